@@ -1,0 +1,57 @@
+# lathe: `make run` opens the explorer on the default model, `make test` runs the tests. Both set up what they need.
+#
+# LATHE_CACHE   where headers, the default model, calibration text and the XLA plugin are kept
+# MODEL         what `make run` opens (default: the default model)
+
+SHELL := /bin/bash
+LATHE_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lathe
+export LATHE_CACHE
+
+# GOEXPERIMENT=simd gives GoMLX's own backend its vector code. The include path goes through the environment and not
+# through CGO_CPPFLAGS: it is then no part of Go's build cache key, so another cache folder is no nine-minute rebuild.
+export GOEXPERIMENT := simd
+export CGO_CFLAGS := -O3 -march=native -w
+export CGO_CXXFLAGS := -O3 -march=native -w
+export CPATH := $(LATHE_CACHE)/headers$(if $(CPATH),:$(CPATH))
+export GOMLX_NO_AUTO_INSTALL := 1
+
+PYTHON ?= python3
+GOSOURCES := $(shell git ls-files '*.go' 2>/dev/null) go.mod go.sum
+
+.PHONY: run test test-fast build check setup headers lint fuzz bench golden env clean
+
+run: setup build
+	@bin/lathe $(MODEL)
+
+build: check headers
+	@if [ ! -x bin/lathe ]; then echo "lathe: building (the first build compiles llama.cpp: about 5 minutes on 2 cores)" >&2; fi
+	@go build -o bin/lathe ./explorer/lathe
+
+# The tools no step can do without, each with what to install.
+check:
+	@command -v go >/dev/null || { echo "lathe: go was not found: install Go 1.26 or later from your system or go.dev" >&2; exit 1; }
+	@go version | grep -Eq 'go1\.(2[6-9]|[3-9][0-9])' || { echo "lathe: $$(go version) is too old: install Go 1.26 or later" >&2; exit 1; }
+	@command -v $(firstword $(or $(CC),gcc)) >/dev/null || { echo "lathe: no C compiler: install gcc and g++ (Debian: apt install build-essential)" >&2; exit 1; }
+	@command -v $(firstword $(or $(CXX),g++)) >/dev/null || { echo "lathe: no C++ compiler: install g++ (Debian: apt install build-essential)" >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "lathe: python3 was not found: install Python 3 with pip (Debian: apt install python3-pip)" >&2; exit 1; }
+
+headers: check
+	@$(PYTHON) .ci/setup.py "$(LATHE_CACHE)" headers
+
+setup: check
+	@$(PYTHON) .ci/setup.py "$(LATHE_CACHE)"
+
+# Everything, on the real default model. `make test-fast` needs no model and no C compiler.
+test: setup build
+	go vet ./...
+	go test ./...
+
+test-fast:
+	CGO_ENABLED=0 go test -tags nocgo ./search/... ./infer ./infer/gguf ./explorer ./tui/...
+
+# Prints the build environment for a shell: eval "$(make -s env)".
+env:
+	@echo 'export GOEXPERIMENT=$(GOEXPERIMENT) CGO_CFLAGS="$(CGO_CFLAGS)" CGO_CXXFLAGS="$(CGO_CXXFLAGS)" CPATH="$(CPATH)" LATHE_CACHE="$(LATHE_CACHE)" GOMLX_NO_AUTO_INSTALL=1'
+
+clean:
+	rm -rf bin
