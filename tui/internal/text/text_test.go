@@ -1,0 +1,113 @@
+package text
+
+import (
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/charmbracelet/x/ansi"
+)
+
+func TestLine(t *testing.T) {
+	for _, c := range []struct{ in, want string }{
+		{"plain", "plain"},
+		{"a\tb\nc", "a b c"},
+		{"\x1b[31mred\x1b[0m", "␛[31mred␛[0m"},
+		{"\x1b]52;c;aGk=\x07", "␛]52;c;aGk=␇"},
+		{"bell\x07 del\x7f", "bell␇ del␡"},
+		{"c1 \u009b31m", "c1 \uFFFD31m"},
+		{"abc\u202edef\u2066", "abcdef"},
+		{"zero\u200bwidth\ufeff", "zerowidth"},
+		{"bad \xff\xfe utf", "bad \uFFFD\uFFFD utf"},
+		{"größe 模型", "größe 模型"},
+	} {
+		if got := Line(c.in); got != c.want {
+			t.Errorf("Line(%q) = %q, want %q", c.in, got, c.want)
+		}
+	}
+}
+
+func TestBlock(t *testing.T) {
+	if got, want := Block("a\r\nb\tc\x1b"), "a\nb    c␛"; got != want {
+		t.Errorf("Block = %q, want %q", got, want)
+	}
+}
+
+func TestFitIsExact(t *testing.T) {
+	for _, s := range []string{"", "a", "hello world", "模型模型模型", "e\u0301e\u0301", "⠿⠿⠿", "👍🏽 ok", "\x1b[1mbold\x1b[m text"} {
+		for w := range 14 {
+			for name, fit := range map[string]func(string, int) string{"Fit": Fit, "FitLeft": FitLeft} {
+				if got := fit(s, w); Width(got) != w {
+					t.Errorf("%s(%q, %d) is %d wide: %q", name, s, w, Width(got), got)
+				}
+			}
+			if got := Clip(s, w); Width(got) > w {
+				t.Errorf("Clip(%q, %d) is %d wide", s, w, Width(got))
+			}
+			if got := ClipMiddle(s, w); Width(got) > w {
+				t.Errorf("ClipMiddle(%q, %d) is %d wide", s, w, Width(got))
+			}
+		}
+	}
+}
+
+func TestWrap(t *testing.T) {
+	rows := Wrap("one two three\n\nfour-and-a-very-long-word x", 9)
+	for _, r := range rows {
+		if Width(r) > 9 {
+			t.Errorf("row %q is wider than 9", r)
+		}
+	}
+	if got := strings.Join(rows, "|"); !strings.HasPrefix(got, "one two|three||") {
+		t.Errorf("Wrap = %q", got)
+	}
+	if got := Wrap("", 0); len(got) != 1 {
+		t.Errorf("Wrap of nothing = %q", got)
+	}
+}
+
+func TestNumbers(t *testing.T) {
+	for _, c := range []struct{ got, want string }{
+		{Count(812), "812"}, {Count(999.7), "1.00 k"}, {Count(1234), "1.23 k"}, {Count(134.5e6), "134 M"}, {Count(-2500), "-2.50 k"},
+		{Bytes(84e6), "84.0 MB"}, {Bytes(512), "512 B"}, {Bytes(1.234e9), "1.23 GB"}, {Bytes(999.6e6), "1.00 GB"},
+		{Perplexity(8.534), "8.53"}, {Perplexity(27.04), "27.0"}, {Perplexity(1240.4), "1240"}, {Perplexity(0), None}, {Perplexity(3.2e7), "3.2e+07"},
+		{Percent(0.816), "82 %"}, {Signed(0.4, 2), "+0.40"}, {Signed(-1.2, 1), "-1.2"}, {Signed(0, 2), "0.00"},
+		{Clock(41 * time.Second), "0:41"}, {Clock(724 * time.Second), "12:04"}, {Clock(3729 * time.Second), "1:02:09"}, {Clock(-5), "0:00"},
+		{Short(240 * time.Millisecond), "240 ms"}, {Short(1400 * time.Millisecond), "1.4 s"}, {Short(41 * time.Second), "41 s"},
+		{Short(200 * time.Second), "3:20"}, {Short(0), None},
+	} {
+		if c.got != c.want {
+			t.Errorf("got %q, want %q", c.got, c.want)
+		}
+	}
+	now := time.Unix(10_000_000, 0)
+	for d, want := range map[time.Duration]string{0: "just now", 41 * time.Second: "41 s ago", 200 * time.Second: "3 min ago",
+		5 * time.Hour: "5 h ago", 72 * time.Hour: "3 d ago"} {
+		if got := Ago(now.Add(-d), now); got != want {
+			t.Errorf("Ago(%v) = %q, want %q", d, got, want)
+		}
+	}
+}
+
+func FuzzLine(f *testing.F) {
+	f.Add("a\x1b[2J\u202eb\xff")
+	f.Fuzz(func(t *testing.T, s string) {
+		for _, got := range []string{Line(s), Block(s)} {
+			if !utf8.ValidString(got) {
+				t.Fatalf("%q is no text", got)
+			}
+			if stripped := ansi.Strip(got); stripped != got {
+				t.Fatalf("an escape sequence survived in %q", got)
+			}
+			for _, r := range got {
+				if r != '\n' && (r < ' ' || r >= 0x7f && r < 0xa0) {
+					t.Fatalf("control character %U survived in %q", r, got)
+				}
+			}
+		}
+		if strings.Contains(Line(s), "\n") {
+			t.Fatal("Line kept a line break")
+		}
+	})
+}
