@@ -143,11 +143,16 @@ func ClipMiddle(s string, w int) string {
 	}
 	head := (w - 1) / 2
 	tail := w - 1 - head
-	end := ansi.TruncateLeft(s, n-tail, "")
-	if Width(end) > tail { // a wide character straddles the cut
-		end = ansi.TruncateLeft(s, n-tail+1, "")
+	return ansi.Truncate(s, head, "") + "…" + Skip(s, n-tail)
+}
+
+// Skip drops the first n cells of s; of a wide character that the cut would split, nothing is left.
+func Skip(s string, n int) string {
+	end := ansi.TruncateLeft(s, n, "")
+	if Width(end) > Width(s)-n {
+		end = ansi.TruncateLeft(s, n+1, "")
 	}
-	return ansi.Truncate(s, head, "") + "…" + end
+	return end
 }
 
 const blanks = "                                                                                                    "

@@ -1,0 +1,140 @@
+package theme
+
+import (
+	"image/color"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/charmbracelet/colorprofile"
+	"github.com/charmbracelet/x/ansi"
+)
+
+var profiles = map[string]colorprofile.Profile{
+	"none": colorprofile.NoTTY, "no colour": colorprofile.ASCII, "16": colorprofile.ANSI, "256": colorprofile.ANSI256, "true": colorprofile.TrueColor,
+}
+
+func TestProfilesKeepToTheirColours(t *testing.T) {
+	for name, p := range profiles {
+		th := New(Look{Profile: p})
+		for _, s := range append(allStyles(th), append(th.Series, th.Heat...)...) {
+			on := s.Open()
+			switch p {
+			case colorprofile.NoTTY:
+				if on != "" {
+					t.Errorf("%s: %q", name, on)
+				}
+			case colorprofile.ASCII:
+				for _, code := range strings.FieldsFunc(strings.Trim(on, "\x1b[m"), func(r rune) bool { return r == ';' || r == 'm' || r == '[' || r == 0x1b }) {
+					if len(code) != 1 {
+						t.Errorf("%s: %q sets more than attributes", name, on)
+					}
+				}
+			case colorprofile.ANSI:
+				if strings.Contains(on, "8;5;") || strings.Contains(on, "8;2;") {
+					t.Errorf("%s: %q has an extended colour", name, on)
+				}
+			case colorprofile.ANSI256:
+				if strings.Contains(on, "8;2;") {
+					t.Errorf("%s: %q has a 24-bit colour", name, on)
+				}
+			}
+		}
+	}
+}
+
+func allStyles(t *Theme) []Style {
+	var out []Style
+	v := reflect.ValueOf(t).Elem()
+	for i := range v.NumField() {
+		if s, ok := v.Field(i).Interface().(Style); ok {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func TestEveryTokenIsDefined(t *testing.T) {
+	th := &Theme{}
+	if got, want := len(tokens(th)), len(allStyles(th)); got != want {
+		t.Errorf("%d tokens are defined, the theme has %d", got, want)
+	}
+}
+
+// TestContrast holds text tokens to the contrast that WCAG asks of text (4.5) and of graphics and hints (3), against
+// the darkest and lightest backgrounds that terminals commonly have.
+func TestContrast(t *testing.T) {
+	th := &Theme{}
+	hints := map[*Style]bool{&th.Faint: true, &th.Border: true, &th.KeyOff: true, &th.Dropped: true, &th.Axis: true, &th.Placeholder: true, &th.Cloud: true}
+	for token, s := range tokens(th) {
+		want := 4.5
+		if hints[token] {
+			want = 1.9
+		}
+		if s.dark != "" {
+			if got := contrast(parseHex(s.dark), parseHex("1b1e24")); got < want {
+				t.Errorf("%s on dark: contrast %.2f, want %.1f", s.dark, got, want)
+			}
+		}
+		if s.light != "" {
+			if got := contrast(parseHex(s.light), parseHex("fbfbf8")); got < want {
+				t.Errorf("%s on light: contrast %.2f, want %.1f", s.light, got, want)
+			}
+		}
+	}
+}
+
+func contrast(a, b color.RGBA) float64 {
+	la, lb := luminance(a), luminance(b)
+	return (math.Max(la, lb) + 0.05) / (math.Min(la, lb) + 0.05)
+}
+
+func luminance(c color.RGBA) float64 {
+	f := func(v uint8) float64 {
+		x := float64(v) / 255
+		if x <= 0.03928 {
+			return x / 12.92
+		}
+		return math.Pow((x+0.055)/1.055, 2.4)
+	}
+	return 0.2126*f(c.R) + 0.7152*f(c.G) + 0.0722*f(c.B)
+}
+
+func TestGlyphsAreOneCell(t *testing.T) {
+	for _, ascii := range []bool{false, true} {
+		g := glyphs(ascii)
+		v := reflect.ValueOf(g)
+		for i := range v.NumField() {
+			name := v.Type().Field(i).Name
+			var all []string
+			switch f := v.Field(i).Interface().(type) {
+			case string:
+				all = []string{f}
+			case []string:
+				all = f
+			}
+			for _, s := range all {
+				if w := ansi.StringWidth(s); w != 1 && name != "Return" && name != "PlusMinus" {
+					t.Errorf("%s %q is %d cells", name, s, w)
+				}
+				if ascii && s != strings.ToValidUTF8(s, "") || ascii && len(s) != len([]rune(s)) {
+					t.Errorf("%s %q is not ASCII", name, s)
+				}
+			}
+		}
+	}
+}
+
+func TestHBar(t *testing.T) {
+	g := glyphs(false)
+	for _, c := range []struct {
+		v    float64
+		w    int
+		want string
+	}{{0, 4, ""}, {1, 4, "████"}, {0.5, 4, "██"}, {0.53, 4, "██▏"}, {7, 2, "██"}, {math.NaN(), 3, ""}} {
+		if got := g.HBar(c.v, c.w); got != c.want {
+			t.Errorf("HBar(%v, %d) = %q, want %q", c.v, c.w, got, c.want)
+		}
+	}
+}
