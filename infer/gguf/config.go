@@ -1,0 +1,252 @@
+package gguf
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// Config is what a decoder must know of a model besides its tensors.
+type Config struct {
+	// Arch is the architecture of the file, such as llama; Name is what its author called the model, possibly "".
+	Arch, Name string
+	// Hidden is the width of the residual stream, HeadDim that of one attention head, Context the longest sequence trained on.
+	Hidden, Vocab, HeadDim, Context int
+	// Layers holds the counts of every layer. Heads and KVHeads are 0 in a layer without attention.
+	Layers []mask.LayerGeometry
+	// NormEps is the constant inside the root of every RMS norm.
+	NormEps float64
+	// RopeBase is the base of the rotary frequencies: pair i of RopeDims/2 turns by position · base^(−2i/RopeDims) / RopeFactors[i].
+	RopeBase float64
+	RopeDims int
+	// RopeHalfSplit is true where the pairs are (i, i + RopeDims/2) and false where they are neighbours (2i, 2i+1).
+	RopeHalfSplit bool
+	// RopeFactors divides the frequency of each pair; nil means 1 for all.
+	RopeFactors []float32
+	// RopeScale divides every position: 1 for none.
+	RopeScale float64
+	// Tied is true where the output matrix is the token embedding.
+	Tied bool
+	// QKVBias, QKNorm and OutBias say whether any layer has biases on Q, K and V, a norm on the heads of Q and K before rotation, and
+	// biases on the output of attention or of the MLP.
+	QKVBias, QKNorm, OutBias bool
+	// AttnScale multiplies the scores before the softmax; 0 means 1/√HeadDim.
+	AttnScale float64
+}
+
+// Geometry returns the units that masks over this model choose from.
+func (c Config) Geometry() mask.Geometry {
+	return mask.Geometry{
+		Arch: c.Arch, Hidden: c.Hidden, Vocab: c.Vocab, HeadDim: c.HeadDim,
+		Tied: c.Tied, QKVBias: c.QKVBias, QKNorm: c.QKNorm, OutBias: c.OutBias,
+		HalfSplit: c.RopeHalfSplit, RopeFreqs: c.RopeFactors != nil,
+		Layers: slices.Clone(c.Layers),
+	}
+}
+
+// The architectures that [File.Config] reads.
+const (
+	archLlama   = "llama"   // Llama, Mistral, TinyLlama, SmolLM2: the same counts in all layers
+	archDeci    = "deci"    // the same network with counts of each layer its own
+	archQwen2   = "qwen2"   // biases on Q, K and V; rotary pairs in halves
+	archOpenELM = "openelm" // counts of each layer its own, norms on Q and K, rotary pairs in halves, output tied
+)
+
+// Architectures lists those that [File.Config] reads.
+func Architectures() []string { return []string{archLlama, archDeci, archQwen2, archOpenELM} }
+
+// Config reads the hyper-parameters and checks them against the tensors of the file. It wraps [ErrArchitecture] for a family or variant that
+// is not supported, [ErrMissing] for what the file lacks and [ErrFormat] for what cannot be.
+func (f *File) Config() (Config, error) {
+	c, err := f.hyperparameters()
+	if err != nil {
+		return Config{}, fmt.Errorf("gguf: %s: %w", f.path, err)
+	}
+	if err := f.checkShapes(&c); err != nil {
+		return Config{}, fmt.Errorf("gguf: %s: %w", f.path, err)
+	}
+	if f.Has("rope_freqs.weight") {
+		if c.RopeFactors, _, err = f.Float32("rope_freqs.weight"); err != nil {
+			return Config{}, err
+		}
+		for i, v := range c.RopeFactors {
+			if !(v > 0) || math.IsInf(float64(v), 0) {
+				return Config{}, fmt.Errorf("gguf: %s: tensor %q: factor %d is %v: %w", f.path, "rope_freqs.weight", i, v, ErrFormat)
+			}
+		}
+	}
+	return c, nil
+}
+
+// hyperparameters reads what the metadata says.
+func (f *File) hyperparameters() (Config, error) {
+	kv := f.KV()
+	c := Config{}
+	c.Arch, _ = kv.String("general.architecture")
+	c.Name, _ = kv.String("general.name")
+	if !slices.Contains(Architectures(), c.Arch) {
+		if c.Arch == "" {
+			return c, fmt.Errorf("key %q: %w", "general.architecture", ErrMissing)
+		}
+		return c, fmt.Errorf("%w: %q (those that work: %s)", ErrArchitecture, c.Arch, strings.Join(Architectures(), ", "))
+	}
+	if n, ok := kv.Uint("split.count"); ok && n > 1 {
+		return c, fmt.Errorf("%w: the file is one of %d parts: join them first", ErrArchitecture, n)
+	}
+	if n, ok := kv.Uint(c.Arch + ".expert_count"); ok && n > 0 {
+		return c, fmt.Errorf("%w: %q with %d experts", ErrArchitecture, c.Arch, n)
+	}
+
+	h := hyper{kv: kv, arch: c.Arch}
+	layers := h.count("block_count", mask.MaxLayers)
+	c.Hidden = h.count("embedding_length", mask.MaxUnits)
+	c.Context = h.count("context_length", math.MaxInt32)
+	heads := h.perLayer("attention.head_count", layers, nil)
+	kvHeads := h.perLayer("attention.head_count_kv", layers, heads)
+	ffn := h.perLayer("feed_forward_length", layers, nil)
+	c.NormEps = h.float("attention.layer_norm_rms_epsilon", 0, true)
+	if h.err != nil {
+		return c, h.err
+	}
+	if heads[0] == 0 {
+		return c, fmt.Errorf("%w: the first layer has no attention", ErrArchitecture)
+	}
+	for i := range layers {
+		c.Layers = append(c.Layers, mask.LayerGeometry{Heads: heads[i], KVHeads: kvHeads[i], FFN: ffn[i]})
+		switch {
+		case heads[i] > 0 && kvHeads[i] == 0:
+			return c, fmt.Errorf("%w: layer %d has linear attention", ErrArchitecture, i)
+		case heads[i] > 0 && ffn[i] == 0:
+			return c, fmt.Errorf("%w: layer %d has attention and no MLP", ErrArchitecture, i)
+		}
+	}
+
+	c.HeadDim = h.countOr("attention.key_length", c.Hidden/heads[0])
+	if v := h.countOr("attention.value_length", c.Hidden/heads[0]); h.err == nil && v != c.HeadDim {
+		return c, fmt.Errorf("%w: heads of %d channels in K and %d in V", ErrArchitecture, c.HeadDim, v)
+	}
+	c.RopeDims = h.countOr("rope.dimension_count", c.HeadDim)
+	c.RopeHalfSplit = c.Arch == archQwen2 || c.Arch == archOpenELM
+	c.RopeBase = h.float("rope.freq_base", 10000, false)
+	c.RopeScale = h.ropeScale()
+	c.AttnScale = h.float("attention.scale", 0, false)
+	if c.Arch == archOpenELM {
+		c.AttnScale = 0
+	}
+	if h.err != nil {
+		return c, h.err
+	}
+	if c.RopeDims != c.HeadDim || c.HeadDim%2 != 0 || c.HeadDim > mask.MaxUnits {
+		return c, fmt.Errorf("%w: rotation over %d of the %d channels of a head", ErrArchitecture, c.RopeDims, c.HeadDim)
+	}
+	if !(c.NormEps >= 0) || !(c.RopeBase > 0) || !(c.RopeScale > 0) || !(c.AttnScale >= 0) {
+		return c, fmt.Errorf("norm epsilon %v, rope base %v, rope scale %v, attention scale %v: %w",
+			c.NormEps, c.RopeBase, c.RopeScale, c.AttnScale, ErrFormat)
+	}
+	return c, nil
+}
+
+// hyper reads the keys of one architecture. Its first error sticks.
+type hyper struct {
+	kv   *KV
+	arch string
+	err  error
+}
+
+func (h *hyper) fail(key, format string, args ...any) {
+	if h.err == nil {
+		h.err = fmt.Errorf("key %q: "+format, append([]any{h.arch + "." + key}, args...)...)
+	}
+}
+
+// count reads a whole number from 1 to limit.
+func (h *hyper) count(key string, limit int) int {
+	n, ok := h.kv.Uint(h.arch + "." + key)
+	switch {
+	case !h.kv.Has(h.arch + "." + key):
+		h.fail(key, "%w", ErrMissing)
+	case !ok || n == 0 || n > uint64(limit):
+		v, _ := h.kv.Value(h.arch + "." + key)
+		h.fail(key, "%v is not from 1 to %d: %w", v, limit, ErrFormat)
+		return 0
+	}
+	return int(n)
+}
+
+func (h *hyper) countOr(key string, otherwise int) int {
+	if !h.kv.Has(h.arch + "." + key) {
+		return otherwise
+	}
+	return h.count(key, mask.MaxUnits)
+}
+
+// perLayer reads one number for all layers or a list with one for each; 0 is allowed. A nil otherwise means that the key must be there.
+func (h *hyper) perLayer(key string, layers int, otherwise []int) []int {
+	if !h.kv.Has(h.arch + "." + key) {
+		if otherwise == nil {
+			h.fail(key, "%w", ErrMissing)
+		}
+		return otherwise
+	}
+	list, ok := h.kv.Ints(h.arch + "." + key)
+	if !ok {
+		n, scalar := h.kv.Int(h.arch + "." + key)
+		if !scalar {
+			h.fail(key, "neither a number nor a list of numbers: %w", ErrFormat)
+			return nil
+		}
+		list = slices.Repeat([]int64{n}, layers)
+	}
+	if len(list) != layers {
+		h.fail(key, "%d values for %d layers: %w", len(list), layers, ErrFormat)
+		return nil
+	}
+	out := make([]int, layers)
+	for i, n := range list {
+		if n < 0 || n > mask.MaxUnits {
+			h.fail(key, "%d in layer %d is not from 0 to %d: %w", n, i, mask.MaxUnits, ErrFormat)
+			return nil
+		}
+		out[i] = int(n)
+	}
+	return out
+}
+
+func (h *hyper) float(key string, otherwise float64, required bool) float64 {
+	if !h.kv.Has(h.arch + "." + key) {
+		if required {
+			h.fail(key, "%w", ErrMissing)
+		}
+		return otherwise
+	}
+	v, ok := h.kv.Float(h.arch + "." + key)
+	if !ok || math.IsNaN(v) || math.IsInf(v, 0) {
+		h.fail(key, "not a finite number: %w", ErrFormat)
+	}
+	return v
+}
+
+// ropeScale returns what positions are divided by.
+func (h *hyper) ropeScale() float64 {
+	kind := "linear"
+	if s, ok := h.kv.String(h.arch + ".rope.scaling.type"); ok {
+		kind = s
+	}
+	switch kind {
+	case "none":
+		return 1
+	case "linear":
+		scale := h.float("rope.scaling.factor", h.float("rope.scale_linear", 1, false), false)
+		if scale == 0 {
+			return 1
+		}
+		return scale
+	}
+	if h.err == nil {
+		h.err = fmt.Errorf("%w: %q with rope scaling %q", ErrArchitecture, h.arch, kind)
+	}
+	return 1
+}
