@@ -1,0 +1,253 @@
+package fake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/internal/piece"
+	"github.com/lathe-llm/lathe/infer/internal/sample"
+)
+
+// Model implements [infer.Model].
+type Model struct {
+	engine *Engine
+	grams  grams
+	queue  infer.Queue
+	ctx    context.Context // done once closed
+	cancel context.CancelCauseFunc
+
+	mu      sync.Mutex
+	info    infer.Info
+	threads int
+
+	past []int32 // tokens "in the cache"; used under the queue's turn
+}
+
+// Info implements [infer.Model].
+func (m *Model) Info() infer.Info {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	info := m.info
+	info.Threads = m.threads
+	return info
+}
+
+// SetThreads implements [infer.Model].
+func (m *Model) SetThreads(n int) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.threads = max(n, 1)
+	return m.open()
+}
+
+// Queue implements [infer.Model].
+func (m *Model) Queue() infer.QueueState { return m.queue.State() }
+
+// Close implements [infer.Model].
+func (m *Model) Close() error {
+	m.cancel(infer.ErrClosed)
+	return nil
+}
+
+func (m *Model) open() error {
+	if m.ctx.Err() != nil {
+		return fmt.Errorf("fake: %w", infer.ErrClosed)
+	}
+	return nil
+}
+
+// begin waits for the caller's turn; end ends it. The context it returns is done when ctx is, or the model is closed.
+func (m *Model) begin(ctx context.Context, call string) (_ context.Context, end func(), err error) {
+	if err := m.open(); err != nil {
+		return nil, nil, err
+	}
+	if err := m.engine.fail(call); err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	detach := context.AfterFunc(m.ctx, func() { cancel(infer.ErrClosed) })
+	leave, err := m.queue.Enter(ctx, call)
+	if err != nil {
+		detach()
+		return nil, nil, fmt.Errorf("fake: %w", context.Cause(ctx))
+	}
+	return ctx, func() { leave(); detach(); cancel(nil) }, nil
+}
+
+func (m *Model) step(ctx context.Context, step string) error {
+	if err := m.engine.gate(ctx, step); err != nil {
+		if cause := context.Cause(ctx); cause != nil && errors.Is(err, ctx.Err()) {
+			err = cause
+		}
+		return fmt.Errorf("fake: %w", err)
+	}
+	return nil
+}
+
+// Tokenize implements [infer.Model].
+func (m *Model) Tokenize(ctx context.Context, text string, parse bool) ([]int32, error) {
+	_, end, err := m.begin(ctx, "tokenize")
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	return tokenize(text, parse), nil
+}
+
+func tokenize(text string, parse bool) (tokens []int32) {
+next:
+	for text != "" {
+		if parse {
+			for id, name := range special {
+				if strings.HasPrefix(text, name) {
+					tokens, text = append(tokens, id), text[len(name):]
+					continue next
+				}
+			}
+		}
+		tokens, text = append(tokens, int32(text[0])), text[1:]
+	}
+	return tokens
+}
+
+// Detokenize implements [infer.Model].
+func (m *Model) Detokenize(_ context.Context, tokens []int32) (string, error) {
+	if err := check(tokens); err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	for _, t := range tokens {
+		b.WriteString(text(t))
+	}
+	return b.String(), m.open()
+}
+
+func text(t int32) string {
+	if name, ok := special[t]; ok {
+		return name
+	}
+	return string([]byte{byte(t)})
+}
+
+func check(tokens []int32) error {
+	for _, t := range tokens {
+		if t < 0 || t >= vocab {
+			return fmt.Errorf("fake: token %d: %w", t, infer.ErrBadToken)
+		}
+	}
+	return nil
+}
+
+// Prompt implements [infer.Model]; the template is ChatML.
+func (m *Model) Prompt(ctx context.Context, messages []infer.Message) (infer.Prompt, error) {
+	_, end, err := m.begin(ctx, "prompt")
+	if err != nil {
+		return infer.Prompt{}, err
+	}
+	defer end()
+	var b strings.Builder
+	for _, msg := range messages {
+		fmt.Fprintf(&b, "<|im_start|>%s\n%s<|im_end|>\n", msg.Role, msg.Content)
+	}
+	b.WriteString("<|im_start|>assistant\n")
+	return infer.Prompt{Text: b.String(), Tokens: tokenize(b.String(), true)}, nil
+}
+
+// Chat implements [infer.Model].
+func (m *Model) Chat(ctx context.Context, messages []infer.Message, s infer.Sampling, emit func(infer.Token) error) (infer.GenStats, error) {
+	prompt, err := m.Prompt(ctx, messages)
+	if err != nil {
+		return infer.GenStats{}, err
+	}
+	return m.Generate(ctx, prompt.Tokens, s, emit)
+}
+
+// Generate implements [infer.Model].
+func (m *Model) Generate(ctx context.Context, prompt []int32, s infer.Sampling, emit func(infer.Token) error) (infer.GenStats, error) {
+	stats := infer.GenStats{PromptTokens: len(prompt), Context: m.info.Context, Stop: infer.StopAborted}
+	if err := check(prompt); err != nil {
+		return stats, err
+	}
+	if len(prompt) >= m.info.Context {
+		return stats, fmt.Errorf("fake: prompt of %d tokens: %w", len(prompt), infer.ErrContextFull)
+	}
+	ctx, end, err := m.begin(ctx, "generate")
+	if err != nil {
+		return stats, err
+	}
+	defer end()
+	start := time.Now()
+	if err := m.step(ctx, "prompt"); err != nil {
+		return stats, err
+	}
+	for stats.ReusedTokens < min(len(m.past), len(prompt)-1) && m.past[stats.ReusedTokens] == prompt[stats.ReusedTokens] {
+		stats.ReusedTokens++
+	}
+	m.past = append(m.past[:0], prompt...)
+	err = m.generate(ctx, s, emit, &stats, start)
+	stats.Total = time.Since(start)
+	stats.ContextUsed = len(m.past)
+	if rest := stats.Total - stats.FirstToken; stats.Tokens > 1 && rest > 0 {
+		stats.TokensPerSecond = float64(stats.Tokens-1) / rest.Seconds()
+	}
+	return stats, err
+}
+
+func (m *Model) generate(ctx context.Context, s infer.Sampling, emit func(infer.Token) error, stats *infer.GenStats, start time.Time) error {
+	sampler := sample.New(s, m.past)
+	pieces := piece.Assembler{Stop: s.Stop}
+	logits := make([]float32, vocab)
+	send := func(t infer.Token) error {
+		if emit == nil {
+			return nil
+		}
+		return emit(t)
+	}
+	for {
+		if err := m.step(ctx, "token"); err != nil {
+			return err
+		}
+		m.grams.logits(m.past, logits)
+		id := sampler.Next(logits)
+		if stats.Tokens == 0 {
+			stats.FirstToken = time.Since(start)
+		}
+		token := infer.Token{ID: id}
+		if s.LogProbs || s.TopLogProbs > 0 {
+			token.LogProb = float64(logits[id])
+			ids, probs := sample.Top(logits, s.TopLogProbs, 0)
+			for i := range min(s.TopLogProbs, len(ids)) {
+				token.Top = append(token.Top, infer.TokenProb{ID: ids[i], Text: text(ids[i]), LogProb: float64(probs[i])})
+			}
+		}
+		if id >= tokenBOS {
+			stats.Stop = infer.StopEnd
+			token.Text = pieces.Flush()
+			return send(token)
+		}
+		m.past = append(m.past, id)
+		stats.Tokens++
+		stopped := false
+		token.Text, stopped = pieces.Push([]byte{byte(id)})
+		switch {
+		case stopped:
+			stats.Stop = infer.StopString
+		case s.MaxTokens > 0 && stats.Tokens >= s.MaxTokens:
+			stats.Stop = infer.StopLength
+		case len(m.past) >= m.info.Context:
+			stats.Stop = infer.StopContext
+		default:
+			if err := send(token); err != nil {
+				return err
+			}
+			continue
+		}
+		token.Text += pieces.Flush()
+		return send(token)
+	}
+}
