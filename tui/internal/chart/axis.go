@@ -1,0 +1,158 @@
+package chart
+
+import (
+	"math"
+	"strconv"
+)
+
+// An Axis maps values to the length of a chart. The zero Axis takes its range from the data.
+type Axis struct {
+	Min, Max float64
+	Log      bool
+	Label    string // what it shows, with its unit
+}
+
+// usable reports whether the axis has a range to draw.
+func (a Axis) usable() bool {
+	return a.Max > a.Min && !math.IsInf(a.Max-a.Min, 0) && (!a.Log || a.Min > 0)
+}
+
+// fit widens an axis without a range to hold the values, with a small margin.
+func (a Axis) fit(values func(yield func(float64) bool)) Axis {
+	if a.usable() {
+		return a
+	}
+	lo, hi := math.Inf(1), math.Inf(-1)
+	for v := range values {
+		if math.IsNaN(v) || math.IsInf(v, 0) || a.Log && v <= 0 {
+			continue
+		}
+		lo, hi = min(lo, v), max(hi, v)
+	}
+	switch {
+	case lo > hi && a.Log:
+		lo, hi = 1, 10
+	case lo > hi:
+		lo, hi = 0, 1
+	case lo == hi && a.Log:
+		lo, hi = lo/1.5, hi*1.5
+	case lo == hi:
+		d := max(math.Abs(lo)*0.1, 1e-6)
+		lo, hi = lo-d, hi+d
+	case a.Log:
+		f := math.Pow(hi/lo, 0.05)
+		lo, hi = lo/f, hi*f
+	default:
+		d := (hi - lo) * 0.05
+		lo, hi = lo-d, hi+d
+	}
+	a.Min, a.Max = lo, hi
+	return a
+}
+
+// at is the place of v along the axis: 0 at Min, 1 at Max. It is not a number where v cannot be shown.
+func (a Axis) at(v float64) float64 {
+	if a.Log {
+		if v <= 0 {
+			return math.NaN()
+		}
+		return math.Log(v/a.Min) / math.Log(a.Max/a.Min)
+	}
+	return (v - a.Min) / (a.Max - a.Min)
+}
+
+// value is the inverse of at.
+func (a Axis) value(p float64) float64 {
+	if a.Log {
+		return a.Min * math.Pow(a.Max/a.Min, p)
+	}
+	return a.Min + p*(a.Max-a.Min)
+}
+
+// ticks returns at most n round values inside the axis, in rising order.
+func (a Axis) ticks(n int) []float64 {
+	if n < 1 || !a.usable() {
+		return nil
+	}
+	if a.Log {
+		if t := a.logTicks(n); len(t) >= 2 {
+			return t
+		}
+	}
+	step := niceStep((a.Max - a.Min) / float64(n))
+	var out []float64
+	for {
+		out = out[:0]
+		first := math.Ceil(a.Min/step - 1e-9)
+		for i := 0.0; len(out) <= n; i++ {
+			v := (first + i) * step
+			if v > a.Max+step*1e-9 {
+				break
+			}
+			out = append(out, v)
+		}
+		if len(out) <= n {
+			return out
+		}
+		step = niceStep(step * 1.01)
+	}
+}
+
+func (a Axis) logTicks(n int) []float64 {
+	for _, digits := range [][]float64{{1, 1.5, 2, 3, 4, 5, 7}, {1, 2, 3, 5}, {1, 2, 5}, {1, 3}, {1}} {
+		var out []float64
+		for e := math.Floor(math.Log10(a.Min)); e <= math.Log10(a.Max); e++ {
+			for _, d := range digits {
+				if v := d * math.Pow(10, e); v >= a.Min*(1-1e-9) && v <= a.Max*(1+1e-9) {
+					out = append(out, v)
+				}
+			}
+		}
+		if len(out) <= n {
+			return out
+		}
+	}
+	return nil
+}
+
+// niceStep is the smallest of 1, 2, 2.5, 5 times a power of ten that is not below v.
+func niceStep(v float64) float64 {
+	if !(v > 0) {
+		return 1
+	}
+	p := math.Pow(10, math.Floor(math.Log10(v)))
+	for _, m := range []float64{1, 2, 2.5, 5, 10} {
+		if m*p >= v*(1-1e-9) {
+			return m * p
+		}
+	}
+	return 10 * p
+}
+
+// labels writes ticks with just as many decimals as they need to differ.
+func labels(ticks []float64) []string {
+	out := make([]string, len(ticks))
+	for digits := range 7 {
+		exact, seen := true, map[string]bool{}
+		for i, v := range ticks {
+			out[i] = tickLabel(v, digits)
+			back, err := strconv.ParseFloat(out[i], 64)
+			exact = exact && (err != nil || math.Abs(back-v) <= math.Abs(v)*1e-3+1e-12) && !seen[out[i]]
+			seen[out[i]] = true
+		}
+		if exact {
+			break
+		}
+	}
+	return out
+}
+
+func tickLabel(v float64, digits int) string {
+	switch m := math.Abs(v); {
+	case m >= 1e6:
+		return strconv.FormatFloat(v/1e6, 'f', digits, 64) + "M"
+	case m >= 1e4:
+		return strconv.FormatFloat(v/1e3, 'f', digits, 64) + "k"
+	}
+	return strconv.FormatFloat(v, 'f', digits, 64)
+}

@@ -1,0 +1,301 @@
+package chart
+
+import (
+	"fmt"
+	"iter"
+	"math"
+	"strings"
+
+	"github.com/lathe-llm/lathe/tui/internal/paint"
+	"github.com/lathe-llm/lathe/tui/internal/text"
+	"github.com/lathe-llm/lathe/tui/internal/theme"
+)
+
+// A Point is a place in the units of the axes.
+type Point struct{ X, Y float64 }
+
+// A Series is a set of points drawn alike: joined by a line, marked by a glyph, or as single dots. Later series lie
+// above earlier ones.
+type Series struct {
+	Name   string
+	Style  theme.Style
+	Points []Point
+	Join   bool   // connect the points in order
+	Glyph  string // mark every point with it
+}
+
+// A Mark is one point that stands out, with a label beside it.
+type Mark struct {
+	Point
+	Glyph, Label string
+	Style        theme.Style
+}
+
+// A Plot is a chart of series over two axes.
+type Plot struct {
+	X, Y   Axis
+	Series []Series
+	Marks  []Mark
+	Legend bool   // name the series in the upper right corner
+	Empty  string // said in the middle of a chart without points
+}
+
+// plotFrame is where the parts of a drawn plot are, in cells.
+type plotFrame struct {
+	x, y     Axis
+	gutter   int // columns of y labels, axis line included
+	area     struct{ w, h int }
+	top      int // rows above the area
+	yticks   []float64
+	ylabels  []string
+	hasXAxis bool
+}
+
+// frame lays the plot out on w × h cells. Small charts lose the x axis first, then the labels of the y axis.
+func (p Plot) frame(w, h int) plotFrame {
+	f := plotFrame{x: p.X.fit(p.values(false)), y: p.Y.fit(p.values(true))}
+	f.hasXAxis = h >= 5 && w >= 16
+	f.area.h = h
+	if f.hasXAxis {
+		f.area.h -= 2
+	}
+	if p.Y.Label != "" && f.area.h >= 4 {
+		f.top = 1
+		f.area.h--
+	}
+	if w >= 16 && h >= 3 {
+		f.yticks = f.y.ticks(max(2, f.area.h/2))
+		f.ylabels = labels(f.yticks)
+		for _, l := range f.ylabels {
+			f.gutter = max(f.gutter, text.Width(l))
+		}
+		f.gutter += 2
+	}
+	f.area.w = max(0, w-f.gutter)
+	return f
+}
+
+func (p Plot) values(y bool) iter.Seq[float64] {
+	return func(yield func(float64) bool) {
+		for pt := range p.points() {
+			v := pt.X
+			if y {
+				v = pt.Y
+			}
+			if !yield(v) {
+				return
+			}
+		}
+	}
+}
+
+func (p Plot) points() iter.Seq[Point] {
+	return func(yield func(Point) bool) {
+		for _, s := range p.Series {
+			for _, pt := range s.Points {
+				if !yield(pt) {
+					return
+				}
+			}
+		}
+		for _, m := range p.Marks {
+			if !yield(m.Point) {
+				return
+			}
+		}
+	}
+}
+
+// Cell is the cell, counted from the left upper corner of the chart, in which a point is drawn on w × h cells; ok is false
+// for points outside the axes.
+func (p Plot) Cell(w, h int, pt Point) (x, y int, ok bool) {
+	f := p.frame(w, h)
+	dx, dy, ok := f.place(pt)
+	return f.gutter + dx/dotsX, f.top + dy/dotsY, ok
+}
+
+// Nearest is the index of the point that is drawn closest to a cell, and -1 when none is within four cells of it.
+func (p Plot) Nearest(w, h, cx, cy int, points []Point) int {
+	f := p.frame(w, h)
+	best, dist := -1, 33
+	for i, pt := range points {
+		dx, dy, ok := f.place(pt)
+		if !ok {
+			continue
+		}
+		x, y := f.gutter+dx/dotsX-cx, f.top+dy/dotsY-cy
+		if d := x*x + 4*y*y; d < dist {
+			best, dist = i, d
+		}
+	}
+	return best
+}
+
+// place is the dot of a point within the area.
+func (f plotFrame) place(pt Point) (x, y int, ok bool) {
+	px, py := f.x.at(pt.X), f.y.at(pt.Y)
+	if !(px >= -1e-9 && px <= 1+1e-9 && py >= -1e-9 && py <= 1+1e-9) {
+		return 0, 0, false
+	}
+	return int(math.Round(px * float64(f.area.w*dotsX-1))), int(math.Round((1 - py) * float64(f.area.h*dotsY-1))), true
+}
+
+// Draw draws the plot on w × h cells.
+func (p Plot) Draw(t *theme.Theme, w, h int) []string {
+	if w <= 0 || h <= 0 {
+		return nil
+	}
+	f := p.frame(w, h)
+	if f.area.w <= 0 || f.area.h <= 0 {
+		return paint.Fill(nil, w, h)
+	}
+	c := newCanvas(t, f.area.w, f.area.h)
+	drawn := 0
+	for _, s := range p.Series {
+		drawn += p.drawSeries(c, f, s)
+	}
+	for _, m := range p.Marks {
+		x, y, ok := f.place(m.Point)
+		if !ok {
+			continue
+		}
+		drawn++
+		ink := c.add(m.Style)
+		cx, cy := x/dotsX, y/dotsY
+		c.mark(cx, cy, m.Glyph, ink)
+		if m.Label != "" {
+			if cx+2+text.Width(m.Label) > f.area.w {
+				cx -= text.Width(m.Label) + 3
+			}
+			c.label(cx+2, cy, m.Label, ink)
+		}
+	}
+	if drawn == 0 && p.Empty != "" {
+		msg := text.Clip(p.Empty, f.area.w)
+		c.label((f.area.w-text.Width(msg))/2, f.area.h/2, msg, c.add(t.Dim))
+	}
+	if p.Legend {
+		p.drawLegend(t, c)
+	}
+	return p.assemble(t, f, c, w, h)
+}
+
+func (p Plot) drawSeries(c *canvas, f plotFrame, s Series) int {
+	ink := c.add(s.Style)
+	n, haveLast, lastX, lastY := 0, false, 0, 0
+	for _, pt := range s.Points {
+		x, y, ok := f.place(pt)
+		if !ok {
+			haveLast = false
+			continue
+		}
+		n++
+		switch {
+		case s.Join && haveLast:
+			c.line(lastX, lastY, x, y, ink)
+		case s.Glyph == "" || s.Join:
+			c.dot(x, y, ink)
+		}
+		if s.Glyph != "" {
+			c.mark(x/dotsX, y/dotsY, s.Glyph, ink)
+		}
+		haveLast, lastX, lastY = true, x, y
+	}
+	return n
+}
+
+func (p Plot) drawLegend(t *theme.Theme, c *canvas) {
+	y := 0
+	for _, s := range p.Series {
+		n := text.Width(s.Name)
+		if s.Name == "" || n+4 > c.w || y >= c.h-1 {
+			continue
+		}
+		ink := c.add(s.Style)
+		glyph := s.Glyph
+		if glyph == "" {
+			glyph = t.Glyph.H
+		}
+		c.mark(c.w-n-2, y, glyph, ink)
+		c.label(c.w-n, y, s.Name, ink)
+		y++
+	}
+}
+
+// assemble puts axes around the canvas.
+func (p Plot) assemble(t *theme.Theme, f plotFrame, c *canvas, w, h int) []string {
+	rows := make([]string, 0, h)
+	if f.top > 0 {
+		rows = append(rows, paint.Text(w, t.Label, p.Y.Label))
+	}
+	at := map[int]string{}
+	for i, v := range f.yticks {
+		row := int(math.Round((1-f.y.at(v))*float64(f.area.h*dotsY-1))) / dotsY
+		if _, taken := at[row]; !taken {
+			at[row] = f.ylabels[i]
+		}
+	}
+	for y := range f.area.h {
+		r := paint.NewRow(w, theme.Style{})
+		if f.gutter > 0 {
+			line := t.Glyph.V
+			if _, ok := at[y]; ok {
+				line = t.Glyph.Tee
+			}
+			r.Num(t.Label, at[y], f.gutter-2).Put(t.Axis, " "+line)
+		}
+		rows = append(rows, r.Raw(c.row(y), c.w).String())
+	}
+	if f.hasXAxis {
+		rows = append(rows, p.xAxis(t, f, w)...)
+	}
+	return paint.Fill(rows, w, h)
+}
+
+func (p Plot) xAxis(t *theme.Theme, f plotFrame, w int) []string {
+	ticks := f.x.ticks(max(2, f.area.w/9))
+	names := labels(ticks)
+	line := make([]string, f.area.w)
+	for i := range line {
+		line[i] = t.Glyph.H
+	}
+	under := paint.NewRow(w, theme.Style{}).Pad(f.gutter)
+	label := " " + p.X.Label
+	room := w
+	if p.X.Label != "" {
+		room -= text.Width(label)
+	}
+	for i, v := range ticks {
+		x := int(math.Round(f.x.at(v)*float64(f.area.w*dotsX-1))) / dotsX
+		if x < 0 || x >= len(line) {
+			continue
+		}
+		line[x] = t.Glyph.Tick
+		start := f.gutter + x - text.Width(names[i])/2
+		if start > w-under.Room() && start+text.Width(names[i]) <= room || start == f.gutter && under.Room() == w-f.gutter {
+			under.Pad(start).Put(t.Label, names[i])
+		}
+	}
+	over := paint.NewRow(w, theme.Style{}).Pad(f.gutter-1).Put(t.Axis, t.Glyph.Corner+strings.Join(line, ""))
+	if p.X.Label != "" {
+		under.Right(t.Label, p.X.Label)
+	}
+	return []string{over.String(), under.String()}
+}
+
+// Describe says in words what the plot shows, for readers who cannot see it.
+func (p Plot) Describe() string {
+	var parts []string
+	for _, s := range p.Series {
+		if s.Name == "" || len(s.Points) == 0 {
+			continue
+		}
+		a, b := s.Points[0], s.Points[len(s.Points)-1]
+		parts = append(parts, fmt.Sprintf("%s: %d points, %s at %s to %s at %s", s.Name, len(s.Points),
+			text.Perplexity(a.Y), text.Fixed(a.X, 2), text.Perplexity(b.Y), text.Fixed(b.X, 2)))
+	}
+	if len(parts) == 0 {
+		return p.Empty
+	}
+	return strings.Join(parts, "; ")
+}
