@@ -1,0 +1,215 @@
+// Package gguftest makes tiny random models of every family that lathe reads, so that tests run the whole path on files made in a moment.
+//
+// A [Model] is a recipe; [Write] makes its file. The same recipe gives the same bytes. The files are complete: llama.cpp loads them, their
+// vocabulary can spell any text byte by byte, and a chat template is inside.
+//
+//	m := gguftest.Tiny("llama")
+//	m.Layers[1].FFN = 64
+//	f, err := gguf.Open(gguftest.Write(t, m))
+package gguftest
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// Model is the recipe of a random model.
+type Model struct {
+	// Arch is llama, deci, qwen2 or openelm. Only deci and openelm hold layers of unequal counts.
+	Arch                              string
+	Hidden, HeadDim, Vocab, Context   int
+	Layers                            []mask.LayerGeometry
+	Tied, QKVBias, OutBias, RopeFreqs bool
+	// Type is that of the matrices; norms and biases are F32 always. A matrix whose rows do not fit is F16.
+	Type     gguf.Type
+	RopeBase float64
+	Seed     uint64
+	// Shuffle writes the tensors in random order.
+	Shuffle bool
+	// Edit changes the metadata before it is written; nil for no change.
+	Edit func(kv *gguf.KV)
+}
+
+// Tiny returns a recipe of the family with three layers, grouped queries and F16 matrices: 64 wide, four heads of 16, two KV heads, 128 MLP
+// channels. The output is tied where the family only has it so.
+func Tiny(arch string) Model {
+	m := Model{
+		Arch: arch, Hidden: 64, HeadDim: 16, Vocab: 320, Context: 512,
+		Layers: slices.Repeat([]mask.LayerGeometry{{Heads: 4, KVHeads: 2, FFN: 128}}, 3),
+		Type:   gguf.F16, RopeBase: 10000, Seed: 1,
+	}
+	m.QKVBias = arch == "qwen2"
+	m.Tied = arch == "openelm"
+	return m
+}
+
+// Named is a recipe with the name that a subtest takes.
+type Named struct {
+	Name  string
+	Model Model
+}
+
+// Families returns recipes that differ in what a reader of models must get right: grouped and ungrouped queries, tied and separate
+// outputs, biases, rotary factors and the order of rotary pairs, layers of unequal counts.
+func Families() []Named {
+	list := []Named{{"llama", Tiny("llama")}, {"llama tied", Tiny("llama")}, {"llama mha", Tiny("llama")}, {"llama rope_freqs", Tiny("llama")},
+		{"llama biases", Tiny("llama")}, {"deci", Tiny("deci")}, {"qwen2", Tiny("qwen2")}, {"qwen2 tied", Tiny("qwen2")}, {"openelm", Tiny("openelm")}}
+	for i := range list {
+		m := &list[i].Model
+		switch list[i].Name {
+		case "llama tied", "qwen2 tied":
+			m.Tied = true
+		case "llama mha":
+			for l := range m.Layers {
+				m.Layers[l].KVHeads = m.Layers[l].Heads
+			}
+		case "llama rope_freqs":
+			m.RopeFreqs, m.RopeBase = true, 500000
+		case "llama biases":
+			m.QKVBias, m.OutBias = true, true
+		case "deci":
+			m.Layers = []mask.LayerGeometry{{Heads: 2, KVHeads: 2, FFN: 96}, {Heads: 0, KVHeads: 0, FFN: 128}, {Heads: 4, KVHeads: 2, FFN: 32}}
+		case "openelm":
+			m.Layers = []mask.LayerGeometry{{Heads: 4, KVHeads: 2, FFN: 96}, {Heads: 2, KVHeads: 1, FFN: 128}, {Heads: 6, KVHeads: 3, FFN: 32}}
+		}
+	}
+	return list
+}
+
+// Write makes the file of m in a folder that lives as long as the test and returns its path.
+func Write(tb testing.TB, m Model) string {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), m.Arch+".gguf")
+	if err := m.Write(path); err != nil {
+		tb.Fatal(err)
+	}
+	return path
+}
+
+// Open makes the file of m and opens it for as long as the test lives.
+func Open(tb testing.TB, m Model) *gguf.File {
+	tb.Helper()
+	f, err := gguf.Open(Write(tb, m))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { f.Close() })
+	return f
+}
+
+// Write makes the file of m at path.
+func (m Model) Write(path string) error {
+	kv, err := m.metadata()
+	if err != nil {
+		return err
+	}
+	rng := rand.New(rand.NewPCG(m.Seed, 0))
+	type filled struct {
+		gguf.Tensor
+		data []byte
+	}
+	var list []filled
+	for _, t := range m.tensors() {
+		values := make([]float32, t.Elements())
+		for i := range values {
+			values[i] = t.mean + t.spread*float32(rng.NormFloat64())
+		}
+		if t.mean > 1 { // rotary factors rise from 1 on, as Llama 3's do
+			for i := range values {
+				values[i] = 1 + 7*float32(i)/float32(len(values))
+			}
+		}
+		data, err := gguf.Encode(t.Type, values, t.Dims[len(t.Dims)-1])
+		if err != nil {
+			return fmt.Errorf("gguftest: tensor %q: %w", t.Name, err)
+		}
+		list = append(list, filled{t.Tensor, data})
+	}
+	if m.Shuffle {
+		rng.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	}
+	tensors := make([]gguf.Tensor, len(list))
+	for i, t := range list {
+		tensors[i] = t.Tensor
+	}
+	w, err := gguf.Create(path, kv, tensors)
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	for _, t := range list {
+		if err := w.Append(t.Name, t.data); err != nil {
+			return err
+		}
+	}
+	return w.Commit()
+}
+
+// random is a tensor with the mean and standard deviation of its numbers.
+type random struct {
+	gguf.Tensor
+	mean, spread float32
+}
+
+// tensors lists what the family has. Matrices keep the variance of their input, so that every layer matters to the output.
+func (m Model) tensors() []random {
+	var list []random
+	matrix := func(name string, out, in int) {
+		t := m.Type
+		if _, ok := t.RowSize(in); !ok {
+			t = gguf.F16
+		}
+		list = append(list, random{gguf.Tensor{Name: name, Type: t, Dims: []int{out, in}}, 0, 1 / float32(math.Sqrt(float64(in)))})
+	}
+	vector := func(name string, n int, mean, spread float32) {
+		list = append(list, random{gguf.Tensor{Name: name, Type: gguf.F32, Dims: []int{n}}, mean, spread})
+	}
+	matrix("token_embd.weight", m.Vocab, m.Hidden)
+	vector("output_norm.weight", m.Hidden, 1, 0.1)
+	if !m.Tied {
+		matrix("output.weight", m.Vocab, m.Hidden)
+	}
+	if m.RopeFreqs {
+		vector("rope_freqs.weight", m.HeadDim/2, 2, 0)
+	}
+	for i, l := range m.Layers {
+		name := func(rest string) string { return fmt.Sprintf("blk.%d.%s", i, rest) }
+		q, kv := l.Heads*m.HeadDim, l.KVHeads*m.HeadDim
+		if l.Heads > 0 {
+			vector(name("attn_norm.weight"), m.Hidden, 1, 0.1)
+			if m.Arch == "openelm" {
+				matrix(name("attn_qkv.weight"), q+2*kv, m.Hidden)
+				vector(name("attn_q_norm.weight"), m.HeadDim, 1, 0.1)
+				vector(name("attn_k_norm.weight"), m.HeadDim, 1, 0.1)
+			} else {
+				matrix(name("attn_q.weight"), q, m.Hidden)
+				matrix(name("attn_k.weight"), kv, m.Hidden)
+				matrix(name("attn_v.weight"), kv, m.Hidden)
+			}
+			matrix(name("attn_output.weight"), m.Hidden, q)
+		}
+		if m.QKVBias && l.Heads > 0 {
+			vector(name("attn_q.bias"), q, 0, 0.3)
+			vector(name("attn_k.bias"), kv, 0, 0.3)
+			vector(name("attn_v.bias"), kv, 0, 0.3)
+		}
+		if m.OutBias && l.Heads > 0 {
+			vector(name("attn_output.bias"), m.Hidden, 0, 0.1)
+		}
+		vector(name("ffn_norm.weight"), m.Hidden, 1, 0.1)
+		matrix(name("ffn_gate.weight"), l.FFN, m.Hidden)
+		matrix(name("ffn_up.weight"), l.FFN, m.Hidden)
+		matrix(name("ffn_down.weight"), m.Hidden, l.FFN)
+		if m.OutBias {
+			vector(name("ffn_down.bias"), m.Hidden, 0, 0.1)
+		}
+	}
+	return list
+}

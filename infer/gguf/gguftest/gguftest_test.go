@@ -1,0 +1,65 @@
+package gguftest_test
+
+import (
+	"bytes"
+	"os"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+)
+
+// Every recipe must give a file that reads back as what was asked for.
+func TestFamilies(t *testing.T) {
+	for _, family := range gguftest.Families() {
+		for _, shuffle := range []bool{false, true} {
+			m := family.Model
+			m.Shuffle = shuffle
+			t.Run(family.Name, func(t *testing.T) {
+				c, err := gguftest.Open(t, m).Config()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(m.Layers, c.Layers); diff != "" {
+					t.Error(diff)
+				}
+				if c.Arch != m.Arch || c.Hidden != m.Hidden || c.HeadDim != m.HeadDim || c.Vocab != m.Vocab || c.Tied != m.Tied ||
+					c.QKVBias != m.QKVBias || c.OutBias != m.OutBias || (c.RopeFactors != nil) != m.RopeFreqs ||
+					c.RopeHalfSplit != (m.Arch == "qwen2" || m.Arch == "openelm") || c.QKNorm != (m.Arch == "openelm") {
+					t.Errorf("recipe %+v reads back as %+v", m, c)
+				}
+			})
+		}
+	}
+}
+
+func TestWriteIsDeterministic(t *testing.T) {
+	m := gguftest.Tiny("llama")
+	a, err := os.ReadFile(gguftest.Write(t, m))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(gguftest.Write(t, m))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(a, b) {
+		t.Error("the same recipe gave two different files")
+	}
+}
+
+func TestWriteFallsBackWhereRowsDoNotFit(t *testing.T) {
+	m := gguftest.Tiny("llama")
+	m.Type = gguf.Q8_0
+	for i := range m.Layers {
+		m.Layers[i].FFN = 48
+	}
+	f := gguftest.Open(t, m)
+	for name, want := range map[string]gguf.Type{"blk.0.ffn_down.weight": gguf.F16, "blk.0.ffn_up.weight": gguf.Q8_0} {
+		if got, _ := f.Tensor(name); got.Type != want {
+			t.Errorf("%s is %s, want %s", name, got.Type, want)
+		}
+	}
+}

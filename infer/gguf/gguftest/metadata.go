@@ -1,0 +1,174 @@
+package gguftest
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// chatTemplate is ChatML, the form that many small models use.
+const chatTemplate = "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}" +
+	"{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+
+func (m Model) metadata() (*gguf.KV, error) {
+	kv := &gguf.KV{}
+	var errs []error
+	set := func(key string, value any) { errs = append(errs, kv.Set(key, value)) }
+	own := func(key string, value any) { set(m.Arch+"."+key, value) }
+	perLayer := func(key string, count func(mask.LayerGeometry) int) {
+		if m.Arch != "deci" && m.Arch != "openelm" {
+			own(key, uint32(count(m.Layers[0])))
+			return
+		}
+		list := make([]int32, len(m.Layers))
+		for i, l := range m.Layers {
+			list[i] = int32(count(l))
+		}
+		own(key, list)
+	}
+
+	set("general.architecture", m.Arch)
+	set("general.name", "tiny "+m.Arch)
+	own("block_count", uint32(len(m.Layers)))
+	own("context_length", uint32(m.Context))
+	own("embedding_length", uint32(m.Hidden))
+	perLayer("feed_forward_length", func(l mask.LayerGeometry) int { return l.FFN })
+	perLayer("attention.head_count", func(l mask.LayerGeometry) int { return l.Heads })
+	perLayer("attention.head_count_kv", func(l mask.LayerGeometry) int { return l.KVHeads })
+	own("attention.layer_norm_rms_epsilon", float32(1e-5))
+	own("attention.key_length", uint32(m.HeadDim))
+	own("attention.value_length", uint32(m.HeadDim))
+	own("rope.dimension_count", uint32(m.HeadDim))
+	own("rope.freq_base", float32(m.RopeBase))
+	own("vocab_size", uint32(m.Vocab))
+	set("tokenizer.chat_template", chatTemplate)
+	if err := m.tokenizer(set); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	if m.Edit != nil {
+		m.Edit(kv)
+	}
+	return kv, nil
+}
+
+// Types of tokens as llama.cpp numbers them.
+const (
+	tokenNormal  = 1
+	tokenUnknown = 2
+	tokenControl = 3
+	tokenUnused  = 5
+	tokenByte    = 6
+)
+
+// words are made of pieces that the tokenizers below join; the rest of any text is spelled byte by byte.
+var words = [...]string{"the", "of", "and", "to", "in", "was", "is", "for", "on", "as"}
+
+// tokenizer writes a vocabulary of m.Vocab tokens: Llama's pieces with scores, or byte-level pairs for the families whose models have these.
+func (m Model) tokenizer(set func(string, any)) error {
+	var v vocabulary
+	v.add("<unk>", 0, tokenUnknown)
+	v.add("<s>", 0, tokenControl)
+	v.add("</s>", 0, tokenControl)
+	v.add("<|im_start|>", 0, tokenControl)
+	v.add("<|im_end|>", 0, tokenControl)
+	if m.Arch == "qwen2" || m.Arch == "openelm" {
+		v.bytePairs()
+		set("tokenizer.ggml.model", "gpt2")
+		set("tokenizer.ggml.pre", "smollm")
+		set("tokenizer.ggml.merges", v.merges)
+		set("tokenizer.ggml.add_bos_token", false)
+	} else {
+		v.pieces()
+		set("tokenizer.ggml.model", "llama")
+		set("tokenizer.ggml.pre", "default")
+		set("tokenizer.ggml.add_bos_token", true)
+	}
+	if len(v.tokens) > m.Vocab {
+		return fmt.Errorf("gguftest: the vocabulary needs %d tokens at least, %d are asked for", len(v.tokens), m.Vocab)
+	}
+	for i := len(v.tokens); i < m.Vocab; i++ {
+		v.add(fmt.Sprintf("<unused%d>", i), 0, tokenUnused)
+	}
+	set("tokenizer.ggml.tokens", v.tokens)
+	set("tokenizer.ggml.scores", v.scores)
+	set("tokenizer.ggml.token_type", v.types)
+	set("tokenizer.ggml.unknown_token_id", uint32(0))
+	set("tokenizer.ggml.bos_token_id", uint32(1))
+	set("tokenizer.ggml.eos_token_id", uint32(2))
+	set("tokenizer.ggml.eot_token_id", uint32(4))
+	set("tokenizer.ggml.padding_token_id", uint32(2))
+	return nil
+}
+
+type vocabulary struct {
+	tokens, merges []string
+	scores         []float32
+	types          []int32
+	known          map[string]bool
+}
+
+func (v *vocabulary) add(token string, score float32, kind int32) {
+	if v.known[token] {
+		return
+	}
+	if v.known == nil {
+		v.known = make(map[string]bool)
+	}
+	v.known[token] = true
+	v.tokens = append(v.tokens, token)
+	v.scores = append(v.scores, score)
+	v.types = append(v.types, kind)
+}
+
+// pieces adds the bytes and, with better scores the longer they are, the prefixes of the words behind Llama's mark for a space.
+func (v *vocabulary) pieces() {
+	for b := range 256 {
+		v.add(fmt.Sprintf("<0x%02X>", b), 0, tokenByte)
+	}
+	v.add("▁", -1000, tokenNormal)
+	for _, w := range words {
+		for n := 1; n <= len(w); n++ {
+			v.add("▁"+w[:n], float32(n-100), tokenNormal)
+			v.add(w[n-1:n], -500, tokenNormal)
+		}
+	}
+}
+
+// bytePairs adds the 256 characters that stand for bytes and merges that join a space and a word from its front.
+func (v *vocabulary) bytePairs() {
+	for b := range 256 {
+		v.add(string(byteRune(byte(b))), 0, tokenNormal)
+	}
+	space := string(byteRune(' '))
+	for _, w := range words {
+		left := space
+		for _, c := range strings.Split(w, "") {
+			if merge := left + " " + c; !v.known[left+c] {
+				v.merges = append(v.merges, merge)
+				v.add(left+c, 0, tokenNormal)
+			}
+			left += c
+		}
+	}
+}
+
+// byteRune returns the printable character that byte-level vocabularies write for a byte.
+func byteRune(b byte) rune {
+	printable := func(b byte) bool { return b >= '!' && b <= '~' || b >= 0xa1 && b <= 0xac || b >= 0xae }
+	if printable(b) {
+		return rune(b)
+	}
+	r := rune(256)
+	for c := range b {
+		if !printable(c) {
+			r++
+		}
+	}
+	return r
+}

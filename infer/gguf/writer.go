@@ -1,0 +1,280 @@
+package gguf
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Writer writes a file whose metadata and tensors are known in advance, tensor after tensor. The bytes go to a hidden file beside the
+// destination, which takes the destination's place only when [Writer.Commit] has everything on disk; until then nobody sees it.
+//
+//	w, err := gguf.Create("out.gguf", kv, tensors)
+//	if err != nil {
+//		return err
+//	}
+//	defer w.Abort()
+//	for _, t := range tensors {
+//		if err := w.Append(t.Name, data(t)); err != nil {
+//			return err
+//		}
+//	}
+//	return w.Commit()
+type Writer struct {
+	path, temp string
+	file       *os.File
+	buf        *bufio.Writer
+	tensors    []Tensor
+	alignment  int64
+	pos        int64
+	next       int   // index of the tensor being written
+	left       int64 // bytes that it still needs
+	done       bool
+}
+
+// Create starts a file. Of each tensor the name, type and extents count; offset and size are worked out. The alignment is general.alignment
+// where kv has it, else 32.
+func Create(path string, kv *KV, tensors []Tensor) (*Writer, error) {
+	w := &Writer{path: path, alignment: defaultAlignment}
+	if a, ok := kv.Uint("general.alignment"); ok {
+		w.alignment = int64(a)
+	}
+	head, err := w.layOut(kv, tensors)
+	if err != nil {
+		return nil, fmt.Errorf("gguf: writing %s: %w", path, err)
+	}
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("gguf: writing %s: something that is not a regular file is there", path)
+	}
+	var suffix [6]byte
+	rand.Read(suffix[:])
+	w.temp = filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+hex.EncodeToString(suffix[:])+".tmp")
+	if w.file, err = os.OpenFile(w.temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666); err != nil {
+		return nil, w.wrap(err)
+	}
+	w.buf = bufio.NewWriterSize(w.file, 1<<20)
+	if err := w.write(head); err != nil {
+		w.Abort()
+		return nil, err
+	}
+	if len(w.tensors) > 0 {
+		w.left = w.tensors[0].Size
+	}
+	return w, nil
+}
+
+// Tensors returns the tensors as laid out.
+func (w *Writer) Tensors() []Tensor { return w.tensors }
+
+// Bytes returns the size that the whole file will have.
+func (w *Writer) Bytes() int64 {
+	if len(w.tensors) == 0 {
+		return w.pos
+	}
+	last := w.tensors[len(w.tensors)-1]
+	return alignUp(last.Offset+last.Size, w.alignment)
+}
+
+// Append writes the next bytes of a tensor. Tensors come in the order given to [Create], each in as many pieces as the caller likes.
+func (w *Writer) Append(name string, data []byte) error {
+	if w.next >= len(w.tensors) || w.tensors[w.next].Name != name || int64(len(data)) > w.left {
+		return fmt.Errorf("gguf: writing %s: %d bytes of tensor %q are out of turn", w.path, len(data), name)
+	}
+	if err := w.write(data); err != nil {
+		return err
+	}
+	if w.left -= int64(len(data)); w.left > 0 {
+		return nil
+	}
+	if err := w.write(make([]byte, alignUp(w.pos, w.alignment)-w.pos)); err != nil {
+		return err
+	}
+	if w.next++; w.next < len(w.tensors) {
+		w.left = w.tensors[w.next].Size
+	}
+	return nil
+}
+
+// Commit puts the file, complete and on disk, in its place. After an error nothing is left behind.
+func (w *Writer) Commit() error {
+	if w.done {
+		return fmt.Errorf("gguf: writing %s: already ended", w.path)
+	}
+	defer w.Abort()
+	if w.next < len(w.tensors) {
+		return fmt.Errorf("gguf: writing %s: tensor %q is not complete", w.path, w.tensors[w.next].Name)
+	}
+	if err := w.buf.Flush(); err != nil {
+		return w.wrap(err)
+	}
+	if err := w.file.Sync(); err != nil {
+		return w.wrap(err)
+	}
+	if err := w.file.Close(); err != nil {
+		return w.wrap(err)
+	}
+	if err := os.Rename(w.temp, w.path); err != nil {
+		return w.wrap(err)
+	}
+	w.done = true
+	return w.wrap(syncDir(filepath.Dir(w.path)))
+}
+
+// Abort removes what was written so far. It does nothing after [Writer.Commit].
+func (w *Writer) Abort() {
+	if w.done {
+		return
+	}
+	w.done = true
+	w.file.Close()
+	os.Remove(w.temp)
+}
+
+func (w *Writer) write(b []byte) error {
+	n, err := w.buf.Write(b)
+	w.pos += int64(n)
+	return w.wrap(err)
+}
+
+// wrap says which file the error is about: the destination, not the hidden one that the operating system names.
+func (w *Writer) wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	var pathErr *fs.PathError
+	var linkErr *os.LinkError
+	switch {
+	case errors.As(err, &pathErr):
+		err = pathErr.Err
+	case errors.As(err, &linkErr):
+		err = linkErr.Err
+	}
+	return fmt.Errorf("gguf: writing %s: %w", w.path, err)
+}
+
+// syncDir makes a rename in the folder survive a crash. Not every file system lets a folder be synced; the file is in place all the same.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil && !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, fs.ErrInvalid) {
+		return err
+	}
+	return nil
+}
+
+// layOut gives each tensor its place and returns everything that comes before their data.
+func (w *Writer) layOut(kv *KV, tensors []Tensor) ([]byte, error) {
+	if w.alignment <= 0 || w.alignment > MaxAlignment || w.alignment&(w.alignment-1) != 0 {
+		return nil, fmt.Errorf("alignment %d is not a power of two up to %d", w.alignment, MaxAlignment)
+	}
+	var b bytes.Buffer
+	put := func(v any) { binary.Write(&b, binary.LittleEndian, v) }
+	put(uint32(magic))
+	put(uint32(3))
+	put(uint64(len(tensors)))
+	put(uint64(kv.Len()))
+	for _, key := range kv.keys {
+		putString(&b, key)
+		putValue(&b, kv.values[key])
+	}
+	names := make(map[string]bool, len(tensors))
+	var offset int64
+	for _, t := range tensors {
+		if t.Name == "" || len(t.Name) > MaxNameBytes || names[t.Name] {
+			return nil, fmt.Errorf("tensor %q: the name is taken or not from 1 to %d bytes long", t.Name, MaxNameBytes)
+		}
+		names[t.Name] = true
+		if len(t.Dims) == 0 || len(t.Dims) > MaxDims || t.Elements() <= 0 {
+			return nil, fmt.Errorf("tensor %q: extents %v", t.Name, t.Dims)
+		}
+		row := t.Dims[len(t.Dims)-1]
+		rowSize, ok := t.Type.RowSize(row)
+		if !ok {
+			return nil, fmt.Errorf("tensor %q: %w: rows of %d cannot be %s", t.Name, ErrType, row, t.Type)
+		}
+		t.Offset, t.Size = offset, rowSize*(t.Elements()/int64(row))
+		offset = alignUp(offset+t.Size, w.alignment)
+		putString(&b, t.Name)
+		put(uint32(len(t.Dims)))
+		for i := range t.Dims {
+			put(uint64(t.Dims[len(t.Dims)-1-i]))
+		}
+		put(uint32(t.Type))
+		put(uint64(t.Offset))
+		w.tensors = append(w.tensors, t)
+	}
+	b.Write(make([]byte, alignUp(int64(b.Len()), w.alignment)-int64(b.Len())))
+	for i := range w.tensors {
+		w.tensors[i].Offset += int64(b.Len())
+	}
+	if b.Len() > MaxHeaderBytes {
+		return nil, fmt.Errorf("the header takes %d bytes of %d allowed", b.Len(), MaxHeaderBytes)
+	}
+	return b.Bytes(), nil
+}
+
+func putString(b *bytes.Buffer, s string) {
+	binary.Write(b, binary.LittleEndian, uint64(len(s)))
+	b.WriteString(s)
+}
+
+// putValue writes the kind of a value of a KV and the value.
+func putValue(b *bytes.Buffer, value any) {
+	put := func(v any) { binary.Write(b, binary.LittleEndian, v) }
+	k, _ := kindOf(value)
+	put(uint32(k))
+	if k != kindArray {
+		if s, ok := value.(string); ok {
+			putString(b, s)
+		} else {
+			put(value)
+		}
+		return
+	}
+	switch list := value.(type) {
+	case []uint8:
+		putList(b, kindUint8, list)
+	case []int8:
+		putList(b, kindInt8, list)
+	case []uint16:
+		putList(b, kindUint16, list)
+	case []int16:
+		putList(b, kindInt16, list)
+	case []uint32:
+		putList(b, kindUint32, list)
+	case []int32:
+		putList(b, kindInt32, list)
+	case []float32:
+		putList(b, kindFloat32, list)
+	case []bool:
+		putList(b, kindBool, list)
+	case []uint64:
+		putList(b, kindUint64, list)
+	case []int64:
+		putList(b, kindInt64, list)
+	case []float64:
+		putList(b, kindFloat64, list)
+	case []string:
+		put(uint32(kindString))
+		put(uint64(len(list)))
+		for _, s := range list {
+			putString(b, s)
+		}
+	}
+}
+
+func putList[T any](b *bytes.Buffer, elem kind, list []T) {
+	binary.Write(b, binary.LittleEndian, uint32(elem))
+	binary.Write(b, binary.LittleEndian, uint64(len(list)))
+	binary.Write(b, binary.LittleEndian, list)
+}
