@@ -1,0 +1,111 @@
+//go:build cgo && !nocgo
+
+package gguf_test
+
+import (
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"os"
+	"testing"
+
+	"github.com/ollama/ollama/llama"
+	"github.com/ollama/ollama/ml"
+
+	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+)
+
+func TestMain(m *testing.M) {
+	slog.SetDefault(slog.New(slog.DiscardHandler)) // llama.cpp writes to the terminal what slog would not drop
+	llama.BackendInit()
+	os.Exit(m.Run())
+}
+
+// runtimeLogProbs has llama.cpp load the file and returns the log-probability of each token but the first after those before it.
+func runtimeLogProbs(t *testing.T, path string, tokens []int) []float64 {
+	t.Helper()
+	model, err := llama.LoadModelFromFile(path, llama.ModelParams{UseMmap: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { llama.FreeModel(model) })
+	// Two threads at most: ggml's spin, and other tests run beside these.
+	c, err := llama.NewContextWithModel(model, llama.NewContextParams(len(tokens), len(tokens), 1, 2, ml.FlashAttentionDisabled, "f16"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	batch, err := llama.NewBatch(len(tokens), 1, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer batch.Free()
+	for i, token := range tokens {
+		batch.Add(token, nil, i, true, 0)
+	}
+	if err := c.Decode(batch); err != nil {
+		t.Fatal(err)
+	}
+	out := make([]float64, len(tokens)-1)
+	for i := range out {
+		logits := c.GetLogitsIth(i)
+		top := math.Inf(-1)
+		for _, v := range logits {
+			top = max(top, float64(v))
+		}
+		var sum float64
+		for _, v := range logits {
+			sum += math.Exp(float64(v) - top)
+		}
+		out[i] = float64(logits[tokens[i+1]]) - top - math.Log(sum)
+	}
+	return out
+}
+
+// randomTokens returns n tokens of a vocabulary, always the same ones.
+func randomTokens(n, vocab int) []int {
+	rng := rand.New(rand.NewPCG(7, 7))
+	tokens := make([]int, n)
+	for i := range tokens {
+		tokens[i] = rng.IntN(vocab)
+	}
+	return tokens
+}
+
+// perplexity is the exponential of the mean negative log-probability.
+func perplexity(logProbs []float64) float64 {
+	var sum float64
+	for _, p := range logProbs {
+		sum -= p
+	}
+	return math.Exp(sum / float64(len(logProbs)))
+}
+
+// The random models must be complete for llama.cpp, vocabulary included.
+func TestRuntimeLoadsRandomModels(t *testing.T) {
+	for _, family := range gguftest.Families() {
+		t.Run(family.Name, func(t *testing.T) {
+			path := gguftest.Write(t, family.Model)
+			p := perplexity(runtimeLogProbs(t, path, randomTokens(64, family.Model.Vocab)))
+			if math.IsNaN(p) || p < 2 || p > 1e6 {
+				t.Errorf("perplexity %v", p)
+			}
+			model, err := llama.LoadModelFromFile(path, llama.ModelParams{VocabOnly: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer llama.FreeModel(model)
+			const text = "the cat is on fire: é\n"
+			tokens, err := model.Tokenize(text, false, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var back string
+			for _, token := range tokens {
+				back += model.TokenToPiece(token)
+			}
+			if back != text && back != " "+text {
+				t.Errorf("%q became %v and came back as %q", text, tokens, back)
+			}
+		})
+	}
+}
