@@ -63,4 +63,5 @@ type Result struct {
 	Lambda                       float64   // the ridge taken, as a share of the mean diagonal
 	Raised                       int       // how often the ridge had to be raised tenfold to make the system positive definite
 	Curve                        []float64 // ADMM: the relative error after each step
+	Warning                      string    // what the caller should tell the user, or ""
 }

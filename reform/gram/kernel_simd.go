@@ -11,11 +11,10 @@ func kernel(k int, a, b []float64, c *[tileRows * tileCols]float64) {
 		return
 	}
 	var c00, c01, c10, c11, c20, c21, c30, c31 archsimd.Float64x4
-	for range k {
-		x := (*[tileRows]float64)(a)
-		y := (*[tileCols]float64)(b)
-		b0 := archsimd.LoadFloat64x4((*[4]float64)(y[0:4]))
-		b1 := archsimd.LoadFloat64x4((*[4]float64)(y[4:8]))
+	// Two steps at a time: the results of a step end in other registers than they came from, and half the moves go.
+	for ; k >= 2; k -= 2 {
+		x, y := (*[2 * tileRows]float64)(a), (*[2 * tileCols]float64)(b)
+		b0, b1 := archsimd.LoadFloat64x4((*[4]float64)(y[0:4])), archsimd.LoadFloat64x4((*[4]float64)(y[4:8]))
 		v := archsimd.BroadcastFloat64x4(x[0])
 		c00, c01 = v.MulAdd(b0, c00), v.MulAdd(b1, c01)
 		v = archsimd.BroadcastFloat64x4(x[1])
@@ -24,7 +23,28 @@ func kernel(k int, a, b []float64, c *[tileRows * tileCols]float64) {
 		c20, c21 = v.MulAdd(b0, c20), v.MulAdd(b1, c21)
 		v = archsimd.BroadcastFloat64x4(x[3])
 		c30, c31 = v.MulAdd(b0, c30), v.MulAdd(b1, c31)
-		a, b = a[tileRows:], b[tileCols:]
+		b0, b1 = archsimd.LoadFloat64x4((*[4]float64)(y[8:12])), archsimd.LoadFloat64x4((*[4]float64)(y[12:16]))
+		v = archsimd.BroadcastFloat64x4(x[4])
+		c00, c01 = v.MulAdd(b0, c00), v.MulAdd(b1, c01)
+		v = archsimd.BroadcastFloat64x4(x[5])
+		c10, c11 = v.MulAdd(b0, c10), v.MulAdd(b1, c11)
+		v = archsimd.BroadcastFloat64x4(x[6])
+		c20, c21 = v.MulAdd(b0, c20), v.MulAdd(b1, c21)
+		v = archsimd.BroadcastFloat64x4(x[7])
+		c30, c31 = v.MulAdd(b0, c30), v.MulAdd(b1, c31)
+		a, b = a[2*tileRows:], b[2*tileCols:]
+	}
+	if k == 1 {
+		x, y := (*[tileRows]float64)(a), (*[tileCols]float64)(b)
+		b0, b1 := archsimd.LoadFloat64x4((*[4]float64)(y[0:4])), archsimd.LoadFloat64x4((*[4]float64)(y[4:8]))
+		v := archsimd.BroadcastFloat64x4(x[0])
+		c00, c01 = v.MulAdd(b0, c00), v.MulAdd(b1, c01)
+		v = archsimd.BroadcastFloat64x4(x[1])
+		c10, c11 = v.MulAdd(b0, c10), v.MulAdd(b1, c11)
+		v = archsimd.BroadcastFloat64x4(x[2])
+		c20, c21 = v.MulAdd(b0, c20), v.MulAdd(b1, c21)
+		v = archsimd.BroadcastFloat64x4(x[3])
+		c30, c31 = v.MulAdd(b0, c30), v.MulAdd(b1, c31)
 	}
 	c00.Store((*[4]float64)(c[0:4]))
 	c01.Store((*[4]float64)(c[4:8]))

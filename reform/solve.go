@@ -1,0 +1,298 @@
+package reform
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/lathe-llm/lathe/reform/gram"
+)
+
+const (
+	defaultRho   = 1
+	defaultSteps = 30
+	maxRaises    = 10
+	// leastRidge is what raising starts from where the wanted ridge is zero.
+	leastRidge = 1e-8
+	// With fewer than safeTokens tokens a kept column, and no text to choose by, the ridge is at least safeLambda.
+	safeTokens = 2
+	safeLambda = 0.1
+)
+
+// Solve finds the weights [Out, len(kept)] of the kept columns, in the order of kept, that best reproduce the problem's
+// target. Toward zero they are W_K = C_K·(H_KK + λI)⁻¹, with C the cross moment of the target (W·H for the original
+// outputs) and H the Gram matrix; pulled toward the original weights W_K = (C_K + λW⁰_K)·(H_KK + λI)⁻¹. With a bias, C
+// and H are centred first: this is the same as a constant-one input without a ridge of its own.
+//
+// Where the held-out target decides on λ, the fit itself is then made on both texts together. A system that is not
+// positive definite gets its ridge raised tenfold until it is; Result.Raised says how often. Where no column is
+// dropped and the target is the original outputs, the original weights are the answer whatever the ridge.
+func Solve(p Problem, kept []int, o Options) ([]float32, Result, error) {
+	w, r, err := solve(p, kept, o)
+	if err != nil {
+		return nil, Result{}, fmt.Errorf("%s: %w", p.Name, err)
+	}
+	return w, r, nil
+}
+
+func solve(p Problem, kept []int, o Options) ([]float32, Result, error) {
+	if err := p.check(kept, o); err != nil {
+		return nil, Result{}, err
+	}
+	w0 := gram.Widen(p.W)
+	start := gram.Columns(w0, p.Out, p.In, kept)
+	original := p.Fit.Cross == nil && (p.HeldOut == nil || p.HeldOut.Cross == nil)
+	p.Fit.complete(p, w0, o.Bias)
+	fit := newNormal(p, p.Fit, kept, o.Bias)
+	var held *normal
+	if p.HeldOut != nil {
+		t := *p.HeldOut
+		t.complete(p, w0, o.Bias)
+		p.HeldOut, held = &t, newNormal(p, t, kept, o.Bias)
+	}
+	lambda, warning, err := chooseLambda(fit, held, start, o)
+	if err != nil {
+		return nil, Result{}, err
+	}
+	r := Result{Lambda: lambda}
+	weights := start
+	switch {
+	case o.Method == None, len(kept) == p.In && original:
+	case o.Method == ADMM:
+		weights, r, err = solveADMM(p, w0, kept, fit.pooled(held), lambda, o)
+	default:
+		weights, r, err = fit.pooled(held).ridge(start, lambda, o.Pull)
+	}
+	if err != nil {
+		return nil, Result{}, err
+	}
+	r.Warning = warning
+	before := fit
+	if o.Bias {
+		before = newNormal(p, p.Fit, kept, false)
+	}
+	r.ErrBefore = before.error(start)
+	r.ErrAfter = fit.error(weights)
+	if held != nil {
+		r.HeldOut = held.error(weights)
+	}
+	if o.Bias {
+		r.Bias = fit.pooled(held).bias(weights)
+	}
+	return gram.Narrow(weights), r, nil
+}
+
+func (p Problem) check(kept []int, o Options) error {
+	switch o.Method {
+	case "", Exact, ADMM, None:
+	default:
+		return fmt.Errorf("%q: %w", o.Method, ErrMethod)
+	}
+	if len(p.W) != p.Out*p.In {
+		return fmt.Errorf("%d weights are not %d×%d", len(p.W), p.Out, p.In)
+	}
+	seen := make([]bool, p.In)
+	for _, k := range kept {
+		if k < 0 || k >= p.In || seen[k] {
+			return fmt.Errorf("kept column %d is out of range or named twice", k)
+		}
+		seen[k] = true
+	}
+	for _, t := range []*Target{&p.Fit, p.HeldOut} {
+		if t == nil {
+			continue
+		}
+		if len(t.Gram) != p.In*p.In {
+			return fmt.Errorf("Gram matrix has %d values and not %d²", len(t.Gram), p.In)
+		}
+		if t.Cross != nil && len(t.Cross) != p.Out*p.In {
+			return fmt.Errorf("cross moment has %d values and not %d×%d", len(t.Cross), p.Out, p.In)
+		}
+		if o.Bias && (len(t.Mean) != p.In || t.Cross != nil && len(t.OutMean) != p.Out) {
+			return errors.New("a bias needs the means of inputs and outputs")
+		}
+		for _, a := range [][]float64{t.Gram, t.Cross, t.Mean, t.OutMean} {
+			if err := gram.CheckFinite(a); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// normal is a target restricted to the kept columns: the normal equations of its least-squares fit.
+type normal struct {
+	out, k  int
+	tokens  int
+	h       []float64 // [k, k], centred when a bias is wanted
+	c       []float64 // [out, k], likewise
+	energy  float64   // E‖y‖², centred likewise
+	total   float64   // E‖y‖², never centred: what errors are relative to
+	mean    []float64 // [k], with a bias only
+	outMean []float64 // [out], with a bias only
+}
+
+// complete fills in what follows from the original weights where the target is their outputs.
+func (t *Target) complete(p Problem, w0 []float64, bias bool) {
+	if t.Cross != nil {
+		return
+	}
+	t.Cross = gram.Product(p.Out, p.In, p.In, w0, t.Gram)
+	t.Energy = gram.Dot(t.Cross, w0)
+	if bias {
+		t.OutMean = gram.ProductT(p.Out, 1, p.In, w0, t.Mean)
+	}
+}
+
+// newNormal restricts a complete target.
+func newNormal(p Problem, t Target, kept []int, bias bool) *normal {
+	n := &normal{
+		out: p.Out, k: len(kept), tokens: t.Tokens, energy: t.Energy, total: t.Energy,
+		h: gram.Sub(t.Gram, p.In, kept, kept), c: gram.Columns(t.Cross, p.Out, p.In, kept),
+	}
+	if bias {
+		n.outMean, n.mean = t.OutMean, gram.Columns(t.Mean, 1, p.In, kept)
+		addOuter(n.h, n.mean, n.mean, -1)
+		addOuter(n.c, n.outMean, n.mean, -1)
+		n.energy -= gram.Dot(n.outMean, n.outMean)
+	}
+	return n
+}
+
+// addOuter adds sign·xyᵀ to a [len(x), len(y)].
+func addOuter(a, x, y []float64, sign float64) {
+	for i, xi := range x {
+		row := a[i*len(y) : (i+1)*len(y)]
+		for j, yj := range y {
+			row[j] += sign * xi * yj
+		}
+	}
+}
+
+// pooled is the normal equations of both texts together, each token counting the same.
+func (n *normal) pooled(other *normal) *normal {
+	if other == nil {
+		return n
+	}
+	tokens := n.tokens + other.tokens
+	share := 0.5
+	if tokens > 0 {
+		share = float64(n.tokens) / float64(tokens)
+	}
+	mix := func(a, b []float64) []float64 {
+		out := make([]float64, len(a))
+		for i := range a {
+			out[i] = share*a[i] + (1-share)*b[i]
+		}
+		return out
+	}
+	both := &normal{
+		out: n.out, k: n.k, tokens: tokens, h: mix(n.h, other.h), c: mix(n.c, other.c),
+		energy: share*n.energy + (1-share)*other.energy, total: share*n.total + (1-share)*other.total,
+	}
+	if n.mean == nil {
+		return both
+	}
+	both.mean, both.outMean = mix(n.mean, other.mean), mix(n.outMean, other.outMean)
+	// Between the two texts the means differ: that part of the variance is in neither.
+	dx, dy := difference(n.mean, other.mean), difference(n.outMean, other.outMean)
+	between := share * (1 - share)
+	addOuter(both.h, dx, dx, between)
+	addOuter(both.c, dy, dx, between)
+	both.energy += between * gram.Dot(dy, dy)
+	return both
+}
+
+func difference(a, b []float64) []float64 {
+	out := make([]float64, len(a))
+	for i := range a {
+		out[i] = a[i] - b[i]
+	}
+	return out
+}
+
+// ridge solves for the kept weights at one ridge, raising it where it has to be.
+func (n *normal) ridge(start []float64, lambda float64, pull bool) ([]float64, Result, error) {
+	r := Result{Lambda: lambda}
+	scale := gram.MeanDiagonal(n.h, n.k)
+	if n.k == 0 || scale == 0 {
+		return start, r, nil // inputs that are always zero say nothing about their weights
+	}
+	f, err := gram.Factorize(n.h, n.k, r.Lambda*scale)
+	for errors.Is(err, gram.ErrNotPositive) && r.Raised < maxRaises {
+		r.Raised++
+		r.Lambda = max(10*r.Lambda, leastRidge)
+		f, err = gram.Factorize(n.h, n.k, r.Lambda*scale)
+	}
+	if err != nil {
+		return nil, Result{}, err
+	}
+	w := append([]float64(nil), n.c...)
+	if pull {
+		for i, v := range start {
+			w[i] += r.Lambda * scale * v
+		}
+	}
+	f.Solve(w, n.out)
+	return w, r, nil
+}
+
+// error is E‖y − ŷ‖²/E‖y‖² of weights w [out, k], with the best bias where n is centred. It is never negative: what
+// rounding leaves under zero is zero.
+func (n *normal) error(w []float64) float64 {
+	if n.total <= 0 {
+		return 0
+	}
+	e := n.energy
+	if n.k > 0 {
+		e += gram.Dot(gram.Product(n.out, n.k, n.k, w, n.h), w) - 2*gram.Dot(w, n.c)
+	}
+	return max(e/n.total, 0)
+}
+
+// bias is what makes the mean output right.
+func (n *normal) bias(w []float64) []float32 {
+	b := append([]float64(nil), n.outMean...)
+	if n.k > 0 {
+		got := gram.ProductT(n.out, 1, n.k, w, n.mean)
+		b = difference(b, got)
+	}
+	return gram.Narrow(b)
+}
+
+// chooseLambda takes the ridge whose fit on one text has the least error on the other. Without another text it takes the
+// largest, raised to one that is safe, with a warning, where the text has too few tokens for the columns kept.
+func chooseLambda(fit, held *normal, start []float64, o Options) (lambda float64, warning string, err error) {
+	if o.Method == None {
+		return 0, "", nil
+	}
+	lambdas := o.Lambdas
+	if len(lambdas) == 0 {
+		lambdas = []float64{DefaultLambda}
+	}
+	if least := slices.Min(lambdas); least < 0 {
+		return 0, "", fmt.Errorf("ridge %g is negative", least)
+	}
+	if held == nil {
+		lambda = slices.Max(lambdas)
+		if few := fit.tokens > 0 && fit.tokens < safeTokens*fit.k; few && lambda < safeLambda {
+			return safeLambda, fmt.Sprintf("%d tokens are few for %d columns: ridge %g instead of %g", fit.tokens, fit.k, safeLambda, lambda), nil
+		}
+		return lambda, "", nil
+	}
+	if len(lambdas) == 1 {
+		return lambdas[0], "", nil
+	}
+	least := math.Inf(1)
+	for _, l := range lambdas {
+		w, _, err := fit.ridge(start, l, o.Pull)
+		if err != nil {
+			return 0, "", err
+		}
+		if e := held.error(w); e < least {
+			lambda, least = l, e
+		}
+	}
+	return lambda, "", nil
+}
