@@ -1,0 +1,122 @@
+package explorer
+
+import (
+	"context"
+
+	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// A Backend opens models. It is the only way from the domain to what computes.
+type Backend interface {
+	// Open reads a model's header and checks it. It is quick: no weights are read. Errors name the file and the field.
+	Open(ctx context.Context, path string) (Model, error)
+}
+
+// A Model is an opened dense model and everything that can be done with it. Its methods may be called from any goroutine,
+// but an Exploration calls those that compute (all but Info, Predict and Load) one at a time.
+//
+// Methods that take a [Monitor] report to it as they go and call its Gate between pieces of work, so that a job can be
+// paused; they return ctx's error soon after ctx is done.
+type Model interface {
+	Info() ModelInfo
+	Statistician
+	Cutter
+	Scorer
+	Searcher
+	Exporter
+	Runner
+	Close() error
+}
+
+// A Monitor receives what a running piece of work has to tell.
+type Monitor interface {
+	// Progress reports done of total units ("layers", "tokens", …) and what is being worked on. A total of 0 is unknown.
+	Progress(done, total float64, unit, step string)
+	// Layer reports that a layer's module was cut or re-fitted.
+	Layer(LayerProgress)
+	// Note tells the person something that is no failure: a fallback taken, a warning. One line.
+	Note(text string)
+	// Gate returns at once while the work may go on, and blocks while it is to stand still. It returns ctx's error when
+	// ctx ends.
+	Gate(ctx context.Context) error
+}
+
+// A Statistician gathers what importance and estimates come from.
+type Statistician interface {
+	// Gather runs the calibration text through the dense model. What it gathers it keeps in dir ("" keeps nothing), and it
+	// takes from there what an earlier pass over the same text left.
+	Gather(ctx context.Context, c Calibration, dir string, m Monitor) (Statistics, error)
+	// Predict estimates the rise of the loss, in nats per token, that masks cause, from gathered statistics. It is quick
+	// (well under a frame) and false before Gather.
+	Predict(s Statistics, masks mask.Masks) (loss float64, ok bool)
+}
+
+// A Made subnet: what a cut or a re-fitting hands back.
+type Made struct {
+	Subnet gguf.Subnet
+	Method Method
+	// Before and After are perplexities on held-out text with the original and the re-fitted weights, 0 if not measured.
+	Before, After float64
+}
+
+// A Cutter chooses masks at once and re-fits weights.
+type Cutter interface {
+	Cut(ctx context.Context, c Cut, m Monitor) (Made, error)
+	Refit(ctx context.Context, masks mask.Masks, c Refit, m Monitor) (Made, error)
+	// Carry takes re-fitted weights over to other masks of the same model: columns kept in both stay as they were fitted,
+	// columns added come from the dense model, layers without re-fitted weights stay without.
+	Carry(ctx context.Context, from gguf.Subnet, to mask.Masks) (gguf.Subnet, error)
+}
+
+// A Scorer takes the perplexity of a subnet: the text is tokenised once as a whole and cut into consecutive windows, of
+// which the first token is not scored.
+type Scorer interface {
+	Score(ctx context.Context, s gguf.Subnet, r ScoreRequest, m Monitor) (Measurement, error)
+}
+
+// ScoreRequest says what a subnet is scored on.
+type ScoreRequest struct {
+	Text    string // file; "" is the default text
+	Seq     int    // tokens per window
+	Windows int    // from the start; 0 is all
+	HeldOut bool   // take windows from the end of the text, which calibration does not reach
+}
+
+// A Searcher runs searches.
+type Searcher interface {
+	// Search runs until its budget is spent or ctx is done. It keeps its checkpoints in dir ("" keeps none), publishes
+	// states as values and takes orders between candidates. What it returns is the best subnet, also when ctx ended it.
+	Search(ctx context.Context, r StartSearch, dir string, o Orders, m Monitor) (Made, error)
+	// Assemble gives a candidate its re-fitted weights, from what the search that found it keeps in dir, also while that
+	// search stands still at a gate. A search without re-fitted weights gives the masks alone.
+	Assemble(ctx context.Context, c Candidate, dir string) (gguf.Subnet, error)
+}
+
+// Orders connects a running search with the people around it.
+type Orders interface {
+	// Publish shows the search's present state. The value and what it refers to must not change afterwards.
+	Publish(Search)
+	// Next returns the next order given, if there is one: a Retarget or an Injection.
+	Next() (any, bool)
+}
+
+// An Injection is an order to put masks into the population.
+type Injection struct {
+	Name   string
+	Subnet gguf.Subnet
+}
+
+// An Exporter writes subnets to model files.
+type Exporter interface {
+	// Write writes the subnet to path, atomically: the file is whole or not there. typ "" is the source's types.
+	Write(ctx context.Context, s gguf.Subnet, path, typ string, m Monitor) (gguf.Report, error)
+	// Read opens a model file that was cut from this model and finds its masks.
+	Read(ctx context.Context, path string) (gguf.Subnet, error)
+}
+
+// A Runner loads model files into an engine for chat and benchmarks.
+type Runner interface {
+	Load(ctx context.Context, o infer.LoadOptions, progress func(float64)) (infer.Model, error)
+}

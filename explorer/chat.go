@@ -1,0 +1,63 @@
+package explorer
+
+import (
+	"time"
+
+	"github.com/lathe-llm/lathe/infer"
+)
+
+// ChatID names a chat within its workspace.
+type ChatID string
+
+// A Chat is a conversation held with one or more subnets at once: the same prompts, the same seed, a column each.
+type Chat struct {
+	ID       ChatID
+	Name     string
+	Author   string
+	Created  time.Time
+	System   string // system prompt; "" for none
+	Sampling infer.Sampling
+	Prompts  []Prompt // what the person said, in order
+	Columns  []Column
+	// Blind hides which column is which until it is revealed; Votes counts a person's choices per column.
+	Blind bool
+	Votes []int
+}
+
+// A Prompt is one message of the person.
+type Prompt struct {
+	At   time.Time
+	Text string
+}
+
+// A Column is one subnet's side of a chat.
+type Column struct {
+	Subnet  SubnetID
+	Label   string  // the subnet's name when the column was opened
+	Loading bool    // its model is being written or loaded
+	Err     string  // why it cannot answer; one line
+	Replies []Reply // one per prompt; the last may be unfinished
+	Memory  int64   // bytes of weights and KV cache, 0 if unknown
+	Context int     // tokens the engine has room for
+	Used    int     // tokens of the context in use
+}
+
+// A Reply is what a subnet answered.
+type Reply struct {
+	Text            string
+	Started         time.Time
+	Streaming       bool
+	Stopped         bool // cut off by a person
+	Err             string
+	PromptTokens    int
+	Tokens          int
+	FirstToken      time.Duration // from sending the prompt
+	TokensPerSecond float64       // of generation
+	// Agreement is the share of its tokens that the dense model would have said too; negative while unknown.
+	Agreement float64
+}
+
+// DefaultSampling is what a new chat starts with.
+func DefaultSampling() infer.Sampling {
+	return infer.Sampling{Temperature: 0.7, TopK: 40, TopP: 0.95, MinP: 0.05, RepeatPenalty: 1.1, Seed: 1, MaxTokens: 512}
+}

@@ -1,0 +1,279 @@
+package explorer
+
+import "github.com/lathe-llm/lathe/infer"
+
+// Role is what an actor may do. The zero value may only look.
+type Role int
+
+// The roles: a viewer looks, an editor changes and runs things, an owner may also delete for good and stop the server.
+const (
+	RoleViewer Role = iota
+	RoleEditor
+	RoleOwner
+)
+
+// An Actor is who gives a command.
+type Actor struct {
+	Name string
+	Role Role
+}
+
+// A Command is something an actor wants done. The types below are all there are.
+type Command interface{ command() }
+
+// A Receipt tells what a command led to; fields that do not apply are zero.
+type Receipt struct {
+	Job     JobID
+	Subnet  SubnetID
+	Chat    ChatID
+	Bench   BenchID
+	Version uint64 // of the draft, after a command that changed it
+}
+
+// Commands on the masks in work. Version is the draft's version the command was made on; if somebody else changed the
+// draft since, the command fails with ErrStale. 0 means: whatever it is now.
+type (
+	// Edit applies mutations as one undoable step.
+	Edit struct {
+		Version   uint64
+		Mutations []Mutation
+	}
+	// Undo takes the last step back.
+	Undo struct{ Version uint64 }
+	// Redo does the last undone step again.
+	Redo struct{ Version uint64 }
+	// Checkout starts over from a subnet of the library (or DenseID). Steps made so far are forgotten, unless Keep is set:
+	// then the subnet's masks come in as one more undoable step.
+	Checkout struct {
+		Version uint64
+		Subnet  SubnetID
+		Keep    bool
+	}
+	// SaveDraft puts the draft into the library.
+	SaveDraft struct {
+		Version uint64
+		Name    string
+	}
+)
+
+// Commands on the library.
+type (
+	// RenameSubnet gives a subnet another name.
+	RenameSubnet struct {
+		Subnet SubnetID
+		Name   string
+	}
+	// AnnotateSubnet replaces a subnet's note.
+	AnnotateSubnet struct {
+		Subnet SubnetID
+		Note   string
+	}
+	// DuplicateSubnet makes a copy under another name.
+	DuplicateSubnet struct {
+		Subnet SubnetID
+		Name   string
+	}
+	// DeleteSubnet moves a subnet to the trash.
+	DeleteSubnet struct{ Subnet SubnetID }
+	// RestoreSubnet takes it out of the trash.
+	RestoreSubnet struct{ Subnet SubnetID }
+	// EmptyTrash deletes what is in the trash for good, weights included.
+	EmptyTrash struct{}
+	// AddSubnet puts masks made elsewhere into the library.
+	AddSubnet struct {
+		Name   string
+		Origin Origin
+		Masks  string // text form
+		Note   string
+	}
+)
+
+// Commands that start a job.
+type (
+	// GatherStatistics runs the calibration text through the model and scores every unit.
+	GatherStatistics struct{ Calibration Calibration }
+	// Cut makes a subnet at once, without a search.
+	Cut struct {
+		Preset      string  // "" is the default preset
+		Target      float64 // inheriting ratio over block parameters, in (0, 1]
+		Calibration Calibration
+		Reform      ReformOptions
+		Seed        uint64
+		Name        string
+	}
+	// Refit makes a subnet with the masks of another and re-fitted weights.
+	Refit struct {
+		Subnet      SubnetID
+		Calibration Calibration
+		Reform      ReformOptions
+		Name        string
+	}
+	// Measure takes the perplexity of a subnet. Text "" is the calibration text's held-out end.
+	Measure struct {
+		Subnet  SubnetID
+		Text    string
+		Seq     int
+		Windows int
+	}
+	// StartSearch starts a search, or goes on with the workspace's interrupted one when Resume is set.
+	StartSearch struct {
+		Strategy    string // "" is the default strategy
+		Target      float64
+		Budget      Budget
+		Calibration Calibration
+		Fitness     string
+		Seed        uint64
+		Resume      bool
+	}
+	// Export writes a subnet as a GGUF file.
+	Export struct {
+		Subnet SubnetID
+		Path   string
+		Type   string // tensor type; "" as the source
+	}
+	// StartBench measures speed and memory.
+	StartBench struct{ Settings BenchSettings }
+	// ImportFile takes a model file that was cut from this model elsewhere into the library.
+	ImportFile struct {
+		Path string
+		Name string
+	}
+)
+
+// Calibration names the text statistics and re-fitting learn from. Zero fields take the defaults.
+type Calibration struct {
+	Text    string // a file, or a folder whose text files are joined; "" is the default text
+	Windows int
+	Seq     int
+}
+
+// ReformOptions say how surviving weights are re-fitted. Zero fields take the defaults.
+type ReformOptions struct {
+	Method string // "exact", "admm", "none"; "" is the preset's own
+	Lambda float64
+	Pull   *bool
+	Bias   *bool
+	Rho    float64
+	Steps  int
+}
+
+// Budget limits a search; the first limit reached ends it. Zero fields do not limit.
+type Budget struct {
+	Seconds     float64
+	Evaluations int
+	Tokens      int64
+}
+
+// Commands on jobs and on the running search.
+type (
+	// PauseJob lets a job stand still.
+	PauseJob struct{ Job JobID }
+	// ResumeJob lets it go on.
+	ResumeJob struct{ Job JobID }
+	// StopJob ends a job; a search keeps what it has found.
+	StopJob struct{ Job JobID }
+	// Retarget changes what the running search aims at.
+	Retarget struct{ Target float64 }
+	// Inject puts a subnet into the population of the running search.
+	Inject struct{ Subnet SubnetID }
+	// Adopt puts a candidate of the search into the library. Candidate 0 is the best so far.
+	Adopt struct {
+		Candidate int
+		Name      string
+	}
+)
+
+// Commands on chats.
+type (
+	// OpenChat starts a chat with the subnets as columns.
+	OpenChat struct {
+		Name     string
+		Subnets  []SubnetID
+		System   string
+		Sampling *infer.Sampling // nil: the defaults
+		Blind    bool
+	}
+	// Say sends a prompt to all columns.
+	Say struct {
+		Chat ChatID
+		Text string
+	}
+	// StopReply cuts the running replies off.
+	StopReply struct{ Chat ChatID }
+	// Regenerate asks for the last reply again, with the next seed.
+	Regenerate struct{ Chat ChatID }
+	// EditPrompt replaces the last prompt and asks again.
+	EditPrompt struct {
+		Chat ChatID
+		Text string
+	}
+	// ConfigureChat changes what follows; nil fields stay as they are.
+	ConfigureChat struct {
+		Chat     ChatID
+		Name     *string
+		System   *string
+		Sampling *infer.Sampling
+		Blind    *bool
+	}
+	// SetColumns changes who takes part; columns that stay keep their replies.
+	SetColumns struct {
+		Chat    ChatID
+		Subnets []SubnetID
+	}
+	// Vote counts a choice between the columns of a chat.
+	Vote struct {
+		Chat   ChatID
+		Column int
+	}
+	// DeleteChat removes a chat.
+	DeleteChat struct{ Chat ChatID }
+)
+
+// Commands on messages and presence.
+type (
+	// Dismiss removes a message; 0 removes all.
+	Dismiss struct{ Message uint64 }
+	// Attach announces the actor as a viewer, or that it looks at something else now.
+	Attach struct{ Where string }
+	// Detach takes the announcement back.
+	Detach struct{}
+)
+
+func (Edit) command()             {}
+func (Undo) command()             {}
+func (Redo) command()             {}
+func (Checkout) command()         {}
+func (SaveDraft) command()        {}
+func (RenameSubnet) command()     {}
+func (AnnotateSubnet) command()   {}
+func (DuplicateSubnet) command()  {}
+func (DeleteSubnet) command()     {}
+func (RestoreSubnet) command()    {}
+func (EmptyTrash) command()       {}
+func (AddSubnet) command()        {}
+func (GatherStatistics) command() {}
+func (Cut) command()              {}
+func (Refit) command()            {}
+func (Measure) command()          {}
+func (StartSearch) command()      {}
+func (Export) command()           {}
+func (StartBench) command()       {}
+func (ImportFile) command()       {}
+func (PauseJob) command()         {}
+func (ResumeJob) command()        {}
+func (StopJob) command()          {}
+func (Retarget) command()         {}
+func (Inject) command()           {}
+func (Adopt) command()            {}
+func (OpenChat) command()         {}
+func (Say) command()              {}
+func (StopReply) command()        {}
+func (Regenerate) command()       {}
+func (EditPrompt) command()       {}
+func (ConfigureChat) command()    {}
+func (SetColumns) command()       {}
+func (Vote) command()             {}
+func (DeleteChat) command()       {}
+func (Dismiss) command()          {}
+func (Attach) command()           {}
+func (Detach) command()           {}

@@ -1,0 +1,90 @@
+package explorer
+
+import (
+	"time"
+
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// A Draft is the masks in work: a base subnet and the steps made since. It survives a restart with its undo and redo.
+type Draft struct {
+	Version  uint64 // grows with every change, undo and redo; an edit names the version it was made on
+	Base     SubnetID
+	Masks    mask.Masks
+	Size     mask.Size
+	Bytes    int64  // GGUF tensor bytes in the source's type
+	Steps    []Step // applied steps, oldest first: the undo stack
+	Undone   []Step // undone steps, the next to redo last
+	Estimate Estimate
+	// Measured is the newest true measurement of the draft and MeasuredVersion the version it was taken of: it is stale
+	// when that is not Version. Measuring reports whether one is under way.
+	Measured        *Measurement
+	MeasuredVersion uint64
+	Measuring       bool
+}
+
+// Dirty reports whether the draft differs from its base.
+func (d Draft) Dirty() bool { return len(d.Steps) > 0 }
+
+// A Step is one undoable change of the draft.
+type Step struct {
+	Author  string
+	At      time.Time
+	Summary string      // one line for people: "layer 12: mlp 1536 → 1088 channels"
+	Edits   []mask.Edit // what changed; never empty
+	before  mask.Masks
+	after   mask.Masks
+}
+
+// An Estimate is what the statistics predict for masks, without running the model. Valid is false before statistics.
+type Estimate struct {
+	Valid      bool
+	Loss       float64 // expected rise of the loss over the dense model, nats per token
+	Perplexity float64 // exp of dense loss plus Loss
+	Spread     float64 // typical relative difference of estimates and true perplexities so far; 0 if none were compared
+	Compared   int     // how many were
+}
+
+// Statistics describes the pass over the calibration text that importance and estimates come from.
+type Statistics struct {
+	Ready    bool
+	Text     TextRef
+	Tokens   int
+	Layers   int // layers gathered so far
+	Gathered time.Time
+	// DenseNLL is the dense model's loss on the calibration text, nats per token; 0 if not known.
+	DenseNLL float64
+	// Importance of units, per layer; nil before Ready.
+	Importance []LayerImportance
+}
+
+// LayerImportance holds the scores of one layer's units: larger is more important. Scores are comparable within a slice.
+type LayerImportance struct {
+	Channels []float64 // [ffn]
+	Heads    []float64 // [heads], the score of a KV group's query heads
+	// AttentionLoss and MLPLoss are the predicted rise of the loss when the whole block is dropped, nats per token.
+	AttentionLoss, MLPLoss float64
+}
+
+// Reform describes the newest re-fitting: one entry per layer, filled as it goes.
+type Reform struct {
+	Job    JobID
+	Of     SubnetID // the subnet that is re-fitted
+	Result SubnetID // "" until it is done
+	Method Method
+	Layers []LayerReform // indexed by layer, as long as the model has layers once the job reports
+	// Before and After are perplexities on held-out text, 0 where not measured.
+	Before, After float64
+}
+
+// LayerReform is what is known of one layer's blocks; nil where nothing was done yet.
+type LayerReform struct{ Attention, MLP *LayerProgress }
+
+// LayerProgress is what a cut or a re-fitting reports about one block of a layer.
+type LayerProgress struct {
+	Layer     int
+	Module    Part    // Attention or MLP
+	Kept, Of  int     // units
+	ErrBefore float64 // relative squared error of the block's output before the re-fitting
+	ErrAfter  float64
+}

@@ -1,0 +1,179 @@
+package explorer
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// MaxSteps is how many steps of a draft can be undone; older ones are forgotten.
+const MaxSteps = 1000
+
+func (s *state) foldDraft(r record) error {
+	d := s.now.Draft
+	switch op := r.Draft; op.Op {
+	case opCheckout:
+		masks, err := mask.ParseMasks(s.geometry, []byte(op.Masks))
+		if err != nil {
+			return fmt.Errorf("draft: %w", err)
+		}
+		d = Draft{Version: d.Version, Base: op.Base, Masks: masks, Estimate: d.Estimate}
+	case opStep:
+		after := d.Masks
+		for _, line := range op.Layers {
+			var i int
+			if _, err := fmt.Sscanf(line, "layer %d ", &i); err != nil || i < 0 || i >= after.Layers() {
+				return fmt.Errorf("%w: draft: layer line %.40q", ErrDamaged, line)
+			}
+			l, err := mask.ParseLayer(s.geometry, i, line)
+			if err != nil {
+				return fmt.Errorf("draft: %w", err)
+			}
+			after = after.With(i, l)
+		}
+		step := Step{Author: r.By, At: r.At, Summary: op.Summary, Edits: mask.Diff(d.Masks, after), before: d.Masks, after: after}
+		d.Steps = append(slices.Clip(slices.Clone(d.Steps)), step)
+		if len(d.Steps) > MaxSteps {
+			d.Steps = d.Steps[len(d.Steps)-MaxSteps:]
+		}
+		d.Undone, d.Masks = nil, after
+	case opUndo:
+		if len(d.Steps) == 0 {
+			return fmt.Errorf("%w: nothing to undo", ErrInvalid)
+		}
+		last := d.Steps[len(d.Steps)-1]
+		d.Steps = d.Steps[:len(d.Steps)-1]
+		d.Undone = append(slices.Clone(d.Undone), last)
+		d.Masks = last.before
+	case opRedo:
+		if len(d.Undone) == 0 {
+			return fmt.Errorf("%w: nothing to redo", ErrInvalid)
+		}
+		next := d.Undone[len(d.Undone)-1]
+		d.Undone = d.Undone[:len(d.Undone)-1]
+		d.Steps = append(slices.Clone(d.Steps), next)
+		d.Masks = next.after
+	default:
+		return fmt.Errorf("%w: draft operation %q", ErrDamaged, op.Op)
+	}
+	d.Version++
+	s.now.Draft = s.sized(d)
+	return nil
+}
+
+// sized fills in what follows from the draft's masks.
+func (s *state) sized(d Draft) Draft {
+	d.Size, d.Bytes = d.Masks.Size(), s.bytes(d.Masks)
+	return d
+}
+
+// estimateFrom puts an estimate into the draft, with the spread of those compared so far.
+func (s *state) estimateFrom(e Estimate) {
+	e.Spread, e.Compared = s.spread.typical(), len(s.spread.differences)
+	s.now.Draft.Estimate = e
+}
+
+// spread remembers how estimates compared with the truth: ln of true over estimated perplexity, of the last few.
+type spread struct{ differences []float64 }
+
+func (s *spread) add(estimated, measured float64) {
+	const remembered = 100
+	s.differences = append(slices.Clone(s.differences), measured-estimated)
+	if len(s.differences) > remembered {
+		s.differences = s.differences[len(s.differences)-remembered:]
+	}
+}
+
+// typical is the median relative difference of estimated and true perplexity, 0 before any was seen.
+func (s *spread) typical() float64 {
+	if len(s.differences) == 0 {
+		return 0
+	}
+	sizes := make([]float64, len(s.differences))
+	for i, d := range s.differences {
+		sizes[i] = math.Abs(d)
+	}
+	slices.Sort(sizes)
+	return math.Expm1(sizes[len(sizes)/2])
+}
+
+// draft carries out a command that changes the draft: make gives the record for it from the present state.
+func (e *Exploration) draft(a Actor, version uint64, make func(s *Snapshot) (record, error)) (Receipt, error) {
+	var got uint64
+	err := e.record(a, func(s *Snapshot) ([]record, error) {
+		if version != 0 && version != s.Draft.Version {
+			by := "somebody"
+			if n := len(s.Draft.Steps); n > 0 && s.Draft.Steps[n-1].Author != "" {
+				by = s.Draft.Steps[n-1].Author
+			}
+			return nil, fmt.Errorf("%w: by %s (version %d, yours is %d)", ErrStale, by, s.Draft.Version, version)
+		}
+		r, err := make(s)
+		if err != nil {
+			return nil, err
+		}
+		return []record{r}, nil
+	}, func(s *Snapshot) { got = s.Draft.Version })
+	if err != nil {
+		return Receipt{}, err
+	}
+	e.estimate()
+	return Receipt{Version: got}, nil
+}
+
+func (e *Exploration) edit(a Actor, c Edit) (Receipt, error) {
+	return e.draft(a, c.Version, func(s *Snapshot) (record, error) {
+		masks, err := Apply(s.Draft.Masks, s.Statistics, c.Mutations...)
+		if err != nil {
+			return record{}, err
+		}
+		return stepTo(s.Draft.Masks, masks)
+	})
+}
+
+// stepTo is the record of a step from masks a to b. Its error wraps ErrInvalid when they are the same.
+func stepTo(a, b mask.Masks) (record, error) {
+	edits := mask.Diff(a, b)
+	if len(edits) == 0 {
+		return record{}, fmt.Errorf("%w: that changes nothing", ErrInvalid)
+	}
+	d := draftRecord{Op: opStep, Summary: Describe(a, b)}
+	last := -1
+	for _, edit := range edits {
+		if edit.Layer != last {
+			d.Layers = append(d.Layers, b.LayerText(edit.Layer))
+			last = edit.Layer
+		}
+	}
+	return record{Draft: &d}, nil
+}
+
+func (e *Exploration) checkout(a Actor, c Checkout) (Receipt, error) {
+	return e.draft(a, c.Version, func(s *Snapshot) (record, error) {
+		masks, err := s.masks(c.Subnet)
+		if err != nil {
+			return record{}, err
+		}
+		if c.Keep {
+			return stepTo(s.Draft.Masks, masks)
+		}
+		text, err := masks.MarshalText()
+		if err != nil {
+			return record{}, err
+		}
+		return record{Draft: &draftRecord{Op: opCheckout, Base: c.Subnet, Masks: string(text)}}, nil
+	})
+}
+
+// estimate predicts the loss of the draft from the statistics, if they are there.
+func (e *Exploration) estimate() {
+	e.update(inDraft, func(s *Snapshot) {
+		est := Estimate{}
+		if loss, ok := e.model.Predict(s.Statistics, s.Draft.Masks); ok && s.Statistics.Ready {
+			est = Estimate{Valid: true, Loss: loss, Perplexity: math.Exp(s.Statistics.DenseNLL + loss)}
+		}
+		e.state.estimateFrom(est)
+	})
+}

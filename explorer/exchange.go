@@ -1,0 +1,232 @@
+package explorer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/lathe-llm/lathe/infer"
+)
+
+// yieldPatience is how long an exchange waits for running jobs to stand still before it starts beside them.
+const yieldPatience = 5 * time.Second
+
+// streamEvery bounds how often a growing reply makes a new snapshot.
+const streamEvery = 25 * time.Millisecond
+
+// exchange changes a chat so that it ends with a prompt, and lets every column answer that.
+func (e *Exploration) exchange(a Actor, id ChatID, change func(*Chat) error) (Receipt, error) {
+	ctx, cancel := context.WithCancel(e.talks.ctx)
+	if !e.talks.begin(id, cancel) {
+		cancel()
+		return Receipt{}, fmt.Errorf("%w: chat %s is answering", ErrInvalid, id)
+	}
+	_, err := e.changeChat(a, id, func(_ *Snapshot, chat *Chat) error {
+		if err := change(chat); err != nil {
+			return err
+		}
+		for i := range chat.Columns {
+			column := &chat.Columns[i]
+			column.Err = ""
+			column.Replies[len(column.Replies)-1] = Reply{Started: e.now().UTC(), Streaming: true, Agreement: -1}
+		}
+		return nil
+	})
+	if err != nil {
+		e.talks.end(id)
+		cancel()
+		return Receipt{}, err
+	}
+	e.talks.wg.Go(func() {
+		defer cancel()
+		e.answer(ctx, id)
+		e.talks.end(id)
+		if _, err := e.changeChat(a, id, func(*Snapshot, *Chat) error { return nil }); err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrClosed) {
+			e.say(Failure, a.Name, "the chat could not be saved: "+err.Error())
+		}
+	})
+	return Receipt{Chat: id}, nil
+}
+
+func (t *talks) begin(id ChatID, cancel context.CancelFunc) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, busy := t.running[id]; busy {
+		return false
+	}
+	t.running[id] = cancel
+	return true
+}
+
+func (t *talks) end(id ChatID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.running, id)
+}
+
+func (t *talks) stop(id ChatID) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	cancel, ok := t.running[id]
+	if !ok {
+		return fmt.Errorf("chat %s: %w among those answering", id, ErrNotFound)
+	}
+	cancel()
+	return nil
+}
+
+// answer lets all columns answer the last prompt at once, sharing the cores, while jobs stand still.
+func (e *Exploration) answer(ctx context.Context, id ChatID) {
+	release := e.jobs.interrupt(ctx, yieldPatience)
+	defer release()
+	chat, ok := e.Snapshot().Chat(id)
+	if !ok {
+		return
+	}
+	threads := 0
+	if n := len(chat.Columns); n > 1 {
+		threads = max(1, runtime.NumCPU()/n)
+	}
+	said := make([][]int32, len(chat.Columns))
+	var wg sync.WaitGroup
+	for i := range chat.Columns {
+		wg.Go(func() {
+			var err error
+			said[i], err = e.reply(ctx, chat, i, threads)
+			e.reply1(id, i, func(_ *Column, r *Reply) {
+				r.Streaming = false
+				if errors.Is(err, context.Canceled) {
+					r.Stopped = true
+				} else if err != nil {
+					r.Err = oneLine(err.Error())
+				}
+			})
+		})
+	}
+	wg.Wait()
+	e.agree(ctx, chat, said)
+}
+
+// messages are the conversation as a column saw it, up to its last prompt.
+func (c Chat) messages(column int) []infer.Message {
+	var out []infer.Message
+	if strings.TrimSpace(c.System) != "" {
+		out = append(out, infer.Message{Role: infer.System, Content: c.System})
+	}
+	for i, p := range c.Prompts {
+		out = append(out, infer.Message{Role: infer.User, Content: p.Text})
+		if i < len(c.Prompts)-1 {
+			out = append(out, infer.Message{Role: infer.Assistant, Content: c.Columns[column].Replies[i].Text})
+		}
+	}
+	return out
+}
+
+// reply lets one column answer and returns the tokens it said.
+func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) ([]int32, error) {
+	e.reply1(chat.ID, i, func(c *Column, _ *Reply) { c.Loading = true })
+	model, give, err := e.talks.borrow(ctx, chat.Columns[i].Subnet)
+	e.reply1(chat.ID, i, func(c *Column, _ *Reply) {
+		if c.Loading = false; err != nil {
+			c.Err = oneLine(err.Error())
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer give()
+	if err := model.SetThreads(threads); err != nil {
+		return nil, err
+	}
+	if memory, err := model.Memory(ctx); err == nil {
+		e.reply1(chat.ID, i, func(c *Column, _ *Reply) { c.Memory, c.Context = memory.Total(), model.Info().Context })
+	}
+	var text strings.Builder
+	var tokens []int32
+	var shown time.Time
+	began := e.now()
+	stats, err := model.Chat(ctx, chat.messages(i), chat.Sampling, func(t infer.Token) error {
+		text.WriteString(t.Text)
+		tokens = append(tokens, t.ID)
+		if now := e.now(); len(tokens) == 1 || now.Sub(shown) >= streamEvery {
+			shown = now
+			e.reply1(chat.ID, i, func(_ *Column, r *Reply) {
+				r.Text, r.Tokens = text.String(), len(tokens)
+				if len(tokens) == 1 {
+					r.FirstToken = now.Sub(began)
+				} else if d := now.Sub(began) - r.FirstToken; d > 0 {
+					r.TokensPerSecond = float64(len(tokens)-1) / d.Seconds()
+				}
+			})
+		}
+		return nil
+	})
+	e.reply1(chat.ID, i, func(c *Column, r *Reply) {
+		r.Text, r.Tokens, r.PromptTokens = text.String(), len(tokens), stats.PromptTokens
+		r.FirstToken, r.TokensPerSecond = stats.FirstToken, stats.TokensPerSecond
+		c.Used, c.Context = stats.ContextUsed, stats.Context
+	})
+	if stats.Fallback != "" {
+		e.say(Warning, "", "the model's own chat template was not used: "+stats.Fallback)
+	}
+	return tokens, err
+}
+
+// reply1 publishes a column of a chat with its last reply changed.
+func (e *Exploration) reply1(id ChatID, column int, change func(*Column, *Reply)) {
+	e.update(inChats, func(s *Snapshot) {
+		at := slices.IndexFunc(s.Chats, func(c Chat) bool { return c.ID == id })
+		if at < 0 || column >= len(s.Chats[at].Columns) {
+			return
+		}
+		s.Chats = slices.Clone(s.Chats)
+		chat := &s.Chats[at]
+		chat.Columns = slices.Clone(chat.Columns)
+		c := &chat.Columns[column]
+		if len(c.Replies) == 0 {
+			return
+		}
+		c.Replies = slices.Clone(c.Replies)
+		change(c, &c.Replies[len(c.Replies)-1])
+	})
+}
+
+// agree finds how often the dense model, where it has a column, would have said what the others said.
+func (e *Exploration) agree(ctx context.Context, chat Chat, said [][]int32) {
+	dense := slices.IndexFunc(chat.Columns, func(c Column) bool { return c.Subnet == DenseID })
+	if dense < 0 || len(chat.Columns) < 2 || ctx.Err() != nil {
+		return
+	}
+	model, give, err := e.talks.borrow(ctx, DenseID)
+	if err != nil {
+		return
+	}
+	defer give()
+	for i := range chat.Columns {
+		if i == dense || len(said[i]) == 0 {
+			continue
+		}
+		prompt, err := model.Prompt(ctx, chat.messages(i))
+		if err != nil {
+			return
+		}
+		window := append(slices.Clone(prompt.Tokens), said[i]...)
+		positions, err := model.Distributions(ctx, [][]int32{window}, infer.DistributionOptions{})
+		if err != nil || len(positions) == 0 || len(positions[0]) < len(said[i]) {
+			return
+		}
+		same := 0
+		last := positions[0][len(positions[0])-len(said[i]):]
+		for _, p := range last {
+			if p.Greedy {
+				same++
+			}
+		}
+		e.reply1(chat.ID, i, func(_ *Column, r *Reply) { r.Agreement = float64(same) / float64(len(last)) })
+	}
+}

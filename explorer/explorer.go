@@ -1,0 +1,323 @@
+package explorer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// Options say what to explore and where to keep it.
+type Options struct {
+	Model string // path of the model file
+	// Workspace is the folder everything is kept in; it is made where it is not there. "" keeps everything in memory:
+	// nothing outlives the Exploration.
+	Workspace string
+	Backend   Backend
+	ReadOnly  bool             // change nothing on the disk even if nobody else holds the workspace
+	Now       func() time.Time // nil is time.Now
+	Scratch   string           // folder for files that need not last; "" is the system's temporary folder
+}
+
+// An Exploration is one model under exploration. Its methods may be called from any goroutine.
+type Exploration struct {
+	options Options
+	model   Model
+	store   store
+	now     func() time.Time
+	jobs    *scheduler
+	weights weightFolder
+	scratch string // folder for files that need not last
+	talks   *talks
+
+	current atomic.Pointer[Snapshot]
+
+	mu      sync.Mutex // guards everything below and the order of publications
+	state   *state
+	changed chan struct{} // closed and replaced at every publication
+	closing bool          // Close was called: no new commands
+	closed  bool          // the store is closed too
+	message uint64        // last message id given out
+}
+
+// store keeps records. Append returns only after they are on the disk.
+type store interface {
+	Append([]record) error
+	Close() error
+}
+
+// memory is the store of an exploration that is not kept.
+type memory struct{}
+
+func (memory) Append([]record) error { return nil }
+func (memory) Close() error          { return nil }
+
+// Open opens the model and its workspace as it was left. A workspace that another process holds opens read-only, which
+// the snapshot's Workspace and a message say. No job is started.
+func Open(ctx context.Context, o Options) (*Exploration, error) {
+	if o.Backend == nil {
+		return nil, fmt.Errorf("explorer: %w: no backend", ErrUnsupported)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	model, err := o.Backend.Open(ctx, o.Model)
+	if err != nil {
+		return nil, err
+	}
+	e := &Exploration{options: o, model: model, store: memory{}, now: o.Now, changed: make(chan struct{})}
+	info := model.Info()
+	first := &Snapshot{Revision: 1, Model: info}
+	first.Sections = Sections{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}
+	e.state = &state{geometry: info.Geometry, now: first}
+	dense := mask.Dense(info.Geometry)
+	first.Draft = e.state.sized(Draft{Version: 1, Base: DenseID, Masks: dense})
+	if err := e.settle(); err != nil {
+		return nil, errors.Join(err, e.store.Close(), model.Close())
+	}
+	e.current.Store(first)
+	e.jobs = newScheduler(e)
+	e.talks = newTalks(e)
+	return e, nil
+}
+
+// settle finds the place for everything that is kept, reads what is there, and makes the scratch folder.
+func (e *Exploration) settle() error {
+	if e.options.Workspace != "" {
+		notes, err := e.restore()
+		if err != nil {
+			return err
+		}
+		for _, n := range notes {
+			e.message++
+			n.ID, n.At = e.message, e.now()
+			e.state.now.Messages = append(e.state.now.Messages, n)
+		}
+	}
+	scratch, err := os.MkdirTemp(e.options.Scratch, "lathe-")
+	if err != nil {
+		return fmt.Errorf("scratch folder: %w", err)
+	}
+	e.scratch = scratch
+	if e.options.Workspace == "" {
+		e.weights = weightFolder{filepath.Join(scratch, weightsFolder)}
+	}
+	return nil
+}
+
+// Close stops every job, waits for them, and closes workspace and model. Closing twice is no error.
+func (e *Exploration) Close() error {
+	e.mu.Lock()
+	if e.closing {
+		e.mu.Unlock()
+		return nil
+	}
+	e.closing = true
+	e.mu.Unlock()
+	e.jobs.close()
+	err := e.talks.close()
+	e.mu.Lock()
+	e.closed = true
+	e.mu.Unlock()
+	return errors.Join(err, e.store.Close(), e.model.Close(), os.RemoveAll(e.scratch))
+}
+
+// folder is where the backend may keep what belongs to the workspace; "" when nothing is kept.
+func (e *Exploration) folder(name string) string {
+	w := e.Snapshot().Workspace
+	if w.Path == "" || w.ReadOnly {
+		return ""
+	}
+	return filepath.Join(w.Path, name)
+}
+
+// Snapshot is the newest state. It costs nothing.
+func (e *Exploration) Snapshot() *Snapshot { return e.current.Load() }
+
+// Changed returns a channel that is closed once there is a snapshot newer than revision. Viewers that draw at their own
+// pace poll Snapshot instead.
+func (e *Exploration) Changed(revision uint64) <-chan struct{} {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.Snapshot().Revision > revision {
+		now := make(chan struct{})
+		close(now)
+		return now
+	}
+	return e.changed
+}
+
+// Wait returns once there is a snapshot newer than revision, or with ctx's error.
+func (e *Exploration) Wait(ctx context.Context, revision uint64) error {
+	select {
+	case <-e.Changed(revision):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Until returns the first snapshot, from now on, for which done holds.
+func (e *Exploration) Until(ctx context.Context, done func(*Snapshot) bool) (*Snapshot, error) {
+	for {
+		s := e.Snapshot()
+		if done(s) {
+			return s, nil
+		}
+		if err := e.Wait(ctx, s.Revision); err != nil {
+			return s, err
+		}
+	}
+}
+
+// update publishes a snapshot changed by change, which replaces what it changes and writes to nothing shared.
+func (e *Exploration) update(parts part, change func(*Snapshot)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	next := *e.state.now
+	e.state.now = &next
+	change(&next)
+	e.publish(parts)
+}
+
+// publish hands the state's snapshot, a private copy until now, to the viewers. The caller holds mu.
+func (e *Exploration) publish(parts part) {
+	s := e.state.now
+	s.Revision++
+	for i, section := range []*uint64{
+		&s.Sections.Model, &s.Sections.Workspace, &s.Sections.Jobs, &s.Sections.Statistics, &s.Sections.Search, &s.Sections.Subnets,
+		&s.Sections.Draft, &s.Sections.Reform, &s.Sections.Chats, &s.Sections.Benches, &s.Sections.Messages, &s.Sections.Presence,
+	} {
+		if parts&(1<<i) != 0 {
+			*section = s.Revision
+		}
+	}
+	e.current.Store(s)
+	close(e.changed)
+	e.changed = make(chan struct{})
+}
+
+// record makes records from the present state, puts them on the disk, folds them in and publishes. after, which may be
+// nil, sees the new state before anybody else can change it.
+func (e *Exploration) record(a Actor, make func(*Snapshot) ([]record, error), after func(*Snapshot)) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if w := e.state.now.Workspace; w.ReadOnly {
+		return fmt.Errorf("%w (%s)", ErrReadOnly, w.Holder)
+	}
+	return e.recordLocked(a, make, after)
+}
+
+// recordLoose is record for what is worth having even where it cannot be kept: in a read-only workspace it lasts as long
+// as the process.
+func (e *Exploration) recordLoose(a Actor, make func(*Snapshot) ([]record, error)) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.recordLocked(a, make, nil)
+}
+
+func (e *Exploration) recordLocked(a Actor, make func(*Snapshot) ([]record, error), after func(*Snapshot)) error {
+	if e.closed {
+		return ErrClosed
+	}
+	records, err := make(e.state.now)
+	if err != nil {
+		return err
+	}
+	before := *e.state
+	next := *before.now
+	e.state.now = &next
+	var parts part
+	for i := range records {
+		if records[i].At.IsZero() {
+			records[i].At = e.now().UTC()
+		}
+		if records[i].By == "" {
+			records[i].By = a.Name
+		}
+		p, err := e.state.fold(records[i])
+		if err != nil {
+			*e.state = before
+			return err
+		}
+		parts |= p
+	}
+	if err := e.store.Append(records); err != nil {
+		*e.state = before
+		return fmt.Errorf("workspace: %w", err)
+	}
+	if after != nil {
+		after(&next)
+	}
+	e.publish(parts)
+	return nil
+}
+
+// say adds a message.
+func (e *Exploration) say(level MessageLevel, author, text string) {
+	const kept = 100
+	e.update(inMessages, func(s *Snapshot) {
+		e.message++
+		m := Message{ID: e.message, At: e.now(), Level: level, Author: author, Text: oneLine(text)}
+		s.Messages = append(slices.Clone(s.Messages), m)
+		if len(s.Messages) > kept {
+			s.Messages = s.Messages[len(s.Messages)-kept:]
+		}
+	})
+}
+
+// masks are those of a subnet of the library or the trash, of the dense model or of the draft.
+func (s *Snapshot) masks(id SubnetID) (mask.Masks, error) {
+	switch id {
+	case DenseID:
+		return mask.Dense(s.Model.Geometry), nil
+	case DraftID:
+		return s.Draft.Masks, nil
+	}
+	n, ok := s.Subnet(id)
+	if !ok {
+		return mask.Masks{}, fmt.Errorf("subnet %s: %w", id, ErrNotFound)
+	}
+	return n.Masks, nil
+}
+
+// Subnet finds a subnet of the library or the trash.
+func (s *Snapshot) Subnet(id SubnetID) (Subnet, bool) {
+	for _, list := range [][]Subnet{s.Subnets, s.Trash} {
+		if i := slices.IndexFunc(list, func(n Subnet) bool { return n.ID == id }); i >= 0 {
+			return list[i], true
+		}
+	}
+	return Subnet{}, false
+}
+
+// Job finds a job.
+func (s *Snapshot) Job(id JobID) (Job, bool) {
+	if i := slices.IndexFunc(s.Jobs, func(j Job) bool { return j.ID == id }); i >= 0 {
+		return s.Jobs[i], true
+	}
+	return Job{}, false
+}
+
+// Chat finds a chat.
+func (s *Snapshot) Chat(id ChatID) (Chat, bool) {
+	if i := slices.IndexFunc(s.Chats, func(c Chat) bool { return c.ID == id }); i >= 0 {
+		return s.Chats[i], true
+	}
+	return Chat{}, false
+}
+
+// Bench finds a benchmark.
+func (s *Snapshot) Bench(id BenchID) (Bench, bool) {
+	if i := slices.IndexFunc(s.Benches, func(b Bench) bool { return b.ID == id }); i >= 0 {
+		return s.Benches[i], true
+	}
+	return Bench{}, false
+}

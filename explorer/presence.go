@@ -1,0 +1,32 @@
+package explorer
+
+import "slices"
+
+func (e *Exploration) dismiss(id uint64) {
+	e.update(inMessages, func(s *Snapshot) {
+		if id == 0 {
+			s.Messages = nil
+			return
+		}
+		s.Messages = slices.DeleteFunc(slices.Clone(s.Messages), func(m Message) bool { return m.ID == id })
+	})
+}
+
+func (e *Exploration) attach(a Actor, where string) {
+	e.update(inPresence, func(s *Snapshot) {
+		v := Viewer{Name: a.Name, Role: a.Role, Since: e.now(), Where: where}
+		if i := slices.IndexFunc(s.Presence, func(v Viewer) bool { return v.Name == a.Name }); i >= 0 {
+			v.Since = s.Presence[i].Since
+			s.Presence = slices.Clone(s.Presence)
+			s.Presence[i] = v
+			return
+		}
+		s.Presence = append(slices.Clone(s.Presence), v)
+	})
+}
+
+func (e *Exploration) detach(a Actor) {
+	e.update(inPresence, func(s *Snapshot) {
+		s.Presence = slices.DeleteFunc(slices.Clone(s.Presence), func(v Viewer) bool { return v.Name == a.Name })
+	})
+}

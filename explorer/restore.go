@@ -1,0 +1,182 @@
+package explorer
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// restore opens the workspace and folds its journal into the state, before anything is published.
+func (e *Exploration) restore() (notes []Message, err error) {
+	path := e.options.Workspace
+	now := e.state.now
+	lock, holder, err := openWorkspace(path, now.Model, e.options.ReadOnly, e.now().UTC())
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil && lock != nil {
+			err = errors.Join(err, lock.Close())
+		}
+	}()
+	now.Workspace = WorkspaceInfo{Path: path, ReadOnly: lock == nil, Holder: holder, Bytes: folderBytes(path)}
+	e.weights = weightFolder{filepath.Join(path, weightsFolder)}
+
+	file := filepath.Join(path, journalFile)
+	size, count, damaged, err := readJournal(file, func(r record) error { _, err := e.state.fold(r); return err })
+	if err != nil {
+		return nil, err
+	}
+	now.Chats = settled(now.Chats)
+	if lock == nil {
+		notes = append(notes, Message{Level: Warning, Text: "read-only: the workspace is " + holder})
+		return notes, nil
+	}
+	if len(damaged) > 0 {
+		kept := file + ".damaged"
+		if err := copyFile(file, kept); err != nil {
+			return nil, err
+		}
+		first := damaged[0]
+		notes = append(notes, Message{Level: Failure, Text: fmt.Sprintf(
+			"%s: %d of %d lines could not be read and were left out (line %d: %v); the file as it was is %s", file, len(damaged), count+len(damaged), first.line, first.err, kept)})
+	}
+	live, err := e.state.records()
+	if err != nil {
+		return nil, err
+	}
+	if len(damaged) > 0 || count > 2*len(live)+100 {
+		if size, err = rewrite(file, live); err != nil {
+			return nil, err
+		}
+	}
+	j, err := openJournal(file, size)
+	if err != nil {
+		return nil, err
+	}
+	e.store = lockedJournal{j, lock}
+	return notes, e.sweepLocked()
+}
+
+// lockedJournal gives the workspace's lock back after its journal is closed.
+type lockedJournal struct {
+	*journal
+	lock *os.File
+}
+
+func (j lockedJournal) Close() error { return errors.Join(j.journal.Close(), j.lock.Close()) }
+
+// records are what folds into the present state: a journal without its history.
+func (s *state) records() ([]record, error) {
+	out := []record{{Serial: &serials{s.serial.Subnet, s.serial.Chat, s.serial.Bench}}}
+	for _, list := range [][]Subnet{s.now.Trash, s.now.Subnets} {
+		for _, n := range slices.Backward(list) {
+			text, err := n.Masks.MarshalText()
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, record{Subnet: &subnetRecord{
+				ID: n.ID, Name: n.Name, Origin: n.Origin, Parent: n.Parent, Author: n.Author, Created: n.Created, Method: n.Method,
+				Masks: string(text), Refit: n.Refit, RefitBytes: n.RefitBytes, Note: n.Note, Measurements: n.Measurements, Deleted: n.Deleted,
+			}})
+		}
+	}
+	for _, m := range slices.Backward(s.now.Model.Measurements) {
+		out = append(out, record{Measured: &measuredRecord{Subnet: DenseID, Measurement: m}})
+	}
+	for _, d := range s.spread.differences {
+		out = append(out, record{Compared: &comparedRecord{Measured: d}})
+	}
+	for _, c := range slices.Backward(s.now.Chats) {
+		out = append(out, record{Chat: &c})
+	}
+	for _, b := range slices.Backward(s.now.Benches) {
+		out = append(out, record{Bench: &b})
+	}
+	draft, err := s.draftRecords()
+	return append(out, draft...), err
+}
+
+// draftRecords lead from nothing to the draft with its steps, applied and undone.
+func (s *state) draftRecords() ([]record, error) {
+	d := s.now.Draft
+	steps := slices.Clone(d.Steps)
+	for _, u := range slices.Backward(d.Undone) {
+		steps = append(steps, u)
+	}
+	base := d.Masks
+	if len(steps) > 0 {
+		base = steps[0].before
+	}
+	text, err := base.MarshalText()
+	if err != nil {
+		return nil, err
+	}
+	out := []record{{Draft: &draftRecord{Op: opCheckout, Base: d.Base, Masks: string(text)}}}
+	for _, step := range steps {
+		r, err := stepTo(step.before, step.after)
+		if err != nil {
+			return nil, err
+		}
+		r.At, r.By, r.Draft.Summary = step.At, step.Author, step.Summary
+		out = append(out, r)
+	}
+	for range d.Undone {
+		out = append(out, record{Draft: &draftRecord{Op: opUndo}})
+	}
+	return out, nil
+}
+
+// sweep removes files of weights that no subnet uses any more.
+func (e *Exploration) sweep() {
+	e.mu.Lock()
+	err := e.sweepLocked()
+	e.mu.Unlock()
+	if err != nil {
+		e.say(Warning, "", "weights that are no longer used could not be removed: "+err.Error())
+	}
+}
+
+func (e *Exploration) sweepLocked() error {
+	used := make(map[string]bool)
+	for _, list := range [][]Subnet{e.state.now.Subnets, e.state.now.Trash} {
+		for _, n := range list {
+			used[n.Refit] = true
+		}
+	}
+	return e.weights.sweep(used)
+}
+
+// settled marks replies that were streaming when the process ended as stopped.
+func settled(chats []Chat) []Chat {
+	chats = slices.Clone(chats)
+	for i, c := range chats {
+		chats[i].Columns = slices.Clone(c.Columns)
+		for j, column := range c.Columns {
+			column.Replies = slices.Clone(column.Replies)
+			for k := range column.Replies {
+				if r := &column.Replies[k]; r.Streaming {
+					r.Streaming, r.Stopped = false, true
+				}
+			}
+			column.Loading = false
+			chats[i].Columns[j] = column
+		}
+	}
+	return chats
+}
+
+func copyFile(from, to string) error {
+	f, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // only read from
+	return writeAtomic(to, func(w io.Writer) error {
+		_, err := io.Copy(w, f)
+		return err
+	})
+}

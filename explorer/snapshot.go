@@ -1,0 +1,91 @@
+package explorer
+
+import (
+	"time"
+
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// A Snapshot is everything a viewer can show at one moment. It is immutable: neither it nor anything reachable from it
+// changes after it was published, so it may be kept, compared by Revision and read from any goroutine.
+type Snapshot struct {
+	Revision uint64   // grows with every publication
+	Sections Sections // the revision at which each part last changed: what a drawn pane may be cached by
+
+	Model      ModelInfo
+	Workspace  WorkspaceInfo
+	Jobs       []Job // running or paused first, then queued in order, then the last few that ended, newest first
+	Statistics Statistics
+	Search     Search
+	Subnets    []Subnet // not deleted, newest first
+	Trash      []Subnet // deleted and still restorable, last deleted first
+	Draft      Draft
+	Reform     Reform
+	Chats      []Chat  // newest first
+	Benches    []Bench // newest first
+	Messages   []Message
+	Presence   []Viewer
+}
+
+// Sections holds, for each part of a snapshot, the revision at which it last changed.
+type Sections struct {
+	Model, Workspace, Jobs, Statistics, Search, Subnets, Draft, Reform, Chats, Benches, Messages, Presence uint64
+}
+
+// ModelInfo describes the dense model. Geometry is nil until the model's header was read.
+type ModelInfo struct {
+	Path         string
+	Name         string // general.name of the file, else the file's name
+	Arch         string // architecture as the file names it: "llama", "qwen2", …
+	FileType     string // predominant tensor type: "Q4_1", "F16", …
+	Bytes        int64  // the file's size
+	Params       int64  // all parameters, embeddings included
+	BlockParams  int64  // parameters of the decoder blocks' matrices
+	Layers       int
+	Hidden       int
+	Context      int // context length the model was made for, in tokens
+	Vocab        int
+	Tied         bool   // the output matrix is the embedding
+	ChatTemplate bool   // the file carries a chat template
+	SubnetOf     string // source named in a file that lathe cut; "" for a dense model
+	Fingerprint  string // identifies the file's content (header, size and samples), hexadecimal
+	Geometry     *mask.Geometry
+	Compute      string        // backend that search and reform run on, as it describes itself; "" until it was opened
+	Engine       string        // engine that chat and bench run on
+	Measurements []Measurement // of the dense model, newest first
+}
+
+// WorkspaceInfo says where the exploration is kept.
+type WorkspaceInfo struct {
+	Path     string
+	ReadOnly bool
+	Holder   string // who holds it when read-only: "process 1234 on host" or "opened read-only"
+	Bytes    int64  // on disk when last counted
+}
+
+// MessageLevel orders messages by how much they matter.
+type MessageLevel int
+
+// The levels of a message.
+const (
+	Info MessageLevel = iota
+	Warning
+	Failure
+)
+
+// A Message tells viewers what happened. It stays in the snapshot until dismissed or pushed out by newer ones.
+type Message struct {
+	ID     uint64
+	At     time.Time
+	Level  MessageLevel
+	Author string // who caused it; "" for the program itself
+	Text   string // one line
+}
+
+// A Viewer is somebody attached to the exploration.
+type Viewer struct {
+	Name  string
+	Role  Role
+	Since time.Time
+	Where string // the screen they look at, as they reported it
+}

@@ -1,0 +1,106 @@
+package explorer
+
+import (
+	"time"
+
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// SubnetID names a subnet within its workspace. [DenseID] is the model itself, [DraftID] the masks in work.
+type SubnetID string
+
+// The two subnets that are always there.
+const (
+	DenseID SubnetID = "dense"
+	DraftID SubnetID = "draft"
+)
+
+// Origin says how a subnet came to be.
+type Origin string
+
+// The origins of a subnet.
+const (
+	OneShot  Origin = "one-shot" // a preset's choice at a given ratio
+	Searched Origin = "searched" // adopted from a search
+	Edited   Origin = "edited"   // made by hand in the mask editor
+	Reformed Origin = "reformed" // another subnet with its weights re-fitted
+	Imported Origin = "imported" // read from a file made elsewhere
+)
+
+// A Subnet is an entry of the library: masks, perhaps with re-fitted weights, and what is known about them.
+type Subnet struct {
+	ID         SubnetID
+	Name       string
+	Origin     Origin
+	Parent     SubnetID // the subnet it was edited, reformed or duplicated from; "" if none
+	Author     string
+	Created    time.Time
+	Method     Method // how masks and weights were chosen
+	Masks      mask.Masks
+	Size       mask.Size
+	Bytes      int64  // GGUF tensor bytes in the source's type
+	Refit      string // file of the re-fitted weights, relative to the workspace; "" if the original weights are used
+	RefitBytes int64
+	Note       string
+	// File is the model file of an imported subnet that is more than masks of this model; "" otherwise.
+	File string
+	// Measurements, newest first. Compare only those whose Conditions are equal.
+	Measurements []Measurement
+	Deleted      time.Time // zero unless in the trash
+}
+
+// Method records how a subnet was made, in full: with the text at hand it can be made again.
+type Method struct {
+	Preset  string  `json:"preset,omitempty"`  // one-shot preset or search strategy
+	Target  float64 `json:"target,omitempty"`  // inheriting ratio asked for, over block parameters
+	Reform  string  `json:"reform,omitempty"`  // "exact", "admm", "none"
+	Lambda  float64 `json:"lambda,omitempty"`  // ridge term, relative to the mean diagonal of H
+	Pull    bool    `json:"pull,omitempty"`    // ridge pulls toward the original weights instead of zero
+	Text    TextRef `json:"text,omitzero"`     // calibration text
+	Windows int     `json:"windows,omitempty"` // calibration windows
+	Seq     int     `json:"seq,omitempty"`     // tokens per window
+	Seed    uint64  `json:"seed,omitempty"`    // of everything random
+	Tokens  int64   `json:"tokens,omitempty"`  // tokens computed to make it
+	Seconds float64 `json:"seconds,omitempty"` // wall time to make it
+	Backend string  `json:"backend,omitempty"` // what computed it
+}
+
+// TextRef names a text and pins its content.
+type TextRef struct {
+	Path   string `json:"path,omitempty"`
+	Bytes  int64  `json:"bytes,omitempty"`
+	SHA256 string `json:"sha256,omitempty"` // of the content, hexadecimal
+}
+
+// Conditions are what a measurement was taken under. Two measurements are comparable when theirs are equal.
+type Conditions struct {
+	Text    TextRef `json:"text"`
+	Seq     int     `json:"seq"`     // tokens per window
+	Windows int     `json:"windows"` // consecutive windows from the start of the text; 0 = all
+	Tokens  int     `json:"tokens"`  // tokens scored: the first of each window is not
+	BOS     bool    `json:"bos"`     // a beginning-of-sequence token stands before the text
+	Engine  string  `json:"engine"`  // what scored: "llama.cpp", "decoder"
+	Type    string  `json:"type"`    // tensor type of the scored weights: "Q4_1", "F16", …
+	Ratio   string  `json:"ratio"`   // definition of the ratio: always "block parameters"
+}
+
+// A Measurement is a quality figure with the conditions it holds under.
+type Measurement struct {
+	Conditions Conditions `json:"conditions"`
+	NLL        float64    `json:"nll"`             // mean negative log-likelihood, nats per token
+	Perplexity float64    `json:"perplexity"`      // exp(NLL)
+	Dense      float64    `json:"dense,omitempty"` // perplexity of the dense model under the same conditions; 0 if unknown
+	KL         float64    `json:"kl,omitempty"`    // mean divergence to the dense model, nats per token; 0 if not measured
+	Share      float64    `json:"share"`           // parameters kept, over block parameters
+	At         time.Time  `json:"at"`
+	Seconds    float64    `json:"seconds"`
+	By         string     `json:"by,omitempty"`
+}
+
+// Relative is the perplexity over that of the dense model under the same conditions, or 0 if that is unknown.
+func (m Measurement) Relative() float64 {
+	if m.Dense <= 0 {
+		return 0
+	}
+	return m.Perplexity / m.Dense
+}

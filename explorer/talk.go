@@ -1,0 +1,211 @@
+package explorer
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/lathe-llm/lathe/infer"
+)
+
+// Bounds of a chat.
+const (
+	MaxColumns = 4
+	MaxPrompt  = 1 << 20 // bytes of one prompt
+)
+
+// talk carries out a command on chats.
+func (e *Exploration) talk(a Actor, c Command) (Receipt, error) {
+	switch c := c.(type) {
+	case OpenChat:
+		return e.openChat(a, c)
+	case Say:
+		return e.say1(a, c)
+	case StopReply:
+		return Receipt{Chat: c.Chat}, e.talks.stop(c.Chat)
+	case Regenerate:
+		return e.again(a, c.Chat, func(chat *Chat) error {
+			chat.Sampling.Seed++
+			return nil
+		})
+	case EditPrompt:
+		text, err := checkPrompt(c.Text)
+		if err != nil {
+			return Receipt{}, err
+		}
+		return e.again(a, c.Chat, func(chat *Chat) error {
+			chat.Prompts[len(chat.Prompts)-1] = Prompt{At: e.now().UTC(), Text: text}
+			return nil
+		})
+	case ConfigureChat:
+		return e.changeChat(a, c.Chat, func(_ *Snapshot, chat *Chat) error { return configure(chat, c) })
+	case SetColumns:
+		return e.changeChat(a, c.Chat, func(s *Snapshot, chat *Chat) error { return s.setColumns(chat, c.Subnets) })
+	case Vote:
+		return e.changeChat(a, c.Chat, func(_ *Snapshot, chat *Chat) error {
+			if c.Column < 0 || c.Column >= len(chat.Columns) {
+				return fmt.Errorf("%w: column %d of %d", ErrInvalid, c.Column, len(chat.Columns))
+			}
+			votes := make([]int, len(chat.Columns))
+			copy(votes, chat.Votes)
+			votes[c.Column]++
+			chat.Votes = votes
+			return nil
+		})
+	case DeleteChat:
+		if _, ok := e.Snapshot().Chat(c.Chat); !ok {
+			return Receipt{}, fmt.Errorf("chat %s: %w", c.Chat, ErrNotFound)
+		}
+		_ = e.talks.stop(c.Chat) // it need not be running
+		return Receipt{Chat: c.Chat}, e.recordLoose(a, func(*Snapshot) ([]record, error) { return []record{{DropChat: c.Chat}}, nil })
+	}
+	return Receipt{}, fmt.Errorf("%w: unknown command %T", ErrInvalid, c)
+}
+
+func (e *Exploration) openChat(a Actor, c OpenChat) (Receipt, error) {
+	sampling := DefaultSampling()
+	if c.Sampling != nil {
+		sampling = *c.Sampling
+	}
+	if err := checkSampling(sampling); err != nil {
+		return Receipt{}, err
+	}
+	var id ChatID
+	err := e.recordLoose(a, func(s *Snapshot) ([]record, error) {
+		id = ChatID("c" + strconv.Itoa(e.state.serial.Chat+1))
+		chat := Chat{ID: id, Name: CleanName(c.Name), Author: a.Name, Created: e.now().UTC(), System: c.System, Sampling: sampling, Blind: c.Blind}
+		if chat.Name == "" {
+			chat.Name = "chat " + string(id)
+		}
+		subnets := slices.Clone(c.Subnets)
+		if c.Blind {
+			rand.Shuffle(len(subnets), func(i, j int) { subnets[i], subnets[j] = subnets[j], subnets[i] })
+		}
+		if err := s.setColumns(&chat, subnets); err != nil {
+			return nil, err
+		}
+		return []record{{Chat: &chat}}, nil
+	})
+	return Receipt{Chat: id}, err
+}
+
+// setColumns gives the chat a column per subnet. Those that were there keep their replies, new ones miss them.
+func (s *Snapshot) setColumns(chat *Chat, subnets []SubnetID) error {
+	if len(subnets) == 0 || len(subnets) > MaxColumns {
+		return fmt.Errorf("%w: a chat has 1 to %d columns, not %d", ErrInvalid, MaxColumns, len(subnets))
+	}
+	var columns []Column
+	for _, id := range subnets {
+		if _, err := s.masks(id); err != nil {
+			return err
+		}
+		column := Column{Subnet: id, Label: s.label(id)}
+		if i := slices.IndexFunc(chat.Columns, func(c Column) bool { return c.Subnet == id }); i >= 0 {
+			column = chat.Columns[i]
+		}
+		for len(column.Replies) < len(chat.Prompts) {
+			column.Replies = append(slices.Clip(column.Replies), Reply{Agreement: -1, Stopped: true})
+		}
+		columns = append(columns, column)
+	}
+	chat.Columns, chat.Votes = columns, nil
+	return nil
+}
+
+func configure(chat *Chat, c ConfigureChat) error {
+	if c.Name != nil {
+		chat.Name = CleanName(*c.Name)
+	}
+	if c.System != nil {
+		chat.System = *c.System
+	}
+	if c.Blind != nil {
+		chat.Blind = *c.Blind
+	}
+	if c.Sampling != nil {
+		if err := checkSampling(*c.Sampling); err != nil {
+			return err
+		}
+		chat.Sampling = *c.Sampling
+	}
+	return nil
+}
+
+func checkSampling(s infer.Sampling) error {
+	for _, bound := range []struct {
+		name   string
+		v, max float64
+	}{
+		{"temperature", s.Temperature, 100}, {"top-p", s.TopP, 1}, {"min-p", s.MinP, 1}, {"repeat penalty", s.RepeatPenalty, 100},
+		{"top-k", float64(s.TopK), 1e9}, {"max tokens", float64(s.MaxTokens), 1e9},
+	} {
+		if !(bound.v >= 0 && bound.v <= bound.max) {
+			return fmt.Errorf("%w: %s %g is not in [0, %g]", ErrInvalid, bound.name, bound.v, bound.max)
+		}
+	}
+	return nil
+}
+
+// checkPrompt returns the prompt without control characters that no model was trained on and no screen survives.
+func checkPrompt(text string) (string, error) {
+	if len(text) > MaxPrompt {
+		return "", fmt.Errorf("%w: a prompt of %d bytes, more than %d", ErrInvalid, len(text), MaxPrompt)
+	}
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(text, "�"))
+	if strings.TrimSpace(text) == "" {
+		return "", fmt.Errorf("%w: an empty prompt", ErrInvalid)
+	}
+	return text, nil
+}
+
+// changeChat replaces a chat by a changed copy. change sees private slices of columns and prompts.
+func (e *Exploration) changeChat(a Actor, id ChatID, change func(*Snapshot, *Chat) error) (Receipt, error) {
+	err := e.recordLoose(a, func(s *Snapshot) ([]record, error) {
+		chat, ok := s.Chat(id)
+		if !ok {
+			return nil, fmt.Errorf("chat %s: %w", id, ErrNotFound)
+		}
+		chat.Prompts, chat.Columns = slices.Clone(chat.Prompts), slices.Clone(chat.Columns)
+		if err := change(s, &chat); err != nil {
+			return nil, err
+		}
+		return []record{{Chat: &chat}}, nil
+	})
+	return Receipt{Chat: id}, err
+}
+
+// say1 sends a prompt to all columns of a chat.
+func (e *Exploration) say1(a Actor, c Say) (Receipt, error) {
+	text, err := checkPrompt(c.Text)
+	if err != nil {
+		return Receipt{}, err
+	}
+	return e.exchange(a, c.Chat, func(chat *Chat) error {
+		chat.Prompts = append(chat.Prompts, Prompt{At: e.now().UTC(), Text: text})
+		for i := range chat.Columns {
+			chat.Columns[i].Replies = append(slices.Clone(chat.Columns[i].Replies), Reply{})
+		}
+		return nil
+	})
+}
+
+// again asks for the last replies once more, after change.
+func (e *Exploration) again(a Actor, id ChatID, change func(*Chat) error) (Receipt, error) {
+	return e.exchange(a, id, func(chat *Chat) error {
+		if len(chat.Prompts) == 0 {
+			return fmt.Errorf("%w: nothing was said yet", ErrInvalid)
+		}
+		for i := range chat.Columns {
+			chat.Columns[i].Replies = slices.Clone(chat.Columns[i].Replies)
+		}
+		return change(chat)
+	})
+}

@@ -1,0 +1,179 @@
+package explorer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/lathe-llm/lathe/infer"
+)
+
+// maxLoaded is how many models are kept loaded for chats: the dense one and two others side by side.
+const maxLoaded = 3
+
+// talks holds the models that chats speak with and the exchanges under way.
+type talks struct {
+	e      *Exploration
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu      sync.Mutex
+	engines map[string]*engine
+	clock   int
+	running map[ChatID]context.CancelFunc
+}
+
+// engine is one loaded model. Its fields but ready are written before ready is closed, or under talks' mu.
+type engine struct {
+	ready chan struct{}
+	model infer.Model
+	file  string // scratch file the model was loaded from; "" for the dense model's own
+	err   error
+	users int
+	used  int // when it was last asked for, by talks' clock
+}
+
+func newTalks(e *Exploration) *talks {
+	t := &talks{e: e, engines: make(map[string]*engine), running: make(map[ChatID]context.CancelFunc)}
+	t.ctx, t.cancel = context.WithCancel(context.Background())
+	return t
+}
+
+// close ends every exchange and unloads every model.
+func (t *talks) close() error {
+	t.cancel()
+	t.wg.Wait()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var err error
+	for key, g := range t.engines {
+		delete(t.engines, key)
+		err = errors.Join(err, g.close())
+	}
+	return err
+}
+
+func (g *engine) close() error {
+	var err error
+	if g.model != nil {
+		err = g.model.Close()
+	}
+	if g.file != "" {
+		err = errors.Join(err, os.Remove(g.file))
+	}
+	return err
+}
+
+// key names what has to be loaded for a subnet: a draft that was edited since is another model.
+func (s *Snapshot) key(id SubnetID) string {
+	if id == DraftID {
+		return fmt.Sprintf("draft-%d", s.Draft.Version)
+	}
+	return string(id)
+}
+
+// borrow returns the loaded model of a subnet, writing it out and loading it where that was not done yet. The model stays
+// loaded at least until give is called.
+func (t *talks) borrow(ctx context.Context, id SubnetID) (m infer.Model, give func(), err error) {
+	key := t.e.Snapshot().key(id)
+	t.mu.Lock()
+	g, ok := t.engines[key]
+	if !ok {
+		g = &engine{ready: make(chan struct{})}
+		t.engines[key] = g
+		t.wg.Go(func() { t.load(id, key, g) })
+	}
+	t.clock++
+	g.users++
+	g.used = t.clock
+	t.mu.Unlock()
+	give = sync.OnceFunc(func() {
+		t.mu.Lock()
+		g.users--
+		t.mu.Unlock()
+		t.trim(maxLoaded)
+	})
+	select {
+	case <-g.ready:
+	case <-ctx.Done():
+		give()
+		return nil, nil, ctx.Err()
+	}
+	if g.err != nil {
+		give()
+		return nil, nil, g.err
+	}
+	return g.model, give, nil
+}
+
+// load fills in an engine. One that failed is forgotten, so that the next borrower tries again.
+func (t *talks) load(id SubnetID, key string, g *engine) {
+	defer close(g.ready)
+	t.trim(maxLoaded - 1)
+	g.file, g.model, g.err = t.open(id, key)
+	if g.err != nil {
+		t.mu.Lock()
+		delete(t.engines, key)
+		t.mu.Unlock()
+	}
+}
+
+func (t *talks) open(id SubnetID, key string) (file string, m infer.Model, err error) {
+	path := t.e.Snapshot().Model.Path
+	if id != DenseID {
+		subject, err := t.e.subject(t.ctx, id)
+		if err != nil {
+			return "", nil, err
+		}
+		path = filepath.Join(t.e.scratch, key+".gguf")
+		if _, err := t.e.model.Write(t.ctx, subject, path, "", silent{}); err != nil {
+			return "", nil, err
+		}
+		file = path
+	}
+	m, err = t.e.model.Load(t.ctx, infer.Defaults(path), nil)
+	if err != nil && file != "" {
+		err = errors.Join(err, os.Remove(file))
+	}
+	return file, m, err
+}
+
+// trim unloads idle models, the longest unused first, until at most n are loaded.
+func (t *talks) trim(n int) {
+	t.mu.Lock()
+	var idle []string
+	for key, g := range t.engines {
+		if g.users == 0 {
+			idle = append(idle, key)
+		}
+	}
+	slices.SortFunc(idle, func(a, b string) int { return t.engines[a].used - t.engines[b].used })
+	var gone []*engine
+	for _, key := range idle {
+		if len(t.engines) <= n {
+			break
+		}
+		gone = append(gone, t.engines[key])
+		delete(t.engines, key)
+	}
+	t.mu.Unlock()
+	for _, g := range gone {
+		<-g.ready
+		if err := g.close(); err != nil {
+			t.e.say(Warning, "", "unloading a model: "+err.Error())
+		}
+	}
+}
+
+// silent is a Monitor for work nobody watches.
+type silent struct{}
+
+func (silent) Progress(_, _ float64, _, _ string) {}
+func (silent) Layer(LayerProgress)                {}
+func (silent) Note(string)                        {}
+func (silent) Gate(ctx context.Context) error     { return ctx.Err() }

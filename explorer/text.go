@@ -1,0 +1,33 @@
+package explorer
+
+import (
+	"strings"
+	"unicode"
+)
+
+// MaxName bounds names, in characters.
+const MaxName = 120
+
+// CleanName makes a name safe to show on any screen and to keep in one line: control characters and runs of space become
+// one space, and what is too long is cut.
+func CleanName(name string) string {
+	name = oneLine(name)
+	if runes := []rune(name); len(runes) > MaxName {
+		name = strings.TrimSpace(string(runes[:MaxName]))
+	}
+	return name
+}
+
+// oneLine is text in one line without control characters or runes that change the direction of others.
+func oneLine(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.IsSpace(r) {
+			return ' '
+		}
+		if unicode.Is(unicode.Cf, r) || r == unicode.ReplacementChar {
+			return -1
+		}
+		return r
+	}, text)
+	return strings.Join(strings.Fields(text), " ")
+}

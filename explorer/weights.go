@@ -1,0 +1,225 @@
+package explorer
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// weightFolder holds the re-fitted weights of subnets, one file each, named by their content. A file begins with a line
+// of JSON, the weightHeader, after which the matrices follow as little-endian float32 in the order the header lists them.
+// Subnets that share weights, a duplicate or an edited copy, share the file.
+type weightFolder struct{ path string }
+
+// weightHeader is the first line of a weight file.
+type weightHeader struct {
+	Format string          `json:"format"` // weightFormat
+	Masks  string          `json:"masks"`  // text form of the masks the weights were fitted for
+	Layers []weightsStored `json:"layers"` // one per layer of the model
+}
+
+// weightsStored says which matrices of a layer a file has.
+type weightsStored struct {
+	WO bool `json:"wo,omitempty"`
+	WD bool `json:"wd,omitempty"`
+	BO bool `json:"bo,omitempty"`
+	BD bool `json:"bd,omitempty"`
+}
+
+const (
+	weightFormat    = "lathe-weights 1"
+	weightSuffix    = ".weights"
+	maxWeightHeader = mask.MaxText + 1<<20
+)
+
+// save writes the re-fitted weights of a subnet and returns the file's name and size.
+func (w weightFolder) save(s gguf.Subnet) (name string, size int64, err error) {
+	text, err := s.Masks.MarshalText()
+	if err != nil {
+		return "", 0, err
+	}
+	header := weightHeader{Format: weightFormat, Masks: string(text), Layers: make([]weightsStored, len(s.Refit))}
+	for i, r := range s.Refit {
+		header.Layers[i] = weightsStored{r.WO != nil, r.WD != nil, r.BO != nil, r.BD != nil}
+	}
+	line, err := json.Marshal(header)
+	if err != nil {
+		return "", 0, err
+	}
+	if err := os.MkdirAll(w.path, 0o755); err != nil {
+		return "", 0, err
+	}
+	pending := filepath.Join(w.path, ".pending")
+	sum := sha256.New()
+	err = writeAtomic(pending, func(f io.Writer) error {
+		out := &counter{w: bufio.NewWriterSize(f, 1<<20), sum: sum}
+		if _, err := out.Write(append(line, '\n')); err != nil {
+			return err
+		}
+		for _, r := range s.Refit {
+			for _, m := range [][]float32{r.WO, r.WD, r.BO, r.BD} {
+				if err := writeFloats(out, m); err != nil {
+					return err
+				}
+			}
+		}
+		size = out.n
+		return out.w.Flush()
+	})
+	if err != nil {
+		return "", 0, err
+	}
+	name = hex.EncodeToString(sum.Sum(nil)) + weightSuffix
+	return name, size, os.Rename(pending, filepath.Join(w.path, name))
+}
+
+// load reads a weight file, checked against its name, for a model.
+func (w weightFolder) load(name string, g *mask.Geometry) (gguf.Subnet, error) {
+	path := filepath.Join(w.path, filepath.Base(name))
+	fail := func(err error) (gguf.Subnet, error) {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			err = fmt.Errorf("%w: it ends too early", ErrDamaged)
+		}
+		return gguf.Subnet{}, fmt.Errorf("%s: %w", path, err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return gguf.Subnet{}, err
+	}
+	defer func() { _ = f.Close() }() // only read from
+	sum := sha256.New()
+	in := bufio.NewReaderSize(io.TeeReader(f, sum), 1<<20)
+	line, err := readLine(in, maxWeightHeader)
+	if err != nil {
+		return fail(err)
+	}
+	var header weightHeader
+	if err := json.Unmarshal(line, &header); err != nil || header.Format != weightFormat {
+		return fail(fmt.Errorf("%w: not a %s file", ErrDamaged, weightFormat))
+	}
+	masks, err := mask.ParseMasks(g, []byte(header.Masks))
+	if err != nil {
+		return fail(err)
+	}
+	if len(header.Layers) != masks.Layers() {
+		return fail(fmt.Errorf("%w: weights of %d layers, the model has %d", ErrDamaged, len(header.Layers), masks.Layers()))
+	}
+	s := gguf.Subnet{Masks: masks, Refit: make([]gguf.Refit, masks.Layers())}
+	for i, has := range header.Layers {
+		r := &s.Refit[i]
+		for _, m := range []struct {
+			has bool
+			to  *[]float32
+			n   int
+		}{
+			{has.WO, &r.WO, g.Hidden * len(masks.OColumns(i))}, {has.WD, &r.WD, g.Hidden * masks.Layer(i).Channels.Len()},
+			{has.BO, &r.BO, g.Hidden}, {has.BD, &r.BD, g.Hidden},
+		} {
+			if !m.has {
+				continue
+			}
+			if *m.to, err = readFloats(in, m.n); err != nil {
+				return fail(err)
+			}
+		}
+	}
+	if _, err := in.ReadByte(); !errors.Is(err, io.EOF) {
+		return fail(fmt.Errorf("%w: more than its header says", ErrDamaged))
+	}
+	if got := hex.EncodeToString(sum.Sum(nil)); got != strings.TrimSuffix(filepath.Base(name), weightSuffix) {
+		return fail(fmt.Errorf("%w: its content does not match its name", ErrDamaged))
+	}
+	return s, nil
+}
+
+// sweep removes the files that are not used and what interrupted writes left.
+func (w weightFolder) sweep(used map[string]bool) error {
+	entries, err := os.ReadDir(w.path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	for _, entry := range entries {
+		if name := entry.Name(); !used[name] && (strings.HasSuffix(name, weightSuffix) || strings.HasPrefix(name, ".")) {
+			err = errors.Join(err, os.Remove(filepath.Join(w.path, name)))
+		}
+	}
+	return err
+}
+
+// counter counts and hashes what passes through it.
+type counter struct {
+	w   *bufio.Writer
+	sum hash.Hash
+	n   int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	c.sum.Write(p[:n])
+	return n, err
+}
+
+func writeFloats(w io.Writer, values []float32) error {
+	var chunk [4096]byte
+	for len(values) > 0 {
+		n := min(len(values), len(chunk)/4)
+		for i, v := range values[:n] {
+			binary.LittleEndian.PutUint32(chunk[4*i:], math.Float32bits(v))
+		}
+		if _, err := w.Write(chunk[:4*n]); err != nil {
+			return err
+		}
+		values = values[n:]
+	}
+	return nil
+}
+
+// readFloats reads n values. What it allocates grows with what is there, not with what n claims.
+func readFloats(r io.Reader, n int) ([]float32, error) {
+	var chunk [1 << 16]byte
+	values := make([]float32, 0, min(n, 1<<20))
+	for len(values) < n {
+		part := chunk[:4*min(n-len(values), len(chunk)/4)]
+		if _, err := io.ReadFull(r, part); err != nil {
+			return nil, err
+		}
+		for i := 0; i < len(part); i += 4 {
+			values = append(values, math.Float32frombits(binary.LittleEndian.Uint32(part[i:])))
+		}
+	}
+	return values, nil
+}
+
+// readLine reads a line of up to limit bytes, without its end.
+func readLine(r *bufio.Reader, limit int) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := r.ReadSlice('\n')
+		if len(line)+len(part) > limit {
+			return nil, fmt.Errorf("%w: a line of more than %d bytes", ErrDamaged, limit)
+		}
+		line = append(line, part...)
+		if errors.Is(err, bufio.ErrBufferFull) {
+			continue
+		}
+		if err != nil {
+			return line, err
+		}
+		return bytes.TrimSuffix(line, []byte("\n")), nil
+	}
+}
