@@ -61,7 +61,7 @@ type Result struct {
 	// with the re-fitted ones. HeldOut is the same as ErrAfter on the held-out text, or 0 where there is none.
 	ErrBefore, ErrAfter, HeldOut float64
 	Lambda                       float64   // the ridge taken, as a share of the mean diagonal
-	Raised                       int       // how often the ridge had to be raised tenfold to make the system positive definite
+	Raised                       bool      // the ridge had to be raised to make the system positive definite
 	Curve                        []float64 // ADMM: the relative error after each step
 	Warning                      string    // what the caller should tell the user, or ""
 }

@@ -12,9 +12,6 @@ import (
 const (
 	defaultRho   = 1
 	defaultSteps = 30
-	maxRaises    = 10
-	// leastRidge is what raising starts from where the wanted ridge is zero.
-	leastRidge = 1e-8
 	// With fewer than safeTokens tokens a kept column, and no text to choose by, the ridge is at least safeLambda.
 	safeTokens = 2
 	safeLambda = 0.1
@@ -26,7 +23,7 @@ const (
 // and H are centred first: this is the same as a constant-one input without a ridge of its own.
 //
 // Where the held-out target decides on λ, the fit itself is then made on both texts together. A system that is not
-// positive definite gets its ridge raised tenfold until it is; Result.Raised says how often. Where no column is
+// positive definite gets its ridge raised tenfold until it is; Result.Raised and Result.Lambda say so. Where no column is
 // dropped and the target is the original outputs, the original weights are the answer whatever the ridge.
 func Solve(p Problem, kept []int, o Options) ([]float32, Result, error) {
 	w, r, err := solve(p, kept, o)
@@ -219,15 +216,11 @@ func (n *normal) ridge(start []float64, lambda float64, pull bool) ([]float64, R
 	if n.k == 0 || scale == 0 {
 		return start, r, nil // inputs that are always zero say nothing about their weights
 	}
-	f, err := gram.Factorize(n.h, n.k, r.Lambda*scale)
-	for errors.Is(err, gram.ErrNotPositive) && r.Raised < maxRaises {
-		r.Raised++
-		r.Lambda = max(10*r.Lambda, leastRidge)
-		f, err = gram.Factorize(n.h, n.k, r.Lambda*scale)
-	}
+	f, taken, err := gram.Ridged(n.h, n.k, lambda)
 	if err != nil {
 		return nil, Result{}, err
 	}
+	r.Lambda, r.Raised = taken, taken > lambda
 	w := append([]float64(nil), n.c...)
 	if pull {
 		for i, v := range start {

@@ -373,8 +373,8 @@ func TestSolveEdges(t *testing.T) {
 					t.Errorf("weight %d is NaN", i)
 				}
 			}
-			if (r.Raised > 0) != tt.raised {
-				t.Errorf("ridge raised %d times", r.Raised)
+			if r.Raised != tt.raised {
+				t.Errorf("ridge raised: %v, to %g", r.Raised, r.Lambda)
 			}
 		})
 	}

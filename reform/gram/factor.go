@@ -38,6 +38,27 @@ func Factorize(a []float64, n int, ridge float64) (*Factor, error) {
 	return f, nil
 }
 
+// Ridged factors a + share·m·I, m being the mean of a's diagonal. Where that is not positive definite, share is raised
+// tenfold, from at least leastShare on, until it is: the share taken is returned. A matrix of zeros counts as one whose
+// mean diagonal is 1.
+func Ridged(a []float64, n int, share float64) (f *Factor, taken float64, err error) {
+	scale := MeanDiagonal(a, n)
+	if scale == 0 {
+		scale = 1
+	}
+	f, err = Factorize(a, n, share*scale)
+	for raises := 0; errors.Is(err, ErrNotPositive) && raises < maxRaises; raises++ {
+		share = max(10*share, leastShare)
+		f, err = Factorize(a, n, share*scale)
+	}
+	return f, share, err
+}
+
+const (
+	leastShare = 1e-8
+	maxRaises  = 12
+)
+
 // N is the order of the factored matrix.
 func (f *Factor) N() int { return f.n }
 
@@ -47,6 +68,20 @@ func (f *Factor) Solve(b []float64, rows int) {
 	bv, l := view{data: b, ld: f.n}, view{data: f.l, ld: f.n}
 	solveTransposed(rows, f.n, l, bv)
 	solvePlain(rows, f.n, l, bv)
+}
+
+// SolveLower replaces b [rows, n] by b·L⁻ᵀ.
+func (f *Factor) SolveLower(b []float64, rows int) {
+	checkLen("b", b, rows*f.n)
+	solveTransposed(rows, f.n, view{data: f.l, ld: f.n}, view{data: b, ld: f.n})
+}
+
+// Whiten returns L⁻¹·b for b [n, cols].
+func (f *Factor) Whiten(b []float64, cols int) []float64 {
+	checkLen("b", b, f.n*cols)
+	t := transpose(f.n, cols, view{data: b, ld: cols}, 1)
+	f.SolveLower(t, cols)
+	return transpose(cols, f.n, view{data: t, ld: f.n}, 1)
 }
 
 // Lower returns w·L for w [rows, n]: in these coordinates the inputs that A is the second moment of are white, and what

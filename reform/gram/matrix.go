@@ -81,3 +81,15 @@ func Dot(x, y []float64) float64 {
 	checkLen("y", y, len(x))
 	return dot(x, y)
 }
+
+// ColumnEnergies is the squared norm of each column of a [rows, n].
+func ColumnEnergies(a []float64, rows, n int) []float64 {
+	checkLen("a", a, rows*n)
+	out := make([]float64, n)
+	for i := range rows {
+		for j, v := range a[i*n : (i+1)*n] {
+			out[j] += v * v
+		}
+	}
+	return out
+}

@@ -178,6 +178,23 @@ func ProductT(m, n, k int, a, b []float64) []float64 {
 	return c
 }
 
+// SubtractProduct replaces c [m, n] by c − a·b for a [m, k] and b [k, n].
+func SubtractProduct(m, n, k int, a, b, c []float64) {
+	checkLen("a", a, m*k)
+	checkLen("b", b, k*n)
+	checkLen("c", c, m*n)
+	addProduct(m, n, k, -1, view{data: a, ld: k}, view{data: b, ld: n}, view{data: c, ld: n}, whole)
+}
+
+// SubtractSquare replaces the symmetric c [n, n] by c − a·aᵀ for a [n, k].
+func SubtractSquare(n, k int, a, c []float64) {
+	checkLen("a", a, n*k)
+	checkLen("c", c, n*n)
+	av := view{data: a, ld: k}
+	addProduct(n, n, k, -1, av, av.t(), view{data: c, ld: n}, lower)
+	mirror(c, n)
+}
+
 // SecondMoment returns xᵀx/rows for x [rows, n].
 func SecondMoment(rows, n int, x []float64) []float64 {
 	checkLen("x", x, rows*n)

@@ -1,0 +1,177 @@
+package importance
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/lathe-llm/lathe/reform/gram"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// Options tune a ranking. The zero value has the defaults.
+type Options struct {
+	// Ridge is added to second moments before they are inverted, as a share of their mean diagonal; 0 is 0.01.
+	Ridge float64
+	// Step is how many channels OBS drops before it looks again; 0 is 16. Heads and groups go one by one.
+	Step int
+}
+
+const (
+	defaultRidge = 0.01
+	defaultStep  = 16
+)
+
+func (o Options) ridge() float64 {
+	if o.Ridge == 0 {
+		return defaultRidge
+	}
+	return o.Ridge
+}
+
+// Ranking is the units of a block from the first to drop to the last.
+type Ranking struct {
+	// Scores has one value per unit, larger is more important. Scores of one method are comparable over the units of one
+	// block; those of OBS are the cost of each unit at the moment it was dropped.
+	Scores []float64
+	Order  []int
+	// Loss is what OBS knows on the way: Loss[k] is the share of the outputs' energy that is lost when the first k units
+	// of Order are dropped and the rest re-fitted. It has one value more than there are units, and is nil for other
+	// methods; Curve gives it for them.
+	Loss []float64
+}
+
+// Keep returns the count units that go last.
+func (r Ranking) Keep(count int) mask.Set {
+	return mask.Of(len(r.Order), r.Order[len(r.Order)-count:]...)
+}
+
+type needs int
+
+const (
+	needMid needs = 1 << iota
+	needMidDiagonal
+	needVar
+	needInner
+	needIn
+)
+
+type scorer struct {
+	needs needs
+	score func(*Block, Unit, Options) ([]float64, error)
+}
+
+func scorerOf(m Method) (scorer, bool) {
+	switch m {
+	case Phi:
+		return scorer{needMid | needInner | needIn, phi}, true
+	case PhiDiagonal:
+		return scorer{needMidDiagonal | needInner | needIn, phiDiagonal}, true
+	case OBS:
+		return scorer{needMid, nil}, true
+	case FLAP:
+		return scorer{needVar, flap}, true
+	case Magnitude:
+		return scorer{needInner, magnitude}, true
+	case Wanda:
+		return scorer{needMidDiagonal, wanda}, true
+	case Leverage:
+		return scorer{needMid, leverage}, true
+	case Taylor:
+		return scorer{needInner, taylor}, true
+	}
+	return scorer{}, false
+}
+
+// Rank orders the units of a block by a method.
+func Rank(m Method, b *Block, u Unit, o Options) (Ranking, error) {
+	method, ok := scorerOf(m)
+	if !ok {
+		return Ranking{}, fmt.Errorf("%s: %q: %w", b.Name, m, ErrMethod)
+	}
+	if err := b.check(u, method.needs); err != nil {
+		return Ranking{}, fmt.Errorf("%s: %s: %w", b.Name, m, err)
+	}
+	if m == OBS {
+		r, err := obs(b, u, o)
+		if err != nil {
+			return Ranking{}, fmt.Errorf("%s: %s: %w", b.Name, m, err)
+		}
+		return r, nil
+	}
+	scores, err := method.score(b, u, o)
+	if err != nil {
+		return Ranking{}, fmt.Errorf("%s: %s: %w", b.Name, m, err)
+	}
+	if err := gram.CheckFinite(scores); err != nil {
+		return Ranking{}, fmt.Errorf("%s: %s: scores: %w", b.Name, m, err)
+	}
+	return ByScore(scores), nil
+}
+
+// ByScore ranks units by given scores; equal ones keep their places.
+func ByScore(scores []float64) Ranking {
+	order := make([]int, len(scores))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(scores[a], scores[b]) })
+	return Ranking{Scores: scores, Order: order}
+}
+
+// Curve returns, for an order of all units of a block, the share of the outputs' energy that is lost when its first k
+// units are dropped and the rest re-fitted by least squares with the ridge: one value more than there are units.
+//
+// One factorization gives all of it. With the columns reordered so that those dropped first come last and H + λI = L·Lᵀ,
+// the inputs are L·z with white z, and a prefix of the columns spans the same prefix of z: what is lost with the columns
+// from k on is the squared norm of the columns of W·L from k on.
+func Curve(b *Block, u Unit, order []int, o Options) ([]float64, error) {
+	if err := b.check(u, needMid); err != nil {
+		return nil, fmt.Errorf("%s: %w", b.Name, err)
+	}
+	n := b.Output.In
+	units := slices.Clone(order)
+	slices.Reverse(units)
+	cols := b.Columns(u, units)
+	if len(cols) != n {
+		return nil, fmt.Errorf("%s: order of %d units is not all of them", b.Name, len(order))
+	}
+	h := gram.Sub(b.Mid.Gram, n, cols, cols)
+	f, _, err := gram.Ridged(h, n, o.ridge())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", b.Name, err)
+	}
+	w := gram.Columns(gram.Widen(b.Output.Data), b.Output.Out, n, cols)
+	white := gram.ColumnEnergies(f.Lower(w, b.Output.Out), b.Output.Out, n)
+	loss := make([]float64, len(order)+1)
+	width := b.columns(u)
+	for k := range order {
+		first := n - (k+1)*width
+		loss[k+1] = loss[k] + sum(white[first:first+width])
+	}
+	return relative(loss, energy(b)), nil
+}
+
+// energy is E‖W·x‖² of the output matrix.
+func energy(b *Block) float64 {
+	w := gram.Widen(b.Output.Data)
+	return gram.Dot(gram.Product(b.Output.Out, b.Output.In, b.Output.In, w, b.Mid.Gram), w)
+}
+
+// relative divides by the whole, where there is one.
+func relative(loss []float64, whole float64) []float64 {
+	if whole > 0 {
+		for i := range loss {
+			loss[i] /= whole
+		}
+	}
+	return loss
+}
+
+func sum(x []float64) float64 {
+	var s float64
+	for _, v := range x {
+		s += v
+	}
+	return s
+}
