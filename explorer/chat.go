@@ -19,6 +19,7 @@ type Chat struct {
 	Sampling infer.Sampling
 	Prompts  []Prompt // what the person said, in order
 	Columns  []Column
+	Busy     bool // columns are answering
 	// Blind hides which column is which until it is revealed; Votes counts a person's choices per column.
 	Blind bool
 	Votes []int

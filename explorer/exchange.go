@@ -30,6 +30,7 @@ func (e *Exploration) exchange(a Actor, id ChatID, change func(*Chat) error) (Re
 		if err := change(chat); err != nil {
 			return err
 		}
+		chat.Busy = true
 		for i := range chat.Columns {
 			column := &chat.Columns[i]
 			column.Err = ""
@@ -45,8 +46,15 @@ func (e *Exploration) exchange(a Actor, id ChatID, change func(*Chat) error) (Re
 	e.talks.wg.Go(func() {
 		defer cancel()
 		e.answer(ctx, id)
-		e.talks.end(id)
-		if _, err := e.changeChat(a, id, func(*Snapshot, *Chat) error { return nil }); err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrClosed) {
+		_, err := e.changeChat(a, id, func(_ *Snapshot, chat *Chat) error {
+			chat.Busy = false
+			e.talks.end(id) // with the change, so that whoever sees the chat free finds it free
+			return nil
+		})
+		if err != nil {
+			e.talks.end(id)
+		}
+		if err != nil && !errors.Is(err, ErrNotFound) {
 			e.say(Failure, a.Name, "the chat could not be saved: "+err.Error())
 		}
 	})

@@ -154,6 +154,7 @@ func (e *Exploration) sweepLocked() error {
 func settled(chats []Chat) []Chat {
 	chats = slices.Clone(chats)
 	for i, c := range chats {
+		chats[i].Busy = false
 		chats[i].Columns = slices.Clone(c.Columns)
 		for j, column := range c.Columns {
 			column.Replies = slices.Clone(column.Replies)

@@ -1,0 +1,272 @@
+package explorertest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/fake"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// Backend is an explorer.Backend that makes everything up, always the same. Its models have the shape of the default
+// model: 30 layers of 9 heads in 3 KV groups and 1536 MLP channels.
+type Backend struct {
+	// Clock gives the times in what is made up.
+	Clock *Clock
+	// Pace is called before every unit of work, named as the job's progress names it ("layers", "windows", "candidates",
+	// "bytes"), and for chats as package fake does ("load", "prompt", "token"). It may block until ctx is done; an error
+	// ends the work with it. nil goes on at once.
+	Pace func(ctx context.Context, unit string) error
+	// Weights makes cuts and re-fittings hand back weights, as large as the real ones would be. Without it they hand back
+	// a bias in one layer.
+	Weights bool
+	// Missing makes Open fail for these paths.
+	Missing []string
+}
+
+// New returns a backend with a clock of its own.
+func New() *Backend { return &Backend{Clock: NewClock()} }
+
+// Geometry is the shape of every model.
+func Geometry() *mask.Geometry {
+	return &mask.Geometry{
+		Arch: "llama", Hidden: 576, Vocab: 49152, HeadDim: 64, Tied: true,
+		Layers: slices.Repeat([]mask.LayerGeometry{{Heads: 9, KVHeads: 3, FFN: 1536}}, 30),
+	}
+}
+
+// denseNLL is the make-believe loss of the dense model, nats per token.
+var denseNLL = math.Log(20.3)
+
+// Open opens the model.
+func (b *Backend) Open(ctx context.Context, path string) (explorer.Model, error) {
+	if slices.Contains(b.Missing, path) {
+		return nil, fmt.Errorf("%s: %w", path, os.ErrNotExist)
+	}
+	g := Geometry()
+	size := mask.Dense(g).Size()
+	return &model{b: b, engine: fake.New(fake.Options{Gate: b.Pace}), info: explorer.ModelInfo{
+		Path: path, Name: "SmolLM2-135M-Instruct", Arch: "llama", FileType: "Q4_1", Bytes: 98 << 20,
+		Params: size.DenseParams, BlockParams: size.DenseBlockParams, Layers: len(g.Layers), Hidden: g.Hidden, Context: 8192, Vocab: g.Vocab,
+		Tied: true, ChatTemplate: true, Fingerprint: "0123456789abcdef0123456789abcdef", Geometry: g, Compute: "make-believe", Engine: "fake",
+	}}, ctx.Err()
+}
+
+type model struct {
+	b      *Backend
+	engine *fake.Engine
+	info   explorer.ModelInfo
+}
+
+func (m *model) Info() explorer.ModelInfo { return m.info }
+func (m *model) Close() error             { return m.engine.Close() }
+
+// step paces and reports one unit of work.
+func (m *model) step(ctx context.Context, mon explorer.Monitor, done, total int, unit, what string) error {
+	if err := mon.Gate(ctx); err != nil {
+		return err
+	}
+	if m.b.Pace != nil {
+		if err := m.b.Pace(ctx, unit); err != nil {
+			return err
+		}
+	}
+	mon.Progress(float64(done), float64(total), unit, what)
+	return ctx.Err()
+}
+
+// weight says how dear the parts of a layer are: the ends of the model more than its middle, attention more than MLP.
+func weight(layer, layers int, p explorer.Part) float64 {
+	x := 2*float64(layer)/float64(layers-1) - 1
+	w := 0.012 + 0.05*x*x
+	if p == explorer.Attention {
+		w *= 2.5
+	}
+	return w
+}
+
+// Loss is the make-believe rise of the loss that masks cause, nats per token.
+func Loss(masks mask.Masks) float64 {
+	loss := 0.0
+	for i, g := range masks.Geometry().Layers {
+		l := masks.Layer(i)
+		cut := func(kept, of int) float64 { return math.Pow(1-float64(kept)/float64(of), 2.5) }
+		loss += weight(i, masks.Layers(), explorer.Attention) * cut(l.Heads.Len(), g.Heads)
+		loss += weight(i, masks.Layers(), explorer.MLP) * cut(l.Channels.Len(), g.FFN)
+	}
+	return 8 * loss
+}
+
+func (m *model) Gather(ctx context.Context, c explorer.Calibration, _ string, mon explorer.Monitor) (explorer.Statistics, error) {
+	s := explorer.Statistics{Ready: true, Text: text(c.Text), Tokens: 8192, Layers: m.info.Layers, Gathered: m.b.Clock.Now(), DenseNLL: denseNLL}
+	for i, g := range m.info.Geometry.Layers {
+		if err := m.step(ctx, mon, i, m.info.Layers, "layers", fmt.Sprintf("layer %d", i)); err != nil {
+			return explorer.Statistics{}, err
+		}
+		s.Importance = append(s.Importance, explorer.LayerImportance{
+			Channels: scores(i, g.FFN), Heads: scores(i+1000, g.Heads),
+			AttentionLoss: 8 * weight(i, m.info.Layers, explorer.Attention), MLPLoss: 8 * weight(i, m.info.Layers, explorer.MLP),
+		})
+	}
+	mon.Progress(float64(m.info.Layers), float64(m.info.Layers), "layers", "")
+	return s, nil
+}
+
+// scores are n importances with the long tail real ones have.
+func scores(seed, n int) []float64 {
+	out := make([]float64, n)
+	for i := range out {
+		rank := (i*7919 + seed*104729) % n
+		out[i] = math.Exp(-4*float64(rank)/float64(n)) * (1 + 0.1*math.Sin(float64(i+seed)))
+	}
+	return out
+}
+
+func text(path string) explorer.TextRef {
+	if path == "" {
+		path = "wiki.utf8"
+	}
+	return explorer.TextRef{Path: path, Bytes: 2 << 20, SHA256: "feedface"}
+}
+
+func (m *model) Predict(s explorer.Statistics, masks mask.Masks) (float64, bool) {
+	return 0.9 * Loss(masks), s.Ready
+}
+
+// uniform keeps the same share of MLP channels in every layer so that the whole model keeps about target.
+func (m *model) uniform(target float64) mask.Masks {
+	masks := mask.Dense(m.info.Geometry)
+	for i, g := range m.info.Geometry.Layers {
+		attention, mlp := m.info.Geometry.ModuleParams(i)
+		share := max(0, (target*float64(attention+mlp)-float64(attention))/float64(mlp))
+		keep := 32 * int(math.Round(share*float64(g.FFN)/32))
+		l := masks.Layer(i)
+		l.Channels = mask.Of(g.FFN, explorer.Rank(scores(i, g.FFN))[:min(max(keep, 32), g.FFN)]...)
+		masks = masks.With(i, l)
+	}
+	return masks
+}
+
+func (m *model) Cut(ctx context.Context, c explorer.Cut, mon explorer.Monitor) (explorer.Made, error) {
+	preset := c.Preset
+	if preset == "" {
+		preset = "allocated"
+	}
+	return m.fit(ctx, m.uniform(c.Target), explorer.Method{Preset: preset, Target: c.Target, Reform: reform(c.Reform), Text: text(c.Calibration.Text),
+		Windows: 8, Seq: 2048, Seed: c.Seed}, mon)
+}
+
+func (m *model) Refit(ctx context.Context, masks mask.Masks, c explorer.Refit, mon explorer.Monitor) (explorer.Made, error) {
+	return m.fit(ctx, masks, explorer.Method{Reform: reform(c.Reform), Text: text(c.Calibration.Text), Windows: 8, Seq: 2048}, mon)
+}
+
+func reform(o explorer.ReformOptions) string {
+	if o.Method == "" {
+		return "exact"
+	}
+	return o.Method
+}
+
+// fit pretends to re-fit masks layer by layer.
+func (m *model) fit(ctx context.Context, masks mask.Masks, method explorer.Method, mon explorer.Monitor) (explorer.Made, error) {
+	refit := make([]gguf.Refit, masks.Layers())
+	for i, g := range masks.Geometry().Layers {
+		if err := m.step(ctx, mon, i, masks.Layers(), "layers", fmt.Sprintf("layer %d", i)); err != nil {
+			return explorer.Made{}, err
+		}
+		l := masks.Layer(i)
+		a := weight(i, masks.Layers(), explorer.Attention) * (1.01 - float64(l.Heads.Len())/float64(g.Heads))
+		b := weight(i, masks.Layers(), explorer.MLP) * (1.01 - float64(l.Channels.Len())/float64(g.FFN))
+		mon.Layer(explorer.LayerProgress{Layer: i, Module: explorer.Attention, Kept: l.Heads.Len(), Of: g.Heads, ErrBefore: 4 * a, ErrAfter: 2 * a})
+		mon.Layer(explorer.LayerProgress{Layer: i, Module: explorer.MLP, Kept: l.Channels.Len(), Of: g.FFN, ErrBefore: 6 * b, ErrAfter: 2.5 * b})
+		if m.b.Weights {
+			refit[i] = gguf.Refit{WO: make([]float32, 576*len(masks.OColumns(i))), WD: make([]float32, 576*l.Channels.Len())}
+		}
+	}
+	refit[0].BD = slices.Repeat([]float32{0.25}, 576)
+	mon.Progress(float64(masks.Layers()), float64(masks.Layers()), "layers", "")
+	method.Seconds, method.Backend = 41, "make-believe"
+	before := math.Exp(denseNLL + 1.6*Loss(masks))
+	return explorer.Made{Subnet: gguf.Subnet{Masks: masks, Refit: refit}, Method: method, Before: before, After: math.Exp(denseNLL + Loss(masks))}, nil
+}
+
+func (m *model) Carry(_ context.Context, from gguf.Subnet, to mask.Masks) (gguf.Subnet, error) {
+	refit := make([]gguf.Refit, to.Layers())
+	for i, r := range from.Refit {
+		refit[i] = gguf.Refit{BO: r.BO, BD: r.BD}
+	}
+	return gguf.Subnet{Masks: to, Refit: refit}, nil
+}
+
+func (m *model) Score(ctx context.Context, s gguf.Subnet, r explorer.ScoreRequest, mon explorer.Monitor) (explorer.Measurement, error) {
+	seq, windows := max(r.Seq, 128), r.Windows
+	if windows == 0 {
+		windows = 4
+	}
+	for i := range windows {
+		if err := m.step(ctx, mon, i, windows, "windows", ""); err != nil {
+			return explorer.Measurement{}, err
+		}
+	}
+	nll := denseNLL + Loss(s.Masks)
+	return explorer.Measurement{NLL: nll, Perplexity: math.Exp(nll), Conditions: explorer.Conditions{
+		Text: text(r.Text), Seq: seq, Windows: windows, Tokens: windows * (seq - 1), Engine: "make-believe", Type: "F32", Ratio: "block parameters",
+	}}, nil
+}
+
+func (m *model) Write(ctx context.Context, s gguf.Subnet, path, typ string, mon explorer.Monitor) (gguf.Report, error) {
+	if typ == "" {
+		typ = m.info.FileType
+	}
+	const steps = 10
+	size := s.Masks.GGUFBytes(typ)
+	for i := range steps {
+		if err := m.step(ctx, mon, int(size)*i/steps, int(size), "bytes", ""); err != nil {
+			return gguf.Report{}, err
+		}
+	}
+	content, err := s.Masks.MarshalText()
+	if err != nil {
+		return gguf.Report{}, err
+	}
+	if err := os.WriteFile(path, content, 0o644); err != nil {
+		return gguf.Report{}, err
+	}
+	return gguf.Report{Path: path, Arch: "deci", Bytes: size, TensorBytes: size, SourceBytes: m.info.Bytes, ByType: map[string]int64{typ: size}}, nil
+}
+
+func (m *model) Read(_ context.Context, path string) (gguf.Subnet, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return gguf.Subnet{}, err
+	}
+	if !bytes.HasPrefix(content, []byte("lathe-masks")) {
+		return gguf.Subnet{}, fmt.Errorf("%s: %w", filepath.Base(path), gguf.ErrFormat)
+	}
+	masks, err := mask.ParseMasks(m.info.Geometry, content)
+	return gguf.Subnet{Masks: masks}, err
+}
+
+func (m *model) Load(ctx context.Context, o infer.LoadOptions, progress func(float64)) (infer.Model, error) {
+	inner, err := m.engine.Load(ctx, o, progress)
+	if err != nil {
+		return nil, err
+	}
+	share := 1.0
+	if o.Path != m.info.Path {
+		subnet, err := m.Read(ctx, o.Path)
+		if err != nil {
+			return nil, err
+		}
+		share = subnet.Masks.Size().Ratio
+	}
+	return &talker{Model: inner, share: share, bytes: int64(share * float64(m.info.Bytes))}, nil
+}

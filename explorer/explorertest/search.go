@@ -1,0 +1,162 @@
+package explorertest
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// Bounds of what a make-believe search keeps.
+const (
+	population  = 12
+	evaluations = 240 // when the budget says nothing
+	cloud       = 400
+)
+
+// Search moves MLP channels between layers and keeps what the make-believe loss likes.
+func (m *model) Search(ctx context.Context, r explorer.StartSearch, _ string, o explorer.Orders, mon explorer.Monitor) (explorer.Made, error) {
+	limit := r.Budget.Evaluations
+	if limit == 0 {
+		limit = evaluations
+	}
+	s := searching{
+		m: m, rng: rand.New(rand.NewPCG(r.Seed, 17)), target: r.Target, began: m.b.Clock.Now(),
+		view: explorer.Search{Strategy: cmp.Or(r.Strategy, "ladder"), Target: r.Target, Seed: r.Seed, Fitness: cmp.Or(r.Fitness, "kl"), DensePerplexity: math.Exp(denseNLL)},
+	}
+	s.add(m.uniform(r.Target), 0, "start", false)
+	for _, target := range []float64{0.5, 0.6, 0.7, 0.9, 1} {
+		s.add(m.uniform(target), 0, "start", false)
+	}
+	for s.evaluated < limit {
+		for order, ok := o.Next(); ok; order, ok = o.Next() {
+			s.obey(order)
+		}
+		err := m.step(ctx, mon, s.evaluated, limit, "candidates", fmt.Sprintf("generation %d", s.view.Generation))
+		if err != nil {
+			o.Publish(s.snapshot())
+			return s.made(), err
+		}
+		s.child()
+		if s.evaluated%population == 0 {
+			s.generation()
+		}
+		o.Publish(s.snapshot())
+	}
+	o.Publish(s.snapshot())
+	return s.made(), nil
+}
+
+// Assemble gives a candidate's masks; make-believe candidates have no weights.
+func (m *model) Assemble(_ context.Context, c explorer.Candidate, _ string) (gguf.Subnet, error) {
+	return gguf.Subnet{Masks: c.Masks}, nil
+}
+
+type searching struct {
+	m         *model
+	rng       *rand.Rand
+	target    float64
+	began     time.Time
+	evaluated int
+	all       []explorer.Candidate // population, best first
+	front     []explorer.Candidate
+	view      explorer.Search
+}
+
+func (s *searching) obey(order any) {
+	switch order := order.(type) {
+	case explorer.Retarget:
+		s.target, s.view.Target, s.all = order.Target, order.Target, nil
+		s.event(fmt.Sprintf("target is now %.2f", order.Target))
+		s.add(s.m.uniform(order.Target), 0, "start", false)
+	case explorer.Injection:
+		s.event(order.Name + " was put into the population")
+		s.add(order.Subnet.Masks, 0, "", true)
+	}
+}
+
+func (s *searching) event(text string) {
+	s.view.Events = append(slices.Clone(s.view.Events), explorer.Event{At: s.m.b.Clock.Now(), Text: text})
+}
+
+// child scores a mutation of one of the better candidates.
+func (s *searching) child() {
+	parent := s.all[s.rng.IntN(min(3, len(s.all)))]
+	if s.rng.IntN(4) == 0 {
+		parent = s.front[s.rng.IntN(len(s.front))]
+	}
+	masks := parent.Masks
+	up, down := s.rng.IntN(masks.Layers()), s.rng.IntN(masks.Layers())
+	masks = s.move(s.move(masks, up, 32*s.rng.IntN(3)), down, -32*s.rng.IntN(3))
+	s.add(masks, parent.ID, fmt.Sprintf("L%d↑ L%d↓", up, down), false)
+}
+
+func (s *searching) move(m mask.Masks, layer, by int) mask.Masks {
+	l := m.Layer(layer)
+	n := l.Channels.N()
+	keep := min(max(l.Channels.Len()+by, 32), n)
+	l.Channels = mask.Of(n, explorer.Rank(scores(layer, n))[:keep]...)
+	return m.With(layer, l)
+}
+
+func (s *searching) add(masks mask.Masks, parent int, moves string, injected bool) {
+	s.evaluated++
+	size := masks.Size()
+	kl := Loss(masks) * (1 + 0.02*s.rng.NormFloat64())
+	c := explorer.Candidate{
+		ID: 1000 + s.evaluated, Share: size.Ratio, ShareAll: size.RatioAll, Bytes: masks.GGUFBytes(s.m.info.FileType), Fitness: kl, KL: kl,
+		Perplexity: math.Exp(denseNLL + kl), Tier: 1 + s.evaluated%3, Tiers: 3, Moves: moves, Parent: parent, Generation: s.view.Generation,
+		Injected: injected, Masks: masks,
+	}
+	if math.Abs(c.Share-s.target) < 0.005 || len(s.all) == 0 || injected {
+		s.all = append(slices.Clone(s.all), c)
+		slices.SortStableFunc(s.all, func(a, b explorer.Candidate) int { return cmp.Compare(a.Fitness, b.Fitness) })
+		s.all = s.all[:min(len(s.all), population)]
+	}
+	s.view.Cloud = append(slices.Clone(s.view.Cloud), explorer.Point{ID: c.ID, Share: c.Share, Perplexity: c.Perplexity, Fitness: c.Fitness})
+	s.view.Cloud = s.view.Cloud[max(0, len(s.view.Cloud)-cloud):]
+	s.front = merge(s.front, c)
+}
+
+// merge adds a candidate to a Pareto front, smallest first.
+func merge(front []explorer.Candidate, c explorer.Candidate) []explorer.Candidate {
+	for _, f := range front {
+		if f.Share <= c.Share && f.Fitness <= c.Fitness {
+			return front
+		}
+	}
+	front = slices.DeleteFunc(slices.Clone(front), func(f explorer.Candidate) bool { return f.Share >= c.Share && f.Fitness >= c.Fitness })
+	front = append(front, c)
+	slices.SortFunc(front, func(a, b explorer.Candidate) int { return cmp.Compare(a.Share, b.Share) })
+	return front
+}
+
+func (s *searching) generation() {
+	s.view.Generation++
+	s.view.History = append(slices.Clone(s.view.History), explorer.Generation{
+		Number: s.view.Generation, Best: s.all[0].Fitness, Median: s.all[len(s.all)/2].Fitness, Tokens: int64(s.evaluated) * 2048,
+		Seconds: s.m.b.Clock.Now().Sub(s.began).Seconds(),
+	})
+}
+
+func (s *searching) snapshot() explorer.Search {
+	v := s.view
+	best := s.all[0]
+	v.Best, v.Population, v.Front, v.Evaluated, v.Tokens = &best, s.all, s.front, s.evaluated, int64(s.evaluated)*2048
+	v.PerMinute, v.PrefixReuse, v.TierHits = 31, 0.58, 0.81
+	v.Elapsed = s.m.b.Clock.Now().Sub(s.began)
+	return v
+}
+
+func (s *searching) made() explorer.Made {
+	return explorer.Made{Subnet: gguf.Subnet{Masks: s.all[0].Masks}, Method: explorer.Method{
+		Preset: s.view.Strategy, Target: s.target, Seed: s.view.Seed, Tokens: int64(s.evaluated) * 2048,
+	}}
+}
