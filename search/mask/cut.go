@@ -162,15 +162,15 @@ func (c *CutLayer) cutHeads(l Layer, g LayerGeometry, limits Limits) {
 }
 
 // level gives all layers the widths of the widest.
-func (c *Cut) level() {
+func (cut *Cut) level() {
 	var groups, per, channels int
-	for _, l := range c.Layers {
+	for _, l := range cut.Layers {
 		groups = max(groups, len(l.Groups))
 		per = max(per, len(l.Heads)/max(len(l.Groups), 1))
 		channels = max(channels, len(l.Channels))
 	}
-	for i := range c.Layers {
-		l := &c.Layers[i]
+	for i := range cut.Layers {
+		l := &cut.Layers[i]
 		var heads []int
 		if n := len(l.Groups); n > 0 {
 			for group := range slices.Chunk(l.Heads, len(l.Heads)/n) {
@@ -244,7 +244,7 @@ func (cut Cut) Tensors(g *Geometry) []Tensor {
 	return ts
 }
 
-func (l CutLayer) tensors(g *Geometry, headDim int, prefix string) []Tensor {
+func (c CutLayer) tensors(g *Geometry, headDim int, prefix string) []Tensor {
 	var ts []Tensor
 	matrix := func(name string, rows, cols int) {
 		ts = append(ts, Tensor{Name: prefix + name, Rows: rows, Cols: cols})
@@ -254,7 +254,7 @@ func (l CutLayer) tensors(g *Geometry, headDim int, prefix string) []Tensor {
 			ts = append(ts, Tensor{Name: prefix + name, Rows: 1, Cols: n, Vector: true})
 		}
 	}
-	if q, kv := len(l.Heads)*headDim, len(l.Groups)*headDim; q > 0 {
+	if q, kv := len(c.Heads)*headDim, len(c.Groups)*headDim; q > 0 {
 		vector(true, "attn_norm.weight", g.Hidden)
 		matrix("attn_q.weight", q, g.Hidden)
 		matrix("attn_k.weight", kv, g.Hidden)
@@ -267,7 +267,7 @@ func (l CutLayer) tensors(g *Geometry, headDim int, prefix string) []Tensor {
 		vector(g.QKNorm, "attn_k_norm.weight", headDim)
 		vector(g.OutBias, "attn_output.bias", g.Hidden)
 	}
-	if ffn := len(l.Channels); ffn > 0 {
+	if ffn := len(c.Channels); ffn > 0 {
 		vector(true, "ffn_norm.weight", g.Hidden)
 		matrix("ffn_gate.weight", ffn, g.Hidden)
 		matrix("ffn_up.weight", ffn, g.Hidden)

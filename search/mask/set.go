@@ -166,10 +166,10 @@ func (s Set) Equal(t Set) bool {
 // String returns the units as increasing ranges, "0-31,64-95". A full set is
 // "all" and an empty one "none"; the empty subset of nothing is "none".
 func (s Set) String() string {
-	switch {
-	case s.count == 0:
+	switch s.count {
+	case 0:
 		return "none"
-	case s.count == s.n:
+	case s.n:
 		return "all"
 	}
 	var b strings.Builder

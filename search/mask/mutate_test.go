@@ -1,0 +1,263 @@
+package mask
+
+import (
+	"errors"
+	"math"
+	"math/rand/v2"
+	"testing"
+)
+
+// literalRedraw is Algorithm 1 as the paper prints it.
+func literalRedraw(rng *rand.Rand, m Mutation, s Set, k int) Set {
+	if s.Len() == k && rng.Float64() > m.Pm {
+		return s
+	}
+	n := float64(s.N())
+	if m.AlphaOfKept {
+		n = float64(min(s.Len(), k))
+	}
+	for range m.Eta {
+		if fresh := Subset(rng, s.N(), k); float64(fresh.Overlap(s)) >= m.Alpha*n-1e-9 {
+			return fresh
+		}
+	}
+	return s
+}
+
+// TestRedrawMatchesTheLoop compares the distribution of the overlap with that of
+// the loop it replaces, by a χ² test over its values.
+func TestRedrawMatchesTheLoop(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		mu      Mutation
+		n, s, k int
+	}{
+		{"same size", Mutation{Pm: 0.5, Alpha: 0.5, Eta: 20}, 16, 12, 12},
+		{"smaller", Mutation{Pm: 0.5, Alpha: 0.5, Eta: 5}, 16, 12, 10},
+		{"larger", Mutation{Pm: 0.5, Alpha: 0.6, Eta: 50}, 16, 11, 14},
+		{"of the kept", Mutation{Pm: 0.7, Alpha: 0.7, Eta: 10, AlphaOfKept: true}, 16, 8, 8},
+		{"never", Mutation{Pm: 1, Alpha: 0.8, Eta: 50}, 16, 8, 8},
+		{"always", Mutation{Pm: 1, Alpha: 0, Eta: 1}, 16, 4, 6},
+		{"no tries", Mutation{Pm: 1, Alpha: 0, Eta: 0}, 16, 4, 6},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			const draws = 5000
+			rng := rand.New(rand.NewPCG(21, 22))
+			s := Subset(rng, c.n, c.s)
+			// counts[x] of the fast and the literal outcome: overlap x of the
+			// wanted size, or n+1 for the old set.
+			var counts [2][]float64
+			for i, redraw := range []func() Set{
+				func() Set { return c.mu.Redraw(rng, s, c.k) },
+				func() Set { return literalRedraw(rng, c.mu, s, c.k) },
+			} {
+				counts[i] = make([]float64, c.n+2)
+				for range draws {
+					if got := redraw(); got.Equal(s) {
+						counts[i][c.n+1]++
+					} else {
+						if got.Len() != c.k {
+							t.Fatalf("%d units, want %d", got.Len(), c.k)
+						}
+						counts[i][got.Overlap(s)]++
+					}
+				}
+			}
+			chi, free := 0.0, 0
+			for x := range counts[0] {
+				a, b := counts[0][x], counts[1][x]
+				if a+b > 20 {
+					chi += (a - b) * (a - b) / (a + b)
+					free++
+				}
+			}
+			// Far beyond the 99.9 % point for the few values there are.
+			if limit := float64(free) + 5*math.Sqrt(2*float64(free)); chi > limit {
+				t.Errorf("χ² = %.1f over %d values, limit %.1f\n%v\n%v", chi, free, limit, counts[0], counts[1])
+			}
+		})
+	}
+}
+
+func TestSubsetIsUniform(t *testing.T) {
+	const n, k, draws = 10, 3, 30000
+	rng := rand.New(rand.NewPCG(31, 32))
+	counts := make([]float64, n)
+	for range draws {
+		s := Subset(rng, n, k)
+		if s.Len() != k {
+			t.Fatalf("%d units", s.Len())
+		}
+		for _, i := range s.Indices() {
+			counts[i]++
+		}
+	}
+	want := float64(draws) * k / n
+	for i, c := range counts {
+		if math.Abs(c-want) > 5*math.Sqrt(want) {
+			t.Errorf("unit %d drawn %v times, expected %v", i, c, want)
+		}
+	}
+}
+
+// start returns masks that keep a share of every head and MLP of smol.
+func start(share float64, s Space) Masks {
+	m := Dense(smol())
+	for i, lg := range m.Geometry().Layers {
+		l := DenseLayer(lg)
+		l.Channels = Range(lg.FFN, 0, Count(lg.FFN, share, s.Granularity))
+		in := Range(64, 0, Count(64, share, s.HeadGranularity))
+		l.QK = []Set{in, in, in}
+		l.VO = l.QK
+		m = m.With(i, l)
+	}
+	return m
+}
+
+func TestMutateStaysInSpace(t *testing.T) {
+	rng := rand.New(rand.NewPCG(41, 42))
+	for _, target := range []float64{0.9, 0.8, 0.7, 0.6, 0.5} {
+		s := PaperSpace(smol(), target)
+		base := start(0.9, s)
+		if err := s.Check(base); err != nil {
+			t.Fatal(err)
+		}
+		a, b := base, base
+		mu := Mutation{Pm: 0.6, Ps: 0.3, Pd: 0.3, Alpha: 0.8, Eta: 1000, AlphaOfKept: true}
+		for range 30 {
+			a, b = s.Mutate(rng, a, base, mu), s.Mutate(rng, b, base, mu)
+			for _, m := range []Masks{a, b} {
+				if err := errors.Join(m.Validate(), s.Check(m)); err != nil {
+					t.Fatalf("target %v: %v", target, err)
+				}
+				if m.BlockParams() < s.Smallest(smol()) {
+					t.Fatalf("target %v: smaller than the smallest", target)
+				}
+			}
+			child := Crossover(rng, a, b)
+			if err := child.Validate(); err != nil {
+				t.Fatal(err)
+			}
+			for i := range child.Layers() {
+				from := child.Layer(i).Channels
+				if !from.Equal(a.Layer(i).Channels) && !from.Equal(b.Layer(i).Channels) {
+					t.Fatalf("MLP of layer %d is of neither parent", i)
+				}
+			}
+		}
+		if a.Equal(base) {
+			t.Errorf("target %v: thirty mutations changed nothing", target)
+		}
+	}
+}
+
+// TestMutateRates checks that P_m, P_s and P_d are what they say.
+func TestMutateRates(t *testing.T) {
+	rng := rand.New(rand.NewPCG(51, 52))
+	s := PaperSpace(smol(), 0.9)
+	s.MinLayers = 20
+	base := start(0.9, s)
+	const rounds = 300
+	var ratios, sets, depths, units float64
+	mu := Mutation{Pm: 0.3, Ps: 0.1, Pd: 0.1, Alpha: 0, Eta: 1}
+	for range rounds {
+		m := s.Mutate(rng, base, base, mu)
+		dropped := false
+		for i := range m.Layers() {
+			l := m.Layer(i)
+			if l.IsDropped() {
+				dropped = true
+				continue
+			}
+			units++
+			switch was := base.Layer(i).Channels; {
+			case l.Channels.Len() != was.Len():
+				ratios++
+			case !l.Channels.Equal(was):
+				sets++
+			}
+		}
+		if dropped {
+			depths++
+		}
+	}
+	// Of the nine ratios one is the old one; of eleven depths one drops nothing.
+	for _, c := range []struct {
+		name      string
+		got, want float64
+		n         float64
+	}{
+		{"ratio", ratios / units, 0.1 * 8 / 9, units},
+		{"set", sets / units, (1 - 0.1*8/9) * 0.3, units},
+		{"depth", depths / rounds, 0.1 * 10 / 11, rounds},
+	} {
+		if sigma := math.Sqrt(c.want / c.n); math.Abs(c.got-c.want) > 4*sigma {
+			t.Errorf("%s changed at a rate of %.4f, want %.4f ± %.4f", c.name, c.got, c.want, sigma)
+		}
+	}
+}
+
+func TestMutateIsDeterministic(t *testing.T) {
+	s := PaperSpace(smol(), 0.8)
+	base := start(0.85, s)
+	run := func(seed uint64) Masks {
+		rng := rand.New(rand.NewPCG(seed, 0))
+		a, b := base, base
+		mu := Mutation{Pm: 0.6, Ps: 0.3, Pd: 0.1, Alpha: 0.8, Eta: 1000, AlphaOfKept: true}
+		for range 5 {
+			a, b = s.Mutate(rng, a, base, mu), Crossover(rng, a, s.Mutate(rng, b, base, mu))
+		}
+		return b
+	}
+	if !run(1).Equal(run(1)) {
+		t.Error("the same seed gave other masks")
+	}
+	if run(1).Equal(run(2)) {
+		t.Error("another seed gave the same masks")
+	}
+}
+
+func TestPaperSpace(t *testing.T) {
+	seven := &Geometry{Arch: "llama", Hidden: 4096, Vocab: 32000, HeadDim: 128}
+	for range 32 {
+		seven.Layers = append(seven.Layers, LayerGeometry{32, 32, 11008})
+	}
+	for _, c := range []struct {
+		target, attention, mlp float64
+		layers                 int
+	}{
+		{0.95, 0.9, 0.6, 32}, {0.9, 0.9, 0.6, 32}, {0.8, 0.8, 0.4, 32}, {0.7, 0.3, 0.2, 30}, {0.6, 0.6, 0.1, 28}, {0.5, 0.6, 0.1, 28},
+	} {
+		s := PaperSpace(seven, c.target)
+		if s.Attention.Lo != c.attention || s.MLP.Lo != c.mlp || s.MinLayers != c.layers {
+			t.Errorf("%v: %+v", c.target, s)
+		}
+		if n := s.Attention.count(); n != int(math.Round((1-c.attention)*100))+1 {
+			t.Errorf("%v: %d attention ratios", c.target, n)
+		}
+	}
+	if got := Count(1536, 0.5, 32); got != 768 {
+		t.Errorf("half of 1536 is %d", got)
+	}
+	if got := Count(1536, 0.001, 32); got != 32 {
+		t.Errorf("the least of 1536 is %d", got)
+	}
+}
+
+func TestSmallest(t *testing.T) {
+	g := small()
+	s := Space{Attention: Ratios{Lo: 0.5, Hi: 1, Step: 0.1}, MLP: Ratios{Lo: 0.25, Hi: 1, Step: 0.25}, MinLayers: 1, Granularity: 8, HeadGranularity: 1}
+	// Layer 0: 4 of 8 channels in (4 + 2 + 2 + 4) heads, 16 of 64 MLP channels.
+	if got, want := s.Smallest(g), int64(32*(4*12+3*16)); got != want {
+		t.Errorf("smallest is %d, want %d", got, want)
+	}
+}
+
+func BenchmarkMutate(b *testing.B) {
+	s := PaperSpace(smol(), 0.8)
+	base := start(0.9, s)
+	rng := rand.New(rand.NewPCG(1, 2))
+	for b.Loop() {
+		s.Mutate(rng, base, base, Mutation{Pm: 0.6, Ps: 0.3, Pd: 0.1, Alpha: 0.8, Eta: 1000})
+	}
+}
