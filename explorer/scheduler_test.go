@@ -1,0 +1,174 @@
+package explorer_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/explorertest"
+)
+
+// valve lets units of work through one kind at a time.
+type valve struct {
+	mu   sync.Mutex
+	shut map[string]chan struct{}
+}
+
+func (v *valve) pace(ctx context.Context, unit string) error {
+	v.mu.Lock()
+	c := v.shut[unit]
+	v.mu.Unlock()
+	if c == nil {
+		return nil
+	}
+	select {
+	case <-c:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (v *valve) close(unit string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.shut == nil {
+		v.shut = make(map[string]chan struct{})
+	}
+	v.shut[unit] = make(chan struct{})
+}
+
+func (v *valve) open(unit string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	close(v.shut[unit])
+	delete(v.shut, unit)
+}
+
+func start(t *testing.T, e *explorer.Exploration, c explorer.Command) explorer.JobID {
+	t.Helper()
+	r, err := e.Do(t.Context(), explorertest.Owner, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.Job
+}
+
+func untilState(t *testing.T, e *explorer.Exploration, id explorer.JobID, want explorer.JobState) {
+	t.Helper()
+	explorertest.Until(t, e, string(id)+" to be "+string(want), func(s *explorer.Snapshot) bool {
+		j, _ := s.Job(id)
+		return j.State == want
+	})
+}
+
+func TestForegroundJobsRunOneAtATime(t *testing.T) {
+	v := &valve{}
+	b := explorertest.New()
+	b.Pace = v.pace
+	e := explorertest.Open(t, b, "")
+	v.close("layers")
+	first := start(t, e, explorer.Cut{Target: 0.8})
+	second := start(t, e, explorer.Cut{Target: 0.7})
+	third := start(t, e, explorer.Cut{Target: 0.6})
+	untilState(t, e, first, explorer.Running)
+	if j, _ := e.Snapshot().Job(second); j.State != explorer.Queued {
+		t.Errorf("second is %s", j.State)
+	}
+	if _, err := e.Do(t.Context(), explorertest.Owner, explorer.StopJob{Job: second}); err != nil {
+		t.Fatal(err)
+	}
+	untilState(t, e, second, explorer.Stopped)
+	v.open("layers")
+	untilState(t, e, third, explorer.Done)
+	s := e.Snapshot()
+	if len(s.Subnets) != 2 || s.Jobs[0].ID != third || s.Jobs[1].ID != first {
+		t.Errorf("%d subnets, jobs %v", len(s.Subnets), s.Jobs)
+	}
+}
+
+func TestSearchYieldsToWhoeverWaits(t *testing.T) {
+	v := &valve{}
+	b := explorertest.New()
+	b.Pace = v.pace
+	e := explorertest.Open(t, b, "")
+	search := start(t, e, explorer.StartSearch{Target: 0.8, Budget: explorer.Budget{Evaluations: 1 << 20}})
+	explorertest.Until(t, e, "candidates", func(s *explorer.Snapshot) bool { return s.Search.Evaluated > 10 })
+
+	v.close("windows")
+	measure := start(t, e, explorer.Measure{Subnet: explorer.DenseID})
+	untilState(t, e, measure, explorer.Running)
+	untilState(t, e, search, explorer.Yielded)
+	v.open("windows")
+	untilState(t, e, measure, explorer.Done)
+	untilState(t, e, search, explorer.Running)
+
+	v.close("token")
+	chat := explorertest.Do(t, e, explorer.OpenChat{Subnets: []explorer.SubnetID{explorer.DenseID}}).Chat
+	explorertest.Do(t, e, explorer.Say{Chat: chat, Text: "hello"})
+	untilState(t, e, search, explorer.Yielded)
+	before := e.Snapshot().Search.Evaluated
+	v.open("token")
+	explorertest.Until(t, e, "the search to go on", func(s *explorer.Snapshot) bool { return s.Search.Evaluated > before })
+
+	command(t, e, explorer.PauseJob{Job: search})
+	untilState(t, e, search, explorer.Paused)
+	command(t, e, explorer.ResumeJob{Job: search})
+	untilState(t, e, search, explorer.Running)
+
+	command(t, e, explorer.Retarget{Target: 0.7})
+	explorertest.Until(t, e, "the new target", func(s *explorer.Snapshot) bool { return s.Search.Target == 0.7 && s.Search.Best.Share < 0.72 })
+	command(t, e, explorer.Inject{Subnet: explorer.DenseID})
+	explorertest.Until(t, e, "the injected one", func(s *explorer.Snapshot) bool {
+		for _, c := range s.Search.Population {
+			if c.Injected {
+				return true
+			}
+		}
+		return false
+	})
+	adopted := explorertest.Do(t, e, explorer.Adopt{Name: "the best"}).Subnet
+	if n, ok := e.Snapshot().Subnet(adopted); !ok || n.Origin != explorer.Searched || n.Method.Target != 0.7 {
+		t.Errorf("adopted %+v", n.Method)
+	}
+	command(t, e, explorer.StopJob{Job: search})
+	if j := explorertest.Ended(t, e, search); j.State != explorer.Stopped || j.Result == "" {
+		t.Errorf("stopped search: %s, result %q", j.State, j.Result)
+	}
+}
+
+func TestCloseStopsEverything(t *testing.T) {
+	b, dir := explorertest.New(), t.TempDir()
+	e := explorertest.Open(t, b, dir)
+	start(t, e, explorer.StartSearch{Target: 0.8, Budget: explorer.Budget{Evaluations: 1 << 30}})
+	explorertest.Until(t, e, "candidates", func(s *explorer.Snapshot) bool { return s.Search.Evaluated > 3 })
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Do(t.Context(), explorertest.Owner, explorer.Dismiss{}); err == nil {
+		t.Error("a closed exploration takes commands")
+	}
+}
+
+func TestPanicInAJobFailsTheJobAlone(t *testing.T) {
+	b := explorertest.New()
+	b.Pace = func(_ context.Context, unit string) error {
+		if unit == "windows" {
+			panic("boom")
+		}
+		return nil
+	}
+	e := explorertest.Open(t, b, "")
+	if j := explorertest.Ended(t, e, start(t, e, explorer.Measure{Subnet: explorer.DenseID})); j.State != explorer.Failed {
+		t.Errorf("job is %s", j.State)
+	}
+	explorertest.Do(t, e, explorer.Cut{Target: 0.8})
+}
+
+func command(t *testing.T, e *explorer.Exploration, c explorer.Command) {
+	t.Helper()
+	if _, err := e.Do(t.Context(), explorertest.Owner, c); err != nil {
+		t.Fatalf("%T: %v", c, err)
+	}
+}
