@@ -34,10 +34,7 @@ func (s *state) foldDraft(r record) error {
 			after = after.With(i, l)
 		}
 		step := Step{Author: r.By, At: r.At, Summary: op.Summary, Edits: mask.Diff(d.Masks, after), before: d.Masks, after: after}
-		d.Steps = append(slices.Clip(slices.Clone(d.Steps)), step)
-		if len(d.Steps) > MaxSteps {
-			d.Steps = d.Steps[len(d.Steps)-MaxSteps:]
-		}
+		d.Steps = pushed(d.Steps, step)
 		d.Undone, d.Masks = nil, after
 	case opUndo:
 		if len(d.Steps) == 0 {
@@ -45,7 +42,7 @@ func (s *state) foldDraft(r record) error {
 		}
 		last := d.Steps[len(d.Steps)-1]
 		d.Steps = d.Steps[:len(d.Steps)-1]
-		d.Undone = append(slices.Clone(d.Undone), last)
+		d.Undone = pushed(d.Undone, last)
 		d.Masks = last.before
 	case opRedo:
 		if len(d.Undone) == 0 {
@@ -53,20 +50,29 @@ func (s *state) foldDraft(r record) error {
 		}
 		next := d.Undone[len(d.Undone)-1]
 		d.Undone = d.Undone[:len(d.Undone)-1]
-		d.Steps = append(slices.Clone(d.Steps), next)
+		d.Steps = pushed(d.Steps, next)
 		d.Masks = next.after
 	default:
 		return fmt.Errorf("%w: draft operation %q", ErrDamaged, op.Op)
 	}
 	d.Version++
-	s.now.Draft = s.sized(d)
+	s.now.Draft = d
 	return nil
 }
 
-// sized fills in what follows from the draft's masks.
-func (s *state) sized(d Draft) Draft {
+// pushed is a stack of at most MaxSteps with one more step on it. It shares nothing with the old one, of which a snapshot
+// may hold the part that was popped.
+func pushed(steps []Step, step Step) []Step {
+	if len(steps) == MaxSteps {
+		steps = steps[1:]
+	}
+	return append(append(make([]Step, 0, len(steps)+1), steps...), step)
+}
+
+// derive fills in what follows from the draft's masks. It is called once after all folds of a change.
+func (s *state) derive() {
+	d := &s.now.Draft
 	d.Size, d.Bytes = d.Masks.Size(), s.bytes(d.Masks)
-	return d
 }
 
 // estimateFrom puts an estimate into the draft, with the spread of those compared so far.

@@ -78,10 +78,11 @@ func Open(ctx context.Context, o Options) (*Exploration, error) {
 	first.Sections = Sections{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}
 	e.state = &state{geometry: info.Geometry, now: first}
 	dense := mask.Dense(info.Geometry)
-	first.Draft = e.state.sized(Draft{Version: 1, Base: DenseID, Masks: dense})
+	first.Draft = Draft{Version: 1, Base: DenseID, Masks: dense}
 	if err := e.settle(); err != nil {
 		return nil, errors.Join(err, e.store.Close(), model.Close())
 	}
+	e.state.derive()
 	e.current.Store(first)
 	e.jobs = newScheduler(e)
 	e.talks = newTalks(e)
@@ -248,6 +249,9 @@ func (e *Exploration) recordLocked(a Actor, make func(*Snapshot) ([]record, erro
 			return err
 		}
 		parts |= p
+	}
+	if parts&inDraft != 0 {
+		e.state.derive()
 	}
 	if err := e.store.Append(records); err != nil {
 		*e.state = before
