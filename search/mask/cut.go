@@ -75,10 +75,15 @@ type CutLayer struct {
 //     outside the rotary pairs that every head keeps;
 //   - one head and its group, where the first layer has no attention;
 //   - [MinChannels] MLP channels, where a layer has attention and no MLP;
+//   - a layer of one head and as many channels in front, where the first layers
+//     are dropped and their output biases must stay;
 //   - whatever else the [Limits] of the family ask for.
 func (m Masks) Cut() Cut {
 	g, limits := m.geometry, m.geometry.Limits()
 	cut := m.headCut(limits)
+	if g.OutBias && m.layers[0].IsDropped() {
+		cut.Layers = append(cut.Layers, CutLayer{Groups: []int{Zero}, Heads: []int{Zero}, Channels: padded(nil, MinChannels)})
+	}
 	for i, l := range m.layers {
 		if l.IsDropped() {
 			continue
@@ -255,14 +260,15 @@ func (c CutLayer) tensors(g *Geometry, headDim int, prefix string) []Tensor {
 		}
 	}
 	if q, kv := len(c.Heads)*headDim, len(c.Groups)*headDim; q > 0 {
+		kept := slices.ContainsFunc(c.Groups, func(group int) bool { return group != Zero })
 		vector(true, "attn_norm.weight", g.Hidden)
 		matrix("attn_q.weight", q, g.Hidden)
 		matrix("attn_k.weight", kv, g.Hidden)
 		matrix("attn_v.weight", kv, g.Hidden)
 		matrix("attn_output.weight", g.Hidden, q)
-		vector(g.QKVBias, "attn_q.bias", q)
-		vector(g.QKVBias, "attn_k.bias", kv)
-		vector(g.QKVBias, "attn_v.bias", kv)
+		vector(g.QKVBias && kept, "attn_q.bias", q)
+		vector(g.QKVBias && kept, "attn_k.bias", kv)
+		vector(g.QKVBias && kept, "attn_v.bias", kv)
 		vector(g.QKNorm, "attn_q_norm.weight", headDim)
 		vector(g.QKNorm, "attn_k_norm.weight", headDim)
 		vector(g.OutBias, "attn_output.bias", g.Hidden)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -25,6 +26,7 @@ func families() map[string]*Geometry {
 		"qwen3":         family("qwen3", func(g *Geometry) { g.QKNorm, g.HalfSplit = true, true }),
 		"qwen3, untied": family("qwen3", func(g *Geometry) { g.QKNorm, g.HalfSplit, g.Tied = true, true, false }),
 		"gemma":         family("gemma", nil),
+		"deci, biased":  family("deci", func(g *Geometry) { g.OutBias = true }),
 	}
 }
 
@@ -222,5 +224,29 @@ func TestCutRules(t *testing.T) {
 				t.Errorf("%d zeroed parameters, want %d", got, c.zeroed*int64(g.Hidden))
 			}
 		})
+	}
+}
+
+// TestCutBiases: biases of Q, K and V go with the attention, output biases of
+// dropped first layers need a layer that carries them.
+func TestCutBiases(t *testing.T) {
+	biases := func(m Masks, layer string) int {
+		n := 0
+		for _, tensor := range m.Cut().Tensors(m.Geometry()) {
+			if strings.HasPrefix(tensor.Name, layer) && strings.HasSuffix(tensor.Name, ".bias") {
+				n++
+			}
+		}
+		return n
+	}
+	qwen := Dense(families()["qwen2"])
+	bare := qwen.With(0, Layer{Heads: Empty(4), Channels: Full(64)})
+	if dense, got := biases(qwen, "blk.0."), biases(bare, "blk.0."); dense != 3 || got != 0 {
+		t.Errorf("%d biases with attention, %d without", dense, got)
+	}
+	biased := Dense(families()["deci, biased"])
+	cut := biased.With(0, Layer{Heads: Empty(4), Channels: Empty(64)}).Cut()
+	if len(cut.Layers) != 2 || cut.Layers[0].Source != 0 || len(nonZero(cut.Layers[0].Channels)) != 0 || cut.Layers[1].Source != 1 {
+		t.Errorf("dropping a biased first layer gives %+v", cut.Layers)
 	}
 }
