@@ -33,7 +33,7 @@ type Config struct {
 	// QKVBias, QKNorm and OutBias say whether any layer has biases on Q, K and V, a norm on the heads of Q and K before rotation, and
 	// biases on the output of attention or of the MLP.
 	QKVBias, QKNorm, OutBias bool
-	// AttnScale multiplies the scores before the softmax; 0 means 1/√HeadDim.
+	// AttnScale multiplies the scores before the softmax; 0 means 1/√HeadDim, as in all families so far.
 	AttnScale float64
 }
 
@@ -132,9 +132,8 @@ func (f *File) hyperparameters() (Config, error) {
 	c.RopeHalfSplit = c.Arch == archQwen2 || c.Arch == archOpenELM
 	c.RopeBase = h.float("rope.freq_base", 10000, false)
 	c.RopeScale = h.ropeScale()
-	c.AttnScale = h.float("attention.scale", 0, false)
-	if c.Arch == archOpenELM {
-		c.AttnScale = 0
+	if factor := h.float("rope.scaling.attn_factor", 1, false); h.err == nil && factor != 1 {
+		return c, fmt.Errorf("%w: %q with rope scaling that multiplies the scores by %v", ErrArchitecture, c.Arch, factor)
 	}
 	if h.err != nil {
 		return c, h.err
@@ -142,9 +141,8 @@ func (f *File) hyperparameters() (Config, error) {
 	if c.RopeDims != c.HeadDim || c.HeadDim%2 != 0 || c.HeadDim > mask.MaxUnits {
 		return c, fmt.Errorf("%w: rotation over %d of the %d channels of a head", ErrArchitecture, c.RopeDims, c.HeadDim)
 	}
-	if !(c.NormEps >= 0) || !(c.RopeBase > 0) || !(c.RopeScale > 0) || !(c.AttnScale >= 0) {
-		return c, fmt.Errorf("norm epsilon %v, rope base %v, rope scale %v, attention scale %v: %w",
-			c.NormEps, c.RopeBase, c.RopeScale, c.AttnScale, ErrFormat)
+	if !(c.NormEps >= 0) || !(c.RopeBase > 0) || !(c.RopeScale > 0) {
+		return c, fmt.Errorf("norm epsilon %v, rope base %v, rope scale %v: %w", c.NormEps, c.RopeBase, c.RopeScale, ErrFormat)
 	}
 	return c, nil
 }

@@ -1,9 +1,13 @@
 package gguf
 
 import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"os"
+	"sync"
 )
 
 // File is an open model file. Its methods may be called concurrently; Close must come last.
@@ -14,6 +18,9 @@ type File struct {
 	closer io.Closer
 	header header
 	byName map[string]Tensor
+
+	hashing sync.Mutex
+	hash    string // SHA-256, once asked for
 }
 
 // header is everything before the tensor data.
@@ -40,7 +47,7 @@ func Open(path string) (*File, error) {
 	}
 	f, err := newFile(path, r, info.Size())
 	if err != nil {
-		r.Close()
+		_ = r.Close()
 		return nil, err
 	}
 	f.closer = r
@@ -92,4 +99,29 @@ func (f *File) Close() error {
 		return nil
 	}
 	return f.closer.Close()
+}
+
+// SHA256 returns the hash of the whole file in hexadecimal. It is worked out once.
+func (f *File) SHA256(ctx context.Context) (string, error) {
+	f.hashing.Lock()
+	defer f.hashing.Unlock()
+	if f.hash != "" {
+		return f.hash, nil
+	}
+	h := sha256.New()
+	buf := make([]byte, 1<<20)
+	for r := io.NewSectionReader(f.r, 0, f.size); ; {
+		if err := ctx.Err(); err != nil {
+			return "", err
+		}
+		n, err := r.Read(buf)
+		h.Write(buf[:n])
+		if err == io.EOF {
+			f.hash = hex.EncodeToString(h.Sum(nil))
+			return f.hash, nil
+		}
+		if err != nil {
+			return "", fmt.Errorf("gguf: %s: %w", f.path, err)
+		}
+	}
 }

@@ -29,8 +29,8 @@ func runtimeLogProbs(t *testing.T, path string, tokens []int) []float64 {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { llama.FreeModel(model) })
-	// Two threads at most: ggml's spin, and other tests run beside these.
-	c, err := llama.NewContextWithModel(model, llama.NewContextParams(len(tokens), len(tokens), 1, 2, ml.FlashAttentionDisabled, "f16"))
+	// One thread: ggml's spin while they wait, and other tests run beside these.
+	c, err := llama.NewContextWithModel(model, llama.NewContextParams(len(tokens), len(tokens), 1, 1, ml.FlashAttentionDisabled, "f16"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package gguf
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -330,7 +331,7 @@ func (p *parser) read(field string, b []byte) {
 func (p *parser) check(field string, err error) {
 	switch {
 	case err == nil || p.err != nil:
-	case err == io.EOF || err == io.ErrUnexpectedEOF:
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 		if p.size == MaxHeaderBytes {
 			p.fail(field, "the header is longer than %d bytes", MaxHeaderBytes)
 		} else {

@@ -2,7 +2,10 @@ package gguf
 
 import (
 	"context"
-	"errors"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"strings"
 
 	"github.com/lathe-llm/lathe/search/mask"
 )
@@ -75,7 +78,95 @@ type ZeroedUnit struct {
 	Params int64 `json:"params"`
 }
 
-// WriteSubnet writes to dst the part of the model src that s keeps. The file appears whole or not at all.
+// WriteSubnet writes to dst the part of the model src that s keeps, re-fitted where s says so. The file appears whole or not at all.
+//
+// Units go for real where the format allows it and are zeros otherwise, see [mask.Masks.Cut]; [Report] counts both. A subnet whose layers still
+// have equal counts keeps the architecture of the source; one of a Llama or Qwen2 model whose layers differ is written as deci, which is the same
+// network with counts of each layer its own. Rows that stay as they are keep their stored bytes, so nothing is quantised twice but the columns
+// of W_O and W_D that move. An output bias is no unit: it stays when all units of its block go.
+//
+// The errors wrap [ErrSubnet] where masks or re-fitted weights do not fit the model or no file can hold them, [ErrType] where a type cannot be
+// read or written, or the error of the operating system, and name the file.
 func WriteSubnet(ctx context.Context, src *File, dst string, s Subnet, o WriteOptions) (Report, error) {
-	return Report{}, errors.ErrUnsupported
+	p, err := newPlan(src, s, o)
+	if err != nil {
+		return Report{}, err
+	}
+	if err := notTheSource(src, dst); err != nil {
+		return Report{}, err
+	}
+	hash, err := src.SHA256(ctx)
+	if err != nil {
+		return Report{}, err
+	}
+	w, err := p.create(dst, hash)
+	if err != nil {
+		return Report{}, err
+	}
+	defer w.Abort()
+	var done int64
+	for _, j := range p.jobs {
+		err := p.write(ctx, w, j, func(bytes int) {
+			done += int64(bytes)
+			if o.Progress != nil {
+				o.Progress(done, p.report.TensorBytes)
+			}
+		})
+		if err != nil {
+			return Report{}, err
+		}
+	}
+	p.report.Path, p.report.Bytes = dst, w.Bytes()
+	if err := w.Commit(); err != nil {
+		return Report{}, err
+	}
+	return p.report, nil
+}
+
+// PlanSubnet returns the report that [WriteSubnet] would give, without a path, and writes nothing.
+func PlanSubnet(src *File, s Subnet, o WriteOptions) (Report, error) {
+	p, err := newPlan(src, s, o)
+	if err != nil {
+		return Report{}, err
+	}
+	kv, err := p.metadata(strings.Repeat("0", 2*sha256.Size))
+	if err != nil {
+		return Report{}, fmt.Errorf("gguf: %s: %w", src.path, err)
+	}
+	w := newWriter("", kv)
+	head, err := w.layOut(kv, p.tensors())
+	if err != nil {
+		return Report{}, fmt.Errorf("gguf: %s: %w", src.path, err)
+	}
+	w.pos = int64(len(head))
+	p.report.Bytes = w.Bytes()
+	return p.report, nil
+}
+
+func (p *plan) create(dst, hash string) (*Writer, error) {
+	kv, err := p.metadata(hash)
+	if err != nil {
+		return nil, fmt.Errorf("gguf: writing %s: %w", dst, err)
+	}
+	return Create(dst, kv, p.tensors())
+}
+
+func (p *plan) tensors() []Tensor {
+	tensors := make([]Tensor, len(p.jobs))
+	for i, j := range p.jobs {
+		tensors[i] = j.Tensor
+	}
+	return tensors
+}
+
+// notTheSource refuses to put the subnet in the place of the model it was cut from.
+func notTheSource(src *File, dst string) error {
+	a, err := os.Stat(src.path)
+	if err != nil {
+		return nil
+	}
+	if b, err := os.Stat(dst); err == nil && os.SameFile(a, b) {
+		return fmt.Errorf("gguf: writing %s: it is the model that the subnet is cut from", dst)
+	}
+	return nil
 }

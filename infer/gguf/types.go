@@ -9,7 +9,9 @@ import (
 type Type uint32
 
 // The types that have a name here. Those that [File.Float32] converts are said by [Type.Readable], those that [WriteSubnet] writes by
-// [Type.Writable].
+// [Type.Writable]. They are spelled as everybody who meets them in files spells them.
+//
+//nolint:staticcheck // underscores are part of the names
 const (
 	F32     Type = 0
 	F16     Type = 1

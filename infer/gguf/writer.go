@@ -42,10 +42,7 @@ type Writer struct {
 // Create starts a file. Of each tensor the name, type and extents count; offset and size are worked out. The alignment is general.alignment
 // where kv has it, else 32.
 func Create(path string, kv *KV, tensors []Tensor) (*Writer, error) {
-	w := &Writer{path: path, alignment: defaultAlignment}
-	if a, ok := kv.Uint("general.alignment"); ok {
-		w.alignment = int64(a)
-	}
+	w := newWriter(path, kv)
 	head, err := w.layOut(kv, tensors)
 	if err != nil {
 		return nil, fmt.Errorf("gguf: writing %s: %w", path, err)
@@ -70,6 +67,14 @@ func Create(path string, kv *KV, tensors []Tensor) (*Writer, error) {
 	return w, nil
 }
 
+func newWriter(path string, kv *KV) *Writer {
+	w := &Writer{path: path, alignment: defaultAlignment}
+	if a, ok := kv.Uint("general.alignment"); ok {
+		w.alignment = int64(min(a, MaxAlignment+1))
+	}
+	return w
+}
+
 // Tensors returns the tensors as laid out.
 func (w *Writer) Tensors() []Tensor { return w.tensors }
 
@@ -84,6 +89,9 @@ func (w *Writer) Bytes() int64 {
 
 // Append writes the next bytes of a tensor. Tensors come in the order given to [Create], each in as many pieces as the caller likes.
 func (w *Writer) Append(name string, data []byte) error {
+	if len(data) == 0 {
+		return nil
+	}
 	if w.next >= len(w.tensors) || w.tensors[w.next].Name != name || int64(len(data)) > w.left {
 		return fmt.Errorf("gguf: writing %s: %d bytes of tensor %q are out of turn", w.path, len(data), name)
 	}
@@ -133,8 +141,8 @@ func (w *Writer) Abort() {
 		return
 	}
 	w.done = true
-	w.file.Close()
-	os.Remove(w.temp)
+	_ = w.file.Close() // closed already where Commit failed later
+	_ = os.Remove(w.temp)
 }
 
 func (w *Writer) write(b []byte) error {
@@ -165,11 +173,14 @@ func syncDir(dir string) error {
 	if err != nil {
 		return nil
 	}
-	defer d.Close()
-	if err := d.Sync(); err != nil && !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, fs.ErrInvalid) {
-		return err
+	err = d.Sync()
+	if closeErr := d.Close(); err == nil {
+		err = closeErr
 	}
-	return nil
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrInvalid) {
+		return nil
+	}
+	return err
 }
 
 // layOut gives each tensor its place and returns everything that comes before their data.
@@ -178,11 +189,10 @@ func (w *Writer) layOut(kv *KV, tensors []Tensor) ([]byte, error) {
 		return nil, fmt.Errorf("alignment %d is not a power of two up to %d", w.alignment, MaxAlignment)
 	}
 	var b bytes.Buffer
-	put := func(v any) { binary.Write(&b, binary.LittleEndian, v) }
-	put(uint32(magic))
-	put(uint32(3))
-	put(uint64(len(tensors)))
-	put(uint64(kv.Len()))
+	put(&b, uint32(magic))
+	put(&b, uint32(3))
+	put(&b, uint64(len(tensors)))
+	put(&b, uint64(kv.Len()))
 	for _, key := range kv.keys {
 		putString(&b, key)
 		putValue(&b, kv.values[key])
@@ -205,12 +215,12 @@ func (w *Writer) layOut(kv *KV, tensors []Tensor) ([]byte, error) {
 		t.Offset, t.Size = offset, rowSize*(t.Elements()/int64(row))
 		offset = alignUp(offset+t.Size, w.alignment)
 		putString(&b, t.Name)
-		put(uint32(len(t.Dims)))
+		put(&b, uint32(len(t.Dims)))
 		for i := range t.Dims {
-			put(uint64(t.Dims[len(t.Dims)-1-i]))
+			put(&b, uint64(t.Dims[len(t.Dims)-1-i]))
 		}
-		put(uint32(t.Type))
-		put(uint64(t.Offset))
+		put(&b, uint32(t.Type))
+		put(&b, uint64(t.Offset))
 		w.tensors = append(w.tensors, t)
 	}
 	b.Write(make([]byte, alignUp(int64(b.Len()), w.alignment)-int64(b.Len())))
@@ -223,21 +233,27 @@ func (w *Writer) layOut(kv *KV, tensors []Tensor) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// put writes numbers as they lie in the file. A buffer in memory takes all numbers and lists of them.
+func put(b *bytes.Buffer, v any) {
+	if err := binary.Write(b, binary.LittleEndian, v); err != nil {
+		panic(err)
+	}
+}
+
 func putString(b *bytes.Buffer, s string) {
-	binary.Write(b, binary.LittleEndian, uint64(len(s)))
+	put(b, uint64(len(s)))
 	b.WriteString(s)
 }
 
 // putValue writes the kind of a value of a KV and the value.
 func putValue(b *bytes.Buffer, value any) {
-	put := func(v any) { binary.Write(b, binary.LittleEndian, v) }
 	k, _ := kindOf(value)
-	put(uint32(k))
+	put(b, uint32(k))
 	if k != kindArray {
 		if s, ok := value.(string); ok {
 			putString(b, s)
 		} else {
-			put(value)
+			put(b, value)
 		}
 		return
 	}
@@ -265,8 +281,8 @@ func putValue(b *bytes.Buffer, value any) {
 	case []float64:
 		putList(b, kindFloat64, list)
 	case []string:
-		put(uint32(kindString))
-		put(uint64(len(list)))
+		put(b, uint32(kindString))
+		put(b, uint64(len(list)))
 		for _, s := range list {
 			putString(b, s)
 		}
@@ -274,7 +290,7 @@ func putValue(b *bytes.Buffer, value any) {
 }
 
 func putList[T any](b *bytes.Buffer, elem kind, list []T) {
-	binary.Write(b, binary.LittleEndian, uint32(elem))
-	binary.Write(b, binary.LittleEndian, uint64(len(list)))
-	binary.Write(b, binary.LittleEndian, list)
+	put(b, uint32(elem))
+	put(b, uint64(len(list)))
+	put(b, list)
 }

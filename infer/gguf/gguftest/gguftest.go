@@ -100,7 +100,7 @@ func Open(tb testing.TB, m Model) *gguf.File {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { f.Close() })
+	tb.Cleanup(func() { _ = f.Close() })
 	return f
 }
 

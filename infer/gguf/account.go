@@ -1,0 +1,100 @@
+package gguf
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// account fills the report: bytes by type, and what the file holds of dropped units.
+func (p *plan) account() {
+	r := &p.report
+	r.Arch, r.SourceBytes, r.ByType = p.arch, p.src.size, make(map[string]int64)
+	var block int64
+	for _, j := range p.jobs {
+		row, _ := j.Type.RowSize(j.Dims[len(j.Dims)-1])
+		size := row * (j.Elements() / int64(j.Dims[len(j.Dims)-1]))
+		r.TensorBytes += size
+		r.ByType[j.Type.String()] += size
+		if len(j.Dims) == 2 && strings.HasPrefix(j.Name, "blk.") {
+			block += j.Elements()
+		}
+	}
+	size := p.subnet.Masks.Size()
+	r.CompactParams = size.DenseBlockParams - block
+	r.ZeroedParams = block - size.BlockParams
+	for place := range p.cut.Layers {
+		p.accountLayer(place)
+	}
+}
+
+// accountLayer lists the zeros of one layer of the file, by the rule that keeps them.
+func (p *plan) accountLayer(place int) {
+	cut := p.cut.Layers[place]
+	layer := p.subnet.Masks.Layer(cut.Source)
+	hidden, dim := int64(p.config.Hidden), int64(p.cut.HeadDim)
+	add := func(params int64, what, why string) {
+		if params > 0 {
+			if p.opts.Zeroed {
+				why = "the file has the dense model's size"
+			}
+			p.report.Zeroed = append(p.report.Zeroed, ZeroedUnit{Layer: cut.Source, What: what, Why: why, Params: params})
+		}
+	}
+
+	heads, groups := countZeros(cut.Heads), countZeros(cut.Groups)
+	if heads == len(cut.Heads) && groups == len(cut.Groups) {
+		why := "the first layer of a file must have attention"
+		if p.arch == archOpenELM {
+			why = "every layer of the format has attention"
+		} else if p.subnet.Masks.Layer(cut.Source).IsDropped() {
+			why = "a layer must carry the bias of dropped ones before the first"
+		}
+		add(int64(heads+groups)*2*dim*hidden, fmt.Sprintf("%s and %s", count(heads, "query head"), count(groups, "KV group")), why)
+	} else {
+		why := "all KV groups of a layer have the same number of query heads"
+		if p.config.QKVBias {
+			why = "the bias of Q has the hidden size"
+		}
+		add(int64(heads)*2*dim*hidden, count(heads, "query head"), why)
+		add(int64(groups)*2*dim*hidden, count(groups, "KV group"), why)
+	}
+	var qk, vo int
+	var params int64
+	per := len(cut.Heads) / max(len(cut.Groups), 1)
+	for i, group := range cut.Groups {
+		if group == mask.Zero {
+			continue
+		}
+		rows := int64(1 + per - countZeros(cut.Heads[i*per:(i+1)*per])) // K or V, and the kept heads of the group
+		qk += countZeros(cut.QK[i])
+		vo += countZeros(cut.VO[i])
+		params += rows * int64(countZeros(cut.QK[i])+countZeros(cut.VO[i])) * hidden
+	}
+	add(params, fmt.Sprintf("%d Q/K and %d V/O channels inside heads", qk, vo), "all heads of a model have one size and the same rotary pairs")
+
+	channels := countZeros(cut.Channels)
+	why := "all layers of the format have one width"
+	if layer.Channels.IsEmpty() {
+		why = "a layer without MLP would lose its attention"
+	}
+	add(int64(channels)*3*hidden, count(channels, "MLP channel"), why)
+}
+
+func countZeros(units []int) int {
+	n := 0
+	for _, u := range units {
+		if u == mask.Zero {
+			n++
+		}
+	}
+	return n
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

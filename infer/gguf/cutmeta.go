@@ -1,0 +1,140 @@
+package gguf
+
+import (
+	"fmt"
+	"maps"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// provenancePrefix begins the keys that say how a file was made; those of the source move under parentPrefix.
+const (
+	provenancePrefix = "general.lathe."
+	parentPrefix     = provenancePrefix + "parent."
+)
+
+// metadata returns the metadata of the source, changed where the file differs from it, and the provenance.
+func (p *plan) metadata(sourceHash string) (*KV, error) {
+	from := p.src.KV()
+	kv := &KV{}
+	var err error
+	set := func(key string, value any) {
+		if err == nil {
+			err = kv.Set(key, value)
+		}
+	}
+	for _, key := range from.Keys() {
+		value, _ := from.Value(key)
+		switch rest, own := strings.CutPrefix(key, p.config.Arch+"."); {
+		case own:
+			set(p.arch+"."+rest, p.perLayer(value))
+		case strings.HasPrefix(key, parentPrefix):
+		case strings.HasPrefix(key, provenancePrefix):
+			set(parentPrefix+strings.TrimPrefix(key, provenancePrefix), value)
+		default:
+			set(key, value)
+		}
+	}
+	set("general.architecture", p.arch)
+	p.shape(func(key string, value any) { set(p.arch+"."+key, value) })
+	if p.opts.Type != "" && from.Has("general.file_type") {
+		t, _ := ParseType(p.opts.Type)
+		set("general.file_type", fileType(t))
+	}
+	if _, ok := from.Uint("general.parameter_count"); ok {
+		var n int64
+		for _, j := range p.jobs {
+			n += j.Elements()
+		}
+		set("general.parameter_count", uint64(n))
+	}
+	if slices.ContainsFunc(p.jobs, func(j job) bool { return j.Type.Block() > 1 }) {
+		set("general.quantization_version", uint32(2))
+	}
+
+	text, textErr := p.subnet.Masks.MarshalText()
+	if textErr != nil {
+		return nil, textErr
+	}
+	set(provenancePrefix+"source", filepath.Base(p.src.path))
+	set(provenancePrefix+"source_sha256", sourceHash)
+	set(provenancePrefix+"masks", string(text))
+	set(provenancePrefix+"ratio", p.subnet.Masks.Size().Ratio)
+	for _, key := range slices.Sorted(maps.Keys(p.subnet.Provenance)) {
+		set(provenancePrefix+key, p.subnet.Provenance[key])
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSubnet, err)
+	}
+	return kv, nil
+}
+
+// perLayer keeps, of a list with one value for each layer of the source, the values of the layers in the file.
+func (p *plan) perLayer(value any) any {
+	list := reflect.ValueOf(value)
+	if list.Kind() != reflect.Slice || list.Len() != len(p.config.Layers) {
+		return value
+	}
+	kept := reflect.MakeSlice(list.Type(), 0, len(p.cut.Layers))
+	for _, l := range p.cut.Layers {
+		kept = reflect.Append(kept, list.Index(l.Source))
+	}
+	return kept.Interface()
+}
+
+// shape sets the keys that say the counts of the file.
+func (p *plan) shape(set func(key string, value any)) {
+	set("block_count", uint32(len(p.cut.Layers)))
+	perLayer := func(key string, n func(mask.CutLayer) int) {
+		if p.arch == archLlama || p.arch == archQwen2 {
+			set(key, uint32(n(p.cut.Layers[0])))
+			return
+		}
+		list := make([]int32, len(p.cut.Layers))
+		for i, l := range p.cut.Layers {
+			list[i] = int32(n(l))
+		}
+		set(key, list)
+	}
+	perLayer("feed_forward_length", func(l mask.CutLayer) int { return len(l.Channels) })
+	perLayer("attention.head_count", func(l mask.CutLayer) int { return len(l.Heads) })
+	perLayer("attention.head_count_kv", func(l mask.CutLayer) int { return len(l.Groups) })
+	set("attention.key_length", uint32(p.cut.HeadDim))
+	set("attention.value_length", uint32(p.cut.HeadDim))
+	set("rope.dimension_count", uint32(p.cut.HeadDim))
+}
+
+// fileType is llama.cpp's number for a file whose matrices are of one type.
+func fileType(t Type) uint32 {
+	switch t {
+	case F16:
+		return 1
+	case Q4_0:
+		return 2
+	case Q4_1:
+		return 3
+	case Q8_0:
+		return 7
+	case Q5_0:
+		return 8
+	case Q5_1:
+		return 9
+	case Q2_K:
+		return 10
+	case Q3_K:
+		return 11
+	case Q4_K:
+		return 14
+	case Q5_K:
+		return 16
+	case Q6_K:
+		return 18
+	case BF16:
+		return 32
+	}
+	return 0
+}

@@ -1,0 +1,14 @@
+package gguf
+
+import "os"
+
+// SetOutput sends what the writer writes from now on to another file.
+func SetOutput(w *Writer, f *os.File) {
+	w.buf.Reset(f)
+}
+
+// DecodePure and EncodePure are the conversions in Go that tests hold ggml's against.
+var (
+	DecodePure = decodePure
+	EncodePure = encodePure
+)

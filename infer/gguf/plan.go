@@ -1,0 +1,260 @@
+package gguf
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// plan is a subnet laid out as a file: its shape, its architecture, and for every tensor where its numbers come from.
+type plan struct {
+	src    *File
+	config Config // of the source
+	subnet Subnet
+	opts   WriteOptions
+	cut    mask.Cut
+	arch   string
+	// biasO and biasD hold the output biases of the layers of the file, nil for none.
+	biasO, biasD [][]float32
+	jobs         []job
+	report       Report
+}
+
+// newPlan checks that a subnet fits the model and that a file can hold it, and lays it out.
+func newPlan(src *File, s Subnet, o WriteOptions) (*plan, error) {
+	config, err := src.Config()
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{src: src, config: config, subnet: s, opts: o}
+	if err := p.check(); err != nil {
+		return nil, fmt.Errorf("gguf: %s: %w", src.path, err)
+	}
+	if o.Zeroed {
+		p.cut = zeroedCut(s.Masks)
+	} else {
+		p.cut = s.Masks.Cut()
+	}
+	if err := p.placeBiases(); err != nil {
+		return nil, err
+	}
+	if err := p.chooseArchitecture(); err != nil {
+		return nil, fmt.Errorf("gguf: %s: %w", src.path, err)
+	}
+	if err := p.layOutTensors(); err != nil {
+		return nil, fmt.Errorf("gguf: %s: %w", src.path, err)
+	}
+	p.account()
+	return p, nil
+}
+
+// check holds the masks and the re-fitted weights against the model.
+func (p *plan) check() error {
+	m := p.subnet.Masks
+	if err := m.Validate(); err != nil {
+		return fmt.Errorf("%w: %w", ErrSubnet, err)
+	}
+	if g := p.config.Geometry(); !g.Equal(m.Geometry()) {
+		return fmt.Errorf("%w: the masks are for a model of another shape", ErrSubnet)
+	}
+	if p.subnet.Refit == nil {
+		return nil
+	}
+	if len(p.subnet.Refit) != m.Layers() {
+		return fmt.Errorf("%w: re-fitted weights of %d layers, the model has %d", ErrSubnet, len(p.subnet.Refit), m.Layers())
+	}
+	for i, r := range p.subnet.Refit {
+		hidden := p.config.Hidden
+		for _, w := range []struct {
+			name   string
+			values []float32
+			want   int
+		}{
+			{"W_O", r.WO, hidden * len(m.OColumns(i))},
+			{"W_D", r.WD, hidden * m.Layer(i).Channels.Len()},
+			{"bias of the attention output", r.BO, hidden},
+			{"bias of the MLP output", r.BD, hidden},
+		} {
+			if w.values == nil {
+				continue
+			}
+			if len(w.values) != w.want {
+				return fmt.Errorf("%w: layer %d: re-fitted %s has %d numbers, its units need %d", ErrSubnet, i, w.name, len(w.values), w.want)
+			}
+			for _, v := range w.values {
+				if v-v != 0 {
+					return fmt.Errorf("%w: layer %d: re-fitted %s holds %v", ErrSubnet, i, w.name, v)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// refit returns the re-fitted weights of a layer of the source, all nil where there are none.
+func (p *plan) refit(layer int) Refit {
+	if p.subnet.Refit == nil {
+		return Refit{}
+	}
+	return p.subnet.Refit[layer]
+}
+
+// zeroedCut is the shape of the dense model with zeros where units were dropped.
+func zeroedCut(m mask.Masks) mask.Cut {
+	g := m.Geometry()
+	keptOrZero := func(kept mask.Set) []int {
+		out := make([]int, kept.N())
+		for i := range out {
+			out[i] = mask.Zero
+			if kept.Has(i) {
+				out[i] = i
+			}
+		}
+		return out
+	}
+	cut := mask.Cut{HeadDim: g.HeadDim, Pairs: mask.Full(g.HeadDim).Indices()}
+	for i, lg := range g.Layers {
+		l := m.Layer(i)
+		c := mask.CutLayer{Source: i, Groups: keptOrZero(l.Groups(lg)), Heads: keptOrZero(l.Heads), Channels: keptOrZero(l.Channels)}
+		for group := range lg.KVHeads {
+			c.QK = append(c.QK, keptOrZero(l.QKOf(group, g.HeadDim)))
+			c.VO = append(c.VO, keptOrZero(l.VOOf(group, g.HeadDim)))
+		}
+		cut.Layers = append(cut.Layers, c)
+	}
+	return cut
+}
+
+// zeroLayer is a layer of the file that computes nothing but its biases, with the norms of a layer of the source.
+func zeroLayer(source, headDim int) mask.CutLayer {
+	zeros := func(n int) []int { return slices.Repeat([]int{mask.Zero}, n) }
+	return mask.CutLayer{
+		Source: source, Groups: zeros(1), Heads: zeros(1), Channels: zeros(mask.MinChannels),
+		QK: [][]int{zeros(headDim)}, VO: [][]int{zeros(headDim)},
+	}
+}
+
+// placeBiases finds a place in the file for the output bias of every block of the source. A bias is no unit: it stays when all units of its
+// block go, as a constant that is added to the residual stream. Since nothing but norms reads that stream between one block and the next, the
+// bias of a block that the file lacks goes into the MLP output of the layer before, exactly; where no layer is before, a layer of zeros is put
+// there to carry it.
+func (p *plan) placeBiases() error {
+	byLayer := make(map[int]int, len(p.cut.Layers))
+	for place, l := range p.cut.Layers {
+		byLayer[l.Source] = place
+	}
+	p.biasO, p.biasD = make([][]float32, len(p.cut.Layers)), make([][]float32, len(p.cut.Layers))
+	last := -1 // place in the file of the layer before
+	for i := range p.config.Layers {
+		biasO, err := p.outputBias(p.refit(i).BO, i, "attn_output.bias")
+		if err != nil {
+			return err
+		}
+		biasD, err := p.outputBias(p.refit(i).BD, i, "ffn_down.bias")
+		if err != nil {
+			return err
+		}
+		place, kept := byLayer[i]
+		if kept && len(p.cut.Layers[place].Heads) > 0 {
+			p.biasO[place], biasO = biasO, nil
+		}
+		if biasO != nil || !kept && biasD != nil {
+			if last < 0 {
+				p.cut.Layers = slices.Insert(p.cut.Layers, 0, zeroLayer(i, p.cut.HeadDim))
+				p.biasO, p.biasD = slices.Insert(p.biasO, 0, nil), slices.Insert(p.biasD, 0, nil)
+				for source := range byLayer {
+					byLayer[source]++
+				}
+				place, last = place+1, 0
+			}
+			p.biasD[last] = addInto(p.biasD[last], biasO)
+		}
+		if kept {
+			last = place
+		}
+		if biasD != nil {
+			p.biasD[last] = addInto(p.biasD[last], biasD)
+		}
+	}
+	return nil
+}
+
+// outputBias returns the bias of a block: the re-fitted one, else that of the source, else nil.
+func (p *plan) outputBias(refit []float32, layer int, name string) ([]float32, error) {
+	if refit != nil || !p.src.Has(layerName(layer, name)) {
+		return refit, nil
+	}
+	values, _, err := p.src.Float32(layerName(layer, name))
+	return values, err
+}
+
+// addInto returns a + b in new memory, either of which may be nil.
+func addInto(a, b []float32) []float32 {
+	if a == nil {
+		return slices.Clone(b)
+	}
+	sum := slices.Clone(a)
+	for i, v := range b {
+		sum[i] += v
+	}
+	return sum
+}
+
+// chooseArchitecture picks the source's own architecture where it can hold the shape, and otherwise the one of its family that can.
+func (p *plan) chooseArchitecture() error {
+	biased := slices.ContainsFunc(append(slices.Clone(p.biasO), p.biasD...), func(b []float32) bool { return b != nil })
+	holdsBiases := p.config.Arch == archLlama || p.config.Arch == archDeci
+	uniform := true
+	for _, l := range p.cut.Layers {
+		first := p.cut.Layers[0]
+		uniform = uniform && len(l.Heads) == len(first.Heads) && len(l.Groups) == len(first.Groups) && len(l.Channels) == len(first.Channels)
+	}
+	p.arch = p.config.Arch
+	switch {
+	case p.config.Arch == archOpenELM:
+		if biased {
+			return fmt.Errorf("%w: %s files hold no output biases", ErrSubnet, archOpenELM)
+		}
+		return nil
+	case !uniform || biased && !holdsBiases || p.config.Arch == archQwen2 && p.cut.HeadDim*len(p.cut.Layers[0].Heads) != p.config.Hidden:
+		p.arch = archDeci
+	}
+	if !p.config.QKVBias {
+		return nil
+	}
+	for place, l := range p.cut.Layers {
+		if p.hasQKVBias(l) && len(l.Heads)*p.cut.HeadDim != p.config.Hidden {
+			return fmt.Errorf("%w: layer %d of the file: a bias on %d rows of Q, the format holds %d only", ErrSubnet, place,
+				len(l.Heads)*p.cut.HeadDim, p.config.Hidden)
+		}
+	}
+	return nil
+}
+
+// hasQKVBias reports whether a layer of the file carries biases on Q, K and V: in a compact file not where all heads are zeros, for the bias
+// of Q could not be as short as these.
+func (p *plan) hasQKVBias(l mask.CutLayer) bool {
+	return p.src.Has(layerName(l.Source, "attn_q.bias")) &&
+		(p.opts.Zeroed || slices.ContainsFunc(l.Heads, func(h int) bool { return h != mask.Zero }))
+}
+
+// ropeFactors returns the factors that give the kept rotary pairs the frequencies they have in the source, nil where the file needs none. Pair
+// i of c channels would turn with base^(−2i/c), the pair behind it with base^(−2·pair/d) over its own factor.
+func (p *plan) ropeFactors() []float32 {
+	c, d := p.cut.HeadDim, p.config.HeadDim
+	if c == d {
+		return p.config.RopeFactors
+	}
+	factors := make([]float32, c/2)
+	for i := range factors {
+		pair := p.cut.Pairs[2*i] / 2
+		factor := math.Pow(p.config.RopeBase, 2*float64(pair)/float64(d)-2*float64(i)/float64(c))
+		if p.config.RopeFactors != nil {
+			factor *= float64(p.config.RopeFactors[pair])
+		}
+		factors[i] = float32(factor)
+	}
+	return factors
+}

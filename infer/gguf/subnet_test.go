@@ -1,0 +1,431 @@
+package gguf_test
+
+import (
+	"context"
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// write writes a subnet and opens the result.
+func write(t *testing.T, f *gguf.File, s gguf.Subnet, o gguf.WriteOptions) (*gguf.File, gguf.Report) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "out.gguf")
+	report, err := gguf.WriteSubnet(context.Background(), f, path, s, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := gguf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { out.Close() })
+	if report.Path != path || report.Bytes != out.Size() {
+		t.Errorf("the report says %d bytes in %s, the file has %d", report.Bytes, report.Path, out.Size())
+	}
+	return out, report
+}
+
+// The sizes that masks promise are those that the file has, to the byte, and the report adds up.
+func TestSizesAreAsPromised(t *testing.T) {
+	for _, family := range gguftest.Families() {
+		if family.Name == "deci" || family.Name == "openelm" {
+			continue // other counts than the cases are made for
+		}
+		for _, c := range cutCases() {
+			for _, typ := range []string{"F16", "Q8_0"} {
+				t.Run(family.Name+"/"+c.name+"/"+typ, func(t *testing.T) {
+					f := gguftest.Open(t, family.Model)
+					m := c.masks(mask.Dense(geometryOf(t, f)))
+					out, report := write(t, f, gguf.Subnet{Masks: m}, gguf.WriteOptions{Type: typ})
+					if want := m.GGUFBytes(typ); report.TensorBytes != want {
+						t.Errorf("%d bytes of tensors, the masks promise %d", report.TensorBytes, want)
+					}
+					size := m.Size()
+					if report.ZeroedParams != size.ZeroedParams || report.CompactParams != size.DenseBlockParams-size.BlockParams-size.ZeroedParams {
+						t.Errorf("zeroed %d and compact %d parameters, the masks promise %+v", report.ZeroedParams, report.CompactParams, size)
+					}
+					checkReport(t, out, report)
+					plan, err := gguf.PlanSubnet(f, gguf.Subnet{Masks: m}, gguf.WriteOptions{Type: typ})
+					plan.Path = report.Path
+					if diff := cmp.Diff(report, plan); diff != "" || err != nil {
+						t.Errorf("the plan differs: %v %s", err, diff)
+					}
+				})
+			}
+		}
+	}
+}
+
+func checkReport(t *testing.T, out *gguf.File, report gguf.Report) {
+	t.Helper()
+	var tensors, byType, listed int64
+	for _, tensor := range out.Tensors() {
+		tensors += tensor.Size
+	}
+	for _, n := range report.ByType {
+		byType += n
+	}
+	for _, z := range report.Zeroed {
+		listed += z.Params
+	}
+	if tensors != report.TensorBytes || byType != report.TensorBytes || listed != report.ZeroedParams {
+		t.Errorf("tensors of %d bytes, by type %d, listed zeros %d do not add up to %+v", tensors, byType, listed, report)
+	}
+	for _, z := range report.Zeroed {
+		if z.What == "" || z.Why == "" || strings.Contains(z.What, "-") {
+			t.Errorf("unclear: %+v", z)
+		}
+	}
+}
+
+// Every number of a zero-filled file is that of the source where the masks keep its units, and zero elsewhere.
+func TestZeroedTensors(t *testing.T) {
+	for _, c := range cutCases() {
+		t.Run(c.name, func(t *testing.T) {
+			model := gguftest.Tiny("llama")
+			model.QKVBias, model.OutBias = true, true
+			f := gguftest.Open(t, model)
+			m := c.masks(mask.Dense(geometryOf(t, f)))
+			out, _ := write(t, f, gguf.Subnet{Masks: m}, gguf.WriteOptions{Zeroed: true})
+			for _, tensor := range f.Tensors() {
+				got, dims, err := out.Float32(tensor.Name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want, _, err := f.Float32(tensor.Name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				keep(m, tensor.Name, want, dims)
+				for i := range want {
+					if got[i] != want[i] {
+						t.Fatalf("%s: number %d is %v, want %v", tensor.Name, i, got[i], want[i])
+					}
+				}
+			}
+		})
+	}
+}
+
+// keep zeroes what the masks drop of a tensor of the source.
+func keep(m mask.Masks, name string, values []float32, dims []int) {
+	parts := strings.Split(name, ".")
+	if parts[0] != "blk" {
+		return
+	}
+	layer := int(parts[1][0] - '0')
+	var rows, cols []int
+	switch parts[2] {
+	case "attn_q":
+		rows = m.QRows(layer)
+	case "attn_k":
+		rows = m.KRows(layer)
+	case "attn_v":
+		rows = m.VRows(layer)
+	case "ffn_gate", "ffn_up":
+		rows = m.Layer(layer).Channels.Indices()
+	case "attn_output":
+		cols = m.OColumns(layer)
+	case "ffn_down":
+		cols = m.Layer(layer).Channels.Indices()
+	default:
+		return
+	}
+	if parts[3] == "bias" {
+		if parts[2] == "attn_output" || parts[2] == "ffn_down" {
+			return
+		}
+		dims = []int{dims[0], 1}
+	}
+	byRow := parts[2] != "attn_output" && parts[2] != "ffn_down"
+	for i := range values {
+		if byRow && !slices.Contains(rows, i/dims[1]) || !byRow && !slices.Contains(cols, i%dims[1]) {
+			values[i] = 0
+		}
+	}
+}
+
+// Re-fitted matrices take the place of the kept columns and of nothing else.
+func TestRefitTakesTheKeptColumns(t *testing.T) {
+	f := gguftest.Open(t, gguftest.Tiny("llama"))
+	m := everySecondChannel(keepHeads(mask.Dense(geometryOf(t, f)), 1, 1, 2), 1, 0)
+	refit := make([]gguf.Refit, 3)
+	fill := func(n int, from float32) []float32 {
+		values := make([]float32, n)
+		for i := range values {
+			values[i] = from + float32(i)
+		}
+		return values
+	}
+	refit[1] = gguf.Refit{WO: fill(64*32, 1), WD: fill(64*64, 2), BO: fill(64, 3), BD: fill(64, 4)}
+	out, _ := write(t, f, gguf.Subnet{Masks: m, Refit: refit}, gguf.WriteOptions{Type: "F32"})
+	for name, want := range map[string][]float32{
+		"blk.1.attn_output.weight": refit[1].WO, "blk.1.ffn_down.weight": refit[1].WD,
+		"blk.1.attn_output.bias": refit[1].BO, "blk.1.ffn_down.bias": refit[1].BD,
+	} {
+		got, _, err := out.Float32(name)
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("%s: %v %s", name, err, diff)
+		}
+	}
+	if out.Has("blk.0.attn_output.bias") {
+		t.Error("a layer without re-fitted bias has one")
+	}
+}
+
+// The output biases of dropped blocks add up in the MLP output of the layer before.
+func TestBiasOfDroppedBlocksIsFolded(t *testing.T) {
+	model := gguftest.Tiny("llama")
+	model.OutBias = true
+	f := gguftest.Open(t, model)
+	read := func(name string) []float32 {
+		v, _, err := f.Float32(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	out, report := write(t, f, gguf.Subnet{Masks: dropAttention(dropLayer(mask.Dense(geometryOf(t, f)), 1), 2)}, gguf.WriteOptions{})
+	got, _, err := out.Float32("blk.0.ffn_down.bias")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range got {
+		want := read("blk.0.ffn_down.bias")[i] + read("blk.1.attn_output.bias")[i] + read("blk.1.ffn_down.bias")[i] + read("blk.2.attn_output.bias")[i]
+		if math.Abs(float64(got[i]-want)) > 1e-6 {
+			t.Fatalf("number %d is %v, want %v", i, got[i], want)
+		}
+	}
+	if len(report.Zeroed) != 0 || out.Has("blk.1.attn_output.bias") {
+		t.Errorf("unexpected: %+v", report)
+	}
+}
+
+func TestCutKeepsStoredBytes(t *testing.T) {
+	model := gguftest.Tiny("llama")
+	model.Type = gguf.Q8_0
+	f := gguftest.Open(t, model)
+	m := set(mask.Dense(geometryOf(t, f)), 0, func(l *mask.Layer) { l.Channels = mask.Of(128, 1, 2, 3, 7) })
+	out, report := write(t, f, gguf.Subnet{Masks: m}, gguf.WriteOptions{})
+	from, err := f.Read("blk.0.ffn_up.weight")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := out.Read("blk.0.ffn_up.weight")
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := len(from) / 128
+	if want := slices.Concat(from[row:4*row], from[7*row:8*row]); !slices.Equal(got, want) {
+		t.Error("rows that only moved were stored anew")
+	}
+	want := []gguf.Fallback{{Tensor: "blk.0.ffn_down.weight", Want: "Q8_0", Got: "F16", Reason: "rows of 4 are no multiple of 32"}}
+	if diff := cmp.Diff(want, report.Fallbacks); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestMetadata(t *testing.T) {
+	model := gguftest.Tiny("llama")
+	model.Edit = func(kv *gguf.KV) {
+		for key, value := range map[string]any{
+			"llama.some.list": []float32{1, 2, 3}, "llama.other.list": []uint32{1, 2}, "general.lathe.ratio": 0.9,
+			"general.tags": []string{"a", "b"}, "general.parameter_count": uint64(1), "general.file_type": uint32(1),
+		} {
+			if err := kv.Set(key, value); err != nil {
+				panic(err)
+			}
+		}
+	}
+	f := gguftest.Open(t, model)
+	m := everySecondChannel(dropLayer(mask.Dense(geometryOf(t, f)), 1), 0, 0)
+	out, report := write(t, f, gguf.Subnet{Masks: m, Provenance: map[string]any{"calibration": "some text", "windows": 4}}, gguf.WriteOptions{Type: "Q8_0"})
+	text, err := m.MarshalText()
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash, err := f.SHA256(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]any{
+		"general.architecture":           "deci",
+		"deci.block_count":               uint32(2),
+		"deci.feed_forward_length":       []int32{64, 128},
+		"deci.attention.head_count":      []int32{4, 4},
+		"deci.attention.head_count_kv":   []int32{2, 2},
+		"deci.attention.key_length":      uint32(16),
+		"deci.some.list":                 []float32{1, 3},
+		"deci.other.list":                []uint32{1, 2},
+		"general.tags":                   []string{"a", "b"},
+		"general.file_type":              uint32(7),
+		"general.parameter_count":        uint64(report.TensorBytes-report.ByType["Q8_0"])/4 + uint64(report.ByType["Q8_0"])/34*32,
+		"general.quantization_version":   uint32(2),
+		"general.lathe.source":           "llama.gguf",
+		"general.lathe.source_sha256":    hash,
+		"general.lathe.masks":            string(text),
+		"general.lathe.ratio":            m.Size().Ratio,
+		"general.lathe.calibration":      "some text",
+		"general.lathe.windows":          int64(4),
+		"general.lathe.parent.ratio":     0.9,
+		"llama.feed_forward_length":      nil,
+		"general.lathe.source_sha256_of": nil,
+	} {
+		got, _ := out.KV().Value(key)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", key, diff)
+		}
+	}
+	for _, key := range f.KV().Keys() {
+		if !strings.HasPrefix(key, "tokenizer.") {
+			continue
+		}
+		want, _ := f.KV().Value(key)
+		got, _ := out.KV().Value(key)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", key, diff)
+		}
+	}
+	c, err := out.Config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]mask.LayerGeometry{{Heads: 4, KVHeads: 2, FFN: 64}, {Heads: 4, KVHeads: 2, FFN: 128}}, c.Layers); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestArchitectures(t *testing.T) {
+	drop := func(m mask.Masks) mask.Masks { return dropLayer(m, 1) }
+	narrow := func(m mask.Masks) mask.Masks { return everySecondChannel(m, 1, 0) }
+	for _, test := range []struct {
+		source string
+		masks  func(mask.Masks) mask.Masks
+		biases bool
+		want   string
+	}{
+		{"llama", drop, false, "llama"}, {"llama", drop, true, "llama"}, {"llama", narrow, false, "deci"},
+		{"qwen2", drop, false, "qwen2"}, {"qwen2", drop, true, "deci"}, {"qwen2", narrow, false, "deci"},
+		{"deci", drop, false, "deci"}, {"openelm", narrow, false, "openelm"},
+	} {
+		f := gguftest.Open(t, gguftest.Tiny(test.source))
+		s := gguf.Subnet{Masks: test.masks(mask.Dense(geometryOf(t, f)))}
+		if test.biases {
+			s.Refit = randomRefit(t, f, s.Masks, true)
+		}
+		if _, report := write(t, f, s, gguf.WriteOptions{}); report.Arch != test.want {
+			t.Errorf("%+v: written as %s", test, report.Arch)
+		}
+	}
+}
+
+func TestWriteSubnetRefuses(t *testing.T) {
+	f := gguftest.Open(t, gguftest.Tiny("llama"))
+	elm := gguftest.Open(t, gguftest.Tiny("openelm"))
+	dense := mask.Dense(geometryOf(t, f))
+	denseELM := mask.Dense(geometryOf(t, elm))
+	refit := func(r gguf.Refit) []gguf.Refit { return []gguf.Refit{{}, r, {}} }
+	nan := make([]float32, 64)
+	nan[5] = float32(math.NaN())
+	dir := t.TempDir()
+	for _, test := range []struct {
+		name   string
+		f      *gguf.File
+		dst    string
+		s      gguf.Subnet
+		typ    string
+		want   error
+		reason string
+	}{
+		{"masks of another model", f, "", gguf.Subnet{Masks: denseELM}, "", gguf.ErrSubnet, "another shape"},
+		{"no masks", f, "", gguf.Subnet{}, "", gguf.ErrSubnet, "no geometry"},
+		{"refit of too few layers", f, "", gguf.Subnet{Masks: dense, Refit: refit(gguf.Refit{})[:2]}, "", gguf.ErrSubnet, "2 layers"},
+		{"refit of another width", f, "", gguf.Subnet{Masks: dense, Refit: refit(gguf.Refit{WD: nan})}, "", gguf.ErrSubnet, "layer 1: re-fitted W_D"},
+		{"refit not finite", f, "", gguf.Subnet{Masks: dense, Refit: refit(gguf.Refit{BO: nan})}, "", gguf.ErrSubnet, "holds NaN"},
+		{"bias in openelm", elm, "", gguf.Subnet{Masks: denseELM, Refit: refit(gguf.Refit{BO: make([]float32, 64)})}, "", gguf.ErrSubnet, "no output biases"},
+		{"unknown type", f, "", gguf.Subnet{Masks: dense}, "Q9_9", gguf.ErrType, "Q9_9"},
+		{"type without writer", f, "", gguf.Subnet{Masks: dense}, "IQ2_XXS", gguf.ErrType, "cannot be written"},
+		{"provenance of a strange type", f, "", gguf.Subnet{Masks: dense, Provenance: map[string]any{"x": struct{}{}}}, "", gguf.ErrSubnet, "general.lathe.x"},
+		{"no such folder", f, filepath.Join(dir, "absent", "out.gguf"), gguf.Subnet{Masks: dense}, "", os.ErrNotExist, "no such file or directory"},
+		{"a folder is there", f, dir, gguf.Subnet{Masks: dense}, "", nil, "not a regular file"},
+		{"the source itself", f, f.Path(), gguf.Subnet{Masks: dense}, "", nil, "the model that the subnet is cut from"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dst := test.dst
+			if dst == "" {
+				dst = filepath.Join(t.TempDir(), "out.gguf")
+			}
+			_, err := gguf.WriteSubnet(context.Background(), test.f, dst, test.s, gguf.WriteOptions{Type: test.typ})
+			if err == nil || !strings.Contains(err.Error(), test.reason) || test.want != nil && !errors.Is(err, test.want) {
+				t.Errorf("error %v", err)
+			}
+			if strings.Contains(err.Error(), "\n") {
+				t.Errorf("more than a line: %q", err)
+			}
+			if test.dst == "" {
+				wantEmpty(t, filepath.Dir(dst))
+			}
+		})
+	}
+}
+
+func TestCancelledWriteLeavesNothing(t *testing.T) {
+	f := gguftest.Open(t, gguftest.Tiny("llama"))
+	ctx, cancel := context.WithCancel(context.Background())
+	dir := t.TempDir()
+	_, err := gguf.WriteSubnet(ctx, f, filepath.Join(dir, "out.gguf"), gguf.Subnet{Masks: mask.Dense(geometryOf(t, f))},
+		gguf.WriteOptions{Progress: func(done, total int64) {
+			if done <= 0 || done > total {
+				t.Errorf("%d of %d bytes", done, total)
+			}
+			cancel()
+		}})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	wantEmpty(t, dir)
+}
+
+// A device that is always full stands for a full disk.
+func TestFullDisk(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip("no /dev/full here")
+	}
+	defer full.Close()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "out.gguf")
+	w, err := gguf.Create(path, &gguf.KV{}, []gguf.Tensor{{Name: "a", Type: gguf.F32, Dims: []int{1 << 20}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gguf.SetOutput(w, full)
+	err = w.Append("a", make([]byte, 4<<20))
+	if err == nil {
+		err = w.Commit()
+	}
+	w.Abort()
+	if err == nil || !strings.Contains(err.Error(), path+": no space left on device") {
+		t.Errorf("error %v", err)
+	}
+	wantEmpty(t, dir)
+}
+
+func wantEmpty(t *testing.T, dir string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) > 0 {
+		t.Errorf("left behind: %v %v", entries, err)
+	}
+}
