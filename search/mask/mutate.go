@@ -16,10 +16,11 @@ type Mutation struct {
 	// of all N units, and Eta how many draws are tried.
 	Alpha float64
 	Eta   int
-	// AlphaOfKept takes Alpha as a share of the smaller of the two sets instead.
-	// With a share of N, as printed, no set of a ratio below Alpha is ever
-	// redrawn.
-	AlphaOfKept bool
+	// Directed draws a subset that has the overlap, where the paper waits for
+	// one by chance, and takes Alpha as a share of the smaller of the two sets.
+	// Chance gives overlaps near the product of the two ratios: at ratios whose
+	// product is below Alpha, the printed algorithm practically never accepts.
+	Directed bool
 }
 
 // Subset returns a random subset of n units of size k, each as likely.
@@ -41,8 +42,8 @@ func subsetOf(rng *rand.Rand, s Set, k int) Set {
 
 // Redraw is the paper's Algorithm 1 for a set s and a wanted size k: s itself
 // when it has that size and a draw is above P_m; otherwise the first of at most
-// Eta random subsets of size k whose overlap with s reaches Alpha; s itself when
-// none does.
+// Eta random subsets of size k whose overlap with s reaches Alpha·N; s itself
+// when none does.
 //
 // The overlap of a random subset is hypergeometric, so the loop is not run: one
 // draw says whether any of Eta subsets would have been accepted, one how large
@@ -52,15 +53,24 @@ func (m Mutation) Redraw(rng *rand.Rand, s Set, k int) Set {
 	if s.count == k && rng.Float64() > m.Pm {
 		return s
 	}
-	needed := m.Alpha * float64(s.n)
-	if m.AlphaOfKept {
-		needed = m.Alpha * float64(min(s.count, k))
+	if m.Directed {
+		most := min(s.count, k)
+		least := max(atLeast(m.Alpha, most), s.count+k-s.n)
+		return overlapping(rng, s, k, least+rng.IntN(most-least+1))
 	}
-	overlaps := overlapOdds(s.n, s.count, k, int(math.Ceil(needed-1e-9)))
+	overlaps := overlapOdds(s.n, s.count, k, atLeast(m.Alpha, s.n))
 	if rng.Float64() >= overlaps.acceptedIn(m.Eta) {
 		return s
 	}
-	common := overlaps.draw(rng)
+	return overlapping(rng, s, k, overlaps.draw(rng))
+}
+
+// atLeast returns the least number that is a share of n.
+func atLeast(share float64, n int) int { return int(math.Ceil(share*float64(n) - 1e-9)) }
+
+// overlapping returns a random set of size k that has so many units in common
+// with s.
+func overlapping(rng *rand.Rand, s Set, k, common int) Set {
 	return subsetOf(rng, s, common).Union(subsetOf(rng, s.Complement(), k-common))
 }
 

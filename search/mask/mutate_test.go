@@ -12,12 +12,8 @@ func literalRedraw(rng *rand.Rand, m Mutation, s Set, k int) Set {
 	if s.Len() == k && rng.Float64() > m.Pm {
 		return s
 	}
-	n := float64(s.N())
-	if m.AlphaOfKept {
-		n = float64(min(s.Len(), k))
-	}
 	for range m.Eta {
-		if fresh := Subset(rng, s.N(), k); float64(fresh.Overlap(s)) >= m.Alpha*n-1e-9 {
+		if fresh := Subset(rng, s.N(), k); float64(fresh.Overlap(s)) >= m.Alpha*float64(s.N())-1e-9 {
 			return fresh
 		}
 	}
@@ -35,7 +31,7 @@ func TestRedrawMatchesTheLoop(t *testing.T) {
 		{"same size", Mutation{Pm: 0.5, Alpha: 0.5, Eta: 20}, 16, 12, 12},
 		{"smaller", Mutation{Pm: 0.5, Alpha: 0.5, Eta: 5}, 16, 12, 10},
 		{"larger", Mutation{Pm: 0.5, Alpha: 0.6, Eta: 50}, 16, 11, 14},
-		{"of the kept", Mutation{Pm: 0.7, Alpha: 0.7, Eta: 10, AlphaOfKept: true}, 16, 8, 8},
+		{"rare", Mutation{Pm: 0.7, Alpha: 0.4, Eta: 10}, 16, 8, 8},
 		{"never", Mutation{Pm: 1, Alpha: 0.8, Eta: 50}, 16, 8, 8},
 		{"always", Mutation{Pm: 1, Alpha: 0, Eta: 1}, 16, 4, 6},
 		{"no tries", Mutation{Pm: 1, Alpha: 0, Eta: 0}, 16, 4, 6},
@@ -76,6 +72,19 @@ func TestRedrawMatchesTheLoop(t *testing.T) {
 				t.Errorf("χ² = %.1f over %d values, limit %.1f\n%v\n%v", chi, free, limit, counts[0], counts[1])
 			}
 		})
+	}
+}
+
+func TestDirectedRedraw(t *testing.T) {
+	rng := rand.New(rand.NewPCG(23, 24))
+	mu := Mutation{Pm: 1, Alpha: 0.75, Directed: true}
+	for range 2000 {
+		n := 1 + rng.IntN(40)
+		s, k := Subset(rng, n, rng.IntN(n+1)), rng.IntN(n+1)
+		got := mu.Redraw(rng, s, k)
+		if got.Len() != k || float64(got.Overlap(s)) < mu.Alpha*float64(min(s.Len(), k)) {
+			t.Fatalf("%d of %d units from %d, %d of them kept", got.Len(), n, s.Len(), got.Overlap(s))
+		}
 	}
 }
 
@@ -123,7 +132,7 @@ func TestMutateStaysInSpace(t *testing.T) {
 			t.Fatal(err)
 		}
 		a, b := base, base
-		mu := Mutation{Pm: 0.6, Ps: 0.3, Pd: 0.3, Alpha: 0.8, Eta: 1000, AlphaOfKept: true}
+		mu := Mutation{Pm: 0.6, Ps: 0.3, Pd: 0.3, Alpha: 0.8, Eta: 1000, Directed: true}
 		for range 30 {
 			a, b = s.Mutate(rng, a, base, mu), s.Mutate(rng, b, base, mu)
 			for _, m := range []Masks{a, b} {
@@ -203,7 +212,7 @@ func TestMutateIsDeterministic(t *testing.T) {
 	run := func(seed uint64) Masks {
 		rng := rand.New(rand.NewPCG(seed, 0))
 		a, b := base, base
-		mu := Mutation{Pm: 0.6, Ps: 0.3, Pd: 0.1, Alpha: 0.8, Eta: 1000, AlphaOfKept: true}
+		mu := Mutation{Pm: 0.6, Ps: 0.3, Pd: 0.1, Alpha: 0.8, Eta: 1000, Directed: true}
 		for range 5 {
 			a, b = s.Mutate(rng, a, base, mu), Crossover(rng, a, s.Mutate(rng, b, base, mu))
 		}

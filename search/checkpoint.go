@@ -1,0 +1,197 @@
+package search
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// A checkpoint is the magic, the version as a little-endian uint32, the SHA-256
+// of the body, and the body: a [record] as JSON.
+const (
+	checkpointMagic   = "lathesrc"
+	checkpointVersion = 1
+	checkpointHeader  = len(checkpointMagic) + 4 + sha256.Size
+)
+
+// record is the body of a checkpoint. The first fields say what it is bound to.
+type record struct {
+	Model    string
+	Levels   string // key of the levels, "" without
+	Strategy string
+	Options  json.RawMessage // of the strategy
+	Seed     uint64
+
+	Elapsed time.Duration
+	State   State
+	// The lists of the state, in a form without geometry.
+	Population, Front, Pending, Top []recordedIndividual
+	// Memo holds the scores of the generation that was under way.
+	Memo []recordedScore
+}
+
+type recordedIndividual struct {
+	ID, Parent, Generation int
+	Origin                 Origin
+	Moves                  string
+	Score                  Score
+	Tier                   int
+	Choice                 mask.Choice `json:",omitempty"`
+	Bits                   []byte      `json:",omitempty"`
+}
+
+type recordedScore struct {
+	Key   memoKey
+	Score Score
+}
+
+// memoKey identifies a score: what was scored, on what.
+type memoKey struct {
+	Masks  uint64 // fingerprint
+	Levels bool   // with the re-fitted weights of levels
+	Tier   Tier
+}
+
+func keyOf(c Candidate, t Tier) memoKey {
+	return memoKey{Masks: fingerprint(c.Masks), Levels: c.Choice != nil, Tier: t}
+}
+
+// newRecord returns a record bound to a problem and a strategy, without a state.
+func newRecord(p *Problem, s Strategy) (record, error) {
+	options, err := json.Marshal(s)
+	if err != nil {
+		return record{}, fmt.Errorf("search: checkpoint: %w", err)
+	}
+	r := record{Model: p.Model, Strategy: s.Name(), Options: options, Seed: p.Seed}
+	if p.Levels != nil {
+		r.Levels = p.Levels.Key
+	}
+	return r, nil
+}
+
+// encode returns the checkpoint of a record.
+func (r record) encode() ([]byte, error) {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("search: checkpoint: %w", err)
+	}
+	data := make([]byte, 0, checkpointHeader+len(body))
+	data = append(data, checkpointMagic...)
+	data = binary.LittleEndian.AppendUint32(data, checkpointVersion)
+	sum := sha256.Sum256(body)
+	data = append(data, sum[:]...)
+	return append(data, body...), nil
+}
+
+// decodeRecord reads a checkpoint of a search over p with strategy s. Errors wrap
+// [ErrDamaged], [ErrVersion], [ErrModel] or [ErrOther].
+func decodeRecord(data []byte, p *Problem, s Strategy) (record, error) {
+	if len(data) < checkpointHeader || string(data[:len(checkpointMagic)]) != checkpointMagic {
+		return record{}, fmt.Errorf("%w: it does not begin as one", ErrDamaged)
+	}
+	head := data[len(checkpointMagic):checkpointHeader]
+	if v := binary.LittleEndian.Uint32(head); v != checkpointVersion {
+		return record{}, fmt.Errorf("%w: version %d, this program writes and reads %d", ErrVersion, v, checkpointVersion)
+	}
+	body := data[checkpointHeader:]
+	if sum := sha256.Sum256(body); !bytes.Equal(sum[:], head[4:]) {
+		return record{}, fmt.Errorf("%w: its checksum is wrong", ErrDamaged)
+	}
+	return decodeBody(body, p, s)
+}
+
+func decodeBody(body []byte, p *Problem, s Strategy) (record, error) {
+	var r record
+	if err := json.Unmarshal(body, &r); err != nil {
+		return record{}, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	want, err := newRecord(p, s)
+	if err != nil {
+		return record{}, err
+	}
+	switch {
+	case r.Model != want.Model:
+		return record{}, fmt.Errorf("%w: it is of %.80q, this is %.80q", ErrModel, r.Model, want.Model)
+	case r.Levels != want.Levels:
+		return record{}, fmt.Errorf("%w: its levels were made from other text or with other options", ErrOther)
+	case r.Strategy != want.Strategy:
+		return record{}, fmt.Errorf("%w: its strategy is %.40q, this is %q", ErrOther, r.Strategy, want.Strategy)
+	case !bytes.Equal(r.Options, want.Options):
+		return record{}, fmt.Errorf("%w: its options are %.400s, these are %s", ErrOther, r.Options, want.Options)
+	case r.Seed != want.Seed:
+		return record{}, fmt.Errorf("%w: its seed is %d, this is %d", ErrOther, r.Seed, want.Seed)
+	}
+	if err := r.State.Target.check(); err != nil {
+		return record{}, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	for _, list := range []struct {
+		from []recordedIndividual
+		to   *[]Individual
+	}{{r.Population, &r.State.Population}, {r.Front, &r.State.Front}, {r.Pending, &r.State.Pending}} {
+		if *list.to, err = restoreAll(list.from, p, r.State.Target); err != nil {
+			return record{}, err
+		}
+	}
+	if r.State.Paper != nil {
+		if r.State.Paper.Top, err = restoreAll(r.Top, p, r.State.Target); err != nil {
+			return record{}, err
+		}
+	}
+	if err := s.Accepts(p, r.State); err != nil {
+		return record{}, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return r, nil
+}
+
+// hold takes a state into the record.
+func (r *record) hold(s State) {
+	r.State = s
+	r.Population, r.Front, r.Pending = recordAll(s.Population), recordAll(s.Front), recordAll(s.Pending)
+	if s.Paper != nil {
+		r.Top = recordAll(s.Paper.Top)
+	}
+}
+
+func recordAll(all []Individual) []recordedIndividual {
+	out := make([]recordedIndividual, len(all))
+	for i, in := range all {
+		out[i] = recordedIndividual{
+			ID: in.ID, Parent: in.Parent, Generation: in.Generation, Origin: in.Origin, Moves: in.Moves,
+			Score: in.Score, Tier: in.Tier, Choice: in.Choice,
+		}
+		if in.Choice == nil {
+			out[i].Bits = in.Masks.AppendBits(nil)
+		}
+	}
+	return out
+}
+
+func restoreAll(all []recordedIndividual, p *Problem, t Target) ([]Individual, error) {
+	var out []Individual
+	for _, r := range all {
+		in := Individual{
+			ID: r.ID, Parent: r.Parent, Generation: r.Generation, Origin: r.Origin, Moves: r.Moves,
+			Score: r.Score, Tier: r.Tier,
+		}
+		var err error
+		if r.Choice == nil {
+			in.Masks, err = mask.FromBits(p.Geometry, r.Bits)
+		} else if p.Levels == nil {
+			err = fmt.Errorf("it chooses levels and there are none")
+		} else {
+			in.Candidate, err = p.candidate(r.Choice)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: individual %d: %w", ErrDamaged, r.ID, err)
+		}
+		in.Ratio = float64(in.Masks.BlockParams()) / float64(p.Geometry.BlockParams())
+		in.Cost = t.cost(in.Candidate, p.Levels)
+		out = append(out, in)
+	}
+	return out, nil
+}

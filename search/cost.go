@@ -1,0 +1,151 @@
+package search
+
+import (
+	"math"
+
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// costs prices levels in whole units of a measure (parameters, bytes or
+// nanoseconds), as far as the price of a choice is the sum over its modules.
+// Where a file holds more than that sum, [Target.cost] knows.
+type costs struct {
+	level  [][]int64 // by slot and level
+	fixed  int64     // of what no level changes
+	budget int64
+}
+
+func newCosts(p *Problem, t Target) costs {
+	l := p.Levels
+	c := costs{level: make([][]int64, l.Slots())}
+	for s := range c.level {
+		ladder := l.Ladder(s)
+		c.level[s] = make([]int64, len(ladder))
+		for i := range ladder {
+			c.level[s][i] = levelCost(p, t, s, i)
+		}
+	}
+	dense := l.Dense()
+	switch t.Measure {
+	case Params:
+		c.budget = int64(math.Floor(t.Value*float64(p.Geometry.BlockParams()) + 0.5))
+	case Latency:
+		c.budget = int64(t.Value * 1e9)
+	default:
+		whole := t.cost(Candidate{Masks: mask.Dense(p.Geometry), Choice: dense}, l)
+		c.fixed = int64(whole) - c.of(dense)
+		c.budget = int64(t.Value)
+	}
+	return c
+}
+
+// levelCost prices one level of one slot.
+func levelCost(p *Problem, t Target, slot, i int) int64 {
+	level := &p.Levels.Ladder(slot)[i]
+	switch t.Measure {
+	case Params:
+		return level.Params
+	case Latency:
+		return int64(math.Round(level.Seconds * 1e9))
+	}
+	// What the level saves, in a model of two such layers so that no rule about
+	// first layers applies. Only differences matter.
+	layer := slot / mask.Modules
+	g := *p.Geometry
+	g.Layers = []mask.LayerGeometry{g.Layers[layer], g.Layers[layer]}
+	cut := mask.DenseLayer(g.Layers[1])
+	if mask.Module(slot%mask.Modules) == mask.Attention {
+		cut.Heads, cut.QK, cut.VO = level.Mask.Heads, level.Mask.QK, level.Mask.VO
+	} else {
+		cut.Channels = level.Mask.Channels
+	}
+	dense := mask.Dense(&g)
+	return int64(t.cost(Candidate{Masks: dense.With(1, cut)}, nil) - t.cost(Candidate{Masks: dense}, nil))
+}
+
+// of returns the price of a choice.
+func (c costs) of(choice mask.Choice) int64 {
+	sum := c.fixed
+	for s, v := range choice {
+		sum += c.level[s][v]
+	}
+	return sum
+}
+
+// fits reports whether a choice is within the budget.
+func (c costs) fits(choice mask.Choice) bool { return c.of(choice) <= c.budget }
+
+// cheapest returns the level of every slot that costs least.
+func (c costs) cheapest() mask.Choice {
+	choice := make(mask.Choice, len(c.level))
+	for s, level := range c.level {
+		for i, v := range level {
+			if v < level[choice[s]] {
+				choice[s] = int16(i)
+			}
+		}
+	}
+	return choice
+}
+
+// maxBins bounds the table of [costs.allocate].
+const maxBins = 1 << 14
+
+// allocate returns the choice with the least sum of losses among those within
+// the budget, exactly where the prices have few distinct sums, otherwise to
+// 1/16384 of the span of prices; and false when nothing fits. It is the
+// multiple-choice knapsack problem, solved by dynamic programming over slots and
+// budget.
+func (c costs) allocate(loss func(slot, level int) float64) (mask.Choice, bool) {
+	least := c.cheapest()
+	room := c.budget - c.of(least)
+	if room < 0 {
+		return nil, false
+	}
+	above := func(s, i int) int64 { return c.level[s][i] - c.level[s][least[s]] }
+	var span, unit int64
+	for s := range c.level {
+		var top int64
+		for i := range c.level[s] {
+			top = max(top, above(s, i))
+			unit = gcd(unit, above(s, i))
+		}
+		span += top
+	}
+	room = min(room, span)
+	unit = max(unit, 1, (room+maxBins-1)/maxBins)
+	bins := int(room/unit) + 1
+
+	best := make([]float64, bins) // best[b]: least loss of the slots so far for at most b units
+	next := make([]float64, bins)
+	pick := make([][]int16, len(c.level))
+	for s := range c.level {
+		pick[s] = make([]int16, bins)
+		for b := range next {
+			next[b] = math.Inf(1)
+		}
+		for i := range c.level[s] {
+			units := int((above(s, i) + unit - 1) / unit)
+			cost := loss(s, i)
+			for b := units; b < bins; b++ {
+				if v := best[b-units] + cost; v < next[b] {
+					next[b], pick[s][b] = v, int16(i)
+				}
+			}
+		}
+		best, next = next, best
+	}
+	choice, b := make(mask.Choice, len(c.level)), bins-1
+	for s := len(c.level) - 1; s >= 0; s-- {
+		choice[s] = pick[s][b]
+		b -= int((above(s, int(choice[s])) + unit - 1) / unit)
+	}
+	return choice, true
+}
+
+func gcd(a, b int64) int64 {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
+}

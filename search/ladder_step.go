@@ -1,0 +1,373 @@
+package search
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// Step runs one generation: children of the parent, scored tier by tier, and the
+// best of those that reach the last tier in the parent's place if it is better.
+func (l *Ladder) Step(ctx context.Context, p *Problem, s State, eval Scorer) (State, error) {
+	g := &generation{p: p, s: s.clone(), eval: eval, full: len(l.Tiers)}
+	if err := l.settle(ctx, g); err != nil {
+		return State{}, err
+	}
+	parent := g.s.Population[0]
+	field, err := l.children(g, parent)
+	if err != nil {
+		return State{}, err
+	}
+	seen, err := l.contest(ctx, g, parent, field)
+	if err != nil {
+		return State{}, err
+	}
+	if err := l.fillFront(ctx, g); err != nil {
+		return State{}, err
+	}
+	l.succeed(g, parent, seen)
+	g.s.close()
+	if l.Generations > 0 && g.s.Generation > l.Generations {
+		g.s.Done = fmt.Sprintf("all %d generations are run", l.Generations)
+	}
+	return g.s, nil
+}
+
+// settle scores in full what waits to join, and sees to it that there is a parent
+// within the target.
+func (l *Ladder) settle(ctx context.Context, g *generation) error {
+	var waiting []Individual
+	for _, in := range g.s.Pending {
+		if in.Origin == ByHand {
+			in = g.snap(in)
+		}
+		waiting = append(waiting, in)
+	}
+	g.s.Pending = nil
+	n := len(g.s.Ladder.Tiers)
+	scored, err := g.score(ctx, waiting, n, Tier{Tokens: g.s.Ladder.Tiers[n-1]})
+	if err != nil {
+		return err
+	}
+	for _, in := range scored {
+		if in.Choice == nil {
+			continue // masks alone cannot be a parent
+		}
+		if !within(in, g.s.Target) {
+			g.s.event(fmt.Sprintf("#%d (%s) costs more than the target: kept for the front only", in.ID, in.Origin))
+			continue
+		}
+		g.s.Population = append(g.s.Population, in)
+	}
+	slices.SortStableFunc(g.s.Population, better)
+	if len(g.s.Population) > 0 && g.s.Population[0].Tier == n {
+		return nil
+	}
+	choice, err := l.allocate(g, newCosts(g.p, g.s.Target), g.s.Ladder.Sense.mean())
+	if err != nil {
+		return err
+	}
+	first, ok := g.propose(nil, choice, Individual{}, Seeded)
+	if !ok {
+		return fmt.Errorf("%w: no subnet of these levels takes %v", ErrTarget, g.s.Target)
+	}
+	return l.begin(ctx, g, []Individual{first})
+}
+
+// snap gives a subnet made by hand the levels nearest to it.
+func (g *generation) snap(in Individual) Individual {
+	choice := g.p.Levels.Nearest(in.Masks)
+	candidate, err := g.p.candidate(choice)
+	if err != nil {
+		g.s.event(fmt.Sprintf("#%d (you) is scored as it is: the levels nearest to it keep nothing", in.ID))
+		return in
+	}
+	if edits := mask.Diff(in.Masks, candidate.Masks); len(edits) > 0 {
+		g.s.event(fmt.Sprintf("#%d (you) takes the nearest levels, which differ in %d places", in.ID, len(edits)))
+	}
+	in.Candidate = candidate
+	in.Ratio = float64(candidate.Masks.BlockParams()) / float64(g.p.Geometry.BlockParams())
+	in.Cost = g.s.Target.cost(candidate, g.p.Levels)
+	return in
+}
+
+// children proposes λ children of the parent, fewer where no others are found.
+func (l *Ladder) children(g *generation, parent Individual) ([]Individual, error) {
+	c := newCosts(g.p, g.s.Target)
+	weights := g.s.Ladder.Sense.mean()
+	mutate, learn := g.rng(partMutate), g.rng(partLearn)
+	var field []Individual
+	add := func(choice mask.Choice, o Origin) {
+		if choice == nil || len(field) == l.Lambda {
+			return
+		}
+		if in, ok := g.propose(field, choice, parent, o); ok {
+			field = append(field, in)
+		}
+	}
+	for range int(l.Learned * float64(l.Lambda)) {
+		choice, err := l.allocate(g, c, g.s.Ladder.Sense.sample(learn))
+		if err != nil {
+			return nil, err
+		}
+		add(choice, Learned)
+	}
+	for tries := 0; len(field) < l.Lambda && tries < 20*l.Lambda; tries++ {
+		add(l.mutate(mutate, g, c, parent.Choice, weights), Mutated)
+	}
+	return field, nil
+}
+
+// mutate returns the parent's choice with a few modules raised by a step, others
+// lowered by steps until it fits, and what room is then left given to the modules
+// that need it most; nil when that cannot be.
+func (l *Ladder) mutate(rng *rand.Rand, g *generation, c costs, parent mask.Choice, weights []float64) mask.Choice {
+	choice := slices.Clone(parent)
+	step := int16(l.Steps[g.s.Ladder.Step])
+	raised, lowered := mask.Empty(len(choice)), mask.Empty(len(choice))
+	worth := func(s int, to int16) float64 { return l.worth(g, c, weights, s, choice[s], to) }
+	for range min(1+rng.IntN(l.Moves), 1+rng.IntN(l.Moves)) {
+		s := l.pick(rng, choice, func(s int) float64 {
+			if choice[s] == 0 || raised.Has(s) {
+				return 0
+			}
+			return worth(s, max(0, choice[s]-step))
+		})
+		if s < 0 {
+			break
+		}
+		choice[s] = max(0, choice[s]-step)
+		raised = raised.With(s)
+	}
+	for !c.fits(choice) {
+		s := l.pick(rng, choice, func(s int) float64 {
+			bottom := int16(len(c.level[s]) - 1)
+			if choice[s] == bottom || raised.Has(s) {
+				return 0
+			}
+			return 1 / worth(s, min(bottom, choice[s]+step))
+		})
+		if s < 0 {
+			return nil
+		}
+		choice[s] = min(int16(len(c.level[s])-1), choice[s]+step)
+		lowered = lowered.With(s)
+	}
+	l.fill(c, choice, lowered, worth)
+	return choice
+}
+
+// worth is the predicted loss that a slot is spared per unit of cost between two
+// levels, positive whichever is the higher.
+func (l *Ladder) worth(g *generation, c costs, weights []float64, s int, from, to int16) float64 {
+	ladder := g.p.Levels.Ladder(s)
+	gain := weights[s] * (ladder[max(from, to)].Loss - ladder[min(from, to)].Loss)
+	cost := c.level[s][min(from, to)] - c.level[s][max(from, to)]
+	return max(gain, 1e-9) / float64(max(cost, 1))
+}
+
+// pick draws a slot among those with a positive weight: a share of Uniform for
+// all alike, the rest by weight. It returns -1 when there is none.
+func (l *Ladder) pick(rng *rand.Rand, choice mask.Choice, weight func(s int) float64) int {
+	w := make([]float64, len(choice))
+	var sum, eligible float64
+	for s := range w {
+		if w[s] = weight(s); w[s] > 0 {
+			sum += w[s]
+			eligible++
+		}
+	}
+	at := -1
+	r := rng.Float64()
+	for s := range w {
+		if w[s] > 0 {
+			at = s
+			if r -= l.Uniform/eligible + (1-l.Uniform)*w[s]/sum; r < 0 {
+				break
+			}
+		}
+	}
+	return at
+}
+
+// fill raises modules by one level each, the worthiest first, as long as that
+// fits; those just lowered stay.
+func (l *Ladder) fill(c costs, choice mask.Choice, lowered mask.Set, worth func(s int, to int16) float64) {
+	room := c.budget - c.of(choice)
+	for {
+		at, most := -1, 0.0
+		for s, v := range choice {
+			if v == 0 || lowered.Has(s) || c.level[s][v-1]-c.level[s][v] > room {
+				continue
+			}
+			if w := worth(s, v-1); w > most {
+				at, most = s, w
+			}
+		}
+		if at < 0 {
+			return
+		}
+		room -= c.level[at][choice[at]-1] - c.level[at][choice[at]]
+		choice[at]--
+	}
+}
+
+// contest scores the children tier by tier. On every tier before the last they
+// meet their parent on fresh text: what the comparisons say of the levels is
+// learned, one in Keep goes on, and from the second tier on only those that beat
+// it. It returns every child with its last score.
+func (l *Ladder) contest(ctx context.Context, g *generation, parent Individual, field []Individual) ([]Individual, error) {
+	ld := g.s.Ladder
+	draw := g.rng(partDraw).Uint64()
+	mean := ld.Sense.mean()
+	var out []Individual
+	for n := 1; n <= len(ld.Tiers) && len(field) > 0; n++ {
+		tier := Tier{Tokens: ld.Tiers[n-1], Draw: draw}
+		batch, rival := field, parent.Score.Fitness
+		if n == len(ld.Tiers) {
+			tier.Draw = 0 // the text on which the parent's score was taken
+		} else {
+			batch = append([]Individual{parent}, field...)
+		}
+		scored, err := g.score(ctx, batch, n, tier)
+		if err != nil {
+			return nil, err
+		}
+		if at := slices.IndexFunc(scored, func(in Individual) bool { return in.ID == parent.ID }); at >= 0 {
+			rival = scored[at].Score.Fitness
+			scored = slices.Delete(scored, at, at+1)
+		}
+		for _, in := range scored {
+			ld.Sense.observe(mean, l.lossDifference(g, in.Choice, parent.Choice), in.Score.Fitness-rival, n, tier.Tokens)
+		}
+		if n > 1 {
+			l.tune(g, n, field, scored)
+		}
+		out = append(out, field...)
+		out = slices.DeleteFunc(out, func(in Individual) bool { return contains(field, in.ID) })
+		out = append(out, scored...)
+		field = l.promoted(n, len(ld.Tiers), scored, rival)
+	}
+	return out, nil
+}
+
+func contains(list []Individual, id int) bool {
+	return slices.ContainsFunc(list, func(in Individual) bool { return in.ID == id })
+}
+
+// promoted returns the children that go on from tier n of so many.
+func (l *Ladder) promoted(n, tiers int, scored []Individual, rival float64) []Individual {
+	if n == tiers {
+		return nil
+	}
+	kept := scored[:(len(scored)+l.Keep-1)/l.Keep]
+	if n > 1 {
+		worse := slices.IndexFunc(kept, func(in Individual) bool { return in.Score.Fitness >= rival })
+		if worse >= 0 {
+			kept = kept[:worse]
+		}
+	}
+	return slices.Clone(kept)
+}
+
+// lossDifference returns, per slot, how much larger the predicted loss of a is
+// than that of b.
+func (l *Ladder) lossDifference(g *generation, a, b mask.Choice) []float64 {
+	d := make([]float64, len(a))
+	for s := range d {
+		if a[s] != b[s] {
+			d[s] = g.p.Levels.Level(a, s).Loss - g.p.Levels.Level(b, s).Loss
+		}
+	}
+	return d
+}
+
+const (
+	// agreementMemory is the share of the old value in the running agreement.
+	agreementMemory = 0.8
+	// Below poorAgreement a tier is given twice the text, above goodAgreement
+	// half of it.
+	poorAgreement, goodAgreement = 0.25, 0.8
+	// leastTokens bounds what a tier is shrunk to.
+	leastTokens = 128
+)
+
+// tune compares the ranks that children had on tier n-1 with those they have on
+// tier n, and gives the former more text or less.
+func (l *Ladder) tune(g *generation, n int, before, after []Individual) {
+	var a, b []float64
+	for _, in := range after {
+		at := slices.IndexFunc(before, func(o Individual) bool { return o.ID == in.ID })
+		a, b = append(a, before[at].Score.Fitness), append(b, in.Score.Fitness)
+	}
+	if len(a) < 3 {
+		return
+	}
+	ld := g.s.Ladder
+	agree := &ld.Agreement[n-2]
+	*agree = agreementMemory**agree + (1-agreementMemory)*rankCorrelation(a, b)
+	tokens := &ld.Tiers[n-2]
+	was := *tokens
+	switch half := was / 2; {
+	case *agree < poorAgreement && 2*was < ld.Tiers[n-1]:
+		*tokens = 2 * was
+	case *agree > goodAgreement && half >= min(leastTokens, l.Tiers[0]) && (n == 2 || half > ld.Tiers[n-3]):
+		*tokens = half
+	}
+	if *tokens != was {
+		*agree = (poorAgreement + goodAgreement) / 2
+		g.s.event(fmt.Sprintf("tier %d takes %d tokens instead of %d: its ranks agree with the next by %.2f", n-1, *tokens, was, rankCorrelation(a, b)))
+	}
+}
+
+// fillFront scores, every FrontEvery generations, what is allocated for another
+// size.
+func (l *Ladder) fillFront(ctx context.Context, g *generation) error {
+	ld := g.s.Ladder
+	if len(l.Front) == 0 || l.FrontEvery < 1 || (g.s.Generation+1)%l.FrontEvery != 0 {
+		return nil
+	}
+	size := l.Front[ld.Sized%len(l.Front)]
+	ld.Sized++
+	if g.s.Target == Ratio(size) {
+		return nil
+	}
+	// Allocated for that size, priced for the front's sake like all others.
+	other := *g
+	other.s.Target = Ratio(size)
+	choice, err := l.allocate(&other, newCosts(g.p, other.s.Target), ld.Sense.mean())
+	if err != nil {
+		return nil // the levels do not go that low: nothing for the front
+	}
+	candidate, err := g.p.candidate(choice)
+	if err != nil {
+		return err
+	}
+	n := len(ld.Tiers)
+	in := g.individual(candidate, 0, ForOthers, fmt.Sprintf("allocated for %g", size))
+	_, err = g.score(ctx, []Individual{in}, n, Tier{Tokens: ld.Tiers[n-1]})
+	return err
+}
+
+// succeed makes the best individual the parent of the next generation, and the
+// step finer when none was better for a while.
+func (l *Ladder) succeed(g *generation, parent Individual, seen []Individual) {
+	ld := g.s.Ladder
+	slices.SortStableFunc(seen, better)
+	g.s.Population = append([]Individual{parent}, seen...)
+	slices.SortStableFunc(g.s.Population, better)
+	best := g.s.Population[0]
+	if best.ID != parent.ID {
+		ld.Stale = 0
+		g.s.event(fmt.Sprintf("#%d is better: %.4f instead of %.4f (%s)", best.ID, best.Score.Fitness, parent.Score.Fitness, best.Moves))
+		return
+	}
+	if ld.Stale++; ld.Stale >= l.Patience && ld.Step+1 < len(l.Steps) {
+		ld.Stale = 0
+		ld.Step++
+		g.s.event(fmt.Sprintf("steps of %d levels from here", l.Steps[ld.Step]))
+	}
+}

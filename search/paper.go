@@ -1,0 +1,372 @@
+package search
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// Paper is the evolution of Shen et al., "Search for Efficient Large Language
+// Models", arXiv 2409.17372, section 3: a population of masks, of which every
+// epoch keeps the best K and makes mutations and crossovers of them. Fields have
+// the paper's names. Candidates keep their original weights; reformation follows
+// the search.
+type Paper struct {
+	N      int // population
+	Nm     int // mutations per epoch
+	Nc     int // crossovers per epoch; the rest of N is drawn anew
+	K      int // the best that are kept as parents
+	Epochs int
+	// P0m, P0s, P0d are the probabilities of mask, ratio and depth mutation of
+	// what is drawn anew, from the one-shot masks; Pm, Ps, Pd those of mutations.
+	P0m, P0s, P0d float64
+	Pm, Ps, Pd    float64
+	Alpha         float64 // overlap a redrawn mask has with the old one
+	Eta           int     // draws that are tried for it
+	// Directed makes masks that have the overlap rather than wait for one: see
+	// [mask.Mutation].
+	Directed bool
+	// Range is how far below the target a candidate may be, as a share of it;
+	// others are dropped unscored.
+	Range float64
+	// Tokens of text that the fitness is taken on.
+	Tokens int
+	// Granularity and HeadGranularity are what the numbers of kept MLP and
+	// in-head channels are multiples of; 1 in the paper.
+	Granularity, HeadGranularity int
+}
+
+// PaperFull returns the paper's figures: 50 epochs of 100 candidates on five
+// samples of 2048 tokens.
+func PaperFull() *Paper {
+	return &Paper{
+		N: 100, Nm: 50, Nc: 30, K: 10, Epochs: 50,
+		P0m: 0.6, P0s: 0.3, Pm: 0.3, Ps: 0.1, Pd: 0.1,
+		Alpha: 0.8, Eta: 1000, Range: 0.02, Tokens: 5 * 2048,
+		Granularity: 1, HeadGranularity: 1,
+	}
+}
+
+// PaperLaptop returns the same search in a size that a laptop gets through: a
+// fifth of the population on a tenth of the text, MLP widths that quantised files
+// can hold, and mutations that work at every ratio.
+func PaperLaptop() *Paper {
+	p := PaperFull()
+	p.N, p.Nm, p.Nc, p.K, p.Epochs = 20, 10, 6, 5, 20
+	p.Tokens, p.Granularity, p.Directed = 1024, mask.DefaultGranularity, true
+	return p
+}
+
+// PaperState is what [Paper] knows beside its population.
+type PaperState struct {
+	Top []Individual `json:"-"` // the best K so far, best first
+	// Seen are the fingerprints of all masks scored: none is scored twice.
+	Seen []uint64
+	// Barren counts the individuals that could not be made within the range.
+	Barren int
+}
+
+func (p PaperState) clone() PaperState {
+	p.Top, p.Seen = slices.Clone(p.Top), slices.Clone(p.Seen)
+	return p
+}
+
+// maxTries bounds how often a child outside the range is drawn again.
+const maxTries = 200
+
+// Parts of a generation that draw chance of their own.
+const (
+	partFresh = iota
+	partChild
+	partCross
+	partStart
+)
+
+// Name returns "paper".
+func (s *Paper) Name() string { return "paper" }
+
+// space returns the paper's search space for a target.
+func (s *Paper) space(p *Problem, t Target) mask.Space {
+	target := t.Value
+	if t.Measure != Params {
+		target = t.Value / t.cost(Candidate{Masks: mask.Dense(p.Geometry)}, nil)
+	}
+	space := mask.PaperSpace(p.Geometry, target)
+	space.Granularity, space.HeadGranularity = s.Granularity, s.HeadGranularity
+	return space
+}
+
+// Check reports options or a target that the strategy cannot work with.
+func (s *Paper) Check(p *Problem, t Target) error {
+	if s.N < 1 || s.Nm < 0 || s.Nc < 0 || s.Nm+s.Nc > s.N || s.K < 1 || s.Tokens < 1 || s.Range <= 0 || s.Eta < 0 {
+		return fmt.Errorf("%w: paper with N %d, N_m %d, N_c %d, k %d, range %v, %d tokens", ErrConfig, s.N, s.Nm, s.Nc, s.K, s.Range, s.Tokens)
+	}
+	for _, v := range []float64{s.P0m, s.P0s, s.P0d, s.Pm, s.Ps, s.Pd, s.Alpha} {
+		if !(v >= 0 && v <= 1) {
+			return fmt.Errorf("%w: paper with a probability of %v", ErrConfig, v)
+		}
+	}
+	if err := t.check(); err != nil {
+		return err
+	}
+	if t.Measure == Latency {
+		return fmt.Errorf("%w: the time of masks that are no levels is not known: paper takes params, bytes and memory", ErrConfig)
+	}
+	if cost := t.cost(Candidate{Masks: s.smallest(p, t)}, nil); cost > t.Value*(1+1e-9) {
+		return t.unreachable(cost)
+	}
+	return nil
+}
+
+// smallest returns masks of the least ratios and depth of the space.
+func (s *Paper) smallest(p *Problem, t Target) mask.Masks {
+	space := s.space(p, t)
+	m := uniform(p.Geometry, space, space.Attention.Lo, space.MLP.Lo)
+	for i, g := range p.Geometry.Layers[:len(p.Geometry.Layers)-space.MinLayers] {
+		m = m.With(i, mask.Layer{Heads: mask.Empty(g.Heads), Channels: mask.Empty(g.FFN)})
+	}
+	return m
+}
+
+// uniform returns masks of the first channels of every head and MLP.
+func uniform(g *mask.Geometry, space mask.Space, attention, mlp float64) mask.Masks {
+	m := mask.Dense(g)
+	in := mask.Range(g.HeadDim, 0, mask.Count(g.HeadDim, attention, space.HeadGranularity))
+	for i, lg := range g.Layers {
+		l := mask.DenseLayer(lg)
+		if lg.FFN > 0 {
+			l.Channels = mask.Range(lg.FFN, 0, mask.Count(lg.FFN, mlp, space.Granularity))
+		}
+		l.QK = slices.Repeat([]mask.Set{in}, lg.KVHeads)
+		l.VO = l.QK
+		m = m.With(i, l)
+	}
+	return m
+}
+
+// base returns the one-shot masks for a target: the same ratio in every block as
+// far as the space has it, the largest that fits.
+func (s *Paper) base(p *Problem, t Target) (mask.Masks, error) {
+	space := s.space(p, t)
+	fits := func(m mask.Masks) bool { return t.cost(Candidate{Masks: m}, nil) <= t.Value*(1+1e-9) }
+	const steps = 256
+	for step := steps; step > 0; step-- {
+		ratio := float64(step) / steps
+		attention, mlp := max(ratio, space.Attention.Lo), max(ratio, space.MLP.Lo)
+		m := uniform(p.Geometry, space, attention, mlp)
+		if !fits(m) {
+			continue
+		}
+		if p.Start == nil {
+			return shuffled(p.rng(0, partStart), m), nil
+		}
+		m, err := p.Start(space, attention, mlp)
+		if err != nil || fits(m) {
+			return m, err
+		}
+	}
+	// Only with fewer layers: from the smallest widths, the first layers dropped.
+	return s.smallest(p, t), nil
+}
+
+// shuffled returns masks with as many units as m in random places.
+func shuffled(rng *rand.Rand, m mask.Masks) mask.Masks {
+	for i := range m.Layers() {
+		l := m.Layer(i)
+		l.Channels = mask.Subset(rng, l.Channels.N(), l.Channels.Len())
+		var in []mask.Set
+		for _, set := range l.VO {
+			in = append(in, mask.Subset(rng, set.N(), set.Len()))
+		}
+		l.QK, l.VO = in, in
+		m = m.With(i, l)
+	}
+	return m
+}
+
+// Start scores the one-shot masks.
+func (s *Paper) Start(ctx context.Context, p *Problem, eval Scorer) (State, error) {
+	g := &generation{p: p, eval: eval, full: 1, s: State{Target: p.Target, Paper: &PaperState{}}}
+	base, err := s.base(p, p.Target)
+	if err != nil {
+		return State{}, err
+	}
+	first := g.individual(Candidate{Masks: base}, 0, Seeded, "one-shot")
+	g.s.Paper.Seen = append(g.s.Paper.Seen, fingerprint(base))
+	if err := s.epoch(ctx, g, []Individual{first}); err != nil {
+		return State{}, err
+	}
+	g.s.close()
+	return g.s, nil
+}
+
+// Step runs one epoch.
+func (s *Paper) Step(ctx context.Context, p *Problem, state State, eval Scorer) (State, error) {
+	g := &generation{p: p, s: state.clone(), eval: eval, full: 1}
+	base, err := s.base(p, g.s.Target)
+	if err != nil {
+		return State{}, err
+	}
+	batch := s.injected(g)
+	if len(g.s.Paper.Top) == 0 && g.unseen(base) {
+		batch = append(batch, g.individual(Candidate{Masks: base}, 0, Seeded, "one-shot"))
+	}
+	batch = s.breed(g, batch, base)
+	if err := s.epoch(ctx, g, batch); err != nil {
+		return State{}, err
+	}
+	g.s.close()
+	if s.Epochs > 0 && g.s.Generation > s.Epochs {
+		g.s.Done = fmt.Sprintf("all %d epochs are run", s.Epochs)
+	}
+	return g.s, nil
+}
+
+// injected takes the subnets made by hand that have not been scored.
+func (s *Paper) injected(g *generation) []Individual {
+	var batch []Individual
+	for _, in := range g.s.Pending {
+		if g.unseen(in.Masks) {
+			batch = append(batch, in)
+		}
+	}
+	g.s.Pending = nil
+	return batch
+}
+
+// unseen reports whether masks have not been scored yet, and remembers them.
+func (g *generation) unseen(m mask.Masks) bool {
+	f := fingerprint(m)
+	if slices.Contains(g.s.Paper.Seen, f) {
+		return false
+	}
+	g.s.Paper.Seen = append(g.s.Paper.Seen, f)
+	return true
+}
+
+// breed adds mutations and crossovers of the best, and fresh individuals until
+// there are N.
+func (s *Paper) breed(g *generation, batch []Individual, base mask.Masks) []Individual {
+	space, top := s.space(g.p, g.s.Target), g.s.Paper.Top
+	mutation := mask.Mutation{Pm: s.Pm, Ps: s.Ps, Pd: s.Pd, Alpha: s.Alpha, Eta: s.Eta, Directed: s.Directed}
+	initial := mutation
+	initial.Pm, initial.Ps, initial.Pd = s.P0m, s.P0s, s.P0d
+	fresh, child, cross := g.rng(partFresh), g.rng(partChild), g.rng(partCross)
+
+	add := func(o Origin, draw func() (m mask.Masks, parent int, how string)) {
+		for range maxTries {
+			m, parent, how := draw()
+			if !space.Contains(m) || m.Validate() != nil || !s.inRange(g, m) || !g.unseen(m) {
+				continue
+			}
+			batch = append(batch, g.individual(Candidate{Masks: m}, parent, o, how))
+			return
+		}
+		g.s.Paper.Barren++
+	}
+	barren := g.s.Paper.Barren
+	mutations, crossovers := s.Nm, s.Nc
+	if len(top) == 0 || g.s.Generation == 1 {
+		mutations, crossovers = 0, 0 // the first population is drawn from the one-shot masks
+	}
+	for range mutations {
+		add(Mutated, func() (mask.Masks, int, string) {
+			parent := top[child.IntN(len(top))]
+			m := space.Mutate(child, parent.Masks, base, mutation)
+			return m, parent.ID, differs(parent.Masks, m)
+		})
+	}
+	for range crossovers {
+		add(Crossed, func() (mask.Masks, int, string) {
+			a, b := top[cross.IntN(len(top))], top[cross.IntN(len(top))]
+			return mask.Crossover(cross, a.Masks, b.Masks), a.ID, fmt.Sprintf("#%d × #%d", a.ID, b.ID)
+		})
+	}
+	for range s.N - mutations - crossovers {
+		add(Fresh, func() (mask.Masks, int, string) {
+			return space.Mutate(fresh, base, base, initial), 0, "from the one-shot masks"
+		})
+	}
+	if missed := g.s.Paper.Barren - barren; missed > 0 {
+		g.s.event(fmt.Sprintf("%d of %d candidates were not found in %d tries each: outside the range of sizes, or scored before", missed, s.N, maxTries))
+	}
+	return batch
+}
+
+// inRange is the paper's filter of parameters.
+func (s *Paper) inRange(g *generation, m mask.Masks) bool {
+	cost, most := g.s.Target.cost(Candidate{Masks: m}, nil), g.s.Target.Value
+	return cost <= most*(1+1e-9) && cost >= most*(1-s.Range)
+}
+
+// differs says in how many layers masks differ.
+func differs(a, b mask.Masks) string {
+	n := 0
+	for i := range a.Layers() {
+		if !a.Layer(i).Equal(b.Layer(i)) {
+			n++
+		}
+	}
+	return fmt.Sprintf("%d layers changed", n)
+}
+
+// epoch scores a batch and takes the best of all times into the top.
+func (s *Paper) epoch(ctx context.Context, g *generation, batch []Individual) error {
+	scored, err := g.score(ctx, batch, 1, Tier{Tokens: s.Tokens})
+	if err != nil {
+		return err
+	}
+	top := slices.Clone(g.s.Paper.Top)
+	for _, in := range scored {
+		if within(in, g.s.Target) {
+			top = append(top, in)
+		} else {
+			g.s.event(fmt.Sprintf("#%d (%s) costs more than the target: kept for the front only", in.ID, in.Origin))
+		}
+	}
+	slices.SortStableFunc(top, better)
+	if len(top) == 0 {
+		return fmt.Errorf("search: the fitness of the first masks is no number")
+	}
+	before := 0
+	if len(g.s.Paper.Top) > 0 {
+		before = g.s.Paper.Top[0].ID
+	}
+	g.s.Paper.Top = top[:min(s.K, len(top))]
+	if best := top[0]; best.ID != before {
+		g.s.event(fmt.Sprintf("#%d is the best: %.4f (%s)", best.ID, best.Score.Fitness, best.Moves))
+	}
+	g.s.Population = slices.Clone(g.s.Paper.Top)
+	for _, in := range scored {
+		if within(in, g.s.Target) && !contains(g.s.Population, in.ID) {
+			g.s.Population = append(g.s.Population, in)
+		}
+	}
+	slices.SortStableFunc(g.s.Population, better)
+	return nil
+}
+
+// Retarget goes on with those of the best that fit the new target.
+func (s *Paper) Retarget(p *Problem, state State, t Target) State {
+	state = state.clone()
+	state.Target, state.Done = t, ""
+	all := append(slices.Clone(state.Paper.Top), append(slices.Clone(state.Front), state.Population...)...)
+	slices.SortStableFunc(all, better)
+	all = slices.CompactFunc(all, func(a, b Individual) bool { return a.ID == b.ID })
+	all = rejoin(p, all, t)
+	state.Paper.Top = slices.Clone(all[:min(s.K, len(all))])
+	state.Population = all
+	state.event(fmt.Sprintf("target changed to %v", t))
+	return state
+}
+
+// Accepts reports a state that is not one of this strategy.
+func (s *Paper) Accepts(_ *Problem, state State) error {
+	if state.Paper == nil || len(state.Paper.Top) == 0 && state.Done == "" && len(state.Population) > 0 {
+		return fmt.Errorf("it has no state of the paper strategy")
+	}
+	return nil
+}

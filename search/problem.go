@@ -1,0 +1,68 @@
+package search
+
+import (
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// Problem is what a search is about. It does not change while it runs; the
+// target, which may, is in the [State].
+type Problem struct {
+	// Model identifies the model file, usually by a hash of it. Checkpoints are
+	// bound to it.
+	Model    string
+	Geometry *mask.Geometry
+	// Levels are what [Ladder] and [Random] choose from.
+	Levels *mask.Levels
+	// Start gives [Paper] its first masks: the units of the highest importance,
+	// as many of each head and of each MLP as [mask.Count] says for the ratios
+	// and the granularities of the space. Nil draws them at random.
+	Start func(s mask.Space, attention, mlp float64) (mask.Masks, error)
+	// Target is what the search starts with.
+	Target Target
+	Seed   uint64
+}
+
+// rng returns the chance of one part of one generation. It depends on nothing
+// else, so no generator needs to be kept.
+func (p *Problem) rng(generation int, part uint64) *rand.Rand {
+	return rand.New(rand.NewPCG(p.Seed, uint64(generation)<<16|part))
+}
+
+func (p *Problem) check() error {
+	if err := p.Geometry.Validate(); err != nil {
+		return err
+	}
+	return p.Target.check()
+}
+
+// checkLevels reports levels that are missing, wrong or of another model.
+func (p *Problem) checkLevels(t Target) error {
+	if p.Levels == nil {
+		return fmt.Errorf("%w: the strategy chooses among levels and there are none", ErrConfig)
+	}
+	if err := p.Levels.Validate(); err != nil {
+		return err
+	}
+	if !p.Levels.Geometry.Equal(p.Geometry) {
+		return fmt.Errorf("%w: the levels are of another model", ErrConfig)
+	}
+	if t.Measure == Latency {
+		for s := range p.Levels.Slots() {
+			for i, l := range p.Levels.Ladder(s) {
+				if l.Params > 0 && l.Seconds <= 0 {
+					return fmt.Errorf("%w: layer %d: %v level %d has no measured time", ErrConfig, s/mask.Modules, mask.Module(s%mask.Modules), i)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// candidate returns the subnet of a choice.
+func (p *Problem) candidate(c mask.Choice) (Candidate, error) {
+	m, err := p.Levels.Masks(c)
+	return Candidate{Masks: m, Choice: c}, err
+}

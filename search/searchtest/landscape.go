@@ -1,0 +1,207 @@
+// Package searchtest has an evaluator in memory: a landscape of losses over the
+// masks of a small made-up model, cheap, exactly repeatable and with a known
+// optimum, for tests and for comparing strategies without a model.
+package searchtest
+
+import (
+	"context"
+	"encoding/binary"
+	"hash/fnv"
+	"math"
+	"math/rand/v2"
+
+	"github.com/lathe-llm/lathe/search"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// Options shape a landscape.
+type Options struct {
+	Seed   uint64
+	Layers int // 0 for 6
+	// Coupling is how much of the loss of neighbouring modules comes on top when
+	// both are cut: 0 makes the loss the sum over modules.
+	Coupling float64
+	// Noise is the standard deviation, in nats, of the score taken on one token.
+	Noise float64
+	// Error is the standard deviation of the logarithm of the factor by which
+	// the predicted losses of each module are off.
+	Error float64
+}
+
+// Landscape is a made-up model with levels, and an [search.Evaluator] of its
+// subnets. Cutting a share x of a module, weighed by the importance of its units,
+// costs sensitivity · x^exponent nats.
+type Landscape struct {
+	Geometry *mask.Geometry
+	Levels   *mask.Levels
+
+	// Before, unless nil, is called before each candidate is scored; an error
+	// ends the evaluation. Fitness, unless nil, may replace the fitness found.
+	Before  func(ctx context.Context, c search.Candidate, t search.Tier) error
+	Fitness func(c search.Candidate, fitness float64) float64
+
+	options     Options
+	sensitivity []float64   // by slot
+	exponent    []float64   // by slot
+	channels    [][]float64 // importance of MLP channels by layer, sum 1
+	groups      [][]float64 // importance of KV groups by layer, sum 1
+	head        []float64   // importance of in-head channels, sum 1
+}
+
+// denseNLL is the negative log-likelihood of the dense model.
+const denseNLL = 2.5
+
+// steps is how many levels the ladder of an MLP has below dense.
+const steps = 16
+
+// New returns the landscape of the options.
+func New(o Options) *Landscape {
+	if o.Layers == 0 {
+		o.Layers = 6
+	}
+	rng := rand.New(rand.NewPCG(o.Seed, 0x5EA))
+	g := &mask.Geometry{Arch: "llama", Hidden: 32, Vocab: 256, HeadDim: 16, Tied: true}
+	l := &Landscape{Geometry: g, options: o, head: falling(rng, g.HeadDim)}
+	for range o.Layers {
+		lg := mask.LayerGeometry{Heads: 8, KVHeads: 4, FFN: 256}
+		g.Layers = append(g.Layers, lg)
+		l.channels = append(l.channels, falling(rng, lg.FFN))
+		l.groups = append(l.groups, falling(rng, lg.KVHeads))
+		for range mask.Modules {
+			l.sensitivity = append(l.sensitivity, 0.3*math.Exp(rng.NormFloat64()))
+			l.exponent = append(l.exponent, 1.5+rng.Float64())
+		}
+	}
+	l.Levels = l.levels(rng)
+	return l
+}
+
+// falling returns n positive weights with sum 1 that fall but for a tenth of chance.
+func falling(rng *rand.Rand, n int) []float64 {
+	w := make([]float64, n)
+	sum := 0.0
+	for i := range w {
+		w[i] = math.Exp(-3*float64(i)/float64(n)) * (0.9 + 0.2*rng.Float64())
+		sum += w[i]
+	}
+	for i := range w {
+		w[i] /= sum
+	}
+	return w
+}
+
+// levels makes the ladders: KV groups dropped one by one, MLP channels in steps,
+// the least important first.
+func (l *Landscape) levels(rng *rand.Rand) *mask.Levels {
+	levels := &mask.Levels{Geometry: l.Geometry, Key: "landscape"}
+	for i, g := range l.Geometry.Layers {
+		off := [mask.Modules]float64{math.Exp(l.options.Error * rng.NormFloat64()), math.Exp(l.options.Error * rng.NormFloat64())}
+		var attention, mlp mask.Ladder
+		add := func(ladder *mask.Ladder, module mask.Module, cut mask.Layer) {
+			a, f := cut.ModuleParams(l.Geometry, i)
+			level := mask.Level{Mask: cut, Params: f, Seconds: 1e-6 + 1e-9*float64(f)}
+			if module == mask.Attention {
+				level.Params, level.Seconds = a, 1e-6+1e-9*float64(a)
+			}
+			level.Loss = off[module] * l.moduleLoss(i, module, cut)
+			*ladder = append(*ladder, level)
+		}
+		for kept := g.KVHeads; kept >= 0; kept-- {
+			cut := mask.DenseLayer(g)
+			cut.Heads = mask.Range(g.Heads, 0, kept*g.HeadsPerGroup())
+			add(&attention, mask.Attention, cut)
+		}
+		for step := range steps + 1 {
+			cut := mask.DenseLayer(g)
+			cut.Channels = mask.Range(g.FFN, 0, g.FFN-step*g.FFN/steps)
+			add(&mlp, mask.MLP, cut)
+		}
+		levels.Attention, levels.MLP = append(levels.Attention, attention), append(levels.MLP, mlp)
+	}
+	return levels
+}
+
+// moduleLoss is the loss of cutting one module alone.
+func (l *Landscape) moduleLoss(layer int, module mask.Module, cut mask.Layer) float64 {
+	g, kept := l.Geometry.Layers[layer], 0.0
+	if module == mask.MLP {
+		for _, c := range cut.Channels.Indices() {
+			kept += l.channels[layer][c]
+		}
+	} else {
+		for _, group := range cut.Groups(g).Indices() {
+			heads := cut.Heads.Overlap(mask.Range(g.Heads, group*g.HeadsPerGroup(), (group+1)*g.HeadsPerGroup()))
+			share := 0.0
+			for _, set := range []mask.Set{cut.QKOf(group, l.Geometry.HeadDim), cut.VOOf(group, l.Geometry.HeadDim)} {
+				for _, c := range set.Indices() {
+					share += l.head[c] / 2
+				}
+			}
+			kept += l.groups[layer][group] * share * float64(heads) / float64(g.HeadsPerGroup())
+		}
+	}
+	slot := mask.Modules*layer + int(module)
+	return l.sensitivity[slot] * math.Pow(max(0, 1-kept), l.exponent[slot])
+}
+
+// Loss returns the true rise of the loss of masks over the dense model, without
+// noise.
+func (l *Landscape) Loss(m mask.Masks) float64 {
+	sum, before := 0.0, 0.0
+	for i := range m.Layers() {
+		for _, module := range []mask.Module{mask.Attention, mask.MLP} {
+			loss := l.moduleLoss(i, module, m.Layer(i))
+			sum += loss + l.options.Coupling*math.Sqrt(loss*before)
+			before = loss
+		}
+	}
+	return sum
+}
+
+// Evaluate scores masks with the noise that their bits and the draw give.
+func (l *Landscape) Evaluate(ctx context.Context, batch []search.Candidate, t search.Tier, done func(int, search.Score)) error {
+	for i, c := range batch {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if l.Before != nil {
+			if err := l.Before(ctx, c, t); err != nil {
+				return err
+			}
+		}
+		h := fnv.New64a()
+		var text [16]byte
+		binary.LittleEndian.PutUint64(text[:], t.Draw)
+		binary.LittleEndian.PutUint64(text[8:], uint64(t.Tokens))
+		_, _ = h.Write(text[:])
+		_, _ = h.Write(c.Masks.AppendBits(nil))
+		own := rand.New(rand.NewPCG(h.Sum64(), l.options.Seed)).NormFloat64()
+		nll := denseNLL + l.Loss(c.Masks) + own*l.options.Noise/math.Sqrt(float64(t.Tokens))
+		fitness := nll
+		if l.Fitness != nil {
+			fitness = l.Fitness(c, fitness)
+		}
+		done(i, search.Score{Fitness: fitness, NLL: nll, Tokens: int64(t.Tokens)})
+	}
+	return nil
+}
+
+// Start returns one-shot masks as [search.Problem] wants them: the most important
+// channels of every head and MLP.
+func (l *Landscape) Start(s mask.Space, attention, mlp float64) (mask.Masks, error) {
+	layers := make([]mask.Layer, len(l.Geometry.Layers))
+	for i, g := range l.Geometry.Layers {
+		in := mask.Range(l.Geometry.HeadDim, 0, mask.Count(l.Geometry.HeadDim, attention, s.HeadGranularity))
+		layers[i] = mask.Layer{Heads: mask.Full(g.Heads), Channels: mask.Range(g.FFN, 0, mask.Count(g.FFN, mlp, s.Granularity))}
+		for range g.KVHeads {
+			layers[i].VO = append(layers[i].VO, in)
+		}
+		layers[i].QK = layers[i].VO
+	}
+	return mask.New(l.Geometry, layers)
+}
+
+// Problem returns the landscape as the problem of a target.
+func (l *Landscape) Problem(t search.Target, seed uint64) search.Problem {
+	return search.Problem{Model: "landscape", Geometry: l.Geometry, Levels: l.Levels, Start: l.Start, Target: t, Seed: seed}
+}

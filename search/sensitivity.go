@@ -1,0 +1,189 @@
+package search
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+)
+
+// Sensitivity is what a search has learned of how far the predicted losses of
+// each slot are off: fitness(a) - fitness(b) ≈ Σ_s w_s (loss_s(a) - loss_s(b)),
+// with a normal prior w ~ N(1, spread²) and independent noise in each comparison.
+// It holds the posterior in information form, so that adding a comparison is
+// adding to it.
+type Sensitivity struct {
+	Precision []float64 // [slots, slots], symmetric
+	Shift     []float64 // Precision · mean
+	// Noise is the running mean square of what comparisons on each tier were
+	// off from the posterior mean, times their tokens; 0 before the first.
+	Noise []float64
+}
+
+const (
+	priorSpread = 0.5
+	// leastWeight bounds weights below: no loss is negative.
+	leastWeight = 0.05
+	// firstNoise is the standard deviation assumed of the first comparison on
+	// a token, in nats.
+	firstNoise = 0.5
+	// noiseMemory is the share of the old value in the running mean.
+	noiseMemory = 0.95
+)
+
+func newSensitivity(slots, tiers int) Sensitivity {
+	s := Sensitivity{Precision: make([]float64, slots*slots), Shift: make([]float64, slots), Noise: make([]float64, tiers)}
+	for i := range slots {
+		s.Precision[i*slots+i] = 1 / (priorSpread * priorSpread)
+		s.Shift[i] = s.Precision[i*slots+i]
+	}
+	return s
+}
+
+func (s Sensitivity) clone() Sensitivity {
+	return Sensitivity{slices.Clone(s.Precision), slices.Clone(s.Shift), slices.Clone(s.Noise)}
+}
+
+// observe adds one comparison: the differences of the predicted losses per slot
+// and the difference of the fitness, taken on the n-th tier (from 1) of so many
+// tokens. mean is the posterior mean before the comparisons of this generation.
+func (s *Sensitivity) observe(mean, losses []float64, fitness float64, n, tokens int) {
+	predicted := 0.0
+	for i, d := range losses {
+		predicted += mean[i] * d
+	}
+	square := (fitness - predicted) * (fitness - predicted) * float64(tokens)
+	if s.Noise[n-1] == 0 {
+		s.Noise[n-1] = firstNoise * firstNoise
+	}
+	s.Noise[n-1] = noiseMemory*s.Noise[n-1] + (1-noiseMemory)*square
+	weight := float64(tokens) / s.Noise[n-1]
+	for i, a := range losses {
+		if a == 0 {
+			continue
+		}
+		s.Shift[i] += weight * a * fitness
+		row := s.Precision[i*len(losses):][:len(losses)]
+		for j, b := range losses {
+			row[j] += weight * a * b
+		}
+	}
+}
+
+// mean returns the posterior mean of the weights, bounded below.
+func (s *Sensitivity) mean() []float64 {
+	l := cholesky(s.Precision, len(s.Shift))
+	return bounded(backward(l, forward(l, s.Shift)))
+}
+
+// sample draws weights from the posterior, bounded below.
+func (s *Sensitivity) sample(rng *rand.Rand) []float64 {
+	n := len(s.Shift)
+	l := cholesky(s.Precision, n)
+	// With P = L Lᵀ, L⁻ᵀ(L⁻¹ shift + z) has mean P⁻¹ shift and covariance P⁻¹.
+	v := forward(l, s.Shift)
+	for i := range v {
+		v[i] += rng.NormFloat64()
+	}
+	return bounded(backward(l, v))
+}
+
+func bounded(w []float64) []float64 {
+	for i := range w {
+		w[i] = max(finite(w[i]), leastWeight)
+	}
+	return w
+}
+
+// cholesky returns the lower triangle L of a = L Lᵀ, [n, n] row-major. A prior on
+// the diagonal keeps a positive definite.
+func cholesky(a []float64, n int) []float64 {
+	l := make([]float64, n*n)
+	for i := range n {
+		for j := range i + 1 {
+			sum := a[i*n+j]
+			for k := range j {
+				sum -= l[i*n+k] * l[j*n+k]
+			}
+			if i == j {
+				l[i*n+i] = math.Sqrt(max(sum, math.SmallestNonzeroFloat32))
+			} else {
+				l[i*n+j] = sum / l[j*n+j]
+			}
+		}
+	}
+	return l
+}
+
+// forward solves L x = b.
+func forward(l, b []float64) []float64 {
+	n := len(b)
+	x := slices.Clone(b)
+	for i := range n {
+		for k := range i {
+			x[i] -= l[i*n+k] * x[k]
+		}
+		x[i] /= l[i*n+i]
+	}
+	return x
+}
+
+// backward solves Lᵀ x = b.
+func backward(l, b []float64) []float64 {
+	n := len(b)
+	x := slices.Clone(b)
+	for i := n - 1; i >= 0; i-- {
+		for k := i + 1; k < n; k++ {
+			x[i] -= l[k*n+i] * x[k]
+		}
+		x[i] /= l[i*n+i]
+	}
+	return x
+}
+
+// rankCorrelation returns Spearman's coefficient of two equally long series, 0
+// where one of them is constant or they are shorter than three.
+func rankCorrelation(a, b []float64) float64 {
+	if len(a) < 3 {
+		return 0
+	}
+	ra, rb := ranks(a), ranks(b)
+	mean := float64(len(a)-1) / 2
+	var ab, aa, bb float64
+	for i := range ra {
+		x, y := ra[i]-mean, rb[i]-mean
+		ab, aa, bb = ab+x*y, aa+x*x, bb+y*y
+	}
+	if aa == 0 || bb == 0 {
+		return 0
+	}
+	return ab / math.Sqrt(aa*bb)
+}
+
+// ranks returns the rank of every value, ties sharing their mean rank.
+func ranks(values []float64) []float64 {
+	order := make([]int, len(values))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(i, j int) int {
+		switch {
+		case values[i] < values[j]:
+			return -1
+		case values[i] > values[j]:
+			return 1
+		}
+		return 0
+	})
+	out := make([]float64, len(values))
+	for lo := 0; lo < len(order); {
+		hi := lo
+		for hi < len(order) && values[order[hi]] == values[order[lo]] {
+			hi++
+		}
+		for _, i := range order[lo:hi] {
+			out[i] = float64(lo+hi-1) / 2
+		}
+		lo = hi
+	}
+	return out
+}

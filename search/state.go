@@ -1,0 +1,171 @@
+package search
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// Bounds of what a state keeps for people to look at.
+const (
+	maxFront   = 128
+	maxPoints  = 2048
+	maxHistory = 4096
+	maxEvents  = 256
+)
+
+// State is everything a strategy knows between two generations. A strategy does
+// not change a state it was given: it returns another. Checkpoints hold its
+// individuals in a form of their own.
+type State struct {
+	Generation int // generations completed
+	Target     Target
+	// Population holds the individuals of the last generation, best first; the
+	// first is the best subnet within the target.
+	Population []Individual `json:"-"`
+	// Front holds the subnets scored in full that none smaller beats, smallest
+	// first.
+	Front   []Individual `json:"-"`
+	History []Generation
+	Points  []Point
+	Events  []Event
+	Spent   Spent
+	NextID  int
+	// Pending are the subnets made by hand that wait for the next generation.
+	Pending []Individual `json:"-"`
+	// Done says why the strategy has nothing left to do; "" while it has.
+	Done string
+
+	Ladder *LadderState `json:",omitempty"`
+	Paper  *PaperState  `json:",omitempty"`
+}
+
+// Spent counts what a search has used.
+type Spent struct {
+	Evaluations int   // scores taken, of all tiers
+	Dropped     int   // of them, those whose fitness was no number
+	Tokens      int64 // computed
+}
+
+// Generation sums up one generation.
+type Generation struct {
+	Number       int
+	Best, Median float64 // fitness of the best subnet and of the population
+	Spent        Spent   // up to its end
+	// Elapsed is the time up to its end, pauses left out. It is for people: no
+	// decision rests on it.
+	Elapsed time.Duration
+}
+
+// Point is one score for a chart of size against fitness.
+type Point struct {
+	ID      int
+	Ratio   float64
+	Fitness float64
+	NLL     float64
+	Tier    int
+}
+
+// Event is something worth telling about a search.
+type Event struct {
+	Generation int
+	At         time.Time // for people
+	Text       string
+}
+
+// Best returns the best subnet within the target, and false before there is one.
+func (s *State) Best() (Individual, bool) {
+	if len(s.Population) == 0 || s.Population[0].Tier == 0 {
+		return Individual{}, false
+	}
+	return s.Population[0], true
+}
+
+// clone returns a state that can be built on without changing s.
+func (s State) clone() State {
+	s.Population = slices.Clone(s.Population)
+	s.Front = slices.Clone(s.Front)
+	s.History = slices.Clone(s.History)
+	s.Points = slices.Clone(s.Points)
+	s.Events = slices.Clone(s.Events)
+	s.Pending = slices.Clone(s.Pending)
+	if s.Ladder != nil {
+		l := s.Ladder.clone()
+		s.Ladder = &l
+	}
+	if s.Paper != nil {
+		p := s.Paper.clone()
+		s.Paper = &p
+	}
+	return s
+}
+
+func (s *State) event(text string) {
+	s.Events = last(append(s.Events, Event{Generation: s.Generation, Text: text}), maxEvents)
+}
+
+// close ends a generation.
+func (s *State) close() {
+	s.Generation++
+	g := Generation{Number: s.Generation, Spent: s.Spent}
+	if best, ok := s.Best(); ok {
+		g.Best = best.Score.Fitness
+	}
+	var scored []float64
+	for _, in := range s.Population {
+		if in.Tier > 0 {
+			scored = append(scored, in.Score.Fitness)
+		}
+	}
+	if slices.Sort(scored); len(scored) > 0 {
+		g.Median = scored[len(scored)/2]
+	}
+	s.History = thinned(append(s.History, g), maxHistory)
+}
+
+// addToFront puts an individual that was scored in full on the front, unless one
+// that is no larger is as good.
+func (s *State) addToFront(in Individual) {
+	at, _ := slices.BinarySearchFunc(s.Front, in.Ratio, func(f Individual, ratio float64) int { return cmp.Compare(f.Ratio, ratio) })
+	if at > 0 && s.Front[at-1].Score.Fitness <= in.Score.Fitness {
+		return
+	}
+	if at < len(s.Front) && s.Front[at].Ratio == in.Ratio && s.Front[at].Score.Fitness <= in.Score.Fitness {
+		return
+	}
+	end := at
+	for end < len(s.Front) && s.Front[end].Score.Fitness >= in.Score.Fitness {
+		end++
+	}
+	s.Front = slices.Replace(s.Front, at, end, in)
+	if len(s.Front) > maxFront {
+		s.Front = slices.Delete(s.Front, crowded(s.Front), crowded(s.Front)+1)
+	}
+}
+
+// crowded returns the place of the inner member of a front that is closest to its
+// neighbours.
+func crowded(front []Individual) int {
+	at, least := 1, front[2].Ratio-front[0].Ratio
+	for i := 2; i+1 < len(front); i++ {
+		if d := front[i+1].Ratio - front[i-1].Ratio; d < least {
+			at, least = i, d
+		}
+	}
+	return at
+}
+
+// last returns the last n elements.
+func last[T any](s []T, n int) []T { return s[max(0, len(s)-n):] }
+
+// thinned returns s, or every second element of it when it is longer than n.
+func thinned[T any](s []T, n int) []T {
+	if len(s) <= n {
+		return s
+	}
+	out := s[:0:0]
+	for i := len(s) % 2; i < len(s); i += 2 {
+		out = append(out, s[i])
+	}
+	return out
+}

@@ -1,0 +1,141 @@
+package search
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// Scorer scores individuals on the text of a tier, the n-th of those the strategy
+// has (from 1). It returns one score each; a fitness that is no number has been
+// counted as dropped.
+type Scorer func(ctx context.Context, batch []Individual, n int, tier Tier) ([]Score, error)
+
+// Strategy is a way to search. Its methods are pure: what they return depends on
+// their arguments and the scores alone. Its fields are its options; encoded as
+// JSON they are part of what a checkpoint is bound to.
+type Strategy interface {
+	// Name is what people call it.
+	Name() string
+	// Check reports options or a problem that it cannot work with. A target
+	// below the smallest subnet wraps [ErrTarget] and says how small that is.
+	Check(p *Problem, t Target) error
+	// Start returns the state before the first generation, the one-shot subnet
+	// scored.
+	Start(ctx context.Context, p *Problem, eval Scorer) (State, error)
+	// Step runs one generation. On an error the state given remains valid.
+	Step(ctx context.Context, p *Problem, s State, eval Scorer) (State, error)
+	// Accepts reports a state that cannot be one of this strategy and problem.
+	Accepts(p *Problem, s State) error
+	// Retarget returns the state that goes on from s to another target.
+	Retarget(p *Problem, s State, t Target) State
+}
+
+// New returns the strategy of a name with its defaults: ladder, paper,
+// paper-laptop or random.
+func New(name string) (Strategy, error) {
+	switch name {
+	case "", "ladder":
+		return DefaultLadder(), nil
+	case "paper":
+		return PaperFull(), nil
+	case "paper-laptop":
+		return PaperLaptop(), nil
+	case "random":
+		return DefaultRandom(), nil
+	}
+	return nil, fmt.Errorf("%w: no strategy is called %q: there are ladder, paper, paper-laptop and random", ErrConfig, name)
+}
+
+// generation is a state in the making.
+type generation struct {
+	p    *Problem
+	s    State
+	eval Scorer
+	full int // the tier whose scores count for the front
+}
+
+func (g *generation) rng(part uint64) *rand.Rand { return g.p.rng(g.s.Generation, part) }
+
+// individual gives a candidate its place in the history.
+func (g *generation) individual(c Candidate, parent int, o Origin, moves string) Individual {
+	g.s.NextID++
+	return Individual{
+		Candidate: c, ID: g.s.NextID, Parent: parent, Generation: g.s.Generation, Origin: o, Moves: moves,
+		Ratio: float64(c.Masks.BlockParams()) / float64(g.p.Geometry.BlockParams()),
+		Cost:  g.s.Target.cost(c, g.p.Levels),
+	}
+}
+
+// score scores the batch on the n-th tier and returns those whose fitness is a
+// number, best first.
+func (g *generation) score(ctx context.Context, batch []Individual, n int, tier Tier) ([]Individual, error) {
+	if len(batch) == 0 {
+		return nil, nil
+	}
+	scores, err := g.eval(ctx, batch, n, tier)
+	if err != nil {
+		return nil, err
+	}
+	kept := make([]Individual, 0, len(batch))
+	for i, in := range batch {
+		g.s.Spent.Evaluations++
+		g.s.Spent.Tokens += scores[i].Tokens
+		if !scores[i].valid() {
+			g.s.Spent.Dropped++
+			continue
+		}
+		in.Score, in.Tier = scores[i], n
+		kept = append(kept, in)
+		g.s.Points = append(g.s.Points, Point{ID: in.ID, Ratio: in.Ratio, Fitness: in.Score.Fitness, NLL: in.Score.NLL, Tier: n})
+		if n == g.full {
+			g.s.addToFront(in)
+		}
+	}
+	g.s.Points = thinned(g.s.Points, maxPoints)
+	if dropped := len(batch) - len(kept); dropped > 0 {
+		g.s.event(fmt.Sprintf("%d of %d candidates dropped: their fitness is no number", dropped, len(batch)))
+	}
+	slices.SortStableFunc(kept, better)
+	return kept, nil
+}
+
+// within reports whether an individual costs no more than the target.
+func within(in Individual, t Target) bool { return in.Cost <= t.Value*(1+1e-9) }
+
+// rejoin prices individuals anew after a change of target and returns those within
+// it.
+func rejoin(p *Problem, all []Individual, t Target) []Individual {
+	var kept []Individual
+	for _, in := range all {
+		if in.Cost = t.cost(in.Candidate, p.Levels); within(in, t) {
+			kept = append(kept, in)
+		}
+	}
+	return kept
+}
+
+// fingerprint identifies masks among those of one model; equal masks have equal
+// fingerprints, and others practically never do.
+func fingerprint(m mask.Masks) uint64 {
+	// FNV-1a over the bits, spread by a final mix.
+	h := uint64(14695981039346656037)
+	for _, b := range m.AppendBits(nil) {
+		h = (h ^ uint64(b)) * 1099511628211
+	}
+	h ^= h >> 32
+	h *= 0x9E3779B97F4A7C15
+	return h ^ h>>29
+}
+
+// finite returns x, or 0 where it is no number.
+func finite(x float64) float64 {
+	if math.IsNaN(x) || math.IsInf(x, 0) {
+		return 0
+	}
+	return x
+}

@@ -1,0 +1,282 @@
+package search_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/lathe-llm/lathe/search"
+	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/search/searchtest"
+)
+
+// strategies returns every strategy, in sizes for tests.
+func strategies() map[string]search.Strategy {
+	ladder := search.DefaultLadder()
+	ladder.Tiers = []int{64, 256, 1024}
+	paper := search.PaperLaptop()
+	paper.Tokens, paper.Epochs, paper.Granularity = 256, 0, 4
+	random := search.DefaultRandom()
+	random.Tokens = 1024
+	return map[string]search.Strategy{"ladder": ladder, "paper": paper, "random": random}
+}
+
+func landscape() *searchtest.Landscape {
+	return searchtest.New(searchtest.Options{Seed: 1, Coupling: 0.3, Noise: 0.5, Error: 0.5})
+}
+
+// run runs a search to its end.
+func run(t *testing.T, o search.Options) search.Result {
+	t.Helper()
+	job, err := search.NewJob(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := job.Run(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result
+}
+
+// timeless returns the end of a search without its times.
+func timeless(s search.State) search.State {
+	history := append([]search.Generation(nil), s.History...)
+	for i := range history {
+		history[i].Elapsed = 0
+	}
+	events := append([]search.Event(nil), s.Events...)
+	for i := range events {
+		events[i].At = search.Event{}.At
+	}
+	s.History, s.Events = history, events
+	return s
+}
+
+// same reports whether two states are the same but for times. Masks are compared
+// as such, the rest through JSON.
+func same(t *testing.T, a, b search.State) bool {
+	t.Helper()
+	a, b = timeless(a), timeless(b)
+	left, errA := json.Marshal(a)
+	right, errB := json.Marshal(b)
+	if errA != nil || errB != nil {
+		t.Fatal(errA, errB)
+	}
+	return string(left) == string(right) && sameAll(a.Population, b.Population) && sameAll(a.Front, b.Front) && sameAll(a.Pending, b.Pending)
+}
+
+func sameAll(a, b []search.Individual) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		x, y := a[i], b[i]
+		if !x.Masks.Equal(y.Masks) {
+			return false
+		}
+		x.Masks, y.Masks = mask.Masks{}, mask.Masks{}
+		if !reflect.DeepEqual(x, y) {
+			return false
+		}
+	}
+	return true
+}
+
+func TestStrategiesImprove(t *testing.T) {
+	l := searchtest.New(searchtest.Options{Seed: 1, Coupling: 0.3, Noise: 0.1, Error: 0.5})
+	for name, s := range strategies() {
+		for _, target := range []float64{0.85, 0.8} {
+			result := run(t, search.Options{
+				Strategy: s, Problem: l.Problem(search.Ratio(target), 3), Evaluator: l,
+				Budget: search.Budget{Generations: 12},
+			})
+			best, state := result.Best, result.State
+			if best.Ratio > target*(1+1e-9) || best.Masks.Validate() != nil {
+				t.Errorf("%s at %v: ratio %v, %v", name, target, best.Ratio, best.Masks.Validate())
+			}
+			first := state.History[0].Best
+			// Chance seldom finds masks better than the most important units.
+			if best.Score.Fitness > first || name != "paper" && best.Score.Fitness == first {
+				t.Errorf("%s at %v: fitness %v, began at %v", name, target, best.Score.Fitness, first)
+			}
+			for i := 1; i < len(state.History); i++ {
+				if state.History[i].Best > state.History[i-1].Best {
+					t.Errorf("%s at %v: the best got worse in generation %d", name, target, i)
+				}
+			}
+			for i, in := range state.Front {
+				if i > 0 && (in.Ratio <= state.Front[i-1].Ratio || in.Score.Fitness >= state.Front[i-1].Score.Fitness) {
+					t.Errorf("%s at %v: the front is none at %d", name, target, i)
+				}
+			}
+			if state.Spent.Tokens == 0 || state.Spent.Evaluations == 0 || len(state.Points) == 0 {
+				t.Errorf("%s at %v: %+v, %d points", name, target, state.Spent, len(state.Points))
+			}
+			t.Logf("%s at %v: loss %.4f after %d tokens, began at fitness %.4f", name, target, l.Loss(best.Masks), state.Spent.Tokens, first)
+		}
+	}
+}
+
+// TestLadderFindsTheOptimum has no coupling and exact predictions: the one-shot
+// allocation is the best there is, and search must not leave it.
+func TestLadderFindsTheOptimum(t *testing.T) {
+	exact := searchtest.New(searchtest.Options{Seed: 5})
+	problem := exact.Problem(search.Ratio(0.7), 1)
+	ladder := strategies()["ladder"]
+	optimum := exact.Loss(run(t, search.Options{
+		Strategy: ladder, Problem: problem, Evaluator: exact, Budget: search.Budget{Generations: 1},
+	}).Best.Masks)
+
+	// The same landscape, its losses predicted badly.
+	wrong := searchtest.New(searchtest.Options{Seed: 5, Error: 1})
+	result := run(t, search.Options{
+		Strategy: ladder, Problem: wrong.Problem(search.Ratio(0.7), 1), Evaluator: wrong, Budget: search.Budget{Generations: 40},
+	})
+	began := wrong.Loss(result.State.Population[0].Masks)
+	for _, in := range result.State.Front {
+		if in.ID == 1 {
+			began = wrong.Loss(in.Masks)
+		}
+	}
+	found := wrong.Loss(result.Best.Masks)
+	if found < optimum-1e-9 {
+		t.Fatalf("loss %.5f is below the optimum %.5f", found, optimum)
+	}
+	if found > 1.02*optimum {
+		t.Errorf("loss %.5f, the optimum is %.5f, it began at %.5f", found, optimum, began)
+	}
+}
+
+// TestLadderBeatsTheOthers compares at equal tokens, over seeds.
+func TestLadderBeatsTheOthers(t *testing.T) {
+	loss := map[string]float64{}
+	for seed := range uint64(3) {
+		l := searchtest.New(searchtest.Options{Seed: 10 + seed, Coupling: 0.3, Noise: 0.5, Error: 0.7})
+		for name, s := range strategies() {
+			result := run(t, search.Options{
+				Strategy: s, Problem: l.Problem(search.Ratio(0.7), seed), Evaluator: l, Budget: search.Budget{Tokens: 100_000},
+			})
+			loss[name] += l.Loss(result.Best.Masks) / 3
+		}
+	}
+	t.Logf("mean loss %v", loss)
+	if loss["ladder"] >= loss["random"] || loss["ladder"] >= loss["paper"] {
+		t.Errorf("ladder is not the best: %v", loss)
+	}
+}
+
+func TestDeterminism(t *testing.T) {
+	l := landscape()
+	for name, s := range strategies() {
+		end := func(seed uint64) search.State {
+			return run(t, search.Options{
+				Strategy: s, Problem: l.Problem(search.Ratio(0.75), seed), Evaluator: l, Budget: search.Budget{Generations: 6},
+			}).State
+		}
+		if !same(t, end(1), end(1)) {
+			t.Errorf("%s: the same seed ended elsewhere", name)
+		}
+		if same(t, end(1), end(2)) {
+			t.Errorf("%s: another seed ended in the same state", name)
+		}
+	}
+}
+
+func TestImpossibleTargets(t *testing.T) {
+	l := landscape()
+	for name, s := range strategies() {
+		for _, target := range []search.Target{
+			search.Ratio(0.0001),
+			{Measure: search.Bytes, Value: 1000, Type: "F16"},
+			{Measure: search.Memory, Value: 1000, Type: "Q8_0", Context: 100},
+		} {
+			_, err := search.NewJob(search.Options{Strategy: s, Problem: l.Problem(target, 1), Evaluator: l})
+			if !errors.Is(err, search.ErrTarget) || !strings.Contains(err.Error(), "the smallest subnet of this space takes") {
+				t.Errorf("%s to %v: %v", name, target, err)
+			}
+		}
+		for _, target := range []search.Target{
+			search.Ratio(0), search.Ratio(1.5), search.Ratio(math.NaN()), {Measure: "weight", Value: 1}, {Measure: search.Bytes, Value: 1e9, Type: "Q9"},
+		} {
+			if _, err := search.NewJob(search.Options{Strategy: s, Problem: l.Problem(target, 1), Evaluator: l}); !errors.Is(err, search.ErrConfig) {
+				t.Errorf("%s to %v: %v", name, target, err)
+			}
+		}
+	}
+}
+
+func TestMeasures(t *testing.T) {
+	l := landscape()
+	dense := mask.Dense(l.Geometry)
+	var latency float64
+	for s := range l.Levels.Slots() {
+		latency += l.Levels.Ladder(s)[0].Seconds
+	}
+	for _, target := range []search.Target{
+		{Measure: search.Bytes, Value: 0.8 * float64(dense.GGUFBytes("Q8_0")), Type: "Q8_0"},
+		{Measure: search.Memory, Value: 0.8 * float64(dense.GGUFBytes("F16")+dense.Size().KVBytesPerToken*64), Type: "F16", Context: 64},
+		{Measure: search.Latency, Value: 0.8 * latency},
+	} {
+		for name, s := range strategies() {
+			if name == "paper" && target.Measure == search.Latency {
+				if _, err := search.NewJob(search.Options{Strategy: s, Problem: l.Problem(target, 1), Evaluator: l}); !errors.Is(err, search.ErrConfig) {
+					t.Errorf("paper to %v: %v", target, err)
+				}
+				continue
+			}
+			best := run(t, search.Options{
+				Strategy: s, Problem: l.Problem(target, 1), Evaluator: l, Budget: search.Budget{Generations: 5},
+			}).Best
+			if best.Cost > target.Value*(1+1e-9) || best.Cost < 0.9*target.Value {
+				t.Errorf("%s to %v: costs %v", name, target, best.Cost)
+			}
+		}
+	}
+}
+
+func TestNaNFitness(t *testing.T) {
+	l := landscape()
+	n := 0
+	l.Fitness = func(_ search.Candidate, f float64) float64 {
+		if n++; n > 4 && n%3 == 0 {
+			return []float64{math.NaN(), math.Inf(1)}[n%2]
+		}
+		return f
+	}
+	for name, s := range strategies() {
+		n = 0
+		state := run(t, search.Options{
+			Strategy: s, Problem: l.Problem(search.Ratio(0.8), 1), Evaluator: l, Budget: search.Budget{Generations: 5},
+		}).State
+		if state.Spent.Dropped == 0 {
+			t.Errorf("%s: nothing was dropped", name)
+		}
+		for _, in := range append(state.Population, state.Front...) {
+			if math.IsNaN(in.Score.Fitness) || math.IsInf(in.Score.Fitness, 0) {
+				t.Errorf("%s: #%d has fitness %v", name, in.ID, in.Score.Fitness)
+			}
+		}
+		told := false
+		for _, e := range state.Events {
+			told = told || strings.Contains(e.Text, "their fitness is no number")
+		}
+		if !told {
+			t.Errorf("%s: no event tells of it", name)
+		}
+	}
+	l.Fitness = func(search.Candidate, float64) float64 { return math.NaN() }
+	for name, s := range strategies() {
+		job, err := search.NewJob(search.Options{Strategy: s, Problem: l.Problem(search.Ratio(0.8), 1), Evaluator: l, Unattended: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := job.Run(context.Background()); err == nil || !strings.Contains(err.Error(), "is no number") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
