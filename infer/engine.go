@@ -54,8 +54,8 @@ type Model interface {
 	// in length and hold up to Info().Context tokens. Other callers get their turn between windows.
 	Score(ctx context.Context, windows [][]int32, progress func(Progress)) (nll [][]float32, err error)
 
-	// Distributions is Score with more of the distribution at each position, as o says: Positions[w][i] tells of
-	// windows[w][i+1].
+	// Distributions is Score with more of the distribution at each position, as o says: result [w][i] tells of token
+	// windows[w][from+i], where from is o.FromOf(w).
 	Distributions(ctx context.Context, windows [][]int32, o DistributionOptions) ([][]Position, error)
 
 	// Bench measures speed the way llama-bench does: every size on a cleared cache, warmed up, o.Repeats times.

@@ -168,11 +168,23 @@ type DistributionOptions struct {
 	// Top is how many of the most likely tokens of each position to give (at most MaxTop).
 	Top int
 
-	// At asks for the log-probabilities of given tokens: At[w][i] are ids for the position of windows[w][i+1]. Nil asks
-	// for none; otherwise there is one slice for each position.
+	// From is the first position scored of each window, at least 1; nil means 1 for all. What lies before is only read,
+	// and not even that where the window before begins the same: ask for the answers to one question in a row.
+	From []int
+
+	// At asks for the log-probabilities of given tokens: At[w][i] are ids for the i-th scored position of window w. Nil
+	// asks for none; otherwise there is one slice for each position.
 	At [][][]int32
 
 	Progress func(Progress)
+}
+
+// FromOf is the first position scored of window w.
+func (o DistributionOptions) FromOf(w int) int {
+	if o.From == nil {
+		return 1
+	}
+	return o.From[w]
 }
 
 // MaxTop bounds Top: no use needs more, and a vocabulary times a window would be hundreds of megabytes.

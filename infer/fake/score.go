@@ -61,14 +61,15 @@ func (m *Model) scoreWindow(ctx context.Context, w int, window []int32, o infer.
 	}
 	m.past = m.past[:0]
 	logits := make([]float32, vocab)
-	for i := 1; i < len(window); i++ {
+	from := o.FromOf(w)
+	for i := from; i < len(window); i++ {
 		m.grams.logits(window[:i], logits)
 		p := infer.Position{NLL: -logits[window[i]], Greedy: sample.Argmax(logits) == window[i]}
 		if o.Top > 0 {
 			p.Top, p.TopProbs = sample.Top(logits, min(o.Top, infer.MaxTop), 0)
 		}
 		if o.At != nil {
-			for _, id := range o.At[w][i-1] {
+			for _, id := range o.At[w][i-from] {
 				p.At = append(p.At, logits[id])
 			}
 		}

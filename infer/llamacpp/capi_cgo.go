@@ -1,0 +1,180 @@
+//go:build cgo && !nocgo
+
+package llamacpp
+
+/*
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+// What llama.cpp and ggml offer and the Go package does not, declared by hand: the headers are not on the include path of
+// other packages. All take opaque pointers and scalars only, so that no struct layout is repeated here. They link against
+// the objects that the Go package compiles; a name that is gone fails the build.
+struct llama_context;
+struct llama_model;
+struct llama_vocab;
+struct llama_memory_i;
+struct ggml_backend_device;
+
+void llama_free(struct llama_context * ctx);
+void llama_set_embeddings(struct llama_context * ctx, bool embeddings);
+void llama_set_n_threads(struct llama_context * ctx, int32_t n_threads, int32_t n_threads_batch);
+void llama_set_abort_callback(struct llama_context * ctx, bool (*abort_callback)(void * data), void * data);
+float * llama_get_logits_ith(struct llama_context * ctx, int32_t i);
+uint32_t llama_n_ctx(const struct llama_context * ctx);
+int32_t llama_model_n_ctx_train(const struct llama_model * model);
+int32_t llama_model_n_layer(const struct llama_model * model);
+int32_t llama_model_desc(const struct llama_model * model, char * buf, size_t buf_size);
+uint64_t llama_model_size(const struct llama_model * model);
+uint64_t llama_model_n_params(const struct llama_model * model);
+int32_t llama_vocab_bos(const struct llama_vocab * vocab);
+int32_t llama_vocab_eos(const struct llama_vocab * vocab);
+int32_t llama_token_to_piece(const struct llama_vocab * vocab, int32_t token, char * buf, int32_t length, int32_t lstrip, bool special);
+
+size_t ggml_backend_dev_count(void);
+struct ggml_backend_device * ggml_backend_dev_get(size_t index);
+const char * ggml_backend_dev_name(struct ggml_backend_device * device);
+const char * ggml_backend_dev_description(struct ggml_backend_device * device);
+void ggml_backend_dev_memory(struct ggml_backend_device * device, size_t * free, size_t * total);
+int ggml_backend_dev_type(struct ggml_backend_device * device);
+
+// lathe_aborted is called by ggml between the nodes of a graph, from its own threads: no Go code there.
+static bool lathe_aborted(void * flag) {
+	return __atomic_load_n((int32_t *) flag, __ATOMIC_RELAXED) != 0;
+}
+
+static void lathe_set_abort_flag(struct llama_context * ctx, int32_t * flag) {
+	llama_set_abort_callback(ctx, lathe_aborted, flag);
+}
+*/
+import "C"
+
+import (
+	"fmt"
+	"reflect"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/lathe-llm/lathe/infer"
+	"github.com/ollama/ollama/llama"
+)
+
+// Values of enum ggml_backend_dev_type.
+const (
+	deviceGPU  = 1
+	deviceIGPU = 2
+)
+
+// native is the C side of a loaded model. flag lives in C memory because ggml reads it from its own threads.
+type native struct {
+	ctx   *C.struct_llama_context
+	model *C.struct_llama_model
+	vocab *C.struct_llama_vocab
+	flag  *C.int32_t
+}
+
+// newNative takes the C pointers out of the Go package's values and installs the abort flag. Free it before the model.
+func newNative(ctx *llama.Context, model *llama.Model) (*native, error) {
+	c, err := pointerIn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	m, err := pointerIn(model)
+	if err != nil {
+		return nil, err
+	}
+	n := &native{
+		ctx:   (*C.struct_llama_context)(c),
+		model: (*C.struct_llama_model)(m),
+		vocab: (*C.struct_llama_vocab)(unsafe.Pointer(model.Vocab())),
+		flag:  (*C.int32_t)(C.calloc(1, C.sizeof_int32_t)),
+	}
+	C.lathe_set_abort_flag(n.ctx, n.flag)
+	// The Go package asks for embeddings beside the logits, which would be computed and copied for every token.
+	C.llama_set_embeddings(n.ctx, false)
+	return n, nil
+}
+
+// pointerIn is the C pointer in the unexported first field, named c, of a value of package llama. The layout is checked
+// at run time since the compiler cannot.
+func pointerIn(value any) (unsafe.Pointer, error) {
+	v := reflect.ValueOf(value).Elem()
+	if v.NumField() == 0 || v.Type().Field(0).Name != "c" || v.Field(0).Kind() != reflect.Pointer {
+		return nil, fmt.Errorf("%s is not as expected: this build needs another version of the bindings", v.Type())
+	}
+	return v.Field(0).UnsafePointer(), nil
+}
+
+func (n *native) free() {
+	C.llama_free(n.ctx)
+	C.free(unsafe.Pointer(n.flag))
+	n.ctx, n.flag = nil, nil
+}
+
+func (n *native) setAbort(abort bool) {
+	value := int32(0)
+	if abort {
+		value = 1
+	}
+	atomic.StoreInt32((*int32)(unsafe.Pointer(n.flag)), value)
+}
+
+func (n *native) aborted() bool { return atomic.LoadInt32((*int32)(unsafe.Pointer(n.flag))) != 0 }
+
+func (n *native) setThreads(threads int) {
+	C.llama_set_n_threads(n.ctx, C.int32_t(threads), C.int32_t(threads))
+}
+
+// logits are those of the i-th token of the last batch, [vocab], valid until the next one; nil when it asked for none.
+func (n *native) logits(i, vocab int) []float32 {
+	p := C.llama_get_logits_ith(n.ctx, C.int32_t(i))
+	if p == nil {
+		return nil
+	}
+	return unsafe.Slice((*float32)(unsafe.Pointer(p)), vocab)
+}
+
+func (n *native) context() int { return int(C.llama_n_ctx(n.ctx)) }
+
+func (n *native) describe(r *loadReply) {
+	buf := make([]byte, 256)
+	length := C.llama_model_desc(n.model, (*C.char)(unsafe.Pointer(&buf[0])), C.size_t(len(buf)))
+	r.Type = string(buf[:min(max(int(length), 0), len(buf)-1)])
+	r.Params = int64(C.llama_model_n_params(n.model))
+	r.WeightBytes = int64(C.llama_model_size(n.model))
+	r.Layers = int(C.llama_model_n_layer(n.model))
+	r.TrainContext = int(C.llama_model_n_ctx_train(n.model))
+	r.BOS = int32(C.llama_vocab_bos(n.vocab))
+	r.EOS = int32(C.llama_vocab_eos(n.vocab))
+	r.Context = n.context()
+}
+
+// piece is the bytes of a token, special ones written out.
+func (n *native) piece(token int32) []byte {
+	buf := make([]byte, 32)
+	length := C.llama_token_to_piece(n.vocab, C.int32_t(token), (*C.char)(unsafe.Pointer(&buf[0])), C.int32_t(len(buf)), 0, true)
+	if length < 0 {
+		buf = make([]byte, -length)
+		length = C.llama_token_to_piece(n.vocab, C.int32_t(token), (*C.char)(unsafe.Pointer(&buf[0])), C.int32_t(len(buf)), 0, true)
+	}
+	return buf[:max(length, 0)]
+}
+
+// listDevices are ggml's devices with the memory free now.
+func listDevices() []infer.Device {
+	var out []infer.Device
+	for i := range C.ggml_backend_dev_count() {
+		d := C.ggml_backend_dev_get(i)
+		var free, total C.size_t
+		C.ggml_backend_dev_memory(d, &free, &total)
+		kind := C.ggml_backend_dev_type(d)
+		out = append(out, infer.Device{
+			Name:        C.GoString(C.ggml_backend_dev_name(d)),
+			Description: C.GoString(C.ggml_backend_dev_description(d)),
+			GPU:         kind == deviceGPU || kind == deviceIGPU,
+			Free:        int64(free), Total: int64(total),
+		})
+	}
+	return out
+}

@@ -1,0 +1,151 @@
+package llamacpp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/gguf"
+)
+
+// Options says how children are run. The zero value is good.
+type Options struct {
+	// LogDir is where each child's log is kept while it runs, and after a crash: the system's temporary folder where empty.
+	LogDir string
+
+	// Executable is what children run, which must call RunIfChild: the running program where empty.
+	Executable string
+
+	// Env is added to the environment of children.
+	Env []string
+}
+
+// Engine implements [infer.Engine]. Make it with New.
+type Engine struct {
+	options Options
+
+	mu     sync.Mutex
+	closed bool
+	models map[*Model]bool
+}
+
+var (
+	_ infer.Engine = (*Engine)(nil)
+	_ infer.Model  = (*Model)(nil)
+)
+
+// New makes an engine; it starts nothing.
+func New(o Options) (*Engine, error) {
+	if o.Executable == "" {
+		o.Executable = selfExecutable
+	}
+	if o.Executable == "" {
+		path, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("llamacpp: %w", err)
+		}
+		o.Executable = path
+	}
+	return &Engine{options: o, models: map[*Model]bool{}}, nil
+}
+
+// Name implements [infer.Engine].
+func (e *Engine) Name() string {
+	if engineName == "" {
+		return "llama.cpp (not in this build)"
+	}
+	return engineName
+}
+
+// Devices implements [infer.Engine].
+func (e *Engine) Devices(ctx context.Context) ([]infer.Device, error) {
+	p, err := startProcess(ctx, e.options)
+	if err != nil {
+		return nil, err
+	}
+	defer p.kill()
+	return devices(ctx, p)
+}
+
+func devices(ctx context.Context, p *process) ([]infer.Device, error) {
+	f, err := p.call(ctx, kindDevices, nil, nil)
+	if err != nil {
+		return nil, fmt.Errorf("llamacpp: devices: %w", err)
+	}
+	reply, err := decode[devicesReply](f)
+	return reply.Devices, err
+}
+
+// Load implements [infer.Engine].
+func (e *Engine) Load(ctx context.Context, o infer.LoadOptions, progress func(float64)) (infer.Model, error) {
+	plan, err := readPlan(o)
+	if err != nil {
+		return nil, fmt.Errorf("llamacpp: %w", err)
+	}
+	m := &Model{engine: e, plan: plan, threads: plan.request.Threads}
+	m.ctx, m.cancel = context.WithCancelCause(context.Background())
+	if err := e.add(m); err != nil {
+		return nil, err
+	}
+	begin := time.Now()
+	if err := m.start(ctx, progress); err != nil {
+		m.Close()
+		return nil, fmt.Errorf("llamacpp: %s: %w", o.Path, err)
+	}
+	m.info.LoadTime = time.Since(begin)
+	return m, nil
+}
+
+func (e *Engine) add(m *Model) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return fmt.Errorf("llamacpp: %w", infer.ErrClosed)
+	}
+	e.models[m] = true
+	return nil
+}
+
+func (e *Engine) remove(m *Model) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.models, m)
+}
+
+// Close implements [infer.Engine].
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	e.closed = true
+	models := make([]*Model, 0, len(e.models))
+	for m := range e.models {
+		models = append(models, m)
+	}
+	e.mu.Unlock()
+	for _, m := range models {
+		m.Close()
+	}
+	return nil
+}
+
+// openFile opens a model file with our own reader, which refuses what llama.cpp would crash on.
+func openFile(path string) (*gguf.File, error) {
+	f, err := gguf.Open(path)
+	switch {
+	case err == nil:
+		return f, nil
+	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission):
+		return nil, err
+	}
+	return nil, &badModelError{err}
+}
+
+// badModelError adds infer.ErrBadModel to an error that says enough.
+type badModelError struct{ cause error }
+
+func (e *badModelError) Error() string   { return e.cause.Error() }
+func (e *badModelError) Unwrap() []error { return []error{infer.ErrBadModel, e.cause} }

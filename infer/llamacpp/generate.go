@@ -1,0 +1,63 @@
+package llamacpp
+
+import (
+	"context"
+
+	"github.com/lathe-llm/lathe/infer"
+)
+
+// Generate implements [infer.Model].
+func (m *Model) Generate(ctx context.Context, prompt []int32, s infer.Sampling, emit func(infer.Token) error) (infer.GenStats, error) {
+	ctx, p, end, err := m.begin(ctx, "generate")
+	if err != nil {
+		return infer.GenStats{Stop: infer.StopAborted}, err
+	}
+	defer end()
+	return m.generate(ctx, p, prompt, s, emit)
+}
+
+// Chat implements [infer.Model].
+func (m *Model) Chat(ctx context.Context, messages []infer.Message, s infer.Sampling, emit func(infer.Token) error) (infer.GenStats, error) {
+	ctx, p, end, err := m.begin(ctx, "chat")
+	if err != nil {
+		return infer.GenStats{Stop: infer.StopAborted}, err
+	}
+	defer end()
+	p, prompt, err := m.prompt(ctx, p, messages)
+	if err != nil {
+		return infer.GenStats{Stop: infer.StopAborted}, m.fail("chat", err)
+	}
+	if prompt.Fallback != "" {
+		// The model may not know ChatML's marks as tokens that end its answer.
+		s.Stop = append(s.Stop[:len(s.Stop):len(s.Stop)], "<|im_end|>", "<|im_start|>")
+	}
+	stats, err := m.generate(ctx, p, prompt.Tokens, s, emit)
+	stats.Fallback = prompt.Fallback
+	return stats, err
+}
+
+func (m *Model) generate(ctx context.Context, p *process, prompt []int32, s infer.Sampling, emit func(infer.Token) error) (infer.GenStats, error) {
+	f, err := p.call(ctx, kindGenerate, generateRequest{prompt, s}, func(f frame) error {
+		e, err := decode[tokenEvent](f)
+		if err != nil || emit == nil {
+			return err
+		}
+		token := infer.Token{ID: e.ID, Text: e.Text, LogProb: e.LogProb}
+		for _, t := range e.Top {
+			token.Top = append(token.Top, infer.TokenProb{ID: t.ID, Text: string(t.Text), LogProb: t.LogProb})
+		}
+		return emit(token)
+	})
+	stats := infer.GenStats{PromptTokens: len(prompt), Stop: infer.StopAborted}
+	if f.Kind == kindResult {
+		reply, decodeErr := decode[generateReply](f)
+		if decodeErr != nil && err == nil {
+			err = decodeErr
+		}
+		stats = reply.Stats
+		if err != nil {
+			stats.Stop = infer.StopAborted
+		}
+	}
+	return stats, m.fail("generate", err)
+}

@@ -1,0 +1,336 @@
+package llamacpp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/internal/chat"
+)
+
+// Model implements [infer.Model]: one loaded file and the child that runs it.
+type Model struct {
+	engine *Engine
+	plan   plan
+	queue  infer.Queue
+	ctx    context.Context // done once closed
+	cancel context.CancelCauseFunc
+
+	mu       sync.Mutex
+	process  *process // nil after a crash, until the next call; changed under the queue's turn only
+	info     infer.Info
+	memory   infer.Memory // weights, cache and buffers as llama.cpp reports them
+	threads  int
+	template string // why the file's template is given up for good; "" while it is used
+}
+
+// start starts a child and loads the model in it. The queue's turn is the caller's, or nobody knows the model yet.
+func (m *Model) start(ctx context.Context, progress func(float64)) error {
+	p, err := startProcess(ctx, m.engine.options)
+	if err != nil {
+		return err
+	}
+	loaded, plan, err := m.loadIn(ctx, p, progress)
+	if err != nil {
+		p.kill()
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ctx.Err() != nil {
+		p.kill()
+		return infer.ErrClosed
+	}
+	m.process = p
+	m.describe(loaded, plan)
+	if m.threads != plan.request.Threads {
+		return p.setThreads(m.threads)
+	}
+	return nil
+}
+
+// loadIn decides where the layers go and has p load the file. Cancelling ctx ends p, since llama.cpp has no other way to
+// stop a load.
+func (m *Model) loadIn(ctx context.Context, p *process, progress func(float64)) (loadReply, plan, error) {
+	ended := func() error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return context.Cause(m.ctx) // nil while open
+	}
+	detach := context.AfterFunc(ctx, func() { p.cmd.Process.Kill() })
+	defer detach()
+	detachClose := context.AfterFunc(m.ctx, func() { p.cmd.Process.Kill() })
+	defer detachClose()
+
+	plan := m.plan
+	found, err := devices(context.WithoutCancel(ctx), p)
+	if err == nil {
+		err = plan.place(found, freeMemory())
+	}
+	if err != nil {
+		if why := ended(); why != nil {
+			err = why
+		}
+		return loadReply{}, plan, err
+	}
+	f, err := p.call(context.WithoutCancel(ctx), kindLoad, plan.request, func(f frame) error {
+		e, err := decode[progressEvent](f)
+		if err == nil && progress != nil {
+			progress(min(max(e.Share, 0), 1))
+		}
+		return err
+	})
+	if err != nil {
+		if why := ended(); why != nil {
+			err = why
+		} else if errors.Is(err, infer.ErrBadModel) {
+			err = explain(err, p.logPath)
+		}
+		return loadReply{}, plan, err
+	}
+	loaded, err := decode[loadReply](f)
+	return loaded, plan, err
+}
+
+// explain adds what llama.cpp wrote last about an error.
+func explain(err error, logPath string) error {
+	lines := lastLines(logPath, 40)
+	for i := len(lines) - 1; i >= 0; i-- {
+		if _, why, ok := strings.Cut(lines[i], "error loading model: "); ok {
+			return fmt.Errorf("%w: %s", err, why)
+		}
+	}
+	return err
+}
+
+// describe fills in the info after a load. m.mu is held.
+func (m *Model) describe(l loadReply, p plan) {
+	load := m.info.LoadTime
+	m.info = infer.Info{
+		Path: p.options.Path, Name: p.name, Arch: p.arch, Type: weightType(l.Type), FileBytes: p.bytes, Params: l.Params,
+		Layers: l.Layers, Hidden: l.Hidden, Vocab: l.Vocab, TrainContext: l.TrainContext,
+		BOS: l.BOS, EOS: l.EOS, AddBOS: l.AddBOS,
+		Context: l.Context, Threads: p.request.Threads, GPULayers: p.request.GPULayers,
+		FlashAttention: p.request.FlashAttention, KVType: p.request.KVType, ChatTemplate: p.template,
+		Engine: engineName, LoadTime: load, Needed: p.need.memory(),
+	}
+	m.memory = m.info.Needed
+	if measured, ok := measuredMemory(m.process.logPath); ok {
+		m.memory = measured
+	}
+	m.memory.Weights = l.WeightBytes
+}
+
+// weightType takes the type out of llama.cpp's description, "llama 135M Q4_1".
+func weightType(description string) string {
+	fields := strings.SplitN(description, " ", 3)
+	return fields[len(fields)-1]
+}
+
+// begin waits for the caller's turn and sees to it that a child runs. The context it returns ends with the model too. end
+// gives the turn back.
+func (m *Model) begin(ctx context.Context, what string) (_ context.Context, p *process, end func(), err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	detach := context.AfterFunc(m.ctx, func() { cancel(infer.ErrClosed) })
+	release := func() { detach(); cancel(nil) }
+	if m.ctx.Err() != nil {
+		release()
+		return nil, nil, nil, m.fail(what, infer.ErrClosed)
+	}
+	leave, err := m.queue.Enter(ctx, what)
+	if err != nil {
+		err = context.Cause(ctx)
+		release()
+		return nil, nil, nil, m.fail(what, err)
+	}
+	p, err = m.running(ctx)
+	if err != nil {
+		leave()
+		release()
+		return nil, nil, nil, m.fail(what, err)
+	}
+	return ctx, p, func() { leave(); release() }, nil
+}
+
+// running is the child, started again if it is gone. The queue's turn is the caller's.
+func (m *Model) running(ctx context.Context) (*process, error) {
+	m.mu.Lock()
+	p := m.process
+	m.mu.Unlock()
+	if p != nil && p.alive() {
+		return p, nil
+	}
+	m.mu.Lock()
+	m.process = nil
+	m.mu.Unlock()
+	if err := m.start(ctx, nil); err != nil {
+		return nil, fmt.Errorf("starting again: %w", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.process, nil
+}
+
+// fail names the work in an error.
+func (m *Model) fail(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("llamacpp: %s: %w", what, err)
+}
+
+// Info implements [infer.Model].
+func (m *Model) Info() infer.Info {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	info := m.info
+	info.Threads = m.threads
+	return info
+}
+
+// Queue implements [infer.Model].
+func (m *Model) Queue() infer.QueueState { return m.queue.State() }
+
+// SetThreads implements [infer.Model].
+func (m *Model) SetThreads(n int) error {
+	if n == 0 {
+		n = PhysicalCores()
+	}
+	if n < 0 || n > 512 {
+		return fmt.Errorf("llamacpp: %d threads", n)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ctx.Err() != nil {
+		return fmt.Errorf("llamacpp: %w", infer.ErrClosed)
+	}
+	m.threads = n
+	if m.process == nil || !m.process.alive() {
+		return nil // the next start takes it
+	}
+	if err := m.process.setThreads(n); err != nil && m.process.alive() {
+		return fmt.Errorf("llamacpp: threads: %w", err)
+	}
+	return nil
+}
+
+// Close implements [infer.Model].
+func (m *Model) Close() error {
+	m.cancel(infer.ErrClosed)
+	m.engine.remove(m)
+	m.mu.Lock()
+	p := m.process
+	m.mu.Unlock()
+	if p == nil {
+		return nil
+	}
+	if p.alive() {
+		p.kill()
+	} else {
+		os.Remove(p.logPath)
+	}
+	return nil
+}
+
+// Memory implements [infer.Model].
+func (m *Model) Memory(ctx context.Context) (infer.Memory, error) {
+	ctx, p, end, err := m.begin(ctx, "memory")
+	if err != nil {
+		return infer.Memory{}, err
+	}
+	defer end()
+	memory, err := m.measure(ctx, p)
+	return memory, m.fail("memory", err)
+}
+
+func (m *Model) measure(ctx context.Context, p *process) (infer.Memory, error) {
+	m.mu.Lock()
+	memory := m.memory
+	m.mu.Unlock()
+	memory.Resident, memory.Peak = residentMemory(p.cmd.Process.Pid)
+	var err error
+	memory.Devices, err = devices(ctx, p)
+	return memory, err
+}
+
+// Tokenize implements [infer.Model].
+func (m *Model) Tokenize(ctx context.Context, text string, special bool) ([]int32, error) {
+	ctx, p, end, err := m.begin(ctx, "tokenize")
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	reply, err := ask[tokensReply](ctx, p, kindTokenize, tokenizeRequest{[]byte(text), special})
+	return reply.Tokens, m.fail("tokenize", err)
+}
+
+// Detokenize implements [infer.Model].
+func (m *Model) Detokenize(ctx context.Context, ids []int32) (string, error) {
+	ctx, p, end, err := m.begin(ctx, "detokenize")
+	if err != nil {
+		return "", err
+	}
+	defer end()
+	reply, err := ask[textReply](ctx, p, kindDetokenize, detokenizeRequest{ids})
+	return string(reply.Text), m.fail("detokenize", err)
+}
+
+// ask is a call without events.
+func ask[Reply any](ctx context.Context, p *process, k kind, request any) (Reply, error) {
+	f, err := p.call(ctx, k, request, nil)
+	if err != nil {
+		var none Reply
+		return none, err
+	}
+	return decode[Reply](f)
+}
+
+// Prompt implements [infer.Model].
+func (m *Model) Prompt(ctx context.Context, messages []infer.Message) (infer.Prompt, error) {
+	ctx, p, end, err := m.begin(ctx, "prompt")
+	if err != nil {
+		return infer.Prompt{}, err
+	}
+	defer end()
+	_, prompt, err := m.prompt(ctx, p, messages)
+	return prompt, m.fail("prompt", err)
+}
+
+// prompt renders with the file's template or, where that does not work, as ChatML. It returns the child in use at the end.
+func (m *Model) prompt(ctx context.Context, p *process, messages []infer.Message) (*process, infer.Prompt, error) {
+	m.mu.Lock()
+	fallback := m.template
+	m.mu.Unlock()
+	if m.plan.template == "" {
+		fallback = "the file has no chat template"
+	}
+	if fallback == "" {
+		reply, err := ask[promptReply](ctx, p, kindPrompt, promptRequest{m.plan.template, messages})
+		switch {
+		case err == nil:
+			return p, infer.Prompt{Text: reply.Text, Tokens: reply.Tokens}, nil
+		case errors.Is(err, errTemplate):
+			fallback = err.Error() // perhaps this conversation's fault only
+		case errors.Is(err, infer.ErrEngineCrashed), errors.Is(err, chat.ErrRunaway):
+			fallback = err.Error()
+			p.cmd.Process.Kill()
+			<-p.ended
+			os.Remove(p.logPath)
+			m.mu.Lock()
+			m.template = fallback
+			m.mu.Unlock()
+			if p, err = m.running(ctx); err != nil {
+				return p, infer.Prompt{}, err
+			}
+		default:
+			return p, infer.Prompt{}, err
+		}
+	}
+	reply, err := ask[promptReply](ctx, p, kindPrompt, promptRequest{"", messages})
+	return p, infer.Prompt{Text: reply.Text, Tokens: reply.Tokens, Fallback: fallback}, err
+}

@@ -1,0 +1,125 @@
+//go:build cgo && !nocgo
+
+package llamacpp
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/lathe-llm/lathe/infer"
+	"github.com/ollama/ollama/llama"
+	"github.com/ollama/ollama/ml"
+)
+
+// engineName is what the parent shows; the bindings have no version at run time.
+const engineName = "llama.cpp (as in ollama v0.24.0)"
+
+// network is a loaded model with its context: the part of llama.cpp that the child computes with. One sequence of tokens
+// is in the cache at any time. It is used by one goroutine, but for setAbort.
+type network struct {
+	*native
+	model *llama.Model
+	ctx   *llama.Context
+	batch *llama.Batch
+	info  loadReply
+	size  int // of a batch
+}
+
+func startEngine() { llama.BackendInit() }
+
+// loadNetwork loads the file and makes its context.
+func loadNetwork(r loadRequest, progress func(float32)) (*network, error) {
+	model, err := llama.LoadModelFromFile(r.Path, llama.ModelParams{
+		NumGpuLayers: r.GPULayers, UseMmap: true, Progress: progress,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: llama.cpp does not load it", infer.ErrBadModel)
+	}
+	flash := ml.FlashAttentionDisabled
+	if r.FlashAttention {
+		flash = ml.FlashAttentionEnabled
+	}
+	params := llama.NewContextParams(r.Context, r.Batch, 1, r.Threads, flash, r.KVType)
+	ctx, err := llama.NewContextWithModel(model, params)
+	if err != nil {
+		llama.FreeModel(model)
+		return nil, fmt.Errorf("%w: llama.cpp makes no context of %d tokens for it", infer.ErrBadModel, r.Context)
+	}
+	n, err := newNative(ctx, model)
+	if err != nil {
+		return nil, err
+	}
+	batch, err := llama.NewBatch(r.Batch, 1, 0)
+	if err != nil {
+		return nil, err
+	}
+	net := &network{native: n, model: model, ctx: ctx, batch: batch, size: r.Batch}
+	net.info.Vocab = model.NumVocab()
+	net.info.Hidden = model.NEmbd()
+	net.info.AddBOS = model.AddBOSToken()
+	n.describe(&net.info)
+	return net, nil
+}
+
+func (n *network) free() {
+	n.batch.Free()
+	n.native.free()
+	llama.FreeModel(n.model)
+}
+
+// tokenize cuts text into tokens; start puts the start token in front, parse reads special tokens written out.
+func (n *network) tokenize(text string, start, parse bool) (tokens, error) {
+	if text == "" && !start {
+		return nil, nil
+	}
+	ids, err := n.model.Tokenize(text, start, parse)
+	if err != nil {
+		return nil, err
+	}
+	out := make(tokens, len(ids))
+	for i, id := range ids {
+		out[i] = int32(id)
+	}
+	return out, nil
+}
+
+func (n *network) isEnd(token int32) bool { return n.model.TokenIsEog(int(token)) }
+
+// decode computes at most one batch of tokens whose first is at pos. Logits are kept for the last token, or for all.
+// It returns errAborted after setAbort; the cache then holds a part of the batch.
+func (n *network) decode(ids []int32, pos int, all bool) error {
+	n.batch.Clear()
+	for i, id := range ids {
+		n.batch.Add(int(id), nil, pos+i, all || i == len(ids)-1, 0)
+	}
+	err := n.ctx.Decode(n.batch)
+	switch {
+	case err != nil && n.aborted():
+		return errAborted
+	case errors.Is(err, llama.ErrKvCacheFull):
+		return fmt.Errorf("%d tokens: %w", pos+len(ids), infer.ErrContextFull)
+	}
+	return err
+}
+
+// finish waits until the last batch is computed: a GPU may still be at work after decode.
+func (n *network) finish() { n.ctx.Synchronize() }
+
+// truncate forgets the tokens from position pos on, or all of them where the cache cannot forget a part; kept says how
+// many are left.
+func (n *network) truncate(pos int) (kept int) {
+	if pos > 0 && n.ctx.KvCacheSeqRm(0, pos, -1) {
+		return pos
+	}
+	n.ctx.KvCacheClear()
+	return 0
+}
+
+// text is a token written out, for error messages and templates.
+func (n *network) text(token int32) string {
+	if token < 0 {
+		return ""
+	}
+	return strings.ToValidUTF8(string(n.piece(token)), "\uFFFD")
+}

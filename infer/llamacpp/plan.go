@@ -1,0 +1,271 @@
+package llamacpp
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/gguf"
+)
+
+// contextUnit is what llama.cpp rounds the context up to.
+const contextUnit = 256
+
+// plan is everything known of a load before it: what the child is asked, what it will need, and how the model talks.
+type plan struct {
+	options  infer.LoadOptions
+	request  loadRequest
+	need     need
+	template string // Jinja source; "" where the file has none
+	name     string
+	arch     string
+	bytes    int64 // of the file
+}
+
+// readPlan reads and checks the file's header.
+func readPlan(o infer.LoadOptions) (plan, error) {
+	if err := checkOptions(o); err != nil {
+		return plan{}, err
+	}
+	path, err := filepath.Abs(o.Path)
+	if err != nil {
+		return plan{}, err
+	}
+	f, err := openFile(path)
+	if err != nil {
+		return plan{}, err
+	}
+	defer f.Close()
+
+	p := plan{options: o, bytes: f.Size()}
+	p.arch, _ = f.KV().String("general.architecture")
+	p.name, _ = f.KV().String("general.name")
+	if p.name == "" {
+		p.name = strings.TrimSuffix(filepath.Base(path), ".gguf")
+	}
+	p.template, _ = f.KV().String("tokenizer.chat_template")
+	p.request = loadRequest{
+		Path: path, Context: o.Context, Threads: o.Threads, Batch: o.Batch, GPULayers: o.GPULayers,
+		FlashAttention: o.FlashAttention, KVType: o.KVType,
+	}
+	r := &p.request
+	trained, _ := f.KV().Uint(p.arch + ".context_length")
+	if r.Context == 0 {
+		r.Context = infer.DefaultContext
+		if trained > 0 && trained < infer.DefaultContext {
+			r.Context = int(trained)
+		}
+	}
+	if r.Threads == 0 {
+		r.Threads = PhysicalCores()
+	}
+	if r.Batch == 0 {
+		r.Batch = infer.DefaultBatch
+	}
+	if r.KVType == "" {
+		r.KVType = infer.KVF16
+	}
+	r.Batch = min(r.Batch, r.Context)
+	p.need, err = needOf(f, *r)
+	return p, err
+}
+
+func checkOptions(o infer.LoadOptions) error {
+	const most = 1 << 24
+	switch {
+	case o.Context < 0 || o.Context > most:
+		return fmt.Errorf("a context of %d tokens", o.Context)
+	case o.Batch < 0 || o.Batch > 1<<16:
+		return fmt.Errorf("a batch of %d tokens", o.Batch)
+	case o.Threads < 0 || o.Threads > 512:
+		return fmt.Errorf("%d threads", o.Threads)
+	}
+	switch o.KVType {
+	case "", infer.KVF16:
+	case infer.KVQ80, infer.KVQ40:
+		if !o.FlashAttention {
+			return fmt.Errorf("a cache of type %s needs flash attention", o.KVType)
+		}
+	default:
+		return fmt.Errorf("cache type %q: use %s, %s or %s", o.KVType, infer.KVF16, infer.KVQ80, infer.KVQ40)
+	}
+	return nil
+}
+
+// need is how the memory that a model takes adds up.
+//
+//	weights = bytes of all tensors; a tied output matrix is counted once on a CPU
+//	cache   = context × Σ over layers (KV heads × (K channels + V channels)) × bytes of a cached value
+//	compute = batch × (vocabulary + 2·hidden + 2·widest MLP) × 4            results of the widest step, logits included
+//	        + batch × context × 2 (the mask), with heads × batch × context × 4 more without flash attention
+//	output  = scoreBatch × vocabulary × 4                                  logits handed to the sampler
+type need struct {
+	layers  []layerNeed
+	outside int64 // weights of no layer: embeddings and output
+	compute int64
+}
+
+type layerNeed struct{ weights, cache int64 }
+
+func (n need) memory() infer.Memory {
+	m := infer.Memory{Weights: n.outside, Compute: n.compute}
+	for _, l := range n.layers {
+		m.Weights += l.weights
+		m.KVCache += l.cache
+	}
+	return m
+}
+
+// needOf reads the sizes from the raw metadata, which every architecture that llama.cpp runs has in the same form.
+func needOf(f *gguf.File, r loadRequest) (need, error) {
+	kv := f.KV()
+	arch, _ := kv.String("general.architecture")
+	count := func(key string, otherwise uint64) uint64 {
+		if n, ok := kv.Uint(arch + "." + key); ok {
+			return n
+		}
+		return otherwise
+	}
+	const most = 1 << 20 // layers, heads, channels; the file is foreign
+	layers := count("block_count", 0)
+	hidden := count("embedding_length", 0)
+	if layers == 0 || layers > most || hidden == 0 || hidden > most {
+		return need{}, &badModelError{fmt.Errorf("%s: %d layers of hidden size %d", f.Path(), layers, hidden)}
+	}
+	heads := perLayer(kv, arch+".attention.head_count", int(layers), nil)
+	kvHeads := perLayer(kv, arch+".attention.head_count_kv", int(layers), heads)
+	ffn := perLayer(kv, arch+".feed_forward_length", int(layers), nil)
+
+	n := need{layers: make([]layerNeed, layers)}
+	headDim := uint64(0)
+	if heads[0] > 0 {
+		headDim = hidden / uint64(heads[0])
+	}
+	channels := int64(count("attention.key_length", headDim) + count("attention.value_length", headDim))
+	context := int64((r.Context + contextUnit - 1) / contextUnit * contextUnit)
+	widest, mostHeads := int64(0), int64(0)
+	for i := range n.layers {
+		n.layers[i].cache = cacheBytes(r.KVType, context*kvHeads[i]*channels)
+		widest, mostHeads = max(widest, ffn[i]), max(mostHeads, heads[i])
+	}
+	for _, t := range f.Tensors() {
+		if i, ok := layerOf(t.Name); ok && i < len(n.layers) {
+			n.layers[i].weights += t.Size
+		} else {
+			n.outside += t.Size
+		}
+	}
+	vocab := int64(0)
+	if t, ok := f.Tensor("token_embd.weight"); ok && len(t.Dims) == 2 {
+		vocab = int64(t.Dims[0])
+	}
+	batch := int64(r.Batch)
+	n.compute = batch*(vocab+2*int64(hidden)+2*widest)*4 + batch*context*2
+	if !r.FlashAttention {
+		n.compute += mostHeads * batch * context * 4
+	}
+	n.compute += min(batch, int64(scoreBatch(int(max(vocab, 1))))) * vocab * 4
+	return n, nil
+}
+
+// perLayer reads one number for all layers or a list with one for each. What is missing or nonsense is taken from
+// otherwise, or 0: this is for an estimate, and llama.cpp judges the file.
+func perLayer(kv *gguf.KV, key string, layers int, otherwise []int64) []int64 {
+	out := make([]int64, layers)
+	list, _ := kv.Ints(key)
+	one, _ := kv.Int(key)
+	for i := range out {
+		switch {
+		case i < len(list):
+			out[i] = list[i]
+		case len(list) == 0 && one > 0:
+			out[i] = one
+		case otherwise != nil:
+			out[i] = otherwise[i]
+		}
+		out[i] = min(max(out[i], 0), 1<<20)
+	}
+	return out
+}
+
+// layerOf is the layer of a tensor named blk.N.….
+func layerOf(name string) (int, bool) {
+	var i int
+	if _, err := fmt.Sscanf(name, "blk.%d.", &i); err != nil || i < 0 {
+		return 0, false
+	}
+	return i, true
+}
+
+// cacheBytes is the size of n cached numbers.
+func cacheBytes(kvType string, n int64) int64 {
+	switch kvType {
+	case infer.KVQ80:
+		return n / 32 * 34
+	case infer.KVQ40:
+		return n / 32 * 18
+	}
+	return 2 * n
+}
+
+// scoreBatch is how many tokens' logits are computed at once: at most 128 MiB of them.
+func scoreBatch(vocab int) int { return max(16, (128<<20)/(4*vocab)) }
+
+// place decides how many layers go to the GPUs and refuses what does not fit. devices are ggml's, processors first or not;
+// host is the memory a process can still get here.
+func (p *plan) place(devices []infer.Device, host int64) error {
+	gpu := int64(0)
+	for _, d := range devices {
+		if d.GPU {
+			gpu += d.Free
+		}
+	}
+	total := p.need.memory()
+	if gpu == 0 {
+		p.request.GPULayers = 0
+	}
+	layers := len(p.need.layers)
+	switch want := p.request.GPULayers; {
+	case want < 0 || want > layers:
+		p.request.GPULayers = p.fit(gpu)
+	}
+	onGPU := int64(0)
+	for i := range p.request.GPULayers {
+		l := p.need.layers[max(0, layers-1-i)] // llama.cpp takes the last layers first
+		if i < layers {
+			onGPU += l.weights + l.cache
+		}
+	}
+	if p.request.GPULayers > 0 {
+		onGPU += p.need.compute
+	}
+	switch {
+	case p.options.IgnoreMemory:
+	case onGPU > gpu:
+		return fmt.Errorf("%w: %d layers need %s on the GPU, %s are free", infer.ErrNoMemory, p.request.GPULayers, gib(onGPU), gib(gpu))
+	case host > 0 && total.Total()-onGPU > host:
+		return fmt.Errorf("%w: weights %s + cache %s + buffers %s, %s are free: use a shorter context or a smaller type",
+			infer.ErrNoMemory, gib(total.Weights), gib(total.KVCache), gib(total.Compute), gib(host))
+	}
+	return nil
+}
+
+// fit is how many of the last layers, and after them the output, fit in bytes of GPU memory.
+func (p *plan) fit(bytes int64) int {
+	bytes -= p.need.compute
+	n := 0
+	for i := len(p.need.layers) - 1; i >= 0; i-- {
+		bytes -= p.need.layers[i].weights + p.need.layers[i].cache
+		if bytes < 0 {
+			return n
+		}
+		n++
+	}
+	if bytes >= p.need.outside {
+		n++ // the output, which llama.cpp counts as one more layer
+	}
+	return n
+}
+
+func gib(bytes int64) string { return fmt.Sprintf("%.2f GiB", float64(bytes)/(1<<30)) }

@@ -1,0 +1,299 @@
+package llamacpp
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/lathe-llm/lathe/infer"
+)
+
+// abortGrace is how long a child has to end a request it was asked to abort. A batch on a GPU cannot be interrupted, so it
+// is generous.
+const abortGrace = 20 * time.Second
+
+// logTail is how many of the last lines of a log an error quotes.
+const logTail = 4
+
+// process is a running child. It does one request at a time; call is used by one goroutine at a time.
+type process struct {
+	cmd     *exec.Cmd
+	in      io.WriteCloser
+	frames  chan frame // what the child says; closed when it has ended
+	ended   chan struct{}
+	logPath string
+	engine  string
+
+	writing sync.Mutex // frames are whole also with abort and threads beside a request
+	nextID  uint64
+
+	mu      sync.Mutex
+	killed  bool  // by us
+	readErr error // why reading frames ended, other than by the end of the process
+	exit    error // set before ended is closed
+}
+
+// startProcess starts a child and waits for its greeting.
+func startProcess(ctx context.Context, o Options) (*process, error) {
+	log, err := os.CreateTemp(o.LogDir, "lathe-engine-*.log")
+	if err != nil {
+		return nil, fmt.Errorf("llamacpp: engine log: %w", err)
+	}
+	defer log.Close()
+
+	cmd := exec.Command(o.Executable, childArgument)
+	cmd.Env = append(os.Environ(), o.Env...)
+	cmd.Stderr = log
+	bindToParent(cmd)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, fmt.Errorf("llamacpp: %w", err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, fmt.Errorf("llamacpp: %w", err)
+	}
+	p := &process{cmd: cmd, in: in, frames: make(chan frame), ended: make(chan struct{}), logPath: log.Name()}
+	started := make(chan error, 1)
+	go p.run(out, started)
+	if err := <-started; err != nil {
+		os.Remove(p.logPath)
+		return nil, fmt.Errorf("llamacpp: starting the engine: %w", err)
+	}
+	if err := p.greet(ctx); err != nil {
+		p.kill()
+		return nil, err
+	}
+	return p, nil
+}
+
+// run starts the child, reads what it says and waits for its end, all on one thread: Linux kills a child with the thread
+// that started it, and the Go runtime ends threads as it likes.
+func (p *process) run(out io.Reader, started chan<- error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	err := p.cmd.Start()
+	started <- err
+	if err != nil {
+		return
+	}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		p.read(out)
+	}()
+	<-read
+	err = p.cmd.Wait()
+	p.mu.Lock()
+	p.exit = err
+	p.mu.Unlock()
+	close(p.ended)
+	close(p.frames)
+}
+
+// read hands on frames until the child ends or says something that is none; then it is ended.
+func (p *process) read(out io.Reader) {
+	r := bufio.NewReaderSize(out, 1<<16)
+	for {
+		f, err := readFrame(r)
+		if err != nil {
+			if err != io.EOF && !errors.Is(err, os.ErrClosed) {
+				p.mu.Lock()
+				p.readErr = err
+				p.mu.Unlock()
+			}
+			p.cmd.Process.Kill()
+			return
+		}
+		p.frames <- f
+	}
+}
+
+func (p *process) greet(ctx context.Context) error {
+	select {
+	case f, ok := <-p.frames:
+		if !ok {
+			return p.crash()
+		}
+		hello, err := decode[helloReply](f)
+		if err != nil || f.Kind != kindHello || hello.Version != protocolVersion {
+			return errors.New("llamacpp: the engine speaks another protocol: was the program replaced while it runs?")
+		}
+		if hello.Engine == "" {
+			return fmt.Errorf("llamacpp: %w (built without cgo)", infer.ErrUnavailable)
+		}
+		p.engine = hello.Engine
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("llamacpp: starting the engine: %w", context.Cause(ctx))
+	}
+}
+
+// kill ends the child at once, waits until it is gone and removes its log.
+func (p *process) kill() {
+	p.mu.Lock()
+	p.killed = true
+	p.mu.Unlock()
+	p.cmd.Process.Kill()
+	p.in.Close()
+	for range p.frames { // lets run come to its end
+	}
+	<-p.ended
+	os.Remove(p.logPath)
+}
+
+// alive is false once the child has ended.
+func (p *process) alive() bool {
+	select {
+	case <-p.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+func (p *process) write(id uint64, k kind, body any) error {
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	return writeFrame(p.in, id, k, body)
+}
+
+// setThreads may be called at any time.
+func (p *process) setThreads(n int) error { return p.write(0, kindThreads, threadsRequest{n}) }
+
+// call sends a request and gives its events to event until its result comes. An error of event, or the end of ctx, aborts
+// the request; the error is then that one, and the result is there all the same if the child gave one.
+func (p *process) call(ctx context.Context, k kind, body any, event func(frame) error) (frame, error) {
+	p.nextID++
+	id := p.nextID
+	if err := p.write(id, k, body); err != nil {
+		if errors.Is(err, errProtocol) {
+			return frame{}, err // not sent
+		}
+		return frame{}, p.drain()
+	}
+	done := ctx.Done()
+	var grace <-chan time.Time
+	var stop error // why the request was aborted
+	abort := func(why error) {
+		stop, done = why, nil
+		grace = time.After(abortGrace)
+		if err := p.write(id, kindAbort, nil); err != nil {
+			p.cmd.Process.Kill()
+		}
+	}
+	for {
+		select {
+		case f, ok := <-p.frames:
+			switch {
+			case !ok:
+				if err := p.crash(); stop == nil {
+					stop = err
+				}
+				return frame{}, stop
+			case f.ID != id:
+				p.cmd.Process.Kill()
+				return frame{}, p.drain()
+			case f.Kind == kindEvent:
+				if stop != nil || event == nil {
+					continue
+				}
+				if err := event(f); err != nil {
+					abort(err)
+				}
+			case f.Kind == kindResult:
+				return f, stop
+			case f.Kind == kindFailure:
+				failed, err := decode[failure](f)
+				if err == nil {
+					err = failed.err()
+				}
+				if stop != nil {
+					err = stop
+				}
+				return frame{}, err
+			}
+		case <-done:
+			abort(context.Cause(ctx))
+		case <-grace:
+			p.cmd.Process.Kill()
+		}
+	}
+}
+
+// drain waits for the end of the child and says why it came.
+func (p *process) drain() error {
+	for range p.frames {
+	}
+	return p.crash()
+}
+
+// crash is the error of a child that has ended by itself.
+func (p *process) crash() error {
+	<-p.ended
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.killed {
+		return infer.ErrClosed
+	}
+	why := "it ended"
+	if p.exit != nil {
+		why = p.exit.Error()
+	}
+	if p.readErr != nil {
+		why = p.readErr.Error()
+	}
+	lines := lastLines(p.logPath, logTail)
+	if len(lines) > 0 {
+		why += ": " + strings.Join(lines, " | ")
+	}
+	return fmt.Errorf("%w: %s (log: %s)", infer.ErrEngineCrashed, why, filepath.Clean(p.logPath))
+}
+
+// lastLines gives up to n last lines of a file, blank ones left out, each cut to a readable length.
+func lastLines(path string, n int) []string {
+	const tail, longest = 1 << 14, 200
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	if end, err := f.Seek(0, io.SeekEnd); err == nil && end > tail {
+		f.Seek(end-tail, io.SeekStart)
+	} else {
+		f.Seek(0, io.SeekStart)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, tail))
+	if err != nil {
+		return nil
+	}
+	var lines []string
+	for line := range bytes.Lines(data) {
+		text := strings.Map(printable, strings.TrimSpace(string(line)))
+		if text == "" {
+			continue
+		}
+		if len(text) > longest {
+			text = strings.ToValidUTF8(text[:longest], "") + "…"
+		}
+		lines = append(lines, text)
+	}
+	return lines[max(0, len(lines)-n):]
+}
+
+func printable(r rune) rune {
+	if r < ' ' || r == 0x7f {
+		return ' '
+	}
+	return r
+}

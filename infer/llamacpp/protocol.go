@@ -1,0 +1,327 @@
+package llamacpp
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+
+	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/internal/chat"
+)
+
+// protocolVersion changes with every change of the messages: an executable replaced while its parent runs is noticed.
+const protocolVersion = 1
+
+// maxFrame bounds a frame. The largest are texts to tokenize and their tokens.
+const maxFrame = 256 << 20
+
+// kind says what a frame holds.
+type kind string
+
+// Requests, from the parent.
+const (
+	kindDevices    kind = "devices"    // nothing -> devicesReply
+	kindLoad       kind = "load"       // loadRequest -> progress… loadReply
+	kindTokenize   kind = "tokenize"   // tokenizeRequest -> tokensReply
+	kindDetokenize kind = "detokenize" // detokenizeRequest -> textReply
+	kindPrompt     kind = "prompt"     // promptRequest -> promptReply
+	kindGenerate   kind = "generate"   // generateRequest -> token… generateReply
+	kindScore      kind = "score"      // scoreRequest -> positions… nothing
+	kindBench      kind = "bench"      // benchRequest -> benchReply
+	kindAbort      kind = "abort"      // of the frame's id; no answer of its own
+	kindThreads    kind = "threads"    // threadsRequest; no answer
+)
+
+// Answers, from the child.
+const (
+	kindHello    kind = "hello" // first of all: helloReply
+	kindEvent    kind = "event" // progress, token or positions of a request under way
+	kindResult   kind = "result"
+	kindFailure  kind = "failure" // failure
+	kindShutdown kind = "shutdown"
+)
+
+// frame is one message. ID is the request's, in answers too.
+type frame struct {
+	ID   uint64          `json:"id"`
+	Kind kind            `json:"kind"`
+	Body json.RawMessage `json:"body,omitempty"`
+}
+
+var errProtocol = errors.New("engine protocol")
+
+// writeFrame sends one message in a single Write.
+func writeFrame(w io.Writer, id uint64, k kind, body any) error {
+	f := frame{ID: id, Kind: k}
+	if body != nil {
+		data, err := json.Marshal(body)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errProtocol, err)
+		}
+		f.Body = data
+	}
+	data, err := json.Marshal(f)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errProtocol, err)
+	}
+	if len(data) > maxFrame {
+		return fmt.Errorf("%w: a message of %d bytes, more than %d", errProtocol, len(data), maxFrame)
+	}
+	out := make([]byte, 4, 4+len(data))
+	binary.LittleEndian.PutUint32(out, uint32(len(data)))
+	_, err = w.Write(append(out, data...))
+	return err
+}
+
+// readFrame reads one message. io.EOF means that the other end closed between messages.
+func readFrame(r io.Reader) (frame, error) {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			return frame{}, fmt.Errorf("%w: cut off in a length", errProtocol)
+		}
+		return frame{}, err
+	}
+	n := int64(binary.LittleEndian.Uint32(head[:]))
+	if n > maxFrame {
+		return frame{}, fmt.Errorf("%w: a message of %d bytes, more than %d", errProtocol, n, maxFrame)
+	}
+	var data bytes.Buffer // grows with what arrives, not with what is promised
+	if _, err := io.CopyN(&data, r, n); err != nil {
+		return frame{}, fmt.Errorf("%w: %d of %d bytes of a message: %w", errProtocol, data.Len(), n, err)
+	}
+	var f frame
+	if err := json.Unmarshal(data.Bytes(), &f); err != nil {
+		return frame{}, fmt.Errorf("%w: %w", errProtocol, err)
+	}
+	return f, nil
+}
+
+// decode reads the body of f into a T.
+func decode[T any](f frame) (T, error) {
+	var body T
+	if len(f.Body) == 0 {
+		return body, fmt.Errorf("%w: %s without a body", errProtocol, f.Kind)
+	}
+	if err := json.Unmarshal(f.Body, &body); err != nil {
+		return body, fmt.Errorf("%w: %s: %w", errProtocol, f.Kind, err)
+	}
+	return body, nil
+}
+
+// floats travel as base64 of their little-endian bits.
+type floats []float32
+
+// MarshalJSON implements [json.Marshaler].
+func (x floats) MarshalJSON() ([]byte, error) {
+	data := make([]byte, 0, 4*len(x))
+	for _, v := range x {
+		data = binary.LittleEndian.AppendUint32(data, math.Float32bits(v))
+	}
+	return json.Marshal(data)
+}
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (x *floats) UnmarshalJSON(text []byte) error {
+	words, err := unmarshalWords(text)
+	if err != nil {
+		return err
+	}
+	*x = make(floats, len(words))
+	for i, w := range words {
+		(*x)[i] = math.Float32frombits(w)
+	}
+	return nil
+}
+
+// tokens travel like floats.
+type tokens []int32
+
+// MarshalJSON implements [json.Marshaler].
+func (x tokens) MarshalJSON() ([]byte, error) {
+	data := make([]byte, 0, 4*len(x))
+	for _, v := range x {
+		data = binary.LittleEndian.AppendUint32(data, uint32(v))
+	}
+	return json.Marshal(data)
+}
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (x *tokens) UnmarshalJSON(text []byte) error {
+	words, err := unmarshalWords(text)
+	if err != nil {
+		return err
+	}
+	*x = make(tokens, len(words))
+	for i, w := range words {
+		(*x)[i] = int32(w)
+	}
+	return nil
+}
+
+func unmarshalWords(text []byte) ([]uint32, error) {
+	var data []byte
+	if err := json.Unmarshal(text, &data); err != nil {
+		return nil, err
+	}
+	if len(data)%4 != 0 {
+		return nil, fmt.Errorf("%d bytes are no numbers of 4", len(data))
+	}
+	words := make([]uint32, len(data)/4)
+	for i := range words {
+		words[i] = binary.LittleEndian.Uint32(data[4*i:])
+	}
+	return words, nil
+}
+
+type helloReply struct {
+	Version int
+	Engine  string // "" where the build has none
+}
+
+type devicesReply struct{ Devices []infer.Device }
+
+type loadRequest struct {
+	Path           string
+	Context        int
+	Threads        int
+	Batch          int
+	GPULayers      int
+	FlashAttention bool
+	KVType         string
+}
+
+type loadReply struct {
+	Type           string
+	Params         int64
+	WeightBytes    int64
+	Layers, Hidden int
+	Vocab          int
+	TrainContext   int
+	Context        int
+	BOS, EOS       int32
+	AddBOS         bool
+}
+
+type tokenizeRequest struct {
+	Text    []byte // not necessarily UTF-8
+	Special bool
+}
+
+type tokensReply struct{ Tokens tokens }
+
+type detokenizeRequest struct{ Tokens tokens }
+
+type textReply struct{ Text []byte }
+
+type promptRequest struct {
+	Template string // "" is ChatML
+	Messages []infer.Message
+}
+
+type promptReply struct {
+	Text   string
+	Tokens tokens
+}
+
+type generateRequest struct {
+	Prompt   tokens
+	Sampling infer.Sampling
+}
+
+type tokenEvent struct {
+	ID      int32
+	Text    string
+	LogProb float64        `json:",omitempty"`
+	Top     []topTokenWire `json:",omitempty"`
+}
+
+type topTokenWire struct {
+	ID      int32
+	Text    []byte // a piece of a rune, perhaps
+	LogProb float64
+}
+
+type generateReply struct{ Stats infer.GenStats }
+
+type scoreRequest struct {
+	Window tokens
+	From   int // first position scored, at least 1
+	Top    int
+	At     []tokens
+}
+
+// positionsEvent holds consecutive positions of the window under way, n of them: NLL and Greedy have n values, Top and
+// TopProbs n·k, At and AtCount what was asked for.
+type positionsEvent struct {
+	NLL      floats
+	Greedy   []bool
+	Top      tokens `json:",omitempty"`
+	TopProbs floats `json:",omitempty"`
+	At       floats `json:",omitempty"`
+}
+
+type progressEvent struct{ Share float64 }
+
+type benchRequest struct {
+	Prompt int // tokens read at once
+	Gen    int // tokens generated one by one
+	Depth  int // tokens in the context before
+}
+
+type benchReply struct{ Seconds float64 }
+
+type threadsRequest struct{ Threads int }
+
+// failure is an error on its way to the parent. Code picks the sentinel.
+type failure struct {
+	Code    string
+	Message string
+}
+
+// failureCodes are the errors that keep their identity across the pipe.
+func failureCodes() map[string]error {
+	return map[string]error{
+		"bad model":    infer.ErrBadModel,
+		"context full": infer.ErrContextFull,
+		"bad token":    infer.ErrBadToken,
+		"unavailable":  infer.ErrUnavailable,
+		"aborted":      errAborted,
+		"template":     errTemplate,
+		"runaway":      chat.ErrRunaway,
+	}
+}
+
+var (
+	errAborted  = errors.New("aborted")
+	errTemplate = errors.New("chat template")
+)
+
+func failureOf(err error) failure {
+	for code, sentinel := range failureCodes() {
+		if errors.Is(err, sentinel) { // the sentinels exclude one another
+			return failure{Code: code, Message: err.Error()}
+		}
+	}
+	return failure{Message: err.Error()}
+}
+
+// err is the failure as an error that wraps its sentinel and reads as it did in the child.
+func (f failure) err() error {
+	if sentinel, ok := failureCodes()[f.Code]; ok {
+		return &remoteError{f.Message, sentinel}
+	}
+	return errors.New(f.Message)
+}
+
+type remoteError struct {
+	message  string
+	sentinel error
+}
+
+func (e *remoteError) Error() string { return e.message }
+func (e *remoteError) Unwrap() error { return e.sentinel }

@@ -1,0 +1,141 @@
+package llamacpp
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/lathe-llm/lathe/infer"
+)
+
+// Score implements [infer.Model].
+func (m *Model) Score(ctx context.Context, windows [][]int32, progress func(infer.Progress)) ([][]float32, error) {
+	nll := make([][]float32, len(windows))
+	err := m.score(ctx, windows, infer.DistributionOptions{Progress: progress}, func(w int, e positionsEvent, _ [][]int32) {
+		nll[w] = append(nll[w], e.NLL...)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return nll, nil
+}
+
+// Distributions implements [infer.Model].
+func (m *Model) Distributions(ctx context.Context, windows [][]int32, o infer.DistributionOptions) ([][]infer.Position, error) {
+	out := make([][]infer.Position, len(windows))
+	err := m.score(ctx, windows, o, func(w int, e positionsEvent, at [][]int32) {
+		n := len(e.NLL)
+		k := len(e.Top) / max(n, 1)
+		asked := 0
+		for i := range n {
+			p := infer.Position{NLL: e.NLL[i], Greedy: e.Greedy[i]}
+			if k > 0 {
+				p.Top, p.TopProbs = e.Top[i*k:(i+1)*k:(i+1)*k], e.TopProbs[i*k:(i+1)*k:(i+1)*k]
+			}
+			if at != nil {
+				next := asked + len(at[len(out[w])])
+				p.At, asked = e.At[asked:next:next], next
+			}
+			out[w] = append(out[w], p)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// score has the child score window after window, each a turn of its own in the queue, and hands the positions to take in
+// order. at is what o.At asks of the window.
+func (m *Model) score(ctx context.Context, windows [][]int32, o infer.DistributionOptions, take func(w int, e positionsEvent, at [][]int32)) error {
+	total, done := 0, 0
+	if err := checkDistributions(windows, o); err != nil {
+		return m.fail("score", err)
+	}
+	for w, window := range windows {
+		total += max(0, len(window)-o.FromOf(w))
+	}
+	for w, window := range windows {
+		err := m.scoreWindow(ctx, w, window, o, take, func(n int) {
+			if done += n; o.Progress != nil {
+				o.Progress(infer.Progress{Done: done, Total: total})
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkDistributions(windows [][]int32, o infer.DistributionOptions) error {
+	if o.From != nil && len(o.From) != len(windows) {
+		return fmt.Errorf("%d starts for %d windows", len(o.From), len(windows))
+	}
+	if o.At != nil && len(o.At) != len(windows) {
+		return fmt.Errorf("tokens asked for in %d of %d windows", len(o.At), len(windows))
+	}
+	for w, window := range windows {
+		if o.FromOf(w) < 1 {
+			return fmt.Errorf("window %d: scored from position %d: the first token follows nothing", w, o.FromOf(w))
+		}
+		if n := max(0, len(window)-o.FromOf(w)); o.At != nil && len(o.At[w]) != n {
+			return fmt.Errorf("window %d: tokens asked for at %d of %d positions", w, len(o.At[w]), n)
+		}
+	}
+	return nil
+}
+
+func (m *Model) scoreWindow(ctx context.Context, w int, window []int32, o infer.DistributionOptions,
+	take func(int, positionsEvent, [][]int32), scored func(int)) error {
+	ctx, p, end, err := m.begin(ctx, "score")
+	if err != nil {
+		return err
+	}
+	defer end()
+	request := scoreRequest{Window: window, From: o.FromOf(w), Top: min(max(o.Top, 0), infer.MaxTop)}
+	var at [][]int32
+	if o.At != nil {
+		at = o.At[w]
+		request.At = make([]tokens, len(at))
+		for i := range at {
+			request.At[i] = at[i]
+		}
+	}
+	got := 0
+	_, err = p.call(ctx, kindScore, request, func(f frame) error {
+		e, err := decode[positionsEvent](f)
+		if err == nil {
+			err = e.check(got, len(window)-request.From, at)
+		}
+		if err != nil {
+			return err
+		}
+		take(w, e, at)
+		got += len(e.NLL)
+		scored(len(e.NLL))
+		return nil
+	})
+	if want := max(0, len(window)-request.From); err == nil && got != want {
+		err = fmt.Errorf("%w: %d of %d positions", errProtocol, got, want)
+	}
+	return m.fail(fmt.Sprintf("score window %d", w), err)
+}
+
+// check refuses an event whose parts do not fit together, or that comes after the end of the window.
+func (e positionsEvent) check(got, want int, at [][]int32) error {
+	n := len(e.NLL)
+	asked := 0
+	if got+n > want {
+		return fmt.Errorf("%w: %d positions of %d", errProtocol, got+n, want)
+	}
+	if at != nil {
+		for _, ids := range at[got : got+n] {
+			asked += len(ids)
+		}
+	}
+	if len(e.Greedy) != n || len(e.Top) != len(e.TopProbs) || len(e.Top)%max(n, 1) != 0 || len(e.At) != asked {
+		return fmt.Errorf("%w: %d, %d, %d, %d and %d values for %d positions",
+			errProtocol, len(e.Greedy), len(e.Top), len(e.TopProbs), len(e.At), asked, n)
+	}
+	return nil
+}

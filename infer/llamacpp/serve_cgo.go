@@ -1,0 +1,275 @@
+//go:build cgo && !nocgo
+
+package llamacpp
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/internal/chat"
+)
+
+// session is the child: one model and the request under way. Requests are worked off by one goroutine, in serve; another
+// reads what the parent sends meanwhile and touches the atomics only.
+type session struct {
+	out     io.Writer
+	net     *network
+	past    tokens // what the cache holds, in order
+	current uint64 // id of the request under way, for its events
+
+	running atomic.Uint64           // id of the request that abort may end
+	abortee atomic.Pointer[network] // whose flag abort sets
+	aborted atomic.Bool             // the request under way is to end
+	threads atomic.Int32            // wanted; applied before the next batch
+	applied int32
+
+	mu sync.Mutex // orders abort with the start of a request
+}
+
+// serve works off requests until in ends.
+func serve(in io.Reader, out io.Writer) error {
+	startEngine()
+	if err := writeFrame(out, 0, kindHello, helloReply{Version: protocolVersion, Engine: engineName}); err != nil {
+		return err
+	}
+	s := &session{out: out}
+	requests := make(chan frame)
+	failed := make(chan error, 1)
+	go func() { failed <- s.listen(in, requests) }()
+	for {
+		select {
+		case err := <-failed:
+			return err
+		case f := <-requests:
+			if err := s.answer(f); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// listen reads frames for as long as there are any. When the parent is gone, so is this process, whatever it computes.
+func (s *session) listen(in io.Reader, requests chan<- frame) error {
+	for {
+		f, err := readFrame(in)
+		switch {
+		case err == io.EOF:
+			os.Exit(0)
+		case err != nil:
+			return err
+		case f.Kind == kindAbort:
+			s.abort(f.ID)
+		case f.Kind == kindThreads:
+			body, err := decode[threadsRequest](f)
+			if err != nil {
+				return err
+			}
+			s.threads.Store(int32(body.Threads))
+		default:
+			s.begin(f.ID)
+			requests <- f
+		}
+	}
+}
+
+// begin makes id the request that abort may end.
+func (s *session) begin(id uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.aborted.Store(false)
+	if n := s.abortee.Load(); n != nil {
+		n.setAbort(false)
+	}
+	s.running.Store(id)
+}
+
+func (s *session) abort(id uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running.Load() != id {
+		return
+	}
+	s.aborted.Store(true)
+	if n := s.abortee.Load(); n != nil {
+		n.setAbort(true)
+	}
+}
+
+// answer works off one request. The error it returns ends the process.
+func (s *session) answer(f frame) error {
+	s.current = f.ID
+	body, err := s.dispatch(f)
+	if err != nil {
+		if errors.Is(err, errProtocol) {
+			return err
+		}
+		if werr := writeFrame(s.out, f.ID, kindFailure, failureOf(err)); werr != nil {
+			return werr
+		}
+		if errors.Is(err, chat.ErrRunaway) {
+			return err // the template still runs: only the end of the process ends it
+		}
+		return nil
+	}
+	return writeFrame(s.out, f.ID, kindResult, body)
+}
+
+func (s *session) dispatch(f frame) (any, error) {
+	switch f.Kind {
+	case kindDevices:
+		return devicesReply{listDevices()}, nil
+	case kindLoad:
+		return handle(f, s.load)
+	case kindPrompt:
+		return handle(f, s.prompt)
+	}
+	if s.net == nil {
+		return nil, fmt.Errorf("%w: %s before a model is loaded", errProtocol, f.Kind)
+	}
+	switch f.Kind {
+	case kindTokenize:
+		return handle(f, s.tokenize)
+	case kindDetokenize:
+		return handle(f, s.detokenize)
+	case kindGenerate:
+		return handle(f, s.generate)
+	case kindScore:
+		return handle(f, s.score)
+	case kindBench:
+		return handle(f, s.bench)
+	}
+	return nil, fmt.Errorf("%w: unknown request %q", errProtocol, f.Kind)
+}
+
+// handle decodes the body and calls the handler of its type.
+func handle[Request, Reply any](f frame, h func(Request) (Reply, error)) (any, error) {
+	r, err := decode[Request](f)
+	if err != nil {
+		return nil, err
+	}
+	return h(r)
+}
+
+func (s *session) event(body any) error { return writeFrame(s.out, s.current, kindEvent, body) }
+
+func (s *session) load(r loadRequest) (loadReply, error) {
+	if s.net != nil {
+		return loadReply{}, fmt.Errorf("%w: a model is loaded already", errProtocol)
+	}
+	var last time.Time
+	net, err := loadNetwork(r, func(share float32) {
+		if now := time.Now(); share >= 1 || now.Sub(last) > 50*time.Millisecond {
+			last = now
+			_ = s.event(progressEvent{float64(share)}) // a parent that is gone is noticed by listen
+		}
+	})
+	if err != nil {
+		return loadReply{}, err
+	}
+	s.net = net
+	s.abortee.Store(net)
+	s.threads.Store(int32(r.Threads))
+	s.applied = int32(r.Threads)
+	return net.info, nil
+}
+
+func (s *session) tokenize(r tokenizeRequest) (tokensReply, error) {
+	ids, err := s.net.tokenize(string(r.Text), r.Special && s.net.info.AddBOS, r.Special)
+	return tokensReply{ids}, err
+}
+
+func (s *session) detokenize(r detokenizeRequest) (textReply, error) {
+	if err := s.check(r.Tokens); err != nil {
+		return textReply{}, err
+	}
+	var text []byte
+	for _, id := range r.Tokens {
+		text = append(text, s.net.piece(id)...)
+	}
+	return textReply{text}, nil
+}
+
+// check refuses tokens that llama.cpp would abort on.
+func (s *session) check(ids tokens) error {
+	for _, id := range ids {
+		if id < 0 || int(id) >= s.net.info.Vocab {
+			return fmt.Errorf("token %d of a vocabulary of %d: %w", id, s.net.info.Vocab, infer.ErrBadToken)
+		}
+	}
+	return nil
+}
+
+// applyThreads follows the parent's wish. Called before each batch.
+func (s *session) applyThreads() {
+	if want := s.threads.Load(); want > 0 && want != s.applied {
+		s.net.setThreads(int(want))
+		s.applied = want
+	}
+}
+
+// extend computes ids after what the cache holds, a batch at a time. Logits are kept for the last token of all, or, with
+// each, for every token: each is then called after every batch with the index in ids of its first token and its length.
+// When it fails, the cache and past hold the same tokens still.
+func (s *session) extend(ids []int32, each func(first, n int) error) error {
+	step := s.net.size
+	if each != nil {
+		step = min(step, scoreBatch(s.net.info.Vocab))
+	}
+	for first := 0; first < len(ids); first += step {
+		batch := ids[first:min(first+step, len(ids))]
+		if err := s.decode(batch, each != nil); err != nil {
+			return err
+		}
+		if each != nil {
+			if err := each(first, len(batch)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// decode computes one batch after what the cache holds.
+func (s *session) decode(batch []int32, all bool) error {
+	if s.aborted.Load() {
+		return errAborted
+	}
+	if len(s.past)+len(batch) > s.net.info.Context {
+		return fmt.Errorf("%d tokens: %w", len(s.past)+len(batch), infer.ErrContextFull)
+	}
+	s.applyThreads()
+	if err := s.net.decode(batch, len(s.past), all); err != nil {
+		s.keep(len(s.past))
+		return err
+	}
+	s.past = append(s.past, batch...)
+	return nil
+}
+
+// keep forgets what the cache holds after the first n tokens.
+func (s *session) keep(n int) { s.past = s.past[:s.net.truncate(n)] }
+
+// reuse keeps the common beginning of the cache and ids, but at most limit tokens, and returns its length.
+func (s *session) reuse(ids []int32, limit int) int {
+	n := 0
+	for n < min(limit, len(s.past), len(ids)) && s.past[n] == ids[n] {
+		n++
+	}
+	s.keep(n)
+	return len(s.past)
+}
+
+// logits are those of the i-th token of the last batch.
+func (s *session) logits(i int) ([]float32, error) {
+	logits := s.net.logits(i, s.net.info.Vocab)
+	if logits == nil {
+		return nil, fmt.Errorf("llama.cpp gives no logits for token %d of its batch", i)
+	}
+	return logits, nil
+}
