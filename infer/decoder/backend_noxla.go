@@ -1,0 +1,10 @@
+//go:build !(cgo && ((linux && (amd64 || arm64)) || (darwin && arm64)) && !noxla)
+
+package decoder
+
+import "fmt"
+
+// openXLA fails: XLA is loaded through cgo, which this program was built without.
+func openXLA(kind, path, options string) (*Backend, error) {
+	return nil, fmt.Errorf("%w: this program was built without cgo, so it cannot load %s", ErrNoBackend, path)
+}

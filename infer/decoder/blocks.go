@@ -1,0 +1,262 @@
+package decoder
+
+import (
+	"fmt"
+	"slices"
+	"sync/atomic"
+
+	"github.com/gomlx/gomlx/core/tensors"
+
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// block is what attention and MLP blocks have in common: an identity, by which results are recognised, and the
+// tensors it must free. It is shared by the subnets that contain it and freed with the last of them.
+type block struct {
+	id   uint64
+	refs atomic.Int32
+	own  []*tensors.Tensor
+}
+
+func (b *block) retain() { b.refs.Add(1) }
+
+func (b *block) release() {
+	if b.refs.Add(-1) == 0 {
+		free(b.own...)
+	}
+}
+
+// attentionBlock is an attention block in its cut shape: every kept KV group has reps query heads, every query and
+// key head pairs rotary pairs, every value head the same number of channels. Where masks keep unequal numbers the
+// smaller ones are filled up with zeros, which change nothing.
+type attentionBlock struct {
+	block
+	shape attentionShape
+	pairs [][]int // rotary pairs by group, of length 1 where all groups have the same; -1 is filling
+	w     denseLayer
+}
+
+// empty tells that no head is kept; the block then adds its output bias, if it has one, and nothing else.
+func (b *attentionBlock) empty() bool { return b.shape.groups == 0 }
+
+// mlpBlock is an MLP block in its cut shape, filled up with zeros to a multiple of the model's bucket.
+type mlpBlock struct {
+	block
+	width int
+	w     denseLayer
+}
+
+func (m *Model) newID() uint64 { return m.blocks.Add(1) }
+
+// makeDense makes the blocks of the dense model of its own tensors.
+func (m *Model) makeDense() {
+	for i, geo := range m.geo.Layers {
+		a := &attentionBlock{shape: m.attentionShape(), w: *m.layers[i]}
+		a.id = m.newID()
+		a.shape.groups, a.shape.reps = geo.KVHeads, geo.HeadsPerGroup()
+		a.shape.pairs, a.shape.rest = m.config.RopeDims/2, m.config.HeadDim-m.config.RopeDims
+		a.shape.value = m.config.HeadDim
+		a.shape.with(&a.w)
+		a.pairs = [][]int{allOf(m.config.RopeDims / 2)}
+		a.retain()
+		m.attention = append(m.attention, a)
+		f := &mlpBlock{width: geo.FFN, w: *m.layers[i]}
+		f.id = m.newID()
+		f.retain()
+		m.mlp = append(m.mlp, f)
+	}
+}
+
+// attentionShape returns what all attention blocks of the model share.
+func (m *Model) attentionShape() attentionShape {
+	return attentionShape{headDim: m.config.HeadDim, scale: m.attnScale(), eps: m.config.NormEps}
+}
+
+// with notes which optional weights there are.
+func (a *attentionShape) with(w *denseLayer) {
+	a.qkvBias, a.qkNorm, a.outBias = w.qBias != nil, w.qGain != nil, w.oBias != nil
+}
+
+func allOf(n int) []int {
+	all := make([]int, n)
+	for i := range all {
+		all[i] = i
+	}
+	return all
+}
+
+// gathering makes the tensors of a block; after the first error it makes no more.
+type gathering struct {
+	m     *Model
+	made  []*tensors.Tensor
+	err   error
+	layer int
+}
+
+// keep adds a tensor that the block owns.
+func (g *gathering) keep(t *tensors.Tensor, err error) *tensors.Tensor {
+	if err != nil {
+		g.err = fmt.Errorf("layer %d: %w", g.layer, err)
+		return nil
+	}
+	g.made = append(g.made, t)
+	return t
+}
+
+// rows gathers rows of t, -1 for zeros; a vector has rows of one number. A nil t stays nil.
+func (g *gathering) rows(t *tensors.Tensor, rows []int) *tensors.Tensor {
+	if g.err != nil || t == nil {
+		return nil
+	}
+	dims := slices.Clone(t.Shape().Dimensions)
+	columns := t.Size() / dims[0]
+	out := make([]float32, len(rows)*columns)
+	err := g.m.be.read(t, func(data []float32) {
+		for i, r := range rows {
+			if r >= 0 {
+				copy(out[i*columns:(i+1)*columns], data[r*columns:(r+1)*columns])
+			}
+		}
+	})
+	if err != nil {
+		g.err = fmt.Errorf("layer %d: %w", g.layer, err)
+		return nil
+	}
+	dims[0] = len(rows)
+	return g.keep(g.m.be.upload(out, dims...))
+}
+
+// columns gathers columns of the matrix t, -1 for zeros.
+func (g *gathering) columns(t *tensors.Tensor, columns []int) *tensors.Tensor {
+	if g.err != nil {
+		return nil
+	}
+	var out *tensors.Tensor
+	err := g.m.be.read(t, func(data []float32) { out = g.columnsOf(data, t.Shape().Dimensions[0], columns) })
+	if err != nil && g.err == nil {
+		g.err = fmt.Errorf("layer %d: %w", g.layer, err)
+	}
+	return out
+}
+
+// columnsOf gathers columns of a matrix with out rows on the host, -1 for zeros.
+func (g *gathering) columnsOf(data []float32, out int, columns []int) *tensors.Tensor {
+	if g.err != nil {
+		return nil
+	}
+	in := len(data) / out
+	gathered := make([]float32, out*len(columns))
+	for r := range out {
+		from, to := data[r*in:(r+1)*in], gathered[r*len(columns):(r+1)*len(columns)]
+		for i, c := range columns {
+			if c >= 0 {
+				to[i] = from[c]
+			}
+		}
+	}
+	return g.keep(g.m.be.upload(gathered, out, len(columns)))
+}
+
+// bias returns the output bias of a block: that of the refit, or the model's own.
+func (g *gathering) bias(refit []float32, own *tensors.Tensor) *tensors.Tensor {
+	if g.err != nil || refit == nil {
+		return own
+	}
+	if len(refit) != g.m.geo.Hidden {
+		g.err = fmt.Errorf("decoder: layer %d: output bias of %d, want %d", g.layer, len(refit), g.m.geo.Hidden)
+		return nil
+	}
+	return g.keep(g.m.be.upload(refit, len(refit)))
+}
+
+// finish hands the tensors to the block, or frees them after an error.
+func (g *gathering) finish(b *block) error {
+	if g.err != nil {
+		free(g.made...)
+		return g.err
+	}
+	b.id, b.own = g.m.newID(), g.made
+	b.retain()
+	return nil
+}
+
+// cutMLP makes the MLP block of a layer with the given channels and refit. Where nothing differs from the dense model
+// it is the dense block.
+func (m *Model) cutMLP(layer int, l mask.Layer, refit gguf.Refit) (*mlpBlock, error) {
+	dense := m.mlp[layer]
+	if l.Channels.IsFull() && refit.WD == nil && refit.BD == nil {
+		dense.retain()
+		return dense, nil
+	}
+	g := &gathering{m: m, layer: layer}
+	kept := l.Channels.Indices()
+	if refit.WD != nil && len(refit.WD) != m.geo.Hidden*len(kept) {
+		return nil, fmt.Errorf("decoder: layer %d: re-fitted W_D has %d numbers, want %d by %d", layer, len(refit.WD), m.geo.Hidden, len(kept))
+	}
+	b := &mlpBlock{w: denseLayer{mlpNorm: dense.w.mlpNorm, gate: dense.w.gate, up: dense.w.up, down: dense.w.down}}
+	b.w.downBias = g.bias(refit.BD, dense.w.downBias)
+	b.width = len(kept)
+	if b.width > 0 {
+		places := allOf(len(kept))
+		if b.width < dense.width {
+			b.width = min((len(kept)+m.opts.bucket-1)/m.opts.bucket*m.opts.bucket, dense.width)
+			kept, places = pad(kept, b.width), pad(places, b.width)
+			b.w.gate, b.w.up = g.rows(dense.w.gate, kept), g.rows(dense.w.up, kept)
+		}
+		switch {
+		case refit.WD != nil:
+			b.w.down = g.columnsOf(refit.WD, m.geo.Hidden, places)
+		case b.w.gate != dense.w.gate:
+			b.w.down = g.columns(dense.w.down, kept)
+		}
+	}
+	return b, g.finish(&b.block)
+}
+
+// pad fills list up to n with -1.
+func pad(list []int, n int) []int {
+	for len(list) < n {
+		list = append(list, -1)
+	}
+	return list
+}
+
+// cutAttention makes the attention block of a layer with the given heads, in-head channels and refit. Where nothing
+// differs from the dense model it is the dense block.
+func (m *Model) cutAttention(layer int, masks mask.Masks, refit gguf.Refit) (*attentionBlock, error) {
+	dense, l := m.attention[layer], masks.Layer(layer)
+	if l.Heads.IsFull() && l.QK == nil && l.VO == nil && refit.WO == nil && refit.BO == nil {
+		dense.retain()
+		return dense, nil
+	}
+	g := &gathering{m: m, layer: layer}
+	columns := masks.OColumns(layer)
+	if refit.WO != nil && len(refit.WO) != m.geo.Hidden*len(columns) {
+		return nil, fmt.Errorf("decoder: layer %d: re-fitted W_O has %d numbers, want %d by %d", layer, len(refit.WO), m.geo.Hidden, len(columns))
+	}
+	b := &attentionBlock{shape: m.attentionShape(), w: denseLayer{attnNorm: dense.w.attnNorm}}
+	b.w.oBias = g.bias(refit.BO, dense.w.oBias)
+	if len(columns) > 0 || !l.Heads.IsEmpty() {
+		p := m.place(m.geo.Layers[layer], l, columns)
+		b.pairs = p.pairs
+		b.shape.groups, b.shape.reps, b.shape.value = p.groups, p.reps, p.value
+		b.shape.pairs, b.shape.rest = len(p.pairs[0]), p.rest
+		if l.Heads.IsFull() && l.QK == nil && l.VO == nil {
+			b.w.q, b.w.k, b.w.v = dense.w.q, dense.w.k, dense.w.v
+			b.w.qBias, b.w.kBias, b.w.vBias, b.w.qGain, b.w.kGain = dense.w.qBias, dense.w.kBias, dense.w.vBias, dense.w.qGain, dense.w.kGain
+		} else {
+			b.w.q, b.w.qBias = g.rows(dense.w.q, p.q), g.rows(dense.w.qBias, p.q)
+			b.w.k, b.w.kBias = g.rows(dense.w.k, p.k), g.rows(dense.w.kBias, p.k)
+			b.w.v, b.w.vBias = g.rows(dense.w.v, p.v), g.rows(dense.w.vBias, p.v)
+			b.w.qGain, b.w.kGain = g.rows(dense.w.qGain, p.gain), g.rows(dense.w.kGain, p.gain)
+		}
+		if refit.WO != nil {
+			b.w.o = g.columnsOf(refit.WO, m.geo.Hidden, p.refit)
+		} else {
+			b.w.o = g.columns(dense.w.o, p.o)
+		}
+	}
+	b.shape.with(&b.w)
+	return b, g.finish(&b.block)
+}

@@ -1,0 +1,191 @@
+package decoder
+
+import (
+	"math"
+
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // graphs read as formulas
+)
+
+// queryBlock is how many queries of a window attend at a time, so that scores of a whole window never exist at once.
+const queryBlock = 256
+
+// linear returns x·wᵀ (+ bias) for x [tokens, in], w [out, in] and bias [out] or nil.
+func linear(x, w, bias *Node) *Node {
+	y := DotGeneral(x, []int{1}, nil, w, []int{1}, nil)
+	if bias != nil {
+		y = Add(y, InsertAxes(bias, 0))
+	}
+	return y
+}
+
+// rmsNorm returns x / sqrt(mean(x²) + eps) · gain over the last axis of x [tokens, n].
+func rmsNorm(x, gain *Node, eps float64) *Node {
+	scale := Rsqrt(AddScalar(ReduceAndKeep(Square(x), ReduceMean, -1), eps))
+	return Mul(Mul(x, scale), InsertAxes(gain, 0))
+}
+
+// attentionShape is everything about an attention block that its graph depends on besides the shapes of its inputs.
+type attentionShape struct {
+	groups, reps int // KV groups and query heads per group
+	pairs, rest  int // rotary pairs and unrotated channels of a query or key head
+	value        int // channels of a value head
+	headDim      int // channels of a head of the full model, which the norm of queries and keys divides by
+	scale        float64
+	eps          float64
+	qkvBias      bool
+	qkNorm       bool
+	outBias      bool
+}
+
+// attentionInputs names the inputs of an attention graph after the hidden state, in their order.
+type attentionInputs struct {
+	norm, q, k, v, cos, sin, qBias, kBias, vBias, qGain, kGain, o, oBias *Node
+}
+
+// split names the inputs of a graph that come after the hidden state. Without W_O the list ends before it.
+func (a attentionShape) split(in []*Node) attentionInputs {
+	next := func(have bool) *Node {
+		if !have {
+			return nil
+		}
+		n := in[0]
+		in = in[1:]
+		return n
+	}
+	var p attentionInputs
+	p.norm, p.q, p.k, p.v, p.cos, p.sin = next(true), next(true), next(true), next(true), next(true), next(true)
+	p.qBias, p.kBias, p.vBias = next(a.qkvBias), next(a.qkvBias), next(a.qkvBias)
+	p.qGain, p.kGain = next(a.qkNorm), next(a.qkNorm)
+	p.o, p.oBias = next(len(in) > 0), next(a.outBias)
+	return p
+}
+
+// mix returns what enters W_O, [tokens, groups·reps·value], for the hidden state x [tokens, hidden]: causal softmax
+// attention with rotary positions over the kept heads.
+func (a attentionShape) mix(x *Node, p attentionInputs) *Node {
+	tokens := x.Shape().Dimensions[0]
+	width := 2*a.pairs + a.rest
+	xn := rmsNorm(x, p.norm, a.eps)
+	q := Reshape(linear(xn, p.q, p.qBias), tokens, a.groups, a.reps, width)
+	k := Reshape(linear(xn, p.k, p.kBias), tokens, a.groups, 1, width)
+	v := Reshape(linear(xn, p.v, p.vBias), tokens, a.groups, a.value)
+	if a.qkNorm {
+		q, k = a.headNorm(q, p.qGain), a.headNorm(k, p.kGain)
+	}
+	q, k = a.rotate(MulScalar(q, a.scale), p.cos, p.sin), a.rotate(k, p.cos, p.sin)
+	q = TransposeAllAxes(q, 1, 2, 0, 3)                                // [groups, reps, tokens, width]
+	k = TransposeAllAxes(Reshape(k, tokens, a.groups, width), 1, 0, 2) // [groups, tokens, width]
+	v = TransposeAllAxes(v, 1, 0, 2)                                   // [groups, tokens, value]
+
+	var blocks []*Node
+	for from := 0; from < tokens; from += queryBlock {
+		to := min(from+queryBlock, tokens)
+		n := to - from
+		qb := Reshape(Slice(q, AxisRange(), AxisRange(), AxisRange(from, to)), a.groups, a.reps*n, width)
+		kb := Slice(k, AxisRange(), AxisRange(0, to))
+		vb := Slice(v, AxisRange(), AxisRange(0, to))
+		scores := Reshape(DotGeneral(qb, []int{2}, []int{0}, kb, []int{2}, []int{0}), a.groups, a.reps, n, to)
+		seen := causal(scores, from, n, to)
+		scores = Where(seen, scores, Const(scores.Graph(), float32(-1e30)))
+		weights := Exp(Sub(scores, StopGradient(ReduceAndKeep(scores, ReduceMax, -1))))
+		sum := ReduceSum(weights, -1) // [groups, reps, n]
+		out := DotGeneral(Reshape(weights, a.groups, a.reps*n, to), []int{2}, []int{0}, vb, []int{1}, []int{0})
+		out = Div(Reshape(out, a.groups, a.reps, n, a.value), InsertAxes(sum, -1))
+		blocks = append(blocks, TransposeAllAxes(out, 2, 0, 1, 3))
+	}
+	mixed := blocks[0]
+	if len(blocks) > 1 {
+		mixed = Concatenate(blocks, 0)
+	}
+	return Reshape(mixed, tokens, a.groups*a.reps*a.value)
+}
+
+// causal returns which of keys 0 to keys-1 each of n queries starting at from may see, in the shape of scores.
+func causal(scores *Node, from, n, keys int) *Node {
+	g := scores.Graph()
+	query := Iota(g, int32Shape(n, keys), 0)
+	key := Iota(g, int32Shape(n, keys), 1)
+	seen := LessOrEqual(key, AddScalar(query, int32(from)))
+	return BroadcastToDims(ExpandLeftToRank(seen, 4), scores.Shape().Dimensions...)
+}
+
+// headNorm is the norm of query and key heads, x [tokens, groups, heads, width] and gain [groups or 1, width]. Its
+// mean is over the channels of the full head: those dropped are zero.
+func (a attentionShape) headNorm(x, gain *Node) *Node {
+	mean := DivScalar(ReduceAndKeep(Square(x), ReduceSum, -1), float64(a.headDim))
+	gain = Reshape(gain, 1, gain.Shape().Dimensions[0], 1, gain.Shape().Dimensions[1])
+	return Mul(Mul(x, Rsqrt(AddScalar(mean, a.eps))), gain)
+}
+
+// rotate turns the pairs (i, i+pairs) of x [tokens, groups, heads, 2·pairs+rest] by the angles whose cosines and sines
+// are [tokens, groups or 1, pairs].
+func (a attentionShape) rotate(x, cos, sin *Node) *Node {
+	cos, sin = InsertAxes(cos, 2), InsertAxes(sin, 2)
+	first := SliceAxis(x, 3, AxisRange(0, a.pairs))
+	second := SliceAxis(x, 3, AxisRange(a.pairs, 2*a.pairs))
+	parts := []*Node{
+		Sub(Mul(first, cos), Mul(second, sin)),
+		Add(Mul(first, sin), Mul(second, cos)),
+	}
+	if a.rest > 0 {
+		parts = append(parts, SliceAxis(x, 3, AxisRange(2*a.pairs, 2*a.pairs+a.rest)))
+	}
+	return Concatenate(parts, 3)
+}
+
+// gated returns what enters W_D, silu(x̂·W_Gᵀ) · x̂·W_Uᵀ with x̂ the normalised x.
+func gated(x, norm, gate, up *Node, eps float64) *Node {
+	xn := rmsNorm(x, norm, eps)
+	g := linear(xn, gate, nil)
+	return Mul(Mul(g, Sigmoid(g)), linear(xn, up, nil))
+}
+
+// logitsBlock is how many tokens go through the LM head at a time.
+const logitsBlock = 256
+
+// negLogLikelihood returns −log p(target) of every row, for normalised hidden states xn [tokens, hidden], the LM head
+// [vocab, hidden] and targets [tokens]. Logits exist for a block of tokens at a time.
+func negLogLikelihood(xn, head, targets *Node) *Node {
+	tokens := xn.Shape().Dimensions[0]
+	var out []*Node
+	for from := 0; from < tokens; from += logitsBlock {
+		to := min(from+logitsBlock, tokens)
+		x := Slice(xn, AxisRange(from, to))
+		logits := linear(x, head, nil)
+		peak := ReduceAndKeep(logits, ReduceMax, -1)
+		total := ReduceSum(Exp(Sub(logits, peak)), -1)
+		rows := Gather(head, InsertAxes(Slice(targets, AxisRange(from, to)), -1))
+		target := ReduceSum(Mul(x, rows), -1)
+		out = append(out, Sub(Add(Log(total), Squeeze(peak, -1)), target))
+	}
+	if len(out) == 1 {
+		return out[0]
+	}
+	return Concatenate(out, 0)
+}
+
+// gatherRows returns the rows of in[0] that the indices in[1] [n, 1] name.
+func gatherRows(in []*Node) *Node { return Gather(in[0], in[1]) }
+
+// rotaryAngles returns cosines and sines [tokens, len(pairs)·groups] of a model's rotary embedding, laid out
+// [tokens, groups, pairs] with the pairs chosen by group.
+func rotaryAngles(freqs []float64, tokens int, pairs [][]int) (cos, sin []float32) {
+	var n int
+	for _, p := range pairs {
+		n += len(p)
+	}
+	cos, sin = make([]float32, 0, tokens*n), make([]float32, 0, tokens*n)
+	for t := range tokens {
+		for _, group := range pairs {
+			for _, i := range group {
+				if i < 0 {
+					cos, sin = append(cos, 1), append(sin, 0)
+					continue
+				}
+				s, c := math.Sincos(float64(t) * freqs[i])
+				cos, sin = append(cos, float32(c)), append(sin, float32(s))
+			}
+		}
+	}
+	return cos, sin
+}

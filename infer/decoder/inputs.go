@@ -1,0 +1,295 @@
+package decoder
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// Inputs is what enters one matrix of one layer, [tokens, n] for every window. Windows past the model's memory limit
+// are computed each time they are needed.
+type Inputs struct {
+	m       *Model
+	st      *States
+	layer   int
+	module  mask.Module
+	n       int
+	moves   int // of the states when the inputs were computed
+	kept    []*tensors.Tensor
+	compute func(ctx context.Context, x *tensors.Tensor) (*tensors.Tensor, error)
+	release func()
+}
+
+// AttentionInputs computes what enters W_O of a layer with all its heads, [tokens, heads·head dimension], from states
+// that stand before the layer. Of s only the query and key channels of this layer matter (nil keeps all): they change
+// what a head attends to. The caller must Close the inputs.
+func (m *Model) AttentionInputs(ctx context.Context, layer int, s *Subnet, st *States) (*Inputs, error) {
+	if err := m.checkStep(layer, s, st); err != nil {
+		return nil, err
+	}
+	geo := m.geo.Layers[layer]
+	b := m.attention[layer]
+	b.retain()
+	if s != nil && s.masks.Layer(layer).QK != nil {
+		l := mask.DenseLayer(geo)
+		l.QK = s.masks.Layer(layer).QK
+		cut, err := m.cutAttention(layer, mask.Dense(&m.geo).With(layer, l), gguf.Refit{})
+		if err != nil {
+			return nil, err
+		}
+		b = cut
+	}
+	in := &Inputs{m: m, st: st, layer: layer, module: mask.Attention, n: geo.Heads * m.config.HeadDim, release: b.release}
+	in.compute = func(ctx context.Context, x *tensors.Tensor) (*tensors.Tensor, error) { return m.mixed(ctx, b, x) }
+	return in.fill(ctx)
+}
+
+// MLPInputs computes what enters W_D of a layer with all its channels, [tokens, FFN], from states that stand between
+// the layer's attention and its MLP. The caller must Close the inputs.
+func (m *Model) MLPInputs(ctx context.Context, layer int, s *Subnet, st *States) (*Inputs, error) {
+	if err := m.checkStep(layer, s, st); err != nil {
+		return nil, err
+	}
+	w, eps := m.mlp[layer].w, m.config.NormEps
+	in := &Inputs{m: m, st: st, layer: layer, module: mask.MLP, n: m.geo.Layers[layer].FFN, release: func() {}}
+	in.compute = func(ctx context.Context, x *tensors.Tensor) (*tensors.Tensor, error) {
+		return m.be.run1(ctx, fmt.Sprintf("gated %g", eps), func(in []*graph.Node) *graph.Node {
+			return gated(in[0], in[1], in[2], in[3], eps)
+		}, x, w.mlpNorm, w.gate, w.up)
+	}
+	return in.fill(ctx)
+}
+
+// NormedInputs computes what enters the first matrices of a module, [tokens, hidden]: W_Q, W_K and W_V of attention,
+// from states that stand before the layer; W_G and W_U of an MLP, from states that stand before it. They cannot be
+// added to states. The caller must Close them.
+func (m *Model) NormedInputs(ctx context.Context, layer int, module mask.Module, st *States) (*Inputs, error) {
+	if err := m.checkStep(layer, nil, st); err != nil {
+		return nil, err
+	}
+	gain := m.layers[layer].attnNorm
+	if module == mask.MLP {
+		gain = m.layers[layer].mlpNorm
+	}
+	in := &Inputs{m: m, st: st, layer: -1, module: module, release: func() {}}
+	if gain != nil {
+		in.n = m.geo.Hidden
+	}
+	in.compute = func(ctx context.Context, x *tensors.Tensor) (*tensors.Tensor, error) {
+		return m.normed(ctx, x, gain)
+	}
+	return in.fill(ctx)
+}
+
+// normed returns x after an RMS norm.
+func (m *Model) normed(ctx context.Context, x, gain *tensors.Tensor) (*tensors.Tensor, error) {
+	eps := m.config.NormEps
+	return m.be.run1(ctx, fmt.Sprintf("norm %g", eps), func(in []*graph.Node) *graph.Node {
+		return rmsNorm(in[0], in[1], eps)
+	}, x, gain)
+}
+
+// fill computes the windows that fit the memory limit.
+func (in *Inputs) fill(ctx context.Context) (*Inputs, error) {
+	if err := in.st.usable(); err != nil {
+		in.Close()
+		return nil, err
+	}
+	in.moves = in.st.moves
+	in.kept = make([]*tensors.Tensor, len(in.st.lengths))
+	left := in.m.opts.memory
+	for i, tokens := range in.st.lengths {
+		size := 4 * int64(tokens) * int64(in.n)
+		if in.n == 0 || size > left {
+			break
+		}
+		left -= size
+		err := in.st.hidden.use(i, func(x *tensors.Tensor) (err error) {
+			in.kept[i], err = in.compute(ctx, x)
+			return err
+		})
+		if err != nil {
+			in.Close()
+			return nil, err
+		}
+	}
+	return in, nil
+}
+
+// N is the number of channels, 0 where the layer has no such block.
+func (in *Inputs) N() int { return in.n }
+
+// Close frees the inputs.
+func (in *Inputs) Close() {
+	free(in.kept...)
+	in.kept = nil
+	if in.release != nil {
+		in.release()
+		in.release = nil
+	}
+}
+
+// use calls f with the inputs of a window, given the state they come from.
+func (in *Inputs) use(ctx context.Context, window int, x *tensors.Tensor, f func(t *tensors.Tensor) error) error {
+	if t := in.kept[window]; t != nil {
+		return f(t)
+	}
+	t, err := in.compute(ctx, x)
+	if err != nil {
+		return err
+	}
+	defer free(t)
+	return f(t)
+}
+
+// each calls f with the inputs of every window in turn.
+func (in *Inputs) each(ctx context.Context, f func(window int, t *tensors.Tensor) error) error {
+	if err := in.usable(); err != nil {
+		return err
+	}
+	for i := range in.kept {
+		err := in.st.hidden.use(i, func(x *tensors.Tensor) error {
+			return in.use(ctx, i, x, func(t *tensors.Tensor) error { return f(i, t) })
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (in *Inputs) usable() error {
+	if in.release == nil {
+		return ErrClosed
+	}
+	if err := in.st.usable(); err != nil {
+		return err
+	}
+	if in.moves != in.st.moves {
+		return ErrStale
+	}
+	return nil
+}
+
+// Values copies the inputs of a window to the host, [tokens, n].
+func (in *Inputs) Values(ctx context.Context, window int) ([]float32, error) {
+	if err := in.usable(); err != nil {
+		return nil, err
+	}
+	if in.n == 0 {
+		return nil, nil
+	}
+	var out []float32
+	err := in.st.hidden.use(window, func(x *tensors.Tensor) error {
+		return in.use(ctx, window, x, func(t *tensors.Tensor) (err error) {
+			out, err = in.m.be.fetch(t)
+			return err
+		})
+	})
+	return out, err
+}
+
+// AddAttention moves st past the attention of a layer: to every state it adds the kept columns of in times the W_O of
+// s, original or re-fitted, and the output bias. in must come from AttentionInputs on the same states; it is stale
+// afterwards and still to be closed.
+func (m *Model) AddAttention(ctx context.Context, layer int, s *Subnet, in *Inputs, st *States) error {
+	if err := m.checkAdd(layer, mask.Attention, s, in, st); err != nil {
+		return err
+	}
+	b := s.attention[layer]
+	if b.empty() {
+		return m.addAll(ctx, in, nil, b.w.oBias, st)
+	}
+	if b.w.o == m.layers[layer].o {
+		return m.addAll(ctx, in, b.w.o, b.w.oBias, st)
+	}
+	dense := m.place(m.geo.Layers[layer], s.masks.Layer(layer), s.masks.OColumns(layer)).o
+	return m.addSpread(ctx, in, b.w.o, dense, b.w.oBias, st)
+}
+
+// AddMLP moves st past the MLP of a layer, as AddAttention does past its attention.
+func (m *Model) AddMLP(ctx context.Context, layer int, s *Subnet, in *Inputs, st *States) error {
+	if err := m.checkAdd(layer, mask.MLP, s, in, st); err != nil {
+		return err
+	}
+	b := s.mlp[layer]
+	if b.width == 0 {
+		return m.addAll(ctx, in, nil, b.w.downBias, st)
+	}
+	if b.w.down == m.layers[layer].down || b.width == in.n && s.masks.Layer(layer).Channels.IsFull() {
+		return m.addAll(ctx, in, b.w.down, b.w.downBias, st)
+	}
+	return m.addSpread(ctx, in, b.w.down, s.masks.Layer(layer).Channels.Indices(), b.w.downBias, st)
+}
+
+func (m *Model) checkAdd(layer int, module mask.Module, s *Subnet, in *Inputs, st *States) error {
+	if s == nil {
+		return fmt.Errorf("decoder: no subnet to take the weights from")
+	}
+	if err := m.checkStep(layer, s, st); err != nil {
+		return err
+	}
+	if in.st != st || in.layer != layer || in.module != module {
+		return fmt.Errorf("decoder: inputs of %v in layer %d cannot pass %v of layer %d", in.module, in.layer, module, layer)
+	}
+	return in.usable()
+}
+
+// addSpread is addAll with a matrix w of which column i belongs to column dense[i] of the inputs; further columns of w
+// are filling.
+func (m *Model) addSpread(ctx context.Context, in *Inputs, w *tensors.Tensor, dense []int, bias *tensors.Tensor, st *States) error {
+	hidden, columns := w.Shape().Dimensions[0], w.Shape().Dimensions[1]
+	spread := make([]float32, hidden*in.n)
+	err := m.be.read(w, func(data []float32) {
+		for r := range hidden {
+			for i, c := range dense {
+				if c >= 0 {
+					spread[r*in.n+c] = data[r*columns+i]
+				}
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	t, err := m.be.upload(spread, hidden, in.n)
+	if err != nil {
+		return err
+	}
+	defer free(t)
+	return m.addAll(ctx, in, t, bias, st)
+}
+
+// addAll adds in·wᵀ + bias to every state; w and bias may be nil.
+func (m *Model) addAll(ctx context.Context, in *Inputs, w, bias *tensors.Tensor, st *States) error {
+	return st.advance(func(i int, x *tensors.Tensor) (*tensors.Tensor, error) {
+		if w == nil {
+			return m.addBias(ctx, x, bias)
+		}
+		var out *tensors.Tensor
+		err := in.use(ctx, i, x, func(t *tensors.Tensor) (err error) {
+			args := []*tensors.Tensor{x, t, w}
+			if bias != nil {
+				args = append(args, bias)
+			}
+			out, err = m.be.run1(ctx, fmt.Sprintf("add %t", bias != nil), func(in []*graph.Node) *graph.Node {
+				return graph.Add(in[0], linear(in[1], in[2], optional(in, 3)))
+			}, args...)
+			return err
+		})
+		return out, err
+	})
+}
+
+// optional returns in[i], or nil where the list is shorter.
+func optional(in []*graph.Node, i int) *graph.Node {
+	if i < len(in) {
+		return in[i]
+	}
+	return nil
+}

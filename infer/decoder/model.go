@@ -1,0 +1,222 @@
+package decoder
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/gomlx/gomlx/core/tensors"
+
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// Model is the dense model of one file on a backend. Its weights stay on the device until Close.
+type Model struct {
+	be     *Backend
+	config gguf.Config
+	geo    mask.Geometry
+	opts   options
+
+	embedding *tensors.Tensor // [vocab, hidden]
+	outNorm   *tensors.Tensor // [hidden]
+	head      *tensors.Tensor // [vocab, hidden], the embedding where tied
+	layers    []*denseLayer
+	attention []*attentionBlock // of the dense model, one per layer
+	mlp       []*mlpBlock
+
+	order []int     // channel of the file at each place of a query or key head on the device
+	freqs []float64 // angle per position of every rotary pair
+
+	blocks atomic.Uint64 // last block identity given out
+	mu     sync.Mutex
+	angles map[string]angles // rotary tables by tokens and pairs
+	closed bool
+}
+
+// denseLayer holds the weights of one layer; those of a missing block are nil. Rows of q and k, with their biases and
+// gains, are in the order of Model.order inside each head, in which rotary pairs are (i, i+half).
+type denseLayer struct {
+	attnNorm, q, k, v, o, qBias, kBias, vBias, oBias, qGain, kGain *tensors.Tensor
+	mlpNorm, gate, up, down, downBias                              *tensors.Tensor
+}
+
+// Config describes the file.
+func (m *Model) Config() gguf.Config { return m.config }
+
+// Geometry is what masks of this model must be made of.
+func (m *Model) Geometry() *mask.Geometry { return &m.geo }
+
+// Backend is where the model computes.
+func (m *Model) Backend() *Backend { return m.be }
+
+// Close frees the weights. Subnets and states of the model must be closed before.
+func (m *Model) Close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return
+	}
+	m.closed = true
+	for _, a := range m.angles {
+		free(a.cos, a.sin)
+	}
+	m.angles = nil
+	m.free()
+}
+
+func (m *Model) free() {
+	free(m.embedding, m.outNorm)
+	if m.head != m.embedding {
+		free(m.head)
+	}
+	for _, l := range m.layers {
+		free(l.attnNorm, l.q, l.k, l.v, l.o, l.qBias, l.kBias, l.vBias, l.oBias, l.qGain, l.kGain)
+		free(l.mlpNorm, l.gate, l.up, l.down, l.downBias)
+	}
+}
+
+// Weights copies a matrix of a layer to the host: "q", "k", "v", "o", "gate", "up" or "down", row-major with the rows
+// and columns of the file, and its dimensions [out, in].
+func (m *Model) Weights(layer int, name string) ([]float32, [2]int, error) {
+	if layer < 0 || layer >= len(m.layers) {
+		return nil, [2]int{}, fmt.Errorf("decoder: layer %d outside the model's %d", layer, len(m.layers))
+	}
+	l := m.layers[layer]
+	t, ok := map[string]*tensors.Tensor{"q": l.q, "k": l.k, "v": l.v, "o": l.o, "gate": l.gate, "up": l.up, "down": l.down}[name]
+	if !ok {
+		return nil, [2]int{}, fmt.Errorf("decoder: no matrix is named %q", name)
+	}
+	if t == nil {
+		return nil, [2]int{}, fmt.Errorf("decoder: layer %d has no %s matrix", layer, name)
+	}
+	dims := [2]int(t.Shape().Dimensions)
+	data, err := m.be.fetch(t)
+	if err != nil {
+		return nil, [2]int{}, fmt.Errorf("layer %d: %s: %w", layer, name, err)
+	}
+	if name == "q" || name == "k" {
+		data = permuteHeads(data, dims[1], m.config.HeadDim, inverse(m.order))
+	}
+	return data, dims, nil
+}
+
+// attnScale is what scores are multiplied by before the softmax.
+func (m *Model) attnScale() float64 {
+	if m.config.AttnScale != 0 {
+		return m.config.AttnScale
+	}
+	return 1 / math.Sqrt(float64(m.config.HeadDim))
+}
+
+// rotaryFreqs returns the angle by which each pair turns per position.
+func rotaryFreqs(c gguf.Config) []float64 {
+	freqs := make([]float64, c.RopeDims/2)
+	for i := range freqs {
+		freqs[i] = math.Pow(c.RopeBase, -2*float64(i)/float64(c.RopeDims))
+		if c.RopeScale > 0 {
+			freqs[i] /= c.RopeScale
+		}
+		if c.RopeFactors != nil {
+			freqs[i] /= float64(c.RopeFactors[i])
+		}
+	}
+	return freqs
+}
+
+// headOrder returns the channel of the file at each place of a head on the device: first and second members of the
+// rotary pairs, then the channels that do not turn.
+func headOrder(c gguf.Config) []int {
+	half := c.RopeDims / 2
+	order := make([]int, c.HeadDim)
+	for j := range order {
+		switch {
+		case j >= c.RopeDims || c.RopeHalfSplit:
+			order[j] = j
+		case j < half:
+			order[j] = 2 * j
+		default:
+			order[j] = 2*(j-half) + 1
+		}
+	}
+	return order
+}
+
+func inverse(order []int) []int {
+	inv := make([]int, len(order))
+	for j, c := range order {
+		inv[c] = j
+	}
+	return inv
+}
+
+// permuteHeads returns rows of width columns with row j of every head taken from its row order[j].
+func permuteHeads(data []float32, columns, headDim int, order []int) []float32 {
+	if slices.IsSorted(order) {
+		return data
+	}
+	out := make([]float32, len(data))
+	size := headDim * columns
+	for head := 0; head+size <= len(data); head += size {
+		for j, from := range order {
+			copy(out[head+j*columns:head+(j+1)*columns], data[head+from*columns:])
+		}
+	}
+	return out
+}
+
+// angles are the rotary tables of some tokens and pairs, [tokens, groups or 1, pairs].
+type angles struct{ cos, sin *tensors.Tensor }
+
+// rotary returns the tables for the first tokens positions, with the pairs of each group, -1 for one that stands
+// still. They belong to the model.
+func (m *Model) rotary(tokens int, pairs [][]int) (angles, error) {
+	key := fmt.Sprint(tokens, pairs)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return angles{}, ErrClosed
+	}
+	if a, ok := m.angles[key]; ok {
+		return a, nil
+	}
+	cos, sin := rotaryAngles(m.freqs, tokens, pairs)
+	dims := []int{tokens, len(pairs), len(pairs[0])}
+	c, err := m.be.upload(cos, dims...)
+	if err != nil {
+		return angles{}, err
+	}
+	s, err := m.be.upload(sin, dims...)
+	if err != nil {
+		free(c)
+		return angles{}, err
+	}
+	m.angles[key] = angles{c, s}
+	return m.angles[key], nil
+}
+
+// checkLayer reports a layer number outside the model.
+func (m *Model) checkLayer(layer int) error {
+	if layer < 0 || layer >= len(m.layers) {
+		return fmt.Errorf("decoder: layer %d outside the model's %d", layer, len(m.layers))
+	}
+	return nil
+}
+
+// embed returns the embeddings of a window, [tokens, hidden].
+func (m *Model) embed(ctx context.Context, window []int32) (*tensors.Tensor, error) {
+	for i, id := range window {
+		if id < 0 || int(id) >= m.config.Vocab {
+			return nil, fmt.Errorf("decoder: token %d at %d is outside the vocabulary of %d", id, i, m.config.Vocab)
+		}
+	}
+	ids, err := m.be.uploadInts(window, len(window), 1)
+	if err != nil {
+		return nil, err
+	}
+	defer free(ids)
+	return m.be.run1(ctx, "embed", gatherRows, m.embedding, ids)
+}

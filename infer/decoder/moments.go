@@ -1,0 +1,114 @@
+package decoder
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+)
+
+// Moments are the first and second moments of N channels over Tokens tokens.
+type Moments struct {
+	N      int       `json:"n"`
+	Tokens int       `json:"tokens"`
+	H      []float64 `json:"h"`    // XᵀX / Tokens, [N, N], symmetric
+	Mean   []float64 `json:"mean"` // [N]
+	Var    []float64 `json:"var"`  // [N], around the mean
+}
+
+// Cross is the product of two sets of channels, YᵀX / Tokens in [Rows, Columns].
+type Cross struct {
+	Rows, Columns int
+	Tokens        int
+	H             []float64
+}
+
+// Moments sums over all windows. The product of a window is formed on the device in 32-bit floats; windows are added
+// on the host in 64 bits.
+func (in *Inputs) Moments(ctx context.Context) (*Moments, error) {
+	mo := &Moments{N: in.n, H: make([]float64, in.n*in.n), Mean: make([]float64, in.n), Var: make([]float64, in.n)}
+	if in.n == 0 {
+		return mo, in.usable()
+	}
+	err := in.each(ctx, func(_ int, x *tensors.Tensor) error {
+		out, err := in.m.be.run(ctx, "moments", func(in []*graph.Node) []*graph.Node {
+			return []*graph.Node{product(in[0], in[0]), graph.ReduceSum(in[0], 0)}
+		}, x)
+		if err != nil {
+			return err
+		}
+		defer free(out...)
+		mo.Tokens += x.Shape().Dimensions[0]
+		if err := in.m.be.accumulate(mo.H, out[0]); err != nil {
+			return err
+		}
+		return in.m.be.accumulate(mo.Mean, out[1])
+	})
+	if err != nil {
+		return nil, err
+	}
+	divide(mo.H, mo.Tokens)
+	divide(mo.Mean, mo.Tokens)
+	for i, mean := range mo.Mean {
+		mo.Var[i] = max(0, mo.H[i*mo.N+i]-mean*mean)
+		for j := range i { // a product in floats need not be symmetric to the last bit
+			h := (mo.H[i*mo.N+j] + mo.H[j*mo.N+i]) / 2
+			mo.H[i*mo.N+j], mo.H[j*mo.N+i] = h, h
+		}
+	}
+	return mo, nil
+}
+
+// CrossMoments returns YᵀX / tokens, Y being the channels of y and X those of in, window by window: what a fit of the
+// outputs of one model by the inputs of another needs.
+func (in *Inputs) CrossMoments(ctx context.Context, y *Inputs) (*Cross, error) {
+	c := &Cross{Rows: y.n, Columns: in.n, H: make([]float64, y.n*in.n)}
+	if len(y.kept) != len(in.kept) {
+		return nil, fmt.Errorf("decoder: cross moments of %d and %d windows", len(y.kept), len(in.kept))
+	}
+	if err := y.usable(); err != nil {
+		return nil, err
+	}
+	if len(c.H) == 0 {
+		return c, in.usable()
+	}
+	err := in.each(ctx, func(window int, x *tensors.Tensor) error {
+		return y.st.hidden.use(window, func(state *tensors.Tensor) error {
+			return y.use(ctx, window, state, func(yt *tensors.Tensor) error {
+				out, err := in.m.be.run1(ctx, "cross", func(in []*graph.Node) *graph.Node { return product(in[0], in[1]) }, yt, x)
+				if err != nil {
+					return err
+				}
+				defer free(out)
+				c.Tokens += x.Shape().Dimensions[0]
+				return in.m.be.accumulate(c.H, out)
+			})
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	divide(c.H, c.Tokens)
+	return c, nil
+}
+
+// product returns aᵀ·b over the tokens.
+func product(a, b *graph.Node) *graph.Node {
+	return graph.DotGeneral(a, []int{0}, nil, b, []int{0}, nil)
+}
+
+// accumulate adds the tensor's numbers to sum.
+func (b *Backend) accumulate(sum []float64, t *tensors.Tensor) error {
+	return b.read(t, func(data []float32) {
+		for i, v := range data {
+			sum[i] += float64(v)
+		}
+	})
+}
+
+func divide(sum []float64, n int) {
+	for i := range sum {
+		sum[i] /= float64(n)
+	}
+}

@@ -1,0 +1,132 @@
+package decoder
+
+import (
+	"slices"
+
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// placement says where the rows and columns of an attention block in its cut shape come from, -1 being zeros.
+type placement struct {
+	groups, reps, value, rest int
+	pairs                     [][]int
+	q, k, v, o                []int
+	refit                     []int // columns of a re-fitted W_O
+	gain                      []int // channels of the norm of query and key heads, [groups or 1, width]
+}
+
+// place lays out the kept heads and channels of a layer. Rows of Q and K are counted in the order on the device.
+func (m *Model) place(geo mask.LayerGeometry, l mask.Layer, columns []int) placement {
+	dim, per := m.config.HeadDim, geo.HeadsPerGroup()
+	half := m.config.RopeDims / 2
+	groups := l.Groups(geo).Indices()
+	p := placement{groups: len(groups)}
+	heads := make([][]int, len(groups))
+	rest := make([][]int, len(groups))
+	for i, g := range groups {
+		for h := g * per; h < (g+1)*per; h++ {
+			if l.Heads.Has(h) {
+				heads[i] = append(heads[i], h)
+			}
+		}
+		qk := l.QKOf(g, dim)
+		var pairs []int
+		for j := range half {
+			if qk.Has(m.order[j]) || qk.Has(m.order[j+half]) {
+				pairs = append(pairs, j)
+			}
+		}
+		for j := 2 * half; j < dim; j++ {
+			if qk.Has(m.order[j]) {
+				rest[i] = append(rest[i], j)
+			}
+		}
+		p.pairs = append(p.pairs, pairs)
+		p.reps = max(p.reps, len(heads[i]))
+		p.value = max(p.value, l.VOOf(g, dim).Len())
+		p.rest = max(p.rest, len(rest[i]))
+	}
+	fill(p.pairs)
+	position := make(map[int]int, len(columns))
+	for i, c := range columns {
+		position[c] = i
+	}
+	for i, g := range groups {
+		qk := l.QKOf(g, dim)
+		channels := m.headChannels(p.pairs[i], pad(rest[i], p.rest), qk)
+		p.gain = append(p.gain, channels...)
+		p.k = append(p.k, offset(channels, g*dim)...)
+		value := pad(l.VOOf(g, dim).Indices(), p.value)
+		p.v = append(p.v, offset(value, g*dim)...)
+		for _, h := range pad(heads[i], p.reps) {
+			base := h * dim
+			if h < 0 {
+				base = -1
+			}
+			p.q = append(p.q, offset(channels, base)...)
+			for _, c := range offset(value, base) {
+				p.o = append(p.o, c)
+				if at, ok := position[c]; ok {
+					p.refit = append(p.refit, at)
+				} else {
+					p.refit = append(p.refit, -1)
+				}
+			}
+		}
+	}
+	if same(p.pairs) && l.QK == nil {
+		p.pairs = p.pairs[:1]
+		p.gain = p.gain[:2*len(p.pairs[0])+p.rest]
+	}
+	return p
+}
+
+// headChannels returns the places on the device of one query or key head's channels: first and second members of its
+// pairs, then those that do not turn. A channel that is not kept, though the other of its pair is, is -1.
+func (m *Model) headChannels(pairs, rest []int, kept mask.Set) []int {
+	half := m.config.RopeDims / 2
+	var channels []int
+	for _, shift := range []int{0, half} {
+		for _, j := range pairs {
+			if j >= 0 && kept.Has(m.order[j+shift]) {
+				channels = append(channels, j+shift)
+			} else {
+				channels = append(channels, -1)
+			}
+		}
+	}
+	return append(channels, rest...)
+}
+
+// fill pads the lists with -1 to the longest.
+func fill(lists [][]int) {
+	longest := 0
+	for _, l := range lists {
+		longest = max(longest, len(l))
+	}
+	for i := range lists {
+		lists[i] = pad(lists[i], longest)
+	}
+}
+
+func same(lists [][]int) bool {
+	for _, l := range lists[1:] {
+		if !slices.Equal(l, lists[0]) {
+			return false
+		}
+	}
+	return true
+}
+
+// offset adds base to each place; where either is negative the result is -1.
+func offset(places []int, base int) []int {
+	out := make([]int, len(places))
+	for i, p := range places {
+		if p < 0 || base < 0 {
+			out[i] = -1
+		} else {
+			out[i] = base + p
+		}
+	}
+	return out
+}

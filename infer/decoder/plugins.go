@@ -1,0 +1,121 @@
+package decoder
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// pluginHint says what would provide a plugin of a kind.
+func pluginHint(kind string) string {
+	if kind == "cuda" {
+		return "install JAX with CUDA, pip install 'jax[cuda13]', or name the plugin: xla:/path/xla_cuda_plugin.so"
+	}
+	return "run make setup, or name the plugin: xla:/path/pjrt_c_api_cpu_plugin.so"
+}
+
+// kindOfPlugin tells the kind of a plugin from its file name.
+func kindOfPlugin(path string) string {
+	if strings.Contains(strings.ToLower(filepath.Base(path)), "cuda") {
+		return "cuda"
+	}
+	return "xla"
+}
+
+// cpuPlugins lists XLA CPU plugins, the best first: in folders the user names, where GoMLX's installer puts them, and
+// the one that setting up lathe has put into its cache.
+func cpuPlugins() []string {
+	var paths []string
+	for _, dir := range pluginDirs() {
+		paths = append(paths, glob(dir, "pjrt_c_api_cpu*_plugin.so")...)
+		paths = append(paths, glob(dir, "pjrt[-_]plugin[-_]cpu*.so")...)
+	}
+	if cache := cacheDir(); cache != "" {
+		paths = append(paths, glob(cache, "xla/pjrt_c_api_cpu_plugin.so")...)
+	}
+	return paths
+}
+
+// cudaPlugins lists XLA CUDA plugins, the best first: in folders the user names, where GoMLX's installer puts them,
+// and those of Python environments that have JAX.
+func cudaPlugins() []string {
+	var paths []string
+	for _, dir := range pluginDirs() {
+		paths = append(paths, glob(dir, "pjrt_c_api_cuda*_plugin.so")...)
+		paths = append(paths, glob(dir, "xla_cuda_plugin.so")...)
+	}
+	for _, dir := range sitePackages() {
+		for _, plugin := range []string{"xla_cuda13", "xla_cuda12"} {
+			paths = append(paths, glob(dir, filepath.Join("jax_plugins", plugin, "xla_cuda_plugin.so"))...)
+		}
+	}
+	return paths
+}
+
+// pluginDirs are the folders searched for plugins by name.
+func pluginDirs() []string {
+	if v, ok := os.LookupEnv("PJRT_PLUGIN_LIBRARY_PATH"); ok {
+		return absolute(filepath.SplitList(v))
+	}
+	var dirs []string
+	if home, err := os.UserHomeDir(); err == nil {
+		dirs = append(dirs, filepath.Join(home, ".local", "lib", "go-xla"), filepath.Join(home, ".local", "lib", "gomlx", "pjrt"))
+	}
+	return append(dirs, "/usr/local/lib/go-xla", "/usr/local/lib/gomlx/pjrt")
+}
+
+// sitePackages are the folders of Python packages of the active environment, the user and the system.
+func sitePackages() []string {
+	var roots []string
+	for _, env := range []string{"VIRTUAL_ENV", "CONDA_PREFIX"} {
+		if v := os.Getenv(env); v != "" {
+			roots = append(roots, v)
+		}
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		roots = append(roots, filepath.Join(home, ".local"))
+	}
+	roots = append(roots, "/usr/local", "/usr")
+	var dirs []string
+	for _, root := range absolute(roots) {
+		for _, name := range []string{"site-packages", "dist-packages"} {
+			found := glob(root, filepath.Join("lib", "python3*", name))
+			slices.Reverse(found) // newest Python first
+			dirs = append(dirs, found...)
+		}
+	}
+	return dirs
+}
+
+// cacheDir is lathe's cache folder, "" where there is none to speak of.
+func cacheDir() string {
+	if v := os.Getenv("LATHE_CACHE"); v != "" {
+		return v
+	}
+	if dir, err := os.UserCacheDir(); err == nil {
+		return filepath.Join(dir, "lathe")
+	}
+	return ""
+}
+
+// hasNVIDIA tells whether the system shows an NVIDIA GPU.
+func hasNVIDIA() bool { return len(glob("/dev", "nvidia[0-9]*")) > 0 }
+
+// glob lists what matches pattern under dir, as absolute paths in order of name.
+func glob(dir, pattern string) []string {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil
+	}
+	found, err := filepath.Glob(filepath.Join(dir, pattern))
+	if err != nil {
+		return nil
+	}
+	return found
+}
+
+// absolute drops empty and relative paths.
+func absolute(dirs []string) []string {
+	return slices.DeleteFunc(dirs, func(d string) bool { return !filepath.IsAbs(d) })
+}

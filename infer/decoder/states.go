@@ -1,0 +1,168 @@
+package decoder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/gomlx/gomlx/core/tensors"
+)
+
+// ErrStale is returned for inputs whose states have moved on, and for states that an error left half advanced.
+var ErrStale = errors.New("decoder: states have moved on")
+
+// States holds the hidden state of every calibration window, [tokens, hidden] each, at one place between two blocks.
+type States struct {
+	m       *Model
+	lengths []int
+	hidden  *store
+	moves   int // how often they moved on
+	broken  error
+}
+
+// NewStates embeds the windows. The caller must Close them.
+func (m *Model) NewStates(ctx context.Context, windows [][]int32) (*States, error) {
+	st := &States{m: m, hidden: newStore(m.be, len(windows), m.opts.memory, m.opts.dir)}
+	for i, w := range windows {
+		if len(w) == 0 {
+			st.Close()
+			return nil, fmt.Errorf("decoder: window %d is empty", i)
+		}
+		st.lengths = append(st.lengths, len(w))
+		x, err := m.embed(ctx, w)
+		if err == nil {
+			err = st.hidden.put(i, x)
+		}
+		if err != nil {
+			st.Close()
+			return nil, err
+		}
+	}
+	return st, nil
+}
+
+// Windows is how many windows there are, Tokens how many tokens they have together.
+func (st *States) Windows() int { return len(st.lengths) }
+
+// Tokens is the number of tokens of all windows.
+func (st *States) Tokens() int {
+	var n int
+	for _, l := range st.lengths {
+		n += l
+	}
+	return n
+}
+
+// Clone copies the states, to go on from here in two ways. The caller must Close the copy.
+func (st *States) Clone(ctx context.Context) (*States, error) {
+	if err := st.usable(); err != nil {
+		return nil, err
+	}
+	c := &States{m: st.m, lengths: st.lengths, hidden: newStore(st.m.be, len(st.lengths), st.m.opts.memory, st.m.opts.dir)}
+	for i := range st.lengths {
+		err := st.hidden.use(i, func(x *tensors.Tensor) error {
+			y, err := st.m.be.run1(ctx, "copy", identity, x)
+			if err != nil {
+				return err
+			}
+			return c.hidden.put(i, y)
+		})
+		if err != nil {
+			c.Close()
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// Hidden copies the hidden state of a window to the host, [tokens, hidden].
+func (st *States) Hidden(window int) ([]float32, error) {
+	if err := st.usable(); err != nil {
+		return nil, err
+	}
+	var out []float32
+	err := st.hidden.use(window, func(x *tensors.Tensor) (err error) {
+		out, err = st.m.be.fetch(x)
+		return err
+	})
+	return out, err
+}
+
+// Close frees the states.
+func (st *States) Close() {
+	st.hidden.close()
+	if st.broken == nil {
+		st.broken = ErrClosed
+	}
+}
+
+func (st *States) usable() error {
+	if st.broken != nil {
+		return fmt.Errorf("%w: %w", ErrStale, st.broken)
+	}
+	return nil
+}
+
+// advance replaces the state of every window by what step makes of it; step may return its argument. After an error
+// the states are of no more use.
+func (st *States) advance(step func(window int, x *tensors.Tensor) (*tensors.Tensor, error)) error {
+	if err := st.usable(); err != nil {
+		return err
+	}
+	st.moves++
+	for i := range st.lengths {
+		var next *tensors.Tensor
+		err := st.hidden.use(i, func(x *tensors.Tensor) error {
+			y, err := step(i, x)
+			if err == nil && y != x {
+				next = y
+			}
+			return err
+		})
+		if err == nil && next != nil {
+			err = st.hidden.put(i, next)
+		}
+		if err != nil {
+			st.broken = err
+			return err
+		}
+	}
+	return nil
+}
+
+// Advance moves the states through a whole layer of s.
+func (m *Model) Advance(ctx context.Context, layer int, s *Subnet, st *States) error {
+	if err := m.checkStep(layer, s, st); err != nil {
+		return err
+	}
+	return st.advance(func(_ int, x *tensors.Tensor) (*tensors.Tensor, error) {
+		return m.layer(ctx, s, layer, x)
+	})
+}
+
+// layer returns x after a layer of s, x itself where the layer adds nothing.
+func (m *Model) layer(ctx context.Context, s *Subnet, layer int, x *tensors.Tensor) (*tensors.Tensor, error) {
+	y, err := m.attend(ctx, s.attention[layer], x)
+	if err != nil {
+		return nil, err
+	}
+	z, err := m.feed(ctx, s.mlp[layer], y)
+	if y != x && z != y {
+		free(y)
+	}
+	return z, err
+}
+
+// checkStep reports arguments that do not belong together.
+func (m *Model) checkStep(layer int, s *Subnet, st *States) error {
+	if err := m.checkLayer(layer); err != nil {
+		return err
+	}
+	if st.m != m {
+		return fmt.Errorf("decoder: states of another model")
+	}
+	if s == nil {
+		return nil
+	}
+	return m.check(s)
+}

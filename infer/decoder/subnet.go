@@ -1,0 +1,162 @@
+package decoder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// ErrGeometry is returned for masks that are not made of the model's geometry.
+var ErrGeometry = errors.New("decoder: masks of another model")
+
+// Subnet is a subnet of a model with its weights gathered to the cut shapes on the device. It is immutable. Subnets
+// made from one another share the blocks in which they agree.
+type Subnet struct {
+	model     *Model
+	masks     mask.Masks
+	attention []*attentionBlock
+	mlp       []*mlpBlock
+}
+
+// Subnet gathers the weights of masks and refits. The caller must Close it.
+func (m *Model) Subnet(ctx context.Context, spec gguf.Subnet) (*Subnet, error) {
+	if err := spec.Masks.Validate(); err != nil {
+		return nil, err
+	}
+	if !spec.Masks.Geometry().Equal(&m.geo) {
+		return nil, ErrGeometry
+	}
+	if spec.Refit != nil && len(spec.Refit) != len(m.layers) {
+		return nil, fmt.Errorf("decoder: %d refits for %d layers", len(spec.Refit), len(m.layers))
+	}
+	s := &Subnet{model: m, masks: spec.Masks}
+	for i := range m.layers {
+		var refit gguf.Refit
+		if spec.Refit != nil {
+			refit = spec.Refit[i]
+		}
+		if err := s.add(ctx, i, refit); err != nil {
+			s.Close()
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// add appends the blocks of layer i.
+func (s *Subnet) add(ctx context.Context, i int, refit gguf.Refit) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	a, err := s.model.cutAttention(i, s.masks, refit)
+	if err != nil {
+		return err
+	}
+	s.attention = append(s.attention, a)
+	f, err := s.model.cutMLP(i, s.masks.Layer(i), refit)
+	if err != nil {
+		return err
+	}
+	s.mlp = append(s.mlp, f)
+	return nil
+}
+
+// Dense is the subnet that keeps everything. It costs no memory.
+func (m *Model) Dense() *Subnet {
+	s := &Subnet{model: m, masks: mask.Dense(&m.geo)}
+	for i := range m.layers {
+		m.attention[i].retain()
+		m.mlp[i].retain()
+		s.attention = append(s.attention, m.attention[i])
+		s.mlp = append(s.mlp, m.mlp[i])
+	}
+	return s
+}
+
+// Masks are the units that the subnet keeps.
+func (s *Subnet) Masks() mask.Masks { return s.masks }
+
+// WithLayer returns the subnet with layer i made anew; all other layers are shared. The caller must Close it.
+func (s *Subnet) WithLayer(ctx context.Context, i int, l mask.Layer, refit gguf.Refit) (*Subnet, error) {
+	if err := s.model.checkLayer(i); err != nil {
+		return nil, err
+	}
+	masks := s.masks.With(i, l)
+	if err := masks.Validate(); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	a, err := s.model.cutAttention(i, masks, refit)
+	if err != nil {
+		return nil, err
+	}
+	f, err := s.model.cutMLP(i, masks.Layer(i), refit)
+	if err != nil {
+		a.release()
+		return nil, err
+	}
+	return s.with(masks, i, a, f), nil
+}
+
+// WithModule returns the subnet with one module of layer i taken from another subnet of the same model, which costs
+// nothing: all blocks are shared. The caller must Close it.
+func (s *Subnet) WithModule(i int, module mask.Module, from *Subnet) (*Subnet, error) {
+	if err := s.model.checkLayer(i); err != nil {
+		return nil, err
+	}
+	if from.model != s.model {
+		return nil, ErrGeometry
+	}
+	l, a, f := s.masks.Layer(i), s.attention[i], s.mlp[i]
+	if module == mask.Attention {
+		o := from.masks.Layer(i)
+		l.Heads, l.QK, l.VO, a = o.Heads, o.QK, o.VO, from.attention[i]
+	} else {
+		l.Channels, f = from.masks.Layer(i).Channels, from.mlp[i]
+	}
+	a.retain()
+	f.retain()
+	return s.with(s.masks.With(i, l), i, a, f), nil
+}
+
+// with returns a copy of s that owns a reference to all its blocks, of which a and f of layer i come retained.
+func (s *Subnet) with(masks mask.Masks, i int, a *attentionBlock, f *mlpBlock) *Subnet {
+	n := &Subnet{model: s.model, masks: masks}
+	for j := range s.attention {
+		if j == i {
+			n.attention, n.mlp = append(n.attention, a), append(n.mlp, f)
+			continue
+		}
+		s.attention[j].retain()
+		s.mlp[j].retain()
+		n.attention, n.mlp = append(n.attention, s.attention[j]), append(n.mlp, s.mlp[j])
+	}
+	return n
+}
+
+// Close gives back the weights that no other subnet shares. The subnet must not be in use.
+func (s *Subnet) Close() {
+	for _, a := range s.attention {
+		a.release()
+	}
+	for _, f := range s.mlp {
+		f.release()
+	}
+	s.attention, s.mlp = nil, nil
+}
+
+// check reports a subnet that is closed or of another model.
+func (m *Model) check(s *Subnet) error {
+	if s.model != m {
+		return ErrGeometry
+	}
+	if len(s.attention) != len(m.layers) {
+		return ErrClosed
+	}
+	return nil
+}
