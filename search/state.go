@@ -158,13 +158,14 @@ func crowded(front []Individual) int {
 // last returns the last n elements.
 func last[T any](s []T, n int) []T { return s[max(0, len(s)-n):] }
 
-// thinned returns s, or every second element of it when it is longer than n.
+// thinned returns s, or every second element of it up to the last when it is
+// longer than n.
 func thinned[T any](s []T, n int) []T {
 	if len(s) <= n {
 		return s
 	}
 	out := s[:0:0]
-	for i := len(s) % 2; i < len(s); i += 2 {
+	for i := (len(s) - 1) % 2; i < len(s); i += 2 {
 		out = append(out, s[i])
 	}
 	return out

@@ -1,0 +1,526 @@
+package search_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/lathe-llm/lathe/search"
+	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/search/searchtest"
+)
+
+// memory is a store in memory; Fail, unless nil, is what saving returns.
+type memory struct {
+	mu   sync.Mutex
+	data []byte
+	fail error
+}
+
+func (m *memory) Save(data []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fail != nil {
+		return m.fail
+	}
+	m.data = bytes.Clone(data)
+	return nil
+}
+
+func (m *memory) Load() ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.data == nil {
+		return nil, search.ErrNoCheckpoint
+	}
+	return m.data, nil
+}
+
+func (m *memory) setFail(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.fail = err
+}
+
+// crash is the error of a process that is gone: nothing is done after it.
+var errCrash = errors.New("crash")
+
+// crashStore saves until the crash.
+type crashStore struct {
+	memory
+	crashed *bool
+}
+
+func (c *crashStore) Save(data []byte) error {
+	if *c.crashed {
+		return errCrash
+	}
+	return c.memory.Save(data)
+}
+
+// TestKilledRunsEndAlike kills searches again and again at random scores, as if
+// the process were gone, or stops them in order; resumed, they end where the
+// unbroken one ends.
+func TestKilledRunsEndAlike(t *testing.T) {
+	budget := search.Budget{Generations: 6}
+	for name, s := range strategies() {
+		l := landscape()
+		options := func() search.Options {
+			return search.Options{Strategy: s, Problem: l.Problem(search.Ratio(0.7), 9), Evaluator: l, Budget: budget, Unattended: true}
+		}
+		whole := run(t, options()).State
+		for point := range uint64(20) {
+			rng := rand.New(rand.NewPCG(point, 77))
+			orderly := point%2 == 0
+			crashed := false
+			store := &crashStore{crashed: &crashed}
+			for tries := 0; ; tries++ {
+				crashed = false
+				after := rng.IntN(1 + whole.Spent.Evaluations/3)
+				if tries > 20 {
+					after = whole.Spent.Evaluations + 1
+				}
+				ctx, cancel := context.WithCancel(context.Background())
+				l.Before = func(context.Context, search.Candidate, search.Tier) error {
+					if after--; after < 0 {
+						if !orderly {
+							crashed = true
+							return errCrash
+						}
+						cancel()
+						return ctx.Err()
+					}
+					return nil
+				}
+				o := options()
+				o.Store, o.Resume = store, true
+				job, err := search.NewJob(o)
+				if err != nil {
+					t.Fatalf("%s, point %d: %v", name, point, err)
+				}
+				result, err := job.Run(ctx)
+				cancel()
+				l.Before = nil
+				if err == nil {
+					if !same(t, whole, result.State) {
+						t.Errorf("%s, point %d: ended elsewhere after %d kills", name, point, tries)
+					}
+					break
+				}
+				if !errors.Is(err, errCrash) && !errors.Is(err, context.Canceled) {
+					t.Fatalf("%s, point %d: %v", name, point, err)
+				}
+			}
+		}
+	}
+}
+
+// childEnv tells the test binary to be a search that is to be killed.
+const childEnv = "LATHE_SEARCH_CHILD"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childEnv); dir != "" {
+		child(dir)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// child runs a ladder search in dir, tells of every score and at the end says
+// what it found.
+func child(dir string) {
+	l := landscape()
+	l.Before = func(context.Context, search.Candidate, search.Tier) error {
+		_, err := fmt.Println("score")
+		return err
+	}
+	job, err := search.NewJob(search.Options{
+		Strategy: strategies()["ladder"], Problem: l.Problem(search.Ratio(0.7), 9), Evaluator: l,
+		Budget: search.Budget{Generations: 8}, Store: search.FileStore(filepath.Join(dir, "search")), Resume: true, Unattended: true,
+	})
+	if err == nil {
+		var result search.Result
+		if result, err = job.Run(context.Background()); err == nil {
+			best := result.Best
+			fmt.Printf("end #%d %v %v %v %+v\n", best.ID, best.Choice, best.Score.Fitness, best.Ratio, result.State.Spent)
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// TestSIGKILL does the same to processes.
+func TestSIGKILL(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Skip(err)
+	}
+	// life runs a child until it ends, or kills it after so many scores, and
+	// returns its last line.
+	life := func(dir string, scores int) string {
+		t.Helper()
+		cmd := exec.Command(exe, "-test.run=^$")
+		cmd.Env = append(os.Environ(), childEnv+"="+dir)
+		cmd.Stderr = os.Stderr
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		last := ""
+		lines := bufio.NewScanner(out)
+		for lines.Scan() {
+			if last = lines.Text(); last == "score" {
+				if scores--; scores == 0 {
+					_ = cmd.Process.Kill()
+				}
+			}
+		}
+		_ = cmd.Wait()
+		return last
+	}
+	whole := life(t.TempDir(), 0)
+	if !strings.HasPrefix(whole, "end ") {
+		t.Fatalf("the unbroken run ended with %q", whole)
+	}
+	rng := rand.New(rand.NewPCG(4, 4))
+	dir := t.TempDir()
+	kills := 0
+	for last := ""; last != whole; kills++ {
+		if last = life(dir, 20+rng.IntN(60)); strings.HasPrefix(last, "end ") && last != whole {
+			t.Fatalf("ended with\n%s\nafter %d kills, the unbroken run with\n%s", last, kills, whole)
+		}
+		if kills > 100 {
+			t.Fatal("it never ends")
+		}
+	}
+	t.Logf("ended alike after %d lives", kills)
+}
+
+// await waits until the job's snapshot is as wanted.
+func await(t *testing.T, job *search.Job, what string, ok func(*search.Snapshot) bool) *search.Snapshot {
+	t.Helper()
+	deadline := time.After(30 * time.Second)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		if s := job.Snapshot(); ok(s) {
+			return s
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("it never came to %s: %+v", what, job.Snapshot().Status)
+		}
+	}
+}
+
+// start runs a job on its own goroutine; the function returned waits for its end.
+func start(t *testing.T, o search.Options) (*search.Job, func() (search.Result, error)) {
+	t.Helper()
+	job, err := search.NewJob(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var result search.Result
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		result, err = job.Run(context.Background())
+		done <- err
+	}()
+	return job, func() (search.Result, error) {
+		err := <-done
+		return result, err
+	}
+}
+
+func TestPauseAndResume(t *testing.T) {
+	l := landscape()
+	options := search.Options{Strategy: strategies()["ladder"], Problem: l.Problem(search.Ratio(0.7), 2), Evaluator: l, Budget: search.Budget{Generations: 5}}
+	whole := run(t, options).State
+
+	var scores atomic.Int64
+	reached := make(chan struct{})
+	l.Before = func(ctx context.Context, _ search.Candidate, _ search.Tier) error {
+		if scores.Add(1) == 30 {
+			close(reached)
+			<-ctx.Done() // a score under way when the pause comes
+			return ctx.Err()
+		}
+		return nil
+	}
+	job, wait := start(t, options)
+	<-reached
+	job.Pause()
+	await(t, job, "a pause", func(s *search.Snapshot) bool { return s.Status == search.Paused })
+	before := scores.Load()
+	job.Pause() // once more changes nothing
+	if job.Snapshot().Err != nil {
+		t.Errorf("paused with %v", job.Snapshot().Err)
+	}
+	if scores.Load() != before {
+		t.Error("it scores while paused")
+	}
+	job.Resume()
+	result, err := wait()
+	if err != nil || !same(t, whole, result.State) {
+		t.Errorf("ended elsewhere: %v", err)
+	}
+	s := job.Snapshot()
+	if s.Status != search.Ended || s.Reason != "5 generations are run" || len(s.Scoring) != 0 || s.Spent != result.State.Spent {
+		t.Errorf("at the end: %v, %q, %d being scored, %+v", s.Status, s.Reason, len(s.Scoring), s.Spent)
+	}
+}
+
+func TestStop(t *testing.T) {
+	l := landscape()
+	store := &memory{}
+	options := search.Options{
+		Strategy: strategies()["paper"], Problem: l.Problem(search.Ratio(0.8), 2), Evaluator: l, Store: store,
+	}
+	job, wait := start(t, options)
+	await(t, job, "the fourth generation", func(s *search.Snapshot) bool { return s.State.Generation >= 3 })
+	job.Stop()
+	result, err := wait()
+	if !errors.Is(err, search.ErrStopped) || result.Best.ID == 0 {
+		t.Fatalf("stopped with %v, best #%d", err, result.Best.ID)
+	}
+	options.Resume = true
+	again, err := search.NewJob(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := again.Snapshot().State; !same(t, got, result.State) {
+		t.Error("the checkpoint is not what was found")
+	}
+}
+
+func TestTimeBudget(t *testing.T) {
+	l := landscape()
+	var mu sync.Mutex
+	now := time.Unix(0, 0)
+	clock := func() time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		return now
+	}
+	l.Before = func(context.Context, search.Candidate, search.Tier) error {
+		mu.Lock()
+		defer mu.Unlock()
+		now = now.Add(time.Second)
+		return nil
+	}
+	options := search.Options{
+		Strategy: strategies()["ladder"], Problem: l.Problem(search.Ratio(0.7), 2), Evaluator: l,
+		Budget: search.Budget{Time: 100 * time.Second}, Now: clock,
+	}
+	job, wait := start(t, options)
+	result, err := wait()
+	s := job.Snapshot()
+	if err != nil || s.Elapsed < 100*time.Second || s.Elapsed > 101*time.Second || result.Reason != "1m40s are spent" {
+		t.Errorf("%v: ended after %v, %q", err, s.Elapsed, result.Reason)
+	}
+	if s.CandidatesPerMinute < 59 || s.CandidatesPerMinute > 61 {
+		t.Errorf("%v candidates a minute", s.CandidatesPerMinute)
+	}
+	if len(result.State.History) == 0 || result.State.History[0].Elapsed <= 0 {
+		t.Error("generations have no times")
+	}
+	options.Budget = search.Budget{Time: time.Second / 2}
+	if _, err := func() (search.Result, error) { _, wait := start(t, options); return wait() }(); err == nil {
+		t.Error("a search without time for its first subnet has found one")
+	}
+}
+
+func TestDiskFull(t *testing.T) {
+	l := landscape()
+	full := errors.New("no space left on device")
+	store := &memory{}
+	options := search.Options{
+		Strategy: strategies()["ladder"], Problem: l.Problem(search.Ratio(0.7), 2), Evaluator: l, Store: store,
+		Budget: search.Budget{Generations: 5},
+	}
+	whole := run(t, options).State
+
+	store.setFail(full)
+	job, wait := start(t, options)
+	for range 2 {
+		s := await(t, job, "a pause", func(s *search.Snapshot) bool { return s.Status == search.Paused && s.Err != nil })
+		if !errors.Is(s.Err, full) {
+			t.Fatalf("paused by %v", s.Err)
+		}
+		if _, ok := s.Best(); !ok {
+			t.Error("what was found is lost")
+		}
+		job.Resume() // nothing was done about it: it pauses again
+	}
+	await(t, job, "a pause", func(s *search.Snapshot) bool { return s.Status == search.Paused && s.Err != nil })
+	store.setFail(nil)
+	job.Resume()
+	result, err := wait()
+	if err != nil || !same(t, whole, result.State) {
+		t.Errorf("ended elsewhere: %v", err)
+	}
+
+	store.setFail(full)
+	options.Unattended = true
+	_, wait = start(t, options)
+	if result, err := wait(); !errors.Is(err, full) || result.Best.ID == 0 {
+		t.Errorf("unattended: %v, best #%d", err, result.Best.ID)
+	}
+	options.Store = search.FileStore(filepath.Join(t.TempDir(), "no", "such", "folder"))
+	_, wait = start(t, options)
+	if result, err := wait(); !errors.Is(err, os.ErrNotExist) || result.Best.ID == 0 {
+		t.Errorf("no folder: %v, best #%d", err, result.Best.ID)
+	}
+}
+
+func TestEvaluatorFails(t *testing.T) {
+	l := landscape()
+	options := search.Options{Strategy: strategies()["ladder"], Problem: l.Problem(search.Ratio(0.7), 2), Evaluator: l, Budget: search.Budget{Generations: 4}}
+	whole := run(t, options).State
+	broken := errors.New("the device is gone")
+	var scores atomic.Int64
+	l.Before = func(context.Context, search.Candidate, search.Tier) error {
+		if scores.Add(1) == 40 {
+			return broken
+		}
+		return nil
+	}
+	job, wait := start(t, options)
+	s := await(t, job, "a pause", func(s *search.Snapshot) bool { return s.Status == search.Paused })
+	if !errors.Is(s.Err, broken) {
+		t.Errorf("paused by %v", s.Err)
+	}
+	job.Resume()
+	if result, err := wait(); err != nil || !same(t, whole, result.State) {
+		t.Errorf("ended elsewhere: %v", err)
+	}
+	if want := int64(whole.Spent.Evaluations) + 1; scores.Load() != want {
+		t.Errorf("%d candidates were scored, %d are needed: what was scored before the failure is not scored again", scores.Load(), want)
+	}
+}
+
+func TestOrders(t *testing.T) {
+	for name, s := range strategies() {
+		l := searchtest.New(searchtest.Options{Seed: 1}) // no noise: dense is the best of all
+		store := &memory{}
+		hold := make(chan struct{})
+		var once sync.Once
+		var scores atomic.Int64
+		l.Before = func(ctx context.Context, _ search.Candidate, _ search.Tier) error {
+			if scores.Add(1) == 40 {
+				<-hold
+			}
+			return nil
+		}
+		job, wait := start(t, search.Options{
+			Strategy: s, Problem: l.Problem(search.Ratio(0.8), 2), Evaluator: l, Store: store, Budget: search.Budget{Generations: 12},
+		})
+		await(t, job, "a later generation", func(s *search.Snapshot) bool { return s.State.Generation >= 2 })
+		if err := job.Retarget(search.Ratio(0.0001)); !errors.Is(err, search.ErrTarget) {
+			t.Errorf("%s: impossible target: %v", name, err)
+		}
+		if err := job.Retarget(search.Ratio(0.6)); err != nil {
+			t.Fatal(err)
+		}
+		if got := job.Snapshot().Target; got != search.Ratio(0.6) {
+			t.Errorf("%s: target shown is %v", name, got)
+		}
+		hand, err := l.Levels.Masks(l.Levels.Nearest(mask.Dense(l.Geometry)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := job.Inject(hand, "mine"); err != nil {
+			t.Fatal(err)
+		}
+		if err := job.Inject(mask.Dense(searchtest.New(searchtest.Options{Layers: 2}).Geometry), "other"); !errors.Is(err, search.ErrConfig) {
+			t.Errorf("%s: subnet of another model: %v", name, err)
+		}
+		once.Do(func() { close(hold) })
+		result, err := wait()
+		if err != nil {
+			t.Fatal(err)
+		}
+		state := result.State
+		if state.Target != search.Ratio(0.6) || result.Best.Ratio > 0.6+1e-9 || result.Best.Tier == 0 {
+			t.Errorf("%s: after the order the target is %v, the best has %v", name, state.Target, result.Best.Ratio)
+		}
+		yours := false
+		for _, in := range append(state.Front, state.Population...) {
+			yours = yours || in.Origin == search.ByHand && in.Score.Fitness != 0
+		}
+		if !yours {
+			t.Errorf("%s: the subnet made by hand, the dense model, is not on the front", name)
+		}
+		told := 0
+		for _, e := range state.Events {
+			if strings.Contains(e.Text, "target changed") || strings.Contains(e.Text, "(you) joins: mine") {
+				told++
+			}
+			if e.At.IsZero() {
+				t.Errorf("%s: event without time: %s", name, e.Text)
+			}
+		}
+		if told != 2 {
+			t.Errorf("%s: %d of the two orders are told of", name, told)
+		}
+	}
+}
+
+// TestPollers reads snapshots from several goroutines while a search runs; the
+// race detector does the checking.
+func TestPollers(t *testing.T) {
+	l := landscape()
+	job, wait := start(t, search.Options{
+		Strategy: strategies()["ladder"], Problem: l.Problem(search.Ratio(0.7), 2), Evaluator: l, Budget: search.Budget{Generations: 10},
+	})
+	stop := make(chan struct{})
+	var group sync.WaitGroup
+	for range 3 {
+		group.Go(func() {
+			last := uint64(0)
+			for {
+				s := job.Snapshot()
+				if s.Revision < last {
+					t.Error("revisions fall")
+				}
+				last = s.Revision
+				for _, in := range append([]search.Individual{}, s.Scoring...) {
+					_, _ = fmt.Fprint(io.Discard, in.ID, in.Score.Fitness)
+				}
+				for _, e := range s.State.Events {
+					_, _ = fmt.Fprint(io.Discard, e.Text, e.At)
+				}
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		})
+	}
+	_, err := wait()
+	close(stop)
+	group.Wait()
+	if err != nil {
+		t.Error(err)
+	}
+}
