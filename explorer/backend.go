@@ -82,7 +82,15 @@ type ScoreRequest struct {
 	Seq     int    // tokens per window
 	Windows int    // from the start; 0 is all
 	HeldOut bool   // take windows from the end of the text, which calibration does not reach
+	Engine  string // EngineDecoder or EngineLlama; "" is EngineDecoder
+	Type    string // tensor type of the file that EngineLlama scores; "" as the source
 }
+
+// What can score a subnet: the graphs that search and reform compute with, or the engine that runs exported files.
+const (
+	EngineDecoder = "decoder"
+	EngineLlama   = "llama.cpp"
+)
 
 // A Searcher runs searches.
 type Searcher interface {

@@ -38,7 +38,8 @@ type BenchRow struct {
 	Load       time.Duration
 	FileBytes  int64
 	Memory     int64   // resident bytes of the engine with this model
-	Perplexity float64 // newest comparable measurement; 0 if none
+	Perplexity float64 // newest measured; 0 if none
+	Relative   float64 // of that to the dense model's under equal conditions; 0 if unknown
 	Pending    bool
 	Err        string
 }

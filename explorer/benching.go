@@ -43,11 +43,14 @@ func (e *Exploration) launchBench(a Actor, c StartBench) (Receipt, error) {
 		id = BenchID("b" + strconv.Itoa(e.state.serial.Bench+1))
 		b := Bench{ID: id, Author: a.Name, Created: e.now().UTC(), Settings: set}
 		for _, subnet := range set.Subnets {
-			if _, err := s.masks(subnet); err != nil {
+			if _, err := s.Masks(subnet); err != nil {
 				return nil, err
 			}
 			for _, p := range set.Prompt {
-				b.Rows = append(b.Rows, BenchRow{Subnet: subnet, Label: s.label(subnet), Prompt: p, Pending: true, Perplexity: s.perplexity(subnet)})
+				newest := s.newest(subnet)
+				b.Rows = append(b.Rows, BenchRow{
+					Subnet: subnet, Label: s.label(subnet), Prompt: p, Pending: true, Perplexity: newest.Perplexity, Relative: newest.Relative(),
+				})
 			}
 		}
 		return []record{{Bench: &b}}, nil
@@ -61,16 +64,19 @@ func (e *Exploration) launchBench(a Actor, c StartBench) (Receipt, error) {
 	return Receipt{Job: jobID, Bench: id}, nil
 }
 
-// perplexity is the newest one measured of a subnet, 0 if none was.
-func (s *Snapshot) perplexity(id SubnetID) float64 {
-	measurements := s.Model.Measurements
-	if n, ok := s.Subnet(id); ok {
-		measurements = n.Measurements
+// newest is the newest measurement of a subnet, zero if none was taken.
+func (s *Snapshot) newest(id SubnetID) Measurement {
+	list := s.Model.Measurements
+	switch n, ok := s.Subnet(id); {
+	case ok:
+		list = n.Measurements
+	case id == DraftID:
+		return Measurement{}
 	}
-	if len(measurements) == 0 || id == DraftID {
-		return 0
+	if len(list) == 0 {
+		return Measurement{}
 	}
-	return measurements[0].Perplexity
+	return list[0]
 }
 
 // benchRow publishes a bench with one row changed; -1 is none.

@@ -50,6 +50,7 @@ type Reply struct {
 	Streaming       bool
 	Stopped         bool // cut off by a person
 	Err             string
+	Cause           error `json:"-"` // what Err says, for errors.Is; not kept over a restart
 	PromptTokens    int
 	Tokens          int
 	FirstToken      time.Duration // from sending the prompt

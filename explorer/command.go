@@ -114,6 +114,8 @@ type (
 		Text    string
 		Seq     int
 		Windows int
+		Engine  string // EngineDecoder or EngineLlama; "" is EngineDecoder
+		Type    string // tensor type of the file that EngineLlama scores; "" as the source
 	}
 	// StartSearch starts a search, or goes on with the workspace's interrupted one when Resume is set.
 	StartSearch struct {

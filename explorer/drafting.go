@@ -158,7 +158,7 @@ func stepTo(a, b mask.Masks) (record, error) {
 
 func (e *Exploration) checkout(a Actor, c Checkout) (Receipt, error) {
 	return e.draft(a, c.Version, func(s *Snapshot) (record, error) {
-		masks, err := s.masks(c.Subnet)
+		masks, err := s.Masks(c.Subnet)
 		if err != nil {
 			return record{}, err
 		}

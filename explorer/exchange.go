@@ -111,7 +111,7 @@ func (e *Exploration) answer(ctx context.Context, id ChatID) {
 				if errors.Is(err, context.Canceled) {
 					r.Stopped = true
 				} else if err != nil {
-					r.Err = oneLine(err.Error())
+					r.Err, r.Cause = oneLine(err.Error()), err
 				}
 			})
 		})

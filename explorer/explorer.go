@@ -277,8 +277,8 @@ func (e *Exploration) say(level MessageLevel, author, text string) {
 	})
 }
 
-// masks are those of a subnet of the library or the trash, of the dense model or of the draft.
-func (s *Snapshot) masks(id SubnetID) (mask.Masks, error) {
+// Masks are those of a subnet of the library or the trash, of the dense model or of the draft.
+func (s *Snapshot) Masks(id SubnetID) (mask.Masks, error) {
 	switch id {
 	case DenseID:
 		return mask.Dense(s.Model.Geometry), nil

@@ -54,6 +54,7 @@ type Job struct {
 	Ended    time.Time // zero until it ended
 	Progress Progress
 	CanPause bool
+	Cause    error        // why it failed, for errors.Is; nil unless State is Failed
 	Err      string       // why it failed; one line
 	Result   SubnetID     // the subnet it made, if it made one
 	Output   string       // the file it wrote, if it wrote one

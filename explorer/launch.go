@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/lathe-llm/lathe/infer/gguf"
@@ -14,7 +15,9 @@ import (
 func (e *Exploration) launch(a Actor, c Command) (Receipt, error) {
 	s := e.Snapshot()
 	if s.Workspace.ReadOnly {
-		if _, ok := c.(Export); !ok {
+		switch c.(type) {
+		case Export, StartBench, Measure: // their results last as long as the process
+		default:
 			return Receipt{}, fmt.Errorf("%w (%s)", ErrReadOnly, s.Workspace.Holder)
 		}
 	}
@@ -35,10 +38,13 @@ func (e *Exploration) launch(a Actor, c Command) (Receipt, error) {
 		if err := checkCalibration(c.Calibration); err != nil {
 			return Receipt{}, err
 		}
+		if !IsPreset(c.Preset) {
+			return Receipt{}, fmt.Errorf("%w: method %q is not one of %s", ErrInvalid, c.Preset, strings.Join(Presets(), ", "))
+		}
 		job.Kind, job.Title = JobCut, fmt.Sprintf("cut to %.2f", c.Target)
 		run = func(ctx context.Context, m *monitor) error { return e.cut(ctx, a, c, m) }
 	case Refit:
-		if _, err := s.masks(c.Subnet); err != nil {
+		if _, err := s.Masks(c.Subnet); err != nil {
 			return Receipt{}, err
 		}
 		if err := checkCalibration(c.Calibration); err != nil {
@@ -47,11 +53,14 @@ func (e *Exploration) launch(a Actor, c Command) (Receipt, error) {
 		job.Kind, job.Title = JobReform, "re-fit "+s.label(c.Subnet)
 		run = func(ctx context.Context, m *monitor) error { return e.refit(ctx, a, c, m) }
 	case Measure:
-		if _, err := s.masks(c.Subnet); err != nil {
+		if _, err := s.Masks(c.Subnet); err != nil {
 			return Receipt{}, err
 		}
 		if c.Seq < 0 || c.Windows < 0 || c.Seq == 1 {
 			return Receipt{}, fmt.Errorf("%w: %d windows of %d tokens", ErrInvalid, c.Windows, c.Seq)
+		}
+		if c.Engine != "" && c.Engine != EngineDecoder && c.Engine != EngineLlama {
+			return Receipt{}, fmt.Errorf("%w: engine %q, not %s or %s", ErrInvalid, c.Engine, EngineDecoder, EngineLlama)
 		}
 		job.Kind, job.Title = JobMeasure, "perplexity of "+s.label(c.Subnet)
 		run = func(ctx context.Context, m *monitor) error { return e.measure(ctx, a, c, m) }
@@ -66,7 +75,7 @@ func (e *Exploration) launch(a Actor, c Command) (Receipt, error) {
 		job.Kind, job.Title = JobSearch, fmt.Sprintf("search at %.2f", c.Target)
 		run = func(ctx context.Context, m *monitor) error { return e.search(ctx, a, c, m) }
 	case Export:
-		if _, err := s.masks(c.Subnet); err != nil {
+		if _, err := s.Masks(c.Subnet); err != nil {
 			return Receipt{}, err
 		}
 		if c.Path == "" {
@@ -140,7 +149,7 @@ func (e *Exploration) cut(ctx context.Context, a Actor, c Cut, m *monitor) error
 
 func (e *Exploration) refit(ctx context.Context, a Actor, c Refit, m *monitor) error {
 	s := e.Snapshot()
-	masks, err := s.masks(c.Subnet)
+	masks, err := s.Masks(c.Subnet)
 	if err != nil {
 		return err
 	}
@@ -203,7 +212,7 @@ func hasRefit(s gguf.Subnet) bool {
 // subject is the subnet of an id, ready to be run, scored or written.
 func (e *Exploration) subject(ctx context.Context, id SubnetID) (gguf.Subnet, error) {
 	s := e.Snapshot()
-	masks, err := s.masks(id)
+	masks, err := s.Masks(id)
 	if err != nil {
 		return gguf.Subnet{}, err
 	}
@@ -236,7 +245,9 @@ func (e *Exploration) measure(ctx context.Context, a Actor, c Measure, m *monito
 		return err
 	}
 	began := e.now()
-	got, err := e.model.Score(ctx, subject, ScoreRequest{Text: c.Text, Seq: c.Seq, Windows: c.Windows, HeldOut: c.Text == ""}, m)
+	got, err := e.model.Score(ctx, subject, ScoreRequest{
+		Text: c.Text, Seq: c.Seq, Windows: c.Windows, HeldOut: c.Text == "", Engine: c.Engine, Type: c.Type,
+	}, m)
 	if err != nil {
 		return err
 	}
@@ -254,17 +265,18 @@ func (e *Exploration) measured(a Actor, id SubnetID, version uint64, got Measure
 		}
 	}
 	if id != DraftID {
-		return e.record(a, func(*Snapshot) ([]record, error) {
+		return e.recordLoose(a, func(*Snapshot) ([]record, error) {
 			return []record{{Measured: &measuredRecord{Subnet: id, Measurement: got}}}, nil
-		}, nil)
+		})
 	}
-	return e.record(a, func(s *Snapshot) ([]record, error) {
+	e.update(inDraft, func(s *Snapshot) { s.Draft.Measured, s.Draft.MeasuredVersion = &got, version })
+	return e.recordLoose(a, func(s *Snapshot) ([]record, error) {
 		est := s.Draft.Estimate
 		if s.Draft.Version != version || !est.Valid || got.Dense <= 0 {
 			return nil, nil
 		}
 		return []record{{Compared: &comparedRecord{Estimated: est.Loss, Measured: got.NLL - math.Log(got.Dense)}}}, nil
-	}, func(s *Snapshot) { s.Draft.Measured, s.Draft.MeasuredVersion = &got, version })
+	})
 }
 
 func (e *Exploration) export(ctx context.Context, c Export, m *monitor) error {

@@ -112,7 +112,7 @@ func (s *scheduler) work(t *task) {
 		case t.ctx.Err() != nil && errors.Is(err, context.Canceled):
 			j.State = Stopped
 		default:
-			j.State, j.Err = Failed, oneLine(err.Error())
+			j.State, j.Err, j.Cause = Failed, oneLine(err.Error()), err
 		}
 	})
 	if j, ok := s.e.Snapshot().Job(t.id); ok && j.State == Failed {

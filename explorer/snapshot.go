@@ -45,10 +45,11 @@ type ModelInfo struct {
 	Hidden       int
 	Context      int // context length the model was made for, in tokens
 	Vocab        int
-	Tied         bool   // the output matrix is the embedding
-	ChatTemplate bool   // the file carries a chat template
-	SubnetOf     string // source named in a file that lathe cut; "" for a dense model
-	Fingerprint  string // identifies the file's content (header, size and samples), hexadecimal
+	Tied         bool    // the output matrix is the embedding
+	ChatTemplate bool    // the file carries a chat template
+	SubnetOf     string  // source named in a file that lathe cut; "" for a dense model
+	Share        float64 // of the source's block parameters that such a file keeps
+	Fingerprint  string  // identifies the file's content (header, size and samples), hexadecimal
 	Geometry     *mask.Geometry
 	Compute      string        // backend that search and reform run on, as it describes itself; "" until it was opened
 	Engine       string        // engine that chat and bench run on

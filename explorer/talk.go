@@ -99,7 +99,7 @@ func (s *Snapshot) setColumns(chat *Chat, subnets []SubnetID) error {
 	}
 	var columns []Column
 	for _, id := range subnets {
-		if _, err := s.masks(id); err != nil {
+		if _, err := s.Masks(id); err != nil {
 			return err
 		}
 		column := Column{Subnet: id, Label: s.label(id)}

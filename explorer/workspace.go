@@ -30,9 +30,9 @@ type card struct {
 	Created     time.Time `json:"created"`
 }
 
-// DefaultWorkspace is the folder below cache that a model's workspace is kept in where nobody chose one. It follows the
+// DefaultWorkspace is the folder below root that a model's workspace is kept in where nobody chose one. It follows the
 // content of the model and not its path: a file that was moved keeps its workspace.
-func DefaultWorkspace(cache string, m ModelInfo) string {
+func DefaultWorkspace(root string, m ModelInfo) string {
 	name := make([]rune, 0, len(m.Name))
 	for _, r := range m.Name {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '.' || r == '_' {
@@ -41,7 +41,7 @@ func DefaultWorkspace(cache string, m ModelInfo) string {
 			name = append(name, '-')
 		}
 	}
-	return filepath.Join(cache, "workspaces", fmt.Sprintf("%.60s-%.12s", string(name), m.Fingerprint))
+	return filepath.Join(root, fmt.Sprintf("%.60s-%.12s", string(name), m.Fingerprint))
 }
 
 // openWorkspace opens or makes the folder for a model. A folder that another process holds, or that cannot be written to,

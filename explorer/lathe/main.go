@@ -1,4 +1,65 @@
 // Command lathe searches a trained language model for a smaller subnet and runs what it finds.
+//
+// Its commands are documented in explorer/docs/commands.md, which is generated from the command tree.
 package main
 
-func main() {}
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/workbench"
+	"github.com/lathe-llm/lathe/infer/llamacpp"
+)
+
+func main() {
+	llamacpp.RunIfChild()
+	// Libraries log to standard error through slog; a terminal interface or a pipe must not see that.
+	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	os.Exit(realMain())
+}
+
+// realMain runs the command line of the process on the real backend.
+func realMain() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
+	var bench *workbench.Bench
+	made := func(spec string) (*workbench.Bench, error) {
+		if bench != nil {
+			return bench, nil
+		}
+		var err error
+		bench, err = workbench.New(workbench.Options{Compute: spec, Text: a.calibrationText(), Scratch: os.Getenv("LATHE_SCRATCH")})
+		return bench, err
+	}
+	a.backend = func(spec string) (explorer.Backend, error) { return made(spec) }
+	a.diagnose = func(ctx context.Context, spec string, p workbench.Places) ([]workbench.Check, error) {
+		b, err := made(spec)
+		if err != nil {
+			return nil, err
+		}
+		return b.Diagnose(ctx, p), nil
+	}
+	code := run(ctx, a, os.Args[1:])
+	if bench != nil {
+		if err := bench.Close(); err != nil && code == exitOK {
+			code = exitFailure
+		}
+	}
+	return code
+}
+
+// version is the module's version as the Go tool recorded it.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
+	}
+	return "unreleased"
+}

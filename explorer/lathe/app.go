@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"path/filepath"
+
+	"charm.land/fang/v2"
+	"github.com/spf13/cobra"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/workbench"
+)
+
+// app is what the commands share: where they read and write, and what computes for them.
+type app struct {
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+	getenv func(string) string
+	// backend makes what computes, the first time a command needs it. spec names the compute backend, "" the best there is.
+	backend func(spec string) (explorer.Backend, error)
+	// diagnose looks at what of all that works.
+	diagnose func(ctx context.Context, spec string, p workbench.Places) ([]workbench.Check, error)
+	// open runs the terminal interface over an exploration.
+	open func(ctx context.Context, a *app, e *explorer.Exploration) error
+
+	// Set by flags.
+	json      bool
+	workspace string
+	compute   string
+}
+
+// run carries out a command line and returns the exit status.
+func run(ctx context.Context, a *app, args []string) int {
+	root := newRoot(a)
+	root.SetArgs(args)
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	err := fang.Execute(ctx, root, fang.WithVersion(version()), fang.WithErrorHandler(func(w io.Writer, _ fang.Styles, err error) {
+		if !errors.Is(err, context.Canceled) {
+			fmt.Fprintf(w, "lathe: %s\n", firstLine(err))
+		}
+	}))
+	return status(err)
+}
+
+// newRoot makes the command tree.
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "lathe [MODEL]",
+		Short: "Find the smallest part of a language model that still talks sense",
+		Long: "lathe cuts a trained language model down to a smaller one without training: it scores which parts matter, drops the\n" +
+			"others, re-fits what is left, and writes a plain GGUF file that stock llama.cpp runs. Without a command it opens the\n" +
+			"explorer on MODEL, or on the default model.",
+		Example: "  # explore the default model\n  lathe\n" +
+			"  # cut a model to 0.8 of its block parameters and talk to it\n  lathe cut model.gguf --ratio 0.8 -o small.gguf\n  lathe chat small.gguf",
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.explore(cmd.Context(), args) },
+	}
+	flags := root.PersistentFlags()
+	flags.BoolVar(&a.json, "json", false, "write results as JSON on standard output, and nothing else")
+	flags.StringVar(&a.workspace, "workspace", "", "folder that subnets, edits and chats are kept in (default: one per model)")
+	flags.StringVar(&a.compute, "compute", "", "what search and re-fitting compute with: go, xla, cuda or xla:/path/plugin.so (default: the fastest found)")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
+	root.AddCommand(a.commands()...)
+	return root
+}
+
+// commands are all commands below the root.
+func (a *app) commands() []*cobra.Command {
+	return []*cobra.Command{
+		a.infoCommand(), a.cutCommand(), a.reformCommand(), a.searchCommand(), a.compareCommand(), a.masksCommand(),
+		a.evalCommand(), a.chatCommand(), a.benchCommand(), a.statusCommand(), a.subnetsCommand(), a.doctorCommand(),
+	}
+}
+
+// modelArg is the model a command is about: its argument, or the default model.
+func (a *app) modelArg(args []string) (string, error) {
+	if len(args) > 0 {
+		return args[0], nil
+	}
+	path := filepath.Join(a.cache(), "models", defaultModel)
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("no model given, and the default one is not at %s: name a GGUF file, or run `make setup`: %w", path, errInput)
+	}
+	return path, nil
+}
+
+// defaultModel is the file of the default model below the cache's models folder.
+const defaultModel = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+// cache is the folder of things that can be fetched again.
+func (a *app) cache() string {
+	if dir := a.getenv("LATHE_CACHE"); dir != "" {
+		return dir
+	}
+	if dir := a.getenv("XDG_CACHE_HOME"); dir != "" {
+		return filepath.Join(dir, "lathe")
+	}
+	return filepath.Join(a.getenv("HOME"), ".cache", "lathe")
+}
+
+// workspaces is the folder of the workspaces of all models.
+func (a *app) workspaces() string {
+	if dir := a.getenv("LATHE_WORKSPACES"); dir != "" {
+		return dir
+	}
+	if dir := a.getenv("XDG_DATA_HOME"); dir != "" {
+		return filepath.Join(dir, "lathe", "workspaces")
+	}
+	return filepath.Join(a.getenv("HOME"), ".local", "share", "lathe", "workspaces")
+}
+
+// calibrationText is the default text to calibrate on; "" when it was not fetched.
+func (a *app) calibrationText() string {
+	path := filepath.Join(a.cache(), "text", "wiki.utf8")
+	if _, err := os.Stat(path); err != nil {
+		return ""
+	}
+	return path
+}
+
+// actor is the person at the terminal.
+func (a *app) actor() explorer.Actor {
+	name := a.getenv("USER")
+	if name == "" {
+		if u, err := user.Current(); err == nil {
+			name = u.Username
+		}
+	}
+	return explorer.Actor{Name: name, Role: explorer.RoleOwner}
+}
+
+// keeping says where an exploration is kept.
+type keeping int
+
+const (
+	inMemory    keeping = iota // nowhere, unless --workspace names a folder
+	inWorkspace                // in the model's workspace
+	orReadOnly                 // the same, or only looked at where another process holds it
+	readOnly                   // in the model's workspace, which is only looked at
+)
+
+// exploration opens a model for a command.
+func (a *app) exploration(ctx context.Context, model string, k keeping) (*explorer.Exploration, error) {
+	backend, err := a.backend(a.compute)
+	if err != nil {
+		return nil, err
+	}
+	o := explorer.Options{Model: model, Workspace: a.workspace, Backend: backend, ReadOnly: k == readOnly, Scratch: a.getenv("LATHE_SCRATCH")}
+	if o.Workspace == "" && k != inMemory {
+		m, err := backend.Open(ctx, model)
+		if err != nil {
+			return nil, err
+		}
+		o.Workspace = explorer.DefaultWorkspace(a.workspaces(), m.Info())
+		if err := m.Close(); err != nil {
+			return nil, err
+		}
+	}
+	e, err := explorer.Open(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	if w := e.Snapshot().Workspace; k == inWorkspace && w.ReadOnly {
+		return nil, errors.Join(fmt.Errorf("workspace %s is %s: %w", w.Path, w.Holder, explorer.ErrReadOnly), e.Close())
+	}
+	return e, nil
+}
+
+// with opens a model, lets use work with it and closes it.
+func (a *app) with(ctx context.Context, model string, k keeping, use func(*explorer.Exploration) error) (err error) {
+	e, err := a.exploration(ctx, model, k)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	return use(e)
+}

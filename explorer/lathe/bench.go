@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lathe-llm/lathe/explorer"
+)
+
+func (a *app) benchCommand() *cobra.Command {
+	var (
+		set     explorer.BenchSettings
+		subnets []string
+		format  string
+	)
+	cmd := &cobra.Command{
+		Use:   "bench [MODEL]",
+		Short: "Measure speed and memory of a model and its subnets on this machine",
+		Example: "  lathe bench model.gguf\n  lathe bench --subnets dense,s3 --prompt 128,2048 --repeats 5\n" +
+			"  lathe bench --format go | benchstat -col /subnet -",
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			model, err := a.modelArg(args)
+			if err != nil {
+				return err
+			}
+			if !slices.Contains(explorer.BenchFormats(), format) {
+				return usage(fmt.Errorf("--format %q: not one of %s", format, strings.Join(explorer.BenchFormats(), ", ")))
+			}
+			k := inMemory
+			for _, s := range subnets {
+				if s != string(explorer.DenseID) {
+					k = inWorkspace
+				}
+			}
+			return a.with(cmd.Context(), model, k, func(e *explorer.Exploration) error {
+				for _, s := range subnets {
+					id, err := find(e.Snapshot(), s)
+					if err != nil {
+						return err
+					}
+					set.Subnets = append(set.Subnets, id)
+				}
+				return a.bench(cmd.Context(), e, set, format)
+			})
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringSliceVar(&subnets, "subnets", []string{string(explorer.DenseID)}, "what to measure: ids or names of the workspace, dense, draft")
+	flags.IntSliceVar(&set.Prompt, "prompt", []int{128, 512}, "tokens in the context")
+	flags.IntVar(&set.Generate, "generate", 64, "tokens to generate")
+	flags.IntVar(&set.Repeats, "repeats", 3, "runs of each cell, after a warm-up")
+	flags.IntVar(&set.Threads, "threads", 0, "processor threads (default: one per core)")
+	flags.IntVar(&set.GPULayers, "gpu-layers", 0, "layers on the GPU; -1 is as many as fit")
+	flags.StringVar(&set.Type, "type", "", "tensor type subnets are written as (default: as the source)")
+	flags.StringVar(&format, "format", explorer.FormatText, "text, csv, json, or go for Go benchmark lines")
+	return cmd
+}
+
+func (a *app) bench(ctx context.Context, e *explorer.Exploration, set explorer.BenchSettings, format string) error {
+	receipt, err := e.Do(ctx, a.actor(), explorer.StartBench{Settings: set})
+	if err != nil {
+		return err
+	}
+	if _, err := a.follow(ctx, e, receipt.Job, nil); err != nil {
+		return err
+	}
+	s := e.Snapshot()
+	b, ok := s.Bench(receipt.Bench)
+	if !ok {
+		return fmt.Errorf("bench %s: %w", receipt.Bench, explorer.ErrNotFound)
+	}
+	if a.json {
+		format = explorer.FormatJSON
+	}
+	text, err := explorer.FormatBench(b, format)
+	if err != nil {
+		return err
+	}
+	if _, err := a.stdout.Write(text); err != nil {
+		return err
+	}
+	if sentence := explorer.BenchSentence(b); sentence != "" && format == explorer.FormatText {
+		fmt.Fprintln(a.stdout, sentence)
+	}
+	return nil
+}

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer"
+)
+
+// maxPiped bounds a prompt that comes through a pipe, in bytes.
+const maxPiped = explorer.MaxPrompt
+
+// chatResult is what `chat --json` writes for each prompt.
+type chatResult struct {
+	Model           string  `json:"model"`
+	Subnet          string  `json:"subnet,omitempty"`
+	Prompt          string  `json:"prompt"`
+	Reply           string  `json:"reply"`
+	PromptTokens    int     `json:"prompt_tokens"`
+	Tokens          int     `json:"tokens"`
+	FirstToken      float64 `json:"first_token_seconds"`
+	TokensPerSecond float64 `json:"tokens_per_second"`
+	Context         int     `json:"context"`
+	ContextUsed     int     `json:"context_used"`
+	Seed            uint64  `json:"seed"`
+}
+
+func (a *app) chatCommand() *cobra.Command {
+	sampling := explorer.DefaultSampling()
+	var prompt, system, subnet string
+	cmd := &cobra.Command{
+		Use:   "chat [MODEL]",
+		Short: "Talk to a model or a subnet",
+		Long: "With -p answers one prompt; with text on standard input answers that; otherwise reads one prompt a line until the input\n" +
+			"ends. The replies go to standard output, everything else to standard error.",
+		Example: "  lathe chat small.gguf -p 'What is a lathe?'\n  lathe chat --subnet s3\n  git diff | lathe chat --system 'Summarise the change in one sentence.'",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			model, err := a.modelArg(args)
+			if err != nil {
+				return err
+			}
+			k := inMemory
+			if subnet != string(explorer.DenseID) {
+				k = readOnly // the chat itself is not kept
+			}
+			return a.with(cmd.Context(), model, k, func(e *explorer.Exploration) error {
+				id, err := find(e.Snapshot(), subnet)
+				if err != nil {
+					return err
+				}
+				opened, err := e.Do(cmd.Context(), a.actor(), explorer.OpenChat{Subnets: []explorer.SubnetID{id}, System: system, Sampling: &sampling})
+				if err != nil {
+					return err
+				}
+				return a.converse(cmd.Context(), e, opened.Chat, prompt)
+			})
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVarP(&prompt, "prompt", "p", "", "answer this and end")
+	flags.StringVar(&system, "system", "", "system prompt")
+	flags.StringVar(&subnet, "subnet", string(explorer.DenseID), "subnet of the workspace to talk to: an id, a name, or draft")
+	samplingFlags(cmd, &sampling)
+	return cmd
+}
+
+// samplingFlags adds the flags that say how tokens are drawn.
+func samplingFlags(cmd *cobra.Command, s *infer.Sampling) {
+	flags := cmd.Flags()
+	flags.Float64Var(&s.Temperature, "temperature", s.Temperature, "0 takes the likeliest token always")
+	flags.IntVar(&s.TopK, "top-k", s.TopK, "draw from this many likeliest tokens; 0 is all")
+	flags.Float64Var(&s.TopP, "top-p", s.TopP, "draw from the likeliest tokens that make up this probability")
+	flags.Float64Var(&s.MinP, "min-p", s.MinP, "draw from tokens at least this likely relative to the likeliest")
+	flags.Float64Var(&s.RepeatPenalty, "repeat-penalty", s.RepeatPenalty, "1 is none")
+	flags.Uint64Var(&s.Seed, "seed", s.Seed, "the same seed gives the same reply")
+	flags.IntVar(&s.MaxTokens, "max-tokens", s.MaxTokens, "end a reply after this many tokens; 0 is no limit")
+}
+
+// converse answers one prompt, or what comes in.
+func (a *app) converse(ctx context.Context, e *explorer.Exploration, chat explorer.ChatID, prompt string) error {
+	if prompt != "" {
+		return a.answer(ctx, e, chat, prompt)
+	}
+	if !isTerminal(a.stdin) {
+		piped, err := io.ReadAll(io.LimitReader(a.stdin, maxPiped+1))
+		if err != nil {
+			return err
+		}
+		if len(piped) > maxPiped {
+			return usage(fmt.Errorf("the prompt on standard input is longer than %d bytes", maxPiped))
+		}
+		return a.answer(ctx, e, chat, string(piped))
+	}
+	lines := a.lines(ctx)
+	for {
+		fmt.Fprint(a.stderr, "> ")
+		select {
+		case line, ok := <-lines:
+			if !ok {
+				fmt.Fprintln(a.stderr)
+				return nil
+			}
+			if strings.TrimSpace(line) == "" {
+				continue
+			}
+			if err := a.answer(ctx, e, chat, line); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// lines are the lines of standard input until it ends. The reading goroutine ends with the process: a read from a
+// terminal cannot be called back.
+func (a *app) lines(ctx context.Context) <-chan string {
+	lines := make(chan string)
+	go func() {
+		defer close(lines)
+		in := bufio.NewScanner(a.stdin)
+		in.Buffer(nil, maxPiped)
+		for in.Scan() {
+			select {
+			case lines <- in.Text():
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return lines
+}
+
+// answer sends one prompt and writes the reply as it comes.
+func (a *app) answer(ctx context.Context, e *explorer.Exploration, chat explorer.ChatID, prompt string) error {
+	if _, err := e.Do(ctx, a.actor(), explorer.Say{Chat: chat, Text: prompt}); err != nil {
+		return err
+	}
+	written := 0
+	var cancelled error
+	for {
+		s := e.Snapshot()
+		c, ok := s.Chat(chat)
+		if !ok {
+			return fmt.Errorf("chat %s: %w", chat, explorer.ErrNotFound)
+		}
+		column := c.Columns[0]
+		reply := column.Replies[len(column.Replies)-1]
+		if !a.json && len(reply.Text) > written {
+			fmt.Fprint(a.stdout, reply.Text[written:])
+			written = len(reply.Text)
+		}
+		if !c.Busy {
+			if !a.json {
+				fmt.Fprintln(a.stdout)
+			}
+			return errors.Join(cancelled, a.replied(s, c, column, reply))
+		}
+		if err := e.Wait(ctx, s.Revision); err != nil {
+			cancelled = err
+			ctx = context.WithoutCancel(ctx)
+			if _, err := e.Do(ctx, a.actor(), explorer.StopReply{Chat: chat}); err != nil && !errors.Is(err, explorer.ErrNotFound) {
+				return err
+			}
+		}
+	}
+}
+
+// replied tells of a finished reply what its text does not.
+func (a *app) replied(s *explorer.Snapshot, c explorer.Chat, column explorer.Column, reply explorer.Reply) error {
+	if reply.Cause != nil {
+		return reply.Cause
+	}
+	r := chatResult{
+		Model: s.Model.Path, Prompt: c.Prompts[len(c.Prompts)-1].Text, Reply: reply.Text, PromptTokens: reply.PromptTokens, Tokens: reply.Tokens,
+		FirstToken: reply.FirstToken.Seconds(), TokensPerSecond: reply.TokensPerSecond, Context: column.Context, ContextUsed: column.Used, Seed: c.Sampling.Seed,
+	}
+	if column.Subnet != explorer.DenseID {
+		r.Subnet = string(column.Subnet)
+	}
+	if !a.json {
+		fmt.Fprintf(a.stderr, "[%d tokens, first after %.2f s, then %.1f tokens/s, %d of %d context]\n",
+			r.Tokens, r.FirstToken, r.TokensPerSecond, r.ContextUsed, r.Context)
+		return nil
+	}
+	return a.result(r, nil)
+}

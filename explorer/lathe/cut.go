@@ -1,0 +1,227 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/gguf"
+)
+
+// madeResult is what `cut` and `reform` write with --json.
+type madeResult struct {
+	Model       string          `json:"model"`
+	Subnet      string          `json:"subnet,omitempty"` // id in the workspace; "" when it was not kept
+	Name        string          `json:"name,omitempty"`
+	Share       float64         `json:"share"`     // parameters kept, over block parameters
+	ShareAll    float64         `json:"share_all"` // over all parameters
+	KVBytes     int64           `json:"kv_bytes_per_token"`
+	Method      explorer.Method `json:"method"`
+	Before      float64         `json:"perplexity_unfitted,omitempty"` // on held-out calibration text
+	After       float64         `json:"perplexity,omitempty"`
+	Seconds     float64         `json:"seconds"`
+	Export      *gguf.Report    `json:"export,omitempty"`
+	SourceBytes int64           `json:"source_bytes"`
+}
+
+func (a *app) cutCommand() *cobra.Command {
+	var (
+		c   explorer.Cut
+		out outFlags
+	)
+	cmd := &cobra.Command{
+		Use:   "cut [MODEL]",
+		Short: "Cut a model at once, without a search, and write the smaller one",
+		Long: "Chooses what to keep by the importance of each unit, re-fits the weights that stay on calibration text, and writes the\n" +
+			"smaller model. Without -o the subnet is kept in the model's workspace instead.",
+		Example: "  lathe cut model.gguf --ratio 0.8 -o small.gguf\n  lathe cut --ratio 0.6 --method flap --text notes/ --type Q8_0 -o small.gguf",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			model, err := a.modelArg(args)
+			if err != nil {
+				return err
+			}
+			if err := out.check(); err != nil {
+				return err
+			}
+			return a.with(cmd.Context(), model, out.keeping(), func(e *explorer.Exploration) error {
+				return a.make(cmd.Context(), e, c, out)
+			})
+		},
+	}
+	flags := cmd.Flags()
+	flags.Float64Var(&c.Target, "ratio", 0.8, "share of the block parameters to keep, in (0, 1]")
+	flags.StringVar(&c.Preset, "method", "", "how units are chosen: "+presetNames()+" (default: the best known)")
+	flags.Uint64Var(&c.Seed, "seed", 1, "seed of whatever is random")
+	flags.StringVar(&c.Name, "name", "", "name in the workspace")
+	calibrationFlags(cmd, &c.Calibration)
+	reformFlags(cmd, &c.Reform)
+	out.add(cmd)
+	return cmd
+}
+
+func (a *app) reformCommand() *cobra.Command {
+	var (
+		c      explorer.Refit
+		out    outFlags
+		subnet string
+	)
+	cmd := &cobra.Command{
+		Use:   "reform [MODEL]",
+		Short: "Re-fit the weights of a subnet that is in the workspace",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			model, err := a.modelArg(args)
+			if err != nil {
+				return err
+			}
+			if err := out.check(); err != nil {
+				return err
+			}
+			return a.with(cmd.Context(), model, inWorkspace, func(e *explorer.Exploration) error {
+				if c.Subnet, err = find(e.Snapshot(), subnet); err != nil {
+					return err
+				}
+				return a.make(cmd.Context(), e, c, out)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&subnet, "subnet", string(explorer.DraftID), "subnet to re-fit: an id, a name, or draft for the masks in work")
+	cmd.Flags().StringVar(&c.Name, "name", "", "name of the result in the workspace")
+	calibrationFlags(cmd, &c.Calibration)
+	reformFlags(cmd, &c.Reform)
+	out.add(cmd)
+	return cmd
+}
+
+// outFlags say which file to write.
+type outFlags struct {
+	path, typ string
+	force     bool
+}
+
+func (o *outFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVarP(&o.path, "output", "o", "", "GGUF file to write")
+	flags.StringVar(&o.typ, "type", "", "tensor type to write: F32, F16, Q8_0, Q4_0 or Q4_1 (default: as the source)")
+	flags.BoolVar(&o.force, "force", false, "replace a file that is there")
+}
+
+// keeping is where a subnet goes: into the file alone, or into the workspace when there is no file.
+func (o *outFlags) keeping() keeping {
+	if o.path == "" {
+		return inWorkspace
+	}
+	return inMemory
+}
+
+// check finds what would fail only after minutes of work: a type that is none, a folder that cannot be written to.
+func (o *outFlags) check() error {
+	if o.typ != "" {
+		t, err := gguf.ParseType(o.typ)
+		if err != nil {
+			return usage(fmt.Errorf("--type: %w", err))
+		}
+		if !t.Writable() {
+			return usage(fmt.Errorf("--type: %s cannot be written", o.typ))
+		}
+	}
+	if o.path == "" {
+		return nil
+	}
+	switch info, err := os.Stat(o.path); {
+	case err == nil && info.IsDir():
+		return usage(fmt.Errorf("-o %s: it is a folder", o.path))
+	case err == nil && !o.force:
+		return usage(fmt.Errorf("-o %s: the file is there already (--force replaces it)", o.path))
+	case err != nil && !errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("-o: %w", err)
+	}
+	probe, err := os.CreateTemp(filepath.Dir(o.path), ".lathe-*")
+	if err != nil {
+		return output{fmt.Errorf("-o %s: cannot write there: %w", o.path, errors.Unwrap(err))}
+	}
+	return errors.Join(probe.Close(), os.Remove(probe.Name()))
+}
+
+// make runs a command that makes a subnet, writes the file asked for and tells what came out.
+func (a *app) make(ctx context.Context, e *explorer.Exploration, c explorer.Command, out outFlags) error {
+	began := time.Now()
+	job, err := a.start(ctx, e, c)
+	if err != nil {
+		return err
+	}
+	s := e.Snapshot()
+	n, ok := s.Subnet(job.Result)
+	if !ok {
+		return fmt.Errorf("%s made no subnet", job.Title)
+	}
+	r := madeResult{
+		Model: s.Model.Path, Name: n.Name, Share: n.Size.Ratio, ShareAll: n.Size.RatioAll, KVBytes: n.Size.KVBytesPerToken,
+		Method: n.Method, Before: s.Reform.Before, After: s.Reform.After, SourceBytes: s.Model.Bytes,
+	}
+	if s.Workspace.Path != "" {
+		r.Subnet = string(n.ID)
+	}
+	if out.path != "" {
+		job, err := a.start(ctx, e, explorer.Export{Subnet: n.ID, Path: out.path, Type: out.typ})
+		if err != nil {
+			return err
+		}
+		r.Export = job.Report
+	}
+	r.Seconds = time.Since(began).Seconds()
+	return a.result(r, func(w io.Writer) { r.words(w) })
+}
+
+func (r madeResult) words(w io.Writer) {
+	fmt.Fprintf(w, "%.3f of the block parameters kept (%.3f with embeddings), %s of KV cache per token\n", r.Share, r.ShareAll, byteCount(r.KVBytes))
+	if r.Before > 0 && r.After > 0 {
+		fmt.Fprintf(w, "perplexity on held-out calibration text: %.2f without re-fitting, %.2f with it\n", r.Before, r.After)
+	}
+	if x := r.Export; x != nil {
+		fmt.Fprintf(w, "%s: %s, %.0f %% of the source's %s\n", x.Path, byteCount(x.Bytes), 100*float64(x.Bytes)/float64(r.SourceBytes), byteCount(r.SourceBytes))
+		if x.ZeroedParams > 0 {
+			fmt.Fprintf(w, "  %s of dropped parameters could only be filled with zeros (in %d places)\n", count(x.ZeroedParams), len(x.Zeroed))
+		}
+		if n := len(x.Fallbacks); n > 0 {
+			f := x.Fallbacks[0]
+			fmt.Fprintf(w, "  %d tensors are stored as another type than asked for, the first %s as %s: %s\n", n, f.Tensor, f.Got, f.Reason)
+		}
+	}
+	if r.Subnet != "" {
+		fmt.Fprintf(w, "kept in the workspace as %s (%s)\n", r.Subnet, r.Name)
+	}
+	fmt.Fprintf(w, "%s\n", clock(time.Duration(r.Seconds*float64(time.Second))))
+}
+
+// find is the subnet that a person means by an id or a name.
+func find(s *explorer.Snapshot, what string) (explorer.SubnetID, error) {
+	switch id := explorer.SubnetID(what); id {
+	case explorer.DenseID, explorer.DraftID:
+		return id, nil
+	}
+	var found []explorer.SubnetID
+	for _, n := range append(s.Subnets[:len(s.Subnets):len(s.Subnets)], s.Trash...) {
+		if string(n.ID) == what {
+			return n.ID, nil
+		}
+		if n.Name == what {
+			found = append(found, n.ID)
+		}
+	}
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return "", fmt.Errorf("subnet %q: %w (`lathe subnets list` shows them)", what, explorer.ErrNotFound)
+	}
+	return "", usage(fmt.Errorf("%d subnets are called %q: use an id, such as %s", len(found), what, found[0]))
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lathe-llm/lathe/explorer"
+)
+
+// evalResult is what `eval --json` writes.
+type evalResult struct {
+	Model      string  `json:"model"`
+	Subnet     string  `json:"subnet,omitempty"`
+	Perplexity float64 `json:"perplexity"`
+	NLL        float64 `json:"nll"`    // nats per token
+	Tokens     int     `json:"tokens"` // scored ones
+	Seq        int     `json:"sequence_length"`
+	Windows    int     `json:"windows"`
+	BOS        bool    `json:"bos"`
+	Engine     string  `json:"engine"`
+	Type       string  `json:"type"`
+	Text       string  `json:"text"`
+	TextSHA256 string  `json:"text_sha256"`
+	Share      float64 `json:"share"`
+	Dense      float64 `json:"dense_perplexity,omitempty"` // under the same conditions, if it was measured before
+	Seconds    float64 `json:"seconds"`
+}
+
+func (a *app) evalCommand() *cobra.Command {
+	var (
+		c      explorer.Measure
+		subnet string
+	)
+	cmd := &cobra.Command{
+		Use:   "eval [MODEL]",
+		Short: "Measure perplexity the way the papers do",
+		Long: "The whole text is tokenised once and cut into consecutive windows; the first token of each window is not scored, all\n" +
+			"others are, given what stands before them in their window. Numbers compare only at equal text, sequence length and windows.",
+		Example: "  lathe eval small.gguf --text wiki.test.raw --seq 2048\n  lathe eval model.gguf --subnet s3 --text wiki.test.raw --windows 4 --json",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			model, err := a.modelArg(args)
+			if err != nil {
+				return err
+			}
+			k := inMemory
+			if subnet != string(explorer.DenseID) {
+				k = inWorkspace
+			}
+			return a.with(cmd.Context(), model, k, func(e *explorer.Exploration) error {
+				if c.Subnet, err = find(e.Snapshot(), subnet); err != nil {
+					return err
+				}
+				if _, err := a.start(cmd.Context(), e, c); err != nil {
+					return err
+				}
+				r, err := newEval(e.Snapshot(), c.Subnet)
+				if err != nil {
+					return err
+				}
+				return a.result(r, r.words)
+			})
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&c.Text, "text", "", "text file to measure on")
+	flags.IntVar(&c.Seq, "seq", 2048, "tokens per window")
+	flags.IntVar(&c.Windows, "windows", 0, "windows from the start of the text (default: all)")
+	flags.StringVar(&c.Engine, "engine", explorer.EngineLlama, "what scores: llama.cpp, or decoder for the graphs that search computes with")
+	flags.StringVar(&c.Type, "type", "", "tensor type a subnet is written as for llama.cpp (default: as the source)")
+	flags.StringVar(&subnet, "subnet", string(explorer.DenseID), "subnet of the workspace to measure: an id, a name, or draft")
+	if err := cmd.MarkFlagRequired("text"); err != nil {
+		panic(err) // the flag is defined above
+	}
+	return cmd
+}
+
+// newEval is the newest measurement of a subnet.
+func newEval(s *explorer.Snapshot, id explorer.SubnetID) (evalResult, error) {
+	list := s.Model.Measurements
+	switch n, ok := s.Subnet(id); {
+	case ok:
+		list = n.Measurements
+	case id == explorer.DraftID && s.Draft.Measured != nil:
+		list = []explorer.Measurement{*s.Draft.Measured}
+	}
+	if len(list) == 0 {
+		return evalResult{}, fmt.Errorf("nothing was measured")
+	}
+	m := list[0]
+	r := evalResult{
+		Model: s.Model.Path, Perplexity: m.Perplexity, NLL: m.NLL, Tokens: m.Conditions.Tokens, Seq: m.Conditions.Seq, Windows: m.Conditions.Windows,
+		BOS: m.Conditions.BOS, Engine: m.Conditions.Engine, Type: m.Conditions.Type, Text: m.Conditions.Text.Path, TextSHA256: m.Conditions.Text.SHA256,
+		Share: m.Share, Dense: m.Dense, Seconds: m.Seconds,
+	}
+	if id != explorer.DenseID {
+		r.Subnet = string(id)
+	}
+	return r, nil
+}
+
+func (r evalResult) words(w io.Writer) {
+	fmt.Fprintf(w, "perplexity %.4f (%.4f nats per token) on %d tokens: %d windows of %d of %s, scored by %s as %s, %.1f s\n",
+		r.Perplexity, r.NLL, r.Tokens, r.Windows, r.Seq, r.Text, r.Engine, r.Type, r.Seconds)
+	if r.Dense > 0 {
+		fmt.Fprintf(w, "%.3f × the dense model's %.4f\n", r.Perplexity/r.Dense, r.Dense)
+	}
+}

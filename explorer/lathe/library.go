@@ -1,0 +1,318 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lathe-llm/lathe/explorer"
+)
+
+func (a *app) subnetsCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "subnets", Short: "List the subnets of a workspace and tidy them", Args: cobra.NoArgs, RunE: needsSubcommand}
+	cmd.AddCommand(a.subnetsListCommand(), a.subnetsExportCommand(), a.subnetsImportCommand(),
+		a.subnetsNamedCommand("rename", "Give a subnet another name", func(id explorer.SubnetID, name string) explorer.Command {
+			return explorer.RenameSubnet{Subnet: id, Name: name}
+		}),
+		a.subnetsNamedCommand("duplicate", "Copy a subnet", func(id explorer.SubnetID, name string) explorer.Command {
+			return explorer.DuplicateSubnet{Subnet: id, Name: name}
+		}),
+		a.subnetsNamedCommand("note", "Write a note on a subnet", func(id explorer.SubnetID, text string) explorer.Command {
+			return explorer.AnnotateSubnet{Subnet: id, Note: text}
+		}),
+		a.subnetsOneCommand("delete", "Move a subnet to the trash", func(id explorer.SubnetID) explorer.Command {
+			return explorer.DeleteSubnet{Subnet: id}
+		}),
+		a.subnetsOneCommand("restore", "Take a subnet out of the trash", func(id explorer.SubnetID) explorer.Command {
+			return explorer.RestoreSubnet{Subnet: id}
+		}),
+		a.subnetsEmptyCommand())
+	return cmd
+}
+
+// subnetResult is a subnet in `subnets list --json`.
+type subnetResult struct {
+	ID           string                 `json:"id"`
+	Name         string                 `json:"name"`
+	Origin       explorer.Origin        `json:"origin"`
+	Parent       string                 `json:"parent,omitempty"`
+	Author       string                 `json:"author,omitempty"`
+	Created      time.Time              `json:"created"`
+	Size         sizeResult             `json:"size"`
+	Refitted     bool                   `json:"refitted"`
+	Method       explorer.Method        `json:"method"`
+	Note         string                 `json:"note,omitempty"`
+	Deleted      bool                   `json:"deleted,omitempty"`
+	Measurements []explorer.Measurement `json:"measurements"`
+}
+
+func newSubnet(n explorer.Subnet) subnetResult {
+	r := subnetResult{
+		ID: string(n.ID), Name: n.Name, Origin: n.Origin, Parent: string(n.Parent), Author: n.Author, Created: n.Created, Size: newSize(n.Size, n.Bytes),
+		Refitted: n.Refit != "", Method: n.Method, Note: n.Note, Deleted: !n.Deleted.IsZero(), Measurements: n.Measurements,
+	}
+	if r.Measurements == nil {
+		r.Measurements = []explorer.Measurement{}
+	}
+	return r
+}
+
+func (a *app) subnetsListCommand() *cobra.Command {
+	var trash bool
+	cmd := &cobra.Command{
+		Use: "list [MODEL]", Short: "List the subnets of a workspace, newest first", Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			model, err := a.modelArg(args)
+			if err != nil {
+				return err
+			}
+			return a.with(cmd.Context(), model, readOnly, func(e *explorer.Exploration) error {
+				s := e.Snapshot()
+				list := s.Subnets
+				if trash {
+					list = s.Trash
+				}
+				r := struct {
+					Model     string         `json:"model"`
+					Workspace string         `json:"workspace"`
+					Subnets   []subnetResult `json:"subnets"`
+				}{s.Model.Path, s.Workspace.Path, []subnetResult{}}
+				for _, n := range list {
+					r.Subnets = append(r.Subnets, newSubnet(n))
+				}
+				return a.result(r, func(w io.Writer) { subnetsTable(w, list) })
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&trash, "trash", false, "list what was deleted and can be restored")
+	return cmd
+}
+
+func subnetsTable(w io.Writer, list []explorer.Subnet) {
+	if len(list) == 0 {
+		fmt.Fprintln(w, "no subnets yet: `lathe cut` and `lathe search` make some")
+		return
+	}
+	rows := [][]string{{"id", "name", "origin", "share", "size", "perplexity", "× dense", "created"}}
+	for _, n := range list {
+		row := []string{string(n.ID), n.Name, string(n.Origin), fmt.Sprintf("%.3f", n.Size.Ratio), byteCount(n.Bytes), "", "", n.Created.Local().Format("2006-01-02 15:04")}
+		if len(n.Measurements) > 0 {
+			m := n.Measurements[0]
+			row[5] = fmt.Sprintf("%.2f", m.Perplexity)
+			if m.Relative() > 0 {
+				row[6] = fmt.Sprintf("%.3f", m.Relative())
+			}
+		}
+		rows = append(rows, row)
+	}
+	table(w, rows...)
+}
+
+// changeLibrary gives a command about a subnet and shows the subnet afterwards.
+func (a *app) changeLibrary(ctx context.Context, what string, args []string, command func(explorer.SubnetID) explorer.Command) error {
+	model, err := a.modelArg(args)
+	if err != nil {
+		return err
+	}
+	return a.with(ctx, model, inWorkspace, func(e *explorer.Exploration) error {
+		id, err := find(e.Snapshot(), what)
+		if err != nil {
+			return err
+		}
+		receipt, err := e.Do(ctx, a.actor(), command(id))
+		if err != nil {
+			return err
+		}
+		n, ok := e.Snapshot().Subnet(receipt.Subnet)
+		if !ok {
+			return fmt.Errorf("subnet %s: %w", receipt.Subnet, explorer.ErrNotFound)
+		}
+		return a.result(newSubnet(n), func(w io.Writer) { fmt.Fprintf(w, "%s: %s\n", n.ID, n.Name) })
+	})
+}
+
+func (a *app) subnetsOneCommand(use, short string, command func(explorer.SubnetID) explorer.Command) *cobra.Command {
+	return &cobra.Command{
+		Use: use + " SUBNET [MODEL]", Short: short, Args: cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.changeLibrary(cmd.Context(), args[0], args[1:], command)
+		},
+	}
+}
+
+func (a *app) subnetsNamedCommand(use, short string, command func(explorer.SubnetID, string) explorer.Command) *cobra.Command {
+	return &cobra.Command{
+		Use: use + " SUBNET TEXT [MODEL]", Short: short, Args: cobra.RangeArgs(2, 3),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.changeLibrary(cmd.Context(), args[0], args[2:], func(id explorer.SubnetID) explorer.Command { return command(id, args[1]) })
+		},
+	}
+}
+
+func (a *app) subnetsEmptyCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "empty-trash [MODEL]", Short: "Delete what is in the trash for good", Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			model, err := a.modelArg(args)
+			if err != nil {
+				return err
+			}
+			return a.with(cmd.Context(), model, inWorkspace, func(e *explorer.Exploration) error {
+				r := struct {
+					Deleted int `json:"deleted"`
+				}{len(e.Snapshot().Trash)}
+				if _, err := e.Do(cmd.Context(), a.actor(), explorer.EmptyTrash{}); err != nil {
+					return err
+				}
+				return a.result(r, func(w io.Writer) { fmt.Fprintf(w, "%d subnets deleted\n", r.Deleted) })
+			})
+		},
+	}
+}
+
+func (a *app) subnetsExportCommand() *cobra.Command {
+	var out outFlags
+	cmd := &cobra.Command{
+		Use: "export SUBNET [MODEL]", Short: "Write a subnet as a GGUF file", Args: cobra.RangeArgs(1, 2),
+		Example: "  lathe subnets export s3 -o small.gguf --type Q8_0",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			model, err := a.modelArg(args[1:])
+			if err != nil {
+				return err
+			}
+			if out.path == "" {
+				return usage(fmt.Errorf("-o names the file to write"))
+			}
+			if err := out.check(); err != nil {
+				return err
+			}
+			return a.with(cmd.Context(), model, readOnly, func(e *explorer.Exploration) error {
+				id, err := find(e.Snapshot(), args[0])
+				if err != nil {
+					return err
+				}
+				job, err := a.start(cmd.Context(), e, explorer.Export{Subnet: id, Path: out.path, Type: out.typ})
+				if err != nil {
+					return err
+				}
+				return a.result(job.Report, func(w io.Writer) { fmt.Fprintf(w, "%s: %s\n", job.Output, byteCount(job.Report.Bytes)) })
+			})
+		},
+	}
+	out.add(cmd)
+	return cmd
+}
+
+func (a *app) subnetsImportCommand() *cobra.Command {
+	var name string
+	cmd := &cobra.Command{
+		Use:   "import FILE [MODEL]",
+		Short: "Take a subnet made elsewhere into the workspace",
+		Long:  "FILE is a GGUF file that was cut from MODEL, or a file of masks as `masks show --json` has them in text.",
+		Args:  cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			model, err := a.modelArg(args[1:])
+			if err != nil {
+				return err
+			}
+			return a.with(cmd.Context(), model, inWorkspace, func(e *explorer.Exploration) error {
+				return a.importSubnet(cmd.Context(), e, args[0], name)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&name, "name", "", "name in the workspace (default: the file's)")
+	return cmd
+}
+
+// masksHeader begins every file of masks.
+const masksHeader = "lathe-masks "
+
+func (a *app) importSubnet(ctx context.Context, e *explorer.Exploration, path, name string) error {
+	if name == "" {
+		name = filepath.Base(path)
+	}
+	text, isMasks, err := readMasks(path)
+	if err != nil {
+		return input(err)
+	}
+	var id explorer.SubnetID
+	if isMasks {
+		receipt, err := e.Do(ctx, a.actor(), explorer.AddSubnet{Name: name, Masks: text, Origin: explorer.Imported})
+		if err != nil {
+			return input(fmt.Errorf("%s: %w", path, err))
+		}
+		id = receipt.Subnet
+	} else {
+		job, err := a.start(ctx, e, explorer.ImportFile{Path: path, Name: name})
+		if err != nil {
+			return err
+		}
+		id = job.Result
+	}
+	n, ok := e.Snapshot().Subnet(id)
+	if !ok {
+		return fmt.Errorf("subnet %s: %w", id, explorer.ErrNotFound)
+	}
+	return a.result(newSubnet(n), func(w io.Writer) {
+		fmt.Fprintf(w, "%s: %s, %.3f of the block parameters\n", n.ID, n.Name, n.Size.Ratio)
+	})
+}
+
+// readMasks reads a file of masks; ok is false when the file is something else.
+func readMasks(path string) (text string, ok bool, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", false, err
+	}
+	defer func() { _ = f.Close() }() // only read from
+	head := make([]byte, len(masksHeader))
+	if _, err := io.ReadFull(f, head); err != nil || string(head) != masksHeader {
+		return "", false, nil
+	}
+	const most = 64 << 20
+	rest, err := io.ReadAll(io.LimitReader(f, most))
+	return masksHeader + string(rest), true, err
+}
+
+func (a *app) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "status [MODEL]", Short: "Say what is in a model's workspace", Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			model, err := a.modelArg(args)
+			if err != nil {
+				return err
+			}
+			return a.with(cmd.Context(), model, readOnly, func(e *explorer.Exploration) error {
+				s := e.Snapshot()
+				r := struct {
+					Model     string     `json:"model"`
+					Workspace string     `json:"workspace"`
+					Bytes     int64      `json:"workspace_bytes"`
+					Subnets   int        `json:"subnets"`
+					Trash     int        `json:"trash"`
+					Chats     int        `json:"chats"`
+					Benches   int        `json:"benches"`
+					Base      string     `json:"draft_base"`
+					Undo      int        `json:"undo"`
+					Redo      int        `json:"redo"`
+					Draft     sizeResult `json:"draft"`
+				}{s.Model.Path, s.Workspace.Path, s.Workspace.Bytes, len(s.Subnets), len(s.Trash), len(s.Chats), len(s.Benches),
+					string(s.Draft.Base), len(s.Draft.Steps), len(s.Draft.Undone), newSize(s.Draft.Size, s.Draft.Bytes)}
+				return a.result(r, func(w io.Writer) {
+					table(w,
+						[]string{"model", r.Model},
+						[]string{"workspace", fmt.Sprintf("%s (%s)", r.Workspace, byteCount(r.Bytes))},
+						[]string{"subnets", fmt.Sprintf("%d, %d in the trash", r.Subnets, r.Trash)},
+						[]string{"chats", fmt.Sprint(r.Chats)},
+						[]string{"benchmarks", fmt.Sprint(r.Benches)},
+						[]string{"masks in work", fmt.Sprintf("from %s, %d steps to undo, %d to redo, share %.3f", r.Base, r.Undo, r.Redo, r.Draft.Share)})
+				})
+			})
+		},
+	}
+}

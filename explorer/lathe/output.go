@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/lathe-llm/lathe/explorer"
+)
+
+// result writes what a command found: as one JSON object with --json, otherwise with words.
+func (a *app) result(v any, words func(io.Writer)) error {
+	if !a.json {
+		words(a.stdout)
+		return nil
+	}
+	encoder := json.NewEncoder(a.stdout)
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(v)
+}
+
+// table writes rows in aligned columns.
+func table(w io.Writer, rows ...[]string) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		fmt.Fprintln(t, strings.Join(row, "\t"))
+	}
+	t.Flush()
+}
+
+// isTerminal reports whether a stream is somebody's screen.
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// byteCount is a size for people.
+func byteCount(n int64) string { return explorer.FormatBytes(n) }
+
+// count is a number of parameters for people.
+func count(n int64) string {
+	switch {
+	case n >= 1e9:
+		return fmt.Sprintf("%.2f B", float64(n)/1e9)
+	case n >= 1e6:
+		return fmt.Sprintf("%.1f M", float64(n)/1e6)
+	}
+	return fmt.Sprint(n)
+}
+
+// start gives a command that begins a job, shows its progress until it has ended, and returns the job. Interrupting stops
+// the job and waits for it.
+func (a *app) start(ctx context.Context, e *explorer.Exploration, c explorer.Command) (explorer.Job, error) {
+	receipt, err := e.Do(ctx, a.actor(), c)
+	if err != nil {
+		return explorer.Job{}, err
+	}
+	return a.follow(ctx, e, receipt.Job, nil)
+}
+
+// follow shows a job's progress until it has ended. each, which may be nil, sees every new snapshot on the way.
+func (a *app) follow(ctx context.Context, e *explorer.Exploration, id explorer.JobID, each func(*explorer.Snapshot) error) (explorer.Job, error) {
+	p := progress{w: a.stderr, live: isTerminal(a.stderr), now: time.Now}
+	defer p.clear()
+	var told uint64
+	for {
+		s := e.Snapshot()
+		job, _ := s.Job(id)
+		for _, m := range s.Messages {
+			if m.ID > told {
+				told = m.ID
+				if job.State != explorer.Failed { // its own failure is the command's error
+					p.say(m.Text)
+				}
+			}
+		}
+		if each != nil {
+			if err := each(s); err != nil {
+				return job, err
+			}
+		}
+		switch job.State {
+		case explorer.Done:
+			return job, nil
+		case explorer.Failed:
+			return job, fmt.Errorf("%s: %w", job.Title, job.Cause)
+		case explorer.Stopped:
+			return job, context.Canceled
+		}
+		p.show(job)
+		if err := e.Wait(ctx, s.Revision); err != nil {
+			if _, stop := e.Do(context.WithoutCancel(ctx), a.actor(), explorer.StopJob{Job: id}); stop != nil && !errors.Is(stop, explorer.ErrNotFound) {
+				return job, errors.Join(err, stop)
+			}
+			ctx = context.WithoutCancel(ctx)
+		}
+	}
+}
+
+// progress shows how far a job is: in one line that is drawn over on a terminal, in a line now and then elsewhere.
+type progress struct {
+	w     io.Writer
+	live  bool
+	now   func() time.Time
+	shown time.Time
+	line  string
+}
+
+// How often a line is drawn.
+const (
+	liveEvery  = 100 * time.Millisecond
+	plainEvery = 10 * time.Second
+)
+
+func (p *progress) show(j explorer.Job) {
+	every := plainEvery
+	if p.live {
+		every = liveEvery
+	}
+	now := p.now()
+	if p.shown.IsZero() && !p.live {
+		p.shown = now // a job that is over at once needs no line in a log
+		return
+	}
+	if now.Sub(p.shown) < every {
+		return
+	}
+	line := describe(j)
+	if line == p.line {
+		return
+	}
+	p.shown, p.line = now, line
+	if p.live {
+		fmt.Fprintf(p.w, "\r\x1b[K%s", line)
+	} else {
+		fmt.Fprintln(p.w, line)
+	}
+}
+
+// say writes a line of its own.
+func (p *progress) say(text string) {
+	p.clear()
+	fmt.Fprintf(p.w, "lathe: %s\n", text)
+}
+
+// clear takes the drawn line away.
+func (p *progress) clear() {
+	if p.live && p.line != "" {
+		fmt.Fprint(p.w, "\r\x1b[K")
+		p.line = ""
+	}
+}
+
+// describe is a job's progress in one line: "cut to 0.80 · layer 12 · 12/30 layers · 1.4/s · 0:13 left".
+func describe(j explorer.Job) string {
+	parts := []string{j.Title}
+	if j.State != explorer.Running {
+		parts = append(parts, string(j.State))
+	}
+	p := j.Progress
+	if p.Step != "" {
+		parts = append(parts, p.Step)
+	}
+	switch {
+	case p.Unit == "bytes" && p.Total > 0:
+		parts = append(parts, fmt.Sprintf("%s of %s", byteCount(int64(p.Done)), byteCount(int64(p.Total))))
+	case p.Total > 0:
+		parts = append(parts, fmt.Sprintf("%.0f/%.0f %s", p.Done, p.Total, p.Unit))
+	case p.Done > 0:
+		parts = append(parts, fmt.Sprintf("%.0f %s", p.Done, p.Unit))
+	}
+	if p.Rate > 0 && p.Unit != "bytes" {
+		parts = append(parts, fmt.Sprintf("%.3g/s", p.Rate))
+	}
+	if p.Left > 0 {
+		parts = append(parts, clock(p.Left)+" left")
+	}
+	return strings.Join(parts, " · ")
+}
+
+// clock is a duration as 0:07 or 1:02:03.
+func clock(d time.Duration) string {
+	s := int(d.Round(time.Second) / time.Second)
+	if s >= 3600 {
+		return fmt.Sprintf("%d:%02d:%02d", s/3600, s/60%60, s%60)
+	}
+	return fmt.Sprintf("%d:%02d", s/60, s%60)
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/explorertest"
+	"github.com/lathe-llm/lathe/explorer/workbench"
+	"github.com/lathe-llm/lathe/infer/llamacpp"
+)
+
+var update = flag.Bool("update", false, "write the files that tests compare with anew")
+
+// TestMain lets scripts run the program: lathe is the real one, pretend the same commands over make-believe.
+func TestMain(m *testing.M) {
+	llamacpp.RunIfChild()
+	testscript.Main(m, map[string]func(){
+		"lathe":   func() { os.Exit(realMain()) },
+		"pretend": func() { os.Exit(pretend(os.Args[1:])) },
+	})
+}
+
+// pretend runs a command line over the make-believe backend, for which a model file only has to be there.
+func pretend(args []string) int {
+	b := explorertest.New()
+	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
+	a.backend = func(string) (explorer.Backend, error) { return existing{b}, nil }
+	a.diagnose = func(context.Context, string, workbench.Places) ([]workbench.Check, error) {
+		return []workbench.Check{
+			{Name: "machine", State: workbench.Works, Found: "two cores"},
+			{Name: "GPU", State: workbench.Missing, Used: "chat", Get: "buy one"},
+		}, nil
+	}
+	return run(context.Background(), a, args)
+}
+
+// existing is the make-believe backend over files that exist.
+type existing struct{ *explorertest.Backend }
+
+func (b existing) Open(ctx context.Context, path string) (explorer.Model, error) {
+	if _, err := os.Stat(path); err != nil {
+		return nil, err
+	}
+	return b.Backend.Open(ctx, path)
+}
+
+func TestScripts(t *testing.T) {
+	cache := os.Getenv("LATHE_CACHE")
+	if cache == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cache = filepath.Join(home, ".cache", "lathe")
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:           "testdata/script",
+		UpdateScripts: *update,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("LATHE_CACHE", filepath.Join(e.WorkDir, "cache"))
+			e.Setenv("LATHE_WORKSPACES", filepath.Join(e.WorkDir, "workspaces"))
+			e.Setenv("REAL_CACHE", cache)
+			e.Setenv("USER", "ada")
+			e.Setenv("LATHE_BACKEND", os.Getenv("LATHE_BACKEND"))
+			return os.WriteFile(filepath.Join(e.WorkDir, "model.gguf"), []byte("make-believe"), 0o644)
+		},
+		Condition: func(name string) (bool, error) {
+			switch name {
+			case "model": // the default model is there
+				_, err := os.Stat(filepath.Join(cache, "models", defaultModel))
+				return err == nil, nil
+			case "slow": // slow tests are asked for
+				return os.Getenv("LATHE_SLOW") != "", nil
+			case "root": // permissions do not bind this user
+				return os.Geteuid() == 0, nil
+			}
+			return false, fmt.Errorf("no condition is called %q", name)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "jsonshape": jsonshape,
+		},
+	})
+}
