@@ -21,6 +21,8 @@ type Backend interface {
 // paused; they return ctx's error soon after ctx is done.
 type Model interface {
 	Info() ModelInfo
+	// SHA256 is the hash of the model's file, hexadecimal. It reads the whole file the first time.
+	SHA256(ctx context.Context) (string, error)
 	Statistician
 	Cutter
 	Scorer

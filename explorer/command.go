@@ -133,6 +133,18 @@ type (
 		Path   string
 		Type   string // tensor type; "" as the source
 	}
+	// ExportRecipe writes what is needed to make a subnet's file again elsewhere: no weights.
+	ExportRecipe struct {
+		Subnet SubnetID
+		Path   string
+		Type   string // tensor type of the file to make; "" as the source
+	}
+	// BuildRecipe makes the subnet and the file of a recipe.
+	BuildRecipe struct {
+		Path string // the recipe
+		Text string // calibration text, where it is not at the path that the recipe names
+		To   string // GGUF file to write; "" only puts the subnet into the library
+	}
 	// StartBench measures speed and memory.
 	StartBench struct{ Settings BenchSettings }
 	// ImportFile takes a model file that was cut from this model elsewhere into the library.
@@ -259,6 +271,8 @@ func (Refit) command()            {}
 func (Measure) command()          {}
 func (StartSearch) command()      {}
 func (Export) command()           {}
+func (ExportRecipe) command()     {}
+func (BuildRecipe) command()      {}
 func (StartBench) command()       {}
 func (ImportFile) command()       {}
 func (PauseJob) command()         {}

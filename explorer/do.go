@@ -32,7 +32,7 @@ func (e *Exploration) Do(ctx context.Context, a Actor, c Command) (Receipt, erro
 		return e.checkout(a, c)
 	case SaveDraft, RenameSubnet, AnnotateSubnet, DuplicateSubnet, DeleteSubnet, RestoreSubnet, EmptyTrash, AddSubnet:
 		return e.library(a, c)
-	case GatherStatistics, Cut, Refit, Measure, StartSearch, Export, StartBench, ImportFile:
+	case GatherStatistics, Cut, Refit, Measure, StartSearch, Export, ExportRecipe, BuildRecipe, StartBench, ImportFile:
 		return e.launch(a, c)
 	case PauseJob:
 		return Receipt{Job: c.Job}, e.jobs.pause(c.Job, true)

@@ -23,6 +23,7 @@ const (
 	JobBench      JobKind = "bench"
 	JobImport     JobKind = "import"
 	JobAdopt      JobKind = "adopt"
+	JobRecipe     JobKind = "recipe"
 )
 
 // JobState is the state a job is in.

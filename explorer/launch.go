@@ -16,7 +16,7 @@ func (e *Exploration) launch(a Actor, c Command) (Receipt, error) {
 	s := e.Snapshot()
 	if s.Workspace.ReadOnly {
 		switch c.(type) {
-		case Export, StartBench, Measure: // their results last as long as the process
+		case Export, ExportRecipe, StartBench, Measure: // their results last as long as the process
 		default:
 			return Receipt{}, fmt.Errorf("%w (%s)", ErrReadOnly, s.Workspace.Holder)
 		}
@@ -83,6 +83,20 @@ func (e *Exploration) launch(a Actor, c Command) (Receipt, error) {
 		}
 		job.Kind, job.Title = JobExport, fmt.Sprintf("export %s to %s", s.label(c.Subnet), filepath.Base(c.Path))
 		run = func(ctx context.Context, m *monitor) error { return e.export(ctx, c, m) }
+	case ExportRecipe:
+		if n, ok := s.Subnet(c.Subnet); !ok {
+			return Receipt{}, fmt.Errorf("subnet %s: %w", c.Subnet, ErrNotFound)
+		} else if !rebuildable(n) {
+			return Receipt{}, fmt.Errorf("%w: it is not known how the weights of %s were re-fitted (%s)", ErrUnsupported, n.Name, n.Origin)
+		}
+		if c.Path == "" {
+			return Receipt{}, fmt.Errorf("%w: no file to write the recipe to", ErrInvalid)
+		}
+		job.Kind, job.Title = JobRecipe, fmt.Sprintf("recipe of %s to %s", s.label(c.Subnet), filepath.Base(c.Path))
+		run = func(ctx context.Context, m *monitor) error { return e.exportRecipe(ctx, c, m) }
+	case BuildRecipe:
+		job.Kind, job.Title = JobRecipe, "build "+filepath.Base(c.Path)
+		run = func(ctx context.Context, m *monitor) error { return e.buildRecipe(ctx, a, c, m) }
 	case StartBench:
 		return e.launchBench(a, c)
 	case ImportFile:

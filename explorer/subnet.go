@@ -56,6 +56,9 @@ type Method struct {
 	Reform  string  `json:"reform,omitempty"`  // "exact", "admm", "none"
 	Lambda  float64 `json:"lambda,omitempty"`  // ridge term, relative to the mean diagonal of H
 	Pull    bool    `json:"pull,omitempty"`    // ridge pulls toward the original weights instead of zero
+	Bias    bool    `json:"bias,omitempty"`    // a bias makes up for the means of what was dropped
+	Rho     float64 `json:"rho,omitempty"`     // ADMM's penalty
+	Steps   int     `json:"steps,omitempty"`   // ADMM's steps
 	Text    TextRef `json:"text,omitzero"`     // calibration text
 	Windows int     `json:"windows,omitempty"` // calibration windows
 	Seq     int     `json:"seq,omitempty"`     // tokens per window

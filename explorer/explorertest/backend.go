@@ -69,6 +69,10 @@ type model struct {
 func (m *model) Info() explorer.ModelInfo { return m.info }
 func (m *model) Close() error             { return m.engine.Close() }
 
+func (m *model) SHA256(ctx context.Context) (string, error) {
+	return "00112233445566778899aabbccddeeff", ctx.Err()
+}
+
 // step paces and reports one unit of work.
 func (m *model) step(ctx context.Context, mon explorer.Monitor, done, total int, unit, what string) error {
 	if err := mon.Gate(ctx); err != nil {

@@ -85,6 +85,9 @@ func (m *model) Info() explorer.ModelInfo {
 	return m.info
 }
 
+// SHA256 implements [explorer.Model].
+func (m *model) SHA256(ctx context.Context) (string, error) { return m.file.SHA256(ctx) }
+
 // Close implements [explorer.Model].
 func (m *model) Close() error {
 	m.mu.Lock()

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/gguf"
+)
+
+func (a *app) recipeCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "recipe", Short: "Mail a subnet: masks, settings and hashes instead of weights", Args: cobra.NoArgs, RunE: needsSubcommand}
+	cmd.AddCommand(a.recipeExportCommand(), a.recipeBuildCommand())
+	return cmd
+}
+
+func (a *app) recipeExportCommand() *cobra.Command {
+	var c explorer.ExportRecipe
+	var force bool
+	cmd := &cobra.Command{
+		Use:     "export SUBNET [MODEL]",
+		Short:   "Write the recipe of a subnet",
+		Example: "  lathe recipe export s3 -o s3.recipe.json",
+		Args:    cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			model, err := a.modelArg(args[1:])
+			if err != nil {
+				return err
+			}
+			if c.Path == "" {
+				return usage(fmt.Errorf("-o names the file to write"))
+			}
+			out := outFlags{path: c.Path, typ: c.Type, force: force}
+			if err := out.check(); err != nil {
+				return err
+			}
+			return a.with(cmd.Context(), model, readOnly, func(e *explorer.Exploration) error {
+				if c.Subnet, err = find(e.Snapshot(), args[0]); err != nil {
+					return err
+				}
+				job, err := a.start(cmd.Context(), e, c)
+				if err != nil {
+					return err
+				}
+				r := struct {
+					Recipe string `json:"recipe"`
+					Subnet string `json:"subnet"`
+				}{job.Output, string(c.Subnet)}
+				return a.result(r, func(w io.Writer) { fmt.Fprintf(w, "%s: recipe of %s\n", r.Recipe, args[0]) })
+			})
+		},
+	}
+	cmd.Flags().StringVarP(&c.Path, "output", "o", "", "file to write")
+	cmd.Flags().StringVar(&c.Type, "type", "", "tensor type of the GGUF file that the recipe makes (default: as the source)")
+	cmd.Flags().BoolVar(&force, "force", false, "replace a file that is there")
+	return cmd
+}
+
+func (a *app) recipeBuildCommand() *cobra.Command {
+	var (
+		c   explorer.BuildRecipe
+		out outFlags
+	)
+	cmd := &cobra.Command{
+		Use:   "build RECIPE [MODEL]",
+		Short: "Make the subnet and the file of a recipe",
+		Long: "Checks that the model and the calibration text are those that the recipe names, by their hashes, and re-fits the weights.\n" +
+			"With the same backend the file is the same byte for byte, which is said.",
+		Example: "  lathe recipe build s3.recipe.json model.gguf -o small.gguf",
+		Args:    cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			model, err := a.modelArg(args[1:])
+			if err != nil {
+				return err
+			}
+			if err := out.check(); err != nil {
+				return err
+			}
+			c.Path, c.To = args[0], out.path
+			return a.with(cmd.Context(), model, out.keeping(), func(e *explorer.Exploration) error {
+				began := time.Now()
+				job, err := a.start(cmd.Context(), e, c)
+				if err != nil {
+					return err
+				}
+				n, ok := e.Snapshot().Subnet(job.Result)
+				if !ok {
+					return fmt.Errorf("%s made no subnet", job.Title)
+				}
+				r := struct {
+					Recipe  string       `json:"recipe"`
+					Name    string       `json:"name"`
+					Share   float64      `json:"share"`
+					Export  *gguf.Report `json:"export,omitempty"`
+					Seconds float64      `json:"seconds"`
+				}{args[0], n.Name, n.Size.Ratio, job.Report, time.Since(began).Seconds()}
+				return a.result(r, func(w io.Writer) {
+					fmt.Fprintf(w, "%s: %.3f of the block parameters\n", n.Name, r.Share)
+					if r.Export != nil {
+						fmt.Fprintf(w, "%s: %s\n", r.Export.Path, byteCount(r.Export.Bytes))
+					}
+				})
+			})
+		},
+	}
+	cmd.Flags().StringVar(&c.Text, "text", "", "calibration text, where it is not at the path that the recipe names")
+	cmd.Flags().StringVarP(&out.path, "output", "o", "", "GGUF file to write (default: only put the subnet into the workspace)")
+	cmd.Flags().BoolVar(&out.force, "force", false, "replace a file that is there")
+	return cmd
+}

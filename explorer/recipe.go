@@ -1,0 +1,199 @@
+package explorer
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// recipeFormat names the format and its version.
+const recipeFormat = "lathe-recipe 1"
+
+// maxRecipe bounds a recipe that is read, in bytes.
+const maxRecipe = mask.MaxText + 1<<20
+
+// A Recipe says how to make a subnet's file again from the dense model: masks, settings, seed and the hashes of everything
+// that goes in, but no weights. It is small enough to mail.
+type Recipe struct {
+	Format  string    `json:"format"`
+	Name    string    `json:"name"`
+	Note    string    `json:"note,omitempty"`
+	Created time.Time `json:"created"`
+	Source  Source    `json:"source"`
+	Masks   string    `json:"masks"`  // text form
+	Method  Method    `json:"method"` // Reform "" or "none": the original weights are kept
+	Type    string    `json:"type"`   // tensor type of the file; "" as the source
+	// Result is the SHA-256 of the file that this recipe made where it was written, if it was made there.
+	Result string `json:"result_sha256,omitempty"`
+	// Share and Measurements are for people.
+	Share        float64       `json:"share"`
+	Measurements []Measurement `json:"measurements,omitempty"`
+}
+
+// Source is the dense model of a recipe.
+type Source struct {
+	Name   string `json:"name"`
+	Bytes  int64  `json:"bytes"`
+	SHA256 string `json:"sha256"`
+}
+
+// rebuildable reports whether a subnet's file can be made again from what is known of it.
+func rebuildable(n Subnet) bool { return n.Refit == "" || n.Method.Reform != "" }
+
+// recipe is the recipe of a subnet of the library.
+func (s *Snapshot) recipe(n Subnet, typ string) (Recipe, error) {
+	text, err := n.Masks.MarshalText()
+	return Recipe{
+		Format: recipeFormat, Name: n.Name, Note: n.Note, Created: n.Created, Source: Source{Name: s.Model.Name, Bytes: s.Model.Bytes},
+		Masks: string(text), Method: n.Method, Type: typ, Share: n.Size.Ratio, Measurements: n.Measurements,
+	}, err
+}
+
+// exportRecipe writes a recipe and, in it, the hash of the file that it makes here.
+func (e *Exploration) exportRecipe(ctx context.Context, c ExportRecipe, m *monitor) error {
+	s := e.Snapshot()
+	n, ok := s.Subnet(c.Subnet)
+	if !ok {
+		return fmt.Errorf("subnet %s: %w", c.Subnet, ErrNotFound)
+	}
+	r, err := s.recipe(n, c.Type)
+	if err != nil {
+		return err
+	}
+	if r.Source.SHA256, err = e.model.SHA256(ctx); err != nil {
+		return err
+	}
+	subject, err := e.subject(ctx, n.ID)
+	if err != nil {
+		return err
+	}
+	made := filepath.Join(e.scratch, "recipe.gguf")
+	defer func() { _ = removeIfThere(made) }() // the scratch folder goes anyway
+	if r.Result, err = e.writeHashed(ctx, subject, made, c.Type, m); err != nil {
+		return err
+	}
+	if err := writeAtomic(c.Path, func(w io.Writer) error { return WriteRecipe(w, r) }); err != nil {
+		return err
+	}
+	e.job(m.t.id, func(j *Job) { j.Output = c.Path })
+	return nil
+}
+
+// writeHashed writes a subnet's file without a word of how it was made here, so that it is the same wherever it is made,
+// and returns its hash.
+func (e *Exploration) writeHashed(ctx context.Context, s gguf.Subnet, path, typ string, m *monitor) (string, error) {
+	s.Provenance = nil
+	report, err := e.model.Write(ctx, s, path, typ, m)
+	if err != nil {
+		return "", err
+	}
+	e.job(m.t.id, func(j *Job) { j.Report = &report })
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = f.Close() }() // only read from
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// buildRecipe makes what a recipe says: it checks what goes in, re-fits, puts the subnet into the library and writes the
+// file. Whether the file is the very same is a message, not an error: another backend rounds otherwise.
+func (e *Exploration) buildRecipe(ctx context.Context, a Actor, c BuildRecipe, m *monitor) error {
+	f, err := os.Open(c.Path)
+	if err != nil {
+		return err
+	}
+	r, masks, err := ReadRecipe(f, e.Snapshot().Model.Geometry)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("%s: %w", c.Path, err)
+	}
+	m.Progress(0, 0, "bytes", "checking the model")
+	got, err := e.model.SHA256(ctx)
+	if err != nil {
+		return err
+	}
+	if got != r.Source.SHA256 {
+		return fmt.Errorf("%s: %w: it is for another model, %s (%.12s, not %.12s)", c.Path, ErrInvalid, r.Source.Name, r.Source.SHA256, got)
+	}
+	made := Made{Subnet: gguf.Subnet{Masks: masks}, Method: r.Method}
+	if r.Method.Reform != "" && r.Method.Reform != "none" {
+		text := c.Text
+		if text == "" {
+			text = r.Method.Text.Path
+		}
+		pull, bias := r.Method.Pull, r.Method.Bias
+		refit := Refit{
+			Calibration: Calibration{Text: text, Windows: r.Method.Windows, Seq: r.Method.Seq},
+			Reform:      ReformOptions{Method: r.Method.Reform, Lambda: r.Method.Lambda, Pull: &pull, Bias: &bias, Rho: r.Method.Rho, Steps: r.Method.Steps},
+		}
+		e.begin(m, DenseID, r.Method)
+		if made, err = e.model.Refit(ctx, masks, refit, m); err != nil {
+			return err
+		}
+		if want := r.Method.Text.SHA256; want != "" && made.Method.Text.SHA256 != want {
+			return fmt.Errorf("%s: %w: it was calibrated on another text (%.12s, not %.12s)", text, ErrText, want, made.Method.Text.SHA256)
+		}
+	}
+	if err := e.keep(a, m, made, Subnet{Name: r.Name, Origin: Imported, Note: r.Note}); err != nil {
+		return err
+	}
+	if c.To == "" {
+		return nil
+	}
+	hash, err := e.writeHashed(ctx, made.Subnet, c.To, r.Type, m)
+	if err != nil {
+		return err
+	}
+	e.job(m.t.id, func(j *Job) { j.Output = c.To })
+	switch {
+	case r.Result == "":
+	case hash == r.Result:
+		e.say(Info, a.Name, fmt.Sprintf("%s is byte for byte the file that the recipe made where it was written", filepath.Base(c.To)))
+	default:
+		e.say(Warning, a.Name, fmt.Sprintf("%s differs from the file that the recipe made where it was written, as it does when another backend or another number of cores rounds otherwise (%.12s, not %.12s)",
+			filepath.Base(c.To), hash, r.Result))
+	}
+	return nil
+}
+
+// WriteRecipe writes a recipe.
+func WriteRecipe(w io.Writer, r Recipe) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(r)
+}
+
+// ReadRecipe reads a recipe for a model of that shape. Its errors wrap ErrDamaged.
+func ReadRecipe(r io.Reader, g *mask.Geometry) (Recipe, mask.Masks, error) {
+	limited := &io.LimitedReader{R: r, N: maxRecipe + 1}
+	var recipe Recipe
+	if err := json.NewDecoder(limited).Decode(&recipe); err != nil {
+		return Recipe{}, mask.Masks{}, fmt.Errorf("%w: not a recipe: %w", ErrDamaged, err)
+	}
+	if limited.N <= 0 {
+		return Recipe{}, mask.Masks{}, fmt.Errorf("%w: more than %d bytes", ErrDamaged, int64(maxRecipe))
+	}
+	if recipe.Format != recipeFormat {
+		return Recipe{}, mask.Masks{}, fmt.Errorf("%w: format %.40q, not %q", ErrDamaged, recipe.Format, recipeFormat)
+	}
+	masks, err := mask.ParseMasks(g, []byte(recipe.Masks))
+	if err != nil {
+		return Recipe{}, mask.Masks{}, fmt.Errorf("%w: masks: %w", ErrDamaged, err)
+	}
+	return recipe, masks, nil
+}
