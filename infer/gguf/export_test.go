@@ -1,6 +1,9 @@
 package gguf
 
-import "os"
+import (
+	"bytes"
+	"os"
+)
 
 // SetOutput sends what the writer writes from now on to another file.
 func SetOutput(w *Writer, f *os.File) {
@@ -12,3 +15,8 @@ var (
 	DecodePure = decodePure
 	EncodePure = encodePure
 )
+
+// NewFile opens a file that lies in memory.
+func NewFile(b []byte) (*File, error) {
+	return newFile("memory", bytes.NewReader(b), int64(len(b)))
+}

@@ -201,11 +201,9 @@ func (p *parser) value(field string) any {
 		}
 		return list
 	case kindString:
-		list := make([]string, 0, p.count(field+": length", MaxArrayLength, 8))
-		for range cap(list) {
-			if p.err != nil {
-				break
-			}
+		n := p.count(field+": length", MaxArrayLength, 8)
+		list := make([]string, 0, min(n, 1<<16))
+		for i := 0; i < n && p.err == nil; i++ {
 			list = append(list, p.string(field, MaxStringBytes))
 		}
 		return list

@@ -33,6 +33,8 @@ type Model struct {
 	Seed     uint64
 	// Shuffle writes the tensors in random order.
 	Shuffle bool
+	// NoTokenizer leaves the vocabulary's texts out, so that Vocab may be small. llama.cpp does not load such a file.
+	NoTokenizer bool
 	// Edit changes the metadata before it is written; nil for no change.
 	Edit func(kv *gguf.KV)
 }

@@ -44,9 +44,11 @@ func (m Model) metadata() (*gguf.KV, error) {
 	own("rope.dimension_count", uint32(m.HeadDim))
 	own("rope.freq_base", float32(m.RopeBase))
 	own("vocab_size", uint32(m.Vocab))
-	set("tokenizer.chat_template", chatTemplate)
-	if err := m.tokenizer(set); err != nil {
-		return nil, err
+	if !m.NoTokenizer {
+		set("tokenizer.chat_template", chatTemplate)
+		if err := m.tokenizer(set); err != nil {
+			return nil, err
+		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
