@@ -177,21 +177,14 @@ func (n *normal) pooled(other *normal) *normal {
 	if tokens > 0 {
 		share = float64(n.tokens) / float64(tokens)
 	}
-	mix := func(a, b []float64) []float64 {
-		out := make([]float64, len(a))
-		for i := range a {
-			out[i] = share*a[i] + (1-share)*b[i]
-		}
-		return out
-	}
 	both := &normal{
-		out: n.out, k: n.k, tokens: tokens, h: mix(n.h, other.h), c: mix(n.c, other.c),
+		out: n.out, k: n.k, tokens: tokens, h: mix(n.h, other.h, share), c: mix(n.c, other.c, share),
 		energy: share*n.energy + (1-share)*other.energy, total: share*n.total + (1-share)*other.total,
 	}
 	if n.mean == nil {
 		return both
 	}
-	both.mean, both.outMean = mix(n.mean, other.mean), mix(n.outMean, other.outMean)
+	both.mean, both.outMean = mix(n.mean, other.mean, share), mix(n.outMean, other.outMean, share)
 	// Between the two texts the means differ: that part of the variance is in neither.
 	dx, dy := difference(n.mean, other.mean), difference(n.outMean, other.outMean)
 	between := share * (1 - share)

@@ -186,7 +186,7 @@ func obs(b *Block, u Unit, o Options) (Ranking, error) {
 			r.Loss = append(r.Loss, r.Loss[len(r.Loss)-1]+cost)
 		}
 	}
-	r.Loss = relative(r.Loss, energy(b))
+	r.Loss = relative(r.Loss, Energy(b))
 	return r, nil
 }
 

@@ -83,6 +83,19 @@ func scorerOf(m Method) (scorer, bool) {
 	return scorer{}, false
 }
 
+// Needs says what a method looks at beside the output matrix and its inputs.
+type Needs struct {
+	Weights   bool // the inner matrices
+	Inputs    bool // second moments of what enters them
+	Gradients bool // of all matrices
+}
+
+// NeedsOf returns what a method looks at.
+func NeedsOf(m Method) Needs {
+	s, _ := scorerOf(m)
+	return Needs{Weights: s.needs&needInner != 0, Inputs: s.needs&needIn != 0, Gradients: m == Taylor}
+}
+
 // Rank orders the units of a block by a method.
 func Rank(m Method, b *Block, u Unit, o Options) (Ranking, error) {
 	method, ok := scorerOf(m)
@@ -149,11 +162,11 @@ func Curve(b *Block, u Unit, order []int, o Options) ([]float64, error) {
 		first := n - (k+1)*width
 		loss[k+1] = loss[k] + sum(white[first:first+width])
 	}
-	return relative(loss, energy(b)), nil
+	return relative(loss, Energy(b)), nil
 }
 
-// energy is E‖W·x‖² of the output matrix.
-func energy(b *Block) float64 {
+// Energy is E‖W·x‖² of the output matrix.
+func Energy(b *Block) float64 {
 	w := gram.Widen(b.Output.Data)
 	return gram.Dot(gram.Product(b.Output.Out, b.Output.In, b.Output.In, w, b.Mid.Gram), w)
 }

@@ -1,0 +1,242 @@
+package reform
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/search/importance"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// OneShot makes a subnet of at most the given inheriting ratio over the block matrices, calibrated on windows of text,
+// without a search. It chooses the units and re-fits what is left as its preset says.
+func OneShot(ctx context.Context, m *decoder.Model, windows [][]int32, ratio float64, c Config) (gguf.Subnet, Report, error) {
+	s, r, err := oneShot(ctx, m, windows, ratio, c)
+	if err != nil {
+		return gguf.Subnet{}, Report{}, fmt.Errorf("cut: %w", err)
+	}
+	return s, r, nil
+}
+
+func oneShot(ctx context.Context, m *decoder.Model, windows [][]int32, ratio float64, c Config) (gguf.Subnet, Report, error) {
+	started := time.Now()
+	if c.Preset == "" {
+		c.Preset = Allocated
+	}
+	recipe, err := c.Preset.Recipe()
+	if err != nil {
+		return gguf.Subnet{}, Report{}, err
+	}
+	if c.Recipe != nil {
+		recipe = *c.Recipe
+	}
+	if c.Granularity == 0 {
+		c.Granularity = mask.DefaultGranularity
+	}
+	tokens, err := checkWindows(windows)
+	if err != nil {
+		return gguf.Subnet{}, Report{}, err
+	}
+	if _, err := budget(m.Geometry(), ratio); err != nil {
+		return gguf.Subnet{}, Report{}, err
+	}
+	p := &plan{m: m, windows: windows, ratio: ratio, recipe: recipe, config: c}
+	masks, choose, err := p.make(ctx)
+	if err != nil {
+		return gguf.Subnet{}, Report{}, err
+	}
+	s, modules, err := reformMasks(ctx, m, windows, masks, recipe, choose, c)
+	if err != nil {
+		return gguf.Subnet{}, Report{}, err
+	}
+	r := newReport(s, modules, tokens, started)
+	r.Preset, r.Target, r.Predicted = c.Preset, ratio, p.predicted
+	return s, r, nil
+}
+
+// Refit re-fits a subnet of given masks as the recipe of the configuration, or of its preset, says. Widths and methods of
+// choosing do not matter.
+func Refit(ctx context.Context, m *decoder.Model, windows [][]int32, masks mask.Masks, c Config) (gguf.Subnet, Report, error) {
+	started := time.Now()
+	if c.Preset == "" {
+		c.Preset = Allocated
+	}
+	recipe, err := c.Preset.Recipe()
+	if c.Recipe != nil {
+		recipe, err = *c.Recipe, nil
+	}
+	if err != nil {
+		return gguf.Subnet{}, Report{}, err
+	}
+	if err := masks.Validate(); err != nil {
+		return gguf.Subnet{}, Report{}, err
+	}
+	tokens, err := checkWindows(windows)
+	if err != nil {
+		return gguf.Subnet{}, Report{}, err
+	}
+	s, modules, err := reformMasks(ctx, m, windows, masks, recipe, nil, c)
+	if err != nil {
+		return gguf.Subnet{}, Report{}, fmt.Errorf("reform: %w", err)
+	}
+	r := newReport(s, modules, tokens, started)
+	r.Preset = c.Preset
+	return s, r, nil
+}
+
+// reformMasks walks where there is something to do on the way; masks that stay as they are need no text.
+func reformMasks(ctx context.Context, m *decoder.Model, windows [][]int32, masks mask.Masks, recipe Recipe, choose chooser, c Config) (gguf.Subnet, []ModuleReport, error) {
+	if choose == nil && recipe.Solve.Method == None && !recipe.Solve.Bias {
+		return gguf.Subnet{Masks: masks}, nil, nil
+	}
+	w, err := newWalk(ctx, m, windows, masks, recipe, choose, c)
+	if err != nil {
+		return gguf.Subnet{}, nil, err
+	}
+	defer w.close()
+	if err := w.run(ctx); err != nil {
+		return gguf.Subnet{}, nil, err
+	}
+	return gguf.Subnet{Masks: w.sub.Masks(), Refit: w.refit}, w.modules, nil
+}
+
+func newReport(s gguf.Subnet, modules []ModuleReport, tokens int, started time.Time) Report {
+	r := Report{Ratio: s.Masks.Size().Ratio, Tokens: tokens, Modules: modules, Seconds: time.Since(started).Seconds()}
+	for _, m := range modules {
+		if m.Warning != "" {
+			r.Warnings = append(r.Warnings, fmt.Sprintf("layer %d %s: %s", m.Layer, m.Module, m.Warning))
+		}
+	}
+	return r
+}
+
+// plan decides which units a subnet keeps, or how many of each layer.
+type plan struct {
+	m         *decoder.Model
+	windows   [][]int32
+	ratio     float64
+	recipe    Recipe
+	config    Config
+	predicted float64
+}
+
+// make returns masks that are final, or, for units that are to be chosen on the way, the masks to start from and the
+// chooser.
+func (p *plan) make(ctx context.Context) (mask.Masks, chooser, error) {
+	g := p.m.Geometry()
+	dense := mask.Dense(g)
+	switch {
+	case p.recipe.Layers:
+		masks, err := p.dropLayers(ctx)
+		return masks, nil, err
+	case p.recipe.Method == "":
+		masks, err := p.random(dense)
+		return masks, nil, err
+	case p.recipe.Sequential:
+		keep, err := p.counts(ctx, nil)
+		if err != nil {
+			return mask.Masks{}, nil, err
+		}
+		return dense, func(layer int, module mask.Module, b *importance.Block) (mask.Layer, error) {
+			l := dense.Layer(layer)
+			n := keep.of(layer, module)
+			if n == b.Count(units(module)) {
+				return l, nil
+			}
+			r, err := importance.Rank(p.recipe.Method, b, units(module), importance.Options{})
+			if err != nil {
+				return l, err
+			}
+			return withUnits(g, layer, l, module, r.Keep(n)), nil
+		}, nil
+	}
+	survey, err := NewSurvey(ctx, p.m, p.windows, []importance.Method{p.recipe.Method}, p.config.Progress)
+	if err != nil {
+		return mask.Masks{}, nil, err
+	}
+	keep, err := p.counts(ctx, survey)
+	if err != nil {
+		return mask.Masks{}, nil, err
+	}
+	masks := dense
+	for i := range g.Layers {
+		l := masks.Layer(i)
+		for _, module := range []mask.Module{mask.Attention, mask.MLP} {
+			if r, ok := survey.Layers[i].Module(module).Rankings[p.recipe.Method]; ok && keep.of(i, module) < len(r.Order) {
+				l = withUnits(g, i, l, module, r.Keep(keep.of(i, module)))
+			}
+		}
+		masks = masks.With(i, l)
+	}
+	return masks, nil, masks.Validate()
+}
+
+// withUnits returns l with the kept units of one module.
+func withUnits(g *mask.Geometry, layer int, l mask.Layer, module mask.Module, kept mask.Set) mask.Layer {
+	if module == mask.MLP {
+		l.Channels = kept
+		return l
+	}
+	lg := g.Layers[layer]
+	per := lg.HeadsPerGroup()
+	l.Heads = mask.Empty(lg.Heads)
+	for _, group := range kept.Indices() {
+		l.Heads = l.Heads.Union(mask.Range(lg.Heads, group*per, (group+1)*per))
+	}
+	return l
+}
+
+// counts shares the units out over the layers.
+func (p *plan) counts(ctx context.Context, s *Survey) (counts, error) {
+	g, step, attention := p.m.Geometry(), p.config.Granularity, p.recipe.Attention
+	switch p.recipe.Widths {
+	case Global:
+		if s == nil {
+			return counts{}, errors.New("scores of all layers are compared, and there is no survey")
+		}
+		scores := make([][mask.Modules][]float64, len(g.Layers))
+		for i := range g.Layers {
+			for _, m := range []mask.Module{mask.Attention, mask.MLP} {
+				scores[i][m] = standardized(s.Layers[i].Module(m).Rankings[p.recipe.Method])
+			}
+		}
+		return cheapest(g, p.ratio, step, attention, func(layer int, m mask.Module, have, keep int) float64 {
+			all := scores[layer][m] // from the first to drop to the last
+			return sumOf(all[len(all)-have : len(all)-keep])
+		})
+	case Sensitive:
+		loss, err := p.sensitivity(ctx)
+		if err != nil {
+			return counts{}, err
+		}
+		c, err := cheapest(g, p.ratio, step, attention, func(layer int, m mask.Module, have, keep int) float64 {
+			return loss.at(layer, m, keep) - loss.at(layer, m, have)
+		})
+		if err == nil {
+			p.predicted = loss.total(c)
+		}
+		return c, err
+	default:
+		return uniform(g, p.ratio, step, attention)
+	}
+}
+
+// random keeps units drawn by chance, as many of each layer.
+func (p *plan) random(masks mask.Masks) (mask.Masks, error) {
+	g := p.m.Geometry()
+	keep, err := uniform(g, p.ratio, p.config.Granularity, p.recipe.Attention)
+	if err != nil {
+		return mask.Masks{}, err
+	}
+	rng := rand.New(rand.NewPCG(p.config.Seed, 0))
+	for i, lg := range g.Layers {
+		l := withUnits(g, i, masks.Layer(i), mask.Attention, mask.Subset(rng, lg.KVHeads, keep.groups[i]))
+		masks = masks.With(i, withUnits(g, i, l, mask.MLP, mask.Subset(rng, lg.FFN, keep.channels[i])))
+	}
+	return masks, masks.Validate()
+}

@@ -1,0 +1,250 @@
+package reform_test
+
+import (
+	"context"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+	"github.com/lathe-llm/lathe/reform"
+	"github.com/lathe-llm/lathe/search/importance"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// tiny loads a random model on the Go backend.
+func tiny(t *testing.T, recipe gguftest.Model) *decoder.Model {
+	t.Helper()
+	be, err := decoder.OpenBackend("go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(be.Close)
+	m, err := decoder.Load(t.Context(), be, gguftest.Open(t, recipe))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Close)
+	return m
+}
+
+// texts returns windows of random tokens that repeat themselves, so that there is something to learn.
+func texts(seed uint64, count, tokens, vocab int) [][]int32 {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	out := make([][]int32, count)
+	for i := range out {
+		for t := range tokens {
+			id := int32(rng.IntN(vocab))
+			if t >= 7 && rng.IntN(2) == 0 {
+				id = out[i][t-7]
+			}
+			out[i] = append(out[i], id)
+		}
+	}
+	return out
+}
+
+func TestPresets(t *testing.T) {
+	m := tiny(t, gguftest.Tiny("llama"))
+	g := m.Geometry()
+	windows := texts(1, 4, 64, g.Vocab)
+	for _, preset := range reform.Presets() {
+		if preset == reform.Taylor {
+			continue // needs gradients
+		}
+		t.Run(string(preset), func(t *testing.T) {
+			events := map[reform.Phase][2]int{}
+			const ratio = 0.66
+			s, r, err := reform.OneShot(t.Context(), m, windows, ratio, reform.Config{
+				Preset: preset, Granularity: 8, Progress: func(e reform.Event) { events[e.Phase] = [2]int{e.Done, e.Total} },
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Masks.Validate(); err != nil {
+				t.Fatal(err)
+			}
+			if got := s.Masks.Size().Ratio; got > ratio || got < ratio-0.34 || got != r.Ratio {
+				t.Errorf("ratio %.3f, reported %.3f, want at most %g and not far under it", got, r.Ratio, ratio)
+			}
+			if preset != reform.Depth && r.Ratio < ratio-0.01 {
+				t.Errorf("ratio %.3f, want nearly %g", r.Ratio, ratio)
+			}
+			for phase, e := range events {
+				if e[0] != e[1] {
+					t.Errorf("phase %s ended at %d of %d", phase, e[0], e[1])
+				}
+			}
+			sub, err := m.Subnet(t.Context(), s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer sub.Close()
+			score, err := m.Score(t.Context(), sub, windows[:1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p := score.Perplexity(); math.IsNaN(p) || p < 1 {
+				t.Errorf("perplexity %g", p)
+			}
+		})
+	}
+}
+
+// meanSquare is how far the hidden states of a subnet end from the dense model's, over the size of those.
+func meanSquare(t *testing.T, m *decoder.Model, s gguf.Subnet, windows [][]int32) float64 {
+	t.Helper()
+	ctx := t.Context()
+	end := func(sub *decoder.Subnet) []float32 {
+		defer sub.Close()
+		st, err := m.NewStates(ctx, windows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer st.Close()
+		for i := range m.Geometry().Layers {
+			if err := m.Advance(ctx, i, sub, st); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var all []float32
+		for i := range windows {
+			h, err := st.Hidden(i)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, h...)
+		}
+		return all
+	}
+	sub, err := m.Subnet(ctx, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, want := end(sub), end(m.Dense())
+	var d, e float64
+	for i := range want {
+		d += math.Pow(float64(got[i]-want[i]), 2)
+		e += math.Pow(float64(want[i]), 2)
+	}
+	return d / e
+}
+
+func TestRefitBringsStatesBack(t *testing.T) {
+	for _, family := range gguftest.Families() {
+		switch family.Name {
+		case "llama mha", "llama biases", "deci", "openelm": // attention with and without groups, biases, unequal layers
+		default:
+			continue
+		}
+		t.Run(family.Name, func(t *testing.T) {
+			m := tiny(t, family.Model)
+			g := m.Geometry()
+			// On the text itself: channels of a random model say nothing about each other on other text.
+			windows := texts(2, 4, 64, g.Vocab)
+			s, _, err := reform.OneShot(t.Context(), m, windows, 0.7, reform.Config{Preset: reform.Random, Granularity: 8, Seed: 3})
+			if err != nil {
+				t.Fatal(err)
+			}
+			none := meanSquare(t, m, s, windows)
+			for name, recipe := range map[string]reform.Recipe{
+				"exact":        {},
+				"pulled":       {Solve: reform.Options{Pull: true, Lambdas: []float64{0.01, 0.1}}},
+				"admm":         {Solve: reform.Options{Method: reform.ADMM}},
+				"bias":         {Solve: reform.Options{Bias: true}},
+				"dense output": {Goal: reform.DenseOutput, Solve: reform.Options{Pull: true}},
+			} {
+				fit, report, err := reform.Refit(t.Context(), m, windows, s.Masks, reform.Config{Recipe: &recipe})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := meanSquare(t, m, fit, windows); got >= none {
+					t.Errorf("%s: states are %.4f away, without repair %.4f", name, got, none)
+				}
+				for _, mod := range report.Modules {
+					if mod.ErrAfter > mod.ErrBefore+1e-6 {
+						t.Errorf("%s: layer %d %s: error %g became %g", name, mod.Layer, mod.Module, mod.ErrBefore, mod.ErrAfter)
+					}
+				}
+				if len(report.Modules) != mask.Modules*len(g.Layers) {
+					t.Errorf("%s: report of %d modules", name, len(report.Modules))
+				}
+			}
+		})
+	}
+}
+
+func TestSurvey(t *testing.T) {
+	m := tiny(t, gguftest.Tiny("llama"))
+	g := m.Geometry()
+	methods := []importance.Method{importance.Phi, importance.OBS, importance.FLAP, importance.Wanda, importance.Leverage}
+	s, err := reform.NewSurvey(t.Context(), m, texts(4, 3, 80, g.Vocab), methods, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Tokens != 240 || len(s.Layers) != len(g.Layers) {
+		t.Fatalf("%d tokens, %d layers", s.Tokens, len(s.Layers))
+	}
+	for i, l := range s.Layers {
+		if l.Cosine <= 0 || l.Cosine > 1 {
+			t.Errorf("layer %d: cosine %g", i, l.Cosine)
+		}
+		for _, method := range methods {
+			if got := len(l.MLP.Rankings[method].Order); got != g.Layers[i].FFN {
+				t.Errorf("layer %d: %s ranks %d channels", i, method, got)
+			}
+			if got := len(l.Attention.Rankings[method].Order); got != g.Layers[i].KVHeads {
+				t.Errorf("layer %d: %s ranks %d groups", i, method, got)
+			}
+		}
+	}
+}
+
+func TestOneShotRefuses(t *testing.T) {
+	m := tiny(t, gguftest.Tiny("llama"))
+	windows := texts(5, 2, 32, m.Geometry().Vocab)
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	tests := []struct {
+		name    string
+		ctx     context.Context
+		windows [][]int32
+		ratio   float64
+		c       reform.Config
+		want    error
+	}{
+		{"ratio over 1", t.Context(), windows, 1.5, reform.Config{}, reform.ErrRatio},
+		{"ratio 0", t.Context(), windows, 0, reform.Config{}, reform.ErrRatio},
+		{"NaN", t.Context(), windows, math.NaN(), reform.Config{}, reform.ErrRatio},
+		{"ratio out of reach", t.Context(), windows, 0.1, reform.Config{Preset: reform.OBS}, reform.ErrRatio},
+		{"preset", t.Context(), windows, 0.8, reform.Config{Preset: "magic"}, reform.ErrPreset},
+		{"no text", t.Context(), nil, 0.8, reform.Config{}, reform.ErrText},
+		{"one token", t.Context(), [][]int32{{1}}, 0.8, reform.Config{}, reform.ErrText},
+		{"canceled", canceled, windows, 0.8, reform.Config{Preset: reform.OBS}, context.Canceled},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if _, _, err := reform.OneShot(tt.ctx, m, tt.windows, tt.ratio, tt.c); !errors.Is(err, tt.want) {
+				t.Errorf("error %v, want %v", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestUncutIsDense(t *testing.T) {
+	m := tiny(t, gguftest.Tiny("llama"))
+	windows := texts(6, 2, 32, m.Geometry().Vocab)
+	s, r, err := reform.OneShot(t.Context(), m, windows, 1, reform.Config{Preset: reform.OBS})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Ratio != 1 {
+		t.Errorf("ratio %g", r.Ratio)
+	}
+	if d := meanSquare(t, m, s, windows); d > 1e-10 {
+		t.Errorf("states are %g away from the dense model's", d)
+	}
+}

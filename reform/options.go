@@ -1,0 +1,164 @@
+package reform
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/lathe-llm/lathe/search/importance"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+var (
+	// ErrPreset means that a preset does not exist.
+	ErrPreset = errors.New("unknown preset")
+	// ErrRatio means that a ratio is outside (0, 1], or smaller than the units that may be dropped allow.
+	ErrRatio = errors.New("ratio out of reach")
+	// ErrText means that there is too little calibration text.
+	ErrText = errors.New("too little calibration text")
+)
+
+// Preset names a way to choose and repair: one of the paper's or its rivals' methods, on equal terms.
+type Preset string
+
+// The presets. All but Allocated, FLAP and Depth give every layer the same share of its channels.
+const (
+	PaperInit Preset = "paper-init" // the paper's Phi on dense inputs, no repair
+	FLAP      Preset = "flap"       // fluctuation, standardised over layers, with bias (arXiv 2312.11983)
+	WandaSP   Preset = "wanda-sp"   // activation-weighted magnitude on dense inputs, no repair
+	OBS       Preset = "obs"        // brain surgeon and exact re-fit, layer by layer (as ZipLM, OSSCAR)
+	Allocated Preset = "allocated"  // as OBS, with widths by measured sensitivity and a pulled re-fit
+	Taylor    Preset = "taylor"     // first-order loss change, no repair (LLM-Pruner)
+	Depth     Preset = "depth"      // whole layers, the one whose absence costs least at a time (SLEB, arXiv 2402.09025)
+	Random    Preset = "random"     // units drawn by chance, no repair
+)
+
+// Presets lists all presets.
+func Presets() []Preset {
+	return []Preset{PaperInit, FLAP, WandaSP, OBS, Allocated, Taylor, Depth, Random}
+}
+
+// Widths says how the units to drop are shared out over the layers.
+type Widths int
+
+// The ways to share out.
+const (
+	Uniform   Widths = iota // the same share everywhere
+	Global                  // by scores standardised within each layer
+	Sensitive               // where the model's loss grows least
+)
+
+// Goal says what a re-fitted matrix should reproduce.
+type Goal int
+
+// The goals.
+const (
+	// Own is what the original weights say on the inputs that the subnet really has.
+	Own Goal = iota
+	// DenseOutput is what the same matrix says in the dense model.
+	DenseOutput
+	// DenseState is the hidden state of the dense model after the block: what the block adds then also makes up for the
+	// errors of the layers before. W_O is re-fitted even where all its columns are kept.
+	DenseState
+)
+
+// Recipe is how a preset chooses and repairs.
+type Recipe struct {
+	Method     importance.Method // how units are ranked; "" by chance
+	Widths     Widths
+	Attention  bool // KV groups are dropped too; otherwise MLP channels alone
+	Sequential bool // units are ranked on the subnet's own inputs; otherwise on the dense model's
+	Layers     bool // whole layers are dropped and nothing else
+	Solve      Options
+	Goal       Goal
+}
+
+// Recipe returns what a preset does.
+func (p Preset) Recipe() (Recipe, error) {
+	none := Options{Method: None}
+	switch p {
+	case PaperInit:
+		return Recipe{Method: importance.Phi, Solve: none}, nil
+	case FLAP:
+		return Recipe{Method: importance.FLAP, Widths: Global, Solve: Options{Method: None, Bias: true}}, nil
+	case WandaSP:
+		return Recipe{Method: importance.Wanda, Solve: none}, nil
+	case OBS:
+		return Recipe{Method: importance.OBS, Sequential: true}, nil
+	case Allocated:
+		return Recipe{
+			Method: importance.OBS, Sequential: true, Widths: Sensitive,
+			Solve: Options{Lambdas: []float64{0.01, 0.03, 0.1, 0.3}, Pull: true},
+		}, nil
+	case Taylor:
+		return Recipe{Method: importance.Taylor, Solve: none}, nil
+	case Depth:
+		return Recipe{Layers: true, Solve: none}, nil
+	case Random:
+		return Recipe{Solve: none}, nil
+	}
+	return Recipe{}, fmt.Errorf("%q: %w", p, ErrPreset)
+}
+
+// Config says how OneShot makes a subnet. The zero value is the preset "allocated" with its own settings.
+type Config struct {
+	Preset Preset
+	// Recipe replaces what the preset does; nil leaves it.
+	Recipe *Recipe
+	// Granularity is the step of MLP widths, 0 is mask.DefaultGranularity.
+	Granularity int
+	// Seed is for what is drawn by chance.
+	Seed uint64
+	// HeldOut is the share of the windows that ridges are chosen on, 0 is a quarter. With fewer than four windows, or
+	// one ridge to choose from, none are held out.
+	HeldOut float64
+	// Progress, where not nil, is called from one goroutine after every step.
+	Progress func(Event)
+}
+
+// Phase is a part of the work.
+type Phase string
+
+// The phases, in the order they come in; not every preset has all.
+const (
+	Surveying Phase = "survey"  // statistics of the dense model
+	Measuring Phase = "measure" // loss of cuts in single layers
+	Reforming Phase = "reform"  // choosing and re-fitting, layer by layer
+)
+
+// Event reports progress: Done of Total steps of a phase are over. While reforming it tells of the module just done.
+type Event struct {
+	Phase       Phase
+	Done, Total int
+	Module      *ModuleReport // nil but while reforming
+}
+
+// ModuleReport says what happened to one module of one layer.
+type ModuleReport struct {
+	Layer     int     `json:"layer"`
+	Module    string  `json:"module"`
+	Kept      int     `json:"kept"` // columns of the output matrix
+	Of        int     `json:"of"`
+	ErrBefore float64 `json:"error_before"` // shares of the outputs' energy, see Result
+	ErrAfter  float64 `json:"error_after"`
+	HeldOut   float64 `json:"error_held_out,omitempty"`
+	Lambda    float64 `json:"ridge,omitempty"`
+	Raised    bool    `json:"ridge_raised,omitempty"`
+	// Curve is ADMM's error after each step.
+	Curve   []float64 `json:"curve,omitempty"`
+	Warning string    `json:"warning,omitempty"`
+}
+
+// Report says what OneShot or Refit did.
+type Report struct {
+	Preset  Preset  `json:"preset,omitempty"`
+	Target  float64 `json:"target,omitempty"`
+	Ratio   float64 `json:"ratio"`  // inheriting ratio over the block matrices
+	Tokens  int     `json:"tokens"` // of calibration text
+	Seconds float64 `json:"seconds"`
+	// Predicted is the rise of the loss, in nats per token, that the widths were chosen by; 0 where they were not.
+	Predicted float64        `json:"predicted,omitempty"`
+	Modules   []ModuleReport `json:"modules"`
+	Warnings  []string       `json:"warnings,omitempty"`
+}
+
+func moduleName(layer int, m mask.Module) string { return fmt.Sprintf("layer %d %s", layer, m) }

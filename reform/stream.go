@@ -1,0 +1,224 @@
+package reform
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/reform/gram"
+	"github.com/lathe-llm/lathe/search/importance"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// stream is calibration text on its way through the layers: as the subnet has it and, where a goal needs it, as the
+// dense model has it.
+type stream struct {
+	m     *decoder.Model
+	own   *decoder.States
+	dense *decoder.States // nil where no goal needs it
+}
+
+func newStream(ctx context.Context, m *decoder.Model, windows [][]int32, goal Goal) (*stream, error) {
+	own, err := m.NewStates(ctx, windows)
+	if err != nil {
+		return nil, err
+	}
+	s := &stream{m: m, own: own}
+	if goal != Own {
+		if s.dense, err = own.Clone(ctx); err != nil {
+			own.Close()
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (s *stream) close() {
+	s.own.Close()
+	if s.dense != nil {
+		s.dense.Close()
+	}
+}
+
+// tap is what enters the output matrix of one module on one stream.
+type tap struct {
+	s      *stream
+	layer  int
+	module mask.Module
+	own    *decoder.Inputs
+	dense  *decoder.Inputs // nil without a dense stream
+}
+
+func inputs(ctx context.Context, m *decoder.Model, layer int, module mask.Module, sub *decoder.Subnet, st *decoder.States) (*decoder.Inputs, error) {
+	if module == mask.Attention {
+		return m.AttentionInputs(ctx, layer, sub, st)
+	}
+	return m.MLPInputs(ctx, layer, sub, st)
+}
+
+func add(ctx context.Context, m *decoder.Model, layer int, module mask.Module, sub *decoder.Subnet, in *decoder.Inputs, st *decoder.States) error {
+	if module == mask.Attention {
+		return m.AddAttention(ctx, layer, sub, in, st)
+	}
+	return m.AddMLP(ctx, layer, sub, in, st)
+}
+
+// tap computes the inputs of a module's output matrix. Of sub the masks of this layer's query and key channels matter.
+func (s *stream) tap(ctx context.Context, layer int, module mask.Module, sub *decoder.Subnet) (*tap, error) {
+	t := &tap{s: s, layer: layer, module: module}
+	var err error
+	if t.own, err = inputs(ctx, s.m, layer, module, sub, s.own); err != nil {
+		return nil, err
+	}
+	if s.dense != nil {
+		if t.dense, err = inputs(ctx, s.m, layer, module, nil, s.dense); err != nil {
+			t.own.Close()
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+func (t *tap) close() {
+	t.own.Close()
+	if t.dense != nil {
+		t.dense.Close()
+	}
+}
+
+// target gathers what the output matrix w [out, in] is to reproduce.
+func (t *tap) target(ctx context.Context, goal Goal, w []float32, out int) (Target, error) {
+	mo, err := t.own.Moments(ctx)
+	if err != nil {
+		return Target{}, err
+	}
+	target := Target{Gram: mo.H, Mean: mo.Mean, Tokens: mo.Tokens}
+	if goal == Own {
+		return target, nil
+	}
+	// The dense module's outputs are w times its inputs.
+	dense, err := t.dense.Moments(ctx)
+	if err != nil {
+		return Target{}, err
+	}
+	cross, err := t.own.CrossMoments(ctx, t.dense)
+	if err != nil {
+		return Target{}, err
+	}
+	w0 := gram.Widen(w)
+	target.Cross = gram.Product(out, dense.N, mo.N, w0, cross.H)
+	target.Energy = gram.Dot(gram.Product(out, dense.N, dense.N, w0, dense.H), w0)
+	target.OutMean = gram.ProductT(out, 1, dense.N, w0, dense.Mean)
+	return target, nil
+}
+
+// advance moves the stream past the module.
+func (t *tap) advance(ctx context.Context, sub, dense *decoder.Subnet) error {
+	if err := add(ctx, t.s.m, t.layer, t.module, sub, t.own, t.s.own); err != nil {
+		return err
+	}
+	if t.dense == nil {
+		return nil
+	}
+	return add(ctx, t.s.m, t.layer, t.module, dense, t.dense, t.s.dense)
+}
+
+// columns is how many columns the output matrix of a module has.
+func columns(g *mask.Geometry, layer int, module mask.Module) int {
+	if module == mask.Attention {
+		return g.Layers[layer].Heads * g.HeadDim
+	}
+	return g.Layers[layer].FFN
+}
+
+// outputName is the name of a module's output matrix, innerNames those of the matrices before it.
+func outputName(module mask.Module) string {
+	if module == mask.Attention {
+		return "o"
+	}
+	return "down"
+}
+
+func innerNames(module mask.Module) []string {
+	if module == mask.Attention {
+		return []string{"q", "k", "v"}
+	}
+	return []string{"gate", "up"}
+}
+
+// newBlock reads the weights of a module; statistics are for the caller to fill in. The inner matrices, which only some
+// methods look at, are read when inner is set.
+func newBlock(m *decoder.Model, layer int, module mask.Module, inner bool) (*importance.Block, error) {
+	b := &importance.Block{Name: moduleName(layer, module), Module: module, HeadDim: m.Config().HeadDim, Layer: m.Geometry().Layers[layer]}
+	var err error
+	if b.Output, err = matrix(m, layer, outputName(module)); err != nil {
+		return nil, err
+	}
+	if !inner {
+		return b, nil
+	}
+	for _, name := range innerNames(module) {
+		w, err := matrix(m, layer, name)
+		if err != nil {
+			return nil, err
+		}
+		b.Inner = append(b.Inner, w)
+	}
+	return b, nil
+}
+
+func matrix(m *decoder.Model, layer int, name string) (importance.Matrix, error) {
+	w, dims, err := m.Weights(layer, name)
+	if err != nil {
+		return importance.Matrix{}, err
+	}
+	return importance.Matrix{Out: dims[0], In: dims[1], Data: w}, nil
+}
+
+func asInputs(mo *decoder.Moments) importance.Inputs {
+	return importance.Inputs{N: mo.N, Gram: mo.H, Mean: mo.Mean, Var: mo.Var}
+}
+
+// split divides windows into those to fit on and those to choose ridges on, every n-th of the latter so that both are
+// from all over the text.
+func split(windows [][]int32, share float64, lambdas int) (fit, held [][]int32) {
+	if share == 0 {
+		share = 0.25
+	}
+	count := int(share * float64(len(windows)))
+	if lambdas < 2 || count < 1 || len(windows) < 4 {
+		return windows, nil
+	}
+	every := len(windows) / count
+	for i, w := range windows {
+		if i%every == every-1 && len(held) < count {
+			held = append(held, w)
+		} else {
+			fit = append(fit, w)
+		}
+	}
+	return fit, held
+}
+
+// checkWindows refuses text that says nothing.
+func checkWindows(windows [][]int32) (tokens int, err error) {
+	for i, w := range windows {
+		if len(w) < 2 {
+			return 0, fmt.Errorf("window %d has %d tokens: %w", i, len(w), ErrText)
+		}
+		tokens += len(w)
+	}
+	if tokens == 0 {
+		return 0, ErrText
+	}
+	return tokens, nil
+}
+
+// named gives an error from a module its place, unless it has one.
+func named(layer int, module mask.Module, err error) error {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", moduleName(layer, module), err)
+}

@@ -1,0 +1,215 @@
+package reform
+
+import (
+	"context"
+
+	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/search/importance"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// chooser picks the units of a module to keep, given its statistics on the subnet's own inputs.
+type chooser func(layer int, m mask.Module, b *importance.Block) (mask.Layer, error)
+
+// walk takes calibration text through the layers of a subnet that comes into being on the way: each module is chosen and
+// re-fitted on inputs that have passed what was cut before it.
+type walk struct {
+	m         *decoder.Model
+	recipe    Recipe
+	choose    chooser // nil where sub already has the masks
+	fit, held *stream // held is nil where no text is held out
+	dense     *decoder.Subnet
+	sub       *decoder.Subnet
+	refit     []gguf.Refit
+	modules   []ModuleReport
+	progress  func(Event)
+	steps     int
+}
+
+// newWalk starts at the first layer with masks that are final where choose is nil, and otherwise those to start from.
+func newWalk(ctx context.Context, m *decoder.Model, windows [][]int32, masks mask.Masks, recipe Recipe, choose chooser, c Config) (*walk, error) {
+	w := &walk{
+		m: m, recipe: recipe, choose: choose, progress: c.Progress, refit: make([]gguf.Refit, masks.Layers()),
+		steps: mask.Modules * masks.Layers(),
+	}
+	fit, held := split(windows, c.HeldOut, len(recipe.Solve.Lambdas))
+	var err error
+	if w.sub, err = m.Subnet(ctx, gguf.Subnet{Masks: masks}); err != nil {
+		return nil, err
+	}
+	w.dense = m.Dense()
+	if w.fit, err = newStream(ctx, m, fit, recipe.Goal); err != nil {
+		w.close()
+		return nil, err
+	}
+	if held != nil {
+		if w.held, err = newStream(ctx, m, held, recipe.Goal); err != nil {
+			w.close()
+			return nil, err
+		}
+	}
+	return w, nil
+}
+
+func (w *walk) close() {
+	w.sub.Close()
+	w.dense.Close()
+	for _, s := range []*stream{w.fit, w.held} {
+		if s != nil {
+			s.close()
+		}
+	}
+}
+
+// run goes through all layers.
+func (w *walk) run(ctx context.Context) error {
+	for layer := range w.refit {
+		for _, module := range []mask.Module{mask.Attention, mask.MLP} {
+			if err := w.module(ctx, layer, module); err != nil {
+				return named(layer, module, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (w *walk) module(ctx context.Context, layer int, module mask.Module) error {
+	n := columns(w.m.Geometry(), layer, module)
+	report := ModuleReport{Layer: layer, Module: module.String(), Of: n}
+	if n > 0 {
+		t, err := w.fit.tap(ctx, layer, module, w.sub)
+		if err != nil {
+			return err
+		}
+		defer t.close()
+		var held *tap
+		if w.held != nil {
+			if held, err = w.held.tap(ctx, layer, module, w.sub); err != nil {
+				return err
+			}
+			defer held.close()
+		}
+		if w.mayChange(layer, module) {
+			if err := w.reform(ctx, t, held, &report); err != nil {
+				return err
+			}
+		}
+		report.Kept = len(w.kept(layer, module))
+		for _, t := range []*tap{t, held} {
+			if t == nil {
+				continue
+			}
+			if err := t.advance(ctx, w.sub, w.dense); err != nil {
+				return err
+			}
+		}
+	}
+	w.modules = append(w.modules, report)
+	if w.progress != nil {
+		w.progress(Event{Phase: Reforming, Done: len(w.modules), Total: w.steps, Module: &report})
+	}
+	return nil
+}
+
+// mayChange says whether a module could be other than dense.
+func (w *walk) mayChange(layer int, module mask.Module) bool {
+	switch {
+	case w.choose != nil && (module == mask.MLP || w.recipe.Attention), w.recipe.Goal != Own:
+		return true
+	}
+	return len(w.kept(layer, module)) < columns(w.m.Geometry(), layer, module)
+}
+
+// kept lists the columns of a module's output matrix that the subnet keeps.
+func (w *walk) kept(layer int, module mask.Module) []int {
+	if module == mask.Attention {
+		return w.sub.Masks().OColumns(layer)
+	}
+	return w.sub.Masks().Layer(layer).Channels.Indices()
+}
+
+// reform chooses and re-fits one module, and puts it in the subnet.
+func (w *walk) reform(ctx context.Context, t, held *tap, report *ModuleReport) error {
+	layer, module := t.layer, t.module
+	inner := w.choose != nil && importance.NeedsOf(w.recipe.Method).Weights
+	b, err := newBlock(w.m, layer, module, inner)
+	if err != nil {
+		return err
+	}
+	p := Problem{Name: b.Name, W: b.Output.Data, Out: b.Output.Out, In: b.Output.In}
+	if p.Fit, err = t.target(ctx, w.recipe.Goal, p.W, p.Out); err != nil {
+		return err
+	}
+	if held != nil {
+		target, err := held.target(ctx, w.recipe.Goal, p.W, p.Out)
+		if err != nil {
+			return err
+		}
+		p.HeldOut = &target
+	}
+	masks := w.sub.Masks()
+	if w.choose != nil && (module == mask.MLP || w.recipe.Attention) {
+		b.Mid = pooledInputs(p)
+		l, err := w.choose(layer, module, b)
+		if err != nil {
+			return err
+		}
+		old := masks.Layer(layer)
+		if module == mask.Attention {
+			l.Channels = old.Channels
+		} else {
+			l.Heads, l.QK, l.VO = old.Heads, old.QK, old.VO
+		}
+		masks = masks.With(layer, l)
+	}
+	kept := masks.Layer(layer).Channels.Indices()
+	if module == mask.Attention {
+		kept = masks.OColumns(layer)
+	}
+	weights, r, err := solve(p, kept, w.recipe.Solve)
+	if err != nil {
+		return err
+	}
+	report.ErrBefore, report.ErrAfter, report.HeldOut = r.ErrBefore, r.ErrAfter, r.HeldOut
+	report.Lambda, report.Raised, report.Curve, report.Warning = r.Lambda, r.Raised, r.Curve, r.Warning
+	if w.recipe.Solve.Method == None {
+		weights = nil
+	}
+	f := &w.refit[layer]
+	if module == mask.Attention {
+		f.WO, f.BO = weights, r.Bias
+	} else {
+		f.WD, f.BD = weights, r.Bias
+	}
+	next, err := w.sub.WithLayer(ctx, layer, masks.Layer(layer), *f)
+	if err != nil {
+		return err
+	}
+	w.sub.Close()
+	w.sub = next
+	return nil
+}
+
+// pooledInputs is the moments of the fitted and the held-out text together, for choosing units.
+func pooledInputs(p Problem) importance.Inputs {
+	in := importance.Inputs{N: p.In, Gram: p.Fit.Gram, Mean: p.Fit.Mean}
+	if h := p.HeldOut; h != nil {
+		share := float64(p.Fit.Tokens) / float64(p.Fit.Tokens+h.Tokens)
+		in.Gram, in.Mean = mix(p.Fit.Gram, h.Gram, share), mix(p.Fit.Mean, h.Mean, share)
+	}
+	in.Var = make([]float64, in.N)
+	for j, mean := range in.Mean {
+		in.Var[j] = max(0, in.Gram[j*in.N+j]-mean*mean)
+	}
+	return in
+}
+
+// mix returns share·a + (1 − share)·b.
+func mix(a, b []float64, share float64) []float64 {
+	out := make([]float64, len(a))
+	for i := range a {
+		out[i] = share*a[i] + (1-share)*b[i]
+	}
+	return out
+}
