@@ -260,25 +260,22 @@ func (p Plot) xAxis(t *theme.Theme, f plotFrame, w int) []string {
 		line[i] = t.Glyph.H
 	}
 	under := paint.NewRow(w, theme.Style{}).Pad(f.gutter)
-	label := " " + p.X.Label
-	room := w
-	if p.X.Label != "" {
-		room -= text.Width(label)
-	}
 	for i, v := range ticks {
 		x := int(math.Round(f.x.at(v)*float64(f.area.w*dotsX-1))) / dotsX
 		if x < 0 || x >= len(line) {
 			continue
 		}
 		line[x] = t.Glyph.Tick
-		start := f.gutter + x - text.Width(names[i])/2
-		if start > w-under.Room() && start+text.Width(names[i]) <= room || start == f.gutter && under.Room() == w-f.gutter {
+		start := max(f.gutter+x-text.Width(names[i])/2, f.gutter)
+		if used := w - under.Room(); (start > used || used == f.gutter) && start+text.Width(names[i]) <= w {
 			under.Pad(start).Put(t.Label, names[i])
 		}
 	}
-	over := paint.NewRow(w, theme.Style{}).Pad(f.gutter-1).Put(t.Axis, t.Glyph.Corner+strings.Join(line, ""))
-	if p.X.Label != "" {
-		under.Right(t.Label, p.X.Label)
+	over := paint.NewRow(w, theme.Style{}).Pad(f.gutter - 1)
+	if n := text.Width(p.X.Label); n > 0 && n+1 < f.area.w {
+		over.Put(t.Axis, t.Glyph.Corner+strings.Join(line[:f.area.w-n-1], "")).Put(t.Label, " "+p.X.Label)
+	} else {
+		over.Put(t.Axis, t.Glyph.Corner+strings.Join(line, ""))
 	}
 	return []string{over.String(), under.String()}
 }

@@ -63,7 +63,9 @@ func (r *Row) Pad(x int) *Row {
 }
 
 // Col appends text that takes exactly w cells, filled up on the right.
-func (r *Row) Col(s theme.Style, str string, w int) *Row { return r.Put(s, text.Fit(str, min(w, r.Room()))) }
+func (r *Row) Col(s theme.Style, str string, w int) *Row {
+	return r.Put(s, text.Fit(str, min(w, r.Room())))
+}
 
 // Num appends text that takes exactly w cells, filled up on the left.
 func (r *Row) Num(s theme.Style, str string, w int) *Row {
@@ -86,7 +88,9 @@ func (r *Row) String() string {
 }
 
 // Text is a row with one run.
-func Text(w int, s theme.Style, str string) string { return NewRow(w, theme.Style{}).Put(s, str).String() }
+func Text(w int, s theme.Style, str string) string {
+	return NewRow(w, theme.Style{}).Put(s, str).String()
+}
 
 // Blank is an empty row.
 func Blank(w int) string { return text.Spaces(w) }

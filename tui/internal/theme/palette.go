@@ -44,7 +44,7 @@ func tokens(t *Theme) map[*Style]spec {
 		&t.KeyOff:      {dark: "69727f", light: "858e9b", dark16: brightBlack, light16: white, attr: faint},
 		&t.Selected:    {bgDark: "2b3444", bgLight: "dbe6f5", attr: reverse},
 		&t.Cursor:      {bgDark: "3a4356", bgLight: "cbd9ec", attr: bold},
-		&t.Match:       {dark: "f5c451", light: "8a6100", dark16: brightYellow, light16: magenta, attr: underline},
+		&t.Caret:       {attr: reverse},
 		&t.Dense:       {dark: "c4ccd8", light: "3d4651", dark16: brightWhite, light16: black},
 		&t.Subnet:      {dark: "4fd1b5", light: "00705a", dark16: brightCyan, light16: cyan},
 		&t.Yours:       {dark: "e49bff", light: "8a2bb0", dark16: brightMagenta, light16: magenta, attr: bold},

@@ -57,7 +57,7 @@ type Theme struct {
 	Accent, Link             Style // the product's colour: the current tab, the cursor; things that can be opened
 	Good, Warn, Bad, Info    Style // states of jobs, messages and comparisons
 	Key, KeyText, KeyOff     Style // footer and help: a key, what it does, an action that cannot run now
-	Selected, Cursor, Match  Style // rows that are marked, the row under the cursor, the hit of a filter
+	Selected, Cursor, Caret  Style // rows that are marked, the row under the cursor, a cell under the cursor
 	Dense, Subnet, Yours     Style // the model as loaded, the subnet in hand, what the user made by hand
 	Front, Cloud, Pending    Style // the Pareto front, the other points, a candidate still being scored
 	Kept, Dropped, Partial   Style // units of a mask
@@ -110,7 +110,9 @@ func (t *Theme) HeatAt(v float64) Style {
 }
 
 // SeriesAt is the style of the i-th line of a chart; styles repeat when there are more lines than styles.
-func (t *Theme) SeriesAt(i int) Style { return t.Series[((i%len(t.Series))+len(t.Series))%len(t.Series)] }
+func (t *Theme) SeriesAt(i int) Style {
+	return t.Series[((i%len(t.Series))+len(t.Series))%len(t.Series)]
+}
 
 func (l Look) style(s spec) Style {
 	if l.Profile <= colorprofile.NoTTY {
@@ -129,7 +131,7 @@ func (l Look) style(s spec) Style {
 	if s.attr&underline != 0 {
 		a = a.Underline(true)
 	}
-	if s.attr&reverse != 0 && l.Profile <= colorprofile.ANSI {
+	if s.attr&reverse != 0 && (s.bgDark == "" || l.Profile <= colorprofile.ANSI) { // stands in for a background
 		a = a.Reverse(true)
 	}
 	if l.Profile > colorprofile.ASCII {

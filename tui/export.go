@@ -1,0 +1,110 @@
+package tui
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/tui/internal/text"
+)
+
+// exportForm asks where and in which type to write a subnet as a GGUF file.
+func (m *Model) exportForm(id explorer.SubnetID) tea.Cmd {
+	masks, ok := masksOf(m.snap, id)
+	if !ok {
+		return nil
+	}
+	types := []string{"as the source", "F32", "F16", "Q8_0", "Q4_1", "Q4_0"}
+	note := fmt.Sprintf("%s: about %s as %s", subnetName(m.snap, id), text.Bytes(float64(masks.GGUFBytes(m.snap.Model.FileType))), m.snap.Model.FileType)
+	return m.openForm(&form{title: "export as GGUF", ok: "write", note: note, entries: []*entry{
+		choiceEntry("type", "type", "as the source", "what the matrices are stored as", types...),
+		textEntry("path", "file", fileName(subnetName(m.snap, id))+".gguf", "on the machine lathe runs on", needText),
+	}, submit: func(m *Model, f *form) tea.Cmd {
+		path := expandHome(f.get("path"))
+		return m.do(explorer.Export{Subnet: id, Path: path, Type: exportType(f.get("type"))}, func(m *Model, _ explorer.Receipt) tea.Cmd {
+			m.say(levelInfo, "writing "+path)
+			return nil
+		})
+	}})
+}
+
+// exportText offers to copy a text or, where files may be written, to save it.
+func (m *Model) exportText(what, name, content string) tea.Cmd {
+	return m.pick("export the "+what, func(m *Model) []choice {
+		off := ""
+		if !m.opts.Files {
+			off = "files cannot be written from this session"
+		}
+		return []choice{
+			{title: "copy", detail: "to the terminal's clipboard", run: func(m *Model) tea.Cmd { return m.copy(content, "the "+what) }},
+			{title: "write a file", off: off, run: func(m *Model) tea.Cmd {
+				base := strings.TrimSuffix(name, filepath.Ext(name))
+				return m.openForm(&form{title: "write the " + what, ok: "write", entries: []*entry{textEntry("path", "file", fileName(base)+filepath.Ext(name), "an existing file is not overwritten", needText)},
+					submit: func(_ *Model, f *form) tea.Cmd { return writeFile(expandHome(f.get("path")), content) }})
+			}},
+		}
+	})
+}
+
+// wroteMsg is the outcome of writing a file.
+type wroteMsg struct {
+	path string
+	err  error
+}
+
+// writeFile writes a new file.
+func writeFile(path, content string) tea.Cmd {
+	return func() tea.Msg {
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		if err != nil {
+			return wroteMsg{path, err}
+		}
+		_, err = f.WriteString(content)
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+		return wroteMsg{path, err}
+	}
+}
+
+// fileName makes a name fit for a file.
+func fileName(s string) string {
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-', r == '_', r == '.':
+			return r
+		}
+		return '-'
+	}, s)
+	s = strings.Trim(s, "-.")
+	if s == "" {
+		return "lathe"
+	}
+	return s
+}
+
+// expandHome replaces a leading ~/ by the user's home folder.
+func expandHome(path string) string {
+	rest, ok := strings.CutPrefix(path, "~/")
+	if !ok {
+		return path
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return path
+	}
+	return filepath.Join(home, rest)
+}
+
+// dateLabel is a moment in the form of lists: "24 Nov 09:12".
+func dateLabel(t time.Time) string {
+	if t.IsZero() {
+		return text.None
+	}
+	return t.Local().Format("2 Jan 15:04")
+}

@@ -1,0 +1,86 @@
+package layout
+
+// Below these sizes a body has no room for panes side by side: it shows one at a time under a line of tabs.
+const (
+	splitW = 76
+	splitH = 16
+)
+
+// Single reports whether a body shows one pane at a time.
+func Single(r Rect) bool { return r.W < splitW || r.H < splitH }
+
+// Tabs splits a body into a line of tabs and the pane below.
+func Tabs(r Rect) (tabs, rest Rect) { return r.CutTop(1) }
+
+// Search is the layout of the Search screen: two columns of two panes, with a third pane below where there is room.
+type Search struct{ Chart, Best, History, Population, Events Rect }
+
+// NewSearch lays out the Search screen.
+func NewSearch(r Rect) Search {
+	var s Search
+	best := clamp(r.H*11/20, 9, 22)
+	top, bottom := r.CutTop(best)
+	left := clamp(r.W*11/20, 40, r.W-34)
+	s.Chart, s.Best = top.CutLeft(left)
+	if r.W >= 150 {
+		cols := bottom.Columns(4, 5, 3)
+		s.History, s.Population, s.Events = cols[0], cols[1], cols[2]
+		return s
+	}
+	s.History, s.Population = bottom.CutLeft(left * 9 / 10)
+	return s
+}
+
+// Masks is the layout of the Masks screen: the layers, the detail of one, and a line about the whole below both.
+type Masks struct{ Layers, Detail, Totals Rect }
+
+// NewMasks lays out the Masks screen. With little room, layers or detail are left out by what has the keys.
+func NewMasks(r Rect, detail bool) Masks {
+	var m Masks
+	lines := 2
+	if r.H >= 30 {
+		lines = 3
+	}
+	r, m.Totals = r.CutBottom(lines)
+	switch {
+	case r.W >= splitW:
+		m.Layers, m.Detail = r.CutLeft(clamp(r.W*11/20, 42, 110))
+	case detail:
+		m.Detail = r
+	default:
+		m.Layers = r
+	}
+	return m
+}
+
+// Side is a layout of two columns, of which the first has a wanted width; below splitW they are stacked, the first with a
+// wanted height.
+func Side(r Rect, w, h int) (first, second Rect) {
+	if r.W >= splitW {
+		return r.CutLeft(min(w, r.W/2))
+	}
+	return r.CutTop(min(h, r.H/2))
+}
+
+// Chat is the layout of the Chat screen: a line on top, one or two columns, the prompt below.
+type Chat struct {
+	Head    Rect
+	Columns []Rect // as many as fit, of those asked for
+	Prompt  Rect
+}
+
+// NewChat lays out n columns above a prompt of some rows. Where they do not fit side by side only one is shown.
+func NewChat(r Rect, n, prompt int) Chat {
+	var c Chat
+	c.Head, r = r.CutTop(1)
+	r, c.Prompt = r.CutBottom(clamp(prompt, 1, max(1, r.H/3)) + 2)
+	fit := max(1, min(n, r.W/36))
+	weights := make([]int, fit)
+	for i := range weights {
+		weights[i] = 1
+	}
+	c.Columns = r.Columns(weights...)
+	return c
+}
+
+func clamp(v, lo, hi int) int { return max(lo, min(v, hi)) }

@@ -1,0 +1,244 @@
+package tui
+
+import (
+	"fmt"
+	"strings"
+
+	tea "charm.land/bubbletea/v2"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/tui/internal/paint"
+	"github.com/lathe-llm/lathe/tui/internal/text"
+	"github.com/lathe-llm/lathe/tui/internal/theme"
+)
+
+func (s *libraryScreen) drawDetail(m *Model, t *theme.Theme, w, h int) []string {
+	n, ok := s.selected(m)
+	title := "subnet"
+	if ok {
+		title = text.Line(n.Name)
+	}
+	return box(t, paint.Frame{Title: title}, w, h, func(w, h int) []string {
+		if !ok {
+			return paragraph(w, t.Dim, "What is known about a subnet is shown here.")
+		}
+		return subnetRows(t, m.snap, n, w, h)
+	})
+}
+
+// subnetRows says what is known about a subnet, most important first.
+func subnetRows(t *theme.Theme, snap *explorer.Snapshot, n explorer.Subnet, w, h int) []string {
+	var rows []string
+	fact := func(k, v string) {
+		if v != "" {
+			rows = append(rows, line(w).Col(t.Dim, k, 12).Put(t.Text, text.Clip(v, max(1, w-14))).String())
+		}
+	}
+	fact("lineage", lineage(snap, n))
+	fact("share", fmt.Sprintf("%.3f of block parameters, %.3f of all", n.Size.Ratio, n.Size.RatioAll))
+	size := fmt.Sprintf("%s, KV %s/token", text.Bytes(float64(n.Bytes)), text.Bytes(float64(n.Size.KVBytesPerToken)))
+	if n.Size.ZeroedParams > 0 {
+		size += ", " + text.Count(float64(n.Size.ZeroedParams)) + " parameters only zeroed"
+	}
+	fact("size", size)
+	for i, k := range n.Measurements {
+		if i == 3 {
+			break
+		}
+		v := text.Perplexity(k.Perplexity)
+		if r := k.Relative(); r > 0 {
+			v += fmt.Sprintf(" (%.2f × dense)", r)
+		}
+		if k.KL > 0 {
+			v += fmt.Sprintf(", KL %.3f", k.KL)
+		}
+		c := k.Conditions
+		v += fmt.Sprintf(" on %s tokens of %s, %s", text.Count(float64(c.Tokens)), baseName(c.Text.Path), c.Type)
+		label := ""
+		if i == 0 {
+			label = "ppl"
+		}
+		rows = append(rows, line(w).Col(t.Dim, label, 12).Put(t.Text, text.Clip(v, max(1, w-14))).String())
+	}
+	if len(n.Measurements) == 0 {
+		rows = append(rows, line(w).Col(t.Dim, "ppl", 12).Put(t.Dim, "not measured: p measures it").String())
+	}
+	fact("method", methodName(n.Method))
+	if n.Method.Windows > 0 {
+		fact("calibration", fmt.Sprintf("%d × %d tokens of %s", n.Method.Windows, n.Method.Seq, baseName(n.Method.Text.Path)))
+	}
+	fact("note", text.Line(n.Note))
+	if n.Author != "" {
+		fact("made", dateLabel(n.Created)+" by "+text.Line(n.Author))
+	} else {
+		fact("made", dateLabel(n.Created))
+	}
+	if n.Masks.Layers() > 0 && len(rows)+4 <= h {
+		if len(rows)+5 <= h {
+			rows = append(rows, paint.Blank(w))
+		}
+		rows = append(rows, drawStrips(t, n.Masks, w)...)
+	}
+	return rows
+}
+
+func baseName(path string) string {
+	if path == "" {
+		return "the default text"
+	}
+	return text.Line(path[strings.LastIndexAny(path, `/\`)+1:])
+}
+
+// lineage is how a subnet came to be, from itself back to the first.
+func lineage(snap *explorer.Snapshot, n explorer.Subnet) string {
+	parts := []string{string(n.Origin)}
+	for range 8 {
+		if n.Parent == "" || n.Parent == explorer.DenseID {
+			break
+		}
+		p, ok := snap.Subnet(n.Parent)
+		if !ok {
+			parts = append(parts, "a subnet that is gone")
+			break
+		}
+		parts = append(parts, text.Line(p.Name))
+		n = p
+	}
+	return strings.Join(parts, " from ")
+}
+
+// details opens everything that is known about a subnet, its layers included.
+func (s *libraryScreen) details(m *Model) tea.Cmd {
+	n, _ := s.selected(m)
+	do := func(id string) func(m *Model) tea.Cmd {
+		return func(m *Model) tea.Cmd { return m.perform(m.action(id)) }
+	}
+	m.open(&pager{title: text.Line(n.Name), wide: 100, lines: func(m *Model, w int) []string {
+		t := m.theme
+		rows := subnetRows(t, m.snap, n, w, 99)
+		if n.Masks.Layers() > 0 {
+			rows = append(rows, paint.Blank(w), line(w).Put(t.Title, "masks").String())
+			for i := range n.Masks.Layers() {
+				rows = append(rows, layerLine(t, n.Masks, i, w))
+			}
+		}
+		return rows
+	}, more: []pagerAction{{"c", "chat", do("library.chat")}, {"m", "edit masks", do("library.edit")}, {"r", "reform", do("library.reform")}, {"b", "bench", do("library.bench")}, {"e", "export", do("library.export")}}})
+	return nil
+}
+
+// layerLine draws one layer of masks on one row: its heads, its MLP and what is cut.
+func layerLine(t *theme.Theme, masks mask.Masks, i, w int) string {
+	c := newLayerColumns(masks.Geometry(), w)
+	c.loss = 0
+	l := masks.Layer(i)
+	r := paint.NewRow(w, theme.Style{}).Num(t.Dim, itoa(i), 4).Pad(c.attention)
+	attentionRun(r, t, masks, nil, i, c.attentionW)
+	r.Pad(c.mlp)
+	if l.Channels.IsEmpty() {
+		r.Put(t.Dropped, "none")
+	} else {
+		r.Put(t.Kept, t.Glyph.HBar(share(l.Channels), max(1, c.mlpW-7))).Put(t.Dim, " "+itoa(l.Channels.Len()))
+	}
+	return r.String()
+}
+
+// compare opens two subnets side by side: numbers first, then the layers that differ.
+func (s *libraryScreen) compare(m *Model, a, b explorer.SubnetID) tea.Cmd {
+	am, okA := masksOf(m.snap, a)
+	bm, okB := masksOf(m.snap, b)
+	if !okA || !okB {
+		m.say(levelWarning, "one of the two has no masks to compare")
+		return nil
+	}
+	m.open(&pager{title: subnetName(m.snap, a) + " and " + subnetName(m.snap, b), wide: 110, lines: func(m *Model, w int) []string {
+		return compareRows(m.theme, m.snap, a, b, am, bm, w)
+	}})
+	return nil
+}
+
+func compareRows(t *theme.Theme, snap *explorer.Snapshot, a, b explorer.SubnetID, am, bm mask.Masks, w int) []string {
+	col := max(10, (w-14)/3)
+	rows := []string{line(w).Col(t.Dim, "", 12).Num(t.Strong, text.Clip(subnetName(snap, a), col-1), col).Num(t.Strong, text.Clip(subnetName(snap, b), col-1), col).Num(t.Dim, "change", col).String()}
+	row := func(k, x, y, change string, better int) {
+		style := t.Dim
+		switch better {
+		case 1:
+			style = t.Good
+		case -1:
+			style = t.Bad
+		}
+		rows = append(rows, line(w).Col(t.Dim, k, 12).Num(t.Text, x, col).Num(t.Text, y, col).Num(style, change, col).String())
+	}
+	number := func(k string, x, y float64, format func(float64) string) {
+		if x <= 0 || y <= 0 {
+			none := func(v float64) string {
+				if v <= 0 {
+					return text.None
+				}
+				return format(v)
+			}
+			row(k, none(x), none(y), "", 0)
+			return
+		}
+		better := 0
+		switch {
+		case y < x:
+			better = 1
+		case y > x:
+			better = -1
+		}
+		row(k, format(x), format(y), text.Signed(100*(y/x-1), 1)+" %", better)
+	}
+	as, bs := am.Size(), bm.Size()
+	number("share", as.Ratio, bs.Ratio, func(v float64) string { return text.Fixed(v, 3) })
+	number("GGUF", float64(am.GGUFBytes(snap.Model.FileType)), float64(bm.GGUFBytes(snap.Model.FileType)), text.Bytes)
+	number("KV/token", float64(as.KVBytesPerToken), float64(bs.KVBytesPerToken), text.Bytes)
+	_, af := am.FLOPs(2048)
+	_, bf := bm.FLOPs(2048)
+	number("FLOPs/token", af, bf, text.Count)
+	ap, bp, same := comparable2(snap, a, b)
+	number("ppl", ap, bp, text.Perplexity)
+	if !same && ap > 0 && bp > 0 {
+		rows = append(rows, line(w).Put(t.Warn, "the two perplexities were taken under different conditions").String())
+	}
+	rows = append(rows, paint.Blank(w))
+	edits := mask.Diff(am, bm)
+	if len(edits) == 0 {
+		return append(rows, line(w).Put(t.Dim, "the masks are the same").String())
+	}
+	rows = append(rows, line(w).Put(t.Title, fmt.Sprintf("layers that differ (%s keeps and the other does not, and the reverse)", subnetName(snap, b))).String())
+	for _, e := range edits {
+		what := fmt.Sprintf("layer %-3d %s", e.Layer, e.Kind)
+		if e.Kind == mask.QK || e.Kind == mask.VO {
+			what += fmt.Sprintf(" group %d", e.Group)
+		}
+		rows = append(rows, line(w).Col(t.Text, what, 26).Put(t.Added, fmt.Sprintf("+%d ", e.Added.Len())).Put(t.Removed, fmt.Sprintf("-%d  ", e.Dropped.Len())).
+			Put(t.Dim, text.Clip(e.String(), max(0, w-42))).String())
+	}
+	return rows
+}
+
+// comparable2 are the perplexities of two subnets, under equal conditions where there are such.
+func comparable2(snap *explorer.Snapshot, a, b explorer.SubnetID) (x, y float64, same bool) {
+	of := func(id explorer.SubnetID) []explorer.Measurement {
+		n, _ := snap.Subnet(id)
+		return n.Measurements
+	}
+	am, bm := of(a), of(b)
+	for _, k := range am {
+		for _, l := range bm {
+			if k.Conditions == l.Conditions {
+				return k.Perplexity, l.Perplexity, true
+			}
+		}
+	}
+	if len(am) > 0 {
+		x = am[0].Perplexity
+	}
+	if len(bm) > 0 {
+		y = bm[0].Perplexity
+	}
+	return x, y, false
+}

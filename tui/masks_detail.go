@@ -1,0 +1,281 @@
+package tui
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/tui/internal/chart"
+	"github.com/lathe-llm/lathe/tui/internal/paint"
+	"github.com/lathe-llm/lathe/tui/internal/text"
+	"github.com/lathe-llm/lathe/tui/internal/theme"
+)
+
+// drawDetail draws the block under the cursor: what is kept, how important its units are, and what can be done to it.
+func (s *masksScreen) drawDetail(m *Model, t *theme.Theme, w, h int) []string {
+	masks := s.masks(m)
+	if masks.Layers() == 0 {
+		return box(t, paint.Frame{Title: "detail"}, w, h, func(int, int) []string { return nil })
+	}
+	i := s.layer.at
+	set := s.units(m)
+	return box(t, paint.Frame{Title: fmt.Sprintf("layer %d · %s", i, s.block.name())}, w, h, func(w, h int) []string {
+		r := line(w).Put(t.Strong, fmt.Sprintf("%d of %d kept", set.Len(), set.N()))
+		if s.block.kind == mask.Heads {
+			lg := masks.Geometry().Layers[i]
+			r.Put(t.Dim, fmt.Sprintf(" in %d of %d groups", masks.Layer(i).Groups(lg).Len(), lg.KVHeads))
+		} else if s.block.kind == mask.Channels {
+			r.Put(t.Dim, fmt.Sprintf(" (step %d)", s.step))
+		}
+		rows := []string{r.String()}
+		rows = append(rows, s.drawBlockLoss(m, t, w)...)
+		rows = append(rows, s.drawDiff(m, t, masks, w)...)
+		hints := s.detailHints(m, t, w)
+		room := h - len(rows) - len(hints) - 1
+		if scores := s.block.importance(m.snap.Statistics, i); len(scores) == set.N() && len(scores) > 0 && room >= 3 {
+			rows = append(rows, drawRanks(t, set, scores, w, min(room, 9))...)
+		} else if room >= 2 && s.block.importance(m.snap.Statistics, i) == nil && (s.block.kind == mask.Channels || s.block.kind == mask.Heads) {
+			rows = append(rows, paint.Blank(w))
+			rows = append(rows, paragraph(w, t.Dim, "Not ranked yet: g on the Search screen gathers statistics.")...)
+		}
+		if s.zoom == zoomUnits && room >= 2 {
+			rows = append(rows, s.drawUnit(m, t, w))
+		}
+		for len(rows) < h-len(hints) {
+			rows = append(rows, paint.Blank(w))
+		}
+		return append(rows[:max(0, min(len(rows), h-len(hints)))], hints...)
+	})
+}
+
+// drawBlockLoss says what dropping the whole block is predicted to cost.
+func (s *masksScreen) drawBlockLoss(m *Model, t *theme.Theme, w int) []string {
+	if s.layer.at >= len(m.snap.Statistics.Importance) {
+		return nil
+	}
+	im := m.snap.Statistics.Importance[s.layer.at]
+	v := im.AttentionLoss
+	what := "attention"
+	if s.block.kind == mask.Channels {
+		v, what = im.MLPLoss, "mlp"
+	}
+	return []string{line(w).Put(t.Dim, fmt.Sprintf("dropping the %s costs about %s nats/token", what, smallNumber(v))).String()}
+}
+
+// drawDiff says how the block differs from the subnet it is compared with.
+func (s *masksScreen) drawDiff(m *Model, t *theme.Theme, masks mask.Masks, w int) []string {
+	o, ok := masksOf(m.snap, s.other)
+	if s.other == "" || !ok {
+		return nil
+	}
+	mine, theirs := s.block.set(masks, s.layer.at), s.block.set(o, s.layer.at)
+	added, removed := mine.Minus(theirs).Len(), theirs.Minus(mine).Len()
+	r := line(w).Put(t.Dim, "against "+subnetName(m.snap, s.other)+": ").Put(t.Added, fmt.Sprintf("+%d", added)).Put(t.Removed, fmt.Sprintf(" -%d", removed))
+	return []string{r.String()}
+}
+
+// drawRanks draws the importance of units, the most important first, with kept and dropped told apart.
+func drawRanks(t *theme.Theme, set mask.Set, scores []float64, w, h int) []string {
+	order := make([]int, len(scores))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		switch {
+		case scores[a] > scores[b]:
+			return -1
+		case scores[a] < scores[b]:
+			return 1
+		}
+		return 0
+	})
+	n := max(1, w-2)
+	values := make([]float64, len(order))
+	kept := make([]float64, len(order))
+	highest := scores[order[0]]
+	for i, u := range order {
+		values[i] = math.Sqrt(max(0, scores[u]) / max(highest, math.SmallestNonzeroFloat64))
+		if set.Has(u) {
+			kept[i] = 1
+		}
+	}
+	values, kept = chart.Resample(values, n), chart.Resample(kept, n)
+	height := h - 2
+	rows := []string{line(w).Put(t.Dim, "importance, most important first (square root)").String()}
+	for y := height - 1; y >= 0; y-- {
+		r := line(w)
+		for x, v := range values {
+			level := v*float64(height) - float64(y)
+			style := t.Kept
+			if kept[x] < 0.5 {
+				style = t.Dropped
+			}
+			switch {
+			case level <= 0 && y > 0:
+				r.Put(t.Text, " ")
+			case level >= 1:
+				r.Put(style, t.Glyph.Full)
+			default:
+				r.Put(style, t.Glyph.Bar(level))
+			}
+		}
+		rows = append(rows, r.String())
+	}
+	share := float64(set.Len()) / float64(max(1, set.N()))
+	mark := clamp(int(share*float64(len(values))), 0, max(0, len(values)-1))
+	r := line(w)
+	if mark > 6 {
+		r.Pad(1+mark-5).Put(t.Kept, "kept ")
+	} else {
+		r.Pad(1 + mark)
+	}
+	return append(rows, r.Put(t.Axis, t.Glyph.V).Put(t.Dropped, " dropped").String())
+}
+
+// drawUnit describes the unit under the cursor.
+func (s *masksScreen) drawUnit(m *Model, t *theme.Theme, w int) string {
+	chosen := s.chosenUnits(m)
+	if len(chosen) == 0 {
+		return paint.Blank(w)
+	}
+	set := s.units(m)
+	if len(chosen) > 1 {
+		kept := 0
+		for _, u := range chosen {
+			if set.Has(u) {
+				kept++
+			}
+		}
+		return line(w).Put(t.Text, fmt.Sprintf("%d units selected, %d kept", len(chosen), kept)).String()
+	}
+	u := chosen[0]
+	state, style := "dropped", t.Removed
+	if set.Has(u) {
+		state, style = "kept", t.Kept
+	}
+	r := line(w).Put(t.Text, fmt.Sprintf("unit %d ", u)).Put(style, state)
+	if scores := s.block.importance(m.snap.Statistics, s.layer.at); len(scores) == set.N() {
+		rank := 1
+		for _, v := range scores {
+			if v > scores[u] {
+				rank++
+			}
+		}
+		r.Put(t.Dim, fmt.Sprintf(", rank %d of %d, score %.3g", rank, set.N(), scores[u]))
+	}
+	return r.String()
+}
+
+// detailHints are the keys that make sense at this zoom, in two columns.
+func (s *masksScreen) detailHints(m *Model, t *theme.Theme, w int) []string {
+	ids := []string{"masks.shrink", "masks.top", "masks.drop", "masks.restore", "masks.like", "masks.equalise"}
+	switch s.zoom {
+	case zoomLayer:
+		ids = []string{"masks.in", "masks.shrink", "masks.top", "masks.drop", "masks.restore", "masks.invert"}
+	case zoomUnits:
+		ids = []string{"masks.toggle", "masks.range", "masks.top", "masks.invert", "masks.sort", "masks.restore"}
+	}
+	var rows []string
+	for i := 0; i < len(ids); i += 2 {
+		r := line(w)
+		for k := i; k < min(i+2, len(ids)); k++ {
+			a := m.action(ids[k])
+			key := m.keyLabel(m.keys.first(a))
+			if a.id == "masks.shrink" {
+				key += m.keyLabel(m.keys.first(m.action("masks.grow")))
+			}
+			r.Pad(1+(k-i)*(w/2)).Put(t.Key, key).Put(t.KeyText, " "+text.Clip(a.short, w/2-4))
+		}
+		rows = append(rows, r.String())
+	}
+	return rows
+}
+
+// drawTotals draws what the draft costs and how well it is expected, and known, to do.
+func (s *masksScreen) drawTotals(m *Model, t *theme.Theme, w, _ int) []string {
+	snap, d := m.snap, m.snap.Draft
+	masks := s.masks(m)
+	if masks.Layers() == 0 {
+		return nil
+	}
+	base, ok := masksOf(snap, d.Base)
+	if !ok {
+		base = mask.Dense(masks.Geometry())
+	}
+	now, was := masks.Size(), base.Size()
+	r := line(w)
+	if n := len(d.Steps); n > 0 {
+		r.Put(t.Warn, fmt.Sprintf("edited: %d %s", n, plural(n, "change", "changes"))).Put(t.Dim, " since "+subnetName(snap, d.Base)+"   ")
+	} else {
+		r.Put(t.Dim, "as "+subnetName(snap, d.Base)+"   ")
+	}
+	change := func(label, a, b string) {
+		if r.Room() < text.Width(label)+text.Width(a)+text.Width(b)+8 {
+			return
+		}
+		r.Put(t.Dim, label+" ")
+		if a != b {
+			r.Put(t.Dim, a+" "+t.Glyph.Right+" ")
+		}
+		r.Put(t.Text, b).Put(t.Dim, "   ")
+	}
+	change("share", fmt.Sprintf("%.3f", was.Ratio), fmt.Sprintf("%.3f", now.Ratio))
+	bytes := d.Bytes
+	if s.ahead {
+		bytes = masks.GGUFBytes(snap.Model.FileType)
+	}
+	change("GGUF", text.Bytes(float64(base.GGUFBytes(snap.Model.FileType))), text.Bytes(float64(bytes)))
+	change("KV/token", text.Bytes(float64(was.KVBytesPerToken)), text.Bytes(float64(now.KVBytesPerToken)))
+	const context = 2048
+	_, dense := mask.Dense(masks.Geometry()).FLOPs(context)
+	_, before := base.FLOPs(context)
+	_, after := masks.FLOPs(context)
+	change("FLOPs/token", text.Percent(before/dense), text.Percent(after/dense))
+	if now.ZeroedParams > 0 {
+		r.Put(t.Warn, text.Count(float64(now.ZeroedParams))+" only zeroed")
+	}
+	return []string{r.String(), s.drawQuality(t, snap, w)}
+}
+
+// drawQuality says what the masks are expected to do to the perplexity, and what it truly is where that was measured.
+func (s *masksScreen) drawQuality(t *theme.Theme, snap *explorer.Snapshot, w int) string {
+	d := snap.Draft
+	r := line(w)
+	switch {
+	case s.ahead:
+		r.Put(t.Dim, "estimate follows")
+	case d.Estimate.Valid:
+		e := d.Estimate
+		r.Put(t.Text, "est. ")
+		if e.Perplexity > 0 {
+			r.Put(t.Strong, text.Perplexity(e.Perplexity)+" ppl")
+		}
+		r.Put(t.Dim, fmt.Sprintf(" (loss %s)", text.Signed(e.Loss, 3)))
+		if e.Compared > 0 {
+			r.Put(t.Dim, fmt.Sprintf(", usually within %.0f %% of the truth (%d compared)", 100*e.Spread, e.Compared))
+		}
+	default:
+		r.Put(t.Dim, "no estimate before statistics are gathered")
+	}
+	r.Put(t.Dim, "   ")
+	switch k := d.Measured; {
+	case d.Measuring:
+		r.Put(t.Pending, "measuring the true perplexity"+t.Glyph.Ellipsis)
+	case k != nil && d.MeasuredVersion == d.Version && !s.ahead:
+		r.Put(t.Good, t.Glyph.Check+" true "+text.Perplexity(k.Perplexity)).Put(t.Dim, fmt.Sprintf(" (%s tokens, %s)", text.Count(float64(k.Conditions.Tokens)), k.At.Local().Format("15:04")))
+	case k != nil:
+		r.Put(t.Dim, "true "+text.Perplexity(k.Perplexity)+" before the last edit; p measures again")
+	default:
+		r.Put(t.Dim, "p measures the true perplexity")
+	}
+	return r.String()
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
+}

@@ -1,0 +1,128 @@
+package tui
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/tui/internal/paint"
+	"github.com/lathe-llm/lathe/tui/internal/text"
+	"github.com/lathe-llm/lathe/tui/internal/theme"
+)
+
+// Levels of messages, as in the exploration.
+const (
+	levelInfo    = explorer.Info
+	levelWarning = explorer.Warning
+	levelFailure = explorer.Failure
+)
+
+// A note is a message to this viewer alone.
+type note struct {
+	level explorer.MessageLevel
+	text  string
+}
+
+// shownNotes is how many messages are on the screen at once; the others wait behind them.
+const shownNotes = 3
+
+// say shows a message until it is read. Of mere information only the newest stays.
+func (m *Model) say(level explorer.MessageLevel, s string) {
+	n := note{level, text.Line(s)}
+	for i, old := range m.notes {
+		if old == n || level == levelInfo && old.level == levelInfo {
+			m.notes = append(m.notes[:i:i], m.notes[i+1:]...)
+			break
+		}
+	}
+	m.notes = append(m.notes, n)
+	const kept = 50
+	if len(m.notes) > kept {
+		m.notes = m.notes[len(m.notes)-kept:]
+	}
+	m.dirty = true
+}
+
+// fail shows the error of a command.
+func (m *Model) fail(err error) {
+	switch {
+	case errors.Is(err, explorer.ErrStale):
+		m.say(levelWarning, "not done: "+err.Error()+"; look at the masks and do it again")
+	case errors.Is(err, explorer.ErrNoStatistics):
+		m.say(levelWarning, err.Error()+": press g on the Search screen to gather them")
+	default:
+		m.say(levelFailure, err.Error())
+	}
+}
+
+// visibleNotes are the messages on the screen, oldest first: unread ones of the exploration and those to this viewer.
+func (m *Model) visibleNotes() []note {
+	all := m.unread()
+	if len(all) > shownNotes {
+		all = all[len(all)-shownNotes:]
+	}
+	return all
+}
+
+func (m *Model) unread() []note {
+	var all []note
+	for _, msg := range m.snap.Messages {
+		if msg.ID <= m.readUpTo {
+			continue
+		}
+		n := note{msg.Level, text.Line(msg.Text)}
+		if msg.Author != "" && msg.Author != m.actor.Name {
+			n.text = text.Line(msg.Author) + ": " + n.text
+		}
+		if k := len(all); k > 0 && n.level == levelInfo && all[k-1].level == levelInfo {
+			all[k-1] = n
+			continue
+		}
+		all = append(all, n)
+	}
+	return append(all, m.notes...)
+}
+
+// dismissNotes marks every message as read and reports whether there was one.
+func (m *Model) dismissNotes() bool {
+	had := len(m.unread()) > 0
+	m.notes = nil
+	if n := len(m.snap.Messages); n > 0 {
+		m.readUpTo = m.snap.Messages[n-1].ID
+	}
+	return had
+}
+
+// drawNotes draws the messages that fit h rows.
+func (m *Model) drawNotes(w, h int) []string {
+	all := m.unread()
+	shown := m.visibleNotes()
+	if len(shown) > h {
+		shown = shown[len(shown)-h:]
+	}
+	var rows []string
+	for i, n := range shown {
+		style, mark := m.noteLook(n.level)
+		r := paint.NewRow(w, theme.Style{})
+		end := ""
+		if i == len(shown)-1 {
+			end = "esc read"
+			if more := len(all) - len(shown); more > 0 {
+				end = fmt.Sprintf("esc read (%d more)", more)
+			}
+		}
+		r.Put(style, " "+mark+" ").Put(style, text.Clip(n.text, max(0, r.Room()-text.Width(end)-2))).Right(m.theme.Dim, end+" ")
+		rows = append(rows, r.String())
+	}
+	return rows
+}
+
+func (m *Model) noteLook(level explorer.MessageLevel) (theme.Style, string) {
+	switch level {
+	case levelFailure:
+		return m.theme.Bad, m.theme.Glyph.Cross
+	case levelWarning:
+		return m.theme.Warn, m.theme.Glyph.Bang
+	}
+	return m.theme.Info, m.theme.Glyph.Note
+}

@@ -1,0 +1,121 @@
+package tui
+
+import (
+	"sync"
+
+	"github.com/lathe-llm/lathe/tui/internal/layout"
+	"github.com/lathe-llm/lathe/tui/internal/paint"
+	"github.com/lathe-llm/lathe/tui/internal/theme"
+)
+
+// A pane is a rectangle of a screen that is drawn and cached on its own.
+type pane struct {
+	id   string // unique among all screens
+	rect layout.Rect
+	rev  uint64 // newest revision of the parts of the snapshot it shows
+	// state is whatever else the drawing depends on: cursor, scroll position, focus, folded age. It must be comparable.
+	state any
+	// draw returns the rows of the pane; it must depend on nothing but rev, state, theme and size.
+	draw func(t *theme.Theme, w, h int) []string
+}
+
+// paneKey identifies a drawn pane.
+type paneKey struct {
+	id    string
+	rev   uint64
+	state any
+	w, h  int
+	look  theme.Look
+}
+
+// maxPanes bounds a store: some screens' worth of panes for a handful of viewers.
+const maxPanes = 256
+
+// Panes is a store of drawn panes. It may be shared by viewers of one exploration from several goroutines.
+type Panes struct {
+	mu    sync.Mutex
+	drawn map[paneKey]*drawnPane
+	clock uint64
+}
+
+type drawnPane struct {
+	rows []string
+	used uint64
+}
+
+// NewPanes returns an empty store.
+func NewPanes() *Panes { return &Panes{drawn: map[paneKey]*drawnPane{}} }
+
+// rows returns the pane's rows, drawing them if they are not in the store.
+func (p *Panes) rows(t *theme.Theme, pn pane) []string {
+	w, h := pn.rect.W, pn.rect.H
+	key := paneKey{pn.id, pn.rev, pn.state, w, h, t.Look}
+	p.mu.Lock()
+	p.clock++
+	if d, ok := p.drawn[key]; ok {
+		d.used = p.clock
+		p.mu.Unlock()
+		return d.rows
+	}
+	p.mu.Unlock()
+
+	rows := paint.Fill(pn.draw(t, w, h), w, h)
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.drawn) >= maxPanes {
+		p.evict()
+	}
+	p.drawn[key] = &drawnPane{rows, p.clock}
+	return rows
+}
+
+// evict drops the half that was not used for longest.
+func (p *Panes) evict() {
+	limit := p.clock - maxPanes/2
+	for k, d := range p.drawn {
+		if d.used <= limit {
+			delete(p.drawn, k)
+		}
+	}
+	if len(p.drawn) >= maxPanes {
+		clear(p.drawn)
+	}
+}
+
+// compose puts panes side by side into the rows of an area. Panes must lie inside it and not overlap.
+func compose(area layout.Rect, panes []pane, rows func(pane) []string) []string {
+	if area.Empty() {
+		return nil
+	}
+	type placed struct {
+		pane
+		rows []string
+	}
+	all := make([]placed, 0, len(panes))
+	for _, p := range panes {
+		if !p.rect.Empty() {
+			all = append(all, placed{p, rows(p)})
+		}
+	}
+	out := make([]string, area.H)
+	for y := range out {
+		row, x := "", area.X
+		for {
+			next := -1
+			for i, p := range all {
+				if y+area.Y >= p.rect.Y && y+area.Y < p.rect.Y+p.rect.H && p.rect.X >= x && (next < 0 || p.rect.X < all[next].rect.X) {
+					next = i
+				}
+			}
+			if next < 0 {
+				break
+			}
+			p := all[next]
+			row += paint.Blank(p.rect.X-x) + p.rows[y+area.Y-p.rect.Y]
+			x = p.rect.X + p.rect.W
+		}
+		out[y] = row + paint.Blank(area.X+area.W-x)
+	}
+	return out
+}

@@ -1,0 +1,128 @@
+package sshserver
+
+import (
+	"context"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// What one connection may send, sustained and at once, in bytes a second: enough to upload a recipe, too little to keep a
+// core busy with requests.
+const (
+	inboundRate  = 1 << 20
+	inboundBurst = 1 << 20
+)
+
+// A connection is a client's connection, with its pass, its budget of incoming bytes and a timer that closes it while no
+// session runs on it.
+type connection struct {
+	net.Conn
+	pass   *pass
+	opened time.Time
+	budget *rate.Limiter
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	linger time.Duration
+
+	mu       sync.Mutex
+	channels int
+	running  int // sessions
+	unused   *time.Timer
+}
+
+func newConnection(c net.Conn, p *pass, linger time.Duration) *connection {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &connection{
+		Conn: c, pass: p, linger: linger, opened: time.Now(), ctx: ctx, cancel: cancel,
+		budget: rate.NewLimiter(inboundRate, inboundBurst),
+	}
+}
+
+// Read reads, then waits until the budget allows what was read.
+func (c *connection) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b[:min(len(b), inboundBurst)])
+	if n > 0 && c.budget.WaitN(c.ctx, n) != nil && err == nil {
+		err = net.ErrClosed
+	}
+	return n, err
+}
+
+// Close closes the connection and gives its pass back.
+func (c *connection) Close() error {
+	c.cancel()
+	c.pass.release()
+	c.mu.Lock()
+	if c.unused != nil {
+		c.unused.Stop()
+	}
+	c.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// cut closes the connection where nobody is left to tell whether that went well.
+func (c *connection) cut() { _ = c.Close() }
+
+// authenticated starts the time in which a session must begin.
+func (c *connection) authenticated() {
+	c.pass.authenticated()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wait()
+}
+
+// enter counts a channel in; it reports false when there are too many.
+func (c *connection) enter() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.channels >= maxChannels {
+		return false
+	}
+	c.channels++
+	return true
+}
+
+// leave counts a channel out.
+func (c *connection) leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.channels--
+}
+
+// begin counts a session in.
+func (c *connection) begin() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.running++
+	if c.unused != nil {
+		c.unused.Stop()
+	}
+}
+
+// end counts a session out.
+func (c *connection) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.running--
+	c.wait()
+}
+
+// wait starts the timer where no session runs. The caller holds mu.
+func (c *connection) wait() {
+	if c.running > 0 || c.ctx.Err() != nil {
+		return
+	}
+	if c.unused != nil {
+		c.unused.Stop()
+	}
+	c.unused = time.AfterFunc(c.linger, func() {
+		c.mu.Lock()
+		unused := c.running == 0
+		c.mu.Unlock()
+		if unused {
+			c.cut()
+		}
+	})
+}

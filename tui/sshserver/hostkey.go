@@ -1,0 +1,91 @@
+package sshserver
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	gossh "golang.org/x/crypto/ssh"
+)
+
+// hostKey reads the server's private key, and makes an Ed25519 one where there is none. A key that others can read, or
+// that does not parse, is an error and stays as it is: replacing it would look like an attack to everybody who knows it.
+func hostKey(path string) (gossh.Signer, error) {
+	data, err := readHostKey(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = makeHostKey(path); err != nil {
+			return nil, fmt.Errorf("make host key: %w", err)
+		}
+		data, err = readHostKey(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	signer, err := gossh.ParsePrivateKey(data)
+	if err != nil {
+		return nil, fmt.Errorf("host key %s: %w", path, err)
+	}
+	return signer, nil
+}
+
+func readHostKey(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("host key: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("host key: %s is not a regular file", path)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("host key: %s can be read by others: run chmod 600 %[1]s", path)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("host key: %w", err)
+	}
+	return data, nil
+}
+
+// makeHostKey writes a new key. Of several processes that make one at a time the first wins, and none ever sees half a
+// file.
+func makeHostKey(path string) (err error) {
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return err
+	}
+	block, err := gossh.MarshalPrivateKey(private, "lathe host key")
+	if err != nil {
+		return err
+	}
+	known, err := gossh.NewPublicKey(public)
+	if err != nil {
+		return err
+	}
+	folder := filepath.Dir(path)
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(folder, ".host-key-*") // made with mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
+	_, err = f.Write(pem.EncodeToMemory(block))
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(f.Name(), path); err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			return nil
+		}
+		return err
+	}
+	line := bytes.TrimSpace(gossh.MarshalAuthorizedKey(known))
+	return os.WriteFile(path+".pub", append(line, " lathe\n"...), 0o644)
+}

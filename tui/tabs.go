@@ -1,0 +1,57 @@
+package tui
+
+import (
+	"github.com/lathe-llm/lathe/tui/internal/layout"
+	"github.com/lathe-llm/lathe/tui/internal/paint"
+	"github.com/lathe-llm/lathe/tui/internal/text"
+	"github.com/lathe-llm/lathe/tui/internal/theme"
+)
+
+// tabsPane is the line of tabs of a screen that shows one part at a time.
+func (m *Model) tabsPane(id string, r layout.Rect, at int, names []string) pane {
+	return pane{id: id, rect: r, state: at, draw: func(t *theme.Theme, w, _ int) []string {
+		row := paint.NewRow(w, theme.Style{})
+		for i, n := range names {
+			style := t.Dim
+			if i == at {
+				style = t.Focus
+			}
+			row.Put(t.Text, " ").Put(style, n).Put(t.Text, " ")
+		}
+		return []string{row.Right(t.Dim, "tab").String()}
+	}}
+}
+
+// tabHit finds the name at a column of a line of tabs.
+func tabHit(names []string, x int) (int, bool) {
+	at := 0
+	for i, n := range names {
+		end := at + text.Width(n) + 2
+		if x >= at && x < end {
+			return i, true
+		}
+		at = end
+	}
+	return 0, false
+}
+
+// box draws content into a bordered box of w × h cells.
+func box(t *theme.Theme, f paint.Frame, w, h int, content func(w, h int) []string) []string {
+	var rows []string
+	if w >= 4 && h >= 2 {
+		rows = content(w-2, h-2)
+	}
+	return paint.Box(t, f, w, h, rows)
+}
+
+// line starts a row with one cell of margin.
+func line(w int) *paint.Row { return paint.NewRow(w, theme.Style{}).Pad(1) }
+
+// paragraph breaks text into rows with a margin.
+func paragraph(w int, s theme.Style, str string) []string {
+	var rows []string
+	for _, l := range text.Wrap(str, max(1, w-2)) {
+		rows = append(rows, line(w).Put(s, l).String())
+	}
+	return rows
+}
