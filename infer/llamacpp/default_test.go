@@ -88,3 +88,75 @@ func TestReference(t *testing.T) {
 		t.Error("too far from the reference")
 	}
 }
+
+// TestMemoryNeeded compares the estimate made before loading with what llama.cpp reports and with what the process grew by
+// once a whole context was scored: 15 %.
+func TestMemoryNeeded(t *testing.T) {
+	const tolerance = 0.15
+	for _, tt := range []struct {
+		name  string
+		edit  func(*infer.LoadOptions)
+		whole bool // scoring touches the buffers whole, so that the process must have grown by them
+	}{
+		{"flash attention", func(*infer.LoadOptions) {}, true},
+		{"none, long context", func(o *infer.LoadOptions) { o.FlashAttention, o.Context = false, 8192 }, false},
+		{"quantised cache, small batch", func(o *infer.LoadOptions) { o.KVType, o.Batch = infer.KVQ80, 128 }, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			o := infer.Defaults(defaultModel(t))
+			o.Context = 4096
+			tt.edit(&o)
+			m := loadModel(t, newEngine(t), o)
+			idle, err := startProcess(t.Context(), m.engine.options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			base, _ := residentMemory(idle.cmd.Process.Pid)
+			idle.kill()
+			// A full batch, and all its logits.
+			if _, err := m.Score(t.Context(), [][]int32{make([]int32, 600)}, nil); err != nil {
+				t.Fatal(err)
+			}
+			got, err := m.Memory(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			need := m.Info().Needed
+			mib := func(n int64) float64 { return float64(n) / (1 << 20) }
+			off := func(what string, got, want int64) {
+				t.Logf("%s: estimated %.1f MiB, measured %.1f MiB", what, mib(want), mib(got))
+				if r := float64(got)/float64(want) - 1; math.Abs(r) > tolerance {
+					t.Errorf("%s: %+.0f %%", what, 100*r)
+				}
+			}
+			off("cache", got.KVCache, need.KVCache)
+			off("reported by llama.cpp", got.Total(), need.Total()-m.plan.need.output)
+			if got.Resident > 0 && tt.whole {
+				off("resident", got.Resident-base, need.Total())
+			}
+		})
+	}
+}
+
+func TestBenchDefaultModel(t *testing.T) {
+	m := loadModel(t, newEngine(t), infer.Defaults(defaultModel(t)))
+	var runs []string
+	r, err := m.Bench(t.Context(), infer.BenchOptions{Prompt: []int{64}, Gen: []int{8}, Depth: 32, Repeats: 3, Progress: func(test string, p infer.Progress) {
+		runs = append(runs, test)
+		if p.Total != 6 {
+			t.Errorf("%d runs", p.Total)
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Rows) != 2 || r.Rows[0].Test != "pp64@d32" || r.Rows[1].Test != "tg8@d32" || len(runs) != 6 || r.Load <= 0 || r.Memory.Weights == 0 {
+		t.Errorf("result %+v after %v", r, runs)
+	}
+	for _, row := range r.Rows {
+		if len(row.Samples) != 3 || !(row.Mean() > 0) || row.StdDev() < 0 {
+			t.Errorf("row %+v", row)
+		}
+		t.Logf("%s %.1f ± %.1f tokens/s, %d threads", row.Test, row.Mean(), row.StdDev(), row.Threads)
+	}
+}

@@ -83,6 +83,12 @@ func devices(ctx context.Context, p *process) ([]infer.Device, error) {
 
 // Load implements [infer.Engine].
 func (e *Engine) Load(ctx context.Context, o infer.LoadOptions, progress func(float64)) (infer.Model, error) {
+	e.mu.Lock()
+	closed := e.closed
+	e.mu.Unlock()
+	if closed {
+		return nil, fmt.Errorf("llamacpp: %w", infer.ErrClosed)
+	}
 	plan, err := readPlan(o)
 	if err != nil {
 		return nil, fmt.Errorf("llamacpp: %w", err)

@@ -1,9 +1,13 @@
 package llamacpp
 
 import (
+	"context"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/lathe-llm/lathe/infer"
 )
@@ -11,7 +15,38 @@ import (
 // TestMain makes the test binary the engine's child when it is started as one.
 func TestMain(m *testing.M) {
 	RunIfChild()
+	if path := os.Getenv(programEnv); path != "" {
+		os.Exit(program(path))
+	}
 	os.Exit(m.Run())
+}
+
+// programEnv makes the test binary a program that uses the model at the path it holds.
+const programEnv = "LATHE_TEST_PROGRAM"
+
+// program loads a model, uses it, says which process runs it and waits for the end of its input.
+func program(path string) int {
+	ctx := context.Background()
+	e, err := New(Options{})
+	if err != nil {
+		return 2
+	}
+	m, err := e.Load(ctx, infer.Defaults(path), nil)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 3
+	}
+	_, err = m.Chat(ctx, []infer.Message{{Role: infer.User, Content: "x"}}, infer.Sampling{MaxTokens: 4}, nil)
+	if err != nil {
+		return 4
+	}
+	if _, err = m.Score(ctx, [][]int32{{1, 2, 3}}, nil); err != nil {
+		return 5
+	}
+	fmt.Println(m.(*Model).process.cmd.Process.Pid)
+	io.Copy(io.Discard, os.Stdin)
+	e.Close()
+	return 0
 }
 
 // defaultModel is the path of the default model; the test is skipped where it is not in the cache.
@@ -45,4 +80,17 @@ func loadModel(t testing.TB, e *Engine, o infer.LoadOptions) *Model {
 		t.Fatal(err)
 	}
 	return m.(*Model)
+}
+
+// eventually waits for a condition that nothing reports.
+func eventually(t testing.TB, what string, is func() bool) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	for !is() {
+		select {
+		case <-deadline:
+			t.Fatalf("still waiting for %s", what)
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
 }

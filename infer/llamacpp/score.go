@@ -23,25 +23,31 @@ func (m *Model) Score(ctx context.Context, windows [][]int32, progress func(infe
 func (m *Model) Distributions(ctx context.Context, windows [][]int32, o infer.DistributionOptions) ([][]infer.Position, error) {
 	out := make([][]infer.Position, len(windows))
 	err := m.score(ctx, windows, o, func(w int, e positionsEvent, at [][]int32) {
-		n := len(e.NLL)
-		k := len(e.Top) / max(n, 1)
-		asked := 0
-		for i := range n {
-			p := infer.Position{NLL: e.NLL[i], Greedy: e.Greedy[i]}
-			if k > 0 {
-				p.Top, p.TopProbs = e.Top[i*k:(i+1)*k:(i+1)*k], e.TopProbs[i*k:(i+1)*k:(i+1)*k]
-			}
-			if at != nil {
-				next := asked + len(at[len(out[w])])
-				p.At, asked = e.At[asked:next:next], next
-			}
-			out[w] = append(out[w], p)
-		}
+		out[w] = collect(out[w], e, at)
 	})
 	if err != nil {
 		return nil, err
 	}
 	return out, nil
+}
+
+// collect appends the positions of a checked event. at is what is asked of all positions of the window; nil for nothing.
+func collect(out []infer.Position, e positionsEvent, at [][]int32) []infer.Position {
+	n := len(e.NLL)
+	k := len(e.Top) / max(n, 1)
+	asked := 0
+	for i := range n {
+		p := infer.Position{NLL: e.NLL[i], Greedy: e.Greedy[i]}
+		if k > 0 {
+			p.Top, p.TopProbs = e.Top[i*k:(i+1)*k:(i+1)*k], e.TopProbs[i*k:(i+1)*k:(i+1)*k]
+		}
+		if at != nil {
+			next := asked + len(at[len(out)])
+			p.At, asked = e.At[asked:next:next], next
+		}
+		out = append(out, p)
+	}
+	return out
 }
 
 // score has the child score window after window, each a turn of its own in the queue, and hands the positions to take in

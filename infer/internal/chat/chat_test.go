@@ -227,8 +227,23 @@ func TestStrftime(t *testing.T) {
 	}
 }
 
-// FuzzNormalise: only white space and reversed slices change. (Render itself is not fuzzed: the library does not come to an
-// end on some broken templates, which Render gives up on by leaving them to run.)
+// FuzzRender: any template gives text or one line of error.
+func FuzzRender(f *testing.F) {
+	for _, s := range []string{smolLM2, llama2, llama3, qwen, gemma} {
+		f.Add(s)
+	}
+	in := Input{Messages: []infer.Message{{Role: infer.User, Content: "x"}}}
+	f.Fuzz(func(t *testing.T, template string) {
+		if strings.Count(template, "for") > 1 {
+			t.Skip("nested loops take as long as they may")
+		}
+		if _, err := Render(context.Background(), template, in); err != nil && strings.Contains(err.Error(), "\n") {
+			t.Errorf("error of several lines: %q", err)
+		}
+	})
+}
+
+// FuzzNormalise: only white space and reversed slices change.
 func FuzzNormalise(f *testing.F) {
 	for _, s := range []string{smolLM2, llama2, llama3, qwen, gemma} {
 		f.Add(s)
