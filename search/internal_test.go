@@ -126,7 +126,7 @@ func TestSensitivityLearns(t *testing.T) {
 	mean, sum, square := s.mean(), make([]float64, slots), make([]float64, slots)
 	const draws = 4000
 	for range draws {
-		for i, w := range s.sample(rng) {
+		for i, w := range s.sample(rng, 1) {
 			sum[i] += w - mean[i]
 			square[i] += (w - mean[i]) * (w - mean[i])
 		}

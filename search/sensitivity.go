@@ -8,14 +8,15 @@ import (
 
 // Sensitivity is what a search has learned of how far the predicted losses of
 // each slot are off: fitness(a) - fitness(b) ≈ Σ_s w_s (loss_s(a) - loss_s(b)),
-// with a normal prior w ~ N(1, spread²) and independent noise in each comparison.
-// It holds the posterior in information form, so that adding a comparison is
-// adding to it.
+// with a normal prior w ~ N(1, spread²). Two subnets are compared on the same
+// text, so what a comparison is off by is taken to grow with what they differ in:
+// its variance is noise · Σ_s (loss_s(a) - loss_s(b))² / tokens. The posterior is
+// held in information form, so that adding a comparison is adding to it.
 type Sensitivity struct {
 	Precision []float64 // [slots, slots], symmetric
 	Shift     []float64 // Precision · mean
-	// Noise is the running mean square of what comparisons on each tier were
-	// off from the posterior mean, times their tokens; 0 before the first.
+	// Noise is the running mean, per tier, of the squares by which comparisons
+	// were off, in the unit above.
 	Noise []float64
 }
 
@@ -23,15 +24,15 @@ const (
 	priorSpread = 0.5
 	// leastWeight bounds weights below: no loss is negative.
 	leastWeight = 0.05
-	// firstNoise is the standard deviation assumed of the first comparison on
-	// a token, in nats.
-	firstNoise = 0.5
+	// firstNoise is what Noise begins with: on a single token a module's loss
+	// is off by six times itself.
+	firstNoise = 36
 	// noiseMemory is the share of the old value in the running mean.
 	noiseMemory = 0.95
 )
 
 func newSensitivity(slots, tiers int) Sensitivity {
-	s := Sensitivity{Precision: make([]float64, slots*slots), Shift: make([]float64, slots), Noise: make([]float64, tiers)}
+	s := Sensitivity{Precision: make([]float64, slots*slots), Shift: make([]float64, slots), Noise: slices.Repeat([]float64{firstNoise}, tiers)}
 	for i := range slots {
 		s.Precision[i*slots+i] = 1 / (priorSpread * priorSpread)
 		s.Shift[i] = s.Precision[i*slots+i]
@@ -47,16 +48,17 @@ func (s Sensitivity) clone() Sensitivity {
 // and the difference of the fitness, taken on the n-th tier (from 1) of so many
 // tokens. mean is the posterior mean before the comparisons of this generation.
 func (s *Sensitivity) observe(mean, losses []float64, fitness float64, n, tokens int) {
-	predicted := 0.0
+	predicted, square := 0.0, 0.0
 	for i, d := range losses {
 		predicted += mean[i] * d
+		square += d * d
 	}
-	square := (fitness - predicted) * (fitness - predicted) * float64(tokens)
-	if s.Noise[n-1] == 0 {
-		s.Noise[n-1] = firstNoise * firstNoise
+	if square == 0 {
+		return
 	}
-	s.Noise[n-1] = noiseMemory*s.Noise[n-1] + (1-noiseMemory)*square
-	weight := float64(tokens) / s.Noise[n-1]
+	off := (fitness - predicted) * (fitness - predicted) * float64(tokens) / square
+	s.Noise[n-1] = noiseMemory*s.Noise[n-1] + (1-noiseMemory)*off
+	weight := float64(tokens) / (s.Noise[n-1] * square)
 	for i, a := range losses {
 		if a == 0 {
 			continue
@@ -75,14 +77,15 @@ func (s *Sensitivity) mean() []float64 {
 	return bounded(backward(l, forward(l, s.Shift)))
 }
 
-// sample draws weights from the posterior, bounded below.
-func (s *Sensitivity) sample(rng *rand.Rand) []float64 {
+// sample draws weights from the posterior with its standard deviations multiplied
+// by scale, bounded below.
+func (s *Sensitivity) sample(rng *rand.Rand, scale float64) []float64 {
 	n := len(s.Shift)
 	l := cholesky(s.Precision, n)
 	// With P = L Lᵀ, L⁻ᵀ(L⁻¹ shift + z) has mean P⁻¹ shift and covariance P⁻¹.
 	v := forward(l, s.Shift)
 	for i := range v {
-		v[i] += rng.NormFloat64()
+		v[i] += scale * rng.NormFloat64()
 	}
 	return bounded(backward(l, v))
 }

@@ -26,7 +26,7 @@ func strategies() map[string]search.Strategy {
 }
 
 func landscape() *searchtest.Landscape {
-	return searchtest.New(searchtest.Options{Seed: 1, Coupling: 0.3, Noise: 0.5, Error: 0.5})
+	return searchtest.New(searchtest.Options{Seed: 1, Coupling: 0.3, Noise: 0.02, Text: 4, Error: 0.5})
 }
 
 // run runs a search to its end.
@@ -88,7 +88,7 @@ func sameAll(a, b []search.Individual) bool {
 }
 
 func TestStrategiesImprove(t *testing.T) {
-	l := searchtest.New(searchtest.Options{Seed: 1, Coupling: 0.3, Noise: 0.1, Error: 0.5})
+	l := searchtest.New(searchtest.Options{Seed: 1, Coupling: 0.3, Noise: 0.02, Text: 1, Error: 0.5})
 	for name, s := range strategies() {
 		for _, target := range []float64{0.85, 0.8} {
 			result := run(t, search.Options{
@@ -156,7 +156,7 @@ func TestLadderFindsTheOptimum(t *testing.T) {
 func TestLadderBeatsTheOthers(t *testing.T) {
 	loss := map[string]float64{}
 	for seed := range uint64(3) {
-		l := searchtest.New(searchtest.Options{Seed: 10 + seed, Coupling: 0.3, Noise: 0.5, Error: 0.7})
+		l := searchtest.New(searchtest.Options{Seed: 10 + seed, Coupling: 0.3, Noise: 0.02, Text: 4, Error: 0.7})
 		for name, s := range strategies() {
 			result := run(t, search.Options{
 				Strategy: s, Problem: l.Problem(search.Ratio(0.7), seed), Evaluator: l, Budget: search.Budget{Tokens: 100_000},

@@ -19,7 +19,7 @@ var long = flag.Bool("long", false, "compare the strategies on larger landscapes
 
 // contest compares all strategies on a landscape.
 func contest(layers int, tokens int64, seeds ...uint64) Contest {
-	l := searchtest.New(searchtest.Options{Seed: 3, Layers: layers, Coupling: 0.3, Noise: 0.5, Error: 0.7})
+	l := searchtest.New(searchtest.Options{Seed: 3, Layers: layers, Coupling: 0.3, Noise: 0.02, Text: 4, Error: 0.7})
 	paper := search.PaperLaptop()
 	paper.Epochs, paper.Granularity = 0, 4
 	return Contest{

@@ -21,8 +21,12 @@ type Options struct {
 	// Coupling is how much of the loss of neighbouring modules comes on top when
 	// both are cut: 0 makes the loss the sum over modules.
 	Coupling float64
-	// Noise is the standard deviation, in nats, of the score taken on one token.
+	// Noise is the standard deviation, in nats, of the score taken on one token,
+	// another for every candidate.
 	Noise float64
+	// Text is the standard deviation, as a share, of each module's loss taken on
+	// one token: the same for all candidates that are scored on the same text.
+	Text float64
 	// Error is the standard deviation of the logarithm of the factor by which
 	// the predicted losses of each module are off.
 	Error float64
@@ -147,10 +151,16 @@ func (l *Landscape) moduleLoss(layer int, module mask.Module, cut mask.Layer) fl
 // Loss returns the true rise of the loss of masks over the dense model, without
 // noise.
 func (l *Landscape) Loss(m mask.Masks) float64 {
+	return l.loss(m, func() float64 { return 1 })
+}
+
+// loss is the loss of masks with that of each module multiplied by a factor of
+// its own.
+func (l *Landscape) loss(m mask.Masks, factor func() float64) float64 {
 	sum, before := 0.0, 0.0
 	for i := range m.Layers() {
 		for _, module := range []mask.Module{mask.Attention, mask.MLP} {
-			loss := l.moduleLoss(i, module, m.Layer(i))
+			loss := l.moduleLoss(i, module, m.Layer(i)) * factor()
 			sum += loss + l.options.Coupling*math.Sqrt(loss*before)
 			before = loss
 		}
@@ -170,13 +180,16 @@ func (l *Landscape) Evaluate(ctx context.Context, batch []search.Candidate, t se
 			}
 		}
 		h := fnv.New64a()
-		var text [16]byte
-		binary.LittleEndian.PutUint64(text[:], t.Draw)
-		binary.LittleEndian.PutUint64(text[8:], uint64(t.Tokens))
-		_, _ = h.Write(text[:])
+		var key [16]byte
+		binary.LittleEndian.PutUint64(key[:], t.Draw)
+		binary.LittleEndian.PutUint64(key[8:], uint64(t.Tokens))
+		_, _ = h.Write(key[:])
+		text := rand.New(rand.NewPCG(h.Sum64(), l.options.Seed))
 		_, _ = h.Write(c.Masks.AppendBits(nil))
-		own := rand.New(rand.NewPCG(h.Sum64(), l.options.Seed)).NormFloat64()
-		nll := denseNLL + l.Loss(c.Masks) + own*l.options.Noise/math.Sqrt(float64(t.Tokens))
+		own := rand.New(rand.NewPCG(h.Sum64(), l.options.Seed))
+		each := 1 / math.Sqrt(float64(t.Tokens))
+		nll := denseNLL + own.NormFloat64()*l.options.Noise*each
+		nll += l.loss(c.Masks, func() float64 { return max(0, 1+text.NormFloat64()*l.options.Text*each) })
 		fitness := nll
 		if l.Fitness != nil {
 			fitness = l.Fitness(c, fitness)
