@@ -16,7 +16,7 @@ func (p *plan) dropLayers(ctx context.Context) (mask.Masks, error) {
 	if err != nil {
 		return mask.Masks{}, err
 	}
-	probes, _ := p.probeTexts()
+	probes, _ := probeTexts(p.windows)
 	masks := mask.Dense(g)
 	for total, done := 0, 0; masks.BlockParams() > most; {
 		if total == 0 {

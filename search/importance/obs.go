@@ -159,6 +159,9 @@ func obs(b *Block, u Unit, o Options) (Ranking, error) {
 		step = defaultStep
 	}
 	r := Ranking{Scores: make([]float64, b.Count(u)), Loss: make([]float64, 1, b.Count(u)+1)}
+	if r.Alone, err = s.alone(b, u); err != nil {
+		return Ranking{}, err
+	}
 	for s.left > 0 {
 		var units [][]int // rows of the state
 		if u == Channels {
@@ -186,8 +189,40 @@ func obs(b *Block, u Unit, o Options) (Ranking, error) {
 			r.Loss = append(r.Loss, r.Loss[len(r.Loss)-1]+cost)
 		}
 	}
-	r.Loss = relative(r.Loss, Energy(b))
+	whole := Energy(b)
+	r.Loss, r.Alone = relative(r.Loss, whole), relative(r.Alone, whole)
 	return r, nil
+}
+
+// alone is what each unit would cost if it were the first to go.
+func (s *surgeon) alone(b *Block, u Unit) ([]float64, error) {
+	width := b.columns(u)
+	cost := make([]float64, b.Count(u))
+	for i := range cost {
+		if width == 1 {
+			cost[i] = gram.Dot(s.row(i), s.row(i)) / s.diag[i]
+			continue
+		}
+		var err error
+		if cost[i], err = s.cost(b.Columns(u, []int{i})); err != nil {
+			return nil, fmt.Errorf("unit %d: %w", i, err)
+		}
+	}
+	return cost, nil
+}
+
+// cost is what removing rows of the state would cost.
+func (s *surgeon) cost(rows []int) (float64, error) {
+	f, err := gram.Factorize(s.among(rows), len(rows), 0)
+	if err != nil {
+		return 0, err
+	}
+	w := make([]float64, 0, len(rows)*s.out)
+	for _, i := range rows {
+		w = append(w, s.row(i)...)
+	}
+	white := f.Whiten(w, s.out)
+	return gram.Dot(white, white), nil
 }
 
 // cheapestRows returns up to count single rows, by what each alone would cost.
@@ -221,16 +256,11 @@ func (s *surgeon) cheapestUnit(width int) ([][]int, error) {
 	}
 	best, least := -1, 0.0
 	for u, rows := range units {
-		f, err := gram.Factorize(s.among(rows), len(rows), 0)
+		cost, err := s.cost(rows)
 		if err != nil {
 			return nil, fmt.Errorf("unit %d: %w", u, err)
 		}
-		w := make([]float64, 0, len(rows)*s.out)
-		for _, i := range rows {
-			w = append(w, s.row(i)...)
-		}
-		white := f.Whiten(w, s.out)
-		if cost := gram.Dot(white, white); best < 0 || cost < least || cost == least && u < best {
+		if best < 0 || cost < least || cost == least && u < best {
 			best, least = u, cost
 		}
 	}

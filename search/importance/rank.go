@@ -35,6 +35,9 @@ type Ranking struct {
 	// block; those of OBS are the cost of each unit at the moment it was dropped.
 	Scores []float64
 	Order  []int
+	// Alone is what OBS finds each unit to cost while all others are there, as a share of the outputs' energy; nil for
+	// other methods. Mostly that is less than what the unit costs once others are gone.
+	Alone []float64
 	// Loss is what OBS knows on the way: Loss[k] is the share of the outputs' energy that is lost when the first k units
 	// of Order are dropped and the rest re-fitted. It has one value more than there are units, and is nil for other
 	// methods; Curve gives it for them.

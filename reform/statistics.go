@@ -1,0 +1,232 @@
+package reform
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+
+	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/search/importance"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// ErrStatistics means that stored statistics are damaged or those of another model.
+var ErrStatistics = errors.New("unusable statistics")
+
+// Statistics is what one pass over calibration text says of every unit: how much it matters, and what the model's loss
+// would rise by without it. It is small, and can be stored.
+type Statistics struct {
+	Tokens   int               `json:"tokens"`    // of calibration text
+	DenseNLL float64           `json:"dense_nll"` // nats per token of the dense model on the text that losses were measured on
+	Layers   []LayerStatistics `json:"layers"`
+}
+
+// LayerStatistics is one layer's part. Heads are query heads.
+type LayerStatistics struct {
+	Channels UnitStatistics `json:"channels"`
+	Heads    UnitStatistics `json:"heads"`
+	Cosine   float64        `json:"cosine"` // between the states before and after the layer
+}
+
+// UnitStatistics describes the units of one module. Costs are shares of the energy of the module's output that are lost
+// after the best repair.
+type UnitStatistics struct {
+	Order []int     `json:"order"` // from the first to drop to the last, by optimal brain surgeon
+	Cost  []float64 `json:"cost"`  // of each unit, when dropped after those before it in the order
+	Alone []float64 `json:"alone"` // of each unit, when dropped first
+	// Rise is the measured rise of the loss, in nats per token, for a re-fitted cut that cost Probed.
+	Rise   float64 `json:"rise"`
+	Probed float64 `json:"probed"`
+}
+
+// Scores returns how important each unit is: what it costs when it goes in its turn.
+func (u *UnitStatistics) Scores() []float64 { return u.Cost }
+
+// Rank returns the order as a ranking.
+func (u *UnitStatistics) Rank() importance.Ranking {
+	return importance.Ranking{Scores: u.Cost, Order: u.Order, Alone: u.Alone}
+}
+
+// cost is what dropping the given units costs. Between being alone (nothing gone before it) and in its turn (all gone
+// before it that are cheaper), a unit's cost is taken to grow geometrically with how many of those are gone.
+func (u *UnitStatistics) cost(dropped mask.Set) float64 {
+	var total float64
+	before := 0
+	for rank, unit := range u.Order {
+		if !dropped.Has(unit) {
+			continue
+		}
+		alone, inTurn := u.Alone[unit], u.Cost[unit]
+		c := inTurn
+		if rank > 0 && alone > 0 && inTurn > 0 {
+			c = alone * math.Pow(inTurn/alone, float64(before)/float64(rank))
+		}
+		total += c
+		before++
+	}
+	return total
+}
+
+// rise is what the loss is predicted to rise by.
+func (u *UnitStatistics) rise(dropped mask.Set) float64 {
+	if dropped.IsEmpty() || u.Probed == 0 {
+		return 0
+	}
+	return u.Rise * u.cost(dropped) / u.Probed
+}
+
+// Predict estimates what the model's loss rises by, in nats per token, when it is cut to masks and re-fitted. It computes
+// nothing of the model. In-head channels count as their share of the head.
+func (s *Statistics) Predict(masks mask.Masks) float64 {
+	var sum float64
+	for i := range masks.Layers() {
+		sum += s.PredictLayer(masks, i)
+	}
+	return sum
+}
+
+// PredictLayer is the part of Predict that one layer adds.
+func (s *Statistics) PredictLayer(masks mask.Masks, layer int) float64 {
+	if layer >= len(s.Layers) {
+		return 0
+	}
+	g, l, st := masks.Geometry(), masks.Layer(layer), &s.Layers[layer]
+	sum := st.Channels.rise(l.Channels.Complement())
+	gone := l.Heads.Complement()
+	sum += st.Heads.rise(gone)
+	if l.QK == nil && l.VO == nil {
+		return sum
+	}
+	per := g.Layers[layer].HeadsPerGroup()
+	for _, h := range l.Heads.Indices() {
+		kept := l.QKOf(h/per, g.HeadDim).Len() + l.VOOf(h/per, g.HeadDim).Len()
+		share := 1 - float64(kept)/float64(2*g.HeadDim)
+		sum += share * (st.Heads.rise(gone.With(h)) - st.Heads.rise(gone))
+	}
+	return sum
+}
+
+// NewStatistics passes windows through the dense model. Beside the statistics of all units it measures, for each module,
+// what cutting half of it and re-fitting costs the model, on windows held out of the statistics where there are several.
+func NewStatistics(ctx context.Context, m *decoder.Model, windows [][]int32, progress func(Event)) (*Statistics, error) {
+	tokens, err := checkWindows(windows)
+	if err != nil {
+		return nil, err
+	}
+	p, err := newProber(ctx, m, windows)
+	if err != nil {
+		return nil, err
+	}
+	defer p.close()
+	g := m.Geometry()
+	s := &Statistics{Tokens: tokens, DenseNLL: p.base.NLL / float64(p.base.Tokens), Layers: make([]LayerStatistics, len(g.Layers))}
+	before, err := p.st.own.Hidden(0)
+	if err != nil {
+		return nil, err
+	}
+	for layer := range g.Layers {
+		for _, module := range []mask.Module{mask.Attention, mask.MLP} {
+			if columns(g, layer, module) == 0 {
+				continue
+			}
+			err := p.module(ctx, layer, module, false, func(b *importance.Block, t Target) error {
+				return s.take(ctx, p, layer, module, b, t)
+			})
+			if err != nil {
+				return nil, named(layer, module, err)
+			}
+		}
+		after, err := p.st.own.Hidden(0)
+		if err != nil {
+			return nil, err
+		}
+		s.Layers[layer].Cosine = importance.Cosine(before, after, g.Hidden)
+		before = after
+		if progress != nil {
+			progress(Event{Phase: Surveying, Done: layer + 1, Total: len(g.Layers)})
+		}
+	}
+	return s, nil
+}
+
+// take ranks the units of a module and measures what half of them are worth.
+func (s *Statistics) take(ctx context.Context, p *prober, layer int, module mask.Module, b *importance.Block, t Target) error {
+	unit, u := importance.Channels, &s.Layers[layer].Channels
+	if module == mask.Attention {
+		unit, u = importance.Heads, &s.Layers[layer].Heads
+	}
+	r, err := importance.Rank(importance.OBS, b, unit, importance.Options{})
+	if err != nil {
+		return err
+	}
+	all := len(r.Order)
+	u.Order, u.Alone, u.Cost = r.Order, r.Alone, make([]float64, all)
+	for k, unit := range r.Order {
+		u.Cost[unit] = r.Loss[k+1] - r.Loss[k]
+	}
+	drop := max(1, all/2)
+	u.Probed = r.Loss[drop]
+	if u.Probed <= 0 {
+		u.Probed = 0
+		return nil // nothing is lost, so nothing is to be measured
+	}
+	l := mask.DenseLayer(b.Layer)
+	if module == mask.Attention {
+		l.Heads = r.Keep(all - drop)
+	} else {
+		l.Channels = r.Keep(all - drop)
+	}
+	u.Rise, err = p.rise(ctx, layer, module, l, b, t)
+	return err
+}
+
+// statisticsVersion is raised when stored statistics change their meaning.
+const statisticsVersion = 1
+
+type storedStatistics struct {
+	Version int `json:"version"`
+	*Statistics
+}
+
+// Save writes s as JSON.
+func (s *Statistics) Save(w io.Writer) error {
+	return json.NewEncoder(w).Encode(storedStatistics{statisticsVersion, s})
+}
+
+// LoadStatistics reads what Save wrote for a model of the given shape. What does not fit is ErrStatistics.
+func LoadStatistics(r io.Reader, g *mask.Geometry) (*Statistics, error) {
+	in := storedStatistics{Statistics: &Statistics{}}
+	if err := json.NewDecoder(r).Decode(&in); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrStatistics, err)
+	}
+	if in.Version != statisticsVersion {
+		return nil, fmt.Errorf("%w: version %d", ErrStatistics, in.Version)
+	}
+	if len(in.Layers) != len(g.Layers) {
+		return nil, fmt.Errorf("%w: of %d layers, the model has %d", ErrStatistics, len(in.Layers), len(g.Layers))
+	}
+	for i, l := range in.Layers {
+		if !l.Channels.fits(g.Layers[i].FFN) || !l.Heads.fits(g.Layers[i].Heads) {
+			return nil, fmt.Errorf("%w: layer %d is of another shape or damaged", ErrStatistics, i)
+		}
+	}
+	return in.Statistics, nil
+}
+
+// fits reports whether u describes n units, each once.
+func (u *UnitStatistics) fits(n int) bool {
+	if len(u.Order) != n || len(u.Cost) != n || len(u.Alone) != n {
+		return false
+	}
+	sorted := slices.Sorted(slices.Values(u.Order))
+	for i, v := range sorted {
+		if i != v {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,85 @@
+package reform_test
+
+import (
+	"bytes"
+	"errors"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+	"github.com/lathe-llm/lathe/reform"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+func TestStatistics(t *testing.T) {
+	m := tiny(t, gguftest.Tiny("llama"))
+	g := m.Geometry()
+	s, err := reform.NewStatistics(t.Context(), m, texts(7, 6, 64, g.Vocab), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dense := mask.Dense(g)
+	if got := s.Predict(dense); got != 0 {
+		t.Errorf("the dense model is predicted to rise by %g", got)
+	}
+	for i, l := range s.Layers {
+		for name, u := range map[string]reform.UnitStatistics{"channels": l.Channels, "heads": l.Heads} {
+			if u.Rise <= 0 || u.Probed <= 0 {
+				t.Errorf("layer %d: %s: rise %g of %g", i, name, u.Rise, u.Probed)
+			}
+			for unit := range u.Cost {
+				if !(u.Alone[unit] > 0 && u.Cost[unit] > 0) {
+					t.Errorf("layer %d: %s %d costs %g alone and %g in its turn", i, name, unit, u.Alone[unit], u.Cost[unit])
+				}
+			}
+		}
+		// A prefix of the order is predicted from its measured half.
+		u := l.Channels
+		half := dense.Layer(i)
+		half.Channels = half.Channels.Without(u.Order[:len(u.Order)/2]...)
+		if got := s.Predict(dense.With(i, half)); math.Abs(got-u.Rise) > 1e-9*u.Rise {
+			t.Errorf("layer %d: half the channels: predicted %g, measured %g", i, got, u.Rise)
+		}
+		// More dropped is never better.
+		less, more := dense.Layer(i), dense.Layer(i)
+		less.Channels, more.Channels = less.Channels.Without(3, 9, 40), more.Channels.Without(3, 9, 40, 41, 77)
+		if a, b := s.Predict(dense.With(i, less)), s.Predict(dense.With(i, more)); !(a > 0 && b > a) {
+			t.Errorf("layer %d: three channels cost %g, five %g", i, a, b)
+		}
+		inHead := dense.Layer(i)
+		inHead.VO = []mask.Set{mask.Range(g.HeadDim, 0, g.HeadDim/2), mask.Full(g.HeadDim)}
+		if got := s.Predict(dense.With(i, inHead)); got <= 0 {
+			t.Errorf("layer %d: half the value channels of a group cost %g", i, got)
+		}
+	}
+
+	var stored bytes.Buffer
+	if err := s.Save(&stored); err != nil {
+		t.Fatal(err)
+	}
+	text := stored.String()
+	back, err := reform.LoadStatistics(strings.NewReader(text), g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut := dense.With(1, mask.Layer{Heads: mask.Of(4, 0, 1), Channels: mask.Range(128, 16, 80)})
+	if a, b := s.Predict(cut), back.Predict(cut); a != b {
+		t.Errorf("predicted %g, after storing %g", a, b)
+	}
+	other := gguftest.Tiny("deci")
+	other.Layers = other.Layers[:2]
+	for name, bad := range map[string]string{
+		"truncated": text[:len(text)/2],
+		"version":   strings.Replace(text, `"version":1`, `"version":9`, 1),
+		"order":     strings.Replace(text, `"order":[`, `"order":[5,`, 1),
+		"empty":     "",
+	} {
+		if _, err := reform.LoadStatistics(strings.NewReader(bad), g); !errors.Is(err, reform.ErrStatistics) {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+	if _, err := reform.LoadStatistics(strings.NewReader(text), tiny(t, other).Geometry()); !errors.Is(err, reform.ErrStatistics) {
+		t.Errorf("another model: error %v", err)
+	}
+}
