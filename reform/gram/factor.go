@@ -17,14 +17,14 @@ const base = 24
 
 // Factor is the lower triangular L with L·Lᵀ = A + ridge·I.
 type Factor struct {
-	n int
-	l []float64 // [n, n]; what is above the diagonal is not used
+	n, ld int
+	l     []float64 // row i at i·ld; what is above the diagonal is not used
 }
 
 // Factorize factors a + ridge·I. It reads the part of a [n, n] at and under the diagonal and leaves a as it is.
 func Factorize(a []float64, n int, ridge float64) (*Factor, error) {
 	checkLen("a", a, n*n)
-	f := &Factor{n: n, l: make([]float64, n*n)}
+	f := &Factor{n: n, ld: n, l: make([]float64, n*n)}
 	for i := range n {
 		copy(f.l[i*n:i*n+i+1], a[i*n:i*n+i+1])
 		f.l[i*n+i] += ridge
@@ -62,10 +62,14 @@ const (
 // N is the order of the factored matrix.
 func (f *Factor) N() int { return f.n }
 
+// Leading returns the factor of the first k rows and columns of the matrix, which is a part of f: what is dropped from the
+// end of an order costs no new factorization.
+func (f *Factor) Leading(k int) *Factor { return &Factor{n: k, ld: f.ld, l: f.l} }
+
 // Solve replaces b [rows, n] by b·A⁻¹: each row is the solution for a right-hand side of its own, A being symmetric.
 func (f *Factor) Solve(b []float64, rows int) {
 	checkLen("b", b, rows*f.n)
-	bv, l := view{data: b, ld: f.n}, view{data: f.l, ld: f.n}
+	bv, l := view{data: b, ld: f.n}, view{data: f.l, ld: f.ld}
 	solveTransposed(rows, f.n, l, bv)
 	solvePlain(rows, f.n, l, bv)
 }
@@ -73,7 +77,7 @@ func (f *Factor) Solve(b []float64, rows int) {
 // SolveLower replaces b [rows, n] by b·L⁻ᵀ.
 func (f *Factor) SolveLower(b []float64, rows int) {
 	checkLen("b", b, rows*f.n)
-	solveTransposed(rows, f.n, view{data: f.l, ld: f.n}, view{data: b, ld: f.n})
+	solveTransposed(rows, f.n, view{data: f.l, ld: f.ld}, view{data: b, ld: f.n})
 }
 
 // Whiten returns L⁻¹·b for b [n, cols].
@@ -90,7 +94,7 @@ func (f *Factor) Lower(w []float64, rows int) []float64 {
 	checkLen("w", w, rows*f.n)
 	l := make([]float64, f.n*f.n)
 	for i := range f.n {
-		copy(l[i*f.n:i*f.n+i+1], f.l[i*f.n:])
+		copy(l[i*f.n:i*f.n+i+1], f.l[i*f.ld:])
 	}
 	return Product(rows, f.n, f.n, w, l)
 }
@@ -100,7 +104,7 @@ func (f *Factor) Inverse() []float64 {
 	n := f.n
 	inv := make([]float64, n*n)
 	for i := range n {
-		copy(inv[i*n:i*n+i+1], f.l[i*n:])
+		copy(inv[i*n:i*n+i+1], f.l[i*f.ld:])
 	}
 	invert(n, view{data: inv, ld: n})
 	out := make([]float64, n*n)

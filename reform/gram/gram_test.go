@@ -34,6 +34,14 @@ func maxDiff(t *testing.T, got, want []float64) float64 {
 	return diff / size
 }
 
+func first(n int) []int {
+	out := make([]int, n)
+	for i := range out {
+		out[i] = i
+	}
+	return out
+}
+
 // Sizes on both sides of every block and tile size.
 var sizes = []int{1, 2, 7, 8, 9, 23, 24, 25, 48, 97, 130, 300, 517}
 
@@ -99,6 +107,21 @@ func TestFactor(t *testing.T) {
 			white.Mul(mat.NewDense(rows, n, b), &l)
 			if d := maxDiff(t, f.Lower(b, rows), white.RawMatrix().Data); d > 1e-12 {
 				t.Errorf("Lower differs by %.2g", d)
+			}
+			if k := n / 2; k > 0 {
+				part, err := Factorize(Sub(a, n, first(k), first(k)), k, ridge)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, want := append([]float64(nil), b[:rows*k]...), append([]float64(nil), b[:rows*k]...)
+				f.Leading(k).Solve(got, rows)
+				part.Solve(want, rows)
+				if d := maxDiff(t, got, want); d > 1e-10 {
+					t.Errorf("leading part's solution differs by %.2g", d)
+				}
+				if d := maxDiff(t, f.Leading(k).Inverse(), part.Inverse()); d > 1e-10 {
+					t.Errorf("leading part's inverse differs by %.2g", d)
+				}
 			}
 			f.Solve(b, rows)
 			if d := maxDiff(t, b, mat.DenseCopyOf(x.T()).RawMatrix().Data); d > 1e-10 {
