@@ -1,0 +1,228 @@
+package levels
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/reform"
+	"github.com/lathe-llm/lathe/search/importance"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// builder is one build under way.
+type builder struct {
+	ctx   context.Context // of Build, which is the one call a builder lives for
+	m     *decoder.Model
+	dir   string
+	o     Options
+	key   string
+	store *Store
+	st    *decoder.States
+	sub   *decoder.Subnet // the middle levels so far, dense after
+}
+
+func (b *builder) run(windows [][]int32) error {
+	slots := b.store.levels.Slots()
+	have := 0 // modules at the front whose files are good
+	for have < slots && b.take(have) == nil {
+		have++
+	}
+	if have == slots {
+		b.report(slots-1, true)
+		return nil
+	}
+	var err error
+	if b.st, err = b.m.NewStates(b.ctx, windows); err != nil {
+		return err
+	}
+	defer b.st.Close()
+	b.sub = b.m.Dense()
+	defer func() { b.sub.Close() }()
+	for slot := range slots {
+		if b.o.Gate != nil {
+			if err := b.o.Gate(b.ctx); err != nil {
+				return err
+			}
+		}
+		reused := slot < have || b.take(slot) == nil
+		if err := b.module(slot, reused); err != nil {
+			return fmt.Errorf("levels: layer %d: %v: %w", slot/mask.Modules, mask.Module(slot%mask.Modules), err)
+		}
+		b.report(slot, reused)
+	}
+	return nil
+}
+
+func (b *builder) report(slot int, reused bool) {
+	if b.o.Progress != nil {
+		b.o.Progress(Event{
+			Layer: slot / mask.Modules, Module: mask.Module(slot % mask.Modules),
+			Done: slot + 1, Total: b.store.levels.Slots(), Reused: reused,
+		})
+	}
+}
+
+func (b *builder) path(slot int) string {
+	return filepath.Join(b.dir, fmt.Sprintf("%s-%03d-%v.levels", b.key[:8], slot/mask.Modules, mask.Module(slot%mask.Modules)))
+}
+
+// take opens the ladder of the next slot from its file.
+func (b *builder) take(slot int) error {
+	f, err := openLadder(b.path(slot), b.key, b.m.Geometry(), slot)
+	if err != nil {
+		return err
+	}
+	b.add(slot, f)
+	return nil
+}
+
+// add makes a ladder that of a slot; slots are added in order.
+func (b *builder) add(slot int, f *ladderFile) {
+	b.store.modules = append(b.store.modules[:slot], f)
+	l := &b.store.levels
+	if mask.Module(slot%mask.Modules) == mask.Attention {
+		l.Attention = append(l.Attention[:slot/mask.Modules], f.ladder)
+	} else {
+		l.MLP = append(l.MLP[:slot/mask.Modules], f.ladder)
+	}
+}
+
+// module makes the ladder of a slot, unless it is there, and moves the text past
+// the module at its middle level.
+func (b *builder) module(slot int, reused bool) error {
+	layer, module := slot/mask.Modules, mask.Module(slot%mask.Modules)
+	units := b.units(slot)
+	if units == 0 {
+		if !reused {
+			return b.write(slot, [][]float32{nil}, []mask.Set{mask.Empty(0)}, []float64{0})
+		}
+		return nil
+	}
+	inputs := b.m.MLPInputs
+	move := b.m.AddMLP
+	if module == mask.Attention {
+		inputs, move = b.m.AttentionInputs, b.m.AddAttention
+	}
+	in, err := inputs(b.ctx, layer, b.sub, b.st)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	if !reused {
+		if err := b.fit(slot, in); err != nil {
+			return err
+		}
+	}
+	if err := b.middle(slot); err != nil {
+		return err
+	}
+	return move(b.ctx, layer, b.sub, in, b.st)
+}
+
+// units returns how many units the module of a slot is cut in.
+func (b *builder) units(slot int) int {
+	l := b.m.Geometry().Layers[slot/mask.Modules]
+	if mask.Module(slot%mask.Modules) == mask.Attention {
+		return l.KVHeads
+	}
+	return l.FFN
+}
+
+// counts returns how many units each level of a slot keeps.
+func (b *builder) counts(slot int) []int {
+	n := b.units(slot)
+	if mask.Module(slot%mask.Modules) == mask.MLP {
+		return widths(n, b.o.Steps, b.o.Granularity)
+	}
+	return widths(n, n, 1)
+}
+
+// fit orders the units of a module and re-fits its output matrix at every level.
+func (b *builder) fit(slot int, in *decoder.Inputs) error {
+	layer, module := slot/mask.Modules, mask.Module(slot%mask.Modules)
+	name, unit := "down", importance.Channels
+	if module == mask.Attention {
+		name, unit = "o", importance.Groups
+	}
+	w, dims, err := b.m.Weights(layer, name)
+	if err != nil {
+		return err
+	}
+	mo, err := in.Moments(b.ctx)
+	if err != nil {
+		return err
+	}
+	block := &importance.Block{
+		Module: module, HeadDim: b.m.Geometry().HeadDim, Layer: b.m.Geometry().Layers[layer],
+		Output: importance.Matrix{Out: dims[0], In: dims[1], Data: w},
+		Mid:    importance.Inputs{N: mo.N, Gram: mo.H, Mean: mo.Mean, Var: mo.Var},
+	}
+	rank, err := importance.Rank(importance.OBS, block, unit, importance.Options{})
+	if err != nil {
+		return err
+	}
+	problem := reform.Problem{W: w, Out: dims[0], In: dims[1], Fit: reform.Target{Gram: mo.H, Mean: mo.Mean, Tokens: mo.Tokens}}
+	o := reform.Options{Lambdas: []float64{b.o.Lambda}, Pull: true}
+	var weights [][]float32
+	var sets []mask.Set
+	var lost []float64
+	for i, count := range b.counts(slot) {
+		if err := b.ctx.Err(); err != nil {
+			return err
+		}
+		kept := rank.Keep(count)
+		sets = append(sets, kept)
+		if i == 0 || count == 0 {
+			weights, lost = append(weights, nil), append(lost, float64(min(i, 1)))
+			continue
+		}
+		fitted, r, err := reform.Solve(problem, block.Columns(unit, kept.Indices()), o)
+		if err != nil {
+			return err
+		}
+		weights, lost = append(weights, fitted), append(lost, r.ErrAfter)
+	}
+	return b.write(slot, weights, sets, lost)
+}
+
+// write stores a ladder and opens it.
+func (b *builder) write(slot int, weights [][]float32, sets []mask.Set, lost []float64) error {
+	if err := writeLadder(b.path(slot), b.key, slot, weights, sets, lost); err != nil {
+		return err
+	}
+	return b.take(slot)
+}
+
+// middle puts the middle level of a slot into the subnet that text goes through.
+func (b *builder) middle(slot int) error {
+	if mask.Module(slot%mask.Modules) == mask.Attention {
+		return nil
+	}
+	layer, ladder := slot/mask.Modules, b.store.levels.Ladder(slot)
+	at := 0
+	for at+1 < len(ladder) && float64(ladder[at+1].Params) >= b.o.Middle*float64(ladder[0].Params) {
+		at++
+	}
+	if at == 0 {
+		return nil
+	}
+	l := b.sub.Masks().Layer(layer)
+	l.Channels = ladder[at].Mask.Channels
+	var refit gguf.Refit
+	if err := b.store.RefitModule(&refit, slot, at); err != nil {
+		return err
+	}
+	next, err := b.sub.WithLayer(b.ctx, layer, l, refit)
+	if err != nil {
+		return err
+	}
+	b.sub.Close()
+	b.sub = next
+	return nil
+}
+
+var errShape = errors.New("it does not fit the model")

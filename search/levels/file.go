@@ -1,0 +1,234 @@
+package levels
+
+import (
+	"bufio"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// A ladder file is the magic, a CRC-32C of everything after it, the length of the
+// header as uint32, the header as JSON, and the matrices one after another as
+// little-endian float32.
+const (
+	fileMagic   = "lathelvl"
+	fileVersion = 1
+	fileStart   = len(fileMagic) + 8
+	maxHeader   = 64 << 20
+)
+
+// fileHeader describes the levels of one module.
+type fileHeader struct {
+	Key    string
+	Slot   int
+	Levels []fileLevel
+}
+
+type fileLevel struct {
+	Units  mask.Set // KV groups of attention, channels of an MLP
+	Lost   float64  // share of the output's energy
+	Floats int      // of the matrix, 0 where the original is meant or nothing is kept
+}
+
+// ladderFile is an open ladder.
+type ladderFile struct {
+	file   *os.File
+	header fileHeader
+	start  int64 // of the matrices
+	ladder mask.Ladder
+}
+
+func writeLadder(path, key string, slot int, weights [][]float32, sets []mask.Set, lost []float64) error {
+	header := fileHeader{Key: key, Slot: slot}
+	for i := range weights {
+		header.Levels = append(header.Levels, fileLevel{Units: sets[i], Lost: lost[i], Floats: len(weights[i])})
+	}
+	text, err := json.Marshal(header)
+	if err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	err = writeBody(tmp, text, weights)
+	if err == nil {
+		err = tmp.Sync()
+	}
+	err = errors.Join(err, tmp.Close())
+	if err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(tmp.Name()) // the error that counts is the one above
+	}
+	return err
+}
+
+func writeBody(file *os.File, header []byte, weights [][]float32) error {
+	if _, err := file.WriteAt([]byte(fileMagic), 0); err != nil {
+		return err
+	}
+	if _, err := file.Seek(int64(fileStart)-4, io.SeekStart); err != nil {
+		return err
+	}
+	sum := crc32.New(castagnoli())
+	w := bufio.NewWriterSize(io.MultiWriter(file, sum), 1<<20)
+	buf := binary.LittleEndian.AppendUint32(nil, uint32(len(header)))
+	buf = append(buf, header...)
+	for _, matrix := range weights {
+		for _, v := range matrix {
+			if len(buf) > 1<<16 {
+				if _, err := w.Write(buf); err != nil {
+					return err
+				}
+				buf = buf[:0]
+			}
+			buf = binary.LittleEndian.AppendUint32(buf, math.Float32bits(v))
+		}
+	}
+	if _, err := w.Write(buf); err != nil {
+		return err
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	_, err := file.WriteAt(binary.LittleEndian.AppendUint32(nil, sum.Sum32()), int64(len(fileMagic)))
+	return err
+}
+
+func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
+
+// openLadder opens and checks the file of a slot. Errors wrap [ErrDamaged], or
+// say that there is none.
+func openLadder(path, key string, g *mask.Geometry, slot int) (*ladderFile, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	f := &ladderFile{file: file}
+	if err := f.check(key, g, slot); err != nil {
+		_ = file.Close()
+		return nil, fmt.Errorf("%w: %s: %w", ErrDamaged, path, err)
+	}
+	return f, nil
+}
+
+func (f *ladderFile) check(key string, g *mask.Geometry, slot int) error {
+	head := make([]byte, fileStart)
+	if _, err := io.ReadFull(f.file, head); err != nil {
+		return err
+	}
+	if string(head[:len(fileMagic)]) != fileMagic {
+		return errors.New("it does not begin as one")
+	}
+	sum := crc32.New(castagnoli())
+	_, _ = sum.Write(head[fileStart-4:])
+	if _, err := io.Copy(sum, bufio.NewReaderSize(f.file, 1<<20)); err != nil {
+		return err
+	}
+	if binary.LittleEndian.Uint32(head[len(fileMagic):]) != sum.Sum32() {
+		return errors.New("its checksum is wrong")
+	}
+	length := binary.LittleEndian.Uint32(head[fileStart-4:])
+	if length > maxHeader {
+		return fmt.Errorf("its header has %d bytes", length)
+	}
+	text := make([]byte, length)
+	if _, err := f.file.ReadAt(text, int64(fileStart)); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, &f.header); err != nil {
+		return err
+	}
+	f.start = int64(fileStart) + int64(length)
+	if f.header.Key != key || f.header.Slot != slot {
+		return errors.New("it is of other levels")
+	}
+	return f.makeLadder(g, slot)
+}
+
+// makeLadder turns the units of the header into masks.
+func (f *ladderFile) makeLadder(g *mask.Geometry, slot int) error {
+	layer, module := slot/mask.Modules, mask.Module(slot%mask.Modules)
+	lg := g.Layers[layer]
+	info, err := f.file.Stat()
+	if err != nil {
+		return err
+	}
+	end := f.start
+	for i, level := range f.header.Levels {
+		l := mask.DenseLayer(lg)
+		columns := level.Units.Len()
+		if module == mask.MLP {
+			if level.Units.N() != lg.FFN {
+				return errShape
+			}
+			l.Channels = level.Units
+		} else {
+			if level.Units.N() != lg.KVHeads {
+				return errShape
+			}
+			per := lg.HeadsPerGroup()
+			l.Heads = mask.Empty(lg.Heads)
+			for _, group := range level.Units.Indices() {
+				l.Heads = l.Heads.Union(mask.Range(lg.Heads, group*per, (group+1)*per))
+			}
+			columns *= per * g.HeadDim
+		}
+		if level.Floats != 0 && level.Floats != columns*g.Hidden || level.Floats == 0 && i > 0 && columns > 0 {
+			return errShape
+		}
+		end += 4 * int64(level.Floats)
+		attention, mlp := l.ModuleParams(g, layer)
+		params := mlp
+		if module == mask.Attention {
+			params = attention
+		}
+		f.ladder = append(f.ladder, mask.Level{Mask: l, Params: params, Loss: level.Lost})
+	}
+	if end != info.Size() || len(f.ladder) == 0 {
+		return errShape
+	}
+	return nil
+}
+
+// loss returns the share of output energy that a level loses.
+func (f *ladderFile) loss(level int) float64 { return f.header.Levels[level].Lost }
+
+// read returns the matrix of a level, nil where the original is meant or nothing
+// is kept.
+func (f *ladderFile) read(level int) ([]float32, error) {
+	at := f.start
+	for _, l := range f.header.Levels[:level] {
+		at += 4 * int64(l.Floats)
+	}
+	n := f.header.Levels[level].Floats
+	if n == 0 {
+		return nil, nil
+	}
+	raw := make([]byte, 4*n)
+	if _, err := f.file.ReadAt(raw, at); err != nil {
+		return nil, err
+	}
+	out := make([]float32, n)
+	for i := range out {
+		out[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))
+	}
+	return out, nil
+}
+
+func (f *ladderFile) close() error {
+	if f == nil {
+		return nil
+	}
+	return f.file.Close()
+}

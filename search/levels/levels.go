@@ -1,0 +1,220 @@
+// Package levels makes and keeps what a level search chooses among: for every
+// attention block and every MLP a ladder of cut sizes, each with the units it
+// keeps and its output matrix re-fitted, made once.
+//
+// [Build] passes calibration text through the layers once. In each module it
+// orders the units by optimal brain surgeon, cuts them at every step of the
+// ladder, re-fits W_O or W_D, and goes on through a middle level, so that later
+// layers are fitted on inputs like those a subnet will have. A module's ladder is
+// one file of a folder; a build that was broken off goes on with the first module
+// that is missing, and one that finds a damaged file makes it anew.
+//
+// A [Store] reads matrices when they are asked for, and puts a subnet together by
+// copies. Matrices are [out, kept columns] row-major, in the order of
+// [mask.Masks.OColumns] and of the channels.
+package levels
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+var (
+	// ErrText is returned when there is no text to make levels from.
+	ErrText = errors.New("levels: no calibration text")
+	// ErrSpace is wrapped when the levels would take more disk than is allowed.
+	ErrSpace = errors.New("levels: too little disk allowed")
+	// ErrDamaged is wrapped when a file of a store is not what was written.
+	ErrDamaged = errors.New("levels: damaged file")
+)
+
+// Options say how levels are made. The zero value has the defaults.
+type Options struct {
+	// Steps is how many levels below dense an MLP has, the last of which keeps
+	// nothing; 0 is 16. Attention has one for each KV group.
+	Steps int
+	// Granularity is what MLP widths are multiples of; 0 is 32.
+	Granularity int
+	// Middle is the ratio of the level that calibration text goes on through; 0
+	// is 0.8. Attention stays dense for it.
+	Middle float64
+	// Lambda is the ridge of the re-fit toward the original weights, as a share
+	// of the mean diagonal; 0 is 0.1.
+	Lambda float64
+	// MaxBytes bounds the folder, 0 for no bound.
+	MaxBytes int64
+	// Model identifies the model file, as in [search.Problem].
+	Model string
+	// Text identifies the calibration text.
+	Text string
+	// Progress, unless nil, is told after every module.
+	Progress func(Event)
+	// Gate, unless nil, is called between modules and may block.
+	Gate func(context.Context) error
+}
+
+// Event tells that one module is done.
+type Event struct {
+	Layer       int
+	Module      mask.Module
+	Done, Total int
+	Reused      bool // it was in the folder already
+}
+
+func (o Options) withDefaults() Options {
+	if o.Steps == 0 {
+		o.Steps = 16
+	}
+	if o.Granularity == 0 {
+		o.Granularity = mask.DefaultGranularity
+	}
+	if o.Middle == 0 {
+		o.Middle = 0.8
+	}
+	if o.Lambda == 0 {
+		o.Lambda = 0.1
+	}
+	return o
+}
+
+// key identifies levels by everything they depend on.
+func (o Options) key(windows [][]int32) string {
+	h := sha256.New()
+	_ = json.NewEncoder(h).Encode(struct { // a hash takes everything
+		Version, Steps, Granularity int
+		Middle, Lambda              float64
+		Model, Text                 string
+		Windows                     [][]int32
+	}{fileVersion, o.Steps, o.Granularity, o.Middle, o.Lambda, o.Model, o.Text, windows})
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// Store is a folder of levels. It may be read from several goroutines.
+type Store struct {
+	levels  mask.Levels
+	modules []*ladderFile // by slot, nil for modules without units
+}
+
+// Levels returns what there is to choose from. Their losses are the share of the
+// module's output energy that a level loses, until [Store.SetLosses].
+func (s *Store) Levels() *mask.Levels { return &s.levels }
+
+// SetLosses gives every level of a slot its lost share of energy times a factor
+// as its predicted loss. It is called before the levels are searched.
+func (s *Store) SetLosses(factor []float64) {
+	for slot := range s.levels.Slots() {
+		ladder := s.levels.Ladder(slot)
+		for i := range ladder {
+			ladder[i].Loss = factor[slot] * s.modules[slot].loss(i)
+		}
+	}
+}
+
+// Lost returns the share of output energy that a level of a slot loses.
+func (s *Store) Lost(slot, level int) float64 { return s.modules[slot].loss(level) }
+
+// Refit returns the re-fitted matrices of a choice, one element per layer.
+func (s *Store) Refit(c mask.Choice) ([]gguf.Refit, error) {
+	out := make([]gguf.Refit, len(s.levels.Geometry.Layers))
+	for slot, v := range c {
+		if err := s.RefitModule(&out[slot/mask.Modules], slot, int(v)); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// RefitModule puts the re-fitted matrix of one level of a slot into r.
+func (s *Store) RefitModule(r *gguf.Refit, slot, level int) error {
+	w, err := s.modules[slot].read(level)
+	if err != nil {
+		return fmt.Errorf("levels: layer %d: %v level %d: %w", slot/mask.Modules, mask.Module(slot%mask.Modules), level, err)
+	}
+	if mask.Module(slot%mask.Modules) == mask.Attention {
+		r.WO = w
+	} else {
+		r.WD = w
+	}
+	return nil
+}
+
+// Subnet returns the masks and re-fitted matrices of a choice.
+func (s *Store) Subnet(c mask.Choice) (gguf.Subnet, error) {
+	masks, err := s.levels.Masks(c)
+	if err != nil {
+		return gguf.Subnet{}, err
+	}
+	refit, err := s.Refit(c)
+	return gguf.Subnet{Masks: masks, Refit: refit}, err
+}
+
+// Close closes the files.
+func (s *Store) Close() error {
+	var err error
+	for _, m := range s.modules {
+		err = errors.Join(err, m.close())
+	}
+	return err
+}
+
+// Build makes the levels of a model from windows of text in the folder dir, or
+// takes those that are there. The caller must Close the store.
+func Build(ctx context.Context, m *decoder.Model, windows [][]int32, dir string, o Options) (*Store, error) {
+	if len(windows) == 0 {
+		return nil, ErrText
+	}
+	o = o.withDefaults()
+	g := m.Geometry()
+	if need := bytesNeeded(g, o); o.MaxBytes > 0 && need > o.MaxBytes {
+		return nil, fmt.Errorf("%w: %d levels take %d MB, %d MB are allowed", ErrSpace, o.Steps, need>>20, o.MaxBytes>>20)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("levels: %w", err)
+	}
+	key := o.key(windows)
+	b := builder{ctx: ctx, m: m, dir: dir, o: o, key: key, store: &Store{levels: mask.Levels{Geometry: g, Key: key}}}
+	if err := b.run(windows); err != nil {
+		_ = b.store.Close() // the error that counts is the one above
+		return nil, err
+	}
+	if err := b.store.levels.Validate(); err != nil {
+		_ = b.store.Close()
+		return nil, err
+	}
+	return b.store, nil
+}
+
+// bytesNeeded returns what the matrices of all levels take.
+func bytesNeeded(g *mask.Geometry, o Options) int64 {
+	var columns int64
+	for _, l := range g.Layers {
+		for _, n := range widths(l.FFN, o.Steps, o.Granularity) {
+			columns += int64(n)
+		}
+		for kept := range l.KVHeads {
+			columns += int64(kept * l.HeadsPerGroup() * g.HeadDim)
+		}
+	}
+	return columns * int64(g.Hidden) * 4
+}
+
+// widths returns the numbers of channels kept at each level, from all to none.
+func widths(n, steps, granularity int) []int {
+	out := []int{n}
+	for step := 1; step <= steps && n > 0; step++ {
+		kept := n * (steps - step) / steps / granularity * granularity
+		if kept < out[len(out)-1] {
+			out = append(out, kept)
+		}
+	}
+	return out
+}
