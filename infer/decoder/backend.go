@@ -198,7 +198,7 @@ func (b *Backend) run(ctx context.Context, key string, build func(in []*graph.No
 	for i, a := range args {
 		in[i] = a
 	}
-	out, err = exec.Exec(in...)
+	out, err = exec.Call(in...)
 	if err != nil {
 		return nil, fmt.Errorf("decoder: %s: %w", key, err)
 	}

@@ -3,7 +3,7 @@ package decoder
 import (
 	"math"
 
-	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // graphs read as formulas
+	. "github.com/gomlx/gomlx/core/graph" // graphs read as formulas
 )
 
 // queryBlock is how many queries of a window attend at a time, so that scores of a whole window never exist at once.
@@ -109,11 +109,12 @@ func causal(scores *Node, from, n, keys int) *Node {
 	return BroadcastToDims(ExpandLeftToRank(seen, 4), scores.Shape().Dimensions...)
 }
 
-// headNorm is the norm of query and key heads, x [tokens, groups, heads, width] and gain [groups or 1, width]. Its
+// headNorm is the norm of query and key heads, x [tokens, groups, heads, width] and gain [groups·width] or [width]. Its
 // mean is over the channels of the full head: those dropped are zero.
 func (a attentionShape) headNorm(x, gain *Node) *Node {
 	mean := DivScalar(ReduceAndKeep(Square(x), ReduceSum, -1), float64(a.headDim))
-	gain = Reshape(gain, 1, gain.Shape().Dimensions[0], 1, gain.Shape().Dimensions[1])
+	width := x.Shape().Dimensions[3]
+	gain = Reshape(gain, 1, gain.Shape().Size()/width, 1, width)
 	return Mul(Mul(x, Rsqrt(AddScalar(mean, a.eps))), gain)
 }
 

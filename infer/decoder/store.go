@@ -1,6 +1,7 @@
 package decoder
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -57,8 +58,7 @@ func (s *store) spill(it *stored, t *tensors.Tensor, size int64) error {
 			return fmt.Errorf("decoder: spill hidden states: %w", err)
 		}
 		if err := os.Remove(f.Name()); err != nil {
-			f.Close()
-			return fmt.Errorf("decoder: spill hidden states: %w", err)
+			return errors.Join(fmt.Errorf("decoder: spill hidden states: %w", err), f.Close())
 		}
 		s.file = f
 	}
@@ -102,7 +102,7 @@ func (s *store) close() {
 		s.items[i] = stored{}
 	}
 	if s.file != nil {
-		s.file.Close()
+		_ = s.file.Close() // nothing of a removed file is worth keeping
 		s.file = nil
 	}
 }
