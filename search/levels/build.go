@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
@@ -165,28 +166,49 @@ func (b *builder) fit(slot int, in *decoder.Inputs) error {
 	if err != nil {
 		return err
 	}
-	problem := reform.Problem{W: w, Out: dims[0], In: dims[1], Fit: reform.Target{Gram: mo.H, Mean: mo.Mean, Tokens: mo.Tokens}}
-	o := reform.Options{Lambdas: []float64{b.o.Lambda}, Pull: true}
-	var weights [][]float32
-	var sets []mask.Set
-	var lost []float64
-	for i, count := range b.counts(slot) {
-		if err := b.ctx.Err(); err != nil {
-			return err
-		}
-		kept := rank.Keep(count)
-		sets = append(sets, kept)
-		if i == 0 || count == 0 {
-			weights, lost = append(weights, nil), append(lost, float64(min(i, 1)))
-			continue
-		}
-		fitted, r, err := reform.Solve(problem, block.Columns(unit, kept.Indices()), o)
-		if err != nil {
-			return err
-		}
-		weights, lost = append(weights, fitted), append(lost, r.ErrAfter)
+	stay := slices.Clone(rank.Order)
+	slices.Reverse(stay)
+	columns := block.Columns(unit, stay)
+	counts := b.counts(slot)
+	keep := make([]int, len(counts))
+	for i, count := range counts {
+		keep[i] = count * len(columns) / len(stay)
 	}
-	return b.write(slot, weights, sets, lost)
+	problem := reform.Problem{W: w, Out: dims[0], In: dims[1], Fit: reform.Target{Gram: mo.H, Mean: mo.Mean, Tokens: mo.Tokens}}
+	fitted, results, err := reform.SolveNested(problem, columns, keep, b.o.Lambda, true)
+	if err != nil {
+		return err
+	}
+	sets, lost := make([]mask.Set, len(counts)), make([]float64, len(counts))
+	for i, count := range counts {
+		sets[i] = rank.Keep(count)
+		switch {
+		case i == 0:
+			fitted[i] = nil // the original
+		case count == 0:
+			fitted[i], lost[i] = nil, 1
+		default:
+			fitted[i], lost[i] = sorted(fitted[i], dims[0], columns[:keep[i]]), results[i].ErrAfter
+		}
+	}
+	return b.write(slot, fitted, sets, lost)
+}
+
+// sorted returns w [out, len(columns)] with its columns in rising order.
+func sorted(w []float32, out int, columns []int) []float32 {
+	order := make([]int, len(columns))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return columns[a] - columns[b] })
+	result := make([]float32, len(w))
+	for row := range out {
+		from, to := w[row*len(columns):][:len(columns)], result[row*len(columns):][:len(columns)]
+		for i, at := range order {
+			to[i] = from[at]
+		}
+	}
+	return result
 }
 
 // write stores a ladder and opens it.
