@@ -7,6 +7,7 @@ package fake
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -118,10 +119,11 @@ func (e *Engine) Close() error {
 	models := e.models
 	e.models, e.closed = nil, true
 	e.mu.Unlock()
+	var errs []error
 	for _, m := range models {
-		m.Close()
+		errs = append(errs, m.Close())
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (e *Engine) fail(call string) error {

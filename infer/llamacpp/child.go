@@ -2,6 +2,7 @@ package llamacpp
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -31,7 +32,7 @@ func RunIfChild() {
 	dieFirst()
 
 	err = serve(bufio.NewReader(os.Stdin), out)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		slog.Error("engine", "error", err)
 		os.Exit(1)
 	}

@@ -100,7 +100,7 @@ func (e *Engine) Load(ctx context.Context, o infer.LoadOptions, progress func(fl
 	}
 	begin := time.Now()
 	if err := m.start(ctx, progress); err != nil {
-		m.Close()
+		_ = m.Close() // nothing runs
 		return nil, fmt.Errorf("llamacpp: %s: %w", o.Path, err)
 	}
 	m.info.LoadTime = time.Since(begin)
@@ -132,10 +132,11 @@ func (e *Engine) Close() error {
 		models = append(models, m)
 	}
 	e.mu.Unlock()
+	var errs []error
 	for _, m := range models {
-		m.Close()
+		errs = append(errs, m.Close())
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // openFile opens a model file with our own reader, which refuses what llama.cpp would crash on.

@@ -16,7 +16,7 @@ func measuredMemory(logPath string) (m infer.Memory, ok bool) {
 	if err != nil {
 		return m, false
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read
 	line := regexp.MustCompile(`(model|KV|compute|output) buffer size = +([0-9.]+) MiB`)
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {

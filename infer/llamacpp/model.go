@@ -62,9 +62,9 @@ func (m *Model) loadIn(ctx context.Context, p *process, progress func(float64)) 
 		}
 		return context.Cause(m.ctx) // nil while open
 	}
-	detach := context.AfterFunc(ctx, func() { p.cmd.Process.Kill() })
+	detach := context.AfterFunc(ctx, func() { _ = p.cmd.Process.Kill() })
 	defer detach()
-	detachClose := context.AfterFunc(m.ctx, func() { p.cmd.Process.Kill() })
+	detachClose := context.AfterFunc(m.ctx, func() { _ = p.cmd.Process.Kill() })
 	defer detachClose()
 
 	plan := m.plan
@@ -232,7 +232,7 @@ func (m *Model) Close() error {
 	if p.alive() {
 		p.kill()
 	} else {
-		os.Remove(p.logPath)
+		_ = os.Remove(p.logPath)
 	}
 	return nil
 }
@@ -318,9 +318,9 @@ func (m *Model) prompt(ctx context.Context, p *process, messages []infer.Message
 			fallback = err.Error() // perhaps this conversation's fault only
 		case errors.Is(err, infer.ErrEngineCrashed), errors.Is(err, chat.ErrRunaway):
 			fallback = err.Error()
-			p.cmd.Process.Kill()
+			_ = p.cmd.Process.Kill()
 			<-p.ended
-			os.Remove(p.logPath)
+			_ = os.Remove(p.logPath)
 			m.mu.Lock()
 			m.template = fallback
 			m.mu.Unlock()

@@ -48,13 +48,14 @@ func loadNetwork(r loadRequest, progress func(float32)) (*network, error) {
 	}
 	n, err := newNative(ctx, model)
 	if err != nil {
+		llama.FreeModel(model)
 		return nil, err
 	}
-	batch, err := llama.NewBatch(r.Batch, 1, 0)
-	if err != nil {
+	net := &network{native: n, model: model, ctx: ctx, size: r.Batch}
+	if net.batch, err = llama.NewBatch(r.Batch, 1, 0); err != nil {
+		net.free()
 		return nil, err
 	}
-	net := &network{native: n, model: model, ctx: ctx, batch: batch, size: r.Batch}
 	net.info.Vocab = model.NumVocab()
 	net.info.Hidden = model.NEmbd()
 	net.info.AddBOS = model.AddBOSToken()
@@ -63,7 +64,9 @@ func loadNetwork(r loadRequest, progress func(float32)) (*network, error) {
 }
 
 func (n *network) free() {
-	n.batch.Free()
+	if n.batch != nil {
+		n.batch.Free()
+	}
 	n.native.free()
 	llama.FreeModel(n.model)
 }

@@ -36,7 +36,7 @@ func readPlan(o infer.LoadOptions) (plan, error) {
 	if err != nil {
 		return plan{}, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read
 
 	p := plan{options: o, bytes: f.Size()}
 	p.arch, _ = f.KV().String("general.architecture")

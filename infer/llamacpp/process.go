@@ -49,7 +49,7 @@ func startProcess(ctx context.Context, o Options) (*process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("llamacpp: engine log: %w", err)
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }() // the child has its own descriptor
 
 	cmd := exec.Command(o.Executable, childArgument)
 	cmd.Env = append(os.Environ(), o.Env...)
@@ -67,7 +67,7 @@ func startProcess(ctx context.Context, o Options) (*process, error) {
 	started := make(chan error, 1)
 	go p.run(out, started)
 	if err := <-started; err != nil {
-		os.Remove(p.logPath)
+		_ = os.Remove(p.logPath)
 		return nil, fmt.Errorf("llamacpp: starting the engine: %w", err)
 	}
 	if err := p.greet(ctx); err != nil {
@@ -107,12 +107,12 @@ func (p *process) read(out io.Reader) {
 	for {
 		f, err := readFrame(r)
 		if err != nil {
-			if err != io.EOF && !errors.Is(err, os.ErrClosed) {
+			if !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrClosed) {
 				p.mu.Lock()
 				p.readErr = err
 				p.mu.Unlock()
 			}
-			p.cmd.Process.Kill()
+			_ = p.cmd.Process.Kill()
 			return
 		}
 		p.frames <- f
@@ -144,12 +144,12 @@ func (p *process) kill() {
 	p.mu.Lock()
 	p.killed = true
 	p.mu.Unlock()
-	p.cmd.Process.Kill()
-	p.in.Close()
+	_ = p.cmd.Process.Kill()
+	_ = p.in.Close()
 	for range p.frames { // lets run come to its end
 	}
 	<-p.ended
-	os.Remove(p.logPath)
+	_ = os.Remove(p.logPath)
 }
 
 // alive is false once the child has ended.
@@ -189,7 +189,7 @@ func (p *process) call(ctx context.Context, k kind, body any, event func(frame) 
 		stop, done = why, nil
 		grace = time.After(abortGrace)
 		if err := p.write(id, kindAbort, nil); err != nil {
-			p.cmd.Process.Kill()
+			_ = p.cmd.Process.Kill()
 		}
 	}
 	for {
@@ -202,7 +202,7 @@ func (p *process) call(ctx context.Context, k kind, body any, event func(frame) 
 				}
 				return frame{}, stop
 			case f.ID != id:
-				p.cmd.Process.Kill()
+				_ = p.cmd.Process.Kill()
 				return frame{}, p.drain()
 			case f.Kind == kindEvent:
 				if stop != nil || event == nil {
@@ -226,7 +226,7 @@ func (p *process) call(ctx context.Context, k kind, body any, event func(frame) 
 		case <-done:
 			abort(context.Cause(ctx))
 		case <-grace:
-			p.cmd.Process.Kill()
+			_ = p.cmd.Process.Kill()
 		}
 	}
 }
@@ -267,13 +267,12 @@ func lastLines(path string, n int) []string {
 	if err != nil {
 		return nil
 	}
-	defer f.Close()
-	if end, err := f.Seek(0, io.SeekEnd); err == nil && end > tail {
-		f.Seek(end-tail, io.SeekStart)
-	} else {
-		f.Seek(0, io.SeekStart)
+	defer func() { _ = f.Close() }() // only read
+	info, err := f.Stat()
+	if err != nil {
+		return nil
 	}
-	data, err := io.ReadAll(io.LimitReader(f, tail))
+	data, err := io.ReadAll(io.NewSectionReader(f, max(0, info.Size()-tail), tail))
 	if err != nil {
 		return nil
 	}

@@ -46,7 +46,7 @@ func TestFrames(t *testing.T) {
 	if f, err = readFrame(&pipe); err != nil || f.ID != 8 || f.Kind != kindAbort || f.Body != nil {
 		t.Errorf("read %+v, %v", f, err)
 	}
-	if _, err = readFrame(&pipe); err != io.EOF {
+	if _, err = readFrame(&pipe); !errors.Is(err, io.EOF) {
 		t.Errorf("at the end: %v", err)
 	}
 }

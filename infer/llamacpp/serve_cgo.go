@@ -59,7 +59,7 @@ func (s *session) listen(in io.Reader, requests chan<- frame) error {
 	for {
 		f, err := readFrame(in)
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			os.Exit(0)
 		case err != nil:
 			return err

@@ -24,7 +24,7 @@ func (s *session) prompt(r promptRequest) (promptReply, error) {
 		return promptReply{}, fmt.Errorf("%w: prompt before a model is loaded", errProtocol)
 	}
 	start := s.net.text(s.net.info.BOS)
-	text := chat.ChatML(r.Messages)
+	text := chat.PlainChatML(r.Messages)
 	if r.Template != "" {
 		var err error
 		text, err = chat.Render(context.Background(), r.Template, chat.Input{
@@ -38,8 +38,8 @@ func (s *session) prompt(r promptRequest) (promptReply, error) {
 		}
 	}
 	// Many templates write the start token themselves, and two of them confuse models.
-	addStart := s.net.info.AddBOS && !(start != "" && strings.HasPrefix(text, start))
-	ids, err := s.net.tokenize(text, addStart, true)
+	written := start != "" && strings.HasPrefix(text, start)
+	ids, err := s.net.tokenize(text, s.net.info.AddBOS && !written, true)
 	return promptReply{text, ids}, err
 }
 
@@ -64,7 +64,7 @@ func (s *session) generate(r generateRequest) (generateReply, error) {
 		}
 		err = s.continueText(r.Sampling, &stats, begin)
 	}
-	if err == errAborted {
+	if errors.Is(err, errAborted) {
 		stats.Stop, err = infer.StopAborted, nil
 	}
 	stats.Total = time.Since(begin)

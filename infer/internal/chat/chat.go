@@ -79,8 +79,8 @@ func heapBytes() uint64 {
 	return sample[0].Value.Uint64()
 }
 
-// ChatML renders the conversation in the form most small chat models know, for models whose template cannot be used.
-func ChatML(messages []infer.Message) string {
+// PlainChatML renders the conversation in the form most small chat models know, for models whose template cannot be used.
+func PlainChatML(messages []infer.Message) string {
 	var b strings.Builder
 	for _, m := range messages {
 		fmt.Fprintf(&b, "<|im_start|>%s\n%s<|im_end|>\n", m.Role, m.Content)
@@ -131,18 +131,17 @@ func environment(in Input, raised *string) *exec.Environment {
 			return strftime(in.Now, args.First().String()), nil
 		},
 	}))
-	structures := exec.NewControlStructureSet(map[string]parserFunc{})
+	structures := map[string]parserFunc{"generation": parseGeneration}
 	for _, name := range []string{"for", "if", "set", "macro", "raw", "with", "filter"} {
 		if p, ok := builtins.ControlStructures.Get(name); ok {
-			structures.Register(name, p)
+			structures[name] = p
 		}
 	}
-	structures.Register("generation", parseGeneration)
 	methods := builtins.Methods
 	methods.Str, methods.Dict = stringMethods(), dictMethods()
 	return &exec.Environment{
 		Context: globals, Filters: builtins.Filters, Tests: builtins.Tests,
-		ControlStructures: structures, Methods: methods,
+		ControlStructures: exec.NewControlStructureSet(structures), Methods: methods,
 	}
 }
 

@@ -213,8 +213,8 @@ func TestNormalise(t *testing.T) {
 	}
 }
 
-func TestChatML(t *testing.T) {
-	got := ChatML([]infer.Message{{Role: infer.User, Content: "Hi"}})
+func TestPlainChatML(t *testing.T) {
+	got := PlainChatML([]infer.Message{{Role: infer.User, Content: "Hi"}})
 	if want := "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"; got != want {
 		t.Errorf("got %q", got)
 	}

@@ -17,13 +17,13 @@ func normalise(source string) string {
 			out.WriteString(source)
 			return out.String()
 		}
-		text, tag, rest := source[:at], source[at:], ""
-		if end := tagEnd(tag); end < 0 {
+		text, tag := source[:at], source[at:]
+		end := tagEnd(tag)
+		if end < 0 {
 			out.WriteString(source) // the parser will complain
 			return out.String()
-		} else {
-			tag, rest = tag[:end], tag[end:]
 		}
+		tag, rest := tag[:end], tag[end:]
 		if tag[1] != '{' {
 			if mark := tag[2]; mark != '-' && mark != '+' {
 				text = stripIndent(text, lineStart)
