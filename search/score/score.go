@@ -1,0 +1,290 @@
+// Package score evaluates the candidates of a search with the transformer's
+// graphs: choices of levels with their re-fitted weights, or masks with the
+// original ones.
+//
+// An [Evaluator] keeps the subnets it scored last on the device. A candidate is
+// made from the one that differs from it in the fewest layers, whose other layers
+// it shares.
+package score
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+
+	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/search"
+	"github.com/lathe-llm/lathe/search/levels"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// ErrText is returned when the text is too short to score on.
+var ErrText = errors.New("score: too little text")
+
+// kept is how many subnets stay on the device.
+const kept = 3
+
+// Evaluator scores candidates by the negative log-likelihood of text. It
+// implements [search.Evaluator]; its methods may be called from any goroutine and
+// wait for each other.
+type Evaluator struct {
+	m       *decoder.Model
+	store   *levels.Store
+	windows [][]int32
+	gate    func(context.Context) error
+
+	mu     sync.Mutex
+	recent []recent // the latest first
+}
+
+type recent struct {
+	choice mask.Choice
+	sub    *decoder.Subnet
+}
+
+// New returns an evaluator on windows of one length. The store may be nil where
+// no choices of levels are scored. The gate, unless nil, is called before each
+// window and may block. The caller must Close the evaluator, before the model.
+func New(m *decoder.Model, store *levels.Store, windows [][]int32, gate func(context.Context) error) (*Evaluator, error) {
+	if len(windows) == 0 || len(windows[0]) < 2 {
+		return nil, ErrText
+	}
+	for _, w := range windows {
+		if len(w) != len(windows[0]) {
+			return nil, fmt.Errorf("%w: windows of %d and of %d tokens", ErrText, len(windows[0]), len(w))
+		}
+	}
+	if gate == nil {
+		gate = func(ctx context.Context) error { return ctx.Err() }
+	}
+	return &Evaluator{m: m, store: store, windows: windows, gate: gate}, nil
+}
+
+// Close gives the subnets back.
+func (e *Evaluator) Close() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, r := range e.recent {
+		r.sub.Close()
+	}
+	e.recent = nil
+}
+
+// Tokens returns how many tokens of text there are.
+func (e *Evaluator) Tokens() int { return len(e.windows) * len(e.windows[0]) }
+
+// Evaluate implements [search.Evaluator].
+func (e *Evaluator) Evaluate(ctx context.Context, batch []search.Candidate, t search.Tier, done func(int, search.Score)) error {
+	text := e.text(t)
+	for i, c := range batch {
+		s, err := e.one(ctx, c, text)
+		if err != nil {
+			return err
+		}
+		done(i, s)
+	}
+	return nil
+}
+
+// text returns the windows of a tier: whole ones from a place that the draw
+// gives, or a part of one that it gives.
+func (e *Evaluator) text(t search.Tier) [][]int32 {
+	n, seq := uint64(len(e.windows)), len(e.windows[0])
+	at := int(t.Draw % n)
+	if t.Tokens < seq {
+		length := max(2, t.Tokens)
+		from := int(t.Draw / n % uint64(seq-length+1))
+		return [][]int32{e.windows[at][from : from+length]}
+	}
+	count := min(t.Tokens/seq, len(e.windows))
+	doubled := append(slices.Clone(e.windows[at:]), e.windows[:at]...)
+	return doubled[:count]
+}
+
+func (e *Evaluator) one(ctx context.Context, c search.Candidate, text [][]int32) (search.Score, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.gate(ctx); err != nil {
+		return search.Score{}, err
+	}
+	sub, release, err := e.subnet(ctx, c)
+	if err != nil {
+		return search.Score{}, err
+	}
+	defer release()
+	var sum decoder.Score
+	var computed int64
+	for _, w := range text {
+		if err := e.gate(ctx); err != nil {
+			return search.Score{}, err
+		}
+		s, err := e.m.Score(ctx, sub, [][]int32{w})
+		if err != nil {
+			return search.Score{}, err
+		}
+		sum.NLL, sum.Tokens = sum.NLL+s.NLL, sum.Tokens+s.Tokens
+		computed += int64(len(w))
+	}
+	nll := sum.NLL / float64(sum.Tokens)
+	return search.Score{Fitness: nll, NLL: nll, Tokens: computed}, nil
+}
+
+// subnet returns a candidate on the device and what gives it back.
+func (e *Evaluator) subnet(ctx context.Context, c search.Candidate) (*decoder.Subnet, func(), error) {
+	if c.Choice == nil {
+		sub, err := e.m.Subnet(ctx, gguf.Subnet{Masks: c.Masks})
+		if err != nil {
+			return nil, nil, err
+		}
+		return sub, sub.Close, nil
+	}
+	if e.store == nil {
+		return nil, nil, errors.New("score: a choice of levels and no store of them")
+	}
+	sub, err := e.assemble(ctx, c)
+	if err != nil {
+		return nil, nil, err
+	}
+	e.recent = slices.Insert(e.recent, 0, recent{c.Choice, sub})
+	for len(e.recent) > kept {
+		e.recent[len(e.recent)-1].sub.Close()
+		e.recent = e.recent[:len(e.recent)-1]
+	}
+	return sub, func() {}, nil
+}
+
+// assemble makes the subnet of a choice from the nearest one at hand.
+func (e *Evaluator) assemble(ctx context.Context, c search.Candidate) (*decoder.Subnet, error) {
+	dense := recent{e.store.Levels().Dense(), nil}
+	nearest := dense
+	for _, r := range e.recent {
+		if differing(r.choice, c.Choice) < differing(nearest.choice, c.Choice) {
+			nearest = r
+		}
+	}
+	// A subnet of its own, so that closing one never closes the other.
+	sub := e.m.Dense()
+	if nearest.sub != nil {
+		for i := range c.Masks.Layers() {
+			for _, module := range []mask.Module{mask.Attention, mask.MLP} {
+				next, err := sub.WithModule(i, module, nearest.sub)
+				sub.Close()
+				if err != nil {
+					return nil, err
+				}
+				sub = next
+			}
+		}
+	}
+	for i := range c.Masks.Layers() {
+		if layerEqual(nearest.choice, c.Choice, i) {
+			continue
+		}
+		var refit gguf.Refit
+		for module := range mask.Modules {
+			slot := mask.Modules*i + module
+			if err := e.store.RefitModule(&refit, slot, int(c.Choice[slot])); err != nil {
+				sub.Close()
+				return nil, err
+			}
+		}
+		next, err := sub.WithLayer(ctx, i, c.Masks.Layer(i), refit)
+		sub.Close()
+		if err != nil {
+			return nil, err
+		}
+		sub = next
+	}
+	return sub, nil
+}
+
+// differing counts the layers in which two choices differ.
+func differing(a, b mask.Choice) int {
+	n := 0
+	for i := range len(a) / mask.Modules {
+		if !layerEqual(a, b, i) {
+			n++
+		}
+	}
+	return n
+}
+
+func layerEqual(a, b mask.Choice, layer int) bool {
+	lo, hi := mask.Modules*layer, mask.Modules*(layer+1)
+	return slices.Equal(a[lo:hi], b[lo:hi])
+}
+
+// Probe measures, for every module alone, by how much the loss rises when half of
+// it is cut and re-fitted, and gives the store's levels predicted losses that are
+// in proportion: what a level loses of the module's output counts for that much.
+// It scores one candidate per module, and the dense model, on the text of a tier.
+func (e *Evaluator) Probe(ctx context.Context, t search.Tier, progress func(done, total int)) error {
+	l := e.store.Levels()
+	choices := []mask.Choice{l.Dense()}
+	slots := []int{-1}
+	for slot := range l.Slots() {
+		if n := len(l.Ladder(slot)); n > 1 {
+			c := l.Dense()
+			c[slot] = int16(n / 2)
+			choices, slots = append(choices, c), append(slots, slot)
+		}
+	}
+	batch := make([]search.Candidate, len(choices))
+	for i, c := range choices {
+		masks, err := l.Masks(c)
+		if err != nil {
+			return err
+		}
+		batch[i] = search.Candidate{Masks: masks, Choice: c}
+	}
+	nll := make([]float64, len(batch))
+	err := e.Evaluate(ctx, batch, t, func(i int, s search.Score) {
+		nll[i] = s.NLL
+		if progress != nil {
+			progress(i+1, len(batch))
+		}
+	})
+	if err != nil {
+		return err
+	}
+	factor := make([]float64, l.Slots())
+	for i, slot := range slots[1:] {
+		rise := nll[i+1] - nll[0]
+		if math.IsNaN(rise) || math.IsInf(rise, 0) {
+			return fmt.Errorf("score: layer %d: %v: the loss of half of it is no number", slot/mask.Modules, mask.Module(slot%mask.Modules))
+		}
+		factor[slot] = max(rise, leastRise) / e.store.Lost(slot, int(choices[i+1][slot]))
+	}
+	e.store.SetLosses(factor)
+	return nil
+}
+
+// leastRise keeps a module whose cut measured as a gain, which is noise, from
+// looking free.
+const leastRise = 1e-4
+
+// Predicted gives the store's levels the losses that a prediction for masks has
+// for every level alone.
+func Predicted(s *levels.Store, predict func(mask.Masks) float64) error {
+	l := s.Levels()
+	factor := make([]float64, l.Slots())
+	for slot := range factor {
+		n := len(l.Ladder(slot))
+		if n < 2 {
+			continue
+		}
+		c := l.Dense()
+		c[slot] = int16(n / 2)
+		masks, err := l.Masks(c)
+		if err != nil {
+			return err
+		}
+		factor[slot] = max(predict(masks), leastRise) / s.Lost(slot, n/2)
+	}
+	s.SetLosses(factor)
+	return nil
+}
