@@ -186,7 +186,7 @@ func (s *Server) admit(next ssh.Handler) ssh.Handler {
 		s.audit.write(opened)
 		defer func() {
 			closed := v.event(eventClose)
-			closed.Result, closed.Seconds = "left", time.Since(v.opened).Round(time.Millisecond).Seconds()
+			closed.What, closed.Result, closed.Seconds = v.what, "left", time.Since(v.opened).Round(time.Millisecond).Seconds()
 			if why := v.reason(); why != nil {
 				closed.Result = why.Error()
 			}

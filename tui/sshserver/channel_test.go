@@ -208,7 +208,7 @@ func TestConnectionWithoutSessionIsClosed(t *testing.T) {
 	}
 	terminal := show(t, s, "xterm", 80, 24)
 	terminal.until("vera")
-	terminal.keysDown("q")
+	terminal.keysDown("\x11")
 	closed(c)
 	idle := f.connect(f.viewer)
 	if _, err := idle.NewSession(); err != nil { // a channel, but nothing runs in it

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"charm.land/ssh"
+	"github.com/anmitsu/go-shlex"
 	"github.com/charmbracelet/colorprofile"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -43,15 +44,15 @@ func (s *Server) run(ssh.Handler) ssh.Handler {
 		ctx := sess.Context().(*channelContext)
 		v := ctx.Value(visitKey).(*visit)
 		_, _, terminal := sess.Pty()
-		words := sess.Command()
+		words, err := shlex.Split(sess.RawCommand(), true)
 		asked := strings.TrimSpace(sess.RawCommand()) != ""
 		switch {
-		case asked && len(words) == 0:
+		case err != nil || asked && len(words) == 0:
 			s.fail(sess, exitUsage, errQuotes)
 		case asked && s.options.Commands == nil:
 			s.fail(sess, exitUsage, errNoCommands)
 		case asked:
-			s.exit(sess, s.command(sess, v, ctx.channel, words))
+			s.leave(sess, v, s.command(sess, v, ctx.channel, words))
 		case !terminal:
 			s.fail(sess, exitUsage, errNoTerminal)
 		case v.noPTY:
@@ -59,9 +60,15 @@ func (s *Server) run(ssh.Handler) ssh.Handler {
 		case s.options.Program == nil:
 			s.fail(sess, exitUsage, errNoProgram)
 		default:
-			s.exit(sess, s.terminal(sess, v, ctx.channel))
+			s.leave(sess, v, s.terminal(sess, v, ctx.channel))
 		}
 	}
+}
+
+// leave ends a session that ran; what its client does from now on is no reason for its end.
+func (s *Server) leave(sess ssh.Session, v *visit, status int) {
+	v.end(nil)
+	s.exit(sess, status)
 }
 
 // command runs a command line and returns its exit status.

@@ -23,7 +23,7 @@ func TestCommands(t *testing.T) {
 		{"nonsense", "", "unknown command \"nonsense\"\n", 2},
 		{"scp -t /tmp", "", "unknown command \"scp\"\n", 2},
 		{"echo 'open", "", "lathe: " + errQuotes.Error() + "\n", exitUsage},
-		{"echo $(id) `id` $HOME ; id | cat > /tmp/x", "$(id)|`id`||;|id|||cat|>|/tmp/x\n", "", 0},
+		{"echo $(id) `id` $HOME ; id | cat > /tmp/x", "$(id)|`id`|$HOME|;|id|||cat|>|/tmp/x\n", "", 0},
 	} {
 		stdout, stderr, status := f.output(f.viewer, test.command)
 		if stdout != test.stdout || stderr != test.stderr || status != test.status {
@@ -173,7 +173,7 @@ func TestSessionCaps(t *testing.T) {
 	if _, words, status := f.output(f.owner, "status"); status != exitEnded || !strings.Contains(words, errFull.Error()) {
 		t.Errorf("one session too many: status %d, %q", status, words)
 	}
-	a.keysDown("q")
+	a.keysDown("\x11")
 	a.ended()
 	f.journal.until(t, "close", func(e Event) bool { return e.Event == eventClose && e.Name == "vera" && e.Result == "left" })
 	if _, _, status := f.output(f.owner, "status"); status != 0 {

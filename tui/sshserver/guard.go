@@ -24,7 +24,7 @@ type (
 type guard struct {
 	inner tea.Model
 	pacer *pacer
-	fault func(panicked any) // called when the program panicked; must not wait
+	fault func(panicked any) // called when the program panicked; must see to a leaveMsg, and not wait
 	now   func() time.Time
 
 	width, height int
@@ -44,25 +44,27 @@ func newGuard(inner tea.Model, p *pacer, fault func(any)) *guard {
 
 // Init starts the program.
 func (g *guard) Init() (cmd tea.Cmd) {
-	defer g.contain(&cmd)
+	defer g.contain()
 	return g.inner.Init()
 }
 
 // Update hands a message to the program.
-func (g *guard) Update(msg tea.Msg) (_ tea.Model, cmd tea.Cmd) {
-	defer g.contain(&cmd)
+func (g *guard) Update(msg tea.Msg) (tea.Model, tea.Cmd) { return g, g.update(msg) }
+
+func (g *guard) update(msg tea.Msg) (cmd tea.Cmd) {
+	defer g.contain()
 	if g.broken {
-		return g, tea.Quit
+		return tea.Quit
 	}
 	switch msg := msg.(type) {
 	case noticeMsg:
 		g.notice, g.stale = string(msg), true
-		return g, g.later()
+		return g.later()
 	case leaveMsg:
-		return g, tea.Quit
+		return tea.Quit
 	case frameMsg:
 		g.waiting = false
-		return g, nil
+		return nil
 	case tea.WindowSizeMsg:
 		g.width, g.height = msg.Width, msg.Height
 	}
@@ -70,7 +72,7 @@ func (g *guard) Update(msg tea.Msg) (_ tea.Model, cmd tea.Cmd) {
 	g.inner, cmd = g.inner.Update(msg)
 	g.worked += g.now().Sub(began)
 	g.stale = true
-	return g, tea.Batch(cmd, g.later())
+	return tea.Batch(cmd, g.later())
 }
 
 // later asks for a frameMsg when it is too early to draw.
@@ -88,7 +90,7 @@ func (g *guard) View() tea.View {
 	if !g.stale || g.waiting || g.broken {
 		return g.frame
 	}
-	defer g.contain(nil)
+	defer g.contain()
 	began := g.now()
 	v := g.inner.View()
 	g.pacer.drew(g.worked + g.now().Sub(began))
@@ -104,15 +106,10 @@ func (g *guard) View() tea.View {
 }
 
 // contain turns a panic of the program into the end of the session.
-func (g *guard) contain(cmd *tea.Cmd) {
-	r := recover()
-	if r == nil {
-		return
-	}
-	g.broken, g.frame = true, tea.View{}
-	g.fault(r)
-	if cmd != nil {
-		*cmd = tea.Quit
+func (g *guard) contain() {
+	if r := recover(); r != nil {
+		g.broken, g.frame = true, tea.View{}
+		g.fault(r)
 	}
 }
 

@@ -246,9 +246,17 @@ func (f *fixture) open(s gossh.Signer, term string, width, height int) *screen {
 	return show(f.t, f.session(s), term, width, height)
 }
 
+// emulated is how large an emulator is where a client claims a size.
+func emulated(claim, usual int) int {
+	if claim == 0 {
+		return usual
+	}
+	return min(claim, 500)
+}
+
 func show(t testing.TB, session *gossh.Session, term string, width, height int) *screen {
 	t.Helper()
-	s := &screen{t: t, session: session, done: make(chan error, 1), term: vt.NewEmulator(min(width, 500), min(height, 200)), news: make(chan struct{})}
+	s := &screen{t: t, session: session, done: make(chan error, 1), term: vt.NewEmulator(emulated(width, 80), emulated(height, 24)), news: make(chan struct{})}
 	session.Stdout, session.Stderr = s, s
 	var err error
 	if s.keys, err = session.StdinPipe(); err != nil {
@@ -305,7 +313,7 @@ func (s *screen) until(text string) {
 		select {
 		case <-news:
 		case <-late:
-			s.t.Fatalf("the screen does not show %q:\n%s", text, now)
+			s.t.Fatalf("the screen does not show %q:\n%.2000s", text, now)
 		}
 	}
 }
@@ -340,12 +348,15 @@ type probe struct {
 	pasted        int
 	sizes         int
 	result        string
+	busy          bool // draw something else in every cell all the time
+	ticks         int
 	snapshot      *explorer.Snapshot
 }
 
 type (
 	didMsg     struct{ err error }
 	changedMsg struct{}
+	tickMsg    struct{}
 )
 
 func newProbe(ctx context.Context, s *Session) *probe {
@@ -369,6 +380,10 @@ func (p *probe) do(c explorer.Command) tea.Cmd {
 	}
 }
 
+func (p *probe) tick() tea.Cmd {
+	return tea.Tick(10*time.Millisecond, func(time.Time) tea.Msg { return tickMsg{} })
+}
+
 func (p *probe) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	switch msg := msg.(type) {
 	case tea.WindowSizeMsg:
@@ -377,6 +392,9 @@ func (p *probe) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	case changedMsg:
 		p.snapshot = p.s.Exploration.Snapshot()
 		return p, p.watch
+	case tickMsg:
+		p.ticks++
+		return p, p.tick()
 	case didMsg:
 		if p.result = "done"; msg.err != nil {
 			p.result = msg.err.Error()
@@ -385,10 +403,13 @@ func (p *probe) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		p.pasted += len(msg.Content)
 	case tea.KeyPressMsg:
 		switch msg.String() {
-		case "q":
+		case "ctrl+q":
 			return p, tea.Quit
-		case "e":
+		case "ctrl+e":
 			return p, p.do(explorer.Edit{Mutations: []explorer.Mutation{explorer.DropAttention{Layers: []int{14}}}})
+		case "ctrl+b":
+			p.busy = true
+			return p, p.tick()
 		case "ctrl+p":
 			panic("update of the probe")
 		case "ctrl+z":
@@ -418,8 +439,16 @@ func (p *probe) View() tea.View {
 		fmt.Sprintf("steps %d.", len(p.snapshot.Draft.Steps)),
 		"present " + strings.Join(here, ",") + ".",
 		"result " + p.result + ".",
+		fmt.Sprintf("busy %v.", p.busy),
 		"environ " + strings.Join(p.s.Environ, " ") + ".",
 		swatch,
+	}
+	for y := len(rows); p.busy && y < p.height; y++ {
+		row := make([]byte, p.width)
+		for x := range row {
+			row[x] = byte('!' + (x*7+y*13+p.ticks*(x+y+1))%90)
+		}
+		rows = append(rows, string(row))
 	}
 	v := tea.NewView(strings.Join(rows, "\n"))
 	v.AltScreen = true

@@ -305,13 +305,13 @@ func TestPresenceIsAHolderNotASession(t *testing.T) {
 	second.until("present ed.")
 	viewer := f.open(f.viewer, "xterm", 80, 24)
 	first.until("present ed,vera.")
-	first.keysDown("q")
+	first.keysDown("\x11")
 	if status := first.ended(); status != 0 {
 		t.Errorf("exit status %d", status)
 	}
 	f.journal.until(t, "close", func(e Event) bool { return e.Event == eventClose && e.Result == "left" })
 	present("ed", "vera")
-	second.keysDown("q")
+	second.keysDown("\x11")
 	present("vera")
 	viewer.session.Close()
 	present()

@@ -73,7 +73,7 @@ func (s *Server) terminal(sess ssh.Session, v *visit, c *channel) int {
 	defer s.presence.leave(v.actor)
 	s.pacer.enter()
 	defer s.pacer.leave()
-	h := &host{server: s, visit: v, channel: c, program: p, cancel: cancel, news: make(chan struct{}, 1), finished: make(chan struct{})}
+	h := &host{server: s, visit: v, channel: c, program: p, cancel: cancel, news: make(chan struct{}, 1), finished: make(chan struct{}), awake: make(chan struct{}, 1)}
 	h.typed.Store(time.Now().UnixNano())
 	var wg sync.WaitGroup
 	wg.Go(func() { h.deliver(ctx) })
@@ -129,6 +129,8 @@ type host struct {
 	cancel   context.CancelFunc
 	finished chan struct{} // closed when the program has ended
 	typed    atomic.Int64  // when a person last did something, Unix nanoseconds
+	warned   atomic.Bool   // that the session will end
+	awake    chan struct{} // holds a token when a person did something after the warning
 
 	mu      sync.Mutex
 	size    size
@@ -176,7 +178,6 @@ func (h *host) deliver(ctx context.Context) {
 func (h *host) preside(ctx context.Context) {
 	l, v := h.server.limits, h.visit
 	longest := v.connection.opened.Add(l.Longest)
-	warned := false
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -191,6 +192,8 @@ func (h *host) preside(ctx context.Context) {
 			rest(ctx, resizeTime)
 		case text := <-v.notices:
 			h.post(func() { h.notice = &text })
+		case <-h.awake:
+			timer.Reset(0)
 		case <-timer.C:
 			end, why := longest, errLongest
 			if idle := time.Unix(0, h.typed.Load()).Add(l.Idle); l.Idle > 0 && idle.Before(end) {
@@ -202,18 +205,16 @@ func (h *host) preside(ctx context.Context) {
 			case !now.Before(end):
 				v.end(why)
 			case !now.Before(warn):
-				if !warned {
+				if !h.warned.Swap(true) {
 					text := warning(why, end.Sub(now))
 					h.post(func() { h.notice = &text })
 				}
-				warned = true
-				timer.Reset(min(time.Until(end), time.Second)) // often enough to see a key
+				timer.Reset(time.Until(end))
 			default:
-				if warned {
+				if h.warned.Swap(false) {
 					nothing := ""
 					h.post(func() { h.notice = &nothing })
 				}
-				warned = false
 				timer.Reset(time.Until(warn))
 			}
 		}
@@ -271,6 +272,12 @@ func (h *host) listen(ctx context.Context, sess io.Reader, term string) {
 			continue // the size comes with the protocol, within its limits
 		case uv.KeyPressEvent, uv.PasteEvent, uv.MouseEvent:
 			h.typed.Store(time.Now().UnixNano())
+			if h.warned.Load() {
+				select {
+				case h.awake <- struct{}{}:
+				default:
+				}
+			}
 		}
 		h.program.Send(e)
 	}

@@ -29,11 +29,11 @@ func TestViewersLookAndEditorsEdit(t *testing.T) {
 	f := serve(t, nil)
 	viewer, editor := f.open(f.viewer, "xterm", 80, 24), f.open(f.editor, "xterm", 80, 24)
 	viewer.until("vera is viewer on xterm.")
-	viewer.keysDown("e")
+	viewer.keysDown("\x05")
 	viewer.until("result not allowed for this role")
 	viewer.until("steps 0.")
 	editor.until("ed is editor")
-	editor.keysDown("e")
+	editor.keysDown("\x05")
 	viewer.until("steps 1.") // everybody sees it
 	s := explorertest.Until(t, f.exploration, "the edit", func(s *explorer.Snapshot) bool { return len(s.Draft.Steps) == 1 })
 	if s.Draft.Steps[0].Author != "ed" {
@@ -45,7 +45,9 @@ func TestViewersLookAndEditorsEdit(t *testing.T) {
 	f.journal.until(t, "refused edit", func(e Event) bool {
 		return e.Event == eventDo && e.Name == "vera" && e.What == "Edit" && e.Result == "forbidden"
 	})
-	f.journal.until(t, "edit", func(e Event) bool { return e.Event == eventDo && e.Name == "ed" && e.Role == "editor" && e.Result == "ok" })
+	f.journal.until(t, "edit", func(e Event) bool {
+		return e.Event == eventDo && e.Name == "ed" && e.Role == "editor" && e.Result == "ok"
+	})
 	if strings.Contains(f.journal.String(), "mallory") {
 		t.Error("a session acts under another name")
 	}
@@ -185,12 +187,9 @@ func TestFloodOfKeysIsSlowedDown(t *testing.T) {
 		}
 	}()
 	for i, key := range "quickly" {
-		if key == 'q' {
-			continue
-		}
 		began := time.Now()
 		other.keysDown(string(key))
-		other.until("quickly"[1:][:i])
+		other.until("quickly"[:i+1])
 		if took := time.Since(began); took > 2*time.Second {
 			t.Errorf("a key beside the flood took %v", took)
 		}
@@ -258,7 +257,7 @@ func TestStalledReaderEndsAloneAndSlowsNobody(t *testing.T) {
 	other.keysDown("still here")
 	other.until("typed stillspacehere.")
 	f.journal.until(t, "end of the stalled session", func(e Event) bool {
-		return e.Event == eventClose && e.What == "" && e.Name == "vera" && e.Result == errStalled.Error()
+		return e.Event == eventClose && e.What == "bytes" && e.Name == "vera" && e.Result == errStalled.Error()
 	})
 }
 
@@ -311,25 +310,12 @@ func TestStalledTerminalIsCutOff(t *testing.T) {
 	}
 	s := show(t, session, "xterm-256color", 400, 150)
 	s.until("vera is viewer")
+	s.keysDown("\x02") // from now on every frame is another
+	s.until("busy true.")
 	close(dead.stop)
-	done := make(chan struct{})
-	go func() { // redraws until its connection is gone
-		defer close(done)
-		for i := 0; session.WindowChange(100+i%50, 300+i%100) == nil; i++ {
-			select {
-			case <-dead.gone:
-				return
-			case <-t.Context().Done():
-				return
-			case <-time.After(2 * time.Millisecond):
-			}
-		}
-	}()
 	other := f.open(f.editor, "xterm", 80, 24)
 	other.until("ed is")
 	f.journal.until(t, "end of the stalled session", func(e Event) bool { return e.Event == eventClose && e.Name == "vera" && e.Result == errStalled.Error() })
-	dead.Close()
-	<-done
 	other.keysDown("on")
 	other.until("typed on.")
 }
@@ -347,6 +333,7 @@ func TestSessionsLeaveNothingBehind(t *testing.T) {
 		s.keysDown("left over \x1b]") // input that the program never gets to
 		c.Close()
 		s.ended()
+		s.term.Close()
 	}
 	gone := func() {
 		t.Helper()

@@ -44,7 +44,7 @@ type visit struct {
 	why    error         // set before ending is closed
 }
 
-// end asks the session to end; the first reason is the one it is told.
+// end asks the session to end; the first reason is the one it is told. With nil it has ended by itself.
 func (v *visit) end(why error) {
 	v.once.Do(func() {
 		v.why = why
@@ -52,7 +52,7 @@ func (v *visit) end(why error) {
 	})
 }
 
-// reason is why the server ended the session; nil if it did not.
+// reason is why the server ended the session; nil if it did not, or not yet.
 func (v *visit) reason() error {
 	select {
 	case <-v.ending:
