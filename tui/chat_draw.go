@@ -102,10 +102,7 @@ func (s *chatScreen) speed(col explorer.Column, room int) string {
 	if col.Memory > 0 {
 		parts = append(parts, text.Bytes(float64(col.Memory)))
 	}
-	for len(parts) > 0 && text.Width(strings.Join(parts, " · ")) > room {
-		parts = parts[:len(parts)-1]
-	}
-	return strings.Join(parts, " · ")
+	return joinFit(parts, " · ", room)
 }
 
 // contextUse is how full the context is.
@@ -170,18 +167,21 @@ func (s *chatScreen) replyRows(m *Model, t *theme.Theme, c explorer.Chat, col ex
 	if r.Err != "" {
 		rows = append(rows, paragraph(w, t.Bad, text.Line(r.Err))...)
 	}
-	if facts := replyFacts(r); facts != "" && !c.Blind && !r.Streaming {
-		rows = append(rows, line(w).Put(t.Faint, text.Clip(facts, w-2)).String())
+	if facts := replyFacts(r, w-2); facts != "" && !c.Blind && !r.Streaming {
+		rows = append(rows, line(w).Put(t.Faint, facts).String())
 	}
 	return rows
 }
 
-// replyFacts is the line under a finished reply.
-func replyFacts(r explorer.Reply) string {
+// replyFacts is the line under a finished reply, as much of it as w cells hold.
+func replyFacts(r explorer.Reply, w int) string {
 	if r.Tokens == 0 {
 		return ""
 	}
 	var parts []string
+	if r.Stopped {
+		parts = append(parts, "stopped")
+	}
 	if r.Agreement >= 0 {
 		parts = append(parts, "agreement "+text.Percent(r.Agreement))
 	}
@@ -192,10 +192,15 @@ func replyFacts(r explorer.Reply) string {
 	if r.FirstToken > 0 {
 		parts = append(parts, "first "+text.Short(r.FirstToken))
 	}
-	if r.Stopped {
-		parts = append(parts, "stopped")
+	return joinFit(parts, " · ", w)
+}
+
+// joinFit joins as many parts as fit w cells.
+func joinFit(parts []string, sep string, w int) string {
+	for len(parts) > 1 && text.Width(strings.Join(parts, sep)) > w {
+		parts = parts[:len(parts)-1]
 	}
-	return strings.Join(parts, " · ")
+	return text.Clip(strings.Join(parts, sep), w)
 }
 
 func (s *chatScreen) drawPrompt(m *Model, t *theme.Theme, w, h int) []string {

@@ -96,7 +96,7 @@ func libraryActions() []*action {
 			}})
 		}},
 		{id: "library.fit", scope: onLibrary, keys: []string{"f"}, title: "Find the best subnet for a memory size", short: "fit", run: func(m *Model) tea.Cmd { return m.library().fitForm(m) }},
-		{id: "library.inject", scope: onLibrary, keys: []string{"I"}, title: "Drop the subnet into the running search", changes: true, when: func(m *Model) string {
+		{id: "library.inject", scope: onLibrary, keys: []string{"A"}, title: "Drop the subnet into the running search", changes: true, when: func(m *Model) string {
 			if why := none(m); why != "" {
 				return why
 			}

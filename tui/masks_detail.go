@@ -61,7 +61,7 @@ func (s *masksScreen) drawBlockLoss(m *Model, t *theme.Theme, w int) []string {
 	if s.block.kind == mask.Channels {
 		v, what = im.MLPLoss, "mlp"
 	}
-	return []string{line(w).Put(t.Dim, fmt.Sprintf("dropping the %s costs about %s nats/token", what, smallNumber(v))).String()}
+	return []string{line(w).Put(t.Dim, fmt.Sprintf("dropping the %s costs %s nats/token", what, smallNumber(v))).String()}
 }
 
 // drawDiff says how the block differs from the subnet it is compared with.
@@ -103,7 +103,7 @@ func drawRanks(t *theme.Theme, set mask.Set, scores []float64, w, h int) []strin
 	}
 	values, kept = chart.Resample(values, n), chart.Resample(kept, n)
 	height := h - 2
-	rows := []string{line(w).Put(t.Dim, "importance, most important first (square root)").String()}
+	rows := []string{line(w).Put(t.Dim, "importance by rank, square root").String()}
 	for y := height - 1; y >= 0; y-- {
 		r := line(w)
 		for x, v := range values {
@@ -194,7 +194,7 @@ func (s *masksScreen) detailHints(m *Model, t *theme.Theme, w int) []string {
 }
 
 // drawTotals draws what the draft costs and how well it is expected, and known, to do.
-func (s *masksScreen) drawTotals(m *Model, t *theme.Theme, w, _ int) []string {
+func (s *masksScreen) drawTotals(m *Model, t *theme.Theme, w, h int) []string {
 	snap, d := m.snap, m.snap.Draft
 	masks := s.masks(m)
 	if masks.Layers() == 0 {
@@ -204,73 +204,76 @@ func (s *masksScreen) drawTotals(m *Model, t *theme.Theme, w, _ int) []string {
 	if !ok {
 		base = mask.Dense(masks.Geometry())
 	}
-	now, was := masks.Size(), base.Size()
-	r := line(w)
+	origin := segment{t.Dim, "as " + subnetName(snap, d.Base)}
 	if n := len(d.Steps); n > 0 {
-		r.Put(t.Warn, fmt.Sprintf("edited: %d %s", n, plural(n, "change", "changes"))).Put(t.Dim, " since "+subnetName(snap, d.Base)+"   ")
-	} else {
-		r.Put(t.Dim, "as "+subnetName(snap, d.Base)+"   ")
-	}
-	change := func(label, a, b string) {
-		if r.Room() < text.Width(label)+text.Width(a)+text.Width(b)+8 {
-			return
+		origin = segment{t.Warn, fmt.Sprintf("%d %s", n, plural(n, "change", "changes"))}
+		if w >= 110 {
+			origin.text = "edited: " + origin.text + " since " + subnetName(snap, d.Base)
 		}
-		r.Put(t.Dim, label+" ")
+	}
+	costs := append([]segment{origin}, s.costs(t, snap, base, masks)...)
+	rows := flow(t, w, costs, 3)
+	if len(rows) > max(1, h-1) {
+		rows = rows[:max(1, h-1)]
+	}
+	return append(rows, flow(t, w, s.quality(t, snap), 3)...)
+}
+
+// costs are what the draft costs, and what its base did where that differs.
+func (s *masksScreen) costs(t *theme.Theme, snap *explorer.Snapshot, base, masks mask.Masks) []segment {
+	now, was := masks.Size(), base.Size()
+	change := func(label, a, b string) segment {
 		if a != b {
-			r.Put(t.Dim, a+" "+t.Glyph.Right+" ")
+			b = a + " " + t.Glyph.Right + " " + b
 		}
-		r.Put(t.Text, b).Put(t.Dim, "   ")
+		return segment{t.Text, label + " " + b}
 	}
-	change("share", fmt.Sprintf("%.3f", was.Ratio), fmt.Sprintf("%.3f", now.Ratio))
-	bytes := d.Bytes
-	if s.ahead {
-		bytes = masks.GGUFBytes(snap.Model.FileType)
-	}
-	change("GGUF", text.Bytes(float64(base.GGUFBytes(snap.Model.FileType))), text.Bytes(float64(bytes)))
-	change("KV/token", text.Bytes(float64(was.KVBytesPerToken)), text.Bytes(float64(now.KVBytesPerToken)))
 	const context = 2048
 	_, dense := mask.Dense(masks.Geometry()).FLOPs(context)
 	_, before := base.FLOPs(context)
 	_, after := masks.FLOPs(context)
-	change("FLOPs/token", text.Percent(before/dense), text.Percent(after/dense))
-	if now.ZeroedParams > 0 {
-		r.Put(t.Warn, text.Count(float64(now.ZeroedParams))+" only zeroed")
+	out := []segment{
+		change("share", fmt.Sprintf("%.3f", was.Ratio), fmt.Sprintf("%.3f", now.Ratio)),
+		change("GGUF", text.Bytes(float64(base.GGUFBytes(snap.Model.FileType))), text.Bytes(float64(masks.GGUFBytes(snap.Model.FileType)))),
+		change("KV/token", text.Bytes(float64(was.KVBytesPerToken)), text.Bytes(float64(now.KVBytesPerToken))),
+		change("FLOPs/token", text.Percent(before/dense), text.Percent(after/dense)),
 	}
-	return []string{r.String(), s.drawQuality(t, snap, w)}
+	if now.ZeroedParams > 0 {
+		out = append(out, segment{t.Warn, text.Count(float64(now.ZeroedParams)) + " only zeroed"})
+	}
+	return out
 }
 
-// drawQuality says what the masks are expected to do to the perplexity, and what it truly is where that was measured.
-func (s *masksScreen) drawQuality(t *theme.Theme, snap *explorer.Snapshot, w int) string {
+// quality says what the masks are expected to do to the perplexity, and what it truly is where that was measured.
+func (s *masksScreen) quality(t *theme.Theme, snap *explorer.Snapshot) []segment {
 	d := snap.Draft
-	r := line(w)
-	switch {
+	var out []segment
+	switch e := d.Estimate; {
 	case s.ahead:
-		r.Put(t.Dim, "estimate follows")
-	case d.Estimate.Valid:
-		e := d.Estimate
-		r.Put(t.Text, "est. ")
+		out = append(out, segment{t.Dim, "estimate follows"})
+	case e.Valid:
+		est := "est. loss " + text.Signed(e.Loss, 3)
 		if e.Perplexity > 0 {
-			r.Put(t.Strong, text.Perplexity(e.Perplexity)+" ppl")
+			est = "est. " + text.Perplexity(e.Perplexity) + " ppl"
 		}
-		r.Put(t.Dim, fmt.Sprintf(" (loss %s)", text.Signed(e.Loss, 3)))
 		if e.Compared > 0 {
-			r.Put(t.Dim, fmt.Sprintf(", usually within %.0f %% of the truth (%d compared)", 100*e.Spread, e.Compared))
+			est += fmt.Sprintf(", usually %.0f %% off", 100*e.Spread)
 		}
+		out = append(out, segment{t.Strong, est})
 	default:
-		r.Put(t.Dim, "no estimate before statistics are gathered")
+		out = append(out, segment{t.Dim, "no estimate before statistics"})
 	}
-	r.Put(t.Dim, "   ")
 	switch k := d.Measured; {
 	case d.Measuring:
-		r.Put(t.Pending, "measuring the true perplexity"+t.Glyph.Ellipsis)
+		out = append(out, segment{t.Pending, "measuring the true perplexity"})
 	case k != nil && d.MeasuredVersion == d.Version && !s.ahead:
-		r.Put(t.Good, t.Glyph.Check+" true "+text.Perplexity(k.Perplexity)).Put(t.Dim, fmt.Sprintf(" (%s tokens, %s)", text.Count(float64(k.Conditions.Tokens)), k.At.Local().Format("15:04")))
+		out = append(out, segment{t.Good, fmt.Sprintf("%s true %s, %s tokens, %s", t.Glyph.Check, text.Perplexity(k.Perplexity), text.Count(float64(k.Conditions.Tokens)), k.At.Local().Format("15:04"))})
 	case k != nil:
-		r.Put(t.Dim, "true "+text.Perplexity(k.Perplexity)+" before the last edit; p measures again")
+		out = append(out, segment{t.Dim, "true " + text.Perplexity(k.Perplexity) + " before the last edit"})
 	default:
-		r.Put(t.Dim, "p measures the true perplexity")
+		out = append(out, segment{t.Dim, "p measures the true one"})
 	}
-	return r.String()
+	return out
 }
 
 func plural(n int, one, many string) string {

@@ -197,7 +197,7 @@ func (m *Model) cutForm() tea.Cmd {
 
 func (s *reformScreen) panes(m *Model, area layout.Rect) []pane {
 	snap := m.snap
-	first, second := layout.Side(area, 44, 7)
+	first, second := layout.Side(area, 44, 9)
 	rev := max(snap.Sections.Reform, snap.Sections.Jobs, snap.Sections.Subnets, snap.Sections.Draft, snap.Sections.Model)
 	s.list.clamp(len(snap.Reform.Layers), max(1, second.H-3))
 	j, running := s.job(m)
@@ -239,20 +239,17 @@ func (s *reformScreen) drawSetting(m *Model, t *theme.Theme, w, h int, elapsed i
 			if masks, ok := masksOf(snap, id); ok {
 				fact("share", fmt.Sprintf("%.3f of block parameters", masks.Size().Ratio))
 			}
-			rows = append(rows, paint.Blank(w))
+			if h >= 9 {
+				rows = append(rows, paint.Blank(w))
+			}
 			enter := m.keyLabel(m.keys.first(m.action("reform.start")))
 			rows = append(rows, line(w).Put(t.Key, enter).Put(t.KeyText, " re-fits its weights").String())
 		}
-		if rf.Job != "" && len(rows)+3 < h {
-			rows = append(rows, paint.Blank(w), line(w).Put(t.Title, "last").String())
-			if rf.Of != "" {
-				fact("of", subnetName(snap, rf.Of))
+		if rf.Job != "" && len(rows) < h {
+			if h >= 9 {
+				rows = append(rows, paint.Blank(w), line(w).Put(t.Title, "last").String())
 			}
-			fact("method", methodName(rf.Method))
-			if rf.Method.Windows > 0 {
-				fact("calibration", fmt.Sprintf("%d × %d tokens", rf.Method.Windows, rf.Method.Seq))
-			}
-			if rf.Before > 0 && rf.After > 0 && len(rows) < h {
+			if rf.Before > 0 && rf.After > 0 {
 				r := line(w).Col(t.Dim, "ppl", 12).Put(t.Text, text.Perplexity(rf.Before)+" "+t.Glyph.Right+" ").Put(t.Good, text.Perplexity(rf.After))
 				if rf.Method.Seconds > 0 {
 					r.Put(t.Dim, ", "+text.Short(secondsF(rf.Method.Seconds)))
@@ -264,6 +261,13 @@ func (s *reformScreen) drawSetting(m *Model, t *theme.Theme, w, h int, elapsed i
 				if s.cannotUndo(m) == "" && len(rows) < h {
 					rows = append(rows, line(w).Put(t.Key, m.keys.first(m.action("undo"))).Put(t.KeyText, " takes it back").String())
 				}
+			}
+			if rf.Of != "" {
+				fact("of", subnetName(snap, rf.Of))
+			}
+			fact("method", methodName(rf.Method))
+			if rf.Method.Windows > 0 {
+				fact("calibration", fmt.Sprintf("%d × %d tokens", rf.Method.Windows, rf.Method.Seq))
 			}
 		}
 		return rows
@@ -299,7 +303,7 @@ func (s *reformScreen) drawLayers(m *Model, t *theme.Theme, w, h int) []string {
 			}
 		}
 	}
-	return box(t, paint.Frame{Title: "error of each block, before and after", Note: fmt.Sprintf("%d/%d", done, len(layers)), Foot: scrollNote(s.list.top, h-3, len(layers))}, w, h, func(w, h int) []string {
+	return box(t, paint.Frame{Title: "error of each block", Note: fmt.Sprintf("%d/%d", done, len(layers)), Foot: scrollNote(s.list.top, h-3, len(layers))}, w, h, func(w, h int) []string {
 		if len(layers) == 0 {
 			return append([]string{paint.Blank(w)}, paragraph(w, t.Dim, "Each layer gets a bar here as it is re-fitted: how far its output was off with the original weights, and how far it still is.")...)
 		}

@@ -162,40 +162,45 @@ func (s *searchScreen) drawBest(t *theme.Theme, snap *explorer.Snapshot, w, h in
 // drawCandidate draws what is known about a candidate, most important first.
 func drawCandidate(t *theme.Theme, snap *explorer.Snapshot, c explorer.Candidate, w, h int) []string {
 	sr := snap.Search
-	head := line(w)
+	var segs []segment
+	say := func(style theme.Style, format string, args ...any) {
+		segs = append(segs, segment{style, fmt.Sprintf(format, args...)})
+	}
 	if c.Perplexity > 0 {
-		head.Put(t.Subnet.With(t.Strong), text.Perplexity(c.Perplexity)+" ppl")
+		say(t.Subnet.With(t.Strong), "%s ppl", text.Perplexity(c.Perplexity))
 		if sr.DensePerplexity > 0 {
-			head.Put(t.Text, fmt.Sprintf(" · %.2f × dense", c.Perplexity/sr.DensePerplexity))
-		}
-		if c.KL > 0 {
-			head.Put(t.Text, " · ")
+			say(t.Text, "%.2f × dense", c.Perplexity/sr.DensePerplexity)
 		}
 	}
 	if c.KL > 0 {
-		head.Put(t.Text, fmt.Sprintf("KL %.3g nats/token", c.KL))
+		say(t.Text, "KL %.3g nats/token", c.KL)
 	}
-	rows := []string{head.String()}
-	rows = append(rows, line(w).Put(t.Text, fmt.Sprintf("%.3f of block parameters", c.Share)).Put(t.Dim, fmt.Sprintf("  (%.2f with embedding)", c.ShareAll)).String())
-	size := line(w).Put(t.Text, fmt.Sprintf("GGUF %s %s", snap.Model.FileType, text.Bytes(float64(c.Bytes)))).Put(t.Dim, fmt.Sprintf(" (source %s)", text.Bytes(float64(snap.Model.Bytes))))
+	rows := flow(t, w, segs, 2)
+	segs = nil
+	say(t.Text, "%.3f of block parameters", c.Share)
+	say(t.Dim, "%.2f with embedding", c.ShareAll)
+	rows = append(rows, flow(t, w, segs, 2)...)
+	segs = nil
+	say(t.Text, "GGUF %s %s", snap.Model.FileType, text.Bytes(float64(c.Bytes)))
+	say(t.Dim, "source %s", text.Bytes(float64(snap.Model.Bytes)))
 	if c.Masks.Layers() > 0 {
-		sz := c.Masks.Size()
-		size.Put(t.Text, "  KV "+text.Bytes(float64(sz.KVBytesPerToken))+"/token")
+		say(t.Text, "KV %s/token", text.Bytes(float64(c.Masks.Size().KVBytesPerToken)))
 	}
-	rows = append(rows, size.String())
-	origin := fmt.Sprintf("generation %d", c.Generation)
-	if c.Parent > 0 {
-		origin += fmt.Sprintf(", from #%d", c.Parent)
-	}
-	r := line(w).Put(t.Dim, origin)
-	if c.Moves != "" {
-		r.Put(t.Dim, "  "+text.Line(c.Moves))
-	}
+	rows = append(rows, flow(t, w, segs, 2)...)
+	segs = nil
 	if c.Injected {
-		r.Put(t.Yours, "  you")
+		say(t.Yours, "you")
 	}
-	rows = append(rows, r.String())
-	if h >= 9 {
+	say(t.Dim, "generation %d", c.Generation)
+	if c.Parent > 0 {
+		say(t.Dim, "from #%d", c.Parent)
+	}
+	say(t.Dim, "%s", text.Line(c.Moves))
+	rows = append(rows, flow(t, w, segs, 2)...)
+	if c.Masks.Layers() > 0 && len(rows)+4 > h { // the strips say more than where it came from
+		rows = rows[:max(1, h-4)]
+	}
+	if len(rows)+5 <= h {
 		rows = append(rows, paint.Blank(w))
 	}
 	if c.Masks.Layers() > 0 {
@@ -206,7 +211,7 @@ func drawCandidate(t *theme.Theme, snap *explorer.Snapshot, c explorer.Candidate
 
 // drawStrips draws masks layer by layer: shares of heads and of MLP channels kept, and how much of the layer is cut.
 func drawStrips(t *theme.Theme, masks mask.Masks, w int) []string {
-	const label = 8
+	const label = 7
 	heads, mlp, cut := layerShares(masks)
 	n := w - label - 1
 	kept := func(v float64) theme.Style {

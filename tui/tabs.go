@@ -55,3 +55,31 @@ func paragraph(w int, s theme.Style, str string) []string {
 	}
 	return rows
 }
+
+// A segment is a piece of text that stays on one row.
+type segment struct {
+	style theme.Style
+	text  string
+}
+
+// flow puts segments into as few rows of w cells as they take, with a gap between them.
+func flow(t *theme.Theme, w int, segs []segment, gap int) []string {
+	var rows []string
+	r := line(w)
+	first := true
+	for _, s := range segs {
+		if s.text == "" {
+			continue
+		}
+		if !first && text.Width(s.text)+gap > r.Room()-1 {
+			rows = append(rows, r.String())
+			r, first = line(w), true
+		}
+		if !first {
+			r.Put(t.Text, text.Spaces(gap))
+		}
+		r.Put(s.style, s.text)
+		first = false
+	}
+	return append(rows, r.String())
+}

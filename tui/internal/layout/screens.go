@@ -20,7 +20,7 @@ func NewSearch(r Rect) Search {
 	var s Search
 	best := clamp(r.H*11/20, 9, 22)
 	top, bottom := r.CutTop(best)
-	left := clamp(r.W*11/20, 40, r.W-34)
+	left := clamp(r.W*11/20, 36, r.W-40)
 	s.Chart, s.Best = top.CutLeft(left)
 	if r.W >= 150 {
 		cols := bottom.Columns(4, 5, 3)
@@ -38,7 +38,7 @@ type Masks struct{ Layers, Detail, Totals Rect }
 func NewMasks(r Rect, detail bool) Masks {
 	var m Masks
 	lines := 2
-	if r.H >= 30 {
+	if r.W < 110 && r.H >= 15 {
 		lines = 3
 	}
 	r, m.Totals = r.CutBottom(lines)
@@ -59,7 +59,7 @@ func Side(r Rect, w, h int) (first, second Rect) {
 	if r.W >= splitW {
 		return r.CutLeft(min(w, r.W/2))
 	}
-	return r.CutTop(min(h, r.H/2))
+	return r.CutTop(min(h, r.H*3/5))
 }
 
 // Chat is the layout of the Chat screen: a line on top, one or two columns, the prompt below.
