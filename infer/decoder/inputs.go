@@ -21,8 +21,11 @@ type Inputs struct {
 	n       int
 	moves   int // of the states when the inputs were computed
 	kept    []*tensors.Tensor
-	compute func(ctx context.Context, x *tensors.Tensor) (*tensors.Tensor, error)
+	compute func(ctx context.Context, window int, x *tensors.Tensor) (*tensors.Tensor, error)
 	release func()
+
+	other      *States // what else a Difference is made of, nil otherwise
+	otherMoves int
 }
 
 // AttentionInputs computes what enters W_O of a layer with all its heads, [tokens, heads·head dimension], from states
@@ -45,7 +48,9 @@ func (m *Model) AttentionInputs(ctx context.Context, layer int, s *Subnet, st *S
 		b = cut
 	}
 	in := &Inputs{m: m, st: st, layer: layer, module: mask.Attention, n: geo.Heads * m.config.HeadDim, release: b.release}
-	in.compute = func(ctx context.Context, x *tensors.Tensor) (*tensors.Tensor, error) { return m.mixed(ctx, b, x) }
+	in.compute = func(ctx context.Context, _ int, x *tensors.Tensor) (*tensors.Tensor, error) {
+		return m.mixed(ctx, b, x)
+	}
 	return in.fill(ctx)
 }
 
@@ -57,7 +62,7 @@ func (m *Model) MLPInputs(ctx context.Context, layer int, s *Subnet, st *States)
 	}
 	w, eps := m.mlp[layer].w, m.config.NormEps
 	in := &Inputs{m: m, st: st, layer: layer, module: mask.MLP, n: m.geo.Layers[layer].FFN, release: func() {}}
-	in.compute = func(ctx context.Context, x *tensors.Tensor) (*tensors.Tensor, error) {
+	in.compute = func(ctx context.Context, _ int, x *tensors.Tensor) (*tensors.Tensor, error) {
 		return m.be.run1(ctx, fmt.Sprintf("gated %g", eps), func(in []*graph.Node) *graph.Node {
 			return gated(in[0], in[1], in[2], in[3], eps)
 		}, x, w.mlpNorm, w.gate, w.up)
@@ -80,7 +85,7 @@ func (m *Model) NormedInputs(ctx context.Context, layer int, module mask.Module,
 	if gain != nil {
 		in.n = m.geo.Hidden
 	}
-	in.compute = func(ctx context.Context, x *tensors.Tensor) (*tensors.Tensor, error) {
+	in.compute = func(ctx context.Context, _ int, x *tensors.Tensor) (*tensors.Tensor, error) {
 		return m.normed(ctx, x, gain)
 	}
 	return in.fill(ctx)
@@ -110,7 +115,7 @@ func (in *Inputs) fill(ctx context.Context) (*Inputs, error) {
 		}
 		left -= size
 		err := in.st.hidden.use(i, func(x *tensors.Tensor) (err error) {
-			in.kept[i], err = in.compute(ctx, x)
+			in.kept[i], err = in.compute(ctx, i, x)
 			return err
 		})
 		if err != nil {
@@ -139,7 +144,7 @@ func (in *Inputs) use(ctx context.Context, window int, x *tensors.Tensor, f func
 	if t := in.kept[window]; t != nil {
 		return f(t)
 	}
-	t, err := in.compute(ctx, x)
+	t, err := in.compute(ctx, window, x)
 	if err != nil {
 		return err
 	}
@@ -170,8 +175,11 @@ func (in *Inputs) usable() error {
 	if err := in.st.usable(); err != nil {
 		return err
 	}
-	if in.moves != in.st.moves {
+	if in.moves != in.st.moves || in.other != nil && in.otherMoves != in.other.moves {
 		return ErrStale
+	}
+	if in.other != nil {
+		return in.other.usable()
 	}
 	return nil
 }

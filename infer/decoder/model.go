@@ -80,12 +80,19 @@ func (m *Model) free() {
 }
 
 // Weights copies a matrix of a layer to the host: "q", "k", "v", "o", "gate", "up" or "down", row-major with the rows
-// and columns of the file, and its dimensions [out, in].
+// and columns of the file, and its dimensions [out, in]. "o_bias" and "down_bias" are the biases [out, 1] on the output of
+// attention and MLP, nil where the file has none.
 func (m *Model) Weights(layer int, name string) ([]float32, [2]int, error) {
 	if layer < 0 || layer >= len(m.layers) {
 		return nil, [2]int{}, fmt.Errorf("decoder: layer %d outside the model's %d", layer, len(m.layers))
 	}
 	l := m.layers[layer]
+	switch name {
+	case "o_bias":
+		return m.bias(l.oBias)
+	case "down_bias":
+		return m.bias(l.downBias)
+	}
 	t, ok := map[string]*tensors.Tensor{"q": l.q, "k": l.k, "v": l.v, "o": l.o, "gate": l.gate, "up": l.up, "down": l.down}[name]
 	if !ok {
 		return nil, [2]int{}, fmt.Errorf("decoder: no matrix is named %q", name)
@@ -102,6 +109,14 @@ func (m *Model) Weights(layer int, name string) ([]float32, [2]int, error) {
 		data = permuteHeads(data, dims[1], m.config.HeadDim, inverse(m.order))
 	}
 	return data, dims, nil
+}
+
+func (m *Model) bias(t *tensors.Tensor) ([]float32, [2]int, error) {
+	if t == nil {
+		return nil, [2]int{m.geo.Hidden, 1}, nil
+	}
+	data, err := m.be.fetch(t)
+	return data, [2]int{m.geo.Hidden, 1}, err
 }
 
 // attnScale is what scores are multiplied by before the softmax.

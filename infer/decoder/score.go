@@ -2,12 +2,15 @@ package decoder
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 )
+
+var errShort = errors.New("decoder: a window of fewer than two tokens has nothing to score")
 
 // Score is the likelihood of text.
 type Score struct {
@@ -22,30 +25,79 @@ func (s Score) Perplexity() float64 { return math.Exp(s.NLL / float64(s.Tokens))
 func (m *Model) Score(ctx context.Context, s *Subnet, windows [][]int32) (Score, error) {
 	var total Score
 	for i, w := range windows {
-		lp, err := m.LogProbs(ctx, s, w)
+		x, err := m.forward(ctx, s, w)
 		if err != nil {
 			return Score{}, fmt.Errorf("window %d: %w", i, err)
 		}
-		for _, v := range lp {
-			total.NLL -= float64(v)
+		nll, err := m.nll(ctx, x, w)
+		free(x)
+		if err != nil {
+			return Score{}, fmt.Errorf("window %d: %w", i, err)
 		}
-		total.Tokens += len(lp)
+		total.add(nll)
 	}
 	return total, nil
+}
+
+// ScoreStates takes the likelihood of windows from states that stand after the last layer, first token of a window not
+// scored.
+func (m *Model) ScoreStates(ctx context.Context, st *States, windows [][]int32) (Score, error) {
+	if st.m != m {
+		return Score{}, errOtherStates
+	}
+	if err := st.usable(); err != nil {
+		return Score{}, err
+	}
+	if len(windows) != len(st.lengths) {
+		return Score{}, fmt.Errorf("decoder: states of %d windows for %d", len(st.lengths), len(windows))
+	}
+	var total Score
+	for i, w := range windows {
+		if len(w) != st.lengths[i] {
+			return Score{}, fmt.Errorf("decoder: window %d has %d tokens, its state %d", i, len(w), st.lengths[i])
+		}
+		err := st.hidden.use(i, func(x *tensors.Tensor) error {
+			nll, err := m.nll(ctx, x, w)
+			total.add(nll)
+			return err
+		})
+		if err != nil {
+			return Score{}, fmt.Errorf("window %d: %w", i, err)
+		}
+	}
+	return total, nil
+}
+
+func (s *Score) add(nll []float32) {
+	for _, v := range nll {
+		s.NLL += float64(v)
+	}
+	s.Tokens += len(nll)
 }
 
 // LogProbs returns the log-probability of every token of a window but the first.
 func (m *Model) LogProbs(ctx context.Context, s *Subnet, window []int32) ([]float32, error) {
 	if len(window) < 2 {
-		return nil, fmt.Errorf("decoder: a window of %d tokens has nothing to score", len(window))
+		return nil, errShort
 	}
 	x, err := m.forward(ctx, s, window)
 	if err != nil {
 		return nil, err
 	}
 	defer free(x)
-	targets := append(append(make([]int32, 0, len(window)), window[1:]...), 0)
-	ids, err := m.be.uploadInts(targets, len(targets))
+	out, err := m.nll(ctx, x, window)
+	for i, v := range out {
+		out[i] = -v
+	}
+	return out, err
+}
+
+// nll returns −log p of every token of a window but the first, from the state x after the last layer.
+func (m *Model) nll(ctx context.Context, x *tensors.Tensor, window []int32) ([]float32, error) {
+	if len(window) < 2 {
+		return nil, errShort
+	}
+	ids, err := m.targets(window)
 	if err != nil {
 		return nil, err
 	}
@@ -62,11 +114,13 @@ func (m *Model) LogProbs(ctx context.Context, s *Subnet, window []int32) ([]floa
 	if err != nil {
 		return nil, err
 	}
-	out = out[:len(window)-1]
-	for i, v := range out {
-		out[i] = -v
-	}
-	return out, nil
+	return out[:len(window)-1], nil
+}
+
+// targets returns on the device what follows every token of a window; what follows the last is not looked at.
+func (m *Model) targets(window []int32) (*tensors.Tensor, error) {
+	next := append(append(make([]int32, 0, len(window)), window[1:]...), 0)
+	return m.be.uploadInts(next, len(next))
 }
 
 // Logits returns the scores of all tokens after every token of a window, [len(window), vocab].

@@ -11,6 +11,8 @@ import (
 // ErrStale is returned for inputs whose states have moved on, and for states that an error left half advanced.
 var ErrStale = errors.New("decoder: states have moved on")
 
+var errOtherStates = errors.New("decoder: states of another model")
+
 // States holds the hidden state of every calibration window, [tokens, hidden] each, at one place between two blocks.
 type States struct {
 	m       *Model
@@ -159,7 +161,7 @@ func (m *Model) checkStep(layer int, s *Subnet, st *States) error {
 		return err
 	}
 	if st.m != m {
-		return fmt.Errorf("decoder: states of another model")
+		return errOtherStates
 	}
 	if s == nil {
 		return nil

@@ -1,0 +1,80 @@
+package decoder
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+)
+
+// Difference is what the states b lack to be those of a, [tokens, hidden], both of the same windows: what fits toward
+// the residual stream of another model need. It serves moments and cross moments and cannot be added to states; it is
+// stale once a or b moves on. The caller must Close it.
+func (m *Model) Difference(ctx context.Context, a, b *States) (*Inputs, error) {
+	if a.m != m || b.m != m {
+		return nil, errOtherStates
+	}
+	if !slices.Equal(a.lengths, b.lengths) {
+		return nil, fmt.Errorf("decoder: difference of states of other windows")
+	}
+	if err := a.usable(); err != nil {
+		return nil, err
+	}
+	in := &Inputs{m: m, st: b, layer: -1, n: m.geo.Hidden, release: func() {}, other: a, otherMoves: a.moves}
+	in.compute = func(ctx context.Context, window int, y *tensors.Tensor) (out *tensors.Tensor, err error) {
+		err = a.hidden.use(window, func(x *tensors.Tensor) error {
+			out, err = m.be.run1(ctx, "difference", func(in []*graph.Node) *graph.Node { return graph.Sub(in[0], in[1]) }, x, y)
+			return err
+		})
+		return out, err
+	}
+	return in.fill(ctx)
+}
+
+// Relative returns the same inputs with each token divided by the root mean square of the state it comes from: in their
+// moments an error counts by how large it is beside the state that it is added to, which is what the next norm sees of
+// it. The caller must Close it, before in.
+func (in *Inputs) Relative(ctx context.Context) (*Inputs, error) {
+	if err := in.usable(); err != nil {
+		return nil, err
+	}
+	eps := in.m.config.NormEps
+	divide := func(ctx context.Context, x, values *tensors.Tensor) (*tensors.Tensor, error) {
+		return in.m.be.run1(ctx, fmt.Sprintf("relative %g", eps), func(in []*graph.Node) *graph.Node {
+			square := graph.ReduceAndKeep(graph.Square(in[0]), graph.ReduceMean, -1)
+			return graph.Mul(in[1], graph.Rsqrt(graph.AddScalar(square, eps)))
+		}, x, values)
+	}
+	out := &Inputs{
+		m: in.m, st: in.st, layer: -1, module: in.module, n: in.n, moves: in.moves, release: func() {},
+		other: in.other, otherMoves: in.otherMoves,
+	}
+	out.compute = func(ctx context.Context, window int, x *tensors.Tensor) (*tensors.Tensor, error) {
+		values, err := in.compute(ctx, window, x)
+		if err != nil {
+			return nil, err
+		}
+		defer free(values)
+		return divide(ctx, x, values)
+	}
+	out.kept = make([]*tensors.Tensor, len(in.kept))
+	if in.n == 0 {
+		return out, nil
+	}
+	for i, values := range in.kept {
+		if values == nil {
+			continue
+		}
+		err := in.st.hidden.use(i, func(x *tensors.Tensor) (err error) {
+			out.kept[i], err = divide(ctx, x, values)
+			return err
+		})
+		if err != nil {
+			out.Close()
+			return nil, err
+		}
+	}
+	return out, nil
+}
