@@ -155,6 +155,9 @@ func TestRefitBringsStatesBack(t *testing.T) {
 				"pulled":       {Solve: reform.Options{Pull: true, Lambdas: []float64{0.01, 0.1}}},
 				"admm":         {Solve: reform.Options{Method: reform.ADMM}},
 				"bias":         {Solve: reform.Options{Bias: true}},
+				"relative":     {Relative: true, Solve: reform.Options{Pull: true}},
+				"dense state":  {Goal: reform.DenseState, Share: 0.5, Relative: true, Solve: reform.Options{Pull: true}},
+				"all state":    {Goal: reform.DenseState, Solve: reform.Options{Pull: true}},
 				"dense output": {Goal: reform.DenseOutput, Solve: reform.Options{Pull: true}},
 			} {
 				fit, report, err := reform.Refit(t.Context(), m, windows, s.Masks, reform.Config{Recipe: &recipe})

@@ -57,7 +57,7 @@ const (
 	// DenseOutput is what the same matrix says in the dense model.
 	DenseOutput
 	// DenseState is the hidden state of the dense model after the block: what the block adds then also makes up for the
-	// errors of the layers before. W_O is re-fitted even where all its columns are kept.
+	// errors of the layers before. Blocks that nothing is dropped from stay as they are.
 	DenseState
 )
 
@@ -70,6 +70,19 @@ type Recipe struct {
 	Layers     bool // whole layers are dropped and nothing else
 	Solve      Options
 	Goal       Goal
+	// Share is how far the target goes from Own to Goal, over 0 and up to 1; 0 is 1. All of the way, the fit follows the
+	// errors of the layers before on the calibration text too closely.
+	Share float64
+	// Relative weighs each token by the size of its hidden state: the next norm sees an error beside that. Without it,
+	// the few tokens with very large states decide. It has no effect with DenseOutput.
+	Relative bool
+}
+
+func (r Recipe) share() float64 {
+	if r.Share == 0 {
+		return 1
+	}
+	return r.Share
 }
 
 // Recipe returns what a preset does.

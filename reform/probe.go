@@ -28,6 +28,7 @@ const (
 type prober struct {
 	m     *decoder.Model
 	st    *stream // text that cuts are made from
+	at    *stream // text that losses are measured on, at the same place
 	texts [][]int32
 	dense *decoder.Subnet
 	base  decoder.Score
@@ -41,7 +42,12 @@ func newProber(ctx context.Context, m *decoder.Model, windows [][]int32) (*probe
 		p.dense.Close()
 		return nil, err
 	}
+	if p.at, err = newStream(ctx, m, texts, Own); err != nil {
+		p.dense.Close()
+		return nil, err
+	}
 	if p.st, err = newStream(ctx, m, statistics, Own); err != nil {
+		p.at.close()
 		p.dense.Close()
 		return nil, err
 	}
@@ -50,6 +56,7 @@ func newProber(ctx context.Context, m *decoder.Model, windows [][]int32) (*probe
 
 func (p *prober) close() {
 	p.st.close()
+	p.at.close()
 	p.dense.Close()
 }
 
@@ -94,7 +101,15 @@ func (p *prober) module(ctx context.Context, layer int, module mask.Module, inne
 			return err
 		}
 	}
-	return t.advance(ctx, p.dense, nil)
+	if err := t.advance(ctx, p.dense, nil); err != nil {
+		return err
+	}
+	at, err := p.at.tap(ctx, layer, module, p.dense)
+	if err != nil {
+		return err
+	}
+	defer at.close()
+	return at.advance(ctx, p.dense, nil)
 }
 
 // rise is what the model's loss rises by, in nats per token, when one module of a layer is cut to l and re-fitted.
@@ -118,7 +133,7 @@ func (p *prober) rise(ctx context.Context, layer int, module mask.Module, l mask
 		return 0, err
 	}
 	defer cut.Close()
-	score, err := p.m.Score(ctx, cut, p.texts)
+	score, err := p.scoreFrom(ctx, cut, layer, module)
 	if err != nil {
 		return 0, err
 	}
@@ -127,4 +142,33 @@ func (p *prober) rise(ctx context.Context, layer int, module mask.Module, l mask
 		return 0, fmt.Errorf("loss of the cut is %v", rise)
 	}
 	return max(rise, leastRise), nil
+}
+
+// scoreFrom is the likelihood under a subnet that is dense before a module, from where the texts are.
+func (p *prober) scoreFrom(ctx context.Context, s *decoder.Subnet, layer int, module mask.Module) (decoder.Score, error) {
+	st, err := p.at.own.Clone(ctx)
+	if err != nil {
+		return decoder.Score{}, err
+	}
+	defer st.Close()
+	branch := &stream{m: p.m, own: st}
+	for ; module < mask.Modules; module++ {
+		if columns(p.m.Geometry(), layer, module) == 0 {
+			continue
+		}
+		t, err := branch.tap(ctx, layer, module, s)
+		if err == nil {
+			err = t.advance(ctx, s, nil)
+			t.close()
+		}
+		if err != nil {
+			return decoder.Score{}, err
+		}
+	}
+	for i := layer + 1; i < len(p.m.Geometry().Layers); i++ {
+		if err := p.m.Advance(ctx, i, s, st); err != nil {
+			return decoder.Score{}, err
+		}
+	}
+	return p.m.ScoreStates(ctx, st, p.texts)
 }

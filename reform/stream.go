@@ -48,6 +48,7 @@ type tap struct {
 	module mask.Module
 	own    *decoder.Inputs
 	dense  *decoder.Inputs // nil without a dense stream
+	passed bool            // the dense stream stands behind the module
 }
 
 func inputs(ctx context.Context, m *decoder.Model, layer int, module mask.Module, sub *decoder.Subnet, st *decoder.States) (*decoder.Inputs, error) {
@@ -87,40 +88,97 @@ func (t *tap) close() {
 	}
 }
 
-// target gathers what the output matrix w [out, in] is to reproduce.
-func (t *tap) target(ctx context.Context, goal Goal, w []float32, out int) (Target, error) {
-	mo, err := t.own.Moments(ctx)
+// target gathers what the output matrix w [out, in] is to reproduce. For the goal DenseState it moves the dense stream past
+// the module.
+func (t *tap) target(ctx context.Context, r Recipe, w []float32, out int, dense *decoder.Subnet) (Target, error) {
+	own := t.own
+	if r.Relative && r.Goal != DenseOutput {
+		var err error
+		if own, err = t.own.Relative(ctx); err != nil {
+			return Target{}, err
+		}
+		defer own.Close()
+	}
+	mo, err := own.Moments(ctx)
 	if err != nil {
 		return Target{}, err
 	}
 	target := Target{Gram: mo.H, Mean: mo.Mean, Tokens: mo.Tokens}
-	if goal == Own {
+	if r.Goal == Own {
 		return target, nil
 	}
-	// The dense module's outputs are w times its inputs.
-	dense, err := t.dense.Moments(ctx)
+	wanted, release, err := t.wanted(ctx, r, dense)
 	if err != nil {
 		return Target{}, err
 	}
-	cross, err := t.own.CrossMoments(ctx, t.dense)
+	defer release()
+	y, err := wanted.Moments(ctx)
+	if err != nil {
+		return Target{}, err
+	}
+	cross, err := own.CrossMoments(ctx, wanted)
 	if err != nil {
 		return Target{}, err
 	}
 	w0 := gram.Widen(w)
-	target.Cross = gram.Product(out, dense.N, mo.N, w0, cross.H)
-	target.Energy = gram.Dot(gram.Product(out, dense.N, dense.N, w0, dense.H), w0)
-	target.OutMean = gram.ProductT(out, 1, dense.N, w0, dense.Mean)
-	return target, nil
+	target.complete(Problem{Out: out, In: mo.N}, w0, true)
+	if r.Goal == DenseOutput {
+		// The dense module's outputs are w times its inputs.
+		return target.toward(r.share(), Target{
+			Cross:   gram.Product(out, y.N, mo.N, w0, cross.H),
+			Energy:  gram.Dot(gram.Product(out, y.N, y.N, w0, y.H), w0),
+			OutMean: gram.ProductT(out, 1, y.N, w0, y.Mean),
+		}, w0), nil
+	}
+	var energy float64
+	for i := range y.N {
+		energy += y.H[i*y.N+i]
+	}
+	return target.toward(r.share(), Target{Cross: cross.H, Energy: energy, OutMean: y.Mean}, w0), nil
+}
+
+// wanted is what the dense stream says of the outputs: its own inputs of the matrix, or what the subnet's states lack.
+// release closes what was made for it.
+func (t *tap) wanted(ctx context.Context, r Recipe, dense *decoder.Subnet) (in *decoder.Inputs, release func(), err error) {
+	if r.Goal == DenseOutput {
+		return t.dense, func() {}, nil
+	}
+	if err := t.advanceDense(ctx, dense); err != nil {
+		return nil, nil, err
+	}
+	lack, err := t.s.m.Difference(ctx, t.s.dense, t.s.own)
+	if err != nil || !r.Relative {
+		return lack, func() { lack.Close() }, err
+	}
+	if in, err = lack.Relative(ctx); err != nil {
+		lack.Close()
+		return nil, nil, err
+	}
+	return in, func() { in.Close(); lack.Close() }, nil
+}
+
+// toward is the target of outputs that are (1 − share)·own + share·other, w0 giving the own ones.
+func (t Target) toward(share float64, other Target, w0 []float64) Target {
+	both := gram.Dot(other.Cross, w0)
+	t.Energy = (1-share)*(1-share)*t.Energy + share*share*other.Energy + 2*share*(1-share)*both
+	t.Cross, t.OutMean = mix(other.Cross, t.Cross, share), mix(other.OutMean, t.OutMean, share)
+	return t
 }
 
 // advance moves the stream past the module.
 func (t *tap) advance(ctx context.Context, sub, dense *decoder.Subnet) error {
-	if err := add(ctx, t.s.m, t.layer, t.module, sub, t.own, t.s.own); err != nil {
+	if err := t.advanceDense(ctx, dense); err != nil {
 		return err
 	}
-	if t.dense == nil {
+	return add(ctx, t.s.m, t.layer, t.module, sub, t.own, t.s.own)
+}
+
+// advanceDense moves the dense stream past the module, once.
+func (t *tap) advanceDense(ctx context.Context, dense *decoder.Subnet) error {
+	if t.dense == nil || t.passed {
 		return nil
 	}
+	t.passed = true
 	return add(ctx, t.s.m, t.layer, t.module, dense, t.dense, t.s.dense)
 }
 

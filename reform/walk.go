@@ -114,8 +114,7 @@ func (w *walk) module(ctx context.Context, layer int, module mask.Module) error 
 
 // mayChange says whether a module could be other than dense.
 func (w *walk) mayChange(layer int, module mask.Module) bool {
-	switch {
-	case w.choose != nil && (module == mask.MLP || w.recipe.Attention), w.recipe.Goal != Own:
+	if w.choose != nil && (module == mask.MLP || w.recipe.Attention) {
 		return true
 	}
 	return len(w.kept(layer, module)) < columns(w.m.Geometry(), layer, module)
@@ -138,11 +137,11 @@ func (w *walk) reform(ctx context.Context, t, held *tap, report *ModuleReport) e
 		return err
 	}
 	p := Problem{Name: b.Name, W: b.Output.Data, Out: b.Output.Out, In: b.Output.In}
-	if p.Fit, err = t.target(ctx, w.recipe.Goal, p.W, p.Out); err != nil {
+	if p.Fit, err = t.target(ctx, w.recipe, p.W, p.Out, w.dense); err != nil {
 		return err
 	}
 	if held != nil {
-		target, err := held.target(ctx, w.recipe.Goal, p.W, p.Out)
+		target, err := held.target(ctx, w.recipe, p.W, p.Out, w.dense)
 		if err != nil {
 			return err
 		}
