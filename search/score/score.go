@@ -221,8 +221,9 @@ func layerEqual(a, b mask.Choice, layer int) bool {
 // Probe measures, for every module alone, by how much the loss rises when half of
 // it is cut and re-fitted, and gives the store's levels predicted losses that are
 // in proportion: what a level loses of the module's output counts for that much.
-// It scores one candidate per module, and the dense model, on the text of a tier.
-func (e *Evaluator) Probe(ctx context.Context, t search.Tier, progress func(done, total int)) error {
+// It scores one candidate per module, and the dense model, on the text of a tier,
+// and returns the factors, for [levels.Store.SetLosses] another time.
+func (e *Evaluator) Probe(ctx context.Context, t search.Tier, progress func(done, total int)) ([]float64, error) {
 	l := e.store.Levels()
 	choices := []mask.Choice{l.Dense()}
 	slots := []int{-1}
@@ -237,7 +238,7 @@ func (e *Evaluator) Probe(ctx context.Context, t search.Tier, progress func(done
 	for i, c := range choices {
 		masks, err := l.Masks(c)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		batch[i] = search.Candidate{Masks: masks, Choice: c}
 	}
@@ -249,18 +250,18 @@ func (e *Evaluator) Probe(ctx context.Context, t search.Tier, progress func(done
 		}
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	factor := make([]float64, l.Slots())
 	for i, slot := range slots[1:] {
 		rise := nll[i+1] - nll[0]
 		if math.IsNaN(rise) || math.IsInf(rise, 0) {
-			return fmt.Errorf("score: layer %d: %v: the loss of half of it is no number", slot/mask.Modules, mask.Module(slot%mask.Modules))
+			return nil, fmt.Errorf("score: layer %d: %v: the loss of half of it is no number", slot/mask.Modules, mask.Module(slot%mask.Modules))
 		}
 		factor[slot] = max(rise, leastRise) / e.store.Lost(slot, int(choices[i+1][slot]))
 	}
 	e.store.SetLosses(factor)
-	return nil
+	return factor, nil
 }
 
 // leastRise keeps a module whose cut measured as a gain, which is noise, from

@@ -142,7 +142,7 @@ func TestTiers(t *testing.T) {
 // TestSearch runs a whole search over a real, if tiny, model.
 func TestSearch(t *testing.T) {
 	s := newSet(t)
-	if err := s.eval.Probe(t.Context(), search.Tier{Tokens: 128}, nil); err != nil {
+	if _, err := s.eval.Probe(t.Context(), search.Tier{Tokens: 128}, nil); err != nil {
 		t.Fatal(err)
 	}
 	ladder := search.DefaultLadder()
@@ -207,5 +207,50 @@ func TestPredicted(t *testing.T) {
 		if want := float64(ladder[0].Params - half.Params); math.Abs(half.Loss-want) > 1e-6*want {
 			t.Errorf("slot %d: half of it is predicted to lose %v, want %v", slot, half.Loss, want)
 		}
+	}
+}
+
+func TestStart(t *testing.T) {
+	s := newSet(t)
+	start, err := score.Start(t.Context(), s.m, s.text, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	space := mask.PaperSpace(s.m.Geometry(), 0.8)
+	m, err := start(space, 0.8, 0.5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := s.m.Geometry()
+	for i, lg := range g.Layers {
+		l := m.Layer(i)
+		if l.Channels.Len() != mask.Count(lg.FFN, 0.5, 1) || !l.Heads.IsFull() {
+			t.Errorf("layer %d keeps %d channels and heads %v", i, l.Channels.Len(), l.Heads)
+		}
+		for group := range lg.KVHeads {
+			if n := l.VOOf(group, g.HeadDim).Len(); n != mask.Count(g.HeadDim, 0.8, 1) || !l.VOOf(group, g.HeadDim).Equal(l.QKOf(group, g.HeadDim)) {
+				t.Errorf("layer %d, group %d keeps %d channels", i, group, n)
+			}
+		}
+	}
+	bigger, err := start(space, 0.9, 0.75)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !m.Layer(0).Channels.Minus(bigger.Layer(0).Channels).IsEmpty() {
+		t.Error("a larger subnet lacks channels of a smaller one")
+	}
+	paper := search.PaperLaptop()
+	paper.N, paper.Nm, paper.Nc, paper.K, paper.Epochs, paper.Tokens, paper.Granularity, paper.Range = 6, 3, 2, 2, 2, 64, 1, 0.1
+	job, err := search.NewJob(search.Options{
+		Strategy: paper, Evaluator: s.eval, Unattended: true,
+		Problem: search.Problem{Model: "tiny", Geometry: g, Start: start, Target: search.Ratio(0.9), Seed: 1},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := job.Run(t.Context())
+	if err != nil || result.Best.Ratio > 0.9 || len(result.State.Population) < 3 {
+		t.Errorf("%v: best has ratio %v in a population of %d", err, result.Best.Ratio, len(result.State.Population))
 	}
 }
