@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -68,6 +69,18 @@ func TestReference(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := loadModel(t, newEngine(t), infer.Defaults(defaultModel(t)))
+	text, err := os.ReadFile(filepath.Join("..", "..", "..", "shared", "data", "wikitext-2", "test.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The text holds <unk> written out, which is no special token there.
+	ids, err := m.Tokenize(t.Context(), string(text), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(ids[:len(ref.Tokens)], ref.Tokens) {
+		t.Error("the text is cut into other tokens than the reference's")
+	}
 	nll, err := m.Score(t.Context(), [][]int32{ref.Tokens}, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -68,8 +68,8 @@ func writeFrame(w io.Writer, id uint64, k kind, body any) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errProtocol, err)
 	}
-	if len(data) > maxFrame {
-		return fmt.Errorf("%w: a message of %d bytes, more than %d", errProtocol, len(data), maxFrame)
+	if err := checkLength(int64(len(data))); err != nil {
+		return err
 	}
 	out := make([]byte, 4, 4+len(data))
 	binary.LittleEndian.PutUint32(out, uint32(len(data)))
@@ -87,8 +87,8 @@ func readFrame(r io.Reader) (frame, error) {
 		return frame{}, err
 	}
 	n := int64(binary.LittleEndian.Uint32(head[:]))
-	if n > maxFrame {
-		return frame{}, fmt.Errorf("%w: a message of %d bytes, more than %d", errProtocol, n, maxFrame)
+	if err := checkLength(n); err != nil {
+		return frame{}, err
 	}
 	var data bytes.Buffer // grows with what arrives, not with what is promised
 	if _, err := io.CopyN(&data, r, n); err != nil {
@@ -99,6 +99,13 @@ func readFrame(r io.Reader) (frame, error) {
 		return frame{}, fmt.Errorf("%w: %w", errProtocol, err)
 	}
 	return f, nil
+}
+
+func checkLength(n int64) error {
+	if n > maxFrame {
+		return fmt.Errorf("%w: a message of %d bytes, more than %d", errProtocol, n, maxFrame)
+	}
+	return nil
 }
 
 // decode reads the body of f into a T.
