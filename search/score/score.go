@@ -282,10 +282,10 @@ func Predicted(s *levels.Store, predict func(mask.Masks) float64) error {
 		c[slot] = int16(n / 2)
 		masks, err := l.Masks(c)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		factor[slot] = max(predict(masks), leastRise) / s.Lost(slot, n/2)
 	}
 	s.SetLosses(factor)
-	return nil
+	return factor, nil
 }

@@ -197,7 +197,7 @@ func TestRefuses(t *testing.T) {
 func TestPredicted(t *testing.T) {
 	s := newSet(t)
 	l := s.store.Levels()
-	err := score.Predicted(s.store, func(m mask.Masks) float64 { return float64(m.Geometry().BlockParams() - m.BlockParams()) })
+	_, err := score.Predicted(s.store, func(m mask.Masks) float64 { return float64(m.Geometry().BlockParams() - m.BlockParams()) })
 	if err != nil {
 		t.Fatal(err)
 	}
