@@ -270,7 +270,7 @@ const leastRise = 1e-4
 
 // Predicted gives the store's levels the losses that a prediction for masks has
 // for every level alone.
-func Predicted(s *levels.Store, predict func(mask.Masks) float64) error {
+func Predicted(s *levels.Store, predict func(mask.Masks) float64) ([]float64, error) {
 	l := s.Levels()
 	factor := make([]float64, l.Slots())
 	for slot := range factor {
