@@ -181,14 +181,18 @@ func (g *gathering) finish(b *block) error {
 	return nil
 }
 
-// cutMLP makes the MLP block of a layer with the given channels and refit. Where nothing differs from the dense model
-// it is the dense block.
+// cutMLP returns the MLP block of a layer with the given channels and refit, with a reference for the caller. Where
+// nothing differs from the dense model it is the dense block.
 func (m *Model) cutMLP(layer int, l mask.Layer, refit gguf.Refit) (*mlpBlock, error) {
-	dense := m.mlp[layer]
-	if l.Channels.IsFull() && refit.WD == nil && refit.BD == nil {
+	if dense := m.mlp[layer]; l.Channels.IsFull() && refit.WD == nil && refit.BD == nil {
 		dense.retain()
 		return dense, nil
 	}
+	return share(m, m.registry.key(layer, mask.MLP, l, refit), func() (*mlpBlock, error) { return m.gatherMLP(layer, l, refit) })
+}
+
+func (m *Model) gatherMLP(layer int, l mask.Layer, refit gguf.Refit) (*mlpBlock, error) {
+	dense := m.mlp[layer]
 	g := &gathering{m: m, layer: layer}
 	kept := l.Channels.Indices()
 	if refit.WD != nil && len(refit.WD) != m.geo.Hidden*len(kept) {
@@ -222,14 +226,21 @@ func pad(list []int, n int) []int {
 	return list
 }
 
-// cutAttention makes the attention block of a layer with the given heads, in-head channels and refit. Where nothing
-// differs from the dense model it is the dense block.
+// cutAttention returns the attention block of a layer with the given heads, in-head channels and refit, with a
+// reference for the caller. Where nothing differs from the dense model it is the dense block.
 func (m *Model) cutAttention(layer int, masks mask.Masks, refit gguf.Refit) (*attentionBlock, error) {
-	dense, l := m.attention[layer], masks.Layer(layer)
-	if l.Heads.IsFull() && l.QK == nil && l.VO == nil && refit.WO == nil && refit.BO == nil {
+	l := masks.Layer(layer)
+	if dense := m.attention[layer]; l.Heads.IsFull() && l.QK == nil && l.VO == nil && refit.WO == nil && refit.BO == nil {
 		dense.retain()
 		return dense, nil
 	}
+	return share(m, m.registry.key(layer, mask.Attention, l, refit), func() (*attentionBlock, error) {
+		return m.gatherAttention(layer, masks, refit)
+	})
+}
+
+func (m *Model) gatherAttention(layer int, masks mask.Masks, refit gguf.Refit) (*attentionBlock, error) {
+	dense, l := m.attention[layer], masks.Layer(layer)
 	g := &gathering{m: m, layer: layer}
 	columns := masks.OColumns(layer)
 	if refit.WO != nil && len(refit.WO) != m.geo.Hidden*len(columns) {

@@ -141,30 +141,6 @@ func gated(x, norm, gate, up *Node, eps float64) *Node {
 	return Mul(Mul(g, Sigmoid(g)), linear(xn, up, nil))
 }
 
-// logitsBlock is how many tokens go through the LM head at a time.
-const logitsBlock = 256
-
-// negLogLikelihood returns −log p(target) of every row, for normalised hidden states xn [tokens, hidden], the LM head
-// [vocab, hidden] and targets [tokens]. Logits exist for a block of tokens at a time.
-func negLogLikelihood(xn, head, targets *Node) *Node {
-	tokens := xn.Shape().Dimensions[0]
-	var out []*Node
-	for from := 0; from < tokens; from += logitsBlock {
-		to := min(from+logitsBlock, tokens)
-		x := Slice(xn, AxisRange(from, to))
-		logits := linear(x, head, nil)
-		peak := ReduceAndKeep(logits, ReduceMax, -1)
-		total := ReduceSum(Exp(Sub(logits, peak)), -1)
-		rows := Gather(head, InsertAxes(Slice(targets, AxisRange(from, to)), -1))
-		target := ReduceSum(Mul(x, rows), -1)
-		out = append(out, Sub(Add(Log(total), Squeeze(peak, -1)), target))
-	}
-	if len(out) == 1 {
-		return out[0]
-	}
-	return Concatenate(out, 0)
-}
-
 // gatherRows returns the rows of in[0] that the indices in[1] [n, 1] name.
 func gatherRows(in []*Node) *Node { return Gather(in[0], in[1]) }
 

@@ -31,10 +31,11 @@ type Model struct {
 	order []int     // channel of the file at each place of a query or key head on the device
 	freqs []float64 // angle per position of every rotary pair
 
-	blocks atomic.Uint64 // last block identity given out
-	mu     sync.Mutex
-	angles map[string]angles // rotary tables by tokens and pairs
-	closed bool
+	blocks   atomic.Uint64 // last block identity given out
+	mu       sync.Mutex
+	angles   map[string]angles // rotary tables by tokens and pairs
+	registry registry
+	closed   bool
 }
 
 // denseLayer holds the weights of one layer; those of a missing block are nil. Rows of q and k, with their biases and
@@ -65,6 +66,7 @@ func (m *Model) Close() {
 		free(a.cos, a.sin)
 	}
 	m.angles = nil
+	m.registry.clear()
 	m.free()
 }
 

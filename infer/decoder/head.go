@@ -1,0 +1,75 @@
+package decoder
+
+import (
+	. "github.com/gomlx/gomlx/core/graph" // graphs read as formulas
+)
+
+// logitsBlock is how many tokens go through the LM head at a time, so that logits of a whole window never exist at once.
+const logitsBlock = 256
+
+// negLogLikelihood returns −log p(target) of every row, for normalised hidden states xn [tokens, hidden], the LM head
+// [vocab, hidden] and targets [tokens].
+func negLogLikelihood(xn, head, targets *Node) *Node {
+	return byBlock(xn, func(x *Node, from, to int) []*Node {
+		_, total := logits(x, head)
+		return []*Node{Sub(total, targetLogit(x, head, targets, from, to))}
+	})[0]
+}
+
+// divergence returns −log p(target) of every row as negLogLikelihood does, and the Kullback–Leibler divergence from a
+// distribution given by its k likeliest tokens [tokens, k] (as indices and as log-probabilities), all others taken as one.
+func divergence(xn, head, targets, tokens, logProbs *Node) (nll, kl *Node) {
+	out := byBlock(xn, func(x *Node, from, to int) []*Node {
+		scores, total := logits(x, head)
+		at := Slice(tokens, AxisRange(from, to))
+		n, k := to-from, at.Shape().Dimensions[1]
+		rows := Iota(x.Graph(), int32Shape(n, k, 1), 0)
+		q := Sub(Gather(scores, Concatenate([]*Node{rows, InsertAxes(at, -1)}, -1)), InsertAxes(total, -1))
+		logP := Slice(logProbs, AxisRange(from, to))
+		p := Exp(logP)
+		kl := ReduceSum(Mul(p, Sub(logP, q)), -1)
+		restP, restQ := remainder(p), remainder(Exp(q))
+		kl = Add(kl, Mul(restP, Sub(Log(restP), Log(restQ))))
+		return []*Node{Sub(total, targetLogit(x, head, targets, from, to)), kl}
+	})
+	return out[0], out[1]
+}
+
+// remainder is what the rows of p lack to sum to one; rounding may have eaten it up, so it is a little at least.
+func remainder(p *Node) *Node { return MaxScalar(OneMinus(ReduceSum(p, -1)), 1e-7) }
+
+// logits returns x times the transpose of the LM head, and the logarithm of the sum of their exponentials by row.
+func logits(x, head *Node) (scores, total *Node) {
+	scores = linear(x, head, nil)
+	peak := ReduceAndKeep(scores, ReduceMax, -1)
+	return scores, Add(Log(ReduceSum(Exp(Sub(scores, peak)), -1)), Squeeze(peak, -1))
+}
+
+// targetLogit returns the logits of the targets of rows from to to-1, x being those rows.
+func targetLogit(x, head, targets *Node, from, to int) *Node {
+	rows := Gather(head, InsertAxes(Slice(targets, AxisRange(from, to)), -1))
+	return ReduceSum(Mul(x, rows), -1)
+}
+
+// byBlock computes f for blocks of rows of xn and puts its results together.
+func byBlock(xn *Node, f func(x *Node, from, to int) []*Node) []*Node {
+	tokens := xn.Shape().Dimensions[0]
+	var parts [][]*Node
+	for from := 0; from < tokens; from += logitsBlock {
+		to := min(from+logitsBlock, tokens)
+		for i, part := range f(Slice(xn, AxisRange(from, to)), from, to) {
+			if from == 0 {
+				parts = append(parts, nil)
+			}
+			parts[i] = append(parts[i], part)
+		}
+	}
+	out := make([]*Node, len(parts))
+	for i, p := range parts {
+		out[i] = p[0]
+		if len(p) > 1 {
+			out[i] = Concatenate(p, 0)
+		}
+	}
+	return out
+}

@@ -1,0 +1,147 @@
+package decoder
+
+import (
+	"encoding/binary"
+	"hash/maphash"
+	"unsafe"
+
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// spareBlocks is how many bytes of blocks that no subnet holds any more a model keeps, in case they come back.
+const spareBlocks = 256 << 20
+
+// registry finds blocks by their content, so that equal layers of subnets made apart are one block, with one copy of
+// the weights and one identity. It holds a reference to each of them, and lets go of the oldest that nothing else
+// holds once they take more than spareBlocks. It is guarded by Model.mu.
+type registry struct {
+	seed   maphash.Seed
+	blocks map[blockKey]cutBlock
+	order  []blockKey // oldest first
+}
+
+// blockKey is the content of a block: the hash covers its mask and its re-fitted weights.
+type blockKey struct {
+	layer  int
+	module mask.Module
+	hash   uint64
+	kept   string // the mask in words, which rules out two masks of one hash
+}
+
+type cutBlock interface {
+	base() *block
+}
+
+func (b *block) base() *block { return b }
+
+func newRegistry() registry {
+	return registry{seed: maphash.MakeSeed(), blocks: make(map[blockKey]cutBlock)}
+}
+
+// key returns the content of a module of a layer.
+func (r *registry) key(layer int, module mask.Module, l mask.Layer, refit gguf.Refit) blockKey {
+	k := blockKey{layer: layer, module: module}
+	var h maphash.Hash
+	h.SetSeed(r.seed)
+	if module == mask.Attention {
+		k.kept = l.Heads.String()
+		for _, sets := range [][]mask.Set{l.QK, l.VO} {
+			for _, s := range sets {
+				k.kept += ";" + s.String()
+			}
+			k.kept += "/"
+		}
+		hashFloats(&h, refit.WO)
+		hashFloats(&h, refit.BO)
+	} else {
+		k.kept = l.Channels.String()
+		hashFloats(&h, refit.WD)
+		hashFloats(&h, refit.BD)
+	}
+	k.hash = h.Sum64()
+	return k
+}
+
+// hashFloats adds the bits of data, and whether there is any.
+func hashFloats(h *maphash.Hash, data []float32) {
+	var n [8]byte
+	binary.LittleEndian.PutUint64(n[:], uint64(len(data)))
+	if data == nil {
+		n[7] = 1
+	}
+	h.Write(n[:])
+	if len(data) > 0 {
+		h.Write(unsafe.Slice((*byte)(unsafe.Pointer(&data[0])), 4*len(data)))
+	}
+}
+
+// find returns the block of that content with a reference for the caller, or nil.
+func (r *registry) find(k blockKey) cutBlock {
+	b := r.blocks[k]
+	if b != nil {
+		b.base().retain()
+	}
+	return b
+}
+
+// add takes the block in, and drops old ones that only the registry holds.
+func (r *registry) add(k blockKey, b cutBlock) {
+	b.base().retain()
+	r.blocks[k] = b
+	r.order = append(r.order, k)
+	var spare int64
+	for _, k := range r.order {
+		if b := r.blocks[k].base(); b.refs.Load() == 1 {
+			spare += b.bytes()
+		}
+	}
+	kept := r.order[:0]
+	for _, k := range r.order {
+		b := r.blocks[k].base()
+		if spare > spareBlocks && b.refs.Load() == 1 {
+			spare -= b.bytes()
+			delete(r.blocks, k)
+			b.release()
+			continue
+		}
+		kept = append(kept, k)
+	}
+	clear(r.order[len(kept):])
+	r.order = kept
+}
+
+// clear lets go of all blocks.
+func (r *registry) clear() {
+	for _, b := range r.blocks {
+		b.base().release()
+	}
+	r.blocks, r.order = nil, nil
+}
+
+func (b *block) bytes() int64 {
+	var n int64
+	for _, t := range b.own {
+		n += 4 * int64(t.Size())
+	}
+	return n
+}
+
+// share returns the block of that content with a reference for the caller, and builds it where there is none.
+func share[B cutBlock](m *Model, k blockKey, build func() (B, error)) (B, error) {
+	var none B
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return none, ErrClosed
+	}
+	if b := m.registry.find(k); b != nil {
+		return b.(B), nil
+	}
+	b, err := build()
+	if err != nil {
+		return none, err
+	}
+	m.registry.add(k, b)
+	return b, nil
+}

@@ -1,0 +1,239 @@
+package decoder
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+)
+
+// ScorerOptions say what a scorer measures and what it may keep.
+type ScorerOptions struct {
+	// TopK is how many of the likeliest tokens of the dense model stand for its distribution in the divergence; 512
+	// leave little. 0 measures no divergence.
+	TopK int
+
+	// Memory is how many bytes of hidden states are kept for subnets that begin alike, 1 GiB where 0.
+	Memory int64
+}
+
+// Text picks what a subnet is scored on: windows of the scorer by index, and of each the first Length tokens (all where
+// Length is 0).
+type Text struct {
+	Windows []int
+	Length  int
+}
+
+// Scored is what a scorer finds.
+type Scored struct {
+	Score
+	KL             float64 // divergence from the dense model, the sum over the tokens scored, in nats
+	TokensComputed int     // tokens of the text
+	LayersRun      int     // layers computed, over all windows
+	LayersReused   int     // layers whose result was there already
+}
+
+// Scorer scores many subnets on the same windows. It computes no layer twice that comes again and again: the state of a
+// window after the first layers of a subnet is kept once a second subnet with the same layers has asked for it. The
+// same subnet on the same text scores the same to the last bit, whatever is kept.
+//
+// Calls are made one at a time; they wait for each other.
+type Scorer struct {
+	m       *Model
+	windows [][]int32
+	o       ScorerOptions
+
+	mu     sync.Mutex
+	dense  map[int]*distribution // by window
+	texts  map[textKey]*targets
+	states *prefixCache
+	closed bool
+}
+
+// textKey is the first tokens of a window.
+type textKey struct{ window, length int }
+
+// targets is what the LM head needs of a text, on the device.
+type targets struct {
+	next             *tensors.Tensor // [tokens]
+	tokens, logProbs *tensors.Tensor // [tokens, k], nil without divergence
+}
+
+// NewScorer returns a scorer of windows, which are not copied. The caller must Close it before the model.
+func (m *Model) NewScorer(windows [][]int32, o ScorerOptions) (*Scorer, error) {
+	for i, w := range windows {
+		if len(w) < 2 {
+			return nil, fmt.Errorf("window %d: %w", i, errShort)
+		}
+	}
+	if o.TopK < 0 || o.TopK >= m.config.Vocab {
+		return nil, fmt.Errorf("decoder: the %d likeliest tokens of a vocabulary of %d", o.TopK, m.config.Vocab)
+	}
+	if o.Memory == 0 {
+		o.Memory = 1 << 30
+	}
+	return &Scorer{
+		m: m, windows: windows, o: o,
+		dense: make(map[int]*distribution), texts: make(map[textKey]*targets), states: newPrefixCache(o.Memory),
+	}, nil
+}
+
+// Close frees what the scorer kept.
+func (sc *Scorer) Close() {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	sc.closed = true
+	for _, t := range sc.texts {
+		free(t.next, t.tokens, t.logProbs)
+	}
+	sc.texts, sc.dense = nil, nil
+	sc.states.clear()
+}
+
+// Score scores a subnet. The first time a text is scored with divergence the dense model runs on it besides, which
+// TokensComputed and LayersRun do not count.
+func (sc *Scorer) Score(ctx context.Context, s *Subnet, text Text) (Scored, error) {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	if sc.closed {
+		return Scored{}, ErrClosed
+	}
+	if err := sc.m.check(s); err != nil {
+		return Scored{}, err
+	}
+	var out Scored
+	for _, w := range text.Windows {
+		if w < 0 || w >= len(sc.windows) {
+			return Scored{}, fmt.Errorf("decoder: window %d of %d", w, len(sc.windows))
+		}
+		key := textKey{w, len(sc.windows[w])}
+		if text.Length > 0 {
+			key.length = min(text.Length, key.length)
+		}
+		if err := sc.window(ctx, s, key, &out); err != nil {
+			return Scored{}, fmt.Errorf("window %d: %w", w, err)
+		}
+	}
+	return out, nil
+}
+
+// window adds the score of one text.
+func (sc *Scorer) window(ctx context.Context, s *Subnet, key textKey, out *Scored) error {
+	t, err := sc.targets(ctx, key)
+	if err != nil {
+		return err
+	}
+	x, err := sc.last(ctx, s, key, out)
+	if err != nil {
+		return err
+	}
+	defer free(x)
+	nll, kl, err := sc.head(ctx, x, t)
+	if err != nil {
+		return err
+	}
+	n := key.length - 1
+	out.add(nll[:n])
+	for _, v := range kl[:min(n, len(kl))] {
+		out.KL += float64(v)
+	}
+	out.TokensComputed += key.length
+	return nil
+}
+
+// last returns the state after all layers, which is the caller's.
+func (sc *Scorer) last(ctx context.Context, s *Subnet, key textKey, out *Scored) (*tensors.Tensor, error) {
+	chain := newChain(key, s)
+	layers := len(sc.m.layers)
+	from, x := sc.states.longest(chain, layers-1)
+	own := x == nil // whether x is to be freed
+	if x == nil {
+		var err error
+		if x, err = sc.m.embed(ctx, sc.windows[key.window][:key.length]); err != nil {
+			return nil, err
+		}
+	}
+	out.LayersReused += from
+	for i := from; i < layers; i++ {
+		y, err := sc.m.layer(ctx, s, i, x)
+		if err != nil {
+			if own {
+				free(x)
+			}
+			return nil, fmt.Errorf("layer %d: %w", i, err)
+		}
+		out.LayersRun++
+		if y == x {
+			continue
+		}
+		if own {
+			free(x)
+		}
+		// The state after the last layer is of use to nobody else.
+		own = i == layers-1 || !sc.states.offer(chain, i+1, y)
+		x = y
+	}
+	if own {
+		return x, nil
+	}
+	return sc.m.be.run1(ctx, "copy", identity, x)
+}
+
+// head returns the negative log-likelihoods and divergences of all tokens of a text.
+func (sc *Scorer) head(ctx context.Context, x *tensors.Tensor, t *targets) (nll, kl []float32, err error) {
+	m, eps := sc.m, sc.m.config.NormEps
+	args := []*tensors.Tensor{x, m.outNorm, m.head, t.next}
+	if t.tokens != nil {
+		args = append(args, t.tokens, t.logProbs)
+	}
+	outs, err := m.be.run(ctx, fmt.Sprintf("score %g %t", eps, t.tokens != nil), func(in []*graph.Node) []*graph.Node {
+		xn := rmsNorm(in[0], in[1], eps)
+		if len(in) == 4 {
+			return []*graph.Node{negLogLikelihood(xn, in[2], in[3])}
+		}
+		nll, kl := divergence(xn, in[2], in[3], in[4], in[5])
+		return []*graph.Node{nll, kl}
+	}, args...)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer free(outs...)
+	if nll, err = m.be.fetch(outs[0]); err == nil && len(outs) > 1 {
+		kl, err = m.be.fetch(outs[1])
+	}
+	return nll, kl, err
+}
+
+// targets returns what the LM head needs of a text, made when first asked for.
+func (sc *Scorer) targets(ctx context.Context, key textKey) (*targets, error) {
+	if t := sc.texts[key]; t != nil {
+		return t, nil
+	}
+	t := &targets{}
+	var err error
+	if t.next, err = sc.m.targets(sc.windows[key.window][:key.length]); err != nil {
+		return nil, err
+	}
+	if sc.o.TopK > 0 {
+		d := sc.dense[key.window]
+		if d == nil || len(d.tokens) < key.length*sc.o.TopK {
+			if d, err = sc.m.distribution(ctx, sc.windows[key.window][:key.length], sc.o.TopK); err != nil {
+				free(t.next)
+				return nil, err
+			}
+			sc.dense[key.window] = d
+		}
+		n := key.length * sc.o.TopK
+		if t.tokens, err = sc.m.be.uploadInts(d.tokens[:n], key.length, sc.o.TopK); err == nil {
+			t.logProbs, err = sc.m.be.upload(d.logProbs[:n], key.length, sc.o.TopK)
+		}
+		if err != nil {
+			free(t.next, t.tokens)
+			return nil, err
+		}
+	}
+	sc.texts[key] = t
+	return t, nil
+}
