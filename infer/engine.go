@@ -36,6 +36,9 @@ type Model interface {
 	// Detokenize is the text of tokens, special ones written out. Bytes that form no rune are kept as they are.
 	Detokenize(ctx context.Context, tokens []int32) (string, error)
 
+	// Pieces is the text of each token by itself, which may be a part of a rune.
+	Pieces(ctx context.Context, tokens []int32) ([]string, error)
+
 	// Prompt renders messages with the model's own chat template, ready for the assistant's answer. A template that does
 	// not work is replaced by ChatML, and Prompt.Fallback says why.
 	Prompt(ctx context.Context, messages []Message) (Prompt, error)

@@ -127,6 +127,18 @@ func (m *Model) Detokenize(_ context.Context, tokens []int32) (string, error) {
 	return b.String(), m.open()
 }
 
+// Pieces implements [infer.Model].
+func (m *Model) Pieces(_ context.Context, tokens []int32) ([]string, error) {
+	if err := check(tokens); err != nil {
+		return nil, err
+	}
+	out := make([]string, len(tokens))
+	for i, t := range tokens {
+		out[i] = text(t)
+	}
+	return out, m.open()
+}
+
 func text(t int32) string {
 	if name, ok := special[t]; ok {
 		return name

@@ -271,13 +271,29 @@ func (m *Model) Tokenize(ctx context.Context, text string, special bool) ([]int3
 
 // Detokenize implements [infer.Model].
 func (m *Model) Detokenize(ctx context.Context, ids []int32) (string, error) {
-	ctx, p, end, err := m.begin(ctx, "detokenize")
+	pieces, err := m.Pieces(ctx, ids)
+	return strings.Join(pieces, ""), err
+}
+
+// Pieces implements [infer.Model].
+func (m *Model) Pieces(ctx context.Context, ids []int32) ([]string, error) {
+	ctx, p, end, err := m.begin(ctx, "pieces")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer end()
-	reply, err := ask[textReply](ctx, p, kindDetokenize, detokenizeRequest{ids})
-	return string(reply.Text), m.fail("detokenize", err)
+	reply, err := ask[piecesReply](ctx, p, kindPieces, piecesRequest{ids})
+	if err == nil && len(reply.Pieces) != len(ids) {
+		err = fmt.Errorf("%w: %d pieces of %d tokens", errProtocol, len(reply.Pieces), len(ids))
+	}
+	if err != nil {
+		return nil, m.fail("pieces", err)
+	}
+	out := make([]string, len(ids))
+	for i, piece := range reply.Pieces {
+		out[i] = string(piece)
+	}
+	return out, nil
 }
 
 // ask is a call without events.

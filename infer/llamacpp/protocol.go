@@ -14,7 +14,7 @@ import (
 )
 
 // protocolVersion changes with every change of the messages: an executable replaced while its parent runs is noticed.
-const protocolVersion = 1
+const protocolVersion = 2
 
 // maxFrame bounds a frame. The largest are texts to tokenize and their tokens.
 const maxFrame = 256 << 20
@@ -27,7 +27,7 @@ const (
 	kindDevices    kind = "devices"    // nothing -> devicesReply
 	kindLoad       kind = "load"       // loadRequest -> progress… loadReply
 	kindTokenize   kind = "tokenize"   // tokenizeRequest -> tokensReply
-	kindDetokenize kind = "detokenize" // detokenizeRequest -> textReply
+	kindPieces     kind = "pieces"     // piecesRequest -> piecesReply
 	kindPrompt     kind = "prompt"     // promptRequest -> promptReply
 	kindGenerate   kind = "generate"   // generateRequest -> token… generateReply
 	kindScore      kind = "score"      // scoreRequest -> positions… nothing
@@ -221,9 +221,9 @@ type tokenizeRequest struct {
 
 type tokensReply struct{ Tokens tokens }
 
-type detokenizeRequest struct{ Tokens tokens }
+type piecesRequest struct{ Tokens tokens }
 
-type textReply struct{ Text []byte }
+type piecesReply struct{ Pieces [][]byte } // one for each token
 
 type promptRequest struct {
 	Template string // "" is ChatML

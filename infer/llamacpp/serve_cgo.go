@@ -135,8 +135,8 @@ func (s *session) dispatch(f frame) (any, error) {
 	switch f.Kind {
 	case kindTokenize:
 		return handle(f, s.tokenize)
-	case kindDetokenize:
-		return handle(f, s.detokenize)
+	case kindPieces:
+		return handle(f, s.pieces)
 	case kindGenerate:
 		return handle(f, s.generate)
 	case kindScore:
@@ -184,15 +184,15 @@ func (s *session) tokenize(r tokenizeRequest) (tokensReply, error) {
 	return tokensReply{ids}, err
 }
 
-func (s *session) detokenize(r detokenizeRequest) (textReply, error) {
+func (s *session) pieces(r piecesRequest) (piecesReply, error) {
 	if err := s.check(r.Tokens); err != nil {
-		return textReply{}, err
+		return piecesReply{}, err
 	}
-	var text []byte
-	for _, id := range r.Tokens {
-		text = append(text, s.net.piece(id)...)
+	out := make([][]byte, len(r.Tokens))
+	for i, id := range r.Tokens {
+		out[i] = s.net.piece(id)
 	}
-	return textReply{text}, nil
+	return piecesReply{out}, nil
 }
 
 // check refuses tokens that llama.cpp would abort on.
