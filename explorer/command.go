@@ -104,6 +104,7 @@ type (
 	// Refit makes a subnet with the masks of another and re-fitted weights.
 	Refit struct {
 		Subnet      SubnetID
+		Preset      string // one-shot method whose way of re-fitting is taken; "" is the default preset
 		Calibration Calibration
 		Reform      ReformOptions
 		Name        string

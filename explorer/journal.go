@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+
+	"github.com/lathe-llm/lathe/explorer/internal/atomicfile"
 )
 
 // A journal is an append-only file of records, one line each: the CRC-32 of the JSON text in eight hexadecimal digits, a
@@ -110,7 +112,7 @@ func openJournal(path string, size int64) (*journal, error) {
 		_, err = f.Seek(size, io.SeekStart)
 	}
 	if err == nil {
-		err = syncFolder(filepath.Dir(path))
+		err = atomicfile.SyncFolder(filepath.Dir(path))
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -157,7 +159,7 @@ func (j *journal) Close() error { return j.f.Close() }
 // rewrite replaces the journal at path by one of these records, atomically, and returns its size.
 func rewrite(path string, records []record) (int64, error) {
 	var size int64
-	err := writeAtomic(path, func(w io.Writer) error {
+	err := atomicfile.Write(path, func(w io.Writer) error {
 		out := bufio.NewWriterSize(w, 1<<20)
 		for _, r := range records {
 			line, err := appendRecord(nil, r)

@@ -50,6 +50,9 @@ func (e *Exploration) launch(a Actor, c Command) (Receipt, error) {
 		if err := checkCalibration(c.Calibration); err != nil {
 			return Receipt{}, err
 		}
+		if !IsPreset(c.Preset) {
+			return Receipt{}, fmt.Errorf("%w: method %q is not one of %s", ErrInvalid, c.Preset, strings.Join(Presets(), ", "))
+		}
 		job.Kind, job.Title = JobReform, "re-fit "+s.label(c.Subnet)
 		run = func(ctx context.Context, m *monitor) error { return e.refit(ctx, a, c, m) }
 	case Measure:

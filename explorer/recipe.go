@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/lathe-llm/lathe/explorer/internal/atomicfile"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/search/mask"
 )
@@ -82,7 +83,7 @@ func (e *Exploration) exportRecipe(ctx context.Context, c ExportRecipe, m *monit
 	if r.Result, err = e.writeHashed(ctx, subject, made, c.Type, m); err != nil {
 		return err
 	}
-	if err := writeAtomic(c.Path, func(w io.Writer) error { return WriteRecipe(w, r) }); err != nil {
+	if err := atomicfile.Write(c.Path, func(w io.Writer) error { return WriteRecipe(w, r) }); err != nil {
 		return err
 	}
 	e.job(m.t.id, func(j *Job) { j.Output = c.Path })
@@ -129,14 +130,18 @@ func (e *Exploration) buildRecipe(ctx context.Context, a Actor, c BuildRecipe, m
 	if got != r.Source.SHA256 {
 		return fmt.Errorf("%s: %w: it is for another model, %s (%.12s, not %.12s)", c.Path, ErrInvalid, r.Source.Name, r.Source.SHA256, got)
 	}
+	if !IsPreset(r.Method.Preset) { // a strategy's name: its subnets are re-fitted as by default
+		r.Method.Preset = ""
+	}
 	made := Made{Subnet: gguf.Subnet{Masks: masks}, Method: r.Method}
-	if r.Method.Reform != "" && r.Method.Reform != "none" {
+	if r.Method.Bias || r.Method.Reform != "" && r.Method.Reform != "none" {
 		text := c.Text
 		if text == "" {
 			text = r.Method.Text.Path
 		}
 		pull, bias := r.Method.Pull, r.Method.Bias
 		refit := Refit{
+			Preset:      r.Method.Preset,
 			Calibration: Calibration{Text: text, Windows: r.Method.Windows, Seq: r.Method.Seq},
 			Reform:      ReformOptions{Method: r.Method.Reform, Lambda: r.Method.Lambda, Pull: &pull, Bias: &bias, Rho: r.Method.Rho, Steps: r.Method.Steps},
 		}

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"github.com/lathe-llm/lathe/explorer/internal/atomicfile"
 )
 
 // restore opens the workspace and folds its journal into the state, before anything is published.
@@ -32,7 +34,9 @@ func (e *Exploration) restore() (notes []Message, err error) {
 	}
 	now.Chats = settled(now.Chats)
 	if lock == nil {
-		notes = append(notes, Message{Level: Warning, Text: "read-only: the workspace is " + holder})
+		if !e.options.ReadOnly { // whoever asked for it need not be told
+			notes = append(notes, Message{Level: Warning, Text: "read-only: the workspace is " + holder})
+		}
 		return notes, nil
 	}
 	if len(damaged) > 0 {
@@ -176,7 +180,7 @@ func copyFile(from, to string) error {
 		return err
 	}
 	defer func() { _ = f.Close() }() // only read from
-	return writeAtomic(to, func(w io.Writer) error {
+	return atomicfile.Write(to, func(w io.Writer) error {
 		_, err := io.Copy(w, f)
 		return err
 	})

@@ -63,7 +63,7 @@ type Method struct {
 	Windows int     `json:"windows,omitempty"` // calibration windows
 	Seq     int     `json:"seq,omitempty"`     // tokens per window
 	Seed    uint64  `json:"seed,omitempty"`    // of everything random
-	Tokens  int64   `json:"tokens,omitempty"`  // tokens computed to make it
+	Tokens  int64   `json:"tokens,omitempty"`  // tokens computed by the search that found it
 	Seconds float64 `json:"seconds,omitempty"` // wall time to make it
 	Backend string  `json:"backend,omitempty"` // what computed it
 }

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/lathe-llm/lathe/explorer/internal/atomicfile"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/search/mask"
 )
@@ -65,7 +66,7 @@ func (w weightFolder) save(s gguf.Subnet) (name string, size int64, err error) {
 	}
 	pending := filepath.Join(w.path, ".pending")
 	sum := sha256.New()
-	err = writeAtomic(pending, func(f io.Writer) error {
+	err = atomicfile.Write(pending, func(f io.Writer) error {
 		out := &counter{w: bufio.NewWriterSize(f, 1<<20), sum: sum}
 		if _, err := out.Write(append(line, '\n')); err != nil {
 			return err

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/lathe-llm/lathe/explorer/internal/atomicfile"
 )
 
 // Names within a workspace folder.
@@ -62,7 +64,7 @@ func openWorkspace(path string, m ModelInfo, readOnly bool, now time.Time) (lock
 	}
 	err = checkCard(path, m)
 	if errors.Is(err, os.ErrNotExist) && lock != nil {
-		err = writeAtomic(filepath.Join(path, cardFile), func(w io.Writer) error {
+		err = atomicfile.Write(filepath.Join(path, cardFile), func(w io.Writer) error {
 			encoder := json.NewEncoder(w)
 			encoder.SetIndent("", "  ")
 			return encoder.Encode(card{workspaceFormat, m.Path, m.Name, m.Fingerprint, now})

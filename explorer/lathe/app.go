@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"strings"
 
 	"charm.land/fang/v2"
 	"github.com/spf13/cobra"
@@ -28,6 +29,8 @@ type app struct {
 	diagnose func(ctx context.Context, spec string, p workbench.Places) ([]workbench.Check, error)
 	// open runs the terminal interface over an exploration.
 	open func(ctx context.Context, a *app, e *explorer.Exploration) error
+
+	told uint64 // the last message of the exploration that was passed on
 
 	// Set by flags.
 	json      bool
@@ -61,6 +64,16 @@ func newRoot(a *app) *cobra.Command {
 		Example: "  # explore the default model\n  lathe\n" +
 			"  # cut a model to 0.8 of its block parameters and talk to it\n  lathe cut model.gguf --ratio 0.8 -o small.gguf\n  lathe chat small.gguf",
 		Args: cobra.MaximumNArgs(1),
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			switch a.compute {
+			case "", "auto", "go", "xla", "cuda":
+				return nil
+			}
+			if !strings.HasPrefix(a.compute, "xla:/") {
+				return usage(fmt.Errorf("--compute %q: not go, xla, cuda or xla:/path/plugin.so", a.compute))
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error { return a.explore(cmd.Context(), args) },
 	}
 	flags := root.PersistentFlags()
@@ -181,6 +194,7 @@ func (a *app) with(ctx context.Context, model string, k keeping, use func(*explo
 	if err != nil {
 		return err
 	}
+	a.told = 0
 	defer func() { err = errors.Join(err, e.Close()) }()
 	return use(e)
 }

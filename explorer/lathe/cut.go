@@ -13,6 +13,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/search/mask"
 )
 
 // madeResult is what `cut` and `reform` write with --json.
@@ -29,6 +30,7 @@ type madeResult struct {
 	Seconds     float64         `json:"seconds"`
 	Export      *gguf.Report    `json:"export,omitempty"`
 	SourceBytes int64           `json:"source_bytes"`
+	DenseBytes  int64           `json:"dense_bytes,omitempty"` // of the dense model in the type written, without metadata
 }
 
 func (a *app) cutCommand() *cobra.Command {
@@ -176,6 +178,10 @@ func (a *app) make(ctx context.Context, e *explorer.Exploration, c explorer.Comm
 			return err
 		}
 		r.Export = job.Report
+		r.DenseBytes = s.Model.Bytes
+		if out.typ != "" {
+			r.DenseBytes = mask.Dense(s.Model.Geometry).GGUFBytes(out.typ)
+		}
 	}
 	r.Seconds = time.Since(began).Seconds()
 	return a.result(r, func(w io.Writer) { r.words(w) })
@@ -187,7 +193,12 @@ func (r madeResult) words(w io.Writer) {
 		fmt.Fprintf(w, "perplexity on held-out calibration text: %.2f without re-fitting, %.2f with it\n", r.Before, r.After)
 	}
 	if x := r.Export; x != nil {
-		fmt.Fprintf(w, "%s: %s, %.0f %% of the source's %s\n", x.Path, byteCount(x.Bytes), 100*float64(x.Bytes)/float64(r.SourceBytes), byteCount(r.SourceBytes))
+		share := func(of int64) string { return fmt.Sprintf("%.0f %% of", 100*float64(x.Bytes)/float64(of)) }
+		fmt.Fprintf(w, "%s: %s, %s the source file's %s", x.Path, byteCount(x.Bytes), share(r.SourceBytes), byteCount(r.SourceBytes))
+		if r.DenseBytes != r.SourceBytes {
+			fmt.Fprintf(w, ", %s the dense model's %s in this type", share(r.DenseBytes), byteCount(r.DenseBytes))
+		}
+		fmt.Fprintln(w)
 		if x.ZeroedParams > 0 {
 			fmt.Fprintf(w, "  %s of dropped parameters could only be filled with zeros (in %d places)\n", count(x.ZeroedParams), len(x.Zeroed))
 		}

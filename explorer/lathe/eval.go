@@ -97,6 +97,8 @@ func newEval(s *explorer.Snapshot, id explorer.SubnetID) (evalResult, error) {
 	}
 	if id != explorer.DenseID {
 		r.Subnet = string(id)
+	} else if s.Model.SubnetOf != "" {
+		r.Share = s.Model.Share
 	}
 	return r, nil
 }

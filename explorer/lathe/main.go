@@ -21,6 +21,7 @@ func main() {
 	llamacpp.RunIfChild()
 	// Libraries log to standard error through slog; a terminal interface or a pipe must not see that.
 	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	ignoreSizeSignal()
 	os.Exit(realMain())
 }
 
@@ -29,7 +30,7 @@ func realMain() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
+	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, open: openInterface}
 	var bench *workbench.Bench
 	made := func(spec string) (*workbench.Bench, error) {
 		if bench != nil {

@@ -70,13 +70,12 @@ func (a *app) start(ctx context.Context, e *explorer.Exploration, c explorer.Com
 func (a *app) follow(ctx context.Context, e *explorer.Exploration, id explorer.JobID, each func(*explorer.Snapshot) error) (explorer.Job, error) {
 	p := progress{w: a.stderr, live: isTerminal(a.stderr), now: time.Now}
 	defer p.clear()
-	var told uint64
 	for {
 		s := e.Snapshot()
 		job, _ := s.Job(id)
 		for _, m := range s.Messages {
-			if m.ID > told {
-				told = m.ID
+			if m.ID > a.told {
+				a.told = m.ID
 				if job.State != explorer.Failed { // its own failure is the command's error
 					p.say(m.Text)
 				}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -13,6 +14,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
 	"github.com/lathe-llm/lathe/explorer/workbench"
+	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
 	"github.com/lathe-llm/lathe/infer/llamacpp"
 )
 
@@ -22,7 +24,7 @@ var update = flag.Bool("update", false, "write the files that tests compare with
 func TestMain(m *testing.M) {
 	llamacpp.RunIfChild()
 	testscript.Main(m, map[string]func(){
-		"lathe":   func() { os.Exit(realMain()) },
+		"lathe":   func() { ignoreSizeSignal(); os.Exit(realMain()) },
 		"pretend": func() { os.Exit(pretend(os.Args[1:])) },
 	})
 }
@@ -69,6 +71,13 @@ func TestScripts(t *testing.T) {
 			e.Setenv("REAL_CACHE", cache)
 			e.Setenv("USER", "ada")
 			e.Setenv("LATHE_BACKEND", os.Getenv("LATHE_BACKEND"))
+			if err := gguftest.Tiny("llama").Write(filepath.Join(e.WorkDir, "tiny.gguf")); err != nil {
+				return err
+			}
+			words := strings.Repeat("The lathe turns a heavy block of wood until only the shape that was wanted remains. ", 40)
+			if err := os.WriteFile(filepath.Join(e.WorkDir, "words.txt"), []byte(words), 0o644); err != nil {
+				return err
+			}
 			return os.WriteFile(filepath.Join(e.WorkDir, "model.gguf"), []byte("make-believe"), 0o644)
 		},
 		Condition: func(name string) (bool, error) {

@@ -16,6 +16,8 @@ import (
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/llamacpp"
+	"github.com/lathe-llm/lathe/reform"
+	"github.com/lathe-llm/lathe/search/levels"
 	"github.com/lathe-llm/lathe/search/mask"
 )
 
@@ -73,7 +75,10 @@ type model struct {
 	info    explorer.ModelInfo
 	backend *decoder.Backend
 	decoder *decoder.Model
-	tokens  map[tokenKey][]int32
+	// statistics are those gathered or recalled last; nil before.
+	statistics *reform.Statistics
+	tokens     map[tokenKey][]int32
+	levels     *levels.Store // of the newest search
 }
 
 var _ explorer.Model = (*model)(nil)
@@ -99,7 +104,12 @@ func (m *model) Close() error {
 		m.backend.Close()
 	}
 	m.decoder, m.backend = nil, nil
-	return m.file.Close()
+	var err error
+	if m.levels != nil {
+		err = m.levels.Close()
+		m.levels = nil
+	}
+	return errors.Join(err, m.file.Close())
 }
 
 // weights loads the model for computing, once.
@@ -110,6 +120,9 @@ func (m *model) weights(ctx context.Context) (*decoder.Model, error) {
 		return m.decoder, nil
 	}
 	backend, err := decoder.OpenBackend(m.bench.options.Compute)
+	if errors.Is(err, decoder.ErrNoBackend) {
+		err = fmt.Errorf("%w: %w", explorer.ErrUnsupported, err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,446 @@
+package workbench
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/reform"
+	"github.com/lathe-llm/lathe/search"
+	"github.com/lathe-llm/lathe/search/levels"
+	"github.com/lathe-llm/lathe/search/score"
+)
+
+const (
+	// searchShare is the share of the calibration windows that candidates are scored on; the levels are made from the
+	// others, so that no candidate is scored on what it was fitted to.
+	searchShare = 0.25
+	// probeTokens is how much text predicted losses are measured on.
+	probeTokens = 1024
+	// pollEvery is how often a search is looked at and orders are passed on to it.
+	pollEvery = 100 * time.Millisecond
+	// retries is how often a search goes on by itself after an error, such as a full disk, and retryAfter how soon.
+	retries    = 3
+	retryAfter = 10 * time.Second
+)
+
+// hunt is one search under way.
+type hunt struct {
+	m       *model
+	request explorer.StartSearch
+	dir     string
+	mon     explorer.Monitor
+	work    work
+	tuning  [][]int32 // windows that candidates are scored on
+	fitting [][]int32 // windows that levels are made from
+	eval    *score.Evaluator
+	bytes   map[int]int64 // by candidate, see explorer.Candidate
+}
+
+// Search implements [explorer.Searcher]. Levels and the checkpoint stay in dir; what is found is re-fitted on all of the
+// calibration text in the end.
+func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, o explorer.Orders, mon explorer.Monitor) (explorer.Made, error) {
+	started := time.Now()
+	h := &hunt{m: m, request: r, dir: dir, mon: mon, bytes: make(map[int]int64)}
+	if err := h.prepare(ctx); err != nil {
+		return explorer.Made{}, err
+	}
+	defer h.close()
+	job, err := h.job(ctx, time.Since(started))
+	if err != nil {
+		return explorer.Made{}, err
+	}
+	stop := h.attend(ctx, job, o)
+	result, err := job.Run(ctx)
+	stop()
+	o.Publish(h.shown(job.Snapshot()))
+	if result.Best.ID == 0 {
+		return explorer.Made{}, err
+	}
+	made := h.made(result)
+	if err != nil {
+		// Ended by a person or by an error: what was found is kept as its levels are.
+		made.Subnet, _ = h.subnet(result.Best.Candidate)
+		if errors.Is(err, search.ErrStopped) {
+			err = nil
+		}
+		return made, err
+	}
+	return h.refit(ctx, made)
+}
+
+// prepare reads the text, loads the model and makes what the strategy needs.
+func (h *hunt) prepare(ctx context.Context) error {
+	if f := h.request.Fitness; f != "" && f != "perplexity" {
+		return fmt.Errorf("%w: fitness %q: there is perplexity", explorer.ErrInvalid, f)
+	}
+	h.mon.Progress(0, 0, "tokens", "tokenising")
+	var err error
+	if h.work.text, err = h.m.calibration(ctx, h.request.Calibration); err != nil {
+		return err
+	}
+	windows := h.work.text.windows
+	if len(windows) < 2 {
+		return fmt.Errorf("%w: a search needs two windows of text at least, one to fit and one to score on", explorer.ErrText)
+	}
+	held := max(1, int(searchShare*float64(len(windows))))
+	h.fitting, h.tuning = windows[:len(windows)-held], windows[len(windows)-held:]
+	h.mon.Progress(0, 0, "tokens", "loading the model")
+	if h.work.dm, err = h.m.weights(ctx); err != nil {
+		return err
+	}
+	var store *levels.Store
+	if h.usesLevels() {
+		if store, err = h.levels(ctx); err != nil {
+			return err
+		}
+	}
+	h.eval, err = score.New(h.work.dm, store, h.tuning, h.mon.Gate)
+	if err == nil && store != nil {
+		err = h.predict(ctx, store)
+	}
+	if err != nil {
+		h.close()
+	}
+	return err
+}
+
+func (h *hunt) close() {
+	if h.eval != nil {
+		h.eval.Close()
+		h.eval = nil
+	}
+}
+
+// usesLevels says whether the strategy chooses among levels.
+func (h *hunt) usesLevels() bool {
+	switch h.request.Strategy {
+	case "paper", "paper-laptop":
+		return false
+	}
+	return true
+}
+
+// levels makes the levels or takes those that are in the folder, and keeps them open for the model.
+func (h *hunt) levels(ctx context.Context) (*levels.Store, error) {
+	dir := filepath.Join(h.dir, "levels")
+	if h.dir == "" {
+		var err error
+		if dir, err = os.MkdirTemp(h.m.bench.options.Scratch, "levels"); err != nil {
+			return nil, err
+		}
+	}
+	store, err := levels.Build(ctx, h.work.dm, h.fitting, dir, levels.Options{
+		Middle: h.request.Target, Text: h.work.text.ref.SHA256, Gate: h.mon.Gate,
+		Progress: func(e levels.Event) {
+			h.mon.Progress(float64(e.Done), float64(e.Total), "modules", fmt.Sprintf("levels of layer %d %v", e.Layer, e.Module))
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	h.m.mu.Lock()
+	defer h.m.mu.Unlock()
+	old := h.m.levels
+	h.m.levels = store
+	if old != nil {
+		return store, old.Close()
+	}
+	return store, nil
+}
+
+// predict gives the levels their predicted losses, from the statistics where they were gathered, otherwise measured here.
+// They are kept beside the levels, so that a search goes on with those it began with.
+func (h *hunt) predict(ctx context.Context, store *levels.Store) error {
+	path := filepath.Join(h.dir, "levels", store.Levels().Key+".json")
+	if data, err := os.ReadFile(path); err == nil && h.dir != "" {
+		var factor []float64
+		if json.Unmarshal(data, &factor) == nil && len(factor) == store.Levels().Slots() {
+			store.SetLosses(factor)
+			return nil
+		}
+	}
+	factor, err := h.worth(ctx, store)
+	if err != nil || h.dir == "" {
+		return err
+	}
+	data, err := json.Marshal(factor)
+	if err != nil {
+		return err
+	}
+	return search.FileStore(path).Save(data)
+}
+
+// worth sets the predicted losses and returns the factors that give them again.
+func (h *hunt) worth(ctx context.Context, store *levels.Store) ([]float64, error) {
+	h.m.mu.Lock()
+	known := h.m.statistics
+	h.m.mu.Unlock()
+	if known != nil {
+		return score.Predicted(store, known.Predict)
+	}
+	tier := search.Tier{Tokens: min(probeTokens, h.eval.Tokens())}
+	return h.eval.Probe(ctx, tier, func(done, total int) {
+		h.mon.Progress(float64(done), float64(total), "modules", "measuring what each module is worth")
+	})
+}
+
+// job makes the search itself, of whose time some is already gone.
+func (h *hunt) job(ctx context.Context, gone time.Duration) (*search.Job, error) {
+	strategy, err := search.New(h.request.Strategy)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", explorer.ErrInvalid, err)
+	}
+	h.fit(strategy)
+	hash, err := h.m.SHA256(ctx)
+	if err != nil {
+		return nil, err
+	}
+	o := search.Options{
+		Strategy: strategy, Evaluator: h.eval, Resume: h.request.Resume,
+		Budget: search.Budget{Evaluations: h.request.Budget.Evaluations, Tokens: h.request.Budget.Tokens},
+		Problem: search.Problem{
+			Model: hash, Geometry: h.work.dm.Geometry(), Target: search.Ratio(h.request.Target), Seed: h.request.Seed,
+		},
+	}
+	if s := h.request.Budget.Seconds; s > 0 {
+		whole := time.Duration(s * float64(time.Second))
+		o.Budget.Time = max(whole-gone, whole/10)
+	}
+	if h.usesLevels() {
+		o.Problem.Levels = h.m.levels.Levels()
+	} else {
+		o.Problem.Start, err = score.Start(ctx, h.work.dm, h.fitting, h.mon.Gate)
+		if err != nil {
+			return nil, err
+		}
+	}
+	if h.dir != "" {
+		o.Store = search.FileStore(filepath.Join(h.dir, "checkpoint"))
+	}
+	job, err := search.NewJob(o)
+	if errors.Is(err, search.ErrTarget) || errors.Is(err, search.ErrConfig) {
+		err = fmt.Errorf("%w: %w", explorer.ErrInvalid, err)
+	}
+	return job, err
+}
+
+// fit bounds the tiers of a strategy by the text there is.
+func (h *hunt) fit(s search.Strategy) {
+	most := h.eval.Tokens()
+	switch s := s.(type) {
+	case *search.Ladder:
+		for len(s.Tiers) > 1 && s.Tiers[len(s.Tiers)-2] >= most {
+			s.Tiers = s.Tiers[:len(s.Tiers)-1]
+		}
+		s.Tiers[len(s.Tiers)-1] = min(s.Tiers[len(s.Tiers)-1], most)
+	case *search.Random:
+		s.Tokens = min(s.Tokens, most)
+	case *search.Paper:
+		s.Tokens = min(s.Tokens, most)
+	}
+}
+
+// attend shows the search while it runs and passes orders on to it, until the function returned is called.
+func (h *hunt) attend(ctx context.Context, job *search.Job, o explorer.Orders) (stop func()) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(pollEvery)
+		defer tick.Stop()
+		var shown uint64
+		var failed time.Time
+		tries := 0
+		for {
+			select {
+			case <-done:
+				return
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			for order, ok := o.Next(); ok; order, ok = o.Next() {
+				h.obey(job, order)
+			}
+			s := job.Snapshot()
+			if s.Revision != shown {
+				shown = s.Revision
+				o.Publish(h.shown(s))
+				h.tell(s)
+			}
+			switch {
+			case s.Status != search.Paused || s.Err == nil:
+				failed = time.Time{}
+			case failed.IsZero():
+				failed = time.Now()
+				if tries++; tries > retries {
+					h.mon.Note(fmt.Sprintf("search: %v: it ends here; what was found is kept", s.Err))
+					job.Stop()
+					continue
+				}
+				h.mon.Note(fmt.Sprintf("search: %v: it stands still and tries again", s.Err))
+			case time.Since(failed) > retryAfter:
+				job.Resume()
+			}
+		}
+	}()
+	return func() {
+		close(done)
+		<-ended
+	}
+}
+
+// obey carries out an order given to the running search.
+func (h *hunt) obey(job *search.Job, order any) {
+	var err error
+	switch order := order.(type) {
+	case explorer.Retarget:
+		err = job.Retarget(search.Ratio(order.Target))
+	case explorer.Injection:
+		err = job.Inject(order.Subnet.Masks, order.Name)
+	}
+	if err != nil {
+		h.mon.Note(err.Error())
+	}
+}
+
+// tell reports how far the search is.
+func (h *hunt) tell(s *search.Snapshot) {
+	step := fmt.Sprintf("generation %d", s.State.Generation)
+	switch b := h.request.Budget; {
+	case b.Tokens > 0:
+		h.mon.Progress(float64(s.Spent.Tokens), float64(b.Tokens), "tokens", step)
+	case b.Evaluations > 0:
+		h.mon.Progress(float64(s.Spent.Evaluations), float64(b.Evaluations), "candidates", step)
+	case b.Seconds > 0:
+		h.mon.Progress(s.Elapsed.Seconds(), b.Seconds, "seconds", step)
+	default:
+		h.mon.Progress(float64(s.Spent.Evaluations), 0, "candidates", step)
+	}
+}
+
+// subnet gives a candidate the re-fitted weights of its levels, where it has any.
+func (h *hunt) subnet(c search.Candidate) (gguf.Subnet, error) {
+	if c.Choice == nil {
+		return gguf.Subnet{Masks: c.Masks}, nil
+	}
+	return h.m.levels.Subnet(c.Choice)
+}
+
+// made describes a result.
+func (h *hunt) made(r search.Result) explorer.Made {
+	text := h.work.text
+	return explorer.Made{
+		Subnet: gguf.Subnet{Masks: r.Best.Masks},
+		Method: explorer.Method{
+			Preset: h.strategy(), Target: r.State.Target.Value, Seed: h.request.Seed, Text: text.ref,
+			Windows: len(text.windows), Seq: len(text.windows[0]), Backend: h.m.Info().Compute,
+		},
+	}
+}
+
+func (h *hunt) strategy() string {
+	if h.request.Strategy == "" {
+		return "ladder"
+	}
+	return h.request.Strategy
+}
+
+// refit re-fits what was found layer by layer on all of the text.
+func (h *hunt) refit(ctx context.Context, made explorer.Made) (explorer.Made, error) {
+	recipe, err := reform.Allocated.Recipe()
+	if err != nil {
+		return made, err
+	}
+	subnet, report, err := reform.Refit(ctx, h.work.dm, h.work.text.windows, made.Subnet.Masks, reform.Config{
+		Recipe: &recipe, Progress: func(e reform.Event) { tell(ctx, h.mon, e) },
+	})
+	if err != nil {
+		return made, translate(err)
+	}
+	made.Subnet = subnet
+	made.Method.Reform, made.Method.Pull = string(reform.Exact), recipe.Solve.Pull
+	made.Method.Seconds = report.Seconds
+	made.Before, made.After, err = h.m.quick(ctx, h.request.Calibration.Text, subnet, h.mon)
+	return made, err
+}
+
+// Assemble implements [explorer.Searcher].
+func (m *model) Assemble(_ context.Context, c explorer.Candidate, _ string) (gguf.Subnet, error) {
+	m.mu.Lock()
+	store := m.levels
+	m.mu.Unlock()
+	if store == nil {
+		return gguf.Subnet{Masks: c.Masks}, nil
+	}
+	choice := store.Levels().Nearest(c.Masks)
+	subnet, err := store.Subnet(choice)
+	if err != nil || !subnet.Masks.Equal(c.Masks) {
+		return gguf.Subnet{Masks: c.Masks}, nil // masks alone, or of other levels
+	}
+	return subnet, nil
+}
+
+// shown is a snapshot as the explorer shows it.
+func (h *hunt) shown(s *search.Snapshot) explorer.Search {
+	out := explorer.Search{
+		Strategy: h.strategy(), Target: s.Target.Value, Seed: s.Seed, Fitness: "perplexity", Generation: s.State.Generation,
+		Evaluated: s.Spent.Evaluations, Dropped: s.Spent.Dropped, Tokens: s.Spent.Tokens, PerMinute: s.CandidatesPerMinute,
+		Elapsed: s.Elapsed, Left: max(s.Left, 0),
+	}
+	tiers := 1
+	if l := s.State.Ladder; l != nil {
+		tiers = len(l.Tiers)
+		for _, a := range l.Agreement {
+			out.TierHits += a / float64(len(l.Agreement))
+		}
+	}
+	population := s.State.Population
+	if len(s.Scoring) > 0 {
+		population = s.Scoring
+	}
+	for _, in := range population {
+		out.Population = append(out.Population, h.candidate(in, tiers))
+	}
+	for _, in := range s.State.Front {
+		out.Front = append(out.Front, h.candidate(in, tiers))
+	}
+	if best, ok := s.Best(); ok {
+		c := h.candidate(best, tiers)
+		out.Best = &c
+	}
+	for _, p := range s.State.Points {
+		out.Cloud = append(out.Cloud, explorer.Point{ID: p.ID, Share: p.Ratio, Perplexity: math.Exp(p.NLL), Fitness: p.Fitness})
+	}
+	for _, g := range s.State.History {
+		out.History = append(out.History, explorer.Generation{
+			Number: g.Number, Best: g.Best, Median: g.Median, Tokens: g.Spent.Tokens, Seconds: g.Elapsed.Seconds(),
+		})
+	}
+	for _, e := range s.State.Events {
+		out.Events = append(out.Events, explorer.Event{At: e.At, Text: e.Text})
+	}
+	return out
+}
+
+func (h *hunt) candidate(in search.Individual, tiers int) explorer.Candidate {
+	size, ok := h.bytes[in.ID]
+	if !ok {
+		size = in.Masks.GGUFBytes(h.m.Info().FileType)
+		h.bytes[in.ID] = size
+	}
+	g := h.work.dm.Geometry()
+	share := 1 - float64(g.BlockParams()-in.Masks.BlockParams())/float64(max(h.m.Info().Params, 1))
+	return explorer.Candidate{
+		ID: in.ID, Share: in.Ratio, ShareAll: share, Bytes: size, Fitness: in.Score.Fitness, KL: in.Score.KL,
+		Perplexity: in.Score.Perplexity(), Tier: in.Tier, Tiers: tiers, Moves: in.Moves, Parent: in.Parent,
+		Generation: in.Generation, Injected: in.Origin == search.ByHand, Masks: in.Masks,
+	}
+}

@@ -1,0 +1,157 @@
+package workbench
+
+import (
+	"context"
+	"errors"
+	"math"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// desk takes what a search publishes and hands it orders.
+type desk struct {
+	mu     sync.Mutex
+	shown  []explorer.Search
+	orders []any
+}
+
+func (d *desk) Publish(s explorer.Search) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.shown = append(d.shown, s)
+}
+
+func (d *desk) Next() (any, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.orders) == 0 {
+		return nil, false
+	}
+	next := d.orders[0]
+	d.orders = d.orders[1:]
+	return next, true
+}
+
+func (d *desk) last() explorer.Search { return d.shown[len(d.shown)-1] }
+
+// asked is a search that ends after so many candidates.
+func asked(strategy string, candidates int) explorer.StartSearch {
+	return explorer.StartSearch{
+		Strategy: strategy, Target: 0.8, Seed: 1, Budget: explorer.Budget{Evaluations: candidates},
+		Calibration: explorer.Calibration{Windows: 4, Seq: 32},
+	}
+}
+
+func TestSearch(t *testing.T) {
+	b := bench(t)
+	m := open(t, b, gguftest.Tiny("llama"))
+	for _, strategy := range []string{"", "paper-laptop", "random"} {
+		d := &desk{}
+		r := asked(strategy, 40)
+		made, err := m.Search(t.Context(), r, t.TempDir(), d, &quiet{})
+		if err != nil {
+			t.Fatalf("%q: %v", strategy, err)
+		}
+		size := made.Subnet.Masks.Size()
+		if err := made.Subnet.Masks.Validate(); err != nil || size.Ratio > 0.8 || made.Subnet.Refit == nil {
+			t.Errorf("%q: ratio %v, %v", strategy, size.Ratio, err)
+		}
+		s := d.last()
+		if s.Best == nil || s.Evaluated < 40 || s.Tokens == 0 || len(s.Front) == 0 || len(s.Cloud) == 0 || len(s.History) == 0 {
+			t.Errorf("%q: the last state shown is %+v", strategy, s)
+		}
+		if best := s.Best; best != nil && (best.Bytes <= 0 || best.ShareAll <= best.Share-1 || best.ShareAll >= 1 || math.IsNaN(best.Perplexity)) {
+			t.Errorf("%q: best is %+v", strategy, best)
+		}
+		if strategy == "paper-laptop" {
+			continue
+		}
+		subnet, err := m.Assemble(t.Context(), *s.Best, "")
+		if err != nil || subnet.Refit == nil || !subnet.Masks.Equal(s.Best.Masks) {
+			t.Errorf("%q: assembled: %v", strategy, err)
+		}
+	}
+}
+
+// TestSearchResumes ends a search early; resumed with a larger budget, it ends
+// like one that was never ended.
+func TestSearchResumes(t *testing.T) {
+	b := bench(t)
+	m := open(t, b, gguftest.Tiny("llama"))
+	whole, err := m.Search(t.Context(), asked("", 80), t.TempDir(), &desk{}, &quiet{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if _, err := m.Search(t.Context(), asked("", 30), dir, &desk{}, &quiet{}); err != nil {
+		t.Fatal(err)
+	}
+	r := asked("", 80)
+	r.Resume = true
+	resumed, err := m.Search(t.Context(), r, dir, &desk{}, &quiet{})
+	if err != nil || !resumed.Subnet.Masks.Equal(whole.Subnet.Masks) {
+		t.Errorf("resumed: %v, other masks", err)
+	}
+	if files, _ := filepath.Glob(filepath.Join(dir, "levels", "*.levels")); len(files) != mask.Modules*len(m.geometry().Layers) {
+		t.Errorf("%d files of levels", len(files))
+	}
+	r.Seed = 2
+	if _, err := m.Search(t.Context(), r, dir, &desk{}, &quiet{}); err == nil {
+		t.Error("another seed goes on from this search")
+	}
+}
+
+func TestSearchTakesOrders(t *testing.T) {
+	b := bench(t)
+	m := open(t, b, gguftest.Tiny("llama"))
+	half := mask.Dense(m.geometry())
+	l := half.Layer(0)
+	l.Channels = mask.Range(l.Channels.N(), 0, l.Channels.N()/2)
+	half = half.With(0, l)
+	d := &desk{orders: []any{
+		explorer.Retarget{Target: 0.7}, explorer.Retarget{Target: 1e-9},
+		explorer.Injection{Name: "mine", Subnet: gguf.Subnet{Masks: half}},
+	}}
+	q := &quiet{}
+	if _, err := m.Search(t.Context(), asked("", 200), "", d, q); err != nil {
+		t.Fatal(err)
+	}
+	if s := d.last(); s.Target != 0.7 || s.Best.Share > 0.7 {
+		t.Errorf("target %v, best has %v", s.Target, s.Best.Share)
+	}
+	if len(q.notes) == 0 {
+		t.Error("the impossible target was not refused")
+	}
+}
+
+func TestSearchRefuses(t *testing.T) {
+	b := bench(t)
+	m := open(t, b, gguftest.Tiny("llama"))
+	for name, change := range map[string]func(*explorer.StartSearch){
+		"strategy": func(r *explorer.StartSearch) { r.Strategy = "magic" },
+		"fitness":  func(r *explorer.StartSearch) { r.Fitness = "beauty" },
+		"target":   func(r *explorer.StartSearch) { r.Target = 1e-9 },
+	} {
+		r := asked("", 10)
+		change(&r)
+		if _, err := m.Search(t.Context(), r, t.TempDir(), &desk{}, &quiet{}); !errors.Is(err, explorer.ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	r := asked("", 10)
+	r.Calibration.Windows = 1
+	if _, err := m.Search(t.Context(), r, t.TempDir(), &desk{}, &quiet{}); !errors.Is(err, explorer.ErrText) {
+		t.Errorf("one window: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := m.Search(ctx, asked("", 10), t.TempDir(), &desk{}, &quiet{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
