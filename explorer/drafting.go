@@ -126,6 +126,7 @@ func (e *Exploration) draft(a Actor, version uint64, make func(s *Snapshot) (rec
 		return Receipt{}, err
 	}
 	e.estimate()
+	e.follower.changed()
 	return Receipt{Version: got}, nil
 }
 
@@ -178,7 +179,11 @@ func (e *Exploration) estimate() {
 	e.update(inDraft, func(s *Snapshot) {
 		est := Estimate{}
 		if loss, ok := e.model.Predict(s.Statistics, s.Draft.Masks); ok && s.Statistics.Ready {
-			est = Estimate{Valid: true, Loss: loss, Perplexity: math.Exp(s.Statistics.DenseNLL + loss)}
+			base := s.Statistics.DenseNLL
+			if m := s.Draft.Measured; m != nil && m.Dense > 0 { // on the text that the truth is measured on
+				base = math.Log(m.Dense)
+			}
+			est = Estimate{Valid: true, Loss: loss, Perplexity: math.Exp(base + loss)}
 		}
 		e.state.estimateFrom(est)
 	})

@@ -23,19 +23,22 @@ type Options struct {
 	Backend   Backend
 	ReadOnly  bool             // change nothing on the disk even if nobody else holds the workspace
 	Now       func() time.Time // nil is time.Now
-	Scratch   string           // folder for files that need not last; "" is the system's temporary folder
+	// MeasureDraft, if set, measures the masks in work by itself, this way, a moment after each change.
+	MeasureDraft *Measure
+	Scratch      string // folder for files that need not last; "" is the system's temporary folder
 }
 
 // An Exploration is one model under exploration. Its methods may be called from any goroutine.
 type Exploration struct {
-	options Options
-	model   Model
-	store   store
-	now     func() time.Time
-	jobs    *scheduler
-	weights weightFolder
-	scratch string // folder for files that need not last
-	talks   *talks
+	options  Options
+	model    Model
+	store    store
+	now      func() time.Time
+	jobs     *scheduler
+	weights  weightFolder
+	scratch  string // folder for files that need not last
+	talks    *talks
+	follower *follower
 
 	current atomic.Pointer[Snapshot]
 
@@ -86,6 +89,7 @@ func Open(ctx context.Context, o Options) (*Exploration, error) {
 	e.current.Store(first)
 	e.jobs = newScheduler(e)
 	e.talks = newTalks(e)
+	e.follower = &follower{e: e}
 	return e, nil
 }
 
@@ -122,6 +126,7 @@ func (e *Exploration) Close() error {
 	}
 	e.closing = true
 	e.mu.Unlock()
+	e.follower.close()
 	e.jobs.close()
 	err := e.talks.close()
 	e.mu.Lock()

@@ -132,9 +132,9 @@ func masksText(t *testing.T, m mask.Masks) string {
 func TestMeasurementsAreComparedUnderEqualConditions(t *testing.T) {
 	e := explorertest.Open(t, explorertest.New(), "")
 	cut := explorertest.Do(t, e, explorer.Cut{Target: 0.6}).Subnet
-	explorertest.Do(t, e, explorer.Measure{Subnet: explorer.DenseID, Seq: 512, Windows: 2})
-	explorertest.Do(t, e, explorer.Measure{Subnet: cut, Seq: 2048, Windows: 2})
-	explorertest.Do(t, e, explorer.Measure{Subnet: cut, Seq: 512, Windows: 2})
+	explorertest.Do(t, e, explorer.Measure{Subnet: explorer.DenseID, Text: "t.txt", Seq: 512, Windows: 2})
+	explorertest.Do(t, e, explorer.Measure{Subnet: cut, Text: "t.txt", Seq: 2048, Windows: 2})
+	explorertest.Do(t, e, explorer.Measure{Subnet: cut, Text: "t.txt", Seq: 512, Windows: 2})
 	n, _ := e.Snapshot().Subnet(cut)
 	if r := n.Measurements[0].Relative(); r <= 1 {
 		t.Errorf("relative to dense %g under equal conditions", r)

@@ -29,6 +29,7 @@ func (e *Exploration) launch(a Actor, c Command) (Receipt, error) {
 		if err := checkCalibration(c.Calibration); err != nil {
 			return Receipt{}, err
 		}
+		on = idle
 		job.Kind, job.Title = JobStatistics, "statistics"
 		run = func(ctx context.Context, m *monitor) error { return e.gather(ctx, c, m) }
 	case Cut:
@@ -145,6 +146,7 @@ func (e *Exploration) gather(ctx context.Context, c GatherStatistics, m *monitor
 	if err != nil {
 		return err
 	}
+	e.refresh()
 	e.update(inStatistics, func(s *Snapshot) { s.Statistics = stats })
 	e.estimate()
 	return nil
@@ -188,6 +190,7 @@ func (e *Exploration) refit(ctx context.Context, a Actor, c Refit, m *monitor) e
 
 // keep puts what a job made into the library, its weights on the disk first.
 func (e *Exploration) keep(a Actor, m *monitor, made Made, n Subnet) error {
+	e.refresh()
 	n.Author, n.Masks, n.Method = a.Name, made.Subnet.Masks, made.Method
 	if hasRefit(made.Subnet) {
 		file, bytes, err := e.weights.save(made.Subnet)
@@ -249,51 +252,6 @@ func (e *Exploration) subject(ctx context.Context, id SubnetID) (gguf.Subnet, er
 		return fitted, nil
 	}
 	return e.model.Carry(ctx, fitted, masks)
-}
-
-func (e *Exploration) measure(ctx context.Context, a Actor, c Measure, m *monitor) error {
-	version := e.Snapshot().Draft.Version
-	if c.Subnet == DraftID {
-		e.update(inDraft, func(s *Snapshot) { s.Draft.Measuring = true })
-		defer e.update(inDraft, func(s *Snapshot) { s.Draft.Measuring = false })
-	}
-	subject, err := e.subject(ctx, c.Subnet)
-	if err != nil {
-		return err
-	}
-	began := e.now()
-	got, err := e.model.Score(ctx, subject, ScoreRequest{
-		Text: c.Text, Seq: c.Seq, Windows: c.Windows, HeldOut: c.Text == "", Engine: c.Engine, Type: c.Type,
-	}, m)
-	if err != nil {
-		return err
-	}
-	got.At, got.Seconds, got.By = e.now().UTC(), e.now().Sub(began).Seconds(), a.Name
-	got.Share = subject.Masks.Size().Ratio
-	return e.measured(a, c.Subnet, version, got)
-}
-
-// measured files a measurement, beside the dense model's under the same conditions if that is known.
-func (e *Exploration) measured(a Actor, id SubnetID, version uint64, got Measurement) error {
-	for _, d := range e.Snapshot().Model.Measurements {
-		if d.Conditions == got.Conditions {
-			got.Dense = d.Perplexity
-			break
-		}
-	}
-	if id != DraftID {
-		return e.recordLoose(a, func(*Snapshot) ([]record, error) {
-			return []record{{Measured: &measuredRecord{Subnet: id, Measurement: got}}}, nil
-		})
-	}
-	e.update(inDraft, func(s *Snapshot) { s.Draft.Measured, s.Draft.MeasuredVersion = &got, version })
-	return e.recordLoose(a, func(s *Snapshot) ([]record, error) {
-		est := s.Draft.Estimate
-		if s.Draft.Version != version || !est.Valid || got.Dense <= 0 {
-			return nil, nil
-		}
-		return []record{{Compared: &comparedRecord{Estimated: est.Loss, Measured: got.NLL - math.Log(got.Dense)}}}, nil
-	})
 }
 
 func (e *Exploration) export(ctx context.Context, c Export, m *monitor) error {

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// A scheduler runs jobs in two lanes. Foreground jobs (a cut, a re-fitting, a benchmark) run one at a time in the order
-// given. A background job, a search, runs beside them but stands still at its next gate while a foreground job runs or
-// somebody chats: whoever waits for an answer has the cores.
+// A scheduler runs jobs in lanes, in each of them one at a time in the order given. A job stands still at its next gate
+// while a job of a lane before its own runs, and every job does while somebody chats: whoever waits for an answer has the
+// cores.
 type scheduler struct {
 	e      *Exploration
 	ctx    context.Context
@@ -23,8 +23,8 @@ type scheduler struct {
 	mu         sync.Mutex
 	next       int
 	tasks      map[JobID]*task
-	queue      [2][]*task // waiting, by lane
-	running    [2]*task
+	queue      [lanes][]*task // waiting
+	running    [lanes]*task
 	interrupts int           // chats that need the cores now
 	moved      chan struct{} // closed and replaced whenever a gate may have to open or close, or a task stood still
 }
@@ -32,8 +32,10 @@ type scheduler struct {
 type lane int
 
 const (
-	foreground lane = iota
-	background
+	foreground lane = iota // what a person waits for: a cut, a re-fitting, a benchmark
+	background             // searches
+	idle                   // statistics, which make searches and edits better but nobody waits for
+	lanes
 )
 
 // task is a job with what runs it. Fields but job are guarded by the scheduler's mu; job is the runner's until it ends.
@@ -137,12 +139,17 @@ func protect(t *task, m *monitor) (err error) {
 	return t.run(t.ctx, m)
 }
 
-// device waits until a foreground task may compute: until the background task stands still.
+// device waits until a task may compute: until those of later lanes stand still. Those of earlier lanes it finds at its
+// first gate.
 func (s *scheduler) device(t *task) error {
-	if t.lane == background {
-		return nil
-	}
-	return s.await(t.ctx, func() bool { return s.running[background] == nil || s.running[background].still })
+	return s.await(t.ctx, func() bool {
+		for _, other := range s.running[t.lane+1:] {
+			if other != nil && !other.still {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // await blocks until ready holds, which is called with mu held.
@@ -170,11 +177,16 @@ func (s *scheduler) signal() {
 
 // held says why a task is to stand still now, "" if it may go on. The caller holds mu.
 func (s *scheduler) held(t *task) JobState {
-	switch {
-	case t.paused:
+	if t.paused {
 		return Paused
-	case s.interrupts > 0, t.lane == background && s.running[foreground] != nil:
+	}
+	if s.interrupts > 0 {
 		return Yielded
+	}
+	for _, other := range s.running[:t.lane] {
+		if other != nil && !other.paused {
+			return Yielded
+		}
 	}
 	return ""
 }

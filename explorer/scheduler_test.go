@@ -138,6 +138,53 @@ func TestSearchYieldsToWhoeverWaits(t *testing.T) {
 	}
 }
 
+func TestStatisticsYieldToASearch(t *testing.T) {
+	v := &valve{}
+	b := explorertest.New()
+	b.Pace = v.pace
+	e := explorertest.Open(t, b, "")
+	v.close("candidates")
+	v.close("layers")
+	statistics := start(t, e, explorer.GatherStatistics{})
+	untilState(t, e, statistics, explorer.Running)
+	search := start(t, e, explorer.StartSearch{Target: 0.8, Budget: explorer.Budget{Evaluations: 20}})
+	v.open("layers") // it comes to its gate and lets the search in
+	untilState(t, e, statistics, explorer.Yielded)
+	v.open("candidates")
+	untilState(t, e, search, explorer.Done)
+	untilState(t, e, statistics, explorer.Done)
+}
+
+func TestDraftIsMeasuredByItself(t *testing.T) {
+	b := explorertest.New()
+	e, err := explorer.Open(t.Context(), explorer.Options{
+		Model: "m.gguf", Backend: b, Now: b.Clock.Now, MeasureDraft: &explorer.Measure{Seq: 512, Windows: 1},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	explorertest.Do(t, e, explorer.GatherStatistics{})
+	for _, layer := range []int{4, 5, 6} {
+		explorertest.Do(t, e, explorer.Edit{Mutations: []explorer.Mutation{explorer.DropMLP{Layers: []int{layer}}}})
+	}
+	s := explorertest.Until(t, e, "the measurement", func(s *explorer.Snapshot) bool {
+		return s.Draft.Measured != nil && s.Draft.MeasuredVersion == s.Draft.Version && s.Draft.Estimate.Compared > 0
+	})
+	if s.Draft.Measured.Relative() <= 1 || s.Draft.Estimate.Spread <= 0 || len(s.Model.Measurements) != 1 {
+		t.Errorf("measured %+v, estimate %+v", s.Draft.Measured, s.Draft.Estimate)
+	}
+	measured := 0
+	for _, j := range s.Jobs {
+		if j.Kind == explorer.JobMeasure {
+			measured++
+		}
+	}
+	if measured > 2 {
+		t.Errorf("%d measurements for edits made in one go", measured)
+	}
+}
+
 func TestCloseStopsEverything(t *testing.T) {
 	b, dir := explorertest.New(), t.TempDir()
 	e := explorertest.Open(t, b, dir)

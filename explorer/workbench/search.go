@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -22,8 +23,11 @@ const (
 	// searchShare is the share of the calibration windows that candidates are scored on; the levels are made from the
 	// others, so that no candidate is scored on what it was fitted to.
 	searchShare = 0.25
+	// tuningSeq is the length of the windows that candidates are scored on: short ones cost less attention and are more
+	// diverse.
+	tuningSeq = 1024
 	// probeTokens is how much text predicted losses are measured on.
-	probeTokens = 1024
+	probeTokens = 512
 	// pollEvery is how often a search is looked at and orders are passed on to it.
 	pollEvery = 100 * time.Millisecond
 	// retries is how often a search goes on by itself after an error, such as a full disk, and retryAfter how soon.
@@ -78,9 +82,6 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 
 // prepare reads the text, loads the model and makes what the strategy needs.
 func (h *hunt) prepare(ctx context.Context) error {
-	if f := h.request.Fitness; f != "" && f != "perplexity" {
-		return fmt.Errorf("%w: fitness %q: there is perplexity", explorer.ErrInvalid, f)
-	}
 	h.mon.Progress(0, 0, "tokens", "tokenising")
 	var err error
 	if h.work.text, err = h.m.calibration(ctx, h.request.Calibration); err != nil {
@@ -91,7 +92,14 @@ func (h *hunt) prepare(ctx context.Context) error {
 		return fmt.Errorf("%w: a search needs two windows of text at least, one to fit and one to score on", explorer.ErrText)
 	}
 	held := max(1, int(searchShare*float64(len(windows))))
-	h.fitting, h.tuning = windows[:len(windows)-held], windows[len(windows)-held:]
+	h.fitting = windows[:len(windows)-held]
+	for _, w := range windows[len(windows)-held:] {
+		for part := range slices.Chunk(w, min(tuningSeq, len(w))) {
+			if len(part) == min(tuningSeq, len(w)) {
+				h.tuning = append(h.tuning, part)
+			}
+		}
+	}
 	h.mon.Progress(0, 0, "tokens", "loading the model")
 	if h.work.dm, err = h.m.weights(ctx); err != nil {
 		return err
@@ -102,7 +110,10 @@ func (h *hunt) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	h.eval, err = score.New(h.work.dm, store, h.tuning, h.mon.Gate)
+	h.eval, err = score.New(h.work.dm, store, h.tuning, score.Options{Fitness: score.Fitness(h.request.Fitness), Gate: h.mon.Gate})
+	if errors.Is(err, search.ErrConfig) {
+		err = fmt.Errorf("%w: %w", explorer.ErrInvalid, err)
+	}
 	if err == nil && store != nil {
 		err = h.predict(ctx, store)
 	}
@@ -391,9 +402,9 @@ func (m *model) Assemble(_ context.Context, c explorer.Candidate, _ string) (ggu
 // shown is a snapshot as the explorer shows it.
 func (h *hunt) shown(s *search.Snapshot) explorer.Search {
 	out := explorer.Search{
-		Strategy: h.strategy(), Target: s.Target.Value, Seed: s.Seed, Fitness: "perplexity", Generation: s.State.Generation,
+		Strategy: h.strategy(), Target: s.Target.Value, Seed: s.Seed, Fitness: string(h.eval.Fitness()), Generation: s.State.Generation,
 		Evaluated: s.Spent.Evaluations, Dropped: s.Spent.Dropped, Tokens: s.Spent.Tokens, PerMinute: s.CandidatesPerMinute,
-		Elapsed: s.Elapsed, Left: max(s.Left, 0),
+		Elapsed: s.Elapsed, Left: max(s.Left, 0), PrefixReuse: h.eval.Reused(),
 	}
 	tiers := 1
 	if l := s.State.Ladder; l != nil {

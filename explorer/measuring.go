@@ -1,0 +1,149 @@
+package explorer
+
+import (
+	"context"
+	"math"
+	"slices"
+	"sync"
+	"time"
+)
+
+func (e *Exploration) measure(ctx context.Context, a Actor, c Measure, m *monitor) error {
+	version := e.Snapshot().Draft.Version
+	if c.Subnet == DraftID {
+		e.update(inDraft, func(s *Snapshot) { s.Draft.Measuring = true })
+		defer e.update(inDraft, func(s *Snapshot) { s.Draft.Measuring = false })
+	}
+	got, err := e.score(ctx, a, c, m)
+	if err != nil {
+		return err
+	}
+	// On the text that everything here is compared on, the dense model's figure is worth its time.
+	if _, known := e.Snapshot().dense(got.Conditions); !known && c.Text == "" && c.Subnet != DenseID {
+		of := c
+		of.Subnet = DenseID
+		dense, err := e.score(ctx, a, of, m)
+		if err == nil {
+			err = e.measured(a, DenseID, version, dense)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return e.measured(a, c.Subnet, version, got)
+}
+
+// score takes one measurement.
+func (e *Exploration) score(ctx context.Context, a Actor, c Measure, m *monitor) (Measurement, error) {
+	subject, err := e.subject(ctx, c.Subnet)
+	if err != nil {
+		return Measurement{}, err
+	}
+	began := e.now()
+	got, err := e.model.Score(ctx, subject, ScoreRequest{
+		Text: c.Text, Seq: c.Seq, Windows: c.Windows, HeldOut: c.Text == "", Engine: c.Engine, Type: c.Type,
+	}, m)
+	got.At, got.Seconds, got.By = e.now().UTC(), e.now().Sub(began).Seconds(), a.Name
+	got.Share = subject.Masks.Size().Ratio
+	return got, err
+}
+
+// dense is the dense model's perplexity under given conditions.
+func (s *Snapshot) dense(c Conditions) (float64, bool) {
+	i := slices.IndexFunc(s.Model.Measurements, func(m Measurement) bool { return m.Conditions == c })
+	if i < 0 {
+		return 0, false
+	}
+	return s.Model.Measurements[i].Perplexity, true
+}
+
+// measured files a measurement, beside the dense model's under the same conditions if that is known.
+func (e *Exploration) measured(a Actor, id SubnetID, version uint64, got Measurement) error {
+	e.refresh()
+	got.Dense, _ = e.Snapshot().dense(got.Conditions)
+	if id == DenseID {
+		got.Dense = got.Perplexity
+	}
+	if id != DraftID {
+		return e.recordLoose(a, func(*Snapshot) ([]record, error) {
+			return []record{{Measured: &measuredRecord{Subnet: id, Measurement: got}}}, nil
+		})
+	}
+	var compared []record
+	e.update(inDraft, func(s *Snapshot) {
+		s.Draft.Measured, s.Draft.MeasuredVersion = &got, version
+		if est := s.Draft.Estimate; s.Draft.Version == version && est.Valid && got.Dense > 0 && s.Draft.Dirty() {
+			compared = []record{{Compared: &comparedRecord{Estimated: est.Loss, Measured: got.NLL - math.Log(got.Dense)}}}
+		}
+	})
+	if compared != nil {
+		if err := e.recordLoose(a, func(*Snapshot) ([]record, error) { return compared, nil }); err != nil {
+			return err
+		}
+	}
+	e.estimate()
+	return nil
+}
+
+// refresh shows what the model says of itself, which changes once it is loaded.
+func (e *Exploration) refresh() {
+	if now := e.model.Info(); now.Compute != e.Snapshot().Model.Compute {
+		e.update(inModel, func(s *Snapshot) { s.Model.Compute = now.Compute })
+	}
+}
+
+// follower measures the draft a moment after it was last changed.
+type follower struct {
+	e *Exploration
+
+	mu    sync.Mutex
+	timer *time.Timer
+	job   JobID
+}
+
+// settle is how long a draft has to rest before it is measured.
+const settle = 700 * time.Millisecond
+
+// changed says that the draft is another now: what is being measured of it is out of date.
+func (f *follower) changed() {
+	if f.e.options.MeasureDraft == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.timer == nil {
+		f.timer = time.AfterFunc(settle, f.start)
+	} else {
+		f.timer.Reset(settle)
+	}
+	if f.job != "" {
+		_ = f.e.jobs.stop(f.job) // it may have ended by itself
+		f.job = ""
+	}
+}
+
+func (f *follower) start() {
+	s := f.e.Snapshot()
+	if s.Draft.MeasuredVersion == s.Draft.Version {
+		return
+	}
+	c := *f.e.options.MeasureDraft
+	c.Subnet = DraftID
+	receipt, err := f.e.launch(Actor{Role: RoleEditor}, c)
+	if err != nil {
+		f.e.say(Warning, "", "the draft is not measured: "+err.Error())
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.job = receipt.Job
+}
+
+// close ends it; the job that may run ends with the scheduler.
+func (f *follower) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.timer != nil {
+		f.timer.Stop()
+	}
+}
