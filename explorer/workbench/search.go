@@ -170,7 +170,7 @@ func (h *hunt) levels(ctx context.Context) (*levels.Store, error) {
 // predict gives the levels their predicted losses, from the statistics where they were gathered, otherwise measured here.
 // They are kept beside the levels, so that a search goes on with those it began with.
 func (h *hunt) predict(ctx context.Context, store *levels.Store) error {
-	path := filepath.Join(h.dir, "levels", store.Levels().Key+".json")
+	path := filepath.Join(h.dir, "levels", fmt.Sprintf("%s-%s.json", store.Levels().Key, h.eval.Fitness()))
 	if data, err := os.ReadFile(path); err == nil && h.dir != "" {
 		var factor []float64
 		if json.Unmarshal(data, &factor) == nil && len(factor) == store.Levels().Slots() {

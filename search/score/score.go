@@ -28,17 +28,42 @@ var ErrText = errors.New("score: too little text")
 // kept is how many subnets stay on the device.
 const kept = 3
 
-// Evaluator scores candidates by the negative log-likelihood of text. It
-// implements [search.Evaluator]; its methods may be called from any goroutine and
-// wait for each other.
+// Fitness names what is minimised.
+type Fitness string
+
+// The fitnesses, per token in nats.
+const (
+	// KL is the divergence of the next token's distribution from the dense
+	// model's, over the 512 tokens likeliest there.
+	KL Fitness = "kl"
+	// Perplexity is the negative log-likelihood, the logarithm of it.
+	Perplexity Fitness = "perplexity"
+)
+
+// topK is how many of the dense model's likeliest tokens stand for its
+// distribution.
+const topK = 512
+
+// Options say how candidates are scored. The zero value has the defaults.
+type Options struct {
+	Fitness Fitness // "" is KL
+	// Gate, unless nil, is called before each candidate and may block.
+	Gate func(context.Context) error
+}
+
+// Evaluator scores candidates on text. It implements [search.Evaluator]; its
+// methods may be called from any goroutine and wait for each other.
 type Evaluator struct {
 	m       *decoder.Model
 	store   *levels.Store
 	windows [][]int32
-	gate    func(context.Context) error
+	o       Options
 
 	mu     sync.Mutex
+	scorer *decoder.Scorer
 	recent []recent // the latest first
+	// Layers computed and layers whose result was there already.
+	run, reused int
 }
 
 type recent struct {
@@ -47,9 +72,9 @@ type recent struct {
 }
 
 // New returns an evaluator on windows of one length. The store may be nil where
-// no choices of levels are scored. The gate, unless nil, is called before each
-// window and may block. The caller must Close the evaluator, before the model.
-func New(m *decoder.Model, store *levels.Store, windows [][]int32, gate func(context.Context) error) (*Evaluator, error) {
+// no choices of levels are scored. The caller must Close the evaluator, before
+// the store and the model.
+func New(m *decoder.Model, store *levels.Store, windows [][]int32, o Options) (*Evaluator, error) {
 	if len(windows) == 0 || len(windows[0]) < 2 {
 		return nil, ErrText
 	}
@@ -58,10 +83,23 @@ func New(m *decoder.Model, store *levels.Store, windows [][]int32, gate func(con
 			return nil, fmt.Errorf("%w: windows of %d and of %d tokens", ErrText, len(windows[0]), len(w))
 		}
 	}
-	if gate == nil {
-		gate = func(ctx context.Context) error { return ctx.Err() }
+	if o.Gate == nil {
+		o.Gate = func(ctx context.Context) error { return ctx.Err() }
 	}
-	return &Evaluator{m: m, store: store, windows: windows, gate: gate}, nil
+	var so decoder.ScorerOptions
+	switch o.Fitness {
+	case "", KL:
+		o.Fitness = KL
+		so.TopK = min(topK, m.Geometry().Vocab-1)
+	case Perplexity:
+	default:
+		return nil, fmt.Errorf("%w: fitness %q: there are kl and perplexity", search.ErrConfig, o.Fitness)
+	}
+	scorer, err := m.NewScorer(windows, so)
+	if err != nil {
+		return nil, err
+	}
+	return &Evaluator{m: m, store: store, windows: windows, o: o, scorer: scorer}, nil
 }
 
 // Close gives the subnets back.
@@ -72,16 +110,34 @@ func (e *Evaluator) Close() {
 		r.sub.Close()
 	}
 	e.recent = nil
+	e.scorer.Close()
 }
+
+// Fitness returns what is minimised.
+func (e *Evaluator) Fitness() Fitness { return e.o.Fitness }
 
 // Tokens returns how many tokens of text there are.
 func (e *Evaluator) Tokens() int { return len(e.windows) * len(e.windows[0]) }
 
-// Evaluate implements [search.Evaluator].
+// Reused returns the share of layers that did not need to be computed, because a
+// candidate scored before has the same layers up to there.
+func (e *Evaluator) Reused() float64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return float64(e.reused) / float64(max(1, e.reused+e.run))
+}
+
+// Evaluate implements [search.Evaluator]. It takes the candidates in the order of
+// their choices, so that those that begin alike follow one another.
 func (e *Evaluator) Evaluate(ctx context.Context, batch []search.Candidate, t search.Tier, done func(int, search.Score)) error {
+	order := make([]int, len(batch))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return slices.Compare(batch[a].Choice, batch[b].Choice) })
 	text := e.text(t)
-	for i, c := range batch {
-		s, err := e.one(ctx, c, text)
+	for _, i := range order {
+		s, err := e.one(ctx, batch[i], text)
 		if err != nil {
 			return err
 		}
@@ -91,46 +147,42 @@ func (e *Evaluator) Evaluate(ctx context.Context, batch []search.Candidate, t se
 }
 
 // text returns the windows of a tier: whole ones from a place that the draw
-// gives, or a part of one that it gives.
-func (e *Evaluator) text(t search.Tier) [][]int32 {
-	n, seq := uint64(len(e.windows)), len(e.windows[0])
-	at := int(t.Draw % n)
+// gives, or the beginning of one that it gives.
+func (e *Evaluator) text(t search.Tier) decoder.Text {
+	n, seq := len(e.windows), len(e.windows[0])
+	at := int(t.Draw % uint64(n))
 	if t.Tokens < seq {
-		length := max(2, t.Tokens)
-		from := int(t.Draw / n % uint64(seq-length+1))
-		return [][]int32{e.windows[at][from : from+length]}
+		return decoder.Text{Windows: []int{at}, Length: max(2, t.Tokens)}
 	}
-	count := min(t.Tokens/seq, len(e.windows))
-	doubled := append(slices.Clone(e.windows[at:]), e.windows[:at]...)
-	return doubled[:count]
+	var text decoder.Text
+	for i := range min(t.Tokens/seq, n) {
+		text.Windows = append(text.Windows, (at+i)%n)
+	}
+	return text
 }
 
-func (e *Evaluator) one(ctx context.Context, c search.Candidate, text [][]int32) (search.Score, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if err := e.gate(ctx); err != nil {
+func (e *Evaluator) one(ctx context.Context, c search.Candidate, text decoder.Text) (search.Score, error) {
+	if err := e.o.Gate(ctx); err != nil {
 		return search.Score{}, err
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	sub, release, err := e.subnet(ctx, c)
 	if err != nil {
 		return search.Score{}, err
 	}
 	defer release()
-	var sum decoder.Score
-	var computed int64
-	for _, w := range text {
-		if err := e.gate(ctx); err != nil {
-			return search.Score{}, err
-		}
-		s, err := e.m.Score(ctx, sub, [][]int32{w})
-		if err != nil {
-			return search.Score{}, err
-		}
-		sum.NLL, sum.Tokens = sum.NLL+s.NLL, sum.Tokens+s.Tokens
-		computed += int64(len(w))
+	got, err := e.scorer.Score(ctx, sub, text)
+	if err != nil {
+		return search.Score{}, err
 	}
-	nll := sum.NLL / float64(sum.Tokens)
-	return search.Score{Fitness: nll, NLL: nll, Tokens: computed}, nil
+	e.run, e.reused = e.run+got.LayersRun, e.reused+got.LayersReused
+	tokens := float64(got.Tokens)
+	s := search.Score{NLL: got.NLL / tokens, KL: got.KL / tokens, Tokens: int64(got.TokensComputed)}
+	if s.Fitness = s.NLL; e.o.Fitness == KL {
+		s.Fitness = s.KL
+	}
+	return s, nil
 }
 
 // subnet returns a candidate on the device and what gives it back.
@@ -218,7 +270,7 @@ func layerEqual(a, b mask.Choice, layer int) bool {
 	return slices.Equal(a[lo:hi], b[lo:hi])
 }
 
-// Probe measures, for every module alone, by how much the loss rises when half of
+// Probe measures, for every module alone, by how much the fitness rises when half of
 // it is cut and re-fitted, and gives the store's levels predicted losses that are
 // in proportion: what a level loses of the module's output counts for that much.
 // It scores one candidate per module, and the dense model, on the text of a tier,
@@ -242,11 +294,11 @@ func (e *Evaluator) Probe(ctx context.Context, t search.Tier, progress func(done
 		}
 		batch[i] = search.Candidate{Masks: masks, Choice: c}
 	}
-	nll := make([]float64, len(batch))
+	fitness, done := make([]float64, len(batch)), 0
 	err := e.Evaluate(ctx, batch, t, func(i int, s search.Score) {
-		nll[i] = s.NLL
-		if progress != nil {
-			progress(i+1, len(batch))
+		fitness[i] = s.Fitness
+		if done++; progress != nil {
+			progress(done, len(batch))
 		}
 	})
 	if err != nil {
@@ -254,7 +306,7 @@ func (e *Evaluator) Probe(ctx context.Context, t search.Tier, progress func(done
 	}
 	factor := make([]float64, l.Slots())
 	for i, slot := range slots[1:] {
-		rise := nll[i+1] - nll[0]
+		rise := fitness[i+1] - fitness[0]
 		if math.IsNaN(rise) || math.IsInf(rise, 0) {
 			return nil, fmt.Errorf("score: layer %d: %v: the loss of half of it is no number", slot/mask.Modules, mask.Module(slot%mask.Modules))
 		}

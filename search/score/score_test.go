@@ -53,7 +53,7 @@ func newSet(t *testing.T) set {
 	}
 	t.Cleanup(func() { _ = store.Close() })
 	s := set{m: m, store: store, text: text(2, 4, 32, vocab)}
-	if s.eval, err = score.New(m, store, s.text, nil); err != nil {
+	if s.eval, err = score.New(m, store, s.text, score.Options{Fitness: score.Perplexity}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.eval.Close)
@@ -139,6 +139,35 @@ func TestTiers(t *testing.T) {
 	}
 }
 
+// TestDivergence: the dense model diverges from itself by nothing, a cut one by
+// something, and candidates that begin alike share the work.
+func TestDivergence(t *testing.T) {
+	s := newSet(t)
+	eval, err := score.New(s.m, s.store, s.text, score.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer eval.Close()
+	l := s.store.Levels()
+	batch := []search.Candidate{s.candidate(t, l.Dense())}
+	for slot := range l.Slots() {
+		c := l.Dense()
+		c[slot] = 1
+		batch = append(batch, s.candidate(t, c))
+	}
+	err = eval.Evaluate(t.Context(), batch, search.Tier{Tokens: 64}, func(i int, got search.Score) {
+		if got.Fitness != got.KL || i == 0 && math.Abs(got.KL) > 1e-5 || i > 0 && got.KL < 1e-6 || got.NLL <= 0 {
+			t.Errorf("candidate %d: %+v", i, got)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if share := eval.Reused(); share <= 0 || share >= 1 {
+		t.Errorf("%.2f of the layers were reused", share)
+	}
+}
+
 // TestSearch runs a whole search over a real, if tiny, model.
 func TestSearch(t *testing.T) {
 	s := newSet(t)
@@ -183,8 +212,11 @@ func TestMasksAlone(t *testing.T) {
 
 func TestRefuses(t *testing.T) {
 	s := newSet(t)
-	if _, err := score.New(s.m, s.store, nil, nil); !errors.Is(err, score.ErrText) {
+	if _, err := score.New(s.m, s.store, nil, score.Options{}); !errors.Is(err, score.ErrText) {
 		t.Errorf("no text: %v", err)
+	}
+	if _, err := score.New(s.m, s.store, s.text, score.Options{Fitness: "beauty"}); !errors.Is(err, search.ErrConfig) {
+		t.Errorf("unknown fitness: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
