@@ -28,6 +28,8 @@ const (
 	tuningSeq = 1024
 	// probeTokens is how much text predicted losses are measured on.
 	probeTokens = 512
+	// refitShare is the share of a limited time that is kept for re-fitting what was found.
+	refitShare = 0.2
 	// pollEvery is how often a search is looked at and orders are passed on to it.
 	pollEvery = 100 * time.Millisecond
 	// retries is how often a search goes on by itself after an error, such as a full disk, and retryAfter how soon.
@@ -223,7 +225,7 @@ func (h *hunt) job(ctx context.Context, gone time.Duration) (*search.Job, error)
 	}
 	if s := h.request.Budget.Seconds; s > 0 {
 		whole := time.Duration(s * float64(time.Second))
-		o.Budget.Time = max(whole-gone, whole/10)
+		o.Budget.Time = max(time.Duration((1-refitShare)*float64(whole))-gone, whole/10)
 	}
 	if h.usesLevels() {
 		o.Problem.Levels = h.m.levels.Levels()
