@@ -125,8 +125,11 @@ type Token struct {
 	// string, come with a later token. It may be empty.
 	Text string
 
-	LogProb float64     // in nats, of the model's own distribution, before any filter; 0 unless asked for
-	Top     []TokenProb // most likely first; nil unless asked for
+	// Where log-probabilities are asked for: the token's own text, perhaps a part of a rune, and its log-probability in
+	// nats by the model's own distribution, before any filter; and the most likely tokens, best first.
+	Piece   string
+	LogProb float64
+	Top     []TokenProb
 }
 
 // TokenProb is a token with its natural log-probability.

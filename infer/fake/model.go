@@ -231,7 +231,7 @@ func (m *Model) generate(ctx context.Context, s infer.Sampling, emit func(infer.
 		}
 		token := infer.Token{ID: id}
 		if s.LogProbs || s.TopLogProbs > 0 {
-			token.LogProb = float64(logits[id])
+			token.Piece, token.LogProb = text(id), float64(logits[id])
 			ids, probs := sample.Top(logits, s.TopLogProbs, 0)
 			for i := range min(s.TopLogProbs, len(ids)) {
 				token.Top = append(token.Top, infer.TokenProb{ID: ids[i], Text: text(ids[i]), LogProb: float64(probs[i])})

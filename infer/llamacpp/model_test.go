@@ -216,9 +216,9 @@ func TestStops(t *testing.T) {
 		}
 	}
 	for name, call := range map[string]func() error{
-		"generate":   func() error { _, err := m.Generate(ctx, []int32{-1}, infer.Sampling{}, nil); return err },
-		"score":      func() error { _, err := m.Score(ctx, [][]int32{{1, 1 << 30}}, nil); return err },
-		"pieces":     func() error { _, err := m.Pieces(ctx, []int32{1 << 30}); return err },
+		"generate": func() error { _, err := m.Generate(ctx, []int32{-1}, infer.Sampling{}, nil); return err },
+		"score":    func() error { _, err := m.Score(ctx, [][]int32{{1, 1 << 30}}, nil); return err },
+		"pieces":   func() error { _, err := m.Pieces(ctx, []int32{1 << 30}); return err },
 		"asked for": func() error {
 			_, err := m.Distributions(ctx, [][]int32{{1, 2}}, infer.DistributionOptions{At: [][][]int32{{{-7}}}})
 			return err

@@ -24,16 +24,16 @@ type kind string
 
 // Requests, from the parent.
 const (
-	kindDevices    kind = "devices"    // nothing -> devicesReply
-	kindLoad       kind = "load"       // loadRequest -> progress… loadReply
-	kindTokenize   kind = "tokenize"   // tokenizeRequest -> tokensReply
-	kindPieces     kind = "pieces"     // piecesRequest -> piecesReply
-	kindPrompt     kind = "prompt"     // promptRequest -> promptReply
-	kindGenerate   kind = "generate"   // generateRequest -> token… generateReply
-	kindScore      kind = "score"      // scoreRequest -> positions… nothing
-	kindBench      kind = "bench"      // benchRequest -> benchReply
-	kindAbort      kind = "abort"      // of the frame's id; no answer of its own
-	kindThreads    kind = "threads"    // threadsRequest; no answer
+	kindDevices  kind = "devices"  // nothing -> devicesReply
+	kindLoad     kind = "load"     // loadRequest -> progress… loadReply
+	kindTokenize kind = "tokenize" // tokenizeRequest -> tokensReply
+	kindPieces   kind = "pieces"   // piecesRequest -> piecesReply
+	kindPrompt   kind = "prompt"   // promptRequest -> promptReply
+	kindGenerate kind = "generate" // generateRequest -> token… generateReply
+	kindScore    kind = "score"    // scoreRequest -> positions… nothing
+	kindBench    kind = "bench"    // benchRequest -> benchReply
+	kindAbort    kind = "abort"    // of the frame's id; no answer of its own
+	kindThreads  kind = "threads"  // threadsRequest; no answer
 )
 
 // Answers, from the child.
@@ -243,6 +243,7 @@ type generateRequest struct {
 type tokenEvent struct {
 	ID      int32
 	Text    string
+	Piece   []byte         `json:",omitempty"`
 	LogProb float64        `json:",omitempty"`
 	Top     []topTokenWire `json:",omitempty"`
 }

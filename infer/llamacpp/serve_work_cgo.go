@@ -127,7 +127,7 @@ func (s *session) continueText(o infer.Sampling, stats *infer.GenStats, begin ti
 
 func (s *session) addLogProbs(t *tokenEvent, logits []float32, top int) {
 	sum := sample.LogSumExp(logits)
-	t.LogProb = float64(logits[t.ID]) - sum
+	t.Piece, t.LogProb = s.net.piece(t.ID), float64(logits[t.ID])-sum
 	if top <= 0 {
 		return
 	}

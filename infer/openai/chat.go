@@ -1,0 +1,137 @@
+package openai
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/lathe-llm/lathe/infer"
+)
+
+type chatResponse struct {
+	ID      string       `json:"id"`
+	Object  string       `json:"object"`
+	Created int64        `json:"created"`
+	Model   string       `json:"model"`
+	Choices []chatChoice `json:"choices"`
+	Usage   *usage       `json:"usage,omitempty"`
+
+	// Warning says why the model's own chat template was not used; an extension.
+	Warning string `json:"warning,omitempty"`
+}
+
+type chatChoice struct {
+	Index    int          `json:"index"`
+	Message  *chatContent `json:"message,omitempty"`
+	Delta    *chatContent `json:"delta,omitempty"` // instead of Message, in a stream
+	LogProbs *chatProbs   `json:"logprobs"`
+	Finish   *string      `json:"finish_reason"`
+}
+
+type chatContent struct {
+	Role    string `json:"role,omitempty"`
+	Content string `json:"content"`
+}
+
+// chatProbs are log-probabilities as chat completions have them.
+type chatProbs struct {
+	Content []chatProb `json:"content"`
+}
+
+type chatProb struct {
+	Token   string     `json:"token"`
+	LogProb float64    `json:"logprob"`
+	Bytes   []int      `json:"bytes"`
+	Top     []chatProb `json:"top_logprobs,omitempty"`
+}
+
+// chat answers POST /v1/chat/completions.
+func (h *Handler) chat(w http.ResponseWriter, r *http.Request, request chatRequest) error {
+	if request.MaxCompletionTokens != nil {
+		request.MaxTokens = request.MaxCompletionTokens
+	}
+	s, err := request.sampling(h.options.Seed)
+	for _, err := range []error{err, h.named(request.Model), request.check()} {
+		if err != nil {
+			return err
+		}
+	}
+	if request.MaxTokens != nil && *request.MaxTokens == 0 {
+		return bad("max_tokens must be at least 1")
+	}
+	if request.LogProbs {
+		s.LogProbs, s.TopLogProbs = true, request.TopLogProbs
+	}
+	messages := make([]infer.Message, len(request.Messages))
+	for i, m := range request.Messages {
+		messages[i] = infer.Message(m)
+	}
+	response := chatResponse{ID: h.newID("chatcmpl"), Object: "chat.completion", Created: time.Now().Unix(), Model: h.options.Name}
+	out := h.newStream(w, request.Stream)
+	chunk := func(c chatChoice) error {
+		part := response
+		part.Object, part.Choices = "chat.completion.chunk", []chatChoice{c}
+		return out.event(part)
+	}
+	var text strings.Builder
+	var probs *chatProbs
+	if request.LogProbs {
+		probs = &chatProbs{Content: []chatProb{}}
+	}
+	role := infer.Assistant // told once
+	stats, err := h.model.Chat(out.traced(r.Context()), messages, s, func(t infer.Token) error {
+		text.WriteString(t.Text)
+		var own *chatProbs
+		if request.LogProbs {
+			own = &chatProbs{Content: []chatProb{chatProbOf(t)}}
+			probs.Content = append(probs.Content, own.Content...)
+		}
+		if !request.Stream || (t.Text == "" && own == nil) {
+			return nil
+		}
+		delta := &chatContent{Role: role, Content: t.Text}
+		role = ""
+		return chunk(chatChoice{Delta: delta, LogProbs: own})
+	})
+	if err != nil {
+		return out.fail(err)
+	}
+	response.Warning = stats.Fallback
+	used := &usage{}
+	used.add(stats.PromptTokens, stats.Tokens)
+	if !request.Stream {
+		response.Usage = used
+		response.Choices = []chatChoice{{
+			Message: &chatContent{infer.Assistant, text.String()}, LogProbs: probs, Finish: finish(stats.Stop),
+		}}
+		send(w, http.StatusOK, response)
+		return nil
+	}
+	if err := chunk(chatChoice{Delta: &chatContent{Role: role}, Finish: finish(stats.Stop)}); err != nil {
+		return nil // the client has gone
+	}
+	if request.StreamOptions.IncludeUsage {
+		response.Object, response.Choices, response.Usage = "chat.completion.chunk", []chatChoice{}, used
+		if err := out.event(response); err != nil {
+			return nil
+		}
+	}
+	return out.done()
+}
+
+// chatProbOf is a generated token with the most likely ones.
+func chatProbOf(t infer.Token) chatProb {
+	p := oneProb(t.Piece, t.LogProb)
+	for _, other := range t.Top {
+		p.Top = append(p.Top, oneProb(other.Text, other.LogProb))
+	}
+	return p
+}
+
+func oneProb(piece string, logProb float64) chatProb {
+	p := chatProb{Token: clean(piece), LogProb: logProb, Bytes: []int{}}
+	for _, b := range []byte(piece) {
+		p.Bytes = append(p.Bytes, int(b))
+	}
+	return p
+}

@@ -1,0 +1,235 @@
+package openai
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"strings"
+
+	"github.com/lathe-llm/lathe/infer"
+)
+
+// common is what both kinds of completion take. Pointers tell what was given from what was not.
+type common struct {
+	Model         string   `json:"model"`
+	MaxTokens     *int     `json:"max_tokens"`
+	Temperature   *float64 `json:"temperature"`
+	TopP          *float64 `json:"top_p"`
+	TopK          *int     `json:"top_k"` // an extension, as the two below
+	MinP          *float64 `json:"min_p"`
+	RepeatPenalty *float64 `json:"repeat_penalty"`
+	Seed          *int64   `json:"seed"`
+	Stop          texts    `json:"stop"`
+	N             *int     `json:"n"`
+	Stream        bool     `json:"stream"`
+	StreamOptions struct {
+		IncludeUsage bool `json:"include_usage"`
+	} `json:"stream_options"`
+	PresencePenalty  float64         `json:"presence_penalty"`
+	FrequencyPenalty float64         `json:"frequency_penalty"`
+	LogitBias        json.RawMessage `json:"logit_bias"`
+}
+
+// sampling checks the request and puts it in the engine's words. A limit of 0 tokens, which the engine takes for none, is
+// the caller's to see to.
+func (c common) sampling(seed func() uint64) (infer.Sampling, error) {
+	s := infer.Sampling{Temperature: 1, Stop: c.Stop}
+	inRange := func(name string, v *float64, low, high float64, to *float64) error {
+		if v == nil {
+			return nil
+		}
+		if !(*v >= low && *v <= high) {
+			return bad("%s must be from %g to %g", name, low, high)
+		}
+		*to = *v
+		return nil
+	}
+	for _, err := range []error{
+		inRange("temperature", c.Temperature, 0, 100, &s.Temperature),
+		inRange("top_p", c.TopP, 0, 1, &s.TopP),
+		inRange("min_p", c.MinP, 0, 1, &s.MinP),
+		inRange("repeat_penalty", c.RepeatPenalty, 0.01, 100, &s.RepeatPenalty),
+	} {
+		if err != nil {
+			return s, err
+		}
+	}
+	switch {
+	case c.N != nil && *c.N != 1:
+		return s, bad("n must be 1: one answer for each prompt")
+	case c.PresencePenalty != 0 || c.FrequencyPenalty != 0:
+		return s, bad("presence_penalty and frequency_penalty are not supported; repeat_penalty is")
+	case given(c.LogitBias) && !bytes.Equal(c.LogitBias, []byte("{}")):
+		return s, bad("logit_bias is not supported")
+	case len(c.Stop) > maxStops:
+		return s, bad("%d stop texts, at most %d", len(c.Stop), maxStops)
+	case c.TopK != nil && (*c.TopK < 0 || *c.TopK > math.MaxInt32):
+		return s, bad("top_k must not be negative")
+	case c.MaxTokens != nil && (*c.MaxTokens < 0 || *c.MaxTokens > math.MaxInt32):
+		return s, bad("max_tokens must not be negative")
+	}
+	if c.TopK != nil {
+		s.TopK = *c.TopK
+	}
+	if c.MaxTokens != nil {
+		s.MaxTokens = *c.MaxTokens
+	}
+	if c.Seed != nil {
+		s.Seed = uint64(*c.Seed)
+	} else {
+		s.Seed = seed()
+	}
+	return s, nil
+}
+
+func given(raw json.RawMessage) bool {
+	return len(raw) > 0 && !bytes.Equal(raw, []byte("null"))
+}
+
+// texts is one text or a list of them.
+type texts []string
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (t *texts) UnmarshalJSON(data []byte) error {
+	if bytes.Equal(data, []byte("null")) {
+		return nil
+	}
+	if len(data) > 0 && data[0] == '"' {
+		*t = make(texts, 1)
+		return json.Unmarshal(data, &(*t)[0])
+	}
+	return json.Unmarshal(data, (*[]string)(t))
+}
+
+// prompts are those of a text completion: a text, texts, tokens, or lists of tokens.
+type prompts struct {
+	texts  []string
+	tokens [][]int32 // instead of texts
+}
+
+func (p prompts) len() int { return max(len(p.texts), len(p.tokens)) }
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (p *prompts) UnmarshalJSON(data []byte) error {
+	var one string
+	if json.Unmarshal(data, &one) == nil {
+		p.texts = []string{one}
+		return nil
+	}
+	if json.Unmarshal(data, &p.texts) == nil {
+		return nil
+	}
+	p.texts = nil
+	var tokens []int32
+	if json.Unmarshal(data, &tokens) == nil {
+		p.tokens = [][]int32{tokens}
+		return nil
+	}
+	if json.Unmarshal(data, &p.tokens) == nil {
+		return nil
+	}
+	p.tokens = nil
+	return bad("prompt must be a text, a list of texts, a list of tokens or a list of those")
+}
+
+// completionRequest is the body of a text completion.
+type completionRequest struct {
+	common
+	Prompt   *prompts `json:"prompt"`
+	LogProbs *int     `json:"logprobs"`
+	Echo     bool     `json:"echo"`
+	Suffix   string   `json:"suffix"`
+	BestOf   *int     `json:"best_of"`
+}
+
+func (r completionRequest) check() error {
+	switch {
+	case r.Prompt == nil || r.Prompt.len() == 0:
+		return bad("prompt is missing")
+	case r.Prompt.len() > maxPrompts:
+		return bad("%d prompts, at most %d", r.Prompt.len(), maxPrompts)
+	case r.LogProbs != nil && (*r.LogProbs < 0 || *r.LogProbs > maxTopLogProbs):
+		return bad("logprobs must be from 0 to %d", maxTopLogProbs)
+	case r.Suffix != "":
+		return bad("suffix is not supported")
+	case r.BestOf != nil && *r.BestOf != 1:
+		return bad("best_of must be 1")
+	case r.Stream && r.Prompt.len() != 1:
+		return bad("one prompt only can be streamed")
+	}
+	return nil
+}
+
+// chatRequest is the body of a chat completion.
+type chatRequest struct {
+	common
+	Messages            []chatMessage   `json:"messages"`
+	MaxCompletionTokens *int            `json:"max_completion_tokens"`
+	LogProbs            bool            `json:"logprobs"`
+	TopLogProbs         int             `json:"top_logprobs"`
+	Tools               json.RawMessage `json:"tools"`
+	Functions           json.RawMessage `json:"functions"`
+	ResponseFormat      *struct {
+		Type string `json:"type"`
+	} `json:"response_format"`
+}
+
+func (r chatRequest) check() error {
+	switch {
+	case len(r.Messages) == 0:
+		return bad("messages are missing")
+	case r.TopLogProbs < 0 || r.TopLogProbs > maxTopLogProbs:
+		return bad("top_logprobs must be from 0 to %d", maxTopLogProbs)
+	case r.TopLogProbs > 0 && !r.LogProbs:
+		return bad("top_logprobs needs logprobs")
+	case given(r.Tools) && !bytes.Equal(r.Tools, []byte("[]")) || given(r.Functions) && !bytes.Equal(r.Functions, []byte("[]")):
+		return bad("tools are not supported")
+	case r.ResponseFormat != nil && r.ResponseFormat.Type != "text":
+		return bad("response_format %q is not supported", r.ResponseFormat.Type)
+	}
+	for i, m := range r.Messages {
+		switch m.Role {
+		case infer.System, infer.User, infer.Assistant:
+		default:
+			return bad("message %d: role %q is not supported", i, m.Role)
+		}
+	}
+	return nil
+}
+
+// chatMessage is a message whose content is a text or a list of parts that are texts.
+type chatMessage infer.Message
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (m *chatMessage) UnmarshalJSON(data []byte) error {
+	var raw struct {
+		Role    string          `json:"role"`
+		Content json.RawMessage `json:"content"`
+	}
+	if err := json.Unmarshal(data, &raw); err != nil {
+		return err
+	}
+	m.Role = raw.Role
+	if m.Role == "developer" {
+		m.Role = infer.System // the newer name of the same
+	}
+	if json.Unmarshal(raw.Content, &m.Content) == nil {
+		return nil
+	}
+	var parts []struct {
+		Type string `json:"type"`
+		Text string `json:"text"`
+	}
+	if err := json.Unmarshal(raw.Content, &parts); err != nil {
+		return bad("content must be a text or a list of parts")
+	}
+	var b strings.Builder
+	for _, p := range parts {
+		if p.Type != "text" {
+			return bad("content of type %q is not supported", p.Type)
+		}
+		b.WriteString(p.Text)
+	}
+	m.Content = b.String()
+	return nil
+}

@@ -1,0 +1,236 @@
+package openai
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/lathe-llm/lathe/infer"
+)
+
+// Bounds of what a client may send.
+const (
+	maxBody           = 16 << 20
+	maxPrompts        = 1024
+	maxStops          = 16
+	maxTopLogProbs    = 20
+	defaultMaxWaiting = 64
+	defaultMaxTokens  = 16 // of text completions, as OpenAI has it
+)
+
+// ErrNoKey means that an address beyond the loopback interface was to be served without a key.
+var ErrNoKey = errors.New("a key is needed to serve beyond this machine")
+
+// Options says how a model is served.
+type Options struct {
+	// Key is what clients must send as a bearer token; "" asks for none, which Listen allows on loopback addresses only.
+	Key string
+
+	// Name is the model's id: that of its Info where empty.
+	Name string
+
+	// MaxWaiting is how many requests may be under way, the running one included, before others are turned away: 64 for 0.
+	MaxWaiting int
+
+	// Seed makes a seed for requests that bring none; nil takes the time.
+	Seed func() uint64
+}
+
+// Handler serves a model. Make it with New.
+type Handler struct {
+	model   infer.Model
+	options Options
+	created int64
+	active  atomic.Int64
+	ids     atomic.Uint64
+	mux     *http.ServeMux
+}
+
+// New makes a handler. The model stays the caller's to close.
+func New(m infer.Model, o Options) *Handler {
+	if o.Name == "" {
+		o.Name = m.Info().Name
+	}
+	if o.MaxWaiting <= 0 {
+		o.MaxWaiting = defaultMaxWaiting
+	}
+	if o.Seed == nil {
+		o.Seed = func() uint64 { return uint64(time.Now().UnixNano()) }
+	}
+	h := &Handler{model: m, options: o, created: time.Now().Unix(), mux: http.NewServeMux()}
+	h.mux.HandleFunc("GET /health", h.health)
+	h.mux.HandleFunc("GET /v1/models", h.models)
+	h.mux.HandleFunc("GET /v1/models/{id...}", h.oneModel)
+	h.mux.HandleFunc("POST /v1/completions", answer(h, (*Handler).completions))
+	h.mux.HandleFunc("POST /v1/chat/completions", answer(h, (*Handler).chat))
+	h.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		fail(w, problem(http.StatusNotFound, "not_found", "there is no %s %s here", r.Method, r.URL.Path))
+	})
+	return h
+}
+
+// ServeHTTP implements [http.Handler].
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := h.admit(r); err != nil {
+		fail(w, err)
+		return
+	}
+	h.mux.ServeHTTP(w, r)
+}
+
+// admit checks the key, or without one the host.
+func (h *Handler) admit(r *http.Request) error {
+	if h.options.Key == "" {
+		host := r.Host
+		if name, _, err := net.SplitHostPort(host); err == nil {
+			host = name
+		}
+		if !loopback(strings.Trim(host, "[]")) {
+			return problem(http.StatusForbidden, "forbidden", "host %q is not this machine", r.Host)
+		}
+		return nil
+	}
+	if r.URL.Path == "/health" {
+		return nil
+	}
+	got, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	a, b := sha256.Sum256([]byte(got)), sha256.Sum256([]byte(h.options.Key))
+	if subtle.ConstantTimeCompare(a[:], b[:]) != 1 {
+		return problem(http.StatusUnauthorized, "invalid_api_key", "the key is missing or wrong")
+	}
+	return nil
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return strings.EqualFold(host, "localhost") || (ip != nil && ip.IsLoopback())
+}
+
+// Listen opens the address, host:port. Without a key the host must be a loopback address, or localhost.
+func Listen(address, key string) (net.Listener, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, fmt.Errorf("openai: %w", err)
+	}
+	if key == "" && !loopback(host) {
+		return nil, fmt.Errorf("openai: %s: %w", address, ErrNoKey)
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("openai: %w", err)
+	}
+	return l, nil
+}
+
+// Serve serves until ctx is done; then running answers are ended, and it returns nil.
+func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	base, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	s := &http.Server{
+		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		BaseContext: func(net.Listener) context.Context { return base },
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }()
+	select {
+	case err := <-done:
+		return fmt.Errorf("openai: %w", err)
+	case <-ctx.Done():
+	}
+	end()
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if err := s.Shutdown(stop); err != nil {
+		return fmt.Errorf("openai: %w", err)
+	}
+	return nil
+}
+
+// answer decodes a request's body and hands it on, within the bounds on size and number.
+func answer[Request any](h *Handler, do func(*Handler, http.ResponseWriter, *http.Request, Request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		defer h.active.Add(-1)
+		if h.active.Add(1) > int64(h.options.MaxWaiting) {
+			w.Header().Set("Retry-After", "5")
+			fail(w, problem(http.StatusTooManyRequests, "busy", "%d requests wait already", h.options.MaxWaiting))
+			return
+		}
+		request, err := decode[Request](w, r)
+		if err == nil {
+			err = do(h, w, r, request)
+		}
+		if err != nil {
+			fail(w, err)
+		}
+	}
+}
+
+func decode[Request any](w http.ResponseWriter, r *http.Request) (Request, error) {
+	var request Request
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		return request, problem(http.StatusUnsupportedMediaType, "invalid_request_error", "the body must be application/json")
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	var long *http.MaxBytesError
+	switch {
+	case errors.As(err, &long):
+		return request, problem(http.StatusRequestEntityTooLarge, "invalid_request_error", "the body is longer than %d MiB", maxBody>>20)
+	case err != nil:
+		return request, problem(http.StatusBadRequest, "invalid_request_error", "the body did not arrive: %v", err)
+	}
+	if err := json.Unmarshal(body, &request); err != nil {
+		return request, problem(http.StatusBadRequest, "invalid_request_error", "%v", err)
+	}
+	return request, nil
+}
+
+func (h *Handler) health(w http.ResponseWriter, _ *http.Request) {
+	q := h.model.Queue()
+	send(w, http.StatusOK, map[string]any{"status": "ok", "running": q.Running, "waiting": len(q.Waiting)})
+}
+
+type modelEntry struct {
+	ID      string `json:"id"`
+	Object  string `json:"object"`
+	Created int64  `json:"created"`
+	OwnedBy string `json:"owned_by"`
+	Context int    `json:"context_length"`
+}
+
+func (h *Handler) entry() modelEntry {
+	return modelEntry{h.options.Name, "model", h.created, "lathe", h.model.Info().Context}
+}
+
+func (h *Handler) models(w http.ResponseWriter, _ *http.Request) {
+	send(w, http.StatusOK, map[string]any{"object": "list", "data": []modelEntry{h.entry()}})
+}
+
+func (h *Handler) oneModel(w http.ResponseWriter, r *http.Request) {
+	if err := h.named(r.PathValue("id")); err != nil {
+		fail(w, err)
+		return
+	}
+	send(w, http.StatusOK, h.entry())
+}
+
+// named refuses a name that is not the model's: an answer of another model would be taken for one of that name.
+func (h *Handler) named(name string) error {
+	if name != "" && name != h.options.Name {
+		return problem(http.StatusNotFound, "model_not_found", "there is no model %q here, only %q", name, h.options.Name)
+	}
+	return nil
+}
+
+func (h *Handler) newID(prefix string) string {
+	return fmt.Sprintf("%s-%d-%d", prefix, h.created, h.ids.Add(1))
+}
