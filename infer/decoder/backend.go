@@ -109,8 +109,10 @@ func openPlugin(kind string, paths []string) (*Backend, error) {
 	return nil, errors.Join(errs...)
 }
 
+// openGo opens the Go backend. Operations run one after another, each on all cores: where two share the pool of workers
+// they can each wait for the other for ever.
 func openGo() (*Backend, error) {
-	be, err := gobackend.New("")
+	be, err := gobackend.New("ops_sequential")
 	if err != nil {
 		return nil, fmt.Errorf("decoder: open the Go backend: %w", err)
 	}

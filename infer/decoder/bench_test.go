@@ -1,0 +1,163 @@
+package decoder
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/gomlx/gomlx/core/tensors"
+
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// benchmarkTokens is the length of the window that benchmarks compute, that of the papers' perplexities.
+const benchmarkTokens = 2048
+
+// benchmarkModel loads the default model, or skips where it is not in the cache.
+func benchmarkModel(b *testing.B) *Model {
+	b.Helper()
+	f, err := gguf.Open(filepath.Join(os.Getenv("LATHE_CACHE"), "models", "SmolLM2-135M-Instruct.Q4_1.gguf"))
+	if err != nil {
+		b.Skipf("the default model is not there (make setup fetches it): %v", err)
+	}
+	defer f.Close()
+	be, err := OpenBackend("")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(be.Close)
+	m, err := Load(b.Context(), be, f)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(m.Close)
+	b.Log(be.Description())
+	return m
+}
+
+func benchmarkWindow(m *Model) []int32 {
+	w := make([]int32, benchmarkTokens)
+	for i := range w {
+		w[i] = int32((i*i + 17*i) % m.config.Vocab)
+	}
+	return w
+}
+
+// measure runs f once to compile it, and then as a benchmark of so many tokens a run.
+func measure(b *testing.B, tokens int, f func() error) {
+	b.Helper()
+	if err := f(); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if err := f(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(tokens)*float64(b.N)/b.Elapsed().Seconds(), "tokens/s")
+}
+
+// halves returns the default cuts of the benchmarks by name: the dense model, half of every MLP, and half of every MLP
+// with half of the KV groups (in turn one of three and two of three).
+func halves(geo *mask.Geometry) []struct {
+	name  string
+	masks mask.Masks
+} {
+	mlp, both := mask.Dense(geo), mask.Dense(geo)
+	for i, g := range geo.Layers {
+		l := mask.DenseLayer(g)
+		l.Channels = mask.Range(g.FFN, 0, g.FFN/2)
+		mlp = mlp.With(i, l)
+		groups := (g.KVHeads + i%2) / 2
+		l.Heads = mask.Range(g.Heads, 0, groups*g.HeadsPerGroup())
+		both = both.With(i, l)
+	}
+	return []struct {
+		name  string
+		masks mask.Masks
+	}{{"dense", mask.Dense(geo)}, {"mlp-half", mlp}, {"both-half", both}}
+}
+
+// BenchmarkScore scores a window of the default model and of cut ones.
+func BenchmarkScore(b *testing.B) {
+	m := benchmarkModel(b)
+	w := benchmarkWindow(m)
+	for _, c := range halves(&m.geo) {
+		b.Run(c.name, func(b *testing.B) {
+			s, err := m.Subnet(b.Context(), gguf.Subnet{Masks: c.masks})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer s.Close()
+			measure(b, len(w), func() error {
+				_, err := m.Score(b.Context(), s, [][]int32{w})
+				return err
+			})
+		})
+	}
+}
+
+// BenchmarkBlocks times what a forward pass is made of, each for one layer.
+func BenchmarkBlocks(b *testing.B) {
+	m := benchmarkModel(b)
+	ctx := b.Context()
+	w := benchmarkWindow(m)
+	x, err := m.embed(ctx, w)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer free(x)
+	run := func(name string, f func() (*tensors.Tensor, error)) {
+		b.Run(name, func(b *testing.B) {
+			measure(b, len(w), func() error {
+				t, err := f()
+				free(t)
+				return err
+			})
+		})
+	}
+	run("attention", func() (*tensors.Tensor, error) { return m.attend(ctx, m.attention[0], x) })
+	run("mlp", func() (*tensors.Tensor, error) { return m.feed(ctx, m.mlp[0], x) })
+	b.Run("head", func(b *testing.B) {
+		measure(b, len(w), func() error {
+			_, err := m.nll(ctx, x, w)
+			return err
+		})
+	})
+	sc, err := m.NewScorer([][]int32{w}, ScorerOptions{TopK: 512})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer sc.Close()
+	b.Run("divergence", func(b *testing.B) {
+		t, err := sc.targets(ctx, textKey{0, len(w)})
+		if err != nil {
+			b.Fatal(err)
+		}
+		measure(b, len(w), func() error {
+			_, _, err := sc.head(ctx, x, t)
+			return err
+		})
+	})
+}
+
+// BenchmarkMoments times the product of what enters W_D of a layer.
+func BenchmarkMoments(b *testing.B) {
+	m := benchmarkModel(b)
+	ctx := b.Context()
+	st, err := m.NewStates(ctx, [][]int32{benchmarkWindow(m)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer st.Close()
+	in, err := m.MLPInputs(ctx, 0, nil, st)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer in.Close()
+	measure(b, benchmarkTokens, func() error {
+		_, err := in.Moments(ctx)
+		return err
+	})
+}
