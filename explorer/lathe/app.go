@@ -17,6 +17,13 @@ import (
 	"github.com/lathe-llm/lathe/explorer/workbench"
 )
 
+// exploration is what commands work with: one opened for the command, or the one that a server shares.
+type exploration interface {
+	Snapshot() *explorer.Snapshot
+	Wait(ctx context.Context, revision uint64) error
+	Do(ctx context.Context, a explorer.Actor, c explorer.Command) (explorer.Receipt, error)
+}
+
 // app is what the commands share: where they read and write, and what computes for them.
 type app struct {
 	stdin  io.Reader
@@ -29,6 +36,11 @@ type app struct {
 	diagnose func(ctx context.Context, spec string, p workbench.Places) ([]workbench.Check, error)
 	// open runs the terminal interface over an exploration.
 	open func(ctx context.Context, a *app, e *explorer.Exploration) error
+
+	// shared is the exploration of a server that runs commands for its clients, nil for a command of this machine. who is
+	// the client.
+	shared exploration
+	who    explorer.Actor
 
 	told uint64 // the last message of the exploration that was passed on
 
@@ -45,11 +57,20 @@ func run(ctx context.Context, a *app, args []string) int {
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	err := fang.Execute(ctx, root, fang.WithVersion(version()), fang.WithErrorHandler(func(w io.Writer, _ fang.Styles, err error) {
+	complain := func(w io.Writer, err error) {
 		if !errors.Is(err, context.Canceled) {
 			fmt.Fprintf(w, "lathe: %s\n", firstLine(err))
 		}
-	}))
+	}
+	if a.shared != nil { // fang's styles ask the terminal of this process, which is not the client's
+		root.SilenceUsage, root.SilenceErrors = true, true
+		err := root.ExecuteContext(ctx)
+		if err != nil {
+			complain(a.stderr, err)
+		}
+		return status(err)
+	}
+	err := fang.Execute(ctx, root, fang.WithVersion(version()), fang.WithErrorHandler(func(w io.Writer, _ fang.Styles, err error) { complain(w, err) }))
 	return status(err)
 }
 
@@ -64,7 +85,10 @@ func newRoot(a *app) *cobra.Command {
 		Example: "  # explore the default model\n  lathe\n" +
 			"  # cut a model to 0.8 of its block parameters and talk to it\n  lathe cut model.gguf --ratio 0.8 -o small.gguf\n  lathe chat small.gguf",
 		Args: cobra.MaximumNArgs(1),
-		PersistentPreRunE: func(*cobra.Command, []string) error {
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if a.shared != nil {
+				return noFiles(cmd)
+			}
 			switch a.compute {
 			case "", "auto", "go", "xla", "cuda":
 				return nil
@@ -78,9 +102,15 @@ func newRoot(a *app) *cobra.Command {
 	}
 	flags := root.PersistentFlags()
 	flags.BoolVar(&a.json, "json", false, "write results as JSON on standard output, and nothing else")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
+	if a.shared != nil {
+		root.Use, root.Example, root.Args, root.RunE = "lathe", "", cobra.NoArgs, needsSubcommand
+		root.CompletionOptions.DisableDefaultCmd = true
+		root.AddCommand(a.sharedCommands()...)
+		return root
+	}
 	flags.StringVar(&a.workspace, "workspace", "", "folder that subnets, edits and chats are kept in (default: one per model)")
 	flags.StringVar(&a.compute, "compute", "", "what search and re-fitting compute with: go, xla, cuda or xla:/path/plugin.so (default: the fastest found)")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 	root.AddCommand(a.commands()...)
 	return root
 }
@@ -90,12 +120,18 @@ func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
 		a.infoCommand(), a.cutCommand(), a.reformCommand(), a.searchCommand(), a.compareCommand(), a.masksCommand(),
 		a.evalCommand(), a.chatCommand(), a.benchCommand(), a.statusCommand(), a.subnetsCommand(), a.recipeCommand(), a.fitCommand(),
-		a.doctorCommand(),
+		a.serveCommand(), a.doctorCommand(),
 	}
 }
 
 // modelArg is the model a command is about: its argument, or the default model.
 func (a *app) modelArg(args []string) (string, error) {
+	if a.shared != nil {
+		if len(args) > 0 {
+			return "", usage(fmt.Errorf("the server has one model: %q is one argument too many", args[0]))
+		}
+		return a.shared.Snapshot().Model.Path, nil
+	}
 	if len(args) > 0 {
 		return args[0], nil
 	}
@@ -140,8 +176,11 @@ func (a *app) calibrationText() string {
 	return path
 }
 
-// actor is the person at the terminal.
+// actor is who gives the commands: the person at the terminal, or a server's client.
 func (a *app) actor() explorer.Actor {
+	if a.shared != nil {
+		return a.who
+	}
 	name := a.getenv("USER")
 	if name == "" {
 		if u, err := user.Current(); err == nil {
@@ -162,7 +201,7 @@ const (
 )
 
 // exploration opens a model for a command.
-func (a *app) exploration(ctx context.Context, model string, k keeping) (*explorer.Exploration, error) {
+func (a *app) openExploration(ctx context.Context, model string, k keeping) (*explorer.Exploration, error) {
 	backend, err := a.backend(a.compute)
 	if err != nil {
 		return nil, err
@@ -189,8 +228,11 @@ func (a *app) exploration(ctx context.Context, model string, k keeping) (*explor
 }
 
 // with opens a model, lets use work with it and closes it.
-func (a *app) with(ctx context.Context, model string, k keeping, use func(*explorer.Exploration) error) (err error) {
-	e, err := a.exploration(ctx, model, k)
+func (a *app) with(ctx context.Context, model string, k keeping, use func(exploration) error) (err error) {
+	if a.shared != nil {
+		return use(a.shared)
+	}
+	e, err := a.openExploration(ctx, model, k)
 	if err != nil {
 		return err
 	}

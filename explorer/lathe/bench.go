@@ -37,7 +37,7 @@ func (a *app) benchCommand() *cobra.Command {
 					k = inWorkspace
 				}
 			}
-			return a.with(cmd.Context(), model, k, func(e *explorer.Exploration) error {
+			return a.with(cmd.Context(), model, k, func(e exploration) error {
 				for _, s := range subnets {
 					id, err := find(e.Snapshot(), s)
 					if err != nil {
@@ -61,7 +61,7 @@ func (a *app) benchCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) bench(ctx context.Context, e *explorer.Exploration, set explorer.BenchSettings, format string) error {
+func (a *app) bench(ctx context.Context, e exploration, set explorer.BenchSettings, format string) error {
 	receipt, err := e.Do(ctx, a.actor(), explorer.StartBench{Settings: set})
 	if err != nil {
 		return err

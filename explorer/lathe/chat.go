@@ -51,7 +51,7 @@ func (a *app) chatCommand() *cobra.Command {
 			if subnet != string(explorer.DenseID) {
 				k = readOnly // the chat itself is not kept
 			}
-			return a.with(cmd.Context(), model, k, func(e *explorer.Exploration) error {
+			return a.with(cmd.Context(), model, k, func(e exploration) error {
 				id, err := find(e.Snapshot(), subnet)
 				if err != nil {
 					return err
@@ -60,7 +60,10 @@ func (a *app) chatCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.converse(cmd.Context(), e, opened.Chat, prompt)
+				err = a.converse(cmd.Context(), e, opened.Chat, prompt)
+				// A server's exploration lives on and must not fill up with chats of commands.
+				_, gone := e.Do(context.WithoutCancel(cmd.Context()), a.actor(), explorer.DeleteChat{Chat: opened.Chat})
+				return errors.Join(err, gone)
 			})
 		},
 	}
@@ -85,7 +88,7 @@ func samplingFlags(cmd *cobra.Command, s *infer.Sampling) {
 }
 
 // converse answers one prompt, or what comes in.
-func (a *app) converse(ctx context.Context, e *explorer.Exploration, chat explorer.ChatID, prompt string) error {
+func (a *app) converse(ctx context.Context, e exploration, chat explorer.ChatID, prompt string) error {
 	if prompt != "" {
 		return a.answer(ctx, e, chat, prompt)
 	}
@@ -140,7 +143,7 @@ func (a *app) lines(ctx context.Context) <-chan string {
 }
 
 // answer sends one prompt and writes the reply as it comes.
-func (a *app) answer(ctx context.Context, e *explorer.Exploration, chat explorer.ChatID, prompt string) error {
+func (a *app) answer(ctx context.Context, e exploration, chat explorer.ChatID, prompt string) error {
 	if _, err := e.Do(ctx, a.actor(), explorer.Say{Chat: chat, Text: prompt}); err != nil {
 		return err
 	}

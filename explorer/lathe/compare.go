@@ -57,7 +57,7 @@ func (a *app) compareCommand() *cobra.Command {
 			if format != "text" && format != "csv" {
 				return usage(fmt.Errorf("--format %q: not text or csv", format))
 			}
-			return a.with(cmd.Context(), model, inMemory, func(e *explorer.Exploration) error {
+			return a.with(cmd.Context(), model, inMemory, func(e exploration) error {
 				r, err := a.compare(cmd.Context(), e, strings.Split(methods, ","), at, c, test)
 				if err != nil {
 					return err
@@ -90,7 +90,7 @@ func (a *app) compareCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) compare(ctx context.Context, e *explorer.Exploration, methods []string, ratios []float64, c explorer.Cut, test explorer.Measure) (compareResult, error) {
+func (a *app) compare(ctx context.Context, e exploration, methods []string, ratios []float64, c explorer.Cut, test explorer.Measure) (compareResult, error) {
 	for _, m := range methods {
 		if !slices.Contains(explorer.Presets(), m) {
 			return compareResult{}, usage(fmt.Errorf("--methods: %q is not one of %s", m, presetNames()))

@@ -53,7 +53,7 @@ func (a *app) cutCommand() *cobra.Command {
 			if err := out.check(); err != nil {
 				return err
 			}
-			return a.with(cmd.Context(), model, out.keeping(), func(e *explorer.Exploration) error {
+			return a.with(cmd.Context(), model, out.keeping(), func(e exploration) error {
 				return a.make(cmd.Context(), e, c, out)
 			})
 		},
@@ -77,7 +77,7 @@ func (a *app) reformCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "reform [MODEL]",
-		Short: "Re-fit the weights of a subnet that is in the workspace",
+		Short: "Fit the surviving weights of a subnet of the workspace anew",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args)
@@ -87,7 +87,7 @@ func (a *app) reformCommand() *cobra.Command {
 			if err := out.check(); err != nil {
 				return err
 			}
-			return a.with(cmd.Context(), model, inWorkspace, func(e *explorer.Exploration) error {
+			return a.with(cmd.Context(), model, inWorkspace, func(e exploration) error {
 				if c.Subnet, err = find(e.Snapshot(), subnet); err != nil {
 					return err
 				}
@@ -116,6 +116,9 @@ func (o *outFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&o.force, "force", false, "replace a file that is there")
 }
 
+// toStdout as a file's name is standard output.
+const toStdout = "-"
+
 // keeping is where a subnet goes: into the file alone, or into the workspace when there is no file.
 func (o *outFlags) keeping() keeping {
 	if o.path == "" {
@@ -135,7 +138,7 @@ func (o *outFlags) check() error {
 			return usage(fmt.Errorf("--type: %s cannot be written", o.typ))
 		}
 	}
-	if o.path == "" {
+	if o.path == "" || o.path == toStdout {
 		return nil
 	}
 	switch info, err := os.Stat(o.path); {
@@ -154,7 +157,7 @@ func (o *outFlags) check() error {
 }
 
 // make runs a command that makes a subnet, writes the file asked for and tells what came out.
-func (a *app) make(ctx context.Context, e *explorer.Exploration, c explorer.Command, out outFlags) error {
+func (a *app) make(ctx context.Context, e exploration, c explorer.Command, out outFlags) error {
 	began := time.Now()
 	job, err := a.start(ctx, e, c)
 	if err != nil {
@@ -173,18 +176,50 @@ func (a *app) make(ctx context.Context, e *explorer.Exploration, c explorer.Comm
 		r.Subnet = string(n.ID)
 	}
 	if out.path != "" {
-		job, err := a.start(ctx, e, explorer.Export{Subnet: n.ID, Path: out.path, Type: out.typ})
-		if err != nil {
+		if r.Export, err = a.export(ctx, e, n.ID, out); err != nil {
 			return err
 		}
-		r.Export = job.Report
 		r.DenseBytes = s.Model.Bytes
 		if out.typ != "" {
 			r.DenseBytes = mask.Dense(s.Model.Geometry).GGUFBytes(out.typ)
 		}
 	}
 	r.Seconds = time.Since(began).Seconds()
+	if out.path == toStdout {
+		r.words(a.stderr)
+		return nil
+	}
 	return a.result(r, func(w io.Writer) { r.words(w) })
+}
+
+// export writes a subnet to the file asked for, or makes the file and copies it to standard output.
+func (a *app) export(ctx context.Context, e exploration, id explorer.SubnetID, out outFlags) (_ *gguf.Report, err error) {
+	c := explorer.Export{Subnet: id, Path: out.path, Type: out.typ}
+	if out.path != toStdout {
+		job, err := a.start(ctx, e, c)
+		return job.Report, err
+	}
+	if a.json || isTerminal(a.stdout) {
+		return nil, usage(errors.New("-o - writes the file to standard output, which must be neither JSON nor a terminal"))
+	}
+	dir, err := os.MkdirTemp(a.getenv("LATHE_SCRATCH"), "lathe-export-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	c.Path = filepath.Join(dir, "subnet.gguf")
+	job, err := a.start(ctx, e, c)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(c.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // only read from
+	job.Report.Path = "standard output"
+	_, err = io.Copy(a.stdout, f)
+	return job.Report, err
 }
 
 func (r madeResult) words(w io.Writer) {

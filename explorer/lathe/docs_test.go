@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/lathe-llm/lathe/explorer"
 )
 
 // TestCommandsPage compares docs/commands.md with the command tree; -update writes it anew.
@@ -33,6 +35,14 @@ func TestCommandsPage(t *testing.T) {
 	b.WriteString("\n## Flags of all commands\n\n")
 	flags(&b, root.PersistentFlags())
 	document(&b, root)
+	b.WriteString("\n## Over SSH\n\n`ssh host COMMAND` runs these on the exploration of a server, in the name and with the role of the key. Flags that name\n" +
+		"files are refused; `-o -` sends a file to the client.\n\n")
+	shared := newRoot(&app{shared: &explorer.Exploration{}})
+	var paths []string
+	list(&paths, shared)
+	for _, path := range paths {
+		fmt.Fprintf(&b, "* `%s`\n", path)
+	}
 	if *update {
 		if err := os.WriteFile(page, b.Bytes(), 0o644); err != nil {
 			t.Fatal(err)
@@ -44,6 +54,16 @@ func TestCommandsPage(t *testing.T) {
 	}
 	if !bytes.Equal(got, b.Bytes()) {
 		t.Error("docs/commands.md is not what the commands say: run go test ./explorer/lathe -run CommandsPage -update")
+	}
+}
+
+// list collects the commands that do something.
+func list(paths *[]string, c *cobra.Command) {
+	if c.HasParent() && c.Name() != "help" && (c.Name() == "search" || !c.HasSubCommands()) {
+		*paths = append(*paths, strings.TrimPrefix(strings.TrimSuffix(strings.TrimSuffix(c.UseLine(), " [flags]"), " [MODEL]"), "lathe "))
+	}
+	for _, sub := range c.Commands() {
+		list(paths, sub)
 	}
 }
 

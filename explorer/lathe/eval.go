@@ -49,7 +49,7 @@ func (a *app) evalCommand() *cobra.Command {
 			if subnet != string(explorer.DenseID) {
 				k = inWorkspace
 			}
-			return a.with(cmd.Context(), model, k, func(e *explorer.Exploration) error {
+			return a.with(cmd.Context(), model, k, func(e exploration) error {
 				if c.Subnet, err = find(e.Snapshot(), subnet); err != nil {
 					return err
 				}

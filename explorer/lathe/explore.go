@@ -17,7 +17,7 @@ func (a *app) explore(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	e, err := a.exploration(ctx, model, orReadOnly)
+	e, err := a.openExploration(ctx, model, orReadOnly)
 	if err != nil {
 		return err
 	}

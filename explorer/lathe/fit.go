@@ -31,7 +31,7 @@ func (a *app) fitCommand() *cobra.Command {
 			if err != nil {
 				return usage(fmt.Errorf("--memory: %w", err))
 			}
-			return a.with(cmd.Context(), model, readOnly, func(e *explorer.Exploration) error {
+			return a.with(cmd.Context(), model, readOnly, func(e exploration) error {
 				f, err := explorer.FitMachine(e.Snapshot(), limit, context)
 				if err != nil {
 					return err

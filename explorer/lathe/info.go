@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -49,22 +50,30 @@ func (a *app) infoCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			backend, err := a.backend(a.compute)
+			info, err := a.modelInfo(cmd.Context(), model)
 			if err != nil {
-				return err
-			}
-			m, err := backend.Open(cmd.Context(), model)
-			if err != nil {
-				return err
-			}
-			info := m.Info()
-			if err := m.Close(); err != nil {
 				return err
 			}
 			r := newInfo(info)
 			return a.result(r, func(w io.Writer) { r.words(w, info) })
 		},
 	}
+}
+
+// modelInfo is what a model's header says.
+func (a *app) modelInfo(ctx context.Context, path string) (explorer.ModelInfo, error) {
+	if a.shared != nil {
+		return a.shared.Snapshot().Model, nil
+	}
+	backend, err := a.backend(a.compute)
+	if err != nil {
+		return explorer.ModelInfo{}, err
+	}
+	m, err := backend.Open(ctx, path)
+	if err != nil {
+		return explorer.ModelInfo{}, err
+	}
+	return m.Info(), m.Close()
 }
 
 func newInfo(m explorer.ModelInfo) infoResult {

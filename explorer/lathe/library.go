@@ -15,7 +15,10 @@ import (
 
 func (a *app) subnetsCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "subnets", Short: "List the subnets of a workspace and tidy them", Args: cobra.NoArgs, RunE: needsSubcommand}
-	cmd.AddCommand(a.subnetsListCommand(), a.subnetsExportCommand(), a.subnetsImportCommand(),
+	if a.shared == nil {
+		cmd.AddCommand(a.subnetsImportCommand())
+	}
+	cmd.AddCommand(a.subnetsListCommand(), a.subnetsExportCommand(),
 		a.subnetsNamedCommand("rename", "Give a subnet another name", func(id explorer.SubnetID, name string) explorer.Command {
 			return explorer.RenameSubnet{Subnet: id, Name: name}
 		}),
@@ -71,7 +74,7 @@ func (a *app) subnetsListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.with(cmd.Context(), model, readOnly, func(e *explorer.Exploration) error {
+			return a.with(cmd.Context(), model, readOnly, func(e exploration) error {
 				s := e.Snapshot()
 				list := s.Subnets
 				if trash {
@@ -119,7 +122,7 @@ func (a *app) changeLibrary(ctx context.Context, what string, args []string, com
 	if err != nil {
 		return err
 	}
-	return a.with(ctx, model, inWorkspace, func(e *explorer.Exploration) error {
+	return a.with(ctx, model, inWorkspace, func(e exploration) error {
 		id, err := find(e.Snapshot(), what)
 		if err != nil {
 			return err
@@ -162,7 +165,7 @@ func (a *app) subnetsEmptyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.with(cmd.Context(), model, inWorkspace, func(e *explorer.Exploration) error {
+			return a.with(cmd.Context(), model, inWorkspace, func(e exploration) error {
 				r := struct {
 					Deleted int `json:"deleted"`
 				}{len(e.Snapshot().Trash)}
@@ -179,7 +182,7 @@ func (a *app) subnetsExportCommand() *cobra.Command {
 	var out outFlags
 	cmd := &cobra.Command{
 		Use: "export SUBNET [MODEL]", Short: "Write a subnet as a GGUF file", Args: cobra.RangeArgs(1, 2),
-		Example: "  lathe subnets export s3 -o small.gguf --type Q8_0",
+		Example: "  lathe subnets export s3 -o small.gguf --type Q8_0\n  ssh host subnets export s3 -o - > small.gguf",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args[1:])
 			if err != nil {
@@ -191,16 +194,16 @@ func (a *app) subnetsExportCommand() *cobra.Command {
 			if err := out.check(); err != nil {
 				return err
 			}
-			return a.with(cmd.Context(), model, readOnly, func(e *explorer.Exploration) error {
+			return a.with(cmd.Context(), model, readOnly, func(e exploration) error {
 				id, err := find(e.Snapshot(), args[0])
 				if err != nil {
 					return err
 				}
-				job, err := a.start(cmd.Context(), e, explorer.Export{Subnet: id, Path: out.path, Type: out.typ})
-				if err != nil {
+				report, err := a.export(cmd.Context(), e, id, out)
+				if err != nil || out.path == toStdout {
 					return err
 				}
-				return a.result(job.Report, func(w io.Writer) { fmt.Fprintf(w, "%s: %s\n", job.Output, byteCount(job.Report.Bytes)) })
+				return a.result(report, func(w io.Writer) { fmt.Fprintf(w, "%s: %s\n", report.Path, byteCount(report.Bytes)) })
 			})
 		},
 	}
@@ -220,7 +223,7 @@ func (a *app) subnetsImportCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.with(cmd.Context(), model, inWorkspace, func(e *explorer.Exploration) error {
+			return a.with(cmd.Context(), model, inWorkspace, func(e exploration) error {
 				return a.importSubnet(cmd.Context(), e, args[0], name)
 			})
 		},
@@ -232,7 +235,7 @@ func (a *app) subnetsImportCommand() *cobra.Command {
 // masksHeader begins every file of masks.
 const masksHeader = "lathe-masks "
 
-func (a *app) importSubnet(ctx context.Context, e *explorer.Exploration, path, name string) error {
+func (a *app) importSubnet(ctx context.Context, e exploration, path, name string) error {
 	if name == "" {
 		name = filepath.Base(path)
 	}
@@ -277,42 +280,4 @@ func readMasks(path string) (text string, ok bool, err error) {
 	const most = 64 << 20
 	rest, err := io.ReadAll(io.LimitReader(f, most))
 	return masksHeader + string(rest), true, err
-}
-
-func (a *app) statusCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "status [MODEL]", Short: "Say what is in a model's workspace", Args: cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			model, err := a.modelArg(args)
-			if err != nil {
-				return err
-			}
-			return a.with(cmd.Context(), model, readOnly, func(e *explorer.Exploration) error {
-				s := e.Snapshot()
-				r := struct {
-					Model     string     `json:"model"`
-					Workspace string     `json:"workspace"`
-					Bytes     int64      `json:"workspace_bytes"`
-					Subnets   int        `json:"subnets"`
-					Trash     int        `json:"trash"`
-					Chats     int        `json:"chats"`
-					Benches   int        `json:"benches"`
-					Base      string     `json:"draft_base"`
-					Undo      int        `json:"undo"`
-					Redo      int        `json:"redo"`
-					Draft     sizeResult `json:"draft"`
-				}{s.Model.Path, s.Workspace.Path, s.Workspace.Bytes, len(s.Subnets), len(s.Trash), len(s.Chats), len(s.Benches),
-					string(s.Draft.Base), len(s.Draft.Steps), len(s.Draft.Undone), newSize(s.Draft.Size, s.Draft.Bytes)}
-				return a.result(r, func(w io.Writer) {
-					table(w,
-						[]string{"model", r.Model},
-						[]string{"workspace", fmt.Sprintf("%s (%s)", r.Workspace, byteCount(r.Bytes))},
-						[]string{"subnets", fmt.Sprintf("%d, %d in the trash", r.Subnets, r.Trash)},
-						[]string{"chats", fmt.Sprint(r.Chats)},
-						[]string{"benchmarks", fmt.Sprint(r.Benches)},
-						[]string{"masks in work", fmt.Sprintf("from %s, %d steps to undo, %d to redo, share %.3f", r.Base, r.Undo, r.Redo, r.Draft.Share)})
-				})
-			})
-		},
-	}
 }

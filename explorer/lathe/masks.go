@@ -72,7 +72,7 @@ func (a *app) onSubnet(use, short string, show func(*explorer.Snapshot, explorer
 			if err != nil {
 				return err
 			}
-			return a.with(cmd.Context(), model, readOnly, func(e *explorer.Exploration) error {
+			return a.with(cmd.Context(), model, readOnly, func(e exploration) error {
 				s := e.Snapshot()
 				id, err := find(s, subnet)
 				if err != nil {
@@ -185,7 +185,7 @@ func (a *app) change(ctx context.Context, args []string, commands func(*explorer
 	if err != nil {
 		return err
 	}
-	return a.with(ctx, model, inWorkspace, func(e *explorer.Exploration) error {
+	return a.with(ctx, model, inWorkspace, func(e exploration) error {
 		list, err := commands(e.Snapshot())
 		if err != nil {
 			return err

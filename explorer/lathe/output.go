@@ -58,7 +58,7 @@ func count(n int64) string {
 
 // start gives a command that begins a job, shows its progress until it has ended, and returns the job. Interrupting stops
 // the job and waits for it.
-func (a *app) start(ctx context.Context, e *explorer.Exploration, c explorer.Command) (explorer.Job, error) {
+func (a *app) start(ctx context.Context, e exploration, c explorer.Command) (explorer.Job, error) {
 	receipt, err := e.Do(ctx, a.actor(), c)
 	if err != nil {
 		return explorer.Job{}, err
@@ -67,7 +67,7 @@ func (a *app) start(ctx context.Context, e *explorer.Exploration, c explorer.Com
 }
 
 // follow shows a job's progress until it has ended. each, which may be nil, sees every new snapshot on the way.
-func (a *app) follow(ctx context.Context, e *explorer.Exploration, id explorer.JobID, each func(*explorer.Snapshot) error) (explorer.Job, error) {
+func (a *app) follow(ctx context.Context, e exploration, id explorer.JobID, each func(*explorer.Snapshot) error) (explorer.Job, error) {
 	p := progress{w: a.stderr, live: isTerminal(a.stderr), now: time.Now}
 	defer p.clear()
 	for {

@@ -37,7 +37,7 @@ func (a *app) recipeExportCommand() *cobra.Command {
 			if err := out.check(); err != nil {
 				return err
 			}
-			return a.with(cmd.Context(), model, readOnly, func(e *explorer.Exploration) error {
+			return a.with(cmd.Context(), model, readOnly, func(e exploration) error {
 				if c.Subnet, err = find(e.Snapshot(), args[0]); err != nil {
 					return err
 				}
@@ -80,7 +80,7 @@ func (a *app) recipeBuildCommand() *cobra.Command {
 				return err
 			}
 			c.Path, c.To = args[0], out.path
-			return a.with(cmd.Context(), model, out.keeping(), func(e *explorer.Exploration) error {
+			return a.with(cmd.Context(), model, out.keeping(), func(e exploration) error {
 				began := time.Now()
 				job, err := a.start(cmd.Context(), e, c)
 				if err != nil {

@@ -54,7 +54,7 @@ func (a *app) searchCommand() *cobra.Command {
 			if c.Budget, err = parseBudget(budget); err != nil {
 				return usage(err)
 			}
-			return a.with(cmd.Context(), model, inWorkspace, func(e *explorer.Exploration) error { return a.search(cmd.Context(), e, c) })
+			return a.with(cmd.Context(), model, inWorkspace, func(e exploration) error { return a.search(cmd.Context(), e, c) })
 		},
 	}
 	flags := cmd.Flags()
@@ -97,7 +97,7 @@ func parseBudget(text string) (explorer.Budget, error) {
 	return b, nil
 }
 
-func (a *app) search(ctx context.Context, e *explorer.Exploration, c explorer.StartSearch) error {
+func (a *app) search(ctx context.Context, e exploration, c explorer.StartSearch) error {
 	receipt, err := e.Do(ctx, a.actor(), c)
 	if err != nil {
 		return err

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lathe-llm/lathe/explorer"
+)
+
+// statusResult is what `status --json` writes.
+type statusResult struct {
+	Model     string       `json:"model"`
+	Workspace string       `json:"workspace"`
+	Bytes     int64        `json:"workspace_bytes"`
+	Subnets   int          `json:"subnets"`
+	Trash     int          `json:"trash"`
+	Chats     int          `json:"chats"`
+	Benches   int          `json:"benches"`
+	Base      string       `json:"draft_base"`
+	Undo      int          `json:"undo"`
+	Redo      int          `json:"redo"`
+	Draft     sizeResult   `json:"draft"`
+	Jobs      []jobResult  `json:"jobs"` // not ended; always empty but on a server
+	Search    *searchLine  `json:"search,omitempty"`
+	Viewers   []viewerName `json:"viewers,omitempty"`
+}
+
+// jobResult is a job in statusResult.
+type jobResult struct {
+	ID       string            `json:"id"`
+	Kind     explorer.JobKind  `json:"kind"`
+	Title    string            `json:"title"`
+	State    explorer.JobState `json:"state"`
+	Author   string            `json:"author,omitempty"`
+	Fraction float64           `json:"fraction"`
+	Left     float64           `json:"seconds_left,omitempty"`
+}
+
+// viewerName is somebody attached to a server.
+type viewerName struct {
+	Name string `json:"name"`
+	Role string `json:"role"`
+}
+
+func (a *app) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "status [MODEL]", Short: "Say what is in a model's workspace", Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			model, err := a.modelArg(args)
+			if err != nil {
+				return err
+			}
+			return a.with(cmd.Context(), model, readOnly, func(e exploration) error {
+				r := newStatus(e.Snapshot())
+				return a.result(r, r.words)
+			})
+		},
+	}
+}
+
+func newStatus(s *explorer.Snapshot) statusResult {
+	r := statusResult{
+		Model: s.Model.Path, Workspace: s.Workspace.Path, Bytes: s.Workspace.Bytes, Subnets: len(s.Subnets), Trash: len(s.Trash),
+		Chats: len(s.Chats), Benches: len(s.Benches), Base: string(s.Draft.Base), Undo: len(s.Draft.Steps), Redo: len(s.Draft.Undone),
+		Draft: newSize(s.Draft.Size, s.Draft.Bytes), Jobs: []jobResult{},
+	}
+	for _, j := range s.Jobs {
+		if !j.State.Ended() {
+			r.Jobs = append(r.Jobs, jobResult{string(j.ID), j.Kind, j.Title, j.State, j.Author, j.Progress.Fraction(), j.Progress.Left.Seconds()})
+		}
+	}
+	if s.Search.Best != nil {
+		line := newSearchLine("state", s.Search)
+		r.Search = &line
+	}
+	for _, v := range s.Presence {
+		r.Viewers = append(r.Viewers, viewerName{v.Name, v.Role.String()})
+	}
+	return r
+}
+
+func (r statusResult) words(w io.Writer) {
+	rows := [][]string{
+		{"model", r.Model},
+		{"workspace", fmt.Sprintf("%s (%s)", r.Workspace, byteCount(r.Bytes))},
+		{"subnets", fmt.Sprintf("%d, %d in the trash", r.Subnets, r.Trash)},
+		{"chats", fmt.Sprint(r.Chats)},
+		{"benchmarks", fmt.Sprint(r.Benches)},
+		{"masks in work", fmt.Sprintf("from %s, %d steps to undo, %d to redo, share %.3f", r.Base, r.Undo, r.Redo, r.Draft.Share)},
+	}
+	for _, j := range r.Jobs {
+		text := fmt.Sprintf("%s, %s, %.0f %%", j.Title, j.State, 100*j.Fraction)
+		if j.Left > 0 {
+			text += ", " + clock(time.Duration(j.Left*float64(time.Second))) + " left"
+		}
+		rows = append(rows, []string{"job " + j.ID, text})
+	}
+	if s := r.Search; s != nil {
+		rows = append(rows, []string{"search", fmt.Sprintf("generation %d, %d candidates, best fitness %.4f at share %.3f", s.Generation, s.Evaluated, s.Best, s.Share)})
+	}
+	for _, v := range r.Viewers {
+		rows = append(rows, []string{"here", fmt.Sprintf("%s (%s)", v.Name, v.Role)})
+	}
+	table(w, rows...)
+}
