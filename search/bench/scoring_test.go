@@ -1,0 +1,161 @@
+package bench_test
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"encoding/json"
+	"io"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+const scoringTokens = 2048
+
+// BenchmarkScoring scores one window of 2048 tokens with the dense default model and with cuts of it. Where PyTorch is
+// installed for the Python that LATHE_TORCH names (default python3), a PyTorch program doing the dense forward takes turns
+// with it on the same threads, and x_torch is how many times as fast lathe is. of_dense is the time of the cut over the
+// time of the dense model, taken in turns as well.
+func BenchmarkScoring(b *testing.B) {
+	ctx := context.Background()
+	path := filepath.Join(os.Getenv("LATHE_CACHE"), "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
+	f, err := gguf.Open(path)
+	if err != nil {
+		b.Skipf("the default model is not there (make setup fetches it): %v", err)
+	}
+	defer f.Close()
+	be, err := decoder.OpenBackend("")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer be.Close()
+	m, err := decoder.Load(ctx, be, f)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer m.Close()
+	window := make([]int32, scoringTokens)
+	for i := range window {
+		window[i] = int32((i*7919 + 13) % m.Config().Vocab)
+	}
+	score := func(b *testing.B, s *decoder.Subnet) time.Duration {
+		start := time.Now()
+		got, err := m.Score(ctx, s, [][]int32{window})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if math.IsNaN(got.NLL) {
+			b.Fatal("the score is NaN")
+		}
+		return time.Since(start)
+	}
+	torch := startTorch(b, m.Geometry())
+	for _, c := range []struct {
+		name          string
+		groups, width float64
+	}{{"dense", 1, 1}, {"mlp=0.8", 1, 0.8}, {"mlp=0.5", 1, 0.5}, {"mlp=0.5,groups=0.5", 0.5, 0.5}} {
+		b.Run(c.name, func(b *testing.B) {
+			s, err := m.Subnet(ctx, gguf.Subnet{Masks: uniform(m.Geometry(), c.groups, c.width)})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer s.Close()
+			score(b, s)
+			score(b, m.Dense())
+			var cut, dense, other time.Duration
+			for b.Loop() {
+				cut += score(b, s)
+				dense += score(b, m.Dense())
+				other += torch.step(b)
+			}
+			b.ReportMetric(float64(b.N*scoringTokens)/cut.Seconds(), "tokens/s")
+			b.ReportMetric(cut.Seconds()/dense.Seconds(), "of_dense")
+			if torch != nil {
+				b.ReportMetric(other.Seconds()/dense.Seconds(), "x_torch(dense)")
+			}
+		})
+	}
+}
+
+// uniform keeps the same share of KV groups and of MLP channels in every layer.
+func uniform(g *mask.Geometry, groups, width float64) mask.Masks {
+	m := mask.Dense(g)
+	for i, l := range g.Layers {
+		layer := m.Layer(i)
+		keep := int(math.Ceil(groups*float64(l.KVHeads))) * (l.Heads / l.KVHeads)
+		layer.Heads = mask.Range(l.Heads, 0, keep)
+		layer.Channels = mask.Range(l.FFN, 0, int(width*float64(l.FFN))/32*32)
+		m = m.With(i, layer)
+	}
+	return m
+}
+
+// A torchProcess is the PyTorch program, one window a step; nil where there is no PyTorch.
+type torchProcess struct {
+	in  io.Writer
+	out *bufio.Scanner
+}
+
+func startTorch(b *testing.B, g *mask.Geometry) *torchProcess {
+	l := g.Layers[0]
+	spec, err := json.Marshal(map[string]int{
+		"hidden": g.Hidden, "heads": l.Heads, "kv_heads": l.KVHeads, "head_dim": g.HeadDim, "ffn": l.FFN,
+		"layers": len(g.Layers), "vocab": g.Vocab, "tokens": scoringTokens, "threads": runtime.NumCPU(),
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	cmd := exec.Command(cmp.Or(os.Getenv("LATHE_TORCH"), "python3"), filepath.Join("torch", "forward.py"), string(spec))
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		b.Logf("going on without PyTorch: %v", err)
+		return nil
+	}
+	p := &torchProcess{in: in, out: bufio.NewScanner(out)}
+	b.Cleanup(func() {
+		_ = in.Close()
+		_ = cmd.Wait()
+	})
+	if !p.out.Scan() || !strings.HasPrefix(p.out.Text(), "ready") {
+		b.Log("going on without PyTorch: set LATHE_TORCH to a Python that has it")
+		return nil
+	}
+	b.Logf("against PyTorch %s", strings.TrimPrefix(p.out.Text(), "ready "))
+	return p
+}
+
+// step times one window; no time where there is no PyTorch.
+func (p *torchProcess) step(b *testing.B) time.Duration {
+	if p == nil {
+		return 0
+	}
+	if _, err := io.WriteString(p.in, "\n"); err != nil {
+		b.Fatal(err)
+	}
+	if !p.out.Scan() {
+		b.Fatal("the PyTorch program ended")
+	}
+	seconds, err := strconv.ParseFloat(p.out.Text(), 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(seconds * float64(time.Second))
+}
