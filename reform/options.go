@@ -100,7 +100,7 @@ func (p Preset) Recipe() (Recipe, error) {
 	case Allocated:
 		return Recipe{
 			Method: importance.OBS, Sequential: true, Widths: Sensitive,
-			Solve: Options{Lambdas: []float64{0.01, 0.03, 0.1, 0.3}, Pull: true},
+			Solve: Options{Lambdas: []float64{0.01, 0.03, 0.1, 0.3}, Pull: true}, Relative: true,
 		}, nil
 	case Taylor:
 		return Recipe{Method: importance.Taylor, Solve: none}, nil
