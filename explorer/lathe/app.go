@@ -15,6 +15,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/workbench"
+	"github.com/lathe-llm/lathe/tui"
 )
 
 // exploration is what commands work with: one opened for the command, or the one that a server shares.
@@ -34,8 +35,10 @@ type app struct {
 	backend func(spec string) (explorer.Backend, error)
 	// diagnose looks at what of all that works.
 	diagnose func(ctx context.Context, spec string, p workbench.Places) ([]workbench.Check, error)
+	// verify checks a file that was cut from a model.
+	verify func(ctx context.Context, spec, path, source string, m explorer.Monitor) ([]workbench.Check, error)
 	// open runs the terminal interface over an exploration.
-	open func(ctx context.Context, a *app, e *explorer.Exploration) error
+	open func(ctx context.Context, a *app, e *explorer.Exploration, o tui.Options) error
 
 	// shared is the exploration of a server that runs commands for its clients, nil for a command of this machine. who is
 	// the client.
@@ -98,7 +101,6 @@ func newRoot(a *app) *cobra.Command {
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error { return a.explore(cmd.Context(), args) },
 	}
 	flags := root.PersistentFlags()
 	flags.BoolVar(&a.json, "json", false, "write results as JSON on standard output, and nothing else")
@@ -110,6 +112,7 @@ func newRoot(a *app) *cobra.Command {
 		return root
 	}
 	flags.StringVar(&a.workspace, "workspace", "", "folder that subnets, edits and chats are kept in (default: one per model)")
+	exploreFlags(a, root)
 	flags.StringVar(&a.compute, "compute", "", "what search and re-fitting compute with: go, xla, cuda or xla:/path/plugin.so (default: the fastest found)")
 	root.AddCommand(a.commands()...)
 	return root
@@ -120,7 +123,7 @@ func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
 		a.infoCommand(), a.cutCommand(), a.reformCommand(), a.searchCommand(), a.compareCommand(), a.masksCommand(),
 		a.evalCommand(), a.chatCommand(), a.benchCommand(), a.statusCommand(), a.subnetsCommand(), a.recipeCommand(), a.fitCommand(),
-		a.serveCommand(), a.doctorCommand(),
+		a.verifyCommand(), a.serveCommand(), a.serveAPICommand(), a.doctorCommand(),
 	}
 }
 
@@ -196,7 +199,7 @@ type keeping int
 const (
 	inMemory    keeping = iota // nowhere, unless --workspace names a folder
 	inWorkspace                // in the model's workspace
-	orReadOnly                 // the same, or only looked at where another process holds it
+	orReadOnly                 // the same for people to stay in, or only looked at where another process holds it
 	readOnly                   // in the model's workspace, which is only looked at
 )
 
@@ -216,6 +219,9 @@ func (a *app) openExploration(ctx context.Context, model string, k keeping) (*ex
 		if err := m.Close(); err != nil {
 			return nil, err
 		}
+	}
+	if k == orReadOnly {
+		o.MeasureDraft = &explorer.Measure{Seq: 1024, Windows: 2}
 	}
 	e, err := explorer.Open(ctx, o)
 	if err != nil {

@@ -30,6 +30,7 @@ func TestCommandsPage(t *testing.T) {
 		"| `LATHE_CACHE` | folder of things that can be fetched again: default model, texts, plug-ins (default: `lathe` in the user's cache folder) |\n" +
 		"| `LATHE_WORKSPACES` | folder of the workspaces of all models (default: `lathe/workspaces` in the user's data folder) |\n" +
 		"| `LATHE_SCRATCH` | folder for files that need not last, as large as a model (default: the system's) |\n" +
+		"| `LATHE_API_KEY` | the key that clients of `serve-api` must send |\n" +
 		"| `LATHE_BACKEND` | what `--compute` says where it is not given |\n")
 	root := newRoot(&app{})
 	b.WriteString("\n## Flags of all commands\n\n")

@@ -3,10 +3,41 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/tui"
 )
 
+// exploreFlags makes the root command open the terminal interface and gives it its flags.
+func exploreFlags(a *app, root *cobra.Command) {
+	var o tui.Options
+	var color string
+	root.RunE = func(cmd *cobra.Command, args []string) error {
+		switch o.Color = tui.Color(color); o.Color {
+		case tui.ColorNone, tui.Color16, tui.Color256, tui.ColorTrue:
+		case "auto":
+			o.Color = tui.ColorAuto
+		default:
+			return usage(fmt.Errorf("--color %q: not auto, none, 16, 256 or true", color))
+		}
+		return a.explore(cmd.Context(), args, o)
+	}
+	flags := root.Flags()
+	flags.StringVar(&color, "color", "auto", "colours to draw with: auto, none, 16, 256 or true")
+	flags.BoolVar(&o.Light, "light", false, "assume a light background until the terminal says what it has")
+	flags.BoolVar(&o.ASCII, "ascii", false, "draw with ASCII characters only")
+	flags.BoolVar(&o.NoMouse, "no-mouse", false, "leave the mouse to the terminal")
+	flags.StringVar(&o.Screen, "screen", "", "screen to open on: search, masks, reform, chat, bench or library")
+	flags.StringVar(&o.KeyFile, "keys", "", "TOML file of keys (default: lathe/keys.toml in the user's configuration folder)")
+}
+
 // explore opens the terminal interface on a model. Where there is no terminal it says so and draws nothing.
-func (a *app) explore(ctx context.Context, args []string) error {
+func (a *app) explore(ctx context.Context, args []string, o tui.Options) error {
 	if a.json {
 		return usage(errors.New("--json needs a command: `lathe status --json` says what is in the workspace"))
 	}
@@ -17,9 +48,48 @@ func (a *app) explore(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	if o.KeyFile == "" {
+		o.KeyFile = a.keyFile()
+	}
+	o.Actor, o.Files = a.actor(), true
+	_, err = os.Stat(a.workspaces())
+	o.Tour = errors.Is(err, os.ErrNotExist) && a.workspace == ""
 	e, err := a.openExploration(ctx, model, orReadOnly)
 	if err != nil {
 		return err
 	}
-	return errors.Join(a.open(ctx, a, e), e.Close())
+	a.welcome(ctx, e)
+	return errors.Join(a.open(ctx, a, e, o), e.Close())
+}
+
+// keyFile is the user's file of keys, "" where there is none.
+func (a *app) keyFile() string {
+	dir := a.getenv("XDG_CONFIG_HOME")
+	if dir == "" {
+		dir = filepath.Join(a.getenv("HOME"), ".config")
+	}
+	path := filepath.Join(dir, "lathe", "keys.toml")
+	if _, err := os.Stat(path); err != nil {
+		return ""
+	}
+	return path
+}
+
+// welcome starts what makes an exploration better while people look around: the statistics, from the workspace or from
+// the default text. Whatever a person starts comes before them.
+func (a *app) welcome(ctx context.Context, e exploration) {
+	if e.Snapshot().Workspace.ReadOnly || a.calibrationText() == "" {
+		return
+	}
+	// That it could not be started is no reason not to open; a failure later is a message on the screen.
+	_, _ = e.Do(ctx, a.actor(), explorer.GatherStatistics{})
+}
+
+// openInterface is the terminal interface of this process.
+func openInterface(ctx context.Context, _ *app, e *explorer.Exploration, o tui.Options) error {
+	err := tui.Run(ctx, e, o)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("terminal interface: %w", err)
+	}
+	return nil
 }

@@ -48,6 +48,13 @@ func realMain() int {
 		}
 		return b.Diagnose(ctx, p), nil
 	}
+	a.verify = func(ctx context.Context, spec, path, source string, m explorer.Monitor) ([]workbench.Check, error) {
+		b, err := made(spec)
+		if err != nil {
+			return nil, err
+		}
+		return b.Verify(ctx, path, source, m)
+	}
 	code := run(ctx, a, os.Args[1:])
 	if bench != nil {
 		if err := bench.Close(); err != nil && code == exitOK {

@@ -179,8 +179,9 @@ func (a *app) drafted(s *explorer.Snapshot) error {
 	})
 }
 
-// change gives commands to a model's workspace and shows the draft they lead to.
-func (a *app) change(ctx context.Context, args []string, commands func(*explorer.Snapshot) ([]explorer.Command, error)) error {
+// change gives commands to a model's workspace and shows the draft they lead to. calibration is what statistics are gathered
+// on where they are needed and not there.
+func (a *app) change(ctx context.Context, args []string, calibration explorer.Calibration, commands func(*explorer.Snapshot) ([]explorer.Command, error)) error {
 	model, err := a.modelArg(args)
 	if err != nil {
 		return err
@@ -192,7 +193,7 @@ func (a *app) change(ctx context.Context, args []string, commands func(*explorer
 		}
 		for _, c := range list {
 			if edit, ok := c.(explorer.Edit); ok && ranked(edit) && !e.Snapshot().Statistics.Ready {
-				if _, err := a.start(ctx, e, explorer.GatherStatistics{}); err != nil {
+				if _, err := a.start(ctx, e, explorer.GatherStatistics{Calibration: calibration}); err != nil {
 					return err
 				}
 			}
@@ -219,7 +220,7 @@ func (a *app) masksUndoCommand(use, short string) *cobra.Command {
 	return &cobra.Command{
 		Use: use + " [MODEL]", Short: short, Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.change(cmd.Context(), args, func(*explorer.Snapshot) ([]explorer.Command, error) {
+			return a.change(cmd.Context(), args, explorer.Calibration{}, func(*explorer.Snapshot) ([]explorer.Command, error) {
 				if use == "undo" {
 					return []explorer.Command{explorer.Undo{}}, nil
 				}
@@ -234,7 +235,7 @@ func (a *app) masksCheckoutCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "checkout [MODEL]", Short: "Start editing from a subnet", Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.change(cmd.Context(), args, func(s *explorer.Snapshot) ([]explorer.Command, error) {
+			return a.change(cmd.Context(), args, explorer.Calibration{}, func(s *explorer.Snapshot) ([]explorer.Command, error) {
 				id, err := find(s, subnet)
 				return []explorer.Command{explorer.Checkout{Subnet: id}}, err
 			})
@@ -253,6 +254,7 @@ func (a *app) masksSetCommand() *cobra.Command {
 		keepChannels, keepGroups          int
 		invert, equalise                  string
 		save                              string
+		calibration                       explorer.Calibration
 	}
 	cmd := &cobra.Command{
 		Use:   "set [MODEL]",
@@ -263,7 +265,7 @@ func (a *app) masksSetCommand() *cobra.Command {
 			"  lathe masks set --layers all --keep-channels 1024 --save 'thin mlp'",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.change(cmd.Context(), args, func(s *explorer.Snapshot) ([]explorer.Command, error) {
+			return a.change(cmd.Context(), args, set.calibration, func(s *explorer.Snapshot) ([]explorer.Command, error) {
 				g := s.Model.Geometry
 				layers, err := mask.ParseSet(len(g.Layers), set.layers)
 				if err != nil {
@@ -338,6 +340,7 @@ func (a *app) masksSetCommand() *cobra.Command {
 			})
 		},
 	}
+	calibrationFlags(cmd, &set.calibration)
 	flags := cmd.Flags()
 	flags.StringVar(&set.layers, "layers", "none", "layers to change")
 	flags.StringVar(&set.mlp, "mlp", "", "MLP channels to keep")

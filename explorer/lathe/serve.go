@@ -78,7 +78,11 @@ func (a *app) serve(ctx context.Context, model string, f serveFlags) (err error)
 		defer func() { err = errors.Join(err, audit.Close()) }()
 		o.Audit = audit
 	}
-	return a.with(ctx, model, inWorkspace, func(e exploration) error {
+	return a.with(ctx, model, orReadOnly, func(e exploration) error {
+		if w := e.Snapshot().Workspace; w.ReadOnly {
+			return fmt.Errorf("workspace %s is %s: %w", w.Path, w.Holder, explorer.ErrReadOnly)
+		}
+		a.welcome(ctx, e)
 		o.Exploration = e
 		panes := tui.NewPanes()
 		o.Program = func(ctx context.Context, s *sshserver.Session) (tea.Model, []tea.ProgramOption) {

@@ -218,22 +218,28 @@ func (m *model) scoreLlama(ctx context.Context, s gguf.Subnet, r explorer.ScoreR
 			typ = r.Type
 		}
 	}
+	nll, tokens, err = m.scoreFile(ctx, path, p, mon)
+	return nll, tokens, typ, err
+}
+
+// scoreFile scores a model file with llama.cpp.
+func (m *model) scoreFile(ctx context.Context, path string, p passage, mon explorer.Monitor) (nll float64, tokens int, err error) {
 	o := infer.Defaults(path)
 	o.Context = len(p.windows[0])
 	model, err := m.bench.engine.Load(ctx, o, nil)
 	if err != nil {
-		return 0, 0, "", err
+		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, model.Close()) }()
 	for i, w := range p.windows {
 		if err := mon.Gate(ctx); err != nil {
-			return 0, 0, "", err
+			return 0, 0, err
 		}
 		scored, err := model.Score(ctx, [][]int32{w}, func(q infer.Progress) {
 			mon.Progress(float64(i*len(w)+q.Done), float64(len(p.windows)*len(w)), "tokens", "")
 		})
 		if err != nil {
-			return 0, 0, "", err
+			return 0, 0, err
 		}
 		for _, v := range scored[0] {
 			nll += float64(v)
@@ -241,7 +247,7 @@ func (m *model) scoreLlama(ctx context.Context, s gguf.Subnet, r explorer.ScoreR
 		tokens += len(scored[0])
 	}
 	if math.IsNaN(nll) {
-		return 0, 0, "", fmt.Errorf("%s: the likelihood is no number", path)
+		return 0, 0, fmt.Errorf("%s: the likelihood is no number", path)
 	}
-	return nll, tokens, typ, nil
+	return nll, tokens, nil
 }

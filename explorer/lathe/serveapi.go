@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/openai"
+)
+
+// keyVariable is the environment variable of the key that clients of `serve-api` need.
+const keyVariable = "LATHE_API_KEY"
+
+func (a *app) serveAPICommand() *cobra.Command {
+	o := infer.Defaults("")
+	var listen, keyFile, subnet string
+	cmd := &cobra.Command{
+		Use:   "serve-api [MODEL]",
+		Short: "Serve a model or a subnet to programs that speak OpenAI's API",
+		Long: "Chat and text completions with streaming and log-probabilities, and the list of models, for any client and for\n" +
+			"lm-evaluation-harness. Beyond loopback a key is needed: in $" + keyVariable + " or in a file.",
+		Example: "  lathe serve-api small.gguf\n  LATHE_API_KEY=… lathe serve-api --subnet s3 --listen :8080",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			model, err := a.modelArg(args)
+			if err != nil {
+				return err
+			}
+			key := a.getenv(keyVariable)
+			if keyFile != "" {
+				data, err := os.ReadFile(keyFile)
+				if err != nil {
+					return input(err)
+				}
+				if key = strings.TrimSpace(string(data)); key == "" {
+					return input(fmt.Errorf("%s: the key is empty", keyFile))
+				}
+			}
+			if subnet == string(explorer.DenseID) {
+				o.Path = model
+				return a.serveFile(cmd.Context(), model, o, listen, key)
+			}
+			return a.serveSubnet(cmd.Context(), model, subnet, o, listen, key)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&listen, "listen", "127.0.0.1:8080", "address to listen on")
+	flags.StringVar(&keyFile, "key-file", "", "file with the key that clients must send")
+	flags.StringVar(&subnet, "subnet", string(explorer.DenseID), "subnet of the workspace to serve: an id, a name, or draft")
+	flags.IntVar(&o.Context, "context", o.Context, "tokens of context; 0 is 4096, or the model's own where that is smaller")
+	flags.IntVar(&o.Threads, "threads", o.Threads, "processor threads; 0 is one per core")
+	flags.IntVar(&o.GPULayers, "gpu-layers", o.GPULayers, "layers on the GPU; -1 is as many as fit")
+	flags.StringVar(&o.KVType, "kv-type", infer.KVF16, "type of the KV cache: "+strings.Join([]string{infer.KVF16, infer.KVQ80, infer.KVQ40}, ", "))
+	return cmd
+}
+
+// serveSubnet writes a subnet out for as long as it is served.
+func (a *app) serveSubnet(ctx context.Context, model, subnet string, o infer.LoadOptions, listen, key string) (err error) {
+	dir, err := os.MkdirTemp(a.getenv("LATHE_SCRATCH"), "lathe-serve-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	o.Path = filepath.Join(dir, "subnet.gguf")
+	err = a.with(ctx, model, readOnly, func(e exploration) error {
+		id, err := find(e.Snapshot(), subnet)
+		if err != nil {
+			return err
+		}
+		_, err = a.start(ctx, e, explorer.Export{Subnet: id, Path: o.Path})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return a.serveFile(ctx, model, o, listen, key)
+}
+
+// serveFile loads a model file and serves it until ctx ends.
+func (a *app) serveFile(ctx context.Context, model string, o infer.LoadOptions, listen, key string) (err error) {
+	backend, err := a.backend(a.compute)
+	if err != nil {
+		return err
+	}
+	opened, err := backend.Open(ctx, model)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, opened.Close()) }()
+	l, err := openai.Listen(listen, key)
+	if errors.Is(err, openai.ErrNoKey) {
+		return usage(fmt.Errorf("--listen %s: set $%s or --key-file: %w", listen, keyVariable, err))
+	}
+	if err != nil {
+		return err
+	}
+	loaded, err := opened.Load(ctx, o, nil)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	defer func() { err = errors.Join(err, loaded.Close()) }()
+	fmt.Fprintf(a.stderr, "lathe: serving %s at http://%s/v1\n", loaded.Info().Name, l.Addr())
+	return openai.Serve(ctx, l, openai.New(loaded, openai.Options{Key: key}))
+}
