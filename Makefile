@@ -16,7 +16,7 @@ export CPATH := $(LATHE_CACHE)/headers$(if $(CPATH),:$(CPATH))
 export GOMLX_NO_AUTO_INSTALL := 1
 
 PYTHON ?= python3
-GOSOURCES := $(shell git ls-files '*.go' 2>/dev/null) go.mod go.sum
+BENCH ?= ./...
 
 .PHONY: run test test-fast build check setup headers lint fuzz bench golden env clean
 
@@ -48,6 +48,27 @@ test: setup build
 
 test-fast:
 	CGO_ENABLED=0 go test -tags nocgo ./search/... ./infer ./infer/gguf ./explorer ./tui/...
+
+lint: build
+	@command -v golangci-lint >/dev/null || { echo "lathe: golangci-lint (v2) was not found: go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0" >&2; exit 1; }
+	golangci-lint run ./...
+
+# Benchmarks, as Go benchmark lines on standard output. LATHE_TORCH=/path/python3 compares scoring with PyTorch;
+# LATHE_SLOW=1 adds the comparison of search strategies, which takes an hour and more.
+bench: setup build
+	go test -run '^$$' -bench . -benchtime 3x -timeout 4h $(BENCH)
+
+# Every fuzz target for FUZZTIME (default one minute each).
+fuzz: build
+	@set -e; git grep -l '^func Fuzz' -- '*_test.go' | while read -r file; do \
+	  sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' "$$file" | while read -r target; do \
+	    echo "$$(dirname "$$file") $$target"; \
+	    go test -run '^$$' -fuzz "^$$target$$" -fuzztime "$(or $(FUZZTIME),1m)" -fuzzminimizetime 10x "./$$(dirname "$$file")"; \
+	  done; done
+
+# Writes the golden screens, the pages generated from the code and the recorded session anew.
+golden: setup build
+	go test ./tui/... ./explorer/lathe -update
 
 # Prints the build environment for a shell: eval "$(make -s env)".
 env:
