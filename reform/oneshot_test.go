@@ -133,6 +133,31 @@ func meanSquare(t *testing.T, m *decoder.Model, s gguf.Subnet, windows [][]int32
 	return d / e
 }
 
+// meanState is the mean over tokens of the state after the first layer.
+func meanState(t *testing.T, m *decoder.Model, s *decoder.Subnet, windows [][]int32) []float64 {
+	t.Helper()
+	st, err := m.NewStates(t.Context(), windows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	if err := m.Advance(t.Context(), 0, s, st); err != nil {
+		t.Fatal(err)
+	}
+	hidden := m.Geometry().Hidden
+	mean := make([]float64, hidden)
+	for i := range windows {
+		h, err := st.Hidden(i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for j, v := range h {
+			mean[j%hidden] += float64(v) / float64(st.Tokens())
+		}
+	}
+	return mean
+}
+
 func TestRefitBringsStatesBack(t *testing.T) {
 	for _, family := range gguftest.Families() {
 		switch family.Name {

@@ -74,9 +74,12 @@ type Recipe struct {
 	// errors of the layers before on the calibration text too closely.
 	Share float64
 	// Relative weighs each token by the size of its hidden state: the next norm sees an error beside that. Without it,
-	// the few tokens with very large states decide. It has no effect with DenseOutput.
+	// the few tokens with very large states decide. It has no effect with DenseOutput, nor where
+	// a bias is found, which is the same for all tokens.
 	Relative bool
 }
+
+func (r Recipe) relative() bool { return r.Relative && r.Goal != DenseOutput && !r.Solve.Bias }
 
 func (r Recipe) share() float64 {
 	if r.Share == 0 {

@@ -41,6 +41,21 @@ func (s *stream) close() {
 	}
 }
 
+// innerInputs are the statistics of what enters the matrices before a module's output matrix. The stream stands before the
+// module.
+func (s *stream) innerInputs(ctx context.Context, layer int, module mask.Module) (importance.Inputs, error) {
+	in, err := s.m.NormedInputs(ctx, layer, module, s.own)
+	if err != nil {
+		return importance.Inputs{}, err
+	}
+	defer in.Close()
+	mo, err := in.Moments(ctx)
+	if err != nil {
+		return importance.Inputs{}, err
+	}
+	return asInputs(mo), nil
+}
+
 // tap is what enters the output matrix of one module on one stream.
 type tap struct {
 	s      *stream
@@ -92,7 +107,7 @@ func (t *tap) close() {
 // the module.
 func (t *tap) target(ctx context.Context, r Recipe, w []float32, out int, dense *decoder.Subnet) (Target, error) {
 	own := t.own
-	if r.Relative && r.Goal != DenseOutput {
+	if r.relative() {
 		var err error
 		if own, err = t.own.Relative(ctx); err != nil {
 			return Target{}, err
@@ -147,7 +162,7 @@ func (t *tap) wanted(ctx context.Context, r Recipe, dense *decoder.Subnet) (in *
 		return nil, nil, err
 	}
 	lack, err := t.s.m.Difference(ctx, t.s.dense, t.s.own)
-	if err != nil || !r.Relative {
+	if err != nil || !r.relative() {
 		return lack, func() { lack.Close() }, err
 	}
 	if in, err = lack.Relative(ctx); err != nil {

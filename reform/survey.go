@@ -101,16 +101,9 @@ func surveyModule(ctx context.Context, st *stream, layer int, module mask.Module
 		return s, err
 	}
 	if outer {
-		in, err := st.m.NormedInputs(ctx, layer, module, st.own)
-		if err != nil {
+		if b.In, err = st.innerInputs(ctx, layer, module); err != nil {
 			return s, err
 		}
-		mo, err := in.Moments(ctx)
-		in.Close()
-		if err != nil {
-			return s, err
-		}
-		b.In = asInputs(mo)
 	}
 	t, err := st.tap(ctx, layer, module, dense)
 	if err != nil {

@@ -136,12 +136,20 @@ func (w *walk) reform(ctx context.Context, t, held *tap, report *ModuleReport) e
 	if err != nil {
 		return err
 	}
+	own, _, err := w.m.Weights(layer, outputName(module)+"_bias")
+	if err != nil {
+		return err
+	}
+	recipe := w.recipe
+	if own != nil && recipe.Goal == DenseState {
+		recipe.Goal = Own // what the states lack then holds the bias, which stays in the model
+	}
 	p := Problem{Name: b.Name, W: b.Output.Data, Out: b.Output.Out, In: b.Output.In}
-	if p.Fit, err = t.target(ctx, w.recipe, p.W, p.Out, w.dense); err != nil {
+	if p.Fit, err = t.target(ctx, recipe, p.W, p.Out, w.dense); err != nil {
 		return err
 	}
 	if held != nil {
-		target, err := held.target(ctx, w.recipe, p.W, p.Out, w.dense)
+		target, err := held.target(ctx, recipe, p.W, p.Out, w.dense)
 		if err != nil {
 			return err
 		}
@@ -150,6 +158,11 @@ func (w *walk) reform(ctx context.Context, t, held *tap, report *ModuleReport) e
 	masks := w.sub.Masks()
 	if w.choose != nil && (module == mask.MLP || w.recipe.Attention) {
 		b.Mid = pooledInputs(p)
+		if importance.NeedsOf(w.recipe.Method).Inputs {
+			if b.In, err = t.s.innerInputs(ctx, layer, module); err != nil {
+				return err
+			}
+		}
 		l, err := w.choose(layer, module, b)
 		if err != nil {
 			return err
@@ -174,6 +187,11 @@ func (w *walk) reform(ctx context.Context, t, held *tap, report *ModuleReport) e
 	report.Lambda, report.Raised, report.Curve, report.Warning = r.Lambda, r.Raised, r.Curve, r.Warning
 	if w.recipe.Solve.Method == None {
 		weights = nil
+	}
+	for i, v := range own {
+		if r.Bias != nil { // it takes the place of the model's own
+			r.Bias[i] += v
+		}
 	}
 	f := &w.refit[layer]
 	if module == mask.Attention {

@@ -1,0 +1,61 @@
+package reform_test
+
+import (
+	"math"
+	"testing"
+
+	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+	"github.com/lathe-llm/lathe/reform"
+	"github.com/lathe-llm/lathe/search/importance"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// A bias makes the mean of what a cut module adds that of the dense one, whether the model has a bias of its own or not.
+func TestBiasKeepsTheMeanState(t *testing.T) {
+	for _, own := range []bool{false, true} {
+		recipe := gguftest.Tiny("llama")
+		recipe.OutBias = own
+		m := tiny(t, recipe)
+		g := m.Geometry()
+		windows := texts(10, 3, 48, g.Vocab)
+		layer := mask.DenseLayer(g.Layers[0])
+		layer.Channels = mask.Range(g.Layers[0].FFN, 0, g.Layers[0].FFN/2)
+		masks := mask.Dense(g).With(0, layer)
+		for _, method := range []reform.Method{reform.None, reform.Exact} {
+			s, _, err := reform.Refit(t.Context(), m, windows, masks, reform.Config{
+				Recipe: &reform.Recipe{Relative: true, Solve: reform.Options{Method: method, Bias: true}},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			sub, err := m.Subnet(t.Context(), s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer sub.Close()
+			dense := m.Dense()
+			defer dense.Close()
+			a, b := meanState(t, m, sub, windows), meanState(t, m, dense, windows)
+			for i := range a {
+				if math.Abs(a[i]-b[i]) > 1e-5*(1+math.Abs(b[i])) {
+					t.Errorf("own bias %v, %s: mean of channel %d is %g, want %g", own, method, i, a[i], b[i])
+					break
+				}
+			}
+		}
+	}
+}
+
+func TestSequentialChoiceByPhi(t *testing.T) {
+	m := tiny(t, gguftest.Tiny("llama"))
+	windows := texts(11, 2, 48, m.Geometry().Vocab)
+	_, r, err := reform.OneShot(t.Context(), m, windows, 0.7, reform.Config{
+		Granularity: 8, Recipe: &reform.Recipe{Method: importance.Phi, Sequential: true, Attention: true},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Ratio > 0.7 || r.Ratio < 0.69 {
+		t.Errorf("ratio %g", r.Ratio)
+	}
+}
