@@ -1,0 +1,138 @@
+package reform
+
+import (
+	"errors"
+	"math"
+	"slices"
+	"testing"
+
+	"github.com/lathe-llm/lathe/search/importance"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// smol is the shape of the default model.
+func smol() *mask.Geometry {
+	return &mask.Geometry{
+		Arch: "llama", Hidden: 576, Vocab: 49152, HeadDim: 64, Tied: true,
+		Layers: slices.Repeat([]mask.LayerGeometry{{Heads: 9, KVHeads: 3, FFN: 1536}}, 30),
+	}
+}
+
+func uneven() *mask.Geometry {
+	return &mask.Geometry{Arch: "deci", Hidden: 64, Vocab: 320, HeadDim: 16, Layers: []mask.LayerGeometry{
+		{Heads: 2, KVHeads: 2, FFN: 96}, {FFN: 128}, {Heads: 4, KVHeads: 2, FFN: 50}, {Heads: 4, KVHeads: 1},
+	}}
+}
+
+func TestUniformMeetsTheRatio(t *testing.T) {
+	for name, g := range map[string]*mask.Geometry{"default": smol(), "uneven": uneven()} {
+		for _, attention := range []bool{false, true} {
+			for _, ratio := range []float64{1, 0.9, 0.83, 0.8, 0.7, 0.6} {
+				c, err := uniform(g, ratio, 8, attention)
+				if err != nil {
+					t.Fatalf("%s %g: %v", name, ratio, err)
+				}
+				got := float64(c.params(g)) / float64(g.BlockParams())
+				if got > ratio+1e-9 || got < ratio-8*3*float64(g.Hidden)/float64(g.BlockParams())-1e-9 && !attention {
+					t.Errorf("%s: asked for %g, got %g", name, ratio, got)
+				}
+				least, most := g.Layers[0].FFN, 0
+				for i, l := range g.Layers {
+					if c.channels[i] > l.FFN || c.groups[i] > l.KVHeads || l.KVHeads > 0 && c.groups[i] < 1 {
+						t.Errorf("%s: layer %d has %d channels and %d groups", name, i, c.channels[i], c.groups[i])
+					}
+					least, most = min(least, c.channels[i]), max(most, c.channels[i])
+				}
+				if name == "default" && most-least > 8 {
+					t.Errorf("widths from %d to %d", least, most)
+				}
+			}
+		}
+	}
+	for _, ratio := range []float64{0, -1, 1.1, math.NaN(), 0.1} {
+		if _, err := uniform(smol(), ratio, 32, false); !errors.Is(err, ErrRatio) {
+			t.Errorf("ratio %g: error %v", ratio, err)
+		}
+	}
+}
+
+// With convex costs taking the cheapest step is optimal: no exchange of a step between two layers is better.
+func TestCheapestIsOptimal(t *testing.T) {
+	g := smol()
+	weight := func(layer int) float64 { return 1 + float64(layer*layer%17) }
+	loss := func(layer, keep int) float64 { return weight(layer) * math.Pow(float64(1536-keep), 2.5) }
+	c, err := cheapest(g, 0.7, 32, false, func(layer int, _ mask.Module, have, keep int) float64 {
+		return loss(layer, keep) - loss(layer, have)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := float64(c.params(g)) / float64(g.BlockParams()); got > 0.7 || got < 0.7-0.001 {
+		t.Errorf("ratio %g", got)
+	}
+	for i := range g.Layers {
+		for j := range g.Layers {
+			if i == j || c.channels[i] == 1536 || c.channels[j] <= 32 {
+				continue
+			}
+			before := loss(i, c.channels[i]) + loss(j, c.channels[j])
+			if after := loss(i, c.channels[i]+32) + loss(j, c.channels[j]-32); after < before*(1-1e-12) {
+				t.Errorf("a step from layer %d to layer %d would lower the loss", j, i)
+			}
+		}
+	}
+	if _, err := cheapest(g, 0.2, 32, false, func(int, mask.Module, int, int) float64 { return 1 }); !errors.Is(err, ErrRatio) {
+		t.Errorf("out of reach: error %v", err)
+	}
+	if _, err := cheapest(g, 0.05, 32, true, func(int, mask.Module, int, int) float64 { return 1 }); !errors.Is(err, ErrRatio) {
+		t.Errorf("out of reach with a group left everywhere: error %v", err)
+	}
+	c, err = cheapest(g, 0.5, 32, true, func(int, mask.Module, int, int) float64 { return 1 })
+	if err != nil || slices.Max(c.groups) != 1 {
+		t.Errorf("groups cost no more than a step of channels and are larger: kept %v, error %v", c.groups, err)
+	}
+}
+
+func TestStandardized(t *testing.T) {
+	got := standardized(importance.ByScore([]float64{5, 1, 3}))
+	want := []float64{-math.Sqrt(1.5), 0, math.Sqrt(1.5)}
+	for i := range want {
+		if math.Abs(got[i]-want[i]) > 1e-12 {
+			t.Errorf("place %d: %g, want %g", i, got[i], want[i])
+		}
+	}
+	if got := standardized(importance.ByScore([]float64{2, 2})); got[0] != 0 || got[1] != 0 {
+		t.Errorf("equal scores give %v", got)
+	}
+}
+
+func TestSplit(t *testing.T) {
+	windows := func(n int) [][]int32 {
+		out := make([][]int32, n)
+		for i := range out {
+			out[i] = []int32{int32(i)}
+		}
+		return out
+	}
+	tests := []struct {
+		n, lambdas int
+		share      float64
+		held       []int32
+	}{
+		{8, 4, 0, []int32{3, 7}},
+		{24, 4, 0.125, []int32{7, 15, 23}},
+		{8, 1, 0, nil}, // nothing to choose
+		{3, 4, 0, nil}, // too little text
+		{10, 2, 0, []int32{4, 9}},
+	}
+	for _, tt := range tests {
+		fit, held := split(windows(tt.n), tt.share, tt.lambdas)
+		var got []int32
+		for _, w := range held {
+			got = append(got, w[0])
+		}
+		if !slices.Equal(got, tt.held) || len(fit)+len(held) != tt.n {
+			t.Errorf("%d windows: held out %v, want %v; %d to fit on", tt.n, got, tt.held, len(fit))
+		}
+	}
+}
