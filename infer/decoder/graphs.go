@@ -3,6 +3,7 @@ package decoder
 import (
 	"math"
 
+	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" // graphs read as formulas
 )
 
@@ -39,7 +40,7 @@ type attentionShape struct {
 
 // attentionInputs names the inputs of an attention graph after the hidden state, in their order.
 type attentionInputs struct {
-	norm, q, k, v, cos, sin, qBias, kBias, vBias, qGain, kGain, o, oBias *Node
+	norm, q, k, v, cos, sin, future, qBias, kBias, vBias, qGain, kGain, o, oBias *Node
 }
 
 // split names the inputs of a graph that come after the hidden state. Without W_O the list ends before it.
@@ -53,7 +54,8 @@ func (a attentionShape) split(in []*Node) attentionInputs {
 		return n
 	}
 	var p attentionInputs
-	p.norm, p.q, p.k, p.v, p.cos, p.sin = next(true), next(true), next(true), next(true), next(true), next(true)
+	p.norm, p.q, p.k, p.v = next(true), next(true), next(true), next(true)
+	p.cos, p.sin, p.future = next(true), next(true), next(true)
 	p.qBias, p.kBias, p.vBias = next(a.qkvBias), next(a.qkvBias), next(a.qkvBias)
 	p.qGain, p.kGain = next(a.qkNorm), next(a.qkNorm)
 	p.o, p.oBias = next(len(in) > 0), next(a.outBias)
@@ -77,6 +79,9 @@ func (a attentionShape) mix(x *Node, p attentionInputs) *Node {
 	k = TransposeAllAxes(Reshape(k, tokens, a.groups, width), 1, 0, 2) // [groups, tokens, width]
 	v = TransposeAllAxes(v, 1, 0, 2)                                   // [groups, tokens, value]
 
+	// A column of ones beside the values makes their product sum the weights too, faster than a sum over rows would.
+	v = Concatenate([]*Node{v, Ones(v.Graph(), shapes.Make(v.DType(), a.groups, tokens, onesColumns))}, 2)
+
 	var blocks []*Node
 	for from := 0; from < tokens; from += queryBlock {
 		to := min(from+queryBlock, tokens)
@@ -85,12 +90,12 @@ func (a attentionShape) mix(x *Node, p attentionInputs) *Node {
 		kb := Slice(k, AxisRange(), AxisRange(0, to))
 		vb := Slice(v, AxisRange(), AxisRange(0, to))
 		scores := Reshape(DotGeneral(qb, []int{2}, []int{0}, kb, []int{2}, []int{0}), a.groups, a.reps, n, to)
-		seen := causal(scores, from, n, to)
-		scores = Where(seen, scores, Const(scores.Graph(), float32(-1e30)))
-		weights := Exp(Sub(scores, StopGradient(ReduceAndKeep(scores, ReduceMax, -1))))
-		sum := ReduceSum(weights, -1) // [groups, reps, n]
+		future := Slice(p.future, AxisRange(0, n), AxisRange(tokens-from, tokens+n))
+		scores = Add(scores, Reshape(future, 1, 1, n, to))
+		weights := Exp(Sub(scores, ReduceAndKeep(scores, ReduceMax, -1)))
 		out := DotGeneral(Reshape(weights, a.groups, a.reps*n, to), []int{2}, []int{0}, vb, []int{1}, []int{0})
-		out = Div(Reshape(out, a.groups, a.reps, n, a.value), InsertAxes(sum, -1))
+		out = Reshape(out, a.groups, a.reps, n, a.value+onesColumns)
+		out = Div(SliceAxis(out, 3, AxisRange(0, a.value)), SliceAxis(out, 3, AxisRange(a.value, a.value+1)))
 		blocks = append(blocks, TransposeAllAxes(out, 2, 0, 1, 3))
 	}
 	mixed := blocks[0]
@@ -100,13 +105,23 @@ func (a attentionShape) mix(x *Node, p attentionInputs) *Node {
 	return Reshape(mixed, tokens, a.groups*a.reps*a.value)
 }
 
-// causal returns which of keys 0 to keys-1 each of n queries starting at from may see, in the shape of scores.
-func causal(scores *Node, from, n, keys int) *Node {
-	g := scores.Graph()
-	query := Iota(g, int32Shape(n, keys), 0)
-	key := Iota(g, int32Shape(n, keys), 1)
-	seen := LessOrEqual(key, AddScalar(query, int32(from)))
-	return BroadcastToDims(ExpandLeftToRank(seen, 4), scores.Shape().Dimensions...)
+// onesColumns is how many columns of ones stand beside the values: one is needed, and a multiple of the width of vector
+// registers costs no more.
+const onesColumns = 8
+
+// futureMask returns what is added to the scores of a block of queries so that none sees a later key, in
+// [min(queryBlock, tokens), tokens + min(queryBlock, tokens)]: row i is 0 up to column tokens+i and out of reach after.
+// For queries from f on, key k is column tokens−f+k. As an input it costs a third of comparing positions in the graph.
+func futureMask(tokens int) (mask []float32, rows, columns int) {
+	rows = min(queryBlock, tokens)
+	columns = tokens + rows
+	mask = make([]float32, rows*columns)
+	for i := range rows {
+		for c := tokens + i + 1; c < columns; c++ {
+			mask[i*columns+c] = -1e30
+		}
+	}
+	return mask, rows, columns
 }
 
 // headNorm is the norm of query and key heads, x [tokens, groups, heads, width] and gain [groups·width] or [width]. Its

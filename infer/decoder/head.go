@@ -4,15 +4,18 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" // graphs read as formulas
 )
 
-// logitsBlock is how many tokens go through the LM head at a time, so that logits of a whole window never exist at once.
-const logitsBlock = 256
+// logitsBlock is how many tokens go through the LM head at a time, and vocabBlock for how many words where only the sum
+// is wanted, so that logits of a whole window never exist at once.
+const (
+	logitsBlock = 512
+	vocabBlock  = 8192
+)
 
 // negLogLikelihood returns −log p(target) of every row, for normalised hidden states xn [tokens, hidden], the LM head
 // [vocab, hidden] and targets [tokens].
 func negLogLikelihood(xn, head, targets *Node) *Node {
 	return byBlock(xn, func(x *Node, from, to int) []*Node {
-		_, total := logits(x, head)
-		return []*Node{Sub(total, targetLogit(x, head, targets, from, to))}
+		return []*Node{Sub(logSum(x, head), targetLogit(x, head, targets, from, to))}
 	})[0]
 }
 
@@ -43,6 +46,23 @@ func logits(x, head *Node) (scores, total *Node) {
 	scores = linear(x, head, nil)
 	peak := ReduceAndKeep(scores, ReduceMax, -1)
 	return scores, Add(Log(ReduceSum(Exp(Sub(scores, peak)), -1)), Squeeze(peak, -1))
+}
+
+// logSum returns the second result of logits in slices of the vocabulary.
+func logSum(x, head *Node) *Node {
+	vocab := head.Shape().Dimensions[0]
+	if vocab <= vocabBlock {
+		_, total := logits(x, head)
+		return total
+	}
+	var parts []*Node
+	for from := 0; from < vocab; from += vocabBlock {
+		_, part := logits(x, Slice(head, AxisRange(from, min(from+vocabBlock, vocab))))
+		parts = append(parts, InsertAxes(part, -1))
+	}
+	all := Concatenate(parts, -1)
+	peak := ReduceAndKeep(all, ReduceMax, -1)
+	return Add(Log(ReduceSum(Exp(Sub(all, peak)), -1)), Squeeze(peak, -1))
 }
 
 // targetLogit returns the logits of the targets of rows from to to-1, x being those rows.

@@ -33,7 +33,8 @@ type Model struct {
 
 	blocks   atomic.Uint64 // last block identity given out
 	mu       sync.Mutex
-	angles   map[string]angles // rotary tables by tokens and pairs
+	tables   map[string]tables       // of positions, by tokens and rotary pairs
+	future   map[int]*tensors.Tensor // futureMask by tokens
 	registry registry
 	closed   bool
 }
@@ -62,10 +63,13 @@ func (m *Model) Close() {
 		return
 	}
 	m.closed = true
-	for _, a := range m.angles {
-		free(a.cos, a.sin)
+	for _, t := range m.tables {
+		free(t.cos, t.sin)
 	}
-	m.angles = nil
+	for _, t := range m.future {
+		free(t)
+	}
+	m.tables, m.future = nil, nil
 	m.registry.clear()
 	m.free()
 }
@@ -185,34 +189,46 @@ func permuteHeads(data []float32, columns, headDim int, order []int) []float32 {
 	return out
 }
 
-// angles are the rotary tables of some tokens and pairs, [tokens, groups or 1, pairs].
-type angles struct{ cos, sin *tensors.Tensor }
+// tables are what attention needs to know of positions.
+type tables struct {
+	cos, sin *tensors.Tensor // [tokens, groups or 1, pairs]
+	future   *tensors.Tensor // futureMask
+}
 
-// rotary returns the tables for the first tokens positions, with the pairs of each group, -1 for one that stands
-// still. They belong to the model.
-func (m *Model) rotary(tokens int, pairs [][]int) (angles, error) {
+// positions returns the tables for the first tokens positions, with the rotary pairs of each group, -1 for one that
+// stands still. They belong to the model.
+func (m *Model) positions(tokens int, pairs [][]int) (tables, error) {
 	key := fmt.Sprint(tokens, pairs)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
-		return angles{}, ErrClosed
+		return tables{}, ErrClosed
 	}
-	if a, ok := m.angles[key]; ok {
-		return a, nil
+	if t, ok := m.tables[key]; ok {
+		return t, nil
+	}
+	future := m.future[tokens]
+	if future == nil {
+		mask, rows, columns := futureMask(tokens)
+		t, err := m.be.upload(mask, rows, columns)
+		if err != nil {
+			return tables{}, err
+		}
+		future, m.future[tokens] = t, t
 	}
 	cos, sin := rotaryAngles(m.freqs, tokens, pairs)
 	dims := []int{tokens, len(pairs), len(pairs[0])}
 	c, err := m.be.upload(cos, dims...)
 	if err != nil {
-		return angles{}, err
+		return tables{}, err
 	}
 	s, err := m.be.upload(sin, dims...)
 	if err != nil {
 		free(c)
-		return angles{}, err
+		return tables{}, err
 	}
-	m.angles[key] = angles{c, s}
-	return m.angles[key], nil
+	m.tables[key] = tables{c, s, future}
+	return m.tables[key], nil
 }
 
 // checkLayer reports a layer number outside the model.

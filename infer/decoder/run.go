@@ -43,11 +43,11 @@ func (m *Model) attend(ctx context.Context, b *attentionBlock, x *tensors.Tensor
 
 // attentionArgs lists the inputs of an attention graph up to those of W_O.
 func (m *Model) attentionArgs(b *attentionBlock, x *tensors.Tensor) ([]*tensors.Tensor, error) {
-	rot, err := m.rotary(x.Shape().Dimensions[0], b.pairs)
+	pos, err := m.positions(x.Shape().Dimensions[0], b.pairs)
 	if err != nil {
 		return nil, err
 	}
-	args := []*tensors.Tensor{x, b.w.attnNorm, b.w.q, b.w.k, b.w.v, rot.cos, rot.sin}
+	args := []*tensors.Tensor{x, b.w.attnNorm, b.w.q, b.w.k, b.w.v, pos.cos, pos.sin, pos.future}
 	for _, t := range []*tensors.Tensor{b.w.qBias, b.w.kBias, b.w.vBias, b.w.qGain, b.w.kGain} {
 		if t != nil {
 			args = append(args, t)
