@@ -14,8 +14,7 @@ import (
 // defaultModel loads the default model, or skips where it is not in the cache.
 func defaultModel(tb testing.TB) *decoder.Model {
 	tb.Helper()
-	path := filepath.Join(os.Getenv("LATHE_CACHE"), "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
-	f, err := gguf.Open(path)
+	f, err := gguf.Open(defaultPath(tb))
 	if err != nil {
 		tb.Skipf("the default model is not there (make setup fetches it): %v", err)
 	}
@@ -26,6 +25,16 @@ func defaultModel(tb testing.TB) *decoder.Model {
 	}
 	tb.Cleanup(m.Close)
 	return m
+}
+
+// defaultPath is where setting up puts the default model.
+func defaultPath(tb testing.TB) string {
+	tb.Helper()
+	cache := os.Getenv("LATHE_CACHE")
+	if cache == "" {
+		tb.Skip("LATHE_CACHE is not set: run through make")
+	}
+	return filepath.Join(cache, "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
 }
 
 // backend opens the backend that LATHE_BACKEND names, the default one otherwise.
