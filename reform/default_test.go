@@ -1,0 +1,179 @@
+//go:build cgo && !nocgo
+
+package reform_test
+
+import (
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/ollama/ollama/llama"
+
+	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/reform"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// defaultModel loads the default model and windows of the calibration text, or skips where they are not in the cache.
+func defaultModel(t *testing.T, count, tokens int) (*decoder.Model, [][]int32) {
+	t.Helper()
+	cache := os.Getenv("LATHE_CACHE")
+	path := filepath.Join(cache, "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
+	text, err := os.ReadFile(filepath.Join(cache, "text", "wiki.utf8"))
+	if err != nil {
+		t.Skipf("the calibration text is not in LATHE_CACHE (make setup fetches it): %v", err)
+	}
+	f, err := gguf.Open(path)
+	if err != nil {
+		t.Skipf("the default model is not in LATHE_CACHE (make setup fetches it): %v", err)
+	}
+	defer func() { _ = f.Close() }()
+	be, err := decoder.OpenBackend("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(be.Close)
+	m, err := decoder.Load(t.Context(), be, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Close)
+	vocabulary, err := llama.LoadModelFromFile(path, llama.ModelParams{VocabOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer llama.FreeModel(vocabulary)
+	ids, err := vocabulary.Tokenize(string(text[:min(len(text), 8*count*tokens)]), false, false)
+	if err != nil || len(ids) < count*tokens {
+		t.Fatalf("%d tokens, error %v", len(ids), err)
+	}
+	windows := make([][]int32, count)
+	for i := range windows {
+		for _, id := range ids[i*tokens : (i+1)*tokens] {
+			windows[i] = append(windows[i], int32(id))
+		}
+	}
+	return m, windows
+}
+
+func perplexity(t *testing.T, m *decoder.Model, s gguf.Subnet, windows [][]int32) float64 {
+	t.Helper()
+	sub, err := m.Subnet(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sub.Close()
+	score, err := m.Score(t.Context(), sub, windows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return score.Perplexity()
+}
+
+// Re-fitting on some text lowers the perplexity on other text.
+func TestRefitOfTheDefaultModel(t *testing.T) {
+	m, windows := defaultModel(t, 5, 512)
+	s, _, err := reform.OneShot(t.Context(), m, windows[:4], 0.9, reform.Config{Preset: reform.Random})
+	if err != nil {
+		t.Fatal(err)
+	}
+	none := perplexity(t, m, s, windows[4:])
+	recipe := reform.Recipe{Solve: reform.Options{Pull: true, Lambdas: []float64{0.1}}, Relative: true}
+	fit, report, err := reform.Refit(t.Context(), m, windows[:4], s.Masks, reform.Config{Recipe: &recipe})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := perplexity(t, m, fit, windows[4:])
+	t.Logf("perplexity %.2f without repair, %.2f with it, in %.1f s", none, got, report.Seconds)
+	if !(got < 0.9*none) {
+		t.Errorf("perplexity %.2f with repair, %.2f without", got, none)
+	}
+}
+
+// The loss predicted of an edit ranks edits as their true loss does, measured after a re-fit on other text.
+func TestPredictionRanksEdits(t *testing.T) {
+	if os.Getenv("LATHE_SLOW") == "" {
+		t.Skip("takes minutes: set LATHE_SLOW=1")
+	}
+	m, windows := defaultModel(t, 10, 512)
+	stats, err := reform.NewStatistics(t.Context(), m, windows[:8], nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scorer, err := m.NewScorer(windows[8:], decoder.ScorerOptions{TopK: 512})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer scorer.Close()
+	recipe := reform.Recipe{Solve: reform.Options{Pull: true, Lambdas: []float64{0.1}}}
+	rng := rand.New(rand.NewPCG(1, 30))
+	g := m.Geometry()
+	var predicted, measured []float64
+	for range 30 {
+		masks := mask.Dense(g)
+		for range 1 + rng.IntN(3) {
+			i := rng.IntN(len(g.Layers))
+			masks = masks.With(i, randomEdit(rng, masks.Layer(i), g.Layers[i], stats.Layers[i]))
+		}
+		s, _, err := reform.Refit(t.Context(), m, windows[:4], masks, reform.Config{Recipe: &recipe})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sub, err := m.Subnet(t.Context(), s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		score, err := scorer.Score(t.Context(), sub, decoder.Text{Windows: []int{0, 1}})
+		sub.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		predicted, measured = append(predicted, stats.Predict(masks)), append(measured, score.KL/float64(score.Tokens))
+	}
+	for i := range predicted {
+		t.Logf("predicted %.4f, measured %.4f nats per token", predicted[i], measured[i])
+	}
+	if r := rankCorrelation(predicted, measured); r < 0.8 {
+		t.Errorf("rank correlation %.3f, want at least 0.8", r)
+	} else {
+		t.Logf("rank correlation %.3f", r)
+	}
+}
+
+// randomEdit drops channels, by chance or by importance, or heads.
+func randomEdit(rng *rand.Rand, l mask.Layer, g mask.LayerGeometry, s reform.LayerStatistics) mask.Layer {
+	drop := 32 * (1 + rng.IntN(g.FFN/32*3/4))
+	switch rng.IntN(4) {
+	case 0:
+		group := rng.IntN(g.KVHeads)
+		per := g.HeadsPerGroup()
+		l.Heads = l.Heads.Minus(mask.Range(g.Heads, group*per, (group+1)*per))
+	case 1:
+		l.Channels = l.Channels.Minus(mask.Subset(rng, g.FFN, drop))
+	default:
+		l.Channels = l.Channels.Without(s.Channels.Order[:drop]...)
+	}
+	return l
+}
+
+// rankCorrelation is Spearman's, for values that all differ.
+func rankCorrelation(a, b []float64) float64 {
+	ranks := func(x []float64) []int {
+		sorted := slices.Sorted(slices.Values(x))
+		out := make([]int, len(x))
+		for i, v := range x {
+			out[i], _ = slices.BinarySearch(sorted, v)
+		}
+		return out
+	}
+	ra, rb := ranks(a), ranks(b)
+	var d float64
+	for i := range ra {
+		d += float64((ra[i] - rb[i]) * (ra[i] - rb[i]))
+	}
+	n := float64(len(a))
+	return 1 - 6*d/(n*(n*n-1))
+}
