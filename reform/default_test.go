@@ -18,7 +18,7 @@ import (
 )
 
 // defaultModel loads the default model and windows of the calibration text, or skips where they are not in the cache.
-func defaultModel(t *testing.T, count, tokens int) (*decoder.Model, [][]int32) {
+func defaultModel(t testing.TB, count, tokens int) (*decoder.Model, [][]int32) {
 	t.Helper()
 	cache := os.Getenv("LATHE_CACHE")
 	path := filepath.Join(cache, "models", "SmolLM2-135M-Instruct.Q4_1.gguf")

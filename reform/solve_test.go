@@ -397,27 +397,3 @@ func TestFewTokensRaiseTheRidge(t *testing.T) {
 		t.Errorf("ridge %g, warning %q", r.Lambda, r.Warning)
 	}
 }
-
-func BenchmarkSolve(b *testing.B) {
-	const in, out = 1536, 576
-	rng := rand.New(rand.NewPCG(7, 7))
-	x := make([]float64, 2*in*in)
-	for i := range x {
-		x[i] = rng.NormFloat64()
-	}
-	p := Problem{Name: "bench", W: weights(rng, out*in), Out: out, In: in, Fit: Target{Gram: gram.SecondMoment(2*in, in, x)}}
-	kept := make([]int, in*3/4)
-	for i := range kept {
-		kept[i] = i
-	}
-	for _, m := range []Method{Exact, ADMM} {
-		b.Run(string(m), func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, _, err := Solve(p, kept, Options{Method: m}); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}

@@ -384,33 +384,3 @@ func TestCosine(t *testing.T) {
 		t.Errorf("cosine %g, want %g", got, want)
 	}
 }
-
-func benchBlock(b *testing.B, ffn int) *Block {
-	b.Helper()
-	rng := rand.New(rand.NewPCG(6, 6))
-	const hidden = 576
-	x := make([]float64, 2*ffn*ffn)
-	for i := range x {
-		x[i] = rng.NormFloat64()
-	}
-	in := Inputs{N: ffn, Gram: gram.SecondMoment(2*ffn, ffn, x), Var: make([]float64, ffn)}
-	small := Inputs{N: hidden, Gram: gram.SecondMoment(2*hidden, hidden, x[:2*hidden*hidden])}
-	return &Block{
-		Name: "bench", Module: mask.MLP, Layer: mask.LayerGeometry{FFN: ffn}, In: small, Mid: in,
-		Inner: []Matrix{randomMatrix(rng, ffn, hidden), randomMatrix(rng, ffn, hidden)}, Output: randomMatrix(rng, hidden, ffn),
-	}
-}
-
-func BenchmarkRank(b *testing.B) {
-	block := benchBlock(b, 1536)
-	for _, m := range []Method{Phi, OBS, Leverage, FLAP} {
-		b.Run(string(m), func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := Rank(m, block, Channels, Options{}); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}
