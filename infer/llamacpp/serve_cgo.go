@@ -23,11 +23,13 @@ type session struct {
 	past    tokens // what the cache holds, in order
 	current uint64 // id of the request under way, for its events
 
-	running atomic.Uint64           // id of the request that abort may end
-	abortee atomic.Pointer[network] // whose flag abort sets
-	aborted atomic.Bool             // the request under way is to end
-	threads atomic.Int32            // wanted; applied before the next batch
-	applied int32
+	running  atomic.Uint64           // id of the request that abort may end
+	abortee  atomic.Pointer[network] // whose flag abort sets
+	aborted  atomic.Bool             // the request under way is to end
+	threads  atomic.Int32            // wanted; applied before the next batch
+	applied  int                     // by the last batch
+	governor governor
+	governed bool // the threads may be fewer than wanted: not on a GPU, nor in a benchmark
 
 	mu sync.Mutex // orders abort with the start of a request
 }
@@ -175,7 +177,8 @@ func (s *session) load(r loadRequest) (loadReply, error) {
 	s.net = net
 	s.abortee.Store(net)
 	s.threads.Store(int32(r.Threads))
-	s.applied = int32(r.Threads)
+	s.applied = r.Threads
+	s.governed = r.GPULayers == 0
 	return net.info, nil
 }
 
@@ -205,10 +208,18 @@ func (s *session) check(ids tokens) error {
 	return nil
 }
 
-// applyThreads follows the parent's wish. Called before each batch.
+// applyThreads follows the parent's wish, and the governor. Called before each batch.
 func (s *session) applyThreads() {
-	if want := s.threads.Load(); want > 0 && want != s.applied {
-		s.net.setThreads(int(want))
+	want := int(s.threads.Load())
+	if s.governed {
+		if _, known := processTime(); known && want > 1 && s.governor.stale(time.Now()) {
+			wall, cpu := spin(want, governorProbe)
+			s.governor.probe(time.Now(), want, wall, cpu)
+		}
+		want = s.governor.allow(want)
+	}
+	if want > 0 && want != s.applied {
+		s.net.setThreads(want)
 		s.applied = want
 	}
 }
@@ -244,9 +255,14 @@ func (s *session) decode(batch []int32, all bool) error {
 		return fmt.Errorf("%d tokens: %w", len(s.past)+len(batch), infer.ErrContextFull)
 	}
 	s.applyThreads()
+	begin := time.Now()
+	before, known := processTime()
 	if err := s.net.decode(batch, len(s.past), all); err != nil {
 		s.keep(len(s.past))
 		return err
+	}
+	if after, ok := processTime(); known && ok && s.governed {
+		s.governor.observe(time.Now(), s.applied, time.Since(begin), after-before)
 	}
 	s.past = append(s.past, batch...)
 	return nil

@@ -196,7 +196,7 @@ func (s *session) positions(r scoreRequest, at, n int) (positionsEvent, error) {
 		}
 	}
 	// ggml's threads are done with the batch: the processors are free for the sums.
-	workers := max(1, min(int(s.applied), n))
+	workers := max(1, min(s.applied, n))
 	var wg sync.WaitGroup
 	for w := range workers {
 		wg.Go(func() {
@@ -232,6 +232,8 @@ func (s *session) bench(r benchRequest) (benchReply, error) {
 		return benchReply{}, fmt.Errorf("a run of %d tokens, a context of %d: %w",
 			r.Prompt+r.Gen+r.Depth, s.net.info.Context, infer.ErrContextFull)
 	}
+	defer func(governed bool) { s.governed = governed }(s.governed)
+	s.governed = false // what is measured is what was asked for
 	rng := rand.New(rand.NewPCG(1, 2))
 	random := func(n int) []int32 {
 		ids := make([]int32, n)

@@ -193,7 +193,7 @@ func TestEvaluate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Questions != 3 || done != 3 || got.Truncated != 0 || !got.HasNorm {
+	if got.Questions != 3 || done != 3 || got.Truncated != 0 || got.AccNorm == nil {
 		t.Errorf("result %+v after %d", got, done)
 	}
 	near(t, "acc", got.Acc, 2.0/3, 1e-12)
@@ -202,8 +202,12 @@ func TestEvaluate(t *testing.T) {
 	// One odd letter is likelier than a long answer with some, but not for each character: only acc_norm prefers the latter.
 	one := Task{Name: "toy", Norm: true, Items: []Item{item(1, "Question: what cuts?\nAnswer:", "q", "the blade!!")}}
 	got, err = Evaluate(t.Context(), m, one, EvalOptions{Limit: 5})
-	if err != nil || got.Acc != 0 || got.AccNorm != 1 {
-		t.Errorf("acc %v, acc_norm %v, %v", got.Acc, got.AccNorm, err)
+	if err != nil || got.Acc != 0 || *got.AccNorm != 1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	one.Norm = false
+	if got, err = Evaluate(t.Context(), m, one, EvalOptions{}); err != nil || got.AccNorm != nil {
+		t.Errorf("%+v, %v", got, err)
 	}
 	if _, err := Evaluate(t.Context(), m, Task{Name: "none"}, EvalOptions{}); err == nil {
 		t.Error("a task without questions was scored")

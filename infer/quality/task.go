@@ -48,12 +48,11 @@ type EvalResult struct {
 	Questions int     `json:"questions"`
 	Acc       float64 `json:"acc"`
 	AccErr    float64 `json:"acc_stderr"`
-	// HasNorm says that the task reports AccNorm.
-	HasNorm    bool    `json:"-"`
-	AccNorm    float64 `json:"acc_norm,omitempty"`
-	AccNormErr float64 `json:"acc_norm_stderr,omitempty"`
-	Truncated  int     `json:"truncated,omitempty"` // texts that lost their beginning, being longer than the context
-	BOS        bool    `json:"bos"`
+	// AccNorm and its error are nil for tasks that do not report it.
+	AccNorm    *float64 `json:"acc_norm,omitempty"`
+	AccNormErr *float64 `json:"acc_norm_stderr,omitempty"`
+	Truncated  int      `json:"truncated,omitempty"` // texts that lost their beginning, being longer than the context
+	BOS        bool     `json:"bos"`
 }
 
 // Evaluate scores a task: a question counts when the right choice has the highest log-likelihood (acc), or the highest for
@@ -63,7 +62,7 @@ func Evaluate(ctx context.Context, m infer.Model, t Task, o EvalOptions) (EvalRe
 	if o.Limit > 0 && o.Limit < len(items) {
 		items = items[:o.Limit]
 	}
-	r := EvalResult{Task: t.Name, HasNorm: t.Norm, BOS: o.BOS}
+	r := EvalResult{Task: t.Name, BOS: o.BOS}
 	if len(items) == 0 {
 		return r, fmt.Errorf("quality: %s: no questions", t.Name)
 	}
@@ -88,7 +87,8 @@ func Evaluate(ctx context.Context, m infer.Model, t Task, o EvalOptions) (EvalRe
 	}
 	r.Questions, r.Acc, r.AccErr, r.Truncated = acc.n, acc.mean(), acc.err(), e.truncated
 	if t.Norm {
-		r.AccNorm, r.AccNormErr = norm.mean(), norm.err()
+		value, stderr := norm.mean(), norm.err()
+		r.AccNorm, r.AccNormErr = &value, &stderr
 	}
 	return r, nil
 }

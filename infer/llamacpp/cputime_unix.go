@@ -1,0 +1,19 @@
+//go:build unix
+
+package llamacpp
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// processTime is the processor time that this process has used, threads that have ended included; ok is false where it is
+// not known.
+func processTime() (t time.Duration, ok bool) {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		return 0, false
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), true
+}
