@@ -38,11 +38,10 @@ const (
 
 // Answers, from the child.
 const (
-	kindHello    kind = "hello" // first of all: helloReply
-	kindEvent    kind = "event" // progress, token or positions of a request under way
-	kindResult   kind = "result"
-	kindFailure  kind = "failure" // failure
-	kindShutdown kind = "shutdown"
+	kindHello   kind = "hello" // first of all: helloReply
+	kindEvent   kind = "event" // progress, token or positions of a request under way
+	kindResult  kind = "result"
+	kindFailure kind = "failure" // failure
 )
 
 // frame is one message. ID is the request's, in answers too.
