@@ -1,0 +1,244 @@
+package gguf
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// ErrMismatch is wrapped by [Verification.Err]: a file that is not the subnet it says it is.
+var ErrMismatch = errors.New("not what the file says")
+
+// VerifyOptions says how far [Verify] goes.
+type VerifyOptions struct {
+	// Source is the model that the file says it was cut from. Without it only what the file says of itself is checked.
+	Source *File
+	// Logits runs the file and the source with these masks, and returns how far apart their outputs are and what was compared; nil for no
+	// such check. More than Tolerance fails.
+	Logits    func(ctx context.Context, masks mask.Masks) (difference float64, compared string, err error)
+	Tolerance float64
+	// Progress is called now and then, from one goroutine at a time, with the bytes of tensors compared so far and in total; nil for none.
+	Progress func(done, total int64)
+}
+
+// Outcome is how a check of [Verify] went.
+type Outcome string
+
+// The outcomes of a check: Skipped is for one that what is at hand does not allow.
+const (
+	Passed  Outcome = "passed"
+	Failed  Outcome = "failed"
+	Skipped Outcome = "skipped"
+)
+
+// Finding is one check of [Verify].
+type Finding struct {
+	Check   string  `json:"check"`
+	Outcome Outcome `json:"outcome"`
+	Detail  string  `json:"detail"`
+}
+
+// Change is a tensor that differs from the source's columns, as re-fitting makes it.
+type Change struct {
+	Tensor string `json:"tensor"`
+	// Relative is the Frobenius norm of the difference over that of the source's kept columns; 1 for a bias that the source has not.
+	Relative float64 `json:"relative"`
+}
+
+// Verification says what [Verify] found.
+type Verification struct {
+	Path   string `json:"path"`
+	SHA256 string `json:"sha256"`
+	Arch   string `json:"architecture"`
+	// Source and SourceSHA256 name the model that the file says it was cut from.
+	Source       string  `json:"source"`
+	SourceSHA256 string  `json:"source_sha256"`
+	Ratio        float64 `json:"ratio"`
+	// Zeroed says that the file has the dense model's shapes.
+	Zeroed   bool       `json:"zeroed"`
+	Masks    mask.Masks `json:"-"`
+	Findings []Finding  `json:"findings"`
+	// Exact counts the tensors whose bytes are those that cutting the source gives, Rounded those that another rounding of the same numbers
+	// explains. Refitted lists the output matrices and biases that changed.
+	Exact    int      `json:"exact_tensors"`
+	Rounded  int      `json:"rounded_tensors,omitempty"`
+	Refitted []Change `json:"refitted,omitempty"`
+}
+
+// OK reports whether no check failed.
+func (v *Verification) OK() bool {
+	return !slices.ContainsFunc(v.Findings, func(f Finding) bool { return f.Outcome == Failed })
+}
+
+// Err returns nil where no check failed, else an error that wraps [ErrMismatch] and says what did.
+func (v *Verification) Err() error {
+	var failed []string
+	for _, f := range v.Findings {
+		if f.Outcome == Failed {
+			failed = append(failed, f.Check+": "+f.Detail)
+		}
+	}
+	if failed == nil {
+		return nil
+	}
+	return fmt.Errorf("gguf: %s: %w: %s", v.Path, ErrMismatch, strings.Join(failed, "; "))
+}
+
+func (v *Verification) add(check string, outcome Outcome, format string, args ...any) {
+	v.Findings = append(v.Findings, Finding{check, outcome, fmt.Sprintf(format, args...)})
+}
+
+// Verify checks that a file written by [WriteSubnet] is what it says: that its provenance is whole and its shapes are those its masks lead to,
+// and, with the source, that this is the model it was cut from and that every tensor holds the source's numbers where the masks keep them and
+// zeros where they do not. Rows that only moved must be equal to the last bit, as must columns stored anew in the same way; output matrices
+// and biases may have been re-fitted, and are then listed with how much they changed.
+//
+// What does not hold is a [Finding], see [Verification.Err]. The error is for what could not be checked: it wraps [ErrMissing] for a file that no
+// subnet was written to, and is that of the operating system or of the context.
+func Verify(ctx context.Context, f *File, o VerifyOptions) (Verification, error) {
+	v := Verification{Path: f.path}
+	text, ok := f.KV().String(provenancePrefix + "masks")
+	if !ok {
+		return v, fmt.Errorf("gguf: %s: key %q: %w: it cannot be told what the file was cut from", f.path, provenancePrefix+"masks", ErrMissing)
+	}
+	var err error
+	if v.SHA256, err = f.SHA256(ctx); err != nil {
+		return v, err
+	}
+	if !v.provenance(f, text) {
+		return v, nil
+	}
+	config, err := f.Config()
+	if err != nil {
+		v.add("shapes", Failed, "%v", err)
+		return v, nil
+	}
+	v.Arch = config.Arch
+	if !v.shapes(&config) {
+		return v, nil
+	}
+	if o.Source == nil {
+		v.add("source", Skipped, "no source is given")
+	} else if ok, err := v.source(ctx, o.Source); err != nil || !ok {
+		return v, err
+	} else if err := v.compare(ctx, f, &config, o); err != nil {
+		return v, err
+	}
+	return v, v.logits(ctx, o)
+}
+
+// compare holds the tensors against the source's. Where the counts leave open whether dropped units were filled with zeros in their place or
+// those kept moved together, the second is tried first.
+func (v *Verification) compare(ctx context.Context, f *File, c *Config, o VerifyOptions) error {
+	before := slices.Clip(v.Findings)
+	err := v.tensors(ctx, f, c, o)
+	if err != nil || v.OK() || v.Zeroed || v.Masks.Geometry().Arch != c.Arch || differs(c, zeroedCut(v.Masks)) != "" {
+		return err
+	}
+	zeroed := *v
+	zeroed.Findings, zeroed.Zeroed = before, true
+	zeroed.Exact, zeroed.Rounded, zeroed.Refitted = 0, 0, nil
+	if err := zeroed.tensors(ctx, f, c, o); err != nil {
+		return err
+	}
+	if zeroed.OK() {
+		*v = zeroed
+	}
+	return nil
+}
+
+// provenance reads what the file says of itself, and reports whether there are masks to go on with.
+func (v *Verification) provenance(f *File, text string) bool {
+	kv := f.KV()
+	v.Source, _ = kv.String(provenancePrefix + "source")
+	v.SourceSHA256, _ = kv.String(provenancePrefix + "source_sha256")
+	v.Ratio, _ = kv.Float(provenancePrefix + "ratio")
+	if err := v.Masks.UnmarshalText([]byte(text)); err != nil {
+		v.add("provenance", Failed, "%smasks: %v", provenancePrefix, err)
+		return false
+	}
+	if b, err := hex.DecodeString(v.SourceSHA256); err != nil || len(b) != 32 {
+		v.add("provenance", Failed, "%ssource_sha256 is no hash: %.80q", provenancePrefix, v.SourceSHA256)
+		return false
+	}
+	if want := v.Masks.Size().Ratio; v.Ratio != want {
+		v.add("provenance", Failed, "%sratio is %v, the masks keep %v", provenancePrefix, v.Ratio, want)
+		return true
+	}
+	v.add("provenance", Passed, "cut from %s, %.4f of its block parameters kept", v.Source, v.Ratio)
+	return true
+}
+
+// shapes holds the counts in the header against those that the masks lead to.
+func (v *Verification) shapes(c *Config) bool {
+	cut := v.Masks.Cut()
+	compact := differs(c, cut)
+	if compact == "" {
+		v.add("shapes", Passed, "%d layers with heads of %d, as the masks lead to", len(c.Layers), c.HeadDim)
+		return true
+	}
+	g := v.Masks.Geometry()
+	if g.Arch == c.Arch && differs(c, zeroedCut(v.Masks)) == "" {
+		v.Zeroed = true
+		v.add("shapes", Passed, "%d layers with heads of %d, as the dense model: dropped units are zeros", len(c.Layers), c.HeadDim)
+		return true
+	}
+	v.add("shapes", Failed, "%s", compact)
+	return false
+}
+
+// differs says where the counts of a file are others than those of a cut, "" for nowhere. Biases of dropped layers may have put a layer in front.
+func differs(c *Config, cut mask.Cut) string {
+	layers := c.Layers
+	if len(layers) == len(cut.Layers)+1 && c.OutBias && layers[0] == (mask.LayerGeometry{Heads: 1, KVHeads: 1, FFN: mask.MinChannels}) {
+		layers = layers[1:]
+	}
+	if len(layers) != len(cut.Layers) || c.HeadDim != cut.HeadDim {
+		return fmt.Sprintf("%d layers with heads of %d, the masks lead to %d with heads of %d", len(c.Layers), c.HeadDim, len(cut.Layers), cut.HeadDim)
+	}
+	for i, l := range cut.Layers {
+		want := mask.LayerGeometry{Heads: len(l.Heads), KVHeads: len(l.Groups), FFN: len(l.Channels)}
+		if layers[i] != want {
+			return fmt.Sprintf("layer %d has %d query heads, %d KV heads and %d MLP channels, the masks lead to %d, %d and %d",
+				i+len(c.Layers)-len(layers), layers[i].Heads, layers[i].KVHeads, layers[i].FFN, want.Heads, want.KVHeads, want.FFN)
+		}
+	}
+	return ""
+}
+
+// source holds the source at hand against the one that the file names.
+func (v *Verification) source(ctx context.Context, source *File) (bool, error) {
+	hash, err := source.SHA256(ctx)
+	if err != nil {
+		return false, err
+	}
+	if hash != v.SourceSHA256 {
+		v.add("source", Failed, "the file was cut from %s with hash %.12s…, %s has %.12s…", v.Source, v.SourceSHA256, source.path, hash)
+		return false, nil
+	}
+	v.add("source", Passed, "%s has the hash that the file names", source.path)
+	return true, nil
+}
+
+// logits asks the caller's engines.
+func (v *Verification) logits(ctx context.Context, o VerifyOptions) error {
+	if o.Logits == nil || !v.OK() {
+		v.add("logits", Skipped, "not run")
+		return nil
+	}
+	difference, compared, err := o.Logits(ctx, v.Masks)
+	if err != nil {
+		return err
+	}
+	outcome := Passed
+	if !(difference <= o.Tolerance) {
+		outcome = Failed
+	}
+	v.add("logits", outcome, "%s: %.3g apart, %.3g allowed", compared, difference, o.Tolerance)
+	return nil
+}

@@ -1,0 +1,227 @@
+package gguf
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// roundingTolerance is how far, relative to their norm, stored numbers may be from those that this build's conversion gives before another
+// rounding of the same numbers explains it no more.
+const roundingTolerance = 1e-3
+
+// tensors holds every tensor of the file against what cutting the source gives.
+func (v *Verification) tensors(ctx context.Context, f *File, c *Config, o VerifyOptions) error {
+	p, err := planOf(f, c, o.Source, v)
+	if err != nil {
+		v.add("tensors", Failed, "%v", err)
+		return nil
+	}
+	if p.arch != c.Arch {
+		v.add("tensors", Failed, "the file is of architecture %s, the subnet is written as %s", c.Arch, p.arch)
+		return nil
+	}
+	var total int64
+	left := make(map[string]bool)
+	for _, t := range f.Tensors() {
+		left[t.Name] = true
+		total += t.Size
+	}
+	for _, j := range p.jobs {
+		t, ok := f.Tensor(j.Name)
+		if !ok || !slices.Equal(t.Dims, j.Dims) {
+			v.add("tensors", Failed, "tensor %q has extents %v, the masks lead to %v", j.Name, t.Dims, j.Dims)
+			return nil
+		}
+		delete(left, j.Name)
+	}
+	for name := range left {
+		v.add("tensors", Failed, "tensor %q is of no kept unit", name)
+		return nil
+	}
+
+	results := make([]comparison, len(p.jobs))
+	var mu sync.Mutex
+	var done int64
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i, j := range p.jobs {
+		g.Go(func() (err error) {
+			t, _ := f.Tensor(j.Name)
+			if results[i], err = p.compare(ctx, f, t, j); err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			done += t.Size
+			if o.Progress != nil {
+				o.Progress(done, total)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	v.judge(p.jobs, results)
+	return nil
+}
+
+// judge turns comparisons into findings.
+func (v *Verification) judge(jobs []job, results []comparison) {
+	var wrong, unknown []string
+	for i, j := range jobs {
+		r := results[i]
+		relative := math.Sqrt(r.difference / r.norm)
+		if r.norm == 0 {
+			relative = 1
+		}
+		switch {
+		case r.bad != "":
+			wrong = append(wrong, fmt.Sprintf("tensor %q %s", j.Name, r.bad))
+		case r.unreadable:
+			unknown = append(unknown, j.Name)
+		case r.firstRow < 0:
+			v.Exact++
+		case !r.verbatim && relative <= roundingTolerance:
+			v.Rounded++
+		case refittable(j.Name):
+			v.Refitted = append(v.Refitted, Change{Tensor: j.Name, Relative: relative})
+		default:
+			wrong = append(wrong, fmt.Sprintf("tensor %q is not the source's from row %d on", j.Name, r.firstRow))
+		}
+	}
+	if len(wrong) > 0 {
+		if len(wrong) > 3 {
+			wrong = append(wrong[:3], fmt.Sprintf("and %d more", len(wrong)-3))
+		}
+		v.add("tensors", Failed, "%s", strings.Join(wrong, ", "))
+		return
+	}
+	if len(unknown) > 0 {
+		v.add("conversions", Skipped, "this build cannot convert to the type of %d tensors, %q first", len(unknown), unknown[0])
+	}
+	v.add("tensors", Passed, "%d are the source's to the last bit, %d rounded otherwise, %d re-fitted", v.Exact, v.Rounded, len(v.Refitted))
+}
+
+// refittable reports whether re-fitting may change a tensor of that name.
+func refittable(name string) bool {
+	return strings.HasPrefix(name, "blk.") && (strings.Contains(name, ".attn_output.") || strings.Contains(name, ".ffn_down."))
+}
+
+// planOf lays out the subnet that a file says it holds, with a place for the output biases that the file has.
+func planOf(f *File, c *Config, source *File, v *Verification) (*plan, error) {
+	s := Subnet{Masks: v.Masks, Refit: make([]Refit, v.Masks.Layers())}
+	o := WriteOptions{Zeroed: v.Zeroed}
+	p, err := newPlan(source, s, o)
+	if err != nil {
+		return nil, err
+	}
+	none := func() []float32 { return make([]float32, c.Hidden) }
+	changed := false
+	if len(c.Layers) == len(p.cut.Layers)+1 {
+		s.Refit[0].BD, changed = none(), true
+		if p, err = newPlan(source, s, o); err != nil {
+			return nil, err
+		}
+	}
+	for place, l := range p.cut.Layers {
+		if f.Has(layerName(place, "attn_output.bias")) && p.biasO[place] == nil {
+			s.Refit[l.Source].BO, changed = none(), true
+		}
+		if f.Has(layerName(place, "ffn_down.bias")) && p.biasD[place] == nil {
+			s.Refit[l.Source].BD, changed = none(), true
+		}
+	}
+	if !changed {
+		return p, nil
+	}
+	return newPlan(source, s, o)
+}
+
+// comparison is how a tensor of a file relates to what cutting gives.
+type comparison struct {
+	firstRow         int     // first row that differs in its bytes, -1 for none
+	difference, norm float64 // sums of squares of the difference and of what cutting gives, over the rows that differ
+	verbatim         bool    // rows are copied, not converted
+	unreadable       bool    // this build cannot convert to the type
+	bad              string  // what no rounding or re-fitting explains
+}
+
+// compare makes the rows of a job again in the type that the file stores them in.
+func (p *plan) compare(ctx context.Context, f *File, t Tensor, j job) (comparison, error) {
+	r := comparison{firstRow: -1, verbatim: true}
+	width := t.Dims[len(t.Dims)-1]
+	rowSize, _ := t.Type.RowSize(width)
+	first := 0
+	for _, part := range j.parts {
+		src, _ := p.src.Tensor(part.src)
+		verbatim := part.verbatim(src.Type, t.Type)
+		r.verbatim = r.verbatim && verbatim
+		if !verbatim && (!t.Type.Writable() || part.src != "" && !src.Type.Readable()) {
+			r.unreadable = true
+			return r, nil
+		}
+		step := max(1, streamElements/max(part.width, width))
+		for lo := 0; lo < len(part.rows); lo += step {
+			if err := ctx.Err(); err != nil {
+				return r, err
+			}
+			rows := part.rows[lo:min(lo+step, len(part.rows))]
+			want, err := p.rows(t.Type, part, rows)
+			if err != nil {
+				return r, err
+			}
+			got := make([]byte, int64(len(rows))*rowSize)
+			if err := f.readAt(t, got, int64(first)*rowSize); err != nil {
+				return r, err
+			}
+			if !bytes.Equal(got, want) {
+				if err := r.measure(t.Type, got, want, int(rowSize), first); err != nil {
+					return r, err
+				}
+			}
+			first += len(rows)
+		}
+	}
+	return r, nil
+}
+
+// measure adds rows that differ, the first of which is row of the tensor.
+func (r *comparison) measure(t Type, got, want []byte, rowSize, row int) error {
+	if r.firstRow < 0 {
+		r.firstRow = row
+		for n := rowSize; bytes.Equal(got[:n], want[:n]); n += rowSize {
+			r.firstRow++
+		}
+	}
+	if !t.Readable() {
+		r.bad = fmt.Sprintf("differs from row %d on", r.firstRow)
+		return nil
+	}
+	a, err := Decode(t, got)
+	if err != nil {
+		return err
+	}
+	b, err := Decode(t, want)
+	if err != nil {
+		return err
+	}
+	for i, v := range a {
+		if v-v != 0 {
+			r.bad = fmt.Sprintf("holds %v in row %d", v, row+i*(len(got)/rowSize)/len(a))
+			return nil
+		}
+		d := float64(v) - float64(b[i])
+		r.difference += d * d
+		r.norm += float64(b[i]) * float64(b[i])
+	}
+	return nil
+}
