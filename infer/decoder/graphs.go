@@ -21,9 +21,12 @@ func linear(x, w, bias *Node) *Node {
 
 // rmsNorm returns x / sqrt(mean(x²) + eps) · gain over the last axis of x [tokens, n].
 func rmsNorm(x, gain *Node, eps float64) *Node {
-	scale := Rsqrt(AddScalar(ReduceAndKeep(Square(x), ReduceMean, -1), eps))
+	scale := inverseRoot(AddScalar(ReduceAndKeep(Square(x), ReduceMean, -1), eps))
 	return Mul(Mul(x, scale), InsertAxes(gain, 0))
 }
+
+// inverseRoot returns 1/√x. GoMLX has an operation for that, but no derivative of it.
+func inverseRoot(x *Node) *Node { return Reciprocal(Sqrt(x)) }
 
 // attentionShape is everything about an attention block that its graph depends on besides the shapes of its inputs.
 type attentionShape struct {
@@ -130,7 +133,7 @@ func (a attentionShape) headNorm(x, gain *Node) *Node {
 	mean := DivScalar(ReduceAndKeep(Square(x), ReduceSum, -1), float64(a.headDim))
 	width := x.Shape().Dimensions[3]
 	gain = Reshape(gain, 1, gain.Shape().Size()/width, 1, width)
-	return Mul(Mul(x, Rsqrt(AddScalar(mean, a.eps))), gain)
+	return Mul(Mul(x, inverseRoot(AddScalar(mean, a.eps))), gain)
 }
 
 // rotate turns the pairs (i, i+pairs) of x [tokens, groups, heads, 2·pairs+rest] by the angles whose cosines and sines

@@ -1,0 +1,168 @@
+package decoder
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+)
+
+// Gradients computes the derivatives of the dense model's mean negative log-likelihood of windows, the first token of
+// each not scored, by the matrices of every layer, and hands them to visit from the last layer to the first: by name as
+// in Weights, of the same shapes. Blocks that a layer lacks have none.
+//
+// The hidden state before every block is kept for all windows at once, so windows should be short and few.
+func (m *Model) Gradients(ctx context.Context, windows [][]int32, visit func(layer int, gradients map[string][]float32) error) error {
+	tokens := 0
+	for i, w := range windows {
+		if len(w) < 2 {
+			return fmt.Errorf("window %d: %w", i, errShort)
+		}
+		tokens += len(w) - 1
+	}
+	b := &backward{m: m, tokens: tokens}
+	defer b.free()
+	for i, w := range windows {
+		if err := b.forward(ctx, w); err != nil {
+			return fmt.Errorf("window %d: %w", i, err)
+		}
+	}
+	for layer := len(m.layers) - 1; layer >= 0; layer-- {
+		gradients := make(map[string][]float32)
+		for i := range windows {
+			if err := b.back(ctx, i, layer, gradients); err != nil {
+				return fmt.Errorf("layer %d: gradients: %w", layer, err)
+			}
+		}
+		if err := visit(layer, gradients); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// backward is one pass back through the layers.
+type backward struct {
+	m      *Model
+	tokens int                 // scored, of all windows
+	states [][]*tensors.Tensor // of each window, before every attention block and every MLP
+	slopes []*tensors.Tensor   // of each window: the derivative by its state at the place reached
+}
+
+func (b *backward) free() {
+	for _, s := range b.states {
+		free(s...)
+	}
+	free(b.slopes...)
+}
+
+// forward computes the states of a window and the derivative by the last.
+func (b *backward) forward(ctx context.Context, window []int32) error {
+	m := b.m
+	x, err := m.embed(ctx, window)
+	if err != nil {
+		return err
+	}
+	at := len(b.states)
+	b.states = append(b.states, []*tensors.Tensor{x})
+	for layer := range m.layers {
+		for _, step := range []func() (*tensors.Tensor, error){
+			func() (*tensors.Tensor, error) { return m.attend(ctx, m.attention[layer], x) },
+			func() (*tensors.Tensor, error) { return m.feed(ctx, m.mlp[layer], x) },
+		} {
+			y, err := step()
+			if err == nil && y == x { // a block that adds nothing; each state is freed once
+				y, err = m.be.run1(ctx, "copy", identity, x)
+			}
+			if err != nil {
+				return err
+			}
+			b.states[at] = append(b.states[at], y)
+			x = y
+		}
+	}
+	ids, err := m.targets(window)
+	if err != nil {
+		return err
+	}
+	defer free(ids)
+	eps, whole := m.config.NormEps, b.tokens
+	slope, err := m.be.run1(ctx, fmt.Sprintf("slope of the loss %g %d", eps, whole), func(in []*graph.Node) *graph.Node {
+		scored := in[0].Shape().Dimensions[0] - 1
+		xn := graph.SliceAxis(rmsNorm(in[0], in[1], eps), 0, graph.AxisRange(0, scored))
+		scores := linear(xn, in[2], nil)
+		top := graph.StopGradient(graph.ReduceAndKeep(scores, graph.ReduceMax, -1))
+		logSum := graph.Log(graph.ReduceSum(graph.Exp(graph.Sub(scores, top)), -1))
+		wanted := graph.Gather(in[2], graph.InsertAxes(graph.SliceAxis(in[3], 0, graph.AxisRange(0, scored)), -1))
+		loss := graph.Sub(graph.Add(logSum, graph.Reshape(top, scored)), graph.ReduceSum(graph.Mul(xn, wanted), -1))
+		return graph.Gradient(graph.DivScalar(graph.ReduceAllSum(loss), float64(whole)), in[0])[0]
+	}, x, m.outNorm, m.head, ids)
+	if err != nil {
+		return err
+	}
+	b.slopes = append(b.slopes, slope)
+	return nil
+}
+
+// back takes the slope of a window past a layer and adds the derivatives by its matrices to sums.
+func (b *backward) back(ctx context.Context, window, layer int, sums map[string][]float32) error {
+	m := b.m
+	if f := m.mlp[layer]; f.width > 0 {
+		eps := m.config.NormEps
+		out, err := m.be.run(ctx, fmt.Sprintf("slope of mlp %g", eps), func(in []*graph.Node) []*graph.Node {
+			y := graph.Add(in[0], linear(gated(in[0], in[1], in[2], in[3], eps), in[4], nil))
+			return graph.Gradient(graph.ReduceAllSum(graph.Mul(y, in[5])), in[0], in[2], in[3], in[4])
+		}, b.states[window][2*layer+1], f.w.mlpNorm, f.w.gate, f.w.up, f.w.down, b.slopes[window])
+		if err != nil {
+			return err
+		}
+		if err := b.take(window, out, sums, "gate", "up", "down"); err != nil {
+			return err
+		}
+	}
+	a := m.attention[layer]
+	if a.empty() {
+		return nil
+	}
+	args, err := m.attentionArgs(a, b.states[window][2*layer])
+	if err != nil {
+		return err
+	}
+	args = append(args, a.w.o, b.slopes[window])
+	shape := a.shape
+	shape.outBias = false
+	out, err := m.be.run(ctx, fmt.Sprintf("slope of attention %+v", shape), func(in []*graph.Node) []*graph.Node {
+		p := shape.split(in[1 : len(in)-1])
+		y := graph.Add(in[0], linear(shape.mix(in[0], p), p.o, nil))
+		return graph.Gradient(graph.ReduceAllSum(graph.Mul(y, in[len(in)-1])), in[0], p.q, p.k, p.v, p.o)
+	}, args...)
+	if err != nil {
+		return err
+	}
+	return b.take(window, out, sums, "q", "k", "v", "o")
+}
+
+// take moves to the slope out[0] and adds the others to the sums of their names.
+func (b *backward) take(window int, out []*tensors.Tensor, sums map[string][]float32, names ...string) error {
+	free(b.slopes[window])
+	b.slopes[window] = out[0]
+	defer free(out[1:]...)
+	for i, name := range names {
+		t := out[i+1]
+		data, err := b.m.be.fetch(t)
+		if err != nil {
+			return err
+		}
+		if name == "q" || name == "k" {
+			data = permuteHeads(data, t.Shape().Dimensions[1], b.m.config.HeadDim, inverse(b.m.order))
+		}
+		if sums[name] == nil {
+			sums[name] = make([]float32, len(data))
+		}
+		for j, v := range data {
+			sums[name][j] += v
+		}
+	}
+	return nil
+}
