@@ -52,9 +52,6 @@ func TestPresets(t *testing.T) {
 	g := m.Geometry()
 	windows := texts(1, 4, 64, g.Vocab)
 	for _, preset := range reform.Presets() {
-		if preset == reform.Taylor {
-			continue // needs gradients
-		}
 		t.Run(string(preset), func(t *testing.T) {
 			events := map[reform.Phase][2]int{}
 			const ratio = 0.66
@@ -208,7 +205,7 @@ func TestRefitBringsStatesBack(t *testing.T) {
 func TestSurvey(t *testing.T) {
 	m := tiny(t, gguftest.Tiny("llama"))
 	g := m.Geometry()
-	methods := []importance.Method{importance.Phi, importance.OBS, importance.FLAP, importance.Wanda, importance.Leverage}
+	methods := []importance.Method{importance.Phi, importance.OBS, importance.FLAP, importance.Wanda, importance.Leverage, importance.Taylor}
 	s, err := reform.NewSurvey(t.Context(), m, texts(4, 3, 80, g.Vocab), methods, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package reform
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/search/importance"
@@ -38,6 +39,13 @@ type ModuleSurvey struct {
 	Energy float64
 }
 
+func (s *ModuleSurvey) add(m importance.Method, r importance.Ranking) {
+	if s.Rankings == nil {
+		s.Rankings = make(map[importance.Method]importance.Ranking)
+	}
+	s.Rankings[m] = r
+}
+
 // units are what modules are ranked by.
 func units(m mask.Module) importance.Unit {
 	if m == mask.Attention {
@@ -47,13 +55,23 @@ func units(m mask.Module) importance.Unit {
 }
 
 // NewSurvey passes windows through the dense model and ranks the units of every module by each method. Statistics that
-// no method needs are not taken. progress, where not nil, is told after each layer.
+// no method needs are not taken; by Taylor alone, which is computed on a part of the text, there are neither energies nor
+// cosines. progress, where not nil, is told after each layer.
 func NewSurvey(ctx context.Context, m *decoder.Model, windows [][]int32, methods []importance.Method, progress func(Event)) (*Survey, error) {
 	tokens, err := checkWindows(windows)
 	if err != nil {
 		return nil, err
 	}
 	s := &Survey{Tokens: tokens, Layers: make([]LayerSurvey, len(m.Geometry().Layers))}
+	if slices.Contains(methods, importance.Taylor) {
+		if err := s.addTaylor(ctx, m, windows, progress); err != nil {
+			return nil, err
+		}
+		methods = slices.DeleteFunc(slices.Clone(methods), func(m importance.Method) bool { return m == importance.Taylor })
+		if len(methods) == 0 {
+			return s, nil
+		}
+	}
 	st, err := newStream(ctx, m, windows, Own)
 	if err != nil {
 		return nil, err
@@ -74,7 +92,11 @@ func NewSurvey(ctx context.Context, m *decoder.Model, windows [][]int32, methods
 			if err != nil {
 				return nil, named(layer, module, err)
 			}
-			*s.Layers[layer].Module(module) = survey
+			to := s.Layers[layer].Module(module)
+			to.Energy = survey.Energy
+			for method, r := range survey.Rankings {
+				to.add(method, r)
+			}
 		}
 		after, err := st.own.Hidden(0)
 		if err != nil {

@@ -1,0 +1,56 @@
+package reform
+
+import (
+	"context"
+
+	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/search/importance"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// Gradients keep the hidden state before every block, so they are taken on this much text at most.
+const (
+	gradientWindows = 8
+	gradientTokens  = 512
+)
+
+// gradientText is text from all over the windows.
+func gradientText(windows [][]int32) [][]int32 {
+	n := min(len(windows), gradientWindows)
+	out := make([][]int32, n)
+	for i := range out {
+		w := windows[i*len(windows)/n]
+		out[i] = w[:min(len(w), gradientTokens)]
+	}
+	return out
+}
+
+// addTaylor ranks the units of all layers by the first-order change of the loss.
+func (s *Survey) addTaylor(ctx context.Context, m *decoder.Model, windows [][]int32, progress func(Event)) error {
+	done := 0
+	return m.Gradients(ctx, gradientText(windows), func(layer int, gradients map[string][]float32) error {
+		for _, module := range []mask.Module{mask.Attention, mask.MLP} {
+			if columns(m.Geometry(), layer, module) == 0 {
+				continue
+			}
+			b, err := newBlock(m, layer, module, true)
+			if err != nil {
+				return named(layer, module, err)
+			}
+			b.Output.Gradient = gradients[outputName(module)]
+			for i, name := range innerNames(module) {
+				b.Inner[i].Gradient = gradients[name]
+			}
+			r, err := importance.Rank(importance.Taylor, b, units(module), importance.Options{})
+			if err != nil {
+				return err
+			}
+			s.Layers[layer].Module(module).add(importance.Taylor, r)
+		}
+		done++
+		if progress != nil {
+			progress(Event{Phase: Measuring, Done: done, Total: len(s.Layers)})
+		}
+		return nil
+	})
+}
