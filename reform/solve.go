@@ -101,7 +101,7 @@ func (p Problem) check(kept []int, o Options) error {
 			continue
 		}
 		if len(t.Gram) != p.In*p.In {
-			return fmt.Errorf("Gram matrix has %d values and not %d²", len(t.Gram), p.In)
+			return fmt.Errorf("second moments have %d values and not %d²", len(t.Gram), p.In)
 		}
 		if t.Cross != nil && len(t.Cross) != p.Out*p.In {
 			return fmt.Errorf("cross moment has %d values and not %d×%d", len(t.Cross), p.Out, p.In)
