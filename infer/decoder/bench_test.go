@@ -135,6 +135,15 @@ func BenchmarkBlocks(b *testing.B) {
 	}
 	run("attention", func() (*tensors.Tensor, error) { return m.attend(ctx, m.attention[0], x) })
 	run("mlp", func() (*tensors.Tensor, error) { return m.feed(ctx, m.mlp[0], x) })
+	both := halves(&m.geo)[2].masks // one KV group kept in layer 0, two in layer 1
+	s, err := m.Subnet(ctx, gguf.Subnet{Masks: both})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	run("attention-one-group", func() (*tensors.Tensor, error) { return m.attend(ctx, s.attention[0], x) })
+	run("attention-two-groups", func() (*tensors.Tensor, error) { return m.attend(ctx, s.attention[1], x) })
+	run("mlp-half", func() (*tensors.Tensor, error) { return m.feed(ctx, s.mlp[0], x) })
 	b.Run("head", func(b *testing.B) {
 		measure(b, len(w), func() error {
 			_, err := m.nll(ctx, x, w)

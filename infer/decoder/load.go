@@ -3,6 +3,7 @@ package decoder
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"slices"
 
 	"github.com/gomlx/gomlx/core/tensors"
@@ -63,6 +64,7 @@ func Load(ctx context.Context, be *Backend, f *gguf.File, opts ...Option) (*Mode
 		return nil, err
 	}
 	m.makeDense()
+	debug.FreeOSMemory() // the weights passed through the host's heap, which would keep their space
 	return m, nil
 }
 
