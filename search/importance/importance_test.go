@@ -149,6 +149,12 @@ func TestOBSIsGreedy(t *testing.T) {
 			if want := greedy(t, tt.b, tt.u, 0.05); !slices.Equal(r.Order, want) {
 				t.Errorf("order %v, want %v", r.Order, want)
 			}
+			for i, got := range r.Alone {
+				others := slices.DeleteFunc(slices.Clone(r.Order), func(u int) bool { return u == i })
+				if want := lostEnergy(t, tt.b, tt.b.Columns(tt.u, others), 0.05); math.Abs(got-want) > 1e-9*(1+want) {
+					t.Errorf("unit %d alone costs %g, want %g", i, got, want)
+				}
+			}
 			for k, got := range r.Loss {
 				if want := lostEnergy(t, tt.b, tt.b.Columns(tt.u, r.Order[k:]), 0.05); math.Abs(got-want) > 1e-9*(1+want) {
 					t.Errorf("loss of dropping %d is %g, want %g", k, got, want)
