@@ -46,6 +46,7 @@ type Backend struct {
 //	xla          XLA on the CPU, with the plugin that is found
 //	cuda         XLA on an NVIDIA GPU, with the plugin of an installed JAX
 //	xla:/abs.so  XLA with the plugin at that path; options may follow, as in xla:/abs.so,tf32=false
+//	             (products on a GPU are rounded to TF32 otherwise)
 //	auto or ""   the environment variable LATHE_BACKEND where set; else the first that opens of cuda (where a GPU is
 //	             found), xla and go
 //
@@ -158,13 +159,6 @@ func (b *Backend) Close() {
 	}
 	b.execs = nil
 	b.compute.Finalize()
-}
-
-// Compiled is the number of graphs compiled so far, over all shapes.
-func (b *Backend) Compiled() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.execs)
 }
 
 // shared tells whether device memory is host memory, so that reading a tensor copies nothing.
