@@ -5,47 +5,35 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/search/mask"
 )
 
 // dropLayers drops whole layers, each time the one without which the model's loss is least (SLEB), until the ratio is met.
+// Candidates that begin alike share what was computed of them.
 func (p *plan) dropLayers(ctx context.Context) (mask.Masks, error) {
 	g := p.m.Geometry()
 	most, err := budget(g, p.ratio)
 	if err != nil {
 		return mask.Masks{}, err
 	}
-	probes, _ := probeTexts(p.windows)
+	texts, _ := probeTexts(p.windows)
+	scorer, err := p.m.NewScorer(texts, decoder.ScorerOptions{})
+	if err != nil {
+		return mask.Masks{}, err
+	}
+	defer scorer.Close()
+	var text decoder.Text
+	for i := range texts {
+		text.Windows = append(text.Windows, i)
+	}
 	masks := mask.Dense(g)
-	for total, done := 0, 0; masks.BlockParams() > most; {
-		if total == 0 {
-			total = int(math.Ceil((1 - p.ratio) * float64(len(g.Layers))))
-		}
-		best, least := -1, math.Inf(1)
-		for i := range g.Layers {
-			if masks.Layer(i).IsDropped() {
-				continue
-			}
-			without := masks.With(i, dropped(g, i))
-			if without.Validate() != nil {
-				continue
-			}
-			s, err := p.m.Subnet(ctx, gguf.Subnet{Masks: without})
-			if err != nil {
-				return mask.Masks{}, err
-			}
-			score, err := p.m.Score(ctx, s, probes)
-			s.Close()
-			if err != nil {
-				return mask.Masks{}, fmt.Errorf("without layer %d: %w", i, err)
-			}
-			if score.NLL < least {
-				best, least = i, score.NLL
-			}
-		}
-		if best < 0 {
-			return mask.Masks{}, fmt.Errorf("no layer can go: %w", ErrRatio)
+	total := int(math.Ceil((1 - p.ratio) * float64(len(g.Layers))))
+	for done := 0; masks.BlockParams() > most; {
+		best, err := p.cheapestLayer(ctx, scorer, text, masks)
+		if err != nil {
+			return mask.Masks{}, err
 		}
 		masks = masks.With(best, dropped(g, best))
 		done++
@@ -54,6 +42,33 @@ func (p *plan) dropLayers(ctx context.Context) (mask.Masks, error) {
 		}
 	}
 	return masks, nil
+}
+
+// cheapestLayer is the layer of masks without which the loss is least.
+func (p *plan) cheapestLayer(ctx context.Context, scorer *decoder.Scorer, text decoder.Text, masks mask.Masks) (int, error) {
+	best, least := -1, math.Inf(1)
+	for i := masks.Layers() - 1; i >= 0; i-- {
+		without := masks.With(i, dropped(masks.Geometry(), i))
+		if masks.Layer(i).IsDropped() || without.Validate() != nil {
+			continue
+		}
+		s, err := p.m.Subnet(ctx, gguf.Subnet{Masks: without})
+		if err != nil {
+			return 0, err
+		}
+		score, err := scorer.Score(ctx, s, text)
+		s.Close()
+		if err != nil {
+			return 0, fmt.Errorf("without layer %d: %w", i, err)
+		}
+		if score.NLL < least {
+			best, least = i, score.NLL
+		}
+	}
+	if best < 0 {
+		return 0, fmt.Errorf("no layer can go: %w", ErrRatio)
+	}
+	return best, nil
 }
 
 // dropped is the mask of a layer that is not there.
