@@ -59,8 +59,11 @@ type Statistician interface {
 type Made struct {
 	Subnet gguf.Subnet
 	Method Method
-	// Before and After are perplexities on held-out text with the original and the re-fitted weights, 0 if not measured.
+	// Before and After are perplexities on the end of the calibration text, which was not calibrated on, with the original
+	// and the re-fitted weights, 0 if not measured.
 	Before, After float64
+	// General is the effect on the default text where another one was calibrated on.
+	General Effect
 }
 
 // A Cutter chooses masks at once and re-fits weights.

@@ -73,8 +73,18 @@ type Reform struct {
 	Result SubnetID // "" until it is done
 	Method Method
 	Layers []LayerReform // indexed by layer, as long as the model has layers once the job reports
-	// Before and After are perplexities on held-out text, 0 where not measured.
+	// Before and After are perplexities on the end of the calibration text, which was not calibrated on, with the original
+	// and the re-fitted weights, 0 where not measured.
 	Before, After float64
+	// General is the effect on the default text where another one was calibrated on: what calibrating on one's own text
+	// costs elsewhere.
+	General Effect
+}
+
+// An Effect compares perplexities on one text. It is zero where nothing was measured.
+type Effect struct {
+	Dense float64 // of the dense model
+	After float64 // of the subnet
 }
 
 // LayerReform is what is known of one layer's blocks; nil where nothing was done yet.

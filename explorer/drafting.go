@@ -33,7 +33,13 @@ func (s *state) foldDraft(r record) error {
 			}
 			after = after.With(i, l)
 		}
+		if err := after.Validate(); err != nil {
+			return fmt.Errorf("%w: draft: %w", ErrDamaged, err)
+		}
 		step := Step{Author: r.By, At: r.At, Summary: op.Summary, Edits: mask.Diff(d.Masks, after), before: d.Masks, after: after}
+		if len(step.Edits) == 0 {
+			return fmt.Errorf("%w: draft: a step that changes nothing", ErrDamaged)
+		}
 		d.Steps = pushed(d.Steps, step)
 		d.Undone, d.Masks = nil, after
 	case opUndo:

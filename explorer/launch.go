@@ -214,7 +214,7 @@ func (e *Exploration) keep(a Actor, m *monitor, made Made, n Subnet) error {
 	e.job(m.t.id, func(j *Job) { j.Result = id })
 	e.update(inReform, func(s *Snapshot) {
 		if s.Reform.Job == m.t.id {
-			s.Reform.Result, s.Reform.Method, s.Reform.Before, s.Reform.After = id, made.Method, made.Before, made.After
+			s.Reform.Result, s.Reform.Method, s.Reform.Before, s.Reform.After, s.Reform.General = id, made.Method, made.Before, made.After, made.General
 		}
 	})
 	return nil

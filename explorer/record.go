@@ -136,6 +136,11 @@ func (s *state) fold(r record) (part, error) {
 		s.estimateFrom(s.now.Draft.Estimate)
 		return inDraft, nil
 	case r.Chat != nil:
+		for _, c := range r.Chat.Columns {
+			if len(c.Replies) != len(r.Chat.Prompts) {
+				return 0, fmt.Errorf("%w: chat %s: %d replies to %d prompts", ErrDamaged, r.Chat.ID, len(c.Replies), len(r.Chat.Prompts))
+			}
+		}
 		s.serial.Chat = max(s.serial.Chat, number(string(r.Chat.ID)))
 		s.now.Chats = put(s.now.Chats, *r.Chat, func(c Chat) ChatID { return c.ID })
 		return inChats, nil

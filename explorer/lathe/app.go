@@ -15,6 +15,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/workbench"
+	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/tui"
 )
 
@@ -36,7 +37,7 @@ type app struct {
 	// diagnose looks at what of all that works.
 	diagnose func(ctx context.Context, spec string, p workbench.Places) ([]workbench.Check, error)
 	// verify checks a file that was cut from a model.
-	verify func(ctx context.Context, spec, path, source string, m explorer.Monitor) ([]workbench.Check, error)
+	verify func(ctx context.Context, spec, path, source string, m explorer.Monitor) (gguf.Verification, error)
 	// open runs the terminal interface over an exploration.
 	open func(ctx context.Context, a *app, e *explorer.Exploration, o tui.Options) error
 

@@ -27,10 +27,17 @@ type madeResult struct {
 	Method      explorer.Method `json:"method"`
 	Before      float64         `json:"perplexity_unfitted,omitempty"` // on held-out calibration text
 	After       float64         `json:"perplexity,omitempty"`
+	General     *generalResult  `json:"general_text,omitempty"` // where another text than the default was calibrated on
 	Seconds     float64         `json:"seconds"`
 	Export      *gguf.Report    `json:"export,omitempty"`
 	SourceBytes int64           `json:"source_bytes"`
 	DenseBytes  int64           `json:"dense_bytes,omitempty"` // of the dense model in the type written, without metadata
+}
+
+// generalResult is the effect on the default text.
+type generalResult struct {
+	Dense float64 `json:"dense_perplexity"`
+	After float64 `json:"perplexity"`
 }
 
 func (a *app) cutCommand() *cobra.Command {
@@ -172,6 +179,9 @@ func (a *app) make(ctx context.Context, e exploration, c explorer.Command, out o
 		Model: s.Model.Path, Name: n.Name, Share: n.Size.Ratio, ShareAll: n.Size.RatioAll, KVBytes: n.Size.KVBytesPerToken,
 		Method: n.Method, Before: s.Reform.Before, After: s.Reform.After, SourceBytes: s.Model.Bytes,
 	}
+	if g := s.Reform.General; g.Dense > 0 {
+		r.General = &generalResult{g.Dense, g.After}
+	}
 	if s.Workspace.Path != "" {
 		r.Subnet = string(n.ID)
 	}
@@ -226,6 +236,9 @@ func (r madeResult) words(w io.Writer) {
 	fmt.Fprintf(w, "%.3f of the block parameters kept (%.3f with embeddings), %s of KV cache per token\n", r.Share, r.ShareAll, byteCount(r.KVBytes))
 	if r.Before > 0 && r.After > 0 {
 		fmt.Fprintf(w, "perplexity on held-out calibration text: %.2f without re-fitting, %.2f with it\n", r.Before, r.After)
+	}
+	if g := r.General; g != nil {
+		fmt.Fprintf(w, "on the default text: %.2f, %.3f × the dense model's %.2f\n", g.After, g.After/g.Dense, g.Dense)
 	}
 	if x := r.Export; x != nil {
 		share := func(of int64) string { return fmt.Sprintf("%.0f %% of", 100*float64(x.Bytes)/float64(of)) }

@@ -97,7 +97,7 @@ func newEval(s *explorer.Snapshot, id explorer.SubnetID) (evalResult, error) {
 	}
 	if id != explorer.DenseID {
 		r.Subnet = string(id)
-	} else if s.Model.SubnetOf != "" {
+	} else if r.Dense = 0; s.Model.SubnetOf != "" {
 		r.Share = s.Model.Share
 	}
 	return r, nil

@@ -216,8 +216,9 @@ func (a *app) subnetsImportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import FILE [MODEL]",
 		Short: "Take a subnet made elsewhere into the workspace",
-		Long:  "FILE is a GGUF file that was cut from MODEL, or a file of masks as `masks show --json` has them in text.",
-		Args:  cobra.RangeArgs(1, 2),
+		Long: "FILE is a GGUF file that was cut from MODEL, by lathe or otherwise, or a file of masks as `masks show --json` has them in\n" +
+			"text. Files of other tools are recognised by their rows where they are of the model's type and keep whole heads.",
+		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args[1:])
 			if err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/workbench"
+	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/llamacpp"
 )
 
@@ -48,10 +49,10 @@ func realMain() int {
 		}
 		return b.Diagnose(ctx, p), nil
 	}
-	a.verify = func(ctx context.Context, spec, path, source string, m explorer.Monitor) ([]workbench.Check, error) {
+	a.verify = func(ctx context.Context, spec, path, source string, m explorer.Monitor) (gguf.Verification, error) {
 		b, err := made(spec)
 		if err != nil {
-			return nil, err
+			return gguf.Verification{}, err
 		}
 		return b.Verify(ctx, path, source, m)
 	}

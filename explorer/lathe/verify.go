@@ -9,15 +9,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lathe-llm/lathe/explorer"
-	"github.com/lathe-llm/lathe/explorer/workbench"
+	"github.com/lathe-llm/lathe/infer/gguf"
 )
 
 func (a *app) verifyCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "verify FILE [MODEL]",
 		Short: "Check a file that was cut from a model against that model",
-		Long: "Compares the hash of MODEL with the one FILE was cut from, the shapes in FILE with those its masks lead to, rows that\n" +
-			"cutting copies with the model's, and the perplexity of FILE in llama.cpp with that of MODEL with the same masks.",
+		Long: "Compares the hash of MODEL with the one FILE was cut from, the shapes in FILE with those its masks lead to, every tensor\n" +
+			"with the model's, and the perplexity of FILE in llama.cpp with that of MODEL with the same masks.",
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args[1:])
@@ -25,32 +25,25 @@ func (a *app) verifyCommand() *cobra.Command {
 				return err
 			}
 			watch := &watcher{p: progress{w: a.stderr, live: isTerminal(a.stderr), now: time.Now}, title: "verify"}
-			checks, err := a.verify(cmd.Context(), a.compute, args[0], model, watch)
+			v, err := a.verify(cmd.Context(), a.compute, args[0], model, watch)
 			watch.p.clear()
 			if err != nil {
 				return err
 			}
-			wrong := 0
-			for _, c := range checks {
-				if c.State == workbench.Broken {
-					wrong++
-				}
-			}
 			r := struct {
-				File   string            `json:"file"`
-				Model  string            `json:"model"`
-				OK     bool              `json:"ok"`
-				Checks []workbench.Check `json:"checks"`
-			}{args[0], model, wrong == 0, checks}
+				OK bool `json:"ok"`
+				gguf.Verification
+			}{v.OK(), v}
 			err = a.result(r, func(w io.Writer) {
-				for _, c := range checks {
-					fmt.Fprintf(w, "%-8s %s: %s\n", c.State, c.Name, c.Found)
+				for _, f := range v.Findings {
+					fmt.Fprintf(w, "%-8s %s: %s\n", f.Outcome, f.Check, f.Detail)
 				}
+				fmt.Fprintf(w, "%d tensors to the last bit, %d rounded otherwise, %d re-fitted\n", v.Exact, v.Rounded, len(v.Refitted))
 			})
-			if err == nil && wrong > 0 {
-				err = fmt.Errorf("%s is not what it says: %d of %d checks failed", args[0], wrong, len(checks))
+			if err != nil {
+				return err
 			}
-			return err
+			return v.Err()
 		},
 	}
 }

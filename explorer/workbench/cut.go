@@ -67,7 +67,15 @@ func (m *model) make(ctx context.Context, c explorer.Calibration, o explorer.Ref
 	}
 	made.Method.Text, made.Method.Windows, made.Method.Seq = w.text.ref, len(w.text.windows), len(w.text.windows[0])
 	made.Method.Seconds, made.Method.Backend = report.Seconds, m.Info().Compute
-	made.Before, made.After, err = m.quick(ctx, c.Text, subnet, mon)
+	if made.Before, made.After, err = m.quick(ctx, c.Text, subnet, mon); err != nil {
+		return made, err
+	}
+	if general := m.bench.options.Text; general != "" && c.Text != "" && c.Text != general {
+		made.General.Dense, _, err = m.quick(ctx, general, gguf.Subnet{Masks: mask.Dense(m.geometry())}, mon)
+		if err == nil {
+			_, made.General.After, err = m.quick(ctx, general, subnet, mon)
+		}
+	}
 	return made, err
 }
 

@@ -21,21 +21,17 @@ func (m *model) Write(ctx context.Context, s gguf.Subnet, path, typ string, mon 
 	}})
 }
 
-// Read implements [explorer.Exporter]. It takes the masks that lathe writes into its files, and the re-fitted weights where
-// they differ from the model's own.
+// Read implements [explorer.Exporter]. It takes the masks that lathe writes into its files, or finds those of a file that
+// was cut by other means, and the columns that re-fitting changes as they are in the file.
 func (m *model) Read(ctx context.Context, path string) (gguf.Subnet, error) {
 	f, err := gguf.Open(path)
 	if err != nil {
 		return gguf.Subnet{}, err
 	}
 	defer func() { _ = f.Close() }() // only read from
-	if err := m.madeFromThis(ctx, f); err != nil {
-		return gguf.Subnet{}, err
-	}
-	text, _ := f.KV().String("general.lathe.masks")
-	masks, err := mask.ParseMasks(m.geometry(), []byte(text))
+	masks, err := m.masksOf(ctx, f)
 	if err != nil {
-		return gguf.Subnet{}, fmt.Errorf("%s: general.lathe.masks: %w", path, err)
+		return gguf.Subnet{}, err
 	}
 	s := gguf.Subnet{Masks: masks, Refit: make([]gguf.Refit, masks.Layers())}
 	cut := masks.Cut()
@@ -50,11 +46,30 @@ func (m *model) Read(ctx context.Context, path string) (gguf.Subnet, error) {
 	return s, nil
 }
 
+// masksOf are the masks that a file says it has, or is found to have.
+func (m *model) masksOf(ctx context.Context, f *gguf.File) (mask.Masks, error) {
+	text, ok := f.KV().String(masksKey)
+	if !ok {
+		return m.recognise(ctx, f)
+	}
+	if err := m.madeFromThis(ctx, f); err != nil {
+		return mask.Masks{}, err
+	}
+	masks, err := mask.ParseMasks(m.geometry(), []byte(text))
+	if err != nil {
+		return mask.Masks{}, fmt.Errorf("%s: key %q: %w", f.Path(), masksKey, err)
+	}
+	return masks, nil
+}
+
+// masksKey is the metadata that lathe writes masks under.
+const masksKey = "general.lathe.masks"
+
 // madeFromThis makes sure that a file says it was cut from this model.
 func (m *model) madeFromThis(ctx context.Context, f *gguf.File) error {
 	kv := f.KV()
-	if !kv.Has("general.lathe.masks") {
-		return fmt.Errorf("%s: %w: key %q, so it cannot be told what was cut", f.Path(), gguf.ErrMissing, "general.lathe.masks")
+	if !kv.Has(masksKey) {
+		return fmt.Errorf("%s: %w: key %q, so it cannot be told what was cut", f.Path(), gguf.ErrMissing, masksKey)
 	}
 	want, _ := kv.String("general.lathe.source_sha256")
 	got, err := m.file.SHA256(ctx)

@@ -141,9 +141,6 @@ func near(t *testing.T, what string, got, want, tolerance float64) {
 func TestReadRefusesFilesOfOthers(t *testing.T) {
 	b := bench(t)
 	m := open(t, b, gguftest.Tiny("llama"))
-	if _, err := m.Read(t.Context(), gguftest.Write(t, gguftest.Tiny("llama"))); !errors.Is(err, gguf.ErrMissing) {
-		t.Errorf("a dense file: %v", err)
-	}
 	other := gguftest.Tiny("llama")
 	other.Seed = 7
 	path := filepath.Join(t.TempDir(), "other.gguf")
@@ -154,6 +151,79 @@ func TestReadRefusesFilesOfOthers(t *testing.T) {
 	if _, err := m.Read(t.Context(), path); !errors.Is(err, explorer.ErrInvalid) {
 		t.Errorf("a file cut from another model: %v", err)
 	}
+}
+
+// TestReadRecognisesFilesOfOtherTools reads files that say nothing of what was cut.
+func TestReadRecognisesFilesOfOtherTools(t *testing.T) {
+	m := open(t, bench(t), gguftest.Tiny("llama"))
+	dense := mask.Dense(m.geometry())
+	edit := func(layer int, change func(*mask.Layer)) mask.Masks {
+		l := dense.Layer(layer)
+		change(&l)
+		return dense.With(layer, l)
+	}
+	for name, want := range map[string]mask.Masks{
+		"dense":        dense,
+		"channels":     edit(1, func(l *mask.Layer) { l.Channels = mask.Range(128, 32, 96) }),
+		"group":        edit(0, func(l *mask.Layer) { l.Heads = mask.Range(4, 2, 4) }),
+		"no attention": edit(2, func(l *mask.Layer) { l.Heads = mask.Empty(4) }),
+		"no layer":     edit(1, func(l *mask.Layer) { l.Heads, l.Channels = mask.Empty(4), mask.Empty(128) }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "cut.gguf")
+			if _, err := m.Write(t.Context(), gguf.Subnet{Masks: want}, path, "", &quiet{}); err != nil {
+				t.Fatal(err)
+			}
+			got, err := m.Read(t.Context(), anonymous(t, path))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !got.Masks.Equal(want) {
+				text, _ := got.Masks.MarshalText()
+				t.Errorf("recognised\n%s", text)
+			}
+		})
+	}
+	other := gguftest.Tiny("llama")
+	other.Seed = 9
+	if _, err := m.Read(t.Context(), gguftest.Write(t, other)); !errors.Is(err, explorer.ErrInvalid) {
+		t.Errorf("another model: %v", err)
+	}
+}
+
+// anonymous copies a model file without what lathe writes into it.
+func anonymous(t *testing.T, path string) string {
+	t.Helper()
+	f, err := gguf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	kv := f.KV().Clone()
+	for _, key := range f.KV().Keys() {
+		if strings.HasPrefix(key, "general.lathe.") {
+			kv.Delete(key)
+		}
+	}
+	copied := filepath.Join(t.TempDir(), "anonymous.gguf")
+	w, err := gguf.Create(copied, kv, f.Tensors())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Abort()
+	for _, tensor := range f.Tensors() {
+		data, err := f.Read(tensor.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Append(tensor.Name, data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	return copied
 }
 
 func TestCarry(t *testing.T) {

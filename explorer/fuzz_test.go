@@ -1,0 +1,126 @@
+package explorer
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// small is a model of two layers for fuzzing.
+func small() *mask.Geometry {
+	l := mask.LayerGeometry{Heads: 2, KVHeads: 1, FFN: 32}
+	return &mask.Geometry{Arch: "llama", Hidden: 8, Vocab: 16, HeadDim: 4, Layers: []mask.LayerGeometry{l, l}}
+}
+
+// FuzzJournal opens journals of any records, whose checksums are right: no panic, and what could be read can be written
+// and read again.
+func FuzzJournal(f *testing.F) {
+	g := small()
+	text, err := mask.Dense(g).MarshalText()
+	if err != nil {
+		f.Fatal(err)
+	}
+	name := "x"
+	for _, records := range [][]record{
+		{{Draft: &draftRecord{Op: opCheckout, Base: DenseID, Masks: string(text)}}, {Draft: &draftRecord{Op: opStep, Layers: []string{mask.Dense(g).LayerText(0)}}}, {Draft: &draftRecord{Op: opUndo}}},
+		{{Subnet: &subnetRecord{ID: "s1", Name: "a", Masks: string(text)}}, {Change: &changeRecord{Subnet: "s1", Name: &name}}, {Purge: []SubnetID{"s1"}}},
+		{{Chat: &Chat{ID: "c1", Prompts: []Prompt{{Text: "a"}}, Columns: []Column{{Replies: []Reply{{Streaming: true}}}}}}, {DropChat: "c1"}, {Bench: &Bench{ID: "b1"}}, {Serial: &serials{1, 2, 3}}},
+		{{Measured: &measuredRecord{Subnet: DenseID}}, {Compared: &comparedRecord{Estimated: 1, Measured: 2}}},
+	} {
+		var b []byte
+		for _, r := range records {
+			text, err := json.Marshal(r)
+			if err != nil {
+				f.Fatal(err)
+			}
+			b = append(append(b, text...), '\n')
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, content []byte) {
+		path := filepath.Join(t.TempDir(), journalFile)
+		var lines []byte
+		for line := range bytes.Lines(content) {
+			line = bytes.TrimSuffix(line, []byte("\n"))
+			lines = fmt.Appendf(lines, "%08x %s\n", crc32.ChecksumIEEE(line), line)
+		}
+		if err := os.WriteFile(path, lines, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		read := func(path string) *state {
+			s := &state{geometry: g, now: &Snapshot{Model: ModelInfo{FileType: "F16", Geometry: g}, Draft: Draft{Masks: mask.Dense(g)}}}
+			if _, _, _, err := readJournal(path, func(r record) error { _, err := s.fold(r); return err }); err != nil {
+				t.Fatal(err)
+			}
+			s.derive()
+			s.now.Chats = settled(s.now.Chats)
+			return s
+		}
+		s := read(path)
+		records, err := s.records()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := rewrite(path, records); err != nil {
+			t.Fatal(err)
+		}
+		again := read(path)
+		if len(again.now.Subnets) != len(s.now.Subnets) || len(again.now.Trash) != len(s.now.Trash) || len(again.now.Chats) != len(s.now.Chats) ||
+			!again.now.Draft.Masks.Equal(s.now.Draft.Masks) || len(again.now.Draft.Steps) != len(s.now.Draft.Steps) {
+			t.Error("a rewritten journal leads to another state")
+		}
+	})
+}
+
+// FuzzWeights reads weight files with any content under the name they would have.
+func FuzzWeights(f *testing.F) {
+	g := small()
+	folder := weightFolder{f.TempDir()}
+	refit := []gguf.Refit{{WO: make([]float32, 64), BD: make([]float32, 8)}, {WD: make([]float32, 256)}}
+	name, _, err := folder.save(gguf.Subnet{Masks: mask.Dense(g), Refit: refit})
+	if err != nil {
+		f.Fatal(err)
+	}
+	content, err := os.ReadFile(filepath.Join(folder.path, name))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(content)
+	f.Add([]byte(`{"format":"lathe-weights 1"}` + "\n"))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		s, err := weightFolder{dir}.load(name, g)
+		if err == nil && len(s.Refit) != 2 {
+			t.Errorf("%d layers", len(s.Refit))
+		}
+	})
+}
+
+// FuzzRecipe reads recipes with any content.
+func FuzzRecipe(f *testing.F) {
+	g := small()
+	text, err := mask.Dense(g).MarshalText()
+	if err != nil {
+		f.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := WriteRecipe(&b, Recipe{Format: recipeFormat, Masks: string(text)}); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b.Bytes())
+	f.Fuzz(func(t *testing.T, content []byte) {
+		if r, masks, err := ReadRecipe(bytes.NewReader(content), g); err == nil && (r.Format != recipeFormat || masks.Layers() != 2) {
+			t.Errorf("recipe %+v", r)
+		}
+	})
+}
