@@ -14,9 +14,10 @@ import (
 // block is what attention and MLP blocks have in common: an identity, by which results are recognised, and the
 // tensors it must free. It is shared by the subnets that contain it and freed with the last of them.
 type block struct {
-	id   uint64
-	refs atomic.Int32
-	own  []*tensors.Tensor
+	id     uint64
+	refs   atomic.Int32
+	own    []*tensors.Tensor
+	tables map[int]tables // of positions, by tokens, for attention with rotary pairs of its own; guarded by Model.mu
 }
 
 func (b *block) retain() { b.refs.Add(1) }
@@ -24,12 +25,13 @@ func (b *block) retain() { b.refs.Add(1) }
 func (b *block) release() {
 	if b.refs.Add(-1) == 0 {
 		free(b.own...)
+		freeTables(b.tables)
 	}
 }
 
 // attentionBlock is an attention block in its cut shape: every kept KV group has reps query heads, every query and
-// key head pairs rotary pairs, every value head the same number of channels. Where masks keep unequal numbers the
-// smaller ones are filled up with zeros, which change nothing.
+// key head pairs rotary pairs, every value head the same number of channels. Where masks keep unequal numbers, or one
+// of which there are no graphs, they are filled up with zeros, which change nothing.
 type attentionBlock struct {
 	block
 	shape attentionShape

@@ -50,7 +50,7 @@ func Load(ctx context.Context, be *Backend, f *gguf.File, opts ...Option) (*Mode
 	}
 	m := &Model{
 		be: be, config: config, geo: config.Geometry(), opts: options{memory: 4 << 30},
-		order: headOrder(config), freqs: rotaryFreqs(config), tables: make(map[string]tables), future: make(map[int]*tensors.Tensor),
+		order: headOrder(config), freqs: rotaryFreqs(config), tables: make(map[int]tables), future: make(map[int]*tensors.Tensor),
 		registry: newRegistry(),
 	}
 	for _, o := range opts {

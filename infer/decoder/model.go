@@ -33,7 +33,7 @@ type Model struct {
 
 	blocks   atomic.Uint64 // last block identity given out
 	mu       sync.Mutex
-	tables   map[string]tables       // of positions, by tokens and rotary pairs
+	tables   map[int]tables          // of positions with all rotary pairs, by tokens
 	future   map[int]*tensors.Tensor // futureMask by tokens
 	registry registry
 	closed   bool
@@ -63,9 +63,7 @@ func (m *Model) Close() {
 		return
 	}
 	m.closed = true
-	for _, t := range m.tables {
-		free(t.cos, t.sin)
-	}
+	freeTables(m.tables)
 	for _, t := range m.future {
 		free(t)
 	}
@@ -195,16 +193,28 @@ type tables struct {
 	future   *tensors.Tensor // futureMask
 }
 
-// positions returns the tables for the first tokens positions, with the rotary pairs of each group, -1 for one that
-// stands still. They belong to the model.
-func (m *Model) positions(tokens int, pairs [][]int) (tables, error) {
-	key := fmt.Sprint(tokens, pairs)
+func freeTables(all map[int]tables) {
+	for _, t := range all {
+		free(t.cos, t.sin)
+	}
+}
+
+// positions returns the tables of an attention block for the first tokens positions. Those of blocks with all rotary
+// pairs belong to the model, others to their block.
+func (m *Model) positions(b *attentionBlock, tokens int) (tables, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
 		return tables{}, ErrClosed
 	}
-	if t, ok := m.tables[key]; ok {
+	cache := m.tables
+	if len(b.pairs) > 1 || !slices.Equal(b.pairs[0], allOf(len(m.freqs))) {
+		if b.tables == nil {
+			b.tables = make(map[int]tables)
+		}
+		cache = b.tables
+	}
+	if t, ok := cache[tokens]; ok {
 		return t, nil
 	}
 	future := m.future[tokens]
@@ -216,8 +226,8 @@ func (m *Model) positions(tokens int, pairs [][]int) (tables, error) {
 		}
 		future, m.future[tokens] = t, t
 	}
-	cos, sin := rotaryAngles(m.freqs, tokens, pairs)
-	dims := []int{tokens, len(pairs), len(pairs[0])}
+	cos, sin := rotaryAngles(m.freqs, tokens, b.pairs)
+	dims := []int{tokens, len(b.pairs), len(b.pairs[0])}
 	c, err := m.be.upload(cos, dims...)
 	if err != nil {
 		return tables{}, err
@@ -227,8 +237,8 @@ func (m *Model) positions(tokens int, pairs [][]int) (tables, error) {
 		free(c)
 		return tables{}, err
 	}
-	m.tables[key] = tables{c, s, future}
-	return m.tables[key], nil
+	cache[tokens] = tables{c, s, future}
+	return cache[tokens], nil
 }
 
 // checkLayer reports a layer number outside the model.

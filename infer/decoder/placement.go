@@ -46,7 +46,8 @@ func (m *Model) place(geo mask.LayerGeometry, l mask.Layer, columns []int) place
 		p.value = max(p.value, l.VOOf(g, dim).Len())
 		p.rest = max(p.rest, len(rest[i]))
 	}
-	fill(p.pairs)
+	fill(p.pairs, half)
+	p.value = steps(p.value, dim)
 	position := make(map[int]int, len(columns))
 	for i, c := range columns {
 		position[c] = i
@@ -98,14 +99,23 @@ func (m *Model) headChannels(pairs, rest []int, kept mask.Set) []int {
 	return append(channels, rest...)
 }
 
-// fill pads the lists with -1 to the longest.
-func fill(lists [][]int) {
+// headSteps is how many widths there are for the channels inside a head: every other would be another graph to compile.
+const headSteps = 8
+
+// steps rounds n up to one of headSteps widths that full allows.
+func steps(n, full int) int {
+	step := max(1, full/headSteps)
+	return min((n+step-1)/step*step, full)
+}
+
+// fill pads the lists with -1 to the longest, or the next width that full allows.
+func fill(lists [][]int, full int) {
 	longest := 0
 	for _, l := range lists {
 		longest = max(longest, len(l))
 	}
 	for i := range lists {
-		lists[i] = pad(lists[i], longest)
+		lists[i] = pad(lists[i], steps(longest, full))
 	}
 }
 

@@ -43,7 +43,7 @@ func (m *Model) attend(ctx context.Context, b *attentionBlock, x *tensors.Tensor
 
 // attentionArgs lists the inputs of an attention graph up to those of W_O.
 func (m *Model) attentionArgs(b *attentionBlock, x *tensors.Tensor) ([]*tensors.Tensor, error) {
-	pos, err := m.positions(x.Shape().Dimensions[0], b.pairs)
+	pos, err := m.positions(b, x.Shape().Dimensions[0])
 	if err != nil {
 		return nil, err
 	}
