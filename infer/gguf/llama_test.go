@@ -24,27 +24,8 @@ func TestMain(m *testing.M) {
 // runtimeLogProbs has llama.cpp load the file and returns the log-probability of each token but the first after those before it.
 func runtimeLogProbs(t *testing.T, path string, tokens []int) []float64 {
 	t.Helper()
-	model, err := llama.LoadModelFromFile(path, llama.ModelParams{UseMmap: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { llama.FreeModel(model) })
-	// One thread: ggml's spin while they wait, and other tests run beside these.
-	c, err := llama.NewContextWithModel(model, llama.NewContextParams(len(tokens), len(tokens), 1, 1, ml.FlashAttentionDisabled, "f16"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	batch, err := llama.NewBatch(len(tokens), 1, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer batch.Free()
-	for i, token := range tokens {
-		batch.Add(token, nil, i, true, 0)
-	}
-	if err := c.Decode(batch); err != nil {
-		t.Fatal(err)
-	}
+	c := runtimeContext(t, path, len(tokens))
+	decode(t, c, tokens, 0)
 	out := make([]float64, len(tokens)-1)
 	for i := range out {
 		logits := c.GetLogitsIth(i)
@@ -59,6 +40,58 @@ func runtimeLogProbs(t *testing.T, path string, tokens []int) []float64 {
 		out[i] = float64(logits[tokens[i+1]]) - top - math.Log(sum)
 	}
 	return out
+}
+
+// runtimeGreedy has llama.cpp load the file and returns the n likeliest tokens, one after the other, that follow tokens.
+func runtimeGreedy(t *testing.T, path string, tokens []int, n int) []int {
+	t.Helper()
+	c := runtimeContext(t, path, len(tokens)+n)
+	var out []int
+	for next, at := tokens, 0; len(out) < n; {
+		decode(t, c, next, at)
+		at += len(next)
+		logits := c.GetLogitsIth(len(next) - 1)
+		best := 0
+		for i, v := range logits {
+			if v > logits[best] {
+				best = i
+			}
+		}
+		out = append(out, best)
+		next = []int{best}
+	}
+	return out
+}
+
+func runtimeContext(t *testing.T, path string, size int) *llama.Context {
+	t.Helper()
+	model, err := llama.LoadModelFromFile(path, llama.ModelParams{UseMmap: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { llama.FreeModel(model) })
+	// One thread: ggml's spin while they wait, and other tests run beside these.
+	c, err := llama.NewContextWithModel(model, llama.NewContextParams(size, size, 1, 1, ml.FlashAttentionDisabled, "f16"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// decode runs tokens that stand from position at on, with the logits of all.
+func decode(t *testing.T, c *llama.Context, tokens []int, at int) {
+	t.Helper()
+	batch, err := llama.NewBatch(len(tokens), 1, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer batch.Free()
+	for i, token := range tokens {
+		batch.Add(token, nil, at+i, true, 0)
+	}
+	if err := c.Decode(batch); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // randomTokens returns n tokens of a vocabulary, always the same ones.

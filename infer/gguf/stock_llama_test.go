@@ -1,0 +1,161 @@
+//go:build cgo && !nocgo
+
+package gguf_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// stockJob is what testdata/stock.py does with one file, stockResult what it answers.
+type stockJob struct {
+	Model    string `json:"model"`
+	Tokens   []int  `json:"tokens"`
+	From     int    `json:"from"`
+	Generate int    `json:"generate"`
+}
+
+type stockResult struct {
+	LogProbs []*float64 `json:"logprobs"`
+	Greedy   []int      `json:"greedy"`
+}
+
+// stockPython returns the Python that has a stock llama.cpp, or skips the test.
+func stockPython(t *testing.T) string {
+	t.Helper()
+	python := os.Getenv("LATHE_STOCK_PYTHON")
+	if python == "" {
+		t.Skip("set LATHE_STOCK_PYTHON to a Python that has the package xllamacpp")
+	}
+	return python
+}
+
+// runStock runs files in the llama.cpp of another build.
+func runStock(t *testing.T, jobs []stockJob) []stockResult {
+	t.Helper()
+	in, err := json.Marshal(jobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), stockPython(t), "testdata/stock.py")
+	var out, log bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), &out, &log
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v: %s", err, log.Bytes()[max(0, log.Len()-2000):])
+	}
+	results := make([]stockResult, len(jobs))
+	for i, d := 0, json.NewDecoder(&out); i < len(jobs); i++ {
+		if err := d.Decode(&results[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return results
+}
+
+// A stock llama.cpp must give the greedy text and the perplexity that the one in this program gives: within 0.1 %, or, where activations are
+// rounded to eight bits before a product and the order of additions decides which way, within three standard errors of the mean difference.
+func TestStockRuntimeAgrees(t *testing.T) {
+	stockPython(t)
+	var jobs []stockJob
+	var names []string
+	add := func(name string, f *gguf.File, m mask.Masks, typ string) {
+		out, report := write(t, f, gguf.Subnet{Masks: m}, gguf.WriteOptions{Type: typ})
+		names = append(names, name+" as "+report.Arch+" "+typ)
+		jobs = append(jobs, stockJob{Model: out.Path(), Tokens: randomTokens(400, 320), From: 8, Generate: 12})
+	}
+	f := gguftest.Open(t, wide())
+	for _, typ := range writableTypes() {
+		add("llama", f, halfOfLayerOne(t, f), typ)
+	}
+	for _, family := range gguftest.Families() {
+		f := gguftest.Open(t, family.Model)
+		add(family.Name, f, dropLayer(mask.Dense(geometryOf(t, f)), 1), "F16")
+	}
+	compareStock(t, names, jobs)
+}
+
+func TestStockRuntimeAgreesOnTheDefaultModel(t *testing.T) {
+	path := defaultModel(t)
+	stockPython(t)
+	f, err := gguf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	m := dropLayer(everySecondChannel(mask.Dense(geometryOf(t, f)), 20, 1), 14)
+	var jobs []stockJob
+	var names []string
+	for _, typ := range []string{"", "F16", "Q8_0", "Q4_0"} {
+		out, report := write(t, f, gguf.Subnet{Masks: m}, gguf.WriteOptions{Type: typ})
+		names = append(names, report.Arch+" "+typ)
+		jobs = append(jobs, stockJob{Model: out.Path(), Tokens: textTokens(t, path, 96), From: 8, Generate: 24})
+	}
+	compareStock(t, names, jobs)
+}
+
+func compareStock(t *testing.T, names []string, jobs []stockJob) {
+	t.Helper()
+	for i, r := range runStock(t, jobs) {
+		var own, stock []float64
+		for j, p := range runtimeLogProbs(t, jobs[i].Model, jobs[i].Tokens)[jobs[i].From-1:] {
+			if q := r.LogProbs[j]; q != nil {
+				own, stock = append(own, p), append(stock, *q)
+			}
+		}
+		a, b := perplexity(own), perplexity(stock)
+		allowed := 1e-3
+		if !strings.HasSuffix(names[i], "F32") && !strings.HasSuffix(names[i], "F16") {
+			allowed = max(allowed, min(3*standardError(own, stock), 0.03))
+		}
+		greedy := runtimeGreedy(t, jobs[i].Model, jobs[i].Tokens, jobs[i].Generate)
+		t.Logf("%s: perplexity of %d tokens %.4f here, %.4f in stock llama.cpp (%+.4f %%), %d greedy tokens", names[i], len(own), a, b, 100*(b/a-1), len(r.Greedy))
+		if !(math.Abs(a/b-1) <= allowed) {
+			t.Errorf("%s: perplexity %v here, %v in stock llama.cpp, allowed %.4f", names[i], a, b, allowed)
+		}
+		greedy = greedy[:min(len(greedy), len(r.Greedy))]
+		if k := firstDifference(greedy, r.Greedy); k >= 0 {
+			// Engines add in another order: of two tokens that are as likely, each may take either.
+			before := slices.Concat(jobs[i].Tokens, greedy[:k])
+			last := func(token int) float64 {
+				p := runtimeLogProbs(t, jobs[i].Model, append(slices.Clone(before), token))
+				return p[len(p)-1]
+			}
+			gap := last(greedy[k]) - last(r.Greedy[k])
+			t.Logf("%s: greedy tokens part after %d, where the two are %.4f nats apart", names[i], k, gap)
+			if !(gap < 0.05) {
+				t.Errorf("%s: greedy tokens %v here, %v in stock llama.cpp", names[i], greedy, r.Greedy)
+			}
+		}
+	}
+}
+
+// standardError is that of the mean of a − b.
+func standardError(a, b []float64) float64 {
+	var sum, squares float64
+	for i := range a {
+		sum += a[i] - b[i]
+		squares += (a[i] - b[i]) * (a[i] - b[i])
+	}
+	n := float64(len(a))
+	return math.Sqrt(max(0, squares/n-sum/n*sum/n) / n)
+}
+
+// firstDifference returns where two lists of one length part, -1 where they do not.
+func firstDifference(a, b []int) int {
+	for i := range a {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return -1
+}
