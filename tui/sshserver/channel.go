@@ -33,6 +33,9 @@ const environment = "LANG LC_* COLORTERM NO_COLOR CLICOLOR CLICOLOR_FORCE TERM_P
 // size is a window's size in cells.
 type size struct{ width, height int }
 
+// termLetters are what a terminal's name may consist of. It ends up in paths of the terminal database.
+const termLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-._"
+
 // A channel is a session channel as this server wants it. It stands between the client and the library's session: what
 // the library would accept without limit (environment, resizes, signals) is checked here, and what it would say yes to
 // without doing anything (agent forwarding) is refused.
@@ -146,9 +149,7 @@ func refusal(r *gossh.Request) string {
 // terminal checks a request for a terminal and rewrites it: a name without surprises, a size within the limits, no modes.
 func (c *channel) terminal(r *gossh.Request) bool {
 	term, rest, ok := cutString(r.Payload)
-	if !ok || len(term) > maxTerm || strings.ContainsFunc(term, func(x rune) bool {
-		return !(x < utf8.RuneSelf && (unicode.IsLetter(x) || unicode.IsDigit(x) || strings.ContainsRune("+-._", x)))
-	}) {
+	if !ok || len(term) > maxTerm || strings.Trim(term, termLetters) != "" {
 		return false
 	}
 	s, ok := parseSize(rest)

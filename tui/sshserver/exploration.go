@@ -17,7 +17,7 @@ const (
 	commandsAtOnce    = 200
 )
 
-// ErrTooFast: the session gives more commands than one session may.
+// ErrTooFast says that the session gives more commands than one session may.
 var ErrTooFast = errors.New("too many commands at once: wait a moment")
 
 // A desk is the exploration as one session sees it. Whatever actor a command names, the session's own gives it; what is

@@ -263,7 +263,7 @@ func show(t testing.TB, session *gossh.Session, term string, width, height int) 
 		t.Fatal(err)
 	}
 	go func() { _, _ = io.Copy(s.keys, s.term) }() // what a terminal answers, until it is closed
-	t.Cleanup(func() { s.term.Close() })
+	t.Cleanup(s.close)
 	if err := session.RequestPty(term, height, width, gossh.TerminalModes{}); err != nil {
 		t.Fatalf("terminal: %v", err)
 	}
@@ -273,6 +273,9 @@ func show(t testing.TB, session *gossh.Session, term string, width, height int) 
 	go func() { s.done <- session.Wait() }()
 	return s
 }
+
+// close ends what the emulator answers with. Its own Close may not run beside Read.
+func (s *screen) close() { s.term.InputPipe().(io.Closer).Close() }
 
 // Write takes output in.
 func (s *screen) Write(b []byte) (int, error) {

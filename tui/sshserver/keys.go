@@ -103,7 +103,7 @@ func parseHolder(line []byte, role explorer.Role) (holder, error) {
 			return holder{}, fmt.Errorf("an RSA key of %d bits is too weak", r.N.BitLen())
 		}
 	}
-	if key.Type() == gossh.InsecureKeyAlgoDSA {
+	if key.Type() == "ssh-dss" {
 		return holder{}, errors.New("DSA keys are too weak")
 	}
 	h := holder{key: key, fingerprint: gossh.FingerprintSHA256(key), role: role, name: comment}

@@ -165,8 +165,7 @@ func TestListensBeyondLoopbackOnlyWithAKeyFile(t *testing.T) {
 	if err := os.WriteFile(own, gossh.MarshalAuthorizedKey(key.PublicKey()), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	var f *fixture
-	f = serve(t, func(o *Options) { o.AuthorizedKeys, o.OwnKeys = "", []string{own} })
+	f := serve(t, func(o *Options) { o.AuthorizedKeys, o.OwnKeys = "", []string{own} })
 	if out, _, _ := f.output(key, "status"); !strings.Contains(out, `"role":"owner"`) {
 		t.Errorf("the user's own key: %s", out)
 	}

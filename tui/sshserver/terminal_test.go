@@ -333,7 +333,7 @@ func TestSessionsLeaveNothingBehind(t *testing.T) {
 		s.keysDown("left over \x1b]") // input that the program never gets to
 		c.Close()
 		s.ended()
-		s.term.Close()
+		s.close()
 	}
 	gone := func() {
 		t.Helper()
