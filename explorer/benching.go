@@ -59,7 +59,10 @@ func (e *Exploration) launchBench(a Actor, c StartBench) (Receipt, error) {
 		return Receipt{}, err
 	}
 	job := Job{Author: a.Name, Kind: JobBench, Title: fmt.Sprintf("benchmark of %d subnets", len(set.Subnets)), CanPause: true}
-	jobID := e.jobs.start(foreground, job, func(ctx context.Context, m *monitor) error { return e.bench(ctx, a, id, m) })
+	jobID, err := e.jobs.start(foreground, job, func(ctx context.Context, m *monitor) error { return e.bench(ctx, a, id, m) })
+	if err != nil {
+		return Receipt{}, err
+	}
 	e.benchRow(id, -1, func(b *Bench, _ *BenchRow) { b.Job = jobID })
 	return Receipt{Job: jobID, Bench: id}, nil
 }

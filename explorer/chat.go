@@ -35,6 +35,7 @@ type Prompt struct {
 type Column struct {
 	Subnet  SubnetID
 	Label   string  // the subnet's name when the column was opened
+	Place   int     // place in the line of those who wait for the same model; 0 when it is this column's turn
 	Loading bool    // its model is being written or loaded
 	Err     string  // why it cannot answer; one line
 	Replies []Reply // one per prompt; the last may be unfinished

@@ -17,6 +17,8 @@ var (
 	ErrInvalid = errors.New("invalid")
 	// ErrNoStatistics: the command needs the importance of units and the statistics have not been gathered yet.
 	ErrNoStatistics = errors.New("statistics are not gathered yet")
+	// ErrBusy: too much of that kind is under way; try again when some of it is done.
+	ErrBusy = errors.New("busy")
 	// ErrText: a text is missing, is no text, or has too few tokens. The error names it.
 	ErrText = errors.New("text cannot be used")
 	// ErrUnsupported: this build, machine or model cannot do it.

@@ -22,9 +22,9 @@ const streamEvery = 25 * time.Millisecond
 // exchange changes a chat so that it ends with a prompt, and lets every column answer that.
 func (e *Exploration) exchange(a Actor, id ChatID, change func(*Chat) error) (Receipt, error) {
 	ctx, cancel := context.WithCancel(e.talks.ctx)
-	if !e.talks.begin(id, cancel) {
+	if err := e.talks.begin(id, exchange{a.Name, cancel}); err != nil {
 		cancel()
-		return Receipt{}, fmt.Errorf("%w: chat %s is answering", ErrInvalid, id)
+		return Receipt{}, err
 	}
 	_, err := e.changeChat(a, id, func(_ *Snapshot, chat *Chat) error {
 		if err := change(chat); err != nil {
@@ -61,14 +61,24 @@ func (e *Exploration) exchange(a Actor, id ChatID, change func(*Chat) error) (Re
 	return Receipt{Chat: id}, nil
 }
 
-func (t *talks) begin(id ChatID, cancel context.CancelFunc) bool {
+// begin counts an exchange among those under way, unless there are too many.
+func (t *talks) begin(id ChatID, x exchange) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if _, busy := t.running[id]; busy {
-		return false
+		return fmt.Errorf("%w: chat %s is answering", ErrBusy, id)
 	}
-	t.running[id] = cancel
-	return true
+	own := 0
+	for _, other := range t.running {
+		if other.author == x.author {
+			own++
+		}
+	}
+	if own >= maxAnsweringOne || len(t.running) >= maxAnswering {
+		return fmt.Errorf("%w: %d answers are under way, %d of them yours", ErrBusy, len(t.running), own)
+	}
+	t.running[id] = x
+	return nil
 }
 
 func (t *talks) end(id ChatID) {
@@ -80,11 +90,11 @@ func (t *talks) end(id ChatID) {
 func (t *talks) stop(id ChatID) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	cancel, ok := t.running[id]
+	x, ok := t.running[id]
 	if !ok {
 		return fmt.Errorf("chat %s: %w among those answering", id, ErrNotFound)
 	}
-	cancel()
+	x.cancel()
 	return nil
 }
 
@@ -158,6 +168,9 @@ func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) ([]i
 	var tokens []int32
 	var shown time.Time
 	began := e.now()
+	ctx = infer.WithQueueTrace(ctx, func(place int) {
+		e.reply1(chat.ID, i, func(c *Column, _ *Reply) { c.Place = place })
+	})
 	stats, err := model.Chat(ctx, chat.messages(i), chat.Sampling, func(t infer.Token) error {
 		text.WriteString(t.Text)
 		tokens = append(tokens, t.ID)

@@ -109,7 +109,8 @@ func (e *Exploration) launch(a Actor, c Command) (Receipt, error) {
 	default:
 		return Receipt{}, fmt.Errorf("%w: unknown command %T", ErrInvalid, c)
 	}
-	return Receipt{Job: e.jobs.start(on, job, run)}, nil
+	id, err := e.jobs.start(on, job, run)
+	return Receipt{Job: id}, err
 }
 
 func checkRatio(what string, r float64) error {
@@ -212,6 +213,10 @@ func (e *Exploration) keep(a Actor, m *monitor, made Made, n Subnet) error {
 		return err
 	}
 	e.job(m.t.id, func(j *Job) { j.Result = id })
+	if path := e.Snapshot().Workspace.Path; path != "" {
+		bytes := folderBytes(path)
+		e.update(inWorkspace, func(s *Snapshot) { s.Workspace.Bytes = bytes })
+	}
 	e.update(inReform, func(s *Snapshot) {
 		if s.Reform.Job == m.t.id {
 			s.Reform.Result, s.Reform.Method, s.Reform.Before, s.Reform.After, s.Reform.General = id, made.Method, made.Before, made.After, made.General

@@ -167,7 +167,7 @@ func settled(chats []Chat) []Chat {
 					r.Streaming, r.Stopped = false, true
 				}
 			}
-			column.Loading = false
+			column.Loading, column.Place = false, 0
 			chats[i].Columns[j] = column
 		}
 	}

@@ -64,10 +64,16 @@ func (s *scheduler) close() {
 	s.wg.Wait()
 }
 
+// maxQueued bounds the jobs that wait in one lane.
+const maxQueued = 100
+
 // start queues a job and returns its id.
-func (s *scheduler) start(l lane, j Job, run func(context.Context, *monitor) error) JobID {
+func (s *scheduler) start(l lane, j Job, run func(context.Context, *monitor) error) (JobID, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if n := len(s.queue[l]); n >= maxQueued {
+		return "", fmt.Errorf("%w: %d jobs are waiting", ErrBusy, n)
+	}
 	s.next++
 	j.ID = JobID("j" + strconv.Itoa(s.next))
 	j.State, j.Created = Queued, s.e.now()
@@ -78,7 +84,7 @@ func (s *scheduler) start(l lane, j Job, run func(context.Context, *monitor) err
 	s.queue[l] = append(s.queue[l], t)
 	s.e.update(inJobs, func(n *Snapshot) { n.Jobs = arrange(append(slices.Clone(n.Jobs), j)) })
 	s.dispatch(l)
-	return j.ID
+	return j.ID, nil
 }
 
 // dispatch starts the next task of a lane if none runs. The caller holds mu.

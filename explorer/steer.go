@@ -49,14 +49,14 @@ func (e *Exploration) adopt(a Actor, c Adopt) (Receipt, error) {
 	}
 	method := Method{Preset: s.Search.Strategy, Target: s.Search.Target, Seed: s.Search.Seed}
 	job := Job{Author: a.Name, Kind: JobAdopt, Title: fmt.Sprintf("adopt #%d", found.ID)}
-	id := e.jobs.start(foreground, job, func(ctx context.Context, m *monitor) error {
+	id, err := e.jobs.start(foreground, job, func(ctx context.Context, m *monitor) error {
 		subnet, err := e.model.Assemble(ctx, found, e.folder("search"))
 		if err != nil {
 			return err
 		}
 		return e.keep(a, m, Made{Subnet: subnet, Method: method}, Subnet{Name: c.Name, Origin: Searched})
 	})
-	return Receipt{Job: id}, nil
+	return Receipt{Job: id}, err
 }
 
 // Candidate finds a candidate of the front or the population; 0 is the best.

@@ -42,8 +42,6 @@ type Subnet struct {
 	Refit      string // file of the re-fitted weights, relative to the workspace; "" if the original weights are used
 	RefitBytes int64
 	Note       string
-	// File is the model file of an imported subnet that is more than masks of this model; "" otherwise.
-	File string
 	// Measurements, newest first. Compare only those whose Conditions are equal.
 	Measurements []Measurement
 	Deleted      time.Time // zero unless in the trash

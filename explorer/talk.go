@@ -11,8 +11,9 @@ import (
 	"github.com/lathe-llm/lathe/infer"
 )
 
-// Bounds of a chat.
+// Bounds of chats.
 const (
+	MaxChats   = 1000 // in a workspace
 	MaxColumns = 4
 	MaxPrompt  = 1 << 20 // bytes of one prompt
 )
@@ -75,6 +76,9 @@ func (e *Exploration) openChat(a Actor, c OpenChat) (Receipt, error) {
 	}
 	var id ChatID
 	err := e.recordLoose(a, func(s *Snapshot) ([]record, error) {
+		if len(s.Chats) >= MaxChats {
+			return nil, fmt.Errorf("%w: there are %d chats: delete some", ErrBusy, len(s.Chats))
+		}
 		id = ChatID("c" + strconv.Itoa(e.state.serial.Chat+1))
 		chat := Chat{ID: id, Name: CleanName(c.Name), Author: a.Name, Created: e.now().UTC(), System: c.System, Sampling: sampling, Blind: c.Blind}
 		if chat.Name == "" {

@@ -12,8 +12,12 @@ import (
 	"github.com/lathe-llm/lathe/infer"
 )
 
-// maxLoaded is how many models are kept loaded for chats: the dense one and two others side by side.
-const maxLoaded = 3
+// Bounds of what chats take: models loaded at once, and answers under way at once, of all people and of one.
+const (
+	maxLoaded       = MaxColumns
+	maxAnswering    = 64
+	maxAnsweringOne = 4
+)
 
 // talks holds the models that chats speak with and the exchanges under way.
 type talks struct {
@@ -25,7 +29,14 @@ type talks struct {
 	mu      sync.Mutex
 	engines map[string]*engine
 	clock   int
-	running map[ChatID]context.CancelFunc
+	freed   chan struct{} // closed and replaced when a model is given back
+	running map[ChatID]exchange
+}
+
+// exchange is a prompt being answered.
+type exchange struct {
+	author string
+	cancel context.CancelFunc
 }
 
 // engine is one loaded model. Its fields but ready are written before ready is closed, or under talks' mu.
@@ -39,7 +50,7 @@ type engine struct {
 }
 
 func newTalks(e *Exploration) *talks {
-	t := &talks{e: e, engines: make(map[string]*engine), running: make(map[ChatID]context.CancelFunc)}
+	t := &talks{e: e, engines: make(map[string]*engine), freed: make(chan struct{}), running: make(map[ChatID]exchange)}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t
 }
@@ -77,26 +88,20 @@ func (s *Snapshot) key(id SubnetID) string {
 	return string(id)
 }
 
-// borrow returns the loaded model of a subnet, writing it out and loading it where that was not done yet. The model stays
-// loaded at least until give is called.
+// borrow returns the loaded model of a subnet, writing it out and loading it where that was not done yet, and waiting where
+// as many models are in use as may be. The model stays loaded at least until give is called. Nobody borrows a second model
+// while holding one, so nobody waits for ever.
 func (t *talks) borrow(ctx context.Context, id SubnetID) (m infer.Model, give func(), err error) {
-	key := t.e.Snapshot().key(id)
-	t.mu.Lock()
-	g, ok := t.engines[key]
-	if !ok {
-		g = &engine{ready: make(chan struct{})}
-		t.engines[key] = g
-		t.wg.Go(func() { t.load(id, key, g) })
+	g, err := t.claim(ctx, id)
+	if err != nil {
+		return nil, nil, err
 	}
-	t.clock++
-	g.users++
-	g.used = t.clock
-	t.mu.Unlock()
 	give = sync.OnceFunc(func() {
 		t.mu.Lock()
+		defer t.mu.Unlock()
 		g.users--
-		t.mu.Unlock()
-		t.trim(maxLoaded)
+		close(t.freed)
+		t.freed = make(chan struct{})
 	})
 	select {
 	case <-g.ready:
@@ -111,10 +116,41 @@ func (t *talks) borrow(ctx context.Context, id SubnetID) (m infer.Model, give fu
 	return g.model, give, nil
 }
 
+// claim finds the engine of a subnet, or makes one once there is room for it, and counts the caller among its users.
+func (t *talks) claim(ctx context.Context, id SubnetID) (*engine, error) {
+	key := t.e.Snapshot().key(id)
+	for {
+		t.mu.Lock()
+		g, ok := t.engines[key]
+		room := len(t.engines) < maxLoaded
+		if !ok && room {
+			g = &engine{ready: make(chan struct{})}
+			t.engines[key] = g
+			t.wg.Go(func() { t.load(id, key, g) })
+		}
+		if g != nil {
+			t.clock++
+			g.users++
+			g.used = t.clock
+			t.mu.Unlock()
+			return g, nil
+		}
+		freed := t.freed
+		t.mu.Unlock()
+		if t.trim(maxLoaded-1) > 0 {
+			continue
+		}
+		select {
+		case <-freed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
 // load fills in an engine. One that failed is forgotten, so that the next borrower tries again.
 func (t *talks) load(id SubnetID, key string, g *engine) {
 	defer close(g.ready)
-	t.trim(maxLoaded - 1)
 	g.file, g.model, g.err = t.open(id, key)
 	if g.err != nil {
 		t.mu.Lock()
@@ -143,8 +179,8 @@ func (t *talks) open(id SubnetID, key string) (file string, m infer.Model, err e
 	return file, m, err
 }
 
-// trim unloads idle models, the longest unused first, until at most n are loaded.
-func (t *talks) trim(n int) {
+// trim unloads idle models, the longest unused first, until at most n are loaded, and returns how many it unloaded.
+func (t *talks) trim(n int) int {
 	t.mu.Lock()
 	var idle []string
 	for key, g := range t.engines {
@@ -168,6 +204,7 @@ func (t *talks) trim(n int) {
 			t.e.say(Warning, "", "unloading a model: "+err.Error())
 		}
 	}
+	return len(gone)
 }
 
 // silent is a Monitor for work nobody watches.

@@ -1,0 +1,128 @@
+package explorer_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/explorertest"
+	"github.com/lathe-llm/lathe/infer"
+)
+
+func TestChatStopRegenerateEdit(t *testing.T) {
+	v := &valve{}
+	b := explorertest.New()
+	b.Pace = v.pace
+	e := explorertest.Open(t, b, "")
+	cut := explorertest.Do(t, e, explorer.Cut{Target: 0.7, Name: "thin"}).Subnet
+	chat := explorertest.Do(t, e, explorer.OpenChat{Subnets: []explorer.SubnetID{explorer.DenseID, cut}, Sampling: &infer.Sampling{MaxTokens: 30, Seed: 5}}).Chat
+
+	v.close("token")
+	command(t, e, explorer.Say{Chat: chat, Text: "one"})
+	if _, err := e.Do(t.Context(), explorertest.Owner, explorer.Say{Chat: chat, Text: "two"}); !errors.Is(err, explorer.ErrBusy) {
+		t.Errorf("a second prompt while it answers: %v", err)
+	}
+	explorertest.Until(t, e, "loaded models", func(s *explorer.Snapshot) bool {
+		c, _ := s.Chat(chat)
+		return c.Columns[0].Memory > 0 && c.Columns[1].Memory > 0
+	})
+	command(t, e, explorer.StopReply{Chat: chat})
+	c, _ := explorertest.Quiet(t, e).Chat(chat)
+	for i, column := range c.Columns {
+		if r := column.Replies[0]; !r.Stopped || r.Streaming || r.Err != "" {
+			t.Errorf("column %d after stop: %+v", i, r)
+		}
+	}
+	v.open("token")
+
+	command(t, e, explorer.Regenerate{Chat: chat})
+	c, _ = explorertest.Quiet(t, e).Chat(chat)
+	if c.Sampling.Seed != 6 || len(c.Prompts) != 1 || c.Columns[1].Replies[0].Text == "" || c.Columns[1].Label != "thin" {
+		t.Errorf("after regenerate: %+v", c)
+	}
+	command(t, e, explorer.EditPrompt{Chat: chat, Text: "another\x1b[2J"})
+	c, _ = explorertest.Quiet(t, e).Chat(chat)
+	if len(c.Prompts) != 1 || c.Prompts[0].Text != "another[2J" {
+		t.Errorf("after editing: %+v", c.Prompts)
+	}
+
+	system, blind := "be brief", true
+	command(t, e, explorer.ConfigureChat{Chat: chat, System: &system, Blind: &blind})
+	command(t, e, explorer.Vote{Chat: chat, Column: 1})
+	command(t, e, explorer.SetColumns{Chat: chat, Subnets: []explorer.SubnetID{cut, explorer.DraftID}})
+	c, _ = e.Snapshot().Chat(chat)
+	if c.System != system || !c.Blind || c.Columns[0].Replies[0].Text == "" || len(c.Columns[1].Replies) != 1 || c.Votes != nil {
+		t.Errorf("after changing columns: %+v", c)
+	}
+	command(t, e, explorer.DeleteChat{Chat: chat})
+	if _, ok := e.Snapshot().Chat(chat); ok {
+		t.Error("still there")
+	}
+}
+
+func TestOnePersonCannotTakeAllAnswers(t *testing.T) {
+	v := &valve{}
+	b := explorertest.New()
+	b.Pace = v.pace
+	e := explorertest.Open(t, b, "")
+	v.close("token")
+	say := func(name string) error {
+		a := explorer.Actor{Name: name, Role: explorer.RoleEditor}
+		r, err := e.Do(t.Context(), a, explorer.OpenChat{Subnets: []explorer.SubnetID{explorer.DenseID}, Sampling: &infer.Sampling{MaxTokens: 5}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = e.Do(t.Context(), a, explorer.Say{Chat: r.Chat, Text: "hello"})
+		return err
+	}
+	for range 4 {
+		if err := say("greedy"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := say("greedy"); !errors.Is(err, explorer.ErrBusy) || !strings.Contains(err.Error(), "4 of them yours") {
+		t.Errorf("a fifth answer at once: %v", err)
+	}
+	if err := say("modest"); err != nil {
+		t.Errorf("somebody else: %v", err)
+	}
+	explorertest.Until(t, e, "a line", func(s *explorer.Snapshot) bool {
+		for _, c := range s.Chats {
+			if c.Columns[0].Place >= 3 {
+				return true
+			}
+		}
+		return false
+	})
+	v.open("token")
+	for _, c := range explorertest.Quiet(t, e).Chats[1:] {
+		if r := c.Columns[0].Replies; len(r) > 0 && r[0].Text == "" {
+			t.Errorf("chat %s has no answer: %+v", c.ID, r[0])
+		}
+	}
+}
+
+func TestMoreSubnetsThanMayBeLoaded(t *testing.T) {
+	e := explorertest.Open(t, explorertest.New(), "")
+	cut := explorertest.Do(t, e, explorer.Cut{Target: 0.7}).Subnet
+	var chats []explorer.ChatID
+	for range 3 {
+		subnets := []explorer.SubnetID{explorer.DenseID}
+		for range 3 {
+			subnets = append(subnets, explorertest.Do(t, e, explorer.DuplicateSubnet{Subnet: cut}).Subnet)
+		}
+		chat := explorertest.Do(t, e, explorer.OpenChat{Subnets: subnets, Sampling: &infer.Sampling{MaxTokens: 5}}).Chat
+		command(t, e, explorer.Say{Chat: chat, Text: "hello"})
+		chats = append(chats, chat)
+	}
+	s := explorertest.Quiet(t, e)
+	for _, id := range chats {
+		c, _ := s.Chat(id)
+		for i, column := range c.Columns {
+			if r := column.Replies[0]; r.Text == "" || r.Err != "" {
+				t.Errorf("chat %s column %d: %+v", id, i, r)
+			}
+		}
+	}
+}
