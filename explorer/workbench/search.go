@@ -48,6 +48,7 @@ type hunt struct {
 	fitting [][]int32 // windows that levels are made from
 	eval    *score.Evaluator
 	bytes   map[int]int64 // by candidate, see explorer.Candidate
+	scratch string        // folder of levels that nobody keeps, "" for none
 }
 
 // Search implements [explorer.Searcher]. Levels and the checkpoint stay in dir; what is found is re-fitted on all of the
@@ -55,10 +56,10 @@ type hunt struct {
 func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, o explorer.Orders, mon explorer.Monitor) (explorer.Made, error) {
 	started := time.Now()
 	h := &hunt{m: m, request: r, dir: dir, mon: mon, bytes: make(map[int]int64)}
+	defer h.close()
 	if err := h.prepare(ctx); err != nil {
 		return explorer.Made{}, err
 	}
-	defer h.close()
 	job, err := h.job(ctx, time.Since(started))
 	if err != nil {
 		return explorer.Made{}, err
@@ -119,13 +120,14 @@ func (h *hunt) prepare(ctx context.Context) error {
 	if err == nil && store != nil {
 		err = h.predict(ctx, store)
 	}
-	if err != nil {
-		h.close()
-	}
 	return err
 }
 
 func (h *hunt) close() {
+	if h.scratch != "" {
+		_ = os.RemoveAll(h.scratch) // open files can still be read
+		h.scratch = ""
+	}
 	if h.eval != nil {
 		h.eval.Close()
 		h.eval = nil
@@ -149,6 +151,7 @@ func (h *hunt) levels(ctx context.Context) (*levels.Store, error) {
 		if dir, err = os.MkdirTemp(h.m.bench.options.Scratch, "levels"); err != nil {
 			return nil, err
 		}
+		h.scratch = dir
 	}
 	store, err := levels.Build(ctx, h.work.dm, h.fitting, dir, levels.Options{
 		Middle: h.request.Target, Text: h.work.text.ref.SHA256, Gate: h.mon.Gate,

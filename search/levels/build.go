@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
@@ -69,6 +71,24 @@ func (b *builder) report(slot int, reused bool) {
 
 func (b *builder) path(slot int) string {
 	return filepath.Join(b.dir, fmt.Sprintf("%s-%03d-%v.levels", b.key[:8], slot/mask.Modules, mask.Module(slot%mask.Modules)))
+}
+
+// prune removes the files of other levels, and what an interrupted write left.
+func (b *builder) prune() error {
+	files, err := filepath.Glob(filepath.Join(b.dir, "*.levels*"))
+	if err != nil {
+		return err
+	}
+	for _, path := range files {
+		name := filepath.Base(path)
+		if strings.HasPrefix(name, b.key[:8]+"-") && strings.HasSuffix(name, ".levels") {
+			continue
+		}
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // take opens the ladder of the next slot from its file.

@@ -167,7 +167,8 @@ func (s *Store) Close() error {
 }
 
 // Build makes the levels of a model from windows of text in the folder dir, or
-// takes those that are there. The caller must Close the store.
+// takes those that are there. The folder holds one set of levels: files of others
+// are removed. The caller must Close the store.
 func Build(ctx context.Context, m *decoder.Model, windows [][]int32, dir string, o Options) (*Store, error) {
 	if len(windows) == 0 {
 		return nil, ErrText
@@ -182,6 +183,9 @@ func Build(ctx context.Context, m *decoder.Model, windows [][]int32, dir string,
 	}
 	key := o.key(windows)
 	b := builder{ctx: ctx, m: m, dir: dir, o: o, key: key, store: &Store{levels: mask.Levels{Geometry: g, Key: key}}}
+	if err := b.prune(); err != nil {
+		return nil, fmt.Errorf("levels: %w", err)
+	}
 	if err := b.run(windows); err != nil {
 		_ = b.store.Close() // the error that counts is the one above
 		return nil, err

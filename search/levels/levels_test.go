@@ -191,6 +191,17 @@ func TestResume(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(build(t, m, dir, o), slots-1, 1)
+	// Other levels take the folder over, and what a killed write left is cleared.
+	if err := os.WriteFile(filepath.Join(dir, "x.levels.123"), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o.Lambda = 0.3
+	if other := build(t, m, dir, o); other.Levels().Key == whole.Levels().Key {
+		t.Error("other options have the same key")
+	}
+	if files, _ := filepath.Glob(filepath.Join(dir, "*")); len(files) != slots {
+		t.Errorf("%d files are left", len(files))
+	}
 }
 
 func TestBuildRefuses(t *testing.T) {
