@@ -30,8 +30,14 @@ import (
 // patience is how long a test waits for what must come.
 const patience = 30 * time.Second
 
+// A keyPair is a client's key.
+type keyPair struct {
+	gossh.Signer
+	private ed25519.PrivateKey
+}
+
 // newKey makes a key pair.
-func newKey(t testing.TB) gossh.Signer {
+func newKey(t testing.TB) keyPair {
 	t.Helper()
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -41,7 +47,7 @@ func newKey(t testing.TB) gossh.Signer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s
+	return keyPair{s, private}
 }
 
 // line is an authorized_keys line.
@@ -113,7 +119,7 @@ type fixture struct {
 	backend                       *explorertest.Backend
 	address                       string
 	keys                          string // path of the authorized_keys file
-	viewer, editor, owner, nobody gossh.Signer
+	viewer, editor, owner, nobody keyPair
 	journal                       *journal
 	served                        chan error
 	stop                          context.CancelFunc
