@@ -324,8 +324,8 @@ func TestAbortPrompt(t *testing.T) {
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	// The whole prompt takes about ten seconds on two cores, a batch more than one.
-	if waited := time.Since(begin); waited > time.Second {
+	// The whole prompt takes more than ten seconds on two free cores; an abort some milliseconds, or longer on busy ones.
+	if waited := time.Since(begin); waited > 5*time.Second {
 		t.Errorf("ended after %v", waited)
 	}
 }
