@@ -112,7 +112,7 @@ func (m *Model) quit() tea.Cmd {
 	if !m.opts.Hosted {
 		for _, j := range m.snap.Jobs {
 			if j.State == explorer.Running {
-				return m.ask("quit", "The "+string(j.Kind)+" stops now. A search goes on from its last generation when you start it again; other work starts over.",
+				return m.ask("quit", "What runs now ("+string(j.Kind)+") stops. A search goes on from its last generation when you start it again; other work starts over.",
 					"quit", func(*Model) tea.Cmd { return tea.Quit })
 			}
 		}

@@ -51,7 +51,16 @@ func (m *Model) draw() (string, *tea.Cursor) {
 		rows = append(rows, rule)
 	}
 	rows = append(rows, m.drawFoot(m.w))
-	return strings.Join(rows, "\n"), cursor
+	content := strings.Join(rows, "\n")
+	if t.Look.ASCII {
+		content = m.toASCII.Replace(content)
+	}
+	return content, cursor
+}
+
+// newASCII replaces the few signs outside ASCII that words and numbers are written with, each by one of the same width.
+func newASCII() *strings.Replacer {
+	return strings.NewReplacer("·", "-", "×", "x", "–", "-", "…", "~", "±", "~", "↑", "^", "↓", "v", "←", "<", "→", ">", "µ", "u")
 }
 
 // drawTooSmall is what terminals below the floor show: as much of a notice as fits, and how to leave.

@@ -9,13 +9,11 @@ import (
 	"time"
 
 	tea "charm.land/bubbletea/v2"
-	"github.com/charmbracelet/colorprofile"
 	"github.com/charmbracelet/x/ansi"
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
 	"github.com/lathe-llm/lathe/tui/internal/text"
-	"github.com/lathe-llm/lathe/tui/internal/theme"
 )
 
 func TestMain(m *testing.M) {
@@ -207,5 +205,3 @@ func keyMsg(name string) tea.KeyPressMsg {
 	}
 	return k
 }
-
-func plainTheme() *theme.Theme { return theme.New(theme.Look{Profile: colorprofile.NoTTY}) }

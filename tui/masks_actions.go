@@ -54,6 +54,12 @@ func masksActions() []*action {
 				return "mark"
 			}, run: run((*masksScreen).toggle)},
 		{id: "masks.shrink", scope: onMasks, keys: []string{"left", "h"}, title: "Keep one step less; among units, move left", short: "cut", changes: true,
+			label: func(m *Model) string {
+				if m.masks().zoom == zoomUnits {
+					return "move"
+				}
+				return "cut"
+			},
 			run: run(func(s *masksScreen, m *Model) tea.Cmd { return s.sideways(m, -1) })},
 		{id: "masks.grow", scope: onMasks, keys: []string{"right", "l"}, title: "Keep one step more; among units, move right", changes: true,
 			run: run(func(s *masksScreen, m *Model) tea.Cmd { return s.sideways(m, 1) })},
@@ -416,6 +422,8 @@ func (s *masksScreen) saveForm(m *Model) tea.Cmd {
 	return m.openForm(&form{title: "save to the library", ok: "save", entries: []*entry{textEntry("name", "name", name, "how it is called in the library", needText)},
 		submit: func(m *Model, f *form) tea.Cmd {
 			return m.do(explorer.SaveDraft{Name: f.get("name")}, func(m *Model, r explorer.Receipt) tea.Cmd {
+				m.library().chosen = r.Subnet
+				m.library().follow(m)
 				m.say(levelInfo, "saved as "+subnetName(m.snap, r.Subnet))
 				return nil
 			})

@@ -23,10 +23,11 @@ func (s *masksScreen) drawDetail(m *Model, t *theme.Theme, w, h int) []string {
 	set := s.units(m)
 	return box(t, paint.Frame{Title: fmt.Sprintf("layer %d · %s", i, s.block.name())}, w, h, func(w, h int) []string {
 		r := line(w).Put(t.Strong, fmt.Sprintf("%d of %d kept", set.Len(), set.N()))
-		if s.block.kind == mask.Heads {
+		switch s.block.kind {
+		case mask.Heads:
 			lg := masks.Geometry().Layers[i]
 			r.Put(t.Dim, fmt.Sprintf(" in %d of %d groups", masks.Layer(i).Groups(lg).Len(), lg.KVHeads))
-		} else if s.block.kind == mask.Channels {
+		case mask.Channels:
 			r.Put(t.Dim, fmt.Sprintf(" (step %d)", s.step))
 		}
 		rows := []string{r.String()}
@@ -186,7 +187,7 @@ func (s *masksScreen) detailHints(m *Model, t *theme.Theme, w int) []string {
 			if a.id == "masks.shrink" {
 				key += m.keyLabel(m.keys.first(m.action("masks.grow")))
 			}
-			r.Pad(1+(k-i)*(w/2)).Put(t.Key, key).Put(t.KeyText, " "+text.Clip(a.short, w/2-4))
+			r.Pad(1+(k-i)*(w/2)).Put(t.Key, key).Put(t.KeyText, " "+text.Clip(a.short, max(0, w/2-text.Width(key)-3)))
 		}
 		rows = append(rows, r.String())
 	}

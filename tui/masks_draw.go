@@ -248,7 +248,7 @@ func newGrid(n, w, h int) grid {
 		g.cell = 2
 	}
 	g.columns = max(1, room/g.cell)
-	for _, round := range []int{32, 16, 8} {
+	for _, round := range []int{16, 8} {
 		if g.columns >= round {
 			g.columns -= g.columns % round
 			break

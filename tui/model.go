@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 	"time"
 
 	tea "charm.land/bubbletea/v2"
@@ -26,7 +27,9 @@ type Model struct {
 	theme *theme.Theme
 	panes *Panes
 	prose *prose
-	w, h  int
+	// toASCII is applied to frames for terminals that show nothing else.
+	toASCII *strings.Replacer
+	w, h    int
 
 	actions []*action
 	keys    *keymap
@@ -35,8 +38,9 @@ type Model struct {
 	screens  [screenCount]screen
 	overlays []overlay // the last one has the keys
 
-	notes    []note // messages of this viewer
-	readUpTo uint64 // the exploration's messages up to this one were read
+	notes    []note                                                // messages of this viewer
+	readUpTo uint64                                                // the exploration's messages up to this one were read
+	after    map[explorer.JobID]func(*Model, explorer.Job) tea.Cmd // what waits for jobs to end
 	mouseOff bool
 	clock    bool // a clock message is under way
 
@@ -59,7 +63,7 @@ func New(ctx context.Context, ex Exploration, o Options) *Model {
 	if o.Pace == nil {
 		o.Pace = func() time.Duration { return 80 * time.Millisecond }
 	}
-	m := &Model{ctx: ctx, ex: ex, actor: o.Actor, opts: o, now: o.Now, panes: o.Panes, prose: newProse(), snap: ex.Snapshot(), mouseOff: o.NoMouse, dirty: true}
+	m := &Model{ctx: ctx, ex: ex, actor: o.Actor, opts: o, now: o.Now, panes: o.Panes, prose: newProse(), toASCII: newASCII(), after: map[explorer.JobID]func(*Model, explorer.Job) tea.Cmd{}, snap: ex.Snapshot(), mouseOff: o.NoMouse, dirty: true}
 	profile, _ := o.Color.profile()
 	m.theme = theme.New(theme.Look{Profile: profile, Light: o.Light, ASCII: o.ASCII})
 	m.actions = allActions()
@@ -189,8 +193,7 @@ func (m *Model) update(msg tea.Msg) tea.Cmd {
 	case tea.MouseMsg:
 		return m.pointer(msg)
 	case changedMsg:
-		m.adopt()
-		return tea.Batch(m.watch(m.opts.Pace()), m.tick())
+		return tea.Batch(m.adopt(), m.watch(m.opts.Pace()), m.tick())
 	case clockMsg:
 		m.clock = false
 		return m.tick()
@@ -220,21 +223,46 @@ func (m *Model) look(change func(*theme.Look)) {
 	}
 }
 
-// adopt takes the newest snapshot and lets screens follow it.
-func (m *Model) adopt() {
+// adopt takes the newest snapshot, lets screens follow it, and goes on with what waited for a job.
+func (m *Model) adopt() tea.Cmd {
 	s := m.ex.Snapshot()
 	if s.Revision == m.snap.Revision {
-		return
+		return nil
 	}
+	m.announce(m.snap, s)
 	m.snap = s
 	for _, sc := range m.screens {
 		sc.follow(m)
 	}
+	var cmds []tea.Cmd
+	for id, then := range m.after {
+		j, ok := s.Job(id)
+		if ok && !j.State.Ended() {
+			continue
+		}
+		delete(m.after, id)
+		if j.State == explorer.Done {
+			cmds = append(cmds, then(m, j))
+		}
+	}
+	return tea.Batch(cmds...)
+}
+
+// when runs something once a job has ended well; it is forgotten when the job fails or is stopped.
+func (m *Model) when(id explorer.JobID, then func(*Model, explorer.Job) tea.Cmd) tea.Cmd {
+	if j, ok := m.snap.Job(id); ok && j.State.Ended() {
+		if j.State == explorer.Done {
+			return then(m, j)
+		}
+		return nil
+	}
+	m.after[id] = then
+	return nil
 }
 
 // done takes the outcome of a command in.
 func (m *Model) done(msg doneMsg) tea.Cmd {
-	m.adopt()
+	follow := m.adopt()
 	m.masks().settled(m, msg)
 	if msg.err != nil {
 		if !errors.Is(msg.err, context.Canceled) {
@@ -243,13 +271,13 @@ func (m *Model) done(msg doneMsg) tea.Cmd {
 		if msg.failed != nil {
 			msg.failed(m)
 		}
-		return m.masks().next(m)
+		return tea.Batch(follow, m.masks().next(m))
 	}
 	var cmd tea.Cmd
 	if msg.then != nil {
 		cmd = msg.then(m, msg.receipt)
 	}
-	return tea.Batch(cmd, m.masks().next(m), m.tick())
+	return tea.Batch(follow, cmd, m.masks().next(m), m.tick())
 }
 
 // View draws the screen, or hands out what it drew before when nothing changed.

@@ -52,7 +52,6 @@ func (still) paste(*Model, string)                     {}
 func (still) typing() bool                             { return false }
 func (still) cursor(*Model, int, int) (int, int, bool) { return 0, 0, false }
 func (still) mouse(*Model, mouseEvent) tea.Cmd         { return nil }
-func (still) key(*Model, tea.KeyPressMsg) tea.Cmd      { return nil }
 func closeHint(label string) hint                      { return hint{key: "esc", label: label} }
 func scrollHints(m *Model) []hint {
 	return []hint{{key: m.keyLabel("up") + m.keyLabel("down"), label: "scroll"}}

@@ -138,7 +138,9 @@ func (s *searchScreen) adopt(m *Model, then func(m *Model, id explorer.SubnetID)
 			return then(m, n.ID)
 		}
 	}
-	return m.do(explorer.Adopt{Candidate: c.ID}, func(m *Model, r explorer.Receipt) tea.Cmd { return then(m, r.Subnet) })
+	return m.do(explorer.Adopt{Candidate: c.ID}, func(m *Model, r explorer.Receipt) tea.Cmd {
+		return m.when(r.Job, func(m *Model, j explorer.Job) tea.Cmd { return then(m, j.Result) })
+	})
 }
 
 // retarget asks for another target size.

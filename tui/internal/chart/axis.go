@@ -61,14 +61,6 @@ func (a Axis) at(v float64) float64 {
 	return (v - a.Min) / (a.Max - a.Min)
 }
 
-// value is the inverse of at.
-func (a Axis) value(p float64) float64 {
-	if a.Log {
-		return a.Min * math.Pow(a.Max/a.Min, p)
-	}
-	return a.Min + p*(a.Max-a.Min)
-}
-
 // ticks returns at most n round values inside the axis, in rising order.
 func (a Axis) ticks(n int) []float64 {
 	if n < 1 || !a.usable() {

@@ -145,21 +145,27 @@ func (p Plot) Draw(t *theme.Theme, w, h int) []string {
 	if w <= 0 || h <= 0 {
 		return nil
 	}
+	if p.isEmpty() {
+		rows := make([]string, (h-1)/2, h)
+		for i := range rows {
+			rows[i] = paint.Blank(w)
+		}
+		msg := text.Clip(p.Empty, w)
+		return paint.Fill(append(rows, paint.Text(w, t.Dim, text.Spaces((w-text.Width(msg))/2)+msg)), w, h)
+	}
 	f := p.frame(w, h)
 	if f.area.w <= 0 || f.area.h <= 0 {
 		return paint.Fill(nil, w, h)
 	}
 	c := newCanvas(t, f.area.w, f.area.h)
-	drawn := 0
 	for _, s := range p.Series {
-		drawn += p.drawSeries(c, f, s)
+		p.drawSeries(c, f, s)
 	}
 	for _, m := range p.Marks {
 		x, y, ok := f.place(m.Point)
 		if !ok {
 			continue
 		}
-		drawn++
 		ink := c.add(m.Style)
 		cx, cy := x/dotsX, y/dotsY
 		c.mark(cx, cy, m.Glyph, ink)
@@ -170,26 +176,31 @@ func (p Plot) Draw(t *theme.Theme, w, h int) []string {
 			c.label(cx+2, cy, m.Label, ink)
 		}
 	}
-	if drawn == 0 && p.Empty != "" {
-		msg := text.Clip(p.Empty, f.area.w)
-		c.label((f.area.w-text.Width(msg))/2, f.area.h/2, msg, c.add(t.Dim))
-	}
 	if p.Legend {
 		p.drawLegend(t, c)
 	}
 	return p.assemble(t, f, c, w, h)
 }
 
-func (p Plot) drawSeries(c *canvas, f plotFrame, s Series) int {
+// isEmpty reports whether there is no point that can be drawn.
+func (p Plot) isEmpty() bool {
+	for pt := range p.points() {
+		if sum := pt.X + pt.Y; !math.IsNaN(sum) && !math.IsInf(sum, 0) {
+			return false
+		}
+	}
+	return true
+}
+
+func (p Plot) drawSeries(c *canvas, f plotFrame, s Series) {
 	ink := c.add(s.Style)
-	n, haveLast, lastX, lastY := 0, false, 0, 0
+	haveLast, lastX, lastY := false, 0, 0
 	for _, pt := range s.Points {
 		x, y, ok := f.place(pt)
 		if !ok {
 			haveLast = false
 			continue
 		}
-		n++
 		switch {
 		case s.Join && haveLast:
 			c.line(lastX, lastY, x, y, ink)
@@ -201,7 +212,6 @@ func (p Plot) drawSeries(c *canvas, f plotFrame, s Series) int {
 		}
 		haveLast, lastX, lastY = true, x, y
 	}
-	return n
 }
 
 func (p Plot) drawLegend(t *theme.Theme, c *canvas) {

@@ -1,0 +1,298 @@
+package tui_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/explorertest"
+	"github.com/lathe-llm/lathe/tui"
+	"github.com/lathe-llm/lathe/tui/internal/record"
+	"github.com/lathe-llm/lathe/tui/internal/terminal"
+)
+
+// A session is the real program in an emulated terminal, driven by what is on the screen.
+type session struct {
+	t    *testing.T
+	term *terminal.Terminal
+	cast *record.Cast
+	mu   sync.Mutex
+	done chan error
+}
+
+// start runs a program in a terminal of w × h cells.
+func start(t *testing.T, w, h int, run func(term *terminal.Terminal) error) *session {
+	t.Helper()
+	s := &session{t: t, cast: record.NewCast(w, h, "lathe"), done: make(chan error, 1)}
+	term, err := terminal.New(w, h, func(at time.Time, output []byte) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.cast.Output(at, output)
+	})
+	if err != nil {
+		t.Skipf("no pseudo-terminal: %v", err)
+	}
+	s.term = term
+	t.Cleanup(func() { _ = term.Close() })
+	go func() { s.done <- run(term) }()
+	return s
+}
+
+func (s *session) must(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *session) press(keys ...string) { s.t.Helper(); s.must(s.term.Press(keys...)) }
+func (s *session) see(text string)      { s.t.Helper(); s.must(s.term.See(text)) }
+
+// type_ types text letter by letter, as a recording shows it.
+func (s *session) write(text string) {
+	s.t.Helper()
+	s.must(s.term.Type(text))
+}
+
+func (s *session) wait(what string, done func(screen string) bool) {
+	s.t.Helper()
+	s.must(s.term.Wait(what, done))
+}
+
+// ended waits for the program to end well.
+func (s *session) ended() {
+	s.t.Helper()
+	select {
+	case err := <-s.done:
+		s.must(err)
+	case <-time.After(terminal.Patience):
+		s.t.Fatalf("the program does not end; on the screen:\n%s", s.term.Screen())
+	}
+}
+
+// A scene is a moment of the walk that a still is taken of.
+type scene func(name string)
+
+// walk goes through everything once: search, pause, edit a mask, reform, chat, benchmark, export and quit. It works from
+// what is on the screen alone, so it is the same for the make-believe engine and for the real one.
+func (s *session) walk(export string, still scene) {
+	s.see("space start")
+	s.press("space") // search
+	s.see("share of block parameters to keep")
+	s.press("enter")
+	s.see("of block parameters")
+	s.see("cand/min")
+	still("search")
+	s.press("space")
+	s.see("space resume")
+
+	s.press("m") // masks
+	s.see("mlp channels")
+	s.press("down", "down", "left")
+	s.see("1 change")
+	still("masks")
+	s.press("z")
+	s.wait("the change taken back", func(screen string) bool { return !strings.Contains(screen, "1 change") })
+	s.press("Z")
+	s.see("1 change")
+	s.press("enter", "enter")
+	s.see("by importance")
+	s.press("esc", "esc")
+	s.press("w")
+	s.see("save to the library")
+	s.press("ctrl+u")
+	s.write("by hand")
+	s.press("enter")
+	s.see("saved as by hand")
+
+	s.press("6") // reform
+	s.see("by hand")
+	s.press("r")
+	s.see("re-fit by hand")
+	s.press("enter")
+	s.see("takes it back")
+	still("reform")
+
+	s.press("c") // chat
+	s.see("write here")
+	s.write("What is a lathe?")
+	s.press("enter")
+	s.wait("two replies", func(screen string) bool {
+		return strings.Contains(screen, "agreement") && strings.Contains(screen, " tok/s")
+	})
+	still("chat")
+	s.press("esc")
+
+	s.press("6", "home", "b") // bench
+	s.see("prompt tokens")
+	s.press("ctrl+u")
+	s.write("32, 64")
+	s.press("tab", "ctrl+u")
+	s.write("8")
+	s.press("tab", "ctrl+u")
+	s.write("2")
+	s.press("enter")
+	s.wait("a line in words", func(screen string) bool {
+		return strings.Contains(screen, "× faster") || strings.Contains(screen, "× slower") || strings.Contains(screen, "× the speed")
+	})
+	still("bench")
+
+	s.press("6", "home", "e") // export
+	s.see("export as GGUF")
+	s.press("tab", "ctrl+u")
+	s.write(export)
+	s.press("enter")
+	s.wait("the file", func(string) bool {
+		info, err := os.Stat(export)
+		return err == nil && info.Size() > 0
+	})
+	s.see("wrote ")
+	still("library")
+	s.press("esc")
+	s.press("q")
+	s.wait("the end", func(screen string) bool {
+		if strings.Contains(screen, "What runs now") {
+			_ = s.term.Press("y")
+		}
+		select {
+		case err := <-s.done:
+			s.done <- err
+			return true
+		default:
+			return false
+		}
+	})
+	s.ended()
+}
+
+// revisit opens the same workspace again and looks for what was made.
+func (s *session) revisit() {
+	s.see("1 Search")
+	s.press("6")
+	s.see("by hand")
+	s.press("2")
+	s.see("1 change")
+	s.press("4")
+	s.see("What is a lathe?")
+	s.press("5")
+	s.see("dense")
+	s.press("q")
+	s.ended()
+}
+
+// stills writes drawings of screens into docs, when asked to.
+func (s *session) stills(dir string) scene {
+	return func(name string) {
+		if dir == "" {
+			return
+		}
+		f, err := os.Create(filepath.Join(dir, name+".svg"))
+		s.must(err)
+		s.must(errors.Join(record.SVG(f, s.term, "lathe, "+name, record.Dark()), f.Close()))
+	}
+}
+
+// makeBelieve runs the interface over the engine that computes nothing.
+func makeBelieve(t *testing.T, workspace string) func(term *terminal.Terminal) error {
+	b := explorertest.New()
+	b.Pace = func(ctx context.Context, unit string) error { // slow enough to be seen and stopped
+		if unit != "candidates" {
+			return ctx.Err()
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return func(term *terminal.Terminal) error {
+		e, err := explorer.Open(t.Context(), explorer.Options{Model: "models/SmolLM2-135M-Instruct.Q4_1.gguf", Workspace: workspace, Backend: b, Now: b.Clock.Now, Scratch: t.TempDir()})
+		if err != nil {
+			return err
+		}
+		o := tui.Options{Actor: explorertest.Owner, Input: term.TTY, Output: term.TTY, Environ: term.Environ(), Files: true, Tour: true}
+		return errors.Join(tui.Run(t.Context(), e, o), e.Close())
+	}
+}
+
+func TestSession(t *testing.T) {
+	workspace := t.TempDir()
+	s := start(t, 120, 40, makeBelieve(t, workspace))
+	s.see("welcome")
+	s.press("esc")
+	s.see("space start")
+	s.press("g") // the program gathers statistics by itself; a bare exploration is told to
+	s.see("Runs calibration text")
+	s.press("enter")
+	s.see("statistics are gathered")
+	s.press("esc")
+	s.walk(filepath.Join(t.TempDir(), "small.gguf"), s.stills(""))
+	start(t, 80, 24, makeBelieve(t, workspace)).revisit()
+}
+
+func TestResizing(t *testing.T) {
+	s := start(t, 80, 24, makeBelieve(t, t.TempDir()))
+	s.see("1 Search")
+	for _, size := range [][2]int{{120, 40}, {60, 18}, {20, 4}, {200, 60}} {
+		s.must(s.term.Resize(size[0], size[1]))
+		want := "6 Library"
+		if size[0] < 40 {
+			want = "too small"
+		}
+		s.wait(fmt.Sprintf("a frame of %d×%d", size[0], size[1]), func(screen string) bool {
+			rows := strings.Split(screen, "\n")
+			return strings.Contains(screen, want) && len(rows) == size[1] && (want != "6 Library" || rows[size[1]-1] != "")
+		})
+	}
+	s.press("esc", "q")
+	s.ended()
+}
+
+// TestRealSession does the walk on the default model, with the program as it is built. With LATHE_RECORD it also renews
+// docs/session.cast and the stills beside it.
+func TestRealSession(t *testing.T) {
+	if os.Getenv("LATHE_SLOW") == "" {
+		t.Skip("LATHE_SLOW is not set")
+	}
+	model := filepath.Join(os.Getenv("LATHE_CACHE"), "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
+	if _, err := os.Stat(model); err != nil {
+		t.Skipf("the default model is not there: %v", err)
+	}
+	bin := filepath.Join(t.TempDir(), "lathe")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "../explorer/lathe").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	workspace := t.TempDir()
+	program := func(term *terminal.Terminal) error {
+		cmd := exec.CommandContext(t.Context(), bin, "--workspace", workspace, model)
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = term.TTY, term.TTY, term.TTY
+		cmd.Env = append(os.Environ(), term.Environ()...)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+		return cmd.Run()
+	}
+	docs := ""
+	if os.Getenv("LATHE_RECORD") != "" {
+		docs = "docs"
+	}
+	s := start(t, 120, 40, program)
+	s.walk(filepath.Join(t.TempDir(), "small.gguf"), s.stills(docs))
+	if docs != "" {
+		f, err := os.Create(filepath.Join(docs, "session.cast"))
+		s.must(err)
+		s.mu.Lock()
+		_, err = s.cast.WriteTo(f)
+		s.mu.Unlock()
+		s.must(errors.Join(err, f.Close()))
+	}
+	start(t, 80, 24, program).revisit()
+}
