@@ -46,7 +46,7 @@ func (p *plan) accountLayer(place int) {
 	heads, groups := countZeros(cut.Heads), countZeros(cut.Groups)
 	if heads == len(cut.Heads) && groups == len(cut.Groups) {
 		why := "the first layer of a file must have attention"
-		if p.arch == archOpenELM {
+		if normsHeads(p.arch) {
 			why = "every layer of the format has attention"
 		} else if p.subnet.Masks.Layer(cut.Source).IsDropped() {
 			why = "a layer must carry the bias of dropped ones before the first"
@@ -56,6 +56,8 @@ func (p *plan) accountLayer(place int) {
 		why := "all KV groups of a layer have the same number of query heads"
 		if p.config.QKVBias {
 			why = "the bias of Q has the hidden size"
+		} else if p.arch == archQwen3 {
+			why = "all layers of the format have the same heads"
 		}
 		add(int64(heads)*2*dim*hidden, count(heads, "query head"), why)
 		add(int64(groups)*2*dim*hidden, count(groups, "KV group"), why)

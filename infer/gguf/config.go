@@ -52,11 +52,17 @@ const (
 	archLlama   = "llama"   // Llama, Mistral, TinyLlama, SmolLM2: the same counts in all layers
 	archDeci    = "deci"    // the same network with counts of each layer its own
 	archQwen2   = "qwen2"   // biases on Q, K and V; rotary pairs in halves
+	archQwen3   = "qwen3"   // norms on Q and K; rotary pairs in halves
 	archOpenELM = "openelm" // counts of each layer its own, norms on Q and K, rotary pairs in halves, output tied
 )
 
+// normsHeads reports whether an architecture norms the heads of Q and K before they are rotated.
+func normsHeads(arch string) bool { return arch == archQwen3 || arch == archOpenELM }
+
 // Architectures lists those that [File.Config] reads.
-func Architectures() []string { return []string{archLlama, archDeci, archQwen2, archOpenELM} }
+func Architectures() []string {
+	return []string{archLlama, archDeci, archQwen2, archQwen3, archOpenELM}
+}
 
 // Config reads the hyper-parameters and checks them against the tensors of the file. It wraps [ErrArchitecture] for a family or variant that
 // is not supported, [ErrMissing] for what the file lacks and [ErrFormat] for what cannot be.
@@ -90,6 +96,10 @@ func (f *File) hyperparameters() (Config, error) {
 	if !slices.Contains(Architectures(), c.Arch) {
 		if c.Arch == "" {
 			return c, fmt.Errorf("key %q: %w", "general.architecture", ErrMissing)
+		}
+		if strings.HasPrefix(c.Arch, "gemma") {
+			return c, fmt.Errorf("%w: %q scales embeddings and norms the output of its blocks, which is not computed here (families that work: %s)",
+				ErrArchitecture, c.Arch, strings.Join(Architectures(), ", "))
 		}
 		return c, fmt.Errorf("%w: %q (those that work: %s)", ErrArchitecture, c.Arch, strings.Join(Architectures(), ", "))
 	}
@@ -129,7 +139,7 @@ func (f *File) hyperparameters() (Config, error) {
 		return c, fmt.Errorf("%w: heads of %d channels in K and %d in V", ErrArchitecture, c.HeadDim, v)
 	}
 	c.RopeDims = h.countOr("rope.dimension_count", c.HeadDim)
-	c.RopeHalfSplit = c.Arch == archQwen2 || c.Arch == archOpenELM
+	c.RopeHalfSplit = c.Arch == archQwen2 || normsHeads(c.Arch)
 	c.RopeBase = h.float("rope.freq_base", 10000, false)
 	c.RopeScale = h.ropeScale()
 	if factor := h.float("rope.scaling.attn_factor", 1, false); h.err == nil && factor != 1 {

@@ -90,7 +90,7 @@ func (p *plan) perLayer(value any) any {
 func (p *plan) shape(set func(key string, value any)) {
 	set("block_count", uint32(len(p.cut.Layers)))
 	perLayer := func(key string, n func(mask.CutLayer) int) {
-		if p.arch == archLlama || p.arch == archQwen2 {
+		if p.arch != archDeci && p.arch != archOpenELM {
 			set(key, uint32(n(p.cut.Layers[0])))
 			return
 		}

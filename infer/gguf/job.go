@@ -80,9 +80,11 @@ func (l *layouter) layer(place int) {
 			l.gather(from("attn_k.weight"), k, nil, c.Hidden, 1),
 			l.gather(from("attn_v.weight"), v, nil, c.Hidden, 1),
 		}
-		if l.arch == archOpenELM {
+		if normsHeads(l.arch) {
 			l.vector(to("attn_q_norm.weight"), l.whole(from("attn_q_norm.weight"), 1, l.cut.HeadDim))
 			l.vector(to("attn_k_norm.weight"), l.whole(from("attn_k_norm.weight"), 1, l.cut.HeadDim))
+		}
+		if l.arch == archOpenELM {
 			l.matrix(to(fusedSuffix), parts...)
 		} else {
 			l.matrix(to("attn_q.weight"), parts[0])

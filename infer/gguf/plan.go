@@ -213,9 +213,12 @@ func (p *plan) chooseArchitecture() error {
 	}
 	p.arch = p.config.Arch
 	switch {
-	case p.config.Arch == archOpenELM:
+	case normsHeads(p.config.Arch):
+		if !uniform {
+			p.arch = archOpenELM // a source whose output is not tied is cut to equal counts
+		}
 		if biased {
-			return fmt.Errorf("%w: %s files hold no output biases", ErrSubnet, archOpenELM)
+			return fmt.Errorf("%w: %s files hold no output biases", ErrSubnet, p.arch)
 		}
 		return nil
 	case !uniform || biased && !holdsBiases || p.config.Arch == archQwen2 && p.cut.HeadDim*len(p.cut.Layers[0].Heads) != p.config.Hidden:

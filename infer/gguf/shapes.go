@@ -50,7 +50,7 @@ func expectedLayer(c *Config, i int, l mask.LayerGeometry) []expect {
 		add("attn_k.bias", true, kv)
 		add("attn_v.bias", true, kv)
 		add("attn_output.bias", true, c.Hidden)
-		if c.Arch == archOpenELM {
+		if normsHeads(c.Arch) {
 			add("attn_q_norm.weight", false, c.HeadDim)
 			add("attn_k_norm.weight", false, c.HeadDim)
 		}

@@ -27,7 +27,7 @@ func TestCutEqualsZeroed(t *testing.T) {
 					m := c.masks(mask.Dense(geometryOf(t, f)))
 					s := gguf.Subnet{Masks: m}
 					if refit != "" {
-						s.Refit = randomRefit(t, f, m, true)
+						s.Refit = randomRefit(t, f, m, holdsBiases(family))
 					}
 					compareCutAndZeroed(t, f, s, family.Model.Vocab)
 				})

@@ -318,8 +318,12 @@ func TestArchitectures(t *testing.T) {
 		{"llama", drop, false, "llama"}, {"llama", drop, true, "llama"}, {"llama", narrow, false, "deci"},
 		{"qwen2", drop, false, "qwen2"}, {"qwen2", drop, true, "deci"}, {"qwen2", narrow, false, "deci"},
 		{"deci", drop, false, "deci"}, {"openelm", narrow, false, "openelm"},
+		{"qwen3", drop, false, "qwen3"}, {"qwen3", narrow, false, "qwen3"}, {"qwen3 tied", drop, false, "qwen3"}, {"qwen3 tied", narrow, false, "openelm"},
 	} {
-		f := gguftest.Open(t, gguftest.Tiny(test.source))
+		family, tied := strings.CutSuffix(test.source, " tied")
+		model := gguftest.Tiny(family)
+		model.Tied = model.Tied || tied
+		f := gguftest.Open(t, model)
 		s := gguf.Subnet{Masks: test.masks(mask.Dense(geometryOf(t, f)))}
 		if test.biases {
 			s.Refit = randomRefit(t, f, s.Masks, true)
@@ -333,7 +337,8 @@ func TestArchitectures(t *testing.T) {
 func TestWriteSubnetRefuses(t *testing.T) {
 	f := gguftest.Open(t, gguftest.Tiny("llama"))
 	elm := gguftest.Open(t, gguftest.Tiny("openelm"))
-	dense := mask.Dense(geometryOf(t, f))
+	qwen3 := gguftest.Open(t, gguftest.Tiny("qwen3"))
+	dense, denseQwen3 := mask.Dense(geometryOf(t, f)), mask.Dense(geometryOf(t, qwen3))
 	denseELM := mask.Dense(geometryOf(t, elm))
 	refit := func(r gguf.Refit) []gguf.Refit { return []gguf.Refit{{}, r, {}} }
 	nan := make([]float32, 64)
@@ -354,6 +359,7 @@ func TestWriteSubnetRefuses(t *testing.T) {
 		{"refit of another width", f, "", gguf.Subnet{Masks: dense, Refit: refit(gguf.Refit{WD: nan})}, "", gguf.ErrSubnet, "layer 1: re-fitted W_D"},
 		{"refit not finite", f, "", gguf.Subnet{Masks: dense, Refit: refit(gguf.Refit{BO: nan})}, "", gguf.ErrSubnet, "holds NaN"},
 		{"bias in openelm", elm, "", gguf.Subnet{Masks: denseELM, Refit: refit(gguf.Refit{BO: make([]float32, 64)})}, "", gguf.ErrSubnet, "no output biases"},
+		{"bias in qwen3", qwen3, "", gguf.Subnet{Masks: denseQwen3, Refit: refit(gguf.Refit{BD: make([]float32, 64)})}, "", gguf.ErrSubnet, "qwen3 files hold no output biases"},
 		{"unknown type", f, "", gguf.Subnet{Masks: dense}, "Q9_9", gguf.ErrType, "Q9_9"},
 		{"type without writer", f, "", gguf.Subnet{Masks: dense}, "IQ2_XXS", gguf.ErrType, "cannot be written"},
 		{"provenance of a strange type", f, "", gguf.Subnet{Masks: dense, Provenance: map[string]any{"x": struct{}{}}}, "", gguf.ErrSubnet, "general.lathe.x"},

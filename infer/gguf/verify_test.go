@@ -40,7 +40,7 @@ func checkVerified(t *testing.T, family gguftest.Named, c cutCase, o gguf.WriteO
 	f := gguftest.Open(t, family.Model)
 	s := gguf.Subnet{Masks: c.masks(mask.Dense(geometryOf(t, f)))}
 	if refitted {
-		s.Refit = randomRefit(t, f, s.Masks, family.Name != "openelm")
+		s.Refit = randomRefit(t, f, s.Masks, holdsBiases(family))
 	}
 	out, _ := write(t, f, s, o)
 	v, err := gguf.Verify(context.Background(), out, gguf.VerifyOptions{Source: f})

@@ -22,7 +22,7 @@ import (
 
 // Model is the recipe of a random model.
 type Model struct {
-	// Arch is llama, deci, qwen2 or openelm. Only deci and openelm hold layers of unequal counts.
+	// Arch is llama, deci, qwen2, qwen3 or openelm. Only deci and openelm hold layers of unequal counts.
 	Arch                              string
 	Hidden, HeadDim, Vocab, Context   int
 	Layers                            []mask.LayerGeometry
@@ -62,11 +62,12 @@ type Named struct {
 // outputs, biases, rotary factors and the order of rotary pairs, layers of unequal counts.
 func Families() []Named {
 	list := []Named{{"llama", Tiny("llama")}, {"llama tied", Tiny("llama")}, {"llama mha", Tiny("llama")}, {"llama rope_freqs", Tiny("llama")},
-		{"llama biases", Tiny("llama")}, {"deci", Tiny("deci")}, {"qwen2", Tiny("qwen2")}, {"qwen2 tied", Tiny("qwen2")}, {"openelm", Tiny("openelm")}}
+		{"llama biases", Tiny("llama")}, {"deci", Tiny("deci")}, {"qwen2", Tiny("qwen2")}, {"qwen2 tied", Tiny("qwen2")},
+		{"qwen3", Tiny("qwen3")}, {"qwen3 tied", Tiny("qwen3")}, {"openelm", Tiny("openelm")}}
 	for i := range list {
 		m := &list[i].Model
 		switch list[i].Name {
-		case "llama tied", "qwen2 tied":
+		case "llama tied", "qwen2 tied", "qwen3 tied":
 			m.Tied = true
 		case "llama mha":
 			for l := range m.Layers {
@@ -188,12 +189,14 @@ func (m Model) tensors() []random {
 			vector(name("attn_norm.weight"), m.Hidden, 1, 0.1)
 			if m.Arch == "openelm" {
 				matrix(name("attn_qkv.weight"), q+2*kv, m.Hidden)
-				vector(name("attn_q_norm.weight"), m.HeadDim, 1, 0.1)
-				vector(name("attn_k_norm.weight"), m.HeadDim, 1, 0.1)
 			} else {
 				matrix(name("attn_q.weight"), q, m.Hidden)
 				matrix(name("attn_k.weight"), kv, m.Hidden)
 				matrix(name("attn_v.weight"), kv, m.Hidden)
+			}
+			if m.Arch == "openelm" || m.Arch == "qwen3" {
+				vector(name("attn_q_norm.weight"), m.HeadDim, 1, 0.1)
+				vector(name("attn_k_norm.weight"), m.HeadDim, 1, 0.1)
 			}
 			matrix(name("attn_output.weight"), m.Hidden, q)
 		}

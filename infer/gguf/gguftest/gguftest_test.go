@@ -25,9 +25,10 @@ func TestFamilies(t *testing.T) {
 				if diff := cmp.Diff(m.Layers, c.Layers); diff != "" {
 					t.Error(diff)
 				}
+				norms := m.Arch == "openelm" || m.Arch == "qwen3"
 				if c.Arch != m.Arch || c.Hidden != m.Hidden || c.HeadDim != m.HeadDim || c.Vocab != m.Vocab || c.Tied != m.Tied ||
 					c.QKVBias != m.QKVBias || c.OutBias != m.OutBias || (c.RopeFactors != nil) != m.RopeFreqs ||
-					c.RopeHalfSplit != (m.Arch == "qwen2" || m.Arch == "openelm") || c.QKNorm != (m.Arch == "openelm") {
+					c.RopeHalfSplit != (m.Arch == "qwen2" || norms) || c.QKNorm != norms {
 					t.Errorf("recipe %+v reads back as %+v", m, c)
 				}
 			})

@@ -79,7 +79,7 @@ func (m Model) tokenizer(set func(string, any)) error {
 	v.add("</s>", 0, tokenControl)
 	v.add("<|im_start|>", 0, tokenControl)
 	v.add("<|im_end|>", 0, tokenControl)
-	if m.Arch == "qwen2" || m.Arch == "openelm" {
+	if m.Arch == "qwen2" || m.Arch == "qwen3" || m.Arch == "openelm" {
 		v.bytePairs()
 		set("tokenizer.ggml.model", "gpt2")
 		set("tokenizer.ggml.pre", "smollm")
