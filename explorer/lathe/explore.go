@@ -82,7 +82,7 @@ func (a *app) welcome(ctx context.Context, e exploration) {
 		return
 	}
 	// That it could not be started is no reason not to open; a failure later is a message on the screen.
-	_, _ = e.Do(ctx, a.actor(), explorer.GatherStatistics{})
+	_, _ = e.Do(ctx, explorer.Actor{Role: explorer.RoleEditor}, explorer.GatherStatistics{})
 }
 
 // openInterface is the terminal interface of this process.
