@@ -58,9 +58,20 @@ func (m *Model) help() tea.Cmd {
 
 // showMessages opens the list of messages that the exploration still has.
 func (m *Model) showMessages() tea.Cmd {
+	own := m.notes
 	m.dismissNotes()
 	m.open(&pager{title: "messages", wide: 100, lines: func(m *Model, w int) []string {
 		var out []string
+		for i := len(own) - 1; i >= 0; i-- {
+			style, mark := m.noteLook(own[i].level)
+			for k, l := range text.Wrap(own[i].text, max(1, w-12)) {
+				r := paint.NewRow(w, theme.Style{})
+				if k == 0 {
+					r.Pad(8).Put(style, " "+mark+" ")
+				}
+				out = append(out, r.Pad(11).Put(m.theme.Text, l).String())
+			}
+		}
 		for i := len(m.snap.Messages) - 1; i >= 0; i-- {
 			msg := m.snap.Messages[i]
 			style, mark := m.noteLook(msg.Level)

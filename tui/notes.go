@@ -47,7 +47,7 @@ func (m *Model) say(level explorer.MessageLevel, s string) {
 func (m *Model) fail(err error) {
 	switch {
 	case errors.Is(err, explorer.ErrStale):
-		m.say(levelWarning, "not done: "+err.Error()+"; look at the masks and do it again")
+		m.say(levelWarning, "not done: "+err.Error()+"; look again and repeat it")
 	case errors.Is(err, explorer.ErrNoStatistics):
 		m.say(levelWarning, err.Error()+": press g on the Search screen to gather them")
 	default:
@@ -111,7 +111,11 @@ func (m *Model) drawNotes(w, h int) []string {
 				end = fmt.Sprintf("esc read (%d more)", more)
 			}
 		}
-		r.Put(style, " "+mark+" ").Put(style, text.Clip(n.text, max(0, r.Room()-text.Width(end)-2))).Right(m.theme.Dim, end+" ")
+		r.Put(style, " "+mark+" ")
+		if room := r.Room() - text.Width(end) - 2; text.Width(n.text) > room && end != "" {
+			end = m.keys.first(m.action("messages")) + " in full  " + end
+		}
+		r.Put(style, text.Clip(n.text, max(0, r.Room()-text.Width(end)-2))).Right(m.theme.Dim, end+" ")
 		rows = append(rows, r.String())
 	}
 	return rows
