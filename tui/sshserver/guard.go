@@ -8,9 +8,13 @@ import (
 	"github.com/charmbracelet/x/ansi"
 )
 
-// frameTime is the least time between two drawings of one session. A key after a pause is drawn at once; of a flood of
-// keys or resizes only so many pictures are made.
-const frameTime = time.Second / 30
+// frameTime is the least time between two drawings of a session in which somebody types: a key after a pause is drawn at
+// once, and of a flood of keys or resizes only so many pictures are made. A session counts as such for typingTime after
+// each key, long enough for what the key led to. Sessions that only watch are drawn at the server's pace.
+const (
+	frameTime  = time.Second / 30
+	typingTime = 300 * time.Millisecond
+)
 
 // Messages to the guard.
 type (
@@ -31,11 +35,12 @@ type guard struct {
 	notice        string
 	broken        bool // the program panicked
 
-	frame   tea.View
-	drawn   time.Time     // when frame was made
-	stale   bool          // frame is older than the program's state
-	waiting bool          // a frameMsg is under way
-	worked  time.Duration // in the program since the last frame
+	frame  tea.View
+	drawn  time.Time     // when frame was made
+	typed  time.Time     // when somebody last did something
+	stale  bool          // frame is older than the program's state
+	due    time.Time     // when the frameMsg that is under way comes; zero: none is
+	worked time.Duration // in the program since the last frame
 }
 
 func newGuard(inner tea.Model, p *pacer, fault func(any)) *guard {
@@ -63,10 +68,12 @@ func (g *guard) update(msg tea.Msg) (cmd tea.Cmd) {
 	case leaveMsg:
 		return tea.Quit
 	case frameMsg:
-		g.waiting = false
+		g.due = time.Time{}
 		return nil
 	case tea.WindowSizeMsg:
-		g.width, g.height = msg.Width, msg.Height
+		g.width, g.height, g.typed = msg.Width, msg.Height, g.now()
+	case tea.KeyPressMsg, tea.MouseMsg, tea.PasteMsg:
+		g.typed = g.now()
 	}
 	began := g.now()
 	g.inner, cmd = g.inner.Update(msg)
@@ -77,17 +84,27 @@ func (g *guard) update(msg tea.Msg) (cmd tea.Cmd) {
 
 // later asks for a frameMsg when it is too early to draw.
 func (g *guard) later() tea.Cmd {
-	left := frameTime - g.now().Sub(g.drawn)
-	if left <= 0 || g.waiting {
+	now := g.now()
+	at := g.drawn.Add(g.gap(now))
+	left := at.Sub(now)
+	if left <= 0 || !g.due.IsZero() && !at.Before(g.due) {
 		return nil
 	}
-	g.waiting = true
+	g.due = at
 	return tea.Tick(left, func(time.Time) tea.Msg { return frameMsg{} })
 }
 
-// View is the program's picture, not older than frameTime.
+// gap is the least time from the last drawing to the next.
+func (g *guard) gap(now time.Time) time.Duration {
+	if now.Sub(g.typed) < typingTime {
+		return frameTime
+	}
+	return max(frameTime, g.pacer.pace())
+}
+
+// View is the program's picture, not older than the gap.
 func (g *guard) View() tea.View {
-	if !g.stale || g.waiting || g.broken {
+	if now := g.now(); !g.stale || g.broken || now.Sub(g.drawn) < g.gap(now) && !g.due.IsZero() {
 		return g.frame
 	}
 	defer g.contain()
