@@ -116,7 +116,7 @@ func (e *Exploration) answer(ctx context.Context, id ChatID) {
 		wg.Go(func() {
 			var err error
 			said[i], err = e.reply(ctx, chat, i, threads)
-			e.reply1(id, i, func(_ *Column, r *Reply) {
+			e.showReply(id, i, func(_ *Column, r *Reply) {
 				r.Streaming = false
 				if errors.Is(err, context.Canceled) {
 					r.Stopped = true
@@ -147,9 +147,9 @@ func (c Chat) messages(column int) []infer.Message {
 
 // reply lets one column answer and returns the tokens it said.
 func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) ([]int32, error) {
-	e.reply1(chat.ID, i, func(c *Column, _ *Reply) { c.Loading = true })
+	e.showReply(chat.ID, i, func(c *Column, _ *Reply) { c.Loading = true })
 	model, give, err := e.talks.borrow(ctx, chat.Columns[i].Subnet)
-	e.reply1(chat.ID, i, func(c *Column, _ *Reply) {
+	e.showReply(chat.ID, i, func(c *Column, _ *Reply) {
 		if c.Loading = false; err != nil {
 			c.Err = oneLine(err.Error())
 		}
@@ -162,21 +162,21 @@ func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) ([]i
 		return nil, err
 	}
 	if memory, err := model.Memory(ctx); err == nil {
-		e.reply1(chat.ID, i, func(c *Column, _ *Reply) { c.Memory, c.Context = memory.Total(), model.Info().Context })
+		e.showReply(chat.ID, i, func(c *Column, _ *Reply) { c.Memory, c.Context = memory.Total(), model.Info().Context })
 	}
 	var text strings.Builder
 	var tokens []int32
 	var shown time.Time
 	began := e.now()
 	ctx = infer.WithQueueTrace(ctx, func(place int) {
-		e.reply1(chat.ID, i, func(c *Column, _ *Reply) { c.Place = place })
+		e.showReply(chat.ID, i, func(c *Column, _ *Reply) { c.Place = place })
 	})
 	stats, err := model.Chat(ctx, chat.messages(i), chat.Sampling, func(t infer.Token) error {
 		text.WriteString(t.Text)
 		tokens = append(tokens, t.ID)
 		if now := e.now(); len(tokens) == 1 || now.Sub(shown) >= streamEvery {
 			shown = now
-			e.reply1(chat.ID, i, func(_ *Column, r *Reply) {
+			e.showReply(chat.ID, i, func(_ *Column, r *Reply) {
 				r.Text, r.Tokens = text.String(), len(tokens)
 				if len(tokens) == 1 {
 					r.FirstToken = now.Sub(began)
@@ -187,7 +187,7 @@ func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) ([]i
 		}
 		return nil
 	})
-	e.reply1(chat.ID, i, func(c *Column, r *Reply) {
+	e.showReply(chat.ID, i, func(c *Column, r *Reply) {
 		r.Text, r.Tokens, r.PromptTokens = text.String(), len(tokens), stats.PromptTokens
 		r.FirstToken, r.TokensPerSecond = stats.FirstToken, stats.TokensPerSecond
 		c.Used, c.Context = stats.ContextUsed, stats.Context
@@ -198,8 +198,8 @@ func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) ([]i
 	return tokens, err
 }
 
-// reply1 publishes a column of a chat with its last reply changed.
-func (e *Exploration) reply1(id ChatID, column int, change func(*Column, *Reply)) {
+// showReply publishes a column of a chat with its last reply changed.
+func (e *Exploration) showReply(id ChatID, column int, change func(*Column, *Reply)) {
 	e.update(inChats, func(s *Snapshot) {
 		at := slices.IndexFunc(s.Chats, func(c Chat) bool { return c.ID == id })
 		if at < 0 || column >= len(s.Chats[at].Columns) {
@@ -248,6 +248,6 @@ func (e *Exploration) agree(ctx context.Context, chat Chat, said [][]int32) {
 				same++
 			}
 		}
-		e.reply1(chat.ID, i, func(_ *Column, r *Reply) { r.Agreement = float64(same) / float64(len(last)) })
+		e.showReply(chat.ID, i, func(_ *Column, r *Reply) { r.Agreement = float64(same) / float64(len(last)) })
 	}
 }

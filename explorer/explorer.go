@@ -25,7 +25,7 @@ type Options struct {
 	Now       func() time.Time // nil is time.Now
 	// MeasureDraft, if set, measures the masks in work by itself, this way, a moment after each change.
 	MeasureDraft *Measure
-	Scratch      string // folder for files that need not last; "" is the system's temporary folder
+	Scratch      string // folder for files that need not last; "" is one in the workspace, or in the system's temporary folder
 }
 
 // An Exploration is one model under exploration. Its methods may be called from any goroutine.
@@ -106,15 +106,24 @@ func (e *Exploration) settle() error {
 			e.state.now.Messages = append(e.state.now.Messages, n)
 		}
 	}
-	scratch, err := os.MkdirTemp(e.options.Scratch, "lathe-")
-	if err != nil {
+	if err := e.makeScratch(); err != nil {
 		return fmt.Errorf("scratch folder: %w", err)
 	}
-	e.scratch = scratch
 	if e.options.Workspace == "" {
-		e.weights = weightFolder{filepath.Join(scratch, weightsFolder)}
+		e.weights = weightFolder{filepath.Join(e.scratch, weightsFolder)}
 	}
 	return nil
+}
+
+// makeScratch makes the folder for files that need not last. In a workspace that is ours it takes the place of the one that
+// a killed process may have left full.
+func (e *Exploration) makeScratch() (err error) {
+	if w := e.state.now.Workspace; e.options.Scratch == "" && w.Path != "" && !w.ReadOnly {
+		e.scratch = filepath.Join(w.Path, scratchFolder)
+		return errors.Join(os.RemoveAll(e.scratch), os.Mkdir(e.scratch, 0o755))
+	}
+	e.scratch, err = os.MkdirTemp(e.options.Scratch, "lathe-")
+	return err
 }
 
 // Close stops every job, waits for them, and closes workspace and model. Closing twice is no error.

@@ -24,7 +24,7 @@ func (e *Exploration) talk(a Actor, c Command) (Receipt, error) {
 	case OpenChat:
 		return e.openChat(a, c)
 	case Say:
-		return e.say1(a, c)
+		return e.prompt(a, c)
 	case StopReply:
 		return Receipt{Chat: c.Chat}, e.talks.stop(c.Chat)
 	case Regenerate:
@@ -186,8 +186,8 @@ func (e *Exploration) changeChat(a Actor, id ChatID, change func(*Snapshot, *Cha
 	return Receipt{Chat: id}, err
 }
 
-// say1 sends a prompt to all columns of a chat.
-func (e *Exploration) say1(a Actor, c Say) (Receipt, error) {
+// prompt sends a person's prompt to all columns of a chat.
+func (e *Exploration) prompt(a Actor, c Say) (Receipt, error) {
 	text, err := checkPrompt(c.Text)
 	if err != nil {
 		return Receipt{}, err

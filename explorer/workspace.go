@@ -18,6 +18,7 @@ const (
 	journalFile   = "journal"
 	lockFile      = "lock"
 	weightsFolder = "weights"
+	scratchFolder = "scratch"
 )
 
 // workspaceFormat is the version of the folder's layout and of the journal's records.

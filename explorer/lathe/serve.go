@@ -86,7 +86,7 @@ func (a *app) serve(ctx context.Context, model string, f serveFlags) (err error)
 		o.Exploration = e
 		panes := tui.NewPanes()
 		o.Program = func(ctx context.Context, s *sshserver.Session) (tea.Model, []tea.ProgramOption) {
-			options := tui.Options{Actor: s.Actor, Environ: s.Environ, Pace: s.Pace, Panes: panes}
+			options := tui.Options{Actor: s.Actor, Environ: s.Environ, Pace: s.Pace, Panes: panes, Hosted: true}
 			return tui.New(ctx, s.Exploration, options), tui.ProgramOptions(ctx, options)
 		}
 		server, err := sshserver.New(o)
