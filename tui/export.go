@@ -13,7 +13,7 @@ import (
 	"github.com/lathe-llm/lathe/tui/internal/text"
 )
 
-// exportForm asks where and in which type to write a subnet as a GGUF file.
+// exportForm asks where and how to write a subnet: as a GGUF file, or as a recipe to make the same file elsewhere.
 func (m *Model) exportForm(id explorer.SubnetID) tea.Cmd {
 	masks, ok := masksOf(m.snap, id)
 	if !ok {
@@ -21,12 +21,22 @@ func (m *Model) exportForm(id explorer.SubnetID) tea.Cmd {
 	}
 	types := []string{"as the source", "F32", "F16", "Q8_0", "Q4_1", "Q4_0"}
 	note := fmt.Sprintf("%s: about %s as %s", subnetName(m.snap, id), text.Bytes(float64(masks.GGUFBytes(m.snap.Model.FileType))), m.snap.Model.FileType)
-	return m.openForm(&form{title: "export as GGUF", ok: "write", note: note, entries: []*entry{
+	return m.openForm(&form{title: "export", ok: "write", note: note, entries: []*entry{
+		choiceEntry("what", "what", "GGUF file", "a recipe holds masks, settings and hashes, no weights: it makes the same file elsewhere", "GGUF file", "recipe"),
 		choiceEntry("type", "type", "as the source", "what the matrices are stored as", types...),
-		textEntry("path", "file", fileName(subnetName(m.snap, id))+".gguf", "on the machine lathe runs on", needText),
+		textEntry("path", "file", fileName(subnetName(m.snap, id)), "on the machine lathe runs on; .gguf or .recipe is added where it has no ending", needText),
 	}, submit: func(m *Model, f *form) tea.Cmd {
-		path := expandHome(f.get("path"))
-		return m.do(explorer.Export{Subnet: id, Path: path, Type: exportType(f.get("type"))}, func(m *Model, _ explorer.Receipt) tea.Cmd {
+		path, typ := expandHome(f.get("path")), exportType(f.get("type"))
+		recipe := f.get("what") == "recipe"
+		var c explorer.Command
+		if recipe {
+			path = withEnding(path, ".recipe")
+			c = explorer.ExportRecipe{Subnet: id, Path: path, Type: typ}
+		} else {
+			path = withEnding(path, ".gguf")
+			c = explorer.Export{Subnet: id, Path: path, Type: typ}
+		}
+		return m.do(c, func(m *Model, _ explorer.Receipt) tea.Cmd {
 			m.say(levelInfo, "writing "+path)
 			return nil
 		})
@@ -86,6 +96,14 @@ func fileName(s string) string {
 		return "lathe"
 	}
 	return s
+}
+
+// withEnding adds an ending to a path that has none.
+func withEnding(path, ending string) string {
+	if filepath.Ext(path) == "" {
+		return path + ending
+	}
+	return path
 }
 
 // expandHome replaces a leading ~/ by the user's home folder.

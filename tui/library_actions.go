@@ -33,7 +33,7 @@ func libraryActions() []*action {
 			run: run(func(_ *libraryScreen, m *Model, n explorer.Subnet) tea.Cmd { return m.chatWith(n.ID) })},
 		{id: "library.edit", scope: onLibrary, keys: []string{"m"}, title: "Edit the subnet's masks", short: "masks", changes: true, when: none,
 			run: run(func(_ *libraryScreen, m *Model, n explorer.Subnet) tea.Cmd { return m.editMasks(n.ID) })},
-		{id: "library.export", scope: onLibrary, keys: []string{"e"}, title: "Export the subnet as a GGUF file", short: "export", changes: true, when: none,
+		{id: "library.export", scope: onLibrary, keys: []string{"e"}, title: "Export the subnet as a GGUF file or as a recipe", short: "export", changes: true, when: none,
 			run: run(func(_ *libraryScreen, m *Model, n explorer.Subnet) tea.Cmd { return m.exportForm(n.ID) })},
 		{id: "library.mark", scope: onLibrary, keys: []string{"space"}, title: "Mark the subnet, for comparisons and benchmarks", short: "mark", when: none,
 			run: run(func(s *libraryScreen, m *Model, n explorer.Subnet) tea.Cmd {
@@ -52,6 +52,10 @@ func libraryActions() []*action {
 			run: run(func(_ *libraryScreen, m *Model, n explorer.Subnet) tea.Cmd { return m.reform().of(m, n.ID) })},
 		{id: "library.measure", scope: onLibrary, keys: []string{"p"}, title: "Measure the subnet's perplexity", short: "measure", changes: true, when: none,
 			run: run(func(_ *libraryScreen, m *Model, n explorer.Subnet) tea.Cmd { return m.measure(n.ID) })},
+		{id: "library.measureon", scope: onLibrary, keys: []string{"P"}, title: "Measure the perplexity on a text of your own", changes: true, when: none,
+			run: run(func(_ *libraryScreen, m *Model, n explorer.Subnet) tea.Cmd {
+				return m.openForm(measureForm(text.Line(n.Name), n.ID))
+			})},
 		{id: "library.rename", scope: onLibrary, keys: []string{"R"}, title: "Rename the subnet", changes: true, when: none, run: run(func(_ *libraryScreen, m *Model, n explorer.Subnet) tea.Cmd {
 			return m.openForm(&form{title: "rename", ok: "rename", entries: []*entry{textEntry("name", "name", n.Name, "", needText)}, submit: func(m *Model, f *form) tea.Cmd {
 				return m.do(explorer.RenameSubnet{Subnet: n.ID, Name: f.get("name")}, nil)
@@ -88,12 +92,8 @@ func libraryActions() []*action {
 			m.library().follow(m)
 			return nil
 		}},
-		{id: "library.import", scope: onLibrary, keys: []string{"i"}, title: "Import a cut model file", changes: true, run: func(m *Model) tea.Cmd {
-			return m.openForm(&form{title: "import", ok: "import", note: "A GGUF file that was cut from this model, here or elsewhere.", entries: []*entry{
-				textEntry("path", "file", "", "on the machine lathe runs on", needText), textEntry("name", "name", "", "empty: as the file", nil),
-			}, submit: func(m *Model, f *form) tea.Cmd {
-				return m.do(explorer.ImportFile{Path: expandHome(f.get("path")), Name: f.get("name")}, nil)
-			}})
+		{id: "library.import", scope: onLibrary, keys: []string{"i"}, title: "Import a cut model file or a recipe", changes: true, run: func(m *Model) tea.Cmd {
+			return m.openForm(importForm())
 		}},
 		{id: "library.fit", scope: onLibrary, keys: []string{"f"}, title: "Find the best subnet for a memory size", short: "fit", run: func(m *Model) tea.Cmd { return m.library().fitForm(m) }},
 		{id: "library.inject", scope: onLibrary, keys: []string{"A"}, title: "Drop the subnet into the running search", changes: true, when: func(m *Model) string {
@@ -122,6 +122,36 @@ func libraryActions() []*action {
 		{id: "library.first", scope: onLibrary, keys: []string{"home"}, title: "First subnet", run: move(-1 << 20)},
 		{id: "library.last", scope: onLibrary, keys: []string{"end"}, title: "Last subnet", run: move(1 << 20)},
 	}
+}
+
+// importForm asks for a file made elsewhere.
+func importForm() *form {
+	gguf := func(f *form) bool { return f.get("what") != "GGUF file" }
+	recipe := func(f *form) bool { return f.get("what") == "GGUF file" }
+	name := textEntry("name", "name", "", "empty: as the file", nil)
+	name.hidden = gguf
+	calibration := textEntry("text", "text", "", "calibration text, where it is not at the path that the recipe names", nil)
+	to := textEntry("to", "write to", "", "GGUF file to make; empty only puts the subnet into the library", nil)
+	calibration.hidden, to.hidden = recipe, recipe
+	return &form{title: "import", ok: "import", note: "A GGUF file that was cut from this model, or a recipe for one.", entries: []*entry{
+		choiceEntry("what", "what", "GGUF file", "", "GGUF file", "recipe"), textEntry("path", "file", "", "on the machine lathe runs on", needText), name, calibration, to,
+	}, submit: func(m *Model, f *form) tea.Cmd {
+		if f.get("what") == "recipe" {
+			return m.do(explorer.BuildRecipe{Path: expandHome(f.get("path")), Text: expandHome(f.get("text")), To: expandHome(f.get("to"))}, nil)
+		}
+		return m.do(explorer.ImportFile{Path: expandHome(f.get("path")), Name: f.get("name")}, nil)
+	}}
+}
+
+// measureForm asks which text to take the perplexity on.
+func measureForm(name string, id explorer.SubnetID) *form {
+	return &form{title: "perplexity of " + name, ok: "measure", entries: []*entry{
+		textEntry("text", "text", "", "a file or a folder; empty: the held-out end of the default text", nil),
+		textEntry("seq", "window tokens", "2048", "tokens per window", countIn(2, 1<<20)),
+		textEntry("windows", "windows", "4", "from the start of the text; empty: all of it", countIn(1, 1<<20)),
+	}, submit: func(m *Model, f *form) tea.Cmd {
+		return m.do(explorer.Measure{Subnet: id, Text: expandHome(f.get("text")), Seq: f.count("seq"), Windows: f.count("windows")}, nil)
+	}}
 }
 
 // compareKey compares the two marked subnets, or asks for what is missing.

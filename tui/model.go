@@ -294,6 +294,9 @@ func (m *Model) View() tea.View {
 	if !m.mouseOff {
 		v.MouseMode = tea.MouseModeCellMotion
 	}
+	if j, ok := m.leading(); ok && j.State == explorer.Running && j.Progress.Total > 0 {
+		v.ProgressBar = tea.NewProgressBar(tea.ProgressBarDefault, int(100*j.Progress.Fraction()))
+	}
 	m.frame = v
 	return v
 }

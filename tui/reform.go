@@ -52,7 +52,7 @@ func reformActions() []*action {
 		{id: "reform.bench", scope: onReform, keys: []string{"b"}, title: "Benchmark the result against the dense model", short: "bench", changes: true, when: noResult,
 			run: result(func(m *Model, id explorer.SubnetID) tea.Cmd { return m.bench().form(m, []explorer.SubnetID{id}) })},
 		{id: "reform.edit", scope: onReform, keys: []string{"m"}, title: "Edit the masks of the result", short: "masks", changes: true, when: noResult, run: result((*Model).editMasks)},
-		{id: "reform.export", scope: onReform, keys: []string{"e"}, title: "Export the result as a GGUF file", short: "export", changes: true, when: noResult, run: result((*Model).exportForm)},
+		{id: "reform.export", scope: onReform, keys: []string{"e"}, title: "Export the result as a GGUF file or as a recipe", short: "export", changes: true, when: noResult, run: result((*Model).exportForm)},
 		{id: "reform.down", scope: onReform, keys: []string{"down", "j"}, title: "Scroll down", run: func(m *Model) tea.Cmd { return m.reform().scroll(m, 1) }},
 		{id: "reform.up", scope: onReform, keys: []string{"up", "k"}, title: "Scroll up", run: func(m *Model) tea.Cmd { return m.reform().scroll(m, -1) }},
 		{id: "reform.pagedown", scope: onReform, keys: []string{"pgdown"}, title: "Scroll a page down", run: func(m *Model) tea.Cmd { return m.reform().scroll(m, 10) }},

@@ -147,8 +147,8 @@ func (s *session) walk(export string, still scene) {
 	still("bench")
 
 	s.press("6", "home", "e") // export
-	s.see("export as GGUF")
-	s.press("tab", "ctrl+u")
+	s.see("about")
+	s.press("tab", "tab", "ctrl+u")
 	s.write(export)
 	s.press("enter")
 	s.wait("the file", func(string) bool {
