@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer"
 )
 
 func (a *app) benchCommand() *cobra.Command {
@@ -55,7 +56,7 @@ func (a *app) benchCommand() *cobra.Command {
 	flags.IntVar(&set.Generate, "generate", 64, "tokens to generate")
 	flags.IntVar(&set.Repeats, "repeats", 3, "runs of each cell, after a warm-up")
 	flags.IntVar(&set.Threads, "threads", 0, "processor threads (default: one per core)")
-	flags.IntVar(&set.GPULayers, "gpu-layers", 0, "layers on the GPU; -1 is as many as fit")
+	flags.IntVar(&set.GPULayers, "gpu-layers", infer.AllLayers, "layers on the GPU, where there is one; -1 is as many as fit")
 	flags.StringVar(&set.Type, "type", "", "tensor type subnets are written as (default: as the source)")
 	flags.StringVar(&format, "format", explorer.FormatText, "text, csv, json, or go for Go benchmark lines")
 	return cmd

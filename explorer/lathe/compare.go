@@ -83,6 +83,8 @@ func (a *app) compareCommand() *cobra.Command {
 	flags.StringVar(&test.Text, "test", "", "text to measure on (default: the end of the calibration text, which is not calibrated on)")
 	flags.IntVar(&test.Seq, "test-seq", 2048, "tokens per window of the text measured on")
 	flags.IntVar(&test.Windows, "test-windows", 4, "windows measured on")
+	flags.StringVar(&test.Engine, "engine", explorer.EngineDecoder, "what measures: decoder, or llama.cpp on files written for it")
+	flags.StringVar(&test.Type, "type", "", "tensor type of those files (default: as the source)")
 	flags.StringVar(&format, "format", "text", "text or csv")
 	flags.Uint64Var(&c.Seed, "seed", 1, "seed of whatever is random")
 	calibrationFlags(cmd, &c.Calibration)
@@ -109,7 +111,6 @@ func (a *app) compare(ctx context.Context, e exploration, methods []string, rati
 			job, err := a.start(ctx, e, c)
 			if err == nil {
 				test.Subnet = job.Result
-				row.Seconds = job.Ended.Sub(job.Started).Seconds()
 				_, err = a.start(ctx, e, test)
 			}
 			if ctx.Err() != nil {
@@ -119,7 +120,7 @@ func (a *app) compare(ctx context.Context, e exploration, methods []string, rati
 				row.Err = firstLine(err)
 			} else if n, ok := e.Snapshot().Subnet(job.Result); ok {
 				m := n.Measurements[0]
-				row.Share, row.Perplexity, row.Relative, row.Bytes = n.Size.Ratio, m.Perplexity, m.Relative(), n.Bytes
+				row.Share, row.Perplexity, row.Relative, row.Bytes, row.Seconds = n.Size.Ratio, m.Perplexity, m.Relative(), n.Bytes, n.Method.Seconds
 			}
 			r.Rows = append(r.Rows, row)
 		}
