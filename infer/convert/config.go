@@ -1,0 +1,305 @@
+package convert
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// Limits on the files of a folder, far above those of any model in use.
+const (
+	maxJSONBytes      = 256 << 20 // config.json, tokenizer.json and their like
+	maxHeaderBytes    = 64 << 20  // of a safetensors file
+	maxTokenizerBytes = 256 << 20
+	maxFiles          = 4096
+	maxVocab          = 1 << 24
+)
+
+// family is how the weights of one class of transformers become a file.
+type family struct {
+	arch    string
+	permute bool // rotary pairs are halves in the folder and neighbours in the file
+	norms   bool // norms on the heads of Q and K
+}
+
+func familyOf(class string) (family, bool) {
+	switch class {
+	case "LlamaForCausalLM", "MistralForCausalLM":
+		return family{arch: "llama", permute: true}, true
+	case "Qwen2ForCausalLM":
+		return family{arch: "qwen2"}, true
+	case "Qwen3ForCausalLM":
+		return family{arch: "qwen3", norms: true}, true
+	}
+	return family{}, false
+}
+
+// config is what config.json says.
+type config struct {
+	Architectures    []string        `json:"architectures"`
+	Hidden           int             `json:"hidden_size"`
+	FFN              int             `json:"intermediate_size"`
+	Layers           int             `json:"num_hidden_layers"`
+	Heads            int             `json:"num_attention_heads"`
+	KVHeads          int             `json:"num_key_value_heads"`
+	HeadDim          int             `json:"head_dim"`
+	Context          int             `json:"max_position_embeddings"`
+	VocabSize        int             `json:"vocab_size"`
+	NormEps          float64         `json:"rms_norm_eps"`
+	RopeTheta        float64         `json:"rope_theta"`
+	Tied             bool            `json:"tie_word_embeddings"`
+	Activation       string          `json:"hidden_act"`
+	SlidingWindow    int             `json:"sliding_window"`
+	UseSlidingWindow *bool           `json:"use_sliding_window"`
+	Quantization     json.RawMessage `json:"quantization_config"`
+	RopeScaling      *ropeScaling    `json:"rope_scaling"`
+	RopeParameters   *ropeScaling    `json:"rope_parameters"` // the name of newer versions, with the base inside
+
+	family family
+}
+
+type ropeScaling struct {
+	Type     string  `json:"type"`
+	RopeType string  `json:"rope_type"`
+	Theta    float64 `json:"rope_theta"`
+	Factor   float64 `json:"factor"`
+	Low      float64 `json:"low_freq_factor"`
+	High     float64 `json:"high_freq_factor"`
+	Original float64 `json:"original_max_position_embeddings"`
+}
+
+// readConfig reads and checks config.json.
+func readConfig(dir string) (*config, error) {
+	b, err := readLimited(filepath.Join(dir, "config.json"), maxJSONBytes)
+	if err != nil {
+		return nil, err
+	}
+	c, err := parseConfig(b)
+	if err != nil {
+		return nil, fmt.Errorf("config.json: %w", err)
+	}
+	return c, nil
+}
+
+func parseConfig(b []byte) (*config, error) {
+	c := &config{Activation: "silu", RopeTheta: 10000, NormEps: 1e-6}
+	if err := json.Unmarshal(b, c); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	ok := false
+	if len(c.Architectures) == 1 {
+		c.family, ok = familyOf(c.Architectures[0])
+	}
+	if !ok {
+		return nil, fmt.Errorf("%w: architectures %.200q (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM and Qwen3ForCausalLM can be converted)",
+			ErrUnsupported, c.Architectures)
+	}
+	if len(c.Quantization) > 0 && string(c.Quantization) != "null" {
+		return nil, fmt.Errorf("%w: the weights are quantised: convert the model they were made from", ErrUnsupported)
+	}
+	if c.Activation != "silu" {
+		return nil, fmt.Errorf("%w: hidden_act %.40q", ErrUnsupported, c.Activation)
+	}
+	if c.KVHeads == 0 {
+		c.KVHeads = c.Heads
+	}
+	if c.HeadDim == 0 && c.Heads > 0 {
+		c.HeadDim = c.Hidden / c.Heads
+	}
+	if p := c.RopeParameters; p != nil {
+		c.RopeScaling = p
+		if p.Theta != 0 {
+			c.RopeTheta = p.Theta
+		}
+	}
+	for _, n := range []struct {
+		name         string
+		value, limit int
+	}{
+		{"hidden_size", c.Hidden, mask.MaxUnits}, {"intermediate_size", c.FFN, mask.MaxUnits}, {"num_hidden_layers", c.Layers, mask.MaxLayers},
+		{"num_attention_heads", c.Heads, mask.MaxUnits}, {"num_key_value_heads", c.KVHeads, c.Heads}, {"head_dim", c.HeadDim, mask.MaxUnits},
+		{"max_position_embeddings", c.Context, math.MaxInt32}, {"vocab_size", c.VocabSize, maxVocab},
+	} {
+		if n.value < 1 || n.value > n.limit {
+			return nil, fmt.Errorf("%w: %s is %d, not from 1 to %d", ErrFormat, n.name, n.value, n.limit)
+		}
+	}
+	if c.Heads%c.KVHeads != 0 || c.HeadDim%2 != 0 {
+		return nil, fmt.Errorf("%w: %d query heads of %d on %d KV heads", ErrFormat, c.Heads, c.HeadDim, c.KVHeads)
+	}
+	if !(c.NormEps >= 0) || !(c.RopeTheta > 0) {
+		return nil, fmt.Errorf("%w: rms_norm_eps %v, rope_theta %v", ErrFormat, c.NormEps, c.RopeTheta)
+	}
+	if c.SlidingWindow > 0 && (c.UseSlidingWindow == nil || *c.UseSlidingWindow) {
+		c.Context = min(c.Context, c.SlidingWindow) // up to there, a window changes nothing
+	}
+	return c, c.checkRope()
+}
+
+func (c *config) ropeKind() string {
+	if c.RopeScaling == nil {
+		return "default"
+	}
+	if c.RopeScaling.RopeType != "" {
+		return c.RopeScaling.RopeType
+	}
+	if c.RopeScaling.Type != "" {
+		return c.RopeScaling.Type
+	}
+	return "default"
+}
+
+func (c *config) checkRope() error {
+	s := c.RopeScaling
+	switch kind := c.ropeKind(); kind {
+	case "default":
+	case "linear":
+		if !(s.Factor > 0) {
+			return fmt.Errorf("%w: rope scaling by %v", ErrFormat, s.Factor)
+		}
+	case "llama3":
+		if !(s.Factor > 0) || !(s.Low > 0) || !(s.High > s.Low) || !(s.Original > 0) {
+			return fmt.Errorf("%w: rope scaling %+v", ErrFormat, *s)
+		}
+		if c.family.arch != "llama" {
+			return fmt.Errorf("%w: rope scaling %q in %s", ErrUnsupported, kind, c.family.arch)
+		}
+	default:
+		return fmt.Errorf("%w: rope scaling %.40q", ErrUnsupported, kind)
+	}
+	return nil
+}
+
+// ropeFactors returns what Llama 3 divides the frequency of each rotary pair by, nil for other models: 1 for wavelengths well inside the original
+// context, the factor for those well beyond, and a blend between.
+func (c *config) ropeFactors() []float32 {
+	if c.ropeKind() != "llama3" {
+		return nil
+	}
+	s := c.RopeScaling
+	factors := make([]float32, c.HeadDim/2)
+	for i := range factors {
+		turns := s.Original / (2 * math.Pi * math.Pow(c.RopeTheta, 2*float64(i)/float64(c.HeadDim)))
+		switch blend := (turns - s.Low) / (s.High - s.Low); {
+		case blend >= 1:
+			factors[i] = 1
+		case blend <= 0:
+			factors[i] = float32(s.Factor)
+		default:
+			factors[i] = float32(1 / ((1-blend)/s.Factor + blend))
+		}
+	}
+	return factors
+}
+
+// metadata sets the keys of the network.
+func (c *config) metadata(kv *gguf.KV, name string) error {
+	var err error
+	set := func(key string, value any) {
+		if err == nil {
+			err = kv.Set(key, value)
+		}
+	}
+	own := func(key string, value any) { set(c.family.arch+"."+key, value) }
+	set("general.architecture", c.family.arch)
+	set("general.name", name)
+	own("block_count", uint32(c.Layers))
+	own("context_length", uint32(c.Context))
+	own("embedding_length", uint32(c.Hidden))
+	own("feed_forward_length", uint32(c.FFN))
+	own("attention.head_count", uint32(c.Heads))
+	own("attention.head_count_kv", uint32(c.KVHeads))
+	own("attention.key_length", uint32(c.HeadDim))
+	own("attention.value_length", uint32(c.HeadDim))
+	own("attention.layer_norm_rms_epsilon", float32(c.NormEps))
+	own("rope.dimension_count", uint32(c.HeadDim))
+	own("rope.freq_base", float32(c.RopeTheta))
+	own("vocab_size", uint32(c.VocabSize))
+	if c.ropeKind() == "linear" {
+		own("rope.scaling.type", "linear")
+		own("rope.scaling.factor", float32(c.RopeScaling.Factor))
+	}
+	return err
+}
+
+// readLimited reads a file of at most limit bytes. Errors name the file alone, not its folder.
+func readLimited(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // only read from
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(b)) > limit {
+		return nil, fmt.Errorf("%s: %w: larger than %d bytes", filepath.Base(path), ErrFormat, limit)
+	}
+	return b, nil
+}
+
+// weightName returns the name in the file of a tensor of the folder, "" for one that is not needed, and false for one that the network has not.
+func weightName(name string) (string, bool) {
+	switch name {
+	case "model.embed_tokens.weight":
+		return "token_embd.weight", true
+	case "model.norm.weight":
+		return "output_norm.weight", true
+	case "lm_head.weight":
+		return "output.weight", true
+	}
+	rest, ok := strings.CutPrefix(name, "model.layers.")
+	if !ok {
+		return "", false
+	}
+	layer, rest, _ := strings.Cut(rest, ".")
+	at := strings.LastIndexByte(rest, '.')
+	if at < 0 {
+		return "", false
+	}
+	module, kind := rest[:at], rest[at:]
+	if module == "self_attn.rotary_emb" {
+		return "", kind == ".inv_freq"
+	}
+	if kind != ".weight" && kind != ".bias" {
+		return "", false
+	}
+	short, ok := moduleName(module)
+	return "blk." + layer + "." + short + kind, ok
+}
+
+func moduleName(module string) (string, bool) {
+	switch module {
+	case "input_layernorm":
+		return "attn_norm", true
+	case "post_attention_layernorm":
+		return "ffn_norm", true
+	case "self_attn.q_proj":
+		return "attn_q", true
+	case "self_attn.k_proj":
+		return "attn_k", true
+	case "self_attn.v_proj":
+		return "attn_v", true
+	case "self_attn.o_proj":
+		return "attn_output", true
+	case "self_attn.q_norm":
+		return "attn_q_norm", true
+	case "self_attn.k_norm":
+		return "attn_k_norm", true
+	case "mlp.gate_proj":
+		return "ffn_gate", true
+	case "mlp.up_proj":
+		return "ffn_up", true
+	case "mlp.down_proj":
+		return "ffn_down", true
+	}
+	return "", false
+}

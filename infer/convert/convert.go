@@ -1,0 +1,99 @@
+package convert
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/lathe-llm/lathe/infer/gguf"
+)
+
+var (
+	// ErrFormat is wrapped by errors about a folder that lacks something or contradicts itself.
+	ErrFormat = errors.New("not a valid model folder")
+	// ErrUnsupported is wrapped by errors about a model whose network or tokenizer cannot be converted.
+	ErrUnsupported = errors.New("unsupported model")
+	// ErrPickle is wrapped where the only weights are pickles.
+	ErrPickle = errors.New("weights are stored as pickles, which run code when they are read: save them as safetensors")
+)
+
+// Options says how [Folder] stores a model.
+type Options struct {
+	// Type names the type of the matrices (F32, F16, BF16, Q8_0, …); "" keeps the type each has in the folder. A matrix whose rows do not fit the
+	// type is stored as F16.
+	Type string
+	// Progress is called now and then with the bytes of tensors written so far and in total; nil for none.
+	Progress func(done, total int64)
+}
+
+// Report says what [Folder] wrote.
+type Report struct {
+	Path string `json:"path"`
+	// Arch is the architecture that the file names.
+	Arch    string `json:"architecture"`
+	Bytes   int64  `json:"bytes"`
+	Tensors int    `json:"tensors"`
+}
+
+// Folder converts the model in dir to the GGUF file dst. The families are those whose networks are Llama's (Llama, Mistral), Qwen2's and Qwen3's.
+func Folder(ctx context.Context, dir, dst string, o Options) (Report, error) {
+	r, err := convert(ctx, dir, dst, o)
+	if err != nil {
+		return Report{}, fmt.Errorf("convert: %s: %w", dir, err)
+	}
+	return r, nil
+}
+
+func convert(ctx context.Context, dir, dst string, o Options) (Report, error) {
+	c, err := readConfig(dir)
+	if err != nil {
+		return Report{}, err
+	}
+	weights, err := openWeights(dir)
+	if err != nil {
+		return Report{}, err
+	}
+	defer weights.Close()
+	list, err := c.layOut(weights, o.Type)
+	if err != nil {
+		return Report{}, err
+	}
+	kv := &gguf.KV{}
+	if err := c.metadata(kv, filepath.Base(filepath.Clean(dir))); err != nil {
+		return Report{}, err
+	}
+	if err := readTokenizer(dir, c.VocabSize, kv); err != nil {
+		return Report{}, err
+	}
+
+	tensors := make([]gguf.Tensor, len(list))
+	for i, t := range list {
+		tensors[i] = t.out
+	}
+	w, err := gguf.Create(dst, kv, tensors)
+	if err != nil {
+		return Report{}, err
+	}
+	defer w.Abort()
+	var total, done int64
+	for _, t := range w.Tensors() {
+		total += t.Size
+	}
+	for _, t := range list {
+		err := t.write(ctx, func(b []byte) error {
+			done += int64(len(b))
+			if o.Progress != nil {
+				o.Progress(done, total)
+			}
+			return w.Append(t.out.Name, b)
+		})
+		if err != nil {
+			return Report{}, err
+		}
+	}
+	if err := w.Commit(); err != nil {
+		return Report{}, err
+	}
+	return Report{Path: dst, Arch: c.family.arch, Bytes: w.Bytes(), Tensors: len(list)}, nil
+}

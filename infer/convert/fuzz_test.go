@@ -1,0 +1,62 @@
+package convert
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"github.com/lathe-llm/lathe/infer/gguf"
+)
+
+// Whatever a header says, what is accepted lies within the file.
+func FuzzSafetensors(f *testing.F) {
+	f.Add([]byte("\x02\x00\x00\x00\x00\x00\x00\x00{}"))
+	f.Add([]byte("\x40\x00\x00\x00\x00\x00\x00\x00" + `{"a":{"dtype":"F16","shape":[1,2],"data_offsets":[0,4]}}        ` + "abcd"))
+	f.Add([]byte("\xff\xff\xff\xff\xff\xff\xff\xff{}"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		list, err := parseSafetensors(bytes.NewReader(b), int64(len(b)))
+		if err != nil {
+			if !errors.Is(err, ErrFormat) && !errors.Is(err, ErrUnsupported) {
+				t.Errorf("error %v", err)
+			}
+			return
+		}
+		for _, w := range list {
+			if w.offset < 8 || w.size < 0 || w.offset+w.size > int64(len(b)) {
+				t.Errorf("%+v of %d bytes", w, len(b))
+			}
+		}
+	})
+}
+
+func FuzzConfig(f *testing.F) {
+	f.Add([]byte(`{"architectures":["LlamaForCausalLM"],"hidden_size":64,"intermediate_size":128,"num_hidden_layers":1,"num_attention_heads":4,` +
+		`"max_position_embeddings":512,"vocab_size":320,"rope_scaling":{"rope_type":"llama3","factor":8,"low_freq_factor":1,"high_freq_factor":4,` +
+		`"original_max_position_embeddings":8192}}`))
+	f.Add([]byte(`{"architectures":["Qwen3ForCausalLM"],"rope_parameters":{"type":"linear"}}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := parseConfig(b)
+		if err != nil {
+			if !errors.Is(err, ErrFormat) && !errors.Is(err, ErrUnsupported) {
+				t.Errorf("error %v", err)
+			}
+			return
+		}
+		for i, v := range c.ropeFactors() {
+			if !(v > 0) {
+				t.Errorf("factor %d is %v", i, v)
+			}
+		}
+	})
+}
+
+func FuzzTokenizer(f *testing.F) {
+	f.Add([]byte(`{"model":{"type":"BPE","vocab":{"a":0,"b":1},"merges":["a b"]},"added_tokens":[{"id":2,"content":"c","special":true}],`+
+		`"pre_tokenizer":{"type":"ByteLevel"}}`), []byte(`{"bos_token":"c","add_bos_token":true,"chat_template":"x"}`))
+	f.Fuzz(func(t *testing.T, tokenizerJSON, config []byte) {
+		err := tokenizer(folder{"tokenizer.json": tokenizerJSON, "tokenizer_config.json": config}, 8, &gguf.KV{})
+		if err != nil && !errors.Is(err, ErrFormat) && !errors.Is(err, ErrUnsupported) {
+			t.Errorf("error %v", err)
+		}
+	})
+}

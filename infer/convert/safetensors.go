@@ -1,0 +1,179 @@
+package convert
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+
+	"github.com/lathe-llm/lathe/infer/gguf"
+)
+
+// weight is one tensor of a safetensors file.
+type weight struct {
+	file   io.ReaderAt
+	name   string
+	kind   gguf.Type
+	dims   []int
+	offset int64
+	size   int64
+}
+
+// weights are the tensors of a folder by name.
+type weights struct {
+	byName map[string]weight
+	files  []*os.File
+}
+
+func (w *weights) Close() {
+	for _, f := range w.files {
+		_ = f.Close() // only read from
+	}
+}
+
+// openWeights reads the headers of all safetensors files of a folder.
+func openWeights(dir string) (*weights, error) {
+	paths, err := filepath.Glob(filepath.Join(escapeGlob(dir), "*.safetensors"))
+	if err != nil {
+		return nil, err
+	}
+	if len(paths) > maxFiles {
+		return nil, fmt.Errorf("%w: %d safetensors files", ErrFormat, len(paths))
+	}
+	if len(paths) == 0 {
+		for _, pattern := range []string{"*.bin", "*.pt", "*.pth"} {
+			if pickles, _ := filepath.Glob(filepath.Join(escapeGlob(dir), pattern)); len(pickles) > 0 {
+				return nil, fmt.Errorf("%s: %w", filepath.Base(pickles[0]), ErrPickle)
+			}
+		}
+		return nil, fmt.Errorf("%w: no safetensors files", ErrFormat)
+	}
+	w := &weights{byName: make(map[string]weight)}
+	for _, path := range paths {
+		if err := w.open(path); err != nil {
+			w.Close()
+			return nil, fmt.Errorf("%s: %w", filepath.Base(path), err)
+		}
+	}
+	return w, nil
+}
+
+// escapeGlob makes a folder's name match only itself.
+func escapeGlob(dir string) string {
+	var out []rune
+	for _, r := range dir {
+		switch r {
+		case '*', '?', '[', '\\':
+			out = append(out, '\\')
+		}
+		out = append(out, r)
+	}
+	return string(out)
+}
+
+func (w *weights) open(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	w.files = append(w.files, f)
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	list, err := parseSafetensors(f, info.Size())
+	if err != nil {
+		return err
+	}
+	for _, t := range list {
+		if _, ok := w.byName[t.name]; ok {
+			return fmt.Errorf("%w: tensor %.200q is there twice", ErrFormat, t.name)
+		}
+		w.byName[t.name] = t
+	}
+	return nil
+}
+
+// parseSafetensors reads the header of a file of size bytes: its length, eight bytes, and then JSON that says of each tensor its type, extents and
+// place in what follows.
+func parseSafetensors(r io.ReaderAt, size int64) ([]weight, error) {
+	var head [8]byte
+	if _, err := r.ReadAt(head[:], 0); err != nil {
+		return nil, truncated(err)
+	}
+	n := binary.LittleEndian.Uint64(head[:])
+	if n > maxHeaderBytes || int64(n) > size-8 {
+		return nil, fmt.Errorf("%w: a header of %d bytes in a file of %d, at most %d", ErrFormat, n, size, maxHeaderBytes)
+	}
+	text := make([]byte, n)
+	if _, err := r.ReadAt(text, 8); err != nil && n > 0 {
+		return nil, truncated(err)
+	}
+	var entries map[string]json.RawMessage
+	if err := json.Unmarshal(text, &entries); err != nil {
+		return nil, fmt.Errorf("%w: header: %w", ErrFormat, err)
+	}
+	list := make([]weight, 0, len(entries))
+	for name, raw := range entries {
+		if name == "__metadata__" {
+			continue
+		}
+		t, err := parseEntry(name, raw, size-8-int64(n))
+		if err != nil {
+			return nil, fmt.Errorf("tensor %.200q: %w", name, err)
+		}
+		t.file, t.offset = r, t.offset+8+int64(n)
+		list = append(list, t)
+	}
+	return list, nil
+}
+
+// parseEntry checks what a header says of one tensor against the bytes of data.
+func parseEntry(name string, raw json.RawMessage, data int64) (weight, error) {
+	var e struct {
+		Type    string  `json:"dtype"`
+		Shape   []int64 `json:"shape"`
+		Offsets []int64 `json:"data_offsets"`
+	}
+	if err := json.Unmarshal(raw, &e); err != nil {
+		return weight{}, fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	t := weight{name: name}
+	switch e.Type {
+	case "F32":
+		t.kind = gguf.F32
+	case "F16":
+		t.kind = gguf.F16
+	case "BF16":
+		t.kind = gguf.BF16
+	default:
+		return t, fmt.Errorf("%w: type %.20q (F32, F16 and BF16 can be converted)", ErrUnsupported, e.Type)
+	}
+	if len(e.Offsets) != 2 || e.Offsets[0] < 0 || e.Offsets[1] < e.Offsets[0] || e.Offsets[1] > data || len(e.Shape) > 8 {
+		return t, fmt.Errorf("%w: extents %v at %v of %d bytes", ErrFormat, e.Shape, e.Offsets, data)
+	}
+	elements := int64(1)
+	for _, d := range e.Shape {
+		if d < 1 || d > math.MaxInt32 || elements > gguf.MaxElements/d {
+			return t, fmt.Errorf("%w: extents %v", ErrFormat, e.Shape)
+		}
+		elements *= d
+		t.dims = append(t.dims, int(d))
+	}
+	t.offset, t.size = e.Offsets[0], e.Offsets[1]-e.Offsets[0]
+	if each, _ := t.kind.RowSize(1); elements*each != t.size {
+		return t, fmt.Errorf("%w: %d bytes for extents %v of %s", ErrFormat, t.size, e.Shape, t.kind)
+	}
+	return t, nil
+}
+
+func truncated(err error) error {
+	if errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: truncated", ErrFormat)
+	}
+	return err
+}

@@ -1,0 +1,187 @@
+package convert
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/lathe-llm/lathe/infer/gguf"
+)
+
+// chunkElements is about how many numbers are converted at a time.
+const chunkElements = 1 << 20
+
+// tensor is one tensor of the file and where its numbers come from.
+type tensor struct {
+	out    gguf.Tensor
+	src    weight
+	values []float32 // in place of src
+	head   int       // rows that change places together, 0 for none: those of one head
+}
+
+// layOut lists the tensors of the file and checks that the folder has them all, with the extents that config.json needs, and no others.
+func (c *config) layOut(w *weights, asked string) ([]tensor, error) {
+	named := make(map[string]weight, len(w.byName))
+	for name, t := range w.byName {
+		to, ok := weightName(name)
+		if !ok {
+			return nil, fmt.Errorf("%w: tensor %.200q in a model of class %s", ErrUnsupported, name, c.Architectures[0])
+		}
+		if to != "" {
+			named[to] = t
+		}
+	}
+	l := layouter{config: c, named: named}
+	if asked != "" {
+		t, err := gguf.ParseType(asked)
+		if err == nil && !t.Writable() {
+			err = fmt.Errorf("%w: %s cannot be written", gguf.ErrType, t)
+		}
+		if err != nil {
+			return nil, err
+		}
+		l.asked = &t
+	}
+	l.add("token_embd.weight", true, 0, c.VocabSize, c.Hidden)
+	l.add("output_norm.weight", true, 0, c.Hidden)
+	if c.Tied {
+		delete(named, "output.weight")
+	}
+	l.add("output.weight", false, 0, c.VocabSize, c.Hidden)
+	if factors := c.ropeFactors(); factors != nil {
+		l.list = append(l.list, tensor{out: gguf.Tensor{Name: "rope_freqs.weight", Type: gguf.F32, Dims: []int{len(factors)}}, values: factors})
+	}
+	for i := range c.Layers {
+		l.layer(i)
+	}
+	if l.err == nil {
+		for _, t := range named {
+			return nil, fmt.Errorf("%w: tensor %.200q is not of a model of %d layers", ErrUnsupported, t.name, c.Layers)
+		}
+	}
+	return l.list, l.err
+}
+
+// layouter takes tensors from those named. Its first error sticks.
+type layouter struct {
+	config *config
+	named  map[string]weight
+	asked  *gguf.Type
+	list   []tensor
+	err    error
+}
+
+func (l *layouter) layer(i int) {
+	c := l.config
+	q, kv, head := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim, 0
+	if c.family.permute {
+		head = c.HeadDim
+	}
+	add := func(name string, needed bool, head int, dims ...int) {
+		l.add(fmt.Sprintf("blk.%d.%s", i, name), needed, head, dims...)
+	}
+	add("attn_norm.weight", true, 0, c.Hidden)
+	add("attn_q.weight", true, head, q, c.Hidden)
+	add("attn_k.weight", true, head, kv, c.Hidden)
+	add("attn_v.weight", true, 0, kv, c.Hidden)
+	add("attn_output.weight", true, 0, c.Hidden, q)
+	add("attn_q.bias", c.family.arch == "qwen2", head, q)
+	add("attn_k.bias", c.family.arch == "qwen2", head, kv)
+	add("attn_v.bias", c.family.arch == "qwen2", 0, kv)
+	if c.family.arch == "llama" {
+		add("attn_output.bias", false, 0, c.Hidden)
+	}
+	if c.family.norms {
+		add("attn_q_norm.weight", true, 0, c.HeadDim)
+		add("attn_k_norm.weight", true, 0, c.HeadDim)
+	}
+	add("ffn_norm.weight", true, 0, c.Hidden)
+	add("ffn_gate.weight", true, 0, c.FFN, c.Hidden)
+	add("ffn_up.weight", true, 0, c.FFN, c.Hidden)
+	add("ffn_down.weight", true, 0, c.Hidden, c.FFN)
+}
+
+// add takes one tensor. head is the number of rows that change places together.
+func (l *layouter) add(name string, needed bool, head int, dims ...int) {
+	t, ok := l.named[name]
+	delete(l.named, name)
+	switch {
+	case l.err != nil:
+	case !ok && needed:
+		l.err = fmt.Errorf("%w: no tensor for %s in the safetensors files", ErrFormat, name)
+	case !ok:
+	case !slices.Equal(t.dims, dims):
+		l.err = fmt.Errorf("%w: tensor %.200q has extents %v where config.json needs %v", ErrFormat, t.name, t.dims, dims)
+	default:
+		out := gguf.Tensor{Name: name, Type: t.kind, Dims: dims}
+		if len(dims) == 1 {
+			out.Type = gguf.F32
+		} else if l.asked != nil {
+			out.Type = *l.asked
+			if _, fits := out.Type.RowSize(dims[1]); !fits {
+				out.Type = gguf.F16
+			}
+		}
+		l.list = append(l.list, tensor{out: out, src: t, head: head})
+	}
+}
+
+// write hands the stored form of the tensor to emit, some rows at a time.
+func (t tensor) write(ctx context.Context, emit func([]byte) error) error {
+	if t.values != nil {
+		var b []byte
+		for _, v := range t.values {
+			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
+		}
+		return emit(b)
+	}
+	rows, width := t.out.Dims[0], 1
+	if len(t.out.Dims) == 2 {
+		width = t.out.Dims[1]
+	}
+	rowSize, _ := t.src.kind.RowSize(width)
+	step := max(1, chunkElements/width)
+	if t.head > 0 {
+		step = t.head
+	}
+	buf := make([]byte, int64(min(step, rows))*rowSize)
+	for lo := 0; lo < rows; lo += step {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n := min(step, rows-lo)
+		b := buf[:int64(n)*rowSize]
+		if _, err := t.src.file.ReadAt(b, t.src.offset+int64(lo)*rowSize); err != nil {
+			return fmt.Errorf("tensor %q: %w", t.src.name, truncated(err))
+		}
+		if t.head > 0 {
+			b = interleave(b, int(rowSize))
+		}
+		if t.out.Type != t.src.kind {
+			values, err := gguf.Decode(t.src.kind, b)
+			if err != nil {
+				return err
+			}
+			if b, err = gguf.Encode(t.out.Type, values, width); err != nil {
+				return err
+			}
+		}
+		if err := emit(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// interleave puts the rows of a head whose rotary pairs are (i, i + half) in the order in which pairs are neighbours.
+func interleave(b []byte, rowSize int) []byte {
+	half := len(b) / rowSize / 2
+	out := make([]byte, 0, len(b))
+	for i := range half {
+		out = append(out, b[i*rowSize:(i+1)*rowSize]...)
+		out = append(out, b[(half+i)*rowSize:(half+i+1)*rowSize]...)
+	}
+	return out
+}
