@@ -111,7 +111,7 @@ func (m *Model) redo() tea.Cmd { return m.masks().queue(m, explorer.Redo{}) }
 func (m *Model) quit() tea.Cmd {
 	if !m.opts.Hosted {
 		for _, j := range m.snap.Jobs {
-			if j.State == explorer.Running {
+			if j.State == explorer.Running && j.Author != "" { // what nobody asked for starts again by itself
 				return m.ask("quit", "What runs now ("+string(j.Kind)+") stops. A search goes on from its last generation when you start it again; other work starts over.",
 					"quit", func(*Model) tea.Cmd { return tea.Quit })
 			}

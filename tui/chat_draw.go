@@ -156,6 +156,8 @@ func (s *chatScreen) replyRows(m *Model, t *theme.Theme, c explorer.Chat, col ex
 	var rows []string
 	if last && col.Loading {
 		rows = append(rows, line(w).Put(t.Pending, spinner+" loading the model").String())
+	} else if last && r.Streaming && col.Place > 0 {
+		rows = append(rows, line(w).Put(t.Pending, fmt.Sprintf("%s %d in line for the model", spinner, col.Place)).String())
 	} else if r.Streaming && r.Text == "" {
 		rows = append(rows, line(w).Put(t.Pending, spinner+" reading the prompt").String())
 	}

@@ -256,6 +256,9 @@ func (s *reformScreen) drawSetting(m *Model, t *theme.Theme, w, h int, elapsed i
 				}
 				rows = append(rows, r.String())
 			}
+			if g := rf.General; g.Dense > 0 && g.After > 0 {
+				fact("default text", fmt.Sprintf("%s, dense %s", text.Perplexity(g.After), text.Perplexity(g.Dense)))
+			}
 			if rf.Result != "" {
 				fact("result", subnetName(snap, rf.Result))
 				if s.cannotUndo(m) == "" && len(rows) < h {

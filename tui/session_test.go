@@ -225,9 +225,14 @@ func makeBelieve(t *testing.T, workspace string) func(term *terminal.Terminal) e
 	}
 }
 
+// TestSession does the walk with the engine that computes nothing. With LATHE_RECORD=stills it renews the stills.
 func TestSession(t *testing.T) {
 	workspace := t.TempDir()
 	s := start(t, 120, 40, makeBelieve(t, workspace))
+	docs := ""
+	if os.Getenv("LATHE_RECORD") == "stills" {
+		docs = "docs"
+	}
 	s.see("welcome")
 	s.press("esc")
 	s.see("space start")
@@ -236,7 +241,7 @@ func TestSession(t *testing.T) {
 	s.press("enter")
 	s.see("statistics are gathered")
 	s.press("esc")
-	s.walk(filepath.Join(t.TempDir(), "small.gguf"), s.stills(""))
+	s.walk(filepath.Join(t.TempDir(), "small.gguf"), s.stills(docs))
 	start(t, 80, 24, makeBelieve(t, workspace)).revisit()
 }
 
