@@ -31,7 +31,7 @@ func (a *app) serveCommand() *cobra.Command {
 		Short: "Share the explorer over SSH",
 		Long: "Opens the workspace of MODEL and lets holders of keys look at it and work on it together: `ssh -p 2222 host` opens the\n" +
 			"explorer, `ssh -p 2222 host status --json` runs a command. Without an authorized_keys file it listens on loopback only,\n" +
-			"for the keys of the user who started it. Roles are options in that file: role=\"viewer\", role=\"editor\" or role=\"owner\".\n" +
+			"for the keys of the user who started it. Roles are options in that file: lathe-role=\"viewer\", lathe-role=\"editor\" or lathe-role=\"owner\".\n" +
 			"It ends on an interrupt or SIGTERM, within ten seconds, and a search goes on from its checkpoint the next time.",
 		Example: "  lathe serve model.gguf\n  lathe serve model.gguf --listen :2222 --authorized-keys ~/team_keys --audit audit.jsonl",
 		Args:    cobra.MaximumNArgs(1),
