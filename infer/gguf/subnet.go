@@ -31,7 +31,8 @@ type Subnet struct {
 
 // WriteOptions says how [WriteSubnet] stores a subnet.
 type WriteOptions struct {
-	// Type names the type of the matrices (F32, F16, Q8_0, Q4_0, Q4_1); "" keeps the type each has in the source.
+	// Type names the type of the matrices (F32, F16, Q8_0, Q4_0, Q4_1, Q6_K, Q5_K, Q4_K, …); "" keeps the type each has in the source. Rows that are no
+	// whole blocks of the type fall back to one that fits, see [Report].
 	Type string
 	// Zeroed writes the dense model's shapes and architecture with zeros where units were dropped: the same function, not smaller.
 	Zeroed bool
@@ -82,7 +83,7 @@ type ZeroedUnit struct {
 //
 // Units go for real where the format allows it and are zeros otherwise, see [mask.Masks.Cut]; [Report] counts both. A subnet whose layers still
 // have equal counts keeps the architecture of the source; one of a Llama or Qwen2 model whose layers differ is written as deci, which is the same
-// network with counts of each layer its own. Rows that stay as they are keep their stored bytes, so nothing is quantised twice but the columns
+// network with counts of each layer its own, and one of a Qwen3 model with tied output as openelm likewise. Rows that stay as they are keep their stored bytes, so nothing is quantised twice but the columns
 // of W_O and W_D that move. An output bias is no unit: it stays when all units of its block go.
 //
 // The errors wrap [ErrSubnet] where masks or re-fitted weights do not fit the model or no file can hold them, [ErrType] where a type cannot be
