@@ -12,7 +12,7 @@ func (e *Exploration) Do(ctx context.Context, a Actor, c Command) (Receipt, erro
 		return Receipt{}, err
 	}
 	if need := roleFor(c); a.Role < need {
-		return Receipt{}, fmt.Errorf("%w: %s is a %s, this needs a %s", ErrForbidden, a.Name, a.Role, need)
+		return Receipt{}, fmt.Errorf("%w: %s has the role %s, this needs the role %s", ErrForbidden, a.Name, a.Role, need)
 	}
 	e.mu.Lock()
 	closing := e.closing

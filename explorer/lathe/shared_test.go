@@ -27,7 +27,7 @@ func TestSharedCommands(t *testing.T) {
 		{"subnets list", viewer, exitOK, "evening search"},
 		{"masks show --subnet s2", viewer, exitOK, "of the block parameters"},
 		{"fit --memory 1GB", viewer, exitOK, "dense"},
-		{"masks undo", viewer, exitUsage, "this needs a editor"},
+		{"masks undo", viewer, exitUsage, "this needs the role editor"},
 		{"masks undo", editor, exitOK, "steps to undo"},
 		{"subnets rename s1 renamed", editor, exitOK, "renamed"},
 		{"chat -p hello --max-tokens 4", editor, exitOK, "\n"},
