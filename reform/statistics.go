@@ -38,7 +38,7 @@ type UnitStatistics struct {
 	Order []int     `json:"order"` // from the first to drop to the last, by optimal brain surgeon
 	Cost  []float64 `json:"cost"`  // of each unit, when dropped after those before it in the order
 	Alone []float64 `json:"alone"` // of each unit, when dropped first
-	// Rise is the measured rise of the loss, in nats per token, for a re-fitted cut that cost Probed.
+	// Rise is what a re-fitted cut that cost Probed was measured to lose, as divergence from dense in nats per token.
 	Rise   float64 `json:"rise"`
 	Probed float64 `json:"probed"`
 }
