@@ -59,8 +59,8 @@ func oneShot(ctx context.Context, m *decoder.Model, windows [][]int32, ratio flo
 	return s, r, nil
 }
 
-// Refit re-fits a subnet of given masks as the recipe of the configuration, or of its preset, says. Widths and methods of
-// choosing do not matter.
+// Refit re-fits a subnet of given masks as the recipe of the configuration, or of its preset, says. How widths are chosen
+// does not matter, nor how units are, unless the configuration has them chosen anew.
 func Refit(ctx context.Context, m *decoder.Model, windows [][]int32, masks mask.Masks, c Config) (gguf.Subnet, Report, error) {
 	started := time.Now()
 	if c.Preset == "" {
@@ -80,7 +80,11 @@ func Refit(ctx context.Context, m *decoder.Model, windows [][]int32, masks mask.
 	if err != nil {
 		return gguf.Subnet{}, Report{}, err
 	}
-	s, modules, err := reformMasks(ctx, m, windows, masks, recipe, nil, c)
+	var choose *chooser
+	if c.Rechoose && recipe.Method != "" {
+		choose = rechosen(masks, recipe.Method)
+	}
+	s, modules, err := reformMasks(ctx, m, windows, masks, recipe, choose, c)
 	if err != nil {
 		return gguf.Subnet{}, Report{}, fmt.Errorf("reform: %w", err)
 	}
@@ -90,7 +94,7 @@ func Refit(ctx context.Context, m *decoder.Model, windows [][]int32, masks mask.
 }
 
 // reformMasks walks where there is something to do on the way; masks that stay as they are need no text.
-func reformMasks(ctx context.Context, m *decoder.Model, windows [][]int32, masks mask.Masks, recipe Recipe, choose chooser, c Config) (gguf.Subnet, []ModuleReport, error) {
+func reformMasks(ctx context.Context, m *decoder.Model, windows [][]int32, masks mask.Masks, recipe Recipe, choose *chooser, c Config) (gguf.Subnet, []ModuleReport, error) {
 	if choose == nil && recipe.Solve.Method == None && !recipe.Solve.Bias {
 		return gguf.Subnet{Masks: masks}, nil, nil
 	}
@@ -127,7 +131,7 @@ type plan struct {
 
 // make returns masks that are final, or, for units that are to be chosen on the way, the masks to start from and the
 // chooser.
-func (p *plan) make(ctx context.Context) (mask.Masks, chooser, error) {
+func (p *plan) make(ctx context.Context) (mask.Masks, *chooser, error) {
 	g := p.m.Geometry()
 	dense := mask.Dense(g)
 	switch {
@@ -142,18 +146,8 @@ func (p *plan) make(ctx context.Context) (mask.Masks, chooser, error) {
 		if err != nil {
 			return mask.Masks{}, nil, err
 		}
-		return dense, func(layer int, module mask.Module, b *importance.Block) (mask.Layer, error) {
-			l := dense.Layer(layer)
-			n := keep.of(layer, module)
-			if n == b.Count(units(module)) {
-				return l, nil
-			}
-			r, err := importance.Rank(p.recipe.Method, b, units(module), importance.Options{})
-			if err != nil {
-				return l, err
-			}
-			return withUnits(g, layer, l, module, r.Keep(n)), nil
-		}, nil
+		may := func(_ mask.Masks, _ int, module mask.Module) bool { return module == mask.MLP || p.recipe.Attention }
+		return dense, ranked(g, p.recipe.Method, may, keep.of), nil
 	}
 	survey, err := NewSurvey(ctx, p.m, p.windows, []importance.Method{p.recipe.Method}, p.config.Progress)
 	if err != nil {
@@ -174,6 +168,42 @@ func (p *plan) make(ctx context.Context) (mask.Masks, chooser, error) {
 		masks = masks.With(i, l)
 	}
 	return masks, nil, masks.Validate()
+}
+
+// ranked returns the chooser that keeps the best of a ranking, so many of each module.
+func ranked(g *mask.Geometry, method importance.Method, of func(mask.Masks, int, mask.Module) bool, keep func(layer int, m mask.Module) int) *chooser {
+	return &chooser{of, func(layer int, module mask.Module, b *importance.Block) (mask.Layer, error) {
+		l, n := mask.DenseLayer(g.Layers[layer]), keep(layer, module)
+		if n == b.Count(units(module)) {
+			return l, nil
+		}
+		r, err := importance.Rank(method, b, units(module), importance.Options{})
+		if err != nil {
+			return l, err
+		}
+		return withUnits(g, layer, l, module, r.Keep(n)), nil
+	}}
+}
+
+// rechosen returns the chooser that keeps as many units as masks do. Modules that are dense or dropped, or that lack other
+// units than those of package importance, stay as they are.
+func rechosen(masks mask.Masks, method importance.Method) *chooser {
+	g := masks.Geometry()
+	of := func(_ mask.Masks, layer int, module mask.Module) bool {
+		l, lg := masks.Layer(layer), g.Layers[layer]
+		if module == mask.MLP {
+			return !l.Channels.IsFull() && !l.Channels.IsEmpty()
+		}
+		groups := l.Groups(lg)
+		whole := withUnits(g, layer, mask.DenseLayer(lg), module, groups)
+		return l.QK == nil && l.VO == nil && l.Heads.Equal(whole.Heads) && !groups.IsFull() && !groups.IsEmpty()
+	}
+	return ranked(g, method, of, func(layer int, module mask.Module) int {
+		if module == mask.MLP {
+			return masks.Layer(layer).Channels.Len()
+		}
+		return masks.Layer(layer).Groups(g.Layers[layer]).Len()
+	})
 }
 
 // withUnits returns l with the kept units of one module.

@@ -127,6 +127,9 @@ type Config struct {
 	// HeldOut is the share of the windows that ridges are chosen on, 0 is a quarter. With fewer than four windows, or
 	// one ridge to choose from, none are held out.
 	HeldOut float64
+	// Rechoose has Refit pick the units anew, layer by layer on the subnet's own inputs; the masks then say how many each
+	// module keeps.
+	Rechoose bool
 	// Progress, where not nil, is called from one goroutine after every step.
 	Progress func(Event)
 }

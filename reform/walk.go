@@ -9,15 +9,20 @@ import (
 	"github.com/lathe-llm/lathe/search/mask"
 )
 
-// chooser picks the units of a module to keep, given its statistics on the subnet's own inputs.
-type chooser func(layer int, m mask.Module, b *importance.Block) (mask.Layer, error)
+// chooser picks units to keep on the way.
+type chooser struct {
+	// of says whose units it picks. It is asked with the masks that the subnet has so far.
+	of func(masks mask.Masks, layer int, m mask.Module) bool
+	// pick returns the mask of one module, given its statistics on the subnet's own inputs; the other module's is ignored.
+	pick func(layer int, m mask.Module, b *importance.Block) (mask.Layer, error)
+}
 
 // walk takes calibration text through the layers of a subnet that comes into being on the way: each module is chosen and
 // re-fitted on inputs that have passed what was cut before it.
 type walk struct {
 	m         *decoder.Model
 	recipe    Recipe
-	choose    chooser // nil where sub already has the masks
+	choose    *chooser // nil where sub already has the masks
 	fit, held *stream // held is nil where no text is held out
 	dense     *decoder.Subnet
 	sub       *decoder.Subnet
@@ -28,7 +33,7 @@ type walk struct {
 }
 
 // newWalk starts at the first layer with masks that are final where choose is nil, and otherwise those to start from.
-func newWalk(ctx context.Context, m *decoder.Model, windows [][]int32, masks mask.Masks, recipe Recipe, choose chooser, c Config) (*walk, error) {
+func newWalk(ctx context.Context, m *decoder.Model, windows [][]int32, masks mask.Masks, recipe Recipe, choose *chooser, c Config) (*walk, error) {
 	w := &walk{
 		m: m, recipe: recipe, choose: choose, progress: c.Progress, refit: make([]gguf.Refit, masks.Layers()),
 		steps: mask.Modules * masks.Layers(),
@@ -114,10 +119,12 @@ func (w *walk) module(ctx context.Context, layer int, module mask.Module) error 
 
 // mayChange says whether a module could be other than dense.
 func (w *walk) mayChange(layer int, module mask.Module) bool {
-	if w.choose != nil && (module == mask.MLP || w.recipe.Attention) {
-		return true
-	}
-	return len(w.kept(layer, module)) < columns(w.m.Geometry(), layer, module)
+	return w.chosen(layer, module) || len(w.kept(layer, module)) < columns(w.m.Geometry(), layer, module)
+}
+
+// chosen says whether the units of a module are picked here.
+func (w *walk) chosen(layer int, module mask.Module) bool {
+	return w.choose != nil && w.choose.of(w.sub.Masks(), layer, module)
 }
 
 // kept lists the columns of a module's output matrix that the subnet keeps.
@@ -131,7 +138,8 @@ func (w *walk) kept(layer int, module mask.Module) []int {
 // reform chooses and re-fits one module, and puts it in the subnet.
 func (w *walk) reform(ctx context.Context, t, held *tap, report *ModuleReport) error {
 	layer, module := t.layer, t.module
-	inner := w.choose != nil && importance.NeedsOf(w.recipe.Method).Weights
+	chosen := w.chosen(layer, module)
+	inner := chosen && importance.NeedsOf(w.recipe.Method).Weights
 	b, err := newBlock(w.m, layer, module, inner)
 	if err != nil {
 		return err
@@ -156,14 +164,14 @@ func (w *walk) reform(ctx context.Context, t, held *tap, report *ModuleReport) e
 		p.HeldOut = &target
 	}
 	masks := w.sub.Masks()
-	if w.choose != nil && (module == mask.MLP || w.recipe.Attention) {
+	if chosen {
 		b.Mid = pooledInputs(p)
 		if importance.NeedsOf(w.recipe.Method).Inputs {
 			if b.In, err = t.s.innerInputs(ctx, layer, module); err != nil {
 				return err
 			}
 		}
-		l, err := w.choose(layer, module, b)
+		l, err := w.choose.pick(layer, module, b)
 		if err != nil {
 			return err
 		}
