@@ -1,0 +1,221 @@
+package hub
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	hf "github.com/gomlx/go-huggingface/hub"
+)
+
+// Client fetches from the hub into the cache that its environment names.
+type Client struct {
+	cache   string
+	token   string
+	offline bool
+	http    *http.Client
+	// pause waits before another attempt.
+	pause func(ctx context.Context, attempt int) error
+}
+
+// New returns a client for the settings in an environment, as os.Getenv gives it.
+func New(getenv func(string) string) *Client {
+	home := func(parts ...string) string {
+		base := cmp.Or(getenv("XDG_CACHE_HOME"), filepath.Join(getenv("HOME"), ".cache"))
+		return filepath.Join(append([]string{cmp.Or(getenv("HF_HOME"), filepath.Join(base, "huggingface"))}, parts...)...)
+	}
+	return &Client{
+		cache:   cmp.Or(getenv("HF_HUB_CACHE"), home("hub")),
+		token:   strings.TrimSpace(getenv("HF_TOKEN")),
+		offline: slices.Contains([]string{"1", "ON", "YES", "TRUE"}, strings.ToUpper(getenv("HF_HUB_OFFLINE"))),
+		http:    &http.Client{},
+		pause:   pause,
+	}
+}
+
+// pause waits longer from attempt to attempt.
+func pause(ctx context.Context, attempt int) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(time.Second << attempt):
+		return nil
+	}
+}
+
+// Progress says how far fetching is: bytes of all files, those that the cache had included, and the file in work.
+type Progress struct {
+	Done, Total int64
+	File        string
+}
+
+// Snapshot is a state of a repository on disk.
+type Snapshot struct {
+	Repo   Repo
+	Commit string
+	// Dir is the folder of its files, and File the one GGUF file to take from it, "" where the folder holds safetensors.
+	Dir, File string
+}
+
+// Fetch returns the files of a model. A cached state serves where the hub cannot be reached, or may not be.
+func (c *Client) Fetch(ctx context.Context, r Repo, progress func(Progress)) (Snapshot, error) {
+	if c.offline {
+		return c.cached(r, ErrOffline)
+	}
+	s, err := c.fetch(ctx, r, progress)
+	if unreachable := (*unreachableError)(nil); errors.As(err, &unreachable) {
+		return c.cached(r, err)
+	}
+	if err != nil {
+		return Snapshot{}, r.fail(err)
+	}
+	return s, nil
+}
+
+// cached returns what the cache has of a repository, or else the reason why it was asked.
+func (c *Client) cached(r Repo, reason error) (Snapshot, error) {
+	commit := r.Revision
+	if !isCommit(commit) {
+		b, err := os.ReadFile(filepath.Join(r.folder(c.cache), "refs", filepath.FromSlash(r.Revision)))
+		if commit = strings.TrimSpace(string(b)); err != nil || !isCommit(commit) {
+			return Snapshot{}, r.fail(reason)
+		}
+	}
+	s := Snapshot{Repo: r, Commit: commit, Dir: filepath.Join(r.folder(c.cache), "snapshots", commit)}
+	entries, err := os.ReadDir(s.Dir)
+	if err != nil {
+		return Snapshot{}, r.fail(reason)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	wanted, err := choose(r, names, func(name string) ([]byte, error) { return os.ReadFile(filepath.Join(s.Dir, name)) })
+	if errors.Is(err, ErrNotFound) {
+		err = reason
+	}
+	if err != nil {
+		return Snapshot{}, r.fail(err)
+	}
+	for _, name := range wanted {
+		if _, err := os.Stat(filepath.Join(s.Dir, name)); err != nil {
+			return Snapshot{}, r.fail(fmt.Errorf("%s: %w", name, reason))
+		}
+	}
+	s.File = ggufOf(wanted)
+	return s, nil
+}
+
+// fetch looks the repository up and brings what is missing.
+func (c *Client) fetch(ctx context.Context, r Repo, progress func(Progress)) (Snapshot, error) {
+	info, repo, err := c.describe(ctx, r)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	s := Snapshot{Repo: r, Commit: info.CommitHash, Dir: filepath.Join(r.folder(c.cache), "snapshots", info.CommitHash)}
+	t := &transfer{Client: c, repo: r, dir: s.Dir, url: repo.FileURL, byName: make(map[string]remote), progress: progress}
+	var names []string
+	for _, f := range info.Siblings {
+		if f == nil || strings.ContainsAny(f.Name, `/\`) || f.Name == "" || f.Name[0] == '.' {
+			continue // a model's files lie at the top
+		}
+		names = append(names, f.Name)
+		t.byName[f.Name] = newRemote(f)
+	}
+	wanted, err := choose(r, names, func(name string) ([]byte, error) {
+		path, err := t.file(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		return os.ReadFile(path)
+	})
+	if err != nil {
+		return Snapshot{}, err
+	}
+	if err := t.files(ctx, wanted); err != nil {
+		return Snapshot{}, err
+	}
+	if !isCommit(r.Revision) {
+		ref := filepath.Join(r.folder(c.cache), "refs", filepath.FromSlash(r.Revision))
+		if err := writeFile(ref, []byte(s.Commit)); err != nil {
+			return Snapshot{}, err
+		}
+	}
+	s.File = ggufOf(wanted)
+	return s, nil
+}
+
+// unreachableError is one of the network, not of the hub.
+type unreachableError struct{ error }
+
+func (e *unreachableError) Unwrap() error { return e.error }
+
+// describe asks the hub what a repository holds. The library asks without a context, so its answer may come too late for
+// anybody to wait for it.
+func (c *Client) describe(ctx context.Context, r Repo) (*hf.RepoInfo, *hf.Repo, error) {
+	repo := hf.New(r.ID()).WithRevision(r.Revision).WithAuth(c.token).WithCacheDir(c.cache)
+	repo.Verbosity = 0
+	asked := make(chan error, 1)
+	go func() {
+		_, err := repo.FileURL("config.json") // asks anew, once; Info then has the answer
+		asked <- err
+	}()
+	select {
+	case <-ctx.Done():
+		return nil, nil, context.Cause(ctx)
+	case err := <-asked:
+		if err != nil {
+			folder := r.folder(c.cache) // of a repository that is none nothing stays
+			_, _ = os.Remove(filepath.Join(folder, "info")), os.Remove(folder)
+			return nil, nil, sayWhy(err)
+		}
+	}
+	info := repo.Info()
+	if !isCommit(info.CommitHash) {
+		return nil, nil, fmt.Errorf("%w: the hub's description has commit %.60q", ErrDamaged, info.CommitHash)
+	}
+	return info, repo, nil
+}
+
+// sayWhy turns an error of the library into one of ours.
+func sayWhy(err error) error {
+	_, answer, answered := strings.Cut(err.Error(), "bad status code ")
+	code, _, _ := strings.Cut(answer, ":")
+	switch {
+	case !answered:
+		return &unreachableError{err}
+	case code == "404":
+		return ErrNotFound
+	case code == "401", code == "403":
+		return ErrDenied
+	case strings.HasPrefix(code, "5"), code == "429":
+		return &unreachableError{fmt.Errorf("the hub answers with status %.60s", answer)}
+	}
+	return fmt.Errorf("the hub answers with status %.200s", answer)
+}
+
+// writeFile writes a small file whole or not at all.
+func writeFile(path string, b []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}

@@ -1,0 +1,99 @@
+package hub
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+var (
+	// ErrNotFound is wrapped where the hub has no such repository, revision or file.
+	ErrNotFound = errors.New("not on the hub")
+	// ErrDenied is wrapped where the hub wants a token, or another one.
+	ErrDenied = errors.New("access denied: accept the model's terms on the hub and set HF_TOKEN")
+	// ErrOffline is wrapped where something would have to be fetched and HF_HUB_OFFLINE forbids it.
+	ErrOffline = errors.New("not in the cache, and HF_HUB_OFFLINE is set")
+	// ErrDamaged is wrapped where what came is not what the hub says it is.
+	ErrDamaged = errors.New("damaged")
+)
+
+// Repo names a repository of a model at a revision, and one GGUF file in it where File is not "".
+type Repo struct {
+	Owner, Name string
+	Revision    string // a branch, a tag or a commit
+	File        string
+}
+
+// String is the repository as people write it: owner/name, the revision where it is not main, and the file.
+func (r Repo) String() string {
+	s := r.Owner + "/" + r.Name
+	if r.Revision != defaultRevision {
+		s += "@" + r.Revision
+	}
+	if r.File != "" {
+		s += "/" + r.File
+	}
+	return s
+}
+
+// ID is owner/name.
+func (r Repo) ID() string { return r.Owner + "/" + r.Name }
+
+const defaultRevision = "main"
+
+// Parse reads owner/name[@revision][/file.gguf]; false means that the text is none.
+func Parse(text string) (Repo, bool) {
+	r := Repo{Revision: defaultRevision}
+	parts := strings.SplitN(text, "/", 3)
+	if len(parts) < 2 {
+		return Repo{}, false
+	}
+	r.Owner = parts[0]
+	name, revision, pinned := strings.Cut(parts[1], "@")
+	r.Name = name
+	rest := ""
+	if len(parts) == 3 {
+		if rest = parts[2]; rest == "" {
+			return Repo{}, false
+		}
+	}
+	if pinned {
+		r.Revision = revision
+		// A revision may have slashes of its own, as refs/pr/1 has.
+		if at := strings.LastIndexByte(rest, '/'); at >= 0 && strings.HasSuffix(rest, ".gguf") {
+			r.Revision, rest = r.Revision+"/"+rest[:at], rest[at+1:]
+		} else if rest != "" && !strings.HasSuffix(rest, ".gguf") {
+			r.Revision, rest = r.Revision+"/"+rest, ""
+		}
+	}
+	r.File = rest
+	part := regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$`)
+	if !part.MatchString(r.Owner) || !part.MatchString(r.Name) || strings.HasSuffix(r.Name, ".gguf") {
+		return Repo{}, false
+	}
+	if r.File != "" && (!strings.HasSuffix(r.File, ".gguf") || !part.MatchString(r.File)) {
+		return Repo{}, false
+	}
+	for _, p := range strings.Split(r.Revision, "/") {
+		if !part.MatchString(p) {
+			return Repo{}, false
+		}
+	}
+	return r, true
+}
+
+// folder is the repository's place in a cache.
+func (r Repo) folder(cache string) string {
+	return filepath.Join(cache, "models--"+r.Owner+"--"+r.Name)
+}
+
+func (r Repo) fail(err error) error { return fmt.Errorf("hub: %s: %w", r, err) }
+
+// isCommit tells the hash of a commit from a branch or a tag.
+func isCommit(revision string) bool { return len(revision) == 40 && isHex(revision) }
+
+func isHex(s string) bool {
+	return strings.Trim(s, "0123456789abcdef") == "" && s != ""
+}
