@@ -85,7 +85,8 @@ func newRoot(a *app) *cobra.Command {
 		Short: "Find the smallest part of a language model that still talks sense",
 		Long: "lathe cuts a trained language model down to a smaller one without training: it scores which parts matter, drops the\n" +
 			"others, re-fits what is left, and writes a plain GGUF file that stock llama.cpp runs. Without a command it opens the\n" +
-			"explorer on MODEL, or on the default model.",
+			"explorer on MODEL, or on the default model. MODEL is a GGUF file, a folder of safetensors, or a repository on the\n" +
+			"Hugging Face hub.",
 		Example: "  # explore the default model\n  lathe\n" +
 			"  # cut a model to 0.8 of its block parameters and talk to it\n  lathe cut model.gguf --ratio 0.8 -o small.gguf\n  lathe chat small.gguf",
 		Args: cobra.MaximumNArgs(1),
@@ -122,7 +123,7 @@ func newRoot(a *app) *cobra.Command {
 // commands are all commands below the root.
 func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
-		a.infoCommand(), a.cutCommand(), a.reformCommand(), a.searchCommand(), a.compareCommand(), a.masksCommand(),
+		a.infoCommand(), a.convertCommand(), a.cutCommand(), a.reformCommand(), a.searchCommand(), a.compareCommand(), a.masksCommand(),
 		a.evalCommand(), a.chatCommand(), a.benchCommand(), a.statusCommand(), a.subnetsCommand(), a.recipeCommand(), a.fitCommand(),
 		a.verifyCommand(), a.serveCommand(), a.serveAPICommand(), a.doctorCommand(),
 	}
@@ -206,6 +207,10 @@ const (
 
 // exploration opens a model for a command.
 func (a *app) openExploration(ctx context.Context, model string, k keeping) (*explorer.Exploration, error) {
+	model, err := a.local(ctx, model)
+	if err != nil {
+		return nil, err
+	}
 	backend, err := a.backend(a.compute)
 	if err != nil {
 		return nil, err

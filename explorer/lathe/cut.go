@@ -119,7 +119,7 @@ type outFlags struct {
 func (o *outFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVarP(&o.path, "output", "o", "", "GGUF file to write")
-	flags.StringVar(&o.typ, "type", "", "tensor type to write: F32, F16, Q8_0, Q4_0 or Q4_1 (default: as the source)")
+	flags.StringVar(&o.typ, "type", "", "tensor type to write: F32, F16, BF16, Q8_0, Q4_0 or Q4_1, … (default: as the source)")
 	flags.BoolVar(&o.force, "force", false, "replace a file that is there")
 }
 

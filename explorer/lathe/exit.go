@@ -8,7 +8,9 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/convert"
 	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/hub"
 	"github.com/lathe-llm/lathe/search/mask"
 )
 
@@ -84,9 +86,9 @@ func status(err error) int {
 		return exitUsage
 	case is(errInput):
 		return exitInput
-	case is(gguf.ErrArchitecture, gguf.ErrType, explorer.ErrUnsupported, infer.ErrUnavailable, infer.ErrNoMemory):
+	case is(convert.ErrUnsupported, convert.ErrPickle, hub.ErrDenied, hub.ErrOffline, gguf.ErrArchitecture, gguf.ErrType, explorer.ErrUnsupported, infer.ErrUnavailable, infer.ErrNoMemory):
 		return exitUnsupported
-	case is(gguf.ErrFormat, gguf.ErrMissing, infer.ErrBadModel, explorer.ErrDamaged, explorer.ErrText, mask.ErrSyntax, fs.ErrNotExist):
+	case is(convert.ErrFormat, hub.ErrNotFound, hub.ErrDamaged, gguf.ErrFormat, gguf.ErrMissing, infer.ErrBadModel, explorer.ErrDamaged, explorer.ErrText, mask.ErrSyntax, fs.ErrNotExist):
 		return exitInput
 	case is(explorer.ErrInvalid, explorer.ErrNotFound, explorer.ErrForbidden), isCobraUsage(err):
 		return exitUsage

@@ -65,6 +65,10 @@ func (a *app) modelInfo(ctx context.Context, path string) (explorer.ModelInfo, e
 	if a.shared != nil {
 		return a.shared.Snapshot().Model, nil
 	}
+	path, err := a.local(ctx, path)
+	if err != nil {
+		return explorer.ModelInfo{}, err
+	}
 	backend, err := a.backend(a.compute)
 	if err != nil {
 		return explorer.ModelInfo{}, err

@@ -14,12 +14,14 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/workbench"
+	"github.com/lathe-llm/lathe/infer/convert"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/llamacpp"
 )
 
 func main() {
 	llamacpp.RunIfChild()
+	convert.RunIfChild()
 	// Libraries log to standard error through slog; a terminal interface or a pipe must not see that.
 	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil)))
 	ignoreSizeSignal()

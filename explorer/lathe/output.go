@@ -176,7 +176,10 @@ func describe(j explorer.Job) string {
 	case p.Done > 0:
 		parts = append(parts, fmt.Sprintf("%.0f %s", p.Done, p.Unit))
 	}
-	if p.Rate > 0 && p.Unit != "bytes" {
+	switch {
+	case p.Rate > 0 && p.Unit == "bytes":
+		parts = append(parts, byteCount(int64(p.Rate))+"/s")
+	case p.Rate > 0:
 		parts = append(parts, fmt.Sprintf("%.3g/s", p.Rate))
 	}
 	if p.Left > 0 {

@@ -14,6 +14,8 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
 	"github.com/lathe-llm/lathe/explorer/workbench"
+	"github.com/lathe-llm/lathe/infer/convert"
+	"github.com/lathe-llm/lathe/infer/convert/converttest"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
 	"github.com/lathe-llm/lathe/infer/llamacpp"
 )
@@ -23,6 +25,7 @@ var update = flag.Bool("update", false, "write the files that tests compare with
 // TestMain lets scripts run the program: lathe is the real one, pretend the same commands over make-believe.
 func TestMain(m *testing.M) {
 	llamacpp.RunIfChild()
+	convert.RunIfChild()
 	testscript.Main(m, map[string]func(){
 		"lathe":   func() { ignoreSizeSignal(); os.Exit(realMain()) },
 		"pretend": func() { os.Exit(pretend(os.Args[1:])) },
@@ -70,8 +73,17 @@ func TestScripts(t *testing.T) {
 			e.Setenv("LATHE_WORKSPACES", filepath.Join(e.WorkDir, "workspaces"))
 			e.Setenv("REAL_CACHE", cache)
 			e.Setenv("USER", "ada")
+			e.Setenv("HF_HOME", filepath.Join(e.WorkDir, "hf"))
+			e.Setenv("HF_HUB_OFFLINE", "1")
 			e.Setenv("LATHE_BACKEND", os.Getenv("LATHE_BACKEND"))
 			if err := gguftest.Tiny("llama").Write(filepath.Join(e.WorkDir, "tiny.gguf")); err != nil {
+				return err
+			}
+			folder := filepath.Join(e.WorkDir, "folder")
+			if err := os.Mkdir(folder, 0o755); err != nil {
+				return err
+			}
+			if err := converttest.Write(folder, converttest.Folder{Model: gguftest.Tiny("llama"), Class: "LlamaForCausalLM"}); err != nil {
 				return err
 			}
 			words := strings.Repeat("The lathe turns a heavy block of wood until only the shape that was wanted remains. ", 40)

@@ -43,6 +43,9 @@ func (a *app) serveAPICommand() *cobra.Command {
 					return input(fmt.Errorf("%s: the key is empty", keyFile))
 				}
 			}
+			if model, err = a.local(cmd.Context(), model); err != nil {
+				return err
+			}
 			if subnet == string(explorer.DenseID) {
 				o.Path = model
 				return a.serveFile(cmd.Context(), model, o, listen, key)

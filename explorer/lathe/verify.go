@@ -24,6 +24,9 @@ func (a *app) verifyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if model, err = a.local(cmd.Context(), model); err != nil {
+				return err
+			}
 			watch := &watcher{p: progress{w: a.stderr, live: isTerminal(a.stderr), now: time.Now}, title: "verify"}
 			v, err := a.verify(cmd.Context(), a.compute, args[0], model, watch)
 			watch.p.clear()

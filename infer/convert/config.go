@@ -18,7 +18,6 @@ const (
 	maxJSONBytes      = 256 << 20 // config.json, tokenizer.json and their like
 	maxHeaderBytes    = 64 << 20  // of a safetensors file
 	maxTokenizerBytes = 256 << 20
-	maxFiles          = 4096
 	maxVocab          = 1 << 24
 )
 

@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,8 @@ type Options struct {
 	// Type names the type of the matrices (F32, F16, BF16, Q8_0, …); "" keeps the type each has in the folder. A matrix whose rows do not fit the
 	// type is stored as F16.
 	Type string
+	// Name is what the file calls the model; "" is the folder's name.
+	Name string
 	// Progress is called now and then with the bytes of tensors written so far and in total; nil for none.
 	Progress func(done, total int64)
 }
@@ -60,7 +63,7 @@ func convert(ctx context.Context, dir, dst string, o Options) (Report, error) {
 		return Report{}, err
 	}
 	kv := &gguf.KV{}
-	if err := c.metadata(kv, filepath.Base(filepath.Clean(dir))); err != nil {
+	if err := c.metadata(kv, cmp.Or(o.Name, filepath.Base(filepath.Clean(dir)))); err != nil {
 		return Report{}, err
 	}
 	if err := readTokenizer(dir, c.VocabSize, kv); err != nil {

@@ -10,19 +10,21 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/ollama/ollama/llama"
 	"github.com/ollama/ollama/ml"
 
 	"github.com/lathe-llm/lathe/infer/convert"
+	"github.com/lathe-llm/lathe/infer/convert/converttest"
 )
 
-func TestMain(m *testing.M) {
+// startRuntime makes llama.cpp ready, once.
+var startRuntime = sync.OnceFunc(func() {
 	slog.SetDefault(slog.New(slog.DiscardHandler)) // llama.cpp writes to the terminal what slog would not drop
 	llama.BackendInit()
-	os.Exit(m.Run())
-}
+})
 
 // A Llama folder and a Qwen2 folder of the same weights, with biases of zero, are the same network. llama.cpp rotates neighbouring rows of the one
 // and halves of the other, so their logits agree only where rows were put in the right order.
@@ -41,10 +43,10 @@ func TestFamiliesAgreeInTheRuntime(t *testing.T) {
 	}
 	config["architectures"] = []string{"Qwen2ForCausalLM"}
 	put(t, dir, "config.json", config)
-	biases := map[string]stored{}
+	biases := map[string]converttest.Tensor{}
 	for i := range m.Layers {
 		for name, rows := range map[string]int{"q": 64, "k": 32, "v": 32} {
-			biases[fmt.Sprintf("model.layers.%d.self_attn.%s_proj.bias", i, name)] = stored{"F16", []int{rows}, make([]byte, 2*rows)}
+			biases[fmt.Sprintf("model.layers.%d.self_attn.%s_proj.bias", i, name)] = converttest.Tensor{Type: "F16", Dims: []int{rows}, Data: make([]byte, 2*rows)}
 		}
 	}
 	put(t, dir, "biases.safetensors", safetensors(t, biases))
@@ -61,6 +63,7 @@ func TestFamiliesAgreeInTheRuntime(t *testing.T) {
 
 // The vocabulary must be complete for llama.cpp.
 func TestRuntimeTokenizes(t *testing.T) {
+	startRuntime()
 	dir, _ := write(t, tiny("llama", nil), "LlamaForCausalLM", nil)
 	model, err := llama.LoadModelFromFile(folderToFile(t, dir, convert.Options{}).Path(), llama.ModelParams{VocabOnly: true})
 	if err != nil {
@@ -76,6 +79,7 @@ func TestRuntimeTokenizes(t *testing.T) {
 // logits has llama.cpp load the file and returns the logits after the last token.
 func logits(t *testing.T, path string, tokens []int) []float32 {
 	t.Helper()
+	startRuntime()
 	model, err := llama.LoadModelFromFile(path, llama.ModelParams{UseMmap: true})
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lathe-llm/lathe/infer/convert"
+	"github.com/lathe-llm/lathe/infer/convert/converttest"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
 )
@@ -166,7 +167,7 @@ func TestTokenizer(t *testing.T) {
 			m := tiny("llama", nil)
 			dir, _ := write(t, m, "LlamaForCausalLM", nil)
 			if test.steps != nil {
-				put(t, dir, "tokenizer.json", tokenizerJSON(m.Vocab, test.steps))
+				put(t, dir, "tokenizer.json", converttest.Tokenizer(m.Vocab, test.steps...))
 			}
 			put(t, dir, "chat_template.jinja", []byte("{{ bos_token }}"))
 			if test.want == "" {
@@ -222,7 +223,7 @@ func TestFolderRefuses(t *testing.T) {
 			}
 		}
 	}
-	one := safetensors(t, map[string]stored{"model.norm.weight": {"F32", []int{1}, make([]byte, 4)}})
+	one := safetensors(t, map[string]converttest.Tensor{"model.norm.weight": {Type: "F32", Dims: []int{1}, Data: make([]byte, 4)}})
 	for _, test := range []struct {
 		name   string
 		change func(*testing.T, string)

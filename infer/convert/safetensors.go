@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/internal/parts"
 )
 
 // weight is one tensor of a safetensors file.
@@ -35,44 +36,51 @@ func (w *weights) Close() {
 	}
 }
 
-// openWeights reads the headers of all safetensors files of a folder.
+// openWeights reads the headers of the safetensors files of a folder that make up its model.
 func openWeights(dir string) (*weights, error) {
-	paths, err := filepath.Glob(filepath.Join(escapeGlob(dir), "*.safetensors"))
+	names, err := weightFiles(dir)
 	if err != nil {
 		return nil, err
 	}
-	if len(paths) > maxFiles {
-		return nil, fmt.Errorf("%w: %d safetensors files", ErrFormat, len(paths))
-	}
-	if len(paths) == 0 {
-		for _, pattern := range []string{"*.bin", "*.pt", "*.pth"} {
-			if pickles, _ := filepath.Glob(filepath.Join(escapeGlob(dir), pattern)); len(pickles) > 0 {
-				return nil, fmt.Errorf("%s: %w", filepath.Base(pickles[0]), ErrPickle)
-			}
-		}
-		return nil, fmt.Errorf("%w: no safetensors files", ErrFormat)
-	}
 	w := &weights{byName: make(map[string]weight)}
-	for _, path := range paths {
-		if err := w.open(path); err != nil {
+	for _, name := range names {
+		if err := w.open(filepath.Join(dir, name)); err != nil {
 			w.Close()
-			return nil, fmt.Errorf("%s: %w", filepath.Base(path), err)
+			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	return w, nil
 }
 
-// escapeGlob makes a folder's name match only itself.
-func escapeGlob(dir string) string {
-	var out []rune
-	for _, r := range dir {
-		switch r {
-		case '*', '?', '[', '\\':
-			out = append(out, '\\')
-		}
-		out = append(out, r)
+// weightFiles lists the files of the weights.
+func weightFiles(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
 	}
-	return string(out)
+	var all []string
+	pickle := ""
+	for _, e := range entries {
+		all = append(all, e.Name())
+		switch filepath.Ext(e.Name()) {
+		case ".bin", ".pt", ".pth":
+			pickle = e.Name()
+		}
+	}
+	names, err := parts.Weights(all, func(name string) ([]byte, error) { return readLimited(filepath.Join(dir, name), maxJSONBytes) })
+	switch {
+	case errors.Is(err, parts.ErrIndex):
+		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
+	case err != nil:
+		return nil, err
+	case len(names) > parts.MaxFiles:
+		return nil, fmt.Errorf("%w: %d safetensors files", ErrFormat, len(names))
+	case len(names) == 0 && pickle != "":
+		return nil, fmt.Errorf("%s: %w", pickle, ErrPickle)
+	case len(names) == 0:
+		return nil, fmt.Errorf("%w: no safetensors files", ErrFormat)
+	}
+	return names, nil
 }
 
 func (w *weights) open(path string) error {

@@ -15,13 +15,13 @@ import (
 	hf "github.com/ollama/ollama/convert"
 
 	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/internal/parts"
 )
 
 // readTokenizer sets the keys of the vocabulary.
 func readTokenizer(dir string, vocab int, kv *gguf.KV) error {
 	files := folder{}
-	for _, name := range []string{"tokenizer.json", "tokenizer.model", "tokenizer_config.json", "generation_config.json", "added_tokens.json",
-		"special_tokens_map.json", "chat_template.jinja"} {
+	for _, name := range parts.Sidecars() {
 		b, err := readLimited(filepath.Join(dir, name), maxTokenizerBytes)
 		if errors.Is(err, os.ErrNotExist) {
 			continue

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/lathe-llm/lathe/infer/internal/parts"
 )
 
 const commit = "0123456789abcdef0123456789abcdef01234567"
@@ -309,8 +311,8 @@ func TestFetchRefuses(t *testing.T) {
 		{"always cut off", "tiny/model", func(s *server) { s.cut, s.ranges = 5, false }, nil, "model-00001-of-00002.safetensors"},
 		{"not what it should be", "tiny/model", func(s *server) { s.damaged = true }, ErrDamaged, "its hash is"},
 		{"a shard is missing", "tiny/model", func(s *server) { delete(s.files, "model-00002-of-00002.safetensors") }, ErrNotFound, "model-00002-of-00002"},
-		{"index is none", "tiny/model", file(indexFile, "[]"), ErrDamaged, indexFile},
-		{"index leads outside", "tiny/model", file(indexFile, `{"weight_map":{"a":"../x.safetensors"}}`), ErrDamaged, "../x"},
+		{"index is none", "tiny/model", file(parts.Index, "[]"), ErrDamaged, parts.Index},
+		{"index leads outside", "tiny/model", file(parts.Index, `{"weight_map":{"a":"../x.safetensors"}}`), ErrDamaged, "../x"},
 		{"no model", "tiny/model", func(s *server) { s.files = map[string]string{"README.md": "x"} }, ErrNotFound, "neither safetensors nor GGUF"},
 		{"no such file", "tiny/model/x.gguf", func(*server) {}, ErrNotFound, "x.gguf"},
 		{"which file", "tiny/model", func(s *server) { s.files = map[string]string{"a.gguf": "x", "b.gguf": "y"} }, nil, "tiny/model/a.gguf: a.gguf, b.gguf"},
@@ -375,25 +377,6 @@ func FuzzParse(f *testing.F) {
 		}
 		if ref := filepath.Join("/cache/refs", r.Revision); !strings.HasPrefix(ref, "/cache/refs/") {
 			t.Errorf("%q has its reference at %s", text, ref)
-		}
-	})
-}
-
-// Whatever an index says, its files lie beside it.
-func FuzzIndex(f *testing.F) {
-	f.Add([]byte(`{"weight_map":{"a":"model-00001-of-00002.safetensors","b":"x.safetensors"}}`))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		list, err := indexed(b)
-		if err != nil {
-			if !errors.Is(err, ErrDamaged) {
-				t.Errorf("error %v", err)
-			}
-			return
-		}
-		for _, name := range list {
-			if strings.ContainsAny(name, "/\x00") && filepath.Base(name) != name {
-				t.Errorf("file %q", name)
-			}
 		}
 	})
 }

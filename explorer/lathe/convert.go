@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/convert"
+	"github.com/lathe-llm/lathe/infer/hub"
+)
+
+// convertResult is what `convert` writes with --json.
+type convertResult struct {
+	Source string `json:"source"`
+	Commit string `json:"commit,omitempty"` // of a repository on the hub
+	convert.Report
+	Seconds float64 `json:"seconds"`
+}
+
+func (a *app) convertCommand() *cobra.Command {
+	var out outFlags
+	cmd := &cobra.Command{
+		Use:   "convert SOURCE",
+		Short: "Make a GGUF file of a model as Hugging Face's libraries keep it",
+		Long: "SOURCE is a folder with config.json, safetensors and a tokenizer, or a repository on the hub: owner/name, and\n" +
+			"owner/name@revision for another branch, tag or commit than main. Repositories are fetched into the cache that Hugging\n" +
+			"Face's own programs use; HF_HOME, HF_TOKEN, HF_HUB_OFFLINE and HF_ENDPOINT hold. Weights stored as pickles are refused.\n\n" +
+			"Wherever a command takes MODEL it takes such a folder or repository too, converts it once and keeps the file in\n" +
+			"lathe's cache.",
+		Example: "  lathe convert ./SmolLM2-135M -o smol.gguf\n  lathe convert HuggingFaceTB/SmolLM2-135M -o smol.gguf --type Q8_0",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if out.path == "" || out.path == toStdout {
+				return usage(errors.New("-o names the file to write"))
+			}
+			if err := out.check(); err != nil {
+				return err
+			}
+			return a.convertTo(cmd.Context(), args[0], out)
+		},
+	}
+	out.add(cmd)
+	return cmd
+}
+
+func (a *app) convertTo(ctx context.Context, source string, out outFlags) error {
+	began := time.Now()
+	s, err := a.lookUp(ctx, source)
+	if err != nil {
+		return err
+	}
+	if s.gguf != "" {
+		return input(fmt.Errorf("%s is a GGUF file already: %s", source, s.gguf))
+	}
+	r := convertResult{Source: source, Commit: s.commit}
+	if r.Report, err = a.convertFolder(ctx, s, out.path, out.typ); err != nil {
+		return err
+	}
+	r.Seconds = time.Since(began).Seconds()
+	return a.result(r, func(w io.Writer) {
+		fmt.Fprintf(w, "%s: %s, %s, %d tensors, %s\n", r.Path, r.Arch, byteCount(r.Bytes), r.Tensors, clock(time.Since(began)))
+	})
+}
+
+// source is where a model comes from: a GGUF file, or a folder to convert.
+type source struct {
+	gguf, dir    string
+	name, commit string // of the folder's model
+}
+
+// lookUp finds a source: on this machine and, where nothing of that name is here, on the hub.
+func (a *app) lookUp(ctx context.Context, text string) (source, error) {
+	info, err := os.Stat(text)
+	switch {
+	case err == nil && info.IsDir():
+		full, err := filepath.Abs(text)
+		return source{dir: text, name: filepath.Base(full)}, err
+	case err == nil:
+		return source{gguf: text}, nil
+	}
+	repo, ok := hub.Parse(text)
+	if !ok || !errors.Is(err, os.ErrNotExist) {
+		return source{gguf: text}, nil // whoever opens it says what is wrong
+	}
+	p := a.newMeter("fetch " + repo.String())
+	defer p.clear()
+	s, err := hub.New(a.getenv).Fetch(ctx, repo, func(q hub.Progress) { p.at(q.Done, q.Total, q.File) })
+	if err != nil {
+		return source{}, err
+	}
+	if s.File != "" {
+		return source{gguf: filepath.Join(s.Dir, s.File)}, nil
+	}
+	return source{dir: s.Dir, name: repo.Name, commit: s.Commit}, nil
+}
+
+func (a *app) convertFolder(ctx context.Context, s source, dst, typ string) (convert.Report, error) {
+	p := a.newMeter("convert " + s.name)
+	defer p.clear()
+	return convert.Process(ctx, s.dir, dst, convert.Options{Type: typ, Name: s.name, Progress: func(done, total int64) { p.at(done, total, "") }})
+}
+
+// local is the GGUF file of a model: the file itself, or what a folder or a repository on the hub was converted to, which is
+// done once and kept in the cache.
+func (a *app) local(ctx context.Context, model string) (string, error) {
+	s, err := a.lookUp(ctx, model)
+	if err != nil || s.gguf != "" {
+		return s.gguf, err
+	}
+	key, err := folderKey(s.dir)
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(a.cache(), "converted")
+	path := filepath.Join(dir, s.name+"-"+key+".gguf")
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", output{err}
+	}
+	_, err = a.convertFolder(ctx, s, path, "")
+	return path, err
+}
+
+// folderKey changes with the place of a folder and with the files in it.
+func folderKey(dir string) (string, error) {
+	full, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	fmt.Fprintln(h, full)
+	for _, e := range entries {
+		info, err := os.Stat(filepath.Join(dir, e.Name())) // what a link leads to
+		if errors.Is(err, os.ErrNotExist) || err == nil && info.IsDir() {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintln(h, e.Name(), info.Size(), info.ModTime().UnixNano())
+	}
+	return hex.EncodeToString(h.Sum(nil))[:12], nil
+}
+
+// meter shows the progress of bytes that are no job's.
+type meter struct {
+	progress
+	title string
+	first int64 // bytes that were there when it began
+	began time.Time
+}
+
+func (a *app) newMeter(title string) *meter {
+	return &meter{progress: progress{w: a.stderr, live: isTerminal(a.stderr), now: time.Now}, title: title}
+}
+
+// at shows how many bytes are done.
+func (m *meter) at(done, total int64, step string) {
+	if m.began.IsZero() {
+		m.began, m.first = m.now(), done
+	}
+	p := explorer.Progress{Done: float64(done), Total: float64(total), Unit: "bytes", Step: step}
+	if spent := m.now().Sub(m.began).Seconds(); spent > 0 && done > m.first {
+		p.Rate = float64(done-m.first) / spent
+		p.Left = time.Duration(float64(total-done) / p.Rate * float64(time.Second))
+	}
+	m.show(explorer.Job{Title: m.title, State: explorer.Running, Progress: p})
+}
