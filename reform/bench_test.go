@@ -6,6 +6,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/lathe-llm/lathe/internal/peak"
 	"github.com/lathe-llm/lathe/reform/gram"
 )
 
@@ -32,7 +33,7 @@ func BenchmarkSolve(b *testing.B) {
 		}
 		run := func(name string, solve func() error) {
 			b.Run(fmt.Sprintf("%s/%dx%d", name, out, in), func(b *testing.B) {
-				b.ReportAllocs()
+				defer peak.Measure(b)()
 				for b.Loop() {
 					if err := solve(); err != nil {
 						b.Fatal(err)

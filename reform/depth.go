@@ -46,7 +46,7 @@ func (p *plan) dropLayers(ctx context.Context) (mask.Masks, error) {
 
 // cheapestLayer is the layer of masks without which the loss is least.
 func (p *plan) cheapestLayer(ctx context.Context, scorer *decoder.Scorer, text decoder.Text, masks mask.Masks) (int, error) {
-	best, least := -1, math.Inf(1)
+	best, least, broken := -1, math.Inf(1), false
 	for i := masks.Layers() - 1; i >= 0; i-- {
 		without := masks.With(i, dropped(masks.Geometry(), i))
 		if masks.Layer(i).IsDropped() || without.Validate() != nil {
@@ -61,14 +61,19 @@ func (p *plan) cheapestLayer(ctx context.Context, scorer *decoder.Scorer, text d
 		if err != nil {
 			return 0, fmt.Errorf("without layer %d: %w", i, err)
 		}
+		broken = broken || math.IsNaN(score.NLL) || math.IsInf(score.NLL, 0)
 		if score.NLL < least {
 			best, least = i, score.NLL
 		}
 	}
-	if best < 0 {
-		return 0, fmt.Errorf("no layer can go: %w", ErrRatio)
+	switch {
+	case best >= 0:
+		return best, nil
+	case broken:
+		texts, _ := probeTexts(p.windows)
+		return 0, notFinite(ctx, p.m, texts)
 	}
-	return best, nil
+	return 0, fmt.Errorf("no layer can go: %w", ErrRatio)
 }
 
 // dropped is the mask of a layer that is not there.

@@ -235,7 +235,7 @@ func (p *plan) counts(ctx context.Context, s *Survey) (counts, error) {
 				scores[i][m] = standardized(s.Layers[i].Module(m).Rankings[p.recipe.Method])
 			}
 		}
-		return cheapest(g, p.ratio, step, attention, func(layer int, m mask.Module, have, keep int) float64 {
+		return cheapest(g, p.ratio, step, attention, p.recipe.Floor, func(layer int, m mask.Module, have, keep int) float64 {
 			all := scores[layer][m] // from the first to drop to the last
 			return sumOf(all[len(all)-have : len(all)-keep])
 		})
@@ -244,7 +244,7 @@ func (p *plan) counts(ctx context.Context, s *Survey) (counts, error) {
 		if err != nil {
 			return counts{}, err
 		}
-		c, err := cheapest(g, p.ratio, step, attention, func(layer int, m mask.Module, have, keep int) float64 {
+		c, err := cheapest(g, p.ratio, step, attention, p.recipe.Floor, func(layer int, m mask.Module, have, keep int) float64 {
 			return loss.at(layer, m, keep) - loss.at(layer, m, have)
 		})
 		if err == nil {

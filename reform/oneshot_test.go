@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"testing"
 
 	"github.com/lathe-llm/lathe/infer/decoder"
@@ -271,5 +272,37 @@ func TestUncutIsDense(t *testing.T) {
 	}
 	if d := meanSquare(t, m, s, windows); d > 1e-10 {
 		t.Errorf("states are %g away from the dense model's", d)
+	}
+}
+
+// Units chosen anew for the widths of a subnet are those that a cut to these widths would have kept.
+func TestRefitRechoosesUnits(t *testing.T) {
+	for _, attention := range []bool{false, true} {
+		m := tiny(t, gguftest.Tiny("llama"))
+		windows := texts(4, 4, 64, m.Geometry().Vocab)
+		recipe, err := reform.OBS.Recipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		recipe.Attention = attention
+		chance := reform.Recipe{Attention: attention, Solve: reform.Options{Method: reform.None}}
+		cut := func(r reform.Recipe) gguf.Subnet {
+			s, _, err := reform.OneShot(t.Context(), m, windows, 0.7, reform.Config{Recipe: &r, Granularity: 8, Seed: 5})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		want, drawn := cut(recipe), cut(chance)
+		got, _, err := reform.Refit(t.Context(), m, windows, drawn.Masks, reform.Config{Recipe: &recipe, Rechoose: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if drawn.Masks.Equal(want.Masks) || !got.Masks.Equal(want.Masks) {
+			t.Errorf("attention %v: chosen anew:\n%v\ncut:\n%v", attention, mask.Diff(drawn.Masks, got.Masks), mask.Diff(drawn.Masks, want.Masks))
+		}
+		if !reflect.DeepEqual(got.Refit, want.Refit) {
+			t.Errorf("attention %v: other weights than those of the cut", attention)
+		}
 	}
 }

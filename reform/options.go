@@ -20,21 +20,24 @@ var (
 // Preset names a way to choose and repair: one of the paper's or its rivals' methods, on equal terms.
 type Preset string
 
-// The presets. All but Allocated, FLAP and Depth give every layer the same share of its channels.
+// The presets. All but FLAPGlobal, Allocated and Depth give every layer the same share of its channels. Those that rank by
+// statistics take them layer by layer from inputs that have passed what was cut before, but for FLAPGlobal and Taylor, which
+// need those of all layers at once.
 const (
-	PaperInit Preset = "paper-init" // the paper's Phi on dense inputs, no repair
-	FLAP      Preset = "flap"       // fluctuation, standardised over layers, with bias (arXiv 2312.11983)
-	WandaSP   Preset = "wanda-sp"   // activation-weighted magnitude on dense inputs, no repair
-	OBS       Preset = "obs"        // brain surgeon and exact re-fit, layer by layer (as ZipLM, OSSCAR)
-	Allocated Preset = "allocated"  // as OBS, with widths by measured sensitivity and a pulled re-fit
-	Taylor    Preset = "taylor"     // first-order loss change, no repair (LLM-Pruner)
-	Depth     Preset = "depth"      // whole layers, the one whose absence costs least at a time (SLEB, arXiv 2402.09025)
-	Random    Preset = "random"     // units drawn by chance, no repair
+	PaperInit  Preset = "paper-init"  // the paper's Phi, no repair
+	FLAP       Preset = "flap"        // fluctuation, with bias (arXiv 2312.11983)
+	FLAPGlobal Preset = "flap-global" // as FLAP, with widths by standardised fluctuation, at least a quarter of each layer
+	WandaSP    Preset = "wanda-sp"    // activation-weighted magnitude, no repair
+	OBS        Preset = "obs"         // brain surgeon and exact re-fit (as ZipLM, OSSCAR)
+	Allocated  Preset = "allocated"   // as OBS, with widths by measured sensitivity and a pulled re-fit
+	Taylor     Preset = "taylor"      // first-order loss change, no repair (LLM-Pruner)
+	Depth      Preset = "depth"       // whole layers, the one whose absence costs least at a time (SLEB, arXiv 2402.09025)
+	Random     Preset = "random"      // units drawn by chance, no repair
 )
 
 // Presets lists all presets.
 func Presets() []Preset {
-	return []Preset{PaperInit, FLAP, WandaSP, OBS, Allocated, Taylor, Depth, Random}
+	return []Preset{PaperInit, FLAP, FLAPGlobal, WandaSP, OBS, Allocated, Taylor, Depth, Random}
 }
 
 // Widths says how the units to drop are shared out over the layers.
@@ -65,9 +68,10 @@ const (
 type Recipe struct {
 	Method     importance.Method // how units are ranked; "" by chance
 	Widths     Widths
-	Attention  bool // KV groups are dropped too; otherwise MLP channels alone
-	Sequential bool // units are ranked on the subnet's own inputs; otherwise on the dense model's
-	Layers     bool // whole layers are dropped and nothing else
+	Floor      float64 // share of its channels that every layer keeps; widths that are uniform do not look at it
+	Attention  bool    // KV groups are dropped too; otherwise MLP channels alone
+	Sequential bool    // units are ranked on the subnet's own inputs; otherwise on the dense model's
+	Layers     bool    // whole layers are dropped and nothing else
 	Solve      Options
 	Goal       Goal
 	// Share is how far the target goes from Own to Goal, over 0 and up to 1; 0 is 1. All of the way, the fit follows the
@@ -93,11 +97,13 @@ func (p Preset) Recipe() (Recipe, error) {
 	none := Options{Method: None}
 	switch p {
 	case PaperInit:
-		return Recipe{Method: importance.Phi, Solve: none}, nil
+		return Recipe{Method: importance.Phi, Sequential: true, Solve: none}, nil
 	case FLAP:
-		return Recipe{Method: importance.FLAP, Widths: Global, Solve: Options{Method: None, Bias: true}}, nil
+		return Recipe{Method: importance.FLAP, Sequential: true, Solve: Options{Method: None, Bias: true}}, nil
+	case FLAPGlobal:
+		return Recipe{Method: importance.FLAP, Widths: Global, Floor: 0.25, Solve: Options{Method: None, Bias: true}}, nil
 	case WandaSP:
-		return Recipe{Method: importance.Wanda, Solve: none}, nil
+		return Recipe{Method: importance.Wanda, Sequential: true, Solve: none}, nil
 	case OBS:
 		return Recipe{Method: importance.OBS, Sequential: true}, nil
 	case Allocated:

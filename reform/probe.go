@@ -57,6 +57,9 @@ func newProber(ctx context.Context, m *decoder.Model, windows [][]int32) (_ *pro
 	if p.base, err = p.scorer.Score(ctx, p.dense, p.text); err != nil {
 		return nil, err
 	}
+	if math.IsNaN(p.base.NLL) || math.IsInf(p.base.NLL, 0) {
+		return nil, notFinite(ctx, m, texts)
+	}
 	if p.st, err = newStream(ctx, m, statistics, Own); err != nil {
 		return nil, err
 	}

@@ -2,8 +2,10 @@ package reform
 
 import (
 	"context"
+	"errors"
 
 	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/reform/gram"
 	"github.com/lathe-llm/lathe/search/importance"
 	"github.com/lathe-llm/lathe/search/mask"
 )
@@ -28,7 +30,8 @@ func gradientText(windows [][]int32) [][]int32 {
 // addTaylor ranks the units of all layers by the first-order change of the loss.
 func (s *Survey) addTaylor(ctx context.Context, m *decoder.Model, windows [][]int32, progress func(Event)) error {
 	done := 0
-	return m.Gradients(ctx, gradientText(windows), func(layer int, gradients map[string][]float32) error {
+	text := gradientText(windows)
+	err := m.Gradients(ctx, text, func(layer int, gradients map[string][]float32) error {
 		for _, module := range []mask.Module{mask.Attention, mask.MLP} {
 			if columns(m.Geometry(), layer, module) == 0 {
 				continue
@@ -53,4 +56,8 @@ func (s *Survey) addTaylor(ctx context.Context, m *decoder.Model, windows [][]in
 		}
 		return nil
 	})
+	if errors.Is(err, gram.ErrNotFinite) { // gradients come from the last layer to the first, and carry it to all
+		return notFinite(ctx, m, text)
+	}
+	return err
 }

@@ -89,18 +89,23 @@ func uniform(g *mask.Geometry, ratio float64, step int, attention bool) (counts,
 		n := min(l.FFN, int(math.Floor(want/float64(step)+1e-9))*step)
 		carry = want - float64(n)
 		if l.FFN > 0 && n < min(step, l.FFN) {
-			return counts{}, tooSmall(g, step, attention)
+			return counts{}, tooSmall(g, step, attention, 0)
 		}
 		c.channels[i] = n
 	}
 	return c, nil
 }
 
+// leastChannels is how many channels a layer keeps, if it has so many: a step, and the share floor of all.
+func leastChannels(l mask.LayerGeometry, step int, floor float64) int {
+	return max(step, int(math.Ceil(floor*float64(l.FFN)/float64(step)-1e-9))*step)
+}
+
 // tooSmall says how small a ratio the units that may be dropped allow.
-func tooSmall(g *mask.Geometry, step int, attention bool) error {
+func tooSmall(g *mask.Geometry, step int, attention bool, floor float64) error {
 	c := denseCounts(g)
 	for i, l := range g.Layers {
-		c.channels[i] = min(step, l.FFN)
+		c.channels[i] = min(leastChannels(l, step, floor), l.FFN)
 		if attention {
 			c.groups[i] = min(1, l.KVHeads)
 		}
@@ -110,8 +115,9 @@ func tooSmall(g *mask.Geometry, step int, attention bool) error {
 }
 
 // cheapest drops units a step at a time, each time where cost per parameter is least, until the ratio is met. A step is so
-// many channels or one KV group; every layer keeps one step of each. cost says what dropping from have to keep units adds.
-func cheapest(g *mask.Geometry, ratio float64, step int, attention bool, cost func(layer int, m mask.Module, have, keep int) float64) (counts, error) {
+// many channels or one KV group; every layer keeps one step of each, and the share floor of its channels. cost says what
+// dropping from have to keep units adds.
+func cheapest(g *mask.Geometry, ratio float64, step int, attention bool, floor float64, cost func(layer int, m mask.Module, have, keep int) float64) (counts, error) {
 	most, err := budget(g, ratio)
 	if err != nil {
 		return counts{}, err
@@ -129,12 +135,12 @@ func cheapest(g *mask.Geometry, ratio float64, step int, attention bool, cost fu
 		rate   float64
 	}
 	next := func(layer int, m mask.Module) (slot, bool) {
-		have, by := c.of(layer, m), 1
+		have, by, least := c.of(layer, m), 1, 1
 		if m == mask.MLP {
-			by = step
+			by, least = step, leastChannels(g.Layers[layer], step, floor)
 		}
 		keep := (have - 1) / by * by // the first step may be shorter, where the width is no multiple
-		if keep < by {
+		if keep < least {
 			return slot{}, false
 		}
 		params := float64(int64(have-keep) * unitParams(g, layer, m))
@@ -150,7 +156,7 @@ func cheapest(g *mask.Geometry, ratio float64, step int, attention bool, cost fu
 	}
 	for size := c.params(g); size > most; {
 		if len(slots) == 0 {
-			return counts{}, tooSmall(g, step, attention)
+			return counts{}, tooSmall(g, step, attention, floor)
 		}
 		best := 0
 		for i, s := range slots {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/lathe-llm/lathe/search/importance"
@@ -61,7 +62,7 @@ func TestCheapestIsOptimal(t *testing.T) {
 	g := smol()
 	weight := func(layer int) float64 { return 1 + float64(layer*layer%17) }
 	loss := func(layer, keep int) float64 { return weight(layer) * math.Pow(float64(1536-keep), 2.5) }
-	c, err := cheapest(g, 0.7, 32, false, func(layer int, _ mask.Module, have, keep int) float64 {
+	c, err := cheapest(g, 0.7, 32, false, 0, func(layer int, _ mask.Module, have, keep int) float64 {
 		return loss(layer, keep) - loss(layer, have)
 	})
 	if err != nil {
@@ -81,15 +82,48 @@ func TestCheapestIsOptimal(t *testing.T) {
 			}
 		}
 	}
-	if _, err := cheapest(g, 0.2, 32, false, func(int, mask.Module, int, int) float64 { return 1 }); !errors.Is(err, ErrRatio) {
+	if _, err := cheapest(g, 0.2, 32, false, 0, func(int, mask.Module, int, int) float64 { return 1 }); !errors.Is(err, ErrRatio) {
 		t.Errorf("out of reach: error %v", err)
 	}
-	if _, err := cheapest(g, 0.05, 32, true, func(int, mask.Module, int, int) float64 { return 1 }); !errors.Is(err, ErrRatio) {
+	if _, err := cheapest(g, 0.05, 32, true, 0, func(int, mask.Module, int, int) float64 { return 1 }); !errors.Is(err, ErrRatio) {
 		t.Errorf("out of reach with a group left everywhere: error %v", err)
 	}
-	c, err = cheapest(g, 0.5, 32, true, func(int, mask.Module, int, int) float64 { return 1 })
+	c, err = cheapest(g, 0.5, 32, true, 0, func(int, mask.Module, int, int) float64 { return 1 })
 	if err != nil || slices.Max(c.groups) != 1 {
 		t.Errorf("groups cost no more than a step of channels and are larger: kept %v, error %v", c.groups, err)
+	}
+}
+
+func TestFloor(t *testing.T) {
+	g := smol()
+	// Dropping from the first layers costs nothing, from the others a lot.
+	cost := func(layer int, _ mask.Module, have, keep int) float64 {
+		if layer < 15 {
+			return 0
+		}
+		return float64(have - keep)
+	}
+	for _, tt := range []struct {
+		floor float64
+		least int
+	}{{0, 32}, {0.25, 384}, {0.26, 416}} {
+		c, err := cheapest(g, 0.6, 32, false, tt.floor, cost)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.Min(c.channels); got != tt.least {
+			t.Errorf("floor %g: a layer keeps %d channels, want %d", tt.floor, got, tt.least)
+		}
+		if got := float64(c.params(g)) / float64(g.BlockParams()); got > 0.6 || got < 0.6-0.001 {
+			t.Errorf("floor %g: ratio %g", tt.floor, got)
+		}
+	}
+	if _, err := cheapest(g, 0.4, 32, false, 0.25, cost); !errors.Is(err, ErrRatio) || !strings.Contains(err.Error(), "0.43") {
+		t.Errorf("out of reach of the floor: error %v", err)
+	}
+	c, err := cheapest(uneven(), 0.9, 32, false, 1, cost)
+	if err == nil {
+		t.Errorf("all channels stay, and %v are left", c.channels)
 	}
 }
 

@@ -67,13 +67,14 @@ func (m *model) make(ctx context.Context, c explorer.Calibration, o explorer.Ref
 	}
 	made.Method.Text, made.Method.Windows, made.Method.Seq = w.text.ref, len(w.text.windows), len(w.text.windows[0])
 	made.Method.Seconds, made.Method.Backend = report.Seconds, m.Info().Compute
-	if made.Before, made.After, err = m.quick(ctx, c.Text, subnet, mon); err != nil {
+	if made.Before, made.After, err = m.quick(ctx, c, subnet, mon); err != nil {
 		return made, err
 	}
 	if general := m.bench.options.Text; general != "" && c.Text != "" && c.Text != general {
-		made.General.Dense, _, err = m.quick(ctx, general, gguf.Subnet{Masks: mask.Dense(m.geometry())}, mon)
+		other := explorer.Calibration{Text: general, Windows: 1, Seq: quickSeq}
+		made.General.Dense, _, err = m.quick(ctx, other, gguf.Subnet{Masks: mask.Dense(m.geometry())}, mon)
 		if err == nil {
-			_, made.General.After, err = m.quick(ctx, general, subnet, mon)
+			_, made.General.After, err = m.quick(ctx, other, subnet, mon)
 		}
 	}
 	return made, err
@@ -87,12 +88,20 @@ type work struct {
 }
 
 // quickSeq is how many tokens at the end of the calibration text show the effect of a re-fitting.
-const quickSeq = 1024
+const quickSeq = explorer.HeldOutTokens
 
 // quick takes the perplexity of a subnet, without and with its re-fitted weights, on one window of the text that was not
 // calibrated on. A text without one gives 0.
-func (m *model) quick(ctx context.Context, text string, s gguf.Subnet, mon explorer.Monitor) (before, after float64, err error) {
-	path, err := m.text(text)
+func (m *model) quick(ctx context.Context, c explorer.Calibration, s gguf.Subnet, mon explorer.Monitor) (before, after float64, err error) {
+	path, err := m.text(c.Text)
+	if err != nil {
+		return 0, 0, err
+	}
+	used := orDefault(c.Windows, defaultWindows) * orDefault(c.Seq, defaultSeq)
+	_, err = m.passage(ctx, path, take{windows: (used+quickSeq-1)/quickSeq + 1, seq: quickSeq})
+	if errors.Is(err, explorer.ErrText) {
+		return 0, 0, nil
+	}
 	if err != nil {
 		return 0, 0, err
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,23 +12,26 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer/gguf"
-	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/search/levels"
+	"github.com/lathe-llm/lathe/search/mask"
 	"github.com/lathe-llm/lathe/search/score"
 )
 
 const (
-	// searchShare is the share of the calibration windows that candidates are scored on; the levels are made from the
-	// others, so that no candidate is scored on what it was fitted to.
-	searchShare = 0.25
+	// searchShare is the share of the calibration windows that candidates are scored on, searchWindows the most of them;
+	// the levels are made from levelWindows of the others, so that no candidate is scored on what it was fitted to.
+	searchShare   = 0.25
+	searchWindows = 8
+	levelWindows  = 16
+	// refitWindows is how much text what is found is re-fitted on at most, where only the time is limited: more text is
+	// worth more there than the same time in the search.
+	refitWindows = 64
 	// tuningSeq is the length of the windows that candidates are scored on: short ones cost less attention and are more
 	// diverse.
 	tuningSeq = 1024
 	// probeTokens is how much text predicted losses are measured on.
 	probeTokens = 512
-	// refitShare is the share of a limited time that is kept for re-fitting what was found.
-	refitShare = 0.2
 	// pollEvery is how often a search is looked at and orders are passed on to it.
 	pollEvery = 100 * time.Millisecond
 	// retries is how often a search goes on by itself after an error, such as a full disk, and retryAfter how soon.
@@ -49,6 +51,7 @@ type hunt struct {
 	eval    *score.Evaluator
 	bytes   map[int]int64 // by candidate, see explorer.Candidate
 	scratch string        // folder of levels that nobody keeps, "" for none
+	refits  int           // windows that what is found is re-fitted on
 }
 
 // Search implements [explorer.Searcher]. Levels and the checkpoint stay in dir; what is found is re-fitted on all of the
@@ -83,19 +86,44 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 	return h.refit(ctx, made)
 }
 
+// check refuses what the strategy cannot work with or reach, before anything takes long.
+func (h *hunt) check() error {
+	strategy, err := search.New(h.request.Strategy)
+	if err == nil {
+		p := &search.Problem{Geometry: h.m.geometry(), Target: search.Ratio(h.request.Target)}
+		if h.usesLevels() {
+			p.Levels = levels.Bare(p.Geometry, levels.Options{})
+		}
+		err = strategy.Check(p, p.Target)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", explorer.ErrInvalid, err)
+	}
+	return nil
+}
+
 // prepare reads the text, loads the model and makes what the strategy needs.
 func (h *hunt) prepare(ctx context.Context) error {
+	if err := h.check(); err != nil {
+		return err
+	}
 	h.mon.Progress(0, 0, "tokens", "tokenising")
 	var err error
-	if h.work.text, err = h.m.calibration(ctx, h.request.Calibration); err != nil {
+	if c := h.request.Calibration; c.Windows == 0 && h.request.Budget.Seconds > 0 {
+		h.work.text, err = h.m.upTo(ctx, c, refitWindows)
+	} else {
+		h.work.text, err = h.m.calibration(ctx, c)
+	}
+	if err != nil {
 		return err
 	}
 	windows := h.work.text.windows
+	h.refits = len(windows)
 	if len(windows) < 2 {
 		return fmt.Errorf("%w: a search needs two windows of text at least, one to fit and one to score on", explorer.ErrText)
 	}
-	held := max(1, int(searchShare*float64(len(windows))))
-	h.fitting = windows[:len(windows)-held]
+	held := min(max(1, int(searchShare*float64(len(windows)))), searchWindows)
+	h.fitting = spread(windows[:len(windows)-held], levelWindows)
 	for _, w := range windows[len(windows)-held:] {
 		for part := range slices.Chunk(w, min(tuningSeq, len(w))) {
 			if len(part) == min(tuningSeq, len(w)) {
@@ -121,6 +149,18 @@ func (h *hunt) prepare(ctx context.Context) error {
 		err = h.predict(ctx, store)
 	}
 	return err
+}
+
+// spread returns at most n of the windows, evenly spaced.
+func spread(windows [][]int32, n int) [][]int32 {
+	if len(windows) <= n {
+		return windows
+	}
+	out := make([][]int32, n)
+	for i := range out {
+		out[i] = windows[i*len(windows)/n]
+	}
+	return out
 }
 
 func (h *hunt) close() {
@@ -154,7 +194,7 @@ func (h *hunt) levels(ctx context.Context) (*levels.Store, error) {
 		h.scratch = dir
 	}
 	store, err := levels.Build(ctx, h.work.dm, h.fitting, dir, levels.Options{
-		Middle: h.request.Target, Text: h.work.text.ref.SHA256, Gate: h.mon.Gate,
+		Middle: mlpRatio(h.work.dm.Geometry(), h.request.Target), Text: h.work.text.ref.SHA256, Gate: h.mon.Gate,
 		Progress: func(e levels.Event) {
 			h.mon.Progress(float64(e.Done), float64(e.Total), "modules", fmt.Sprintf("levels of layer %d %v", e.Layer, e.Module))
 		},
@@ -170,6 +210,16 @@ func (h *hunt) levels(ctx context.Context) (*levels.Store, error) {
 		return store, old.Close()
 	}
 	return store, nil
+}
+
+// mlpRatio is the ratio that MLPs keep in a subnet of a given ratio whose attention is dense.
+func mlpRatio(g *mask.Geometry, ratio float64) float64 {
+	var mlp int64
+	for _, l := range g.Layers {
+		mlp += 3 * int64(g.Hidden) * int64(l.FFN)
+	}
+	cut := (1 - ratio) * float64(g.BlockParams())
+	return max(0.1, 1-cut/float64(max(mlp, 1)))
 }
 
 // predict gives the levels their predicted losses, from the statistics where they were gathered, otherwise measured here.
@@ -228,7 +278,7 @@ func (h *hunt) job(ctx context.Context, gone time.Duration) (*search.Job, error)
 	}
 	if s := h.request.Budget.Seconds; s > 0 {
 		whole := time.Duration(s * float64(time.Second))
-		o.Budget.Time = max(time.Duration((1-refitShare)*float64(whole))-gone, whole/10)
+		o.Budget.Time = max(whole-gone-h.reserve(whole, gone), whole/10)
 	}
 	if h.usesLevels() {
 		o.Problem.Levels = h.m.levels.Levels()
@@ -357,7 +407,7 @@ func (h *hunt) made(r search.Result) explorer.Made {
 		Subnet: gguf.Subnet{Masks: r.Best.Masks},
 		Method: explorer.Method{
 			Preset: h.strategy(), Target: r.State.Target.Value, Seed: h.request.Seed, Text: text.ref,
-			Windows: len(text.windows), Seq: len(text.windows[0]), Backend: h.m.Info().Compute,
+			Windows: h.refits, Seq: len(text.windows[0]), Backend: h.m.Info().Compute,
 		},
 	}
 }
@@ -367,25 +417,6 @@ func (h *hunt) strategy() string {
 		return "ladder"
 	}
 	return h.request.Strategy
-}
-
-// refit re-fits what was found layer by layer on all of the text.
-func (h *hunt) refit(ctx context.Context, made explorer.Made) (explorer.Made, error) {
-	recipe, err := reform.Allocated.Recipe()
-	if err != nil {
-		return made, err
-	}
-	subnet, report, err := reform.Refit(ctx, h.work.dm, h.work.text.windows, made.Subnet.Masks, reform.Config{
-		Recipe: &recipe, Progress: func(e reform.Event) { tell(ctx, h.mon, e) },
-	})
-	if err != nil {
-		return made, translate(err)
-	}
-	made.Subnet = subnet
-	made.Method.Reform, made.Method.Pull = string(reform.Exact), recipe.Solve.Pull
-	made.Method.Seconds = report.Seconds
-	made.Before, made.After, err = h.m.quick(ctx, h.request.Calibration.Text, subnet, h.mon)
-	return made, err
 }
 
 // Assemble implements [explorer.Searcher].
@@ -402,61 +433,4 @@ func (m *model) Assemble(_ context.Context, c explorer.Candidate, _ string) (ggu
 		return gguf.Subnet{Masks: c.Masks}, nil // masks alone, or of other levels
 	}
 	return subnet, nil
-}
-
-// shown is a snapshot as the explorer shows it.
-func (h *hunt) shown(s *search.Snapshot) explorer.Search {
-	out := explorer.Search{
-		Strategy: h.strategy(), Target: s.Target.Value, Seed: s.Seed, Fitness: string(h.eval.Fitness()), Generation: s.State.Generation,
-		Evaluated: s.Spent.Evaluations, Dropped: s.Spent.Dropped, Tokens: s.Spent.Tokens, PerMinute: s.CandidatesPerMinute,
-		Elapsed: s.Elapsed, Left: max(s.Left, 0), PrefixReuse: h.eval.Reused(),
-	}
-	tiers := 1
-	if l := s.State.Ladder; l != nil {
-		tiers = len(l.Tiers)
-		for _, a := range l.Agreement {
-			out.TierHits += a / float64(len(l.Agreement))
-		}
-	}
-	population := s.State.Population
-	if len(s.Scoring) > 0 {
-		population = s.Scoring
-	}
-	for _, in := range population {
-		out.Population = append(out.Population, h.candidate(in, tiers))
-	}
-	for _, in := range s.State.Front {
-		out.Front = append(out.Front, h.candidate(in, tiers))
-	}
-	if best, ok := s.Best(); ok {
-		c := h.candidate(best, tiers)
-		out.Best = &c
-	}
-	for _, p := range s.State.Points {
-		out.Cloud = append(out.Cloud, explorer.Point{ID: p.ID, Share: p.Ratio, Perplexity: math.Exp(p.NLL), Fitness: p.Fitness})
-	}
-	for _, g := range s.State.History {
-		out.History = append(out.History, explorer.Generation{
-			Number: g.Number, Best: g.Best, Median: g.Median, Tokens: g.Spent.Tokens, Seconds: g.Elapsed.Seconds(),
-		})
-	}
-	for _, e := range s.State.Events {
-		out.Events = append(out.Events, explorer.Event{At: e.At, Text: e.Text})
-	}
-	return out
-}
-
-func (h *hunt) candidate(in search.Individual, tiers int) explorer.Candidate {
-	size, ok := h.bytes[in.ID]
-	if !ok {
-		size = in.Masks.GGUFBytes(h.m.Info().FileType)
-		h.bytes[in.ID] = size
-	}
-	g := h.work.dm.Geometry()
-	share := 1 - float64(g.BlockParams()-in.Masks.BlockParams())/float64(max(h.m.Info().Params, 1))
-	return explorer.Candidate{
-		ID: in.ID, Share: in.Ratio, ShareAll: share, Bytes: size, Fitness: in.Score.Fitness, KL: in.Score.KL,
-		Perplexity: in.Score.Perplexity(), Tier: in.Tier, Tiers: tiers, Moves: in.Moves, Parent: in.Parent,
-		Generation: in.Generation, Injected: in.Origin == search.ByHand, Masks: in.Masks,
-	}
 }

@@ -5,12 +5,16 @@ import (
 	"errors"
 	"math"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+	"github.com/lathe-llm/lathe/search"
+	"github.com/lathe-llm/lathe/search/levels"
 	"github.com/lathe-llm/lathe/search/mask"
 )
 
@@ -145,6 +149,11 @@ func TestSearchRefuses(t *testing.T) {
 		}
 	}
 	r := asked("", 10)
+	r.Target, r.Calibration.Text = 1e-9, filepath.Join(t.TempDir(), "none") // refused before the text is looked for
+	if _, err := m.Search(t.Context(), r, t.TempDir(), &desk{}, &quiet{}); !errors.Is(err, search.ErrTarget) || !strings.Contains(err.Error(), "smallest") {
+		t.Errorf("an impossible target: %v", err)
+	}
+	r = asked("", 10)
 	r.Calibration.Windows = 1
 	if _, err := m.Search(t.Context(), r, t.TempDir(), &desk{}, &quiet{}); !errors.Is(err, explorer.ErrText) {
 		t.Errorf("one window: %v", err)
@@ -153,5 +162,48 @@ func TestSearchRefuses(t *testing.T) {
 	cancel()
 	if _, err := m.Search(ctx, asked("", 10), t.TempDir(), &desk{}, &quiet{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
+	}
+}
+
+func TestPlanRefit(t *testing.T) {
+	const minute = time.Minute
+	pace := levels.Pace{Window: 5 * time.Second, Fixed: minute}
+	for _, c := range []struct {
+		name                string
+		pace                levels.Pace
+		whole, gone         time.Duration
+		have                int
+		asked               bool
+		windows             int
+		leastKept, mostKept time.Duration
+	}{
+		{"time for all", pace, 60 * minute, 3 * minute, 64, false, 64, 6 * minute, 8 * minute},
+		{"time for some", pace, 10 * minute, 3 * minute, 64, false, 36, 4 * minute, 5 * minute},
+		{"time for few", pace, 3 * minute, 2 * minute, 64, false, levelWindows, 2 * minute, 3 * minute},
+		{"as asked", pace, 3 * minute, 2 * minute, 64, true, 64, 6 * minute, 8 * minute},
+		{"little text", pace, 60 * minute, 3 * minute, 5, false, 5, minute, 2 * minute},
+		{"nothing known", levels.Pace{}, 60 * minute, 3 * minute, 64, false, levelWindows, 15 * minute, 15 * minute},
+		{"nothing known, as asked", levels.Pace{}, 60 * minute, 3 * minute, 24, true, 24, 15 * minute, 15 * minute},
+	} {
+		windows, keep := planRefit(c.pace, c.whole, c.gone, c.have, c.asked)
+		if windows != c.windows || keep < c.leastKept || keep > c.mostKept {
+			t.Errorf("%s: %d windows, %v kept; want %d and %v to %v", c.name, windows, keep, c.windows, c.leastKept, c.mostKept)
+		}
+	}
+}
+
+func TestCalibrationTakesWhatThereIs(t *testing.T) {
+	m := open(t, bench(t), gguftest.Tiny("llama"))
+	for most, want := range map[int]int{2: 2, 1000: 0} {
+		p, err := m.upTo(t.Context(), explorer.Calibration{Seq: 16}, most)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want > 0 && len(p.windows) != want || len(p.windows) == 0 || len(p.windows) > most {
+			t.Errorf("at most %d: %d windows", most, len(p.windows))
+		}
+	}
+	if _, err := m.upTo(t.Context(), explorer.Calibration{Seq: 1 << 20}, 4); !errors.Is(err, explorer.ErrText) {
+		t.Errorf("text shorter than a window: %v", err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -229,6 +230,20 @@ func (m *model) calibration(ctx context.Context, c explorer.Calibration) (passag
 		return passage{}, err
 	}
 	return m.passage(ctx, path, take{windows: orDefault(c.Windows, defaultWindows), seq: orDefault(c.Seq, defaultSeq)})
+}
+
+// upTo is calibration with as many windows as the text has, most at the most.
+func (m *model) upTo(ctx context.Context, c explorer.Calibration, most int) (passage, error) {
+	c.Windows = most
+	p, err := m.calibration(ctx, c)
+	if !errors.Is(err, explorer.ErrText) {
+		return p, err
+	}
+	path, err := m.text(c.Text)
+	if err != nil {
+		return passage{}, err
+	}
+	return m.passage(ctx, path, take{seq: orDefault(c.Seq, defaultSeq)})
 }
 
 // What calibration takes where nothing else was said.

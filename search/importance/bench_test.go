@@ -6,6 +6,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/lathe-llm/lathe/internal/peak"
 	"github.com/lathe-llm/lathe/reform/gram"
 	"github.com/lathe-llm/lathe/search/mask"
 )
@@ -39,7 +40,7 @@ func BenchmarkRank(b *testing.B) {
 		block := benchBlock(s[0], s[1])
 		for _, m := range []Method{Phi, OBS, Leverage, FLAP, Wanda} {
 			b.Run(fmt.Sprintf("%s/%dx%d", m, s[0], s[1]), func(b *testing.B) {
-				b.ReportAllocs()
+				defer peak.Measure(b)()
 				for b.Loop() {
 					if _, err := Rank(m, block, Channels, Options{}); err != nil {
 						b.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
@@ -26,6 +27,8 @@ type builder struct {
 	store *Store
 	st    *decoder.States
 	sub   *decoder.Subnet // the middle levels so far, dense after
+	text  time.Duration   // spent on computing with text
+	fixed time.Duration   // spent on choosing and re-fitting
 }
 
 func (b *builder) run(windows [][]int32) error {
@@ -45,6 +48,7 @@ func (b *builder) run(windows [][]int32) error {
 	defer b.st.Close()
 	b.sub = b.m.Dense()
 	defer func() { b.sub.Close() }()
+	found := have > 0 // of any module
 	for slot := range slots {
 		if b.o.Gate != nil {
 			if err := b.o.Gate(b.ctx); err != nil {
@@ -52,10 +56,14 @@ func (b *builder) run(windows [][]int32) error {
 			}
 		}
 		reused := slot < have || b.take(slot) == nil
+		found = found || reused
 		if err := b.module(slot, reused); err != nil {
 			return fmt.Errorf("levels: layer %d: %v: %w", slot/mask.Modules, mask.Module(slot%mask.Modules), err)
 		}
 		b.report(slot, reused)
+	}
+	if !found {
+		b.store.pace = Pace{Window: b.text / time.Duration(len(windows)), Fixed: b.fixed}
 	}
 	return nil
 }
@@ -116,8 +124,7 @@ func (b *builder) add(slot int, f *ladderFile) {
 // the module at its middle level.
 func (b *builder) module(slot int, reused bool) error {
 	layer, module := slot/mask.Modules, mask.Module(slot%mask.Modules)
-	units := b.units(slot)
-	if units == 0 {
+	if units(b.m.Geometry(), slot) == 0 {
 		if !reused {
 			return b.write(slot, [][]float32{nil}, []mask.Set{mask.Empty(0)}, []float64{0})
 		}
@@ -128,6 +135,8 @@ func (b *builder) module(slot int, reused bool) error {
 	if module == mask.Attention {
 		inputs, move = b.m.AttentionInputs, b.m.AddAttention
 	}
+	started, fixed := time.Now(), b.fixed
+	defer func() { b.text += time.Since(started) - (b.fixed - fixed) }()
 	in, err := inputs(b.ctx, layer, b.sub, b.st)
 	if err != nil {
 		return err
@@ -144,24 +153,6 @@ func (b *builder) module(slot int, reused bool) error {
 	return move(b.ctx, layer, b.sub, in, b.st)
 }
 
-// units returns how many units the module of a slot is cut in.
-func (b *builder) units(slot int) int {
-	l := b.m.Geometry().Layers[slot/mask.Modules]
-	if mask.Module(slot%mask.Modules) == mask.Attention {
-		return l.KVHeads
-	}
-	return l.FFN
-}
-
-// counts returns how many units each level of a slot keeps.
-func (b *builder) counts(slot int) []int {
-	n := b.units(slot)
-	if mask.Module(slot%mask.Modules) == mask.MLP {
-		return widths(n, b.o.Steps, b.o.Granularity)
-	}
-	return widths(n, n, 1)
-}
-
 // fit orders the units of a module and re-fits its output matrix at every level.
 func (b *builder) fit(slot int, in *decoder.Inputs) error {
 	layer, module := slot/mask.Modules, mask.Module(slot%mask.Modules)
@@ -173,10 +164,12 @@ func (b *builder) fit(slot int, in *decoder.Inputs) error {
 	if err != nil {
 		return err
 	}
-	mo, err := in.Moments(b.ctx)
+	mo, err := moments(b.ctx, in)
 	if err != nil {
 		return err
 	}
+	started := time.Now()
+	defer func() { b.fixed += time.Since(started) }()
 	block := &importance.Block{
 		Module: module, HeadDim: b.m.Geometry().HeadDim, Layer: b.m.Geometry().Layers[layer],
 		Output: importance.Matrix{Out: dims[0], In: dims[1], Data: w},
@@ -189,7 +182,7 @@ func (b *builder) fit(slot int, in *decoder.Inputs) error {
 	stay := slices.Clone(rank.Order)
 	slices.Reverse(stay)
 	columns := block.Columns(unit, stay)
-	counts := b.counts(slot)
+	counts := counts(b.m.Geometry(), slot, b.o)
 	keep := make([]int, len(counts))
 	for i, count := range counts {
 		keep[i] = count * len(columns) / len(stay)
@@ -212,6 +205,16 @@ func (b *builder) fit(slot int, in *decoder.Inputs) error {
 		}
 	}
 	return b.write(slot, fitted, sets, lost)
+}
+
+// moments weighs every token by the size of its hidden state, as the re-fitting of a whole subnet does.
+func moments(ctx context.Context, in *decoder.Inputs) (*decoder.Moments, error) {
+	relative, err := in.Relative(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer relative.Close()
+	return relative.Moments(ctx)
 }
 
 // sorted returns w [out, len(columns)] with its columns in rising order.

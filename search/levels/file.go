@@ -20,7 +20,7 @@ import (
 // little-endian float32.
 const (
 	fileMagic   = "lathelvl"
-	fileVersion = 1
+	fileVersion = 2
 	fileStart   = len(fileMagic) + 8
 	maxHeader   = 64 << 20
 )
@@ -158,47 +158,46 @@ func (f *ladderFile) check(key string, g *mask.Geometry, slot int) error {
 
 // makeLadder turns the units of the header into masks.
 func (f *ladderFile) makeLadder(g *mask.Geometry, slot int) error {
-	layer, module := slot/mask.Modules, mask.Module(slot%mask.Modules)
-	lg := g.Layers[layer]
 	info, err := f.file.Stat()
 	if err != nil {
 		return err
 	}
 	end := f.start
 	for i, level := range f.header.Levels {
-		l := mask.DenseLayer(lg)
-		columns := level.Units.Len()
-		if module == mask.MLP {
-			if level.Units.N() != lg.FFN {
-				return errShape
-			}
-			l.Channels = level.Units
-		} else {
-			if level.Units.N() != lg.KVHeads {
-				return errShape
-			}
-			per := lg.HeadsPerGroup()
-			l.Heads = mask.Empty(lg.Heads)
-			for _, group := range level.Units.Indices() {
-				l.Heads = l.Heads.Union(mask.Range(lg.Heads, group*per, (group+1)*per))
-			}
-			columns *= per * g.HeadDim
+		if level.Units.N() != units(g, slot) {
+			return errShape
 		}
+		l, columns := levelOf(g, slot, level.Units)
 		if level.Floats != 0 && level.Floats != columns*g.Hidden || level.Floats == 0 && i > 0 && columns > 0 {
 			return errShape
 		}
 		end += 4 * int64(level.Floats)
-		attention, mlp := l.ModuleParams(g, layer)
-		params := mlp
-		if module == mask.Attention {
-			params = attention
-		}
-		f.ladder = append(f.ladder, mask.Level{Mask: l, Params: params, Loss: level.Lost})
+		l.Loss = level.Lost
+		f.ladder = append(f.ladder, l)
 	}
 	if end != info.Size() || len(f.ladder) == 0 {
 		return errShape
 	}
 	return nil
+}
+
+// levelOf returns the level of a slot that keeps the given units, and how many columns its output matrix has.
+func levelOf(g *mask.Geometry, slot int, kept mask.Set) (mask.Level, int) {
+	layer, module := slot/mask.Modules, mask.Module(slot%mask.Modules)
+	lg := g.Layers[layer]
+	l := mask.DenseLayer(lg)
+	if module == mask.MLP {
+		l.Channels = kept
+		_, params := l.ModuleParams(g, layer)
+		return mask.Level{Mask: l, Params: params}, kept.Len()
+	}
+	per := lg.HeadsPerGroup()
+	l.Heads = mask.Empty(lg.Heads)
+	for _, group := range kept.Indices() {
+		l.Heads = l.Heads.Union(mask.Range(lg.Heads, group*per, (group+1)*per))
+	}
+	params, _ := l.ModuleParams(g, layer)
+	return mask.Level{Mask: l, Params: params}, kept.Len() * per * g.HeadDim
 }
 
 // loss returns the share of output energy that a level loses.

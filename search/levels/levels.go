@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
@@ -102,7 +103,16 @@ func (o Options) key(windows [][]int32) string {
 type Store struct {
 	levels  mask.Levels
 	modules []*ladderFile // by slot, nil for modules without units
+	pace    Pace
 }
+
+// Pace is how long it took to make levels: for a window of text, and for what does not depend on how much text there is.
+type Pace struct {
+	Window, Fixed time.Duration
+}
+
+// Pace returns how fast the levels were made, zero where some of them were in the folder.
+func (s *Store) Pace() Pace { return s.pace }
 
 // Levels returns what there is to choose from. Their losses are the share of the
 // module's output energy that a level loses, until [Store.SetLosses].
@@ -209,6 +219,45 @@ func bytesNeeded(g *mask.Geometry, o Options) int64 {
 		}
 	}
 	return columns * int64(g.Hidden) * 4
+}
+
+// Bare returns levels of the sizes that [Build] makes, without weights and losses, and with the first units of each
+// module: what can be reached with levels is known before they are made.
+func Bare(g *mask.Geometry, o Options) *mask.Levels {
+	o = o.withDefaults()
+	l := &mask.Levels{Geometry: g}
+	for slot := range l.Slots() {
+		n := units(g, slot)
+		var ladder mask.Ladder
+		for _, count := range counts(g, slot, o) {
+			level, _ := levelOf(g, slot, mask.Range(n, 0, count))
+			ladder = append(ladder, level)
+		}
+		if mask.Module(slot%mask.Modules) == mask.Attention {
+			l.Attention = append(l.Attention, ladder)
+		} else {
+			l.MLP = append(l.MLP, ladder)
+		}
+	}
+	return l
+}
+
+// units returns how many units the module of a slot is cut in.
+func units(g *mask.Geometry, slot int) int {
+	l := g.Layers[slot/mask.Modules]
+	if mask.Module(slot%mask.Modules) == mask.Attention {
+		return l.KVHeads
+	}
+	return l.FFN
+}
+
+// counts returns how many units each level of a slot keeps.
+func counts(g *mask.Geometry, slot int, o Options) []int {
+	n := units(g, slot)
+	if mask.Module(slot%mask.Modules) == mask.MLP {
+		return widths(n, o.Steps, o.Granularity)
+	}
+	return widths(n, n, 1)
 }
 
 // widths returns the numbers of channels kept at each level, from all to none.

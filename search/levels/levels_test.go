@@ -131,6 +131,9 @@ func TestBuild(t *testing.T) {
 func TestResume(t *testing.T) {
 	m := tiny(t)
 	whole := build(t, m, t.TempDir(), options)
+	if p := whole.Pace(); p.Window <= 0 || p.Fixed <= 0 {
+		t.Errorf("pace %v", p)
+	}
 	dir := t.TempDir()
 	o := options
 	ctx, cancel := context.WithCancel(t.Context())
@@ -153,6 +156,9 @@ func TestResume(t *testing.T) {
 	}
 	check := func(s *levels.Store, wantReused, wantMade int) {
 		t.Helper()
+		if s.Pace() != (levels.Pace{}) {
+			t.Errorf("pace %v of levels that were not all made", s.Pace())
+		}
 		if reused != wantReused || made != wantMade {
 			t.Errorf("%d reused and %d made, want %d and %d", reused, made, wantReused, wantMade)
 		}

@@ -1,0 +1,74 @@
+package workbench
+
+import (
+	"context"
+	"time"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/reform"
+	"github.com/lathe-llm/lathe/search/levels"
+)
+
+const (
+	// leastShare is the share of a limited time that the search itself has in any case, and refitShare what is kept for
+	// re-fitting what was found while nothing is known of how long that takes.
+	leastShare = 0.25
+	refitShare = 0.25
+)
+
+// reserve says how much of a limited time, of which some is gone, to keep for re-fitting what is found, and settles on how
+// many windows that is done.
+func (h *hunt) reserve(whole, gone time.Duration) time.Duration {
+	var p levels.Pace
+	if h.usesLevels() {
+		p = h.m.levels.Pace()
+	}
+	var keep time.Duration
+	h.refits, keep = planRefit(p, whole, gone, len(h.work.text.windows), h.request.Calibration.Windows > 0)
+	return keep
+}
+
+// planRefit returns on how many of so many windows what is found is re-fitted, and the time to keep for it. Where that
+// number was not asked for, it is as many as leave the search its least share.
+func planRefit(p levels.Pace, whole, gone time.Duration, have int, asked bool) (windows int, keep time.Duration) {
+	least := min(have, levelWindows)
+	if p.Window <= 0 {
+		if !asked {
+			have = least
+		}
+		return have, time.Duration(refitShare * float64(whole))
+	}
+	// Measuring what came out takes about as long as two windows. What does not depend on the text is about the same for
+	// levels, where a module is fitted many times with one ridge, and for a subnet, where it is with a few.
+	const (
+		margin    = 1.1
+		measuring = 2
+	)
+	perWindow := margin * float64(p.Window)
+	if !asked {
+		left := (1-leastShare)*float64(whole) - float64(gone+p.Fixed)
+		have = min(have, max(int(left/perWindow)-measuring, least))
+	}
+	return have, p.Fixed + time.Duration(perWindow*float64(have+measuring))
+}
+
+// refit chooses the units of what was found anew, as many of each module, and re-fits them, layer by layer.
+func (h *hunt) refit(ctx context.Context, made explorer.Made) (explorer.Made, error) {
+	recipe, err := reform.Allocated.Recipe()
+	if err != nil {
+		return made, err
+	}
+	subnet, report, err := reform.Refit(ctx, h.work.dm, h.work.text.windows[:h.refits], made.Subnet.Masks, reform.Config{
+		Recipe: &recipe, Rechoose: true, Progress: func(e reform.Event) { tell(ctx, h.mon, e) },
+	})
+	if err != nil {
+		return made, translate(err)
+	}
+	made.Subnet = subnet
+	made.Method.Reform, made.Method.Pull = string(reform.Exact), recipe.Solve.Pull
+	made.Method.Seconds = report.Seconds
+	made.Before, made.After, err = h.m.quick(ctx, explorer.Calibration{
+		Text: h.request.Calibration.Text, Windows: made.Method.Windows, Seq: made.Method.Seq,
+	}, subnet, h.mon)
+	return made, err
+}

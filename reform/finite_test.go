@@ -1,0 +1,114 @@
+package reform_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"math"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+	"github.com/lathe-llm/lathe/reform"
+	"github.com/lathe-llm/lathe/reform/gram"
+	"github.com/lathe-llm/lathe/search/importance"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// broken loads a tiny model, one number of one F32 tensor of which is v.
+func broken(t *testing.T, tensor string, v float32) *decoder.Model {
+	t.Helper()
+	recipe := gguftest.Tiny("llama")
+	recipe.Type = gguf.F32
+	path := gguftest.Write(t, recipe)
+	f, err := gguf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, ok := f.Tensor(tensor)
+	if err := f.Close(); err != nil || !ok || info.Type != gguf.F32 {
+		t.Fatalf("tensor %s is %v, error %v", tensor, info, err)
+	}
+	w, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.WriteAt(binary.LittleEndian.AppendUint32(nil, math.Float32bits(v)), info.Offset)
+	if err := errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if f, err = gguf.Open(path); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	be, err := decoder.OpenBackend("go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(be.Close)
+	m, err := decoder.Load(t.Context(), be, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Close)
+	return m
+}
+
+// Activations that are no numbers are reported with the layer they first occur in, by everything that looks at them.
+func TestNotFiniteIsNamed(t *testing.T) {
+	tests := []struct {
+		tensor string
+		value  float32
+		where  string
+	}{
+		{"blk.1.ffn_norm.weight", float32(math.NaN()), "layer 1 "},
+		{"blk.2.ffn_gate.weight", float32(math.Inf(1)), "layer 2 "},
+		{"blk.1.attn_v.weight", float32(math.NaN()), "layer 1 "},
+		{"blk.0.attn_norm.weight", float32(math.Inf(-1)), "layer 0 "},
+	}
+	for _, tt := range tests {
+		t.Run(tt.tensor, func(t *testing.T) {
+			m := broken(t, tt.tensor, tt.value)
+			g := m.Geometry()
+			windows := texts(3, 4, 48, g.Vocab)
+			check := func(what string, err error) {
+				t.Helper()
+				if !errors.Is(err, gram.ErrNotFinite) || !strings.Contains(err.Error(), tt.where) {
+					t.Errorf("%s: error %v, want one of %s", what, err, tt.where)
+				}
+			}
+			for _, p := range reform.Presets() {
+				if p == reform.Random || p == reform.Depth { // one reads no text, the other drops such a layer
+					continue
+				}
+				_, _, err := reform.OneShot(t.Context(), m, windows, 0.66, reform.Config{Preset: p, Granularity: 8})
+				check(string(p), err)
+			}
+			_, err := reform.NewStatistics(t.Context(), m, windows, nil)
+			check("statistics", err)
+			for _, method := range importance.Methods() {
+				if importance.NeedsOf(method) == (importance.Needs{Weights: true}) { // of the weights alone
+					continue
+				}
+				_, err := reform.NewSurvey(t.Context(), m, windows, []importance.Method{method}, nil)
+				check(string(method), err)
+			}
+			half := mask.DenseLayer(g.Layers[2])
+			half.Channels = mask.Range(128, 0, 64)
+			half.Heads = mask.Range(4, 0, 2)
+			masks := mask.Dense(g)
+			for i := range g.Layers {
+				masks = masks.With(i, half)
+			}
+			_, _, err = reform.Refit(t.Context(), m, windows, masks, reform.Config{})
+			check("refit", err)
+		})
+	}
+	m := broken(t, "output_norm.weight", float32(math.NaN()))
+	_, _, err := reform.OneShot(t.Context(), m, texts(3, 4, 48, m.Geometry().Vocab), 0.66, reform.Config{Preset: reform.Depth})
+	if !errors.Is(err, gram.ErrNotFinite) || !strings.Contains(err.Error(), "output") {
+		t.Errorf("layers dropped by a loss that is NaN: %v", err)
+	}
+}
