@@ -10,9 +10,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
+	"github.com/ollama/ollama/convert/sentencepiece"
 	"github.com/ollama/ollama/llama"
 	"github.com/ollama/ollama/ml"
 
@@ -74,6 +76,86 @@ func TestRuntimeTokenizes(t *testing.T) {
 	if want := []int{258, 2 + 'a', 2 + 't'}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("tokens %v, want %v, error %v", got, want, err)
 	}
+}
+
+// llama.cpp must split text as SentencePiece does, which merges the pair of pieces that makes the piece of the highest score
+// until there is none, and spells by bytes what is no piece.
+func TestRuntimeSplitsIntoPieces(t *testing.T) {
+	startRuntime()
+	gemma, config := gemmaPieces()
+	for _, test := range []struct {
+		name string
+		dir  string
+		m    *sentencepiece.ModelProto
+		text string
+	}{
+		{"with a space in front", pieces(t, converttest.Pieces(true, "<unk>", "<s>", "</s>"), map[string]any{}), converttest.Pieces(true, "<unk>", "<s>", "</s>"), "on the mat"},
+		{"as it is", pieces(t, gemma, config), gemma, "sing  the\nthing"},
+	} {
+		model, err := llama.LoadModelFromFile(folderToFile(t, test.dir, convert.Options{}).Path(), llama.ModelParams{VocabOnly: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer llama.FreeModel(model)
+		for _, text := range []string{"the cat sat on that mat.", "sing\nthing", "Ümläut 猫", test.text} {
+			got, err := model.Tokenize(text, false, true)
+			if want := split(test.m, text); err != nil || !slices.Equal(got, want) {
+				t.Errorf("%s: %q is %v, want %v, error %v", test.name, text, got, want, err)
+			}
+		}
+		if got, err := model.Tokenize("the", true, true); err != nil || got[0] != int(test.m.TrainerSpec.GetBosId()) {
+			t.Errorf("%s: with the beginning of text %v, error %v", test.name, got, err)
+		}
+	}
+}
+
+// split is SentencePiece's merging in plain words.
+func split(m *sentencepiece.ModelProto, text string) []int {
+	number, score := map[string]int{}, map[string]float32{}
+	for i, p := range m.Pieces {
+		number[p.GetPiece()] = i
+		if p.GetType() == sentencepiece.ModelProto_SentencePiece_NORMAL {
+			score[p.GetPiece()] = p.GetScore()
+		}
+	}
+	var out []int
+	space := m.NormalizerSpec.GetAddDummyPrefix()
+	for i, part := range strings.Split(text, "  ") { // two spaces are a token by themselves
+		if i > 0 {
+			out = append(out, number["▁▁"])
+		}
+		if space {
+			part = " " + part
+		}
+		space = false
+		var symbols []string
+		for _, c := range strings.ReplaceAll(part, " ", "▁") {
+			symbols = append(symbols, string(c))
+		}
+		for {
+			best := -1
+			for i := range len(symbols) - 1 {
+				s, ok := score[symbols[i]+symbols[i+1]]
+				if ok && (best < 0 || s > score[symbols[best]+symbols[best+1]]) {
+					best = i
+				}
+			}
+			if best < 0 {
+				break
+			}
+			symbols = slices.Replace(symbols, best, best+2, symbols[best]+symbols[best+1])
+		}
+		for _, s := range symbols {
+			if n, ok := number[s]; ok {
+				out = append(out, n)
+				continue
+			}
+			for _, b := range []byte(s) {
+				out = append(out, number[fmt.Sprintf("<0x%02X>", b)])
+			}
+		}
+	}
+	return out
 }
 
 // logits has llama.cpp load the file and returns the logits after the last token.

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/ollama/ollama/convert/sentencepiece"
+
+	"github.com/lathe-llm/lathe/infer/convert/converttest"
 	"github.com/lathe-llm/lathe/infer/gguf"
 )
 
@@ -57,6 +60,32 @@ func FuzzTokenizer(f *testing.F) {
 		err := tokenizer(folder{"tokenizer.json": tokenizerJSON, "tokenizer_config.json": config}, 8, &gguf.KV{})
 		if err != nil && !errors.Is(err, ErrFormat) && !errors.Is(err, ErrUnsupported) {
 			t.Errorf("error %v", err)
+		}
+	})
+}
+
+func FuzzSentencePiece(f *testing.F) {
+	for _, m := range []*sentencepiece.ModelProto{converttest.Pieces(true, "<unk>", "<s>", "</s>"), converttest.Pieces(false, "<pad>", "<eos>", "<bos>", "<unk>")} {
+		b, err := converttest.Marshal(m)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b, []byte(`{"bos_token":"<s>","added_tokens_decoder":{"3":{"content":"x","special":true}}}`), []byte(`{"y":4}`))
+	}
+	f.Fuzz(func(t *testing.T, model, config, added []byte) {
+		const vocab = 300
+		kv := &gguf.KV{}
+		err := tokenizer(folder{"tokenizer.model": model, "tokenizer_config.json": config, "added_tokens.json": added}, vocab, kv)
+		if err != nil {
+			if !errors.Is(err, ErrFormat) && !errors.Is(err, ErrUnsupported) {
+				t.Errorf("error %v", err)
+			}
+			return
+		}
+		types, _ := kv.Ints("tokenizer.ggml.token_type")
+		scores, _ := kv.Value("tokenizer.ggml.scores")
+		if len(types) != vocab || len(scores.([]float32)) != vocab {
+			t.Errorf("%d types for %d tokens", len(types), vocab)
 		}
 	})
 }

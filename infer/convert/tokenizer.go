@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -35,56 +36,138 @@ func readTokenizer(dir string, vocab int, kv *gguf.KV) error {
 }
 
 func tokenizer(files folder, vocab int, kv *gguf.KV) error {
-	pre, err := preTokenizer(files, vocab)
-	if err != nil {
-		return err
-	}
-	// The vocabulary is read alike for all families, so the plainest description of a network will do.
-	if files["config.json"], err = json.Marshal(map[string]any{"architectures": []string{"LlamaForCausalLM"}, "vocab_size": vocab}); err != nil {
-		return err
-	}
-	values, found, err := vocabulary(files)
-	if err != nil {
-		return err
-	}
-	if n := len(found.Tokens); n != vocab {
-		return fmt.Errorf("tokenizer: %w: %d tokens, config.json says %d", ErrFormat, n, vocab)
-	}
-	if pre == "" {
-		pre = found.Pre
-	}
-	if pre == "default" && found.Model != "llama" {
-		return fmt.Errorf("tokenizer.json: %w: llama.cpp has no name for the way this one splits text", ErrUnsupported)
-	}
-	var said map[string]json.RawMessage
+	var said settings
 	if b, ok := files["tokenizer_config.json"]; ok {
 		if err := json.Unmarshal(b, &said); err != nil {
 			return fmt.Errorf("tokenizer_config.json: %w: %w", ErrFormat, err)
 		}
 	}
-	keys := make([]string, 0, len(values))
-	for key := range values {
-		rest, ok := strings.CutPrefix(key, "tokenizer.ggml.add_")
-		switch _, stated := said["add_"+rest]; {
-		case !strings.HasPrefix(key, "tokenizer."), strings.HasSuffix(key, "_token_ids"):
-		case ok && !stated: // where nothing is said, llama.cpp knows better than false
-		default:
-			keys = append(keys, key)
-		}
+	read := pairs
+	if _, ok := files["tokenizer.model"]; ok {
+		read = pieces
 	}
-	slices.Sort(keys)
-	for _, key := range keys {
+	values, err := read(files, said, vocab)
+	if err != nil {
+		return err
+	}
+	tokens, _ := values["tokenizer.ggml.tokens"].([]string)
+	if err := unique(tokens, vocab); err != nil {
+		return err
+	}
+	if template, ok := files["chat_template.jinja"]; ok {
+		values["tokenizer.chat_template"] = string(template)
+	}
+	for _, key := range slices.Sorted(maps.Keys(values)) {
 		if err := kv.Set(key, values[key]); err != nil {
 			return err
 		}
 	}
-	if err := kv.Set("tokenizer.ggml.pre", pre); err != nil {
-		return err
+	return nil
+}
+
+// settings are what tokenizer_config.json says. Of its special tokens some are texts and some objects.
+type settings struct {
+	AddBOS   *bool                 `json:"add_bos_token"`
+	AddEOS   *bool                 `json:"add_eos_token"`
+	BOS      special               `json:"bos_token"`
+	EOS      special               `json:"eos_token"`
+	UNK      special               `json:"unk_token"`
+	PAD      special               `json:"pad_token"`
+	Template chatTemplate          `json:"chat_template"`
+	Added    map[string]addedToken `json:"added_tokens_decoder"`
+}
+
+// special is the text of a special token, "" for none.
+type special string
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (s *special) UnmarshalJSON(b []byte) error {
+	if json.Unmarshal(b, (*string)(s)) == nil {
+		return nil
 	}
-	if template, ok := files["chat_template.jinja"]; ok {
-		return kv.Set("tokenizer.chat_template", string(template))
+	var object struct{ Content string }
+	err := json.Unmarshal(b, &object)
+	*s = special(object.Content)
+	return err
+}
+
+// chatTemplate is one template, or the one named default of several.
+type chatTemplate string
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (c *chatTemplate) UnmarshalJSON(b []byte) error {
+	if json.Unmarshal(b, (*string)(c)) == nil {
+		return nil
+	}
+	var several []struct{ Name, Template string }
+	err := json.Unmarshal(b, &several)
+	for _, t := range several {
+		if t.Name == "default" {
+			*c = chatTemplate(t.Template)
+		}
+	}
+	return err
+}
+
+// addedToken is a token that is matched before text is split.
+type addedToken struct {
+	ID      int    `json:"id"`
+	Content string `json:"content"`
+	Special bool   `json:"special"`
+}
+
+// unique checks the tokens of a vocabulary, which llama.cpp takes for granted to differ.
+func unique(tokens []string, vocab int) error {
+	if len(tokens) != vocab {
+		return fmt.Errorf("tokenizer: %w: %d tokens, config.json says %d", ErrFormat, len(tokens), vocab)
+	}
+	at := make(map[string]int, len(tokens))
+	for i, token := range tokens {
+		if other, ok := at[token]; ok {
+			return fmt.Errorf("tokenizer: %w: tokens %d and %d are both %.40q", ErrFormat, other, i, token)
+		}
+		at[token] = i
 	}
 	return nil
+}
+
+// pairs reads a vocabulary of byte pairs from tokenizer.json.
+func pairs(files folder, said settings, vocab int) (map[string]any, error) {
+	pre, err := preTokenizer(files, vocab)
+	if err != nil {
+		return nil, err
+	}
+	// The vocabulary is read alike for all families, so the plainest description of a network will do.
+	if files["config.json"], err = json.Marshal(map[string]any{"architectures": []string{"LlamaForCausalLM"}, "vocab_size": vocab}); err != nil {
+		return nil, err
+	}
+	values, found, err := vocabulary(files)
+	if err != nil {
+		return nil, err
+	}
+	if pre == "" {
+		pre = found.Pre
+	}
+	if pre == "default" {
+		return nil, fmt.Errorf("tokenizer.json: %w: llama.cpp has no name for the way this one splits text", ErrUnsupported)
+	}
+	out := make(map[string]any, len(values))
+	for key, value := range values {
+		switch {
+		case !strings.HasPrefix(key, "tokenizer."), strings.HasSuffix(key, "_token_ids"):
+		case key == "tokenizer.ggml.add_bos_token" && said.AddBOS == nil, key == "tokenizer.ggml.add_eos_token" && said.AddEOS == nil:
+			// where nothing is said, llama.cpp knows better than false
+		default:
+			out[key] = value
+		}
+	}
+	out["tokenizer.ggml.pre"] = pre
+	for i, token := range found.Tokens { // rows of the embedding without a token, as the library fills them up
+		if strings.HasPrefix(token, "[PAD") && found.Scores[i] == -1 {
+			found.Types[i] = typeUnused
+		}
+	}
+	return out, nil
 }
 
 // vocabulary has the library read the files. It is not made for files that lie, so a panic in it is an error in them.
@@ -112,8 +195,8 @@ type splitter struct {
 // preTokenizer checks tokenizer.json and returns llama.cpp's name for its pre-tokenizer, "" where the library knows it or has another way.
 func preTokenizer(files folder, vocab int) (string, error) {
 	text, ok := files["tokenizer.json"]
-	if _, pieces := files["tokenizer.model"]; pieces || !ok {
-		return "", nil
+	if !ok {
+		return "", fmt.Errorf("%w: neither tokenizer.json nor tokenizer.model", ErrFormat)
 	}
 	var t struct {
 		Model struct {
@@ -121,10 +204,8 @@ func preTokenizer(files folder, vocab int) (string, error) {
 			ByteFallback bool           `json:"byte_fallback"`
 			Vocab        map[string]int `json:"vocab"`
 		} `json:"model"`
-		Added []struct {
-			ID int `json:"id"`
-		} `json:"added_tokens"`
-		Pre *splitter `json:"pre_tokenizer"`
+		Added []addedToken `json:"added_tokens"`
+		Pre   *splitter    `json:"pre_tokenizer"`
 	}
 	if err := json.Unmarshal(text, &t); err != nil {
 		return "", fmt.Errorf("tokenizer.json: %w: %w", ErrFormat, err)
