@@ -12,9 +12,9 @@
 //
 // # Concurrency
 //
-// Engines and models may be used from any goroutine. A model does one thing at a time; callers wait in order of arrival
-// ([Model.Queue], [WithQueueTrace]). Cancelling a call's context ends it, also while it waits and while it computes, and
-// leaves the model usable.
+// Engines and models may be used from any goroutine. A model does one thing at a time; callers wait in a line ([Model.Queue],
+// [WithQueueTrace]) in which owners take turns ([WithQueueOwner]). Cancelling a call's context ends it, also while it waits
+// and while it computes, and leaves the model usable.
 //
 // # Errors
 //

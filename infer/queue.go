@@ -2,6 +2,7 @@ package infer
 
 import (
 	"context"
+	"slices"
 	"sync"
 )
 
@@ -11,16 +12,22 @@ type QueueState struct {
 	Waiting []string // what waits, first in line first
 }
 
-// Queue lets callers through one at a time in order of arrival. Its zero value is ready for use and free.
+// Queue lets callers through one at a time. Owners, named by [WithQueueOwner], take turns, however many calls each of them
+// has in line; the calls of one owner, and those of none, keep their order of arrival. Its zero value is ready for use and
+// free.
 type Queue struct {
 	mu      sync.Mutex
 	running string
 	busy    bool
-	waiting []*ticket
+	round   int            // of the call that runs
+	last    map[string]int // owners' newest rounds, where they are not below round
+	waiting []*ticket      // by round, then by arrival
 }
 
 type ticket struct {
 	what  string
+	owner string
+	round int           // an owner has at most one call in each
 	ready chan struct{} // closed when it is this ticket's turn
 	moved chan int      // latest position, for the trace
 }
@@ -31,15 +38,15 @@ func (q *Queue) Enter(ctx context.Context, what string) (leave func(), err error
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	owner, _ := ctx.Value(queueOwnerKey{}).(string)
 	q.mu.Lock()
 	if !q.busy {
 		q.busy, q.running = true, what
+		q.round, q.last = 0, map[string]int{owner: 0}
 		q.mu.Unlock()
 		return sync.OnceFunc(q.next), nil
 	}
-	t := &ticket{what: what, ready: make(chan struct{}), moved: make(chan int, 1)}
-	q.waiting = append(q.waiting, t)
-	t.moved <- len(q.waiting)
+	t := q.queue(what, owner)
 	q.mu.Unlock()
 
 	trace, _ := ctx.Value(queueTraceKey{}).(func(int))
@@ -59,6 +66,22 @@ func (q *Queue) Enter(ctx context.Context, what string) (leave func(), err error
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// queue puts a ticket in line, in the first round that its owner has no call in. q.mu is held.
+func (q *Queue) queue(what, owner string) *ticket {
+	t := &ticket{what: what, owner: owner, round: q.round, ready: make(chan struct{}), moved: make(chan int, 1)}
+	if last, ok := q.last[owner]; ok {
+		t.round = last + 1
+	}
+	q.last[owner] = t.round
+	at := len(q.waiting)
+	for at > 0 && q.waiting[at-1].round > t.round {
+		at--
+	}
+	q.waiting = slices.Insert(q.waiting, at, t)
+	q.tell(at)
+	return t
 }
 
 // State is who runs and who waits now.
@@ -82,42 +105,57 @@ func (q *Queue) next() {
 	}
 	t := q.waiting[0]
 	q.waiting = q.waiting[1:]
-	q.running = t.what
+	q.running, q.round = t.what, t.round
+	for owner, last := range q.last {
+		if last < q.round {
+			delete(q.last, owner)
+		}
+	}
 	close(t.ready)
-	q.tell()
+	q.tell(0)
 }
 
 // abandon takes a ticket out of the line, or passes its turn on when that came at the same moment.
 func (q *Queue) abandon(t *ticket) {
 	q.mu.Lock()
-	for i, w := range q.waiting {
-		if w == t {
-			q.waiting = append(q.waiting[:i:i], q.waiting[i+1:]...)
-			q.tell()
-			q.mu.Unlock()
-			return
+	i := slices.Index(q.waiting, t)
+	if i >= 0 {
+		q.waiting = slices.Delete(q.waiting, i, i+1)
+		if q.last[t.owner] == t.round {
+			q.last[t.owner]--
 		}
+		q.tell(i)
 	}
 	q.mu.Unlock()
-	q.next()
+	if i < 0 {
+		q.next()
+	}
 }
 
-// tell gives every waiting ticket its position, replacing one not read yet. q.mu is held.
-func (q *Queue) tell() {
-	for i, t := range q.waiting {
+// tell gives the tickets from an index on their positions, replacing those not read yet. q.mu is held.
+func (q *Queue) tell(from int) {
+	for i, t := range q.waiting[from:] {
 		select {
 		case <-t.moved:
 		default:
 		}
-		t.moved <- i + 1
+		t.moved <- from + i + 1
 	}
 }
 
-type queueTraceKey struct{}
+type (
+	queueTraceKey struct{}
+	queueOwnerKey struct{}
+)
 
 // WithQueueTrace returns a context whose calls on a model report their place in its queue: moved(1) is next in line,
 // moved(0) says that the turn has come after a wait. A call that need not wait reports nothing. moved is called from the
 // goroutine of the call.
 func WithQueueTrace(ctx context.Context, moved func(position int)) context.Context {
 	return context.WithValue(ctx, queueTraceKey{}, moved)
+}
+
+// WithQueueOwner returns a context whose calls on a model count as this owner's: owners take turns in a model's queue.
+func WithQueueOwner(ctx context.Context, owner string) context.Context {
+	return context.WithValue(ctx, queueOwnerKey{}, owner)
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -78,6 +80,99 @@ func TestQueueCancel(t *testing.T) {
 	}
 }
 
+// TestQueueOwnersTakeTurns gives the order in which calls come, named by owner and number, and in which they must run.
+func TestQueueOwnersTakeTurns(t *testing.T) {
+	for _, test := range []struct{ come, run string }{
+		{"a1 a2 a3", "a1 a2 a3"},
+		{"a1 a2 a3 a4 b1", "a1 b1 a2 a3 a4"},
+		{"a1 a2 a3 b1 b2 c1", "a1 b1 c1 a2 b2 a3"},
+		{"a1 b1 b2 a2 a3 b3", "a1 b1 b2 a2 a3 b3"},
+		{"a1 -1 -2 b1 -3", "a1 -1 b1 -2 -3"},             // calls without an owner are one owner's
+		{"a1 a2 b1 > b2 > > c1 a3", "a1 b1 a2 b2 c1 a3"}, // ">": the call that runs leaves
+		{"a1 b1 c1 > b2 > c2 a2 > b3", "a1 b1 c1 b2 c2 a2 b3"},
+		{"a1 b1 b2 xb2 b3 a2", "a1 b1 b3 a2"}, // "x": gives up, and costs its owner nothing
+		{"a1 b1 b2 xb1 c1 b3", "a1 c1 b2 b3"},
+	} {
+		var q Queue
+		leave := make(map[string]chan func())
+		cancel := make(map[string]context.CancelFunc)
+		var ran []string
+		run := func() { // the call whose turn it is leaves
+			what := q.State().Running
+			ran = append(ran, what)
+			(<-leave[what])()
+		}
+		in := func() int {
+			s := q.State()
+			n := len(s.Waiting)
+			if s.Running != "" {
+				n++
+			}
+			return n
+		}
+		for _, call := range strings.Fields(test.come) {
+			before := in()
+			switch {
+			case call == ">":
+				run()
+			case call[0] == 'x':
+				cancel[call[1:]]()
+				if <-leave[call[1:]] != nil {
+					t.Errorf("%q: %s entered", test.come, call[1:])
+				}
+			default:
+				ctx, stop := context.WithCancel(t.Context())
+				defer stop()
+				if call[0] != '-' {
+					ctx = WithQueueOwner(ctx, call[:1])
+				}
+				var moved chan int
+				moved, leave[call] = enterTraced(ctx, &q, call)
+				cancel[call] = stop
+				if before > 0 {
+					<-moved // in line
+				} else {
+					done := leave[call]
+					leave[call] = make(chan func(), 1)
+					leave[call] <- <-done
+				}
+			}
+		}
+		for in() > 0 {
+			run()
+		}
+		if got := strings.Join(ran, " "); got != test.run {
+			t.Errorf("%q: ran %q, want %q", test.come, got, test.run)
+		}
+		if len(q.last) > 3 {
+			t.Errorf("%q: %d owners are remembered", test.come, len(q.last))
+		}
+	}
+}
+
+// TestQueueForgetsOwners lets many owners come while one is always in line.
+func TestQueueForgetsOwners(t *testing.T) {
+	var q Queue
+	leave, err := q.Enter(t.Context(), "first")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		moved, done := enterTraced(WithQueueOwner(t.Context(), strconv.Itoa(i)), &q, "x")
+		<-moved
+		leave()
+		leave = <-done
+		moved, done = enterTraced(t.Context(), &q, "again")
+		<-moved
+		leave()
+		leave = <-done
+	}
+	leave()
+	if n := len(q.last); n > 4 {
+		t.Errorf("%d owners are remembered", n)
+	}
+}
+
 // TestQueueRace has many callers come, cancel and go: never two inside, and nobody is lost.
 func TestQueueRace(t *testing.T) {
 	var q Queue
@@ -90,7 +185,7 @@ func TestQueueRace(t *testing.T) {
 			if i%3 == 0 {
 				go cancel()
 			}
-			leave, err := q.Enter(ctx, "x")
+			leave, err := q.Enter(WithQueueOwner(ctx, strconv.Itoa(i%5)), "x")
 			if err != nil {
 				return
 			}

@@ -162,21 +162,25 @@ func (m *Model) Prompt(ctx context.Context, messages []infer.Message) (infer.Pro
 		return infer.Prompt{}, err
 	}
 	defer end()
+	return render(messages), nil
+}
+
+// render writes a conversation as ChatML.
+func render(messages []infer.Message) infer.Prompt {
 	var b strings.Builder
 	for _, msg := range messages {
 		fmt.Fprintf(&b, "<|im_start|>%s\n%s<|im_end|>\n", msg.Role, msg.Content)
 	}
 	b.WriteString("<|im_start|>assistant\n")
-	return infer.Prompt{Text: b.String(), Tokens: tokenize(b.String(), true)}, nil
+	return infer.Prompt{Text: b.String(), Tokens: tokenize(b.String(), true)}
 }
 
 // Chat implements [infer.Model].
 func (m *Model) Chat(ctx context.Context, messages []infer.Message, s infer.Sampling, emit func(infer.Token) error) (infer.GenStats, error) {
-	prompt, err := m.Prompt(ctx, messages)
-	if err != nil {
+	if err := m.engine.fail("prompt"); err != nil {
 		return infer.GenStats{}, err
 	}
-	return m.Generate(ctx, prompt.Tokens, s, emit)
+	return m.Generate(ctx, render(messages).Tokens, s, emit)
 }
 
 // Generate implements [infer.Model].
