@@ -21,7 +21,7 @@ const streamEvery = 25 * time.Millisecond
 
 // exchange changes a chat so that it ends with a prompt, and lets every column answer that.
 func (e *Exploration) exchange(a Actor, id ChatID, change func(*Chat) error) (Receipt, error) {
-	ctx, cancel := context.WithCancel(e.talks.ctx)
+	ctx, cancel := context.WithCancel(infer.WithQueueOwner(e.talks.ctx, a.Name))
 	if err := e.talks.begin(id, exchange{a.Name, cancel}); err != nil {
 		cancel()
 		return Receipt{}, err
@@ -147,8 +147,11 @@ func (c Chat) messages(column int) []infer.Message {
 
 // reply lets one column answer and returns the tokens it said.
 func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) ([]int32, error) {
+	ctx = infer.WithQueueTrace(ctx, func(place int) {
+		e.showReply(chat.ID, i, func(c *Column, _ *Reply) { c.Place = place })
+	})
 	e.showReply(chat.ID, i, func(c *Column, _ *Reply) { c.Loading = true })
-	model, give, err := e.talks.borrow(ctx, chat.Columns[i].Subnet)
+	g, give, err := e.talks.borrow(ctx, chat.Columns[i].Subnet)
 	e.showReply(chat.ID, i, func(c *Column, _ *Reply) {
 		if c.Loading = false; err != nil {
 			c.Err = oneLine(err.Error())
@@ -158,19 +161,15 @@ func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) ([]i
 		return nil, err
 	}
 	defer give()
+	model := g.model
 	if err := model.SetThreads(threads); err != nil {
 		return nil, err
 	}
-	if memory, err := model.Memory(ctx); err == nil {
-		e.showReply(chat.ID, i, func(c *Column, _ *Reply) { c.Memory, c.Context = memory.Total(), model.Info().Context })
-	}
+	e.showReply(chat.ID, i, func(c *Column, _ *Reply) { c.Memory, c.Context = g.memory.Total(), model.Info().Context })
 	var text strings.Builder
 	var tokens []int32
 	var shown time.Time
 	began := e.now()
-	ctx = infer.WithQueueTrace(ctx, func(place int) {
-		e.showReply(chat.ID, i, func(c *Column, _ *Reply) { c.Place = place })
-	})
 	stats, err := model.Chat(ctx, chat.messages(i), chat.Sampling, func(t infer.Token) error {
 		text.WriteString(t.Text)
 		tokens = append(tokens, t.ID)
@@ -223,11 +222,12 @@ func (e *Exploration) agree(ctx context.Context, chat Chat, said [][]int32) {
 	if dense < 0 || len(chat.Columns) < 2 || ctx.Err() != nil {
 		return
 	}
-	model, give, err := e.talks.borrow(ctx, DenseID)
+	g, give, err := e.talks.borrow(ctx, DenseID)
 	if err != nil {
 		return
 	}
 	defer give()
+	model := g.model
 	for i := range chat.Columns {
 		if i == dense || len(said[i]) == 0 {
 			continue

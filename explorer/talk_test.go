@@ -1,7 +1,9 @@
 package explorer_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -101,6 +103,57 @@ func TestOnePersonCannotTakeAllAnswers(t *testing.T) {
 			t.Errorf("chat %s has no answer: %+v", c.ID, r[0])
 		}
 	}
+}
+
+// TestPeopleTakeTurns has one person ask three things at once and another one after that: the other is next, and all of
+// them see their place in line.
+func TestPeopleTakeTurns(t *testing.T) {
+	token := make(chan struct{})
+	b := explorertest.New()
+	b.Pace = func(ctx context.Context, unit string) error {
+		if unit != "token" {
+			return nil
+		}
+		select {
+		case <-token:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	e := explorertest.Open(t, b, "")
+	places := func() (p [4]int) {
+		for i, c := range e.Snapshot().Chats { // newest first
+			p[3-i] = c.Columns[0].Place
+			if r := c.Columns[0].Replies; len(r) > 0 && !r[0].Streaming {
+				p[3-i] = -1
+			}
+		}
+		return p
+	}
+	until := func(want [4]int) {
+		t.Helper()
+		explorertest.Until(t, e, fmt.Sprintf("places %v", want), func(*explorer.Snapshot) bool { return places() == want })
+	}
+	for i, name := range []string{"greedy", "greedy", "greedy", "modest"} {
+		a := explorer.Actor{Name: name, Role: explorer.RoleEditor}
+		r, err := e.Do(t.Context(), a, explorer.OpenChat{Subnets: []explorer.SubnetID{explorer.DenseID}, Sampling: &infer.Sampling{MaxTokens: 1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := e.Do(t.Context(), a, explorer.Say{Chat: r.Chat, Text: "hello"}); err != nil {
+			t.Fatal(err)
+		}
+		explorertest.Until(t, e, "the model", func(s *explorer.Snapshot) bool {
+			c := s.Chats[0].Columns[0]
+			return c.Memory > 0 && (i == 0 || c.Place > 0)
+		})
+	}
+	for _, want := range [][4]int{{0, 2, 3, 1}, {-1, 1, 2, 0}, {-1, 0, 1, -1}, {-1, -1, 0, -1}} {
+		until(want)
+		token <- struct{}{}
+	}
+	until([4]int{-1, -1, -1, -1})
 }
 
 func TestMoreSubnetsThanMayBeLoaded(t *testing.T) {

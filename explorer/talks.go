@@ -26,6 +26,8 @@ type talks struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
+	line infer.Queue // of those who want a model: whoever has to wait for room is not overtaken
+
 	mu      sync.Mutex
 	engines map[string]*engine
 	clock   int
@@ -41,12 +43,13 @@ type exchange struct {
 
 // engine is one loaded model. Its fields but ready are written before ready is closed, or under talks' mu.
 type engine struct {
-	ready chan struct{}
-	model infer.Model
-	file  string // scratch file the model was loaded from; "" for the dense model's own
-	err   error
-	users int
-	used  int // when it was last asked for, by talks' clock
+	ready  chan struct{}
+	model  infer.Model
+	memory infer.Memory // taken when it was loaded; zero where it is not known
+	file   string       // scratch file the model was loaded from; "" for the dense model's own
+	err    error
+	users  int
+	used   int // when it was last asked for, by talks' clock
 }
 
 func newTalks(e *Exploration) *talks {
@@ -88,11 +91,11 @@ func (s *Snapshot) key(id SubnetID) string {
 	return string(id)
 }
 
-// borrow returns the loaded model of a subnet, writing it out and loading it where that was not done yet, and waiting where
+// borrow returns the engine of a subnet, writing its model out and loading it where that was not done yet, and waiting where
 // as many models are in use as may be. The model stays loaded at least until give is called. Nobody borrows a second model
 // while holding one, so nobody waits for ever.
-func (t *talks) borrow(ctx context.Context, id SubnetID) (m infer.Model, give func(), err error) {
-	g, err := t.claim(ctx, id)
+func (t *talks) borrow(ctx context.Context, id SubnetID) (g *engine, give func(), err error) {
+	g, err = t.claim(ctx, id)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -113,11 +116,16 @@ func (t *talks) borrow(ctx context.Context, id SubnetID) (m infer.Model, give fu
 		give()
 		return nil, nil, g.err
 	}
-	return g.model, give, nil
+	return g, give, nil
 }
 
 // claim finds the engine of a subnet, or makes one once there is room for it, and counts the caller among its users.
 func (t *talks) claim(ctx context.Context, id SubnetID) (*engine, error) {
+	leave, err := t.line.Enter(ctx, string(id))
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	key := t.e.Snapshot().key(id)
 	for {
 		t.mu.Lock()
@@ -151,8 +159,12 @@ func (t *talks) claim(ctx context.Context, id SubnetID) (*engine, error) {
 // load fills in an engine. One that failed is forgotten, so that the next borrower tries again.
 func (t *talks) load(id SubnetID, key string, g *engine) {
 	defer close(g.ready)
-	g.file, g.model, g.err = t.open(id, key)
-	if g.err != nil {
+	if g.file, g.model, g.err = t.open(id, key); g.err == nil {
+		// Asked for now, while nobody is in line for the model.
+		if memory, err := g.model.Memory(t.ctx); err == nil {
+			g.memory = memory
+		}
+	} else {
 		t.mu.Lock()
 		delete(t.engines, key)
 		t.mu.Unlock()

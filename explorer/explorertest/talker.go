@@ -22,7 +22,10 @@ func (t *talker) Info() infer.Info {
 	return info
 }
 
-func (t *talker) Memory(context.Context) (infer.Memory, error) {
+func (t *talker) Memory(ctx context.Context) (infer.Memory, error) {
+	if memory, err := t.Model.Memory(ctx); err != nil { // a call that waits in line like any other
+		return memory, err
+	}
 	return infer.Memory{Weights: t.bytes, KVCache: 24 << 20, Compute: 12 << 20, Resident: t.bytes + 60<<20}, nil
 }
 
