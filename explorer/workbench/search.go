@@ -52,6 +52,7 @@ type hunt struct {
 	bytes   map[int]int64 // by candidate, see explorer.Candidate
 	scratch string        // folder of levels that nobody keeps, "" for none
 	refits  int           // windows that what is found is re-fitted on
+	pace    levels.Pace   // at which levels were made, zero when unknown
 }
 
 // Search implements [explorer.Searcher]. Levels and the checkpoint stay in dir; what is found is re-fitted on all of the
@@ -222,14 +223,23 @@ func mlpRatio(g *mask.Geometry, ratio float64) float64 {
 	return max(0.1, 1-cut/float64(max(mlp, 1)))
 }
 
+// known is what is kept beside levels, so that a search that takes them from the folder goes on with what it began with.
+type known struct {
+	Losses []float64   // factors of the levels' predicted losses, see [levels.Store.SetLosses]
+	Pace   levels.Pace // at which the levels were made
+}
+
 // predict gives the levels their predicted losses, from the statistics where they were gathered, otherwise measured here.
-// They are kept beside the levels, so that a search goes on with those it began with.
 func (h *hunt) predict(ctx context.Context, store *levels.Store) error {
+	h.pace = store.Pace()
 	path := filepath.Join(h.dir, "levels", fmt.Sprintf("%s-%s.json", store.Levels().Key, h.eval.Fitness()))
 	if data, err := os.ReadFile(path); err == nil && h.dir != "" {
-		var factor []float64
-		if json.Unmarshal(data, &factor) == nil && len(factor) == store.Levels().Slots() {
-			store.SetLosses(factor)
+		var k known
+		if json.Unmarshal(data, &k) == nil && len(k.Losses) == store.Levels().Slots() {
+			store.SetLosses(k.Losses)
+			if h.pace == (levels.Pace{}) {
+				h.pace = k.Pace
+			}
 			return nil
 		}
 	}
@@ -237,7 +247,7 @@ func (h *hunt) predict(ctx context.Context, store *levels.Store) error {
 	if err != nil || h.dir == "" {
 		return err
 	}
-	data, err := json.Marshal(factor)
+	data, err := json.Marshal(known{factor, h.pace})
 	if err != nil {
 		return err
 	}
@@ -247,10 +257,10 @@ func (h *hunt) predict(ctx context.Context, store *levels.Store) error {
 // worth sets the predicted losses and returns the factors that give them again.
 func (h *hunt) worth(ctx context.Context, store *levels.Store) ([]float64, error) {
 	h.m.mu.Lock()
-	known := h.m.statistics
+	statistics := h.m.statistics
 	h.m.mu.Unlock()
-	if known != nil {
-		return score.Predicted(store, known.Predict)
+	if statistics != nil {
+		return score.Predicted(store, statistics.Predict)
 	}
 	tier := search.Tier{Tokens: min(probeTokens, h.eval.Tokens())}
 	return h.eval.Probe(ctx, tier, func(done, total int) {

@@ -19,12 +19,8 @@ const (
 // reserve says how much of a limited time, of which some is gone, to keep for re-fitting what is found, and settles on how
 // many windows that is done.
 func (h *hunt) reserve(whole, gone time.Duration) time.Duration {
-	var p levels.Pace
-	if h.usesLevels() {
-		p = h.m.levels.Pace()
-	}
 	var keep time.Duration
-	h.refits, keep = planRefit(p, whole, gone, len(h.work.text.windows), h.request.Calibration.Windows > 0)
+	h.refits, keep = planRefit(h.pace, whole, gone, len(h.work.text.windows), h.request.Calibration.Windows > 0)
 	return keep
 }
 
