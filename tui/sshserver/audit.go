@@ -151,6 +151,7 @@ func outcome(err error) string {
 	}{
 		{nil, "ok"},
 		{explorer.ErrForbidden, "forbidden"},
+		{ErrFiles, "forbidden"},
 		{ErrTooFast, "too fast"},
 		{explorer.ErrStale, "stale"},
 		{explorer.ErrReadOnly, "read-only"},

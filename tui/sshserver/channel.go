@@ -10,7 +10,6 @@ import (
 
 	"charm.land/ssh"
 	gossh "golang.org/x/crypto/ssh"
-	"golang.org/x/time/rate"
 )
 
 // Bounds of what a client may ask for on one connection and channel.
@@ -46,6 +45,7 @@ type channel struct {
 	ctx     context.Context // ends with the channel
 	cancel  context.CancelFunc
 	signals chan string // the last signal nobody has taken yet
+	budget  *throttle   // of requests
 
 	mu      sync.Mutex
 	size    size
@@ -55,7 +55,7 @@ type channel struct {
 func newChannel(ctx context.Context, n gossh.NewChannel, l Limits, refused func(string)) *channel {
 	ctx, cancel := context.WithCancel(ctx)
 	return &channel{
-		NewChannel: n, limits: l, refused: refused, ctx: ctx, cancel: cancel,
+		NewChannel: n, limits: l, refused: refused, ctx: ctx, cancel: cancel, budget: newThrottle(requestsPerSecond, requestsAtOnce),
 		size: size{defaultWidth, defaultHeight}, signals: make(chan string, 1), resized: make(chan struct{}, 1),
 	}
 }
@@ -76,11 +76,10 @@ func (c *channel) Accept() (gossh.Channel, <-chan *gossh.Request, error) {
 func (c *channel) filter(requests <-chan *gossh.Request, passed chan<- *gossh.Request) {
 	defer close(passed)
 	defer c.cancel()
-	budget := rate.NewLimiter(requestsPerSecond, requestsAtOnce)
 	told := map[string]bool{}
 	variables := 0
 	for r := range requests {
-		if budget.Wait(c.ctx) != nil {
+		if !c.budget.take(c.ctx, 1) {
 			gossh.DiscardRequests(requests)
 			return
 		}

@@ -16,7 +16,8 @@ import (
 // A Command is a command line that a client wants run.
 type Command struct {
 	Actor explorer.Actor // the key's holder
-	// Exploration gives every command in the actor's name, whatever actor it is called with, and audits it.
+	// Exploration gives every command in the actor's name, whatever actor it is called with, and audits it. Which files of
+	// the machine the arguments may name is for whoever runs the command to say.
 	Exploration Exploration
 	Args        []string // split as a shell would; never empty
 	Environ     []string // what the client may set of its environment
@@ -101,7 +102,7 @@ func (s *Server) command(sess ssh.Session, v *visit, c *channel, words []string)
 	}()
 	stderr := s.output(sess.Stderr(), v)
 	status := s.options.Commands(ctx, Command{
-		Actor: v.actor, Exploration: newDesk(s, v), Args: words, Environ: environ, Stdin: stdin,
+		Actor: v.actor, Exploration: newDesk(s, v, true), Args: words, Environ: environ, Stdin: stdin,
 		Stdout: s.output(sess, v), Stderr: stderr,
 		Terminal: terminal, Width: c.window().width, Profile: profile,
 	})

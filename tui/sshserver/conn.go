@@ -5,8 +5,6 @@ import (
 	"net"
 	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // What one connection may send, sustained and at once, in bytes a second: enough to upload a recipe, too little to keep a
@@ -22,7 +20,7 @@ type connection struct {
 	net.Conn
 	pass   *pass
 	opened time.Time
-	budget *rate.Limiter
+	budget *throttle
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	linger time.Duration
@@ -37,14 +35,14 @@ func newConnection(c net.Conn, p *pass, linger time.Duration) *connection {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &connection{
 		Conn: c, pass: p, linger: linger, opened: time.Now(), ctx: ctx, cancel: cancel,
-		budget: rate.NewLimiter(inboundRate, inboundBurst),
+		budget: newThrottle(inboundRate, inboundBurst),
 	}
 }
 
 // Read reads, then waits until the budget allows what was read.
 func (c *connection) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b[:min(len(b), inboundBurst)])
-	if n > 0 && c.budget.WaitN(c.ctx, n) != nil && err == nil {
+	if n > 0 && !c.budget.take(c.ctx, n) && err == nil {
 		err = net.ErrClosed
 	}
 	return n, err

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"sync"
 
-	"golang.org/x/time/rate"
-
 	"github.com/lathe-llm/lathe/explorer"
 )
 
@@ -17,22 +15,28 @@ const (
 	commandsAtOnce    = 200
 )
 
-// ErrTooFast says that the session gives more commands than one session may.
-var ErrTooFast = errors.New("too many commands at once: wait a moment")
+// Errors of commands that a session may not give.
+var (
+	// ErrTooFast: the session gives more commands than one session may.
+	ErrTooFast = errors.New("too many commands at once: wait a moment")
+	// ErrFiles: the command names a file of the server's machine, which only owners may do.
+	ErrFiles = errors.New("only owners may name files of the server's machine: `ssh HOST subnets export SUBNET -o - > FILE` brings one home")
+)
 
 // A desk is the exploration as one session sees it. Whatever actor a command names, the session's own gives it; what is
 // done is audited, and who is there is counted by the server.
 type desk struct {
 	server *Server
 	visit  *visit
-	budget *rate.Limiter
+	budget *throttle
+	files  bool // commands may name files of the server's machine
 
 	mu    sync.Mutex
 	where string // what the session last said it looks at
 }
 
-func newDesk(s *Server, v *visit) *desk {
-	return &desk{server: s, visit: v, budget: rate.NewLimiter(commandsPerSecond, commandsAtOnce)}
+func newDesk(s *Server, v *visit, files bool) *desk {
+	return &desk{server: s, visit: v, files: files, budget: newThrottle(commandsPerSecond, commandsAtOnce)}
 }
 
 // Snapshot is the newest state.
@@ -51,10 +55,14 @@ func (d *desk) Do(ctx context.Context, _ explorer.Actor, c explorer.Command) (ex
 	case explorer.Detach:
 		return explorer.Receipt{}, nil // the server does it when the holder's last session ends
 	}
-	if !d.budget.Allow() {
+	if !d.budget.allow() {
 		return explorer.Receipt{}, ErrTooFast
 	}
-	r, err := d.server.options.Exploration.Do(ctx, d.visit.actor, c)
+	var r explorer.Receipt
+	err := ErrFiles
+	if d.files || !namesFile(c) {
+		r, err = d.server.options.Exploration.Do(ctx, d.visit.actor, c)
+	}
 	e := d.visit.event(eventDo)
 	e.What, e.Result = describe(c), outcome(err)
 	d.server.audit.write(e)
@@ -67,11 +75,31 @@ func (d *desk) attach(ctx context.Context, c explorer.Attach) error {
 	news := c.Where != d.where
 	d.where = c.Where
 	d.mu.Unlock()
-	if !news || !d.budget.Allow() {
+	if !news || !d.budget.allow() {
 		return nil
 	}
 	_, err := d.server.options.Exploration.Do(ctx, d.visit.actor, c)
 	return err
+}
+
+// namesFile reports whether a command names a file or folder to read or to write. Whoever may give it can find out what is
+// on the machine, and write over what its user may write.
+func namesFile(c explorer.Command) bool {
+	switch c := c.(type) {
+	case explorer.Export, explorer.ExportRecipe, explorer.BuildRecipe, explorer.ImportFile:
+		return true
+	case explorer.GatherStatistics:
+		return c.Calibration.Text != ""
+	case explorer.Cut:
+		return c.Calibration.Text != ""
+	case explorer.Refit:
+		return c.Calibration.Text != ""
+	case explorer.StartSearch:
+		return c.Calibration.Text != ""
+	case explorer.Measure:
+		return c.Text != ""
+	}
+	return false
 }
 
 // presence counts the interactive sessions of each holder, who is present as long as there is one.

@@ -1,6 +1,7 @@
 package sshserver
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"testing"
@@ -13,6 +14,15 @@ func tcp(ip string) net.Addr { return &net.TCPAddr{IP: net.ParseIP(ip), Port: 1}
 type still struct{ now time.Time }
 
 func (s *still) Now() time.Time { return s.now }
+
+// pass makes a throttle go by this time, which passes while it waits and at no other moment.
+func (s *still) pass(t *throttle) {
+	t.now = s.Now
+	t.rest = func(ctx context.Context, d time.Duration) bool {
+		s.now = s.now.Add(d)
+		return ctx.Err() != nil
+	}
+}
 
 func testGate(l Limits) (*gate, *still) {
 	clock := &still{time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)}

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-
-	"golang.org/x/time/rate"
 )
 
 // Bounds of what a terminal may send, in bytes.
@@ -29,7 +27,7 @@ var (
 type input struct {
 	ctx    context.Context
 	r      io.Reader
-	budget *rate.Limiter
+	budget *throttle
 
 	pasting bool
 	pasted  int    // bytes since the paste began, or since the last end mark
@@ -38,7 +36,7 @@ type input struct {
 }
 
 func newInput(ctx context.Context, r io.Reader) *input {
-	return &input{ctx: ctx, r: r, budget: rate.NewLimiter(keysPerSecond, keysAtOnce)}
+	return &input{ctx: ctx, r: r, budget: newThrottle(keysPerSecond, keysAtOnce)}
 }
 
 // Read hands on what has come.
@@ -47,7 +45,7 @@ func (i *input) Read(b []byte) (int, error) {
 		var chunk [maxRead]byte
 		n, err := i.r.Read(chunk[:])
 		if n > 0 {
-			if i.budget.WaitN(i.ctx, n) != nil {
+			if !i.budget.take(i.ctx, n) {
 				return 0, io.EOF
 			}
 			i.take(chunk[:n])

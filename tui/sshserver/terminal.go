@@ -29,7 +29,8 @@ const leavingTime = 2 * time.Second
 type Session struct {
 	ID    string
 	Actor explorer.Actor // the key's holder
-	// Exploration gives every command in the actor's name, whatever actor it is called with, and audits it.
+	// Exploration gives every command in the actor's name, whatever actor it is called with, and audits it. Only owners'
+	// commands may name files of the server's machine.
 	Exploration Exploration
 	Environ     []string // what the client may set of its environment, and TERM
 	Term        string
@@ -58,7 +59,7 @@ func (s *Server) terminal(sess ssh.Session, v *visit, c *channel) int {
 	ctx, cancel := context.WithCancel(c.ctx)
 	defer cancel()
 	model, options := s.options.Program(ctx, &Session{
-		ID: v.id, Actor: v.actor, Exploration: newDesk(s, v), Environ: environ, Term: pty.Term, Profile: profile,
+		ID: v.id, Actor: v.actor, Exploration: newDesk(s, v, v.actor.Role >= explorer.RoleOwner), Environ: environ, Term: pty.Term, Profile: profile,
 		Width: window.width, Height: window.height, Remote: v.remote, Pace: s.pacer.pace,
 	})
 	g := newGuard(model, s.pacer, func(panicked any) {
@@ -248,6 +249,9 @@ func (h *host) leave(ctx context.Context) {
 
 // rest waits, and reports whether ctx ended meanwhile.
 func rest(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() != nil
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

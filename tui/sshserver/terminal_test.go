@@ -200,8 +200,7 @@ func TestFloodOfKeysIsSlowedDown(t *testing.T) {
 func TestLongPasteIsCut(t *testing.T) {
 	i := newInput(t.Context(), strings.NewReader(
 		"a\x1b[200~"+strings.Repeat("p", 2*maxPaste)+"\x1b[201~b"))
-	i.budget.SetLimit(1 << 40)
-	i.budget.SetBurst(1 << 30)
+	new(still).pass(i.budget)
 	got, err := io.ReadAll(i)
 	if err != nil {
 		t.Fatal(err)
