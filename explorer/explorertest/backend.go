@@ -53,11 +53,19 @@ func (b *Backend) Open(ctx context.Context, path string) (explorer.Model, error)
 	}
 	g := Geometry()
 	size := mask.Dense(g).Size()
-	return &model{b: b, engine: fake.New(fake.Options{Gate: b.Pace}), info: explorer.ModelInfo{
+	return &model{b: b, engine: fake.New(fake.Options{Gate: b.pace}), info: explorer.ModelInfo{
 		Path: path, Name: "SmolLM2-135M-Instruct", Arch: "llama", FileType: "Q4_1", Bytes: 98 << 20,
 		Params: size.DenseParams, BlockParams: size.DenseBlockParams, Layers: len(g.Layers), Hidden: g.Hidden, Context: 8192, Vocab: g.Vocab,
 		Tied: true, ChatTemplate: true, Fingerprint: "0123456789abcdef0123456789abcdef", Geometry: g, Compute: "make-believe", Engine: "fake",
 	}}, ctx.Err()
+}
+
+// pace is Pace as it is now.
+func (b *Backend) pace(ctx context.Context, unit string) error {
+	if b.Pace == nil {
+		return nil
+	}
+	return b.Pace(ctx, unit)
 }
 
 type model struct {
@@ -78,10 +86,8 @@ func (m *model) step(ctx context.Context, mon explorer.Monitor, done, total int,
 	if err := mon.Gate(ctx); err != nil {
 		return err
 	}
-	if m.b.Pace != nil {
-		if err := m.b.Pace(ctx, unit); err != nil {
-			return err
-		}
+	if err := m.b.pace(ctx, unit); err != nil {
+		return err
 	}
 	mon.Progress(float64(done), float64(total), unit, what)
 	return ctx.Err()

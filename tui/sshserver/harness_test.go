@@ -27,8 +27,8 @@ import (
 	"github.com/lathe-llm/lathe/explorer/explorertest"
 )
 
-// patience is how long a test waits for what must come.
-const patience = 30 * time.Second
+// patience is how long a test waits for what must come, on a machine that has much else to do.
+const patience = 2 * time.Minute
 
 // A keyPair is a client's key.
 type keyPair struct {
@@ -311,18 +311,30 @@ func (s *screen) sent() string {
 // until waits until the screen shows a text.
 func (s *screen) until(text string) {
 	s.t.Helper()
+	s.wait("show "+text, func(shown string) bool { return strings.Contains(shown, text) })
+}
+
+// gone waits until the screen does not show a text.
+func (s *screen) gone(text string) {
+	s.t.Helper()
+	s.wait("take away "+text, func(shown string) bool { return !strings.Contains(shown, text) })
+}
+
+// wait waits until what is on the screen is as it should be.
+func (s *screen) wait(what string, done func(shown string) bool) {
+	s.t.Helper()
 	late := time.After(patience)
 	for {
 		s.mu.Lock()
 		now, news := s.term.String(), s.news
 		s.mu.Unlock()
-		if strings.Contains(now, text) {
+		if done(now) {
 			return
 		}
 		select {
 		case <-news:
 		case <-late:
-			s.t.Fatalf("the screen does not show %q:\n%.2000s", text, now)
+			s.t.Fatalf("the screen does not %s:\n%.4000s", what, now)
 		}
 	}
 }
