@@ -65,6 +65,7 @@ func (a *app) searchCommand() *cobra.Command {
 	flags.Uint64Var(&c.Seed, "seed", 1, "the same seed and budget in evaluations give the same subnet")
 	flags.BoolVar(&c.Resume, "resume", false, "go on with the workspace's interrupted search")
 	calibrationFlags(cmd, &c.Calibration)
+	flags.Lookup("windows").Usage = "windows of calibration text (default 8; with a budget of time alone, as many as there is time to re-fit on, up to 64)"
 	return cmd
 }
 

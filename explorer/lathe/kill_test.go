@@ -1,0 +1,90 @@
+package main
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+)
+
+// killPoints is how many searches are killed, slowKillPoints where LATHE_SLOW is set.
+const (
+	killPoints     = 2
+	slowKillPoints = 20
+)
+
+// TestKilledSearchEndsAsOneThatWasNot runs the real program with a tiny model, kills it without warning at moments drawn by
+// chance, has it go on, and compares the last line with that of a search that nothing happened to.
+func TestKilledSearchEndsAsOneThatWasNot(t *testing.T) {
+	dir := t.TempDir()
+	program := filepath.Join(dir, "lathe") // by this name the test's binary is the program
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(self, program); err != nil {
+		t.Skip(err)
+	}
+	model, text := filepath.Join(dir, "tiny.gguf"), filepath.Join(dir, "words.txt")
+	if err := gguftest.Tiny("llama").Write(model); err != nil {
+		t.Fatal(err)
+	}
+	words := strings.Repeat("The lathe turns a heavy block of wood until only the shape that was wanted remains. ", 40)
+	if err := os.WriteFile(text, []byte(words), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	search := func(workspace string, more ...string) *exec.Cmd {
+		args := append([]string{"search", model, "--target", "0.7", "--budget", "evals=300", "--seq", "32", "--windows", "4",
+			"--text", text, "--workspace", filepath.Join(dir, workspace), "--json"}, more...)
+		cmd := exec.CommandContext(t.Context(), program, args...)
+		cmd.Env = append(os.Environ(), "LATHE_WORKSPACES="+filepath.Join(dir, "workspaces"))
+		return cmd
+	}
+	id := regexp.MustCompile(`"subnet":"s\d+"`) // of the library, where what a killed search had found is kept too
+	lastLine := func(cmd *exec.Cmd) string {
+		t.Helper()
+		var words bytes.Buffer
+		cmd.Stderr = &words
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%v: %v\n%s", cmd.Args, err, &words)
+		}
+		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+		return id.ReplaceAllString(lines[len(lines)-1], "")
+	}
+	started := time.Now()
+	want := lastLine(search("whole"))
+	took := time.Since(started)
+	points := killPoints
+	if os.Getenv("LATHE_SLOW") != "" {
+		points = slowKillPoints
+	}
+	rng := rand.New(rand.NewPCG(7, 7))
+	for i := range points {
+		workspace := "killed" + string(rune('a'+i))
+		var resume []string
+		for range 1 + rng.IntN(3) { // some are killed more than once
+			cmd := search(workspace, resume...)
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			after := time.AfterFunc(time.Duration(rng.Float64()*float64(took)), func() { _ = cmd.Process.Kill() })
+			err := cmd.Wait()
+			after.Stop()
+			if err == nil { // it was faster
+				break
+			}
+			resume = []string{"--resume"}
+		}
+		if got := lastLine(search(workspace, "--resume")); got != want {
+			t.Errorf("killed and gone on, the search ends with\n%s\nnot with\n%s", got, want)
+		}
+	}
+}
