@@ -171,7 +171,7 @@ func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) ([]i
 	var shown time.Time
 	began := e.now()
 	stats, err := model.Chat(ctx, chat.messages(i), chat.Sampling, func(t infer.Token) error {
-		text.WriteString(t.Text)
+		text.WriteString(spoken(t.Text))
 		tokens = append(tokens, t.ID)
 		if now := e.now(); len(tokens) == 1 || now.Sub(shown) >= streamEvery {
 			shown = now

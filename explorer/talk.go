@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 
 	"github.com/lathe-llm/lathe/infer"
 )
@@ -80,7 +79,7 @@ func (e *Exploration) openChat(a Actor, c OpenChat) (Receipt, error) {
 			return nil, fmt.Errorf("%w: there are %d chats: delete some", ErrBusy, len(s.Chats))
 		}
 		id = ChatID("c" + strconv.Itoa(e.state.serial.Chat+1))
-		chat := Chat{ID: id, Name: CleanName(c.Name), Author: a.Name, Created: e.now().UTC(), System: c.System, Sampling: sampling, Blind: c.Blind}
+		chat := Chat{ID: id, Name: CleanName(c.Name), Author: a.Name, Created: e.now().UTC(), System: spoken(c.System), Sampling: sampling, Blind: c.Blind}
 		if chat.Name == "" {
 			chat.Name = "chat " + string(id)
 		}
@@ -124,7 +123,7 @@ func configure(chat *Chat, c ConfigureChat) error {
 		chat.Name = CleanName(*c.Name)
 	}
 	if c.System != nil {
-		chat.System = *c.System
+		chat.System = spoken(*c.System)
 	}
 	if c.Blind != nil {
 		chat.Blind = *c.Blind
@@ -153,18 +152,12 @@ func checkSampling(s infer.Sampling) error {
 	return nil
 }
 
-// checkPrompt returns the prompt without control characters that no model was trained on and no screen survives.
+// checkPrompt returns the prompt as it is said.
 func checkPrompt(text string) (string, error) {
 	if len(text) > MaxPrompt {
 		return "", fmt.Errorf("%w: a prompt of %d bytes, more than %d", ErrInvalid, len(text), MaxPrompt)
 	}
-	text = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) && r != '\n' && r != '\t' {
-			return -1
-		}
-		return r
-	}, strings.ToValidUTF8(text, "�"))
-	if strings.TrimSpace(text) == "" {
+	if text = spoken(text); strings.TrimSpace(text) == "" {
 		return "", fmt.Errorf("%w: an empty prompt", ErrInvalid)
 	}
 	return text, nil

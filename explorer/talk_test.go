@@ -156,6 +156,20 @@ func TestPeopleTakeTurns(t *testing.T) {
 	until([4]int{-1, -1, -1, -1})
 }
 
+func TestControlCharactersAreNotSaid(t *testing.T) {
+	b := explorertest.New()
+	b.Says = strings.Repeat("one\x1b[2J\ttwo\r\n\u009b31mthree\x07 ", 40)
+	e := explorertest.Open(t, b, "")
+	chat := explorertest.Do(t, e, explorer.OpenChat{
+		Subnets: []explorer.SubnetID{explorer.DenseID}, System: "be\x1bbrief", Sampling: &infer.Sampling{MaxTokens: 100},
+	}).Chat
+	command(t, e, explorer.Say{Chat: chat, Text: "one\x1b["})
+	c, _ := explorertest.Quiet(t, e).Chat(chat)
+	if r := c.Columns[0].Replies[0].Text; !strings.Contains(r, "[2J\ttwo\n31mthree one") || c.System != "bebrief" || c.Prompts[0].Text != "one[" {
+		t.Errorf("reply %q, system prompt %q, prompt %q", r, c.System, c.Prompts[0].Text)
+	}
+}
+
 func TestMoreSubnetsThanMayBeLoaded(t *testing.T) {
 	e := explorertest.Open(t, explorertest.New(), "")
 	cut := explorertest.Do(t, e, explorer.Cut{Target: 0.7}).Subnet

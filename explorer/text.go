@@ -18,6 +18,17 @@ func CleanName(name string) string {
 	return name
 }
 
+// spoken is what a person or a model says without control characters, which no model was trained on and no terminal
+// survives, but those that set lines and columns.
+func spoken(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(text, "�"))
+}
+
 // oneLine is text in one line without control characters or runes that change the direction of others.
 func oneLine(text string) string {
 	text = strings.Map(func(r rune) rune {

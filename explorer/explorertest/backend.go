@@ -25,6 +25,8 @@ type Backend struct {
 	// "bytes"), and for chats as package fake does ("load", "prompt", "token"). It may block until ctx is done; an error
 	// ends the work with it. nil goes on at once.
 	Pace func(ctx context.Context, unit string) error
+	// Says is what its models learn to say; "" is package fake's text.
+	Says string
 	// Weights makes cuts and re-fittings hand back weights, as large as the real ones would be. Without it they hand back
 	// a bias in one layer.
 	Weights bool
@@ -53,7 +55,7 @@ func (b *Backend) Open(ctx context.Context, path string) (explorer.Model, error)
 	}
 	g := Geometry()
 	size := mask.Dense(g).Size()
-	return &model{b: b, engine: fake.New(fake.Options{Gate: b.pace}), info: explorer.ModelInfo{
+	return &model{b: b, engine: fake.New(fake.Options{Text: b.Says, Gate: b.pace}), info: explorer.ModelInfo{
 		Path: path, Name: "SmolLM2-135M-Instruct", Arch: "llama", FileType: "Q4_1", Bytes: 98 << 20,
 		Params: size.DenseParams, BlockParams: size.DenseBlockParams, Layers: len(g.Layers), Hidden: g.Hidden, Context: 8192, Vocab: g.Vocab,
 		Tied: true, ChatTemplate: true, Fingerprint: "0123456789abcdef0123456789abcdef", Geometry: g, Compute: "make-believe", Engine: "fake",

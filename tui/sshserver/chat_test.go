@@ -3,6 +3,7 @@ package sshserver
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	tea "charm.land/bubbletea/v2"
@@ -10,6 +11,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
 	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/search/mask"
 	"github.com/lathe-llm/lathe/tui"
 )
 
@@ -114,5 +116,76 @@ func TestChatsTakeTurns(t *testing.T) {
 		s.until(text)
 		s.gone("in line")
 		s.until("2 tokens")
+	}
+}
+
+// TestHostileTextReachesNoTerminal writes control characters wherever people can write, lets a model say them, and looks
+// for them in all that other people's terminals are sent, on every screen.
+func TestHostileTextReachesNoTerminal(t *testing.T) {
+	const evil = "\x1b]0;owned\x07\x1b[2Jowned\u202e\u009b31m\x1b]52;c;b3duZWQ=\x07\x0e\x7f"
+	b := explorertest.New()
+	b.Says = strings.Repeat("so "+evil+" it is. ", 40)
+	e := explorertest.Open(t, b, "")
+	f := serve(t, func(o *Options) {
+		screens(o)
+		o.Exploration = e
+	})
+	// The name of a key's holder is what others see of them.
+	mallory := newKey(t)
+	f.allow(line(`lathe-role="editor"`, mallory, evil+"mallory"), line(`lathe-role="editor"`, f.editor, "ed"), line(`lathe-role="viewer"`, f.viewer, "vera"))
+	at := f.open(mallory, "xterm", 120, 40)
+	at.until("here")
+	as := explorer.Actor{Name: evil, Role: explorer.RoleOwner}
+	do := func(c explorer.Command) explorer.Receipt {
+		t.Helper()
+		r, err := e.Do(t.Context(), as, c)
+		if err != nil {
+			t.Fatalf("%T: %v", c, err)
+		}
+		return r
+	}
+	masks, err := mask.Dense(explorertest.Geometry()).MarshalText()
+	if err != nil {
+		t.Fatal(err)
+	}
+	subnet := do(explorer.AddSubnet{Name: evil, Note: evil, Masks: string(masks)}).Subnet
+	do(explorer.SaveDraft{Name: evil})
+	do(explorer.Attach{Where: evil})
+	chat := do(explorer.OpenChat{Name: evil, System: evil, Subnets: []explorer.SubnetID{explorer.DenseID, subnet}, Sampling: &infer.Sampling{MaxTokens: 300}}).Chat
+	do(explorer.Say{Chat: chat, Text: "so " + evil})
+	do(explorer.StartBench{Settings: explorer.BenchSettings{Subnets: []explorer.SubnetID{subnet}, Prompt: []int{16}}})
+	do(explorer.Cut{Target: 0.8, Name: evil})
+	do(explorer.Export{Subnet: subnet, Path: t.TempDir() + "/" + evil}) // its path is in a message where it fails
+	said := explorertest.Quiet(t, e).Chats[0].Columns[0].Replies[0].Text
+	if strings.Count(said, "owned") < 2 {
+		t.Fatalf("the model says nothing hostile: %q", said)
+	}
+
+	victim := f.open(f.viewer, "xterm-256color", 200, 50)
+	victim.until("3 here")
+	for _, screen := range "123456" {
+		victim.keysDown(string(screen))
+		for key, title := range map[string]string{":": "commands", "J": "jobs", "N": "messages", "I": "model"} {
+			victim.keysDown(key)
+			victim.until("╭ " + title)
+			victim.keysDown("\x1b")
+			victim.gone("╭ " + title) // what is beneath has been drawn
+		}
+	}
+	for _, seen := range []string{"mallory", "owned"} { // made harmless, not left out
+		if !strings.Contains(victim.sent(), seen) {
+			t.Errorf("no screen showed %q", seen)
+		}
+	}
+	stdout, stderr, _ := f.output(f.viewer, "status")
+	for _, sent := range []string{victim.sent(), at.sent(), stdout, stderr} {
+		for _, bad := range []string{"\x1b]0;owned", "\x1b[2Jowned", "\x1b]52", "\u202e", "\u009b", "\x0e", "\x7f"} {
+			if i := strings.Index(sent, bad); i >= 0 {
+				t.Errorf("a terminal was sent %q", sent[max(0, i-40):min(len(sent), i+40)])
+			}
+		}
+	}
+	if strings.Contains(f.journal.String(), `\u001b`) {
+		t.Error("the audit log has control characters")
 	}
 }
