@@ -50,8 +50,8 @@ type Statistician interface {
 	// Gather runs the calibration text through the dense model. What it gathers it keeps in dir ("" keeps nothing), and it
 	// takes from there what an earlier pass over the same text left.
 	Gather(ctx context.Context, c Calibration, dir string, m Monitor) (Statistics, error)
-	// Predict estimates the rise of the loss, in nats per token, that masks cause, from gathered statistics. It is quick
-	// (well under a frame) and false before Gather.
+	// Predict estimates the rise of the loss, in nats per token, that masks cause once the weights that stay are re-fitted,
+	// from gathered statistics. It is quick (well under a frame) and false before Gather.
 	Predict(s Statistics, masks mask.Masks) (loss float64, ok bool)
 }
 
@@ -59,8 +59,8 @@ type Statistician interface {
 type Made struct {
 	Subnet gguf.Subnet
 	Method Method
-	// Before and After are perplexities on the end of the calibration text, which was not calibrated on, with the original
-	// and the re-fitted weights, 0 if not measured.
+	// Before and After are perplexities on the last [HeldOutTokens] tokens of the calibration text, which were not calibrated
+	// on, with the original and the re-fitted weights, 0 if not measured.
 	Before, After float64
 	// General is the effect on the default text where another one was calibrated on.
 	General Effect

@@ -36,13 +36,19 @@ type Step struct {
 	after   mask.Masks
 }
 
-// An Estimate is what the statistics predict for masks, without running the model. Valid is false before statistics.
+// An Estimate is what the statistics predict for masks, without running the model. Valid is false before statistics; what
+// is known of earlier estimates holds all the same.
 type Estimate struct {
 	Valid      bool
 	Loss       float64 // expected rise of the loss over the dense model, nats per token
 	Perplexity float64 // exp of dense loss plus Loss
-	Spread     float64 // typical relative difference of estimates and true perplexities so far; 0 if none were compared
-	Compared   int     // how many were
+	// Refitted reports whether the masks in work carry re-fitted weights. Estimates count on a re-fitting, so those of masks
+	// with the original weights are off by more; the two are compared apart.
+	Refitted bool
+	// Spread is how far the true perplexities of masks of this kind typically were from their estimates: the median of
+	// |true/estimated - 1|. It is 0 where Compared, the number of masks whose estimate met a measurement, is 0.
+	Spread   float64
+	Compared int
 }
 
 // Statistics describes the pass over the calibration text that importance and estimates come from.
@@ -73,8 +79,8 @@ type Reform struct {
 	Result SubnetID // "" until it is done
 	Method Method
 	Layers []LayerReform // indexed by layer, as long as the model has layers once the job reports
-	// Before and After are perplexities on the end of the calibration text, which was not calibrated on, with the original
-	// and the re-fitted weights, 0 where not measured.
+	// Before and After are perplexities on the last [HeldOutTokens] tokens of the calibration text, which were not calibrated
+	// on, with the original and the re-fitted weights, 0 where not measured.
 	Before, After float64
 	// General is the effect on the default text where another one was calibrated on: what calibrating on one's own text
 	// costs elsewhere.

@@ -2,8 +2,6 @@ package explorer
 
 import (
 	"fmt"
-	"math"
-	"slices"
 
 	"github.com/lathe-llm/lathe/search/mask"
 )
@@ -81,36 +79,6 @@ func (s *state) derive() {
 	d.Size, d.Bytes = d.Masks.Size(), s.bytes(d.Masks)
 }
 
-// estimateFrom puts an estimate into the draft, with the spread of those compared so far.
-func (s *state) estimateFrom(e Estimate) {
-	e.Spread, e.Compared = s.spread.typical(), len(s.spread.differences)
-	s.now.Draft.Estimate = e
-}
-
-// spread remembers how estimates compared with the truth: ln of true over estimated perplexity, of the last few.
-type spread struct{ differences []float64 }
-
-func (s *spread) add(estimated, measured float64) {
-	const remembered = 100
-	s.differences = append(slices.Clone(s.differences), measured-estimated)
-	if len(s.differences) > remembered {
-		s.differences = s.differences[len(s.differences)-remembered:]
-	}
-}
-
-// typical is the median relative difference of estimated and true perplexity, 0 before any was seen.
-func (s *spread) typical() float64 {
-	if len(s.differences) == 0 {
-		return 0
-	}
-	sizes := make([]float64, len(s.differences))
-	for i, d := range s.differences {
-		sizes[i] = math.Abs(d)
-	}
-	slices.Sort(sizes)
-	return math.Expm1(sizes[len(sizes)/2])
-}
-
 // draft carries out a command that changes the draft: make gives the record for it from the present state.
 func (e *Exploration) draft(a Actor, version uint64, make func(s *Snapshot) (record, error)) (Receipt, error) {
 	var got uint64
@@ -177,20 +145,5 @@ func (e *Exploration) checkout(a Actor, c Checkout) (Receipt, error) {
 			return record{}, err
 		}
 		return record{Draft: &draftRecord{Op: opCheckout, Base: c.Subnet, Masks: string(text)}}, nil
-	})
-}
-
-// estimate predicts the loss of the draft from the statistics, if they are there.
-func (e *Exploration) estimate() {
-	e.update(inDraft, func(s *Snapshot) {
-		est := Estimate{}
-		if loss, ok := e.model.Predict(s.Statistics, s.Draft.Masks); ok && s.Statistics.Ready {
-			base := s.Statistics.DenseNLL
-			if m := s.Draft.Measured; m != nil && m.Dense > 0 { // on the text that the truth is measured on
-				base = math.Log(m.Dense)
-			}
-			est = Estimate{Valid: true, Loss: loss, Perplexity: math.Exp(base + loss)}
-		}
-		e.state.estimateFrom(est)
 	})
 }

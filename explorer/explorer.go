@@ -243,7 +243,7 @@ func (e *Exploration) recordLocked(a Actor, make func(*Snapshot) ([]record, erro
 		return ErrClosed
 	}
 	records, err := make(e.state.now)
-	if err != nil {
+	if err != nil || len(records) == 0 {
 		return err
 	}
 	before := *e.state

@@ -149,6 +149,9 @@ func (e *Exploration) gather(ctx context.Context, c GatherStatistics, m *monitor
 	}
 	e.refresh()
 	e.update(inStatistics, func(s *Snapshot) { s.Statistics = stats })
+	if err := e.compareAll(); err != nil {
+		return err
+	}
 	e.estimate()
 	return nil
 }
@@ -193,6 +196,7 @@ func (e *Exploration) refit(ctx context.Context, a Actor, c Refit, m *monitor) e
 func (e *Exploration) keep(a Actor, m *monitor, made Made, n Subnet) error {
 	e.refresh()
 	n.Author, n.Masks, n.Method = a.Name, made.Subnet.Masks, made.Method
+	n.HeldOut = HeldOut{Unfitted: made.Before, Perplexity: made.After}
 	if hasRefit(made.Subnet) {
 		file, bytes, err := e.weights.save(made.Subnet)
 		if err != nil {

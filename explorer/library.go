@@ -112,6 +112,6 @@ func (e *Exploration) newSubnet(n Subnet) (record, error) {
 	}
 	return record{Subnet: &subnetRecord{
 		ID: id, Name: n.Name, Origin: n.Origin, Parent: n.Parent, Author: n.Author, Created: e.now().UTC(), Method: n.Method,
-		Masks: string(text), Refit: n.Refit, RefitBytes: n.RefitBytes, Note: n.Note, Measurements: n.Measurements,
+		Masks: string(text), Refit: n.Refit, RefitBytes: n.RefitBytes, Note: n.Note, HeldOut: n.HeldOut, Measurements: n.Measurements,
 	}}, nil
 }

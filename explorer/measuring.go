@@ -2,10 +2,11 @@ package explorer
 
 import (
 	"context"
-	"math"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/lathe-llm/lathe/infer/gguf"
 )
 
 func (e *Exploration) measure(ctx context.Context, a Actor, c Measure, m *monitor) error {
@@ -14,7 +15,7 @@ func (e *Exploration) measure(ctx context.Context, a Actor, c Measure, m *monito
 		e.update(inDraft, func(s *Snapshot) { s.Draft.Measuring = true })
 		defer e.update(inDraft, func(s *Snapshot) { s.Draft.Measuring = false })
 	}
-	got, err := e.score(ctx, a, c, m)
+	got, subject, err := e.score(ctx, a, c, m)
 	if err != nil {
 		return err
 	}
@@ -22,7 +23,7 @@ func (e *Exploration) measure(ctx context.Context, a Actor, c Measure, m *monito
 	if _, known := e.Snapshot().dense(got.Conditions); !known && c.Text == "" && c.Subnet != DenseID {
 		of := c
 		of.Subnet = DenseID
-		dense, err := e.score(ctx, a, of, m)
+		dense, _, err := e.score(ctx, a, of, m)
 		if err == nil {
 			err = e.measured(a, DenseID, version, dense)
 		}
@@ -30,14 +31,20 @@ func (e *Exploration) measure(ctx context.Context, a Actor, c Measure, m *monito
 			return err
 		}
 	}
-	return e.measured(a, c.Subnet, version, got)
+	if c.Subnet != DenseID {
+		got.Dense, _ = e.Snapshot().dense(got.Conditions)
+	}
+	if err := e.measured(a, c.Subnet, version, got); err != nil {
+		return err
+	}
+	return e.compare(a, subject, got)
 }
 
-// score takes one measurement.
-func (e *Exploration) score(ctx context.Context, a Actor, c Measure, m *monitor) (Measurement, error) {
+// score takes one measurement and says what of.
+func (e *Exploration) score(ctx context.Context, a Actor, c Measure, m *monitor) (Measurement, gguf.Subnet, error) {
 	subject, err := e.subject(ctx, c.Subnet)
 	if err != nil {
-		return Measurement{}, err
+		return Measurement{}, subject, err
 	}
 	began := e.now()
 	got, err := e.model.Score(ctx, subject, ScoreRequest{
@@ -45,7 +52,7 @@ func (e *Exploration) score(ctx context.Context, a Actor, c Measure, m *monitor)
 	}, m)
 	got.At, got.Seconds, got.By = e.now().UTC(), e.now().Sub(began).Seconds(), a.Name
 	got.Share = subject.Masks.Size().Ratio
-	return got, err
+	return got, subject, err
 }
 
 // dense is the dense model's perplexity under given conditions.
@@ -57,11 +64,10 @@ func (s *Snapshot) dense(c Conditions) (float64, bool) {
 	return s.Model.Measurements[i].Perplexity, true
 }
 
-// measured files a measurement, beside the dense model's under the same conditions if that is known.
+// measured files a measurement. That of a file which is itself a cut says nothing of the dense model.
 func (e *Exploration) measured(a Actor, id SubnetID, version uint64, got Measurement) error {
 	e.refresh()
-	got.Dense, _ = e.Snapshot().dense(got.Conditions)
-	if id == DenseID {
+	if id == DenseID && e.Snapshot().Model.SubnetOf == "" {
 		got.Dense = got.Perplexity
 	}
 	if id != DraftID {
@@ -69,18 +75,7 @@ func (e *Exploration) measured(a Actor, id SubnetID, version uint64, got Measure
 			return []record{{Measured: &measuredRecord{Subnet: id, Measurement: got}}}, nil
 		})
 	}
-	var compared []record
-	e.update(inDraft, func(s *Snapshot) {
-		s.Draft.Measured, s.Draft.MeasuredVersion = &got, version
-		if est := s.Draft.Estimate; s.Draft.Version == version && est.Valid && got.Dense > 0 && s.Draft.Dirty() {
-			compared = []record{{Compared: &comparedRecord{Estimated: est.Loss, Measured: got.NLL - math.Log(got.Dense)}}}
-		}
-	})
-	if compared != nil {
-		if err := e.recordLoose(a, func(*Snapshot) ([]record, error) { return compared, nil }); err != nil {
-			return err
-		}
-	}
+	e.update(inDraft, func(s *Snapshot) { s.Draft.Measured, s.Draft.MeasuredVersion = &got, version })
 	e.estimate()
 	return nil
 }

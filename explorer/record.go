@@ -58,6 +58,7 @@ type subnetRecord struct {
 	Refit      string    `json:"refit,omitempty"`
 	RefitBytes int64     `json:"refit_bytes,omitempty"`
 	Note       string    `json:"note,omitempty"`
+	HeldOut    HeldOut   `json:"held_out,omitzero"`
 
 	Measurements []Measurement `json:"measurements,omitempty"`
 	Deleted      time.Time     `json:"deleted,omitzero"`
@@ -79,6 +80,8 @@ type measuredRecord struct {
 
 // comparedRecord is a true loss beside the estimate made for the same masks, both as a rise over dense in nats per token.
 type comparedRecord struct {
+	Of        string  `json:"of,omitempty"`       // hash of masks and kind
+	Refitted  bool    `json:"refitted,omitempty"` // whether the measured weights were re-fitted
 	Estimated float64 `json:"estimated"`
 	Measured  float64 `json:"measured"`
 }
@@ -92,10 +95,10 @@ type serials struct {
 
 // state is what records fold into: the lasting parts of a snapshot and what stands behind them.
 type state struct {
-	geometry *mask.Geometry
-	now      *Snapshot
-	serial   serials
-	spread   spread
+	geometry    *mask.Geometry
+	now         *Snapshot
+	serial      serials
+	comparisons comparisons
 }
 
 // part is a set of snapshot sections that a change touched.
@@ -132,7 +135,7 @@ func (s *state) fold(r record) (part, error) {
 	case r.Measured != nil:
 		return s.foldMeasured(r.Measured)
 	case r.Compared != nil:
-		s.spread.add(r.Compared.Estimated, r.Compared.Measured)
+		s.comparisons = s.comparisons.with(*r.Compared)
 		s.estimateFrom(s.now.Draft.Estimate)
 		return inDraft, nil
 	case r.Chat != nil:
@@ -165,7 +168,7 @@ func (s *state) foldSubnet(r *subnetRecord) error {
 	}
 	n := Subnet{
 		ID: r.ID, Name: r.Name, Origin: r.Origin, Parent: r.Parent, Author: r.Author, Created: r.Created, Method: r.Method,
-		Masks: masks, Size: masks.Size(), Bytes: s.bytes(masks), Refit: r.Refit, RefitBytes: r.RefitBytes, Note: r.Note,
+		Masks: masks, Size: masks.Size(), Bytes: s.bytes(masks), Refit: r.Refit, RefitBytes: r.RefitBytes, Note: r.Note, HeldOut: r.HeldOut,
 		Measurements: r.Measurements, Deleted: r.Deleted,
 	}
 	s.serial.Subnet = max(s.serial.Subnet, number(string(r.ID)))

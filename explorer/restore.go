@@ -84,15 +84,15 @@ func (s *state) records() ([]record, error) {
 			}
 			out = append(out, record{Subnet: &subnetRecord{
 				ID: n.ID, Name: n.Name, Origin: n.Origin, Parent: n.Parent, Author: n.Author, Created: n.Created, Method: n.Method,
-				Masks: string(text), Refit: n.Refit, RefitBytes: n.RefitBytes, Note: n.Note, Measurements: n.Measurements, Deleted: n.Deleted,
+				Masks: string(text), Refit: n.Refit, RefitBytes: n.RefitBytes, Note: n.Note, HeldOut: n.HeldOut, Measurements: n.Measurements, Deleted: n.Deleted,
 			}})
 		}
 	}
 	for _, m := range slices.Backward(s.now.Model.Measurements) {
 		out = append(out, record{Measured: &measuredRecord{Subnet: DenseID, Measurement: m}})
 	}
-	for _, d := range s.spread.differences {
-		out = append(out, record{Compared: &comparedRecord{Measured: d}})
+	for _, c := range s.comparisons {
+		out = append(out, record{Compared: &c})
 	}
 	for _, c := range slices.Backward(s.now.Chats) {
 		out = append(out, record{Chat: &c})

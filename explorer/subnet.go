@@ -42,9 +42,21 @@ type Subnet struct {
 	Refit      string // file of the re-fitted weights, relative to the workspace; "" if the original weights are used
 	RefitBytes int64
 	Note       string
+	HeldOut    HeldOut
 	// Measurements, newest first. Compare only those whose Conditions are equal.
 	Measurements []Measurement
 	Deleted      time.Time // zero unless in the trash
+}
+
+// HeldOutTokens is how many tokens of a text's end, out of reach of the calibration, a subnet is tried on once it is made.
+const HeldOutTokens = 1024
+
+// HeldOut is the first that is known of a subnet: its perplexity on the last [HeldOutTokens] tokens, one window, of the text
+// it was calibrated on. It shows what the re-fitting was worth and is not to be compared with measurements, whose text is
+// another and longer. Figures are 0 where nothing was tried.
+type HeldOut struct {
+	Unfitted   float64 `json:"perplexity_unfitted,omitempty"` // with the original weights
+	Perplexity float64 `json:"perplexity,omitempty"`
 }
 
 // Method records how a subnet was made, in full: with the text at hand it can be made again.

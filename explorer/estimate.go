@@ -1,0 +1,110 @@
+package explorer
+
+import (
+	"fmt"
+	"hash/fnv"
+	"math"
+	"slices"
+
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// estimate predicts the loss of the draft from the statistics, if they are there.
+func (e *Exploration) estimate() {
+	e.update(inDraft, func(s *Snapshot) {
+		est := Estimate{}
+		if loss, ok := e.model.Predict(s.Statistics, s.Draft.Masks); ok && s.Statistics.Ready {
+			base := s.Statistics.DenseNLL
+			if m := s.Draft.Measured; m != nil && m.Dense > 0 { // on the text that the truth is measured on
+				base = math.Log(m.Dense)
+			}
+			est = Estimate{Valid: true, Loss: loss, Perplexity: math.Exp(base + loss)}
+		}
+		e.state.estimateFrom(est)
+	})
+}
+
+// estimateFrom puts an estimate into the draft, with what is known of earlier ones of its kind.
+func (s *state) estimateFrom(e Estimate) {
+	base, ok := s.now.Subnet(s.now.Draft.Base)
+	e.Refitted = ok && base.Refit != ""
+	e.Spread, e.Compared = s.comparisons.typical(e.Refitted)
+	s.now.Draft.Estimate = e
+}
+
+// comparisons are estimates beside the truth, the newest last, one for each masks with their weights.
+type comparisons []comparedRecord
+
+// with has one more comparison, which takes the place of an earlier one of the same masks; the oldest are forgotten.
+func (c comparisons) with(r comparedRecord) comparisons {
+	const remembered = 200
+	c = slices.DeleteFunc(slices.Clone(c), func(old comparedRecord) bool { return r.Of != "" && old.Of == r.Of })
+	c = append(c, r)
+	return c[max(0, len(c)-remembered):]
+}
+
+// typical is the median of |true/estimated - 1| over the perplexities of masks of a kind, and how many there are.
+func (c comparisons) typical(refitted bool) (median float64, compared int) {
+	var off []float64
+	for _, r := range c {
+		if r.Refitted == refitted {
+			off = append(off, math.Abs(math.Expm1(r.Measured-r.Estimated)))
+		}
+	}
+	n := len(off)
+	if n == 0 {
+		return 0, 0
+	}
+	slices.Sort(off)
+	return (off[(n-1)/2] + off[n/2]) / 2, n
+}
+
+// comparison puts a measurement of masks beside what is estimated for them. There is none for the dense model, before
+// statistics, and where the dense model was not measured under the same conditions.
+func (e *Exploration) comparison(s *Snapshot, masks mask.Masks, refitted bool, got Measurement) (comparedRecord, bool) {
+	if got.Dense <= 0 || !s.Statistics.Ready || masks.Equal(mask.Dense(s.Model.Geometry)) {
+		return comparedRecord{}, false
+	}
+	loss, ok := e.model.Predict(s.Statistics, masks)
+	text, err := masks.MarshalText()
+	if !ok || err != nil {
+		return comparedRecord{}, false
+	}
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%s%t", text, refitted)
+	return comparedRecord{
+		Of: fmt.Sprintf("%016x", h.Sum64()), Refitted: refitted, Estimated: loss, Measured: got.NLL - math.Log(got.Dense),
+	}, true
+}
+
+// compare remembers how an estimate compared with a measurement of the same subnet.
+func (e *Exploration) compare(a Actor, subject gguf.Subnet, got Measurement) error {
+	return e.recordLoose(a, func(s *Snapshot) ([]record, error) {
+		c, ok := e.comparison(s, subject.Masks, hasRefit(subject), got)
+		if !ok {
+			return nil, nil
+		}
+		return []record{{Compared: &c}}, nil
+	})
+}
+
+// compareAll does so for every subnet of the library that was measured, by the statistics there are now.
+func (e *Exploration) compareAll() error {
+	return e.recordLoose(Actor{}, func(s *Snapshot) ([]record, error) {
+		var out []record
+		for _, n := range slices.Backward(s.Subnets) {
+			for _, m := range n.Measurements {
+				c, ok := e.comparison(s, n.Masks, n.Refit != "", m)
+				if !ok {
+					continue
+				}
+				if !slices.Contains(e.state.comparisons, c) {
+					out = append(out, record{Compared: &c})
+				}
+				break
+			}
+		}
+		return out, nil
+	})
+}
