@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 
@@ -24,44 +25,43 @@ type evalResult struct {
 	Text       string  `json:"text"`
 	TextSHA256 string  `json:"text_sha256"`
 	Share      float64 `json:"share"`
-	Dense      float64 `json:"dense_perplexity,omitempty"` // under the same conditions, if it was measured before
+	Dense      float64 `json:"dense_perplexity,omitempty"` // under the same conditions: as measured before, or of --dense
 	Seconds    float64 `json:"seconds"`
 }
 
 func (a *app) evalCommand() *cobra.Command {
 	var (
-		c      explorer.Measure
-		subnet string
+		c             explorer.Measure
+		subnet, dense string
 	)
 	cmd := &cobra.Command{
 		Use:   "eval [MODEL]",
 		Short: "Measure perplexity the way the papers do",
 		Long: "The whole text is tokenised once and cut into consecutive windows; the first token of each window is not scored, all\n" +
 			"others are, given what stands before them in their window. Numbers compare only at equal text, sequence length and windows.",
-		Example: "  lathe eval small.gguf --text wiki.test.raw --seq 2048\n  lathe eval model.gguf --subnet s3 --text wiki.test.raw --windows 4 --json",
+		Example: "  lathe eval small.gguf --text wiki.test.raw --dense model.gguf\n  lathe eval model.gguf --subnet s3 --text wiki.test.raw --windows 4 --json",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args)
 			if err != nil {
 				return err
 			}
-			k := inMemory
-			if subnet != string(explorer.DenseID) {
-				k = inWorkspace
+			r, err := a.eval(cmd.Context(), model, c, subnet)
+			if err != nil {
+				return err
 			}
-			return a.with(cmd.Context(), model, k, func(e exploration) error {
-				if c.Subnet, err = find(e.Snapshot(), subnet); err != nil {
-					return err
-				}
-				if _, err := a.start(cmd.Context(), e, c); err != nil {
-					return err
-				}
-				r, err := newEval(e.Snapshot(), c.Subnet)
+			if dense != "" {
+				whole, err := a.eval(cmd.Context(), dense, c, string(explorer.DenseID))
 				if err != nil {
 					return err
 				}
-				return a.result(r, r.words)
-			})
+				if whole.Tokens != r.Tokens || whole.TextSHA256 != r.TextSHA256 {
+					return fmt.Errorf("%w: %s reads the text as %d tokens, %s as %d: their perplexities do not compare",
+						explorer.ErrUnsupported, model, r.Tokens, dense, whole.Tokens)
+				}
+				r.Dense = whole.Perplexity
+			}
+			return a.result(r, r.words)
 		},
 	}
 	flags := cmd.Flags()
@@ -71,10 +71,30 @@ func (a *app) evalCommand() *cobra.Command {
 	flags.StringVar(&c.Engine, "engine", explorer.EngineLlama, "what scores: llama.cpp, or decoder for the graphs that search computes with")
 	flags.StringVar(&c.Type, "type", "", "tensor type a subnet is written as for llama.cpp (default: as the source)")
 	flags.StringVar(&subnet, "subnet", string(explorer.DenseID), "subnet of the workspace to measure: an id, a name, or draft")
+	flags.StringVar(&dense, "dense", "", "model file to measure as well and to compare with: what MODEL was cut from")
 	if err := cmd.MarkFlagRequired("text"); err != nil {
 		panic(err) // the flag is defined above
 	}
 	return cmd
+}
+
+// eval measures a subnet of a model's workspace, or a model file as it is.
+func (a *app) eval(ctx context.Context, model string, c explorer.Measure, subnet string) (r evalResult, err error) {
+	k := inMemory
+	if subnet != string(explorer.DenseID) {
+		k = inWorkspace
+	}
+	err = a.with(ctx, model, k, func(e exploration) error {
+		if c.Subnet, err = find(e.Snapshot(), subnet); err != nil {
+			return err
+		}
+		if _, err := a.start(ctx, e, c); err != nil {
+			return err
+		}
+		r, err = newEval(e.Snapshot(), c.Subnet)
+		return err
+	})
+	return r, err
 }
 
 // newEval is the newest measurement of a subnet.
@@ -97,7 +117,10 @@ func newEval(s *explorer.Snapshot, id explorer.SubnetID) (evalResult, error) {
 	}
 	if id != explorer.DenseID {
 		r.Subnet = string(id)
-	} else if r.Dense = 0; s.Model.SubnetOf != "" {
+		return r, nil
+	}
+	r.Dense = 0 // a file is not compared with itself
+	if s.Model.SubnetOf != "" {
 		r.Share = s.Model.Share
 	}
 	return r, nil

@@ -50,8 +50,16 @@ type subnetResult struct {
 	Refitted     bool                   `json:"refitted"`
 	Method       explorer.Method        `json:"method"`
 	Note         string                 `json:"note,omitempty"`
+	HeldOut      *heldOutResult         `json:"held_out,omitempty"` // what its cut or re-fitting said of it
 	Deleted      bool                   `json:"deleted,omitempty"`
 	Measurements []explorer.Measurement `json:"measurements"`
+}
+
+// heldOutResult is the perplexity on the end of the calibration text, which is no measurement of this model against another.
+type heldOutResult struct {
+	explorer.HeldOut
+	Tokens int    `json:"tokens"` // one window
+	Text   string `json:"text"`
 }
 
 func newSubnet(n explorer.Subnet) subnetResult {
@@ -61,6 +69,9 @@ func newSubnet(n explorer.Subnet) subnetResult {
 	}
 	if r.Measurements == nil {
 		r.Measurements = []explorer.Measurement{}
+	}
+	if n.HeldOut != (explorer.HeldOut{}) {
+		r.HeldOut = &heldOutResult{n.HeldOut, explorer.HeldOutTokens, n.Method.Text.Path}
 	}
 	return r
 }
@@ -101,9 +112,9 @@ func subnetsTable(w io.Writer, list []explorer.Subnet) {
 		fmt.Fprintln(w, "no subnets yet: `lathe cut` and `lathe search` make some")
 		return
 	}
-	rows := [][]string{{"id", "name", "origin", "share", "size", "perplexity", "× dense", "created"}}
+	rows := [][]string{{"id", "name", "origin", "share", "size", "perplexity", "× dense", "held-out", "created"}}
 	for _, n := range list {
-		row := []string{string(n.ID), n.Name, string(n.Origin), fmt.Sprintf("%.3f", n.Size.Ratio), byteCount(n.Bytes), "", "", n.Created.Local().Format("2006-01-02 15:04")}
+		row := []string{string(n.ID), n.Name, string(n.Origin), fmt.Sprintf("%.3f", n.Size.Ratio), byteCount(n.Bytes), "", "", "", n.Created.Local().Format("2006-01-02 15:04")}
 		if len(n.Measurements) > 0 {
 			m := n.Measurements[0]
 			row[5] = fmt.Sprintf("%.2f", m.Perplexity)
@@ -111,9 +122,13 @@ func subnetsTable(w io.Writer, list []explorer.Subnet) {
 				row[6] = fmt.Sprintf("%.3f", m.Relative())
 			}
 		}
+		if n.HeldOut.Perplexity > 0 {
+			row[7] = fmt.Sprintf("%.2f", n.HeldOut.Perplexity)
+		}
 		rows = append(rows, row)
 	}
 	table(w, rows...)
+	fmt.Fprintf(w, "\nperplexity as last measured; held-out on the last %d tokens of the calibration text, when it was made\n", explorer.HeldOutTokens)
 }
 
 // changeLibrary gives a command about a subnet and shows the subnet afterwards.

@@ -36,6 +36,8 @@ type masksResult struct {
 	Text    string       `json:"text"`
 	Undo    int          `json:"undo,omitempty"`
 	Redo    int          `json:"redo,omitempty"`
+	// Estimate is of the masks in work alone.
+	Estimate *estimateResult `json:"estimate,omitempty"`
 }
 
 // sizeResult is what masks cost.
@@ -62,8 +64,11 @@ type layerMasks struct {
 	Of     int    `json:"mlp_of"`
 }
 
+// opener opens a model and lets use work with it.
+type opener func(ctx context.Context, model string, use func(exploration) error) error
+
 // onSubnet is a command that looks at one subnet of the workspace.
-func (a *app) onSubnet(use, short string, show func(*explorer.Snapshot, explorer.SubnetID) error) *cobra.Command {
+func (a *app) onSubnet(use, short string, open opener, show func(*explorer.Snapshot, explorer.SubnetID) error) *cobra.Command {
 	var subnet string
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: cobra.MaximumNArgs(1),
@@ -72,7 +77,7 @@ func (a *app) onSubnet(use, short string, show func(*explorer.Snapshot, explorer
 			if err != nil {
 				return err
 			}
-			return a.with(cmd.Context(), model, readOnly, func(e exploration) error {
+			return open(cmd.Context(), model, func(e exploration) error {
 				s := e.Snapshot()
 				id, err := find(s, subnet)
 				if err != nil {
@@ -87,7 +92,14 @@ func (a *app) onSubnet(use, short string, show func(*explorer.Snapshot, explorer
 }
 
 func (a *app) masksShowCommand() *cobra.Command {
-	return a.onSubnet("show [MODEL]", "Show what is kept of each layer", func(s *explorer.Snapshot, id explorer.SubnetID) error {
+	var estimate bool
+	open := func(ctx context.Context, model string, use func(exploration) error) error {
+		if estimate {
+			return a.estimating(ctx, model, use)
+		}
+		return a.looking(ctx, model, use)
+	}
+	cmd := a.onSubnet("show [MODEL]", "Show what is kept of each layer", open, func(s *explorer.Snapshot, id explorer.SubnetID) error {
 		masks, err := s.Masks(id)
 		if err != nil {
 			return err
@@ -99,6 +111,7 @@ func (a *app) masksShowCommand() *cobra.Command {
 		r := masksResult{Subnet: string(id), Size: newSize(masks.Size(), masks.GGUFBytes(s.Model.FileType)), Text: string(text)}
 		if id == explorer.DraftID {
 			r.Version, r.Undo, r.Redo = s.Draft.Version, len(s.Draft.Steps), len(s.Draft.Undone)
+			r.Estimate = newEstimate(s.Draft.Estimate)
 		}
 		for i, g := range masks.Geometry().Layers {
 			l := masks.Layer(i)
@@ -106,6 +119,8 @@ func (a *app) masksShowCommand() *cobra.Command {
 		}
 		return a.result(r, func(w io.Writer) { r.words(w, masks) })
 	})
+	cmd.Flags().BoolVar(&estimate, "estimate", false, "estimate the perplexity of the masks in work, from statistics that are gathered where there are none yet")
+	return cmd
 }
 
 func (r masksResult) words(w io.Writer, m mask.Masks) {
@@ -118,11 +133,12 @@ func (r masksResult) words(w io.Writer, m mask.Masks) {
 	table(w, rows...)
 	fmt.Fprintf(w, "\n%.3f of the block parameters (%.3f with embeddings), %s, %s of KV cache per token\n",
 		r.Size.Share, r.Size.ShareAll, byteCount(r.Size.Bytes), byteCount(r.Size.KVBytes))
+	r.Estimate.words(w)
 }
 
 func (a *app) masksDiffCommand() *cobra.Command {
 	var with string
-	cmd := a.onSubnet("diff [MODEL]", "Show how two subnets differ", func(s *explorer.Snapshot, id explorer.SubnetID) error {
+	cmd := a.onSubnet("diff [MODEL]", "Show how two subnets differ", a.looking, func(s *explorer.Snapshot, id explorer.SubnetID) error {
 		other, err := find(s, with)
 		if err != nil {
 			return err
@@ -163,11 +179,13 @@ type draftResult struct {
 	Undo    int        `json:"undo"`
 	Redo    int        `json:"redo"`
 	Size    sizeResult `json:"size"`
+
+	Estimate *estimateResult `json:"estimate"`
 }
 
 func (a *app) drafted(s *explorer.Snapshot) error {
 	d := s.Draft
-	r := draftResult{Version: d.Version, Undo: len(d.Steps), Redo: len(d.Undone), Size: newSize(d.Size, d.Bytes)}
+	r := draftResult{Version: d.Version, Undo: len(d.Steps), Redo: len(d.Undone), Size: newSize(d.Size, d.Bytes), Estimate: newEstimate(d.Estimate)}
 	if n := len(d.Steps); n > 0 {
 		r.Step = d.Steps[n-1].Summary
 	}
@@ -176,6 +194,7 @@ func (a *app) drafted(s *explorer.Snapshot) error {
 			fmt.Fprintln(w, r.Step)
 		}
 		fmt.Fprintf(w, "share %.3f, %s; %d steps to undo, %d to redo\n", r.Size.Share, byteCount(r.Size.Bytes), r.Undo, r.Redo)
+		r.Estimate.words(w)
 	})
 }
 

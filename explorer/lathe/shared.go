@@ -85,7 +85,7 @@ func noFiles(cmd *cobra.Command) error {
 	var err error
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		switch f.Name {
-		case "text", "test", "file", "output":
+		case "text", "test", "file", "output", "dense":
 			if f.Value.String() != toStdout {
 				err = usage(fmt.Errorf("--%s names a file, and a server's files cannot be reached from here", f.Name))
 			}

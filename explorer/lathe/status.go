@@ -12,20 +12,21 @@ import (
 
 // statusResult is what `status --json` writes.
 type statusResult struct {
-	Model     string       `json:"model"`
-	Workspace string       `json:"workspace"`
-	Bytes     int64        `json:"workspace_bytes"`
-	Subnets   int          `json:"subnets"`
-	Trash     int          `json:"trash"`
-	Chats     int          `json:"chats"`
-	Benches   int          `json:"benches"`
-	Base      string       `json:"draft_base"`
-	Undo      int          `json:"undo"`
-	Redo      int          `json:"redo"`
-	Draft     sizeResult   `json:"draft"`
-	Jobs      []jobResult  `json:"jobs"` // not ended; always empty but on a server
-	Search    *searchLine  `json:"search,omitempty"`
-	Viewers   []viewerName `json:"viewers,omitempty"`
+	Model     string          `json:"model"`
+	Workspace string          `json:"workspace"`
+	Bytes     int64           `json:"workspace_bytes"`
+	Subnets   int             `json:"subnets"`
+	Trash     int             `json:"trash"`
+	Chats     int             `json:"chats"`
+	Benches   int             `json:"benches"`
+	Base      string          `json:"draft_base"`
+	Undo      int             `json:"undo"`
+	Redo      int             `json:"redo"`
+	Draft     sizeResult      `json:"draft"`
+	Estimate  *estimateResult `json:"estimate"` // of the masks in work
+	Jobs      []jobResult     `json:"jobs"`     // not ended; always empty but on a server
+	Search    *searchLine     `json:"search,omitempty"`
+	Viewers   []viewerName    `json:"viewers,omitempty"`
 }
 
 // jobResult is a job in statusResult.
@@ -65,7 +66,7 @@ func newStatus(s *explorer.Snapshot) statusResult {
 	r := statusResult{
 		Model: s.Model.Path, Workspace: s.Workspace.Path, Bytes: s.Workspace.Bytes, Subnets: len(s.Subnets), Trash: len(s.Trash),
 		Chats: len(s.Chats), Benches: len(s.Benches), Base: string(s.Draft.Base), Undo: len(s.Draft.Steps), Redo: len(s.Draft.Undone),
-		Draft: newSize(s.Draft.Size, s.Draft.Bytes), Jobs: []jobResult{},
+		Draft: newSize(s.Draft.Size, s.Draft.Bytes), Estimate: newEstimate(s.Draft.Estimate), Jobs: []jobResult{},
 	}
 	for _, j := range s.Jobs {
 		if !j.State.Ended() {
@@ -90,6 +91,11 @@ func (r statusResult) words(w io.Writer) {
 		{"chats", fmt.Sprint(r.Chats)},
 		{"benchmarks", fmt.Sprint(r.Benches)},
 		{"masks in work", fmt.Sprintf("from %s, %d steps to undo, %d to redo, share %.3f", r.Base, r.Undo, r.Redo, r.Draft.Share)},
+	}
+	if e := r.Estimate; e.Perplexity > 0 {
+		rows = append(rows, []string{"estimate", fmt.Sprintf("perplexity %.2f, %s", e.Perplexity, e.accuracy())})
+	} else if e.Compared > 0 {
+		rows = append(rows, []string{"estimates", e.accuracy()})
 	}
 	for _, j := range r.Jobs {
 		text := fmt.Sprintf("%s, %s, %.0f %%", j.Title, j.State, 100*j.Fraction)

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/lathe-llm/lathe/explorer"
+)
+
+// estimateResult is what statistics say of the masks in work, and how far from the truth that usually is.
+type estimateResult struct {
+	Perplexity float64 `json:"perplexity,omitempty"` // where statistics are at hand
+	Rise       float64 `json:"loss_rise,omitempty"`  // over the dense model, nats per token
+	Refitted   bool    `json:"refitted"`             // whether the masks in work carry re-fitted weights
+	// Difference is the median of |true/estimated - 1| over the masks of this kind that were estimated and measured.
+	Difference float64 `json:"typical_difference,omitempty"`
+	Compared   int     `json:"compared"` // how many they are
+}
+
+func newEstimate(e explorer.Estimate) *estimateResult {
+	return &estimateResult{e.Perplexity, e.Loss, e.Refitted, e.Spread, e.Compared}
+}
+
+func (r *estimateResult) words(w io.Writer) {
+	if r == nil || r.Perplexity == 0 && r.Compared == 0 {
+		return
+	}
+	if r.Perplexity > 0 {
+		fmt.Fprintf(w, "estimated perplexity %.2f, ", r.Perplexity)
+	} else {
+		fmt.Fprint(w, "estimates: ")
+	}
+	fmt.Fprintln(w, r.accuracy())
+}
+
+// accuracy says how far from the truth estimates usually are.
+func (r *estimateResult) accuracy() string {
+	if r.Compared == 0 {
+		return "no estimate was compared with the truth yet"
+	}
+	return fmt.Sprintf("typically %.1f %% off what is measured (%d compared)", 100*r.Difference, r.Compared)
+}
+
+// estimating opens a model's workspace with the statistics that estimates come from, which are gathered where they are not
+// kept.
+func (a *app) estimating(ctx context.Context, model string, use func(exploration) error) error {
+	return a.with(ctx, model, inWorkspace, func(e exploration) error {
+		if !e.Snapshot().Statistics.Ready {
+			if _, err := a.start(ctx, e, explorer.GatherStatistics{}); err != nil {
+				return err
+			}
+		}
+		return use(e)
+	})
+}
+
+// looking opens a model's workspace to look at it.
+func (a *app) looking(ctx context.Context, model string, use func(exploration) error) error {
+	return a.with(ctx, model, readOnly, use)
+}
