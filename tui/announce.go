@@ -13,7 +13,7 @@ func (m *Model) announce(before, now *explorer.Snapshot) {
 		if j.State != explorer.Done {
 			continue
 		}
-		if was, ok := before.Job(j.ID); !ok || was.State.Ended() {
+		if was, ok := before.Job(j.ID); ok && was.State.Ended() {
 			continue
 		}
 		if j.Result != "" && m.active != libraryID { // who goes there next wants to see it
@@ -45,7 +45,7 @@ func (m *Model) outcome(s *explorer.Snapshot, j explorer.Job) string {
 		if n, ok := s.Subnet(j.Result); ok {
 			said += fmt.Sprintf(": share %.3f", n.Size.Ratio)
 			if s.Reform.Result == j.Result && s.Reform.After > 0 {
-				said += ", ppl " + text.Perplexity(s.Reform.After)
+				said += ", held-out ppl " + text.Perplexity(s.Reform.After)
 			}
 		}
 		return said + "; on Reform " + key("reform.chat") + " chats with it"

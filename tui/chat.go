@@ -178,7 +178,7 @@ func (s *chatScreen) status(m *Model) string {
 // back stops a running reply, gives the keys back to the actions, or ends looking back in the chat.
 func (s *chatScreen) back(m *Model) (bool, tea.Cmd) {
 	if c, ok := s.current(m.snap); ok && c.Busy && m.blocked(m.action("chat.stop")) == "" {
-		return true, m.do(explorer.StopReply{Chat: c.ID}, nil)
+		return true, m.stopReply(c.ID)
 	}
 	switch {
 	case s.editing:

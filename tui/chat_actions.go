@@ -1,6 +1,7 @@
 package tui
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -63,7 +64,7 @@ func chatActions() []*action {
 			},
 			run: run(func(s *chatScreen, m *Model) tea.Cmd {
 				c, _ := s.current(m.snap)
-				return m.do(explorer.StopReply{Chat: c.ID}, nil)
+				return m.stopReply(c.ID)
 			})},
 		{id: "chat.again", scope: onChat, keys: []string{"r", "ctrl+r"}, title: "Ask for the last reply again, with the next seed", short: "again", changes: true, when: said,
 			run: run(func(s *chatScreen, m *Model) tea.Cmd {
@@ -247,6 +248,18 @@ func (s *chatScreen) samplingForm(m *Model) tea.Cmd {
 		set(&sa.RepeatPenalty, f.number("repeat"))
 		return m.do(explorer.ConfigureChat{Chat: c.ID, Sampling: &sa}, nil)
 	}})
+}
+
+// stopReply stops a reply. That it ended by itself meanwhile is no failure.
+func (m *Model) stopReply(id explorer.ChatID) tea.Cmd {
+	stop := m.do(explorer.StopReply{Chat: id}, nil)
+	return func() tea.Msg {
+		done := stop().(doneMsg)
+		if errors.Is(done.err, explorer.ErrNotFound) {
+			done.err = nil
+		}
+		return done
+	}
 }
 
 // set converts a number of a form to the type of a setting.

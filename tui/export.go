@@ -36,8 +36,10 @@ func (m *Model) exportForm(id explorer.SubnetID) tea.Cmd {
 			path = withEnding(path, ".gguf")
 			c = explorer.Export{Subnet: id, Path: path, Type: typ}
 		}
-		return m.do(c, func(m *Model, _ explorer.Receipt) tea.Cmd {
-			m.say(levelInfo, "writing "+path)
+		return m.do(c, func(m *Model, r explorer.Receipt) tea.Cmd {
+			if j, _ := m.snap.Job(r.Job); !j.State.Ended() { // what it came to is said already
+				m.say(levelInfo, "writing "+path)
+			}
 			return nil
 		})
 	}})

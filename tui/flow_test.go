@@ -361,3 +361,13 @@ func TestField(t *testing.T) {
 		t.Errorf("down leads to %d", f.at)
 	}
 }
+
+// TestStoppingWhatHasEnded presses esc after the reply ended and before the viewer knows.
+func TestStoppingWhatHasEnded(t *testing.T) {
+	l := newLoop(t, 100, 30, nil)
+	l.press("4")
+	c, _ := l.m.chat().current(l.m.snap)
+	if done := l.m.stopReply(c.ID)().(doneMsg); done.err != nil {
+		t.Errorf("stopping a reply that has ended fails: %v", done.err)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,6 +31,7 @@ type loop struct {
 	b    *explorertest.Backend
 	msgs chan tea.Msg
 	ctx  context.Context
+	busy sync.WaitGroup // commands that run
 	quit bool
 	copy string // what was last sent to the terminal's clipboard
 }
@@ -48,8 +50,11 @@ func newLoopOver(t testing.TB, ex *explorer.Exploration, b *explorertest.Backend
 		change(&o)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	t.Cleanup(cancel)
 	l := &loop{t: t, m: New(ctx, ex, o), ex: ex, b: b, msgs: make(chan tea.Msg, 1024), ctx: ctx}
+	t.Cleanup(func() { // nothing outlives its test: commands write files and talk to the exploration
+		cancel()
+		l.busy.Wait()
+	})
 	l.run(l.m.watch(0))
 	l.send(tea.WindowSizeMsg{Width: w, Height: h})
 	return l
@@ -60,7 +65,7 @@ func (l *loop) run(cmd tea.Cmd) {
 	if cmd == nil {
 		return
 	}
-	go func() {
+	l.busy.Go(func() {
 		msg := cmd()
 		if msg == nil {
 			return
@@ -69,7 +74,7 @@ func (l *loop) run(cmd tea.Cmd) {
 		case l.msgs <- msg:
 		case <-l.ctx.Done():
 		}
-	}()
+	})
 }
 
 // send takes one message in and draws.

@@ -33,6 +33,7 @@ const (
 	colBytes
 	colPerplexity
 	colRelative
+	colHeldOut
 	colSpeed
 	colDate
 	libraryColumns
@@ -73,6 +74,8 @@ func (s *libraryScreen) rows(snap *explorer.Snapshot) []libraryRow {
 			c = cmp.Compare(a.perplexity, b.perplexity)
 		case colRelative:
 			c = cmp.Compare(a.relative, b.relative)
+		case colHeldOut:
+			c = cmp.Compare(a.HeldOut.Perplexity, b.HeldOut.Perplexity)
 		case colSpeed:
 			c = cmp.Compare(a.speed, b.speed)
 		case colDate:
@@ -236,7 +239,8 @@ func (s *libraryScreen) drawTable(t *theme.Theme, snap *explorer.Snapshot, w, h 
 	rows := s.rows(snap)
 	columns := []column{
 		colName: {title: "name", w: 14, grow: true}, colOrigin: {title: "origin", w: 9, rank: 4}, colShare: {title: "share", w: 6, right: true}, colBytes: {title: "bytes", w: 8, right: true, rank: 1},
-		colPerplexity: {title: "ppl", w: 6, right: true}, colRelative: {title: "× dense", w: 7, right: true, rank: 3}, colSpeed: {title: "tok/s", w: 6, right: true, rank: 2}, colDate: {title: "made", w: 12, rank: 5},
+		colPerplexity: {title: "ppl", w: 6, right: true}, colRelative: {title: "× dense", w: 7, right: true, rank: 3}, colHeldOut: {title: "held-out", w: 9, right: true, rank: 5},
+		colSpeed: {title: "tok/s", w: 6, right: true, rank: 2}, colDate: {title: "made", w: 12, rank: 6},
 	}
 	arrow := t.Glyph.Up
 	if s.down {
@@ -271,6 +275,8 @@ func (s *libraryScreen) drawTable(t *theme.Theme, snap *explorer.Snapshot, w, h 
 					return text.None, t.Dim
 				}
 				return fmt.Sprintf("%.2f", r.relative), t.Text
+			case colHeldOut:
+				return text.Perplexity(r.HeldOut.Perplexity), t.Dim
 			case colSpeed:
 				if r.speed == 0 {
 					return text.None, t.Dim

@@ -23,12 +23,13 @@ func (s *libraryScreen) drawDetail(m *Model, t *theme.Theme, w, h int) []string 
 		if !ok {
 			return paragraph(w, t.Dim, "What is known about a subnet is shown here.")
 		}
-		return subnetRows(t, m.snap, n, w, h)
+		return m.subnetRows(t, n, w, h)
 	})
 }
 
 // subnetRows says what is known about a subnet, most important first.
-func subnetRows(t *theme.Theme, snap *explorer.Snapshot, n explorer.Subnet, w, h int) []string {
+func (m *Model) subnetRows(t *theme.Theme, n explorer.Subnet, w, h int) []string {
+	snap := m.snap
 	var rows []string
 	fact := func(k, v string) {
 		if v != "" {
@@ -62,8 +63,9 @@ func subnetRows(t *theme.Theme, snap *explorer.Snapshot, n explorer.Subnet, w, h
 		rows = append(rows, line(w).Col(t.Dim, label, 12).Put(t.Text, text.Clip(v, max(1, w-14))).String())
 	}
 	if len(n.Measurements) == 0 {
-		rows = append(rows, line(w).Col(t.Dim, "ppl", 12).Put(t.Dim, "not measured: p measures it").String())
+		rows = append(rows, line(w).Col(t.Dim, "ppl", 12).Put(t.Dim, "not measured: "+m.keys.first(m.action("library.measure"))+" measures it").String())
 	}
+	fact("held-out", heldOut(n))
 	fact("method", methodName(n.Method))
 	if n.Method.Windows > 0 {
 		fact("calibration", fmt.Sprintf("%d × %d tokens of %s", n.Method.Windows, n.Method.Seq, baseName(n.Method.Text.Path)))
@@ -81,6 +83,19 @@ func subnetRows(t *theme.Theme, snap *explorer.Snapshot, n explorer.Subnet, w, h
 		rows = append(rows, drawStrips(t, n.Masks, w)...)
 	}
 	return rows
+}
+
+// heldOut says what making a subnet told of its perplexity.
+func heldOut(n explorer.Subnet) string {
+	k := n.HeldOut
+	if k.Perplexity <= 0 {
+		return ""
+	}
+	v := text.Perplexity(k.Perplexity)
+	if k.Unfitted > 0 && k.Unfitted != k.Perplexity {
+		v += ", " + text.Perplexity(k.Unfitted) + " before re-fitting"
+	}
+	return v + fmt.Sprintf(", last %d tokens of %s", explorer.HeldOutTokens, baseName(n.Method.Text.Path))
 }
 
 func baseName(path string) string {
@@ -116,7 +131,7 @@ func (s *libraryScreen) details(m *Model) tea.Cmd {
 	}
 	m.open(&pager{title: text.Line(n.Name), wide: 100, lines: func(m *Model, w int) []string {
 		t := m.theme
-		rows := subnetRows(t, m.snap, n, w, 99)
+		rows := m.subnetRows(t, n, w, 99)
 		if n.Masks.Layers() > 0 {
 			rows = append(rows, paint.Blank(w), line(w).Put(t.Title, "masks").String())
 			for i := range n.Masks.Layers() {

@@ -39,7 +39,7 @@ func (s *masksScreen) drawDetail(m *Model, t *theme.Theme, w, h int) []string {
 			rows = append(rows, drawRanks(t, set, scores, w, min(room, 9))...)
 		} else if room >= 2 && s.block.importance(m.snap.Statistics, i) == nil && (s.block.kind == mask.Channels || s.block.kind == mask.Heads) {
 			rows = append(rows, paint.Blank(w))
-			rows = append(rows, paragraph(w, t.Dim, "Not ranked yet: g on the Search screen gathers statistics.")...)
+			rows = append(rows, paragraph(w, t.Dim, fmt.Sprintf("Not ranked yet: %s on Search gathers statistics.", m.keys.first(m.action("search.gather"))))...)
 		}
 		if s.zoom == zoomUnits && room >= 2 {
 			rows = append(rows, s.drawUnit(m, t, w))
@@ -217,7 +217,7 @@ func (s *masksScreen) drawTotals(m *Model, t *theme.Theme, w, h int) []string {
 	if len(rows) > max(1, h-1) {
 		rows = rows[:max(1, h-1)]
 	}
-	return append(rows, flow(t, w, s.quality(t, snap), 3)...)
+	return append(rows, flow(t, w, s.quality(m, t, w), 3)...)
 }
 
 // costs are what the draft costs, and what its base did where that differs.
@@ -245,9 +245,11 @@ func (s *masksScreen) costs(t *theme.Theme, snap *explorer.Snapshot, base, masks
 	return out
 }
 
-// quality says what the masks are expected to do to the perplexity, and what it truly is where that was measured.
-func (s *masksScreen) quality(t *theme.Theme, snap *explorer.Snapshot) []segment {
-	d := snap.Draft
+// quality says what the masks are expected to do to the perplexity, how far from the truth that typically is, and what the
+// truth is where it was measured. Narrow rows get the shorter words.
+func (s *masksScreen) quality(m *Model, t *theme.Theme, w int) []segment {
+	d := m.snap.Draft
+	narrow := w < 76
 	var out []segment
 	switch e := d.Estimate; {
 	case s.ahead:
@@ -257,10 +259,7 @@ func (s *masksScreen) quality(t *theme.Theme, snap *explorer.Snapshot) []segment
 		if e.Perplexity > 0 {
 			est = "est. " + text.Perplexity(e.Perplexity) + " ppl"
 		}
-		if e.Compared > 0 {
-			est += fmt.Sprintf(", usually %.0f %% off", 100*e.Spread)
-		}
-		out = append(out, segment{t.Strong, est})
+		out = append(out, segment{t.Strong, est + accuracy(t, e, narrow)})
 	default:
 		out = append(out, segment{t.Dim, "no estimate before statistics"})
 	}
@@ -268,13 +267,30 @@ func (s *masksScreen) quality(t *theme.Theme, snap *explorer.Snapshot) []segment
 	case d.Measuring:
 		out = append(out, segment{t.Pending, "measuring the true perplexity"})
 	case k != nil && d.MeasuredVersion == d.Version && !s.ahead:
-		out = append(out, segment{t.Good, fmt.Sprintf("%s true %s, %s tokens, %s", t.Glyph.Check, text.Perplexity(k.Perplexity), text.Count(float64(k.Conditions.Tokens)), k.At.Local().Format("15:04"))})
+		truth := t.Glyph.Check + " true " + text.Perplexity(k.Perplexity)
+		if !narrow {
+			truth += fmt.Sprintf(", %s tokens, %s", text.Count(float64(k.Conditions.Tokens)), k.At.Local().Format("15:04"))
+		}
+		out = append(out, segment{t.Good, truth})
 	case k != nil:
 		out = append(out, segment{t.Dim, "true " + text.Perplexity(k.Perplexity) + " before the last edit"})
 	default:
-		out = append(out, segment{t.Dim, "p measures the true one"})
+		out = append(out, segment{t.Dim, m.keys.first(m.action("masks.measure")) + " measures the true one"})
 	}
 	return out
+}
+
+// accuracy says how far from the truth estimates of this kind typically were.
+func accuracy(t *theme.Theme, e explorer.Estimate, short bool) string {
+	switch {
+	case e.Compared == 0 && short:
+		return ", unproven"
+	case e.Compared == 0:
+		return ", not compared with the truth yet"
+	case short:
+		return fmt.Sprintf(" %s %.0f %% (of %d)", t.Glyph.PlusMinus, 100*e.Spread, e.Compared)
+	}
+	return fmt.Sprintf(", typically %.0f %% off (of %d)", 100*e.Spread, e.Compared)
 }
 
 func plural(n int, one, many string) string {

@@ -211,7 +211,7 @@ func smallNumber(v float64) string {
 // drawBlocks draws the blocks of one layer.
 func (s *masksScreen) drawBlocks(m *Model, t *theme.Theme, w, h int) []string {
 	masks, i := s.masks(m), s.layer.at
-	return box(t, paint.Frame{Title: fmt.Sprintf("layer %d", i), Note: "esc all layers", Focused: true}, w, h, func(w, h int) []string {
+	return box(t, paint.Frame{Title: fmt.Sprintf("layer %d", i), Note: "esc back", Focused: true}, w, h, func(w, h int) []string {
 		all := blocks(masks.Geometry().Layers[i])
 		at := max(0, slices.Index(all, s.block))
 		top := clamp(at-h+2, 0, max(0, len(all)-h+1))

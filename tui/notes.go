@@ -49,7 +49,7 @@ func (m *Model) fail(err error) {
 	case errors.Is(err, explorer.ErrStale):
 		m.say(levelWarning, "not done: "+err.Error()+"; look again and repeat it")
 	case errors.Is(err, explorer.ErrNoStatistics):
-		m.say(levelWarning, err.Error()+": press g on the Search screen to gather them")
+		m.say(levelWarning, err.Error()+": "+m.keys.first(m.action("search.gather"))+" on Search gathers them")
 	default:
 		m.say(levelFailure, err.Error())
 	}

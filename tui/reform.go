@@ -140,7 +140,7 @@ func (s *reformScreen) undo(m *Model) tea.Cmd {
 	id := m.snap.Reform.Result
 	name := subnetName(m.snap, id)
 	return m.do(explorer.DeleteSubnet{Subnet: id}, func(m *Model, _ explorer.Receipt) tea.Cmd {
-		m.say(levelInfo, name+" was taken back; z in Library restores it")
+		m.say(levelInfo, name+" was taken back; "+m.keys.first(m.action("undo"))+" on Library restores it")
 		return nil
 	})
 }
@@ -250,7 +250,7 @@ func (s *reformScreen) drawSetting(m *Model, t *theme.Theme, w, h int, elapsed i
 				rows = append(rows, paint.Blank(w), line(w).Put(t.Title, "last").String())
 			}
 			if rf.Before > 0 && rf.After > 0 {
-				r := line(w).Col(t.Dim, "ppl", 12).Put(t.Text, text.Perplexity(rf.Before)+" "+t.Glyph.Right+" ").Put(t.Good, text.Perplexity(rf.After))
+				r := line(w).Col(t.Dim, "held-out", 12).Put(t.Text, "ppl "+text.Perplexity(rf.Before)+" "+t.Glyph.Right+" ").Put(t.Good, text.Perplexity(rf.After))
 				if rf.Method.Seconds > 0 {
 					r.Put(t.Dim, ", "+text.Short(secondsF(rf.Method.Seconds)))
 				}

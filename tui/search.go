@@ -58,7 +58,7 @@ func (s *searchScreen) panes(m *Model, area layout.Rect) []pane {
 	snap := m.snap
 	rev := max(snap.Sections.Search, snap.Sections.Model, snap.Sections.Jobs, snap.Sections.Statistics)
 	draw := [searchParts]func(*theme.Theme, int, int) []string{
-		func(t *theme.Theme, w, h int) []string { return s.drawChart(t, snap, w, h) },
+		func(t *theme.Theme, w, h int) []string { return s.drawChart(m, t, w, h) },
 		func(t *theme.Theme, w, h int) []string { return s.drawBest(t, snap, w, h) },
 		func(t *theme.Theme, w, h int) []string { return s.drawHistory(t, snap, w, h) },
 		func(t *theme.Theme, w, h int) []string { return s.drawPopulation(t, snap, w, h) },

@@ -108,7 +108,8 @@ func limitAxis(y chart.Axis, cloud []chart.Point, front, dense float64) (chart.A
 	return y, above
 }
 
-func (s *searchScreen) drawChart(t *theme.Theme, snap *explorer.Snapshot, w, h int) []string {
+func (s *searchScreen) drawChart(m *Model, t *theme.Theme, w, h int) []string {
+	snap := m.snap
 	title := "size × perplexity"
 	if !showsPerplexity(snap.Search) {
 		title = "size × divergence"
@@ -118,15 +119,16 @@ func (s *searchScreen) drawChart(t *theme.Theme, snap *explorer.Snapshot, w, h i
 	}
 	return box(t, paint.Frame{Title: title, Focused: s.focus == partChart}, w, h, func(w, h int) []string {
 		if snap.Search.Evaluated == 0 {
-			return s.drawWelcome(t, snap, w)
+			return s.drawWelcome(m, t, w)
 		}
 		return s.plot(t, snap).Draw(t, w, h)
 	})
 }
 
 // drawWelcome stands where the chart will be while there is nothing to chart.
-func (s *searchScreen) drawWelcome(t *theme.Theme, snap *explorer.Snapshot, w int) []string {
-	mi := snap.Model
+func (s *searchScreen) drawWelcome(m *Model, t *theme.Theme, w int) []string {
+	snap, mi := m.snap, m.snap.Model
+	key := func(id string) string { return m.keyLabel(m.keys.first(m.action(id))) }
 	rows := []string{paint.Blank(w), line(w).Put(t.Strong, text.Line(mi.Name)).String()}
 	facts := fmt.Sprintf("%s parameters in %d layers, %s as %s", text.Count(float64(mi.Params)), mi.Layers, text.Bytes(float64(mi.Bytes)), mi.FileType)
 	rows = append(rows, paragraph(w, t.Dim, facts)...)
@@ -137,9 +139,9 @@ func (s *searchScreen) drawWelcome(t *theme.Theme, snap *explorer.Snapshot, w in
 	case !snap.Statistics.Ready && snap.Statistics.Layers > 0:
 		rows = append(rows, paragraph(w, t.Text, fmt.Sprintf("Statistics are being gathered: layer %d of %d.", snap.Statistics.Layers, mi.Layers))...)
 	default:
-		rows = append(rows, paragraph(w, t.Text, "No search yet: space starts one.")...)
+		rows = append(rows, paragraph(w, t.Text, "No search yet: "+key("search.toggle")+" starts one.")...)
 	}
-	return append(rows, paragraph(w, t.Dim, "o cuts a smaller model at once, without a search.")...)
+	return append(rows, paragraph(w, t.Dim, key("search.cut")+" cuts a smaller model at once, without a search.")...)
 }
 
 func (s *searchScreen) drawBest(t *theme.Theme, snap *explorer.Snapshot, w, h int) []string {

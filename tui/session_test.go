@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -74,24 +75,53 @@ func (s *session) ended() {
 	select {
 	case err := <-s.done:
 		s.must(err)
-	case <-time.After(terminal.Patience):
+	case <-time.After(s.term.Patience):
 		s.t.Fatalf("the program does not end; on the screen:\n%s", s.term.Screen())
 	}
+}
+
+// fill goes through the entries of a form, named by their labels in order, and writes values into some.
+func (s *session) fill(labels []string, values map[string]string) {
+	s.t.Helper()
+	for i, label := range labels {
+		if i > 0 {
+			s.press("tab")
+		}
+		s.see("▸ " + label)
+		if v, ok := values[label]; ok {
+			s.press("ctrl+u")
+			s.write(v)
+		}
+	}
+}
+
+// matches waits until the screen matches a pattern.
+func (s *session) matches(pattern string) {
+	s.t.Helper()
+	s.wait(pattern, regexp.MustCompile(pattern).MatchString)
 }
 
 // A scene is a moment of the walk that a still is taken of.
 type scene func(name string)
 
+// A plan is what a walk is to do.
+type plan struct {
+	search, reform map[string]string // values of the forms, by label
+	export         string            // file to write
+	still          scene
+}
+
 // walk goes through everything once: search, pause, edit a mask, reform, chat, benchmark, export and quit. It works from
 // what is on the screen alone, so it is the same for the make-believe engine and for the real one.
-func (s *session) walk(export string, still scene) {
+func (s *session) walk(p plan) {
 	s.see("space start")
 	s.press("space") // search
 	s.see("share of block parameters to keep")
+	s.fill([]string{"target", "minutes", "strategy", "fitness", "text", "windows", "window tokens", "seed"}, p.search)
 	s.press("enter")
 	s.see("of block parameters")
-	s.see("cand/min")
-	still("search")
+	s.matches(`eval +([4-9]\d|\d{3,}) .*cand/min`)
+	p.still("search")
 	s.press("space")
 	s.see("space resume")
 
@@ -99,7 +129,9 @@ func (s *session) walk(export string, still scene) {
 	s.see("mlp channels")
 	s.press("down", "down", "left")
 	s.see("1 change")
-	still("masks")
+	s.matches(`true \d+\.\d`)
+	s.see("% off (of ")
+	p.still("masks")
 	s.press("z")
 	s.wait("the change taken back", func(screen string) bool { return !strings.Contains(screen, "1 change") })
 	s.press("Z")
@@ -118,9 +150,10 @@ func (s *session) walk(export string, still scene) {
 	s.see("by hand")
 	s.press("r")
 	s.see("re-fit by hand")
+	s.fill([]string{"method", "lambda", "pull to original", "bias", "name", "text", "windows", "window tokens"}, p.reform)
 	s.press("enter")
 	s.see("takes it back")
-	still("reform")
+	p.still("reform")
 
 	s.press("c") // chat
 	s.see("write here")
@@ -129,35 +162,31 @@ func (s *session) walk(export string, still scene) {
 	s.wait("two replies", func(screen string) bool {
 		return strings.Contains(screen, "agreement") && strings.Contains(screen, " tok/s")
 	})
-	still("chat")
+	s.see("esc other keys") // both have ended
+	p.still("chat")
 	s.press("esc")
 
 	s.press("6", "home", "b") // bench
 	s.see("prompt tokens")
-	s.press("ctrl+u")
-	s.write("32, 64")
-	s.press("tab", "ctrl+u")
-	s.write("8")
-	s.press("tab", "ctrl+u")
-	s.write("2")
+	s.fill([]string{"prompt tokens", "generate", "repeats"}, map[string]string{"prompt tokens": "64, 256", "generate": "16", "repeats": "3"})
 	s.press("enter")
 	s.wait("a line in words", func(screen string) bool {
 		return strings.Contains(screen, "× faster") || strings.Contains(screen, "× slower") || strings.Contains(screen, "× the speed")
 	})
-	still("bench")
+	p.still("bench")
 
 	s.press("6", "home", "e") // export
 	s.see("about")
 	s.press("tab", "tab", "ctrl+u")
-	s.write(export)
+	s.write(p.export)
 	s.press("enter")
 	s.wait("the file", func(string) bool {
-		info, err := os.Stat(export)
+		info, err := os.Stat(p.export)
 		return err == nil && info.Size() > 0
 	})
 	s.see("wrote ")
-	still("library")
 	s.press("esc")
+	p.still("library")
 	s.press("q")
 	s.wait("the end", func(screen string) bool {
 		if strings.Contains(screen, "What runs now") {
@@ -189,7 +218,7 @@ func (s *session) revisit() {
 	s.ended()
 }
 
-// stills writes drawings of screens into docs, when asked to.
+// stills writes drawings of screens into a folder; "" is none.
 func (s *session) stills(dir string) scene {
 	return func(name string) {
 		if dir == "" {
@@ -216,7 +245,8 @@ func makeBelieve(t *testing.T, workspace string) func(term *terminal.Terminal) e
 		}
 	}
 	return func(term *terminal.Terminal) error {
-		e, err := explorer.Open(t.Context(), explorer.Options{Model: "models/SmolLM2-135M-Instruct.Q4_1.gguf", Workspace: workspace, Backend: b, Now: b.Clock.Now, Scratch: t.TempDir()})
+		e, err := explorer.Open(t.Context(), explorer.Options{Model: "models/SmolLM2-135M-Instruct.Q4_1.gguf", Workspace: workspace, Backend: b, Now: b.Clock.Now, Scratch: t.TempDir(),
+			MeasureDraft: &explorer.Measure{Seq: 1024, Windows: 2}})
 		if err != nil {
 			return err
 		}
@@ -225,14 +255,10 @@ func makeBelieve(t *testing.T, workspace string) func(term *terminal.Terminal) e
 	}
 }
 
-// TestSession does the walk with the engine that computes nothing. With LATHE_RECORD=stills it renews the stills.
+// TestSession does the walk with the engine that computes nothing.
 func TestSession(t *testing.T) {
 	workspace := t.TempDir()
 	s := start(t, 120, 40, makeBelieve(t, workspace))
-	docs := ""
-	if os.Getenv("LATHE_RECORD") == "stills" {
-		docs = "docs"
-	}
 	s.see("welcome")
 	s.press("esc")
 	s.see("space start")
@@ -241,7 +267,7 @@ func TestSession(t *testing.T) {
 	s.press("enter")
 	s.see("statistics are gathered")
 	s.press("esc")
-	s.walk(filepath.Join(t.TempDir(), "small.gguf"), s.stills(docs))
+	s.walk(plan{export: filepath.Join(t.TempDir(), "small.gguf"), still: func(string) {}})
 	start(t, 80, 24, makeBelieve(t, workspace)).revisit()
 }
 
@@ -264,7 +290,9 @@ func TestResizing(t *testing.T) {
 }
 
 // TestRealSession does the walk on the default model, with the program as it is built. With LATHE_RECORD it also renews
-// docs/session.cast and the stills beside it.
+// docs/session.cast and a still of each screen beside it, which the README shows:
+//
+//	LATHE_SLOW=1 LATHE_RECORD=1 go test ./tui -run TestRealSession -timeout 60m
 func TestRealSession(t *testing.T) {
 	if os.Getenv("LATHE_SLOW") == "" {
 		t.Skip("LATHE_SLOW is not set")
@@ -278,6 +306,10 @@ func TestRealSession(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	workspace := t.TempDir()
+	// Statistics take minutes in which there is nothing to see: they are there when the recording begins.
+	if out, err := exec.CommandContext(t.Context(), bin, "masks", "show", "--estimate", "--workspace", workspace, model).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
 	program := func(term *terminal.Terminal) error {
 		cmd := exec.CommandContext(t.Context(), bin, "--workspace", workspace, model)
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = term.TTY, term.TTY, term.TTY
@@ -289,8 +321,11 @@ func TestRealSession(t *testing.T) {
 	if os.Getenv("LATHE_RECORD") != "" {
 		docs = "docs"
 	}
+	const patience = 10 * time.Minute
 	s := start(t, 120, 40, program)
-	s.walk(filepath.Join(t.TempDir(), "small.gguf"), s.stills(docs))
+	s.term.Patience = patience
+	short := map[string]string{"windows": "6", "window tokens": "512"} // little text: minutes, and all there is to see
+	s.walk(plan{search: short, reform: short, export: filepath.Join(t.TempDir(), "small.gguf"), still: s.stills(docs)})
 	if docs != "" {
 		f, err := os.Create(filepath.Join(docs, "session.cast"))
 		s.must(err)
@@ -299,5 +334,7 @@ func TestRealSession(t *testing.T) {
 		s.mu.Unlock()
 		s.must(errors.Join(err, f.Close()))
 	}
-	start(t, 80, 24, program).revisit()
+	s = start(t, 80, 24, program)
+	s.term.Patience = patience
+	s.revisit()
 }

@@ -107,8 +107,10 @@ func (m *Model) editMasks(id explorer.SubnetID) tea.Cmd {
 
 // measure takes a subnet's perplexity in the background.
 func (m *Model) measure(id explorer.SubnetID) tea.Cmd {
-	return m.do(explorer.Measure{Subnet: id}, func(m *Model, _ explorer.Receipt) tea.Cmd {
-		m.say(levelInfo, "measuring the perplexity of "+subnetName(m.snap, id)+" in the background")
+	return m.do(explorer.Measure{Subnet: id}, func(m *Model, r explorer.Receipt) tea.Cmd {
+		if j, _ := m.snap.Job(r.Job); !j.State.Ended() {
+			m.say(levelInfo, "measuring the perplexity of "+subnetName(m.snap, id)+" in the background")
+		}
 		return nil
 	})
 }

@@ -23,6 +23,8 @@ import (
 type Terminal struct {
 	// TTY is the program's end: its input and its output.
 	TTY *os.File
+	// Patience is how long Wait waits at most.
+	Patience time.Duration
 
 	master *os.File
 	mu     sync.Mutex
@@ -32,8 +34,8 @@ type Terminal struct {
 	done   sync.WaitGroup
 }
 
-// Patience is how long Wait waits at most.
-const Patience = 60 * time.Second
+// patience is the Patience of new terminals.
+const patience = 60 * time.Second
 
 // New opens a terminal of w × h cells. tap, which may be nil, is given all output as it arrives.
 func New(w, h int, tap func(at time.Time, output []byte)) (*Terminal, error) {
@@ -41,7 +43,7 @@ func New(w, h int, tap func(at time.Time, output []byte)) (*Terminal, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Terminal{TTY: tty, master: master, emu: vt.NewSafeEmulator(w, h), news: make(chan struct{}), tap: tap}
+	t := &Terminal{TTY: tty, Patience: patience, master: master, emu: vt.NewSafeEmulator(w, h), news: make(chan struct{}), tap: tap}
 	if err := t.size(w, h); err != nil {
 		return nil, err
 	}
@@ -152,7 +154,7 @@ func (t *Terminal) Screen() string {
 
 // Wait returns once done holds for the screen, looking again whenever output arrives and ten times a second otherwise.
 func (t *Terminal) Wait(what string, done func(screen string) bool) error {
-	limit := time.NewTimer(Patience)
+	limit := time.NewTimer(t.Patience)
 	defer limit.Stop()
 	again := time.NewTicker(100 * time.Millisecond)
 	defer again.Stop()
