@@ -35,9 +35,9 @@ func (e *Exploration) Do(ctx context.Context, a Actor, c Command) (Receipt, erro
 	case GatherStatistics, Cut, Refit, Measure, StartSearch, Export, ExportRecipe, BuildRecipe, StartBench, ImportFile:
 		return e.launch(a, c)
 	case PauseJob:
-		return Receipt{Job: c.Job}, e.jobs.pause(c.Job, true)
+		return e.pause(a, c.Job, true)
 	case ResumeJob:
-		return Receipt{Job: c.Job}, e.jobs.pause(c.Job, false)
+		return e.pause(a, c.Job, false)
 	case StopJob:
 		return Receipt{Job: c.Job}, e.jobs.stop(c.Job)
 	case Retarget, Inject, Adopt:

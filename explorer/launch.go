@@ -192,8 +192,8 @@ func (e *Exploration) refit(ctx context.Context, a Actor, c Refit, m *monitor) e
 	return e.keep(a, m, made, Subnet{Name: name, Origin: Reformed, Parent: parent})
 }
 
-// keep puts what a job made into the library, its weights on the disk first.
-func (e *Exploration) keep(a Actor, m *monitor, made Made, n Subnet) error {
+// keep puts what a job made into the library, its weights on the disk first. also is recorded with it, both or neither.
+func (e *Exploration) keep(a Actor, m *monitor, made Made, n Subnet, also ...record) error {
 	e.refresh()
 	n.Author, n.Masks, n.Method = a.Name, made.Subnet.Masks, made.Method
 	n.HeldOut = HeldOut{Unfitted: made.Before, Perplexity: made.After}
@@ -211,7 +211,7 @@ func (e *Exploration) keep(a Actor, m *monitor, made Made, n Subnet) error {
 			return nil, err
 		}
 		id = r.Subnet.ID
-		return []record{r}, nil
+		return append([]record{r}, also...), nil
 	}, nil)
 	if err != nil {
 		return err

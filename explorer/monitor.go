@@ -88,6 +88,13 @@ func (m *monitor) stand(state JobState) {
 	}
 }
 
+// paused reports whether a person holds the task back.
+func (m *monitor) paused() bool {
+	m.s.mu.Lock()
+	defer m.s.mu.Unlock()
+	return m.t.paused
+}
+
 // Publish is Orders.Publish.
 func (m *monitor) Publish(search Search) {
 	m.s.e.update(inSearch, func(s *Snapshot) {

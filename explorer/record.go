@@ -25,6 +25,7 @@ type record struct {
 	Chat     *Chat           `json:"chat,omitempty"`
 	DropChat ChatID          `json:"drop_chat,omitempty"`
 	Bench    *Bench          `json:"bench,omitempty"`
+	Search   *searchRecord   `json:"search,omitempty"`
 	Serial   *serials        `json:"serial,omitempty"`
 }
 
@@ -154,6 +155,9 @@ func (s *state) fold(r record) (part, error) {
 		s.serial.Bench = max(s.serial.Bench, number(string(r.Bench.ID)))
 		s.now.Benches = put(s.now.Benches, *r.Bench, func(b Bench) BenchID { return b.ID })
 		return inBenches, nil
+	case r.Search != nil:
+		s.now.Unfinished = r.Search.UnderWay
+		return inSearch, nil
 	case r.Serial != nil:
 		s.serial = serials{max(s.serial.Subnet, r.Serial.Subnet), max(s.serial.Chat, r.Serial.Chat), max(s.serial.Bench, r.Serial.Bench)}
 		return 0, nil

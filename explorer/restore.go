@@ -100,6 +100,9 @@ func (s *state) records() ([]record, error) {
 	for _, b := range slices.Backward(s.now.Benches) {
 		out = append(out, record{Bench: &b})
 	}
+	if s.now.Unfinished != nil {
+		out = append(out, record{Search: &searchRecord{s.now.Unfinished}})
+	}
 	draft, err := s.draftRecords()
 	return append(out, draft...), err
 }

@@ -17,8 +17,9 @@ type Snapshot struct {
 	Jobs       []Job // running or paused first, then queued in order, then the last few that ended, newest first
 	Statistics Statistics
 	Search     Search
-	Subnets    []Subnet // not deleted, newest first
-	Trash      []Subnet // deleted and still restorable, last deleted first
+	Unfinished *Unfinished // nil: no search is under way, nor was one interrupted
+	Subnets    []Subnet    // not deleted, newest first
+	Trash      []Subnet    // deleted and still restorable, last deleted first
 	Draft      Draft
 	Reform     Reform
 	Chats      []Chat  // newest first

@@ -2,20 +2,9 @@ package explorer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 )
-
-func (e *Exploration) search(ctx context.Context, a Actor, c StartSearch, m *monitor) error {
-	made, err := e.model.Search(ctx, c, e.folder("search"), m, m)
-	stopped := errors.Is(context.Cause(ctx), errStopped)
-	if made.Subnet.Masks.Layers() > 0 && (err == nil || stopped) {
-		// A search that a person stopped has found something all the same.
-		return errors.Join(err, e.keep(a, m, made, Subnet{Origin: Searched}))
-	}
-	return err
-}
 
 // steer carries out a command on the running search, or on what the last one found.
 func (e *Exploration) steer(a Actor, c Command) (Receipt, error) {

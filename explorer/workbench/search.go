@@ -105,11 +105,15 @@ func (h *hunt) check() error {
 
 // prepare reads the text, loads the model and makes what the strategy needs.
 func (h *hunt) prepare(ctx context.Context) error {
-	if err := h.check(); err != nil {
+	err := h.check()
+	if err == nil && h.dir != "" && !h.request.Resume {
+		// Interrupted before its first checkpoint, this search must not go on from that of another.
+		err = os.RemoveAll(h.checkpoint())
+	}
+	if err != nil {
 		return err
 	}
 	h.mon.Progress(0, 0, "tokens", "tokenising")
-	var err error
 	if c := h.request.Calibration; c.Windows == 0 && h.request.Budget.Seconds > 0 {
 		h.work.text, err = h.m.upTo(ctx, c, refitWindows)
 	} else {
@@ -151,6 +155,9 @@ func (h *hunt) prepare(ctx context.Context) error {
 	}
 	return err
 }
+
+// checkpoint is the file of the search's checkpoint.
+func (h *hunt) checkpoint() string { return filepath.Join(h.dir, "checkpoint") }
 
 // spread returns at most n of the windows, evenly spaced.
 func spread(windows [][]int32, n int) [][]int32 {
@@ -299,7 +306,7 @@ func (h *hunt) job(ctx context.Context, gone time.Duration) (*search.Job, error)
 		}
 	}
 	if h.dir != "" {
-		o.Store = search.FileStore(filepath.Join(h.dir, "checkpoint"))
+		o.Store = search.FileStore(h.checkpoint())
 	}
 	job, err := search.NewJob(o)
 	if errors.Is(err, search.ErrTarget) || errors.Is(err, search.ErrConfig) {

@@ -111,6 +111,27 @@ func TestSearchResumes(t *testing.T) {
 	}
 }
 
+// TestSearchGoesOnFromItself interrupts a search before its first checkpoint where another search has left one.
+func TestSearchGoesOnFromItself(t *testing.T) {
+	m := open(t, bench(t), gguftest.Tiny("llama"))
+	dir := t.TempDir()
+	if _, err := m.Search(t.Context(), asked("", 30), dir, &desk{}, &quiet{}); err != nil {
+		t.Fatal(err)
+	}
+	r := asked("", 30)
+	r.Target = 0.7
+	interrupted, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := m.Search(interrupted, r, dir, &desk{}, &quiet{}); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	r.Resume = true
+	made, err := m.Search(t.Context(), r, dir, &desk{}, &quiet{})
+	if err != nil || made.Method.Target != 0.7 {
+		t.Errorf("it goes on to %g, %v", made.Method.Target, err)
+	}
+}
+
 func TestSearchTakesOrders(t *testing.T) {
 	b := bench(t)
 	m := open(t, b, gguftest.Tiny("llama"))

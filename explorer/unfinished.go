@@ -1,0 +1,74 @@
+package explorer
+
+import (
+	"context"
+	"errors"
+)
+
+// Unfinished is a search that has begun and has neither ended by itself nor been stopped by a person: the one that runs or,
+// where none does, the one that the end of a process interrupted.
+type Unfinished struct {
+	Search StartSearch
+	Author string
+	Paused bool // a person let it stand still
+}
+
+// searchRecord says that a search is under way or, without one, that it is over.
+type searchRecord struct {
+	UnderWay *Unfinished `json:"under_way,omitempty"`
+}
+
+// CarryOn goes on with the search that the end of an earlier process interrupted, if there is one: from its last checkpoint,
+// in the name of whoever began it, and standing still if it stood still.
+func (e *Exploration) CarryOn(ctx context.Context) error {
+	s := e.Snapshot()
+	if s.Unfinished == nil || s.Workspace.ReadOnly {
+		return nil
+	}
+	u := *s.Unfinished
+	u.Search.Resume = true
+	a := Actor{Name: u.Author, Role: RoleEditor}
+	r, err := e.Do(ctx, a, u.Search)
+	if err == nil && u.Paused {
+		_, err = e.Do(ctx, a, PauseJob{Job: r.Job})
+	}
+	return err
+}
+
+// search runs a search. That it is under way, and that it is over, outlives the process.
+func (e *Exploration) search(ctx context.Context, a Actor, c StartSearch, m *monitor) error {
+	u := Unfinished{Search: c, Author: a.Name, Paused: m.paused()}
+	if err := e.record(a, func(*Snapshot) ([]record, error) { return []record{{Search: &searchRecord{&u}}}, nil }, nil); err != nil {
+		return err
+	}
+	made, err := e.model.Search(ctx, c, e.folder("search"), m, m)
+	stopped := errors.Is(context.Cause(ctx), errStopped)
+	if err != nil && ctx.Err() != nil && !stopped {
+		return err // the process ends, the search does not
+	}
+	over := record{Search: &searchRecord{}}
+	if made.Subnet.Masks.Layers() > 0 && (err == nil || stopped) {
+		// A search that a person stopped has found something all the same.
+		return errors.Join(err, e.keep(a, m, made, Subnet{Origin: Searched}, over))
+	}
+	return errors.Join(err, e.record(a, func(*Snapshot) ([]record, error) { return []record{over}, nil }, nil))
+}
+
+// pause holds a job back or lets it go on. That the search under way stands still outlives the process.
+func (e *Exploration) pause(a Actor, id JobID, paused bool) (Receipt, error) {
+	if err := e.jobs.pause(id, paused); err != nil {
+		return Receipt{}, err
+	}
+	if e.Snapshot().Workspace.ReadOnly {
+		return Receipt{Job: id}, nil
+	}
+	return Receipt{Job: id}, e.record(a, func(s *Snapshot) ([]record, error) {
+		j, _ := s.Job(id)
+		if j.Kind != JobSearch || j.State == Queued || s.Unfinished == nil || s.Unfinished.Paused == paused {
+			return nil, nil
+		}
+		u := *s.Unfinished
+		u.Paused = paused
+		return []record{{Search: &searchRecord{&u}}}, nil
+	}, nil)
+}

@@ -1,0 +1,149 @@
+package explorer_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/explorertest"
+)
+
+// TestInterruptedSearchGoesOn ends a process in several ways while a search is under way, and opens its workspace again.
+func TestInterruptedSearchGoesOn(t *testing.T) {
+	ed := explorer.Actor{Name: "ed", Role: explorer.RoleEditor}
+	asked := explorer.StartSearch{Target: 0.7, Seed: 3, Strategy: "ladder", Budget: explorer.Budget{Evaluations: 40}}
+	broken := errors.New("broken")
+	for name, test := range map[string]struct {
+		during   func(t *testing.T, e *explorer.Exploration, v *valve, id explorer.JobID) // the end, else it is closed in the middle
+		kill     bool                                                                     // without closing
+		goesOn   bool
+		paused   bool
+		returned error // by the first candidates
+	}{
+		"closed": {goesOn: true},
+		"killed": {goesOn: true, kill: true},
+		"closed while it stood still": {goesOn: true, paused: true, during: func(t *testing.T, e *explorer.Exploration, v *valve, id explorer.JobID) {
+			command(t, e, explorer.PauseJob{Job: id})
+			v.open("candidates")
+			untilState(t, e, id, explorer.Paused)
+		}},
+		"killed after it went on": {goesOn: true, kill: true, during: func(t *testing.T, e *explorer.Exploration, _ *valve, id explorer.JobID) {
+			command(t, e, explorer.PauseJob{Job: id})
+			command(t, e, explorer.ResumeJob{Job: id})
+		}},
+		"stopped by a person": {during: func(t *testing.T, e *explorer.Exploration, _ *valve, id explorer.JobID) {
+			command(t, e, explorer.StopJob{Job: id})
+			explorertest.Ended(t, e, id)
+		}},
+		"at its end": {kill: true, during: func(t *testing.T, e *explorer.Exploration, v *valve, id explorer.JobID) {
+			v.open("candidates")
+			explorertest.Ended(t, e, id)
+		}},
+		"after it failed": {returned: broken, during: func(t *testing.T, e *explorer.Exploration, v *valve, id explorer.JobID) {
+			v.open("candidates")
+			if j := explorertest.Ended(t, e, id); j.State != explorer.Failed {
+				t.Errorf("it is %s", j.State)
+			}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := &valve{}
+			v.close("candidates")
+			b := explorertest.New()
+			b.Pace = func(ctx context.Context, unit string) error {
+				if err := v.pace(ctx, unit); err != nil {
+					return err
+				}
+				if unit == "candidates" {
+					return test.returned
+				}
+				return nil
+			}
+			folder := t.TempDir()
+			e := explorertest.Open(t, b, folder)
+			r, err := e.Do(t.Context(), ed, asked)
+			if err != nil {
+				t.Fatal(err)
+			}
+			explorertest.Until(t, e, "the record of it", func(s *explorer.Snapshot) bool { return s.Unfinished != nil })
+			if test.during != nil {
+				test.during(t, e, v, r.Job)
+			}
+			if test.kill {
+				folder = killed(t, folder)
+			} else if err := e.Close(); err != nil {
+				t.Fatal(err)
+			}
+
+			b = explorertest.New()
+			v = &valve{}
+			v.close("candidates")
+			b.Pace = v.pace
+			e = explorertest.Open(t, b, folder)
+			u := e.Snapshot().Unfinished
+			if (u != nil) != test.goesOn {
+				t.Fatalf("under way: %+v, want %v", u, test.goesOn)
+			}
+			if err := e.CarryOn(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			jobs := e.Snapshot().Jobs
+			if !test.goesOn {
+				if len(jobs) != 0 {
+					t.Errorf("jobs %+v", jobs)
+				}
+				return
+			}
+			if u.Search != asked || u.Author != "ed" || u.Paused != test.paused || len(jobs) != 1 || jobs[0].Kind != explorer.JobSearch || jobs[0].Author != "ed" {
+				t.Fatalf("%+v goes on as %+v", u, jobs)
+			}
+			v.open("candidates")
+			if test.paused {
+				untilState(t, e, jobs[0].ID, explorer.Paused)
+				command(t, e, explorer.ResumeJob{Job: jobs[0].ID})
+			}
+			job := explorertest.Ended(t, e, jobs[0].ID)
+			s := e.Snapshot()
+			if job.State != explorer.Done || s.Unfinished != nil || s.Search.Seed != 3 || len(s.Subnets) != 1 {
+				t.Errorf("job %+v, under way %+v, %d subnets", job, s.Unfinished, len(s.Subnets))
+			}
+		})
+	}
+}
+
+// killed is a copy of what a process that is killed now leaves behind in a workspace.
+func killed(t *testing.T, folder string) string {
+	t.Helper()
+	left := t.TempDir()
+	for _, name := range []string{"workspace.json", "journal"} {
+		data, err := os.ReadFile(filepath.Join(folder, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(left, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return left
+}
+
+// TestInterruptedSearchIsLeftToWhoHoldsTheWorkspace opens a workspace twice.
+func TestInterruptedSearchIsLeftToWhoHoldsTheWorkspace(t *testing.T) {
+	v := &valve{}
+	v.close("candidates")
+	b := explorertest.New()
+	b.Pace = v.pace
+	folder := t.TempDir()
+	holder := explorertest.Open(t, b, folder)
+	id := start(t, holder, explorer.StartSearch{Target: 0.7})
+	explorertest.Until(t, holder, "the record of it", func(s *explorer.Snapshot) bool { return s.Unfinished != nil })
+	other := explorertest.Open(t, explorertest.New(), folder)
+	if err := other.CarryOn(t.Context()); err != nil || len(other.Snapshot().Jobs) != 0 {
+		t.Errorf("%v, jobs %+v", err, other.Snapshot().Jobs)
+	}
+	v.open("candidates")
+	explorertest.Ended(t, holder, id)
+}
