@@ -153,6 +153,10 @@ func (e *Exploration) folder(name string) string {
 	return filepath.Join(w.Path, name)
 }
 
+// Scratch is a folder for files that need not last. It is gone with the exploration; what a killed process leaves in that of
+// a workspace goes when the workspace is opened again.
+func (e *Exploration) Scratch() string { return e.scratch }
+
 // Snapshot is the newest state. It costs nothing.
 func (e *Exploration) Snapshot() *Snapshot { return e.current.Load() }
 

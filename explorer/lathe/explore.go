@@ -59,6 +59,9 @@ func (a *app) explore(ctx context.Context, args []string, o tui.Options) error {
 		return err
 	}
 	a.welcome(ctx, e)
+	if err := e.CarryOn(ctx); err != nil {
+		return errors.Join(err, e.Close())
+	}
 	return errors.Join(a.open(ctx, a, e, o), e.Close())
 }
 

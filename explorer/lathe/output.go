@@ -38,8 +38,13 @@ func table(w io.Writer, rows ...[]string) {
 
 // isTerminal reports whether a stream is somebody's screen.
 func isTerminal(stream any) bool {
-	f, ok := stream.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
+	switch s := stream.(type) {
+	case clientTerminal:
+		return true
+	case *os.File:
+		return term.IsTerminal(int(s.Fd()))
+	}
+	return false
 }
 
 // byteCount is a size for people.
@@ -57,7 +62,7 @@ func count(n int64) string {
 }
 
 // start gives a command that begins a job, shows its progress until it has ended, and returns the job. Interrupting stops
-// the job and waits for it.
+// the job and waits for it; a search that belongs to a server goes on.
 func (a *app) start(ctx context.Context, e exploration, c explorer.Command) (explorer.Job, error) {
 	receipt, err := e.Do(ctx, a.actor(), c)
 	if err != nil {
@@ -96,6 +101,10 @@ func (a *app) follow(ctx context.Context, e exploration, id explorer.JobID, each
 		}
 		p.show(job)
 		if err := e.Wait(ctx, s.Revision); err != nil {
+			if a.shared != nil && job.Kind == explorer.JobSearch {
+				p.say("the search goes on; `search stop` ends it")
+				return job, err
+			}
 			if _, stop := e.Do(context.WithoutCancel(ctx), a.actor(), explorer.StopJob{Job: id}); stop != nil && !errors.Is(stop, explorer.ErrNotFound) {
 				return job, errors.Join(err, stop)
 			}

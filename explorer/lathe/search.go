@@ -35,17 +35,22 @@ type searchLine struct {
 }
 
 func (a *app) searchCommand() *cobra.Command {
+	cmd := a.newSearchCommand(a.search)
+	cmd.Use, cmd.Short = "search [MODEL]", "Search for the best subnet of a size"
+	cmd.Long = "Runs until the budget is spent or it is interrupted; the best subnet found goes into the workspace. With --json writes a\n" +
+		"line for each generation and one at the end. Interrupted or killed, it goes on with --resume."
+	cmd.Example = "  lathe search model.gguf --target 0.8 --budget 20m\n  lathe search --target 0.6 --strategy paper --budget evals=2000 --json"
+	return cmd
+}
+
+// newSearchCommand makes a command with the flags of a search and what it does with the search they ask for.
+func (a *app) newSearchCommand(run func(context.Context, exploration, explorer.StartSearch) error) *cobra.Command {
 	var (
 		c      explorer.StartSearch
 		budget string
 	)
 	cmd := &cobra.Command{
-		Use:   "search [MODEL]",
-		Short: "Search for the best subnet of a size",
-		Long: "Runs until the budget is spent or it is interrupted; the best subnet found goes into the workspace. With --json writes a\n" +
-			"line for each generation and one at the end. Interrupted or killed, it goes on with --resume.",
-		Example: "  lathe search model.gguf --target 0.8 --budget 20m\n  lathe search --target 0.6 --strategy paper --budget evals=2000 --json",
-		Args:    cobra.MaximumNArgs(1),
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args)
 			if err != nil {
@@ -54,7 +59,7 @@ func (a *app) searchCommand() *cobra.Command {
 			if c.Budget, err = parseBudget(budget); err != nil {
 				return usage(err)
 			}
-			return a.with(cmd.Context(), model, inWorkspace, func(e exploration) error { return a.search(cmd.Context(), e, c) })
+			return a.with(cmd.Context(), model, inWorkspace, func(e exploration) error { return run(cmd.Context(), e, c) })
 		},
 	}
 	flags := cmd.Flags()

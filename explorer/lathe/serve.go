@@ -22,7 +22,11 @@ type serveFlags struct {
 	listen, keys, host, audit string
 	sessions                  int
 	idle                      time.Duration
+	resume                    bool
 }
+
+// stopTime bounds how long the server is there after it was asked to end.
+const stopTime = 10 * time.Second
 
 func (a *app) serveCommand() *cobra.Command {
 	var f serveFlags
@@ -32,7 +36,8 @@ func (a *app) serveCommand() *cobra.Command {
 		Long: "Opens the workspace of MODEL and lets holders of keys look at it and work on it together: `ssh -p 2222 host` opens the\n" +
 			"explorer, `ssh -p 2222 host status --json` runs a command. Without an authorized_keys file it listens on loopback only,\n" +
 			"for the keys of the user who started it. Roles are options in that file: lathe-role=\"viewer\", lathe-role=\"editor\" or lathe-role=\"owner\".\n" +
-			"It ends on an interrupt or SIGTERM, within ten seconds, and a search goes on from its checkpoint the next time.",
+			"It ends on an interrupt or SIGTERM, within ten seconds. A search that was under way then, or when the server was killed,\n" +
+			"goes on from its checkpoint when the server is started again.",
 		Example: "  lathe serve model.gguf\n  lathe serve model.gguf --listen :2222 --authorized-keys ~/team_keys --audit audit.jsonl",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -50,13 +55,14 @@ func (a *app) serveCommand() *cobra.Command {
 	flags.StringVar(&f.audit, "audit", "", "file that says who did what when, a JSON object a line")
 	flags.IntVar(&f.sessions, "max-sessions", sshserver.DefaultLimits().Sessions, "sessions open at once")
 	flags.DurationVar(&f.idle, "idle", sshserver.DefaultLimits().Idle, "end a session without input after this time, with a warning before")
+	flags.BoolVar(&f.resume, "resume", true, "go on with a search that the server's last end interrupted")
 	return cmd
 }
 
 func (a *app) serve(ctx context.Context, model string, f serveFlags) (err error) {
 	log := slog.New(slog.NewTextHandler(a.stderr, nil))
 	o := sshserver.Options{
-		AuthorizedKeys: f.keys, HostKey: f.host, Log: log, DefaultRole: explorer.RoleViewer, Commands: runShared,
+		AuthorizedKeys: f.keys, HostKey: f.host, Log: log, DefaultRole: explorer.RoleViewer,
 		Limits: sshserver.Limits{Sessions: f.sessions, Idle: f.idle},
 	}
 	if o.HostKey == "" {
@@ -78,25 +84,57 @@ func (a *app) serve(ctx context.Context, model string, f serveFlags) (err error)
 		defer func() { err = errors.Join(err, audit.Close()) }()
 		o.Audit = audit
 	}
-	return a.with(ctx, model, orReadOnly, func(e exploration) error {
-		if w := e.Snapshot().Workspace; w.ReadOnly {
-			return fmt.Errorf("workspace %s is %s: %w", w.Path, w.Holder, explorer.ErrReadOnly)
+	defer hurry(ctx, log)()
+	e, err := a.openExploration(ctx, model, orReadOnly)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	if w := e.Snapshot().Workspace; w.ReadOnly {
+		return fmt.Errorf("workspace %s is %s: %w", w.Path, w.Holder, explorer.ErrReadOnly)
+	}
+	o.Exploration = e
+	o.Commands = func(ctx context.Context, c sshserver.Command) int { return runShared(ctx, c, e.Scratch()) }
+	panes := tui.NewPanes()
+	o.Program = func(ctx context.Context, s *sshserver.Session) (tea.Model, []tea.ProgramOption) {
+		options := tui.Options{Actor: s.Actor, Environ: s.Environ, Pace: s.Pace, Panes: panes, Hosted: true}
+		return tui.New(ctx, s.Exploration, options), tui.ProgramOptions(ctx, options)
+	}
+	server, err := sshserver.New(o)
+	if err != nil {
+		return usage(err)
+	}
+	a.welcome(ctx, e)
+	if u := e.Snapshot().Unfinished; u != nil && f.resume {
+		log.Info("going on with the search that was interrupted", "target", u.Search.Target, "author", u.Author)
+		if err := e.CarryOn(ctx); err != nil {
+			log.Error("the search that was interrupted does not go on", "err", err)
 		}
-		a.welcome(ctx, e)
-		o.Exploration = e
-		panes := tui.NewPanes()
-		o.Program = func(ctx context.Context, s *sshserver.Session) (tea.Model, []tea.ProgramOption) {
-			options := tui.Options{Actor: s.Actor, Environ: s.Environ, Pace: s.Pace, Panes: panes, Hosted: true}
-			return tui.New(ctx, s.Exploration, options), tui.ProgramOptions(ctx, options)
+	}
+	log.Info("serving", "model", model, "address", f.listen, "host key", server.Fingerprint())
+	if err := server.ListenAndServe(ctx, f.listen); err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	return nil
+}
+
+// hurry ends the process where it is still there stopTime after ctx has ended: a piece of work that cannot be broken off
+// costs nothing but what was computed since the last checkpoint, since files are whole on the disk at any moment. The
+// function returned calls that off.
+func hurry(ctx context.Context, log *slog.Logger) (release func()) {
+	done, cancel := context.WithCancel(context.Background())
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.NewTimer(stopTime)
+		defer timer.Stop()
+		select {
+		case <-done.Done():
+		case <-timer.C:
+			log.Warn("work that cannot be broken off is given up; it goes on from its last checkpoint the next time")
+			os.Exit(exitFailure)
 		}
-		server, err := sshserver.New(o)
-		if err != nil {
-			return usage(err)
-		}
-		log.Info("serving", "model", model, "address", f.listen, "host key", server.Fingerprint())
-		if err := server.ListenAndServe(ctx, f.listen); err != nil {
-			return fmt.Errorf("serve: %w", err)
-		}
-		return nil
 	})
+	return func() {
+		cancel()
+		stop()
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -18,8 +19,19 @@ import (
 // of its machine.
 func (a *app) sharedCommands() []*cobra.Command {
 	search := a.searchCommand()
-	search.Use, search.Args = "search", cobra.NoArgs
+	search.Use, search.Args, search.Example = "search", cobra.NoArgs, ""
+	search.Long = "Starts a search and follows it until its budget is spent; the best subnet found goes into the workspace. With --json writes\n" +
+		"a line for each generation and one at the end. The search is the server's: it goes on when the client is gone."
+	begin := a.newSearchCommand(func(ctx context.Context, e exploration, c explorer.StartSearch) error {
+		if _, err := e.Do(ctx, a.actor(), c); err != nil {
+			return err
+		}
+		r := newStatus(e.Snapshot())
+		return a.result(r, r.words)
+	})
+	begin.Use, begin.Short, begin.Args = "start", "Start a search and show the status", cobra.NoArgs
 	search.AddCommand(
+		begin,
 		a.steerCommand("pause", "Let the running search stand still", cobra.NoArgs, func(s *explorer.Snapshot, _ []string) (explorer.Command, error) {
 			id, err := searching(s)
 			return explorer.PauseJob{Job: id}, err
@@ -94,15 +106,24 @@ func noFiles(cmd *cobra.Command) error {
 	return err
 }
 
-// runShared runs a client's command line on a server's exploration.
-func runShared(ctx context.Context, c sshserver.Command) int {
+// clientTerminal is a stream that ends at the terminal of a server's client.
+type clientTerminal struct{ io.Writer }
+
+// runShared runs a client's command line on a server's exploration, whose scratch folder is given.
+func runShared(ctx context.Context, c sshserver.Command, scratch string) int {
 	environ := func(key string) string {
+		if key == "LATHE_SCRATCH" {
+			return scratch
+		}
 		for _, e := range c.Environ {
 			if value, ok := strings.CutPrefix(e, key+"="); ok && (key == "NO_COLOR" || key == "TERM") {
 				return value
 			}
 		}
 		return ""
+	}
+	if c.Terminal {
+		c.Stdout, c.Stderr = clientTerminal{c.Stdout}, clientTerminal{c.Stderr}
 	}
 	a := &app{stdin: c.Stdin, stdout: c.Stdout, stderr: c.Stderr, getenv: environ, shared: c.Exploration, who: c.Actor}
 	return run(ctx, a, c.Args)

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"io"
 	"strings"
 	"testing"
 
@@ -43,14 +45,18 @@ func TestSharedCommands(t *testing.T) {
 		{"compare", editor, exitUsage, "unknown command"},
 		{"search pause", editor, exitUsage, "none is running"},
 		{"search --target 0.8 --budget evals=5 --json", editor, exitOK, `"event":"end"`},
+		{"search start --target 2", editor, exitUsage, "not in (0, 1]"},
+		{"search start --text /etc/passwd", editor, exitUsage, "cannot be reached"},
+		{"search start", viewer, exitUsage, "this needs the role editor"},
 		{"search retarget 0.5", editor, exitUsage, "none is running"},
 		{"stop j99", editor, exitUsage, "not found"},
+		{"search start --target 0.8 --budget evals=5", editor, exitOK, "masks in work"},
 		{"--help", viewer, exitOK, "subnets"},
 	} {
 		var out, words bytes.Buffer
 		got := runShared(t.Context(), sshserver.Command{
 			Actor: c.actor, Exploration: e, Args: strings.Fields(c.line), Stdin: strings.NewReader(""), Stdout: &out, Stderr: &words,
-		})
+		}, t.TempDir())
 		text := out.String()
 		if c.want != exitOK {
 			text = words.String()
@@ -61,5 +67,54 @@ func TestSharedCommands(t *testing.T) {
 	}
 	if n := len(e.Snapshot().Chats); n != chats {
 		t.Errorf("%d chats, %d before: commands leave theirs behind", n, chats)
+	}
+}
+
+// TestSearchOutlivesItsClient has a client go away while it follows a search.
+func TestSearchOutlivesItsClient(t *testing.T) {
+	b := explorertest.New()
+	hold := make(chan struct{})
+	b.Pace = func(ctx context.Context, unit string) error {
+		if unit != "candidates" {
+			return nil
+		}
+		select {
+		case <-hold:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	e := explorertest.Open(t, b, "")
+	ctx, leave := context.WithCancel(t.Context())
+	ended := make(chan int)
+	var words bytes.Buffer
+	go func() {
+		ended <- runShared(ctx, sshserver.Command{
+			Actor: explorer.Actor{Name: "ed", Role: explorer.RoleEditor}, Exploration: e, Args: strings.Fields("search --budget evals=20"),
+			Stdin: strings.NewReader(""), Stdout: io.Discard, Stderr: &words,
+		}, t.TempDir())
+	}()
+	s := explorertest.Until(t, e, "the search", func(s *explorer.Snapshot) bool { return s.Unfinished != nil })
+	leave()
+	if got := <-ended; got != exitInterrupted || !strings.Contains(words.String(), "the search goes on") {
+		t.Errorf("status %d, %s", got, &words)
+	}
+	close(hold)
+	if j := explorertest.Ended(t, e, s.Jobs[0].ID); j.State != explorer.Done || len(e.Snapshot().Subnets) != 1 {
+		t.Errorf("without its client the search ended as %s, %d subnets", j.State, len(e.Snapshot().Subnets))
+	}
+}
+
+// TestNoFileOnATerminal exports to where a terminal would draw it.
+func TestNoFileOnATerminal(t *testing.T) {
+	e := explorertest.Filled(t, explorertest.New())
+	var out, words bytes.Buffer
+	got := runShared(t.Context(), sshserver.Command{
+		Actor: explorer.Actor{Name: "ed", Role: explorer.RoleEditor}, Exploration: e, Args: strings.Fields("subnets export s1 -o -"),
+		Stdin: strings.NewReader(""), Stdout: &out, Stderr: &words, Terminal: true,
+	}, t.TempDir())
+	if got != exitUsage || out.Len() > 0 || !strings.Contains(words.String(), "a terminal") {
+		t.Errorf("status %d, %d bytes, %s", got, out.Len(), &words)
 	}
 }

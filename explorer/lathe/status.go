@@ -26,7 +26,9 @@ type statusResult struct {
 	Estimate  *estimateResult `json:"estimate"` // of the masks in work
 	Jobs      []jobResult     `json:"jobs"`     // not ended; always empty but on a server
 	Search    *searchLine     `json:"search,omitempty"`
-	Viewers   []viewerName    `json:"viewers,omitempty"`
+	// Unfinished is the search that runs or that the end of a process interrupted.
+	Unfinished *unfinishedResult `json:"unfinished_search,omitempty"`
+	Viewers    []viewerName      `json:"viewers,omitempty"`
 }
 
 // jobResult is a job in statusResult.
@@ -38,6 +40,13 @@ type jobResult struct {
 	Author   string            `json:"author,omitempty"`
 	Fraction float64           `json:"fraction"`
 	Left     float64           `json:"seconds_left,omitempty"`
+}
+
+// unfinishedResult is a search in statusResult that is not over.
+type unfinishedResult struct {
+	Target float64 `json:"target"`
+	Author string  `json:"author"`
+	Paused bool    `json:"paused"`
 }
 
 // viewerName is somebody attached to a server.
@@ -77,6 +86,9 @@ func newStatus(s *explorer.Snapshot) statusResult {
 		line := newSearchLine("state", s.Search)
 		r.Search = &line
 	}
+	if u := s.Unfinished; u != nil {
+		r.Unfinished = &unfinishedResult{u.Search.Target, u.Author, u.Paused}
+	}
 	for _, v := range s.Presence {
 		r.Viewers = append(r.Viewers, viewerName{v.Name, v.Role.String()})
 	}
@@ -106,6 +118,9 @@ func (r statusResult) words(w io.Writer) {
 	}
 	if s := r.Search; s != nil {
 		rows = append(rows, []string{"search", fmt.Sprintf("generation %d, %d candidates, best fitness %.4f at share %.3f", s.Generation, s.Evaluated, s.Best, s.Share)})
+	}
+	if u := r.Unfinished; u != nil && len(r.Jobs) == 0 {
+		rows = append(rows, []string{"unfinished", fmt.Sprintf("a search at %.2f, begun by %s", u.Target, u.Author)})
 	}
 	for _, v := range r.Viewers {
 		rows = append(rows, []string{"here", fmt.Sprintf("%s (%s)", v.Name, v.Role)})
