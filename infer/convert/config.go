@@ -21,28 +21,8 @@ const (
 	maxVocab          = 1 << 24
 )
 
-// family is how the weights of one class of transformers become a file.
-type family struct {
-	arch    string
-	permute bool // rotary pairs are halves in the folder and neighbours in the file
-	norms   bool // norms on the heads of Q and K
-}
-
-func familyOf(class string) (family, bool) {
-	switch class {
-	case "LlamaForCausalLM", "MistralForCausalLM":
-		return family{arch: "llama", permute: true}, true
-	case "Qwen2ForCausalLM":
-		return family{arch: "qwen2"}, true
-	case "Qwen3ForCausalLM":
-		return family{arch: "qwen3", norms: true}, true
-	}
-	return family{}, false
-}
-
 // config is what config.json says.
 type config struct {
-	Architectures    []string        `json:"architectures"`
 	Hidden           int             `json:"hidden_size"`
 	FFN              int             `json:"intermediate_size"`
 	Layers           int             `json:"num_hidden_layers"`
@@ -55,11 +35,20 @@ type config struct {
 	RopeTheta        float64         `json:"rope_theta"`
 	Tied             bool            `json:"tie_word_embeddings"`
 	Activation       string          `json:"hidden_act"`
+	Activation2      string          `json:"hidden_activation"` // Gemma's name of it
 	SlidingWindow    int             `json:"sliding_window"`
 	UseSlidingWindow *bool           `json:"use_sliding_window"`
 	Quantization     json.RawMessage `json:"quantization_config"`
 	RopeScaling      *ropeScaling    `json:"rope_scaling"`
-	RopeParameters   *ropeScaling    `json:"rope_parameters"` // the name of newer versions, with the base inside
+	RopeParameters   json.RawMessage `json:"rope_parameters"` // the name of newer versions, with the base inside
+
+	// Of Gemma.
+	QueryScalar   float64  `json:"query_pre_attn_scalar"`
+	AttnSoftCap   *float64 `json:"attn_logit_softcapping"`
+	LogitSoftCap  *float64 `json:"final_logit_softcapping"`
+	WindowPeriod  int      `json:"sliding_window_pattern"`
+	LayerTypes    []string `json:"layer_types"`
+	LocalRopeBase float64  `json:"rope_local_base_freq"`
 
 	family family
 }
@@ -88,22 +77,33 @@ func readConfig(dir string) (*config, error) {
 }
 
 func parseConfig(b []byte) (*config, error) {
-	c := &config{Activation: "silu", RopeTheta: 10000, NormEps: 1e-6}
-	if err := json.Unmarshal(b, c); err != nil {
+	var class struct {
+		Architectures []string `json:"architectures"`
+	}
+	if err := json.Unmarshal(b, &class); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
+	c := &config{Activation: "silu", RopeTheta: 10000, NormEps: 1e-6}
 	ok := false
-	if len(c.Architectures) == 1 {
-		c.family, ok = familyOf(c.Architectures[0])
+	if len(class.Architectures) == 1 {
+		c.family, ok = familyOf(class.Architectures[0])
 	}
 	if !ok {
-		return nil, fmt.Errorf("%w: architectures %.200q (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM and Qwen3ForCausalLM can be converted)",
-			ErrUnsupported, c.Architectures)
+		return nil, fmt.Errorf("%w: architectures %.200q (those that can be converted: %s)", ErrUnsupported, class.Architectures, strings.Join(classes(), ", "))
+	}
+	if c.family.gemma() {
+		c.presetGemma()
+	}
+	if err := json.Unmarshal(b, c); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
 	if len(c.Quantization) > 0 && string(c.Quantization) != "null" {
 		return nil, fmt.Errorf("%w: the weights are quantised: convert the model they were made from", ErrUnsupported)
 	}
-	if c.Activation != "silu" {
+	if c.Activation2 != "" {
+		c.Activation = c.Activation2
+	}
+	if c.Activation != c.family.activation() {
 		return nil, fmt.Errorf("%w: hidden_act %.40q", ErrUnsupported, c.Activation)
 	}
 	if c.KVHeads == 0 {
@@ -112,11 +112,8 @@ func parseConfig(b []byte) (*config, error) {
 	if c.HeadDim == 0 && c.Heads > 0 {
 		c.HeadDim = c.Hidden / c.Heads
 	}
-	if p := c.RopeParameters; p != nil {
-		c.RopeScaling = p
-		if p.Theta != 0 {
-			c.RopeTheta = p.Theta
-		}
+	if err := c.readRope(); err != nil {
+		return nil, err
 	}
 	for _, n := range []struct {
 		name         string
@@ -136,10 +133,44 @@ func parseConfig(b []byte) (*config, error) {
 	if !(c.NormEps >= 0) || !(c.RopeTheta > 0) {
 		return nil, fmt.Errorf("%w: rms_norm_eps %v, rope_theta %v", ErrFormat, c.NormEps, c.RopeTheta)
 	}
-	if c.SlidingWindow > 0 && (c.UseSlidingWindow == nil || *c.UseSlidingWindow) {
+	if c.family.gemma() {
+		if err := c.checkGemma(); err != nil {
+			return nil, err
+		}
+	} else if c.SlidingWindow > 0 && (c.UseSlidingWindow == nil || *c.UseSlidingWindow) {
 		c.Context = min(c.Context, c.SlidingWindow) // up to there, a window changes nothing
 	}
 	return c, c.checkRope()
+}
+
+// readRope takes the rotary parameters of newer versions: one set, or one for each kind of layer.
+func (c *config) readRope() error {
+	if len(c.RopeParameters) == 0 || string(c.RopeParameters) == "null" {
+		return nil
+	}
+	var kinds struct {
+		Full  *ropeScaling `json:"full_attention"`
+		Local *ropeScaling `json:"sliding_attention"`
+	}
+	one := &ropeScaling{}
+	err := json.Unmarshal(c.RopeParameters, one)
+	if err == nil {
+		err = json.Unmarshal(c.RopeParameters, &kinds)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: rope_parameters: %w", ErrFormat, err)
+	}
+	if kinds.Full != nil {
+		one = kinds.Full
+	}
+	if kinds.Local != nil && kinds.Local.Theta != 0 {
+		c.LocalRopeBase = kinds.Local.Theta
+	}
+	c.RopeScaling = one
+	if one.Theta != 0 {
+		c.RopeTheta = one.Theta
+	}
+	return nil
 }
 
 func (c *config) ropeKind() string {
@@ -225,6 +256,15 @@ func (c *config) metadata(kv *gguf.KV, name string) error {
 		own("rope.scaling.type", "linear")
 		own("rope.scaling.factor", float32(c.RopeScaling.Factor))
 	}
+	if c.family.gemma() {
+		own("attention.sliding_window", uint32(c.SlidingWindow))
+	}
+	if c.AttnSoftCap != nil {
+		own("attn_logit_softcapping", float32(*c.AttnSoftCap))
+	}
+	if c.LogitSoftCap != nil {
+		own("final_logit_softcapping", float32(*c.LogitSoftCap))
+	}
 	return err
 }
 
@@ -243,62 +283,4 @@ func readLimited(path string, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w: larger than %d bytes", filepath.Base(path), ErrFormat, limit)
 	}
 	return b, nil
-}
-
-// weightName returns the name in the file of a tensor of the folder, "" for one that is not needed, and false for one that the network has not.
-func weightName(name string) (string, bool) {
-	switch name {
-	case "model.embed_tokens.weight":
-		return "token_embd.weight", true
-	case "model.norm.weight":
-		return "output_norm.weight", true
-	case "lm_head.weight":
-		return "output.weight", true
-	}
-	rest, ok := strings.CutPrefix(name, "model.layers.")
-	if !ok {
-		return "", false
-	}
-	layer, rest, _ := strings.Cut(rest, ".")
-	at := strings.LastIndexByte(rest, '.')
-	if at < 0 {
-		return "", false
-	}
-	module, kind := rest[:at], rest[at:]
-	if module == "self_attn.rotary_emb" {
-		return "", kind == ".inv_freq"
-	}
-	if kind != ".weight" && kind != ".bias" {
-		return "", false
-	}
-	short, ok := moduleName(module)
-	return "blk." + layer + "." + short + kind, ok
-}
-
-func moduleName(module string) (string, bool) {
-	switch module {
-	case "input_layernorm":
-		return "attn_norm", true
-	case "post_attention_layernorm":
-		return "ffn_norm", true
-	case "self_attn.q_proj":
-		return "attn_q", true
-	case "self_attn.k_proj":
-		return "attn_k", true
-	case "self_attn.v_proj":
-		return "attn_v", true
-	case "self_attn.o_proj":
-		return "attn_output", true
-	case "self_attn.q_norm":
-		return "attn_q_norm", true
-	case "self_attn.k_norm":
-		return "attn_k_norm", true
-	case "mlp.gate_proj":
-		return "ffn_gate", true
-	case "mlp.up_proj":
-		return "ffn_up", true
-	case "mlp.down_proj":
-		return "ffn_down", true
-	}
-	return "", false
 }

@@ -39,7 +39,8 @@ type Report struct {
 	Tensors int    `json:"tensors"`
 }
 
-// Folder converts the model in dir to the GGUF file dst. The families are those whose networks are Llama's (Llama, Mistral), Qwen2's and Qwen3's.
+// Folder converts the model in dir to the GGUF file dst. The families are those whose networks are Llama's (Llama, Mistral),
+// Qwen2's, Qwen3's, Gemma 2's and Gemma 3's.
 func Folder(ctx context.Context, dir, dst string, o Options) (Report, error) {
 	r, err := convert(ctx, dir, dst, o)
 	if err != nil {

@@ -63,6 +63,22 @@ func TestFamiliesAgreeInTheRuntime(t *testing.T) {
 	}
 }
 
+// llama.cpp's logits after the last token must be those of the reference. It keeps keys and values in 16 bits.
+func TestRuntimeEqualsReference(t *testing.T) {
+	for name, folder := range folders() {
+		t.Run(name, func(t *testing.T) {
+			dir, _ := converttest.Open(t, folder)
+			got := logits(t, folderToFile(t, dir, convert.Options{Type: "F32"}).Path(), someTokens())
+			want := newReference(t, dir).logits(someTokens())
+			for i, v := range want[len(want)-1] {
+				if d := math.Abs(float64(got[i]) - v); !(d < 0.02) {
+					t.Fatalf("logit %d is %v, want %v", i, got[i], v)
+				}
+			}
+		})
+	}
+}
+
 // The vocabulary must be complete for llama.cpp.
 func TestRuntimeTokenizes(t *testing.T) {
 	startRuntime()

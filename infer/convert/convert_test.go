@@ -60,6 +60,12 @@ func TestFoldersComeBack(t *testing.T) {
 		{"qwen2", "Qwen2ForCausalLM", tiny("qwen2", nil), func(c map[string]any) { c["sliding_window"], c["use_sliding_window"] = 8, false }},
 		{"qwen3", "Qwen3ForCausalLM", tiny("qwen3", nil), nil},
 		{"qwen3 tied", "Qwen3ForCausalLM", tiny("qwen3", func(m *gguftest.Model) { m.Tied = true }), nil},
+		{"gemma2", "Gemma2ForCausalLM", tiny("gemma2", nil), nil},
+		{"gemma3", "Gemma3ForCausalLM", tiny("gemma3", nil), func(c map[string]any) {
+			delete(c, "tie_word_embeddings") // what is as usual is left out
+			delete(c, "rope_local_base_freq")
+			delete(c, "rope_theta")
+		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir, source := write(t, test.model, test.class, test.edit)

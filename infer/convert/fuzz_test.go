@@ -36,6 +36,9 @@ func FuzzConfig(f *testing.F) {
 	f.Add([]byte(`{"architectures":["LlamaForCausalLM"],"hidden_size":64,"intermediate_size":128,"num_hidden_layers":1,"num_attention_heads":4,` +
 		`"max_position_embeddings":512,"vocab_size":320,"rope_scaling":{"rope_type":"llama3","factor":8,"low_freq_factor":1,"high_freq_factor":4,` +
 		`"original_max_position_embeddings":8192}}`))
+	f.Add([]byte(`{"architectures":["Gemma3ForCausalLM"],"hidden_size":64,"intermediate_size":128,"num_hidden_layers":7,"num_attention_heads":4,` +
+		`"max_position_embeddings":512,"vocab_size":320,"sliding_window":9,"layer_types":["sliding_attention"],"rope_parameters":{"full_attention":` +
+		`{"rope_type":"linear","factor":8,"rope_theta":1e6},"sliding_attention":{"rope_theta":10000}}}`))
 	f.Add([]byte(`{"architectures":["Qwen3ForCausalLM"],"rope_parameters":{"type":"linear"}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, err := parseConfig(b)

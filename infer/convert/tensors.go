@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/lathe-llm/lathe/infer/gguf"
 )
@@ -19,15 +20,16 @@ type tensor struct {
 	src    weight
 	values []float32 // in place of src
 	head   int       // rows that change places together, 0 for none: those of one head
+	offset float32   // added to every number
 }
 
 // layOut lists the tensors of the file and checks that the folder has them all, with the extents that config.json needs, and no others.
 func (c *config) layOut(w *weights, asked string) ([]tensor, error) {
 	named := make(map[string]weight, len(w.byName))
 	for name, t := range w.byName {
-		to, ok := weightName(name)
+		to, ok := c.family.weightName(name)
 		if !ok {
-			return nil, fmt.Errorf("%w: tensor %.200q in a model of class %s", ErrUnsupported, name, c.Architectures[0])
+			return nil, fmt.Errorf("%w: tensor %.200q in a model of %s", ErrUnsupported, name, c.family.arch)
 		}
 		if to != "" {
 			named[to] = t
@@ -97,6 +99,10 @@ func (l *layouter) layer(i int) {
 		add("attn_q_norm.weight", true, 0, c.HeadDim)
 		add("attn_k_norm.weight", true, 0, c.HeadDim)
 	}
+	if c.family.gemma() {
+		add("post_attention_norm.weight", true, 0, c.Hidden)
+		add("post_ffw_norm.weight", true, 0, c.Hidden)
+	}
 	add("ffn_norm.weight", true, 0, c.Hidden)
 	add("ffn_gate.weight", true, 0, c.FFN, c.Hidden)
 	add("ffn_up.weight", true, 0, c.FFN, c.Hidden)
@@ -124,7 +130,11 @@ func (l *layouter) add(name string, needed bool, head int, dims ...int) {
 				out.Type = gguf.F16
 			}
 		}
-		l.list = append(l.list, tensor{out: out, src: t, head: head})
+		converted := tensor{out: out, src: t, head: head}
+		if l.config.family.gemma() && strings.HasSuffix(name, "_norm.weight") {
+			converted.offset = 1
+		}
+		l.list = append(l.list, converted)
 	}
 }
 
@@ -159,10 +169,13 @@ func (t tensor) write(ctx context.Context, emit func([]byte) error) error {
 		if t.head > 0 {
 			b = interleave(b, int(rowSize))
 		}
-		if t.out.Type != t.src.kind {
+		if t.out.Type != t.src.kind || t.offset != 0 {
 			values, err := gguf.Decode(t.src.kind, b)
 			if err != nil {
 				return err
+			}
+			for i := range values {
+				values[i] += t.offset
 			}
 			if b, err = gguf.Encode(t.out.Type, values, width); err != nil {
 				return err

@@ -17,7 +17,7 @@ type block struct {
 	id     uint64
 	refs   atomic.Int32
 	own    []*tensors.Tensor
-	tables map[int]tables // of positions, by tokens, for attention with rotary pairs of its own; guarded by Model.mu
+	tables map[tableKey]tables // of positions, for attention with rotary pairs of its own; guarded by Model.mu
 }
 
 func (b *block) retain() { b.refs.Add(1) }
@@ -36,6 +36,7 @@ type attentionBlock struct {
 	block
 	shape attentionShape
 	pairs [][]int // rotary pairs by group, of length 1 where all groups have the same; -1 is filling
+	local bool    // it sees a window only
 	w     denseLayer
 }
 
@@ -54,7 +55,7 @@ func (m *Model) newID() uint64 { return m.blocks.Add(1) }
 // makeDense makes the blocks of the dense model of its own tensors.
 func (m *Model) makeDense() {
 	for i, geo := range m.geo.Layers {
-		a := &attentionBlock{shape: m.attentionShape(), w: *m.layers[i]}
+		a := &attentionBlock{shape: m.attentionShape(), local: m.isLocal(i), w: *m.layers[i]}
 		a.id = m.newID()
 		a.shape.groups, a.shape.reps = geo.KVHeads, geo.HeadsPerGroup()
 		a.shape.pairs, a.shape.rest = m.config.RopeDims/2, m.config.HeadDim-m.config.RopeDims
@@ -72,7 +73,9 @@ func (m *Model) makeDense() {
 
 // attentionShape returns what all attention blocks of the model share.
 func (m *Model) attentionShape() attentionShape {
-	return attentionShape{headDim: m.config.HeadDim, scale: m.attnScale(), eps: m.config.NormEps}
+	return attentionShape{
+		headDim: m.config.HeadDim, scale: m.attnScale(), eps: m.config.NormEps, cap: m.config.AttnSoftCap, postNorm: m.config.PostNorms,
+	}
 }
 
 // with notes which optional weights there are.
@@ -200,7 +203,7 @@ func (m *Model) gatherMLP(layer int, l mask.Layer, refit gguf.Refit) (*mlpBlock,
 	if refit.WD != nil && len(refit.WD) != m.geo.Hidden*len(kept) {
 		return nil, fmt.Errorf("decoder: layer %d: re-fitted W_D has %d numbers, want %d by %d", layer, len(refit.WD), m.geo.Hidden, len(kept))
 	}
-	b := &mlpBlock{w: denseLayer{mlpNorm: dense.w.mlpNorm, gate: dense.w.gate, up: dense.w.up, down: dense.w.down}}
+	b := &mlpBlock{w: denseLayer{mlpNorm: dense.w.mlpNorm, gate: dense.w.gate, up: dense.w.up, down: dense.w.down, mlpPost: dense.w.mlpPost}}
 	b.w.downBias = g.bias(refit.BD, dense.w.downBias)
 	b.width = len(kept)
 	if b.width > 0 {
@@ -248,7 +251,7 @@ func (m *Model) gatherAttention(layer int, masks mask.Masks, refit gguf.Refit) (
 	if refit.WO != nil && len(refit.WO) != m.geo.Hidden*len(columns) {
 		return nil, fmt.Errorf("decoder: layer %d: re-fitted W_O has %d numbers, want %d by %d", layer, len(refit.WO), m.geo.Hidden, len(columns))
 	}
-	b := &attentionBlock{shape: m.attentionShape(), w: denseLayer{attnNorm: dense.w.attnNorm}}
+	b := &attentionBlock{shape: m.attentionShape(), local: dense.local, w: denseLayer{attnNorm: dense.w.attnNorm, attnPost: dense.w.attnPost}}
 	b.w.oBias = g.bias(refit.BO, dense.w.oBias)
 	if len(columns) > 0 || !l.Heads.IsEmpty() {
 		p := m.place(m.geo.Layers[layer], l, columns)

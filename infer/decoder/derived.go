@@ -19,6 +19,9 @@ func (m *Model) Difference(ctx context.Context, a, b *States) (*Inputs, error) {
 	if !slices.Equal(a.lengths, b.lengths) {
 		return nil, fmt.Errorf("decoder: difference of states of other windows")
 	}
+	if m.config.PostNorms {
+		return nil, fmt.Errorf("decoder: %s norms what its blocks say, so nothing they could say is the difference of states", m.config.Arch)
+	}
 	if err := a.usable(); err != nil {
 		return nil, err
 	}

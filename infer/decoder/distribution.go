@@ -45,9 +45,9 @@ func (m *Model) likeliest(ctx context.Context, states []float32, k int, d *distr
 		return err
 	}
 	defer free(x)
-	eps := m.config.NormEps
-	logProbs, err := m.be.run1(ctx, fmt.Sprintf("distribution %g", eps), func(in []*graph.Node) *graph.Node {
-		scores, total := logits(rmsNorm(in[0], in[1], eps), in[2])
+	head := m.lmHead()
+	logProbs, err := m.be.run1(ctx, fmt.Sprintf("distribution %+v", head), func(in []*graph.Node) *graph.Node {
+		scores, total := head.logits(head.norm(in[0], in[1]), in[2])
 		return graph.Sub(scores, graph.InsertAxes(total, -1))
 	}, x, m.outNorm, m.head)
 	if err != nil {

@@ -87,15 +87,15 @@ func (b *backward) forward(ctx context.Context, window []int32) error {
 		return err
 	}
 	defer free(ids)
-	eps, whole := m.config.NormEps, b.tokens
-	slope, err := m.be.run1(ctx, fmt.Sprintf("slope of the loss %g %d", eps, whole), func(in []*graph.Node) *graph.Node {
+	head, whole := m.lmHead(), b.tokens
+	slope, err := m.be.run1(ctx, fmt.Sprintf("slope of the loss %+v %d", head, whole), func(in []*graph.Node) *graph.Node {
 		scored := in[0].Shape().Dimensions[0] - 1
-		xn := graph.SliceAxis(rmsNorm(in[0], in[1], eps), 0, graph.AxisRange(0, scored))
-		scores := linear(xn, in[2], nil)
+		xn := graph.SliceAxis(head.norm(in[0], in[1]), 0, graph.AxisRange(0, scored))
+		scores := head.scores(xn, in[2])
 		top := graph.StopGradient(graph.ReduceAndKeep(scores, graph.ReduceMax, -1))
 		logSum := graph.Log(graph.ReduceSum(graph.Exp(graph.Sub(scores, top)), -1))
 		wanted := graph.Gather(in[2], graph.InsertAxes(graph.SliceAxis(in[3], 0, graph.AxisRange(0, scored)), -1))
-		loss := graph.Sub(graph.Add(logSum, graph.Reshape(top, scored)), graph.ReduceSum(graph.Mul(xn, wanted), -1))
+		loss := graph.Sub(graph.Add(logSum, graph.Reshape(top, scored)), softCap(graph.ReduceSum(graph.Mul(xn, wanted), -1), head.cap))
 		return graph.Gradient(graph.DivScalar(graph.ReduceAllSum(loss), float64(whole)), in[0])[0]
 	}, x, m.outNorm, m.head, ids)
 	if err != nil {
@@ -109,11 +109,13 @@ func (b *backward) forward(ctx context.Context, window []int32) error {
 func (b *backward) back(ctx context.Context, window, layer int, sums map[string][]float32) error {
 	m := b.m
 	if f := m.mlp[layer]; f.width > 0 {
-		eps := m.config.NormEps
-		out, err := m.be.run(ctx, fmt.Sprintf("slope of mlp %g", eps), func(in []*graph.Node) []*graph.Node {
-			y := graph.Add(in[0], linear(gated(in[0], in[1], in[2], in[3], eps), in[4], nil))
+		shape := m.mlpShape(f.w.downBias)
+		args := []*tensors.Tensor{b.states[window][2*layer+1], f.w.mlpNorm, f.w.gate, f.w.up, f.w.down, b.slopes[window]}
+		out, err := m.be.run(ctx, fmt.Sprintf("slope of mlp %+v", shape), func(in []*graph.Node) []*graph.Node {
+			bias, post := shape.split(in[6:])
+			y := shape.add(in[0], shape.gated(in[0], in[1], in[2], in[3]), in[4], bias, post)
 			return graph.Gradient(graph.ReduceAllSum(graph.Mul(y, in[5])), in[0], in[2], in[3], in[4])
-		}, b.states[window][2*layer+1], f.w.mlpNorm, f.w.gate, f.w.up, f.w.down, b.slopes[window])
+		}, appendThere(args, f.w.downBias, f.w.mlpPost)...)
 		if err != nil {
 			return err
 		}
@@ -129,12 +131,11 @@ func (b *backward) back(ctx context.Context, window, layer int, sums map[string]
 	if err != nil {
 		return err
 	}
-	args = append(args, a.w.o, b.slopes[window])
+	args = append(appendThere(args, a.w.o, a.w.oBias, a.w.attnPost), b.slopes[window])
 	shape := a.shape
-	shape.outBias = false
 	out, err := m.be.run(ctx, fmt.Sprintf("slope of attention %+v", shape), func(in []*graph.Node) []*graph.Node {
 		p := shape.split(in[1 : len(in)-1])
-		y := graph.Add(in[0], linear(shape.mix(in[0], p), p.o, nil))
+		y := shape.add(in[0], shape.mix(in[0], p), p)
 		return graph.Gradient(graph.ReduceAllSum(graph.Mul(y, in[len(in)-1])), in[0], p.q, p.k, p.v, p.o)
 	}, args...)
 	if err != nil {

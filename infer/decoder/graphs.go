@@ -36,14 +36,16 @@ type attentionShape struct {
 	headDim      int // channels of a head of the full model, which the norm of queries and keys divides by
 	scale        float64
 	eps          float64
+	cap          float64 // bound of the scores, 0 for none
 	qkvBias      bool
 	qkNorm       bool
 	outBias      bool
+	postNorm     bool // what the block says is normed before it is added
 }
 
 // attentionInputs names the inputs of an attention graph after the hidden state, in their order.
 type attentionInputs struct {
-	norm, q, k, v, cos, sin, future, qBias, kBias, vBias, qGain, kGain, o, oBias *Node
+	norm, q, k, v, cos, sin, future, qBias, kBias, vBias, qGain, kGain, o, oBias, post *Node
 }
 
 // split names the inputs of a graph that come after the hidden state. Without W_O the list ends before it.
@@ -62,6 +64,7 @@ func (a attentionShape) split(in []*Node) attentionInputs {
 	p.qBias, p.kBias, p.vBias = next(a.qkvBias), next(a.qkvBias), next(a.qkvBias)
 	p.qGain, p.kGain = next(a.qkNorm), next(a.qkNorm)
 	p.o, p.oBias = next(len(in) > 0), next(a.outBias)
+	p.post = next(a.postNorm)
 	return p
 }
 
@@ -93,6 +96,7 @@ func (a attentionShape) mix(x *Node, p attentionInputs) *Node {
 		kb := Slice(k, AxisRange(), AxisRange(0, to))
 		vb := Slice(v, AxisRange(), AxisRange(0, to))
 		scores := Reshape(DotGeneral(qb, []int{2}, []int{0}, kb, []int{2}, []int{0}), a.groups, a.reps, n, to)
+		scores = softCap(scores, a.cap)
 		future := Slice(p.future, AxisRange(0, n), AxisRange(tokens-from, tokens+n))
 		scores = Add(scores, Reshape(future, 1, 1, n, to))
 		weights := Exp(Sub(scores, ReduceAndKeep(scores, ReduceMax, -1)))
@@ -112,16 +116,30 @@ func (a attentionShape) mix(x *Node, p attentionInputs) *Node {
 // registers costs no more.
 const onesColumns = 8
 
-// futureMask returns what is added to the scores of a block of queries so that none sees a later key, in
-// [min(queryBlock, tokens), tokens + min(queryBlock, tokens)]: row i is 0 up to column tokens+i and out of reach after.
-// For queries from f on, key k is column tokens−f+k. As an input it costs a third of comparing positions in the graph.
-func futureMask(tokens int) (mask []float32, rows, columns int) {
+// softCap returns bound·tanh(x/bound), x itself where the bound is 0.
+func softCap(x *Node, bound float64) *Node {
+	if bound == 0 {
+		return x
+	}
+	return MulScalar(Tanh(DivScalar(x, bound)), bound)
+}
+
+// futureMask returns what is added to the scores of a block of queries so that none sees a later key, or one further back
+// than a window (0 for none) that has its own key as the last, in [min(queryBlock, tokens), tokens + min(queryBlock,
+// tokens)]: row i is 0 up to column tokens+i, from window columns before the next on, and out of reach elsewhere. For
+// queries from f on, key k is column tokens−f+k. As an input it costs a third of comparing positions in the graph.
+func futureMask(tokens, window int) (mask []float32, rows, columns int) {
 	rows = min(queryBlock, tokens)
 	columns = tokens + rows
 	mask = make([]float32, rows*columns)
 	for i := range rows {
 		for c := tokens + i + 1; c < columns; c++ {
 			mask[i*columns+c] = -1e30
+		}
+		if window > 0 {
+			for c := range max(0, tokens+i+1-window) {
+				mask[i*columns+c] = -1e30
+			}
 		}
 	}
 	return mask, rows, columns
@@ -152,15 +170,58 @@ func (a attentionShape) rotate(x, cos, sin *Node) *Node {
 	return Concatenate(parts, 3)
 }
 
-// gated returns what enters W_D, silu(x̂·W_Gᵀ) · x̂·W_Uᵀ with x̂ the normalised x.
-func gated(x, norm, gate, up *Node, eps float64) *Node {
-	xn := rmsNorm(x, norm, eps)
+// mlpShape is everything about an MLP block that its graph depends on besides the shapes of its inputs.
+type mlpShape struct {
+	eps      float64
+	gelu     bool
+	outBias  bool
+	postNorm bool
+}
+
+// split names the inputs of a graph that come after W_D.
+func (f mlpShape) split(in []*Node) (bias, post *Node) {
+	if f.outBias {
+		bias, in = in[0], in[1:]
+	}
+	if f.postNorm {
+		post = in[0]
+	}
+	return bias, post
+}
+
+// gated returns what enters W_D, act(x̂·W_Gᵀ) · x̂·W_Uᵀ with x̂ the normalised x and act silu or gelu.
+func (f mlpShape) gated(x, norm, gate, up *Node) *Node {
+	xn := rmsNorm(x, norm, f.eps)
 	g := linear(xn, gate, nil)
+	if f.gelu {
+		return Mul(gelu(g), linear(xn, up, nil))
+	}
 	return Mul(Mul(g, Sigmoid(g)), linear(xn, up, nil))
 }
 
-// gatherRows returns the rows of in[0] that the indices in[1] [n, 1] name.
-func gatherRows(in []*Node) *Node { return Gather(in[0], in[1]) }
+// add returns x plus what the block says, given what enters W_D.
+func (f mlpShape) add(x, mid, down, bias, post *Node) *Node {
+	y := linear(mid, down, bias)
+	if f.postNorm {
+		y = rmsNorm(y, post, f.eps)
+	}
+	return Add(x, y)
+}
+
+// gelu is x·Φ(x) in its approximation ½x(1 + tanh(√(2/π)(x + 0.044715x³))).
+func gelu(x *Node) *Node {
+	inner := Mul(x, AddScalar(MulScalar(Square(x), 0.044715), 1))
+	return MulScalar(Mul(x, AddScalar(Tanh(MulScalar(inner, math.Sqrt(2/math.Pi))), 1)), 0.5)
+}
+
+// add returns x plus what the block says, given what enters W_O.
+func (a attentionShape) add(x, mid *Node, p attentionInputs) *Node {
+	y := linear(mid, p.o, p.oBias)
+	if a.postNorm {
+		y = rmsNorm(y, p.post, a.eps)
+	}
+	return Add(x, y)
+}
 
 // rotaryAngles returns cosines and sines [tokens, len(pairs)·groups] of a model's rotary embedding, laid out
 // [tokens, groups, pairs] with the pairs chosen by group.

@@ -11,19 +11,30 @@ const (
 	vocabBlock  = 8192
 )
 
+// lmHead is what the way from the state after the last layer to logits depends on besides its inputs.
+type lmHead struct{ eps, cap float64 }
+
+func (m *Model) lmHead() lmHead { return lmHead{m.config.NormEps, m.config.LogitSoftCap} }
+
+// norm is the norm after the last layer.
+func (h lmHead) norm(x, gain *Node) *Node { return rmsNorm(x, gain, h.eps) }
+
+// scores returns the logits [tokens, vocab] of normalised states.
+func (h lmHead) scores(xn, head *Node) *Node { return softCap(linear(xn, head, nil), h.cap) }
+
 // negLogLikelihood returns −log p(target) of every row, for normalised hidden states xn [tokens, hidden], the LM head
 // [vocab, hidden] and targets [tokens].
-func negLogLikelihood(xn, head, targets *Node) *Node {
+func (h lmHead) negLogLikelihood(xn, head, targets *Node) *Node {
 	return byBlock(xn, func(x *Node, from, to int) []*Node {
-		return []*Node{Sub(logSum(x, head), targetLogit(x, head, targets, from, to))}
+		return []*Node{Sub(h.logSum(x, head), h.targetLogit(x, head, targets, from, to))}
 	})[0]
 }
 
 // divergence returns −log p(target) of every row as negLogLikelihood does, and the Kullback–Leibler divergence from a
 // distribution given by its k likeliest tokens [tokens, k] (as indices and as log-probabilities), all others taken as one.
-func divergence(xn, head, targets, tokens, logProbs *Node) (nll, kl *Node) {
+func (h lmHead) divergence(xn, head, targets, tokens, logProbs *Node) (nll, kl *Node) {
 	out := byBlock(xn, func(x *Node, from, to int) []*Node {
-		scores, total := logits(x, head)
+		scores, total := h.logits(x, head)
 		at := Slice(tokens, AxisRange(from, to))
 		n, k := to-from, at.Shape().Dimensions[1]
 		rows := Iota(x.Graph(), int32Shape(n, k, 1), 0)
@@ -33,7 +44,7 @@ func divergence(xn, head, targets, tokens, logProbs *Node) (nll, kl *Node) {
 		kl := ReduceSum(Mul(p, Sub(logP, q)), -1)
 		restP, restQ := remainder(p), remainder(Exp(q))
 		kl = Add(kl, Mul(restP, Sub(Log(restP), Log(restQ))))
-		return []*Node{Sub(total, targetLogit(x, head, targets, from, to)), kl}
+		return []*Node{Sub(total, h.targetLogit(x, head, targets, from, to)), kl}
 	})
 	return out[0], out[1]
 }
@@ -42,22 +53,22 @@ func divergence(xn, head, targets, tokens, logProbs *Node) (nll, kl *Node) {
 func remainder(p *Node) *Node { return MaxScalar(OneMinus(ReduceSum(p, -1)), 1e-7) }
 
 // logits returns x times the transpose of the LM head, and the logarithm of the sum of their exponentials by row.
-func logits(x, head *Node) (scores, total *Node) {
-	scores = linear(x, head, nil)
+func (h lmHead) logits(x, head *Node) (scores, total *Node) {
+	scores = h.scores(x, head)
 	peak := ReduceAndKeep(scores, ReduceMax, -1)
 	return scores, Add(Log(ReduceSum(Exp(Sub(scores, peak)), -1)), Squeeze(peak, -1))
 }
 
 // logSum returns the second result of logits in slices of the vocabulary.
-func logSum(x, head *Node) *Node {
+func (h lmHead) logSum(x, head *Node) *Node {
 	vocab := head.Shape().Dimensions[0]
 	if vocab <= vocabBlock {
-		_, total := logits(x, head)
+		_, total := h.logits(x, head)
 		return total
 	}
 	var parts []*Node
 	for from := 0; from < vocab; from += vocabBlock {
-		_, part := logits(x, Slice(head, AxisRange(from, min(from+vocabBlock, vocab))))
+		_, part := h.logits(x, Slice(head, AxisRange(from, min(from+vocabBlock, vocab))))
 		parts = append(parts, InsertAxes(part, -1))
 	}
 	all := Concatenate(parts, -1)
@@ -66,9 +77,9 @@ func logSum(x, head *Node) *Node {
 }
 
 // targetLogit returns the logits of the targets of rows from to to-1, x being those rows.
-func targetLogit(x, head, targets *Node, from, to int) *Node {
+func (h lmHead) targetLogit(x, head, targets *Node, from, to int) *Node {
 	rows := Gather(head, InsertAxes(Slice(targets, AxisRange(from, to)), -1))
-	return ReduceSum(Mul(x, rows), -1)
+	return softCap(ReduceSum(Mul(x, rows), -1), h.cap)
 }
 
 // byBlock computes f for blocks of rows of xn and puts its results together.

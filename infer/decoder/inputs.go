@@ -60,11 +60,11 @@ func (m *Model) MLPInputs(ctx context.Context, layer int, s *Subnet, st *States)
 	if err := m.checkStep(layer, s, st); err != nil {
 		return nil, err
 	}
-	w, eps := m.mlp[layer].w, m.config.NormEps
+	w, shape := m.mlp[layer].w, m.mlpShape(nil)
 	in := &Inputs{m: m, st: st, layer: layer, module: mask.MLP, n: m.geo.Layers[layer].FFN, release: func() {}}
 	in.compute = func(ctx context.Context, _ int, x *tensors.Tensor) (*tensors.Tensor, error) {
-		return m.be.run1(ctx, fmt.Sprintf("gated %g", eps), func(in []*graph.Node) *graph.Node {
-			return gated(in[0], in[1], in[2], in[3], eps)
+		return m.be.run1(ctx, fmt.Sprintf("gated %+v", shape), func(in []*graph.Node) *graph.Node {
+			return shape.gated(in[0], in[1], in[2], in[3])
 		}, x, w.mlpNorm, w.gate, w.up)
 	}
 	return in.fill(ctx)
@@ -210,14 +210,15 @@ func (m *Model) AddAttention(ctx context.Context, layer int, s *Subnet, in *Inpu
 		return err
 	}
 	b := s.attention[layer]
+	out := output{bias: b.w.oBias, post: b.w.attnPost}
 	if b.empty() {
-		return m.addAll(ctx, in, nil, b.w.oBias, st)
+		return m.addAll(ctx, in, out, st)
 	}
-	if b.w.o == m.layers[layer].o {
-		return m.addAll(ctx, in, b.w.o, b.w.oBias, st)
+	if out.w = b.w.o; out.w == m.layers[layer].o {
+		return m.addAll(ctx, in, out, st)
 	}
 	dense := m.place(m.geo.Layers[layer], s.masks.Layer(layer), s.masks.OColumns(layer)).o
-	return m.addSpread(ctx, in, b.w.o, dense, b.w.oBias, st)
+	return m.addSpread(ctx, in, out, dense, st)
 }
 
 // AddMLP moves st past the MLP of a layer, as AddAttention does past its attention.
@@ -226,13 +227,14 @@ func (m *Model) AddMLP(ctx context.Context, layer int, s *Subnet, in *Inputs, st
 		return err
 	}
 	b := s.mlp[layer]
+	out := output{bias: b.w.downBias, post: b.w.mlpPost}
 	if b.width == 0 {
-		return m.addAll(ctx, in, nil, b.w.downBias, st)
+		return m.addAll(ctx, in, out, st)
 	}
-	if b.w.down == m.layers[layer].down || b.width == in.n && s.masks.Layer(layer).Channels.IsFull() {
-		return m.addAll(ctx, in, b.w.down, b.w.downBias, st)
+	if out.w = b.w.down; out.w == m.layers[layer].down || b.width == in.n && s.masks.Layer(layer).Channels.IsFull() {
+		return m.addAll(ctx, in, out, st)
 	}
-	return m.addSpread(ctx, in, b.w.down, s.masks.Layer(layer).Channels.Indices(), b.w.downBias, st)
+	return m.addSpread(ctx, in, out, s.masks.Layer(layer).Channels.Indices(), st)
 }
 
 func (m *Model) checkAdd(layer int, module mask.Module, s *Subnet, in *Inputs, st *States) error {
@@ -248,12 +250,14 @@ func (m *Model) checkAdd(layer int, module mask.Module, s *Subnet, in *Inputs, s
 	return in.usable()
 }
 
-// addSpread is addAll with a matrix w of which column i belongs to column dense[i] of the inputs; further columns of w
-// are filling.
-func (m *Model) addSpread(ctx context.Context, in *Inputs, w *tensors.Tensor, dense []int, bias *tensors.Tensor, st *States) error {
-	hidden, columns := w.Shape().Dimensions[0], w.Shape().Dimensions[1]
+// output is what a block makes of its inputs: times w, plus a bias, normed with the gains of post; each may be nil.
+type output struct{ w, bias, post *tensors.Tensor }
+
+// addSpread is addAll with a matrix of which column i belongs to column dense[i] of the inputs; further columns are filling.
+func (m *Model) addSpread(ctx context.Context, in *Inputs, o output, dense []int, st *States) error {
+	hidden, columns := o.w.Shape().Dimensions[0], o.w.Shape().Dimensions[1]
 	spread := make([]float32, hidden*in.n)
-	err := m.be.read(w, func(data []float32) {
+	err := m.be.read(o.w, func(data []float32) {
 		for r := range hidden {
 			for i, c := range dense {
 				if c >= 0 {
@@ -270,34 +274,24 @@ func (m *Model) addSpread(ctx context.Context, in *Inputs, w *tensors.Tensor, de
 		return err
 	}
 	defer free(t)
-	return m.addAll(ctx, in, t, bias, st)
+	return m.addAll(ctx, in, output{t, o.bias, o.post}, st)
 }
 
-// addAll adds in·wᵀ + bias to every state; w and bias may be nil.
-func (m *Model) addAll(ctx context.Context, in *Inputs, w, bias *tensors.Tensor, st *States) error {
+// addAll adds what the block makes of the inputs to every state.
+func (m *Model) addAll(ctx context.Context, in *Inputs, o output, st *States) error {
+	shape := m.mlpShape(o.bias) // behind its matrix attention is no other
 	return st.advance(func(i int, x *tensors.Tensor) (*tensors.Tensor, error) {
-		if w == nil {
-			return m.addBias(ctx, x, bias)
+		if o.w == nil {
+			return m.addBias(ctx, x, o.bias, o.post)
 		}
 		var out *tensors.Tensor
 		err := in.use(ctx, i, x, func(t *tensors.Tensor) (err error) {
-			args := []*tensors.Tensor{x, t, w}
-			if bias != nil {
-				args = append(args, bias)
-			}
-			out, err = m.be.run1(ctx, fmt.Sprintf("add %t", bias != nil), func(in []*graph.Node) *graph.Node {
-				return graph.Add(in[0], linear(in[1], in[2], optional(in, 3)))
-			}, args...)
+			out, err = m.be.run1(ctx, fmt.Sprintf("add %+v", shape), func(in []*graph.Node) *graph.Node {
+				bias, post := shape.split(in[3:])
+				return shape.add(in[0], in[1], in[2], bias, post)
+			}, appendThere([]*tensors.Tensor{x, t, o.w}, o.bias, o.post)...)
 			return err
 		})
 		return out, err
 	})
-}
-
-// optional returns in[i], or nil where the list is shorter.
-func optional(in []*graph.Node, i int) *graph.Node {
-	if i < len(in) {
-		return in[i]
-	}
-	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
 	"github.com/lathe-llm/lathe/infer/llamacpp"
 	"github.com/lathe-llm/lathe/search/mask"
 )
@@ -19,6 +20,37 @@ import (
 func TestMain(m *testing.M) {
 	llamacpp.RunIfChild()
 	os.Exit(m.Run())
+}
+
+// TestFamiliesInLlamaCpp compares the plain loops, which the package is compared with elsewhere, with llama.cpp on every
+// family. llama.cpp keeps keys and values in 16 bits and looks GELU up in a table of such numbers.
+func TestFamiliesInLlamaCpp(t *testing.T) {
+	engine, err := llamacpp.New(llamacpp.Options{LogDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer engine.Close()
+	for _, family := range gguftest.Families() {
+		t.Run(family.Name, func(t *testing.T) {
+			family.Model.Type = gguf.F32
+			f := gguftest.Open(t, family.Model)
+			w := window(8, 40, family.Model.Vocab)
+			model, err := engine.Load(t.Context(), infer.Defaults(f.Path()), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer model.Close()
+			got, err := model.Score(t.Context(), [][]int32{w}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, lp := range newNaive(t, f).logProbs(w) {
+				if !(math.Abs(float64(got[0][i])+lp) < 0.01) {
+					t.Errorf("token %d: log-probability %.4f, llama.cpp %.4f", i+1, lp, -got[0][i])
+				}
+			}
+		})
+	}
 }
 
 // TestLlamaCpp compares 512 tokens of the default model with llama.cpp on a copy in F16. llama.cpp rounds activations

@@ -50,8 +50,8 @@ func Load(ctx context.Context, be *Backend, f *gguf.File, opts ...Option) (*Mode
 	}
 	m := &Model{
 		be: be, config: config, geo: config.Geometry(), opts: options{memory: 4 << 30},
-		order: headOrder(config), freqs: rotaryFreqs(config), tables: make(map[int]tables), future: make(map[int]*tensors.Tensor),
-		registry: newRegistry(),
+		order: headOrder(config), freqs: [2][]float64{rotaryFreqs(config, false), rotaryFreqs(config, true)},
+		tables: make(map[tableKey]tables), future: make(map[tableKey]*tensors.Tensor), registry: newRegistry(),
 	}
 	for _, o := range opts {
 		o(&m.opts)
@@ -100,6 +100,9 @@ func (m *Model) load(ctx context.Context, f *gguf.File) error {
 			if f.Has(name("attn_output.bias")) {
 				d.oBias = l.vector(name("attn_output.bias"), c.Hidden)
 			}
+			if c.PostNorms {
+				d.attnPost = l.vector(name("post_attention_norm.weight"), c.Hidden)
+			}
 		}
 		if geo.FFN > 0 {
 			d.mlpNorm = l.vector(name("ffn_norm.weight"), c.Hidden)
@@ -108,6 +111,9 @@ func (m *Model) load(ctx context.Context, f *gguf.File) error {
 			d.down = l.matrix(name("ffn_down.weight"), c.Hidden, geo.FFN)
 			if f.Has(name("ffn_down.bias")) {
 				d.downBias = l.vector(name("ffn_down.bias"), c.Hidden)
+			}
+			if c.PostNorms {
+				d.mlpPost = l.vector(name("post_ffw_norm.weight"), c.Hidden)
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/lathe-llm/lathe/infer/gguf"
@@ -28,13 +29,13 @@ type Model struct {
 	attention []*attentionBlock // of the dense model, one per layer
 	mlp       []*mlpBlock
 
-	order []int     // channel of the file at each place of a query or key head on the device
-	freqs []float64 // angle per position of every rotary pair
+	order []int        // channel of the file at each place of a query or key head on the device
+	freqs [2][]float64 // angle per position of every rotary pair, of layers that see everything and of local ones
 
 	blocks   atomic.Uint64 // last block identity given out
 	mu       sync.Mutex
-	tables   map[int]tables          // of positions with all rotary pairs, by tokens
-	future   map[int]*tensors.Tensor // futureMask by tokens
+	tables   map[tableKey]tables          // of positions with all rotary pairs
+	future   map[tableKey]*tensors.Tensor // futureMask
 	registry registry
 	closed   bool
 }
@@ -42,8 +43,8 @@ type Model struct {
 // denseLayer holds the weights of one layer; those of a missing block are nil. Rows of q and k, with their biases and
 // gains, are in the order of Model.order inside each head, in which rotary pairs are (i, i+half).
 type denseLayer struct {
-	attnNorm, q, k, v, o, qBias, kBias, vBias, oBias, qGain, kGain *tensors.Tensor
-	mlpNorm, gate, up, down, downBias                              *tensors.Tensor
+	attnNorm, q, k, v, o, qBias, kBias, vBias, oBias, qGain, kGain, attnPost *tensors.Tensor
+	mlpNorm, gate, up, down, downBias, mlpPost                               *tensors.Tensor
 }
 
 // Config describes the file.
@@ -78,8 +79,8 @@ func (m *Model) free() {
 		free(m.head)
 	}
 	for _, l := range m.layers {
-		free(l.attnNorm, l.q, l.k, l.v, l.o, l.qBias, l.kBias, l.vBias, l.oBias, l.qGain, l.kGain)
-		free(l.mlpNorm, l.gate, l.up, l.down, l.downBias)
+		free(l.attnNorm, l.q, l.k, l.v, l.o, l.qBias, l.kBias, l.vBias, l.oBias, l.qGain, l.kGain, l.attnPost)
+		free(l.mlpNorm, l.gate, l.up, l.down, l.downBias, l.mlpPost)
 	}
 }
 
@@ -131,13 +132,34 @@ func (m *Model) attnScale() float64 {
 	return 1 / math.Sqrt(float64(m.config.HeadDim))
 }
 
-// rotaryFreqs returns the angle by which each pair turns per position.
-func rotaryFreqs(c gguf.Config) []float64 {
+// tableKey says which tables of positions are meant.
+type tableKey struct {
+	tokens int
+	local  bool
+}
+
+// localIndex is where Model.freqs has what belongs to layers of a kind.
+func localIndex(local bool) int {
+	if local {
+		return 1
+	}
+	return 0
+}
+
+// isLocal tells whether a layer sees a window only.
+func (m *Model) isLocal(layer int) bool { return m.config.Local != nil && m.config.Local[layer] }
+
+// rotaryFreqs returns the angle by which each pair turns per position, in layers that see a window only or in others.
+func rotaryFreqs(c gguf.Config, local bool) []float64 {
+	base, scale := c.RopeBase, c.RopeScale
+	if local && c.LocalRopeBase != 0 {
+		base, scale = c.LocalRopeBase, 1
+	}
 	freqs := make([]float64, c.RopeDims/2)
 	for i := range freqs {
-		freqs[i] = math.Pow(c.RopeBase, -2*float64(i)/float64(c.RopeDims))
-		if c.RopeScale > 0 {
-			freqs[i] /= c.RopeScale
+		freqs[i] = math.Pow(base, -2*float64(i)/float64(c.RopeDims))
+		if scale > 0 {
+			freqs[i] /= scale
 		}
 		if c.RopeFactors != nil {
 			freqs[i] /= float64(c.RopeFactors[i])
@@ -193,7 +215,7 @@ type tables struct {
 	future   *tensors.Tensor // futureMask
 }
 
-func freeTables(all map[int]tables) {
+func freeTables(all map[tableKey]tables) {
 	for _, t := range all {
 		free(t.cos, t.sin)
 	}
@@ -207,26 +229,30 @@ func (m *Model) positions(b *attentionBlock, tokens int) (tables, error) {
 	if m.closed {
 		return tables{}, ErrClosed
 	}
-	cache := m.tables
-	if len(b.pairs) > 1 || !slices.Equal(b.pairs[0], allOf(len(m.freqs))) {
+	cache, at, freqs := m.tables, tableKey{tokens, b.local}, m.freqs[localIndex(b.local)]
+	if len(b.pairs) > 1 || !slices.Equal(b.pairs[0], allOf(len(freqs))) {
 		if b.tables == nil {
-			b.tables = make(map[int]tables)
+			b.tables = make(map[tableKey]tables)
 		}
 		cache = b.tables
 	}
-	if t, ok := cache[tokens]; ok {
+	if t, ok := cache[at]; ok {
 		return t, nil
 	}
-	future := m.future[tokens]
+	future := m.future[at]
 	if future == nil {
-		mask, rows, columns := futureMask(tokens)
+		window := 0
+		if b.local {
+			window = m.config.Window
+		}
+		mask, rows, columns := futureMask(tokens, window)
 		t, err := m.be.upload(mask, rows, columns)
 		if err != nil {
 			return tables{}, err
 		}
-		future, m.future[tokens] = t, t
+		future, m.future[at] = t, t
 	}
-	cos, sin := rotaryAngles(m.freqs, tokens, b.pairs)
+	cos, sin := rotaryAngles(freqs, tokens, b.pairs)
 	dims := []int{tokens, len(b.pairs), len(b.pairs[0])}
 	c, err := m.be.upload(cos, dims...)
 	if err != nil {
@@ -237,8 +263,8 @@ func (m *Model) positions(b *attentionBlock, tokens int) (tables, error) {
 		free(c)
 		return tables{}, err
 	}
-	cache[tokens] = tables{c, s, future}
-	return cache[tokens], nil
+	cache[at] = tables{c, s, future}
+	return cache[at], nil
 }
 
 // checkLayer reports a layer number outside the model.
@@ -261,5 +287,12 @@ func (m *Model) embed(ctx context.Context, window []int32) (*tensors.Tensor, err
 		return nil, err
 	}
 	defer free(ids)
-	return m.be.run1(ctx, "embed", gatherRows, m.embedding, ids)
+	scale := m.config.EmbedScale
+	return m.be.run1(ctx, fmt.Sprintf("embed %g", scale), func(in []*graph.Node) *graph.Node {
+		rows := graph.Gather(in[0], in[1])
+		if scale == 0 {
+			return rows
+		}
+		return graph.MulScalar(rows, scale)
+	}, m.embedding, ids)
 }

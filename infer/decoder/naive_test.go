@@ -26,8 +26,8 @@ func newNaive(tb testing.TB, f *gguf.File) *naive {
 	names := []string{"token_embd.weight", "output.weight", "output_norm.weight"}
 	for i := range c.Layers {
 		for _, s := range []string{"attn_norm.weight", "attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_q.bias", "attn_k.bias", "attn_v.bias",
-			"attn_q_norm.weight", "attn_k_norm.weight", "attn_output.weight", "attn_output.bias",
-			"ffn_norm.weight", "ffn_gate.weight", "ffn_up.weight", "ffn_down.weight", "ffn_down.bias"} {
+			"attn_q_norm.weight", "attn_k_norm.weight", "attn_output.weight", "attn_output.bias", "post_attention_norm.weight",
+			"ffn_norm.weight", "ffn_gate.weight", "ffn_up.weight", "ffn_down.weight", "ffn_down.bias", "post_ffw_norm.weight"} {
 			names = append(names, fmt.Sprintf("blk.%d.%s", i, s))
 		}
 	}
@@ -170,10 +170,17 @@ func (n *naive) normRow(row, gain []float64) []float64 {
 	return out
 }
 
+// local tells whether a layer sees a window only.
+func (n *naive) local(layer int) bool { return n.c.Local != nil && n.c.Local[layer] }
+
 // rotate turns one head in place.
-func (n *naive) rotate(head []float64, position int) {
+func (n *naive) rotate(head []float64, layer, position int) {
+	base, scale := n.c.RopeBase, n.c.RopeScale
+	if n.local(layer) && n.c.LocalRopeBase > 0 {
+		base, scale = n.c.LocalRopeBase, 1
+	}
 	for i := range n.c.RopeDims / 2 {
-		theta := float64(position) / n.c.RopeScale * math.Pow(n.c.RopeBase, -2*float64(i)/float64(n.c.RopeDims))
+		theta := float64(position) / scale * math.Pow(base, -2*float64(i)/float64(n.c.RopeDims))
 		if n.c.RopeFactors != nil {
 			theta /= float64(n.c.RopeFactors[i])
 		}
@@ -191,6 +198,11 @@ func (n *naive) embed(window []int32) [][]float64 {
 	x := make([][]float64, len(window))
 	for t, id := range window {
 		x[t] = append([]float64(nil), n.tensor["token_embd.weight"][int(id)*n.c.Hidden:][:n.c.Hidden]...)
+		for i := range x[t] {
+			if n.c.EmbedScale != 0 {
+				x[t][i] *= n.c.EmbedScale
+			}
+		}
 	}
 	return x
 }
@@ -205,10 +217,10 @@ func (n *naive) mix(layer int, x [][]float64) [][]float64 {
 	v := n.matmul(xn, name("attn_v.weight"), name("attn_v.bias"))
 	for t := range x {
 		for h := range geo.Heads {
-			n.prepare(q[t][h*dim:(h+1)*dim], n.tensor[name("attn_q_norm.weight")], t)
+			n.prepare(q[t][h*dim:(h+1)*dim], n.tensor[name("attn_q_norm.weight")], layer, t)
 		}
 		for h := range geo.KVHeads {
-			n.prepare(k[t][h*dim:(h+1)*dim], n.tensor[name("attn_k_norm.weight")], t)
+			n.prepare(k[t][h*dim:(h+1)*dim], n.tensor[name("attn_k_norm.weight")], layer, t)
 		}
 	}
 	scale := n.c.AttnScale
@@ -226,7 +238,10 @@ func (n *naive) mix(layer int, x [][]float64) [][]float64 {
 				for c := range dim {
 					dot += q[t][h*dim+c] * k[s][g*dim+c]
 				}
-				weights[s] = math.Exp(dot * scale)
+				if n.local(layer) && t-s >= n.c.Window {
+					continue
+				}
+				weights[s] = math.Exp(bounded(dot*scale, n.c.AttnSoftCap))
 				sum += weights[s]
 			}
 			for s, w := range weights {
@@ -240,11 +255,11 @@ func (n *naive) mix(layer int, x [][]float64) [][]float64 {
 }
 
 // prepare applies the norm of query or key heads, where there is one, and the rotation.
-func (n *naive) prepare(head, gain []float64, position int) {
+func (n *naive) prepare(head, gain []float64, layer, position int) {
 	if gain != nil {
 		copy(head, n.normRow(head, gain))
 	}
-	n.rotate(head, position)
+	n.rotate(head, layer, position)
 }
 
 // gated returns what enters W_D of a layer, [t, FFN].
@@ -254,7 +269,11 @@ func (n *naive) gated(layer int, x [][]float64) [][]float64 {
 	gate, up := n.matmul(xn, name("ffn_gate.weight"), ""), n.matmul(xn, name("ffn_up.weight"), "")
 	for t := range gate {
 		for i, g := range gate[t] {
-			gate[t][i] = g / (1 + math.Exp(-g)) * up[t][i]
+			act := g / (1 + math.Exp(-g))
+			if n.c.GELU {
+				act = g / 2 * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(g+0.044715*g*g*g)))
+			}
+			gate[t][i] = act * up[t][i]
 		}
 	}
 	return gate
@@ -266,7 +285,23 @@ func (n *naive) attend(layer int, x [][]float64) [][]float64 {
 	if n.c.Layers[layer].Heads == 0 {
 		return n.addBias(x, bias)
 	}
-	return sum(x, n.matmul(n.mix(layer, x), weight, bias))
+	return sum(x, n.post(n.matmul(n.mix(layer, x), weight, bias), fmt.Sprintf("blk.%d.post_attention_norm.weight", layer)))
+}
+
+// post is the norm of what a block says, where there is one.
+func (n *naive) post(y [][]float64, gain string) [][]float64 {
+	if n.tensor[gain] == nil {
+		return y
+	}
+	return n.norm(y, gain)
+}
+
+// bounded is x within a soft bound, 0 for none.
+func bounded(x, bound float64) float64 {
+	if bound == 0 {
+		return x
+	}
+	return bound * math.Tanh(x/bound)
 }
 
 func (n *naive) feed(layer int, x [][]float64) [][]float64 {
@@ -274,7 +309,7 @@ func (n *naive) feed(layer int, x [][]float64) [][]float64 {
 	if n.c.Layers[layer].FFN == 0 {
 		return n.addBias(x, bias)
 	}
-	return sum(x, n.matmul(n.gated(layer, x), weight, bias))
+	return sum(x, n.post(n.matmul(n.gated(layer, x), weight, bias), fmt.Sprintf("blk.%d.post_ffw_norm.weight", layer)))
 }
 
 func (n *naive) addBias(x [][]float64, bias string) [][]float64 {
@@ -310,7 +345,13 @@ func (n *naive) logits(window []int32) [][]float64 {
 	if n.tensor[head] == nil {
 		head = "token_embd.weight"
 	}
-	return n.matmul(n.norm(x, "output_norm.weight"), head, "")
+	out := n.matmul(n.norm(x, "output_norm.weight"), head, "")
+	for _, row := range out {
+		for i := range row {
+			row[i] = bounded(row[i], n.c.LogitSoftCap)
+		}
+	}
+	return out
 }
 
 // logProbs returns the log-probability of every token of a window but the first.

@@ -15,7 +15,7 @@ func (m *Model) mixed(ctx context.Context, b *attentionBlock, x *tensors.Tensor)
 		return nil, err
 	}
 	shape := b.shape
-	shape.outBias = false
+	shape.outBias, shape.postNorm = false, false
 	return m.be.run1(ctx, fmt.Sprintf("mix %+v", shape), func(in []*graph.Node) *graph.Node {
 		return shape.mix(in[0], shape.split(in[1:]))
 	}, args...)
@@ -24,20 +24,17 @@ func (m *Model) mixed(ctx context.Context, b *attentionBlock, x *tensors.Tensor)
 // attend returns x plus the output of an attention block, x itself where that is nothing.
 func (m *Model) attend(ctx context.Context, b *attentionBlock, x *tensors.Tensor) (*tensors.Tensor, error) {
 	if b.empty() {
-		return m.addBias(ctx, x, b.w.oBias)
+		return m.addBias(ctx, x, b.w.oBias, b.w.attnPost)
 	}
 	args, err := m.attentionArgs(b, x)
 	if err != nil {
 		return nil, err
 	}
-	args = append(args, b.w.o)
-	if b.w.oBias != nil {
-		args = append(args, b.w.oBias)
-	}
+	args = appendThere(args, b.w.o, b.w.oBias, b.w.attnPost)
 	shape := b.shape
 	return m.be.run1(ctx, fmt.Sprintf("attention %+v", shape), func(in []*graph.Node) *graph.Node {
 		p := shape.split(in[1:])
-		return graph.Add(in[0], linear(shape.mix(in[0], p), p.o, p.oBias))
+		return shape.add(in[0], shape.mix(in[0], p), p)
 	}, args...)
 }
 
@@ -48,37 +45,51 @@ func (m *Model) attentionArgs(b *attentionBlock, x *tensors.Tensor) ([]*tensors.
 		return nil, err
 	}
 	args := []*tensors.Tensor{x, b.w.attnNorm, b.w.q, b.w.k, b.w.v, pos.cos, pos.sin, pos.future}
-	for _, t := range []*tensors.Tensor{b.w.qBias, b.w.kBias, b.w.vBias, b.w.qGain, b.w.kGain} {
+	return appendThere(args, b.w.qBias, b.w.kBias, b.w.vBias, b.w.qGain, b.w.kGain), nil
+}
+
+// appendThere appends the tensors that are there.
+func appendThere(args []*tensors.Tensor, more ...*tensors.Tensor) []*tensors.Tensor {
+	for _, t := range more {
 		if t != nil {
 			args = append(args, t)
 		}
 	}
-	return args, nil
+	return args
 }
 
 // feed returns x plus the output of an MLP block, x itself where that is nothing.
 func (m *Model) feed(ctx context.Context, b *mlpBlock, x *tensors.Tensor) (*tensors.Tensor, error) {
 	if b.width == 0 {
-		return m.addBias(ctx, x, b.w.downBias)
+		return m.addBias(ctx, x, b.w.downBias, b.w.mlpPost)
 	}
-	args := []*tensors.Tensor{x, b.w.mlpNorm, b.w.gate, b.w.up, b.w.down}
-	if b.w.downBias != nil {
-		args = append(args, b.w.downBias)
-	}
-	eps := m.config.NormEps
-	return m.be.run1(ctx, fmt.Sprintf("mlp %g %t", eps, b.w.downBias != nil), func(in []*graph.Node) *graph.Node {
-		return graph.Add(in[0], linear(gated(in[0], in[1], in[2], in[3], eps), in[4], optional(in, 5)))
+	args := appendThere([]*tensors.Tensor{x, b.w.mlpNorm, b.w.gate, b.w.up, b.w.down}, b.w.downBias, b.w.mlpPost)
+	shape := m.mlpShape(b.w.downBias)
+	return m.be.run1(ctx, fmt.Sprintf("mlp %+v", shape), func(in []*graph.Node) *graph.Node {
+		bias, post := shape.split(in[5:])
+		return shape.add(in[0], shape.gated(in[0], in[1], in[2], in[3]), in[4], bias, post)
 	}, args...)
 }
 
-// addBias adds a bias to x; without one the result is x itself.
-func (m *Model) addBias(ctx context.Context, x, bias *tensors.Tensor) (*tensors.Tensor, error) {
+// mlpShape is that of all MLPs of the model with such an output bias or none.
+func (m *Model) mlpShape(bias *tensors.Tensor) mlpShape {
+	return mlpShape{eps: m.config.NormEps, gelu: m.config.GELU, outBias: bias != nil, postNorm: m.config.PostNorms}
+}
+
+// addBias adds what a block says that keeps nothing but its bias, normed where there is a gain; without a bias the result is
+// x itself.
+func (m *Model) addBias(ctx context.Context, x, bias, post *tensors.Tensor) (*tensors.Tensor, error) {
 	if bias == nil {
 		return x, nil
 	}
-	return m.be.run1(ctx, "bias", func(in []*graph.Node) *graph.Node {
-		return graph.Add(in[0], graph.InsertAxes(in[1], 0))
-	}, x, bias)
+	eps := m.config.NormEps
+	return m.be.run1(ctx, fmt.Sprintf("bias %g %t", eps, post != nil), func(in []*graph.Node) *graph.Node {
+		y := graph.InsertAxes(in[1], 0)
+		if len(in) > 2 {
+			y = rmsNorm(y, in[2], eps)
+		}
+		return graph.Add(in[0], y)
+	}, appendThere([]*tensors.Tensor{x, bias}, post)...)
 }
 
 func identity(in []*graph.Node) *graph.Node { return graph.Identity(in[0]) }

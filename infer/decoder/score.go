@@ -102,9 +102,9 @@ func (m *Model) nll(ctx context.Context, x *tensors.Tensor, window []int32) ([]f
 		return nil, err
 	}
 	defer free(ids)
-	eps := m.config.NormEps
-	nll, err := m.be.run1(ctx, fmt.Sprintf("nll %g", eps), func(in []*graph.Node) *graph.Node {
-		return negLogLikelihood(rmsNorm(in[0], in[1], eps), in[2], in[3])
+	head := m.lmHead()
+	nll, err := m.be.run1(ctx, fmt.Sprintf("nll %+v", head), func(in []*graph.Node) *graph.Node {
+		return head.negLogLikelihood(head.norm(in[0], in[1]), in[2], in[3])
 	}, x, m.outNorm, m.head, ids)
 	if err != nil {
 		return nil, err
@@ -133,9 +133,9 @@ func (m *Model) Logits(ctx context.Context, s *Subnet, window []int32) ([]float3
 		return nil, err
 	}
 	defer free(x)
-	eps := m.config.NormEps
-	logits, err := m.be.run1(ctx, fmt.Sprintf("logits %g", eps), func(in []*graph.Node) *graph.Node {
-		return linear(rmsNorm(in[0], in[1], eps), in[2], nil)
+	head := m.lmHead()
+	logits, err := m.be.run1(ctx, fmt.Sprintf("logits %+v", head), func(in []*graph.Node) *graph.Node {
+		return head.scores(head.norm(in[0], in[1]), in[2])
 	}, x, m.outNorm, m.head)
 	if err != nil {
 		return nil, err

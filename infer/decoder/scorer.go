@@ -183,17 +183,17 @@ func (sc *Scorer) last(ctx context.Context, s *Subnet, key textKey, out *Scored)
 
 // head returns the negative log-likelihoods and divergences of all tokens of a text.
 func (sc *Scorer) head(ctx context.Context, x *tensors.Tensor, t *targets) (nll, kl []float32, err error) {
-	m, eps := sc.m, sc.m.config.NormEps
+	m, head := sc.m, sc.m.lmHead()
 	args := []*tensors.Tensor{x, m.outNorm, m.head, t.next}
 	if t.tokens != nil {
 		args = append(args, t.tokens, t.logProbs)
 	}
-	outs, err := m.be.run(ctx, fmt.Sprintf("score %g %t", eps, t.tokens != nil), func(in []*graph.Node) []*graph.Node {
-		xn := rmsNorm(in[0], in[1], eps)
+	outs, err := m.be.run(ctx, fmt.Sprintf("score %+v %t", head, t.tokens != nil), func(in []*graph.Node) []*graph.Node {
+		xn := head.norm(in[0], in[1])
 		if len(in) == 4 {
-			return []*graph.Node{negLogLikelihood(xn, in[2], in[3])}
+			return []*graph.Node{head.negLogLikelihood(xn, in[2], in[3])}
 		}
-		nll, kl := divergence(xn, in[2], in[3], in[4], in[5])
+		nll, kl := head.divergence(xn, in[2], in[3], in[4], in[5])
 		return []*graph.Node{nll, kl}
 	}, args...)
 	if err != nil {

@@ -46,7 +46,9 @@ func (p *plan) accountLayer(place int) {
 	heads, groups := countZeros(cut.Heads), countZeros(cut.Groups)
 	if heads == len(cut.Heads) && groups == len(cut.Groups) {
 		why := "the first layer of a file must have attention"
-		if normsHeads(p.arch) {
+		if p.config.PostNorms && p.subnet.Masks.Layer(cut.Source).IsDropped() {
+			why = "layers with a window and without take turns in the format"
+		} else if normsHeads(p.arch) || p.config.PostNorms {
 			why = "every layer of the format has attention"
 		} else if p.subnet.Masks.Layer(cut.Source).IsDropped() {
 			why = "a layer must carry the bias of dropped ones before the first"
@@ -56,7 +58,7 @@ func (p *plan) accountLayer(place int) {
 		why := "all KV groups of a layer have the same number of query heads"
 		if p.config.QKVBias {
 			why = "the bias of Q has the hidden size"
-		} else if p.arch == archQwen3 {
+		} else if p.arch == archQwen3 || p.config.PostNorms {
 			why = "all layers of the format have the same heads"
 		}
 		add(int64(heads)*2*dim*hidden, count(heads, "query head"), why)
@@ -78,7 +80,7 @@ func (p *plan) accountLayer(place int) {
 
 	channels := countZeros(cut.Channels)
 	why := "all layers of the format have one width"
-	if layer.Channels.IsEmpty() {
+	if layer.Channels.IsEmpty() && !p.config.PostNorms {
 		why = "a layer without MLP would lose its attention"
 	}
 	add(int64(channels)*3*hidden, count(channels, "MLP channel"), why)

@@ -3,6 +3,7 @@ package gguf_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/lathe-llm/lathe/infer/gguf"
@@ -135,7 +136,7 @@ func randomRefit(t *testing.T, f *gguf.File, m mask.Masks, biases bool) []gguf.R
 
 // holdsBiases reports whether files of subnets of a family have a place for output biases.
 func holdsBiases(family gguftest.Named) bool {
-	return family.Model.Arch != "openelm" && family.Model.Arch != "qwen3"
+	return !slices.Contains([]string{"openelm", "qwen3", "gemma2", "gemma3"}, family.Model.Arch)
 }
 
 func stretched(t *testing.T, f *gguf.File, layer int, name string, columns []int) []float32 {

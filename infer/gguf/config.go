@@ -33,8 +33,21 @@ type Config struct {
 	// QKVBias, QKNorm and OutBias say whether any layer has biases on Q, K and V, a norm on the heads of Q and K before rotation, and
 	// biases on the output of attention or of the MLP.
 	QKVBias, QKNorm, OutBias bool
-	// AttnScale multiplies the scores before the softmax; 0 means 1/√HeadDim, as in all families so far.
+	// AttnScale multiplies the scores before the softmax; 0 means 1/√HeadDim, as in nearly all models.
 	AttnScale float64
+
+	// What only Gemma has. PostNorms: what attention and MLP say passes an RMS norm of its own before it is added. GELU: MLPs gate with
+	// GELU, in its form with tanh, and not with SiLU.
+	PostNorms, GELU bool
+	// EmbedScale multiplies the embeddings on their way in; 0 means 1.
+	EmbedScale float64
+	// AttnSoftCap and LogitSoftCap bound the scores of attention and the logits: x becomes c·tanh(x/c). 0 means no bound.
+	AttnSoftCap, LogitSoftCap float64
+	// Local says which layers see only the last Window tokens, the present one included; nil for none. Their positions are not scaled, and
+	// turn at LocalRopeBase where that is not 0.
+	Local         []bool
+	Window        int
+	LocalRopeBase float64
 }
 
 // Geometry returns the units that masks over this model choose from.
@@ -45,23 +58,6 @@ func (c Config) Geometry() mask.Geometry {
 		HalfSplit: c.RopeHalfSplit, RopeFreqs: c.RopeFactors != nil,
 		Layers: slices.Clone(c.Layers),
 	}
-}
-
-// The architectures that [File.Config] reads.
-const (
-	archLlama   = "llama"   // Llama, Mistral, TinyLlama, SmolLM2: the same counts in all layers
-	archDeci    = "deci"    // the same network with counts of each layer its own
-	archQwen2   = "qwen2"   // biases on Q, K and V; rotary pairs in halves
-	archQwen3   = "qwen3"   // norms on Q and K; rotary pairs in halves
-	archOpenELM = "openelm" // counts of each layer its own, norms on Q and K, rotary pairs in halves, output tied
-)
-
-// normsHeads reports whether an architecture norms the heads of Q and K before they are rotated.
-func normsHeads(arch string) bool { return arch == archQwen3 || arch == archOpenELM }
-
-// Architectures lists those that [File.Config] reads.
-func Architectures() []string {
-	return []string{archLlama, archDeci, archQwen2, archQwen3, archOpenELM}
 }
 
 // Config reads the hyper-parameters and checks them against the tensors of the file. It wraps [ErrArchitecture] for a family or variant that
@@ -96,10 +92,6 @@ func (f *File) hyperparameters() (Config, error) {
 	if !slices.Contains(Architectures(), c.Arch) {
 		if c.Arch == "" {
 			return c, fmt.Errorf("key %q: %w", "general.architecture", ErrMissing)
-		}
-		if strings.HasPrefix(c.Arch, "gemma") {
-			return c, fmt.Errorf("%w: %q scales embeddings and norms the output of its blocks, which is not computed here (families that work: %s)",
-				ErrArchitecture, c.Arch, strings.Join(Architectures(), ", "))
 		}
 		return c, fmt.Errorf("%w: %q (those that work: %s)", ErrArchitecture, c.Arch, strings.Join(Architectures(), ", "))
 	}
@@ -139,11 +131,14 @@ func (f *File) hyperparameters() (Config, error) {
 		return c, fmt.Errorf("%w: heads of %d channels in K and %d in V", ErrArchitecture, c.HeadDim, v)
 	}
 	c.RopeDims = h.countOr("rope.dimension_count", c.HeadDim)
-	c.RopeHalfSplit = c.Arch == archQwen2 || normsHeads(c.Arch)
+	c.RopeHalfSplit = splitsHalves(c.Arch)
 	c.RopeBase = h.float("rope.freq_base", 10000, false)
 	c.RopeScale = h.ropeScale()
 	if factor := h.float("rope.scaling.attn_factor", 1, false); h.err == nil && factor != 1 {
 		return c, fmt.Errorf("%w: %q with rope scaling that multiplies the scores by %v", ErrArchitecture, c.Arch, factor)
+	}
+	if postNorms(c.Arch) {
+		h.gemma(&c)
 	}
 	if h.err != nil {
 		return c, h.err

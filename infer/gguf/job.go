@@ -73,7 +73,7 @@ func (l *layouter) layer(place int) {
 
 	if len(cut.Heads) > 0 {
 		q, k, v, o := l.headRows(cut)
-		scale := float32(math.Sqrt(float64(l.cut.HeadDim) / float64(c.HeadDim)))
+		scale, gain := l.scoreScale()
 		l.vector(to("attn_norm.weight"), l.whole(from("attn_norm.weight"), 1, c.Hidden))
 		parts := []part{
 			l.gather(from("attn_q.weight"), q, nil, c.Hidden, scale),
@@ -81,7 +81,9 @@ func (l *layouter) layer(place int) {
 			l.gather(from("attn_v.weight"), v, nil, c.Hidden, 1),
 		}
 		if normsHeads(l.arch) {
-			l.vector(to("attn_q_norm.weight"), l.whole(from("attn_q_norm.weight"), 1, l.cut.HeadDim))
+			norm := l.whole(from("attn_q_norm.weight"), 1, l.cut.HeadDim)
+			norm.scale *= gain
+			l.vector(to("attn_q_norm.weight"), norm)
 			l.vector(to("attn_k_norm.weight"), l.whole(from("attn_k_norm.weight"), 1, l.cut.HeadDim))
 		}
 		if l.arch == archOpenELM {
@@ -100,6 +102,9 @@ func (l *layouter) layer(place int) {
 		if b := l.biasO[place]; b != nil {
 			l.vector(to("attn_output.bias"), inMemory(b))
 		}
+		if c.PostNorms {
+			l.vector(to("post_attention_norm.weight"), l.whole(from("post_attention_norm.weight"), 1, c.Hidden))
+		}
 	}
 	if len(cut.Channels) > 0 {
 		l.vector(to("ffn_norm.weight"), l.whole(from("ffn_norm.weight"), 1, c.Hidden))
@@ -110,7 +115,28 @@ func (l *layouter) layer(place int) {
 		if b := l.biasD[place]; b != nil {
 			l.vector(to("ffn_down.bias"), inMemory(b))
 		}
+		if c.PostNorms {
+			l.vector(to("post_ffw_norm.weight"), l.whole(from("post_ffw_norm.weight"), 1, c.Hidden))
+		}
 	}
+}
+
+// scoreScale returns what rows of W_Q, or else the gains of the norm of Q, are multiplied by so that scores stay what they are in a file
+// whose heads, or whose counts, have llama.cpp scale them otherwise.
+func (p *plan) scoreScale() (rows, gains float32) {
+	scaleOf := func(special float64, headDim int) float64 {
+		if special != 0 {
+			return special
+		}
+		return 1 / math.Sqrt(float64(headDim))
+	}
+	want := scaleOf(p.config.AttnScale, p.config.HeadDim)
+	own := scaleOf(attnScale(p.arch, len(p.cut.Layers), p.config.Hidden, len(p.cut.Layers[0].Heads)), p.cut.HeadDim)
+	ratio := float32(want / own)
+	if normsHeads(p.arch) {
+		return 1, ratio
+	}
+	return ratio, 1
 }
 
 // headRows returns which rows of W_Q, W_K and W_V of the source stand at each row of the file's, and which columns of W_O. Where source and file

@@ -213,8 +213,8 @@ func (p *plan) chooseArchitecture() error {
 	}
 	p.arch = p.config.Arch
 	switch {
-	case normsHeads(p.config.Arch):
-		if !uniform {
+	case normsHeads(p.config.Arch), p.config.PostNorms:
+		if !uniform && !p.config.PostNorms {
 			p.arch = archOpenELM // a source whose output is not tied is cut to equal counts
 		}
 		if biased {

@@ -54,6 +54,9 @@ func expectedLayer(c *Config, i int, l mask.LayerGeometry) []expect {
 			add("attn_q_norm.weight", false, c.HeadDim)
 			add("attn_k_norm.weight", false, c.HeadDim)
 		}
+		if c.PostNorms {
+			add("post_attention_norm.weight", false, c.Hidden)
+		}
 	}
 	if l.FFN > 0 {
 		add("ffn_norm.weight", false, c.Hidden)
@@ -61,6 +64,9 @@ func expectedLayer(c *Config, i int, l mask.LayerGeometry) []expect {
 		add("ffn_up.weight", false, l.FFN, c.Hidden)
 		add("ffn_down.weight", false, c.Hidden, l.FFN)
 		add("ffn_down.bias", true, c.Hidden)
+		if c.PostNorms {
+			add("post_ffw_norm.weight", false, c.Hidden)
+		}
 	}
 	return list
 }

@@ -26,11 +26,16 @@ type Limits struct {
 	// InHead: the head size may be cut, to one size and one choice of rotary
 	// pairs for the whole model.
 	InHead bool
+	// Period, where not 0, says that layers are of two kinds by their place: every
+	// Period-th is of one, all others of the other. A layer stands only where its
+	// kind is, so dropped layers may have to stay before it, filled with zeros.
+	Period int
 }
 
 // Limits returns what files of subnets of g can express: Llama-family and Qwen2
 // models are written as deci, tied Qwen3 models as openelm, others keep their
-// architecture and its uniform widths.
+// architecture and its uniform widths. Gemma's layers take turns at looking back
+// over a window and over all of the text.
 func (g *Geometry) Limits() Limits {
 	switch g.Arch {
 	case "llama", "deci":
@@ -39,6 +44,10 @@ func (g *Geometry) Limits() Limits {
 		return Limits{PerLayer: true, NoAttention: true, AllQuery: g.QKVBias}
 	case "qwen3", "openelm":
 		return Limits{PerLayer: g.Tied && !g.QKVBias}
+	case "gemma2":
+		return Limits{Period: 2}
+	case "gemma3":
+		return Limits{Period: 6}
 	}
 	return Limits{}
 }
@@ -49,8 +58,10 @@ type Cut struct {
 	HeadDim int // channels of every head
 	// Pairs holds the dense Q/K channel behind each of the HeadDim written
 	// channels, for the rotary frequencies; the same in all heads.
-	Pairs  []int
-	Layers []CutLayer // in order; dropped layers are missing
+	Pairs []int
+	// Layers holds the kept layers in order. Dropped ones are missing, but for
+	// those that stand in the file all zero.
+	Layers []CutLayer
 }
 
 // CutLayer is the shape of one layer of the file.
@@ -77,6 +88,8 @@ type CutLayer struct {
 //   - [MinChannels] MLP channels, where a layer has attention and no MLP;
 //   - a layer of one head and as many channels in front, where the first layers
 //     are dropped and their output biases must stay;
+//   - dropped layers, where the one behind them would stand in the place of
+//     another kind of layer;
 //   - whatever else the [Limits] of the family ask for.
 func (m Masks) Cut() Cut {
 	g, limits := m.geometry, m.geometry.Limits()
@@ -84,9 +97,17 @@ func (m Masks) Cut() Cut {
 	if g.OutBias && m.layers[0].IsDropped() {
 		cut.Layers = append(cut.Layers, CutLayer{Groups: []int{Zero}, Heads: []int{Zero}, Channels: padded(nil, MinChannels)})
 	}
+	var dropped []int // layers that may stand, filled with zeros, before the next one
 	for i, l := range m.layers {
 		if l.IsDropped() {
+			dropped = append(dropped, i)
 			continue
+		}
+		for !limits.sameKind(i, len(cut.Layers)) {
+			cut.Layers = append(cut.Layers, CutLayer{
+				Source: dropped[len(dropped)-1], Groups: []int{Zero}, Heads: []int{Zero}, Channels: padded(nil, MinChannels),
+			})
+			dropped = dropped[:len(dropped)-1]
 		}
 		c := CutLayer{Source: i, Channels: l.Channels.Indices()}
 		c.cutHeads(l, g.Layers[i], limits)
@@ -105,6 +126,11 @@ func (m Masks) Cut() Cut {
 		cut.cutChannels(&cut.Layers[i], m.layers[cut.Layers[i].Source], g.HeadDim)
 	}
 	return cut
+}
+
+// sameKind reports whether a layer of the model may stand at a place of the file.
+func (l Limits) sameKind(layer, place int) bool {
+	return l.Period == 0 || (layer%l.Period == l.Period-1) == (place%l.Period == l.Period-1)
 }
 
 // headCut returns a cut without layers whose head size and rotary pairs fit
@@ -272,6 +298,7 @@ func (c CutLayer) tensors(g *Geometry, headDim int, prefix string) []Tensor {
 		vector(g.QKNorm, "attn_q_norm.weight", headDim)
 		vector(g.QKNorm, "attn_k_norm.weight", headDim)
 		vector(g.OutBias, "attn_output.bias", g.Hidden)
+		vector(g.postNorms(), "post_attention_norm.weight", g.Hidden)
 	}
 	if ffn := len(c.Channels); ffn > 0 {
 		vector(true, "ffn_norm.weight", g.Hidden)
@@ -279,6 +306,10 @@ func (c CutLayer) tensors(g *Geometry, headDim int, prefix string) []Tensor {
 		matrix("ffn_up.weight", ffn, g.Hidden)
 		matrix("ffn_down.weight", g.Hidden, ffn)
 		vector(g.OutBias, "ffn_down.bias", g.Hidden)
+		vector(g.postNorms(), "post_ffw_norm.weight", g.Hidden)
 	}
 	return ts
 }
+
+// postNorms reports whether what a block says passes a norm of its own.
+func (g *Geometry) postNorms() bool { return g.Arch == "gemma2" || g.Arch == "gemma3" }

@@ -25,7 +25,9 @@ func families() map[string]*Geometry {
 		"qwen2":         family("qwen2", func(g *Geometry) { g.QKVBias, g.HalfSplit = true, true }),
 		"qwen3":         family("qwen3", func(g *Geometry) { g.QKNorm, g.HalfSplit = true, true }),
 		"qwen3, untied": family("qwen3", func(g *Geometry) { g.QKNorm, g.HalfSplit, g.Tied = true, true, false }),
-		"gemma":         family("gemma", nil),
+		"gemma2":        family("gemma2", nil),
+		"gemma3":        family("gemma3", func(g *Geometry) { g.QKNorm, g.HalfSplit = true, true }),
+		"unknown":       family("unknown", nil),
 		"deci, biased":  family("deci", func(g *Geometry) { g.OutBias = true }),
 	}
 }
@@ -40,7 +42,15 @@ func TestCutKeepsTheMasks(t *testing.T) {
 			cut := m.Cut()
 			seen := 0
 			var kept int64
-			for _, c := range cut.Layers {
+			limits := g.Limits()
+			for place, c := range cut.Layers {
+				if !limits.sameKind(c.Source, place) && !m.Layer(c.Source).IsDropped() {
+					t.Fatalf("%s: layer %d stands at %d", name, c.Source, place)
+				}
+				if m.Layer(c.Source).IsDropped() && limits.Period > 0 {
+					kept += cutParams(t, g, cut, c)
+					continue
+				}
 				for seen < c.Source {
 					if !m.Layer(seen).IsDropped() {
 						t.Fatalf("%s: layer %d is missing", name, seen)
@@ -183,8 +193,12 @@ func TestCutRules(t *testing.T) {
 			"qwen3", dense(func(l *layers) { l[1].Heads = Empty(4) }),
 			"[[0 1 2 3] [-1]]", "[[0 1] [-1]]", "[64 64]", 8, 32,
 		},
-		"gemma is level": {
-			"gemma", dense(func(l *layers) {
+		"gemma2 takes turns": {
+			"gemma2", dense(func(l *layers) { l[0] = none }),
+			"[[-1 -1 -1 -1] [0 1 2 3]]", "[[-1 -1] [0 1]]", "[64 64]", 8, 16*6 + 64*3,
+		},
+		"unknown is level": {
+			"unknown", dense(func(l *layers) {
 				l[1].Heads = Of(4, 0)
 				l[0].Channels = Range(64, 0, 40)
 				l[1].Channels = Range(64, 0, 8)

@@ -68,7 +68,7 @@ func Write(dir string, f Folder) (err error) {
 		if t.Name == "rope_freqs.weight" {
 			continue
 		}
-		if shards[i%files][hubName(t.Name)], err = f.tensor(source, t); err != nil {
+		if shards[i%files][f.hubName(t.Name)], err = f.tensor(source, t); err != nil {
 			return err
 		}
 	}
@@ -107,13 +107,26 @@ func Write(dir string, f Folder) (err error) {
 // config is what transformers writes of the network.
 func (f Folder) config() map[string]any {
 	m := f.Model
-	return map[string]any{
+	config := map[string]any{
 		"architectures": []string{f.Class}, "hidden_size": m.Hidden, "intermediate_size": m.Layers[0].FFN, "num_hidden_layers": len(m.Layers),
 		"num_attention_heads": m.Layers[0].Heads, "num_key_value_heads": m.Layers[0].KVHeads, "head_dim": m.HeadDim,
 		"max_position_embeddings": m.Context, "vocab_size": m.Vocab, "rms_norm_eps": 1e-5, "rope_theta": m.RopeBase,
 		"tie_word_embeddings": m.Tied, "hidden_act": "silu", "quantization_config": nil,
 	}
+	if f.gemma() {
+		config["hidden_act"], config["hidden_activation"] = "gelu", "gelu_pytorch_tanh" // the second one counts
+		config["sliding_window"], config["query_pre_attn_scalar"] = m.Window, m.HeadDim
+	}
+	switch m.Arch {
+	case "gemma2":
+		config["attn_logit_softcapping"], config["final_logit_softcapping"] = 2.0, 3.0
+	case "gemma3":
+		config["rope_local_base_freq"], config["sliding_window_pattern"] = 10000.0, 6
+	}
+	return config
 }
+
+func (f Folder) gemma() bool { return f.Model.Arch == "gemma2" || f.Model.Arch == "gemma3" }
 
 // tensor is a tensor of the GGUF file as transformers keeps it.
 func (f Folder) tensor(source *gguf.File, t gguf.Tensor) (Tensor, error) {
@@ -123,6 +136,11 @@ func (f Folder) tensor(source *gguf.File, t gguf.Tensor) (Tensor, error) {
 	}
 	if f.Model.Arch == "llama" && (strings.Contains(t.Name, "attn_q.") || strings.Contains(t.Name, "attn_k.")) {
 		values = halves(values, f.Model.HeadDim, len(values)/dims[0])
+	}
+	if f.gemma() && strings.HasSuffix(t.Name, "_norm.weight") {
+		for i := range values {
+			values[i]--
+		}
 	}
 	data, err := gguf.Encode(t.Type, values, dims[len(dims)-1])
 	return Tensor{Type: t.Type.String(), Dims: dims, Data: data}, err
@@ -170,7 +188,11 @@ func halves(values []float32, headDim, width int) []float32 {
 }
 
 // hubName is the name that transformers gives a tensor.
-func hubName(name string) string {
+func (f Folder) hubName(name string) string {
+	if f.gemma() {
+		name = strings.NewReplacer("post_attention_norm", "post_attention_layernorm", "ffn_norm", "pre_feedforward_layernorm",
+			"post_ffw_norm", "post_feedforward_layernorm").Replace(name)
+	}
 	return strings.NewReplacer("token_embd", "model.embed_tokens", "output_norm", "model.norm", "blk.", "model.layers.",
 		"attn_norm", "input_layernorm", "ffn_norm", "post_attention_layernorm", "attn_q_norm", "self_attn.q_norm", "attn_k_norm", "self_attn.k_norm",
 		"attn_q", "self_attn.q_proj", "attn_k", "self_attn.k_proj", "attn_v", "self_attn.v_proj", "attn_output", "self_attn.o_proj",

@@ -22,7 +22,7 @@ import (
 
 // Model is the recipe of a random model.
 type Model struct {
-	// Arch is llama, deci, qwen2, qwen3 or openelm. Only deci and openelm hold layers of unequal counts.
+	// Arch is llama, deci, qwen2, qwen3, openelm, gemma2 or gemma3. Only deci and openelm hold layers of unequal counts.
 	Arch                              string
 	Hidden, HeadDim, Vocab, Context   int
 	Layers                            []mask.LayerGeometry
@@ -31,6 +31,8 @@ type Model struct {
 	Type     gguf.Type
 	RopeBase float64
 	Seed     uint64
+	// Window is how many tokens Gemma's layers with a window see.
+	Window int
 	// Shuffle writes the tensors in random order.
 	Shuffle bool
 	// NoTokenizer leaves the vocabulary's texts out, so that Vocab may be small. llama.cpp does not load such a file.
@@ -48,8 +50,23 @@ func Tiny(arch string) Model {
 		Type:   gguf.F16, RopeBase: 10000, Seed: 1,
 	}
 	m.QKVBias = arch == "qwen2"
-	m.Tied = arch == "openelm"
+	m.Tied = arch == "openelm" || m.gemma()
+	if m.gemma() {
+		m.Window = 9
+	}
+	if arch == "gemma3" {
+		m.Layers = slices.Repeat(m.Layers[:1], 7) // one of them without a window
+		m.RopeBase = 1e6
+	}
 	return m
+}
+
+// gemma reports whether the recipe is of Gemma's kind: norms behind the blocks too, embeddings scaled.
+func (m Model) gemma() bool { return m.Arch == "gemma2" || m.Arch == "gemma3" }
+
+// normsHeads reports whether there are norms on the heads of Q and K.
+func (m Model) normsHeads() bool {
+	return m.Arch == "openelm" || m.Arch == "qwen3" || m.Arch == "gemma3"
 }
 
 // Named is a recipe with the name that a subtest takes.
@@ -63,7 +80,8 @@ type Named struct {
 func Families() []Named {
 	list := []Named{{"llama", Tiny("llama")}, {"llama tied", Tiny("llama")}, {"llama mha", Tiny("llama")}, {"llama rope_freqs", Tiny("llama")},
 		{"llama biases", Tiny("llama")}, {"deci", Tiny("deci")}, {"qwen2", Tiny("qwen2")}, {"qwen2 tied", Tiny("qwen2")},
-		{"qwen3", Tiny("qwen3")}, {"qwen3 tied", Tiny("qwen3")}, {"openelm", Tiny("openelm")}}
+		{"qwen3", Tiny("qwen3")}, {"qwen3 tied", Tiny("qwen3")}, {"openelm", Tiny("openelm")},
+		{"gemma2", Tiny("gemma2")}, {"gemma3", Tiny("gemma3")}}
 	for i := range list {
 		m := &list[i].Model
 		switch list[i].Name {
@@ -194,11 +212,14 @@ func (m Model) tensors() []random {
 				matrix(name("attn_k.weight"), kv, m.Hidden)
 				matrix(name("attn_v.weight"), kv, m.Hidden)
 			}
-			if m.Arch == "openelm" || m.Arch == "qwen3" {
+			if m.normsHeads() {
 				vector(name("attn_q_norm.weight"), m.HeadDim, 1, 0.1)
 				vector(name("attn_k_norm.weight"), m.HeadDim, 1, 0.1)
 			}
 			matrix(name("attn_output.weight"), m.Hidden, q)
+			if m.gemma() {
+				vector(name("post_attention_norm.weight"), m.Hidden, 1, 0.1)
+			}
 		}
 		if m.QKVBias && l.Heads > 0 {
 			vector(name("attn_q.bias"), q, 0, 0.3)
@@ -214,6 +235,9 @@ func (m Model) tensors() []random {
 		matrix(name("ffn_down.weight"), m.Hidden, l.FFN)
 		if m.OutBias {
 			vector(name("ffn_down.bias"), m.Hidden, 0, 0.1)
+		}
+		if m.gemma() {
+			vector(name("post_ffw_norm.weight"), m.Hidden, 1, 0.1)
 		}
 	}
 	return list

@@ -25,10 +25,11 @@ func TestFamilies(t *testing.T) {
 				if diff := cmp.Diff(m.Layers, c.Layers); diff != "" {
 					t.Error(diff)
 				}
-				norms := m.Arch == "openelm" || m.Arch == "qwen3"
+				gemma := m.Arch == "gemma2" || m.Arch == "gemma3"
+				norms := m.Arch == "openelm" || m.Arch == "qwen3" || m.Arch == "gemma3"
 				if c.Arch != m.Arch || c.Hidden != m.Hidden || c.HeadDim != m.HeadDim || c.Vocab != m.Vocab || c.Tied != m.Tied ||
 					c.QKVBias != m.QKVBias || c.OutBias != m.OutBias || (c.RopeFactors != nil) != m.RopeFreqs ||
-					c.RopeHalfSplit != (m.Arch == "qwen2" || norms) || c.QKNorm != norms {
+					c.RopeHalfSplit != (m.Arch == "qwen2" || norms || gemma) || c.PostNorms != gemma || (c.Local != nil) != gemma || c.Window != m.Window || c.QKNorm != norms {
 					t.Errorf("recipe %+v reads back as %+v", m, c)
 				}
 			})

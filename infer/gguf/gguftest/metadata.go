@@ -44,6 +44,13 @@ func (m Model) metadata() (*gguf.KV, error) {
 	own("rope.dimension_count", uint32(m.HeadDim))
 	own("rope.freq_base", float32(m.RopeBase))
 	own("vocab_size", uint32(m.Vocab))
+	if m.gemma() {
+		own("attention.sliding_window", uint32(m.Window))
+	}
+	if m.Arch == "gemma2" {
+		own("attn_logit_softcapping", float32(2)) // low, so that they show in scores of tiny models
+		own("final_logit_softcapping", float32(3))
+	}
 	if !m.NoTokenizer {
 		set("tokenizer.chat_template", chatTemplate)
 		if err := m.tokenizer(set); err != nil {
