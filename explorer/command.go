@@ -170,6 +170,7 @@ type ReformOptions struct {
 	Bias   *bool
 	Rho    float64
 	Steps  int
+	Up     *int // steps of conjugate gradients by which W_U is re-fitted, 0 leaves it
 }
 
 // Budget limits a search; the first limit reached ends it. Zero fields do not limit.

@@ -139,11 +139,11 @@ func (e *Exploration) buildRecipe(ctx context.Context, a Actor, c BuildRecipe, m
 		if text == "" {
 			text = r.Method.Text.Path
 		}
-		pull, bias := r.Method.Pull, r.Method.Bias
+		pull, bias, up := r.Method.Pull, r.Method.Bias, r.Method.Up
 		refit := Refit{
 			Preset:      r.Method.Preset,
 			Calibration: Calibration{Text: text, Windows: r.Method.Windows, Seq: r.Method.Seq},
-			Reform:      ReformOptions{Method: r.Method.Reform, Lambda: r.Method.Lambda, Pull: &pull, Bias: &bias, Rho: r.Method.Rho, Steps: r.Method.Steps},
+			Reform:      ReformOptions{Method: r.Method.Reform, Lambda: r.Method.Lambda, Pull: &pull, Bias: &bias, Rho: r.Method.Rho, Steps: r.Method.Steps, Up: &up},
 		}
 		e.begin(m, DenseID, r.Method)
 		if made, err = e.model.Refit(ctx, masks, refit, m); err != nil {

@@ -69,6 +69,7 @@ type Method struct {
 	Bias    bool    `json:"bias,omitempty"`    // a bias makes up for the means of what was dropped
 	Rho     float64 `json:"rho,omitempty"`     // ADMM's penalty
 	Steps   int     `json:"steps,omitempty"`   // ADMM's steps
+	Up      int     `json:"up,omitempty"`      // steps by which W_U was re-fitted, 0 when it was not
 	Text    TextRef `json:"text,omitzero"`     // calibration text
 	Windows int     `json:"windows,omitempty"` // calibration windows
 	Seq     int     `json:"seq,omitempty"`     // tokens per window

@@ -39,6 +39,7 @@ type weightsStored struct {
 	WD bool `json:"wd,omitempty"`
 	BO bool `json:"bo,omitempty"`
 	BD bool `json:"bd,omitempty"`
+	WU bool `json:"wu,omitempty"`
 }
 
 const (
@@ -55,7 +56,7 @@ func (w weightFolder) save(s gguf.Subnet) (name string, size int64, err error) {
 	}
 	header := weightHeader{Format: weightFormat, Masks: string(text), Layers: make([]weightsStored, len(s.Refit))}
 	for i, r := range s.Refit {
-		header.Layers[i] = weightsStored{r.WO != nil, r.WD != nil, r.BO != nil, r.BD != nil}
+		header.Layers[i] = weightsStored{r.WO != nil, r.WD != nil, r.BO != nil, r.BD != nil, r.WU != nil}
 	}
 	line, err := json.Marshal(header)
 	if err != nil {
@@ -72,7 +73,7 @@ func (w weightFolder) save(s gguf.Subnet) (name string, size int64, err error) {
 			return err
 		}
 		for _, r := range s.Refit {
-			for _, m := range [][]float32{r.WO, r.WD, r.BO, r.BD} {
+			for _, m := range [][]float32{r.WO, r.WD, r.BO, r.BD, r.WU} {
 				if err := writeFloats(out, m); err != nil {
 					return err
 				}
@@ -128,7 +129,7 @@ func (w weightFolder) load(name string, g *mask.Geometry) (gguf.Subnet, error) {
 			n   int
 		}{
 			{has.WO, &r.WO, g.Hidden * len(masks.OColumns(i))}, {has.WD, &r.WD, g.Hidden * masks.Layer(i).Channels.Len()},
-			{has.BO, &r.BO, g.Hidden}, {has.BD, &r.BD, g.Hidden},
+			{has.BO, &r.BO, g.Hidden}, {has.BD, &r.BD, g.Hidden}, {has.WU, &r.WU, g.Hidden * masks.Layer(i).Channels.Len()},
 		} {
 			if !m.has {
 				continue

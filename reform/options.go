@@ -77,10 +77,18 @@ type Recipe struct {
 	// Share is how far the target goes from Own to Goal, over 0 and up to 1; 0 is 1. All of the way, the fit follows the
 	// errors of the layers before on the calibration text too closely.
 	Share float64
+	// UpSteps is by how many steps of conjugate gradients the W_U of an MLP's kept channels is re-fitted, after its W_D and
+	// before that is re-fitted once more; 0 leaves W_U as it is. It goes with exact re-fits of the goal Own without a bias.
+	UpSteps int
 	// Relative weighs each token by the size of its hidden state: the next norm sees an error beside that. Without it,
 	// the few tokens with very large states decide. It has no effect with DenseOutput, nor where
 	// a bias is found, which is the same for all tokens.
 	Relative bool
+}
+
+// refitsUp says whether W_U of a module is re-fitted.
+func (r Recipe) refitsUp(m mask.Module) bool {
+	return m == mask.MLP && r.UpSteps > 0 && r.Goal == Own && (r.Solve.Method == "" || r.Solve.Method == Exact) && !r.Solve.Bias
 }
 
 func (r Recipe) relative() bool { return r.Relative && r.Goal != DenseOutput && !r.Solve.Bias }

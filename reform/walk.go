@@ -23,7 +23,7 @@ type walk struct {
 	m         *decoder.Model
 	recipe    Recipe
 	choose    *chooser // nil where sub already has the masks
-	fit, held *stream // held is nil where no text is held out
+	fit, held *stream  // held is nil where no text is held out
 	dense     *decoder.Subnet
 	sub       *decoder.Subnet
 	refit     []gguf.Refit
@@ -191,6 +191,13 @@ func (w *walk) reform(ctx context.Context, t, held *tap, report *ModuleReport) e
 	if err != nil {
 		return err
 	}
+	var up []float32
+	if w.recipe.refitsUp(module) && len(kept) > 0 && len(kept) < p.In && !w.m.Config().PostNorms {
+		u := upFit{w: w, fit: t, held: held, problem: p, kept: masks.Layer(layer).Channels}
+		if up, weights, err = u.run(ctx, weights, &r); err != nil {
+			return err
+		}
+	}
 	report.ErrBefore, report.ErrAfter, report.HeldOut = r.ErrBefore, r.ErrAfter, r.HeldOut
 	report.Lambda, report.Raised, report.Curve, report.Warning = r.Lambda, r.Raised, r.Curve, r.Warning
 	if w.recipe.Solve.Method == None {
@@ -205,7 +212,7 @@ func (w *walk) reform(ctx context.Context, t, held *tap, report *ModuleReport) e
 	if module == mask.Attention {
 		f.WO, f.BO = weights, r.Bias
 	} else {
-		f.WD, f.BD = weights, r.Bias
+		f.WD, f.BD, f.WU = weights, r.Bias, up
 	}
 	next, err := w.sub.WithLayer(ctx, layer, masks.Layer(layer), *f)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer/decoder"
@@ -65,6 +66,7 @@ func (m *model) make(ctx context.Context, c explorer.Calibration, o explorer.Ref
 	if recipe.Solve.Method == reform.ADMM {
 		made.Method.Rho, made.Method.Steps = recipe.Solve.Rho, recipe.Solve.Steps
 	}
+	made.Method.Up = upSteps(subnet, recipe)
 	made.Method.Text, made.Method.Windows, made.Method.Seq = w.text.ref, len(w.text.windows), len(w.text.windows[0])
 	made.Method.Seconds, made.Method.Backend = report.Seconds, m.Info().Compute
 	if made.Before, made.After, err = m.quick(ctx, c, subnet, mon); err != nil {
@@ -78,6 +80,14 @@ func (m *model) make(ctx context.Context, c explorer.Calibration, o explorer.Ref
 		}
 	}
 	return made, err
+}
+
+// upSteps is by how many steps W_U of a subnet was re-fitted.
+func upSteps(s gguf.Subnet, r reform.Recipe) int {
+	if slices.ContainsFunc(s.Refit, func(f gguf.Refit) bool { return f.WU != nil }) {
+		return r.UpSteps
+	}
+	return 0
 }
 
 // work is what making a subnet works with.
@@ -143,7 +153,7 @@ func recipeOf(preset string, o explorer.ReformOptions) (reform.Recipe, error) {
 	default:
 		return r, fmt.Errorf("%w: re-fitting by %q, not %s, %s or %s", explorer.ErrInvalid, o.Method, reform.Exact, reform.ADMM, reform.None)
 	}
-	if math.IsNaN(o.Lambda) || o.Lambda < 0 || math.IsNaN(o.Rho) || o.Rho < 0 || o.Steps < 0 {
+	if math.IsNaN(o.Lambda) || o.Lambda < 0 || math.IsNaN(o.Rho) || o.Rho < 0 || o.Steps < 0 || o.Up != nil && *o.Up < 0 {
 		return r, fmt.Errorf("%w: ridge %g, penalty %g, %d steps", explorer.ErrInvalid, o.Lambda, o.Rho, o.Steps)
 	}
 	if o.Lambda > 0 {
@@ -157,6 +167,9 @@ func recipeOf(preset string, o explorer.ReformOptions) (reform.Recipe, error) {
 	}
 	if o.Rho > 0 {
 		r.Solve.Rho = o.Rho
+	}
+	if o.Up != nil {
+		r.UpSteps = *o.Up
 	}
 	if o.Steps > 0 {
 		r.Solve.Steps = o.Steps

@@ -103,6 +103,11 @@ func (m *model) readLayer(f *gguf.File, masks mask.Masks, at int, l mask.CutLaye
 		if r.WD, err = columnsOf(f, fmt.Sprintf("blk.%d.ffn_down.weight", at), hidden, slots, n); err != nil {
 			return r, err
 		}
+		if refit, _ := f.KV().Bool(gguf.UpRefittedKey); refit {
+			if r.WU, err = rowsOf(f, fmt.Sprintf("blk.%d.ffn_up.weight", at), hidden, slots, n); err != nil {
+				return r, err
+			}
+		}
 	}
 	for _, b := range []struct {
 		name string
@@ -163,6 +168,22 @@ func columnsOf(f *gguf.File, name string, rows int, columns []int, want int) ([]
 	return out, nil
 }
 
+// rowsOf reads some rows of a matrix […, width] of a file, as [len(rows), width].
+func rowsOf(f *gguf.File, name string, width int, rows []int, want int) ([]float32, error) {
+	data, dims, err := f.Float32(name)
+	if err != nil {
+		return nil, err
+	}
+	if len(dims) != 2 || dims[1] != width || len(rows) != want {
+		return nil, fmt.Errorf("%s: tensor %q is %v, its masks promise %d rows of %d: %w", f.Path(), name, dims, want, width, gguf.ErrFormat)
+	}
+	out := make([]float32, 0, len(rows)*width)
+	for _, r := range rows {
+		out = append(out, data[r*width:(r+1)*width]...)
+	}
+	return out, nil
+}
+
 // Carry implements [explorer.Cutter].
 func (m *model) Carry(ctx context.Context, from gguf.Subnet, to mask.Masks) (gguf.Subnet, error) {
 	s := gguf.Subnet{Masks: to, Refit: make([]gguf.Refit, to.Layers())}
@@ -178,6 +199,9 @@ func (m *model) Carry(ctx context.Context, from gguf.Subnet, to mask.Masks) (ggu
 		}
 		if old.WD != nil && err == nil {
 			r.WD, err = m.carry(fmt.Sprintf("blk.%d.ffn_down.weight", i), hidden, old.WD, from.Masks.Layer(i).Channels.Indices(), to.Layer(i).Channels.Indices())
+		}
+		if old.WU != nil && err == nil {
+			r.WU, err = m.carryRows(fmt.Sprintf("blk.%d.ffn_up.weight", i), hidden, old.WU, from.Masks.Layer(i).Channels.Indices(), to.Layer(i).Channels.Indices())
 		}
 		if err != nil {
 			return gguf.Subnet{}, err
@@ -212,6 +236,30 @@ func (m *model) carry(name string, rows int, fitted []float32, from, to []int) (
 				out[r*len(to)+j] = own[r*width+c]
 			}
 		}
+	}
+	return out, nil
+}
+
+// carryRows is carry for a matrix whose rows are the units, [units, width].
+func (m *model) carryRows(name string, width int, fitted []float32, from, to []int) ([]float32, error) {
+	at := make(map[int]int, len(from))
+	for i, c := range from {
+		at[c] = i
+	}
+	var own []float32
+	out := make([]float32, 0, len(to)*width)
+	for _, c := range to {
+		if i, ok := at[c]; ok {
+			out = append(out, fitted[i*width:(i+1)*width]...)
+			continue
+		}
+		if own == nil {
+			var err error
+			if own, _, err = m.file.Float32(name); err != nil {
+				return nil, err
+			}
+		}
+		out = append(out, own[c*width:(c+1)*width]...)
 	}
 	return out, nil
 }

@@ -62,6 +62,7 @@ func (h *hunt) refit(ctx context.Context, made explorer.Made) (explorer.Made, er
 	}
 	made.Subnet = subnet
 	made.Method.Reform, made.Method.Pull = string(reform.Exact), recipe.Solve.Pull
+	made.Method.Up = upSteps(subnet, recipe)
 	made.Method.Seconds = report.Seconds
 	made.Before, made.After, err = h.m.quick(ctx, explorer.Calibration{
 		Text: h.request.Calibration.Text, Windows: made.Method.Windows, Seq: made.Method.Seq,

@@ -48,6 +48,8 @@ type mlpBlock struct {
 	block
 	width int
 	w     denseLayer
+	// refitUp says that W_U is not the model's own, so that what enters W_D is not either.
+	refitUp bool
 }
 
 func (m *Model) newID() uint64 { return m.blocks.Add(1) }
@@ -132,6 +134,20 @@ func (g *gathering) rows(t *tensors.Tensor, rows []int) *tensors.Tensor {
 	return g.keep(g.m.be.upload(out, dims...))
 }
 
+// rowsOf gathers rows of a matrix with columns columns on the host, -1 for zeros.
+func (g *gathering) rowsOf(data []float32, columns int, rows []int) *tensors.Tensor {
+	if g.err != nil {
+		return nil
+	}
+	out := make([]float32, len(rows)*columns)
+	for i, r := range rows {
+		if r >= 0 {
+			copy(out[i*columns:(i+1)*columns], data[r*columns:(r+1)*columns])
+		}
+	}
+	return g.keep(g.m.be.upload(out, len(rows), columns))
+}
+
 // columns gathers columns of the matrix t, -1 for zeros.
 func (g *gathering) columns(t *tensors.Tensor, columns []int) *tensors.Tensor {
 	if g.err != nil {
@@ -189,7 +205,7 @@ func (g *gathering) finish(b *block) error {
 // cutMLP returns the MLP block of a layer with the given channels and refit, with a reference for the caller. Where
 // nothing differs from the dense model it is the dense block.
 func (m *Model) cutMLP(layer int, l mask.Layer, refit gguf.Refit) (*mlpBlock, error) {
-	if dense := m.mlp[layer]; l.Channels.IsFull() && refit.WD == nil && refit.BD == nil {
+	if dense := m.mlp[layer]; l.Channels.IsFull() && refit.WD == nil && refit.WU == nil && refit.BD == nil {
 		dense.retain()
 		return dense, nil
 	}
@@ -203,6 +219,9 @@ func (m *Model) gatherMLP(layer int, l mask.Layer, refit gguf.Refit) (*mlpBlock,
 	if refit.WD != nil && len(refit.WD) != m.geo.Hidden*len(kept) {
 		return nil, fmt.Errorf("decoder: layer %d: re-fitted W_D has %d numbers, want %d by %d", layer, len(refit.WD), m.geo.Hidden, len(kept))
 	}
+	if refit.WU != nil && len(refit.WU) != m.geo.Hidden*len(kept) {
+		return nil, fmt.Errorf("decoder: layer %d: re-fitted W_U has %d numbers, want %d by %d", layer, len(refit.WU), len(kept), m.geo.Hidden)
+	}
 	b := &mlpBlock{w: denseLayer{mlpNorm: dense.w.mlpNorm, gate: dense.w.gate, up: dense.w.up, down: dense.w.down, mlpPost: dense.w.mlpPost}}
 	b.w.downBias = g.bias(refit.BD, dense.w.downBias)
 	b.width = len(kept)
@@ -211,7 +230,14 @@ func (m *Model) gatherMLP(layer int, l mask.Layer, refit gguf.Refit) (*mlpBlock,
 		if b.width < dense.width {
 			b.width = min((len(kept)+m.opts.bucket-1)/m.opts.bucket*m.opts.bucket, dense.width)
 			kept, places = pad(kept, b.width), pad(places, b.width)
-			b.w.gate, b.w.up = g.rows(dense.w.gate, kept), g.rows(dense.w.up, kept)
+			b.w.gate = g.rows(dense.w.gate, kept)
+			if refit.WU == nil {
+				b.w.up = g.rows(dense.w.up, kept)
+			}
+		}
+		if refit.WU != nil {
+			b.refitUp = true
+			b.w.up = g.rowsOf(refit.WU, m.geo.Hidden, places)
 		}
 		switch {
 		case refit.WD != nil:

@@ -107,6 +107,9 @@ func cuts(t *testing.T, geo *mask.Geometry) map[string]gguf.Subnet {
 			WD: random(r, geo.Hidden*refit.Masks.Layer(i).Channels.Len(), 0.1), BD: random(r, geo.Hidden, 0.1),
 			BO: random(r, geo.Hidden, 0.1),
 		}
+		if i%2 == 1 {
+			f.WU = random(r, geo.Hidden*refit.Masks.Layer(i).Channels.Len(), 0.1)
+		}
 		if g.Heads > 0 {
 			f.WO = random(r, geo.Hidden*len(refit.Masks.OColumns(i)), 0.1)
 		}

@@ -231,6 +231,9 @@ func (m *Model) AddMLP(ctx context.Context, layer int, s *Subnet, in *Inputs, st
 	if b.width == 0 {
 		return m.addAll(ctx, in, out, st)
 	}
+	if b.refitUp { // in is of the original W_U
+		return st.advance(func(_ int, x *tensors.Tensor) (*tensors.Tensor, error) { return m.feed(ctx, b, x) })
+	}
 	if out.w = b.w.down; out.w == m.layers[layer].down || b.width == in.n && s.masks.Layer(layer).Channels.IsFull() {
 		return m.addAll(ctx, in, out, st)
 	}

@@ -91,6 +91,11 @@ func (n *naive) cut(s gguf.Subnet) *naive {
 			out.spread(name("attn_output.weight"), geo.Heads*dim, s.Masks.OColumns(i), refit.WO)
 		}
 		if geo.FFN > 0 {
+			if refit.WU != nil {
+				for k, c := range l.Channels.Indices() {
+					copy(out.tensor[name("ffn_up.weight")][c*n.c.Hidden:], widen(refit.WU[k*n.c.Hidden:(k+1)*n.c.Hidden]))
+				}
+			}
 			zeroRows(l.Channels.Has, "ffn_gate.weight", "ffn_up.weight")
 			out.spread(name("ffn_down.weight"), geo.FFN, l.Channels.Indices(), refit.WD)
 		}

@@ -57,6 +57,7 @@ func (r *registry) key(layer int, module mask.Module, l mask.Layer, refit gguf.R
 	} else {
 		k.kept = l.Channels.String()
 		hashFloats(&h, refit.WD)
+		hashFloats(&h, refit.WU)
 		hashFloats(&h, refit.BD)
 	}
 	k.hash = h.Sum64()

@@ -124,6 +124,17 @@ func randomRefit(t *testing.T, f *gguf.File, m mask.Masks, biases bool) []gguf.R
 	for i := range refit {
 		refit[i].WO = stretched(t, f, i, "attn_output.weight", m.OColumns(i))
 		refit[i].WD = stretched(t, f, i, "ffn_down.weight", m.Layer(i).Channels.Indices())
+		if channels := m.Layer(i).Channels.Indices(); i%2 == 0 && len(channels) > 0 {
+			up, dims, err := f.Float32(layerTensor(i, "ffn_up.weight"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range channels {
+				for _, v := range up[c*dims[1] : (c+1)*dims[1]] {
+					refit[i].WU = append(refit[i].WU, 0.7*v)
+				}
+			}
+		}
 		if biases {
 			refit[i].BO, refit[i].BD = make([]float32, m.Geometry().Hidden), make([]float32, m.Geometry().Hidden)
 			for j := range refit[i].BO {

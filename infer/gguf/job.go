@@ -109,8 +109,8 @@ func (l *layouter) layer(place int) {
 	if len(cut.Channels) > 0 {
 		l.vector(to("ffn_norm.weight"), l.whole(from("ffn_norm.weight"), 1, c.Hidden))
 		l.matrix(to("ffn_gate.weight"), l.gather(from("ffn_gate.weight"), cut.Channels, nil, c.Hidden, 1))
-		l.matrix(to("ffn_up.weight"), l.gather(from("ffn_up.weight"), cut.Channels, nil, c.Hidden, 1))
 		kept := masks.Layer(cut.Source).Channels.Indices()
+		l.matrix(to("ffn_up.weight"), l.rows(from("ffn_up.weight"), cut.Channels, kept, refit.WU))
 		l.matrix(to("ffn_down.weight"), l.columns(from("ffn_down.weight"), cut.Channels, kept, refit.WD))
 		if b := l.biasD[place]; b != nil {
 			l.vector(to("ffn_down.bias"), inMemory(b))
@@ -207,21 +207,35 @@ func (l *layouter) columns(src string, at, kept []int, refit []float32) part {
 	if refit == nil || len(kept) == 0 {
 		return l.gather(src, rows, at, len(at), 1)
 	}
-	place := make(map[int]int, len(kept))
-	for i, column := range kept {
-		place[column] = i
-	}
-	cols := make([]int, len(at))
-	for i, column := range at {
-		cols[i] = mask.Zero
-		if p, ok := place[column]; ok {
-			cols[i] = p
-		}
-	}
+	cols := places(at, kept)
 	if isIdentity(cols, len(kept)) {
 		cols = nil
 	}
 	return part{values: refit, rows: rows, cols: cols, width: len(kept), scale: 1}
+}
+
+// rows takes the rows at of W_U. Where the matrix was re-fitted its rows are those kept, in that order.
+func (l *layouter) rows(src string, at, kept []int, refit []float32) part {
+	if refit == nil || len(kept) == 0 {
+		return l.gather(src, at, nil, l.config.Hidden, 1)
+	}
+	return part{values: refit, rows: places(at, kept), width: l.config.Hidden, scale: 1}
+}
+
+// places says at which place in kept each unit of at is, [mask.Zero] where it is not.
+func places(at, kept []int) []int {
+	place := make(map[int]int, len(kept))
+	for i, unit := range kept {
+		place[unit] = i
+	}
+	out := make([]int, len(at))
+	for i, unit := range at {
+		out[i] = mask.Zero
+		if p, ok := place[unit]; ok {
+			out[i] = p
+		}
+	}
+	return out
 }
 
 func isIdentity(index []int, n int) bool {

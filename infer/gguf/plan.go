@@ -74,6 +74,7 @@ func (p *plan) check() error {
 		}{
 			{"W_O", r.WO, hidden * len(m.OColumns(i))},
 			{"W_D", r.WD, hidden * m.Layer(i).Channels.Len()},
+			{"W_U", r.WU, hidden * m.Layer(i).Channels.Len()},
 			{"bias of the attention output", r.BO, hidden},
 			{"bias of the MLP output", r.BD, hidden},
 		} {

@@ -10,12 +10,14 @@ import (
 	"github.com/lathe-llm/lathe/search/mask"
 )
 
-// Refit holds the re-fitted weights of one layer. A nil matrix means the original columns.
+// Refit holds the re-fitted weights of one layer. A nil matrix means the original one.
 type Refit struct {
 	// WO is [hidden, kept attention channels], the columns in the order of [mask.Masks.OColumns].
 	WO []float32
 	// WD is [hidden, kept MLP channels], the columns in rising order.
 	WD []float32
+	// WU is [kept MLP channels, hidden], the rows in rising order.
+	WU []float32
 	// BO and BD are biases [hidden] on the output of attention and of the MLP, nil for none.
 	BO, BD []float32
 }

@@ -168,16 +168,19 @@ func TestRefitTakesTheKeptColumns(t *testing.T) {
 		}
 		return values
 	}
-	refit[1] = gguf.Refit{WO: fill(64*32, 1), WD: fill(64*64, 2), BO: fill(64, 3), BD: fill(64, 4)}
+	refit[1] = gguf.Refit{WO: fill(64*32, 1), WD: fill(64*64, 2), BO: fill(64, 3), BD: fill(64, 4), WU: fill(64*64, 5)}
 	out, _ := write(t, f, gguf.Subnet{Masks: m, Refit: refit}, gguf.WriteOptions{Type: "F32"})
 	for name, want := range map[string][]float32{
 		"blk.1.attn_output.weight": refit[1].WO, "blk.1.ffn_down.weight": refit[1].WD,
-		"blk.1.attn_output.bias": refit[1].BO, "blk.1.ffn_down.bias": refit[1].BD,
+		"blk.1.attn_output.bias": refit[1].BO, "blk.1.ffn_down.bias": refit[1].BD, "blk.1.ffn_up.weight": refit[1].WU,
 	} {
 		got, _, err := out.Float32(name)
 		if diff := cmp.Diff(want, got); diff != "" || err != nil {
 			t.Errorf("%s: %v %s", name, err, diff)
 		}
+	}
+	if refit, ok := out.KV().Bool(gguf.UpRefittedKey); !refit || !ok {
+		t.Error("the file does not say that W_U was re-fitted")
 	}
 	if out.Has("blk.0.attn_output.bias") {
 		t.Error("a layer without re-fitted bias has one")

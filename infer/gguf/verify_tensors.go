@@ -113,7 +113,7 @@ func (v *Verification) judge(jobs []job, results []comparison) {
 
 // refittable reports whether re-fitting may change a tensor of that name.
 func refittable(name string) bool {
-	return strings.HasPrefix(name, "blk.") && (strings.Contains(name, ".attn_output.") || strings.Contains(name, ".ffn_down."))
+	return strings.HasPrefix(name, "blk.") && (strings.Contains(name, ".attn_output.") || strings.Contains(name, ".ffn_down.") || strings.Contains(name, ".ffn_up."))
 }
 
 // planOf lays out the subnet that a file says it holds, with a place for the output biases that the file has.

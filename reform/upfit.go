@@ -1,0 +1,250 @@
+package reform
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/lathe-llm/lathe/reform/gram"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+const (
+	// upWindows is on how many windows, spread over the fitted text, W_U is re-fitted at most: it has as many numbers as W_D,
+	// and every token gives as many equations as the hidden state has channels.
+	upWindows = 12
+	// upPull is how strongly W_U is held to the original in the metric of the preconditioner, as a share of the error's
+	// curvature along the first step.
+	upPull = 0.05
+	// upRidge keeps the second moments of the MLP's inputs from being singular, as a share of their mean diagonal.
+	upRidge = 0.01
+)
+
+// upFit re-fits the W_U of an MLP's kept channels. What the dropped channels said of the input, the kept ones cannot say
+// by another W_D alone: that only mixes what they say already. With W_G and W_D given, the output is linear in W_U, so the
+// least-squares fit of it is found by conjugate gradients from the original on, without forming its normal equations of
+// some hundred thousand unknowns. They are preconditioned by what the curvature would be if gates and inputs were
+// independent: diag(E act(W_G·x̂)²·‖W_D column‖²) ⊗ E x̂x̂ᵀ, the approximation of K-FAC (arXiv 1503.05671).
+type upFit struct {
+	w         *walk
+	fit, held *tap // held may be nil
+	problem   Problem
+	kept      mask.Set
+}
+
+// run returns W_U [kept, hidden] and the W_D [hidden, kept] that goes with it, given the W_D re-fitted to the original
+// W_U, and updates the result. Where that is no better, W_U is nil and W_D as it was.
+func (u *upFit) run(ctx context.Context, down []float32, r *Result) (up, wd []float32, err error) {
+	if up, err = u.up(ctx, down); err != nil {
+		return nil, nil, fmt.Errorf("W_U: %w", err)
+	}
+	p := Problem{Name: u.problem.Name, Out: u.problem.Out, In: u.kept.Len()}
+	w0 := gram.Widen(u.problem.W)
+	p.W = gram.Narrow(gram.Columns(w0, u.problem.Out, u.problem.In, u.kept.Indices()))
+	if p.Fit, err = u.target(ctx, u.fit, u.problem.Fit, w0, up); err != nil {
+		return nil, nil, err
+	}
+	if u.held != nil {
+		target, err := u.target(ctx, u.held, *u.problem.HeldOut, w0, up)
+		if err != nil {
+			return nil, nil, err
+		}
+		p.HeldOut = &target
+	}
+	wd, after, err := solve(p, mask.Full(p.In).Indices(), u.w.recipe.Solve)
+	if err != nil {
+		return nil, nil, err
+	}
+	if after.ErrAfter >= r.ErrAfter || after.HeldOut > r.HeldOut {
+		return nil, down, nil
+	}
+	after.ErrBefore = r.ErrBefore
+	*r = after
+	return up, wd, nil
+}
+
+// target is what W_D is to reproduce on one stream, from inputs with the re-fitted W_U. own is the same of the original
+// inputs of all channels.
+func (u *upFit) target(ctx context.Context, t *tap, own Target, w0 []float64, up []float32) (Target, error) {
+	mid, err := u.w.m.RefittedInputs(ctx, t.layer, u.kept, up, t.s.own)
+	if err != nil {
+		return Target{}, err
+	}
+	defer mid.Close()
+	all := t.own
+	if u.w.recipe.relative() {
+		if mid, err = mid.Relative(ctx); err != nil {
+			return Target{}, err
+		}
+		defer mid.Close()
+		if all, err = all.Relative(ctx); err != nil {
+			return Target{}, err
+		}
+		defer all.Close()
+	}
+	mo, err := mid.Moments(ctx)
+	if err != nil {
+		return Target{}, err
+	}
+	cross, err := mid.CrossMoments(ctx, all)
+	if err != nil {
+		return Target{}, err
+	}
+	own.complete(u.problem, w0, false)
+	return Target{
+		Gram: mo.H, Mean: mo.Mean, Tokens: mo.Tokens, Energy: own.Energy,
+		Cross: gram.Product(u.problem.Out, mo.N, u.problem.In, w0, cross.H),
+	}, nil
+}
+
+// up returns the re-fitted W_U, [kept, hidden].
+func (u *upFit) up(ctx context.Context, down []float32) ([]float32, error) {
+	m, layer := u.w.m, u.fit.layer
+	all, dims, err := m.Weights(layer, "up")
+	if err != nil {
+		return nil, err
+	}
+	hidden := dims[1]
+	var start []float32
+	for _, c := range u.kept.Indices() {
+		start = append(start, all[c*hidden:(c+1)*hidden]...)
+	}
+	problem, err := m.NewUpProblem(ctx, layer, u.kept, down, u.fit.own, u.w.recipe.relative(), spread(u.fit.s.own.Windows(), upWindows))
+	if err != nil {
+		return nil, err
+	}
+	defer problem.Close()
+	rest, energy, err := problem.Residual(ctx, start)
+	if err != nil {
+		return nil, err
+	}
+	pre, err := u.preconditioner(ctx, down, energy)
+	if err != nil {
+		return nil, err
+	}
+	var pull float64
+	move, err := conjugateGradients(rest, pre.solve, u.w.recipe.UpSteps, func(direction, curved []float64) ([]float64, error) {
+		out, err := problem.Apply(ctx, gram.Narrow(direction))
+		if err != nil {
+			return nil, err
+		}
+		if pull == 0 {
+			pull = upPull * gram.Dot(direction, out) / gram.Dot(direction, curved)
+		}
+		for i := range out {
+			out[i] += pull * curved[i]
+		}
+		return out, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := gram.CheckFinite(move); err != nil {
+		return nil, err
+	}
+	for i := range start {
+		start[i] += float32(move[i])
+	}
+	return start, nil
+}
+
+// preconditioner is diag(scale) ⊗ inputs.
+type preconditioner struct {
+	scale  []float64
+	inputs *gram.Factor
+}
+
+// preconditioner takes the second moments of the MLP's inputs, energy being E act(W_G·x̂)² of each kept channel.
+func (u *upFit) preconditioner(ctx context.Context, down []float32, energy []float64) (*preconditioner, error) {
+	in, err := u.w.m.NormedInputs(ctx, u.fit.layer, mask.MLP, u.fit.s.own)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	states := in
+	if u.w.recipe.relative() {
+		if states, err = in.Relative(ctx); err != nil {
+			return nil, err
+		}
+		defer states.Close()
+	}
+	mo, err := states.Moments(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p := &preconditioner{scale: make([]float64, len(energy))}
+	mean := gram.MeanDiagonal(mo.H, mo.N)
+	if p.inputs, err = gram.Factorize(mo.H, mo.N, upRidge*mean); err != nil {
+		return nil, err
+	}
+	columns := gram.ColumnEnergies(gram.Widen(down), len(down)/len(energy), len(energy))
+	var sum float64
+	for i, e := range energy {
+		p.scale[i] = e * columns[i]
+		sum += p.scale[i]
+	}
+	for i := range p.scale { // channels that say next to nothing are not moved far for it
+		p.scale[i] = max(p.scale[i], 1e-6*sum/float64(len(p.scale)))
+	}
+	return p, nil
+}
+
+// solve divides a [kept, hidden] by the preconditioner.
+func (p *preconditioner) solve(a []float64) []float64 {
+	rows := len(p.scale)
+	out := append([]float64(nil), a...)
+	p.inputs.Solve(out, rows)
+	n := len(a) / rows
+	for i, s := range p.scale {
+		for j := range out[i*n : (i+1)*n] {
+			out[i*n+j] /= s
+		}
+	}
+	return out
+}
+
+// conjugateGradients takes steps toward the x with A·x = rest, from 0 on. apply gives A·d for a direction d, and is given
+// the preconditioner times d too.
+func conjugateGradients(rest []float64, precondition func([]float64) []float64, steps int, apply func(d, curved []float64) ([]float64, error)) ([]float64, error) {
+	x := make([]float64, len(rest))
+	rest = append([]float64(nil), rest...)
+	z := precondition(rest)
+	d, curved := append([]float64(nil), z...), append([]float64(nil), rest...)
+	rz := gram.Dot(rest, z)
+	for range steps {
+		if !(rz > 0) {
+			break
+		}
+		ad, err := apply(d, curved)
+		if err != nil {
+			return nil, err
+		}
+		curvature := gram.Dot(d, ad)
+		if !(curvature > 0) {
+			break
+		}
+		alpha := rz / curvature
+		for i := range x {
+			x[i] += alpha * d[i]
+			rest[i] -= alpha * ad[i]
+		}
+		z = precondition(rest)
+		next := gram.Dot(rest, z)
+		beta := next / rz
+		for i := range d {
+			d[i] = z[i] + beta*d[i]
+			curved[i] = rest[i] + beta*curved[i]
+		}
+		rz = next
+	}
+	return x, nil
+}
+
+// spread returns at most most of the indices below n, evenly spaced.
+func spread(n, most int) []int {
+	most = min(n, most)
+	out := make([]int, most)
+	for i := range out {
+		out[i] = i * n / most
+	}
+	return out
+}

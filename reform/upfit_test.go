@@ -1,0 +1,78 @@
+package reform_test
+
+import (
+	"testing"
+
+	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+	"github.com/lathe-llm/lathe/reform"
+)
+
+// W_U re-fitted besides W_D leaves less of the error, the less the more steps, and is what the subnet then computes with.
+func TestRefitOfUp(t *testing.T) {
+	for _, name := range []string{"llama", "qwen2"} {
+		m := tiny(t, gguftest.Tiny(name))
+		windows := texts(6, 8, 64, m.Geometry().Vocab)
+		s, _, err := reform.OneShot(t.Context(), m, windows, 0.7, reform.Config{Preset: reform.Random, Granularity: 8, Seed: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var states, errors []float64
+		for _, steps := range []int{0, 1, 4, 16} {
+			recipe := reform.Recipe{UpSteps: steps, Relative: true, Solve: reform.Options{Pull: true, Lambdas: []float64{0.03}}}
+			fit, report, err := reform.Refit(t.Context(), m, windows, s.Masks, reform.Config{Recipe: &recipe})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var sum float64
+			for i, mod := range report.Modules {
+				sum += mod.ErrAfter
+				if mod.ErrAfter > mod.ErrBefore+1e-6 {
+					t.Errorf("%s, %d steps: module %d: error %g became %g", name, steps, i, mod.ErrBefore, mod.ErrAfter)
+				}
+			}
+			for i, r := range fit.Refit {
+				kept := fit.Masks.Layer(i).Channels
+				if want := steps > 0 && !kept.IsFull(); (r.WU != nil) != want || want && len(r.WU) != kept.Len()*m.Geometry().Hidden {
+					t.Errorf("%s, %d steps: layer %d has a W_U of %d numbers", name, steps, i, len(r.WU))
+				}
+			}
+			states, errors = append(states, meanSquare(t, m, fit, windows)), append(errors, sum)
+		}
+		t.Logf("%s: errors %.4f, states %.5f", name, errors, states)
+		for i := 1; i < len(errors); i++ {
+			if errors[i] >= errors[i-1] {
+				t.Errorf("%s: errors %v do not fall with the steps", name, errors)
+			}
+		}
+		if last := len(states) - 1; states[last] >= states[0] {
+			t.Errorf("%s: states are %g away, without W_U %g", name, states[last], states[0])
+		}
+	}
+}
+
+// What cannot be re-fitted with W_U is re-fitted without.
+func TestUpStepsWhereTheyDoNotApply(t *testing.T) {
+	m := tiny(t, gguftest.Tiny("llama"))
+	windows := texts(6, 4, 64, m.Geometry().Vocab)
+	for name, recipe := range map[string]reform.Recipe{
+		"bias":        {Solve: reform.Options{Bias: true}},
+		"admm":        {Solve: reform.Options{Method: reform.ADMM}},
+		"none":        {Solve: reform.Options{Method: reform.None}},
+		"dense state": {Goal: reform.DenseState},
+	} {
+		s, _, err := reform.OneShot(t.Context(), m, windows, 0.7, reform.Config{Preset: reform.Random, Granularity: 8})
+		if err != nil {
+			t.Fatal(err)
+		}
+		recipe.UpSteps = 4
+		fit, _, err := reform.Refit(t.Context(), m, windows, s.Masks, reform.Config{Recipe: &recipe})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, r := range fit.Refit {
+			if r.WU != nil {
+				t.Errorf("%s: W_U of layer %d was re-fitted", name, i)
+			}
+		}
+	}
+}
