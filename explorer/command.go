@@ -125,6 +125,7 @@ type (
 		Budget      Budget
 		Calibration Calibration
 		Fitness     string
+		Up          int // steps by which W_U of what is found is re-fitted, 0 leaves it
 		Seed        uint64
 		Resume      bool
 	}

@@ -9,9 +9,8 @@ import (
 )
 
 const (
-	// upWindows is on how many windows, spread over the fitted text, W_U is re-fitted at most: it has as many numbers as W_D,
-	// and every token gives as many equations as the hidden state has channels.
-	upWindows = 12
+	// UpWindows is on how many windows, spread over the fitted text, W_U is re-fitted at most.
+	UpWindows = 24
 	// upPull is how strongly W_U is held to the original in the metric of the preconditioner, as a share of the error's
 	// curvature along the first step.
 	upPull = 0.05
@@ -108,7 +107,7 @@ func (u *upFit) up(ctx context.Context, down []float32) ([]float32, error) {
 	for _, c := range u.kept.Indices() {
 		start = append(start, all[c*hidden:(c+1)*hidden]...)
 	}
-	problem, err := m.NewUpProblem(ctx, layer, u.kept, down, u.fit.own, u.w.recipe.relative(), spread(u.fit.s.own.Windows(), upWindows))
+	problem, err := m.NewUpProblem(ctx, layer, u.kept, down, u.fit.own, u.w.recipe.relative(), spread(u.fit.s.own.Windows(), UpWindows))
 	if err != nil {
 		return nil, err
 	}

@@ -90,6 +90,9 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 // check refuses what the strategy cannot work with or reach, before anything takes long.
 func (h *hunt) check() error {
 	strategy, err := search.New(h.request.Strategy)
+	if err == nil && h.request.Up < 0 {
+		err = fmt.Errorf("%d steps of re-fitting W_U", h.request.Up)
+	}
 	if err == nil {
 		p := &search.Problem{Geometry: h.m.geometry(), Target: search.Ratio(h.request.Target)}
 		if h.usesLevels() {

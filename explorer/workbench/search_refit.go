@@ -20,13 +20,13 @@ const (
 // many windows that is done.
 func (h *hunt) reserve(whole, gone time.Duration) time.Duration {
 	var keep time.Duration
-	h.refits, keep = planRefit(h.pace, whole, gone, len(h.work.text.windows), h.request.Calibration.Windows > 0)
+	h.refits, keep = planRefit(h.pace, whole, gone, len(h.work.text.windows), h.request.Calibration.Windows > 0, h.request.Up)
 	return keep
 }
 
 // planRefit returns on how many of so many windows what is found is re-fitted, and the time to keep for it. Where that
-// number was not asked for, it is as many as leave the search its least share.
-func planRefit(p levels.Pace, whole, gone time.Duration, have int, asked bool) (windows int, keep time.Duration) {
+// number was not asked for, it is as many as leave the search its least share. up is by how many steps W_U is re-fitted.
+func planRefit(p levels.Pace, whole, gone time.Duration, have int, asked bool, up int) (windows int, keep time.Duration) {
 	least := min(have, levelWindows)
 	if p.Window <= 0 {
 		if !asked {
@@ -38,14 +38,24 @@ func planRefit(p levels.Pace, whole, gone time.Duration, have int, asked bool) (
 	// levels, where a module is fitted many times with one ridge, and for a subnet, where it is with a few.
 	const (
 		margin    = 1.1
-		measuring = 2
+		measuring = 2.0
+		// For W_U: what its step costs on a window, and statistics with it, as shares of a window of the levels.
+		upStep, upMoments = 0.45, 0.8
 	)
-	perWindow := margin * float64(p.Window)
-	if !asked {
-		left := (1-leastShare)*float64(whole) - float64(gone+p.Fixed)
-		have = min(have, max(int(left/perWindow)-measuring, least))
+	perWindow, fixed, once := margin*float64(p.Window), float64(p.Fixed), measuring
+	if up > 0 {
+		once += upStep * float64((up+1)*min(have, reform.UpWindows))
+		fixed *= 2
 	}
-	return have, p.Fixed + time.Duration(perWindow*float64(have+measuring))
+	extra := once * perWindow
+	if up > 0 {
+		perWindow *= 1 + upMoments
+	}
+	if !asked {
+		left := (1-leastShare)*float64(whole) - float64(gone) - fixed - extra
+		have = min(have, max(int(left/perWindow), least))
+	}
+	return have, time.Duration(fixed + extra + perWindow*float64(have))
 }
 
 // refit chooses the units of what was found anew, as many of each module, and re-fits them, layer by layer.
@@ -54,6 +64,7 @@ func (h *hunt) refit(ctx context.Context, made explorer.Made) (explorer.Made, er
 	if err != nil {
 		return made, err
 	}
+	recipe.UpSteps = h.request.Up
 	subnet, report, err := reform.Refit(ctx, h.work.dm, h.work.text.windows[:h.refits], made.Subnet.Masks, reform.Config{
 		Recipe: &recipe, Rechoose: true, Progress: func(e reform.Event) { tell(ctx, h.mon, e) },
 	})

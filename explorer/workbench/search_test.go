@@ -161,6 +161,7 @@ func TestSearchRefuses(t *testing.T) {
 	for name, change := range map[string]func(*explorer.StartSearch){
 		"strategy": func(r *explorer.StartSearch) { r.Strategy = "magic" },
 		"fitness":  func(r *explorer.StartSearch) { r.Fitness = "beauty" },
+		"up":       func(r *explorer.StartSearch) { r.Up = -1 },
 		"target":   func(r *explorer.StartSearch) { r.Target = 1e-9 },
 	} {
 		r := asked("", 10)
@@ -195,18 +196,21 @@ func TestPlanRefit(t *testing.T) {
 		whole, gone         time.Duration
 		have                int
 		asked               bool
+		up                  int
 		windows             int
 		leastKept, mostKept time.Duration
 	}{
-		{"time for all", pace, 60 * minute, 3 * minute, 64, false, 64, 6 * minute, 8 * minute},
-		{"time for some", pace, 10 * minute, 3 * minute, 64, false, 36, 4 * minute, 5 * minute},
-		{"time for few", pace, 3 * minute, 2 * minute, 64, false, levelWindows, 2 * minute, 3 * minute},
-		{"as asked", pace, 3 * minute, 2 * minute, 64, true, 64, 6 * minute, 8 * minute},
-		{"little text", pace, 60 * minute, 3 * minute, 5, false, 5, minute, 2 * minute},
-		{"nothing known", levels.Pace{}, 60 * minute, 3 * minute, 64, false, levelWindows, 15 * minute, 15 * minute},
-		{"nothing known, as asked", levels.Pace{}, 60 * minute, 3 * minute, 24, true, 24, 15 * minute, 15 * minute},
+		{"time for all", pace, 60 * minute, 3 * minute, 64, false, 0, 64, 6 * minute, 8 * minute},
+		{"time for some", pace, 10 * minute, 3 * minute, 64, false, 0, 36, 4 * minute, 5 * minute},
+		{"time for few", pace, 3 * minute, 2 * minute, 64, false, 0, levelWindows, 2 * minute, 3 * minute},
+		{"W_U too", pace, 60 * minute, 3 * minute, 64, false, 4, 64, 15 * minute, 18 * minute},
+		{"W_U too, in less time", pace, 20 * minute, 3 * minute, 64, false, 4, 29, 11 * minute, 12 * minute},
+		{"as asked", pace, 3 * minute, 2 * minute, 64, true, 0, 64, 6 * minute, 8 * minute},
+		{"little text", pace, 60 * minute, 3 * minute, 5, false, 0, 5, minute, 2 * minute},
+		{"nothing known", levels.Pace{}, 60 * minute, 3 * minute, 64, false, 0, levelWindows, 15 * minute, 15 * minute},
+		{"nothing known, as asked", levels.Pace{}, 60 * minute, 3 * minute, 24, true, 0, 24, 15 * minute, 15 * minute},
 	} {
-		windows, keep := planRefit(c.pace, c.whole, c.gone, c.have, c.asked)
+		windows, keep := planRefit(c.pace, c.whole, c.gone, c.have, c.asked, c.up)
 		if windows != c.windows || keep < c.leastKept || keep > c.mostKept {
 			t.Errorf("%s: %d windows, %v kept; want %d and %v to %v", c.name, windows, keep, c.windows, c.leastKept, c.mostKept)
 		}
