@@ -35,6 +35,7 @@ type action struct {
 	keys  []string // default keys, the first is the one that is shown
 	title string   // for help, palette and docs: "Pause or resume the search"
 	short string   // for the footer: "pause"; "" keeps it out of the footer
+	twin  string   // the action that goes the other way, whose key the footer shows beside its own; "" if none
 	help  string   // a sentence or two for help and docs; may be ""
 
 	// label is the footer's word for it right now; nil: short.
@@ -105,6 +106,15 @@ func (m *Model) keyLabel(key string) string {
 		return g.Right
 	case "enter":
 		return g.Return
+	}
+	return key
+}
+
+// hintKey is how the keys of an action and of its twin are shown in hints; "" where it has none.
+func (m *Model) hintKey(a *action) string {
+	key := m.keyLabel(m.keys.first(a))
+	if key != "" && a.twin != "" {
+		key += m.keyLabel(m.keys.first(m.action(a.twin)))
 	}
 	return key
 }

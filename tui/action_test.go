@@ -144,7 +144,7 @@ func TestHelpShowsReboundKeys(t *testing.T) {
 		t.Errorf("the footer does not show the new key:\n%s", got)
 	}
 	l.press("?")
-	if got := l.screen(); !strings.Contains(got, "P                  Start, pause or resume the search") {
+	if got := l.screen(); !strings.Contains(got, "P            Start, pause or resume the search") {
 		t.Errorf("the help does not show the new key:\n%s", got)
 	}
 }

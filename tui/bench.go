@@ -233,7 +233,7 @@ func (s *benchScreen) panes(m *Model, area layout.Rect) []pane {
 	rev := max(snap.Sections.Benches, snap.Sections.Jobs, snap.Sections.Subnets)
 	b, _ := s.current(snap)
 	table, rest := area.CutTop(clamp(len(b.Rows)+3, 6, max(6, area.H*3/5)))
-	words, rest := rest.CutTop(min(3, max(1, rest.H/4)))
+	words, rest := rest.CutTop(clamp(len(drawSentence(m.theme, b, area.W, 3)), 1, max(1, rest.H/4)))
 	s.list.clamp(len(b.Rows), max(1, table.H-3))
 	st := struct {
 		id    explorer.BenchID
@@ -241,7 +241,7 @@ func (s *benchScreen) panes(m *Model, area layout.Rect) []pane {
 		chart int
 	}{b.ID, s.list, s.chart}
 	return []pane{
-		{id: "bench.table", rect: table, rev: rev, state: st, draw: func(t *theme.Theme, w, h int) []string { return s.drawTable(t, snap, b, w, h) }},
+		{id: "bench.table", rect: table, rev: rev, state: st, draw: func(t *theme.Theme, w, h int) []string { return s.drawTable(m, t, b, w, h) }},
 		{id: "bench.words", rect: words, rev: rev, state: st.id, draw: func(t *theme.Theme, w, h int) []string { return drawSentence(t, b, w, h) }},
 		{id: "bench.chart", rect: rest, rev: rev, state: st, draw: func(t *theme.Theme, w, h int) []string { return s.drawChart(t, b, w, h) }},
 	}
@@ -250,10 +250,10 @@ func (s *benchScreen) panes(m *Model, area layout.Rect) []pane {
 func drawSentence(t *theme.Theme, b explorer.Bench, w, h int) []string {
 	said := explorer.BenchSentence(b)
 	var rows []string
-	for i, l := range strings.Split(strings.TrimSpace(said), "\n") {
-		for _, part := range text.Wrap(text.Line(l), max(1, w-4)) {
+	for _, l := range strings.Split(strings.TrimSpace(said), "\n") {
+		for k, part := range text.Wrap(text.Line(l), max(1, w-4)) {
 			mark := "  "
-			if i >= 0 && part != "" {
+			if k == 0 && part != "" {
 				mark = t.Glyph.Here + " "
 			}
 			if len(rows) < h {
@@ -264,7 +264,8 @@ func drawSentence(t *theme.Theme, b explorer.Bench, w, h int) []string {
 	return rows
 }
 
-func (s *benchScreen) drawTable(t *theme.Theme, snap *explorer.Snapshot, b explorer.Bench, w, h int) []string {
+func (s *benchScreen) drawTable(m *Model, t *theme.Theme, b explorer.Bench, w, h int) []string {
+	snap := m.snap
 	pm := t.Glyph.PlusMinus
 	spread := func(sp explorer.Spread) string {
 		if sp.Runs == 0 {
@@ -283,10 +284,10 @@ func (s *benchScreen) drawTable(t *theme.Theme, snap *explorer.Snapshot, b explo
 	tb := table{
 		columns: []column{
 			{title: "subnet", w: 12, grow: true}, {title: "context", w: 7, right: true}, {title: "generate tok/s", w: 14, right: true},
-			{title: "prompt tok/s", w: 14, right: true, rank: 1}, {title: "first token", w: 11, right: true, rank: 3}, {title: "memory", w: 8, right: true, rank: 2},
+			{title: "prompt tok/s", w: 13, right: true, rank: 1}, {title: "first token", w: 11, right: true, rank: 3}, {title: "memory", w: 8, right: true, rank: 2},
 			{title: "file", w: 8, right: true, rank: 4}, {title: "load", w: 7, right: true, rank: 6}, {title: "ppl", w: 6, right: true, rank: 5},
 		},
-		n: len(b.Rows), list: s.list, focused: true, empty: "nothing measured yet: enter starts a benchmark",
+		n: len(b.Rows), list: s.list, focused: true, empty: "nothing measured yet: " + m.hintKey(m.action("bench.start")) + " starts a benchmark",
 		cell: func(i, col int) (string, theme.Style) {
 			r := b.Rows[i]
 			style := t.Text

@@ -118,7 +118,16 @@ func (f *form) labelWidth() int {
 
 func (f *form) place(m *Model, body layout.Rect) layout.Rect {
 	w := m.width(body, 72)
-	return body.Center(w, m.height(body, f.head(w-2)+len(f.visible())+4))
+	return body.Center(w, m.height(body, f.head(w-2)+len(f.visible())+3+f.foot(w-2)))
+}
+
+// foot is the number of rows below the entries: enough for the longest help of one of them.
+func (f *form) foot(w int) int {
+	n := 1
+	for _, e := range f.entries {
+		n = max(n, len(text.Wrap(e.help, max(1, w-2))))
+	}
+	return n
 }
 
 // head is the number of rows above the entries.
@@ -131,7 +140,7 @@ func (f *form) head(w int) int {
 
 // top is the first visible entry when only some fit.
 func (f *form) top(w, h int) int {
-	room := max(1, h-2-f.head(w-2)-2)
+	room := max(1, h-2-f.head(w-2)-1-f.foot(w-2))
 	return clamp(f.at-room+1, 0, max(0, len(f.visible())-room))
 }
 
@@ -147,16 +156,18 @@ func (f *form) draw(m *Model, w, h int) []string {
 	}
 	current := f.current()
 	all := f.visible()
-	room := max(1, h-2-len(rows)-2)
+	room := max(1, h-2-len(rows)-1-f.foot(inner))
 	for i := f.top(w, h); i < len(all) && room > 0; i++ {
 		rows = append(rows, f.drawEntry(t, all[i], all[i] == current, inner))
 		room--
 	}
 	rows = append(rows, paint.Blank(inner))
+	said, style := current.help, t.Dim
 	if f.problem != "" {
-		rows = append(rows, paint.Text(inner, t.Bad, " "+f.problem))
-	} else {
-		rows = append(rows, paint.Text(inner, t.Dim, " "+current.help))
+		said, style = f.problem, t.Bad
+	}
+	for _, l := range text.Wrap(said, max(1, inner-2)) {
+		rows = append(rows, paint.Text(inner, style, " "+l))
 	}
 	return paint.Box(t, paint.Frame{Title: f.title, Focused: true}, w, h, rows)
 }

@@ -2,6 +2,7 @@ package tui
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -296,13 +297,17 @@ func (m *Model) footHints() []hint {
 		if a.scope != m.active.scope() || a.short == "" || m.blocked(a) != "" {
 			continue
 		}
-		if key := m.keys.first(a); key != "" {
+		if key := m.hintKey(a); key != "" {
 			label := a.short
 			if a.label != nil {
 				label = a.label(m)
 			}
-			out = append(out, hint{m.keyLabel(key), label, a})
+			out = append(out, hint{key, label, a})
 		}
+	}
+	label := map[screenID]string{masksID: "undo", reformID: "take back", libraryID: "undelete"}[m.active]
+	if undo := m.action("undo"); label != "" && m.blocked(undo) == "" { // what makes it safe to try things
+		out = slices.Insert(out, min(3, len(out)), hint{m.hintKey(undo), label, undo})
 	}
 	return out
 }

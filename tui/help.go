@@ -19,6 +19,17 @@ func (m *Model) help() tea.Cmd {
 		t := m.theme
 		var out []string
 		order := append([]scope{m.active.scope()}, scopes()...)
+		width := 0 // of the keys
+		keysOf := func(a *action) string {
+			keys := make([]string, 0, 3)
+			for _, k := range m.keys.of(a) {
+				keys = append(keys, m.keyLabel(k))
+			}
+			return strings.Join(keys, " ")
+		}
+		for _, a := range m.actions {
+			width = max(width, text.Width(keysOf(a)))
+		}
 		seen := map[scope]bool{}
 		for _, sc := range order {
 			if seen[sc] {
@@ -33,10 +44,6 @@ func (m *Model) help() tea.Cmd {
 				if a.scope != sc {
 					continue
 				}
-				keys := make([]string, 0, 3)
-				for _, k := range m.keys.of(a) {
-					keys = append(keys, m.keyLabel(k))
-				}
 				why := m.blocked(a)
 				key, title := t.Key, t.Text
 				if why != "" && sc == m.active.scope() {
@@ -44,11 +51,17 @@ func (m *Model) help() tea.Cmd {
 				} else {
 					why = ""
 				}
-				r := paint.NewRow(w, theme.Style{}).Put(t.Text, "  ").Col(key, strings.Join(keys, " "), 18).Put(title, " "+a.title)
+				said := a.title
 				if why != "" {
-					r.Put(t.KeyOff, " ("+why+")")
+					said += " (" + why + ")"
 				}
-				out = append(out, r.String())
+				for i, l := range text.Wrap(said, max(8, w-width-4)) {
+					r := paint.NewRow(w, theme.Style{}).Pad(2)
+					if i == 0 {
+						r.Put(key, keysOf(a))
+					}
+					out = append(out, r.Pad(width+4).Put(title, l).String())
+				}
 			}
 		}
 		return out

@@ -59,8 +59,14 @@ func (s *libraryScreen) rows(snap *explorer.Snapshot) []libraryRow {
 			out[i].perplexity, out[i].relative = k.Perplexity, k.Relative()
 		}
 	}
+	known := func(a, b float64) (c int, both bool) { // what was not measured comes last, whichever way
+		if (a > 0) != (b > 0) {
+			return -cmp.Compare(a, b), false
+		}
+		return cmp.Compare(a, b), true
+	}
 	slices.SortStableFunc(out, func(a, b libraryRow) int {
-		c := 0
+		c, both := 0, true
 		switch s.sort {
 		case colName:
 			c = cmp.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name))
@@ -71,17 +77,17 @@ func (s *libraryScreen) rows(snap *explorer.Snapshot) []libraryRow {
 		case colBytes:
 			c = cmp.Compare(a.Bytes, b.Bytes)
 		case colPerplexity:
-			c = cmp.Compare(a.perplexity, b.perplexity)
+			c, both = known(a.perplexity, b.perplexity)
 		case colRelative:
-			c = cmp.Compare(a.relative, b.relative)
+			c, both = known(a.relative, b.relative)
 		case colHeldOut:
-			c = cmp.Compare(a.HeldOut.Perplexity, b.HeldOut.Perplexity)
+			c, both = known(a.HeldOut.Perplexity, b.HeldOut.Perplexity)
 		case colSpeed:
-			c = cmp.Compare(a.speed, b.speed)
+			c, both = known(a.speed, b.speed)
 		case colDate:
 			c = a.Created.Compare(b.Created)
 		}
-		if s.down {
+		if s.down && both {
 			return -c
 		}
 		return c
@@ -311,6 +317,6 @@ func (s *libraryScreen) plot(t *theme.Theme, snap *explorer.Snapshot) chart.Plot
 			p.Marks = append(p.Marks, chart.Mark{Point: chart.Point{X: r.Size.Ratio, Y: r.perplexity}, Glyph: t.Glyph.Ring, Label: text.Clip(text.Line(r.Name), 16), Style: t.Strong})
 		}
 	}
-	p.Series = []chart.Series{{Name: "front of the search", Style: t.Front, Points: front, Join: true}, {Name: "library", Style: t.Subnet, Points: all, Glyph: t.Glyph.Dot}}
+	p.Series = []chart.Series{{Name: "front", Style: t.Front, Points: front, Join: true}, {Name: "library", Style: t.Subnet, Points: all, Glyph: t.Glyph.Dot}}
 	return p
 }

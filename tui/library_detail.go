@@ -31,18 +31,16 @@ func (s *libraryScreen) drawDetail(m *Model, t *theme.Theme, w, h int) []string 
 func (m *Model) subnetRows(t *theme.Theme, n explorer.Subnet, w, h int) []string {
 	snap := m.snap
 	var rows []string
-	fact := func(k, v string) {
-		if v != "" {
-			rows = append(rows, line(w).Col(t.Dim, k, 12).Put(t.Text, text.Clip(v, max(1, w-14))).String())
-		}
-	}
-	fact("lineage", lineage(snap, n))
-	fact("share", fmt.Sprintf("%.3f of block parameters, %.3f of all", n.Size.Ratio, n.Size.RatioAll))
-	size := fmt.Sprintf("%s, KV %s/token", text.Bytes(float64(n.Bytes)), text.Bytes(float64(n.Size.KVBytesPerToken)))
+	say := func(label string, forms ...string) { rows = append(rows, fact(t, w, label, forms...)...) }
+	say("lineage", lineage(snap, n))
+	say("share", fmt.Sprintf("%.3f of block parameters, %.3f of all", n.Size.Ratio, n.Size.RatioAll), fmt.Sprintf("%.3f (%.3f of all)", n.Size.Ratio, n.Size.RatioAll))
+	size := fmt.Sprintf("%s, KV %s", text.Bytes(float64(n.Bytes)), text.Bytes(float64(n.Size.KVBytesPerToken)))
 	if n.Size.ZeroedParams > 0 {
-		size += ", " + text.Count(float64(n.Size.ZeroedParams)) + " parameters only zeroed"
+		zeroed := ", " + text.Count(float64(n.Size.ZeroedParams)) + " parameters only zeroed"
+		say("size", size+"/token"+zeroed, size+zeroed)
+	} else {
+		say("size", size+"/token", size)
 	}
-	fact("size", size)
 	for i, k := range n.Measurements {
 		if i == 3 {
 			break
@@ -51,30 +49,33 @@ func (m *Model) subnetRows(t *theme.Theme, n explorer.Subnet, w, h int) []string
 		if r := k.Relative(); r > 0 {
 			v += fmt.Sprintf(" (%.2f × dense)", r)
 		}
+		full := v
 		if k.KL > 0 {
-			v += fmt.Sprintf(", KL %.3f", k.KL)
+			full += fmt.Sprintf(", KL %.3f", k.KL)
 		}
 		c := k.Conditions
-		v += fmt.Sprintf(" on %s tokens of %s, %s", text.Count(float64(c.Tokens)), baseName(c.Text.Path), c.Type)
+		on := fmt.Sprintf(" on %s tokens of %s", text.Count(float64(c.Tokens)), baseName(c.Text.Path))
 		label := ""
 		if i == 0 {
 			label = "ppl"
 		}
-		rows = append(rows, line(w).Col(t.Dim, label, 12).Put(t.Text, text.Clip(v, max(1, w-14))).String())
+		say(label, full+on+", "+c.Type, full+on, v+on, v)
 	}
 	if len(n.Measurements) == 0 {
-		rows = append(rows, line(w).Col(t.Dim, "ppl", 12).Put(t.Dim, "not measured: "+m.keys.first(m.action("library.measure"))+" measures it").String())
+		key := m.keys.first(m.action("library.measure"))
+		say("ppl", "not measured: "+key+" measures it", "none yet: "+key+" measures it")
 	}
-	fact("held-out", heldOut(n))
-	fact("method", methodName(n.Method))
+	say("held-out", heldOut(n)...)
+	say("method", methodName(n.Method))
 	if n.Method.Windows > 0 {
-		fact("calibration", fmt.Sprintf("%d × %d tokens of %s", n.Method.Windows, n.Method.Seq, baseName(n.Method.Text.Path)))
+		windows := fmt.Sprintf("%d × %d tokens", n.Method.Windows, n.Method.Seq)
+		say("calibration", windows+" of "+baseName(n.Method.Text.Path), windows)
 	}
-	fact("note", text.Line(n.Note))
+	say("note", text.Line(n.Note))
 	if n.Author != "" {
-		fact("made", dateLabel(n.Created)+" by "+text.Line(n.Author))
+		say("made", dateLabel(n.Created)+" by "+text.Line(n.Author))
 	} else {
-		fact("made", dateLabel(n.Created))
+		say("made", dateLabel(n.Created))
 	}
 	if n.Masks.Layers() > 0 && len(rows)+4 <= h {
 		if len(rows)+5 <= h {
@@ -85,17 +86,18 @@ func (m *Model) subnetRows(t *theme.Theme, n explorer.Subnet, w, h int) []string
 	return rows
 }
 
-// heldOut says what making a subnet told of its perplexity.
-func heldOut(n explorer.Subnet) string {
+// heldOut says what making a subnet told of its perplexity, in shorter and shorter forms.
+func heldOut(n explorer.Subnet) []string {
 	k := n.HeldOut
 	if k.Perplexity <= 0 {
-		return ""
+		return nil
 	}
-	v := text.Perplexity(k.Perplexity)
+	after, before := text.Perplexity(k.Perplexity), ""
 	if k.Unfitted > 0 && k.Unfitted != k.Perplexity {
-		v += ", " + text.Perplexity(k.Unfitted) + " before re-fitting"
+		before = ", " + text.Perplexity(k.Unfitted) + " before re-fitting"
 	}
-	return v + fmt.Sprintf(", last %d tokens of %s", explorer.HeldOutTokens, baseName(n.Method.Text.Path))
+	on := fmt.Sprintf(" on %d tokens", explorer.HeldOutTokens)
+	return []string{after + before + "," + on + " of " + baseName(n.Method.Text.Path), after + before + "," + on, after + on, after}
 }
 
 func baseName(path string) string {

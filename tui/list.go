@@ -95,11 +95,13 @@ func (tb *table) draw(t *theme.Theme, w, h int) []string {
 	if w <= 0 || h <= 0 {
 		return nil
 	}
-	cols, widths := tb.fit(w)
+	cols, widths := tb.fit(w - 1) // numbers do not touch the border
 	headRow := paint.NewRow(w, theme.Style{}).Put(t.Dim, "  ")
 	for i, c := range cols {
+		if i > 0 {
+			headRow.Put(t.Dim, "  ")
+		}
 		put(headRow, tb.columns[c], t.Dim, tb.columns[c].title, widths[i])
-		headRow.Put(t.Dim, "  ")
 	}
 	rows := []string{headRow.String()}
 	if tb.n == 0 {
@@ -118,9 +120,11 @@ func (tb *table) draw(t *theme.Theme, w, h int) []string {
 		}
 		r := paint.NewRow(w, base).Put(t.Accent, mark)
 		for k, c := range cols {
+			if k > 0 {
+				r.Put(theme.Style{}, "  ")
+			}
 			s, style := tb.cell(i, c)
 			put(r, tb.columns[c], style, s, widths[k])
-			r.Put(theme.Style{}, "  ")
 		}
 		rows = append(rows, r.String())
 	}

@@ -225,6 +225,17 @@ func (b block) name() string {
 	return fmt.Sprintf("v/o channels of group %d", b.group)
 }
 
+// short is its name where there is little room.
+func (b block) short() string {
+	switch b.kind {
+	case mask.QK:
+		return fmt.Sprintf("q/k, group %d", b.group)
+	case mask.VO:
+		return fmt.Sprintf("v/o, group %d", b.group)
+	}
+	return b.name()
+}
+
 // importance are the scores of a block's units, or nil where there are none.
 func (b block) importance(st explorer.Statistics, layer int) []float64 {
 	if layer >= len(st.Importance) {

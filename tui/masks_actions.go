@@ -53,7 +53,7 @@ func masksActions() []*action {
 				}
 				return "mark"
 			}, run: run((*masksScreen).toggle)},
-		{id: "masks.shrink", scope: onMasks, keys: []string{"left", "h"}, title: "Keep one step less; among units, move left", short: "cut", changes: true,
+		{id: "masks.shrink", scope: onMasks, keys: []string{"left", "h"}, title: "Keep one step less; among units, move left", short: "cut", twin: "masks.grow", changes: true,
 			label: func(m *Model) string {
 				if m.masks().zoom == zoomUnits {
 					return "move"
@@ -63,6 +63,8 @@ func masksActions() []*action {
 			run: run(func(s *masksScreen, m *Model) tea.Cmd { return s.sideways(m, -1) })},
 		{id: "masks.grow", scope: onMasks, keys: []string{"right", "l"}, title: "Keep one step more; among units, move right", changes: true,
 			run: run(func(s *masksScreen, m *Model) tea.Cmd { return s.sideways(m, 1) })},
+		{id: "masks.block", scope: onMasks, keys: []string{"tab"}, title: "Next block: attention, mlp, channels inside heads", short: "other block", run: run(func(s *masksScreen, m *Model) tea.Cmd { return s.nextBlock(m, 1) })},
+		{id: "masks.save", scope: onMasks, keys: []string{"w"}, title: "Save the masks in work to the library", short: "save", changes: true, run: run((*masksScreen).saveForm)},
 		{id: "masks.top", scope: onMasks, keys: []string{"n"}, title: "Keep the n most important units", short: "keep top n", changes: true, when: ranked, run: run((*masksScreen).topForm)},
 		{id: "masks.drop", scope: onMasks, keys: []string{"x"}, title: "Drop the block, or the units selected", short: "drop", changes: true, run: run((*masksScreen).drop)},
 		{id: "masks.droplayer", scope: onMasks, keys: []string{"X"}, title: "Drop whole layers", changes: true, when: notUnits,
@@ -87,13 +89,11 @@ func masksActions() []*action {
 			})},
 		{id: "masks.range", scope: onMasks, keys: []string{"v"}, title: "Begin or end a range of layers or units", short: "range", run: run((*masksScreen).rangeKey)},
 		{id: "masks.all", scope: onMasks, keys: []string{"*", "ctrl+a"}, title: "Select all", run: run((*masksScreen).selectAll)},
-		{id: "masks.block", scope: onMasks, keys: []string{"tab"}, title: "Next block: attention, mlp, channels inside heads", short: "other block", run: run(func(s *masksScreen, m *Model) tea.Cmd { return s.nextBlock(m, 1) })},
 		{id: "masks.blockback", scope: onMasks, keys: []string{"shift+tab"}, title: "Previous block", run: run(func(s *masksScreen, m *Model) tea.Cmd { return s.nextBlock(m, -1) })},
 		{id: "masks.sort", scope: onMasks, keys: []string{"s"}, title: "Show units by importance or in place", short: "order", when: onlyUnits,
 			run: run(func(s *masksScreen, m *Model) tea.Cmd { return s.resort(m) })},
 		{id: "masks.finer", scope: onMasks, keys: []string{"["}, title: "Halve the step of the cut", run: run(func(s *masksScreen, _ *Model) tea.Cmd { s.step = max(1, s.step/2); return nil })},
 		{id: "masks.coarser", scope: onMasks, keys: []string{"]"}, title: "Double the step of the cut", run: run(func(s *masksScreen, _ *Model) tea.Cmd { s.step = min(1024, s.step*2); return nil })},
-		{id: "masks.save", scope: onMasks, keys: []string{"w"}, title: "Save the masks in work to the library", short: "save", changes: true, run: run((*masksScreen).saveForm)},
 		{id: "masks.open", scope: onMasks, keys: []string{"o"}, title: "Take another subnet's masks into work", changes: true, run: func(m *Model) tea.Cmd {
 			return m.pickSubnet("take into work", []explorer.SubnetID{explorer.DenseID}, func(m *Model, id explorer.SubnetID) tea.Cmd {
 				return m.masks().queue(m, explorer.Checkout{Subnet: id, Keep: m.snap.Draft.Dirty()})

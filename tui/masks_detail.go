@@ -21,7 +21,7 @@ func (s *masksScreen) drawDetail(m *Model, t *theme.Theme, w, h int) []string {
 	}
 	i := s.layer.at
 	set := s.units(m)
-	return box(t, paint.Frame{Title: fmt.Sprintf("layer %d · %s", i, s.block.name())}, w, h, func(w, h int) []string {
+	return box(t, paint.Frame{Title: fmt.Sprintf("layer %d · %s", i, s.block.short())}, w, h, func(w, h int) []string {
 		r := line(w).Put(t.Strong, fmt.Sprintf("%d of %d kept", set.Len(), set.N()))
 		switch s.block.kind {
 		case mask.Heads:
@@ -31,12 +31,12 @@ func (s *masksScreen) drawDetail(m *Model, t *theme.Theme, w, h int) []string {
 			r.Put(t.Dim, fmt.Sprintf(" (step %d)", s.step))
 		}
 		rows := []string{r.String()}
-		rows = append(rows, s.drawBlockLoss(m, t, w)...)
+		rows = append(rows, s.drawBlockLoss(m, t, w, h)...)
 		rows = append(rows, s.drawDiff(m, t, masks, w)...)
 		hints := s.detailHints(m, t, w)
 		room := h - len(rows) - len(hints) - 1
 		if scores := s.block.importance(m.snap.Statistics, i); len(scores) == set.N() && len(scores) > 0 && room >= 3 {
-			rows = append(rows, drawRanks(t, set, scores, w, min(room, 9))...)
+			rows = append(rows, drawRanks(t, set, scores, w, min(room, 14))...)
 		} else if room >= 2 && s.block.importance(m.snap.Statistics, i) == nil && (s.block.kind == mask.Channels || s.block.kind == mask.Heads) {
 			rows = append(rows, paint.Blank(w))
 			rows = append(rows, paragraph(w, t.Dim, fmt.Sprintf("Not ranked yet: %s on Search gathers statistics.", m.keys.first(m.action("search.gather"))))...)
@@ -51,8 +51,8 @@ func (s *masksScreen) drawDetail(m *Model, t *theme.Theme, w, h int) []string {
 	})
 }
 
-// drawBlockLoss says what dropping the whole block is predicted to cost.
-func (s *masksScreen) drawBlockLoss(m *Model, t *theme.Theme, w int) []string {
+// drawBlockLoss says what the block is worth: what the loss is predicted to rise by when the whole of it is dropped.
+func (s *masksScreen) drawBlockLoss(m *Model, t *theme.Theme, w, h int) []string {
 	if s.layer.at >= len(m.snap.Statistics.Importance) {
 		return nil
 	}
@@ -62,7 +62,11 @@ func (s *masksScreen) drawBlockLoss(m *Model, t *theme.Theme, w int) []string {
 	if s.block.kind == mask.Channels {
 		v, what = im.MLPLoss, "mlp"
 	}
-	return []string{line(w).Put(t.Dim, fmt.Sprintf("dropping the %s costs %s nats/token", what, smallNumber(v))).String()}
+	rows := []string{line(w).Put(t.Text, what+" worth "+smallNumber(v)).Put(t.Dim, " nats/token").String()}
+	if s.zoom == zoomModel && h >= 20 {
+		rows = append(rows, paragraph(w, t.Dim, "worth: how much the loss would rise without it")...)
+	}
+	return rows
 }
 
 // drawDiff says how the block differs from the subnet it is compared with.
@@ -183,10 +187,7 @@ func (s *masksScreen) detailHints(m *Model, t *theme.Theme, w int) []string {
 		r := line(w)
 		for k := i; k < min(i+2, len(ids)); k++ {
 			a := m.action(ids[k])
-			key := m.keyLabel(m.keys.first(a))
-			if a.id == "masks.shrink" {
-				key += m.keyLabel(m.keys.first(m.action("masks.grow")))
-			}
+			key := m.hintKey(a)
 			r.Pad(1+(k-i)*(w/2)).Put(t.Key, key).Put(t.KeyText, " "+text.Clip(a.short, max(0, w/2-text.Width(key)-3)))
 		}
 		rows = append(rows, r.String())

@@ -21,6 +21,7 @@ type layerColumns struct {
 
 // newLayerColumns lays the list of layers out on w cells. Heads get a cell each where they fit, else a cell per group.
 func newLayerColumns(g *mask.Geometry, w int) layerColumns {
+	w-- // numbers do not touch the border
 	c := layerColumns{attention: 6}
 	for _, l := range g.Layers {
 		c.attentionW = max(c.attentionW, headCells(l, w))
@@ -215,7 +216,7 @@ func (s *masksScreen) drawBlocks(m *Model, t *theme.Theme, w, h int) []string {
 		all := blocks(masks.Geometry().Layers[i])
 		at := max(0, slices.Index(all, s.block))
 		top := clamp(at-h+2, 0, max(0, len(all)-h+1))
-		rows := []string{paint.Text(w, t.Dim, "   block                       kept")}
+		rows := []string{paint.NewRow(w, theme.Style{}).Col(t.Dim, "  block", 26).Num(t.Dim, "kept", 13).String()}
 		for k := top; k < min(len(all), top+h-1); k++ {
 			b := all[k]
 			set := b.set(masks, i)
@@ -223,10 +224,12 @@ func (s *masksScreen) drawBlocks(m *Model, t *theme.Theme, w, h int) []string {
 			if k == at {
 				base, mark = t.Cursor, t.Glyph.Here+" "
 			}
-			r := paint.NewRow(w, base).Put(t.Accent, mark).Col(t.Text, b.name(), 26).Num(t.Text, fmt.Sprintf("%d of %d", set.Len(), set.N()), 14).Put(t.Text, "  ")
-			if b.kind == mask.Heads {
+			r := paint.NewRow(w, base).Put(t.Accent, mark).Col(t.Text, b.name(), 24).Num(t.Text, fmt.Sprintf("%d of %d", set.Len(), set.N()), 13).Put(t.Text, "  ")
+			switch {
+			case r.Room() < 4: // no bar says anything there
+			case b.kind == mask.Heads:
 				attentionRun(r, t, masks, nil, i, r.Room())
-			} else {
+			default:
 				r.Put(t.Kept, t.Glyph.HBar(share(set), max(0, r.Room()-1)))
 			}
 			rows = append(rows, r.String())

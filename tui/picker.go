@@ -16,6 +16,7 @@ import (
 // A choice is one row of a picker.
 type choice struct {
 	title, detail string
+	key           string // that does the same, shown at the right end; "" for none
 	off           string // why it cannot be chosen; "" if it can
 	run           func(m *Model) tea.Cmd
 }
@@ -97,6 +98,10 @@ func (p *picker) draw(m *Model, w, h int) []string {
 		first.Put(t.Input, line)
 	}
 	rows := []string{first.String(), t.Border.Render(strings.Repeat(t.Glyph.H, max(0, inner)))}
+	keys := 0 // width of the column of keys
+	for _, c := range found {
+		keys = max(keys, text.Width(c.key))
+	}
 	for i := p.list.top; i < min(len(found), p.list.top+visible); i++ {
 		c := found[i]
 		base := theme.Style{}
@@ -109,7 +114,17 @@ func (p *picker) draw(m *Model, w, h int) []string {
 		if c.off != "" {
 			title, detail = t.KeyOff, c.off
 		}
-		r.Put(t.Accent, mark).Put(title, text.Clip(c.title, max(8, inner-3))).Right(t.Dim, text.Clip(detail, max(0, r.Room()-3))+" ")
+		r.Put(t.Accent, mark).Put(title, text.Clip(c.title, max(8, inner-3-keys)))
+		if room := r.Room() - keys - 3; c.off == "" && keys > 0 && text.Width(detail) > room {
+			detail = "" // a name that is cut off finds nothing
+		} else {
+			detail = text.Clip(detail, room)
+		}
+		if keys > 0 {
+			r.Pad(inner-keys-text.Width(detail)-2).Put(t.Dim, detail).Pad(inner-text.Width(c.key)-1).Put(t.Key, c.key)
+		} else {
+			r.Right(t.Dim, detail+" ")
+		}
 		rows = append(rows, r.String())
 	}
 	if len(found) == 0 {
@@ -184,11 +199,11 @@ func (m *Model) palette() tea.Cmd {
 				if (a.scope == m.active.scope()) != here || a.id == "palette" {
 					continue
 				}
-				detail := a.id
-				if key := m.keys.first(a); key != "" {
-					detail += "  " + key
+				key := m.keyLabel(m.keys.first(a))
+				if a.scope != everywhere && !here {
+					key = "" // of another screen
 				}
-				out = append(out, choice{a.title, detail, m.blocked(a), func(m *Model) tea.Cmd { return m.invoke(a) }})
+				out = append(out, choice{title: a.title, detail: a.id, key: key, off: m.blocked(a), run: func(m *Model) tea.Cmd { return m.invoke(a) }})
 			}
 		}
 		return out

@@ -220,24 +220,24 @@ func (s *reformScreen) drawSetting(m *Model, t *theme.Theme, w, h int, elapsed i
 	j, running := s.job(m)
 	return box(t, paint.Frame{Title: "reform", Focused: true}, w, h, func(w, h int) []string {
 		var rows []string
-		fact := func(k, v string) {
-			if v != "" && len(rows) < h {
-				rows = append(rows, line(w).Col(t.Dim, k, 12).Put(t.Text, text.Clip(v, max(1, w-14))).String())
+		say := func(label string, forms ...string) {
+			if len(rows) < h {
+				rows = append(rows, fact(t, w, label, forms...)...)
 			}
 		}
 		if running {
 			rows = append(rows, line(w).Put(t.Good, text.Line(j.Title)).String())
 			rows = append(rows, line(w).Put(t.Accent, t.Glyph.HBar(j.Progress.Fraction(), max(4, w-10))).Right(t.Dim, text.Percent(j.Progress.Fraction())+" ").String())
-			fact("now", text.Line(j.Progress.Step))
-			fact("running", text.Clock(secondsOf(elapsed)))
+			say("now", text.Line(j.Progress.Step))
+			say("running", text.Clock(secondsOf(elapsed)))
 			if j.State != explorer.Running {
-				fact("state", string(j.State))
+				say("state", string(j.State))
 			}
 		} else {
 			id := s.target(m)
-			fact("subnet", subnetName(snap, id))
+			say("subnet", subnetName(snap, id))
 			if masks, ok := masksOf(snap, id); ok {
-				fact("share", fmt.Sprintf("%.3f of block parameters", masks.Size().Ratio))
+				say("share", fmt.Sprintf("%.3f of block parameters", masks.Size().Ratio), fmt.Sprintf("%.3f of the blocks", masks.Size().Ratio))
 			}
 			if h >= 9 {
 				rows = append(rows, paint.Blank(w))
@@ -250,27 +250,28 @@ func (s *reformScreen) drawSetting(m *Model, t *theme.Theme, w, h int, elapsed i
 				rows = append(rows, paint.Blank(w), line(w).Put(t.Title, "last").String())
 			}
 			if rf.Before > 0 && rf.After > 0 {
-				r := line(w).Col(t.Dim, "held-out", 12).Put(t.Text, "ppl "+text.Perplexity(rf.Before)+" "+t.Glyph.Right+" ").Put(t.Good, text.Perplexity(rf.After))
+				r := line(w).Col(t.Dim, "held-out", factLabel).Put(t.Text, "ppl "+text.Perplexity(rf.Before)+" "+t.Glyph.Right+" ").Put(t.Good, text.Perplexity(rf.After))
 				if rf.Method.Seconds > 0 {
 					r.Put(t.Dim, ", "+text.Short(secondsF(rf.Method.Seconds)))
 				}
 				rows = append(rows, r.String())
 			}
 			if g := rf.General; g.Dense > 0 && g.After > 0 {
-				fact("default text", fmt.Sprintf("%s, dense %s", text.Perplexity(g.After), text.Perplexity(g.Dense)))
+				both := fmt.Sprintf("ppl %s, dense %s", text.Perplexity(g.After), text.Perplexity(g.Dense))
+				say("general", both+" on the default text", both)
 			}
 			if rf.Result != "" {
-				fact("result", subnetName(snap, rf.Result))
-				if s.cannotUndo(m) == "" && len(rows) < h {
-					rows = append(rows, line(w).Put(t.Key, m.keys.first(m.action("undo"))).Put(t.KeyText, " takes it back").String())
-				}
+				say("result", subnetName(snap, rf.Result))
 			}
 			if rf.Of != "" {
-				fact("of", subnetName(snap, rf.Of))
+				say("of", subnetName(snap, rf.Of))
 			}
-			fact("method", methodName(rf.Method))
+			say("method", methodName(rf.Method))
 			if rf.Method.Windows > 0 {
-				fact("calibration", fmt.Sprintf("%d × %d tokens", rf.Method.Windows, rf.Method.Seq))
+				say("calibration", fmt.Sprintf("%d × %d tokens", rf.Method.Windows, rf.Method.Seq))
+			}
+			if rf.Result != "" && s.cannotUndo(m) == "" && len(rows) < h {
+				rows = append(rows, line(w).Put(t.Key, m.keys.first(m.action("undo"))).Put(t.KeyText, " takes it back").String())
 			}
 		}
 		return rows

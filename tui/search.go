@@ -43,7 +43,7 @@ func newSearchScreen() *searchScreen { return &searchScreen{focus: partPopulatio
 // searchCursor is the state of the screen that its panes depend on.
 type searchCursor struct {
 	focus, chosen, at, top int
-	front, logY            bool
+	front, logY, alone     bool
 }
 
 func (s *searchScreen) state(focusMatters int) searchCursor {
@@ -57,9 +57,10 @@ func (s *searchScreen) state(focusMatters int) searchCursor {
 func (s *searchScreen) panes(m *Model, area layout.Rect) []pane {
 	snap := m.snap
 	rev := max(snap.Sections.Search, snap.Sections.Model, snap.Sections.Jobs, snap.Sections.Statistics)
+	alone := !layout.Single(area) && layout.NewSearch(area).Events.Empty() // the events have no pane
 	draw := [searchParts]func(*theme.Theme, int, int) []string{
 		func(t *theme.Theme, w, h int) []string { return s.drawChart(m, t, w, h) },
-		func(t *theme.Theme, w, h int) []string { return s.drawBest(t, snap, w, h) },
+		func(t *theme.Theme, w, h int) []string { return s.drawBest(t, snap, alone, w, h) },
 		func(t *theme.Theme, w, h int) []string { return s.drawHistory(t, snap, w, h) },
 		func(t *theme.Theme, w, h int) []string { return s.drawPopulation(t, snap, w, h) },
 		func(t *theme.Theme, w, h int) []string { return s.drawEvents(t, snap, w, h) },
@@ -68,7 +69,9 @@ func (s *searchScreen) panes(m *Model, area layout.Rect) []pane {
 		if part == partPopulation {
 			s.list.clamp(len(s.candidates(snap)), max(0, r.H-3))
 		}
-		return pane{id: "search." + searchPartName(part), rect: r, rev: rev, state: s.state(part), draw: draw[part]}
+		state := s.state(part)
+		state.alone = alone
+		return pane{id: "search." + searchPartName(part), rect: r, rev: rev, state: state, draw: draw[part]}
 	}
 	if layout.Single(area) {
 		tabs, rest := layout.Tabs(area)

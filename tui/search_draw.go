@@ -144,7 +144,8 @@ func (s *searchScreen) drawWelcome(m *Model, t *theme.Theme, w int) []string {
 	return append(rows, paragraph(w, t.Dim, key("search.cut")+" cuts a smaller model at once, without a search.")...)
 }
 
-func (s *searchScreen) drawBest(t *theme.Theme, snap *explorer.Snapshot, w, h int) []string {
+// drawBest draws the candidate in hand, and below it what happened last where the events have no pane of their own.
+func (s *searchScreen) drawBest(t *theme.Theme, snap *explorer.Snapshot, alone bool, w, h int) []string {
 	c, ok := s.selected(snap)
 	title := "best"
 	if ok {
@@ -157,7 +158,12 @@ func (s *searchScreen) drawBest(t *theme.Theme, snap *explorer.Snapshot, w, h in
 		if !ok {
 			return paragraph(w, t.Dim, "The best subnet so far is shown here.")
 		}
-		return drawCandidate(t, snap, c, w, h)
+		rows := drawCandidate(t, snap, c, w, h)
+		if room := h - len(rows) - 2; alone && room >= 2 && len(snap.Search.Events) > 0 {
+			rows = append(rows, paint.Blank(w), line(w).Put(t.Title, "events").String())
+			rows = append(rows, eventRows(t, snap.Search.Events, w, room)...)
+		}
+		return rows
 	})
 }
 
@@ -392,20 +398,28 @@ func candidateCell(t *theme.Theme, c explorer.Candidate, col int) (string, theme
 
 func (s *searchScreen) drawEvents(t *theme.Theme, snap *explorer.Snapshot, w, h int) []string {
 	return box(t, paint.Frame{Title: "events", Focused: s.focus == partEvents}, w, h, func(w, h int) []string {
-		var rows []string
-		for i := len(snap.Search.Events) - 1; i >= 0 && len(rows) < h; i-- {
-			e := snap.Search.Events[i]
-			for k, l := range text.Wrap(text.Line(e.Text), max(1, w-11)) {
-				r := line(w)
-				if k == 0 {
-					r.Put(t.Dim, e.At.Local().Format("15:04:05"))
-				}
-				rows = append(rows, r.Pad(10).Put(t.Text, l).String())
-			}
-		}
+		rows := eventRows(t, snap.Search.Events, w, h)
 		if len(rows) == 0 {
 			rows = paragraph(w, t.Dim, "What happens during a search is listed here.")
 		}
 		return rows
 	})
+}
+
+// eventRows lists events on at most h rows, the newest first.
+func eventRows(t *theme.Theme, events []explorer.Event, w, h int) []string {
+	var rows []string
+	for _, e := range slices.Backward(events) {
+		for k, l := range text.Wrap(text.Line(e.Text), max(1, w-11)) {
+			if len(rows) == h {
+				return rows
+			}
+			r := line(w)
+			if k == 0 {
+				r.Put(t.Dim, e.At.Local().Format("15:04:05"))
+			}
+			rows = append(rows, r.Pad(10).Put(t.Text, l).String())
+		}
+	}
+	return rows
 }

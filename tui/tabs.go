@@ -47,6 +47,24 @@ func box(t *theme.Theme, f paint.Frame, w, h int, content func(w, h int) []strin
 // line starts a row with one cell of margin.
 func line(w int) *paint.Row { return paint.NewRow(w, theme.Style{}).Pad(1) }
 
+// factLabel is the width of the labels of facts.
+const factLabel = 12
+
+// fact is a row that says one thing under a label: the first form that fits, else the last one cut short. Without a form,
+// or with an empty one, it is no row.
+func fact(t *theme.Theme, w int, label string, forms ...string) []string {
+	said := ""
+	for _, f := range forms {
+		if said = f; text.Width(f) <= w-factLabel-2 {
+			break
+		}
+	}
+	if said == "" {
+		return nil
+	}
+	return []string{line(w).Col(t.Dim, label, factLabel).Put(t.Text, text.Clip(said, max(1, w-factLabel-2))).String()}
+}
+
 // paragraph breaks text into rows with a margin.
 func paragraph(w int, s theme.Style, str string) []string {
 	var rows []string

@@ -36,7 +36,7 @@ type Plot struct {
 	X, Y   Axis
 	Series []Series
 	Marks  []Mark
-	Legend bool   // name the series in the upper right corner
+	Legend bool   // name the series above the area, or in its upper right corner where there is no row for it
 	Empty  string // said in the middle of a chart without points
 }
 
@@ -59,7 +59,7 @@ func (p Plot) frame(w, h int) plotFrame {
 	if f.hasXAxis {
 		f.area.h -= 2
 	}
-	if p.Y.Label != "" && f.area.h >= 4 {
+	if (p.Y.Label != "" || p.Legend) && f.area.h >= 4 {
 		f.top = 1
 		f.area.h--
 	}
@@ -176,7 +176,7 @@ func (p Plot) Draw(t *theme.Theme, w, h int) []string {
 			c.label(cx+2, cy, m.Label, ink)
 		}
 	}
-	if p.Legend {
+	if p.Legend && !p.legendAbove(f, w) {
 		p.drawLegend(t, c)
 	}
 	return p.assemble(t, f, c, w, h)
@@ -214,6 +214,44 @@ func (p Plot) drawSeries(c *canvas, f plotFrame, s Series) {
 	}
 }
 
+// legendAbove reports whether the legend has room on the row of the y axis' label.
+func (p Plot) legendAbove(f plotFrame, w int) bool {
+	n := text.Width(p.Y.Label)
+	for _, s := range p.Series {
+		n += text.Width(s.Name) + 4
+	}
+	return f.top > 0 && n <= w
+}
+
+// topRow is the row above the area: the label of the y axis and, where it has room, the legend.
+func (p Plot) topRow(t *theme.Theme, f plotFrame, w int) string {
+	r := paint.NewRow(w, theme.Style{}).Put(t.Label, p.Y.Label)
+	if !p.Legend || !p.legendAbove(f, w) {
+		return r.String()
+	}
+	n := 0
+	for _, s := range p.Series {
+		if s.Name != "" {
+			n += text.Width(s.Name) + 4
+		}
+	}
+	r.Pad(w - n)
+	for _, s := range p.Series {
+		if s.Name != "" {
+			r.Put(t.Label, "  ").Put(s.Style, s.sign(t)).Put(t.Label, " "+s.Name)
+		}
+	}
+	return r.String()
+}
+
+// sign is what stands for a series in a legend.
+func (s Series) sign(t *theme.Theme) string {
+	if s.Glyph == "" {
+		return t.Glyph.H
+	}
+	return s.Glyph
+}
+
 func (p Plot) drawLegend(t *theme.Theme, c *canvas) {
 	y := 0
 	for _, s := range p.Series {
@@ -222,11 +260,7 @@ func (p Plot) drawLegend(t *theme.Theme, c *canvas) {
 			continue
 		}
 		ink := c.add(s.Style)
-		glyph := s.Glyph
-		if glyph == "" {
-			glyph = t.Glyph.H
-		}
-		c.mark(c.w-n-2, y, glyph, ink)
+		c.mark(c.w-n-2, y, s.sign(t), ink)
 		c.label(c.w-n, y, s.Name, ink)
 		y++
 	}
@@ -236,7 +270,7 @@ func (p Plot) drawLegend(t *theme.Theme, c *canvas) {
 func (p Plot) assemble(t *theme.Theme, f plotFrame, c *canvas, w, h int) []string {
 	rows := make([]string, 0, h)
 	if f.top > 0 {
-		rows = append(rows, paint.Text(w, t.Label, p.Y.Label))
+		rows = append(rows, p.topRow(t, f, w))
 	}
 	at := map[int]string{}
 	for i, v := range f.yticks {
