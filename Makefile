@@ -68,7 +68,7 @@ fuzz: build
 
 # Writes the golden screens, the pages generated from the code and the recorded session anew.
 golden: setup build
-	go test ./tui/... ./explorer/lathe -update
+	go test ./tui ./explorer/lathe -update
 
 # Prints the build environment for a shell: eval "$(make -s env)".
 env:
