@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	tea "charm.land/bubbletea/v2"
@@ -89,7 +90,8 @@ func (a *app) serve(ctx context.Context, model string, f serveFlags) (err error)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, e.Close()) }()
+	finish := sync.OnceValue(e.Close)
+	defer func() { err = errors.Join(err, finish()) }()
 	if w := e.Snapshot().Workspace; w.ReadOnly {
 		return fmt.Errorf("workspace %s is %s: %w", w.Path, w.Holder, explorer.ErrReadOnly)
 	}
@@ -111,6 +113,11 @@ func (a *app) serve(ctx context.Context, model string, f serveFlags) (err error)
 			log.Error("the search that was interrupted does not go on", "err", err)
 		}
 	}
+	// What computes is broken off at once and not when the last session is gone.
+	go func() {
+		<-server.Stopping()
+		_ = finish() // which the caller waits for as well
+	}()
 	log.Info("serving", "model", model, "address", f.listen, "host key", server.Fingerprint())
 	if err := server.ListenAndServe(ctx, f.listen); err != nil {
 		return fmt.Errorf("serve: %w", err)

@@ -153,6 +153,8 @@ func TestOnlyOwnersNameFiles(t *testing.T) {
 		explorer.Cut{Target: 0.8}); err != nil {
 		t.Errorf("a cut on the default text: %v", err)
 	}
-	f.journal.until(t, "refused export", func(e Event) bool { return e.Event == eventDo && e.What == "Export subnet=dense" && e.Result == "forbidden" })
+	f.journal.until(t, "refused export", func(e Event) bool {
+		return e.Event == eventDo && e.What == "Export subnet=dense" && e.Result == "forbidden"
+	})
 	explorertest.Quiet(t, f.exploration)
 }

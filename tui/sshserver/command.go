@@ -109,6 +109,13 @@ func (s *Server) command(sess ssh.Session, v *visit, c *channel, words []string)
 	if errors.Is(context.Cause(ctx), errLongest) {
 		v.end(errLongest)
 	}
+	if status != 0 {
+		select {
+		case <-s.stopping:
+			v.end(errStopped)
+		default:
+		}
+	}
 	if why := v.reason(); why != nil && !errors.Is(why, errStalled) {
 		_, _ = io.WriteString(stderr, "lathe: "+why.Error()+"\n")
 		if status == 0 {

@@ -501,6 +501,10 @@ func commands(ctx context.Context, f *fixture, c Command) int {
 		fmt.Fprintln(c.Stdout, "waiting")
 		<-ctx.Done()
 		return 130
+	case "work": // which its owner breaks off when the server stops
+		fmt.Fprintln(c.Stdout, "working")
+		<-f.Stopping()
+		return 1
 	case "bytes":
 		n := 0
 		fmt.Sscan(c.Args[1], &n)

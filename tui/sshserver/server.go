@@ -34,8 +34,9 @@ type Server struct {
 	pacer    *pacer
 	ssh      *ssh.Server
 
-	stopping sync.Once
-	stopped  chan struct{} // closed by Shutdown
+	stop     sync.Once
+	stopping chan struct{} // closed when Shutdown begins
+	stopped  chan struct{} // and when it has ended
 }
 
 // SessionInfo tells about an open session.
@@ -58,7 +59,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		options: o, limits: o.Limits.filled(), log: o.Log, keys: &keyring{file: o.AuthorizedKeys, own: o.OwnKeys, role: o.DefaultRole},
-		audit: newAuditor(o.Audit, o.Log), pacer: newPacer(), stopped: make(chan struct{}),
+		audit: newAuditor(o.Audit, o.Log), pacer: newPacer(), stopping: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	s.gate = newGate(s.limits)
 	s.visitors = &visitors{limits: s.limits, open: map[*visit]struct{}{}, left: make(chan struct{})}
@@ -174,12 +175,17 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return err
 }
 
+// Stopping is closed when the server begins to stop. Whoever owns the work that sessions look at may break it off from then
+// on: commands that end because of that tell their clients why.
+func (s *Server) Stopping() <-chan struct{} { return s.stopping }
+
 // Shutdown stops listening, tells the sessions, ends them after Limits.Grace and returns when they are gone; what is left
 // when ctx ends is cut off. It is no error to call it twice.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.stopping.Do(func() {
+	s.stop.Do(func() {
 		defer close(s.stopped)
 		s.visitors.close()
+		close(s.stopping)
 		listening, cancel := context.WithCancel(ctx)
 		cancel()
 		_ = s.ssh.Shutdown(listening) // closes the listener and does not wait

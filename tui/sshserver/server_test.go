@@ -261,6 +261,13 @@ func TestShutdownTellsSessionsAndEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.journal.until(t, "command", func(e Event) bool { return e.Event == eventOpen && e.What == "wait" })
+	broken := f.session(f.owner)
+	var words strings.Builder
+	broken.Stderr = &words
+	if err := broken.Start("work"); err != nil {
+		t.Fatal(err)
+	}
+	f.journal.until(t, "command", func(e Event) bool { return e.Event == eventOpen && e.What == "work" })
 	began := time.Now()
 	f.stop()
 	s.until("The server stops now")
@@ -273,6 +280,9 @@ func TestShutdownTellsSessionsAndEnds(t *testing.T) {
 	}
 	if status := statusOf(w.Wait()); status != 130 {
 		t.Errorf("command: exit status %d", status)
+	}
+	if status := statusOf(broken.Wait()); status != 1 || !strings.Contains(words.String(), errStopped.Error()) {
+		t.Errorf("command whose work was broken off: exit status %d, %q", status, words.String())
 	}
 	err := <-f.served
 	f.served <- err
