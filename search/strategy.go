@@ -36,7 +36,7 @@ type Strategy interface {
 }
 
 // New returns the strategy of a name with its defaults: ladder, paper,
-// paper-laptop or random.
+// paper-laptop, random or uniform.
 func New(name string) (Strategy, error) {
 	switch name {
 	case "", "ladder":
@@ -47,8 +47,10 @@ func New(name string) (Strategy, error) {
 		return PaperLaptop(), nil
 	case "random":
 		return DefaultRandom(), nil
+	case "uniform":
+		return DefaultUniform(), nil
 	}
-	return nil, fmt.Errorf("%w: no strategy is called %q: there are ladder, paper, paper-laptop and random", ErrConfig, name)
+	return nil, fmt.Errorf("%w: no strategy is called %q: there are ladder, paper, paper-laptop, random and uniform", ErrConfig, name)
 }
 
 // generation is a state in the making.
