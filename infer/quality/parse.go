@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -54,11 +55,10 @@ func Tasks() []string {
 // Hugging Face hub. labels holds the right answers, a line each, where they are a file of their own (PIQA, WinoGrande);
 // otherwise it is nil.
 func ParseTask(name string, questions, labels io.Reader) (Task, error) {
-	f, ok := formats()[name]
-	if !ok {
-		return Task{}, fmt.Errorf("quality: no task %q: %s", name, strings.Join(Tasks(), ", "))
+	t, err := newTask(name)
+	if err != nil {
+		return Task{}, err
 	}
-	t := Task{Name: name, Norm: f.norm}
 	var right *bufio.Scanner
 	if labels != nil {
 		right = lines(labels)
@@ -69,9 +69,6 @@ func ParseTask(name string, questions, labels io.Reader) (Task, error) {
 		if len(line) == 0 {
 			continue
 		}
-		if len(t.Items) == maxQuestions {
-			return Task{}, fmt.Errorf("quality: %s: more than %d questions: %w", name, maxQuestions, ErrFormat)
-		}
 		label := ""
 		if right != nil {
 			if !right.Scan() {
@@ -79,22 +76,89 @@ func ParseTask(name string, questions, labels io.Reader) (Task, error) {
 			}
 			label = strings.TrimSpace(right.Text())
 		}
-		item, err := f.read(line, label)
-		if err == nil {
-			err = item.check()
-		}
-		if err != nil {
+		if err := t.add(line, label); err != nil {
 			return Task{}, fmt.Errorf("quality: %s: line %d: %w", name, n, err)
 		}
-		t.Items = append(t.Items, item)
 	}
 	if err := scan.Err(); err != nil {
 		return Task{}, fmt.Errorf("quality: %s: after question %d: %w", name, len(t.Items), err)
 	}
-	if len(t.Items) == 0 {
-		return Task{}, fmt.Errorf("quality: %s: no questions: %w", name, ErrFormat)
+	return t.finish()
+}
+
+// OpenTask reads the questions of a named task from a file, of JSON lines or of parquet as its content tells. labels is the
+// file of the right answers, "" where they are with the questions.
+func OpenTask(name, path, labels string) (Task, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Task{}, err
 	}
-	return t, nil
+	defer func() { _ = f.Close() }() // only read from
+	info, err := f.Stat()
+	if err != nil {
+		return Task{}, err
+	}
+	var magic [len(parquetMagic)]byte
+	if _, err := f.ReadAt(magic[:], 0); err == nil && string(magic[:]) == parquetMagic {
+		t, err := ParseParquet(name, f, info.Size())
+		return t, inFile(path, err)
+	}
+	if labels == "" {
+		t, err := ParseTask(name, f, nil)
+		return t, inFile(path, err)
+	}
+	l, err := os.Open(labels)
+	if err != nil {
+		return Task{}, err
+	}
+	defer func() { _ = l.Close() }() // only read from
+	t, err := ParseTask(name, f, l)
+	return t, inFile(path, err)
+}
+
+func inFile(path string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// reading is a task in the making.
+type reading struct {
+	Task
+	format
+}
+
+func newTask(name string) (*reading, error) {
+	f, ok := formats()[name]
+	if !ok {
+		return nil, fmt.Errorf("quality: no task %q: %s", name, strings.Join(Tasks(), ", "))
+	}
+	return &reading{Task{Name: name, Norm: f.norm}, f}, nil
+}
+
+// add reads one question.
+func (t *reading) add(line []byte, label string) error {
+	if len(t.Items) == maxQuestions {
+		return fmt.Errorf("more than %d questions: %w", maxQuestions, ErrFormat)
+	}
+	item, err := t.read(line, label)
+	if err == nil {
+		err = item.check()
+	}
+	if err != nil {
+		return err
+	}
+	t.Items = append(t.Items, item)
+	return nil
+}
+
+// finish is the task once all questions are read.
+func (t *reading) finish() (Task, error) {
+	if len(t.Items) == 0 {
+		return Task{}, fmt.Errorf("quality: %s: no questions: %w", t.Name, ErrFormat)
+	}
+	return t.Task, nil
 }
 
 func lines(r io.Reader) *bufio.Scanner {
