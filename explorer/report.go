@@ -221,7 +221,7 @@ func FormatBytes(n int64) string {
 
 // Presets lists the one-shot methods there are, the default first.
 func Presets() []string {
-	return []string{"allocated", "obs", "flap", "wanda-sp", "paper-init", "taylor", "depth", "random"}
+	return []string{"allocated", "obs", "flap", "flap-global", "wanda-sp", "paper-init", "taylor", "depth", "random"}
 }
 
 // IsPreset reports whether a one-shot method of that name is there; "" is the default.

@@ -52,6 +52,7 @@ type app struct {
 	json      bool
 	workspace string
 	compute   string
+	spill     int64 // bytes, 0 for the default
 }
 
 // run carries out a command line and returns the exit status.
@@ -116,6 +117,7 @@ func newRoot(a *app) *cobra.Command {
 	flags.StringVar(&a.workspace, "workspace", "", "folder that subnets, edits and chats are kept in (default: one per model)")
 	exploreFlags(a, root)
 	flags.StringVar(&a.compute, "compute", "", "what search and re-fitting compute with: go, xla, cuda or xla:/path/plugin.so (default: the fastest found)")
+	flags.Var((*byteSize)(&a.spill), "spill", "memory for calibration's hidden states, and as much for a matrix's inputs; more goes to a temporary file (default 4GiB)")
 	root.AddCommand(a.commands()...)
 	return root
 }

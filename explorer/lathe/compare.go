@@ -1,11 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/csv"
 	"fmt"
 	"io"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -15,9 +18,10 @@ import (
 
 // compareResult is what `compare --json` writes.
 type compareResult struct {
-	Model string               `json:"model"`
-	Dense explorer.Measurement `json:"dense"`
-	Rows  []compareRow         `json:"rows"`
+	Model     string                `json:"model"`
+	Dense     explorer.Measurement  `json:"dense"`
+	DenseAlso *explorer.Measurement `json:"dense_also,omitempty"` // on the second text
+	Rows      []compareRow          `json:"rows"`
 }
 
 // compareRow is one method at one ratio.
@@ -29,22 +33,27 @@ type compareRow struct {
 	Relative   float64 `json:"relative"` // to dense
 	Seconds    float64 `json:"seconds"`  // to make it
 	Bytes      int64   `json:"bytes"`
-	Err        string  `json:"error,omitempty"`
+	// On the second text, where one was named.
+	AlsoPerplexity float64 `json:"also_perplexity,omitempty"`
+	AlsoRelative   float64 `json:"also_relative,omitempty"`
+	Err            string  `json:"error,omitempty"`
 }
 
 func (a *app) compareCommand() *cobra.Command {
 	var (
-		ratios, methods, format string
-		test                    explorer.Measure
-		c                       explorer.Cut
+		ratios, methods, format, also string
+		test                          explorer.Measure
+		c                             explorer.Cut
 	)
 	cmd := &cobra.Command{
 		Use:   "compare [MODEL]",
 		Short: "Compare one-shot methods on equal terms",
 		Long: "Cuts the model by each method to each ratio, on the same calibration text and with the same definition of the ratio, and\n" +
-			"measures the perplexity of each result on another text.",
-		Example: "  lathe compare --ratios 0.8,0.6 --methods flap,obs,allocated --test wiki.test.raw --test-windows 4",
-		Args:    cobra.MaximumNArgs(1),
+			"measures the perplexity of each result on another text, and with --also on a second one. Calibration helps most on text\n" +
+			"of its own kind: a second text of another kind says what is left of that elsewhere.",
+		Example: "  lathe compare --ratios 0.8,0.6 --methods flap,obs,allocated --test wiki.test.raw --test-windows 4\n" +
+			"  lathe compare --ratios 0.8 --test wiki.test.raw --also web.txt --format csv",
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args)
 			if err != nil {
@@ -58,7 +67,7 @@ func (a *app) compareCommand() *cobra.Command {
 				return usage(fmt.Errorf("--format %q: not text or csv", format))
 			}
 			return a.with(cmd.Context(), model, inMemory, func(e exploration) error {
-				r, err := a.compare(cmd.Context(), e, strings.Split(methods, ","), at, c, test)
+				r, err := a.compare(cmd.Context(), e, strings.Split(methods, ","), at, c, test, also)
 				if err != nil {
 					return err
 				}
@@ -81,8 +90,9 @@ func (a *app) compareCommand() *cobra.Command {
 	flags.StringVar(&ratios, "ratios", "0.9,0.8,0.7,0.6,0.5", "shares of the block parameters to keep")
 	flags.StringVar(&methods, "methods", strings.Join(explorer.Presets(), ","), "methods to compare")
 	flags.StringVar(&test.Text, "test", "", "text to measure on (default: the end of the calibration text, which is not calibrated on)")
-	flags.IntVar(&test.Seq, "test-seq", 2048, "tokens per window of the text measured on")
-	flags.IntVar(&test.Windows, "test-windows", 4, "windows measured on")
+	flags.StringVar(&also, "also", "", "second text to measure on")
+	flags.IntVar(&test.Seq, "test-seq", 2048, "tokens per window of the texts measured on")
+	flags.IntVar(&test.Windows, "test-windows", 4, "windows measured on, of each text")
 	flags.StringVar(&test.Engine, "engine", explorer.EngineDecoder, "what measures: decoder, or llama.cpp on files written for it")
 	flags.StringVar(&test.Type, "type", "", "tensor type of those files (default: as the source)")
 	flags.StringVar(&format, "format", "text", "text or csv")
@@ -92,35 +102,35 @@ func (a *app) compareCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) compare(ctx context.Context, e exploration, methods []string, ratios []float64, c explorer.Cut, test explorer.Measure) (compareResult, error) {
+func (a *app) compare(ctx context.Context, e exploration, methods []string, ratios []float64, c explorer.Cut, test explorer.Measure, also string) (compareResult, error) {
 	for _, m := range methods {
 		if !slices.Contains(explorer.Presets(), m) {
 			return compareResult{}, usage(fmt.Errorf("--methods: %q is not one of %s", m, presetNames()))
 		}
 	}
-	test.Subnet = explorer.DenseID
-	if _, err := a.start(ctx, e, test); err != nil {
-		return compareResult{}, err
+	second := test
+	second.Text = also
+	r := compareResult{Model: e.Snapshot().Model.Path}
+	var err error
+	if r.Dense, err = a.measure(ctx, e, explorer.DenseID, test); err != nil {
+		return r, err
 	}
-	s := e.Snapshot()
-	r := compareResult{Model: s.Model.Path, Dense: s.Model.Measurements[0]}
+	if also != "" {
+		m, err := a.measure(ctx, e, explorer.DenseID, second)
+		if err != nil {
+			return r, err
+		}
+		r.DenseAlso = &m
+	}
 	for _, method := range methods {
 		for _, ratio := range ratios {
 			c.Preset, c.Target = method, ratio
-			row := compareRow{Method: method, Ratio: ratio}
-			job, err := a.start(ctx, e, c)
-			if err == nil {
-				test.Subnet = job.Result
-				_, err = a.start(ctx, e, test)
-			}
+			row, err := a.compareOne(ctx, e, c, test, second)
 			if ctx.Err() != nil {
 				return r, ctx.Err()
 			}
 			if err != nil {
 				row.Err = firstLine(err)
-			} else if n, ok := e.Snapshot().Subnet(job.Result); ok {
-				m := n.Measurements[0]
-				row.Share, row.Perplexity, row.Relative, row.Bytes, row.Seconds = n.Size.Ratio, m.Perplexity, m.Relative(), n.Bytes, n.Method.Seconds
 			}
 			r.Rows = append(r.Rows, row)
 		}
@@ -128,59 +138,119 @@ func (a *app) compare(ctx context.Context, e exploration, methods []string, rati
 	return r, nil
 }
 
+// compareOne makes one subnet and measures it; second has no text where there is only one.
+func (a *app) compareOne(ctx context.Context, e exploration, c explorer.Cut, test, second explorer.Measure) (compareRow, error) {
+	row := compareRow{Method: c.Preset, Ratio: c.Target}
+	job, err := a.start(ctx, e, c)
+	if err != nil {
+		return row, err
+	}
+	if n, ok := e.Snapshot().Subnet(job.Result); ok {
+		row.Share, row.Bytes, row.Seconds = n.Size.Ratio, n.Bytes, n.Method.Seconds
+	}
+	m, err := a.measure(ctx, e, job.Result, test)
+	if err != nil {
+		return row, err
+	}
+	row.Perplexity, row.Relative = m.Perplexity, m.Relative()
+	if second.Text == "" {
+		return row, nil
+	}
+	if m, err = a.measure(ctx, e, job.Result, second); err != nil {
+		return row, err
+	}
+	row.AlsoPerplexity, row.AlsoRelative = m.Perplexity, m.Relative()
+	return row, nil
+}
+
+// measure takes one measurement of a subnet, or of the dense model.
+func (a *app) measure(ctx context.Context, e exploration, id explorer.SubnetID, c explorer.Measure) (explorer.Measurement, error) {
+	c.Subnet = id
+	if _, err := a.start(ctx, e, c); err != nil {
+		return explorer.Measurement{}, err
+	}
+	s := e.Snapshot()
+	list := s.Model.Measurements
+	if n, ok := s.Subnet(id); ok {
+		list = n.Measurements
+	}
+	return list[0], nil // the newest
+}
+
 func (r compareResult) words(w io.Writer) {
-	rows := [][]string{{"method", "ratio", "share", "perplexity", "× dense", "time", "size"}, {"dense", "1", "1.000", fmt.Sprintf("%.3f", r.Dense.Perplexity), "1.000"}}
+	head := []string{"method", "ratio", "share", "perplexity", "× dense"}
+	dense := []string{"dense", "1", "1.000", fmt.Sprintf("%.3f", r.Dense.Perplexity), "1.000"}
+	if r.DenseAlso != nil {
+		head = append(head, "also", "× dense")
+		dense = append(dense, fmt.Sprintf("%.3f", r.DenseAlso.Perplexity), "1.000")
+	}
+	rows := [][]string{append(head, "time", "size"), dense}
 	for _, row := range r.Rows {
 		if row.Err != "" {
 			rows = append(rows, []string{row.Method, fmt.Sprint(row.Ratio), row.Err})
 			continue
 		}
-		rows = append(rows, []string{row.Method, fmt.Sprint(row.Ratio), fmt.Sprintf("%.3f", row.Share), fmt.Sprintf("%.3f", row.Perplexity),
-			fmt.Sprintf("%.3f", row.Relative), fmt.Sprintf("%.1f s", row.Seconds), byteCount(row.Bytes)})
+		cells := []string{row.Method, fmt.Sprint(row.Ratio), fmt.Sprintf("%.3f", row.Share), fmt.Sprintf("%.3f", row.Perplexity), fmt.Sprintf("%.3f", row.Relative)}
+		if r.DenseAlso != nil {
+			cells = append(cells, fmt.Sprintf("%.3f", row.AlsoPerplexity), fmt.Sprintf("%.3f", row.AlsoRelative))
+		}
+		rows = append(rows, append(cells, fmt.Sprintf("%.1f s", row.Seconds), byteCount(row.Bytes)))
 	}
 	table(w, rows...)
 	c := r.Dense.Conditions
 	fmt.Fprintf(w, "\nperplexity on %d windows of %d tokens of %s\n", c.Windows, c.Seq, c.Text.Path)
+	if r.DenseAlso != nil {
+		c := r.DenseAlso.Conditions
+		fmt.Fprintf(w, "also on %d windows of %d tokens of %s\n", c.Windows, c.Seq, c.Text.Path)
+	}
 	r.chart(w)
 }
 
-// chart draws the perplexity relative to dense as bars, one block of rows per ratio.
+// chart draws the perplexity relative to dense as bars, one block of rows per ratio. Bars grow with the logarithm, which is
+// the rise of the loss, from nothing at the dense model's: methods worth comparing stay apart beside one that fails.
 func (r compareResult) chart(w io.Writer) {
 	const width = 50
-	most := 1.0
+	most := 0.0
 	for _, row := range r.Rows {
-		most = max(most, row.Relative)
-	}
-	last := -1.0
-	ordered := slices.Clone(r.Rows)
-	slices.SortStableFunc(ordered, func(a, b compareRow) int {
-		switch {
-		case a.Ratio > b.Ratio:
-			return -1
-		case a.Ratio < b.Ratio:
-			return 1
+		if row.Relative > 1 {
+			most = max(most, math.Log(row.Relative))
 		}
-		return 0
-	})
+	}
+	ordered := slices.Clone(r.Rows)
+	slices.SortStableFunc(ordered, func(a, b compareRow) int { return cmp.Compare(b.Ratio, a.Ratio) })
+	last := -1.0
 	for _, row := range ordered {
 		if row.Err != "" {
 			continue
 		}
 		if row.Ratio != last {
-			fmt.Fprintf(w, "\nratio %g, perplexity relative to dense\n", row.Ratio)
+			fmt.Fprintf(w, "\nratio %g, perplexity relative to dense (bars: logarithm)\n", row.Ratio)
 			last = row.Ratio
 		}
-		bar := strings.Repeat("#", max(1, int(width*row.Relative/most)))
-		fmt.Fprintf(w, "  %-12s %7.3f %s\n", row.Method, row.Relative, bar)
+		bar := 0
+		if row.Relative > 1 {
+			bar = max(1, int(math.Round(width*math.Log(row.Relative)/most)))
+		}
+		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("  %-12s %7.3f %s", row.Method, row.Relative, strings.Repeat("#", bar)), " "))
 	}
 }
 
+// csv writes a row for the dense model and one for each subnet. What was not measured is empty.
 func (r compareResult) csv(w io.Writer) error {
-	c := csv.NewWriter(w)
-	rows := [][]string{{"method", "ratio", "share", "perplexity", "relative", "seconds", "bytes", "error"}}
-	for _, row := range r.Rows {
-		rows = append(rows, []string{row.Method, fmt.Sprint(row.Ratio), fmt.Sprint(row.Share), fmt.Sprint(row.Perplexity), fmt.Sprint(row.Relative),
-			fmt.Sprint(row.Seconds), fmt.Sprint(row.Bytes), row.Err})
+	number := func(v float64) string {
+		if v == 0 {
+			return ""
+		}
+		return strconv.FormatFloat(v, 'f', -1, 64)
 	}
-	return c.WriteAll(rows)
+	dense := []string{"dense", "1", "1", number(r.Dense.Perplexity), "1", "", "", "", "", ""}
+	if r.DenseAlso != nil {
+		dense[5], dense[6] = number(r.DenseAlso.Perplexity), "1"
+	}
+	rows := [][]string{{"method", "ratio", "share", "perplexity", "relative", "also_perplexity", "also_relative", "seconds", "bytes", "error"}, dense}
+	for _, row := range r.Rows {
+		rows = append(rows, []string{row.Method, number(row.Ratio), number(row.Share), number(row.Perplexity), number(row.Relative),
+			number(row.AlsoPerplexity), number(row.AlsoRelative), number(row.Seconds), number(float64(row.Bytes)), row.Err})
+	}
+	return csv.NewWriter(w).WriteAll(rows)
 }

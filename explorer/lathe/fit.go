@@ -65,6 +65,24 @@ func (a *app) fitCommand() *cobra.Command {
 	return cmd
 }
 
+// byteSize is a flag that takes a size.
+type byteSize int64
+
+func (b *byteSize) Set(text string) error {
+	n, err := parseBytes(text)
+	*b = byteSize(n)
+	return err
+}
+
+func (b *byteSize) String() string {
+	if *b == 0 {
+		return ""
+	}
+	return byteCount(int64(*b))
+}
+
+func (b *byteSize) Type() string { return "size" }
+
 // parseBytes reads a size such as "512MB", "1.5 GiB" or "100000000".
 func parseBytes(text string) (int64, error) {
 	units := []struct {

@@ -26,7 +26,10 @@ type Options struct {
 	Compute string // what decoder.OpenBackend takes: "", "go", "xla", "cuda", "xla:/path/plugin.so"
 	Text    string // calibration text where none is named; "" for none
 	Scratch string // folder for files that need not last; "" is the system's temporary folder
-	LogDir  string // where the engine's log goes; "" is the system's temporary folder
+	// Spill is how many bytes of the hidden states of calibration text are held in memory, the rest being in a temporary
+	// file, and apart from that of the inputs of a matrix, the rest of which is computed anew; 0 is the decoder's default.
+	Spill  int64
+	LogDir string // where the engine's log goes; "" is the system's temporary folder
 }
 
 // Bench is an [explorer.Backend]. It may be used from any goroutine.
@@ -126,7 +129,11 @@ func (m *model) weights(ctx context.Context) (*decoder.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	loaded, err := decoder.Load(ctx, backend, m.file)
+	var options []decoder.Option
+	if limit := m.bench.options.Spill; limit > 0 {
+		options = append(options, decoder.WithMemory(limit, m.bench.options.Scratch))
+	}
+	loaded, err := decoder.Load(ctx, backend, m.file, options...)
 	if err != nil {
 		backend.Close()
 		return nil, err
