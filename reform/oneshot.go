@@ -106,7 +106,7 @@ func reformMasks(ctx context.Context, m *decoder.Model, windows [][]int32, masks
 	if err := w.run(ctx); err != nil {
 		return gguf.Subnet{}, nil, err
 	}
-	return gguf.Subnet{Masks: w.sub.Masks(), Refit: w.refit}, w.modules, nil
+	return gguf.Subnet{Masks: w.masks, Refit: w.refit}, w.modules, nil
 }
 
 func newReport(s gguf.Subnet, modules []ModuleReport, tokens int, started time.Time) Report {

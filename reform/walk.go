@@ -25,7 +25,8 @@ type walk struct {
 	choose    *chooser // nil where sub already has the masks
 	fit, held *stream  // held is nil where no text is held out
 	dense     *decoder.Subnet
-	sub       *decoder.Subnet
+	masks     mask.Masks      // so far
+	sub       *decoder.Subnet // has them in the layer that the text stands before, and is dense otherwise: one layer's weights
 	refit     []gguf.Refit
 	modules   []ModuleReport
 	progress  func(Event)
@@ -34,16 +35,15 @@ type walk struct {
 
 // newWalk starts at the first layer with masks that are final where choose is nil, and otherwise those to start from.
 func newWalk(ctx context.Context, m *decoder.Model, windows [][]int32, masks mask.Masks, recipe Recipe, choose *chooser, c Config) (*walk, error) {
+	if !masks.Geometry().Equal(m.Geometry()) {
+		return nil, decoder.ErrGeometry
+	}
 	w := &walk{
 		m: m, recipe: recipe, choose: choose, progress: c.Progress, refit: make([]gguf.Refit, masks.Layers()),
-		steps: mask.Modules * masks.Layers(),
+		steps: mask.Modules * masks.Layers(), dense: m.Dense(), masks: masks, sub: m.Dense(),
 	}
 	fit, held := split(windows, c.HeldOut, len(recipe.Solve.Lambdas))
 	var err error
-	if w.sub, err = m.Subnet(ctx, gguf.Subnet{Masks: masks}); err != nil {
-		return nil, err
-	}
-	w.dense = m.Dense()
 	if w.fit, err = newStream(ctx, m, fit, recipe.Goal); err != nil {
 		w.close()
 		return nil, err
@@ -70,12 +70,26 @@ func (w *walk) close() {
 // run goes through all layers.
 func (w *walk) run(ctx context.Context) error {
 	for layer := range w.refit {
+		if err := w.cut(ctx, layer); err != nil {
+			return err
+		}
 		for _, module := range []mask.Module{mask.Attention, mask.MLP} {
 			if err := w.module(ctx, layer, module); err != nil {
 				return named(layer, module, err)
 			}
 		}
 	}
+	return nil
+}
+
+// cut makes sub anew, with the masks of a layer and what was re-fitted of it.
+func (w *walk) cut(ctx context.Context, layer int) error {
+	next, err := w.dense.WithLayer(ctx, layer, w.masks.Layer(layer), w.refit[layer])
+	if err != nil {
+		return err
+	}
+	w.sub.Close()
+	w.sub = next
 	return nil
 }
 
@@ -124,15 +138,15 @@ func (w *walk) mayChange(layer int, module mask.Module) bool {
 
 // chosen says whether the units of a module are picked here.
 func (w *walk) chosen(layer int, module mask.Module) bool {
-	return w.choose != nil && w.choose.of(w.sub.Masks(), layer, module)
+	return w.choose != nil && w.choose.of(w.masks, layer, module)
 }
 
 // kept lists the columns of a module's output matrix that the subnet keeps.
 func (w *walk) kept(layer int, module mask.Module) []int {
 	if module == mask.Attention {
-		return w.sub.Masks().OColumns(layer)
+		return w.masks.OColumns(layer)
 	}
-	return w.sub.Masks().Layer(layer).Channels.Indices()
+	return w.masks.Layer(layer).Channels.Indices()
 }
 
 // reform chooses and re-fits one module, and puts it in the subnet.
@@ -163,7 +177,7 @@ func (w *walk) reform(ctx context.Context, t, held *tap, report *ModuleReport) e
 		}
 		p.HeldOut = &target
 	}
-	masks := w.sub.Masks()
+	masks := w.masks
 	if chosen {
 		b.Mid = pooledInputs(p)
 		if importance.NeedsOf(w.recipe.Method).Inputs {
@@ -214,13 +228,8 @@ func (w *walk) reform(ctx context.Context, t, held *tap, report *ModuleReport) e
 	} else {
 		f.WD, f.BD, f.WU = weights, r.Bias, up
 	}
-	next, err := w.sub.WithLayer(ctx, layer, masks.Layer(layer), *f)
-	if err != nil {
-		return err
-	}
-	w.sub.Close()
-	w.sub = next
-	return nil
+	w.masks = masks
+	return w.cut(ctx, layer)
 }
 
 // pooledInputs is the moments of the fitted and the held-out text together, for choosing units.
