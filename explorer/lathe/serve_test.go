@@ -3,341 +3,30 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
-	"crypto/ed25519"
-	"crypto/rand"
 	"encoding/json"
-	"encoding/pem"
-	"errors"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
+	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	gossh "golang.org/x/crypto/ssh"
-
-	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+	"github.com/lathe-llm/lathe/explorer"
 )
-
-// patience is how long a test waits for what must come, on a machine that has much else to do.
-const patience = 3 * time.Minute
-
-// A team is a folder with a tiny model, text to calibrate on, and people's keys.
-type team struct {
-	t     *testing.T
-	dir   string
-	model string
-	keys  map[string]gossh.Signer // by name: olga is an owner, ed an editor, vera a viewer
-	env   []string
-}
-
-func newTeam(t *testing.T) *team {
-	t.Helper()
-	team := &team{t: t, dir: t.TempDir(), keys: map[string]gossh.Signer{}}
-	team.model = team.path("tiny.gguf")
-	if err := gguftest.Tiny("llama").Write(team.model); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.MkdirAll(team.path("cache", "text"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	words := strings.Repeat("The lathe turns a heavy block of wood until only the shape that was wanted remains. ", 40)
-	team.write(words, 0o600, "cache", "text", "wiki.utf8")
-	var allowed strings.Builder
-	for name, role := range map[string]string{"olga": "owner", "ed": "editor", "vera": "viewer"} {
-		_, private, err := ed25519.GenerateKey(rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		block, err := gossh.MarshalPrivateKey(private, "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		team.write(string(pem.EncodeToMemory(block)), 0o600, name)
-		if team.keys[name], err = gossh.NewSignerFromKey(private); err != nil {
-			t.Fatal(err)
-		}
-		fmt.Fprintf(&allowed, "lathe-role=%q %s %s\n", role, bytes.TrimSpace(gossh.MarshalAuthorizedKey(team.keys[name].PublicKey())), name)
-	}
-	team.write(allowed.String(), 0o600, "authorized_keys")
-	team.env = append(os.Environ(), "HOME="+team.dir, "LATHE_CACHE="+team.path("cache"), "LATHE_WORKSPACES="+team.path("workspaces"), "TERM=xterm-256color")
-	return team
-}
-
-// in is the same team for a part of the test.
-func (m *team) in(t *testing.T) *team {
-	part := *m
-	part.t = t
-	return &part
-}
-
-func (m *team) path(parts ...string) string {
-	return filepath.Join(append([]string{m.dir}, parts...)...)
-}
-
-func (m *team) write(text string, mode os.FileMode, parts ...string) {
-	m.t.Helper()
-	if err := os.WriteFile(m.path(parts...), []byte(text), mode); err != nil {
-		m.t.Fatal(err)
-	}
-}
-
-// lathe runs the real program, which the test's own binary is by that name (see TestMain).
-func (m *team) lathe(args ...string) (stdout, stderr string, status int) {
-	m.t.Helper()
-	return m.run(exec.CommandContext(m.t.Context(), "lathe", args...))
-}
-
-func (m *team) run(cmd *exec.Cmd) (stdout, stderr string, status int) {
-	m.t.Helper()
-	var out, words bytes.Buffer
-	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = m.dir, m.env, &out, &words
-	err := cmd.Run()
-	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
-		m.t.Fatalf("%v: %v", cmd.Args, err)
-	}
-	return out.String(), words.String(), cmd.ProcessState.ExitCode()
-}
-
-// A served is a running `lathe serve`.
-type served struct {
-	*team
-	cmd     *exec.Cmd
-	address string
-	host    gossh.PublicKey
-	log     *logged
-	ended   chan error
-}
-
-// logged is what a server logs, and what of it a test waits for.
-type logged struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-	news chan struct{} // closed and replaced with every line
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-// until waits for a line and returns what its first group matched.
-func (l *logged) until(t *testing.T, pattern string) string {
-	t.Helper()
-	late := time.After(patience)
-	for {
-		l.mu.Lock()
-		match, news := regexp.MustCompile(pattern).FindStringSubmatch(l.text.String()), l.news
-		l.mu.Unlock()
-		if match != nil {
-			return match[len(match)-1]
-		}
-		select {
-		case <-news:
-		case <-late:
-			t.Fatalf("the server does not say %s:\n%s", pattern, l)
-		}
-	}
-}
-
-// serve starts a server on a workspace and waits until it listens.
-func (m *team) serve(workspace string) *served {
-	m.t.Helper()
-	s := &served{team: m, log: &logged{news: make(chan struct{})}, ended: make(chan error, 1)}
-	s.cmd = exec.Command("lathe", "serve", m.model, "--workspace", m.path(workspace), "--listen", "127.0.0.1:0",
-		"--authorized-keys", m.path("authorized_keys"), "--host-key", m.path("host_key"), "--audit", m.path("audit.jsonl"))
-	s.cmd.Dir, s.cmd.Env = m.dir, m.env
-	stderr, err := s.cmd.StderrPipe()
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	if err := s.cmd.Start(); err != nil {
-		m.t.Fatal(err)
-	}
-	go func() {
-		for lines := bufio.NewScanner(stderr); lines.Scan(); {
-			s.log.mu.Lock()
-			fmt.Fprintln(&s.log.text, lines.Text())
-			close(s.log.news)
-			s.log.news = make(chan struct{})
-			s.log.mu.Unlock()
-		}
-		s.ended <- s.cmd.Wait()
-	}()
-	m.t.Cleanup(func() {
-		_ = s.cmd.Process.Kill()
-		<-s.ended
-	})
-	s.address = s.log.until(m.t, `msg=listening address=(\S+)`)
-	public, err := os.ReadFile(m.path("host_key.pub"))
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	if s.host, _, _, _, err = gossh.ParseAuthorizedKey(public); err != nil {
-		m.t.Fatal(err)
-	}
-	return s
-}
-
-// end sends a signal, waits for the server's end and returns its exit status, -1 where a signal ended it.
-func (s *served) end(signal syscall.Signal) int {
-	s.t.Helper()
-	if err := s.cmd.Process.Signal(signal); err != nil {
-		s.t.Fatal(err)
-	}
-	select {
-	case err := <-s.ended:
-		s.ended <- err
-	case <-time.After(patience):
-		s.t.Fatalf("the server does not end:\n%s", s.log)
-	}
-	return s.cmd.ProcessState.ExitCode()
-}
-
-// connect connects without the OpenSSH client, for many sessions over one connection.
-func (s *served) connect(name string) *gossh.Client {
-	s.t.Helper()
-	c, err := gossh.Dial("tcp", s.address, &gossh.ClientConfig{
-		User: "anyone", Auth: []gossh.AuthMethod{gossh.PublicKeys(s.keys[name])}, HostKeyCallback: gossh.FixedHostKey(s.host), Timeout: patience,
-	})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() { _ = c.Close() })
-	return c
-}
-
-// ssh is a command line over SSH as somebody: with the OpenSSH client where it is installed.
-func (s *served) ssh(name string, args ...string) (stdout, stderr string, status int) {
-	s.t.Helper()
-	if _, err := exec.LookPath("ssh"); err == nil {
-		return s.run(exec.CommandContext(s.t.Context(), "ssh", append(s.options(name), args...)...))
-	}
-	session, err := s.connect(name).NewSession()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	var out, words bytes.Buffer
-	session.Stdout, session.Stderr = &out, &words
-	err = session.Run(strings.Join(args, " "))
-	if exit := (*gossh.ExitError)(nil); errors.As(err, &exit) {
-		status = exit.ExitStatus()
-	} else if err != nil {
-		s.t.Fatalf("%v: %v", args, err)
-	}
-	return out.String(), words.String(), status
-}
-
-// options are the OpenSSH client's, up to the host's name.
-func (s *served) options(name string) []string {
-	s.t.Helper()
-	host, port, err := net.SplitHostPort(s.address)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.write(fmt.Sprintf("[%s]:%s %s", host, port, gossh.MarshalAuthorizedKey(s.host)), 0o600, "known_hosts")
-	return []string{
-		"-F", "none", "-i", s.path(name), "-p", port, "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", "-o", "BatchMode=yes",
-		"-o", "UserKnownHostsFile=" + s.path("known_hosts"), "-o", "GlobalKnownHostsFile=none", "-o", "LogLevel=ERROR", host,
-	}
-}
-
-// until asks for the status over one connection until it is as it should be.
-func (s *served) until(what string, done func(statusResult) bool) statusResult {
-	s.t.Helper()
-	c := s.connect("vera")
-	defer func() { _ = c.Close() }()
-	look := time.NewTicker(20 * time.Millisecond)
-	defer look.Stop()
-	late := time.After(patience)
-	for {
-		session, err := c.NewSession()
-		if err != nil {
-			s.t.Fatalf("%v\n%s", err, s.log)
-		}
-		text, err := session.Output("status --json")
-		if err != nil {
-			s.t.Fatalf("status: %v\n%s", err, s.log)
-		}
-		var r statusResult
-		if err := json.Unmarshal(text, &r); err != nil {
-			s.t.Fatal(err)
-		}
-		if done(r) {
-			return r
-		}
-		select {
-		case <-look.C:
-		case <-late:
-			s.t.Fatalf("no %s: %s", what, text)
-		}
-	}
-}
-
-// watch opens a terminal and waits until it shows a text. What it was sent until its end comes from the channel.
-func (s *served) watch(name, text string) (sent <-chan string) {
-	s.t.Helper()
-	session, err := s.connect(name).NewSession()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if _, err := session.StdinPipe(); err != nil { // a person who types nothing, not the end of input
-		s.t.Fatal(err)
-	}
-	out, err := session.StdoutPipe()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if err := session.RequestPty("xterm-256color", 40, 120, nil); err != nil {
-		s.t.Fatal(err)
-	}
-	if err := session.Shell(); err != nil {
-		s.t.Fatal(err)
-	}
-	shown, all := make(chan struct{}), make(chan string, 1)
-	go func() {
-		var screen []byte
-		b := make([]byte, 1<<14)
-		for told := false; ; {
-			n, err := out.Read(b)
-			screen = append(screen, b[:n]...)
-			if !told && bytes.Contains(screen, []byte(text)) {
-				close(shown)
-				told = true
-			}
-			if err != nil {
-				all <- string(screen)
-				return
-			}
-		}
-	}()
-	select {
-	case <-shown:
-	case <-time.After(patience):
-		s.t.Fatalf("the terminal does not show %q", text)
-	}
-	return all
-}
 
 // TestSearchOutlivesTheServer ends `lathe serve` in the middle of a search, by SIGTERM and by SIGKILL, starts it again on the
 // same workspace, and compares what comes out with a search that nothing happened to.
 func TestSearchOutlivesTheServer(t *testing.T) {
 	m := newTeam(t)
-	// begin starts a server and a search on it. Statistics come first, so that all searches choose by the same.
+	// begin starts a server and, when it has ended what it does by itself, a search on it.
 	begin := func(m *team, workspace string) *served {
 		m.t.Helper()
 		s := m.serve(workspace)
 		s.until("statistics", func(r statusResult) bool { return len(r.Jobs) == 0 })
-		out, words, status := s.ssh("ed", "search", "start", "--target", "0.7", "--budget", "evals=1000", "--seq", "32", "--windows", "4", "--json")
+		out, words, status := s.ssh("ed", "search", "start", "--target", "0.7", "--budget", "evals=600", "--seq", "32", "--windows", "4", "--json")
 		if status != exitOK || !strings.Contains(out, `"kind":"search"`) {
 			m.t.Fatalf("search start: status %d\n%s%s", status, out, words)
 		}
@@ -410,4 +99,126 @@ func TestSearchOutlivesTheServer(t *testing.T) {
 			t.Errorf("killed and gone on, the search found\n%.400s\nnot\n%.400s", got, want)
 		}
 	})
+}
+
+// TestDefaultModelOutlivesTheServer ends servers of the default model while levels are made and while candidates are scored:
+// each is gone by itself within stopTime, and the next goes on where it was.
+func TestDefaultModelOutlivesTheServer(t *testing.T) {
+	if os.Getenv("LATHE_SLOW") == "" {
+		t.Skip("takes minutes; set LATHE_SLOW=1 to run it")
+	}
+	m := newTeam(t)
+	cache := (&app{getenv: os.Getenv}).cache()
+	m.model = filepath.Join(cache, "models", defaultModel)
+	if _, err := os.Stat(m.model); err != nil {
+		t.Skipf("needs the default model: %v", err)
+	}
+	m.env = append(m.env, "LATHE_CACHE="+cache)
+	s := m.serve("workspace")
+	if _, words, status := s.ssh("ed", "search", "start", "--target", "0.8", "--budget", "evals=5000", "--windows", "4", "--seq", "512"); status != exitOK {
+		t.Fatal(words)
+	}
+	var before statusResult
+	for _, stage := range []struct {
+		name   string
+		signal syscall.Signal
+		status int
+		done   func(statusResult) bool
+	}{
+		{"levels", syscall.SIGTERM, exitOK, func(r statusResult) bool {
+			return r.Search == nil && slices.ContainsFunc(r.Jobs, func(j jobResult) bool { return j.Kind == explorer.JobSearch && j.Fraction > 0.1 })
+		}},
+		{"first generation", syscall.SIGTERM, exitOK, func(r statusResult) bool { return r.Search != nil && r.Search.Generation >= 1 }},
+		{"second generation", syscall.SIGKILL, -1, func(r statusResult) bool { return r.Search != nil && r.Search.Generation >= 2 }},
+	} {
+		r := s.until(stage.name, stage.done)
+		if before.Search != nil && r.Search.Evaluated < before.Search.Evaluated {
+			t.Errorf("%s: gone on at %+v after %+v", stage.name, r.Search, before.Search)
+		}
+		began := time.Now()
+		if status := s.end(stage.signal); status != stage.status {
+			t.Errorf("%s: exit status %d\n%s", stage.name, status, s.log)
+		}
+		t.Logf("%s: gone after %v", stage.name, time.Since(began).Round(time.Millisecond))
+		before = r
+		s = m.serve("workspace")
+	}
+	r := s.until("search", func(r statusResult) bool { return r.Search != nil })
+	if r.Search.Generation < 2 || r.Unfinished == nil || r.Unfinished.Author != "ed" {
+		t.Errorf("in the end %+v", r)
+	}
+}
+
+// TestExportOverSSH brings a subnet home as a file and checks it there.
+func TestExportOverSSH(t *testing.T) {
+	m := newTeam(t)
+	s := m.serve("workspace")
+	s.until("statistics", func(r statusResult) bool { return len(r.Jobs) == 0 })
+	if out, words, status := s.ssh("ed", "cut", "--ratio", "0.7", "--windows", "4", "--seq", "128", "--name", "thin"); status != exitOK {
+		t.Fatalf("cut: status %d\n%s%s", status, out, words)
+	}
+	got, words, status := s.ssh("ed", "subnets", "export", "s1", "-o", "-", "--type", "F32")
+	if status != exitOK || words != "" {
+		t.Fatalf("export: status %d, %q", status, words)
+	}
+	m.write(got, 0o600, "home.gguf")
+	out, words, status := m.lathe("verify", m.path("home.gguf"), m.model)
+	if status != exitOK || strings.Contains(out, "failed") || !strings.Contains(out, "passed") {
+		t.Errorf("verify: status %d\n%s%s", status, out, words)
+	}
+
+	for _, c := range []struct {
+		who    string
+		line   string
+		status int
+		words  string
+	}{
+		{"ed", "subnets export s9 -o -", exitUsage, "not found"},
+		{"ed", "subnets export s1 -o - --type F17", exitUsage, "--type"},
+		{"ed", "subnets export s1 -o - --json", exitUsage, "neither JSON nor a terminal"},
+		{"ed", "subnets export s1 -o home.gguf", exitUsage, "cannot be reached"},
+		{"ed", "subnets export s1", exitUsage, "-o names the file"},
+		{"vera", "subnets export s1 -o -", exitUsage, "this needs the role editor"},
+		{"ed", "cut --ratio 0.7 --windows 9999 --seq 2048 -o -", exitInput, "tokens"},
+	} {
+		out, words, status := s.ssh(c.who, strings.Fields(c.line)...)
+		if status != c.status || out != "" || !strings.Contains(words, c.words) || strings.Count(words, "\n") != 1 {
+			t.Errorf("%s: %s: status %d, %d bytes, %q", c.who, c.line, status, len(out), words)
+		}
+	}
+	// A client that does not want all of it fails, and the next one gets it.
+	session, err := s.connect("ed").NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	half, err := session.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := session.Start("subnets export s1 -o - --type F32"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := half.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	_ = session.Close()
+	again, _, status := s.ssh("ed", "subnets", "export", "thin", "-o", "-", "--type", "F32")
+	if status != exitOK || again != got {
+		t.Errorf("again: status %d, %d bytes, %d the first time", status, len(again), len(got))
+	}
+	if status := s.end(syscall.SIGTERM); status != exitOK {
+		t.Errorf("exit status %d\n%s", status, s.log)
+	}
+	// What the server sent is what is written on its machine.
+	if out, words, status := m.lathe("subnets", "export", "s1", m.model, "--workspace", m.path("workspace"), "-o", m.path("here.gguf"), "--type", "F32"); status != exitOK {
+		t.Fatalf("export here: status %d\n%s%s", status, out, words)
+	}
+	here, err := os.ReadFile(m.path("here.gguf"))
+	if err != nil || !bytes.Equal(here, []byte(got)) {
+		t.Errorf("%d bytes came through, %d were written, %v", len(got), len(here), err)
+	}
+	left, err := os.ReadDir(m.path("workspace", "scratch"))
+	if err == nil && len(left) > 0 {
+		t.Errorf("left in the scratch folder: %v", left)
+	}
 }

@@ -126,5 +126,8 @@ func runShared(ctx context.Context, c sshserver.Command, scratch string) int {
 		c.Stdout, c.Stderr = clientTerminal{c.Stdout}, clientTerminal{c.Stderr}
 	}
 	a := &app{stdin: c.Stdin, stdout: c.Stdout, stderr: c.Stderr, getenv: environ, shared: c.Exploration, who: c.Actor}
+	if old := c.Exploration.Snapshot().Messages; len(old) > 0 {
+		a.told = old[len(old)-1].ID // what happened before is nothing to this client
+	}
 	return run(ctx, a, c.Args)
 }
