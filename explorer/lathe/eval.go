@@ -72,6 +72,12 @@ func (a *app) evalCommand() *cobra.Command {
 	flags.StringVar(&c.Type, "type", "", "tensor type a subnet is written as for llama.cpp (default: as the source)")
 	flags.StringVar(&subnet, "subnet", string(explorer.DenseID), "subnet of the workspace to measure: an id, a name, or draft")
 	flags.StringVar(&dense, "dense", "", "model file to measure as well and to compare with: what MODEL was cut from")
+	if a.shared != nil { // whose clients name no texts
+		c.Windows = 4
+		windows := flags.Lookup("windows")
+		windows.DefValue, windows.Usage = "4", "windows from the end of the default text, which calibration does not reach"
+		return cmd
+	}
 	if err := cmd.MarkFlagRequired("text"); err != nil {
 		panic(err) // the flag is defined above
 	}

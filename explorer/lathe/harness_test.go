@@ -46,11 +46,11 @@ func newTeam(t *testing.T) *team {
 	if err := gguftest.Tiny("llama").Write(team.model); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.MkdirAll(team.path("cache", "text"), 0o700); err != nil {
+	if err := os.MkdirAll(team.path("cache", "text"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	words := strings.Repeat("The lathe turns a heavy block of wood until only the shape that was wanted remains. ", 40)
-	team.write(words, 0o600, "cache", "text", "wiki.utf8")
+	team.write(words, 0o644, "cache", "text", "wiki.utf8")
 	var allowed strings.Builder
 	for name, role := range map[string]string{"olga": "owner", "ed": "editor", "vera": "viewer"} {
 		_, private, err := ed25519.GenerateKey(rand.Reader)
@@ -152,9 +152,14 @@ func (l *logged) until(t *testing.T, pattern string) string {
 // serve starts a server on a workspace and waits until it listens.
 func (m *team) serve(workspace string) *served {
 	m.t.Helper()
-	s := &served{team: m, log: &logged{news: make(chan struct{})}, ended: make(chan error, 1)}
-	s.cmd = exec.Command("lathe", "serve", m.model, "--workspace", m.path(workspace), "--listen", "127.0.0.1:0",
-		"--authorized-keys", m.path("authorized_keys"), "--host-key", m.path("host_key"), "--audit", m.path("audit.jsonl"))
+	return m.start(exec.Command("lathe", "serve", m.model, "--workspace", m.path(workspace), "--listen", "127.0.0.1:0",
+		"--authorized-keys", m.path("authorized_keys"), "--host-key", m.path("host_key"), "--audit", m.path("audit.jsonl")), m.path("host_key.pub"))
+}
+
+// start starts a server and waits until it listens. Its host key is then in the file named.
+func (m *team) start(cmd *exec.Cmd, hostKey string) *served {
+	m.t.Helper()
+	s := &served{team: m, cmd: cmd, log: &logged{news: make(chan struct{})}, ended: make(chan error, 1)}
 	s.cmd.Dir, s.cmd.Env = m.dir, m.env
 	stderr, err := s.cmd.StderrPipe()
 	if err != nil {
@@ -178,7 +183,7 @@ func (m *team) serve(workspace string) *served {
 		<-s.ended
 	})
 	s.address = s.log.until(m.t, `msg=listening address=(\S+)`)
-	public, err := os.ReadFile(m.path("host_key.pub"))
+	public, err := os.ReadFile(hostKey)
 	if err != nil {
 		m.t.Fatal(err)
 	}

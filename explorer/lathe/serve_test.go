@@ -143,9 +143,10 @@ func TestDefaultModelOutlivesTheServer(t *testing.T) {
 		before = r
 		s = m.serve("workspace")
 	}
+	// A generation is shown a moment before its checkpoint is on the disk.
 	r := s.until("search", func(r statusResult) bool { return r.Search != nil })
-	if r.Search.Generation < 2 || r.Unfinished == nil || r.Unfinished.Author != "ed" {
-		t.Errorf("in the end %+v", r)
+	if r.Search.Generation < before.Search.Generation-1 || r.Unfinished == nil || r.Unfinished.Author != "ed" {
+		t.Errorf("killed in %+v, gone on at %+v, %+v", before.Search, r.Search, r.Unfinished)
 	}
 }
 

@@ -35,6 +35,7 @@ func TestSharedCommands(t *testing.T) {
 		{"chat -p hello --max-tokens 4", editor, exitOK, "\n"},
 		{"subnets export s1 -o -", editor, exitOK, "lathe-masks"},
 		{"subnets export s1 -o stolen.gguf", editor, exitUsage, "cannot be reached"},
+		{"eval --subnet s1", editor, exitOK, "4 windows of 2048"},
 		{"eval --text /etc/passwd", editor, exitUsage, "cannot be reached"},
 		{"cut --ratio 0.8 --text /etc", editor, exitUsage, "cannot be reached"},
 		{"masks set --file /etc/passwd", editor, exitUsage, "cannot be reached"},
