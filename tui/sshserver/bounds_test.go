@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"io/fs"
 	"net"
+	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -157,4 +161,33 @@ func TestOnlyOwnersNameFiles(t *testing.T) {
 		return e.Event == eventDo && e.What == "Export subnet=dense" && e.Result == "forbidden"
 	})
 	explorertest.Quiet(t, f.exploration)
+}
+
+// TestTablesNameTestsThereAre looks for the tests that the tables of what was tried name.
+func TestTablesNameTestsThereAre(t *testing.T) {
+	const root = "../.."
+	var tests []byte
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		tests = append(tests, text...)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := regexp.MustCompile(`\bTest[A-Z]\w+`)
+	for _, page := range []string{"README.md", "tui/sshserver/docs/bounds.md", "tui/sshserver/deploy/README.md"} {
+		text, err := os.ReadFile(filepath.Join(root, page))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range name.FindAllString(string(text), -1) {
+			if !bytes.Contains(tests, []byte("func "+n+"(")) {
+				t.Errorf("%s names %s, which is no test", page, n)
+			}
+		}
+	}
 }
