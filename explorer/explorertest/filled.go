@@ -78,10 +78,10 @@ func Quiet(t testing.TB, e *explorer.Exploration) *explorer.Snapshot {
 	})
 }
 
-// Until waits for a snapshot for which done holds, and fails the test if none comes within a minute.
+// Until waits for a snapshot for which done holds, and fails the test if none comes within two minutes.
 func Until(t testing.TB, e *explorer.Exploration, what string, done func(*explorer.Snapshot) bool) *explorer.Snapshot {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	s, err := e.Until(ctx, done)
 	if err != nil {

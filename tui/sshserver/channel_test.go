@@ -1,6 +1,10 @@
 package sshserver
 
 import (
+	"errors"
+	"io"
+	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -189,7 +193,8 @@ func TestSessionsOverOneConnectionAreBounded(t *testing.T) {
 }
 
 func TestConnectionWithoutSessionIsClosed(t *testing.T) {
-	f := serve(t, func(o *Options) { o.Limits.Linger = 100 * time.Millisecond })
+	t.Parallel()
+	f := serve(t, func(o *Options) { o.Limits.Linger = 5 * time.Second })
 	closed := func(c *gossh.Client) {
 		t.Helper()
 		done := make(chan error, 1)
@@ -200,7 +205,10 @@ func TestConnectionWithoutSessionIsClosed(t *testing.T) {
 			t.Error("the connection stays open")
 		}
 	}
-	closed(f.connect(f.viewer))
+	unused, idle := f.connect(f.viewer), f.connect(f.viewer)
+	if _, err := idle.NewSession(); err != nil { // a channel, but nothing runs in it
+		t.Fatal(err)
+	}
 	c := f.connect(f.viewer)
 	s, err := c.NewSession()
 	if err != nil {
@@ -209,34 +217,37 @@ func TestConnectionWithoutSessionIsClosed(t *testing.T) {
 	terminal := show(t, s, "xterm", 80, 24)
 	terminal.until("vera")
 	terminal.keysDown("\x11")
-	closed(c)
-	idle := f.connect(f.viewer)
-	if _, err := idle.NewSession(); err != nil { // a channel, but nothing runs in it
-		t.Fatal(err)
-	}
+	closed(unused)
 	closed(idle)
+	closed(c)
 }
 
 func TestHalfOpenConnectionsAreClosed(t *testing.T) {
+	t.Parallel()
 	f := serve(t, func(o *Options) {
-		o.Limits.Handshake, o.Limits.Pending = 300*time.Millisecond, 4
+		o.Limits.Handshake, o.Limits.Pending = 5*time.Second, 4
 	})
-	for range 3 {
-		c := silent(t, f.address)
+	first, second := silent(t, f.address), silent(t, f.address)
+	for _, c := range []net.Conn{first, second} {
 		if _, err := c.Read(make([]byte, 1)); err != nil {
-			t.Log("the third is one too many for an address:", err)
+			t.Fatal(err)
 		}
 	}
+	if _, err := silent(t, f.address).Read(make([]byte, 1)); err == nil {
+		t.Error("one address holds all places of those who have not logged in")
+	}
 	f.journal.until(t, "refused connection", func(e Event) bool { return e.Event == eventRefuse && e.What == "connection" })
-	deadline := time.Now().Add(patience)
-	for { // each try is a connection, which the server answers or refuses
-		c, err := f.dial(gossh.PublicKeys(f.viewer))
-		if err == nil {
-			c.Close()
-			return
+	for _, c := range []net.Conn{first, second} {
+		if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("half-open connections hold their places: %v", err)
+		if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal("half-open connections stay")
 		}
+	}
+	f.gate.mu.Lock()
+	defer f.gate.mu.Unlock()
+	if f.gate.pending != 0 || f.gate.open != 0 {
+		t.Errorf("half-open connections that were closed hold %d places of %d", f.gate.pending, f.gate.open)
 	}
 }
