@@ -7,11 +7,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/convert"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/search/mask"
 )
@@ -112,16 +114,23 @@ func (a *app) reformCommand() *cobra.Command {
 
 // outFlags say which file to write.
 type outFlags struct {
-	path, typ string
-	force     bool
+	path, typ, as string
+	force         bool
 }
 
 func (o *outFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVarP(&o.path, "output", "o", "", "GGUF file to write")
+	flags.StringVar(&o.as, "as", asGGUF, "what to write: gguf, or hf for a folder of Hugging Face's in the layout of DeciLM")
 	flags.StringVar(&o.typ, "type", "", "tensor type to write: F32, F16, BF16, Q8_0, Q4_0 or Q4_1, … (default: as the source)")
 	flags.BoolVar(&o.force, "force", false, "replace a file that is there")
 }
+
+// What a subnet can be written as.
+const (
+	asGGUF = "gguf"
+	asHF   = "hf"
+)
 
 // toStdout as a file's name is standard output.
 const toStdout = "-"
@@ -145,6 +154,12 @@ func (o *outFlags) check() error {
 			return usage(fmt.Errorf("--type: %s cannot be written", o.typ))
 		}
 	}
+	switch {
+	case o.as == asHF:
+		return o.checkFolder()
+	case o.as != asGGUF:
+		return usage(fmt.Errorf("--as %q: not %s or %s", o.as, asGGUF, asHF))
+	}
 	if o.path == "" || o.path == toStdout {
 		return nil
 	}
@@ -156,11 +171,35 @@ func (o *outFlags) check() error {
 	case err != nil && !errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("-o: %w", err)
 	}
-	probe, err := os.CreateTemp(filepath.Dir(o.path), ".lathe-*")
+	return o.probe()
+}
+
+// probe tries whether something can be written beside the output.
+func (o *outFlags) probe() error {
+	probe, err := os.CreateTemp(filepath.Dir(filepath.Clean(o.path)), ".lathe-*")
 	if err != nil {
 		return output{fmt.Errorf("-o %s: cannot write there: %w", o.path, errors.Unwrap(err))}
 	}
 	return errors.Join(probe.Close(), os.Remove(probe.Name()))
+}
+
+// checkFolder is check for a folder of Hugging Face's.
+func (o *outFlags) checkFolder() error {
+	switch strings.ToUpper(o.typ) {
+	case "", "F32", "F16", "BF16":
+	default:
+		return usage(fmt.Errorf("--type %s: safetensors hold F32, F16 and BF16", o.typ))
+	}
+	if o.path == "" || o.path == toStdout {
+		return usage(errors.New("-o names the folder to write"))
+	}
+	switch entries, err := os.ReadDir(o.path); {
+	case err == nil && len(entries) > 0:
+		return usage(fmt.Errorf("-o %s: the folder is not empty", o.path))
+	case err != nil && !errors.Is(err, os.ErrNotExist):
+		return usage(fmt.Errorf("-o %s: it is no folder", o.path))
+	}
+	return o.probe()
 }
 
 // make runs a command that makes a subnet, writes the file asked for and tells what came out.
@@ -205,6 +244,9 @@ func (a *app) make(ctx context.Context, e exploration, c explorer.Command, out o
 // export writes a subnet to the file asked for, or makes the file and copies it to standard output.
 func (a *app) export(ctx context.Context, e exploration, id explorer.SubnetID, out outFlags) (_ *gguf.Report, err error) {
 	c := explorer.Export{Subnet: id, Path: out.path, Type: out.typ}
+	if out.as == asHF {
+		return a.exportFolder(ctx, e, c)
+	}
 	if out.path != toStdout {
 		job, err := a.start(ctx, e, c)
 		return job.Report, err
@@ -230,6 +272,40 @@ func (a *app) export(ctx context.Context, e exploration, id explorer.SubnetID, o
 	job.Report.Path = "standard output"
 	_, err = io.Copy(a.stdout, f)
 	return job.Report, err
+}
+
+// exportFolder writes a subnet as a folder of Hugging Face's, by way of a file.
+func (a *app) exportFolder(ctx context.Context, e exploration, c explorer.Export) (_ *gguf.Report, err error) {
+	dir, err := os.MkdirTemp(a.getenv("LATHE_SCRATCH"), "lathe-export-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	to := c.Path
+	c.Path = filepath.Join(dir, "subnet.gguf")
+	if c.Type == "" {
+		if c.Type = e.Snapshot().Model.FileType; c.Type != "F32" && c.Type != "BF16" {
+			c.Type = "F16"
+		}
+	}
+	job, err := a.start(ctx, e, c)
+	if err != nil {
+		return nil, err
+	}
+	f, err := gguf.Open(c.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // only read from
+	p := a.newMeter("write " + to)
+	defer p.clear()
+	written, err := convert.WriteFolder(ctx, f, to, func(done, total int64) { p.at(done, total, "") })
+	if err != nil {
+		return nil, err
+	}
+	r := *job.Report
+	r.Path, r.Arch, r.Bytes = written.Path, written.Class, written.Bytes
+	return &r, nil
 }
 
 func (r madeResult) words(w io.Writer) {

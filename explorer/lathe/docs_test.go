@@ -27,9 +27,13 @@ func TestCommandsPage(t *testing.T) {
 		fmt.Fprintf(&b, "| %d | %s |\n", s.status, s.meaning)
 	}
 	b.WriteString("\n## Environment\n\n| variable | meaning |\n|---|---|\n" +
-		"| `LATHE_CACHE` | folder of things that can be fetched again: default model, texts, plug-ins (default: `lathe` in the user's cache folder) |\n" +
+		"| `LATHE_CACHE` | folder of things that can be fetched again: default model, texts, plug-ins, converted models (default: `lathe` in the user's cache folder) |\n" +
 		"| `LATHE_WORKSPACES` | folder of the workspaces of all models (default: `lathe/workspaces` in the user's data folder) |\n" +
 		"| `LATHE_SCRATCH` | folder for files that need not last, as large as a model (default: the system's) |\n" +
+		"| `HF_HOME`, `HF_HUB_CACHE` | where repositories of the Hugging Face hub are kept, as for its own programs |\n" +
+		"| `HF_TOKEN` | the token that the hub is asked with |\n" +
+		"| `HF_HUB_OFFLINE` | `1` asks nobody: what is kept must do |\n" +
+		"| `HF_ENDPOINT` | address of the hub |\n" +
 		"| `LATHE_API_KEY` | the key that clients of `serve-api` must send |\n" +
 		"| `LATHE_BACKEND` | what `--compute` says where it is not given |\n")
 	root := newRoot(&app{})

@@ -196,8 +196,11 @@ func (a *app) subnetsEmptyCommand() *cobra.Command {
 func (a *app) subnetsExportCommand() *cobra.Command {
 	var out outFlags
 	cmd := &cobra.Command{
-		Use: "export SUBNET [MODEL]", Short: "Write a subnet as a GGUF file", Args: cobra.RangeArgs(1, 2),
-		Example: "  lathe subnets export s3 -o small.gguf --type Q8_0\n  ssh host subnets export s3 -o - > small.gguf",
+		Use: "export SUBNET [MODEL]", Short: "Write a subnet as a GGUF file, or as a folder of Hugging Face's", Args: cobra.RangeArgs(1, 2),
+		Long: "With --as hf the folder has config.json, safetensors and the tokenizer. Where layers differ its layout is that of DeciLM,\n" +
+			"as Nvidia's Nemotron models have it: a width for each layer, and blocks that do nothing. It holds Llama's network only,\n" +
+			"with one number of whole query heads in all layers and without output biases; other subnets are refused with the reason.",
+		Example: "  lathe subnets export s3 -o small.gguf --type Q8_0\n  lathe subnets export s3 --as hf -o small/ --type BF16\n  ssh host subnets export s3 -o - > small.gguf",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args[1:])
 			if err != nil {

@@ -72,15 +72,7 @@ func (a *app) serveSubnet(ctx context.Context, model, subnet string, o infer.Loa
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	o.Path = filepath.Join(dir, "subnet.gguf")
-	err = a.with(ctx, model, readOnly, func(e exploration) error {
-		id, err := find(e.Snapshot(), subnet)
-		if err != nil {
-			return err
-		}
-		_, err = a.start(ctx, e, explorer.Export{Subnet: id, Path: o.Path})
-		return err
-	})
-	if err != nil {
+	if _, err := a.writeSubnet(ctx, model, subnet, o.Path); err != nil {
 		return err
 	}
 	return a.serveFile(ctx, model, o, listen, key)

@@ -42,6 +42,8 @@ type config struct {
 	RopeScaling      *ropeScaling    `json:"rope_scaling"`
 	RopeParameters   json.RawMessage `json:"rope_parameters"` // the name of newer versions, with the base inside
 
+	Blocks []blockConfig `json:"block_configs"` // of DeciLM
+
 	// Of Gemma.
 	QueryScalar   float64  `json:"query_pre_attn_scalar"`
 	AttnSoftCap   *float64 `json:"attn_logit_softcapping"`
@@ -51,6 +53,7 @@ type config struct {
 	LocalRopeBase float64  `json:"rope_local_base_freq"`
 
 	family family
+	layers []shape // of the file
 }
 
 type ropeScaling struct {
@@ -119,13 +122,16 @@ func parseConfig(b []byte) (*config, error) {
 		name         string
 		value, limit int
 	}{
-		{"hidden_size", c.Hidden, mask.MaxUnits}, {"intermediate_size", c.FFN, mask.MaxUnits}, {"num_hidden_layers", c.Layers, mask.MaxLayers},
+		{"hidden_size", c.Hidden, mask.MaxUnits}, {"num_hidden_layers", c.Layers, mask.MaxLayers},
 		{"num_attention_heads", c.Heads, mask.MaxUnits}, {"num_key_value_heads", c.KVHeads, c.Heads}, {"head_dim", c.HeadDim, mask.MaxUnits},
 		{"max_position_embeddings", c.Context, math.MaxInt32}, {"vocab_size", c.VocabSize, maxVocab},
 	} {
 		if n.value < 1 || n.value > n.limit {
 			return nil, fmt.Errorf("%w: %s is %d, not from 1 to %d", ErrFormat, n.name, n.value, n.limit)
 		}
+	}
+	if c.family.class != classDeciLM && (c.FFN < 1 || c.FFN > mask.MaxUnits) {
+		return nil, fmt.Errorf("%w: intermediate_size is %d, not from 1 to %d", ErrFormat, c.FFN, mask.MaxUnits)
 	}
 	if c.Heads%c.KVHeads != 0 || c.HeadDim%2 != 0 {
 		return nil, fmt.Errorf("%w: %d query heads of %d on %d KV heads", ErrFormat, c.Heads, c.HeadDim, c.KVHeads)
@@ -139,6 +145,10 @@ func parseConfig(b []byte) (*config, error) {
 		}
 	} else if c.SlidingWindow > 0 && (c.UseSlidingWindow == nil || *c.UseSlidingWindow) {
 		c.Context = min(c.Context, c.SlidingWindow) // up to there, a window changes nothing
+	}
+	var err error
+	if c.layers, err = c.shapes(); err != nil {
+		return nil, err
 	}
 	return c, c.checkRope()
 }
@@ -198,7 +208,7 @@ func (c *config) checkRope() error {
 		if !(s.Factor > 0) || !(s.Low > 0) || !(s.High > s.Low) || !(s.Original > 0) {
 			return fmt.Errorf("%w: rope scaling %+v", ErrFormat, *s)
 		}
-		if c.family.arch != "llama" {
+		if !c.family.permute {
 			return fmt.Errorf("%w: rope scaling %q in %s", ErrUnsupported, kind, c.family.arch)
 		}
 	default:
@@ -240,12 +250,23 @@ func (c *config) metadata(kv *gguf.KV, name string) error {
 	own := func(key string, value any) { set(c.family.arch+"."+key, value) }
 	set("general.architecture", c.family.arch)
 	set("general.name", name)
-	own("block_count", uint32(c.Layers))
+	own("block_count", uint32(len(c.layers)))
 	own("context_length", uint32(c.Context))
 	own("embedding_length", uint32(c.Hidden))
-	own("feed_forward_length", uint32(c.FFN))
-	own("attention.head_count", uint32(c.Heads))
-	own("attention.head_count_kv", uint32(c.KVHeads))
+	perLayer := func(key string, n func(shape) int) {
+		if c.family.class != classDeciLM {
+			own(key, uint32(n(c.layers[0])))
+			return
+		}
+		list := make([]int32, len(c.layers))
+		for i, l := range c.layers {
+			list[i] = int32(n(l))
+		}
+		own(key, list)
+	}
+	perLayer("feed_forward_length", func(l shape) int { return l.FFN })
+	perLayer("attention.head_count", func(l shape) int { return l.Heads })
+	perLayer("attention.head_count_kv", func(l shape) int { return l.KVHeads })
 	own("attention.key_length", uint32(c.HeadDim))
 	own("attention.value_length", uint32(c.HeadDim))
 	own("attention.layer_norm_rms_epsilon", float32(c.NormEps))

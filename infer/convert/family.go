@@ -10,15 +10,20 @@ import (
 
 // family is how the weights of one class of transformers become a file.
 type family struct {
+	class   string
 	arch    string
 	permute bool // rotary pairs are halves in the folder and neighbours in the file
 	norms   bool // norms on the heads of Q and K
 	period  int  // of Gemma: every so-manieth layer has no window
 }
 
+// classLlama is the class of most models.
+const classLlama = "LlamaForCausalLM"
+
 func families() map[string]family {
 	return map[string]family{
-		"LlamaForCausalLM":   {arch: "llama", permute: true},
+		classLlama:           {arch: "llama", permute: true},
+		classDeciLM:          {arch: "deci", permute: true},
 		"MistralForCausalLM": {arch: "llama", permute: true},
 		"Qwen2ForCausalLM":   {arch: "qwen2"},
 		"Qwen3ForCausalLM":   {arch: "qwen3", norms: true},
@@ -29,6 +34,7 @@ func families() map[string]family {
 
 func familyOf(class string) (family, bool) {
 	f, ok := families()[class]
+	f.class = class
 	return f, ok
 }
 

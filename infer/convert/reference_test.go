@@ -250,6 +250,22 @@ func add(a, b [][]float64) {
 	}
 }
 
+// noOp tells whether block_configs has a block of a layer do nothing.
+func (r *reference) noOp(layer int, block string) bool {
+	blocks, ok := r.config["block_configs"].([]any)
+	return ok && blocks[layer].(map[string]any)[block].(map[string]any)["no_op"] == true
+}
+
+// afterAttention is what attention adds to the states.
+func (r *reference) afterAttention(x [][]float64, layer int) [][]float64 {
+	prefix := fmt.Sprintf("model.layers.%d.", layer)
+	said := r.attention(r.normAll(x, prefix+"input_layernorm"), layer)
+	if r.gemma() {
+		said = r.normAll(said, prefix+"post_attention_layernorm")
+	}
+	return said
+}
+
 // logits are the scores after every token.
 func (r *reference) logits(tokens []int) [][]float64 {
 	hidden := int(r.number("hidden_size", 0))
@@ -265,13 +281,17 @@ func (r *reference) logits(tokens []int) [][]float64 {
 	}
 	for layer := range int(r.number("num_hidden_layers", 0)) {
 		prefix := fmt.Sprintf("model.layers.%d.", layer)
-		said := r.attention(r.normAll(x, prefix+"input_layernorm"), layer)
+		if !r.noOp(layer, "attention") {
+			add(x, r.afterAttention(x, layer))
+		}
+		if r.noOp(layer, "ffn") {
+			continue
+		}
 		before := "post_attention_layernorm"
 		if r.gemma() {
-			said, before = r.normAll(said, prefix+"post_attention_layernorm"), "pre_feedforward_layernorm"
+			before = "pre_feedforward_layernorm"
 		}
-		add(x, said)
-		said = r.mlp(r.normAll(x, prefix+before), layer)
+		said := r.mlp(r.normAll(x, prefix+before), layer)
 		if r.gemma() {
 			said = r.normAll(said, prefix+"post_feedforward_layernorm")
 		}

@@ -116,14 +116,15 @@ func (v *wordList) addFrom(files folder, said settings) error {
 		list = append(list, t.Added...)
 	}
 	for _, t := range list {
-		switch {
-		case t.ID < 0 || t.Content == "":
+		if t.ID < 0 || t.Content == "" {
 			return fmt.Errorf("tokenizer: %w: an added token has number %d and text %.40q", ErrFormat, t.ID, t.Content)
-		case t.ID >= len(v.tokens):
-		case v.types[t.ID] == typeUnknown, v.types[t.ID] == typeByte:
-		case t.Special || v.types[t.ID] == typeControl:
+		}
+		if t.ID >= len(v.tokens) || v.types[t.ID] == typeUnknown || v.types[t.ID] == typeByte {
+			continue
+		}
+		if t.Special || v.types[t.ID] == typeControl {
 			v.set(t.ID, t.Content, typeControl)
-		default:
+		} else {
 			v.set(t.ID, plain(t.Content), typeUser)
 		}
 	}
@@ -133,7 +134,11 @@ func (v *wordList) addFrom(files folder, said settings) error {
 // plain is a piece as text has it: tokens that are matched before text is split are matched against spaces.
 func plain(piece string) string { return strings.ReplaceAll(piece, spaceMark, " ") }
 
+// set makes a token one that was added, unless the model has it as such.
 func (v *wordList) set(id int, token string, kind int32) {
+	if v.tokens[id] == token && v.types[id] == kind {
+		return
+	}
 	v.tokens[id], v.scores[id], v.types[id] = token, addedScore, kind
 }
 

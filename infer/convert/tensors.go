@@ -2,9 +2,7 @@ package convert
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
@@ -46,17 +44,17 @@ func (c *config) layOut(w *weights, asked string) ([]tensor, error) {
 		}
 		l.asked = &t
 	}
-	l.add("token_embd.weight", true, 0, c.VocabSize, c.Hidden)
-	l.add("output_norm.weight", true, 0, c.Hidden)
+	l.add("token_embd.weight", true, c.VocabSize, c.Hidden)
+	l.add("output_norm.weight", true, c.Hidden)
 	if c.Tied {
 		delete(named, "output.weight")
 	}
-	l.add("output.weight", false, 0, c.VocabSize, c.Hidden)
+	l.add("output.weight", false, c.VocabSize, c.Hidden)
 	if factors := c.ropeFactors(); factors != nil {
 		l.list = append(l.list, tensor{out: gguf.Tensor{Name: "rope_freqs.weight", Type: gguf.F32, Dims: []int{len(factors)}}, values: factors})
 	}
-	for i := range c.Layers {
-		l.layer(i)
+	for place, layer := range c.layers {
+		l.layer(place, layer)
 	}
 	if l.err == nil {
 		for _, t := range named {
@@ -75,25 +73,34 @@ type layouter struct {
 	err    error
 }
 
-func (l *layouter) layer(i int) {
+// layer takes the tensors of one layer of the file.
+func (l *layouter) layer(place int, s shape) {
 	c := l.config
-	q, kv, head := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim, 0
+	q, kv, head := s.Heads*c.HeadDim, s.KVHeads*c.HeadDim, 0
 	if c.family.permute {
 		head = c.HeadDim
 	}
+	zero := false
 	add := func(name string, needed bool, head int, dims ...int) {
-		l.add(fmt.Sprintf("blk.%d.%s", i, name), needed, head, dims...)
+		to, from := fmt.Sprintf("blk.%d.%s", place, name), fmt.Sprintf("blk.%d.%s", s.source, name)
+		if zero {
+			l.fill(to, needed, dims...)
+		} else {
+			l.take(to, from, needed, head, dims...)
+		}
 	}
-	add("attn_norm.weight", true, 0, c.Hidden)
-	add("attn_q.weight", true, head, q, c.Hidden)
-	add("attn_k.weight", true, head, kv, c.Hidden)
-	add("attn_v.weight", true, 0, kv, c.Hidden)
-	add("attn_output.weight", true, 0, c.Hidden, q)
-	add("attn_q.bias", c.family.arch == "qwen2", head, q)
-	add("attn_k.bias", c.family.arch == "qwen2", head, kv)
-	add("attn_v.bias", c.family.arch == "qwen2", 0, kv)
-	if c.family.arch == "llama" {
-		add("attn_output.bias", false, 0, c.Hidden)
+	if zero = s.zeroAttention; s.Heads > 0 {
+		add("attn_norm.weight", true, 0, c.Hidden)
+		add("attn_q.weight", true, head, q, c.Hidden)
+		add("attn_k.weight", true, head, kv, c.Hidden)
+		add("attn_v.weight", true, 0, kv, c.Hidden)
+		add("attn_output.weight", true, 0, c.Hidden, q)
+		add("attn_q.bias", c.family.arch == "qwen2", head, q)
+		add("attn_k.bias", c.family.arch == "qwen2", head, kv)
+		add("attn_v.bias", c.family.arch == "qwen2", 0, kv)
+		if c.family.permute {
+			add("attn_output.bias", false, 0, c.Hidden)
+		}
 	}
 	if c.family.norms {
 		add("attn_q_norm.weight", true, 0, c.HeadDim)
@@ -103,33 +110,58 @@ func (l *layouter) layer(i int) {
 		add("post_attention_norm.weight", true, 0, c.Hidden)
 		add("post_ffw_norm.weight", true, 0, c.Hidden)
 	}
+	zero = s.zeroMLP
 	add("ffn_norm.weight", true, 0, c.Hidden)
-	add("ffn_gate.weight", true, 0, c.FFN, c.Hidden)
-	add("ffn_up.weight", true, 0, c.FFN, c.Hidden)
-	add("ffn_down.weight", true, 0, c.Hidden, c.FFN)
+	add("ffn_gate.weight", true, 0, s.FFN, c.Hidden)
+	add("ffn_up.weight", true, 0, s.FFN, c.Hidden)
+	add("ffn_down.weight", true, 0, c.Hidden, s.FFN)
 }
 
-// add takes one tensor. head is the number of rows that change places together.
-func (l *layouter) add(name string, needed bool, head int, dims ...int) {
-	t, ok := l.named[name]
-	delete(l.named, name)
+// fill adds a tensor that the folder has not: zeros, and a norm of ones.
+func (l *layouter) fill(name string, needed bool, dims ...int) {
+	if !needed {
+		return
+	}
+	n, value := 1, float32(0)
+	for _, d := range dims {
+		n *= d
+	}
+	if strings.HasSuffix(name, "_norm.weight") {
+		value = 1
+	}
+	l.list = append(l.list, tensor{out: gguf.Tensor{Name: name, Type: l.typeOf(gguf.F16, dims), Dims: dims}, values: slices.Repeat([]float32{value}, n)})
+}
+
+// typeOf is the type of a tensor in the file that is of some type in the folder.
+func (l *layouter) typeOf(kind gguf.Type, dims []int) gguf.Type {
+	if len(dims) == 1 {
+		return gguf.F32
+	}
+	if l.asked != nil {
+		kind = *l.asked
+	}
+	if _, fits := kind.RowSize(dims[1]); !fits {
+		return gguf.F16
+	}
+	return kind
+}
+
+// add takes a tensor of the model.
+func (l *layouter) add(name string, needed bool, dims ...int) { l.take(name, name, needed, 0, dims...) }
+
+// take makes one tensor of the file from one of those named. head is the number of rows that change places together.
+func (l *layouter) take(name, from string, needed bool, head int, dims ...int) {
+	t, ok := l.named[from]
+	delete(l.named, from)
 	switch {
 	case l.err != nil:
 	case !ok && needed:
-		l.err = fmt.Errorf("%w: no tensor for %s in the safetensors files", ErrFormat, name)
+		l.err = fmt.Errorf("%w: no tensor for %s in the safetensors files", ErrFormat, from)
 	case !ok:
 	case !slices.Equal(t.dims, dims):
 		l.err = fmt.Errorf("%w: tensor %.200q has extents %v where config.json needs %v", ErrFormat, t.name, t.dims, dims)
 	default:
-		out := gguf.Tensor{Name: name, Type: t.kind, Dims: dims}
-		if len(dims) == 1 {
-			out.Type = gguf.F32
-		} else if l.asked != nil {
-			out.Type = *l.asked
-			if _, fits := out.Type.RowSize(dims[1]); !fits {
-				out.Type = gguf.F16
-			}
-		}
+		out := gguf.Tensor{Name: name, Type: l.typeOf(t.kind, dims), Dims: dims}
 		converted := tensor{out: out, src: t, head: head}
 		if l.config.family.gemma() && strings.HasSuffix(name, "_norm.weight") {
 			converted.offset = 1
@@ -141,9 +173,9 @@ func (l *layouter) add(name string, needed bool, head int, dims ...int) {
 // write hands the stored form of the tensor to emit, some rows at a time.
 func (t tensor) write(ctx context.Context, emit func([]byte) error) error {
 	if t.values != nil {
-		var b []byte
-		for _, v := range t.values {
-			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
+		b, err := gguf.Encode(t.out.Type, t.values, t.out.Dims[len(t.out.Dims)-1])
+		if err != nil {
+			return err
 		}
 		return emit(b)
 	}

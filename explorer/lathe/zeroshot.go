@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/quality"
+)
+
+// zeroShotResult is what `zeroshot --json` writes.
+type zeroShotResult struct {
+	Model   string               `json:"model"`
+	Subnet  string               `json:"subnet,omitempty"`
+	Tasks   []quality.EvalResult `json:"tasks"`
+	Seconds float64              `json:"seconds"`
+}
+
+func (a *app) zeroShotCommand() *cobra.Command {
+	var (
+		tasks  []string
+		subnet string
+		o      quality.EvalOptions
+	)
+	cmd := &cobra.Command{
+		Use:   "zeroshot [MODEL]",
+		Short: "Ask a model multiple-choice questions, as lm-evaluation-harness does",
+		Long: "Tasks are " + strings.Join(quality.Tasks(), ", ") + ".\n" +
+			"Their questions are the datasets' own files, parquet or JSON lines; answers that are a file of their own follow after a\n" +
+			"comma. acc counts questions whose right choice is the likeliest, acc_norm those where it is for each of its characters.",
+		Example: "  lathe zeroshot small.gguf --task arc_easy=test.parquet --task piqa=valid.jsonl,valid-labels.lst --limit 200",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			model, err := a.modelArg(args)
+			if err != nil {
+				return err
+			}
+			list, err := openTasks(tasks)
+			if err != nil {
+				return err
+			}
+			if o.Limit < 0 {
+				return usage(fmt.Errorf("--limit %d", o.Limit))
+			}
+			return a.zeroShot(cmd.Context(), model, subnet, list, o)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringArrayVar(&tasks, "task", nil, "TASK=FILE or TASK=FILE,ANSWERS; may be given several times")
+	flags.IntVar(&o.Limit, "limit", 0, "questions of each task, from the start (default: all)")
+	flags.BoolVar(&o.BOS, "bos", false, "put the start token before every text")
+	flags.StringVar(&subnet, "subnet", string(explorer.DenseID), "subnet of the workspace to ask: an id, a name, or draft")
+	if err := cmd.MarkFlagRequired("task"); err != nil {
+		panic(err) // the flag is defined above
+	}
+	return cmd
+}
+
+// openTasks reads the questions of all tasks before anything is loaded.
+func openTasks(list []string) ([]quality.Task, error) {
+	var tasks []quality.Task
+	for _, text := range list {
+		name, files, ok := strings.Cut(text, "=")
+		path, answers, _ := strings.Cut(files, ",")
+		if !ok || path == "" {
+			return nil, usage(fmt.Errorf("--task %q: not TASK=FILE", text))
+		}
+		if !slices.Contains(quality.Tasks(), name) {
+			return nil, usage(fmt.Errorf("--task %q: no task is called %q: %s", text, name, strings.Join(quality.Tasks(), ", ")))
+		}
+		t, err := quality.OpenTask(name, path, answers)
+		if err != nil {
+			return nil, input(err)
+		}
+		tasks = append(tasks, t)
+	}
+	return tasks, nil
+}
+
+func (a *app) zeroShot(ctx context.Context, model, subnet string, tasks []quality.Task, o quality.EvalOptions) (err error) {
+	began := time.Now()
+	r := zeroShotResult{Model: model}
+	if model, err = a.local(ctx, model); err != nil {
+		return err
+	}
+	path := model
+	if subnet != string(explorer.DenseID) {
+		var dir string
+		if dir, err = os.MkdirTemp(a.getenv("LATHE_SCRATCH"), "lathe-zeroshot-"); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+		path = filepath.Join(dir, "subnet.gguf")
+		if r.Subnet, err = a.writeSubnet(ctx, model, subnet, path); err != nil {
+			return err
+		}
+	}
+	if r.Tasks, err = a.ask(ctx, model, path, tasks, o); err != nil {
+		return err
+	}
+	r.Seconds = time.Since(began).Seconds()
+	return a.result(r, r.words)
+}
+
+// writeSubnet writes a subnet of the workspace to a file and returns its id.
+func (a *app) writeSubnet(ctx context.Context, model, subnet, path string) (id string, err error) {
+	err = a.with(ctx, model, readOnly, func(e exploration) error {
+		found, err := find(e.Snapshot(), subnet)
+		if err != nil {
+			return err
+		}
+		id = string(found)
+		_, err = a.start(ctx, e, explorer.Export{Subnet: found, Path: path})
+		return err
+	})
+	return id, err
+}
+
+// ask loads a file and asks it all tasks.
+func (a *app) ask(ctx context.Context, model, path string, tasks []quality.Task, o quality.EvalOptions) (_ []quality.EvalResult, err error) {
+	backend, err := a.backend(a.compute)
+	if err != nil {
+		return nil, err
+	}
+	opened, err := backend.Open(ctx, model)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, opened.Close()) }()
+	loaded, err := opened.Load(ctx, infer.Defaults(path), nil)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, loaded.Close()) }()
+	p := progress{w: a.stderr, live: isTerminal(a.stderr), now: time.Now}
+	defer p.clear()
+	var results []quality.EvalResult
+	for _, t := range tasks {
+		began := time.Now()
+		o.Progress = func(q infer.Progress) {
+			now := explorer.Progress{Done: float64(q.Done), Total: float64(q.Total), Unit: "questions"}
+			if spent := time.Since(began).Seconds(); q.Done > 0 && spent > 0 {
+				now.Rate = now.Done / spent
+				now.Left = time.Duration((now.Total - now.Done) / now.Rate * float64(time.Second))
+			}
+			p.show(explorer.Job{Title: t.Name, State: explorer.Running, Progress: now})
+		}
+		r, err := quality.Evaluate(ctx, loaded, t, o)
+		if err != nil {
+			return nil, err
+		}
+		results = append(results, r)
+	}
+	return results, nil
+}
+
+func (r zeroShotResult) words(w io.Writer) {
+	rows := [][]string{{"task", "questions", "acc", "acc_norm"}}
+	for _, t := range r.Tasks {
+		norm := ""
+		if t.AccNorm != nil {
+			norm = fmt.Sprintf("%.4f ± %.4f", *t.AccNorm, *t.AccNormErr)
+		}
+		rows = append(rows, []string{t.Task, fmt.Sprint(t.Questions), fmt.Sprintf("%.4f ± %.4f", t.Acc, t.AccErr), norm})
+	}
+	table(w, rows...)
+}

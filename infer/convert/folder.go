@@ -1,0 +1,304 @@
+package convert
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/lathe-llm/lathe/infer/gguf"
+)
+
+// FolderReport says what [WriteFolder] wrote.
+type FolderReport struct {
+	Path string `json:"path"`
+	// Class is what transformers calls the network.
+	Class   string `json:"class"`
+	Bytes   int64  `json:"bytes"`
+	Files   int    `json:"files"`
+	Layers  int    `json:"layers"`
+	Tensors int    `json:"tensors"`
+}
+
+// WriteFolder makes a folder of Hugging Face's transformers of a GGUF file of Llama's network whose matrices are F32, F16 or
+// BF16: config.json, safetensors and the tokenizer. A file whose layers are alike becomes a LlamaForCausalLM, any other a
+// DeciLMForCausalLM, where each layer has a width of its own and blocks that are only zeros are named as doing nothing. The
+// folder appears whole or not at all; dir must not be there, or be empty.
+//
+// What the layout cannot hold wraps [ErrUnsupported]: other networks, output biases, layers of unequal numbers of query
+// heads, and heads cut inside.
+func WriteFolder(ctx context.Context, f *gguf.File, dir string, progress func(done, total int64)) (FolderReport, error) {
+	r, err := writeFolder(ctx, f, dir, progress)
+	if err != nil {
+		return FolderReport{}, fmt.Errorf("convert: %s: %w", dir, err)
+	}
+	return r, nil
+}
+
+func writeFolder(ctx context.Context, f *gguf.File, dir string, progress func(done, total int64)) (_ FolderReport, err error) {
+	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
+		return FolderReport{}, fmt.Errorf("%w: the folder is not empty", os.ErrExist)
+	}
+	out, err := newOutward(f)
+	if err != nil {
+		return FolderReport{}, err
+	}
+	files, err := out.sidecars()
+	if err != nil {
+		return FolderReport{}, err
+	}
+	dir = filepath.Clean(dir)
+	own, err := os.MkdirTemp(filepath.Dir(dir), "."+filepath.Base(dir)+".*.tmp")
+	if err != nil {
+		return FolderReport{}, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(own)) }()
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(own, name), content, 0o644); err != nil {
+			return FolderReport{}, err
+		}
+	}
+	if err := out.write(ctx, own, progress); err != nil {
+		return FolderReport{}, err
+	}
+	r := FolderReport{Path: dir, Class: out.class, Layers: out.config.Layers, Tensors: len(out.tensors)}
+	entries, err := os.ReadDir(own)
+	if err != nil {
+		return FolderReport{}, err
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil {
+			return FolderReport{}, err
+		}
+		r.Bytes, r.Files = r.Bytes+info.Size(), r.Files+1
+	}
+	if err := os.Chmod(own, 0o755); err != nil {
+		return FolderReport{}, err
+	}
+	if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return FolderReport{}, err
+	}
+	return r, os.Rename(own, dir)
+}
+
+// outward is a model on its way from a file to a folder.
+type outward struct {
+	file    *gguf.File
+	c       gguf.Config
+	class   string
+	config  llamaConfig
+	tensors []outTensor
+}
+
+// outTensor is a tensor of the folder and the one of the file that its numbers come from.
+type outTensor struct {
+	name string
+	gguf.Tensor
+	head int // rows that change places together, 0 for none
+}
+
+// llamaConfig is config.json.
+type llamaConfig struct {
+	Architectures []string       `json:"architectures"`
+	ModelType     string         `json:"model_type"`
+	Hidden        int            `json:"hidden_size"`
+	FFN           *int           `json:"intermediate_size"`
+	Layers        int            `json:"num_hidden_layers"`
+	Heads         int            `json:"num_attention_heads"`
+	KVHeads       *int           `json:"num_key_value_heads"`
+	HeadDim       int            `json:"head_dim"`
+	Context       int            `json:"max_position_embeddings"`
+	VocabSize     int            `json:"vocab_size"`
+	NormEps       float64        `json:"rms_norm_eps"`
+	RopeTheta     float64        `json:"rope_theta"`
+	RopeScaling   map[string]any `json:"rope_scaling"`
+	Tied          bool           `json:"tie_word_embeddings"`
+	Activation    string         `json:"hidden_act"`
+	AttentionBias bool           `json:"attention_bias"`
+	MLPBias       bool           `json:"mlp_bias"`
+	Type          string         `json:"torch_dtype"`
+	BOS           *uint64        `json:"bos_token_id,omitempty"`
+	EOS           *uint64        `json:"eos_token_id,omitempty"`
+	Blocks        []blockConfig  `json:"block_configs,omitempty"`
+}
+
+// newOutward reads what the folder will say and checks that the layout can hold it.
+func newOutward(f *gguf.File) (*outward, error) {
+	c, err := f.Config()
+	if err != nil {
+		return nil, err
+	}
+	o := &outward{file: f, c: c, class: classLlama}
+	switch {
+	case c.Arch != "llama" && c.Arch != "deci":
+		return nil, fmt.Errorf("%w: the layout holds Llama's network, and this is %s", ErrUnsupported, c.Arch)
+	case c.QKVBias:
+		return nil, fmt.Errorf("%w: the layout has no place for biases on Q, K and V", ErrUnsupported)
+	case c.OutBias:
+		return nil, fmt.Errorf("%w: the layout has no place for output biases", ErrUnsupported)
+	}
+	o.config = llamaConfig{
+		Architectures: []string{classLlama}, ModelType: "llama", Hidden: c.Hidden, Layers: len(c.Layers), HeadDim: c.HeadDim, Context: c.Context,
+		VocabSize: c.Vocab, NormEps: short(c.NormEps), RopeTheta: short(c.RopeBase), Tied: c.Tied, Activation: "silu",
+	}
+	if o.config.RopeScaling, err = ropeOf(c); err != nil {
+		return nil, err
+	}
+	if err := o.blocks(); err != nil {
+		return nil, err
+	}
+	if err := o.list(); err != nil {
+		return nil, err
+	}
+	for key, to := range map[string]**uint64{"bos": &o.config.BOS, "eos": &o.config.EOS} {
+		if id, ok := f.KV().Uint("tokenizer.ggml." + key + "_token_id"); ok {
+			*to = &id
+		}
+	}
+	return o, nil
+}
+
+// short is a number of 32 bits with the fewest digits that give it again.
+func short(v float64) float64 {
+	var out float64
+	b, err := json.Marshal(float32(v))
+	if err != nil || json.Unmarshal(b, &out) != nil {
+		return v
+	}
+	return out
+}
+
+// ropeOf is the rotary scaling of a file, nil for none. Of Llama 3's a file has the factors only, so those are taken that
+// the factors are of; the ones of heads that were cut inside are of none.
+func ropeOf(c gguf.Config) (map[string]any, error) {
+	if c.RopeFactors == nil {
+		if c.RopeScale == 1 {
+			return nil, nil
+		}
+		return map[string]any{"rope_type": "linear", "factor": short(c.RopeScale)}, nil
+	}
+	most := slices.Max(c.RopeFactors)
+	for _, original := range []float64{8192, 4096, 2048} {
+		guess := &config{RopeTheta: c.RopeBase, HeadDim: c.HeadDim, RopeScaling: &ropeScaling{RopeType: "llama3", Factor: float64(most), Low: 1, High: 4, Original: original}}
+		if close32(guess.ropeFactors(), c.RopeFactors) && c.RopeScale == 1 {
+			return map[string]any{"rope_type": "llama3", "factor": short(float64(most)), "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": original}, nil
+		}
+	}
+	return nil, fmt.Errorf("%w: rotary factors that are not Llama 3's, as of heads that were cut inside", ErrUnsupported)
+}
+
+func close32(a, b []float32) bool {
+	return slices.EqualFunc(a, b, func(x, y float32) bool { return math.Abs(float64(x/y)-1) < 1e-5 })
+}
+
+// blocks finds the shapes of the layers, and which blocks are only zeros.
+func (o *outward) blocks() error {
+	first := -1 // layer with attention
+	alike := true
+	for i, l := range o.c.Layers {
+		var b blockConfig
+		noAttention, err := o.silent(i, l.Heads, "attn_output.weight")
+		if err != nil {
+			return err
+		}
+		if b.FFN.NoOp, err = o.silent(i, l.FFN, "ffn_down.weight"); err != nil {
+			return err
+		}
+		if b.Attention.NoOp = noAttention; !noAttention {
+			if first < 0 {
+				first = i
+			}
+			if heads := o.c.Layers[first].Heads; l.Heads != heads {
+				return fmt.Errorf("%w: layer %d has %d query heads and layer %d %d, where the layout has one number for all", ErrUnsupported, first, heads, i, l.Heads)
+			}
+			group := l.HeadsPerGroup()
+			b.Attention.Group = &group
+		}
+		if !b.FFN.NoOp {
+			b.FFN.Width = l.FFN
+		}
+		alike = alike && l == o.c.Layers[0] && !b.Attention.NoOp && !b.FFN.NoOp
+		o.config.Blocks = append(o.config.Blocks, b)
+	}
+	if o.config.Heads = o.c.Hidden / o.c.HeadDim; first >= 0 {
+		o.config.Heads = o.c.Layers[first].Heads
+	}
+	if alike {
+		l := o.c.Layers[0]
+		o.config.FFN, o.config.KVHeads, o.config.Blocks = &l.FFN, &l.KVHeads, nil
+		return nil
+	}
+	o.class = classDeciLM
+	o.config.Architectures, o.config.ModelType = []string{classDeciLM}, "nemotron-nas"
+	return nil
+}
+
+// silent reports whether a block of so many units adds nothing.
+func (o *outward) silent(layer, units int, output string) (bool, error) {
+	if units == 0 {
+		return true, nil
+	}
+	b, err := o.file.Read(fmt.Sprintf("blk.%d.%s", layer, output))
+	if err != nil {
+		return false, err
+	}
+	return len(bytes.TrimLeft(b, "\x00")) == 0, nil
+}
+
+// list lists the tensors of the folder.
+func (o *outward) list() error {
+	names := map[string]string{"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+	for from, to := range outwardNames() {
+		for i, b := range o.config.perLayer() {
+			attention := strings.HasPrefix(from, "attn_")
+			if attention && b.Attention.NoOp || !attention && b.FFN.NoOp {
+				continue
+			}
+			names[fmt.Sprintf("blk.%d.%s", i, from)] = fmt.Sprintf("model.layers.%d.%s", i, to)
+		}
+	}
+	for _, t := range o.file.Tensors() {
+		to, ok := names[strings.TrimSuffix(t.Name, ".weight")]
+		if !ok {
+			continue
+		}
+		switch t.Type {
+		case gguf.F32, gguf.F16, gguf.BF16:
+		default:
+			return fmt.Errorf("tensor %q: %w: %s, where safetensors have F32, F16 and BF16", t.Name, gguf.ErrType, t.Type)
+		}
+		out := outTensor{name: to + ".weight", Tensor: t}
+		if strings.Contains(t.Name, ".attn_q.") || strings.Contains(t.Name, ".attn_k.") {
+			out.head = o.c.HeadDim
+		}
+		if len(t.Dims) == 2 && o.config.Type == "" {
+			o.config.Type = map[gguf.Type]string{gguf.F32: "float32", gguf.F16: "float16", gguf.BF16: "bfloat16"}[t.Type]
+		}
+		o.tensors = append(o.tensors, out)
+	}
+	return nil
+}
+
+// perLayer is one entry for each layer.
+func (c llamaConfig) perLayer() []blockConfig {
+	if c.Blocks != nil {
+		return c.Blocks
+	}
+	return make([]blockConfig, c.Layers)
+}
+
+// outwardNames are the modules of a layer by the names of a file.
+func outwardNames() map[string]string {
+	return map[string]string{
+		"attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+		"attn_output": "self_attn.o_proj", "ffn_norm": "post_attention_layernorm", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
+		"ffn_down": "mlp.down_proj",
+	}
+}

@@ -1,0 +1,236 @@
+package convert
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ollama/ollama/convert/sentencepiece"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/lathe-llm/lathe/infer/gguf"
+)
+
+// sidecars are the files of the folder other than weights.
+func (o *outward) sidecars() (map[string][]byte, error) {
+	files := make(map[string][]byte)
+	put := func(name string, content any) error {
+		b, err := json.MarshalIndent(content, "", "  ")
+		files[name] = b
+		return err
+	}
+	if err := put("config.json", o.config); err != nil {
+		return nil, err
+	}
+	generation := map[string]any{"_from_model_config": true}
+	for key, id := range map[string]*uint64{"bos_token_id": o.config.BOS, "eos_token_id": o.config.EOS} {
+		if id != nil {
+			generation[key] = *id
+		}
+	}
+	if err := put("generation_config.json", generation); err != nil {
+		return nil, err
+	}
+	v, err := newOutVocab(o.file.KV())
+	if err != nil {
+		return nil, err
+	}
+	settings, err := v.settings()
+	if err != nil {
+		return nil, err
+	}
+	if err := put("tokenizer_config.json", settings); err != nil {
+		return nil, err
+	}
+	if v.model == "llama" {
+		files["tokenizer.model"], err = v.pieces()
+		return files, err
+	}
+	t, err := v.pairs()
+	if err != nil {
+		return nil, err
+	}
+	return files, put("tokenizer.json", t)
+}
+
+// outVocab is the vocabulary of a file.
+type outVocab struct {
+	kv     *gguf.KV
+	model  string
+	tokens []string
+	types  []int64
+	scores []float32
+}
+
+func newOutVocab(kv *gguf.KV) (*outVocab, error) {
+	v := &outVocab{kv: kv}
+	v.model, _ = kv.String("tokenizer.ggml.model")
+	v.tokens, _ = kv.Strings("tokenizer.ggml.tokens")
+	v.types, _ = kv.Ints("tokenizer.ggml.token_type")
+	v.scores, _ = kv.Floats("tokenizer.ggml.scores")
+	switch {
+	case v.model != "gpt2" && v.model != "llama":
+		return nil, fmt.Errorf("%w: a tokenizer of the kind %.20q", ErrUnsupported, v.model)
+	case len(v.tokens) == 0 || len(v.types) != len(v.tokens), v.model == "llama" && len(v.scores) != len(v.tokens):
+		return nil, fmt.Errorf("%w: %d tokens of %d types and %d scores", gguf.ErrFormat, len(v.tokens), len(v.types), len(v.scores))
+	}
+	return v, nil
+}
+
+// id is the number of a special token.
+func (v *outVocab) id(key string) (int, bool) {
+	id, ok := v.kv.Uint("tokenizer.ggml." + key + "_token_id")
+	return int(id), ok && id < uint64(len(v.tokens))
+}
+
+// added lists the tokens that are matched before text is split.
+func (v *outVocab) added() []addedToken {
+	var list []addedToken
+	for i, token := range v.tokens {
+		if kind := v.types[i]; kind == typeControl || kind == typeUser || kind == typeUnknown {
+			list = append(list, addedToken{ID: i, Content: token, Special: kind != typeUser})
+		}
+	}
+	return list
+}
+
+// settings is tokenizer_config.json.
+func (v *outVocab) settings() (map[string]any, error) {
+	out := map[string]any{"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": false}
+	if v.model == "llama" {
+		out["tokenizer_class"], out["legacy"] = "LlamaTokenizer", true
+	}
+	decoder := make(map[string]any)
+	for _, t := range v.added() {
+		decoder[strconv.Itoa(t.ID)] = map[string]any{
+			"content": t.Content, "special": t.Special, "lstrip": false, "rstrip": false, "normalized": false, "single_word": false,
+		}
+	}
+	out["added_tokens_decoder"] = decoder
+	for key, name := range map[string]string{"bos": "bos_token", "eos": "eos_token", "unknown": "unk_token", "padding": "pad_token"} {
+		if id, ok := v.id(key); ok {
+			out[name] = v.tokens[id]
+		}
+	}
+	for _, key := range []string{"add_bos_token", "add_eos_token"} {
+		if add, ok := v.kv.Bool("tokenizer.ggml." + key); ok {
+			out[key] = add
+		} else if v.model == "llama" {
+			out[key] = key == "add_bos_token" // what llama.cpp does where nothing is said
+		}
+	}
+	if template, ok := v.kv.String("tokenizer.chat_template"); ok {
+		out["chat_template"] = template
+	}
+	return out, nil
+}
+
+// pieces is tokenizer.model.
+func (v *outVocab) pieces() ([]byte, error) {
+	prefix := true
+	if add, ok := v.kv.Bool("tokenizer.ggml.add_space_prefix"); ok {
+		prefix = add
+	}
+	trainer := &sentencepiece.TrainerSpec{ModelType: sentencepiece.TrainerSpec_BPE.Enum(), VocabSize: proto.Int32(int32(len(v.tokens)))}
+	// Of those that are not there SentencePiece has −1.
+	trainer.BosId, trainer.EosId, trainer.UnkId, trainer.PadId = v.number("bos"), v.number("eos"), v.number("unknown"), v.number("padding")
+	m := &sentencepiece.ModelProto{
+		TrainerSpec:    trainer,
+		NormalizerSpec: &sentencepiece.NormalizerSpec{Name: proto.String("identity"), AddDummyPrefix: &prefix, RemoveExtraWhitespaces: proto.Bool(false)},
+	}
+	for i, token := range v.tokens {
+		kind := sentencepiece.ModelProto_SentencePiece_Type(v.types[i])
+		if kind < typeNormal || kind > typeByte {
+			return nil, fmt.Errorf("%w: token %d is of type %d", gguf.ErrFormat, i, kind)
+		}
+		if kind == typeUser {
+			token = strings.ReplaceAll(token, " ", spaceMark)
+		}
+		if kind == typeByte {
+			trainer.ByteFallback = proto.Bool(true)
+		}
+		m.Pieces = append(m.Pieces, &sentencepiece.ModelProto_SentencePiece{Piece: &token, Score: &v.scores[i], Type: &kind})
+	}
+	return proto.Marshal(m)
+}
+
+func (v *outVocab) number(key string) *int32 {
+	if id, ok := v.id(key); ok {
+		return proto.Int32(int32(id))
+	}
+	return proto.Int32(-1)
+}
+
+// pairs is tokenizer.json.
+func (v *outVocab) pairs() (map[string]any, error) {
+	merges, ok := v.kv.Strings("tokenizer.ggml.merges")
+	if !ok {
+		return nil, fmt.Errorf("%w: a vocabulary of byte pairs without merges", gguf.ErrFormat)
+	}
+	pre, _ := v.kv.String("tokenizer.ggml.pre")
+	steps, err := splitSteps(pre)
+	if err != nil {
+		return nil, err
+	}
+	vocab := make(map[string]int)
+	for i, token := range v.tokens {
+		if kind := v.types[i]; kind == typeNormal || kind == typeUnused || kind == typeByte {
+			vocab[token] = i
+		}
+	}
+	added := []any{}
+	for _, t := range v.added() {
+		added = append(added, map[string]any{"id": t.ID, "content": t.Content, "special": t.Special, "lstrip": false, "rstrip": false, "normalized": false, "single_word": false})
+	}
+	out := map[string]any{
+		"version": "1.0", "added_tokens": added, "normalizer": nil,
+		"pre_tokenizer": map[string]any{"type": "Sequence", "pretokenizers": steps},
+		"decoder":       map[string]any{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+		"model": map[string]any{
+			"type": "BPE", "vocab": vocab, "merges": merges, "dropout": nil, "unk_token": nil, "byte_fallback": false, "fuse_unk": false,
+			"ignore_merges": pre == "llama-bpe",
+		},
+	}
+	if bos, ok := v.id("bos"); ok && v.addsBOS(pre) {
+		token := v.tokens[bos]
+		first := map[string]any{"SpecialToken": map[string]any{"id": token, "type_id": 0}}
+		text := func(id string, kind int) map[string]any {
+			return map[string]any{"Sequence": map[string]any{"id": id, "type_id": kind}}
+		}
+		out["post_processor"] = map[string]any{
+			"type": "TemplateProcessing", "single": []any{first, text("A", 0)}, "pair": []any{first, text("A", 0), text("B", 1)},
+			"special_tokens": map[string]any{token: map[string]any{"id": token, "ids": []int{bos}, "tokens": []string{token}}},
+		}
+	}
+	return out, nil
+}
+
+// addsBOS reports whether the start token goes before every text.
+func (v *outVocab) addsBOS(pre string) bool {
+	add, ok := v.kv.Bool("tokenizer.ggml.add_bos_token")
+	return ok && add || !ok && slices.Contains([]string{"llama-bpe", "llama3", "llama-v3"}, pre)
+}
+
+// splitSteps are the steps in which text is split, for llama.cpp's name of the way.
+func splitSteps(pre string) ([]any, error) {
+	bytes := func(regex bool) any {
+		return map[string]any{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": regex}
+	}
+	by := func(digits string) []any {
+		pattern := `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|` + digits + `| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
+		return []any{map[string]any{"type": "Split", "pattern": map[string]any{"Regex": pattern}, "behavior": "Isolated", "invert": false}, bytes(false)}
+	}
+	switch pre {
+	case "gpt-2":
+		return []any{bytes(true)}, nil
+	case "smollm":
+		return []any{map[string]any{"type": "Digits", "individual_digits": true}, bytes(true)}, nil
+	case "qwen2":
+		return by(`\p{N}`), nil
+	case "llama-bpe", "llama3", "llama-v3":
+		return by(`\p{N}{1,3}`), nil
+	}
+	return nil, fmt.Errorf("%w: a tokenizer that splits text as %.40q", ErrUnsupported, pre)
+}
