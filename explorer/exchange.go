@@ -20,14 +20,14 @@ const yieldPatience = 5 * time.Second
 const streamEvery = 25 * time.Millisecond
 
 // exchange changes a chat so that it ends with a prompt, and lets every column answer that.
-func (e *Exploration) exchange(a Actor, id ChatID, change func(*Chat) error) (Receipt, error) {
+func (e *Exploration) exchange(a Actor, id ChatID, change func(*Snapshot, *Chat) error) (Receipt, error) {
 	ctx, cancel := context.WithCancel(infer.WithQueueOwner(e.talks.ctx, a.Name))
 	if err := e.talks.begin(id, exchange{a.Name, cancel}); err != nil {
 		cancel()
 		return Receipt{}, err
 	}
-	_, err := e.changeChat(a, id, func(_ *Snapshot, chat *Chat) error {
-		if err := change(chat); err != nil {
+	_, err := e.changeChat(a, id, func(s *Snapshot, chat *Chat) error {
+		if err := change(s, chat); err != nil {
 			return err
 		}
 		chat.Busy = true

@@ -8,6 +8,9 @@ import (
 	"github.com/lathe-llm/lathe/search/mask"
 )
 
+// MaxSubnets bounds those that people may put into a library, its trash included. What jobs find is kept beyond that.
+const MaxSubnets = 1000
+
 // library carries out a command on subnets.
 func (e *Exploration) library(a Actor, c Command) (Receipt, error) {
 	var id SubnetID
@@ -41,6 +44,12 @@ func (e *Exploration) libraryRecord(s *Snapshot, a Actor, c Command) (record, er
 		return record{Change: &r}, nil
 	}
 	all := append(slices.Clone(s.Subnets), s.Trash...)
+	switch c.(type) {
+	case SaveDraft, DuplicateSubnet, AddSubnet:
+		if len(all) >= MaxSubnets {
+			return record{}, fmt.Errorf("%w: there are %d subnets, the trash included: empty it", ErrBusy, len(all))
+		}
+	}
 	yes, no := true, false
 	switch c := c.(type) {
 	case SaveDraft:
@@ -63,7 +72,7 @@ func (e *Exploration) libraryRecord(s *Snapshot, a Actor, c Command) (record, er
 		}
 		return change(c.Subnet, changeRecord{Name: &name}, all)
 	case AnnotateSubnet:
-		note := oneLine(c.Note)
+		note := cut(oneLine(c.Note), MaxNote)
 		return change(c.Subnet, changeRecord{Note: &note}, all)
 	case DeleteSubnet:
 		return change(c.Subnet, changeRecord{Deleted: &yes}, s.Subnets)
@@ -95,7 +104,7 @@ func (e *Exploration) libraryRecord(s *Snapshot, a Actor, c Command) (record, er
 		if origin == "" {
 			origin = Imported
 		}
-		return e.newSubnet(Subnet{Name: c.Name, Origin: origin, Author: a.Name, Masks: masks, Note: oneLine(c.Note)})
+		return e.newSubnet(Subnet{Name: c.Name, Origin: origin, Author: a.Name, Masks: masks, Note: cut(oneLine(c.Note), MaxNote)})
 	}
 	return record{}, fmt.Errorf("%w: unknown command %T", ErrInvalid, c)
 }

@@ -14,7 +14,8 @@ import (
 const (
 	MaxChats   = 1000 // in a workspace
 	MaxColumns = 4
-	MaxPrompt  = 1 << 20 // bytes of one prompt
+	MaxPrompt  = 1 << 20  // bytes of one prompt or system prompt
+	MaxTalk    = 64 << 20 // bytes of what was said in all chats of a workspace
 )
 
 // talk carries out a command on chats.
@@ -27,7 +28,7 @@ func (e *Exploration) talk(a Actor, c Command) (Receipt, error) {
 	case StopReply:
 		return Receipt{Chat: c.Chat}, e.talks.stop(c.Chat)
 	case Regenerate:
-		return e.again(a, c.Chat, func(chat *Chat) error {
+		return e.again(a, c.Chat, func(_ *Snapshot, chat *Chat) error {
 			chat.Sampling.Seed++
 			return nil
 		})
@@ -36,12 +37,16 @@ func (e *Exploration) talk(a Actor, c Command) (Receipt, error) {
 		if err != nil {
 			return Receipt{}, err
 		}
-		return e.again(a, c.Chat, func(chat *Chat) error {
-			chat.Prompts[len(chat.Prompts)-1] = Prompt{At: e.now().UTC(), Text: text}
+		return e.again(a, c.Chat, func(s *Snapshot, chat *Chat) error {
+			last := &chat.Prompts[len(chat.Prompts)-1]
+			if err := s.roomFor(len(text) - len(last.Text)); err != nil {
+				return err
+			}
+			*last = Prompt{At: e.now().UTC(), Text: text}
 			return nil
 		})
 	case ConfigureChat:
-		return e.changeChat(a, c.Chat, func(_ *Snapshot, chat *Chat) error { return configure(chat, c) })
+		return e.changeChat(a, c.Chat, func(s *Snapshot, chat *Chat) error { return configure(s, chat, c) })
 	case SetColumns:
 		return e.changeChat(a, c.Chat, func(s *Snapshot, chat *Chat) error { return s.setColumns(chat, c.Subnets) })
 	case Vote:
@@ -73,13 +78,20 @@ func (e *Exploration) openChat(a Actor, c OpenChat) (Receipt, error) {
 	if err := checkSampling(sampling); err != nil {
 		return Receipt{}, err
 	}
+	system, err := checkSystem(c.System)
+	if err != nil {
+		return Receipt{}, err
+	}
 	var id ChatID
-	err := e.recordLoose(a, func(s *Snapshot) ([]record, error) {
+	err = e.recordLoose(a, func(s *Snapshot) ([]record, error) {
 		if len(s.Chats) >= MaxChats {
 			return nil, fmt.Errorf("%w: there are %d chats: delete some", ErrBusy, len(s.Chats))
 		}
+		if err := s.roomFor(len(system)); err != nil {
+			return nil, err
+		}
 		id = ChatID("c" + strconv.Itoa(e.state.serial.Chat+1))
-		chat := Chat{ID: id, Name: CleanName(c.Name), Author: a.Name, Created: e.now().UTC(), System: spoken(c.System), Sampling: sampling, Blind: c.Blind}
+		chat := Chat{ID: id, Name: CleanName(c.Name), Author: a.Name, Created: e.now().UTC(), System: system, Sampling: sampling, Blind: c.Blind}
 		if chat.Name == "" {
 			chat.Name = "chat " + string(id)
 		}
@@ -118,12 +130,38 @@ func (s *Snapshot) setColumns(chat *Chat, subnets []SubnetID) error {
 	return nil
 }
 
-func configure(chat *Chat, c ConfigureChat) error {
+// roomFor makes sure that so many bytes more may be said.
+func (s *Snapshot) roomFor(bytes int) error {
+	for _, c := range s.Chats {
+		bytes += len(c.System)
+		for _, p := range c.Prompts {
+			bytes += len(p.Text)
+		}
+		for _, column := range c.Columns {
+			for _, r := range column.Replies {
+				bytes += len(r.Text)
+			}
+		}
+	}
+	if bytes > MaxTalk {
+		return fmt.Errorf("%w: the chats hold more than %s: delete some", ErrBusy, FormatBytes(MaxTalk))
+	}
+	return nil
+}
+
+func configure(s *Snapshot, chat *Chat, c ConfigureChat) error {
 	if c.Name != nil {
 		chat.Name = CleanName(*c.Name)
 	}
 	if c.System != nil {
-		chat.System = spoken(*c.System)
+		system, err := checkSystem(*c.System)
+		if err == nil {
+			err = s.roomFor(len(system) - len(chat.System))
+		}
+		if err != nil {
+			return err
+		}
+		chat.System = system
 	}
 	if c.Blind != nil {
 		chat.Blind = *c.Blind
@@ -150,6 +188,14 @@ func checkSampling(s infer.Sampling) error {
 		}
 	}
 	return nil
+}
+
+// checkSystem returns the system prompt as it is said.
+func checkSystem(text string) (string, error) {
+	if len(text) > MaxPrompt {
+		return "", fmt.Errorf("%w: a system prompt of %d bytes, more than %d", ErrInvalid, len(text), MaxPrompt)
+	}
+	return spoken(text), nil
 }
 
 // checkPrompt returns the prompt as it is said.
@@ -185,7 +231,10 @@ func (e *Exploration) prompt(a Actor, c Say) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, err
 	}
-	return e.exchange(a, c.Chat, func(chat *Chat) error {
+	return e.exchange(a, c.Chat, func(s *Snapshot, chat *Chat) error {
+		if err := s.roomFor(len(text)); err != nil {
+			return err
+		}
 		chat.Prompts = append(chat.Prompts, Prompt{At: e.now().UTC(), Text: text})
 		for i := range chat.Columns {
 			chat.Columns[i].Replies = append(slices.Clone(chat.Columns[i].Replies), Reply{})
@@ -195,14 +244,14 @@ func (e *Exploration) prompt(a Actor, c Say) (Receipt, error) {
 }
 
 // again asks for the last replies once more, after change.
-func (e *Exploration) again(a Actor, id ChatID, change func(*Chat) error) (Receipt, error) {
-	return e.exchange(a, id, func(chat *Chat) error {
+func (e *Exploration) again(a Actor, id ChatID, change func(*Snapshot, *Chat) error) (Receipt, error) {
+	return e.exchange(a, id, func(s *Snapshot, chat *Chat) error {
 		if len(chat.Prompts) == 0 {
 			return fmt.Errorf("%w: nothing was said yet", ErrInvalid)
 		}
 		for i := range chat.Columns {
 			chat.Columns[i].Replies = slices.Clone(chat.Columns[i].Replies)
 		}
-		return change(chat)
+		return change(s, chat)
 	})
 }

@@ -193,3 +193,55 @@ func TestMoreSubnetsThanMayBeLoaded(t *testing.T) {
 		}
 	}
 }
+
+// TestChatsAreBounded fills the chats of a workspace.
+func TestChatsAreBounded(t *testing.T) {
+	e := explorertest.Open(t, explorertest.New(), "")
+	open := func(system string) (explorer.ChatID, error) {
+		r, err := e.Do(t.Context(), explorertest.Owner, explorer.OpenChat{Subnets: []explorer.SubnetID{explorer.DenseID}, System: system})
+		return r.Chat, err
+	}
+	full := strings.Repeat("x", explorer.MaxPrompt)
+	if _, err := open(full + "x"); !errors.Is(err, explorer.ErrInvalid) {
+		t.Errorf("a system prompt that is too long: %v", err)
+	}
+	var chats []explorer.ChatID
+	for range explorer.MaxTalk / explorer.MaxPrompt {
+		chat, err := open(full)
+		if err != nil {
+			t.Fatal(err)
+		}
+		chats = append(chats, chat)
+	}
+	if _, err := open("more"); !errors.Is(err, explorer.ErrBusy) {
+		t.Errorf("another chat with a system prompt: %v", err)
+	}
+	if _, err := e.Do(t.Context(), explorertest.Owner, explorer.Say{Chat: chats[0], Text: "more"}); !errors.Is(err, explorer.ErrBusy) {
+		t.Errorf("another prompt: %v", err)
+	}
+	command(t, e, explorer.ConfigureChat{Chat: chats[0], System: &full})
+	command(t, e, explorer.DeleteChat{Chat: chats[1]})
+	command(t, e, explorer.Say{Chat: chats[0], Text: "more"})
+	explorertest.Quiet(t, e)
+}
+
+// TestLibraryIsBounded fills the library.
+func TestLibraryIsBounded(t *testing.T) {
+	e := explorertest.Open(t, explorertest.New(), "")
+	first := explorertest.Do(t, e, explorer.SaveDraft{}).Subnet
+	for range explorer.MaxSubnets - 1 {
+		command(t, e, explorer.DuplicateSubnet{Subnet: first})
+	}
+	for _, c := range []explorer.Command{explorer.DuplicateSubnet{Subnet: first}, explorer.SaveDraft{}} {
+		if _, err := e.Do(t.Context(), explorertest.Owner, c); !errors.Is(err, explorer.ErrBusy) {
+			t.Errorf("%T: %v", c, err)
+		}
+	}
+	if made := explorertest.Do(t, e, explorer.Cut{Target: 0.8}).Subnet; made == "" {
+		t.Error("what a job made is not kept")
+	}
+	command(t, e, explorer.AnnotateSubnet{Subnet: first, Note: strings.Repeat("ä", 2*explorer.MaxNote)})
+	if n, _ := e.Snapshot().Subnet(first); len([]rune(n.Note)) != explorer.MaxNote {
+		t.Errorf("a note of %d runes", len([]rune(n.Note)))
+	}
+}

@@ -8,14 +8,19 @@ import (
 // MaxName bounds names, in characters.
 const MaxName = 120
 
+// MaxNote bounds notes, in runes.
+const MaxNote = 2000
+
 // CleanName makes a name safe to show on any screen and to keep in one line: control characters and runs of space become
 // one space, and what is too long is cut.
-func CleanName(name string) string {
-	name = oneLine(name)
-	if runes := []rune(name); len(runes) > MaxName {
-		name = strings.TrimSpace(string(runes[:MaxName]))
+func CleanName(name string) string { return cut(oneLine(name), MaxName) }
+
+// cut is at most n runes of a text.
+func cut(text string, n int) string {
+	if runes := []rune(text); len(runes) > n {
+		text = strings.TrimSpace(string(runes[:n]))
 	}
-	return name
+	return text
 }
 
 // spoken is what a person or a model says without control characters, which no model was trained on and no terminal
