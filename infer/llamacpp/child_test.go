@@ -47,7 +47,7 @@ func TestBrokenChildren(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			wait := 30 * time.Second
+			wait := 2 * time.Minute
 			if errors.Is(tt.want, context.DeadlineExceeded) {
 				wait = 50 * time.Millisecond
 			}

@@ -85,7 +85,7 @@ func loadModel(t testing.TB, e *Engine, o infer.LoadOptions) *Model {
 // eventually waits for a condition that nothing reports.
 func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for !is() {
 		select {
 		case <-deadline:

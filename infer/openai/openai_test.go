@@ -188,7 +188,7 @@ func TestChat(t *testing.T) {
 // eventually waits for a condition that nothing reports.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for !is() {
 		select {
 		case <-deadline:
