@@ -6,6 +6,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/lathe-llm/lathe/infer/decoder"
@@ -257,6 +259,36 @@ func TestOneShotRefuses(t *testing.T) {
 				t.Errorf("error %v, want %v", err, tt.want)
 			}
 		})
+	}
+}
+
+func TestRefitRefusesMasksOfAnotherModel(t *testing.T) {
+	m := tiny(t, gguftest.Tiny("llama"))
+	g := *m.Geometry()
+	g.Layers = slices.Clone(g.Layers)
+	g.Layers[1].FFN += 32
+	_, _, err := reform.Refit(t.Context(), m, texts(5, 2, 32, g.Vocab), mask.Dense(&g), reform.Config{})
+	if !errors.Is(err, decoder.ErrGeometry) {
+		t.Errorf("error %v, want %v", err, decoder.ErrGeometry)
+	}
+}
+
+// A ridge that is too small for so little text is raised, and the report says so of every layer.
+func TestFewTokensAreReported(t *testing.T) {
+	m := tiny(t, gguftest.Tiny("llama"))
+	windows := texts(5, 2, 32, m.Geometry().Vocab)
+	recipe := reform.Recipe{Method: importance.OBS, Sequential: true, Solve: reform.Options{Lambdas: []float64{1e-3}}}
+	_, r, err := reform.OneShot(t.Context(), m, windows, 0.7, reform.Config{Recipe: &recipe, Granularity: 8})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Warnings) != 3 || !strings.HasPrefix(r.Warnings[0], "layer 0 mlp: 64 tokens are few for ") {
+		t.Errorf("warnings %q", r.Warnings)
+	}
+	for _, mr := range r.Modules {
+		if mr.Module == "mlp" && mr.Lambda != 0.1 {
+			t.Errorf("layer %d: ridge %g", mr.Layer, mr.Lambda)
+		}
 	}
 }
 

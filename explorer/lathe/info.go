@@ -9,6 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/search/mask"
 )
 
@@ -28,10 +30,17 @@ type infoResult struct {
 	Tied         bool        `json:"tied_embeddings"`
 	ChatTemplate bool        `json:"chat_template"`
 	KVBytes      int64       `json:"kv_bytes_per_token"`
+	CutMemory    int64       `json:"cut_memory_bytes"` // to cut it at once to 0.8, calibrated on cutWindows of cutTokens
 	SubnetOf     string      `json:"subnet_of,omitempty"`
 	Share        float64     `json:"share,omitempty"`
 	Layers       []infoLayer `json:"layers"`
 }
+
+// The calibration text that info states the memory for.
+const (
+	cutWindows = 24
+	cutTokens  = 2048
+)
 
 // infoLayer is the shape of one layer.
 type infoLayer struct {
@@ -54,7 +63,7 @@ func (a *app) infoCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r := newInfo(info)
+			r := newInfo(info, a.spill)
 			return a.result(r, func(w io.Writer) { r.words(w, info) })
 		},
 	}
@@ -80,12 +89,16 @@ func (a *app) modelInfo(ctx context.Context, path string) (explorer.ModelInfo, e
 	return m.Info(), m.Close()
 }
 
-func newInfo(m explorer.ModelInfo) infoResult {
+func newInfo(m explorer.ModelInfo, spill int64) infoResult {
+	if spill == 0 {
+		spill = decoder.DefaultMemory
+	}
 	size := mask.Dense(m.Geometry).Size()
 	r := infoResult{
 		Model: m.Path, Name: m.Name, Architecture: m.Arch, Type: m.FileType, Bytes: m.Bytes, Params: m.Params, BlockParams: m.BlockParams,
 		Hidden: m.Hidden, HeadDim: m.Geometry.HeadDim, Vocab: m.Vocab, Context: m.Context, Tied: m.Tied, ChatTemplate: m.ChatTemplate,
 		KVBytes: size.KVBytesPerToken, SubnetOf: m.SubnetOf, Share: m.Share,
+		CutMemory: reform.MemoryOf(m.Geometry, 0.8, cutWindows, cutTokens, spill).Total(),
 	}
 	for _, l := range m.Geometry.Layers {
 		r.Layers = append(r.Layers, infoLayer{l.Heads, l.KVHeads, l.FFN})
@@ -103,6 +116,7 @@ func (r infoResult) words(w io.Writer, m explorer.ModelInfo) {
 		{"hidden size", fmt.Sprintf("%d, heads of %d", r.Hidden, r.HeadDim)},
 		{"vocabulary", fmt.Sprintf("%d%s", r.Vocab, map[bool]string{true: ", output tied to the embedding"}[r.Tied])},
 		{"context", fmt.Sprintf("%d tokens, %s of KV cache each", r.Context, byteCount(r.KVBytes))},
+		{"cutting it", fmt.Sprintf("about %s of memory, with %d windows of %d tokens", byteCount(r.CutMemory), cutWindows, cutTokens)},
 		{"chat template", map[bool]string{true: "yes", false: "no"}[r.ChatTemplate]},
 	}
 	if r.SubnetOf != "" {

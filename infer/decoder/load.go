@@ -21,8 +21,11 @@ type options struct {
 	bucket int    // MLP widths are padded to a multiple of this
 }
 
-// WithMemory limits the memory that hidden states take, and apart from that the inputs of a matrix, in bytes: 4 GiB by
-// default. States past it spill to a file in dir ("" for the system's temporary folder); inputs are computed anew.
+// DefaultMemory is the limit of WithMemory where it is not given.
+const DefaultMemory = 4 << 30
+
+// WithMemory limits the memory that hidden states take, and apart from that the inputs of a matrix, in bytes. States past
+// it spill to a file in dir ("" for the system's temporary folder); inputs are computed anew.
 func WithMemory(bytes int64, dir string) Option {
 	return func(o *options) { o.memory, o.dir = bytes, dir }
 }
@@ -49,7 +52,7 @@ func Load(ctx context.Context, be *Backend, f *gguf.File, opts ...Option) (*Mode
 		return nil, fmt.Errorf("decoder: %d rotary factors for %d pairs", len(config.RopeFactors), config.RopeDims/2)
 	}
 	m := &Model{
-		be: be, config: config, geo: config.Geometry(), opts: options{memory: 4 << 30},
+		be: be, config: config, geo: config.Geometry(), opts: options{memory: DefaultMemory},
 		order: headOrder(config), freqs: [2][]float64{rotaryFreqs(config, false), rotaryFreqs(config, true)},
 		tables: make(map[tableKey]tables), future: make(map[tableKey]*tensors.Tensor), registry: newRegistry(),
 	}
