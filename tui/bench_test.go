@@ -8,6 +8,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer/explorertest"
+	"github.com/lathe-llm/lathe/search/mask"
 )
 
 // The frame budget of the fullest screen at 200×60, with room for a machine that is busy.
@@ -39,6 +40,19 @@ func BenchmarkFrame(b *testing.B) {
 		for b.Loop() {
 			l.m.View()
 		}
+	})
+	b.Run("an edit of masks", func(b *testing.B) { // masks never seen before, in every pane of the screen
+		l.m.active = masksID
+		s, n := l.m.masks(), 0
+		frame(b, func() {
+			n++
+			layer := n % 30
+			was := l.m.snap.Draft.Masks.Layer(layer)
+			was.Channels = mask.Range(1536, 0, 32+n%1500)
+			s.preview, s.ahead = l.m.snap.Draft.Masks.With(layer, was), true
+			s.changes++
+		})
+		s.ahead = false
 	})
 	for id := range screenCount {
 		b.Run("every pane of "+id.name(), func(b *testing.B) {

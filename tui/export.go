@@ -20,7 +20,7 @@ func (m *Model) exportForm(id explorer.SubnetID) tea.Cmd {
 		return nil
 	}
 	types := []string{"as the source", "F32", "F16", "Q8_0", "Q4_1", "Q4_0"}
-	note := fmt.Sprintf("%s: about %s as %s", subnetName(m.snap, id), text.Bytes(float64(masks.GGUFBytes(m.snap.Model.FileType))), m.snap.Model.FileType)
+	note := fmt.Sprintf("%s: about %s as %s", subnetName(m.snap, id), text.Bytes(float64(m.cost(masks).bytes)), m.snap.Model.FileType)
 	return m.openForm(&form{title: "export", ok: "write", note: note, entries: []*entry{
 		choiceEntry("what", "what", "GGUF file", "a recipe holds masks, settings and hashes, no weights: it makes the same file elsewhere", "GGUF file", "recipe"),
 		choiceEntry("type", "type", "as the source", "what the matrices are stored as", types...),

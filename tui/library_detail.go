@@ -170,12 +170,13 @@ func (s *libraryScreen) compare(m *Model, a, b explorer.SubnetID) tea.Cmd {
 		return nil
 	}
 	m.open(&pager{title: subnetName(m.snap, a) + " and " + subnetName(m.snap, b), wide: 110, lines: func(m *Model, w int) []string {
-		return compareRows(m.theme, m.snap, a, b, am, bm, w)
+		return m.compareRows(m.theme, a, b, am, bm, w)
 	}})
 	return nil
 }
 
-func compareRows(t *theme.Theme, snap *explorer.Snapshot, a, b explorer.SubnetID, am, bm mask.Masks, w int) []string {
+func (m *Model) compareRows(t *theme.Theme, a, b explorer.SubnetID, am, bm mask.Masks, w int) []string {
+	snap := m.snap
 	col := max(10, (w-14)/3)
 	rows := []string{line(w).Col(t.Dim, "", 12).Num(t.Strong, text.Clip(subnetName(snap, a), col-1), col).Num(t.Strong, text.Clip(subnetName(snap, b), col-1), col).Num(t.Dim, "change", col).String()}
 	row := func(k, x, y, change string, better int) {
@@ -208,13 +209,11 @@ func compareRows(t *theme.Theme, snap *explorer.Snapshot, a, b explorer.SubnetID
 		}
 		row(k, format(x), format(y), text.Signed(100*(y/x-1), 1)+" %", better)
 	}
-	as, bs := am.Size(), bm.Size()
-	number("share", as.Ratio, bs.Ratio, func(v float64) string { return text.Fixed(v, 3) })
-	number("GGUF", float64(am.GGUFBytes(snap.Model.FileType)), float64(bm.GGUFBytes(snap.Model.FileType)), text.Bytes)
-	number("KV/token", float64(as.KVBytesPerToken), float64(bs.KVBytesPerToken), text.Bytes)
-	_, af := am.FLOPs(2048)
-	_, bf := bm.FLOPs(2048)
-	number("FLOPs/token", af, bf, text.Count)
+	ac, bc := m.cost(am), m.cost(bm)
+	number("share", ac.size.Ratio, bc.size.Ratio, func(v float64) string { return text.Fixed(v, 3) })
+	number("GGUF", float64(ac.bytes), float64(bc.bytes), text.Bytes)
+	number("KV/token", float64(ac.size.KVBytesPerToken), float64(bc.size.KVBytesPerToken), text.Bytes)
+	number("FLOPs/token", ac.flops, bc.flops, text.Count)
 	ap, bp, same := comparable2(snap, a, b)
 	number("ppl", ap, bp, text.Perplexity)
 	if !same && ap > 0 && bp > 0 {

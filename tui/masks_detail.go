@@ -213,7 +213,7 @@ func (s *masksScreen) drawTotals(m *Model, t *theme.Theme, w, h int) []string {
 			origin.text = "edited: " + origin.text + " since " + subnetName(snap, d.Base)
 		}
 	}
-	costs := append([]segment{origin}, s.costs(t, snap, base, masks)...)
+	costs := append([]segment{origin}, costSegments(m, t, base, masks)...)
 	rows := flow(t, w, costs, 3)
 	if len(rows) > max(1, h-1) {
 		rows = rows[:max(1, h-1)]
@@ -221,27 +221,23 @@ func (s *masksScreen) drawTotals(m *Model, t *theme.Theme, w, h int) []string {
 	return append(rows, flow(t, w, s.quality(m, t, w), 3)...)
 }
 
-// costs are what the draft costs, and what its base did where that differs.
-func (s *masksScreen) costs(t *theme.Theme, snap *explorer.Snapshot, base, masks mask.Masks) []segment {
-	now, was := masks.Size(), base.Size()
+// costSegments say what the draft costs, and what its base did where that differs.
+func costSegments(m *Model, t *theme.Theme, base, masks mask.Masks) []segment {
+	was, now, dense := m.cost(base), m.cost(masks), m.cost(mask.Dense(masks.Geometry()))
 	change := func(label, a, b string) segment {
 		if a != b {
 			b = a + " " + t.Glyph.Right + " " + b
 		}
 		return segment{t.Text, label + " " + b}
 	}
-	const context = 2048
-	_, dense := mask.Dense(masks.Geometry()).FLOPs(context)
-	_, before := base.FLOPs(context)
-	_, after := masks.FLOPs(context)
 	out := []segment{
-		change("share", fmt.Sprintf("%.3f", was.Ratio), fmt.Sprintf("%.3f", now.Ratio)),
-		change("GGUF", text.Bytes(float64(base.GGUFBytes(snap.Model.FileType))), text.Bytes(float64(masks.GGUFBytes(snap.Model.FileType)))),
-		change("KV/token", text.Bytes(float64(was.KVBytesPerToken)), text.Bytes(float64(now.KVBytesPerToken))),
-		change("FLOPs/token", text.Percent(before/dense), text.Percent(after/dense)),
+		change("share", fmt.Sprintf("%.3f", was.size.Ratio), fmt.Sprintf("%.3f", now.size.Ratio)),
+		change("GGUF", text.Bytes(float64(was.bytes)), text.Bytes(float64(now.bytes))),
+		change("KV/token", text.Bytes(float64(was.size.KVBytesPerToken)), text.Bytes(float64(now.size.KVBytesPerToken))),
+		change("FLOPs/token", text.Percent(was.flops/dense.flops), text.Percent(now.flops/dense.flops)),
 	}
-	if now.ZeroedParams > 0 {
-		out = append(out, segment{t.Warn, text.Count(float64(now.ZeroedParams)) + " only zeroed"})
+	if z := now.size.ZeroedParams; z > 0 {
+		out = append(out, segment{t.Warn, text.Count(float64(z)) + " only zeroed"})
 	}
 	return out
 }

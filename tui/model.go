@@ -27,6 +27,7 @@ type Model struct {
 	theme *theme.Theme
 	panes *Panes
 	prose *prose
+	costs costs
 	// toASCII is applied to frames for terminals that show nothing else.
 	toASCII *strings.Replacer
 	w, h    int

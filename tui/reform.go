@@ -237,7 +237,8 @@ func (s *reformScreen) drawSetting(m *Model, t *theme.Theme, w, h int, elapsed i
 			id := s.target(m)
 			say("subnet", subnetName(snap, id))
 			if masks, ok := masksOf(snap, id); ok {
-				say("share", fmt.Sprintf("%.3f of block parameters", masks.Size().Ratio), fmt.Sprintf("%.3f of the blocks", masks.Size().Ratio))
+				ratio := m.cost(masks).size.Ratio
+				say("share", fmt.Sprintf("%.3f of block parameters", ratio), fmt.Sprintf("%.3f of the blocks", ratio))
 			}
 			if h >= 9 {
 				rows = append(rows, paint.Blank(w))

@@ -60,7 +60,7 @@ func (s *searchScreen) panes(m *Model, area layout.Rect) []pane {
 	alone := !layout.Single(area) && layout.NewSearch(area).Events.Empty() // the events have no pane
 	draw := [searchParts]func(*theme.Theme, int, int) []string{
 		func(t *theme.Theme, w, h int) []string { return s.drawChart(m, t, w, h) },
-		func(t *theme.Theme, w, h int) []string { return s.drawBest(t, snap, alone, w, h) },
+		func(t *theme.Theme, w, h int) []string { return s.drawBest(m, t, alone, w, h) },
 		func(t *theme.Theme, w, h int) []string { return s.drawHistory(t, snap, w, h) },
 		func(t *theme.Theme, w, h int) []string { return s.drawPopulation(t, snap, w, h) },
 		func(t *theme.Theme, w, h int) []string { return s.drawEvents(t, snap, w, h) },

@@ -207,7 +207,7 @@ func (s *searchScreen) details(m *Model) tea.Cmd {
 	}
 	m.open(&pager{title: fmt.Sprintf("candidate #%d", c.ID), wide: 96, lines: func(m *Model, w int) []string {
 		t := m.theme
-		rows := drawCandidate(t, m.snap, c, w, 99)
+		rows := m.drawCandidate(t, c, w, 99)
 		rows = append(rows, paint.Blank(w), line(w).Put(t.Title, "lineage").String())
 		known := map[int]explorer.Candidate{}
 		for _, l := range [][]explorer.Candidate{m.snap.Search.Front, m.snap.Search.Population} {

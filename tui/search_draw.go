@@ -145,7 +145,8 @@ func (s *searchScreen) drawWelcome(m *Model, t *theme.Theme, w int) []string {
 }
 
 // drawBest draws the candidate in hand, and below it what happened last where the events have no pane of their own.
-func (s *searchScreen) drawBest(t *theme.Theme, snap *explorer.Snapshot, alone bool, w, h int) []string {
+func (s *searchScreen) drawBest(m *Model, t *theme.Theme, alone bool, w, h int) []string {
+	snap := m.snap
 	c, ok := s.selected(snap)
 	title := "best"
 	if ok {
@@ -158,7 +159,7 @@ func (s *searchScreen) drawBest(t *theme.Theme, snap *explorer.Snapshot, alone b
 		if !ok {
 			return paragraph(w, t.Dim, "The best subnet so far is shown here.")
 		}
-		rows := drawCandidate(t, snap, c, w, h)
+		rows := m.drawCandidate(t, c, w, h)
 		if room := h - len(rows) - 2; alone && room >= 2 && len(snap.Search.Events) > 0 {
 			rows = append(rows, paint.Blank(w), line(w).Put(t.Title, "events").String())
 			rows = append(rows, eventRows(t, snap.Search.Events, w, room)...)
@@ -168,8 +169,8 @@ func (s *searchScreen) drawBest(t *theme.Theme, snap *explorer.Snapshot, alone b
 }
 
 // drawCandidate draws what is known about a candidate, most important first.
-func drawCandidate(t *theme.Theme, snap *explorer.Snapshot, c explorer.Candidate, w, h int) []string {
-	sr := snap.Search
+func (m *Model) drawCandidate(t *theme.Theme, c explorer.Candidate, w, h int) []string {
+	snap, sr := m.snap, m.snap.Search
 	var segs []segment
 	say := func(style theme.Style, format string, args ...any) {
 		segs = append(segs, segment{style, fmt.Sprintf(format, args...)})
@@ -192,7 +193,7 @@ func drawCandidate(t *theme.Theme, snap *explorer.Snapshot, c explorer.Candidate
 	say(t.Text, "GGUF %s %s", snap.Model.FileType, text.Bytes(float64(c.Bytes)))
 	say(t.Dim, "source %s", text.Bytes(float64(snap.Model.Bytes)))
 	if c.Masks.Layers() > 0 {
-		say(t.Text, "KV %s/token", text.Bytes(float64(c.Masks.Size().KVBytesPerToken)))
+		say(t.Text, "KV %s/token", text.Bytes(float64(m.cost(c.Masks).size.KVBytesPerToken)))
 	}
 	rows = append(rows, flow(t, w, segs, 2)...)
 	segs = nil
