@@ -234,7 +234,7 @@ func (r *reference) mlp(x [][]float64, layer int) [][]float64 {
 		for i, g := range gate[t] {
 			act := g / (1 + math.Exp(-g))
 			if r.gemma() {
-				act = 0.5 * g * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(g+0.044715*math.Pow(g, 3))))
+				act = 0.5 * g * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(g+0.044715*g*g*g)))
 			}
 			gate[t][i] = act * up[t][i]
 		}
