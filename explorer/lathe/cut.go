@@ -157,7 +157,7 @@ func (o *outFlags) check() error {
 	switch {
 	case o.as == asHF:
 		return o.checkFolder()
-	case o.as != asGGUF:
+	case o.as != "" && o.as != asGGUF: // "" where there is no choice
 		return usage(fmt.Errorf("--as %q: not %s or %s", o.as, asGGUF, asHF))
 	}
 	if o.path == "" || o.path == toStdout {
