@@ -82,7 +82,11 @@ func TestParts(t *testing.T) {
 		{"too-small", layout.FloorW - 1, layout.FloorH, nil, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			l := newLoopOver(t, ex, b, c.w, c.h, c.opts) // nothing here changes the exploration
+			// Nothing here changes the exploration but the screen that the viewer before was seen on.
+			if _, err := ex.Do(t.Context(), explorertest.Owner, explorer.Attach{Where: "library"}); err != nil {
+				t.Fatal(err)
+			}
+			l := newLoopOver(t, ex, b, c.w, c.h, c.opts)
 			if c.opts == nil {
 				l.press("esc")
 			}
