@@ -131,7 +131,7 @@ func randomRefit(t *testing.T, f *gguf.File, m mask.Masks, biases bool) []gguf.R
 			}
 			for _, c := range channels {
 				for _, v := range up[c*dims[1] : (c+1)*dims[1]] {
-					refit[i].WU = append(refit[i].WU, 0.7*v)
+					refit[i].WU = append(refit[i].WU, 1.5*v)
 				}
 			}
 		}
