@@ -83,11 +83,13 @@ func uniform(g *mask.Geometry, ratio float64, step int, attention bool) (counts,
 	if share == 1 {
 		return c, nil
 	}
-	carry := 0.0
+	perLayer, carry := g.Limits().PerLayer, 0.0
 	for i, l := range g.Layers {
 		want := share*float64(l.FFN) + carry
 		n := min(l.FFN, int(math.Floor(want/float64(step)+1e-9))*step)
-		carry = want - float64(n)
+		if perLayer { // elsewhere a file would hold zeros where a layer is narrower than another
+			carry = want - float64(n)
+		}
 		if l.FFN > 0 && n < min(step, l.FFN) {
 			return counts{}, tooSmall(g, step, attention, 0)
 		}

@@ -36,6 +36,10 @@ func (m *model) make(ctx context.Context, c explorer.Calibration, o explorer.Ref
 	if err != nil {
 		return explorer.Made{}, err
 	}
+	if g := m.geometry(); recipe.Widths != reform.Uniform && !g.Limits().PerLayer {
+		recipe.Widths = reform.Uniform
+		mon.Note(fmt.Sprintf("files of %s models have the same widths in all layers, so all keep the same share", g.Arch))
+	}
 	w := work{config: reform.Config{Preset: reform.Preset(method.Preset), Recipe: &recipe, Seed: method.Seed, Progress: func(e reform.Event) { tell(ctx, mon, e) }}}
 	mon.Progress(0, 0, "layers", "tokenising")
 	if w.text, err = m.calibration(ctx, c); err != nil {

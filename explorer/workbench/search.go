@@ -61,6 +61,9 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 	started := time.Now()
 	h := &hunt{m: m, request: r, dir: dir, mon: mon, bytes: make(map[int]int64)}
 	defer h.close()
+	if err := h.even(); err != nil {
+		return explorer.Made{}, err
+	}
 	if err := h.prepare(ctx); err != nil {
 		return explorer.Made{}, err
 	}
@@ -85,6 +88,24 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 		return made, err
 	}
 	return h.refit(ctx, made)
+}
+
+// even has a model whose files hold equal widths searched for those.
+func (h *hunt) even() error {
+	g := h.m.geometry()
+	switch h.request.Strategy {
+	case "uniform":
+	case "", "ladder":
+		if !g.Limits().PerLayer {
+			h.request.Strategy = "uniform"
+			h.mon.Note(fmt.Sprintf("files of %s models have the same widths in all layers, so those are searched", g.Arch))
+		}
+	default:
+		if !g.Limits().PerLayer {
+			return fmt.Errorf("%w: files of %s models have the same widths in all layers, which the strategy %s does not search: use uniform", explorer.ErrInvalid, g.Arch, h.request.Strategy)
+		}
+	}
+	return nil
 }
 
 // check refuses what the strategy cannot work with or reach, before anything takes long.
@@ -328,6 +349,8 @@ func (h *hunt) fit(s search.Strategy) {
 		}
 		s.Tiers[len(s.Tiers)-1] = min(s.Tiers[len(s.Tiers)-1], most)
 	case *search.Random:
+		s.Tokens = min(s.Tokens, most)
+	case *search.Uniform:
 		s.Tokens = min(s.Tokens, most)
 	case *search.Paper:
 		s.Tokens = min(s.Tokens, most)

@@ -232,10 +232,7 @@ func (e *Evaluator) assemble(ctx context.Context, c search.Candidate) (*decoder.
 			}
 		}
 	}
-	for i := range c.Masks.Layers() {
-		if layerEqual(nearest.choice, c.Choice, i) {
-			continue
-		}
+	for _, i := range changes(nearest.choice, c) {
 		var refit gguf.Refit
 		for module := range mask.Modules {
 			slot := mask.Modules*i + module
@@ -252,6 +249,22 @@ func (e *Evaluator) assemble(ctx context.Context, c search.Candidate) (*decoder.
 		sub = next
 	}
 	return sub, nil
+}
+
+// changes lists the layers in which a candidate differs from a choice, those that it
+// keeps first: on the way from the one to the other some layer is always kept.
+func changes(from mask.Choice, c search.Candidate) []int {
+	var kept, dropped []int
+	for i := range c.Masks.Layers() {
+		switch {
+		case layerEqual(from, c.Choice, i):
+		case c.Masks.Layer(i).IsDropped():
+			dropped = append(dropped, i)
+		default:
+			kept = append(kept, i)
+		}
+	}
+	return append(kept, dropped...)
 }
 
 // differing counts the layers in which two choices differ.

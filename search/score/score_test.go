@@ -88,6 +88,27 @@ func (s set) candidate(t *testing.T, c mask.Choice) search.Candidate {
 	return search.Candidate{Masks: masks, Choice: c}
 }
 
+// TestNothingInCommon scores subnets that keep one layer each, one made from the other.
+func TestNothingInCommon(t *testing.T) {
+	s := newSet(t)
+	l := s.store.Levels()
+	for _, only := range []int{0, 2, 1} {
+		c := l.Smallest()
+		for module := range mask.Modules {
+			c[mask.Modules*only+module] = 0
+		}
+		want := s.plain(t, c, s.text[:2])
+		err := s.eval.Evaluate(t.Context(), []search.Candidate{s.candidate(t, c)}, search.Tier{Tokens: 64}, func(_ int, got search.Score) {
+			if math.Abs(got.Fitness-want) > 1e-5 {
+				t.Errorf("layer %d alone: %v, a plain forward has %v", only, got.Fitness, want)
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestAgainstPlainForward scores random choices, near and far from one another.
 func TestAgainstPlainForward(t *testing.T) {
 	s := newSet(t)
