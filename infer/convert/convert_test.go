@@ -201,6 +201,18 @@ func TestTokenizer(t *testing.T) {
 	}
 }
 
+// Embeddings often have more rows than there are tokens; llama.cpp wants a token for each, and no text may have it.
+func TestTokenizerIsFilledUp(t *testing.T) {
+	dir, _ := write(t, tiny("llama", nil), "LlamaForCausalLM", nil)
+	put(t, dir, "tokenizer.json", converttest.Tokenizer(300, map[string]any{"type": "ByteLevel"}))
+	kv := folderToFile(t, dir, convert.Options{}).KV()
+	tokens, _ := kv.Strings("tokenizer.ggml.tokens")
+	types, _ := kv.Ints("tokenizer.ggml.token_type")
+	if len(tokens) != 320 || len(types) != 320 || types[299] != 1 || types[300] != 5 || types[319] != 5 {
+		t.Errorf("%d tokens, the last of types %v", len(tokens), types[max(0, len(types)-25):])
+	}
+}
+
 func TestFolderRefuses(t *testing.T) {
 	key := func(name string, value any) func(*testing.T, string) {
 		return func(t *testing.T, dir string) {
