@@ -30,7 +30,7 @@ func defaultModel(t testing.TB, count, tokens int) (*decoder.Model, [][]int32) {
 	if err != nil {
 		t.Skipf("the default model is not in LATHE_CACHE (make setup fetches it): %v", err)
 	}
-	defer func() { _ = f.Close() }()
+	t.Cleanup(func() { _ = f.Close() })
 	be, err := decoder.OpenBackend("")
 	if err != nil {
 		t.Fatal(err)

@@ -238,6 +238,54 @@ func uploadAs[T float32 | int32](b *Backend, dtype dtypes.DType, data []T, dims 
 	return t, nil
 }
 
+// create makes a device tensor of 32-bit floats that fill writes: in place where device memory is host memory.
+func (b *Backend) create(fill func(to []float32) error, dims ...int) (*tensors.Tensor, error) {
+	if !b.shared() {
+		data := make([]float32, shapes.Make(dtypes.Float32, dims...).Size())
+		if err := fill(data); err != nil {
+			return nil, err
+		}
+		return b.upload(data, dims...)
+	}
+	t, err := b.allocate(dims)
+	if err != nil {
+		return nil, err
+	}
+	var ferr error
+	err = tensors.MutableFlatData(t, func(to []float32) { ferr = fill(to) })
+	if err = errors.Join(err, ferr); err != nil {
+		free(t)
+		return nil, err
+	}
+	return t, nil
+}
+
+// allocate makes a tensor of zeros in memory that the device shares.
+func (b *Backend) allocate(dims []int) (t *tensors.Tensor, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			t, err = nil, fmt.Errorf("decoder: allocate %v: %v", dims, r)
+		}
+	}()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, ErrClosed
+	}
+	t, err = tensors.FromShapeForBackend(b.compute, 0, shapes.Make(dtypes.Float32, dims...))
+	if err != nil {
+		return nil, fmt.Errorf("decoder: allocate %v: %w", dims, err)
+	}
+	return t, nil
+}
+
+// isClosed tells whether the backend is of no more use.
+func (b *Backend) isClosed() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.closed
+}
+
 // read calls use with the tensor's data, which is valid during the call only and must not be changed.
 func (b *Backend) read(t *tensors.Tensor, use func(data []float32)) (err error) {
 	defer func() {

@@ -25,7 +25,7 @@ func benchmarkModel(b *testing.B) *Model {
 	if err != nil {
 		b.Skipf("the default model is not there (make setup fetches it): %v", err)
 	}
-	defer f.Close()
+	b.Cleanup(func() { _ = f.Close() })
 	be, err := OpenBackend("")
 	if err != nil {
 		b.Fatal(err)

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"sync/atomic"
 
-	"github.com/gomlx/gomlx/core/tensors"
-
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/search/mask"
 )
@@ -16,7 +14,8 @@ import (
 type block struct {
 	id     uint64
 	refs   atomic.Int32
-	own    []*tensors.Tensor
+	own    []*weight
+	home   *residence          // of own
 	tables map[tableKey]tables // of positions, for attention with rotary pairs of its own; guarded by Model.mu
 }
 
@@ -24,7 +23,7 @@ func (b *block) retain() { b.refs.Add(1) }
 
 func (b *block) release() {
 	if b.refs.Add(-1) == 0 {
-		free(b.own...)
+		b.home.drop(b.own...)
 		freeTables(b.tables)
 	}
 }
@@ -96,30 +95,31 @@ func allOf(n int) []int {
 // gathering makes the tensors of a block; after the first error it makes no more.
 type gathering struct {
 	m     *Model
-	made  []*tensors.Tensor
+	made  []*weight
 	err   error
 	layer int
 }
 
-// keep adds a tensor that the block owns.
-func (g *gathering) keep(t *tensors.Tensor, err error) *tensors.Tensor {
+// keep makes a weight that the block owns.
+func (g *gathering) keep(data []float32, dims ...int) *weight {
+	w, err := g.m.weights.add(data, placeOf(g.layer), dims...)
 	if err != nil {
 		g.err = fmt.Errorf("layer %d: %w", g.layer, err)
 		return nil
 	}
-	g.made = append(g.made, t)
-	return t
+	g.made = append(g.made, w)
+	return w
 }
 
 // rows gathers rows of t, -1 for zeros; a vector has rows of one number. A nil t stays nil.
-func (g *gathering) rows(t *tensors.Tensor, rows []int) *tensors.Tensor {
+func (g *gathering) rows(t *weight, rows []int) *weight {
 	if g.err != nil || t == nil {
 		return nil
 	}
-	dims := slices.Clone(t.Shape().Dimensions)
-	columns := t.Size() / dims[0]
+	dims := slices.Clone(t.dims)
+	columns := t.numbers() / dims[0]
 	out := make([]float32, len(rows)*columns)
-	err := g.m.be.read(t, func(data []float32) {
+	err := g.m.weights.read(t, func(data []float32) {
 		for i, r := range rows {
 			if r >= 0 {
 				copy(out[i*columns:(i+1)*columns], data[r*columns:(r+1)*columns])
@@ -131,11 +131,11 @@ func (g *gathering) rows(t *tensors.Tensor, rows []int) *tensors.Tensor {
 		return nil
 	}
 	dims[0] = len(rows)
-	return g.keep(g.m.be.upload(out, dims...))
+	return g.keep(out, dims...)
 }
 
 // rowsOf gathers rows of a matrix with columns columns on the host, -1 for zeros.
-func (g *gathering) rowsOf(data []float32, columns int, rows []int) *tensors.Tensor {
+func (g *gathering) rowsOf(data []float32, columns int, rows []int) *weight {
 	if g.err != nil {
 		return nil
 	}
@@ -145,27 +145,32 @@ func (g *gathering) rowsOf(data []float32, columns int, rows []int) *tensors.Ten
 			copy(out[i*columns:(i+1)*columns], data[r*columns:(r+1)*columns])
 		}
 	}
-	return g.keep(g.m.be.upload(out, len(rows), columns))
+	return g.keep(out, len(rows), columns)
 }
 
 // columns gathers columns of the matrix t, -1 for zeros.
-func (g *gathering) columns(t *tensors.Tensor, columns []int) *tensors.Tensor {
+func (g *gathering) columns(t *weight, columns []int) *weight {
 	if g.err != nil {
 		return nil
 	}
-	var out *tensors.Tensor
-	err := g.m.be.read(t, func(data []float32) { out = g.columnsOf(data, t.Shape().Dimensions[0], columns) })
-	if err != nil && g.err == nil {
+	var out []float32
+	err := g.m.weights.read(t, func(data []float32) { out = columnsOf(data, t.dims[0], columns) })
+	if err != nil {
 		g.err = fmt.Errorf("layer %d: %w", g.layer, err)
+		return nil
 	}
-	return out
+	return g.keep(out, t.dims[0], len(columns))
 }
 
 // columnsOf gathers columns of a matrix with out rows on the host, -1 for zeros.
-func (g *gathering) columnsOf(data []float32, out int, columns []int) *tensors.Tensor {
+func (g *gathering) columnsOf(data []float32, out int, columns []int) *weight {
 	if g.err != nil {
 		return nil
 	}
+	return g.keep(columnsOf(data, out, columns), out, len(columns))
+}
+
+func columnsOf(data []float32, out int, columns []int) []float32 {
 	in := len(data) / out
 	gathered := make([]float32, out*len(columns))
 	for r := range out {
@@ -176,11 +181,11 @@ func (g *gathering) columnsOf(data []float32, out int, columns []int) *tensors.T
 			}
 		}
 	}
-	return g.keep(g.m.be.upload(gathered, out, len(columns)))
+	return gathered
 }
 
 // bias returns the output bias of a block: that of the refit, or the model's own.
-func (g *gathering) bias(refit []float32, own *tensors.Tensor) *tensors.Tensor {
+func (g *gathering) bias(refit []float32, own *weight) *weight {
 	if g.err != nil || refit == nil {
 		return own
 	}
@@ -188,16 +193,16 @@ func (g *gathering) bias(refit []float32, own *tensors.Tensor) *tensors.Tensor {
 		g.err = fmt.Errorf("decoder: layer %d: output bias of %d, want %d", g.layer, len(refit), g.m.geo.Hidden)
 		return nil
 	}
-	return g.keep(g.m.be.upload(refit, len(refit)))
+	return g.keep(refit, len(refit))
 }
 
 // finish hands the tensors to the block, or frees them after an error.
 func (g *gathering) finish(b *block) error {
 	if g.err != nil {
-		free(g.made...)
+		g.m.weights.drop(g.made...)
 		return g.err
 	}
-	b.id, b.own = g.m.newID(), g.made
+	b.id, b.own, b.home = g.m.newID(), g.made, g.m.weights
 	b.retain()
 	return nil
 }

@@ -18,7 +18,7 @@ func defaultModel(tb testing.TB) *decoder.Model {
 	if err != nil {
 		tb.Skipf("the default model is not there (make setup fetches it): %v", err)
 	}
-	defer f.Close()
+	tb.Cleanup(func() { _ = f.Close() })
 	m, err := decoder.Load(tb.Context(), backend(tb), f)
 	if err != nil {
 		tb.Fatal(err)

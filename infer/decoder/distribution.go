@@ -45,11 +45,16 @@ func (m *Model) likeliest(ctx context.Context, states []float32, k int, d *distr
 		return err
 	}
 	defer free(x)
+	h, err := m.weights.hold(m.outNorm, m.head)
+	if err != nil {
+		return err
+	}
+	defer h.release()
 	head := m.lmHead()
 	logProbs, err := m.be.run1(ctx, fmt.Sprintf("distribution %+v", head), func(in []*graph.Node) *graph.Node {
 		scores, total := head.logits(head.norm(in[0], in[1]), in[2])
 		return graph.Sub(scores, graph.InsertAxes(total, -1))
-	}, x, m.outNorm, m.head)
+	}, h.with(x)...)
 	if err != nil {
 		return err
 	}

@@ -87,6 +87,11 @@ func (b *backward) forward(ctx context.Context, window []int32) error {
 		return err
 	}
 	defer free(ids)
+	h, err := m.weights.hold(m.outNorm, m.head)
+	if err != nil {
+		return err
+	}
+	defer h.release()
 	head, whole := m.lmHead(), b.tokens
 	slope, err := m.be.run1(ctx, fmt.Sprintf("slope of the loss %+v %d", head, whole), func(in []*graph.Node) *graph.Node {
 		scored := in[0].Shape().Dimensions[0] - 1
@@ -97,7 +102,7 @@ func (b *backward) forward(ctx context.Context, window []int32) error {
 		wanted := graph.Gather(in[2], graph.InsertAxes(graph.SliceAxis(in[3], 0, graph.AxisRange(0, scored)), -1))
 		loss := graph.Sub(graph.Add(logSum, graph.Reshape(top, scored)), softCap(graph.ReduceSum(graph.Mul(xn, wanted), -1), head.cap))
 		return graph.Gradient(graph.DivScalar(graph.ReduceAllSum(loss), float64(whole)), in[0])[0]
-	}, x, m.outNorm, m.head, ids)
+	}, append(h.with(x), ids)...)
 	if err != nil {
 		return err
 	}
@@ -109,29 +114,43 @@ func (b *backward) forward(ctx context.Context, window []int32) error {
 func (b *backward) back(ctx context.Context, window, layer int, sums map[string][]float32) error {
 	m := b.m
 	if f := m.mlp[layer]; f.width > 0 {
-		shape := m.mlpShape(f.w.downBias)
-		args := []*tensors.Tensor{b.states[window][2*layer+1], f.w.mlpNorm, f.w.gate, f.w.up, f.w.down, b.slopes[window]}
-		out, err := m.be.run(ctx, fmt.Sprintf("slope of mlp %+v", shape), func(in []*graph.Node) []*graph.Node {
-			bias, post := shape.split(in[6:])
-			y := shape.add(in[0], shape.gated(in[0], in[1], in[2], in[3]), in[4], bias, post)
-			return graph.Gradient(graph.ReduceAllSum(graph.Mul(y, in[5])), in[0], in[2], in[3], in[4])
-		}, appendThere(args, f.w.downBias, f.w.mlpPost)...)
-		if err != nil {
-			return err
-		}
-		if err := b.take(window, out, sums, "gate", "up", "down"); err != nil {
+		if err := b.backMLP(ctx, window, layer, sums); err != nil {
 			return err
 		}
 	}
-	a := m.attention[layer]
-	if a.empty() {
-		return nil
+	if a := m.attention[layer]; !a.empty() {
+		return b.backAttention(ctx, window, layer, sums)
 	}
-	args, err := m.attentionArgs(a, b.states[window][2*layer])
+	return nil
+}
+
+func (b *backward) backMLP(ctx context.Context, window, layer int, sums map[string][]float32) error {
+	m, f := b.m, b.m.mlp[layer]
+	h, err := m.weights.hold(f.w.mlpNorm, f.w.gate, f.w.up, f.w.down, f.w.downBias, f.w.mlpPost)
 	if err != nil {
 		return err
 	}
-	args = append(appendThere(args, a.w.o, a.w.oBias, a.w.attnPost), b.slopes[window])
+	defer h.release()
+	shape := m.mlpShape(f.w.downBias)
+	out, err := m.be.run(ctx, fmt.Sprintf("slope of mlp %+v", shape), func(in []*graph.Node) []*graph.Node {
+		bias, post := shape.split(in[5 : len(in)-1])
+		y := shape.add(in[0], shape.gated(in[0], in[1], in[2], in[3]), in[4], bias, post)
+		return graph.Gradient(graph.ReduceAllSum(graph.Mul(y, in[len(in)-1])), in[0], in[2], in[3], in[4])
+	}, append(h.with(b.states[window][2*layer+1]), b.slopes[window])...)
+	if err != nil {
+		return err
+	}
+	return b.take(window, out, sums, "gate", "up", "down")
+}
+
+func (b *backward) backAttention(ctx context.Context, window, layer int, sums map[string][]float32) error {
+	m, a := b.m, b.m.attention[layer]
+	args, h, err := m.attentionArgs(a, b.states[window][2*layer], a.w.o, a.w.oBias, a.w.attnPost)
+	if err != nil {
+		return err
+	}
+	defer h.release()
+	args = append(args, b.slopes[window])
 	shape := a.shape
 	out, err := m.be.run(ctx, fmt.Sprintf("slope of attention %+v", shape), func(in []*graph.Node) []*graph.Node {
 		p := shape.split(in[1 : len(in)-1])
@@ -156,7 +175,7 @@ func (b *backward) take(window int, out []*tensors.Tensor, sums map[string][]flo
 			return err
 		}
 		if name == "q" || name == "k" {
-			data = permuteHeads(data, t.Shape().Dimensions[1], b.m.config.HeadDim, inverse(b.m.order))
+			permuteHeads(data, t.Shape().Dimensions[1], b.m.config.HeadDim, inverse(b.m.order))
 		}
 		if sums[name] == nil {
 			sums[name] = make([]float32, len(data))

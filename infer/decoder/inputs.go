@@ -60,12 +60,17 @@ func (m *Model) MLPInputs(ctx context.Context, layer int, s *Subnet, st *States)
 	if err := m.checkStep(layer, s, st); err != nil {
 		return nil, err
 	}
-	w, shape := m.mlp[layer].w, m.mlpShape(nil)
+	w, shape := &m.mlp[layer].w, m.mlpShape(nil)
 	in := &Inputs{m: m, st: st, layer: layer, module: mask.MLP, n: m.geo.Layers[layer].FFN, release: func() {}}
 	in.compute = func(ctx context.Context, _ int, x *tensors.Tensor) (*tensors.Tensor, error) {
+		h, err := m.weights.hold(w.mlpNorm, w.gate, w.up)
+		if err != nil {
+			return nil, err
+		}
+		defer h.release()
 		return m.be.run1(ctx, fmt.Sprintf("gated %+v", shape), func(in []*graph.Node) *graph.Node {
 			return shape.gated(in[0], in[1], in[2], in[3])
-		}, x, w.mlpNorm, w.gate, w.up)
+		}, h.with(x)...)
 	}
 	return in.fill(ctx)
 }
@@ -92,11 +97,16 @@ func (m *Model) NormedInputs(ctx context.Context, layer int, module mask.Module,
 }
 
 // normed returns x after an RMS norm.
-func (m *Model) normed(ctx context.Context, x, gain *tensors.Tensor) (*tensors.Tensor, error) {
+func (m *Model) normed(ctx context.Context, x *tensors.Tensor, gain *weight) (*tensors.Tensor, error) {
+	h, err := m.weights.hold(gain)
+	if err != nil {
+		return nil, err
+	}
+	defer h.release()
 	eps := m.config.NormEps
 	return m.be.run1(ctx, fmt.Sprintf("norm %g", eps), func(in []*graph.Node) *graph.Node {
 		return rmsNorm(in[0], in[1], eps)
-	}, x, gain)
+	}, h.with(x)...)
 }
 
 // fill computes the windows that fit the memory limit.
@@ -212,13 +222,13 @@ func (m *Model) AddAttention(ctx context.Context, layer int, s *Subnet, in *Inpu
 	b := s.attention[layer]
 	out := output{bias: b.w.oBias, post: b.w.attnPost}
 	if b.empty() {
-		return m.addAll(ctx, in, out, st)
+		return m.addAll(ctx, in, out, nil, st)
 	}
 	if out.w = b.w.o; out.w == m.layers[layer].o {
-		return m.addAll(ctx, in, out, st)
+		return m.addAll(ctx, in, out, nil, st)
 	}
 	dense := m.place(m.geo.Layers[layer], s.masks.Layer(layer), s.masks.OColumns(layer)).o
-	return m.addSpread(ctx, in, out, dense, st)
+	return m.addAll(ctx, in, out, dense, st)
 }
 
 // AddMLP moves st past the MLP of a layer, as AddAttention does past its attention.
@@ -229,15 +239,15 @@ func (m *Model) AddMLP(ctx context.Context, layer int, s *Subnet, in *Inputs, st
 	b := s.mlp[layer]
 	out := output{bias: b.w.downBias, post: b.w.mlpPost}
 	if b.width == 0 {
-		return m.addAll(ctx, in, out, st)
+		return m.addAll(ctx, in, out, nil, st)
 	}
 	if b.refitUp { // in is of the original W_U
 		return st.advance(func(_ int, x *tensors.Tensor) (*tensors.Tensor, error) { return m.feed(ctx, b, x) })
 	}
 	if out.w = b.w.down; out.w == m.layers[layer].down || b.width == in.n && s.masks.Layer(layer).Channels.IsFull() {
-		return m.addAll(ctx, in, out, st)
+		return m.addAll(ctx, in, out, nil, st)
 	}
-	return m.addSpread(ctx, in, out, s.masks.Layer(layer).Channels.Indices(), st)
+	return m.addAll(ctx, in, out, s.masks.Layer(layer).Channels.Indices(), st)
 }
 
 func (m *Model) checkAdd(layer int, module mask.Module, s *Subnet, in *Inputs, st *States) error {
@@ -254,47 +264,59 @@ func (m *Model) checkAdd(layer int, module mask.Module, s *Subnet, in *Inputs, s
 }
 
 // output is what a block makes of its inputs: times w, plus a bias, normed with the gains of post; each may be nil.
-type output struct{ w, bias, post *tensors.Tensor }
+type output struct{ w, bias, post *weight }
 
-// addSpread is addAll with a matrix of which column i belongs to column dense[i] of the inputs; further columns are filling.
-func (m *Model) addSpread(ctx context.Context, in *Inputs, o output, dense []int, st *States) error {
-	hidden, columns := o.w.Shape().Dimensions[0], o.w.Shape().Dimensions[1]
-	spread := make([]float32, hidden*in.n)
-	err := m.be.read(o.w, func(data []float32) {
-		for r := range hidden {
-			for i, c := range dense {
-				if c >= 0 {
-					spread[r*in.n+c] = data[r*columns+i]
-				}
-			}
+// addAll adds what the block makes of the inputs to every state. Where spread is not nil, column i of w belongs to column
+// spread[i] of the inputs; further columns are filling.
+func (m *Model) addAll(ctx context.Context, in *Inputs, o output, spread []int, st *States) error {
+	if o.w == nil {
+		return st.advance(func(_ int, x *tensors.Tensor) (*tensors.Tensor, error) { return m.addBias(ctx, x, o.bias, o.post) })
+	}
+	var args []*tensors.Tensor
+	direct := o.w
+	if spread != nil {
+		t, err := m.spread(o.w, spread, in.n)
+		if err != nil {
+			return err
 		}
-	})
+		defer free(t)
+		args, direct = append(args, t), nil
+	}
+	h, err := m.weights.hold(direct, o.bias, o.post)
 	if err != nil {
 		return err
 	}
-	t, err := m.be.upload(spread, hidden, in.n)
-	if err != nil {
-		return err
-	}
-	defer free(t)
-	return m.addAll(ctx, in, output{t, o.bias, o.post}, st)
-}
-
-// addAll adds what the block makes of the inputs to every state.
-func (m *Model) addAll(ctx context.Context, in *Inputs, o output, st *States) error {
+	defer h.release()
+	args = h.with(args...)
 	shape := m.mlpShape(o.bias) // behind its matrix attention is no other
 	return st.advance(func(i int, x *tensors.Tensor) (*tensors.Tensor, error) {
-		if o.w == nil {
-			return m.addBias(ctx, x, o.bias, o.post)
-		}
 		var out *tensors.Tensor
 		err := in.use(ctx, i, x, func(t *tensors.Tensor) (err error) {
 			out, err = m.be.run1(ctx, fmt.Sprintf("add %+v", shape), func(in []*graph.Node) *graph.Node {
 				bias, post := shape.split(in[3:])
 				return shape.add(in[0], in[1], in[2], bias, post)
-			}, appendThere([]*tensors.Tensor{x, t, o.w}, o.bias, o.post)...)
+			}, append([]*tensors.Tensor{x, t}, args...)...)
 			return err
 		})
 		return out, err
 	})
+}
+
+// spread returns a matrix of n columns of which column columns[i] is column i of w and the others are zeros.
+func (m *Model) spread(w *weight, columns []int, n int) (*tensors.Tensor, error) {
+	rows, width := w.dims[0], w.dims[1]
+	out := make([]float32, rows*n)
+	err := m.weights.read(w, func(data []float32) {
+		for r := range rows {
+			for i, c := range columns {
+				if c >= 0 {
+					out[r*n+c] = data[r*width+i]
+				}
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return m.be.upload(out, rows, n)
 }

@@ -3,7 +3,6 @@ package decoder
 import (
 	"context"
 	"fmt"
-	"runtime/debug"
 	"slices"
 
 	"github.com/gomlx/gomlx/core/tensors"
@@ -19,6 +18,8 @@ type options struct {
 	memory int64  // bytes of hidden states and inputs kept in memory per States or Inputs
 	dir    string // where the rest spills
 	bucket int    // MLP widths are padded to a multiple of this
+
+	weights int64 // bytes of weights kept on the device, 0 for all
 }
 
 // DefaultMemory is the limit of WithMemory where it is not given.
@@ -29,6 +30,12 @@ const DefaultMemory = 4 << 30
 func WithMemory(bytes int64, dir string) Option {
 	return func(o *options) { o.memory, o.dir = bytes, dir }
 }
+
+// WithWeights limits the memory that weights take on the device, in bytes; 0 is no limit. A layer of a model that is larger
+// is read from the file each time that a computation comes to it, and those of subnets are written to a temporary file
+// (in the folder of WithMemory) when they must make room. What one step of a computation needs is held whatever the limit:
+// the weights of one block, attention or MLP, or those of the LM head.
+func WithWeights(bytes int64) Option { return func(o *options) { o.weights = bytes } }
 
 // WithWidthBucket pads the widths of cut MLPs with zeros to a multiple of n channels, so that fewer graphs are
 // compiled. The default is 1/24 of the dense width, 32 at least.
@@ -42,7 +49,8 @@ func defaultBucket(layers []mask.LayerGeometry) int {
 	return max(32, widest/24/32*32)
 }
 
-// Load reads every weight of the file onto the backend as 32-bit floats. The file may be closed after.
+// Load makes a model of the file on the backend. Weights are read when they are first needed, as 32-bit floats; the file must
+// stay open until the model is closed.
 func Load(ctx context.Context, be *Backend, f *gguf.File, opts ...Option) (*Model, error) {
 	config, err := f.Config()
 	if err != nil {
@@ -54,7 +62,7 @@ func Load(ctx context.Context, be *Backend, f *gguf.File, opts ...Option) (*Mode
 	m := &Model{
 		be: be, config: config, geo: config.Geometry(), opts: options{memory: DefaultMemory},
 		order: headOrder(config), freqs: [2][]float64{rotaryFreqs(config, false), rotaryFreqs(config, true)},
-		tables: make(map[tableKey]tables), future: make(map[tableKey]*tensors.Tensor), registry: newRegistry(),
+		tables: make(map[tableKey]tables), future: make(map[tableKey]*tensors.Tensor),
 	}
 	for _, o := range opts {
 		o(&m.opts)
@@ -62,25 +70,28 @@ func Load(ctx context.Context, be *Backend, f *gguf.File, opts ...Option) (*Mode
 	if m.opts.bucket <= 0 {
 		m.opts.bucket = defaultBucket(m.geo.Layers)
 	}
-	if err := m.load(ctx, f); err != nil {
-		m.free()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if be.isClosed() {
+		return nil, ErrClosed
+	}
+	m.weights = newResidence(be, m.opts.weights, m.opts.dir, len(config.Layers)+2)
+	m.registry = newRegistry(m.opts.weights)
+	if err := m.load(f); err != nil {
 		return nil, err
 	}
 	m.makeDense()
-	debug.FreeOSMemory() // the weights passed through the host's heap, which would keep their space
 	return m, nil
 }
 
-func (m *Model) load(ctx context.Context, f *gguf.File) error {
+// load finds the weights in the file.
+func (m *Model) load(f *gguf.File) error {
 	c := m.config
-	l := &loader{ctx: ctx, f: f, m: m}
+	l := &loader{f: f, m: m}
 	m.embedding = l.matrix("token_embd.weight", c.Vocab, c.Hidden)
-	m.outNorm = l.vector("output_norm.weight", c.Hidden)
-	m.head = m.embedding
-	if f.Has("output.weight") {
-		m.head = l.matrix("output.weight", c.Vocab, c.Hidden)
-	}
 	for i, geo := range c.Layers {
+		l.place = placeOf(i)
 		d := &denseLayer{}
 		m.layers = append(m.layers, d)
 		name := func(s string) string { return fmt.Sprintf("blk.%d.%s", i, s) }
@@ -120,66 +131,62 @@ func (m *Model) load(ctx context.Context, f *gguf.File) error {
 			}
 		}
 	}
+	l.place = placeOf(len(c.Layers))
+	m.outNorm = l.vector("output_norm.weight", c.Hidden)
+	m.head = m.embedding
+	if f.Has("output.weight") {
+		m.head = l.matrix("output.weight", c.Vocab, c.Hidden)
+	}
 	return l.err
 }
 
-// loader reads tensors until the first error, which it keeps.
+// placeOf is where a pass comes to a layer; the embedding is before the first.
+func placeOf(layer int) int { return layer + 1 }
+
+// loader looks weights up until the first error, which it keeps.
 type loader struct {
-	ctx context.Context
-	f   *gguf.File
-	m   *Model
-	err error
+	f     *gguf.File
+	m     *Model
+	place int
+	err   error
 }
 
-// floats reads a tensor that must have the given dimensions.
-func (l *loader) floats(name string, dims ...int) []float32 {
-	if l.err == nil {
-		l.err = l.ctx.Err()
+// weight is a tensor that must have the given dimensions. arrange, unless nil, changes its numbers.
+func (l *loader) weight(name string, arrange func(data []float32), dims ...int) *weight {
+	if l.err != nil {
+		return nil
+	}
+	t, ok := l.f.Tensor(name)
+	switch {
+	case !ok:
+		l.err = fmt.Errorf("decoder: tensor %s: %w", name, gguf.ErrMissing)
+	case !slices.Equal(t.Dims, dims):
+		l.err = fmt.Errorf("decoder: tensor %s is %v, want %v", name, t.Dims, dims)
+	case !t.Type.Readable():
+		l.err = fmt.Errorf("decoder: tensor %s: %w: %s cannot be converted", name, gguf.ErrType, t.Type)
 	}
 	if l.err != nil {
 		return nil
 	}
-	data, got, err := l.f.Float32(name)
-	if err != nil {
-		l.err = err
-		return nil
-	}
-	if !slices.Equal(got, dims) {
-		l.err = fmt.Errorf("decoder: tensor %s is %v, want %v", name, got, dims)
-		return nil
-	}
-	return data
+	return &weight{dims: dims, place: l.place, load: func(to []float32) error {
+		err := l.f.ReadFloat32(name, to)
+		if err == nil && arrange != nil {
+			arrange(to)
+		}
+		return err
+	}}
 }
 
-func (l *loader) upload(data []float32, dims ...int) *tensors.Tensor {
-	if l.err != nil {
-		return nil
-	}
-	t, err := l.m.be.upload(data, dims...)
-	if err != nil {
-		l.err = err
-		return nil
-	}
-	return t
-}
+func (l *loader) matrix(name string, out, in int) *weight { return l.weight(name, nil, out, in) }
 
-func (l *loader) matrix(name string, out, in int) *tensors.Tensor {
-	return l.upload(l.floats(name, out, in), out, in)
-}
+func (l *loader) vector(name string, n int) *weight { return l.weight(name, nil, n) }
 
-func (l *loader) vector(name string, n int) *tensors.Tensor {
-	return l.upload(l.floats(name, n), n)
-}
-
-// rotated reads weights whose rows are channels of query or key heads, and puts them in the device's order.
-func (l *loader) rotated(name string, dims ...int) *tensors.Tensor {
-	data := l.floats(name, dims...)
-	if l.err != nil {
-		return nil
-	}
+// rotated is weights whose rows are channels of query or key heads, put in the device's order.
+func (l *loader) rotated(name string, dims ...int) *weight {
 	columns := 1
 	if len(dims) == 2 {
 		columns = dims[1]
 	}
-	return l.upload(permuteHeads(data, columns, l.m.config.HeadDim, l.m.order), dims...)
+	headDim, order := l.m.config.HeadDim, l.m.order
+	return l.weight(name, func(data []float32) { permuteHeads(data, columns, headDim, order) }, dims...)
 }

@@ -15,16 +15,18 @@ import (
 	"github.com/lathe-llm/lathe/search/mask"
 )
 
-// Model is the dense model of one file on a backend. Its weights stay on the device until Close.
+// Model is the dense model of one file on a backend. Its weights are on the device when they are needed, all of them until
+// Close unless WithWeights limits that.
 type Model struct {
 	be     *Backend
 	config gguf.Config
 	geo    mask.Geometry
 	opts   options
 
-	embedding *tensors.Tensor // [vocab, hidden]
-	outNorm   *tensors.Tensor // [hidden]
-	head      *tensors.Tensor // [vocab, hidden], the embedding where tied
+	weights   *residence
+	embedding *weight // [vocab, hidden]
+	outNorm   *weight // [hidden]
+	head      *weight // [vocab, hidden], the embedding where tied
 	layers    []*denseLayer
 	attention []*attentionBlock // of the dense model, one per layer
 	mlp       []*mlpBlock
@@ -43,8 +45,8 @@ type Model struct {
 // denseLayer holds the weights of one layer; those of a missing block are nil. Rows of q and k, with their biases and
 // gains, are in the order of Model.order inside each head, in which rotary pairs are (i, i+half).
 type denseLayer struct {
-	attnNorm, q, k, v, o, qBias, kBias, vBias, oBias, qGain, kGain, attnPost *tensors.Tensor
-	mlpNorm, gate, up, down, downBias, mlpPost                               *tensors.Tensor
+	attnNorm, q, k, v, o, qBias, kBias, vBias, oBias, qGain, kGain, attnPost *weight
+	mlpNorm, gate, up, down, downBias, mlpPost                               *weight
 }
 
 // Config describes the file.
@@ -70,19 +72,11 @@ func (m *Model) Close() {
 	}
 	m.tables, m.future = nil, nil
 	m.registry.clear()
-	m.free()
+	m.weights.close()
 }
 
-func (m *Model) free() {
-	free(m.embedding, m.outNorm)
-	if m.head != m.embedding {
-		free(m.head)
-	}
-	for _, l := range m.layers {
-		free(l.attnNorm, l.q, l.k, l.v, l.o, l.qBias, l.kBias, l.vBias, l.oBias, l.qGain, l.kGain, l.attnPost)
-		free(l.mlpNorm, l.gate, l.up, l.down, l.downBias, l.mlpPost)
-	}
-}
+// ResidentBytes is what weights take on the device now, those of subnets among them, and what they took at most.
+func (m *Model) ResidentBytes() (now, most int64) { return m.weights.bytes() }
 
 // Weights copies a matrix of a layer to the host: "q", "k", "v", "o", "gate", "up" or "down", row-major with the rows
 // and columns of the file, and its dimensions [out, in]. "o_bias" and "down_bias" are the biases [out, 1] on the output of
@@ -98,29 +92,29 @@ func (m *Model) Weights(layer int, name string) ([]float32, [2]int, error) {
 	case "down_bias":
 		return m.bias(l.downBias)
 	}
-	t, ok := map[string]*tensors.Tensor{"q": l.q, "k": l.k, "v": l.v, "o": l.o, "gate": l.gate, "up": l.up, "down": l.down}[name]
+	t, ok := map[string]*weight{"q": l.q, "k": l.k, "v": l.v, "o": l.o, "gate": l.gate, "up": l.up, "down": l.down}[name]
 	if !ok {
 		return nil, [2]int{}, fmt.Errorf("decoder: no matrix is named %q", name)
 	}
 	if t == nil {
 		return nil, [2]int{}, fmt.Errorf("decoder: layer %d has no %s matrix", layer, name)
 	}
-	dims := [2]int(t.Shape().Dimensions)
-	data, err := m.be.fetch(t)
+	dims := [2]int(t.dims)
+	data, err := m.weights.fetch(t)
 	if err != nil {
 		return nil, [2]int{}, fmt.Errorf("layer %d: %s: %w", layer, name, err)
 	}
 	if name == "q" || name == "k" {
-		data = permuteHeads(data, dims[1], m.config.HeadDim, inverse(m.order))
+		permuteHeads(data, dims[1], m.config.HeadDim, inverse(m.order))
 	}
 	return data, dims, nil
 }
 
-func (m *Model) bias(t *tensors.Tensor) ([]float32, [2]int, error) {
+func (m *Model) bias(t *weight) ([]float32, [2]int, error) {
 	if t == nil {
 		return nil, [2]int{m.geo.Hidden, 1}, nil
 	}
-	data, err := m.be.fetch(t)
+	data, err := m.weights.fetch(t)
 	return data, [2]int{m.geo.Hidden, 1}, err
 }
 
@@ -194,19 +188,19 @@ func inverse(order []int) []int {
 	return inv
 }
 
-// permuteHeads returns rows of width columns with row j of every head taken from its row order[j].
-func permuteHeads(data []float32, columns, headDim int, order []int) []float32 {
+// permuteHeads puts row order[j] of every head at its row j, in a matrix with columns columns.
+func permuteHeads(data []float32, columns, headDim int, order []int) {
 	if slices.IsSorted(order) {
-		return data
+		return
 	}
-	out := make([]float32, len(data))
 	size := headDim * columns
+	old := make([]float32, size)
 	for head := 0; head+size <= len(data); head += size {
+		copy(old, data[head:])
 		for j, from := range order {
-			copy(out[head+j*columns:head+(j+1)*columns], data[head+from*columns:])
+			copy(data[head+j*columns:head+(j+1)*columns], old[from*columns:])
 		}
 	}
-	return out
 }
 
 // tables are what attention needs to know of positions.
@@ -287,6 +281,11 @@ func (m *Model) embed(ctx context.Context, window []int32) (*tensors.Tensor, err
 		return nil, err
 	}
 	defer free(ids)
+	h, err := m.weights.hold(m.embedding)
+	if err != nil {
+		return nil, err
+	}
+	defer h.release()
 	scale := m.config.EmbedScale
 	return m.be.run1(ctx, fmt.Sprintf("embed %g", scale), func(in []*graph.Node) *graph.Node {
 		rows := graph.Gather(in[0], in[1])
@@ -294,5 +293,5 @@ func (m *Model) embed(ctx context.Context, window []int32) (*tensors.Tensor, err
 			return rows
 		}
 		return graph.MulScalar(rows, scale)
-	}, m.embedding, ids)
+	}, h.tensors[0], ids)
 }

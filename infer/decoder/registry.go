@@ -9,16 +9,21 @@ import (
 	"github.com/lathe-llm/lathe/search/mask"
 )
 
-// spareBlocks is how many bytes of blocks that no subnet holds any more a model keeps, in case they come back.
-const spareBlocks = 256 << 20
+// spareBlocks is how many bytes of blocks that no subnet holds any more a model keeps, in case they come back; where
+// the weights have a limit, at most spareShare of it.
+const (
+	spareBlocks = 256 << 20
+	spareShare  = 1. / 8
+)
 
 // registry finds blocks by their content, so that equal layers of subnets made apart are one block, with one copy of
 // the weights and one identity. It holds a reference to each of them, and lets go of the oldest that nothing else
-// holds once they take more than spareBlocks. It is guarded by Model.mu.
+// holds once they take more than spare bytes. It is guarded by Model.mu.
 type registry struct {
 	seed   maphash.Seed
 	blocks map[blockKey]cutBlock
 	order  []blockKey // oldest first
+	spare  int64
 }
 
 // blockKey is the content of a block: the hash covers its mask and its re-fitted weights.
@@ -35,8 +40,13 @@ type cutBlock interface {
 
 func (b *block) base() *block { return b }
 
-func newRegistry() registry {
-	return registry{seed: maphash.MakeSeed(), blocks: make(map[blockKey]cutBlock)}
+// newRegistry takes the limit of the weights, 0 for none.
+func newRegistry(limit int64) registry {
+	r := registry{seed: maphash.MakeSeed(), blocks: make(map[blockKey]cutBlock), spare: spareBlocks}
+	if limit > 0 {
+		r.spare = min(r.spare, int64(spareShare*float64(limit)))
+	}
+	return r
 }
 
 // key returns the content of a module of a layer.
@@ -100,7 +110,7 @@ func (r *registry) add(k blockKey, b cutBlock) {
 	kept := r.order[:0]
 	for _, k := range r.order {
 		b := r.blocks[k].base()
-		if spare > spareBlocks && b.refs.Load() == 1 {
+		if spare > r.spare && b.refs.Load() == 1 {
 			spare -= b.bytes()
 			delete(r.blocks, k)
 			b.release()
@@ -122,8 +132,8 @@ func (r *registry) clear() {
 
 func (b *block) bytes() int64 {
 	var n int64
-	for _, t := range b.own {
-		n += 4 * int64(t.Size())
+	for _, w := range b.own {
+		n += w.bytes()
 	}
 	return n
 }

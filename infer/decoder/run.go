@@ -10,10 +10,11 @@ import (
 
 // mixed computes what enters W_O of an attention block that keeps heads, [tokens, groups·reps·value].
 func (m *Model) mixed(ctx context.Context, b *attentionBlock, x *tensors.Tensor) (*tensors.Tensor, error) {
-	args, err := m.attentionArgs(b, x)
+	args, h, err := m.attentionArgs(b, x)
 	if err != nil {
 		return nil, err
 	}
+	defer h.release()
 	shape := b.shape
 	shape.outBias, shape.postNorm = false, false
 	return m.be.run1(ctx, fmt.Sprintf("mix %+v", shape), func(in []*graph.Node) *graph.Node {
@@ -26,11 +27,11 @@ func (m *Model) attend(ctx context.Context, b *attentionBlock, x *tensors.Tensor
 	if b.empty() {
 		return m.addBias(ctx, x, b.w.oBias, b.w.attnPost)
 	}
-	args, err := m.attentionArgs(b, x)
+	args, h, err := m.attentionArgs(b, x, b.w.o, b.w.oBias, b.w.attnPost)
 	if err != nil {
 		return nil, err
 	}
-	args = appendThere(args, b.w.o, b.w.oBias, b.w.attnPost)
+	defer h.release()
 	shape := b.shape
 	return m.be.run1(ctx, fmt.Sprintf("attention %+v", shape), func(in []*graph.Node) *graph.Node {
 		p := shape.split(in[1:])
@@ -38,24 +39,22 @@ func (m *Model) attend(ctx context.Context, b *attentionBlock, x *tensors.Tensor
 	}, args...)
 }
 
-// attentionArgs lists the inputs of an attention graph up to those of W_O.
-func (m *Model) attentionArgs(b *attentionBlock, x *tensors.Tensor) ([]*tensors.Tensor, error) {
+// attentionArgs lists the inputs of an attention graph up to those of W_O, and more weights after them. The caller must
+// release what they hold.
+func (m *Model) attentionArgs(b *attentionBlock, x *tensors.Tensor, more ...*weight) ([]*tensors.Tensor, *held, error) {
 	pos, err := m.positions(b, x.Shape().Dimensions[0])
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	args := []*tensors.Tensor{x, b.w.attnNorm, b.w.q, b.w.k, b.w.v, pos.cos, pos.sin, pos.future}
-	return appendThere(args, b.w.qBias, b.w.kBias, b.w.vBias, b.w.qGain, b.w.kGain), nil
-}
-
-// appendThere appends the tensors that are there.
-func appendThere(args []*tensors.Tensor, more ...*tensors.Tensor) []*tensors.Tensor {
-	for _, t := range more {
-		if t != nil {
-			args = append(args, t)
-		}
+	w := &b.w
+	h, err := m.weights.hold(append([]*weight{w.attnNorm, w.q, w.k, w.v, w.qBias, w.kBias, w.vBias, w.qGain, w.kGain}, more...)...)
+	if err != nil {
+		return nil, nil, err
 	}
-	return args
+	const before = 4 // the positions come after W_V
+	args := append([]*tensors.Tensor{x}, h.tensors[:before]...)
+	args = append(args, pos.cos, pos.sin, pos.future)
+	return append(args, h.tensors[before:]...), h, nil
 }
 
 // feed returns x plus the output of an MLP block, x itself where that is nothing.
@@ -63,25 +62,34 @@ func (m *Model) feed(ctx context.Context, b *mlpBlock, x *tensors.Tensor) (*tens
 	if b.width == 0 {
 		return m.addBias(ctx, x, b.w.downBias, b.w.mlpPost)
 	}
-	args := appendThere([]*tensors.Tensor{x, b.w.mlpNorm, b.w.gate, b.w.up, b.w.down}, b.w.downBias, b.w.mlpPost)
+	h, err := m.weights.hold(b.w.mlpNorm, b.w.gate, b.w.up, b.w.down, b.w.downBias, b.w.mlpPost)
+	if err != nil {
+		return nil, err
+	}
+	defer h.release()
 	shape := m.mlpShape(b.w.downBias)
 	return m.be.run1(ctx, fmt.Sprintf("mlp %+v", shape), func(in []*graph.Node) *graph.Node {
 		bias, post := shape.split(in[5:])
 		return shape.add(in[0], shape.gated(in[0], in[1], in[2], in[3]), in[4], bias, post)
-	}, args...)
+	}, h.with(x)...)
 }
 
 // mlpShape is that of all MLPs of the model with such an output bias or none.
-func (m *Model) mlpShape(bias *tensors.Tensor) mlpShape {
+func (m *Model) mlpShape(bias *weight) mlpShape {
 	return mlpShape{eps: m.config.NormEps, gelu: m.config.GELU, outBias: bias != nil, postNorm: m.config.PostNorms}
 }
 
 // addBias adds what a block says that keeps nothing but its bias, normed where there is a gain; without a bias the result is
 // x itself.
-func (m *Model) addBias(ctx context.Context, x, bias, post *tensors.Tensor) (*tensors.Tensor, error) {
+func (m *Model) addBias(ctx context.Context, x *tensors.Tensor, bias, post *weight) (*tensors.Tensor, error) {
 	if bias == nil {
 		return x, nil
 	}
+	h, err := m.weights.hold(bias, post)
+	if err != nil {
+		return nil, err
+	}
+	defer h.release()
 	eps := m.config.NormEps
 	return m.be.run1(ctx, fmt.Sprintf("bias %g %t", eps, post != nil), func(in []*graph.Node) *graph.Node {
 		y := graph.InsertAxes(in[1], 0)
@@ -89,7 +97,7 @@ func (m *Model) addBias(ctx context.Context, x, bias, post *tensors.Tensor) (*te
 			y = rmsNorm(y, in[2], eps)
 		}
 		return graph.Add(in[0], y)
-	}, appendThere([]*tensors.Tensor{x, bias}, post)...)
+	}, h.with(x)...)
 }
 
 func identity(in []*graph.Node) *graph.Node { return graph.Identity(in[0]) }

@@ -184,7 +184,12 @@ func (sc *Scorer) last(ctx context.Context, s *Subnet, key textKey, out *Scored)
 // head returns the negative log-likelihoods and divergences of all tokens of a text.
 func (sc *Scorer) head(ctx context.Context, x *tensors.Tensor, t *targets) (nll, kl []float32, err error) {
 	m, head := sc.m, sc.m.lmHead()
-	args := []*tensors.Tensor{x, m.outNorm, m.head, t.next}
+	h, err := m.weights.hold(m.outNorm, m.head)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer h.release()
+	args := append(h.with(x), t.next)
 	if t.tokens != nil {
 		args = append(args, t.tokens, t.logProbs)
 	}

@@ -1,35 +1,26 @@
 package decoder
 
 import (
-	"errors"
-	"fmt"
-	"os"
-
-	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
-// store holds matrices on the device up to a limit and the others in a temporary file, which is removed as soon as it
-// is made and lives as long as the store.
+// store holds matrices on the device up to a limit and the others in a temporary file.
 type store struct {
-	be    *Backend
-	items []stored
-	limit int64
-	used  int64
-	dir   string
-	file  *os.File
-	end   int64 // of the file
+	be      *Backend
+	items   []stored
+	limit   int64
+	used    int64
+	spilled spillFile
 }
 
 type stored struct {
 	tensor *tensors.Tensor // nil where spilled or not put yet
 	dims   []int
-	offset int64
-	space  int64 // bytes the item has in the file
+	space  extent // what the item has of the file
 }
 
 func newStore(be *Backend, n int, limit int64, dir string) *store {
-	return &store{be: be, items: make([]stored, n), limit: limit, dir: dir}
+	return &store{be: be, items: make([]stored, n), limit: limit, spilled: spillFile{dir: dir}}
 }
 
 // put takes over t as item i in place of what was there.
@@ -42,34 +33,20 @@ func (s *store) put(i int, t *tensors.Tensor) error {
 		it.tensor = nil
 	}
 	it.dims = append([]int(nil), t.Shape().Dimensions...)
-	if it.space == 0 && s.used+size <= s.limit {
+	if it.space.size == 0 && s.used+size <= s.limit {
 		it.tensor = t
 		s.used += size
 		return nil
 	}
 	defer free(t)
-	return s.spill(it, t, size)
-}
-
-func (s *store) spill(it *stored, t *tensors.Tensor, size int64) error {
-	if s.file == nil {
-		f, err := os.CreateTemp(s.dir, "lathe-states-*")
-		if err != nil {
-			return fmt.Errorf("decoder: spill hidden states: %w", err)
-		}
-		if err := os.Remove(f.Name()); err != nil {
-			return errors.Join(fmt.Errorf("decoder: spill hidden states: %w", err), f.Close())
-		}
-		s.file = f
-	}
-	if it.space < size {
-		it.offset, it.space = s.end, size
-		s.end += size
+	if it.space.size < size {
+		s.spilled.giveBack(it.space)
+		it.space = s.spilled.space(size)
 	}
 	var werr error
-	err := s.be.read(t, func(data []float32) { _, werr = s.file.WriteAt(dtypes.UnsafeByteSlice(data), it.offset) })
-	if err == nil && werr != nil {
-		err = fmt.Errorf("decoder: spill hidden states: %w", werr)
+	err := s.be.read(t, func(data []float32) { werr = s.spilled.writeAt(it.space, data) })
+	if err == nil {
+		err = werr
 	}
 	return err
 }
@@ -80,15 +57,7 @@ func (s *store) use(i int, f func(t *tensors.Tensor) error) error {
 	if it.tensor != nil {
 		return f(it.tensor)
 	}
-	n := 1
-	for _, d := range it.dims {
-		n *= d
-	}
-	data := make([]float32, n)
-	if _, err := s.file.ReadAt(dtypes.UnsafeByteSlice(data), it.offset); err != nil {
-		return fmt.Errorf("decoder: read spilled hidden states: %w", err)
-	}
-	t, err := s.be.upload(data, it.dims...)
+	t, err := s.be.create(func(to []float32) error { return s.spilled.read(it.space, to) }, it.dims...)
 	if err != nil {
 		return err
 	}
@@ -101,8 +70,5 @@ func (s *store) close() {
 		free(s.items[i].tensor)
 		s.items[i] = stored{}
 	}
-	if s.file != nil {
-		_ = s.file.Close() // nothing of a removed file is worth keeping
-		s.file = nil
-	}
+	s.spilled.close()
 }

@@ -162,8 +162,8 @@ func (m *Model) check(s *Subnet) error {
 	return nil
 }
 
-// DeviceBytes is what the weights that the subnet holds besides the dense model's take on the device. Some may be shared
-// with other subnets.
+// DeviceBytes is what the weights that the subnet has besides the dense model's take when all are on the device. Some may be
+// shared with other subnets.
 func (s *Subnet) DeviceBytes() int64 {
 	var n int64
 	for i := range s.attention {

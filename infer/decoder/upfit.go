@@ -22,7 +22,7 @@ type UpProblem struct {
 	m        *Model
 	in       *Inputs
 	block    *mlpBlock // the kept channels with their W_D
-	down     *tensors.Tensor
+	down     *weight   // the dense W_D
 	windows  []int
 	tokens   int
 	kept     int
@@ -89,13 +89,22 @@ func (p *UpProblem) sum(ctx context.Context, up []float32, residual bool) (gradi
 	}
 	defer free(u)
 	gradient, energy = make([]float64, width*hidden), make([]float64, width)
-	shape, w := p.m.mlpShape(nil), p.block.w
+	shape, w := p.m.mlpShape(nil), &p.block.w
 	name := fmt.Sprintf("up %+v %t %t", shape, p.relative, residual)
 	for _, window := range p.windows {
 		err := p.in.st.hidden.use(window, func(x *tensors.Tensor) error {
-			args := []*tensors.Tensor{x, w.mlpNorm, w.gate, u, w.down}
-			run := func(more ...*tensors.Tensor) error {
-				out, err := p.m.be.run(ctx, name, func(in []*Node) []*Node { return shape.upGradient(in, p.relative, residual) }, append(args, more...)...)
+			run := func(mid *tensors.Tensor, dense *weight) error {
+				h, err := p.m.weights.hold(w.mlpNorm, w.gate, w.down, dense)
+				if err != nil {
+					return err
+				}
+				defer h.release()
+				t := h.tensors
+				args := []*tensors.Tensor{x, t[0], t[1], u, t[2]}
+				if dense != nil {
+					args = append(args, mid, t[3])
+				}
+				out, err := p.m.be.run(ctx, name, func(in []*Node) []*Node { return shape.upGradient(in, p.relative, residual) }, args...)
 				if err != nil {
 					return err
 				}
@@ -106,7 +115,7 @@ func (p *UpProblem) sum(ctx context.Context, up []float32, residual bool) (gradi
 				return p.m.be.accumulate(energy, out[1])
 			}
 			if !residual {
-				return run()
+				return run(nil, nil)
 			}
 			return p.in.use(ctx, window, x, func(mid *tensors.Tensor) error { return run(mid, p.down) })
 		})
@@ -156,9 +165,9 @@ func (m *Model) RefittedInputs(ctx context.Context, layer int, kept mask.Set, up
 		return nil, fmt.Errorf("decoder: layer %d: re-fitted W_U has %d numbers, want %d by %d", layer, len(up), kept.Len(), hidden)
 	}
 	g := &gathering{m: m, layer: layer}
-	dense := m.mlp[layer].w
+	dense := &m.mlp[layer].w
 	gate, u := g.rows(dense.gate, kept.Indices()), g.rowsOf(up, hidden, allOf(kept.Len()))
-	release := func() { free(g.made...) }
+	release := func() { m.weights.drop(g.made...) }
 	if g.err != nil {
 		release()
 		return nil, g.err
@@ -166,9 +175,14 @@ func (m *Model) RefittedInputs(ctx context.Context, layer int, kept mask.Set, up
 	shape := m.mlpShape(nil)
 	in := &Inputs{m: m, st: st, layer: -1, module: mask.MLP, n: kept.Len(), release: release}
 	in.compute = func(ctx context.Context, _ int, x *tensors.Tensor) (*tensors.Tensor, error) {
+		h, err := m.weights.hold(dense.mlpNorm, gate, u)
+		if err != nil {
+			return nil, err
+		}
+		defer h.release()
 		return m.be.run1(ctx, fmt.Sprintf("gated %+v", shape), func(in []*Node) *Node {
 			return shape.gated(in[0], in[1], in[2], in[3])
-		}, x, dense.mlpNorm, gate, u)
+		}, h.with(x)...)
 	}
 	return in.fill(ctx)
 }

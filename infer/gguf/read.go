@@ -26,15 +26,30 @@ func (f *File) Float32(name string) (data []float32, dims []int, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	data = make([]float32, 0, t.Elements())
-	err = f.eachChunk(t, func(rows []float32) error {
-		data = append(data, rows...)
-		return nil
-	})
-	if err != nil {
+	data = make([]float32, t.Elements())
+	if err := f.fill(t, data); err != nil {
 		return nil, nil, err
 	}
 	return data, slices.Clone(t.Dims), nil
+}
+
+// ReadFloat32 is [File.Float32] into a slice, which must have the length of the tensor.
+func (f *File) ReadFloat32(name string, to []float32) error {
+	t, err := f.tensor(name)
+	if err != nil {
+		return err
+	}
+	if int64(len(to)) != t.Elements() {
+		return fmt.Errorf("gguf: %s: tensor %q has %d numbers, not %d", f.path, name, t.Elements(), len(to))
+	}
+	return f.fill(t, to)
+}
+
+func (f *File) fill(t Tensor, to []float32) error {
+	return f.eachChunk(t, func(rows []float32) error {
+		to = to[copy(to, rows):]
+		return nil
+	})
 }
 
 // eachChunk hands the numbers of a tensor to visit, some whole rows at a time. The slice is visit's only until it returns.
