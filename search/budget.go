@@ -9,7 +9,7 @@ import (
 // limit nothing. Limits on evaluations, tokens and generations are looked at
 // between generations, so that the same search always ends with the same state;
 // time is looked at whenever a score comes in, and the generation that it cuts
-// short does not count.
+// short does not count. The first generation always comes to its end.
 type Budget struct {
 	Time        time.Duration // running, pauses left out
 	Evaluations int

@@ -32,6 +32,29 @@ type Score struct {
 	// Tokens are those computed, whether or not some of their layers came from a
 	// cache, so that it is the same for the same work.
 	Tokens int64
+	// Parts are the fitness on parts of the text, the same parts for every
+	// candidate scored on it; nil where they are not known.
+	Parts []float64 `json:",omitempty"`
+}
+
+// surely reports whether s is better than another score on the same text by more
+// than luck explains: by as many standard errors of the difference, which the
+// parts of the text show. Where there are no parts, better is better.
+func (s Score) surely(other Score, errors float64) bool {
+	if s.Fitness >= other.Fitness {
+		return false
+	}
+	n := len(s.Parts)
+	if n < 2 || len(other.Parts) != n {
+		return true
+	}
+	var mean, square float64
+	for i, v := range s.Parts {
+		d := other.Parts[i] - v
+		mean += d / float64(n)
+		square += d * d / float64(n)
+	}
+	return mean >= errors*math.Sqrt(max(0, square-mean*mean)/float64(n-1))
 }
 
 // Perplexity is exp(NLL), or 0 where it was not measured.

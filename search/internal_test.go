@@ -215,3 +215,27 @@ func TestMoves(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+func TestSurelyBetter(t *testing.T) {
+	parent := Score{Fitness: 2, Parts: []float64{1, 2, 3, 2}}
+	for _, c := range []struct {
+		name  string
+		score Score
+		want  bool
+	}{
+		{"on every part by as much", Score{Fitness: 1.9, Parts: []float64{0.9, 1.9, 2.9, 1.9}}, true},
+		{"on one part only", Score{Fitness: 1.9, Parts: []float64{0.6, 2, 3, 2}}, false},
+		// Differences 0.2 ± 0.1: a mean of 0.2 and a standard error of 0.0577.
+		{"on most parts", Score{Fitness: 1.8, Parts: []float64{0.7, 1.9, 2.9, 1.7}}, true},
+		{"worse", Score{Fitness: 2.1, Parts: []float64{1.1, 2.1, 3.1, 2.1}}, false},
+		{"nothing known of its parts", Score{Fitness: 1.999}, true},
+		{"other parts", Score{Fitness: 1.999, Parts: []float64{1.999}}, true},
+	} {
+		if got := c.score.surely(parent, 2); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+	if s := (Score{Fitness: 1.8, Parts: []float64{0.7, 1.9, 2.9, 1.7}}); s.surely(parent, 4) {
+		t.Error("by 3.5 standard errors counts for more than 4")
+	}
+}

@@ -163,9 +163,11 @@ func (j *Job) tick() {
 	}
 }
 
+// timeOver is false until there is a best subnet: a search that found none would have been for nothing.
 func (j *Job) timeOver() bool {
 	j.tick()
-	return j.o.Budget.Time > 0 && j.elapsed >= j.o.Budget.Time
+	_, found := j.shown.State.Best()
+	return found && j.o.Budget.Time > 0 && j.elapsed >= j.o.Budget.Time
 }
 
 func (j *Job) setPaused(paused bool) {

@@ -22,10 +22,14 @@ import (
 // and mutations prefer the moves that look cheap. The tiers of text are tuned by
 // how well ranks on one agree with ranks on the next.
 type Ladder struct {
-	Lambda   int   // λ, children per generation
-	Moves    int   // the most modules a mutation raises; the fewer of two draws
-	Tiers    []int // tokens of each tier, rising; the parent is replaced on the last
-	Keep     int   // one of so many children goes on to the next tier
+	Lambda int   // λ, children per generation
+	Moves  int   // the most modules a mutation raises; the fewer of two draws
+	Tiers  []int // tokens of each tier, rising; the parent is replaced on the last
+	Keep   int   // one of so many children goes on to the next tier
+	// Errors is by how many standard errors of the difference a child must beat
+	// its parent: the best of many children is lucky, and what luck chose does not
+	// last.
+	Errors   float64
 	Steps    []int // levels a move spans, coarse to fine
 	Patience int   // generations without a better subnet before the next step
 	// Learned is the share of children allocated for drawn weights; the others
@@ -45,7 +49,7 @@ type Ladder struct {
 // DefaultLadder returns the options for a laptop: 16 children a generation.
 func DefaultLadder() *Ladder {
 	return &Ladder{
-		Lambda: 16, Moves: 3, Tiers: []int{512, 2048, 8192}, Keep: 4,
+		Lambda: 16, Moves: 3, Tiers: []int{512, 2048, 8192}, Keep: 4, Errors: 2,
 		Steps: []int{4, 2, 1}, Patience: 3, Learned: 0.5, Uniform: 0.3,
 		Front: []float64{0.9, 0.8, 0.7, 0.6, 0.5}, FrontEvery: 8,
 	}
@@ -59,7 +63,10 @@ type LadderState struct {
 	Step      int // index into Steps
 	Stale     int // generations since the parent was replaced
 	Sized     int // subnets scored for the front
-	Sense     Sensitivity
+	// OneShot is the choice that was allocated for the target without a search,
+	// nil where there was none.
+	OneShot mask.Choice
+	Sense   Sensitivity
 }
 
 func (l LadderState) clone() LadderState {
@@ -87,8 +94,8 @@ func (l *Ladder) Check(p *Problem, t Target) error {
 			return fmt.Errorf("%w: the tiers %v do not rise", ErrConfig, l.Tiers)
 		}
 	}
-	if slices.Min(l.Steps) < 1 || l.Learned < 0 || l.Learned > 1 || l.Uniform < 0 || l.Uniform > 1 {
-		return fmt.Errorf("%w: ladder steps %v, share learned %v, share uniform %v", ErrConfig, l.Steps, l.Learned, l.Uniform)
+	if slices.Min(l.Steps) < 1 || !(l.Errors >= 0) || l.Learned < 0 || l.Learned > 1 || l.Uniform < 0 || l.Uniform > 1 {
+		return fmt.Errorf("%w: ladder steps %v, %v standard errors, share learned %v, share uniform %v", ErrConfig, l.Steps, l.Errors, l.Learned, l.Uniform)
 	}
 	return checkChoices(p, t)
 }
@@ -192,6 +199,7 @@ func (l *Ladder) begin(ctx context.Context, g *generation, field []Individual) e
 		return fmt.Errorf("search: the fitness of the first subnets is no number")
 	}
 	g.s.Population = field
+	g.s.Ladder.OneShot = field[0].Choice
 	return nil
 }
 
@@ -269,7 +277,7 @@ func moves(from, to mask.Choice) string {
 func (l *Ladder) Retarget(p *Problem, s State, t Target) State {
 	s = s.clone()
 	s.Target, s.Done = t, ""
-	s.Ladder.Stale, s.Ladder.Step = 0, 0
+	s.Ladder.Stale, s.Ladder.Step, s.Ladder.OneShot = 0, 0, nil
 	s.Population = rejoin(p, append(slices.Clone(s.Front), s.Population...), t)
 	s.Population = slices.DeleteFunc(s.Population, func(in Individual) bool { return in.Choice == nil })
 	slices.SortStableFunc(s.Population, better)
@@ -280,6 +288,7 @@ func (l *Ladder) Retarget(p *Problem, s State, t Target) State {
 	if err == nil {
 		if in, ok := g.propose(g.s.Population, choice, Individual{}, Learned); ok {
 			in.Moves = "allocated for the new target"
+			g.s.Ladder.OneShot = choice
 			g.s.Pending = append(g.s.Pending, in)
 		}
 	}
@@ -304,6 +313,11 @@ func (l *Ladder) Accepts(p *Problem, s State) error {
 	for _, in := range s.Population {
 		if in.Choice == nil {
 			return fmt.Errorf("individual %d is no choice of levels", in.ID)
+		}
+	}
+	if ld.OneShot != nil {
+		if _, err := p.Levels.Masks(ld.OneShot); err != nil {
+			return fmt.Errorf("its one-shot: %w", err)
 		}
 	}
 	return nil

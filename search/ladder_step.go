@@ -355,11 +355,22 @@ func (l *Ladder) fillFront(ctx context.Context, g *generation) error {
 	return err
 }
 
-// succeed makes the best individual the parent of the next generation, and the
-// step finer when none was better for a while.
+// succeed makes the best individual the parent of the next generation, if it is
+// surely better, and the step finer when none was for a while. Those that look
+// better by luck do not enter the population.
 func (l *Ladder) succeed(g *generation, parent Individual, seen []Individual) {
 	ld := g.s.Ladder
-	slices.SortStableFunc(seen, better)
+	lucky := 0
+	seen = slices.DeleteFunc(seen, func(in Individual) bool {
+		luck := better(in, parent) < 0 && !in.Score.surely(parent.Score, l.Errors)
+		if luck {
+			lucky++
+		}
+		return luck
+	})
+	if lucky > 0 {
+		g.s.event(fmt.Sprintf("%d of the children look better than #%d, by less than %g standard errors", lucky, parent.ID, l.Errors))
+	}
 	g.s.Population = append([]Individual{parent}, seen...)
 	slices.SortStableFunc(g.s.Population, better)
 	best := g.s.Population[0]

@@ -26,7 +26,7 @@ const (
 	levelWindows  = 16
 	// refitWindows is how much text what is found is re-fitted on at most, where only the time is limited: more text is
 	// worth more there than the same time in the search.
-	refitWindows = 64
+	refitWindows = 128
 	// tuningSeq is the length of the windows that candidates are scored on: short ones cost less attention and are more
 	// diverse.
 	tuningSeq = 1024
@@ -52,14 +52,15 @@ type hunt struct {
 	bytes   map[int]int64 // by candidate, see explorer.Candidate
 	scratch string        // folder of levels that nobody keeps, "" for none
 	refits  int           // windows that what is found is re-fitted on
+	started time.Time
+	time    time.Duration // that candidates are scored for, where the time is limited
 	pace    levels.Pace   // at which levels were made, zero when unknown
 }
 
 // Search implements [explorer.Searcher]. Levels and the checkpoint stay in dir; what is found is re-fitted on all of the
 // calibration text in the end.
 func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, o explorer.Orders, mon explorer.Monitor) (explorer.Made, error) {
-	started := time.Now()
-	h := &hunt{m: m, request: r, dir: dir, mon: mon, bytes: make(map[int]int64)}
+	h := &hunt{m: m, request: r, dir: dir, mon: mon, bytes: make(map[int]int64), started: time.Now()}
 	defer h.close()
 	if err := h.even(); err != nil {
 		return explorer.Made{}, err
@@ -67,7 +68,7 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 	if err := h.prepare(ctx); err != nil {
 		return explorer.Made{}, err
 	}
-	job, err := h.job(ctx, time.Since(started))
+	job, err := h.job(ctx, time.Since(h.started))
 	if err != nil {
 		return explorer.Made{}, err
 	}
@@ -87,7 +88,10 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 		}
 		return made, err
 	}
-	return h.refit(ctx, made)
+	if result, err = h.settle(ctx, result); err != nil {
+		return made, translate(err)
+	}
+	return h.refit(ctx, h.made(result))
 }
 
 // even has a model whose files hold equal widths searched for those.
@@ -319,7 +323,8 @@ func (h *hunt) job(ctx context.Context, gone time.Duration) (*search.Job, error)
 	}
 	if s := h.request.Budget.Seconds; s > 0 {
 		whole := time.Duration(s * float64(time.Second))
-		o.Budget.Time = max(whole-gone-h.reserve(whole, gone), whole/10)
+		h.time = max(whole-gone-h.reserve(whole, gone), whole/10)
+		o.Budget.Time = h.time
 	}
 	if h.usesLevels() {
 		o.Problem.Levels = h.m.levels.Levels()
@@ -429,7 +434,7 @@ func (h *hunt) tell(s *search.Snapshot) {
 	case b.Evaluations > 0:
 		h.mon.Progress(float64(s.Spent.Evaluations), float64(b.Evaluations), "candidates", step)
 	case b.Seconds > 0:
-		h.mon.Progress(s.Elapsed.Seconds(), b.Seconds, "seconds", step)
+		h.mon.Progress(min(s.Elapsed, h.time).Seconds(), h.time.Seconds(), "seconds", step)
 	default:
 		h.mon.Progress(float64(s.Spent.Evaluations), 0, "candidates", step)
 	}

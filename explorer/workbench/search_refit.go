@@ -2,11 +2,14 @@ package workbench
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/reform"
+	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/search/levels"
+	"github.com/lathe-llm/lathe/search/mask"
 )
 
 const (
@@ -14,48 +17,98 @@ const (
 	// re-fitting what was found while nothing is known of how long that takes.
 	leastShare = 0.25
 	refitShare = 0.25
+	// settleWindows is on how much text two subnets are re-fitted to be compared.
+	settleWindows = 8
 )
 
-// reserve says how much of a limited time, of which some is gone, to keep for re-fitting what is found, and settles on how
-// many windows that is done.
+// reserve says how much of a limited time, of which some is gone, to keep for what comes after the search, and settles on
+// how many windows what is found is re-fitted.
 func (h *hunt) reserve(whole, gone time.Duration) time.Duration {
-	var keep time.Duration
-	h.refits, keep = planRefit(h.pace, whole, gone, len(h.work.text.windows), h.request.Calibration.Windows > 0, h.request.Up)
-	return keep
+	if h.pace.Window <= 0 {
+		if h.request.Calibration.Windows == 0 {
+			h.refits = min(h.refits, levelWindows)
+		}
+		return time.Duration(refitShare * float64(whole))
+	}
+	keep := settleTime(h.pace)
+	h.replan(time.Duration((1-leastShare)*float64(whole)) - gone - keep)
+	return keep + refitTime(h.pace, h.refits, h.request.Up)
 }
 
-// planRefit returns on how many of so many windows what is found is re-fitted, and the time to keep for it. Where that
-// number was not asked for, it is as many as leave the search its least share. up is by how many steps W_U is re-fitted.
-func planRefit(p levels.Pace, whole, gone time.Duration, have int, asked bool, up int) (windows int, keep time.Duration) {
-	least := min(have, levelWindows)
-	if p.Window <= 0 {
-		if !asked {
-			have = least
-		}
-		return have, time.Duration(refitShare * float64(whole))
+// replan settles on as many windows for re-fitting as the time left allows, where a number was not asked for.
+func (h *hunt) replan(left time.Duration) {
+	if h.request.Calibration.Windows == 0 && h.pace.Window > 0 {
+		h.refits = planRefit(h.pace, left, len(h.work.text.windows), h.request.Up)
 	}
-	// Measuring what came out takes about as long as two windows. What does not depend on the text is about the same for
-	// levels, where a module is fitted many times with one ridge, and for a subnet, where it is with a few.
+}
+
+// planRefit returns on how many of so many windows what is found can be re-fitted in the time left, but no fewer than the
+// levels are made from. up is by how many steps W_U is re-fitted.
+func planRefit(p levels.Pace, left time.Duration, have, up int) int {
+	n := min(have, levelWindows)
+	for n < have && refitTime(p, n+1, up) <= left {
+		n++
+	}
+	return n
+}
+
+// refitTime is how long re-fitting a subnet on so many windows takes, and measuring it, at the pace that levels were made.
+func refitTime(p levels.Pace, windows, up int) time.Duration {
 	const (
 		margin    = 1.1
-		measuring = 2.0
+		measuring = 2.0 // takes as long as so many windows
+		// What does not depend on the text: levels fit a module many times with one ridge, a subnet once with a few.
+		fixed, upFixed = 0.5, 0.25
 		// For W_U: what its step costs on a window, and statistics with it, as shares of a window of the levels.
-		upStep, upMoments = 0.45, 0.8
+		upStep, upMoments = 0.3, 0.6
 	)
-	perWindow, fixed, once := margin*float64(p.Window), float64(p.Fixed), measuring
+	text, once := measuring+float64(windows), fixed
 	if up > 0 {
-		once += upStep * float64((up+1)*min(have, reform.UpWindows))
-		fixed *= 2
+		text += upMoments*float64(windows) + upStep*float64((up+1)*min(windows, reform.UpWindows))
+		once += upFixed
 	}
-	extra := once * perWindow
-	if up > 0 {
-		perWindow *= 1 + upMoments
+	return time.Duration(margin*text*float64(p.Window) + once*float64(p.Fixed))
+}
+
+// settleTime is how long [hunt.settle] takes at most.
+func settleTime(p levels.Pace) time.Duration { return 2 * refitTime(p, settleWindows, 0) }
+
+// settle decides between what was found and what was allocated without a search. Levels are fitted on little text, each by
+// itself: which of two subnets is better is certain only once both are re-fitted as a whole, on text of the one kind, and
+// scored on the other.
+func (h *hunt) settle(ctx context.Context, r search.Result) (search.Result, error) {
+	if r.State.Ladder == nil || r.State.Ladder.OneShot == nil || r.State.Ladder.OneShot.Equal(r.Best.Choice) {
+		return r, nil
 	}
-	if !asked {
-		left := (1-leastShare)*float64(whole) - float64(gone) - fixed - extra
-		have = min(have, max(int(left/perWindow), least))
+	first := r.Best
+	first.Choice = r.State.Ladder.OneShot
+	var err error
+	if first.Masks, err = h.m.levels.Levels().Masks(first.Choice); err != nil {
+		return r, err
 	}
-	return have, time.Duration(fixed + extra + perWindow*float64(have))
+	text := spread(h.fitting, settleWindows)
+	var fitness [2]float64
+	for i, masks := range []mask.Masks{r.Best.Masks, first.Masks} {
+		subnet, _, err := reform.Refit(ctx, h.work.dm, text, masks, reform.Config{Rechoose: true, Progress: func(e reform.Event) {
+			h.mon.Progress(float64(i*e.Total+e.Done), float64(2*e.Total), "modules", "comparing what was found with the one-shot, both re-fitted")
+		}})
+		if err != nil {
+			return r, err
+		}
+		s, err := h.eval.Subnet(ctx, subnet)
+		if err != nil {
+			return r, err
+		}
+		fitness[i] = s.Fitness
+	}
+	taken := "what was found"
+	if fitness[1] < fitness[0] {
+		taken = "the one-shot"
+		r.Best.Candidate = first.Candidate
+	}
+	h.mon.Note(fmt.Sprintf("re-fitted on %d windows, what the search found has a %s of %.4f on text it was not fitted to, the one-shot %.4f: %s is taken",
+		len(text), h.eval.Fitness(), fitness[0], fitness[1], taken))
+	return r, nil
 }
 
 // refit chooses the units of what was found anew, as many of each module, and re-fits them, layer by layer.
@@ -65,6 +118,12 @@ func (h *hunt) refit(ctx context.Context, made explorer.Made) (explorer.Made, er
 		return made, err
 	}
 	recipe.UpSteps = h.request.Up
+	if s := h.request.Budget.Seconds; s > 0 {
+		if left := time.Duration(s*float64(time.Second)) - time.Since(h.started); refitTime(h.pace, h.refits, h.request.Up) < left {
+			h.replan(left)
+		}
+	}
+	made.Method.Windows = h.refits
 	subnet, report, err := reform.Refit(ctx, h.work.dm, h.work.text.windows[:h.refits], made.Subnet.Masks, reform.Config{
 		Recipe: &recipe, Rechoose: true, Progress: func(e reform.Event) { tell(ctx, h.mon, e) },
 	})

@@ -188,31 +188,26 @@ func TestSearchRefuses(t *testing.T) {
 }
 
 func TestPlanRefit(t *testing.T) {
-	const minute = time.Minute
-	pace := levels.Pace{Window: 5 * time.Second, Fixed: minute}
+	pace := levels.Pace{Window: 5 * time.Second, Fixed: time.Minute}
 	for _, c := range []struct {
-		name                string
-		pace                levels.Pace
-		whole, gone         time.Duration
-		have                int
-		asked               bool
-		up                  int
-		windows             int
-		leastKept, mostKept time.Duration
+		name     string
+		left     time.Duration
+		have, up int
+		windows  int
 	}{
-		{"time for all", pace, 60 * minute, 3 * minute, 64, false, 0, 64, 6 * minute, 8 * minute},
-		{"time for some", pace, 10 * minute, 3 * minute, 64, false, 0, 36, 4 * minute, 5 * minute},
-		{"time for few", pace, 3 * minute, 2 * minute, 64, false, 0, levelWindows, 2 * minute, 3 * minute},
-		{"W_U too", pace, 60 * minute, 3 * minute, 64, false, 4, 64, 15 * minute, 18 * minute},
-		{"W_U too, in less time", pace, 20 * minute, 3 * minute, 64, false, 4, 29, 11 * minute, 12 * minute},
-		{"as asked", pace, 3 * minute, 2 * minute, 64, true, 0, 64, 6 * minute, 8 * minute},
-		{"little text", pace, 60 * minute, 3 * minute, 5, false, 0, 5, minute, 2 * minute},
-		{"nothing known", levels.Pace{}, 60 * minute, 3 * minute, 64, false, 0, levelWindows, 15 * minute, 15 * minute},
-		{"nothing known, as asked", levels.Pace{}, 60 * minute, 3 * minute, 24, true, 0, 24, 15 * minute, 15 * minute},
+		{"time for all", 30 * time.Minute, 64, 0, 64},
+		{"time for some", 5 * time.Minute, 64, 0, 47}, // 5.5 s each after 41 s
+		{"time for none", time.Minute, 64, 0, levelWindows},
+		{"W_U too", 30 * time.Minute, 64, 4, 64},
+		{"W_U too, in less time", 8 * time.Minute, 64, 4, 25}, // 56 s; 24 windows stepped on take 246 s more; then 8.8 s each
+		{"W_U too, on little text", 5 * time.Minute, 64, 4, levelWindows},
+		{"little text", time.Hour, 5, 0, 5},
 	} {
-		windows, keep := planRefit(c.pace, c.whole, c.gone, c.have, c.asked, c.up)
-		if windows != c.windows || keep < c.leastKept || keep > c.mostKept {
-			t.Errorf("%s: %d windows, %v kept; want %d and %v to %v", c.name, windows, keep, c.windows, c.leastKept, c.mostKept)
+		if got := planRefit(pace, c.left, c.have, c.up); got != c.windows {
+			t.Errorf("%s: %d windows; want %d", c.name, got, c.windows)
+		}
+		if got := refitTime(pace, c.windows, c.up); c.windows > levelWindows && got > c.left {
+			t.Errorf("%s: that takes %v of %v", c.name, got, c.left)
 		}
 	}
 }

@@ -30,9 +30,20 @@ type Text struct {
 type Scored struct {
 	Score
 	KL             float64 // divergence from the dense model, the sum over the tokens scored, in nats
+	Parts          []Part  // consecutive parts of the text, of at most partTokens tokens each
 	TokensComputed int     // tokens of the text
 	LayersRun      int     // layers computed, over all windows
 	LayersReused   int     // layers whose result was there already
+}
+
+// partTokens is how many tokens a part of the text has: few enough that a text has several, many enough that the parts
+// differ from each other about as if they were drawn by chance.
+const partTokens = 512
+
+// Part is the score of a part of the text.
+type Part struct {
+	NLL, KL float64 // sums over the tokens scored, in nats; KL is 0 where it was not measured
+	Tokens  int
 }
 
 // Scorer scores many subnets on the same windows. It computes no layer twice that comes again and again: the state of a
@@ -136,8 +147,16 @@ func (sc *Scorer) window(ctx context.Context, s *Subnet, key textKey, out *Score
 	}
 	n := key.length - 1
 	out.add(nll[:n])
-	for _, v := range kl[:min(n, len(kl))] {
-		out.KL += float64(v)
+	for from := 0; from < n; from += partTokens {
+		p := Part{Tokens: min(partTokens, n-from)}
+		for i := from; i < from+p.Tokens; i++ {
+			p.NLL += float64(nll[i])
+			if i < len(kl) {
+				p.KL += float64(kl[i])
+			}
+		}
+		out.KL += p.KL
+		out.Parts = append(out.Parts, p)
 	}
 	out.TokensComputed += key.length
 	return nil

@@ -172,6 +172,26 @@ func (e *Evaluator) one(ctx context.Context, c search.Candidate, text decoder.Te
 		return search.Score{}, err
 	}
 	defer release()
+	return e.score(ctx, sub, text)
+}
+
+// Subnet scores a subnet of any weights on all of the text.
+func (e *Evaluator) Subnet(ctx context.Context, s gguf.Subnet) (search.Score, error) {
+	if err := e.o.Gate(ctx); err != nil {
+		return search.Score{}, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	sub, err := e.m.Subnet(ctx, s)
+	if err != nil {
+		return search.Score{}, err
+	}
+	defer sub.Close()
+	return e.score(ctx, sub, e.text(search.Tier{Tokens: e.Tokens()}))
+}
+
+// score is called with mu held.
+func (e *Evaluator) score(ctx context.Context, sub *decoder.Subnet, text decoder.Text) (search.Score, error) {
 	got, err := e.scorer.Score(ctx, sub, text)
 	if err != nil {
 		return search.Score{}, err
@@ -181,6 +201,13 @@ func (e *Evaluator) one(ctx context.Context, c search.Candidate, text decoder.Te
 	s := search.Score{NLL: got.NLL / tokens, KL: got.KL / tokens, Tokens: int64(got.TokensComputed)}
 	if s.Fitness = s.NLL; e.o.Fitness == KL {
 		s.Fitness = s.KL
+	}
+	for _, p := range got.Parts {
+		sum := p.NLL
+		if e.o.Fitness == KL {
+			sum = p.KL
+		}
+		s.Parts = append(s.Parts, sum/float64(p.Tokens))
 	}
 	return s, nil
 }

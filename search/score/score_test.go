@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"testing"
 
 	"github.com/lathe-llm/lathe/infer/decoder"
@@ -146,10 +147,10 @@ func TestTiers(t *testing.T) {
 		}
 		return out
 	}
-	if a, b := on(search.Tier{Tokens: 16, Draw: 5}), on(search.Tier{Tokens: 16, Draw: 5}); a != b || a.Tokens != 16 {
+	if a, b := on(search.Tier{Tokens: 16, Draw: 5}), on(search.Tier{Tokens: 16, Draw: 5}); !reflect.DeepEqual(a, b) || a.Tokens != 16 {
 		t.Errorf("the same tier gave %+v and %+v", a, b)
 	}
-	if a, b := on(search.Tier{Tokens: 16, Draw: 5}), on(search.Tier{Tokens: 16, Draw: 6}); a == b {
+	if a, b := on(search.Tier{Tokens: 16, Draw: 5}), on(search.Tier{Tokens: 16, Draw: 6}); a.Fitness == b.Fitness {
 		t.Error("another draw gave the same")
 	}
 	if got := on(search.Tier{Tokens: 96, Draw: 3}); got.Tokens != 96 {
