@@ -125,7 +125,7 @@ type (
 		Budget      Budget
 		Calibration Calibration
 		Fitness     string
-		Up          int // steps by which W_U of what is found is re-fitted, 0 leaves it
+		Up          *int // steps by which W_U of what is found is re-fitted, 0 leaves it; nil where there is much time
 		Seed        uint64
 		Resume      bool
 	}

@@ -68,10 +68,10 @@ func (a *app) newSearchCommand(run func(context.Context, exploration, explorer.S
 	flags.StringVar(&budget, "budget", "10m", "when to end: a duration such as 20m, evals=N, tokens=N, or several with commas")
 	flags.StringVar(&c.Fitness, "fitness", "", "what to minimise: kl (to the dense model) or perplexity (default kl)")
 	flags.Uint64Var(&c.Seed, "seed", 1, "the same seed and budget in evaluations give the same subnet")
-	flags.IntVar(&c.Up, "up", 0, "steps by which W_U of what is found is re-fitted too, 0 to leave it as it is: 4 is a good number where there is time")
+	flags.Var(&optionalInt{&c.Up}, "up", "steps by which W_U of what is found is re-fitted too, 0 to leave it as it is (default: 4 where a budget of time allows much text besides)")
 	flags.BoolVar(&c.Resume, "resume", false, "go on with the workspace's interrupted search")
 	calibrationFlags(cmd, &c.Calibration)
-	flags.Lookup("windows").Usage = "windows of calibration text (default 8; with a budget of time alone, as many as there is time to re-fit on, up to 64)"
+	flags.Lookup("windows").Usage = "windows of calibration text (default 8; with a budget of time alone, as many as there is time to re-fit on, up to 128)"
 	return cmd
 }
 

@@ -52,6 +52,7 @@ type hunt struct {
 	bytes   map[int]int64 // by candidate, see explorer.Candidate
 	scratch string        // folder of levels that nobody keeps, "" for none
 	refits  int           // windows that what is found is re-fitted on
+	up      int           // steps by which its W_U is re-fitted
 	started time.Time
 	time    time.Duration // that candidates are scored for, where the time is limited
 	pace    levels.Pace   // at which levels were made, zero when unknown
@@ -115,8 +116,10 @@ func (h *hunt) even() error {
 // check refuses what the strategy cannot work with or reach, before anything takes long.
 func (h *hunt) check() error {
 	strategy, err := search.New(h.request.Strategy)
-	if err == nil && h.request.Up < 0 {
-		err = fmt.Errorf("%d steps of re-fitting W_U", h.request.Up)
+	if up := h.request.Up; err == nil && up != nil {
+		if h.up = *up; h.up < 0 {
+			err = fmt.Errorf("%d steps of re-fitting W_U", h.up)
+		}
 	}
 	if err == nil {
 		p := &search.Problem{Geometry: h.m.geometry(), Target: search.Ratio(h.request.Target)}

@@ -19,6 +19,9 @@ const (
 	refitShare = 0.25
 	// settleWindows is on how much text two subnets are re-fitted to be compared.
 	settleWindows = 8
+	// Where nothing else was asked for and the time allows at least upWindows besides, W_U is re-fitted by timelyUp
+	// steps: on less text, more text is worth more.
+	timelyUp, upWindows = 4, 48
 )
 
 // reserve says how much of a limited time, of which some is gone, to keep for what comes after the search, and settles on
@@ -32,14 +35,23 @@ func (h *hunt) reserve(whole, gone time.Duration) time.Duration {
 	}
 	keep := settleTime(h.pace)
 	h.replan(time.Duration((1-leastShare)*float64(whole)) - gone - keep)
-	return keep + refitTime(h.pace, h.refits, h.request.Up)
+	return keep + refitTime(h.pace, h.refits, h.up)
 }
 
-// replan settles on as many windows for re-fitting as the time left allows, where a number was not asked for.
+// replan settles on as many windows for re-fitting as the time left allows, where a number was not asked for, and on
+// whether W_U is re-fitted.
 func (h *hunt) replan(left time.Duration) {
-	if h.request.Calibration.Windows == 0 && h.pace.Window > 0 {
-		h.refits = planRefit(h.pace, left, len(h.work.text.windows), h.request.Up)
+	if h.request.Calibration.Windows > 0 || h.pace.Window <= 0 {
+		return
 	}
+	have := len(h.work.text.windows)
+	if h.request.Up == nil {
+		h.up = 0
+		if n := planRefit(h.pace, left, have, timelyUp); n >= min(have, upWindows) && refitTime(h.pace, n, timelyUp) <= left {
+			h.up = timelyUp
+		}
+	}
+	h.refits = planRefit(h.pace, left, have, h.up)
 }
 
 // planRefit returns on how many of so many windows what is found can be re-fitted in the time left, but no fewer than the
@@ -117,12 +129,12 @@ func (h *hunt) refit(ctx context.Context, made explorer.Made) (explorer.Made, er
 	if err != nil {
 		return made, err
 	}
-	recipe.UpSteps = h.request.Up
 	if s := h.request.Budget.Seconds; s > 0 {
-		if left := time.Duration(s*float64(time.Second)) - time.Since(h.started); refitTime(h.pace, h.refits, h.request.Up) < left {
+		if left := time.Duration(s*float64(time.Second)) - time.Since(h.started); refitTime(h.pace, h.refits, h.up) < left {
 			h.replan(left)
 		}
 	}
+	recipe.UpSteps = h.up
 	made.Method.Windows = h.refits
 	subnet, report, err := reform.Refit(ctx, h.work.dm, h.work.text.windows[:h.refits], made.Subnet.Masks, reform.Config{
 		Recipe: &recipe, Rechoose: true, Progress: func(e reform.Event) { tell(ctx, h.mon, e) },

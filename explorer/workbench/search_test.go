@@ -161,7 +161,7 @@ func TestSearchRefuses(t *testing.T) {
 	for name, change := range map[string]func(*explorer.StartSearch){
 		"strategy": func(r *explorer.StartSearch) { r.Strategy = "magic" },
 		"fitness":  func(r *explorer.StartSearch) { r.Fitness = "beauty" },
-		"up":       func(r *explorer.StartSearch) { r.Up = -1 },
+		"up":       func(r *explorer.StartSearch) { r.Up = new(-1) },
 		"target":   func(r *explorer.StartSearch) { r.Target = 1e-9 },
 	} {
 		r := asked("", 10)
@@ -187,6 +187,51 @@ func TestSearchRefuses(t *testing.T) {
 	}
 }
 
+// TestSearchTakesTheOneShotWhereItIsBetter has the dense model as the one of two subnets, which nothing can beat.
+func TestSearchTakesTheOneShotWhereItIsBetter(t *testing.T) {
+	m := open(t, bench(t), gguftest.Tiny("llama"))
+	h := &hunt{m: m, dir: t.TempDir(), mon: &quiet{}, bytes: map[int]int64{}, request: asked("", 1)}
+	defer h.close()
+	if err := h.prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l := m.levels.Levels()
+	dense, cut := l.Dense(), l.Dense()
+	for slot := range cut {
+		if mask.Module(slot%mask.Modules) == mask.MLP {
+			cut[slot] = int16(len(l.Ladder(slot)) / 2)
+		}
+	}
+	for _, c := range []struct {
+		name                 string
+		found, oneShot, want mask.Choice
+	}{
+		{"the one-shot is better", cut, dense, dense},
+		{"what was found is better", dense, cut, dense},
+		{"nothing was found", cut, cut, cut},
+		{"there was none", cut, nil, cut},
+	} {
+		var r search.Result
+		r.Best.Choice = c.found
+		var err error
+		if r.Best.Masks, err = l.Masks(c.found); err != nil {
+			t.Fatal(err)
+		}
+		r.State.Ladder = &search.LadderState{OneShot: c.oneShot}
+		got, err := h.settle(t.Context(), r)
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		want, err := l.Masks(c.want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !got.Best.Choice.Equal(c.want) || !got.Best.Masks.Equal(want) {
+			t.Errorf("%s: it was not taken", c.name)
+		}
+	}
+}
+
 func TestPlanRefit(t *testing.T) {
 	pace := levels.Pace{Window: 5 * time.Second, Fixed: time.Minute}
 	for _, c := range []struct {
@@ -208,6 +253,34 @@ func TestPlanRefit(t *testing.T) {
 		}
 		if got := refitTime(pace, c.windows, c.up); c.windows > levelWindows && got > c.left {
 			t.Errorf("%s: that takes %v of %v", c.name, got, c.left)
+		}
+	}
+}
+
+func TestReplan(t *testing.T) {
+	two := 2
+	for _, c := range []struct {
+		name       string
+		asked      *int
+		windows    int // asked for
+		left       time.Duration
+		refits, up int
+	}{
+		{"little time", nil, 0, 5 * time.Minute, 47, 0},
+		{"much time", nil, 0, 20 * time.Minute, 100, timelyUp},
+		{"no time", nil, 0, 0, levelWindows, 0},
+		{"W_U is not wanted", new(int), 0, 20 * time.Minute, 100, 0},
+		{"two steps are wanted", &two, 0, 0, levelWindows, 2},
+		{"windows are wanted", nil, 7, 20 * time.Minute, 7, 0},
+	} {
+		h := &hunt{pace: levels.Pace{Window: 5 * time.Second, Fixed: time.Minute}, refits: 7}
+		h.request.Up, h.request.Calibration.Windows = c.asked, c.windows
+		if c.asked != nil {
+			h.up = *c.asked
+		}
+		h.work.text.windows = make([][]int32, 100)
+		if h.replan(c.left); h.refits != c.refits || h.up != c.up {
+			t.Errorf("%s: %d windows, %d steps; want %d and %d", c.name, h.refits, h.up, c.refits, c.up)
 		}
 	}
 }
