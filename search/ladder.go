@@ -164,13 +164,18 @@ func (l *Ladder) Start(ctx context.Context, p *Problem, eval Scorer) (State, err
 				w[s] = trust
 			}
 		}
-		choice, err := l.allocate(g, c, w)
-		if err != nil {
-			return State{}, err
-		}
-		if in, ok := g.propose(field, choice, Individual{}, Seeded); ok {
-			in.Moves = fmt.Sprintf("one-shot, attention × %g", trust)
-			field = append(field, in)
+		for _, shape := range []struct {
+			name string
+			loss lossOf
+		}{{"", predicted(p.Levels)}, {", by the share cut", byShare(p.Levels)}} {
+			choice, err := l.allocate(g, c, shape.loss.weighted(w))
+			if err != nil {
+				return State{}, err
+			}
+			if in, ok := g.propose(field, choice, Individual{}, Seeded); ok {
+				in.Moves = fmt.Sprintf("one-shot, attention × %g%s", trust, shape.name)
+				field = append(field, in)
+			}
 		}
 	}
 	if err := l.begin(ctx, g, field); err != nil {
@@ -203,12 +208,42 @@ func (l *Ladder) begin(ctx context.Context, g *generation, field []Individual) e
 	return nil
 }
 
-// allocate returns the best choice within the budget for weighted predicted
-// losses. Where the file of a choice costs more than the sum of its levels, it
+// lossOf is the loss of a level of a slot.
+type lossOf func(slot, level int) float64
+
+// weighted multiplies the losses of each slot.
+func (f lossOf) weighted(w []float64) lossOf {
+	return func(s, i int) float64 { return w[s] * f(s, i) }
+}
+
+// predicted is the losses that the levels have.
+func predicted(l *mask.Levels) lossOf {
+	return func(s, i int) float64 { return l.Ladder(s)[i].Loss }
+}
+
+// shareExponent is how losses grow with the share of a module that is cut.
+const shareExponent = 2.5
+
+// byShare takes the loss of the middle level of a slot from the predicted ones, and
+// has the others grow with the share that is cut: what a level loses of a
+// module's output is known exactly, how much of that matters is not.
+func byShare(l *mask.Levels) lossOf {
+	return func(s, i int) float64 {
+		ladder := l.Ladder(s)
+		cut := func(i int) float64 { return float64(ladder[0].Params - ladder[i].Params) }
+		half := len(ladder) / 2
+		if cut(half) <= 0 {
+			return 0
+		}
+		return ladder[half].Loss * math.Pow(cut(i)/cut(half), shareExponent)
+	}
+}
+
+// allocate returns the best choice within the budget for given losses. Where the file of a choice costs more than the sum of its levels, it
 // takes cheaper ones.
-func (l *Ladder) allocate(g *generation, c costs, w []float64) (mask.Choice, error) {
+func (l *Ladder) allocate(g *generation, c costs, loss lossOf) (mask.Choice, error) {
 	for tries := 0; ; tries++ {
-		choice, ok := c.allocate(func(s, i int) float64 { return w[s] * g.p.Levels.Ladder(s)[i].Loss })
+		choice, ok := c.allocate(loss)
 		if !ok || tries > 50 {
 			return nil, fmt.Errorf("%w: no levels were found that take %v", ErrTarget, g.s.Target)
 		}
@@ -284,7 +319,7 @@ func (l *Ladder) Retarget(p *Problem, s State, t Target) State {
 	s.Population = slices.CompactFunc(s.Population, func(a, b Individual) bool { return a.ID == b.ID })
 	s.event(fmt.Sprintf("target changed to %v", t))
 	g := &generation{p: p, s: s, full: len(l.Tiers)}
-	choice, err := l.allocate(g, newCosts(p, t), s.Ladder.Sense.mean())
+	choice, err := l.allocate(g, newCosts(p, t), predicted(p.Levels).weighted(s.Ladder.Sense.mean()))
 	if err == nil {
 		if in, ok := g.propose(g.s.Population, choice, Individual{}, Learned); ok {
 			in.Moves = "allocated for the new target"

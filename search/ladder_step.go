@@ -66,7 +66,7 @@ func (l *Ladder) settle(ctx context.Context, g *generation) error {
 	if len(g.s.Population) > 0 && g.s.Population[0].Tier == n {
 		return nil
 	}
-	choice, err := l.allocate(g, newCosts(g.p, g.s.Target), g.s.Ladder.Sense.mean())
+	choice, err := l.allocate(g, newCosts(g.p, g.s.Target), predicted(g.p.Levels).weighted(g.s.Ladder.Sense.mean()))
 	if err != nil {
 		return err
 	}
@@ -112,7 +112,7 @@ func (l *Ladder) children(g *generation, parent Individual) ([]Individual, error
 	// posterior is nearly always worse than its mean.
 	bold := int(l.Learned * float64(l.Lambda))
 	for i := range bold {
-		choice, err := l.allocate(g, c, g.s.Ladder.Sense.sample(learn, float64(i)/float64(bold)))
+		choice, err := l.allocate(g, c, predicted(g.p.Levels).weighted(g.s.Ladder.Sense.sample(learn, float64(i)/float64(bold))))
 		if err != nil {
 			return nil, err
 		}
@@ -341,7 +341,7 @@ func (l *Ladder) fillFront(ctx context.Context, g *generation) error {
 	// Allocated for that size, priced for the front's sake like all others.
 	other := *g
 	other.s.Target = Ratio(size)
-	choice, err := l.allocate(&other, newCosts(g.p, other.s.Target), ld.Sense.mean())
+	choice, err := l.allocate(&other, newCosts(g.p, other.s.Target), predicted(g.p.Levels).weighted(ld.Sense.mean()))
 	if err != nil {
 		return nil // the levels do not go that low: nothing for the front
 	}

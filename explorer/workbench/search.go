@@ -30,8 +30,8 @@ const (
 	// tuningSeq is the length of the windows that candidates are scored on: short ones cost less attention and are more
 	// diverse.
 	tuningSeq = 1024
-	// probeTokens is how much text predicted losses are measured on.
-	probeTokens = 512
+	// probeTexts is on how many texts predicted losses are measured.
+	probeTexts = 4
 	// pollEvery is how often a search is looked at and orders are passed on to it.
 	pollEvery = 100 * time.Millisecond
 	// retries is how often a search goes on by itself after an error, such as a full disk, and retryAfter how soon.
@@ -300,8 +300,7 @@ func (h *hunt) worth(ctx context.Context, store *levels.Store) ([]float64, error
 	if statistics != nil {
 		return score.Predicted(store, statistics.Predict)
 	}
-	tier := search.Tier{Tokens: min(probeTokens, h.eval.Tokens())}
-	return h.eval.Probe(ctx, tier, func(done, total int) {
+	return h.eval.Probe(ctx, probeTexts, func(done, total int) {
 		h.mon.Progress(float64(done), float64(total), "modules", "measuring what each module is worth")
 	})
 }

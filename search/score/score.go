@@ -310,50 +310,65 @@ func layerEqual(a, b mask.Choice, layer int) bool {
 	return slices.Equal(a[lo:hi], b[lo:hi])
 }
 
+// probeLength is how many tokens a text has that modules are probed on: several
+// short ones tell more than a long one.
+const probeLength = 512
+
 // Probe measures, for every module alone, by how much the fitness rises when half of
 // it is cut and re-fitted, and gives the store's levels predicted losses that are
 // in proportion: what a level loses of the module's output counts for that much.
-// It scores one candidate per module, and the dense model, on the text of a tier,
-// and returns the factors, for [levels.Store.SetLosses] another time.
-func (e *Evaluator) Probe(ctx context.Context, t search.Tier, progress func(done, total int)) ([]float64, error) {
+// MLPs, between which most of what is cut is shared out, are measured on so many
+// texts, attention on one. It returns the factors, for [levels.Store.SetLosses]
+// another time.
+func (e *Evaluator) Probe(ctx context.Context, texts int, progress func(done, total int)) ([]float64, error) {
 	l := e.store.Levels()
-	choices := []mask.Choice{l.Dense()}
-	slots := []int{-1}
-	for slot := range l.Slots() {
-		if n := len(l.Ladder(slot)); n > 1 {
-			c := l.Dense()
-			c[slot] = int16(n / 2)
-			choices, slots = append(choices, c), append(slots, slot)
+	var order []int
+	for slot := l.Slots() - 1; slot >= 0; slot-- { // those that begin alike follow one another
+		if len(l.Ladder(slot)) > 1 {
+			order = append(order, slot)
 		}
 	}
-	batch := make([]search.Candidate, len(choices))
-	for i, c := range choices {
-		masks, err := l.Masks(c)
+	texts = min(max(1, texts), len(e.windows))
+	var text [mask.Modules]decoder.Text
+	var dense [mask.Modules]float64
+	for module, n := range [mask.Modules]int{mask.Attention: 1, mask.MLP: texts} {
+		text[module].Length = min(probeLength, len(e.windows[0]))
+		for i := range n {
+			text[module].Windows = append(text[module].Windows, i*len(e.windows)/n)
+		}
+		s, err := e.choice(ctx, l.Dense(), text[module])
 		if err != nil {
 			return nil, err
 		}
-		batch[i] = search.Candidate{Masks: masks, Choice: c}
-	}
-	fitness, done := make([]float64, len(batch)), 0
-	err := e.Evaluate(ctx, batch, t, func(i int, s search.Score) {
-		fitness[i] = s.Fitness
-		if done++; progress != nil {
-			progress(done, len(batch))
-		}
-	})
-	if err != nil {
-		return nil, err
+		dense[module] = s.Fitness
 	}
 	factor := make([]float64, l.Slots())
-	for i, slot := range slots[1:] {
-		rise := fitness[i+1] - fitness[0]
-		if math.IsNaN(rise) || math.IsInf(rise, 0) {
-			return nil, fmt.Errorf("score: layer %d: %v: the loss of half of it is no number", slot/mask.Modules, mask.Module(slot%mask.Modules))
+	for done, slot := range order {
+		c, module := l.Dense(), mask.Module(slot%mask.Modules)
+		c[slot] = int16(len(l.Ladder(slot)) / 2)
+		s, err := e.choice(ctx, c, text[module])
+		if err != nil {
+			return nil, err
 		}
-		factor[slot] = max(rise, leastRise) / e.store.Lost(slot, int(choices[i+1][slot]))
+		rise := s.Fitness - dense[module]
+		if math.IsNaN(rise) || math.IsInf(rise, 0) {
+			return nil, fmt.Errorf("score: layer %d: %v: the loss of half of it is no number", slot/mask.Modules, module)
+		}
+		factor[slot] = max(rise, leastRise) / e.store.Lost(slot, int(c[slot]))
+		if progress != nil {
+			progress(done+1, len(order))
+		}
 	}
 	e.store.SetLosses(factor)
 	return factor, nil
+}
+
+func (e *Evaluator) choice(ctx context.Context, c mask.Choice, text decoder.Text) (search.Score, error) {
+	masks, err := e.store.Levels().Masks(c)
+	if err != nil {
+		return search.Score{}, err
+	}
+	return e.one(ctx, search.Candidate{Masks: masks, Choice: c}, text)
 }
 
 // leastRise keeps a module whose cut measured as a gain, which is noise, from

@@ -193,7 +193,7 @@ func TestDivergence(t *testing.T) {
 // TestSearch runs a whole search over a real, if tiny, model.
 func TestSearch(t *testing.T) {
 	s := newSet(t)
-	if _, err := s.eval.Probe(t.Context(), search.Tier{Tokens: 128}, nil); err != nil {
+	if _, err := s.eval.Probe(t.Context(), 4, nil); err != nil {
 		t.Fatal(err)
 	}
 	ladder := search.DefaultLadder()
