@@ -1,12 +1,21 @@
 package reform
 
-import "github.com/lathe-llm/lathe/search/mask"
+import (
+	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// Limits say how many bytes some parts of the memory may take.
+type Limits struct {
+	States  int64 // hidden states of the text, and apart from them the inputs of a matrix, as decoder.WithMemory
+	Weights int64 // weights that are computed with, as decoder.WithWeights; 0 is no limit
+}
 
 // Memory is how much memory OneShot takes at most with the preset Allocated, in bytes, by parts. It follows from shapes;
 // Runtime is what was seen beside them.
 type Memory struct {
-	Weights int64 `json:"weights"` // of the model, 32-bit floats
-	Refit   int64 `json:"refit"`   // the re-fitted matrices so far, and the layer at hand, cut
+	Weights int64 `json:"weights"` // that are computed with, 32-bit floats
+	Refit   int64 `json:"refit"`   // the re-fitted matrices so far, and copies of a layer's while they are made
 	States  int64 `json:"states"`  // hidden states of the text, and those kept for measuring losses
 	Inputs  int64 `json:"inputs"`  // of one output matrix, as they are and beside the size of the state
 	Moments int64 `json:"moments"` // of these inputs, with what choosing and solving make of them, 64-bit floats
@@ -29,9 +38,8 @@ const (
 	runtimeMemory = 300 << 20
 )
 
-// MemoryOf estimates the memory for a model's shape, ratio and calibration text. limit is what hidden states, and apart
-// from them inputs, may take (decoder.WithMemory).
-func MemoryOf(g *mask.Geometry, ratio float64, windows, seq int, limit int64) Memory {
+// MemoryOf estimates the memory for a model's shape, ratio and calibration text.
+func MemoryOf(g *mask.Geometry, ratio float64, windows, seq int, limits Limits) Memory {
 	hidden, heads := int64(g.Hidden), 0
 	var ffn, channels int64
 	for _, l := range g.Layers {
@@ -41,10 +49,10 @@ func MemoryOf(g *mask.Geometry, ratio float64, windows, seq int, limit int64) Me
 	kept := int64(ratio * float64(channels)) // more go where attention stays: an upper bound
 	tokens := int64(windows) * int64(seq)
 	m := Memory{
-		Weights: 4 * mask.Dense(g).Size().Params,
+		Weights: decoder.WeightBytes(g, limits.Weights),
 		Refit:   4*hidden*kept + 4*3*hidden*ffn,
-		States:  min(limit, 4*tokens*hidden),
-		Inputs:  2 * min(limit, 4*tokens*ffn),
+		States:  min(limits.States, 4*tokens*hidden),
+		Inputs:  2 * min(limits.States, 4*tokens*ffn),
 		Moments: 8 * (heldMoments*ffn*ffn + heldCross*hidden*ffn),
 		Window:  4 * (2*int64(heads)*int64(seq)*int64(seq) + 3*int64(seq)*ffn),
 		Runtime: runtimeMemory,

@@ -53,6 +53,7 @@ type app struct {
 	workspace string
 	compute   string
 	spill     int64 // bytes, 0 for the default
+	weights   int64 // the same
 }
 
 // run carries out a command line and returns the exit status.
@@ -118,6 +119,7 @@ func newRoot(a *app) *cobra.Command {
 	exploreFlags(a, root)
 	flags.StringVar(&a.compute, "compute", "", "what search and re-fitting compute with: go, xla, cuda or xla:/path/plugin.so (default: the fastest found)")
 	flags.Var((*byteSize)(&a.spill), "spill", "memory for calibration's hidden states, and as much for a matrix's inputs; more goes to a temporary file (default 4GiB)")
+	flags.Var((*byteSize)(&a.weights), "weights", "memory for the weights that are computed with; more are read from the model's file when they are needed (default: half of what is free)")
 	root.AddCommand(a.commands()...)
 	return root
 }

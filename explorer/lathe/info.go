@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/workbench"
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/search/mask"
@@ -63,7 +64,7 @@ func (a *app) infoCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r := newInfo(info, a.spill)
+			r := newInfo(info, reform.Limits{States: a.spill, Weights: a.weights})
 			return a.result(r, func(w io.Writer) { r.words(w, info) })
 		},
 	}
@@ -89,16 +90,20 @@ func (a *app) modelInfo(ctx context.Context, path string) (explorer.ModelInfo, e
 	return m.Info(), m.Close()
 }
 
-func newInfo(m explorer.ModelInfo, spill int64) infoResult {
-	if spill == 0 {
-		spill = decoder.DefaultMemory
+// newInfo takes the limits that cutting would have, 0 for the defaults.
+func newInfo(m explorer.ModelInfo, limits reform.Limits) infoResult {
+	if limits.States == 0 {
+		limits.States = decoder.DefaultMemory
+	}
+	if limits.Weights == 0 {
+		limits.Weights = workbench.DefaultWeights()
 	}
 	size := mask.Dense(m.Geometry).Size()
 	r := infoResult{
 		Model: m.Path, Name: m.Name, Architecture: m.Arch, Type: m.FileType, Bytes: m.Bytes, Params: m.Params, BlockParams: m.BlockParams,
 		Hidden: m.Hidden, HeadDim: m.Geometry.HeadDim, Vocab: m.Vocab, Context: m.Context, Tied: m.Tied, ChatTemplate: m.ChatTemplate,
 		KVBytes: size.KVBytesPerToken, SubnetOf: m.SubnetOf, Share: m.Share,
-		CutMemory: reform.MemoryOf(m.Geometry, 0.8, cutWindows, cutTokens, spill).Total(),
+		CutMemory: reform.MemoryOf(m.Geometry, 0.8, cutWindows, cutTokens, limits).Total(),
 	}
 	for _, l := range m.Geometry.Layers {
 		r.Layers = append(r.Layers, infoLayer{l.Heads, l.KVHeads, l.FFN})

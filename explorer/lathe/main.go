@@ -40,7 +40,9 @@ func realMain() int {
 			return bench, nil
 		}
 		var err error
-		bench, err = workbench.New(workbench.Options{Compute: spec, Text: a.calibrationText(), Scratch: os.Getenv("LATHE_SCRATCH"), Spill: a.spill})
+		bench, err = workbench.New(workbench.Options{
+			Compute: spec, Text: a.calibrationText(), Scratch: os.Getenv("LATHE_SCRATCH"), Spill: a.spill, Weights: a.weights,
+		})
 		return bench, err
 	}
 	a.backend = func(spec string) (explorer.Backend, error) { return made(spec) }

@@ -16,6 +16,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/llamacpp"
+	"github.com/lathe-llm/lathe/internal/memory"
 	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/search/levels"
 	"github.com/lathe-llm/lathe/search/mask"
@@ -28,8 +29,12 @@ type Options struct {
 	Scratch string // folder for files that need not last; "" is the system's temporary folder
 	// Spill is how many bytes of the hidden states of calibration text are held in memory, the rest being in a temporary
 	// file, and apart from that of the inputs of a matrix, the rest of which is computed anew; 0 is the decoder's default.
-	Spill  int64
-	LogDir string // where the engine's log goes; "" is the system's temporary folder
+	Spill int64
+	// Weights is how many bytes of the weights that computations run on are held in memory, on the device where that has its
+	// own; what is left of them is read from the model's file when it is needed. 0 is half of what is free when the model is
+	// first computed with, all on a device with memory of its own.
+	Weights int64
+	LogDir  string // where the engine's log goes; "" is the system's temporary folder
 }
 
 // Bench is an [explorer.Backend]. It may be used from any goroutine.
@@ -129,11 +134,11 @@ func (m *model) weights(ctx context.Context) (*decoder.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	var options []decoder.Option
-	if limit := m.bench.options.Spill; limit > 0 {
-		options = append(options, decoder.WithMemory(limit, m.bench.options.Scratch))
+	o := m.bench.options
+	if o.Spill == 0 {
+		o.Spill = decoder.DefaultMemory
 	}
-	loaded, err := decoder.Load(ctx, backend, m.file, options...)
+	loaded, err := decoder.Load(ctx, backend, m.file, decoder.WithMemory(o.Spill, o.Scratch), decoder.WithWeights(m.bench.weightLimit(backend)))
 	if err != nil {
 		backend.Close()
 		return nil, err
@@ -141,6 +146,21 @@ func (m *model) weights(ctx context.Context) (*decoder.Model, error) {
 	m.backend, m.decoder, m.info.Compute = backend, loaded, backend.Description()
 	return loaded, nil
 }
+
+// weightLimit is how many bytes of weights stay in memory, 0 for all.
+func (b *Bench) weightLimit(backend *decoder.Backend) int64 {
+	switch {
+	case b.options.Weights > 0:
+		return b.options.Weights
+	case backend.Name() == "cuda":
+		return 0
+	}
+	return DefaultWeights()
+}
+
+// DefaultWeights is the default of [Options].Weights where computations run in the machine's own memory, 0 where it is not
+// known how much is free.
+func DefaultWeights() int64 { return memory.Free() / 2 }
 
 // describe is what a file's header says of a model.
 func describe(f *gguf.File) (explorer.ModelInfo, error) {

@@ -9,11 +9,11 @@ import (
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
 )
 
-// Hidden states that are not held in memory give the same subnet.
+// Hidden states and weights that are not held in memory give the same subnet.
 func TestSpill(t *testing.T) {
-	cut := func(limit int64) gguf.Subnet {
+	cut := func(states, weights int64) gguf.Subnet {
 		b := bench(t)
-		b.options.Spill = limit
+		b.options.Spill, b.options.Weights = states, weights
 		m := open(t, b, gguftest.Tiny("llama"))
 		made, err := m.Cut(t.Context(), explorer.Cut{Target: 0.7, Calibration: explorer.Calibration{Windows: 4, Seq: 128}, Seed: 1}, &quiet{})
 		if err != nil {
@@ -21,10 +21,10 @@ func TestSpill(t *testing.T) {
 		}
 		return made.Subnet
 	}
-	held := cut(0)
+	held := cut(0, 0)
 	const window = 4 * 128 * 64 // bytes of hidden states
-	for name, limit := range map[string]int64{"all": 1, "some": 2*window + 100} {
-		spilled := cut(limit)
+	for name, limits := range map[string][2]int64{"all": {1, 1}, "all states": {1, 0}, "all weights": {0, 1}, "some states": {2*window + 100, 0}} {
+		spilled := cut(limits[0], limits[1])
 		if !spilled.Masks.Equal(held.Masks) {
 			t.Fatalf("%s spilled: other masks", name)
 		}

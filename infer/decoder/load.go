@@ -37,6 +37,24 @@ func WithMemory(bytes int64, dir string) Option {
 // the weights of one block, attention or MLP, or those of the LM head.
 func WithWeights(bytes int64) Option { return func(o *options) { o.weights = bytes } }
 
+// WeightBytes is how much of the device the weights of a model of that shape take at most with a limit as for WithWeights,
+// while one layer after the other is cut: the dense weights, the layer at hand as it was before, as it is cut and while it is
+// re-fitted, and blocks that are kept in case they come back.
+func WeightBytes(g *mask.Geometry, limit int64) int64 {
+	var layer, step int64
+	for i, l := range g.Layers {
+		attention, mlp := g.ModuleParams(i)
+		vectors := int64(3*g.Hidden + (l.Heads+2*l.KVHeads+2)*g.HeadDim) // norms and biases of a block at most
+		layer, step = max(layer, attention+mlp+2*vectors), max(step, attention+vectors, mlp+vectors)
+	}
+	step = max(step, int64(g.Hidden)*int64(g.Vocab+1))
+	all := 4*(mask.Dense(g).Size().Params+3*layer) + min(spareBlocks, 4*g.BlockParams())
+	if limit <= 0 || all <= limit {
+		return all
+	}
+	return max(limit, 4*step)
+}
+
 // WithWidthBucket pads the widths of cut MLPs with zeros to a multiple of n channels, so that fewer graphs are
 // compiled. The default is 1/24 of the dense width, 32 at least.
 func WithWidthBucket(n int) Option { return func(o *options) { o.bucket = n } }

@@ -11,19 +11,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
-	"github.com/lathe-llm/lathe/search/mask"
 )
-
-// leastWeights is what the weights of the largest layer take, norms and biases included, or those of the LM head.
-func leastWeights(geo *mask.Geometry) int64 {
-	least := geo.Hidden * (geo.Vocab + 1)
-	for _, l := range geo.Layers {
-		inner := (l.Heads + 2*l.KVHeads) * geo.HeadDim
-		matrices := geo.Hidden * (inner + l.Heads*geo.HeadDim + 3*l.FFN)
-		least = max(least, matrices+6*geo.Hidden+inner+2*geo.HeadDim)
-	}
-	return 4 * int64(least)
-}
 
 // everything is what a model computes in all its ways: of each kind of cut what it scores, inputs and states on a walk,
 // gradients and weights.
@@ -110,7 +98,7 @@ func step(t *testing.T, m *decoder.Model, layer int, s *decoder.Subnet, st *deco
 	}
 }
 
-// TestWeightLimit computes everything with all weights on the device, and with room for one layer or the LM head only:
+// TestWeightLimit computes everything with all weights on the device, and with room for one block or the LM head only:
 // to the last bit the same, and never more on the device.
 func TestWeightLimit(t *testing.T) {
 	for spec, be := range backends(t) {
@@ -125,7 +113,7 @@ func TestWeightLimit(t *testing.T) {
 				if now, most := all.ResidentBytes(); now != most {
 					t.Errorf("without a limit %d bytes are on the device, %d were", now, most)
 				}
-				limit := leastWeights(all.Geometry())
+				limit := decoder.WeightBytes(all.Geometry(), 1)
 				for _, inputs := range []int64{decoder.DefaultMemory, 1} { // kept, or computed when they are needed
 					m := load(t, be, f, decoder.WithWidthBucket(8), decoder.WithWeights(limit), decoder.WithMemory(inputs, t.TempDir()))
 					got := everything(t, m)
@@ -164,7 +152,7 @@ func TestWeightLimitBelowOneBlock(t *testing.T) {
 		if got.NLL != want {
 			t.Errorf("%g, want %g", got.NLL, want)
 		}
-		if _, most := m.ResidentBytes(); most > leastWeights(m.Geometry()) {
+		if _, most := m.ResidentBytes(); most > decoder.WeightBytes(m.Geometry(), limit) {
 			t.Errorf("%d bytes of weights at most", most)
 		}
 	}
@@ -194,7 +182,7 @@ func TestWeightLimitConcurrently(t *testing.T) {
 		}
 		want[name] = nll
 	}
-	m := load(t, be, f, decoder.WithWidthBucket(8), decoder.WithWeights(leastWeights(all.Geometry())))
+	m := load(t, be, f, decoder.WithWidthBucket(8), decoder.WithWeights(decoder.WeightBytes(all.Geometry(), 1)))
 	var wg sync.WaitGroup
 	for range 3 {
 		for name, spec := range specs {

@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/internal/memory"
 )
 
 func TestChatDefaultModel(t *testing.T) {
@@ -124,7 +125,7 @@ func TestMemoryNeeded(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			base, _ := residentMemory(idle.cmd.Process.Pid)
+			base, _ := memory.Resident(idle.cmd.Process.Pid)
 			idle.kill()
 			// A full batch, and all its logits.
 			if _, err := m.Score(t.Context(), [][]int32{make([]int32, 600)}, nil); err != nil {

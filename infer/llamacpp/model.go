@@ -10,6 +10,7 @@ import (
 
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/internal/chat"
+	"github.com/lathe-llm/lathe/internal/memory"
 )
 
 // Model implements [infer.Model]: one loaded file and the child that runs it.
@@ -70,7 +71,7 @@ func (m *Model) loadIn(ctx context.Context, p *process, progress func(float64)) 
 	plan := m.plan
 	found, err := devices(context.WithoutCancel(ctx), p)
 	if err == nil {
-		err = plan.place(found, freeMemory())
+		err = plan.place(found, memory.Free())
 	}
 	if err != nil {
 		if why := ended(); why != nil {
@@ -244,18 +245,18 @@ func (m *Model) Memory(ctx context.Context) (infer.Memory, error) {
 		return infer.Memory{}, err
 	}
 	defer end()
-	memory, err := m.measure(ctx, p)
-	return memory, m.fail("memory", err)
+	found, err := m.measure(ctx, p)
+	return found, m.fail("memory", err)
 }
 
 func (m *Model) measure(ctx context.Context, p *process) (infer.Memory, error) {
 	m.mu.Lock()
-	memory := m.memory
+	found := m.memory
 	m.mu.Unlock()
-	memory.Resident, memory.Peak = residentMemory(p.cmd.Process.Pid)
+	found.Resident, found.Peak = memory.Resident(p.cmd.Process.Pid)
 	var err error
-	memory.Devices, err = devices(ctx, p)
-	return memory, err
+	found.Devices, err = devices(ctx, p)
+	return found, err
 }
 
 // Tokenize implements [infer.Model].

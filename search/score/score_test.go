@@ -35,14 +35,14 @@ type set struct {
 	text  [][]int32
 }
 
-func newSet(t *testing.T) set {
+func newSet(t *testing.T, opts ...decoder.Option) set {
 	t.Helper()
 	be, err := decoder.OpenBackend("go")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(be.Close)
-	m, err := decoder.Load(t.Context(), be, gguftest.Open(t, gguftest.Tiny("llama")))
+	m, err := decoder.Load(t.Context(), be, gguftest.Open(t, gguftest.Tiny("llama")), opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,6 +187,38 @@ func TestDivergence(t *testing.T) {
 	}
 	if share := eval.Reused(); share <= 0 || share >= 1 {
 		t.Errorf("%.2f of the layers were reused", share)
+	}
+}
+
+// TestWeightLimit scores random choices with all weights on the device and with room for one block, to the last bit the same.
+func TestWeightLimit(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 5))
+	var scores [2][]search.Score
+	var batch []search.Candidate
+	for i, limit := range []int64{0, 1} {
+		s := newSet(t, decoder.WithWeights(limit))
+		l := s.store.Levels()
+		for i == 0 && len(batch) < 8 {
+			c := l.Dense()
+			for slot := range c {
+				c[slot] = int16(rng.IntN(len(l.Ladder(slot))))
+			}
+			if _, err := l.Masks(c); err == nil {
+				batch = append(batch, s.candidate(t, c))
+			}
+		}
+		scores[i] = make([]search.Score, len(batch))
+		if err := s.eval.Evaluate(t.Context(), batch, search.Tier{Tokens: 64}, func(j int, got search.Score) { scores[i][j] = got }); err != nil {
+			t.Fatal(err)
+		}
+		if _, most := s.m.ResidentBytes(); limit > 0 && most > decoder.WeightBytes(s.m.Geometry(), limit) {
+			t.Errorf("%d bytes of weights at most", most)
+		}
+	}
+	for i, want := range scores[0] {
+		if scores[1][i] != want {
+			t.Errorf("candidate %d: %+v, want %+v", i, scores[1][i], want)
+		}
 	}
 }
 

@@ -1,4 +1,4 @@
-package llamacpp
+package memory
 
 import (
 	"bytes"
@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// freeMemory is how many bytes a process here can still get, by the machine and by the control groups it is in; 0 where
-// that is not known.
-func freeMemory() int64 {
+// Free is how many bytes a process here can still get, by the machine and by the control groups it is in; 0 where that is not
+// known.
+func Free() int64 {
 	free := procField("/proc/meminfo", "MemAvailable:")
 	if limit, ok := cgroupFree(); ok && (free == 0 || limit < free) {
 		free = limit
@@ -48,8 +48,8 @@ func cgroupFree() (int64, bool) {
 	return max(free, 1), found
 }
 
-// residentMemory is what process pid holds now and the most it has held; zeros when it is gone.
-func residentMemory(pid int) (now, peak int64) {
+// Resident is what process pid holds now and the most it has held, in bytes; zeros when it is gone.
+func Resident(pid int) (now, peak int64) {
 	status := fmt.Sprintf("/proc/%d/status", pid)
 	return procField(status, "VmRSS:"), procField(status, "VmHWM:")
 }

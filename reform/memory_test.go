@@ -1,0 +1,65 @@
+package reform_test
+
+import (
+	"reflect"
+	"testing"
+
+	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+	"github.com/lathe-llm/lathe/reform"
+)
+
+// TestMemoryLimits cuts with everything in memory, and with room for one block's weights and one window's states: the
+// subnets are the same to the last bit, and the weights take what MemoryOf says.
+func TestMemoryLimits(t *testing.T) {
+	recipe := gguftest.Tiny("llama")
+	for range 5 {
+		recipe.Layers = append(recipe.Layers, recipe.Layers[0])
+	}
+	be, err := decoder.OpenBackend("go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(be.Close)
+	f := gguftest.Open(t, recipe)
+	const ratio, count, tokens = 0.7, 6, 32
+	windows := texts(1, count, tokens, recipe.Vocab)
+	state := int64(4 * tokens * recipe.Hidden)
+	refitsUp := reform.Recipe{UpSteps: 2, Relative: true, Solve: reform.Options{Pull: true, Lambdas: []float64{0.03}}}
+	for name, config := range map[string]reform.Config{
+		"allocated": {}, "flap": {Preset: reform.FLAP}, "taylor": {Preset: reform.Taylor}, "depth": {Preset: reform.Depth}, "W_U": {Recipe: &refitsUp},
+	} {
+		config.Granularity = 8
+		t.Run(name, func(t *testing.T) {
+			var want gguf.Subnet
+			var whole int64
+			for _, limits := range []reform.Limits{{States: decoder.DefaultMemory}, {States: state, Weights: 1}} {
+				m, err := decoder.Load(t.Context(), be, f, decoder.WithMemory(limits.States, t.TempDir()), decoder.WithWeights(limits.Weights))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer m.Close()
+				s, _, err := reform.OneShot(t.Context(), m, windows, ratio, config)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, most := m.ResidentBytes()
+				said := reform.MemoryOf(m.Geometry(), ratio, count, tokens, limits).Weights
+				if most > said || name == "allocated" && most < said*2/3 {
+					t.Errorf("limit %d: weights took %d bytes, %d were said", limits.Weights, most, said)
+				}
+				if limits.Weights == 0 {
+					want, whole = s, most
+					continue
+				}
+				if most > whole/3 {
+					t.Errorf("weights took %d bytes, %d without a limit", most, whole)
+				}
+				if !s.Masks.Equal(want.Masks) || !reflect.DeepEqual(s.Refit, want.Refit) {
+					t.Error("another subnet than without limits")
+				}
+			}
+		})
+	}
+}
