@@ -216,7 +216,7 @@ func TestWeightLimit(t *testing.T) {
 		}
 	}
 	for i, want := range scores[0] {
-		if scores[1][i] != want {
+		if !reflect.DeepEqual(scores[1][i], want) {
 			t.Errorf("candidate %d: %+v, want %+v", i, scores[1][i], want)
 		}
 	}
