@@ -156,7 +156,7 @@ func (s *state) fold(r record) (part, error) {
 		s.now.Benches = put(s.now.Benches, *r.Bench, func(b Bench) BenchID { return b.ID })
 		return inBenches, nil
 	case r.Search != nil:
-		s.now.Unfinished = r.Search.UnderWay
+		s.now.Unfinished, s.now.Ended = r.Search.UnderWay, r.Search.Ended
 		return inSearch, nil
 	case r.Serial != nil:
 		s.serial = serials{max(s.serial.Subnet, r.Serial.Subnet), max(s.serial.Chat, r.Serial.Chat), max(s.serial.Bench, r.Serial.Bench)}

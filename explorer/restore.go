@@ -100,8 +100,8 @@ func (s *state) records() ([]record, error) {
 	for _, b := range slices.Backward(s.now.Benches) {
 		out = append(out, record{Bench: &b})
 	}
-	if s.now.Unfinished != nil {
-		out = append(out, record{Search: &searchRecord{s.now.Unfinished}})
+	if s.now.Unfinished != nil || s.now.Ended != nil {
+		out = append(out, record{Search: &searchRecord{s.now.Unfinished, s.now.Ended}})
 	}
 	draft, err := s.draftRecords()
 	return append(out, draft...), err

@@ -17,9 +17,10 @@ type Snapshot struct {
 	Jobs       []Job // running or paused first, then queued in order, then the last few that ended, newest first
 	Statistics Statistics
 	Search     Search
-	Unfinished *Unfinished // nil: no search is under way, nor was one interrupted
-	Subnets    []Subnet    // not deleted, newest first
-	Trash      []Subnet    // deleted and still restorable, last deleted first
+	Unfinished *Unfinished  // nil: no search is under way, nor was one interrupted
+	Ended      *EndedSearch // the search that was over last, in this process or an earlier one; nil: none, or one is under way
+	Subnets    []Subnet     // not deleted, newest first
+	Trash      []Subnet     // deleted and still restorable, last deleted first
 	Draft      Draft
 	Reform     Reform
 	Chats      []Chat  // newest first

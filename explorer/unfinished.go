@@ -3,6 +3,7 @@ package explorer
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // Unfinished is a search that has begun and has neither ended by itself nor been stopped by a person: the one that runs or,
@@ -13,9 +14,20 @@ type Unfinished struct {
 	Paused bool // a person let it stand still
 }
 
-// searchRecord says that a search is under way or, without one, that it is over.
+// EndedSearch is a search that is over, by itself or by a person, and whose checkpoint is in the workspace: it can be taken
+// up again with the same settings and a larger budget.
+type EndedSearch struct {
+	Search    StartSearch // as it was asked for
+	Target    float64     // that it was working on in the end
+	Evaluated int         // candidates scored
+	Elapsed   time.Duration
+	At        time.Time
+}
+
+// searchRecord says that a search is under way or, without one, that it is over, and which one can be taken up again then.
 type searchRecord struct {
-	UnderWay *Unfinished `json:"under_way,omitempty"`
+	UnderWay *Unfinished  `json:"under_way,omitempty"`
+	Ended    *EndedSearch `json:"ended,omitempty"`
 }
 
 // CarryOn goes on with the search that the end of an earlier process interrupted, if there is one: from its last checkpoint,
@@ -38,7 +50,12 @@ func (e *Exploration) CarryOn(ctx context.Context) error {
 // search runs a search. That it is under way, and that it is over, outlives the process.
 func (e *Exploration) search(ctx context.Context, a Actor, c StartSearch, m *monitor) error {
 	u := Unfinished{Search: c, Author: a.Name, Paused: m.paused()}
-	if err := e.record(a, func(*Snapshot) ([]record, error) { return []record{{Search: &searchRecord{&u}}}, nil }, nil); err != nil {
+	var before *EndedSearch
+	err := e.record(a, func(s *Snapshot) ([]record, error) {
+		before = s.Ended
+		return []record{{Search: &searchRecord{UnderWay: &u}}}, nil
+	}, nil)
+	if err != nil {
 		return err
 	}
 	made, err := e.model.Search(ctx, c, e.folder("search"), m, m)
@@ -46,12 +63,25 @@ func (e *Exploration) search(ctx context.Context, a Actor, c StartSearch, m *mon
 	if err != nil && ctx.Err() != nil && !stopped {
 		return err // the process ends, the search does not
 	}
-	over := record{Search: &searchRecord{}}
+	over := record{Search: &searchRecord{Ended: e.ended(c, m)}}
+	if errors.Is(err, ErrInvalid) { // refused before it touched what an earlier one left
+		over.Search.Ended = before
+	}
 	if made.Subnet.Masks.Layers() > 0 && (err == nil || stopped) {
 		// A search that a person stopped has found something all the same.
 		return errors.Join(err, e.keep(a, m, made, Subnet{Origin: Searched}, over))
 	}
 	return errors.Join(err, e.record(a, func(*Snapshot) ([]record, error) { return []record{over}, nil }, nil))
+}
+
+// ended describes a search that is over now, nil where it has scored nothing or is kept nowhere.
+func (e *Exploration) ended(c StartSearch, m *monitor) *EndedSearch {
+	s := e.Snapshot().Search
+	if s.Job != m.t.id || s.Evaluated == 0 || e.folder("search") == "" {
+		return nil
+	}
+	c.Resume = false
+	return &EndedSearch{Search: c, Target: s.Target, Evaluated: s.Evaluated, Elapsed: s.Elapsed, At: e.now().UTC()}
 }
 
 // pause holds a job back or lets it go on. That the search under way stands still outlives the process.
@@ -69,6 +99,6 @@ func (e *Exploration) pause(a Actor, id JobID, paused bool) (Receipt, error) {
 		}
 		u := *s.Unfinished
 		u.Paused = paused
-		return []record{{Search: &searchRecord{&u}}}, nil
+		return []record{{Search: &searchRecord{UnderWay: &u}}}, nil
 	}, nil)
 }

@@ -87,6 +87,10 @@ func TestInterruptedSearchGoesOn(t *testing.T) {
 			if (u != nil) != test.goesOn {
 				t.Fatalf("under way: %+v, want %v", u, test.goesOn)
 			}
+			ended := e.Snapshot().Ended
+			if (ended == nil) != test.goesOn || ended != nil && (ended.Search != asked || ended.Target != 0.7 || ended.Evaluated == 0 || ended.At.IsZero()) {
+				t.Errorf("to be taken up again: %+v", ended)
+			}
 			if err := e.CarryOn(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -146,4 +150,40 @@ func TestInterruptedSearchIsLeftToWhoHoldsTheWorkspace(t *testing.T) {
 	}
 	v.open("candidates")
 	explorertest.Ended(t, holder, id)
+}
+
+// TestEndedSearch runs searches after one another: what can be taken up again is the last that began.
+func TestEndedSearch(t *testing.T) {
+	b := explorertest.New()
+	refuse := false
+	b.Pace = func(ctx context.Context, unit string) error {
+		if refuse && unit == "candidates" {
+			return explorer.ErrInvalid
+		}
+		return ctx.Err()
+	}
+	folder := t.TempDir()
+	e := explorertest.Open(t, b, folder)
+	first := explorer.StartSearch{Target: 0.7, Seed: 3, Budget: explorer.Budget{Evaluations: 40}}
+	explorertest.Do(t, e, first)
+	if s := e.Snapshot(); s.Ended == nil || s.Ended.Search != first || s.Ended.Evaluated != s.Search.Evaluated {
+		t.Fatalf("after the first: %+v", s.Ended)
+	}
+	refuse = true
+	explorertest.Ended(t, e, start(t, e, explorer.StartSearch{Target: 0.6}))
+	if s := e.Snapshot(); s.Ended == nil || s.Ended.Search != first {
+		t.Errorf("after one that was refused: %+v", s.Ended)
+	}
+	refuse = false
+	again := first
+	again.Resume, again.Budget.Evaluations = true, 60
+	explorertest.Do(t, e, again)
+	again.Resume = false
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	e = explorertest.Open(t, explorertest.New(), folder)
+	if s := e.Snapshot(); s.Ended == nil || s.Ended.Search != again || s.Ended.Evaluated < 60 {
+		t.Errorf("after the first was taken up, in another process: %+v", s.Ended)
+	}
 }

@@ -28,7 +28,9 @@ type statusResult struct {
 	Search    *searchLine     `json:"search,omitempty"`
 	// Unfinished is the search that runs or that the end of a process interrupted.
 	Unfinished *unfinishedResult `json:"unfinished_search,omitempty"`
-	Viewers    []viewerName      `json:"viewers,omitempty"`
+	// Ended is the last search that is over and can be taken up again.
+	Ended   *endedResult `json:"ended_search,omitempty"`
+	Viewers []viewerName `json:"viewers,omitempty"`
 }
 
 // jobResult is a job in statusResult.
@@ -47,6 +49,14 @@ type unfinishedResult struct {
 	Target float64 `json:"target"`
 	Author string  `json:"author"`
 	Paused bool    `json:"paused"`
+}
+
+// endedResult is a search in statusResult that is over.
+type endedResult struct {
+	Target    float64   `json:"target"`
+	Evaluated int       `json:"evaluated"`
+	Seconds   float64   `json:"seconds"`
+	At        time.Time `json:"at"`
 }
 
 // viewerName is somebody attached to a server.
@@ -89,6 +99,9 @@ func newStatus(s *explorer.Snapshot) statusResult {
 	if u := s.Unfinished; u != nil {
 		r.Unfinished = &unfinishedResult{u.Search.Target, u.Author, u.Paused}
 	}
+	if e := s.Ended; e != nil {
+		r.Ended = &endedResult{e.Target, e.Evaluated, e.Elapsed.Seconds(), e.At}
+	}
 	for _, v := range s.Presence {
 		r.Viewers = append(r.Viewers, viewerName{v.Name, v.Role.String()})
 	}
@@ -121,6 +134,9 @@ func (r statusResult) words(w io.Writer) {
 	}
 	if u := r.Unfinished; u != nil && len(r.Jobs) == 0 {
 		rows = append(rows, []string{"unfinished", fmt.Sprintf("a search at %.2f, begun by %s", u.Target, u.Author)})
+	}
+	if e := r.Ended; e != nil {
+		rows = append(rows, []string{"last search", fmt.Sprintf("at %.2f, %d candidates in %s; --resume takes it up", e.Target, e.Evaluated, clock(time.Duration(e.Seconds*float64(time.Second))))})
 	}
 	for _, v := range r.Viewers {
 		rows = append(rows, []string{"here", fmt.Sprintf("%s (%s)", v.Name, v.Role)})
