@@ -145,12 +145,7 @@ func (h *hunt) prepare(ctx context.Context) error {
 		return err
 	}
 	h.mon.Progress(0, 0, "tokens", "tokenising")
-	if c := h.request.Calibration; c.Windows == 0 && h.request.Budget.Seconds > 0 {
-		h.work.text, err = h.m.upTo(ctx, c, refitWindows)
-	} else {
-		h.work.text, err = h.m.calibration(ctx, c)
-	}
-	if err != nil {
+	if h.work.text, err = h.text(ctx); err != nil {
 		return err
 	}
 	windows := h.work.text.windows
@@ -185,6 +180,38 @@ func (h *hunt) prepare(ctx context.Context) error {
 		err = h.predict(ctx, store)
 	}
 	return err
+}
+
+// taken says how much text a search took, so that it goes on with as much whatever its budget is then.
+type taken struct{ Windows int }
+
+// text reads the calibration text: where nobody said how much of it, what a limited time can be spent on.
+func (h *hunt) text(ctx context.Context) (passage, error) {
+	c, path := h.request.Calibration, filepath.Join(h.dir, "text.json")
+	if data, err := os.ReadFile(path); err == nil && h.dir != "" && h.request.Resume && c.Windows == 0 {
+		var before taken
+		if json.Unmarshal(data, &before) == nil {
+			c.Windows = max(before.Windows, 0)
+		}
+	}
+	read := h.m.calibration
+	if c.Windows == 0 && h.request.Budget.Seconds > 0 {
+		read = func(ctx context.Context, c explorer.Calibration) (passage, error) {
+			return h.m.upTo(ctx, c, refitWindows)
+		}
+	}
+	text, err := read(ctx, c)
+	if err != nil || h.dir == "" {
+		return text, err
+	}
+	data, err := json.Marshal(taken{len(text.windows)})
+	if err == nil {
+		err = os.MkdirAll(h.dir, 0o755)
+	}
+	if err != nil {
+		return text, err
+	}
+	return text, search.FileStore(path).Save(data)
 }
 
 // checkpoint is the file of the search's checkpoint.

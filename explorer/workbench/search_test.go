@@ -132,6 +132,27 @@ func TestSearchGoesOnFromItself(t *testing.T) {
 	}
 }
 
+// TestSearchGoesOnWithItsText takes up a search, whose text nobody measured out, with budgets that would take other amounts.
+func TestSearchGoesOnWithItsText(t *testing.T) {
+	m := open(t, bench(t), gguftest.Tiny("llama"))
+	dir := filepath.Join(t.TempDir(), "search") // not there yet
+	r := asked("", 20)
+	r.Calibration.Windows, r.Budget.Seconds = 0, 600
+	first, err := m.Search(t.Context(), r, dir, &desk{}, &quiet{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Resume, r.Budget = true, explorer.Budget{Evaluations: 40}
+	d := &desk{}
+	made, err := m.Search(t.Context(), r, dir, d, &quiet{})
+	if err != nil || d.last().Evaluated < 40 {
+		t.Fatalf("%v, %d candidates", err, d.last().Evaluated)
+	}
+	if made.Method.Windows < first.Method.Windows {
+		t.Errorf("it goes on with %d windows of %d", made.Method.Windows, first.Method.Windows)
+	}
+}
+
 func TestSearchTakesOrders(t *testing.T) {
 	b := bench(t)
 	m := open(t, b, gguftest.Tiny("llama"))
