@@ -1,6 +1,7 @@
 package tui
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -331,6 +332,51 @@ func TestFirstSteps(t *testing.T) {
 	l.write("hello")
 	l.press("enter")
 	l.sees("agreement")
+}
+
+// TestSearchIsTakenUpAgain ends a search, opens its workspace again and gives it more time.
+func TestSearchIsTakenUpAgain(t *testing.T) {
+	b, folder := explorertest.New(), t.TempDir()
+	ex := explorertest.Open(t, b, folder)
+	asked := explorer.StartSearch{Target: 0.7, Seed: 5, Strategy: "random", Calibration: explorer.Calibration{Windows: 6}, Budget: explorer.Budget{Evaluations: 40}}
+	explorertest.Do(t, ex, asked)
+	spent := ex.Snapshot().Ended.Elapsed.Seconds()
+	if err := ex.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	b = explorertest.New()
+	hold := make(chan struct{})
+	b.Pace = func(ctx context.Context, unit string) error {
+		select {
+		case <-hold:
+		case <-ctx.Done():
+		}
+		return ctx.Err()
+	}
+	l := newLoopOver(t, explorertest.Open(t, b, folder), b, 100, 30, nil)
+	l.sees("The last search: at 0.70, ended")
+	l.press("space")
+	l.sees("take up the last  [yes]")
+	if strings.Contains(l.screen(), "strategy") {
+		t.Errorf("settings that stay are asked for:\n%s", l.screen())
+	}
+	l.press("right")
+	l.sees("random") // the settings of the last are what one begins from
+	l.press("left", "tab", "ctrl+u")
+	l.write("10")
+	l.press("enter")
+	l.until("the search to begin", func() bool { return l.m.snap.Unfinished != nil })
+	want := asked
+	want.Resume, want.Budget = true, explorer.Budget{Seconds: spent + 600}
+	if got := l.m.snap.Unfinished.Search; got != want {
+		t.Errorf("asked for %+v, want %+v", got, want)
+	}
+	l.press("s")
+	if strings.Contains(l.screen(), "take up the last") {
+		t.Error("a search that runs can be taken up")
+	}
+	close(hold)
 }
 
 func TestField(t *testing.T) {

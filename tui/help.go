@@ -212,11 +212,11 @@ func (tr *tour) place(m *Model, body layout.Rect) layout.Rect {
 func (tr *tour) draw(m *Model, w, h int) []string {
 	t := m.theme
 	var rows []string
-	for i, l := range tr.lines(m) {
+	for _, l := range tr.lines(m) {
 		for k, part := range text.Wrap(l, max(1, w-8)) {
 			r := paint.NewRow(w-2, theme.Style{})
 			if k == 0 {
-				r.Put(t.Accent, " "+itoa(i+1))
+				r.Put(t.Accent, " "+t.Glyph.Dot)
 			}
 			rows = append(rows, r.Pad(4).Put(t.Text, part).String())
 		}

@@ -46,12 +46,12 @@ func masksActions() []*action {
 		{id: "masks.in", scope: onMasks, keys: []string{"enter"}, title: "Look closer: a layer, then the units of a block", short: "closer", when: deepest,
 			run: run(func(s *masksScreen, _ *Model) tea.Cmd { return s.zoomIn() })},
 		{id: "masks.out", scope: onMasks, keys: []string{"backspace"}, title: "Look from further away", run: run(func(s *masksScreen, m *Model) tea.Cmd { _, cmd := s.back(m); return cmd })},
-		{id: "masks.toggle", scope: onMasks, keys: []string{"space"}, title: "Mark a layer; among units, keep or drop", short: "keep or drop",
+		{id: "masks.toggle", scope: onMasks, keys: []string{"space"}, title: "Mark a layer; closer, keep or drop a block or units", short: "keep or drop",
 			label: func(m *Model) string {
-				if m.masks().zoom == zoomUnits {
-					return "keep or drop"
+				if m.masks().zoom == zoomModel {
+					return "mark"
 				}
-				return "mark"
+				return "keep or drop"
 			}, run: run((*masksScreen).toggle)},
 		{id: "masks.shrink", scope: onMasks, keys: []string{"left", "h"}, title: "Keep one step less; among units, move left", short: "cut", twin: "masks.grow", changes: true,
 			label: func(m *Model) string {
@@ -305,7 +305,7 @@ func (s *masksScreen) toggleUnits(m *Model, units []int) tea.Cmd {
 	return s.setUnits(m, set)
 }
 
-// toggle marks a layer, or drops the selected units if all are kept and keeps them otherwise.
+// toggle marks a layer, drops or restores a block of one, or drops the selected units if all are kept and keeps them otherwise.
 func (s *masksScreen) toggle(m *Model) tea.Cmd {
 	switch s.zoom {
 	case zoomModel:
@@ -317,7 +317,10 @@ func (s *masksScreen) toggle(m *Model) tea.Cmd {
 		s.layer.move(1, s.masks(m).Layers())
 		return nil
 	case zoomLayer:
-		return s.zoomIn()
+		if s.block.set(s.masks(m), s.layer.at).IsEmpty() {
+			return m.perform(m.action("masks.restore"))
+		}
+		return m.perform(m.action("masks.drop"))
 	}
 	if why := m.blocked(m.action("masks.drop")); why != "" {
 		m.say(levelInfo, why)

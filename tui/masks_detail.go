@@ -188,7 +188,11 @@ func (s *masksScreen) detailHints(m *Model, t *theme.Theme, w int) []string {
 		for k := i; k < min(i+2, len(ids)); k++ {
 			a := m.action(ids[k])
 			key := m.hintKey(a)
-			r.Pad(1+(k-i)*(w/2)).Put(t.Key, key).Put(t.KeyText, " "+text.Clip(a.short, max(0, w/2-text.Width(key)-3)))
+			keyStyle, style := t.Key, t.KeyText
+			if m.blocked(a) != "" {
+				keyStyle, style = t.KeyOff, t.KeyOff
+			}
+			r.Pad(1+(k-i)*(w/2)).Put(keyStyle, key).Put(style, " "+text.Clip(a.short, max(0, w/2-text.Width(key)-3)))
 		}
 		rows = append(rows, r.String())
 	}
@@ -285,9 +289,9 @@ func accuracy(t *theme.Theme, e explorer.Estimate, short bool) string {
 	case e.Compared == 0:
 		return ", not compared with the truth yet"
 	case short:
-		return fmt.Sprintf(" %s %.0f %% (of %d)", t.Glyph.PlusMinus, 100*e.Spread, e.Compared)
+		return fmt.Sprintf(" %s %.0f %% (n=%d)", t.Glyph.PlusMinus, 100*e.Spread, e.Compared)
 	}
-	return fmt.Sprintf(", typically %.0f %% off (of %d)", 100*e.Spread, e.Compared)
+	return fmt.Sprintf(", typically %.0f %% off (n=%d)", 100*e.Spread, e.Compared)
 }
 
 func plural(n int, one, many string) string {

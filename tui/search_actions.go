@@ -2,6 +2,8 @@ package tui
 
 import (
 	"fmt"
+	"strconv"
+	"time"
 
 	tea "charm.land/bubbletea/v2"
 
@@ -155,34 +157,77 @@ func (s *searchScreen) retarget(m *Model) tea.Cmd {
 	})
 }
 
-// start asks for the settings of a search.
+// lastSearch is a search that can be taken up again.
+type lastSearch struct {
+	search explorer.StartSearch
+	said   string        // what is told of it
+	spent  time.Duration // of its time; what is asked for comes on top
+	ended  bool          // as opposed to broken off
+}
+
+// last is the search that ended or was broken off last, of this process or an earlier one.
+func (s *searchScreen) last(m *Model) (lastSearch, bool) {
+	if _, runs := s.job(m); runs {
+		return lastSearch{}, false
+	}
+	if e := m.snap.Ended; e != nil {
+		said := fmt.Sprintf("at %s, ended %s after %s candidates", targetName(e.Target), e.At.Local().Format("2 Jan 15:04"), text.Count(float64(e.Evaluated)))
+		return lastSearch{e.Search, said, e.Elapsed, true}, true
+	}
+	if u := m.snap.Unfinished; u != nil {
+		return lastSearch{search: u.Search, said: "at " + targetName(u.Search.Target) + ", broken off by the end of the program"}, true
+	}
+	return lastSearch{}, false
+}
+
+// start asks for the settings of a search. One that is taken up again keeps its own: it only gets more time.
 func (s *searchScreen) start(m *Model) tea.Cmd {
-	sr := m.snap.Search
-	target := 0.8
-	if sr.Target > 0 {
-		target = sr.Target
+	last, resumable := s.last(m)
+	was := last.search
+	target, seed := was.Target, was.Seed
+	if !resumable {
+		target, seed = 0.8, 1
+	}
+	count := func(n int) string {
+		if n == 0 {
+			return ""
+		}
+		return itoa(n)
 	}
 	entries := []*entry{
 		textEntry("target", "target", targetName(target), "share of block parameters to keep", ratio),
 		textEntry("minutes", "minutes", "20", "how long it may take; empty: until you stop it", numberIn(0, 1e6)),
-		choiceEntry("strategy", "strategy", orElse(sr.Strategy, "ladder"), "ladder: levels made in advance; paper: masks as in the paper", "ladder", "paper", "random"),
-		choiceEntry("fitness", "fitness", orElse(sr.Fitness, "kl"), "kl: stay close to the dense model; perplexity: predict the text", "kl", "perplexity"),
-		textEntry("text", "text", "", "calibration text: a file or a folder; empty: the default text", nil),
-		textEntry("windows", "windows", "", "windows of calibration text", countIn(1, 100000)),
-		textEntry("seq", "window tokens", "", "tokens per window", countIn(16, 1<<20)),
-		textEntry("seed", "seed", "1", "equal seeds give equal searches", countIn(0, 1<<30)),
+		choiceEntry("strategy", "strategy", orElse(was.Strategy, "ladder"), "ladder: levels made in advance; paper: masks as in the paper", "ladder", "paper", "random"),
+		choiceEntry("fitness", "fitness", orElse(was.Fitness, "kl"), "kl: stay close to the dense model; perplexity: predict the text", "kl", "perplexity"),
+		textEntry("text", "text", was.Calibration.Text, "calibration text: a file or a folder; empty: the default text", nil),
+		textEntry("windows", "windows", count(was.Calibration.Windows), "windows of calibration text", countIn(1, 100000)),
+		textEntry("seq", "window tokens", count(was.Calibration.Seq), "tokens per window", countIn(16, 1<<20)),
+		textEntry("seed", "seed", strconv.FormatUint(seed, 10), "equal seeds give equal searches", countIn(0, 1<<30)),
 	}
-	if sr.Evaluated > 0 {
-		entries = append([]*entry{toggleEntry("resume", "take up the last", true, "goes on from the last generation; no starts over")}, entries...)
+	if resumable {
+		for _, e := range entries {
+			e.hidden = func(f *form) bool { return f.yes("resume") && (e.id != "minutes" || !last.ended) }
+		}
+		entries = append([]*entry{toggleEntry("resume", "take up the last", true, last.said+"; no starts a new one and forgets it")}, entries...)
 	}
 	return m.openForm(&form{title: "search", ok: "start", entries: entries, submit: func(m *Model, f *form) tea.Cmd {
-		c := explorer.StartSearch{
-			Strategy: f.get("strategy"), Target: f.number("target"), Fitness: f.get("fitness"), Seed: uint64(f.count("seed")),
-			Budget:      explorer.Budget{Seconds: 60 * f.number("minutes")},
-			Calibration: explorer.Calibration{Text: f.get("text"), Windows: f.count("windows"), Seq: f.count("seq")},
-			Resume:      sr.Evaluated > 0 && f.yes("resume"),
+		more := 60 * f.number("minutes")
+		if resumable && f.yes("resume") {
+			c := was
+			c.Resume = true
+			if last.ended {
+				c.Budget = explorer.Budget{}
+				if more > 0 {
+					c.Budget.Seconds = last.spent.Seconds() + more
+				}
+			}
+			return m.do(c, nil)
 		}
-		return m.do(c, nil)
+		return m.do(explorer.StartSearch{
+			Strategy: f.get("strategy"), Target: f.number("target"), Fitness: f.get("fitness"), Seed: uint64(f.count("seed")),
+			Budget:      explorer.Budget{Seconds: more},
+			Calibration: explorer.Calibration{Text: f.get("text"), Windows: f.count("windows"), Seq: f.count("seq")},
+		}, nil)
 	}})
 }
 

@@ -139,7 +139,11 @@ func (s *searchScreen) drawWelcome(m *Model, t *theme.Theme, w int) []string {
 	case !snap.Statistics.Ready && snap.Statistics.Layers > 0:
 		rows = append(rows, paragraph(w, t.Text, fmt.Sprintf("Statistics are being gathered: layer %d of %d.", snap.Statistics.Layers, mi.Layers))...)
 	default:
-		rows = append(rows, paragraph(w, t.Text, "No search yet: "+key("search.toggle")+" starts one.")...)
+		said := "No search yet: " + key("search.toggle") + " starts one."
+		if last, ok := s.last(m); ok {
+			said = "The last search: " + last.said + ". " + key("search.toggle") + " takes it up or starts another."
+		}
+		rows = append(rows, paragraph(w, t.Text, said)...)
 	}
 	return append(rows, paragraph(w, t.Dim, key("search.cut")+" cuts a smaller model at once, without a search.")...)
 }
@@ -321,7 +325,7 @@ func historyFacts(sr explorer.Search, w int) []string {
 	if sr.Evaluated == 0 {
 		return nil
 	}
-	facts := []string{text.Count(float64(sr.Tokens)) + " tokens", fmt.Sprintf("prefix reuse %.0f %%", 100*sr.PrefixReuse), fmt.Sprintf("tier hits %.2f", sr.TierHits), text.Clock(sr.Elapsed)}
+	facts := []string{text.Count(float64(sr.Tokens)) + " tokens", fmt.Sprintf("prefix reuse %.0f %%", 100*sr.PrefixReuse), fmt.Sprintf("tier hits %.2f", sr.TierHits), text.Clock(sr.Elapsed) + " spent"}
 	if sr.Dropped > 0 {
 		facts = append(facts, fmt.Sprintf("%d dropped (no number)", sr.Dropped))
 	}

@@ -130,7 +130,7 @@ func (s *session) walk(p plan) {
 	s.press("down", "down", "left")
 	s.see("1 change")
 	s.matches(`true \d+\.\d`)
-	s.see("% off (of ")
+	s.see("% off (n=")
 	p.still("masks")
 	s.press("z")
 	s.wait("the change taken back", func(screen string) bool { return !strings.Contains(screen, "1 change") })
