@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -23,7 +21,7 @@ import (
 
 // A session is the real program in an emulated terminal, driven by what is on the screen.
 type session struct {
-	t    *testing.T
+	t    testing.TB
 	term *terminal.Terminal
 	cast *record.Cast
 	mu   sync.Mutex
@@ -31,7 +29,7 @@ type session struct {
 }
 
 // start runs a program in a terminal of w × h cells.
-func start(t *testing.T, w, h int, run func(term *terminal.Terminal) error) *session {
+func start(t testing.TB, w, h int, run func(term *terminal.Terminal) error) *session {
 	t.Helper()
 	s := &session{t: t, cast: record.NewCast(w, h, "lathe"), done: make(chan error, 1)}
 	term, err := terminal.New(w, h, func(at time.Time, output []byte) {
@@ -187,6 +185,12 @@ func (s *session) walk(p plan) {
 	s.see("wrote ")
 	s.press("esc")
 	p.still("library")
+	s.quit()
+}
+
+// quit leaves, whatever runs.
+func (s *session) quit() {
+	s.t.Helper()
 	s.press("q")
 	s.wait("the end", func(screen string) bool {
 		if strings.Contains(screen, "What runs now") {
@@ -214,8 +218,7 @@ func (s *session) revisit() {
 	s.see("What is a lathe?")
 	s.press("5")
 	s.see("dense")
-	s.press("q")
-	s.ended()
+	s.quit()
 }
 
 // stills writes drawings of screens into a folder; "" is none.
@@ -294,35 +297,14 @@ func TestResizing(t *testing.T) {
 //
 //	LATHE_SLOW=1 LATHE_RECORD=1 go test ./tui -run TestRealSession -timeout 60m
 func TestRealSession(t *testing.T) {
-	if os.Getenv("LATHE_SLOW") == "" {
-		t.Skip("LATHE_SLOW is not set")
-	}
-	model := filepath.Join(os.Getenv("LATHE_CACHE"), "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
-	if _, err := os.Stat(model); err != nil {
-		t.Skipf("the default model is not there: %v", err)
-	}
-	bin := filepath.Join(t.TempDir(), "lathe")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "../explorer/lathe").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	workspace := t.TempDir()
-	// Statistics take minutes in which there is nothing to see: they are there when the recording begins.
-	if out, err := exec.CommandContext(t.Context(), bin, "masks", "show", "--estimate", "--workspace", workspace, model).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	program := func(term *terminal.Terminal) error {
-		cmd := exec.CommandContext(t.Context(), bin, "--workspace", workspace, model)
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = term.TTY, term.TTY, term.TTY
-		cmd.Env = append(os.Environ(), term.Environ()...)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-		return cmd.Run()
-	}
+	slow(t)
+	program := realProgram(t)
 	docs := ""
 	if os.Getenv("LATHE_RECORD") != "" {
 		docs = "docs"
 	}
 	const patience = 10 * time.Minute
-	s := start(t, 120, 40, program)
+	s := start(t, 120, 40, program.run)
 	s.term.Patience = patience
 	short := map[string]string{"windows": "6", "window tokens": "512"} // little text: minutes, and all there is to see
 	s.walk(plan{search: short, reform: short, export: filepath.Join(t.TempDir(), "small.gguf"), still: s.stills(docs)})
@@ -334,7 +316,7 @@ func TestRealSession(t *testing.T) {
 		s.mu.Unlock()
 		s.must(errors.Join(err, f.Close()))
 	}
-	s = start(t, 80, 24, program)
+	s = start(t, 80, 24, program.run)
 	s.term.Patience = patience
 	s.revisit()
 }
