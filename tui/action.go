@@ -66,10 +66,22 @@ func (m *Model) blocked(a *action) string {
 // perform runs an action, or says why it cannot run.
 func (m *Model) perform(a *action) tea.Cmd {
 	if why := m.blocked(a); why != "" {
-		m.say(levelInfo, lowerFirst(a.title)+": "+why)
+		m.say(levelInfo, m.briefly(a)+": "+why)
 		return nil
 	}
 	return a.run(m)
+}
+
+// briefly is what an action is called in a message: as in the footer or, where it is not there, the first of what it does.
+func (m *Model) briefly(a *action) string {
+	switch {
+	case a.label != nil:
+		return a.label(m)
+	case a.short != "":
+		return a.short
+	}
+	first, _, _ := strings.Cut(a.title, ";")
+	return lowerFirst(first)
 }
 
 // actionFor finds the action that a key means on the present screen.

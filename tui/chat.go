@@ -313,9 +313,13 @@ func (s *chatScreen) hints(m *Model) []hint {
 		return nil
 	}
 	c, ok := s.current(m.snap)
-	if ok && c.Busy {
-		return []hint{closeHint("stop"), {key: "tab", label: "other column", action: m.action("chat.next")}}
+	var other []hint
+	if len(c.Columns) > 1 {
+		other = []hint{{key: "tab", label: "other column", action: m.action("chat.next")}}
 	}
-	out := []hint{{key: m.keyLabel("enter"), label: "send"}, {key: "alt+" + m.keyLabel("enter"), label: "new line"}, closeHint("other keys"), {key: "tab", label: "other column", action: m.action("chat.next")}}
+	if ok && c.Busy {
+		return append([]hint{closeHint("stop")}, other...)
+	}
+	out := append([]hint{{key: m.keyLabel("enter"), label: "send"}, {key: "alt+" + m.keyLabel("enter"), label: "new line"}, closeHint("other keys")}, other...)
 	return append(out, hint{key: "ctrl+p", label: "commands", action: m.action("palette")})
 }

@@ -107,7 +107,7 @@ func (s *chatScreen) speed(col explorer.Column, room int) string {
 
 // contextUse is how full the context is.
 func contextUse(col explorer.Column, room int) string {
-	if col.Context <= 0 {
+	if col.Context <= 0 || col.Used <= 0 { // before the end of the first reply it is not known
 		return ""
 	}
 	s := fmt.Sprintf("context %d of %d", col.Used, col.Context)

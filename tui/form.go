@@ -184,6 +184,9 @@ func (f *form) drawEntry(t *theme.Theme, e *entry, here bool, w int) string {
 		style := t.Input
 		if s == "" {
 			s, style = "default", t.Placeholder
+			if e.check != nil && e.check("") != nil {
+				s = "needed"
+			}
 		}
 		return r.Put(style, s).String()
 	}

@@ -98,7 +98,7 @@ type head struct {
 }
 
 func (m *Model) layoutHead(w int) head {
-	name := text.Line(m.snap.Model.Name)
+	name := modelName(m.snap.Model)
 	status := m.jobStatus()
 	for _, form := range []struct {
 		gap       int
@@ -261,7 +261,7 @@ func (m *Model) company() string {
 // windowTitle is the title of the terminal's window.
 func (m *Model) windowTitle() string {
 	title := "lathe"
-	if name := text.Line(m.snap.Model.Name); name != "" {
+	if name := modelName(m.snap.Model); name != "" {
 		title += " - " + name
 	}
 	if j, ok := m.leading(); ok && j.State == explorer.Running && j.Progress.Total > 0 {

@@ -233,7 +233,7 @@ func (s *libraryScreen) panes(m *Model, area layout.Rect) []pane {
 		st.marks = fmt.Sprint(s.marked)
 	}
 	return []pane{
-		{id: "library.table", rect: table, rev: rev, state: st, draw: func(t *theme.Theme, w, h int) []string { return s.drawTable(t, snap, w, h) }},
+		{id: "library.table", rect: table, rev: rev, state: st, draw: func(t *theme.Theme, w, h int) []string { return s.drawTable(m, t, w, h) }},
 		{id: "library.detail", rect: detail, rev: rev, state: st, draw: func(t *theme.Theme, w, h int) []string { return s.drawDetail(m, t, w, h) }},
 		{id: "library.front", rect: front, rev: rev, state: st, draw: func(t *theme.Theme, w, h int) []string {
 			return box(t, paint.Frame{Title: "size and perplexity"}, w, h, func(w, h int) []string { return s.plot(t, snap).Draw(t, w, h) })
@@ -241,8 +241,10 @@ func (s *libraryScreen) panes(m *Model, area layout.Rect) []pane {
 	}
 }
 
-func (s *libraryScreen) drawTable(t *theme.Theme, snap *explorer.Snapshot, w, h int) []string {
+func (s *libraryScreen) drawTable(m *Model, t *theme.Theme, w, h int) []string {
+	snap := m.snap
 	rows := s.rows(snap)
+	key := func(id string) string { return m.hintKey(m.action(id)) }
 	columns := []column{
 		colName: {title: "name", w: 14, grow: true}, colOrigin: {title: "origin", w: 9, rank: 4}, colShare: {title: "share", w: 6, right: true}, colBytes: {title: "bytes", w: 8, right: true, rank: 1},
 		colPerplexity: {title: "ppl", w: 6, right: true}, colRelative: {title: "× dense", w: 7, right: true, rank: 3}, colHeldOut: {title: "held-out", w: 9, right: true, rank: 5},
@@ -253,7 +255,7 @@ func (s *libraryScreen) drawTable(t *theme.Theme, snap *explorer.Snapshot, w, h 
 		arrow = t.Glyph.Down
 	}
 	columns[s.sort].title += arrow
-	tb := table{columns: columns, n: len(rows), list: s.list, focused: true, empty: "nothing kept yet: adopt a candidate, cut one, or save the masks in work",
+	tb := table{columns: columns, n: len(rows), list: s.list, focused: true, empty: fmt.Sprintf("nothing yet: %s on Search adopts a candidate, %s there cuts, %s on Masks saves", key("search.adopt"), key("search.cut"), key("masks.save")),
 		marked: func(i int) bool { return s.marked[rows[i].ID] },
 		cell: func(i, col int) (string, theme.Style) {
 			r := rows[i]

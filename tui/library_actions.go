@@ -81,13 +81,13 @@ func libraryActions() []*action {
 			return m.ask("trash", fmt.Sprintf("%d deleted %s and their weights are gone for good.", len(m.snap.Trash), plural(len(m.snap.Trash), "subnet", "subnets")), "empty it",
 				func(m *Model) tea.Cmd { return m.do(explorer.EmptyTrash{}, nil) })
 		}},
-		{id: "library.sort", scope: onLibrary, keys: []string{"s"}, title: "Sort by the next column", short: "sort", run: func(m *Model) tea.Cmd {
+		{id: "library.sort", scope: onLibrary, keys: []string{"s"}, title: "Sort by the next column", short: "sort", when: none, run: func(m *Model) tea.Cmd {
 			s := m.library()
 			s.sort = (s.sort + 1) % libraryColumns
 			s.follow(m)
 			return nil
 		}},
-		{id: "library.reverse", scope: onLibrary, keys: []string{"S"}, title: "Reverse the order", run: func(m *Model) tea.Cmd {
+		{id: "library.reverse", scope: onLibrary, keys: []string{"S"}, title: "Reverse the order", when: none, run: func(m *Model) tea.Cmd {
 			m.library().down = !m.library().down
 			m.library().follow(m)
 			return nil
@@ -134,7 +134,7 @@ func importForm() *form {
 	to := textEntry("to", "write to", "", "GGUF file to make; empty only puts the subnet into the library", nil)
 	calibration.hidden, to.hidden = recipe, recipe
 	return &form{title: "import", ok: "import", note: "A GGUF file that was cut from this model, or a recipe for one.", entries: []*entry{
-		choiceEntry("what", "what", "GGUF file", "", "GGUF file", "recipe"), textEntry("path", "file", "", "on the machine lathe runs on", needText), name, calibration, to,
+		textEntry("path", "file", "", "on the machine lathe runs on", needText), choiceEntry("what", "what", "GGUF file", "what is in the file", "GGUF file", "recipe"), name, calibration, to,
 	}, submit: func(m *Model, f *form) tea.Cmd {
 		if f.get("what") == "recipe" {
 			return m.do(explorer.BuildRecipe{Path: expandHome(f.get("path")), Text: expandHome(f.get("text")), To: expandHome(f.get("to"))}, nil)

@@ -46,12 +46,12 @@ func masksActions() []*action {
 		{id: "masks.in", scope: onMasks, keys: []string{"enter"}, title: "Look closer: a layer, then the units of a block", short: "closer", when: deepest,
 			run: run(func(s *masksScreen, _ *Model) tea.Cmd { return s.zoomIn() })},
 		{id: "masks.out", scope: onMasks, keys: []string{"backspace"}, title: "Look from further away", run: run(func(s *masksScreen, m *Model) tea.Cmd { _, cmd := s.back(m); return cmd })},
-		{id: "masks.toggle", scope: onMasks, keys: []string{"space"}, title: "Mark a layer; closer, keep or drop a block or units", short: "keep or drop",
+		{id: "masks.toggle", scope: onMasks, keys: []string{"space"}, title: "Mark a layer; closer, keep or drop a block or units", short: "keep/drop",
 			label: func(m *Model) string {
 				if m.masks().zoom == zoomModel {
 					return "mark"
 				}
-				return "keep or drop"
+				return "keep/drop"
 			}, run: run((*masksScreen).toggle)},
 		{id: "masks.shrink", scope: onMasks, keys: []string{"left", "h"}, title: "Keep one step less; among units, move left", short: "cut", twin: "masks.grow", changes: true,
 			label: func(m *Model) string {

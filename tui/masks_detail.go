@@ -107,6 +107,9 @@ func drawRanks(t *theme.Theme, set mask.Set, scores []float64, w, h int) []strin
 		}
 	}
 	values, kept = chart.Resample(values, n), chart.Resample(kept, n)
+	for i, top := 0, max(slices.Max(values), math.SmallestNonzeroFloat64); i < len(values); i++ {
+		values[i] /= top // a column is many units: one that towers above all must not flatten the rest
+	}
 	height := h - 2
 	rows := []string{line(w).Put(t.Dim, "importance by rank, square root").String()}
 	for y := height - 1; y >= 0; y-- {
@@ -131,12 +134,19 @@ func drawRanks(t *theme.Theme, set mask.Set, scores []float64, w, h int) []strin
 	share := float64(set.Len()) / float64(max(1, set.N()))
 	mark := clamp(int(share*float64(len(values))), 0, max(0, len(values)-1))
 	r := line(w)
+	if set.IsFull() {
+		return append(rows, r.Right(t.Kept, "all kept ").String())
+	}
 	if mark > 6 {
 		r.Pad(1+mark-5).Put(t.Kept, "kept ")
 	} else {
 		r.Pad(1 + mark)
 	}
-	return append(rows, r.Put(t.Axis, t.Glyph.V).Put(t.Dropped, " dropped").String())
+	r.Put(t.Axis, t.Glyph.V)
+	if label := " dropped"; r.Room() >= len(label) {
+		r.Put(t.Dropped, label)
+	}
+	return append(rows, r.String())
 }
 
 // drawUnit describes the unit under the cursor.
@@ -168,7 +178,11 @@ func (s *masksScreen) drawUnit(m *Model, t *theme.Theme, w int) string {
 				rank++
 			}
 		}
-		r.Put(t.Dim, fmt.Sprintf(", rank %d of %d, score %.3g", rank, set.N(), scores[u]))
+		said := fmt.Sprintf(", rank %d of %d", rank, set.N())
+		if score := fmt.Sprintf(", score %.3g", scores[u]); r.Room() >= text.Width(said+score) {
+			said += score
+		}
+		r.Put(t.Dim, said)
 	}
 	return r.String()
 }

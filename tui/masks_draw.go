@@ -2,6 +2,7 @@ package tui
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -313,7 +314,7 @@ func (s *masksScreen) drawUnits(m *Model, t *theme.Theme, w, h int) []string {
 				if set.Has(u) {
 					glyph, style = t.Glyph.Kept, t.Kept
 					if len(scores) == g.n && highest > 0 {
-						glyph = t.Glyph.Bar(scores[u] / highest)
+						glyph = t.Glyph.Bar(math.Sqrt(max(0, scores[u]) / highest)) // as beside
 					}
 				}
 				if had.N() == g.n && had.Has(u) != set.Has(u) {

@@ -308,7 +308,11 @@ func (s *reformScreen) drawLayers(m *Model, t *theme.Theme, w, h int) []string {
 			}
 		}
 	}
-	return box(t, paint.Frame{Title: "error of each block", Note: fmt.Sprintf("%d/%d", done, len(layers)), Foot: scrollNote(s.list.top, h-3, len(layers))}, w, h, func(w, h int) []string {
+	note := ""
+	if len(layers) > 0 {
+		note = fmt.Sprintf("%d/%d", done, len(layers))
+	}
+	return box(t, paint.Frame{Title: "error of each block", Note: note, Foot: scrollNote(s.list.top, h-3, len(layers))}, w, h, func(w, h int) []string {
 		if len(layers) == 0 {
 			return append([]string{paint.Blank(w)}, paragraph(w, t.Dim, "Each layer gets a bar here as it is re-fitted: how far its output was off with the original weights, and how far it still is.")...)
 		}

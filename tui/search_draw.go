@@ -129,7 +129,7 @@ func (s *searchScreen) drawChart(m *Model, t *theme.Theme, w, h int) []string {
 func (s *searchScreen) drawWelcome(m *Model, t *theme.Theme, w int) []string {
 	snap, mi := m.snap, m.snap.Model
 	key := func(id string) string { return m.keyLabel(m.keys.first(m.action(id))) }
-	rows := []string{paint.Blank(w), line(w).Put(t.Strong, text.Line(mi.Name)).String()}
+	rows := []string{paint.Blank(w), line(w).Put(t.Strong, modelName(mi)).String()}
 	facts := fmt.Sprintf("%s parameters in %d layers, %s as %s", text.Count(float64(mi.Params)), mi.Layers, text.Bytes(float64(mi.Bytes)), mi.FileType)
 	rows = append(rows, paragraph(w, t.Dim, facts)...)
 	rows = append(rows, paint.Blank(w))
