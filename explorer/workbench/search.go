@@ -56,6 +56,7 @@ type hunt struct {
 	started time.Time
 	time    time.Duration // that candidates are scored for, where the time is limited
 	pace    levels.Pace   // at which levels were made, zero when unknown
+	dense   float64       // perplexity of the dense model on tuning
 }
 
 // Search implements [explorer.Searcher]. Levels and the checkpoint stay in dir; what is found is re-fitted on all of the
@@ -179,7 +180,20 @@ func (h *hunt) prepare(ctx context.Context) error {
 	if err == nil && store != nil {
 		err = h.predict(ctx, store)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return h.measureDense(ctx, store)
+}
+
+// measureDense takes the dense model's perplexity on all of the text that candidates are scored on.
+func (h *hunt) measureDense(ctx context.Context, store *levels.Store) error {
+	dense := search.Candidate{Masks: mask.Dense(h.work.dm.Geometry())}
+	if store != nil {
+		dense.Choice = store.Levels().Dense()
+	}
+	tier := search.Tier{Tokens: h.eval.Tokens()}
+	return h.eval.Evaluate(ctx, []search.Candidate{dense}, tier, func(_ int, s search.Score) { h.dense = s.Perplexity() })
 }
 
 // taken says how much text a search took, so that it goes on with as much whatever its budget is then.

@@ -12,7 +12,8 @@ func (h *hunt) shown(s *search.Snapshot) explorer.Search {
 	out := explorer.Search{
 		Strategy: h.strategy(), Target: s.Target.Value, Seed: s.Seed, Fitness: string(h.eval.Fitness()), Generation: s.State.Generation,
 		Evaluated: s.Spent.Evaluations, Dropped: s.Spent.Dropped, Tokens: s.Spent.Tokens, PerMinute: s.CandidatesPerMinute,
-		Elapsed: s.Elapsed, Left: max(s.Left, 0), PrefixReuse: h.eval.Reused(),
+		DensePerplexity: h.dense,
+		Elapsed:         s.Elapsed, Left: max(s.Left, 0), PrefixReuse: h.eval.Reused(),
 	}
 	tiers := 1
 	if l := s.State.Ladder; l != nil {

@@ -67,7 +67,7 @@ func TestSearch(t *testing.T) {
 			t.Errorf("%q: ratio %v, %v", strategy, size.Ratio, err)
 		}
 		s := d.last()
-		if s.Best == nil || s.Evaluated < 40 || s.Tokens == 0 || len(s.Front) == 0 || len(s.Cloud) == 0 || len(s.History) == 0 {
+		if s.Best == nil || s.Evaluated < 40 || s.Tokens == 0 || s.DensePerplexity <= 1 || len(s.Front) == 0 || len(s.Cloud) == 0 || len(s.History) == 0 {
 			t.Errorf("%q: the last state shown is %+v", strategy, s)
 		}
 		if best := s.Best; best != nil && (best.Bytes <= 0 || best.ShareAll <= best.Share-1 || best.ShareAll >= 1 || math.IsNaN(best.Perplexity)) {
