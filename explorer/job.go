@@ -57,7 +57,7 @@ type Job struct {
 	CanPause bool
 	Cause    error        // why it failed, for errors.Is; nil unless State is Failed
 	Err      string       // why it failed; one line
-	Result   SubnetID     // the subnet it made, if it made one
+	Result   SubnetID     // the subnet of the library that it made or measured, if any
 	Output   string       // the file it wrote, if it wrote one
 	Report   *gguf.Report // what is in that file
 }

@@ -37,6 +37,9 @@ func (e *Exploration) measure(ctx context.Context, a Actor, c Measure, m *monito
 	if err := e.measured(a, c.Subnet, version, got); err != nil {
 		return err
 	}
+	if c.Subnet != DenseID && c.Subnet != DraftID {
+		e.job(m.t.id, func(j *Job) { j.Result = c.Subnet })
+	}
 	return e.compare(a, subject, got)
 }
 

@@ -2,6 +2,7 @@ package tui
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/tui/internal/text"
@@ -16,7 +17,7 @@ func (m *Model) announce(before, now *explorer.Snapshot) {
 		if was, ok := before.Job(j.ID); ok && was.State.Ended() {
 			continue
 		}
-		if j.Result != "" && m.active != libraryID { // who goes there next wants to see it
+		if j.Result != "" && j.Kind != explorer.JobMeasure && m.active != libraryID { // who goes there next wants to see it
 			m.library().chosen = j.Result
 		}
 		if s := m.outcome(now, j); s != "" {
@@ -24,6 +25,9 @@ func (m *Model) announce(before, now *explorer.Snapshot) {
 		}
 	}
 }
+
+// readInTime is more than reading statistics takes, and less than gathering those of a model that takes a while.
+const readInTime = 20 * time.Second
 
 // outcome is what there is to say about a job that ended well, or "".
 func (m *Model) outcome(s *explorer.Snapshot, j explorer.Job) string {
@@ -58,6 +62,9 @@ func (m *Model) outcome(s *explorer.Snapshot, j explorer.Job) string {
 			return "the perplexity of " + name + " is " + text.Perplexity(newest(n).Perplexity)
 		}
 	case explorer.JobStatistics:
+		if j.Author == "" && j.Ended.Sub(j.Started) < readInTime {
+			return "" // nobody asked, and those of an earlier time were read
+		}
 		return "statistics are gathered: units are ranked and edits are estimated"
 	case explorer.JobBench:
 		return "the benchmark is done"
