@@ -121,15 +121,19 @@ func niceStep(v float64) float64 {
 	return 10 * p
 }
 
-// labels writes ticks with just as many decimals as they need to differ.
+// labels writes ticks, which grow, with just as many decimals as they need to differ and to be even steps.
 func labels(ticks []float64) []string {
 	out := make([]string, len(ticks))
+	step := math.Inf(1)
+	for i := 1; i < len(ticks); i++ {
+		step = min(step, ticks[i]-ticks[i-1])
+	}
 	for digits := range 7 {
 		exact, seen := true, map[string]bool{}
 		for i, v := range ticks {
 			out[i] = tickLabel(v, digits)
 			back, err := strconv.ParseFloat(out[i], 64)
-			exact = exact && (err != nil || math.Abs(back-v) <= math.Abs(v)*1e-3+1e-12) && !seen[out[i]]
+			exact = exact && (err != nil || math.Abs(back-v) <= min(math.Abs(v)*1e-3, step*1e-2)+1e-12) && !seen[out[i]]
 			seen[out[i]] = true
 		}
 		if exact {

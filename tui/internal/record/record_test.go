@@ -78,6 +78,21 @@ func TestSVG(t *testing.T) {
 			t.Errorf("no %s in\n%s", want, got)
 		}
 	}
+	var shapes bytes.Buffer
+	if err := SVG(&shapes, letters{[2]string{"│█▏⠁░ab", ""}}, "shapes", Dark()); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"M16.20 20.50L16.20 12.00", // │ up from the middle of the first cell
+		"M20.40 12.00h8.40v17.00h-8.40z",
+		"M28.80 12.00h1.05v17.00h-1.05z",
+		"M38.5 13.3h1.7v1.7h-1.7z",
+		`opacity="0.25"`, `<text x="54.0"`, ">ab</text>",
+	} {
+		if !strings.Contains(shapes.String(), want) {
+			t.Errorf("no %s in\n%s", want, shapes.String())
+		}
+	}
 	d := xml.NewDecoder(&b)
 	for {
 		if _, err := d.Token(); errors.Is(err, io.EOF) {

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"image/color"
 	"io"
+	"maps"
+	"slices"
 	"strings"
+	"unicode/utf8"
 
 	uv "github.com/charmbracelet/ultraviolet"
 )
@@ -30,8 +33,8 @@ type Look struct{ Background, Foreground, Title string }
 // Dark is the look of stills.
 func Dark() Look { return Look{Background: "#15181e", Foreground: "#d5dbe5", Title: "#9aa4b2"} }
 
-// SVG draws a screen as a still. Every run of cells of equal style is one text element of a fixed width, so that the
-// drawing stays aligned whatever font is there.
+// SVG draws a screen as a still. The words in a run of cells of equal style are a text element of a fixed width, so that the
+// drawing stays aligned whatever font is there; what tiles is drawn as shapes.
 func SVG(w io.Writer, s Screen, title string, look Look) error {
 	cols, rows := s.Size()
 	width, height := float64(cols)*cellW+2*border, float64(rows)*cellH+2*border
@@ -52,8 +55,8 @@ func SVG(w io.Writer, s Screen, title string, look Look) error {
 
 // A run is neighbouring cells of equal style.
 type run struct {
-	x, n  int
-	text  string
+	x     int
+	cells []string // what is in each; "" in the second one of a wide character
 	style uv.Style
 }
 
@@ -68,11 +71,13 @@ func runs(s Screen, y, cols int) []run {
 				content, width = c.Content, max(1, c.Width)
 			}
 		}
-		if k := len(out) - 1; k >= 0 && out[k].style.Equal(&style) && out[k].x+out[k].n == x {
-			out[k].text += content
-			out[k].n += width
-		} else {
-			out = append(out, run{x, width, content, style})
+		if k := len(out) - 1; k < 0 || !out[k].style.Equal(&style) {
+			out = append(out, run{x: x, style: style})
+		}
+		last := &out[len(out)-1]
+		last.cells = append(last.cells, content)
+		for range width - 1 {
+			last.cells = append(last.cells, "")
 		}
 		x += width
 	}
@@ -89,17 +94,13 @@ func drawRun(b *bytes.Buffer, r run, y int, look Look) {
 	}
 	x, top := border+float64(r.x)*cellW, border+float64(y)*cellH
 	if bg != "" {
-		fmt.Fprintf(b, `<rect x="%.1f" y="%.1f" width="%.1f" height="%d" fill="%s"/>`+"\n", x, top, float64(r.n)*cellW, cellH, bg)
+		fmt.Fprintf(b, `<rect x="%.1f" y="%.1f" width="%.1f" height="%d" fill="%s"/>`+"\n", x, top, float64(len(r.cells))*cellW, cellH, bg)
 	}
-	text := strings.TrimRight(r.text, " ")
-	if text == "" {
-		return
+	faint := ""
+	if r.style.Attrs&uv.AttrFaint != 0 {
+		faint = ` opacity="0.7"`
 	}
-	lead := len(text) - len(strings.TrimLeft(text, " "))
-	text = text[lead:]
-	n := r.n - lead - (len(r.text) - len(strings.TrimRight(r.text, " ")))
-	x += float64(lead) * cellW
-	attr := ""
+	attr := faint
 	if fg != look.Foreground {
 		attr += fmt.Sprintf(` fill="%s"`, fg)
 	}
@@ -109,13 +110,45 @@ func drawRun(b *bytes.Buffer, r run, y int, look Look) {
 	if r.style.Attrs&uv.AttrItalic != 0 {
 		attr += ` font-style="italic"`
 	}
-	if r.style.Attrs&uv.AttrFaint != 0 {
-		attr += ` opacity="0.7"`
-	}
 	if r.style.Underline != 0 {
 		attr += ` text-decoration="underline"`
 	}
-	fmt.Fprintf(b, `<text x="%.1f" y="%.1f" textLength="%.1f" lengthAdjust="spacingAndGlyphs"%s>%s</text>`+"\n", x, top+cellH*0.77, float64(n)*cellW, attr, escape(text))
+	words := func(cells []string, at int) { // cells without shapes, of which the first is the at-th of the run
+		for len(cells) > 0 && strings.TrimSpace(cells[0]) == "" {
+			cells, at = cells[1:], at+1
+		}
+		for len(cells) > 0 && strings.TrimSpace(cells[len(cells)-1]) == "" {
+			cells = cells[:len(cells)-1]
+		}
+		if len(cells) > 0 {
+			fmt.Fprintf(b, `<text x="%.1f" y="%.1f" textLength="%.1f" lengthAdjust="spacingAndGlyphs"%s>%s</text>`+"\n",
+				x+float64(at)*cellW, top+cellH*0.77, float64(len(cells))*cellW, attr, escape(strings.Join(cells, "")))
+		}
+	}
+	fill, line, from := map[float64]string{}, "", 0
+	for i, c := range r.cells {
+		char, size := utf8.DecodeRuneInString(c)
+		if s, ok := shapeOf(char, x+float64(i)*cellW, top); ok && size == len(c) {
+			fill[s.opacity] += s.fill
+			line += s.line
+			words(r.cells[from:i], from)
+			from = i + 1
+		}
+	}
+	words(r.cells[from:], from)
+	for _, opacity := range slices.Sorted(maps.Keys(fill)) {
+		if fill[opacity] == "" {
+			continue
+		}
+		extra := faint
+		if opacity > 0 {
+			extra = fmt.Sprintf(` opacity="%.2f"`, opacity)
+		}
+		fmt.Fprintf(b, `<path d="%s" fill="%s"%s/>`+"\n", fill[opacity], fg, extra)
+	}
+	if line != "" {
+		fmt.Fprintf(b, `<path d="%s" fill="none" stroke="%s"%s/>`+"\n", line, fg, faint)
+	}
 }
 
 func hex(c color.Color, otherwise string) string {
