@@ -20,6 +20,7 @@ import (
 type program struct {
 	t              testing.TB
 	bin, workspace string
+	folder         string // the current one
 	model          string
 	pid            chan int // of the process, once it runs
 }
@@ -31,7 +32,7 @@ func realProgram(t testing.TB) *program {
 	if _, err := os.Stat(model); err != nil {
 		t.Skipf("the default model is not there (make setup fetches it): %v", err)
 	}
-	p := &program{t: t, bin: filepath.Join(t.TempDir(), "lathe"), workspace: t.TempDir(), model: model, pid: make(chan int, 1)}
+	p := &program{t: t, bin: filepath.Join(t.TempDir(), "lathe"), workspace: t.TempDir(), folder: t.TempDir(), model: model, pid: make(chan int, 1)}
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", p.bin, "../explorer/lathe").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -45,7 +46,8 @@ func realProgram(t testing.TB) *program {
 func (p *program) run(term *terminal.Terminal) error {
 	cmd := exec.CommandContext(p.t.Context(), p.bin, "--workspace", p.workspace, p.model)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = term.TTY, term.TTY, term.TTY
-	cmd.Env = append(os.Environ(), term.Environ()...)
+	cmd.Dir = p.folder
+	cmd.Env = append(append(os.Environ(), "USER=ada"), term.Environ()...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := cmd.Start(); err != nil {
 		return err

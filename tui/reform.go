@@ -267,7 +267,9 @@ func (s *reformScreen) drawSetting(m *Model, t *theme.Theme, w, h int, elapsed i
 			if rf.Of != "" {
 				say("of", subnetName(snap, rf.Of))
 			}
-			say("method", methodName(rf.Method))
+			short := rf.Method
+			short.Pull = false
+			say("method", methodName(rf.Method), methodName(short))
 			if rf.Method.Windows > 0 {
 				say("calibration", fmt.Sprintf("%d × %d tokens", rf.Method.Windows, rf.Method.Seq))
 			}

@@ -44,7 +44,11 @@ func (s *searchScreen) plot(t *theme.Theme, snap *explorer.Snapshot) chart.Plot 
 		label = sr.Fitness
 	}
 	y := chart.Axis{Log: s.logY, Label: label}
-	y, above := limitAxis(y, cloud, top, sr.DensePerplexity)
+	dense := sr.DensePerplexity
+	if !showsPerplexity(sr) || squeezes(1, cloud, front) {
+		dense = 0
+	}
+	y, above := limitAxis(y, cloud, top, dense)
 	if above > 0 {
 		y.Label += fmt.Sprintf("  (%d points above)", above)
 	}
@@ -58,8 +62,8 @@ func (s *searchScreen) plot(t *theme.Theme, snap *explorer.Snapshot) chart.Plot 
 			{Name: "front", Style: t.Front, Points: front, Join: true, Glyph: t.Glyph.Dot},
 		},
 	}
-	if sr.DensePerplexity > 0 && showsPerplexity(sr) {
-		p.Marks = append(p.Marks, chart.Mark{Point: chart.Point{X: 1, Y: sr.DensePerplexity}, Glyph: t.Glyph.Diamond, Label: "dense", Style: t.Dense})
+	if dense > 0 {
+		p.Marks = append(p.Marks, chart.Mark{Point: chart.Point{X: 1, Y: dense}, Glyph: t.Glyph.Diamond, Label: "dense", Style: t.Dense})
 	}
 	for _, c := range slices.Concat(sr.Front, sr.Population) {
 		if c.Injected {
@@ -75,6 +79,16 @@ func (s *searchScreen) plot(t *theme.Theme, snap *explorer.Snapshot) chart.Plot 
 		p.Marks = append(p.Marks, mark)
 	}
 	return p
+}
+
+// squeezes reports whether a mark at x would leave the points no more than a sliver of the axis.
+func squeezes(x float64, lists ...[]chart.Point) bool {
+	const least = 0.1
+	lo, hi := math.Inf(1), math.Inf(-1)
+	for _, p := range slices.Concat(lists...) {
+		lo, hi = min(lo, p.X), max(hi, p.X)
+	}
+	return hi-lo < least*(max(hi, x)-min(lo, x))
 }
 
 // limitAxis cuts an axis off above the bulk of the points, so that a few very bad candidates do not flatten the rest, and
@@ -325,7 +339,14 @@ func historyFacts(sr explorer.Search, w int) []string {
 	if sr.Evaluated == 0 {
 		return nil
 	}
-	facts := []string{text.Count(float64(sr.Tokens)) + " tokens", fmt.Sprintf("prefix reuse %.0f %%", 100*sr.PrefixReuse), fmt.Sprintf("tier hits %.2f", sr.TierHits), text.Clock(sr.Elapsed) + " spent"}
+	facts := []string{text.Count(float64(sr.Tokens)) + " tokens"}
+	if sr.PrefixReuse > 0 {
+		facts = append(facts, fmt.Sprintf("prefix reuse %.0f %%", 100*sr.PrefixReuse))
+	}
+	if sr.TierHits > 0 { // where there is more than one tier
+		facts = append(facts, fmt.Sprintf("tier hits %.2f", sr.TierHits))
+	}
+	facts = append(facts, text.Clock(sr.Elapsed)+" spent")
 	if sr.Dropped > 0 {
 		facts = append(facts, fmt.Sprintf("%d dropped (no number)", sr.Dropped))
 	}
