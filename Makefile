@@ -69,6 +69,7 @@ fuzz: build
 # Writes the golden screens, the pages generated from the code and the recorded session anew.
 golden: setup build
 	go test ./tui ./explorer/lathe -update
+	LATHE_SLOW=1 LATHE_RECORD=1 go test ./tui -run TestRealSession -timeout 60m
 
 # Prints the build environment for a shell: eval "$(make -s env)".
 env:

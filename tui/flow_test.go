@@ -367,6 +367,7 @@ func TestSearchIsTakenUpAgain(t *testing.T) {
 	l.write("10")
 	l.press("enter")
 	l.until("the search to begin", func() bool { return l.m.snap.Unfinished != nil })
+	l.sees("The search is ")
 	want := asked
 	want.Resume, want.Budget = true, explorer.Budget{Seconds: spent + 600}
 	if got := l.m.snap.Unfinished.Search; got != want {

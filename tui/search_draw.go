@@ -147,9 +147,14 @@ func (s *searchScreen) drawWelcome(m *Model, t *theme.Theme, w int) []string {
 	facts := fmt.Sprintf("%s parameters in %d layers, %s as %s", text.Count(float64(mi.Params)), mi.Layers, text.Bytes(float64(mi.Bytes)), mi.FileType)
 	rows = append(rows, paragraph(w, t.Dim, facts)...)
 	rows = append(rows, paint.Blank(w))
+	j, runs := s.job(m)
 	switch {
-	case snap.Search.Job != "":
-		rows = append(rows, paragraph(w, t.Text, "The search is under way; its first candidates are being scored.")...)
+	case runs && j.State == explorer.Paused:
+		rows = append(rows, paragraph(w, t.Text, "The search stands still: "+key("search.toggle")+" lets it go on.")...)
+	case runs && j.Progress.Step != "":
+		rows = append(rows, paragraph(w, t.Text, "The search is being prepared: "+text.Line(j.Progress.Step)+".")...)
+	case runs:
+		rows = append(rows, paragraph(w, t.Text, "The search is about to begin.")...)
 	case !snap.Statistics.Ready && snap.Statistics.Layers > 0:
 		rows = append(rows, paragraph(w, t.Text, fmt.Sprintf("Statistics are being gathered: layer %d of %d.", snap.Statistics.Layers, mi.Layers))...)
 	default:
@@ -158,6 +163,9 @@ func (s *searchScreen) drawWelcome(m *Model, t *theme.Theme, w int) []string {
 			said = "The last search: " + last.said + ". " + key("search.toggle") + " takes it up or starts another."
 		}
 		rows = append(rows, paragraph(w, t.Text, said)...)
+	}
+	if runs {
+		return rows
 	}
 	return append(rows, paragraph(w, t.Dim, key("search.cut")+" cuts a smaller model at once, without a search.")...)
 }
