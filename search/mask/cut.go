@@ -35,7 +35,8 @@ type Limits struct {
 // Limits returns what files of subnets of g can express: Llama-family and Qwen2
 // models are written as deci, tied Qwen3 models as openelm, others keep their
 // architecture and its uniform widths. Gemma's layers take turns at looking back
-// over a window and over all of the text.
+// over a window and over all of the text. No runtime reads files of OPT, whose
+// layout follows deci's.
 func (g *Geometry) Limits() Limits {
 	switch g.Arch {
 	case "llama", "deci":
@@ -44,6 +45,8 @@ func (g *Geometry) Limits() Limits {
 		return Limits{PerLayer: true, NoAttention: true, AllQuery: g.QKVBias}
 	case "qwen3", "openelm":
 		return Limits{PerLayer: g.Tied && !g.QKVBias}
+	case opt:
+		return Limits{PerLayer: true, NoAttention: true}
 	case "gemma2":
 		return Limits{Period: 2}
 	case "gemma3":
@@ -263,6 +266,12 @@ type Tensor struct {
 func (cut Cut) Tensors(g *Geometry) []Tensor {
 	vec := func(name string, n int) Tensor { return Tensor{name, 1, n, true} }
 	ts := []Tensor{{Name: "token_embd.weight", Rows: g.Vocab, Cols: g.Hidden}, vec("output_norm.weight", g.Hidden)}
+	if g.Positions > 0 {
+		ts = append(ts, Tensor{Name: "position_embd.weight", Rows: g.Positions, Cols: g.Hidden})
+	}
+	if g.layerNorms() {
+		ts = append(ts, vec("output_norm.bias", g.Hidden))
+	}
 	if !g.Tied {
 		ts = append(ts, Tensor{Name: "output.weight", Rows: g.Vocab, Cols: g.Hidden})
 	}
@@ -288,6 +297,7 @@ func (c CutLayer) tensors(g *Geometry, headDim int, prefix string) []Tensor {
 	if q, kv := len(c.Heads)*headDim, len(c.Groups)*headDim; q > 0 {
 		kept := slices.ContainsFunc(c.Groups, func(group int) bool { return group != Zero })
 		vector(true, "attn_norm.weight", g.Hidden)
+		vector(g.layerNorms(), "attn_norm.bias", g.Hidden)
 		matrix("attn_q.weight", q, g.Hidden)
 		matrix("attn_k.weight", kv, g.Hidden)
 		matrix("attn_v.weight", kv, g.Hidden)
@@ -302,8 +312,12 @@ func (c CutLayer) tensors(g *Geometry, headDim int, prefix string) []Tensor {
 	}
 	if ffn := len(c.Channels); ffn > 0 {
 		vector(true, "ffn_norm.weight", g.Hidden)
-		matrix("ffn_gate.weight", ffn, g.Hidden)
+		vector(g.layerNorms(), "ffn_norm.bias", g.Hidden)
+		if g.gated() {
+			matrix("ffn_gate.weight", ffn, g.Hidden)
+		}
 		matrix("ffn_up.weight", ffn, g.Hidden)
+		vector(!g.gated(), "ffn_up.bias", ffn)
 		matrix("ffn_down.weight", g.Hidden, ffn)
 		vector(g.OutBias, "ffn_down.bias", g.Hidden)
 		vector(g.postNorms(), "post_ffw_norm.weight", g.Hidden)
@@ -313,3 +327,21 @@ func (c CutLayer) tensors(g *Geometry, headDim int, prefix string) []Tensor {
 
 // postNorms reports whether what a block says passes a norm of its own.
 func (g *Geometry) postNorms() bool { return g.Arch == "gemma2" || g.Arch == "gemma3" }
+
+// opt is the architecture of OPT.
+const opt = "opt"
+
+// gated reports whether MLPs have a gate. Those without have a bias on W_U.
+func (g *Geometry) gated() bool { return g.Arch != opt }
+
+// layerNorms reports whether norms have biases beside their gains.
+func (g *Geometry) layerNorms() bool { return g.Arch == opt }
+
+// MLPMatrices returns how many matrices an MLP has, each of FFN·Hidden
+// parameters: W_G, W_U and W_D, or the last two where there is no gate.
+func (g *Geometry) MLPMatrices() int64 {
+	if g.gated() {
+		return 3
+	}
+	return 2
+}

@@ -27,6 +27,7 @@ func families() map[string]*Geometry {
 		"qwen3, untied": family("qwen3", func(g *Geometry) { g.QKNorm, g.HalfSplit, g.Tied = true, true, false }),
 		"gemma2":        family("gemma2", nil),
 		"gemma3":        family("gemma3", func(g *Geometry) { g.QKNorm, g.HalfSplit = true, true }),
+		"opt":           family("opt", func(g *Geometry) { g.QKVBias, g.OutBias, g.Positions = true, true, 50 }),
 		"unknown":       family("unknown", nil),
 		"deci, biased":  family("deci", func(g *Geometry) { g.OutBias = true }),
 	}
@@ -82,7 +83,7 @@ func nonZero(units []int) []int {
 // checks its arithmetic.
 func cutParams(t *testing.T, g *Geometry, cut Cut, c CutLayer) int64 {
 	t.Helper()
-	n := 3 * len(nonZero(c.Channels))
+	n := int(g.MLPMatrices()) * len(nonZero(c.Channels))
 	if len(c.Heads) == 0 {
 		return int64(n * g.Hidden)
 	}

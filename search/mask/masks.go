@@ -11,6 +11,8 @@ const (
 	MaxUnits  = 1 << 17 // units of one kind in one layer
 	MaxLayers = 1 << 10 // layers of one model
 	MaxVocab  = 1 << 24 // rows of the embedding
+
+	MaxPositions = 1 << 24 // rows of a table of learned positions
 )
 
 var (
@@ -37,7 +39,7 @@ func (g LayerGeometry) HeadsPerGroup() int {
 // Geometry is the shape of the dense model as far as masks and their costs
 // depend on it. The matrices of a layer are W_Q [Heads·HeadDim, Hidden], W_K and
 // W_V [KVHeads·HeadDim, Hidden], W_O [Hidden, Heads·HeadDim], W_G and W_U
-// [FFN, Hidden] and W_D [Hidden, FFN].
+// [FFN, Hidden] and W_D [Hidden, FFN]. OPT has no W_G.
 type Geometry struct {
 	Arch    string // general.architecture of the source file: llama, qwen2, …
 	Hidden  int    // width of the residual stream
@@ -53,6 +55,9 @@ type Geometry struct {
 	HalfSplit bool
 	// RopeFreqs says that the file has a rope_freqs tensor of HeadDim/2 factors.
 	RopeFreqs bool
+	// Positions is how many rows the table of learned positions has, 0 for rotary
+	// positions.
+	Positions int
 	Layers    []LayerGeometry
 }
 
@@ -72,6 +77,9 @@ func (g *Geometry) Validate() error {
 			return fmt.Errorf("%w: %s %d, outside 1 to %d", ErrInvalid, c.name, c.n, c.max)
 		}
 	}
+	if g.Positions < 0 || g.Positions > MaxPositions {
+		return fmt.Errorf("%w: %d positions, outside 0 to %d", ErrInvalid, g.Positions, MaxPositions)
+	}
 	for i, l := range g.Layers {
 		if l.Heads < 0 || l.Heads > MaxUnits || l.KVHeads < 0 || l.FFN < 0 || l.FFN > MaxUnits {
 			return fmt.Errorf("%w: layer %d: %d heads, %d KV heads, %d MLP channels", ErrInvalid, i, l.Heads, l.KVHeads, l.FFN)
@@ -90,7 +98,8 @@ func (g *Geometry) Equal(h *Geometry) bool {
 	}
 	return g.Arch == h.Arch && g.Hidden == h.Hidden && g.Vocab == h.Vocab && g.HeadDim == h.HeadDim &&
 		g.Tied == h.Tied && g.QKVBias == h.QKVBias && g.QKNorm == h.QKNorm && g.OutBias == h.OutBias &&
-		g.HalfSplit == h.HalfSplit && g.RopeFreqs == h.RopeFreqs && slices.Equal(g.Layers, h.Layers)
+		g.HalfSplit == h.HalfSplit && g.RopeFreqs == h.RopeFreqs && g.Positions == h.Positions &&
+		slices.Equal(g.Layers, h.Layers)
 }
 
 // Layer is the mask of one layer: the units kept.
@@ -102,7 +111,7 @@ func (g *Geometry) Equal(h *Geometry) bool {
 // sets of a group without kept heads mean nothing.
 type Layer struct {
 	Heads    Set // query heads
-	Channels Set // MLP channels: rows of W_G and W_U, columns of W_D
+	Channels Set // MLP channels: rows of W_G (where there is one) and W_U, columns of W_D
 	QK, VO   []Set
 }
 

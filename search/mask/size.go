@@ -87,7 +87,7 @@ func (l Layer) Params(g *Geometry, layer int) int64 {
 // keeps, those of the attention and those of the MLP.
 func (l Layer) ModuleParams(g *Geometry, layer int) (attention, mlp int64) {
 	lg, hidden := g.Layers[layer], int64(g.Hidden)
-	mlp = 3 * hidden * int64(l.Channels.Len())
+	mlp = g.MLPMatrices() * hidden * int64(l.Channels.Len())
 	if l.QK == nil && l.VO == nil {
 		rows := int64(l.Heads.Len()+l.Groups(lg).Len()) * int64(g.HeadDim)
 		return 2 * hidden * rows, mlp
@@ -140,7 +140,7 @@ func (cut Cut) params(g *Geometry) (block, other int64) {
 		n := int64(t.Rows) * int64(t.Cols)
 		switch {
 		case t.Name == "rope_freqs.weight":
-		case t.Vector, t.Name == "token_embd.weight", t.Name == "output.weight":
+		case t.Vector, t.Name == "token_embd.weight", t.Name == "output.weight", t.Name == "position_embd.weight":
 			other += n
 		default:
 			block += n

@@ -25,6 +25,26 @@ func TestDenseSize(t *testing.T) {
 	}
 }
 
+// TestOPTSize compares with the known figure of OPT-125M, whose table of positions
+// has two rows that no position takes.
+func TestOPTSize(t *testing.T) {
+	g := &Geometry{Arch: "opt", Hidden: 768, Vocab: 50272, HeadDim: 64, Tied: true, QKVBias: true, OutBias: true, Positions: 2048}
+	for range 12 {
+		g.Layers = append(g.Layers, LayerGeometry{Heads: 12, KVHeads: 12, FFN: 3072})
+	}
+	s := Dense(g).Size()
+	if want := int64(125239296 - 2*768); s.DenseParams != want {
+		t.Errorf("%d parameters, want %d", s.DenseParams, want)
+	}
+	if want := int64(12 * (4*768*768 + 2*3072*768)); s.DenseBlockParams != want || s.ZeroedParams != 0 {
+		t.Errorf("%d block parameters, want %d", s.DenseBlockParams, want)
+	}
+	half := Dense(g).With(3, Layer{Heads: Range(12, 0, 6), Channels: Range(3072, 0, 1024)}).Size()
+	if less := s.BlockParams - half.BlockParams; less != 4*384*768+2*2048*768 || half.ZeroedParams != 0 {
+		t.Errorf("%d parameters less, %d zeroed", less, half.ZeroedParams)
+	}
+}
+
 func TestSizeLaws(t *testing.T) {
 	rng := rand.New(rand.NewPCG(13, 14))
 	for name, g := range families() {
@@ -35,7 +55,7 @@ func TestSizeLaws(t *testing.T) {
 			s := m.Size()
 			var kept int64
 			for i := range m.Layers() {
-				rows := len(m.QRows(i)) + len(m.KRows(i)) + len(m.VRows(i)) + len(m.OColumns(i)) + 3*m.Layer(i).Channels.Len()
+				rows := len(m.QRows(i)) + len(m.KRows(i)) + len(m.VRows(i)) + len(m.OColumns(i)) + int(g.MLPMatrices())*m.Layer(i).Channels.Len()
 				kept += int64(rows * g.Hidden)
 			}
 			if s.BlockParams != kept {

@@ -29,6 +29,9 @@ func (m Masks) MarshalText() ([]byte, error) {
 	var b bytes.Buffer
 	g := m.geometry
 	fmt.Fprintf(&b, "%s\nmodel arch=%s hidden=%d vocab=%d head=%d", textHeader, cleanArch(g.Arch), g.Hidden, g.Vocab, g.HeadDim)
+	if g.Positions > 0 {
+		fmt.Fprintf(&b, " positions=%d", g.Positions)
+	}
 	for _, f := range g.flags() {
 		if *f.on {
 			b.WriteString(" " + f.name)
@@ -200,6 +203,8 @@ fields:
 			g.Vocab, err = parseCount(key, value, MaxVocab)
 		case "head":
 			g.HeadDim, err = parseCount(key, value, MaxUnits)
+		case "positions":
+			g.Positions, err = parseCount(key, value, MaxPositions)
 		default:
 			err = fmt.Errorf("%w: unknown field %.40q", ErrSyntax, f)
 		}
