@@ -227,15 +227,15 @@ func (m *Model) gatherMLP(layer int, l mask.Layer, refit gguf.Refit) (*mlpBlock,
 	if refit.WU != nil && len(refit.WU) != m.geo.Hidden*len(kept) {
 		return nil, fmt.Errorf("decoder: layer %d: re-fitted W_U has %d numbers, want %d by %d", layer, len(refit.WU), len(kept), m.geo.Hidden)
 	}
-	b := &mlpBlock{w: denseLayer{mlpNorm: dense.w.mlpNorm, gate: dense.w.gate, up: dense.w.up, down: dense.w.down, mlpPost: dense.w.mlpPost}}
+	b := &mlpBlock{w: denseLayer{mlpNorm: dense.w.mlpNorm, gate: dense.w.gate, up: dense.w.up, upBias: dense.w.upBias, down: dense.w.down, mlpPost: dense.w.mlpPost}}
 	b.w.downBias = g.bias(refit.BD, dense.w.downBias)
 	b.width = len(kept)
 	if b.width > 0 {
-		places := allOf(len(kept))
-		if b.width < dense.width {
+		places, narrower := allOf(len(kept)), b.width < dense.width
+		if narrower {
 			b.width = min((len(kept)+m.opts.bucket-1)/m.opts.bucket*m.opts.bucket, dense.width)
 			kept, places = pad(kept, b.width), pad(places, b.width)
-			b.w.gate = g.rows(dense.w.gate, kept)
+			b.w.gate, b.w.upBias = g.rows(dense.w.gate, kept), g.rows(dense.w.upBias, kept)
 			if refit.WU == nil {
 				b.w.up = g.rows(dense.w.up, kept)
 			}
@@ -247,7 +247,7 @@ func (m *Model) gatherMLP(layer int, l mask.Layer, refit gguf.Refit) (*mlpBlock,
 		switch {
 		case refit.WD != nil:
 			b.w.down = g.columnsOf(refit.WD, m.geo.Hidden, places)
-		case b.w.gate != dense.w.gate:
+		case narrower:
 			b.w.down = g.columns(dense.w.down, kept)
 		}
 	}

@@ -36,17 +36,22 @@ func (m *Model) Difference(ctx context.Context, a, b *States) (*Inputs, error) {
 	return in.fill(ctx)
 }
 
-// Relative returns the same inputs with each token divided by the root mean square of the state it comes from: in their
+// Relative returns the same inputs with each token divided by the root mean square of the state it comes from, or by its
+// standard deviation where norms take the mean away: in their
 // moments an error counts by how large it is beside the state that it is added to, which is what the next norm sees of
 // it. The caller must Close it, before in.
 func (in *Inputs) Relative(ctx context.Context) (*Inputs, error) {
 	if err := in.usable(); err != nil {
 		return nil, err
 	}
-	eps := in.m.config.NormEps
+	eps, layerNorm := in.m.config.NormEps, in.m.config.LayerNorm
 	divide := func(ctx context.Context, x, values *tensors.Tensor) (*tensors.Tensor, error) {
-		return in.m.be.run1(ctx, fmt.Sprintf("relative %g", eps), func(in []*graph.Node) *graph.Node {
-			square := graph.ReduceAndKeep(graph.Square(in[0]), graph.ReduceMean, -1)
+		return in.m.be.run1(ctx, fmt.Sprintf("relative %g %t", eps, layerNorm), func(in []*graph.Node) *graph.Node {
+			state := in[0]
+			if layerNorm {
+				state = centred(state)
+			}
+			square := graph.ReduceAndKeep(graph.Square(state), graph.ReduceMean, -1)
 			return graph.Mul(in[1], graph.Rsqrt(graph.AddScalar(square, eps)))
 		}, x, values)
 	}

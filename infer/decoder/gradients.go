@@ -126,7 +126,7 @@ func (b *backward) back(ctx context.Context, window, layer int, sums map[string]
 
 func (b *backward) backMLP(ctx context.Context, window, layer int, sums map[string][]float32) error {
 	m, f := b.m, b.m.mlp[layer]
-	h, err := m.weights.hold(f.w.mlpNorm, f.w.gate, f.w.up, f.w.down, f.w.downBias, f.w.mlpPost)
+	h, err := m.weights.hold(f.w.mlpNorm, f.w.beside(), f.w.up, f.w.down, f.w.downBias, f.w.mlpPost)
 	if err != nil {
 		return err
 	}
@@ -134,13 +134,17 @@ func (b *backward) backMLP(ctx context.Context, window, layer int, sums map[stri
 	shape := m.mlpShape(f.w.downBias)
 	out, err := m.be.run(ctx, fmt.Sprintf("slope of mlp %+v", shape), func(in []*graph.Node) []*graph.Node {
 		bias, post := shape.split(in[5 : len(in)-1])
-		y := shape.add(in[0], shape.gated(in[0], in[1], in[2], in[3]), in[4], bias, post)
-		return graph.Gradient(graph.ReduceAllSum(graph.Mul(y, in[len(in)-1])), in[0], in[2], in[3], in[4])
+		y := shape.add(in[0], shape.inner(in[0], in[1], in[2], in[3]), in[4], bias, post)
+		by := []*graph.Node{in[0], in[3], in[4]}
+		if !shape.ungated {
+			by = append(by, in[2])
+		}
+		return graph.Gradient(graph.ReduceAllSum(graph.Mul(y, in[len(in)-1])), by...)
 	}, append(h.with(b.states[window][2*layer+1]), b.slopes[window])...)
 	if err != nil {
 		return err
 	}
-	return b.take(window, out, sums, "gate", "up", "down")
+	return b.take(window, out, sums, "up", "down", "gate")
 }
 
 func (b *backward) backAttention(ctx context.Context, window, layer int, sums map[string][]float32) error {
@@ -163,13 +167,13 @@ func (b *backward) backAttention(ctx context.Context, window, layer int, sums ma
 	return b.take(window, out, sums, "q", "k", "v", "o")
 }
 
-// take moves to the slope out[0] and adds the others to the sums of their names.
+// take moves to the slope out[0] and adds the others to the sums of their names, of which the last may be without one.
 func (b *backward) take(window int, out []*tensors.Tensor, sums map[string][]float32, names ...string) error {
 	free(b.slopes[window])
 	b.slopes[window] = out[0]
 	defer free(out[1:]...)
-	for i, name := range names {
-		t := out[i+1]
+	for i, t := range out[1:] {
+		name := names[i]
 		data, err := b.m.be.fetch(t)
 		if err != nil {
 			return err

@@ -25,6 +25,19 @@ func rmsNorm(x, gain *Node, eps float64) *Node {
 	return Mul(Mul(x, scale), InsertAxes(gain, 0))
 }
 
+// norm returns x [tokens, hidden] after a norm of the residual stream: an RMS norm for gains [hidden], and for gains and
+// biases [2, hidden] a LayerNorm, (x − mean) / sqrt(variance + eps) · gain + bias.
+func norm(x, weights *Node, eps float64) *Node {
+	if weights.Rank() == 1 {
+		return rmsNorm(x, weights, eps)
+	}
+	gain, bias := Slice(weights, AxisRange(0, 1)), Slice(weights, AxisRange(1, 2))
+	return Add(rmsNorm(centred(x), Reshape(gain, x.Shape().Dimensions[1]), eps), bias)
+}
+
+// centred returns x [tokens, n] less the mean of each row.
+func centred(x *Node) *Node { return Sub(x, ReduceAndKeep(x, ReduceMean, -1)) }
+
 // inverseRoot returns 1/√x. GoMLX has an operation for that, but no derivative of it.
 func inverseRoot(x *Node) *Node { return Reciprocal(Sqrt(x)) }
 
@@ -60,7 +73,7 @@ func (a attentionShape) split(in []*Node) attentionInputs {
 	}
 	var p attentionInputs
 	p.norm, p.q, p.k, p.v = next(true), next(true), next(true), next(true)
-	p.cos, p.sin, p.future = next(true), next(true), next(true)
+	p.cos, p.sin, p.future = next(a.pairs > 0), next(a.pairs > 0), next(true)
 	p.qBias, p.kBias, p.vBias = next(a.qkvBias), next(a.qkvBias), next(a.qkvBias)
 	p.qGain, p.kGain = next(a.qkNorm), next(a.qkNorm)
 	p.o, p.oBias = next(len(in) > 0), next(a.outBias)
@@ -69,11 +82,11 @@ func (a attentionShape) split(in []*Node) attentionInputs {
 }
 
 // mix returns what enters W_O, [tokens, groups·reps·value], for the hidden state x [tokens, hidden]: causal softmax
-// attention with rotary positions over the kept heads.
+// attention over the kept heads, which positions turn where they have rotary pairs.
 func (a attentionShape) mix(x *Node, p attentionInputs) *Node {
 	tokens := x.Shape().Dimensions[0]
 	width := 2*a.pairs + a.rest
-	xn := rmsNorm(x, p.norm, a.eps)
+	xn := norm(x, p.norm, a.eps)
 	q := Reshape(linear(xn, p.q, p.qBias), tokens, a.groups, a.reps, width)
 	k := Reshape(linear(xn, p.k, p.kBias), tokens, a.groups, 1, width)
 	v := Reshape(linear(xn, p.v, p.vBias), tokens, a.groups, a.value)
@@ -157,6 +170,9 @@ func (a attentionShape) headNorm(x, gain *Node) *Node {
 // rotate turns the pairs (i, i+pairs) of x [tokens, groups, heads, 2·pairs+rest] by the angles whose cosines and sines
 // are [tokens, groups or 1, pairs].
 func (a attentionShape) rotate(x, cos, sin *Node) *Node {
+	if a.pairs == 0 {
+		return x
+	}
 	cos, sin = InsertAxes(cos, 2), InsertAxes(sin, 2)
 	first := SliceAxis(x, 3, AxisRange(0, a.pairs))
 	second := SliceAxis(x, 3, AxisRange(a.pairs, 2*a.pairs))
@@ -174,6 +190,7 @@ func (a attentionShape) rotate(x, cos, sin *Node) *Node {
 type mlpShape struct {
 	eps      float64
 	gelu     bool
+	ungated  bool
 	outBias  bool
 	postNorm bool
 }
@@ -189,10 +206,14 @@ func (f mlpShape) split(in []*Node) (bias, post *Node) {
 	return bias, post
 }
 
-// gated returns what enters W_D, act(x̂·W_Gᵀ) · x̂·W_Uᵀ with x̂ the normalised x and act silu or gelu.
-func (f mlpShape) gated(x, norm, gate, up *Node) *Node {
-	xn := rmsNorm(x, norm, f.eps)
-	g := linear(xn, gate, nil)
+// inner returns what enters W_D: act(x̂·W_Gᵀ) · x̂·W_Uᵀ with x̂ the normalised x and act silu or gelu, or without a gate
+// relu(x̂·W_Uᵀ + b). What denseLayer.beside returns is W_G or b.
+func (f mlpShape) inner(x, normWeights, beside, up *Node) *Node {
+	xn := norm(x, normWeights, f.eps)
+	if f.ungated {
+		return MaxScalar(linear(xn, up, beside), 0)
+	}
+	g := linear(xn, beside, nil)
 	if f.gelu {
 		return Mul(gelu(g), linear(xn, up, nil))
 	}

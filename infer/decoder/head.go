@@ -17,7 +17,7 @@ type lmHead struct{ eps, cap float64 }
 func (m *Model) lmHead() lmHead { return lmHead{m.config.NormEps, m.config.LogitSoftCap} }
 
 // norm is the norm after the last layer.
-func (h lmHead) norm(x, gain *Node) *Node { return rmsNorm(x, gain, h.eps) }
+func (h lmHead) norm(x, weights *Node) *Node { return norm(x, weights, h.eps) }
 
 // scores returns the logits [tokens, vocab] of normalised states.
 func (h lmHead) scores(xn, head *Node) *Node { return softCap(linear(xn, head, nil), h.cap) }

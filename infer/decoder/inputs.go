@@ -63,49 +63,49 @@ func (m *Model) MLPInputs(ctx context.Context, layer int, s *Subnet, st *States)
 	w, shape := &m.mlp[layer].w, m.mlpShape(nil)
 	in := &Inputs{m: m, st: st, layer: layer, module: mask.MLP, n: m.geo.Layers[layer].FFN, release: func() {}}
 	in.compute = func(ctx context.Context, _ int, x *tensors.Tensor) (*tensors.Tensor, error) {
-		h, err := m.weights.hold(w.mlpNorm, w.gate, w.up)
+		h, err := m.weights.hold(w.mlpNorm, w.beside(), w.up)
 		if err != nil {
 			return nil, err
 		}
 		defer h.release()
-		return m.be.run1(ctx, fmt.Sprintf("gated %+v", shape), func(in []*graph.Node) *graph.Node {
-			return shape.gated(in[0], in[1], in[2], in[3])
+		return m.be.run1(ctx, fmt.Sprintf("inner %+v", shape), func(in []*graph.Node) *graph.Node {
+			return shape.inner(in[0], in[1], in[2], in[3])
 		}, h.with(x)...)
 	}
 	return in.fill(ctx)
 }
 
 // NormedInputs computes what enters the first matrices of a module, [tokens, hidden]: W_Q, W_K and W_V of attention,
-// from states that stand before the layer; W_G and W_U of an MLP, from states that stand before it. They cannot be
+// from states that stand before the layer; W_G (where there is one) and W_U of an MLP, from states that stand before it. They cannot be
 // added to states. The caller must Close them.
 func (m *Model) NormedInputs(ctx context.Context, layer int, module mask.Module, st *States) (*Inputs, error) {
 	if err := m.checkStep(layer, nil, st); err != nil {
 		return nil, err
 	}
-	gain := m.layers[layer].attnNorm
+	weights := m.layers[layer].attnNorm
 	if module == mask.MLP {
-		gain = m.layers[layer].mlpNorm
+		weights = m.layers[layer].mlpNorm
 	}
 	in := &Inputs{m: m, st: st, layer: -1, module: module, release: func() {}}
-	if gain != nil {
+	if weights != nil {
 		in.n = m.geo.Hidden
 	}
 	in.compute = func(ctx context.Context, _ int, x *tensors.Tensor) (*tensors.Tensor, error) {
-		return m.normed(ctx, x, gain)
+		return m.normed(ctx, x, weights)
 	}
 	return in.fill(ctx)
 }
 
-// normed returns x after an RMS norm.
-func (m *Model) normed(ctx context.Context, x *tensors.Tensor, gain *weight) (*tensors.Tensor, error) {
-	h, err := m.weights.hold(gain)
+// normed returns x after a norm of the residual stream.
+func (m *Model) normed(ctx context.Context, x *tensors.Tensor, weights *weight) (*tensors.Tensor, error) {
+	h, err := m.weights.hold(weights)
 	if err != nil {
 		return nil, err
 	}
 	defer h.release()
 	eps := m.config.NormEps
 	return m.be.run1(ctx, fmt.Sprintf("norm %g", eps), func(in []*graph.Node) *graph.Node {
-		return rmsNorm(in[0], in[1], eps)
+		return norm(in[0], in[1], eps)
 	}, h.with(x)...)
 }
 

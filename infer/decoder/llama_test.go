@@ -30,7 +30,7 @@ func TestFamiliesInLlamaCpp(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer engine.Close()
-	for _, family := range gguftest.Families() {
+	for _, family := range gguftest.Runnable() {
 		t.Run(family.Name, func(t *testing.T) {
 			family.Model.Type = gguf.F32
 			f := gguftest.Open(t, family.Model)

@@ -108,6 +108,9 @@ func (m *Model) load(f *gguf.File) error {
 	c := m.config
 	l := &loader{f: f, m: m}
 	m.embedding = l.matrix("token_embd.weight", c.Vocab, c.Hidden)
+	if c.Positions > 0 {
+		m.positions = l.matrix("position_embd.weight", c.Positions, c.Hidden)
+	}
 	for i, geo := range c.Layers {
 		l.place = placeOf(i)
 		d := &denseLayer{}
@@ -115,7 +118,7 @@ func (m *Model) load(f *gguf.File) error {
 		name := func(s string) string { return fmt.Sprintf("blk.%d.%s", i, s) }
 		if geo.Heads > 0 {
 			q, kv := geo.Heads*c.HeadDim, geo.KVHeads*c.HeadDim
-			d.attnNorm = l.vector(name("attn_norm.weight"), c.Hidden)
+			d.attnNorm = l.norm(name("attn_norm"))
 			d.q = l.rotated(name("attn_q.weight"), q, c.Hidden)
 			d.k = l.rotated(name("attn_k.weight"), kv, c.Hidden)
 			d.v = l.matrix(name("attn_v.weight"), kv, c.Hidden)
@@ -137,8 +140,12 @@ func (m *Model) load(f *gguf.File) error {
 			}
 		}
 		if geo.FFN > 0 {
-			d.mlpNorm = l.vector(name("ffn_norm.weight"), c.Hidden)
-			d.gate = l.matrix(name("ffn_gate.weight"), geo.FFN, c.Hidden)
+			d.mlpNorm = l.norm(name("ffn_norm"))
+			if c.Ungated {
+				d.upBias = l.vector(name("ffn_up.bias"), geo.FFN)
+			} else {
+				d.gate = l.matrix(name("ffn_gate.weight"), geo.FFN, c.Hidden)
+			}
 			d.up = l.matrix(name("ffn_up.weight"), geo.FFN, c.Hidden)
 			d.down = l.matrix(name("ffn_down.weight"), c.Hidden, geo.FFN)
 			if f.Has(name("ffn_down.bias")) {
@@ -150,7 +157,7 @@ func (m *Model) load(f *gguf.File) error {
 		}
 	}
 	l.place = placeOf(len(c.Layers))
-	m.outNorm = l.vector("output_norm.weight", c.Hidden)
+	m.outNorm = l.norm("output_norm")
 	m.head = m.embedding
 	if f.Has("output.weight") {
 		m.head = l.matrix("output.weight", c.Vocab, c.Hidden)
@@ -198,6 +205,22 @@ func (l *loader) weight(name string, arrange func(data []float32), dims ...int) 
 func (l *loader) matrix(name string, out, in int) *weight { return l.weight(name, nil, out, in) }
 
 func (l *loader) vector(name string, n int) *weight { return l.weight(name, nil, n) }
+
+// norm is a norm on the residual stream, see denseLayer.
+func (l *loader) norm(name string) *weight {
+	hidden := l.m.config.Hidden
+	gain := l.vector(name+".weight", hidden)
+	if !l.m.config.LayerNorm {
+		return gain
+	}
+	bias := l.vector(name+".bias", hidden)
+	return &weight{dims: []int{2, hidden}, place: l.place, load: func(to []float32) error {
+		if err := gain.load(to[:hidden]); err != nil {
+			return err
+		}
+		return bias.load(to[hidden:])
+	}}
+}
 
 // rotated is weights whose rows are channels of query or key heads, put in the device's order.
 func (l *loader) rotated(name string, dims ...int) *weight {

@@ -25,7 +25,8 @@ type Model struct {
 
 	weights   *residence
 	embedding *weight // [vocab, hidden]
-	outNorm   *weight // [hidden]
+	positions *weight // [positions, hidden], nil where positions turn the heads
+	outNorm   *weight // see denseLayer
 	head      *weight // [vocab, hidden], the embedding where tied
 	layers    []*denseLayer
 	attention []*attentionBlock // of the dense model, one per layer
@@ -43,10 +44,19 @@ type Model struct {
 }
 
 // denseLayer holds the weights of one layer; those of a missing block are nil. Rows of q and k, with their biases and
-// gains, are in the order of Model.order inside each head, in which rotary pairs are (i, i+half).
+// gains, are in the order of Model.order inside each head, in which rotary pairs are (i, i+half). Norms are gains [hidden],
+// or [2, hidden] with the gains and biases of a LayerNorm.
 type denseLayer struct {
 	attnNorm, q, k, v, o, qBias, kBias, vBias, oBias, qGain, kGain, attnPost *weight
-	mlpNorm, gate, up, down, downBias, mlpPost                               *weight
+	mlpNorm, gate, up, upBias, down, downBias, mlpPost                       *weight
+}
+
+// beside is what an MLP has besides W_U: its gate, or the bias of W_U where it has none.
+func (l *denseLayer) beside() *weight {
+	if l.gate == nil {
+		return l.upBias
+	}
+	return l.gate
 }
 
 // Config describes the file.
@@ -205,7 +215,7 @@ func permuteHeads(data []float32, columns, headDim int, order []int) {
 
 // tables are what attention needs to know of positions.
 type tables struct {
-	cos, sin *tensors.Tensor // [tokens, groups or 1, pairs]
+	cos, sin *tensors.Tensor // [tokens, groups or 1, pairs]; nil where nothing turns
 	future   *tensors.Tensor // futureMask
 }
 
@@ -215,9 +225,9 @@ func freeTables(all map[tableKey]tables) {
 	}
 }
 
-// positions returns the tables of an attention block for the first tokens positions. Those of blocks with all rotary
+// tablesOf returns the tables of an attention block for the first tokens positions. Those of blocks with all rotary
 // pairs belong to the model, others to their block.
-func (m *Model) positions(b *attentionBlock, tokens int) (tables, error) {
+func (m *Model) tablesOf(b *attentionBlock, tokens int) (tables, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
@@ -246,6 +256,9 @@ func (m *Model) positions(b *attentionBlock, tokens int) (tables, error) {
 		}
 		future, m.future[at] = t, t
 	}
+	if m.config.RopeDims == 0 {
+		return tables{future: future}, nil
+	}
 	cos, sin := rotaryAngles(freqs, tokens, b.pairs)
 	dims := []int{tokens, len(b.pairs), len(b.pairs[0])}
 	c, err := m.be.upload(cos, dims...)
@@ -269,29 +282,35 @@ func (m *Model) checkLayer(layer int) error {
 	return nil
 }
 
-// embed returns the embeddings of a window, [tokens, hidden].
+// embed returns the embeddings of a window, [tokens, hidden], with those of its positions where the model has them.
 func (m *Model) embed(ctx context.Context, window []int32) (*tensors.Tensor, error) {
 	for i, id := range window {
 		if id < 0 || int(id) >= m.config.Vocab {
 			return nil, fmt.Errorf("decoder: token %d at %d is outside the vocabulary of %d", id, i, m.config.Vocab)
 		}
 	}
+	if n := m.config.Positions; n > 0 && len(window) > n {
+		return nil, fmt.Errorf("decoder: a window of %d tokens, and the model knows %d positions", len(window), n)
+	}
 	ids, err := m.be.uploadInts(window, len(window), 1)
 	if err != nil {
 		return nil, err
 	}
 	defer free(ids)
-	h, err := m.weights.hold(m.embedding)
+	h, err := m.weights.hold(m.embedding, m.positions)
 	if err != nil {
 		return nil, err
 	}
 	defer h.release()
 	scale := m.config.EmbedScale
 	return m.be.run1(ctx, fmt.Sprintf("embed %g", scale), func(in []*graph.Node) *graph.Node {
-		rows := graph.Gather(in[0], in[1])
-		if scale == 0 {
-			return rows
+		rows := graph.Gather(in[1], in[0])
+		if scale != 0 {
+			rows = graph.MulScalar(rows, scale)
 		}
-		return graph.MulScalar(rows, scale)
-	}, h.tensors[0], ids)
+		if len(in) > 2 {
+			rows = graph.Add(rows, graph.Slice(in[2], graph.AxisRange(0, rows.Shape().Dimensions[0])))
+		}
+		return rows
+	}, h.with(ids)...)
 }

@@ -23,11 +23,11 @@ func newNaive(tb testing.TB, f *gguf.File) *naive {
 		tb.Fatal(err)
 	}
 	n := &naive{c: c, tensor: make(map[string][]float64)}
-	names := []string{"token_embd.weight", "output.weight", "output_norm.weight"}
+	names := []string{"token_embd.weight", "position_embd.weight", "output.weight", "output_norm.weight", "output_norm.bias"}
 	for i := range c.Layers {
-		for _, s := range []string{"attn_norm.weight", "attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_q.bias", "attn_k.bias", "attn_v.bias",
+		for _, s := range []string{"attn_norm.weight", "attn_norm.bias", "attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_q.bias", "attn_k.bias", "attn_v.bias",
 			"attn_q_norm.weight", "attn_k_norm.weight", "attn_output.weight", "attn_output.bias", "post_attention_norm.weight",
-			"ffn_norm.weight", "ffn_gate.weight", "ffn_up.weight", "ffn_down.weight", "ffn_down.bias", "post_ffw_norm.weight"} {
+			"ffn_norm.weight", "ffn_norm.bias", "ffn_gate.weight", "ffn_up.weight", "ffn_up.bias", "ffn_down.weight", "ffn_down.bias", "post_ffw_norm.weight"} {
 			names = append(names, fmt.Sprintf("blk.%d.%s", i, s))
 		}
 	}
@@ -97,6 +97,7 @@ func (n *naive) cut(s gguf.Subnet) *naive {
 				}
 			}
 			zeroRows(l.Channels.Has, "ffn_gate.weight", "ffn_up.weight")
+			zeroItems(l.Channels.Has, "ffn_up.bias")
 			out.spread(name("ffn_down.weight"), geo.FFN, l.Channels.Indices(), refit.WD)
 		}
 		if refit.BO != nil {
@@ -154,10 +155,27 @@ func (n *naive) matmul(x [][]float64, weight, bias string) [][]float64 {
 	return out
 }
 
-func (n *naive) norm(x [][]float64, gain string) [][]float64 {
+// norm is the norm of that name: a LayerNorm where it has a bias, else an RMS norm.
+func (n *naive) norm(x [][]float64, name string) [][]float64 {
 	out := make([][]float64, len(x))
+	gain, bias := n.tensor[name+".weight"], n.tensor[name+".bias"]
 	for t, row := range x {
-		out[t] = n.normRow(row, n.tensor[gain])
+		if bias == nil {
+			out[t] = n.normRow(row, gain)
+			continue
+		}
+		var mean float64
+		for _, v := range row {
+			mean += v / float64(len(row))
+		}
+		centred := make([]float64, len(row))
+		for i, v := range row {
+			centred[i] = v - mean
+		}
+		out[t] = n.normRow(centred, gain)
+		for i := range out[t] {
+			out[t][i] += bias[i]
+		}
 	}
 	return out
 }
@@ -207,6 +225,9 @@ func (n *naive) embed(window []int32) [][]float64 {
 			if n.c.EmbedScale != 0 {
 				x[t][i] *= n.c.EmbedScale
 			}
+			if table := n.tensor["position_embd.weight"]; table != nil {
+				x[t][i] += table[t*n.c.Hidden+i]
+			}
 		}
 	}
 	return x
@@ -216,7 +237,7 @@ func (n *naive) embed(window []int32) [][]float64 {
 func (n *naive) mix(layer int, x [][]float64) [][]float64 {
 	geo, dim := n.c.Layers[layer], n.c.HeadDim
 	name := func(rest string) string { return fmt.Sprintf("blk.%d.%s", layer, rest) }
-	xn := n.norm(x, name("attn_norm.weight"))
+	xn := n.norm(x, name("attn_norm"))
 	q := n.matmul(xn, name("attn_q.weight"), name("attn_q.bias"))
 	k := n.matmul(xn, name("attn_k.weight"), name("attn_k.bias"))
 	v := n.matmul(xn, name("attn_v.weight"), name("attn_v.bias"))
@@ -270,8 +291,17 @@ func (n *naive) prepare(head, gain []float64, layer, position int) {
 // gated returns what enters W_D of a layer, [t, FFN].
 func (n *naive) gated(layer int, x [][]float64) [][]float64 {
 	name := func(rest string) string { return fmt.Sprintf("blk.%d.%s", layer, rest) }
-	xn := n.norm(x, name("ffn_norm.weight"))
-	gate, up := n.matmul(xn, name("ffn_gate.weight"), ""), n.matmul(xn, name("ffn_up.weight"), "")
+	xn := n.norm(x, name("ffn_norm"))
+	up := n.matmul(xn, name("ffn_up.weight"), name("ffn_up.bias"))
+	if n.c.Ungated {
+		for t := range up {
+			for i, v := range up[t] {
+				up[t][i] = max(v, 0)
+			}
+		}
+		return up
+	}
+	gate := n.matmul(xn, name("ffn_gate.weight"), "")
 	for t := range gate {
 		for i, g := range gate[t] {
 			act := g / (1 + math.Exp(-g))
@@ -290,15 +320,15 @@ func (n *naive) attend(layer int, x [][]float64) [][]float64 {
 	if n.c.Layers[layer].Heads == 0 {
 		return n.addBias(x, bias)
 	}
-	return sum(x, n.post(n.matmul(n.mix(layer, x), weight, bias), fmt.Sprintf("blk.%d.post_attention_norm.weight", layer)))
+	return sum(x, n.post(n.matmul(n.mix(layer, x), weight, bias), fmt.Sprintf("blk.%d.post_attention_norm", layer)))
 }
 
 // post is the norm of what a block says, where there is one.
-func (n *naive) post(y [][]float64, gain string) [][]float64 {
-	if n.tensor[gain] == nil {
+func (n *naive) post(y [][]float64, name string) [][]float64 {
+	if n.tensor[name+".weight"] == nil {
 		return y
 	}
-	return n.norm(y, gain)
+	return n.norm(y, name)
 }
 
 // bounded is x within a soft bound, 0 for none.
@@ -314,7 +344,7 @@ func (n *naive) feed(layer int, x [][]float64) [][]float64 {
 	if n.c.Layers[layer].FFN == 0 {
 		return n.addBias(x, bias)
 	}
-	return sum(x, n.post(n.matmul(n.gated(layer, x), weight, bias), fmt.Sprintf("blk.%d.post_ffw_norm.weight", layer)))
+	return sum(x, n.post(n.matmul(n.gated(layer, x), weight, bias), fmt.Sprintf("blk.%d.post_ffw_norm", layer)))
 }
 
 func (n *naive) addBias(x [][]float64, bias string) [][]float64 {
@@ -350,7 +380,7 @@ func (n *naive) logits(window []int32) [][]float64 {
 	if n.tensor[head] == nil {
 		head = "token_embd.weight"
 	}
-	out := n.matmul(n.norm(x, "output_norm.weight"), head, "")
+	out := n.matmul(n.norm(x, "output_norm"), head, "")
 	for _, row := range out {
 		for i := range row {
 			row[i] = bounded(row[i], n.c.LogitSoftCap)

@@ -47,6 +47,7 @@ func (m *Model) place(geo mask.LayerGeometry, l mask.Layer, columns []int) place
 		p.rest = max(p.rest, len(rest[i]))
 	}
 	fill(p.pairs, half)
+	p.rest = steps(p.rest, dim-2*half)
 	p.value = steps(p.value, dim)
 	position := make(map[int]int, len(columns))
 	for i, c := range columns {

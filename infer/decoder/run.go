@@ -42,7 +42,7 @@ func (m *Model) attend(ctx context.Context, b *attentionBlock, x *tensors.Tensor
 // attentionArgs lists the inputs of an attention graph up to those of W_O, and more weights after them. The caller must
 // release what they hold.
 func (m *Model) attentionArgs(b *attentionBlock, x *tensors.Tensor, more ...*weight) ([]*tensors.Tensor, *held, error) {
-	pos, err := m.positions(b, x.Shape().Dimensions[0])
+	pos, err := m.tablesOf(b, x.Shape().Dimensions[0])
 	if err != nil {
 		return nil, nil, err
 	}
@@ -53,7 +53,10 @@ func (m *Model) attentionArgs(b *attentionBlock, x *tensors.Tensor, more ...*wei
 	}
 	const before = 4 // the positions come after W_V
 	args := append([]*tensors.Tensor{x}, h.tensors[:before]...)
-	args = append(args, pos.cos, pos.sin, pos.future)
+	if pos.cos != nil {
+		args = append(args, pos.cos, pos.sin)
+	}
+	args = append(args, pos.future)
 	return append(args, h.tensors[before:]...), h, nil
 }
 
@@ -62,7 +65,7 @@ func (m *Model) feed(ctx context.Context, b *mlpBlock, x *tensors.Tensor) (*tens
 	if b.width == 0 {
 		return m.addBias(ctx, x, b.w.downBias, b.w.mlpPost)
 	}
-	h, err := m.weights.hold(b.w.mlpNorm, b.w.gate, b.w.up, b.w.down, b.w.downBias, b.w.mlpPost)
+	h, err := m.weights.hold(b.w.mlpNorm, b.w.beside(), b.w.up, b.w.down, b.w.downBias, b.w.mlpPost)
 	if err != nil {
 		return nil, err
 	}
@@ -70,13 +73,13 @@ func (m *Model) feed(ctx context.Context, b *mlpBlock, x *tensors.Tensor) (*tens
 	shape := m.mlpShape(b.w.downBias)
 	return m.be.run1(ctx, fmt.Sprintf("mlp %+v", shape), func(in []*graph.Node) *graph.Node {
 		bias, post := shape.split(in[5:])
-		return shape.add(in[0], shape.gated(in[0], in[1], in[2], in[3]), in[4], bias, post)
+		return shape.add(in[0], shape.inner(in[0], in[1], in[2], in[3]), in[4], bias, post)
 	}, h.with(x)...)
 }
 
 // mlpShape is that of all MLPs of the model with such an output bias or none.
 func (m *Model) mlpShape(bias *weight) mlpShape {
-	return mlpShape{eps: m.config.NormEps, gelu: m.config.GELU, outBias: bias != nil, postNorm: m.config.PostNorms}
+	return mlpShape{eps: m.config.NormEps, gelu: m.config.GELU, ungated: m.config.Ungated, outBias: bias != nil, postNorm: m.config.PostNorms}
 }
 
 // addBias adds what a block says that keeps nothing but its bias, normed where there is a gain; without a bias the result is

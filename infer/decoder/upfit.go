@@ -29,14 +29,18 @@ type UpProblem struct {
 	relative bool
 }
 
+// LinearInUp reports whether what the model's MLPs say is linear in W_U: not where it is normed, and not without a gate,
+// where the activation comes after W_U.
+func (m *Model) LinearInUp() bool { return !m.config.PostNorms && !m.config.Ungated }
+
 // NewUpProblem makes the problem for the kept channels of a layer, in rising order, whose output matrix is down
 // [hidden, kept], on some windows of the states that in, of MLPInputs, comes from. The caller must Close it.
 func (m *Model) NewUpProblem(ctx context.Context, layer int, kept mask.Set, down []float32, in *Inputs, relative bool, windows []int) (*UpProblem, error) {
 	if in.layer != layer || in.module != mask.MLP {
 		return nil, fmt.Errorf("decoder: inputs of %v in layer %d are not those of the MLP of layer %d", in.module, in.layer, layer)
 	}
-	if m.config.PostNorms {
-		return nil, fmt.Errorf("decoder: %s norms what its MLPs say, which is not linear in W_U", m.config.Arch)
+	if !m.LinearInUp() {
+		return nil, fmt.Errorf("decoder: what MLPs of %s say is not linear in W_U", m.config.Arch)
 	}
 	if err := in.usable(); err != nil {
 		return nil, err
@@ -160,6 +164,9 @@ func (m *Model) RefittedInputs(ctx context.Context, layer int, kept mask.Set, up
 	if err := m.checkStep(layer, nil, st); err != nil {
 		return nil, err
 	}
+	if m.config.Ungated {
+		return nil, fmt.Errorf("decoder: what MLPs of %s say is not linear in W_U", m.config.Arch)
+	}
 	hidden := m.geo.Hidden
 	if len(up) != kept.Len()*hidden {
 		return nil, fmt.Errorf("decoder: layer %d: re-fitted W_U has %d numbers, want %d by %d", layer, len(up), kept.Len(), hidden)
@@ -180,8 +187,8 @@ func (m *Model) RefittedInputs(ctx context.Context, layer int, kept mask.Set, up
 			return nil, err
 		}
 		defer h.release()
-		return m.be.run1(ctx, fmt.Sprintf("gated %+v", shape), func(in []*Node) *Node {
-			return shape.gated(in[0], in[1], in[2], in[3])
+		return m.be.run1(ctx, fmt.Sprintf("inner %+v", shape), func(in []*Node) *Node {
+			return shape.inner(in[0], in[1], in[2], in[3])
 		}, h.with(x)...)
 	}
 	return in.fill(ctx)

@@ -56,7 +56,7 @@ func (p *plan) accountLayer(place int) {
 		add(int64(heads+groups)*2*dim*hidden, fmt.Sprintf("%s and %s", count(heads, "query head"), count(groups, "KV group")), why)
 	} else {
 		why := "all KV groups of a layer have the same number of query heads"
-		if p.config.QKVBias {
+		if p.config.QKVBias && p.arch != archOPT {
 			why = "the bias of Q has the hidden size"
 		} else if p.arch == archQwen3 || p.config.PostNorms {
 			why = "all layers of the format have the same heads"
@@ -83,7 +83,7 @@ func (p *plan) accountLayer(place int) {
 	if layer.Channels.IsEmpty() && !p.config.PostNorms {
 		why = "a layer without MLP would lose its attention"
 	}
-	add(int64(channels)*3*hidden, count(channels, "MLP channel"), why)
+	add(int64(channels)*p.subnet.Masks.Geometry().MLPMatrices()*hidden, count(channels, "MLP channel"), why)
 }
 
 func countZeros(units []int) int {

@@ -17,11 +17,11 @@ type Config struct {
 	Hidden, Vocab, HeadDim, Context int
 	// Layers holds the counts of every layer. Heads and KVHeads are 0 in a layer without attention.
 	Layers []mask.LayerGeometry
-	// NormEps is the constant inside the root of every RMS norm.
+	// NormEps is the constant inside the root of every norm.
 	NormEps float64
 	// RopeBase is the base of the rotary frequencies: pair i of RopeDims/2 turns by position · base^(−2i/RopeDims) / RopeFactors[i].
 	RopeBase float64
-	RopeDims int
+	RopeDims int // 0 for a model with Positions
 	// RopeHalfSplit is true where the pairs are (i, i + RopeDims/2) and false where they are neighbours (2i, 2i+1).
 	RopeHalfSplit bool
 	// RopeFactors divides the frequency of each pair; nil means 1 for all.
@@ -48,6 +48,11 @@ type Config struct {
 	Local         []bool
 	Window        int
 	LocalRopeBase float64
+
+	// What only OPT has. LayerNorm: norms take the mean away too and have biases. Ungated: an MLP is W_D·relu(W_U·x + b) + c, without W_G.
+	LayerNorm, Ungated bool
+	// Positions is how many rows the table has whose row t is added to the embedding of token t of a window; 0 for rotary positions.
+	Positions int
 }
 
 // Geometry returns the units that masks over this model choose from.
@@ -55,7 +60,7 @@ func (c Config) Geometry() mask.Geometry {
 	return mask.Geometry{
 		Arch: c.Arch, Hidden: c.Hidden, Vocab: c.Vocab, HeadDim: c.HeadDim,
 		Tied: c.Tied, QKVBias: c.QKVBias, QKNorm: c.QKNorm, OutBias: c.OutBias,
-		HalfSplit: c.RopeHalfSplit, RopeFreqs: c.RopeFactors != nil,
+		HalfSplit: c.RopeHalfSplit, RopeFreqs: c.RopeFactors != nil, Positions: c.Positions,
 		Layers: slices.Clone(c.Layers),
 	}
 }
@@ -109,7 +114,11 @@ func (f *File) hyperparameters() (Config, error) {
 	heads := h.perLayer("attention.head_count", layers, nil)
 	kvHeads := h.perLayer("attention.head_count_kv", layers, heads)
 	ffn := h.perLayer("feed_forward_length", layers, nil)
-	c.NormEps = h.float("attention.layer_norm_rms_epsilon", 0, true)
+	epsilon := "attention.layer_norm_rms_epsilon"
+	if c.Arch == archOPT {
+		c.LayerNorm, c.Ungated, c.Positions, epsilon = true, true, c.Context, "attention.layer_norm_epsilon"
+	}
+	c.NormEps = h.float(epsilon, 0, true)
 	if h.err != nil {
 		return c, h.err
 	}
@@ -130,26 +139,34 @@ func (f *File) hyperparameters() (Config, error) {
 	if v := h.countOr("attention.value_length", c.Hidden/heads[0]); h.err == nil && v != c.HeadDim {
 		return c, fmt.Errorf("%w: heads of %d channels in K and %d in V", ErrArchitecture, c.HeadDim, v)
 	}
+	if postNorms(c.Arch) {
+		h.gemma(&c)
+	}
+	if c.Positions == 0 {
+		h.rope(&c)
+	}
+	if h.err == nil && !(c.NormEps >= 0) {
+		h.err = fmt.Errorf("norm epsilon %v: %w", c.NormEps, ErrFormat)
+	}
+	return c, h.err
+}
+
+// rope reads how positions turn the heads.
+func (h *hyper) rope(c *Config) {
 	c.RopeDims = h.countOr("rope.dimension_count", c.HeadDim)
 	c.RopeHalfSplit = splitsHalves(c.Arch)
 	c.RopeBase = h.float("rope.freq_base", 10000, false)
 	c.RopeScale = h.ropeScale()
-	if factor := h.float("rope.scaling.attn_factor", 1, false); h.err == nil && factor != 1 {
-		return c, fmt.Errorf("%w: %q with rope scaling that multiplies the scores by %v", ErrArchitecture, c.Arch, factor)
+	factor := h.float("rope.scaling.attn_factor", 1, false)
+	switch {
+	case h.err != nil:
+	case factor != 1:
+		h.err = fmt.Errorf("%w: %q with rope scaling that multiplies the scores by %v", ErrArchitecture, c.Arch, factor)
+	case c.RopeDims != c.HeadDim || c.HeadDim%2 != 0:
+		h.err = fmt.Errorf("%w: rotation over %d of the %d channels of a head", ErrArchitecture, c.RopeDims, c.HeadDim)
+	case !(c.RopeBase > 0) || !(c.RopeScale > 0):
+		h.err = fmt.Errorf("rope base %v, rope scale %v: %w", c.RopeBase, c.RopeScale, ErrFormat)
 	}
-	if postNorms(c.Arch) {
-		h.gemma(&c)
-	}
-	if h.err != nil {
-		return c, h.err
-	}
-	if c.RopeDims != c.HeadDim || c.HeadDim%2 != 0 || c.HeadDim > mask.MaxUnits {
-		return c, fmt.Errorf("%w: rotation over %d of the %d channels of a head", ErrArchitecture, c.RopeDims, c.HeadDim)
-	}
-	if !(c.NormEps >= 0) || !(c.RopeBase > 0) || !(c.RopeScale > 0) {
-		return c, fmt.Errorf("norm epsilon %v, rope base %v, rope scale %v: %w", c.NormEps, c.RopeBase, c.RopeScale, ErrFormat)
-	}
-	return c, nil
 }
 
 // hyper reads the keys of one architecture. Its first error sticks.

@@ -34,7 +34,7 @@ func (p *plan) metadata(sourceHash string) (*KV, error) {
 		value, _ := from.Value(key)
 		switch rest, own := strings.CutPrefix(key, p.config.Arch+"."); {
 		case own:
-			set(p.arch+"."+rest, p.perLayer(value))
+			set(p.arch+"."+rest, p.ofLayers(value))
 		case strings.HasPrefix(key, parentPrefix):
 		case strings.HasPrefix(key, provenancePrefix):
 			set(parentPrefix+strings.TrimPrefix(key, provenancePrefix), value)
@@ -79,8 +79,8 @@ func (p *plan) metadata(sourceHash string) (*KV, error) {
 	return kv, nil
 }
 
-// perLayer keeps, of a list with one value for each layer of the source, the values of the layers in the file.
-func (p *plan) perLayer(value any) any {
+// ofLayers keeps, of a list with one value for each layer of the source, the values of the layers in the file.
+func (p *plan) ofLayers(value any) any {
 	list := reflect.ValueOf(value)
 	if list.Kind() != reflect.Slice || list.Len() != len(p.config.Layers) {
 		return value
@@ -96,7 +96,7 @@ func (p *plan) perLayer(value any) any {
 func (p *plan) shape(set func(key string, value any)) {
 	set("block_count", uint32(len(p.cut.Layers)))
 	perLayer := func(key string, n func(mask.CutLayer) int) {
-		if p.arch != archDeci && p.arch != archOpenELM {
+		if !perLayer(p.arch) {
 			set(key, uint32(n(p.cut.Layers[0])))
 			return
 		}
@@ -111,7 +111,9 @@ func (p *plan) shape(set func(key string, value any)) {
 	perLayer("attention.head_count_kv", func(l mask.CutLayer) int { return len(l.Groups) })
 	set("attention.key_length", uint32(p.cut.HeadDim))
 	set("attention.value_length", uint32(p.cut.HeadDim))
-	set("rope.dimension_count", uint32(p.cut.HeadDim))
+	if p.config.RopeDims > 0 {
+		set("rope.dimension_count", uint32(p.cut.HeadDim))
+	}
 }
 
 // fileType is llama.cpp's number for a file whose matrices are of one type.

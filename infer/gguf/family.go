@@ -15,12 +15,16 @@ const (
 	archOpenELM = "openelm" // counts of each layer its own, norms on Q and K, rotary pairs in halves, output tied
 	archGemma2  = "gemma2"  // norms behind the blocks, GELU, capped scores, every second layer without a window
 	archGemma3  = "gemma3"  // the same with norms on Q and K in place of caps, every sixth layer without a window
+	archOPT     = "opt"     // LayerNorms, learned positions, MLPs without a gate, biases everywhere; llama.cpp does not know it
 )
 
 // Architectures lists those that [File.Config] reads.
 func Architectures() []string {
-	return []string{archLlama, archDeci, archQwen2, archQwen3, archOpenELM, archGemma2, archGemma3}
+	return []string{archLlama, archDeci, archQwen2, archQwen3, archOpenELM, archGemma2, archGemma3, archOPT}
 }
+
+// Runs reports whether llama.cpp has a runtime for an architecture of those listed. Files of the others hold what the decoder computes with.
+func Runs(arch string) bool { return arch != archOPT }
 
 // normsHeads reports whether an architecture norms the heads of Q and K before they are rotated.
 func normsHeads(arch string) bool {
@@ -32,6 +36,9 @@ func postNorms(arch string) bool { return arch == archGemma2 || arch == archGemm
 
 // splitsHalves reports whether an architecture's rotary pairs are in halves.
 func splitsHalves(arch string) bool { return arch == archQwen2 || normsHeads(arch) || postNorms(arch) }
+
+// perLayer reports whether files of an architecture may give each layer counts of its own.
+func perLayer(arch string) bool { return arch == archDeci || arch == archOpenELM || arch == archOPT }
 
 // Gemma's layers look back over a window but for every period-th, whose positions turn at a base of their own in Gemma 3.
 const (

@@ -44,7 +44,10 @@ func (p *plan) layOutTensors() error {
 	}
 	c := p.config
 	l.matrix("token_embd.weight", l.whole("token_embd.weight", c.Vocab, c.Hidden))
-	l.vector("output_norm.weight", l.whole("output_norm.weight", 1, c.Hidden))
+	if c.Positions > 0 {
+		l.matrix("position_embd.weight", l.whole("position_embd.weight", c.Positions, c.Hidden))
+	}
+	l.norm("output_norm", "output_norm")
 	if !c.Tied {
 		l.matrix("output.weight", l.whole("output.weight", c.Vocab, c.Hidden))
 	}
@@ -74,7 +77,7 @@ func (l *layouter) layer(place int) {
 	if len(cut.Heads) > 0 {
 		q, k, v, o := l.headRows(cut)
 		scale, gain := l.scoreScale()
-		l.vector(to("attn_norm.weight"), l.whole(from("attn_norm.weight"), 1, c.Hidden))
+		l.norm(to("attn_norm"), from("attn_norm"))
 		parts := []part{
 			l.gather(from("attn_q.weight"), q, nil, c.Hidden, scale),
 			l.gather(from("attn_k.weight"), k, nil, c.Hidden, 1),
@@ -107,8 +110,12 @@ func (l *layouter) layer(place int) {
 		}
 	}
 	if len(cut.Channels) > 0 {
-		l.vector(to("ffn_norm.weight"), l.whole(from("ffn_norm.weight"), 1, c.Hidden))
-		l.matrix(to("ffn_gate.weight"), l.gather(from("ffn_gate.weight"), cut.Channels, nil, c.Hidden, 1))
+		l.norm(to("ffn_norm"), from("ffn_norm"))
+		if c.Ungated {
+			l.vector(to("ffn_up.bias"), l.gather(from("ffn_up.bias"), []int{0}, cut.Channels, len(cut.Channels), 1))
+		} else {
+			l.matrix(to("ffn_gate.weight"), l.gather(from("ffn_gate.weight"), cut.Channels, nil, c.Hidden, 1))
+		}
 		kept := masks.Layer(cut.Source).Channels.Indices()
 		l.matrix(to("ffn_up.weight"), l.rows(from("ffn_up.weight"), cut.Channels, kept, refit.WU))
 		l.matrix(to("ffn_down.weight"), l.columns(from("ffn_down.weight"), cut.Channels, kept, refit.WD))
@@ -186,6 +193,15 @@ func (l *layouter) whole(src string, rows, width int) part {
 // inMemory is a vector.
 func inMemory(values []float32) part {
 	return part{values: values, rows: []int{0}, width: len(values), scale: 1}
+}
+
+// norm adds the gains of a norm on the residual stream, and its biases where norms have them.
+func (l *layouter) norm(to, from string) {
+	hidden := l.config.Hidden
+	l.vector(to+".weight", l.whole(from+".weight", 1, hidden))
+	if l.config.LayerNorm {
+		l.vector(to+".bias", l.gather(from+".bias", []int{0}, nil, hidden, 1))
+	}
 }
 
 // gather takes rows and columns of a tensor of the source; nil cols take all of width.

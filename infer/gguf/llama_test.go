@@ -115,7 +115,7 @@ func perplexity(logProbs []float64) float64 {
 
 // The random models must be complete for llama.cpp, vocabulary included.
 func TestRuntimeLoadsRandomModels(t *testing.T) {
-	for _, family := range gguftest.Families() {
+	for _, family := range gguftest.Runnable() {
 		t.Run(family.Name, func(t *testing.T) {
 			path := gguftest.Write(t, family.Model)
 			p := perplexity(runtimeLogProbs(t, path, randomTokens(64, family.Model.Vocab)))

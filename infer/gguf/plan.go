@@ -214,6 +214,8 @@ func (p *plan) chooseArchitecture() error {
 	}
 	p.arch = p.config.Arch
 	switch {
+	case p.config.Arch == archOPT: // holds all of it
+		return nil
 	case normsHeads(p.config.Arch), p.config.PostNorms:
 		if !uniform && !p.config.PostNorms {
 			p.arch = archOpenELM // a source whose output is not tied is cut to equal counts

@@ -20,13 +20,20 @@ func layerName(layer int, rest string) string {
 	return fmt.Sprintf("blk.%d.%s", layer, rest)
 }
 
-// expected lists the tensors of a model of these counts, in the order in which they are written. Biases are optional.
+// expected lists the tensors of a model of these counts, in the order in which they are written. Biases of matrices are optional.
 func expected(c *Config) []expect {
 	list := []expect{
 		{name: "token_embd.weight", dims: []int{c.Vocab, c.Hidden}},
 		{name: "output_norm.weight", dims: []int{c.Hidden}},
 		{name: "output.weight", dims: []int{c.Vocab, c.Hidden}, optional: true},
-		{name: "rope_freqs.weight", dims: []int{c.HeadDim / 2}, optional: true},
+	}
+	if c.Positions > 0 {
+		list = append(list, expect{name: "position_embd.weight", dims: []int{c.Positions, c.Hidden}})
+	} else {
+		list = append(list, expect{name: "rope_freqs.weight", dims: []int{c.HeadDim / 2}, optional: true})
+	}
+	if c.LayerNorm {
+		list = append(list, expect{name: "output_norm.bias", dims: []int{c.Hidden}})
 	}
 	for i, l := range c.Layers {
 		list = append(list, expectedLayer(c, i, l)...)
@@ -42,6 +49,9 @@ func expectedLayer(c *Config, i int, l mask.LayerGeometry) []expect {
 	q, kv := l.Heads*c.HeadDim, l.KVHeads*c.HeadDim
 	if l.Heads > 0 {
 		add("attn_norm.weight", false, c.Hidden)
+		if c.LayerNorm {
+			add("attn_norm.bias", false, c.Hidden)
+		}
 		add("attn_q.weight", false, q, c.Hidden)
 		add("attn_k.weight", false, kv, c.Hidden)
 		add("attn_v.weight", false, kv, c.Hidden)
@@ -60,8 +70,16 @@ func expectedLayer(c *Config, i int, l mask.LayerGeometry) []expect {
 	}
 	if l.FFN > 0 {
 		add("ffn_norm.weight", false, c.Hidden)
-		add("ffn_gate.weight", false, l.FFN, c.Hidden)
+		if c.LayerNorm {
+			add("ffn_norm.bias", false, c.Hidden)
+		}
+		if !c.Ungated {
+			add("ffn_gate.weight", false, l.FFN, c.Hidden)
+		}
 		add("ffn_up.weight", false, l.FFN, c.Hidden)
+		if c.Ungated {
+			add("ffn_up.bias", false, l.FFN)
+		}
 		add("ffn_down.weight", false, c.Hidden, l.FFN)
 		add("ffn_down.bias", true, c.Hidden)
 		if c.PostNorms {
@@ -95,11 +113,11 @@ func (f *File) checkShapes(c *Config) error {
 			return fmt.Errorf("tensor %q: extents %v where the metadata needs %v: %w", e.name, t.Dims, e.dims, ErrFormat)
 		}
 		switch {
-		case !strings.HasSuffix(e.name, ".bias"):
-			c.QKNorm = c.QKNorm || strings.HasSuffix(e.name, "attn_q_norm.weight")
+		case strings.HasSuffix(e.name, "attn_q_norm.weight"):
+			c.QKNorm = true
 		case strings.HasSuffix(e.name, "attn_output.bias"), strings.HasSuffix(e.name, "ffn_down.bias"):
 			c.OutBias = true
-		default:
+		case strings.HasSuffix(e.name, "attn_q.bias"), strings.HasSuffix(e.name, "attn_k.bias"), strings.HasSuffix(e.name, "attn_v.bias"):
 			c.QKVBias = true
 		}
 	}

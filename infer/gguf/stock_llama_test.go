@@ -77,7 +77,7 @@ func TestStockRuntimeAgrees(t *testing.T) {
 	for _, typ := range writableTypes() {
 		add("llama", f, halfOfLayerOne(t, f), typ)
 	}
-	for _, family := range gguftest.Families() {
+	for _, family := range gguftest.Runnable() {
 		f := gguftest.Open(t, family.Model)
 		add(family.Name, f, dropLayer(mask.Dense(geometryOf(t, f)), 1), "F16")
 	}

@@ -22,7 +22,7 @@ import (
 
 // Model is the recipe of a random model.
 type Model struct {
-	// Arch is llama, deci, qwen2, qwen3, openelm, gemma2 or gemma3. Only deci and openelm hold layers of unequal counts.
+	// Arch is llama, deci, qwen2, qwen3, openelm, gemma2, gemma3 or opt. Only deci, openelm and opt hold layers of unequal counts.
 	Arch                              string
 	Hidden, HeadDim, Vocab, Context   int
 	Layers                            []mask.LayerGeometry
@@ -51,6 +51,12 @@ func Tiny(arch string) Model {
 	}
 	m.QKVBias = arch == "qwen2"
 	m.Tied = arch == "openelm" || m.gemma()
+	if arch == "opt" {
+		m.QKVBias, m.OutBias, m.Tied = true, true, true
+		for i := range m.Layers {
+			m.Layers[i].KVHeads = m.Layers[i].Heads
+		}
+	}
 	if m.gemma() {
 		m.Window = 9
 	}
@@ -81,7 +87,7 @@ func Families() []Named {
 	list := []Named{{"llama", Tiny("llama")}, {"llama tied", Tiny("llama")}, {"llama mha", Tiny("llama")}, {"llama rope_freqs", Tiny("llama")},
 		{"llama biases", Tiny("llama")}, {"deci", Tiny("deci")}, {"qwen2", Tiny("qwen2")}, {"qwen2 tied", Tiny("qwen2")},
 		{"qwen3", Tiny("qwen3")}, {"qwen3 tied", Tiny("qwen3")}, {"openelm", Tiny("openelm")},
-		{"gemma2", Tiny("gemma2")}, {"gemma3", Tiny("gemma3")}}
+		{"gemma2", Tiny("gemma2")}, {"gemma3", Tiny("gemma3")}, {"opt", Tiny("opt")}, {"opt uneven", Tiny("opt")}}
 	for i := range list {
 		m := &list[i].Model
 		switch list[i].Name {
@@ -97,11 +103,18 @@ func Families() []Named {
 			m.QKVBias, m.OutBias = true, true
 		case "deci":
 			m.Layers = []mask.LayerGeometry{{Heads: 2, KVHeads: 2, FFN: 96}, {Heads: 0, KVHeads: 0, FFN: 128}, {Heads: 4, KVHeads: 2, FFN: 32}}
+		case "opt uneven":
+			m.Layers = []mask.LayerGeometry{{Heads: 3, KVHeads: 3, FFN: 96}, {Heads: 0, KVHeads: 0, FFN: 128}, {Heads: 4, KVHeads: 4, FFN: 32}}
 		case "openelm":
 			m.Layers = []mask.LayerGeometry{{Heads: 4, KVHeads: 2, FFN: 96}, {Heads: 2, KVHeads: 1, FFN: 128}, {Heads: 6, KVHeads: 3, FFN: 32}}
 		}
 	}
 	return list
+}
+
+// Runnable returns those of Families that llama.cpp has a runtime for.
+func Runnable() []Named {
+	return slices.DeleteFunc(Families(), func(f Named) bool { return !gguf.Runs(f.Model.Arch) })
 }
 
 // Write makes the file of m in a folder that lives as long as the test and returns its path.
@@ -193,7 +206,16 @@ func (m Model) tensors() []random {
 		list = append(list, random{gguf.Tensor{Name: name, Type: gguf.F32, Dims: []int{n}}, mean, spread})
 	}
 	matrix("token_embd.weight", m.Vocab, m.Hidden)
-	vector("output_norm.weight", m.Hidden, 1, 0.1)
+	norm := func(name string) {
+		vector(name+".weight", m.Hidden, 1, 0.1)
+		if m.Arch == "opt" {
+			vector(name+".bias", m.Hidden, 0, 0.1)
+		}
+	}
+	if m.Arch == "opt" {
+		matrix("position_embd.weight", m.Context, m.Hidden)
+	}
+	norm("output_norm")
 	if !m.Tied {
 		matrix("output.weight", m.Vocab, m.Hidden)
 	}
@@ -204,7 +226,7 @@ func (m Model) tensors() []random {
 		name := func(rest string) string { return fmt.Sprintf("blk.%d.%s", i, rest) }
 		q, kv := l.Heads*m.HeadDim, l.KVHeads*m.HeadDim
 		if l.Heads > 0 {
-			vector(name("attn_norm.weight"), m.Hidden, 1, 0.1)
+			norm(name("attn_norm"))
 			if m.Arch == "openelm" {
 				matrix(name("attn_qkv.weight"), q+2*kv, m.Hidden)
 			} else {
@@ -229,8 +251,12 @@ func (m Model) tensors() []random {
 		if m.OutBias && l.Heads > 0 {
 			vector(name("attn_output.bias"), m.Hidden, 0, 0.1)
 		}
-		vector(name("ffn_norm.weight"), m.Hidden, 1, 0.1)
-		matrix(name("ffn_gate.weight"), l.FFN, m.Hidden)
+		norm(name("ffn_norm"))
+		if m.Arch == "opt" {
+			vector(name("ffn_up.bias"), l.FFN, 0, 0.3)
+		} else {
+			matrix(name("ffn_gate.weight"), l.FFN, m.Hidden)
+		}
 		matrix(name("ffn_up.weight"), l.FFN, m.Hidden)
 		matrix(name("ffn_down.weight"), m.Hidden, l.FFN)
 		if m.OutBias {

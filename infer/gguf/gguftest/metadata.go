@@ -19,7 +19,7 @@ func (m Model) metadata() (*gguf.KV, error) {
 	set := func(key string, value any) { errs = append(errs, kv.Set(key, value)) }
 	own := func(key string, value any) { set(m.Arch+"."+key, value) }
 	perLayer := func(key string, count func(mask.LayerGeometry) int) {
-		if m.Arch != "deci" && m.Arch != "openelm" {
+		if m.Arch != "deci" && m.Arch != "openelm" && m.Arch != "opt" {
 			own(key, uint32(count(m.Layers[0])))
 			return
 		}
@@ -38,11 +38,15 @@ func (m Model) metadata() (*gguf.KV, error) {
 	perLayer("feed_forward_length", func(l mask.LayerGeometry) int { return l.FFN })
 	perLayer("attention.head_count", func(l mask.LayerGeometry) int { return l.Heads })
 	perLayer("attention.head_count_kv", func(l mask.LayerGeometry) int { return l.KVHeads })
-	own("attention.layer_norm_rms_epsilon", float32(1e-5))
 	own("attention.key_length", uint32(m.HeadDim))
 	own("attention.value_length", uint32(m.HeadDim))
-	own("rope.dimension_count", uint32(m.HeadDim))
-	own("rope.freq_base", float32(m.RopeBase))
+	if m.Arch == "opt" {
+		own("attention.layer_norm_epsilon", float32(1e-5))
+	} else {
+		own("attention.layer_norm_rms_epsilon", float32(1e-5))
+		own("rope.dimension_count", uint32(m.HeadDim))
+		own("rope.freq_base", float32(m.RopeBase))
+	}
 	own("vocab_size", uint32(m.Vocab))
 	if m.gemma() {
 		own("attention.sliding_window", uint32(m.Window))
@@ -86,13 +90,19 @@ func (m Model) tokenizer(set func(string, any)) error {
 	v.add("</s>", 0, tokenControl)
 	v.add("<|im_start|>", 0, tokenControl)
 	v.add("<|im_end|>", 0, tokenControl)
-	if m.Arch == "qwen2" || m.Arch == "qwen3" || m.Arch == "openelm" {
+	bos := uint32(1)
+	switch m.Arch {
+	case "qwen2", "qwen3", "openelm", "opt":
 		v.bytePairs()
 		set("tokenizer.ggml.model", "gpt2")
 		set("tokenizer.ggml.pre", "smollm")
 		set("tokenizer.ggml.merges", v.merges)
-		set("tokenizer.ggml.add_bos_token", false)
-	} else {
+		set("tokenizer.ggml.add_bos_token", m.Arch == "opt")
+		if m.Arch == "opt" {
+			bos = 2 // texts begin with the token that ends them
+			set("tokenizer.ggml.pre", "gpt-2")
+		}
+	default:
 		v.pieces()
 		set("tokenizer.ggml.model", "llama")
 		set("tokenizer.ggml.pre", "default")
@@ -108,7 +118,7 @@ func (m Model) tokenizer(set func(string, any)) error {
 	set("tokenizer.ggml.scores", v.scores)
 	set("tokenizer.ggml.token_type", v.types)
 	set("tokenizer.ggml.unknown_token_id", uint32(0))
-	set("tokenizer.ggml.bos_token_id", uint32(1))
+	set("tokenizer.ggml.bos_token_id", bos)
 	set("tokenizer.ggml.eos_token_id", uint32(2))
 	set("tokenizer.ggml.eot_token_id", uint32(4))
 	set("tokenizer.ggml.padding_token_id", uint32(2))

@@ -1,0 +1,90 @@
+package decoder_test
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+	"github.com/lathe-llm/lathe/search/mask"
+)
+
+// Files of families without a runtime are read back by this package alone, so that what they compute is compared here: with
+// the plain loops over the source, zeroed where units were dropped.
+func TestWrittenSubnetsWithoutARuntime(t *testing.T) {
+	be := backends(t)["go"]
+	for _, family := range gguftest.Families() {
+		if gguf.Runs(family.Model.Arch) {
+			continue
+		}
+		f := gguftest.Open(t, family.Model)
+		config, err := f.Config()
+		if err != nil {
+			t.Fatal(err)
+		}
+		geo := config.Geometry()
+		ref, w := newNaive(t, f), window(4, 29, family.Model.Vocab)
+		all := cuts(t, &geo)
+		all["first layer"] = gguf.Subnet{Masks: mask.Dense(&geo).With(0, mask.Layer{
+			Heads: mask.Empty(geo.Layers[0].Heads), Channels: mask.Empty(geo.Layers[0].FFN),
+		})}
+		for name, spec := range all {
+			t.Run(strings.ReplaceAll(family.Name+"/"+name, " ", "-"), func(t *testing.T) {
+				path := filepath.Join(t.TempDir(), "cut.gguf")
+				if _, err := gguf.WriteSubnet(t.Context(), f, path, spec, gguf.WriteOptions{Type: "F32"}); err != nil {
+					t.Fatal(err)
+				}
+				cut, err := gguf.Open(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = cut.Close() })
+				m := load(t, be, cut)
+				dense := m.Dense()
+				defer dense.Close()
+				got, err := m.Logits(t.Context(), dense, w)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if d := distance(got, ref.cut(spec).logits(w)); !(d < tolerance) {
+					t.Errorf("logits differ by %g", d)
+				}
+			})
+		}
+	}
+}
+
+// A table of positions ends.
+func TestWindowBeyondThePositions(t *testing.T) {
+	recipe := gguftest.Tiny("opt")
+	recipe.Context = 16
+	m := load(t, backends(t)["go"], gguftest.Open(t, recipe))
+	dense := m.Dense()
+	defer dense.Close()
+	if _, err := m.LogProbs(t.Context(), dense, window(1, 16, 320)); err != nil {
+		t.Error(err)
+	}
+	if _, err := m.NewStates(t.Context(), [][]int32{window(1, 17, 320)}); err == nil || !strings.Contains(err.Error(), "16 positions") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// Without a gate, what an MLP says is not linear in W_U, and that is said.
+func TestUpProblemNeedsAGate(t *testing.T) {
+	m := load(t, backends(t)["go"], gguftest.Open(t, gguftest.Tiny("opt")))
+	st, err := m.NewStates(t.Context(), [][]int32{window(1, 16, 320)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	in, err := m.MLPInputs(t.Context(), 0, nil, st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	_, err = m.NewUpProblem(t.Context(), 0, mask.Range(128, 0, 64), make([]float32, 64*64), in, false, []int{0})
+	if m.LinearInUp() || err == nil || !strings.Contains(err.Error(), "not linear in W_U") {
+		t.Errorf("error %v", err)
+	}
+}
