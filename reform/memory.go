@@ -50,7 +50,7 @@ func MemoryOf(g *mask.Geometry, ratio float64, windows, seq int, limits Limits) 
 	tokens := int64(windows) * int64(seq)
 	m := Memory{
 		Weights: decoder.WeightBytes(g, limits.Weights),
-		Refit:   4*hidden*kept + 4*3*hidden*ffn,
+		Refit:   4*hidden*kept + 4*g.MLPMatrices()*hidden*ffn,
 		States:  min(limits.States, 4*tokens*hidden),
 		Inputs:  2 * min(limits.States, 4*tokens*ffn),
 		Moments: 8 * (heldMoments*ffn*ffn + heldCross*hidden*ffn),

@@ -51,7 +51,12 @@ func texts(seed uint64, count, tokens, vocab int) [][]int32 {
 }
 
 func TestPresets(t *testing.T) {
-	m := tiny(t, gguftest.Tiny("llama"))
+	for _, arch := range []string{"llama", "opt"} {
+		t.Run(arch, func(t *testing.T) { testPresets(t, tiny(t, gguftest.Tiny(arch))) })
+	}
+}
+
+func testPresets(t *testing.T, m *decoder.Model) {
 	g := m.Geometry()
 	windows := texts(1, 4, 64, g.Vocab)
 	for _, preset := range reform.Presets() {
@@ -161,7 +166,7 @@ func meanState(t *testing.T, m *decoder.Model, s *decoder.Subnet, windows [][]in
 func TestRefitBringsStatesBack(t *testing.T) {
 	for _, family := range gguftest.Families() {
 		switch family.Name {
-		case "llama mha", "llama biases", "deci", "openelm": // attention with and without groups, biases, unequal layers
+		case "llama mha", "llama biases", "deci", "openelm", "opt uneven": // attention with and without groups, biases, unequal layers, no gates
 		default:
 			continue
 		}

@@ -213,9 +213,12 @@ func outputName(module mask.Module) string {
 	return "down"
 }
 
-func innerNames(module mask.Module) []string {
-	if module == mask.Attention {
+func innerNames(m *decoder.Model, module mask.Module) []string {
+	switch {
+	case module == mask.Attention:
 		return []string{"q", "k", "v"}
+	case m.Config().Ungated:
+		return []string{"up"}
 	}
 	return []string{"gate", "up"}
 }
@@ -231,7 +234,7 @@ func newBlock(m *decoder.Model, layer int, module mask.Module, inner bool) (*imp
 	if !inner {
 		return b, nil
 	}
-	for _, name := range innerNames(module) {
+	for _, name := range innerNames(m, module) {
 		w, err := matrix(m, layer, name)
 		if err != nil {
 			return nil, err

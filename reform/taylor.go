@@ -41,7 +41,7 @@ func (s *Survey) addTaylor(ctx context.Context, m *decoder.Model, windows [][]in
 				return named(layer, module, err)
 			}
 			b.Output.Gradient = gradients[outputName(module)]
-			for i, name := range innerNames(module) {
+			for i, name := range innerNames(m, module) {
 				b.Inner[i].Gradient = gradients[name]
 			}
 			r, err := importance.Rank(importance.Taylor, b, units(module), importance.Options{})

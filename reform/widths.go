@@ -40,7 +40,7 @@ func (c counts) list(m mask.Module) []int {
 func unitParams(g *mask.Geometry, layer int, m mask.Module) int64 {
 	l := g.Layers[layer]
 	if m == mask.MLP {
-		return 3 * int64(g.Hidden)
+		return g.MLPMatrices() * int64(g.Hidden)
 	}
 	return 2 * int64(g.Hidden) * int64(l.HeadsPerGroup()+1) * int64(g.HeadDim)
 }

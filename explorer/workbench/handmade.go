@@ -14,8 +14,8 @@ import (
 type place struct{ layer, row int }
 
 // recognise finds the masks of a file that another tool cut from this model, by looking up its rows among the model's: the
-// gates of the MLP and the queries and keys of the attention, which cutting copies as they are. It needs both files to be
-// of one type, whole heads, and units in their original order.
+// gates of the MLP (W_U where it has none) and the queries of the attention, which cutting copies as they are. It needs both
+// files to be of one type, whole heads, and units in their original order.
 func (m *model) recognise(ctx context.Context, f *gguf.File) (mask.Masks, error) {
 	config, err := f.Config()
 	if err != nil {
@@ -26,7 +26,11 @@ func (m *model) recognise(ctx context.Context, f *gguf.File) (mask.Masks, error)
 		return mask.Masks{}, fmt.Errorf("%s: %w: it was not cut from this model in a way that can be told: hidden size %d with heads of %d, not %d with heads of %d",
 			f.Path(), explorer.ErrInvalid, config.Hidden, config.HeadDim, g.Hidden, g.HeadDim)
 	}
-	gates, err := m.index(ctx, "ffn_gate")
+	inner := "ffn_gate"
+	if config.Ungated {
+		inner = "ffn_up"
+	}
+	gates, err := m.index(ctx, inner)
 	if err != nil {
 		return mask.Masks{}, err
 	}
@@ -40,7 +44,7 @@ func (m *model) recognise(ctx context.Context, f *gguf.File) (mask.Masks, error)
 	}
 	last := -1
 	for i, l := range config.Layers {
-		channels, err := find(f, fmt.Sprintf("blk.%d.ffn_gate.weight", i), l.FFN, 1, gates)
+		channels, err := find(f, fmt.Sprintf("blk.%d.%s.weight", i, inner), l.FFN, 1, gates)
 		if err != nil {
 			return mask.Masks{}, err
 		}

@@ -296,7 +296,7 @@ func (h *hunt) levels(ctx context.Context) (*levels.Store, error) {
 func mlpRatio(g *mask.Geometry, ratio float64) float64 {
 	var mlp int64
 	for _, l := range g.Layers {
-		mlp += 3 * int64(g.Hidden) * int64(l.FFN)
+		mlp += g.MLPMatrices() * int64(g.Hidden) * int64(l.FFN)
 	}
 	cut := (1 - ratio) * float64(g.BlockParams())
 	return max(0.1, 1-cut/float64(max(mlp, 1)))

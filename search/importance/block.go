@@ -77,7 +77,7 @@ type Block struct {
 	Module  mask.Module
 	HeadDim int // attention only
 	Layer   mask.LayerGeometry
-	Inner   []Matrix // units own rows of these: W_Q, W_K, W_V, or W_G and W_U
+	Inner   []Matrix // units own rows of these: W_Q, W_K, W_V, or W_G (where there is one) and W_U
 	Output  Matrix   // units own columns of this: W_O, or W_D
 	In      Inputs   // what enters the inner matrices
 	Mid     Inputs   // what enters the output matrix

@@ -148,8 +148,12 @@ func (p pass) mlp(dense *decoder.Subnet) (scores []float64, err error) {
 	}
 	scores = make([]float64, lg.FFN)
 	own := func(row int) int { return row }
+	var gate error
+	if !p.m.Config().Ungated {
+		gate = p.addRows(scores, "gate", before, own)
+	}
 	err = errors.Join(
-		p.addRows(scores, "gate", before, own), p.addRows(scores, "up", before, own), p.addColumns(scores, "down", mo, own),
+		gate, p.addRows(scores, "up", before, own), p.addColumns(scores, "down", mo, own),
 		p.m.AddMLP(p.ctx, p.layer, dense, in, p.st),
 	)
 	return scores, err
