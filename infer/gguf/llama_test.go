@@ -3,15 +3,19 @@
 package gguf_test
 
 import (
+	"errors"
 	"log/slog"
 	"math"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/ollama/ollama/llama"
 	"github.com/ollama/ollama/ml"
 
+	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
 )
 
@@ -140,5 +144,42 @@ func TestRuntimeLoadsRandomModels(t *testing.T) {
 				t.Errorf("%q became %v and came back as %q", text, tokens, back)
 			}
 		})
+	}
+}
+
+// A vocabulary on a network of its own must tokenise as it does in its model, for a family that llama.cpp runs, and at all for one that it does
+// not.
+func TestRuntimeLoadsVocabularies(t *testing.T) {
+	tokenize := func(path string) []int {
+		model, err := llama.LoadModelFromFile(path, llama.ModelParams{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer llama.FreeModel(model)
+		tokens, err := model.Tokenize("the cat was on fire", true, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tokens
+	}
+	written := func(arch string) string {
+		path := filepath.Join(t.TempDir(), "vocabulary.gguf")
+		if err := gguftest.Open(t, gguftest.Tiny(arch)).WriteVocabulary(path); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for _, arch := range []string{"llama", "qwen2"} {
+		if own, got := tokenize(gguftest.Write(t, gguftest.Tiny(arch))), tokenize(written(arch)); !slices.Equal(own, got) {
+			t.Errorf("%s: %v in the model, %v without it", arch, own, got)
+		}
+	}
+	if got := tokenize(written("opt")); len(got) < 2 || got[0] != 2 {
+		t.Errorf("opt: %v, which does not begin with the start token", got)
+	}
+	bare := gguftest.Tiny("opt")
+	bare.NoTokenizer = true
+	if err := gguftest.Open(t, bare).WriteVocabulary(filepath.Join(t.TempDir(), "x")); !errors.Is(err, gguf.ErrMissing) {
+		t.Errorf("without a vocabulary: error %v", err)
 	}
 }

@@ -1,0 +1,68 @@
+package gguf
+
+import (
+	"fmt"
+	"strings"
+)
+
+// WriteVocabulary writes to dst the vocabulary of f on the smallest network that llama.cpp loads, one layer of zeros: so that it tokenises for
+// models it has no runtime for, see [Runs]. It wraps [ErrMissing] where f has no vocabulary.
+func (f *File) WriteVocabulary(dst string) error {
+	kv, err := f.vocabulary()
+	if err != nil {
+		return fmt.Errorf("gguf: %s: %w", f.path, err)
+	}
+	tokens, _ := f.KV().Strings("tokenizer.ggml.tokens")
+	const hidden = vocabularyHidden
+	tensors := []Tensor{{Name: "token_embd.weight", Type: F16, Dims: []int{len(tokens), hidden}}, {Name: "output_norm.weight", Type: F32, Dims: []int{hidden}}}
+	for _, name := range []string{"attn_norm", "ffn_norm"} {
+		tensors = append(tensors, Tensor{Name: layerName(0, name+".weight"), Type: F32, Dims: []int{hidden}})
+	}
+	for _, name := range []string{"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"} {
+		tensors = append(tensors, Tensor{Name: layerName(0, name+".weight"), Type: F16, Dims: []int{hidden, hidden}})
+	}
+	w, err := Create(dst, kv, tensors)
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	for _, t := range w.Tensors() {
+		if err := w.Append(t.Name, make([]byte, t.Size)); err != nil {
+			return err
+		}
+	}
+	return w.Commit()
+}
+
+// vocabularyHidden is the width of the network that carries a vocabulary: one head of as many channels.
+const vocabularyHidden = 32
+
+// vocabulary returns the metadata of such a file.
+func (f *File) vocabulary() (*KV, error) {
+	from, kv := f.KV(), &KV{}
+	if !from.Has("tokenizer.ggml.tokens") {
+		return nil, fmt.Errorf("key %q: %w", "tokenizer.ggml.tokens", ErrMissing)
+	}
+	var err error
+	set := func(key string, value any) {
+		if err == nil {
+			err = kv.Set(key, value)
+		}
+	}
+	set("general.architecture", archLlama)
+	for _, key := range []string{"embedding_length", "feed_forward_length", "rope.dimension_count"} {
+		set(archLlama+"."+key, uint32(vocabularyHidden))
+	}
+	for _, key := range []string{"block_count", "attention.head_count", "attention.head_count_kv"} {
+		set(archLlama+"."+key, uint32(1))
+	}
+	set(archLlama+".context_length", uint32(512))
+	set(archLlama+".attention.layer_norm_rms_epsilon", float32(1e-5))
+	for _, key := range from.Keys() {
+		if strings.HasPrefix(key, "tokenizer.") {
+			value, _ := from.Value(key)
+			set(key, value)
+		}
+	}
+	return kv, err
+}
