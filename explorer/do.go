@@ -20,6 +20,9 @@ func (e *Exploration) Do(ctx context.Context, a Actor, c Command) (Receipt, erro
 	if closing {
 		return Receipt{}, ErrClosed
 	}
+	if err := e.runs(c); err != nil {
+		return Receipt{}, err
+	}
 	a.Name = CleanName(a.Name)
 	switch c := c.(type) {
 	case Edit:
@@ -55,6 +58,24 @@ func (e *Exploration) Do(ctx context.Context, a Actor, c Command) (Receipt, erro
 		return Receipt{}, nil
 	}
 	return Receipt{}, fmt.Errorf("%w: unknown command %T", ErrInvalid, c)
+}
+
+// runs refuses commands that need the engine where it does not run the model.
+func (e *Exploration) runs(c Command) error {
+	why := e.Snapshot().Model.NoRuntime
+	if why == "" {
+		return nil
+	}
+	switch c := c.(type) {
+	case StartBench, OpenChat, Say, Regenerate, EditPrompt:
+	case Measure:
+		if c.Engine != EngineLlama {
+			return nil
+		}
+	default:
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrUnsupported, why)
 }
 
 // roleFor is the least role that may give a command.

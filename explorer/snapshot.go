@@ -55,6 +55,7 @@ type ModelInfo struct {
 	Geometry     *mask.Geometry
 	Compute      string        // backend that search and reform run on, as it describes itself; "" until it was opened
 	Engine       string        // engine that chat and bench run on
+	NoRuntime    string        // why that engine runs neither the model nor its subnets; "" where it does
 	Measurements []Measurement // of the dense model, newest first
 }
 

@@ -30,6 +30,8 @@ type Backend struct {
 	// Weights makes cuts and re-fittings hand back weights, as large as the real ones would be. Without it they hand back
 	// a bias in one layer.
 	Weights bool
+	// NoRuntime is why its models cannot be run; "" where they can.
+	NoRuntime string
 	// Missing makes Open fail for these paths.
 	Missing []string
 }
@@ -58,7 +60,7 @@ func (b *Backend) Open(ctx context.Context, path string) (explorer.Model, error)
 	return &model{b: b, engine: fake.New(fake.Options{Text: b.Says, Gate: b.pace}), info: explorer.ModelInfo{
 		Path: path, Name: "SmolLM2-135M-Instruct", Arch: "llama", FileType: "Q4_1", Bytes: 98 << 20,
 		Params: size.DenseParams, BlockParams: size.DenseBlockParams, Layers: len(g.Layers), Hidden: g.Hidden, Context: 8192, Vocab: g.Vocab,
-		Tied: true, ChatTemplate: true, Fingerprint: "0123456789abcdef0123456789abcdef", Geometry: g, Compute: "make-believe", Engine: "fake",
+		Tied: true, ChatTemplate: true, Fingerprint: "0123456789abcdef0123456789abcdef", Geometry: g, Compute: "make-believe", Engine: "fake", NoRuntime: b.NoRuntime,
 	}}, ctx.Err()
 }
 

@@ -68,7 +68,7 @@ func (a *app) evalCommand() *cobra.Command {
 	flags.StringVar(&c.Text, "text", "", "text file to measure on")
 	flags.IntVar(&c.Seq, "seq", 2048, "tokens per window")
 	flags.IntVar(&c.Windows, "windows", 0, "windows from the start of the text (default: all)")
-	flags.StringVar(&c.Engine, "engine", explorer.EngineLlama, "what scores: llama.cpp, or decoder for the graphs that search computes with")
+	flags.StringVar(&c.Engine, "engine", "", "what scores: llama.cpp, or decoder for the graphs that search computes with (default: llama.cpp where it runs the model)")
 	flags.StringVar(&c.Type, "type", "", "tensor type a subnet is written as for llama.cpp (default: as the source)")
 	flags.StringVar(&subnet, "subnet", string(explorer.DenseID), "subnet of the workspace to measure: an id, a name, or draft")
 	flags.StringVar(&dense, "dense", "", "model file to measure as well and to compare with: what MODEL was cut from")
@@ -93,6 +93,11 @@ func (a *app) eval(ctx context.Context, model string, c explorer.Measure, subnet
 	err = a.with(ctx, model, k, func(e exploration) error {
 		if c.Subnet, err = find(e.Snapshot(), subnet); err != nil {
 			return err
+		}
+		if c.Engine == "" {
+			if c.Engine = explorer.EngineLlama; e.Snapshot().Model.NoRuntime != "" {
+				c.Engine = explorer.EngineDecoder
+			}
 		}
 		if _, err := a.start(ctx, e, c); err != nil {
 			return err

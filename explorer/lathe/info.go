@@ -30,6 +30,7 @@ type infoResult struct {
 	Context      int         `json:"context"`
 	Tied         bool        `json:"tied_embeddings"`
 	ChatTemplate bool        `json:"chat_template"`
+	NoRuntime    string      `json:"no_runtime,omitempty"` // why it cannot be run
 	KVBytes      int64       `json:"kv_bytes_per_token"`
 	CutMemory    int64       `json:"cut_memory_bytes"` // to cut it at once to 0.8, calibrated on cutWindows of cutTokens
 	SubnetOf     string      `json:"subnet_of,omitempty"`
@@ -101,7 +102,7 @@ func newInfo(m explorer.ModelInfo, limits reform.Limits) infoResult {
 	size := mask.Dense(m.Geometry).Size()
 	r := infoResult{
 		Model: m.Path, Name: m.Name, Architecture: m.Arch, Type: m.FileType, Bytes: m.Bytes, Params: m.Params, BlockParams: m.BlockParams,
-		Hidden: m.Hidden, HeadDim: m.Geometry.HeadDim, Vocab: m.Vocab, Context: m.Context, Tied: m.Tied, ChatTemplate: m.ChatTemplate,
+		Hidden: m.Hidden, HeadDim: m.Geometry.HeadDim, Vocab: m.Vocab, Context: m.Context, Tied: m.Tied, ChatTemplate: m.ChatTemplate, NoRuntime: m.NoRuntime,
 		KVBytes: size.KVBytesPerToken, SubnetOf: m.SubnetOf, Share: m.Share,
 		CutMemory: reform.MemoryOf(m.Geometry, 0.8, cutWindows, cutTokens, limits).Total(),
 	}
@@ -123,6 +124,9 @@ func (r infoResult) words(w io.Writer, m explorer.ModelInfo) {
 		{"context", fmt.Sprintf("%d tokens, %s of KV cache each", r.Context, byteCount(r.KVBytes))},
 		{"cutting it", fmt.Sprintf("about %s of memory, with %d windows of %d tokens", byteCount(r.CutMemory), cutWindows, cutTokens)},
 		{"chat template", map[bool]string{true: "yes", false: "no"}[r.ChatTemplate]},
+	}
+	if r.NoRuntime != "" {
+		rows = append(rows, []string{"running it", r.NoRuntime})
 	}
 	if r.SubnetOf != "" {
 		rows = append(rows, []string{"subnet of", fmt.Sprintf("%s, %.3f of its block parameters", r.SubnetOf, r.Share)})

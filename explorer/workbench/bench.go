@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -71,6 +72,9 @@ func (b *Bench) Open(ctx context.Context, path string) (explorer.Model, error) {
 		return nil, errors.Join(err, file.Close())
 	}
 	info.Engine = b.engine.Name()
+	if !gguf.Runs(info.Arch) {
+		info.NoRuntime = fmt.Sprintf("llama.cpp has no runtime for %s: such models can be searched, cut, re-fitted and scored, not run", strings.ToUpper(info.Arch))
+	}
 	return &model{bench: b, file: file, info: info, tokens: make(map[tokenKey][]int32)}, nil
 }
 
@@ -87,6 +91,7 @@ type model struct {
 	statistics *reform.Statistics
 	tokens     map[tokenKey][]int32
 	levels     *levels.Store // of the newest search
+	scratch    string        // folder of the vocabulary's file, for a model without a runtime; "" before it is needed
 }
 
 var _ explorer.Model = (*model)(nil)
@@ -116,6 +121,10 @@ func (m *model) Close() error {
 	if m.levels != nil {
 		err = m.levels.Close()
 		m.levels = nil
+	}
+	if m.scratch != "" {
+		err = errors.Join(err, os.RemoveAll(m.scratch))
+		m.scratch = ""
 	}
 	return errors.Join(err, m.file.Close())
 }
@@ -230,6 +239,9 @@ func fingerprint(f *gguf.File) (string, error) {
 
 // Load implements [explorer.Runner].
 func (m *model) Load(ctx context.Context, o infer.LoadOptions, progress func(float64)) (infer.Model, error) {
+	if why := m.info.NoRuntime; why != "" {
+		return nil, fmt.Errorf("%w: %s", explorer.ErrUnsupported, why)
+	}
 	return m.bench.engine.Load(ctx, o, progress)
 }
 

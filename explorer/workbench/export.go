@@ -16,9 +16,13 @@ import (
 
 // Write implements [explorer.Exporter].
 func (m *model) Write(ctx context.Context, s gguf.Subnet, path, typ string, mon explorer.Monitor) (gguf.Report, error) {
-	return gguf.WriteSubnet(ctx, m.file, path, s, gguf.WriteOptions{Type: typ, Progress: func(done, total int64) {
+	r, err := gguf.WriteSubnet(ctx, m.file, path, s, gguf.WriteOptions{Type: typ, Progress: func(done, total int64) {
 		mon.Progress(float64(done), float64(total), "bytes", "")
 	}})
+	if why := m.info.NoRuntime; why != "" && err == nil {
+		mon.Note("only lathe reads the file: " + why)
+	}
+	return r, err
 }
 
 // Read implements [explorer.Exporter]. It takes the masks that lathe writes into its files, or finds those of a file that
@@ -43,7 +47,26 @@ func (m *model) Read(ctx context.Context, path string) (gguf.Subnet, error) {
 			return gguf.Subnet{}, err
 		}
 	}
+	if m.geometry().OutBias {
+		blankFolded(s.Refit, cut, m.geometry().Hidden)
+	}
 	return s, nil
+}
+
+// blankFolded sets the output biases of blocks that the file lacks to zero: it holds them in the block before.
+func blankFolded(refit []gguf.Refit, cut mask.Cut, hidden int) {
+	attends, stands := make([]bool, len(refit)), make([]bool, len(refit))
+	for _, l := range cut.Layers {
+		attends[l.Source], stands[l.Source] = len(l.Heads) > 0, true
+	}
+	for i := range refit {
+		if !attends[i] {
+			refit[i].BO = make([]float32, hidden)
+		}
+		if !stands[i] {
+			refit[i].BD = make([]float32, hidden)
+		}
+	}
 }
 
 // masksOf are the masks that a file says it has, or is found to have.
@@ -285,8 +308,11 @@ func (m *model) scoreLlama(ctx context.Context, s gguf.Subnet, r explorer.ScoreR
 	return nll, tokens, typ, err
 }
 
-// scoreFile scores a model file with llama.cpp.
+// scoreFile scores a model file with llama.cpp, or with the graphs that search computes with where that does not run it.
 func (m *model) scoreFile(ctx context.Context, path string, p passage, mon explorer.Monitor) (nll float64, tokens int, err error) {
+	if m.info.NoRuntime != "" {
+		return m.scoreCut(ctx, path, p, mon)
+	}
 	o := infer.Defaults(path)
 	o.Context = len(p.windows[0])
 	model, err := m.bench.engine.Load(ctx, o, nil)

@@ -30,6 +30,9 @@ func (m *model) Score(ctx context.Context, s gguf.Subnet, r explorer.ScoreReques
 		c.Engine = explorer.EngineDecoder
 	}
 	var nll float64
+	if why := m.info.NoRuntime; why != "" && c.Engine == explorer.EngineLlama {
+		return explorer.Measurement{}, fmt.Errorf("%w: %s", explorer.ErrUnsupported, why)
+	}
 	if c.Engine == explorer.EngineLlama {
 		nll, c.Tokens, c.Type, err = m.scoreLlama(ctx, s, r, p, mon)
 	} else {
@@ -79,4 +82,25 @@ func (m *model) score(ctx context.Context, dm *decoder.Model, s *decoder.Subnet,
 	}
 	mon.Progress(float64(total), float64(total), "tokens", "scoring")
 	return nll, tokens, nil
+}
+
+// scoreCut scores a file cut from the model with the graphs, as the model that it is.
+func (m *model) scoreCut(ctx context.Context, path string, p passage, mon explorer.Monitor) (nll float64, tokens int, err error) {
+	f, err := gguf.Open(path)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { _ = f.Close() }() // only read from
+	whole, err := m.weights(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	cut, err := decoder.Load(ctx, whole.Backend(), f)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer cut.Close()
+	s := cut.Dense()
+	defer s.Close()
+	return m.score(ctx, cut, s, p, mon)
 }

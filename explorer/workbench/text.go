@@ -215,12 +215,38 @@ func excerpt(text string, n int) string {
 
 // vocabulary loads the model just to tokenise.
 func (m *model) vocabulary(ctx context.Context) (infer.Model, error) {
-	o := infer.LoadOptions{Path: m.file.Path(), Context: 512, FlashAttention: true}
-	model, err := m.bench.engine.Load(ctx, o, nil)
+	path, err := m.vocabularyFile()
+	if err != nil {
+		return nil, fmt.Errorf("the tokenizer: %w", err)
+	}
+	model, err := m.bench.engine.Load(ctx, infer.LoadOptions{Path: path, Context: 512, FlashAttention: true}, nil)
 	if err != nil {
 		return nil, fmt.Errorf("loading the tokenizer: %w", err)
 	}
 	return model, nil
+}
+
+// vocabularyFile is a file with the model's vocabulary that the engine loads: the model's own, or where the engine does not run
+// that, one made once for as long as the model is open.
+func (m *model) vocabularyFile() (string, error) {
+	if m.info.NoRuntime == "" {
+		return m.file.Path(), nil
+	}
+	const name = "vocabulary.gguf"
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.scratch != "" {
+		return filepath.Join(m.scratch, name), nil
+	}
+	dir, err := os.MkdirTemp(m.bench.options.Scratch, "lathe-vocabulary-")
+	if err != nil {
+		return "", err
+	}
+	if err := m.file.WriteVocabulary(filepath.Join(dir, name)); err != nil {
+		return "", errors.Join(err, os.RemoveAll(dir))
+	}
+	m.scratch = dir
+	return filepath.Join(dir, name), nil
 }
 
 // calibration is the text that statistics and re-fitting learn from.

@@ -17,8 +17,8 @@ const (
 	verifyTolerance = 5e-3 // relative difference of perplexities: engines round otherwise, and so do cut rows of quantised types
 )
 
-// Verify checks that a file is the subnet of the source that it says it is, tensor by tensor, and that it computes in
-// llama.cpp what the source with the same masks and weights computes in the graphs that search works with. See
+// Verify checks that a file is the subnet of the source that it says it is, tensor by tensor, and that it computes, in
+// llama.cpp where that runs it, what the source with the same masks and weights computes in the graphs that search works with. See
 // [gguf.Verify]; texts and engines that are not there leave the last check out.
 func (b *Bench) Verify(ctx context.Context, path, source string, mon explorer.Monitor) (_ gguf.Verification, err error) {
 	opened, err := b.Open(ctx, source)
@@ -62,5 +62,9 @@ func (m *model) compare(ctx context.Context, path, text string, mon explorer.Mon
 		return 0, "", err
 	}
 	got := math.Exp(nll / float64(tokens))
-	return math.Abs(got/want - 1), fmt.Sprintf("perplexity %.4f in llama.cpp, %.4f of the source with these masks, on %d tokens", got, want, tokens), nil
+	engine := "llama.cpp"
+	if m.info.NoRuntime != "" {
+		engine = "lathe's graphs"
+	}
+	return math.Abs(got/want - 1), fmt.Sprintf("perplexity %.4f in %s, %.4f of the source with these masks, on %d tokens", got, engine, want, tokens), nil
 }
