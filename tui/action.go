@@ -44,7 +44,9 @@ type action struct {
 	when func(*Model) string
 	// changes marks actions that alter the exploration: viewers and read-only workspaces do not have them.
 	changes bool
-	run     func(*Model) tea.Cmd
+	// engine marks actions that run the model: there are models that no engine runs.
+	engine bool
+	run    func(*Model) tea.Cmd
 }
 
 // blocked returns why an action cannot run now, or "".
@@ -56,6 +58,9 @@ func (m *Model) blocked(a *action) string {
 		if w := m.snap.Workspace; w.ReadOnly {
 			return "the workspace is read-only: " + w.Holder
 		}
+	}
+	if why := m.snap.Model.NoRuntime; a.engine && why != "" {
+		return why
 	}
 	if a.when != nil {
 		return a.when(m)

@@ -50,7 +50,7 @@ func benchActions() []*action {
 		return func(m *Model) tea.Cmd { return f(m.bench(), m) }
 	}
 	return []*action{
-		{id: "bench.start", scope: onBench, keys: []string{"enter", "s"}, title: "Start a benchmark", short: "start", changes: true,
+		{id: "bench.start", scope: onBench, keys: []string{"enter", "s"}, title: "Start a benchmark", short: "start", changes: true, engine: true,
 			help: "Prompt and generation speed over context lengths, memory and load time; the dense model first.", run: run(func(s *benchScreen, m *Model) tea.Cmd { return s.form(m, nil) })},
 		{id: "bench.stop", scope: onBench, keys: []string{"x"}, title: "Stop the benchmark", short: "stop", changes: true, when: running, run: run(func(s *benchScreen, m *Model) tea.Cmd {
 			b, _ := s.current(m.snap)
@@ -71,7 +71,7 @@ func benchActions() []*action {
 			}
 			return m.copy(string(out), "the table")
 		})},
-		{id: "bench.chat", scope: onBench, keys: []string{"c"}, title: "Chat with the subnet of the row, beside the dense model", short: "chat", changes: true, when: none, run: run(func(s *benchScreen, m *Model) tea.Cmd {
+		{id: "bench.chat", scope: onBench, keys: []string{"c"}, title: "Chat with the subnet of the row, beside the dense model", short: "chat", changes: true, engine: true, when: none, run: run(func(s *benchScreen, m *Model) tea.Cmd {
 			b, _ := s.current(m.snap)
 			if s.list.at >= len(b.Rows) {
 				return nil
@@ -281,13 +281,17 @@ func (s *benchScreen) drawTable(m *Model, t *theme.Theme, b explorer.Bench, w, h
 	if j, ok := snap.Job(b.Job); ok && !j.State.Ended() {
 		note = string(j.State) + " " + text.Percent(j.Progress.Fraction())
 	}
+	empty := "nothing measured yet: " + m.hintKey(m.action("bench.start")) + " starts a benchmark"
+	if snap.Model.NoRuntime != "" {
+		empty = snap.Model.NoRuntime
+	}
 	tb := table{
 		columns: []column{
 			{title: "subnet", w: 12, grow: true}, {title: "context", w: 7, right: true}, {title: "generate tok/s", w: 14, right: true},
 			{title: "prompt tok/s", w: 13, right: true, rank: 1}, {title: "first token", w: 11, right: true, rank: 3}, {title: "memory", w: 8, right: true, rank: 2},
 			{title: "file", w: 8, right: true, rank: 4}, {title: "load", w: 7, right: true, rank: 6}, {title: "ppl", w: 6, right: true, rank: 5},
 		},
-		n: len(b.Rows), list: s.list, focused: true, empty: "nothing measured yet: " + m.hintKey(m.action("bench.start")) + " starts a benchmark",
+		n: len(b.Rows), list: s.list, focused: true, empty: empty,
 		cell: func(i, col int) (string, theme.Style) {
 			r := b.Rows[i]
 			style := t.Text

@@ -53,7 +53,7 @@ func chatActions() []*action {
 		return func(m *Model) tea.Cmd { return f(m.chat(), m) }
 	}
 	return []*action{
-		{id: "chat.write", scope: onChat, keys: []string{"enter", "i"}, title: "Write a prompt", short: "write", changes: true, help: "esc gives the keys back to the actions.",
+		{id: "chat.write", scope: onChat, keys: []string{"enter", "i"}, title: "Write a prompt", short: "write", changes: true, engine: true, help: "esc gives the keys back to the actions.",
 			run: run(func(s *chatScreen, _ *Model) tea.Cmd { s.focused = true; return nil })},
 		{id: "chat.stop", scope: onChat, keys: []string{"x"}, title: "Stop the reply", short: "stop", changes: true, help: "esc does the same while a reply comes in.",
 			when: func(m *Model) string {
@@ -66,13 +66,13 @@ func chatActions() []*action {
 				c, _ := s.current(m.snap)
 				return m.stopReply(c.ID)
 			})},
-		{id: "chat.again", scope: onChat, keys: []string{"r", "ctrl+r"}, title: "Ask for the last reply again, with the next seed", short: "again", changes: true, when: said,
+		{id: "chat.again", scope: onChat, keys: []string{"r", "ctrl+r"}, title: "Ask for the last reply again, with the next seed", short: "again", changes: true, engine: true, when: said,
 			run: run(func(s *chatScreen, m *Model) tea.Cmd {
 				c, _ := s.current(m.snap)
 				return m.do(explorer.Regenerate{Chat: c.ID}, nil)
 			})},
-		{id: "chat.edit", scope: onChat, keys: []string{"e"}, title: "Edit the last prompt and ask again", short: "edit last", changes: true, when: said, run: run((*chatScreen).editLast)},
-		{id: "chat.new", scope: onChat, keys: []string{"n"}, title: "New chat: the dense model beside a subnet", short: "new", changes: true, run: run((*chatScreen).newChat)},
+		{id: "chat.edit", scope: onChat, keys: []string{"e"}, title: "Edit the last prompt and ask again", short: "edit last", changes: true, engine: true, when: said, run: run((*chatScreen).editLast)},
+		{id: "chat.new", scope: onChat, keys: []string{"n"}, title: "New chat: the dense model beside a subnet", short: "new", changes: true, engine: true, run: run((*chatScreen).newChat)},
 		{id: "chat.list", scope: onChat, keys: []string{"l"}, title: "Go to another chat", short: "chats", when: none, run: run((*chatScreen).pickChat)},
 		{id: "chat.columns", scope: onChat, keys: []string{"v"}, title: "Put another subnet beside the dense model", short: "subnet", changes: true, when: idle, run: run(func(s *chatScreen, m *Model) tea.Cmd {
 			c, _ := s.current(m.snap)

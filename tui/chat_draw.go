@@ -61,6 +61,9 @@ func votes(c explorer.Chat) string {
 
 func (s *chatScreen) drawNone(m *Model, t *theme.Theme, w, h int) []string {
 	return box(t, paint.Frame{Title: "chat"}, w, h, func(w, _ int) []string {
+		if why := m.snap.Model.NoRuntime; why != "" {
+			return append([]string{paint.Blank(w)}, paragraph(w, t.Text, why+".")...)
+		}
 		key := m.keys.first(m.action("chat.new"))
 		rows := append([]string{paint.Blank(w)}, paragraph(w, t.Text, key+" starts a chat: the dense model beside a subnet, the same prompt and the same seed for both.")...)
 		return append(rows, paragraph(w, t.Dim, "Or type below to talk to the dense model alone.")...)
@@ -216,7 +219,10 @@ func (s *chatScreen) drawPrompt(m *Model, t *theme.Theme, w, h int) []string {
 	return box(t, paint.Frame{Title: title, Focused: s.focused}, w, h, func(w, h int) []string {
 		if len(s.prompt.value) == 0 {
 			hint := m.keyLabel(m.keys.first(m.action("chat.write"))) + " to write"
-			if s.focused {
+			switch {
+			case m.snap.Model.NoRuntime != "":
+				hint = "this model cannot answer"
+			case s.focused:
 				hint = "write here"
 			}
 			return []string{line(w).Put(t.Placeholder, hint).String()}

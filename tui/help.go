@@ -119,7 +119,7 @@ func (m *Model) showModel() tea.Cmd {
 			l := g.Layers[0]
 			rows = append(rows, struct{ k, v string }{"first layer", fmt.Sprintf("%d query heads in %d groups of width %d, MLP %d", l.Heads, l.KVHeads, g.HeadDim, l.FFN)})
 		}
-		rows = append(rows, struct{ k, v string }{"computes on", mi.Compute}, struct{ k, v string }{"chats on", mi.Engine}, struct{ k, v string }{"workspace", ws.Path})
+		rows = append(rows, struct{ k, v string }{"computes on", mi.Compute}, struct{ k, v string }{"chats on", orElse(mi.NoRuntime, mi.Engine)}, struct{ k, v string }{"workspace", ws.Path})
 		if ws.ReadOnly {
 			rows = append(rows, struct{ k, v string }{"", "read-only: " + ws.Holder})
 		}

@@ -29,7 +29,7 @@ func libraryActions() []*action {
 	return []*action{
 		{id: "library.details", scope: onLibrary, keys: []string{"enter"}, title: "Show everything known about the subnet", short: "details", when: none,
 			run: func(m *Model) tea.Cmd { return m.library().details(m) }},
-		{id: "library.chat", scope: onLibrary, keys: []string{"c"}, title: "Chat with the subnet, beside the dense model", short: "chat", changes: true, when: none,
+		{id: "library.chat", scope: onLibrary, keys: []string{"c"}, title: "Chat with the subnet, beside the dense model", short: "chat", changes: true, engine: true, when: none,
 			run: run(func(_ *libraryScreen, m *Model, n explorer.Subnet) tea.Cmd { return m.chatWith(n.ID) })},
 		{id: "library.edit", scope: onLibrary, keys: []string{"m"}, title: "Edit the subnet's masks", short: "masks", changes: true, when: none,
 			run: run(func(_ *libraryScreen, m *Model, n explorer.Subnet) tea.Cmd { return m.editMasks(n.ID) })},
@@ -46,7 +46,7 @@ func libraryActions() []*action {
 			})},
 		{id: "library.compare", scope: onLibrary, keys: []string{"="}, title: "Compare two subnets", short: "compare", when: none, help: "The two marked, the one marked with the one under the cursor, or one to choose.",
 			run: run((*libraryScreen).compareKey)},
-		{id: "library.bench", scope: onLibrary, keys: []string{"b"}, title: "Benchmark the marked subnets against the dense model", short: "bench", changes: true, when: none,
+		{id: "library.bench", scope: onLibrary, keys: []string{"b"}, title: "Benchmark the marked subnets against the dense model", short: "bench", changes: true, engine: true, when: none,
 			run: func(m *Model) tea.Cmd { return m.bench().form(m, m.library().markedOrChosen(m)) }},
 		{id: "library.reform", scope: onLibrary, keys: []string{"r"}, title: "Re-fit the subnet's weights", short: "reform", changes: true, when: none,
 			run: run(func(_ *libraryScreen, m *Model, n explorer.Subnet) tea.Cmd { return m.reform().of(m, n.ID) })},

@@ -102,7 +102,7 @@ func masksActions() []*action {
 		{id: "masks.diff", scope: onMasks, keys: []string{"d"}, title: "Show the difference to another subnet, or stop showing it", run: run((*masksScreen).diff)},
 		{id: "masks.measure", scope: onMasks, keys: []string{"p"}, title: "Measure the true perplexity of the masks in work", short: "measure", changes: true,
 			run: func(m *Model) tea.Cmd { return m.measure(explorer.DraftID) }},
-		{id: "masks.chat", scope: onMasks, keys: []string{"c"}, title: "Chat with the masks in work, beside the dense model", short: "chat", changes: true,
+		{id: "masks.chat", scope: onMasks, keys: []string{"c"}, title: "Chat with the masks in work, beside the dense model", short: "chat", changes: true, engine: true,
 			run: func(m *Model) tea.Cmd { return m.chatWith(explorer.DraftID) }},
 		{id: "masks.reform", scope: onMasks, keys: []string{"r"}, title: "Re-fit the weights for the masks in work", short: "reform", changes: true,
 			run: func(m *Model) tea.Cmd { return m.reform().of(m, explorer.DraftID) }},

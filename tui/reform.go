@@ -48,8 +48,8 @@ func reformActions() []*action {
 			j, _ := m.reform().job(m)
 			return m.do(explorer.StopJob{Job: j.ID}, nil)
 		}},
-		{id: "reform.chat", scope: onReform, keys: []string{"c"}, title: "Chat with the result, beside the dense model", short: "chat", changes: true, when: noResult, run: result((*Model).chatWith)},
-		{id: "reform.bench", scope: onReform, keys: []string{"b"}, title: "Benchmark the result against the dense model", short: "bench", changes: true, when: noResult,
+		{id: "reform.chat", scope: onReform, keys: []string{"c"}, title: "Chat with the result, beside the dense model", short: "chat", changes: true, engine: true, when: noResult, run: result((*Model).chatWith)},
+		{id: "reform.bench", scope: onReform, keys: []string{"b"}, title: "Benchmark the result against the dense model", short: "bench", changes: true, engine: true, when: noResult,
 			run: result(func(m *Model, id explorer.SubnetID) tea.Cmd { return m.bench().form(m, []explorer.SubnetID{id}) })},
 		{id: "reform.edit", scope: onReform, keys: []string{"m"}, title: "Edit the masks of the result", short: "masks", changes: true, when: noResult, run: result((*Model).editMasks)},
 		{id: "reform.export", scope: onReform, keys: []string{"e"}, title: "Export the result as a GGUF file or as a recipe", short: "export", changes: true, when: noResult, run: result((*Model).exportForm)},

@@ -32,7 +32,7 @@ func searchActions() []*action {
 	return []*action{
 		{id: "search.toggle", scope: onSearch, keys: []string{"space"}, title: "Start, pause or resume the search", short: "start", changes: true,
 			label: (*Model).searchToggleLabel, run: func(m *Model) tea.Cmd { return m.search().toggle(m) }},
-		{id: "search.chat", scope: onSearch, keys: []string{"c"}, title: "Chat with the candidate, beside the dense model", short: "chat", changes: true,
+		{id: "search.chat", scope: onSearch, keys: []string{"c"}, title: "Chat with the candidate, beside the dense model", short: "chat", changes: true, engine: true,
 			help: "The one under the cursor, or the best one. It is put into the library first.", when: noCandidate, run: with((*Model).chatWith)},
 		{id: "search.edit", scope: onSearch, keys: []string{"m"}, title: "Edit the candidate's masks", short: "masks", changes: true, when: noCandidate, run: with((*Model).editMasks)},
 		{id: "search.adopt", scope: onSearch, keys: []string{"a"}, title: "Adopt the candidate into the library", short: "adopt", changes: true, when: noCandidate,
@@ -60,7 +60,7 @@ func searchActions() []*action {
 			}},
 		{id: "search.reform", scope: onSearch, keys: []string{"r"}, title: "Re-fit the candidate's weights", changes: true, when: noCandidate,
 			run: with(func(m *Model, id explorer.SubnetID) tea.Cmd { return m.reform().of(m, id) })},
-		{id: "search.bench", scope: onSearch, keys: []string{"b"}, title: "Benchmark the candidate against the dense model", changes: true, when: noCandidate,
+		{id: "search.bench", scope: onSearch, keys: []string{"b"}, title: "Benchmark the candidate against the dense model", changes: true, engine: true, when: noCandidate,
 			run: with(func(m *Model, id explorer.SubnetID) tea.Cmd { return m.bench().form(m, []explorer.SubnetID{id}) })},
 		{id: "search.gather", scope: onSearch, keys: []string{"g"}, title: "Gather statistics of the calibration text", changes: true,
 			help: "Importance of units and estimates of edits come from them. A search gathers them by itself.", run: func(m *Model) tea.Cmd { return m.gatherForm() }},
