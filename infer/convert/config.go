@@ -52,6 +52,8 @@ type config struct {
 	LayerTypes    []string `json:"layer_types"`
 	LocalRopeBase float64  `json:"rope_local_base_freq"`
 
+	optConfig
+
 	family family
 	layers []shape // of the file
 }
@@ -94,8 +96,11 @@ func parseConfig(b []byte) (*config, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: architectures %.200q (those that can be converted: %s)", ErrUnsupported, class.Architectures, strings.Join(classes(), ", "))
 	}
-	if c.family.gemma() {
+	switch {
+	case c.family.gemma():
 		c.presetGemma()
+	case c.family.opt():
+		c.presetOPT()
 	}
 	if err := json.Unmarshal(b, c); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
@@ -105,6 +110,11 @@ func parseConfig(b []byte) (*config, error) {
 	}
 	if c.Activation2 != "" {
 		c.Activation = c.Activation2
+	}
+	if c.family.opt() {
+		if err := c.checkOPT(); err != nil {
+			return nil, err
+		}
 	}
 	if c.Activation != c.family.activation() {
 		return nil, fmt.Errorf("%w: hidden_act %.40q", ErrUnsupported, c.Activation)
@@ -269,10 +279,14 @@ func (c *config) metadata(kv *gguf.KV, name string) error {
 	perLayer("attention.head_count_kv", func(l shape) int { return l.KVHeads })
 	own("attention.key_length", uint32(c.HeadDim))
 	own("attention.value_length", uint32(c.HeadDim))
+	own("vocab_size", uint32(c.VocabSize))
+	if c.family.opt() {
+		own("attention.layer_norm_epsilon", float32(c.NormEps))
+		return err
+	}
 	own("attention.layer_norm_rms_epsilon", float32(c.NormEps))
 	own("rope.dimension_count", uint32(c.HeadDim))
 	own("rope.freq_base", float32(c.RopeTheta))
-	own("vocab_size", uint32(c.VocabSize))
 	if c.ropeKind() == "linear" {
 		own("rope.scaling.type", "linear")
 		own("rope.scaling.factor", float32(c.RopeScaling.Factor))

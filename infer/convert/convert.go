@@ -40,7 +40,7 @@ type Report struct {
 }
 
 // Folder converts the model in dir to the GGUF file dst. The families are those whose networks are Llama's (Llama, Mistral),
-// Qwen2's, Qwen3's, Gemma 2's and Gemma 3's.
+// Qwen2's, Qwen3's, Gemma 2's and Gemma 3's, and OPT's.
 func Folder(ctx context.Context, dir, dst string, o Options) (Report, error) {
 	r, err := convert(ctx, dir, dst, o)
 	if err != nil {
@@ -67,7 +67,7 @@ func convert(ctx context.Context, dir, dst string, o Options) (Report, error) {
 	if err := c.metadata(kv, cmp.Or(o.Name, filepath.Base(filepath.Clean(dir)))); err != nil {
 		return Report{}, err
 	}
-	if err := readTokenizer(dir, c.VocabSize, kv); err != nil {
+	if err := readTokenizer(dir, c, kv); err != nil {
 		return Report{}, err
 	}
 

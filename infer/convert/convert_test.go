@@ -61,6 +61,7 @@ func TestFoldersComeBack(t *testing.T) {
 		{"qwen3", "Qwen3ForCausalLM", tiny("qwen3", nil), nil},
 		{"qwen3 tied", "Qwen3ForCausalLM", tiny("qwen3", func(m *gguftest.Model) { m.Tied = true }), nil},
 		{"gemma2", "Gemma2ForCausalLM", tiny("gemma2", nil), nil},
+		{"opt", "OPTForCausalLM", tiny("opt", nil), nil},
 		{"gemma3", "Gemma3ForCausalLM", tiny("gemma3", nil), func(c map[string]any) {
 			delete(c, "tie_word_embeddings") // what is as usual is left out
 			delete(c, "rope_local_base_freq")
@@ -120,6 +121,58 @@ func TestRotaryScaling(t *testing.T) {
 	c, err = folderToFile(t, dir, convert.Options{}).Config()
 	if err != nil || c.RopeBase != 5000 || c.RopeScale != 2 {
 		t.Errorf("base %v, scale %v, error %v", c.RopeBase, c.RopeScale, err)
+	}
+}
+
+// A folder of OPT's has its vocabulary in two files of its own, and texts that begin with the token that ends them.
+func TestOPTFolder(t *testing.T) {
+	m := tiny("opt", nil)
+	dir, _ := write(t, m, "OPTForCausalLM", nil)
+	kv := folderToFile(t, dir, convert.Options{}).KV()
+	for key, want := range map[string]any{
+		"general.architecture": "opt", "opt.context_length": uint32(512), "opt.attention.layer_norm_epsilon": float32(1e-5), "opt.rope.freq_base": nil,
+		"tokenizer.ggml.pre": "gpt-2", "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.merges": []string{"t h"},
+		"tokenizer.ggml.bos_token_id": uint32(1), "tokenizer.ggml.eos_token_id": uint32(1), "tokenizer.ggml.add_bos_token": true,
+	} {
+		got, _ := kv.Value(key)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", key, diff)
+		}
+	}
+	types, _ := kv.Ints("tokenizer.ggml.token_type")
+	if len(types) != 320 || types[0] != 3 || types[1] != 3 || types[2] != 1 {
+		t.Errorf("tokens of types %v", types)
+	}
+	for _, test := range []struct {
+		name   string
+		edit   func(map[string]any)
+		want   error
+		reason string
+	}{
+		{"projected embeddings", func(c map[string]any) { c["word_embed_proj_dim"] = 32 }, convert.ErrUnsupported, "opt-350m"},
+		{"norms behind", func(c map[string]any) { c["do_layer_norm_before"] = false }, convert.ErrUnsupported, "do_layer_norm_before"},
+		{"no last norm", func(c map[string]any) { c["_remove_final_layer_norm"] = true }, convert.ErrUnsupported, "_remove_final_layer_norm"},
+		{"no biases", func(c map[string]any) { c["enable_bias"] = false }, convert.ErrUnsupported, "enable_bias"},
+		{"another activation", func(c map[string]any) { c["activation_function"] = "gelu" }, convert.ErrUnsupported, "gelu"},
+		{"heads that do not divide", func(c map[string]any) { c["num_attention_heads"] = 5 }, convert.ErrFormat, "64 for 5 heads"},
+		{"fewer positions", func(c map[string]any) { c["max_position_embeddings"] = 100 }, convert.ErrFormat, "[514 64]"},
+	} {
+		dir, _ := write(t, m, "OPTForCausalLM", test.edit)
+		_, err := convert.Folder(context.Background(), dir, filepath.Join(t.TempDir(), "x"), convert.Options{})
+		if !errors.Is(err, test.want) || !strings.Contains(err.Error(), test.reason) {
+			t.Errorf("%s: error %v", test.name, err)
+		}
+	}
+	dir, _ = write(t, m, "OPTForCausalLM", nil)
+	if err := os.Remove(filepath.Join(dir, "merges.txt")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := convert.Folder(context.Background(), dir, filepath.Join(t.TempDir(), "x"), convert.Options{}); !errors.Is(err, convert.ErrFormat) || !strings.Contains(err.Error(), "merges.txt") {
+		t.Errorf("without merges: error %v", err)
+	}
+	put(t, dir, "tokenizer.json", converttest.Tokenizer(m.Vocab, map[string]any{"type": "ByteLevel", "add_prefix_space": false}))
+	if pre, _ := folderToFile(t, dir, convert.Options{}).KV().String("tokenizer.ggml.pre"); pre != "gpt-2" {
+		t.Errorf("with tokenizer.json: %q", pre)
 	}
 }
 
@@ -250,7 +303,7 @@ func TestFolderRefuses(t *testing.T) {
 	}{
 		{"no config", remove("config.json", ""), os.ErrNotExist, "config.json"},
 		{"config is no JSON", file("config.json", []byte("{")), convert.ErrFormat, "config.json"},
-		{"another class", key("architectures", []string{"OPTForCausalLM"}), convert.ErrUnsupported, "OPTForCausalLM"},
+		{"another class", key("architectures", []string{"BloomForCausalLM"}), convert.ErrUnsupported, "BloomForCausalLM"},
 		{"quantised", key("quantization_config", map[string]any{"quant_method": "gptq"}), convert.ErrUnsupported, "quantised"},
 		{"another activation", key("hidden_act", "gelu"), convert.ErrUnsupported, "gelu"},
 		{"yarn", key("rope_scaling", map[string]any{"type": "yarn", "factor": 4}), convert.ErrUnsupported, `"yarn"`},

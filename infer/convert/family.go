@@ -29,6 +29,7 @@ func families() map[string]family {
 		"Qwen3ForCausalLM":   {arch: "qwen3", norms: true},
 		"Gemma2ForCausalLM":  {arch: "gemma2", period: 2},
 		"Gemma3ForCausalLM":  {arch: "gemma3", norms: true, period: 6},
+		"OPTForCausalLM":     {arch: archOPT},
 	}
 }
 
@@ -45,8 +46,11 @@ func classes() []string { return slices.Sorted(maps.Keys(families())) }
 func (f family) gemma() bool { return f.period > 0 }
 
 func (f family) activation() string {
-	if f.gemma() {
+	switch {
+	case f.gemma():
 		return "gelu_pytorch_tanh"
+	case f.opt():
+		return "relu"
 	}
 	return "silu"
 }
@@ -108,6 +112,9 @@ func (c *config) checkGemma() error {
 
 // weightName returns the name in the file of a tensor of the folder, "" for one that is not needed, and false for one that the network has not.
 func (f family) weightName(name string) (string, bool) {
+	if f.opt() {
+		return optWeightName(name)
+	}
 	switch name {
 	case "model.embed_tokens.weight":
 		return "token_embd.weight", true

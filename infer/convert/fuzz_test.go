@@ -39,6 +39,8 @@ func FuzzConfig(f *testing.F) {
 	f.Add([]byte(`{"architectures":["Gemma3ForCausalLM"],"hidden_size":64,"intermediate_size":128,"num_hidden_layers":7,"num_attention_heads":4,` +
 		`"max_position_embeddings":512,"vocab_size":320,"sliding_window":9,"layer_types":["sliding_attention"],"rope_parameters":{"full_attention":` +
 		`{"rope_type":"linear","factor":8,"rope_theta":1e6},"sliding_attention":{"rope_theta":10000}}}`))
+	f.Add([]byte(`{"architectures":["OPTForCausalLM"],"hidden_size":64,"ffn_dim":128,"num_hidden_layers":1,"num_attention_heads":4,` +
+		`"max_position_embeddings":512,"vocab_size":320,"word_embed_proj_dim":64,"activation_function":"relu"}`))
 	f.Add([]byte(`{"architectures":["Qwen3ForCausalLM"],"rope_parameters":{"type":"linear"}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, err := parseConfig(b)
@@ -61,6 +63,21 @@ func FuzzTokenizer(f *testing.F) {
 		`"pre_tokenizer":{"type":"ByteLevel"}}`), []byte(`{"bos_token":"c","add_bos_token":true,"chat_template":"x"}`))
 	f.Fuzz(func(t *testing.T, tokenizerJSON, config []byte) {
 		err := tokenizer(folder{"tokenizer.json": tokenizerJSON, "tokenizer_config.json": config}, 8, &gguf.KV{})
+		if err != nil && !errors.Is(err, ErrFormat) && !errors.Is(err, ErrUnsupported) {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
+func FuzzOPTVocabulary(f *testing.F) {
+	f.Add([]byte(`{"<s>":0,"</s>":1,"t":2,"h":3,"th":4}`), []byte("#version: 0.2\nt h\n"), []byte(`{"bos_token":{"content":"</s>"}}`))
+	f.Add([]byte(`null`), []byte("\r\n"), []byte(`{"add_bos_token":1}`))
+	f.Fuzz(func(t *testing.T, vocab, merges, config []byte) {
+		files := folder{"vocab.json": vocab, "merges.txt": merges, "tokenizer_config.json": config}
+		err := files.completeOPT()
+		if err == nil {
+			err = tokenizer(files, 8, &gguf.KV{})
+		}
 		if err != nil && !errors.Is(err, ErrFormat) && !errors.Is(err, ErrUnsupported) {
 			t.Errorf("error %v", err)
 		}

@@ -268,6 +268,9 @@ func (r *reference) afterAttention(x [][]float64, layer int) [][]float64 {
 
 // logits are the scores after every token.
 func (r *reference) logits(tokens []int) [][]float64 {
+	if r.class == "OPTForCausalLM" {
+		return r.optLogits(tokens)
+	}
 	hidden := int(r.number("hidden_size", 0))
 	var x [][]float64
 	for _, token := range tokens {
@@ -328,6 +331,7 @@ func folders() map[string]converttest.Folder {
 		"qwen3":       make1("qwen3", "Qwen3ForCausalLM", gguf.F16, false, true, nil),
 		"qwen3, tied": make1("qwen3", "Qwen3ForCausalLM", gguf.F32, true, false, nil),
 		"gemma2":      make1("gemma2", "Gemma2ForCausalLM", gguf.BF16, true, false, nil),
+		"opt":         make1("opt", "OPTForCausalLM", gguf.F16, true, false, nil),
 		"gemma3":      make1("gemma3", "Gemma3ForCausalLM", gguf.F16, true, true, nil),
 	}
 }

@@ -45,6 +45,10 @@ func (c *config) layOut(w *weights, asked string) ([]tensor, error) {
 		l.asked = &t
 	}
 	l.add("token_embd.weight", true, c.VocabSize, c.Hidden)
+	if c.family.opt() {
+		l.positions()
+		l.add("output_norm.bias", true, c.Hidden)
+	}
 	l.add("output_norm.weight", true, c.Hidden)
 	if c.Tied {
 		delete(named, "output.weight")
@@ -76,6 +80,10 @@ type layouter struct {
 // layer takes the tensors of one layer of the file.
 func (l *layouter) layer(place int, s shape) {
 	c := l.config
+	if c.family.opt() {
+		l.optLayer(place)
+		return
+	}
 	q, kv, head := s.Heads*c.HeadDim, s.KVHeads*c.HeadDim, 0
 	if c.family.permute {
 		head = c.HeadDim

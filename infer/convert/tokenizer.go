@@ -20,9 +20,13 @@ import (
 )
 
 // readTokenizer sets the keys of the vocabulary.
-func readTokenizer(dir string, vocab int, kv *gguf.KV) error {
+func readTokenizer(dir string, c *config, kv *gguf.KV) error {
 	files := folder{}
-	for _, name := range parts.Sidecars() {
+	names := parts.Sidecars()
+	if c.family.opt() {
+		names = append(names, parts.Vocabulary()...)
+	}
+	for _, name := range names {
 		b, err := readLimited(filepath.Join(dir, name), maxTokenizerBytes)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
@@ -32,7 +36,12 @@ func readTokenizer(dir string, vocab int, kv *gguf.KV) error {
 		}
 		files[name] = b
 	}
-	return tokenizer(files, vocab, kv)
+	if c.family.opt() {
+		if err := files.completeOPT(); err != nil {
+			return err
+		}
+	}
+	return tokenizer(files, c.VocabSize, kv)
 }
 
 func tokenizer(files folder, vocab int, kv *gguf.KV) error {

@@ -25,7 +25,11 @@ func choose(r Repo, names []string, read func(name string) ([]byte, error)) ([]s
 		return nil, err
 	}
 	if len(weights) > 0 {
-		wanted := slices.DeleteFunc(append(parts.Sidecars(), parts.Index), func(name string) bool { return !slices.Contains(names, name) })
+		also := append(parts.Sidecars(), parts.Index)
+		if !slices.Contains(names, "tokenizer.json") {
+			also = append(also, parts.Vocabulary()...)
+		}
+		wanted := slices.DeleteFunc(also, func(name string) bool { return !slices.Contains(names, name) })
 		return append(wanted, weights...), nil
 	}
 	var files []string

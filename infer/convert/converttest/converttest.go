@@ -89,14 +89,9 @@ func Write(dir string, f Folder) (err error) {
 	if f.Edit != nil {
 		f.Edit(config)
 	}
-	for name, content := range map[string]any{
-		"config.json": config,
-		"tokenizer.json": Tokenizer(f.Model.Vocab,
-			map[string]any{"type": "Digits", "individual_digits": true}, map[string]any{"type": "ByteLevel", "add_prefix_space": false}),
-		"tokenizer_config.json": map[string]any{
-			"bos_token": "<s>", "eos_token": map[string]any{"content": "</s>"}, "chat_template": "{{ messages[0]['content'] }}",
-		},
-	} {
+	content := f.vocabulary()
+	content["config.json"] = config
+	for name, content := range content {
 		if err := Put(dir, name, content); err != nil {
 			return err
 		}
@@ -104,9 +99,35 @@ func Write(dir string, f Folder) (err error) {
 	return nil
 }
 
+// vocabulary is the files of the tokenizer.
+func (f Folder) vocabulary() map[string]any {
+	if f.opt() { // as its authors published it
+		t := Tokenizer(f.Model.Vocab)
+		vocab := t["model"].(map[string]any)["vocab"].(map[string]int)
+		vocab["<s>"], vocab["</s>"] = 0, 1
+		return map[string]any{"vocab.json": vocab, "merges.txt": []byte("#version: 0.2\nt h\n"), "tokenizer_config.json": map[string]any{
+			"bos_token": map[string]any{"content": "</s>"}, "eos_token": map[string]any{"content": "</s>"}, "tokenizer_class": "GPT2Tokenizer",
+		}}
+	}
+	return map[string]any{
+		"tokenizer.json": Tokenizer(f.Model.Vocab,
+			map[string]any{"type": "Digits", "individual_digits": true}, map[string]any{"type": "ByteLevel", "add_prefix_space": false}),
+		"tokenizer_config.json": map[string]any{
+			"bos_token": "<s>", "eos_token": map[string]any{"content": "</s>"}, "chat_template": "{{ messages[0]['content'] }}",
+		},
+	}
+}
+
 // config is what transformers writes of the network.
 func (f Folder) config() map[string]any {
 	m := f.Model
+	if f.opt() {
+		return map[string]any{
+			"architectures": []string{f.Class}, "hidden_size": m.Hidden, "ffn_dim": m.Layers[0].FFN, "num_hidden_layers": len(m.Layers),
+			"num_attention_heads": m.Layers[0].Heads, "max_position_embeddings": m.Context, "vocab_size": m.Vocab, "activation_function": "relu",
+			"do_layer_norm_before": true, "word_embed_proj_dim": m.Hidden, "_remove_final_layer_norm": false,
+		}
+	}
 	config := map[string]any{
 		"architectures": []string{f.Class}, "hidden_size": m.Hidden, "intermediate_size": m.Layers[0].FFN, "num_hidden_layers": len(m.Layers),
 		"num_attention_heads": m.Layers[0].Heads, "num_key_value_heads": m.Layers[0].KVHeads, "head_dim": m.HeadDim,
@@ -126,6 +147,8 @@ func (f Folder) config() map[string]any {
 	return config
 }
 
+func (f Folder) opt() bool { return f.Model.Arch == "opt" }
+
 func (f Folder) gemma() bool { return f.Model.Arch == "gemma2" || f.Model.Arch == "gemma3" }
 
 // tensor is a tensor of the GGUF file as transformers keeps it.
@@ -140,6 +163,13 @@ func (f Folder) tensor(source *gguf.File, t gguf.Tensor) (Tensor, error) {
 	if f.gemma() && strings.HasSuffix(t.Name, "_norm.weight") {
 		for i := range values {
 			values[i]--
+		}
+	}
+	if t.Name == "position_embd.weight" { // rows that no position takes
+		dims[0] += 2
+		values = append(make([]float32, 2*dims[1]), values...)
+		for i := range values[:2*dims[1]] {
+			values[i] = 99
 		}
 	}
 	data, err := gguf.Encode(t.Type, values, dims[len(dims)-1])
@@ -189,6 +219,12 @@ func halves(values []float32, headDim, width int) []float32 {
 
 // hubName is the name that transformers gives a tensor.
 func (f Folder) hubName(name string) string {
+	if f.opt() {
+		return strings.NewReplacer("token_embd", "model.decoder.embed_tokens", "position_embd", "model.decoder.embed_positions",
+			"output_norm", "model.decoder.final_layer_norm", "blk.", "model.decoder.layers.", "attn_norm", "self_attn_layer_norm",
+			"ffn_norm", "final_layer_norm", "attn_q", "self_attn.q_proj", "attn_k", "self_attn.k_proj", "attn_v", "self_attn.v_proj",
+			"attn_output", "self_attn.out_proj", "ffn_up", "fc1", "ffn_down", "fc2").Replace(name)
+	}
 	if f.gemma() {
 		name = strings.NewReplacer("post_attention_norm", "post_attention_layernorm", "ffn_norm", "pre_feedforward_layernorm",
 			"post_ffw_norm", "post_feedforward_layernorm").Replace(name)

@@ -28,6 +28,9 @@ func Sidecars() []string {
 		"added_tokens.json", "special_tokens_map.json", "chat_template.jinja"}
 }
 
+// Vocabulary are the files that hold a vocabulary of byte pairs where there is no tokenizer.json.
+func Vocabulary() []string { return []string{"vocab.json", "merges.txt"} }
+
 // Weights picks the safetensors files of the model from the names of a folder: those that the index names, or else the one
 // of the usual name, or else all there are, in alphabetical order. read gives the content of the index. What an index names
 // may be missing among the names.

@@ -1,0 +1,171 @@
+package convert
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// archOPT is the architecture of OPT's files, which only this program reads.
+const archOPT = "opt"
+
+func (f family) opt() bool { return f.arch == archOPT }
+
+// optConfig is what config.json says of OPT alone.
+type optConfig struct {
+	FFNDim          int    `json:"ffn_dim"`
+	ProjectionDim   int    `json:"word_embed_proj_dim"`
+	Activation3     string `json:"activation_function"`
+	NormBefore      bool   `json:"do_layer_norm_before"`
+	EnableBias      bool   `json:"enable_bias"`
+	NormAffine      bool   `json:"layer_norm_elementwise_affine"`
+	RemoveFinalNorm bool   `json:"_remove_final_layer_norm"`
+}
+
+// presetOPT sets what a configuration leaves out where it is as usual.
+func (c *config) presetOPT() {
+	c.Tied, c.NormEps = true, 1e-5 // the latter is transformers' and in no configuration
+	c.Activation3, c.NormBefore, c.EnableBias, c.NormAffine = c.family.activation(), true, true, true
+}
+
+// checkOPT takes over what OPT has under names of its own, and refuses the variants that compute otherwise.
+func (c *config) checkOPT() error {
+	c.FFN, c.Activation = c.FFNDim, c.Activation3
+	if c.ProjectionDim == 0 {
+		c.ProjectionDim = c.Hidden
+	}
+	switch {
+	case c.ProjectionDim != c.Hidden:
+		return fmt.Errorf("%w: embeddings of %d are projected to a hidden size of %d (word_embed_proj_dim), as in opt-350m alone", ErrUnsupported, c.ProjectionDim, c.Hidden)
+	case !c.NormBefore:
+		return fmt.Errorf("%w: norms stand behind the blocks (do_layer_norm_before is false), as in opt-350m alone", ErrUnsupported)
+	case c.RemoveFinalNorm:
+		return fmt.Errorf("%w: there is no norm before the output (_remove_final_layer_norm)", ErrUnsupported)
+	case !c.EnableBias, !c.NormAffine:
+		return fmt.Errorf("%w: matrices without biases (enable_bias) or norms without gains (layer_norm_elementwise_affine)", ErrUnsupported)
+	case c.KVHeads != 0 && c.KVHeads != c.Heads:
+		return fmt.Errorf("%w: %d query heads on %d KV heads in OPT", ErrUnsupported, c.Heads, c.KVHeads)
+	case c.Heads > 0 && c.Hidden%c.Heads != 0:
+		return fmt.Errorf("%w: a hidden size of %d for %d heads", ErrFormat, c.Hidden, c.Heads)
+	}
+	return nil
+}
+
+// optWeightName is [family.weightName] for OPT. Its first checkpoints name tensors without the model in front.
+func optWeightName(name string) (string, bool) {
+	name = strings.TrimPrefix(name, "model.")
+	switch name {
+	case "decoder.embed_tokens.weight":
+		return "token_embd.weight", true
+	case "decoder.embed_positions.weight":
+		return "position_embd.weight", true
+	case "decoder.final_layer_norm.weight":
+		return "output_norm.weight", true
+	case "decoder.final_layer_norm.bias":
+		return "output_norm.bias", true
+	case "lm_head.weight":
+		return "output.weight", true
+	}
+	rest, ok := strings.CutPrefix(name, "decoder.layers.")
+	if !ok {
+		return "", false
+	}
+	layer, rest, _ := strings.Cut(rest, ".")
+	at := strings.LastIndexByte(rest, '.')
+	if at < 0 {
+		return "", false
+	}
+	short, ok := map[string]string{
+		"self_attn_layer_norm": "attn_norm", "final_layer_norm": "ffn_norm", "fc1": "ffn_up", "fc2": "ffn_down",
+		"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.out_proj": "attn_output",
+	}[rest[:at]]
+	kind := rest[at:]
+	return "blk." + layer + "." + short + kind, ok && (kind == ".weight" || kind == ".bias")
+}
+
+// optUnusedPositions is how many rows come before the first position's in OPT's table.
+const optUnusedPositions = 2
+
+// positions takes the table of positions, without the rows that no position takes.
+func (l *layouter) positions() {
+	const name = "position_embd.weight"
+	c := l.config
+	if t, ok := l.named[name]; ok && slices.Equal(t.dims, []int{c.Context + optUnusedPositions, c.Hidden}) {
+		row, _ := t.kind.RowSize(c.Hidden)
+		t.offset += optUnusedPositions * row
+		t.dims = []int{c.Context, c.Hidden}
+		l.named[name] = t
+	}
+	l.add(name, true, c.Context, c.Hidden)
+}
+
+// optLayer takes the tensors of one layer.
+func (l *layouter) optLayer(layer int) {
+	c := l.config
+	add := func(name string, dims ...int) { l.add(fmt.Sprintf("blk.%d.%s", layer, name), true, dims...) }
+	for _, m := range []struct {
+		name    string
+		out, in int
+	}{
+		{"attn_q", c.Hidden, c.Hidden}, {"attn_k", c.Hidden, c.Hidden}, {"attn_v", c.Hidden, c.Hidden}, {"attn_output", c.Hidden, c.Hidden},
+		{"ffn_up", c.FFN, c.Hidden}, {"ffn_down", c.Hidden, c.FFN},
+	} {
+		add(m.name+".weight", m.out, m.in)
+		add(m.name+".bias", m.out)
+	}
+	for _, name := range []string{"attn_norm", "ffn_norm"} {
+		add(name+".weight", c.Hidden)
+		add(name+".bias", c.Hidden)
+	}
+}
+
+// completeOPT makes the tokenizer.json that a folder of OPT's often lacks of its vocab.json and merges.txt, which hold the same
+// vocabulary, and says that texts begin with the start token, as its tokenizer has it.
+func (f folder) completeOPT() error {
+	said := make(map[string]any)
+	if b, ok := f["tokenizer_config.json"]; ok {
+		if err := json.Unmarshal(b, &said); err != nil {
+			return fmt.Errorf("tokenizer_config.json: %w: %w", ErrFormat, err)
+		}
+	}
+	if _, ok := said["add_bos_token"]; !ok {
+		said["add_bos_token"] = true
+	}
+	if _, ok := said["bos_token"]; !ok {
+		said["bos_token"], said["eos_token"] = "</s>", "</s>"
+	}
+	var err error
+	if f["tokenizer_config.json"], err = json.Marshal(said); err != nil {
+		return err
+	}
+	if _, ok := f["tokenizer.json"]; ok {
+		return nil
+	}
+	vocab, merges := f["vocab.json"], f["merges.txt"]
+	if vocab == nil || merges == nil {
+		return fmt.Errorf("%w: neither tokenizer.json nor vocab.json with merges.txt", ErrFormat)
+	}
+	var tokens map[string]int
+	if err := json.Unmarshal(vocab, &tokens); err != nil {
+		return fmt.Errorf("vocab.json: %w: %w", ErrFormat, err)
+	}
+	var added []addedToken
+	for _, content := range []string{"<s>", "<pad>", "</s>", "<unk>"} {
+		if id, ok := tokens[content]; ok {
+			added = append(added, addedToken{ID: id, Content: content, Special: true})
+		}
+	}
+	var pairs []string
+	for line := range strings.Lines(string(merges)) {
+		line = strings.TrimRight(line, "\r\n")
+		if line != "" && !strings.HasPrefix(line, "#version") {
+			pairs = append(pairs, line)
+		}
+	}
+	f["tokenizer.json"], err = json.Marshal(map[string]any{
+		"added_tokens": added, "model": map[string]any{"type": "BPE", "vocab": tokens, "merges": pairs},
+		"pre_tokenizer": map[string]any{"type": "ByteLevel", "add_prefix_space": false},
+	})
+	return err
+}
