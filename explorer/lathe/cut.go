@@ -276,6 +276,9 @@ func (a *app) export(ctx context.Context, e exploration, id explorer.SubnetID, o
 
 // exportFolder writes a subnet as a folder of Hugging Face's, by way of a file.
 func (a *app) exportFolder(ctx context.Context, e exploration, c explorer.Export) (_ *gguf.Report, err error) {
+	if arch := e.Snapshot().Model.Arch; !gguf.Runs(arch) { // known before a file is written for it
+		return nil, fmt.Errorf("%w: the layout holds Llama's network, and this is %s", convert.ErrUnsupported, arch)
+	}
 	dir, err := os.MkdirTemp(a.getenv("LATHE_SCRATCH"), "lathe-export-")
 	if err != nil {
 		return nil, err

@@ -79,12 +79,18 @@ func TestScripts(t *testing.T) {
 			if err := gguftest.Tiny("llama").Write(filepath.Join(e.WorkDir, "tiny.gguf")); err != nil {
 				return err
 			}
-			folder := filepath.Join(e.WorkDir, "folder")
-			if err := os.Mkdir(folder, 0o755); err != nil {
-				return err
-			}
-			if err := converttest.Write(folder, converttest.Folder{Model: gguftest.Tiny("llama"), Class: "LlamaForCausalLM"}); err != nil {
-				return err
+			opt := gguftest.Tiny("opt")
+			opt.Context = 2048
+			for name, f := range map[string]converttest.Folder{
+				"folder": {Model: gguftest.Tiny("llama"), Class: "LlamaForCausalLM"}, "opt": {Model: opt, Class: "OPTForCausalLM"},
+			} {
+				folder := filepath.Join(e.WorkDir, name)
+				if err := os.Mkdir(folder, 0o755); err != nil {
+					return err
+				}
+				if err := converttest.Write(folder, f); err != nil {
+					return err
+				}
 			}
 			words := strings.Repeat("The lathe turns a heavy block of wood until only the shape that was wanted remains. ", 40)
 			if err := os.WriteFile(filepath.Join(e.WorkDir, "words.txt"), []byte(words), 0o644); err != nil {

@@ -112,7 +112,7 @@ func (a *app) zeroShot(ctx context.Context, model, subnet string, tasks []qualit
 	return a.result(r, r.words)
 }
 
-// writeSubnet writes a subnet of the workspace to a file and returns its id.
+// writeSubnet writes a subnet of the workspace to a file, to be run, and returns its id.
 func (a *app) writeSubnet(ctx context.Context, model, subnet, path string) (id string, err error) {
 	err = a.with(ctx, model, readOnly, func(e exploration) error {
 		found, err := find(e.Snapshot(), subnet)
@@ -120,6 +120,9 @@ func (a *app) writeSubnet(ctx context.Context, model, subnet, path string) (id s
 			return err
 		}
 		id = string(found)
+		if why := e.Snapshot().Model.NoRuntime; why != "" {
+			return fmt.Errorf("%w: %s", explorer.ErrUnsupported, why)
+		}
 		_, err = a.start(ctx, e, explorer.Export{Subnet: found, Path: path})
 		return err
 	})
