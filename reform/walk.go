@@ -206,7 +206,7 @@ func (w *walk) reform(ctx context.Context, t, held *tap, report *ModuleReport) e
 		return err
 	}
 	var up []float32
-	if w.recipe.refitsUp(module) && len(kept) > 0 && len(kept) < p.In && w.m.LinearInUp() {
+	if w.recipe.refitsUp(module) && len(kept) > 0 && len(kept) < p.In && w.m.Geometry().LinearInUp() {
 		u := upFit{w: w, fit: t, held: held, problem: p, kept: masks.Layer(layer).Channels}
 		if up, weights, err = u.run(ctx, weights, &r); err != nil {
 			return err

@@ -117,6 +117,9 @@ func (h *hunt) even() error {
 // check refuses what the strategy cannot work with or reach, before anything takes long.
 func (h *hunt) check() error {
 	strategy, err := search.New(h.request.Strategy)
+	if h.request.Up == nil && !h.m.geometry().LinearInUp() {
+		h.request.Up = new(int) // it would take its time and change nothing
+	}
 	if up := h.request.Up; err == nil && up != nil {
 		if h.up = *up; h.up < 0 {
 			err = fmt.Errorf("%d steps of re-fitting W_U", h.up)

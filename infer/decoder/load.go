@@ -44,10 +44,10 @@ func WeightBytes(g *mask.Geometry, limit int64) int64 {
 	var layer, step int64
 	for i, l := range g.Layers {
 		attention, mlp := g.ModuleParams(i)
-		vectors := int64(3*g.Hidden + (l.Heads+2*l.KVHeads+2)*g.HeadDim) // norms and biases of a block at most
+		vectors := int64(3*g.Hidden + (l.Heads+2*l.KVHeads+2)*g.HeadDim + l.FFN) // norms and biases of a block at most
 		layer, step = max(layer, attention+mlp+2*vectors), max(step, attention+vectors, mlp+vectors)
 	}
-	step = max(step, int64(g.Hidden)*int64(g.Vocab+1))
+	step = max(step, int64(g.Hidden)*int64(g.Vocab+1+g.Positions))
 	all := 4*(mask.Dense(g).Size().Params+3*layer) + min(spareBlocks, 4*g.BlockParams())
 	if limit <= 0 || all <= limit {
 		return all

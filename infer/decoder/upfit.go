@@ -29,17 +29,13 @@ type UpProblem struct {
 	relative bool
 }
 
-// LinearInUp reports whether what the model's MLPs say is linear in W_U: not where it is normed, and not without a gate,
-// where the activation comes after W_U.
-func (m *Model) LinearInUp() bool { return !m.config.PostNorms && !m.config.Ungated }
-
 // NewUpProblem makes the problem for the kept channels of a layer, in rising order, whose output matrix is down
 // [hidden, kept], on some windows of the states that in, of MLPInputs, comes from. The caller must Close it.
 func (m *Model) NewUpProblem(ctx context.Context, layer int, kept mask.Set, down []float32, in *Inputs, relative bool, windows []int) (*UpProblem, error) {
 	if in.layer != layer || in.module != mask.MLP {
 		return nil, fmt.Errorf("decoder: inputs of %v in layer %d are not those of the MLP of layer %d", in.module, in.layer, layer)
 	}
-	if !m.LinearInUp() {
+	if !m.geo.LinearInUp() {
 		return nil, fmt.Errorf("decoder: what MLPs of %s say is not linear in W_U", m.config.Arch)
 	}
 	if err := in.usable(); err != nil {
@@ -164,7 +160,7 @@ func (m *Model) RefittedInputs(ctx context.Context, layer int, kept mask.Set, up
 	if err := m.checkStep(layer, nil, st); err != nil {
 		return nil, err
 	}
-	if m.config.Ungated {
+	if !m.geo.LinearInUp() {
 		return nil, fmt.Errorf("decoder: what MLPs of %s say is not linear in W_U", m.config.Arch)
 	}
 	hidden := m.geo.Hidden

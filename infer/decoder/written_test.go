@@ -84,7 +84,7 @@ func TestUpProblemNeedsAGate(t *testing.T) {
 	}
 	defer in.Close()
 	_, err = m.NewUpProblem(t.Context(), 0, mask.Range(128, 0, 64), make([]float32, 64*64), in, false, []int{0})
-	if m.LinearInUp() || err == nil || !strings.Contains(err.Error(), "not linear in W_U") {
+	if m.Geometry().LinearInUp() || err == nil || !strings.Contains(err.Error(), "not linear in W_U") {
 		t.Errorf("error %v", err)
 	}
 }

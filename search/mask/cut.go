@@ -345,3 +345,8 @@ func (g *Geometry) MLPMatrices() int64 {
 	}
 	return 2
 }
+
+// LinearInUp reports whether what an MLP says is linear in W_U, so that re-fitting
+// it is a problem of least squares: not where it is normed, and not without a gate,
+// where the activation comes after W_U.
+func (g *Geometry) LinearInUp() bool { return g.gated() && !g.postNorms() }
