@@ -41,6 +41,9 @@ type Contest struct {
 	Seeds     []uint64
 	// Tokens is what each search may compute.
 	Tokens int64
+	// Final has subnets judged at the end of a search only, for judges that take
+	// long.
+	Final bool
 	// Progress, unless nil, is called after every generation.
 	Progress func(name string, seed uint64, s search.Spent)
 	// Now is the clock, time.Now if nil.
@@ -104,7 +107,7 @@ func (c *Contest) one(ctx context.Context, s search.Strategy, name string, seed 
 	for last := 0; err == nil; {
 		best, ok := state.Best()
 		over := state.Spent.Tokens >= c.Tokens || state.Done != ""
-		if ok && (best.ID != last || over) {
+		if ok && (best.ID != last && !c.Final || over) {
 			sample, err := c.sample(ctx, state, best, spent)
 			if err != nil {
 				return out, err

@@ -60,6 +60,25 @@ func TestContest(t *testing.T) {
 	}
 }
 
+func TestFinalContest(t *testing.T) {
+	c := contest(3, 20_000, 1)
+	whole, err := Run(context.Background(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Final = true
+	final, err := Run(context.Background(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range final {
+		last := whole[i].Samples[len(whole[i].Samples)-1]
+		if len(s.Samples) != 1 || s.Samples[0].ID != last.ID || s.Samples[0].Loss != last.Loss {
+			t.Errorf("%s: %+v, want %+v alone", s.Strategy, s.Samples, last)
+		}
+	}
+}
+
 func TestReports(t *testing.T) {
 	all := []Series{
 		{Strategy: "ladder", Seed: 1, Samples: []Sample{{Tokens: 100, Seconds: 1, Loss: 3, ID: 1}, {Tokens: 400, Seconds: 4, Loss: 1, ID: 5}}},
