@@ -13,7 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/lathe-llm/lathe/infer"
-	"github.com/lathe-llm/lathe/internal/memory"
+	"github.com/lathe-llm/lathe/infer/memory"
 )
 
 func TestChatDefaultModel(t *testing.T) {

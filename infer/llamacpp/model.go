@@ -10,7 +10,7 @@ import (
 
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/internal/chat"
-	"github.com/lathe-llm/lathe/internal/memory"
+	"github.com/lathe-llm/lathe/infer/memory"
 )
 
 // Model implements [infer.Model]: one loaded file and the child that runs it.
