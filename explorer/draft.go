@@ -51,6 +51,14 @@ type Estimate struct {
 	Compared int
 }
 
+// What is known of estimates before one of them met a measurement: on the default model, for 30 random edits of one to three
+// layers, re-fitted and measured on other text, half of the true perplexities were within TriedHalf of the estimated
+// ones, and nine of ten within TriedMost (reform's TestPredictionRanksEdits).
+const (
+	TriedHalf = 0.022
+	TriedMost = 0.28
+)
+
 // Statistics describes the pass over the calibration text that importance and estimates come from.
 type Statistics struct {
 	Ready    bool

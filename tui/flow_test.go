@@ -11,6 +11,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
 	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/tui/internal/theme"
 )
 
 // settle waits until the masks on the screen are those of the exploration.
@@ -432,5 +433,22 @@ func TestStoppingWhatHasEnded(t *testing.T) {
 	c, _ := l.m.chat().current(l.m.snap)
 	if done := l.m.stopReply(c.ID)().(doneMsg); done.err != nil {
 		t.Errorf("stopping a reply that has ended fails: %v", done.err)
+	}
+}
+
+// Before an estimate met a measurement, what is said of its error is known from another model, and only of re-fitted masks.
+func TestAccuracyOfEstimates(t *testing.T) {
+	look := theme.New(theme.Look{})
+	for _, c := range []struct {
+		e           explorer.Estimate
+		wide, short string
+	}{
+		{explorer.Estimate{}, ", counts on a re-fit, unproven here", ", unproven here"},
+		{explorer.Estimate{Refitted: true}, ", half within 2 %, 9 of 10 within 28 % on SmolLM2-135M", ", unproven here"},
+		{explorer.Estimate{Spread: 0.041, Compared: 2}, ", typically 4 % off (n=2)", " ± 4 % (n=2)"},
+	} {
+		if wide, short := accuracy(look, c.e, false), accuracy(look, c.e, true); wide != c.wide || short != c.short {
+			t.Errorf("%+v: %q and %q", c.e, wide, short)
+		}
 	}
 }

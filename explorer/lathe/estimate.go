@@ -37,7 +37,8 @@ func (r *estimateResult) words(w io.Writer) {
 // accuracy says how far from the truth estimates usually are.
 func (r *estimateResult) accuracy() string {
 	if r.Compared == 0 {
-		return "no estimate was compared with the truth yet"
+		return fmt.Sprintf("no estimate was compared with the truth here yet; on SmolLM2-135M, re-fitted, half were within %.0f %%, 9 of 10 within %.0f %%",
+			100*explorer.TriedHalf, 100*explorer.TriedMost)
 	}
 	return fmt.Sprintf("typically %.1f %% off what is measured (%d compared)", 100*r.Difference, r.Compared)
 }
