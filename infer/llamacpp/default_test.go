@@ -13,7 +13,9 @@ import (
 	"unicode/utf8"
 
 	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/memory"
+	"github.com/lathe-llm/lathe/search/mask"
 )
 
 func TestChatDefaultModel(t *testing.T) {
@@ -103,10 +105,42 @@ func TestReference(t *testing.T) {
 	}
 }
 
+// halved writes a subnet of the default model whose layers differ: a half of the MLP channels in the first half of the layers,
+// one KV group of three in the others.
+func halved(t *testing.T) string {
+	t.Helper()
+	f, err := gguf.Open(defaultModel(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	config, err := f.Config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	geo := config.Geometry()
+	m := mask.Dense(&geo)
+	for i, g := range geo.Layers {
+		l := m.Layer(i)
+		if i < len(geo.Layers)/2 {
+			l.Channels = mask.Range(g.FFN, 0, g.FFN/2)
+		} else {
+			l.Heads = mask.Range(g.Heads, 0, g.HeadsPerGroup())
+		}
+		m = m.With(i, l)
+	}
+	path := filepath.Join(t.TempDir(), "subnet.gguf")
+	if _, err := gguf.WriteSubnet(t.Context(), f, path, gguf.Subnet{Masks: m}, gguf.WriteOptions{Type: "F16"}); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // TestMemoryNeeded compares the estimate made before loading with what llama.cpp reports and with what the process grew by
 // once a whole context was scored: 15 %.
 func TestMemoryNeeded(t *testing.T) {
 	const tolerance = 0.15
+	subnet := halved(t)
 	for _, tt := range []struct {
 		name  string
 		edit  func(*infer.LoadOptions)
@@ -115,6 +149,8 @@ func TestMemoryNeeded(t *testing.T) {
 		{"flash attention", func(*infer.LoadOptions) {}, true},
 		{"none, long context", func(o *infer.LoadOptions) { o.FlashAttention, o.Context = false, 8192 }, false},
 		{"quantised cache, small batch", func(o *infer.LoadOptions) { o.KVType, o.Batch = infer.KVQ80, 128 }, true},
+		{"subnet", func(o *infer.LoadOptions) { o.Path = subnet }, true},
+		{"subnet, quantised cache", func(o *infer.LoadOptions) { o.Path, o.KVType = subnet, infer.KVQ80 }, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			o := infer.Defaults(defaultModel(t))
