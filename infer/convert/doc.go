@@ -5,7 +5,8 @@
 // and against the files before memory is taken for them, weights are streamed, and the file appears whole or not at all.
 // Weights stored as pickles are refused: reading one runs code from it. A vocabulary of byte pairs is read by package
 // convert of github.com/ollama/ollama; the pre-tokenizer's name, which llama.cpp must know to split text alike, is told from
-// tokenizer.json here, and a tokenizer that has none is refused. One of SentencePiece is read from tokenizer.model.
+// tokenizer.json here, and a tokenizer that has none is refused. OPT's may be vocab.json and merges.txt instead. A vocabulary
+// of SentencePiece is read from tokenizer.model.
 //
 // [WriteFolder] goes the other way for files of Llama's network, also where layers differ, which [Folder] reads back.
 //
