@@ -43,7 +43,7 @@ func hello() []infer.Message { return []infer.Message{{Role: infer.User, Content
 
 func TestFamilies(t *testing.T) {
 	e := newEngine(t)
-	for _, family := range gguftest.Families() {
+	for _, family := range gguftest.Runnable() {
 		t.Run(family.Name, func(t *testing.T) {
 			m := loadModel(t, e, tinyOptions(gguftest.Write(t, family.Model)))
 			defer m.Close()
