@@ -63,10 +63,10 @@ type LadderState struct {
 	Step      int // index into Steps
 	Stale     int // generations since the parent was replaced
 	Sized     int // subnets scored for the front
-	// OneShot is the choice that was allocated for the target without a search,
-	// nil where there was none.
-	OneShot mask.Choice
-	Sense   Sensitivity
+	// OneShots are choices that were allocated for the target without a search,
+	// the one that scored best first; none where there was none.
+	OneShots []mask.Choice
+	Sense    Sensitivity
 }
 
 func (l LadderState) clone() LadderState {
@@ -157,7 +157,8 @@ func (l *Ladder) Start(ctx context.Context, p *Problem, eval Scorer) (State, err
 	}}
 	c := newCosts(p, p.Target)
 	var field []Individual
-	for _, trust := range []float64{1, 0.5, 2, 4} {
+	var plain mask.Choice
+	for _, trust := range []float64{1, 0.5, 2, 4, wholly} {
 		w := make([]float64, p.Levels.Slots())
 		for s := range w {
 			if w[s] = 1; mask.Module(s%mask.Modules) == mask.Attention {
@@ -173,17 +174,32 @@ func (l *Ladder) Start(ctx context.Context, p *Problem, eval Scorer) (State, err
 				return State{}, err
 			}
 			if in, ok := g.propose(field, choice, Individual{}, Seeded); ok {
-				in.Moves = fmt.Sprintf("one-shot, attention × %g%s", trust, shape.name)
+				in.Moves = fmt.Sprintf("one-shot, %s%s", trustName(trust), shape.name)
 				field = append(field, in)
 			}
+			plain = choice
 		}
 	}
 	if err := l.begin(ctx, g, field); err != nil {
 		return State{}, err
 	}
+	if ld := g.s.Ladder; !plain.Equal(ld.OneShots[0]) {
+		ld.OneShots = append(ld.OneShots, plain)
+	}
 	g.s.close()
 	return g.s, nil
 }
+
+func trustName(trust float64) string {
+	if trust == wholly {
+		return "MLPs alone"
+	}
+	return fmt.Sprintf("attention × %g", trust)
+}
+
+// wholly is a trust in attention that has it cut only where MLPs alone do not
+// reach the target.
+const wholly = 1e6
 
 // begin scores first individuals on the tiers and makes them the population.
 func (l *Ladder) begin(ctx context.Context, g *generation, field []Individual) error {
@@ -204,7 +220,7 @@ func (l *Ladder) begin(ctx context.Context, g *generation, field []Individual) e
 		return fmt.Errorf("search: the fitness of the first subnets is no number")
 	}
 	g.s.Population = field
-	g.s.Ladder.OneShot = field[0].Choice
+	g.s.Ladder.OneShots = []mask.Choice{field[0].Choice}
 	return nil
 }
 
@@ -312,7 +328,7 @@ func moves(from, to mask.Choice) string {
 func (l *Ladder) Retarget(p *Problem, s State, t Target) State {
 	s = s.clone()
 	s.Target, s.Done = t, ""
-	s.Ladder.Stale, s.Ladder.Step, s.Ladder.OneShot = 0, 0, nil
+	s.Ladder.Stale, s.Ladder.Step, s.Ladder.OneShots = 0, 0, nil
 	s.Population = rejoin(p, append(slices.Clone(s.Front), s.Population...), t)
 	s.Population = slices.DeleteFunc(s.Population, func(in Individual) bool { return in.Choice == nil })
 	slices.SortStableFunc(s.Population, better)
@@ -323,7 +339,7 @@ func (l *Ladder) Retarget(p *Problem, s State, t Target) State {
 	if err == nil {
 		if in, ok := g.propose(g.s.Population, choice, Individual{}, Learned); ok {
 			in.Moves = "allocated for the new target"
-			g.s.Ladder.OneShot = choice
+			g.s.Ladder.OneShots = []mask.Choice{choice}
 			g.s.Pending = append(g.s.Pending, in)
 		}
 	}
@@ -350,9 +366,9 @@ func (l *Ladder) Accepts(p *Problem, s State) error {
 			return fmt.Errorf("individual %d is no choice of levels", in.ID)
 		}
 	}
-	if ld.OneShot != nil {
-		if _, err := p.Levels.Masks(ld.OneShot); err != nil {
-			return fmt.Errorf("its one-shot: %w", err)
+	for _, c := range ld.OneShots {
+		if _, err := p.Levels.Masks(c); err != nil {
+			return fmt.Errorf("a one-shot of it: %w", err)
 		}
 	}
 	return nil

@@ -9,7 +9,6 @@ import (
 	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/search/levels"
-	"github.com/lathe-llm/lathe/search/mask"
 )
 
 const (
@@ -83,26 +82,34 @@ func refitTime(p levels.Pace, windows, up int) time.Duration {
 }
 
 // settleTime is how long [hunt.settle] takes at most.
-func settleTime(p levels.Pace) time.Duration { return 2 * refitTime(p, settleWindows, 0) }
+func settleTime(p levels.Pace) time.Duration { return 3 * refitTime(p, settleWindows, 0) }
 
 // settle decides between what was found and what was allocated without a search. Levels are fitted on little text, each by
-// itself: which of two subnets is better is certain only once both are re-fitted as a whole, on text of the one kind, and
+// itself: which of several subnets is best is certain only once they are re-fitted as a whole, on text of the one kind, and
 // scored on the other.
 func (h *hunt) settle(ctx context.Context, r search.Result) (search.Result, error) {
-	if r.State.Ladder == nil || r.State.Ladder.OneShot == nil || r.State.Ladder.OneShot.Equal(r.Best.Choice) {
+	field := []search.Candidate{r.Best.Candidate}
+	if r.State.Ladder != nil {
+		for _, c := range r.State.Ladder.OneShots {
+			if c.Equal(r.Best.Choice) {
+				continue
+			}
+			masks, err := h.m.levels.Levels().Masks(c)
+			if err != nil {
+				return r, err
+			}
+			field = append(field, search.Candidate{Masks: masks, Choice: c})
+		}
+	}
+	if len(field) == 1 {
 		return r, nil
 	}
-	first := r.Best
-	first.Choice = r.State.Ladder.OneShot
-	var err error
-	if first.Masks, err = h.m.levels.Levels().Masks(first.Choice); err != nil {
-		return r, err
-	}
 	text := spread(h.fitting, settleWindows)
-	var fitness [2]float64
-	for i, masks := range []mask.Masks{r.Best.Masks, first.Masks} {
-		subnet, _, err := reform.Refit(ctx, h.work.dm, text, masks, reform.Config{Rechoose: true, Progress: func(e reform.Event) {
-			h.mon.Progress(float64(i*e.Total+e.Done), float64(2*e.Total), "modules", "comparing what was found with the one-shot, both re-fitted")
+	fitness := make([]float64, len(field))
+	best := 0
+	for i, c := range field {
+		subnet, _, err := reform.Refit(ctx, h.work.dm, text, c.Masks, reform.Config{Rechoose: true, Progress: func(e reform.Event) {
+			h.mon.Progress(float64(i*e.Total+e.Done), float64(len(field)*e.Total), "modules", "comparing what was found with one-shots, all re-fitted")
 		}})
 		if err != nil {
 			return r, err
@@ -111,15 +118,17 @@ func (h *hunt) settle(ctx context.Context, r search.Result) (search.Result, erro
 		if err != nil {
 			return r, err
 		}
-		fitness[i] = s.Fitness
+		if fitness[i] = s.Fitness; s.Fitness < fitness[best] {
+			best = i
+		}
 	}
 	taken := "what was found"
-	if fitness[1] < fitness[0] {
-		taken = "the one-shot"
-		r.Best.Candidate = first.Candidate
+	if best > 0 {
+		taken = "the better one-shot"
+		r.Best.Candidate = field[best]
 	}
-	h.mon.Note(fmt.Sprintf("re-fitted on %d windows, what the search found has a %s of %.4f on text it was not fitted to, the one-shot %.4f: %s is taken",
-		len(text), h.eval.Fitness(), fitness[0], fitness[1], taken))
+	h.mon.Note(fmt.Sprintf("re-fitted on %d windows, what the search found has a %s of %.4f on text it was not fitted to, one-shots %.4f: %s is taken",
+		len(text), h.eval.Fitness(), fitness[0], fitness[1:], taken))
 	return r, nil
 }
 

@@ -238,7 +238,10 @@ func TestSearchTakesTheOneShotWhereItIsBetter(t *testing.T) {
 		if r.Best.Masks, err = l.Masks(c.found); err != nil {
 			t.Fatal(err)
 		}
-		r.State.Ladder = &search.LadderState{OneShot: c.oneShot}
+		r.State.Ladder = &search.LadderState{}
+		if c.oneShot != nil {
+			r.State.Ladder.OneShots = []mask.Choice{c.oneShot}
+		}
 		got, err := h.settle(t.Context(), r)
 		if err != nil {
 			t.Fatalf("%s: %v", c.name, err)
