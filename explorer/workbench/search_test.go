@@ -256,6 +256,27 @@ func TestSearchTakesTheOneShotWhereItIsBetter(t *testing.T) {
 	}
 }
 
+// TestSearchKnowsThePaceOfLevelsItFinds takes levels that another search made, for another fitness.
+func TestSearchKnowsThePaceOfLevelsItFinds(t *testing.T) {
+	m, dir := open(t, bench(t), gguftest.Tiny("llama")), t.TempDir()
+	var first levels.Pace
+	for _, fitness := range []string{"kl", "perplexity", "kl"} {
+		h := &hunt{m: m, dir: dir, mon: &quiet{}, bytes: map[int]int64{}, request: asked("", 1)}
+		h.request.Fitness = fitness
+		err := h.prepare(t.Context())
+		h.close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first == (levels.Pace{}) {
+			first = h.pace
+		}
+		if h.pace.Window <= 0 || h.pace != first {
+			t.Errorf("%s: pace %v, levels were made at %v", fitness, h.pace, first)
+		}
+	}
+}
+
 func TestPlanRefit(t *testing.T) {
 	pace := levels.Pace{Window: 5 * time.Second, Fixed: time.Minute}
 	for _, c := range []struct {
