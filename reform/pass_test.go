@@ -9,7 +9,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
-	"github.com/lathe-llm/lathe/internal/peak"
+	"github.com/lathe-llm/lathe/infer/memory/peak"
 	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/search/importance"
 )

@@ -6,7 +6,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/lathe-llm/lathe/internal/peak"
+	"github.com/lathe-llm/lathe/infer/memory/peak"
 	"github.com/lathe-llm/lathe/reform/gram"
 	"github.com/lathe-llm/lathe/search/mask"
 )
