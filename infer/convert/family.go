@@ -123,16 +123,10 @@ func (f family) weightName(name string) (string, bool) {
 	case "lm_head.weight":
 		return "output.weight", true
 	}
-	rest, ok := strings.CutPrefix(name, "model.layers.")
+	layer, module, kind, ok := splitName(name, "model.layers.")
 	if !ok {
 		return "", false
 	}
-	layer, rest, _ := strings.Cut(rest, ".")
-	at := strings.LastIndexByte(rest, '.')
-	if at < 0 {
-		return "", false
-	}
-	module, kind := rest[:at], rest[at:]
 	if module == "self_attn.rotary_emb" {
 		return "", kind == ".inv_freq"
 	}
@@ -141,6 +135,21 @@ func (f family) weightName(name string) (string, bool) {
 	}
 	short, ok := f.moduleName(module)
 	return "blk." + layer + "." + short + kind, ok
+}
+
+// splitName splits the name of a tensor in a layer, such as "model.layers.3.mlp.up_proj.weight", into the layer, the module and
+// ".weight" or what else it is of that.
+func splitName(name, layers string) (layer, module, kind string, ok bool) {
+	rest, ok := strings.CutPrefix(name, layers)
+	if !ok {
+		return "", "", "", false
+	}
+	layer, rest, _ = strings.Cut(rest, ".")
+	at := strings.LastIndexByte(rest, '.')
+	if at < 0 {
+		return "", "", "", false
+	}
+	return layer, rest[:at], rest[at:], true
 }
 
 func (f family) moduleName(module string) (string, bool) {

@@ -67,20 +67,14 @@ func optWeightName(name string) (string, bool) {
 	case "lm_head.weight":
 		return "output.weight", true
 	}
-	rest, ok := strings.CutPrefix(name, "decoder.layers.")
+	layer, module, kind, ok := splitName(name, "decoder.layers.")
 	if !ok {
-		return "", false
-	}
-	layer, rest, _ := strings.Cut(rest, ".")
-	at := strings.LastIndexByte(rest, '.')
-	if at < 0 {
 		return "", false
 	}
 	short, ok := map[string]string{
 		"self_attn_layer_norm": "attn_norm", "final_layer_norm": "ffn_norm", "fc1": "ffn_up", "fc2": "ffn_down",
 		"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.out_proj": "attn_output",
-	}[rest[:at]]
-	kind := rest[at:]
+	}[module]
 	return "blk." + layer + "." + short + kind, ok && (kind == ".weight" || kind == ".bias")
 }
 
