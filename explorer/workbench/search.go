@@ -70,7 +70,7 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 	if err := h.prepare(ctx); err != nil {
 		return explorer.Made{}, err
 	}
-	job, err := h.job(ctx, time.Since(h.started))
+	job, err := h.job(ctx)
 	if err != nil {
 		return explorer.Made{}, err
 	}
@@ -183,19 +183,16 @@ func (h *hunt) prepare(ctx context.Context) error {
 	if err == nil && store != nil {
 		err = h.predict(ctx, store)
 	}
-	if err != nil {
-		return err
-	}
-	return h.measureDense(ctx, store)
+	return err
 }
 
-// measureDense takes the dense model's perplexity on all of the text that candidates are scored on.
-func (h *hunt) measureDense(ctx context.Context, store *levels.Store) error {
+// measureDense takes the dense model's perplexity on as much text as candidates are scored on in full.
+func (h *hunt) measureDense(ctx context.Context, tokens int) error {
 	dense := search.Candidate{Masks: mask.Dense(h.work.dm.Geometry())}
-	if store != nil {
-		dense.Choice = store.Levels().Dense()
+	if h.usesLevels() {
+		dense.Choice = h.m.levels.Levels().Dense()
 	}
-	tier := search.Tier{Tokens: h.eval.Tokens()}
+	tier := search.Tier{Tokens: tokens}
 	return h.eval.Evaluate(ctx, []search.Candidate{dense}, tier, func(_ int, s search.Score) { h.dense = s.Perplexity() })
 }
 
@@ -266,13 +263,15 @@ func (h *hunt) usesLevels() bool {
 	return true
 }
 
-// job makes the search itself, of whose time some is already gone.
-func (h *hunt) job(ctx context.Context, gone time.Duration) (*search.Job, error) {
+// job makes the search itself.
+func (h *hunt) job(ctx context.Context) (*search.Job, error) {
 	strategy, err := search.New(h.request.Strategy)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", explorer.ErrInvalid, err)
 	}
-	h.fit(strategy)
+	if err := h.measureDense(ctx, h.fit(strategy)); err != nil {
+		return nil, err
+	}
 	hash, err := h.m.SHA256(ctx)
 	if err != nil {
 		return nil, err
@@ -284,8 +283,8 @@ func (h *hunt) job(ctx context.Context, gone time.Duration) (*search.Job, error)
 			Model: hash, Geometry: h.work.dm.Geometry(), Target: search.Ratio(h.request.Target), Seed: h.request.Seed,
 		},
 	}
-	if s := h.request.Budget.Seconds; s > 0 {
-		whole := time.Duration(s * float64(time.Second))
+	if whole := h.limit(); whole > 0 {
+		gone := time.Since(h.started)
 		h.time = max(whole-gone-h.reserve(whole, gone), whole/10)
 		o.Budget.Time = h.time
 	}
@@ -307,22 +306,33 @@ func (h *hunt) job(ctx context.Context, gone time.Duration) (*search.Job, error)
 	return job, err
 }
 
-// fit bounds the tiers of a strategy by the text there is.
-func (h *hunt) fit(s search.Strategy) {
+// limit is the time that the search may take with all that belongs to it, 0 for any.
+func (h *hunt) limit() time.Duration {
+	return time.Duration(h.request.Budget.Seconds * float64(time.Second))
+}
+
+// fit bounds the tiers of a strategy by the text there is, and returns the tokens of the last.
+func (h *hunt) fit(s search.Strategy) int {
 	most := h.eval.Tokens()
 	switch s := s.(type) {
 	case *search.Ladder:
 		for len(s.Tiers) > 1 && s.Tiers[len(s.Tiers)-2] >= most {
 			s.Tiers = s.Tiers[:len(s.Tiers)-1]
 		}
-		s.Tiers[len(s.Tiers)-1] = min(s.Tiers[len(s.Tiers)-1], most)
+		last := &s.Tiers[len(s.Tiers)-1]
+		*last = min(*last, most)
+		return *last
 	case *search.Random:
 		s.Tokens = min(s.Tokens, most)
+		return s.Tokens
 	case *search.Uniform:
 		s.Tokens = min(s.Tokens, most)
+		return s.Tokens
 	case *search.Paper:
 		s.Tokens = min(s.Tokens, most)
+		return s.Tokens
 	}
+	return most
 }
 
 // attend shows the search while it runs and passes orders on to it, until the function returned is called.

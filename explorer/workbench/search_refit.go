@@ -138,8 +138,8 @@ func (h *hunt) refit(ctx context.Context, made explorer.Made) (explorer.Made, er
 	if err != nil {
 		return made, err
 	}
-	if s := h.request.Budget.Seconds; s > 0 {
-		if left := time.Duration(s*float64(time.Second)) - time.Since(h.started); refitTime(h.pace, h.refits, h.up) < left {
+	if whole := h.limit(); whole > 0 {
+		if left := whole - time.Since(h.started); refitTime(h.pace, h.refits, h.up) < left {
 			h.replan(left)
 		}
 	}
