@@ -62,10 +62,6 @@ func (e *Exploration) Do(ctx context.Context, a Actor, c Command) (Receipt, erro
 
 // runs refuses commands that need the engine where it does not run the model.
 func (e *Exploration) runs(c Command) error {
-	why := e.Snapshot().Model.NoRuntime
-	if why == "" {
-		return nil
-	}
 	switch c := c.(type) {
 	case StartBench, OpenChat, Say, Regenerate, EditPrompt:
 	case Measure:
@@ -75,7 +71,7 @@ func (e *Exploration) runs(c Command) error {
 	default:
 		return nil
 	}
-	return fmt.Errorf("%w: %s", ErrUnsupported, why)
+	return e.Snapshot().Model.Runs()
 }
 
 // roleFor is the least role that may give a command.

@@ -1,6 +1,7 @@
 package explorer
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/lathe-llm/lathe/search/mask"
@@ -57,6 +58,14 @@ type ModelInfo struct {
 	Engine       string        // engine that chat and bench run on
 	NoRuntime    string        // why that engine runs neither the model nor its subnets; "" where it does
 	Measurements []Measurement // of the dense model, newest first
+}
+
+// Runs is ErrUnsupported with the reason where no engine runs the model, and nil where one does.
+func (m *ModelInfo) Runs() error {
+	if m.NoRuntime == "" {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrUnsupported, m.NoRuntime)
 }
 
 // WorkspaceInfo says where the exploration is kept.

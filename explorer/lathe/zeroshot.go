@@ -120,8 +120,8 @@ func (a *app) writeSubnet(ctx context.Context, model, subnet, path string) (id s
 			return err
 		}
 		id = string(found)
-		if why := e.Snapshot().Model.NoRuntime; why != "" {
-			return fmt.Errorf("%w: %s", explorer.ErrUnsupported, why)
+		if err := e.Snapshot().Model.Runs(); err != nil {
+			return err
 		}
 		_, err = a.start(ctx, e, explorer.Export{Subnet: found, Path: path})
 		return err

@@ -143,17 +143,22 @@ func (m *model) weights(ctx context.Context) (*decoder.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := m.bench.options
-	if o.Spill == 0 {
-		o.Spill = decoder.DefaultMemory
-	}
-	loaded, err := decoder.Load(ctx, backend, m.file, decoder.WithMemory(o.Spill, o.Scratch), decoder.WithWeights(m.bench.weightLimit(backend)))
+	loaded, err := m.bench.decode(ctx, backend, m.file)
 	if err != nil {
 		backend.Close()
 		return nil, err
 	}
 	m.backend, m.decoder, m.info.Compute = backend, loaded, backend.Description()
 	return loaded, nil
+}
+
+// decode loads a file for computing, within the limits of memory.
+func (b *Bench) decode(ctx context.Context, backend *decoder.Backend, f *gguf.File) (*decoder.Model, error) {
+	o := b.options
+	if o.Spill == 0 {
+		o.Spill = decoder.DefaultMemory
+	}
+	return decoder.Load(ctx, backend, f, decoder.WithMemory(o.Spill, o.Scratch), decoder.WithWeights(b.weightLimit(backend)))
 }
 
 // weightLimit is how many bytes of weights stay in memory, 0 for all.
@@ -239,8 +244,8 @@ func fingerprint(f *gguf.File) (string, error) {
 
 // Load implements [explorer.Runner].
 func (m *model) Load(ctx context.Context, o infer.LoadOptions, progress func(float64)) (infer.Model, error) {
-	if why := m.info.NoRuntime; why != "" {
-		return nil, fmt.Errorf("%w: %s", explorer.ErrUnsupported, why)
+	if err := m.info.Runs(); err != nil {
+		return nil, err
 	}
 	return m.bench.engine.Load(ctx, o, progress)
 }

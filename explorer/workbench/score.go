@@ -30,10 +30,10 @@ func (m *model) Score(ctx context.Context, s gguf.Subnet, r explorer.ScoreReques
 		c.Engine = explorer.EngineDecoder
 	}
 	var nll float64
-	if why := m.info.NoRuntime; why != "" && c.Engine == explorer.EngineLlama {
-		return explorer.Measurement{}, fmt.Errorf("%w: %s", explorer.ErrUnsupported, why)
-	}
 	if c.Engine == explorer.EngineLlama {
+		if err := m.info.Runs(); err != nil {
+			return explorer.Measurement{}, err
+		}
 		nll, c.Tokens, c.Type, err = m.scoreLlama(ctx, s, r, p, mon)
 	} else {
 		nll, c.Tokens, err = m.scoreDecoder(ctx, s, p, mon)
@@ -95,7 +95,7 @@ func (m *model) scoreCut(ctx context.Context, path string, p passage, mon explor
 	if err != nil {
 		return 0, 0, err
 	}
-	cut, err := decoder.Load(ctx, whole.Backend(), f)
+	cut, err := m.bench.decode(ctx, whole.Backend(), f)
 	if err != nil {
 		return 0, 0, err
 	}
