@@ -95,7 +95,7 @@ func TestStockRuntimeAgreesOnTheDefaultModel(t *testing.T) {
 	m := dropLayer(everySecondChannel(mask.Dense(geometryOf(t, f)), 20, 1), 14)
 	var jobs []stockJob
 	var names []string
-	for _, typ := range []string{"", "F16", "Q8_0", "Q4_0"} {
+	for _, typ := range append([]string{""}, writableTypes()...) {
 		out, report := write(t, f, gguf.Subnet{Masks: m}, gguf.WriteOptions{Type: typ})
 		names = append(names, report.Arch+" "+typ)
 		jobs = append(jobs, stockJob{Model: out.Path(), Tokens: textTokens(t, path, 96), From: 8, Generate: 24})
