@@ -16,7 +16,8 @@ type monitor struct {
 	t *task
 
 	mu       sync.Mutex
-	began    time.Time     // when the task last began to compute
+	began    time.Time     // when the phase that the task is in began
+	from     float64       // what was done by then
 	stood    time.Duration // time it stood still
 	since    time.Time     // when it came to the gate; zero while it computes
 	last     time.Time     // when progress was last published
@@ -27,13 +28,13 @@ func (m *monitor) Progress(done, total float64, unit, step string) {
 	now := m.s.e.now()
 	m.mu.Lock()
 	p := Progress{Done: done, Total: total, Unit: unit, Step: step}
-	if busy := now.Sub(m.began) - m.stood; busy > 0 && done > 0 && unit == m.progress.Unit {
-		p.Rate = done / busy.Seconds()
+	if unit != m.progress.Unit || done < m.progress.Done { // another phase: its rate is counted from here
+		m.began, m.stood, m.from = now, 0, done
+	} else if busy := now.Sub(m.began) - m.stood; busy > 0 && done > m.from {
+		p.Rate = (done - m.from) / busy.Seconds()
 		if total > done {
 			p.Left = time.Duration((total - done) / p.Rate * float64(time.Second))
 		}
-	} else if unit != m.progress.Unit { // another phase: its rate is counted from here
-		m.began, m.stood = now, 0
 	}
 	news := p.Step != m.progress.Step || p.Unit != m.progress.Unit || (total > 0 && done >= total) || now.Sub(m.last) >= publishEvery
 	m.progress = p
