@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"charm.land/fang/v2"
@@ -76,9 +77,20 @@ func run(ctx context.Context, a *app, args []string) int {
 		}
 		return status(err)
 	}
+	flow(root)
 	err := fang.Execute(ctx, root, fang.WithVersion(version()), fang.WithErrorHandler(func(w io.Writer, _ fang.Styles, err error) { complain(w, err) }))
 	return status(err)
 }
+
+// flow joins the lines of each paragraph of the help of a command and of those below it: fang breaks them anew.
+func flow(c *cobra.Command) {
+	c.Long = lineBreak.ReplaceAllString(c.Long, "$1 $2")
+	for _, below := range c.Commands() {
+		flow(below)
+	}
+}
+
+var lineBreak = regexp.MustCompile(`([^\n])\n([^\n\s])`)
 
 // newRoot makes the command tree.
 func newRoot(a *app) *cobra.Command {

@@ -188,7 +188,7 @@ func describe(j explorer.Job) string {
 	switch {
 	case p.Rate > 0 && p.Unit == "bytes":
 		parts = append(parts, byteCount(int64(p.Rate))+"/s")
-	case p.Rate > 0:
+	case p.Rate > 0 && p.Unit != "seconds":
 		parts = append(parts, fmt.Sprintf("%.3g/s", p.Rate))
 	}
 	if p.Left > 0 {
