@@ -36,7 +36,7 @@ type Candidate struct {
 	Share       float64 // over block parameters
 	ShareAll    float64 // over all parameters
 	Bytes       int64   // GGUF tensor bytes in the source's type
-	Fitness     float64
+	Fitness     float64 // nats per token, of "perplexity" the negative log-likelihood
 	KL          float64 // nats per token; 0 if not measured
 	Perplexity  float64 // 0 if not measured
 	Tier, Tiers int     // how far it was scored

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -400,7 +402,10 @@ func (h *hunt) obey(job *search.Job, order any) {
 
 // tell reports how far the search is.
 func (h *hunt) tell(s *search.Snapshot) {
-	step := fmt.Sprintf("generation %d", s.State.Generation)
+	step := fmt.Sprintf("generation %d, %d candidates", s.State.Generation, s.Spent.Evaluations)
+	if best, ok := s.Best(); ok {
+		step += ", " + h.fitness(best.Score.Fitness)
+	}
 	switch b := h.request.Budget; {
 	case b.Tokens > 0:
 		h.mon.Progress(float64(s.Spent.Tokens), float64(b.Tokens), "tokens", step)
@@ -411,6 +416,22 @@ func (h *hunt) tell(s *search.Snapshot) {
 	default:
 		h.mon.Progress(float64(s.Spent.Evaluations), 0, "candidates", step)
 	}
+}
+
+// fitness writes values of the fitness of candidates for people: what they are of, and perplexities for their logarithms.
+func (h *hunt) fitness(values ...float64) string {
+	name, digits := "KL", "%.4f"
+	if h.eval.Fitness() == score.Perplexity {
+		name, digits = "perplexity", "%.2f"
+	}
+	parts := make([]string, len(values))
+	for i, v := range values {
+		if h.eval.Fitness() == score.Perplexity {
+			v = math.Exp(v)
+		}
+		parts[i] = fmt.Sprintf(digits, v)
+	}
+	return name + " " + strings.Join(parts, " and ")
 }
 
 // subnet gives a candidate the re-fitted weights of its levels, where it has any.

@@ -61,15 +61,10 @@ type known struct {
 // predict gives the levels their predicted losses, from the statistics where they were gathered, otherwise measured here.
 func (h *hunt) predict(ctx context.Context, store *levels.Store) error {
 	h.pace = store.Pace()
-	path := func(fitness string) string {
-		return filepath.Join(h.dir, "levels", fmt.Sprintf("%s-%s.json", store.Levels().Key, fitness))
-	}
-	if k, ok := h.recall(path(string(h.eval.Fitness())), store); ok {
+	path := filepath.Join(h.dir, "levels", fmt.Sprintf("%s-%s.json", store.Levels().Key, score.KL))
+	if k, ok := h.recall(path, store); ok {
 		store.SetLosses(k.Losses)
 		return nil
-	}
-	for _, other := range []score.Fitness{score.KL, score.Perplexity} { // the pace is the same
-		h.recall(path(string(other)), store)
 	}
 	factor, err := h.worth(ctx, store)
 	if err != nil || h.dir == "" {
@@ -79,7 +74,7 @@ func (h *hunt) predict(ctx context.Context, store *levels.Store) error {
 	if err != nil {
 		return err
 	}
-	return search.FileStore(path(string(h.eval.Fitness()))).Save(data)
+	return search.FileStore(path).Save(data)
 }
 
 // recall reads what was kept beside levels, and takes the pace from it where that is not known.
@@ -95,7 +90,8 @@ func (h *hunt) recall(path string, store *levels.Store) (known, bool) {
 	return k, true
 }
 
-// worth sets the predicted losses and returns the factors that give them again.
+// worth sets the predicted losses and returns the factors that give them again. They are measured by the divergence from
+// the dense model whatever the fitness: on as much text, what one module does to perplexity is lost in chance.
 func (h *hunt) worth(ctx context.Context, store *levels.Store) ([]float64, error) {
 	h.m.mu.Lock()
 	statistics := h.m.statistics
@@ -103,7 +99,15 @@ func (h *hunt) worth(ctx context.Context, store *levels.Store) ([]float64, error
 	if statistics != nil {
 		return score.Predicted(store, statistics.Predict)
 	}
-	return h.eval.Probe(ctx, probeTexts, func(done, total int) {
+	eval := h.eval
+	if eval.Fitness() != score.KL {
+		var err error
+		if eval, err = score.New(h.work.dm, store, h.tuning, score.Options{Fitness: score.KL, Gate: h.mon.Gate}); err != nil {
+			return nil, err
+		}
+		defer eval.Close()
+	}
+	return eval.Probe(ctx, probeTexts, func(done, total int) {
 		h.mon.Progress(float64(done), float64(total), "modules", "measuring what each module is worth")
 	})
 }

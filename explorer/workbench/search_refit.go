@@ -14,10 +14,12 @@ import (
 const (
 	// leastShare is the share of a limited time that the search itself has in any case, and refitShare what is kept for
 	// re-fitting what was found while nothing is known of how long that takes.
-	leastShare = 0.25
+	leastShare = 0.2
 	refitShare = 0.25
-	// settleWindows is on how much text two subnets are re-fitted to be compared.
-	settleWindows = 8
+	// settleWindows is on how much text subnets are re-fitted to be compared, and hastyWindows where that would take more
+	// than settleShare of a limited time.
+	settleWindows, hastyWindows = 8, 4
+	settleShare                 = 0.12
 	// Where nothing else was asked for and the time allows at least upWindows besides, W_U is re-fitted by timelyUp
 	// steps: on less text, more text is worth more.
 	timelyUp, upWindows = 4, 48
@@ -32,7 +34,7 @@ func (h *hunt) reserve(whole, gone time.Duration) time.Duration {
 		}
 		return time.Duration(refitShare * float64(whole))
 	}
-	keep := settleTime(h.pace)
+	keep := settleTime(h.pace, h.settling())
 	h.replan(time.Duration((1-leastShare)*float64(whole)) - gone - keep)
 	return keep + refitTime(h.pace, h.refits, h.up)
 }
@@ -82,7 +84,16 @@ func refitTime(p levels.Pace, windows, up int) time.Duration {
 }
 
 // settleTime is how long [hunt.settle] takes at most.
-func settleTime(p levels.Pace) time.Duration { return 3 * refitTime(p, settleWindows, 0) }
+func settleTime(p levels.Pace, windows int) time.Duration { return 3 * refitTime(p, windows, 0) }
+
+// settling returns on how many windows [hunt.settle] re-fits.
+func (h *hunt) settling() int {
+	whole := h.limit()
+	if whole > 0 && settleTime(h.pace, settleWindows) > time.Duration(settleShare*float64(whole)) {
+		return hastyWindows
+	}
+	return settleWindows
+}
 
 // settle decides between what was found and what was allocated without a search. Levels are fitted on little text, each by
 // itself: which of several subnets is best is certain only once they are re-fitted as a whole, on text of the one kind, and
@@ -104,7 +115,7 @@ func (h *hunt) settle(ctx context.Context, r search.Result) (search.Result, erro
 	if len(field) == 1 {
 		return r, nil
 	}
-	text := spread(h.fitting, settleWindows)
+	text := spread(h.fitting, h.settling())
 	fitness := make([]float64, len(field))
 	best := 0
 	for i, c := range field {
@@ -127,8 +138,8 @@ func (h *hunt) settle(ctx context.Context, r search.Result) (search.Result, erro
 		taken = "the better one-shot"
 		r.Best.Candidate = field[best]
 	}
-	h.mon.Note(fmt.Sprintf("re-fitted on %d windows, what the search found has a %s of %.4f on text it was not fitted to, one-shots %.4f: %s is taken",
-		len(text), h.eval.Fitness(), fitness[0], fitness[1:], taken))
+	h.mon.Note(fmt.Sprintf("re-fitted on %d windows, what the search found has %s on text it was not fitted to, one-shots %s: %s is taken",
+		len(text), h.fitness(fitness[0]), h.fitness(fitness[1:]...), taken))
 	return r, nil
 }
 
