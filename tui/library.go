@@ -197,7 +197,7 @@ func (s *libraryScreen) mouse(m *Model, p pane, e mouseEvent) tea.Cmd {
 		rows := s.rows(m.snap)
 		points := make([]chart.Point, len(rows))
 		for i, r := range rows {
-			points[i] = chart.Point{X: r.Size.Ratio, Y: r.perplexity}
+			points[i] = chart.Point{X: r.Size.Ratio, Y: r.relative}
 		}
 		plot := s.plot(m.theme, m.snap)
 		if i := plot.Nearest(p.rect.W-2, p.rect.H-2, e.x-1, e.y-1, points); i >= 0 {
@@ -300,23 +300,27 @@ func (s *libraryScreen) drawTable(m *Model, t *theme.Theme, w, h int) []string {
 	return box(t, paint.Frame{Title: "library", Note: note, Focused: true, Foot: scrollNote(s.list.top, h-3, len(rows))}, w, h, func(w, h int) []string { return tb.draw(t, w, h) })
 }
 
-// plot charts all subnets by size and perplexity, with the front of the search behind them.
+// plot charts all subnets by size and perplexity, with the front of the search behind them. Perplexity is relative to the
+// dense model's on the same text: a search and a measurement seldom have the same.
 func (s *libraryScreen) plot(t *theme.Theme, snap *explorer.Snapshot) chart.Plot {
 	var front, all []chart.Point
-	if showsPerplexity(snap.Search) {
+	if dense := snap.Search.DensePerplexity; dense > 0 {
 		for _, c := range snap.Search.Front {
-			front = append(front, chart.Point{X: c.Share, Y: quality(snap.Search, c.Perplexity, c.Fitness)})
+			if c.Perplexity > 0 {
+				front = append(front, chart.Point{X: c.Share, Y: c.Perplexity / dense})
+			}
 		}
 		slices.SortFunc(front, func(a, b chart.Point) int { return cmp.Compare(a.X, b.X) })
 	}
-	p := chart.Plot{X: chart.Axis{Label: "share"}, Y: chart.Axis{Label: "ppl"}, Empty: "no subnet was measured yet", Legend: true}
+	p := chart.Plot{X: chart.Axis{Label: "share"}, Y: chart.Axis{Label: "ppl, × dense"}, Empty: "no subnet was measured yet", Legend: true}
 	for _, r := range s.rows(snap) {
-		if r.perplexity <= 0 {
+		if r.relative <= 0 {
 			continue
 		}
-		all = append(all, chart.Point{X: r.Size.Ratio, Y: r.perplexity})
+		at := chart.Point{X: r.Size.Ratio, Y: r.relative}
+		all = append(all, at)
 		if r.ID == s.chosen {
-			p.Marks = append(p.Marks, chart.Mark{Point: chart.Point{X: r.Size.Ratio, Y: r.perplexity}, Glyph: t.Glyph.Ring, Label: text.Clip(text.Line(r.Name), 16), Style: t.Strong})
+			p.Marks = append(p.Marks, chart.Mark{Point: at, Glyph: t.Glyph.Ring, Label: text.Clip(text.Line(r.Name), 16), Style: t.Strong})
 		}
 	}
 	p.Series = []chart.Series{{Name: "front", Style: t.Front, Points: front, Join: true}, {Name: "library", Style: t.Subnet, Points: all, Glyph: t.Glyph.Dot}}

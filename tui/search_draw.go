@@ -37,11 +37,9 @@ func (s *searchScreen) plot(t *theme.Theme, snap *explorer.Snapshot) chart.Plot 
 		}
 		return 0
 	})
-	label := "KL nats/token"
+	label := fitnessName(sr)
 	if showsPerplexity(sr) {
 		label = "ppl"
-	} else if sr.Fitness != "" && sr.Fitness != "kl" {
-		label = sr.Fitness
 	}
 	y := chart.Axis{Log: s.logY, Label: label}
 	dense := sr.DensePerplexity
@@ -337,7 +335,7 @@ func fitnessName(sr explorer.Search) string {
 	case "", "kl":
 		return "KL nats/token"
 	case "perplexity":
-		return "ppl"
+		return "NLL nats/token"
 	}
 	return text.Line(sr.Fitness)
 }
