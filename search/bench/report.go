@@ -67,8 +67,14 @@ func Marks(whole int64, n int) []int64 {
 }
 
 // WriteText writes a table of the medians against tokens and against seconds, and
-// a chart of the former.
+// a chart of the former. A search ends with the generation that its tokens ran out
+// in: the last mark is where the last one did.
 func WriteText(w io.Writer, all []Series, tokens int64) error {
+	for _, s := range all {
+		if n := len(s.Samples); n > 0 {
+			tokens = max(tokens, s.Samples[n-1].Tokens)
+		}
+	}
 	marks := Marks(tokens, 6)
 	byTokens := Curves(all, marks, Series.At)
 	head := make([]string, len(marks))
