@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"gonum.org/v1/gonum/mat"
@@ -157,12 +158,14 @@ func TestFactorizeRefuses(t *testing.T) {
 func TestKernelMatchesPlain(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	for _, k := range []int{1, 2, 63, 256} {
-		a, b := random(rng, k*tileRows), random(rng, k*tileCols)
-		var got, want [tileRows * tileCols]float64
-		kernel(k, a, b, &got)
-		kernelPlain(k, a, b, &want)
-		if d := maxDiff(t, got[:], want[:]); d > 1e-13 {
-			t.Errorf("depth %d: differs by %.2g", k, d)
+		for _, ld := range []int{tileCols, 19} {
+			a, b, want := random(rng, k*tileRows), random(rng, k*tileCols), random(rng, tileRows*ld)
+			got := slices.Clone(want)
+			kernel(k, a, b, got, ld)
+			kernelPlain(k, a, b, want, ld)
+			if d := maxDiff(t, got, want); d > 1e-13 {
+				t.Errorf("depth %d, rows %d apart: differs by %.2g", k, ld, d)
+			}
 		}
 	}
 	for n := range 40 {

@@ -1,7 +1,8 @@
 package gram
 
-// kernelPlain sets c to the product of a packed by rows, [k][tileRows], and b packed by columns, [k][tileCols].
-func kernelPlain(k int, a, b []float64, c *[tileRows * tileCols]float64) {
+// kernelPlain adds to a tile of c, whose rows are ld apart, the product of a packed by rows, [k][tileRows], and b packed by
+// columns, [k][tileCols].
+func kernelPlain(k int, a, b, c []float64, ld int) {
 	// Two rows by four columns at a time fit the scalar registers.
 	for i := 0; i < tileRows; i += 2 {
 		for j := 0; j < tileCols; j += 4 {
@@ -18,10 +19,10 @@ func kernelPlain(k int, a, b []float64, c *[tileRows * tileCols]float64) {
 				c12 += x[1] * y[2]
 				c13 += x[1] * y[3]
 			}
-			o := i*tileCols + j
-			c[o], c[o+1], c[o+2], c[o+3] = c00, c01, c02, c03
-			o += tileCols
-			c[o], c[o+1], c[o+2], c[o+3] = c10, c11, c12, c13
+			to := c[i*ld+j:][:4]
+			to[0], to[1], to[2], to[3] = to[0]+c00, to[1]+c01, to[2]+c02, to[3]+c03
+			to = c[(i+1)*ld+j:][:4]
+			to[0], to[1], to[2], to[3] = to[0]+c10, to[1]+c11, to[2]+c12, to[3]+c13
 		}
 	}
 }

@@ -8,7 +8,7 @@ import (
 // Tile and block sizes of the product: a tile of tileRows×tileCols results is held in registers, depth values of both
 // operands are packed for it, and blockRows rows of the left operand stay in the second-level cache.
 const (
-	tileRows  = 4
+	tileRows  = 8
 	tileCols  = 8
 	blockRows = 96
 	depth     = 256
@@ -54,19 +54,20 @@ func addProduct(m, n, k int, sign float64, a, b, c view, part shape) {
 	}
 	for jc := 0; jc < n; jc += colsBlock {
 		nc := min(colsBlock, n-jc)
-		packed := make([]float64, roundUp(nc, tileCols)*min(depth, k))
+		packed := scratch(roundUp(nc, tileCols) * min(depth, k))
 		for pc := 0; pc < k; pc += depth {
 			kc := min(depth, k-pc)
-			packColumns(packed, b.at(pc, jc), kc, nc)
+			packColumns(*packed, b.at(pc, jc), kc, nc)
 			rows := func(from, to int) {
-				block := make([]float64, roundUp(min(blockRows, to-from), tileRows)*kc)
+				block := scratch(roundUp(min(blockRows, to-from), tileRows) * kc)
+				defer giveBack(block)
 				for ic := from; ic < to; ic += blockRows {
 					mc := min(blockRows, to-ic)
 					if part == lower && jc > ic+mc-1 {
 						continue
 					}
-					packRows(block, a.at(ic, pc), mc, kc, sign)
-					tiles(mc, nc, kc, block, packed, c.at(ic, jc), ic-jc, part)
+					packRows(*block, a.at(ic, pc), mc, kc, sign)
+					tiles(mc, nc, kc, *block, *packed, c.at(ic, jc), ic-jc, part)
 				}
 			}
 			if workers == 1 {
@@ -88,8 +89,24 @@ func addProduct(m, n, k int, sign float64, a, b, c view, part shape) {
 			}
 			wg.Wait()
 		}
+		giveBack(packed)
 	}
 }
+
+// scratches holds the memory of packed operands, which products need again and again.
+var scratches sync.Pool
+
+// scratch returns n numbers of any value, for giveBack.
+func scratch(n int) *[]float64 {
+	s, ok := scratches.Get().(*[]float64)
+	if !ok || cap(*s) < n {
+		return new(make([]float64, n))
+	}
+	*s = (*s)[:n]
+	return s
+}
+
+func giveBack(s *[]float64) { scratches.Put(s) }
 
 // tiles adds the product of the packed operands to c, a tile at a time. diagonal is the row of c minus its column in the
 // whole result.
@@ -101,7 +118,13 @@ func tiles(m, n, k int, a, b []float64, c view, diagonal int, part shape) {
 			if part == lower && j > i+diagonal+tileRows-1 {
 				continue
 			}
-			kernel(k, a[i*k:(i+tileRows)*k], bp, &acc)
+			ap := a[i*k : (i+tileRows)*k]
+			if i+tileRows <= m && j+tileCols <= n {
+				kernel(k, ap, bp, c.data[i*c.ld+j:], c.ld)
+				continue
+			}
+			clear(acc[:])
+			kernel(k, ap, bp, acc[:], tileCols)
 			for r := range min(tileRows, m-i) {
 				row := c.data[(i+r)*c.ld+j:]
 				row = row[:min(tileCols, n-j)]
