@@ -23,6 +23,10 @@ const (
 	// Where nothing else was asked for and the time allows at least upWindows besides, W_U is re-fitted by timelyUp
 	// steps: on less text, more text is worth more.
 	timelyUp, upWindows = 4, 48
+	// refitMargin is by how much longer re-fitting may take than its pace says.
+	refitMargin = 1.1
+	// So much of what little text says of the pace is believed.
+	leastCorrection, mostCorrection = 0.7, 3
 )
 
 // reserve says how much of a limited time, of which some is gone, to keep for what comes after the search, and settles on
@@ -65,22 +69,39 @@ func planRefit(p levels.Pace, left time.Duration, have, up int) int {
 	return n
 }
 
+// measuring is how many windows measuring a subnet takes as long as.
+const measuring = 2
+
 // refitTime is how long re-fitting a subnet on so many windows takes, and measuring it, at the pace that levels were made.
 func refitTime(p levels.Pace, windows, up int) time.Duration {
+	return reformTime(p, windows, up) + time.Duration(refitMargin*measuring*float64(p.Window))
+}
+
+// reformTime is how long of that is re-fitting.
+func reformTime(p levels.Pace, windows, up int) time.Duration {
 	const (
-		margin    = 1.1
-		measuring = 2.0 // takes as long as so many windows
 		// What does not depend on the text: levels fit a module many times with one ridge, a subnet once with a few.
 		fixed, upFixed = 0.5, 0.25
 		// For W_U: what its step costs on a window, and statistics with it, as shares of a window of the levels.
 		upStep, upMoments = 0.3, 0.6
 	)
-	text, once := measuring+float64(windows), fixed
+	text, once := float64(windows), fixed
 	if up > 0 {
 		text += upMoments*float64(windows) + upStep*float64((up+1)*min(windows, reform.UpWindows))
 		once += upFixed
 	}
-	return time.Duration(margin*text*float64(p.Window) + once*float64(p.Fixed))
+	return time.Duration(refitMargin*text*float64(p.Window) + once*float64(p.Fixed))
+}
+
+// corrected is the pace at which re-fitting so many windows took as long as it did: the levels may have been made beside
+// other work, or re-fitting may have been slowed down by some since.
+func corrected(p levels.Pace, took time.Duration, windows int) levels.Pace {
+	expected := reformTime(p, windows, 0)
+	if expected <= 0 {
+		return p
+	}
+	ratio := min(max(float64(took)/float64(expected), leastCorrection), mostCorrection)
+	return levels.Pace{Window: time.Duration(ratio * float64(p.Window)), Fixed: time.Duration(ratio * float64(p.Fixed))}
 }
 
 // settleTime is how long [hunt.settle] takes at most.
@@ -117,14 +138,17 @@ func (h *hunt) settle(ctx context.Context, r search.Result) (search.Result, erro
 	}
 	text := spread(h.fitting, h.settling())
 	fitness := make([]float64, len(field))
+	var took time.Duration
 	best := 0
 	for i, c := range field {
+		began := time.Now()
 		subnet, _, err := reform.Refit(ctx, h.work.dm, text, c.Masks, reform.Config{Rechoose: true, Progress: func(e reform.Event) {
 			h.mon.Progress(float64(i*e.Total+e.Done), float64(len(field)*e.Total), "modules", "comparing what was found with one-shots, all re-fitted")
 		}})
 		if err != nil {
 			return r, err
 		}
+		took += time.Since(began)
 		s, err := h.eval.Subnet(ctx, subnet)
 		if err != nil {
 			return r, err
@@ -133,6 +157,7 @@ func (h *hunt) settle(ctx context.Context, r search.Result) (search.Result, erro
 			best = i
 		}
 	}
+	h.pace = corrected(h.pace, took/time.Duration(len(field)), len(text))
 	taken := "what was found"
 	if best > 0 {
 		taken = "the better one-shot"
@@ -150,9 +175,7 @@ func (h *hunt) refit(ctx context.Context, made explorer.Made) (explorer.Made, er
 		return made, err
 	}
 	if whole := h.limit(); whole > 0 {
-		if left := whole - time.Since(h.started); refitTime(h.pace, h.refits, h.up) < left {
-			h.replan(left)
-		}
+		h.replan(whole - time.Since(h.started))
 	}
 	recipe.UpSteps = h.up
 	made.Method.Windows = h.refits

@@ -302,6 +302,36 @@ func TestPlanRefit(t *testing.T) {
 	}
 }
 
+func TestPaceIsCorrected(t *testing.T) {
+	pace := levels.Pace{Window: 5 * time.Second, Fixed: time.Minute}
+	expected := reformTime(pace, 4, 0)
+	for _, c := range []struct {
+		name   string
+		pace   levels.Pace
+		took   time.Duration
+		factor float64
+	}{
+		{"as expected", pace, expected, 1},
+		{"slower", pace, expected * 3 / 2, 1.5},
+		{"faster", pace, expected * 9 / 10, 0.9},
+		{"far faster", pace, expected / 10, leastCorrection},
+		{"far slower", pace, 10 * expected, mostCorrection},
+		{"unknown", levels.Pace{}, time.Minute, 1},
+	} {
+		got := corrected(c.pace, c.took, 4)
+		for _, d := range [][2]time.Duration{{got.Window, c.pace.Window}, {got.Fixed, c.pace.Fixed}} {
+			if want := c.factor * float64(d[1]); math.Abs(float64(d[0])-want) > 1e6 {
+				t.Errorf("%s: %v, want %v", c.name, d[0], time.Duration(want))
+			}
+		}
+	}
+	// A re-fit that takes longer than planned on little text is planned on less.
+	left := 5 * time.Minute
+	if before, after := planRefit(pace, left, 64, 0), planRefit(corrected(pace, 2*expected, 4), left, 64, 0); after >= before {
+		t.Errorf("%d windows were planned, %d after half the pace was seen", before, after)
+	}
+}
+
 func TestReplan(t *testing.T) {
 	two := 2
 	for _, c := range []struct {

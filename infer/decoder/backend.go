@@ -37,6 +37,7 @@ type Backend struct {
 
 	mu     sync.Mutex // held while a graph compiles or runs
 	execs  map[string]*graph.Exec
+	heap   *heap // nil where buffers are elsewhere
 	closed bool
 }
 
@@ -193,6 +194,9 @@ func (b *Backend) run(ctx context.Context, key string, build func(in []*graph.No
 	in := make([]any, len(args))
 	for i, a := range args {
 		in[i] = a
+	}
+	if b.heap != nil {
+		b.heap.grown()
 	}
 	out, err = exec.Call(in...)
 	if err != nil {

@@ -19,9 +19,16 @@ func openXLA(kind, path, options string) (b *Backend, err error) {
 	if options != "" {
 		config += "," + options
 	}
+	var h *heap
+	if kind == "xla" {
+		kept := keepFreedMemory()
+		h = &kept
+	}
 	be, err := xla.New(config)
 	if err != nil {
 		return nil, fmt.Errorf("decoder: open %s: %w", path, err)
 	}
-	return newBackend(be, kind, path), nil
+	b = newBackend(be, kind, path)
+	b.heap = h
+	return b, nil
 }
