@@ -15,7 +15,7 @@ import (
 // of the body, and the body: a [record] as JSON.
 const (
 	checkpointMagic   = "lathesrc"
-	checkpointVersion = 1
+	checkpointVersion = 2
 	checkpointHeader  = len(checkpointMagic) + 4 + sha256.Size
 )
 

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -89,8 +90,8 @@ func TestCheckpointIsBound(t *testing.T) {
 	}
 	p = tiny()
 	version := bytes.Clone(data)
-	binary.LittleEndian.PutUint32(version[len(checkpointMagic):], 2)
-	if _, err := decodeRecord(version, &p, DefaultLadder()); !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), "version 2, this program writes and reads 1") {
+	binary.LittleEndian.PutUint32(version[len(checkpointMagic):], checkpointVersion+1)
+	if _, err := decodeRecord(version, &p, DefaultLadder()); !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), fmt.Sprintf("version %d, this program writes and reads %d", checkpointVersion+1, checkpointVersion)) {
 		t.Errorf("other version: %v", err)
 	}
 	// Every kind of damage is found: bits turned anywhere, and any cut.

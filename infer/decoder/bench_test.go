@@ -150,21 +150,23 @@ func BenchmarkBlocks(b *testing.B) {
 			return err
 		})
 	})
-	sc, err := m.NewScorer([][]int32{w}, ScorerOptions{TopK: 512})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer sc.Close()
-	b.Run("divergence", func(b *testing.B) {
-		t, err := sc.targets(ctx, textKey{0, len(w)})
+	for name, words := range map[string]int{"divergence": 0, "divergence-some-words": 12288} {
+		sc, err := m.NewScorer([][]int32{w}, ScorerOptions{TopK: 512, Words: words})
 		if err != nil {
 			b.Fatal(err)
 		}
-		measure(b, len(w), func() error {
-			_, _, err := sc.head(ctx, x, t)
-			return err
+		defer sc.Close()
+		b.Run(name, func(b *testing.B) {
+			t, err := sc.targets(ctx, textKey{0, len(w)})
+			if err != nil {
+				b.Fatal(err)
+			}
+			measure(b, len(w), func() error {
+				_, _, err := sc.head(ctx, x, t)
+				return err
+			})
 		})
-	})
+	}
 }
 
 // BenchmarkMoments times the product of what enters W_D of a layer.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/search/mask"
 )
 
 // defaultModel loads the default model, or skips where it is not in the cache.
@@ -88,5 +89,51 @@ func TestDefaultModel(t *testing.T) {
 	t.Logf("largest difference %.2g nats", worst)
 	if !(worst < 1e-3) {
 		t.Errorf("largest difference %g nats, want less than 1e-3", worst)
+	}
+}
+
+// A quarter of the vocabulary gives nearly the log-likelihood and the divergence that all of it gives, of subnets too.
+func TestWordsOfTheDefaultModel(t *testing.T) {
+	ref := readReference(t)
+	m := defaultModel(t)
+	masks := mask.Dense(m.Geometry())
+	for i, g := range m.Geometry().Layers {
+		l := masks.Layer(i)
+		l.Channels = mask.Range(g.FFN, 0, g.FFN-192)
+		masks = masks.With(i, l)
+	}
+	cut, err := m.Subnet(t.Context(), gguf.Subnet{Masks: masks})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cut.Close()
+	dense := m.Dense()
+	defer dense.Close()
+	window := [][]int32{ref.IDs[:1024]}
+	scorer := func(words int) *decoder.Scorer {
+		sc, err := m.NewScorer(window, decoder.ScorerOptions{TopK: 512, Words: words})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(sc.Close)
+		return sc
+	}
+	all, some := scorer(0), scorer(12288)
+	for name, s := range map[string]*decoder.Subnet{"dense": dense, "cut": cut} {
+		want, err := all.Score(t.Context(), s, decoder.Text{Windows: []int{0}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := some.Score(t.Context(), s, decoder.Text{Windows: []int{0}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := float64(want.Tokens)
+		nll, kl := (got.NLL-want.NLL)/n, (got.KL-want.KL)/n
+		t.Logf("%s: %.4f nats a token and a divergence of %.4f; with a quarter of the words %+.4f and %+.4f", name, want.NLL/n, want.KL/n, nll, kl)
+		// Tokens that are not among the words are taken as one in the divergence, which lowers it a little.
+		if math.Abs(nll) > 0.005 || math.Abs(kl) > 0.001+0.02*want.KL/n {
+			t.Errorf("%s: %+.4f nats a token and a divergence of %+.4f off", name, nll, kl)
+		}
 	}
 }

@@ -8,14 +8,17 @@ import (
 	"github.com/gomlx/gomlx/core/graph"
 )
 
-// distribution is the likeliest k tokens after each token of a window, [tokens, k], and their log-probabilities.
+// distribution is the likeliest k tokens after each token of a window, [tokens, k], and their log-probabilities. Where
+// words are chosen, tokens are places among them.
 type distribution struct {
 	tokens   []int32
 	logProbs []float32
+	words    *words // nil for all
 }
 
-// distribution computes the dense model's likeliest tokens, the lower number first among equals.
-func (m *Model) distribution(ctx context.Context, window []int32, k int) (*distribution, error) {
+// distribution computes the dense model's likeliest tokens, the lower number first among equals, and chooses the words that
+// logits of the window are computed for, 0 being all.
+func (m *Model) distribution(ctx context.Context, window []int32, k, words int) (*distribution, error) {
 	dense := m.Dense()
 	defer dense.Close()
 	x, err := m.forward(ctx, dense, window)
@@ -28,38 +31,104 @@ func (m *Model) distribution(ctx context.Context, window []int32, k int) (*distr
 		return nil, err
 	}
 	d := &distribution{}
-	for len(state) > 0 {
-		block := state[:min(len(state), logitsBlock*m.geo.Hidden)]
-		state = state[len(block):]
-		if err := m.likeliest(ctx, block, k, d); err != nil {
+	likely := make([]float64, m.config.Vocab)
+	var totals []float32
+	for block := range slices.Chunk(state, logitsBlock*m.geo.Hidden) {
+		sums, err := m.likeliest(ctx, block, k, d, likely)
+		if err != nil {
 			return nil, err
 		}
+		totals = append(totals, sums...)
 	}
-	return d, nil
+	if words == 0 || words >= m.config.Vocab {
+		return d, nil
+	}
+	if d.words = chooseWords(likely, window, words); d.words == nil {
+		return d, nil
+	}
+	d.words.places(m.config.Vocab, d.tokens, d.logProbs)
+	return d, m.byWords(ctx, state, k, d, totals)
 }
 
-// likeliest adds the k likeliest tokens after each row of states [tokens, hidden] to d.
-func (m *Model) likeliest(ctx context.Context, states []float32, k int, d *distribution) error {
-	x, err := m.be.upload(states, len(states)/m.geo.Hidden, m.geo.Hidden)
+// byWords takes the log-probabilities of a distribution as the logits of its words give them, so that nothing diverges from
+// itself. totals are the logarithms of the sums of the exponentials of all logits by row of states.
+func (m *Model) byWords(ctx context.Context, states []float32, k int, d *distribution, totals []float32) error {
+	if k == 0 {
+		return nil
+	}
+	ids, err := m.be.uploadInts(d.words.ids, len(d.words.ids))
 	if err != nil {
 		return err
 	}
-	defer free(x)
+	defer free(ids)
+	offsets, err := m.be.upload(d.words.offsets, len(d.words.offsets))
+	if err != nil {
+		return err
+	}
+	defer free(offsets)
 	h, err := m.weights.hold(m.outNorm, m.head)
 	if err != nil {
 		return err
 	}
 	defer h.release()
+	head, row := m.lmHead(), 0
+	for block := range slices.Chunk(states, logitsBlock*m.geo.Hidden) {
+		x, err := m.be.upload(block, len(block)/m.geo.Hidden, m.geo.Hidden)
+		if err != nil {
+			return err
+		}
+		sums, err := m.be.run1(ctx, fmt.Sprintf("sum of words %+v", head), func(in []*graph.Node) *graph.Node {
+			return head.logSum(head.norm(in[0], in[1]), someWords(in[2], in[3], in[4]))
+		}, append(h.with(x), ids, offsets)...)
+		free(x)
+		if err != nil {
+			return err
+		}
+		got, err := m.be.fetch(sums)
+		free(sums)
+		if err != nil {
+			return err
+		}
+		for _, sum := range got {
+			for i := range d.logProbs[row*k : (row+1)*k] {
+				d.logProbs[row*k+i] += totals[row] - sum
+			}
+			row++
+		}
+	}
+	return nil
+}
+
+// likeliest adds the k likeliest tokens after each row of states [tokens, hidden] to d, and the probabilities of all tokens
+// to likely. It returns the logarithms of the sums of the exponentials of the logits by row.
+func (m *Model) likeliest(ctx context.Context, states []float32, k int, d *distribution, likely []float64) (totals []float32, err error) {
+	x, err := m.be.upload(states, len(states)/m.geo.Hidden, m.geo.Hidden)
+	if err != nil {
+		return nil, err
+	}
+	defer free(x)
+	h, err := m.weights.hold(m.outNorm, m.head)
+	if err != nil {
+		return nil, err
+	}
+	defer h.release()
 	head := m.lmHead()
-	logProbs, err := m.be.run1(ctx, fmt.Sprintf("distribution %+v", head), func(in []*graph.Node) *graph.Node {
-		scores, total := head.logits(head.norm(in[0], in[1]), in[2])
-		return graph.Sub(scores, graph.InsertAxes(total, -1))
+	out, err := m.be.run(ctx, fmt.Sprintf("distribution %+v", head), func(in []*graph.Node) []*graph.Node {
+		scores, total := head.logits(head.norm(in[0], in[1]), allWords(in[2]))
+		logProbs := graph.Sub(scores, graph.InsertAxes(total, -1))
+		return []*graph.Node{logProbs, graph.ReduceSum(graph.Exp(logProbs), 0), total}
 	}, h.with(x)...)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer free(logProbs)
-	return m.be.read(logProbs, func(data []float32) {
+	defer free(out...)
+	if err := m.be.accumulate(likely, out[1]); err != nil {
+		return nil, err
+	}
+	if totals, err = m.be.fetch(out[2]); err != nil || k == 0 {
+		return totals, err
+	}
+	return totals, m.be.read(out[0], func(data []float32) {
 		order := newSelector(m.config.Vocab)
 		for len(data) > 0 {
 			d.add(data[:m.config.Vocab], order.largest(data[:m.config.Vocab], k))

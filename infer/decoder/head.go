@@ -23,28 +23,32 @@ func (h lmHead) norm(x, weights *Node) *Node { return norm(x, weights, h.eps) }
 func (h lmHead) scores(xn, head *Node) *Node { return softCap(linear(xn, head, nil), h.cap) }
 
 // negLogLikelihood returns −log p(target) of every row, for normalised hidden states xn [tokens, hidden], the LM head
-// [vocab, hidden] and targets [tokens].
-func (h lmHead) negLogLikelihood(xn, head, targets *Node) *Node {
+// and targets [tokens].
+func (h lmHead) negLogLikelihood(xn *Node, v vocabulary, targets *Node) *Node {
 	return byBlock(xn, func(x *Node, from, to int) []*Node {
-		return []*Node{Sub(h.logSum(x, head), h.targetLogit(x, head, targets, from, to))}
+		return []*Node{Sub(h.logSum(x, v), h.targetLogit(x, v.head, targets, from, to))}
 	})[0]
 }
 
 // divergence returns −log p(target) of every row as negLogLikelihood does, and the Kullback–Leibler divergence from a
-// distribution given by its k likeliest tokens [tokens, k] (as indices and as log-probabilities), all others taken as one.
-func (h lmHead) divergence(xn, head, targets, tokens, logProbs *Node) (nll, kl *Node) {
+// distribution given by its k likeliest tokens [tokens, k] (as indices among the words and as log-probabilities), all others
+// taken as one.
+func (h lmHead) divergence(xn *Node, v vocabulary, targets, tokens, logProbs *Node) (nll, kl *Node) {
 	out := byBlock(xn, func(x *Node, from, to int) []*Node {
-		scores, total := h.logits(x, head)
+		scores, total := h.logits(x, v)
 		at := Slice(tokens, AxisRange(from, to))
 		n, k := to-from, at.Shape().Dimensions[1]
 		rows := Iota(x.Graph(), int32Shape(n, k, 1), 0)
 		q := Sub(Gather(scores, Concatenate([]*Node{rows, InsertAxes(at, -1)}, -1)), InsertAxes(total, -1))
 		logP := Slice(logProbs, AxisRange(from, to))
+		if v.offsets != nil { // tokens that are not among the words say nothing
+			q = Where(GreaterThan(logP, Scalar(x.Graph(), logP.DType(), never/2)), q, logP)
+		}
 		p := Exp(logP)
 		kl := ReduceSum(Mul(p, Sub(logP, q)), -1)
 		restP, restQ := remainder(p), remainder(Exp(q))
 		kl = Add(kl, Mul(restP, Sub(Log(restP), Log(restQ))))
-		return []*Node{Sub(total, h.targetLogit(x, head, targets, from, to)), kl}
+		return []*Node{Sub(total, h.targetLogit(x, v.head, targets, from, to)), kl}
 	})
 	return out[0], out[1]
 }
@@ -52,23 +56,26 @@ func (h lmHead) divergence(xn, head, targets, tokens, logProbs *Node) (nll, kl *
 // remainder is what the rows of p lack to sum to one; rounding may have eaten it up, so it is a little at least.
 func remainder(p *Node) *Node { return MaxScalar(OneMinus(ReduceSum(p, -1)), 1e-7) }
 
-// logits returns x times the transpose of the LM head, and the logarithm of the sum of their exponentials by row.
-func (h lmHead) logits(x, head *Node) (scores, total *Node) {
-	scores = h.scores(x, head)
+// logits returns the logits of the words [tokens, words], and the logarithm of the sum of the exponentials of all by row.
+func (h lmHead) logits(x *Node, v vocabulary) (scores, total *Node) {
+	scores = h.scores(x, v.rows)
+	if v.offsets != nil {
+		scores = Add(scores, InsertAxes(v.offsets, 0))
+	}
 	peak := ReduceAndKeep(scores, ReduceMax, -1)
 	return scores, Add(Log(ReduceSum(Exp(Sub(scores, peak)), -1)), Squeeze(peak, -1))
 }
 
 // logSum returns the second result of logits in slices of the vocabulary.
-func (h lmHead) logSum(x, head *Node) *Node {
-	vocab := head.Shape().Dimensions[0]
-	if vocab <= vocabBlock {
-		_, total := h.logits(x, head)
+func (h lmHead) logSum(x *Node, v vocabulary) *Node {
+	n := v.size()
+	if n <= vocabBlock {
+		_, total := h.logits(x, v)
 		return total
 	}
 	var parts []*Node
-	for from := 0; from < vocab; from += vocabBlock {
-		_, part := h.logits(x, Slice(head, AxisRange(from, min(from+vocabBlock, vocab))))
+	for from := 0; from < n; from += vocabBlock {
+		_, part := h.logits(x, v.from(from, min(from+vocabBlock, n)))
 		parts = append(parts, InsertAxes(part, -1))
 	}
 	all := Concatenate(parts, -1)

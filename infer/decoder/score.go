@@ -109,7 +109,7 @@ func (m *Model) nll(ctx context.Context, x *tensors.Tensor, window []int32) ([]f
 	defer h.release()
 	head := m.lmHead()
 	nll, err := m.be.run1(ctx, fmt.Sprintf("nll %+v", head), func(in []*graph.Node) *graph.Node {
-		return head.negLogLikelihood(head.norm(in[0], in[1]), in[2], in[3])
+		return head.negLogLikelihood(head.norm(in[0], in[1]), allWords(in[2]), in[3])
 	}, append(h.with(x), ids)...)
 	if err != nil {
 		return nil, err

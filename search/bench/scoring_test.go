@@ -26,7 +26,8 @@ const scoringTokens = 2048
 // BenchmarkScoring scores one window of 2048 tokens with the dense default model and with cuts of it. Where PyTorch is
 // installed for the Python that LATHE_TORCH names (default python3), a PyTorch program doing the dense forward takes turns
 // with it on the same threads, and x_torch is how many times as fast lathe is. of_dense is the time of the cut over the
-// time of the dense model, taken in turns as well.
+// time of the dense model, taken in turns as well. "searched" is the same as a search does it: with the divergence from the
+// dense model, and logits of a quarter of the vocabulary.
 func BenchmarkScoring(b *testing.B) {
 	ctx := context.Background()
 	path := filepath.Join(os.Getenv("LATHE_CACHE"), "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
@@ -60,6 +61,23 @@ func BenchmarkScoring(b *testing.B) {
 		}
 		return time.Since(start)
 	}
+	// Nothing is kept of one subnet for the next.
+	scorer, err := m.NewScorer([][]int32{window}, decoder.ScorerOptions{TopK: 512, Words: m.Config().Vocab / 4, Memory: 1})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer scorer.Close()
+	searched := func(b *testing.B, s *decoder.Subnet) time.Duration {
+		start := time.Now()
+		got, err := scorer.Score(ctx, s, decoder.Text{Windows: []int{0}})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if math.IsNaN(got.NLL + got.KL) {
+			b.Fatal("the score is NaN")
+		}
+		return time.Since(start)
+	}
 	torch := startTorch(b, m.Geometry())
 	for _, c := range []struct {
 		name          string
@@ -71,18 +89,26 @@ func BenchmarkScoring(b *testing.B) {
 				b.Fatal(err)
 			}
 			defer s.Close()
-			score(b, s)
-			score(b, m.Dense())
-			var cut, dense, other time.Duration
+			full := m.Dense()
+			defer full.Close()
+			for _, s := range []*decoder.Subnet{s, full} {
+				score(b, s)
+				searched(b, s)
+			}
+			var cut, dense, cutSearched, denseSearched, other time.Duration
 			for b.Loop() {
 				cut += score(b, s)
-				dense += score(b, m.Dense())
+				dense += score(b, full)
+				cutSearched += searched(b, s)
+				denseSearched += searched(b, full)
 				other += torch.step(b)
 			}
 			b.ReportMetric(float64(b.N*scoringTokens)/cut.Seconds(), "tokens/s")
 			b.ReportMetric(cut.Seconds()/dense.Seconds(), "of_dense")
+			b.ReportMetric(cutSearched.Seconds()/denseSearched.Seconds(), "of_dense(searched)")
 			if torch != nil {
 				b.ReportMetric(other.Seconds()/dense.Seconds(), "x_torch(dense)")
+				b.ReportMetric(other.Seconds()/denseSearched.Seconds(), "x_torch(dense,searched)")
 			}
 		})
 	}

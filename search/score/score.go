@@ -44,9 +44,31 @@ const (
 // distribution.
 const topK = 512
 
+// someWords is how many words of the vocabulary logits are computed for, where
+// the LM head is at least headShare of a model's layers and the vocabulary
+// smallWords times as large.
+const (
+	someWords  = 12288
+	smallWords = 2
+	headShare  = 0.1
+)
+
+// words returns for how many words of the vocabulary candidates are scored, 0
+// for all.
+func words(g *mask.Geometry) int {
+	head := float64(g.Vocab) * float64(g.Hidden)
+	if g.Vocab < smallWords*someWords || head < headShare*float64(g.BlockParams()) {
+		return 0
+	}
+	return someWords
+}
+
 // Options say how candidates are scored. The zero value has the defaults.
 type Options struct {
 	Fitness Fitness // "" is KL
+	// Whole has logits computed for all words where a part of them, see
+	// [decoder.ScorerOptions], would be faster.
+	Whole bool
 	// Gate, unless nil, is called before each candidate and may block.
 	Gate func(context.Context) error
 }
@@ -87,6 +109,9 @@ func New(m *decoder.Model, store *levels.Store, windows [][]int32, o Options) (*
 		o.Gate = func(ctx context.Context) error { return ctx.Err() }
 	}
 	var so decoder.ScorerOptions
+	if !o.Whole {
+		so.Words = words(m.Geometry())
+	}
 	switch o.Fitness {
 	case "", KL:
 		o.Fitness = KL
