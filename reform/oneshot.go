@@ -177,7 +177,7 @@ func ranked(g *mask.Geometry, method importance.Method, of func(mask.Masks, int,
 		if n == b.Count(units(module)) {
 			return l, nil
 		}
-		r, err := importance.Rank(method, b, units(module), importance.Options{})
+		r, err := importance.Rank(method, b, units(module), importance.Options{Keep: n})
 		if err != nil {
 			return l, err
 		}

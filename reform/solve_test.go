@@ -285,6 +285,49 @@ func TestLambdaByHeldOut(t *testing.T) {
 }
 
 // Fitting on the pool of two texts must be fitting on their concatenation.
+// With many outputs the ridge is chosen by mixtures of them. It is one whose held-out error is next to the least, where one of
+// them holds most of the energy too.
+func TestLambdaOfManyOutputs(t *testing.T) {
+	const out, in = sketchFrom * sketchRows, 80
+	rng := rand.New(rand.NewPCG(21, 22))
+	lambdas := []float64{1e-4, 0.01, 0.1, 1}
+	for _, tokens := range []int{90, 200, 2000} {
+		fit, held := newSample(rng, tokens, in), newSample(rng, 500, in)
+		fitted, other := fit.target(), held.target()
+		p := Problem{W: weights(rng, out*in), Out: out, In: in, Fit: fitted, HeldOut: &other}
+		for j := range in {
+			p.W[7*in+j] *= 20
+		}
+		kept := make([]int, in/2)
+		for i := range kept {
+			kept[i] = 2 * i
+		}
+		held0 := func(lambda float64) float64 {
+			w0 := gram.Widen(p.W)
+			start := gram.Columns(w0, out, in, kept)
+			a, b := fitted, other
+			a.complete(p, w0, false)
+			b.complete(p, w0, false)
+			w, _, err := newNormal(p, a, kept, false).ridge(start, lambda, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return newNormal(p, b, kept, false).error(w)
+		}
+		_, r, err := Solve(p, kept, Options{Lambdas: lambdas, Pull: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		least, most := math.Inf(1), 0.0
+		for _, l := range lambdas {
+			least, most = min(least, held0(l)), max(most, held0(l))
+		}
+		if got := held0(r.Lambda); got > least+0.1*(most-least) {
+			t.Errorf("%d tokens: ridge %g with an error of %g, others have from %g to %g", tokens, r.Lambda, got, least, most)
+		}
+	}
+}
+
 func TestPoolIsConcatenation(t *testing.T) {
 	const in, out = 12, 3
 	rng := rand.New(rand.NewPCG(5, 5))

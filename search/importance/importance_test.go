@@ -207,6 +207,36 @@ func TestOBSLossesOfWideBlock(t *testing.T) {
 	}
 }
 
+// Going no further than for the units that are kept leaves the same ones.
+func TestOBSStopsAtWhatIsKept(t *testing.T) {
+	rng := rand.New(rand.NewPCG(31, 32))
+	for name, c := range map[string]struct {
+		block *Block
+		unit  Unit
+		keep  []int
+	}{
+		"channels": {mlpBlock(rng, 100), Channels, []int{1, 30, 84, 99, 100}},
+		"groups":   {attentionBlock(rng, 8, 4, 8), Groups, []int{1, 2, 3}},
+	} {
+		all, err := Rank(OBS, c.block, c.unit, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, keep := range c.keep {
+			some, err := Rank(OBS, c.block, c.unit, Options{Keep: keep})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, want := some.Keep(keep), all.Keep(keep); !got.Equal(want) {
+				t.Errorf("%s: kept %v, want %v", name, got.Indices(), want.Indices())
+			}
+			if len(some.Order) != len(all.Order) || some.Loss != nil || some.Alone != nil {
+				t.Errorf("%s: an order of %d of %d, losses %v and %v", name, len(some.Order), len(all.Order), some.Loss, some.Alone)
+			}
+		}
+	}
+}
+
 func TestScores(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 3))
 	mlp, attention := mlpBlock(rng, 6), attentionBlock(rng, 4, 2, 3)

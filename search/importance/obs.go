@@ -3,6 +3,7 @@ package importance
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/lathe-llm/lathe/reform/gram"
@@ -148,7 +149,7 @@ func (s *surgeon) shrink() {
 	s.w, s.pending = s.w[:m*s.out], s.pending[:m*s.filled]
 }
 
-// obs removes all units of a block, one step of channels or one head or group at a time.
+// obs removes all units of a block, one step of channels or one head or group at a time, or those that are not kept.
 func obs(b *Block, u Unit, o Options) (Ranking, error) {
 	s, err := newSurgeon(b, o.ridge())
 	if err != nil {
@@ -158,11 +159,14 @@ func obs(b *Block, u Unit, o Options) (Ranking, error) {
 	if step == 0 {
 		step = defaultStep
 	}
-	r := Ranking{Scores: make([]float64, b.Count(u)), Loss: make([]float64, 1, b.Count(u)+1)}
-	if r.Alone, err = s.alone(b, u); err != nil {
-		return Ranking{}, err
+	count := b.Count(u)
+	r := Ranking{Scores: make([]float64, count), Loss: make([]float64, 1, count+1)}
+	if o.Keep == 0 {
+		if r.Alone, err = s.alone(b, u); err != nil {
+			return Ranking{}, err
+		}
 	}
-	for s.left > 0 {
+	for len(r.Order) < count-o.Keep {
 		var units [][]int // rows of the state
 		if u == Channels {
 			units = s.cheapestRows(step)
@@ -189,9 +193,39 @@ func obs(b *Block, u Unit, o Options) (Ranking, error) {
 			r.Loss = append(r.Loss, r.Loss[len(r.Loss)-1]+cost)
 		}
 	}
+	if o.Keep > 0 {
+		r.Loss = nil
+		return r, s.order(&r, b.columns(u))
+	}
 	whole := Energy(b)
 	r.Loss, r.Alone = relative(r.Loss, whole), relative(r.Alone, whole)
 	return r, nil
+}
+
+// order adds the units left to a ranking, by what each would cost if it were the next to go.
+func (s *surgeon) order(r *Ranking, width int) error {
+	rows := make(map[int][]int)
+	for i, alive := range s.alive {
+		if alive {
+			u := s.columns[i] / width
+			rows[u] = append(rows[u], i)
+		}
+	}
+	left := slices.Sorted(maps.Keys(rows))
+	for _, u := range left {
+		if width == 1 {
+			i := rows[u][0]
+			r.Scores[u] = gram.Dot(s.row(i), s.row(i)) / s.diag[i]
+			continue
+		}
+		var err error
+		if r.Scores[u], err = s.cost(rows[u]); err != nil {
+			return fmt.Errorf("unit %d: %w", u, err)
+		}
+	}
+	slices.SortStableFunc(left, func(a, b int) int { return cmp.Compare(r.Scores[a], r.Scores[b]) })
+	r.Order = append(r.Order, left...)
+	return nil
 }
 
 // alone is what each unit would cost if it were the first to go.

@@ -15,6 +15,9 @@ type Options struct {
 	Ridge float64
 	// Step is how many channels OBS drops before it looks again; 0 is 16. Heads and groups go one by one.
 	Step int
+	// Keep is how many units will be kept. OBS goes no further than it has to for that, and finds neither Loss nor Alone; the
+	// units left are ordered by what each would cost then. 0 orders all.
+	Keep int
 }
 
 const (
