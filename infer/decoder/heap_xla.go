@@ -13,11 +13,9 @@ package decoder
 // __attribute__((constructor)) static void one_arena(void) { mallopt(M_ARENA_MAX, 1); }
 //
 // static uintptr_t keep_freed_memory(void) {
-// 	const int most = 1 << 29;
-// 	if (!mallopt(M_MMAP_THRESHOLD, most))
-// 		mallopt(M_MMAP_MAX, 0);
-// 	mallopt(M_TRIM_THRESHOLD, most);
-// 	mallopt(M_TOP_PAD, 128 << 20);
+// 	mallopt(M_MMAP_THRESHOLD, 128 << 20);
+// 	mallopt(M_TRIM_THRESHOLD, 512 << 20);
+// 	mallopt(M_TOP_PAD, 64 << 20);
 // 	return (uintptr_t)sbrk(0);
 // }
 //
@@ -41,7 +39,8 @@ type heap struct{ end C.uintptr_t }
 
 // keepFreedMemory has the C library keep up to half a gigabyte of what XLA frees. By default each buffer of a graph, some
 // megabytes large, is a mapping of its own: the kernel takes it away when it is freed and clears its pages anew for the next
-// run. There is one arena, since those of threads hold no blocks as large.
+// run. Larger ones, such as the weights of large models, still are. There is one arena, since those of threads hold no
+// blocks as large.
 func keepFreedMemory() heap { return heap{C.keep_freed_memory()} }
 
 // grown asks for huge pages where the heap has grown since it was last asked for. Of what it grows by at a time, little has
