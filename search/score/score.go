@@ -66,9 +66,6 @@ func words(g *mask.Geometry) int {
 // Options say how candidates are scored. The zero value has the defaults.
 type Options struct {
 	Fitness Fitness // "" is KL
-	// Whole has logits computed for all words where a part of them, see
-	// [decoder.ScorerOptions], would be faster.
-	Whole bool
 	// Gate, unless nil, is called before each candidate and may block.
 	Gate func(context.Context) error
 }
@@ -108,10 +105,7 @@ func New(m *decoder.Model, store *levels.Store, windows [][]int32, o Options) (*
 	if o.Gate == nil {
 		o.Gate = func(ctx context.Context) error { return ctx.Err() }
 	}
-	var so decoder.ScorerOptions
-	if !o.Whole {
-		so.Words = words(m.Geometry())
-	}
+	so := decoder.ScorerOptions{Words: words(m.Geometry())}
 	switch o.Fitness {
 	case "", KL:
 		o.Fitness = KL
