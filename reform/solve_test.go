@@ -284,7 +284,6 @@ func TestLambdaByHeldOut(t *testing.T) {
 	}
 }
 
-// Fitting on the pool of two texts must be fitting on their concatenation.
 // With many outputs the ridge is chosen by mixtures of them. It is one whose held-out error is next to the least, where one of
 // them holds most of the energy too.
 func TestLambdaOfManyOutputs(t *testing.T) {
@@ -328,6 +327,7 @@ func TestLambdaOfManyOutputs(t *testing.T) {
 	}
 }
 
+// Fitting on the pool of two texts must be fitting on their concatenation.
 func TestPoolIsConcatenation(t *testing.T) {
 	const in, out = 12, 3
 	rng := rand.New(rand.NewPCG(5, 5))

@@ -21,8 +21,7 @@ func openXLA(kind, path, options string) (b *Backend, err error) {
 	}
 	var h *heap
 	if kind == "xla" {
-		kept := keepFreedMemory()
-		h = &kept
+		h = keepFreedMemory()
 	}
 	be, err := xla.New(config)
 	if err != nil {

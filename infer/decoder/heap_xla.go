@@ -41,7 +41,7 @@ type heap struct{ end C.uintptr_t }
 // megabytes large, is a mapping of its own: the kernel takes it away when it is freed and clears its pages anew for the next
 // run. Larger ones, such as the weights of large models, still are. There is one arena, since those of threads hold no
 // blocks as large.
-func keepFreedMemory() heap { return heap{C.keep_freed_memory()} }
+func keepFreedMemory() *heap { return &heap{C.keep_freed_memory()} }
 
 // grown asks for huge pages where the heap has grown since it was last asked for. Of what it grows by at a time, little has
 // been written by then.

@@ -204,18 +204,11 @@ func obs(b *Block, u Unit, o Options) (Ranking, error) {
 
 // order adds the units left to a ranking, by what each would cost if it were the next to go.
 func (s *surgeon) order(r *Ranking, width int) error {
-	rows := make(map[int][]int)
-	for i, alive := range s.alive {
-		if alive {
-			u := s.columns[i] / width
-			rows[u] = append(rows[u], i)
-		}
-	}
+	rows := s.units(width)
 	left := slices.Sorted(maps.Keys(rows))
 	for _, u := range left {
 		if width == 1 {
-			i := rows[u][0]
-			r.Scores[u] = gram.Dot(s.row(i), s.row(i)) / s.diag[i]
+			r.Scores[u] = s.rowCost(rows[u][0])
 			continue
 		}
 		var err error
@@ -234,7 +227,7 @@ func (s *surgeon) alone(b *Block, u Unit) ([]float64, error) {
 	cost := make([]float64, b.Count(u))
 	for i := range cost {
 		if width == 1 {
-			cost[i] = gram.Dot(s.row(i), s.row(i)) / s.diag[i]
+			cost[i] = s.rowCost(i)
 			continue
 		}
 		var err error
@@ -244,6 +237,21 @@ func (s *surgeon) alone(b *Block, u Unit) ([]float64, error) {
 	}
 	return cost, nil
 }
+
+// units is the rows of the units left, which are width columns each.
+func (s *surgeon) units(width int) map[int][]int {
+	units := make(map[int][]int)
+	for i, alive := range s.alive {
+		if alive {
+			u := s.columns[i] / width
+			units[u] = append(units[u], i)
+		}
+	}
+	return units
+}
+
+// rowCost is what removing one row of the state would cost.
+func (s *surgeon) rowCost(i int) float64 { return gram.Dot(s.row(i), s.row(i)) / s.diag[i] }
 
 // cost is what removing rows of the state would cost.
 func (s *surgeon) cost(rows []int) (float64, error) {
@@ -265,7 +273,7 @@ func (s *surgeon) cheapestRows(count int) [][]int {
 	rows := make([]int, 0, s.left)
 	for i, alive := range s.alive {
 		if alive {
-			cost[i] = gram.Dot(s.row(i), s.row(i)) / s.diag[i]
+			cost[i] = s.rowCost(i)
 			rows = append(rows, i)
 		}
 	}
@@ -281,13 +289,7 @@ func (s *surgeon) cheapestRows(count int) [][]int {
 
 // cheapestUnit returns the rows of the unit of width columns that costs least.
 func (s *surgeon) cheapestUnit(width int) ([][]int, error) {
-	units := make(map[int][]int)
-	for i, alive := range s.alive {
-		if alive {
-			u := s.columns[i] / width
-			units[u] = append(units[u], i)
-		}
-	}
+	units := s.units(width)
 	best, least := -1, 0.0
 	for u, rows := range units {
 		cost, err := s.cost(rows)
