@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -27,7 +28,8 @@ const scoringTokens = 2048
 // installed for the Python that LATHE_TORCH names (default python3), a PyTorch program doing the dense forward takes turns
 // with it on the same threads, and x_torch is how many times as fast lathe is. of_dense is the time of the cut over the
 // time of the dense model, taken in turns as well. "searched" is the same as a search does it: with the divergence from the
-// dense model, and logits of a quarter of the vocabulary.
+// dense model, and logits of a quarter of the vocabulary. Times are medians over the rounds, each of which begins with
+// another turn, so that neither what else the machine does for a while nor what ran just before decides.
 func BenchmarkScoring(b *testing.B) {
 	ctx := context.Background()
 	path := filepath.Join(os.Getenv("LATHE_CACHE"), "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
@@ -95,20 +97,28 @@ func BenchmarkScoring(b *testing.B) {
 				score(b, s)
 				searched(b, s)
 			}
-			var cut, dense, cutSearched, denseSearched, other time.Duration
-			for b.Loop() {
-				cut += score(b, s)
-				dense += score(b, full)
-				cutSearched += searched(b, s)
-				denseSearched += searched(b, full)
-				other += torch.step(b)
+			turns := []func() time.Duration{
+				func() time.Duration { return score(b, s) }, func() time.Duration { return score(b, full) },
+				func() time.Duration { return searched(b, s) }, func() time.Duration { return searched(b, full) },
 			}
-			b.ReportMetric(float64(b.N*scoringTokens)/cut.Seconds(), "tokens/s")
-			b.ReportMetric(cut.Seconds()/dense.Seconds(), "of_dense")
-			b.ReportMetric(cutSearched.Seconds()/denseSearched.Seconds(), "of_dense(searched)")
 			if torch != nil {
-				b.ReportMetric(other.Seconds()/dense.Seconds(), "x_torch(dense)")
-				b.ReportMetric(other.Seconds()/denseSearched.Seconds(), "x_torch(dense,searched)")
+				turns = append(turns, func() time.Duration { return torch.step(b) })
+			}
+			took := make([][]time.Duration, len(turns))
+			for round := 0; b.Loop(); round++ {
+				for i := range turns {
+					at := (round + i) % len(turns)
+					took[at] = append(took[at], turns[at]())
+				}
+			}
+			cut, dense, cutSearched, denseSearched := median(took[0]), median(took[1]), median(took[2]), median(took[3])
+			b.ReportMetric(scoringTokens/cut, "tokens/s")
+			b.ReportMetric(cut/dense, "of_dense")
+			b.ReportMetric(cutSearched/denseSearched, "of_dense(searched)")
+			if torch != nil {
+				other := median(took[4])
+				b.ReportMetric(other/dense, "x_torch(dense)")
+				b.ReportMetric(other/denseSearched, "x_torch(dense,searched)")
 			}
 		})
 	}
@@ -125,6 +135,12 @@ func uniform(g *mask.Geometry, groups, width float64) mask.Masks {
 		m = m.With(i, layer)
 	}
 	return m
+}
+
+// median is in seconds.
+func median(d []time.Duration) float64 {
+	slices.Sort(d)
+	return (d[(len(d)-1)/2] + d[len(d)/2]).Seconds() / 2
 }
 
 // A torchProcess is the PyTorch program, one window a step; nil where there is no PyTorch.
@@ -168,11 +184,8 @@ func startTorch(b *testing.B, g *mask.Geometry) *torchProcess {
 	return p
 }
 
-// step times one window; no time where there is no PyTorch.
+// step times one window.
 func (p *torchProcess) step(b *testing.B) time.Duration {
-	if p == nil {
-		return 0
-	}
 	if _, err := io.WriteString(p.in, "\n"); err != nil {
 		b.Fatal(err)
 	}
