@@ -31,7 +31,10 @@ func (m *Model) distribution(ctx context.Context, window []int32, k, words int) 
 		return nil, err
 	}
 	d := &distribution{}
-	likely := make([]float64, m.config.Vocab)
+	var likely []float64
+	if words > 0 && words < m.config.Vocab {
+		likely = make([]float64, m.config.Vocab)
+	}
 	var totals []float32
 	for block := range slices.Chunk(state, logitsBlock*m.geo.Hidden) {
 		sums, err := m.likeliest(ctx, block, k, d, likely)
@@ -40,7 +43,7 @@ func (m *Model) distribution(ctx context.Context, window []int32, k, words int) 
 		}
 		totals = append(totals, sums...)
 	}
-	if words == 0 || words >= m.config.Vocab {
+	if likely == nil {
 		return d, nil
 	}
 	if d.words = chooseWords(likely, window, words); d.words == nil {
@@ -66,30 +69,20 @@ func (m *Model) byWords(ctx context.Context, states []float32, k int, d *distrib
 		return err
 	}
 	defer free(offsets)
-	h, err := m.weights.hold(m.outNorm, m.head)
-	if err != nil {
-		return err
-	}
-	defer h.release()
-	head, row := m.lmHead(), 0
+	row := 0
 	for block := range slices.Chunk(states, logitsBlock*m.geo.Hidden) {
 		x, err := m.be.upload(block, len(block)/m.geo.Hidden, m.geo.Hidden)
 		if err != nil {
 			return err
 		}
-		sums, err := m.be.run1(ctx, fmt.Sprintf("sum of words %+v", head), func(in []*graph.Node) *graph.Node {
+		sums, err := m.onHead1(ctx, "sum of words", func(head lmHead, in []*graph.Node) *graph.Node {
 			return head.logSum(head.norm(in[0], in[1]), someWords(in[2], in[3], in[4]))
-		}, append(h.with(x), ids, offsets)...)
+		}, x, ids, offsets)
 		free(x)
 		if err != nil {
 			return err
 		}
-		got, err := m.be.fetch(sums)
-		free(sums)
-		if err != nil {
-			return err
-		}
-		for _, sum := range got {
+		for _, sum := range sums {
 			for i := range d.logProbs[row*k : (row+1)*k] {
 				d.logProbs[row*k+i] += totals[row] - sum
 			}
@@ -100,32 +93,31 @@ func (m *Model) byWords(ctx context.Context, states []float32, k int, d *distrib
 }
 
 // likeliest adds the k likeliest tokens after each row of states [tokens, hidden] to d, and the probabilities of all tokens
-// to likely. It returns the logarithms of the sums of the exponentials of the logits by row.
+// to likely, if that is not nil. It returns the logarithms of the sums of the exponentials of the logits by row.
 func (m *Model) likeliest(ctx context.Context, states []float32, k int, d *distribution, likely []float64) (totals []float32, err error) {
 	x, err := m.be.upload(states, len(states)/m.geo.Hidden, m.geo.Hidden)
 	if err != nil {
 		return nil, err
 	}
 	defer free(x)
-	h, err := m.weights.hold(m.outNorm, m.head)
-	if err != nil {
-		return nil, err
-	}
-	defer h.release()
-	head := m.lmHead()
-	out, err := m.be.run(ctx, fmt.Sprintf("distribution %+v", head), func(in []*graph.Node) []*graph.Node {
+	out, err := m.onHead(ctx, fmt.Sprintf("distribution %t", likely != nil), func(head lmHead, in []*graph.Node) []*graph.Node {
 		scores, total := head.logits(head.norm(in[0], in[1]), allWords(in[2]))
 		logProbs := graph.Sub(scores, graph.InsertAxes(total, -1))
-		return []*graph.Node{logProbs, graph.ReduceSum(graph.Exp(logProbs), 0), total}
-	}, h.with(x)...)
+		if likely == nil {
+			return []*graph.Node{logProbs, total}
+		}
+		return []*graph.Node{logProbs, total, graph.ReduceSum(graph.Exp(logProbs), 0)}
+	}, x)
 	if err != nil {
 		return nil, err
 	}
 	defer free(out...)
-	if err := m.be.accumulate(likely, out[1]); err != nil {
-		return nil, err
+	if likely != nil {
+		if err := m.be.accumulate(likely, out[2]); err != nil {
+			return nil, err
+		}
 	}
-	if totals, err = m.be.fetch(out[2]); err != nil || k == 0 {
+	if totals, err = m.be.fetch(out[1]); err != nil || k == 0 {
 		return totals, err
 	}
 	return totals, m.be.read(out[0], func(data []float32) {

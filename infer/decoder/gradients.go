@@ -87,13 +87,8 @@ func (b *backward) forward(ctx context.Context, window []int32) error {
 		return err
 	}
 	defer free(ids)
-	h, err := m.weights.hold(m.outNorm, m.head)
-	if err != nil {
-		return err
-	}
-	defer h.release()
-	head, whole := m.lmHead(), b.tokens
-	slope, err := m.be.run1(ctx, fmt.Sprintf("slope of the loss %+v %d", head, whole), func(in []*graph.Node) *graph.Node {
+	whole := b.tokens
+	slope, err := m.onHead(ctx, fmt.Sprintf("slope of the loss %d", whole), func(head lmHead, in []*graph.Node) []*graph.Node {
 		scored := in[0].Shape().Dimensions[0] - 1
 		xn := graph.SliceAxis(head.norm(in[0], in[1]), 0, graph.AxisRange(0, scored))
 		scores := head.scores(xn, in[2])
@@ -101,12 +96,12 @@ func (b *backward) forward(ctx context.Context, window []int32) error {
 		logSum := graph.Log(graph.ReduceSum(graph.Exp(graph.Sub(scores, top)), -1))
 		wanted := graph.Gather(in[2], graph.InsertAxes(graph.SliceAxis(in[3], 0, graph.AxisRange(0, scored)), -1))
 		loss := graph.Sub(graph.Add(logSum, graph.Reshape(top, scored)), softCap(graph.ReduceSum(graph.Mul(xn, wanted), -1), head.cap))
-		return graph.Gradient(graph.DivScalar(graph.ReduceAllSum(loss), float64(whole)), in[0])[0]
-	}, append(h.with(x), ids)...)
+		return graph.Gradient(graph.DivScalar(graph.ReduceAllSum(loss), float64(whole)), in[0])
+	}, x, ids)
 	if err != nil {
 		return err
 	}
-	b.slopes = append(b.slopes, slope)
+	b.slopes = append(b.slopes, slope...)
 	return nil
 }
 

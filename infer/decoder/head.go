@@ -1,7 +1,11 @@
 package decoder
 
 import (
+	"context"
+	"fmt"
+
 	. "github.com/gomlx/gomlx/core/graph" // graphs read as formulas
+	"github.com/gomlx/gomlx/core/tensors"
 )
 
 // logitsBlock is how many tokens go through the LM head at a time, and vocabBlock for how many words where only the sum
@@ -15,6 +19,28 @@ const (
 type lmHead struct{ eps, cap float64 }
 
 func (m *Model) lmHead() lmHead { return lmHead{m.config.NormEps, m.config.LogitSoftCap} }
+
+// onHead runs a graph that ends a forward pass: in is the state x after the last layer, the weights of the norm there, the
+// LM head [vocab, hidden], and the rest. The name has what the graph depends on besides its inputs and the lmHead.
+func (m *Model) onHead(ctx context.Context, name string, f func(head lmHead, in []*Node) []*Node, x *tensors.Tensor, rest ...*tensors.Tensor) ([]*tensors.Tensor, error) {
+	h, err := m.weights.hold(m.outNorm, m.head)
+	if err != nil {
+		return nil, err
+	}
+	defer h.release()
+	head := m.lmHead()
+	return m.be.run(ctx, fmt.Sprintf("%s %+v", name, head), func(in []*Node) []*Node { return f(head, in) }, append(h.with(x), rest...)...)
+}
+
+// onHead1 is onHead for graphs with one result, which it fetches.
+func (m *Model) onHead1(ctx context.Context, name string, f func(head lmHead, in []*Node) *Node, x *tensors.Tensor, rest ...*tensors.Tensor) ([]float32, error) {
+	out, err := m.onHead(ctx, name, func(head lmHead, in []*Node) []*Node { return []*Node{f(head, in)} }, x, rest...)
+	if err != nil {
+		return nil, err
+	}
+	defer free(out...)
+	return m.be.fetch(out[0])
+}
 
 // norm is the norm after the last layer.
 func (h lmHead) norm(x, weights *Node) *Node { return norm(x, weights, h.eps) }

@@ -102,20 +102,9 @@ func (m *Model) nll(ctx context.Context, x *tensors.Tensor, window []int32) ([]f
 		return nil, err
 	}
 	defer free(ids)
-	h, err := m.weights.hold(m.outNorm, m.head)
-	if err != nil {
-		return nil, err
-	}
-	defer h.release()
-	head := m.lmHead()
-	nll, err := m.be.run1(ctx, fmt.Sprintf("nll %+v", head), func(in []*graph.Node) *graph.Node {
+	out, err := m.onHead1(ctx, "nll", func(head lmHead, in []*graph.Node) *graph.Node {
 		return head.negLogLikelihood(head.norm(in[0], in[1]), allWords(in[2]), in[3])
-	}, append(h.with(x), ids)...)
-	if err != nil {
-		return nil, err
-	}
-	defer free(nll)
-	out, err := m.be.fetch(nll)
+	}, x, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -138,20 +127,9 @@ func (m *Model) Logits(ctx context.Context, s *Subnet, window []int32) ([]float3
 		return nil, err
 	}
 	defer free(x)
-	h, err := m.weights.hold(m.outNorm, m.head)
-	if err != nil {
-		return nil, err
-	}
-	defer h.release()
-	head := m.lmHead()
-	logits, err := m.be.run1(ctx, fmt.Sprintf("logits %+v", head), func(in []*graph.Node) *graph.Node {
+	return m.onHead1(ctx, "logits", func(head lmHead, in []*graph.Node) *graph.Node {
 		return head.scores(head.norm(in[0], in[1]), in[2])
-	}, h.with(x)...)
-	if err != nil {
-		return nil, err
-	}
-	defer free(logits)
-	return m.be.fetch(logits)
+	}, x)
 }
 
 // forward returns the hidden state of a window after all layers of s, before the last norm.

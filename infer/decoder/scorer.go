@@ -212,13 +212,7 @@ func (sc *Scorer) last(ctx context.Context, s *Subnet, key textKey, out *Scored)
 
 // head returns the negative log-likelihoods and divergences of all tokens of a text.
 func (sc *Scorer) head(ctx context.Context, x *tensors.Tensor, t *targets) (nll, kl []float32, err error) {
-	m, head := sc.m, sc.m.lmHead()
-	h, err := m.weights.hold(m.outNorm, m.head)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer h.release()
-	args := append(h.with(x), t.next)
+	args := []*tensors.Tensor{t.next}
 	some, diverges := t.words != nil, t.tokens != nil
 	if some {
 		args = append(args, t.words, t.offsets)
@@ -226,7 +220,7 @@ func (sc *Scorer) head(ctx context.Context, x *tensors.Tensor, t *targets) (nll,
 	if diverges {
 		args = append(args, t.tokens, t.logProbs)
 	}
-	outs, err := m.be.run(ctx, fmt.Sprintf("score %+v %t %t", head, some, diverges), func(in []*graph.Node) []*graph.Node {
+	outs, err := sc.m.onHead(ctx, fmt.Sprintf("score %t %t", some, diverges), func(head lmHead, in []*graph.Node) []*graph.Node {
 		xn, v, next, rest := head.norm(in[0], in[1]), allWords(in[2]), in[3], in[4:]
 		if some {
 			v, rest = someWords(in[2], rest[0], rest[1]), rest[2:]
@@ -236,13 +230,13 @@ func (sc *Scorer) head(ctx context.Context, x *tensors.Tensor, t *targets) (nll,
 		}
 		nll, kl := head.divergence(xn, v, next, rest[0], rest[1])
 		return []*graph.Node{nll, kl}
-	}, args...)
+	}, x, args...)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer free(outs...)
-	if nll, err = m.be.fetch(outs[0]); err == nil && len(outs) > 1 {
-		kl, err = m.be.fetch(outs[1])
+	if nll, err = sc.m.be.fetch(outs[0]); err == nil && len(outs) > 1 {
+		kl, err = sc.m.be.fetch(outs[1])
 	}
 	return nll, kl, err
 }
