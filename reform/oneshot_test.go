@@ -210,6 +210,49 @@ func TestRefitBringsStatesBack(t *testing.T) {
 	}
 }
 
+// Attention that nothing is dropped from makes up for what was dropped before it, and only for that.
+func TestRefitOfWholeBlocks(t *testing.T) {
+	for _, family := range gguftest.Families() {
+		switch family.Name {
+		case "llama", "deci", "opt uneven", "gemma2":
+		default:
+			continue
+		}
+		t.Run(family.Name, func(t *testing.T) {
+			m := tiny(t, family.Model)
+			g := m.Geometry()
+			windows := texts(2, 4, 64, g.Vocab)
+			masks := mask.Dense(g)
+			const cut = 1
+			l := masks.Layer(cut)
+			l.Channels = mask.Range(g.Layers[cut].FFN, 0, g.Layers[cut].FFN/2)
+			masks = masks.With(cut, l)
+			recipe := reform.Recipe{Goal: reform.DenseState, Relative: true, Solve: reform.Options{Pull: true}}
+			states := make(map[bool]float64)
+			for _, recipe.Whole = range []bool{false, true} {
+				fit, _, err := reform.Refit(t.Context(), m, windows, masks, reform.Config{Recipe: &recipe})
+				if err != nil {
+					t.Fatal(err)
+				}
+				states[recipe.Whole] = meanSquare(t, m, fit, windows)
+				// What has a bias says no more than the original does, and a block whose output is normed cannot say all.
+				able := !m.Config().PostNorms && m.Config().Arch != "opt"
+				for i, r := range fit.Refit {
+					if want := recipe.Whole && able && i > cut && !masks.Layer(i).Heads.IsEmpty(); (r.WO != nil) != want {
+						t.Errorf("whole %t: layer %d has a W_O of %d numbers", recipe.Whole, i, len(r.WO))
+					}
+				}
+				if !able {
+					return
+				}
+			}
+			if states[true] >= states[false] {
+				t.Errorf("states are %g away, without whole blocks %g", states[true], states[false])
+			}
+		})
+	}
+}
+
 func TestSurvey(t *testing.T) {
 	m := tiny(t, gguftest.Tiny("llama"))
 	g := m.Geometry()

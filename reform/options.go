@@ -60,7 +60,7 @@ const (
 	// DenseOutput is what the same matrix says in the dense model.
 	DenseOutput
 	// DenseState is the hidden state of the dense model after the block: what the block adds then also makes up for the
-	// errors of the layers before. Blocks that nothing is dropped from stay as they are.
+	// errors of the layers before. Where blocks norm what they say, it is Own.
 	DenseState
 )
 
@@ -77,8 +77,12 @@ type Recipe struct {
 	// Share is how far the target goes from Own to Goal, over 0 and up to 1; 0 is 1. All of the way, the fit follows the
 	// errors of the layers before on the calibration text too closely.
 	Share float64
+	// Whole has the W_O re-fitted of attention blocks that nothing is dropped from, where the goal is DenseState and
+	// something was dropped before them. Without it they stay as they are.
+	Whole bool
 	// UpSteps is by how many steps of conjugate gradients the W_U of an MLP's kept channels is re-fitted, after its W_D and
-	// before that is re-fitted once more; 0 leaves W_U as it is. It goes with exact re-fits of the goal Own without a bias.
+	// before that is re-fitted once more; 0 leaves W_U as it is. It goes with exact re-fits without a bias, and not with the goal
+	// DenseOutput; its own goal is always Own.
 	UpSteps int
 	// Relative weighs each token by the size of its hidden state: the next norm sees an error beside that. Without it,
 	// the few tokens with very large states decide. It has no effect with DenseOutput, nor where
@@ -88,7 +92,7 @@ type Recipe struct {
 
 // refitsUp says whether W_U of a module is re-fitted.
 func (r Recipe) refitsUp(m mask.Module) bool {
-	return m == mask.MLP && r.UpSteps > 0 && r.Goal == Own && (r.Solve.Method == "" || r.Solve.Method == Exact) && !r.Solve.Bias
+	return m == mask.MLP && r.UpSteps > 0 && r.Goal != DenseOutput && (r.Solve.Method == "" || r.Solve.Method == Exact) && !r.Solve.Bias
 }
 
 func (r Recipe) relative() bool { return r.Relative && r.Goal != DenseOutput && !r.Solve.Bias }

@@ -15,6 +15,7 @@ import (
 // dense model has it.
 type stream struct {
 	m     *decoder.Model
+	goal  Goal
 	own   *decoder.States
 	dense *decoder.States // nil where no goal needs it
 }
@@ -24,7 +25,7 @@ func newStream(ctx context.Context, m *decoder.Model, windows [][]int32, goal Go
 	if err != nil {
 		return nil, err
 	}
-	s := &stream{m: m, own: own}
+	s := &stream{m: m, goal: goal, own: own}
 	if goal != Own {
 		if s.dense, err = own.Clone(ctx); err != nil {
 			own.Close()
@@ -62,7 +63,7 @@ type tap struct {
 	layer  int
 	module mask.Module
 	own    *decoder.Inputs
-	dense  *decoder.Inputs // nil without a dense stream
+	dense  *decoder.Inputs // nil where the goal needs none
 	passed bool            // the dense stream stands behind the module
 }
 
@@ -87,7 +88,7 @@ func (s *stream) tap(ctx context.Context, layer int, module mask.Module, sub *de
 	if t.own, err = inputs(ctx, s.m, layer, module, sub, s.own); err != nil {
 		return nil, err
 	}
-	if s.dense != nil {
+	if s.goal == DenseOutput {
 		if t.dense, err = inputs(ctx, s.m, layer, module, nil, s.dense); err != nil {
 			t.own.Close()
 			return nil, err
@@ -190,10 +191,13 @@ func (t *tap) advance(ctx context.Context, sub, dense *decoder.Subnet) error {
 
 // advanceDense moves the dense stream past the module, once.
 func (t *tap) advanceDense(ctx context.Context, dense *decoder.Subnet) error {
-	if t.dense == nil || t.passed {
+	if t.s.dense == nil || t.passed {
 		return nil
 	}
 	t.passed = true
+	if t.dense == nil {
+		return t.s.m.AdvanceBlock(ctx, t.layer, t.module, dense, t.s.dense)
+	}
 	return add(ctx, t.s.m, t.layer, t.module, dense, t.dense, t.s.dense)
 }
 

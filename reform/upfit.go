@@ -25,7 +25,8 @@ const (
 // independent: diag(E act(W_G·x̂)²·‖W_D column‖²) ⊗ E x̂x̂ᵀ, the approximation of K-FAC (arXiv 1503.05671).
 type upFit struct {
 	w         *walk
-	fit, held *tap // held may be nil
+	recipe    Recipe // as it holds for this module
+	fit, held *tap   // held may be nil
 	problem   Problem
 	kept      mask.Set
 }
@@ -49,7 +50,7 @@ func (u *upFit) run(ctx context.Context, down []float32, r *Result) (up, wd []fl
 		}
 		p.HeldOut = &target
 	}
-	wd, after, err := solve(p, mask.Full(p.In).Indices(), u.w.recipe.Solve)
+	wd, after, err := solve(p, mask.Full(p.In).Indices(), u.recipe.Solve)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -70,7 +71,7 @@ func (u *upFit) target(ctx context.Context, t *tap, own Target, w0 []float64, up
 	}
 	defer mid.Close()
 	all := t.own
-	if u.w.recipe.relative() {
+	if u.recipe.relative() {
 		if mid, err = mid.Relative(ctx); err != nil {
 			return Target{}, err
 		}
@@ -89,10 +90,23 @@ func (u *upFit) target(ctx context.Context, t *tap, own Target, w0 []float64, up
 		return Target{}, err
 	}
 	own.complete(u.problem, w0, false)
-	return Target{
+	target := Target{
 		Gram: mo.H, Mean: mo.Mean, Tokens: mo.Tokens, Energy: own.Energy,
 		Cross: gram.Product(u.problem.Out, mo.N, u.problem.In, w0, cross.H),
-	}, nil
+	}
+	if u.recipe.Goal == Own {
+		return target, nil
+	}
+	lack, release, err := t.wanted(ctx, u.recipe, u.w.dense)
+	if err != nil {
+		return Target{}, err
+	}
+	defer release()
+	if cross, err = mid.CrossMoments(ctx, lack); err != nil {
+		return Target{}, err
+	}
+	target.Cross = mix(cross.H, target.Cross, u.recipe.share())
+	return target, nil
 }
 
 // up returns the re-fitted W_U, [kept, hidden].
@@ -107,7 +121,7 @@ func (u *upFit) up(ctx context.Context, down []float32) ([]float32, error) {
 	for _, c := range u.kept.Indices() {
 		start = append(start, all[c*hidden:(c+1)*hidden]...)
 	}
-	problem, err := m.NewUpProblem(ctx, layer, u.kept, down, u.fit.own, u.w.recipe.relative(), spread(u.fit.s.own.Windows(), UpWindows))
+	problem, err := m.NewUpProblem(ctx, layer, u.kept, down, u.fit.own, u.recipe.relative(), spread(u.fit.s.own.Windows(), UpWindows))
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +135,7 @@ func (u *upFit) up(ctx context.Context, down []float32) ([]float32, error) {
 		return nil, err
 	}
 	var pull float64
-	move, err := conjugateGradients(rest, pre.solve, u.w.recipe.UpSteps, func(direction, curved []float64) ([]float64, error) {
+	move, err := conjugateGradients(rest, pre.solve, u.recipe.UpSteps, func(direction, curved []float64) ([]float64, error) {
 		out, err := problem.Apply(ctx, gram.Narrow(direction))
 		if err != nil {
 			return nil, err
@@ -160,7 +174,7 @@ func (u *upFit) preconditioner(ctx context.Context, down []float32, energy []flo
 	}
 	defer in.Close()
 	states := in
-	if u.w.recipe.relative() {
+	if u.recipe.relative() {
 		if states, err = in.Relative(ctx); err != nil {
 			return nil, err
 		}

@@ -50,15 +50,49 @@ func TestRefitOfUp(t *testing.T) {
 	}
 }
 
+// Re-fitted toward the dense model's states, W_U is too.
+func TestRefitOfUpTowardStates(t *testing.T) {
+	m := tiny(t, gguftest.Tiny("llama"))
+	windows := texts(6, 8, 64, m.Geometry().Vocab)
+	s, _, err := reform.OneShot(t.Context(), m, windows, 0.7, reform.Config{Preset: reform.Random, Granularity: 8, Seed: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var states []float64
+	for _, steps := range []int{0, 4} {
+		recipe := reform.Recipe{
+			Goal: reform.DenseState, Share: 0.5, UpSteps: steps, Relative: true, Solve: reform.Options{Pull: true, Lambdas: []float64{0.03}},
+		}
+		fit, report, err := reform.Refit(t.Context(), m, windows, s.Masks, reform.Config{Recipe: &recipe})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, r := range fit.Refit {
+			if want := steps > 0 && !fit.Masks.Layer(i).Channels.IsFull(); (r.WU != nil) != want {
+				t.Errorf("%d steps: layer %d has a W_U of %d numbers", steps, i, len(r.WU))
+			}
+		}
+		for i, mod := range report.Modules {
+			if mod.ErrAfter > mod.ErrBefore+1e-6 {
+				t.Errorf("%d steps: module %d: error %g became %g", steps, i, mod.ErrBefore, mod.ErrAfter)
+			}
+		}
+		states = append(states, meanSquare(t, m, fit, windows))
+	}
+	if states[1] >= states[0] {
+		t.Errorf("states are %g away, without W_U %g", states[1], states[0])
+	}
+}
+
 // What cannot be re-fitted with W_U is re-fitted without.
 func TestUpStepsWhereTheyDoNotApply(t *testing.T) {
 	m := tiny(t, gguftest.Tiny("llama"))
 	windows := texts(6, 4, 64, m.Geometry().Vocab)
 	for name, recipe := range map[string]reform.Recipe{
-		"bias":        {Solve: reform.Options{Bias: true}},
-		"admm":        {Solve: reform.Options{Method: reform.ADMM}},
-		"none":        {Solve: reform.Options{Method: reform.None}},
-		"dense state": {Goal: reform.DenseState},
+		"bias":         {Solve: reform.Options{Bias: true}},
+		"admm":         {Solve: reform.Options{Method: reform.ADMM}},
+		"none":         {Solve: reform.Options{Method: reform.None}},
+		"dense output": {Goal: reform.DenseOutput},
 	} {
 		s, _, err := reform.OneShot(t.Context(), m, windows, 0.7, reform.Config{Preset: reform.Random, Granularity: 8})
 		if err != nil {

@@ -26,6 +26,7 @@ type walk struct {
 	fit, held *stream  // held is nil where no text is held out
 	dense     *decoder.Subnet
 	masks     mask.Masks      // so far
+	changed   bool            // something so far is not as in the dense model
 	sub       *decoder.Subnet // has them in the layer that the text stands before, and is dense otherwise: one layer's weights
 	refit     []gguf.Refit
 	modules   []ModuleReport
@@ -42,14 +43,17 @@ func newWalk(ctx context.Context, m *decoder.Model, windows [][]int32, masks mas
 		m: m, recipe: recipe, choose: choose, progress: c.Progress, refit: make([]gguf.Refit, masks.Layers()),
 		steps: mask.Modules * masks.Layers(), dense: m.Dense(), masks: masks, sub: m.Dense(),
 	}
+	if m.Config().PostNorms && recipe.Goal == DenseState {
+		w.recipe.Goal = Own
+	}
 	fit, held := split(windows, c.HeldOut, len(recipe.Solve.Lambdas))
 	var err error
-	if w.fit, err = newStream(ctx, m, fit, recipe.Goal); err != nil {
+	if w.fit, err = newStream(ctx, m, fit, w.recipe.Goal); err != nil {
 		w.close()
 		return nil, err
 	}
 	if held != nil {
-		if w.held, err = newStream(ctx, m, held, recipe.Goal); err != nil {
+		if w.held, err = newStream(ctx, m, held, w.recipe.Goal); err != nil {
 			w.close()
 			return nil, err
 		}
@@ -133,6 +137,9 @@ func (w *walk) module(ctx context.Context, layer int, module mask.Module) error 
 
 // mayChange says whether a module could be other than dense.
 func (w *walk) mayChange(layer int, module mask.Module) bool {
+	if w.recipe.Whole && w.recipe.Goal == DenseState && w.changed && module == mask.Attention {
+		return true
+	}
 	return w.chosen(layer, module) || len(w.kept(layer, module)) < columns(w.m.Geometry(), layer, module)
 }
 
@@ -165,6 +172,9 @@ func (w *walk) reform(ctx context.Context, t, held *tap, report *ModuleReport) e
 	recipe := w.recipe
 	if own != nil && recipe.Goal == DenseState {
 		recipe.Goal = Own // what the states lack then holds the bias, which stays in the model
+	}
+	if recipe.Goal == Own && !chosen && len(w.kept(layer, module)) == columns(w.m.Geometry(), layer, module) {
+		return nil
 	}
 	p := Problem{Name: b.Name, W: b.Output.Data, Out: b.Output.Out, In: b.Output.In}
 	if p.Fit, err = t.target(ctx, recipe, p.W, p.Out, w.dense); err != nil {
@@ -207,7 +217,7 @@ func (w *walk) reform(ctx context.Context, t, held *tap, report *ModuleReport) e
 	}
 	var up []float32
 	if w.recipe.refitsUp(module) && len(kept) > 0 && len(kept) < p.In && w.m.Geometry().LinearInUp() {
-		u := upFit{w: w, fit: t, held: held, problem: p, kept: masks.Layer(layer).Channels}
+		u := upFit{w: w, recipe: recipe, fit: t, held: held, problem: p, kept: masks.Layer(layer).Channels}
 		if up, weights, err = u.run(ctx, weights, &r); err != nil {
 			return err
 		}
@@ -228,7 +238,7 @@ func (w *walk) reform(ctx context.Context, t, held *tap, report *ModuleReport) e
 	} else {
 		f.WD, f.BD, f.WU = weights, r.Bias, up
 	}
-	w.masks = masks
+	w.masks, w.changed = masks, true
 	return w.cut(ctx, layer)
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/gomlx/gomlx/core/tensors"
+
+	"github.com/lathe-llm/lathe/search/mask"
 )
 
 // ErrStale is returned for inputs whose states have moved on, and for states that an error left half advanced.
@@ -139,6 +141,19 @@ func (m *Model) Advance(ctx context.Context, layer int, s *Subnet, st *States) e
 	}
 	return st.advance(func(_ int, x *tensors.Tensor) (*tensors.Tensor, error) {
 		return m.layer(ctx, s, layer, x)
+	})
+}
+
+// AdvanceBlock moves the states through the attention or the MLP of a layer of s.
+func (m *Model) AdvanceBlock(ctx context.Context, layer int, module mask.Module, s *Subnet, st *States) error {
+	if err := m.checkStep(layer, s, st); err != nil {
+		return err
+	}
+	return st.advance(func(_ int, x *tensors.Tensor) (*tensors.Tensor, error) {
+		if module == mask.Attention {
+			return m.attend(ctx, s.attention[layer], x)
+		}
+		return m.feed(ctx, s.mlp[layer], x)
 	})
 }
 
