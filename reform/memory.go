@@ -16,8 +16,8 @@ type Limits struct {
 type Memory struct {
 	Weights int64 `json:"weights"` // that are computed with, 32-bit floats
 	Refit   int64 `json:"refit"`   // the re-fitted matrices so far, and copies of a layer's while they are made
-	States  int64 `json:"states"`  // hidden states of the text, and those kept for measuring losses
-	Inputs  int64 `json:"inputs"`  // of one output matrix, as they are and beside the size of the state
+	States  int64 `json:"states"`  // hidden states of the text, the subnet's and the dense model's, and those kept for measuring losses
+	Inputs  int64 `json:"inputs"`  // of one output matrix and what is wanted of it, as they are and beside the size of the state
 	Moments int64 `json:"moments"` // of these inputs, with what choosing and solving make of them, 64-bit floats
 	Window  int64 `json:"window"`  // what the graphs need for one window
 	Runtime int64 `json:"runtime"`
@@ -51,8 +51,8 @@ func MemoryOf(g *mask.Geometry, ratio float64, windows, seq int, limits Limits) 
 	m := Memory{
 		Weights: decoder.WeightBytes(g, limits.Weights),
 		Refit:   4*hidden*kept + 4*g.MLPMatrices()*hidden*ffn,
-		States:  min(limits.States, 4*tokens*hidden),
-		Inputs:  2 * min(limits.States, 4*tokens*ffn),
+		States:  2 * min(limits.States, 4*tokens*hidden),
+		Inputs:  2*min(limits.States, 4*tokens*ffn) + 2*min(limits.States, 4*tokens*hidden),
 		Moments: 8 * (heldMoments*ffn*ffn + heldCross*hidden*ffn),
 		Window:  4 * (2*int64(heads)*int64(seq)*int64(seq) + 3*int64(seq)*ffn),
 		Runtime: runtimeMemory,

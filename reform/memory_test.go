@@ -78,7 +78,7 @@ func ExampleMemoryOf() {
 		fmt.Printf("%.0f GB, %.0f of them weights\n", float64(m.Total())/1e9, float64(m.Weights)/1e9)
 	}
 	// Output:
-	// 50 GB, 30 of them weights
-	// 21 GB, 1 of them weights
-	// 19 GB, 1 of them weights
+	// 52 GB, 30 of them weights
+	// 24 GB, 1 of them weights
+	// 22 GB, 1 of them weights
 }

@@ -29,7 +29,7 @@ const (
 	FLAPGlobal Preset = "flap-global" // as FLAP, with widths by standardised fluctuation, at least a quarter of each layer
 	WandaSP    Preset = "wanda-sp"    // activation-weighted magnitude, no repair
 	OBS        Preset = "obs"         // brain surgeon and exact re-fit (as ZipLM, OSSCAR)
-	Allocated  Preset = "allocated"   // as OBS, with widths by measured sensitivity and a pulled re-fit
+	Allocated  Preset = "allocated"   // as OBS, with widths by measured sensitivity and a pulled re-fit toward the dense states
 	Taylor     Preset = "taylor"      // first-order loss change, no repair (LLM-Pruner)
 	Depth      Preset = "depth"       // whole layers, the one whose absence costs least at a time (SLEB, arXiv 2402.09025)
 	Random     Preset = "random"      // units drawn by chance, no repair
@@ -77,6 +77,9 @@ type Recipe struct {
 	// Share is how far the target goes from Own to Goal, over 0 and up to 1; 0 is 1. All of the way, the fit follows the
 	// errors of the layers before on the calibration text too closely.
 	Share float64
+	// Damped takes less of Share where there is little text for the columns to fit: T/(T + 10·n) of it with T tokens and n
+	// columns.
+	Damped bool
 	// Whole has the W_O re-fitted of attention blocks that nothing is dropped from, where the goal is DenseState and
 	// something was dropped before them. Without it they stay as they are.
 	Whole bool
@@ -104,6 +107,17 @@ func (r Recipe) share() float64 {
 	return r.Share
 }
 
+// shareTokens is how many tokens a column [Recipe.Damped] takes half of the share with.
+const shareTokens = 10
+
+// damped is the recipe with the share that so much text is worth.
+func (r Recipe) damped(tokens, columns int) Recipe {
+	if r.Damped && tokens > 0 {
+		r.Share = r.share() * float64(tokens) / float64(tokens+shareTokens*columns)
+	}
+	return r
+}
+
 // Recipe returns what a preset does.
 func (p Preset) Recipe() (Recipe, error) {
 	none := Options{Method: None}
@@ -122,6 +136,7 @@ func (p Preset) Recipe() (Recipe, error) {
 		return Recipe{
 			Method: importance.OBS, Sequential: true, Widths: Sensitive,
 			Solve: Options{Lambdas: []float64{0.01, 0.03, 0.1, 0.3}, Pull: true}, Relative: true,
+			Goal: DenseState, Share: 0.6, Damped: true, Whole: true,
 		}, nil
 	case Taylor:
 		return Recipe{Method: importance.Taylor, Solve: none}, nil
@@ -175,7 +190,7 @@ type ModuleReport struct {
 	Module    string  `json:"module"`
 	Kept      int     `json:"kept"` // columns of the output matrix
 	Of        int     `json:"of"`
-	ErrBefore float64 `json:"error_before"` // shares of the outputs' energy, see Result
+	ErrBefore float64 `json:"error_before"` // shares of the wanted outputs' energy, see Result
 	ErrAfter  float64 `json:"error_after"`
 	HeldOut   float64 `json:"error_held_out,omitempty"`
 	Lambda    float64 `json:"ridge,omitempty"`

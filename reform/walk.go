@@ -177,6 +177,11 @@ func (w *walk) reform(ctx context.Context, t, held *tap, report *ModuleReport) e
 		return nil
 	}
 	p := Problem{Name: b.Name, W: b.Output.Data, Out: b.Output.Out, In: b.Output.In}
+	tokens := w.fit.own.Tokens()
+	if held != nil {
+		tokens += w.held.own.Tokens()
+	}
+	recipe = recipe.damped(tokens, p.In)
 	if p.Fit, err = t.target(ctx, recipe, p.W, p.Out, w.dense); err != nil {
 		return err
 	}

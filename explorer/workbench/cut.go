@@ -154,6 +154,9 @@ func recipeOf(preset string, o explorer.ReformOptions) (reform.Recipe, error) {
 	case "":
 	case reform.Exact, reform.ADMM, reform.None:
 		r.Solve.Method = reform.Method(o.Method)
+		if r.Solve.Method != reform.Exact { // the paper's repair, or none, of each block by itself
+			r.Goal = reform.Own
+		}
 	default:
 		return r, fmt.Errorf("%w: re-fitting by %q, not %s, %s or %s", explorer.ErrInvalid, o.Method, reform.Exact, reform.ADMM, reform.None)
 	}

@@ -16,13 +16,15 @@ const (
 	// re-fitting what was found while nothing is known of how long that takes.
 	leastShare = 0.2
 	refitShare = 0.25
+	// leastRefit is on how much text what was found is re-fitted however little time is left.
+	leastRefit = 8
 	// settleWindows is on how much text subnets are re-fitted to be compared, and hastyWindows where that would take more
 	// than settleShare of a limited time.
 	settleWindows, hastyWindows = 8, 4
 	settleShare                 = 0.12
 	// Where nothing else was asked for and the time allows at least upWindows besides, W_U is re-fitted by timelyUp
 	// steps: on less text, more text is worth more.
-	timelyUp, upWindows = 4, 48
+	timelyUp, upWindows = 4, 40
 	// refitMargin is by how much longer re-fitting may take than its pace says.
 	refitMargin = 1.1
 	// So much of what little text says of the pace is believed.
@@ -59,10 +61,10 @@ func (h *hunt) replan(left time.Duration) {
 	h.refits = planRefit(h.pace, left, have, h.up)
 }
 
-// planRefit returns on how many of so many windows what is found can be re-fitted in the time left, but no fewer than the
-// levels are made from. up is by how many steps W_U is re-fitted.
+// planRefit returns on how many of so many windows what is found can be re-fitted in the time left, but no fewer than
+// leastRefit. up is by how many steps W_U is re-fitted.
 func planRefit(p levels.Pace, left time.Duration, have, up int) int {
-	n := min(have, levelWindows)
+	n := min(have, leastRefit)
 	for n < have && refitTime(p, n+1, up) <= left {
 		n++
 	}
@@ -74,29 +76,42 @@ const measuring = 2
 
 // refitTime is how long re-fitting a subnet on so many windows takes, and measuring it, at the pace that levels were made.
 func refitTime(p levels.Pace, windows, up int) time.Duration {
-	return reformTime(p, windows, up) + time.Duration(refitMargin*measuring*float64(p.Window))
+	return reformTime(p, windows, up) + measureTime(p)
 }
+
+func measureTime(p levels.Pace) time.Duration { return paced(p, measuring, 0) }
+
+const (
+	// fixed is what of a re-fit does not depend on the text, beside that of the levels, which fit a module many times with
+	// one ridge and a subnet once with a few; upFixed is that of W_U.
+	fixed, upFixed = 0.5, 0.25
+	// What W_U's step costs on a window, and statistics with it, as shares of a window of the levels.
+	upStep, upMoments = 0.3, 0.6
+	// denseFixed and denseText are the same of re-fitting toward the dense model's states, which pass all layers too.
+	denseFixed, denseText = 0.15, 1
+)
 
 // reformTime is how long of that is re-fitting.
 func reformTime(p levels.Pace, windows, up int) time.Duration {
-	const (
-		// What does not depend on the text: levels fit a module many times with one ridge, a subnet once with a few.
-		fixed, upFixed = 0.5, 0.25
-		// For W_U: what its step costs on a window, and statistics with it, as shares of a window of the levels.
-		upStep, upMoments = 0.3, 0.6
-	)
-	text, once := float64(windows), fixed
+	text, once := (1+denseText)*float64(windows), fixed+denseFixed
 	if up > 0 {
 		text += upMoments*float64(windows) + upStep*float64((up+1)*min(windows, reform.UpWindows))
 		once += upFixed
 	}
-	return time.Duration(refitMargin*text*float64(p.Window) + once*float64(p.Fixed))
+	return paced(p, text, once)
 }
 
-// corrected is the pace at which re-fitting so many windows took as long as it did: the levels may have been made beside
-// other work, or re-fitting may have been slowed down by some since.
+// compareTime is how long re-fitting a subnet takes for [hunt.settle].
+func compareTime(p levels.Pace, windows int) time.Duration { return paced(p, float64(windows), fixed) }
+
+func paced(p levels.Pace, windows, once float64) time.Duration {
+	return time.Duration(refitMargin*windows*float64(p.Window) + once*float64(p.Fixed))
+}
+
+// corrected is the pace at which re-fitting so many windows for [hunt.settle] took as long as it did: the levels may have
+// been made beside other work, or re-fitting may have been slowed down by some since.
 func corrected(p levels.Pace, took time.Duration, windows int) levels.Pace {
-	expected := reformTime(p, windows, 0)
+	expected := compareTime(p, windows)
 	if expected <= 0 {
 		return p
 	}
@@ -105,7 +120,9 @@ func corrected(p levels.Pace, took time.Duration, windows int) levels.Pace {
 }
 
 // settleTime is how long [hunt.settle] takes at most.
-func settleTime(p levels.Pace, windows int) time.Duration { return 3 * refitTime(p, windows, 0) }
+func settleTime(p levels.Pace, windows int) time.Duration {
+	return 3 * (compareTime(p, windows) + measureTime(p))
+}
 
 // settling returns on how many windows [hunt.settle] re-fits.
 func (h *hunt) settling() int {
@@ -118,7 +135,7 @@ func (h *hunt) settling() int {
 
 // settle decides between what was found and what was allocated without a search. Levels are fitted on little text, each by
 // itself: which of several subnets is best is certain only once they are re-fitted as a whole, on text of the one kind, and
-// scored on the other.
+// scored on the other. What they make up for of each other's errors is left out of it: that takes as long again.
 func (h *hunt) settle(ctx context.Context, r search.Result) (search.Result, error) {
 	field := []search.Candidate{r.Best.Candidate}
 	if r.State.Ladder != nil {
@@ -136,13 +153,18 @@ func (h *hunt) settle(ctx context.Context, r search.Result) (search.Result, erro
 	if len(field) == 1 {
 		return r, nil
 	}
+	recipe, err := reform.Allocated.Recipe()
+	if err != nil {
+		return r, err
+	}
+	recipe.Goal = reform.Own
 	text := spread(h.fitting, h.settling())
 	fitness := make([]float64, len(field))
 	var took time.Duration
 	best := 0
 	for i, c := range field {
 		began := time.Now()
-		subnet, _, err := reform.Refit(ctx, h.work.dm, text, c.Masks, reform.Config{Rechoose: true, Progress: func(e reform.Event) {
+		subnet, _, err := reform.Refit(ctx, h.work.dm, text, c.Masks, reform.Config{Recipe: &recipe, Rechoose: true, Progress: func(e reform.Event) {
 			h.mon.Progress(float64(i*e.Total+e.Done), float64(len(field)*e.Total), "modules", "comparing what was found with one-shots, all re-fitted")
 		}})
 		if err != nil {

@@ -286,17 +286,17 @@ func TestPlanRefit(t *testing.T) {
 		windows  int
 	}{
 		{"time for all", 30 * time.Minute, 64, 0, 64},
-		{"time for some", 5 * time.Minute, 64, 0, 47}, // 5.5 s each after 41 s
-		{"time for none", time.Minute, 64, 0, levelWindows},
+		{"time for some", 5 * time.Minute, 64, 0, 22}, // 11 s each after 50 s
+		{"time for none", time.Minute, 64, 0, leastRefit},
 		{"W_U too", 30 * time.Minute, 64, 4, 64},
-		{"W_U too, in less time", 8 * time.Minute, 64, 4, 25}, // 56 s; 24 windows stepped on take 246 s more; then 8.8 s each
-		{"W_U too, on little text", 5 * time.Minute, 64, 4, levelWindows},
+		{"W_U too, in less time", 8 * time.Minute, 64, 4, 18}, // 65 s; then 14.3 s each, and 8.25 s for the steps
+		{"W_U too, in little time", time.Minute, 64, 4, leastRefit},
 		{"little text", time.Hour, 5, 0, 5},
 	} {
 		if got := planRefit(pace, c.left, c.have, c.up); got != c.windows {
 			t.Errorf("%s: %d windows; want %d", c.name, got, c.windows)
 		}
-		if got := refitTime(pace, c.windows, c.up); c.windows > levelWindows && got > c.left {
+		if got := refitTime(pace, c.windows, c.up); c.windows > leastRefit && got > c.left {
 			t.Errorf("%s: that takes %v of %v", c.name, got, c.left)
 		}
 	}
@@ -304,7 +304,7 @@ func TestPlanRefit(t *testing.T) {
 
 func TestPaceIsCorrected(t *testing.T) {
 	pace := levels.Pace{Window: 5 * time.Second, Fixed: time.Minute}
-	expected := reformTime(pace, 4, 0)
+	expected := compareTime(pace, 4)
 	for _, c := range []struct {
 		name   string
 		pace   levels.Pace
@@ -341,11 +341,11 @@ func TestReplan(t *testing.T) {
 		left       time.Duration
 		refits, up int
 	}{
-		{"little time", nil, 0, 5 * time.Minute, 47, 0},
-		{"much time", nil, 0, 20 * time.Minute, 100, timelyUp},
-		{"no time", nil, 0, 0, levelWindows, 0},
+		{"little time", nil, 0, 5 * time.Minute, 22, 0},
+		{"much time", nil, 0, 20 * time.Minute, 65, timelyUp},
+		{"no time", nil, 0, 0, leastRefit, 0},
 		{"W_U is not wanted", new(int), 0, 20 * time.Minute, 100, 0},
-		{"two steps are wanted", &two, 0, 0, levelWindows, 2},
+		{"two steps are wanted", &two, 0, 0, leastRefit, 2},
 		{"windows are wanted", nil, 7, 20 * time.Minute, 7, 0},
 	} {
 		h := &hunt{pace: levels.Pace{Window: 5 * time.Second, Fixed: time.Minute}, refits: 7}
