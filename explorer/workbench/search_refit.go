@@ -22,6 +22,7 @@ const (
 	// than settleShare of a limited time.
 	settleWindows, hastyWindows = 8, 4
 	settleShare                 = 0.12
+	settleRidge                 = 0.1
 	// Where nothing else was asked for and the time allows at least upWindows besides, W_U is re-fitted by timelyUp
 	// steps: on less text, more text is worth more.
 	timelyUp, upWindows = 4, 40
@@ -79,7 +80,7 @@ func refitTime(p levels.Pace, windows, up int) time.Duration {
 	return reformTime(p, windows, up) + measureTime(p)
 }
 
-func measureTime(p levels.Pace) time.Duration { return paced(p, measuring, 0) }
+func measureTime(p levels.Pace) time.Duration { return paced(p, refitMargin*measuring, 0) }
 
 const (
 	// fixed is what of a re-fit does not depend on the text, beside that of the levels, which fit a module many times with
@@ -89,6 +90,8 @@ const (
 	upStep, upMoments = 0.3, 0.6
 	// denseFixed and denseText are the same of re-fitting toward the dense model's states, which pass all layers too.
 	denseFixed, denseText = 0.15, 1
+	// compareFixed is the same where units are not chosen anew and one ridge is taken.
+	compareFixed = 0.05
 )
 
 // reformTime is how long of that is re-fitting.
@@ -98,14 +101,16 @@ func reformTime(p levels.Pace, windows, up int) time.Duration {
 		text += upMoments*float64(windows) + upStep*float64((up+1)*min(windows, reform.UpWindows))
 		once += upFixed
 	}
-	return paced(p, text, once)
+	return paced(p, refitMargin*text, once)
 }
 
-// compareTime is how long re-fitting a subnet takes for [hunt.settle].
-func compareTime(p levels.Pace, windows int) time.Duration { return paced(p, float64(windows), fixed) }
+// compareTime is how long re-fitting a subnet takes for [hunt.settle], if all goes well.
+func compareTime(p levels.Pace, windows int) time.Duration {
+	return paced(p, float64(windows), compareFixed)
+}
 
 func paced(p levels.Pace, windows, once float64) time.Duration {
-	return time.Duration(refitMargin*windows*float64(p.Window) + once*float64(p.Fixed))
+	return time.Duration(windows*float64(p.Window) + once*float64(p.Fixed))
 }
 
 // corrected is the pace at which re-fitting so many windows for [hunt.settle] took as long as it did: the levels may have
@@ -121,7 +126,7 @@ func corrected(p levels.Pace, took time.Duration, windows int) levels.Pace {
 
 // settleTime is how long [hunt.settle] takes at most.
 func settleTime(p levels.Pace, windows int) time.Duration {
-	return 3 * (compareTime(p, windows) + measureTime(p))
+	return 3 * (time.Duration(refitMargin*float64(compareTime(p, windows))) + measureTime(p))
 }
 
 // settling returns on how many windows [hunt.settle] re-fits.
@@ -135,7 +140,8 @@ func (h *hunt) settling() int {
 
 // settle decides between what was found and what was allocated without a search. Levels are fitted on little text, each by
 // itself: which of several subnets is best is certain only once they are re-fitted as a whole, on text of the one kind, and
-// scored on the other. What they make up for of each other's errors is left out of it: that takes as long again.
+// scored on the other. Choosing units anew, trying ridges and making up for earlier errors are left to the last re-fit: they
+// do the same for all, and take three quarters of the time.
 func (h *hunt) settle(ctx context.Context, r search.Result) (search.Result, error) {
 	field := []search.Candidate{r.Best.Candidate}
 	if r.State.Ladder != nil {
@@ -157,14 +163,14 @@ func (h *hunt) settle(ctx context.Context, r search.Result) (search.Result, erro
 	if err != nil {
 		return r, err
 	}
-	recipe.Goal = reform.Own
+	recipe.Goal, recipe.Solve.Lambdas = reform.Own, []float64{settleRidge}
 	text := spread(h.fitting, h.settling())
 	fitness := make([]float64, len(field))
 	var took time.Duration
 	best := 0
 	for i, c := range field {
 		began := time.Now()
-		subnet, _, err := reform.Refit(ctx, h.work.dm, text, c.Masks, reform.Config{Recipe: &recipe, Rechoose: true, Progress: func(e reform.Event) {
+		subnet, _, err := reform.Refit(ctx, h.work.dm, text, c.Masks, reform.Config{Recipe: &recipe, Progress: func(e reform.Event) {
 			h.mon.Progress(float64(i*e.Total+e.Done), float64(len(field)*e.Total), "modules", "comparing what was found with one-shots, all re-fitted")
 		}})
 		if err != nil {
