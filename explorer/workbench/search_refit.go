@@ -113,14 +113,14 @@ func paced(p levels.Pace, windows, once float64) time.Duration {
 	return time.Duration(windows*float64(p.Window) + once*float64(p.Fixed))
 }
 
-// corrected is the pace at which re-fitting so many windows for [hunt.settle] took as long as it did: the levels may have
-// been made beside other work, or re-fitting may have been slowed down by some since.
+// corrected is half way from a pace to that at which re-fitting so many windows for [hunt.settle] took as long as it did: the
+// levels may have been made beside other work, and other work may have slowed down the little text that is re-fitted there.
 func corrected(p levels.Pace, took time.Duration, windows int) levels.Pace {
 	expected := compareTime(p, windows)
 	if expected <= 0 {
 		return p
 	}
-	ratio := min(max(float64(took)/float64(expected), leastCorrection), mostCorrection)
+	ratio := (1 + min(max(float64(took)/float64(expected), leastCorrection), mostCorrection)) / 2
 	return levels.Pace{Window: time.Duration(ratio * float64(p.Window)), Fixed: time.Duration(ratio * float64(p.Fixed))}
 }
 

@@ -312,10 +312,10 @@ func TestPaceIsCorrected(t *testing.T) {
 		factor float64
 	}{
 		{"as expected", pace, expected, 1},
-		{"slower", pace, expected * 3 / 2, 1.5},
-		{"faster", pace, expected * 9 / 10, 0.9},
-		{"far faster", pace, expected / 10, leastCorrection},
-		{"far slower", pace, 10 * expected, mostCorrection},
+		{"slower", pace, expected * 3 / 2, 1.25},
+		{"faster", pace, expected * 9 / 10, 0.95},
+		{"far faster", pace, expected / 10, (1 + leastCorrection) / 2},
+		{"far slower", pace, 10 * expected, (1 + mostCorrection) / 2},
 		{"unknown", levels.Pace{}, time.Minute, 1},
 	} {
 		got := corrected(c.pace, c.took, 4)
