@@ -113,8 +113,12 @@ func (w *walk) module(ctx context.Context, layer int, module mask.Module) error 
 			}
 			defer held.close()
 		}
-		if w.mayChange(layer, module) {
-			if err := w.reform(ctx, t, held, &report); err != nil {
+		own, _, err := w.m.Weights(layer, outputName(module)+"_bias")
+		if err != nil {
+			return err
+		}
+		if recipe := w.recipeOf(own != nil, n); w.mayChange(recipe, layer, module) {
+			if err := w.reform(ctx, recipe, own, t, held, &report); err != nil {
 				return err
 			}
 		}
@@ -135,9 +139,22 @@ func (w *walk) module(ctx context.Context, layer int, module mask.Module) error 
 	return nil
 }
 
-// mayChange says whether a module could be other than dense.
-func (w *walk) mayChange(layer int, module mask.Module) bool {
-	if w.recipe.Whole && w.recipe.Goal == DenseState && w.changed && module == mask.Attention {
+// recipeOf is the recipe as it holds for an output matrix of so many columns, which may have a bias.
+func (w *walk) recipeOf(bias bool, columns int) Recipe {
+	r := w.recipe
+	if bias && r.Goal == DenseState {
+		r.Goal = Own // what the states lack then holds the bias, which stays in the model
+	}
+	tokens := w.fit.own.Tokens()
+	if w.held != nil {
+		tokens += w.held.own.Tokens()
+	}
+	return r.damped(tokens, columns)
+}
+
+// mayChange says whether a module could be other than dense, by the recipe that holds for it.
+func (w *walk) mayChange(r Recipe, layer int, module mask.Module) bool {
+	if r.Whole && r.Goal == DenseState && w.changed && module == mask.Attention {
 		return true
 	}
 	return w.chosen(layer, module) || len(w.kept(layer, module)) < columns(w.m.Geometry(), layer, module)
@@ -156,32 +173,16 @@ func (w *walk) kept(layer int, module mask.Module) []int {
 	return w.masks.Layer(layer).Channels.Indices()
 }
 
-// reform chooses and re-fits one module, and puts it in the subnet.
-func (w *walk) reform(ctx context.Context, t, held *tap, report *ModuleReport) error {
+// reform chooses and re-fits one module by the recipe that holds for it, and puts it in the subnet. own is its bias, if any.
+func (w *walk) reform(ctx context.Context, recipe Recipe, own []float32, t, held *tap, report *ModuleReport) error {
 	layer, module := t.layer, t.module
 	chosen := w.chosen(layer, module)
-	inner := chosen && importance.NeedsOf(w.recipe.Method).Weights
+	inner := chosen && importance.NeedsOf(recipe.Method).Weights
 	b, err := newBlock(w.m, layer, module, inner)
 	if err != nil {
 		return err
 	}
-	own, _, err := w.m.Weights(layer, outputName(module)+"_bias")
-	if err != nil {
-		return err
-	}
-	recipe := w.recipe
-	if own != nil && recipe.Goal == DenseState {
-		recipe.Goal = Own // what the states lack then holds the bias, which stays in the model
-	}
-	if recipe.Goal == Own && !chosen && len(w.kept(layer, module)) == columns(w.m.Geometry(), layer, module) {
-		return nil
-	}
 	p := Problem{Name: b.Name, W: b.Output.Data, Out: b.Output.Out, In: b.Output.In}
-	tokens := w.fit.own.Tokens()
-	if held != nil {
-		tokens += w.held.own.Tokens()
-	}
-	recipe = recipe.damped(tokens, p.In)
 	if p.Fit, err = t.target(ctx, recipe, p.W, p.Out, w.dense); err != nil {
 		return err
 	}
@@ -195,7 +196,7 @@ func (w *walk) reform(ctx context.Context, t, held *tap, report *ModuleReport) e
 	masks := w.masks
 	if chosen {
 		b.Mid = pooledInputs(p)
-		if importance.NeedsOf(w.recipe.Method).Inputs {
+		if importance.NeedsOf(recipe.Method).Inputs {
 			if b.In, err = t.s.innerInputs(ctx, layer, module); err != nil {
 				return err
 			}
@@ -216,12 +217,12 @@ func (w *walk) reform(ctx context.Context, t, held *tap, report *ModuleReport) e
 	if module == mask.Attention {
 		kept = masks.OColumns(layer)
 	}
-	weights, r, err := solve(p, kept, w.recipe.Solve)
+	weights, r, err := solve(p, kept, recipe.Solve)
 	if err != nil {
 		return err
 	}
 	var up []float32
-	if w.recipe.refitsUp(module) && len(kept) > 0 && len(kept) < p.In && w.m.Geometry().LinearInUp() {
+	if recipe.refitsUp(module) && len(kept) > 0 && len(kept) < p.In && w.m.Geometry().LinearInUp() {
 		u := upFit{w: w, recipe: recipe, fit: t, held: held, problem: p, kept: masks.Layer(layer).Channels}
 		if up, weights, err = u.run(ctx, weights, &r); err != nil {
 			return err
@@ -229,7 +230,7 @@ func (w *walk) reform(ctx context.Context, t, held *tap, report *ModuleReport) e
 	}
 	report.ErrBefore, report.ErrAfter, report.HeldOut = r.ErrBefore, r.ErrAfter, r.HeldOut
 	report.Lambda, report.Raised, report.Curve, report.Warning = r.Lambda, r.Raised, r.Curve, r.Warning
-	if w.recipe.Solve.Method == None {
+	if recipe.Solve.Method == None {
 		weights = nil
 	}
 	for i, v := range own {
