@@ -83,9 +83,9 @@ func refitTime(p levels.Pace, windows, up int) time.Duration {
 func measureTime(p levels.Pace) time.Duration { return paced(p, refitMargin*measuring, 0) }
 
 const (
-	// fixed is what of a re-fit does not depend on the text, beside that of the levels, which fit a module many times with
+	// refitFixed is what of a re-fit does not depend on the text, beside that of the levels, which fit a module many times with
 	// one ridge and a subnet once with a few; upFixed is that of W_U.
-	fixed, upFixed = 0.5, 0.25
+	refitFixed, upFixed = 0.5, 0.25
 	// What W_U's step costs on a window, and statistics with it, as shares of a window of the levels.
 	upStep, upMoments = 0.3, 0.6
 	// denseFixed and denseText are the same of re-fitting toward the dense model's states, which pass all layers too.
@@ -96,7 +96,7 @@ const (
 
 // reformTime is how long of that is re-fitting.
 func reformTime(p levels.Pace, windows, up int) time.Duration {
-	text, once := (1+denseText)*float64(windows), fixed+denseFixed
+	text, once := (1+denseText)*float64(windows), refitFixed+denseFixed
 	if up > 0 {
 		text += upMoments*float64(windows) + upStep*float64((up+1)*min(windows, reform.UpWindows))
 		once += upFixed
