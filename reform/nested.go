@@ -8,17 +8,21 @@ import (
 
 // SolveNested re-fits one matrix for several widths at once: for each count the columns kept are the first so many of
 // order, which names the columns that stay longest first. It is exact least squares at one ridge, a share of the mean
-// diagonal of the whole Gram matrix. One factorization serves all widths, since a prefix of the order has a leading part of
-// the factor. The columns of each result are in the order given; the bias options are not supported.
-func SolveNested(p Problem, order, keep []int, lambda float64, pull bool) ([][]float32, []Result, error) {
-	weights, results, err := solveNested(p, order, keep, lambda, pull)
+// diagonal of the whole Gram matrix. The columns of each result are in the order given; the bias options are not supported.
+// With the weights of each width comes the share of the outputs' energy that they lose.
+//
+// One factorization serves all widths, since a prefix of the order has a leading part of the factor, and so does one forward
+// substitution: with H + λI = L·Lᵀ and B = C + λW⁰, the first k columns of B·L⁻ᵀ are those of the first k columns of B. What a
+// width loses needs no product with H, for W·H is B − λW.
+func SolveNested(p Problem, order, keep []int, lambda float64, pull bool) ([][]float32, []float64, error) {
+	weights, lost, err := solveNested(p, order, keep, lambda, pull)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", p.Name, err)
 	}
-	return weights, results, nil
+	return weights, lost, nil
 }
 
-func solveNested(p Problem, order, keep []int, lambda float64, pull bool) ([][]float32, []Result, error) {
+func solveNested(p Problem, order, keep []int, lambda float64, pull bool) ([][]float32, []float64, error) {
 	if err := p.check(order, Options{}); err != nil {
 		return nil, nil, err
 	}
@@ -28,31 +32,34 @@ func solveNested(p Problem, order, keep []int, lambda float64, pull bool) ([][]f
 	w0 := gram.Widen(p.W)
 	p.Fit.complete(p, w0, false)
 	all := newNormal(p, p.Fit, order, false)
-	start := gram.Columns(w0, p.Out, p.In, order)
 	f, taken, err := gram.Ridged(all.h, p.In, lambda)
 	if err != nil {
 		return nil, nil, err
 	}
 	ridge := taken * gram.MeanDiagonal(all.h, p.In)
-	weights, results := make([][]float32, len(keep)), make([]Result, len(keep))
+	target := append([]float64(nil), all.c...) // B
+	if pull {
+		for i, v := range gram.Columns(w0, p.Out, p.In, order) {
+			target[i] += ridge * v
+		}
+	}
+	forward := append([]float64(nil), target...)
+	f.SolveLower(forward, p.Out)
+	weights, lost := make([][]float32, len(keep)), make([]float64, len(keep))
 	for i, k := range keep {
 		if k < 0 || k > p.In {
 			return nil, nil, fmt.Errorf("%d columns kept of %d", k, p.In)
 		}
-		cols := order[:k]
-		n := newNormal(p, p.Fit, cols, false)
-		original := leading(start, p.Out, p.In, k)
-		w := append([]float64(nil), n.c...)
-		if pull {
-			for j, v := range original {
-				w[j] += ridge * v
-			}
-		}
-		f.Leading(k).Solve(w, p.Out)
+		w := leading(forward, p.Out, p.In, k)
+		f.Leading(k).SolveUpper(w, p.Out)
 		weights[i] = gram.Narrow(w)
-		results[i] = Result{ErrBefore: n.error(original), ErrAfter: n.error(w), Lambda: taken, Raised: taken > lambda}
+		if all.total > 0 {
+			// E‖y − ŷ‖² is E‖y‖² + ⟨W·H, W⟩ − 2⟨C, W⟩.
+			b, c := leading(target, p.Out, p.In, k), leading(all.c, p.Out, p.In, k)
+			lost[i] = max(0, (all.energy+gram.Dot(b, w)-ridge*gram.Dot(w, w)-2*gram.Dot(c, w))/all.total)
+		}
 	}
-	return weights, results, nil
+	return weights, lost, nil
 }
 
 // leading returns the first k columns of a [rows, n].

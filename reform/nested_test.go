@@ -3,6 +3,8 @@ package reform
 import (
 	"math/rand/v2"
 	"testing"
+
+	"github.com/lathe-llm/lathe/reform/gram"
 )
 
 func TestSolveNestedIsSolve(t *testing.T) {
@@ -13,7 +15,7 @@ func TestSolveNestedIsSolve(t *testing.T) {
 	keep := []int{30, 20, 7, 1, 0}
 	// Without a ridge its scale does not matter.
 	for _, pull := range []bool{false, true} {
-		got, results, err := SolveNested(p, order, keep, 0, pull)
+		got, lost, err := SolveNested(p, order, keep, 0, pull)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -25,8 +27,19 @@ func TestSolveNestedIsSolve(t *testing.T) {
 			for j := range want {
 				near(t, "weight", float64(got[i][j]), float64(want[j]), 1e-4)
 			}
-			near(t, "error before", results[i].ErrBefore, r.ErrBefore, 1e-9)
-			near(t, "error after", results[i].ErrAfter, r.ErrAfter, 1e-6)
+			near(t, "share lost", lost[i], r.ErrAfter, 1e-6)
+		}
+	}
+	// What is lost is what the fit says of its weights, with a ridge too.
+	whole := p.Fit
+	whole.complete(p, gram.Widen(p.W), false)
+	for _, pull := range []bool{false, true} {
+		got, lost, err := SolveNested(p, order, keep, 0.1, pull)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, k := range keep {
+			near(t, "share lost", lost[i], newNormal(p, whole, order[:k], false).error(gram.Widen(got[i])), 1e-6)
 		}
 	}
 	if _, _, err := SolveNested(p, order[:3], keep, 0, false); err == nil {

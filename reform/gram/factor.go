@@ -80,6 +80,12 @@ func (f *Factor) SolveLower(b []float64, rows int) {
 	solveTransposed(rows, f.n, view{data: f.l, ld: f.ld}, view{data: b, ld: f.n})
 }
 
+// SolveUpper replaces b [rows, n] by b·L⁻¹: after [Factor.SolveLower], that is Solve.
+func (f *Factor) SolveUpper(b []float64, rows int) {
+	checkLen("b", b, rows*f.n)
+	solvePlain(rows, f.n, view{data: f.l, ld: f.ld}, view{data: b, ld: f.n})
+}
+
 // Whiten returns L⁻¹·b for b [n, cols].
 func (f *Factor) Whiten(b []float64, cols int) []float64 {
 	checkLen("b", b, f.n*cols)

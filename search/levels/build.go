@@ -188,7 +188,7 @@ func (b *builder) fit(slot int, in *decoder.Inputs) error {
 		keep[i] = count * len(columns) / len(stay)
 	}
 	problem := reform.Problem{W: w, Out: dims[0], In: dims[1], Fit: reform.Target{Gram: mo.H, Mean: mo.Mean, Tokens: mo.Tokens}}
-	fitted, results, err := reform.SolveNested(problem, columns, keep, b.o.Lambda, true)
+	fitted, losses, err := reform.SolveNested(problem, columns, keep, b.o.Lambda, true)
 	if err != nil {
 		return err
 	}
@@ -201,7 +201,7 @@ func (b *builder) fit(slot int, in *decoder.Inputs) error {
 		case count == 0:
 			fitted[i], lost[i] = nil, 1
 		default:
-			fitted[i], lost[i] = sorted(fitted[i], dims[0], columns[:keep[i]]), results[i].ErrAfter
+			fitted[i], lost[i] = sorted(fitted[i], dims[0], columns[:keep[i]]), losses[i]
 		}
 	}
 	return b.write(slot, fitted, sets, lost)
