@@ -128,29 +128,30 @@ func (t *tap) target(ctx context.Context, r Recipe, w []float32, out int, dense 
 		return Target{}, err
 	}
 	defer release()
-	y, err := wanted.Moments(ctx)
-	if err != nil {
-		return Target{}, err
-	}
 	cross, err := own.CrossMoments(ctx, wanted)
 	if err != nil {
 		return Target{}, err
 	}
 	w0 := gram.Widen(w)
-	target.complete(Problem{Out: out, In: mo.N}, w0, true)
-	if r.Goal == DenseOutput {
-		// The dense module's outputs are w times its inputs.
-		return target.toward(r.share(), Target{
-			Cross:   gram.Product(out, y.N, mo.N, w0, cross.H),
-			Energy:  gram.Dot(gram.Product(out, y.N, y.N, w0, y.H), w0),
-			OutMean: gram.ProductT(out, 1, y.N, w0, y.Mean),
-		}, w0), nil
+	target.complete(Problem{Out: out, In: mo.N}, w0, r.Solve.Bias)
+	other := Target{Cross: cross.H, Energy: cross.Energy}
+	var y *decoder.Moments
+	if r.Goal == DenseOutput || r.Solve.Bias {
+		if y, err = wanted.Moments(ctx); err != nil {
+			return Target{}, err
+		}
 	}
-	var energy float64
-	for i := range y.N {
-		energy += y.H[i*y.N+i]
+	if r.Solve.Bias {
+		other.OutMean = y.Mean
 	}
-	return target.toward(r.share(), Target{Cross: cross.H, Energy: energy, OutMean: y.Mean}, w0), nil
+	if r.Goal == DenseOutput { // the dense module's outputs are w times its inputs
+		other.Cross = gram.Product(out, y.N, mo.N, w0, cross.H)
+		other.Energy = gram.Dot(gram.Product(out, y.N, y.N, w0, y.H), w0)
+		if r.Solve.Bias {
+			other.OutMean = gram.ProductT(out, 1, y.N, w0, y.Mean)
+		}
+	}
+	return target.toward(r.share(), other, w0), nil
 }
 
 // wanted is what the dense stream says of the outputs: its own inputs of the matrix, or what the subnet's states lack.

@@ -22,6 +22,7 @@ type Cross struct {
 	Rows, Columns int
 	Tokens        int
 	H             []float64
+	Energy        float64 // E‖y‖²
 }
 
 // Moments sums over all windows. The product of a window is formed on the device in 32-bit floats; windows are added
@@ -62,10 +63,11 @@ func (in *Inputs) Moments(ctx context.Context) (*Moments, error) {
 	return mo, nil
 }
 
-// CrossMoments returns YᵀX / tokens, Y being the channels of y and X those of in, window by window: what a fit of the
-// outputs of one model by the inputs of another needs.
+// CrossMoments returns YᵀX / tokens, Y being the channels of y and X those of in, and the energy of Y, window by window: what
+// a fit of the outputs of one model by the inputs of another needs.
 func (in *Inputs) CrossMoments(ctx context.Context, y *Inputs) (*Cross, error) {
 	c := &Cross{Rows: y.n, Columns: in.n, H: make([]float64, y.n*in.n)}
+	var energy [1]float64
 	if len(y.kept) != len(in.kept) {
 		return nil, fmt.Errorf("decoder: cross moments of %d and %d windows", len(y.kept), len(in.kept))
 	}
@@ -78,13 +80,18 @@ func (in *Inputs) CrossMoments(ctx context.Context, y *Inputs) (*Cross, error) {
 	err := in.each(ctx, func(window int, x *tensors.Tensor) error {
 		return y.st.hidden.use(window, func(state *tensors.Tensor) error {
 			return y.use(ctx, window, state, func(yt *tensors.Tensor) error {
-				out, err := in.m.be.run1(ctx, "cross", func(in []*graph.Node) *graph.Node { return product(in[0], in[1]) }, yt, x)
+				out, err := in.m.be.run(ctx, "cross", func(in []*graph.Node) []*graph.Node {
+					return []*graph.Node{product(in[0], in[1]), graph.ReduceAllSum(graph.Square(in[0]))}
+				}, yt, x)
 				if err != nil {
 					return err
 				}
-				defer free(out)
+				defer free(out...)
 				c.Tokens += x.Shape().Dimensions[0]
-				return in.m.be.accumulate(c.H, out)
+				if err := in.m.be.accumulate(energy[:], out[1]); err != nil {
+					return err
+				}
+				return in.m.be.accumulate(c.H, out[0])
 			})
 		})
 	})
@@ -92,6 +99,8 @@ func (in *Inputs) CrossMoments(ctx context.Context, y *Inputs) (*Cross, error) {
 		return nil, err
 	}
 	divide(c.H, c.Tokens)
+	divide(energy[:], c.Tokens)
+	c.Energy = energy[0]
 	return c, nil
 }
 
