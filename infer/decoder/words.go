@@ -6,7 +6,27 @@ import (
 	"slices"
 
 	. "github.com/gomlx/gomlx/core/graph" // graphs read as formulas
+
+	"github.com/lathe-llm/lathe/search/mask"
 )
+
+// enoughWords is how many words of the vocabulary logits are computed for where subnets are compared, if the LM head is at
+// least headShare of a model's layers and the vocabulary smallWords times as large.
+const (
+	enoughWords = 12288
+	smallWords  = 2
+	headShare   = 0.1
+)
+
+// EnoughWords returns for how many words of the vocabulary logits are worth computing where subnets are compared, see
+// [ScorerOptions]: 0 for all.
+func EnoughWords(g *mask.Geometry) int {
+	head := float64(g.Vocab) * float64(g.Hidden)
+	if g.Vocab < smallWords*enoughWords || head < headShare*float64(g.BlockParams()) {
+		return 0
+	}
+	return enoughWords
+}
 
 // words says for which words of the vocabulary logits are computed where not for all: those that the text has and those
 // likeliest in the dense model, and of all others a sample, each of which stands for several.

@@ -44,25 +44,6 @@ const (
 // distribution.
 const topK = 512
 
-// someWords is how many words of the vocabulary logits are computed for, where
-// the LM head is at least headShare of a model's layers and the vocabulary
-// smallWords times as large.
-const (
-	someWords  = 12288
-	smallWords = 2
-	headShare  = 0.1
-)
-
-// words returns for how many words of the vocabulary candidates are scored, 0
-// for all.
-func words(g *mask.Geometry) int {
-	head := float64(g.Vocab) * float64(g.Hidden)
-	if g.Vocab < smallWords*someWords || head < headShare*float64(g.BlockParams()) {
-		return 0
-	}
-	return someWords
-}
-
 // Options say how candidates are scored. The zero value has the defaults.
 type Options struct {
 	Fitness Fitness // "" is KL
@@ -105,7 +86,7 @@ func New(m *decoder.Model, store *levels.Store, windows [][]int32, o Options) (*
 	if o.Gate == nil {
 		o.Gate = func(ctx context.Context) error { return ctx.Err() }
 	}
-	so := decoder.ScorerOptions{Words: words(m.Geometry())}
+	so := decoder.ScorerOptions{Words: decoder.EnoughWords(m.Geometry())}
 	switch o.Fitness {
 	case "", KL:
 		o.Fitness = KL
