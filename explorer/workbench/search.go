@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -26,6 +25,9 @@ const (
 	searchShare   = 0.25
 	searchWindows = 8
 	levelWindows  = 16
+	// hastyLevels is that where the time is limited to less than hastyLimit: a third of twenty minutes would go into levels.
+	hastyLevels = 8
+	hastyLimit  = 30 * time.Minute
 	// refitWindows is how much text what is found is re-fitted on at most, where only the time is limited: more text is
 	// worth more there than the same time in the search.
 	refitWindows = 128
@@ -50,6 +52,7 @@ type hunt struct {
 	work    work
 	tuning  [][]int32 // windows that candidates are scored on
 	fitting [][]int32 // windows that levels are made from
+	leveled int       // the most of them
 	eval    *score.Evaluator
 	bytes   map[int]int64 // by candidate, see explorer.Candidate
 	scratch string        // folder of levels that nobody keeps, "" for none
@@ -160,7 +163,7 @@ func (h *hunt) prepare(ctx context.Context) error {
 		return fmt.Errorf("%w: a search needs two windows of text at least, one to fit and one to score on", explorer.ErrText)
 	}
 	held := min(max(1, int(searchShare*float64(len(windows)))), searchWindows)
-	h.fitting = spread(windows[:len(windows)-held], levelWindows)
+	h.fitting = spread(windows[:len(windows)-held], h.leveled)
 	for _, w := range windows[len(windows)-held:] {
 		for part := range slices.Chunk(w, min(tuningSeq, len(w))) {
 			if len(part) == min(tuningSeq, len(w)) {
@@ -198,16 +201,25 @@ func (h *hunt) measureDense(ctx context.Context, tokens int) error {
 	return h.eval.Evaluate(ctx, []search.Candidate{dense}, tier, func(_ int, s search.Score) { h.dense = s.Perplexity() })
 }
 
-// taken says how much text a search took, so that it goes on with as much whatever its budget is then.
-type taken struct{ Windows int }
+// taken says how much text a search took, and its levels at most, so that it goes on with as much whatever its budget is then.
+type taken struct{ Windows, Levels int }
 
 // text reads the calibration text: where nobody said how much of it, what a limited time can be spent on.
 func (h *hunt) text(ctx context.Context) (passage, error) {
 	c, path := h.request.Calibration, filepath.Join(h.dir, "text.json")
-	if data, err := os.ReadFile(path); err == nil && h.dir != "" && h.request.Resume && c.Windows == 0 {
+	h.leveled = levelWindows
+	if whole := h.limit(); whole > 0 && whole < hastyLimit && h.usesLevels() {
+		h.leveled = hastyLevels
+	}
+	if data, err := os.ReadFile(path); err == nil && h.dir != "" && h.request.Resume {
 		var before taken
 		if json.Unmarshal(data, &before) == nil {
-			c.Windows = max(before.Windows, 0)
+			if c.Windows == 0 {
+				c.Windows = max(before.Windows, 0)
+			}
+			if h.leveled = before.Levels; h.leveled < 1 {
+				h.leveled = levelWindows
+			}
 		}
 	}
 	read := h.m.calibration
@@ -220,7 +232,7 @@ func (h *hunt) text(ctx context.Context) (passage, error) {
 	if err != nil || h.dir == "" {
 		return text, err
 	}
-	data, err := json.Marshal(taken{len(text.windows)})
+	data, err := json.Marshal(taken{len(text.windows), h.leveled})
 	if err == nil {
 		err = os.MkdirAll(h.dir, 0o755)
 	}
@@ -418,20 +430,12 @@ func (h *hunt) tell(s *search.Snapshot) {
 	}
 }
 
-// fitness writes values of the fitness of candidates for people: what they are of, and perplexities for their logarithms.
-func (h *hunt) fitness(values ...float64) string {
-	name, digits := "KL", "%.4f"
+// fitness writes a value of the fitness of candidates for people: what it is of, and the perplexity for its logarithm.
+func (h *hunt) fitness(v float64) string {
 	if h.eval.Fitness() == score.Perplexity {
-		name, digits = "perplexity", "%.2f"
+		return fmt.Sprintf("perplexity %.2f", math.Exp(v))
 	}
-	parts := make([]string, len(values))
-	for i, v := range values {
-		if h.eval.Fitness() == score.Perplexity {
-			v = math.Exp(v)
-		}
-		parts[i] = fmt.Sprintf(digits, v)
-	}
-	return name + " " + strings.Join(parts, " and ")
+	return fmt.Sprintf("KL %.4f", v)
 }
 
 // subnet gives a candidate the re-fitted weights of its levels, where it has any.

@@ -3,6 +3,7 @@ package workbench
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -12,10 +13,11 @@ import (
 )
 
 const (
-	// leastShare is the share of a limited time that the search itself has in any case, and refitShare what is kept for
-	// re-fitting what was found while nothing is known of how long that takes.
-	leastShare = 0.2
-	refitShare = 0.25
+	// leastShare is the share of a limited time that the search itself has, or hastyShare where what is found could not be
+	// re-fitted on fairRefit windows otherwise. refitShare is kept for re-fitting while nothing is known of how long that takes.
+	leastShare, hastyShare = 0.2, 0.1
+	fairRefit              = 32
+	refitShare             = 0.25
 	// leastRefit is on how much text what was found is re-fitted however little time is left.
 	leastRefit = 8
 	// settleWindows is on how much text subnets are re-fitted to be compared, and hastyWindows where that would take more
@@ -43,6 +45,10 @@ func (h *hunt) reserve(whole, gone time.Duration) time.Duration {
 	}
 	keep := settleTime(h.pace, h.settling())
 	h.replan(time.Duration((1-leastShare)*float64(whole)) - gone - keep)
+	if fair := min(len(h.work.text.windows), fairRefit); h.refits < fair && h.request.Calibration.Windows == 0 {
+		h.replan(time.Duration((1-hastyShare)*float64(whole)) - gone - keep)
+		h.refits = min(h.refits, fair)
+	}
 	return keep + refitTime(h.pace, h.refits, h.up)
 }
 
@@ -85,13 +91,13 @@ func measureTime(p levels.Pace) time.Duration { return paced(p, refitMargin*meas
 const (
 	// refitFixed is what of a re-fit does not depend on the text, beside that of the levels, which fit a module many times with
 	// one ridge and a subnet once with a few; upFixed is that of W_U.
-	refitFixed, upFixed = 0.5, 0.25
+	refitFixed, upFixed = 0.5, 0.4
 	// What W_U's step costs on a window, and statistics with it, as shares of a window of the levels.
 	upStep, upMoments = 0.3, 0.6
 	// denseFixed and denseText are the same of re-fitting toward the dense model's states, which pass all layers too.
-	denseFixed, denseText = 0.15, 1
+	denseFixed, denseText = 0.15, 0.6
 	// compareFixed is the same where units are not chosen anew and one ridge is taken.
-	compareFixed = 0.05
+	compareFixed = 0.1
 )
 
 // reformTime is how long of that is re-fitting.
@@ -124,9 +130,9 @@ func corrected(p levels.Pace, took time.Duration, windows int) levels.Pace {
 	return levels.Pace{Window: time.Duration(ratio * float64(p.Window)), Fixed: time.Duration(ratio * float64(p.Fixed))}
 }
 
-// settleTime is how long [hunt.settle] takes at most.
+// settleTime is how long [hunt.settle] takes at most: there are two to compare.
 func settleTime(p levels.Pace, windows int) time.Duration {
-	return 3 * (time.Duration(refitMargin*float64(compareTime(p, windows))) + measureTime(p))
+	return 2 * (time.Duration(refitMargin*float64(compareTime(p, windows))) + measureTime(p))
 }
 
 // settling returns on how many windows [hunt.settle] re-fits.
@@ -141,11 +147,13 @@ func (h *hunt) settling() int {
 // settle decides between what was found and what was allocated without a search. Levels are fitted on little text, each by
 // itself: which of several subnets is best is certain only once they are re-fitted as a whole, on text of the one kind, and
 // scored on the other. Choosing units anew, trying ridges and making up for earlier errors are left to the last re-fit: they
-// do the same for all, and take three quarters of the time.
+// do the same for all, and take three quarters of the time. Where there is little time and the search found nothing beyond its
+// best one-shot, that is taken as it is.
 func (h *hunt) settle(ctx context.Context, r search.Result) (search.Result, error) {
 	field := []search.Candidate{r.Best.Candidate}
 	if r.State.Ladder != nil {
-		for _, c := range r.State.Ladder.OneShots {
+		// What was found has beaten the first of two already, or is that.
+		for _, c := range slices.Backward(r.State.Ladder.OneShots) {
 			if c.Equal(r.Best.Choice) {
 				continue
 			}
@@ -154,9 +162,11 @@ func (h *hunt) settle(ctx context.Context, r search.Result) (search.Result, erro
 				return r, err
 			}
 			field = append(field, search.Candidate{Masks: masks, Choice: c})
+			break
 		}
 	}
-	if len(field) == 1 {
+	windows := h.settling()
+	if len(field) == 1 || windows < settleWindows && r.Best.Choice.Equal(r.State.Ladder.OneShots[0]) {
 		return r, nil
 	}
 	recipe, err := reform.Allocated.Recipe()
@@ -164,20 +174,23 @@ func (h *hunt) settle(ctx context.Context, r search.Result) (search.Result, erro
 		return r, err
 	}
 	recipe.Goal, recipe.Solve.Lambdas = reform.Own, []float64{settleRidge}
-	text := spread(h.fitting, h.settling())
+	text, tokens := spread(h.fitting, windows), h.eval.Tokens()
+	if windows < settleWindows {
+		tokens /= 2
+	}
 	fitness := make([]float64, len(field))
 	var took time.Duration
 	best := 0
 	for i, c := range field {
 		began := time.Now()
 		subnet, _, err := reform.Refit(ctx, h.work.dm, text, c.Masks, reform.Config{Recipe: &recipe, Progress: func(e reform.Event) {
-			h.mon.Progress(float64(i*e.Total+e.Done), float64(len(field)*e.Total), "modules", "comparing what was found with one-shots, all re-fitted")
+			h.mon.Progress(float64(i*e.Total+e.Done), float64(len(field)*e.Total), "modules", "comparing what was found with a one-shot, both re-fitted")
 		}})
 		if err != nil {
 			return r, err
 		}
 		took += time.Since(began)
-		s, err := h.eval.Subnet(ctx, subnet)
+		s, err := h.eval.Subnet(ctx, subnet, tokens)
 		if err != nil {
 			return r, err
 		}
@@ -188,11 +201,11 @@ func (h *hunt) settle(ctx context.Context, r search.Result) (search.Result, erro
 	h.pace = corrected(h.pace, took/time.Duration(len(field)), len(text))
 	taken := "what was found"
 	if best > 0 {
-		taken = "the better one-shot"
+		taken = "the one-shot"
 		r.Best.Candidate = field[best]
 	}
-	h.mon.Note(fmt.Sprintf("re-fitted on %d windows, what the search found has %s on text it was not fitted to, one-shots %s: %s is taken",
-		len(text), h.fitness(fitness[0]), h.fitness(fitness[1:]...), taken))
+	h.mon.Note(fmt.Sprintf("re-fitted on %d windows, what the search found has %s on text it was not fitted to, a one-shot %s: %s is taken",
+		len(text), h.fitness(fitness[0]), h.fitness(fitness[1]), taken))
 	return r, nil
 }
 

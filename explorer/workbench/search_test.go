@@ -224,24 +224,28 @@ func TestSearchTakesTheOneShotWhereItIsBetter(t *testing.T) {
 		}
 	}
 	for _, c := range []struct {
-		name                 string
-		found, oneShot, want mask.Choice
+		name     string
+		seconds  float64
+		found    mask.Choice
+		oneShots []mask.Choice
+		want     mask.Choice
 	}{
-		{"the one-shot is better", cut, dense, dense},
-		{"what was found is better", dense, cut, dense},
-		{"nothing was found", cut, cut, cut},
-		{"there was none", cut, nil, cut},
+		{"the one-shot is better", 0, cut, []mask.Choice{dense}, dense},
+		{"what was found is better", 0, dense, []mask.Choice{cut}, dense},
+		{"nothing was found", 0, cut, []mask.Choice{cut}, cut},
+		{"nothing was found and another is better", 0, cut, []mask.Choice{cut, dense}, dense},
+		{"nothing was found in little time", 1e-6, cut, []mask.Choice{cut, dense}, cut},
+		{"something was found in little time", 1e-6, cut, []mask.Choice{dense}, dense},
+		{"there was none", 0, cut, nil, cut},
 	} {
+		h.request.Budget.Seconds = c.seconds
 		var r search.Result
 		r.Best.Choice = c.found
 		var err error
 		if r.Best.Masks, err = l.Masks(c.found); err != nil {
 			t.Fatal(err)
 		}
-		r.State.Ladder = &search.LadderState{}
-		if c.oneShot != nil {
-			r.State.Ladder.OneShots = []mask.Choice{c.oneShot}
-		}
+		r.State.Ladder = &search.LadderState{OneShots: c.oneShots}
 		got, err := h.settle(t.Context(), r)
 		if err != nil {
 			t.Fatalf("%s: %v", c.name, err)
@@ -286,10 +290,10 @@ func TestPlanRefit(t *testing.T) {
 		windows  int
 	}{
 		{"time for all", 30 * time.Minute, 64, 0, 64},
-		{"time for some", 5 * time.Minute, 64, 0, 22}, // 11 s each after 50 s
+		{"time for some", 5 * time.Minute, 64, 0, 28}, // 8.8 s each after 50 s
 		{"time for none", time.Minute, 64, 0, leastRefit},
 		{"W_U too", 30 * time.Minute, 64, 4, 64},
-		{"W_U too, in less time", 8 * time.Minute, 64, 4, 18}, // 65 s; then 14.3 s each, and 8.25 s for the steps
+		{"W_U too, in less time", 8 * time.Minute, 64, 4, 19}, // 74 s; then 12.1 s each, and 8.25 s for the steps
 		{"W_U too, in little time", time.Minute, 64, 4, leastRefit},
 		{"little text", time.Hour, 5, 0, 5},
 	} {
@@ -341,8 +345,8 @@ func TestReplan(t *testing.T) {
 		left       time.Duration
 		refits, up int
 	}{
-		{"little time", nil, 0, 5 * time.Minute, 22, 0},
-		{"much time", nil, 0, 20 * time.Minute, 65, timelyUp},
+		{"little time", nil, 0, 5 * time.Minute, 28, 0},
+		{"much time", nil, 0, 20 * time.Minute, 76, timelyUp},
 		{"no time", nil, 0, 0, leastRefit, 0},
 		{"W_U is not wanted", new(int), 0, 20 * time.Minute, 100, 0},
 		{"two steps are wanted", &two, 0, 0, leastRefit, 2},
@@ -356,6 +360,32 @@ func TestReplan(t *testing.T) {
 		h.work.text.windows = make([][]int32, 100)
 		if h.replan(c.left); h.refits != c.refits || h.up != c.up {
 			t.Errorf("%s: %d windows, %d steps; want %d and %d", c.name, h.refits, h.up, c.refits, c.up)
+		}
+	}
+}
+
+// Where there is little time for the last re-fit, it is the search's that is cut short.
+func TestReserve(t *testing.T) {
+	const whole = 20 * time.Minute
+	for _, c := range []struct {
+		name   string
+		window time.Duration
+		have   int
+		share  float64
+	}{
+		{"quick", 2 * time.Second, 100, leastShare},
+		{"slow", 12 * time.Second, 100, hastyShare},
+		{"slow, but there is no more text", 2 * time.Second, 10, leastShare},
+	} {
+		h := &hunt{pace: levels.Pace{Window: c.window, Fixed: time.Minute}}
+		h.request.Budget.Seconds = whole.Seconds()
+		h.work.text.windows = make([][]int32, c.have)
+		kept := h.reserve(whole, 5*time.Minute)
+		left := (whole - 5*time.Minute - kept).Seconds()
+		// All but what is less than another window is used.
+		share := c.share * whole.Seconds()
+		if another := refitTime(h.pace, h.refits+1, h.up) - refitTime(h.pace, h.refits, h.up); left < share || h.refits < c.have && left > share+another.Seconds() {
+			t.Errorf("%s: %.0f s for the search, want %.0f; %d windows, W_U %d", c.name, left, share, h.refits, h.up)
 		}
 	}
 }
