@@ -20,11 +20,11 @@ const (
 	refitShare             = 0.25
 	// leastRefit is on how much text what was found is re-fitted however little time is left.
 	leastRefit = 8
-	// settleWindows is on how much text subnets are re-fitted to be compared, and hastyWindows where that would take more
-	// than settleShare of a limited time.
-	settleWindows, hastyWindows = 8, 4
-	settleShare                 = 0.12
-	settleRidge                 = 0.1
+	// settleWindows is on how much text subnets are re-fitted to be compared, unless that would take more than settleShare of a
+	// limited time.
+	settleWindows = 8
+	settleShare   = 0.12
+	settleRidge   = 0.1
 	// Where nothing else was asked for and the time allows at least upWindows besides, W_U is re-fitted by timelyUp
 	// steps: on less text, more text is worth more.
 	timelyUp, upWindows = 4, 40
@@ -43,7 +43,7 @@ func (h *hunt) reserve(whole, gone time.Duration) time.Duration {
 		}
 		return time.Duration(refitShare * float64(whole))
 	}
-	keep := settleTime(h.pace, h.settling())
+	keep := h.settleTime()
 	h.replan(time.Duration((1-leastShare)*float64(whole)) - gone - keep)
 	if fair := min(len(h.work.text.windows), fairRefit); h.refits < fair && h.request.Calibration.Windows == 0 {
 		h.replan(time.Duration((1-hastyShare)*float64(whole)) - gone - keep)
@@ -130,26 +130,24 @@ func corrected(p levels.Pace, took time.Duration, windows int) levels.Pace {
 	return levels.Pace{Window: time.Duration(ratio * float64(p.Window)), Fixed: time.Duration(ratio * float64(p.Fixed))}
 }
 
-// settleTime is how long [hunt.settle] takes at most: there are two to compare.
-func settleTime(p levels.Pace, windows int) time.Duration {
-	return 2 * (time.Duration(refitMargin*float64(compareTime(p, windows))) + measureTime(p))
-}
-
-// settling returns on how many windows [hunt.settle] re-fits.
-func (h *hunt) settling() int {
-	whole := h.limit()
-	if whole > 0 && settleTime(h.pace, settleWindows) > time.Duration(settleShare*float64(whole)) {
-		return hastyWindows
+// settleTime is how long [hunt.settle] takes at most, 0 where that is too long to be worth it.
+func (h *hunt) settleTime() time.Duration {
+	one := time.Duration(refitMargin*float64(compareTime(h.pace, settleWindows))) + measureTime(h.pace)
+	if whole := h.limit(); whole > 0 && 2*one > time.Duration(settleShare*float64(whole)) {
+		return 0
 	}
-	return settleWindows
+	return 2 * one
 }
 
 // settle decides between what was found and what was allocated without a search. Levels are fitted on little text, each by
 // itself: which of several subnets is best is certain only once they are re-fitted as a whole, on text of the one kind, and
 // scored on the other. Choosing units anew, trying ridges and making up for earlier errors are left to the last re-fit: they
-// do the same for all, and take three quarters of the time. Where there is little time and the search found nothing beyond its
-// best one-shot, that is taken as it is.
+// do the same for all, and take three quarters of the time. Where there is little of it, what was found is taken as it is: it is
+// its best one-shot, or beat that by two standard errors.
 func (h *hunt) settle(ctx context.Context, r search.Result) (search.Result, error) {
+	if h.pace.Window > 0 && h.settleTime() == 0 {
+		return r, nil
+	}
 	field := []search.Candidate{r.Best.Candidate}
 	if r.State.Ladder != nil {
 		// What was found has beaten the first of two already, or is that.
@@ -165,8 +163,7 @@ func (h *hunt) settle(ctx context.Context, r search.Result) (search.Result, erro
 			break
 		}
 	}
-	windows := h.settling()
-	if len(field) == 1 || windows < settleWindows && r.Best.Choice.Equal(r.State.Ladder.OneShots[0]) {
+	if len(field) == 1 {
 		return r, nil
 	}
 	recipe, err := reform.Allocated.Recipe()
@@ -174,10 +171,7 @@ func (h *hunt) settle(ctx context.Context, r search.Result) (search.Result, erro
 		return r, err
 	}
 	recipe.Goal, recipe.Solve.Lambdas = reform.Own, []float64{settleRidge}
-	text, tokens := spread(h.fitting, windows), h.eval.Tokens()
-	if windows < settleWindows {
-		tokens /= 2
-	}
+	text := spread(h.fitting, settleWindows)
 	fitness := make([]float64, len(field))
 	var took time.Duration
 	best := 0
@@ -190,7 +184,7 @@ func (h *hunt) settle(ctx context.Context, r search.Result) (search.Result, erro
 			return r, err
 		}
 		took += time.Since(began)
-		s, err := h.eval.Subnet(ctx, subnet, tokens)
+		s, err := h.eval.Subnet(ctx, subnet)
 		if err != nil {
 			return r, err
 		}

@@ -235,7 +235,7 @@ func TestSearchTakesTheOneShotWhereItIsBetter(t *testing.T) {
 		{"nothing was found", 0, cut, []mask.Choice{cut}, cut},
 		{"nothing was found and another is better", 0, cut, []mask.Choice{cut, dense}, dense},
 		{"nothing was found in little time", 1e-6, cut, []mask.Choice{cut, dense}, cut},
-		{"something was found in little time", 1e-6, cut, []mask.Choice{dense}, dense},
+		{"something was found in little time", 1e-6, cut, []mask.Choice{dense}, cut},
 		{"there was none", 0, cut, nil, cut},
 	} {
 		h.request.Budget.Seconds = c.seconds
@@ -374,7 +374,7 @@ func TestReserve(t *testing.T) {
 		share  float64
 	}{
 		{"quick", 2 * time.Second, 100, leastShare},
-		{"slow", 12 * time.Second, 100, hastyShare},
+		{"slow", 14 * time.Second, 100, hastyShare},
 		{"slow, but there is no more text", 2 * time.Second, 10, leastShare},
 	} {
 		h := &hunt{pace: levels.Pace{Window: c.window, Fixed: time.Minute}}

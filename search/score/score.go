@@ -175,8 +175,8 @@ func (e *Evaluator) one(ctx context.Context, c search.Candidate, text decoder.Te
 	return e.score(ctx, sub, text)
 }
 
-// Subnet scores a subnet of any weights on so many tokens of the text.
-func (e *Evaluator) Subnet(ctx context.Context, s gguf.Subnet, tokens int) (search.Score, error) {
+// Subnet scores a subnet of any weights on all of the text.
+func (e *Evaluator) Subnet(ctx context.Context, s gguf.Subnet) (search.Score, error) {
 	if err := e.o.Gate(ctx); err != nil {
 		return search.Score{}, err
 	}
@@ -187,7 +187,7 @@ func (e *Evaluator) Subnet(ctx context.Context, s gguf.Subnet, tokens int) (sear
 		return search.Score{}, err
 	}
 	defer sub.Close()
-	return e.score(ctx, sub, e.text(search.Tier{Tokens: tokens}))
+	return e.score(ctx, sub, e.text(search.Tier{Tokens: e.Tokens()}))
 }
 
 // score is called with mu held.
