@@ -18,6 +18,8 @@ const (
 	leastShare, hastyShare = 0.2, 0.1
 	fairRefit              = 32
 	refitShare             = 0.25
+	// spareShare is left for what comes after the last re-fit and for its taking longer than planned.
+	spareShare = 0.02
 	// leastRefit is on how much text what was found is re-fitted however little time is left.
 	leastRefit = 8
 	// settleWindows is on how much text subnets are re-fitted to be compared, unless that would take more than settleShare of a
@@ -210,7 +212,7 @@ func (h *hunt) refit(ctx context.Context, made explorer.Made) (explorer.Made, er
 		return made, err
 	}
 	if whole := h.limit(); whole > 0 {
-		h.replan(whole - time.Since(h.started))
+		h.replan(time.Duration((1-spareShare)*float64(whole)) - time.Since(h.started))
 	}
 	recipe.UpSteps = h.up
 	made.Method.Windows = h.refits
