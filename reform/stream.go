@@ -133,22 +133,21 @@ func (t *tap) target(ctx context.Context, r Recipe, w []float32, out int, dense 
 		return Target{}, err
 	}
 	w0 := gram.Widen(w)
-	target.complete(Problem{Out: out, In: mo.N}, w0, r.Solve.Bias)
+	second := r.Goal == DenseOutput || r.Solve.Bias // moments of what is wanted beside its energy
+	target.complete(Problem{Out: out, In: mo.N}, w0, second)
 	other := Target{Cross: cross.H, Energy: cross.Energy}
-	var y *decoder.Moments
-	if r.Goal == DenseOutput || r.Solve.Bias {
-		if y, err = wanted.Moments(ctx); err != nil {
+	if second {
+		y, err := wanted.Moments(ctx)
+		if err != nil {
 			return Target{}, err
 		}
-	}
-	if r.Solve.Bias {
 		other.OutMean = y.Mean
-	}
-	if r.Goal == DenseOutput { // the dense module's outputs are w times its inputs
-		other.Cross = gram.Product(out, y.N, mo.N, w0, cross.H)
-		other.Energy = gram.Dot(gram.Product(out, y.N, y.N, w0, y.H), w0)
-		if r.Solve.Bias {
-			other.OutMean = gram.ProductT(out, 1, y.N, w0, y.Mean)
+		if r.Goal == DenseOutput { // the dense module's outputs are w times its inputs
+			other = Target{
+				Cross:   gram.Product(out, y.N, mo.N, w0, cross.H),
+				Energy:  gram.Dot(gram.Product(out, y.N, y.N, w0, y.H), w0),
+				OutMean: gram.ProductT(out, 1, y.N, w0, y.Mean),
+			}
 		}
 	}
 	return target.toward(r.share(), other, w0), nil
