@@ -1,6 +1,7 @@
 package workbench
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -45,23 +46,23 @@ const (
 
 // hunt is one search under way.
 type hunt struct {
-	m       *model
-	request explorer.StartSearch
-	dir     string
-	mon     explorer.Monitor
-	work    work
-	tuning  [][]int32 // windows that candidates are scored on
-	fitting [][]int32 // windows that levels are made from
-	leveled int       // the most of them
-	eval    *score.Evaluator
-	bytes   map[int]int64 // by candidate, see explorer.Candidate
-	scratch string        // folder of levels that nobody keeps, "" for none
-	refits  int           // windows that what is found is re-fitted on
-	up      int           // steps by which its W_U is re-fitted
-	started time.Time
-	time    time.Duration // that candidates are scored for, where the time is limited
-	pace    levels.Pace   // at which levels were made, zero when unknown
-	dense   float64       // perplexity of the dense model on tuning
+	m         *model
+	request   explorer.StartSearch
+	dir       string
+	mon       explorer.Monitor
+	work      work
+	tuning    [][]int32 // windows that candidates are scored on
+	fitting   [][]int32 // windows that levels are made from
+	levelText int       // the most of them
+	eval      *score.Evaluator
+	bytes     map[int]int64 // by candidate, see explorer.Candidate
+	scratch   string        // folder of levels that nobody keeps, "" for none
+	refits    int           // windows that what is found is re-fitted on
+	up        int           // steps by which its W_U is re-fitted
+	started   time.Time
+	time      time.Duration // that candidates are scored for, where the time is limited
+	pace      levels.Pace   // at which levels were made, zero when unknown
+	dense     float64       // perplexity of the dense model on tuning
 }
 
 // Search implements [explorer.Searcher]. Levels and the checkpoint stay in dir; what is found is re-fitted on all of the
@@ -163,7 +164,7 @@ func (h *hunt) prepare(ctx context.Context) error {
 		return fmt.Errorf("%w: a search needs two windows of text at least, one to fit and one to score on", explorer.ErrText)
 	}
 	held := min(max(1, int(searchShare*float64(len(windows)))), searchWindows)
-	h.fitting = spread(windows[:len(windows)-held], h.leveled)
+	h.fitting = spread(windows[:len(windows)-held], h.levelText)
 	for _, w := range windows[len(windows)-held:] {
 		for part := range slices.Chunk(w, min(tuningSeq, len(w))) {
 			if len(part) == min(tuningSeq, len(w)) {
@@ -207,9 +208,9 @@ type taken struct{ Windows, Levels int }
 // text reads the calibration text: where nobody said how much of it, what a limited time can be spent on.
 func (h *hunt) text(ctx context.Context) (passage, error) {
 	c, path := h.request.Calibration, filepath.Join(h.dir, "text.json")
-	h.leveled = levelWindows
+	h.levelText = levelWindows
 	if whole := h.limit(); whole > 0 && whole < hastyLimit && h.usesLevels() {
-		h.leveled = hastyLevels
+		h.levelText = hastyLevels
 	}
 	if data, err := os.ReadFile(path); err == nil && h.dir != "" && h.request.Resume {
 		var before taken
@@ -217,9 +218,7 @@ func (h *hunt) text(ctx context.Context) (passage, error) {
 			if c.Windows == 0 {
 				c.Windows = max(before.Windows, 0)
 			}
-			if h.leveled = before.Levels; h.leveled < 1 {
-				h.leveled = levelWindows
-			}
+			h.levelText = cmp.Or(max(before.Levels, 0), levelWindows)
 		}
 	}
 	read := h.m.calibration
@@ -232,7 +231,7 @@ func (h *hunt) text(ctx context.Context) (passage, error) {
 	if err != nil || h.dir == "" {
 		return text, err
 	}
-	data, err := json.Marshal(taken{len(text.windows), h.leveled})
+	data, err := json.Marshal(taken{len(text.windows), h.levelText})
 	if err == nil {
 		err = os.MkdirAll(h.dir, 0o755)
 	}

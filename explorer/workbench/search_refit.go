@@ -43,15 +43,23 @@ func (h *hunt) reserve(whole, gone time.Duration) time.Duration {
 		if h.request.Calibration.Windows == 0 {
 			h.refits = min(h.refits, levelWindows)
 		}
-		return time.Duration(refitShare * float64(whole))
+		return shareOf(refitShare, whole)
 	}
-	keep := h.settleTime()
-	h.replan(time.Duration((1-leastShare)*float64(whole)) - gone - keep)
+	var keep time.Duration
+	if h.settles() {
+		keep = settleTime(h.pace)
+	}
+	h.replan(shareOf(1-leastShare, whole) - gone - keep)
 	if fair := min(len(h.work.text.windows), fairRefit); h.refits < fair && h.request.Calibration.Windows == 0 {
-		h.replan(time.Duration((1-hastyShare)*float64(whole)) - gone - keep)
+		h.replan(shareOf(1-hastyShare, whole) - gone - keep)
 		h.refits = min(h.refits, fair)
 	}
 	return keep + refitTime(h.pace, h.refits, h.up)
+}
+
+// shareOf is a part of a time.
+func shareOf(part float64, whole time.Duration) time.Duration {
+	return time.Duration(part * float64(whole))
 }
 
 // replan settles on as many windows for re-fitting as the time left allows, where a number was not asked for, and on
@@ -132,13 +140,15 @@ func corrected(p levels.Pace, took time.Duration, windows int) levels.Pace {
 	return levels.Pace{Window: time.Duration(ratio * float64(p.Window)), Fixed: time.Duration(ratio * float64(p.Fixed))}
 }
 
-// settleTime is how long [hunt.settle] takes at most, 0 where that is too long to be worth it.
-func (h *hunt) settleTime() time.Duration {
-	one := time.Duration(refitMargin*float64(compareTime(h.pace, settleWindows))) + measureTime(h.pace)
-	if whole := h.limit(); whole > 0 && 2*one > time.Duration(settleShare*float64(whole)) {
-		return 0
-	}
-	return 2 * one
+// settleTime is how long [hunt.settle] takes at most: there are two to compare.
+func settleTime(p levels.Pace) time.Duration {
+	return 2 * (time.Duration(refitMargin*float64(compareTime(p, settleWindows))) + measureTime(p))
+}
+
+// settles says whether the time allows to compare.
+func (h *hunt) settles() bool {
+	whole := h.limit()
+	return whole <= 0 || settleTime(h.pace) <= shareOf(settleShare, whole)
 }
 
 // settle decides between what was found and what was allocated without a search. Levels are fitted on little text, each by
@@ -147,7 +157,7 @@ func (h *hunt) settleTime() time.Duration {
 // do the same for all, and take three quarters of the time. Where there is little of it, what was found is taken as it is: it is
 // its best one-shot, or beat that by two standard errors.
 func (h *hunt) settle(ctx context.Context, r search.Result) (search.Result, error) {
-	if h.pace.Window > 0 && h.settleTime() == 0 {
+	if !h.settles() {
 		return r, nil
 	}
 	field := []search.Candidate{r.Best.Candidate}
@@ -212,7 +222,7 @@ func (h *hunt) refit(ctx context.Context, made explorer.Made) (explorer.Made, er
 		return made, err
 	}
 	if whole := h.limit(); whole > 0 {
-		h.replan(time.Duration((1-spareShare)*float64(whole)) - time.Since(h.started))
+		h.replan(shareOf(1-spareShare, whole) - time.Since(h.started))
 	}
 	recipe.UpSteps = h.up
 	made.Method.Windows = h.refits
