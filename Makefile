@@ -25,7 +25,7 @@ run: setup build
 
 build: check headers
 	@if [ ! -x bin/lathe ]; then echo "lathe: building (the first build compiles llama.cpp: about 5 minutes on 2 cores)" >&2; fi
-	@go build -o bin/lathe ./explorer/lathe
+	@go build -o bin/lathe ./tui/lathe
 
 # The tools no step can do without, each with what to install.
 check:
@@ -68,7 +68,7 @@ fuzz: build
 
 # Writes the golden screens, the pages generated from the code and the recorded session anew.
 golden: setup build
-	go test ./tui ./explorer/lathe -update
+	go test ./tui ./tui/lathe -update
 	LATHE_SLOW=1 LATHE_RECORD=1 go test ./tui -run TestRealSession -timeout 60m
 
 # Prints the build environment for a shell: eval "$(make -s env)".

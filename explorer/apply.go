@@ -6,7 +6,7 @@ import (
 	"math"
 	"slices"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // step is the granularity, in MLP channels, that counts computed here are rounded to where the width allows.
@@ -14,7 +14,7 @@ const granularity = 32
 
 // Apply returns the masks changed by the mutations in order. Mutations that choose units by importance take it from s and
 // fail with ErrNoStatistics where it is not there. All other errors wrap ErrInvalid and name the layer.
-func Apply(m mask.Masks, s Statistics, mutations ...Mutation) (mask.Masks, error) {
+func Apply(m subnet.Masks, s Statistics, mutations ...Mutation) (subnet.Masks, error) {
 	for _, mu := range mutations {
 		next, err := apply(m, s, mu)
 		if err != nil {
@@ -28,15 +28,15 @@ func Apply(m mask.Masks, s Statistics, mutations ...Mutation) (mask.Masks, error
 	return m, nil
 }
 
-func apply(m mask.Masks, s Statistics, mutation Mutation) (mask.Masks, error) {
+func apply(m subnet.Masks, s Statistics, mutation Mutation) (subnet.Masks, error) {
 	switch mu := mutation.(type) {
 	case SetChannels:
-		return each(m, []int{mu.Layer}, func(g mask.LayerGeometry, l *mask.Layer) error {
+		return each(m, []int{mu.Layer}, func(g subnet.LayerGeometry, l *subnet.Layer) error {
 			l.Channels = mu.Set
 			return sameSize("MLP channels", mu.Set, g.FFN)
 		})
 	case SetHeads:
-		return each(m, []int{mu.Layer}, func(g mask.LayerGeometry, l *mask.Layer) error {
+		return each(m, []int{mu.Layer}, func(g subnet.LayerGeometry, l *subnet.Layer) error {
 			l.Heads = mu.Set
 			return sameSize("query heads", mu.Set, g.Heads)
 		})
@@ -49,8 +49,8 @@ func apply(m mask.Masks, s Statistics, mutation Mutation) (mask.Masks, error) {
 	case DropLayer:
 		return drop(m, mu.Layers, Whole)
 	case Restore:
-		return each(m, mu.Layers, func(g mask.LayerGeometry, l *mask.Layer) error {
-			take(l, mask.DenseLayer(g), mu.Part)
+		return each(m, mu.Layers, func(g subnet.LayerGeometry, l *subnet.Layer) error {
+			take(l, subnet.DenseLayer(g), mu.Part)
 			return checkPart(mu.Part)
 		})
 	case CopyLayer:
@@ -63,8 +63,8 @@ func apply(m mask.Masks, s Statistics, mutation Mutation) (mask.Masks, error) {
 	case Equalise:
 		return equalise(m, s, mu)
 	case Invert:
-		return each(m, mu.Layers, func(_ mask.LayerGeometry, l *mask.Layer) error {
-			take(l, mask.Layer{Heads: l.Heads.Complement(), Channels: l.Channels.Complement()}, mu.Part)
+		return each(m, mu.Layers, func(_ subnet.LayerGeometry, l *subnet.Layer) error {
+			take(l, subnet.Layer{Heads: l.Heads.Complement(), Channels: l.Channels.Complement()}, mu.Part)
 			return checkPart(mu.Part)
 		})
 	case SetMasks:
@@ -77,7 +77,7 @@ func apply(m mask.Masks, s Statistics, mutation Mutation) (mask.Masks, error) {
 }
 
 // each changes the named layers one by one.
-func each(m mask.Masks, layers []int, change func(mask.LayerGeometry, *mask.Layer) error) (mask.Masks, error) {
+func each(m subnet.Masks, layers []int, change func(subnet.LayerGeometry, *subnet.Layer) error) (subnet.Masks, error) {
 	for _, i := range layers {
 		if i < 0 || i >= m.Layers() {
 			return m, fmt.Errorf("%w: layer %d, the model has layers 0 to %d", ErrInvalid, i, m.Layers()-1)
@@ -91,7 +91,7 @@ func each(m mask.Masks, layers []int, change func(mask.LayerGeometry, *mask.Laye
 	return m, nil
 }
 
-func sameSize(what string, s mask.Set, n int) error {
+func sameSize(what string, s subnet.Set, n int) error {
 	if s.N() != n {
 		return fmt.Errorf("%w: a set over %d %s, the layer has %d", ErrInvalid, s.N(), what, n)
 	}
@@ -106,7 +106,7 @@ func checkPart(p Part) error {
 }
 
 // take replaces a part of l by that of from.
-func take(l *mask.Layer, from mask.Layer, p Part) {
+func take(l *subnet.Layer, from subnet.Layer, p Part) {
 	if p != MLP {
 		l.Heads, l.QK, l.VO = from.Heads, from.QK, from.VO
 	}
@@ -115,16 +115,16 @@ func take(l *mask.Layer, from mask.Layer, p Part) {
 	}
 }
 
-func drop(m mask.Masks, layers []int, p Part) (mask.Masks, error) {
-	return each(m, layers, func(g mask.LayerGeometry, l *mask.Layer) error {
-		take(l, mask.Layer{Heads: mask.Empty(g.Heads), Channels: mask.Empty(g.FFN)}, p)
+func drop(m subnet.Masks, layers []int, p Part) (subnet.Masks, error) {
+	return each(m, layers, func(g subnet.LayerGeometry, l *subnet.Layer) error {
+		take(l, subnet.Layer{Heads: subnet.Empty(g.Heads), Channels: subnet.Empty(g.FFN)}, p)
 		return nil
 	})
 }
 
-func setHeadChannels(m mask.Masks, mu SetHeadChannels) (mask.Masks, error) {
+func setHeadChannels(m subnet.Masks, mu SetHeadChannels) (subnet.Masks, error) {
 	dim := m.Geometry().HeadDim
-	return each(m, []int{mu.Layer}, func(g mask.LayerGeometry, l *mask.Layer) error {
+	return each(m, []int{mu.Layer}, func(g subnet.LayerGeometry, l *subnet.Layer) error {
 		if mu.Group < 0 || mu.Group >= g.KVHeads {
 			return fmt.Errorf("%w: KV group %d, the layer has %d", ErrInvalid, mu.Group, g.KVHeads)
 		}
@@ -136,7 +136,7 @@ func setHeadChannels(m mask.Masks, mu SetHeadChannels) (mask.Masks, error) {
 			sets = &l.VO
 		}
 		if *sets == nil {
-			*sets = slices.Repeat([]mask.Set{mask.Full(dim)}, g.KVHeads)
+			*sets = slices.Repeat([]subnet.Set{subnet.Full(dim)}, g.KVHeads)
 		}
 		*sets = slices.Clone(*sets)
 		(*sets)[mu.Group] = mu.Set
@@ -144,7 +144,7 @@ func setHeadChannels(m mask.Masks, mu SetHeadChannels) (mask.Masks, error) {
 	})
 }
 
-func copyLayer(m mask.Masks, mu CopyLayer) (mask.Masks, error) {
+func copyLayer(m subnet.Masks, mu CopyLayer) (subnet.Masks, error) {
 	if mu.From < 0 || mu.From >= m.Layers() {
 		return m, fmt.Errorf("%w: layer %d, the model has layers 0 to %d", ErrInvalid, mu.From, m.Layers()-1)
 	}
@@ -152,7 +152,7 @@ func copyLayer(m mask.Masks, mu CopyLayer) (mask.Masks, error) {
 		return m, err
 	}
 	from, shape := m.Layer(mu.From), m.Geometry().Layers[mu.From]
-	return each(m, mu.To, func(g mask.LayerGeometry, l *mask.Layer) error {
+	return each(m, mu.To, func(g subnet.LayerGeometry, l *subnet.Layer) error {
 		if g != shape {
 			return fmt.Errorf("%w: its shape is not that of layer %d", ErrInvalid, mu.From)
 		}
@@ -162,7 +162,7 @@ func copyLayer(m mask.Masks, mu CopyLayer) (mask.Masks, error) {
 }
 
 // keepTop keeps the count most important units of a part: MLP channels or KV groups.
-func keepTop(m mask.Masks, s Statistics, layers []int, p Part, count int) (mask.Masks, error) {
+func keepTop(m subnet.Masks, s Statistics, layers []int, p Part, count int) (subnet.Masks, error) {
 	for _, i := range layers {
 		if i < 0 || i >= m.Layers() {
 			return m, fmt.Errorf("%w: layer %d, the model has layers 0 to %d", ErrInvalid, i, m.Layers()-1)
@@ -179,7 +179,7 @@ func keepTop(m mask.Masks, s Statistics, layers []int, p Part, count int) (mask.
 			return m, fmt.Errorf("%w: layer %d: %d units, it has %d", ErrInvalid, i, count, n)
 		}
 		if p == MLP {
-			l.Channels = mask.Of(n, Rank(s.Importance[i].Channels)[:count]...)
+			l.Channels = subnet.Of(n, Rank(s.Importance[i].Channels)[:count]...)
 		} else {
 			l.Heads = headsOf(g, Rank(groupScores(g, s.Importance[i].Heads))[:count])
 			l.QK, l.VO = nil, nil
@@ -189,7 +189,7 @@ func keepTop(m mask.Masks, s Statistics, layers []int, p Part, count int) (mask.
 	return m, nil
 }
 
-func equalise(m mask.Masks, s Statistics, mu Equalise) (mask.Masks, error) {
+func equalise(m subnet.Masks, s Statistics, mu Equalise) (subnet.Masks, error) {
 	if mu.Part == Whole {
 		for _, p := range []Part{Attention, MLP} {
 			var err error
@@ -236,7 +236,7 @@ func Rank(scores []float64) []int {
 }
 
 // groupScores adds the scores of the query heads of each KV group.
-func groupScores(g mask.LayerGeometry, heads []float64) []float64 {
+func groupScores(g subnet.LayerGeometry, heads []float64) []float64 {
 	scores := make([]float64, g.KVHeads)
 	for h, s := range heads {
 		scores[h/g.HeadsPerGroup()] += s
@@ -245,7 +245,7 @@ func groupScores(g mask.LayerGeometry, heads []float64) []float64 {
 }
 
 // headsOf is the set of query heads of the given KV groups.
-func headsOf(g mask.LayerGeometry, groups []int) mask.Set {
+func headsOf(g subnet.LayerGeometry, groups []int) subnet.Set {
 	per := g.HeadsPerGroup()
 	heads := make([]int, 0, len(groups)*per)
 	for _, group := range groups {
@@ -253,12 +253,12 @@ func headsOf(g mask.LayerGeometry, groups []int) mask.Set {
 			heads = append(heads, group*per+h)
 		}
 	}
-	return mask.Of(g.Heads, heads...)
+	return subnet.Of(g.Heads, heads...)
 }
 
 // Describe says in one line what turned a into b.
-func Describe(a, b mask.Masks) string {
-	edits := mask.Diff(a, b)
+func Describe(a, b subnet.Masks) string {
+	edits := subnet.Diff(a, b)
 	if len(edits) == 0 {
 		return "no change"
 	}

@@ -5,7 +5,7 @@ import (
 
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/gguf"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // A Backend opens models. It is the only way from the domain to what computes.
@@ -52,7 +52,7 @@ type Statistician interface {
 	Gather(ctx context.Context, c Calibration, dir string, m Monitor) (Statistics, error)
 	// Predict estimates the rise of the loss, in nats per token, that masks cause once the weights that stay are re-fitted,
 	// from gathered statistics. It is quick (well under a frame) and false before Gather.
-	Predict(s Statistics, masks mask.Masks) (loss float64, ok bool)
+	Predict(s Statistics, masks subnet.Masks) (loss float64, ok bool)
 }
 
 // A Made subnet: what a cut or a re-fitting hands back.
@@ -69,10 +69,10 @@ type Made struct {
 // A Cutter chooses masks at once and re-fits weights.
 type Cutter interface {
 	Cut(ctx context.Context, c Cut, m Monitor) (Made, error)
-	Refit(ctx context.Context, masks mask.Masks, c Refit, m Monitor) (Made, error)
+	Refit(ctx context.Context, masks subnet.Masks, c Refit, m Monitor) (Made, error)
 	// Carry takes re-fitted weights over to other masks of the same model: columns kept in both stay as they were fitted,
 	// columns added come from the dense model, layers without re-fitted weights stay without.
-	Carry(ctx context.Context, from gguf.Subnet, to mask.Masks) (gguf.Subnet, error)
+	Carry(ctx context.Context, from gguf.Subnet, to subnet.Masks) (gguf.Subnet, error)
 }
 
 // A Scorer takes the perplexity of a subnet: the text is tokenised once as a whole and cut into consecutive windows, of

@@ -7,7 +7,7 @@
 // slow one holds nobody up.
 //
 // What computes is reached through the interfaces of [Backend]: a model is opened, cut, re-fitted, scored, searched,
-// exported and run by implementations elsewhere (explorer/workbench has the real ones, explorer/explorertest
+// exported and run by implementations elsewhere (explorer/engine has the real ones, explorer/explorertest
 // deterministic ones). This package knows no user interface and needs no C compiler.
 //
 // Everything an exploration knows outlives the process: it is kept in a workspace folder, one per model, whose journal is

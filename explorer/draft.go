@@ -3,15 +3,15 @@ package explorer
 import (
 	"time"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // A Draft is the masks in work: a base subnet and the steps made since. It survives a restart with its undo and redo.
 type Draft struct {
 	Version  uint64 // grows with every change, undo and redo; an edit names the version it was made on
 	Base     SubnetID
-	Masks    mask.Masks
-	Size     mask.Size
+	Masks    subnet.Masks
+	Size     subnet.Size
 	Bytes    int64  // GGUF tensor bytes in the source's type
 	Steps    []Step // applied steps, oldest first: the undo stack
 	Undone   []Step // undone steps, the next to redo last
@@ -30,10 +30,10 @@ func (d Draft) Dirty() bool { return len(d.Steps) > 0 }
 type Step struct {
 	Author  string
 	At      time.Time
-	Summary string      // one line for people: "layer 12: mlp 1536 → 1088 channels"
-	Edits   []mask.Edit // what changed; never empty
-	before  mask.Masks
-	after   mask.Masks
+	Summary string        // one line for people: "layer 12: mlp 1536 → 1088 channels"
+	Edits   []subnet.Edit // what changed; never empty
+	before  subnet.Masks
+	after   subnet.Masks
 }
 
 // An Estimate is what the statistics predict for masks, without running the model. Valid is false before statistics; what

@@ -3,7 +3,7 @@ package explorer
 import (
 	"fmt"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // MaxSteps is how many steps of a draft can be undone; older ones are forgotten.
@@ -13,7 +13,7 @@ func (s *state) foldDraft(r record) error {
 	d := s.now.Draft
 	switch op := r.Draft; op.Op {
 	case opCheckout:
-		masks, err := mask.ParseMasks(s.geometry, []byte(op.Masks))
+		masks, err := subnet.ParseMasks(s.geometry, []byte(op.Masks))
 		if err != nil {
 			return fmt.Errorf("draft: %w", err)
 		}
@@ -25,7 +25,7 @@ func (s *state) foldDraft(r record) error {
 			if _, err := fmt.Sscanf(line, "layer %d ", &i); err != nil || i < 0 || i >= after.Layers() {
 				return fmt.Errorf("%w: draft: layer line %.40q", ErrDamaged, line)
 			}
-			l, err := mask.ParseLayer(s.geometry, i, line)
+			l, err := subnet.ParseLayer(s.geometry, i, line)
 			if err != nil {
 				return fmt.Errorf("draft: %w", err)
 			}
@@ -34,7 +34,7 @@ func (s *state) foldDraft(r record) error {
 		if err := after.Validate(); err != nil {
 			return fmt.Errorf("%w: draft: %w", ErrDamaged, err)
 		}
-		step := Step{Author: r.By, At: r.At, Summary: op.Summary, Edits: mask.Diff(d.Masks, after), before: d.Masks, after: after}
+		step := Step{Author: r.By, At: r.At, Summary: op.Summary, Edits: subnet.Diff(d.Masks, after), before: d.Masks, after: after}
 		if len(step.Edits) == 0 {
 			return fmt.Errorf("%w: draft: a step that changes nothing", ErrDamaged)
 		}
@@ -115,8 +115,8 @@ func (e *Exploration) edit(a Actor, c Edit) (Receipt, error) {
 }
 
 // stepTo is the record of a step from masks a to b. Its error wraps ErrInvalid when they are the same.
-func stepTo(a, b mask.Masks) (record, error) {
-	edits := mask.Diff(a, b)
+func stepTo(a, b subnet.Masks) (record, error) {
+	edits := subnet.Diff(a, b)
 	if len(edits) == 0 {
 		return record{}, fmt.Errorf("%w: that changes nothing", ErrInvalid)
 	}

@@ -7,7 +7,7 @@ import (
 	"slices"
 
 	"github.com/lathe-llm/lathe/infer/gguf"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // estimate predicts the loss of the draft from the statistics, if they are there.
@@ -62,8 +62,8 @@ func (c comparisons) typical(refitted bool) (median float64, compared int) {
 
 // comparison puts a measurement of masks beside what is estimated for them. There is none for the dense model, before
 // statistics, and where the dense model was not measured under the same conditions.
-func (e *Exploration) comparison(s *Snapshot, masks mask.Masks, refitted bool, got Measurement) (comparedRecord, bool) {
-	if got.Dense <= 0 || !s.Statistics.Ready || masks.Equal(mask.Dense(s.Model.Geometry)) {
+func (e *Exploration) comparison(s *Snapshot, masks subnet.Masks, refitted bool, got Measurement) (comparedRecord, bool) {
+	if got.Dense <= 0 || !s.Statistics.Ready || masks.Equal(subnet.Dense(s.Model.Geometry)) {
 		return comparedRecord{}, false
 	}
 	loss, ok := e.model.Predict(s.Statistics, masks)

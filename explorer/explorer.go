@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // Options say what to explore and where to keep it.
@@ -80,7 +80,7 @@ func Open(ctx context.Context, o Options) (*Exploration, error) {
 	first := &Snapshot{Revision: 1, Model: info}
 	first.Sections = Sections{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}
 	e.state = &state{geometry: info.Geometry, now: first}
-	dense := mask.Dense(info.Geometry)
+	dense := subnet.Dense(info.Geometry)
 	first.Draft = Draft{Version: 1, Base: DenseID, Masks: dense}
 	if err := e.settle(); err != nil {
 		return nil, errors.Join(err, e.store.Close(), model.Close())
@@ -296,16 +296,16 @@ func (e *Exploration) say(level MessageLevel, author, text string) {
 }
 
 // Masks are those of a subnet of the library or the trash, of the dense model or of the draft.
-func (s *Snapshot) Masks(id SubnetID) (mask.Masks, error) {
+func (s *Snapshot) Masks(id SubnetID) (subnet.Masks, error) {
 	switch id {
 	case DenseID:
-		return mask.Dense(s.Model.Geometry), nil
+		return subnet.Dense(s.Model.Geometry), nil
 	case DraftID:
 		return s.Draft.Masks, nil
 	}
 	n, ok := s.Subnet(id)
 	if !ok {
-		return mask.Masks{}, fmt.Errorf("subnet %s: %w", id, ErrNotFound)
+		return subnet.Masks{}, fmt.Errorf("subnet %s: %w", id, ErrNotFound)
 	}
 	return n.Masks, nil
 }

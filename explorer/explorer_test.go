@@ -7,7 +7,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 func TestEditUndoRedo(t *testing.T) {
@@ -114,13 +114,13 @@ func TestLibrary(t *testing.T) {
 	}
 	// The duplicate shares the weights: they must have survived.
 	explorertest.Do(t, e, explorer.Measure{Subnet: b})
-	c := explorertest.Do(t, e, explorer.AddSubnet{Masks: masksText(t, mask.Dense(explorertest.Geometry()))}).Subnet
+	c := explorertest.Do(t, e, explorer.AddSubnet{Masks: masksText(t, subnet.Dense(explorertest.Geometry()))}).Subnet
 	if c == a || c == b {
 		t.Errorf("id %s was used twice", c)
 	}
 }
 
-func masksText(t *testing.T, m mask.Masks) string {
+func masksText(t *testing.T, m subnet.Masks) string {
 	t.Helper()
 	text, err := m.MarshalText()
 	if err != nil {

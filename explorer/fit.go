@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // A Fit is a subnet that fits into a given memory.
@@ -20,7 +20,7 @@ type Fit struct {
 
 // computeBytes is the working memory the engine needs besides weights and cache, for a batch of 512 tokens: the logits of
 // the batch and the widest activations.
-func computeBytes(g *mask.Geometry) int64 {
+func computeBytes(g *subnet.Geometry) int64 {
 	const batch, float = 512, 4
 	widest := g.Hidden
 	for _, l := range g.Layers {
@@ -31,7 +31,7 @@ func computeBytes(g *mask.Geometry) int64 {
 
 // MemoryFor is the memory, in bytes, that running masks takes at a context length: weights in the source's type, an F16
 // KV cache and the engine's working memory.
-func MemoryFor(m ModelInfo, masks mask.Masks, context int) int64 {
+func MemoryFor(m ModelInfo, masks subnet.Masks, context int) int64 {
 	return masks.GGUFBytes(m.FileType) + masks.Size().KVBytesPerToken*int64(context) + computeBytes(m.Geometry)
 }
 
@@ -42,7 +42,7 @@ func FitMachine(s *Snapshot, memory int64, context int) (Fit, error) {
 	if memory <= 0 || context <= 0 {
 		return Fit{}, fmt.Errorf("%w: %d bytes of memory, %d tokens of context", ErrInvalid, memory, context)
 	}
-	dense := mask.Dense(s.Model.Geometry)
+	dense := subnet.Dense(s.Model.Geometry)
 	all := []Fit{{Subnet: DenseID, Name: "dense", Memory: MemoryFor(s.Model, dense, context), Relative: 1, Share: 1}}
 	for _, n := range s.Subnets {
 		all = append(all, Fit{Subnet: n.ID, Name: n.Name, Memory: MemoryFor(s.Model, n.Masks, context), Relative: s.newest(n.ID).Relative(), Share: n.Size.Ratio})

@@ -10,26 +10,26 @@ import (
 	"testing"
 
 	"github.com/lathe-llm/lathe/infer/gguf"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // small is a model of two layers for fuzzing.
-func small() *mask.Geometry {
-	l := mask.LayerGeometry{Heads: 2, KVHeads: 1, FFN: 32}
-	return &mask.Geometry{Arch: "llama", Hidden: 8, Vocab: 16, HeadDim: 4, Layers: []mask.LayerGeometry{l, l}}
+func small() *subnet.Geometry {
+	l := subnet.LayerGeometry{Heads: 2, KVHeads: 1, FFN: 32}
+	return &subnet.Geometry{Arch: "llama", Hidden: 8, Vocab: 16, HeadDim: 4, Layers: []subnet.LayerGeometry{l, l}}
 }
 
 // FuzzJournal opens journals of any records, whose checksums are right: no panic, and what could be read can be written
 // and read again.
 func FuzzJournal(f *testing.F) {
 	g := small()
-	text, err := mask.Dense(g).MarshalText()
+	text, err := subnet.Dense(g).MarshalText()
 	if err != nil {
 		f.Fatal(err)
 	}
 	name := "x"
 	for _, records := range [][]record{
-		{{Draft: &draftRecord{Op: opCheckout, Base: DenseID, Masks: string(text)}}, {Draft: &draftRecord{Op: opStep, Layers: []string{mask.Dense(g).LayerText(0)}}}, {Draft: &draftRecord{Op: opUndo}}},
+		{{Draft: &draftRecord{Op: opCheckout, Base: DenseID, Masks: string(text)}}, {Draft: &draftRecord{Op: opStep, Layers: []string{subnet.Dense(g).LayerText(0)}}}, {Draft: &draftRecord{Op: opUndo}}},
 		{{Subnet: &subnetRecord{ID: "s1", Name: "a", Masks: string(text)}}, {Change: &changeRecord{Subnet: "s1", Name: &name}}, {Purge: []SubnetID{"s1"}}},
 		{{Chat: &Chat{ID: "c1", Prompts: []Prompt{{Text: "a"}}, Columns: []Column{{Replies: []Reply{{Streaming: true}}}}}}, {DropChat: "c1"}, {Bench: &Bench{ID: "b1"}}, {Serial: &serials{1, 2, 3}}},
 		{{Measured: &measuredRecord{Subnet: DenseID}}, {Compared: &comparedRecord{Estimated: 1, Measured: 2}}},
@@ -55,7 +55,7 @@ func FuzzJournal(f *testing.F) {
 			t.Fatal(err)
 		}
 		read := func(path string) *state {
-			s := &state{geometry: g, now: &Snapshot{Model: ModelInfo{FileType: "F16", Geometry: g}, Draft: Draft{Masks: mask.Dense(g)}}}
+			s := &state{geometry: g, now: &Snapshot{Model: ModelInfo{FileType: "F16", Geometry: g}, Draft: Draft{Masks: subnet.Dense(g)}}}
 			if _, _, _, err := readJournal(path, func(r record) error { _, err := s.fold(r); return err }); err != nil {
 				t.Fatal(err)
 			}
@@ -84,7 +84,7 @@ func FuzzWeights(f *testing.F) {
 	g := small()
 	folder := weightFolder{f.TempDir()}
 	refit := []gguf.Refit{{WO: make([]float32, 64), BD: make([]float32, 8)}, {WD: make([]float32, 256)}}
-	name, _, err := folder.save(gguf.Subnet{Masks: mask.Dense(g), Refit: refit})
+	name, _, err := folder.save(gguf.Subnet{Masks: subnet.Dense(g), Refit: refit})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func FuzzWeights(f *testing.F) {
 // FuzzRecipe reads recipes with any content.
 func FuzzRecipe(f *testing.F) {
 	g := small()
-	text, err := mask.Dense(g).MarshalText()
+	text, err := subnet.Dense(g).MarshalText()
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"github.com/lathe-llm/lathe/explorer/internal/atomicfile"
+	"github.com/lathe-llm/lathe/infer/durable"
 )
 
 // A journal is an append-only file of records, one line each: the CRC-32 of the JSON text in eight hexadecimal digits, a
@@ -112,7 +112,7 @@ func openJournal(path string, size int64) (*journal, error) {
 		_, err = f.Seek(size, io.SeekStart)
 	}
 	if err == nil {
-		err = atomicfile.SyncFolder(filepath.Dir(path))
+		err = durable.SyncFolder(filepath.Dir(path))
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -159,7 +159,7 @@ func (j *journal) Close() error { return j.f.Close() }
 // rewrite replaces the journal at path by one of these records, atomically, and returns its size.
 func rewrite(path string, records []record) (int64, error) {
 	var size int64
-	err := atomicfile.Write(path, func(w io.Writer) error {
+	err := durable.Write(path, func(w io.Writer) error {
 		out := bufio.NewWriterSize(w, 1<<20)
 		for _, r := range records {
 			line, err := appendRecord(nil, r)

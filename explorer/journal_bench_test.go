@@ -5,14 +5,14 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // BenchmarkOpen opens a workspace of 100 subnets whose journal holds 1000 edits and as many undone ones.
 func BenchmarkOpen(b *testing.B) {
 	backend, dir := explorertest.New(), b.TempDir()
 	e := explorertest.Open(b, backend, dir)
-	text, err := mask.Dense(explorertest.Geometry()).MarshalText()
+	text, err := subnet.Dense(explorertest.Geometry()).MarshalText()
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -20,7 +20,7 @@ func BenchmarkOpen(b *testing.B) {
 		explorertest.Do(b, e, explorer.AddSubnet{Masks: string(text)})
 	}
 	for i := range 1000 {
-		explorertest.Do(b, e, explorer.Edit{Mutations: []explorer.Mutation{explorer.SetChannels{Layer: i % 30, Set: mask.Range(1536, 0, 32+i)}}})
+		explorertest.Do(b, e, explorer.Edit{Mutations: []explorer.Mutation{explorer.SetChannels{Layer: i % 30, Set: subnet.Range(1536, 0, 32+i)}}})
 	}
 	if err := e.Close(); err != nil {
 		b.Fatal(err)
@@ -40,6 +40,6 @@ func BenchmarkOpen(b *testing.B) {
 func BenchmarkEdit(b *testing.B) {
 	e := explorertest.Open(b, explorertest.New(), b.TempDir())
 	for i := 0; b.Loop(); i++ {
-		explorertest.Do(b, e, explorer.Edit{Mutations: []explorer.Mutation{explorer.SetChannels{Layer: i % 30, Set: mask.Range(1536, 0, 32+i/30%1000)}}})
+		explorertest.Do(b, e, explorer.Edit{Mutations: []explorer.Mutation{explorer.SetChannels{Layer: i % 30, Set: subnet.Range(1536, 0, 32+i/30%1000)}}})
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // MaxSubnets bounds those that people may put into a library, its trash included. What jobs find is kept beyond that.
@@ -96,7 +96,7 @@ func (e *Exploration) libraryRecord(s *Snapshot, a Actor, c Command) (record, er
 		}
 		return r, nil
 	case AddSubnet:
-		masks, err := mask.ParseMasks(s.Model.Geometry, []byte(c.Masks))
+		masks, err := subnet.ParseMasks(s.Model.Geometry, []byte(c.Masks))
 		if err != nil {
 			return record{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 		}

@@ -1,7 +1,7 @@
 package explorer
 
 import (
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // Part names what of a layer a mutation concerns.
@@ -21,21 +21,21 @@ type Mutation interface{ mutation() }
 type (
 	// SetChannels keeps exactly these MLP channels of a layer.
 	SetChannels struct {
-		Layer int      `json:"layer"`
-		Set   mask.Set `json:"set"`
+		Layer int        `json:"layer"`
+		Set   subnet.Set `json:"set"`
 	}
 	// SetHeads keeps exactly these query heads of a layer.
 	SetHeads struct {
-		Layer int      `json:"layer"`
-		Set   mask.Set `json:"set"`
+		Layer int        `json:"layer"`
+		Set   subnet.Set `json:"set"`
 	}
 	// SetHeadChannels keeps exactly these channels inside the heads of one KV group. VO selects rows of W_V and columns of
 	// W_O; otherwise rows of W_Q and W_K.
 	SetHeadChannels struct {
-		Layer int      `json:"layer"`
-		Group int      `json:"group"`
-		VO    bool     `json:"vo"`
-		Set   mask.Set `json:"set"`
+		Layer int        `json:"layer"`
+		Group int        `json:"group"`
+		VO    bool       `json:"vo"`
+		Set   subnet.Set `json:"set"`
 	}
 	// DropAttention drops the attention block of layers.
 	DropAttention struct {
@@ -78,7 +78,7 @@ type (
 	}
 	// SetMasks replaces all masks at once.
 	SetMasks struct {
-		Masks mask.Masks `json:"masks"`
+		Masks subnet.Masks `json:"masks"`
 	}
 )
 

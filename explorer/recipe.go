@@ -12,16 +12,16 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/lathe-llm/lathe/explorer/internal/atomicfile"
+	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/gguf"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // recipeFormat names the format and its version.
 const recipeFormat = "lathe-recipe 1"
 
 // maxRecipe bounds a recipe that is read, in bytes.
-const maxRecipe = mask.MaxText + 1<<20
+const maxRecipe = subnet.MaxText + 1<<20
 
 // A Recipe says how to make a subnet's file again from the dense model: masks, settings, seed and the hashes of everything
 // that goes in, but no weights. It is small enough to mail.
@@ -83,7 +83,7 @@ func (e *Exploration) exportRecipe(ctx context.Context, c ExportRecipe, m *monit
 	if r.Result, err = e.writeHashed(ctx, subject, made, c.Type, m); err != nil {
 		return err
 	}
-	if err := atomicfile.Write(c.Path, func(w io.Writer) error { return WriteRecipe(w, r) }); err != nil {
+	if err := durable.Write(c.Path, func(w io.Writer) error { return WriteRecipe(w, r) }); err != nil {
 		return err
 	}
 	e.job(m.t.id, func(j *Job) { j.Output = c.Path })
@@ -184,21 +184,21 @@ func WriteRecipe(w io.Writer, r Recipe) error {
 }
 
 // ReadRecipe reads a recipe for a model of that shape. Its errors wrap ErrDamaged.
-func ReadRecipe(r io.Reader, g *mask.Geometry) (Recipe, mask.Masks, error) {
+func ReadRecipe(r io.Reader, g *subnet.Geometry) (Recipe, subnet.Masks, error) {
 	limited := &io.LimitedReader{R: r, N: maxRecipe + 1}
 	var recipe Recipe
 	if err := json.NewDecoder(limited).Decode(&recipe); err != nil {
-		return Recipe{}, mask.Masks{}, fmt.Errorf("%w: not a recipe: %w", ErrDamaged, err)
+		return Recipe{}, subnet.Masks{}, fmt.Errorf("%w: not a recipe: %w", ErrDamaged, err)
 	}
 	if limited.N <= 0 {
-		return Recipe{}, mask.Masks{}, fmt.Errorf("%w: more than %d bytes", ErrDamaged, int64(maxRecipe))
+		return Recipe{}, subnet.Masks{}, fmt.Errorf("%w: more than %d bytes", ErrDamaged, int64(maxRecipe))
 	}
 	if recipe.Format != recipeFormat {
-		return Recipe{}, mask.Masks{}, fmt.Errorf("%w: format %.40q, not %q", ErrDamaged, recipe.Format, recipeFormat)
+		return Recipe{}, subnet.Masks{}, fmt.Errorf("%w: format %.40q, not %q", ErrDamaged, recipe.Format, recipeFormat)
 	}
-	masks, err := mask.ParseMasks(g, []byte(recipe.Masks))
+	masks, err := subnet.ParseMasks(g, []byte(recipe.Masks))
 	if err != nil {
-		return Recipe{}, mask.Masks{}, fmt.Errorf("%w: masks: %w", ErrDamaged, err)
+		return Recipe{}, subnet.Masks{}, fmt.Errorf("%w: masks: %w", ErrDamaged, err)
 	}
 	return recipe, masks, nil
 }

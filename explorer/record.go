@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // A record is one line of the journal: something that happened to the exploration and outlives the process. Exactly one
@@ -96,7 +96,7 @@ type serials struct {
 
 // state is what records fold into: the lasting parts of a snapshot and what stands behind them.
 type state struct {
-	geometry    *mask.Geometry
+	geometry    *subnet.Geometry
 	now         *Snapshot
 	serial      serials
 	comparisons comparisons
@@ -166,7 +166,7 @@ func (s *state) fold(r record) (part, error) {
 }
 
 func (s *state) foldSubnet(r *subnetRecord) error {
-	masks, err := mask.ParseMasks(s.geometry, []byte(r.Masks))
+	masks, err := subnet.ParseMasks(s.geometry, []byte(r.Masks))
 	if err != nil {
 		return fmt.Errorf("subnet %s: %w", r.ID, err)
 	}
@@ -235,7 +235,7 @@ func (s *state) foldMeasured(r *measuredRecord) (part, error) {
 }
 
 // bytes is the tensor bytes of masks in the source's type.
-func (s *state) bytes(m mask.Masks) int64 { return m.GGUFBytes(s.now.Model.FileType) }
+func (s *state) bytes(m subnet.Masks) int64 { return m.GGUFBytes(s.now.Model.FileType) }
 
 // edit replaces the subnet of that id by a changed copy and reports whether it is there.
 func edit(list *[]Subnet, id SubnetID, change func(*Subnet)) bool {

@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/lathe-llm/lathe/explorer/internal/atomicfile"
+	"github.com/lathe-llm/lathe/infer/durable"
 )
 
 // restore opens the workspace and folds its journal into the state, before anything is published.
@@ -183,7 +183,7 @@ func copyFile(from, to string) error {
 		return err
 	}
 	defer func() { _ = f.Close() }() // only read from
-	return atomicfile.Write(to, func(w io.Writer) error {
+	return durable.Write(to, func(w io.Writer) error {
 		_, err := io.Copy(w, f)
 		return err
 	})

@@ -3,7 +3,7 @@ package explorer
 import (
 	"time"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // Search is the state of the newest search, running or not. Its zero value means there was none.
@@ -44,7 +44,7 @@ type Candidate struct {
 	Parent      int
 	Generation  int
 	Injected    bool // made by hand and put in by a person
-	Masks       mask.Masks
+	Masks       subnet.Masks
 }
 
 // A Point is one scored candidate on the chart of size against quality.

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // A Snapshot is everything a viewer can show at one moment. It is immutable: neither it nor anything reachable from it
@@ -53,7 +53,7 @@ type ModelInfo struct {
 	SubnetOf     string  // source named in a file that lathe cut; "" for a dense model
 	Share        float64 // of the source's block parameters that such a file keeps
 	Fingerprint  string  // identifies the file's content (header, size and samples), hexadecimal
-	Geometry     *mask.Geometry
+	Geometry     *subnet.Geometry
 	Compute      string        // backend that search and reform run on, as it describes itself; "" until it was opened
 	Engine       string        // engine that chat and bench run on
 	NoRuntime    string        // why that engine runs neither the model nor its subnets; "" where it does

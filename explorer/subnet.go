@@ -3,7 +3,7 @@ package explorer
 import (
 	"time"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // SubnetID names a subnet within its workspace. [DenseID] is the model itself, [DraftID] the masks in work.
@@ -36,8 +36,8 @@ type Subnet struct {
 	Author     string
 	Created    time.Time
 	Method     Method // how masks and weights were chosen
-	Masks      mask.Masks
-	Size       mask.Size
+	Masks      subnet.Masks
+	Size       subnet.Size
 	Bytes      int64  // GGUF tensor bytes in the source's type
 	Refit      string // file of the re-fitted weights, relative to the workspace; "" if the original weights are used
 	RefitBytes int64

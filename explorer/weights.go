@@ -16,9 +16,9 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/lathe-llm/lathe/explorer/internal/atomicfile"
+	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/gguf"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // weightFolder holds the re-fitted weights of subnets, one file each, named by their content. A file begins with a line
@@ -45,7 +45,7 @@ type weightsStored struct {
 const (
 	weightFormat    = "lathe-weights 1"
 	weightSuffix    = ".weights"
-	maxWeightHeader = mask.MaxText + 1<<20
+	maxWeightHeader = subnet.MaxText + 1<<20
 )
 
 // save writes the re-fitted weights of a subnet and returns the file's name and size.
@@ -67,7 +67,7 @@ func (w weightFolder) save(s gguf.Subnet) (name string, size int64, err error) {
 	}
 	pending := filepath.Join(w.path, ".pending")
 	sum := sha256.New()
-	err = atomicfile.Write(pending, func(f io.Writer) error {
+	err = durable.Write(pending, func(f io.Writer) error {
 		out := &counter{w: bufio.NewWriterSize(f, 1<<20), sum: sum}
 		if _, err := out.Write(append(line, '\n')); err != nil {
 			return err
@@ -90,7 +90,7 @@ func (w weightFolder) save(s gguf.Subnet) (name string, size int64, err error) {
 }
 
 // load reads a weight file, checked against its name, for a model.
-func (w weightFolder) load(name string, g *mask.Geometry) (gguf.Subnet, error) {
+func (w weightFolder) load(name string, g *subnet.Geometry) (gguf.Subnet, error) {
 	path := filepath.Join(w.path, filepath.Base(name))
 	fail := func(err error) (gguf.Subnet, error) {
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
@@ -113,7 +113,7 @@ func (w weightFolder) load(name string, g *mask.Geometry) (gguf.Subnet, error) {
 	if err := json.Unmarshal(line, &header); err != nil || header.Format != weightFormat {
 		return fail(fmt.Errorf("%w: not a %s file", ErrDamaged, weightFormat))
 	}
-	masks, err := mask.ParseMasks(g, []byte(header.Masks))
+	masks, err := subnet.ParseMasks(g, []byte(header.Masks))
 	if err != nil {
 		return fail(err)
 	}

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/lathe-llm/lathe/explorer/internal/atomicfile"
+	"github.com/lathe-llm/lathe/infer/durable"
 )
 
 // Names within a workspace folder.
@@ -65,7 +65,7 @@ func openWorkspace(path string, m ModelInfo, readOnly bool, now time.Time) (lock
 	}
 	err = checkCard(path, m)
 	if errors.Is(err, os.ErrNotExist) && lock != nil {
-		err = atomicfile.Write(filepath.Join(path, cardFile), func(w io.Writer) error {
+		err = durable.Write(filepath.Join(path, cardFile), func(w io.Writer) error {
 			encoder := json.NewEncoder(w)
 			encoder.SetIndent("", "  ")
 			return encoder.Encode(card{workspaceFormat, m.Path, m.Name, m.Fingerprint, now})

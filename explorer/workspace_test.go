@@ -14,7 +14,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // reopen closes an exploration and opens its workspace again.
@@ -133,7 +133,7 @@ func TestDamagedJournal(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b, dir := explorertest.New(), t.TempDir()
 			e := explorertest.Open(t, b, dir)
-			text := masksText(t, mask.Dense(explorertest.Geometry()))
+			text := masksText(t, subnet.Dense(explorertest.Geometry()))
 			for range 3 {
 				explorertest.Do(t, e, explorer.AddSubnet{Masks: text})
 			}

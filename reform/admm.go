@@ -1,6 +1,6 @@
 package reform
 
-import "github.com/lathe-llm/lathe/reform/gram"
+import "github.com/lathe-llm/lathe/reform/linalg"
 
 // solveADMM finds the kept weights by the alternating direction method of arXiv 2409.17372:
 //
@@ -27,11 +27,11 @@ func solveADMM(p Problem, w0 []float64, kept []int, n *normal, lambda float64, o
 	if p.HeldOut != nil {
 		full = full.pooled(newNormal(p, *p.HeldOut, all, o.Bias))
 	}
-	scale := gram.MeanDiagonal(n.h, n.k) // the exact solution's, so that both have the same limit
+	scale := linalg.MeanDiagonal(n.h, n.k) // the exact solution's, so that both have the same limit
 	if scale == 0 || n.k == 0 {
-		return gram.Columns(w0, p.Out, p.In, kept), Result{Lambda: lambda}, nil
+		return linalg.Columns(w0, p.Out, p.In, kept), Result{Lambda: lambda}, nil
 	}
-	f, err := gram.Factorize(full.h, p.In, (lambda+rho)*scale)
+	f, err := linalg.Factorize(full.h, p.In, (lambda+rho)*scale)
 	if err != nil {
 		return nil, Result{}, err
 	}
@@ -58,7 +58,7 @@ func solveADMM(p Problem, w0 []float64, kept []int, n *normal, lambda float64, o
 		for i := range right {
 			right[i] = constant[i] + rho*scale*(z[i]-u[i])
 		}
-		w := gram.Product(p.Out, p.In, p.In, right, inverse)
+		w := linalg.Product(p.Out, p.In, p.In, right, inverse)
 		for i, v := range w {
 			z[i] = v + u[i]
 			if dropped[i%p.In] {
@@ -66,7 +66,7 @@ func solveADMM(p Problem, w0 []float64, kept []int, n *normal, lambda float64, o
 			}
 			u[i] += v - z[i]
 		}
-		r.Curve = append(r.Curve, n.error(gram.Columns(z, p.Out, p.In, kept)))
+		r.Curve = append(r.Curve, n.error(linalg.Columns(z, p.Out, p.In, kept)))
 	}
-	return gram.Columns(z, p.Out, p.In, kept), r, nil
+	return linalg.Columns(z, p.Out, p.In, kept), r, nil
 }

@@ -5,9 +5,9 @@ import (
 	"testing"
 
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/search/importance"
-	"github.com/lathe-llm/lathe/search/mask"
 )
 
 // A bias makes the mean of what a cut module adds that of the dense one, whether the model has a bias of its own or not.
@@ -18,9 +18,9 @@ func TestBiasKeepsTheMeanState(t *testing.T) {
 		m := tiny(t, recipe)
 		g := m.Geometry()
 		windows := texts(10, 3, 48, g.Vocab)
-		layer := mask.DenseLayer(g.Layers[0])
-		layer.Channels = mask.Range(g.Layers[0].FFN, 0, g.Layers[0].FFN/2)
-		masks := mask.Dense(g).With(0, layer)
+		layer := subnet.DenseLayer(g.Layers[0])
+		layer.Channels = subnet.Range(g.Layers[0].FFN, 0, g.Layers[0].FFN/2)
+		masks := subnet.Dense(g).With(0, layer)
 		for _, method := range []reform.Method{reform.None, reform.Exact} {
 			s, _, err := reform.Refit(t.Context(), m, windows, masks, reform.Config{
 				Recipe: &reform.Recipe{Relative: true, Solve: reform.Options{Method: method, Bias: true}},

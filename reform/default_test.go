@@ -16,8 +16,8 @@ import (
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/memory"
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/reform"
-	"github.com/lathe-llm/lathe/search/mask"
 )
 
 // defaultModel loads the default model and windows of the calibration text, or skips where they are not in the cache.
@@ -116,7 +116,7 @@ func TestPredictionRanksEdits(t *testing.T) {
 	g := m.Geometry()
 	var predicted, measured []float64
 	for range 30 {
-		masks := mask.Dense(g)
+		masks := subnet.Dense(g)
 		for range 1 + rng.IntN(3) {
 			i := rng.IntN(len(g.Layers))
 			masks = masks.With(i, randomEdit(rng, masks.Layer(i), g.Layers[i], stats.Layers[i]))
@@ -153,15 +153,15 @@ func TestPredictionRanksEdits(t *testing.T) {
 }
 
 // randomEdit drops channels, by chance or by importance, or heads.
-func randomEdit(rng *rand.Rand, l mask.Layer, g mask.LayerGeometry, s reform.LayerStatistics) mask.Layer {
+func randomEdit(rng *rand.Rand, l subnet.Layer, g subnet.LayerGeometry, s reform.LayerStatistics) subnet.Layer {
 	drop := 32 * (1 + rng.IntN(g.FFN/32*3/4))
 	switch rng.IntN(4) {
 	case 0:
 		group := rng.IntN(g.KVHeads)
 		per := g.HeadsPerGroup()
-		l.Heads = l.Heads.Minus(mask.Range(g.Heads, group*per, (group+1)*per))
+		l.Heads = l.Heads.Minus(subnet.Range(g.Heads, group*per, (group+1)*per))
 	case 1:
-		l.Channels = l.Channels.Minus(mask.Subset(rng, g.FFN, drop))
+		l.Channels = l.Channels.Minus(subnet.Full(g.FFN).Sample(rng, drop))
 	default:
 		l.Channels = l.Channels.Without(s.Channels.Order[:drop]...)
 	}

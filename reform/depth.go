@@ -7,33 +7,33 @@ import (
 
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // dropLayers drops whole layers, each time the one without which the model's loss is least (SLEB), until the ratio is met.
 // Candidates that begin alike share what was computed of them.
-func (p *plan) dropLayers(ctx context.Context) (mask.Masks, error) {
+func (p *plan) dropLayers(ctx context.Context) (subnet.Masks, error) {
 	g := p.m.Geometry()
 	most, err := budget(g, p.ratio)
 	if err != nil {
-		return mask.Masks{}, err
+		return subnet.Masks{}, err
 	}
 	texts, _ := probeTexts(p.windows)
 	scorer, err := p.m.NewScorer(texts, decoder.ScorerOptions{})
 	if err != nil {
-		return mask.Masks{}, err
+		return subnet.Masks{}, err
 	}
 	defer scorer.Close()
 	var text decoder.Text
 	for i := range texts {
 		text.Windows = append(text.Windows, i)
 	}
-	masks := mask.Dense(g)
+	masks := subnet.Dense(g)
 	total := int(math.Ceil((1 - p.ratio) * float64(len(g.Layers))))
 	for done := 0; masks.BlockParams() > most; {
 		best, err := p.cheapestLayer(ctx, scorer, text, masks)
 		if err != nil {
-			return mask.Masks{}, err
+			return subnet.Masks{}, err
 		}
 		masks = masks.With(best, dropped(g, best))
 		done++
@@ -45,7 +45,7 @@ func (p *plan) dropLayers(ctx context.Context) (mask.Masks, error) {
 }
 
 // cheapestLayer is the layer of masks without which the loss is least.
-func (p *plan) cheapestLayer(ctx context.Context, scorer *decoder.Scorer, text decoder.Text, masks mask.Masks) (int, error) {
+func (p *plan) cheapestLayer(ctx context.Context, scorer *decoder.Scorer, text decoder.Text, masks subnet.Masks) (int, error) {
 	best, least, broken := -1, math.Inf(1), false
 	for i := masks.Layers() - 1; i >= 0; i-- {
 		without := masks.With(i, dropped(masks.Geometry(), i))
@@ -77,7 +77,7 @@ func (p *plan) cheapestLayer(ctx context.Context, scorer *decoder.Scorer, text d
 }
 
 // dropped is the mask of a layer that is not there.
-func dropped(g *mask.Geometry, layer int) mask.Layer {
+func dropped(g *subnet.Geometry, layer int) subnet.Layer {
 	l := g.Layers[layer]
-	return mask.Layer{Heads: mask.Empty(l.Heads), Channels: mask.Empty(l.FFN)}
+	return subnet.Layer{Heads: subnet.Empty(l.Heads), Channels: subnet.Empty(l.FFN)}
 }

@@ -7,8 +7,8 @@ import (
 	"slices"
 
 	"github.com/lathe-llm/lathe/infer/decoder"
-	"github.com/lathe-llm/lathe/reform/gram"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/reform/linalg"
 )
 
 // notFinite says where the dense model's hidden states stop being finite numbers on some text. A loss that is NaN does
@@ -25,7 +25,7 @@ func notFinite(ctx context.Context, m *decoder.Model, windows [][]int32) error {
 		return fmt.Errorf("embedding: %w", err)
 	}
 	for layer := range m.Geometry().Layers {
-		for _, module := range []mask.Module{mask.Attention, mask.MLP} {
+		for _, module := range []subnet.Module{subnet.Attention, subnet.MLP} {
 			if columns(m.Geometry(), layer, module) == 0 {
 				continue
 			}
@@ -37,11 +37,11 @@ func notFinite(ctx context.Context, m *decoder.Model, windows [][]int32) error {
 			}
 		}
 	}
-	return fmt.Errorf("output: %w", gram.ErrNotFinite)
+	return fmt.Errorf("output: %w", linalg.ErrNotFinite)
 }
 
 // pass moves the stream past a module.
-func (s *stream) pass(ctx context.Context, layer int, module mask.Module, sub *decoder.Subnet) error {
+func (s *stream) pass(ctx context.Context, layer int, module subnet.Module, sub *decoder.Subnet) error {
 	t, err := s.tap(ctx, layer, module, sub)
 	if err != nil {
 		return err
@@ -59,7 +59,7 @@ func (s *stream) finite() error {
 		}
 		bad := func(v float32) bool { return math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) }
 		if i := slices.IndexFunc(hidden, bad); i >= 0 {
-			return fmt.Errorf("hidden state of token %d in window %d is %v: %w", i/s.m.Geometry().Hidden, window, hidden[i], gram.ErrNotFinite)
+			return fmt.Errorf("hidden state of token %d in window %d is %v: %w", i/s.m.Geometry().Hidden, window, hidden[i], linalg.ErrNotFinite)
 		}
 	}
 	return nil

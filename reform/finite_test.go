@@ -11,10 +11,10 @@ import (
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/reform"
-	"github.com/lathe-llm/lathe/reform/gram"
+	"github.com/lathe-llm/lathe/reform/linalg"
 	"github.com/lathe-llm/lathe/search/importance"
-	"github.com/lathe-llm/lathe/search/mask"
 )
 
 // broken loads a tiny model, one number of one F32 tensor of which is v.
@@ -75,7 +75,7 @@ func TestNotFiniteIsNamed(t *testing.T) {
 			windows := texts(3, 4, 48, g.Vocab)
 			check := func(what string, err error) {
 				t.Helper()
-				if !errors.Is(err, gram.ErrNotFinite) || !strings.Contains(err.Error(), tt.where) {
+				if !errors.Is(err, linalg.ErrNotFinite) || !strings.Contains(err.Error(), tt.where) {
 					t.Errorf("%s: error %v, want one of %s", what, err, tt.where)
 				}
 			}
@@ -95,10 +95,10 @@ func TestNotFiniteIsNamed(t *testing.T) {
 				_, err := reform.NewSurvey(t.Context(), m, windows, []importance.Method{method}, nil)
 				check(string(method), err)
 			}
-			half := mask.DenseLayer(g.Layers[2])
-			half.Channels = mask.Range(128, 0, 64)
-			half.Heads = mask.Range(4, 0, 2)
-			masks := mask.Dense(g)
+			half := subnet.DenseLayer(g.Layers[2])
+			half.Channels = subnet.Range(128, 0, 64)
+			half.Heads = subnet.Range(4, 0, 2)
+			masks := subnet.Dense(g)
 			for i := range g.Layers {
 				masks = masks.With(i, half)
 			}
@@ -108,7 +108,7 @@ func TestNotFiniteIsNamed(t *testing.T) {
 	}
 	m := broken(t, "output_norm.weight", float32(math.NaN()))
 	_, _, err := reform.OneShot(t.Context(), m, texts(3, 4, 48, m.Geometry().Vocab), 0.66, reform.Config{Preset: reform.Depth})
-	if !errors.Is(err, gram.ErrNotFinite) || !strings.Contains(err.Error(), "output") {
+	if !errors.Is(err, linalg.ErrNotFinite) || !strings.Contains(err.Error(), "output") {
 		t.Errorf("layers dropped by a loss that is NaN: %v", err)
 	}
 }

@@ -2,7 +2,7 @@ package reform
 
 import (
 	"github.com/lathe-llm/lathe/infer/decoder"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // Limits say how many bytes some parts of the memory may take.
@@ -39,7 +39,7 @@ const (
 )
 
 // MemoryOf estimates the memory for a model's shape, ratio and calibration text.
-func MemoryOf(g *mask.Geometry, ratio float64, windows, seq int, limits Limits) Memory {
+func MemoryOf(g *subnet.Geometry, ratio float64, windows, seq int, limits Limits) Memory {
 	hidden, heads := int64(g.Hidden), 0
 	var ffn, channels int64
 	for _, l := range g.Layers {
@@ -57,7 +57,7 @@ func MemoryOf(g *mask.Geometry, ratio float64, windows, seq int, limits Limits) 
 		Window:  4 * (2*int64(heads)*int64(seq)*int64(seq) + 3*int64(seq)*ffn),
 		Runtime: runtimeMemory,
 	}
-	m.States += min(probeMemory, 4*probeWindows*int64(min(seq, probeTokens))*hidden*int64(mask.Modules*len(g.Layers)))
+	m.States += min(probeMemory, 4*probeWindows*int64(min(seq, probeTokens))*hidden*int64(subnet.Modules*len(g.Layers)))
 	return m
 }
 

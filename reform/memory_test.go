@@ -9,8 +9,8 @@ import (
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/reform"
-	"github.com/lathe-llm/lathe/search/mask"
 )
 
 // TestMemoryLimits cuts with everything in memory, and with room for one block's weights and one window's states: the
@@ -69,9 +69,9 @@ func TestMemoryLimits(t *testing.T) {
 
 // Llama's 7B, calibrated on 24 windows of 2048 tokens: all of it in memory, and its weights and states for a part.
 func ExampleMemoryOf() {
-	g := &mask.Geometry{
+	g := &subnet.Geometry{
 		Arch: "llama", Hidden: 4096, Vocab: 32000, HeadDim: 128,
-		Layers: slices.Repeat([]mask.LayerGeometry{{Heads: 32, KVHeads: 32, FFN: 11008}}, 32),
+		Layers: slices.Repeat([]subnet.LayerGeometry{{Heads: 32, KVHeads: 32, FFN: 11008}}, 32),
 	}
 	for _, limits := range []reform.Limits{{States: decoder.DefaultMemory}, {States: decoder.DefaultMemory, Weights: 1 << 30}, {States: 1 << 30, Weights: 1 << 30}} {
 		m := reform.MemoryOf(g, 0.8, 24, 2048, limits)

@@ -3,7 +3,7 @@ package reform
 import (
 	"fmt"
 
-	"github.com/lathe-llm/lathe/reform/gram"
+	"github.com/lathe-llm/lathe/reform/linalg"
 )
 
 // SolveNested re-fits one matrix for several widths at once: for each count the columns kept are the first so many of
@@ -29,17 +29,17 @@ func solveNested(p Problem, order, keep []int, lambda float64, pull bool) ([][]f
 	if len(order) != p.In {
 		return nil, nil, fmt.Errorf("order of %d columns, the matrix has %d", len(order), p.In)
 	}
-	w0 := gram.Widen(p.W)
+	w0 := linalg.Widen(p.W)
 	p.Fit.complete(p, w0, false)
 	all := newNormal(p, p.Fit, order, false)
-	f, taken, err := gram.Ridged(all.h, p.In, lambda)
+	f, taken, err := linalg.Ridged(all.h, p.In, lambda)
 	if err != nil {
 		return nil, nil, err
 	}
-	ridge := taken * gram.MeanDiagonal(all.h, p.In)
+	ridge := taken * linalg.MeanDiagonal(all.h, p.In)
 	target := append([]float64(nil), all.c...) // B
 	if pull {
-		for i, v := range gram.Columns(w0, p.Out, p.In, order) {
+		for i, v := range linalg.Columns(w0, p.Out, p.In, order) {
 			target[i] += ridge * v
 		}
 	}
@@ -52,11 +52,11 @@ func solveNested(p Problem, order, keep []int, lambda float64, pull bool) ([][]f
 		}
 		w := leading(forward, p.Out, p.In, k)
 		f.Leading(k).SolveUpper(w, p.Out)
-		weights[i] = gram.Narrow(w)
+		weights[i] = linalg.Narrow(w)
 		if all.total > 0 {
 			// E‖y − ŷ‖² is E‖y‖² + ⟨W·H, W⟩ − 2⟨C, W⟩.
 			b, c := leading(target, p.Out, p.In, k), leading(all.c, p.Out, p.In, k)
-			lost[i] = max(0, (all.energy+gram.Dot(b, w)-ridge*gram.Dot(w, w)-2*gram.Dot(c, w))/all.total)
+			lost[i] = max(0, (all.energy+linalg.Dot(b, w)-ridge*linalg.Dot(w, w)-2*linalg.Dot(c, w))/all.total)
 		}
 	}
 	return weights, lost, nil

@@ -4,7 +4,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"github.com/lathe-llm/lathe/reform/gram"
+	"github.com/lathe-llm/lathe/reform/linalg"
 )
 
 func TestSolveNestedIsSolve(t *testing.T) {
@@ -32,14 +32,14 @@ func TestSolveNestedIsSolve(t *testing.T) {
 	}
 	// What is lost is what the fit says of its weights, with a ridge too.
 	whole := p.Fit
-	whole.complete(p, gram.Widen(p.W), false)
+	whole.complete(p, linalg.Widen(p.W), false)
 	for _, pull := range []bool{false, true} {
 		got, lost, err := SolveNested(p, order, keep, 0.1, pull)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for i, k := range keep {
-			near(t, "share lost", lost[i], newNormal(p, whole, order[:k], false).error(gram.Widen(got[i])), 1e-6)
+			near(t, "share lost", lost[i], newNormal(p, whole, order[:k], false).error(linalg.Widen(got[i])), 1e-6)
 		}
 	}
 	if _, _, err := SolveNested(p, order[:3], keep, 0, false); err == nil {

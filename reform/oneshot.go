@@ -9,8 +9,8 @@ import (
 
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search/importance"
-	"github.com/lathe-llm/lathe/search/mask"
 )
 
 // OneShot makes a subnet of at most the given inheriting ratio over the block matrices, calibrated on windows of text,
@@ -36,7 +36,7 @@ func oneShot(ctx context.Context, m *decoder.Model, windows [][]int32, ratio flo
 		recipe = *c.Recipe
 	}
 	if c.Granularity == 0 {
-		c.Granularity = mask.DefaultGranularity
+		c.Granularity = subnet.DefaultGranularity
 	}
 	tokens, err := checkWindows(windows)
 	if err != nil {
@@ -61,7 +61,7 @@ func oneShot(ctx context.Context, m *decoder.Model, windows [][]int32, ratio flo
 
 // Refit re-fits a subnet of given masks as the recipe of the configuration, or of its preset, says. How widths are chosen
 // does not matter, nor how units are, unless the configuration has them chosen anew.
-func Refit(ctx context.Context, m *decoder.Model, windows [][]int32, masks mask.Masks, c Config) (gguf.Subnet, Report, error) {
+func Refit(ctx context.Context, m *decoder.Model, windows [][]int32, masks subnet.Masks, c Config) (gguf.Subnet, Report, error) {
 	started := time.Now()
 	if c.Preset == "" {
 		c.Preset = Allocated
@@ -94,7 +94,7 @@ func Refit(ctx context.Context, m *decoder.Model, windows [][]int32, masks mask.
 }
 
 // reformMasks walks where there is something to do on the way; masks that stay as they are need no text.
-func reformMasks(ctx context.Context, m *decoder.Model, windows [][]int32, masks mask.Masks, recipe Recipe, choose *chooser, c Config) (gguf.Subnet, []ModuleReport, error) {
+func reformMasks(ctx context.Context, m *decoder.Model, windows [][]int32, masks subnet.Masks, recipe Recipe, choose *chooser, c Config) (gguf.Subnet, []ModuleReport, error) {
 	if choose == nil && recipe.Solve.Method == None && !recipe.Solve.Bias {
 		return gguf.Subnet{Masks: masks}, nil, nil
 	}
@@ -131,9 +131,9 @@ type plan struct {
 
 // make returns masks that are final, or, for units that are to be chosen on the way, the masks to start from and the
 // chooser.
-func (p *plan) make(ctx context.Context) (mask.Masks, *chooser, error) {
+func (p *plan) make(ctx context.Context) (subnet.Masks, *chooser, error) {
 	g := p.m.Geometry()
-	dense := mask.Dense(g)
+	dense := subnet.Dense(g)
 	switch {
 	case p.recipe.Layers:
 		masks, err := p.dropLayers(ctx)
@@ -144,23 +144,25 @@ func (p *plan) make(ctx context.Context) (mask.Masks, *chooser, error) {
 	case p.recipe.Sequential:
 		keep, err := p.counts(ctx, nil)
 		if err != nil {
-			return mask.Masks{}, nil, err
+			return subnet.Masks{}, nil, err
 		}
-		may := func(_ mask.Masks, _ int, module mask.Module) bool { return module == mask.MLP || p.recipe.Attention }
+		may := func(_ subnet.Masks, _ int, module subnet.Module) bool {
+			return module == subnet.MLP || p.recipe.Attention
+		}
 		return dense, ranked(g, p.recipe.Method, may, keep.of), nil
 	}
 	survey, err := NewSurvey(ctx, p.m, p.windows, []importance.Method{p.recipe.Method}, p.config.Progress)
 	if err != nil {
-		return mask.Masks{}, nil, err
+		return subnet.Masks{}, nil, err
 	}
 	keep, err := p.counts(ctx, survey)
 	if err != nil {
-		return mask.Masks{}, nil, err
+		return subnet.Masks{}, nil, err
 	}
 	masks := dense
 	for i := range g.Layers {
 		l := masks.Layer(i)
-		for _, module := range []mask.Module{mask.Attention, mask.MLP} {
+		for _, module := range []subnet.Module{subnet.Attention, subnet.MLP} {
 			if r, ok := survey.Layers[i].Module(module).Rankings[p.recipe.Method]; ok && keep.of(i, module) < len(r.Order) {
 				l = withUnits(g, i, l, module, r.Keep(keep.of(i, module)))
 			}
@@ -171,9 +173,9 @@ func (p *plan) make(ctx context.Context) (mask.Masks, *chooser, error) {
 }
 
 // ranked returns the chooser that keeps the best of a ranking, so many of each module.
-func ranked(g *mask.Geometry, method importance.Method, of func(mask.Masks, int, mask.Module) bool, keep func(layer int, m mask.Module) int) *chooser {
-	return &chooser{of, func(layer int, module mask.Module, b *importance.Block) (mask.Layer, error) {
-		l, n := mask.DenseLayer(g.Layers[layer]), keep(layer, module)
+func ranked(g *subnet.Geometry, method importance.Method, of func(subnet.Masks, int, subnet.Module) bool, keep func(layer int, m subnet.Module) int) *chooser {
+	return &chooser{of, func(layer int, module subnet.Module, b *importance.Block) (subnet.Layer, error) {
+		l, n := subnet.DenseLayer(g.Layers[layer]), keep(layer, module)
 		if n == b.Count(units(module)) {
 			return l, nil
 		}
@@ -187,19 +189,19 @@ func ranked(g *mask.Geometry, method importance.Method, of func(mask.Masks, int,
 
 // rechosen returns the chooser that keeps as many units as masks do. Modules that are dense or dropped, or that lack other
 // units than those of package importance, stay as they are.
-func rechosen(masks mask.Masks, method importance.Method) *chooser {
+func rechosen(masks subnet.Masks, method importance.Method) *chooser {
 	g := masks.Geometry()
-	of := func(_ mask.Masks, layer int, module mask.Module) bool {
+	of := func(_ subnet.Masks, layer int, module subnet.Module) bool {
 		l, lg := masks.Layer(layer), g.Layers[layer]
-		if module == mask.MLP {
+		if module == subnet.MLP {
 			return !l.Channels.IsFull() && !l.Channels.IsEmpty()
 		}
 		groups := l.Groups(lg)
-		whole := withUnits(g, layer, mask.DenseLayer(lg), module, groups)
+		whole := withUnits(g, layer, subnet.DenseLayer(lg), module, groups)
 		return l.QK == nil && l.VO == nil && l.Heads.Equal(whole.Heads) && !groups.IsFull() && !groups.IsEmpty()
 	}
-	return ranked(g, method, of, func(layer int, module mask.Module) int {
-		if module == mask.MLP {
+	return ranked(g, method, of, func(layer int, module subnet.Module) int {
+		if module == subnet.MLP {
 			return masks.Layer(layer).Channels.Len()
 		}
 		return masks.Layer(layer).Groups(g.Layers[layer]).Len()
@@ -207,16 +209,16 @@ func rechosen(masks mask.Masks, method importance.Method) *chooser {
 }
 
 // withUnits returns l with the kept units of one module.
-func withUnits(g *mask.Geometry, layer int, l mask.Layer, module mask.Module, kept mask.Set) mask.Layer {
-	if module == mask.MLP {
+func withUnits(g *subnet.Geometry, layer int, l subnet.Layer, module subnet.Module, kept subnet.Set) subnet.Layer {
+	if module == subnet.MLP {
 		l.Channels = kept
 		return l
 	}
 	lg := g.Layers[layer]
 	per := lg.HeadsPerGroup()
-	l.Heads = mask.Empty(lg.Heads)
+	l.Heads = subnet.Empty(lg.Heads)
 	for _, group := range kept.Indices() {
-		l.Heads = l.Heads.Union(mask.Range(lg.Heads, group*per, (group+1)*per))
+		l.Heads = l.Heads.Union(subnet.Range(lg.Heads, group*per, (group+1)*per))
 	}
 	return l
 }
@@ -229,13 +231,13 @@ func (p *plan) counts(ctx context.Context, s *Survey) (counts, error) {
 		if s == nil {
 			return counts{}, errors.New("scores of all layers are compared, and there is no survey")
 		}
-		scores := make([][mask.Modules][]float64, len(g.Layers))
+		scores := make([][subnet.Modules][]float64, len(g.Layers))
 		for i := range g.Layers {
-			for _, m := range []mask.Module{mask.Attention, mask.MLP} {
+			for _, m := range []subnet.Module{subnet.Attention, subnet.MLP} {
 				scores[i][m] = standardized(s.Layers[i].Module(m).Rankings[p.recipe.Method])
 			}
 		}
-		return cheapest(g, p.ratio, step, attention, p.recipe.Floor, func(layer int, m mask.Module, have, keep int) float64 {
+		return cheapest(g, p.ratio, step, attention, p.recipe.Floor, func(layer int, m subnet.Module, have, keep int) float64 {
 			all := scores[layer][m] // from the first to drop to the last
 			return sumOf(all[len(all)-have : len(all)-keep])
 		})
@@ -244,7 +246,7 @@ func (p *plan) counts(ctx context.Context, s *Survey) (counts, error) {
 		if err != nil {
 			return counts{}, err
 		}
-		c, err := cheapest(g, p.ratio, step, attention, p.recipe.Floor, func(layer int, m mask.Module, have, keep int) float64 {
+		c, err := cheapest(g, p.ratio, step, attention, p.recipe.Floor, func(layer int, m subnet.Module, have, keep int) float64 {
 			return loss.at(layer, m, keep) - loss.at(layer, m, have)
 		})
 		if err == nil {
@@ -257,16 +259,16 @@ func (p *plan) counts(ctx context.Context, s *Survey) (counts, error) {
 }
 
 // random keeps units drawn by chance, as many of each layer.
-func (p *plan) random(masks mask.Masks) (mask.Masks, error) {
+func (p *plan) random(masks subnet.Masks) (subnet.Masks, error) {
 	g := p.m.Geometry()
 	keep, err := uniform(g, p.ratio, p.config.Granularity, p.recipe.Attention)
 	if err != nil {
-		return mask.Masks{}, err
+		return subnet.Masks{}, err
 	}
 	rng := rand.New(rand.NewPCG(p.config.Seed, 0))
 	for i, lg := range g.Layers {
-		l := withUnits(g, i, masks.Layer(i), mask.Attention, mask.Subset(rng, lg.KVHeads, keep.groups[i]))
-		masks = masks.With(i, withUnits(g, i, l, mask.MLP, mask.Subset(rng, lg.FFN, keep.channels[i])))
+		l := withUnits(g, i, masks.Layer(i), subnet.Attention, subnet.Full(lg.KVHeads).Sample(rng, keep.groups[i]))
+		masks = masks.With(i, withUnits(g, i, l, subnet.MLP, subnet.Full(lg.FFN).Sample(rng, keep.channels[i])))
 	}
 	return masks, masks.Validate()
 }

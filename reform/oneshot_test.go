@@ -13,9 +13,9 @@ import (
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/search/importance"
-	"github.com/lathe-llm/lathe/search/mask"
 )
 
 // tiny loads a random model on the Go backend.
@@ -205,7 +205,7 @@ func TestRefitBringsStatesBack(t *testing.T) {
 					t.Errorf("%s: layer %d %s: error %g became %g", name, mod.Layer, mod.Module, mod.ErrBefore, mod.ErrAfter)
 				}
 			}
-			if len(report.Modules) != mask.Modules*len(g.Layers) {
+			if len(report.Modules) != subnet.Modules*len(g.Layers) {
 				t.Errorf("%s: report of %d modules", name, len(report.Modules))
 			}
 		}
@@ -217,13 +217,13 @@ func TestRefitOfWholeBlocks(t *testing.T) {
 	families(t, []string{"llama", "deci", "opt uneven", "gemma2"}, func(t *testing.T, name string, m *decoder.Model) {
 		g := m.Geometry()
 		windows := texts(2, 4, 64, g.Vocab)
-		masks := mask.Dense(g)
+		masks := subnet.Dense(g)
 		const cut = 0
 		l := masks.Layer(cut)
-		l.Channels = mask.Range(g.Layers[cut].FFN, 0, g.Layers[cut].FFN/2)
+		l.Channels = subnet.Range(g.Layers[cut].FFN, 0, g.Layers[cut].FFN/2)
 		masks = masks.With(cut, l)
 		if last := len(g.Layers) - 1; name == "llama" {
-			masks = masks.With(last, mask.Layer{Heads: mask.Empty(g.Layers[last].Heads), Channels: mask.Empty(g.Layers[last].FFN)})
+			masks = masks.With(last, subnet.Layer{Heads: subnet.Empty(g.Layers[last].Heads), Channels: subnet.Empty(g.Layers[last].FFN)})
 		}
 		recipe := reform.Recipe{Goal: reform.DenseState, Relative: true, Solve: reform.Options{Pull: true}}
 		states := make(map[bool]float64)
@@ -312,7 +312,7 @@ func TestRefitRefusesMasksOfAnotherModel(t *testing.T) {
 	g := *m.Geometry()
 	g.Layers = slices.Clone(g.Layers)
 	g.Layers[1].FFN += 32
-	_, _, err := reform.Refit(t.Context(), m, texts(5, 2, 32, g.Vocab), mask.Dense(&g), reform.Config{})
+	_, _, err := reform.Refit(t.Context(), m, texts(5, 2, 32, g.Vocab), subnet.Dense(&g), reform.Config{})
 	if !errors.Is(err, decoder.ErrGeometry) {
 		t.Errorf("error %v, want %v", err, decoder.ErrGeometry)
 	}
@@ -376,7 +376,7 @@ func TestRefitRechoosesUnits(t *testing.T) {
 			t.Fatal(err)
 		}
 		if drawn.Masks.Equal(want.Masks) || !got.Masks.Equal(want.Masks) {
-			t.Errorf("attention %v: chosen anew:\n%v\ncut:\n%v", attention, mask.Diff(drawn.Masks, got.Masks), mask.Diff(drawn.Masks, want.Masks))
+			t.Errorf("attention %v: chosen anew:\n%v\ncut:\n%v", attention, subnet.Diff(drawn.Masks, got.Masks), subnet.Diff(drawn.Masks, want.Masks))
 		}
 		if !reflect.DeepEqual(got.Refit, want.Refit) {
 			t.Errorf("attention %v: other weights than those of the cut", attention)

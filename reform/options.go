@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search/importance"
-	"github.com/lathe-llm/lathe/search/mask"
 )
 
 var (
@@ -94,8 +94,8 @@ type Recipe struct {
 }
 
 // refitsUp says whether W_U of a module is re-fitted.
-func (r Recipe) refitsUp(m mask.Module) bool {
-	return m == mask.MLP && r.UpSteps > 0 && r.Goal != DenseOutput && (r.Solve.Method == "" || r.Solve.Method == Exact) && !r.Solve.Bias
+func (r Recipe) refitsUp(m subnet.Module) bool {
+	return m == subnet.MLP && r.UpSteps > 0 && r.Goal != DenseOutput && (r.Solve.Method == "" || r.Solve.Method == Exact) && !r.Solve.Bias
 }
 
 func (r Recipe) relative() bool { return r.Relative && r.Goal != DenseOutput && !r.Solve.Bias }
@@ -213,4 +213,4 @@ type Report struct {
 	Warnings  []string       `json:"warnings,omitempty"`
 }
 
-func moduleName(layer int, m mask.Module) string { return fmt.Sprintf("layer %d %s", layer, m) }
+func moduleName(layer int, m subnet.Module) string { return fmt.Sprintf("layer %d %s", layer, m) }

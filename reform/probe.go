@@ -7,8 +7,8 @@ import (
 
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search/importance"
-	"github.com/lathe-llm/lathe/search/mask"
 )
 
 const (
@@ -97,7 +97,7 @@ func probeTexts(windows [][]int32) (texts, statistics [][]int32) {
 }
 
 // module calls f with the statistics of one module and moves on past it.
-func (p *prober) module(ctx context.Context, layer int, module mask.Module, inner bool, f func(b *importance.Block, t Target) error) error {
+func (p *prober) module(ctx context.Context, layer int, module subnet.Module, inner bool, f func(b *importance.Block, t Target) error) error {
 	t, err := p.st.tap(ctx, layer, module, p.dense)
 	if err != nil {
 		return err
@@ -121,10 +121,10 @@ func (p *prober) module(ctx context.Context, layer int, module mask.Module, inne
 }
 
 // rise is what the model loses, in nats per token, when one module of a layer is cut to l and re-fitted.
-func (p *prober) rise(ctx context.Context, layer int, module mask.Module, l mask.Layer, b *importance.Block, t Target) (float64, error) {
+func (p *prober) rise(ctx context.Context, layer int, module subnet.Module, l subnet.Layer, b *importance.Block, t Target) (float64, error) {
 	masks := p.dense.Masks().With(layer, l)
 	kept := l.Channels.Indices()
-	if module == mask.Attention {
+	if module == subnet.Attention {
 		kept = masks.OColumns(layer)
 	}
 	problem := Problem{Name: b.Name, W: b.Output.Data, Out: b.Output.Out, In: b.Output.In, Fit: t}
@@ -133,7 +133,7 @@ func (p *prober) rise(ctx context.Context, layer int, module mask.Module, l mask
 		return 0, err
 	}
 	refit := gguf.Refit{WD: weights}
-	if module == mask.Attention {
+	if module == subnet.Attention {
 		refit = gguf.Refit{WO: weights}
 	}
 	cut, err := p.dense.WithLayer(ctx, layer, l, refit)

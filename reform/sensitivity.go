@@ -4,8 +4,8 @@ import (
 	"context"
 	"math"
 
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search/importance"
-	"github.com/lathe-llm/lathe/search/mask"
 )
 
 // probeExponent is how the loss of a cut grows with the share that is cut.
@@ -14,12 +14,12 @@ const probeExponent = 2.5
 // losses predict the rise of the model's loss, in nats per token, when units of one module are dropped and the rest
 // re-fitted: probe·(dropped/probed)^probeExponent, from one measured cut of each module. Those of several modules add up.
 type losses struct {
-	g      *mask.Geometry
-	probe  [][mask.Modules]float64 // measured rise
-	probed [][mask.Modules]int     // units dropped for it
+	g      *subnet.Geometry
+	probe  [][subnet.Modules]float64 // measured rise
+	probed [][subnet.Modules]int     // units dropped for it
 }
 
-func (l losses) at(layer int, m mask.Module, keep int) float64 {
+func (l losses) at(layer int, m subnet.Module, keep int) float64 {
 	all := denseCounts(l.g).of(layer, m)
 	if l.probed[layer][m] == 0 || keep >= all {
 		return 0
@@ -30,7 +30,7 @@ func (l losses) at(layer int, m mask.Module, keep int) float64 {
 func (l losses) total(c counts) float64 {
 	var sum float64
 	for i := range l.g.Layers {
-		sum += l.at(i, mask.MLP, c.channels[i]) + l.at(i, mask.Attention, c.groups[i])
+		sum += l.at(i, subnet.MLP, c.channels[i]) + l.at(i, subnet.Attention, c.groups[i])
 	}
 	return sum
 }
@@ -39,7 +39,7 @@ func (l losses) total(c counts) float64 {
 // rest re-fitted, all others being dense.
 func (p *plan) sensitivity(ctx context.Context) (losses, error) {
 	g := p.m.Geometry()
-	l := losses{g: g, probe: make([][mask.Modules]float64, len(g.Layers)), probed: make([][mask.Modules]int, len(g.Layers))}
+	l := losses{g: g, probe: make([][subnet.Modules]float64, len(g.Layers)), probed: make([][subnet.Modules]int, len(g.Layers))}
 	pr, err := newProber(ctx, p.m, p.windows)
 	if err != nil {
 		return l, err
@@ -47,7 +47,7 @@ func (p *plan) sensitivity(ctx context.Context) (losses, error) {
 	defer pr.close()
 	inner := importance.NeedsOf(p.recipe.Method).Weights
 	for layer := range g.Layers {
-		for _, module := range []mask.Module{mask.Attention, mask.MLP} {
+		for _, module := range []subnet.Module{subnet.Attention, subnet.MLP} {
 			if columns(g, layer, module) == 0 {
 				continue
 			}
@@ -61,11 +61,11 @@ func (p *plan) sensitivity(ctx context.Context) (losses, error) {
 					return err
 				}
 				l.probed[layer][module] = all / 2
-				half := withUnits(g, layer, mask.DenseLayer(g.Layers[layer]), module, r.Keep(all-all/2))
+				half := withUnits(g, layer, subnet.DenseLayer(g.Layers[layer]), module, r.Keep(all-all/2))
 				l.probe[layer][module], err = pr.rise(ctx, layer, module, half, b, t)
 				return err
 			}
-			if module == mask.Attention && !p.recipe.Attention {
+			if module == subnet.Attention && !p.recipe.Attention {
 				probe = nil
 			}
 			if err := pr.module(ctx, layer, module, inner, probe); err != nil {

@@ -7,7 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
-	"github.com/lathe-llm/lathe/reform/gram"
+	"github.com/lathe-llm/lathe/reform/linalg"
 )
 
 const (
@@ -38,8 +38,8 @@ func solve(p Problem, kept []int, o Options) ([]float32, Result, error) {
 	if err := p.check(kept, o); err != nil {
 		return nil, Result{}, err
 	}
-	w0 := gram.Widen(p.W)
-	start := gram.Columns(w0, p.Out, p.In, kept)
+	w0 := linalg.Widen(p.W)
+	start := linalg.Columns(w0, p.Out, p.In, kept)
 	original := p.Fit.Cross == nil && (p.HeldOut == nil || p.HeldOut.Cross == nil)
 	p.Fit.complete(p, w0, o.Bias)
 	fit := newNormal(p, p.Fit, kept, o.Bias)
@@ -78,7 +78,7 @@ func solve(p Problem, kept []int, o Options) ([]float32, Result, error) {
 	if o.Bias {
 		r.Bias = fit.pooled(held).bias(weights)
 	}
-	return gram.Narrow(weights), r, nil
+	return linalg.Narrow(weights), r, nil
 }
 
 func (p Problem) check(kept []int, o Options) error {
@@ -111,7 +111,7 @@ func (p Problem) check(kept []int, o Options) error {
 			return errors.New("a bias needs the means of inputs and outputs")
 		}
 		for _, a := range [][]float64{t.Gram, t.Cross, t.Mean, t.OutMean} {
-			if err := gram.CheckFinite(a); err != nil {
+			if err := linalg.CheckFinite(a); err != nil {
 				return err
 			}
 		}
@@ -136,10 +136,10 @@ func (t *Target) complete(p Problem, w0 []float64, bias bool) {
 	if t.Cross != nil {
 		return
 	}
-	t.Cross = gram.Product(p.Out, p.In, p.In, w0, t.Gram)
-	t.Energy = gram.Dot(t.Cross, w0)
+	t.Cross = linalg.Product(p.Out, p.In, p.In, w0, t.Gram)
+	t.Energy = linalg.Dot(t.Cross, w0)
 	if bias {
-		t.OutMean = gram.ProductT(p.Out, 1, p.In, w0, t.Mean)
+		t.OutMean = linalg.ProductT(p.Out, 1, p.In, w0, t.Mean)
 	}
 }
 
@@ -147,13 +147,13 @@ func (t *Target) complete(p Problem, w0 []float64, bias bool) {
 func newNormal(p Problem, t Target, kept []int, bias bool) *normal {
 	n := &normal{
 		out: p.Out, k: len(kept), tokens: t.Tokens, energy: t.Energy, total: t.Energy,
-		h: gram.Sub(t.Gram, p.In, kept, kept), c: gram.Columns(t.Cross, p.Out, p.In, kept),
+		h: linalg.Sub(t.Gram, p.In, kept, kept), c: linalg.Columns(t.Cross, p.Out, p.In, kept),
 	}
 	if bias {
-		n.outMean, n.mean = t.OutMean, gram.Columns(t.Mean, 1, p.In, kept)
+		n.outMean, n.mean = t.OutMean, linalg.Columns(t.Mean, 1, p.In, kept)
 		addOuter(n.h, n.mean, n.mean, -1)
 		addOuter(n.c, n.outMean, n.mean, -1)
-		n.energy -= gram.Dot(n.outMean, n.outMean)
+		n.energy -= linalg.Dot(n.outMean, n.outMean)
 	}
 	return n
 }
@@ -191,7 +191,7 @@ func (n *normal) pooled(other *normal) *normal {
 	between := share * (1 - share)
 	addOuter(both.h, dx, dx, between)
 	addOuter(both.c, dy, dx, between)
-	both.energy += between * gram.Dot(dy, dy)
+	both.energy += between * linalg.Dot(dy, dy)
 	return both
 }
 
@@ -206,11 +206,11 @@ func difference(a, b []float64) []float64 {
 // ridge solves for the kept weights at one ridge, raising it where it has to be.
 func (n *normal) ridge(start []float64, lambda float64, pull bool) ([]float64, Result, error) {
 	r := Result{Lambda: lambda}
-	scale := gram.MeanDiagonal(n.h, n.k)
+	scale := linalg.MeanDiagonal(n.h, n.k)
 	if n.k == 0 || scale == 0 {
 		return start, r, nil // inputs that are always zero say nothing about their weights
 	}
-	f, taken, err := gram.Ridged(n.h, n.k, lambda)
+	f, taken, err := linalg.Ridged(n.h, n.k, lambda)
 	if err != nil {
 		return nil, Result{}, err
 	}
@@ -239,17 +239,17 @@ func (n *normal) excess(w []float64) float64 {
 	if n.k == 0 {
 		return 0
 	}
-	return gram.Dot(gram.Product(n.out, n.k, n.k, w, n.h), w) - 2*gram.Dot(w, n.c)
+	return linalg.Dot(linalg.Product(n.out, n.k, n.k, w, n.h), w) - 2*linalg.Dot(w, n.c)
 }
 
 // bias is what makes the mean output right.
 func (n *normal) bias(w []float64) []float32 {
 	b := append([]float64(nil), n.outMean...)
 	if n.k > 0 {
-		got := gram.ProductT(n.out, 1, n.k, w, n.mean)
+		got := linalg.ProductT(n.out, 1, n.k, w, n.mean)
 		b = difference(b, got)
 	}
-	return gram.Narrow(b)
+	return linalg.Narrow(b)
 }
 
 // chooseLambda takes the ridge whose fit on one text has the least error on the other. Without another text it takes the
@@ -277,7 +277,7 @@ func chooseLambda(fit, held *normal, start []float64, o Options) (lambda float64
 	}
 	if fit.out >= sketchFrom*sketchRows {
 		s := sketch(fit.out)
-		fit, held, start = fit.sketched(s), held.sketched(s), gram.Product(sketchRows, fit.k, fit.out, s, start)
+		fit, held, start = fit.sketched(s), held.sketched(s), linalg.Product(sketchRows, fit.k, fit.out, s, start)
 	}
 	least := math.Inf(1)
 	for _, l := range lambdas {
@@ -311,5 +311,5 @@ func sketch(out int) []float64 {
 
 // sketched is n for mixtures of the outputs. Nothing is known of their energy.
 func (n *normal) sketched(s []float64) *normal {
-	return &normal{out: sketchRows, k: n.k, tokens: n.tokens, h: n.h, c: gram.Product(sketchRows, n.k, n.out, s, n.c)}
+	return &normal{out: sketchRows, k: n.k, tokens: n.tokens, h: n.h, c: linalg.Product(sketchRows, n.k, n.out, s, n.c)}
 }

@@ -9,7 +9,7 @@ import (
 
 	"gonum.org/v1/gonum/mat"
 
-	"github.com/lathe-llm/lathe/reform/gram"
+	"github.com/lathe-llm/lathe/reform/linalg"
 )
 
 // sample is text as one matrix sees it: inputs [tokens, in] that are correlated and not centred.
@@ -35,7 +35,7 @@ func newSample(rng *rand.Rand, tokens, in int) sample {
 
 func (s sample) target() Target {
 	t := Target{Tokens: s.tokens, Mean: make([]float64, s.in)}
-	t.Gram = gram.SecondMoment(s.tokens, s.in, s.x.RawMatrix().Data)
+	t.Gram = linalg.SecondMoment(s.tokens, s.in, s.x.RawMatrix().Data)
 	for i := range s.tokens {
 		for j := range s.in {
 			t.Mean[j] += s.x.At(i, j) / float64(s.tokens)
@@ -124,13 +124,13 @@ func TestExactAgainstQR(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	s := newSample(rng, tokens, in)
 	w := weights(rng, out*in)
-	w0 := mat.NewDense(out, in, gram.Widen(w))
+	w0 := mat.NewDense(out, in, linalg.Widen(w))
 	var original mat.Dense
 	original.Mul(s.x, w0.T())
 	other := mat.NewDense(tokens, out, nil) // outputs that the original weights do not give
 	other.Apply(func(_, _ int, v float64) float64 { return v + 0.5 + rng.NormFloat64() }, &original)
 	kept := []int{3, 0, 7, 8, 9, 20, 21, 22, 30, 39, 17}
-	prior := mat.NewDense(out, len(kept), gram.Columns(gram.Widen(w), out, in, kept))
+	prior := mat.NewDense(out, len(kept), linalg.Columns(linalg.Widen(w), out, in, kept))
 
 	for _, pull := range []bool{false, true} {
 		for _, bias := range []bool{false, true} {
@@ -156,7 +156,7 @@ func TestExactAgainstQR(t *testing.T) {
 				}
 				// The ridge is a share of the mean diagonal of what is solved: the kept, centred Gram matrix.
 				n := newNormal(Problem{In: in, Out: out}, complete(target, w, in, out), kept, bias)
-				ridge := 0.05 * gram.MeanDiagonal(n.h, len(kept))
+				ridge := 0.05 * linalg.MeanDiagonal(n.h, len(kept))
 				reference := prior
 				if !pull {
 					reference = nil
@@ -171,7 +171,7 @@ func TestExactAgainstQR(t *testing.T) {
 					}
 				}
 				near(t, "error after", r.ErrAfter, relativeError(s, y, kept, got, r.Bias), 1e-6)
-				before := gram.Narrow(prior.RawMatrix().Data)
+				before := linalg.Narrow(prior.RawMatrix().Data)
 				near(t, "error before", r.ErrBefore, relativeError(s, y, kept, before, nil), 1e-6)
 				if r.ErrAfter >= r.ErrBefore {
 					t.Errorf("pull %v bias %v cross %v: error %g after is not under %g before", pull, bias, cross, r.ErrAfter, r.ErrBefore)
@@ -182,7 +182,7 @@ func TestExactAgainstQR(t *testing.T) {
 }
 
 func complete(t Target, w []float32, in, out int) Target {
-	t.complete(Problem{In: in, Out: out}, gram.Widen(w), true)
+	t.complete(Problem{In: in, Out: out}, linalg.Widen(w), true)
 	return t
 }
 
@@ -271,7 +271,7 @@ func TestLambdaByHeldOut(t *testing.T) {
 			t.Fatal(err)
 		}
 		var y mat.Dense
-		y.Mul(held.x, mat.NewDense(out, in, gram.Widen(w)).T())
+		y.Mul(held.x, mat.NewDense(out, in, linalg.Widen(w)).T())
 		if e := relativeError(held, &y, kept, wk, nil); e < least {
 			best, least = l, e
 		}
@@ -302,8 +302,8 @@ func TestLambdaOfManyOutputs(t *testing.T) {
 			kept[i] = 2 * i
 		}
 		held0 := func(lambda float64) float64 {
-			w0 := gram.Widen(p.W)
-			start := gram.Columns(w0, out, in, kept)
+			w0 := linalg.Widen(p.W)
+			start := linalg.Columns(w0, out, in, kept)
 			a, b := fitted, other
 			a.complete(p, w0, false)
 			b.complete(p, w0, false)
@@ -390,7 +390,7 @@ func TestSolveEdges(t *testing.T) {
 		{"dead inputs", Target{Gram: make([]float64, in*in)}, []int{1, 2}, Options{}, []float32{2, 3, 6, 7}, false, nil},
 		{"singular without a ridge", singular, []int{0, 1}, Options{Lambdas: []float64{0}}, nil, true, nil},
 		{"indefinite", indefinite, []int{0, 1}, Options{Lambdas: []float64{0}}, nil, true, nil},
-		{"NaN", broken, []int{0}, Options{}, nil, false, gram.ErrNotFinite},
+		{"NaN", broken, []int{0}, Options{}, nil, false, linalg.ErrNotFinite},
 		{"method", identity(), []int{0}, Options{Method: "magic"}, nil, false, ErrMethod},
 	}
 	for _, tt := range tests {

@@ -10,8 +10,8 @@ import (
 	"slices"
 
 	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search/importance"
-	"github.com/lathe-llm/lathe/search/mask"
 )
 
 // ErrStatistics means that stored statistics are damaged or those of another model.
@@ -53,7 +53,7 @@ func (u *UnitStatistics) Rank() importance.Ranking {
 
 // cost is what dropping the given units costs. Between being alone (nothing gone before it) and in its turn (all gone
 // before it that are cheaper), a unit's cost is taken to grow geometrically with how many of those are gone.
-func (u *UnitStatistics) cost(dropped mask.Set) float64 {
+func (u *UnitStatistics) cost(dropped subnet.Set) float64 {
 	var total float64
 	before := 0
 	for rank, unit := range u.Order {
@@ -72,7 +72,7 @@ func (u *UnitStatistics) cost(dropped mask.Set) float64 {
 }
 
 // rise is what the loss is predicted to rise by.
-func (u *UnitStatistics) rise(dropped mask.Set) float64 {
+func (u *UnitStatistics) rise(dropped subnet.Set) float64 {
 	if dropped.IsEmpty() || u.Probed == 0 {
 		return 0
 	}
@@ -81,7 +81,7 @@ func (u *UnitStatistics) rise(dropped mask.Set) float64 {
 
 // Predict estimates what the model's loss rises by, in nats per token, when it is cut to masks and re-fitted. It computes
 // nothing of the model. In-head channels count as their share of the head.
-func (s *Statistics) Predict(masks mask.Masks) float64 {
+func (s *Statistics) Predict(masks subnet.Masks) float64 {
 	var sum float64
 	for i := range masks.Layers() {
 		sum += s.PredictLayer(masks, i)
@@ -90,7 +90,7 @@ func (s *Statistics) Predict(masks mask.Masks) float64 {
 }
 
 // PredictLayer is the part of Predict that one layer adds.
-func (s *Statistics) PredictLayer(masks mask.Masks, layer int) float64 {
+func (s *Statistics) PredictLayer(masks subnet.Masks, layer int) float64 {
 	if layer >= len(s.Layers) {
 		return 0
 	}
@@ -129,7 +129,7 @@ func NewStatistics(ctx context.Context, m *decoder.Model, windows [][]int32, pro
 		return nil, err
 	}
 	for layer := range g.Layers {
-		for _, module := range []mask.Module{mask.Attention, mask.MLP} {
+		for _, module := range []subnet.Module{subnet.Attention, subnet.MLP} {
 			if columns(g, layer, module) == 0 {
 				continue
 			}
@@ -154,9 +154,9 @@ func NewStatistics(ctx context.Context, m *decoder.Model, windows [][]int32, pro
 }
 
 // take ranks the units of a module and measures what half of them are worth.
-func (s *Statistics) take(ctx context.Context, p *prober, layer int, module mask.Module, b *importance.Block, t Target) error {
+func (s *Statistics) take(ctx context.Context, p *prober, layer int, module subnet.Module, b *importance.Block, t Target) error {
 	unit, u := importance.Channels, &s.Layers[layer].Channels
-	if module == mask.Attention {
+	if module == subnet.Attention {
 		unit, u = importance.Heads, &s.Layers[layer].Heads
 	}
 	r, err := importance.Rank(importance.OBS, b, unit, importance.Options{})
@@ -174,8 +174,8 @@ func (s *Statistics) take(ctx context.Context, p *prober, layer int, module mask
 		u.Probed = 0
 		return nil // nothing is lost, so nothing is to be measured
 	}
-	l := mask.DenseLayer(b.Layer)
-	if module == mask.Attention {
+	l := subnet.DenseLayer(b.Layer)
+	if module == subnet.Attention {
 		l.Heads = r.Keep(all - drop)
 	} else {
 		l.Channels = r.Keep(all - drop)
@@ -198,7 +198,7 @@ func (s *Statistics) Save(w io.Writer) error {
 }
 
 // LoadStatistics reads what Save wrote for a model of the given shape. What does not fit is ErrStatistics.
-func LoadStatistics(r io.Reader, g *mask.Geometry) (*Statistics, error) {
+func LoadStatistics(r io.Reader, g *subnet.Geometry) (*Statistics, error) {
 	in := storedStatistics{Statistics: &Statistics{}}
 	if err := json.NewDecoder(r).Decode(&in); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrStatistics, err)

@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/reform"
-	"github.com/lathe-llm/lathe/search/mask"
 )
 
 func TestStatistics(t *testing.T) {
@@ -19,7 +19,7 @@ func TestStatistics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dense := mask.Dense(g)
+	dense := subnet.Dense(g)
 	if got := s.Predict(dense); got != 0 {
 		t.Errorf("the dense model is predicted to rise by %g", got)
 	}
@@ -48,7 +48,7 @@ func TestStatistics(t *testing.T) {
 			t.Errorf("layer %d: three channels cost %g, five %g", i, a, b)
 		}
 		inHead := dense.Layer(i)
-		inHead.VO = []mask.Set{mask.Range(g.HeadDim, 0, g.HeadDim/2), mask.Full(g.HeadDim)}
+		inHead.VO = []subnet.Set{subnet.Range(g.HeadDim, 0, g.HeadDim/2), subnet.Full(g.HeadDim)}
 		if got := s.Predict(dense.With(i, inHead)); got <= 0 {
 			t.Errorf("layer %d: half the value channels of a group cost %g", i, got)
 		}
@@ -63,7 +63,7 @@ func TestStatistics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cut := dense.With(1, mask.Layer{Heads: mask.Of(4, 0, 1), Channels: mask.Range(128, 16, 80)})
+	cut := dense.With(1, subnet.Layer{Heads: subnet.Of(4, 0, 1), Channels: subnet.Range(128, 16, 80)})
 	if a, b := s.Predict(cut), back.Predict(cut); a != b {
 		t.Errorf("predicted %g, after storing %g", a, b)
 	}

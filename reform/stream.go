@@ -6,9 +6,9 @@ import (
 	"fmt"
 
 	"github.com/lathe-llm/lathe/infer/decoder"
-	"github.com/lathe-llm/lathe/reform/gram"
+	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/reform/linalg"
 	"github.com/lathe-llm/lathe/search/importance"
-	"github.com/lathe-llm/lathe/search/mask"
 )
 
 // stream is calibration text on its way through the layers: as the subnet has it and, where a goal needs it, as the
@@ -44,7 +44,7 @@ func (s *stream) close() {
 
 // innerInputs are the statistics of what enters the matrices before a module's output matrix. The stream stands before the
 // module.
-func (s *stream) innerInputs(ctx context.Context, layer int, module mask.Module) (importance.Inputs, error) {
+func (s *stream) innerInputs(ctx context.Context, layer int, module subnet.Module) (importance.Inputs, error) {
 	in, err := s.m.NormedInputs(ctx, layer, module, s.own)
 	if err != nil {
 		return importance.Inputs{}, err
@@ -61,28 +61,28 @@ func (s *stream) innerInputs(ctx context.Context, layer int, module mask.Module)
 type tap struct {
 	s      *stream
 	layer  int
-	module mask.Module
+	module subnet.Module
 	own    *decoder.Inputs
 	dense  *decoder.Inputs // nil where the goal needs none
 	passed bool            // the dense stream stands behind the module
 }
 
-func inputs(ctx context.Context, m *decoder.Model, layer int, module mask.Module, sub *decoder.Subnet, st *decoder.States) (*decoder.Inputs, error) {
-	if module == mask.Attention {
+func inputs(ctx context.Context, m *decoder.Model, layer int, module subnet.Module, sub *decoder.Subnet, st *decoder.States) (*decoder.Inputs, error) {
+	if module == subnet.Attention {
 		return m.AttentionInputs(ctx, layer, sub, st)
 	}
 	return m.MLPInputs(ctx, layer, sub, st)
 }
 
-func add(ctx context.Context, m *decoder.Model, layer int, module mask.Module, sub *decoder.Subnet, in *decoder.Inputs, st *decoder.States) error {
-	if module == mask.Attention {
+func add(ctx context.Context, m *decoder.Model, layer int, module subnet.Module, sub *decoder.Subnet, in *decoder.Inputs, st *decoder.States) error {
+	if module == subnet.Attention {
 		return m.AddAttention(ctx, layer, sub, in, st)
 	}
 	return m.AddMLP(ctx, layer, sub, in, st)
 }
 
 // tap computes the inputs of a module's output matrix. Of sub the masks of this layer's query and key channels matter.
-func (s *stream) tap(ctx context.Context, layer int, module mask.Module, sub *decoder.Subnet) (*tap, error) {
+func (s *stream) tap(ctx context.Context, layer int, module subnet.Module, sub *decoder.Subnet) (*tap, error) {
 	t := &tap{s: s, layer: layer, module: module}
 	var err error
 	if t.own, err = inputs(ctx, s.m, layer, module, sub, s.own); err != nil {
@@ -132,7 +132,7 @@ func (t *tap) target(ctx context.Context, r Recipe, w []float32, out int, dense 
 	if err != nil {
 		return Target{}, err
 	}
-	w0 := gram.Widen(w)
+	w0 := linalg.Widen(w)
 	second := r.Goal == DenseOutput || r.Solve.Bias // moments of what is wanted beside its energy
 	target.complete(Problem{Out: out, In: mo.N}, w0, second)
 	other := Target{Cross: cross.H, Energy: cross.Energy}
@@ -144,9 +144,9 @@ func (t *tap) target(ctx context.Context, r Recipe, w []float32, out int, dense 
 		other.OutMean = y.Mean
 		if r.Goal == DenseOutput { // the dense module's outputs are w times its inputs
 			other = Target{
-				Cross:   gram.Product(out, y.N, mo.N, w0, cross.H),
-				Energy:  gram.Dot(gram.Product(out, y.N, y.N, w0, y.H), w0),
-				OutMean: gram.ProductT(out, 1, y.N, w0, y.Mean),
+				Cross:   linalg.Product(out, y.N, mo.N, w0, cross.H),
+				Energy:  linalg.Dot(linalg.Product(out, y.N, y.N, w0, y.H), w0),
+				OutMean: linalg.ProductT(out, 1, y.N, w0, y.Mean),
 			}
 		}
 	}
@@ -175,7 +175,7 @@ func (t *tap) wanted(ctx context.Context, r Recipe, dense *decoder.Subnet) (in *
 
 // toward is the target of outputs that are (1 − share)·own + share·other, w0 giving the own ones.
 func (t Target) toward(share float64, other Target, w0 []float64) Target {
-	both := gram.Dot(other.Cross, w0)
+	both := linalg.Dot(other.Cross, w0)
 	t.Energy = (1-share)*(1-share)*t.Energy + share*share*other.Energy + 2*share*(1-share)*both
 	t.Cross, t.OutMean = mix(other.Cross, t.Cross, share), mix(other.OutMean, t.OutMean, share)
 	return t
@@ -202,24 +202,24 @@ func (t *tap) advanceDense(ctx context.Context, dense *decoder.Subnet) error {
 }
 
 // columns is how many columns the output matrix of a module has.
-func columns(g *mask.Geometry, layer int, module mask.Module) int {
-	if module == mask.Attention {
+func columns(g *subnet.Geometry, layer int, module subnet.Module) int {
+	if module == subnet.Attention {
 		return g.Layers[layer].Heads * g.HeadDim
 	}
 	return g.Layers[layer].FFN
 }
 
 // outputName is the name of a module's output matrix, innerNames those of the matrices before it.
-func outputName(module mask.Module) string {
-	if module == mask.Attention {
+func outputName(module subnet.Module) string {
+	if module == subnet.Attention {
 		return "o"
 	}
 	return "down"
 }
 
-func innerNames(m *decoder.Model, module mask.Module) []string {
+func innerNames(m *decoder.Model, module subnet.Module) []string {
 	switch {
-	case module == mask.Attention:
+	case module == subnet.Attention:
 		return []string{"q", "k", "v"}
 	case m.Config().Ungated:
 		return []string{"up"}
@@ -229,7 +229,7 @@ func innerNames(m *decoder.Model, module mask.Module) []string {
 
 // newBlock reads the weights of a module; statistics are for the caller to fill in. The inner matrices, which only some
 // methods look at, are read when inner is set.
-func newBlock(m *decoder.Model, layer int, module mask.Module, inner bool) (*importance.Block, error) {
+func newBlock(m *decoder.Model, layer int, module subnet.Module, inner bool) (*importance.Block, error) {
 	b := &importance.Block{Name: moduleName(layer, module), Module: module, HeadDim: m.Config().HeadDim, Layer: m.Geometry().Layers[layer]}
 	var err error
 	if b.Output, err = matrix(m, layer, outputName(module)); err != nil {
@@ -296,7 +296,7 @@ func checkWindows(windows [][]int32) (tokens int, err error) {
 }
 
 // named gives an error from a module its place, unless it has one.
-func named(layer int, module mask.Module, err error) error {
+func named(layer int, module subnet.Module, err error) error {
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}

@@ -6,8 +6,8 @@ import (
 	"slices"
 
 	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search/importance"
-	"github.com/lathe-llm/lathe/search/mask"
 )
 
 // Survey is what one pass over calibration text says about the dense model: the order of the units of every module by
@@ -25,8 +25,8 @@ type LayerSurvey struct {
 }
 
 // Module returns one module's part.
-func (l *LayerSurvey) Module(m mask.Module) *ModuleSurvey {
-	if m == mask.Attention {
+func (l *LayerSurvey) Module(m subnet.Module) *ModuleSurvey {
+	if m == subnet.Attention {
 		return &l.Attention
 	}
 	return &l.MLP
@@ -47,8 +47,8 @@ func (s *ModuleSurvey) add(m importance.Method, r importance.Ranking) {
 }
 
 // units are what modules are ranked by.
-func units(m mask.Module) importance.Unit {
-	if m == mask.Attention {
+func units(m subnet.Module) importance.Unit {
+	if m == subnet.Attention {
 		return importance.Groups
 	}
 	return importance.Channels
@@ -84,7 +84,7 @@ func NewSurvey(ctx context.Context, m *decoder.Model, windows [][]int32, methods
 		return nil, err
 	}
 	for layer := range s.Layers {
-		for _, module := range []mask.Module{mask.Attention, mask.MLP} {
+		for _, module := range []subnet.Module{subnet.Attention, subnet.MLP} {
 			if columns(m.Geometry(), layer, module) == 0 {
 				continue
 			}
@@ -111,7 +111,7 @@ func NewSurvey(ctx context.Context, m *decoder.Model, windows [][]int32, methods
 	return s, nil
 }
 
-func surveyModule(ctx context.Context, st *stream, layer int, module mask.Module, dense *decoder.Subnet, methods []importance.Method) (ModuleSurvey, error) {
+func surveyModule(ctx context.Context, st *stream, layer int, module subnet.Module, dense *decoder.Subnet, methods []importance.Method) (ModuleSurvey, error) {
 	s := ModuleSurvey{Rankings: make(map[importance.Method]importance.Ranking)}
 	inner, outer := false, false
 	for _, method := range methods {

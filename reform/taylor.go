@@ -5,9 +5,9 @@ import (
 	"errors"
 
 	"github.com/lathe-llm/lathe/infer/decoder"
-	"github.com/lathe-llm/lathe/reform/gram"
+	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/reform/linalg"
 	"github.com/lathe-llm/lathe/search/importance"
-	"github.com/lathe-llm/lathe/search/mask"
 )
 
 // Gradients keep the hidden state before every block, so they are taken on this much text at most.
@@ -32,7 +32,7 @@ func (s *Survey) addTaylor(ctx context.Context, m *decoder.Model, windows [][]in
 	done := 0
 	text := gradientText(windows)
 	err := m.Gradients(ctx, text, func(layer int, gradients map[string][]float32) error {
-		for _, module := range []mask.Module{mask.Attention, mask.MLP} {
+		for _, module := range []subnet.Module{subnet.Attention, subnet.MLP} {
 			if columns(m.Geometry(), layer, module) == 0 {
 				continue
 			}
@@ -56,7 +56,7 @@ func (s *Survey) addTaylor(ctx context.Context, m *decoder.Model, windows [][]in
 		}
 		return nil
 	})
-	if errors.Is(err, gram.ErrNotFinite) { // gradients come from the last layer to the first, and carry it to all
+	if errors.Is(err, linalg.ErrNotFinite) { // gradients come from the last layer to the first, and carry it to all
 		return notFinite(ctx, m, text)
 	}
 	return err

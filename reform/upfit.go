@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/lathe-llm/lathe/reform/gram"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/reform/linalg"
 )
 
 const (
@@ -28,7 +28,7 @@ type upFit struct {
 	recipe    Recipe // as it holds for this module
 	fit, held *tap   // held may be nil
 	problem   Problem
-	kept      mask.Set
+	kept      subnet.Set
 }
 
 // run returns W_U [kept, hidden] and the W_D [hidden, kept] that goes with it, given the W_D re-fitted to the original
@@ -38,8 +38,8 @@ func (u *upFit) run(ctx context.Context, down []float32, r *Result) (up, wd []fl
 		return nil, nil, fmt.Errorf("W_U: %w", err)
 	}
 	p := Problem{Name: u.problem.Name, Out: u.problem.Out, In: u.kept.Len()}
-	w0 := gram.Widen(u.problem.W)
-	p.W = gram.Narrow(gram.Columns(w0, u.problem.Out, u.problem.In, u.kept.Indices()))
+	w0 := linalg.Widen(u.problem.W)
+	p.W = linalg.Narrow(linalg.Columns(w0, u.problem.Out, u.problem.In, u.kept.Indices()))
 	if p.Fit, err = u.target(ctx, u.fit, u.problem.Fit, w0, up); err != nil {
 		return nil, nil, err
 	}
@@ -50,7 +50,7 @@ func (u *upFit) run(ctx context.Context, down []float32, r *Result) (up, wd []fl
 		}
 		p.HeldOut = &target
 	}
-	wd, after, err := solve(p, mask.Full(p.In).Indices(), u.recipe.Solve)
+	wd, after, err := solve(p, subnet.Full(p.In).Indices(), u.recipe.Solve)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -92,7 +92,7 @@ func (u *upFit) target(ctx context.Context, t *tap, own Target, w0 []float64, up
 	own.complete(u.problem, w0, false)
 	target := Target{
 		Gram: mo.H, Mean: mo.Mean, Tokens: mo.Tokens, Energy: own.Energy,
-		Cross: gram.Product(u.problem.Out, mo.N, u.problem.In, w0, cross.H),
+		Cross: linalg.Product(u.problem.Out, mo.N, u.problem.In, w0, cross.H),
 	}
 	if u.recipe.Goal == Own {
 		return target, nil
@@ -136,12 +136,12 @@ func (u *upFit) up(ctx context.Context, down []float32) ([]float32, error) {
 	}
 	var pull float64
 	move, err := conjugateGradients(rest, pre.solve, u.recipe.UpSteps, func(direction, curved []float64) ([]float64, error) {
-		out, err := problem.Apply(ctx, gram.Narrow(direction))
+		out, err := problem.Apply(ctx, linalg.Narrow(direction))
 		if err != nil {
 			return nil, err
 		}
 		if pull == 0 {
-			pull = upPull * gram.Dot(direction, out) / gram.Dot(direction, curved)
+			pull = upPull * linalg.Dot(direction, out) / linalg.Dot(direction, curved)
 		}
 		for i := range out {
 			out[i] += pull * curved[i]
@@ -151,7 +151,7 @@ func (u *upFit) up(ctx context.Context, down []float32) ([]float32, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := gram.CheckFinite(move); err != nil {
+	if err := linalg.CheckFinite(move); err != nil {
 		return nil, err
 	}
 	for i := range start {
@@ -163,12 +163,12 @@ func (u *upFit) up(ctx context.Context, down []float32) ([]float32, error) {
 // preconditioner is diag(scale) ⊗ inputs.
 type preconditioner struct {
 	scale  []float64
-	inputs *gram.Factor
+	inputs *linalg.Factor
 }
 
 // preconditioner takes the second moments of the MLP's inputs, energy being E act(W_G·x̂)² of each kept channel.
 func (u *upFit) preconditioner(ctx context.Context, down []float32, energy []float64) (*preconditioner, error) {
-	in, err := u.w.m.NormedInputs(ctx, u.fit.layer, mask.MLP, u.fit.s.own)
+	in, err := u.w.m.NormedInputs(ctx, u.fit.layer, subnet.MLP, u.fit.s.own)
 	if err != nil {
 		return nil, err
 	}
@@ -185,11 +185,11 @@ func (u *upFit) preconditioner(ctx context.Context, down []float32, energy []flo
 		return nil, err
 	}
 	p := &preconditioner{scale: make([]float64, len(energy))}
-	mean := gram.MeanDiagonal(mo.H, mo.N)
-	if p.inputs, err = gram.Factorize(mo.H, mo.N, upRidge*mean); err != nil {
+	mean := linalg.MeanDiagonal(mo.H, mo.N)
+	if p.inputs, err = linalg.Factorize(mo.H, mo.N, upRidge*mean); err != nil {
 		return nil, err
 	}
-	columns := gram.ColumnEnergies(gram.Widen(down), len(down)/len(energy), len(energy))
+	columns := linalg.ColumnEnergies(linalg.Widen(down), len(down)/len(energy), len(energy))
 	var sum float64
 	for i, e := range energy {
 		p.scale[i] = e * columns[i]
@@ -222,7 +222,7 @@ func conjugateGradients(rest []float64, precondition func([]float64) []float64, 
 	rest = append([]float64(nil), rest...)
 	z := precondition(rest)
 	d, curved := append([]float64(nil), z...), append([]float64(nil), rest...)
-	rz := gram.Dot(rest, z)
+	rz := linalg.Dot(rest, z)
 	for range steps {
 		if !(rz > 0) {
 			break
@@ -231,7 +231,7 @@ func conjugateGradients(rest []float64, precondition func([]float64) []float64, 
 		if err != nil {
 			return nil, err
 		}
-		curvature := gram.Dot(d, ad)
+		curvature := linalg.Dot(d, ad)
 		if !(curvature > 0) {
 			break
 		}
@@ -241,7 +241,7 @@ func conjugateGradients(rest []float64, precondition func([]float64) []float64, 
 			rest[i] -= alpha * ad[i]
 		}
 		z = precondition(rest)
-		next := gram.Dot(rest, z)
+		next := linalg.Dot(rest, z)
 		beta := next / rz
 		for i := range d {
 			d[i] = z[i] + beta*d[i]

@@ -5,16 +5,16 @@ import (
 
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search/importance"
-	"github.com/lathe-llm/lathe/search/mask"
 )
 
 // chooser picks units to keep on the way.
 type chooser struct {
 	// of says whose units it picks. It is asked with the masks that the subnet has so far.
-	of func(masks mask.Masks, layer int, m mask.Module) bool
+	of func(masks subnet.Masks, layer int, m subnet.Module) bool
 	// pick returns the mask of one module, given its statistics on the subnet's own inputs; the other module's is ignored.
-	pick func(layer int, m mask.Module, b *importance.Block) (mask.Layer, error)
+	pick func(layer int, m subnet.Module, b *importance.Block) (subnet.Layer, error)
 }
 
 // walk takes calibration text through the layers of a subnet that comes into being on the way: each module is chosen and
@@ -25,7 +25,7 @@ type walk struct {
 	choose    *chooser // nil where sub already has the masks
 	fit, held *stream  // held is nil where no text is held out
 	dense     *decoder.Subnet
-	masks     mask.Masks      // so far
+	masks     subnet.Masks    // so far
 	changed   bool            // something so far is not as in the dense model
 	sub       *decoder.Subnet // has them in the layer that the text stands before, and is dense otherwise: one layer's weights
 	refit     []gguf.Refit
@@ -35,13 +35,13 @@ type walk struct {
 }
 
 // newWalk starts at the first layer with masks that are final where choose is nil, and otherwise those to start from.
-func newWalk(ctx context.Context, m *decoder.Model, windows [][]int32, masks mask.Masks, recipe Recipe, choose *chooser, c Config) (*walk, error) {
+func newWalk(ctx context.Context, m *decoder.Model, windows [][]int32, masks subnet.Masks, recipe Recipe, choose *chooser, c Config) (*walk, error) {
 	if !masks.Geometry().Equal(m.Geometry()) {
 		return nil, decoder.ErrGeometry
 	}
 	w := &walk{
 		m: m, recipe: recipe, choose: choose, progress: c.Progress, refit: make([]gguf.Refit, masks.Layers()),
-		steps: mask.Modules * masks.Layers(), dense: m.Dense(), masks: masks, sub: m.Dense(),
+		steps: subnet.Modules * masks.Layers(), dense: m.Dense(), masks: masks, sub: m.Dense(),
 	}
 	if m.Config().PostNorms && recipe.Goal == DenseState {
 		w.recipe.Goal = Own
@@ -77,7 +77,7 @@ func (w *walk) run(ctx context.Context) error {
 		if err := w.cut(ctx, layer); err != nil {
 			return err
 		}
-		for _, module := range []mask.Module{mask.Attention, mask.MLP} {
+		for _, module := range []subnet.Module{subnet.Attention, subnet.MLP} {
 			if err := w.module(ctx, layer, module); err != nil {
 				return named(layer, module, err)
 			}
@@ -97,7 +97,7 @@ func (w *walk) cut(ctx context.Context, layer int) error {
 	return nil
 }
 
-func (w *walk) module(ctx context.Context, layer int, module mask.Module) error {
+func (w *walk) module(ctx context.Context, layer int, module subnet.Module) error {
 	n := columns(w.m.Geometry(), layer, module)
 	report := ModuleReport{Layer: layer, Module: module.String(), Of: n}
 	if n > 0 {
@@ -153,21 +153,21 @@ func (w *walk) recipeOf(bias bool, columns int) Recipe {
 }
 
 // mayChange says whether a module could be other than dense, by the recipe that holds for it.
-func (w *walk) mayChange(r Recipe, layer int, module mask.Module) bool {
-	if r.Whole && r.Goal == DenseState && w.changed && module == mask.Attention {
+func (w *walk) mayChange(r Recipe, layer int, module subnet.Module) bool {
+	if r.Whole && r.Goal == DenseState && w.changed && module == subnet.Attention {
 		return true
 	}
 	return w.chosen(layer, module) || len(w.kept(layer, module)) < columns(w.m.Geometry(), layer, module)
 }
 
 // chosen says whether the units of a module are picked here.
-func (w *walk) chosen(layer int, module mask.Module) bool {
+func (w *walk) chosen(layer int, module subnet.Module) bool {
 	return w.choose != nil && w.choose.of(w.masks, layer, module)
 }
 
 // kept lists the columns of a module's output matrix that the subnet keeps.
-func (w *walk) kept(layer int, module mask.Module) []int {
-	if module == mask.Attention {
+func (w *walk) kept(layer int, module subnet.Module) []int {
+	if module == subnet.Attention {
 		return w.masks.OColumns(layer)
 	}
 	return w.masks.Layer(layer).Channels.Indices()
@@ -206,7 +206,7 @@ func (w *walk) reform(ctx context.Context, recipe Recipe, own []float32, t, held
 			return err
 		}
 		old := masks.Layer(layer)
-		if module == mask.Attention {
+		if module == subnet.Attention {
 			l.Channels = old.Channels
 		} else {
 			l.Heads, l.QK, l.VO = old.Heads, old.QK, old.VO
@@ -214,7 +214,7 @@ func (w *walk) reform(ctx context.Context, recipe Recipe, own []float32, t, held
 		masks = masks.With(layer, l)
 	}
 	kept := masks.Layer(layer).Channels.Indices()
-	if module == mask.Attention {
+	if module == subnet.Attention {
 		kept = masks.OColumns(layer)
 	}
 	weights, r, err := solve(p, kept, recipe.Solve)
@@ -239,7 +239,7 @@ func (w *walk) reform(ctx context.Context, recipe Recipe, own []float32, t, held
 		}
 	}
 	f := &w.refit[layer]
-	if module == mask.Attention {
+	if module == subnet.Attention {
 		f.WO, f.BO = weights, r.Bias
 	} else {
 		f.WD, f.BD, f.WU = weights, r.Bias, up

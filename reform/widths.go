@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search/importance"
-	"github.com/lathe-llm/lathe/search/mask"
 )
 
 // counts is how many units each layer keeps.
@@ -14,7 +14,7 @@ type counts struct {
 	channels []int
 }
 
-func denseCounts(g *mask.Geometry) counts {
+func denseCounts(g *subnet.Geometry) counts {
 	c := counts{make([]int, len(g.Layers)), make([]int, len(g.Layers))}
 	for i, l := range g.Layers {
 		c.groups[i], c.channels[i] = l.KVHeads, l.FFN
@@ -22,39 +22,39 @@ func denseCounts(g *mask.Geometry) counts {
 	return c
 }
 
-func (c counts) of(layer int, m mask.Module) int {
-	if m == mask.Attention {
+func (c counts) of(layer int, m subnet.Module) int {
+	if m == subnet.Attention {
 		return c.groups[layer]
 	}
 	return c.channels[layer]
 }
 
-func (c counts) list(m mask.Module) []int {
-	if m == mask.Attention {
+func (c counts) list(m subnet.Module) []int {
+	if m == subnet.Attention {
 		return c.groups
 	}
 	return c.channels
 }
 
 // unitParams is what one unit of a module takes in the block matrices: a channel, or a KV group with its query heads.
-func unitParams(g *mask.Geometry, layer int, m mask.Module) int64 {
+func unitParams(g *subnet.Geometry, layer int, m subnet.Module) int64 {
 	l := g.Layers[layer]
-	if m == mask.MLP {
+	if m == subnet.MLP {
 		return g.MLPMatrices() * int64(g.Hidden)
 	}
 	return 2 * int64(g.Hidden) * int64(l.HeadsPerGroup()+1) * int64(g.HeadDim)
 }
 
-func (c counts) params(g *mask.Geometry) int64 {
+func (c counts) params(g *subnet.Geometry) int64 {
 	var n int64
 	for i := range g.Layers {
-		n += int64(c.groups[i])*unitParams(g, i, mask.Attention) + int64(c.channels[i])*unitParams(g, i, mask.MLP)
+		n += int64(c.groups[i])*unitParams(g, i, subnet.Attention) + int64(c.channels[i])*unitParams(g, i, subnet.MLP)
 	}
 	return n
 }
 
 // budget is how many block parameters a ratio allows.
-func budget(g *mask.Geometry, ratio float64) (int64, error) {
+func budget(g *subnet.Geometry, ratio float64) (int64, error) {
 	if !(ratio > 0 && ratio <= 1) {
 		return 0, fmt.Errorf("ratio %g is not over 0 and up to 1: %w", ratio, ErrRatio)
 	}
@@ -64,7 +64,7 @@ func budget(g *mask.Geometry, ratio float64) (int64, error) {
 // uniform gives each layer the same share of its channels, and of its KV groups where attention is cut too: those are
 // rounded to the nearest count of at least one, and the channels make up for it. What rounding to steps of channels
 // leaves over goes to the next layer.
-func uniform(g *mask.Geometry, ratio float64, step int, attention bool) (counts, error) {
+func uniform(g *subnet.Geometry, ratio float64, step int, attention bool) (counts, error) {
 	most, err := budget(g, ratio)
 	if err != nil {
 		return counts{}, err
@@ -76,10 +76,10 @@ func uniform(g *mask.Geometry, ratio float64, step int, attention bool) (counts,
 		if attention && l.KVHeads > 0 {
 			c.groups[i] = max(1, int(math.Round(ratio*float64(l.KVHeads))))
 		}
-		left -= int64(c.groups[i]) * unitParams(g, i, mask.Attention)
+		left -= int64(c.groups[i]) * unitParams(g, i, subnet.Attention)
 		channels += int64(l.FFN)
 	}
-	share := min(1, float64(left)/float64(max(channels, 1)*unitParams(g, 0, mask.MLP)))
+	share := min(1, float64(left)/float64(max(channels, 1)*unitParams(g, 0, subnet.MLP)))
 	if share == 1 {
 		return c, nil
 	}
@@ -99,12 +99,12 @@ func uniform(g *mask.Geometry, ratio float64, step int, attention bool) (counts,
 }
 
 // leastChannels is how many channels a layer keeps, if it has so many: a step, and the share floor of all.
-func leastChannels(l mask.LayerGeometry, step int, floor float64) int {
+func leastChannels(l subnet.LayerGeometry, step int, floor float64) int {
 	return max(step, int(math.Ceil(floor*float64(l.FFN)/float64(step)-1e-9))*step)
 }
 
 // tooSmall says how small a ratio the units that may be dropped allow.
-func tooSmall(g *mask.Geometry, step int, attention bool, floor float64) error {
+func tooSmall(g *subnet.Geometry, step int, attention bool, floor float64) error {
 	c := denseCounts(g)
 	for i, l := range g.Layers {
 		c.channels[i] = min(leastChannels(l, step, floor), l.FFN)
@@ -119,26 +119,26 @@ func tooSmall(g *mask.Geometry, step int, attention bool, floor float64) error {
 // cheapest drops units a step at a time, each time where cost per parameter is least, until the ratio is met. A step is so
 // many channels or one KV group; every layer keeps one step of each, and the share floor of its channels. cost says what
 // dropping from have to keep units adds.
-func cheapest(g *mask.Geometry, ratio float64, step int, attention bool, floor float64, cost func(layer int, m mask.Module, have, keep int) float64) (counts, error) {
+func cheapest(g *subnet.Geometry, ratio float64, step int, attention bool, floor float64, cost func(layer int, m subnet.Module, have, keep int) float64) (counts, error) {
 	most, err := budget(g, ratio)
 	if err != nil {
 		return counts{}, err
 	}
 	c := denseCounts(g)
-	modules := []mask.Module{mask.MLP}
+	modules := []subnet.Module{subnet.MLP}
 	if attention {
-		modules = append(modules, mask.Attention)
+		modules = append(modules, subnet.Attention)
 	}
 	// A step that was looked at once costs the same until it is taken.
 	type slot struct {
 		layer  int
-		module mask.Module
+		module subnet.Module
 		keep   int
 		rate   float64
 	}
-	next := func(layer int, m mask.Module) (slot, bool) {
+	next := func(layer int, m subnet.Module) (slot, bool) {
 		have, by, least := c.of(layer, m), 1, 1
-		if m == mask.MLP {
+		if m == subnet.MLP {
 			by, least = step, leastChannels(g.Layers[layer], step, floor)
 		}
 		keep := (have - 1) / by * by // the first step may be shorter, where the width is no multiple

@@ -7,26 +7,26 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search/importance"
-	"github.com/lathe-llm/lathe/search/mask"
 )
 
 // smol is the shape of the default model.
-func smol() *mask.Geometry {
-	return &mask.Geometry{
+func smol() *subnet.Geometry {
+	return &subnet.Geometry{
 		Arch: "llama", Hidden: 576, Vocab: 49152, HeadDim: 64, Tied: true,
-		Layers: slices.Repeat([]mask.LayerGeometry{{Heads: 9, KVHeads: 3, FFN: 1536}}, 30),
+		Layers: slices.Repeat([]subnet.LayerGeometry{{Heads: 9, KVHeads: 3, FFN: 1536}}, 30),
 	}
 }
 
-func uneven() *mask.Geometry {
-	return &mask.Geometry{Arch: "deci", Hidden: 64, Vocab: 320, HeadDim: 16, Layers: []mask.LayerGeometry{
+func uneven() *subnet.Geometry {
+	return &subnet.Geometry{Arch: "deci", Hidden: 64, Vocab: 320, HeadDim: 16, Layers: []subnet.LayerGeometry{
 		{Heads: 2, KVHeads: 2, FFN: 96}, {FFN: 128}, {Heads: 4, KVHeads: 2, FFN: 50}, {Heads: 4, KVHeads: 1},
 	}}
 }
 
 func TestUniformMeetsTheRatio(t *testing.T) {
-	for name, g := range map[string]*mask.Geometry{"default": smol(), "uneven": uneven()} {
+	for name, g := range map[string]*subnet.Geometry{"default": smol(), "uneven": uneven()} {
 		for _, attention := range []bool{false, true} {
 			for _, ratio := range []float64{1, 0.9, 0.83, 0.8, 0.7, 0.6} {
 				c, err := uniform(g, ratio, 8, attention)
@@ -62,7 +62,7 @@ func TestCheapestIsOptimal(t *testing.T) {
 	g := smol()
 	weight := func(layer int) float64 { return 1 + float64(layer*layer%17) }
 	loss := func(layer, keep int) float64 { return weight(layer) * math.Pow(float64(1536-keep), 2.5) }
-	c, err := cheapest(g, 0.7, 32, false, 0, func(layer int, _ mask.Module, have, keep int) float64 {
+	c, err := cheapest(g, 0.7, 32, false, 0, func(layer int, _ subnet.Module, have, keep int) float64 {
 		return loss(layer, keep) - loss(layer, have)
 	})
 	if err != nil {
@@ -82,13 +82,13 @@ func TestCheapestIsOptimal(t *testing.T) {
 			}
 		}
 	}
-	if _, err := cheapest(g, 0.2, 32, false, 0, func(int, mask.Module, int, int) float64 { return 1 }); !errors.Is(err, ErrRatio) {
+	if _, err := cheapest(g, 0.2, 32, false, 0, func(int, subnet.Module, int, int) float64 { return 1 }); !errors.Is(err, ErrRatio) {
 		t.Errorf("out of reach: error %v", err)
 	}
-	if _, err := cheapest(g, 0.05, 32, true, 0, func(int, mask.Module, int, int) float64 { return 1 }); !errors.Is(err, ErrRatio) {
+	if _, err := cheapest(g, 0.05, 32, true, 0, func(int, subnet.Module, int, int) float64 { return 1 }); !errors.Is(err, ErrRatio) {
 		t.Errorf("out of reach with a group left everywhere: error %v", err)
 	}
-	c, err = cheapest(g, 0.5, 32, true, 0, func(int, mask.Module, int, int) float64 { return 1 })
+	c, err = cheapest(g, 0.5, 32, true, 0, func(int, subnet.Module, int, int) float64 { return 1 })
 	if err != nil || slices.Max(c.groups) != 1 {
 		t.Errorf("groups cost no more than a step of channels and are larger: kept %v, error %v", c.groups, err)
 	}
@@ -97,7 +97,7 @@ func TestCheapestIsOptimal(t *testing.T) {
 func TestFloor(t *testing.T) {
 	g := smol()
 	// Dropping from the first layers costs nothing, from the others a lot.
-	cost := func(layer int, _ mask.Module, have, keep int) float64 {
+	cost := func(layer int, _ subnet.Module, have, keep int) float64 {
 		if layer < 15 {
 			return 0
 		}

@@ -4,15 +4,17 @@ import (
 	"context"
 	"math"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/search/space"
+
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // Candidate is a subnet to score.
 type Candidate struct {
-	Masks mask.Masks
+	Masks subnet.Masks
 	// Choice is what levels it is made of, with their re-fitted weights; nil
 	// where the masks stand alone, with the original weights.
-	Choice mask.Choice
+	Choice space.Choice
 }
 
 // Tier says how much text a candidate is scored on, and which.

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/search/space"
+
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // A checkpoint is the magic, the version as a little-endian uint32, the SHA-256
@@ -41,8 +43,8 @@ type recordedIndividual struct {
 	Moves                  string
 	Score                  Score
 	Tier                   int
-	Choice                 mask.Choice `json:",omitempty"`
-	Bits                   []byte      `json:",omitempty"`
+	Choice                 space.Choice `json:",omitempty"`
+	Bits                   []byte       `json:",omitempty"`
 }
 
 type recordedScore struct {
@@ -180,7 +182,7 @@ func restoreAll(all []recordedIndividual, p *Problem, t Target) ([]Individual, e
 		}
 		var err error
 		if r.Choice == nil {
-			in.Masks, err = mask.FromBits(p.Geometry, r.Bits)
+			in.Masks, err = subnet.FromBits(p.Geometry, r.Bits)
 		} else if p.Levels == nil {
 			err = fmt.Errorf("it chooses levels and there are none")
 		} else {

@@ -13,21 +13,23 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/search/space"
+
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // tiny is a problem of two layers with three levels per module.
 func tiny() Problem {
-	g := &mask.Geometry{Arch: "llama", Hidden: 8, Vocab: 16, HeadDim: 4, Tied: true}
-	l := &mask.Levels{Geometry: g, Key: "tiny"}
+	g := &subnet.Geometry{Arch: "llama", Hidden: 8, Vocab: 16, HeadDim: 4, Tied: true}
+	l := &space.Levels{Geometry: g, Key: "tiny"}
 	for i := range 2 {
-		g.Layers = append(g.Layers, mask.LayerGeometry{Heads: 2, KVHeads: 2, FFN: 8})
-		var attention, mlp mask.Ladder
+		g.Layers = append(g.Layers, subnet.LayerGeometry{Heads: 2, KVHeads: 2, FFN: 8})
+		var attention, mlp space.Ladder
 		for step := range 3 {
-			m := mask.Layer{Heads: mask.Range(2, 0, 2-step), Channels: mask.Range(8, 0, 8-4*step)}
+			m := subnet.Layer{Heads: subnet.Range(2, 0, 2-step), Channels: subnet.Range(8, 0, 8-4*step)}
 			a, f := m.ModuleParams(g, i)
-			attention = append(attention, mask.Level{Mask: m, Params: a, Loss: float64(step * step)})
-			mlp = append(mlp, mask.Level{Mask: m, Params: f, Loss: 0.5 * float64(step*step)})
+			attention = append(attention, space.Level{Mask: m, Params: a, Loss: float64(step * step)})
+			mlp = append(mlp, space.Level{Mask: m, Params: f, Loss: 0.5 * float64(step*step)})
 		}
 		l.Attention, l.MLP = append(l.Attention, attention), append(l.MLP, mlp)
 	}

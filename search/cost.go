@@ -3,7 +3,9 @@ package search
 import (
 	"math"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/search/space"
+
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // costs prices levels in whole units of a measure (parameters, bytes or
@@ -32,7 +34,7 @@ func newCosts(p *Problem, t Target) costs {
 	case Latency:
 		c.budget = int64(t.Value * 1e9)
 	default:
-		whole := t.cost(Candidate{Masks: mask.Dense(p.Geometry), Choice: dense}, l)
+		whole := t.cost(Candidate{Masks: subnet.Dense(p.Geometry), Choice: dense}, l)
 		c.fixed = int64(whole) - c.of(dense)
 		c.budget = int64(t.Value)
 	}
@@ -50,21 +52,21 @@ func levelCost(p *Problem, t Target, slot, i int) int64 {
 	}
 	// What the level saves, in a model of two such layers so that no rule about
 	// first layers applies. Only differences matter.
-	layer := slot / mask.Modules
+	layer := slot / subnet.Modules
 	g := *p.Geometry
-	g.Layers = []mask.LayerGeometry{g.Layers[layer], g.Layers[layer]}
-	cut := mask.DenseLayer(g.Layers[1])
-	if mask.Module(slot%mask.Modules) == mask.Attention {
+	g.Layers = []subnet.LayerGeometry{g.Layers[layer], g.Layers[layer]}
+	cut := subnet.DenseLayer(g.Layers[1])
+	if subnet.Module(slot%subnet.Modules) == subnet.Attention {
 		cut.Heads, cut.QK, cut.VO = level.Mask.Heads, level.Mask.QK, level.Mask.VO
 	} else {
 		cut.Channels = level.Mask.Channels
 	}
-	dense := mask.Dense(&g)
+	dense := subnet.Dense(&g)
 	return int64(t.cost(Candidate{Masks: dense.With(1, cut)}, nil) - t.cost(Candidate{Masks: dense}, nil))
 }
 
 // of returns the price of a choice.
-func (c costs) of(choice mask.Choice) int64 {
+func (c costs) of(choice space.Choice) int64 {
 	sum := c.fixed
 	for s, v := range choice {
 		sum += c.level[s][v]
@@ -73,11 +75,11 @@ func (c costs) of(choice mask.Choice) int64 {
 }
 
 // fits reports whether a choice is within the budget.
-func (c costs) fits(choice mask.Choice) bool { return c.of(choice) <= c.budget }
+func (c costs) fits(choice space.Choice) bool { return c.of(choice) <= c.budget }
 
 // cheapest returns the level of every slot that costs least.
-func (c costs) cheapest() mask.Choice {
-	choice := make(mask.Choice, len(c.level))
+func (c costs) cheapest() space.Choice {
+	choice := make(space.Choice, len(c.level))
 	for s, level := range c.level {
 		for i, v := range level {
 			if v < level[choice[s]] {
@@ -96,7 +98,7 @@ const maxBins = 1 << 14
 // 1/16384 of the span of prices; and false when nothing fits. It is the
 // multiple-choice knapsack problem, solved by dynamic programming over slots and
 // budget.
-func (c costs) allocate(loss func(slot, level int) float64) (mask.Choice, bool) {
+func (c costs) allocate(loss func(slot, level int) float64) (space.Choice, bool) {
 	least := c.cheapest()
 	room := c.budget - c.of(least)
 	if room < 0 {
@@ -135,7 +137,7 @@ func (c costs) allocate(loss func(slot, level int) float64) (mask.Choice, bool) 
 		}
 		best, next = next, best
 	}
-	choice, b := make(mask.Choice, len(c.level)), bins-1
+	choice, b := make(space.Choice, len(c.level)), bins-1
 	for s := len(c.level) - 1; s >= 0; s-- {
 		choice[s] = pick[s][b]
 		b -= int((above(s, int(choice[s])) + unit - 1) / unit)

@@ -6,13 +6,13 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/search/space"
 )
 
 // bruteForce is the slow reference of allocate.
 func bruteForce(c costs, loss func(slot, level int) float64) float64 {
 	best := math.Inf(1)
-	choice := make(mask.Choice, len(c.level))
+	choice := make(space.Choice, len(c.level))
 	for {
 		if c.fits(choice) {
 			sum := 0.0
@@ -80,7 +80,7 @@ func TestAllocateCoarsely(t *testing.T) {
 			loss += rng.Float64()
 		}
 	}
-	c.budget = c.of(make(mask.Choice, 40)) * 8 / 10
+	c.budget = c.of(make(space.Choice, 40)) * 8 / 10
 	choice, ok := c.allocate(func(s, i int) float64 { return losses[s][i] })
 	if !ok || !c.fits(choice) {
 		t.Fatal("nothing was found that fits")
@@ -211,7 +211,7 @@ func TestThinned(t *testing.T) {
 }
 
 func TestMoves(t *testing.T) {
-	if got := moves(mask.Choice{2, 0, 1, 1}, mask.Choice{0, 0, 1, 2}); got != "L0 attention ↑2 L1 mlp ↓1" {
+	if got := moves(space.Choice{2, 0, 1, 1}, space.Choice{0, 0, 1, 2}); got != "L0 attention ↑2 L1 mlp ↓1" {
 		t.Errorf("%q", got)
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // Options are what a job is made of.
@@ -324,7 +324,7 @@ func (j *Job) Retarget(t Target) error {
 
 // Inject puts a subnet made by hand into the next generation. The name is for
 // people.
-func (j *Job) Inject(m mask.Masks, name string) error {
+func (j *Job) Inject(m subnet.Masks, name string) error {
 	if err := m.Validate(); err != nil {
 		return err
 	}

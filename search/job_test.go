@@ -17,8 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search"
-	"github.com/lathe-llm/lathe/search/mask"
 	"github.com/lathe-llm/lathe/search/searchtest"
 )
 
@@ -445,14 +445,14 @@ func TestOrders(t *testing.T) {
 		if got := job.Snapshot().Target; got != search.Ratio(0.6) {
 			t.Errorf("%s: target shown is %v", name, got)
 		}
-		hand, err := l.Levels.Masks(l.Levels.Nearest(mask.Dense(l.Geometry)))
+		hand, err := l.Levels.Masks(l.Levels.Nearest(subnet.Dense(l.Geometry)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := job.Inject(hand, "mine"); err != nil {
 			t.Fatal(err)
 		}
-		if err := job.Inject(mask.Dense(searchtest.New(searchtest.Options{Layers: 2}).Geometry), "other"); !errors.Is(err, search.ErrConfig) {
+		if err := job.Inject(subnet.Dense(searchtest.New(searchtest.Options{Layers: 2}).Geometry), "other"); !errors.Is(err, search.ErrConfig) {
 			t.Errorf("%s: subnet of another model: %v", name, err)
 		}
 		once.Do(func() { close(hold) })

@@ -7,7 +7,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/search/space"
+
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // Ladder searches over choices of prepared levels by a (1+λ) evolution: the
@@ -65,7 +67,7 @@ type LadderState struct {
 	Sized     int // subnets scored for the front
 	// OneShots are choices that were allocated for the target without a search,
 	// the one that scored best first; none where there was none.
-	OneShots []mask.Choice
+	OneShots []space.Choice
 	Sense    Sensitivity
 }
 
@@ -124,13 +126,13 @@ func checkChoices(p *Problem, t Target) error {
 	return nil
 }
 
-func everyLayerDropped(l *mask.Levels, c mask.Choice) bool {
+func everyLayerDropped(l *space.Levels, c space.Choice) bool {
 	return l.Params(c) == 0
 }
 
 // keepOne raises the slot of a choice that keeps nothing where a level that keeps
 // something costs least.
-func keepOne(c costs, choice mask.Choice) mask.Choice {
+func keepOne(c costs, choice space.Choice) space.Choice {
 	slot, level, least := 0, int16(0), int64(math.MaxInt64)
 	for s := range choice {
 		for i, v := range c.level[s] {
@@ -157,11 +159,11 @@ func (l *Ladder) Start(ctx context.Context, p *Problem, eval Scorer) (State, err
 	}}
 	c := newCosts(p, p.Target)
 	var field []Individual
-	var plain mask.Choice
+	var plain space.Choice
 	for _, trust := range []float64{1, 0.5, 2, 4, wholly} {
 		w := make([]float64, p.Levels.Slots())
 		for s := range w {
-			if w[s] = 1; mask.Module(s%mask.Modules) == mask.Attention {
+			if w[s] = 1; subnet.Module(s%subnet.Modules) == subnet.Attention {
 				w[s] = trust
 			}
 		}
@@ -220,7 +222,7 @@ func (l *Ladder) begin(ctx context.Context, g *generation, field []Individual) e
 		return fmt.Errorf("search: the fitness of the first subnets is no number")
 	}
 	g.s.Population = field
-	g.s.Ladder.OneShots = []mask.Choice{field[0].Choice}
+	g.s.Ladder.OneShots = []space.Choice{field[0].Choice}
 	return nil
 }
 
@@ -233,7 +235,7 @@ func (f lossOf) weighted(w []float64) lossOf {
 }
 
 // predicted is the losses that the levels have.
-func predicted(l *mask.Levels) lossOf {
+func predicted(l *space.Levels) lossOf {
 	return func(s, i int) float64 { return l.Ladder(s)[i].Loss }
 }
 
@@ -243,7 +245,7 @@ const shareExponent = 2.5
 // byShare takes the loss of the middle level of a slot from the predicted ones, and
 // has the others grow with the share that is cut: what a level loses of a
 // module's output is known exactly, how much of that matters is not.
-func byShare(l *mask.Levels) lossOf {
+func byShare(l *space.Levels) lossOf {
 	return func(s, i int) float64 {
 		ladder := l.Ladder(s)
 		cut := func(i int) float64 { return float64(ladder[0].Params - ladder[i].Params) }
@@ -257,7 +259,7 @@ func byShare(l *mask.Levels) lossOf {
 
 // allocate returns the best choice within the budget for given losses. Where the file of a choice costs more than the sum of its levels, it
 // takes cheaper ones.
-func (l *Ladder) allocate(g *generation, c costs, loss lossOf) (mask.Choice, error) {
+func (l *Ladder) allocate(g *generation, c costs, loss lossOf) (space.Choice, error) {
 	for tries := 0; ; tries++ {
 		choice, ok := c.allocate(loss)
 		if !ok || tries > 50 {
@@ -280,7 +282,7 @@ func (l *Ladder) allocate(g *generation, c costs, loss lossOf) (mask.Choice, err
 
 // propose makes an individual of a choice unless the parent or one of the field
 // is the same or it does not fit.
-func (g *generation) propose(field []Individual, choice mask.Choice, parent Individual, o Origin) (Individual, bool) {
+func (g *generation) propose(field []Individual, choice space.Choice, parent Individual, o Origin) (Individual, bool) {
 	same := func(in Individual) bool { return in.Choice.Equal(choice) }
 	if same(parent) || slices.ContainsFunc(field, same) {
 		return Individual{}, false
@@ -296,7 +298,7 @@ func (g *generation) propose(field []Individual, choice mask.Choice, parent Indi
 }
 
 // moves names the modules in which two choices differ: "L7 mlp ↑2 L22 attention ↓1".
-func moves(from, to mask.Choice) string {
+func moves(from, to space.Choice) string {
 	var b strings.Builder
 	shown, more := 0, 0
 	for s := range from {
@@ -315,7 +317,7 @@ func moves(from, to mask.Choice) string {
 		if d < 0 {
 			arrow, d = "↓", -d
 		}
-		fmt.Fprintf(&b, "L%d %v %s%d", s/mask.Modules, mask.Module(s%mask.Modules), arrow, d)
+		fmt.Fprintf(&b, "L%d %v %s%d", s/subnet.Modules, subnet.Module(s%subnet.Modules), arrow, d)
 	}
 	if more > 0 {
 		fmt.Fprintf(&b, " and %d more", more)
@@ -339,7 +341,7 @@ func (l *Ladder) Retarget(p *Problem, s State, t Target) State {
 	if err == nil {
 		if in, ok := g.propose(g.s.Population, choice, Individual{}, Learned); ok {
 			in.Moves = "allocated for the new target"
-			g.s.Ladder.OneShots = []mask.Choice{choice}
+			g.s.Ladder.OneShots = []space.Choice{choice}
 			g.s.Pending = append(g.s.Pending, in)
 		}
 	}

@@ -6,7 +6,9 @@ import (
 	"math/rand/v2"
 	"slices"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/search/space"
+
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // Step runs one generation: children of the parent, scored tier by tier, and the
@@ -85,7 +87,7 @@ func (g *generation) snap(in Individual) Individual {
 		g.s.event(fmt.Sprintf("#%d (you) is scored as it is: the levels nearest to it keep nothing", in.ID))
 		return in
 	}
-	if edits := mask.Diff(in.Masks, candidate.Masks); len(edits) > 0 {
+	if edits := subnet.Diff(in.Masks, candidate.Masks); len(edits) > 0 {
 		g.s.event(fmt.Sprintf("#%d (you) takes the nearest levels, which differ in %d places", in.ID, len(edits)))
 	}
 	in.Candidate = candidate
@@ -100,7 +102,7 @@ func (l *Ladder) children(g *generation, parent Individual) ([]Individual, error
 	weights := g.s.Ladder.Sense.mean()
 	mutate, learn := g.rng(partMutate), g.rng(partLearn)
 	var field []Individual
-	add := func(choice mask.Choice, o Origin) {
+	add := func(choice space.Choice, o Origin) {
 		if choice == nil || len(field) == l.Lambda {
 			return
 		}
@@ -127,10 +129,10 @@ func (l *Ladder) children(g *generation, parent Individual) ([]Individual, error
 // mutate returns the parent's choice with a few modules raised by a step, others
 // lowered by steps until it fits, and what room is then left given to the modules
 // that need it most; nil when that cannot be.
-func (l *Ladder) mutate(rng *rand.Rand, g *generation, c costs, parent mask.Choice, weights []float64) mask.Choice {
+func (l *Ladder) mutate(rng *rand.Rand, g *generation, c costs, parent space.Choice, weights []float64) space.Choice {
 	choice := slices.Clone(parent)
 	step := int16(l.Steps[g.s.Ladder.Step])
-	raised, lowered := mask.Empty(len(choice)), mask.Empty(len(choice))
+	raised, lowered := subnet.Empty(len(choice)), subnet.Empty(len(choice))
 	worth := func(s int, to int16) float64 { return l.worth(g, c, weights, s, choice[s], to) }
 	for range min(1+rng.IntN(l.Moves), 1+rng.IntN(l.Moves)) {
 		s := l.pick(rng, choice, func(s int) float64 {
@@ -174,7 +176,7 @@ func (l *Ladder) worth(g *generation, c costs, weights []float64, s int, from, t
 
 // pick draws a slot among those with a positive weight: a share of Uniform for
 // all alike, the rest by weight. It returns -1 when there is none.
-func (l *Ladder) pick(rng *rand.Rand, choice mask.Choice, weight func(s int) float64) int {
+func (l *Ladder) pick(rng *rand.Rand, choice space.Choice, weight func(s int) float64) int {
 	w := make([]float64, len(choice))
 	var sum, eligible float64
 	for s := range w {
@@ -198,7 +200,7 @@ func (l *Ladder) pick(rng *rand.Rand, choice mask.Choice, weight func(s int) flo
 
 // fill raises modules by one level each, the worthiest first, as long as that
 // fits; those just lowered stay.
-func (l *Ladder) fill(c costs, choice mask.Choice, lowered mask.Set, worth func(s int, to int16) float64) {
+func (l *Ladder) fill(c costs, choice space.Choice, lowered subnet.Set, worth func(s int, to int16) float64) {
 	room := c.budget - c.of(choice)
 	for {
 		at, most := -1, 0.0
@@ -278,7 +280,7 @@ func (l *Ladder) promoted(n, tiers int, scored []Individual, rival float64) []In
 
 // lossDifference returns, per slot, how much larger the predicted loss of a is
 // than that of b.
-func (l *Ladder) lossDifference(g *generation, a, b mask.Choice) []float64 {
+func (l *Ladder) lossDifference(g *generation, a, b space.Choice) []float64 {
 	d := make([]float64, len(a))
 	for s := range d {
 		if a[s] != b[s] {

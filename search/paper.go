@@ -6,7 +6,9 @@ import (
 	"math/rand/v2"
 	"slices"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/search/space"
+
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // Paper is the evolution of Shen et al., "Search for Efficient Large Language
@@ -27,7 +29,7 @@ type Paper struct {
 	Alpha         float64 // overlap a redrawn mask has with the old one
 	Eta           int     // draws that are tried for it
 	// Directed makes masks that have the overlap rather than wait for one: see
-	// [mask.Mutation].
+	// [space.Mutation].
 	Directed bool
 	// Range is how far below the target a candidate may be, as a share of it;
 	// others are dropped unscored.
@@ -56,7 +58,7 @@ func PaperFull() *Paper {
 func PaperLaptop() *Paper {
 	p := PaperFull()
 	p.N, p.Nm, p.Nc, p.K, p.Epochs = 20, 10, 6, 5, 20
-	p.Tokens, p.Granularity, p.Directed = 1024, mask.DefaultGranularity, true
+	p.Tokens, p.Granularity, p.Directed = 1024, subnet.DefaultGranularity, true
 	return p
 }
 
@@ -89,14 +91,14 @@ const (
 func (s *Paper) Name() string { return "paper" }
 
 // space returns the paper's search space for a target.
-func (s *Paper) space(p *Problem, t Target) mask.Space {
+func (s *Paper) space(p *Problem, t Target) space.Space {
 	target := t.Value
 	if t.Measure != Params {
-		target = t.Value / t.cost(Candidate{Masks: mask.Dense(p.Geometry)}, nil)
+		target = t.Value / t.cost(Candidate{Masks: subnet.Dense(p.Geometry)}, nil)
 	}
-	space := mask.PaperSpace(p.Geometry, target)
-	space.Granularity, space.HeadGranularity = s.Granularity, s.HeadGranularity
-	return space
+	bounds := space.PaperSpace(p.Geometry, target)
+	bounds.Granularity, bounds.HeadGranularity = s.Granularity, s.HeadGranularity
+	return bounds
 }
 
 // Check reports options or a target that the strategy cannot work with.
@@ -122,25 +124,25 @@ func (s *Paper) Check(p *Problem, t Target) error {
 }
 
 // smallest returns masks of the least ratios and depth of the space.
-func (s *Paper) smallest(p *Problem, t Target) mask.Masks {
-	space := s.space(p, t)
-	m := uniform(p.Geometry, space, space.Attention.Lo, space.MLP.Lo)
-	for i, g := range p.Geometry.Layers[:len(p.Geometry.Layers)-space.MinLayers] {
-		m = m.With(i, mask.Layer{Heads: mask.Empty(g.Heads), Channels: mask.Empty(g.FFN)})
+func (s *Paper) smallest(p *Problem, t Target) subnet.Masks {
+	bounds := s.space(p, t)
+	m := uniform(p.Geometry, bounds, bounds.Attention.Lo, bounds.MLP.Lo)
+	for i, g := range p.Geometry.Layers[:len(p.Geometry.Layers)-bounds.MinLayers] {
+		m = m.With(i, subnet.Layer{Heads: subnet.Empty(g.Heads), Channels: subnet.Empty(g.FFN)})
 	}
 	return m
 }
 
 // uniform returns masks of the first channels of every head and MLP.
-func uniform(g *mask.Geometry, space mask.Space, attention, mlp float64) mask.Masks {
-	m := mask.Dense(g)
-	in := mask.Range(g.HeadDim, 0, mask.Count(g.HeadDim, attention, space.HeadGranularity))
+func uniform(g *subnet.Geometry, bounds space.Space, attention, mlp float64) subnet.Masks {
+	m := subnet.Dense(g)
+	in := subnet.Range(g.HeadDim, 0, subnet.Count(g.HeadDim, attention, bounds.HeadGranularity))
 	for i, lg := range g.Layers {
-		l := mask.DenseLayer(lg)
+		l := subnet.DenseLayer(lg)
 		if lg.FFN > 0 {
-			l.Channels = mask.Range(lg.FFN, 0, mask.Count(lg.FFN, mlp, space.Granularity))
+			l.Channels = subnet.Range(lg.FFN, 0, subnet.Count(lg.FFN, mlp, bounds.Granularity))
 		}
-		l.QK = slices.Repeat([]mask.Set{in}, lg.KVHeads)
+		l.QK = slices.Repeat([]subnet.Set{in}, lg.KVHeads)
 		l.VO = l.QK
 		m = m.With(i, l)
 	}
@@ -149,21 +151,21 @@ func uniform(g *mask.Geometry, space mask.Space, attention, mlp float64) mask.Ma
 
 // base returns the one-shot masks for a target: the same ratio in every block as
 // far as the space has it, the largest that fits.
-func (s *Paper) base(p *Problem, t Target) (mask.Masks, error) {
-	space := s.space(p, t)
-	fits := func(m mask.Masks) bool { return t.cost(Candidate{Masks: m}, nil) <= t.Value*(1+1e-9) }
+func (s *Paper) base(p *Problem, t Target) (subnet.Masks, error) {
+	bounds := s.space(p, t)
+	fits := func(m subnet.Masks) bool { return t.cost(Candidate{Masks: m}, nil) <= t.Value*(1+1e-9) }
 	const steps = 256
 	for step := steps; step > 0; step-- {
 		ratio := float64(step) / steps
-		attention, mlp := max(ratio, space.Attention.Lo), max(ratio, space.MLP.Lo)
-		m := uniform(p.Geometry, space, attention, mlp)
+		attention, mlp := max(ratio, bounds.Attention.Lo), max(ratio, bounds.MLP.Lo)
+		m := uniform(p.Geometry, bounds, attention, mlp)
 		if !fits(m) {
 			continue
 		}
 		if p.Start == nil {
 			return shuffled(p.rng(0, partStart), m), nil
 		}
-		m, err := p.Start(space, attention, mlp)
+		m, err := p.Start(bounds, attention, mlp)
 		if err != nil || fits(m) {
 			return m, err
 		}
@@ -173,13 +175,13 @@ func (s *Paper) base(p *Problem, t Target) (mask.Masks, error) {
 }
 
 // shuffled returns masks with as many units as m in random places.
-func shuffled(rng *rand.Rand, m mask.Masks) mask.Masks {
+func shuffled(rng *rand.Rand, m subnet.Masks) subnet.Masks {
 	for i := range m.Layers() {
 		l := m.Layer(i)
-		l.Channels = mask.Subset(rng, l.Channels.N(), l.Channels.Len())
-		var in []mask.Set
+		l.Channels = subnet.Full(l.Channels.N()).Sample(rng, l.Channels.Len())
+		var in []subnet.Set
 		for _, set := range l.VO {
-			in = append(in, mask.Subset(rng, set.N(), set.Len()))
+			in = append(in, subnet.Full(set.N()).Sample(rng, set.Len()))
 		}
 		l.QK, l.VO = in, in
 		m = m.With(i, l)
@@ -238,7 +240,7 @@ func (s *Paper) injected(g *generation) []Individual {
 }
 
 // unseen reports whether masks have not been scored yet, and remembers them.
-func (g *generation) unseen(m mask.Masks) bool {
+func (g *generation) unseen(m subnet.Masks) bool {
 	f := fingerprint(m)
 	if slices.Contains(g.s.Paper.Seen, f) {
 		return false
@@ -249,17 +251,17 @@ func (g *generation) unseen(m mask.Masks) bool {
 
 // breed adds mutations and crossovers of the best, and fresh individuals until
 // there are N.
-func (s *Paper) breed(g *generation, batch []Individual, base mask.Masks) []Individual {
-	space, top := s.space(g.p, g.s.Target), g.s.Paper.Top
-	mutation := mask.Mutation{Pm: s.Pm, Ps: s.Ps, Pd: s.Pd, Alpha: s.Alpha, Eta: s.Eta, Directed: s.Directed}
+func (s *Paper) breed(g *generation, batch []Individual, base subnet.Masks) []Individual {
+	bounds, top := s.space(g.p, g.s.Target), g.s.Paper.Top
+	mutation := space.Mutation{Pm: s.Pm, Ps: s.Ps, Pd: s.Pd, Alpha: s.Alpha, Eta: s.Eta, Directed: s.Directed}
 	initial := mutation
 	initial.Pm, initial.Ps, initial.Pd = s.P0m, s.P0s, s.P0d
 	fresh, child, cross := g.rng(partFresh), g.rng(partChild), g.rng(partCross)
 
-	add := func(o Origin, draw func() (m mask.Masks, parent int, how string)) {
+	add := func(o Origin, draw func() (m subnet.Masks, parent int, how string)) {
 		for range maxTries {
 			m, parent, how := draw()
-			if !space.Contains(m) || m.Validate() != nil || !s.inRange(g, m) || !g.unseen(m) {
+			if !bounds.Contains(m) || m.Validate() != nil || !s.inRange(g, m) || !g.unseen(m) {
 				continue
 			}
 			batch = append(batch, g.individual(Candidate{Masks: m}, parent, o, how))
@@ -273,21 +275,21 @@ func (s *Paper) breed(g *generation, batch []Individual, base mask.Masks) []Indi
 		mutations, crossovers = 0, 0 // the first population is drawn from the one-shot masks
 	}
 	for range mutations {
-		add(Mutated, func() (mask.Masks, int, string) {
+		add(Mutated, func() (subnet.Masks, int, string) {
 			parent := top[child.IntN(len(top))]
-			m := space.Mutate(child, parent.Masks, base, mutation)
+			m := bounds.Mutate(child, parent.Masks, base, mutation)
 			return m, parent.ID, differs(parent.Masks, m)
 		})
 	}
 	for range crossovers {
-		add(Crossed, func() (mask.Masks, int, string) {
+		add(Crossed, func() (subnet.Masks, int, string) {
 			a, b := top[cross.IntN(len(top))], top[cross.IntN(len(top))]
-			return mask.Crossover(cross, a.Masks, b.Masks), a.ID, fmt.Sprintf("#%d × #%d", a.ID, b.ID)
+			return space.Crossover(cross, a.Masks, b.Masks), a.ID, fmt.Sprintf("#%d × #%d", a.ID, b.ID)
 		})
 	}
 	for range s.N - mutations - crossovers {
-		add(Fresh, func() (mask.Masks, int, string) {
-			return space.Mutate(fresh, base, base, initial), 0, "from the one-shot masks"
+		add(Fresh, func() (subnet.Masks, int, string) {
+			return bounds.Mutate(fresh, base, base, initial), 0, "from the one-shot masks"
 		})
 	}
 	if missed := g.s.Paper.Barren - barren; missed > 0 {
@@ -297,13 +299,13 @@ func (s *Paper) breed(g *generation, batch []Individual, base mask.Masks) []Indi
 }
 
 // inRange is the paper's filter of parameters.
-func (s *Paper) inRange(g *generation, m mask.Masks) bool {
+func (s *Paper) inRange(g *generation, m subnet.Masks) bool {
 	cost, most := g.s.Target.cost(Candidate{Masks: m}, nil), g.s.Target.Value
 	return cost <= most*(1+1e-9) && cost >= most*(1-s.Range)
 }
 
 // differs says in how many layers masks differ.
-func differs(a, b mask.Masks) string {
+func differs(a, b subnet.Masks) string {
 	n := 0
 	for i := range a.Layers() {
 		if !a.Layer(i).Equal(b.Layer(i)) {

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/search/space"
+
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // Problem is what a search is about. It does not change while it runs; the
@@ -13,13 +15,13 @@ type Problem struct {
 	// Model identifies the model file, usually by a hash of it. Checkpoints are
 	// bound to it.
 	Model    string
-	Geometry *mask.Geometry
+	Geometry *subnet.Geometry
 	// Levels are what [Ladder] and [Random] choose from.
-	Levels *mask.Levels
+	Levels *space.Levels
 	// Start gives [Paper] its first masks: the units of the highest importance,
-	// as many of each head and of each MLP as [mask.Count] says for the ratios
+	// as many of each head and of each MLP as [subnet.Count] says for the ratios
 	// and the granularities of the space. Nil draws them at random.
-	Start func(s mask.Space, attention, mlp float64) (mask.Masks, error)
+	Start func(s space.Space, attention, mlp float64) (subnet.Masks, error)
 	// Target is what the search starts with.
 	Target Target
 	Seed   uint64
@@ -53,7 +55,7 @@ func (p *Problem) checkLevels(t Target) error {
 		for s := range p.Levels.Slots() {
 			for i, l := range p.Levels.Ladder(s) {
 				if l.Params > 0 && l.Seconds <= 0 {
-					return fmt.Errorf("%w: layer %d: %v level %d has no measured time", ErrConfig, s/mask.Modules, mask.Module(s%mask.Modules), i)
+					return fmt.Errorf("%w: layer %d: %v level %d has no measured time", ErrConfig, s/subnet.Modules, subnet.Module(s%subnet.Modules), i)
 				}
 			}
 		}
@@ -62,7 +64,7 @@ func (p *Problem) checkLevels(t Target) error {
 }
 
 // candidate returns the subnet of a choice.
-func (p *Problem) candidate(c mask.Choice) (Candidate, error) {
+func (p *Problem) candidate(c space.Choice) (Candidate, error) {
 	m, err := p.Levels.Masks(c)
 	return Candidate{Masks: m, Choice: c}, err
 }

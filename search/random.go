@@ -6,7 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/search/space"
 )
 
 // Random draws choices of levels that just fit the target, each scored in full.
@@ -78,8 +78,8 @@ func (r *Random) run(ctx context.Context, g *generation, n int) error {
 
 // draw returns a choice that random steps down from dense have brought within the
 // budget, or nil.
-func draw(rng *rand.Rand, c costs) mask.Choice {
-	choice := make(mask.Choice, len(c.level))
+func draw(rng *rand.Rand, c costs) space.Choice {
+	choice := make(space.Choice, len(c.level))
 	for !c.fits(choice) {
 		var open []int
 		for s, v := range choice {

@@ -3,7 +3,7 @@ package search
 import (
 	"time"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // Status is what a job is doing.
@@ -53,4 +53,4 @@ type Result struct {
 }
 
 // Masks returns the masks of the best subnet.
-func (r Result) Masks() mask.Masks { return r.Best.Masks }
+func (r Result) Masks() subnet.Masks { return r.Best.Masks }

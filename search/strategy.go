@@ -7,7 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // Scorer scores individuals on the text of a tier, the n-th of those the strategy
@@ -123,7 +123,7 @@ func rejoin(p *Problem, all []Individual, t Target) []Individual {
 
 // fingerprint identifies masks among those of one model; equal masks have equal
 // fingerprints, and others practically never do.
-func fingerprint(m mask.Masks) uint64 {
+func fingerprint(m subnet.Masks) uint64 {
 	// FNV-1a over the bits, spread by a final mix.
 	h := uint64(14695981039346656037)
 	for _, b := range m.AppendBits(nil) {

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search"
-	"github.com/lathe-llm/lathe/search/mask"
 	"github.com/lathe-llm/lathe/search/searchtest"
 )
 
@@ -79,7 +79,7 @@ func sameAll(a, b []search.Individual) bool {
 		if !x.Masks.Equal(y.Masks) {
 			return false
 		}
-		x.Masks, y.Masks = mask.Masks{}, mask.Masks{}
+		x.Masks, y.Masks = subnet.Masks{}, subnet.Masks{}
 		if !reflect.DeepEqual(x, y) {
 			return false
 		}
@@ -212,7 +212,7 @@ func TestImpossibleTargets(t *testing.T) {
 
 func TestMeasures(t *testing.T) {
 	l := landscape()
-	dense := mask.Dense(l.Geometry)
+	dense := subnet.Dense(l.Geometry)
 	var latency float64
 	for s := range l.Levels.Slots() {
 		latency += l.Levels.Ladder(s)[0].Seconds

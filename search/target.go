@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/search/space"
+
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // Measure is what a target bounds.
@@ -54,7 +56,7 @@ func (t Target) check() error {
 			return fmt.Errorf("%w: a share of %v of the parameters is not in (0, 1]", ErrConfig, t.Value)
 		}
 	case Bytes, Memory:
-		if _, err := mask.TensorType(t.Type, 1); err != nil {
+		if _, err := subnet.TensorType(t.Type, 1); err != nil {
 			return fmt.Errorf("%w: %w", ErrConfig, err)
 		}
 		if t.Context < 0 {
@@ -72,7 +74,7 @@ func (t Target) check() error {
 
 // cost returns what masks cost in the unit of the target. Latency is known of
 // choices of levels only.
-func (t Target) cost(c Candidate, levels *mask.Levels) float64 {
+func (t Target) cost(c Candidate, levels *space.Levels) float64 {
 	g := c.Masks.Geometry()
 	switch t.Measure {
 	case Bytes:

@@ -6,7 +6,9 @@ import (
 	"iter"
 	"slices"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/search/space"
+
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // Uniform chooses for model families whose files hold the same widths in all
@@ -72,15 +74,15 @@ func (u *Uniform) Start(ctx context.Context, p *Problem, eval Scorer) (State, er
 // Step scores neighbours of the best that are not known yet.
 func (u *Uniform) Step(ctx context.Context, p *Problem, s State, eval Scorer) (State, error) {
 	g := &generation{p: p, s: s.clone(), eval: eval, full: 1}
-	space := &evenSpace{p: p, target: s.Target}
-	choices := func(yield func(mask.Choice) bool) {
-		for _, c := range space.seeds() {
+	widths := &evenSpace{p: p, target: s.Target}
+	choices := func(yield func(space.Choice) bool) {
+		for _, c := range widths.seeds() {
 			if !yield(c) {
 				return
 			}
 		}
 		for _, in := range g.s.Population[:min(len(g.s.Population), evenParents)] {
-			if e, ok := space.read(in.Choice); ok && !space.near(e, yield) {
+			if e, ok := widths.read(in.Choice); ok && !widths.near(e, yield) {
 				return
 			}
 		}
@@ -93,7 +95,7 @@ func (u *Uniform) Step(ctx context.Context, p *Problem, s State, eval Scorer) (S
 }
 
 // run scores those of the choices that are not known, and what was made by hand.
-func (u *Uniform) run(ctx context.Context, g *generation, choices iter.Seq[mask.Choice]) error {
+func (u *Uniform) run(ctx context.Context, g *generation, choices iter.Seq[space.Choice]) error {
 	batch := g.s.Pending
 	g.s.Pending = nil
 	known := append(slices.Clone(g.s.Population), batch...)
@@ -133,11 +135,11 @@ func (u *Uniform) Accepts(*Problem, State) error { return nil }
 // even is a subnet whose kept layers are at the same levels.
 type even struct {
 	attention, mlp int
-	dropped        mask.Set // layers
+	dropped        subnet.Set // layers
 }
 
 // evenLevels is how many levels of a ladder keep something.
-func evenLevels(l mask.Ladder) int {
+func evenLevels(l space.Ladder) int {
 	n := len(l)
 	if n > 1 && l[n-1].Params == 0 {
 		n--
@@ -146,14 +148,14 @@ func evenLevels(l mask.Ladder) int {
 }
 
 // choice returns the levels of a subnet.
-func (e even) choice(l *mask.Levels) mask.Choice {
+func (e even) choice(l *space.Levels) space.Choice {
 	c := l.Dense()
 	for s := range c {
 		c[s] = int16(e.attention)
-		if mask.Module(s%mask.Modules) == mask.MLP {
+		if subnet.Module(s%subnet.Modules) == subnet.MLP {
 			c[s] = int16(e.mlp)
 		}
-		if e.dropped.N() > 0 && e.dropped.Has(s/mask.Modules) {
+		if e.dropped.N() > 0 && e.dropped.Has(s/subnet.Modules) {
 			c[s] = int16(len(l.Ladder(s)) - 1)
 		}
 	}
@@ -168,14 +170,14 @@ type evenSpace struct {
 
 // read takes a choice apart; false means that its layers are not at the same
 // levels.
-func (s *evenSpace) read(c mask.Choice) (even, bool) {
+func (s *evenSpace) read(c space.Choice) (even, bool) {
 	l, layers := s.p.Levels, len(s.p.Geometry.Layers)
 	if len(c) != l.Slots() {
 		return even{}, false
 	}
-	e := even{attention: -1, dropped: mask.Empty(layers)}
+	e := even{attention: -1, dropped: subnet.Empty(layers)}
 	for i := range layers {
-		a, m := int(c[mask.Modules*i+int(mask.Attention)]), int(c[mask.Modules*i+int(mask.MLP)])
+		a, m := int(c[subnet.Modules*i+int(subnet.Attention)]), int(c[subnet.Modules*i+int(subnet.MLP)])
 		switch {
 		case l.Attention[i][a].Params == 0 && l.MLP[i][m].Params == 0:
 			e.dropped = e.dropped.With(i)
@@ -190,7 +192,7 @@ func (s *evenSpace) read(c mask.Choice) (even, bool) {
 
 // fit returns the choice with the widest MLPs that the target has room for, and
 // false where there is none, or none that a file holds without zeros.
-func (s *evenSpace) fit(attention int, dropped mask.Set) (mask.Choice, bool) {
+func (s *evenSpace) fit(attention int, dropped subnet.Set) (space.Choice, bool) {
 	l := s.p.Levels
 	if attention < 0 || attention >= evenLevels(l.Attention[0]) || dropped.IsFull() || dropped.Len() > 0 && !s.droppable() {
 		return nil, false
@@ -217,10 +219,10 @@ func (s *evenSpace) droppable() bool {
 // seeds are the choices that a search begins with: every number of groups, with the
 // fewest layers dropped for which any fits, those first that are predicted to cost
 // least.
-func (s *evenSpace) seeds() []mask.Choice {
-	dropped := mask.Empty(len(s.p.Geometry.Layers))
+func (s *evenSpace) seeds() []space.Choice {
+	dropped := subnet.Empty(len(s.p.Geometry.Layers))
 	for !dropped.IsFull() {
-		var out []mask.Choice
+		var out []space.Choice
 		for a := range evenLevels(s.p.Levels.Attention[0]) {
 			if c, ok := s.fit(a, dropped); ok {
 				out = append(out, c)
@@ -245,8 +247,8 @@ func (s *evenSpace) seeds() []mask.Choice {
 
 // near yields the neighbours of a subnet: a group more or less, layers more or less
 // dropped. It returns what yield returned last.
-func (s *evenSpace) near(e even, yield func(mask.Choice) bool) bool {
-	try := func(attention int, dropped mask.Set) bool {
+func (s *evenSpace) near(e even, yield func(space.Choice) bool) bool {
+	try := func(attention int, dropped subnet.Set) bool {
 		c, ok := s.fit(attention, dropped)
 		return !ok || yield(c)
 	}
@@ -268,17 +270,17 @@ func (s *evenSpace) near(e even, yield func(mask.Choice) bool) bool {
 
 // drops lists what may be dropped besides, the least predicted loss for each layer
 // first.
-func (s *evenSpace) drops(dropped mask.Set) []mask.Set {
+func (s *evenSpace) drops(dropped subnet.Set) []subnet.Set {
 	l := s.p.Levels
-	loss := func(run mask.Set) float64 {
+	loss := func(run subnet.Set) float64 {
 		var sum float64
 		for _, i := range run.Indices() {
 			sum += l.Attention[i][len(l.Attention[i])-1].Loss + l.MLP[i][len(l.MLP[i])-1].Loss
 		}
 		return sum / float64(run.Len())
 	}
-	list := slices.DeleteFunc(s.runs(), func(run mask.Set) bool { return !run.Intersect(dropped).IsEmpty() })
-	slices.SortStableFunc(list, func(a, b mask.Set) int {
+	list := slices.DeleteFunc(s.runs(), func(run subnet.Set) bool { return !run.Intersect(dropped).IsEmpty() })
+	slices.SortStableFunc(list, func(a, b subnet.Set) int {
 		switch x, y := loss(a), loss(b); {
 		case x < y:
 			return -1
@@ -292,16 +294,16 @@ func (s *evenSpace) drops(dropped mask.Set) []mask.Set {
 
 // runs are the layers that go together: each by itself and, where kinds of layers
 // take turns, as many in a row as leave the order of the others.
-func (s *evenSpace) runs() []mask.Set {
+func (s *evenSpace) runs() []subnet.Set {
 	n := len(s.p.Geometry.Layers)
-	var out []mask.Set
+	var out []subnet.Set
 	lengths := []int{1}
 	if period := s.p.Geometry.Limits().Period; period > 1 {
 		lengths = append(lengths, period)
 	}
 	for _, length := range lengths {
 		for i := 0; i+length <= n; i++ {
-			out = append(out, mask.Range(n, i, i+length))
+			out = append(out, subnet.Range(n, i, i+length))
 		}
 	}
 	return out

@@ -4,8 +4,8 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search"
-	"github.com/lathe-llm/lathe/search/mask"
 	"github.com/lathe-llm/lathe/search/searchtest"
 )
 
@@ -34,7 +34,7 @@ func TestUniform(t *testing.T) {
 	}
 }
 
-func checkEven(t *testing.T, g *mask.Geometry, m mask.Masks) {
+func checkEven(t *testing.T, g *subnet.Geometry, m subnet.Masks) {
 	t.Helper()
 	if n := m.Size().ZeroedParams; n != 0 {
 		t.Errorf("%s: a file holds %d zeros", g.Arch, n)
@@ -66,10 +66,10 @@ func bestEven(l *searchtest.Landscape, target float64) float64 {
 					c := levels.Dense()
 					for s := range c {
 						c[s] = int16(a)
-						if mask.Module(s%mask.Modules) == mask.MLP {
+						if subnet.Module(s%subnet.Modules) == subnet.MLP {
 							c[s] = int16(m)
 						}
-						if layer := s / mask.Modules; layer >= from && layer < to {
+						if layer := s / subnet.Modules; layer >= from && layer < to {
 							c[s] = int16(len(levels.Ladder(s)) - 1)
 						}
 					}
@@ -97,7 +97,7 @@ func TestUniformRefuses(t *testing.T) {
 		t.Errorf("no options: %v", err)
 	}
 	g := *p.Geometry
-	g.Layers = append([]mask.LayerGeometry(nil), g.Layers...)
+	g.Layers = append([]subnet.LayerGeometry(nil), g.Layers...)
 	g.Layers[1].FFN /= 2
 	p.Geometry = &g
 	if err := search.DefaultUniform().Check(&p, p.Target); err == nil {

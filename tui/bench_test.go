@@ -8,7 +8,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer/explorertest"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // The frame budget of the fullest screen at 200×60, with room for a machine that is busy.
@@ -48,7 +48,7 @@ func BenchmarkFrame(b *testing.B) {
 			n++
 			layer := n % 30
 			was := l.m.snap.Draft.Masks.Layer(layer)
-			was.Channels = mask.Range(1536, 0, 32+n%1500)
+			was.Channels = subnet.Range(1536, 0, 32+n%1500)
 			s.preview, s.ahead = l.m.snap.Draft.Masks.With(layer, was), true
 			s.changes++
 		})

@@ -1,7 +1,7 @@
 package tui
 
 import (
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // costContext is the context, in tokens, that operations per token are counted at.
@@ -9,8 +9,8 @@ const costContext = 2048
 
 // A cost is what masks cost. It takes as long to compute as the rest of a frame does to draw.
 type cost struct {
-	masks mask.Masks
-	size  mask.Size
+	masks subnet.Masks
+	size  subnet.Size
 	bytes int64   // GGUF tensor bytes in the model's type
 	flops float64 // per token generated at costContext
 }
@@ -19,7 +19,7 @@ type cost struct {
 type costs struct{ known []cost }
 
 // of is the cost of masks, whose matrices are of a type.
-func (c *costs) of(masks mask.Masks, typ string) cost {
+func (c *costs) of(masks subnet.Masks, typ string) cost {
 	for _, k := range c.known {
 		if k.masks.Equal(masks) {
 			return k
@@ -36,4 +36,4 @@ func (c *costs) of(masks mask.Masks, typ string) cost {
 }
 
 // cost is what masks of the model cost.
-func (m *Model) cost(masks mask.Masks) cost { return m.costs.of(masks, m.snap.Model.FileType) }
+func (m *Model) cost(masks subnet.Masks) cost { return m.costs.of(masks, m.snap.Model.FileType) }

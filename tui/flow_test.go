@@ -10,7 +10,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/tui/internal/theme"
 )
 
@@ -313,7 +313,7 @@ func TestMouseReachesEverything(t *testing.T) {
 		}
 	}
 	l.settle()
-	if after := l.ex.Snapshot().Draft.Masks.Layer(5).Heads; before.Minus(after).Len() != 1 || !before.Minus(after).Equal(mask.Of(9, 6)) {
+	if after := l.ex.Snapshot().Draft.Masks.Layer(5).Heads; before.Minus(after).Len() != 1 || !before.Minus(after).Equal(subnet.Of(9, 6)) {
 		t.Errorf("a click on a head leaves %v of %v", after, before)
 	}
 }

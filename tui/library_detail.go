@@ -7,7 +7,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/tui/internal/paint"
 	"github.com/lathe-llm/lathe/tui/internal/text"
 	"github.com/lathe-llm/lathe/tui/internal/theme"
@@ -146,7 +146,7 @@ func (s *libraryScreen) details(m *Model) tea.Cmd {
 }
 
 // layerLine draws one layer of masks on one row: its heads, its MLP and what is cut.
-func layerLine(t *theme.Theme, masks mask.Masks, i, w int) string {
+func layerLine(t *theme.Theme, masks subnet.Masks, i, w int) string {
 	c := newLayerColumns(masks.Geometry(), w)
 	c.loss = 0
 	l := masks.Layer(i)
@@ -175,7 +175,7 @@ func (s *libraryScreen) compare(m *Model, a, b explorer.SubnetID) tea.Cmd {
 	return nil
 }
 
-func (m *Model) compareRows(t *theme.Theme, a, b explorer.SubnetID, am, bm mask.Masks, w int) []string {
+func (m *Model) compareRows(t *theme.Theme, a, b explorer.SubnetID, am, bm subnet.Masks, w int) []string {
 	snap := m.snap
 	col := max(10, (w-14)/3)
 	rows := []string{line(w).Col(t.Dim, "", 12).Num(t.Strong, text.Clip(subnetName(snap, a), col-1), col).Num(t.Strong, text.Clip(subnetName(snap, b), col-1), col).Num(t.Dim, "change", col).String()}
@@ -220,14 +220,14 @@ func (m *Model) compareRows(t *theme.Theme, a, b explorer.SubnetID, am, bm mask.
 		rows = append(rows, line(w).Put(t.Warn, "the two perplexities were taken under different conditions").String())
 	}
 	rows = append(rows, paint.Blank(w))
-	edits := mask.Diff(am, bm)
+	edits := subnet.Diff(am, bm)
 	if len(edits) == 0 {
 		return append(rows, line(w).Put(t.Dim, "the masks are the same").String())
 	}
 	rows = append(rows, line(w).Put(t.Title, fmt.Sprintf("layers that differ (%s keeps and the other does not, and the reverse)", subnetName(snap, b))).String())
 	for _, e := range edits {
 		what := fmt.Sprintf("layer %-3d %s", e.Layer, e.Kind)
-		if e.Kind == mask.QK || e.Kind == mask.VO {
+		if e.Kind == subnet.QK || e.Kind == subnet.VO {
 			what += fmt.Sprintf(" group %d", e.Group)
 		}
 		rows = append(rows, line(w).Col(t.Text, what, 26).Put(t.Added, fmt.Sprintf("+%d ", e.Added.Len())).Put(t.Removed, fmt.Sprintf("-%d  ", e.Dropped.Len())).

@@ -7,7 +7,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/tui/internal/layout"
 	"github.com/lathe-llm/lathe/tui/internal/theme"
 )
@@ -23,7 +23,7 @@ const (
 
 // A block is a set of units of one layer: the query heads, the MLP channels, or the channels inside the heads of a group.
 type block struct {
-	kind  mask.Kind
+	kind  subnet.Kind
 	group int
 }
 
@@ -44,18 +44,18 @@ type masksScreen struct {
 	// Commands on the draft go out one at a time, so that fast keys neither overtake each other nor meet a stale version.
 	waiting []explorer.Command
 	sent    bool
-	version uint64     // of the draft that the next command is meant for
-	preview mask.Masks // the draft with what waits and what was sent; valid while ahead
+	version uint64       // of the draft that the next command is meant for
+	preview subnet.Masks // the draft with what waits and what was sent; valid while ahead
 	ahead   bool
 	changes int // grows with every change of the fields above, for caches
 }
 
 func newMasksScreen() *masksScreen {
-	return &masksScreen{anchor: -1, from: -1, marked: map[int]bool{}, block: block{kind: mask.Channels}, sorted: true, step: 32}
+	return &masksScreen{anchor: -1, from: -1, marked: map[int]bool{}, block: block{kind: subnet.Channels}, sorted: true, step: 32}
 }
 
 // masks are the masks as they will be once everything typed has arrived.
-func (s *masksScreen) masks(m *Model) mask.Masks {
+func (s *masksScreen) masks(m *Model) subnet.Masks {
 	if s.ahead {
 		return s.preview
 	}
@@ -171,16 +171,16 @@ func (s *masksScreen) isSelected(layer int) bool {
 
 // part is the part of a layer that the cursor is on.
 func (s *masksScreen) part() explorer.Part {
-	if s.block.kind == mask.Channels {
+	if s.block.kind == subnet.Channels {
 		return explorer.MLP
 	}
 	return explorer.Attention
 }
 
 // blocks are the blocks of a layer, in the order they are listed.
-func blocks(g mask.LayerGeometry) []block {
-	out := []block{{kind: mask.Heads}, {kind: mask.Channels}}
-	for _, k := range []mask.Kind{mask.QK, mask.VO} {
+func blocks(g subnet.LayerGeometry) []block {
+	out := []block{{kind: subnet.Heads}, {kind: subnet.Channels}}
+	for _, k := range []subnet.Kind{subnet.QK, subnet.VO} {
 		for i := range g.KVHeads {
 			out = append(out, block{k, i})
 		}
@@ -189,37 +189,37 @@ func blocks(g mask.LayerGeometry) []block {
 }
 
 // set is the set of units of a block.
-func (b block) set(masks mask.Masks, layer int) mask.Set {
+func (b block) set(masks subnet.Masks, layer int) subnet.Set {
 	l := masks.Layer(layer)
 	switch b.kind {
-	case mask.Heads:
+	case subnet.Heads:
 		return l.Heads
-	case mask.Channels:
+	case subnet.Channels:
 		return l.Channels
-	case mask.QK:
+	case subnet.QK:
 		return l.QKOf(b.group, masks.Geometry().HeadDim)
 	}
 	return l.VOOf(b.group, masks.Geometry().HeadDim)
 }
 
 // with is the mutation that gives a block another set.
-func (b block) with(layer int, set mask.Set) explorer.Mutation {
+func (b block) with(layer int, set subnet.Set) explorer.Mutation {
 	switch b.kind {
-	case mask.Heads:
+	case subnet.Heads:
 		return explorer.SetHeads{Layer: layer, Set: set}
-	case mask.Channels:
+	case subnet.Channels:
 		return explorer.SetChannels{Layer: layer, Set: set}
 	}
-	return explorer.SetHeadChannels{Layer: layer, Group: b.group, VO: b.kind == mask.VO, Set: set}
+	return explorer.SetHeadChannels{Layer: layer, Group: b.group, VO: b.kind == subnet.VO, Set: set}
 }
 
 func (b block) name() string {
 	switch b.kind {
-	case mask.Heads:
+	case subnet.Heads:
 		return "query heads"
-	case mask.Channels:
+	case subnet.Channels:
 		return "mlp channels"
-	case mask.QK:
+	case subnet.QK:
 		return fmt.Sprintf("q/k channels of group %d", b.group)
 	}
 	return fmt.Sprintf("v/o channels of group %d", b.group)
@@ -228,9 +228,9 @@ func (b block) name() string {
 // short is its name where there is little room.
 func (b block) short() string {
 	switch b.kind {
-	case mask.QK:
+	case subnet.QK:
 		return fmt.Sprintf("q/k, group %d", b.group)
-	case mask.VO:
+	case subnet.VO:
 		return fmt.Sprintf("v/o, group %d", b.group)
 	}
 	return b.name()
@@ -242,9 +242,9 @@ func (b block) importance(st explorer.Statistics, layer int) []float64 {
 		return nil
 	}
 	switch b.kind {
-	case mask.Heads:
+	case subnet.Heads:
 		return st.Importance[layer].Heads
-	case mask.Channels:
+	case subnet.Channels:
 		return st.Importance[layer].Channels
 	}
 	return nil
@@ -274,13 +274,13 @@ func (s *masksScreen) order(m *Model) []int {
 }
 
 // units is the set of the current block, with what is being painted.
-func (s *masksScreen) units(m *Model) mask.Set {
+func (s *masksScreen) units(m *Model) subnet.Set {
 	if s.brush.down {
 		return s.brush.set
 	}
 	masks := s.masks(m)
 	if s.layer.at >= masks.Layers() {
-		return mask.Set{}
+		return subnet.Set{}
 	}
 	return s.block.set(masks, s.layer.at)
 }

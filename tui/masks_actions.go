@@ -7,7 +7,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 func masksActions() []*action {
@@ -25,7 +25,7 @@ func masksActions() []*action {
 	}
 	ranked := func(m *Model) string {
 		s := m.masks()
-		if s.block.kind == mask.QK || s.block.kind == mask.VO {
+		if s.block.kind == subnet.QK || s.block.kind == subnet.VO {
 			return "channels inside heads are not ranked"
 		}
 		if !m.snap.Statistics.Ready {
@@ -173,14 +173,14 @@ func (s *masksScreen) sideways(m *Model, by int) tea.Cmd {
 		return nil
 	}
 	switch s.block.kind {
-	case mask.Channels:
+	case subnet.Channels:
 		return s.keep(m, func(layer int) int { return s.block.set(masks, layer).Len() + by*s.step })
-	case mask.Heads:
+	case subnet.Heads:
 		return s.keep(m, func(layer int) int { return masks.Layer(layer).Groups(masks.Geometry().Layers[layer]).Len() + by })
 	}
 	set := s.units(m)
 	n := clamp(set.Len()+2*by, 0, set.N()) // rotary pairs stay together
-	return s.edit(m, s.block.with(s.layer.at, mask.Range(set.N(), 0, n)))
+	return s.edit(m, s.block.with(s.layer.at, subnet.Range(set.N(), 0, n)))
 }
 
 // keep keeps the most important units of the selected layers: count of MLP channels, or of KV groups.
@@ -254,16 +254,16 @@ func (s *masksScreen) drop(m *Model) tea.Cmd {
 		return s.setUnits(m, s.units(m).Without(s.chosenUnits(m)...))
 	}
 	switch s.block.kind {
-	case mask.Channels:
+	case subnet.Channels:
 		return s.changing(m, []explorer.Mutation{explorer.DropMLP{Layers: s.selection()}})
-	case mask.Heads:
+	case subnet.Heads:
 		return s.changing(m, []explorer.Mutation{explorer.DropAttention{Layers: s.selection()}})
 	}
-	return s.setUnits(m, mask.Empty(s.units(m).N()))
+	return s.setUnits(m, subnet.Empty(s.units(m).N()))
 }
 
 // setUnits gives the current block another set.
-func (s *masksScreen) setUnits(m *Model, set mask.Set) tea.Cmd {
+func (s *masksScreen) setUnits(m *Model, set subnet.Set) tea.Cmd {
 	if set.Equal(s.units(m)) {
 		return nil
 	}
@@ -275,15 +275,15 @@ func (s *masksScreen) restore(m *Model) tea.Cmd {
 	switch {
 	case s.zoom == zoomUnits && s.from >= 0:
 		return s.setUnits(m, s.units(m).With(s.chosenUnits(m)...))
-	case s.zoom == zoomUnits || s.block.kind == mask.QK || s.block.kind == mask.VO:
-		return s.setUnits(m, mask.Full(s.units(m).N()))
+	case s.zoom == zoomUnits || s.block.kind == subnet.QK || s.block.kind == subnet.VO:
+		return s.setUnits(m, subnet.Full(s.units(m).N()))
 	}
 	return s.changing(m, []explorer.Mutation{explorer.Restore{Layers: s.selection(), Part: s.part()}})
 }
 
 // invert swaps kept and dropped units.
 func (s *masksScreen) invert(m *Model) tea.Cmd {
-	if s.zoom == zoomUnits || s.block.kind == mask.QK || s.block.kind == mask.VO {
+	if s.zoom == zoomUnits || s.block.kind == subnet.QK || s.block.kind == subnet.VO {
 		set := s.units(m)
 		if s.from < 0 {
 			return s.setUnits(m, set.Complement())

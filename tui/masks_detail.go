@@ -6,7 +6,7 @@ import (
 	"slices"
 
 	"github.com/lathe-llm/lathe/explorer"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/tui/internal/chart"
 	"github.com/lathe-llm/lathe/tui/internal/paint"
 	"github.com/lathe-llm/lathe/tui/internal/text"
@@ -24,10 +24,10 @@ func (s *masksScreen) drawDetail(m *Model, t *theme.Theme, w, h int) []string {
 	return box(t, paint.Frame{Title: fmt.Sprintf("layer %d · %s", i, s.block.short())}, w, h, func(w, h int) []string {
 		r := line(w).Put(t.Strong, fmt.Sprintf("%d of %d kept", set.Len(), set.N()))
 		switch s.block.kind {
-		case mask.Heads:
+		case subnet.Heads:
 			lg := masks.Geometry().Layers[i]
 			r.Put(t.Dim, fmt.Sprintf(" in %d of %d groups", masks.Layer(i).Groups(lg).Len(), lg.KVHeads))
-		case mask.Channels:
+		case subnet.Channels:
 			r.Put(t.Dim, fmt.Sprintf(" (step %d)", s.step))
 		}
 		rows := []string{r.String()}
@@ -37,7 +37,7 @@ func (s *masksScreen) drawDetail(m *Model, t *theme.Theme, w, h int) []string {
 		room := h - len(rows) - len(hints) - 1
 		if scores := s.block.importance(m.snap.Statistics, i); len(scores) == set.N() && len(scores) > 0 && room >= 3 {
 			rows = append(rows, drawRanks(t, set, scores, w, min(room, 14))...)
-		} else if room >= 2 && s.block.importance(m.snap.Statistics, i) == nil && (s.block.kind == mask.Channels || s.block.kind == mask.Heads) {
+		} else if room >= 2 && s.block.importance(m.snap.Statistics, i) == nil && (s.block.kind == subnet.Channels || s.block.kind == subnet.Heads) {
 			rows = append(rows, paint.Blank(w))
 			rows = append(rows, paragraph(w, t.Dim, fmt.Sprintf("Not ranked yet: %s on Search gathers statistics.", m.keys.first(m.action("search.gather"))))...)
 		}
@@ -59,7 +59,7 @@ func (s *masksScreen) drawBlockLoss(m *Model, t *theme.Theme, w, h int) []string
 	im := m.snap.Statistics.Importance[s.layer.at]
 	v := im.AttentionLoss
 	what := "attention"
-	if s.block.kind == mask.Channels {
+	if s.block.kind == subnet.Channels {
 		v, what = im.MLPLoss, "mlp"
 	}
 	rows := []string{line(w).Put(t.Text, what+" worth "+smallNumber(v)).Put(t.Dim, " nats/token").String()}
@@ -70,7 +70,7 @@ func (s *masksScreen) drawBlockLoss(m *Model, t *theme.Theme, w, h int) []string
 }
 
 // drawDiff says how the block differs from the subnet it is compared with.
-func (s *masksScreen) drawDiff(m *Model, t *theme.Theme, masks mask.Masks, w int) []string {
+func (s *masksScreen) drawDiff(m *Model, t *theme.Theme, masks subnet.Masks, w int) []string {
 	o, ok := masksOf(m.snap, s.other)
 	if s.other == "" || !ok {
 		return nil
@@ -82,7 +82,7 @@ func (s *masksScreen) drawDiff(m *Model, t *theme.Theme, masks mask.Masks, w int
 }
 
 // drawRanks draws the importance of units, the most important first, with kept and dropped told apart.
-func drawRanks(t *theme.Theme, set mask.Set, scores []float64, w, h int) []string {
+func drawRanks(t *theme.Theme, set subnet.Set, scores []float64, w, h int) []string {
 	order := make([]int, len(scores))
 	for i := range order {
 		order[i] = i
@@ -222,7 +222,7 @@ func (s *masksScreen) drawTotals(m *Model, t *theme.Theme, w, h int) []string {
 	}
 	base, ok := masksOf(snap, d.Base)
 	if !ok {
-		base = mask.Dense(masks.Geometry())
+		base = subnet.Dense(masks.Geometry())
 	}
 	origin := segment{t.Dim, "as " + subnetName(snap, d.Base)}
 	if n := len(d.Steps); n > 0 {
@@ -240,8 +240,8 @@ func (s *masksScreen) drawTotals(m *Model, t *theme.Theme, w, h int) []string {
 }
 
 // costSegments say what the draft costs, and what its base did where that differs.
-func costSegments(m *Model, t *theme.Theme, base, masks mask.Masks) []segment {
-	was, now, dense := m.cost(base), m.cost(masks), m.cost(mask.Dense(masks.Geometry()))
+func costSegments(m *Model, t *theme.Theme, base, masks subnet.Masks) []segment {
+	was, now, dense := m.cost(base), m.cost(masks), m.cost(subnet.Dense(masks.Geometry()))
 	change := func(label, a, b string) segment {
 		if a != b {
 			b = a + " " + t.Glyph.Right + " " + b

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/lathe-llm/lathe/explorer"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/tui/internal/paint"
 	"github.com/lathe-llm/lathe/tui/internal/text"
 	"github.com/lathe-llm/lathe/tui/internal/theme"
@@ -21,7 +21,7 @@ type layerColumns struct {
 }
 
 // newLayerColumns lays the list of layers out on w cells. Heads get a cell each where they fit, else a cell per group.
-func newLayerColumns(g *mask.Geometry, w int) layerColumns {
+func newLayerColumns(g *subnet.Geometry, w int) layerColumns {
 	w-- // numbers do not touch the border
 	c := layerColumns{attention: 6}
 	for _, l := range g.Layers {
@@ -43,7 +43,7 @@ func newLayerColumns(g *mask.Geometry, w int) layerColumns {
 }
 
 // headCells is how many cells the heads of a layer take on a row of w cells.
-func headCells(l mask.LayerGeometry, w int) int {
+func headCells(l subnet.LayerGeometry, w int) int {
 	if n := l.Heads + max(0, l.KVHeads-1); n <= w/3 {
 		return n
 	}
@@ -55,7 +55,7 @@ func headCells(l mask.LayerGeometry, w int) int {
 
 // attentionRun draws the heads of a layer on w cells: a glyph per head with a gap between groups, a glyph per group where
 // heads do not fit, or numbers.
-func attentionRun(r *paint.Row, t *theme.Theme, masks mask.Masks, other *mask.Masks, i, w int) {
+func attentionRun(r *paint.Row, t *theme.Theme, masks subnet.Masks, other *subnet.Masks, i, w int) {
 	lg, l := masks.Geometry().Layers[i], masks.Layer(i)
 	per := max(1, lg.HeadsPerGroup())
 	switch {
@@ -71,7 +71,7 @@ func attentionRun(r *paint.Row, t *theme.Theme, masks mask.Masks, other *mask.Ma
 		}
 	case lg.KVHeads <= w:
 		for group := range lg.KVHeads {
-			kept := l.Heads.Intersect(mask.Range(lg.Heads, group*per, (group+1)*per)).Len()
+			kept := l.Heads.Intersect(subnet.Range(lg.Heads, group*per, (group+1)*per)).Len()
 			switch kept {
 			case 0:
 				r.Put(t.Dropped, t.Glyph.Dropped)
@@ -87,7 +87,7 @@ func attentionRun(r *paint.Row, t *theme.Theme, masks mask.Masks, other *mask.Ma
 }
 
 // headGlyph is how a query head is drawn: kept, dropped, or kept with fewer channels inside; other colours what differs.
-func headGlyph(t *theme.Theme, masks mask.Masks, other *mask.Masks, layer, head int) (string, theme.Style) {
+func headGlyph(t *theme.Theme, masks subnet.Masks, other *subnet.Masks, layer, head int) (string, theme.Style) {
 	g := masks.Geometry()
 	l := masks.Layer(layer)
 	kept := l.Heads.Has(head)
@@ -111,7 +111,7 @@ func headGlyph(t *theme.Theme, masks mask.Masks, other *mask.Masks, layer, head 
 func (s *masksScreen) drawLayers(m *Model, t *theme.Theme, w, h int) []string {
 	masks := s.masks(m)
 	title := "layers"
-	var other *mask.Masks
+	var other *subnet.Masks
 	if o, ok := masksOf(m.snap, s.other); ok && s.other != "" {
 		other, title = &o, "layers, against "+subnetName(m.snap, s.other)
 	}
@@ -146,7 +146,7 @@ func (s *masksScreen) drawLayers(m *Model, t *theme.Theme, w, h int) []string {
 }
 
 // widest is the largest number of MLP channels of any layer.
-func widest(g *mask.Geometry) int {
+func widest(g *subnet.Geometry) int {
 	n := 0
 	for _, l := range g.Layers {
 		n = max(n, l.FFN)
@@ -154,7 +154,7 @@ func widest(g *mask.Geometry) int {
 	return n
 }
 
-func (s *masksScreen) drawLayer(m *Model, t *theme.Theme, masks mask.Masks, other *mask.Masks, c layerColumns, i, w int) string {
+func (s *masksScreen) drawLayer(m *Model, t *theme.Theme, masks subnet.Masks, other *subnet.Masks, c layerColumns, i, w int) string {
 	g := masks.Geometry()
 	l := masks.Layer(i)
 	base, mark := theme.Style{}, " "
@@ -228,7 +228,7 @@ func (s *masksScreen) drawBlocks(m *Model, t *theme.Theme, w, h int) []string {
 			r := paint.NewRow(w, base).Put(t.Accent, mark).Col(t.Text, b.name(), 24).Num(t.Text, fmt.Sprintf("%d of %d", set.Len(), set.N()), 13).Put(t.Text, "  ")
 			switch {
 			case r.Room() < 4: // no bar says anything there
-			case b.kind == mask.Heads:
+			case b.kind == subnet.Heads:
 				attentionRun(r, t, masks, nil, i, r.Room())
 			default:
 				r.Put(t.Kept, t.Glyph.HBar(share(set), max(0, r.Room()-1)))
@@ -289,7 +289,7 @@ func (s *masksScreen) drawUnits(m *Model, t *theme.Theme, w, h int) []string {
 	if s.sorted && scores != nil {
 		how = "by importance"
 	}
-	var had mask.Set
+	var had subnet.Set
 	if o, ok := masksOf(m.snap, s.other); ok && s.other != "" {
 		had = s.block.set(o, s.layer.at)
 	}

@@ -4,16 +4,16 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // A brush is what the mouse is painting with while its button is down. What it painted becomes one step when it is
 // released.
 type brush struct {
 	down bool
-	keep bool     // units it passes over are kept, otherwise dropped
-	last int      // unit it was over last, in the order shown
-	set  mask.Set // the block's units as painted so far
+	keep bool       // units it passes over are kept, otherwise dropped
+	last int        // unit it was over last, in the order shown
+	set  subnet.Set // the block's units as painted so far
 }
 
 func (s *masksScreen) mouse(m *Model, p pane, e mouseEvent) tea.Cmd {
@@ -60,7 +60,7 @@ func (s *masksScreen) mouseLayers(m *Model, p pane, e mouseEvent) tea.Cmd {
 	x := e.x - 1
 	switch {
 	case x >= c.attention && x < c.attention+c.attentionW:
-		s.block = block{kind: mask.Heads}
+		s.block = block{kind: subnet.Heads}
 		per := lg.HeadsPerGroup()
 		if per == 0 || lg.Heads+lg.KVHeads-1 > c.attentionW || m.blocked(m.action("masks.drop")) != "" {
 			return nil
@@ -70,7 +70,7 @@ func (s *masksScreen) mouseLayers(m *Model, p pane, e mouseEvent) tea.Cmd {
 			return s.toggleHead(m, row, group*per+in)
 		}
 	case x >= c.mlp && x < c.mlp+c.mlpW:
-		s.block = block{kind: mask.Channels}
+		s.block = block{kind: subnet.Channels}
 		if again && m.blocked(m.action("masks.top")) == "" {
 			step := max(1, s.step)
 			n := (x - c.mlp + 1) * lg.FFN / max(1, c.mlpW-5)

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lathe-llm/lathe/tui/internal/terminal"
+	"github.com/lathe-llm/lathe/tui/tuitest/terminal"
 )
 
 // A program is lathe as it is built, on the default model, with a workspace that the statistics are in.
@@ -33,7 +33,7 @@ func realProgram(t testing.TB) *program {
 		t.Skipf("the default model is not there (make setup fetches it): %v", err)
 	}
 	p := &program{t: t, bin: filepath.Join(t.TempDir(), "lathe"), workspace: t.TempDir(), folder: t.TempDir(), model: model, pid: make(chan int, 1)}
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", p.bin, "../explorer/lathe").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", p.bin, "../tui/lathe").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	if out, err := exec.CommandContext(t.Context(), p.bin, "masks", "show", "--estimate", "--workspace", p.workspace, model).CombinedOutput(); err != nil {

@@ -6,7 +6,7 @@ import (
 	"slices"
 
 	"github.com/lathe-llm/lathe/explorer"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/tui/internal/chart"
 	"github.com/lathe-llm/lathe/tui/internal/paint"
 	"github.com/lathe-llm/lathe/tui/internal/text"
@@ -243,7 +243,7 @@ func (m *Model) drawCandidate(t *theme.Theme, c explorer.Candidate, w, h int) []
 }
 
 // drawStrips draws masks layer by layer: shares of heads and of MLP channels kept, and how much of the layer is cut.
-func drawStrips(t *theme.Theme, masks mask.Masks, w int) []string {
+func drawStrips(t *theme.Theme, masks subnet.Masks, w int) []string {
 	const label = 7
 	heads, mlp, cut := layerShares(masks)
 	n := w - label - 1
@@ -286,7 +286,7 @@ func ruler(t *theme.Theme, layers, w, label int) string {
 }
 
 // layerShares are, per layer, the shares of query heads and of MLP channels kept and the share of parameters cut.
-func layerShares(masks mask.Masks) (heads, mlp, cut []float64) {
+func layerShares(masks subnet.Masks) (heads, mlp, cut []float64) {
 	g := masks.Geometry()
 	for i := range masks.Layers() {
 		l := masks.Layer(i)
@@ -299,7 +299,7 @@ func layerShares(masks mask.Masks) (heads, mlp, cut []float64) {
 }
 
 // share is the share of units that a set keeps.
-func share(s mask.Set) float64 {
+func share(s subnet.Set) float64 {
 	if s.N() == 0 {
 		return 0
 	}

@@ -15,8 +15,8 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
 	"github.com/lathe-llm/lathe/tui"
-	"github.com/lathe-llm/lathe/tui/internal/record"
-	"github.com/lathe-llm/lathe/tui/internal/terminal"
+	"github.com/lathe-llm/lathe/tui/tuitest/record"
+	"github.com/lathe-llm/lathe/tui/tuitest/terminal"
 )
 
 // A session is the real program in an emulated terminal, driven by what is on the screen.

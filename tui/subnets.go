@@ -7,7 +7,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/tui/internal/text"
 )
 
@@ -26,13 +26,13 @@ func subnetName(s *explorer.Snapshot, id explorer.SubnetID) string {
 }
 
 // masksOf are the masks of a subnet; ok is false when it is gone.
-func masksOf(s *explorer.Snapshot, id explorer.SubnetID) (m mask.Masks, ok bool) {
+func masksOf(s *explorer.Snapshot, id explorer.SubnetID) (m subnet.Masks, ok bool) {
 	switch id {
 	case explorer.DenseID:
 		if s.Model.Geometry == nil {
 			return m, false
 		}
-		return mask.Dense(s.Model.Geometry), true
+		return subnet.Dense(s.Model.Geometry), true
 	case explorer.DraftID:
 		return s.Draft.Masks, s.Draft.Masks.Layers() > 0
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/fake"
 	"github.com/lathe-llm/lathe/infer/gguf"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // Backend is an explorer.Backend that makes everything up, always the same. Its models have the shape of the default
@@ -40,10 +40,10 @@ type Backend struct {
 func New() *Backend { return &Backend{Clock: NewClock()} }
 
 // Geometry is the shape of every model.
-func Geometry() *mask.Geometry {
-	return &mask.Geometry{
+func Geometry() *subnet.Geometry {
+	return &subnet.Geometry{
 		Arch: "llama", Hidden: 576, Vocab: 49152, HeadDim: 64, Tied: true,
-		Layers: slices.Repeat([]mask.LayerGeometry{{Heads: 9, KVHeads: 3, FFN: 1536}}, 30),
+		Layers: slices.Repeat([]subnet.LayerGeometry{{Heads: 9, KVHeads: 3, FFN: 1536}}, 30),
 	}
 }
 
@@ -56,7 +56,7 @@ func (b *Backend) Open(ctx context.Context, path string) (explorer.Model, error)
 		return nil, fmt.Errorf("%s: %w", path, os.ErrNotExist)
 	}
 	g := Geometry()
-	size := mask.Dense(g).Size()
+	size := subnet.Dense(g).Size()
 	return &model{b: b, engine: fake.New(fake.Options{Text: b.Says, Gate: b.pace}), info: explorer.ModelInfo{
 		Path: path, Name: "SmolLM2-135M-Instruct", Arch: "llama", FileType: "Q4_1", Bytes: 98 << 20,
 		Params: size.DenseParams, BlockParams: size.DenseBlockParams, Layers: len(g.Layers), Hidden: g.Hidden, Context: 8192, Vocab: g.Vocab,
@@ -108,7 +108,7 @@ func weight(layer, layers int, p explorer.Part) float64 {
 }
 
 // Loss is the make-believe rise of the loss that masks cause, nats per token.
-func Loss(masks mask.Masks) float64 {
+func Loss(masks subnet.Masks) float64 {
 	loss := 0.0
 	for i, g := range masks.Geometry().Layers {
 		l := masks.Layer(i)
@@ -151,19 +151,19 @@ func text(path string) explorer.TextRef {
 	return explorer.TextRef{Path: path, Bytes: 2 << 20, SHA256: "feedface"}
 }
 
-func (m *model) Predict(s explorer.Statistics, masks mask.Masks) (float64, bool) {
+func (m *model) Predict(s explorer.Statistics, masks subnet.Masks) (float64, bool) {
 	return 0.9 * Loss(masks), s.Ready
 }
 
 // uniform keeps the same share of MLP channels in every layer so that the whole model keeps about target.
-func (m *model) uniform(target float64) mask.Masks {
-	masks := mask.Dense(m.info.Geometry)
+func (m *model) uniform(target float64) subnet.Masks {
+	masks := subnet.Dense(m.info.Geometry)
 	for i, g := range m.info.Geometry.Layers {
 		attention, mlp := m.info.Geometry.ModuleParams(i)
 		share := max(0, (target*float64(attention+mlp)-float64(attention))/float64(mlp))
 		keep := 32 * int(math.Round(share*float64(g.FFN)/32))
 		l := masks.Layer(i)
-		l.Channels = mask.Of(g.FFN, explorer.Rank(scores(i, g.FFN))[:min(max(keep, 32), g.FFN)]...)
+		l.Channels = subnet.Of(g.FFN, explorer.Rank(scores(i, g.FFN))[:min(max(keep, 32), g.FFN)]...)
 		masks = masks.With(i, l)
 	}
 	return masks
@@ -178,7 +178,7 @@ func (m *model) Cut(ctx context.Context, c explorer.Cut, mon explorer.Monitor) (
 		Windows: 8, Seq: 2048, Seed: c.Seed}, mon)
 }
 
-func (m *model) Refit(ctx context.Context, masks mask.Masks, c explorer.Refit, mon explorer.Monitor) (explorer.Made, error) {
+func (m *model) Refit(ctx context.Context, masks subnet.Masks, c explorer.Refit, mon explorer.Monitor) (explorer.Made, error) {
 	return m.fit(ctx, masks, explorer.Method{Reform: reform(c.Reform), Text: text(c.Calibration.Text), Windows: 8, Seq: 2048}, mon)
 }
 
@@ -190,7 +190,7 @@ func reform(o explorer.ReformOptions) string {
 }
 
 // fit pretends to re-fit masks layer by layer.
-func (m *model) fit(ctx context.Context, masks mask.Masks, method explorer.Method, mon explorer.Monitor) (explorer.Made, error) {
+func (m *model) fit(ctx context.Context, masks subnet.Masks, method explorer.Method, mon explorer.Monitor) (explorer.Made, error) {
 	refit := make([]gguf.Refit, masks.Layers())
 	for i, g := range masks.Geometry().Layers {
 		if err := m.step(ctx, mon, i, masks.Layers(), "layers", fmt.Sprintf("layer %d", i)); err != nil {
@@ -212,7 +212,7 @@ func (m *model) fit(ctx context.Context, masks mask.Masks, method explorer.Metho
 	return explorer.Made{Subnet: gguf.Subnet{Masks: masks, Refit: refit}, Method: method, Before: before, After: math.Exp(denseNLL + Loss(masks))}, nil
 }
 
-func (m *model) Carry(_ context.Context, from gguf.Subnet, to mask.Masks) (gguf.Subnet, error) {
+func (m *model) Carry(_ context.Context, from gguf.Subnet, to subnet.Masks) (gguf.Subnet, error) {
 	refit := make([]gguf.Refit, to.Layers())
 	for i, r := range from.Refit {
 		refit[i] = gguf.Refit{BO: r.BO, BD: r.BD}
@@ -265,7 +265,7 @@ func (m *model) Read(_ context.Context, path string) (gguf.Subnet, error) {
 	if !bytes.HasPrefix(content, []byte("lathe-masks")) {
 		return gguf.Subnet{}, fmt.Errorf("%s: %w", filepath.Base(path), gguf.ErrFormat)
 	}
-	masks, err := mask.ParseMasks(m.info.Geometry, content)
+	masks, err := subnet.ParseMasks(m.info.Geometry, content)
 	return gguf.Subnet{Masks: masks}, err
 }
 
@@ -276,11 +276,11 @@ func (m *model) Load(ctx context.Context, o infer.LoadOptions, progress func(flo
 	}
 	share := 1.0
 	if o.Path != m.info.Path {
-		subnet, err := m.Read(ctx, o.Path)
+		sub, err := m.Read(ctx, o.Path)
 		if err != nil {
 			return nil, err
 		}
-		share = subnet.Masks.Size().Ratio
+		share = sub.Masks.Size().Ratio
 	}
 	return &talker{Model: inner, share: share, bytes: int64(share * float64(m.info.Bytes))}, nil
 }

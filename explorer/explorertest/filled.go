@@ -7,7 +7,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // Owner is an actor who may do everything.
@@ -119,9 +119,9 @@ func Fill(t testing.TB, e *explorer.Exploration, b *Backend) {
 	ffn := e.Snapshot().Model.Geometry.Layers[0].FFN
 	for _, m := range []explorer.Mutation{
 		explorer.KeepTop{Layers: []int{12}, Part: explorer.MLP, Count: 1088},
-		explorer.SetHeads{Layer: 11, Set: mask.Range(9, 0, 6)},
+		explorer.SetHeads{Layer: 11, Set: subnet.Range(9, 0, 6)},
 		explorer.DropAttention{Layers: []int{14}},
-		explorer.SetChannels{Layer: 3, Set: mask.Range(ffn, 0, ffn-64)},
+		explorer.SetChannels{Layer: 3, Set: subnet.Range(ffn, 0, ffn-64)},
 	} {
 		tick()
 		Do(t, e, explorer.Edit{Mutations: []explorer.Mutation{m}})

@@ -11,7 +11,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer/gguf"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // Bounds of what a make-believe search keeps.
@@ -98,15 +98,15 @@ func (s *searching) child() {
 	s.add(masks, parent.ID, fmt.Sprintf("L%d↑ L%d↓", up, down), false)
 }
 
-func (s *searching) move(m mask.Masks, layer, by int) mask.Masks {
+func (s *searching) move(m subnet.Masks, layer, by int) subnet.Masks {
 	l := m.Layer(layer)
 	n := l.Channels.N()
 	keep := min(max(l.Channels.Len()+by, 32), n)
-	l.Channels = mask.Of(n, explorer.Rank(scores(layer, n))[:keep]...)
+	l.Channels = subnet.Of(n, explorer.Rank(scores(layer, n))[:keep]...)
 	return m.With(layer, l)
 }
 
-func (s *searching) add(masks mask.Masks, parent int, moves string, injected bool) {
+func (s *searching) add(masks subnet.Masks, parent int, moves string, injected bool) {
 	s.evaluated++
 	size := masks.Size()
 	kl := Loss(masks) * (1 + 0.02*s.rng.NormFloat64())

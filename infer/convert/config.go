@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/lathe-llm/lathe/infer/gguf"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // Limits on the files of a folder, far above those of any model in use.
@@ -132,16 +132,16 @@ func parseConfig(b []byte) (*config, error) {
 		name         string
 		value, limit int
 	}{
-		{"hidden_size", c.Hidden, mask.MaxUnits}, {"num_hidden_layers", c.Layers, mask.MaxLayers},
-		{"num_attention_heads", c.Heads, mask.MaxUnits}, {"num_key_value_heads", c.KVHeads, c.Heads}, {"head_dim", c.HeadDim, mask.MaxUnits},
+		{"hidden_size", c.Hidden, subnet.MaxUnits}, {"num_hidden_layers", c.Layers, subnet.MaxLayers},
+		{"num_attention_heads", c.Heads, subnet.MaxUnits}, {"num_key_value_heads", c.KVHeads, c.Heads}, {"head_dim", c.HeadDim, subnet.MaxUnits},
 		{"max_position_embeddings", c.Context, math.MaxInt32}, {"vocab_size", c.VocabSize, maxVocab},
 	} {
 		if n.value < 1 || n.value > n.limit {
 			return nil, fmt.Errorf("%w: %s is %d, not from 1 to %d", ErrFormat, n.name, n.value, n.limit)
 		}
 	}
-	if c.family.class != classDeciLM && (c.FFN < 1 || c.FFN > mask.MaxUnits) {
-		return nil, fmt.Errorf("%w: intermediate_size is %d, not from 1 to %d", ErrFormat, c.FFN, mask.MaxUnits)
+	if c.family.class != classDeciLM && (c.FFN < 1 || c.FFN > subnet.MaxUnits) {
+		return nil, fmt.Errorf("%w: intermediate_size is %d, not from 1 to %d", ErrFormat, c.FFN, subnet.MaxUnits)
 	}
 	if c.Heads%c.KVHeads != 0 || c.HeadDim%2 != 0 {
 		return nil, fmt.Errorf("%w: %d query heads of %d on %d KV heads", ErrFormat, c.Heads, c.HeadDim, c.KVHeads)

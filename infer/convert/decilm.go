@@ -3,7 +3,7 @@ package convert
 import (
 	"fmt"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // classDeciLM is Llama's network with shapes of each layer its own, as Nvidia's Nemotron models have it.
@@ -33,7 +33,7 @@ type blockFFN struct {
 
 // shape is one layer of the file.
 type shape struct {
-	mask.LayerGeometry
+	subnet.LayerGeometry
 	source int // layer of the folder
 	// Where the folder has no such block and the file must, it is filled with zeros.
 	zeroAttention, zeroMLP bool
@@ -44,7 +44,7 @@ func (c *config) shapes() ([]shape, error) {
 	var list []shape
 	if c.family.class != classDeciLM {
 		for i := range c.Layers {
-			list = append(list, shape{LayerGeometry: mask.LayerGeometry{Heads: c.Heads, KVHeads: c.KVHeads, FFN: c.FFN}, source: i})
+			list = append(list, shape{LayerGeometry: subnet.LayerGeometry{Heads: c.Heads, KVHeads: c.KVHeads, FFN: c.FFN}, source: i})
 		}
 		return list, nil
 	}
@@ -64,7 +64,7 @@ func (c *config) shapes() ([]shape, error) {
 			s.Heads, s.KVHeads, s.zeroAttention = 1, 1, true
 		}
 		if l.FFN == 0 { // llama.cpp would drop the attention too
-			s.FFN, s.zeroMLP = mask.MinChannels, true
+			s.FFN, s.zeroMLP = subnet.MinChannels, true
 		}
 		list = append(list, s)
 	}
@@ -75,8 +75,8 @@ func (c *config) shapes() ([]shape, error) {
 }
 
 // blockShape is what one entry says.
-func (c *config) blockShape(b blockConfig) (mask.LayerGeometry, error) {
-	var l mask.LayerGeometry
+func (c *config) blockShape(b blockConfig) (subnet.LayerGeometry, error) {
+	var l subnet.LayerGeometry
 	if b.Attention.Linear || b.FFN.Linear {
 		return l, fmt.Errorf("%w: replace_with_linear", ErrUnsupported)
 	}
@@ -94,7 +94,7 @@ func (c *config) blockShape(b blockConfig) (mask.LayerGeometry, error) {
 		if b.FFN.Mult != nil {
 			l.FFN = channels(*b.FFN.Mult, c.Hidden)
 		}
-		if l.FFN < 1 || l.FFN > mask.MaxUnits {
+		if l.FFN < 1 || l.FFN > subnet.MaxUnits {
 			return l, fmt.Errorf("%w: %d channels by intermediate_size or ffn_mult", ErrFormat, l.FFN)
 		}
 	}
@@ -105,7 +105,7 @@ func (c *config) blockShape(b blockConfig) (mask.LayerGeometry, error) {
 func channels(mult float64, hidden int) int {
 	const unit = 256
 	n := 2 * mult * float64(hidden) / 3
-	if !(n >= 0 && n <= mask.MaxUnits) {
+	if !(n >= 0 && n <= subnet.MaxUnits) {
 		return 0
 	}
 	return (int(n) + unit - 1) / unit * unit

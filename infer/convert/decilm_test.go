@@ -12,7 +12,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/convert/converttest"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 func sameValue(t *testing.T, key string, a, b *gguf.KV) {
@@ -53,7 +53,7 @@ func TestNemotronConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := slices.Repeat([]mask.LayerGeometry{{Heads: 4, KVHeads: 2, FFN: 256}}, 3); c.Arch != "deci" || !slices.Equal(c.Layers, want) {
+	if want := slices.Repeat([]subnet.LayerGeometry{{Heads: 4, KVHeads: 2, FFN: 256}}, 3); c.Arch != "deci" || !slices.Equal(c.Layers, want) {
 		t.Errorf("%+v", c)
 	}
 	for _, tensor := range source.Tensors() {

@@ -15,11 +15,11 @@ import (
 	"github.com/lathe-llm/lathe/infer/convert/converttest"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // cutFile writes a subnet of a tiny model whose layers change keeps, and opens it.
-func cutFile(t *testing.T, m gguftest.Model, kind string, change func(i int, l *mask.Layer)) *gguf.File {
+func cutFile(t *testing.T, m gguftest.Model, kind string, change func(i int, l *subnet.Layer)) *gguf.File {
 	t.Helper()
 	source := gguftest.Open(t, m)
 	c, err := source.Config()
@@ -27,13 +27,13 @@ func cutFile(t *testing.T, m gguftest.Model, kind string, change func(i int, l *
 		t.Fatal(err)
 	}
 	g := c.Geometry()
-	var layers []mask.Layer
+	var layers []subnet.Layer
 	for i, lg := range g.Layers {
-		l := mask.DenseLayer(lg)
+		l := subnet.DenseLayer(lg)
 		change(i, &l)
 		layers = append(layers, l)
 	}
-	masks, err := mask.New(&g, layers)
+	masks, err := subnet.New(&g, layers)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func cutFile(t *testing.T, m gguftest.Model, kind string, change func(i int, l *
 	return f
 }
 
-func keep(n int, heads ...int) mask.Set { return mask.Of(n, heads...) }
+func keep(n int, heads ...int) subnet.Set { return subnet.Of(n, heads...) }
 
 // TestFoldersOfSubnets writes subnets as folders and reads them back: the logits must be those of the file, and of the
 // reference on the folder.
@@ -59,29 +59,29 @@ func TestFoldersOfSubnets(t *testing.T) {
 		name, kind, class string
 		edit              func(*gguftest.Model)
 		layers            int
-		change            func(i int, l *mask.Layer)
+		change            func(i int, l *subnet.Layer)
 	}{
-		{"dense", "F32", "LlamaForCausalLM", nil, 3, func(int, *mask.Layer) {}},
-		{"equal widths", "F16", "LlamaForCausalLM", nil, 3, func(_ int, l *mask.Layer) { l.Channels, l.Heads = mask.Range(128, 32, 96), keep(4, 2, 3) }},
-		{"widths", "F32", "DeciLMForCausalLM", nil, 3, func(i int, l *mask.Layer) { l.Channels = mask.Range(128, 0, 128-32*i) }},
-		{"tied", "BF16", "DeciLMForCausalLM", func(m *gguftest.Model) { m.Tied = true }, 3, func(i int, l *mask.Layer) { l.Channels = mask.Range(128, 0, 96-32*i) }},
-		{"blocks", "F32", "DeciLMForCausalLM", four, 4, func(i int, l *mask.Layer) {
+		{"dense", "F32", "LlamaForCausalLM", nil, 3, func(int, *subnet.Layer) {}},
+		{"equal widths", "F16", "LlamaForCausalLM", nil, 3, func(_ int, l *subnet.Layer) { l.Channels, l.Heads = subnet.Range(128, 32, 96), keep(4, 2, 3) }},
+		{"widths", "F32", "DeciLMForCausalLM", nil, 3, func(i int, l *subnet.Layer) { l.Channels = subnet.Range(128, 0, 128-32*i) }},
+		{"tied", "BF16", "DeciLMForCausalLM", func(m *gguftest.Model) { m.Tied = true }, 3, func(i int, l *subnet.Layer) { l.Channels = subnet.Range(128, 0, 96-32*i) }},
+		{"blocks", "F32", "DeciLMForCausalLM", four, 4, func(i int, l *subnet.Layer) {
 			switch i {
 			case 0, 2:
-				l.Heads = mask.Empty(4)
+				l.Heads = subnet.Empty(4)
 			case 1:
-				l.Channels = mask.Empty(128)
+				l.Channels = subnet.Empty(128)
 			}
 		}},
-		{"layers", "F16", "DeciLMForCausalLM", four, 3, func(i int, l *mask.Layer) {
+		{"layers", "F16", "DeciLMForCausalLM", four, 3, func(i int, l *subnet.Layer) {
 			if i == 1 {
-				l.Heads, l.Channels = mask.Empty(4), mask.Empty(128)
+				l.Heads, l.Channels = subnet.Empty(4), subnet.Empty(128)
 			}
 			if i == 3 {
-				l.Channels = mask.Range(128, 0, 32)
+				l.Channels = subnet.Range(128, 0, 32)
 			}
 		}},
-		{"one group", "F32", "DeciLMForCausalLM", nil, 3, func(i int, l *mask.Layer) {
+		{"one group", "F32", "DeciLMForCausalLM", nil, 3, func(i int, l *subnet.Layer) {
 			l.Heads = keep(4, 0, 1)
 			if i == 2 {
 				l.Heads = keep(4, 0, 3) // a head of each group: as many heads, in more groups
@@ -136,7 +136,7 @@ func TestFolderOfLlama3(t *testing.T) {
 }
 
 func TestWriteFolderRefuses(t *testing.T) {
-	widths := func(i int, l *mask.Layer) { l.Channels = mask.Range(128, 0, 128-32*i) }
+	widths := func(i int, l *subnet.Layer) { l.Channels = subnet.Range(128, 0, 128-32*i) }
 	for _, test := range []struct {
 		name   string
 		file   *gguf.File
@@ -146,14 +146,14 @@ func TestWriteFolderRefuses(t *testing.T) {
 		{"another network", gguftest.Open(t, tiny("qwen3", nil)), convert.ErrUnsupported, "and this is qwen3"},
 		{"biases", gguftest.Open(t, tiny("llama", func(m *gguftest.Model) { m.QKVBias = true })), convert.ErrUnsupported, "biases on Q, K and V"},
 		{"output biases", gguftest.Open(t, tiny("llama", func(m *gguftest.Model) { m.OutBias = true })), convert.ErrUnsupported, "output biases"},
-		{"heads in part", cutFile(t, tiny("llama", nil), "F16", func(i int, l *mask.Layer) {
+		{"heads in part", cutFile(t, tiny("llama", nil), "F16", func(i int, l *subnet.Layer) {
 			if i == 1 {
 				l.Heads = keep(4, 0, 1)
 			}
 		}), convert.ErrUnsupported, "layer 0 has 4 query heads and layer 1 2"},
-		{"inside heads", cutFile(t, tiny("llama", nil), "F16", func(_ int, l *mask.Layer) {
-			half := mask.Range(16, 0, 8)
-			l.QK, l.VO = []mask.Set{half, half}, []mask.Set{half, half}
+		{"inside heads", cutFile(t, tiny("llama", nil), "F16", func(_ int, l *subnet.Layer) {
+			half := subnet.Range(16, 0, 8)
+			l.QK, l.VO = []subnet.Set{half, half}, []subnet.Set{half, half}
 		}), convert.ErrUnsupported, "cut inside"},
 		{"factors of nobody", gguftest.Open(t, tiny("llama", func(m *gguftest.Model) { m.RopeFreqs = true })), convert.ErrUnsupported, "rotary factors"},
 		{"quantised", cutFile(t, tiny("llama", nil), "Q8_0", widths), gguf.ErrType, "safetensors have F32, F16 and BF16"},

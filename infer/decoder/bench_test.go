@@ -12,7 +12,7 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/lathe-llm/lathe/infer/gguf"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // benchmarkTokens is the length of the window that benchmarks compute, that of the papers' perplexities.
@@ -76,23 +76,23 @@ func processorTime() time.Duration {
 
 // halves returns the default cuts of the benchmarks by name: the dense model, half of every MLP, and half of every MLP
 // with half of the KV groups (in turn one of three and two of three).
-func halves(geo *mask.Geometry) []struct {
+func halves(geo *subnet.Geometry) []struct {
 	name  string
-	masks mask.Masks
+	masks subnet.Masks
 } {
-	mlp, both := mask.Dense(geo), mask.Dense(geo)
+	mlp, both := subnet.Dense(geo), subnet.Dense(geo)
 	for i, g := range geo.Layers {
-		l := mask.DenseLayer(g)
-		l.Channels = mask.Range(g.FFN, 0, g.FFN/2)
+		l := subnet.DenseLayer(g)
+		l.Channels = subnet.Range(g.FFN, 0, g.FFN/2)
 		mlp = mlp.With(i, l)
 		groups := (g.KVHeads + i%2) / 2
-		l.Heads = mask.Range(g.Heads, 0, groups*g.HeadsPerGroup())
+		l.Heads = subnet.Range(g.Heads, 0, groups*g.HeadsPerGroup())
 		both = both.With(i, l)
 	}
 	return []struct {
 		name  string
-		masks mask.Masks
-	}{{"dense", mask.Dense(geo)}, {"mlp-half", mlp}, {"both-half", both}}
+		masks subnet.Masks
+	}{{"dense", subnet.Dense(geo)}, {"mlp-half", mlp}, {"both-half", both}}
 }
 
 // BenchmarkScore scores a window of the default model and of cut ones.

@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/lathe-llm/lathe/infer/gguf"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // block is what attention and MLP blocks have in common: an identity, by which results are recognised, and the
@@ -209,15 +209,15 @@ func (g *gathering) finish(b *block) error {
 
 // cutMLP returns the MLP block of a layer with the given channels and refit, with a reference for the caller. Where
 // nothing differs from the dense model it is the dense block.
-func (m *Model) cutMLP(layer int, l mask.Layer, refit gguf.Refit) (*mlpBlock, error) {
+func (m *Model) cutMLP(layer int, l subnet.Layer, refit gguf.Refit) (*mlpBlock, error) {
 	if dense := m.mlp[layer]; l.Channels.IsFull() && refit.WD == nil && refit.WU == nil && refit.BD == nil {
 		dense.retain()
 		return dense, nil
 	}
-	return share(m, m.registry.key(layer, mask.MLP, l, refit), func() (*mlpBlock, error) { return m.gatherMLP(layer, l, refit) })
+	return share(m, m.registry.key(layer, subnet.MLP, l, refit), func() (*mlpBlock, error) { return m.gatherMLP(layer, l, refit) })
 }
 
-func (m *Model) gatherMLP(layer int, l mask.Layer, refit gguf.Refit) (*mlpBlock, error) {
+func (m *Model) gatherMLP(layer int, l subnet.Layer, refit gguf.Refit) (*mlpBlock, error) {
 	dense := m.mlp[layer]
 	g := &gathering{m: m, layer: layer}
 	kept := l.Channels.Indices()
@@ -264,18 +264,18 @@ func pad(list []int, n int) []int {
 
 // cutAttention returns the attention block of a layer with the given heads, in-head channels and refit, with a
 // reference for the caller. Where nothing differs from the dense model it is the dense block.
-func (m *Model) cutAttention(layer int, masks mask.Masks, refit gguf.Refit) (*attentionBlock, error) {
+func (m *Model) cutAttention(layer int, masks subnet.Masks, refit gguf.Refit) (*attentionBlock, error) {
 	l := masks.Layer(layer)
 	if dense := m.attention[layer]; l.Heads.IsFull() && l.QK == nil && l.VO == nil && refit.WO == nil && refit.BO == nil {
 		dense.retain()
 		return dense, nil
 	}
-	return share(m, m.registry.key(layer, mask.Attention, l, refit), func() (*attentionBlock, error) {
+	return share(m, m.registry.key(layer, subnet.Attention, l, refit), func() (*attentionBlock, error) {
 		return m.gatherAttention(layer, masks, refit)
 	})
 }
 
-func (m *Model) gatherAttention(layer int, masks mask.Masks, refit gguf.Refit) (*attentionBlock, error) {
+func (m *Model) gatherAttention(layer int, masks subnet.Masks, refit gguf.Refit) (*attentionBlock, error) {
 	dense, l := m.attention[layer], masks.Layer(layer)
 	g := &gathering{m: m, layer: layer}
 	columns := masks.OColumns(layer)

@@ -9,7 +9,7 @@ import (
 
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // defaultModel loads the default model, or skips where it is not in the cache.
@@ -96,10 +96,10 @@ func TestDefaultModel(t *testing.T) {
 func TestWordsOfTheDefaultModel(t *testing.T) {
 	ref := readReference(t)
 	m := defaultModel(t)
-	masks := mask.Dense(m.Geometry())
+	masks := subnet.Dense(m.Geometry())
 	for i, g := range m.Geometry().Layers {
 		l := masks.Layer(i)
-		l.Channels = mask.Range(g.FFN, 0, g.FFN-192)
+		l.Channels = subnet.Range(g.FFN, 0, g.FFN-192)
 		masks = masks.With(i, l)
 	}
 	cut, err := m.Subnet(t.Context(), gguf.Subnet{Masks: masks})

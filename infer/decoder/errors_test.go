@@ -10,7 +10,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 func TestOpenBackend(t *testing.T) {
@@ -74,7 +74,7 @@ func TestBadArguments(t *testing.T) {
 	defer st.Close()
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
-	masks := mask.Dense(m.Geometry())
+	masks := subnet.Dense(m.Geometry())
 	refits := make([]gguf.Refit, 3)
 	refits[1].WD = make([]float32, 5)
 	short := make([]gguf.Refit, 2)
@@ -91,7 +91,7 @@ func TestBadArguments(t *testing.T) {
 		{"empty calibration window", nil, func() error { _, err := m.NewStates(ctx, [][]int32{{}}); return err }},
 		{"subnet of another model", decoder.ErrGeometry, func() error { _, err := m.Score(ctx, foreign, [][]int32{w}); return err }},
 		{"masks of another model", decoder.ErrGeometry, func() error {
-			_, err := m.Subnet(ctx, gguf.Subnet{Masks: mask.Dense(other.Geometry())})
+			_, err := m.Subnet(ctx, gguf.Subnet{Masks: subnet.Dense(other.Geometry())})
 			return err
 		}},
 		{"no masks", nil, func() error { _, err := m.Subnet(ctx, gguf.Subnet{}); return err }},

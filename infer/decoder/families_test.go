@@ -9,7 +9,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // tolerance is how far 32-bit arithmetic may be from 64-bit on logits and log-probabilities of the tiny models, whose
@@ -53,51 +53,51 @@ func window(seed uint64, n, vocab int) []int32 {
 }
 
 // cuts makes subnets of a geometry that exercise each kind of unit. Only the last has re-fitted weights.
-func cuts(t *testing.T, geo *mask.Geometry) map[string]gguf.Subnet {
+func cuts(t *testing.T, geo *subnet.Geometry) map[string]gguf.Subnet {
 	t.Helper()
 	r := rand.New(rand.NewPCG(3, 4))
-	make1 := func(change func(i int, g mask.LayerGeometry, l *mask.Layer)) gguf.Subnet {
-		layers := make([]mask.Layer, len(geo.Layers))
+	make1 := func(change func(i int, g subnet.LayerGeometry, l *subnet.Layer)) gguf.Subnet {
+		layers := make([]subnet.Layer, len(geo.Layers))
 		for i, g := range geo.Layers {
-			layers[i] = mask.DenseLayer(g)
+			layers[i] = subnet.DenseLayer(g)
 			change(i, g, &layers[i])
 		}
-		m, err := mask.New(geo, layers)
+		m, err := subnet.New(geo, layers)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return gguf.Subnet{Masks: m}
 	}
-	inHead := func(groups int, share float64) []mask.Set {
-		sets := make([]mask.Set, groups)
+	inHead := func(groups int, share float64) []subnet.Set {
+		sets := make([]subnet.Set, groups)
 		for i := range sets {
 			sets[i] = randomSet(r, geo.HeadDim, share)
 		}
 		return sets
 	}
-	some := func(i int, g mask.LayerGeometry, l *mask.Layer) {
+	some := func(i int, g subnet.LayerGeometry, l *subnet.Layer) {
 		l.Channels = randomSet(r, g.FFN, 0.6)
 		if g.Heads > 0 {
 			l.Heads = randomSet(r, g.Heads, 0.6)
 		}
 	}
-	everything := func(i int, g mask.LayerGeometry, l *mask.Layer) {
+	everything := func(i int, g subnet.LayerGeometry, l *subnet.Layer) {
 		some(i, g, l)
 		if g.Heads > 0 {
 			l.QK, l.VO = inHead(g.KVHeads, 0.7), inHead(g.KVHeads, 0.5)
 		}
 	}
 	all := map[string]gguf.Subnet{
-		"dense":    {Masks: mask.Dense(geo)},
-		"channels": make1(func(i int, g mask.LayerGeometry, l *mask.Layer) { l.Channels = randomSet(r, g.FFN, 0.5) }),
+		"dense":    {Masks: subnet.Dense(geo)},
+		"channels": make1(func(i int, g subnet.LayerGeometry, l *subnet.Layer) { l.Channels = randomSet(r, g.FFN, 0.5) }),
 		"heads":    make1(some),
 		"in head":  make1(everything),
-		"blocks": make1(func(i int, g mask.LayerGeometry, l *mask.Layer) {
+		"blocks": make1(func(i int, g subnet.LayerGeometry, l *subnet.Layer) {
 			if i%2 == 0 {
-				l.Heads = mask.Empty(g.Heads)
+				l.Heads = subnet.Empty(g.Heads)
 			}
 			if i > 0 {
-				l.Channels = mask.Empty(g.FFN)
+				l.Channels = subnet.Empty(g.FFN)
 			}
 		}),
 	}
@@ -223,13 +223,13 @@ func checkSteps(t *testing.T, m *decoder.Model, ref *naive) {
 	defer st.Close()
 	cut := ref.cut(spec)
 	// Attention sees the query and key channels that s keeps in groups whose heads it keeps; other units are whole.
-	qkOnly := mask.Dense(m.Geometry())
+	qkOnly := subnet.Dense(m.Geometry())
 	var x [][][]float64
 	for _, w := range windows {
 		x = append(x, ref.embed(w))
 	}
 	for i, geo := range m.Geometry().Layers {
-		l := mask.DenseLayer(geo)
+		l := subnet.DenseLayer(geo)
 		l.QK = spec.Masks.Layer(i).QK
 		qkOnly = qkOnly.With(i, l)
 		whole := ref.cut(gguf.Subnet{Masks: qkOnly})

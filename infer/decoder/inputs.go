@@ -8,7 +8,7 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/lathe-llm/lathe/infer/gguf"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // Inputs is what enters one matrix of one layer, [tokens, n] for every window. Windows past the model's memory limit
@@ -17,7 +17,7 @@ type Inputs struct {
 	m       *Model
 	st      *States
 	layer   int
-	module  mask.Module
+	module  subnet.Module
 	n       int
 	moves   int // of the states when the inputs were computed
 	kept    []*tensors.Tensor
@@ -39,15 +39,15 @@ func (m *Model) AttentionInputs(ctx context.Context, layer int, s *Subnet, st *S
 	b := m.attention[layer]
 	b.retain()
 	if s != nil && s.masks.Layer(layer).QK != nil {
-		l := mask.DenseLayer(geo)
+		l := subnet.DenseLayer(geo)
 		l.QK = s.masks.Layer(layer).QK
-		cut, err := m.cutAttention(layer, mask.Dense(&m.geo).With(layer, l), gguf.Refit{})
+		cut, err := m.cutAttention(layer, subnet.Dense(&m.geo).With(layer, l), gguf.Refit{})
 		if err != nil {
 			return nil, err
 		}
 		b = cut
 	}
-	in := &Inputs{m: m, st: st, layer: layer, module: mask.Attention, n: geo.Heads * m.config.HeadDim, release: b.release}
+	in := &Inputs{m: m, st: st, layer: layer, module: subnet.Attention, n: geo.Heads * m.config.HeadDim, release: b.release}
 	in.compute = func(ctx context.Context, _ int, x *tensors.Tensor) (*tensors.Tensor, error) {
 		return m.mixed(ctx, b, x)
 	}
@@ -61,7 +61,7 @@ func (m *Model) MLPInputs(ctx context.Context, layer int, s *Subnet, st *States)
 		return nil, err
 	}
 	w, shape := &m.mlp[layer].w, m.mlpShape(nil)
-	in := &Inputs{m: m, st: st, layer: layer, module: mask.MLP, n: m.geo.Layers[layer].FFN, release: func() {}}
+	in := &Inputs{m: m, st: st, layer: layer, module: subnet.MLP, n: m.geo.Layers[layer].FFN, release: func() {}}
 	in.compute = func(ctx context.Context, _ int, x *tensors.Tensor) (*tensors.Tensor, error) {
 		h, err := m.weights.hold(w.mlpNorm, w.beside(), w.up)
 		if err != nil {
@@ -78,12 +78,12 @@ func (m *Model) MLPInputs(ctx context.Context, layer int, s *Subnet, st *States)
 // NormedInputs computes what enters the first matrices of a module, [tokens, hidden]: W_Q, W_K and W_V of attention,
 // from states that stand before the layer; W_G (where there is one) and W_U of an MLP, from states that stand before it. They cannot be
 // added to states. The caller must Close them.
-func (m *Model) NormedInputs(ctx context.Context, layer int, module mask.Module, st *States) (*Inputs, error) {
+func (m *Model) NormedInputs(ctx context.Context, layer int, module subnet.Module, st *States) (*Inputs, error) {
 	if err := m.checkStep(layer, nil, st); err != nil {
 		return nil, err
 	}
 	weights := m.layers[layer].attnNorm
-	if module == mask.MLP {
+	if module == subnet.MLP {
 		weights = m.layers[layer].mlpNorm
 	}
 	in := &Inputs{m: m, st: st, layer: -1, module: module, release: func() {}}
@@ -216,7 +216,7 @@ func (in *Inputs) Values(ctx context.Context, window int) ([]float32, error) {
 // s, original or re-fitted, and the output bias. in must come from AttentionInputs on the same states; it is stale
 // afterwards and still to be closed.
 func (m *Model) AddAttention(ctx context.Context, layer int, s *Subnet, in *Inputs, st *States) error {
-	if err := m.checkAdd(layer, mask.Attention, s, in, st); err != nil {
+	if err := m.checkAdd(layer, subnet.Attention, s, in, st); err != nil {
 		return err
 	}
 	b := s.attention[layer]
@@ -233,7 +233,7 @@ func (m *Model) AddAttention(ctx context.Context, layer int, s *Subnet, in *Inpu
 
 // AddMLP moves st past the MLP of a layer, as AddAttention does past its attention.
 func (m *Model) AddMLP(ctx context.Context, layer int, s *Subnet, in *Inputs, st *States) error {
-	if err := m.checkAdd(layer, mask.MLP, s, in, st); err != nil {
+	if err := m.checkAdd(layer, subnet.MLP, s, in, st); err != nil {
 		return err
 	}
 	b := s.mlp[layer]
@@ -250,7 +250,7 @@ func (m *Model) AddMLP(ctx context.Context, layer int, s *Subnet, in *Inputs, st
 	return m.addAll(ctx, in, out, s.masks.Layer(layer).Channels.Indices(), st)
 }
 
-func (m *Model) checkAdd(layer int, module mask.Module, s *Subnet, in *Inputs, st *States) error {
+func (m *Model) checkAdd(layer int, module subnet.Module, s *Subnet, in *Inputs, st *States) error {
 	if s == nil {
 		return fmt.Errorf("decoder: no subnet to take the weights from")
 	}

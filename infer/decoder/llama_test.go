@@ -13,7 +13,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
 	"github.com/lathe-llm/lathe/infer/llamacpp"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // TestMain makes the test binary the engine's child when it is started as one.
@@ -70,7 +70,7 @@ func TestLlamaCpp(t *testing.T) {
 	}
 	geo := config.Geometry()
 	copied := filepath.Join(t.TempDir(), "f16.gguf")
-	if _, err := gguf.WriteSubnet(t.Context(), f, copied, gguf.Subnet{Masks: mask.Dense(&geo)}, gguf.WriteOptions{Type: "F16"}); err != nil {
+	if _, err := gguf.WriteSubnet(t.Context(), f, copied, gguf.Subnet{Masks: subnet.Dense(&geo)}, gguf.WriteOptions{Type: "F16"}); err != nil {
 		t.Fatal(err)
 	}
 

@@ -8,7 +8,7 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/lathe-llm/lathe/infer/gguf"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // Option changes how a model is loaded.
@@ -40,7 +40,7 @@ func WithWeights(bytes int64) Option { return func(o *options) { o.weights = byt
 // WeightBytes is how much of the device the weights of a model of that shape take at most with a limit as for WithWeights,
 // while one layer after the other is cut: the dense weights, the layer at hand as it was before, as it is cut and while it is
 // re-fitted, and blocks that are kept in case they come back.
-func WeightBytes(g *mask.Geometry, limit int64) int64 {
+func WeightBytes(g *subnet.Geometry, limit int64) int64 {
 	var layer, step int64
 	for i, l := range g.Layers {
 		attention, mlp := g.ModuleParams(i)
@@ -48,7 +48,7 @@ func WeightBytes(g *mask.Geometry, limit int64) int64 {
 		layer, step = max(layer, attention+mlp+2*vectors), max(step, attention+vectors, mlp+vectors)
 	}
 	step = max(step, int64(g.Hidden)*int64(g.Vocab+1+g.Positions))
-	all := 4*(mask.Dense(g).Size().Params+3*layer) + min(spareBlocks, 4*g.BlockParams())
+	all := 4*(subnet.Dense(g).Size().Params+3*layer) + min(spareBlocks, 4*g.BlockParams())
 	if limit <= 0 || all <= limit {
 		return all
 	}
@@ -59,7 +59,7 @@ func WeightBytes(g *mask.Geometry, limit int64) int64 {
 // compiled. The default is 1/24 of the dense width, 32 at least.
 func WithWidthBucket(n int) Option { return func(o *options) { o.bucket = n } }
 
-func defaultBucket(layers []mask.LayerGeometry) int {
+func defaultBucket(layers []subnet.LayerGeometry) int {
 	widest := 0
 	for _, l := range layers {
 		widest = max(widest, l.FFN)

@@ -12,7 +12,7 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/lathe-llm/lathe/infer/gguf"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // Model is the dense model of one file on a backend. Its weights are on the device when they are needed, all of them until
@@ -20,7 +20,7 @@ import (
 type Model struct {
 	be     *Backend
 	config gguf.Config
-	geo    mask.Geometry
+	geo    subnet.Geometry
 	opts   options
 
 	weights   *residence
@@ -63,7 +63,7 @@ func (l *denseLayer) beside() *weight {
 func (m *Model) Config() gguf.Config { return m.config }
 
 // Geometry is what masks of this model must be made of.
-func (m *Model) Geometry() *mask.Geometry { return &m.geo }
+func (m *Model) Geometry() *subnet.Geometry { return &m.geo }
 
 // Backend is where the model computes.
 func (m *Model) Backend() *Backend { return m.be }

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/lathe-llm/lathe/infer/gguf"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // naive is the transformer in plain loops over 64-bit floats, at full size with the weights of dropped units zeroed:
@@ -433,11 +433,11 @@ func distance(got []float32, want [][]float64) float64 {
 }
 
 // randomSet keeps about share of n units, at least one.
-func randomSet(r interface{ Float64() float64 }, n int, share float64) mask.Set {
+func randomSet(r interface{ Float64() float64 }, n int, share float64) subnet.Set {
 	kept := make([]bool, n)
 	for i := range kept {
 		kept[i] = r.Float64() < share
 	}
 	kept[int(r.Float64()*float64(n))] = true
-	return mask.FromBools(kept)
+	return subnet.FromBools(kept)
 }

@@ -3,7 +3,7 @@ package decoder
 import (
 	"slices"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // placement says where the rows and columns of an attention block in its cut shape come from, -1 being zeros.
@@ -16,7 +16,7 @@ type placement struct {
 }
 
 // place lays out the kept heads and channels of a layer. Rows of Q and K are counted in the order on the device.
-func (m *Model) place(geo mask.LayerGeometry, l mask.Layer, columns []int) placement {
+func (m *Model) place(geo subnet.LayerGeometry, l subnet.Layer, columns []int) placement {
 	dim, per := m.config.HeadDim, geo.HeadsPerGroup()
 	half := m.config.RopeDims / 2
 	groups := l.Groups(geo).Indices()
@@ -85,7 +85,7 @@ func (m *Model) place(geo mask.LayerGeometry, l mask.Layer, columns []int) place
 
 // headChannels returns the places on the device of one query or key head's channels: first and second members of its
 // pairs, then those that do not turn. A channel that is not kept, though the other of its pair is, is -1.
-func (m *Model) headChannels(pairs, rest []int, kept mask.Set) []int {
+func (m *Model) headChannels(pairs, rest []int, kept subnet.Set) []int {
 	half := m.config.RopeDims / 2
 	var channels []int
 	for _, shift := range []int{0, half} {

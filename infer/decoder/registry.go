@@ -6,7 +6,7 @@ import (
 	"unsafe"
 
 	"github.com/lathe-llm/lathe/infer/gguf"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // spareBlocks is how many bytes of blocks that no subnet holds any more a model keeps, in case they come back; where
@@ -29,7 +29,7 @@ type registry struct {
 // blockKey is the content of a block: the hash covers its mask and its re-fitted weights.
 type blockKey struct {
 	layer  int
-	module mask.Module
+	module subnet.Module
 	hash   uint64
 	kept   string // the mask in words, which rules out two masks of one hash
 }
@@ -50,13 +50,13 @@ func newRegistry(limit int64) registry {
 }
 
 // key returns the content of a module of a layer.
-func (r *registry) key(layer int, module mask.Module, l mask.Layer, refit gguf.Refit) blockKey {
+func (r *registry) key(layer int, module subnet.Module, l subnet.Layer, refit gguf.Refit) blockKey {
 	k := blockKey{layer: layer, module: module}
 	var h maphash.Hash
 	h.SetSeed(r.seed)
-	if module == mask.Attention {
+	if module == subnet.Attention {
 		k.kept = l.Heads.String()
-		for _, sets := range [][]mask.Set{l.QK, l.VO} {
+		for _, sets := range [][]subnet.Set{l.QK, l.VO} {
 			for _, s := range sets {
 				k.kept += ";" + s.String()
 			}

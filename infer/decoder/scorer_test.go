@@ -8,7 +8,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // divergence is what a scorer should find of one window: the sum over its tokens but the last of the divergence of q
@@ -107,12 +107,12 @@ func TestPrefixReuse(t *testing.T) {
 	}
 	const state = 4 * 40 * 64 // bytes of one
 	roomy, tight, none := newScorer(0), newScorer(3*state), newScorer(1)
-	parent := mask.Dense(m.Geometry())
+	parent := subnet.Dense(m.Geometry())
 	reused := 0
 	for round := range 3 {
 		for changed := 5; changed >= 0; changed-- {
-			l := mask.DenseLayer(m.Geometry().Layers[changed])
-			l.Channels = mask.Range(128, 0, 64+8*round)
+			l := subnet.DenseLayer(m.Geometry().Layers[changed])
+			l.Channels = subnet.Range(128, 0, 64+8*round)
 			s, err := m.Subnet(ctx, gguf.Subnet{Masks: parent.With(changed, l)})
 			if err != nil {
 				t.Fatal(err)

@@ -7,7 +7,7 @@ import (
 
 	"github.com/gomlx/gomlx/core/tensors"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // ErrStale is returned for inputs whose states have moved on, and for states that an error left half advanced.
@@ -145,12 +145,12 @@ func (m *Model) Advance(ctx context.Context, layer int, s *Subnet, st *States) e
 }
 
 // AdvanceBlock moves the states through the attention or the MLP of a layer of s.
-func (m *Model) AdvanceBlock(ctx context.Context, layer int, module mask.Module, s *Subnet, st *States) error {
+func (m *Model) AdvanceBlock(ctx context.Context, layer int, module subnet.Module, s *Subnet, st *States) error {
 	if err := m.checkStep(layer, s, st); err != nil {
 		return err
 	}
 	return st.advance(func(_ int, x *tensors.Tensor) (*tensors.Tensor, error) {
-		if module == mask.Attention {
+		if module == subnet.Attention {
 			return m.attend(ctx, s.attention[layer], x)
 		}
 		return m.feed(ctx, s.mlp[layer], x)

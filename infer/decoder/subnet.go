@@ -7,7 +7,7 @@ import (
 	"slices"
 
 	"github.com/lathe-llm/lathe/infer/gguf"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // ErrGeometry is returned for masks that are not made of the model's geometry.
@@ -17,7 +17,7 @@ var ErrGeometry = errors.New("decoder: masks of another model")
 // made from one another share the blocks in which they agree.
 type Subnet struct {
 	model     *Model
-	masks     mask.Masks
+	masks     subnet.Masks
 	attention []*attentionBlock
 	mlp       []*mlpBlock
 }
@@ -67,7 +67,7 @@ func (s *Subnet) add(ctx context.Context, i int, refit gguf.Refit) error {
 
 // Dense is the subnet that keeps everything. It costs no memory.
 func (m *Model) Dense() *Subnet {
-	s := &Subnet{model: m, masks: mask.Dense(&m.geo)}
+	s := &Subnet{model: m, masks: subnet.Dense(&m.geo)}
 	for i := range m.layers {
 		m.attention[i].retain()
 		m.mlp[i].retain()
@@ -78,10 +78,10 @@ func (m *Model) Dense() *Subnet {
 }
 
 // Masks are the units that the subnet keeps.
-func (s *Subnet) Masks() mask.Masks { return s.masks }
+func (s *Subnet) Masks() subnet.Masks { return s.masks }
 
 // WithLayer returns the subnet with layer i made anew; all other layers are shared. The caller must Close it.
-func (s *Subnet) WithLayer(ctx context.Context, i int, l mask.Layer, refit gguf.Refit) (*Subnet, error) {
+func (s *Subnet) WithLayer(ctx context.Context, i int, l subnet.Layer, refit gguf.Refit) (*Subnet, error) {
 	if err := s.model.checkLayer(i); err != nil {
 		return nil, err
 	}
@@ -106,7 +106,7 @@ func (s *Subnet) WithLayer(ctx context.Context, i int, l mask.Layer, refit gguf.
 
 // WithModule returns the subnet with one module of layer i taken from another subnet of the same model, which costs
 // nothing: all blocks are shared. The caller must Close it.
-func (s *Subnet) WithModule(i int, module mask.Module, from *Subnet) (*Subnet, error) {
+func (s *Subnet) WithModule(i int, module subnet.Module, from *Subnet) (*Subnet, error) {
 	if err := s.model.checkLayer(i); err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func (s *Subnet) WithModule(i int, module mask.Module, from *Subnet) (*Subnet, e
 		return nil, ErrGeometry
 	}
 	l, a, f := s.masks.Layer(i), s.attention[i], s.mlp[i]
-	if module == mask.Attention {
+	if module == subnet.Attention {
 		o := from.masks.Layer(i)
 		l.Heads, l.QK, l.VO, a = o.Heads, o.QK, o.VO, from.attention[i]
 	} else {
@@ -126,7 +126,7 @@ func (s *Subnet) WithModule(i int, module mask.Module, from *Subnet) (*Subnet, e
 }
 
 // with returns a copy of s that owns a reference to all its blocks, of which a and f of layer i come retained.
-func (s *Subnet) with(masks mask.Masks, i int, a *attentionBlock, f *mlpBlock) *Subnet {
+func (s *Subnet) with(masks subnet.Masks, i int, a *attentionBlock, f *mlpBlock) *Subnet {
 	n := &Subnet{model: s.model, masks: masks}
 	for j := range s.attention {
 		if j == i {

@@ -8,7 +8,7 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/lathe-llm/lathe/infer/gguf"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // UpProblem is the least-squares problem of re-fitting the W_U of a layer's kept channels, all else given. What the MLP
@@ -31,8 +31,8 @@ type UpProblem struct {
 
 // NewUpProblem makes the problem for the kept channels of a layer, in rising order, whose output matrix is down
 // [hidden, kept], on some windows of the states that in, of MLPInputs, comes from. The caller must Close it.
-func (m *Model) NewUpProblem(ctx context.Context, layer int, kept mask.Set, down []float32, in *Inputs, relative bool, windows []int) (*UpProblem, error) {
-	if in.layer != layer || in.module != mask.MLP {
+func (m *Model) NewUpProblem(ctx context.Context, layer int, kept subnet.Set, down []float32, in *Inputs, relative bool, windows []int) (*UpProblem, error) {
+	if in.layer != layer || in.module != subnet.MLP {
 		return nil, fmt.Errorf("decoder: inputs of %v in layer %d are not those of the MLP of layer %d", in.module, in.layer, layer)
 	}
 	if !m.geo.LinearInUp() {
@@ -41,7 +41,7 @@ func (m *Model) NewUpProblem(ctx context.Context, layer int, kept mask.Set, down
 	if err := in.usable(); err != nil {
 		return nil, err
 	}
-	l := mask.DenseLayer(m.geo.Layers[layer])
+	l := subnet.DenseLayer(m.geo.Layers[layer])
 	l.Channels = kept
 	block, err := m.cutMLP(layer, l, gguf.Refit{WD: down})
 	if err != nil {
@@ -156,7 +156,7 @@ func (f mlpShape) upGradient(in []*Node, relative, residual bool) []*Node {
 // RefittedInputs computes what enters the W_D of a layer's kept channels whose W_U was re-fitted to up [kept, hidden],
 // [tokens, kept] for every window, from states that stand between the layer's attention and its MLP. They serve moments and
 // cross moments and cannot be added to states. The caller must Close them.
-func (m *Model) RefittedInputs(ctx context.Context, layer int, kept mask.Set, up []float32, st *States) (*Inputs, error) {
+func (m *Model) RefittedInputs(ctx context.Context, layer int, kept subnet.Set, up []float32, st *States) (*Inputs, error) {
 	if err := m.checkStep(layer, nil, st); err != nil {
 		return nil, err
 	}
@@ -176,7 +176,7 @@ func (m *Model) RefittedInputs(ctx context.Context, layer int, kept mask.Set, up
 		return nil, g.err
 	}
 	shape := m.mlpShape(nil)
-	in := &Inputs{m: m, st: st, layer: -1, module: mask.MLP, n: kept.Len(), release: release}
+	in := &Inputs{m: m, st: st, layer: -1, module: subnet.MLP, n: kept.Len(), release: release}
 	in.compute = func(ctx context.Context, _ int, x *tensors.Tensor) (*tensors.Tensor, error) {
 		h, err := m.weights.hold(dense.mlpNorm, gate, u)
 		if err != nil {

@@ -9,11 +9,11 @@ import (
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // upError is the error of an MLP with re-fitted weights on states, in plain loops: see UpProblem.
-func (n *naive) upError(layer int, kept mask.Set, down, up []float64, states [][]float64, relative bool) float64 {
+func (n *naive) upError(layer int, kept subnet.Set, down, up []float64, states [][]float64, relative bool) float64 {
 	gain := n.tensor[fmt.Sprintf("blk.%d.%s", layer, "ffn_norm.weight")]
 	gate := n.tensor[fmt.Sprintf("blk.%d.%s", layer, "ffn_gate.weight")]
 	dense := n.feed(layer, states)
@@ -110,7 +110,7 @@ func TestUpProblem(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer mid.Close()
-			s := gguf.Subnet{Masks: mask.Dense(m.Geometry()), Refit: make([]gguf.Refit, len(m.Geometry().Layers))}
+			s := gguf.Subnet{Masks: subnet.Dense(m.Geometry()), Refit: make([]gguf.Refit, len(m.Geometry().Layers))}
 			l := s.Masks.Layer(0)
 			l.Channels = kept
 			s.Masks, s.Refit[0] = s.Masks.With(0, l), gguf.Refit{WU: up}

@@ -7,7 +7,7 @@ import (
 
 	. "github.com/gomlx/gomlx/core/graph" // graphs read as formulas
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // enoughWords is how many words of the vocabulary logits are computed for where subnets are compared, if the LM head is at
@@ -20,7 +20,7 @@ const (
 
 // EnoughWords returns for how many words of the vocabulary logits are worth computing where subnets are compared, see
 // [ScorerOptions]: 0 for all.
-func EnoughWords(g *mask.Geometry) int {
+func EnoughWords(g *subnet.Geometry) int {
 	head := float64(g.Vocab) * float64(g.Hidden)
 	if g.Vocab < smallWords*enoughWords || head < headShare*float64(g.BlockParams()) {
 		return 0

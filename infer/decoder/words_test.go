@@ -7,7 +7,7 @@ import (
 
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 func TestChooseWords(t *testing.T) {
@@ -70,9 +70,9 @@ func TestScorerWithWords(t *testing.T) {
 	for i := range text {
 		text[i] = int32((i*i + 3*i) % m.config.Vocab)
 	}
-	l := mask.DenseLayer(m.geo.Layers[0])
-	l.Channels = mask.Range(m.geo.Layers[0].FFN, 0, m.geo.Layers[0].FFN/2)
-	s, err := m.Subnet(t.Context(), gguf.Subnet{Masks: mask.Dense(&m.geo).With(0, l)})
+	l := subnet.DenseLayer(m.geo.Layers[0])
+	l.Channels = subnet.Range(m.geo.Layers[0].FFN, 0, m.geo.Layers[0].FFN/2)
+	s, err := m.Subnet(t.Context(), gguf.Subnet{Masks: subnet.Dense(&m.geo).With(0, l)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,9 +158,9 @@ func TestEnoughWordsWhereTheHeadIsMuchOfTheWork(t *testing.T) {
 		"an 8B of a large vocabulary": {32, 4096, 14336, 32, 8, 128, 128256, 0},
 		"a vocabulary hardly larger":  {4, 64, 128, 4, 2, 16, 20000, 0},
 	} {
-		g := &mask.Geometry{Arch: "llama", Hidden: c.hidden, HeadDim: c.dim, Vocab: c.vocab}
+		g := &subnet.Geometry{Arch: "llama", Hidden: c.hidden, HeadDim: c.dim, Vocab: c.vocab}
 		for range c.layers {
-			g.Layers = append(g.Layers, mask.LayerGeometry{Heads: c.heads, KVHeads: c.kv, FFN: c.ffn})
+			g.Layers = append(g.Layers, subnet.LayerGeometry{Heads: c.heads, KVHeads: c.kv, FFN: c.ffn})
 		}
 		if got := EnoughWords(g); got != c.want {
 			t.Errorf("%s: %d words, want %d", name, got, c.want)

@@ -7,7 +7,7 @@ import (
 
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // Files of families without a runtime are read back by this package alone, so that what they compute is compared here: with
@@ -26,8 +26,8 @@ func TestWrittenSubnetsWithoutARuntime(t *testing.T) {
 		geo := config.Geometry()
 		ref, w := newNaive(t, f), window(4, 29, family.Model.Vocab)
 		all := cuts(t, &geo)
-		all["first layer"] = gguf.Subnet{Masks: mask.Dense(&geo).With(0, mask.Layer{
-			Heads: mask.Empty(geo.Layers[0].Heads), Channels: mask.Empty(geo.Layers[0].FFN),
+		all["first layer"] = gguf.Subnet{Masks: subnet.Dense(&geo).With(0, subnet.Layer{
+			Heads: subnet.Empty(geo.Layers[0].Heads), Channels: subnet.Empty(geo.Layers[0].FFN),
 		})}
 		for name, spec := range all {
 			t.Run(strings.ReplaceAll(family.Name+"/"+name, " ", "-"), func(t *testing.T) {
@@ -83,7 +83,7 @@ func TestUpProblemNeedsAGate(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer in.Close()
-	_, err = m.NewUpProblem(t.Context(), 0, mask.Range(128, 0, 64), make([]float32, 64*64), in, false, []int{0})
+	_, err = m.NewUpProblem(t.Context(), 0, subnet.Range(128, 0, 64), make([]float32, 64*64), in, false, []int{0})
 	if m.Geometry().LinearInUp() || err == nil || !strings.Contains(err.Error(), "not linear in W_U") {
 		t.Errorf("error %v", err)
 	}

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // account fills the report: bytes by type, and what the file holds of dropped units.
@@ -68,7 +68,7 @@ func (p *plan) accountLayer(place int) {
 	var params int64
 	per := len(cut.Heads) / max(len(cut.Groups), 1)
 	for i, group := range cut.Groups {
-		if group == mask.Zero {
+		if group == subnet.Zero {
 			continue
 		}
 		rows := int64(1 + per - countZeros(cut.Heads[i*per:(i+1)*per])) // K or V, and the kept heads of the group
@@ -89,7 +89,7 @@ func (p *plan) accountLayer(place int) {
 func countZeros(units []int) int {
 	n := 0
 	for _, u := range units {
-		if u == mask.Zero {
+		if u == subnet.Zero {
 			n++
 		}
 	}

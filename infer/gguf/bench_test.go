@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/lathe-llm/lathe/infer/gguf"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // defaultModel is the path of the default model; the test is skipped where it is not.
@@ -44,9 +44,9 @@ func BenchmarkWriteSubnet(b *testing.B) {
 		b.Fatal(err)
 	}
 	g := c.Geometry()
-	m := mask.Dense(&g)
+	m := subnet.Dense(&g)
 	for i := range m.Layers() {
-		m = set(m, i, func(l *mask.Layer) { l.Channels = mask.Range(1536, 0, 1024) })
+		m = set(m, i, func(l *subnet.Layer) { l.Channels = subnet.Range(1536, 0, 1024) })
 	}
 	out := filepath.Join(b.TempDir(), "out.gguf")
 	for b.Loop() {

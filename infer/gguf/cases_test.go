@@ -8,38 +8,40 @@ import (
 
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // cutCase is a choice of units of a model of the counts of [gguftest.Tiny]: every rule of the format is met by one.
 type cutCase struct {
 	name  string
-	masks func(m mask.Masks) mask.Masks
+	masks func(m subnet.Masks) subnet.Masks
 }
 
 // set returns masks with the layer changed.
-func set(m mask.Masks, layer int, change func(l *mask.Layer)) mask.Masks {
+func set(m subnet.Masks, layer int, change func(l *subnet.Layer)) subnet.Masks {
 	l := m.Layer(layer)
 	change(&l)
 	return m.With(layer, l)
 }
 
-func dropAttention(m mask.Masks, layer int) mask.Masks {
-	return set(m, layer, func(l *mask.Layer) { l.Heads = mask.Empty(l.Heads.N()); l.QK, l.VO = nil, nil })
+func dropAttention(m subnet.Masks, layer int) subnet.Masks {
+	return set(m, layer, func(l *subnet.Layer) { l.Heads = subnet.Empty(l.Heads.N()); l.QK, l.VO = nil, nil })
 }
 
-func dropMLP(m mask.Masks, layer int) mask.Masks {
-	return set(m, layer, func(l *mask.Layer) { l.Channels = mask.Empty(l.Channels.N()) })
+func dropMLP(m subnet.Masks, layer int) subnet.Masks {
+	return set(m, layer, func(l *subnet.Layer) { l.Channels = subnet.Empty(l.Channels.N()) })
 }
 
-func dropLayer(m mask.Masks, layer int) mask.Masks { return dropMLP(dropAttention(m, layer), layer) }
-
-func keepHeads(m mask.Masks, layer int, heads ...int) mask.Masks {
-	return set(m, layer, func(l *mask.Layer) { l.Heads = mask.Of(l.Heads.N(), heads...) })
+func dropLayer(m subnet.Masks, layer int) subnet.Masks {
+	return dropMLP(dropAttention(m, layer), layer)
 }
 
-func everySecondChannel(m mask.Masks, layer, from int) mask.Masks {
-	return set(m, layer, func(l *mask.Layer) {
+func keepHeads(m subnet.Masks, layer int, heads ...int) subnet.Masks {
+	return set(m, layer, func(l *subnet.Layer) { l.Heads = subnet.Of(l.Heads.N(), heads...) })
+}
+
+func everySecondChannel(m subnet.Masks, layer, from int) subnet.Masks {
+	return set(m, layer, func(l *subnet.Layer) {
 		for c := from; c < l.Channels.N(); c += 2 {
 			l.Channels = l.Channels.Without(c)
 		}
@@ -48,54 +50,54 @@ func everySecondChannel(m mask.Masks, layer, from int) mask.Masks {
 
 func cutCases() []cutCase {
 	return []cutCase{
-		{name: "nothing", masks: func(m mask.Masks) mask.Masks { return m }},
-		{name: "channels", masks: func(m mask.Masks) mask.Masks {
+		{name: "nothing", masks: func(m subnet.Masks) subnet.Masks { return m }},
+		{name: "channels", masks: func(m subnet.Masks) subnet.Masks {
 			m = everySecondChannel(m, 0, 1)
-			return set(m, 2, func(l *mask.Layer) { l.Channels = mask.Range(l.Channels.N(), 0, 32) })
+			return set(m, 2, func(l *subnet.Layer) { l.Channels = subnet.Range(l.Channels.N(), 0, 32) })
 		}},
-		{name: "group", masks: func(m mask.Masks) mask.Masks { return keepHeads(m, 1, 2, 3) }},
-		{name: "heads of every group", masks: func(m mask.Masks) mask.Masks { return keepHeads(m, 1, 1, 2) }},
-		{name: "unequal heads", masks: func(m mask.Masks) mask.Masks { return keepHeads(m, 0, 0, 2, 3) }},
-		{name: "first layer", masks: func(m mask.Masks) mask.Masks { return dropLayer(m, 0) }},
-		{name: "middle layer", masks: func(m mask.Masks) mask.Masks { return dropLayer(m, 1) }},
-		{name: "last layer", masks: func(m mask.Masks) mask.Masks { return dropLayer(m, 2) }},
-		{name: "attention of the first layer", masks: func(m mask.Masks) mask.Masks { return dropAttention(m, 0) }},
-		{name: "attention of the middle layer", masks: func(m mask.Masks) mask.Masks { return dropAttention(m, 1) }},
-		{name: "attention of the last layer", masks: func(m mask.Masks) mask.Masks { return dropAttention(m, 2) }},
-		{name: "first layer and attention of the next", masks: func(m mask.Masks) mask.Masks {
+		{name: "group", masks: func(m subnet.Masks) subnet.Masks { return keepHeads(m, 1, 2, 3) }},
+		{name: "heads of every group", masks: func(m subnet.Masks) subnet.Masks { return keepHeads(m, 1, 1, 2) }},
+		{name: "unequal heads", masks: func(m subnet.Masks) subnet.Masks { return keepHeads(m, 0, 0, 2, 3) }},
+		{name: "first layer", masks: func(m subnet.Masks) subnet.Masks { return dropLayer(m, 0) }},
+		{name: "middle layer", masks: func(m subnet.Masks) subnet.Masks { return dropLayer(m, 1) }},
+		{name: "last layer", masks: func(m subnet.Masks) subnet.Masks { return dropLayer(m, 2) }},
+		{name: "attention of the first layer", masks: func(m subnet.Masks) subnet.Masks { return dropAttention(m, 0) }},
+		{name: "attention of the middle layer", masks: func(m subnet.Masks) subnet.Masks { return dropAttention(m, 1) }},
+		{name: "attention of the last layer", masks: func(m subnet.Masks) subnet.Masks { return dropAttention(m, 2) }},
+		{name: "first layer and attention of the next", masks: func(m subnet.Masks) subnet.Masks {
 			return dropAttention(dropLayer(m, 0), 1)
 		}},
-		{name: "MLP of the first layer", masks: func(m mask.Masks) mask.Masks { return dropMLP(m, 0) }},
-		{name: "MLP of the last layer", masks: func(m mask.Masks) mask.Masks { return dropMLP(m, 2) }},
-		{name: "V/O channels", masks: func(m mask.Masks) mask.Masks {
-			return inHead(m, func(layer, group int) (qk, vo mask.Set) {
-				return mask.Full(16), mask.Of(16, layer, 3+group, 5, 8, 9, 12)
+		{name: "MLP of the first layer", masks: func(m subnet.Masks) subnet.Masks { return dropMLP(m, 0) }},
+		{name: "MLP of the last layer", masks: func(m subnet.Masks) subnet.Masks { return dropMLP(m, 2) }},
+		{name: "V/O channels", masks: func(m subnet.Masks) subnet.Masks {
+			return inHead(m, func(layer, group int) (qk, vo subnet.Set) {
+				return subnet.Full(16), subnet.Of(16, layer, 3+group, 5, 8, 9, 12)
 			})
 		}},
-		{name: "pairs", masks: func(m mask.Masks) mask.Masks {
-			return inHead(m, func(layer, group int) (qk, vo mask.Set) {
-				return mask.Of(16, 0, 1, 4, 5, 6, 7, 10, 11), mask.Of(16, layer, 3+group, 5, 8, 9, 12)
+		{name: "pairs", masks: func(m subnet.Masks) subnet.Masks {
+			return inHead(m, func(layer, group int) (qk, vo subnet.Set) {
+				return subnet.Of(16, 0, 1, 4, 5, 6, 7, 10, 11), subnet.Of(16, layer, 3+group, 5, 8, 9, 12)
 			})
 		}},
-		{name: "pairs that differ", masks: func(m mask.Masks) mask.Masks {
-			return inHead(m, func(layer, group int) (qk, vo mask.Set) {
-				return mask.Of(16, 2*group, 2*group+1, 6, 7, 8, 9), mask.Range(16, 0, 9)
+		{name: "pairs that differ", masks: func(m subnet.Masks) subnet.Masks {
+			return inHead(m, func(layer, group int) (qk, vo subnet.Set) {
+				return subnet.Of(16, 2*group, 2*group+1, 6, 7, 8, 9), subnet.Range(16, 0, 9)
 			})
 		}},
-		{name: "halves of pairs", masks: func(m mask.Masks) mask.Masks {
-			return inHead(m, func(layer, group int) (qk, vo mask.Set) {
-				return mask.Of(16, 1, 3, 4, 7), mask.Range(16, 0, 5)
+		{name: "halves of pairs", masks: func(m subnet.Masks) subnet.Masks {
+			return inHead(m, func(layer, group int) (qk, vo subnet.Set) {
+				return subnet.Of(16, 1, 3, 4, 7), subnet.Range(16, 0, 5)
 			})
 		}},
-		{name: "everything at once", masks: func(m mask.Masks) mask.Masks {
+		{name: "everything at once", masks: func(m subnet.Masks) subnet.Masks {
 			return everySecondChannel(keepHeads(dropMLP(dropAttention(m, 0), 1), 2, 1), 2, 0)
 		}},
 	}
 }
 
-func inHead(m mask.Masks, sets func(layer, group int) (qk, vo mask.Set)) mask.Masks {
+func inHead(m subnet.Masks, sets func(layer, group int) (qk, vo subnet.Set)) subnet.Masks {
 	for i, lg := range m.Geometry().Layers {
-		m = set(m, i, func(l *mask.Layer) {
+		m = set(m, i, func(l *subnet.Layer) {
 			for group := range lg.KVHeads {
 				qk, vo := sets(i, group)
 				l.QK, l.VO = append(l.QK, qk), append(l.VO, vo)
@@ -106,7 +108,7 @@ func inHead(m mask.Masks, sets func(layer, group int) (qk, vo mask.Set)) mask.Ma
 }
 
 // geometryOf returns the geometry of an open file.
-func geometryOf(t *testing.T, f *gguf.File) *mask.Geometry {
+func geometryOf(t *testing.T, f *gguf.File) *subnet.Geometry {
 	t.Helper()
 	c, err := f.Config()
 	if err != nil {
@@ -117,7 +119,7 @@ func geometryOf(t *testing.T, f *gguf.File) *mask.Geometry {
 }
 
 // randomRefit re-fits every layer with random biases, and with matrices that are the original columns, stretched.
-func randomRefit(t *testing.T, f *gguf.File, m mask.Masks, biases bool) []gguf.Refit {
+func randomRefit(t *testing.T, f *gguf.File, m subnet.Masks, biases bool) []gguf.Refit {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(3, 3))
 	refit := make([]gguf.Refit, m.Layers())

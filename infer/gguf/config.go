@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // Config is what a decoder must know of a model besides its tensors.
@@ -16,7 +16,7 @@ type Config struct {
 	// Hidden is the width of the residual stream, HeadDim that of one attention head, Context the longest sequence trained on.
 	Hidden, Vocab, HeadDim, Context int
 	// Layers holds the counts of every layer. Heads and KVHeads are 0 in a layer without attention.
-	Layers []mask.LayerGeometry
+	Layers []subnet.LayerGeometry
 	// NormEps is the constant inside the root of every norm.
 	NormEps float64
 	// RopeBase is the base of the rotary frequencies: pair i of RopeDims/2 turns by position · base^(−2i/RopeDims) / RopeFactors[i].
@@ -56,8 +56,8 @@ type Config struct {
 }
 
 // Geometry returns the units that masks over this model choose from.
-func (c Config) Geometry() mask.Geometry {
-	return mask.Geometry{
+func (c Config) Geometry() subnet.Geometry {
+	return subnet.Geometry{
 		Arch: c.Arch, Hidden: c.Hidden, Vocab: c.Vocab, HeadDim: c.HeadDim,
 		Tied: c.Tied, QKVBias: c.QKVBias, QKNorm: c.QKNorm, OutBias: c.OutBias,
 		HalfSplit: c.RopeHalfSplit, RopeFreqs: c.RopeFactors != nil, Positions: c.Positions,
@@ -108,8 +108,8 @@ func (f *File) hyperparameters() (Config, error) {
 	}
 
 	h := hyper{kv: kv, arch: c.Arch}
-	layers := h.count("block_count", mask.MaxLayers)
-	c.Hidden = h.count("embedding_length", mask.MaxUnits)
+	layers := h.count("block_count", subnet.MaxLayers)
+	c.Hidden = h.count("embedding_length", subnet.MaxUnits)
 	c.Context = h.count("context_length", math.MaxInt32)
 	heads := h.perLayer("attention.head_count", layers, nil)
 	kvHeads := h.perLayer("attention.head_count_kv", layers, heads)
@@ -126,7 +126,7 @@ func (f *File) hyperparameters() (Config, error) {
 		return c, fmt.Errorf("%w: the first layer has no attention", ErrArchitecture)
 	}
 	for i := range layers {
-		c.Layers = append(c.Layers, mask.LayerGeometry{Heads: heads[i], KVHeads: kvHeads[i], FFN: ffn[i]})
+		c.Layers = append(c.Layers, subnet.LayerGeometry{Heads: heads[i], KVHeads: kvHeads[i], FFN: ffn[i]})
 		switch {
 		case heads[i] > 0 && kvHeads[i] == 0:
 			return c, fmt.Errorf("%w: layer %d has linear attention", ErrArchitecture, i)
@@ -200,7 +200,7 @@ func (h *hyper) countOr(key string, otherwise int) int {
 	if !h.kv.Has(h.arch + "." + key) {
 		return otherwise
 	}
-	return h.count(key, mask.MaxUnits)
+	return h.count(key, subnet.MaxUnits)
 }
 
 // perLayer reads one number for all layers or a list with one for each; 0 is allowed. A nil otherwise means that the key must be there.
@@ -226,8 +226,8 @@ func (h *hyper) perLayer(key string, layers int, otherwise []int) []int {
 	}
 	out := make([]int, layers)
 	for i, n := range list {
-		if n < 0 || n > mask.MaxUnits {
-			h.fail(key, "%d in layer %d is not from 0 to %d: %w", n, i, mask.MaxUnits, ErrFormat)
+		if n < 0 || n > subnet.MaxUnits {
+			h.fail(key, "%d in layer %d is not from 0 to %d: %w", n, i, subnet.MaxUnits, ErrFormat)
 			return nil
 		}
 		out[i] = int(n)

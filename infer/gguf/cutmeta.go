@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // provenancePrefix begins the keys that say how a file was made; those of the source move under parentPrefix.
@@ -95,7 +95,7 @@ func (p *plan) ofLayers(value any) any {
 // shape sets the keys that say the counts of the file.
 func (p *plan) shape(set func(key string, value any)) {
 	set("block_count", uint32(len(p.cut.Layers)))
-	perLayer := func(key string, n func(mask.CutLayer) int) {
+	perLayer := func(key string, n func(subnet.CutLayer) int) {
 		if !perLayer(p.arch) {
 			set(key, uint32(n(p.cut.Layers[0])))
 			return
@@ -106,9 +106,9 @@ func (p *plan) shape(set func(key string, value any)) {
 		}
 		set(key, list)
 	}
-	perLayer("feed_forward_length", func(l mask.CutLayer) int { return len(l.Channels) })
-	perLayer("attention.head_count", func(l mask.CutLayer) int { return len(l.Heads) })
-	perLayer("attention.head_count_kv", func(l mask.CutLayer) int { return len(l.Groups) })
+	perLayer("feed_forward_length", func(l subnet.CutLayer) int { return len(l.Channels) })
+	perLayer("attention.head_count", func(l subnet.CutLayer) int { return len(l.Heads) })
+	perLayer("attention.head_count_kv", func(l subnet.CutLayer) int { return len(l.Groups) })
 	set("attention.key_length", uint32(p.cut.HeadDim))
 	set("attention.value_length", uint32(p.cut.HeadDim))
 	if p.config.RopeDims > 0 {

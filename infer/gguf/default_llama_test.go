@@ -12,7 +12,7 @@ import (
 	"github.com/ollama/ollama/llama"
 
 	"github.com/lathe-llm/lathe/infer/gguf"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // textTokens returns the first n tokens of the calibration text in the vocabulary of a model.
@@ -47,21 +47,21 @@ func TestCutEqualsZeroedOnTheDefaultModel(t *testing.T) {
 	defer func() { _ = f.Close() }()
 	tokens := textTokens(t, path, 256)
 	for _, c := range []cutCase{
-		{"channels", func(m mask.Masks) mask.Masks { return everySecondChannel(everySecondChannel(m, 4, 0), 20, 1) }},
-		{"groups", func(m mask.Masks) mask.Masks { return keepHeads(keepHeads(m, 7, 0, 1, 2, 6, 7, 8), 15, 3, 4, 5) }},
-		{"unequal heads", func(m mask.Masks) mask.Masks { return keepHeads(m, 9, 0, 3, 4, 6, 7, 8) }},
-		{"layers", func(m mask.Masks) mask.Masks { return dropLayer(dropLayer(m, 14), 22) }},
-		{"attention of the first layer", func(m mask.Masks) mask.Masks { return dropAttention(m, 0) }},
-		{"attention of others", func(m mask.Masks) mask.Masks { return dropAttention(dropAttention(m, 12), 29) }},
-		{"MLP", func(m mask.Masks) mask.Masks { return dropMLP(dropMLP(m, 13), 29) }},
-		{"channels inside heads", func(m mask.Masks) mask.Masks {
-			return inHead(m, func(layer, group int) (qk, vo mask.Set) {
-				return mask.Range(64, 0, 56), mask.Full(64).Without(layer%64, (layer+9+group)%64, 1, 2, 3, 5, 8, 13)
+		{"channels", func(m subnet.Masks) subnet.Masks { return everySecondChannel(everySecondChannel(m, 4, 0), 20, 1) }},
+		{"groups", func(m subnet.Masks) subnet.Masks { return keepHeads(keepHeads(m, 7, 0, 1, 2, 6, 7, 8), 15, 3, 4, 5) }},
+		{"unequal heads", func(m subnet.Masks) subnet.Masks { return keepHeads(m, 9, 0, 3, 4, 6, 7, 8) }},
+		{"layers", func(m subnet.Masks) subnet.Masks { return dropLayer(dropLayer(m, 14), 22) }},
+		{"attention of the first layer", func(m subnet.Masks) subnet.Masks { return dropAttention(m, 0) }},
+		{"attention of others", func(m subnet.Masks) subnet.Masks { return dropAttention(dropAttention(m, 12), 29) }},
+		{"MLP", func(m subnet.Masks) subnet.Masks { return dropMLP(dropMLP(m, 13), 29) }},
+		{"channels inside heads", func(m subnet.Masks) subnet.Masks {
+			return inHead(m, func(layer, group int) (qk, vo subnet.Set) {
+				return subnet.Range(64, 0, 56), subnet.Full(64).Without(layer%64, (layer+9+group)%64, 1, 2, 3, 5, 8, 13)
 			})
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			m := c.masks(mask.Dense(geometryOf(t, f)))
+			m := c.masks(subnet.Dense(geometryOf(t, f)))
 			dir := t.TempDir()
 			cut, zeroed := filepath.Join(dir, "cut.gguf"), filepath.Join(dir, "zeroed.gguf")
 			report, err := gguf.WriteSubnet(context.Background(), f, cut, gguf.Subnet{Masks: m}, gguf.WriteOptions{Type: "F16"})

@@ -5,7 +5,7 @@ import (
 	"math"
 	"slices"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // job is one tensor of the file to write, made of parts that lie one below the other.
@@ -18,7 +18,7 @@ type job struct {
 type part struct {
 	src    string    // tensor of the source, "" for values
 	values []float32 // row-major matrix in place of src; nil as well: zeros
-	// rows and cols say which row and column of that matrix stands at each place, [mask.Zero] for none; nil cols keep all.
+	// rows and cols say which row and column of that matrix stands at each place, [subnet.Zero] for none; nil cols keep all.
 	rows, cols []int
 	width      int // columns of that matrix
 	scale      float32
@@ -148,11 +148,11 @@ func (p *plan) scoreScale() (rows, gains float32) {
 
 // headRows returns which rows of W_Q, W_K and W_V of the source stand at each row of the file's, and which columns of W_O. Where source and file
 // pair rotary channels differently, the rows of Q and K of every head change places.
-func (p *plan) headRows(l mask.CutLayer) (q, k, v, o []int) {
+func (p *plan) headRows(l subnet.CutLayer) (q, k, v, o []int) {
 	d, c := p.config.HeadDim, p.cut.HeadDim
 	row := func(unit, channel int) int {
-		if unit == mask.Zero || channel == mask.Zero {
-			return mask.Zero
+		if unit == subnet.Zero || channel == subnet.Zero {
+			return subnet.Zero
 		}
 		return unit*d + channel
 	}
@@ -187,7 +187,7 @@ func (l *layouter) whole(src string, rows, width int) part {
 	if !l.src.Has(src) {
 		return inMemory(slices.Repeat([]float32{1}, rows*width))
 	}
-	return part{src: src, rows: mask.Full(rows).Indices(), width: width, scale: 1}
+	return part{src: src, rows: subnet.Full(rows).Indices(), width: width, scale: 1}
 }
 
 // inMemory is a vector.
@@ -219,7 +219,7 @@ func (l *layouter) gather(src string, rows, cols []int, width int, scale float32
 
 // columns takes the columns at of W_O or W_D. Where the matrix was re-fitted its columns are those kept, in that order.
 func (l *layouter) columns(src string, at, kept []int, refit []float32) part {
-	rows := mask.Full(l.config.Hidden).Indices()
+	rows := subnet.Full(l.config.Hidden).Indices()
 	if refit == nil || len(kept) == 0 {
 		return l.gather(src, rows, at, len(at), 1)
 	}
@@ -238,7 +238,7 @@ func (l *layouter) rows(src string, at, kept []int, refit []float32) part {
 	return part{values: refit, rows: places(at, kept), width: l.config.Hidden, scale: 1}
 }
 
-// places says at which place in kept each unit of at is, [mask.Zero] where it is not.
+// places says at which place in kept each unit of at is, [subnet.Zero] where it is not.
 func places(at, kept []int) []int {
 	place := make(map[int]int, len(kept))
 	for i, unit := range kept {
@@ -246,7 +246,7 @@ func places(at, kept []int) []int {
 	}
 	out := make([]int, len(at))
 	for i, unit := range at {
-		out[i] = mask.Zero
+		out[i] = subnet.Zero
 		if p, ok := place[unit]; ok {
 			out[i] = p
 		}

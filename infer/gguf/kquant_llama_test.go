@@ -13,14 +13,14 @@ import (
 
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // wide is a model whose rows are whole blocks of every type.
 func wide() gguftest.Model {
 	m := gguftest.Tiny("llama")
 	m.Hidden, m.HeadDim, m.Type = 256, 64, gguf.F32
-	m.Layers = []mask.LayerGeometry{{Heads: 4, KVHeads: 2, FFN: 512}, {Heads: 4, KVHeads: 2, FFN: 512}}
+	m.Layers = []subnet.LayerGeometry{{Heads: 4, KVHeads: 2, FFN: 512}, {Heads: 4, KVHeads: 2, FFN: 512}}
 	return m
 }
 
@@ -30,9 +30,9 @@ func writableTypes() []string {
 }
 
 // halfOfLayerOne keeps every second MLP channel of one of two layers.
-func halfOfLayerOne(t *testing.T, f *gguf.File) mask.Masks {
+func halfOfLayerOne(t *testing.T, f *gguf.File) subnet.Masks {
 	t.Helper()
-	return everySecondChannel(mask.Dense(geometryOf(t, f)), 1, 0)
+	return everySecondChannel(subnet.Dense(geometryOf(t, f)), 1, 0)
 }
 
 // A cut stored in any type runs, takes the bytes the masks promise and computes what the same numbers, written out in full, compute.
@@ -53,7 +53,7 @@ func TestCutInEveryType(t *testing.T) {
 					t.Errorf("%s is %s", tensor.Name, tensor.Type)
 				}
 			}
-			full, _ := write(t, out, gguf.Subnet{Masks: mask.Dense(geometryOf(t, out))}, gguf.WriteOptions{Type: "F32"})
+			full, _ := write(t, out, gguf.Subnet{Masks: subnet.Dense(geometryOf(t, out))}, gguf.WriteOptions{Type: "F32"})
 			got, same := perplexity(runtimeLogProbs(t, out.Path(), tokens)), perplexity(runtimeLogProbs(t, full.Path(), tokens))
 			t.Logf("perplexity %.3f, of the same numbers as F32 %.3f, of the source as F32 %.3f", got, same, reference)
 			// llama.cpp rounds activations to eight bits before it multiplies blocks: that is all that may differ.
@@ -73,8 +73,8 @@ func TestKQuantsFallBack(t *testing.T) {
 	for _, test := range []struct{ typ, of32, ofAny string }{{"Q4_K", "Q5_0", "F16"}, {"Q5_K", "Q5_1", "F16"}, {"Q6_K", "Q8_0", "F16"}} {
 		t.Run(test.typ, func(t *testing.T) {
 			f := gguftest.Open(t, wide())
-			m := set(mask.Dense(geometryOf(t, f)), 0, func(l *mask.Layer) { l.Channels = mask.Range(512, 0, 160) })
-			m = set(m, 1, func(l *mask.Layer) { l.Channels = mask.Range(512, 0, 250); l.Heads = mask.Of(4, 0, 1) })
+			m := set(subnet.Dense(geometryOf(t, f)), 0, func(l *subnet.Layer) { l.Channels = subnet.Range(512, 0, 160) })
+			m = set(m, 1, func(l *subnet.Layer) { l.Channels = subnet.Range(512, 0, 250); l.Heads = subnet.Of(4, 0, 1) })
 			out, report := write(t, f, gguf.Subnet{Masks: m}, gguf.WriteOptions{Type: test.typ})
 			reason := func(n, block int) string { return fmt.Sprintf("rows of %d are no multiple of %d", n, block) }
 			want := []gguf.Fallback{
@@ -89,7 +89,7 @@ func TestKQuantsFallBack(t *testing.T) {
 				t.Errorf("%d bytes of tensors, the masks promise %d", report.TensorBytes, want)
 			}
 			full := filepath.Join(t.TempDir(), "full.gguf")
-			if _, err := gguf.WriteSubnet(context.Background(), out, full, gguf.Subnet{Masks: mask.Dense(geometryOf(t, out))}, gguf.WriteOptions{Type: "F32"}); err != nil {
+			if _, err := gguf.WriteSubnet(context.Background(), out, full, gguf.Subnet{Masks: subnet.Dense(geometryOf(t, out))}, gguf.WriteOptions{Type: "F32"}); err != nil {
 				t.Fatal(err)
 			}
 			tokens := randomTokens(48, 320)

@@ -5,7 +5,7 @@ import (
 	"math"
 	"slices"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // plan is a subnet laid out as a file: its shape, its architecture, and for every tensor where its numbers come from.
@@ -14,7 +14,7 @@ type plan struct {
 	config Config // of the source
 	subnet Subnet
 	opts   WriteOptions
-	cut    mask.Cut
+	cut    subnet.Cut
 	arch   string
 	// biasO and biasD hold the output biases of the layers of the file, nil for none.
 	biasO, biasD [][]float32
@@ -103,22 +103,22 @@ func (p *plan) refit(layer int) Refit {
 }
 
 // zeroedCut is the shape of the dense model with zeros where units were dropped.
-func zeroedCut(m mask.Masks) mask.Cut {
+func zeroedCut(m subnet.Masks) subnet.Cut {
 	g := m.Geometry()
-	keptOrZero := func(kept mask.Set) []int {
+	keptOrZero := func(kept subnet.Set) []int {
 		out := make([]int, kept.N())
 		for i := range out {
-			out[i] = mask.Zero
+			out[i] = subnet.Zero
 			if kept.Has(i) {
 				out[i] = i
 			}
 		}
 		return out
 	}
-	cut := mask.Cut{HeadDim: g.HeadDim, Pairs: mask.Full(g.HeadDim).Indices()}
+	cut := subnet.Cut{HeadDim: g.HeadDim, Pairs: subnet.Full(g.HeadDim).Indices()}
 	for i, lg := range g.Layers {
 		l := m.Layer(i)
-		c := mask.CutLayer{Source: i, Groups: keptOrZero(l.Groups(lg)), Heads: keptOrZero(l.Heads), Channels: keptOrZero(l.Channels)}
+		c := subnet.CutLayer{Source: i, Groups: keptOrZero(l.Groups(lg)), Heads: keptOrZero(l.Heads), Channels: keptOrZero(l.Channels)}
 		for group := range lg.KVHeads {
 			c.QK = append(c.QK, keptOrZero(l.QKOf(group, g.HeadDim)))
 			c.VO = append(c.VO, keptOrZero(l.VOOf(group, g.HeadDim)))
@@ -129,10 +129,10 @@ func zeroedCut(m mask.Masks) mask.Cut {
 }
 
 // zeroLayer is a layer of the file that computes nothing but its biases, with the norms of a layer of the source.
-func zeroLayer(source, headDim int) mask.CutLayer {
-	zeros := func(n int) []int { return slices.Repeat([]int{mask.Zero}, n) }
-	return mask.CutLayer{
-		Source: source, Groups: zeros(1), Heads: zeros(1), Channels: zeros(mask.MinChannels),
+func zeroLayer(source, headDim int) subnet.CutLayer {
+	zeros := func(n int) []int { return slices.Repeat([]int{subnet.Zero}, n) }
+	return subnet.CutLayer{
+		Source: source, Groups: zeros(1), Heads: zeros(1), Channels: zeros(subnet.MinChannels),
 		QK: [][]int{zeros(headDim)}, VO: [][]int{zeros(headDim)},
 	}
 }
@@ -241,9 +241,9 @@ func (p *plan) chooseArchitecture() error {
 
 // hasQKVBias reports whether a layer of the file carries biases on Q, K and V: in a compact file not where all heads are zeros, for the bias
 // of Q could not be as short as these.
-func (p *plan) hasQKVBias(l mask.CutLayer) bool {
+func (p *plan) hasQKVBias(l subnet.CutLayer) bool {
 	return p.src.Has(layerName(l.Source, "attn_q.bias")) &&
-		(p.opts.Zeroed || slices.ContainsFunc(l.Heads, func(h int) bool { return h != mask.Zero }))
+		(p.opts.Zeroed || slices.ContainsFunc(l.Heads, func(h int) bool { return h != subnet.Zero }))
 }
 
 // ropeFactors returns the factors that give the kept rotary pairs the frequencies they have in the source, nil where the file needs none. Pair

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // expect is a tensor that a model has, with its extents; an optional one may be absent.
@@ -41,7 +41,7 @@ func expected(c *Config) []expect {
 	return list
 }
 
-func expectedLayer(c *Config, i int, l mask.LayerGeometry) []expect {
+func expectedLayer(c *Config, i int, l subnet.LayerGeometry) []expect {
 	var list []expect
 	add := func(rest string, optional bool, dims ...int) {
 		list = append(list, expect{layerName(i, rest), dims, optional})

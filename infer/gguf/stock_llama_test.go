@@ -14,7 +14,7 @@ import (
 
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // stockJob is what testdata/stock.py does with one file, stockResult what it answers.
@@ -68,7 +68,7 @@ func TestStockRuntimeAgrees(t *testing.T) {
 	stockPython(t)
 	var jobs []stockJob
 	var names []string
-	add := func(name string, f *gguf.File, m mask.Masks, typ string) {
+	add := func(name string, f *gguf.File, m subnet.Masks, typ string) {
 		out, report := write(t, f, gguf.Subnet{Masks: m}, gguf.WriteOptions{Type: typ})
 		names = append(names, name+" as "+report.Arch+" "+typ)
 		jobs = append(jobs, stockJob{Model: out.Path(), Tokens: randomTokens(400, 320), From: 8, Generate: 12})
@@ -79,7 +79,7 @@ func TestStockRuntimeAgrees(t *testing.T) {
 	}
 	for _, family := range gguftest.Runnable() {
 		f := gguftest.Open(t, family.Model)
-		add(family.Name, f, dropLayer(mask.Dense(geometryOf(t, f)), 1), "F16")
+		add(family.Name, f, dropLayer(subnet.Dense(geometryOf(t, f)), 1), "F16")
 	}
 	compareStock(t, names, jobs)
 }
@@ -92,7 +92,7 @@ func TestStockRuntimeAgreesOnTheDefaultModel(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = f.Close() }()
-	m := dropLayer(everySecondChannel(mask.Dense(geometryOf(t, f)), 20, 1), 14)
+	m := dropLayer(everySecondChannel(subnet.Dense(geometryOf(t, f)), 20, 1), 14)
 	var jobs []stockJob
 	var names []string
 	for _, typ := range append([]string{""}, writableTypes()...) {

@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // streamElements is about how many numbers one goroutine converts at a time.
@@ -66,7 +66,7 @@ func (p *plan) rows(out Type, part part, rows []int) ([]byte, error) {
 		} else {
 			for r := range n {
 				for i, column := range part.cols {
-					if column != mask.Zero {
+					if column != subnet.Zero {
 						to[r*width+i] = from[r*part.width+column]
 					}
 				}
@@ -115,10 +115,10 @@ func (p *plan) copyRows(src Tensor, rows []int) ([]byte, error) {
 func eachRun(rows []int, visit func(place, row, n int) error) error {
 	for place := 0; place < len(rows); {
 		n := 1
-		for place+n < len(rows) && rows[place] != mask.Zero && rows[place+n] == rows[place]+n {
+		for place+n < len(rows) && rows[place] != subnet.Zero && rows[place+n] == rows[place]+n {
 			n++
 		}
-		if rows[place] != mask.Zero {
+		if rows[place] != subnet.Zero {
 			if err := visit(place, rows[place], n); err != nil {
 				return err
 			}

@@ -7,12 +7,12 @@ import (
 	"os"
 	"strings"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // Refit holds the re-fitted weights of one layer. A nil matrix means the original one.
 type Refit struct {
-	// WO is [hidden, kept attention channels], the columns in the order of [mask.Masks.OColumns].
+	// WO is [hidden, kept attention channels], the columns in the order of [subnet.Masks.OColumns].
 	WO []float32
 	// WD is [hidden, kept MLP channels], the columns in rising order.
 	WD []float32
@@ -24,7 +24,7 @@ type Refit struct {
 
 // Subnet is what [WriteSubnet] writes: the units kept and, where they were re-fitted, the weights that changed.
 type Subnet struct {
-	Masks mask.Masks
+	Masks subnet.Masks
 	// Refit has one element per layer of the dense model, or is nil when nothing was re-fitted.
 	Refit []Refit
 	// Provenance is stored under general.lathe.KEY; values are of the types that [KV.Set] takes.
@@ -83,7 +83,7 @@ type ZeroedUnit struct {
 
 // WriteSubnet writes to dst the part of the model src that s keeps, re-fitted where s says so. The file appears whole or not at all.
 //
-// Units go for real where the format allows it and are zeros otherwise, see [mask.Masks.Cut]; [Report] counts both. A subnet whose layers still
+// Units go for real where the format allows it and are zeros otherwise, see [subnet.Masks.Cut]; [Report] counts both. A subnet whose layers still
 // have equal counts keeps the architecture of the source; one of a Llama or Qwen2 model whose layers differ is written as deci, which is the same
 // network with counts of each layer its own, and one of a Qwen3 model with tied output as openelm likewise. Rows that stay as they are keep their stored bytes, so nothing is quantised twice but the columns
 // of W_O and W_D that move. An output bias is no unit: it stays when all units of its block go.

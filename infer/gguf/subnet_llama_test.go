@@ -11,7 +11,7 @@ import (
 
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // A cut file must compute what the same masks, filled with zeros in a file of full size, compute.
@@ -27,7 +27,7 @@ func TestCutEqualsZeroed(t *testing.T) {
 				}
 				t.Run(family.Name+"/"+c.name+"/"+refit, func(t *testing.T) {
 					f := gguftest.Open(t, family.Model)
-					m := c.masks(mask.Dense(geometryOf(t, f)))
+					m := c.masks(subnet.Dense(geometryOf(t, f)))
 					s := gguf.Subnet{Masks: m}
 					if refit != "" {
 						s.Refit = randomRefit(t, f, m, holdsBiases(family))
@@ -69,16 +69,16 @@ func TestCutOfUnequalLayers(t *testing.T) {
 			continue
 		}
 		for _, c := range []cutCase{
-			{"nothing", func(m mask.Masks) mask.Masks { return m }},
-			{"first layer", func(m mask.Masks) mask.Masks { return dropLayer(m, 0) }},
-			{"middle layer", func(m mask.Masks) mask.Masks { return dropLayer(m, 1) }},
-			{"attention of the last layer", func(m mask.Masks) mask.Masks { return dropAttention(m, 2) }},
-			{"MLP of the middle layer", func(m mask.Masks) mask.Masks { return dropMLP(m, 1) }},
-			{"heads and channels", func(m mask.Masks) mask.Masks { return everySecondChannel(keepHeads(m, 2, 0, 3), 0, 1) }},
+			{"nothing", func(m subnet.Masks) subnet.Masks { return m }},
+			{"first layer", func(m subnet.Masks) subnet.Masks { return dropLayer(m, 0) }},
+			{"middle layer", func(m subnet.Masks) subnet.Masks { return dropLayer(m, 1) }},
+			{"attention of the last layer", func(m subnet.Masks) subnet.Masks { return dropAttention(m, 2) }},
+			{"MLP of the middle layer", func(m subnet.Masks) subnet.Masks { return dropMLP(m, 1) }},
+			{"heads and channels", func(m subnet.Masks) subnet.Masks { return everySecondChannel(keepHeads(m, 2, 0, 3), 0, 1) }},
 		} {
 			t.Run(family.Name+"/"+c.name, func(t *testing.T) {
 				f := gguftest.Open(t, family.Model)
-				m := c.masks(mask.Dense(geometryOf(t, f)))
+				m := c.masks(subnet.Dense(geometryOf(t, f)))
 				compareCutAndZeroed(t, f, gguf.Subnet{Masks: m}, family.Model.Vocab)
 				compareCutAndZeroed(t, f, gguf.Subnet{Masks: m, Refit: randomRefit(t, f, m, family.Name == "deci")}, family.Model.Vocab)
 			})
@@ -92,7 +92,7 @@ func TestNothingCutChangesNothing(t *testing.T) {
 		t.Run(family.Name, func(t *testing.T) {
 			f := gguftest.Open(t, family.Model)
 			out := filepath.Join(t.TempDir(), "out.gguf")
-			s := gguf.Subnet{Masks: mask.Dense(geometryOf(t, f))}
+			s := gguf.Subnet{Masks: subnet.Dense(geometryOf(t, f))}
 			if _, err := gguf.WriteSubnet(context.Background(), f, out, s, gguf.WriteOptions{}); err != nil {
 				t.Fatal(err)
 			}

@@ -14,7 +14,7 @@ import (
 
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // write writes a subnet and opens the result.
@@ -46,7 +46,7 @@ func TestSizesAreAsPromised(t *testing.T) {
 			for _, typ := range []string{"F16", "Q8_0"} {
 				t.Run(family.Name+"/"+c.name+"/"+typ, func(t *testing.T) {
 					f := gguftest.Open(t, family.Model)
-					m := c.masks(mask.Dense(geometryOf(t, f)))
+					m := c.masks(subnet.Dense(geometryOf(t, f)))
 					out, report := write(t, f, gguf.Subnet{Masks: m}, gguf.WriteOptions{Type: typ})
 					if want := m.GGUFBytes(typ); report.TensorBytes != want {
 						t.Errorf("%d bytes of tensors, the masks promise %d", report.TensorBytes, want)
@@ -97,7 +97,7 @@ func TestZeroedTensors(t *testing.T) {
 			llama.QKVBias, llama.OutBias = true, true
 			for _, model := range []gguftest.Model{llama, gguftest.Tiny("opt")} {
 				f := gguftest.Open(t, model)
-				m := c.masks(mask.Dense(geometryOf(t, f)))
+				m := c.masks(subnet.Dense(geometryOf(t, f)))
 				out, _ := write(t, f, gguf.Subnet{Masks: m}, gguf.WriteOptions{Zeroed: true})
 				for _, tensor := range f.Tensors() {
 					checkZeroed(t, f, out, m, tensor.Name)
@@ -107,7 +107,7 @@ func TestZeroedTensors(t *testing.T) {
 	}
 }
 
-func checkZeroed(t *testing.T, f, out *gguf.File, m mask.Masks, name string) {
+func checkZeroed(t *testing.T, f, out *gguf.File, m subnet.Masks, name string) {
 	t.Helper()
 	got, dims, err := out.Float32(name)
 	if err != nil {
@@ -126,7 +126,7 @@ func checkZeroed(t *testing.T, f, out *gguf.File, m mask.Masks, name string) {
 }
 
 // keep zeroes what the masks drop of a tensor of the source.
-func keep(m mask.Masks, name string, values []float32, dims []int) {
+func keep(m subnet.Masks, name string, values []float32, dims []int) {
 	parts := strings.Split(name, ".")
 	if parts[0] != "blk" {
 		return
@@ -166,7 +166,7 @@ func keep(m mask.Masks, name string, values []float32, dims []int) {
 // Re-fitted matrices take the place of the kept columns and of nothing else.
 func TestRefitTakesTheKeptColumns(t *testing.T) {
 	f := gguftest.Open(t, gguftest.Tiny("llama"))
-	m := everySecondChannel(keepHeads(mask.Dense(geometryOf(t, f)), 1, 1, 2), 1, 0)
+	m := everySecondChannel(keepHeads(subnet.Dense(geometryOf(t, f)), 1, 1, 2), 1, 0)
 	refit := make([]gguf.Refit, 3)
 	fill := func(n int, from float32) []float32 {
 		values := make([]float32, n)
@@ -206,7 +206,7 @@ func TestBiasOfDroppedBlocksIsFolded(t *testing.T) {
 		}
 		return v
 	}
-	out, report := write(t, f, gguf.Subnet{Masks: dropAttention(dropLayer(mask.Dense(geometryOf(t, f)), 1), 2)}, gguf.WriteOptions{})
+	out, report := write(t, f, gguf.Subnet{Masks: dropAttention(dropLayer(subnet.Dense(geometryOf(t, f)), 1), 2)}, gguf.WriteOptions{})
 	got, _, err := out.Float32("blk.0.ffn_down.bias")
 	if err != nil {
 		t.Fatal(err)
@@ -226,7 +226,7 @@ func TestCutKeepsStoredBytes(t *testing.T) {
 	model := gguftest.Tiny("llama")
 	model.Type = gguf.Q8_0
 	f := gguftest.Open(t, model)
-	m := set(mask.Dense(geometryOf(t, f)), 0, func(l *mask.Layer) { l.Channels = mask.Of(128, 1, 2, 3, 7) })
+	m := set(subnet.Dense(geometryOf(t, f)), 0, func(l *subnet.Layer) { l.Channels = subnet.Of(128, 1, 2, 3, 7) })
 	out, report := write(t, f, gguf.Subnet{Masks: m}, gguf.WriteOptions{})
 	from, err := f.Read("blk.0.ffn_up.weight")
 	if err != nil {
@@ -259,7 +259,7 @@ func TestMetadata(t *testing.T) {
 		}
 	}
 	f := gguftest.Open(t, model)
-	m := everySecondChannel(dropLayer(mask.Dense(geometryOf(t, f)), 1), 0, 0)
+	m := everySecondChannel(dropLayer(subnet.Dense(geometryOf(t, f)), 1), 0, 0)
 	out, report := write(t, f, gguf.Subnet{Masks: m, Provenance: map[string]any{"calibration": "some text", "windows": 4}}, gguf.WriteOptions{Type: "Q8_0"})
 	text, err := m.MarshalText()
 	if err != nil {
@@ -311,17 +311,17 @@ func TestMetadata(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]mask.LayerGeometry{{Heads: 4, KVHeads: 2, FFN: 64}, {Heads: 4, KVHeads: 2, FFN: 128}}, c.Layers); diff != "" {
+	if diff := cmp.Diff([]subnet.LayerGeometry{{Heads: 4, KVHeads: 2, FFN: 64}, {Heads: 4, KVHeads: 2, FFN: 128}}, c.Layers); diff != "" {
 		t.Error(diff)
 	}
 }
 
 func TestArchitectures(t *testing.T) {
-	drop := func(m mask.Masks) mask.Masks { return dropLayer(m, 1) }
-	narrow := func(m mask.Masks) mask.Masks { return everySecondChannel(m, 1, 0) }
+	drop := func(m subnet.Masks) subnet.Masks { return dropLayer(m, 1) }
+	narrow := func(m subnet.Masks) subnet.Masks { return everySecondChannel(m, 1, 0) }
 	for _, test := range []struct {
 		source string
-		masks  func(mask.Masks) mask.Masks
+		masks  func(subnet.Masks) subnet.Masks
 		biases bool
 		want   string
 	}{
@@ -334,7 +334,7 @@ func TestArchitectures(t *testing.T) {
 		model := gguftest.Tiny(family)
 		model.Tied = model.Tied || tied
 		f := gguftest.Open(t, model)
-		s := gguf.Subnet{Masks: test.masks(mask.Dense(geometryOf(t, f)))}
+		s := gguf.Subnet{Masks: test.masks(subnet.Dense(geometryOf(t, f)))}
 		if test.biases {
 			s.Refit = randomRefit(t, f, s.Masks, true)
 		}
@@ -348,8 +348,8 @@ func TestWriteSubnetRefuses(t *testing.T) {
 	f := gguftest.Open(t, gguftest.Tiny("llama"))
 	elm := gguftest.Open(t, gguftest.Tiny("openelm"))
 	qwen3 := gguftest.Open(t, gguftest.Tiny("qwen3"))
-	dense, denseQwen3 := mask.Dense(geometryOf(t, f)), mask.Dense(geometryOf(t, qwen3))
-	denseELM := mask.Dense(geometryOf(t, elm))
+	dense, denseQwen3 := subnet.Dense(geometryOf(t, f)), subnet.Dense(geometryOf(t, qwen3))
+	denseELM := subnet.Dense(geometryOf(t, elm))
 	refit := func(r gguf.Refit) []gguf.Refit { return []gguf.Refit{{}, r, {}} }
 	nan := make([]float32, 64)
 	nan[5] = float32(math.NaN())
@@ -400,7 +400,7 @@ func TestCancelledWriteLeavesNothing(t *testing.T) {
 	f := gguftest.Open(t, gguftest.Tiny("llama"))
 	ctx, cancel := context.WithCancel(context.Background())
 	dir := t.TempDir()
-	_, err := gguf.WriteSubnet(ctx, f, filepath.Join(dir, "out.gguf"), gguf.Subnet{Masks: mask.Dense(geometryOf(t, f))},
+	_, err := gguf.WriteSubnet(ctx, f, filepath.Join(dir, "out.gguf"), gguf.Subnet{Masks: subnet.Dense(geometryOf(t, f))},
 		gguf.WriteOptions{Progress: func(done, total int64) {
 			if done <= 0 || done > total {
 				t.Errorf("%d of %d bytes", done, total)

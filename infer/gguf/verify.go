@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // ErrMismatch is wrapped by [Verification.Err]: a file that is not the subnet it says it is.
@@ -20,7 +20,7 @@ type VerifyOptions struct {
 	Source *File
 	// Logits runs the file and the source with these masks, and returns how far apart their outputs are and what was compared; nil for no
 	// such check. More than Tolerance fails.
-	Logits    func(ctx context.Context, masks mask.Masks) (difference float64, compared string, err error)
+	Logits    func(ctx context.Context, masks subnet.Masks) (difference float64, compared string, err error)
 	Tolerance float64
 	// Progress is called now and then, from one goroutine at a time, with the bytes of tensors compared so far and in total; nil for none.
 	Progress func(done, total int64)
@@ -60,9 +60,9 @@ type Verification struct {
 	SourceSHA256 string  `json:"source_sha256"`
 	Ratio        float64 `json:"ratio"`
 	// Zeroed says that the file has the dense model's shapes.
-	Zeroed   bool       `json:"zeroed"`
-	Masks    mask.Masks `json:"-"`
-	Findings []Finding  `json:"findings"`
+	Zeroed   bool         `json:"zeroed"`
+	Masks    subnet.Masks `json:"-"`
+	Findings []Finding    `json:"findings"`
 	// Exact counts the tensors whose bytes are those that cutting the source gives, Rounded those that another rounding of the same numbers
 	// explains. Refitted lists the output matrices and biases that changed.
 	Exact    int      `json:"exact_tensors"`
@@ -193,16 +193,16 @@ func (v *Verification) shapes(c *Config) bool {
 }
 
 // differs says where the counts of a file are others than those of a cut, "" for nowhere. Biases of dropped layers may have put a layer in front.
-func differs(c *Config, cut mask.Cut) string {
+func differs(c *Config, cut subnet.Cut) string {
 	layers := c.Layers
-	if len(layers) == len(cut.Layers)+1 && c.OutBias && layers[0] == (mask.LayerGeometry{Heads: 1, KVHeads: 1, FFN: mask.MinChannels}) {
+	if len(layers) == len(cut.Layers)+1 && c.OutBias && layers[0] == (subnet.LayerGeometry{Heads: 1, KVHeads: 1, FFN: subnet.MinChannels}) {
 		layers = layers[1:]
 	}
 	if len(layers) != len(cut.Layers) || c.HeadDim != cut.HeadDim {
 		return fmt.Sprintf("%d layers with heads of %d, the masks lead to %d with heads of %d", len(c.Layers), c.HeadDim, len(cut.Layers), cut.HeadDim)
 	}
 	for i, l := range cut.Layers {
-		want := mask.LayerGeometry{Heads: len(l.Heads), KVHeads: len(l.Groups), FFN: len(l.Channels)}
+		want := subnet.LayerGeometry{Heads: len(l.Heads), KVHeads: len(l.Groups), FFN: len(l.Channels)}
 		if layers[i] != want {
 			return fmt.Sprintf("layer %d has %d query heads, %d KV heads and %d MLP channels, the masks lead to %d, %d and %d",
 				i+len(c.Layers)-len(layers), layers[i].Heads, layers[i].KVHeads, layers[i].FFN, want.Heads, want.KVHeads, want.FFN)

@@ -11,7 +11,7 @@ import (
 
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // Whatever is written must pass, and what was re-fitted must be told from what was not.
@@ -20,7 +20,7 @@ func TestVerifyPassesWhatWasWritten(t *testing.T) {
 	for _, family := range gguftest.Families() {
 		for _, c := range cutCases() {
 			if uneven(family) {
-				c = cutCase{"middle layer", func(m mask.Masks) mask.Masks { return dropLayer(m, 1) }}
+				c = cutCase{"middle layer", func(m subnet.Masks) subnet.Masks { return dropLayer(m, 1) }}
 			}
 			// Five is no divisor of the number of cases, so that every way meets every case in some family.
 			o := []gguf.WriteOptions{{}, {Type: "Q8_0"}, {Type: "F32", Zeroed: true}, {}, {Type: "F32"}}[n%5]
@@ -38,7 +38,7 @@ func TestVerifyPassesWhatWasWritten(t *testing.T) {
 func checkVerified(t *testing.T, family gguftest.Named, c cutCase, o gguf.WriteOptions, refitted bool) {
 	t.Helper()
 	f := gguftest.Open(t, family.Model)
-	s := gguf.Subnet{Masks: c.masks(mask.Dense(geometryOf(t, f)))}
+	s := gguf.Subnet{Masks: c.masks(subnet.Dense(geometryOf(t, f)))}
 	if refitted {
 		s.Refit = randomRefit(t, f, s.Masks, holdsBiases(family))
 	}
@@ -92,14 +92,14 @@ func rewrite(t *testing.T, f *gguf.File, edit func(kv *gguf.KV), bytes func(name
 func TestVerifyFindsWhatIsWrong(t *testing.T) {
 	ctx := context.Background()
 	f := gguftest.Open(t, gguftest.Tiny("llama"))
-	m := everySecondChannel(dropLayer(mask.Dense(geometryOf(t, f)), 1), 0, 0)
+	m := everySecondChannel(dropLayer(subnet.Dense(geometryOf(t, f)), 1), 0, 0)
 	out, _ := write(t, f, gguf.Subnet{Masks: m}, gguf.WriteOptions{})
-	other := everySecondChannel(dropLayer(mask.Dense(geometryOf(t, f)), 1), 0, 1)
+	other := everySecondChannel(dropLayer(subnet.Dense(geometryOf(t, f)), 1), 0, 1)
 	otherText, err := other.MarshalText()
 	if err != nil {
 		t.Fatal(err)
 	}
-	wider, err := dropLayer(mask.Dense(geometryOf(t, f)), 1).MarshalText()
+	wider, err := dropLayer(subnet.Dense(geometryOf(t, f)), 1).MarshalText()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func TestVerifyFindsWhatIsWrong(t *testing.T) {
 
 func TestVerifyWithoutSource(t *testing.T) {
 	f := gguftest.Open(t, gguftest.Tiny("llama"))
-	out, _ := write(t, f, gguf.Subnet{Masks: dropLayer(mask.Dense(geometryOf(t, f)), 1)}, gguf.WriteOptions{})
+	out, _ := write(t, f, gguf.Subnet{Masks: dropLayer(subnet.Dense(geometryOf(t, f)), 1)}, gguf.WriteOptions{})
 	v, err := gguf.Verify(context.Background(), out, gguf.VerifyOptions{})
 	if err != nil || !v.OK() || v.Source != "llama.gguf" || v.Exact != 0 {
 		t.Errorf("%+v, error %v", v, err)
@@ -163,7 +163,7 @@ func TestVerifyWithoutSource(t *testing.T) {
 
 func TestVerifyAsksForLogits(t *testing.T) {
 	f := gguftest.Open(t, gguftest.Tiny("llama"))
-	m := dropLayer(mask.Dense(geometryOf(t, f)), 1)
+	m := dropLayer(subnet.Dense(geometryOf(t, f)), 1)
 	out, _ := write(t, f, gguf.Subnet{Masks: m}, gguf.WriteOptions{})
 	broken := errors.New("no engine")
 	for _, test := range []struct {
@@ -172,7 +172,7 @@ func TestVerifyAsksForLogits(t *testing.T) {
 		ok         bool
 	}{{0.01, nil, true}, {0.03, nil, false}, {math.NaN(), nil, false}, {0, broken, true}} {
 		v, err := gguf.Verify(context.Background(), out, gguf.VerifyOptions{Source: f, Tolerance: 0.02,
-			Logits: func(_ context.Context, masks mask.Masks) (float64, string, error) {
+			Logits: func(_ context.Context, masks subnet.Masks) (float64, string, error) {
 				if !masks.Equal(m) {
 					t.Error("other masks")
 				}

@@ -15,7 +15,7 @@ import (
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/memory"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 func TestChatDefaultModel(t *testing.T) {
@@ -119,13 +119,13 @@ func halved(t *testing.T) string {
 		t.Fatal(err)
 	}
 	geo := config.Geometry()
-	m := mask.Dense(&geo)
+	m := subnet.Dense(&geo)
 	for i, g := range geo.Layers {
 		l := m.Layer(i)
 		if i < len(geo.Layers)/2 {
-			l.Channels = mask.Range(g.FFN, 0, g.FFN/2)
+			l.Channels = subnet.Range(g.FFN, 0, g.FFN/2)
 		} else {
-			l.Heads = mask.Range(g.Heads, 0, g.HeadsPerGroup())
+			l.Heads = subnet.Range(g.Heads, 0, g.HeadsPerGroup())
 		}
 		m = m.With(i, l)
 	}
@@ -140,7 +140,7 @@ func halved(t *testing.T) string {
 // once a whole context was scored: 15 %.
 func TestMemoryNeeded(t *testing.T) {
 	const tolerance = 0.15
-	subnet := halved(t)
+	sub := halved(t)
 	for _, tt := range []struct {
 		name  string
 		edit  func(*infer.LoadOptions)
@@ -149,8 +149,8 @@ func TestMemoryNeeded(t *testing.T) {
 		{"flash attention", func(*infer.LoadOptions) {}, true},
 		{"none, long context", func(o *infer.LoadOptions) { o.FlashAttention, o.Context = false, 8192 }, false},
 		{"quantised cache, small batch", func(o *infer.LoadOptions) { o.KVType, o.Batch = infer.KVQ80, 128 }, true},
-		{"subnet", func(o *infer.LoadOptions) { o.Path = subnet }, true},
-		{"subnet, quantised cache", func(o *infer.LoadOptions) { o.Path, o.KVType = subnet, infer.KVQ80 }, true},
+		{"subnet", func(o *infer.LoadOptions) { o.Path = sub }, true},
+		{"subnet, quantised cache", func(o *infer.LoadOptions) { o.Path, o.KVType = sub, infer.KVQ80 }, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			o := infer.Defaults(defaultModel(t))

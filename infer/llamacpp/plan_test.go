@@ -9,7 +9,7 @@ import (
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 func planOf(t *testing.T, m gguftest.Model, edit func(*infer.LoadOptions)) plan {
@@ -29,7 +29,7 @@ func planOf(t *testing.T, m gguftest.Model, edit func(*infer.LoadOptions)) plan 
 func TestNeed(t *testing.T) {
 	m := gguftest.Tiny("deci")
 	m.Type = gguf.F32
-	m.Layers = []mask.LayerGeometry{{Heads: 4, KVHeads: 2, FFN: 128}, {Heads: 0, KVHeads: 0, FFN: 64}, {Heads: 2, KVHeads: 1, FFN: 32}}
+	m.Layers = []subnet.LayerGeometry{{Heads: 4, KVHeads: 2, FFN: 128}, {Heads: 0, KVHeads: 0, FFN: 64}, {Heads: 2, KVHeads: 1, FFN: 32}}
 	p := planOf(t, m, func(o *infer.LoadOptions) { o.Context, o.Batch = 300, 32 })
 	got := p.need.memory()
 	if want := int64(512 * 3 * 2 * 16 * 2); got.KVCache != want { // 512: the context rounded up; 3 KV heads of 16 in all

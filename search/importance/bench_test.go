@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"github.com/lathe-llm/lathe/infer/memory/peak"
-	"github.com/lathe-llm/lathe/reform/gram"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/reform/linalg"
 )
 
 // benchBlock is an MLP of random weights and inputs.
@@ -20,10 +20,10 @@ func benchBlock(hidden, ffn int) *Block {
 		for i := range x {
 			x[i] = rng.NormFloat64()
 		}
-		return Inputs{N: n, Gram: gram.SecondMoment(tokens, n, x), Var: make([]float64, n)}
+		return Inputs{N: n, Gram: linalg.SecondMoment(tokens, n, x), Var: make([]float64, n)}
 	}
 	return &Block{
-		Name: "bench", Module: mask.MLP, Layer: mask.LayerGeometry{FFN: ffn}, In: inputs(hidden), Mid: inputs(ffn),
+		Name: "bench", Module: subnet.MLP, Layer: subnet.LayerGeometry{FFN: ffn}, In: inputs(hidden), Mid: inputs(ffn),
 		Inner: []Matrix{randomMatrix(rng, ffn, hidden), randomMatrix(rng, ffn, hidden)}, Output: randomMatrix(rng, hidden, ffn),
 	}
 }

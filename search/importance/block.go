@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/lathe-llm/lathe/reform/gram"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/reform/linalg"
 )
 
 var (
@@ -74,9 +74,9 @@ type Matrix struct {
 // Block is one module of one layer with its statistics.
 type Block struct {
 	Name    string // for errors, such as "layer 3 mlp"
-	Module  mask.Module
+	Module  subnet.Module
 	HeadDim int // attention only
-	Layer   mask.LayerGeometry
+	Layer   subnet.LayerGeometry
 	Inner   []Matrix // units own rows of these: W_Q, W_K, W_V, or W_G (where there is one) and W_U
 	Output  Matrix   // units own columns of this: W_O, or W_D
 	In      Inputs   // what enters the inner matrices
@@ -86,11 +86,11 @@ type Block struct {
 // Count returns how many units of a kind the block has, 0 where it has none of that kind.
 func (b *Block) Count(u Unit) int {
 	switch {
-	case u == Channels && b.Module == mask.MLP:
+	case u == Channels && b.Module == subnet.MLP:
 		return b.Layer.FFN
-	case u == Heads && b.Module == mask.Attention:
+	case u == Heads && b.Module == subnet.Attention:
 		return b.Layer.Heads
-	case u == Groups && b.Module == mask.Attention:
+	case u == Groups && b.Module == subnet.Attention:
 		return b.Layer.KVHeads
 	}
 	return 0
@@ -178,7 +178,7 @@ func (in Inputs) check(what string, n int) error {
 	if in.N != n || len(in.Gram) != n*n {
 		return fmt.Errorf("second moments %s: %w", what, ErrNeeds)
 	}
-	if err := gram.CheckFinite(in.Gram); err != nil {
+	if err := linalg.CheckFinite(in.Gram); err != nil {
 		return fmt.Errorf("second moments %s: %w", what, err)
 	}
 	return nil

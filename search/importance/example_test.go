@@ -3,15 +3,15 @@ package importance_test
 import (
 	"fmt"
 
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search/importance"
-	"github.com/lathe-llm/lathe/search/mask"
 )
 
 // Two of four channels say the same: brain surgery drops one of them first, since the other can take its place, while by
 // magnitude both are among the largest.
 func Example() {
 	b := &importance.Block{
-		Name: "layer 0 mlp", Module: mask.MLP, Layer: mask.LayerGeometry{FFN: 4},
+		Name: "layer 0 mlp", Module: subnet.MLP, Layer: subnet.LayerGeometry{FFN: 4},
 		Inner:  []importance.Matrix{{Out: 4, In: 1, Data: []float32{1, 1, 1, 1}}},
 		Output: importance.Matrix{Out: 1, In: 4, Data: []float32{3, 3, 1, 2}},
 		Mid: importance.Inputs{N: 4, Gram: []float64{

@@ -10,8 +10,8 @@ import (
 
 	"gonum.org/v1/gonum/mat"
 
-	"github.com/lathe-llm/lathe/reform/gram"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/reform/linalg"
 )
 
 func randomInputs(rng *rand.Rand, tokens, n int) Inputs {
@@ -20,7 +20,7 @@ func randomInputs(rng *rand.Rand, tokens, n int) Inputs {
 	mix := mat.NewDense(n, n, nil)
 	mix.Apply(func(_, j int, _ float64) float64 { return rng.NormFloat64() / math.Sqrt(1+float64(j)) }, mix)
 	x.Mul(x, mix)
-	in := Inputs{N: n, Gram: gram.SecondMoment(tokens, n, x.RawMatrix().Data), Mean: make([]float64, n), Var: make([]float64, n)}
+	in := Inputs{N: n, Gram: linalg.SecondMoment(tokens, n, x.RawMatrix().Data), Mean: make([]float64, n), Var: make([]float64, n)}
 	for j := range n {
 		for t := range tokens {
 			in.Mean[j] += x.At(t, j) / float64(tokens)
@@ -42,7 +42,7 @@ const hidden = 10
 
 func mlpBlock(rng *rand.Rand, ffn int) *Block {
 	return &Block{
-		Name: "layer 1 mlp", Module: mask.MLP, Layer: mask.LayerGeometry{Heads: 4, KVHeads: 2, FFN: ffn},
+		Name: "layer 1 mlp", Module: subnet.MLP, Layer: subnet.LayerGeometry{Heads: 4, KVHeads: 2, FFN: ffn},
 		Inner:  []Matrix{randomMatrix(rng, ffn, hidden), randomMatrix(rng, ffn, hidden)},
 		Output: randomMatrix(rng, hidden, ffn), In: randomInputs(rng, 4*hidden, hidden), Mid: randomInputs(rng, 3*ffn, ffn),
 	}
@@ -50,7 +50,7 @@ func mlpBlock(rng *rand.Rand, ffn int) *Block {
 
 func attentionBlock(rng *rand.Rand, heads, kv, dim int) *Block {
 	return &Block{
-		Name: "layer 1 attention", Module: mask.Attention, HeadDim: dim, Layer: mask.LayerGeometry{Heads: heads, KVHeads: kv, FFN: 8},
+		Name: "layer 1 attention", Module: subnet.Attention, HeadDim: dim, Layer: subnet.LayerGeometry{Heads: heads, KVHeads: kv, FFN: 8},
 		Inner:  []Matrix{randomMatrix(rng, heads*dim, hidden), randomMatrix(rng, kv*dim, hidden), randomMatrix(rng, kv*dim, hidden)},
 		Output: randomMatrix(rng, hidden, heads*dim), In: randomInputs(rng, 4*hidden, hidden), Mid: randomInputs(rng, 3*heads*dim, heads*dim),
 	}
@@ -62,14 +62,14 @@ func lostEnergy(t *testing.T, b *Block, kept []int, ridge float64) float64 {
 	t.Helper()
 	n := b.Output.In
 	h := mat.NewDense(n, n, append([]float64(nil), b.Mid.Gram...))
-	w := mat.NewDense(b.Output.Out, n, gram.Widen(b.Output.Data))
+	w := mat.NewDense(b.Output.Out, n, linalg.Widen(b.Output.Data))
 	var wh mat.Dense
 	wh.Mul(w, h)
 	var whole float64
 	for i := range b.Output.Out {
 		whole += mat.Dot(wh.RowView(i), w.RowView(i))
 	}
-	lambda := ridge * gram.MeanDiagonal(b.Mid.Gram, n)
+	lambda := ridge * linalg.MeanDiagonal(b.Mid.Gram, n)
 	for i := range n {
 		h.Set(i, i, h.At(i, i)+lambda)
 	}
@@ -255,7 +255,7 @@ func TestScores(t *testing.T) {
 			for j := range in.N {
 				a.Set(i, j, 2*in.Gram[i*in.N+j])
 			}
-			a.Set(i, i, a.At(i, i)+2*defaultRidge*gram.MeanDiagonal(in.Gram, in.N))
+			a.Set(i, i, a.At(i, i)+2*defaultRidge*linalg.MeanDiagonal(in.Gram, in.N))
 		}
 		var inv mat.Dense
 		if err := inv.Inverse(a); err != nil {
@@ -279,10 +279,10 @@ func TestScores(t *testing.T) {
 			return s
 		}},
 		{PhiDiagonal, func(j int) float64 {
-			s := column(j, square) * 2 * (mlp.Mid.Gram[j*n+j] + defaultRidge*gram.MeanDiagonal(mlp.Mid.Gram, n))
+			s := column(j, square) * 2 * (mlp.Mid.Gram[j*n+j] + defaultRidge*linalg.MeanDiagonal(mlp.Mid.Gram, n))
 			for _, m := range mlp.Inner {
 				for c := range hidden {
-					s += square(at(m, j, c)) * 2 * (mlp.In.Gram[c*hidden+c] + defaultRidge*gram.MeanDiagonal(mlp.In.Gram, hidden))
+					s += square(at(m, j, c)) * 2 * (mlp.In.Gram[c*hidden+c] + defaultRidge*linalg.MeanDiagonal(mlp.In.Gram, hidden))
 				}
 			}
 			return s
@@ -300,7 +300,7 @@ func TestScores(t *testing.T) {
 		}},
 		{Leverage, func(j int) float64 {
 			a := mat.NewDense(n, n, append([]float64(nil), mlp.Mid.Gram...))
-			lambda := gram.MeanDiagonal(mlp.Mid.Gram, n)
+			lambda := linalg.MeanDiagonal(mlp.Mid.Gram, n)
 			for i := range n {
 				a.Set(i, i, a.At(i, i)+lambda)
 			}
@@ -383,7 +383,7 @@ func TestRankRefuses(t *testing.T) {
 		{"no variance", FLAP, with(func(b *Block) { b.Mid.Var = nil }), Channels, ErrNeeds},
 		{"no inputs", Phi, with(func(b *Block) { b.In = Inputs{} }), Channels, ErrNeeds},
 		{"no gradients", Taylor, with(func(b *Block) { b.Output.Gradient = nil }), Channels, ErrNeeds},
-		{"NaN", OBS, with(func(b *Block) { b.Mid.Gram[7] = math.NaN() }), Channels, gram.ErrNotFinite},
+		{"NaN", OBS, with(func(b *Block) { b.Mid.Gram[7] = math.NaN() }), Channels, linalg.ErrNotFinite},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/lathe-llm/lathe/reform/gram"
+	"github.com/lathe-llm/lathe/reform/linalg"
 )
 
 const (
@@ -35,7 +35,7 @@ type surgeon struct {
 
 func newSurgeon(b *Block, ridge float64) (*surgeon, error) {
 	n, out := b.Output.In, b.Output.Out
-	f, _, err := gram.Ridged(b.Mid.Gram, n, ridge)
+	f, _, err := linalg.Ridged(b.Mid.Gram, n, ridge)
 	if err != nil {
 		return nil, err
 	}
@@ -58,10 +58,10 @@ func (s *surgeon) row(i int) []float64 { return s.w[i*s.out : (i+1)*s.out] }
 // among returns M between rows, [len(rows), len(rows)].
 func (s *surgeon) among(rows []int) []float64 {
 	k, n := len(rows), len(s.columns)
-	m := gram.Sub(s.inverse, n, rows, rows)
+	m := linalg.Sub(s.inverse, n, rows, rows)
 	for a, i := range rows {
 		for b, j := range rows {
-			m[a*k+b] -= gram.Dot(s.pendingRow(i), s.pendingRow(j))
+			m[a*k+b] -= linalg.Dot(s.pendingRow(i), s.pendingRow(j))
 		}
 	}
 	return m
@@ -72,7 +72,7 @@ func (s *surgeon) pendingRow(i int) []float64 { return s.pending[i*s.filled : (i
 // remove drops rows of the state and returns what each costs, in the order given, after those before it.
 func (s *surgeon) remove(rows []int) ([]float64, error) {
 	k, n := len(rows), len(s.columns)
-	f, err := gram.Factorize(s.among(rows), k, 0)
+	f, err := linalg.Factorize(s.among(rows), k, 0)
 	if err != nil {
 		return nil, fmt.Errorf("removing column %d: %w", s.columns[rows[0]], err)
 	}
@@ -81,22 +81,22 @@ func (s *surgeon) remove(rows []int) ([]float64, error) {
 		removed = append(removed, s.row(i)...)
 	}
 	// With M_SS = C·Cᵀ: step = M_:,S·C⁻ᵀ, white = C⁻¹·W_S; the updates are step·white and step·stepᵀ.
-	step := gram.Columns(s.inverse, n, n, rows)
+	step := linalg.Columns(s.inverse, n, n, rows)
 	if s.filled > 0 {
 		chosen := make([]float64, 0, k*s.filled)
 		for _, i := range rows {
 			chosen = append(chosen, s.pendingRow(i)...)
 		}
-		for i, v := range gram.ProductT(n, k, s.filled, s.pending, chosen) {
+		for i, v := range linalg.ProductT(n, k, s.filled, s.pending, chosen) {
 			step[i] -= v
 		}
 	}
 	f.SolveLower(step, n)
 	white := f.Whiten(removed, s.out)
-	gram.SubtractProduct(n, s.out, k, step, white, s.w)
+	linalg.SubtractProduct(n, s.out, k, step, white, s.w)
 	costs := make([]float64, k)
 	for a, i := range rows {
-		costs[a] = gram.Dot(white[a*s.out:(a+1)*s.out], white[a*s.out:(a+1)*s.out])
+		costs[a] = linalg.Dot(white[a*s.out:(a+1)*s.out], white[a*s.out:(a+1)*s.out])
 		s.alive[i] = false
 		clear(s.row(i))
 	}
@@ -111,7 +111,7 @@ func (s *surgeon) postpone(step []float64, k int) {
 	pending := make([]float64, n*(s.filled+k))
 	for i := range n {
 		row := step[i*k : (i+1)*k]
-		s.diag[i] -= gram.Dot(row, row)
+		s.diag[i] -= linalg.Dot(row, row)
 		dst := pending[i*(s.filled+k):]
 		copy(dst, s.pendingRow(i))
 		copy(dst[s.filled:], row)
@@ -124,7 +124,7 @@ func (s *surgeon) postpone(step []float64, k int) {
 		s.shrink()
 		n = len(s.columns)
 	}
-	gram.SubtractSquare(n, s.filled, s.pending, s.inverse)
+	linalg.SubtractSquare(n, s.filled, s.pending, s.inverse)
 	s.pending, s.filled = nil, 0
 }
 
@@ -137,7 +137,7 @@ func (s *surgeon) shrink() {
 		}
 	}
 	n := len(s.columns)
-	s.inverse = gram.Sub(s.inverse, n, keep, keep)
+	s.inverse = linalg.Sub(s.inverse, n, keep, keep)
 	for to, i := range keep {
 		s.columns[to], s.diag[to] = s.columns[i], s.diag[i]
 		copy(s.row(to), s.row(i))
@@ -251,11 +251,11 @@ func (s *surgeon) units(width int) map[int][]int {
 }
 
 // rowCost is what removing one row of the state would cost.
-func (s *surgeon) rowCost(i int) float64 { return gram.Dot(s.row(i), s.row(i)) / s.diag[i] }
+func (s *surgeon) rowCost(i int) float64 { return linalg.Dot(s.row(i), s.row(i)) / s.diag[i] }
 
 // cost is what removing rows of the state would cost.
 func (s *surgeon) cost(rows []int) (float64, error) {
-	f, err := gram.Factorize(s.among(rows), len(rows), 0)
+	f, err := linalg.Factorize(s.among(rows), len(rows), 0)
 	if err != nil {
 		return 0, err
 	}
@@ -264,7 +264,7 @@ func (s *surgeon) cost(rows []int) (float64, error) {
 		w = append(w, s.row(i)...)
 	}
 	white := f.Whiten(w, s.out)
-	return gram.Dot(white, white), nil
+	return linalg.Dot(white, white), nil
 }
 
 // cheapestRows returns up to count single rows, by what each alone would cost.

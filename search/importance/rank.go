@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/lathe-llm/lathe/reform/gram"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/reform/linalg"
 )
 
 // Options tune a ranking. The zero value has the defaults.
@@ -48,8 +48,8 @@ type Ranking struct {
 }
 
 // Keep returns the count units that go last.
-func (r Ranking) Keep(count int) mask.Set {
-	return mask.Of(len(r.Order), r.Order[len(r.Order)-count:]...)
+func (r Ranking) Keep(count int) subnet.Set {
+	return subnet.Of(len(r.Order), r.Order[len(r.Order)-count:]...)
 }
 
 type needs int
@@ -122,7 +122,7 @@ func Rank(m Method, b *Block, u Unit, o Options) (Ranking, error) {
 	if err != nil {
 		return Ranking{}, fmt.Errorf("%s: %s: %w", b.Name, m, err)
 	}
-	if err := gram.CheckFinite(scores); err != nil {
+	if err := linalg.CheckFinite(scores); err != nil {
 		return Ranking{}, fmt.Errorf("%s: %s: scores: %w", b.Name, m, err)
 	}
 	return ByScore(scores), nil
@@ -155,13 +155,13 @@ func Curve(b *Block, u Unit, order []int, o Options) ([]float64, error) {
 	if len(cols) != n {
 		return nil, fmt.Errorf("%s: order of %d units is not all of them", b.Name, len(order))
 	}
-	h := gram.Sub(b.Mid.Gram, n, cols, cols)
-	f, _, err := gram.Ridged(h, n, o.ridge())
+	h := linalg.Sub(b.Mid.Gram, n, cols, cols)
+	f, _, err := linalg.Ridged(h, n, o.ridge())
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", b.Name, err)
 	}
-	w := gram.Columns(gram.Widen(b.Output.Data), b.Output.Out, n, cols)
-	white := gram.ColumnEnergies(f.Lower(w, b.Output.Out), b.Output.Out, n)
+	w := linalg.Columns(linalg.Widen(b.Output.Data), b.Output.Out, n, cols)
+	white := linalg.ColumnEnergies(f.Lower(w, b.Output.Out), b.Output.Out, n)
 	loss := make([]float64, len(order)+1)
 	width := b.columns(u)
 	for k := range order {
@@ -173,8 +173,8 @@ func Curve(b *Block, u Unit, order []int, o Options) ([]float64, error) {
 
 // Energy is E‖W·x‖² of the output matrix.
 func Energy(b *Block) float64 {
-	w := gram.Widen(b.Output.Data)
-	return gram.Dot(gram.Product(b.Output.Out, b.Output.In, b.Output.In, w, b.Mid.Gram), w)
+	w := linalg.Widen(b.Output.Data)
+	return linalg.Dot(linalg.Product(b.Output.Out, b.Output.In, b.Output.In, w, b.Mid.Gram), w)
 }
 
 // relative divides by the whole, where there is one.

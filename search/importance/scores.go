@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/lathe-llm/lathe/reform/gram"
+	"github.com/lathe-llm/lathe/reform/linalg"
 )
 
 // perUnit adds up values of output columns, [Output.In], over the columns of each unit.
@@ -28,7 +28,7 @@ func (b *Block) addRows(u Unit, scores []float64, value func(m Matrix, r int) fl
 
 // columnNorms is ‖W_:j‖² of each column of the output matrix.
 func (b *Block) columnNorms() []float64 {
-	return gram.ColumnEnergies(gram.Widen(b.Output.Data), b.Output.Out, b.Output.In)
+	return linalg.ColumnEnergies(linalg.Widen(b.Output.Data), b.Output.Out, b.Output.In)
 }
 
 func phi(b *Block, u Unit, o Options) ([]float64, error) {
@@ -68,7 +68,7 @@ func phiWith(b *Block, u Unit, in, mid []float64) []float64 {
 // inverseDiagonal is the diagonal of (2H + damp)⁻¹, damp being the ridge's share of the mean diagonal of 2H. A matrix that
 // is not positive definite with it gets ten times as much until it is.
 func inverseDiagonal(in Inputs, o Options) ([]float64, error) {
-	f, _, err := gram.Ridged(in.Gram, in.N, o.ridge())
+	f, _, err := linalg.Ridged(in.Gram, in.N, o.ridge())
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +81,7 @@ func inverseDiagonal(in Inputs, o Options) ([]float64, error) {
 }
 
 func diagonalInverse(in Inputs, o Options) []float64 {
-	damp := o.ridge() * gram.MeanDiagonal(in.Gram, in.N)
+	damp := o.ridge() * linalg.MeanDiagonal(in.Gram, in.N)
 	d := make([]float64, in.N)
 	for i := range d {
 		d[i] = 1 / (2 * max(in.Gram[i*in.N+i]+damp, math.SmallestNonzeroFloat32))
@@ -125,8 +125,8 @@ func wanda(b *Block, u Unit, _ Options) ([]float64, error) {
 
 func leverage(b *Block, u Unit, _ Options) ([]float64, error) {
 	n := b.Mid.N
-	lambda := gram.MeanDiagonal(b.Mid.Gram, n)
-	f, _, err := gram.Ridged(b.Mid.Gram, n, 1)
+	lambda := linalg.MeanDiagonal(b.Mid.Gram, n)
+	f, _, err := linalg.Ridged(b.Mid.Gram, n, 1)
 	if err != nil {
 		return nil, err
 	}

@@ -12,9 +12,9 @@ import (
 
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/search/importance"
-	"github.com/lathe-llm/lathe/search/mask"
 )
 
 // builder is one build under way.
@@ -58,7 +58,7 @@ func (b *builder) run(windows [][]int32) error {
 		reused := slot < have || b.take(slot) == nil
 		found = found || reused
 		if err := b.module(slot, reused); err != nil {
-			return fmt.Errorf("levels: layer %d: %v: %w", slot/mask.Modules, mask.Module(slot%mask.Modules), err)
+			return fmt.Errorf("levels: layer %d: %v: %w", slot/subnet.Modules, subnet.Module(slot%subnet.Modules), err)
 		}
 		b.report(slot, reused)
 	}
@@ -71,14 +71,14 @@ func (b *builder) run(windows [][]int32) error {
 func (b *builder) report(slot int, reused bool) {
 	if b.o.Progress != nil {
 		b.o.Progress(Event{
-			Layer: slot / mask.Modules, Module: mask.Module(slot % mask.Modules),
+			Layer: slot / subnet.Modules, Module: subnet.Module(slot % subnet.Modules),
 			Done: slot + 1, Total: b.store.levels.Slots(), Reused: reused,
 		})
 	}
 }
 
 func (b *builder) path(slot int) string {
-	return filepath.Join(b.dir, fmt.Sprintf("%s-%03d-%v.levels", b.key[:8], slot/mask.Modules, mask.Module(slot%mask.Modules)))
+	return filepath.Join(b.dir, fmt.Sprintf("%s-%03d-%v.levels", b.key[:8], slot/subnet.Modules, subnet.Module(slot%subnet.Modules)))
 }
 
 // prune removes the files of other levels, and what an interrupted write left.
@@ -113,26 +113,26 @@ func (b *builder) take(slot int) error {
 func (b *builder) add(slot int, f *ladderFile) {
 	b.store.modules = append(b.store.modules[:slot], f)
 	l := &b.store.levels
-	if mask.Module(slot%mask.Modules) == mask.Attention {
-		l.Attention = append(l.Attention[:slot/mask.Modules], f.ladder)
+	if subnet.Module(slot%subnet.Modules) == subnet.Attention {
+		l.Attention = append(l.Attention[:slot/subnet.Modules], f.ladder)
 	} else {
-		l.MLP = append(l.MLP[:slot/mask.Modules], f.ladder)
+		l.MLP = append(l.MLP[:slot/subnet.Modules], f.ladder)
 	}
 }
 
 // module makes the ladder of a slot, unless it is there, and moves the text past
 // the module at its middle level.
 func (b *builder) module(slot int, reused bool) error {
-	layer, module := slot/mask.Modules, mask.Module(slot%mask.Modules)
+	layer, module := slot/subnet.Modules, subnet.Module(slot%subnet.Modules)
 	if units(b.m.Geometry(), slot) == 0 {
 		if !reused {
-			return b.write(slot, [][]float32{nil}, []mask.Set{mask.Empty(0)}, []float64{0})
+			return b.write(slot, [][]float32{nil}, []subnet.Set{subnet.Empty(0)}, []float64{0})
 		}
 		return nil
 	}
 	inputs := b.m.MLPInputs
 	move := b.m.AddMLP
-	if module == mask.Attention {
+	if module == subnet.Attention {
 		inputs, move = b.m.AttentionInputs, b.m.AddAttention
 	}
 	started, fixed := time.Now(), b.fixed
@@ -155,9 +155,9 @@ func (b *builder) module(slot int, reused bool) error {
 
 // fit orders the units of a module and re-fits its output matrix at every level.
 func (b *builder) fit(slot int, in *decoder.Inputs) error {
-	layer, module := slot/mask.Modules, mask.Module(slot%mask.Modules)
+	layer, module := slot/subnet.Modules, subnet.Module(slot%subnet.Modules)
 	name, unit := "down", importance.Channels
-	if module == mask.Attention {
+	if module == subnet.Attention {
 		name, unit = "o", importance.Groups
 	}
 	w, dims, err := b.m.Weights(layer, name)
@@ -192,7 +192,7 @@ func (b *builder) fit(slot int, in *decoder.Inputs) error {
 	if err != nil {
 		return err
 	}
-	sets, lost := make([]mask.Set, len(counts)), make([]float64, len(counts))
+	sets, lost := make([]subnet.Set, len(counts)), make([]float64, len(counts))
 	for i, count := range counts {
 		sets[i] = rank.Keep(count)
 		switch {
@@ -235,7 +235,7 @@ func sorted(w []float32, out int, columns []int) []float32 {
 }
 
 // write stores a ladder and opens it.
-func (b *builder) write(slot int, weights [][]float32, sets []mask.Set, lost []float64) error {
+func (b *builder) write(slot int, weights [][]float32, sets []subnet.Set, lost []float64) error {
 	if err := writeLadder(b.path(slot), b.key, slot, weights, sets, lost); err != nil {
 		return err
 	}
@@ -244,10 +244,10 @@ func (b *builder) write(slot int, weights [][]float32, sets []mask.Set, lost []f
 
 // middle puts the middle level of a slot into the subnet that text goes through.
 func (b *builder) middle(slot int) error {
-	if mask.Module(slot%mask.Modules) == mask.Attention {
+	if subnet.Module(slot%subnet.Modules) == subnet.Attention {
 		return nil
 	}
-	layer, ladder := slot/mask.Modules, b.store.levels.Ladder(slot)
+	layer, ladder := slot/subnet.Modules, b.store.levels.Ladder(slot)
 	at := 0
 	for at+1 < len(ladder) && float64(ladder[at+1].Params) >= b.o.Middle*float64(ladder[0].Params) {
 		at++

@@ -12,7 +12,9 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/search/space"
+
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // A ladder file is the magic, a CRC-32C of everything after it, the length of the
@@ -33,9 +35,9 @@ type fileHeader struct {
 }
 
 type fileLevel struct {
-	Units  mask.Set // KV groups of attention, channels of an MLP
-	Lost   float64  // share of the output's energy
-	Floats int      // of the matrix, 0 where the original is meant or nothing is kept
+	Units  subnet.Set // KV groups of attention, channels of an MLP
+	Lost   float64    // share of the output's energy
+	Floats int        // of the matrix, 0 where the original is meant or nothing is kept
 }
 
 // ladderFile is an open ladder.
@@ -43,10 +45,10 @@ type ladderFile struct {
 	file   *os.File
 	header fileHeader
 	start  int64 // of the matrices
-	ladder mask.Ladder
+	ladder space.Ladder
 }
 
-func writeLadder(path, key string, slot int, weights [][]float32, sets []mask.Set, lost []float64) error {
+func writeLadder(path, key string, slot int, weights [][]float32, sets []subnet.Set, lost []float64) error {
 	header := fileHeader{Key: key, Slot: slot}
 	for i := range weights {
 		header.Levels = append(header.Levels, fileLevel{Units: sets[i], Lost: lost[i], Floats: len(weights[i])})
@@ -109,7 +111,7 @@ func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
 
 // openLadder opens and checks the file of a slot. Errors wrap [ErrDamaged], or
 // say that there is none.
-func openLadder(path, key string, g *mask.Geometry, slot int) (*ladderFile, error) {
+func openLadder(path, key string, g *subnet.Geometry, slot int) (*ladderFile, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -122,7 +124,7 @@ func openLadder(path, key string, g *mask.Geometry, slot int) (*ladderFile, erro
 	return f, nil
 }
 
-func (f *ladderFile) check(key string, g *mask.Geometry, slot int) error {
+func (f *ladderFile) check(key string, g *subnet.Geometry, slot int) error {
 	head := make([]byte, fileStart)
 	if _, err := io.ReadFull(f.file, head); err != nil {
 		return err
@@ -157,7 +159,7 @@ func (f *ladderFile) check(key string, g *mask.Geometry, slot int) error {
 }
 
 // makeLadder turns the units of the header into masks.
-func (f *ladderFile) makeLadder(g *mask.Geometry, slot int) error {
+func (f *ladderFile) makeLadder(g *subnet.Geometry, slot int) error {
 	info, err := f.file.Stat()
 	if err != nil {
 		return err
@@ -182,22 +184,22 @@ func (f *ladderFile) makeLadder(g *mask.Geometry, slot int) error {
 }
 
 // levelOf returns the level of a slot that keeps the given units, and how many columns its output matrix has.
-func levelOf(g *mask.Geometry, slot int, kept mask.Set) (mask.Level, int) {
-	layer, module := slot/mask.Modules, mask.Module(slot%mask.Modules)
+func levelOf(g *subnet.Geometry, slot int, kept subnet.Set) (space.Level, int) {
+	layer, module := slot/subnet.Modules, subnet.Module(slot%subnet.Modules)
 	lg := g.Layers[layer]
-	l := mask.DenseLayer(lg)
-	if module == mask.MLP {
+	l := subnet.DenseLayer(lg)
+	if module == subnet.MLP {
 		l.Channels = kept
 		_, params := l.ModuleParams(g, layer)
-		return mask.Level{Mask: l, Params: params}, kept.Len()
+		return space.Level{Mask: l, Params: params}, kept.Len()
 	}
 	per := lg.HeadsPerGroup()
-	l.Heads = mask.Empty(lg.Heads)
+	l.Heads = subnet.Empty(lg.Heads)
 	for _, group := range kept.Indices() {
-		l.Heads = l.Heads.Union(mask.Range(lg.Heads, group*per, (group+1)*per))
+		l.Heads = l.Heads.Union(subnet.Range(lg.Heads, group*per, (group+1)*per))
 	}
 	params, _ := l.ModuleParams(g, layer)
-	return mask.Level{Mask: l, Params: params}, kept.Len() * per * g.HeadDim
+	return space.Level{Mask: l, Params: params}, kept.Len() * per * g.HeadDim
 }
 
 // loss returns the share of output energy that a level loses.

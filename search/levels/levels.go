@@ -11,7 +11,7 @@
 //
 // A [Store] reads matrices when they are asked for, and puts a subnet together by
 // copies. Matrices are [out, kept columns] row-major, in the order of
-// [mask.Masks.OColumns] and of the channels.
+// [subnet.Masks.OColumns] and of the channels.
 package levels
 
 import (
@@ -24,9 +24,11 @@ import (
 	"os"
 	"time"
 
+	"github.com/lathe-llm/lathe/search/space"
+
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 var (
@@ -66,7 +68,7 @@ type Options struct {
 // Event tells that one module is done.
 type Event struct {
 	Layer       int
-	Module      mask.Module
+	Module      subnet.Module
 	Done, Total int
 	Reused      bool // it was in the folder already
 }
@@ -76,7 +78,7 @@ func (o Options) withDefaults() Options {
 		o.Steps = 16
 	}
 	if o.Granularity == 0 {
-		o.Granularity = mask.DefaultGranularity
+		o.Granularity = subnet.DefaultGranularity
 	}
 	if o.Middle == 0 {
 		o.Middle = 0.8
@@ -101,7 +103,7 @@ func (o Options) key(windows [][]int32) string {
 
 // Store is a folder of levels. It may be read from several goroutines.
 type Store struct {
-	levels  mask.Levels
+	levels  space.Levels
 	modules []*ladderFile // by slot, nil for modules without units
 	pace    Pace
 }
@@ -116,7 +118,7 @@ func (s *Store) Pace() Pace { return s.pace }
 
 // Levels returns what there is to choose from. Their losses are the share of the
 // module's output energy that a level loses, until [Store.SetLosses].
-func (s *Store) Levels() *mask.Levels { return &s.levels }
+func (s *Store) Levels() *space.Levels { return &s.levels }
 
 // SetLosses gives every level of a slot its lost share of energy times a factor
 // as its predicted loss. It is called before the levels are searched.
@@ -133,10 +135,10 @@ func (s *Store) SetLosses(factor []float64) {
 func (s *Store) Lost(slot, level int) float64 { return s.modules[slot].loss(level) }
 
 // Refit returns the re-fitted matrices of a choice, one element per layer.
-func (s *Store) Refit(c mask.Choice) ([]gguf.Refit, error) {
+func (s *Store) Refit(c space.Choice) ([]gguf.Refit, error) {
 	out := make([]gguf.Refit, len(s.levels.Geometry.Layers))
 	for slot, v := range c {
-		if err := s.RefitModule(&out[slot/mask.Modules], slot, int(v)); err != nil {
+		if err := s.RefitModule(&out[slot/subnet.Modules], slot, int(v)); err != nil {
 			return nil, err
 		}
 	}
@@ -147,9 +149,9 @@ func (s *Store) Refit(c mask.Choice) ([]gguf.Refit, error) {
 func (s *Store) RefitModule(r *gguf.Refit, slot, level int) error {
 	w, err := s.modules[slot].read(level)
 	if err != nil {
-		return fmt.Errorf("levels: layer %d: %v level %d: %w", slot/mask.Modules, mask.Module(slot%mask.Modules), level, err)
+		return fmt.Errorf("levels: layer %d: %v level %d: %w", slot/subnet.Modules, subnet.Module(slot%subnet.Modules), level, err)
 	}
-	if mask.Module(slot%mask.Modules) == mask.Attention {
+	if subnet.Module(slot%subnet.Modules) == subnet.Attention {
 		r.WO = w
 	} else {
 		r.WD = w
@@ -158,7 +160,7 @@ func (s *Store) RefitModule(r *gguf.Refit, slot, level int) error {
 }
 
 // Subnet returns the masks and re-fitted matrices of a choice.
-func (s *Store) Subnet(c mask.Choice) (gguf.Subnet, error) {
+func (s *Store) Subnet(c space.Choice) (gguf.Subnet, error) {
 	masks, err := s.levels.Masks(c)
 	if err != nil {
 		return gguf.Subnet{}, err
@@ -192,7 +194,7 @@ func Build(ctx context.Context, m *decoder.Model, windows [][]int32, dir string,
 		return nil, fmt.Errorf("levels: %w", err)
 	}
 	key := o.key(windows)
-	b := builder{ctx: ctx, m: m, dir: dir, o: o, key: key, store: &Store{levels: mask.Levels{Geometry: g, Key: key}}}
+	b := builder{ctx: ctx, m: m, dir: dir, o: o, key: key, store: &Store{levels: space.Levels{Geometry: g, Key: key}}}
 	if err := b.prune(); err != nil {
 		return nil, fmt.Errorf("levels: %w", err)
 	}
@@ -208,7 +210,7 @@ func Build(ctx context.Context, m *decoder.Model, windows [][]int32, dir string,
 }
 
 // bytesNeeded returns what the matrices of all levels take.
-func bytesNeeded(g *mask.Geometry, o Options) int64 {
+func bytesNeeded(g *subnet.Geometry, o Options) int64 {
 	var columns int64
 	for _, l := range g.Layers {
 		for _, n := range widths(l.FFN, o.Steps, o.Granularity) {
@@ -223,17 +225,17 @@ func bytesNeeded(g *mask.Geometry, o Options) int64 {
 
 // Bare returns levels of the sizes that [Build] makes, without weights and losses, and with the first units of each
 // module: what can be reached with levels is known before they are made.
-func Bare(g *mask.Geometry, o Options) *mask.Levels {
+func Bare(g *subnet.Geometry, o Options) *space.Levels {
 	o = o.withDefaults()
-	l := &mask.Levels{Geometry: g}
+	l := &space.Levels{Geometry: g}
 	for slot := range l.Slots() {
 		n := units(g, slot)
-		var ladder mask.Ladder
+		var ladder space.Ladder
 		for _, count := range counts(g, slot, o) {
-			level, _ := levelOf(g, slot, mask.Range(n, 0, count))
+			level, _ := levelOf(g, slot, subnet.Range(n, 0, count))
 			ladder = append(ladder, level)
 		}
-		if mask.Module(slot%mask.Modules) == mask.Attention {
+		if subnet.Module(slot%subnet.Modules) == subnet.Attention {
 			l.Attention = append(l.Attention, ladder)
 		} else {
 			l.MLP = append(l.MLP, ladder)
@@ -243,18 +245,18 @@ func Bare(g *mask.Geometry, o Options) *mask.Levels {
 }
 
 // units returns how many units the module of a slot is cut in.
-func units(g *mask.Geometry, slot int) int {
-	l := g.Layers[slot/mask.Modules]
-	if mask.Module(slot%mask.Modules) == mask.Attention {
+func units(g *subnet.Geometry, slot int) int {
+	l := g.Layers[slot/subnet.Modules]
+	if subnet.Module(slot%subnet.Modules) == subnet.Attention {
 		return l.KVHeads
 	}
 	return l.FFN
 }
 
 // counts returns how many units each level of a slot keeps.
-func counts(g *mask.Geometry, slot int, o Options) []int {
+func counts(g *subnet.Geometry, slot int, o Options) []int {
 	n := units(g, slot)
-	if mask.Module(slot%mask.Modules) == mask.MLP {
+	if subnet.Module(slot%subnet.Modules) == subnet.MLP {
 		return widths(n, o.Steps, o.Granularity)
 	}
 	return widths(n, n, 1)

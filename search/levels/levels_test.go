@@ -8,11 +8,13 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/lathe-llm/lathe/search/space"
+
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search/levels"
-	"github.com/lathe-llm/lathe/search/mask"
 )
 
 // tiny loads a random model on the Go backend.
@@ -55,7 +57,7 @@ func build(t *testing.T, m *decoder.Model, dir string, o levels.Options) *levels
 }
 
 // middle returns the choice of a middle level everywhere.
-func middle(l *mask.Levels) mask.Choice {
+func middle(l *space.Levels) space.Choice {
 	c := l.Dense()
 	for s := range c {
 		c[s] = int16(len(l.Ladder(s)) / 2)
@@ -73,7 +75,7 @@ func TestBuild(t *testing.T) {
 	for slot := range l.Slots() {
 		ladder := l.Ladder(slot)
 		want := 5
-		if mask.Module(slot%mask.Modules) == mask.Attention {
+		if subnet.Module(slot%subnet.Modules) == subnet.Attention {
 			want = m.Geometry().Layers[0].KVHeads + 1
 		}
 		if len(ladder) != want || ladder[0].Loss != 0 || ladder[len(ladder)-1].Params != 0 || ladder[len(ladder)-1].Loss != 1 {

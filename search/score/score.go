@@ -15,11 +15,13 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/lathe-llm/lathe/search/space"
+
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/search/levels"
-	"github.com/lathe-llm/lathe/search/mask"
 )
 
 // ErrText is returned when the text is too short to score on.
@@ -67,7 +69,7 @@ type Evaluator struct {
 }
 
 type recent struct {
-	choice mask.Choice
+	choice space.Choice
 	sub    *decoder.Subnet
 }
 
@@ -249,7 +251,7 @@ func (e *Evaluator) assemble(ctx context.Context, c search.Candidate) (*decoder.
 	sub := e.m.Dense()
 	if nearest.sub != nil {
 		for i := range c.Masks.Layers() {
-			for _, module := range []mask.Module{mask.Attention, mask.MLP} {
+			for _, module := range []subnet.Module{subnet.Attention, subnet.MLP} {
 				next, err := sub.WithModule(i, module, nearest.sub)
 				sub.Close()
 				if err != nil {
@@ -261,8 +263,8 @@ func (e *Evaluator) assemble(ctx context.Context, c search.Candidate) (*decoder.
 	}
 	for _, i := range changes(nearest.choice, c) {
 		var refit gguf.Refit
-		for module := range mask.Modules {
-			slot := mask.Modules*i + module
+		for module := range subnet.Modules {
+			slot := subnet.Modules*i + module
 			if err := e.store.RefitModule(&refit, slot, int(c.Choice[slot])); err != nil {
 				sub.Close()
 				return nil, err
@@ -280,7 +282,7 @@ func (e *Evaluator) assemble(ctx context.Context, c search.Candidate) (*decoder.
 
 // changes lists the layers in which a candidate differs from a choice, those that it
 // keeps first: on the way from the one to the other some layer is always kept.
-func changes(from mask.Choice, c search.Candidate) []int {
+func changes(from space.Choice, c search.Candidate) []int {
 	var kept, dropped []int
 	for i := range c.Masks.Layers() {
 		switch {
@@ -295,9 +297,9 @@ func changes(from mask.Choice, c search.Candidate) []int {
 }
 
 // differing counts the layers in which two choices differ.
-func differing(a, b mask.Choice) int {
+func differing(a, b space.Choice) int {
 	n := 0
-	for i := range len(a) / mask.Modules {
+	for i := range len(a) / subnet.Modules {
 		if !layerEqual(a, b, i) {
 			n++
 		}
@@ -305,8 +307,8 @@ func differing(a, b mask.Choice) int {
 	return n
 }
 
-func layerEqual(a, b mask.Choice, layer int) bool {
-	lo, hi := mask.Modules*layer, mask.Modules*(layer+1)
+func layerEqual(a, b space.Choice, layer int) bool {
+	lo, hi := subnet.Modules*layer, subnet.Modules*(layer+1)
 	return slices.Equal(a[lo:hi], b[lo:hi])
 }
 
@@ -329,9 +331,9 @@ func (e *Evaluator) Probe(ctx context.Context, texts int, progress func(done, to
 		}
 	}
 	texts = min(max(1, texts), len(e.windows))
-	var text [mask.Modules]decoder.Text
-	var dense [mask.Modules]float64
-	for module, n := range [mask.Modules]int{mask.Attention: 1, mask.MLP: texts} {
+	var text [subnet.Modules]decoder.Text
+	var dense [subnet.Modules]float64
+	for module, n := range [subnet.Modules]int{subnet.Attention: 1, subnet.MLP: texts} {
 		text[module].Length = min(probeLength, len(e.windows[0]))
 		for i := range n {
 			text[module].Windows = append(text[module].Windows, i*len(e.windows)/n)
@@ -344,7 +346,7 @@ func (e *Evaluator) Probe(ctx context.Context, texts int, progress func(done, to
 	}
 	factor := make([]float64, l.Slots())
 	for done, slot := range order {
-		c, module := l.Dense(), mask.Module(slot%mask.Modules)
+		c, module := l.Dense(), subnet.Module(slot%subnet.Modules)
 		c[slot] = int16(len(l.Ladder(slot)) / 2)
 		s, err := e.choice(ctx, c, text[module])
 		if err != nil {
@@ -352,7 +354,7 @@ func (e *Evaluator) Probe(ctx context.Context, texts int, progress func(done, to
 		}
 		rise := s.Fitness - dense[module]
 		if math.IsNaN(rise) || math.IsInf(rise, 0) {
-			return nil, fmt.Errorf("score: layer %d: %v: the loss of half of it is no number", slot/mask.Modules, module)
+			return nil, fmt.Errorf("score: layer %d: %v: the loss of half of it is no number", slot/subnet.Modules, module)
 		}
 		factor[slot] = max(rise, leastRise) / e.store.Lost(slot, int(c[slot]))
 		if progress != nil {
@@ -363,7 +365,7 @@ func (e *Evaluator) Probe(ctx context.Context, texts int, progress func(done, to
 	return factor, nil
 }
 
-func (e *Evaluator) choice(ctx context.Context, c mask.Choice, text decoder.Text) (search.Score, error) {
+func (e *Evaluator) choice(ctx context.Context, c space.Choice, text decoder.Text) (search.Score, error) {
 	masks, err := e.store.Levels().Masks(c)
 	if err != nil {
 		return search.Score{}, err
@@ -377,7 +379,7 @@ const leastRise = 1e-4
 
 // Predicted gives the store's levels the losses that a prediction for masks has
 // for every level alone.
-func Predicted(s *levels.Store, predict func(mask.Masks) float64) ([]float64, error) {
+func Predicted(s *levels.Store, predict func(subnet.Masks) float64) ([]float64, error) {
 	l := s.Levels()
 	factor := make([]float64, l.Slots())
 	for slot := range factor {

@@ -8,11 +8,13 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/lathe-llm/lathe/search/space"
+
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/search/levels"
-	"github.com/lathe-llm/lathe/search/mask"
 	"github.com/lathe-llm/lathe/search/score"
 )
 
@@ -62,7 +64,7 @@ func newSet(t *testing.T, opts ...decoder.Option) set {
 }
 
 // plain scores a candidate by a whole forward of a subnet made on its own.
-func (s set) plain(t *testing.T, c mask.Choice, windows [][]int32) float64 {
+func (s set) plain(t *testing.T, c space.Choice, windows [][]int32) float64 {
 	t.Helper()
 	spec, err := s.store.Subnet(c)
 	if err != nil {
@@ -80,7 +82,7 @@ func (s set) plain(t *testing.T, c mask.Choice, windows [][]int32) float64 {
 	return got.NLL / float64(got.Tokens)
 }
 
-func (s set) candidate(t *testing.T, c mask.Choice) search.Candidate {
+func (s set) candidate(t *testing.T, c space.Choice) search.Candidate {
 	t.Helper()
 	masks, err := s.store.Levels().Masks(c)
 	if err != nil {
@@ -95,8 +97,8 @@ func TestNothingInCommon(t *testing.T) {
 	l := s.store.Levels()
 	for _, only := range []int{0, 2, 1} {
 		c := l.Smallest()
-		for module := range mask.Modules {
-			c[mask.Modules*only+module] = 0
+		for module := range subnet.Modules {
+			c[subnet.Modules*only+module] = 0
 		}
 		want := s.plain(t, c, s.text[:2])
 		err := s.eval.Evaluate(t.Context(), []search.Candidate{s.candidate(t, c)}, search.Tier{Tokens: 64}, func(_ int, got search.Score) {
@@ -117,7 +119,7 @@ func TestAgainstPlainForward(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 3))
 	c := l.Dense()
 	for range 12 {
-		c = append(mask.Choice(nil), c...)
+		c = append(space.Choice(nil), c...)
 		for range 1 + rng.IntN(3) {
 			slot := rng.IntN(l.Slots())
 			c[slot] = int16(rng.IntN(len(l.Ladder(slot))))
@@ -251,9 +253,9 @@ func TestSearch(t *testing.T) {
 
 func TestMasksAlone(t *testing.T) {
 	s := newSet(t)
-	m := mask.Dense(s.m.Geometry())
+	m := subnet.Dense(s.m.Geometry())
 	l := m.Layer(0)
-	l.Channels = mask.Range(l.Channels.N(), 0, 16)
+	l.Channels = subnet.Range(l.Channels.N(), 0, 16)
 	m = m.With(0, l)
 	if err := s.eval.Evaluate(t.Context(), []search.Candidate{{Masks: m}}, search.Tier{Tokens: 32}, func(_ int, got search.Score) {
 		if got.NLL <= 0 {
@@ -283,7 +285,7 @@ func TestRefuses(t *testing.T) {
 func TestPredicted(t *testing.T) {
 	s := newSet(t)
 	l := s.store.Levels()
-	_, err := score.Predicted(s.store, func(m mask.Masks) float64 { return float64(m.Geometry().BlockParams() - m.BlockParams()) })
+	_, err := score.Predicted(s.store, func(m subnet.Masks) float64 { return float64(m.Geometry().BlockParams() - m.BlockParams()) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -302,24 +304,24 @@ func TestStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	space := mask.PaperSpace(s.m.Geometry(), 0.8)
-	m, err := start(space, 0.8, 0.5)
+	bounds := space.PaperSpace(s.m.Geometry(), 0.8)
+	m, err := start(bounds, 0.8, 0.5)
 	if err != nil {
 		t.Fatal(err)
 	}
 	g := s.m.Geometry()
 	for i, lg := range g.Layers {
 		l := m.Layer(i)
-		if l.Channels.Len() != mask.Count(lg.FFN, 0.5, 1) || !l.Heads.IsFull() {
+		if l.Channels.Len() != subnet.Count(lg.FFN, 0.5, 1) || !l.Heads.IsFull() {
 			t.Errorf("layer %d keeps %d channels and heads %v", i, l.Channels.Len(), l.Heads)
 		}
 		for group := range lg.KVHeads {
-			if n := l.VOOf(group, g.HeadDim).Len(); n != mask.Count(g.HeadDim, 0.8, 1) || !l.VOOf(group, g.HeadDim).Equal(l.QKOf(group, g.HeadDim)) {
+			if n := l.VOOf(group, g.HeadDim).Len(); n != subnet.Count(g.HeadDim, 0.8, 1) || !l.VOOf(group, g.HeadDim).Equal(l.QKOf(group, g.HeadDim)) {
 				t.Errorf("layer %d, group %d keeps %d channels", i, group, n)
 			}
 		}
 	}
-	bigger, err := start(space, 0.9, 0.75)
+	bigger, err := start(bounds, 0.9, 0.75)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/lathe-llm/lathe/search/space"
+
 	"github.com/lathe-llm/lathe/infer/decoder"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // Start gathers, in one pass of text through the dense model, the importance that
@@ -17,7 +19,7 @@ import (
 // matrices that the unit owns rows of and over the columns of those it owns
 // columns of. Channels inside heads are scored per KV group. The gate, unless
 // nil, is called between layers and may block.
-func Start(ctx context.Context, m *decoder.Model, windows [][]int32, gate func(context.Context) error) (func(mask.Space, float64, float64) (mask.Masks, error), error) {
+func Start(ctx context.Context, m *decoder.Model, windows [][]int32, gate func(context.Context) error) (func(space.Space, float64, float64) (subnet.Masks, error), error) {
 	st, err := m.NewStates(ctx, windows)
 	if err != nil {
 		return nil, err
@@ -42,32 +44,32 @@ func Start(ctx context.Context, m *decoder.Model, windows [][]int32, gate func(c
 			return nil, err
 		}
 	}
-	return func(s mask.Space, attention, mlp float64) (mask.Masks, error) {
-		layers := make([]mask.Layer, len(g.Layers))
+	return func(s space.Space, attention, mlp float64) (subnet.Masks, error) {
+		layers := make([]subnet.Layer, len(g.Layers))
 		for i, lg := range g.Layers {
-			l := mask.DenseLayer(lg)
+			l := subnet.DenseLayer(lg)
 			if lg.FFN > 0 {
-				l.Channels = top(channels[i], mask.Count(lg.FFN, mlp, s.Granularity))
+				l.Channels = top(channels[i], subnet.Count(lg.FFN, mlp, s.Granularity))
 			}
 			for group := range lg.KVHeads {
 				scores := inHead[i][group*g.HeadDim : (group+1)*g.HeadDim]
-				l.VO = append(l.VO, top(scores, mask.Count(g.HeadDim, attention, s.HeadGranularity)))
+				l.VO = append(l.VO, top(scores, subnet.Count(g.HeadDim, attention, s.HeadGranularity)))
 			}
 			l.QK = l.VO
 			layers[i] = l
 		}
-		return mask.New(g, layers)
+		return subnet.New(g, layers)
 	}, nil
 }
 
 // top returns the k units with the largest scores, among equals the first.
-func top(scores []float64, k int) mask.Set {
+func top(scores []float64, k int) subnet.Set {
 	order := make([]int, len(scores))
 	for i := range order {
 		order[i] = i
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(scores[b], scores[a]) })
-	return mask.Of(len(scores), order[:k]...)
+	return subnet.Of(len(scores), order[:k]...)
 }
 
 // pass is text on its way through one layer.
@@ -102,7 +104,7 @@ func (p pass) attention(dense *decoder.Subnet) (scores []float64, err error) {
 	if lg.Heads == 0 {
 		return nil, nil
 	}
-	before, err := p.diagonal(p.m.NormedInputs(p.ctx, p.layer, mask.Attention, p.st))
+	before, err := p.diagonal(p.m.NormedInputs(p.ctx, p.layer, subnet.Attention, p.st))
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +135,7 @@ func (p pass) mlp(dense *decoder.Subnet) (scores []float64, err error) {
 	if lg.FFN == 0 {
 		return nil, nil
 	}
-	before, err := p.diagonal(p.m.NormedInputs(p.ctx, p.layer, mask.MLP, p.st))
+	before, err := p.diagonal(p.m.NormedInputs(p.ctx, p.layer, subnet.MLP, p.st))
 	if err != nil {
 		return nil, err
 	}

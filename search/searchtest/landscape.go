@@ -10,8 +10,10 @@ import (
 	"math"
 	"math/rand/v2"
 
+	"github.com/lathe-llm/lathe/search/space"
+
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search"
-	"github.com/lathe-llm/lathe/search/mask"
 )
 
 // Options shape a landscape.
@@ -36,8 +38,8 @@ type Options struct {
 // subnets. Cutting a share x of a module, weighed by the importance of its units,
 // costs sensitivity · x^exponent nats.
 type Landscape struct {
-	Geometry *mask.Geometry
-	Levels   *mask.Levels
+	Geometry *subnet.Geometry
+	Levels   *space.Levels
 
 	// Before, unless nil, is called before each candidate is scored; an error
 	// ends the evaluation. Fitness, unless nil, may replace the fitness found.
@@ -64,14 +66,14 @@ func New(o Options) *Landscape {
 		o.Layers = 6
 	}
 	rng := rand.New(rand.NewPCG(o.Seed, 0x5EA))
-	g := &mask.Geometry{Arch: "llama", Hidden: 32, Vocab: 256, HeadDim: 16, Tied: true}
+	g := &subnet.Geometry{Arch: "llama", Hidden: 32, Vocab: 256, HeadDim: 16, Tied: true}
 	l := &Landscape{Geometry: g, options: o, head: falling(rng, g.HeadDim)}
 	for range o.Layers {
-		lg := mask.LayerGeometry{Heads: 8, KVHeads: 4, FFN: 256}
+		lg := subnet.LayerGeometry{Heads: 8, KVHeads: 4, FFN: 256}
 		g.Layers = append(g.Layers, lg)
 		l.channels = append(l.channels, falling(rng, lg.FFN))
 		l.groups = append(l.groups, falling(rng, lg.KVHeads))
-		for range mask.Modules {
+		for range subnet.Modules {
 			l.sensitivity = append(l.sensitivity, 0.3*math.Exp(rng.NormFloat64()))
 			l.exponent = append(l.exponent, 1.5+rng.Float64())
 		}
@@ -96,29 +98,29 @@ func falling(rng *rand.Rand, n int) []float64 {
 
 // levels makes the ladders: KV groups dropped one by one, MLP channels in steps,
 // the least important first.
-func (l *Landscape) levels(rng *rand.Rand) *mask.Levels {
-	levels := &mask.Levels{Geometry: l.Geometry, Key: "landscape"}
+func (l *Landscape) levels(rng *rand.Rand) *space.Levels {
+	levels := &space.Levels{Geometry: l.Geometry, Key: "landscape"}
 	for i, g := range l.Geometry.Layers {
-		off := [mask.Modules]float64{math.Exp(l.options.Error * rng.NormFloat64()), math.Exp(l.options.Error * rng.NormFloat64())}
-		var attention, mlp mask.Ladder
-		add := func(ladder *mask.Ladder, module mask.Module, cut mask.Layer) {
+		off := [subnet.Modules]float64{math.Exp(l.options.Error * rng.NormFloat64()), math.Exp(l.options.Error * rng.NormFloat64())}
+		var attention, mlp space.Ladder
+		add := func(ladder *space.Ladder, module subnet.Module, cut subnet.Layer) {
 			a, f := cut.ModuleParams(l.Geometry, i)
-			level := mask.Level{Mask: cut, Params: f, Seconds: 1e-6 + 1e-9*float64(f)}
-			if module == mask.Attention {
+			level := space.Level{Mask: cut, Params: f, Seconds: 1e-6 + 1e-9*float64(f)}
+			if module == subnet.Attention {
 				level.Params, level.Seconds = a, 1e-6+1e-9*float64(a)
 			}
 			level.Loss = off[module] * l.moduleLoss(i, module, cut)
 			*ladder = append(*ladder, level)
 		}
 		for kept := g.KVHeads; kept >= 0; kept-- {
-			cut := mask.DenseLayer(g)
-			cut.Heads = mask.Range(g.Heads, 0, kept*g.HeadsPerGroup())
-			add(&attention, mask.Attention, cut)
+			cut := subnet.DenseLayer(g)
+			cut.Heads = subnet.Range(g.Heads, 0, kept*g.HeadsPerGroup())
+			add(&attention, subnet.Attention, cut)
 		}
 		for step := range steps + 1 {
-			cut := mask.DenseLayer(g)
-			cut.Channels = mask.Range(g.FFN, 0, g.FFN-step*g.FFN/steps)
-			add(&mlp, mask.MLP, cut)
+			cut := subnet.DenseLayer(g)
+			cut.Channels = subnet.Range(g.FFN, 0, g.FFN-step*g.FFN/steps)
+			add(&mlp, subnet.MLP, cut)
 		}
 		levels.Attention, levels.MLP = append(levels.Attention, attention), append(levels.MLP, mlp)
 	}
@@ -126,17 +128,17 @@ func (l *Landscape) levels(rng *rand.Rand) *mask.Levels {
 }
 
 // moduleLoss is the loss of cutting one module alone.
-func (l *Landscape) moduleLoss(layer int, module mask.Module, cut mask.Layer) float64 {
+func (l *Landscape) moduleLoss(layer int, module subnet.Module, cut subnet.Layer) float64 {
 	g, kept := l.Geometry.Layers[layer], 0.0
-	if module == mask.MLP {
+	if module == subnet.MLP {
 		for _, c := range cut.Channels.Indices() {
 			kept += l.channels[layer][c]
 		}
 	} else {
 		for _, group := range cut.Groups(g).Indices() {
-			heads := cut.Heads.Overlap(mask.Range(g.Heads, group*g.HeadsPerGroup(), (group+1)*g.HeadsPerGroup()))
+			heads := cut.Heads.Overlap(subnet.Range(g.Heads, group*g.HeadsPerGroup(), (group+1)*g.HeadsPerGroup()))
 			share := 0.0
-			for _, set := range []mask.Set{cut.QKOf(group, l.Geometry.HeadDim), cut.VOOf(group, l.Geometry.HeadDim)} {
+			for _, set := range []subnet.Set{cut.QKOf(group, l.Geometry.HeadDim), cut.VOOf(group, l.Geometry.HeadDim)} {
 				for _, c := range set.Indices() {
 					share += l.head[c] / 2
 				}
@@ -144,22 +146,22 @@ func (l *Landscape) moduleLoss(layer int, module mask.Module, cut mask.Layer) fl
 			kept += l.groups[layer][group] * share * float64(heads) / float64(g.HeadsPerGroup())
 		}
 	}
-	slot := mask.Modules*layer + int(module)
+	slot := subnet.Modules*layer + int(module)
 	return l.sensitivity[slot] * math.Pow(max(0, 1-kept), l.exponent[slot])
 }
 
 // Loss returns the true rise of the loss of masks over the dense model, without
 // noise.
-func (l *Landscape) Loss(m mask.Masks) float64 {
+func (l *Landscape) Loss(m subnet.Masks) float64 {
 	return l.loss(m, func() float64 { return 1 })
 }
 
 // loss is the loss of masks with that of each module multiplied by a factor of
 // its own.
-func (l *Landscape) loss(m mask.Masks, factor func() float64) float64 {
+func (l *Landscape) loss(m subnet.Masks, factor func() float64) float64 {
 	sum, before := 0.0, 0.0
 	for i := range m.Layers() {
-		for _, module := range []mask.Module{mask.Attention, mask.MLP} {
+		for _, module := range []subnet.Module{subnet.Attention, subnet.MLP} {
 			loss := l.moduleLoss(i, module, m.Layer(i)) * factor()
 			sum += loss + l.options.Coupling*math.Sqrt(loss*before)
 			before = loss
@@ -201,17 +203,17 @@ func (l *Landscape) Evaluate(ctx context.Context, batch []search.Candidate, t se
 
 // Start returns one-shot masks as [search.Problem] wants them: the most important
 // channels of every head and MLP.
-func (l *Landscape) Start(s mask.Space, attention, mlp float64) (mask.Masks, error) {
-	layers := make([]mask.Layer, len(l.Geometry.Layers))
+func (l *Landscape) Start(s space.Space, attention, mlp float64) (subnet.Masks, error) {
+	layers := make([]subnet.Layer, len(l.Geometry.Layers))
 	for i, g := range l.Geometry.Layers {
-		in := mask.Range(l.Geometry.HeadDim, 0, mask.Count(l.Geometry.HeadDim, attention, s.HeadGranularity))
-		layers[i] = mask.Layer{Heads: mask.Full(g.Heads), Channels: mask.Range(g.FFN, 0, mask.Count(g.FFN, mlp, s.Granularity))}
+		in := subnet.Range(l.Geometry.HeadDim, 0, subnet.Count(l.Geometry.HeadDim, attention, s.HeadGranularity))
+		layers[i] = subnet.Layer{Heads: subnet.Full(g.Heads), Channels: subnet.Range(g.FFN, 0, subnet.Count(g.FFN, mlp, s.Granularity))}
 		for range g.KVHeads {
 			layers[i].VO = append(layers[i].VO, in)
 		}
 		layers[i].QK = layers[i].VO
 	}
-	return mask.New(l.Geometry, layers)
+	return subnet.New(l.Geometry, layers)
 }
 
 // Problem returns the landscape as the problem of a target.

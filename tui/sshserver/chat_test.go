@@ -11,7 +11,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
 	"github.com/lathe-llm/lathe/infer"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/tui"
 )
 
@@ -144,18 +144,18 @@ func TestHostileTextReachesNoTerminal(t *testing.T) {
 		}
 		return r
 	}
-	masks, err := mask.Dense(explorertest.Geometry()).MarshalText()
+	masks, err := subnet.Dense(explorertest.Geometry()).MarshalText()
 	if err != nil {
 		t.Fatal(err)
 	}
-	subnet := do(explorer.AddSubnet{Name: evil, Note: evil, Masks: string(masks)}).Subnet
+	sub := do(explorer.AddSubnet{Name: evil, Note: evil, Masks: string(masks)}).Subnet
 	do(explorer.SaveDraft{Name: evil})
 	do(explorer.Attach{Where: evil})
-	chat := do(explorer.OpenChat{Name: evil, System: evil, Subnets: []explorer.SubnetID{explorer.DenseID, subnet}, Sampling: &infer.Sampling{MaxTokens: 300}}).Chat
+	chat := do(explorer.OpenChat{Name: evil, System: evil, Subnets: []explorer.SubnetID{explorer.DenseID, sub}, Sampling: &infer.Sampling{MaxTokens: 300}}).Chat
 	do(explorer.Say{Chat: chat, Text: "so " + evil})
-	do(explorer.StartBench{Settings: explorer.BenchSettings{Subnets: []explorer.SubnetID{subnet}, Prompt: []int{16}}})
+	do(explorer.StartBench{Settings: explorer.BenchSettings{Subnets: []explorer.SubnetID{sub}, Prompt: []int{16}}})
 	do(explorer.Cut{Target: 0.8, Name: evil})
-	do(explorer.Export{Subnet: subnet, Path: t.TempDir() + "/" + evil}) // its path is in a message where it fails
+	do(explorer.Export{Subnet: sub, Path: t.TempDir() + "/" + evil}) // its path is in a message where it fails
 	said := explorertest.Quiet(t, e).Chats[0].Columns[0].Replies[0].Text
 	if strings.Count(said, "owned") < 2 {
 		t.Fatalf("the model says nothing hostile: %q", said)

@@ -17,7 +17,7 @@ import (
 	"testing"
 
 	"github.com/lathe-llm/lathe/infer/gguf"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // Model is the recipe of a random model.
@@ -25,7 +25,7 @@ type Model struct {
 	// Arch is llama, deci, qwen2, qwen3, openelm, gemma2, gemma3 or opt. Only deci, openelm and opt hold layers of unequal counts.
 	Arch                              string
 	Hidden, HeadDim, Vocab, Context   int
-	Layers                            []mask.LayerGeometry
+	Layers                            []subnet.LayerGeometry
 	Tied, QKVBias, OutBias, RopeFreqs bool
 	// Type is that of the matrices; norms and biases are F32 always. A matrix whose rows do not fit is F16.
 	Type     gguf.Type
@@ -46,7 +46,7 @@ type Model struct {
 func Tiny(arch string) Model {
 	m := Model{
 		Arch: arch, Hidden: 64, HeadDim: 16, Vocab: 320, Context: 512,
-		Layers: slices.Repeat([]mask.LayerGeometry{{Heads: 4, KVHeads: 2, FFN: 128}}, 3),
+		Layers: slices.Repeat([]subnet.LayerGeometry{{Heads: 4, KVHeads: 2, FFN: 128}}, 3),
 		Type:   gguf.F16, RopeBase: 10000, Seed: 1,
 	}
 	m.QKVBias = arch == "qwen2"
@@ -102,11 +102,11 @@ func Families() []Named {
 		case "llama biases":
 			m.QKVBias, m.OutBias = true, true
 		case "deci":
-			m.Layers = []mask.LayerGeometry{{Heads: 2, KVHeads: 2, FFN: 96}, {Heads: 0, KVHeads: 0, FFN: 128}, {Heads: 4, KVHeads: 2, FFN: 32}}
+			m.Layers = []subnet.LayerGeometry{{Heads: 2, KVHeads: 2, FFN: 96}, {Heads: 0, KVHeads: 0, FFN: 128}, {Heads: 4, KVHeads: 2, FFN: 32}}
 		case "opt uneven":
-			m.Layers = []mask.LayerGeometry{{Heads: 3, KVHeads: 3, FFN: 96}, {Heads: 0, KVHeads: 0, FFN: 128}, {Heads: 4, KVHeads: 4, FFN: 32}}
+			m.Layers = []subnet.LayerGeometry{{Heads: 3, KVHeads: 3, FFN: 96}, {Heads: 0, KVHeads: 0, FFN: 128}, {Heads: 4, KVHeads: 4, FFN: 32}}
 		case "openelm":
-			m.Layers = []mask.LayerGeometry{{Heads: 4, KVHeads: 2, FFN: 96}, {Heads: 2, KVHeads: 1, FFN: 128}, {Heads: 6, KVHeads: 3, FFN: 32}}
+			m.Layers = []subnet.LayerGeometry{{Heads: 4, KVHeads: 2, FFN: 96}, {Heads: 2, KVHeads: 1, FFN: 128}, {Heads: 6, KVHeads: 3, FFN: 32}}
 		}
 	}
 	return list

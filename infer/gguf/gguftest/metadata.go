@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/lathe-llm/lathe/infer/gguf"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // chatTemplate is ChatML, the form that many small models use.
@@ -18,7 +18,7 @@ func (m Model) metadata() (*gguf.KV, error) {
 	var errs []error
 	set := func(key string, value any) { errs = append(errs, kv.Set(key, value)) }
 	own := func(key string, value any) { set(m.Arch+"."+key, value) }
-	perLayer := func(key string, count func(mask.LayerGeometry) int) {
+	perLayer := func(key string, count func(subnet.LayerGeometry) int) {
 		if m.Arch != "deci" && m.Arch != "openelm" && m.Arch != "opt" {
 			own(key, uint32(count(m.Layers[0])))
 			return
@@ -35,9 +35,9 @@ func (m Model) metadata() (*gguf.KV, error) {
 	own("block_count", uint32(len(m.Layers)))
 	own("context_length", uint32(m.Context))
 	own("embedding_length", uint32(m.Hidden))
-	perLayer("feed_forward_length", func(l mask.LayerGeometry) int { return l.FFN })
-	perLayer("attention.head_count", func(l mask.LayerGeometry) int { return l.Heads })
-	perLayer("attention.head_count_kv", func(l mask.LayerGeometry) int { return l.KVHeads })
+	perLayer("feed_forward_length", func(l subnet.LayerGeometry) int { return l.FFN })
+	perLayer("attention.head_count", func(l subnet.LayerGeometry) int { return l.Heads })
+	perLayer("attention.head_count_kv", func(l subnet.LayerGeometry) int { return l.KVHeads })
 	own("attention.key_length", uint32(m.HeadDim))
 	own("attention.value_length", uint32(m.HeadDim))
 	if m.Arch == "opt" {

@@ -2,14 +2,14 @@ package gguftest
 
 import (
 	"github.com/lathe-llm/lathe/infer/gguf"
-	"github.com/lathe-llm/lathe/search/mask"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // Wide returns a recipe with one layer of the shape that Llama's 7B models have, and a small vocabulary: 0.4 GB in F16. It is for
 // benchmarks.
 func Wide() Model {
 	return Model{
-		Arch: "llama", Hidden: 4096, HeadDim: 128, Vocab: 320, Context: 4096, Layers: []mask.LayerGeometry{{Heads: 32, KVHeads: 32, FFN: 11008}},
+		Arch: "llama", Hidden: 4096, HeadDim: 128, Vocab: 320, Context: 4096, Layers: []subnet.LayerGeometry{{Heads: 32, KVHeads: 32, FFN: 11008}},
 		Type: gguf.F16, RopeBase: 10000, Seed: 1,
 	}
 }

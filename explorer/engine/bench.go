@@ -1,0 +1,254 @@
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/llamacpp"
+	"github.com/lathe-llm/lathe/infer/memory"
+	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/reform"
+	"github.com/lathe-llm/lathe/search/levels"
+)
+
+// Options say what to compute with. The zero value takes the best there is.
+type Options struct {
+	Compute string // what decoder.OpenBackend takes: "", "go", "xla", "cuda", "xla:/path/plugin.so"
+	Text    string // calibration text where none is named; "" for none
+	Scratch string // folder for files that need not last; "" is the system's temporary folder
+	// Spill is how many bytes of the hidden states of calibration text are held in memory, the rest being in a temporary
+	// file, and apart from that of the inputs of a matrix, the rest of which is computed anew; 0 is the decoder's default.
+	Spill int64
+	// Weights is how many bytes of the weights that computations run on are held in memory, on the device where that has its
+	// own; what is left of them is read from the model's file when it is needed. 0 is half of what is free when the model is
+	// first computed with, all on a device with memory of its own.
+	Weights int64
+	LogDir  string // where the engine's log goes; "" is the system's temporary folder
+}
+
+// Bench is an [explorer.Backend]. It may be used from any goroutine.
+type Bench struct {
+	options Options
+	engine  *llamacpp.Engine
+}
+
+var _ explorer.Backend = (*Bench)(nil)
+
+// New makes a bench. It starts and loads nothing.
+func New(o Options) (*Bench, error) {
+	engine, err := llamacpp.New(llamacpp.Options{LogDir: o.LogDir})
+	if err != nil {
+		return nil, err
+	}
+	return &Bench{options: o, engine: engine}, nil
+}
+
+// Close ends the engine.
+func (b *Bench) Close() error { return b.engine.Close() }
+
+// Open implements [explorer.Backend].
+func (b *Bench) Open(ctx context.Context, path string) (explorer.Model, error) {
+	file, err := gguf.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	info, err := describe(file)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	info.Engine = b.engine.Name()
+	if !gguf.Runs(info.Arch) {
+		info.NoRuntime = fmt.Sprintf("llama.cpp has no runtime for %s: such models can be searched, cut, re-fitted and scored, not run", strings.ToUpper(info.Arch))
+	}
+	return &model{bench: b, file: file, info: info, tokens: make(map[tokenKey][]int32)}, nil
+}
+
+// model is an opened model. What computes is loaded when it is first needed.
+type model struct {
+	bench *Bench
+	file  *gguf.File
+
+	mu      sync.Mutex
+	info    explorer.ModelInfo
+	backend *decoder.Backend
+	decoder *decoder.Model
+	// statistics are those gathered or recalled last; nil before.
+	statistics *reform.Statistics
+	tokens     map[tokenKey][]int32
+	levels     *levels.Store // of the newest search
+	scratch    string        // folder of the vocabulary's file, for a model without a runtime; "" before it is needed
+}
+
+var _ explorer.Model = (*model)(nil)
+
+// Info implements [explorer.Model].
+func (m *model) Info() explorer.ModelInfo {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.info
+}
+
+// SHA256 implements [explorer.Model].
+func (m *model) SHA256(ctx context.Context) (string, error) { return m.file.SHA256(ctx) }
+
+// Close implements [explorer.Model].
+func (m *model) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.decoder != nil {
+		m.decoder.Close()
+	}
+	if m.backend != nil {
+		m.backend.Close()
+	}
+	m.decoder, m.backend = nil, nil
+	var err error
+	if m.levels != nil {
+		err = m.levels.Close()
+		m.levels = nil
+	}
+	if m.scratch != "" {
+		err = errors.Join(err, os.RemoveAll(m.scratch))
+		m.scratch = ""
+	}
+	return errors.Join(err, m.file.Close())
+}
+
+// weights loads the model for computing, once.
+func (m *model) weights(ctx context.Context) (*decoder.Model, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.decoder != nil {
+		return m.decoder, nil
+	}
+	backend, err := decoder.OpenBackend(m.bench.options.Compute)
+	if errors.Is(err, decoder.ErrNoBackend) {
+		err = fmt.Errorf("%w: %w", explorer.ErrUnsupported, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	loaded, err := m.bench.decode(ctx, backend, m.file)
+	if err != nil {
+		backend.Close()
+		return nil, err
+	}
+	m.backend, m.decoder, m.info.Compute = backend, loaded, backend.Description()
+	return loaded, nil
+}
+
+// decode loads a file for computing, within the limits of memory.
+func (b *Bench) decode(ctx context.Context, backend *decoder.Backend, f *gguf.File) (*decoder.Model, error) {
+	o := b.options
+	if o.Spill == 0 {
+		o.Spill = decoder.DefaultMemory
+	}
+	return decoder.Load(ctx, backend, f, decoder.WithMemory(o.Spill, o.Scratch), decoder.WithWeights(b.weightLimit(backend)))
+}
+
+// weightLimit is how many bytes of weights stay in memory, 0 for all.
+func (b *Bench) weightLimit(backend *decoder.Backend) int64 {
+	switch {
+	case b.options.Weights > 0:
+		return b.options.Weights
+	case backend.Name() == "cuda":
+		return 0
+	}
+	return DefaultWeights()
+}
+
+// DefaultWeights is the default of [Options].Weights where computations run in the machine's own memory, 0 where it is not
+// known how much is free.
+func DefaultWeights() int64 { return memory.Free() / 2 }
+
+// describe is what a file's header says of a model.
+func describe(f *gguf.File) (explorer.ModelInfo, error) {
+	config, err := f.Config()
+	if err != nil {
+		return explorer.ModelInfo{}, err
+	}
+	g := config.Geometry()
+	if err := g.Validate(); err != nil {
+		return explorer.ModelInfo{}, fmt.Errorf("%s: %w: %w", f.Path(), gguf.ErrFormat, err)
+	}
+	kv := f.KV()
+	info := explorer.ModelInfo{
+		Path: f.Path(), Name: config.Name, Arch: config.Arch, Bytes: f.Size(), BlockParams: g.BlockParams(), Layers: len(g.Layers), Hidden: config.Hidden,
+		Context: config.Context, Vocab: config.Vocab, Tied: config.Tied, ChatTemplate: kv.Has("tokenizer.chat_template"), Geometry: &g,
+	}
+	if info.Name == "" {
+		info.Name = strings.TrimSuffix(filepath.Base(f.Path()), ".gguf")
+	}
+	info.Name = explorer.CleanName(info.Name)
+	info.SubnetOf, _ = kv.String("general.lathe.source")
+	info.Share, _ = kv.Float("general.lathe.ratio")
+	weight := make(map[gguf.Type]int64)
+	for _, t := range f.Tensors() {
+		weight[t.Type] += t.Elements()
+		info.Params += t.Elements()
+	}
+	var types []gguf.Type
+	for t := range weight {
+		types = append(types, t)
+	}
+	slices.SortFunc(types, func(a, b gguf.Type) int {
+		if weight[a] != weight[b] {
+			return int(weight[b]/2 - weight[a]/2)
+		}
+		return int(a) - int(b)
+	})
+	if len(types) > 0 {
+		info.FileType = types[0].String()
+	}
+	info.Fingerprint, err = fingerprint(f)
+	return info, err
+}
+
+// fingerprint identifies a model by the names and shapes of its tensors, its size and the content of its small tensors, the
+// norms: good enough to tell models of one family apart at once, where a hash of the whole file would take seconds. It
+// proves no integrity.
+func fingerprint(f *gguf.File) (string, error) {
+	const small, most = 1 << 16, 4 << 20 // bytes: of a tensor that is read, of all that are
+	h := sha256.New()
+	fmt.Fprintf(h, "%d\n", f.Size())
+	var read int64
+	for _, t := range f.Tensors() {
+		fmt.Fprintf(h, "%s %v %v\n", t.Name, t.Type, t.Dims)
+		if t.Size > small || read+t.Size > most {
+			continue
+		}
+		data, err := f.Read(t.Name)
+		if err != nil {
+			return "", err
+		}
+		read += t.Size
+		h.Write(data)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// Load implements [explorer.Runner].
+func (m *model) Load(ctx context.Context, o infer.LoadOptions, progress func(float64)) (infer.Model, error) {
+	if err := m.info.Runs(); err != nil {
+		return nil, err
+	}
+	return m.bench.engine.Load(ctx, o, progress)
+}
+
+// geometry is the shape of the dense model.
+func (m *model) geometry() *subnet.Geometry { return m.info.Geometry }

@@ -1,0 +1,213 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/reform"
+)
+
+// Cut implements [explorer.Cutter].
+func (m *model) Cut(ctx context.Context, c explorer.Cut, mon explorer.Monitor) (explorer.Made, error) {
+	method := explorer.Method{Preset: c.Preset, Target: c.Target, Seed: c.Seed}
+	return m.make(ctx, c.Calibration, c.Reform, method, mon, func(w work) (gguf.Subnet, reform.Report, error) {
+		return reform.OneShot(ctx, w.dm, w.text.windows, c.Target, w.config)
+	})
+}
+
+// Refit implements [explorer.Cutter].
+func (m *model) Refit(ctx context.Context, masks subnet.Masks, c explorer.Refit, mon explorer.Monitor) (explorer.Made, error) {
+	return m.make(ctx, c.Calibration, c.Reform, explorer.Method{Preset: c.Preset}, mon, func(w work) (gguf.Subnet, reform.Report, error) {
+		return reform.Refit(ctx, w.dm, w.text.windows, masks, w.config)
+	})
+}
+
+// make prepares calibration, lets a function of package reform work, and measures what came out.
+func (m *model) make(ctx context.Context, c explorer.Calibration, o explorer.ReformOptions, method explorer.Method, mon explorer.Monitor,
+	run func(work) (gguf.Subnet, reform.Report, error)) (explorer.Made, error) {
+	recipe, err := recipeOf(method.Preset, o)
+	if err != nil {
+		return explorer.Made{}, err
+	}
+	if g := m.geometry(); recipe.Widths != reform.Uniform && !g.Limits().PerLayer {
+		recipe.Widths = reform.Uniform
+		mon.Note(fmt.Sprintf("files of %s models have the same widths in all layers, so all keep the same share", g.Arch))
+	}
+	w := work{config: reform.Config{Preset: reform.Preset(method.Preset), Recipe: &recipe, Seed: method.Seed, Progress: func(e reform.Event) { tell(ctx, mon, e) }}}
+	mon.Progress(0, 0, "layers", "tokenising")
+	if w.text, err = m.calibration(ctx, c); err != nil {
+		return explorer.Made{}, err
+	}
+	mon.Progress(0, 0, "layers", "loading the model")
+	if w.dm, err = m.weights(ctx); err != nil {
+		return explorer.Made{}, err
+	}
+	sub, report, err := run(w)
+	if err != nil {
+		return explorer.Made{}, translate(err)
+	}
+	for _, warning := range report.Warnings {
+		mon.Note(warning)
+	}
+	made := explorer.Made{Subnet: sub, Method: method}
+	if method.Preset == "" {
+		made.Method.Preset = string(report.Preset)
+	}
+	made.Method.Reform, made.Method.Pull, made.Method.Bias = string(recipe.Solve.Method), recipe.Solve.Pull, recipe.Solve.Bias
+	if recipe.Solve.Method == "" {
+		made.Method.Reform = string(reform.Exact)
+	}
+	if len(recipe.Solve.Lambdas) == 1 {
+		made.Method.Lambda = recipe.Solve.Lambdas[0]
+	}
+	if recipe.Solve.Method == reform.ADMM {
+		made.Method.Rho, made.Method.Steps = recipe.Solve.Rho, recipe.Solve.Steps
+	}
+	made.Method.Up = upSteps(sub, recipe)
+	made.Method.Text, made.Method.Windows, made.Method.Seq = w.text.ref, len(w.text.windows), len(w.text.windows[0])
+	made.Method.Seconds, made.Method.Backend = report.Seconds, m.Info().Compute
+	if made.Before, made.After, err = m.quick(ctx, c, sub, mon); err != nil {
+		return made, err
+	}
+	if general := m.bench.options.Text; general != "" && c.Text != "" && c.Text != general {
+		other := explorer.Calibration{Text: general, Windows: 1, Seq: quickSeq}
+		made.General.Dense, _, err = m.quick(ctx, other, gguf.Subnet{Masks: subnet.Dense(m.geometry())}, mon)
+		if err == nil {
+			_, made.General.After, err = m.quick(ctx, other, sub, mon)
+		}
+	}
+	return made, err
+}
+
+// upSteps is by how many steps W_U of a subnet was re-fitted.
+func upSteps(s gguf.Subnet, r reform.Recipe) int {
+	if slices.ContainsFunc(s.Refit, func(f gguf.Refit) bool { return f.WU != nil }) {
+		return r.UpSteps
+	}
+	return 0
+}
+
+// work is what making a subnet works with.
+type work struct {
+	dm     *decoder.Model
+	text   passage
+	config reform.Config
+}
+
+// quickSeq is how many tokens at the end of the calibration text show the effect of a re-fitting.
+const quickSeq = explorer.HeldOutTokens
+
+// quick takes the perplexity of a subnet, without and with its re-fitted weights, on one window of the text that was not
+// calibrated on. A text without one gives 0.
+func (m *model) quick(ctx context.Context, c explorer.Calibration, s gguf.Subnet, mon explorer.Monitor) (before, after float64, err error) {
+	path, err := m.text(c.Text)
+	if err != nil {
+		return 0, 0, err
+	}
+	used := orDefault(c.Windows, defaultWindows) * orDefault(c.Seq, defaultSeq)
+	_, err = m.passage(ctx, path, take{windows: (used+quickSeq-1)/quickSeq + 1, seq: quickSeq})
+	if errors.Is(err, explorer.ErrText) {
+		return 0, 0, nil
+	}
+	if err != nil {
+		return 0, 0, err
+	}
+	p, err := m.passage(ctx, path, take{windows: 1, seq: quickSeq, fromEnd: true})
+	if errors.Is(err, explorer.ErrText) {
+		return 0, 0, nil
+	}
+	if err != nil {
+		return 0, 0, err
+	}
+	if after, err = m.perplexity(ctx, s, p, mon); err != nil || s.Refit == nil {
+		return after, after, err
+	}
+	before, err = m.perplexity(ctx, gguf.Subnet{Masks: s.Masks}, p, mon)
+	return before, after, err
+}
+
+func (m *model) perplexity(ctx context.Context, s gguf.Subnet, p passage, mon explorer.Monitor) (float64, error) {
+	nll, tokens, err := m.scoreDecoder(ctx, s, p, mon)
+	if err != nil {
+		return 0, err
+	}
+	return math.Exp(nll / float64(tokens)), nil
+}
+
+// recipeOf is what a preset does, changed by what a person asked for.
+func recipeOf(preset string, o explorer.ReformOptions) (reform.Recipe, error) {
+	if preset == "" {
+		preset = string(reform.Allocated)
+	}
+	r, err := reform.Preset(preset).Recipe()
+	if err != nil {
+		return r, fmt.Errorf("%w: %w", explorer.ErrInvalid, err)
+	}
+	switch reform.Method(o.Method) {
+	case "":
+	case reform.Exact, reform.ADMM, reform.None:
+		r.Solve.Method = reform.Method(o.Method)
+		if r.Solve.Method != reform.Exact { // the paper's repair, or none, of each block by itself
+			r.Goal = reform.Own
+		}
+	default:
+		return r, fmt.Errorf("%w: re-fitting by %q, not %s, %s or %s", explorer.ErrInvalid, o.Method, reform.Exact, reform.ADMM, reform.None)
+	}
+	if math.IsNaN(o.Lambda) || o.Lambda < 0 || math.IsNaN(o.Rho) || o.Rho < 0 || o.Steps < 0 || o.Up != nil && *o.Up < 0 {
+		return r, fmt.Errorf("%w: ridge %g, penalty %g, %d steps", explorer.ErrInvalid, o.Lambda, o.Rho, o.Steps)
+	}
+	if o.Lambda > 0 {
+		r.Solve.Lambdas = []float64{o.Lambda}
+	}
+	if o.Pull != nil {
+		r.Solve.Pull = *o.Pull
+	}
+	if o.Bias != nil {
+		r.Solve.Bias = *o.Bias
+	}
+	if o.Rho > 0 {
+		r.Solve.Rho = o.Rho
+	}
+	if o.Up != nil {
+		r.UpSteps = *o.Up
+	}
+	if o.Steps > 0 {
+		r.Solve.Steps = o.Steps
+	}
+	return r, nil
+}
+
+// tell hands an event on, and stands still while the job is to. That ctx ended meanwhile is found by whoever computes.
+func tell(ctx context.Context, mon explorer.Monitor, e reform.Event) {
+	step := map[reform.Phase]string{reform.Surveying: "statistics", reform.Measuring: "measuring what cuts cost", reform.Reforming: "re-fitting"}[e.Phase]
+	unit := "layers"
+	if r := e.Module; r != nil {
+		unit = "blocks"
+		step = fmt.Sprintf("layer %d · %s", r.Layer, r.Module)
+		part := explorer.MLP
+		if r.Module == subnet.Attention.String() {
+			part = explorer.Attention
+		}
+		mon.Layer(explorer.LayerProgress{Layer: r.Layer, Module: part, Kept: r.Kept, Of: r.Of, ErrBefore: r.ErrBefore, ErrAfter: r.ErrAfter})
+	}
+	mon.Progress(float64(e.Done), float64(e.Total), unit, step)
+	_ = mon.Gate(ctx)
+}
+
+// translate gives errors of package reform the sentinels of the explorer.
+func translate(err error) error {
+	switch {
+	case errors.Is(err, reform.ErrRatio), errors.Is(err, reform.ErrPreset):
+		return fmt.Errorf("%w: %w", explorer.ErrInvalid, err)
+	case errors.Is(err, reform.ErrText):
+		return fmt.Errorf("%w: %w", explorer.ErrText, err)
+	}
+	return err
+}

@@ -1,0 +1,176 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/llamacpp"
+)
+
+// State of a check.
+type State string
+
+// The states of a check.
+const (
+	Works   State = "ok"
+	Missing State = "missing" // not there, and something is worse or does not work without it
+	Broken  State = "broken"  // there, and does not work
+	Absent  State = "absent"  // not there, and nothing is the worse for it
+)
+
+// A Check is one thing that was looked at.
+type Check struct {
+	Name  string `json:"name"`
+	State State  `json:"state"`
+	Found string `json:"found,omitempty"` // what was found, and where
+	Used  string `json:"used,omitempty"`  // what it is used for, or what is used instead
+	Get   string `json:"get,omitempty"`   // what to do to have it
+}
+
+// Places are where things are looked for.
+type Places struct {
+	Cache string // folder of things that can be fetched again
+	Model string // default model
+}
+
+// Diagnose looks at everything lathe can make use of.
+func (b *Bench) Diagnose(ctx context.Context, p Places) []Check {
+	checks := []Check{b.machine(ctx), folder(p.Cache)}
+	checks = append(checks, defaultModel(p.Model), text(b.options.Text))
+	checks = append(checks, b.compute()...)
+	checks = append(checks, b.runs(ctx)...)
+	return checks
+}
+
+// machine says what computes.
+func (b *Bench) machine(ctx context.Context) Check {
+	c := Check{Name: "machine", State: Works, Found: fmt.Sprintf("%s/%s, %d cores (%d physical)", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), llamacpp.PhysicalCores())}
+	devices, err := b.engine.Devices(ctx)
+	if err != nil {
+		return c
+	}
+	for _, d := range devices {
+		if !d.GPU {
+			c.Found += fmt.Sprintf(", %s of memory, %s free", explorer.FormatBytes(d.Total), explorer.FormatBytes(d.Free))
+			break
+		}
+	}
+	return c
+}
+
+// folder makes sure that a folder can be written to, and says what is left on its disk.
+func folder(path string) Check {
+	c := Check{Name: "cache folder", State: Works, Found: path, Used: "default model, texts, plug-ins"}
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		c.State, c.Get = Broken, "set LATHE_CACHE to a folder that can be written to"
+		c.Found = err.Error()
+		return c
+	}
+	probe, err := os.CreateTemp(path, ".doctor-*")
+	if err != nil {
+		c.State, c.Get = Broken, "set LATHE_CACHE to a folder that can be written to"
+		c.Found = err.Error()
+		return c
+	}
+	_ = probe.Close() // it is empty
+	if err := os.Remove(probe.Name()); err != nil {
+		c.Found = err.Error()
+		return c
+	}
+	if free, ok := freeBytes(path); ok {
+		c.Found += fmt.Sprintf(" (%s free)", explorer.FormatBytes(free))
+	}
+	return c
+}
+
+func defaultModel(path string) Check {
+	c := Check{Name: "default model", Found: path, Used: "where no model is named"}
+	f, err := gguf.Open(path)
+	if err != nil {
+		c.State, c.Found, c.Get = Missing, err.Error(), "run `make setup`, or name a GGUF file"
+		return c
+	}
+	defer func() { _ = f.Close() }() // only read from
+	if _, err := f.Config(); err != nil {
+		c.State, c.Found = Broken, err.Error()
+		return c
+	}
+	c.State = Works
+	return c
+}
+
+func text(path string) Check {
+	c := Check{Name: "calibration text", Used: "statistics and re-fitting where no text is named"}
+	if path == "" {
+		c.State, c.Get = Missing, "run `make setup`, or name one with --text"
+		return c
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		c.State, c.Found, c.Get = Missing, err.Error(), "run `make setup`, or name one with --text"
+		return c
+	}
+	c.State, c.Found = Works, fmt.Sprintf("%s (%s)", path, explorer.FormatBytes(info.Size()))
+	return c
+}
+
+// compute says what search and re-fitting compute with.
+func (b *Bench) compute() []Check {
+	c := Check{Name: "compute", Used: "search, statistics and re-fitting"}
+	backend, err := decoder.OpenBackend(b.options.Compute)
+	if err != nil {
+		c.State, c.Found = Broken, err.Error()
+		return []Check{c}
+	}
+	defer backend.Close()
+	c.State, c.Found = Works, backend.Description()
+	if backend.Name() == "go" {
+		c.State, c.Get = Missing, "the Go backend is several times slower than XLA: run `make setup` to fetch the XLA plug-in"
+	}
+	checks := []Check{c}
+	for _, note := range backend.Notes() {
+		checks = append(checks, Check{Name: "compute, passed over", State: Absent, Found: note})
+	}
+	return checks
+}
+
+// runs says what chat and benchmarks run on.
+func (b *Bench) runs(ctx context.Context) []Check {
+	c := Check{Name: "engine", Used: "chat, benchmarks and perplexity of written files"}
+	devices, err := b.engine.Devices(ctx)
+	if err != nil {
+		c.State, c.Found, c.Get = Broken, err.Error(), "build with cgo and a C++ compiler: `make build`"
+		return []Check{c}
+	}
+	var names []string
+	gpu := false
+	for _, d := range devices {
+		names = append(names, fmt.Sprintf("%s (%s)", d.Name, strings.TrimSpace(d.Description)))
+		gpu = gpu || d.GPU
+	}
+	c.State, c.Found = Works, b.engine.Name()+" on "+strings.Join(names, ", ")
+	checks := []Check{c}
+	g := Check{Name: "GPU", State: Works, Used: "chat and benchmarks"}
+	switch {
+	case gpu:
+		g.Found = "used by the engine"
+	case hasNVIDIA():
+		g.State, g.Found, g.Get = Missing, "an NVIDIA GPU is there, the engine's CUDA library is not", "run `make gpu`"
+	default:
+		g.State, g.Found, g.Used = Absent, "none found", "everything runs on the processor"
+	}
+	return append(checks, g)
+}
+
+// hasNVIDIA reports whether the machine has an NVIDIA GPU with a driver.
+func hasNVIDIA() bool {
+	found, err := filepath.Glob("/dev/nvidia[0-9]*")
+	return err == nil && len(found) > 0
+}

@@ -1,0 +1,341 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+	"github.com/lathe-llm/lathe/infer/subnet"
+)
+
+func TestOpenDescribesEveryFamily(t *testing.T) {
+	b := bench(t)
+	seen := make(map[string]string)
+	for _, f := range gguftest.Families() {
+		t.Run(f.Name, func(t *testing.T) {
+			info := open(t, b, f.Model).Info()
+			if info.Arch != f.Model.Arch || info.Layers != len(f.Model.Layers) || info.Hidden != 64 || info.FileType != "F16" || info.Params <= info.BlockParams || info.Bytes == 0 {
+				t.Errorf("%+v", info)
+			}
+			if other, ok := seen[info.Fingerprint]; ok {
+				t.Errorf("the fingerprint is that of %s", other)
+			}
+			seen[info.Fingerprint] = f.Name
+		})
+	}
+	m := gguftest.Tiny("llama")
+	m.Seed = 2
+	if info := open(t, b, m).Info(); seen[info.Fingerprint] != "" {
+		t.Error("other weights of the same shape have the same fingerprint")
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name string, content []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	good, err := os.ReadFile(gguftest.Write(t, gguftest.Tiny("llama")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign := gguftest.Tiny("llama")
+	foreign.Edit = func(kv *gguf.KV) {
+		if err := kv.Set("general.architecture", "mamba"); err != nil {
+			t.Error(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		path string
+		want error
+	}{
+		"missing":   {filepath.Join(dir, "nothing"), os.ErrNotExist},
+		"empty":     {write("empty", nil), gguf.ErrFormat},
+		"foreign":   {write("foreign", []byte("#!/bin/sh\necho hello\n")), gguf.ErrFormat},
+		"cut short": {write("short", good[:len(good)/2]), gguf.ErrFormat},
+		"family":    {gguftest.Write(t, foreign), gguf.ErrArchitecture},
+	} {
+		_, err := bench(t).Open(t.Context(), c.path)
+		if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.path) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestCutWriteReadScore goes the whole way on a tiny model: what is written is what was made, and both engines agree on it.
+func TestCutWriteReadScore(t *testing.T) {
+	for _, preset := range []string{"allocated", "flap"} {
+		t.Run(preset, func(t *testing.T) {
+			b := bench(t)
+			m := open(t, b, gguftest.Tiny("llama"))
+			mon := &quiet{}
+			made, err := m.Cut(t.Context(), explorer.Cut{Preset: preset, Target: 0.7, Calibration: explorer.Calibration{Windows: 4, Seq: 128}, Seed: 1}, mon)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if share := made.Subnet.Masks.Size().Ratio; share > 0.7 || share < 0.6 {
+				t.Errorf("share %g", share)
+			}
+			if made.Method.Preset != preset || made.Method.Text.SHA256 == "" || made.Method.Windows != 4 || mon.gates == 0 {
+				t.Errorf("method %+v, %d gates", made.Method, mon.gates)
+			}
+			if preset == "allocated" && len(mon.layers) != 6 {
+				t.Errorf("%d blocks reported", len(mon.layers))
+			}
+			path := filepath.Join(t.TempDir(), "cut.gguf")
+			report, err := m.Write(t.Context(), made.Subnet, path, "F32", mon)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info, err := os.Stat(path); err != nil || info.Size() != report.Bytes {
+				t.Errorf("%d bytes reported, %v", report.Bytes, err)
+			}
+			read, err := m.Read(t.Context(), path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !read.Masks.Equal(made.Subnet.Masks) {
+				t.Error("other masks were read than written")
+			}
+			r := explorer.ScoreRequest{Seq: 128, Windows: 2, Type: "F32"}
+			want, err := m.Score(t.Context(), made.Subnet, r, mon)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := m.Score(t.Context(), read, r, mon)
+			if err != nil {
+				t.Fatal(err)
+			}
+			near(t, "read back", got.Perplexity, want.Perplexity, 1e-4)
+			r.Engine = explorer.EngineLlama
+			if got, err = m.Score(t.Context(), made.Subnet, r, mon); err != nil {
+				t.Fatal(err)
+			}
+			near(t, "llama.cpp", got.Perplexity, want.Perplexity, 5e-3)
+			if got.Conditions.Tokens != 254 || got.Conditions.Type != "F32" {
+				t.Errorf("conditions %+v", got.Conditions)
+			}
+		})
+	}
+}
+
+func near(t *testing.T, what string, got, want, tolerance float64) {
+	t.Helper()
+	if !(math.Abs(got/want-1) <= tolerance) {
+		t.Errorf("%s: %g, want %g within %g", what, got, want, tolerance)
+	}
+}
+
+func TestReadRefusesFilesOfOthers(t *testing.T) {
+	b := bench(t)
+	m := open(t, b, gguftest.Tiny("llama"))
+	other := gguftest.Tiny("llama")
+	other.Seed = 7
+	path := filepath.Join(t.TempDir(), "other.gguf")
+	o := open(t, b, other)
+	if _, err := o.Write(t.Context(), gguf.Subnet{Masks: subnet.Dense(o.geometry())}, path, "", &quiet{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Read(t.Context(), path); !errors.Is(err, explorer.ErrInvalid) {
+		t.Errorf("a file cut from another model: %v", err)
+	}
+}
+
+// TestReadRecognisesFilesOfOtherTools reads files that say nothing of what was cut.
+func TestReadRecognisesFilesOfOtherTools(t *testing.T) {
+	m := open(t, bench(t), gguftest.Tiny("llama"))
+	dense := subnet.Dense(m.geometry())
+	edit := func(layer int, change func(*subnet.Layer)) subnet.Masks {
+		l := dense.Layer(layer)
+		change(&l)
+		return dense.With(layer, l)
+	}
+	for name, want := range map[string]subnet.Masks{
+		"dense":        dense,
+		"channels":     edit(1, func(l *subnet.Layer) { l.Channels = subnet.Range(128, 32, 96) }),
+		"group":        edit(0, func(l *subnet.Layer) { l.Heads = subnet.Range(4, 2, 4) }),
+		"no attention": edit(2, func(l *subnet.Layer) { l.Heads = subnet.Empty(4) }),
+		"no layer":     edit(1, func(l *subnet.Layer) { l.Heads, l.Channels = subnet.Empty(4), subnet.Empty(128) }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "cut.gguf")
+			if _, err := m.Write(t.Context(), gguf.Subnet{Masks: want}, path, "", &quiet{}); err != nil {
+				t.Fatal(err)
+			}
+			got, err := m.Read(t.Context(), anonymous(t, path))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !got.Masks.Equal(want) {
+				text, _ := got.Masks.MarshalText()
+				t.Errorf("recognised\n%s", text)
+			}
+		})
+	}
+	other := gguftest.Tiny("llama")
+	other.Seed = 9
+	if _, err := m.Read(t.Context(), gguftest.Write(t, other)); !errors.Is(err, explorer.ErrInvalid) {
+		t.Errorf("another model: %v", err)
+	}
+}
+
+// anonymous copies a model file without what lathe writes into it.
+func anonymous(t *testing.T, path string) string {
+	t.Helper()
+	f, err := gguf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	kv := f.KV().Clone()
+	for _, key := range f.KV().Keys() {
+		if strings.HasPrefix(key, "general.lathe.") {
+			kv.Delete(key)
+		}
+	}
+	copied := filepath.Join(t.TempDir(), "anonymous.gguf")
+	w, err := gguf.Create(copied, kv, f.Tensors())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Abort()
+	for _, tensor := range f.Tensors() {
+		data, err := f.Read(tensor.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Append(tensor.Name, data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	return copied
+}
+
+func TestCarry(t *testing.T) {
+	m := open(t, bench(t), gguftest.Tiny("llama"))
+	g := m.geometry()
+	from := subnet.Dense(g)
+	l := from.Layer(1)
+	l.Channels, l.Heads = subnet.Range(128, 0, 32), subnet.Range(4, 0, 2)
+	from = from.With(1, l)
+	to := from
+	l.Channels, l.Heads = subnet.Of(128, 0, 5, 100), subnet.Full(4)
+	to = to.With(1, l)
+	fitted := make([]float32, g.Hidden*32)
+	for i := range fitted {
+		fitted[i] = float32(i)
+	}
+	refit := make([]gguf.Refit, 3)
+	refit[1] = gguf.Refit{WD: fitted, WO: make([]float32, g.Hidden*32), BD: make([]float32, g.Hidden)}
+	got, err := m.Carry(t.Context(), gguf.Subnet{Masks: from, Refit: refit}, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, dims, err := m.file.Float32("blk.1.ffn_down.weight")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for row := range g.Hidden {
+		want := []float32{fitted[row*32], fitted[row*32+5], own[row*dims[1]+100]}
+		if !slices.Equal(got.Refit[1].WD[row*3:row*3+3], want) {
+			t.Fatalf("row %d: %v, want %v", row, got.Refit[1].WD[row*3:row*3+3], want)
+		}
+	}
+	ownO, _, err := m.file.Float32("blk.1.attn_output.weight")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Refit[1].WO) != g.Hidden*64 || got.Refit[1].WO[0] != 0 || got.Refit[1].WO[40] != ownO[40] || got.Refit[1].BD == nil {
+		t.Error("attention columns")
+	}
+	if got.Refit[0].WD != nil || !got.Masks.Equal(to) {
+		t.Error("layers without weights got some")
+	}
+}
+
+func TestTexts(t *testing.T) {
+	dir := t.TempDir()
+	for name, content := range map[string]string{
+		"b.txt": "second", "a/x.md": "first", "c.bin": "\xff\xfe", ".hidden.txt": "no", "bad.dat": "\xff", "empty.txt.off": "",
+	} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, ref, err := readText(dir)
+	if err != nil || text != "first\n\nsecond\n\n" || ref.Bytes != int64(len(text)) || len(ref.SHA256) != 64 {
+		t.Errorf("folder: %q, %+v, %v", text, ref, err)
+	}
+	for _, name := range []string{"nothing", "bad.dat", "empty.txt.off"} {
+		path := filepath.Join(dir, name)
+		if _, _, err := readText(path); !errors.Is(err, explorer.ErrText) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestPassages(t *testing.T) {
+	m := open(t, bench(t), gguftest.Tiny("llama"))
+	ctx := t.Context()
+	all, err := m.passage(ctx, m.bench.options.Text, take{seq: 64})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := m.passage(ctx, m.bench.options.Text, take{seq: 64, windows: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	last, err := m.passage(ctx, m.bench.options.Text, take{seq: 64, windows: 2, fromEnd: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(first.windows) != 2 || !slices.Equal(first.windows[1], all.windows[1]) {
+		t.Error("the first windows are not those of the whole text")
+	}
+	if len(last.windows) != 2 || slices.Equal(last.windows[0], first.windows[0]) {
+		t.Error("the last windows are not at the end")
+	}
+	if _, err := m.passage(ctx, m.bench.options.Text, take{seq: 1 << 20}); !errors.Is(err, explorer.ErrText) || !strings.Contains(err.Error(), "tokens") {
+		t.Errorf("a text that is too short: %v", err)
+	}
+	stopped, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := m.Cut(stopped, explorer.Cut{Target: 0.5}, &quiet{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("after it was cancelled: %v", err)
+	}
+}
+
+func TestDiagnose(t *testing.T) {
+	checks := bench(t).Diagnose(t.Context(), Places{Cache: t.TempDir(), Model: gguftest.Write(t, gguftest.Tiny("llama"))})
+	states := make(map[string]State)
+	for _, c := range checks {
+		states[c.Name] = c.State
+		if c.State == Missing && c.Get == "" {
+			t.Errorf("%s is missing and nothing says how to get it", c.Name)
+		}
+	}
+	for _, name := range []string{"machine", "cache folder", "default model", "calibration text", "engine"} {
+		if states[name] != Works {
+			t.Errorf("%s: %s", name, states[name])
+		}
+	}
+}

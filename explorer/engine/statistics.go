@@ -1,0 +1,161 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/durable"
+	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/reform"
+)
+
+// statisticsFile is the file, in the folder given to Gather, that statistics are kept in.
+const statisticsFile = "statistics.json"
+
+// maxStatistics bounds such a file, in bytes: about 100 for each unit of a model of the largest kind in use.
+const maxStatistics = 1 << 30
+
+// keptStatistics are statistics with what they were gathered from.
+type keptStatistics struct {
+	Model    string           `json:"model"` // fingerprint
+	Text     explorer.TextRef `json:"text"`
+	Windows  int              `json:"windows"`
+	Seq      int              `json:"seq"`
+	Gathered time.Time        `json:"gathered"`
+	// Statistics are as package reform writes them.
+	Statistics json.RawMessage `json:"statistics"`
+}
+
+// Gather implements [explorer.Statistician].
+func (m *model) Gather(ctx context.Context, c explorer.Calibration, dir string, mon explorer.Monitor) (explorer.Statistics, error) {
+	path, err := m.text(c.Text)
+	if err != nil {
+		return explorer.Statistics{}, err
+	}
+	_, ref, err := readText(path)
+	if err != nil {
+		return explorer.Statistics{}, err
+	}
+	want := keptStatistics{Model: m.Info().Fingerprint, Text: ref, Windows: orDefault(c.Windows, defaultWindows), Seq: orDefault(c.Seq, defaultSeq)}
+	if s, at, err := m.recall(dir, want); err == nil {
+		return m.adopt(s, ref, at), nil
+	} else if !errors.Is(err, os.ErrNotExist) {
+		mon.Note(fmt.Sprintf("statistics are gathered anew: %v", err))
+	}
+	mon.Progress(0, 0, "layers", "tokenising")
+	p, err := m.calibration(ctx, c)
+	if err != nil {
+		return explorer.Statistics{}, err
+	}
+	mon.Progress(0, 0, "layers", "loading the model")
+	dm, err := m.weights(ctx)
+	if err != nil {
+		return explorer.Statistics{}, err
+	}
+	s, err := reform.NewStatistics(ctx, dm, p.windows, func(e reform.Event) { tell(ctx, mon, e) })
+	if err != nil {
+		return explorer.Statistics{}, translate(err)
+	}
+	want.Gathered = time.Now().UTC()
+	if err := keep(dir, want, s); err != nil {
+		mon.Note(fmt.Sprintf("statistics could not be kept for the next time: %v", err))
+	}
+	return m.adopt(s, p.ref, want.Gathered), nil
+}
+
+// errOther says that kept statistics are of something else than wanted.
+var errOther = fmt.Errorf("those kept are of another text: %w", os.ErrNotExist)
+
+// recall reads statistics that were kept. Its error wraps os.ErrNotExist when there are none of what is wanted.
+func (m *model) recall(dir string, want keptStatistics) (*reform.Statistics, time.Time, error) {
+	if dir == "" {
+		return nil, time.Time{}, os.ErrNotExist
+	}
+	f, err := os.Open(filepath.Join(dir, statisticsFile))
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	defer func() { _ = f.Close() }() // only read from
+	var kept keptStatistics
+	if err := json.NewDecoder(io.LimitReader(f, maxStatistics)).Decode(&kept); err != nil {
+		return nil, time.Time{}, fmt.Errorf("%s: %w: %w", f.Name(), explorer.ErrDamaged, err)
+	}
+	if kept.Model != want.Model || kept.Text.SHA256 != want.Text.SHA256 || kept.Windows != want.Windows || kept.Seq != want.Seq {
+		return nil, time.Time{}, errOther
+	}
+	s, err := reform.LoadStatistics(bytes.NewReader(kept.Statistics), m.geometry())
+	if err != nil {
+		return nil, time.Time{}, fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	return s, kept.Gathered, nil
+}
+
+// keep writes statistics for the next time.
+func keep(dir string, k keptStatistics, s *reform.Statistics) error {
+	if dir == "" {
+		return nil
+	}
+	var b bytes.Buffer
+	if err := s.Save(&b); err != nil {
+		return err
+	}
+	k.Statistics = b.Bytes()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return durable.Write(filepath.Join(dir, statisticsFile), func(w io.Writer) error { return json.NewEncoder(w).Encode(k) })
+}
+
+// adopt makes statistics those that Predict goes by, and says of them what the explorer shows.
+func (m *model) adopt(s *reform.Statistics, ref explorer.TextRef, at time.Time) explorer.Statistics {
+	m.mu.Lock()
+	m.statistics = s
+	m.mu.Unlock()
+	out := explorer.Statistics{Ready: true, Text: ref, Tokens: s.Tokens, Layers: len(s.Layers), Gathered: at, DenseNLL: s.DenseNLL}
+	dense := subnet.Dense(m.geometry())
+	for i := range s.Layers {
+		l := &s.Layers[i]
+		without := func(change func(*subnet.Layer)) float64 {
+			cut := dense.Layer(i)
+			change(&cut)
+			return s.PredictLayer(dense.With(i, cut), i)
+		}
+		out.Importance = append(out.Importance, explorer.LayerImportance{
+			Channels: ranked(l.Channels), Heads: ranked(l.Heads),
+			AttentionLoss: without(func(c *subnet.Layer) { c.Heads = subnet.Empty(c.Heads.N()) }),
+			MLPLoss:       without(func(c *subnet.Layer) { c.Channels = subnet.Empty(c.Channels.N()) }),
+		})
+	}
+	return out
+}
+
+// ranked are the scores of units, changed as little as makes them rise along the order in which units are best dropped.
+func ranked(u reform.UnitStatistics) []float64 {
+	scores := make([]float64, len(u.Cost))
+	last := math.Inf(-1)
+	for _, unit := range u.Order {
+		last = max(u.Cost[unit], math.Nextafter(last, math.Inf(1)))
+		scores[unit] = last
+	}
+	return scores
+}
+
+// Predict implements [explorer.Statistician].
+func (m *model) Predict(s explorer.Statistics, masks subnet.Masks) (float64, bool) {
+	m.mu.Lock()
+	statistics := m.statistics
+	m.mu.Unlock()
+	if !s.Ready || statistics == nil {
+		return 0, false
+	}
+	return statistics.Predict(masks), true
+}

@@ -1,0 +1,297 @@
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer"
+)
+
+// maxText bounds a text, in bytes: far more than calibration or a test ever uses.
+const maxText = 1 << 30
+
+// readText reads a text file, or a folder's text files joined in order of their paths.
+func readText(path string) (string, explorer.TextRef, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", explorer.TextRef{}, fmt.Errorf("%w: %w", explorer.ErrText, err)
+	}
+	var text string
+	if info.IsDir() {
+		text, err = readFolder(path)
+	} else {
+		text, err = readFile(path, info.Size())
+	}
+	if err != nil {
+		return "", explorer.TextRef{}, err
+	}
+	if strings.TrimSpace(text) == "" {
+		return "", explorer.TextRef{}, fmt.Errorf("%s: %w: it is empty", path, explorer.ErrText)
+	}
+	sum := sha256.Sum256([]byte(text))
+	return text, explorer.TextRef{Path: path, Bytes: int64(len(text)), SHA256: hex.EncodeToString(sum[:])}, nil
+}
+
+func readFile(path string, size int64) (string, error) {
+	if size > maxText {
+		return "", fmt.Errorf("%s: %w: %d bytes, more than %d", path, explorer.ErrText, size, maxText)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", explorer.ErrText, err)
+	}
+	defer func() { _ = f.Close() }() // only read from
+	data, err := io.ReadAll(io.LimitReader(f, maxText))
+	if err != nil {
+		return "", err
+	}
+	if i := firstInvalid(data); i >= 0 {
+		return "", fmt.Errorf("%s: %w: byte %d is not UTF-8 text", path, explorer.ErrText, i)
+	}
+	return string(data), nil
+}
+
+// textNames are the endings of files that are taken from a folder.
+var textNames = [...]string{".txt", ".text", ".md", ".markdown", ".utf8", ".raw", ".rst", ".org", ".tex", ".log", ".csv", ".json", ".jsonl", ".html",
+	".go", ".py", ".c", ".h", ".rs", ".java", ".js", ".ts", ".sh"}
+
+func readFolder(path string) (string, error) {
+	var names []string
+	err := filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if hidden := strings.HasPrefix(d.Name(), ".") && name != path; hidden {
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if d.Type().IsRegular() && slices.Contains(textNames[:], strings.ToLower(filepath.Ext(name))) {
+			names = append(names, name)
+		}
+		return nil
+	})
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", explorer.ErrText, err)
+	}
+	if len(names) == 0 {
+		return "", fmt.Errorf("%s: %w: the folder has no text files (%s)", path, explorer.ErrText, strings.Join(textNames[:6], " "))
+	}
+	slices.Sort(names)
+	var b strings.Builder
+	for _, name := range names {
+		info, err := os.Stat(name)
+		if err != nil {
+			return "", fmt.Errorf("%w: %w", explorer.ErrText, err)
+		}
+		text, err := readFile(name, info.Size()+int64(b.Len()))
+		if err != nil {
+			return "", err
+		}
+		b.WriteString(text)
+		b.WriteString("\n\n")
+	}
+	return b.String(), nil
+}
+
+// firstInvalid is the offset of the first byte that is not UTF-8, -1 if there is none.
+func firstInvalid(data []byte) int {
+	for i := 0; i < len(data); {
+		r, n := utf8.DecodeRune(data[i:])
+		if r == utf8.RuneError && n <= 1 {
+			return i
+		}
+		i += n
+	}
+	return -1
+}
+
+// tokenKey names a tokenised text.
+type tokenKey struct {
+	sha256 string
+	cut    int // bytes of the text that were tokenised, counted from the end when negative; 0 is all
+}
+
+// passage is tokens of a text, cut into windows.
+type passage struct {
+	ref     explorer.TextRef
+	windows [][]int32
+	bos     bool // the text begins with the model's start token
+}
+
+// take says which windows of a text to take.
+type take struct {
+	windows, seq int
+	fromEnd      bool // the last windows instead of the first
+}
+
+// passage tokenises a text and cuts it into consecutive windows. A window is never shorter than seq; fewer windows than
+// asked for are an error unless 0, all, were asked for.
+func (m *model) passage(ctx context.Context, path string, t take) (passage, error) {
+	text, ref, err := readText(path)
+	if err != nil {
+		return passage{}, err
+	}
+	tokens, bos, err := m.tokenise(ctx, text, ref, t)
+	if err != nil {
+		return passage{}, err
+	}
+	n := len(tokens) / t.seq
+	if n < max(t.windows, 1) {
+		return passage{}, fmt.Errorf("%s: %w: it has %d tokens, %d windows of %d need %d", path, explorer.ErrText, len(tokens), max(t.windows, 1), t.seq, max(t.windows, 1)*t.seq)
+	}
+	if t.windows > 0 {
+		n = t.windows
+	}
+	if t.fromEnd {
+		tokens = tokens[len(tokens)-n*t.seq:]
+	}
+	p := passage{ref: ref, bos: bos && !t.fromEnd}
+	for i := range n {
+		p.windows = append(p.windows, tokens[i*t.seq:(i+1)*t.seq:(i+1)*t.seq])
+	}
+	return p, nil
+}
+
+// tokenise is the whole text as tokens, or enough of its beginning or end for the windows wanted.
+func (m *model) tokenise(ctx context.Context, text string, ref explorer.TextRef, t take) ([]int32, bool, error) {
+	load, err := m.vocabulary(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	defer func() { _ = load.Close() }() // nothing was written
+	for bytesPerToken := 6; ; bytesPerToken *= 2 {
+		key := tokenKey{sha256: ref.SHA256}
+		part := text
+		if need := t.windows * t.seq * bytesPerToken; t.windows > 0 && need < len(text) {
+			if key.cut = need; t.fromEnd {
+				key.cut = -need
+			}
+			part = excerpt(text, key.cut)
+		}
+		m.mu.Lock()
+		tokens, ok := m.tokens[key]
+		m.mu.Unlock()
+		if !ok {
+			if tokens, err = load.Tokenize(ctx, part, !t.fromEnd || key.cut == 0); err != nil {
+				return nil, false, err
+			}
+			m.mu.Lock()
+			m.tokens[key] = tokens
+			m.mu.Unlock()
+		}
+		if len(tokens) >= t.windows*t.seq || key.cut == 0 {
+			return tokens, load.Info().AddBOS, nil
+		}
+	}
+}
+
+// excerpt is the first n bytes of a text, or the last -n, at the bounds of characters.
+func excerpt(text string, n int) string {
+	if n >= 0 {
+		for n > 0 && !utf8.RuneStart(text[n]) {
+			n--
+		}
+		return text[:n]
+	}
+	at := len(text) + n
+	for at < len(text) && !utf8.RuneStart(text[at]) {
+		at++
+	}
+	return text[at:]
+}
+
+// vocabulary loads the model just to tokenise.
+func (m *model) vocabulary(ctx context.Context) (infer.Model, error) {
+	path, err := m.vocabularyFile()
+	if err != nil {
+		return nil, fmt.Errorf("the tokenizer: %w", err)
+	}
+	model, err := m.bench.engine.Load(ctx, infer.LoadOptions{Path: path, Context: 512, FlashAttention: true}, nil)
+	if err != nil {
+		return nil, fmt.Errorf("loading the tokenizer: %w", err)
+	}
+	return model, nil
+}
+
+// vocabularyFile is a file with the model's vocabulary that the engine loads: the model's own, or where the engine does not run
+// that, one made once for as long as the model is open.
+func (m *model) vocabularyFile() (string, error) {
+	if m.info.NoRuntime == "" {
+		return m.file.Path(), nil
+	}
+	const name = "vocabulary.gguf"
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.scratch != "" {
+		return filepath.Join(m.scratch, name), nil
+	}
+	dir, err := os.MkdirTemp(m.bench.options.Scratch, "lathe-vocabulary-")
+	if err != nil {
+		return "", err
+	}
+	if err := m.file.WriteVocabulary(filepath.Join(dir, name)); err != nil {
+		return "", errors.Join(err, os.RemoveAll(dir))
+	}
+	m.scratch = dir
+	return filepath.Join(dir, name), nil
+}
+
+// calibration is the text that statistics and re-fitting learn from.
+func (m *model) calibration(ctx context.Context, c explorer.Calibration) (passage, error) {
+	path, err := m.text(c.Text)
+	if err != nil {
+		return passage{}, err
+	}
+	return m.passage(ctx, path, take{windows: orDefault(c.Windows, defaultWindows), seq: orDefault(c.Seq, defaultSeq)})
+}
+
+// upTo is calibration with as many windows as the text has, most at the most.
+func (m *model) upTo(ctx context.Context, c explorer.Calibration, most int) (passage, error) {
+	c.Windows = most
+	p, err := m.calibration(ctx, c)
+	if !errors.Is(err, explorer.ErrText) {
+		return p, err
+	}
+	path, err := m.text(c.Text)
+	if err != nil {
+		return passage{}, err
+	}
+	return m.passage(ctx, path, take{seq: orDefault(c.Seq, defaultSeq)})
+}
+
+// What calibration takes where nothing else was said.
+const (
+	defaultWindows = 8
+	defaultSeq     = 2048
+)
+
+// text is the path of a text, or of the default one.
+func (m *model) text(path string) (string, error) {
+	if path != "" {
+		return path, nil
+	}
+	if m.bench.options.Text == "" {
+		return "", fmt.Errorf("%w: none was named and the default one is not there: name one with --text, or run `make setup`", explorer.ErrText)
+	}
+	return m.bench.options.Text, nil
+}
+
+func orDefault(v, otherwise int) int {
+	if v == 0 {
+		return otherwise
+	}
+	return v
+}

@@ -1,9 +1,0 @@
-// Package workbench computes for the explorer: it implements [explorer.Backend] over model files (infer/gguf), the
-// transformer's graphs (infer/decoder), re-fitting and search (reform, search), and llama.cpp in a child process
-// (infer/llamacpp).
-//
-// A [Bench] opens models. Opening reads a header only; weights are loaded by the first piece of work that computes with
-// them, and stay loaded. [Diagnose] says what of all this works on a machine, and how to get the rest.
-//
-// Errors name the file or the text they are about. Texts that cannot be used wrap [explorer.ErrText].
-package workbench

@@ -1,0 +1,352 @@
+package subnet
+
+import "slices"
+
+// Zero stands in a [Cut] where a file must hold a unit that the masks do not
+// keep: filled with zeros it changes nothing, but it is not saved.
+const Zero = -1
+
+// MinChannels is the width of the zero-filled MLP that a layer without MLP
+// keeps: llama.cpp drops the attention output of a layer whose
+// feed_forward_length is 0.
+const MinChannels = 32
+
+// Limits says which shapes the file format of a model family can express. What
+// it cannot is zero-filled, see [Masks.Cut].
+type Limits struct {
+	// PerLayer: widths may differ between layers. Otherwise all layers have
+	// those of the widest.
+	PerLayer bool
+	// NoAttention: layers other than the first of the file may have no
+	// attention block. Otherwise a zero-filled head stays.
+	NoAttention bool
+	// AllQuery: a layer with attention has all query heads, because the bias of
+	// W_Q must have the hidden size.
+	AllQuery bool
+	// InHead: the head size may be cut, to one size and one choice of rotary
+	// pairs for the whole model.
+	InHead bool
+	// Period, where not 0, says that layers are of two kinds by their place: every
+	// Period-th is of one, all others of the other. A layer stands only where its
+	// kind is, so dropped layers may have to stay before it, filled with zeros.
+	Period int
+}
+
+// Limits returns what files of subnets of g can express: Llama-family and Qwen2
+// models are written as deci, tied Qwen3 models as openelm, others keep their
+// architecture and its uniform widths. Gemma's layers take turns at looking back
+// over a window and over all of the text. No runtime reads files of OPT, whose
+// layout follows deci's.
+func (g *Geometry) Limits() Limits {
+	switch g.Arch {
+	case "llama", "deci":
+		return Limits{PerLayer: true, NoAttention: true, AllQuery: g.QKVBias, InHead: !g.QKVBias && !g.QKNorm && !g.HalfSplit}
+	case "qwen2":
+		return Limits{PerLayer: true, NoAttention: true, AllQuery: g.QKVBias}
+	case "qwen3", "openelm":
+		return Limits{PerLayer: g.Tied && !g.QKVBias}
+	case opt:
+		return Limits{PerLayer: true, NoAttention: true}
+	case "gemma2":
+		return Limits{Period: 2}
+	case "gemma3":
+		return Limits{Period: 6}
+	}
+	return Limits{}
+}
+
+// Cut is the shape of the file that holds a subnet: which unit of the dense
+// model stands at each place, or [Zero].
+type Cut struct {
+	HeadDim int // channels of every head
+	// Pairs holds the dense Q/K channel behind each of the HeadDim written
+	// channels, for the rotary frequencies; the same in all heads.
+	Pairs []int
+	// Layers holds the kept layers in order. Dropped ones are missing, but for
+	// those that stand in the file all zero.
+	Layers []CutLayer
+}
+
+// CutLayer is the shape of one layer of the file.
+type CutLayer struct {
+	Source int // layer of the dense model
+	// Groups and Heads hold the dense KV group and query head at each place;
+	// the heads of the group at place j are at len(Heads)/len(Groups)·j and
+	// after. Both are empty in a layer without attention.
+	Groups, Heads []int
+	// QK and VO hold, for the group at each place, the dense in-head channel
+	// at each of the HeadDim places.
+	QK, VO [][]int
+	// Channels holds the dense MLP channel at each place.
+	Channels []int
+}
+
+// Cut returns the shape of the file that holds the subnet. Compared with the
+// units kept, a file has in addition, filled with zeros:
+//
+//   - query heads, where the kept groups of a layer keep unequal counts;
+//   - channels inside heads, beyond the largest count that any head keeps and
+//     outside the rotary pairs that every head keeps;
+//   - one head and its group, where the first layer has no attention;
+//   - [MinChannels] MLP channels, where a layer has attention and no MLP;
+//   - a layer of one head and as many channels in front, where the first layers
+//     are dropped and their output biases must stay;
+//   - dropped layers, where the one behind them would stand in the place of
+//     another kind of layer;
+//   - whatever else the [Limits] of the family ask for.
+func (m Masks) Cut() Cut {
+	g, limits := m.geometry, m.geometry.Limits()
+	cut := m.headCut(limits)
+	if g.OutBias && m.layers[0].IsDropped() {
+		cut.Layers = append(cut.Layers, CutLayer{Groups: []int{Zero}, Heads: []int{Zero}, Channels: padded(nil, MinChannels)})
+	}
+	var dropped []int // layers that may stand, filled with zeros, before the next one
+	for i, l := range m.layers {
+		if l.IsDropped() {
+			dropped = append(dropped, i)
+			continue
+		}
+		for !limits.sameKind(i, len(cut.Layers)) {
+			cut.Layers = append(cut.Layers, CutLayer{
+				Source: dropped[len(dropped)-1], Groups: []int{Zero}, Heads: []int{Zero}, Channels: padded(nil, MinChannels),
+			})
+			dropped = dropped[:len(dropped)-1]
+		}
+		c := CutLayer{Source: i, Channels: l.Channels.Indices()}
+		c.cutHeads(l, g.Layers[i], limits)
+		if len(c.Groups) == 0 && (len(cut.Layers) == 0 || !limits.NoAttention) {
+			c.Groups, c.Heads = []int{Zero}, []int{Zero}
+		}
+		if len(c.Channels) == 0 {
+			c.Channels = padded(c.Channels, MinChannels)
+		}
+		cut.Layers = append(cut.Layers, c)
+	}
+	if !limits.PerLayer {
+		cut.level()
+	}
+	for i := range cut.Layers {
+		cut.cutChannels(&cut.Layers[i], m.layers[cut.Layers[i].Source], g.HeadDim)
+	}
+	return cut
+}
+
+// sameKind reports whether a layer of the model may stand at a place of the file.
+func (l Limits) sameKind(layer, place int) bool {
+	return l.Period == 0 || (layer%l.Period == l.Period-1) == (place%l.Period == l.Period-1)
+}
+
+// headCut returns a cut without layers whose head size and rotary pairs fit
+// every kept head.
+func (m Masks) headCut(limits Limits) Cut {
+	dim := m.geometry.HeadDim
+	whole := Cut{HeadDim: dim, Pairs: Full(dim).Indices()}
+	if !limits.InHead || dim%2 != 0 {
+		return whole
+	}
+	pairs, most := Empty(dim), 0
+	for i, l := range m.layers {
+		for _, group := range l.Groups(m.geometry.Layers[i]).Indices() {
+			pairs = pairs.Union(l.QKOf(group, dim))
+			most = max(most, l.VOOf(group, dim).Len())
+		}
+		if pairs.IsFull() || most == dim {
+			return whole
+		}
+	}
+	for _, c := range pairs.Indices() {
+		pairs = pairs.With(c ^ 1)
+	}
+	most += most % 2
+	for p := 0; pairs.Len() < most; p += 2 {
+		pairs = pairs.With(p, p+1)
+	}
+	if pairs.IsEmpty() {
+		return whole
+	}
+	return Cut{HeadDim: pairs.Len(), Pairs: pairs.Indices()}
+}
+
+// cutHeads places the kept groups and heads of l.
+func (c *CutLayer) cutHeads(l Layer, g LayerGeometry, limits Limits) {
+	per := 0 // heads of the fullest group
+	var kept [][]int
+	for _, group := range l.Groups(g).Indices() {
+		lo := group * g.HeadsPerGroup()
+		heads := l.Heads.Intersect(Range(g.Heads, lo, lo+g.HeadsPerGroup())).Indices()
+		per = max(per, len(heads))
+		kept = append(kept, heads)
+		c.Groups = append(c.Groups, group)
+	}
+	if len(kept) == 0 {
+		return
+	}
+	groups := len(kept)
+	if limits.AllQuery {
+		for g.Heads%groups != 0 {
+			groups++
+		}
+		per = g.Heads / groups
+	}
+	c.Groups = padded(c.Groups, groups)
+	for _, heads := range kept {
+		c.Heads = append(c.Heads, padded(heads, per)...)
+	}
+	c.Heads = padded(c.Heads, groups*per)
+}
+
+// level gives all layers the widths of the widest.
+func (cut *Cut) level() {
+	var groups, per, channels int
+	for _, l := range cut.Layers {
+		groups = max(groups, len(l.Groups))
+		per = max(per, len(l.Heads)/max(len(l.Groups), 1))
+		channels = max(channels, len(l.Channels))
+	}
+	for i := range cut.Layers {
+		l := &cut.Layers[i]
+		var heads []int
+		if n := len(l.Groups); n > 0 {
+			for group := range slices.Chunk(l.Heads, len(l.Heads)/n) {
+				heads = append(heads, padded(group, per)...)
+			}
+		}
+		l.Heads = padded(heads, groups*per)
+		l.Groups = padded(l.Groups, groups)
+		l.Channels = padded(l.Channels, channels)
+	}
+}
+
+// cutChannels places the in-head channels of l, the mask c was made from, whose
+// heads have dim channels.
+func (cut *Cut) cutChannels(c *CutLayer, l Layer, dim int) {
+	c.QK, c.VO = make([][]int, len(c.Groups)), make([][]int, len(c.Groups))
+	for place, group := range c.Groups {
+		qk, vo := Empty(dim), Empty(dim)
+		if group != Zero {
+			qk, vo = l.QKOf(group, dim), l.VOOf(group, dim)
+		}
+		c.QK[place] = keptOrZero(cut.Pairs, qk)
+		if cut.HeadDim == dim {
+			c.VO[place] = keptOrZero(cut.Pairs, vo)
+		} else {
+			c.VO[place] = padded(vo.Indices(), cut.HeadDim)
+		}
+	}
+}
+
+func keptOrZero(channels []int, kept Set) []int {
+	out := slices.Clone(channels)
+	for i, c := range out {
+		if !kept.Has(c) {
+			out[i] = Zero
+		}
+	}
+	return out
+}
+
+// padded returns units followed by as many zero-filled ones as make n.
+func padded(units []int, n int) []int {
+	units = slices.Clip(units)
+	for len(units) < n {
+		units = append(units, Zero)
+	}
+	return units
+}
+
+// Tensor is the shape of one tensor of a file.
+type Tensor struct {
+	Name       string
+	Rows, Cols int // Rows is 1 for a vector
+	Vector     bool
+}
+
+// Tensors returns the tensors of a file of that shape in llama.cpp's names, those
+// of the model first; a fused attn_qkv is listed as its three parts.
+func (cut Cut) Tensors(g *Geometry) []Tensor {
+	vec := func(name string, n int) Tensor { return Tensor{name, 1, n, true} }
+	ts := []Tensor{{Name: "token_embd.weight", Rows: g.Vocab, Cols: g.Hidden}, vec("output_norm.weight", g.Hidden)}
+	if g.Positions > 0 {
+		ts = append(ts, Tensor{Name: "position_embd.weight", Rows: g.Positions, Cols: g.Hidden})
+	}
+	if g.layerNorms() {
+		ts = append(ts, vec("output_norm.bias", g.Hidden))
+	}
+	if !g.Tied {
+		ts = append(ts, Tensor{Name: "output.weight", Rows: g.Vocab, Cols: g.Hidden})
+	}
+	if g.RopeFreqs || cut.HeadDim < g.HeadDim {
+		ts = append(ts, vec("rope_freqs.weight", cut.HeadDim/2))
+	}
+	for i, l := range cut.Layers {
+		ts = append(ts, l.tensors(g, cut.HeadDim, blockPrefix(i))...)
+	}
+	return ts
+}
+
+func (c CutLayer) tensors(g *Geometry, headDim int, prefix string) []Tensor {
+	var ts []Tensor
+	matrix := func(name string, rows, cols int) {
+		ts = append(ts, Tensor{Name: prefix + name, Rows: rows, Cols: cols})
+	}
+	vector := func(when bool, name string, n int) {
+		if when {
+			ts = append(ts, Tensor{Name: prefix + name, Rows: 1, Cols: n, Vector: true})
+		}
+	}
+	if q, kv := len(c.Heads)*headDim, len(c.Groups)*headDim; q > 0 {
+		kept := slices.ContainsFunc(c.Groups, func(group int) bool { return group != Zero })
+		vector(true, "attn_norm.weight", g.Hidden)
+		vector(g.layerNorms(), "attn_norm.bias", g.Hidden)
+		matrix("attn_q.weight", q, g.Hidden)
+		matrix("attn_k.weight", kv, g.Hidden)
+		matrix("attn_v.weight", kv, g.Hidden)
+		matrix("attn_output.weight", g.Hidden, q)
+		vector(g.QKVBias && kept, "attn_q.bias", q)
+		vector(g.QKVBias && kept, "attn_k.bias", kv)
+		vector(g.QKVBias && kept, "attn_v.bias", kv)
+		vector(g.QKNorm, "attn_q_norm.weight", headDim)
+		vector(g.QKNorm, "attn_k_norm.weight", headDim)
+		vector(g.OutBias, "attn_output.bias", g.Hidden)
+		vector(g.postNorms(), "post_attention_norm.weight", g.Hidden)
+	}
+	if ffn := len(c.Channels); ffn > 0 {
+		vector(true, "ffn_norm.weight", g.Hidden)
+		vector(g.layerNorms(), "ffn_norm.bias", g.Hidden)
+		if g.gated() {
+			matrix("ffn_gate.weight", ffn, g.Hidden)
+		}
+		matrix("ffn_up.weight", ffn, g.Hidden)
+		vector(!g.gated(), "ffn_up.bias", ffn)
+		matrix("ffn_down.weight", g.Hidden, ffn)
+		vector(g.OutBias, "ffn_down.bias", g.Hidden)
+		vector(g.postNorms(), "post_ffw_norm.weight", g.Hidden)
+	}
+	return ts
+}
+
+// postNorms reports whether what a block says passes a norm of its own.
+func (g *Geometry) postNorms() bool { return g.Arch == "gemma2" || g.Arch == "gemma3" }
+
+// opt is the architecture of OPT.
+const opt = "opt"
+
+// gated reports whether MLPs have a gate. Those without have a bias on W_U.
+func (g *Geometry) gated() bool { return g.Arch != opt }
+
+// layerNorms reports whether norms have biases beside their gains.
+func (g *Geometry) layerNorms() bool { return g.Arch == opt }
+
+// MLPMatrices returns how many matrices an MLP has, each of FFN·Hidden
+// parameters: W_G, W_U and W_D, or the last two where there is no gate.
+func (g *Geometry) MLPMatrices() int64 {
+	if g.gated() {
+		return 3
+	}
+	return 2
+}
+
+// LinearInUp reports whether what an MLP says is linear in W_U, so that re-fitting
+// it is a problem of least squares: not where it is normed, and not without a gate,
+// where the activation comes after W_U.
+func (g *Geometry) LinearInUp() bool { return g.gated() && !g.postNorms() }

@@ -1,0 +1,307 @@
+package subnet
+
+import (
+	"fmt"
+	"math/bits"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+)
+
+const wordBits = 64
+
+// Set is an immutable subset of the units {0, …, N-1} of one kind: the query
+// heads of a layer, the channels of its MLP, the channels inside a head. The
+// zero value is the empty subset of nothing.
+//
+// Methods that take another Set expect one over the same N, and methods that
+// take indices expect them in [0, N); like slice indexing, they panic
+// otherwise. Text from outside goes through [ParseSet], which returns errors.
+type Set struct {
+	n     int
+	count int
+	words []uint64 // bit i%64 of words[i/64]; bits at and above n are zero
+}
+
+// Full returns the set of all n units.
+func Full(n int) Set { return Range(n, 0, n) }
+
+// Empty returns the empty set over n units.
+func Empty(n int) Set {
+	checkSize(n)
+	return Set{n: n, words: make([]uint64, wordCount(n))}
+}
+
+// Of returns the set over n units that holds the given ones.
+func Of(n int, idx ...int) Set { return Empty(n).With(idx...) }
+
+// FromBools returns the set over len(kept) units that holds those whose entry
+// is true.
+func FromBools(kept []bool) Set {
+	s := Empty(len(kept))
+	for i, k := range kept {
+		if k {
+			s.words[i/wordBits] |= 1 << (i % wordBits)
+			s.count++
+		}
+	}
+	return s
+}
+
+// Range returns the set over n units that holds lo, …, hi-1.
+func Range(n, lo, hi int) Set {
+	s := Empty(n)
+	if lo < 0 || hi < lo || hi > n {
+		panic(fmt.Sprintf("mask: range [%d, %d) of %d units", lo, hi, n))
+	}
+	for i := lo; i < hi; {
+		w, b := i/wordBits, i%wordBits
+		run := min(wordBits-b, hi-i)
+		s.words[w] |= (^uint64(0) >> (wordBits - run)) << b
+		i += run
+	}
+	s.count = hi - lo
+	return s
+}
+
+// N returns how many units there are, kept or not.
+func (s Set) N() int { return s.n }
+
+// Len returns how many units the set holds.
+func (s Set) Len() int { return s.count }
+
+// IsFull reports whether the set holds every unit. The empty subset of nothing
+// is full as well as empty.
+func (s Set) IsFull() bool { return s.count == s.n }
+
+// IsEmpty reports whether the set holds no unit.
+func (s Set) IsEmpty() bool { return s.count == 0 }
+
+// Has reports whether the set holds unit i; it is false outside [0, N).
+func (s Set) Has(i int) bool {
+	return i >= 0 && i < s.n && s.words[i/wordBits]&(1<<(i%wordBits)) != 0
+}
+
+// Indices returns the units of the set in increasing order.
+func (s Set) Indices() []int {
+	idx := make([]int, 0, s.count)
+	for w, word := range s.words {
+		for word != 0 {
+			idx = append(idx, w*wordBits+bits.TrailingZeros64(word))
+			word &= word - 1
+		}
+	}
+	return idx
+}
+
+// Bools returns the set as one entry per unit.
+func (s Set) Bools() []bool {
+	kept := make([]bool, s.n)
+	for _, i := range s.Indices() {
+		kept[i] = true
+	}
+	return kept
+}
+
+// Union returns the units of s or t.
+func (s Set) Union(t Set) Set {
+	return s.combine(t, func(a, b uint64) uint64 { return a | b })
+}
+
+// Intersect returns the units of both s and t.
+func (s Set) Intersect(t Set) Set {
+	return s.combine(t, func(a, b uint64) uint64 { return a & b })
+}
+
+// Minus returns the units of s that t does not hold.
+func (s Set) Minus(t Set) Set {
+	return s.combine(t, func(a, b uint64) uint64 { return a &^ b })
+}
+
+// Complement returns the units that s does not hold.
+func (s Set) Complement() Set { return Full(s.n).Minus(s) }
+
+// Overlap returns how many units s and t have in common.
+func (s Set) Overlap(t Set) int {
+	s.checkSame(t)
+	common := 0
+	for w := range s.words {
+		common += bits.OnesCount64(s.words[w] & t.words[w])
+	}
+	return common
+}
+
+// With returns s with the given units added.
+func (s Set) With(idx ...int) Set {
+	out := s.clone()
+	for _, i := range idx {
+		out.checkIndex(i)
+		out.words[i/wordBits] |= 1 << (i % wordBits)
+	}
+	return out.counted()
+}
+
+// Without returns s with the given units removed.
+func (s Set) Without(idx ...int) Set {
+	out := s.clone()
+	for _, i := range idx {
+		out.checkIndex(i)
+		out.words[i/wordBits] &^= 1 << (i % wordBits)
+	}
+	return out.counted()
+}
+
+// Equal reports whether s and t hold the same units of the same N.
+func (s Set) Equal(t Set) bool {
+	if s.n != t.n || s.count != t.count {
+		return false
+	}
+	for w := range s.words {
+		if s.words[w] != t.words[w] {
+			return false
+		}
+	}
+	return true
+}
+
+// String returns the units as increasing ranges, "0-31,64-95". A full set is
+// "all" and an empty one "none"; the empty subset of nothing is "none".
+func (s Set) String() string {
+	switch s.count {
+	case 0:
+		return "none"
+	case s.n:
+		return "all"
+	}
+	var b strings.Builder
+	for i := s.next(0, true); i < s.n; {
+		end := s.next(i, false)
+		if b.Len() > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(strconv.Itoa(i))
+		if end-1 > i {
+			b.WriteByte('-')
+			b.WriteString(strconv.Itoa(end - 1))
+		}
+		i = s.next(end, true)
+	}
+	return b.String()
+}
+
+// ParseSet reads what [Set.String] writes: "all", "none", or a comma-separated
+// list of units and ranges in any order, each inside [0, n).
+func ParseSet(n int, text string) (Set, error) {
+	if n < 0 || n > MaxUnits {
+		return Set{}, fmt.Errorf("%w: %d units, outside 0 to %d", ErrSyntax, n, MaxUnits)
+	}
+	switch text = strings.TrimSpace(text); text {
+	case "all":
+		return Full(n), nil
+	case "none":
+		return Empty(n), nil
+	}
+	s := Empty(n)
+	for part := range strings.SplitSeq(text, ",") {
+		first, last, ranged := strings.Cut(part, "-")
+		lo, err := parseUnit(n, first)
+		if err != nil {
+			return Set{}, err
+		}
+		hi := lo
+		if ranged {
+			if hi, err = parseUnit(n, last); err != nil {
+				return Set{}, err
+			}
+		}
+		if hi < lo {
+			return Set{}, fmt.Errorf("%w: range %q runs backwards", ErrSyntax, part)
+		}
+		s = s.Union(Range(n, lo, hi+1))
+	}
+	return s, nil
+}
+
+func parseUnit(n int, text string) (int, error) {
+	text = strings.TrimSpace(text)
+	i, err := strconv.ParseUint(text, 10, 31)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %.20q is not a unit number", ErrSyntax, text)
+	}
+	if int(i) >= n {
+		return 0, fmt.Errorf("%w: unit %d is not below %d", ErrSyntax, i, n)
+	}
+	return int(i), nil
+}
+
+// next returns the first unit at or after i whose membership is in, or N.
+func (s Set) next(i int, in bool) int {
+	for i < s.n {
+		word := s.words[i/wordBits]
+		if !in {
+			word = ^word
+		}
+		if word >>= i % wordBits; word != 0 {
+			return min(s.n, i+bits.TrailingZeros64(word))
+		}
+		i += wordBits - i%wordBits
+	}
+	return s.n
+}
+
+func (s Set) combine(t Set, op func(a, b uint64) uint64) Set {
+	s.checkSame(t)
+	out := Set{n: s.n, words: make([]uint64, len(s.words))}
+	for w := range s.words {
+		out.words[w] = op(s.words[w], t.words[w])
+	}
+	return out.counted()
+}
+
+func (s Set) clone() Set {
+	s.words = append([]uint64(nil), s.words...)
+	return s
+}
+
+func (s Set) counted() Set {
+	s.count = 0
+	for _, word := range s.words {
+		s.count += bits.OnesCount64(word)
+	}
+	return s
+}
+
+func (s Set) checkIndex(i int) {
+	if i < 0 || i >= s.n {
+		panic(fmt.Sprintf("mask: unit %d of %d", i, s.n))
+	}
+}
+
+func (s Set) checkSame(t Set) {
+	if s.n != t.n {
+		panic(fmt.Sprintf("mask: sets over %d and %d units", s.n, t.n))
+	}
+}
+
+func checkSize(n int) {
+	if n < 0 {
+		panic(fmt.Sprintf("mask: %d units", n))
+	}
+}
+
+func wordCount(n int) int { return (n + wordBits - 1) / wordBits }
+
+// Sample returns a random subset of s with k units, each as likely. k is at most
+// the number of units in s.
+func (s Set) Sample(rng *rand.Rand, k int) Set {
+	out := Empty(s.n)
+	left := s.count
+	for _, i := range s.Indices() {
+		if rng.IntN(left) < k {
+			out.words[i/wordBits] |= 1 << (i % wordBits)
+			k--
+		}
+		left--
+	}
+	return out.counted()
+}

@@ -1,0 +1,165 @@
+package subnet
+
+// kvBytes is the size of one element of an F16 key-value cache.
+const kvBytes = 2
+
+// Size is what a subnet costs. Block parameters are those of the matrices of the
+// decoder blocks (W_Q, W_K, W_V, W_O, W_G, W_U, W_D); the others are embeddings,
+// LM head, norms and biases.
+type Size struct {
+	// BlockParams are the block parameters of the units kept and
+	// DenseBlockParams those of the dense model; Ratio, the inheriting ratio, is
+	// the one over the other.
+	BlockParams, DenseBlockParams int64
+	Ratio                         float64
+	// Params, DenseParams and RatioAll are the same over all parameters.
+	Params, DenseParams int64
+	RatioAll            float64
+	// ZeroedParams are the block parameters that the file has in addition to
+	// BlockParams because its format cannot do without them, all zero.
+	ZeroedParams int64
+	// KVBytesPerToken is what one token takes in an F16 key-value cache (V
+	// shrinks with the KV groups only where flash attention is on), and
+	// DenseKVBytesPerToken what it takes in that of the dense model.
+	KVBytesPerToken, DenseKVBytesPerToken int64
+	// Layers counts the layers of the file, with attention or without.
+	Layers int
+}
+
+// CompactRatio is the ratio that the file really has over the block parameters:
+// zeroed ones count as kept.
+func (s Size) CompactRatio() float64 {
+	return ratio(s.BlockParams+s.ZeroedParams, s.DenseBlockParams)
+}
+
+// Size returns what the subnet costs.
+func (m Masks) Size() Size {
+	g, cut := m.geometry, m.Cut()
+	s := Size{
+		BlockParams:          m.BlockParams(),
+		DenseBlockParams:     g.BlockParams(),
+		KVBytesPerToken:      cut.kvBytesPerToken(),
+		DenseKVBytesPerToken: Dense(g).Cut().kvBytesPerToken(),
+		Layers:               len(cut.Layers),
+	}
+	block, other := cut.params(g)
+	_, denseOther := Dense(g).Cut().params(g)
+	s.ZeroedParams = block - s.BlockParams
+	s.Params = s.BlockParams + other
+	s.DenseParams = s.DenseBlockParams + denseOther
+	s.Ratio = ratio(s.BlockParams, s.DenseBlockParams)
+	s.RatioAll = ratio(s.Params, s.DenseParams)
+	return s
+}
+
+// BlockParams returns the parameters of the block matrices that the masks keep.
+func (m Masks) BlockParams() int64 {
+	var n int64
+	for i, l := range m.layers {
+		n += l.Params(m.geometry, i)
+	}
+	return n
+}
+
+// BlockParams returns the parameters of the block matrices of the dense model.
+func (g *Geometry) BlockParams() int64 {
+	var n int64
+	for i := range g.Layers {
+		a, f := g.ModuleParams(i)
+		n += a + f
+	}
+	return n
+}
+
+// ModuleParams returns the parameters of the matrices of the attention and of the
+// MLP of a layer of the dense model.
+func (g *Geometry) ModuleParams(layer int) (attention, mlp int64) {
+	return DenseLayer(g.Layers[layer]).ModuleParams(g, layer)
+}
+
+// Params returns the parameters of the matrices of a layer of g that l keeps.
+func (l Layer) Params(g *Geometry, layer int) int64 {
+	attention, mlp := l.ModuleParams(g, layer)
+	return attention + mlp
+}
+
+// ModuleParams returns the parameters of the matrices of a layer of g that l
+// keeps, those of the attention and those of the MLP.
+func (l Layer) ModuleParams(g *Geometry, layer int) (attention, mlp int64) {
+	lg, hidden := g.Layers[layer], int64(g.Hidden)
+	mlp = g.MLPMatrices() * hidden * int64(l.Channels.Len())
+	if l.QK == nil && l.VO == nil {
+		rows := int64(l.Heads.Len()+l.Groups(lg).Len()) * int64(g.HeadDim)
+		return 2 * hidden * rows, mlp
+	}
+	per := lg.HeadsPerGroup()
+	for _, group := range l.Groups(lg).Indices() {
+		heads := l.Heads.Overlap(Range(lg.Heads, group*per, (group+1)*per))
+		channels := l.QKOf(group, g.HeadDim).Len() + l.VOOf(group, g.HeadDim).Len()
+		attention += int64(heads+1) * int64(channels) * hidden
+	}
+	return attention, mlp
+}
+
+// GGUFBytes returns the bytes of all tensors of the file of the subnet, without
+// header and padding, when matrices are asked for in the given type and fall
+// back as [TensorType] says. An unknown type gives 0.
+func (m Masks) GGUFBytes(name string) int64 {
+	var total int64
+	for _, t := range m.Cut().Tensors(m.geometry) {
+		n, err := t.Bytes(name)
+		if err != nil {
+			return 0
+		}
+		total += n
+	}
+	return total
+}
+
+// FLOPs returns the floating-point operations per token of the file of the
+// subnet, a multiply-add counting as two: in the prefill of a prompt of context
+// tokens, where each attends to half of it on average and only the last needs
+// the LM head, and in the decoding of the token after it.
+func (m Masks) FLOPs(context int) (prefill, decode float64) {
+	g, cut := m.geometry, m.Cut()
+	block, _ := cut.params(g)
+	heads := 0
+	for _, l := range cut.Layers {
+		heads += len(l.Heads)
+	}
+	matrices := 2 * float64(block)
+	attention := 4 * float64(heads*cut.HeadDim) * float64(context)
+	head := 2 * float64(g.Vocab) * float64(g.Hidden)
+	return matrices + attention/2 + head/float64(max(context, 1)), matrices + attention + head
+}
+
+// params returns the parameters of a file of that shape: those of the block
+// matrices and all others.
+func (cut Cut) params(g *Geometry) (block, other int64) {
+	for _, t := range cut.Tensors(g) {
+		n := int64(t.Rows) * int64(t.Cols)
+		switch {
+		case t.Name == "rope_freqs.weight":
+		case t.Vector, t.Name == "token_embd.weight", t.Name == "output.weight", t.Name == "position_embd.weight":
+			other += n
+		default:
+			block += n
+		}
+	}
+	return block, other
+}
+
+func (cut Cut) kvBytesPerToken() int64 {
+	groups := 0
+	for _, l := range cut.Layers {
+		groups += len(l.Groups)
+	}
+	return int64(groups) * int64(cut.HeadDim) * 2 * kvBytes
+}
+
+func ratio(part, whole int64) float64 {
+	if whole == 0 {
+		return 0
+	}
+	return float64(part) / float64(whole)
+}

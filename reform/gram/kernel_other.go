@@ -1,7 +1,0 @@
-//go:build !amd64
-
-package gram
-
-func kernel(k int, a, b, c []float64, ld int) { kernelPlain(k, a, b, c, ld) }
-
-func dot(x, y []float64) float64 { return dotPlain(x, y) }

@@ -1,0 +1,243 @@
+package linalg
+
+import (
+	"runtime"
+	"sync"
+)
+
+// Tile and block sizes of the product: a tile of tileRows×tileCols results is held in registers, depth values of both
+// operands are packed for it, and blockRows rows of the left operand stay in the second-level cache.
+const (
+	tileRows  = 8
+	tileCols  = 8
+	blockRows = 96
+	depth     = 256
+	colsBlock = 2048
+	// serialWork is the number of multiplications under which a product is not worth spreading over processors.
+	serialWork = 1 << 20
+)
+
+// view is a matrix inside a larger row-major one: element (i, j) is data[i*ld+j], or data[j*ld+i] when trans is set.
+type view struct {
+	data  []float64
+	ld    int
+	trans bool
+}
+
+func (v view) t() view { v.trans = !v.trans; return v }
+
+// at is the view from row i, column j on.
+func (v view) at(i, j int) view {
+	if v.trans {
+		i, j = j, i
+	}
+	o := min(i*v.ld+j, len(v.data))
+	return view{v.data[o:], v.ld, v.trans}
+}
+
+// shape says which part of a product is wanted.
+type shape int
+
+const (
+	whole shape = iota
+	lower       // only tiles that reach the diagonal or lie under it
+)
+
+// addProduct adds sign·a·b to c, where a is [m, k], b [k, n] and c [m, n] and not transposed. c overlaps neither operand.
+func addProduct(m, n, k int, sign float64, a, b, c view, part shape) {
+	if m == 0 || n == 0 || k == 0 {
+		return
+	}
+	workers := 1
+	if float64(m)*float64(n)*float64(k) > serialWork {
+		workers = min(runtime.GOMAXPROCS(0), (m+blockRows-1)/blockRows)
+	}
+	for jc := 0; jc < n; jc += colsBlock {
+		nc := min(colsBlock, n-jc)
+		packed := scratch(roundUp(nc, tileCols) * min(depth, k))
+		for pc := 0; pc < k; pc += depth {
+			kc := min(depth, k-pc)
+			packColumns(*packed, b.at(pc, jc), kc, nc)
+			rows := func(from, to int) {
+				block := scratch(roundUp(min(blockRows, to-from), tileRows) * kc)
+				defer giveBack(block)
+				for ic := from; ic < to; ic += blockRows {
+					mc := min(blockRows, to-ic)
+					if part == lower && jc > ic+mc-1 {
+						continue
+					}
+					packRows(*block, a.at(ic, pc), mc, kc, sign)
+					tiles(mc, nc, kc, *block, *packed, c.at(ic, jc), ic-jc, part)
+				}
+			}
+			if workers == 1 {
+				rows(0, m)
+				continue
+			}
+			var wg sync.WaitGroup
+			next := make(chan int, (m+blockRows-1)/blockRows)
+			for ic := 0; ic < m; ic += blockRows {
+				next <- ic
+			}
+			close(next)
+			for range workers {
+				wg.Go(func() {
+					for ic := range next {
+						rows(ic, min(ic+blockRows, m))
+					}
+				})
+			}
+			wg.Wait()
+		}
+		giveBack(packed)
+	}
+}
+
+// scratches holds the memory of packed operands, which products need again and again.
+var scratches sync.Pool
+
+// scratch returns n numbers of any value, for giveBack.
+func scratch(n int) *[]float64 {
+	s, ok := scratches.Get().(*[]float64)
+	if !ok || cap(*s) < n {
+		return new(make([]float64, n))
+	}
+	*s = (*s)[:n]
+	return s
+}
+
+func giveBack(s *[]float64) { scratches.Put(s) }
+
+// tiles adds the product of the packed operands to c, a tile at a time. diagonal is the row of c minus its column in the
+// whole result.
+func tiles(m, n, k int, a, b []float64, c view, diagonal int, part shape) {
+	var acc [tileRows * tileCols]float64
+	for j := 0; j < n; j += tileCols {
+		bp := b[j*k : (j+tileCols)*k]
+		for i := 0; i < m; i += tileRows {
+			if part == lower && j > i+diagonal+tileRows-1 {
+				continue
+			}
+			ap := a[i*k : (i+tileRows)*k]
+			if i+tileRows <= m && j+tileCols <= n {
+				kernel(k, ap, bp, c.data[i*c.ld+j:], c.ld)
+				continue
+			}
+			clear(acc[:])
+			kernel(k, ap, bp, acc[:], tileCols)
+			for r := range min(tileRows, m-i) {
+				row := c.data[(i+r)*c.ld+j:]
+				row = row[:min(tileCols, n-j)]
+				for q, v := range acc[r*tileCols : r*tileCols+len(row)] {
+					row[q] += v
+				}
+			}
+		}
+	}
+}
+
+// packRows lays out sign·a[m, k] so that each group of tileRows rows is contiguous, by column, zero-padded.
+func packRows(dst []float64, a view, m, k int, sign float64) {
+	for i := 0; i < m; i += tileRows {
+		out := dst[i*k : (i+tileRows)*k]
+		for r := range tileRows {
+			switch {
+			case i+r >= m:
+				for p := range k {
+					out[p*tileRows+r] = 0
+				}
+			case a.trans:
+				for p := range k {
+					out[p*tileRows+r] = sign * a.data[p*a.ld+i+r]
+				}
+			default:
+				for p, v := range a.data[(i+r)*a.ld : (i+r)*a.ld+k] {
+					out[p*tileRows+r] = sign * v
+				}
+			}
+		}
+	}
+}
+
+// packColumns lays out b[k, n] so that each group of tileCols columns is contiguous, by row, zero-padded.
+func packColumns(dst []float64, b view, k, n int) {
+	for j := 0; j < n; j += tileCols {
+		out := dst[j*k : (j+tileCols)*k]
+		width := min(tileCols, n-j)
+		if width < tileCols {
+			clear(out)
+		}
+		if b.trans {
+			for q := range width {
+				for p, v := range b.data[(j+q)*b.ld : (j+q)*b.ld+k] {
+					out[p*tileCols+q] = v
+				}
+			}
+			continue
+		}
+		for p := range k {
+			copy(out[p*tileCols:p*tileCols+width], b.data[p*b.ld+j:])
+		}
+	}
+}
+
+func roundUp(n, to int) int { return (n + to - 1) / to * to }
+
+// Product returns a·b for a [m, k] and b [k, n].
+func Product(m, n, k int, a, b []float64) []float64 {
+	checkLen("a", a, m*k)
+	checkLen("b", b, k*n)
+	c := make([]float64, m*n)
+	addProduct(m, n, k, 1, view{data: a, ld: k}, view{data: b, ld: n}, view{data: c, ld: n}, whole)
+	return c
+}
+
+// ProductT returns a·bᵀ for a [m, k] and b [n, k].
+func ProductT(m, n, k int, a, b []float64) []float64 {
+	checkLen("a", a, m*k)
+	checkLen("b", b, n*k)
+	c := make([]float64, m*n)
+	addProduct(m, n, k, 1, view{data: a, ld: k}, view{data: b, ld: k, trans: true}, view{data: c, ld: n}, whole)
+	return c
+}
+
+// SubtractProduct replaces c [m, n] by c − a·b for a [m, k] and b [k, n].
+func SubtractProduct(m, n, k int, a, b, c []float64) {
+	checkLen("a", a, m*k)
+	checkLen("b", b, k*n)
+	checkLen("c", c, m*n)
+	addProduct(m, n, k, -1, view{data: a, ld: k}, view{data: b, ld: n}, view{data: c, ld: n}, whole)
+}
+
+// SubtractSquare replaces the symmetric c [n, n] by c − a·aᵀ for a [n, k].
+func SubtractSquare(n, k int, a, c []float64) {
+	checkLen("a", a, n*k)
+	checkLen("c", c, n*n)
+	av := view{data: a, ld: k}
+	addProduct(n, n, k, -1, av, av.t(), view{data: c, ld: n}, lower)
+	mirror(c, n)
+}
+
+// SecondMoment returns xᵀx/rows for x [rows, n].
+func SecondMoment(rows, n int, x []float64) []float64 {
+	checkLen("x", x, rows*n)
+	h := make([]float64, n*n)
+	xv := view{data: x, ld: n}
+	addProduct(n, n, rows, 1/float64(rows), xv.t(), xv, view{data: h, ld: n}, lower)
+	mirror(h, n)
+	return h
+}
+
+// mirror copies what is under the diagonal of a [n, n] above it.
+func mirror(a []float64, n int) {
+	const block = 64 // both sides of a block stay in the cache
+	for bi := 0; bi < n; bi += block {
+		for bj := 0; bj <= bi; bj += block {
+			for i := bi; i < min(bi+block, n); i++ {
+				for j := bj; j < min(bj+block, i); j++ {
+					a[j*n+i] = a[i*n+j]
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,189 @@
+package space
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/lathe-llm/lathe/infer/subnet"
+)
+
+// Level is one choice for one module of a layer, made ready in advance.
+type Level struct {
+	// Mask holds the units kept: of attention its Heads, QK and VO, of an MLP
+	// its Channels. The fields of the other module are not looked at.
+	Mask subnet.Layer
+	// Params are the parameters of the module's matrices at this level.
+	Params int64
+	// Loss is the predicted rise of the fitness when this module alone is at
+	// this level and all others are dense, in nats per token.
+	Loss float64
+	// Seconds is the measured time that the module takes per token at this
+	// level, 0 where it was not measured.
+	Seconds float64
+}
+
+// Ladder is the levels of one module, from dense (index 0) to the smallest:
+// Params fall strictly. The last level may keep nothing.
+type Ladder []Level
+
+// Levels holds the ladders of all modules of a model.
+type Levels struct {
+	Geometry *subnet.Geometry
+	// Key identifies how the levels were made: model, calibration text and
+	// options. Choices of levels mean the same only under the same key.
+	Key string
+	// Attention and MLP hold one ladder per layer.
+	Attention, MLP []Ladder
+}
+
+// Choice picks a level for every module: index Modules·layer + module.
+type Choice []int16
+
+// Slots returns how many modules there are to choose for.
+func (l *Levels) Slots() int { return subnet.Modules * len(l.Geometry.Layers) }
+
+// Ladder returns the levels of slot Modules·layer + module.
+func (l *Levels) Ladder(slot int) Ladder {
+	if subnet.Module(slot%subnet.Modules) == subnet.Attention {
+		return l.Attention[slot/subnet.Modules]
+	}
+	return l.MLP[slot/subnet.Modules]
+}
+
+// Level returns the level that c picks in a slot.
+func (l *Levels) Level(c Choice, slot int) *Level { return &l.Ladder(slot)[c[slot]] }
+
+// Dense returns the choice of the dense model.
+func (l *Levels) Dense() Choice { return make(Choice, l.Slots()) }
+
+// Smallest returns the choice of the last level of every module.
+func (l *Levels) Smallest() Choice {
+	c := l.Dense()
+	for s := range c {
+		c[s] = int16(len(l.Ladder(s)) - 1)
+	}
+	return c
+}
+
+// Params returns the parameters of the block matrices of a choice.
+func (l *Levels) Params(c Choice) int64 {
+	var n int64
+	for s := range c {
+		n += l.Level(c, s).Params
+	}
+	return n
+}
+
+// Loss returns the predicted rise of the fitness of a choice: the sum over its
+// modules.
+func (l *Levels) Loss(c Choice) float64 {
+	var sum float64
+	for s := range c {
+		sum += l.Level(c, s).Loss
+	}
+	return sum
+}
+
+// Masks returns the masks of a choice. Errors wrap [ErrInvalid].
+func (l *Levels) Masks(c Choice) (subnet.Masks, error) {
+	if err := l.check(c); err != nil {
+		return subnet.Masks{}, err
+	}
+	layers := make([]subnet.Layer, len(l.Geometry.Layers))
+	for i := range layers {
+		layers[i] = l.Level(c, subnet.Modules*i+int(subnet.Attention)).Mask
+		layers[i].Channels = l.Level(c, subnet.Modules*i+int(subnet.MLP)).Mask.Channels
+	}
+	return subnet.New(l.Geometry, layers)
+}
+
+func (l *Levels) check(c Choice) error {
+	if len(c) != l.Slots() {
+		return fmt.Errorf("%w: choice of %d modules, the model has %d", subnet.ErrInvalid, len(c), l.Slots())
+	}
+	for s, v := range c {
+		if n := len(l.Ladder(s)); v < 0 || int(v) >= n {
+			return fmt.Errorf("%w: layer %d: %v level %d of %d", subnet.ErrInvalid, s/subnet.Modules, subnet.Module(s%subnet.Modules), v, n)
+		}
+	}
+	return nil
+}
+
+// Nearest returns the choice that comes nearest to masks: for each module the
+// level with the parameters nearest to theirs, among equals the larger.
+func (l *Levels) Nearest(m subnet.Masks) Choice {
+	c := l.Dense()
+	for s := range c {
+		attention, mlp := m.Layer(s/subnet.Modules).ModuleParams(l.Geometry, s/subnet.Modules)
+		want := mlp
+		if subnet.Module(s%subnet.Modules) == subnet.Attention {
+			want = attention
+		}
+		best := int64(math.MaxInt64)
+		for i, level := range l.Ladder(s) {
+			if d := max(want-level.Params, level.Params-want); d < best {
+				best, c[s] = d, int16(i)
+			}
+		}
+	}
+	return c
+}
+
+// Validate reports the first layer, module and level that is wrong: a mask that
+// does not fit, parameters that are not those of the mask or do not fall, a
+// first level that is not dense, a loss that is no number. Errors wrap
+// [ErrInvalid].
+func (l *Levels) Validate() error {
+	if err := l.Geometry.Validate(); err != nil {
+		return err
+	}
+	layers := len(l.Geometry.Layers)
+	if len(l.Attention) != layers || len(l.MLP) != layers {
+		return fmt.Errorf("%w: ladders of %d attention and %d MLP blocks, the model has %d layers", subnet.ErrInvalid, len(l.Attention), len(l.MLP), layers)
+	}
+	for s := range l.Slots() {
+		if err := l.validateLadder(s); err != nil {
+			return fmt.Errorf("%w: layer %d: %v %w", subnet.ErrInvalid, s/subnet.Modules, subnet.Module(s%subnet.Modules), err)
+		}
+	}
+	return nil
+}
+
+func (l *Levels) validateLadder(slot int) error {
+	ladder, layer := l.Ladder(slot), slot/subnet.Modules
+	if len(ladder) == 0 || len(ladder) > math.MaxInt16 {
+		return fmt.Errorf("has %d levels", len(ladder))
+	}
+	dense := subnet.DenseLayer(l.Geometry.Layers[layer])
+	for i, level := range ladder {
+		whole := dense
+		if subnet.Module(slot%subnet.Modules) == subnet.Attention {
+			whole.Heads, whole.QK, whole.VO = level.Mask.Heads, level.Mask.QK, level.Mask.VO
+		} else {
+			whole.Channels = level.Mask.Channels
+		}
+		if err := whole.Validate(l.Geometry.Layers[layer], l.Geometry.HeadDim); err != nil {
+			return fmt.Errorf("level %d: %w", i, err)
+		}
+		attention, mlp := whole.ModuleParams(l.Geometry, layer)
+		params := mlp
+		if subnet.Module(slot%subnet.Modules) == subnet.Attention {
+			params = attention
+		}
+		switch {
+		case params != level.Params:
+			return fmt.Errorf("level %d: %d parameters, its mask keeps %d", i, level.Params, params)
+		case i == 0 && !whole.Equal(dense):
+			return fmt.Errorf("level 0 is not dense")
+		case i > 0 && params >= ladder[i-1].Params:
+			return fmt.Errorf("level %d is not smaller than level %d", i, i-1)
+		case math.IsNaN(level.Loss) || math.IsInf(level.Loss, 0):
+			return fmt.Errorf("level %d: predicted loss is %v", i, level.Loss)
+		}
+	}
+	return nil
+}
+
+// Equal reports whether two choices pick the same levels.
+func (c Choice) Equal(d Choice) bool { return slices.Equal(c, d) }

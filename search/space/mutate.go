@@ -1,0 +1,190 @@
+package space
+
+import (
+	"math"
+	"math/rand/v2"
+
+	"github.com/lathe-llm/lathe/infer/subnet"
+)
+
+// Mutation holds the probabilities with which the paper's search varies masks,
+// under the paper's names.
+type Mutation struct {
+	Pm float64 // P_m: that a set of the wanted ratio is redrawn all the same
+	Ps float64 // P_s: that the ratio of a head or of an MLP is redrawn
+	Pd float64 // P_d: that the depth is redrawn
+	// Alpha is the overlap a redrawn set must have with the old one, as a share
+	// of all N units, and Eta how many draws are tried.
+	Alpha float64
+	Eta   int
+	// Directed draws a subset that has the overlap, where the paper waits for
+	// one by chance, and takes Alpha as a share of the smaller of the two sets.
+	// Chance gives overlaps near the product of the two ratios: at ratios whose
+	// product is below Alpha, the printed algorithm practically never accepts.
+	Directed bool
+}
+
+// Redraw is the paper's Algorithm 1 for a set s and a wanted size k: s itself
+// when it has that size and a draw is above P_m; otherwise the first of at most
+// Eta random subsets of size k whose overlap with s reaches Alpha·N; s itself
+// when none does.
+//
+// The overlap of a random subset is hypergeometric, so the loop is not run: one
+// draw says whether any of Eta subsets would have been accepted, one how large
+// its overlap is, and the subset is drawn with that overlap. The outcomes have
+// the same probabilities.
+func (m Mutation) Redraw(rng *rand.Rand, s subnet.Set, k int) subnet.Set {
+	if s.Len() == k && rng.Float64() > m.Pm {
+		return s
+	}
+	if m.Directed {
+		most := min(s.Len(), k)
+		least := max(atLeast(m.Alpha, most), s.Len()+k-s.N())
+		return overlapping(rng, s, k, least+rng.IntN(most-least+1))
+	}
+	overlaps := overlapOdds(s.N(), s.Len(), k, atLeast(m.Alpha, s.N()))
+	if rng.Float64() >= overlaps.acceptedIn(m.Eta) {
+		return s
+	}
+	return overlapping(rng, s, k, overlaps.draw(rng))
+}
+
+// atLeast returns the least number that is a share of n.
+func atLeast(share float64, n int) int { return int(math.Ceil(share*float64(n) - 1e-9)) }
+
+// overlapping returns a random set of size k that has so many units in common
+// with s.
+func overlapping(rng *rand.Rand, s subnet.Set, k, common int) subnet.Set {
+	return s.Sample(rng, common).Union(s.Complement().Sample(rng, k-common))
+}
+
+// odds holds the probabilities of the overlaps lo, lo+1, …
+type odds struct {
+	lo    int
+	p     []float64
+	total float64
+}
+
+// overlapOdds returns the probabilities that a random k-subset of n units has x
+// units in common with a given s-subset, for x of at least least.
+func overlapOdds(n, s, k, least int) odds {
+	o := odds{lo: max(least, 0, s+k-n)}
+	whole := logChoose(n, k)
+	for x := o.lo; x <= min(s, k); x++ {
+		p := math.Exp(logChoose(s, x) + logChoose(n-s, k-x) - whole)
+		o.p = append(o.p, p)
+		o.total += p
+	}
+	o.total = min(o.total, 1)
+	return o
+}
+
+// acceptedIn returns the probability that one of eta draws is among the overlaps.
+func (o odds) acceptedIn(eta int) float64 {
+	if eta < 1 {
+		return 0
+	}
+	return -math.Expm1(float64(eta) * math.Log1p(-o.total))
+}
+
+func (o odds) draw(rng *rand.Rand) int {
+	r := rng.Float64() * o.total
+	for i, p := range o.p {
+		if r < p {
+			return o.lo + i
+		}
+		r -= p
+	}
+	return o.lo + len(o.p) - 1
+}
+
+func logChoose(n, k int) float64 {
+	a, _ := math.Lgamma(float64(n) + 1)
+	b, _ := math.Lgamma(float64(k) + 1)
+	c, _ := math.Lgamma(float64(n-k) + 1)
+	return a - b - c
+}
+
+// Mutate returns m varied as in the paper: the depth with probability P_d, the
+// ratio of each head's channels (one set for Q, K, V and O, shared by a KV group)
+// and of each MLP with probability P_s, and each set by [Mutation.Redraw]. A
+// layer that comes back is that of base.
+func (s Space) Mutate(rng *rand.Rand, m, base subnet.Masks, mu Mutation) subnet.Masks {
+	if rng.Float64() < mu.Pd {
+		m = s.redrawDepth(rng, m, base)
+	}
+	geometry := m.Geometry()
+	for i := range m.Layers() {
+		l, g := m.Layer(i), geometry.Layers[i]
+		if !l.Channels.IsEmpty() {
+			k := l.Channels.Len()
+			if rng.Float64() < mu.Ps {
+				k = subnet.Count(g.FFN, s.MLP.draw(rng), s.Granularity)
+			}
+			l.Channels = mu.Redraw(rng, l.Channels, k)
+		}
+		in := make([]subnet.Set, g.KVHeads)
+		for group := range in {
+			in[group] = l.VOOf(group, geometry.HeadDim)
+			if !l.Groups(g).Has(group) {
+				continue
+			}
+			k := in[group].Len()
+			if rng.Float64() < mu.Ps {
+				k = subnet.Count(geometry.HeadDim, s.Attention.draw(rng), s.HeadGranularity)
+			}
+			in[group] = mu.Redraw(rng, in[group], k)
+		}
+		l.QK, l.VO = in, in
+		m = m.With(i, l)
+	}
+	return m
+}
+
+// redrawDepth returns m with random layers dropped, or restored from base, so that
+// their number is a random depth of the space.
+func (s Space) redrawDepth(rng *rand.Rand, m, base subnet.Masks) subnet.Masks {
+	n := m.Layers()
+	depth := s.MinLayers + rng.IntN(n-min(s.MinLayers, n)+1)
+	kept := subnet.Empty(n)
+	for i := range n {
+		if !m.Layer(i).IsDropped() {
+			kept = kept.With(i)
+		}
+	}
+	if kept.Len() > depth {
+		for _, i := range kept.Sample(rng, kept.Len()-depth).Indices() {
+			l := m.Layer(i)
+			l.Heads, l.Channels = subnet.Empty(l.Heads.N()), subnet.Empty(l.Channels.N())
+			m = m.With(i, l)
+		}
+		return m
+	}
+	for _, i := range kept.Complement().Sample(rng, min(depth, n)-kept.Len()).Indices() {
+		m = m.With(i, base.Layer(i))
+	}
+	return m
+}
+
+// Crossover returns masks that take each block of each layer from a or from b,
+// masks of one geometry, with equal probability; where one of the two has dropped
+// the layer, the whole layer.
+func Crossover(rng *rand.Rand, a, b subnet.Masks) subnet.Masks {
+	out := a
+	for i := range a.Layers() {
+		attention, mlp := rng.IntN(2) == 1, rng.IntN(2) == 1
+		if a.Layer(i).IsDropped() != b.Layer(i).IsDropped() {
+			mlp = attention
+		}
+		l := a.Layer(i)
+		if attention {
+			l = b.Layer(i)
+			l.Channels = a.Layer(i).Channels
+		}
+		if mlp {
+			l.Channels = b.Layer(i).Channels
+		}
+		out = out.With(i, l)
+	}
+	return out
+}

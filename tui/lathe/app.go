@@ -1,0 +1,270 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"charm.land/fang/v2"
+	"github.com/spf13/cobra"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/engine"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/tui"
+)
+
+// exploration is what commands work with: one opened for the command, or the one that a server shares.
+type exploration interface {
+	Snapshot() *explorer.Snapshot
+	Wait(ctx context.Context, revision uint64) error
+	Do(ctx context.Context, a explorer.Actor, c explorer.Command) (explorer.Receipt, error)
+}
+
+// app is what the commands share: where they read and write, and what computes for them.
+type app struct {
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+	getenv func(string) string
+	// backend makes what computes, the first time a command needs it. spec names the compute backend, "" the best there is.
+	backend func(spec string) (explorer.Backend, error)
+	// diagnose looks at what of all that works.
+	diagnose func(ctx context.Context, spec string, p engine.Places) ([]engine.Check, error)
+	// verify checks a file that was cut from a model.
+	verify func(ctx context.Context, spec, path, source string, m explorer.Monitor) (gguf.Verification, error)
+	// open runs the terminal interface over an exploration.
+	open func(ctx context.Context, a *app, e *explorer.Exploration, o tui.Options) error
+
+	// shared is the exploration of a server that runs commands for its clients, nil for a command of this machine. who is
+	// the client.
+	shared exploration
+	who    explorer.Actor
+
+	told uint64 // the last message of the exploration that was passed on
+
+	// Set by flags.
+	json      bool
+	workspace string
+	compute   string
+	spill     int64 // bytes, 0 for the default
+	weights   int64 // the same
+}
+
+// run carries out a command line and returns the exit status.
+func run(ctx context.Context, a *app, args []string) int {
+	root := newRoot(a)
+	root.SetArgs(args)
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	complain := func(w io.Writer, err error) {
+		if !errors.Is(err, context.Canceled) {
+			fmt.Fprintf(w, "lathe: %s\n", firstLine(err))
+		}
+	}
+	if a.shared != nil { // fang's styles ask the terminal of this process, which is not the client's
+		root.SilenceUsage, root.SilenceErrors = true, true
+		err := root.ExecuteContext(ctx)
+		if err != nil {
+			complain(a.stderr, err)
+		}
+		return status(err)
+	}
+	flow(root)
+	err := fang.Execute(ctx, root, fang.WithVersion(version()), fang.WithErrorHandler(func(w io.Writer, _ fang.Styles, err error) { complain(w, err) }))
+	return status(err)
+}
+
+// flow joins the lines of each paragraph of the help of a command and of those below it: fang breaks them anew.
+func flow(c *cobra.Command) {
+	c.Long = lineBreak.ReplaceAllString(c.Long, "$1 $2")
+	for _, below := range c.Commands() {
+		flow(below)
+	}
+}
+
+var lineBreak = regexp.MustCompile(`([^\n])\n([^\n\s])`)
+
+// newRoot makes the command tree.
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "lathe [MODEL]",
+		Short: "Find the smallest part of a language model that still talks sense",
+		Long: "lathe cuts a trained language model down to a smaller one without training: it scores which parts matter, drops the\n" +
+			"others, re-fits what is left, and writes a plain GGUF file that stock llama.cpp runs. Without a command it opens the\n" +
+			"explorer on MODEL, or on the default model. MODEL is a GGUF file, a folder of safetensors, or a repository on the\n" +
+			"Hugging Face hub.",
+		Example: "  # explore the default model\n  lathe\n" +
+			"  # cut a model to 0.8 of its block parameters and talk to it\n  lathe cut model.gguf --ratio 0.8 -o small.gguf\n  lathe chat small.gguf",
+		Args: cobra.MaximumNArgs(1),
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if a.shared != nil {
+				return noFiles(cmd)
+			}
+			switch a.compute {
+			case "", "auto", "go", "xla", "cuda":
+				return nil
+			}
+			if !strings.HasPrefix(a.compute, "xla:/") {
+				return usage(fmt.Errorf("--compute %q: not go, xla, cuda or xla:/path/plugin.so", a.compute))
+			}
+			return nil
+		},
+	}
+	flags := root.PersistentFlags()
+	flags.BoolVar(&a.json, "json", false, "write results as JSON on standard output, and nothing else")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
+	if a.shared != nil {
+		root.Use, root.Example, root.Args, root.RunE = "lathe", "", cobra.NoArgs, needsSubcommand
+		root.CompletionOptions.DisableDefaultCmd = true
+		root.AddCommand(a.sharedCommands()...)
+		return root
+	}
+	flags.StringVar(&a.workspace, "workspace", "", "folder that subnets, edits and chats are kept in (default: one per model)")
+	exploreFlags(a, root)
+	flags.StringVar(&a.compute, "compute", "", "what search and re-fitting compute with: go, xla, cuda or xla:/path/plugin.so (default: the fastest found)")
+	flags.Var((*byteSize)(&a.spill), "spill", "memory for calibration's hidden states, and as much for a matrix's inputs; more goes to a temporary file (default 4GiB)")
+	flags.Var((*byteSize)(&a.weights), "weights", "memory for the weights that are computed with; more are read from the model's file when they are needed (default: half of what is free)")
+	root.AddCommand(a.commands()...)
+	return root
+}
+
+// commands are all commands below the root.
+func (a *app) commands() []*cobra.Command {
+	return []*cobra.Command{
+		a.infoCommand(), a.convertCommand(), a.cutCommand(), a.reformCommand(), a.searchCommand(), a.compareCommand(), a.masksCommand(),
+		a.evalCommand(), a.zeroShotCommand(), a.chatCommand(), a.benchCommand(), a.statusCommand(), a.subnetsCommand(), a.recipeCommand(), a.fitCommand(),
+		a.verifyCommand(), a.serveCommand(), a.serveAPICommand(), a.doctorCommand(),
+	}
+}
+
+// modelArg is the model a command is about: its argument, or the default model.
+func (a *app) modelArg(args []string) (string, error) {
+	if a.shared != nil {
+		if len(args) > 0 {
+			return "", usage(fmt.Errorf("the server has one model: %q is one argument too many", args[0]))
+		}
+		return a.shared.Snapshot().Model.Path, nil
+	}
+	if len(args) > 0 {
+		return args[0], nil
+	}
+	path := filepath.Join(a.cache(), "models", defaultModel)
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("no model given, and the default one is not at %s: name a GGUF file, or run `make setup`: %w", path, errInput)
+	}
+	return path, nil
+}
+
+// defaultModel is the file of the default model below the cache's models folder.
+const defaultModel = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+// cache is the folder of things that can be fetched again.
+func (a *app) cache() string {
+	if dir := a.getenv("LATHE_CACHE"); dir != "" {
+		return dir
+	}
+	if dir := a.getenv("XDG_CACHE_HOME"); dir != "" {
+		return filepath.Join(dir, "lathe")
+	}
+	return filepath.Join(a.getenv("HOME"), ".cache", "lathe")
+}
+
+// workspaces is the folder of the workspaces of all models.
+func (a *app) workspaces() string {
+	if dir := a.getenv("LATHE_WORKSPACES"); dir != "" {
+		return dir
+	}
+	if dir := a.getenv("XDG_DATA_HOME"); dir != "" {
+		return filepath.Join(dir, "lathe", "workspaces")
+	}
+	return filepath.Join(a.getenv("HOME"), ".local", "share", "lathe", "workspaces")
+}
+
+// calibrationText is the default text to calibrate on; "" when it was not fetched.
+func (a *app) calibrationText() string {
+	path := filepath.Join(a.cache(), "text", "wiki.utf8")
+	if _, err := os.Stat(path); err != nil {
+		return ""
+	}
+	return path
+}
+
+// actor is who gives the commands: the person at the terminal, or a server's client.
+func (a *app) actor() explorer.Actor {
+	if a.shared != nil {
+		return a.who
+	}
+	name := a.getenv("USER")
+	if name == "" {
+		if u, err := user.Current(); err == nil {
+			name = u.Username
+		}
+	}
+	return explorer.Actor{Name: name, Role: explorer.RoleOwner}
+}
+
+// keeping says where an exploration is kept.
+type keeping int
+
+const (
+	inMemory    keeping = iota // nowhere, unless --workspace names a folder
+	inWorkspace                // in the model's workspace
+	orReadOnly                 // the same for people to stay in, or only looked at where another process holds it
+	readOnly                   // in the model's workspace, which is only looked at
+)
+
+// exploration opens a model for a command.
+func (a *app) openExploration(ctx context.Context, model string, k keeping) (*explorer.Exploration, error) {
+	model, err := a.local(ctx, model)
+	if err != nil {
+		return nil, err
+	}
+	backend, err := a.backend(a.compute)
+	if err != nil {
+		return nil, err
+	}
+	o := explorer.Options{Model: model, Workspace: a.workspace, Backend: backend, ReadOnly: k == readOnly, Scratch: a.getenv("LATHE_SCRATCH")}
+	if o.Workspace == "" && k != inMemory {
+		m, err := backend.Open(ctx, model)
+		if err != nil {
+			return nil, err
+		}
+		o.Workspace = explorer.DefaultWorkspace(a.workspaces(), m.Info())
+		if err := m.Close(); err != nil {
+			return nil, err
+		}
+	}
+	if k == orReadOnly {
+		o.MeasureDraft = &explorer.Measure{Seq: 1024, Windows: 2}
+	}
+	e, err := explorer.Open(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	if w := e.Snapshot().Workspace; k == inWorkspace && w.ReadOnly {
+		return nil, errors.Join(fmt.Errorf("workspace %s is %s: %w", w.Path, w.Holder, explorer.ErrReadOnly), e.Close())
+	}
+	return e, nil
+}
+
+// with opens a model, lets use work with it and closes it.
+func (a *app) with(ctx context.Context, model string, k keeping, use func(exploration) error) (err error) {
+	if a.shared != nil {
+		return use(a.shared)
+	}
+	e, err := a.openExploration(ctx, model, k)
+	if err != nil {
+		return err
+	}
+	a.told = 0
+	defer func() { err = errors.Join(err, e.Close()) }()
+	return use(e)
+}

@@ -1,0 +1,365 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/convert"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/subnet"
+)
+
+// madeResult is what `cut` and `reform` write with --json.
+type madeResult struct {
+	Model       string          `json:"model"`
+	Subnet      string          `json:"subnet,omitempty"` // id in the workspace; "" when it was not kept
+	Name        string          `json:"name,omitempty"`
+	Share       float64         `json:"share"`     // parameters kept, over block parameters
+	ShareAll    float64         `json:"share_all"` // over all parameters
+	KVBytes     int64           `json:"kv_bytes_per_token"`
+	Method      explorer.Method `json:"method"`
+	Before      float64         `json:"perplexity_unfitted,omitempty"` // on held-out calibration text
+	After       float64         `json:"perplexity,omitempty"`
+	General     *generalResult  `json:"general_text,omitempty"` // where another text than the default was calibrated on
+	Seconds     float64         `json:"seconds"`
+	Export      *gguf.Report    `json:"export,omitempty"`
+	SourceBytes int64           `json:"source_bytes"`
+	DenseBytes  int64           `json:"dense_bytes,omitempty"` // of the dense model in the type written, without metadata
+}
+
+// generalResult is the effect on the default text.
+type generalResult struct {
+	Dense float64 `json:"dense_perplexity"`
+	After float64 `json:"perplexity"`
+}
+
+func (a *app) cutCommand() *cobra.Command {
+	var (
+		c   explorer.Cut
+		out outFlags
+	)
+	cmd := &cobra.Command{
+		Use:   "cut [MODEL]",
+		Short: "Cut a model at once, without a search, and write the smaller one",
+		Long: "Chooses what to keep by the importance of each unit, re-fits the weights that stay on calibration text, and writes the\n" +
+			"smaller model. Without -o the subnet is kept in the model's workspace instead.",
+		Example: "  lathe cut model.gguf --ratio 0.8 -o small.gguf\n  lathe cut --ratio 0.6 --method flap --text notes/ --type Q8_0 -o small.gguf",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			model, err := a.modelArg(args)
+			if err != nil {
+				return err
+			}
+			if err := out.check(); err != nil {
+				return err
+			}
+			return a.with(cmd.Context(), model, out.keeping(), func(e exploration) error {
+				return a.make(cmd.Context(), e, c, out)
+			})
+		},
+	}
+	flags := cmd.Flags()
+	flags.Float64Var(&c.Target, "ratio", 0.8, "share of the block parameters to keep, in (0, 1]")
+	flags.StringVar(&c.Preset, "method", "", "how units are chosen: "+presetNames()+" (default: the best known)")
+	flags.Uint64Var(&c.Seed, "seed", 1, "seed of whatever is random")
+	flags.StringVar(&c.Name, "name", "", "name in the workspace")
+	calibrationFlags(cmd, &c.Calibration)
+	reformFlags(cmd, &c.Reform)
+	out.add(cmd)
+	return cmd
+}
+
+func (a *app) reformCommand() *cobra.Command {
+	var (
+		c   explorer.Refit
+		out outFlags
+		sub string
+	)
+	cmd := &cobra.Command{
+		Use:   "reform [MODEL]",
+		Short: "Fit the surviving weights of a subnet of the workspace anew",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			model, err := a.modelArg(args)
+			if err != nil {
+				return err
+			}
+			if err := out.check(); err != nil {
+				return err
+			}
+			return a.with(cmd.Context(), model, inWorkspace, func(e exploration) error {
+				if c.Subnet, err = find(e.Snapshot(), sub); err != nil {
+					return err
+				}
+				return a.make(cmd.Context(), e, c, out)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&sub, "subnet", string(explorer.DraftID), "subnet to re-fit: an id, a name, or draft for the masks in work")
+	cmd.Flags().StringVar(&c.Name, "name", "", "name of the result in the workspace")
+	calibrationFlags(cmd, &c.Calibration)
+	reformFlags(cmd, &c.Reform)
+	out.add(cmd)
+	return cmd
+}
+
+// outFlags say which file to write.
+type outFlags struct {
+	path, typ, as string
+	force         bool
+}
+
+func (o *outFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVarP(&o.path, "output", "o", "", "GGUF file to write")
+	flags.StringVar(&o.as, "as", asGGUF, "what to write: gguf, or hf for a folder of Hugging Face's in the layout of DeciLM")
+	flags.StringVar(&o.typ, "type", "", "tensor type to write: F32, F16, BF16, Q8_0, Q4_0 or Q4_1, … (default: as the source)")
+	flags.BoolVar(&o.force, "force", false, "replace a file that is there")
+}
+
+// What a subnet can be written as.
+const (
+	asGGUF = "gguf"
+	asHF   = "hf"
+)
+
+// toStdout as a file's name is standard output.
+const toStdout = "-"
+
+// keeping is where a subnet goes: into the file alone, or into the workspace when there is no file.
+func (o *outFlags) keeping() keeping {
+	if o.path == "" {
+		return inWorkspace
+	}
+	return inMemory
+}
+
+// check finds what would fail only after minutes of work: a type that is none, a folder that cannot be written to.
+func (o *outFlags) check() error {
+	if o.typ != "" {
+		t, err := gguf.ParseType(o.typ)
+		if err != nil {
+			return usage(fmt.Errorf("--type: %w", err))
+		}
+		if !t.Writable() {
+			return usage(fmt.Errorf("--type: %s cannot be written", o.typ))
+		}
+	}
+	switch {
+	case o.as == asHF:
+		return o.checkFolder()
+	case o.as != "" && o.as != asGGUF: // "" where there is no choice
+		return usage(fmt.Errorf("--as %q: not %s or %s", o.as, asGGUF, asHF))
+	}
+	if o.path == "" || o.path == toStdout {
+		return nil
+	}
+	switch info, err := os.Stat(o.path); {
+	case err == nil && info.IsDir():
+		return usage(fmt.Errorf("-o %s: it is a folder", o.path))
+	case err == nil && !o.force:
+		return usage(fmt.Errorf("-o %s: the file is there already (--force replaces it)", o.path))
+	case err != nil && !errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("-o: %w", err)
+	}
+	return o.probe()
+}
+
+// probe tries whether something can be written beside the output.
+func (o *outFlags) probe() error {
+	probe, err := os.CreateTemp(filepath.Dir(filepath.Clean(o.path)), ".lathe-*")
+	if err != nil {
+		return output{fmt.Errorf("-o %s: cannot write there: %w", o.path, errors.Unwrap(err))}
+	}
+	return errors.Join(probe.Close(), os.Remove(probe.Name()))
+}
+
+// checkFolder is check for a folder of Hugging Face's.
+func (o *outFlags) checkFolder() error {
+	switch strings.ToUpper(o.typ) {
+	case "", "F32", "F16", "BF16":
+	default:
+		return usage(fmt.Errorf("--type %s: safetensors hold F32, F16 and BF16", o.typ))
+	}
+	if o.path == "" || o.path == toStdout {
+		return usage(errors.New("-o names the folder to write"))
+	}
+	switch entries, err := os.ReadDir(o.path); {
+	case err == nil && len(entries) > 0:
+		return usage(fmt.Errorf("-o %s: the folder is not empty", o.path))
+	case err != nil && !errors.Is(err, os.ErrNotExist):
+		return usage(fmt.Errorf("-o %s: it is no folder", o.path))
+	}
+	return o.probe()
+}
+
+// make runs a command that makes a subnet, writes the file asked for and tells what came out.
+func (a *app) make(ctx context.Context, e exploration, c explorer.Command, out outFlags) error {
+	began := time.Now()
+	job, err := a.start(ctx, e, c)
+	if err != nil {
+		return err
+	}
+	s := e.Snapshot()
+	n, ok := s.Subnet(job.Result)
+	if !ok {
+		return fmt.Errorf("%s made no subnet", job.Title)
+	}
+	r := madeResult{
+		Model: s.Model.Path, Name: n.Name, Share: n.Size.Ratio, ShareAll: n.Size.RatioAll, KVBytes: n.Size.KVBytesPerToken,
+		Method: n.Method, Before: s.Reform.Before, After: s.Reform.After, SourceBytes: s.Model.Bytes,
+	}
+	if g := s.Reform.General; g.Dense > 0 {
+		r.General = &generalResult{g.Dense, g.After}
+	}
+	if s.Workspace.Path != "" {
+		r.Subnet = string(n.ID)
+	}
+	if out.path != "" {
+		if r.Export, err = a.export(ctx, e, n.ID, out); err != nil {
+			return err
+		}
+		r.DenseBytes = s.Model.Bytes
+		if out.typ != "" {
+			r.DenseBytes = subnet.Dense(s.Model.Geometry).GGUFBytes(out.typ)
+		}
+	}
+	r.Seconds = time.Since(began).Seconds()
+	if out.path == toStdout {
+		r.words(a.stderr)
+		return nil
+	}
+	return a.result(r, func(w io.Writer) { r.words(w) })
+}
+
+// export writes a subnet to the file asked for, or makes the file and copies it to standard output.
+func (a *app) export(ctx context.Context, e exploration, id explorer.SubnetID, out outFlags) (_ *gguf.Report, err error) {
+	c := explorer.Export{Subnet: id, Path: out.path, Type: out.typ}
+	if out.as == asHF {
+		return a.exportFolder(ctx, e, c)
+	}
+	if out.path != toStdout {
+		job, err := a.start(ctx, e, c)
+		return job.Report, err
+	}
+	if a.json || isTerminal(a.stdout) {
+		return nil, usage(errors.New("-o - writes the file to standard output, which must be neither JSON nor a terminal"))
+	}
+	dir, err := os.MkdirTemp(a.getenv("LATHE_SCRATCH"), "lathe-export-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	c.Path = filepath.Join(dir, "subnet.gguf")
+	job, err := a.start(ctx, e, c)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(c.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // only read from
+	job.Report.Path = "standard output"
+	_, err = io.Copy(a.stdout, f)
+	return job.Report, err
+}
+
+// exportFolder writes a subnet as a folder of Hugging Face's, by way of a file.
+func (a *app) exportFolder(ctx context.Context, e exploration, c explorer.Export) (_ *gguf.Report, err error) {
+	if arch := e.Snapshot().Model.Arch; !gguf.Runs(arch) { // known before a file is written for it
+		return nil, fmt.Errorf("%w: the layout holds Llama's network, and this is %s", convert.ErrUnsupported, arch)
+	}
+	dir, err := os.MkdirTemp(a.getenv("LATHE_SCRATCH"), "lathe-export-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	to := c.Path
+	c.Path = filepath.Join(dir, "subnet.gguf")
+	if c.Type == "" {
+		if c.Type = e.Snapshot().Model.FileType; c.Type != "F32" && c.Type != "BF16" {
+			c.Type = "F16"
+		}
+	}
+	job, err := a.start(ctx, e, c)
+	if err != nil {
+		return nil, err
+	}
+	f, err := gguf.Open(c.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // only read from
+	p := a.newMeter("write " + to)
+	defer p.clear()
+	written, err := convert.WriteFolder(ctx, f, to, func(done, total int64) { p.at(done, total, "") })
+	if err != nil {
+		return nil, err
+	}
+	r := *job.Report
+	r.Path, r.Arch, r.Bytes = written.Path, written.Class, written.Bytes
+	return &r, nil
+}
+
+func (r madeResult) words(w io.Writer) {
+	fmt.Fprintf(w, "%.3f of the block parameters kept (%.3f with embeddings), %s of KV cache per token\n", r.Share, r.ShareAll, byteCount(r.KVBytes))
+	if r.Before > 0 && r.After > 0 {
+		fmt.Fprintf(w, "perplexity on held-out calibration text: %.2f without re-fitting, %.2f with it\n", r.Before, r.After)
+	}
+	if g := r.General; g != nil {
+		fmt.Fprintf(w, "on the default text: %.2f, %.3f × the dense model's %.2f\n", g.After, g.After/g.Dense, g.Dense)
+	}
+	if x := r.Export; x != nil {
+		share := func(of int64) string { return fmt.Sprintf("%.0f %% of", 100*float64(x.Bytes)/float64(of)) }
+		fmt.Fprintf(w, "%s: %s, %s the source file's %s", x.Path, byteCount(x.Bytes), share(r.SourceBytes), byteCount(r.SourceBytes))
+		if r.DenseBytes != r.SourceBytes {
+			fmt.Fprintf(w, ", %s the dense model's %s in this type", share(r.DenseBytes), byteCount(r.DenseBytes))
+		}
+		fmt.Fprintln(w)
+		if x.ZeroedParams > 0 {
+			fmt.Fprintf(w, "  %s of dropped parameters could only be filled with zeros (in %d places)\n", count(x.ZeroedParams), len(x.Zeroed))
+		}
+		if n := len(x.Fallbacks); n > 0 {
+			f := x.Fallbacks[0]
+			fmt.Fprintf(w, "  %d tensors are stored as another type than asked for, the first %s as %s: %s\n", n, f.Tensor, f.Got, f.Reason)
+		}
+	}
+	if r.Subnet != "" {
+		fmt.Fprintf(w, "kept in the workspace as %s (%s)\n", r.Subnet, r.Name)
+	}
+	fmt.Fprintf(w, "%s\n", clock(time.Duration(r.Seconds*float64(time.Second))))
+}
+
+// find is the subnet that a person means by an id or a name.
+func find(s *explorer.Snapshot, what string) (explorer.SubnetID, error) {
+	switch id := explorer.SubnetID(what); id {
+	case explorer.DenseID, explorer.DraftID:
+		return id, nil
+	}
+	var found []explorer.SubnetID
+	for _, n := range append(s.Subnets[:len(s.Subnets):len(s.Subnets)], s.Trash...) {
+		if string(n.ID) == what {
+			return n.ID, nil
+		}
+		if n.Name == what {
+			found = append(found, n.ID)
+		}
+	}
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return "", fmt.Errorf("subnet %q: %w (`lathe subnets list` shows them)", what, explorer.ErrNotFound)
+	}
+	return "", usage(fmt.Errorf("%d subnets are called %q: use an id, such as %s", len(found), what, found[0]))
+}

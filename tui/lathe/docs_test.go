@@ -1,0 +1,120 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/lathe-llm/lathe/explorer"
+)
+
+// TestCommandsPage compares docs/commands.md with the command tree; -update writes it anew.
+func TestCommandsPage(t *testing.T) {
+	const page = "../docs/commands.md"
+	var b bytes.Buffer
+	b.WriteString("# Commands\n\nGenerated from the command tree by `go test ./tui/lathe -run CommandsPage -update`.\n\n" +
+		"Results go to standard output, everything else to standard error. With `--json` standard output is one JSON object, or\n" +
+		"for `search` a line for each generation and one at the end; words stay on standard error. Progress is drawn over in place\n" +
+		"on a terminal and written as a line every ten seconds elsewhere. In a pipe nothing is drawn.\n\n" +
+		"Where MODEL is left out the default model is meant, `$LATHE_CACHE/models/" + defaultModel + "`. Subnets are named by id or\n" +
+		"by name.\n\n## Exit statuses\n\n| status | meaning |\n|---|---|\n")
+	for _, s := range exitStatuses {
+		fmt.Fprintf(&b, "| %d | %s |\n", s.status, s.meaning)
+	}
+	b.WriteString("\n## Environment\n\n| variable | meaning |\n|---|---|\n" +
+		"| `LATHE_CACHE` | folder of things that can be fetched again: default model, texts, plug-ins, converted models (default: `lathe` in the user's cache folder) |\n" +
+		"| `LATHE_WORKSPACES` | folder of the workspaces of all models (default: `lathe/workspaces` in the user's data folder) |\n" +
+		"| `LATHE_SCRATCH` | folder for files that need not last, as large as a model (default: the system's) |\n" +
+		"| `HF_HOME`, `HF_HUB_CACHE` | where repositories of the Hugging Face hub are kept, as for its own programs |\n" +
+		"| `HF_TOKEN` | the token that the hub is asked with |\n" +
+		"| `HF_HUB_OFFLINE` | `1` asks nobody: what is kept must do |\n" +
+		"| `HF_ENDPOINT` | address of the hub |\n" +
+		"| `LATHE_API_KEY` | the key that clients of `serve-api` must send |\n" +
+		"| `LATHE_BACKEND` | what `--compute` says where it is not given |\n")
+	root := newRoot(&app{})
+	b.WriteString("\n## Flags of all commands\n\n")
+	flags(&b, root.PersistentFlags())
+	document(&b, root)
+	b.WriteString("\n## Over SSH\n\n`ssh host COMMAND` runs these on the exploration of a server, in the name and with the role of the key. Flags that name\n" +
+		"files are refused; `-o -` sends a file to the client.\n\n")
+	shared := newRoot(&app{shared: &explorer.Exploration{}})
+	var paths []string
+	list(&paths, shared)
+	for _, path := range paths {
+		fmt.Fprintf(&b, "* `%s`\n", path)
+	}
+	if *update {
+		if err := os.WriteFile(page, b.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, b.Bytes()) {
+		t.Error("docs/commands.md is not what the commands say: run go test ./tui/lathe -run CommandsPage -update")
+	}
+}
+
+// list collects the commands that do something.
+func list(paths *[]string, c *cobra.Command) {
+	if c.HasParent() && c.Name() != "help" && (c.Name() == "search" || !c.HasSubCommands()) {
+		*paths = append(*paths, strings.TrimPrefix(strings.TrimSuffix(strings.TrimSuffix(c.UseLine(), " [flags]"), " [MODEL]"), "lathe "))
+	}
+	for _, sub := range c.Commands() {
+		list(paths, sub)
+	}
+}
+
+// document writes a command and those below it.
+func document(b *bytes.Buffer, c *cobra.Command) {
+	if c.Runnable() && !c.HasParent() || c.HasParent() {
+		fmt.Fprintf(b, "\n## %s\n\n%s.\n", c.CommandPath(), c.Short)
+		if c.Long != "" {
+			fmt.Fprintf(b, "\n%s\n", c.Long)
+		}
+		if !c.HasSubCommands() || !c.HasParent() {
+			fmt.Fprintf(b, "\n    %s\n", strings.ReplaceAll(c.UseLine(), "[flags]", "[FLAGS]"))
+		}
+		if c.Example != "" {
+			fmt.Fprintf(b, "\n```sh\n%s\n```\n", strings.ReplaceAll(strings.TrimPrefix(c.Example, "  "), "\n  ", "\n"))
+		}
+		if c.LocalNonPersistentFlags().HasAvailableFlags() && c.HasParent() {
+			b.WriteString("\n")
+			flags(b, c.LocalNonPersistentFlags())
+		}
+	}
+	for _, sub := range c.Commands() {
+		if !sub.Hidden {
+			document(b, sub)
+		}
+	}
+}
+
+// flags writes a table of flags.
+func flags(b *bytes.Buffer, set *pflag.FlagSet) {
+	b.WriteString("| flag | default | meaning |\n|---|---|---|\n")
+	set.VisitAll(func(f *pflag.Flag) {
+		if f.Hidden {
+			return
+		}
+		name := "`--" + f.Name + "`"
+		if f.Shorthand != "" {
+			name = "`-" + f.Shorthand + "`, " + name
+		}
+		preset := f.DefValue
+		switch preset {
+		case "", "[]", "false":
+			preset = ""
+		default:
+			preset = "`" + preset + "`"
+		}
+		fmt.Fprintf(b, "| %s | %s | %s |\n", name, preset, strings.ReplaceAll(f.Usage, "|", "\\|"))
+	})
+}

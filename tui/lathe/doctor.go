@@ -1,0 +1,57 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lathe-llm/lathe/explorer/engine"
+)
+
+func (a *app) doctorCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "doctor",
+		Short: "Say what was found on this machine, what is used, and how to get what is missing",
+		Long:  "Exits with status 1 when something that is there does not work.",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			checks, err := a.diagnose(cmd.Context(), a.compute, engine.Places{Cache: a.cache(), Model: filepath.Join(a.cache(), "models", defaultModel)})
+			if err != nil {
+				return err
+			}
+			broken := 0
+			for _, c := range checks {
+				if c.State == engine.Broken {
+					broken++
+				}
+			}
+			r := struct {
+				Version    string         `json:"version"`
+				Workspaces string         `json:"workspaces"`
+				Checks     []engine.Check `json:"checks"`
+			}{version(), a.workspaces(), checks}
+			err = a.result(r, func(w io.Writer) {
+				for _, c := range checks {
+					line := fmt.Sprintf("%-8s %s: %s", c.State, c.Name, c.Found)
+					if c.Found == "" {
+						line = fmt.Sprintf("%-8s %s", c.State, c.Name)
+					}
+					fmt.Fprintln(w, line)
+					if c.Used != "" {
+						fmt.Fprintf(w, "         for %s\n", c.Used)
+					}
+					if c.Get != "" {
+						fmt.Fprintf(w, "         → %s\n", c.Get)
+					}
+				}
+				fmt.Fprintf(w, "%-8s workspaces: %s\n", engine.Works, r.Workspaces)
+			})
+			if err == nil && broken > 0 {
+				err = fmt.Errorf("%d things that are there do not work", broken)
+			}
+			return err
+		},
+	}
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"strings"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/convert"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/hub"
+	"github.com/lathe-llm/lathe/infer/subnet"
+)
+
+// Exit statuses of all commands.
+const (
+	exitOK          = 0
+	exitFailure     = 1
+	exitUsage       = 2
+	exitInput       = 3
+	exitUnsupported = 4
+	exitHeld        = 5
+	exitInterrupted = 130
+)
+
+// exitStatuses documents them, in order.
+var exitStatuses = []struct {
+	status  int
+	meaning string
+}{
+	{exitOK, "done"},
+	{exitFailure, "it was tried and failed: a full disk, a crash of the engine, a result out of bounds"},
+	{exitUsage, "the command line makes no sense: an unknown flag, a ratio outside (0, 1], a layer the model does not have"},
+	{exitInput, "an input file is missing, damaged or not what it should be"},
+	{exitUnsupported, "not possible with this model, machine or build: an unknown architecture, too little memory, no engine"},
+	{exitHeld, "the workspace is held by another process, or cannot be written to"},
+	{exitInterrupted, "interrupted; what was finished until then is kept"},
+}
+
+var (
+	// errUsage: the command line makes no sense.
+	errUsage = errors.New("see --help")
+	// errInput: an input file is not usable.
+	errInput = errors.New("bad input")
+)
+
+// usage marks an error as one of the command line.
+func usage(err error) error { return marked{err, errUsage} }
+
+// input marks an error as one of an input file.
+func input(err error) error { return marked{err, errInput} }
+
+// marked is an error that also is a sentinel, without its words.
+type marked struct {
+	error
+	is error
+}
+
+func (m marked) Unwrap() []error { return []error{m.error, m.is} }
+
+// output is an error of a file to be written: a folder that is missing is no missing input.
+type output struct{ error }
+
+// status is the exit status for an error.
+func status(err error) int {
+	is := func(targets ...error) bool {
+		for _, t := range targets {
+			if errors.Is(err, t) {
+				return true
+			}
+		}
+		return false
+	}
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, new(output)):
+		return exitFailure
+	case is(context.Canceled):
+		return exitInterrupted
+	case is(explorer.ErrReadOnly):
+		return exitHeld
+	case is(errUsage):
+		return exitUsage
+	case is(errInput):
+		return exitInput
+	case is(convert.ErrUnsupported, convert.ErrPickle, hub.ErrDenied, hub.ErrOffline, gguf.ErrArchitecture, gguf.ErrType, explorer.ErrUnsupported, infer.ErrUnavailable, infer.ErrNoMemory):
+		return exitUnsupported
+	case is(convert.ErrFormat, hub.ErrNotFound, hub.ErrDamaged, gguf.ErrFormat, gguf.ErrMissing, infer.ErrBadModel, explorer.ErrDamaged, explorer.ErrText, subnet.ErrSyntax, fs.ErrNotExist):
+		return exitInput
+	case is(explorer.ErrInvalid, explorer.ErrNotFound, explorer.ErrForbidden), isCobraUsage(err):
+		return exitUsage
+	}
+	return exitFailure
+}
+
+// isCobraUsage recognises the errors of the command parser, which have no type.
+func isCobraUsage(err error) bool {
+	for _, prefix := range []string{"unknown command", "unknown flag", "unknown shorthand", "accepts ", "requires at least", "required flag"} {
+		if strings.HasPrefix(err.Error(), prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// firstLine is an error in one line.
+func firstLine(err error) string {
+	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+}

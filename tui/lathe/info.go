@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/engine"
+	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/reform"
+)
+
+// infoResult is what `info --json` writes.
+type infoResult struct {
+	Model        string      `json:"model"`
+	Name         string      `json:"name"`
+	Architecture string      `json:"architecture"`
+	Type         string      `json:"type"`
+	Bytes        int64       `json:"bytes"`
+	Params       int64       `json:"parameters"`
+	BlockParams  int64       `json:"block_parameters"`
+	Hidden       int         `json:"hidden"`
+	HeadDim      int         `json:"head_dim"`
+	Vocab        int         `json:"vocabulary"`
+	Context      int         `json:"context"`
+	Tied         bool        `json:"tied_embeddings"`
+	ChatTemplate bool        `json:"chat_template"`
+	NoRuntime    string      `json:"no_runtime,omitempty"` // why it cannot be run
+	KVBytes      int64       `json:"kv_bytes_per_token"`
+	CutMemory    int64       `json:"cut_memory_bytes"` // to cut it at once to 0.8, calibrated on cutWindows of cutTokens
+	SubnetOf     string      `json:"subnet_of,omitempty"`
+	Share        float64     `json:"share,omitempty"`
+	Layers       []infoLayer `json:"layers"`
+}
+
+// The calibration text that info states the memory for.
+const (
+	cutWindows = 24
+	cutTokens  = 2048
+)
+
+// infoLayer is the shape of one layer.
+type infoLayer struct {
+	Heads   int `json:"heads"`
+	KVHeads int `json:"kv_heads"`
+	MLP     int `json:"mlp"`
+}
+
+func (a *app) infoCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "info [MODEL]",
+		Short: "Say what a model file is",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			model, err := a.modelArg(args)
+			if err != nil {
+				return err
+			}
+			info, err := a.modelInfo(cmd.Context(), model)
+			if err != nil {
+				return err
+			}
+			r := newInfo(info, reform.Limits{States: a.spill, Weights: a.weights})
+			return a.result(r, func(w io.Writer) { r.words(w, info) })
+		},
+	}
+}
+
+// modelInfo is what a model's header says.
+func (a *app) modelInfo(ctx context.Context, path string) (explorer.ModelInfo, error) {
+	if a.shared != nil {
+		return a.shared.Snapshot().Model, nil
+	}
+	path, err := a.local(ctx, path)
+	if err != nil {
+		return explorer.ModelInfo{}, err
+	}
+	backend, err := a.backend(a.compute)
+	if err != nil {
+		return explorer.ModelInfo{}, err
+	}
+	m, err := backend.Open(ctx, path)
+	if err != nil {
+		return explorer.ModelInfo{}, err
+	}
+	return m.Info(), m.Close()
+}
+
+// newInfo takes the limits that cutting would have, 0 for the defaults.
+func newInfo(m explorer.ModelInfo, limits reform.Limits) infoResult {
+	if limits.States == 0 {
+		limits.States = decoder.DefaultMemory
+	}
+	if limits.Weights == 0 {
+		limits.Weights = engine.DefaultWeights()
+	}
+	size := subnet.Dense(m.Geometry).Size()
+	r := infoResult{
+		Model: m.Path, Name: m.Name, Architecture: m.Arch, Type: m.FileType, Bytes: m.Bytes, Params: m.Params, BlockParams: m.BlockParams,
+		Hidden: m.Hidden, HeadDim: m.Geometry.HeadDim, Vocab: m.Vocab, Context: m.Context, Tied: m.Tied, ChatTemplate: m.ChatTemplate, NoRuntime: m.NoRuntime,
+		KVBytes: size.KVBytesPerToken, SubnetOf: m.SubnetOf, Share: m.Share,
+		CutMemory: reform.MemoryOf(m.Geometry, 0.8, cutWindows, cutTokens, limits).Total(),
+	}
+	for _, l := range m.Geometry.Layers {
+		r.Layers = append(r.Layers, infoLayer{l.Heads, l.KVHeads, l.FFN})
+	}
+	return r
+}
+
+func (r infoResult) words(w io.Writer, m explorer.ModelInfo) {
+	rows := [][]string{
+		{"model", r.Name},
+		{"file", fmt.Sprintf("%s (%s, %s)", r.Model, byteCount(r.Bytes), r.Type)},
+		{"architecture", r.Architecture},
+		{"parameters", fmt.Sprintf("%s, of them %s in decoder blocks", count(r.Params), count(r.BlockParams))},
+		{"layers", shapes(m.Geometry.Layers)},
+		{"hidden size", fmt.Sprintf("%d, heads of %d", r.Hidden, r.HeadDim)},
+		{"vocabulary", fmt.Sprintf("%d%s", r.Vocab, map[bool]string{true: ", output tied to the embedding"}[r.Tied])},
+		{"context", fmt.Sprintf("%d tokens, %s of KV cache each", r.Context, byteCount(r.KVBytes))},
+		{"cutting it", fmt.Sprintf("about %s of memory, with %d windows of %d tokens", byteCount(r.CutMemory), cutWindows, cutTokens)},
+		{"chat template", map[bool]string{true: "yes", false: "no"}[r.ChatTemplate]},
+	}
+	if r.NoRuntime != "" {
+		rows = append(rows, []string{"running it", r.NoRuntime})
+	}
+	if r.SubnetOf != "" {
+		rows = append(rows, []string{"subnet of", fmt.Sprintf("%s, %.3f of its block parameters", r.SubnetOf, r.Share)})
+	}
+	table(w, rows...)
+}
+
+// shapes says how many layers of which shape there are, runs of equal ones together.
+func shapes(layers []subnet.LayerGeometry) string {
+	var parts []string
+	for i := 0; i < len(layers); {
+		j := i
+		for j < len(layers) && layers[j] == layers[i] {
+			j++
+		}
+		l := layers[i]
+		text := fmt.Sprintf("%d × ", j-i)
+		if l.Heads == 0 {
+			text += "no attention"
+		} else {
+			text += fmt.Sprintf("%d heads in %d groups", l.Heads, l.KVHeads)
+		}
+		parts = append(parts, fmt.Sprintf("%s, mlp %d", text, l.FFN))
+		i = j
+	}
+	const most = 6
+	if len(parts) > most {
+		parts = append(parts[:most], fmt.Sprintf("… (%d shapes)", len(parts)))
+	}
+	return strings.Join(parts, "; ")
+}

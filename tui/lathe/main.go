@@ -1,0 +1,78 @@
+// Command lathe searches a trained language model for a smaller subnet and runs what it finds.
+//
+// Its commands are documented in explorer/docs/commands.md, which is generated from the command tree.
+package main
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/engine"
+	"github.com/lathe-llm/lathe/infer/convert"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/llamacpp"
+)
+
+func main() {
+	llamacpp.RunIfChild()
+	convert.RunIfChild()
+	// Libraries log to standard error through slog; a terminal interface or a pipe must not see that.
+	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	ignoreSizeSignal()
+	os.Exit(realMain())
+}
+
+// realMain runs the command line of the process on the real backend.
+func realMain() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, open: openInterface}
+	var bench *engine.Bench
+	made := func(spec string) (*engine.Bench, error) {
+		if bench != nil {
+			return bench, nil
+		}
+		var err error
+		bench, err = engine.New(engine.Options{
+			Compute: spec, Text: a.calibrationText(), Scratch: os.Getenv("LATHE_SCRATCH"), Spill: a.spill, Weights: a.weights,
+		})
+		return bench, err
+	}
+	a.backend = func(spec string) (explorer.Backend, error) { return made(spec) }
+	a.diagnose = func(ctx context.Context, spec string, p engine.Places) ([]engine.Check, error) {
+		b, err := made(spec)
+		if err != nil {
+			return nil, err
+		}
+		return b.Diagnose(ctx, p), nil
+	}
+	a.verify = func(ctx context.Context, spec, path, source string, m explorer.Monitor) (gguf.Verification, error) {
+		b, err := made(spec)
+		if err != nil {
+			return gguf.Verification{}, err
+		}
+		return b.Verify(ctx, path, source, m)
+	}
+	code := run(ctx, a, os.Args[1:])
+	if bench != nil {
+		if err := bench.Close(); err != nil && code == exitOK {
+			code = exitFailure
+		}
+	}
+	return code
+}
+
+// version is the module's version as the Go tool recorded it.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
+	}
+	return "unreleased"
+}

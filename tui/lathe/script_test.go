@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/engine"
+	"github.com/lathe-llm/lathe/explorer/explorertest"
+	"github.com/lathe-llm/lathe/infer/convert"
+	"github.com/lathe-llm/lathe/infer/convert/converttest"
+	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+	"github.com/lathe-llm/lathe/infer/llamacpp"
+)
+
+var update = flag.Bool("update", false, "write the files that tests compare with anew")
+
+// TestMain lets scripts run the program: lathe is the real one, pretend the same commands over make-believe.
+func TestMain(m *testing.M) {
+	llamacpp.RunIfChild()
+	convert.RunIfChild()
+	testscript.Main(m, map[string]func(){
+		"lathe":   func() { ignoreSizeSignal(); os.Exit(realMain()) },
+		"pretend": func() { os.Exit(pretend(os.Args[1:])) },
+	})
+}
+
+// pretend runs a command line over the make-believe backend, for which a model file only has to be there.
+func pretend(args []string) int {
+	b := explorertest.New()
+	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
+	a.backend = func(string) (explorer.Backend, error) { return existing{b}, nil }
+	a.diagnose = func(context.Context, string, engine.Places) ([]engine.Check, error) {
+		return []engine.Check{
+			{Name: "machine", State: engine.Works, Found: "two cores"},
+			{Name: "GPU", State: engine.Missing, Used: "chat", Get: "buy one"},
+		}, nil
+	}
+	return run(context.Background(), a, args)
+}
+
+// existing is the make-believe backend over files that exist.
+type existing struct{ *explorertest.Backend }
+
+func (b existing) Open(ctx context.Context, path string) (explorer.Model, error) {
+	if _, err := os.Stat(path); err != nil {
+		return nil, err
+	}
+	return b.Backend.Open(ctx, path)
+}
+
+func TestScripts(t *testing.T) {
+	cache := os.Getenv("LATHE_CACHE")
+	if cache == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cache = filepath.Join(home, ".cache", "lathe")
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:           "testdata/script",
+		UpdateScripts: *update,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("LATHE_CACHE", filepath.Join(e.WorkDir, "cache"))
+			e.Setenv("LATHE_WORKSPACES", filepath.Join(e.WorkDir, "workspaces"))
+			e.Setenv("REAL_CACHE", cache)
+			e.Setenv("USER", "ada")
+			e.Setenv("HF_HOME", filepath.Join(e.WorkDir, "hf"))
+			e.Setenv("HF_HUB_OFFLINE", "1")
+			e.Setenv("LATHE_BACKEND", os.Getenv("LATHE_BACKEND"))
+			if err := gguftest.Tiny("llama").Write(filepath.Join(e.WorkDir, "tiny.gguf")); err != nil {
+				return err
+			}
+			opt := gguftest.Tiny("opt")
+			opt.Context = 2048
+			for name, f := range map[string]converttest.Folder{
+				"folder": {Model: gguftest.Tiny("llama"), Class: "LlamaForCausalLM"}, "opt": {Model: opt, Class: "OPTForCausalLM"},
+			} {
+				folder := filepath.Join(e.WorkDir, name)
+				if err := os.Mkdir(folder, 0o755); err != nil {
+					return err
+				}
+				if err := converttest.Write(folder, f); err != nil {
+					return err
+				}
+			}
+			words := strings.Repeat("The lathe turns a heavy block of wood until only the shape that was wanted remains. ", 40)
+			if err := os.WriteFile(filepath.Join(e.WorkDir, "words.txt"), []byte(words), 0o644); err != nil {
+				return err
+			}
+			return os.WriteFile(filepath.Join(e.WorkDir, "model.gguf"), []byte("make-believe"), 0o644)
+		},
+		Condition: func(name string) (bool, error) {
+			switch name {
+			case "model": // the default model is there
+				_, err := os.Stat(filepath.Join(cache, "models", defaultModel))
+				return err == nil, nil
+			case "slow": // slow tests are asked for
+				return os.Getenv("LATHE_SLOW") != "", nil
+			case "root": // permissions do not bind this user
+				return os.Geteuid() == 0, nil
+			}
+			return false, fmt.Errorf("no condition is called %q", name)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "jsonshape": jsonshape,
+		},
+	})
+}
