@@ -66,11 +66,11 @@ func New(ctx context.Context, ex Exploration, o Options) *Model {
 	}
 	m := &Model{ctx: ctx, ex: ex, actor: o.Actor, opts: o, now: o.Now, panes: o.Panes, prose: newProse(), toASCII: newASCII(), after: map[explorer.JobID]func(*Model, explorer.Job) tea.Cmd{}, snap: ex.Snapshot(), mouseOff: o.NoMouse, dirty: true}
 	profile, _ := o.Color.profile()
-	m.theme = theme.New(theme.Look{Profile: profile, Light: o.Light, ASCII: o.ASCII})
+	m.theme = theme.New(theme.Look{Profile: profile, Light: o.Theme == ThemeLight || o.Theme == ThemeAuto && o.Light, ASCII: o.ASCII})
 	m.actions = allActions()
 	var problems []string
 	m.keys, problems = loadKeymap(m.actions, o.KeyFile)
-	for _, p := range problems {
+	for _, p := range append(problems, o.Warnings...) {
 		m.say(levelWarning, p)
 	}
 	m.screens = newScreens()
@@ -186,7 +186,9 @@ func (m *Model) update(msg tea.Msg) tea.Cmd {
 			}
 		})
 	case tea.BackgroundColorMsg:
-		m.look(func(l *theme.Look) { l.Light = !msg.IsDark() })
+		if m.opts.Theme == ThemeAuto {
+			m.look(func(l *theme.Look) { l.Light = !msg.IsDark() })
+		}
 	case tea.KeyPressMsg:
 		return m.key(msg)
 	case tea.PasteMsg:

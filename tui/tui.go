@@ -39,7 +39,7 @@ type Exploration interface {
 
 var _ Exploration = (*explorer.Exploration)(nil)
 
-// Color says how many colours to use; the zero value asks the terminal.
+// Color is how many colours to use; the zero value asks the terminal.
 type Color string
 
 // The colour settings.
@@ -60,12 +60,15 @@ type Options struct {
 	Environ []string  // environment of the viewer's terminal; nil: the process's
 
 	Color   Color
-	Light   bool   // assume a light background until the terminal says what it has
+	Theme   Theme
+	Light   bool   // with ThemeAuto: assume a light background until the terminal reports its own
 	ASCII   bool   // draw with ASCII only
 	NoMouse bool   // start with the mouse released
 	KeyFile string // TOML key map; "" for none
 	Tour    bool   // show the first-run tour
 	Screen  string // screen to start on: "search", "masks", "reform", "chat", "bench", "library"
+	// Warnings are messages to show when the viewer opens.
+	Warnings []string
 
 	// Hosted says that the exploration outlives this viewer, as on a server: quitting stops nothing.
 	Hosted bool

@@ -148,7 +148,7 @@ func TestServesFromAReadOnlyRoot(t *testing.T) {
 	if status := s.end(syscall.SIGTERM); status != exitOK {
 		t.Errorf("exit status %d\n%s", status, s.log)
 	}
-	if all := <-sent; !strings.Contains(all, "the server stops") {
+	if all := <-sent.sent; !strings.Contains(all, "the server stops") {
 		t.Error("the terminal was not told")
 	}
 	if n, err := os.ReadFile(m.path("state", "audit.jsonl")); err != nil || len(n) == 0 {

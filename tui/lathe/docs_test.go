@@ -15,7 +15,7 @@ import (
 
 // TestCommandsPage compares docs/commands.md with the command tree; -update writes it anew.
 func TestCommandsPage(t *testing.T) {
-	const page = "../docs/commands.md"
+	const page = "../../explorer/docs/commands.md"
 	var b bytes.Buffer
 	b.WriteString("# Commands\n\nGenerated from the command tree by `go test ./tui/lathe -run CommandsPage -update`.\n\n" +
 		"Results go to standard output, everything else to standard error. With `--json` standard output is one JSON object, or\n" +
@@ -34,6 +34,9 @@ func TestCommandsPage(t *testing.T) {
 		"| `HF_TOKEN` | the token that the hub is asked with |\n" +
 		"| `HF_HUB_OFFLINE` | `1` asks nobody: what is kept must do |\n" +
 		"| `HF_ENDPOINT` | address of the hub |\n" +
+		"| `LATHE_COLOR` | colours of the explorer where `--color` is not given: `auto`, `none`, `16`, `256` or `true`; over SSH each session's own |\n" +
+		"| `LATHE_THEME` | background that the explorer draws for: `auto` (what the terminal reports), `dark` or `light`; over SSH each session's own |\n" +
+		"| `LATHE_ASCII` | `1` draws the explorer with ASCII characters only where `--ascii` is not given; over SSH each session's own |\n" +
 		"| `LATHE_API_KEY` | the key that clients of `serve-api` must send |\n" +
 		"| `LATHE_BACKEND` | what `--compute` says where it is not given |\n")
 	root := newRoot(&app{})
@@ -85,7 +88,7 @@ func document(b *bytes.Buffer, c *cobra.Command) {
 		if c.Example != "" {
 			fmt.Fprintf(b, "\n```sh\n%s\n```\n", strings.ReplaceAll(strings.TrimPrefix(c.Example, "  "), "\n  ", "\n"))
 		}
-		if c.LocalNonPersistentFlags().HasAvailableFlags() && c.HasParent() {
+		if c.LocalNonPersistentFlags().HasAvailableFlags() {
 			b.WriteString("\n")
 			flags(b, c.LocalNonPersistentFlags())
 		}

@@ -17,20 +17,26 @@ import (
 func exploreFlags(a *app, root *cobra.Command) {
 	var o tui.Options
 	var color string
+	var ascii bool
+	flags := root.Flags()
 	root.RunE = func(cmd *cobra.Command, args []string) error {
-		switch o.Color = tui.Color(color); o.Color {
-		case tui.ColorNone, tui.Color16, tui.Color256, tui.ColorTrue:
-		case "auto":
-			o.Color = tui.ColorAuto
-		default:
-			return usage(fmt.Errorf("--color %q: not auto, none, 16, 256 or true", color))
+		if err := o.ReadEnvironment(a.getenv); err != nil {
+			return usage(err)
+		}
+		if flags.Changed("color") {
+			var err error
+			if o.Color, err = tui.ParseColor(color); err != nil {
+				return usage(fmt.Errorf("--color: %w", err))
+			}
+		}
+		if flags.Changed("ascii") {
+			o.ASCII = ascii
 		}
 		return a.explore(cmd.Context(), args, o)
 	}
-	flags := root.Flags()
-	flags.StringVar(&color, "color", "auto", "colours to draw with: auto, none, 16, 256 or true")
-	flags.BoolVar(&o.Light, "light", false, "assume a light background until the terminal says what it has")
-	flags.BoolVar(&o.ASCII, "ascii", false, "draw with ASCII characters only")
+	flags.StringVar(&color, "color", "auto", "colours to draw with: auto, none, 16, 256 or true; overrides $"+tui.ColorVariable)
+	flags.BoolVar(&o.Light, "light", false, "assume a light background until the terminal reports its own; $"+tui.ThemeVariable+" sets a fixed one")
+	flags.BoolVar(&ascii, "ascii", false, "draw with ASCII characters only; overrides $"+tui.ASCIIVariable)
 	flags.BoolVar(&o.NoMouse, "no-mouse", false, "leave the mouse to the terminal")
 	flags.StringVar(&o.Screen, "screen", "", "screen to open on: search, masks, reform, chat, bench or library")
 	flags.StringVar(&o.KeyFile, "keys", "", "TOML file of keys (default: lathe/keys.toml in the user's configuration folder)")

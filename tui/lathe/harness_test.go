@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -288,14 +289,27 @@ func (s *served) until(what string, done func(statusResult) bool) statusResult {
 	}
 }
 
-// watch opens a terminal and waits until it shows a text. What it was sent until its end comes from the channel.
-func (s *served) watch(name, text string) (sent <-chan string) {
+// watched is an interactive session: what is typed into it, and all that its terminal was sent once it has ended.
+type watched struct {
+	keys io.Writer
+	sent <-chan string
+}
+
+// watch opens a terminal with an environment of KEY=VALUE strings and waits until it shows a text.
+func (s *served) watch(name, text string, environ ...string) watched {
 	s.t.Helper()
 	session, err := s.connect(name).NewSession()
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if _, err := session.StdinPipe(); err != nil { // a person who types nothing, not the end of input
+	for _, e := range environ {
+		key, value, _ := strings.Cut(e, "=")
+		if err := session.Setenv(key, value); err != nil {
+			s.t.Fatalf("%s: %v", e, err)
+		}
+	}
+	keys, err := session.StdinPipe()
+	if err != nil {
 		s.t.Fatal(err)
 	}
 	out, err := session.StdoutPipe()
@@ -330,5 +344,5 @@ func (s *served) watch(name, text string) (sent <-chan string) {
 	case <-time.After(patience):
 		s.t.Fatalf("the terminal does not show %q", text)
 	}
-	return all
+	return watched{keys, all}
 }

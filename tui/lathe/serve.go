@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -99,7 +101,7 @@ func (a *app) serve(ctx context.Context, model string, f serveFlags) (err error)
 	o.Commands = func(ctx context.Context, c sshserver.Command) int { return runShared(ctx, c, e.Scratch()) }
 	panes := tui.NewPanes()
 	o.Program = func(ctx context.Context, s *sshserver.Session) (tea.Model, []tea.ProgramOption) {
-		options := tui.Options{Actor: s.Actor, Environ: s.Environ, Pace: s.Pace, Panes: panes, Hosted: true}
+		options := viewerOptions(s, panes)
 		return tui.New(ctx, s.Exploration, options), tui.ProgramOptions(ctx, options)
 	}
 	server, err := sshserver.New(o)
@@ -123,6 +125,28 @@ func (a *app) serve(ctx context.Context, model string, f serveFlags) (err error)
 		return fmt.Errorf("serve: %w", err)
 	}
 	return nil
+}
+
+// viewerOptions are those of a session's terminal interface: its own colours, theme and characters, and panes shared with
+// the other sessions. Variables with invalid values become warnings on the screen, since the client's shell shows nothing.
+func viewerOptions(s *sshserver.Session, panes *tui.Panes) tui.Options {
+	o := tui.Options{Actor: s.Actor, Environ: s.Environ, Pace: s.Pace, Panes: panes, Hosted: true}
+	if err := o.ReadEnvironment(variable(s.Environ)); err != nil {
+		o.Warnings = strings.Split(err.Error(), "\n")
+	}
+	return o
+}
+
+// variable returns a function that looks variables up in an environment of KEY=VALUE strings, as os.Getenv does.
+func variable(environ []string) func(key string) string {
+	return func(key string) string {
+		for _, e := range slices.Backward(environ) { // the last one counts, as in os/exec
+			if value, ok := strings.CutPrefix(e, key+"="); ok {
+				return value
+			}
+		}
+		return ""
+	}
 }
 
 // hurry ends the process where it is still there stopTime after ctx has ended: a piece of work that cannot be broken off

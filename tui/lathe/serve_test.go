@@ -65,7 +65,7 @@ func TestSearchOutlivesTheServer(t *testing.T) {
 		if status := s.end(syscall.SIGTERM); status != exitOK { // it is exitFailure after stopTime
 			t.Errorf("exit status %d\n%s", status, s.log)
 		}
-		all := <-sent
+		all := <-sent.sent
 		for _, told := range []string{"work that runs is kept and goes on when it is back", "\x1b[?1049l"} {
 			if !strings.Contains(all, told) {
 				t.Errorf("the terminal was not told %q", told)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -112,13 +111,11 @@ type clientTerminal struct{ io.Writer }
 // runShared runs a client's command line on a server's exploration, whose scratch folder is given.
 func runShared(ctx context.Context, c sshserver.Command, scratch string) int {
 	environ := func(key string) string {
-		if key == "LATHE_SCRATCH" {
+		switch key {
+		case "LATHE_SCRATCH":
 			return scratch
-		}
-		for _, e := range c.Environ {
-			if value, ok := strings.CutPrefix(e, key+"="); ok && (key == "NO_COLOR" || key == "TERM") {
-				return value
-			}
+		case "NO_COLOR", "TERM":
+			return variable(c.Environ)(key)
 		}
 		return ""
 	}

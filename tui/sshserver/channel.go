@@ -25,7 +25,7 @@ const (
 	defaultHeight     = 24
 )
 
-// environment lists the variables a client may set: those that say how its terminal and its user want text. A name that
+// environment lists the variables a client may set: those that describe its terminal and how its user wants text. A name that
 // ends in * stands for all that begin so.
 const environment = "LANG LC_* COLORTERM NO_COLOR CLICOLOR CLICOLOR_FORCE TERM_PROGRAM TERM_PROGRAM_VERSION LATHE_COLOR LATHE_THEME LATHE_ASCII"
 
