@@ -111,9 +111,15 @@ type Searcher interface {
 type Orders interface {
 	// Publish shows the search's present state. The value and what it refers to must not change afterwards.
 	Publish(Search)
-	// Next returns the next order given, if there is one: a Retarget or an Injection.
-	Next() (any, bool)
+	// Next returns the next order, if there is one.
+	Next() (Order, bool)
 }
+
+// An Order changes a running search: a [Retarget] or an [Injection].
+type Order interface{ order() }
+
+func (Retarget) order()  {}
+func (Injection) order() {}
 
 // An Injection is an order to put masks into the population.
 type Injection struct {

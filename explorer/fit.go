@@ -48,9 +48,9 @@ func FitMachine(s *Snapshot, memory int64, context int) (Fit, error) {
 		all = append(all, Fit{Subnet: n.ID, Name: n.Name, Memory: MemoryFor(s.Model, n.Masks, context), Relative: s.newest(n.ID).Relative(), Share: n.Size.Ratio})
 	}
 	for _, c := range s.Search.Front {
-		f := Fit{Candidate: c.ID, Name: fmt.Sprintf("#%d", c.ID), Memory: MemoryFor(s.Model, c.Masks, context), Share: c.Share}
+		f := Fit{Candidate: c.ID, Name: fmt.Sprintf("#%d", c.ID), Memory: MemoryFor(s.Model, c.Masks, context), Share: c.Ratio}
 		if s.Search.DensePerplexity > 0 {
-			f.Relative = c.Perplexity / s.Search.DensePerplexity
+			f.Relative = c.Score.Perplexity() / s.Search.DensePerplexity
 		}
 		all = append(all, f)
 	}

@@ -105,7 +105,7 @@ func (m *monitor) Publish(search Search) {
 }
 
 // Next is Orders.Next.
-func (m *monitor) Next() (any, bool) {
+func (m *monitor) Next() (Order, bool) {
 	m.s.mu.Lock()
 	defer m.s.mu.Unlock()
 	if len(m.t.orders) == 0 {

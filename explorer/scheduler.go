@@ -47,7 +47,7 @@ type task struct {
 	cancel context.CancelFunc
 	paused bool
 	still  bool // at a gate, computing nothing
-	orders []any
+	orders []Order
 }
 
 // errStopped is the cause of a task's context ending because a person stopped it.
@@ -294,7 +294,7 @@ func (s *scheduler) stop(id JobID) error {
 }
 
 // order hands an order to the running background job.
-func (s *scheduler) order(o any) error {
+func (s *scheduler) order(o Order) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := s.running[background]

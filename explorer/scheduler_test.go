@@ -7,6 +7,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
+	"github.com/lathe-llm/lathe/search"
 )
 
 // valve lets units of work through one kind at a time.
@@ -93,36 +94,36 @@ func TestSearchYieldsToWhoeverWaits(t *testing.T) {
 	b := explorertest.New()
 	b.Pace = v.pace
 	e := explorertest.Open(t, b, "")
-	search := start(t, e, explorer.StartSearch{Target: 0.8, Budget: explorer.Budget{Evaluations: 1 << 20}})
+	searching := start(t, e, explorer.StartSearch{Target: 0.8, Budget: explorer.Budget{Evaluations: 1 << 20}})
 	explorertest.Until(t, e, "candidates", func(s *explorer.Snapshot) bool { return s.Search.Evaluated > 10 })
 
 	v.close("windows")
 	measure := start(t, e, explorer.Measure{Subnet: explorer.DenseID})
 	untilState(t, e, measure, explorer.Running)
-	untilState(t, e, search, explorer.Yielded)
+	untilState(t, e, searching, explorer.Yielded)
 	v.open("windows")
 	untilState(t, e, measure, explorer.Done)
-	untilState(t, e, search, explorer.Running)
+	untilState(t, e, searching, explorer.Running)
 
 	v.close("token")
 	chat := explorertest.Do(t, e, explorer.OpenChat{Subnets: []explorer.SubnetID{explorer.DenseID}}).Chat
 	explorertest.Do(t, e, explorer.Say{Chat: chat, Text: "hello"})
-	untilState(t, e, search, explorer.Yielded)
+	untilState(t, e, searching, explorer.Yielded)
 	before := e.Snapshot().Search.Evaluated
 	v.open("token")
 	explorertest.Until(t, e, "the search to go on", func(s *explorer.Snapshot) bool { return s.Search.Evaluated > before })
 
-	command(t, e, explorer.PauseJob{Job: search})
-	untilState(t, e, search, explorer.Paused)
-	command(t, e, explorer.ResumeJob{Job: search})
-	untilState(t, e, search, explorer.Running)
+	command(t, e, explorer.PauseJob{Job: searching})
+	untilState(t, e, searching, explorer.Paused)
+	command(t, e, explorer.ResumeJob{Job: searching})
+	untilState(t, e, searching, explorer.Running)
 
 	command(t, e, explorer.Retarget{Target: 0.7})
-	explorertest.Until(t, e, "the new target", func(s *explorer.Snapshot) bool { return s.Search.Target == 0.7 && s.Search.Best.Share < 0.72 })
+	explorertest.Until(t, e, "the new target", func(s *explorer.Snapshot) bool { return s.Search.Target == 0.7 && s.Search.Best.Ratio < 0.72 })
 	command(t, e, explorer.Inject{Subnet: explorer.DenseID})
 	explorertest.Until(t, e, "the injected one", func(s *explorer.Snapshot) bool {
 		for _, c := range s.Search.Population {
-			if c.Injected {
+			if c.Origin == search.ByHand {
 				return true
 			}
 		}
@@ -132,8 +133,8 @@ func TestSearchYieldsToWhoeverWaits(t *testing.T) {
 	if n, ok := e.Snapshot().Subnet(adopted); !ok || n.Origin != explorer.Searched || n.Method.Target != 0.7 {
 		t.Errorf("adopted %+v", n.Method)
 	}
-	command(t, e, explorer.StopJob{Job: search})
-	if j := explorertest.Ended(t, e, search); j.State != explorer.Stopped || j.Result == "" {
+	command(t, e, explorer.StopJob{Job: searching})
+	if j := explorertest.Ended(t, e, searching); j.State != explorer.Stopped || j.Result == "" {
 		t.Errorf("stopped search: %s, result %q", j.State, j.Result)
 	}
 }

@@ -3,7 +3,7 @@ package explorer
 import (
 	"time"
 
-	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search"
 )
 
 // Search is the state of the newest search, running or not. Its zero value means there was none.
@@ -15,56 +15,25 @@ type Search struct {
 	Fitness         string // what is minimised: "kl", "perplexity"
 	Generation      int
 	Evaluated       int     // candidates scored
-	Dropped         int     // candidates whose fitness was no number
+	Dropped         int     // candidates whose fitness was NaN or infinite
 	Tokens          int64   // tokens computed
 	PerMinute       float64 // candidates per minute, lately
 	Elapsed, Left   time.Duration
 	PrefixReuse     float64 // share of layer work saved by shared prefixes
 	TierHits        float64 // share of candidates whose rank held on the next tier
 	Best            *Candidate
-	Population      []Candidate  // of the present generation, best first
-	Front           []Candidate  // Pareto front of size and fitness, smallest first
-	Cloud           []Point      // what was scored so far, thinned to a bounded number
-	History         []Generation // one per generation, thinned to a bounded number
-	Events          []Event      // newest last, bounded
-	DensePerplexity float64      // of the dense model on the search's text
+	Population      []Candidate         // of the present generation, best first
+	Front           []Candidate         // Pareto front of size and fitness, smallest first
+	Cloud           []search.Point      // scores so far, thinned to a bounded number
+	History         []search.Generation // one per generation, thinned to a bounded number
+	Events          []search.Event      // newest last, bounded
+	DensePerplexity float64             // of the dense model on the search's text
 }
 
-// A Candidate is one subnet a search has scored or is scoring.
+// A Candidate is a subnet that a search has scored or is scoring, with what the explorer shows beside it.
 type Candidate struct {
-	ID          int
-	Share       float64 // over block parameters
-	ShareAll    float64 // over all parameters
-	Bytes       int64   // GGUF tensor bytes in the source's type
-	Fitness     float64 // nats per token, of "perplexity" the negative log-likelihood
-	KL          float64 // nats per token; 0 if not measured
-	Perplexity  float64 // 0 if not measured
-	Tier, Tiers int     // how far it was scored
-	Moves       string  // what it changed over its parent: "L7↑ L22↓"
-	Parent      int
-	Generation  int
-	Injected    bool // made by hand and put in by a person
-	Masks       subnet.Masks
-}
-
-// A Point is one scored candidate on the chart of size against quality.
-type Point struct {
-	ID         int
-	Share      float64
-	Perplexity float64
-	Fitness    float64
-}
-
-// A Generation sums up one generation.
-type Generation struct {
-	Number       int
-	Best, Median float64 // fitness
-	Tokens       int64   // computed up to its end
-	Seconds      float64 // since the start of the search, pauses left out
-}
-
-// An Event is something that happened during a search.
-type Event struct {
-	At   time.Time
-	Text string
+	search.Individual
+	ShareAll float64 // inheriting ratio over all parameters, embeddings included
+	Bytes    int64   // GGUF tensor bytes in the source's type
+	Tiers    int     // tiers of the search, 0 if unknown; Tier of them are scored
 }

@@ -66,6 +66,9 @@ type Point struct {
 	Tier    int
 }
 
+// Perplexity is exp(NLL), or 0 where it was not measured.
+func (p Point) Perplexity() float64 { return Score{NLL: p.NLL}.Perplexity() }
+
 // Event is something worth telling about a search.
 type Event struct {
 	Generation int

@@ -306,8 +306,8 @@ func (s *libraryScreen) plot(t *theme.Theme, snap *explorer.Snapshot) chart.Plot
 	var front, all []chart.Point
 	if dense := snap.Search.DensePerplexity; dense > 0 {
 		for _, c := range snap.Search.Front {
-			if c.Perplexity > 0 {
-				front = append(front, chart.Point{X: c.Share, Y: c.Perplexity / dense})
+			if perplexity := c.Score.Perplexity(); perplexity > 0 {
+				front = append(front, chart.Point{X: c.Ratio, Y: perplexity / dense})
 			}
 		}
 		slices.SortFunc(front, func(a, b chart.Point) int { return cmp.Compare(a.X, b.X) })

@@ -194,7 +194,7 @@ func (s *searchScreen) along(m *Model, by int) tea.Cmd {
 	c, _ := s.selected(m.snap)
 	at, dist := 0, math.Inf(1)
 	for i, f := range front {
-		if d := math.Abs(f.Share - c.Share); f.ID == c.ID || d < dist {
+		if d := math.Abs(f.Ratio - c.Ratio); f.ID == c.ID || d < dist {
 			at, dist = i, d
 			if f.ID == c.ID {
 				break
@@ -247,7 +247,7 @@ func (s *searchScreen) clickChart(m *Model, p pane, e mouseEvent) {
 	plot := s.plot(m.theme, m.snap)
 	points := make([]chart.Point, len(known))
 	for i, c := range known {
-		points[i] = chart.Point{X: c.Share, Y: quality(m.snap.Search, c.Perplexity, c.Fitness)}
+		points[i] = chart.Point{X: c.Ratio, Y: quality(m.snap.Search, c.Score.Perplexity(), c.Score.Fitness)}
 	}
 	if i := plot.Nearest(p.rect.W-2, p.rect.H-2, e.x-1, e.y-1, points); i >= 0 {
 		s.chosen = known[i].ID
@@ -267,7 +267,7 @@ func quality(sr explorer.Search, perplexity, fitness float64) float64 {
 }
 
 func showsPerplexity(sr explorer.Search) bool {
-	return sr.DensePerplexity > 0 || sr.Best != nil && sr.Best.Perplexity > 0
+	return sr.DensePerplexity > 0 || sr.Best != nil && sr.Best.Score.Perplexity() > 0
 }
 
 // targetName is how the target of a search is written: "0.80".

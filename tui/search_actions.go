@@ -261,7 +261,7 @@ func (s *searchScreen) details(m *Model) tea.Cmd {
 			}
 		}
 		for at := c; ; {
-			rows = append(rows, line(w).Num(t.Text, fmt.Sprintf("#%d", at.ID), 6).Put(t.Dim, fmt.Sprintf("  generation %-4d KL %.3f  %s", at.Generation, at.KL, text.Line(at.Moves))).String())
+			rows = append(rows, line(w).Num(t.Text, fmt.Sprintf("#%d", at.ID), 6).Put(t.Dim, fmt.Sprintf("  generation %-4d KL %.3f  %s", at.Generation, at.Score.KL, text.Line(at.Moves))).String())
 			parent, ok := known[at.Parent]
 			if !ok || parent.ID == at.ID || len(rows) > 200 {
 				if at.Parent > 0 {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/tui/internal/chart"
 	"github.com/lathe-llm/lathe/tui/internal/paint"
 	"github.com/lathe-llm/lathe/tui/internal/text"
@@ -18,12 +19,12 @@ func (s *searchScreen) plot(t *theme.Theme, snap *explorer.Snapshot) chart.Plot 
 	sr := snap.Search
 	var cloud, front []chart.Point
 	for _, p := range sr.Cloud {
-		cloud = append(cloud, chart.Point{X: p.Share, Y: quality(sr, p.Perplexity, p.Fitness)})
+		cloud = append(cloud, chart.Point{X: p.Ratio, Y: quality(sr, p.Perplexity(), p.Fitness)})
 	}
 	top := 0.0
 	for _, c := range sr.Front {
-		y := quality(sr, c.Perplexity, c.Fitness)
-		front = append(front, chart.Point{X: c.Share, Y: y})
+		y := quality(sr, c.Score.Perplexity(), c.Score.Fitness)
+		front = append(front, chart.Point{X: c.Ratio, Y: y})
 		if !math.IsNaN(y) {
 			top = max(top, y)
 		}
@@ -64,13 +65,13 @@ func (s *searchScreen) plot(t *theme.Theme, snap *explorer.Snapshot) chart.Plot 
 		p.Marks = append(p.Marks, chart.Mark{Point: chart.Point{X: 1, Y: dense}, Glyph: t.Glyph.Diamond, Label: "dense", Style: t.Dense})
 	}
 	for _, c := range slices.Concat(sr.Front, sr.Population) {
-		if c.Injected {
-			p.Marks = append(p.Marks, chart.Mark{Point: chart.Point{X: c.Share, Y: quality(sr, c.Perplexity, c.Fitness)}, Glyph: t.Glyph.Star, Label: "you", Style: t.Yours})
+		if c.Origin == search.ByHand {
+			p.Marks = append(p.Marks, chart.Mark{Point: chart.Point{X: c.Ratio, Y: quality(sr, c.Score.Perplexity(), c.Score.Fitness)}, Glyph: t.Glyph.Star, Label: "you", Style: t.Yours})
 			break
 		}
 	}
 	if c, ok := s.selected(snap); ok {
-		mark := chart.Mark{Point: chart.Point{X: c.Share, Y: quality(sr, c.Perplexity, c.Fitness)}, Glyph: t.Glyph.Ring, Style: t.Strong}
+		mark := chart.Mark{Point: chart.Point{X: c.Ratio, Y: quality(sr, c.Score.Perplexity(), c.Score.Fitness)}, Glyph: t.Glyph.Ring, Style: t.Strong}
 		if s.chosen != 0 {
 			mark.Label = fmt.Sprintf("#%d", c.ID)
 		}
@@ -199,18 +200,18 @@ func (m *Model) drawCandidate(t *theme.Theme, c explorer.Candidate, w, h int) []
 	say := func(style theme.Style, format string, args ...any) {
 		segs = append(segs, segment{style, fmt.Sprintf(format, args...)})
 	}
-	if c.Perplexity > 0 {
-		say(t.Subnet.With(t.Strong), "%s ppl", text.Perplexity(c.Perplexity))
+	if perplexity := c.Score.Perplexity(); perplexity > 0 {
+		say(t.Subnet.With(t.Strong), "%s ppl", text.Perplexity(perplexity))
 		if sr.DensePerplexity > 0 {
-			say(t.Text, "%.2f × dense", c.Perplexity/sr.DensePerplexity)
+			say(t.Text, "%.2f × dense", perplexity/sr.DensePerplexity)
 		}
 	}
-	if c.KL > 0 {
-		say(t.Text, "KL %.3g nats/token", c.KL)
+	if c.Score.KL > 0 {
+		say(t.Text, "KL %.3g nats/token", c.Score.KL)
 	}
 	rows := flow(t, w, segs, 2)
 	segs = nil
-	say(t.Text, "%.3f of block parameters", c.Share)
+	say(t.Text, "%.3f of block parameters", c.Ratio)
 	say(t.Dim, "%.2f with embedding", c.ShareAll)
 	rows = append(rows, flow(t, w, segs, 2)...)
 	segs = nil
@@ -221,7 +222,7 @@ func (m *Model) drawCandidate(t *theme.Theme, c explorer.Candidate, w, h int) []
 	}
 	rows = append(rows, flow(t, w, segs, 2)...)
 	segs = nil
-	if c.Injected {
+	if c.Origin == search.ByHand {
 		say(t.Yours, "you")
 	}
 	say(t.Dim, "generation %d", c.Generation)
@@ -401,19 +402,19 @@ func candidateCell(t *theme.Theme, c explorer.Candidate, col int) (string, theme
 	}
 	switch col {
 	case 0:
-		if c.Injected {
+		if c.Origin == search.ByHand {
 			return "you", t.Yours
 		}
 		return itoa(c.ID), style
 	case 1:
-		if c.KL <= 0 {
+		if c.Score.KL <= 0 {
 			return text.None, t.Dim
 		}
-		return fmt.Sprintf("%.3f", c.KL), style
+		return fmt.Sprintf("%.3f", c.Score.KL), style
 	case 2:
-		return text.Perplexity(c.Perplexity), style
+		return text.Perplexity(c.Score.Perplexity()), style
 	case 3:
-		return fmt.Sprintf("%.3f", c.Share), style
+		return fmt.Sprintf("%.3f", c.Ratio), style
 	case 4:
 		return text.Bytes(float64(c.Bytes)), style
 	case 5:
@@ -439,7 +440,7 @@ func (s *searchScreen) drawEvents(t *theme.Theme, snap *explorer.Snapshot, w, h 
 }
 
 // eventRows lists events on at most h rows, the newest first.
-func eventRows(t *theme.Theme, events []explorer.Event, w, h int) []string {
+func eventRows(t *theme.Theme, events []search.Event, w, h int) []string {
 	var rows []string
 	for _, e := range slices.Backward(events) {
 		for k, l := range text.Wrap(text.Line(e.Text), max(1, w-11)) {

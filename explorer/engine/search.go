@@ -398,7 +398,7 @@ func (h *hunt) attend(ctx context.Context, job *search.Job, o explorer.Orders) (
 }
 
 // obey carries out an order given to the running search.
-func (h *hunt) obey(job *search.Job, order any) {
+func (h *hunt) obey(job *search.Job, order explorer.Order) {
 	var err error
 	switch order := order.(type) {
 	case explorer.Retarget:

@@ -1,8 +1,6 @@
 package engine
 
 import (
-	"math"
-
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/search"
 )
@@ -14,6 +12,7 @@ func (h *hunt) shown(s *search.Snapshot) explorer.Search {
 		Evaluated: s.Spent.Evaluations, Dropped: s.Spent.Dropped, Tokens: s.Spent.Tokens, PerMinute: s.CandidatesPerMinute,
 		DensePerplexity: h.dense,
 		Elapsed:         s.Elapsed, Left: max(s.Left, 0), PrefixReuse: h.eval.Reused(),
+		Cloud: s.State.Points, History: s.State.History, Events: s.State.Events,
 	}
 	tiers := 1
 	if l := s.State.Ladder; l != nil {
@@ -36,17 +35,6 @@ func (h *hunt) shown(s *search.Snapshot) explorer.Search {
 		c := h.candidate(best, tiers)
 		out.Best = &c
 	}
-	for _, p := range s.State.Points {
-		out.Cloud = append(out.Cloud, explorer.Point{ID: p.ID, Share: p.Ratio, Perplexity: math.Exp(p.NLL), Fitness: p.Fitness})
-	}
-	for _, g := range s.State.History {
-		out.History = append(out.History, explorer.Generation{
-			Number: g.Number, Best: g.Best, Median: g.Median, Tokens: g.Spent.Tokens, Seconds: g.Elapsed.Seconds(),
-		})
-	}
-	for _, e := range s.State.Events {
-		out.Events = append(out.Events, explorer.Event{At: e.At, Text: e.Text})
-	}
 	return out
 }
 
@@ -58,9 +46,5 @@ func (h *hunt) candidate(in search.Individual, tiers int) explorer.Candidate {
 	}
 	g := h.work.dm.Geometry()
 	share := 1 - float64(g.BlockParams()-in.Masks.BlockParams())/float64(max(h.m.Info().Params, 1))
-	return explorer.Candidate{
-		ID: in.ID, Share: in.Ratio, ShareAll: share, Bytes: size, Fitness: in.Score.Fitness, KL: in.Score.KL,
-		Perplexity: in.Score.Perplexity(), Tier: in.Tier, Tiers: tiers, Moves: in.Moves, Parent: in.Parent,
-		Generation: in.Generation, Injected: in.Origin == search.ByHand, Masks: in.Masks,
-	}
+	return explorer.Candidate{Individual: in, ShareAll: share, Bytes: size, Tiers: tiers}
 }

@@ -24,7 +24,7 @@ import (
 type desk struct {
 	mu     sync.Mutex
 	shown  []explorer.Search
-	orders []any
+	orders []explorer.Order
 }
 
 func (d *desk) Publish(s explorer.Search) {
@@ -33,7 +33,7 @@ func (d *desk) Publish(s explorer.Search) {
 	d.shown = append(d.shown, s)
 }
 
-func (d *desk) Next() (any, bool) {
+func (d *desk) Next() (explorer.Order, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.orders) == 0 {
@@ -72,7 +72,7 @@ func TestSearch(t *testing.T) {
 		if s.Best == nil || s.Evaluated < 40 || s.Tokens == 0 || s.DensePerplexity <= 1 || len(s.Front) == 0 || len(s.Cloud) == 0 || len(s.History) == 0 {
 			t.Errorf("%q: the last state shown is %+v", strategy, s)
 		}
-		if best := s.Best; best != nil && (best.Bytes <= 0 || best.ShareAll <= best.Share-1 || best.ShareAll >= 1 || math.IsNaN(best.Perplexity)) {
+		if best := s.Best; best != nil && (best.Bytes <= 0 || best.ShareAll <= best.Ratio-1 || best.ShareAll >= 1 || math.IsNaN(best.Score.Perplexity())) {
 			t.Errorf("%q: best is %+v", strategy, best)
 		}
 		if strategy == "paper-laptop" {
@@ -162,7 +162,7 @@ func TestSearchTakesOrders(t *testing.T) {
 	l := half.Layer(0)
 	l.Channels = subnet.Range(l.Channels.N(), 0, l.Channels.N()/2)
 	half = half.With(0, l)
-	d := &desk{orders: []any{
+	d := &desk{orders: []explorer.Order{
 		explorer.Retarget{Target: 0.7}, explorer.Retarget{Target: 1e-9},
 		explorer.Injection{Name: "mine", Subnet: gguf.Subnet{Masks: half}},
 	}}
@@ -170,8 +170,8 @@ func TestSearchTakesOrders(t *testing.T) {
 	if _, err := m.Search(t.Context(), asked("", 200), "", d, q); err != nil {
 		t.Fatal(err)
 	}
-	if s := d.last(); s.Target != 0.7 || s.Best.Share > 0.7 {
-		t.Errorf("target %v, best has %v", s.Target, s.Best.Share)
+	if s := d.last(); s.Target != 0.7 || s.Best.Ratio > 0.7 {
+		t.Errorf("target %v, best has %v", s.Target, s.Best.Ratio)
 	}
 	if len(q.notes) == 0 {
 		t.Error("the impossible target was not refused")

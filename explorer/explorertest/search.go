@@ -12,6 +12,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search"
 )
 
 // Bounds of what a make-believe search keeps.
@@ -31,9 +32,9 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, _ string, o 
 		m: m, rng: rand.New(rand.NewPCG(r.Seed, 17)), target: r.Target, began: m.b.Clock.Now(),
 		view: explorer.Search{Strategy: cmp.Or(r.Strategy, "ladder"), Target: r.Target, Seed: r.Seed, Fitness: cmp.Or(r.Fitness, "kl"), DensePerplexity: math.Exp(denseNLL)},
 	}
-	s.add(m.uniform(r.Target), 0, "start", false)
+	s.add(m.uniform(r.Target), 0, "start", search.Seeded)
 	for _, target := range []float64{0.5, 0.6, 0.7, 0.9, 1} {
-		s.add(m.uniform(target), 0, "start", false)
+		s.add(m.uniform(target), 0, "start", search.Seeded)
 	}
 	for s.evaluated < limit {
 		for order, ok := o.Next(); ok; order, ok = o.Next() {
@@ -70,20 +71,20 @@ type searching struct {
 	view      explorer.Search
 }
 
-func (s *searching) obey(order any) {
+func (s *searching) obey(order explorer.Order) {
 	switch order := order.(type) {
 	case explorer.Retarget:
 		s.target, s.view.Target, s.all = order.Target, order.Target, nil
 		s.event(fmt.Sprintf("target is now %.2f", order.Target))
-		s.add(s.m.uniform(order.Target), 0, "start", false)
+		s.add(s.m.uniform(order.Target), 0, "start", search.Seeded)
 	case explorer.Injection:
 		s.event(order.Name + " was put into the population")
-		s.add(order.Subnet.Masks, 0, "", true)
+		s.add(order.Subnet.Masks, 0, "", search.ByHand)
 	}
 }
 
 func (s *searching) event(text string) {
-	s.view.Events = append(slices.Clone(s.view.Events), explorer.Event{At: s.m.b.Clock.Now(), Text: text})
+	s.view.Events = append(slices.Clone(s.view.Events), search.Event{At: s.m.b.Clock.Now(), Text: text})
 }
 
 // child scores a mutation of one of the better candidates.
@@ -95,7 +96,7 @@ func (s *searching) child() {
 	masks := parent.Masks
 	up, down := s.rng.IntN(masks.Layers()), s.rng.IntN(masks.Layers())
 	masks = s.move(s.move(masks, up, 32*s.rng.IntN(3)), down, -32*s.rng.IntN(3))
-	s.add(masks, parent.ID, fmt.Sprintf("L%d↑ L%d↓", up, down), false)
+	s.add(masks, parent.ID, fmt.Sprintf("L%d↑ L%d↓", up, down), search.Mutated)
 }
 
 func (s *searching) move(m subnet.Masks, layer, by int) subnet.Masks {
@@ -106,21 +107,23 @@ func (s *searching) move(m subnet.Masks, layer, by int) subnet.Masks {
 	return m.With(layer, l)
 }
 
-func (s *searching) add(masks subnet.Masks, parent int, moves string, injected bool) {
+func (s *searching) add(masks subnet.Masks, parent int, moves string, origin search.Origin) {
 	s.evaluated++
 	size := masks.Size()
 	kl := Loss(masks) * (1 + 0.02*s.rng.NormFloat64())
 	c := explorer.Candidate{
-		ID: 1000 + s.evaluated, Share: size.Ratio, ShareAll: size.RatioAll, Bytes: masks.GGUFBytes(s.m.info.FileType), Fitness: kl, KL: kl,
-		Perplexity: math.Exp(denseNLL + kl), Tier: 1 + s.evaluated%3, Tiers: 3, Moves: moves, Parent: parent, Generation: s.view.Generation,
-		Injected: injected, Masks: masks,
+		Individual: search.Individual{
+			Candidate: search.Candidate{Masks: masks}, ID: 1000 + s.evaluated, Parent: parent, Generation: s.view.Generation, Origin: origin,
+			Moves: moves, Ratio: size.Ratio, Score: search.Score{Fitness: kl, KL: kl, NLL: denseNLL + kl}, Tier: 1 + s.evaluated%3,
+		},
+		ShareAll: size.RatioAll, Bytes: masks.GGUFBytes(s.m.info.FileType), Tiers: 3,
 	}
-	if math.Abs(c.Share-s.target) < 0.005 || len(s.all) == 0 || injected {
+	if math.Abs(c.Ratio-s.target) < 0.005 || len(s.all) == 0 || origin == search.ByHand {
 		s.all = append(slices.Clone(s.all), c)
-		slices.SortStableFunc(s.all, func(a, b explorer.Candidate) int { return cmp.Compare(a.Fitness, b.Fitness) })
+		slices.SortStableFunc(s.all, func(a, b explorer.Candidate) int { return cmp.Compare(a.Score.Fitness, b.Score.Fitness) })
 		s.all = s.all[:min(len(s.all), population)]
 	}
-	s.view.Cloud = append(slices.Clone(s.view.Cloud), explorer.Point{ID: c.ID, Share: c.Share, Perplexity: c.Perplexity, Fitness: c.Fitness})
+	s.view.Cloud = append(slices.Clone(s.view.Cloud), search.Point{ID: c.ID, Ratio: c.Ratio, Fitness: kl, NLL: c.Score.NLL, Tier: c.Tier})
 	s.view.Cloud = s.view.Cloud[max(0, len(s.view.Cloud)-cloud):]
 	s.front = merge(s.front, c)
 }
@@ -128,21 +131,21 @@ func (s *searching) add(masks subnet.Masks, parent int, moves string, injected b
 // merge adds a candidate to a Pareto front, smallest first.
 func merge(front []explorer.Candidate, c explorer.Candidate) []explorer.Candidate {
 	for _, f := range front {
-		if f.Share <= c.Share && f.Fitness <= c.Fitness {
+		if f.Ratio <= c.Ratio && f.Score.Fitness <= c.Score.Fitness {
 			return front
 		}
 	}
-	front = slices.DeleteFunc(slices.Clone(front), func(f explorer.Candidate) bool { return f.Share >= c.Share && f.Fitness >= c.Fitness })
+	front = slices.DeleteFunc(slices.Clone(front), func(f explorer.Candidate) bool { return f.Ratio >= c.Ratio && f.Score.Fitness >= c.Score.Fitness })
 	front = append(front, c)
-	slices.SortFunc(front, func(a, b explorer.Candidate) int { return cmp.Compare(a.Share, b.Share) })
+	slices.SortFunc(front, func(a, b explorer.Candidate) int { return cmp.Compare(a.Ratio, b.Ratio) })
 	return front
 }
 
 func (s *searching) generation() {
 	s.view.Generation++
-	s.view.History = append(slices.Clone(s.view.History), explorer.Generation{
-		Number: s.view.Generation, Best: s.all[0].Fitness, Median: s.all[len(s.all)/2].Fitness, Tokens: int64(s.evaluated) * 2048,
-		Seconds: s.m.b.Clock.Now().Sub(s.began).Seconds(),
+	s.view.History = append(slices.Clone(s.view.History), search.Generation{
+		Number: s.view.Generation, Best: s.all[0].Score.Fitness, Median: s.all[len(s.all)/2].Score.Fitness,
+		Spent: search.Spent{Evaluations: s.evaluated, Tokens: int64(s.evaluated) * 2048}, Elapsed: s.m.b.Clock.Now().Sub(s.began),
 	})
 }
 

@@ -143,7 +143,7 @@ func (a *app) search(ctx context.Context, e exploration, c explorer.StartSearch)
 func newSearchLine(event string, s explorer.Search) searchLine {
 	line := searchLine{Event: event, Generation: s.Generation, Evaluated: s.Evaluated, Tokens: s.Tokens, Front: len(s.Front)}
 	if b := s.Best; b != nil {
-		line.Best, line.Perplexity, line.KL, line.Share, line.Bytes = b.Fitness, b.Perplexity, b.KL, b.Share, b.Bytes
+		line.Best, line.Perplexity, line.KL, line.Share, line.Bytes = b.Score.Fitness, b.Score.Perplexity(), b.Score.KL, b.Ratio, b.Bytes
 	}
 	return line
 }
