@@ -110,7 +110,7 @@ func (e *Exploration) settle() error {
 		return fmt.Errorf("scratch folder: %w", err)
 	}
 	if e.options.Workspace == "" {
-		e.weights = weightFolder{filepath.Join(e.scratch, weightsFolder)}
+		e.weights = weightFolder{path: filepath.Join(e.scratch, weightsFolder)}
 	}
 	return nil
 }

@@ -82,7 +82,7 @@ func FuzzJournal(f *testing.F) {
 // FuzzWeights reads weight files with any content under the name they would have.
 func FuzzWeights(f *testing.F) {
 	g := small()
-	folder := weightFolder{f.TempDir()}
+	folder := weightFolder{path: f.TempDir()}
 	refit := []gguf.Refit{{WO: make([]float32, 64), BD: make([]float32, 8)}, {WD: make([]float32, 256)}}
 	name, _, err := folder.save(gguf.Subnet{Masks: subnet.Dense(g), Refit: refit})
 	if err != nil {
@@ -99,7 +99,7 @@ func FuzzWeights(f *testing.F) {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		s, err := weightFolder{dir}.load(name, g)
+		s, err := weightFolder{path: dir}.load(name, g)
 		if err == nil && len(s.Refit) != 2 {
 			t.Errorf("%d layers", len(s.Refit))
 		}

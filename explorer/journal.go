@@ -9,7 +9,6 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
-	"path/filepath"
 	"strconv"
 
 	"github.com/lathe-llm/lathe/infer/durable"
@@ -112,7 +111,7 @@ func openJournal(path string, size int64) (*journal, error) {
 		_, err = f.Seek(size, io.SeekStart)
 	}
 	if err == nil {
-		err = durable.SyncFolder(filepath.Dir(path))
+		err = durable.SyncName(path)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -159,7 +158,7 @@ func (j *journal) Close() error { return j.f.Close() }
 // rewrite replaces the journal at path by one of these records, atomically, and returns its size.
 func rewrite(path string, records []record) (int64, error) {
 	var size int64
-	err := durable.Write(path, func(w io.Writer) error {
+	err := durable.Write(path, 0o600, func(w io.Writer) error {
 		out := bufio.NewWriterSize(w, 1<<20)
 		for _, r := range records {
 			line, err := appendRecord(nil, r)

@@ -83,7 +83,7 @@ func (e *Exploration) exportRecipe(ctx context.Context, c ExportRecipe, m *monit
 	if r.Result, err = e.writeHashed(ctx, subject, made, c.Type, m); err != nil {
 		return err
 	}
-	if err := durable.Write(c.Path, func(w io.Writer) error { return WriteRecipe(w, r) }); err != nil {
+	if err := durable.Write(c.Path, 0o600, func(w io.Writer) error { return WriteRecipe(w, r) }); err != nil {
 		return err
 	}
 	e.job(m.t.id, func(j *Job) { j.Output = c.Path })

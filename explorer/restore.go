@@ -25,7 +25,7 @@ func (e *Exploration) restore() (notes []Message, err error) {
 		}
 	}()
 	now.Workspace = WorkspaceInfo{Path: path, ReadOnly: lock == nil, Holder: holder, Bytes: folderBytes(path)}
-	e.weights = weightFolder{filepath.Join(path, weightsFolder)}
+	e.weights = weightFolder{path: filepath.Join(path, weightsFolder)}
 
 	file := filepath.Join(path, journalFile)
 	size, count, damaged, err := readJournal(file, func(r record) error { _, err := e.state.fold(r); return err })
@@ -183,7 +183,7 @@ func copyFile(from, to string) error {
 		return err
 	}
 	defer func() { _ = f.Close() }() // only read from
-	return durable.Write(to, func(w io.Writer) error {
+	return durable.Write(to, 0o600, func(w io.Writer) error {
 		_, err := io.Copy(w, f)
 		return err
 	})

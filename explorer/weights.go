@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"math"
 	"os"
@@ -24,7 +23,10 @@ import (
 // weightFolder holds the re-fitted weights of subnets, one file each, named by their content. A file begins with a line
 // of JSON, the weightHeader, after which the matrices follow as little-endian float32 in the order the header lists them.
 // Subnets that share weights, a duplicate or an edited copy, share the file.
-type weightFolder struct{ path string }
+type weightFolder struct {
+	path string
+	disk durable.Disk
+}
 
 // weightHeader is the first line of a weight file.
 type weightHeader struct {
@@ -48,7 +50,8 @@ const (
 	maxWeightHeader = subnet.MaxText + 1<<20
 )
 
-// save writes the re-fitted weights of a subnet and returns the file's name and size.
+// save writes the re-fitted weights of a subnet and returns the file's name and size in bytes. When it returns the file is on the
+// disk, so a record may name it.
 func (w weightFolder) save(s gguf.Subnet) (name string, size int64, err error) {
 	text, err := s.Masks.MarshalText()
 	if err != nil {
@@ -62,31 +65,39 @@ func (w weightFolder) save(s gguf.Subnet) (name string, size int64, err error) {
 	if err != nil {
 		return "", 0, err
 	}
-	if err := os.MkdirAll(w.path, 0o755); err != nil {
-		return "", 0, err
-	}
-	pending := filepath.Join(w.path, ".pending")
 	sum := sha256.New()
-	err = durable.Write(pending, func(f io.Writer) error {
-		out := &counter{w: bufio.NewWriterSize(f, 1<<20), sum: sum}
-		if _, err := out.Write(append(line, '\n')); err != nil {
-			return err
-		}
-		for _, r := range s.Refit {
-			for _, m := range [][]float32{r.WO, r.WD, r.BO, r.BD, r.WU} {
-				if err := writeFloats(out, m); err != nil {
-					return err
-				}
-			}
-		}
-		size = out.n
-		return out.w.Flush()
-	})
-	if err != nil {
+	if err := writeWeights(sum, line, s.Refit); err != nil {
 		return "", 0, err
 	}
 	name = hex.EncodeToString(sum.Sum(nil)) + weightSuffix
-	return name, size, os.Rename(pending, filepath.Join(w.path, name))
+	if err := w.disk.MkdirAll(w.path, 0o755); err != nil {
+		return "", 0, err
+	}
+	err = w.disk.Write(filepath.Join(w.path, name), 0o600, func(f io.Writer) error { return writeWeights(f, line, s.Refit) })
+	if err != nil {
+		return "", 0, err
+	}
+	size = int64(len(line)) + 1
+	for _, r := range s.Refit {
+		size += 4 * int64(len(r.WO)+len(r.WD)+len(r.BO)+len(r.BD)+len(r.WU))
+	}
+	return name, size, nil
+}
+
+// writeWeights writes the content of a weight file.
+func writeWeights(to io.Writer, header []byte, refits []gguf.Refit) error {
+	w := bufio.NewWriterSize(to, 1<<20)
+	if _, err := w.Write(append(header, '\n')); err != nil {
+		return err
+	}
+	for _, r := range refits {
+		for _, m := range [][]float32{r.WO, r.WD, r.BO, r.BD, r.WU} {
+			if err := writeFloats(w, m); err != nil {
+				return err
+			}
+		}
+	}
+	return w.Flush()
 }
 
 // load reads a weight file, checked against its name, for a model.
@@ -160,20 +171,6 @@ func (w weightFolder) sweep(used map[string]bool) error {
 		}
 	}
 	return err
-}
-
-// counter counts and hashes what passes through it.
-type counter struct {
-	w   *bufio.Writer
-	sum hash.Hash
-	n   int64
-}
-
-func (c *counter) Write(p []byte) (int, error) {
-	n, err := c.w.Write(p)
-	c.n += int64(n)
-	c.sum.Write(p[:n])
-	return n, err
 }
 
 func writeFloats(w io.Writer, values []float32) error {

@@ -56,7 +56,7 @@ func openWorkspace(path string, m ModelInfo, readOnly bool, now time.Time) (lock
 		}
 		return nil, "opened read-only", checkCard(path, m)
 	}
-	if err := os.MkdirAll(path, 0o755); err != nil {
+	if err := durable.MkdirAll(path, 0o755); err != nil {
 		return nil, "", fmt.Errorf("workspace: %w", err)
 	}
 	lock, holder, err = takeLock(filepath.Join(path, lockFile))
@@ -65,7 +65,7 @@ func openWorkspace(path string, m ModelInfo, readOnly bool, now time.Time) (lock
 	}
 	err = checkCard(path, m)
 	if errors.Is(err, os.ErrNotExist) && lock != nil {
-		err = durable.Write(filepath.Join(path, cardFile), func(w io.Writer) error {
+		err = durable.Write(filepath.Join(path, cardFile), 0o600, func(w io.Writer) error {
 			encoder := json.NewEncoder(w)
 			encoder.SetIndent("", "  ")
 			return encoder.Encode(card{workspaceFormat, m.Path, m.Name, m.Fingerprint, now})

@@ -6,7 +6,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
+
+	"github.com/lathe-llm/lathe/infer/durable"
 )
 
 // Store keeps the checkpoint of one search.
@@ -23,39 +24,12 @@ const maxCheckpoint = 1 << 30
 // FileStore keeps the checkpoint in the file of that name.
 type FileStore string
 
-// Save writes a file beside the old one, flushes it to the disk and renames it
-// over the old one.
+// Save replaces the file durably.
 func (f FileStore) Save(data []byte) error {
-	path := string(f)
-	dir := filepath.Dir(path)
-	tmp, err := os.CreateTemp(dir, filepath.Base(path)+".*")
-	if err != nil {
+	if err := durable.WriteFile(string(f), data, 0o600); err != nil {
 		return fmt.Errorf("search: checkpoint: %w", err)
 	}
-	_, err = tmp.Write(data)
-	if err == nil {
-		err = tmp.Sync()
-	}
-	err = errors.Join(err, tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(tmp.Name()) // the error that counts is the one above
-		return fmt.Errorf("search: checkpoint: %w", err)
-	}
-	return syncDir(dir)
-}
-
-// syncDir makes a rename in dir last through a power cut, where the system has
-// folders that can be flushed.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return nil // the file is whole either way
-	}
-	_ = d.Sync()
-	return d.Close()
+	return nil
 }
 
 // Load reads the file.

@@ -10,6 +10,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/tui/internal/text"
 )
 
@@ -72,15 +73,7 @@ type wroteMsg struct {
 // writeFile writes a new file.
 func writeFile(path, content string) tea.Cmd {
 	return func() tea.Msg {
-		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-		if err != nil {
-			return wroteMsg{path, err}
-		}
-		_, err = f.WriteString(content)
-		if cerr := f.Close(); err == nil {
-			err = cerr
-		}
-		return wroteMsg{path, err}
+		return wroteMsg{path, durable.WriteNew(path, []byte(content), 0o644)}
 	}
 }
 

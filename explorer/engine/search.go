@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search"
@@ -233,7 +234,7 @@ func (h *hunt) text(ctx context.Context) (passage, error) {
 	}
 	data, err := json.Marshal(taken{len(text.windows), h.levelText})
 	if err == nil {
-		err = os.MkdirAll(h.dir, 0o755)
+		err = durable.MkdirAll(h.dir, 0o755)
 	}
 	if err != nil {
 		return text, err

@@ -109,10 +109,10 @@ func keep(dir string, k keptStatistics, s *reform.Statistics) error {
 		return err
 	}
 	k.Statistics = b.Bytes()
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := durable.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	return durable.Write(filepath.Join(dir, statisticsFile), func(w io.Writer) error { return json.NewEncoder(w).Encode(k) })
+	return durable.Write(filepath.Join(dir, statisticsFile), 0o600, func(w io.Writer) error { return json.NewEncoder(w).Encode(k) })
 }
 
 // adopt makes statistics those that Predict goes by, and says of them what the explorer shows.

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/gguf"
 )
 
@@ -133,7 +134,7 @@ func Process(ctx context.Context, dir, dst string, o Options) (_ Report, err err
 	if err != nil {
 		return Report{}, err
 	}
-	if err := os.Rename(made, dst); err != nil {
+	if err := durable.Rename(made, dst); err != nil {
 		return Report{}, fmt.Errorf("convert: %w", err)
 	}
 	report.Path = dst

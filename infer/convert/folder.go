@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/gguf"
 )
 
@@ -60,7 +61,7 @@ func writeFolder(ctx context.Context, f *gguf.File, dir string, progress func(do
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(own)) }()
 	for name, content := range files {
-		if err := os.WriteFile(filepath.Join(own, name), content, 0o644); err != nil {
+		if err := durable.WriteFile(filepath.Join(own, name), content, 0o644); err != nil {
 			return FolderReport{}, err
 		}
 	}
@@ -85,7 +86,7 @@ func writeFolder(ctx context.Context, f *gguf.File, dir string, progress func(do
 	if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return FolderReport{}, err
 	}
-	return r, os.Rename(own, dir)
+	return r, durable.Rename(own, dir)
 }
 
 // outward is a model on its way from a file to a folder.

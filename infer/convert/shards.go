@@ -7,9 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 
+	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/internal/parts"
 )
 
@@ -62,11 +62,11 @@ func (o *outward) write(ctx context.Context, dir string, progress func(done, tot
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, parts.Index), b, 0o644)
+	return durable.WriteFile(filepath.Join(dir, parts.Index), b, 0o644)
 }
 
 func (o *outward) writeShard(path string, list []outTensor, wrote func(bytes int) error) (err error) {
-	f, err := os.Create(path)
+	f, err := durable.Create(path, 0o644)
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func (o *outward) writeShard(path string, list []outTensor, wrote func(bytes int
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	return f.Sync()
+	return f.Commit()
 }
 
 // halve puts rows of heads whose rotary pairs are neighbours in the order in which they are halves, as transformers has them.

@@ -1,46 +1,100 @@
-// Package durable writes files that are whole or not there, whenever the machine stops.
+// Package durable writes files that a crash or a power failure leaves whole: after it, a path holds the old content or all of
+// the new, and what was reported as written is there.
+//
+// A new file takes these steps, in this order:
+//
+//	create   a hidden temporary file in the directory of path
+//	write    the content to it
+//	sync     it, so that the content is on the disk before any name refers to it
+//	rename   it to path, which replaces an old file in one step
+//	sync     the directory, so that the new name is on the disk too
+//
+// A failure of any step removes the temporary file and returns an error that names path. Up to the rename path holds what it
+// held before; a failure after it means that the new file is there but may be gone after a power failure.
 package durable
 
 import (
 	"errors"
-	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
 
-// Write writes a file under a temporary name beside path, forces it to the disk and renames it: path is the old file
-// or the whole new one, whenever the machine stops.
-func Write(path string, write func(io.Writer) error) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, f.Close(), os.Remove(f.Name()))
-		}
-	}()
-	if err = write(f); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	if err = f.Sync(); err != nil {
-		return err
-	}
-	if err = f.Close(); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return SyncFolder(filepath.Dir(path))
+// Write replaces the file at path by what write writes. A new file gets the permissions perm, before the umask.
+func Write(path string, perm fs.FileMode, write func(io.Writer) error) error {
+	return Disk{}.Write(path, perm, write)
 }
 
-// SyncFolder forces a folder's entries to the disk.
-func SyncFolder(path string) error {
-	d, err := os.Open(path)
+// WriteFile replaces the file at path by data. A new file gets the permissions perm, before the umask.
+func WriteFile(path string, data []byte, perm fs.FileMode) error {
+	return Disk{}.WriteFile(path, data, perm)
+}
+
+// WriteNew writes a file where none may be; the error wraps [fs.ErrExist] where something is.
+func WriteNew(path string, data []byte, perm fs.FileMode) (err error) {
+	if _, err := os.Lstat(path); err == nil {
+		return &fs.PathError{Op: string(OpCreate), Path: path, Err: fs.ErrExist}
+	}
+	f, err := Create(path, perm)
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	return f.CommitNew()
+}
+
+// Create starts a file that will replace the one at path.
+func Create(path string, perm fs.FileMode) (*File, error) { return Disk{}.Create(path, perm) }
+
+// Rename moves a file or directory, whose content must be on the disk already, and forces the change of names to the disk. It
+// replaces a file at to.
+func Rename(from, to string) error { return Disk{}.Rename(from, to) }
+
+// Symlink makes path a symbolic link to target; it replaces a file or link at path.
+func Symlink(target, path string) error { return Disk{}.Symlink(target, path) }
+
+// MkdirAll makes a directory and the parents that are missing, and forces their names to the disk.
+func MkdirAll(path string, perm fs.FileMode) error { return Disk{}.MkdirAll(path, perm) }
+
+// SyncName forces the name of a file or directory that is there to the disk, by a sync of the directory that it is in.
+func SyncName(path string) error { return Disk{}.SyncName(path) }
+
+// Write is [Write] on this disk.
+func (d Disk) Write(path string, perm fs.FileMode, write func(io.Writer) error) (err error) {
+	f, err := d.Create(path, perm)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := write(f); err != nil {
+		if named := (*fs.PathError)(nil); errors.As(err, &named) && named.Path == path {
+			return err
+		}
+		return &fs.PathError{Op: "write", Path: path, Err: err}
+	}
+	return f.Commit()
+}
+
+// WriteFile is [WriteFile] on this disk.
+func (d Disk) WriteFile(path string, data []byte, perm fs.FileMode) error {
+	return d.Write(path, perm, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+// Rename is [Rename] on this disk.
+func (d Disk) Rename(from, to string) error {
+	if err := d.rename(from, to, os.Rename); err != nil {
+		return err
+	}
+	err := d.SyncName(to)
+	if filepath.Dir(from) != filepath.Dir(to) {
+		err = errors.Join(err, d.SyncName(from))
+	}
+	return err
 }

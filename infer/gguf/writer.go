@@ -3,14 +3,13 @@ package gguf
 import (
 	"bufio"
 	"bytes"
-	"crypto/rand"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
+
+	"github.com/lathe-llm/lathe/infer/durable"
 )
 
 // Writer writes a file whose metadata and tensors are known in advance, tensor after tensor. The bytes go to a hidden file beside the
@@ -28,15 +27,15 @@ import (
 //	}
 //	return w.Commit()
 type Writer struct {
-	path, temp string
-	file       *os.File
-	buf        *bufio.Writer
-	tensors    []Tensor
-	alignment  int64
-	pos        int64
-	next       int   // index of the tensor being written
-	left       int64 // bytes that it still needs
-	done       bool
+	path      string
+	file      *durable.File
+	buf       *bufio.Writer
+	tensors   []Tensor
+	alignment int64
+	pos       int64
+	next      int   // index of the tensor being written
+	left      int64 // bytes that it still needs
+	done      bool
 }
 
 // Create starts a file. Of each tensor the name, type and extents count; offset and size are worked out. The alignment is general.alignment
@@ -50,10 +49,7 @@ func Create(path string, kv *KV, tensors []Tensor) (*Writer, error) {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("gguf: writing %s: something that is not a regular file is there", path)
 	}
-	var suffix [6]byte
-	rand.Read(suffix[:])
-	w.temp = filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+hex.EncodeToString(suffix[:])+".tmp")
-	if w.file, err = os.OpenFile(w.temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666); err != nil {
+	if w.file, err = durable.Create(path, 0o666); err != nil {
 		return nil, w.wrap(err)
 	}
 	w.buf = bufio.NewWriterSize(w.file, 1<<20)
@@ -122,17 +118,7 @@ func (w *Writer) Commit() error {
 	if err := w.buf.Flush(); err != nil {
 		return w.wrap(err)
 	}
-	if err := w.file.Sync(); err != nil {
-		return w.wrap(err)
-	}
-	if err := w.file.Close(); err != nil {
-		return w.wrap(err)
-	}
-	if err := os.Rename(w.temp, w.path); err != nil {
-		return w.wrap(err)
-	}
-	w.done = true
-	return w.wrap(syncDir(filepath.Dir(w.path)))
+	return w.wrap(w.file.Commit())
 }
 
 // Abort removes what was written so far. It does nothing after [Writer.Commit].
@@ -141,8 +127,7 @@ func (w *Writer) Abort() {
 		return
 	}
 	w.done = true
-	_ = w.file.Close() // closed already where Commit failed later
-	_ = os.Remove(w.temp)
+	_ = w.file.Close() // nothing can be done about a temporary file that cannot be removed
 }
 
 func (w *Writer) write(b []byte) error {
@@ -151,36 +136,15 @@ func (w *Writer) write(b []byte) error {
 	return w.wrap(err)
 }
 
-// wrap says which file the error is about: the destination, not the hidden one that the operating system names.
+// wrap adds what was done, with the path once.
 func (w *Writer) wrap(err error) error {
 	if err == nil {
 		return nil
 	}
-	var pathErr *fs.PathError
-	var linkErr *os.LinkError
-	switch {
-	case errors.As(err, &pathErr):
+	if pathErr := (*fs.PathError)(nil); errors.As(err, &pathErr) {
 		err = pathErr.Err
-	case errors.As(err, &linkErr):
-		err = linkErr.Err
 	}
 	return fmt.Errorf("gguf: writing %s: %w", w.path, err)
-}
-
-// syncDir makes a rename in the folder survive a crash. Not every file system lets a folder be synced; the file is in place all the same.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return nil
-	}
-	err = d.Sync()
-	if closeErr := d.Close(); err == nil {
-		err = closeErr
-	}
-	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrInvalid) {
-		return nil
-	}
-	return err
 }
 
 // layOut gives each tensor its place and returns everything that comes before their data.

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	hf "github.com/gomlx/go-huggingface/hub"
+
+	"github.com/lathe-llm/lathe/infer/durable"
 )
 
 // Client fetches from the hub into the cache that its environment names.
@@ -21,6 +23,7 @@ type Client struct {
 	token   string
 	offline bool
 	http    *http.Client
+	disk    durable.Disk
 	// pause waits before another attempt.
 	pause func(ctx context.Context, attempt int) error
 }
@@ -144,7 +147,10 @@ func (c *Client) fetch(ctx context.Context, r Repo, progress func(Progress)) (Sn
 	}
 	if !isCommit(r.Revision) {
 		ref := filepath.Join(r.folder(c.cache), "refs", filepath.FromSlash(r.Revision))
-		if err := writeFile(ref, []byte(s.Commit)); err != nil {
+		if err := c.disk.MkdirAll(filepath.Dir(ref), 0o755); err != nil {
+			return Snapshot{}, err
+		}
+		if err := c.disk.WriteFile(ref, []byte(s.Commit), 0o644); err != nil {
 			return Snapshot{}, err
 		}
 	}
@@ -199,23 +205,4 @@ func sayWhy(err error) error {
 		return &unreachableError{fmt.Errorf("the hub answers with status %.60s", answer)}
 	}
 	return fmt.Errorf("the hub answers with status %.200s", answer)
-}
-
-// writeFile writes a small file whole or not at all.
-func writeFile(path string, b []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
 }

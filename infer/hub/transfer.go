@@ -120,22 +120,19 @@ func (t *transfer) file(ctx context.Context, name string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", name, err)
 	}
-	return path, link(blob, path)
+	return path, t.link(blob, path)
 }
 
-// link puts a symbolic link to a blob in the place of path.
-func link(blob, path string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+// link makes path a symbolic link to a blob.
+func (t *transfer) link(blob, path string) error {
+	if err := t.disk.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
 	to, err := filepath.Rel(filepath.Dir(path), blob)
 	if err != nil {
 		return err
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return os.Symlink(to, path)
+	return t.disk.Symlink(to, path)
 }
 
 // blob returns the path of a file's content in the cache, which is fetched where it is missing. One process at a time
@@ -144,7 +141,7 @@ func (t *transfer) blob(ctx context.Context, name string, f remote) (string, err
 	blob := filepath.Join(t.repo.folder(t.cache), "blobs", f.hash)
 	locks := filepath.Join(t.cache, ".locks", filepath.Base(t.repo.folder(t.cache)))
 	for _, dir := range []string{filepath.Dir(blob), locks} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+		if err := t.disk.MkdirAll(dir, 0o755); err != nil {
 			return "", err
 		}
 	}
@@ -160,7 +157,7 @@ func (t *transfer) blob(ctx context.Context, name string, f remote) (string, err
 	if err := t.download(ctx, name, f, part); err != nil {
 		return "", err
 	}
-	return blob, os.Rename(part, blob)
+	return blob, t.disk.Rename(part, blob)
 }
 
 // download completes a file that was begun, tries again where the network fails, and checks what it has at the end.
@@ -214,7 +211,7 @@ func (t *transfer) download(ctx context.Context, name string, f remote, part str
 	if err := out.Truncate(f.size); err != nil {
 		return err
 	}
-	return errors.Join(out.Sync(), out.Close())
+	return errors.Join(t.disk.Sync(out), out.Close())
 }
 
 // errRestart: the server sends a file from its start only.

@@ -10,11 +10,10 @@ import (
 	"io"
 	"math"
 	"os"
-	"path/filepath"
 
-	"github.com/lathe-llm/lathe/search/space"
-
+	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search/space"
 )
 
 // A ladder file is the magic, a CRC-32C of everything after it, the length of the
@@ -57,33 +56,21 @@ func writeLadder(path, key string, slot int, weights [][]float32, sets []subnet.
 	if err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
+	sum := crc32.New(castagnoli())
+	if err := writeBody(sum, text, weights); err != nil {
 		return err
 	}
-	err = writeBody(tmp, text, weights)
-	if err == nil {
-		err = tmp.Sync()
-	}
-	err = errors.Join(err, tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(tmp.Name()) // the error that counts is the one above
-	}
-	return err
+	return durable.Write(path, 0o600, func(w io.Writer) error {
+		if _, err := w.Write(binary.LittleEndian.AppendUint32([]byte(fileMagic), sum.Sum32())); err != nil {
+			return err
+		}
+		return writeBody(w, text, weights)
+	})
 }
 
-func writeBody(file *os.File, header []byte, weights [][]float32) error {
-	if _, err := file.WriteAt([]byte(fileMagic), 0); err != nil {
-		return err
-	}
-	if _, err := file.Seek(int64(fileStart)-4, io.SeekStart); err != nil {
-		return err
-	}
-	sum := crc32.New(castagnoli())
-	w := bufio.NewWriterSize(io.MultiWriter(file, sum), 1<<20)
+// writeBody writes what follows the checksum of a ladder file.
+func writeBody(to io.Writer, header []byte, weights [][]float32) error {
+	w := bufio.NewWriterSize(to, 1<<20)
 	buf := binary.LittleEndian.AppendUint32(nil, uint32(len(header)))
 	buf = append(buf, header...)
 	for _, matrix := range weights {
@@ -100,11 +87,7 @@ func writeBody(file *os.File, header []byte, weights [][]float32) error {
 	if _, err := w.Write(buf); err != nil {
 		return err
 	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	_, err := file.WriteAt(binary.LittleEndian.AppendUint32(nil, sum.Sum32()), int64(len(fileMagic)))
-	return err
+	return w.Flush()
 }
 
 func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }

@@ -21,14 +21,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
-	"github.com/lathe-llm/lathe/search/space"
-
 	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search/space"
 )
 
 var (
@@ -190,7 +189,7 @@ func Build(ctx context.Context, m *decoder.Model, windows [][]int32, dir string,
 	if need := bytesNeeded(g, o); o.MaxBytes > 0 && need > o.MaxBytes {
 		return nil, fmt.Errorf("%w: %d levels take %d MB, %d MB are allowed", ErrSpace, o.Steps, need>>20, o.MaxBytes>>20)
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := durable.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("levels: %w", err)
 	}
 	key := o.key(windows)

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/tui"
 	"github.com/lathe-llm/lathe/tui/sshserver"
 )
@@ -70,7 +71,7 @@ func (a *app) serve(ctx context.Context, model string, f serveFlags) (err error)
 	}
 	if o.HostKey == "" {
 		o.HostKey = filepath.Join(filepath.Dir(a.workspaces()), "host_key")
-		if err := os.MkdirAll(filepath.Dir(o.HostKey), 0o700); err != nil {
+		if err := durable.MkdirAll(filepath.Dir(o.HostKey), 0o700); err != nil {
 			return err
 		}
 	}

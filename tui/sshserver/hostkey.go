@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 
 	gossh "golang.org/x/crypto/ssh"
+
+	"github.com/lathe-llm/lathe/infer/durable"
 )
 
 // hostKey reads the server's private key, and makes an Ed25519 one where there is none. A key that others can read, or
@@ -68,24 +70,23 @@ func makeHostKey(path string) (err error) {
 		return err
 	}
 	folder := filepath.Dir(path)
-	if err := os.MkdirAll(folder, 0o700); err != nil {
+	if err := durable.MkdirAll(folder, 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(folder, ".host-key-*") // made with mode 0600
+	f, err := durable.Create(path, 0o600)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
-	_, err = f.Write(pem.EncodeToMemory(block))
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if _, err := f.Write(pem.EncodeToMemory(block)); err != nil {
 		return err
 	}
-	if err := os.Link(f.Name(), path); err != nil {
+	if err := f.CommitNew(); err != nil {
 		if errors.Is(err, fs.ErrExist) {
 			return nil
 		}
 		return err
 	}
 	line := bytes.TrimSpace(gossh.MarshalAuthorizedKey(known))
-	return os.WriteFile(path+".pub", append(line, " lathe\n"...), 0o644)
+	return durable.WriteFile(path+".pub", append(line, " lathe\n"...), 0o644)
 }
