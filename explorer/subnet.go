@@ -101,14 +101,16 @@ type Conditions struct {
 // A Measurement is a quality figure with the conditions it holds under.
 type Measurement struct {
 	Conditions Conditions `json:"conditions"`
-	NLL        float64    `json:"nll"`             // mean negative log-likelihood, nats per token
-	Perplexity float64    `json:"perplexity"`      // exp(NLL)
-	Dense      float64    `json:"dense,omitempty"` // perplexity of the dense model under the same conditions; 0 if unknown
-	KL         float64    `json:"kl,omitempty"`    // mean divergence to the dense model, nats per token; 0 if not measured
-	Share      float64    `json:"share"`           // parameters kept, over block parameters
-	At         time.Time  `json:"at"`
-	Seconds    float64    `json:"seconds"`
-	By         string     `json:"by,omitempty"`
+	NLL        float64    `json:"nll"`        // mean negative log-likelihood, nats per token
+	Perplexity float64    `json:"perplexity"` // exp(NLL)
+	// StandardError is that of Perplexity, tokens taken as independent; 0 if unknown.
+	StandardError float64   `json:"standard_error,omitempty"`
+	Dense         float64   `json:"dense,omitempty"` // perplexity of the dense model under the same conditions; 0 if unknown
+	KL            float64   `json:"kl,omitempty"`    // mean divergence to the dense model, nats per token; 0 if not measured
+	Share         float64   `json:"share"`           // parameters kept, over block parameters
+	At            time.Time `json:"at"`
+	Seconds       float64   `json:"seconds"`
+	By            string    `json:"by,omitempty"`
 }
 
 // Relative is the perplexity over that of the dense model under the same conditions, or 0 if that is unknown.

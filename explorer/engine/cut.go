@@ -134,11 +134,8 @@ func (m *model) quick(ctx context.Context, c explorer.Calibration, s gguf.Subnet
 }
 
 func (m *model) perplexity(ctx context.Context, s gguf.Subnet, p passage, mon explorer.Monitor) (float64, error) {
-	nll, tokens, err := m.scoreDecoder(ctx, s, p, mon)
-	if err != nil {
-		return 0, err
-	}
-	return math.Exp(nll / float64(tokens)), nil
+	q, err := m.scoreDecoder(ctx, s, p, mon)
+	return q.Perplexity, err
 }
 
 // recipeOf is what a preset does, changed by what a person asked for.

@@ -124,6 +124,10 @@ func TestCutWriteReadScore(t *testing.T) {
 				t.Fatal(err)
 			}
 			near(t, "llama.cpp", got.Perplexity, want.Perplexity, 5e-3)
+			near(t, "its standard error", got.StandardError, want.StandardError, 5e-2)
+			if !(want.StandardError > 0) {
+				t.Errorf("standard error %g", want.StandardError)
+			}
 			if got.Conditions.Tokens != 254 || got.Conditions.Type != "F32" {
 				t.Errorf("conditions %+v", got.Conditions)
 			}

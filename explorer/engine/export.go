@@ -2,14 +2,9 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math"
-	"os"
-	"path/filepath"
 
 	"github.com/lathe-llm/lathe/explorer"
-	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
@@ -285,58 +280,4 @@ func (m *model) carryRows(name string, width int, fitted []float32, from, to []i
 		out = append(out, own[c*width:(c+1)*width]...)
 	}
 	return out, nil
-}
-
-// scoreLlama scores a subnet with llama.cpp: the model's own file for the dense model as it is, a scratch file otherwise.
-func (m *model) scoreLlama(ctx context.Context, s gguf.Subnet, r explorer.ScoreRequest, p passage, mon explorer.Monitor) (nll float64, tokens int, typ string, err error) {
-	path, typ := m.file.Path(), m.Info().FileType
-	if !s.Masks.Equal(subnet.Dense(m.geometry())) || s.Refit != nil || r.Type != "" {
-		dir, err := os.MkdirTemp(m.bench.options.Scratch, "lathe-score-")
-		if err != nil {
-			return 0, 0, "", err
-		}
-		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-		path = filepath.Join(dir, "subnet.gguf")
-		if _, err := m.Write(ctx, s, path, r.Type, mon); err != nil {
-			return 0, 0, "", err
-		}
-		if r.Type != "" {
-			typ = r.Type
-		}
-	}
-	nll, tokens, err = m.scoreFile(ctx, path, p, mon)
-	return nll, tokens, typ, err
-}
-
-// scoreFile scores a model file with llama.cpp, or with the graphs that search computes with where that does not run it.
-func (m *model) scoreFile(ctx context.Context, path string, p passage, mon explorer.Monitor) (nll float64, tokens int, err error) {
-	if m.info.NoRuntime != "" {
-		return m.scoreCut(ctx, path, p, mon)
-	}
-	o := infer.Defaults(path)
-	o.Context = len(p.windows[0])
-	model, err := m.bench.engine.Load(ctx, o, nil)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer func() { err = errors.Join(err, model.Close()) }()
-	for i, w := range p.windows {
-		if err := mon.Gate(ctx); err != nil {
-			return 0, 0, err
-		}
-		scored, err := model.Score(ctx, [][]int32{w}, func(q infer.Progress) {
-			mon.Progress(float64(i*len(w)+q.Done), float64(len(p.windows)*len(w)), "tokens", "")
-		})
-		if err != nil {
-			return 0, 0, err
-		}
-		for _, v := range scored[0] {
-			nll += float64(v)
-		}
-		tokens += len(scored[0])
-	}
-	if math.IsNaN(nll) {
-		return 0, 0, fmt.Errorf("%s: the likelihood is no number", path)
-	}
-	return nll, tokens, nil
 }

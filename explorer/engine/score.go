@@ -2,12 +2,17 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"math"
+	"os"
+	"path/filepath"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/quality"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // Score implements [explorer.Scorer].
@@ -29,78 +34,123 @@ func (m *model) Score(ctx context.Context, s gguf.Subnet, r explorer.ScoreReques
 	if c.Engine == "" {
 		c.Engine = explorer.EngineDecoder
 	}
-	var nll float64
+	var q quality.PerplexityResult
 	if c.Engine == explorer.EngineLlama {
 		if err := m.info.Runs(); err != nil {
 			return explorer.Measurement{}, err
 		}
-		nll, c.Tokens, c.Type, err = m.scoreLlama(ctx, s, r, p, mon)
+		q, c.Type, err = m.scoreLlama(ctx, s, r, p, mon)
 	} else {
-		nll, c.Tokens, err = m.scoreDecoder(ctx, s, p, mon)
+		q, err = m.scoreDecoder(ctx, s, p, mon)
 		c.Type = "F32 from " + m.Info().FileType
 	}
 	if err != nil {
 		return explorer.Measurement{}, err
 	}
-	mean := nll / float64(c.Tokens)
-	return explorer.Measurement{Conditions: c, NLL: mean, Perplexity: math.Exp(mean)}, nil
+	c.Tokens = q.Tokens
+	return explorer.Measurement{Conditions: c, NLL: q.NLL, Perplexity: q.Perplexity, StandardError: q.Err}, nil
 }
 
-// defaultHeldOut is how many windows at the end of the calibration text are measured on where nothing else was said.
+// defaultHeldOut is the default number of windows at the end of the calibration text that are measured on.
 const defaultHeldOut = 2
 
 // scoreDecoder scores a subnet with the graphs that search computes with.
-func (m *model) scoreDecoder(ctx context.Context, s gguf.Subnet, p passage, mon explorer.Monitor) (nll float64, tokens int, err error) {
+func (m *model) scoreDecoder(ctx context.Context, s gguf.Subnet, p passage, mon explorer.Monitor) (quality.PerplexityResult, error) {
 	dm, err := m.weights(ctx)
 	if err != nil {
-		return 0, 0, err
+		return quality.PerplexityResult{}, err
 	}
 	subnet, err := dm.Subnet(ctx, s)
 	if err != nil {
-		return 0, 0, err
+		return quality.PerplexityResult{}, err
 	}
 	defer subnet.Close()
-	return m.score(ctx, dm, subnet, p, mon)
+	return perplexity(ctx, p, graphScorer(dm, subnet), mon, "scoring")
 }
 
-// score scores window after window, so that the work can be paused between them.
-func (m *model) score(ctx context.Context, dm *decoder.Model, s *decoder.Subnet, p passage, mon explorer.Monitor) (nll float64, tokens int, err error) {
-	total := len(p.windows) * len(p.windows[0])
-	for i, w := range p.windows {
-		if err := mon.Gate(ctx); err != nil {
-			return 0, 0, err
-		}
-		mon.Progress(float64(i*len(w)), float64(total), "tokens", "scoring")
-		got, err := dm.Score(ctx, s, [][]int32{w})
+// graphScorer scores windows with the graphs.
+func graphScorer(dm *decoder.Model, s *decoder.Subnet) quality.Scorer {
+	return func(ctx context.Context, w quality.Window, _ func(int)) ([]float32, error) {
+		nll, err := dm.LogProbs(ctx, s, w.Tokens)
 		if err != nil {
-			return 0, 0, err
+			return nil, err
 		}
-		if math.IsNaN(got.NLL) || math.IsInf(got.NLL, 0) {
-			return 0, 0, fmt.Errorf("window %d: the likelihood is no number", i)
+		for i := range nll {
+			nll[i] = -nll[i]
 		}
-		nll, tokens = nll+got.NLL, tokens+got.Tokens
+		return nll[w.From-1:], nil
 	}
-	mon.Progress(float64(total), float64(total), "tokens", "scoring")
-	return nll, tokens, nil
 }
 
-// scoreCut scores a file cut from the model with the graphs, as the model that it is.
-func (m *model) scoreCut(ctx context.Context, path string, p passage, mon explorer.Monitor) (nll float64, tokens int, err error) {
+// perplexity scores a passage window by window, so that the work can be paused between them.
+func perplexity(ctx context.Context, p passage, score quality.Scorer, mon explorer.Monitor, step string) (quality.PerplexityResult, error) {
+	windows := make([]quality.Window, len(p.windows))
+	for i, w := range p.windows {
+		windows[i] = quality.Window{Tokens: w, From: 1}
+	}
+	return quality.Perplexity(ctx, windows, score, quality.PerplexityOptions{Gate: mon.Gate, Progress: func(q infer.Progress) {
+		mon.Progress(float64(q.Done), float64(q.Total), "tokens", step)
+	}})
+}
+
+// scoreCut scores a file that was cut from the model with the graphs, as a model of its own.
+func (m *model) scoreCut(ctx context.Context, path string, p passage, mon explorer.Monitor) (quality.PerplexityResult, error) {
 	f, err := gguf.Open(path)
 	if err != nil {
-		return 0, 0, err
+		return quality.PerplexityResult{}, err
 	}
 	defer func() { _ = f.Close() }() // only read from
 	whole, err := m.weights(ctx)
 	if err != nil {
-		return 0, 0, err
+		return quality.PerplexityResult{}, err
 	}
 	cut, err := m.bench.decode(ctx, whole.Backend(), f)
 	if err != nil {
-		return 0, 0, err
+		return quality.PerplexityResult{}, err
 	}
 	defer cut.Close()
 	s := cut.Dense()
 	defer s.Close()
-	return m.score(ctx, cut, s, p, mon)
+	return perplexity(ctx, p, graphScorer(cut, s), mon, "scoring")
+}
+
+// scoreLlama scores a subnet with llama.cpp: the model's own file for the dense model as it is, a scratch file otherwise.
+// typ is the tensor type of the scored file.
+func (m *model) scoreLlama(ctx context.Context, s gguf.Subnet, r explorer.ScoreRequest, p passage, mon explorer.Monitor) (q quality.PerplexityResult, typ string, err error) {
+	path, typ := m.file.Path(), m.Info().FileType
+	if !s.Masks.Equal(subnet.Dense(m.geometry())) || s.Refit != nil || r.Type != "" {
+		dir, err := os.MkdirTemp(m.bench.options.Scratch, "lathe-score-")
+		if err != nil {
+			return q, "", err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+		path = filepath.Join(dir, "subnet.gguf")
+		if _, err := m.Write(ctx, s, path, r.Type, mon); err != nil {
+			return q, "", err
+		}
+		if r.Type != "" {
+			typ = r.Type
+		}
+	}
+	q, err = m.scoreFile(ctx, path, p, mon)
+	return q, typ, err
+}
+
+// scoreFile scores a model file with llama.cpp, or with the graphs where llama.cpp does not run it.
+func (m *model) scoreFile(ctx context.Context, path string, p passage, mon explorer.Monitor) (q quality.PerplexityResult, err error) {
+	if m.info.NoRuntime != "" {
+		return m.scoreCut(ctx, path, p, mon)
+	}
+	o := infer.Defaults(path)
+	o.Context = len(p.windows[0])
+	model, err := m.bench.engine.Load(ctx, o, nil)
+	if err != nil {
+		return q, err
+	}
+	defer func() { err = errors.Join(err, model.Close()) }()
+	q, err = perplexity(ctx, p, quality.ModelScorer(model), mon, "")
+	if err != nil {
+		err = fmt.Errorf("%s: %w", path, err)
+	}
+	return q, err
 }

@@ -119,9 +119,6 @@ func (h *hunt) judge(ctx context.Context, text string) (contest.Judge, error) {
 }
 
 func (h *hunt) loss(ctx context.Context, s gguf.Subnet, p passage) (float64, error) {
-	nll, tokens, err := h.m.scoreDecoder(ctx, s, p, h.mon)
-	if err != nil {
-		return 0, err
-	}
-	return nll / float64(tokens), nil
+	q, err := h.m.scoreDecoder(ctx, s, p, h.mon)
+	return q.NLL, err
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/quality"
 )
 
 // maxText bounds a text, in bytes: far more than calibration or a test ever uses.
@@ -152,15 +153,13 @@ func (m *model) passage(ctx context.Context, path string, t take) (passage, erro
 	if n < max(t.windows, 1) {
 		return passage{}, fmt.Errorf("%s: %w: it has %d tokens, %d windows of %d need %d", path, explorer.ErrText, len(tokens), max(t.windows, 1), t.seq, max(t.windows, 1)*t.seq)
 	}
-	if t.windows > 0 {
-		n = t.windows
-	}
-	if t.fromEnd {
-		tokens = tokens[len(tokens)-n*t.seq:]
+	cut, err := quality.Windows(tokens, quality.WindowOptions{Length: t.seq, Limit: t.windows, FromEnd: t.fromEnd})
+	if err != nil {
+		return passage{}, fmt.Errorf("%s: %w", path, err)
 	}
 	p := passage{ref: ref, bos: bos && !t.fromEnd}
-	for i := range n {
-		p.windows = append(p.windows, tokens[i*t.seq:(i+1)*t.seq:(i+1)*t.seq])
+	for _, w := range cut {
+		p.windows = append(p.windows, w.Tokens)
 	}
 	return p, nil
 }

@@ -57,14 +57,13 @@ func (m *model) compare(ctx context.Context, path, text string, mon explorer.Mon
 	if err != nil {
 		return 0, "", err
 	}
-	nll, tokens, err := m.scoreFile(ctx, path, p, mon)
+	got, err := m.scoreFile(ctx, path, p, mon)
 	if err != nil {
 		return 0, "", err
 	}
-	got := math.Exp(nll / float64(tokens))
 	engine := "llama.cpp"
 	if m.info.NoRuntime != "" {
 		engine = "lathe's graphs"
 	}
-	return math.Abs(got/want - 1), fmt.Sprintf("perplexity %.4f in %s, %.4f of the source with these masks, on %d tokens", got, engine, want, tokens), nil
+	return math.Abs(got.Perplexity/want - 1), fmt.Sprintf("perplexity %.4f in %s, %.4f of the source with these masks, on %d tokens", got.Perplexity, engine, want, got.Tokens), nil
 }

@@ -11,102 +11,169 @@ import (
 // DefaultLength is the window of most published perplexities on WikiText-2.
 const DefaultLength = 2048
 
-// PerplexityOptions says how a text is cut into windows. The zero value is what papers on pruning and quantisation do:
-// consecutive windows of 2048 tokens, the first token of each not scored, a rest too short for a window left out.
-type PerplexityOptions struct {
-	Length  int // tokens of a window; 0 means DefaultLength
-	Stride  int // tokens from one window to the next; 0 means Length. Only tokens that no window before scored count
-	Windows int // the first so many windows only; 0 means all
-
-	// BOS puts the model's start token before each window. It is not scored; the window's first token then is.
-	BOS bool
-
-	Progress func(infer.Progress)
+// A Window is a stretch of tokens of which those from From on are scored, each given all that precede it in the window.
+type Window struct {
+	Tokens []int32
+	From   int // index of the first scored token, at least 1: the first token has no context
 }
 
-// PerplexityResult is a perplexity with all that is needed to compare it with another.
-type PerplexityResult struct {
-	Perplexity float64   `json:"perplexity"`
-	Err        float64   `json:"standard_error"` // as llama-perplexity gives it: the perplexity times that of the mean NLL
-	NLL        float64   `json:"nll"`            // mean over the scored tokens, nats
-	Tokens     int       `json:"tokens"`         // scored
-	Length     int       `json:"sequence_length"`
-	Stride     int       `json:"stride"`
-	Windows    int       `json:"windows"`
-	BOS        bool      `json:"bos"`
-	ByWindow   []float64 `json:"perplexity_by_window"`
+// WindowOptions describe how a tokenized text is cut into windows. The zero value is the protocol of most papers on
+// pruning and quantisation: consecutive windows of 2048 tokens, the first token of each not scored, a remainder shorter
+// than a window dropped.
+type WindowOptions struct {
+	Length  int  // tokens of the text in a window; 0 means DefaultLength
+	Stride  int  // tokens from one window to the next; 0 means Length. Tokens that an earlier window scored are context only
+	Limit   int  // maximum number of windows; 0 means all
+	FromEnd bool // take the last whole windows of the text instead of the first
+
+	// BOS puts Start in front of each window. It is not scored; the window's first token then is.
+	BOS   bool
+	Start int32
 }
 
-// Perplexity measures a tokenized text. The model's context must hold a window (and the start token where asked for).
-func Perplexity(ctx context.Context, m infer.Model, tokens []int32, o PerplexityOptions) (PerplexityResult, error) {
+// Windows cuts a tokenized text. It fails where the text is shorter than one window.
+func Windows(tokens []int32, o WindowOptions) ([]Window, error) {
 	if o.Length == 0 {
 		o.Length = DefaultLength
 	}
 	if o.Stride == 0 {
 		o.Stride = o.Length
 	}
-	if o.Length < 2 || o.Stride < 1 || o.Stride > o.Length {
-		return PerplexityResult{}, fmt.Errorf("quality: windows of %d tokens every %d", o.Length, o.Stride)
+	if o.Length < 2 || o.Stride < 1 || o.Stride > o.Length || o.Limit < 0 {
+		return nil, fmt.Errorf("quality: %d windows of %d tokens, %d apart", o.Limit, o.Length, o.Stride)
 	}
 	if len(tokens) < o.Length {
-		return PerplexityResult{}, fmt.Errorf("quality: a text of %d tokens has no window of %d", len(tokens), o.Length)
+		return nil, fmt.Errorf("quality: the text has %d tokens, fewer than a window of %d", len(tokens), o.Length)
 	}
-	r := PerplexityResult{Length: o.Length, Stride: o.Stride, BOS: o.BOS}
-	bos := 0
-	if o.BOS {
-		bos = 1
+	count := (len(tokens)-o.Length)/o.Stride + 1
+	if o.Limit > 0 {
+		count = min(count, o.Limit)
 	}
-	var windows [][]int32
-	var from []int
-	for at := 0; at+o.Length <= len(tokens) && (o.Windows == 0 || len(windows) < o.Windows); at += o.Stride {
-		window := tokens[at : at+o.Length]
+	if o.FromEnd {
+		tokens = tokens[len(tokens)-o.Length-(count-1)*o.Stride:]
+	}
+	windows := make([]Window, count)
+	for i := range windows {
+		at := i * o.Stride
+		w := Window{Tokens: tokens[at : at+o.Length : at+o.Length], From: 1}
+		if i > 0 && o.Stride < o.Length {
+			w.From = o.Length - o.Stride
+		}
 		if o.BOS {
-			window = append([]int32{m.Info().BOS}, window...)
+			w.Tokens = append([]int32{o.Start}, w.Tokens...)
+			if w.From > 1 {
+				w.From++
+			}
 		}
-		first := 1
-		if at > 0 && o.Stride < o.Length {
-			first = bos + o.Length - o.Stride
+		windows[i] = w
+	}
+	return windows, nil
+}
+
+// A Scorer computes the negative log-likelihood in nats of the scored tokens of a window, len(w.Tokens)-w.From values. It
+// calls progress, which is never nil, with the number of tokens of the window done so far.
+type Scorer func(ctx context.Context, w Window, progress func(done int)) ([]float32, error)
+
+// ModelScorer scores with a loaded model, whose context must hold the windows.
+func ModelScorer(m infer.Model) Scorer {
+	return func(ctx context.Context, w Window, progress func(int)) ([]float32, error) {
+		positions, err := m.Distributions(ctx, [][]int32{w.Tokens}, infer.DistributionOptions{
+			From: []int{w.From}, Progress: func(p infer.Progress) { progress(p.Done) },
+		})
+		if err != nil {
+			return nil, err
 		}
-		windows, from = append(windows, window), append(from, first)
+		nll := make([]float32, len(positions[0]))
+		for i, p := range positions[0] {
+			nll[i] = p.NLL
+		}
+		return nll, nil
 	}
-	scored, err := m.Distributions(ctx, windows, infer.DistributionOptions{From: from, Progress: o.Progress})
-	if err != nil {
-		return r, fmt.Errorf("quality: perplexity: %w", err)
-	}
+}
+
+// PerplexityOptions follow a measurement. The zero value follows nothing.
+type PerplexityOptions struct {
+	// Gate, if set, is called before each window and may block to pause the measurement; its error ends it.
+	Gate func(ctx context.Context) error
+
+	// Progress, if set, receives tokens done out of all tokens of all windows.
+	Progress func(infer.Progress)
+}
+
+// PerplexityResult is a perplexity over the scored tokens of some windows.
+type PerplexityResult struct {
+	Perplexity float64 // exp(NLL)
+	Err        float64 // standard error of Perplexity to first order: Perplexity times the standard error of the mean NLL
+	NLL        float64 // mean over the scored tokens, nats
+	Tokens     int     // scored
+}
+
+// Perplexity scores windows one at a time, so that no more than one window's values are held. A likelihood that is NaN or
+// infinite is an error.
+func Perplexity(ctx context.Context, windows []Window, score Scorer, o PerplexityOptions) (PerplexityResult, error) {
 	var all mean
-	for _, window := range scored {
-		var one mean
-		for _, p := range window {
-			one.add(float64(p.NLL))
-			all.add(float64(p.NLL))
-		}
-		r.ByWindow = append(r.ByWindow, math.Exp(one.mean()))
+	done, total := 0, 0
+	for _, w := range windows {
+		total += len(w.Tokens)
 	}
-	r.Windows, r.Tokens, r.NLL = len(windows), all.n, all.mean()
-	r.Perplexity = math.Exp(r.NLL)
+	report := func(n int) {
+		if o.Progress != nil {
+			o.Progress(infer.Progress{Done: done + n, Total: total})
+		}
+	}
+	for i, w := range windows {
+		if o.Gate != nil {
+			if err := o.Gate(ctx); err != nil {
+				return PerplexityResult{}, err
+			}
+		}
+		report(0)
+		nll, err := score(ctx, w, report)
+		if err != nil {
+			return PerplexityResult{}, fmt.Errorf("window %d: %w", i, err)
+		}
+		if len(nll) != len(w.Tokens)-w.From {
+			return PerplexityResult{}, fmt.Errorf("quality: window %d: %d likelihoods for %d tokens", i, len(nll), len(w.Tokens)-w.From)
+		}
+		for _, v := range nll {
+			all.add(float64(v))
+		}
+		if x := all.mean(); math.IsNaN(x) || math.IsInf(x, 0) {
+			return PerplexityResult{}, fmt.Errorf("quality: window %d: the likelihood is NaN or infinite", i)
+		}
+		done += len(w.Tokens)
+	}
+	report(0)
+	if all.n == 0 {
+		return PerplexityResult{}, fmt.Errorf("quality: %d windows have no token to score", len(windows))
+	}
+	r := PerplexityResult{NLL: all.mean(), Tokens: all.n, Perplexity: math.Exp(all.mean())}
 	r.Err = r.Perplexity * all.err()
 	return r, nil
 }
 
-// mean accumulates numbers for their mean and its standard error (Welford).
+// mean accumulates numbers for their mean and its standard error (Welford 1962).
 type mean struct {
-	n           int
-	at, squares float64
+	n            int
+	sum          float64
+	running      float64 // mean so far
+	deviationSum float64 // of squared deviations from it
 }
 
 func (m *mean) add(x float64) {
 	m.n++
-	d := x - m.at
-	m.at += d / float64(m.n)
-	m.squares += d * (x - m.at)
+	m.sum += x
+	d := x - m.running
+	m.running += d / float64(m.n)
+	m.deviationSum += d * (x - m.running)
 }
 
-func (m *mean) mean() float64 { return m.at }
+func (m *mean) mean() float64 { return m.sum / float64(m.n) }
 
-// err is the standard error of the mean; 0 with fewer than two numbers.
+// err returns the standard error of the mean; 0 with fewer than two numbers.
 func (m *mean) err() float64 {
 	if m.n < 2 {
 		return 0
 	}
-	return math.Sqrt(m.squares / float64(m.n-1) / float64(m.n))
+	return math.Sqrt(m.deviationSum / float64(m.n-1) / float64(m.n))
 }

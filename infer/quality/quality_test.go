@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/lathe-llm/lathe/infer"
@@ -42,14 +43,14 @@ func TestPerplexity(t *testing.T) {
 	m := model(t, "")
 	tokens := tokenize(t, m, fake.DefaultText+"Quite another text follows the one that was learned.")
 	const n = 50
-	byHand := func(from func(w int) int, windows ...[]int32) (ppl, err float64, scored int) {
+	byHand := func(from []int, windows ...[]int32) (ppl, err float64, scored int) {
 		var x []float64
 		for w, window := range windows {
 			nll, err := m.Score(t.Context(), [][]int32{window}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, v := range nll[0][from(w)-1:] {
+			for _, v := range nll[0][from[w]-1:] {
 				x = append(x, float64(v))
 			}
 		}
@@ -63,115 +64,85 @@ func TestPerplexity(t *testing.T) {
 		}
 		return math.Exp(mean), math.Exp(mean) * math.Sqrt(squares/float64(len(x)-1)/float64(len(x))), len(x)
 	}
-	check := func(name string, o PerplexityOptions, from func(int) int, windows ...[]int32) {
+	check := func(name string, o WindowOptions, from []int, want ...[]int32) {
 		t.Helper()
-		got, err := Perplexity(t.Context(), m, tokens, o)
+		windows, err := Windows(tokens, o)
 		if err != nil {
 			t.Fatal(err)
 		}
-		ppl, stderr, scored := byHand(from, windows...)
-		near(t, name, got.Perplexity, ppl, 1e-9*ppl)
-		near(t, name+", error", got.Err, stderr, 1e-9*ppl)
-		if got.Tokens != scored || got.Windows != len(windows) || len(got.ByWindow) != len(windows) {
-			t.Errorf("%s: %+v, want %d tokens of %d windows", name, got, scored, len(windows))
+		for i, w := range windows {
+			if i >= len(want) || w.From != from[i] || !slices.Equal(w.Tokens, want[i]) {
+				t.Fatalf("%s: window %d: %+v, want %v from %d", name, i, w, want, from)
+			}
 		}
-	}
-	one := func(int) int { return 1 }
-	check("two windows", PerplexityOptions{Length: n, Windows: 2}, one, tokens[:n], tokens[n:2*n])
-	bos := m.Info().BOS
-	check("start token", PerplexityOptions{Length: n, Windows: 1, BOS: true}, one, append([]int32{bos}, tokens[:n]...))
-	overlap := func(w int) int {
-		if w == 0 {
-			return 1
-		}
-		return n - 20
-	}
-	check("stride", PerplexityOptions{Length: n, Stride: 20, Windows: 3}, overlap, tokens[:n], tokens[20:20+n], tokens[40:40+n])
-	// Start token, then 50 tokens of which the last 20 are new: positions 31 to 50.
-	check("stride and start token", PerplexityOptions{Length: n, Stride: 20, Windows: 2, BOS: true}, func(w int) int { return max(1, 31*w) },
-		append([]int32{bos}, tokens[:n]...), append([]int32{bos}, tokens[20:20+n]...))
-
-	all, err := Perplexity(t.Context(), m, tokens, PerplexityOptions{Length: n})
-	if err != nil || all.Windows != len(tokens)/n || all.Stride != n {
-		t.Errorf("whole text: %+v, %v", all, err)
-	}
-	for _, o := range []PerplexityOptions{{Length: 1}, {Length: len(tokens) + 1}, {Length: n, Stride: n + 1}, {Length: n, Stride: -1}} {
-		if _, err := Perplexity(t.Context(), m, tokens, o); err == nil {
-			t.Errorf("%+v was measured", o)
-		}
-	}
-}
-
-// TestCompare has two models of 259 tokens, all of which the reference may keep: then KL is exact.
-func TestCompare(t *testing.T) {
-	a, b := model(t, ""), model(t, "Another text makes another model of the same kind. The lathe is not in it, or hardly.")
-	windows := [][]int32{tokenize(t, a, fake.DefaultText[:80]), tokenize(t, a, "The blade and the model.")}
-	ref, err := NewReference(t.Context(), a, windows, infer.MaxTop, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	same, err := ref.Compare(t.Context(), a, nil)
-	if err != nil || same.KL > 1e-6 || same.Agreement != 1 || same.AgreementErr != 0 || same.Perplexity != same.ReferencePerplexity {
-		t.Errorf("with itself: %+v, %v", same, err)
-	}
-	got, err := ref.Compare(t.Context(), b, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	all := make([]int32, a.Info().Vocab)
-	for i := range all {
-		all[i] = int32(i)
-	}
-	kl, agree, n := 0.0, 0.0, 0
-	for _, w := range windows {
-		at := make([][]int32, len(w)-1)
-		for i := range at {
-			at[i] = all
-		}
-		p, err1 := a.Distributions(t.Context(), [][]int32{w}, infer.DistributionOptions{At: [][][]int32{at}, Top: 1})
-		q, err2 := b.Distributions(t.Context(), [][]int32{w}, infer.DistributionOptions{At: [][][]int32{at}, Top: 1})
-		if err := errors.Join(err1, err2); err != nil {
+		gates, last := 0, infer.Progress{}
+		got, err := Perplexity(t.Context(), windows, ModelScorer(m), PerplexityOptions{
+			Gate: func(context.Context) error { gates++; return nil },
+			Progress: func(p infer.Progress) {
+				if p.Done < last.Done || p.Done > p.Total {
+					t.Errorf("%s: progress %+v after %+v", name, p, last)
+				}
+				last = p
+			},
+		})
+		if err != nil {
 			t.Fatal(err)
 		}
-		for i := range p[0] {
-			for id := range all {
-				lp, lq := float64(p[0][i].At[id]), float64(q[0][i].At[id])
-				kl += math.Exp(lp) * (lp - lq)
-			}
-			if p[0][i].Top[0] == q[0][i].Top[0] {
-				agree++
-			}
-			n++
+		ppl, stderr, scored := byHand(from, want...)
+		near(t, name, got.Perplexity, ppl, 1e-9*ppl)
+		near(t, name+", error", got.Err, stderr, 1e-9*ppl)
+		near(t, name+", mean", got.NLL, math.Log(ppl), 1e-9)
+		if got.Tokens != scored || gates != len(want) || last.Done != last.Total || last.Total == 0 {
+			t.Errorf("%s: %+v, want %d tokens; %d gates for %d windows, progress ends at %+v", name, got, scored, gates, len(want), last)
 		}
 	}
-	near(t, "KL", got.KL, kl/float64(n), 1e-5)
-	near(t, "agreement", got.Agreement, agree/float64(n), 1e-12)
-	if got.Tokens != n || !(got.KLErr > 0) || !(got.Perplexity > got.ReferencePerplexity) {
-		t.Errorf("comparison %+v", got)
+	bos := m.Info().BOS
+	start := func(window []int32) []int32 { return append([]int32{bos}, window...) }
+	check("two windows", WindowOptions{Length: n, Limit: 2}, []int{1, 1}, tokens[:n], tokens[n:2*n])
+	check("from the end", WindowOptions{Length: n, Limit: 2, FromEnd: true}, []int{1, 1},
+		tokens[len(tokens)-2*n:len(tokens)-n], tokens[len(tokens)-n:])
+	check("start token", WindowOptions{Length: n, Limit: 1, BOS: true, Start: bos}, []int{1}, start(tokens[:n]))
+	check("stride", WindowOptions{Length: n, Stride: 20, Limit: 3}, []int{1, n - 20, n - 20},
+		tokens[:n], tokens[20:20+n], tokens[40:40+n])
+	// Start token, then 50 tokens of which the last 20 are new: positions 31 to 50.
+	check("stride and start token", WindowOptions{Length: n, Stride: 20, Limit: 2, BOS: true, Start: bos}, []int{1, 31},
+		start(tokens[:n]), start(tokens[20:20+n]))
+
+	if all, err := Windows(tokens, WindowOptions{Length: n}); err != nil || len(all) != len(tokens)/n {
+		t.Errorf("whole text: %d windows, %v", len(all), err)
 	}
-	few, err := NewReference(t.Context(), a, windows, 4, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rough, err := few.Compare(t.Context(), b, nil)
-	if err != nil || rough.KL > got.KL+1e-6 || rough.KL < got.KL/2 {
-		t.Errorf("KL over the 4 most likely tokens and the rest %v, over all %v; %v", rough.KL, got.KL, err)
+	for _, o := range []WindowOptions{{Length: 1}, {Length: len(tokens) + 1}, {Length: n, Stride: n + 1}, {Length: n, Stride: -1}, {Length: n, Limit: -1}} {
+		if _, err := Windows(tokens, o); err == nil {
+			t.Errorf("%+v was accepted", o)
+		}
 	}
 }
 
-func TestDivergence(t *testing.T) {
-	logs := func(p ...float64) []float32 {
-		out := make([]float32, len(p))
-		for i := range p {
-			out[i] = float32(math.Log(p[i]))
-		}
-		return out
+// TestPerplexityRefuses: what a scorer or gate returns that is not a likelihood ends the measurement.
+func TestPerplexityRefuses(t *testing.T) {
+	windows := []Window{{Tokens: make([]int32, 4), From: 1}, {Tokens: make([]int32, 4), From: 1}}
+	broken := errors.New("broken")
+	values := func(x ...float32) Scorer {
+		return func(context.Context, Window, func(int)) ([]float32, error) { return x, nil }
 	}
-	near(t, "two tokens and a rest", divergence(logs(0.5, 0.3), logs(0.25, 0.25)), 0.5*math.Log(2)+0.3*math.Log(1.2)+0.2*math.Log(0.4), 1e-6)
-	near(t, "equal", divergence(logs(0.5, 0.3), logs(0.5, 0.3)), 0, 1e-7)
-	near(t, "nothing kept", divergence(nil, nil), 0, 0)
-	if d := divergence(logs(0.5), logs(1)); math.IsInf(d, 0) || d < 1 {
-		t.Errorf("a rest without probability: %v", d)
+	for name, tt := range map[string]struct {
+		windows []Window
+		score   Scorer
+		gate    func(context.Context) error
+		want    error
+	}{
+		"no windows":       {nil, values(), nil, nil},
+		"nothing to score": {[]Window{{Tokens: make([]int32, 1), From: 1}}, values(), nil, nil},
+		"NaN":              {windows, values(1, float32(math.NaN()), 1), nil, nil},
+		"infinite":         {windows, values(1, float32(math.Inf(1)), 1), nil, nil},
+		"too few":          {windows, values(1, 1), nil, nil},
+		"failure":          {windows, func(context.Context, Window, func(int)) ([]float32, error) { return nil, broken }, nil, broken},
+		"gate":             {windows, values(1, 1, 1), func(context.Context) error { return broken }, broken},
+	} {
+		_, err := Perplexity(t.Context(), tt.windows, tt.score, PerplexityOptions{Gate: tt.gate})
+		if err == nil || tt.want != nil && !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
@@ -258,15 +229,5 @@ func TestEncode(t *testing.T) {
 		if head, rest := text(window, from); head != tt.head || rest != tt.rest || e.truncated != tt.truncated {
 			t.Errorf("%s: %q + %q, %d truncated; want %q + %q, %d", tt.name, head, rest, e.truncated, tt.head, tt.rest, tt.truncated)
 		}
-	}
-}
-
-func TestProbes(t *testing.T) {
-	seen := map[string]bool{}
-	for _, p := range Probes() {
-		if p.Name == "" || p.Text == "" || p.Look == "" || seen[p.Name] {
-			t.Errorf("probe %+v", p)
-		}
-		seen[p.Name] = true
 	}
 }

@@ -15,8 +15,9 @@ type evalResult struct {
 	Model      string  `json:"model"`
 	Subnet     string  `json:"subnet,omitempty"`
 	Perplexity float64 `json:"perplexity"`
-	NLL        float64 `json:"nll"`    // nats per token
-	Tokens     int     `json:"tokens"` // scored ones
+	Err        float64 `json:"standard_error,omitempty"` // of Perplexity
+	NLL        float64 `json:"nll"`                      // nats per token
+	Tokens     int     `json:"tokens"`                   // scored ones
 	Seq        int     `json:"sequence_length"`
 	Windows    int     `json:"windows"`
 	BOS        bool    `json:"bos"`
@@ -38,7 +39,8 @@ func (a *app) evalCommand() *cobra.Command {
 		Use:   "eval [MODEL]",
 		Short: "Measure perplexity the way the papers do",
 		Long: "The whole text is tokenised once and cut into consecutive windows; the first token of each window is not scored, all\n" +
-			"others are, given what stands before them in their window. Numbers compare only at equal text, sequence length and windows.",
+			"others are, given all that precede them in their window. The standard error takes tokens as independent. Numbers compare only\n" +
+			"at equal text, sequence length and windows.",
 		Example: "  lathe eval small.gguf --text wiki.test.raw --dense model.gguf\n  lathe eval model.gguf --subnet s3 --text wiki.test.raw --windows 4 --json",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -122,7 +124,7 @@ func newEval(s *explorer.Snapshot, id explorer.SubnetID) (evalResult, error) {
 	}
 	m := list[0]
 	r := evalResult{
-		Model: s.Model.Path, Perplexity: m.Perplexity, NLL: m.NLL, Tokens: m.Conditions.Tokens, Seq: m.Conditions.Seq, Windows: m.Conditions.Windows,
+		Model: s.Model.Path, Perplexity: m.Perplexity, Err: m.StandardError, NLL: m.NLL, Tokens: m.Conditions.Tokens, Seq: m.Conditions.Seq, Windows: m.Conditions.Windows,
 		BOS: m.Conditions.BOS, Engine: m.Conditions.Engine, Type: m.Conditions.Type, Text: m.Conditions.Text.Path, TextSHA256: m.Conditions.Text.SHA256,
 		Share: m.Share, Dense: m.Dense, Seconds: m.Seconds,
 	}
@@ -138,8 +140,12 @@ func newEval(s *explorer.Snapshot, id explorer.SubnetID) (evalResult, error) {
 }
 
 func (r evalResult) words(w io.Writer) {
-	fmt.Fprintf(w, "perplexity %.4f (%.4f nats per token) on %d tokens: %d windows of %d of %s, scored by %s as %s, %.1f s\n",
-		r.Perplexity, r.NLL, r.Tokens, r.Windows, r.Seq, r.Text, r.Engine, r.Type, r.Seconds)
+	spread := ""
+	if r.Err > 0 {
+		spread = fmt.Sprintf(" ± %.4f", r.Err)
+	}
+	fmt.Fprintf(w, "perplexity %.4f%s (%.4f nats per token) on %d tokens: %d windows of %d of %s, scored by %s as %s, %.1f s\n",
+		r.Perplexity, spread, r.NLL, r.Tokens, r.Windows, r.Seq, r.Text, r.Engine, r.Type, r.Seconds)
 	if r.Dense > 0 {
 		fmt.Fprintf(w, "%.3f × the dense model's %.4f\n", r.Perplexity/r.Dense, r.Dense)
 	}
