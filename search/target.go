@@ -56,7 +56,7 @@ func (t Target) check() error {
 			return fmt.Errorf("%w: a share of %v of the parameters is not in (0, 1]", ErrConfig, t.Value)
 		}
 	case Bytes, Memory:
-		if _, err := subnet.TensorType(t.Type, 1); err != nil {
+		if _, err := subnet.ParseType(t.Type); err != nil {
 			return fmt.Errorf("%w: %w", ErrConfig, err)
 		}
 		if t.Context < 0 {

@@ -72,7 +72,7 @@ func (b *Bench) Open(ctx context.Context, path string) (explorer.Model, error) {
 		return nil, errors.Join(err, file.Close())
 	}
 	info.Engine = b.engine.Name()
-	if !gguf.Runs(info.Arch) {
+	if family, _ := subnet.FamilyOf(info.Arch); !family.Runs {
 		info.NoRuntime = fmt.Sprintf("llama.cpp has no runtime for %s: such models can be searched, cut, re-fitted and scored, not run", strings.ToUpper(info.Arch))
 	}
 	return &model{bench: b, file: file, info: info, tokens: make(map[tokenKey][]int32)}, nil

@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -54,7 +55,7 @@ type config struct {
 
 	optConfig
 
-	family family
+	family subnet.Family
 	layers []shape // of the file
 }
 
@@ -88,7 +89,7 @@ func parseConfig(b []byte) (*config, error) {
 	if err := json.Unmarshal(b, &class); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
-	c := &config{Activation: "silu", RopeTheta: 10000, NormEps: 1e-6}
+	c := &config{}
 	ok := false
 	if len(class.Architectures) == 1 {
 		c.family, ok = familyOf(class.Architectures[0])
@@ -96,12 +97,7 @@ func parseConfig(b []byte) (*config, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: architectures %.200q (those that can be converted: %s)", ErrUnsupported, class.Architectures, strings.Join(classes(), ", "))
 	}
-	switch {
-	case c.family.gemma():
-		c.presetGemma()
-	case c.family.opt():
-		c.presetOPT()
-	}
+	c.preset()
 	if err := json.Unmarshal(b, c); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
@@ -111,12 +107,12 @@ func parseConfig(b []byte) (*config, error) {
 	if c.Activation2 != "" {
 		c.Activation = c.Activation2
 	}
-	if c.family.opt() {
+	if c.isOPT() {
 		if err := c.checkOPT(); err != nil {
 			return nil, err
 		}
 	}
-	if c.Activation != c.family.activation() {
+	if c.Activation != string(c.family.Activation) {
 		return nil, fmt.Errorf("%w: hidden_act %.40q", ErrUnsupported, c.Activation)
 	}
 	if c.KVHeads == 0 {
@@ -140,7 +136,7 @@ func parseConfig(b []byte) (*config, error) {
 			return nil, fmt.Errorf("%w: %s is %d, not from 1 to %d", ErrFormat, n.name, n.value, n.limit)
 		}
 	}
-	if c.family.class != classDeciLM && (c.FFN < 1 || c.FFN > subnet.MaxUnits) {
+	if !c.family.Blocks && (c.FFN < 1 || c.FFN > subnet.MaxUnits) {
 		return nil, fmt.Errorf("%w: intermediate_size is %d, not from 1 to %d", ErrFormat, c.FFN, subnet.MaxUnits)
 	}
 	if c.Heads%c.KVHeads != 0 || c.HeadDim%2 != 0 {
@@ -149,8 +145,8 @@ func parseConfig(b []byte) (*config, error) {
 	if !(c.NormEps >= 0) || !(c.RopeTheta > 0) {
 		return nil, fmt.Errorf("%w: rms_norm_eps %v, rope_theta %v", ErrFormat, c.NormEps, c.RopeTheta)
 	}
-	if c.family.gemma() {
-		if err := c.checkGemma(); err != nil {
+	if c.family.Window.Period > 0 {
+		if err := c.checkWindow(); err != nil {
 			return nil, err
 		}
 	} else if c.SlidingWindow > 0 && (c.UseSlidingWindow == nil || *c.UseSlidingWindow) {
@@ -161,6 +157,21 @@ func parseConfig(b []byte) (*config, error) {
 		return nil, err
 	}
 	return c, c.checkRope()
+}
+
+// preset sets what config.json may leave out to what transformers then takes.
+func (c *config) preset() {
+	f := c.family
+	c.Activation, c.Tied, c.HeadDim = string(f.Activation), f.Tied, f.HeadDim
+	c.NormEps, c.RopeTheta = cmp.Or(f.NormEps, 1e-6), cmp.Or(f.Folder.RopeBase, 10000)
+	c.SlidingWindow, c.LocalRopeBase = f.Window.Size, f.Window.RopeBase
+	if bound := f.AttnSoftCap.Default; bound > 0 {
+		c.AttnSoftCap = &bound
+	}
+	if bound := f.LogitSoftCap.Default; bound > 0 {
+		c.LogitSoftCap = &bound
+	}
+	c.optConfig = optConfig{Activation3: c.Activation, NormBefore: true, EnableBias: true, NormAffine: true}
 }
 
 // readRope takes the rotary parameters of newer versions: one set, or one for each kind of layer.
@@ -218,8 +229,8 @@ func (c *config) checkRope() error {
 		if !(s.Factor > 0) || !(s.Low > 0) || !(s.High > s.Low) || !(s.Original > 0) {
 			return fmt.Errorf("%w: rope scaling %+v", ErrFormat, *s)
 		}
-		if !c.family.permute {
-			return fmt.Errorf("%w: rope scaling %q in %s", ErrUnsupported, kind, c.family.arch)
+		if !c.family.AdjacentPairs() {
+			return fmt.Errorf("%w: rope scaling %q in %s", ErrUnsupported, kind, c.family.Arch)
 		}
 	default:
 		return fmt.Errorf("%w: rope scaling %.40q", ErrUnsupported, kind)
@@ -257,14 +268,14 @@ func (c *config) metadata(kv *gguf.KV, name string) error {
 			err = kv.Set(key, value)
 		}
 	}
-	own := func(key string, value any) { set(c.family.arch+"."+key, value) }
-	set("general.architecture", c.family.arch)
+	own := func(key string, value any) { set(c.family.Arch+"."+key, value) }
+	set("general.architecture", c.family.Arch)
 	set("general.name", name)
 	own("block_count", uint32(len(c.layers)))
 	own("context_length", uint32(c.Context))
 	own("embedding_length", uint32(c.Hidden))
 	perLayer := func(key string, n func(shape) int) {
-		if c.family.class != classDeciLM {
+		if !c.family.Blocks {
 			own(key, uint32(n(c.layers[0])))
 			return
 		}
@@ -280,18 +291,20 @@ func (c *config) metadata(kv *gguf.KV, name string) error {
 	own("attention.key_length", uint32(c.HeadDim))
 	own("attention.value_length", uint32(c.HeadDim))
 	own("vocab_size", uint32(c.VocabSize))
-	if c.family.opt() {
+	if c.family.LayerNorm {
 		own("attention.layer_norm_epsilon", float32(c.NormEps))
-		return err
+	} else {
+		own("attention.layer_norm_rms_epsilon", float32(c.NormEps))
 	}
-	own("attention.layer_norm_rms_epsilon", float32(c.NormEps))
-	own("rope.dimension_count", uint32(c.HeadDim))
-	own("rope.freq_base", float32(c.RopeTheta))
+	if !c.family.LearnedPositions {
+		own("rope.dimension_count", uint32(c.HeadDim))
+		own("rope.freq_base", float32(c.RopeTheta))
+	}
 	if c.ropeKind() == "linear" {
 		own("rope.scaling.type", "linear")
 		own("rope.scaling.factor", float32(c.RopeScaling.Factor))
 	}
-	if c.family.gemma() {
+	if c.family.Window.Period > 0 {
 		own("attention.sliding_window", uint32(c.SlidingWindow))
 	}
 	if c.AttnSoftCap != nil {

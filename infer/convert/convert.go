@@ -99,5 +99,5 @@ func convert(ctx context.Context, dir, dst string, o Options) (Report, error) {
 	if err := w.Commit(); err != nil {
 		return Report{}, err
 	}
-	return Report{Path: dst, Arch: c.family.arch, Bytes: w.Bytes(), Tensors: len(list)}, nil
+	return Report{Path: dst, Arch: c.family.Arch, Bytes: w.Bytes(), Tensors: len(list)}, nil
 }

@@ -20,7 +20,7 @@ import (
 
 	"github.com/lathe-llm/lathe/infer/convert"
 	"github.com/lathe-llm/lathe/infer/convert/converttest"
-	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // startRuntime makes llama.cpp ready, once.
@@ -67,7 +67,7 @@ func TestFamiliesAgreeInTheRuntime(t *testing.T) {
 // llama.cpp's logits after the last token must be those of the reference. It keeps keys and values in 16 bits.
 func TestRuntimeEqualsReference(t *testing.T) {
 	for name, folder := range folders() {
-		if !gguf.Runs(folder.Model.Arch) {
+		if family, _ := subnet.FamilyOf(folder.Model.Arch); !family.Runs {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {

@@ -6,9 +6,6 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// classDeciLM is Llama's network with shapes of each layer its own, as Nvidia's Nemotron models have it.
-const classDeciLM = "DeciLMForCausalLM"
-
 // blockConfig is what the layout says of one layer.
 type blockConfig struct {
 	Attention blockAttention `json:"attention"`
@@ -42,7 +39,7 @@ type shape struct {
 // shapes lists the layers of the file.
 func (c *config) shapes() ([]shape, error) {
 	var list []shape
-	if c.family.class != classDeciLM {
+	if !c.family.Blocks {
 		for i := range c.Layers {
 			list = append(list, shape{LayerGeometry: subnet.LayerGeometry{Heads: c.Heads, KVHeads: c.KVHeads, FFN: c.FFN}, source: i})
 		}

@@ -16,6 +16,12 @@ import (
 	"github.com/lathe-llm/lathe/infer/gguf"
 )
 
+// The classes of folders that [WriteFolder] writes.
+const (
+	classLlama  = "LlamaForCausalLM"
+	classDeciLM = "DeciLMForCausalLM" // Llama's network with counts for each layer, as in Nemotron
+)
+
 // FolderReport says what [WriteFolder] wrote.
 type FolderReport struct {
 	Path string `json:"path"`
@@ -255,14 +261,18 @@ func (o *outward) silent(layer, units int, output string) (bool, error) {
 
 // list lists the tensors of the folder.
 func (o *outward) list() error {
-	names := map[string]string{"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-	for from, to := range outwardNames() {
+	names := make(map[string]string)
+	family, _ := familyOf(o.class)
+	for to, from := range family.Names.Model {
+		names[from] = to
+	}
+	for to, from := range family.Names.Layer {
 		for i, b := range o.config.perLayer() {
 			attention := strings.HasPrefix(from, "attn_")
 			if attention && b.Attention.NoOp || !attention && b.FFN.NoOp {
 				continue
 			}
-			names[fmt.Sprintf("blk.%d.%s", i, from)] = fmt.Sprintf("model.layers.%d.%s", i, to)
+			names[fmt.Sprintf("blk.%d.%s", i, from)] = fmt.Sprintf("%s%d.%s", family.Names.Layers, i, to)
 		}
 	}
 	for _, t := range o.file.Tensors() {
@@ -293,13 +303,4 @@ func (c llamaConfig) perLayer() []blockConfig {
 		return c.Blocks
 	}
 	return make([]blockConfig, c.Layers)
-}
-
-// outwardNames are the modules of a layer by the names of a file.
-func outwardNames() map[string]string {
-	return map[string]string{
-		"attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
-		"attn_output": "self_attn.o_proj", "ffn_norm": "post_attention_layernorm", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
-		"ffn_down": "mlp.down_proj",
-	}
 }

@@ -3,14 +3,11 @@ package convert
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 )
 
-// archOPT is the architecture of OPT's files, which only this program reads.
-const archOPT = "opt"
-
-func (f family) opt() bool { return f.arch == archOPT }
+// isOPT reports whether config.json has OPT's own names and the tokenizer may be in OPT's own files.
+func (c *config) isOPT() bool { return c.family.Arch == "opt" }
 
 // optConfig is what config.json says of OPT alone.
 type optConfig struct {
@@ -21,12 +18,6 @@ type optConfig struct {
 	EnableBias      bool   `json:"enable_bias"`
 	NormAffine      bool   `json:"layer_norm_elementwise_affine"`
 	RemoveFinalNorm bool   `json:"_remove_final_layer_norm"`
-}
-
-// presetOPT sets what a configuration leaves out where it is as usual.
-func (c *config) presetOPT() {
-	c.Tied, c.NormEps = true, 1e-5 // the latter is transformers' and in no configuration
-	c.Activation3, c.NormBefore, c.EnableBias, c.NormAffine = c.family.activation(), true, true, true
 }
 
 // checkOPT takes over what OPT has under names of its own, and refuses the variants that compute otherwise.
@@ -50,68 +41,6 @@ func (c *config) checkOPT() error {
 		return fmt.Errorf("%w: a hidden size of %d for %d heads", ErrFormat, c.Hidden, c.Heads)
 	}
 	return nil
-}
-
-// optWeightName is [family.weightName] for OPT. Its first checkpoints name tensors without the model in front.
-func optWeightName(name string) (string, bool) {
-	name = strings.TrimPrefix(name, "model.")
-	switch name {
-	case "decoder.embed_tokens.weight":
-		return "token_embd.weight", true
-	case "decoder.embed_positions.weight":
-		return "position_embd.weight", true
-	case "decoder.final_layer_norm.weight":
-		return "output_norm.weight", true
-	case "decoder.final_layer_norm.bias":
-		return "output_norm.bias", true
-	case "lm_head.weight":
-		return "output.weight", true
-	}
-	layer, module, kind, ok := splitName(name, "decoder.layers.")
-	if !ok {
-		return "", false
-	}
-	short, ok := map[string]string{
-		"self_attn_layer_norm": "attn_norm", "final_layer_norm": "ffn_norm", "fc1": "ffn_up", "fc2": "ffn_down",
-		"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.out_proj": "attn_output",
-	}[module]
-	return "blk." + layer + "." + short + kind, ok && (kind == ".weight" || kind == ".bias")
-}
-
-// optUnusedPositions is how many rows come before the first position's in OPT's table.
-const optUnusedPositions = 2
-
-// positions takes the table of positions, without the rows that no position takes.
-func (l *layouter) positions() {
-	const name = "position_embd.weight"
-	c := l.config
-	if t, ok := l.named[name]; ok && slices.Equal(t.dims, []int{c.Context + optUnusedPositions, c.Hidden}) {
-		row, _ := t.kind.RowSize(c.Hidden)
-		t.offset += optUnusedPositions * row
-		t.dims = []int{c.Context, c.Hidden}
-		l.named[name] = t
-	}
-	l.add(name, true, c.Context, c.Hidden)
-}
-
-// optLayer takes the tensors of one layer.
-func (l *layouter) optLayer(layer int) {
-	c := l.config
-	add := func(name string, dims ...int) { l.add(fmt.Sprintf("blk.%d.%s", layer, name), true, dims...) }
-	for _, m := range []struct {
-		name    string
-		out, in int
-	}{
-		{"attn_q", c.Hidden, c.Hidden}, {"attn_k", c.Hidden, c.Hidden}, {"attn_v", c.Hidden, c.Hidden}, {"attn_output", c.Hidden, c.Hidden},
-		{"ffn_up", c.FFN, c.Hidden}, {"ffn_down", c.Hidden, c.FFN},
-	} {
-		add(m.name+".weight", m.out, m.in)
-		add(m.name+".bias", m.out)
-	}
-	for _, name := range []string{"attn_norm", "ffn_norm"} {
-		add(name+".weight", c.Hidden)
-		add(name+".bias", c.Hidden)
-	}
 }
 
 // completeOPT makes the tokenizer.json that a folder of OPT's often lacks of its vocab.json and merges.txt, which hold the same

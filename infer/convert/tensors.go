@@ -25,9 +25,12 @@ type tensor struct {
 func (c *config) layOut(w *weights, asked string) ([]tensor, error) {
 	named := make(map[string]weight, len(w.byName))
 	for name, t := range w.byName {
-		to, ok := c.family.weightName(name)
+		to, ok := c.tensorName(name)
 		if !ok {
-			return nil, fmt.Errorf("%w: tensor %.200q in a model of %s", ErrUnsupported, name, c.family.arch)
+			return nil, fmt.Errorf("%w: tensor %.200q in a model of %s", ErrUnsupported, name, c.family.Arch)
+		}
+		if other, twice := named[to]; twice {
+			return nil, fmt.Errorf("%w: tensors %.200q and %.200q are both %s", ErrFormat, other.name, name, to)
 		}
 		if to != "" {
 			named[to] = t
@@ -36,7 +39,7 @@ func (c *config) layOut(w *weights, asked string) ([]tensor, error) {
 	l := layouter{config: c, named: named}
 	if asked != "" {
 		t, err := gguf.ParseType(asked)
-		if err == nil && !t.Writable() {
+		if err == nil && !gguf.Writable(t) {
 			err = fmt.Errorf("%w: %s cannot be written", gguf.ErrType, t)
 		}
 		if err != nil {
@@ -45,8 +48,10 @@ func (c *config) layOut(w *weights, asked string) ([]tensor, error) {
 		l.asked = &t
 	}
 	l.add("token_embd.weight", true, c.VocabSize, c.Hidden)
-	if c.family.opt() {
+	if c.family.LearnedPositions {
 		l.positions()
+	}
+	if c.family.LayerNorm {
 		l.add("output_norm.bias", true, c.Hidden)
 	}
 	l.add("output_norm.weight", true, c.Hidden)
@@ -77,15 +82,25 @@ type layouter struct {
 	err    error
 }
 
+// positions takes the table of positions without its unused rows.
+func (l *layouter) positions() {
+	const name = "position_embd.weight"
+	c := l.config
+	unused := c.family.UnusedPositions
+	if t, ok := l.named[name]; ok && slices.Equal(t.dims, []int{c.Context + unused, c.Hidden}) {
+		row, _ := t.kind.RowSize(c.Hidden)
+		t.offset += int64(unused) * row
+		t.dims = []int{c.Context, c.Hidden}
+		l.named[name] = t
+	}
+	l.add(name, true, c.Context, c.Hidden)
+}
+
 // layer takes the tensors of one layer of the file.
 func (l *layouter) layer(place int, s shape) {
-	c := l.config
-	if c.family.opt() {
-		l.optLayer(place)
-		return
-	}
+	c, f := l.config, l.config.family
 	q, kv, head := s.Heads*c.HeadDim, s.KVHeads*c.HeadDim, 0
-	if c.family.permute {
+	if f.AdjacentPairs() {
 		head = c.HeadDim
 	}
 	zero := false
@@ -97,32 +112,45 @@ func (l *layouter) layer(place int, s shape) {
 			l.take(to, from, needed, head, dims...)
 		}
 	}
+	norm := func(name string) {
+		add(name+".weight", true, 0, c.Hidden)
+		if f.LayerNorm {
+			add(name+".bias", true, 0, c.Hidden)
+		}
+	}
 	if zero = s.zeroAttention; s.Heads > 0 {
-		add("attn_norm.weight", true, 0, c.Hidden)
+		norm("attn_norm")
 		add("attn_q.weight", true, head, q, c.Hidden)
 		add("attn_k.weight", true, head, kv, c.Hidden)
 		add("attn_v.weight", true, 0, kv, c.Hidden)
 		add("attn_output.weight", true, 0, c.Hidden, q)
-		add("attn_q.bias", c.family.arch == "qwen2", head, q)
-		add("attn_k.bias", c.family.arch == "qwen2", head, kv)
-		add("attn_v.bias", c.family.arch == "qwen2", 0, kv)
-		if c.family.permute {
-			add("attn_output.bias", false, 0, c.Hidden)
+		add("attn_q.bias", f.RequiredBias, head, q)
+		add("attn_k.bias", f.RequiredBias, head, kv)
+		add("attn_v.bias", f.RequiredBias, 0, kv)
+		if f.OutBias {
+			add("attn_output.bias", f.RequiredBias, 0, c.Hidden)
+		}
+		if f.QKNorm {
+			add("attn_q_norm.weight", true, 0, c.HeadDim)
+			add("attn_k_norm.weight", true, 0, c.HeadDim)
+		}
+		if f.PostNorms {
+			norm("post_attention_norm")
 		}
 	}
-	if c.family.norms {
-		add("attn_q_norm.weight", true, 0, c.HeadDim)
-		add("attn_k_norm.weight", true, 0, c.HeadDim)
-	}
-	if c.family.gemma() {
-		add("post_attention_norm.weight", true, 0, c.Hidden)
-		add("post_ffw_norm.weight", true, 0, c.Hidden)
-	}
 	zero = s.zeroMLP
-	add("ffn_norm.weight", true, 0, c.Hidden)
-	add("ffn_gate.weight", true, 0, s.FFN, c.Hidden)
+	norm("ffn_norm")
+	if f.Ungated {
+		add("ffn_up.bias", true, 0, s.FFN)
+		add("ffn_down.bias", true, 0, c.Hidden)
+	} else {
+		add("ffn_gate.weight", true, 0, s.FFN, c.Hidden)
+	}
 	add("ffn_up.weight", true, 0, s.FFN, c.Hidden)
 	add("ffn_down.weight", true, 0, c.Hidden, s.FFN)
+	if f.PostNorms {
+		norm("post_ffw_norm")
+	}
 }
 
 // fill adds a tensor that the folder has not: zeros, and a norm of ones.
@@ -171,7 +199,7 @@ func (l *layouter) take(name, from string, needed bool, head int, dims ...int) {
 	default:
 		out := gguf.Tensor{Name: name, Type: l.typeOf(t.kind, dims), Dims: dims}
 		converted := tensor{out: out, src: t, head: head}
-		if l.config.family.gemma() && strings.HasSuffix(name, "_norm.weight") {
+		if l.config.family.GainsLessOne && strings.HasSuffix(name, "_norm.weight") {
 			converted.offset = 1
 		}
 		l.list = append(l.list, converted)

@@ -23,7 +23,7 @@ import (
 func readTokenizer(dir string, c *config, kv *gguf.KV) error {
 	files := folder{}
 	names := parts.Sidecars()
-	if c.family.opt() {
+	if c.isOPT() {
 		names = append(names, parts.Vocabulary()...)
 	}
 	for _, name := range names {
@@ -36,7 +36,7 @@ func readTokenizer(dir string, c *config, kv *gguf.KV) error {
 		}
 		files[name] = b
 	}
-	if c.family.opt() {
+	if c.isOPT() {
 		if err := files.completeOPT(); err != nil {
 			return err
 		}

@@ -187,7 +187,7 @@ func (l *loader) weight(name string, arrange func(data []float32), dims ...int) 
 		l.err = fmt.Errorf("decoder: tensor %s: %w", name, gguf.ErrMissing)
 	case !slices.Equal(t.Dims, dims):
 		l.err = fmt.Errorf("decoder: tensor %s is %v, want %v", name, t.Dims, dims)
-	case !t.Type.Readable():
+	case !gguf.Readable(t.Type):
 		l.err = fmt.Errorf("decoder: tensor %s: %w: %s cannot be converted", name, gguf.ErrType, t.Type)
 	}
 	if l.err != nil {

@@ -179,7 +179,7 @@ func headOrder(c gguf.Config) []int {
 	order := make([]int, c.HeadDim)
 	for j := range order {
 		switch {
-		case j >= c.RopeDims || c.RopeHalfSplit:
+		case j >= c.RopeDims || c.HalfSplit:
 			order[j] = j
 		case j < half:
 			order[j] = 2 * j

@@ -208,7 +208,7 @@ func (n *naive) rotate(head []float64, layer, position int) {
 			theta /= float64(n.c.RopeFactors[i])
 		}
 		a, b := 2*i, 2*i+1
-		if n.c.RopeHalfSplit {
+		if n.c.HalfSplit {
 			a, b = i, i+n.c.RopeDims/2
 		}
 		sin, cos := math.Sincos(theta)
@@ -305,7 +305,7 @@ func (n *naive) gated(layer int, x [][]float64) [][]float64 {
 	for t := range gate {
 		for i, g := range gate[t] {
 			act := g / (1 + math.Exp(-g))
-			if n.c.GELU {
+			if n.c.Activation == subnet.GELU {
 				act = g / 2 * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(g+0.044715*g*g*g)))
 			}
 			gate[t][i] = act * up[t][i]

@@ -6,6 +6,8 @@ import (
 
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
+
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // mixed computes what enters W_O of an attention block that keeps heads, [tokens, groups·reps·value].
@@ -79,7 +81,7 @@ func (m *Model) feed(ctx context.Context, b *mlpBlock, x *tensors.Tensor) (*tens
 
 // mlpShape is that of all MLPs of the model with such an output bias or none.
 func (m *Model) mlpShape(bias *weight) mlpShape {
-	return mlpShape{eps: m.config.NormEps, gelu: m.config.GELU, ungated: m.config.Ungated, outBias: bias != nil, postNorm: m.config.PostNorms}
+	return mlpShape{eps: m.config.NormEps, gelu: m.config.Activation == subnet.GELU, ungated: m.config.Ungated, outBias: bias != nil, postNorm: m.config.PostNorms}
 }
 
 // addBias adds what a block says that keeps nothing but its bias, normed where there is a gain; without a bias the result is

@@ -15,7 +15,7 @@ import (
 func TestWrittenSubnetsWithoutARuntime(t *testing.T) {
 	be := backends(t)["go"]
 	for _, family := range gguftest.Families() {
-		if gguf.Runs(family.Model.Arch) {
+		if facts, _ := subnet.FamilyOf(family.Model.Arch); facts.Runs {
 			continue
 		}
 		f := gguftest.Open(t, family.Model)

@@ -10,7 +10,7 @@ import (
 // account fills the report: bytes by type, and what the file holds of dropped units.
 func (p *plan) account() {
 	r := &p.report
-	r.Arch, r.SourceBytes, r.ByType = p.arch, p.src.size, make(map[string]int64)
+	r.Arch, r.SourceBytes, r.ByType = p.to.Arch, p.src.size, make(map[string]int64)
 	var block int64
 	for _, j := range p.jobs {
 		row, _ := j.Type.RowSize(j.Dims[len(j.Dims)-1])
@@ -32,7 +32,7 @@ func (p *plan) account() {
 // accountLayer lists the zeros of one layer of the file, by the rule that keeps them.
 func (p *plan) accountLayer(place int) {
 	cut := p.cut.Layers[place]
-	layer := p.subnet.Masks.Layer(cut.Source)
+	layer, limits := p.subnet.Masks.Layer(cut.Source), p.subnet.Masks.Geometry().Limits()
 	hidden, dim := int64(p.config.Hidden), int64(p.cut.HeadDim)
 	add := func(params int64, what, why string) {
 		if params > 0 {
@@ -46,19 +46,20 @@ func (p *plan) accountLayer(place int) {
 	heads, groups := countZeros(cut.Heads), countZeros(cut.Groups)
 	if heads == len(cut.Heads) && groups == len(cut.Groups) {
 		why := "the first layer of a file must have attention"
-		if p.config.PostNorms && p.subnet.Masks.Layer(cut.Source).IsDropped() {
-			why = "layers with a window and without take turns in the format"
-		} else if normsHeads(p.arch) || p.config.PostNorms {
+		switch {
+		case layer.IsDropped() && limits.Period > 0:
+			why = "the format alternates sliding-window and full-attention layers"
+		case !limits.NoAttention:
 			why = "every layer of the format has attention"
-		} else if p.subnet.Masks.Layer(cut.Source).IsDropped() {
+		case layer.IsDropped():
 			why = "a layer must carry the bias of dropped ones before the first"
 		}
 		add(int64(heads+groups)*2*dim*hidden, fmt.Sprintf("%s and %s", count(heads, "query head"), count(groups, "KV group")), why)
 	} else {
 		why := "all KV groups of a layer have the same number of query heads"
-		if p.config.QKVBias && p.arch != archOPT {
+		if limits.AllQuery {
 			why = "the bias of Q has the hidden size"
-		} else if p.arch == archQwen3 || p.config.PostNorms {
+		} else if !limits.PerLayer {
 			why = "all layers of the format have the same heads"
 		}
 		add(int64(heads)*2*dim*hidden, count(heads, "query head"), why)
@@ -80,7 +81,7 @@ func (p *plan) accountLayer(place int) {
 
 	channels := countZeros(cut.Channels)
 	why := "all layers of the format have one width"
-	if layer.Channels.IsEmpty() && !p.config.PostNorms {
+	if layer.Channels.IsEmpty() && limits.PerLayer {
 		why = "a layer without MLP would lose its attention"
 	}
 	add(int64(channels)*p.subnet.Masks.Geometry().MLPMatrices()*hidden, count(channels, "MLP channel"), why)

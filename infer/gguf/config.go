@@ -17,42 +17,41 @@ type Config struct {
 	Hidden, Vocab, HeadDim, Context int
 	// Layers holds the counts of every layer. Heads and KVHeads are 0 in a layer without attention.
 	Layers []subnet.LayerGeometry
+	// Network describes the layers, as in all models of the family.
+	subnet.Network
 	// NormEps is the constant inside the root of every norm.
 	NormEps float64
 	// RopeBase is the base of the rotary frequencies: pair i of RopeDims/2 turns by position · base^(−2i/RopeDims) / RopeFactors[i].
 	RopeBase float64
 	RopeDims int // 0 for a model with Positions
-	// RopeHalfSplit is true where the pairs are (i, i + RopeDims/2) and false where they are neighbours (2i, 2i+1).
-	RopeHalfSplit bool
 	// RopeFactors divides the frequency of each pair; nil means 1 for all.
 	RopeFactors []float32
 	// RopeScale divides every position: 1 for none.
 	RopeScale float64
 	// Tied is true where the output matrix is the token embedding.
 	Tied bool
-	// QKVBias, QKNorm and OutBias say whether any layer has biases on Q, K and V, a norm on the heads of Q and K before rotation, and
-	// biases on the output of attention or of the MLP.
-	QKVBias, QKNorm, OutBias bool
+	// QKVBias and OutBias report whether any layer has biases on Q, K and V, and on the output of attention or of the MLP.
+	QKVBias, OutBias bool
 	// AttnScale multiplies the scores before the softmax; 0 means 1/√HeadDim, as in nearly all models.
 	AttnScale float64
 
-	// What only Gemma has. PostNorms: what attention and MLP say passes an RMS norm of its own before it is added. GELU: MLPs gate with
-	// GELU, in its form with tanh, and not with SiLU.
-	PostNorms, GELU bool
 	// EmbedScale multiplies the embeddings on their way in; 0 means 1.
 	EmbedScale float64
 	// AttnSoftCap and LogitSoftCap bound the scores of attention and the logits: x becomes c·tanh(x/c). 0 means no bound.
 	AttnSoftCap, LogitSoftCap float64
-	// Local says which layers see only the last Window tokens, the present one included; nil for none. Their positions are not scaled, and
-	// turn at LocalRopeBase where that is not 0.
+	// Local has true for layers that attend only to the last Window tokens, the present one included; nil for none. Their positions are not
+	// scaled, and rotate with LocalRopeBase where that is not 0.
 	Local         []bool
 	Window        int
 	LocalRopeBase float64
-
-	// What only OPT has. LayerNorm: norms take the mean away too and have biases. Ungated: an MLP is W_D·relu(W_U·x + b) + c, without W_G.
-	LayerNorm, Ungated bool
-	// Positions is how many rows the table has whose row t is added to the embedding of token t of a window; 0 for rotary positions.
+	// Positions is the number of rows of the table of learned positions, 0 for rotary positions.
 	Positions int
+}
+
+// family returns the facts of the architecture.
+func (c *Config) family() subnet.Family {
+	f, _ := subnet.FamilyOf(c.Arch)
+	return f
 }
 
 // Geometry returns the units that masks over this model choose from.
@@ -60,7 +59,7 @@ func (c Config) Geometry() subnet.Geometry {
 	return subnet.Geometry{
 		Arch: c.Arch, Hidden: c.Hidden, Vocab: c.Vocab, HeadDim: c.HeadDim,
 		Tied: c.Tied, QKVBias: c.QKVBias, QKNorm: c.QKNorm, OutBias: c.OutBias,
-		HalfSplit: c.RopeHalfSplit, RopeFreqs: c.RopeFactors != nil, Positions: c.Positions,
+		HalfSplit: c.HalfSplit, RopeFreqs: c.RopeFactors != nil, Positions: c.Positions,
 		Layers: slices.Clone(c.Layers),
 	}
 }
@@ -94,11 +93,12 @@ func (f *File) hyperparameters() (Config, error) {
 	c := Config{}
 	c.Arch, _ = kv.String("general.architecture")
 	c.Name, _ = kv.String("general.name")
-	if !slices.Contains(Architectures(), c.Arch) {
+	family, known := subnet.FamilyOf(c.Arch)
+	if !known {
 		if c.Arch == "" {
 			return c, fmt.Errorf("key %q: %w", "general.architecture", ErrMissing)
 		}
-		return c, fmt.Errorf("%w: %q (those that work: %s)", ErrArchitecture, c.Arch, strings.Join(Architectures(), ", "))
+		return c, fmt.Errorf("%w: %q (those that work: %s)", ErrArchitecture, c.Arch, strings.Join(subnet.Architectures(), ", "))
 	}
 	if n, ok := kv.Uint("split.count"); ok && n > 1 {
 		return c, fmt.Errorf("%w: the file is one of %d parts: join them first", ErrArchitecture, n)
@@ -107,6 +107,7 @@ func (f *File) hyperparameters() (Config, error) {
 		return c, fmt.Errorf("%w: %q with %d experts", ErrArchitecture, c.Arch, n)
 	}
 
+	c.Network = family.Network
 	h := hyper{kv: kv, arch: c.Arch}
 	layers := h.count("block_count", subnet.MaxLayers)
 	c.Hidden = h.count("embedding_length", subnet.MaxUnits)
@@ -115,8 +116,14 @@ func (f *File) hyperparameters() (Config, error) {
 	kvHeads := h.perLayer("attention.head_count_kv", layers, heads)
 	ffn := h.perLayer("feed_forward_length", layers, nil)
 	epsilon := "attention.layer_norm_rms_epsilon"
-	if c.Arch == archOPT {
-		c.LayerNorm, c.Ungated, c.Positions, epsilon = true, true, c.Context, "attention.layer_norm_epsilon"
+	if c.LayerNorm {
+		epsilon = "attention.layer_norm_epsilon"
+	}
+	if c.LearnedPositions {
+		c.Positions = c.Context
+	}
+	if c.ScaledEmbedding {
+		c.EmbedScale = math.Sqrt(float64(c.Hidden))
 	}
 	c.NormEps = h.float(epsilon, 0, true)
 	if h.err != nil {
@@ -135,14 +142,14 @@ func (f *File) hyperparameters() (Config, error) {
 		}
 	}
 
-	c.HeadDim = h.countOr("attention.key_length", c.Hidden/heads[0])
-	if v := h.countOr("attention.value_length", c.Hidden/heads[0]); h.err == nil && v != c.HeadDim {
+	c.HeadDim = h.countOr("attention.key_length", c.Hidden/heads[0], subnet.MaxUnits)
+	if v := h.countOr("attention.value_length", c.Hidden/heads[0], subnet.MaxUnits); h.err == nil && v != c.HeadDim {
 		return c, fmt.Errorf("%w: heads of %d channels in K and %d in V", ErrArchitecture, c.HeadDim, v)
 	}
-	if postNorms(c.Arch) {
-		h.gemma(&c)
+	if family.Window.Period > 0 {
+		h.scores(&c, family)
 	}
-	if c.Positions == 0 {
+	if !c.LearnedPositions {
 		h.rope(&c)
 	}
 	if h.err == nil && !(c.NormEps >= 0) {
@@ -153,8 +160,7 @@ func (f *File) hyperparameters() (Config, error) {
 
 // rope reads how positions turn the heads.
 func (h *hyper) rope(c *Config) {
-	c.RopeDims = h.countOr("rope.dimension_count", c.HeadDim)
-	c.RopeHalfSplit = splitsHalves(c.Arch)
+	c.RopeDims = h.countOr("rope.dimension_count", c.HeadDim, subnet.MaxUnits)
 	c.RopeBase = h.float("rope.freq_base", 10000, false)
 	c.RopeScale = h.ropeScale()
 	factor := h.float("rope.scaling.attn_factor", 1, false)
@@ -196,11 +202,11 @@ func (h *hyper) count(key string, limit int) int {
 	return int(n)
 }
 
-func (h *hyper) countOr(key string, otherwise int) int {
+func (h *hyper) countOr(key string, otherwise, limit int) int {
 	if !h.kv.Has(h.arch + "." + key) {
 		return otherwise
 	}
-	return h.count(key, subnet.MaxUnits)
+	return h.count(key, limit)
 }
 
 // perLayer reads one number for all layers or a list with one for each; 0 is allowed. A nil otherwise means that the key must be there.

@@ -6,26 +6,25 @@ import (
 	"math"
 )
 
-// Readable reports whether numbers of this type can be converted to float32 by this build. Without cgo fewer types can.
-func (t Type) Readable() bool {
+// Readable reports whether this build can convert numbers of a type to float32. A build without cgo converts fewer types.
+func Readable(t Type) bool {
 	return t == F32 || decodable(t)
 }
 
-// Writable reports whether this build can store float32 numbers as this type. Types that need an importance matrix never can.
-func (t Type) Writable() bool {
+// Writable reports whether this build can store float32 numbers as a type. Types that need an importance matrix never can.
+func Writable(t Type) bool {
 	return t == F32 || encodable(t)
 }
 
 // Decode converts the stored form of whole blocks to numbers. It wraps [ErrType] for a type that this build cannot convert.
 func Decode(t Type, data []byte) ([]float32, error) {
-	l, ok := layoutOf(t)
-	if !ok || !t.Readable() {
+	if !Readable(t) {
 		return nil, fmt.Errorf("%w: %s cannot be converted", ErrType, t)
 	}
-	if len(data)%l.size != 0 {
+	if len(data)%t.BlockBytes() != 0 {
 		return nil, fmt.Errorf("%d bytes are no whole number of blocks of %s", len(data), t)
 	}
-	n := len(data) / l.size * l.block
+	n := len(data) / t.BlockBytes() * t.Block()
 	if n == 0 {
 		return nil, nil
 	}
@@ -42,14 +41,14 @@ func Decode(t Type, data []byte) ([]float32, error) {
 // Encode converts rows of width numbers to their stored form. It wraps [ErrType] for a type that this build cannot write or whose blocks do not
 // divide the width.
 func Encode(t Type, values []float32, width int) ([]byte, error) {
-	if !t.Writable() {
+	if !Writable(t) {
 		return nil, fmt.Errorf("%w: %s cannot be written", ErrType, t)
 	}
 	if width <= 0 || len(values)%width != 0 {
 		return nil, fmt.Errorf("%d numbers are no rows of %d", len(values), width)
 	}
 	if width%t.Block() != 0 {
-		return nil, fmt.Errorf("%w: rows of %d are no multiple of the %d that %s stores together", ErrType, width, t.Block(), t)
+		return nil, fmt.Errorf("%w: rows of %d are not a multiple of the %d that %s stores together", ErrType, width, t.Block(), t)
 	}
 	if len(values) == 0 {
 		return nil, nil

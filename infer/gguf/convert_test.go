@@ -81,7 +81,7 @@ func TestEncodeDecode(t *testing.T) {
 		gguf.Q6_K: 0.15, gguf.Q5_K: 0.3, gguf.Q4_K: 0.5, gguf.Q3_K: 1, gguf.Q2_K: 1.5,
 	}
 	for typ, tolerance := range worst {
-		if !typ.Writable() {
+		if !gguf.Writable(typ) {
 			continue
 		}
 		data, err := gguf.Encode(typ, values, 256)
@@ -110,15 +110,15 @@ func TestConversionLimits(t *testing.T) {
 		size, known := typ.RowSize(256)
 		values, err := gguf.Decode(typ, make([]byte, size))
 		switch {
-		case !known || !typ.Readable():
+		case !known || !gguf.Readable(typ):
 			if !errors.Is(err, gguf.ErrType) {
 				t.Errorf("%v: error %v", typ, err)
 			}
 		case err != nil || len(values) != 256 || slices.ContainsFunc(values, func(v float32) bool { return v != 0 }):
 			t.Errorf("%v: zero bytes are %v, error %v", typ, values, err)
 		}
-		if _, err := gguf.Encode(typ, make([]float32, 256), 256); (err == nil) != typ.Writable() {
-			t.Errorf("%v: writable %v, error %v", typ, typ.Writable(), err)
+		if _, err := gguf.Encode(typ, make([]float32, 256), 256); (err == nil) != gguf.Writable(typ) {
+			t.Errorf("%v: writable %v, error %v", typ, gguf.Writable(typ), err)
 		}
 	}
 	for _, test := range []struct {

@@ -34,7 +34,7 @@ func (p *plan) metadata(sourceHash string) (*KV, error) {
 		value, _ := from.Value(key)
 		switch rest, own := strings.CutPrefix(key, p.config.Arch+"."); {
 		case own:
-			set(p.arch+"."+rest, p.ofLayers(value))
+			set(p.to.Arch+"."+rest, p.ofLayers(value))
 		case strings.HasPrefix(key, parentPrefix):
 		case strings.HasPrefix(key, provenancePrefix):
 			set(parentPrefix+strings.TrimPrefix(key, provenancePrefix), value)
@@ -42,11 +42,11 @@ func (p *plan) metadata(sourceHash string) (*KV, error) {
 			set(key, value)
 		}
 	}
-	set("general.architecture", p.arch)
-	p.shape(func(key string, value any) { set(p.arch+"."+key, value) })
+	set("general.architecture", p.to.Arch)
+	p.shape(func(key string, value any) { set(p.to.Arch+"."+key, value) })
 	if p.opts.Type != "" && from.Has("general.file_type") {
 		t, _ := ParseType(p.opts.Type)
-		set("general.file_type", fileType(t))
+		set("general.file_type", t.FileType())
 	}
 	if _, ok := from.Uint("general.parameter_count"); ok {
 		var n int64
@@ -96,7 +96,7 @@ func (p *plan) ofLayers(value any) any {
 func (p *plan) shape(set func(key string, value any)) {
 	set("block_count", uint32(len(p.cut.Layers)))
 	perLayer := func(key string, n func(subnet.CutLayer) int) {
-		if !perLayer(p.arch) {
+		if !p.to.PerLayer() {
 			set(key, uint32(n(p.cut.Layers[0])))
 			return
 		}
@@ -114,35 +114,4 @@ func (p *plan) shape(set func(key string, value any)) {
 	if p.config.RopeDims > 0 {
 		set("rope.dimension_count", uint32(p.cut.HeadDim))
 	}
-}
-
-// fileType is llama.cpp's number for a file whose matrices are of one type.
-func fileType(t Type) uint32 {
-	switch t {
-	case F16:
-		return 1
-	case Q4_0:
-		return 2
-	case Q4_1:
-		return 3
-	case Q8_0:
-		return 7
-	case Q5_0:
-		return 8
-	case Q5_1:
-		return 9
-	case Q2_K:
-		return 10
-	case Q3_K:
-		return 11
-	case Q4_K:
-		return 14
-	case Q5_K:
-		return 16
-	case Q6_K:
-		return 18
-	case BF16:
-		return 32
-	}
-	return 0
 }

@@ -1,14 +1,18 @@
 package gguf
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/lathe-llm/lathe/infer/subnet"
+)
 
 var (
 	// ErrFormat is wrapped by errors about a file that is not GGUF, is truncated, or whose header contradicts itself.
 	ErrFormat = errors.New("not a valid GGUF file")
 	// ErrArchitecture is wrapped by errors about a model family that this package cannot read or cut.
 	ErrArchitecture = errors.New("unsupported architecture")
-	// ErrType is wrapped by errors about a tensor type that cannot be converted.
-	ErrType = errors.New("unsupported tensor type")
+	// ErrType is wrapped by errors about a tensor type that is unknown or that cannot be converted.
+	ErrType = subnet.ErrType
 	// ErrMissing is wrapped by errors about a tensor or metadata key that the file lacks.
 	ErrMissing = errors.New("missing")
 	// ErrSubnet is wrapped by errors about masks or re-fitted weights that do not fit the model, or that no file can hold.

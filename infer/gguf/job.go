@@ -37,7 +37,7 @@ func (p *plan) layOutTensors() error {
 		if err != nil {
 			return err
 		}
-		if !t.Writable() {
+		if !Writable(t) {
 			return fmt.Errorf("%w: %s cannot be written", ErrType, t)
 		}
 		l.asked = &t
@@ -83,13 +83,13 @@ func (l *layouter) layer(place int) {
 			l.gather(from("attn_k.weight"), k, nil, c.Hidden, 1),
 			l.gather(from("attn_v.weight"), v, nil, c.Hidden, 1),
 		}
-		if normsHeads(l.arch) {
+		if l.to.QKNorm {
 			norm := l.whole(from("attn_q_norm.weight"), 1, l.cut.HeadDim)
 			norm.scale *= gain
 			l.vector(to("attn_q_norm.weight"), norm)
 			l.vector(to("attn_k_norm.weight"), l.whole(from("attn_k_norm.weight"), 1, l.cut.HeadDim))
 		}
-		if l.arch == archOpenELM {
+		if l.to.FusedQKV {
 			l.matrix(to(fusedSuffix), parts...)
 		} else {
 			l.matrix(to("attn_q.weight"), parts[0])
@@ -138,9 +138,9 @@ func (p *plan) scoreScale() (rows, gains float32) {
 		return 1 / math.Sqrt(float64(headDim))
 	}
 	want := scaleOf(p.config.AttnScale, p.config.HeadDim)
-	own := scaleOf(attnScale(p.arch, len(p.cut.Layers), p.config.Hidden, len(p.cut.Layers[0].Heads)), p.cut.HeadDim)
+	own := scaleOf(p.to.AttnScale(len(p.cut.Layers), p.config.Hidden, len(p.cut.Layers[0].Heads)), p.cut.HeadDim)
 	ratio := float32(want / own)
-	if normsHeads(p.arch) {
+	if p.to.QKNorm {
 		return 1, ratio
 	}
 	return ratio, 1
@@ -156,7 +156,7 @@ func (p *plan) headRows(l subnet.CutLayer) (q, k, v, o []int) {
 		}
 		return unit*d + channel
 	}
-	toPairs := p.config.RopeHalfSplit && p.arch == archDeci
+	toPairs := p.config.HalfSplit && !p.to.HalfSplit
 	rotary := func(rows []int, unit int, channels []int) []int {
 		for i := range c {
 			if toPairs {
@@ -299,15 +299,15 @@ func (l *layouter) matrix(name string, parts ...part) {
 		})
 		if _, fits := got.RowSize(width); !fits {
 			reason = fmt.Sprintf("rows of %d are no multiple of %d", width, got.Block())
-		} else if convert && !got.Writable() {
+		} else if convert && !Writable(got) {
 			reason = fmt.Sprintf("%s cannot be written", got)
 		} else {
 			break
 		}
-		got = fallback(got)
+		got = got.Fallback()
 	}
 	for _, p := range parts {
-		if t, ok := l.src.Tensor(p.src); ok && !p.verbatim(t.Type, got) && !t.Type.Readable() && l.err == nil {
+		if t, ok := l.src.Tensor(p.src); ok && !p.verbatim(t.Type, got) && !Readable(t.Type) && l.err == nil {
 			l.err = fmt.Errorf("tensor %q: %w: %s cannot be converted", p.src, ErrType, t.Type)
 		}
 	}
@@ -332,21 +332,5 @@ func (l *layouter) origin(name string, i int) string {
 
 // density is how many bits a number takes on average, times 256.
 func density(t Type) int {
-	l, _ := layoutOf(t)
-	return l.size * 8 * 256 / l.block
-}
-
-// fallback is the next type to try where rows are no whole blocks of t, as llama.cpp's quantiser does it.
-func fallback(t Type) Type {
-	switch t {
-	case Q2_K, Q3_K:
-		return Q4_0
-	case Q4_K:
-		return Q5_0
-	case Q5_K:
-		return Q5_1
-	case Q6_K, MXFP4:
-		return Q8_0
-	}
-	return F16
+	return t.BlockBytes() * 8 * 256 / t.Block()
 }

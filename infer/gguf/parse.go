@@ -106,14 +106,14 @@ func (p *parser) tensor(i int) Tensor {
 	if p.err != nil {
 		return t
 	}
-	l, ok := layoutOf(t.Type)
-	if !ok {
+	if !t.Type.Known() {
 		p.err = fmt.Errorf("%s: %w: %s", field, ErrType, t.Type)
 		return t
 	}
 	row := t.Dims[len(t.Dims)-1]
-	if row%l.block != 0 {
-		p.fail(field, "rows of %d are no multiple of the %d that %s stores together", row, l.block, l.name)
+	rowSize, whole := t.Type.RowSize(row)
+	if !whole {
+		p.fail(field, "rows of %d are not a multiple of the %d that %s stores together", row, t.Type.Block(), t.Type)
 		return t
 	}
 	if offset > math.MaxInt64 {
@@ -121,7 +121,7 @@ func (p *parser) tensor(i int) Tensor {
 		return t
 	}
 	t.Offset = int64(offset)
-	t.Size = int64(elements) / int64(l.block) * int64(l.size)
+	t.Size = int64(elements) / int64(row) * rowSize
 	return t
 }
 

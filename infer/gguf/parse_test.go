@@ -142,7 +142,7 @@ func TestOpenRefuses(t *testing.T) {
 		{"product wraps to little", one("t", gguf.F32, 0, 1<<33, 1<<31), gguf.ErrFormat, `tensor "t": dimension`},
 		{"unknown type", one("t", 99, 0, 32), gguf.ErrType, `tensor "t": unsupported tensor type: type 99`},
 		{"removed type", one("t", 4, 0, 32), gguf.ErrType, "type 4"},
-		{"rows of no whole blocks", one("t", gguf.Q4_K, 0, 32), gguf.ErrFormat, `tensor "t": rows of 32 are no multiple of the 256 that Q4_K stores together`},
+		{"rows of no whole blocks", one("t", gguf.Q4_K, 0, 32), gguf.ErrFormat, `tensor "t": rows of 32 are not a multiple of the 256 that Q4_K stores together`},
 		{"not aligned", one("t", gguf.F32, 4, 4), gguf.ErrFormat, `tensor "t": offset 4 is no multiple of the alignment 32`},
 		{"beyond the file", one("t", gguf.F32, 0, 65), gguf.ErrFormat, `tensor "t": its 260 bytes at offset 0 end after the file`},
 		{"offset beyond the file", one("t", gguf.F32, 1<<20, 4), gguf.ErrFormat, `tensor "t": its 16 bytes at offset 1048576 end after the file`},

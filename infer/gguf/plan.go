@@ -15,7 +15,7 @@ type plan struct {
 	subnet Subnet
 	opts   WriteOptions
 	cut    subnet.Cut
-	arch   string
+	to     subnet.Family // of the file
 	// biasO and biasD hold the output biases of the layers of the file, nil for none.
 	biasO, biasD [][]float32
 	jobs         []job
@@ -203,36 +203,27 @@ func addInto(a, b []float32) []float32 {
 	return sum
 }
 
-// chooseArchitecture picks the source's own architecture where it can hold the shape, and otherwise the one of its family that can.
+// chooseArchitecture takes the source's own architecture where it can hold the subnet, and otherwise the one for layers that differ.
 func (p *plan) chooseArchitecture() error {
-	biased := slices.ContainsFunc(append(slices.Clone(p.biasO), p.biasD...), func(b []float32) bool { return b != nil })
-	holdsBiases := p.config.Arch == archLlama || p.config.Arch == archDeci
-	uniform := true
-	for _, l := range p.cut.Layers {
-		first := p.cut.Layers[0]
-		uniform = uniform && len(l.Heads) == len(first.Heads) && len(l.Groups) == len(first.Groups) && len(l.Channels) == len(first.Channels)
+	biased := slices.ContainsFunc(slices.Concat(p.biasO, p.biasD), func(b []float32) bool { return b != nil })
+	first := p.cut.Layers[0]
+	differ := slices.ContainsFunc(p.cut.Layers, func(l subnet.CutLayer) bool {
+		return len(l.Heads) != len(first.Heads) || len(l.Groups) != len(first.Groups) || len(l.Channels) != len(first.Channels)
+	})
+	p.to = p.config.family()
+	ragged, ok := subnet.FamilyOf(p.to.Ragged)
+	if ok && (differ || biased && !p.to.OutBias && ragged.OutBias || p.to.FullQuery && p.cut.HeadDim*len(first.Heads) != p.config.Hidden) {
+		p.to = ragged
 	}
-	p.arch = p.config.Arch
-	switch {
-	case p.config.Arch == archOPT: // holds all of it
-		return nil
-	case normsHeads(p.config.Arch), p.config.PostNorms:
-		if !uniform && !p.config.PostNorms {
-			p.arch = archOpenELM // a source whose output is not tied is cut to equal counts
-		}
-		if biased {
-			return fmt.Errorf("%w: %s files hold no output biases", ErrSubnet, p.arch)
-		}
-		return nil
-	case !uniform || biased && !holdsBiases || p.config.Arch == archQwen2 && p.cut.HeadDim*len(p.cut.Layers[0].Heads) != p.config.Hidden:
-		p.arch = archDeci
+	if biased && !p.to.OutBias {
+		return fmt.Errorf("%w: %s files hold no output biases", ErrSubnet, p.to.Arch)
 	}
-	if !p.config.QKVBias {
+	if !p.config.QKVBias || p.to.QKVBias != subnet.HiddenBias {
 		return nil
 	}
-	for place, l := range p.cut.Layers {
+	for i, l := range p.cut.Layers {
 		if p.hasQKVBias(l) && len(l.Heads)*p.cut.HeadDim != p.config.Hidden {
-			return fmt.Errorf("%w: layer %d of the file: a bias on %d rows of Q, the format holds %d only", ErrSubnet, place,
+			return fmt.Errorf("%w: layer %d of the file: a bias on %d rows of Q, the format holds %d only", ErrSubnet, i,
 				len(l.Heads)*p.cut.HeadDim, p.config.Hidden)
 		}
 	}

@@ -27,7 +27,7 @@ func expected(c *Config) []expect {
 		{name: "output_norm.weight", dims: []int{c.Hidden}},
 		{name: "output.weight", dims: []int{c.Vocab, c.Hidden}, optional: true},
 	}
-	if c.Positions > 0 {
+	if c.LearnedPositions {
 		list = append(list, expect{name: "position_embd.weight", dims: []int{c.Positions, c.Hidden}})
 	} else {
 		list = append(list, expect{name: "rope_freqs.weight", dims: []int{c.HeadDim / 2}, optional: true})
@@ -60,7 +60,7 @@ func expectedLayer(c *Config, i int, l subnet.LayerGeometry) []expect {
 		add("attn_k.bias", true, kv)
 		add("attn_v.bias", true, kv)
 		add("attn_output.bias", true, c.Hidden)
-		if normsHeads(c.Arch) {
+		if c.QKNorm {
 			add("attn_q_norm.weight", false, c.HeadDim)
 			add("attn_k_norm.weight", false, c.HeadDim)
 		}
@@ -113,8 +113,6 @@ func (f *File) checkShapes(c *Config) error {
 			return fmt.Errorf("tensor %q: extents %v where the metadata needs %v: %w", e.name, t.Dims, e.dims, ErrFormat)
 		}
 		switch {
-		case strings.HasSuffix(e.name, "attn_q_norm.weight"):
-			c.QKNorm = true
 		case strings.HasSuffix(e.name, "attn_output.bias"), strings.HasSuffix(e.name, "ffn_down.bias"):
 			c.OutBias = true
 		case strings.HasSuffix(e.name, "attn_q.bias"), strings.HasSuffix(e.name, "attn_k.bias"), strings.HasSuffix(e.name, "attn_v.bias"):
@@ -144,7 +142,7 @@ func isFused(name string) bool {
 // tensors is left as it is: [File.Config] then says which tensor is missing.
 func (f *File) splitFused() {
 	c, err := f.hyperparameters()
-	if err != nil || c.Arch != archOpenELM {
+	if err != nil || !c.family().FusedQKV {
 		return
 	}
 	for i, l := range c.Layers {

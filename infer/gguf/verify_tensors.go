@@ -24,8 +24,8 @@ func (v *Verification) tensors(ctx context.Context, f *File, c *Config, o Verify
 		v.add("tensors", Failed, "%v", err)
 		return nil
 	}
-	if p.arch != c.Arch {
-		v.add("tensors", Failed, "the file is of architecture %s, the subnet is written as %s", c.Arch, p.arch)
+	if p.to.Arch != c.Arch {
+		v.add("tensors", Failed, "the file is of architecture %s, the subnet is written as %s", c.Arch, p.to.Arch)
 		return nil
 	}
 	var total int64
@@ -165,7 +165,7 @@ func (p *plan) compare(ctx context.Context, f *File, t Tensor, j job) (compariso
 		src, _ := p.src.Tensor(part.src)
 		verbatim := part.verbatim(src.Type, t.Type)
 		r.verbatim = r.verbatim && verbatim
-		if !verbatim && (!t.Type.Writable() || part.src != "" && !src.Type.Readable()) {
+		if !verbatim && (!Writable(t.Type) || part.src != "" && !Readable(src.Type)) {
 			r.unreadable = true
 			return r, nil
 		}
@@ -202,7 +202,7 @@ func (r *comparison) measure(t Type, got, want []byte, rowSize, row int) error {
 			r.firstRow++
 		}
 	}
-	if !t.Readable() {
+	if !Readable(t) {
 		r.bad = fmt.Sprintf("differs from row %d on", r.firstRow)
 		return nil
 	}

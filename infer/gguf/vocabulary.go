@@ -6,7 +6,7 @@ import (
 )
 
 // WriteVocabulary writes to dst the vocabulary of f on the smallest network that llama.cpp loads, one layer of zeros: so that it tokenises for
-// models it has no runtime for, see [Runs]. It wraps [ErrMissing] where f has no vocabulary.
+// models that it has no runtime for. It wraps [ErrMissing] where f has no vocabulary.
 func (f *File) WriteVocabulary(dst string) error {
 	kv, err := f.vocabulary()
 	if err != nil {
@@ -43,21 +43,22 @@ func (f *File) vocabulary() (*KV, error) {
 	if !from.Has("tokenizer.ggml.tokens") {
 		return nil, fmt.Errorf("key %q: %w", "tokenizer.ggml.tokens", ErrMissing)
 	}
+	const arch = "llama"
 	var err error
 	set := func(key string, value any) {
 		if err == nil {
 			err = kv.Set(key, value)
 		}
 	}
-	set("general.architecture", archLlama)
+	set("general.architecture", arch)
 	for _, key := range []string{"embedding_length", "feed_forward_length", "rope.dimension_count"} {
-		set(archLlama+"."+key, uint32(vocabularyHidden))
+		set(arch+"."+key, uint32(vocabularyHidden))
 	}
 	for _, key := range []string{"block_count", "attention.head_count", "attention.head_count_kv"} {
-		set(archLlama+"."+key, uint32(1))
+		set(arch+"."+key, uint32(1))
 	}
-	set(archLlama+".context_length", uint32(512))
-	set(archLlama+".attention.layer_norm_rms_epsilon", float32(1e-5))
+	set(arch+".context_length", uint32(512))
+	set(arch+".attention.layer_norm_rms_epsilon", float32(1e-5))
 	for _, key := range from.Keys() {
 		if strings.HasPrefix(key, "tokenizer.") {
 			value, _ := from.Value(key)

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // allKinds has a value of every kind.
@@ -34,7 +35,7 @@ func TestWriterRoundTrip(t *testing.T) {
 	kv := allKinds(t)
 	tensors := []gguf.Tensor{
 		{Name: "a", Type: gguf.F32, Dims: []int{3}}, {Name: "b", Type: gguf.F16, Dims: []int{2, 5}}, {Name: "c", Type: gguf.Q8_0, Dims: []int{3, 64}},
-		{Name: "d", Type: gguf.I8, Dims: []int{1}}, {Name: "e", Type: gguf.F32, Dims: []int{2, 2, 2, 2}}, {Name: "f", Type: gguf.Q4_K, Dims: []int{2, 256}},
+		{Name: "d", Type: subnet.I8, Dims: []int{1}}, {Name: "e", Type: gguf.F32, Dims: []int{2, 2, 2, 2}}, {Name: "f", Type: gguf.Q4_K, Dims: []int{2, 256}},
 	}
 	rng := rand.New(rand.NewPCG(1, 1))
 	for _, alignment := range []uint32{0, 1, 8, 4096} {

@@ -1,6 +1,9 @@
 package subnet
 
-import "slices"
+import (
+	"slices"
+	"strconv"
+)
 
 // Zero stands in a [Cut] where a file must hold a unit that the masks do not
 // keep: filled with zeros it changes nothing, but it is not saved.
@@ -11,8 +14,8 @@ const Zero = -1
 // feed_forward_length is 0.
 const MinChannels = 32
 
-// Limits says which shapes the file format of a model family can express. What
-// it cannot is zero-filled, see [Masks.Cut].
+// Limits describes which shapes files of subnets can have. Units that a file must
+// hold although they are dropped are filled with zeros, see [Masks.Cut].
 type Limits struct {
 	// PerLayer: widths may differ between layers. Otherwise all layers have
 	// those of the widest.
@@ -26,34 +29,29 @@ type Limits struct {
 	// InHead: the head size may be cut, to one size and one choice of rotary
 	// pairs for the whole model.
 	InHead bool
-	// Period, where not 0, says that layers are of two kinds by their place: every
-	// Period-th is of one, all others of the other. A layer stands only where its
-	// kind is, so dropped layers may have to stay before it, filled with zeros.
+	// Period, where not 0, is that of the layers with full attention among those
+	// with a sliding window. A layer can only be at a position of its own kind, so
+	// dropped layers may have to stay before it, filled with zeros.
 	Period int
 }
 
-// Limits returns what files of subnets of g can express: Llama-family and Qwen2
-// models are written as deci, tied Qwen3 models as openelm, others keep their
-// architecture and its uniform widths. Gemma's layers take turns at looking back
-// over a window and over all of the text. No runtime reads files of OPT, whose
-// layout follows deci's.
+// Limits returns the limits of files of subnets of g: those of the architecture
+// that holds layers of different counts, where the family has one.
 func (g *Geometry) Limits() Limits {
-	switch g.Arch {
-	case "llama", "deci":
-		return Limits{PerLayer: true, NoAttention: true, AllQuery: g.QKVBias, InHead: !g.QKVBias && !g.QKNorm && !g.HalfSplit}
-	case "qwen2":
-		return Limits{PerLayer: true, NoAttention: true, AllQuery: g.QKVBias}
-	case "qwen3", "openelm":
-		return Limits{PerLayer: g.Tied && !g.QKVBias}
-	case opt:
-		return Limits{PerLayer: true, NoAttention: true}
-	case "gemma2":
-		return Limits{Period: 2}
-	case "gemma3":
-		return Limits{Period: 6}
+	f := g.family()
+	limits := Limits{Period: f.Window.Period}
+	to := find(f.Ragged)
+	if to == &unknown || to.TiedOnly && !g.Tied || to.QKVBias == NoBias && g.QKVBias {
+		return limits
 	}
-	return Limits{}
+	limits.PerLayer, limits.NoAttention = true, to.NoAttention
+	limits.AllQuery = g.QKVBias && to.QKVBias == HiddenBias
+	limits.InHead = to.InHead && !g.QKVBias && !g.QKNorm && !g.HalfSplit
+	return limits
 }
+
+// family returns the facts of the architecture of g.
+func (g *Geometry) family() *Family { return find(g.Arch) }
 
 // Cut is the shape of the file that holds a subnet: which unit of the dense
 // model stands at each place, or [Zero].
@@ -131,9 +129,10 @@ func (m Masks) Cut() Cut {
 	return cut
 }
 
-// sameKind reports whether a layer of the model may stand at a place of the file.
-func (l Limits) sameKind(layer, place int) bool {
-	return l.Period == 0 || (layer%l.Period == l.Period-1) == (place%l.Period == l.Period-1)
+// sameKind reports whether a layer of the model may be at a position of the file.
+func (l Limits) sameKind(layer, position int) bool {
+	w := Window{Period: l.Period}
+	return w.Local(layer) == w.Local(position)
 }
 
 // headCut returns a cut without layers whose head size and rotary pairs fit
@@ -264,12 +263,13 @@ type Tensor struct {
 // Tensors returns the tensors of a file of that shape in llama.cpp's names, those
 // of the model first; a fused attn_qkv is listed as its three parts.
 func (cut Cut) Tensors(g *Geometry) []Tensor {
+	f := g.family()
 	vec := func(name string, n int) Tensor { return Tensor{name, 1, n, true} }
 	ts := []Tensor{{Name: "token_embd.weight", Rows: g.Vocab, Cols: g.Hidden}, vec("output_norm.weight", g.Hidden)}
 	if g.Positions > 0 {
 		ts = append(ts, Tensor{Name: "position_embd.weight", Rows: g.Positions, Cols: g.Hidden})
 	}
-	if g.layerNorms() {
+	if f.LayerNorm {
 		ts = append(ts, vec("output_norm.bias", g.Hidden))
 	}
 	if !g.Tied {
@@ -279,13 +279,14 @@ func (cut Cut) Tensors(g *Geometry) []Tensor {
 		ts = append(ts, vec("rope_freqs.weight", cut.HeadDim/2))
 	}
 	for i, l := range cut.Layers {
-		ts = append(ts, l.tensors(g, cut.HeadDim, blockPrefix(i))...)
+		ts = append(ts, l.tensors(g, cut.HeadDim, "blk."+strconv.Itoa(i)+".")...)
 	}
 	return ts
 }
 
 func (c CutLayer) tensors(g *Geometry, headDim int, prefix string) []Tensor {
 	var ts []Tensor
+	f := g.family()
 	matrix := func(name string, rows, cols int) {
 		ts = append(ts, Tensor{Name: prefix + name, Rows: rows, Cols: cols})
 	}
@@ -297,7 +298,7 @@ func (c CutLayer) tensors(g *Geometry, headDim int, prefix string) []Tensor {
 	if q, kv := len(c.Heads)*headDim, len(c.Groups)*headDim; q > 0 {
 		kept := slices.ContainsFunc(c.Groups, func(group int) bool { return group != Zero })
 		vector(true, "attn_norm.weight", g.Hidden)
-		vector(g.layerNorms(), "attn_norm.bias", g.Hidden)
+		vector(f.LayerNorm, "attn_norm.bias", g.Hidden)
 		matrix("attn_q.weight", q, g.Hidden)
 		matrix("attn_k.weight", kv, g.Hidden)
 		matrix("attn_v.weight", kv, g.Hidden)
@@ -308,45 +309,36 @@ func (c CutLayer) tensors(g *Geometry, headDim int, prefix string) []Tensor {
 		vector(g.QKNorm, "attn_q_norm.weight", headDim)
 		vector(g.QKNorm, "attn_k_norm.weight", headDim)
 		vector(g.OutBias, "attn_output.bias", g.Hidden)
-		vector(g.postNorms(), "post_attention_norm.weight", g.Hidden)
+		vector(f.PostNorms, "post_attention_norm.weight", g.Hidden)
 	}
 	if ffn := len(c.Channels); ffn > 0 {
 		vector(true, "ffn_norm.weight", g.Hidden)
-		vector(g.layerNorms(), "ffn_norm.bias", g.Hidden)
-		if g.gated() {
+		vector(f.LayerNorm, "ffn_norm.bias", g.Hidden)
+		if !f.Ungated {
 			matrix("ffn_gate.weight", ffn, g.Hidden)
 		}
 		matrix("ffn_up.weight", ffn, g.Hidden)
-		vector(!g.gated(), "ffn_up.bias", ffn)
+		vector(f.Ungated, "ffn_up.bias", ffn)
 		matrix("ffn_down.weight", g.Hidden, ffn)
 		vector(g.OutBias, "ffn_down.bias", g.Hidden)
-		vector(g.postNorms(), "post_ffw_norm.weight", g.Hidden)
+		vector(f.PostNorms, "post_ffw_norm.weight", g.Hidden)
 	}
 	return ts
 }
 
-// postNorms reports whether what a block says passes a norm of its own.
-func (g *Geometry) postNorms() bool { return g.Arch == "gemma2" || g.Arch == "gemma3" }
-
-// opt is the architecture of OPT.
-const opt = "opt"
-
-// gated reports whether MLPs have a gate. Those without have a bias on W_U.
-func (g *Geometry) gated() bool { return g.Arch != opt }
-
-// layerNorms reports whether norms have biases beside their gains.
-func (g *Geometry) layerNorms() bool { return g.Arch == opt }
-
 // MLPMatrices returns how many matrices an MLP has, each of FFN·Hidden
 // parameters: W_G, W_U and W_D, or the last two where there is no gate.
 func (g *Geometry) MLPMatrices() int64 {
-	if g.gated() {
-		return 3
+	if g.family().Ungated {
+		return 2
 	}
-	return 2
+	return 3
 }
 
-// LinearInUp reports whether what an MLP says is linear in W_U, so that re-fitting
-// it is a problem of least squares: not where it is normed, and not without a gate,
-// where the activation comes after W_U.
-func (g *Geometry) LinearInUp() bool { return g.gated() && !g.postNorms() }
+// LinearInUp reports whether the output of an MLP is linear in W_U, so that
+// re-fitting W_U is a least-squares problem: not where the output is normalised,
+// and not without a gate, where the activation comes after W_U.
+func (g *Geometry) LinearInUp() bool {
+	f := g.family()
+	return !f.Ungated && !f.PostNorms
+}

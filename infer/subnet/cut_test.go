@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// family returns small's shape under another architecture.
-func family(arch string, change func(*Geometry)) *Geometry {
+// geometry returns small's shape under another architecture.
+func geometry(arch string, change func(*Geometry)) *Geometry {
 	g := small()
 	g.Arch = arch
 	if change != nil {
@@ -18,18 +18,18 @@ func family(arch string, change func(*Geometry)) *Geometry {
 	return g
 }
 
-func families() map[string]*Geometry {
+func geometries() map[string]*Geometry {
 	return map[string]*Geometry{
 		"llama":         small(),
-		"llama, untied": family("llama", func(g *Geometry) { g.Tied = false; g.RopeFreqs = true }),
-		"qwen2":         family("qwen2", func(g *Geometry) { g.QKVBias, g.HalfSplit = true, true }),
-		"qwen3":         family("qwen3", func(g *Geometry) { g.QKNorm, g.HalfSplit = true, true }),
-		"qwen3, untied": family("qwen3", func(g *Geometry) { g.QKNorm, g.HalfSplit, g.Tied = true, true, false }),
-		"gemma2":        family("gemma2", nil),
-		"gemma3":        family("gemma3", func(g *Geometry) { g.QKNorm, g.HalfSplit = true, true }),
-		"opt":           family("opt", func(g *Geometry) { g.QKVBias, g.OutBias, g.Positions = true, true, 50 }),
-		"unknown":       family("unknown", nil),
-		"deci, biased":  family("deci", func(g *Geometry) { g.OutBias = true }),
+		"llama, untied": geometry("llama", func(g *Geometry) { g.Tied = false; g.RopeFreqs = true }),
+		"qwen2":         geometry("qwen2", func(g *Geometry) { g.QKVBias, g.HalfSplit = true, true }),
+		"qwen3":         geometry("qwen3", func(g *Geometry) { g.QKNorm, g.HalfSplit = true, true }),
+		"qwen3, untied": geometry("qwen3", func(g *Geometry) { g.QKNorm, g.HalfSplit, g.Tied = true, true, false }),
+		"gemma2":        geometry("gemma2", nil),
+		"gemma3":        geometry("gemma3", func(g *Geometry) { g.QKNorm, g.HalfSplit = true, true }),
+		"opt":           geometry("opt", func(g *Geometry) { g.QKVBias, g.OutBias, g.Positions = true, true, 50 }),
+		"unknown":       geometry("unknown", nil),
+		"deci, biased":  geometry("deci", func(g *Geometry) { g.OutBias = true }),
 	}
 }
 
@@ -37,7 +37,7 @@ func families() map[string]*Geometry {
 // the units kept, each once.
 func TestCutKeepsTheMasks(t *testing.T) {
 	rng := rand.New(rand.NewPCG(11, 12))
-	for name, g := range families() {
+	for name, g := range geometries() {
 		for range 100 {
 			m := randomMasks(rng, g)
 			cut := m.Cut()
@@ -208,7 +208,7 @@ func TestCutRules(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := family(c.arch, func(g *Geometry) {
+			g := geometry(c.arch, func(g *Geometry) {
 				g.Layers[1] = g.Layers[0]
 				g.QKVBias = c.arch == "qwen2"
 				g.QKNorm = c.arch == "qwen3"
@@ -254,12 +254,12 @@ func TestCutBiases(t *testing.T) {
 		}
 		return n
 	}
-	qwen := Dense(families()["qwen2"])
+	qwen := Dense(geometries()["qwen2"])
 	bare := qwen.With(0, Layer{Heads: Empty(4), Channels: Full(64)})
 	if dense, got := biases(qwen, "blk.0."), biases(bare, "blk.0."); dense != 3 || got != 0 {
 		t.Errorf("%d biases with attention, %d without", dense, got)
 	}
-	biased := Dense(families()["deci, biased"])
+	biased := Dense(geometries()["deci, biased"])
 	cut := biased.With(0, Layer{Heads: Empty(4), Channels: Empty(64)}).Cut()
 	if len(cut.Layers) != 2 || cut.Layers[0].Source != 0 || len(nonZero(cut.Layers[0].Channels)) != 0 || cut.Layers[1].Source != 1 {
 		t.Errorf("dropping a biased first layer gives %+v", cut.Layers)

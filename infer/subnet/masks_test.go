@@ -62,7 +62,7 @@ func randomMasks(rng *rand.Rand, g *Geometry) Masks {
 
 func TestMasksRoundTrip(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	for _, g := range []*Geometry{small(), smol(), families()["opt"]} {
+	for _, g := range []*Geometry{small(), smol(), geometries()["opt"]} {
 		for range 20 {
 			m := randomMasks(rng, g)
 			text, err := m.MarshalText()

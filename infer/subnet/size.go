@@ -102,16 +102,16 @@ func (l Layer) ModuleParams(g *Geometry, layer int) (attention, mlp int64) {
 }
 
 // GGUFBytes returns the bytes of all tensors of the file of the subnet, without
-// header and padding, when matrices are asked for in the given type and fall
-// back as [TensorType] says. An unknown type gives 0.
+// header and padding, when matrices are stored in the type of that name, see
+// [Tensor.Bytes]. An unknown name gives 0.
 func (m Masks) GGUFBytes(name string) int64 {
+	typ, err := ParseType(name)
+	if err != nil {
+		return 0
+	}
 	var total int64
 	for _, t := range m.Cut().Tensors(m.geometry) {
-		n, err := t.Bytes(name)
-		if err != nil {
-			return 0
-		}
-		total += n
+		total += t.Bytes(typ)
 	}
 	return total
 }

@@ -47,7 +47,7 @@ func TestOPTSize(t *testing.T) {
 
 func TestSizeLaws(t *testing.T) {
 	rng := rand.New(rand.NewPCG(13, 14))
-	for name, g := range families() {
+	for name, g := range geometries() {
 		dense := Dense(g).Size()
 		denseBytes := Dense(g).GGUFBytes("F16")
 		for range 100 {
@@ -102,31 +102,32 @@ func TestFLOPs(t *testing.T) {
 	}
 }
 
-func TestTensorType(t *testing.T) {
+func TestFit(t *testing.T) {
 	for _, c := range []struct {
 		asked string
 		cols  int
-		want  string
+		want  Type
 		bytes int64
 	}{
-		{"F32", 7, "F32", 28},
-		{"f16", 7, "F16", 14},
-		{"Q8_0", 64, "Q8_0", 68},
-		{"Q8_0", 65, "F16", 130},
-		{"Q4_1", 576, "Q4_1", 360},
-		{"Q4_K", 512, "Q4_K", 288},
-		{"Q4_K", 576, "Q5_0", 396},
-		{"Q5_K", 576, "Q5_1", 432},
-		{"Q6_K", 576, "Q8_0", 612},
-		{"Q6_K", 10, "F16", 20},
+		{"F32", 7, F32, 28},
+		{"f16", 7, F16, 14},
+		{"Q8_0", 64, Q8_0, 68},
+		{"Q8_0", 65, F16, 130},
+		{"Q4_1", 576, Q4_1, 360},
+		{"Q4_K", 512, Q4_K, 288},
+		{"Q4_K", 576, Q5_0, 396},
+		{"Q5_K", 576, Q5_1, 432},
+		{"Q6_K", 576, Q8_0, 612},
+		{"Q6_K", 10, F16, 20},
 	} {
-		got, err := TensorType(c.asked, c.cols)
-		n, errBytes := RowBytes(c.asked, c.cols)
-		if err != nil || errBytes != nil || got != c.want || n != c.bytes {
-			t.Errorf("%s of %d: %s, %d bytes (%v, %v), want %s, %d", c.asked, c.cols, got, n, err, errBytes, c.want, c.bytes)
+		typ, err := ParseType(c.asked)
+		got := typ.Fit(c.cols)
+		n := Tensor{Rows: 1, Cols: c.cols}.Bytes(typ)
+		if err != nil || got != c.want || n != c.bytes {
+			t.Errorf("%s of %d: %s, %d bytes (%v), want %s, %d", c.asked, c.cols, got, n, err, c.want, c.bytes)
 		}
 	}
-	if _, err := TensorType("Q9", 32); !errors.Is(err, ErrType) {
+	if _, err := ParseType("Q9"); !errors.Is(err, ErrType) {
 		t.Errorf("Q9: %v", err)
 	}
 	if n := Dense(small()).GGUFBytes("Q9"); n != 0 {

@@ -150,7 +150,7 @@ func (o *outFlags) check() error {
 		if err != nil {
 			return usage(fmt.Errorf("--type: %w", err))
 		}
-		if !t.Writable() {
+		if !gguf.Writable(t) {
 			return usage(fmt.Errorf("--type: %s cannot be written", o.typ))
 		}
 	}
@@ -276,8 +276,8 @@ func (a *app) export(ctx context.Context, e exploration, id explorer.SubnetID, o
 
 // exportFolder writes a subnet as a folder of Hugging Face's, by way of a file.
 func (a *app) exportFolder(ctx context.Context, e exploration, c explorer.Export) (_ *gguf.Report, err error) {
-	if arch := e.Snapshot().Model.Arch; !gguf.Runs(arch) { // known before a file is written for it
-		return nil, fmt.Errorf("%w: the layout holds Llama's network, and this is %s", convert.ErrUnsupported, arch)
+	if family, _ := subnet.FamilyOf(e.Snapshot().Model.Arch); !family.Runs { // known before a file is written for it
+		return nil, fmt.Errorf("%w: the layout holds Llama's network, and this is %s", convert.ErrUnsupported, family.Arch)
 	}
 	dir, err := os.MkdirTemp(a.getenv("LATHE_SCRATCH"), "lathe-export-")
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 
 // Model is the recipe of a random model.
 type Model struct {
-	// Arch is llama, deci, qwen2, qwen3, openelm, gemma2, gemma3 or opt. Only deci, openelm and opt hold layers of unequal counts.
+	// Arch is one of [subnet.Architectures].
 	Arch                              string
 	Hidden, HeadDim, Vocab, Context   int
 	Layers                            []subnet.LayerGeometry
@@ -49,30 +49,29 @@ func Tiny(arch string) Model {
 		Layers: slices.Repeat([]subnet.LayerGeometry{{Heads: 4, KVHeads: 2, FFN: 128}}, 3),
 		Type:   gguf.F16, RopeBase: 10000, Seed: 1,
 	}
-	m.QKVBias = arch == "qwen2"
-	m.Tied = arch == "openelm" || m.gemma()
-	if arch == "opt" {
-		m.QKVBias, m.OutBias, m.Tied = true, true, true
+	f := m.family()
+	m.QKVBias = f.RequiredBias
+	m.Tied = f.TiedOnly || f.Tied
+	if f.LearnedPositions {
+		m.OutBias = true
 		for i := range m.Layers {
 			m.Layers[i].KVHeads = m.Layers[i].Heads
 		}
 	}
-	if m.gemma() {
+	if period := f.Window.Period; period > 0 {
 		m.Window = 9
+		m.Layers = slices.Repeat(m.Layers[:1], max(3, period+1)) // at least one of them without a window
 	}
-	if arch == "gemma3" {
-		m.Layers = slices.Repeat(m.Layers[:1], 7) // one of them without a window
-		m.RopeBase = 1e6
+	if f.Folder.RopeBase > 0 {
+		m.RopeBase = f.Folder.RopeBase
 	}
 	return m
 }
 
-// gemma reports whether the recipe is of Gemma's kind: norms behind the blocks too, embeddings scaled.
-func (m Model) gemma() bool { return m.Arch == "gemma2" || m.Arch == "gemma3" }
-
-// normsHeads reports whether there are norms on the heads of Q and K.
-func (m Model) normsHeads() bool {
-	return m.Arch == "openelm" || m.Arch == "qwen3" || m.Arch == "gemma3"
+// family returns the facts of the architecture.
+func (m Model) family() subnet.Family {
+	f, _ := subnet.FamilyOf(m.Arch)
+	return f
 }
 
 // Named is a recipe with the name that a subtest takes.
@@ -114,7 +113,7 @@ func Families() []Named {
 
 // Runnable returns those of Families that llama.cpp has a runtime for.
 func Runnable() []Named {
-	return slices.DeleteFunc(Families(), func(f Named) bool { return !gguf.Runs(f.Model.Arch) })
+	return slices.DeleteFunc(Families(), func(f Named) bool { return !f.Model.family().Runs })
 }
 
 // Write makes the file of m in a folder that lives as long as the test and returns its path.
@@ -195,6 +194,7 @@ type random struct {
 // tensors lists what the family has. Matrices keep the variance of their input, so that every layer matters to the output.
 func (m Model) tensors() []random {
 	var list []random
+	f := m.family()
 	matrix := func(name string, out, in int) {
 		t := m.Type
 		if _, ok := t.RowSize(in); !ok {
@@ -208,11 +208,11 @@ func (m Model) tensors() []random {
 	matrix("token_embd.weight", m.Vocab, m.Hidden)
 	norm := func(name string) {
 		vector(name+".weight", m.Hidden, 1, 0.1)
-		if m.Arch == "opt" {
+		if f.LayerNorm {
 			vector(name+".bias", m.Hidden, 0, 0.1)
 		}
 	}
-	if m.Arch == "opt" {
+	if f.LearnedPositions {
 		matrix("position_embd.weight", m.Context, m.Hidden)
 	}
 	norm("output_norm")
@@ -227,19 +227,19 @@ func (m Model) tensors() []random {
 		q, kv := l.Heads*m.HeadDim, l.KVHeads*m.HeadDim
 		if l.Heads > 0 {
 			norm(name("attn_norm"))
-			if m.Arch == "openelm" {
+			if f.FusedQKV {
 				matrix(name("attn_qkv.weight"), q+2*kv, m.Hidden)
 			} else {
 				matrix(name("attn_q.weight"), q, m.Hidden)
 				matrix(name("attn_k.weight"), kv, m.Hidden)
 				matrix(name("attn_v.weight"), kv, m.Hidden)
 			}
-			if m.normsHeads() {
+			if f.QKNorm {
 				vector(name("attn_q_norm.weight"), m.HeadDim, 1, 0.1)
 				vector(name("attn_k_norm.weight"), m.HeadDim, 1, 0.1)
 			}
 			matrix(name("attn_output.weight"), m.Hidden, q)
-			if m.gemma() {
+			if f.PostNorms {
 				vector(name("post_attention_norm.weight"), m.Hidden, 1, 0.1)
 			}
 		}
@@ -252,7 +252,7 @@ func (m Model) tensors() []random {
 			vector(name("attn_output.bias"), m.Hidden, 0, 0.1)
 		}
 		norm(name("ffn_norm"))
-		if m.Arch == "opt" {
+		if f.Ungated {
 			vector(name("ffn_up.bias"), l.FFN, 0, 0.3)
 		} else {
 			matrix(name("ffn_gate.weight"), l.FFN, m.Hidden)
@@ -262,7 +262,7 @@ func (m Model) tensors() []random {
 		if m.OutBias {
 			vector(name("ffn_down.bias"), m.Hidden, 0, 0.1)
 		}
-		if m.gemma() {
+		if f.PostNorms {
 			vector(name("post_ffw_norm.weight"), m.Hidden, 1, 0.1)
 		}
 	}

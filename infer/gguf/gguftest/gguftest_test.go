@@ -33,7 +33,7 @@ func TestFamilies(t *testing.T) {
 				norms := m.Arch == "openelm" || m.Arch == "qwen3" || m.Arch == "gemma3"
 				if c.Arch != m.Arch || c.Hidden != m.Hidden || c.HeadDim != m.HeadDim || c.Vocab != m.Vocab || c.Tied != m.Tied ||
 					c.QKVBias != m.QKVBias || c.OutBias != m.OutBias || (c.RopeFactors != nil) != m.RopeFreqs ||
-					c.RopeHalfSplit != (m.Arch == "qwen2" || norms || gemma) || c.PostNorms != gemma || (c.Local != nil) != gemma || c.Window != m.Window || c.QKNorm != norms ||
+					c.HalfSplit != (m.Arch == "qwen2" || norms || gemma) || c.PostNorms != gemma || (c.Local != nil) != gemma || c.Window != m.Window || c.QKNorm != norms ||
 					c.LayerNorm != opt || c.Ungated != opt || c.Positions != positions || (c.RopeDims == 0) != opt {
 					t.Errorf("recipe %+v reads back as %+v", m, c)
 				}

@@ -15,11 +15,12 @@ const chatTemplate = "{% for message in messages %}{{'<|im_start|>' + message['r
 
 func (m Model) metadata() (*gguf.KV, error) {
 	kv := &gguf.KV{}
+	f := m.family()
 	var errs []error
 	set := func(key string, value any) { errs = append(errs, kv.Set(key, value)) }
 	own := func(key string, value any) { set(m.Arch+"."+key, value) }
 	perLayer := func(key string, count func(subnet.LayerGeometry) int) {
-		if m.Arch != "deci" && m.Arch != "openelm" && m.Arch != "opt" {
+		if !f.PerLayer() {
 			own(key, uint32(count(m.Layers[0])))
 			return
 		}
@@ -40,19 +41,23 @@ func (m Model) metadata() (*gguf.KV, error) {
 	perLayer("attention.head_count_kv", func(l subnet.LayerGeometry) int { return l.KVHeads })
 	own("attention.key_length", uint32(m.HeadDim))
 	own("attention.value_length", uint32(m.HeadDim))
-	if m.Arch == "opt" {
+	if f.LayerNorm {
 		own("attention.layer_norm_epsilon", float32(1e-5))
 	} else {
 		own("attention.layer_norm_rms_epsilon", float32(1e-5))
+	}
+	if !f.LearnedPositions {
 		own("rope.dimension_count", uint32(m.HeadDim))
 		own("rope.freq_base", float32(m.RopeBase))
 	}
 	own("vocab_size", uint32(m.Vocab))
-	if m.gemma() {
+	if f.Window.Period > 0 {
 		own("attention.sliding_window", uint32(m.Window))
 	}
-	if m.Arch == "gemma2" {
-		own("attn_logit_softcapping", float32(2)) // low, so that they show in scores of tiny models
+	if f.AttnSoftCap.Default > 0 {
+		own("attn_logit_softcapping", float32(2)) // low, so that it changes the scores of tiny models
+	}
+	if f.LogitSoftCap.Default > 0 {
 		own("final_logit_softcapping", float32(3))
 	}
 	if !m.NoTokenizer {
