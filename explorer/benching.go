@@ -20,7 +20,7 @@ const (
 	maxBenchRows    = 200
 )
 
-func (e *Exploration) launchBench(a Actor, c StartBench) (Receipt, error) {
+func (e *Exploration) launchBench(ctx context.Context, a Actor, c StartBench) (Receipt, error) {
 	set := c.Settings
 	if len(set.Subnets) == 0 {
 		set.Subnets = []SubnetID{DenseID}
@@ -39,8 +39,8 @@ func (e *Exploration) launchBench(a Actor, c StartBench) (Receipt, error) {
 			ErrInvalid, len(set.Prompt), len(set.Subnets), set.Generate, set.Repeats, set.Threads)
 	}
 	var id BenchID
-	err := e.recordLoose(a, func(s *Snapshot) ([]record, error) {
-		id = BenchID("b" + strconv.Itoa(e.state.serial.Bench+1))
+	err := e.recordBestEffort(ctx, a, func(s *Snapshot) ([]record, error) {
+		id = BenchID("b" + strconv.Itoa(e.folded.serial.Bench+1))
 		b := Bench{ID: id, Author: a.Name, Created: e.now().UTC(), Settings: set}
 		for _, subnet := range set.Subnets {
 			if _, err := s.Masks(subnet); err != nil {
@@ -84,7 +84,7 @@ func (s *Snapshot) newest(id SubnetID) Measurement {
 
 // benchRow publishes a bench with one row changed; -1 is none.
 func (e *Exploration) benchRow(id BenchID, row int, change func(*Bench, *BenchRow)) {
-	e.update(inBenches, func(s *Snapshot) {
+	e.update(SectionBenches, func(s *Snapshot) {
 		at := slices.IndexFunc(s.Benches, func(b Bench) bool { return b.ID == id })
 		if at < 0 {
 			return
@@ -122,7 +122,7 @@ func (e *Exploration) bench(ctx context.Context, a Actor, id BenchID, m *monitor
 			}
 		}
 	}
-	saved := e.recordLoose(a, func(s *Snapshot) ([]record, error) {
+	saved := e.recordBestEffort(context.WithoutCancel(ctx), a, func(s *Snapshot) ([]record, error) {
 		b, ok := s.Bench(id)
 		if !ok {
 			return nil, nil

@@ -6,7 +6,7 @@ import (
 )
 
 // Do carries a command out for an actor and returns as soon as it took effect: a job that it starts goes on by itself and
-// is in the snapshots from then on. ctx bounds only Do itself.
+// is in the snapshots from then on. ctx bounds only Do itself: not the job.
 func (e *Exploration) Do(ctx context.Context, a Actor, c Command) (Receipt, error) {
 	if err := ctx.Err(); err != nil {
 		return Receipt{}, err
@@ -26,27 +26,27 @@ func (e *Exploration) Do(ctx context.Context, a Actor, c Command) (Receipt, erro
 	a.Name = CleanName(a.Name)
 	switch c := c.(type) {
 	case Edit:
-		return e.edit(a, c)
+		return e.edit(ctx, a, c)
 	case Undo:
-		return e.draft(a, c.Version, func(*Snapshot) (record, error) { return record{Draft: &draftRecord{Op: opUndo}}, nil })
+		return e.draft(ctx, a, c.Version, func(*Snapshot) (record, error) { return record{Draft: &draftRecord{Op: opUndo}}, nil })
 	case Redo:
-		return e.draft(a, c.Version, func(*Snapshot) (record, error) { return record{Draft: &draftRecord{Op: opRedo}}, nil })
+		return e.draft(ctx, a, c.Version, func(*Snapshot) (record, error) { return record{Draft: &draftRecord{Op: opRedo}}, nil })
 	case Checkout:
-		return e.checkout(a, c)
+		return e.checkout(ctx, a, c)
 	case SaveDraft, RenameSubnet, AnnotateSubnet, DuplicateSubnet, DeleteSubnet, RestoreSubnet, EmptyTrash, AddSubnet:
-		return e.library(a, c)
+		return e.library(ctx, a, c)
 	case GatherStatistics, Cut, Refit, Measure, StartSearch, Export, ExportRecipe, BuildRecipe, StartBench, ImportFile:
-		return e.launch(a, c)
+		return e.launch(ctx, a, c)
 	case PauseJob:
-		return e.pause(a, c.Job, true)
+		return e.pause(ctx, a, c.Job, true)
 	case ResumeJob:
-		return e.pause(a, c.Job, false)
+		return e.pause(ctx, a, c.Job, false)
 	case StopJob:
 		return Receipt{Job: c.Job}, e.jobs.stop(c.Job)
 	case Retarget, Inject, Adopt:
-		return e.steer(a, c)
+		return e.steer(ctx, a, c)
 	case OpenChat, Say, StopReply, Regenerate, EditPrompt, ConfigureChat, SetColumns, Vote, DeleteChat:
-		return e.talk(a, c)
+		return e.talk(ctx, a, c)
 	case Dismiss:
 		e.dismiss(c.Message)
 		return Receipt{}, nil

@@ -1,6 +1,7 @@
 package explorer
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/lathe-llm/lathe/infer/subnet"
@@ -13,7 +14,7 @@ func (s *state) foldDraft(r record) error {
 	d := s.now.Draft
 	switch op := r.Draft; op.Op {
 	case opCheckout:
-		masks, err := subnet.ParseMasks(s.geometry, []byte(op.Masks))
+		masks, err := subnet.ParseMasks(s.geometry(), []byte(op.Masks))
 		if err != nil {
 			return fmt.Errorf("draft: %w", err)
 		}
@@ -25,7 +26,7 @@ func (s *state) foldDraft(r record) error {
 			if _, err := fmt.Sscanf(line, "layer %d ", &i); err != nil || i < 0 || i >= after.Layers() {
 				return fmt.Errorf("%w: draft: layer line %.40q", ErrDamaged, line)
 			}
-			l, err := subnet.ParseLayer(s.geometry, i, line)
+			l, err := subnet.ParseLayer(s.geometry(), i, line)
 			if err != nil {
 				return fmt.Errorf("draft: %w", err)
 			}
@@ -80,9 +81,9 @@ func (s *state) derive() {
 }
 
 // draft carries out a command that changes the draft: make gives the record for it from the present state.
-func (e *Exploration) draft(a Actor, version uint64, make func(s *Snapshot) (record, error)) (Receipt, error) {
+func (e *Exploration) draft(ctx context.Context, a Actor, version uint64, make func(s *Snapshot) (record, error)) (Receipt, error) {
 	var got uint64
-	err := e.record(a, func(s *Snapshot) ([]record, error) {
+	err := e.record(ctx, a, func(s *Snapshot) ([]record, error) {
 		if version != 0 && version != s.Draft.Version {
 			by := "somebody"
 			if n := len(s.Draft.Steps); n > 0 && s.Draft.Steps[n-1].Author != "" {
@@ -94,8 +95,9 @@ func (e *Exploration) draft(a Actor, version uint64, make func(s *Snapshot) (rec
 		if err != nil {
 			return nil, err
 		}
+		got = s.Draft.Version + 1 // as the record will make it
 		return []record{r}, nil
-	}, func(s *Snapshot) { got = s.Draft.Version })
+	})
 	if err != nil {
 		return Receipt{}, err
 	}
@@ -104,8 +106,8 @@ func (e *Exploration) draft(a Actor, version uint64, make func(s *Snapshot) (rec
 	return Receipt{Version: got}, nil
 }
 
-func (e *Exploration) edit(a Actor, c Edit) (Receipt, error) {
-	return e.draft(a, c.Version, func(s *Snapshot) (record, error) {
+func (e *Exploration) edit(ctx context.Context, a Actor, c Edit) (Receipt, error) {
+	return e.draft(ctx, a, c.Version, func(s *Snapshot) (record, error) {
 		masks, err := Apply(s.Draft.Masks, s.Statistics, c.Mutations...)
 		if err != nil {
 			return record{}, err
@@ -131,8 +133,8 @@ func stepTo(a, b subnet.Masks) (record, error) {
 	return record{Draft: &d}, nil
 }
 
-func (e *Exploration) checkout(a Actor, c Checkout) (Receipt, error) {
-	return e.draft(a, c.Version, func(s *Snapshot) (record, error) {
+func (e *Exploration) checkout(ctx context.Context, a Actor, c Checkout) (Receipt, error) {
+	return e.draft(ctx, a, c.Version, func(s *Snapshot) (record, error) {
 		masks, err := s.Masks(c.Subnet)
 		if err != nil {
 			return record{}, err

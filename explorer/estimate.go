@@ -1,6 +1,7 @@
 package explorer
 
 import (
+	"context"
 	"fmt"
 	"hash/fnv"
 	"math"
@@ -10,18 +11,23 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// estimate predicts the loss of the draft from the statistics, if they are there.
+// estimate predicts the loss of the draft from the statistics, if they are there. A draft that changed meanwhile is left to
+// whoever changed it.
 func (e *Exploration) estimate() {
-	e.update(inDraft, func(s *Snapshot) {
-		est := Estimate{}
-		if loss, ok := e.model.Predict(s.Statistics, s.Draft.Masks); ok && s.Statistics.Ready {
-			base := s.Statistics.DenseNLL
-			if m := s.Draft.Measured; m != nil && m.Dense > 0 { // on the text that the truth is measured on
-				base = math.Log(m.Dense)
-			}
-			est = Estimate{Valid: true, Loss: loss, Perplexity: math.Exp(base + loss)}
+	now := e.Snapshot()
+	est := Estimate{}
+	if loss, ok := e.model.Predict(now.Statistics, now.Draft.Masks); ok && now.Statistics.Ready {
+		base := now.Statistics.DenseNLL
+		if m := now.Draft.Measured; m != nil && m.Dense > 0 { // on the text that the truth is measured on
+			base = math.Log(m.Dense)
 		}
-		e.state.estimateFrom(est)
+		est = Estimate{Valid: true, Loss: loss, Perplexity: math.Exp(base + loss)}
+	}
+	e.update(SectionDraft, func(s *Snapshot) {
+		if s.Draft.Version == now.Draft.Version && s.Draft.Measured == now.Draft.Measured && s.Sections[SectionStatistics] == now.Sections[SectionStatistics] {
+			st := state{now: s, folded: e.folded}
+			st.estimateFrom(est)
+		}
 	})
 }
 
@@ -79,30 +85,31 @@ func (e *Exploration) comparison(s *Snapshot, masks subnet.Masks, refitted bool,
 }
 
 // compare remembers how an estimate compared with a measurement of the same subnet.
-func (e *Exploration) compare(a Actor, subject gguf.Subnet, got Measurement) error {
-	return e.recordLoose(a, func(s *Snapshot) ([]record, error) {
-		c, ok := e.comparison(s, subject.Masks, hasRefit(subject), got)
-		if !ok {
-			return nil, nil
-		}
-		return []record{{Compared: &c}}, nil
-	})
+func (e *Exploration) compare(ctx context.Context, a Actor, subject gguf.Subnet, got Measurement) error {
+	c, ok := e.comparison(e.Snapshot(), subject.Masks, hasRefit(subject), got)
+	if !ok {
+		return nil
+	}
+	return e.recordBestEffort(context.WithoutCancel(ctx), a, func(*Snapshot) ([]record, error) { return []record{{Compared: &c}}, nil })
 }
 
 // compareAll does so for every subnet of the library that was measured, by the statistics there are now.
-func (e *Exploration) compareAll() error {
-	return e.recordLoose(Actor{}, func(s *Snapshot) ([]record, error) {
-		var out []record
-		for _, n := range slices.Backward(s.Subnets) {
-			for _, m := range n.Measurements {
-				c, ok := e.comparison(s, n.Masks, n.Refit != "", m)
-				if !ok {
-					continue
-				}
-				if !slices.Contains(e.state.comparisons, c) {
-					out = append(out, record{Compared: &c})
-				}
+func (e *Exploration) compareAll(ctx context.Context) error {
+	s := e.Snapshot()
+	var found comparisons
+	for _, n := range slices.Backward(s.Subnets) {
+		for _, m := range n.Measurements {
+			if c, ok := e.comparison(s, n.Masks, n.Refit != "", m); ok {
+				found = append(found, c)
 				break
+			}
+		}
+	}
+	return e.recordBestEffort(context.WithoutCancel(ctx), Actor{}, func(*Snapshot) ([]record, error) {
+		var out []record
+		for _, c := range found {
+			if !slices.Contains(e.folded.comparisons, c) {
+				out = append(out, record{Compared: &c})
 			}
 		}
 		return out, nil

@@ -20,13 +20,13 @@ const yieldPatience = 5 * time.Second
 const streamEvery = 25 * time.Millisecond
 
 // exchange changes a chat so that it ends with a prompt, and lets every column answer that.
-func (e *Exploration) exchange(a Actor, id ChatID, change func(*Snapshot, *Chat) error) (Receipt, error) {
-	ctx, cancel := context.WithCancel(infer.WithQueueOwner(e.talks.ctx, a.Name))
+func (e *Exploration) exchange(ctx context.Context, a Actor, id ChatID, change func(*Snapshot, *Chat) error) (Receipt, error) {
+	talk, cancel := context.WithCancel(infer.WithQueueOwner(e.talks.ctx, a.Name))
 	if err := e.talks.begin(id, exchange{a.Name, cancel}); err != nil {
 		cancel()
 		return Receipt{}, err
 	}
-	_, err := e.changeChat(a, id, func(s *Snapshot, chat *Chat) error {
+	_, err := e.changeChat(ctx, a, id, func(s *Snapshot, chat *Chat) error {
 		if err := change(s, chat); err != nil {
 			return err
 		}
@@ -45,8 +45,8 @@ func (e *Exploration) exchange(a Actor, id ChatID, change func(*Snapshot, *Chat)
 	}
 	e.talks.wg.Go(func() {
 		defer cancel()
-		e.answer(ctx, id)
-		_, err := e.changeChat(a, id, func(_ *Snapshot, chat *Chat) error {
+		e.answer(talk, id)
+		_, err := e.changeChat(context.WithoutCancel(talk), a, id, func(_ *Snapshot, chat *Chat) error {
 			chat.Busy = false
 			e.talks.end(id) // with the change, so that whoever sees the chat free finds it free
 			return nil
@@ -199,7 +199,7 @@ func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) ([]i
 
 // showReply publishes a column of a chat with its last reply changed.
 func (e *Exploration) showReply(id ChatID, column int, change func(*Column, *Reply)) {
-	e.update(inChats, func(s *Snapshot) {
+	e.update(SectionChats, func(s *Snapshot) {
 		at := slices.IndexFunc(s.Chats, func(c Chat) bool { return c.ID == id })
 		if at < 0 || column >= len(s.Chats[at].Columns) {
 			return

@@ -42,12 +42,36 @@ type Exploration struct {
 
 	current atomic.Pointer[Snapshot]
 
-	mu      sync.Mutex // guards everything below and the order of publications
-	state   *state
+	// turn orders changes of the kept sections: whoever holds it reads them, writes records and publishes what they led to,
+	// so that the journal's order is that of the states people saw. It is held while records are forced to the disk.
+	// Whoever needs mu as well takes turn first.
+	turn   turn
+	folded folded // what kept sections need besides the snapshot; guarded by turn
+	closed bool   // the store is closed; guarded by turn
+
+	// mu guards what follows and the order of publications. It is never held over I/O or a call of the backend.
+	mu      sync.Mutex
 	changed chan struct{} // closed and replaced at every publication
 	closing bool          // Close was called: no new commands
-	closed  bool          // the store is closed too
 	message uint64        // last message id given out
+}
+
+// A turn is a lock whose wait can end with a context.
+type turn chan struct{}
+
+func (t turn) take()    { t <- struct{}{} }
+func (t turn) release() { <-t }
+
+func (t turn) takeUnless(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // store keeps records. Append returns only after they are on the disk.
@@ -75,17 +99,19 @@ func Open(ctx context.Context, o Options) (*Exploration, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Exploration{options: o, model: model, store: memory{}, now: o.Now, changed: make(chan struct{})}
+	e := &Exploration{options: o, model: model, store: memory{}, now: o.Now, turn: make(turn, 1), changed: make(chan struct{})}
 	info := model.Info()
 	first := &Snapshot{Revision: 1, Model: info}
-	first.Sections = Sections{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}
-	e.state = &state{geometry: info.Geometry, now: first}
-	dense := subnet.Dense(info.Geometry)
-	first.Draft = Draft{Version: 1, Base: DenseID, Masks: dense}
-	if err := e.settle(); err != nil {
+	for i := range first.Sections {
+		first.Sections[i] = 1
+	}
+	first.Draft = Draft{Version: 1, Base: DenseID, Masks: subnet.Dense(info.Geometry)}
+	st := &state{now: first}
+	if err := e.settle(st); err != nil {
 		return nil, errors.Join(err, e.store.Close(), model.Close())
 	}
-	e.state.derive()
+	st.derive()
+	e.folded = st.folded
 	e.current.Store(first)
 	e.jobs = newScheduler(e)
 	e.talks = newTalks(e)
@@ -94,19 +120,19 @@ func Open(ctx context.Context, o Options) (*Exploration, error) {
 }
 
 // settle finds the place for everything that is kept, reads what is there, and makes the scratch folder.
-func (e *Exploration) settle() error {
+func (e *Exploration) settle(st *state) error {
 	if e.options.Workspace != "" {
-		notes, err := e.restore()
+		notes, err := e.restore(st)
 		if err != nil {
 			return err
 		}
 		for _, n := range notes {
 			e.message++
 			n.ID, n.At = e.message, e.now()
-			e.state.now.Messages = append(e.state.now.Messages, n)
+			st.now.Messages = append(st.now.Messages, n)
 		}
 	}
-	if err := e.makeScratch(); err != nil {
+	if err := e.makeScratch(st.now.Workspace); err != nil {
 		return fmt.Errorf("scratch folder: %w", err)
 	}
 	if e.options.Workspace == "" {
@@ -117,8 +143,8 @@ func (e *Exploration) settle() error {
 
 // makeScratch makes the folder for files that need not last. In a workspace that is ours it takes the place of the one that
 // a killed process may have left full.
-func (e *Exploration) makeScratch() (err error) {
-	if w := e.state.now.Workspace; e.options.Scratch == "" && w.Path != "" && !w.ReadOnly {
+func (e *Exploration) makeScratch(w WorkspaceInfo) (err error) {
+	if e.options.Scratch == "" && w.Path != "" && !w.ReadOnly {
 		e.scratch = filepath.Join(w.Path, scratchFolder)
 		return errors.Join(os.RemoveAll(e.scratch), os.Mkdir(e.scratch, 0o755))
 	}
@@ -138,9 +164,9 @@ func (e *Exploration) Close() error {
 	e.follower.close()
 	e.jobs.close()
 	err := e.talks.close()
-	e.mu.Lock()
+	e.turn.take()
 	e.closed = true
-	e.mu.Unlock()
+	e.turn.release()
 	return errors.Join(err, e.store.Close(), e.model.Close(), os.RemoveAll(e.scratch))
 }
 
@@ -196,64 +222,58 @@ func (e *Exploration) Until(ctx context.Context, done func(*Snapshot) bool) (*Sn
 	}
 }
 
-// update publishes a snapshot changed by change, which replaces what it changes and writes to nothing shared.
-func (e *Exploration) update(parts part, change func(*Snapshot)) {
+// update publishes a snapshot with one section changed by change, which replaces what it changes and writes to nothing
+// shared.
+func (e *Exploration) update(section Section, change func(*Snapshot)) {
+	if section.kept() {
+		e.turn.take()
+		defer e.turn.release()
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	next := *e.state.now
-	e.state.now = &next
+	next := *e.Snapshot()
 	change(&next)
-	e.publish(parts)
+	e.publish(&next, section)
 }
 
-// publish hands the state's snapshot, a private copy until now, to the viewers. The caller holds mu.
-func (e *Exploration) publish(parts part) {
-	s := e.state.now
-	s.Revision++
-	for i, section := range []*uint64{
-		&s.Sections.Model, &s.Sections.Workspace, &s.Sections.Jobs, &s.Sections.Statistics, &s.Sections.Search, &s.Sections.Subnets,
-		&s.Sections.Draft, &s.Sections.Reform, &s.Sections.Chats, &s.Sections.Benches, &s.Sections.Messages, &s.Sections.Presence,
-	} {
-		if parts&(1<<i) != 0 {
-			*section = s.Revision
-		}
+// publish hands a private copy of the newest snapshot to the viewers. The caller holds mu.
+func (e *Exploration) publish(next *Snapshot, sections ...Section) {
+	next.Revision++
+	for _, s := range sections {
+		next.Sections[s] = next.Revision
 	}
-	e.current.Store(s)
+	e.current.Store(next)
 	close(e.changed)
 	e.changed = make(chan struct{})
 }
 
-// record makes records from the present state, puts them on the disk, folds them in and publishes. after, which may be
-// nil, sees the new state before anybody else can change it.
-func (e *Exploration) record(a Actor, make func(*Snapshot) ([]record, error), after func(*Snapshot)) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if w := e.state.now.Workspace; w.ReadOnly {
+// record makes records from the present state, puts them on the disk, folds them in and publishes. Nobody else changes a
+// kept section meanwhile. ctx ends only the wait for others.
+func (e *Exploration) record(ctx context.Context, a Actor, make func(*Snapshot) ([]record, error)) error {
+	if w := e.Snapshot().Workspace; w.ReadOnly {
 		return fmt.Errorf("%w (%s)", ErrReadOnly, w.Holder)
 	}
-	return e.recordLocked(a, make, after)
+	return e.recordBestEffort(ctx, a, make)
 }
 
-// recordLoose is record for what is worth having even where it cannot be kept: in a read-only workspace it lasts as long
-// as the process.
-func (e *Exploration) recordLoose(a Actor, make func(*Snapshot) ([]record, error)) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.recordLocked(a, make, nil)
-}
-
-func (e *Exploration) recordLocked(a Actor, make func(*Snapshot) ([]record, error), after func(*Snapshot)) error {
+// recordBestEffort is record for what is worth having even where it cannot be kept: in a read-only workspace it lasts as
+// long as the process.
+func (e *Exploration) recordBestEffort(ctx context.Context, a Actor, make func(*Snapshot) ([]record, error)) error {
+	if err := e.turn.takeUnless(ctx); err != nil {
+		return err
+	}
+	defer e.turn.release()
 	if e.closed {
 		return ErrClosed
 	}
-	records, err := make(e.state.now)
+	now := e.Snapshot()
+	records, err := make(now)
 	if err != nil || len(records) == 0 {
 		return err
 	}
-	before := *e.state
-	next := *before.now
-	e.state.now = &next
-	var parts part
+	next := *now
+	st := state{now: &next, folded: e.folded}
+	var sections []Section
 	for i := range records {
 		if records[i].At.IsZero() {
 			records[i].At = e.now().UTC()
@@ -261,31 +281,30 @@ func (e *Exploration) recordLocked(a Actor, make func(*Snapshot) ([]record, erro
 		if records[i].By == "" {
 			records[i].By = a.Name
 		}
-		p, err := e.state.fold(records[i])
+		section, err := st.fold(records[i])
 		if err != nil {
-			*e.state = before
 			return err
 		}
-		parts |= p
+		sections = append(sections, section)
 	}
-	if parts&inDraft != 0 {
-		e.state.derive()
+	if slices.Contains(sections, SectionDraft) {
+		st.derive()
 	}
 	if err := e.store.Append(records); err != nil {
-		*e.state = before
 		return fmt.Errorf("workspace: %w", err)
 	}
-	if after != nil {
-		after(&next)
-	}
-	e.publish(parts)
+	e.folded = st.folded
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	next.takeLive(e.Snapshot())
+	e.publish(&next, sections...)
 	return nil
 }
 
 // say adds a message.
 func (e *Exploration) say(level MessageLevel, author, text string) {
 	const kept = 100
-	e.update(inMessages, func(s *Snapshot) {
+	e.update(SectionMessages, func(s *Snapshot) {
 		e.message++
 		m := Message{ID: e.message, At: e.now(), Level: level, Author: author, Text: oneLine(text)}
 		s.Messages = append(slices.Clone(s.Messages), m)

@@ -21,7 +21,7 @@ func TestEditUndoRedo(t *testing.T) {
 	if !first.Draft.Masks.Layer(4).Channels.IsFull() {
 		t.Error("an old snapshot changed")
 	}
-	if s.Sections.Draft <= first.Sections.Draft || s.Sections.Chats != first.Sections.Chats {
+	if s.Sections[explorer.SectionDraft] <= first.Sections[explorer.SectionDraft] || s.Sections[explorer.SectionChats] != first.Sections[explorer.SectionChats] {
 		t.Errorf("sections %+v after %+v", s.Sections, first.Sections)
 	}
 	if want := "layer 4: mlp 1536 → 0"; s.Draft.Steps[0].Summary != want || s.Draft.Steps[0].Author != "ada" {

@@ -55,7 +55,7 @@ func FuzzJournal(f *testing.F) {
 			t.Fatal(err)
 		}
 		read := func(path string) *state {
-			s := &state{geometry: g, now: &Snapshot{Model: ModelInfo{FileType: "F16", Geometry: g}, Draft: Draft{Masks: subnet.Dense(g)}}}
+			s := &state{now: &Snapshot{Model: ModelInfo{FileType: "F16", Geometry: g}, Draft: Draft{Masks: subnet.Dense(g)}}}
 			if _, _, _, err := readJournal(path, func(r record) error { _, err := s.fold(r); return err }); err != nil {
 				t.Fatal(err)
 			}

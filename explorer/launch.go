@@ -12,7 +12,7 @@ import (
 )
 
 // launch checks a command that starts a job, as far as that is quick, and queues the job.
-func (e *Exploration) launch(a Actor, c Command) (Receipt, error) {
+func (e *Exploration) launch(ctx context.Context, a Actor, c Command) (Receipt, error) {
 	s := e.Snapshot()
 	if s.Workspace.ReadOnly {
 		switch c.(type) {
@@ -102,7 +102,7 @@ func (e *Exploration) launch(a Actor, c Command) (Receipt, error) {
 		job.Kind, job.Title = JobRecipe, "build "+filepath.Base(c.Path)
 		run = func(ctx context.Context, m *monitor) error { return e.buildRecipe(ctx, a, c, m) }
 	case StartBench:
-		return e.launchBench(a, c)
+		return e.launchBench(ctx, a, c)
 	case ImportFile:
 		job.Kind, job.Title = JobImport, "import "+filepath.Base(c.Path)
 		run = func(ctx context.Context, m *monitor) error { return e.importFile(ctx, a, c, m) }
@@ -148,8 +148,8 @@ func (e *Exploration) gather(ctx context.Context, c GatherStatistics, m *monitor
 		return err
 	}
 	e.refresh()
-	e.update(inStatistics, func(s *Snapshot) { s.Statistics = stats })
-	if err := e.compareAll(); err != nil {
+	e.update(SectionStatistics, func(s *Snapshot) { s.Statistics = stats })
+	if err := e.compareAll(ctx); err != nil {
 		return err
 	}
 	e.estimate()
@@ -158,7 +158,7 @@ func (e *Exploration) gather(ctx context.Context, c GatherStatistics, m *monitor
 
 // begin shows a cut or a re-fitting in the snapshot's Reform before its first layer.
 func (e *Exploration) begin(m *monitor, of SubnetID, method Method) {
-	e.update(inReform, func(s *Snapshot) { s.Reform = Reform{Job: m.t.id, Of: of, Method: method} })
+	e.update(SectionReform, func(s *Snapshot) { s.Reform = Reform{Job: m.t.id, Of: of, Method: method} })
 }
 
 func (e *Exploration) cut(ctx context.Context, a Actor, c Cut, m *monitor) error {
@@ -205,23 +205,23 @@ func (e *Exploration) keep(a Actor, m *monitor, made Made, n Subnet, also ...rec
 		n.Refit, n.RefitBytes = file, bytes
 	}
 	var id SubnetID
-	err := e.record(a, func(*Snapshot) ([]record, error) {
+	err := e.record(context.Background(), a, func(*Snapshot) ([]record, error) {
 		r, err := e.newSubnet(n)
 		if err != nil {
 			return nil, err
 		}
 		id = r.Subnet.ID
 		return append([]record{r}, also...), nil
-	}, nil)
+	})
 	if err != nil {
 		return err
 	}
 	e.job(m.t.id, func(j *Job) { j.Result = id })
 	if path := e.Snapshot().Workspace.Path; path != "" {
 		bytes := folderBytes(path)
-		e.update(inWorkspace, func(s *Snapshot) { s.Workspace.Bytes = bytes })
+		e.update(SectionWorkspace, func(s *Snapshot) { s.Workspace.Bytes = bytes })
 	}
-	e.update(inReform, func(s *Snapshot) {
+	e.update(SectionReform, func(s *Snapshot) {
 		if s.Reform.Job == m.t.id {
 			s.Reform.Result, s.Reform.Method, s.Reform.Before, s.Reform.After, s.Reform.General = id, made.Method, made.Before, made.After, made.General
 		}

@@ -1,6 +1,7 @@
 package explorer
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strconv"
@@ -12,9 +13,9 @@ import (
 const MaxSubnets = 1000
 
 // library carries out a command on subnets.
-func (e *Exploration) library(a Actor, c Command) (Receipt, error) {
+func (e *Exploration) library(ctx context.Context, a Actor, c Command) (Receipt, error) {
 	var id SubnetID
-	err := e.record(a, func(s *Snapshot) ([]record, error) {
+	err := e.record(ctx, a, func(s *Snapshot) ([]record, error) {
 		r, err := e.libraryRecord(s, a, c)
 		if err != nil {
 			return nil, err
@@ -25,7 +26,7 @@ func (e *Exploration) library(a Actor, c Command) (Receipt, error) {
 			id = r.Change.Subnet
 		}
 		return []record{r}, nil
-	}, nil)
+	})
 	if err != nil {
 		return Receipt{}, err
 	}
@@ -109,13 +110,13 @@ func (e *Exploration) libraryRecord(s *Snapshot, a Actor, c Command) (record, er
 	return record{}, fmt.Errorf("%w: unknown command %T", ErrInvalid, c)
 }
 
-// newSubnet is the record that puts n into the library under the next id. The caller holds mu.
+// newSubnet is the record that puts n into the library under the next id. The caller holds the turn.
 func (e *Exploration) newSubnet(n Subnet) (record, error) {
 	text, err := n.Masks.MarshalText()
 	if err != nil {
 		return record{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	id := SubnetID("s" + strconv.Itoa(e.state.serial.Subnet+1))
+	id := SubnetID("s" + strconv.Itoa(e.folded.serial.Subnet+1))
 	if n.Name = CleanName(n.Name); n.Name == "" {
 		n.Name = fmt.Sprintf("%s %.2f %s", n.Origin, n.Masks.Size().Ratio, id)
 	}

@@ -12,8 +12,8 @@ import (
 func (e *Exploration) measure(ctx context.Context, a Actor, c Measure, m *monitor) error {
 	version := e.Snapshot().Draft.Version
 	if c.Subnet == DraftID {
-		e.update(inDraft, func(s *Snapshot) { s.Draft.Measuring = true })
-		defer e.update(inDraft, func(s *Snapshot) { s.Draft.Measuring = false })
+		e.update(SectionDraft, func(s *Snapshot) { s.Draft.Measuring = true })
+		defer e.update(SectionDraft, func(s *Snapshot) { s.Draft.Measuring = false })
 	}
 	got, subject, err := e.score(ctx, a, c, m)
 	if err != nil {
@@ -25,7 +25,7 @@ func (e *Exploration) measure(ctx context.Context, a Actor, c Measure, m *monito
 		of.Subnet = DenseID
 		dense, _, err := e.score(ctx, a, of, m)
 		if err == nil {
-			err = e.measured(a, DenseID, version, dense)
+			err = e.measured(ctx, a, DenseID, version, dense)
 		}
 		if err != nil {
 			return err
@@ -34,13 +34,13 @@ func (e *Exploration) measure(ctx context.Context, a Actor, c Measure, m *monito
 	if c.Subnet != DenseID {
 		got.Dense, _ = e.Snapshot().dense(got.Conditions)
 	}
-	if err := e.measured(a, c.Subnet, version, got); err != nil {
+	if err := e.measured(ctx, a, c.Subnet, version, got); err != nil {
 		return err
 	}
 	if c.Subnet != DenseID && c.Subnet != DraftID {
 		e.job(m.t.id, func(j *Job) { j.Result = c.Subnet })
 	}
-	return e.compare(a, subject, got)
+	return e.compare(ctx, a, subject, got)
 }
 
 // score takes one measurement and says what of.
@@ -68,17 +68,17 @@ func (s *Snapshot) dense(c Conditions) (float64, bool) {
 }
 
 // measured files a measurement. That of a file which is itself a cut says nothing of the dense model.
-func (e *Exploration) measured(a Actor, id SubnetID, version uint64, got Measurement) error {
+func (e *Exploration) measured(ctx context.Context, a Actor, id SubnetID, version uint64, got Measurement) error {
 	e.refresh()
 	if id == DenseID && e.Snapshot().Model.SubnetOf == "" {
 		got.Dense = got.Perplexity
 	}
 	if id != DraftID {
-		return e.recordLoose(a, func(*Snapshot) ([]record, error) {
+		return e.recordBestEffort(context.WithoutCancel(ctx), a, func(*Snapshot) ([]record, error) {
 			return []record{{Measured: &measuredRecord{Subnet: id, Measurement: got}}}, nil
 		})
 	}
-	e.update(inDraft, func(s *Snapshot) { s.Draft.Measured, s.Draft.MeasuredVersion = &got, version })
+	e.update(SectionDraft, func(s *Snapshot) { s.Draft.Measured, s.Draft.MeasuredVersion = &got, version })
 	e.estimate()
 	return nil
 }
@@ -86,7 +86,7 @@ func (e *Exploration) measured(a Actor, id SubnetID, version uint64, got Measure
 // refresh shows what the model says of itself, which changes once it is loaded.
 func (e *Exploration) refresh() {
 	if now := e.model.Info(); now.Compute != e.Snapshot().Model.Compute {
-		e.update(inModel, func(s *Snapshot) { s.Model.Compute = now.Compute })
+		e.update(SectionModel, func(s *Snapshot) { s.Model.Compute = now.Compute })
 	}
 }
 
@@ -127,7 +127,7 @@ func (f *follower) start() {
 	}
 	c := *f.e.options.MeasureDraft
 	c.Subnet = DraftID
-	receipt, err := f.e.launch(Actor{Role: RoleEditor}, c)
+	receipt, err := f.e.launch(context.Background(), Actor{Role: RoleEditor}, c)
 	if err != nil {
 		f.e.say(Warning, "", "the draft is not measured: "+err.Error())
 		return

@@ -48,7 +48,7 @@ func (m *monitor) Progress(done, total float64, unit, step string) {
 }
 
 func (m *monitor) Layer(l LayerProgress) {
-	m.s.e.update(inReform, func(s *Snapshot) {
+	m.s.e.update(SectionReform, func(s *Snapshot) {
 		if s.Reform.Job != m.t.id || l.Layer < 0 || l.Layer >= s.Model.Layers {
 			return
 		}
@@ -98,7 +98,7 @@ func (m *monitor) paused() bool {
 
 // Publish is Orders.Publish.
 func (m *monitor) Publish(search Search) {
-	m.s.e.update(inSearch, func(s *Snapshot) {
+	m.s.e.update(SectionSearch, func(s *Snapshot) {
 		search.Job = m.t.id
 		s.Search = search
 	})

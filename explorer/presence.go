@@ -3,7 +3,7 @@ package explorer
 import "slices"
 
 func (e *Exploration) dismiss(id uint64) {
-	e.update(inMessages, func(s *Snapshot) {
+	e.update(SectionMessages, func(s *Snapshot) {
 		if id == 0 {
 			s.Messages = nil
 			return
@@ -13,7 +13,7 @@ func (e *Exploration) dismiss(id uint64) {
 }
 
 func (e *Exploration) attach(a Actor, where string) {
-	e.update(inPresence, func(s *Snapshot) {
+	e.update(SectionPresence, func(s *Snapshot) {
 		v := Viewer{Name: a.Name, Role: a.Role, Since: e.now(), Where: where}
 		if i := slices.IndexFunc(s.Presence, func(v Viewer) bool { return v.Name == a.Name }); i >= 0 {
 			v.Since = s.Presence[i].Since
@@ -26,7 +26,7 @@ func (e *Exploration) attach(a Actor, where string) {
 }
 
 func (e *Exploration) detach(a Actor) {
-	e.update(inPresence, func(s *Snapshot) {
+	e.update(SectionPresence, func(s *Snapshot) {
 		s.Presence = slices.DeleteFunc(slices.Clone(s.Presence), func(v Viewer) bool { return v.Name == a.Name })
 	})
 }

@@ -94,51 +94,40 @@ type serials struct {
 	Bench  int `json:"bench"`
 }
 
-// state is what records fold into: the lasting parts of a snapshot and what stands behind them.
-type state struct {
-	geometry    *subnet.Geometry
-	now         *Snapshot
+// folded is what records lead to besides the snapshot.
+type folded struct {
 	serial      serials
 	comparisons comparisons
 }
 
-// part is a set of snapshot sections that a change touched.
-type part uint
+// state is what records fold into: a private snapshot and what belongs to it.
+type state struct {
+	now *Snapshot
+	folded
+}
 
-const (
-	inModel part = 1 << iota
-	inWorkspace
-	inJobs
-	inStatistics
-	inSearch
-	inSubnets
-	inDraft
-	inReform
-	inChats
-	inBenches
-	inMessages
-	inPresence
-)
+// geometry is the shape of the dense model.
+func (s *state) geometry() *subnet.Geometry { return s.now.Model.Geometry }
 
-// fold applies one record to the state, whose snapshot must be a private copy; the slices in it are shared with published
-// ones and are replaced, never written to.
-func (s *state) fold(r record) (part, error) {
+// fold applies one record to the state and returns the section that it changed. The state's snapshot must be a private copy;
+// the slices in it are shared with published ones and are replaced, never written to.
+func (s *state) fold(r record) (Section, error) {
 	switch {
 	case r.Draft != nil:
-		return inDraft, s.foldDraft(r)
+		return SectionDraft, s.foldDraft(r)
 	case r.Subnet != nil:
-		return inSubnets, s.foldSubnet(r.Subnet)
+		return SectionSubnets, s.foldSubnet(r.Subnet)
 	case r.Change != nil:
-		return inSubnets, s.foldChange(r)
+		return SectionSubnets, s.foldChange(r)
 	case r.Purge != nil:
 		s.now.Trash = slices.DeleteFunc(slices.Clone(s.now.Trash), func(n Subnet) bool { return slices.Contains(r.Purge, n.ID) })
-		return inSubnets, nil
+		return SectionSubnets, nil
 	case r.Measured != nil:
 		return s.foldMeasured(r.Measured)
 	case r.Compared != nil:
 		s.comparisons = s.comparisons.with(*r.Compared)
 		s.estimateFrom(s.now.Draft.Estimate)
-		return inDraft, nil
+		return SectionDraft, nil
 	case r.Chat != nil:
 		for _, c := range r.Chat.Columns {
 			if len(c.Replies) != len(r.Chat.Prompts) {
@@ -147,26 +136,26 @@ func (s *state) fold(r record) (part, error) {
 		}
 		s.serial.Chat = max(s.serial.Chat, number(string(r.Chat.ID)))
 		s.now.Chats = put(s.now.Chats, *r.Chat, func(c Chat) ChatID { return c.ID })
-		return inChats, nil
+		return SectionChats, nil
 	case r.DropChat != "":
 		s.now.Chats = slices.DeleteFunc(slices.Clone(s.now.Chats), func(c Chat) bool { return c.ID == r.DropChat })
-		return inChats, nil
+		return SectionChats, nil
 	case r.Bench != nil:
 		s.serial.Bench = max(s.serial.Bench, number(string(r.Bench.ID)))
 		s.now.Benches = put(s.now.Benches, *r.Bench, func(b Bench) BenchID { return b.ID })
-		return inBenches, nil
+		return SectionBenches, nil
 	case r.Search != nil:
 		s.now.Unfinished, s.now.Ended = r.Search.UnderWay, r.Search.Ended
-		return inSearch, nil
+		return SectionSearch, nil
 	case r.Serial != nil:
 		s.serial = serials{max(s.serial.Subnet, r.Serial.Subnet), max(s.serial.Chat, r.Serial.Chat), max(s.serial.Bench, r.Serial.Bench)}
-		return 0, nil
+		return SectionSubnets, nil
 	}
 	return 0, fmt.Errorf("%w: a record that says nothing", ErrDamaged)
 }
 
 func (s *state) foldSubnet(r *subnetRecord) error {
-	masks, err := subnet.ParseMasks(s.geometry, []byte(r.Masks))
+	masks, err := subnet.ParseMasks(s.geometry(), []byte(r.Masks))
 	if err != nil {
 		return fmt.Errorf("subnet %s: %w", r.ID, err)
 	}
@@ -220,16 +209,16 @@ func (s *state) foldChange(r record) error {
 	return nil
 }
 
-func (s *state) foldMeasured(r *measuredRecord) (part, error) {
+func (s *state) foldMeasured(r *measuredRecord) (Section, error) {
 	add := func(n *Subnet) { n.Measurements = slices.Insert(slices.Clone(n.Measurements), 0, r.Measurement) }
 	if r.Subnet == DenseID {
 		m := s.now.Model
 		m.Measurements = slices.Insert(slices.Clone(m.Measurements), 0, r.Measurement)
 		s.now.Model = m
-		return inModel, nil
+		return SectionModel, nil
 	}
 	if edit(&s.now.Subnets, r.Subnet, add) || edit(&s.now.Trash, r.Subnet, add) {
-		return inSubnets, nil
+		return SectionSubnets, nil
 	}
 	return 0, fmt.Errorf("subnet %s: %w", r.Subnet, ErrNotFound)
 }

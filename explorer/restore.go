@@ -12,9 +12,9 @@ import (
 )
 
 // restore opens the workspace and folds its journal into the state, before anything is published.
-func (e *Exploration) restore() (notes []Message, err error) {
+func (e *Exploration) restore(st *state) (notes []Message, err error) {
 	path := e.options.Workspace
-	now := e.state.now
+	now := st.now
 	lock, holder, err := openWorkspace(path, now.Model, e.options.ReadOnly, e.now().UTC())
 	if err != nil {
 		return nil, err
@@ -28,7 +28,7 @@ func (e *Exploration) restore() (notes []Message, err error) {
 	e.weights = weightFolder{path: filepath.Join(path, weightsFolder)}
 
 	file := filepath.Join(path, journalFile)
-	size, count, damaged, err := readJournal(file, func(r record) error { _, err := e.state.fold(r); return err })
+	size, count, damaged, err := readJournal(file, func(r record) error { _, err := st.fold(r); return err })
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +48,7 @@ func (e *Exploration) restore() (notes []Message, err error) {
 		notes = append(notes, Message{Level: Failure, Text: fmt.Sprintf(
 			"%s: %d of %d lines could not be read and were left out (line %d: %v); the file as it was is %s", file, len(damaged), count+len(damaged), first.line, first.err, kept)})
 	}
-	live, err := e.state.records()
+	live, err := st.records()
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func (e *Exploration) restore() (notes []Message, err error) {
 		return nil, err
 	}
 	e.store = lockedJournal{j, lock}
-	return notes, e.sweepLocked()
+	return notes, e.sweepUnused(now)
 }
 
 // lockedJournal gives the workspace's lock back after its journal is closed.
@@ -139,17 +139,17 @@ func (s *state) draftRecords() ([]record, error) {
 
 // sweep removes files of weights that no subnet uses any more.
 func (e *Exploration) sweep() {
-	e.mu.Lock()
-	err := e.sweepLocked()
-	e.mu.Unlock()
+	e.turn.take()
+	err := e.sweepUnused(e.Snapshot())
+	e.turn.release()
 	if err != nil {
 		e.say(Warning, "", "weights that are no longer used could not be removed: "+err.Error())
 	}
 }
 
-func (e *Exploration) sweepLocked() error {
+func (e *Exploration) sweepUnused(s *Snapshot) error {
 	used := make(map[string]bool)
-	for _, list := range [][]Subnet{e.state.now.Subnets, e.state.now.Trash} {
+	for _, list := range [][]Subnet{s.Subnets, s.Trash} {
 		for _, n := range list {
 			used[n.Refit] = true
 		}

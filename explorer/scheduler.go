@@ -82,7 +82,7 @@ func (s *scheduler) start(l lane, j Job, run func(context.Context, *monitor) err
 	t.ctx, t.cancel = ctx, func() { cancel(errStopped) }
 	s.tasks[j.ID] = t
 	s.queue[l] = append(s.queue[l], t)
-	s.e.update(inJobs, func(n *Snapshot) { n.Jobs = arrange(append(slices.Clone(n.Jobs), j)) })
+	s.e.update(SectionJobs, func(n *Snapshot) { n.Jobs = arrange(append(slices.Clone(n.Jobs), j)) })
 	s.dispatch(l)
 	return j.ID, nil
 }
@@ -307,7 +307,7 @@ func (s *scheduler) order(o Order) error {
 
 // job publishes a changed job.
 func (e *Exploration) job(id JobID, change func(*Job)) {
-	e.update(inJobs, func(s *Snapshot) {
+	e.update(SectionJobs, func(s *Snapshot) {
 		i := slices.IndexFunc(s.Jobs, func(j Job) bool { return j.ID == id })
 		if i < 0 {
 			return

@@ -11,7 +11,7 @@ import (
 // changes after it was published, so it may be kept, compared by Revision and read from any goroutine.
 type Snapshot struct {
 	Revision uint64   // grows with every publication
-	Sections Sections // the revision at which each part last changed: what a drawn pane may be cached by
+	Sections Sections // the revision at which each section last changed: what a drawn pane may be cached by
 
 	Model      ModelInfo
 	Workspace  WorkspaceInfo
@@ -30,9 +30,43 @@ type Snapshot struct {
 	Presence   []Viewer
 }
 
-// Sections holds, for each part of a snapshot, the revision at which it last changed.
-type Sections struct {
-	Model, Workspace, Jobs, Statistics, Search, Subnets, Draft, Reform, Chats, Benches, Messages, Presence uint64
+// A Section is a part of a snapshot that changes as one.
+type Section int
+
+// The sections of a snapshot. Unfinished and Ended belong to the search, the trash to the subnets.
+const (
+	SectionModel Section = iota
+	SectionWorkspace
+	SectionJobs
+	SectionStatistics
+	SectionSearch
+	SectionSubnets
+	SectionDraft
+	SectionReform
+	SectionChats
+	SectionBenches
+	SectionMessages
+	SectionPresence
+	sectionCount
+)
+
+// Sections holds, for each section of a snapshot, the revision at which it last changed.
+type Sections [sectionCount]uint64
+
+// kept reports whether records change the section: then every change of it waits for those before it to be on the disk.
+func (s Section) kept() bool {
+	switch s {
+	case SectionModel, SectionSubnets, SectionDraft, SectionChats, SectionBenches:
+		return true
+	}
+	return false
+}
+
+// takeLive gives a snapshot whose kept sections were changed by records everything else as it is in now.
+func (s *Snapshot) takeLive(now *Snapshot) {
+	s.Revision, s.Sections = now.Revision, now.Sections
+	s.Workspace, s.Jobs, s.Statistics, s.Search = now.Workspace, now.Jobs, now.Statistics, now.Search
+	s.Reform, s.Messages, s.Presence = now.Reform, now.Messages, now.Presence
 }
 
 // ModelInfo describes the dense model. Geometry is nil until the model's header was read.

@@ -7,7 +7,7 @@ import (
 )
 
 // steer carries out a command on the running search, or on what the last one found.
-func (e *Exploration) steer(a Actor, c Command) (Receipt, error) {
+func (e *Exploration) steer(ctx context.Context, a Actor, c Command) (Receipt, error) {
 	switch c := c.(type) {
 	case Retarget:
 		if err := checkRatio("target", c.Target); err != nil {
@@ -15,7 +15,7 @@ func (e *Exploration) steer(a Actor, c Command) (Receipt, error) {
 		}
 		return Receipt{}, e.jobs.order(c)
 	case Inject:
-		subject, err := e.subject(context.Background(), c.Subnet)
+		subject, err := e.subject(ctx, c.Subnet)
 		if err != nil {
 			return Receipt{}, err
 		}

@@ -1,6 +1,7 @@
 package explorer
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -19,16 +20,16 @@ const (
 )
 
 // talk carries out a command on chats.
-func (e *Exploration) talk(a Actor, c Command) (Receipt, error) {
+func (e *Exploration) talk(ctx context.Context, a Actor, c Command) (Receipt, error) {
 	switch c := c.(type) {
 	case OpenChat:
-		return e.openChat(a, c)
+		return e.openChat(ctx, a, c)
 	case Say:
-		return e.prompt(a, c)
+		return e.prompt(ctx, a, c)
 	case StopReply:
 		return Receipt{Chat: c.Chat}, e.talks.stop(c.Chat)
 	case Regenerate:
-		return e.again(a, c.Chat, func(_ *Snapshot, chat *Chat) error {
+		return e.again(ctx, a, c.Chat, func(_ *Snapshot, chat *Chat) error {
 			chat.Sampling.Seed++
 			return nil
 		})
@@ -37,7 +38,7 @@ func (e *Exploration) talk(a Actor, c Command) (Receipt, error) {
 		if err != nil {
 			return Receipt{}, err
 		}
-		return e.again(a, c.Chat, func(s *Snapshot, chat *Chat) error {
+		return e.again(ctx, a, c.Chat, func(s *Snapshot, chat *Chat) error {
 			last := &chat.Prompts[len(chat.Prompts)-1]
 			if err := s.roomFor(len(text) - len(last.Text)); err != nil {
 				return err
@@ -46,11 +47,11 @@ func (e *Exploration) talk(a Actor, c Command) (Receipt, error) {
 			return nil
 		})
 	case ConfigureChat:
-		return e.changeChat(a, c.Chat, func(s *Snapshot, chat *Chat) error { return configure(s, chat, c) })
+		return e.changeChat(ctx, a, c.Chat, func(s *Snapshot, chat *Chat) error { return configure(s, chat, c) })
 	case SetColumns:
-		return e.changeChat(a, c.Chat, func(s *Snapshot, chat *Chat) error { return s.setColumns(chat, c.Subnets) })
+		return e.changeChat(ctx, a, c.Chat, func(s *Snapshot, chat *Chat) error { return s.setColumns(chat, c.Subnets) })
 	case Vote:
-		return e.changeChat(a, c.Chat, func(_ *Snapshot, chat *Chat) error {
+		return e.changeChat(ctx, a, c.Chat, func(_ *Snapshot, chat *Chat) error {
 			if c.Column < 0 || c.Column >= len(chat.Columns) {
 				return fmt.Errorf("%w: column %d of %d", ErrInvalid, c.Column, len(chat.Columns))
 			}
@@ -65,12 +66,12 @@ func (e *Exploration) talk(a Actor, c Command) (Receipt, error) {
 			return Receipt{}, fmt.Errorf("chat %s: %w", c.Chat, ErrNotFound)
 		}
 		_ = e.talks.stop(c.Chat) // it need not be running
-		return Receipt{Chat: c.Chat}, e.recordLoose(a, func(*Snapshot) ([]record, error) { return []record{{DropChat: c.Chat}}, nil })
+		return Receipt{Chat: c.Chat}, e.recordBestEffort(ctx, a, func(*Snapshot) ([]record, error) { return []record{{DropChat: c.Chat}}, nil })
 	}
 	return Receipt{}, fmt.Errorf("%w: unknown command %T", ErrInvalid, c)
 }
 
-func (e *Exploration) openChat(a Actor, c OpenChat) (Receipt, error) {
+func (e *Exploration) openChat(ctx context.Context, a Actor, c OpenChat) (Receipt, error) {
 	sampling := DefaultSampling()
 	if c.Sampling != nil {
 		sampling = *c.Sampling
@@ -83,14 +84,14 @@ func (e *Exploration) openChat(a Actor, c OpenChat) (Receipt, error) {
 		return Receipt{}, err
 	}
 	var id ChatID
-	err = e.recordLoose(a, func(s *Snapshot) ([]record, error) {
+	err = e.recordBestEffort(ctx, a, func(s *Snapshot) ([]record, error) {
 		if len(s.Chats) >= MaxChats {
 			return nil, fmt.Errorf("%w: there are %d chats: delete some", ErrBusy, len(s.Chats))
 		}
 		if err := s.roomFor(len(system)); err != nil {
 			return nil, err
 		}
-		id = ChatID("c" + strconv.Itoa(e.state.serial.Chat+1))
+		id = ChatID("c" + strconv.Itoa(e.folded.serial.Chat+1))
 		chat := Chat{ID: id, Name: CleanName(c.Name), Author: a.Name, Created: e.now().UTC(), System: system, Sampling: sampling, Blind: c.Blind}
 		if chat.Name == "" {
 			chat.Name = "chat " + string(id)
@@ -210,8 +211,8 @@ func checkPrompt(text string) (string, error) {
 }
 
 // changeChat replaces a chat by a changed copy. change sees private slices of columns and prompts.
-func (e *Exploration) changeChat(a Actor, id ChatID, change func(*Snapshot, *Chat) error) (Receipt, error) {
-	err := e.recordLoose(a, func(s *Snapshot) ([]record, error) {
+func (e *Exploration) changeChat(ctx context.Context, a Actor, id ChatID, change func(*Snapshot, *Chat) error) (Receipt, error) {
+	err := e.recordBestEffort(ctx, a, func(s *Snapshot) ([]record, error) {
 		chat, ok := s.Chat(id)
 		if !ok {
 			return nil, fmt.Errorf("chat %s: %w", id, ErrNotFound)
@@ -226,12 +227,12 @@ func (e *Exploration) changeChat(a Actor, id ChatID, change func(*Snapshot, *Cha
 }
 
 // prompt sends a person's prompt to all columns of a chat.
-func (e *Exploration) prompt(a Actor, c Say) (Receipt, error) {
+func (e *Exploration) prompt(ctx context.Context, a Actor, c Say) (Receipt, error) {
 	text, err := checkPrompt(c.Text)
 	if err != nil {
 		return Receipt{}, err
 	}
-	return e.exchange(a, c.Chat, func(s *Snapshot, chat *Chat) error {
+	return e.exchange(ctx, a, c.Chat, func(s *Snapshot, chat *Chat) error {
 		if err := s.roomFor(len(text)); err != nil {
 			return err
 		}
@@ -244,8 +245,8 @@ func (e *Exploration) prompt(a Actor, c Say) (Receipt, error) {
 }
 
 // again asks for the last replies once more, after change.
-func (e *Exploration) again(a Actor, id ChatID, change func(*Snapshot, *Chat) error) (Receipt, error) {
-	return e.exchange(a, id, func(s *Snapshot, chat *Chat) error {
+func (e *Exploration) again(ctx context.Context, a Actor, id ChatID, change func(*Snapshot, *Chat) error) (Receipt, error) {
+	return e.exchange(ctx, a, id, func(s *Snapshot, chat *Chat) error {
 		if len(chat.Prompts) == 0 {
 			return fmt.Errorf("%w: nothing was said yet", ErrInvalid)
 		}

@@ -63,10 +63,11 @@ func (t *talks) close() error {
 	t.cancel()
 	t.wg.Wait()
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	engines := t.engines
+	t.engines = nil // nobody borrows any more
+	t.mu.Unlock()
 	var err error
-	for key, g := range t.engines {
-		delete(t.engines, key)
+	for _, g := range engines {
 		err = errors.Join(err, g.close())
 	}
 	return err

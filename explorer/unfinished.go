@@ -49,12 +49,12 @@ func (e *Exploration) CarryOn(ctx context.Context) error {
 
 // search runs a search. That it is under way, and that it is over, outlives the process.
 func (e *Exploration) search(ctx context.Context, a Actor, c StartSearch, m *monitor) error {
-	u := Unfinished{Search: c, Author: a.Name, Paused: m.paused()}
+	u := Unfinished{Search: c, Author: a.Name}
 	var before *EndedSearch
-	err := e.record(a, func(s *Snapshot) ([]record, error) {
-		before = s.Ended
+	err := e.record(ctx, a, func(s *Snapshot) ([]record, error) {
+		before, u.Paused = s.Ended, m.paused()
 		return []record{{Search: &searchRecord{UnderWay: &u}}}, nil
-	}, nil)
+	})
 	if err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func (e *Exploration) search(ctx context.Context, a Actor, c StartSearch, m *mon
 		// A search that a person stopped has found something all the same.
 		return errors.Join(err, e.keep(a, m, made, Subnet{Origin: Searched}, over))
 	}
-	return errors.Join(err, e.record(a, func(*Snapshot) ([]record, error) { return []record{over}, nil }, nil))
+	return errors.Join(err, e.record(context.WithoutCancel(ctx), a, func(*Snapshot) ([]record, error) { return []record{over}, nil }))
 }
 
 // ended describes a search that is over now, nil where it has scored nothing or is kept nowhere.
@@ -85,14 +85,14 @@ func (e *Exploration) ended(c StartSearch, m *monitor) *EndedSearch {
 }
 
 // pause holds a job back or lets it go on. That the search under way stands still outlives the process.
-func (e *Exploration) pause(a Actor, id JobID, paused bool) (Receipt, error) {
+func (e *Exploration) pause(ctx context.Context, a Actor, id JobID, paused bool) (Receipt, error) {
 	if err := e.jobs.pause(id, paused); err != nil {
 		return Receipt{}, err
 	}
 	if e.Snapshot().Workspace.ReadOnly {
 		return Receipt{Job: id}, nil
 	}
-	return Receipt{Job: id}, e.record(a, func(s *Snapshot) ([]record, error) {
+	return Receipt{Job: id}, e.record(ctx, a, func(s *Snapshot) ([]record, error) {
 		j, _ := s.Job(id)
 		if j.Kind != JobSearch || j.State == Queued || s.Unfinished == nil || s.Unfinished.Paused == paused {
 			return nil, nil
@@ -100,5 +100,5 @@ func (e *Exploration) pause(a Actor, id JobID, paused bool) (Receipt, error) {
 		u := *s.Unfinished
 		u.Paused = paused
 		return []record{{Search: &searchRecord{UnderWay: &u}}}, nil
-	}, nil)
+	})
 }

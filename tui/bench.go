@@ -230,7 +230,7 @@ func (s *benchScreen) export(m *Model) tea.Cmd {
 
 func (s *benchScreen) panes(m *Model, area layout.Rect) []pane {
 	snap := m.snap
-	rev := max(snap.Sections.Benches, snap.Sections.Jobs, snap.Sections.Subnets)
+	rev := max(snap.Sections[explorer.SectionBenches], snap.Sections[explorer.SectionJobs], snap.Sections[explorer.SectionSubnets])
 	b, _ := s.current(snap)
 	table, rest := area.CutTop(clamp(len(b.Rows)+3, 6, max(6, area.H*3/5)))
 	words, rest := rest.CutTop(clamp(len(drawSentence(m.theme, b, area.W, 3)), 1, max(1, rest.H/4)))

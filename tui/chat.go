@@ -121,8 +121,8 @@ type chatState struct {
 
 func (s *chatScreen) panes(m *Model, area layout.Rect) []pane {
 	l, c, shown := s.layout(m, area)
-	rev := max(m.snap.Sections.Chats, m.snap.Sections.Model)
-	out := []pane{{id: "chat.head", rect: l.Head, rev: max(rev, m.snap.Sections.Jobs), state: c.ID, draw: func(t *theme.Theme, w, _ int) []string { return s.drawHead(m, t, c, w) }}}
+	rev := max(m.snap.Sections[explorer.SectionChats], m.snap.Sections[explorer.SectionModel])
+	out := []pane{{id: "chat.head", rect: l.Head, rev: max(rev, m.snap.Sections[explorer.SectionJobs]), state: c.ID, draw: func(t *theme.Theme, w, _ int) []string { return s.drawHead(m, t, c, w) }}}
 	if len(shown) == 0 {
 		r := l.Columns[0]
 		r.W = area.W

@@ -127,7 +127,7 @@ func TestViewersChangeNothing(t *testing.T) {
 	l := newLoop(t, 100, 30, func(o *Options) { o.Actor = explorer.Actor{Name: "guest", Role: explorer.RoleViewer} })
 	settled := func() explorer.Sections {
 		s := explorertest.Quiet(t, l.ex).Sections
-		s.Presence = 0
+		s[explorer.SectionPresence] = 0
 		return s
 	}
 	before := settled()

@@ -221,7 +221,7 @@ func (s *libraryScreen) panes(m *Model, area layout.Rect) []pane {
 		detail, front = cols[0], cols[1]
 	}
 	s.list.clamp(len(snap.Subnets), max(1, table.H-3))
-	rev := max(snap.Sections.Subnets, snap.Sections.Benches, snap.Sections.Model, snap.Sections.Search)
+	rev := max(snap.Sections[explorer.SectionSubnets], snap.Sections[explorer.SectionBenches], snap.Sections[explorer.SectionModel], snap.Sections[explorer.SectionSearch])
 	st := struct {
 		list   list
 		chosen explorer.SubnetID

@@ -363,9 +363,9 @@ func (s *masksScreen) state() masksCursor {
 func (s *masksScreen) panes(m *Model, area layout.Rect) []pane {
 	snap := m.snap
 	l := layout.NewMasks(area, s.zoom != zoomModel)
-	rev := max(snap.Sections.Draft, snap.Sections.Statistics, snap.Sections.Model)
+	rev := max(snap.Sections[explorer.SectionDraft], snap.Sections[explorer.SectionStatistics], snap.Sections[explorer.SectionModel])
 	if s.other != "" {
-		rev = max(rev, snap.Sections.Subnets)
+		rev = max(rev, snap.Sections[explorer.SectionSubnets])
 	}
 	n := s.masks(m).Layers()
 	s.layer.clamp(n, max(1, l.Layers.H-3))
@@ -388,7 +388,7 @@ func (s *masksScreen) panes(m *Model, area layout.Rect) []pane {
 	return []pane{
 		{id: "masks.left", rect: l.Layers, rev: rev, state: state, draw: left},
 		{id: "masks.detail", rect: l.Detail, rev: rev, state: state, draw: right},
-		{id: "masks.totals", rect: l.Totals, rev: max(rev, snap.Sections.Subnets, snap.Sections.Jobs), state: state, draw: func(t *theme.Theme, w, h int) []string { return s.drawTotals(m, t, w, h) }},
+		{id: "masks.totals", rect: l.Totals, rev: max(rev, snap.Sections[explorer.SectionSubnets], snap.Sections[explorer.SectionJobs]), state: state, draw: func(t *theme.Theme, w, h int) []string { return s.drawTotals(m, t, w, h) }},
 	}
 }
 

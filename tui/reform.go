@@ -198,7 +198,7 @@ func (m *Model) cutForm() tea.Cmd {
 func (s *reformScreen) panes(m *Model, area layout.Rect) []pane {
 	snap := m.snap
 	first, second := layout.Side(area, 44, 9)
-	rev := max(snap.Sections.Reform, snap.Sections.Jobs, snap.Sections.Subnets, snap.Sections.Draft, snap.Sections.Model)
+	rev := max(snap.Sections[explorer.SectionReform], snap.Sections[explorer.SectionJobs], snap.Sections[explorer.SectionSubnets], snap.Sections[explorer.SectionDraft], snap.Sections[explorer.SectionModel])
 	s.list.clamp(len(snap.Reform.Layers), max(1, second.H-3))
 	j, running := s.job(m)
 	elapsed := int64(0)

@@ -56,7 +56,7 @@ func (s *searchScreen) state(focusMatters int) searchCursor {
 
 func (s *searchScreen) panes(m *Model, area layout.Rect) []pane {
 	snap := m.snap
-	rev := max(snap.Sections.Search, snap.Sections.Model, snap.Sections.Jobs, snap.Sections.Statistics)
+	rev := max(snap.Sections[explorer.SectionSearch], snap.Sections[explorer.SectionModel], snap.Sections[explorer.SectionJobs], snap.Sections[explorer.SectionStatistics])
 	alone := !layout.Single(area) && layout.NewSearch(area).Events.Empty() // the events have no pane
 	draw := [searchParts]func(*theme.Theme, int, int) []string{
 		func(t *theme.Theme, w, h int) []string { return s.drawChart(m, t, w, h) },

@@ -76,7 +76,7 @@ func (m *model) make(ctx context.Context, c explorer.Calibration, o explorer.Ref
 	if made.Before, made.After, err = m.quick(ctx, c, sub, mon); err != nil {
 		return made, err
 	}
-	if general := m.bench.options.Text; general != "" && c.Text != "" && c.Text != general {
+	if general := m.engine.options.Text; general != "" && c.Text != "" && c.Text != general {
 		other := explorer.Calibration{Text: general, Windows: 1, Seq: quickSeq}
 		made.General.Dense, _, err = m.quick(ctx, other, gguf.Subnet{Masks: subnet.Dense(m.geometry())}, mon)
 		if err == nil {

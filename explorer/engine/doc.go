@@ -2,7 +2,7 @@
 // transformer's graphs (infer/decoder), re-fitting and search (reform, search), and llama.cpp in a child process
 // (infer/llamacpp).
 //
-// A [Bench] opens models. Opening reads a header only; weights are loaded by the first piece of work that computes with
+// An [Engine] opens models. Opening reads a header only; weights are loaded by the first piece of work that computes with
 // them, and stay loaded. [Diagnose] says what of all this works on a machine, and how to get the rest.
 //
 // Errors name the file or the text they are about. Texts that cannot be used wrap [explorer.ErrText].

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/lathe-llm/lathe/explorer"
-	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/llamacpp"
 )
@@ -41,18 +40,18 @@ type Places struct {
 }
 
 // Diagnose looks at everything lathe can make use of.
-func (b *Bench) Diagnose(ctx context.Context, p Places) []Check {
-	checks := []Check{b.machine(ctx), folder(p.Cache)}
-	checks = append(checks, defaultModel(p.Model), text(b.options.Text))
-	checks = append(checks, b.compute()...)
-	checks = append(checks, b.runs(ctx)...)
+func (e *Engine) Diagnose(ctx context.Context, p Places) []Check {
+	checks := []Check{e.machine(ctx), folder(p.Cache)}
+	checks = append(checks, defaultModel(p.Model), text(e.options.Text))
+	checks = append(checks, e.compute()...)
+	checks = append(checks, e.runs(ctx)...)
 	return checks
 }
 
 // machine says what computes.
-func (b *Bench) machine(ctx context.Context) Check {
+func (e *Engine) machine(ctx context.Context) Check {
 	c := Check{Name: "machine", State: Works, Found: fmt.Sprintf("%s/%s, %d cores (%d physical)", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), llamacpp.PhysicalCores())}
-	devices, err := b.engine.Devices(ctx)
+	devices, err := e.runtime.Devices(ctx)
 	if err != nil {
 		return c
 	}
@@ -122,9 +121,9 @@ func text(path string) Check {
 }
 
 // compute says what search and re-fitting compute with.
-func (b *Bench) compute() []Check {
+func (e *Engine) compute() []Check {
 	c := Check{Name: "compute", Used: "search, statistics and re-fitting"}
-	backend, err := decoder.OpenBackend(b.options.Compute)
+	backend, err := e.open(e.options.Compute)
 	if err != nil {
 		c.State, c.Found = Broken, err.Error()
 		return []Check{c}
@@ -142,9 +141,9 @@ func (b *Bench) compute() []Check {
 }
 
 // runs says what chat and benchmarks run on.
-func (b *Bench) runs(ctx context.Context) []Check {
+func (e *Engine) runs(ctx context.Context) []Check {
 	c := Check{Name: "engine", Used: "chat, benchmarks and perplexity of written files"}
-	devices, err := b.engine.Devices(ctx)
+	devices, err := e.runtime.Devices(ctx)
 	if err != nil {
 		c.State, c.Found, c.Get = Broken, err.Error(), "build with cgo and a C++ compiler: `make build`"
 		return []Check{c}
@@ -155,7 +154,7 @@ func (b *Bench) runs(ctx context.Context) []Check {
 		names = append(names, fmt.Sprintf("%s (%s)", d.Name, strings.TrimSpace(d.Description)))
 		gpu = gpu || d.GPU
 	}
-	c.State, c.Found = Works, b.engine.Name()+" on "+strings.Join(names, ", ")
+	c.State, c.Found = Works, e.runtime.Name()+" on "+strings.Join(names, ", ")
 	checks := []Check{c}
 	g := Check{Name: "GPU", State: Works, Used: "chat and benchmarks"}
 	switch {

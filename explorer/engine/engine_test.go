@@ -300,15 +300,15 @@ func TestTexts(t *testing.T) {
 func TestPassages(t *testing.T) {
 	m := open(t, bench(t), gguftest.Tiny("llama"))
 	ctx := t.Context()
-	all, err := m.passage(ctx, m.bench.options.Text, take{seq: 64})
+	all, err := m.passage(ctx, m.engine.options.Text, take{seq: 64})
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, err := m.passage(ctx, m.bench.options.Text, take{seq: 64, windows: 2})
+	first, err := m.passage(ctx, m.engine.options.Text, take{seq: 64, windows: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
-	last, err := m.passage(ctx, m.bench.options.Text, take{seq: 64, windows: 2, fromEnd: true})
+	last, err := m.passage(ctx, m.engine.options.Text, take{seq: 64, windows: 2, fromEnd: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,7 +318,7 @@ func TestPassages(t *testing.T) {
 	if len(last.windows) != 2 || slices.Equal(last.windows[0], first.windows[0]) {
 		t.Error("the last windows are not at the end")
 	}
-	if _, err := m.passage(ctx, m.bench.options.Text, take{seq: 1 << 20}); !errors.Is(err, explorer.ErrText) || !strings.Contains(err.Error(), "tokens") {
+	if _, err := m.passage(ctx, m.engine.options.Text, take{seq: 1 << 20}); !errors.Is(err, explorer.ErrText) || !strings.Contains(err.Error(), "tokens") {
 		t.Errorf("a text that is too short: %v", err)
 	}
 	stopped, cancel := context.WithCancel(ctx)

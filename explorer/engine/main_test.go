@@ -18,7 +18,7 @@ func TestMain(m *testing.M) {
 }
 
 // bench is a bench over the Go backend, whose default text is some words.
-func bench(t *testing.T) *Bench {
+func bench(t *testing.T) *Engine {
 	t.Helper()
 	text := filepath.Join(t.TempDir(), "words.txt")
 	words := strings.Repeat("The lathe turns a heavy block of wood until only the shape that was wanted remains. ", 40)
@@ -38,7 +38,7 @@ func bench(t *testing.T) *Bench {
 }
 
 // open writes a tiny random model and opens it.
-func open(t *testing.T, b *Bench, m gguftest.Model) *model {
+func open(t *testing.T, b *Engine, m gguftest.Model) *model {
 	t.Helper()
 	opened, err := b.Open(t.Context(), gguftest.Write(t, m))
 	if err != nil {

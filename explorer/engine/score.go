@@ -104,7 +104,7 @@ func (m *model) scoreCut(ctx context.Context, path string, p passage, mon explor
 	if err != nil {
 		return quality.PerplexityResult{}, err
 	}
-	cut, err := m.bench.decode(ctx, whole.Backend(), f)
+	cut, err := m.engine.decode(ctx, whole.Backend(), f)
 	if err != nil {
 		return quality.PerplexityResult{}, err
 	}
@@ -119,7 +119,7 @@ func (m *model) scoreCut(ctx context.Context, path string, p passage, mon explor
 func (m *model) scoreLlama(ctx context.Context, s gguf.Subnet, r explorer.ScoreRequest, p passage, mon explorer.Monitor) (q quality.PerplexityResult, typ string, err error) {
 	path, typ := m.file.Path(), m.Info().FileType
 	if !s.Masks.Equal(subnet.Dense(m.geometry())) || s.Refit != nil || r.Type != "" {
-		dir, err := os.MkdirTemp(m.bench.options.Scratch, "lathe-score-")
+		dir, err := os.MkdirTemp(m.engine.options.Scratch, "lathe-score-")
 		if err != nil {
 			return q, "", err
 		}
@@ -143,7 +143,7 @@ func (m *model) scoreFile(ctx context.Context, path string, p passage, mon explo
 	}
 	o := infer.Defaults(path)
 	o.Context = len(p.windows[0])
-	model, err := m.bench.engine.Load(ctx, o, nil)
+	model, err := m.engine.runtime.Load(ctx, o, nil)
 	if err != nil {
 		return q, err
 	}

@@ -18,7 +18,7 @@ func (h *hunt) levels(ctx context.Context) (*levels.Store, error) {
 	dir := filepath.Join(h.dir, "levels")
 	if h.dir == "" {
 		var err error
-		if dir, err = os.MkdirTemp(h.m.bench.options.Scratch, "levels"); err != nil {
+		if dir, err = os.MkdirTemp(h.m.engine.options.Scratch, "levels"); err != nil {
 			return nil, err
 		}
 		h.scratch = dir
@@ -33,9 +33,9 @@ func (h *hunt) levels(ctx context.Context) (*levels.Store, error) {
 		return nil, err
 	}
 	h.m.mu.Lock()
-	defer h.m.mu.Unlock()
 	old := h.m.levels
 	h.m.levels = store
+	h.m.mu.Unlock()
 	if old != nil {
 		return store, old.Close()
 	}
@@ -93,9 +93,7 @@ func (h *hunt) recall(path string, store *levels.Store) (known, bool) {
 // worth sets the predicted losses and returns the factors that give them again. They are measured by the divergence from
 // the dense model whatever the fitness: on as much text, what one module does to perplexity is lost in chance.
 func (h *hunt) worth(ctx context.Context, store *levels.Store) ([]float64, error) {
-	h.m.mu.Lock()
-	statistics := h.m.statistics
-	h.m.mu.Unlock()
+	statistics := h.m.statistics.Load()
 	if statistics != nil {
 		return score.Predicted(store, statistics.Predict)
 	}

@@ -117,9 +117,7 @@ func keep(dir string, k keptStatistics, s *reform.Statistics) error {
 
 // adopt makes statistics those that Predict goes by, and says of them what the explorer shows.
 func (m *model) adopt(s *reform.Statistics, ref explorer.TextRef, at time.Time) explorer.Statistics {
-	m.mu.Lock()
-	m.statistics = s
-	m.mu.Unlock()
+	m.statistics.Store(s)
 	out := explorer.Statistics{Ready: true, Text: ref, Tokens: s.Tokens, Layers: len(s.Layers), Gathered: at, DenseNLL: s.DenseNLL}
 	dense := subnet.Dense(m.geometry())
 	for i := range s.Layers {
@@ -151,9 +149,7 @@ func ranked(u reform.UnitStatistics) []float64 {
 
 // Predict implements [explorer.Statistician].
 func (m *model) Predict(s explorer.Statistics, masks subnet.Masks) (float64, bool) {
-	m.mu.Lock()
-	statistics := m.statistics
-	m.mu.Unlock()
+	statistics := m.statistics.Load()
 	if !s.Ready || statistics == nil {
 		return 0, false
 	}

@@ -166,7 +166,7 @@ func (m *model) passage(ctx context.Context, path string, t take) (passage, erro
 
 // tokenise is the whole text as tokens, or enough of its beginning or end for the windows wanted.
 func (m *model) tokenise(ctx context.Context, text string, ref explorer.TextRef, t take) ([]int32, bool, error) {
-	load, err := m.vocabulary(ctx)
+	load, err := m.tokenizer(ctx)
 	if err != nil {
 		return nil, false, err
 	}
@@ -212,40 +212,37 @@ func excerpt(text string, n int) string {
 	return text[at:]
 }
 
-// vocabulary loads the model just to tokenise.
-func (m *model) vocabulary(ctx context.Context) (infer.Model, error) {
-	path, err := m.vocabularyFile()
+// tokenizer loads the model just to tokenise.
+func (m *model) tokenizer(ctx context.Context) (infer.Model, error) {
+	path, err := m.vocabularyFile(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("the tokenizer: %w", err)
 	}
-	model, err := m.bench.engine.Load(ctx, infer.LoadOptions{Path: path, Context: 512, FlashAttention: true}, nil)
+	model, err := m.engine.runtime.Load(ctx, infer.LoadOptions{Path: path, Context: 512, FlashAttention: true}, nil)
 	if err != nil {
 		return nil, fmt.Errorf("loading the tokenizer: %w", err)
 	}
 	return model, nil
 }
 
-// vocabularyFile is a file with the model's vocabulary that the engine loads: the model's own, or where the engine does not run
-// that, one made once for as long as the model is open.
-func (m *model) vocabularyFile() (string, error) {
+// vocabularyFile returns a file with the model's vocabulary that the runtime loads: the model's own or, where the runtime
+// does not run that, one that is written once for as long as the model is open.
+func (m *model) vocabularyFile(ctx context.Context) (string, error) {
 	if m.info.NoRuntime == "" {
 		return m.file.Path(), nil
 	}
 	const name = "vocabulary.gguf"
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.scratch != "" {
-		return filepath.Join(m.scratch, name), nil
-	}
-	dir, err := os.MkdirTemp(m.bench.options.Scratch, "lathe-vocabulary-")
-	if err != nil {
-		return "", err
-	}
-	if err := m.file.WriteVocabulary(filepath.Join(dir, name)); err != nil {
-		return "", errors.Join(err, os.RemoveAll(dir))
-	}
-	m.scratch = dir
-	return filepath.Join(dir, name), nil
+	folder, err := m.vocabulary.get(ctx, func(context.Context) (string, error) {
+		dir, err := os.MkdirTemp(m.engine.options.Scratch, "lathe-vocabulary-")
+		if err != nil {
+			return "", err
+		}
+		if err := m.file.WriteVocabulary(filepath.Join(dir, name)); err != nil {
+			return "", errors.Join(err, os.RemoveAll(dir))
+		}
+		return dir, nil
+	})
+	return filepath.Join(folder, name), err
 }
 
 // calibration is the text that statistics and re-fitting learn from.
@@ -282,10 +279,10 @@ func (m *model) text(path string) (string, error) {
 	if path != "" {
 		return path, nil
 	}
-	if m.bench.options.Text == "" {
+	if m.engine.options.Text == "" {
 		return "", fmt.Errorf("%w: none was named and the default one is not there: name one with --text, or run `make setup`", explorer.ErrText)
 	}
-	return m.bench.options.Text, nil
+	return m.engine.options.Text, nil
 }
 
 func orDefault(v, otherwise int) int {

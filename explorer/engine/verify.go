@@ -20,8 +20,8 @@ const (
 // Verify checks that a file is the subnet of the source that it says it is, tensor by tensor, and that it computes, in
 // llama.cpp where that runs it, what the source with the same masks and weights computes in the graphs that search works with. See
 // [gguf.Verify]; texts and engines that are not there leave the last check out.
-func (b *Bench) Verify(ctx context.Context, path, source string, mon explorer.Monitor) (_ gguf.Verification, err error) {
-	opened, err := b.Open(ctx, source)
+func (e *Engine) Verify(ctx context.Context, path, source string, mon explorer.Monitor) (_ gguf.Verification, err error) {
+	opened, err := e.Open(ctx, source)
 	if err != nil {
 		return gguf.Verification{}, err
 	}

@@ -25,6 +25,8 @@ type Backend struct {
 	// "bytes"), and for chats as package fake does ("load", "prompt", "token"). It may block until ctx is done; an error
 	// ends the work with it. nil goes on at once.
 	Pace func(ctx context.Context, unit string) error
+	// Predicting is called before every prediction, which has no other way to take long; nil does nothing.
+	Predicting func(subnet.Masks)
 	// Says is what its models learn to say; "" is package fake's text.
 	Says string
 	// Weights makes cuts and re-fittings hand back weights, as large as the real ones would be. Without it they hand back
@@ -152,6 +154,9 @@ func text(path string) explorer.TextRef {
 }
 
 func (m *model) Predict(s explorer.Statistics, masks subnet.Masks) (float64, bool) {
+	if f := m.b.Predicting; f != nil {
+		f(masks)
+	}
 	return 0.9 * Loss(masks), s.Ready
 }
 

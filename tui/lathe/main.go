@@ -34,8 +34,8 @@ func realMain() int {
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, open: openInterface}
-	var bench *engine.Bench
-	made := func(spec string) (*engine.Bench, error) {
+	var bench *engine.Engine
+	made := func(spec string) (*engine.Engine, error) {
 		if bench != nil {
 			return bench, nil
 		}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer"
@@ -38,28 +39,29 @@ type Options struct {
 	LogDir  string // where the engine's log goes; "" is the system's temporary folder
 }
 
-// Bench is an [explorer.Backend]. It may be used from any goroutine.
-type Bench struct {
+// Engine is an [explorer.Backend]. It may be used from any goroutine.
+type Engine struct {
 	options Options
-	engine  *llamacpp.Engine
+	runtime *llamacpp.Engine
+	open    func(spec string) (*decoder.Backend, error) // opens the device: decoder.OpenBackend
 }
 
-var _ explorer.Backend = (*Bench)(nil)
+var _ explorer.Backend = (*Engine)(nil)
 
-// New makes a bench. It starts and loads nothing.
-func New(o Options) (*Bench, error) {
-	engine, err := llamacpp.New(llamacpp.Options{LogDir: o.LogDir})
+// New makes an engine. It starts and loads nothing.
+func New(o Options) (*Engine, error) {
+	runtime, err := llamacpp.New(llamacpp.Options{LogDir: o.LogDir})
 	if err != nil {
 		return nil, err
 	}
-	return &Bench{options: o, engine: engine}, nil
+	return &Engine{options: o, runtime: runtime, open: decoder.OpenBackend}, nil
 }
 
-// Close ends the engine.
-func (b *Bench) Close() error { return b.engine.Close() }
+// Close ends the child process.
+func (e *Engine) Close() error { return e.runtime.Close() }
 
 // Open implements [explorer.Backend].
-func (b *Bench) Open(ctx context.Context, path string) (explorer.Model, error) {
+func (e *Engine) Open(ctx context.Context, path string) (explorer.Model, error) {
 	file, err := gguf.Open(path)
 	if err != nil {
 		return nil, err
@@ -71,27 +73,33 @@ func (b *Bench) Open(ctx context.Context, path string) (explorer.Model, error) {
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	info.Engine = b.engine.Name()
+	info.Engine = e.runtime.Name()
 	if family, _ := subnet.FamilyOf(info.Arch); !family.Runs {
 		info.NoRuntime = fmt.Sprintf("llama.cpp has no runtime for %s: such models can be searched, cut, re-fitted and scored, not run", strings.ToUpper(info.Arch))
 	}
-	return &model{bench: b, file: file, info: info, tokens: make(map[tokenKey][]int32)}, nil
+	return &model{engine: e, file: file, info: info, tokens: make(map[tokenKey][]int32)}, nil
 }
 
 // model is an opened model. What computes is loaded when it is first needed.
 type model struct {
-	bench *Bench
-	file  *gguf.File
+	engine *Engine
+	file   *gguf.File
+	info   explorer.ModelInfo // but for Compute
 
-	mu      sync.Mutex
-	info    explorer.ModelInfo
-	backend *decoder.Backend
-	decoder *decoder.Model
-	// statistics are those gathered or recalled last; nil before.
-	statistics *reform.Statistics
-	tokens     map[tokenKey][]int32
-	levels     *levels.Store // of the newest search
-	scratch    string        // folder of the vocabulary's file, for a model without a runtime; "" before it is needed
+	loaded     lazy[loaded]
+	vocabulary lazy[string]                      // folder of the vocabulary's file, for a model without a runtime
+	statistics atomic.Pointer[reform.Statistics] // those gathered or recalled last; nil before
+
+	mu      sync.Mutex // guards what follows; never held over I/O or a call of the device
+	compute string     // the device, once it is open
+	tokens  map[tokenKey][]int32
+	levels  *levels.Store // of the newest search
+}
+
+// loaded is a model whose weights are at hand, on the device that computes.
+type loaded struct {
+	device *decoder.Backend
+	model  *decoder.Model
 }
 
 var _ explorer.Model = (*model)(nil)
@@ -100,7 +108,9 @@ var _ explorer.Model = (*model)(nil)
 func (m *model) Info() explorer.ModelInfo {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.info
+	info := m.info
+	info.Compute = m.compute
+	return info
 }
 
 // SHA256 implements [explorer.Model].
@@ -108,64 +118,63 @@ func (m *model) SHA256(ctx context.Context) (string, error) { return m.file.SHA2
 
 // Close implements [explorer.Model].
 func (m *model) Close() error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.decoder != nil {
-		m.decoder.Close()
+	if l, ok := m.loaded.reset(); ok {
+		l.model.Close()
+		l.device.Close()
 	}
-	if m.backend != nil {
-		m.backend.Close()
-	}
-	m.decoder, m.backend = nil, nil
 	var err error
-	if m.levels != nil {
-		err = m.levels.Close()
-		m.levels = nil
+	m.mu.Lock()
+	store := m.levels
+	m.levels = nil
+	m.mu.Unlock()
+	if store != nil {
+		err = store.Close()
 	}
-	if m.scratch != "" {
-		err = errors.Join(err, os.RemoveAll(m.scratch))
-		m.scratch = ""
+	if folder, ok := m.vocabulary.reset(); ok {
+		err = errors.Join(err, os.RemoveAll(folder))
 	}
 	return errors.Join(err, m.file.Close())
 }
 
-// weights loads the model for computing, once.
+// weights returns the model loaded for computing. The first call opens the device and loads it, which takes seconds.
 func (m *model) weights(ctx context.Context) (*decoder.Model, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.decoder != nil {
-		return m.decoder, nil
-	}
-	backend, err := decoder.OpenBackend(m.bench.options.Compute)
+	l, err := m.loaded.get(ctx, m.load)
+	return l.model, err
+}
+
+func (m *model) load(ctx context.Context) (loaded, error) {
+	device, err := m.engine.open(m.engine.options.Compute)
 	if errors.Is(err, decoder.ErrNoBackend) {
 		err = fmt.Errorf("%w: %w", explorer.ErrUnsupported, err)
 	}
 	if err != nil {
-		return nil, err
+		return loaded{}, err
 	}
-	loaded, err := m.bench.decode(ctx, backend, m.file)
+	weights, err := m.engine.decode(ctx, device, m.file)
 	if err != nil {
-		backend.Close()
-		return nil, err
+		device.Close()
+		return loaded{}, err
 	}
-	m.backend, m.decoder, m.info.Compute = backend, loaded, backend.Description()
-	return loaded, nil
+	m.mu.Lock()
+	m.compute = device.Description()
+	m.mu.Unlock()
+	return loaded{device, weights}, nil
 }
 
 // decode loads a file for computing, within the limits of memory.
-func (b *Bench) decode(ctx context.Context, backend *decoder.Backend, f *gguf.File) (*decoder.Model, error) {
-	o := b.options
+func (e *Engine) decode(ctx context.Context, backend *decoder.Backend, f *gguf.File) (*decoder.Model, error) {
+	o := e.options
 	if o.Spill == 0 {
 		o.Spill = decoder.DefaultMemory
 	}
-	return decoder.Load(ctx, backend, f, decoder.WithMemory(o.Spill, o.Scratch), decoder.WithWeights(b.weightLimit(backend)))
+	return decoder.Load(ctx, backend, f, decoder.WithMemory(o.Spill, o.Scratch), decoder.WithWeights(e.weightLimit(backend)))
 }
 
 // weightLimit is how many bytes of weights stay in memory, 0 for all.
-func (b *Bench) weightLimit(backend *decoder.Backend) int64 {
+func (e *Engine) weightLimit(backend *decoder.Backend) int64 {
 	switch {
-	case b.options.Weights > 0:
-		return b.options.Weights
+	case e.options.Weights > 0:
+		return e.options.Weights
 	case backend.Name() == "cuda":
 		return 0
 	}
@@ -247,7 +256,7 @@ func (m *model) Load(ctx context.Context, o infer.LoadOptions, progress func(flo
 	if err := m.info.Runs(); err != nil {
 		return nil, err
 	}
-	return m.bench.engine.Load(ctx, o, progress)
+	return m.engine.runtime.Load(ctx, o, progress)
 }
 
 // geometry is the shape of the dense model.

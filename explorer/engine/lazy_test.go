@@ -1,0 +1,91 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+	"github.com/lathe-llm/lathe/infer/subnet"
+)
+
+// Opening a device takes seconds: what only asks of a model what is known does not wait for it.
+func TestNothingWaitsForTheDevice(t *testing.T) {
+	b := bench(t)
+	opening, proceed := make(chan struct{}), make(chan struct{})
+	b.open = func(spec string) (*decoder.Backend, error) {
+		close(opening)
+		<-proceed
+		return decoder.OpenBackend(spec)
+	}
+	m := open(t, b, gguftest.Tiny("llama"))
+	scored := make(chan error)
+	go func() {
+		_, err := m.Score(t.Context(), gguf.Subnet{Masks: subnet.Dense(m.geometry())}, explorer.ScoreRequest{Seq: 32, Windows: 1}, &quiet{})
+		scored <- err
+	}()
+	<-opening
+	if m.Info().Compute != "" {
+		t.Error("it computes before the device is open")
+	}
+	if _, ok := m.Predict(explorer.Statistics{Ready: true}, subnet.Dense(m.geometry())); ok {
+		t.Error("a prediction without statistics")
+	}
+	impatient, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := m.weights(impatient); !errors.Is(err, context.Canceled) {
+		t.Errorf("a second caller whose context ended: %v", err)
+	}
+	close(proceed)
+	if err := <-scored; err != nil {
+		t.Fatal(err)
+	}
+	if m.Info().Compute == "" {
+		t.Error("it does not report what it computes on")
+	}
+}
+
+func TestLazy(t *testing.T) {
+	var l lazy[int]
+	ctx := t.Context()
+	fail := errors.New("fail")
+	if _, err := l.get(ctx, func(context.Context) (int, error) { return 0, fail }); !errors.Is(err, fail) {
+		t.Fatalf("error %v", err)
+	}
+	if _, ok := l.reset(); ok {
+		t.Error("a failure is kept")
+	}
+
+	// The first caller is stopped while the second waits: the second makes the value.
+	stopped, stop := context.WithCancel(ctx)
+	making := make(chan struct{})
+	go func() {
+		_, _ = l.get(stopped, func(ctx context.Context) (int, error) {
+			close(making)
+			<-ctx.Done()
+			return 0, ctx.Err()
+		})
+	}()
+	<-making
+	got := make(chan int)
+	go func() {
+		v, err := l.get(ctx, func(context.Context) (int, error) { return 7, nil })
+		if err != nil {
+			t.Error(err)
+		}
+		got <- v
+	}()
+	stop()
+	if v := <-got; v != 7 {
+		t.Errorf("value %d", v)
+	}
+	if v, err := l.get(ctx, func(context.Context) (int, error) { return 8, nil }); v != 7 || err != nil {
+		t.Errorf("the second time: %d, %v", v, err)
+	}
+	if v, ok := l.reset(); v != 7 || !ok {
+		t.Errorf("reset returned %d, %v", v, ok)
+	}
+}
