@@ -27,44 +27,44 @@ type exploration interface {
 	Do(ctx context.Context, a explorer.Actor, c explorer.Command) (explorer.Receipt, error)
 }
 
-// app is what the commands share: where they read and write, and what computes for them.
+// app holds what the commands share: their streams, their environment and the backend.
 type app struct {
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
 	getenv func(string) string
-	// backend makes what computes, the first time a command needs it. spec names the compute backend, "" the best there is.
+	// backend returns the backend, which the first call opens. spec is the value of --compute, "" for the fastest device.
 	backend func(spec string) (explorer.Backend, error)
-	// diagnose looks at what of all that works.
+	// diagnose checks the components that are installed on this machine.
 	diagnose func(ctx context.Context, spec string, p engine.Places) ([]engine.Check, error)
-	// verify checks a file that was cut from a model.
+	// verify checks a file against the model that it was cut from.
 	verify func(ctx context.Context, spec, path, source string, m explorer.Monitor) (gguf.Verification, error)
 	// open runs the terminal interface over an exploration.
 	open func(ctx context.Context, a *app, e *explorer.Exploration, o tui.Options) error
 
-	// shared is the exploration of a server that runs commands for its clients, nil for a command of this machine. who is
+	// shared is the exploration of a server that runs the command for a client, nil for a command of this machine. who is
 	// the client.
 	shared exploration
 	who    explorer.Actor
 
-	told uint64 // the last message of the exploration that was passed on
+	lastMessage uint64 // id of the last message of the exploration that was printed
 
 	// Set by flags.
 	json      bool
 	workspace string
 	compute   string
 	spill     int64 // bytes, 0 for the default
-	weights   int64 // the same
+	weights   int64 // bytes, 0 for the default
 }
 
-// run carries out a command line and returns the exit status.
+// run runs a command line and returns its exit status.
 func run(ctx context.Context, a *app, args []string) int {
 	root := newRoot(a)
 	root.SetArgs(args)
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	complain := func(w io.Writer, err error) {
+	report := func(w io.Writer, err error) {
 		if !errors.Is(err, context.Canceled) {
 			fmt.Fprintf(w, "lathe: %s\n", firstLine(err))
 		}
@@ -73,36 +73,37 @@ func run(ctx context.Context, a *app, args []string) int {
 		root.SilenceUsage, root.SilenceErrors = true, true
 		err := root.ExecuteContext(ctx)
 		if err != nil {
-			complain(a.stderr, err)
+			report(a.stderr, err)
 		}
 		return status(err)
 	}
-	flow(root)
-	err := fang.Execute(ctx, root, fang.WithVersion(version()), fang.WithErrorHandler(func(w io.Writer, _ fang.Styles, err error) { complain(w, err) }))
+	joinLines(root)
+	err := fang.Execute(ctx, root, fang.WithVersion(version()), fang.WithErrorHandler(func(w io.Writer, _ fang.Styles, err error) { report(w, err) }))
 	return status(err)
 }
 
-// flow joins the lines of each paragraph of the help of a command and of those below it: fang breaks them anew.
-func flow(c *cobra.Command) {
+// joinLines joins the lines of each paragraph in the help of a command and its subcommands: fang wraps them to the width
+// of the terminal.
+func joinLines(c *cobra.Command) {
 	c.Long = lineBreak.ReplaceAllString(c.Long, "$1 $2")
-	for _, below := range c.Commands() {
-		flow(below)
+	for _, sub := range c.Commands() {
+		joinLines(sub)
 	}
 }
 
 var lineBreak = regexp.MustCompile(`([^\n])\n([^\n\s])`)
 
-// newRoot makes the command tree.
+// newRoot returns the command tree.
 func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "lathe [MODEL]",
-		Short: "Find the smallest part of a language model that still talks sense",
-		Long: "lathe cuts a trained language model down to a smaller one without training: it scores which parts matter, drops the\n" +
-			"others, re-fits what is left, and writes a plain GGUF file that stock llama.cpp runs. Without a command it opens the\n" +
-			"explorer on MODEL, or on the default model. MODEL is a GGUF file, a folder of safetensors, or a repository on the\n" +
-			"Hugging Face hub.",
+		Short: "Find efficient subnets of large language models",
+		Long: "lathe makes a trained language model smaller without training: it scores which units matter, drops the others, re-fits\n" +
+			"the remaining weights and writes a plain GGUF file that stock llama.cpp runs. Without a command it opens the explorer on\n" +
+			"MODEL, or on the default model. MODEL is a GGUF file, a folder of safetensors files, or a repository on the Hugging Face\n" +
+			"hub.",
 		Example: "  # explore the default model\n  lathe\n" +
-			"  # cut a model to 0.8 of its block parameters and talk to it\n  lathe cut model.gguf --ratio 0.8 -o small.gguf\n  lathe chat small.gguf",
+			"  # cut a model to 0.8 of its block parameters and chat with it\n  lathe cut model.gguf --ratio 0.8 -o small.gguf\n  lathe chat small.gguf",
 		Args: cobra.MaximumNArgs(1),
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			if a.shared != nil {
@@ -127,16 +128,16 @@ func newRoot(a *app) *cobra.Command {
 		root.AddCommand(a.sharedCommands()...)
 		return root
 	}
-	flags.StringVar(&a.workspace, "workspace", "", "folder that subnets, edits and chats are kept in (default: one per model)")
+	flags.StringVar(&a.workspace, "workspace", "", "folder for subnets, edits and chats (default: one per model)")
 	exploreFlags(a, root)
-	flags.StringVar(&a.compute, "compute", "", "what search and re-fitting compute with: go, xla, cuda or xla:/path/plugin.so (default: the fastest found)")
-	flags.Var((*byteSize)(&a.spill), "spill", "memory for calibration's hidden states, and as much for a matrix's inputs; more goes to a temporary file (default 4GiB)")
-	flags.Var((*byteSize)(&a.weights), "weights", "memory for the weights that are computed with; more are read from the model's file when they are needed (default: half of what is free)")
+	flags.StringVar(&a.compute, "compute", "", "device that search and re-fit compute on: go, xla, cuda or xla:/path/plugin.so (default: the fastest one found)")
+	flags.Var((*byteSize)(&a.spill), "spill", "memory for the residual stream of calibration, and as much again for a matrix's inputs; the rest goes to a temporary file (default 4GiB)")
+	flags.Var((*byteSize)(&a.weights), "weights", "memory for weights; weights beyond it are read from the model's file when needed (default: half of the free memory)")
 	root.AddCommand(a.commands()...)
 	return root
 }
 
-// commands are all commands below the root.
+// commands returns the subcommands of the root.
 func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
 		a.infoCommand(), a.convertCommand(), a.cutCommand(), a.reformCommand(), a.searchCommand(), a.compareCommand(), a.masksCommand(),
@@ -145,11 +146,11 @@ func (a *app) commands() []*cobra.Command {
 	}
 }
 
-// modelArg is the model a command is about: its argument, or the default model.
+// modelArg returns the model of a command: its argument, or the default model.
 func (a *app) modelArg(args []string) (string, error) {
 	if a.shared != nil {
 		if len(args) > 0 {
-			return "", usage(fmt.Errorf("the server has one model: %q is one argument too many", args[0]))
+			return "", usage(fmt.Errorf("the server has one model: unexpected argument %q", args[0]))
 		}
 		return a.shared.Snapshot().Model.Path, nil
 	}
@@ -158,15 +159,15 @@ func (a *app) modelArg(args []string) (string, error) {
 	}
 	path := filepath.Join(a.cache(), "models", defaultModel)
 	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("no model given, and the default one is not at %s: name a GGUF file, or run `make setup`: %w", path, errInput)
+		return "", fmt.Errorf("no model given, and the default model is not at %s: give a GGUF file or run `make setup`: %w", path, errInput)
 	}
 	return path, nil
 }
 
-// defaultModel is the file of the default model below the cache's models folder.
+// defaultModel is the file name of the default model in the cache's models folder.
 const defaultModel = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
-// cache is the folder of things that can be fetched again.
+// cache returns the folder for data that can be downloaded again.
 func (a *app) cache() string {
 	if dir := a.getenv("LATHE_CACHE"); dir != "" {
 		return dir
@@ -177,7 +178,7 @@ func (a *app) cache() string {
 	return filepath.Join(a.getenv("HOME"), ".cache", "lathe")
 }
 
-// workspaces is the folder of the workspaces of all models.
+// workspaces returns the folder of the workspaces of all models.
 func (a *app) workspaces() string {
 	if dir := a.getenv("LATHE_WORKSPACES"); dir != "" {
 		return dir
@@ -188,7 +189,7 @@ func (a *app) workspaces() string {
 	return filepath.Join(a.getenv("HOME"), ".local", "share", "lathe", "workspaces")
 }
 
-// calibrationText is the default text to calibrate on; "" when it was not fetched.
+// calibrationText returns the path of the default calibration text, "" if it was not downloaded.
 func (a *app) calibrationText() string {
 	path := filepath.Join(a.cache(), "text", "wiki.utf8")
 	if _, err := os.Stat(path); err != nil {
@@ -197,7 +198,7 @@ func (a *app) calibrationText() string {
 	return path
 }
 
-// actor is who gives the commands: the person at the terminal, or a server's client.
+// actor returns who gives the commands: the person at the terminal, or a server's client.
 func (a *app) actor() explorer.Actor {
 	if a.shared != nil {
 		return a.who
@@ -211,18 +212,18 @@ func (a *app) actor() explorer.Actor {
 	return explorer.Actor{Name: name, Role: explorer.RoleOwner}
 }
 
-// keeping says where an exploration is kept.
-type keeping int
+// storage is where an exploration is stored.
+type storage int
 
 const (
-	inMemory    keeping = iota // nowhere, unless --workspace names a folder
+	inMemory    storage = iota // nowhere, unless --workspace names a folder
 	inWorkspace                // in the model's workspace
-	orReadOnly                 // the same for people to stay in, or only looked at where another process holds it
-	readOnly                   // in the model's workspace, which is only looked at
+	orReadOnly                 // the same for interactive use, read-only if another process holds it
+	readOnly                   // in the model's workspace, without changing it
 )
 
-// exploration opens a model for a command.
-func (a *app) openExploration(ctx context.Context, model string, k keeping) (*explorer.Exploration, error) {
+// openExploration opens a model for a command.
+func (a *app) openExploration(ctx context.Context, model string, k storage) (*explorer.Exploration, error) {
 	model, err := a.local(ctx, model)
 	if err != nil {
 		return nil, err
@@ -255,8 +256,8 @@ func (a *app) openExploration(ctx context.Context, model string, k keeping) (*ex
 	return e, nil
 }
 
-// with opens a model, lets use work with it and closes it.
-func (a *app) with(ctx context.Context, model string, k keeping, use func(exploration) error) (err error) {
+// with opens a model, calls use and closes the model.
+func (a *app) with(ctx context.Context, model string, k storage, use func(exploration) error) (err error) {
 	if a.shared != nil {
 		return use(a.shared)
 	}
@@ -264,7 +265,7 @@ func (a *app) with(ctx context.Context, model string, k keeping, use func(explor
 	if err != nil {
 		return err
 	}
-	a.told = 0
+	a.lastMessage = 0
 	defer func() { err = errors.Join(err, e.Close()) }()
 	return use(e)
 }

@@ -51,14 +51,14 @@ func (a *app) benchCommand() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringSliceVar(&subnets, "subnets", []string{string(explorer.DenseID)}, "what to measure: ids or names of the workspace, dense, draft")
-	flags.IntSliceVar(&set.Prompt, "prompt", []int{128, 512}, "tokens in the context")
+	flags.StringSliceVar(&subnets, "subnets", []string{string(explorer.DenseID)}, "subnets to measure: ids or names in the workspace, dense, draft")
+	flags.IntSliceVar(&set.Prompt, "prompt", []int{128, 512}, "prompt lengths, in tokens")
 	flags.IntVar(&set.Generate, "generate", 64, "tokens to generate")
 	flags.IntVar(&set.Repeats, "repeats", 3, "runs of each cell, after a warm-up")
-	flags.IntVar(&set.Threads, "threads", 0, "processor threads (default: one per core)")
-	flags.IntVar(&set.GPULayers, "gpu-layers", infer.AllLayers, "layers on the GPU, where there is one; -1 is as many as fit")
-	flags.StringVar(&set.Type, "type", "", "tensor type subnets are written as (default: as the source)")
-	flags.StringVar(&format, "format", explorer.FormatText, "text, csv, json, or go for Go benchmark lines")
+	flags.IntVar(&set.Threads, "threads", 0, "CPU threads (default: one per core)")
+	flags.IntVar(&set.GPULayers, "gpu-layers", infer.AllLayers, "layers on the GPU, if there is one; -1 for as many as fit")
+	flags.StringVar(&set.Type, "type", "", "tensor type to write subnets in (default: the source's)")
+	flags.StringVar(&format, "format", explorer.FormatText, "output: text, csv, json, or go for Go benchmark lines")
 	return cmd
 }
 

@@ -14,7 +14,7 @@ import (
 	"github.com/lathe-llm/lathe/infer"
 )
 
-// maxPiped bounds a prompt that comes through a pipe, in bytes.
+// maxPiped is the limit of a prompt on standard input, in bytes.
 const maxPiped = explorer.MaxPrompt
 
 // chatResult is what `chat --json` writes for each prompt.
@@ -37,9 +37,9 @@ func (a *app) chatCommand() *cobra.Command {
 	var prompt, system, subnet string
 	cmd := &cobra.Command{
 		Use:   "chat [MODEL]",
-		Short: "Talk to a model or a subnet",
-		Long: "With -p answers one prompt; with text on standard input answers that; otherwise reads one prompt a line until the input\n" +
-			"ends. The replies go to standard output, everything else to standard error.",
+		Short: "Chat with a model or a subnet",
+		Long: "With -p it answers one prompt, with text on standard input it answers that; otherwise it reads one prompt per line until\n" +
+			"the input ends. Replies go to standard output, everything else to standard error.",
 		Example: "  lathe chat small.gguf -p 'What is a lathe?'\n  lathe chat --subnet s3\n  git diff | lathe chat --system 'Summarise the change in one sentence.'",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -49,7 +49,7 @@ func (a *app) chatCommand() *cobra.Command {
 			}
 			k := inMemory
 			if subnet != string(explorer.DenseID) {
-				k = readOnly // the chat itself is not kept
+				k = readOnly // the chat itself is not stored
 			}
 			return a.with(cmd.Context(), model, k, func(e exploration) error {
 				id, err := find(e.Snapshot(), subnet)
@@ -61,33 +61,33 @@ func (a *app) chatCommand() *cobra.Command {
 					return err
 				}
 				err = a.converse(cmd.Context(), e, opened.Chat, prompt)
-				// A server's exploration lives on and must not fill up with chats of commands.
-				_, gone := e.Do(context.WithoutCancel(cmd.Context()), a.actor(), explorer.DeleteChat{Chat: opened.Chat})
-				return errors.Join(err, gone)
+				// A server's exploration outlives the command and must not fill up with its chats.
+				_, deleted := e.Do(context.WithoutCancel(cmd.Context()), a.actor(), explorer.DeleteChat{Chat: opened.Chat})
+				return errors.Join(err, deleted)
 			})
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVarP(&prompt, "prompt", "p", "", "answer this and end")
+	flags.StringVarP(&prompt, "prompt", "p", "", "answer this prompt and exit")
 	flags.StringVar(&system, "system", "", "system prompt")
-	flags.StringVar(&subnet, "subnet", string(explorer.DenseID), "subnet of the workspace to talk to: an id, a name, or draft")
+	flags.StringVar(&subnet, "subnet", string(explorer.DenseID), "subnet of the workspace to chat with: an id, a name, or draft")
 	samplingFlags(cmd, &sampling)
 	return cmd
 }
 
-// samplingFlags adds the flags that say how tokens are drawn.
+// samplingFlags adds the flags of the sampler.
 func samplingFlags(cmd *cobra.Command, s *infer.Sampling) {
 	flags := cmd.Flags()
-	flags.Float64Var(&s.Temperature, "temperature", s.Temperature, "0 takes the likeliest token always")
-	flags.IntVar(&s.TopK, "top-k", s.TopK, "draw from this many likeliest tokens; 0 is all")
-	flags.Float64Var(&s.TopP, "top-p", s.TopP, "draw from the likeliest tokens that make up this probability")
-	flags.Float64Var(&s.MinP, "min-p", s.MinP, "draw from tokens at least this likely relative to the likeliest")
-	flags.Float64Var(&s.RepeatPenalty, "repeat-penalty", s.RepeatPenalty, "1 is none")
-	flags.Uint64Var(&s.Seed, "seed", s.Seed, "the same seed gives the same reply")
-	flags.IntVar(&s.MaxTokens, "max-tokens", s.MaxTokens, "end a reply after this many tokens; 0 is no limit")
+	flags.Float64Var(&s.Temperature, "temperature", s.Temperature, "sampling temperature; 0 always takes the most likely token")
+	flags.IntVar(&s.TopK, "top-k", s.TopK, "sample from this many of the most likely tokens; 0 for all")
+	flags.Float64Var(&s.TopP, "top-p", s.TopP, "sample from the most likely tokens up to this total probability")
+	flags.Float64Var(&s.MinP, "min-p", s.MinP, "sample from tokens of at least this probability relative to the most likely one")
+	flags.Float64Var(&s.RepeatPenalty, "repeat-penalty", s.RepeatPenalty, "penalty for repeated tokens; 1 for none")
+	flags.Uint64Var(&s.Seed, "seed", s.Seed, "seed of the sampler; the same seed gives the same reply")
+	flags.IntVar(&s.MaxTokens, "max-tokens", s.MaxTokens, "limit of a reply, in tokens; 0 for none")
 }
 
-// converse answers one prompt, or what comes in.
+// converse answers one prompt, or what standard input contains.
 func (a *app) converse(ctx context.Context, e exploration, chat explorer.ChatID, prompt string) error {
 	if prompt != "" {
 		return a.answer(ctx, e, chat, prompt)
@@ -123,8 +123,8 @@ func (a *app) converse(ctx context.Context, e exploration, chat explorer.ChatID,
 	}
 }
 
-// lines are the lines of standard input until it ends. The reading goroutine ends with the process: a read from a
-// terminal cannot be called back.
+// lines returns a channel of the lines of standard input, closed at its end. The reading goroutine may outlive ctx: a read
+// from a terminal cannot be cancelled.
 func (a *app) lines(ctx context.Context) <-chan string {
 	lines := make(chan string)
 	go func() {
@@ -142,7 +142,7 @@ func (a *app) lines(ctx context.Context) <-chan string {
 	return lines
 }
 
-// answer sends one prompt and writes the reply as it comes.
+// answer sends one prompt and writes the reply while it is generated.
 func (a *app) answer(ctx context.Context, e exploration, chat explorer.ChatID, prompt string) error {
 	if _, err := e.Do(ctx, a.actor(), explorer.Say{Chat: chat, Text: prompt}); err != nil {
 		return err
@@ -177,7 +177,7 @@ func (a *app) answer(ctx context.Context, e exploration, chat explorer.ChatID, p
 	}
 }
 
-// replied tells of a finished reply what its text does not.
+// replied writes the statistics of a finished reply.
 func (a *app) replied(s *explorer.Snapshot, c explorer.Chat, column explorer.Column, reply explorer.Reply) error {
 	if reply.Cause != nil {
 		return reply.Cause

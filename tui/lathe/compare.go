@@ -27,13 +27,13 @@ type compareResult struct {
 // compareRow is one method at one ratio.
 type compareRow struct {
 	Method     string  `json:"method"`
-	Ratio      float64 `json:"ratio"` // asked for
+	Ratio      float64 `json:"ratio"` // requested
 	Share      float64 `json:"share"` // reached
 	Perplexity float64 `json:"perplexity"`
 	Relative   float64 `json:"relative"` // to dense
 	Seconds    float64 `json:"seconds"`  // to make it
 	Bytes      int64   `json:"bytes"`
-	// On the second text, where one was named.
+	// On the second text, if one was given.
 	AlsoPerplexity float64 `json:"also_perplexity,omitempty"`
 	AlsoRelative   float64 `json:"also_relative,omitempty"`
 	Err            string  `json:"error,omitempty"`
@@ -47,10 +47,10 @@ func (a *app) compareCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "compare [MODEL]",
-		Short: "Compare one-shot methods on equal terms",
-		Long: "Cuts the model by each method to each ratio, on the same calibration text and with the same definition of the ratio, and\n" +
-			"measures the perplexity of each result on another text, and with --also on a second one. Calibration helps most on text\n" +
-			"of its own kind: a second text of another kind says what is left of that elsewhere.",
+		Short: "Compare one-shot methods under equal conditions",
+		Long: "Cuts the model with each method to each ratio, with the same calibration text and the same definition of the ratio, and\n" +
+			"measures the perplexity of each result on a test text and, with --also, on a second one. Calibration helps most on text\n" +
+			"of its own kind; a second text of another kind shows how much of that remains elsewhere.",
 		Example: "  lathe compare --ratios 0.8,0.6 --methods flap,obs,allocated --test wiki.test.raw --test-windows 4\n" +
 			"  lathe compare --ratios 0.8 --test wiki.test.raw --also web.txt --format csv",
 		Args: cobra.MaximumNArgs(1),
@@ -71,10 +71,10 @@ func (a *app) compareCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				var wrong error
+				var written error
 				err = a.result(r, func(w io.Writer) {
 					if format == "csv" {
-						wrong = r.csv(w)
+						written = r.csv(w)
 					} else {
 						r.words(w)
 					}
@@ -82,21 +82,21 @@ func (a *app) compareCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return wrong
+				return written
 			})
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&ratios, "ratios", "0.9,0.8,0.7,0.6,0.5", "shares of the block parameters to keep")
+	flags.StringVar(&ratios, "ratios", "0.9,0.8,0.7,0.6,0.5", "ratios of the block parameters to keep")
 	flags.StringVar(&methods, "methods", strings.Join(explorer.Presets(), ","), "methods to compare")
-	flags.StringVar(&test.Text, "test", "", "text to measure on (default: the end of the calibration text, which is not calibrated on)")
+	flags.StringVar(&test.Text, "test", "", "text to measure on (default: the end of the calibration text, which is not used for calibration)")
 	flags.StringVar(&also, "also", "", "second text to measure on")
-	flags.IntVar(&test.Seq, "test-seq", 2048, "tokens per window of the texts measured on")
-	flags.IntVar(&test.Windows, "test-windows", 4, "windows measured on, of each text")
-	flags.StringVar(&test.Engine, "engine", explorer.EngineDecoder, "what measures: decoder, or llama.cpp on files written for it")
-	flags.StringVar(&test.Type, "type", "", "tensor type of those files (default: as the source)")
-	flags.StringVar(&format, "format", "text", "text or csv")
-	flags.Uint64Var(&c.Seed, "seed", 1, "seed of whatever is random")
+	flags.IntVar(&test.Seq, "test-seq", 2048, "tokens per window of the test texts")
+	flags.IntVar(&test.Windows, "test-windows", 4, "windows of each test text")
+	flags.StringVar(&test.Engine, "engine", explorer.EngineDecoder, "what measures: decoder, or llama.cpp on temporary files")
+	flags.StringVar(&test.Type, "type", "", "tensor type of those files (default: the source's)")
+	flags.StringVar(&format, "format", "text", "output: text or csv")
+	flags.Uint64Var(&c.Seed, "seed", 1, "random seed")
 	calibrationFlags(cmd, &c.Calibration)
 	reformFlags(cmd, &c.Reform)
 	return cmd
@@ -138,7 +138,7 @@ func (a *app) compare(ctx context.Context, e exploration, methods []string, rati
 	return r, nil
 }
 
-// compareOne makes one subnet and measures it; second has no text where there is only one.
+// compareOne makes one subnet and measures it; second has no text if there is only one test text.
 func (a *app) compareOne(ctx context.Context, e exploration, c explorer.Cut, test, second explorer.Measure) (compareRow, error) {
 	row := compareRow{Method: c.Preset, Ratio: c.Target}
 	job, err := a.start(ctx, e, c)
@@ -163,7 +163,7 @@ func (a *app) compareOne(ctx context.Context, e exploration, c explorer.Cut, tes
 	return row, nil
 }
 
-// measure takes one measurement of a subnet, or of the dense model.
+// measure returns a new measurement of a subnet, or of the dense model.
 func (a *app) measure(ctx context.Context, e exploration, id explorer.SubnetID, c explorer.Measure) (explorer.Measurement, error) {
 	c.Subnet = id
 	if _, err := a.start(ctx, e, c); err != nil {
@@ -206,8 +206,8 @@ func (r compareResult) words(w io.Writer) {
 	r.chart(w)
 }
 
-// chart draws the perplexity relative to dense as bars, one block of rows per ratio. Bars grow with the logarithm, which is
-// the rise of the loss, from nothing at the dense model's: methods worth comparing stay apart beside one that fails.
+// chart draws the perplexity relative to dense as bars, one block of rows per ratio. The length of a bar is proportional to
+// the logarithm, which is the rise of the loss: a method that fails does not hide the differences between the others.
 func (r compareResult) chart(w io.Writer) {
 	const width = 50
 	most := 0.0
@@ -235,7 +235,7 @@ func (r compareResult) chart(w io.Writer) {
 	}
 }
 
-// csv writes a row for the dense model and one for each subnet. What was not measured is empty.
+// csv writes a row for the dense model and one for each subnet. Values that were not measured are empty.
 func (r compareResult) csv(w io.Writer) error {
 	number := func(v float64) string {
 		if v == 0 {

@@ -30,17 +30,17 @@ func (a *app) convertCommand() *cobra.Command {
 	var out outFlags
 	cmd := &cobra.Command{
 		Use:   "convert SOURCE",
-		Short: "Make a GGUF file of a model as Hugging Face's libraries keep it",
-		Long: "SOURCE is a folder with config.json, safetensors and a tokenizer, or a repository on the hub: owner/name, and\n" +
-			"owner/name@revision for another branch, tag or commit than main. Repositories are fetched into the cache that Hugging\n" +
-			"Face's own programs use; HF_HOME, HF_TOKEN, HF_HUB_OFFLINE and HF_ENDPOINT hold. Weights stored as pickles are refused.\n\n" +
-			"Wherever a command takes MODEL it takes such a folder or repository too, converts it once and keeps the file in\n" +
-			"lathe's cache.",
+		Short: "Convert a Hugging Face model to a GGUF file",
+		Long: "SOURCE is a folder with config.json, safetensors files and a tokenizer, or a repository on the hub: owner/name, or\n" +
+			"owner/name@revision for a branch, tag or commit other than main. Repositories are downloaded to the cache that Hugging\n" +
+			"Face's own programs use; HF_HOME, HF_TOKEN, HF_HUB_OFFLINE and HF_ENDPOINT are respected. Pickled weights are refused.\n\n" +
+			"Every command that takes MODEL also takes such a folder or repository, converts it once and stores the file in lathe's\n" +
+			"cache.",
 		Example: "  lathe convert ./SmolLM2-135M -o smol.gguf\n  lathe convert HuggingFaceTB/SmolLM2-135M -o smol.gguf --type Q8_0",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if out.path == "" || out.path == toStdout {
-				return usage(errors.New("-o names the file to write"))
+				return usage(errors.New("-o FILE is missing"))
 			}
 			if err := out.check(); err != nil {
 				return err
@@ -59,7 +59,7 @@ func (a *app) convertTo(ctx context.Context, source string, out outFlags) error 
 		return err
 	}
 	if s.gguf != "" {
-		return input(fmt.Errorf("%s is a GGUF file already: %s", source, s.gguf))
+		return input(fmt.Errorf("%s is already a GGUF file: %s", source, s.gguf))
 	}
 	r := convertResult{Source: source, Commit: s.commit}
 	if r.Report, err = a.convertFolder(ctx, s, out.path, out.typ); err != nil {
@@ -77,7 +77,7 @@ type source struct {
 	name, commit string // of the folder's model
 }
 
-// lookUp finds a source: on this machine and, where nothing of that name is here, on the hub.
+// lookUp finds a source on this machine or, if no file or folder has that name, on the hub.
 func (a *app) lookUp(ctx context.Context, text string) (source, error) {
 	info, err := os.Stat(text)
 	switch {
@@ -89,9 +89,9 @@ func (a *app) lookUp(ctx context.Context, text string) (source, error) {
 	}
 	repo, ok := hub.Parse(text)
 	if !ok || !errors.Is(err, os.ErrNotExist) {
-		return source{gguf: text}, nil // whoever opens it says what is wrong
+		return source{gguf: text}, nil // opening it returns the error
 	}
-	p := a.newMeter("fetch " + repo.String())
+	p := a.newMeter("download " + repo.String())
 	defer p.clear()
 	s, err := hub.New(a.getenv).Fetch(ctx, repo, func(q hub.Progress) { p.at(q.Done, q.Total, q.File) })
 	if err != nil {
@@ -109,8 +109,8 @@ func (a *app) convertFolder(ctx context.Context, s source, dst, typ string) (con
 	return convert.Process(ctx, s.dir, dst, convert.Options{Type: typ, Name: s.name, Progress: func(done, total int64) { p.at(done, total, "") }})
 }
 
-// local is the GGUF file of a model: the file itself, or what a folder or a repository on the hub was converted to, which is
-// done once and kept in the cache.
+// local returns the GGUF file of a model: the file itself, or the one that a folder or a repository on the hub is converted
+// to, once, in the cache.
 func (a *app) local(ctx context.Context, model string) (string, error) {
 	s, err := a.lookUp(ctx, model)
 	if err != nil || s.gguf != "" {
@@ -132,7 +132,7 @@ func (a *app) local(ctx context.Context, model string) (string, error) {
 	return path, err
 }
 
-// folderKey changes with the place of a folder and with the files in it.
+// folderKey returns a hash of a folder's path and of the names, sizes and times of its files.
 func folderKey(dir string) (string, error) {
 	full, err := filepath.Abs(dir)
 	if err != nil {
@@ -145,7 +145,7 @@ func folderKey(dir string) (string, error) {
 	h := sha256.New()
 	fmt.Fprintln(h, full)
 	for _, e := range entries {
-		info, err := os.Stat(filepath.Join(dir, e.Name())) // what a link leads to
+		info, err := os.Stat(filepath.Join(dir, e.Name())) // follows links
 		if errors.Is(err, os.ErrNotExist) || err == nil && info.IsDir() {
 			continue
 		}
@@ -157,11 +157,11 @@ func folderKey(dir string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil))[:12], nil
 }
 
-// meter shows the progress of bytes that are no job's.
+// meter shows the progress, in bytes, of work that is not a job.
 type meter struct {
 	progress
 	title string
-	first int64 // bytes that were there when it began
+	first int64 // bytes done at the first call
 	began time.Time
 }
 

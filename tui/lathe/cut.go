@@ -21,7 +21,7 @@ import (
 // madeResult is what `cut` and `reform` write with --json.
 type madeResult struct {
 	Model       string          `json:"model"`
-	Subnet      string          `json:"subnet,omitempty"` // id in the workspace; "" when it was not kept
+	Subnet      string          `json:"subnet,omitempty"` // id in the workspace; "" if it was not stored
 	Name        string          `json:"name,omitempty"`
 	Share       float64         `json:"share"`     // parameters kept, over block parameters
 	ShareAll    float64         `json:"share_all"` // over all parameters
@@ -29,14 +29,14 @@ type madeResult struct {
 	Method      explorer.Method `json:"method"`
 	Before      float64         `json:"perplexity_unfitted,omitempty"` // on held-out calibration text
 	After       float64         `json:"perplexity,omitempty"`
-	General     *generalResult  `json:"general_text,omitempty"` // where another text than the default was calibrated on
+	General     *generalResult  `json:"general_text,omitempty"` // if the calibration text was not the default one
 	Seconds     float64         `json:"seconds"`
 	Export      *gguf.Report    `json:"export,omitempty"`
 	SourceBytes int64           `json:"source_bytes"`
-	DenseBytes  int64           `json:"dense_bytes,omitempty"` // of the dense model in the type written, without metadata
+	DenseBytes  int64           `json:"dense_bytes,omitempty"` // of the dense model in the output type, without metadata
 }
 
-// generalResult is the effect on the default text.
+// generalResult is the perplexity on the default text.
 type generalResult struct {
 	Dense float64 `json:"dense_perplexity"`
 	After float64 `json:"perplexity"`
@@ -49,9 +49,9 @@ func (a *app) cutCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "cut [MODEL]",
-		Short: "Cut a model at once, without a search, and write the smaller one",
-		Long: "Chooses what to keep by the importance of each unit, re-fits the weights that stay on calibration text, and writes the\n" +
-			"smaller model. Without -o the subnet is kept in the model's workspace instead.",
+		Short: "Cut a model in one shot, without a search",
+		Long: "Chooses the units to keep by importance, re-fits the remaining weights on calibration text, and writes the smaller model.\n" +
+			"Without -o the subnet goes into the model's workspace instead.",
 		Example: "  lathe cut model.gguf --ratio 0.8 -o small.gguf\n  lathe cut --ratio 0.6 --method flap --text notes/ --type Q8_0 -o small.gguf",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -62,15 +62,15 @@ func (a *app) cutCommand() *cobra.Command {
 			if err := out.check(); err != nil {
 				return err
 			}
-			return a.with(cmd.Context(), model, out.keeping(), func(e exploration) error {
+			return a.with(cmd.Context(), model, out.storage(), func(e exploration) error {
 				return a.make(cmd.Context(), e, c, out)
 			})
 		},
 	}
 	flags := cmd.Flags()
-	flags.Float64Var(&c.Target, "ratio", 0.8, "share of the block parameters to keep, in (0, 1]")
-	flags.StringVar(&c.Preset, "method", "", "how units are chosen: "+presetNames()+" (default: the best known)")
-	flags.Uint64Var(&c.Seed, "seed", 1, "seed of whatever is random")
+	flags.Float64Var(&c.Target, "ratio", 0.8, "ratio of the block parameters to keep, in (0, 1]")
+	flags.StringVar(&c.Preset, "method", "", "how to choose units: "+presetNames()+" (default: the best known)")
+	flags.Uint64Var(&c.Seed, "seed", 1, "random seed")
 	flags.StringVar(&c.Name, "name", "", "name in the workspace")
 	calibrationFlags(cmd, &c.Calibration)
 	reformFlags(cmd, &c.Reform)
@@ -86,7 +86,7 @@ func (a *app) reformCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "reform [MODEL]",
-		Short: "Fit the surviving weights of a subnet of the workspace anew",
+		Short: "Re-fit the remaining weights of a subnet of the workspace",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args)
@@ -104,7 +104,7 @@ func (a *app) reformCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&sub, "subnet", string(explorer.DraftID), "subnet to re-fit: an id, a name, or draft for the masks in work")
+	cmd.Flags().StringVar(&sub, "subnet", string(explorer.DraftID), "subnet to re-fit: an id, a name, or draft")
 	cmd.Flags().StringVar(&c.Name, "name", "", "name of the result in the workspace")
 	calibrationFlags(cmd, &c.Calibration)
 	reformFlags(cmd, &c.Reform)
@@ -112,7 +112,7 @@ func (a *app) reformCommand() *cobra.Command {
 	return cmd
 }
 
-// outFlags say which file to write.
+// outFlags are the flags of the output file.
 type outFlags struct {
 	path, typ, as string
 	force         bool
@@ -121,29 +121,29 @@ type outFlags struct {
 func (o *outFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVarP(&o.path, "output", "o", "", "GGUF file to write")
-	flags.StringVar(&o.as, "as", asGGUF, "what to write: gguf, or hf for a folder of Hugging Face's in the layout of DeciLM")
-	flags.StringVar(&o.typ, "type", "", "tensor type to write: F32, F16, BF16, Q8_0, Q4_0 or Q4_1, … (default: as the source)")
-	flags.BoolVar(&o.force, "force", false, "replace a file that is there")
+	flags.StringVar(&o.as, "as", asGGUF, "format: gguf, or hf for a Hugging Face folder in the layout of DeciLM")
+	flags.StringVar(&o.typ, "type", "", "tensor type to write: F32, F16, BF16, Q8_0, Q4_0 or Q4_1, … (default: the source's)")
+	flags.BoolVar(&o.force, "force", false, "replace an existing file")
 }
 
-// What a subnet can be written as.
+// Output formats of a subnet.
 const (
 	asGGUF = "gguf"
 	asHF   = "hf"
 )
 
-// toStdout as a file's name is standard output.
+// toStdout is the file name that stands for standard output.
 const toStdout = "-"
 
-// keeping is where a subnet goes: into the file alone, or into the workspace when there is no file.
-func (o *outFlags) keeping() keeping {
+// storage returns where to store a subnet: in the workspace, unless it is written to a file.
+func (o *outFlags) storage() storage {
 	if o.path == "" {
 		return inWorkspace
 	}
 	return inMemory
 }
 
-// check finds what would fail only after minutes of work: a type that is none, a folder that cannot be written to.
+// check returns the errors that would otherwise occur after minutes of work: an unknown type, a folder that is not writable.
 func (o *outFlags) check() error {
 	if o.typ != "" {
 		t, err := gguf.ParseType(o.typ)
@@ -157,7 +157,7 @@ func (o *outFlags) check() error {
 	switch {
 	case o.as == asHF:
 		return o.checkFolder()
-	case o.as != "" && o.as != asGGUF: // "" where there is no choice
+	case o.as != "" && o.as != asGGUF: // "" if the command has no such flag
 		return usage(fmt.Errorf("--as %q: not %s or %s", o.as, asGGUF, asHF))
 	}
 	if o.path == "" || o.path == toStdout {
@@ -165,16 +165,16 @@ func (o *outFlags) check() error {
 	}
 	switch info, err := os.Stat(o.path); {
 	case err == nil && info.IsDir():
-		return usage(fmt.Errorf("-o %s: it is a folder", o.path))
+		return usage(fmt.Errorf("-o %s: is a directory", o.path))
 	case err == nil && !o.force:
-		return usage(fmt.Errorf("-o %s: the file is there already (--force replaces it)", o.path))
+		return usage(fmt.Errorf("-o %s: file exists (--force replaces it)", o.path))
 	case err != nil && !errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("-o: %w", err)
 	}
 	return o.probe()
 }
 
-// probe tries whether something can be written beside the output.
+// probe checks that a file can be created in the folder of the output.
 func (o *outFlags) probe() error {
 	probe, err := os.CreateTemp(filepath.Dir(filepath.Clean(o.path)), ".lathe-*")
 	if err != nil {
@@ -183,26 +183,26 @@ func (o *outFlags) probe() error {
 	return errors.Join(probe.Close(), os.Remove(probe.Name()))
 }
 
-// checkFolder is check for a folder of Hugging Face's.
+// checkFolder is check for a Hugging Face folder.
 func (o *outFlags) checkFolder() error {
 	switch strings.ToUpper(o.typ) {
 	case "", "F32", "F16", "BF16":
 	default:
-		return usage(fmt.Errorf("--type %s: safetensors hold F32, F16 and BF16", o.typ))
+		return usage(fmt.Errorf("--type %s: safetensors files have F32, F16 or BF16", o.typ))
 	}
 	if o.path == "" || o.path == toStdout {
-		return usage(errors.New("-o names the folder to write"))
+		return usage(errors.New("-o FOLDER is missing"))
 	}
 	switch entries, err := os.ReadDir(o.path); {
 	case err == nil && len(entries) > 0:
-		return usage(fmt.Errorf("-o %s: the folder is not empty", o.path))
+		return usage(fmt.Errorf("-o %s: directory is not empty", o.path))
 	case err != nil && !errors.Is(err, os.ErrNotExist):
-		return usage(fmt.Errorf("-o %s: it is no folder", o.path))
+		return usage(fmt.Errorf("-o %s: not a directory", o.path))
 	}
 	return o.probe()
 }
 
-// make runs a command that makes a subnet, writes the file asked for and tells what came out.
+// make runs a command that makes a subnet, writes the output file, if any, and shows the result.
 func (a *app) make(ctx context.Context, e exploration, c explorer.Command, out outFlags) error {
 	began := time.Now()
 	job, err := a.start(ctx, e, c)
@@ -241,7 +241,7 @@ func (a *app) make(ctx context.Context, e exploration, c explorer.Command, out o
 	return a.result(r, func(w io.Writer) { r.words(w) })
 }
 
-// export writes a subnet to the file asked for, or makes the file and copies it to standard output.
+// export writes a subnet to the output file, or by way of a temporary file to standard output.
 func (a *app) export(ctx context.Context, e exploration, id explorer.SubnetID, out outFlags) (_ *gguf.Report, err error) {
 	c := explorer.Export{Subnet: id, Path: out.path, Type: out.typ}
 	if out.as == asHF {
@@ -274,10 +274,10 @@ func (a *app) export(ctx context.Context, e exploration, id explorer.SubnetID, o
 	return job.Report, err
 }
 
-// exportFolder writes a subnet as a folder of Hugging Face's, by way of a file.
+// exportFolder writes a subnet as a Hugging Face folder, by way of a temporary file.
 func (a *app) exportFolder(ctx context.Context, e exploration, c explorer.Export) (_ *gguf.Report, err error) {
-	if family, _ := subnet.FamilyOf(e.Snapshot().Model.Arch); !family.Runs { // known before a file is written for it
-		return nil, fmt.Errorf("%w: the layout holds Llama's network, and this is %s", convert.ErrUnsupported, family.Arch)
+	if family, _ := subnet.FamilyOf(e.Snapshot().Model.Arch); !family.Runs { // checked before the temporary file is written
+		return nil, fmt.Errorf("%w: the layout is Llama's, and the model is %s", convert.ErrUnsupported, family.Arch)
 	}
 	dir, err := os.MkdirTemp(a.getenv("LATHE_SCRATCH"), "lathe-export-")
 	if err != nil {
@@ -327,11 +327,11 @@ func (r madeResult) words(w io.Writer) {
 		}
 		fmt.Fprintln(w)
 		if x.ZeroedParams > 0 {
-			fmt.Fprintf(w, "  %s of dropped parameters could only be filled with zeros (in %d places)\n", count(x.ZeroedParams), len(x.Zeroed))
+			fmt.Fprintf(w, "  %s dropped parameters could only be set to zero (in %d tensors)\n", count(x.ZeroedParams), len(x.Zeroed))
 		}
 		if n := len(x.Fallbacks); n > 0 {
 			f := x.Fallbacks[0]
-			fmt.Fprintf(w, "  %d tensors are stored as another type than asked for, the first %s as %s: %s\n", n, f.Tensor, f.Got, f.Reason)
+			fmt.Fprintf(w, "  %d tensors have another type than requested, the first %s as %s: %s\n", n, f.Tensor, f.Got, f.Reason)
 		}
 	}
 	if r.Subnet != "" {
@@ -340,7 +340,7 @@ func (r madeResult) words(w io.Writer) {
 	fmt.Fprintf(w, "%s\n", clock(time.Duration(r.Seconds*float64(time.Second))))
 }
 
-// find is the subnet that a person means by an id or a name.
+// find returns the subnet with an id or a name.
 func find(s *explorer.Snapshot, what string) (explorer.SubnetID, error) {
 	switch id := explorer.SubnetID(what); id {
 	case explorer.DenseID, explorer.DraftID:
@@ -361,5 +361,5 @@ func find(s *explorer.Snapshot, what string) (explorer.SubnetID, error) {
 	case 0:
 		return "", fmt.Errorf("subnet %q: %w (`lathe subnets list` shows them)", what, explorer.ErrNotFound)
 	}
-	return "", usage(fmt.Errorf("%d subnets are called %q: use an id, such as %s", len(found), what, found[0]))
+	return "", usage(fmt.Errorf("%d subnets are named %q: use an id, such as %s", len(found), what, found[0]))
 }

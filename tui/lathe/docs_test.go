@@ -13,38 +13,37 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 )
 
-// TestCommandsPage compares docs/commands.md with the command tree; -update writes it anew.
+// TestCommandsPage compares explorer/docs/commands.md with the command tree; -update rewrites it.
 func TestCommandsPage(t *testing.T) {
 	const page = "../../explorer/docs/commands.md"
 	var b bytes.Buffer
 	b.WriteString("# Commands\n\nGenerated from the command tree by `go test ./tui/lathe -run CommandsPage -update`.\n\n" +
 		"Results go to standard output, everything else to standard error. With `--json` standard output is one JSON object, or\n" +
-		"for `search` a line for each generation and one at the end; words stay on standard error. Progress is drawn over in place\n" +
-		"on a terminal and written as a line every ten seconds elsewhere. In a pipe nothing is drawn.\n\n" +
-		"Where MODEL is left out the default model is meant, `$LATHE_CACHE/models/" + defaultModel + "`. Subnets are named by id or\n" +
-		"by name.\n\n## Exit statuses\n\n| status | meaning |\n|---|---|\n")
+		"for `search` a line for each generation and one at the end; messages stay on standard error. On a terminal progress is one\n" +
+		"line that is updated in place; elsewhere it is a line every ten seconds.\n\n" +
+		"MODEL defaults to `$LATHE_CACHE/models/" + defaultModel + "`. SUBNET is an id or a name.\n\n## Exit statuses\n\n| status | meaning |\n|---|---|\n")
 	for _, s := range exitStatuses {
 		fmt.Fprintf(&b, "| %d | %s |\n", s.status, s.meaning)
 	}
 	b.WriteString("\n## Environment\n\n| variable | meaning |\n|---|---|\n" +
-		"| `LATHE_CACHE` | folder of things that can be fetched again: default model, texts, plug-ins, converted models (default: `lathe` in the user's cache folder) |\n" +
+		"| `LATHE_CACHE` | folder for data that can be downloaded again: default model, texts, plug-ins, converted models (default: `lathe` in the user's cache folder) |\n" +
 		"| `LATHE_WORKSPACES` | folder of the workspaces of all models (default: `lathe/workspaces` in the user's data folder) |\n" +
-		"| `LATHE_SCRATCH` | folder for files that need not last, as large as a model (default: the system's) |\n" +
-		"| `HF_HOME`, `HF_HUB_CACHE` | where repositories of the Hugging Face hub are kept, as for its own programs |\n" +
-		"| `HF_TOKEN` | the token that the hub is asked with |\n" +
-		"| `HF_HUB_OFFLINE` | `1` asks nobody: what is kept must do |\n" +
-		"| `HF_ENDPOINT` | address of the hub |\n" +
-		"| `LATHE_COLOR` | colours of the explorer where `--color` is not given: `auto`, `none`, `16`, `256` or `true`; over SSH each session's own |\n" +
-		"| `LATHE_THEME` | background that the explorer draws for: `auto` (what the terminal reports), `dark` or `light`; over SSH each session's own |\n" +
-		"| `LATHE_ASCII` | `1` draws the explorer with ASCII characters only where `--ascii` is not given; over SSH each session's own |\n" +
-		"| `LATHE_API_KEY` | the key that clients of `serve-api` must send |\n" +
-		"| `LATHE_BACKEND` | what `--compute` says where it is not given |\n")
+		"| `LATHE_SCRATCH` | folder for temporary files, as large as a model (default: the system's) |\n" +
+		"| `HF_HOME`, `HF_HUB_CACHE` | cache of the Hugging Face hub, shared with its own programs |\n" +
+		"| `HF_TOKEN` | token for the hub |\n" +
+		"| `HF_HUB_OFFLINE` | `1` uses the cache only |\n" +
+		"| `HF_ENDPOINT` | URL of the hub |\n" +
+		"| `LATHE_COLOR` | colours of the explorer if `--color` is not given: `auto`, `none`, `16`, `256` or `true`; over SSH each session's own |\n" +
+		"| `LATHE_THEME` | background of the explorer: `auto` (as the terminal reports), `dark` or `light`; over SSH each session's own |\n" +
+		"| `LATHE_ASCII` | `1`: the explorer draws with ASCII characters only, if `--ascii` is not given; over SSH each session's own |\n" +
+		"| `LATHE_API_KEY` | key that clients of `serve-api` must send |\n" +
+		"| `LATHE_BACKEND` | device if `--compute` is not given |\n")
 	root := newRoot(&app{})
 	b.WriteString("\n## Flags of all commands\n\n")
 	flags(&b, root.PersistentFlags())
 	document(&b, root)
-	b.WriteString("\n## Over SSH\n\n`ssh host COMMAND` runs these on the exploration of a server, in the name and with the role of the key. Flags that name\n" +
-		"files are refused; `-o -` sends a file to the client.\n\n")
+	b.WriteString("\n## Over SSH\n\n`ssh host COMMAND` runs these commands on the exploration of a server, with the name and the role of the key. Flags that\n" +
+		"name files are refused; `-o -` sends a file to the client. [Sessions](../../tui/sshserver/docs/sessions.md) has more.\n\n")
 	shared := newRoot(&app{shared: &explorer.Exploration{}})
 	var paths []string
 	list(&paths, shared)
@@ -61,11 +60,11 @@ func TestCommandsPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, b.Bytes()) {
-		t.Error("docs/commands.md is not what the commands say: run go test ./tui/lathe -run CommandsPage -update")
+		t.Error("docs/commands.md differs from the command tree: run go test ./tui/lathe -run CommandsPage -update")
 	}
 }
 
-// list collects the commands that do something.
+// list collects the runnable commands.
 func list(paths *[]string, c *cobra.Command) {
 	if c.HasParent() && c.Name() != "help" && (c.Name() == "search" || !c.HasSubCommands()) {
 		*paths = append(*paths, strings.TrimPrefix(strings.TrimSuffix(strings.TrimSuffix(c.UseLine(), " [flags]"), " [MODEL]"), "lathe "))
@@ -75,7 +74,7 @@ func list(paths *[]string, c *cobra.Command) {
 	}
 }
 
-// document writes a command and those below it.
+// document writes a command and its subcommands.
 func document(b *bytes.Buffer, c *cobra.Command) {
 	if c.Runnable() && !c.HasParent() || c.HasParent() {
 		fmt.Fprintf(b, "\n## %s\n\n%s.\n", c.CommandPath(), c.Short)

@@ -13,8 +13,8 @@ import (
 func (a *app) doctorCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
-		Short: "Say what was found on this machine, what is used, and how to get what is missing",
-		Long:  "Exits with status 1 when something that is there does not work.",
+		Short: "Show what is installed on this machine, what is used, and how to get what is missing",
+		Long:  "Exits with status 1 if an installed component is broken.",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			checks, err := a.diagnose(cmd.Context(), a.compute, engine.Places{Cache: a.cache(), Model: filepath.Join(a.cache(), "models", defaultModel)})
@@ -49,7 +49,7 @@ func (a *app) doctorCommand() *cobra.Command {
 				fmt.Fprintf(w, "%-8s workspaces: %s\n", engine.Works, r.Workspaces)
 			})
 			if err == nil && broken > 0 {
-				err = fmt.Errorf("%d things that are there do not work", broken)
+				err = fmt.Errorf("%d components are broken", broken)
 			}
 			return err
 		},

@@ -8,14 +8,14 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 )
 
-// estimateResult is what statistics say of the masks in work, and how far from the truth that usually is.
+// estimateResult is the estimate of the draft from statistics, and the typical error of such estimates.
 type estimateResult struct {
-	Perplexity float64 `json:"perplexity,omitempty"` // where statistics are at hand
+	Perplexity float64 `json:"perplexity,omitempty"` // if statistics were gathered
 	Rise       float64 `json:"loss_rise,omitempty"`  // over the dense model, nats per token
-	Refitted   bool    `json:"refitted"`             // whether the masks in work carry re-fitted weights
-	// Difference is the median of |true/estimated - 1| over the masks of this kind that were estimated and measured.
+	Refitted   bool    `json:"refitted"`             // whether the draft has re-fitted weights
+	// Difference is the median of |measured/estimated - 1| over the masks of this kind that were estimated and measured.
 	Difference float64 `json:"typical_difference,omitempty"`
-	Compared   int     `json:"compared"` // how many they are
+	Compared   int     `json:"compared"` // number of such masks
 }
 
 func newEstimate(e explorer.Estimate) *estimateResult {
@@ -34,17 +34,16 @@ func (r *estimateResult) words(w io.Writer) {
 	fmt.Fprintln(w, r.accuracy())
 }
 
-// accuracy says how far from the truth estimates usually are.
+// accuracy describes the typical error of estimates.
 func (r *estimateResult) accuracy() string {
 	if r.Compared == 0 {
-		return fmt.Sprintf("no estimate was compared with the truth here yet; on SmolLM2-135M, re-fitted, half were within %.0f %%, 9 of 10 within %.0f %%",
+		return fmt.Sprintf("no estimate was compared with a measurement here yet; on SmolLM2-135M, re-fitted, half were within %.0f %%, 9 of 10 within %.0f %%",
 			100*explorer.TriedHalf, 100*explorer.TriedMost)
 	}
-	return fmt.Sprintf("typically %.1f %% off what is measured (%d compared)", 100*r.Difference, r.Compared)
+	return fmt.Sprintf("typically %.1f %% from the measured value (%d compared)", 100*r.Difference, r.Compared)
 }
 
-// estimating opens a model's workspace with the statistics that estimates come from, which are gathered where they are not
-// kept.
+// estimating opens a model's workspace for use and gathers the statistics that estimates need, unless the workspace has them.
 func (a *app) estimating(ctx context.Context, model string, use func(exploration) error) error {
 	return a.with(ctx, model, inWorkspace, func(e exploration) error {
 		if !e.Snapshot().Statistics.Ready {
@@ -56,7 +55,7 @@ func (a *app) estimating(ctx context.Context, model string, use func(exploration
 	})
 }
 
-// looking opens a model's workspace to look at it.
+// looking opens a model's workspace read-only.
 func (a *app) looking(ctx context.Context, model string, use func(exploration) error) error {
 	return a.with(ctx, model, readOnly, use)
 }

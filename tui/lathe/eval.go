@@ -26,7 +26,7 @@ type evalResult struct {
 	Text       string  `json:"text"`
 	TextSHA256 string  `json:"text_sha256"`
 	Share      float64 `json:"share"`
-	Dense      float64 `json:"dense_perplexity,omitempty"` // under the same conditions: as measured before, or of --dense
+	Dense      float64 `json:"dense_perplexity,omitempty"` // under the same conditions: an earlier measurement, or of --dense
 	Seconds    float64 `json:"seconds"`
 }
 
@@ -37,10 +37,10 @@ func (a *app) evalCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "eval [MODEL]",
-		Short: "Measure perplexity the way the papers do",
-		Long: "The whole text is tokenised once and cut into consecutive windows; the first token of each window is not scored, all\n" +
-			"others are, given all that precede them in their window. The standard error takes tokens as independent. Numbers compare only\n" +
-			"at equal text, sequence length and windows.",
+		Short: "Measure perplexity as in the literature",
+		Long: "The whole text is tokenised once and cut into consecutive windows. All tokens of a window but the first are scored, given\n" +
+			"the tokens before them in the window. The standard error assumes independent tokens. Numbers compare only at equal text,\n" +
+			"sequence length and number of windows.",
 		Example: "  lathe eval small.gguf --text wiki.test.raw --dense model.gguf\n  lathe eval model.gguf --subnet s3 --text wiki.test.raw --windows 4 --json",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -58,8 +58,8 @@ func (a *app) evalCommand() *cobra.Command {
 					return err
 				}
 				if whole.Tokens != r.Tokens || whole.TextSHA256 != r.TextSHA256 {
-					return fmt.Errorf("%w: %s reads the text as %d tokens, %s as %d: their perplexities do not compare",
-						explorer.ErrUnsupported, model, r.Tokens, dense, whole.Tokens)
+					return fmt.Errorf("%w: the text has %d tokens for %s and %d for %s: their perplexities do not compare",
+						explorer.ErrUnsupported, r.Tokens, model, whole.Tokens, dense)
 				}
 				r.Dense = whole.Perplexity
 			}
@@ -70,14 +70,14 @@ func (a *app) evalCommand() *cobra.Command {
 	flags.StringVar(&c.Text, "text", "", "text file to measure on")
 	flags.IntVar(&c.Seq, "seq", 2048, "tokens per window")
 	flags.IntVar(&c.Windows, "windows", 0, "windows from the start of the text (default: all)")
-	flags.StringVar(&c.Engine, "engine", "", "what scores: llama.cpp, or decoder for the graphs that search computes with (default: llama.cpp where it runs the model)")
-	flags.StringVar(&c.Type, "type", "", "tensor type a subnet is written as for llama.cpp (default: as the source)")
+	flags.StringVar(&c.Engine, "engine", "", "what scores: llama.cpp, or decoder for the graphs that search uses (default: llama.cpp if it runs the model)")
+	flags.StringVar(&c.Type, "type", "", "tensor type to write a subnet in for llama.cpp (default: the source's)")
 	flags.StringVar(&subnet, "subnet", string(explorer.DenseID), "subnet of the workspace to measure: an id, a name, or draft")
-	flags.StringVar(&dense, "dense", "", "model file to measure as well and to compare with: what MODEL was cut from")
-	if a.shared != nil { // whose clients name no texts
+	flags.StringVar(&dense, "dense", "", "model file to measure and to compare with: the one that MODEL was cut from")
+	if a.shared != nil { // clients cannot name texts
 		c.Windows = 4
 		windows := flags.Lookup("windows")
-		windows.DefValue, windows.Usage = "4", "windows from the end of the default text, which calibration does not reach"
+		windows.DefValue, windows.Usage = "4", "windows from the end of the default text, which calibration does not use"
 		return cmd
 	}
 	if err := cmd.MarkFlagRequired("text"); err != nil {
@@ -86,7 +86,7 @@ func (a *app) evalCommand() *cobra.Command {
 	return cmd
 }
 
-// eval measures a subnet of a model's workspace, or a model file as it is.
+// eval measures a subnet of a model's workspace, or a model file.
 func (a *app) eval(ctx context.Context, model string, c explorer.Measure, subnet string) (r evalResult, err error) {
 	k := inMemory
 	if subnet != string(explorer.DenseID) {
@@ -110,7 +110,7 @@ func (a *app) eval(ctx context.Context, model string, c explorer.Measure, subnet
 	return r, err
 }
 
-// newEval is the newest measurement of a subnet.
+// newEval returns the newest measurement of a subnet.
 func newEval(s *explorer.Snapshot, id explorer.SubnetID) (evalResult, error) {
 	list := s.Model.Measurements
 	switch n, ok := s.Subnet(id); {
@@ -132,7 +132,7 @@ func newEval(s *explorer.Snapshot, id explorer.SubnetID) (evalResult, error) {
 		r.Subnet = string(id)
 		return r, nil
 	}
-	r.Dense = 0 // a file is not compared with itself
+	r.Dense = 0 // would compare the file with itself
 	if s.Model.SubnetOf != "" {
 		r.Share = s.Model.Share
 	}

@@ -31,28 +31,28 @@ var exitStatuses = []struct {
 	meaning string
 }{
 	{exitOK, "done"},
-	{exitFailure, "it was tried and failed: a full disk, a crash of the engine, a result out of bounds"},
-	{exitUsage, "the command line makes no sense: an unknown flag, a ratio outside (0, 1], a layer the model does not have"},
-	{exitInput, "an input file is missing, damaged or not what it should be"},
+	{exitFailure, "failure: a full disk, a crash of the engine, a result out of bounds"},
+	{exitUsage, "invalid usage: an unknown flag, a ratio outside (0, 1], a layer that the model does not have"},
+	{exitInput, "an input file is missing, damaged or of the wrong kind"},
 	{exitUnsupported, "not possible with this model, machine or build: an unknown architecture, too little memory, no engine"},
 	{exitHeld, "the workspace is held by another process, or cannot be written to"},
-	{exitInterrupted, "interrupted; what was finished until then is kept"},
+	{exitInterrupted, "interrupted; results up to then are kept"},
 }
 
 var (
-	// errUsage: the command line makes no sense.
+	// errUsage: invalid usage.
 	errUsage = errors.New("see --help")
-	// errInput: an input file is not usable.
+	// errInput: an input file cannot be used.
 	errInput = errors.New("bad input")
 )
 
-// usage marks an error as one of the command line.
+// usage marks an error as invalid usage.
 func usage(err error) error { return marked{err, errUsage} }
 
 // input marks an error as one of an input file.
 func input(err error) error { return marked{err, errInput} }
 
-// marked is an error that also is a sentinel, without its words.
+// marked is an error that wraps a sentinel as well, without its text.
 type marked struct {
 	error
 	is error
@@ -60,10 +60,10 @@ type marked struct {
 
 func (m marked) Unwrap() []error { return []error{m.error, m.is} }
 
-// output is an error of a file to be written: a folder that is missing is no missing input.
+// output is an error of a file to write: a missing output folder is not a missing input.
 type output struct{ error }
 
-// status is the exit status for an error.
+// status returns the exit status for an error.
 func status(err error) int {
 	is := func(targets ...error) bool {
 		for _, t := range targets {
@@ -96,7 +96,7 @@ func status(err error) int {
 	return exitFailure
 }
 
-// isCobraUsage recognises the errors of the command parser, which have no type.
+// isCobraUsage reports whether an error is one of the command parser's, which have no type.
 func isCobraUsage(err error) bool {
 	for _, prefix := range []string{"unknown command", "unknown flag", "unknown shorthand", "accepts ", "requires at least", "required flag"} {
 		if strings.HasPrefix(err.Error(), prefix) {
@@ -106,7 +106,7 @@ func isCobraUsage(err error) bool {
 	return false
 }
 
-// firstLine is an error in one line.
+// firstLine returns an error's text in one line.
 func firstLine(err error) string {
 	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/lathe-llm/lathe/tui"
 )
 
-// exploreFlags makes the root command open the terminal interface and gives it its flags.
+// exploreFlags lets the root command open the terminal interface, and adds its flags.
 func exploreFlags(a *app, root *cobra.Command) {
 	var o tui.Options
 	var color string
@@ -37,15 +37,15 @@ func exploreFlags(a *app, root *cobra.Command) {
 	flags.StringVar(&color, "color", "auto", "colours to draw with: auto, none, 16, 256 or true; overrides $"+tui.ColorVariable)
 	flags.BoolVar(&o.Light, "light", false, "assume a light background until the terminal reports its own; $"+tui.ThemeVariable+" sets a fixed one")
 	flags.BoolVar(&ascii, "ascii", false, "draw with ASCII characters only; overrides $"+tui.ASCIIVariable)
-	flags.BoolVar(&o.NoMouse, "no-mouse", false, "leave the mouse to the terminal")
-	flags.StringVar(&o.Screen, "screen", "", "screen to open on: search, masks, reform, chat, bench or library")
-	flags.StringVar(&o.KeyFile, "keys", "", "TOML file of keys (default: lathe/keys.toml in the user's configuration folder)")
+	flags.BoolVar(&o.NoMouse, "no-mouse", false, "do not capture the mouse")
+	flags.StringVar(&o.Screen, "screen", "", "first screen: search, masks, reform, chat, bench or library")
+	flags.StringVar(&o.KeyFile, "keys", "", "TOML file with a key map (default: lathe/keys.toml in the user's configuration folder)")
 }
 
-// explore opens the terminal interface on a model. Where there is no terminal it says so and draws nothing.
+// explore opens the terminal interface on a model. Without a terminal it returns an error and draws nothing.
 func (a *app) explore(ctx context.Context, args []string, o tui.Options) error {
 	if a.json {
-		return usage(errors.New("--json needs a command: `lathe status --json` says what is in the workspace"))
+		return usage(errors.New("--json needs a command, such as `lathe status --json`"))
 	}
 	if !isTerminal(a.stdin) || !isTerminal(a.stdout) {
 		return usage(errors.New("the explorer needs a terminal; in a pipe use a command, such as `lathe status` or `lathe --help`"))
@@ -64,14 +64,14 @@ func (a *app) explore(ctx context.Context, args []string, o tui.Options) error {
 	if err != nil {
 		return err
 	}
-	a.welcome(ctx, e)
+	a.gatherInBackground(ctx, e)
 	if err := e.CarryOn(ctx); err != nil {
 		return errors.Join(err, e.Close())
 	}
 	return errors.Join(a.open(ctx, a, e, o), e.Close())
 }
 
-// keyFile is the user's file of keys, "" where there is none.
+// keyFile returns the path of the user's key map, "" if there is none.
 func (a *app) keyFile() string {
 	dir := a.getenv("XDG_CONFIG_HOME")
 	if dir == "" {
@@ -84,17 +84,17 @@ func (a *app) keyFile() string {
 	return path
 }
 
-// welcome starts what makes an exploration better while people look around: the statistics, from the workspace or from
-// the default text. Whatever a person starts comes before them.
-func (a *app) welcome(ctx context.Context, e exploration) {
+// gatherInBackground starts gathering the statistics that estimates need, from the workspace or from the default text. Jobs
+// that people start have priority.
+func (a *app) gatherInBackground(ctx context.Context, e exploration) {
 	if e.Snapshot().Workspace.ReadOnly || a.calibrationText() == "" {
 		return
 	}
-	// That it could not be started is no reason not to open; a failure later is a message on the screen.
+	// An error here must not keep the explorer from opening; a later failure is a message on the screen.
 	_, _ = e.Do(ctx, explorer.Actor{Role: explorer.RoleEditor}, explorer.GatherStatistics{})
 }
 
-// openInterface is the terminal interface of this process.
+// openInterface runs the terminal interface of this process.
 func openInterface(ctx context.Context, _ *app, e *explorer.Exploration, o tui.Options) error {
 	err := tui.Run(ctx, e, o)
 	if err != nil && !errors.Is(err, context.Canceled) {

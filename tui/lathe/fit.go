@@ -19,7 +19,7 @@ func (a *app) fitCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:     "fit [MODEL]",
-		Short:   "Say which subnet found so far is the best that runs in a given memory",
+		Short:   "Show the best subnet so far that runs in a given amount of memory",
 		Example: "  lathe fit --memory 96MB --context 2048",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -50,14 +50,14 @@ func (a *app) fitCommand() *cobra.Command {
 					if r.Relative > 0 {
 						fmt.Fprintf(w, ", %.3f × the dense perplexity", r.Relative)
 					} else {
-						fmt.Fprint(w, ", its perplexity was not measured")
+						fmt.Fprint(w, ", perplexity not measured")
 					}
 					fmt.Fprintln(w)
 				})
 			})
 		},
 	}
-	cmd.Flags().StringVar(&memory, "memory", "", "memory there is, such as 4GB or 512MB")
+	cmd.Flags().StringVar(&memory, "memory", "", "available memory, such as 4GB or 512MB")
 	cmd.Flags().IntVar(&context, "context", 4096, "tokens of context")
 	if err := cmd.MarkFlagRequired("memory"); err != nil {
 		panic(err) // the flag is defined above
@@ -65,7 +65,7 @@ func (a *app) fitCommand() *cobra.Command {
 	return cmd
 }
 
-// byteSize is a flag that takes a size.
+// byteSize is the value of a flag that takes a size.
 type byteSize int64
 
 func (b *byteSize) Set(text string) error {

@@ -10,25 +10,25 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 )
 
-// calibrationFlags adds the flags that say what to learn from.
+// calibrationFlags adds the flags of the calibration text.
 func calibrationFlags(cmd *cobra.Command, c *explorer.Calibration) {
 	flags := cmd.Flags()
-	flags.StringVar(&c.Text, "text", "", "calibration text: a file, or a folder of text files (default: the Wikipedia text that came with the set-up)")
-	flags.IntVar(&c.Windows, "windows", 0, "windows of calibration text (default 8)")
-	flags.IntVar(&c.Seq, "seq", 0, "tokens per window (default 2048)")
+	flags.StringVar(&c.Text, "text", "", "calibration text: a file, or a folder of text files (default: the Wikipedia text that `make setup` downloads)")
+	flags.IntVar(&c.Windows, "windows", 0, "calibration windows (default 8)")
+	flags.IntVar(&c.Seq, "seq", 0, "tokens per calibration window (default 2048)")
 }
 
-// reformFlags adds the flags that say how weights are re-fitted.
+// reformFlags adds the flags of the re-fit.
 func reformFlags(cmd *cobra.Command, o *explorer.ReformOptions) {
 	flags := cmd.Flags()
-	flags.StringVar(&o.Method, "reform", "", "how to re-fit the weights that stay: exact, admm or none (default: the method's own)")
+	flags.StringVar(&o.Method, "reform", "", "how to re-fit the remaining weights: exact, admm or none (default: the method's own)")
 	flags.Float64Var(&o.Lambda, "lambda", 0, "ridge term, relative to the mean diagonal of the inputs' second moments (default: the method's own)")
-	flags.Var(&optionalInt{&o.Up}, "up", "steps by which W_U is re-fitted too, 0 to leave it as it is (default: the method's own)")
-	flags.Float64Var(&o.Rho, "rho", 0, "ADMM's penalty (default 1)")
-	flags.IntVar(&o.Steps, "steps", 0, "ADMM's steps (default 30)")
+	flags.Var(&optionalInt{&o.Up}, "up", "steps of the re-fit of W_U, 0 to leave W_U unchanged (default: the method's own)")
+	flags.Float64Var(&o.Rho, "rho", 0, "penalty of ADMM (default 1)")
+	flags.IntVar(&o.Steps, "steps", 0, "steps of ADMM (default 30)")
 }
 
-// optionalInt is a flag that leaves a number unset unless it is given.
+// optionalInt is the value of a flag for a non-negative integer that stays nil unless the flag is given.
 type optionalInt struct{ to **int }
 
 func (o *optionalInt) String() string {
@@ -41,7 +41,7 @@ func (o *optionalInt) String() string {
 func (o *optionalInt) Set(text string) error {
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 0 {
-		return fmt.Errorf("%q is no count", text)
+		return fmt.Errorf("%q is not a non-negative integer", text)
 	}
 	*o.to = &n
 	return nil
@@ -49,5 +49,5 @@ func (o *optionalInt) Set(text string) error {
 
 func (o *optionalInt) Type() string { return "int" }
 
-// presetNames lists the one-shot methods for a sentence.
+// presetNames returns the names of the one-shot methods, separated by commas.
 func presetNames() string { return strings.Join(explorer.Presets(), ", ") }

@@ -30,15 +30,15 @@ type infoResult struct {
 	Context      int         `json:"context"`
 	Tied         bool        `json:"tied_embeddings"`
 	ChatTemplate bool        `json:"chat_template"`
-	NoRuntime    string      `json:"no_runtime,omitempty"` // why it cannot be run
+	NoRuntime    string      `json:"no_runtime,omitempty"` // why llama.cpp cannot run it
 	KVBytes      int64       `json:"kv_bytes_per_token"`
-	CutMemory    int64       `json:"cut_memory_bytes"` // to cut it at once to 0.8, calibrated on cutWindows of cutTokens
+	CutMemory    int64       `json:"cut_memory_bytes"` // of a one-shot cut to 0.8, with cutWindows calibration windows of cutTokens
 	SubnetOf     string      `json:"subnet_of,omitempty"`
 	Share        float64     `json:"share,omitempty"`
 	Layers       []infoLayer `json:"layers"`
 }
 
-// The calibration text that info states the memory for.
+// The calibration text that the memory of a cut is computed for.
 const (
 	cutWindows = 24
 	cutTokens  = 2048
@@ -54,7 +54,7 @@ type infoLayer struct {
 func (a *app) infoCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "info [MODEL]",
-		Short: "Say what a model file is",
+		Short: "Show model metadata",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args)
@@ -71,7 +71,7 @@ func (a *app) infoCommand() *cobra.Command {
 	}
 }
 
-// modelInfo is what a model's header says.
+// modelInfo returns the metadata of a model.
 func (a *app) modelInfo(ctx context.Context, path string) (explorer.ModelInfo, error) {
 	if a.shared != nil {
 		return a.shared.Snapshot().Model, nil
@@ -91,7 +91,7 @@ func (a *app) modelInfo(ctx context.Context, path string) (explorer.ModelInfo, e
 	return m.Info(), m.Close()
 }
 
-// newInfo takes the limits that cutting would have, 0 for the defaults.
+// newInfo returns the metadata with the memory that a cut within limits needs; limits of 0 are the defaults.
 func newInfo(m explorer.ModelInfo, limits reform.Limits) infoResult {
 	if limits.States == 0 {
 		limits.States = decoder.DefaultMemory
@@ -117,16 +117,16 @@ func (r infoResult) words(w io.Writer, m explorer.ModelInfo) {
 		{"model", r.Name},
 		{"file", fmt.Sprintf("%s (%s, %s)", r.Model, byteCount(r.Bytes), r.Type)},
 		{"architecture", r.Architecture},
-		{"parameters", fmt.Sprintf("%s, of them %s in decoder blocks", count(r.Params), count(r.BlockParams))},
+		{"parameters", fmt.Sprintf("%s, %s of them in decoder blocks", count(r.Params), count(r.BlockParams))},
 		{"layers", shapes(m.Geometry.Layers)},
 		{"hidden size", fmt.Sprintf("%d, heads of %d", r.Hidden, r.HeadDim)},
 		{"vocabulary", fmt.Sprintf("%d%s", r.Vocab, map[bool]string{true: ", output tied to the embedding"}[r.Tied])},
 		{"context", fmt.Sprintf("%d tokens, %s of KV cache each", r.Context, byteCount(r.KVBytes))},
-		{"cutting it", fmt.Sprintf("about %s of memory, with %d windows of %d tokens", byteCount(r.CutMemory), cutWindows, cutTokens)},
+		{"memory to cut", fmt.Sprintf("about %s with %d calibration windows of %d tokens", byteCount(r.CutMemory), cutWindows, cutTokens)},
 		{"chat template", map[bool]string{true: "yes", false: "no"}[r.ChatTemplate]},
 	}
 	if r.NoRuntime != "" {
-		rows = append(rows, []string{"running it", r.NoRuntime})
+		rows = append(rows, []string{"not runnable", r.NoRuntime})
 	}
 	if r.SubnetOf != "" {
 		rows = append(rows, []string{"subnet of", fmt.Sprintf("%s, %.3f of its block parameters", r.SubnetOf, r.Share)})
@@ -134,7 +134,7 @@ func (r infoResult) words(w io.Writer, m explorer.ModelInfo) {
 	table(w, rows...)
 }
 
-// shapes says how many layers of which shape there are, runs of equal ones together.
+// shapes describes the layers, grouping consecutive layers of equal shape.
 func shapes(layers []subnet.LayerGeometry) string {
 	var parts []string
 	for i := 0; i < len(layers); {

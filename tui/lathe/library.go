@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,24 +15,24 @@ import (
 )
 
 func (a *app) subnetsCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "subnets", Short: "List the subnets of a workspace and tidy them", Args: cobra.NoArgs, RunE: needsSubcommand}
+	cmd := &cobra.Command{Use: "subnets", Short: "List, export and organise the subnets of a workspace", Args: cobra.NoArgs, RunE: needsSubcommand}
 	if a.shared == nil {
 		cmd.AddCommand(a.subnetsImportCommand())
 	}
 	cmd.AddCommand(a.subnetsListCommand(), a.subnetsExportCommand(),
-		a.subnetsNamedCommand("rename", "Give a subnet another name", func(id explorer.SubnetID, name string) explorer.Command {
+		a.subnetsNamedCommand("rename", "Rename a subnet", func(id explorer.SubnetID, name string) explorer.Command {
 			return explorer.RenameSubnet{Subnet: id, Name: name}
 		}),
 		a.subnetsNamedCommand("duplicate", "Copy a subnet", func(id explorer.SubnetID, name string) explorer.Command {
 			return explorer.DuplicateSubnet{Subnet: id, Name: name}
 		}),
-		a.subnetsNamedCommand("note", "Write a note on a subnet", func(id explorer.SubnetID, text string) explorer.Command {
+		a.subnetsNamedCommand("note", "Set the note of a subnet", func(id explorer.SubnetID, text string) explorer.Command {
 			return explorer.AnnotateSubnet{Subnet: id, Note: text}
 		}),
 		a.subnetsOneCommand("delete", "Move a subnet to the trash", func(id explorer.SubnetID) explorer.Command {
 			return explorer.DeleteSubnet{Subnet: id}
 		}),
-		a.subnetsOneCommand("restore", "Take a subnet out of the trash", func(id explorer.SubnetID) explorer.Command {
+		a.subnetsOneCommand("restore", "Restore a subnet from the trash", func(id explorer.SubnetID) explorer.Command {
 			return explorer.RestoreSubnet{Subnet: id}
 		}),
 		a.subnetsEmptyCommand())
@@ -50,12 +51,12 @@ type subnetResult struct {
 	Refitted     bool                   `json:"refitted"`
 	Method       explorer.Method        `json:"method"`
 	Note         string                 `json:"note,omitempty"`
-	HeldOut      *heldOutResult         `json:"held_out,omitempty"` // what its cut or re-fitting said of it
+	HeldOut      *heldOutResult         `json:"held_out,omitempty"` // measured when it was cut or re-fitted
 	Deleted      bool                   `json:"deleted,omitempty"`
 	Measurements []explorer.Measurement `json:"measurements"`
 }
 
-// heldOutResult is the perplexity on the end of the calibration text, which is no measurement of this model against another.
+// heldOutResult is the perplexity on the end of the calibration text. It does not compare with measurements.
 type heldOutResult struct {
 	explorer.HeldOut
 	Tokens int    `json:"tokens"` // one window
@@ -103,7 +104,7 @@ func (a *app) subnetsListCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&trash, "trash", false, "list what was deleted and can be restored")
+	cmd.Flags().BoolVar(&trash, "trash", false, "list deleted subnets, which can be restored")
 	return cmd
 }
 
@@ -128,10 +129,10 @@ func subnetsTable(w io.Writer, list []explorer.Subnet) {
 		rows = append(rows, row)
 	}
 	table(w, rows...)
-	fmt.Fprintf(w, "\nperplexity as last measured; held-out on the last %d tokens of the calibration text, when it was made\n", explorer.HeldOutTokens)
+	fmt.Fprintf(w, "\nperplexity: the last measurement; held-out: on the last %d tokens of the calibration text, when the subnet was made\n", explorer.HeldOutTokens)
 }
 
-// changeLibrary gives a command about a subnet and shows the subnet afterwards.
+// changeLibrary runs a command on a subnet and shows the subnet afterwards.
 func (a *app) changeLibrary(ctx context.Context, what string, args []string, command func(explorer.SubnetID) explorer.Command) error {
 	model, err := a.modelArg(args)
 	if err != nil {
@@ -174,7 +175,7 @@ func (a *app) subnetsNamedCommand(use, short string, command func(explorer.Subne
 
 func (a *app) subnetsEmptyCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "empty-trash [MODEL]", Short: "Delete what is in the trash for good", Args: cobra.MaximumNArgs(1),
+		Use: "empty-trash [MODEL]", Short: "Delete the subnets in the trash permanently", Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args)
 			if err != nil {
@@ -196,10 +197,11 @@ func (a *app) subnetsEmptyCommand() *cobra.Command {
 func (a *app) subnetsExportCommand() *cobra.Command {
 	var out outFlags
 	cmd := &cobra.Command{
-		Use: "export SUBNET [MODEL]", Short: "Write a subnet as a GGUF file, or as a folder of Hugging Face's", Args: cobra.RangeArgs(1, 2),
-		Long: "With --as hf the folder has config.json, safetensors and the tokenizer. Where layers differ its layout is that of DeciLM,\n" +
-			"as Nvidia's Nemotron models have it: a width for each layer, and blocks that do nothing. It holds Llama's network only,\n" +
-			"with one number of whole query heads in all layers and without output biases; other subnets are refused with the reason.",
+		Use: "export SUBNET [MODEL]", Short: "Write a subnet as a GGUF file or a Hugging Face folder", Args: cobra.RangeArgs(1, 2),
+		Long: "With --as hf it writes a folder with config.json, a safetensors file and the tokenizer. If layers differ, the layout is\n" +
+			"DeciLM's, as in Nvidia's Nemotron models: a width for each layer, and blocks without operation. It represents Llama's\n" +
+			"architecture only, with the same number of whole query heads in all layers and without output biases; other subnets are\n" +
+			"refused with the reason.",
 		Example: "  lathe subnets export s3 -o small.gguf --type Q8_0\n  lathe subnets export s3 --as hf -o small/ --type BF16\n  ssh host subnets export s3 -o - > small.gguf",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args[1:])
@@ -207,7 +209,7 @@ func (a *app) subnetsExportCommand() *cobra.Command {
 				return err
 			}
 			if out.path == "" {
-				return usage(fmt.Errorf("-o names the file to write"))
+				return usage(errors.New("-o FILE is missing"))
 			}
 			if err := out.check(); err != nil {
 				return err
@@ -233,9 +235,10 @@ func (a *app) subnetsImportCommand() *cobra.Command {
 	var name string
 	cmd := &cobra.Command{
 		Use:   "import FILE [MODEL]",
-		Short: "Take a subnet made elsewhere into the workspace",
-		Long: "FILE is a GGUF file that was cut from MODEL, by lathe or otherwise, or a file of masks as `masks show --json` has them in\n" +
-			"text. Files of other tools are recognised by their rows where they are of the model's type and keep whole heads.",
+		Short: "Import a subnet that was made elsewhere",
+		Long: "FILE is a GGUF file that was cut from MODEL, by lathe or another tool, or a file of masks in the format of text in\n" +
+			"`masks show --json`. Files of other tools are recognised by their rows if they have the model's tensor types and keep\n" +
+			"whole heads.",
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args[1:])
@@ -285,7 +288,7 @@ func (a *app) importSubnet(ctx context.Context, e exploration, path, name string
 	})
 }
 
-// readMasks reads a file of masks; ok is false when the file is something else.
+// readMasks reads a file of masks; ok is false if the file is of another kind.
 func readMasks(path string) (text string, ok bool, err error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -22,54 +22,54 @@ import (
 func main() {
 	llamacpp.RunIfChild()
 	convert.RunIfChild()
-	// Libraries log to standard error through slog; a terminal interface or a pipe must not see that.
+	// Libraries log to standard error through slog, which would disturb the terminal interface.
 	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil)))
 	ignoreSizeSignal()
 	os.Exit(realMain())
 }
 
-// realMain runs the command line of the process on the real backend.
+// realMain runs the command line of the process with the real backend.
 func realMain() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, open: openInterface}
-	var bench *engine.Engine
-	made := func(spec string) (*engine.Engine, error) {
-		if bench != nil {
-			return bench, nil
+	var opened *engine.Engine
+	open := func(spec string) (*engine.Engine, error) {
+		if opened != nil {
+			return opened, nil
 		}
 		var err error
-		bench, err = engine.New(engine.Options{
+		opened, err = engine.New(engine.Options{
 			Compute: spec, Text: a.calibrationText(), Scratch: os.Getenv("LATHE_SCRATCH"), Spill: a.spill, Weights: a.weights,
 		})
-		return bench, err
+		return opened, err
 	}
-	a.backend = func(spec string) (explorer.Backend, error) { return made(spec) }
+	a.backend = func(spec string) (explorer.Backend, error) { return open(spec) }
 	a.diagnose = func(ctx context.Context, spec string, p engine.Places) ([]engine.Check, error) {
-		b, err := made(spec)
+		b, err := open(spec)
 		if err != nil {
 			return nil, err
 		}
 		return b.Diagnose(ctx, p), nil
 	}
 	a.verify = func(ctx context.Context, spec, path, source string, m explorer.Monitor) (gguf.Verification, error) {
-		b, err := made(spec)
+		b, err := open(spec)
 		if err != nil {
 			return gguf.Verification{}, err
 		}
 		return b.Verify(ctx, path, source, m)
 	}
 	code := run(ctx, a, os.Args[1:])
-	if bench != nil {
-		if err := bench.Close(); err != nil && code == exitOK {
+	if opened != nil {
+		if err := opened.Close(); err != nil && code == exitOK {
 			code = exitFailure
 		}
 	}
 	return code
 }
 
-// version is the module's version as the Go tool recorded it.
+// version returns the module's version as recorded by the Go tool.
 func version() string {
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
 		return info.Main.Version

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,13 +15,13 @@ import (
 )
 
 func (a *app) masksCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "masks", Short: "Look at masks and edit them", Args: cobra.NoArgs, RunE: needsSubcommand}
-	cmd.AddCommand(a.masksShowCommand(), a.masksSetCommand(), a.masksUndoCommand("undo", "Take the last edit back"),
-		a.masksUndoCommand("redo", "Do the last undone edit again"), a.masksDiffCommand(), a.masksCheckoutCommand())
+	cmd := &cobra.Command{Use: "masks", Short: "Show and edit masks", Args: cobra.NoArgs, RunE: needsSubcommand}
+	cmd.AddCommand(a.masksShowCommand(), a.masksSetCommand(), a.masksUndoCommand("undo", "Undo the last edit"),
+		a.masksUndoCommand("redo", "Redo the last undone edit"), a.masksDiffCommand(), a.masksCheckoutCommand())
 	return cmd
 }
 
-// needsSubcommand is what a command that only groups others does.
+// needsSubcommand is the action of a command that only groups others.
 func needsSubcommand(cmd *cobra.Command, _ []string) error {
 	return usage(fmt.Errorf("%s needs a command: see %s --help", cmd.CommandPath(), cmd.CommandPath()))
 }
@@ -30,17 +29,17 @@ func needsSubcommand(cmd *cobra.Command, _ []string) error {
 // masksResult is what `masks show --json` writes.
 type masksResult struct {
 	Subnet  string       `json:"subnet"`
-	Version uint64       `json:"version,omitempty"` // of the draft: what an edit may name to be refused when somebody else was faster
+	Version uint64       `json:"version,omitempty"` // of the draft; an edit that names an older one is refused
 	Size    sizeResult   `json:"size"`
 	Layers  []layerMasks `json:"layers"`
 	Text    string       `json:"text"`
 	Undo    int          `json:"undo,omitempty"`
 	Redo    int          `json:"redo,omitempty"`
-	// Estimate is of the masks in work alone.
+	// Estimate is set for the draft only.
 	Estimate *estimateResult `json:"estimate,omitempty"`
 }
 
-// sizeResult is what masks cost.
+// sizeResult is the size of a subnet.
 type sizeResult struct {
 	Share        float64 `json:"share"`
 	ShareAll     float64 `json:"share_all"`
@@ -54,7 +53,7 @@ func newSize(s subnet.Size, bytes int64) sizeResult {
 	return sizeResult{s.Ratio, s.RatioAll, s.BlockParams, s.ZeroedParams, bytes, s.KVBytesPerToken}
 }
 
-// layerMasks is what is kept of one layer.
+// layerMasks are the units that are kept in one layer.
 type layerMasks struct {
 	Layer  int    `json:"layer"`
 	Heads  string `json:"heads"`
@@ -64,10 +63,10 @@ type layerMasks struct {
 	Of     int    `json:"mlp_of"`
 }
 
-// opener opens a model and lets use work with it.
+// opener opens a model and calls use.
 type opener func(ctx context.Context, model string, use func(exploration) error) error
 
-// onSubnet is a command that looks at one subnet of the workspace.
+// onSubnet returns a command that shows one subnet of the workspace.
 func (a *app) onSubnet(use, short string, open opener, show func(*explorer.Snapshot, explorer.SubnetID) error) *cobra.Command {
 	var sub string
 	cmd := &cobra.Command{
@@ -87,7 +86,7 @@ func (a *app) onSubnet(use, short string, open opener, show func(*explorer.Snaps
 			})
 		},
 	}
-	cmd.Flags().StringVar(&sub, "subnet", string(explorer.DraftID), "an id, a name, dense, or draft for the masks in work")
+	cmd.Flags().StringVar(&sub, "subnet", string(explorer.DraftID), "subnet: an id, a name, dense or draft")
 	return cmd
 }
 
@@ -99,7 +98,7 @@ func (a *app) masksShowCommand() *cobra.Command {
 		}
 		return a.looking(ctx, model, use)
 	}
-	cmd := a.onSubnet("show [MODEL]", "Show what is kept of each layer", open, func(s *explorer.Snapshot, id explorer.SubnetID) error {
+	cmd := a.onSubnet("show [MODEL]", "Show the kept units of each layer", open, func(s *explorer.Snapshot, id explorer.SubnetID) error {
 		masks, err := s.Masks(id)
 		if err != nil {
 			return err
@@ -119,7 +118,7 @@ func (a *app) masksShowCommand() *cobra.Command {
 		}
 		return a.result(r, func(w io.Writer) { r.words(w, masks) })
 	})
-	cmd.Flags().BoolVar(&estimate, "estimate", false, "estimate the perplexity of the masks in work, from statistics that are gathered where there are none yet")
+	cmd.Flags().BoolVar(&estimate, "estimate", false, "estimate the perplexity of the draft from statistics, which are gathered first if necessary")
 	return cmd
 }
 
@@ -138,7 +137,7 @@ func (r masksResult) words(w io.Writer, m subnet.Masks) {
 
 func (a *app) masksDiffCommand() *cobra.Command {
 	var with string
-	cmd := a.onSubnet("diff [MODEL]", "Show how two subnets differ", a.looking, func(s *explorer.Snapshot, id explorer.SubnetID) error {
+	cmd := a.onSubnet("diff [MODEL]", "Compare the masks of two subnets", a.looking, func(s *explorer.Snapshot, id explorer.SubnetID) error {
 		other, err := find(s, with)
 		if err != nil {
 			return err
@@ -168,11 +167,11 @@ func (a *app) masksDiffCommand() *cobra.Command {
 			fmt.Fprintf(w, "share %.3f → %.3f\n", from.Size().Ratio, to.Size().Ratio)
 		})
 	})
-	cmd.Flags().StringVar(&with, "with", string(explorer.DenseID), "what to compare with: an id, a name, dense or draft")
+	cmd.Flags().StringVar(&with, "with", string(explorer.DenseID), "subnet to compare with: an id, a name, dense or draft")
 	return cmd
 }
 
-// draftResult is what commands that change the draft write with --json.
+// draftResult is the draft in the --json output of commands that change it.
 type draftResult struct {
 	Version uint64     `json:"version"`
 	Step    string     `json:"step,omitempty"`
@@ -198,8 +197,8 @@ func (a *app) drafted(s *explorer.Snapshot) error {
 	})
 }
 
-// change gives commands to a model's workspace and shows the draft they lead to. calibration is what statistics are gathered
-// on where they are needed and not there.
+// change runs commands on a model's workspace and shows the resulting draft. If they need statistics that the workspace does
+// not have, these are gathered with calibration first.
 func (a *app) change(ctx context.Context, args []string, calibration explorer.Calibration, commands func(*explorer.Snapshot) ([]explorer.Command, error)) error {
 	model, err := a.modelArg(args)
 	if err != nil {
@@ -260,131 +259,8 @@ func (a *app) masksCheckoutCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&sub, "subnet", string(explorer.DenseID), "an id, a name, or dense")
+	cmd.Flags().StringVar(&sub, "subnet", string(explorer.DenseID), "subnet: an id, a name, or dense")
 	return cmd
-}
-
-func (a *app) masksSetCommand() *cobra.Command {
-	var set struct {
-		version                           uint64
-		layers, mlp, heads, drop, restore string
-		file                              string
-		from                              int
-		keepChannels, keepGroups          int
-		invert, equalise                  string
-		save                              string
-		calibration                       explorer.Calibration
-	}
-	cmd := &cobra.Command{
-		Use:   "set [MODEL]",
-		Short: "Edit the masks in work",
-		Long: "All that is named becomes one step that `masks undo` takes back. Layers and units are written like 0-3,7; all and none\n" +
-			"work too. --keep-channels and --keep-groups keep the most important ones and need statistics.",
-		Example: "  lathe masks set --layers 12 --mlp 0-1087\n  lathe masks set --layers 10-14 --drop attention\n" +
-			"  lathe masks set --layers all --keep-channels 1024 --save 'thin mlp'",
-		Args: cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.change(cmd.Context(), args, set.calibration, func(s *explorer.Snapshot) ([]explorer.Command, error) {
-				g := s.Model.Geometry
-				layers, err := subnet.ParseSet(len(g.Layers), set.layers)
-				if err != nil {
-					return nil, usage(fmt.Errorf("--layers: %w", err))
-				}
-				var m []explorer.Mutation
-				on := layers.Indices()
-				if set.file != "" {
-					text, err := os.ReadFile(set.file)
-					if err != nil {
-						return nil, input(err)
-					}
-					masks, err := subnet.ParseMasks(g, text)
-					if err != nil {
-						return nil, input(fmt.Errorf("%s: %w", set.file, err))
-					}
-					m = append(m, explorer.SetMasks{Masks: masks})
-				}
-				if set.from >= 0 {
-					m = append(m, explorer.CopyLayer{From: set.from, To: on, Part: explorer.Whole})
-				}
-				for _, i := range on {
-					if set.heads != "" {
-						units, err := subnet.ParseSet(g.Layers[i].Heads, set.heads)
-						if err != nil {
-							return nil, usage(fmt.Errorf("--heads: layer %d: %w", i, err))
-						}
-						m = append(m, explorer.SetHeads{Layer: i, Set: units})
-					}
-					if set.mlp != "" {
-						units, err := subnet.ParseSet(g.Layers[i].FFN, set.mlp)
-						if err != nil {
-							return nil, usage(fmt.Errorf("--mlp: layer %d: %w", i, err))
-						}
-						m = append(m, explorer.SetChannels{Layer: i, Set: units})
-					}
-				}
-				if set.keepChannels >= 0 {
-					m = append(m, explorer.KeepTop{Layers: on, Part: explorer.MLP, Count: set.keepChannels})
-				}
-				if set.keepGroups >= 0 {
-					m = append(m, explorer.KeepTop{Layers: on, Part: explorer.Attention, Count: set.keepGroups})
-				}
-				for _, part := range []struct {
-					name, value string
-					make        func(explorer.Part) explorer.Mutation
-				}{
-					{"drop", set.drop, func(p explorer.Part) explorer.Mutation { return dropOf(on, p) }},
-					{"restore", set.restore, func(p explorer.Part) explorer.Mutation { return explorer.Restore{Layers: on, Part: p} }},
-					{"invert", set.invert, func(p explorer.Part) explorer.Mutation { return explorer.Invert{Layers: on, Part: p} }},
-					{"equalise", set.equalise, func(p explorer.Part) explorer.Mutation { return explorer.Equalise{Layers: on, Part: p} }},
-				} {
-					switch p := explorer.Part(part.value); p {
-					case "":
-					case explorer.Attention, explorer.MLP, explorer.Whole:
-						m = append(m, part.make(p))
-					default:
-						return nil, usage(fmt.Errorf("--%s %q: not attention, mlp or layer", part.name, part.value))
-					}
-				}
-				if len(m) == 0 {
-					return nil, usage(fmt.Errorf("nothing to set: name --mlp, --heads, --drop, --restore, --keep-channels, …"))
-				}
-				if needsLayers := set.file == "" || len(m) > 1; needsLayers && layers.IsEmpty() {
-					return nil, usage(fmt.Errorf("--layers: none named"))
-				}
-				commands := []explorer.Command{explorer.Edit{Version: set.version, Mutations: m}}
-				if cmd.Flags().Changed("save") {
-					commands = append(commands, explorer.SaveDraft{Name: set.save})
-				}
-				return commands, nil
-			})
-		},
-	}
-	calibrationFlags(cmd, &set.calibration)
-	flags := cmd.Flags()
-	flags.StringVar(&set.layers, "layers", "none", "layers to change")
-	flags.StringVar(&set.mlp, "mlp", "", "MLP channels to keep")
-	flags.StringVar(&set.heads, "heads", "", "query heads to keep")
-	flags.StringVar(&set.drop, "drop", "", "drop attention, mlp or layer")
-	flags.StringVar(&set.restore, "restore", "", "keep all of attention, mlp or layer again")
-	flags.StringVar(&set.invert, "invert", "", "swap kept and dropped units of attention, mlp or layer")
-	flags.StringVar(&set.equalise, "equalise", "", "give the layers the same number of units of attention, mlp or layer")
-	flags.IntVar(&set.keepChannels, "keep-channels", -1, "keep this many MLP channels, the most important ones")
-	flags.IntVar(&set.keepGroups, "keep-groups", -1, "keep this many KV groups, the most important ones")
-	flags.IntVar(&set.from, "copy-from", -1, "make the layers like this one")
-	flags.StringVar(&set.file, "file", "", "replace all masks by those of a file, as `masks show --json` has them in text")
-	flags.Uint64Var(&set.version, "version", 0, "edit only if the draft is still at this version")
-	flags.StringVar(&set.save, "save", "", "put the result into the library under this name")
-	return cmd
-}
-
-func dropOf(layers []int, p explorer.Part) explorer.Mutation {
-	switch p {
-	case explorer.Attention:
-		return explorer.DropAttention{Layers: layers}
-	case explorer.MLP:
-		return explorer.DropMLP{Layers: layers}
-	}
-	return explorer.DropLayer{Layers: layers}
 }
 
 // parseRatios reads "0.9,0.8".

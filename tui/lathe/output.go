@@ -16,7 +16,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 )
 
-// result writes what a command found: as one JSON object with --json, otherwise with words.
+// result writes the result of a command: v as one JSON object with --json, otherwise what words writes.
 func (a *app) result(v any, words func(io.Writer)) error {
 	if !a.json {
 		words(a.stdout)
@@ -36,7 +36,7 @@ func table(w io.Writer, rows ...[]string) {
 	t.Flush()
 }
 
-// isTerminal reports whether a stream is somebody's screen.
+// isTerminal reports whether a stream is a terminal, of this machine or of a server's client.
 func isTerminal(stream any) bool {
 	switch s := stream.(type) {
 	case clientTerminal:
@@ -47,10 +47,10 @@ func isTerminal(stream any) bool {
 	return false
 }
 
-// byteCount is a size for people.
+// byteCount formats a number of bytes.
 func byteCount(n int64) string { return explorer.FormatBytes(n) }
 
-// count is a number of parameters for people.
+// count formats a number of parameters.
 func count(n int64) string {
 	switch {
 	case n >= 1e9:
@@ -61,8 +61,8 @@ func count(n int64) string {
 	return fmt.Sprint(n)
 }
 
-// start gives a command that begins a job, shows its progress until it has ended, and returns the job. Interrupting stops
-// the job and waits for it; a search that belongs to a server goes on.
+// start runs a command that starts a job, shows its progress until it ends, and returns the job. Cancelling ctx stops the job
+// and waits for it; a search on a server continues.
 func (a *app) start(ctx context.Context, e exploration, c explorer.Command) (explorer.Job, error) {
 	receipt, err := e.Do(ctx, a.actor(), c)
 	if err != nil {
@@ -71,7 +71,7 @@ func (a *app) start(ctx context.Context, e exploration, c explorer.Command) (exp
 	return a.follow(ctx, e, receipt.Job, nil)
 }
 
-// follow shows a job's progress until it has ended. each, which may be nil, sees every new snapshot on the way.
+// follow shows a job's progress until it ends. each, if not nil, is called with every new snapshot.
 func (a *app) follow(ctx context.Context, e exploration, id explorer.JobID, each func(*explorer.Snapshot) error) (explorer.Job, error) {
 	p := progress{w: a.stderr, live: isTerminal(a.stderr), now: time.Now}
 	defer p.clear()
@@ -79,10 +79,10 @@ func (a *app) follow(ctx context.Context, e exploration, id explorer.JobID, each
 		s := e.Snapshot()
 		job, _ := s.Job(id)
 		for _, m := range s.Messages {
-			if m.ID > a.told {
-				a.told = m.ID
-				if job.State != explorer.Failed { // its own failure is the command's error
-					p.say(m.Text)
+			if m.ID > a.lastMessage {
+				a.lastMessage = m.ID
+				if job.State != explorer.Failed { // the command returns the job's failure as its error
+					p.line(m.Text)
 				}
 			}
 		}
@@ -102,7 +102,7 @@ func (a *app) follow(ctx context.Context, e exploration, id explorer.JobID, each
 		p.show(job)
 		if err := e.Wait(ctx, s.Revision); err != nil {
 			if a.shared != nil && job.Kind == explorer.JobSearch {
-				p.say("the search goes on; `search stop` ends it")
+				p.line("the search continues; `search stop` ends it")
 				return job, err
 			}
 			if _, stop := e.Do(context.WithoutCancel(ctx), a.actor(), explorer.StopJob{Job: id}); stop != nil && !errors.Is(stop, explorer.ErrNotFound) {
@@ -113,13 +113,14 @@ func (a *app) follow(ctx context.Context, e exploration, id explorer.JobID, each
 	}
 }
 
-// progress shows how far a job is: in one line that is drawn over on a terminal, in a line now and then elsewhere.
+// progress shows the progress of a job: on a terminal in one line that is overwritten, elsewhere in a new line every
+// plainEvery.
 type progress struct {
 	w     io.Writer
 	live  bool
 	now   func() time.Time
-	shown time.Time
-	line  string
+	shown time.Time // when text was written
+	text  string    // the line that is on the terminal
 }
 
 // How often a line is drawn.
@@ -135,17 +136,17 @@ func (p *progress) show(j explorer.Job) {
 	}
 	now := p.now()
 	if p.shown.IsZero() && !p.live {
-		p.shown = now // a job that is over at once needs no line in a log
+		p.shown = now // no line for a job that ends at once
 		return
 	}
 	if now.Sub(p.shown) < every {
 		return
 	}
 	line := describe(j)
-	if line == p.line {
+	if line == p.text {
 		return
 	}
-	p.shown, p.line = now, line
+	p.shown, p.text = now, line
 	if p.live {
 		fmt.Fprintf(p.w, "\r\x1b[K%s", line)
 	} else {
@@ -153,21 +154,21 @@ func (p *progress) show(j explorer.Job) {
 	}
 }
 
-// say writes a line of its own.
-func (p *progress) say(text string) {
+// line writes a message in a line of its own.
+func (p *progress) line(text string) {
 	p.clear()
 	fmt.Fprintf(p.w, "lathe: %s\n", text)
 }
 
-// clear takes the drawn line away.
+// clear removes the progress line from the terminal.
 func (p *progress) clear() {
-	if p.live && p.line != "" {
+	if p.live && p.text != "" {
 		fmt.Fprint(p.w, "\r\x1b[K")
-		p.line = ""
+		p.text = ""
 	}
 }
 
-// describe is a job's progress in one line: "cut to 0.80 · layer 12 · 12/30 layers · 1.4/s · 0:13 left".
+// describe returns a job's progress in one line: "cut to 0.80 · layer 12 · 12/30 layers · 1.4/s · 0:13 left".
 func describe(j explorer.Job) string {
 	parts := []string{j.Title}
 	if j.State != explorer.Running {
@@ -197,7 +198,7 @@ func describe(j explorer.Job) string {
 	return strings.Join(parts, " · ")
 }
 
-// clock is a duration as 0:07 or 1:02:03.
+// clock formats a duration as 0:07 or 1:02:03.
 func clock(d time.Duration) string {
 	s := int(d.Round(time.Second) / time.Second)
 	if s >= 3600 {

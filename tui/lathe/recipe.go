@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -12,7 +13,7 @@ import (
 )
 
 func (a *app) recipeCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "recipe", Short: "Mail a subnet: masks, settings and hashes instead of weights", Args: cobra.NoArgs, RunE: needsSubcommand}
+	cmd := &cobra.Command{Use: "recipe", Short: "Export and rebuild a subnet as a small file: masks, settings and hashes instead of weights", Args: cobra.NoArgs, RunE: needsSubcommand}
 	cmd.AddCommand(a.recipeExportCommand(), a.recipeBuildCommand())
 	return cmd
 }
@@ -31,7 +32,7 @@ func (a *app) recipeExportCommand() *cobra.Command {
 				return err
 			}
 			if c.Path == "" {
-				return usage(fmt.Errorf("-o names the file to write"))
+				return usage(errors.New("-o FILE is missing"))
 			}
 			out := outFlags{path: c.Path, typ: c.Type, force: force}
 			if err := out.check(); err != nil {
@@ -54,8 +55,8 @@ func (a *app) recipeExportCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&c.Path, "output", "o", "", "file to write")
-	cmd.Flags().StringVar(&c.Type, "type", "", "tensor type of the GGUF file that the recipe makes (default: as the source)")
-	cmd.Flags().BoolVar(&force, "force", false, "replace a file that is there")
+	cmd.Flags().StringVar(&c.Type, "type", "", "tensor type of the GGUF file that the recipe builds (default: the source's)")
+	cmd.Flags().BoolVar(&force, "force", false, "replace an existing file")
 	return cmd
 }
 
@@ -66,9 +67,9 @@ func (a *app) recipeBuildCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "build RECIPE [MODEL]",
-		Short: "Make the subnet and the file of a recipe",
-		Long: "Checks that the model and the calibration text are those that the recipe names, by their hashes, and re-fits the weights.\n" +
-			"With the same backend the file is the same byte for byte, which is said.",
+		Short: "Build the subnet and the file of a recipe",
+		Long: "Checks the hashes of the model and of the calibration text against the recipe's, and re-fits the weights. With the same\n" +
+			"device the file is identical byte for byte; the command reports whether it is.",
 		Example: "  lathe recipe build s3.recipe.json model.gguf -o small.gguf",
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -80,7 +81,7 @@ func (a *app) recipeBuildCommand() *cobra.Command {
 				return err
 			}
 			c.Path, c.To = args[0], out.path
-			return a.with(cmd.Context(), model, out.keeping(), func(e exploration) error {
+			return a.with(cmd.Context(), model, out.storage(), func(e exploration) error {
 				began := time.Now()
 				job, err := a.start(cmd.Context(), e, c)
 				if err != nil {
@@ -106,8 +107,8 @@ func (a *app) recipeBuildCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&c.Text, "text", "", "calibration text, where it is not at the path that the recipe names")
-	cmd.Flags().StringVarP(&out.path, "output", "o", "", "GGUF file to write (default: only put the subnet into the workspace)")
-	cmd.Flags().BoolVar(&out.force, "force", false, "replace a file that is there")
+	cmd.Flags().StringVar(&c.Text, "text", "", "calibration text, if it is not at the path in the recipe")
+	cmd.Flags().StringVarP(&out.path, "output", "o", "", "GGUF file to write (default: only add the subnet to the workspace)")
+	cmd.Flags().BoolVar(&out.force, "force", false, "replace an existing file")
 	return cmd
 }

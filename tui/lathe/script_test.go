@@ -20,20 +20,20 @@ import (
 	"github.com/lathe-llm/lathe/infer/llamacpp"
 )
 
-var update = flag.Bool("update", false, "write the files that tests compare with anew")
+var update = flag.Bool("update", false, "update the files that tests compare with")
 
-// TestMain lets scripts run the program: lathe is the real one, pretend the same commands over make-believe.
+// TestMain lets scripts run two programs: lathe is the real one, fake has the same commands over a fake backend.
 func TestMain(m *testing.M) {
 	llamacpp.RunIfChild()
 	convert.RunIfChild()
 	testscript.Main(m, map[string]func(){
-		"lathe":   func() { ignoreSizeSignal(); os.Exit(realMain()) },
-		"pretend": func() { os.Exit(pretend(os.Args[1:])) },
+		"lathe": func() { ignoreSizeSignal(); os.Exit(realMain()) },
+		"fake":  func() { os.Exit(fake(os.Args[1:])) },
 	})
 }
 
-// pretend runs a command line over the make-believe backend, for which a model file only has to be there.
-func pretend(args []string) int {
+// fake runs a command line over the fake backend, for which a model file only has to exist.
+func fake(args []string) int {
 	b := explorertest.New()
 	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
 	a.backend = func(string) (explorer.Backend, error) { return existing{b}, nil }
@@ -46,7 +46,7 @@ func pretend(args []string) int {
 	return run(context.Background(), a, args)
 }
 
-// existing is the make-believe backend over files that exist.
+// existing is the fake backend over files that exist.
 type existing struct{ *explorertest.Backend }
 
 func (b existing) Open(ctx context.Context, path string) (explorer.Model, error) {
@@ -96,19 +96,19 @@ func TestScripts(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(e.WorkDir, "words.txt"), []byte(words), 0o644); err != nil {
 				return err
 			}
-			return os.WriteFile(filepath.Join(e.WorkDir, "model.gguf"), []byte("make-believe"), 0o644)
+			return os.WriteFile(filepath.Join(e.WorkDir, "model.gguf"), []byte("fake"), 0o644)
 		},
 		Condition: func(name string) (bool, error) {
 			switch name {
-			case "model": // the default model is there
+			case "model": // the default model was downloaded
 				_, err := os.Stat(filepath.Join(cache, "models", defaultModel))
 				return err == nil, nil
-			case "slow": // slow tests are asked for
+			case "slow": // slow tests are enabled
 				return os.Getenv("LATHE_SLOW") != "", nil
-			case "root": // permissions do not bind this user
+			case "root": // permissions do not apply to this user
 				return os.Geteuid() == 0, nil
 			}
-			return false, fmt.Errorf("no condition is called %q", name)
+			return false, fmt.Errorf("unknown condition %q", name)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "jsonshape": jsonshape,

@@ -14,7 +14,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 )
 
-// searchLine is one line of `search --json`: a state on the way, or the end.
+// searchLine is one line of `search --json`: the state after a generation, or the end.
 type searchLine struct {
 	Event      string  `json:"event"` // "generation" or "end"
 	Generation int     `json:"generation"`
@@ -27,7 +27,7 @@ type searchLine struct {
 	Bytes      int64   `json:"best_bytes"`
 	Front      int     `json:"front"`
 
-	// Of the last line only.
+	// In the last line only.
 	Model  string           `json:"model,omitempty"`
 	Subnet string           `json:"subnet,omitempty"`
 	Masks  string           `json:"masks,omitempty"`
@@ -36,14 +36,14 @@ type searchLine struct {
 
 func (a *app) searchCommand() *cobra.Command {
 	cmd := a.newSearchCommand(a.search)
-	cmd.Use, cmd.Short = "search [MODEL]", "Search for the best subnet of a size"
-	cmd.Long = "Runs until the budget is spent or it is interrupted; the best subnet found goes into the workspace. With --json writes a\n" +
-		"line for each generation and one at the end. Interrupted or killed, it goes on with --resume."
+	cmd.Use, cmd.Short = "search [MODEL]", "Search for the best subnet of a given size"
+	cmd.Long = "Runs until the budget is spent or it is interrupted; the best subnet goes into the workspace. With --json it writes a line\n" +
+		"for each generation and one at the end. --resume continues an interrupted search, also after a crash."
 	cmd.Example = "  lathe search model.gguf --target 0.8 --budget 20m\n  lathe search --target 0.6 --strategy paper --budget evals=2000 --json"
 	return cmd
 }
 
-// newSearchCommand makes a command with the flags of a search and what it does with the search they ask for.
+// newSearchCommand returns a command with the flags of a search, which passes the search to run.
 func (a *app) newSearchCommand(run func(context.Context, exploration, explorer.StartSearch) error) *cobra.Command {
 	var (
 		c      explorer.StartSearch
@@ -63,15 +63,15 @@ func (a *app) newSearchCommand(run func(context.Context, exploration, explorer.S
 		},
 	}
 	flags := cmd.Flags()
-	flags.Float64Var(&c.Target, "target", 0.8, "share of the block parameters to keep, in (0, 1]")
-	flags.StringVar(&c.Strategy, "strategy", "", "ladder, paper or random (default ladder)")
-	flags.StringVar(&budget, "budget", "10m", "when to end: a duration such as 20m, evals=N, tokens=N, or several with commas")
+	flags.Float64Var(&c.Target, "target", 0.8, "ratio of the block parameters to keep, in (0, 1]")
+	flags.StringVar(&c.Strategy, "strategy", "", "search strategy: ladder, paper or random (default ladder)")
+	flags.StringVar(&budget, "budget", "10m", "limit: a duration such as 20m, evals=N, tokens=N, or several separated by commas")
 	flags.StringVar(&c.Fitness, "fitness", "", "what to minimise: kl (to the dense model) or perplexity (default kl)")
-	flags.Uint64Var(&c.Seed, "seed", 1, "the same seed and budget in evaluations give the same subnet")
-	flags.Var(&optionalInt{&c.Up}, "up", "steps by which W_U of what is found is re-fitted too, 0 to leave it as it is (default: 4 where a budget of time allows much text besides)")
-	flags.BoolVar(&c.Resume, "resume", false, "go on with the workspace's interrupted search")
+	flags.Uint64Var(&c.Seed, "seed", 1, "random seed; the same seed and budget in evaluations give the same subnet")
+	flags.Var(&optionalInt{&c.Up}, "up", "steps of the re-fit of W_U of the best subnet, 0 to leave W_U unchanged (default: 4 if the time budget allows much text as well)")
+	flags.BoolVar(&c.Resume, "resume", false, "continue the workspace's interrupted search")
 	calibrationFlags(cmd, &c.Calibration)
-	flags.Lookup("windows").Usage = "windows of calibration text (default 8; with a budget of time alone, as many as there is time to re-fit on, up to 128)"
+	flags.Lookup("windows").Usage = "calibration windows (default 8; with only a time budget, as many as there is time to re-fit with, up to 128)"
 	return cmd
 }
 
@@ -123,10 +123,10 @@ func (a *app) search(ctx context.Context, e exploration, c explorer.StartSearch)
 	if n, ok := s.Subnet(job.Result); ok {
 		line := newSearchLine("end", s.Search)
 		line.Model, line.Subnet, line.Method, line.Share, line.Bytes = s.Model.Path, string(n.ID), &n.Method, n.Size.Ratio, n.Bytes
-		line.Method.Seconds = 0 // the last line is the same for the same search
-		masks, text := n.Masks.MarshalText()
-		if text != nil {
-			return text
+		line.Method.Seconds = 0 // so that equal searches end with equal lines
+		masks, failed := n.Masks.MarshalText()
+		if failed != nil {
+			return failed
 		}
 		line.Masks = string(masks)
 		if a.json {

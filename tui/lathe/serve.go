@@ -29,7 +29,7 @@ type serveFlags struct {
 	resume                    bool
 }
 
-// stopTime bounds how long the server is there after it was asked to end.
+// stopTime is how long the server may take to stop.
 const stopTime = 10 * time.Second
 
 func (a *app) serveCommand() *cobra.Command {
@@ -37,11 +37,11 @@ func (a *app) serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve [MODEL]",
 		Short: "Share the explorer over SSH",
-		Long: "Opens the workspace of MODEL and lets holders of keys look at it and work on it together: `ssh -p 2222 host` opens the\n" +
-			"explorer, `ssh -p 2222 host status --json` runs a command. Without an authorized_keys file it listens on loopback only,\n" +
-			"for the keys of the user who started it. Roles are options in that file: lathe-role=\"viewer\", lathe-role=\"editor\" or lathe-role=\"owner\".\n" +
-			"It ends on an interrupt or SIGTERM, within ten seconds. A search that was under way then, or when the server was killed,\n" +
-			"goes on from its checkpoint when the server is started again.",
+		Long: "Opens the workspace of MODEL for everybody with an allowed key: `ssh -p 2222 host` opens the explorer,\n" +
+			"`ssh -p 2222 host status --json` runs a command. Without an authorized_keys file it listens on loopback only, for the\n" +
+			"keys of the user who started it. Options in that file set roles: lathe-role=\"viewer\", lathe-role=\"editor\" or\n" +
+			"lathe-role=\"owner\". It stops on an interrupt or SIGTERM, within ten seconds. A search that was running then, or when the\n" +
+			"server was killed, resumes from its checkpoint when the server is started again.",
 		Example: "  lathe serve model.gguf\n  lathe serve model.gguf --listen :2222 --authorized-keys ~/team_keys --audit audit.jsonl",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -54,12 +54,12 @@ func (a *app) serveCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:2222", "address to listen on")
-	flags.StringVar(&f.keys, "authorized-keys", "", "file of the keys that may enter; needed to listen beyond loopback")
-	flags.StringVar(&f.host, "host-key", "", "file of the server's own key, made where it is not there (default: beside the workspaces)")
-	flags.StringVar(&f.audit, "audit", "", "file that says who did what when, a JSON object a line")
-	flags.IntVar(&f.sessions, "max-sessions", sshserver.DefaultLimits().Sessions, "sessions open at once")
-	flags.DurationVar(&f.idle, "idle", sshserver.DefaultLimits().Idle, "end a session without input after this time, with a warning before")
-	flags.BoolVar(&f.resume, "resume", true, "go on with a search that the server's last end interrupted")
+	flags.StringVar(&f.keys, "authorized-keys", "", "file of the allowed keys; required to listen beyond loopback")
+	flags.StringVar(&f.host, "host-key", "", "file of the server's own key, created if missing (default: beside the workspaces)")
+	flags.StringVar(&f.audit, "audit", "", "audit log: who did what and when, one JSON object per line")
+	flags.IntVar(&f.sessions, "max-sessions", sshserver.DefaultLimits().Sessions, "limit of open sessions")
+	flags.DurationVar(&f.idle, "idle", sshserver.DefaultLimits().Idle, "end a session after this time without input, with a warning before")
+	flags.BoolVar(&f.resume, "resume", true, "resume a search that the end of the last server interrupted")
 	return cmd
 }
 
@@ -88,7 +88,7 @@ func (a *app) serve(ctx context.Context, model string, f serveFlags) (err error)
 		defer func() { err = errors.Join(err, audit.Close()) }()
 		o.Audit = audit
 	}
-	defer hurry(ctx, log)()
+	defer forceExitAfter(ctx, stopTime, log)()
 	e, err := a.openExploration(ctx, model, orReadOnly)
 	if err != nil {
 		return err
@@ -109,17 +109,17 @@ func (a *app) serve(ctx context.Context, model string, f serveFlags) (err error)
 	if err != nil {
 		return usage(err)
 	}
-	a.welcome(ctx, e)
+	a.gatherInBackground(ctx, e)
 	if u := e.Snapshot().Unfinished; u != nil && f.resume {
-		log.Info("going on with the search that was interrupted", "target", u.Search.Target, "author", u.Author)
+		log.Info("resuming the interrupted search", "target", u.Search.Target, "author", u.Author)
 		if err := e.CarryOn(ctx); err != nil {
-			log.Error("the search that was interrupted does not go on", "err", err)
+			log.Error("the interrupted search cannot be resumed", "err", err)
 		}
 	}
-	// What computes is broken off at once and not when the last session is gone.
+	// Stop computing at once, not only when the last session has ended.
 	go func() {
 		<-server.Stopping()
-		_ = finish() // which the caller waits for as well
+		_ = finish() // the deferred call waits for it and returns its error
 	}()
 	log.Info("serving", "model", model, "address", f.listen, "host key", server.Fingerprint())
 	if err := server.ListenAndServe(ctx, f.listen); err != nil {
@@ -150,18 +150,17 @@ func variable(environ []string) func(key string) string {
 	}
 }
 
-// hurry ends the process where it is still there stopTime after ctx has ended: a piece of work that cannot be broken off
-// costs nothing but what was computed since the last checkpoint, since files are whole on the disk at any moment. The
-// function returned calls that off.
-func hurry(ctx context.Context, log *slog.Logger) (release func()) {
+// forceExitAfter ends the process if it still runs d after ctx has ended, because some work cannot be cancelled. That loses
+// only what was computed since the last checkpoint: files on the disk are complete at any moment. Calling release prevents it.
+func forceExitAfter(ctx context.Context, d time.Duration, log *slog.Logger) (release func()) {
 	done, cancel := context.WithCancel(context.Background())
 	stop := context.AfterFunc(ctx, func() {
-		timer := time.NewTimer(stopTime)
+		timer := time.NewTimer(d)
 		defer timer.Stop()
 		select {
 		case <-done.Done():
 		case <-timer.C:
-			log.Warn("work that cannot be broken off is given up; it goes on from its last checkpoint the next time")
+			log.Warn("exiting while work that cannot be cancelled still runs; it resumes from its last checkpoint")
 			os.Exit(exitFailure)
 		}
 	})

@@ -75,7 +75,7 @@ func TestSearchOutlivesTheServer(t *testing.T) {
 			t.Error(err)
 		}
 		out, _, _ := m.lathe("status", m.model, "--workspace", m.path("terminated"))
-		if !strings.Contains(out, "a search at 0.70, begun by ed") {
+		if !strings.Contains(out, "a search at 0.70, started by ed") {
 			t.Errorf("between the servers the status is\n%s", out)
 		}
 		again := m.serve("terminated")
@@ -177,8 +177,8 @@ func TestExportOverSSH(t *testing.T) {
 		{"ed", "subnets export s9 -o -", exitUsage, "not found"},
 		{"ed", "subnets export s1 -o - --type F17", exitUsage, "--type"},
 		{"ed", "subnets export s1 -o - --json", exitUsage, "neither JSON nor a terminal"},
-		{"ed", "subnets export s1 -o home.gguf", exitUsage, "cannot be reached"},
-		{"ed", "subnets export s1", exitUsage, "-o names the file"},
+		{"ed", "subnets export s1 -o home.gguf", exitUsage, "cannot use"},
+		{"ed", "subnets export s1", exitUsage, "-o FILE is missing"},
 		{"vera", "subnets export s1 -o -", exitUsage, "this needs the role editor"},
 		{"ed", "cut --ratio 0.7 --windows 9999 --seq 2048 -o -", exitInput, "tokens"},
 	} {

@@ -15,7 +15,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/openai"
 )
 
-// keyVariable is the environment variable of the key that clients of `serve-api` need.
+// keyVariable is the environment variable of the key that clients of `serve-api` must send.
 const keyVariable = "LATHE_API_KEY"
 
 func (a *app) serveAPICommand() *cobra.Command {
@@ -23,9 +23,9 @@ func (a *app) serveAPICommand() *cobra.Command {
 	var listen, keyFile, subnet string
 	cmd := &cobra.Command{
 		Use:   "serve-api [MODEL]",
-		Short: "Serve a model or a subnet to programs that speak OpenAI's API",
-		Long: "Chat and text completions with streaming and log-probabilities, and the list of models, for any client and for\n" +
-			"lm-evaluation-harness. Beyond loopback a key is needed: in $" + keyVariable + " or in a file.",
+		Short: "Serve a model or a subnet over an OpenAI-compatible API",
+		Long: "Chat and text completions with streaming and log-probabilities, and the list of models, for any client including\n" +
+			"lm-evaluation-harness. Beyond loopback a key is required: in $" + keyVariable + " or in a file.",
 		Example: "  lathe serve-api small.gguf\n  LATHE_API_KEY=… lathe serve-api --subnet s3 --listen :8080",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -57,14 +57,14 @@ func (a *app) serveAPICommand() *cobra.Command {
 	flags.StringVar(&listen, "listen", "127.0.0.1:8080", "address to listen on")
 	flags.StringVar(&keyFile, "key-file", "", "file with the key that clients must send")
 	flags.StringVar(&subnet, "subnet", string(explorer.DenseID), "subnet of the workspace to serve: an id, a name, or draft")
-	flags.IntVar(&o.Context, "context", o.Context, "tokens of context; 0 is 4096, or the model's own where that is smaller")
-	flags.IntVar(&o.Threads, "threads", o.Threads, "processor threads; 0 is one per core")
-	flags.IntVar(&o.GPULayers, "gpu-layers", o.GPULayers, "layers on the GPU; -1 is as many as fit")
+	flags.IntVar(&o.Context, "context", o.Context, "tokens of context; 0 for 4096, or the model's limit if that is smaller")
+	flags.IntVar(&o.Threads, "threads", o.Threads, "CPU threads; 0 for one per core")
+	flags.IntVar(&o.GPULayers, "gpu-layers", o.GPULayers, "layers on the GPU; -1 for as many as fit")
 	flags.StringVar(&o.KVType, "kv-type", infer.KVF16, "type of the KV cache: "+strings.Join([]string{infer.KVF16, infer.KVQ80, infer.KVQ40}, ", "))
 	return cmd
 }
 
-// serveSubnet writes a subnet out for as long as it is served.
+// serveSubnet serves a subnet from a temporary file.
 func (a *app) serveSubnet(ctx context.Context, model, subnet string, o infer.LoadOptions, listen, key string) (err error) {
 	dir, err := os.MkdirTemp(a.getenv("LATHE_SCRATCH"), "lathe-serve-")
 	if err != nil {

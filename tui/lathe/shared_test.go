@@ -34,11 +34,11 @@ func TestSharedCommands(t *testing.T) {
 		{"subnets rename s1 renamed", editor, exitOK, "renamed"},
 		{"chat -p hello --max-tokens 4", editor, exitOK, "\n"},
 		{"subnets export s1 -o -", editor, exitOK, "lathe-masks"},
-		{"subnets export s1 -o stolen.gguf", editor, exitUsage, "cannot be reached"},
+		{"subnets export s1 -o stolen.gguf", editor, exitUsage, "cannot use"},
 		{"eval --subnet s1", editor, exitOK, "4 windows of 2048"},
-		{"eval --text /etc/passwd", editor, exitUsage, "cannot be reached"},
-		{"cut --ratio 0.8 --text /etc", editor, exitUsage, "cannot be reached"},
-		{"masks set --file /etc/passwd", editor, exitUsage, "cannot be reached"},
+		{"eval --text /etc/passwd", editor, exitUsage, "cannot use"},
+		{"cut --ratio 0.8 --text /etc", editor, exitUsage, "cannot use"},
+		{"masks set --file /etc/passwd", editor, exitUsage, "cannot use"},
 		{"status other.gguf", viewer, exitUsage, "one model"},
 		{"status --workspace /tmp", viewer, exitUsage, "unknown flag"},
 		{"serve", editor, exitUsage, "unknown command"},
@@ -47,11 +47,11 @@ func TestSharedCommands(t *testing.T) {
 		{"search pause", editor, exitUsage, "none is running"},
 		{"search --target 0.8 --budget evals=5 --json", editor, exitOK, `"event":"end"`},
 		{"search start --target 2", editor, exitUsage, "not in (0, 1]"},
-		{"search start --text /etc/passwd", editor, exitUsage, "cannot be reached"},
+		{"search start --text /etc/passwd", editor, exitUsage, "cannot use"},
 		{"search start", viewer, exitUsage, "this needs the role editor"},
 		{"search retarget 0.5", editor, exitUsage, "none is running"},
 		{"stop j99", editor, exitUsage, "not found"},
-		{"search start --target 0.8 --budget evals=5", editor, exitOK, "masks in work"},
+		{"search start --target 0.8 --budget evals=5", editor, exitOK, "draft "},
 		{"--help", viewer, exitOK, "subnets"},
 	} {
 		var out, words bytes.Buffer
@@ -98,7 +98,7 @@ func TestSearchOutlivesItsClient(t *testing.T) {
 	}()
 	s := explorertest.Until(t, e, "the search", func(s *explorer.Snapshot) bool { return s.Unfinished != nil })
 	leave()
-	if got := <-ended; got != exitInterrupted || !strings.Contains(words.String(), "the search goes on") {
+	if got := <-ended; got != exitInterrupted || !strings.Contains(words.String(), "the search continues") {
 		t.Errorf("status %d, %s", got, &words)
 	}
 	close(hold)

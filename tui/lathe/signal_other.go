@@ -2,5 +2,5 @@
 
 package main
 
-// ignoreSizeSignal does nothing: there is no such signal.
+// ignoreSizeSignal does nothing: SIGXFSZ exists on Unix only.
 func ignoreSizeSignal() {}

@@ -7,6 +7,6 @@ import (
 	"syscall"
 )
 
-// ignoreSizeSignal makes a file that grows beyond the user's limit an error of the write, like a full disk, and not the
-// end of the process.
+// ignoreSizeSignal ignores SIGXFSZ, so that writing beyond the user's file size limit returns an error, as on a full disk,
+// instead of ending the process.
 func ignoreSizeSignal() { signal.Ignore(syscall.SIGXFSZ) }

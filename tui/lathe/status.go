@@ -23,12 +23,12 @@ type statusResult struct {
 	Undo      int             `json:"undo"`
 	Redo      int             `json:"redo"`
 	Draft     sizeResult      `json:"draft"`
-	Estimate  *estimateResult `json:"estimate"` // of the masks in work
-	Jobs      []jobResult     `json:"jobs"`     // not ended; always empty but on a server
+	Estimate  *estimateResult `json:"estimate"` // of the draft
+	Jobs      []jobResult     `json:"jobs"`     // queued, running or paused; empty except on a server
 	Search    *searchLine     `json:"search,omitempty"`
-	// Unfinished is the search that runs or that the end of a process interrupted.
+	// Unfinished is the search that runs, or that the end of a process interrupted.
 	Unfinished *unfinishedResult `json:"unfinished_search,omitempty"`
-	// Ended is the last search that is over and can be taken up again.
+	// Ended is the last search that ended and can be resumed.
 	Ended   *endedResult `json:"ended_search,omitempty"`
 	Viewers []viewerName `json:"viewers,omitempty"`
 }
@@ -44,14 +44,14 @@ type jobResult struct {
 	Left     float64           `json:"seconds_left,omitempty"`
 }
 
-// unfinishedResult is a search in statusResult that is not over.
+// unfinishedResult is a search in statusResult that has not ended.
 type unfinishedResult struct {
 	Target float64 `json:"target"`
 	Author string  `json:"author"`
 	Paused bool    `json:"paused"`
 }
 
-// endedResult is a search in statusResult that is over.
+// endedResult is a search in statusResult that has ended.
 type endedResult struct {
 	Target    float64   `json:"target"`
 	Evaluated int       `json:"evaluated"`
@@ -59,7 +59,7 @@ type endedResult struct {
 	At        time.Time `json:"at"`
 }
 
-// viewerName is somebody attached to a server.
+// viewerName is a person with an open session on the server.
 type viewerName struct {
 	Name string `json:"name"`
 	Role string `json:"role"`
@@ -67,7 +67,7 @@ type viewerName struct {
 
 func (a *app) statusCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "status [MODEL]", Short: "Say what is in a model's workspace", Args: cobra.MaximumNArgs(1),
+		Use: "status [MODEL]", Short: "Show the state of a model's workspace", Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args)
 			if err != nil {
@@ -115,7 +115,7 @@ func (r statusResult) words(w io.Writer) {
 		{"subnets", fmt.Sprintf("%d, %d in the trash", r.Subnets, r.Trash)},
 		{"chats", fmt.Sprint(r.Chats)},
 		{"benchmarks", fmt.Sprint(r.Benches)},
-		{"masks in work", fmt.Sprintf("from %s, %d steps to undo, %d to redo, share %.3f", r.Base, r.Undo, r.Redo, r.Draft.Share)},
+		{"draft", fmt.Sprintf("from %s, %d steps to undo, %d to redo, share %.3f", r.Base, r.Undo, r.Redo, r.Draft.Share)},
 	}
 	if e := r.Estimate; e.Perplexity > 0 {
 		rows = append(rows, []string{"estimate", fmt.Sprintf("perplexity %.2f, %s", e.Perplexity, e.accuracy())})
@@ -133,13 +133,13 @@ func (r statusResult) words(w io.Writer) {
 		rows = append(rows, []string{"search", fmt.Sprintf("generation %d, %d candidates, best fitness %.4f at share %.3f", s.Generation, s.Evaluated, s.Best, s.Share)})
 	}
 	if u := r.Unfinished; u != nil && len(r.Jobs) == 0 {
-		rows = append(rows, []string{"unfinished", fmt.Sprintf("a search at %.2f, begun by %s", u.Target, u.Author)})
+		rows = append(rows, []string{"unfinished", fmt.Sprintf("a search at %.2f, started by %s", u.Target, u.Author)})
 	}
 	if e := r.Ended; e != nil {
-		rows = append(rows, []string{"last search", fmt.Sprintf("at %.2f, %d candidates in %s; --resume takes it up", e.Target, e.Evaluated, clock(time.Duration(e.Seconds*float64(time.Second))))})
+		rows = append(rows, []string{"last search", fmt.Sprintf("at %.2f, %d candidates in %s; --resume continues it", e.Target, e.Evaluated, clock(time.Duration(e.Seconds*float64(time.Second))))})
 	}
 	for _, v := range r.Viewers {
-		rows = append(rows, []string{"here", fmt.Sprintf("%s (%s)", v.Name, v.Role)})
+		rows = append(rows, []string{"viewer", fmt.Sprintf("%s (%s)", v.Name, v.Role)})
 	}
 	table(w, rows...)
 }

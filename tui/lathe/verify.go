@@ -16,8 +16,8 @@ func (a *app) verifyCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "verify FILE [MODEL]",
 		Short: "Check a file that was cut from a model against that model",
-		Long: "Compares the hash of MODEL with the one FILE was cut from, the shapes in FILE with those its masks lead to, every tensor\n" +
-			"with the model's, and the perplexity of FILE in llama.cpp with that of MODEL with the same masks.",
+		Long: "Compares the hash of MODEL with the hash in FILE, the shapes in FILE with those of its masks, every tensor with the\n" +
+			"model's, and the perplexity of FILE in llama.cpp with that of MODEL under the same masks.",
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args[1:])
@@ -41,7 +41,7 @@ func (a *app) verifyCommand() *cobra.Command {
 				for _, f := range v.Findings {
 					fmt.Fprintf(w, "%-8s %s: %s\n", f.Outcome, f.Check, f.Detail)
 				}
-				fmt.Fprintf(w, "%d tensors to the last bit, %d rounded otherwise, %d re-fitted\n", v.Exact, v.Rounded, len(v.Refitted))
+				fmt.Fprintf(w, "%d tensors are bit-identical, %d differ by rounding, %d are re-fitted\n", v.Exact, v.Rounded, len(v.Refitted))
 			})
 			if err != nil {
 				return err
@@ -51,7 +51,7 @@ func (a *app) verifyCommand() *cobra.Command {
 	}
 }
 
-// watcher is the monitor of work that is no job.
+// watcher is the monitor of work that is not a job.
 type watcher struct {
 	p     progress
 	title string
@@ -62,5 +62,5 @@ func (w *watcher) Progress(done, total float64, unit, step string) {
 }
 
 func (w *watcher) Layer(explorer.LayerProgress)   {}
-func (w *watcher) Note(text string)               { w.p.say(text) }
+func (w *watcher) Note(text string)               { w.p.line(text) }
 func (w *watcher) Gate(ctx context.Context) error { return ctx.Err() }

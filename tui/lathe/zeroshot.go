@@ -34,10 +34,10 @@ func (a *app) zeroShotCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "zeroshot [MODEL]",
-		Short: "Ask a model multiple-choice questions, as lm-evaluation-harness does",
+		Short: "Evaluate a model on multiple-choice tasks, as lm-evaluation-harness does",
 		Long: "Tasks are " + strings.Join(quality.Tasks(), ", ") + ".\n" +
-			"Their questions are the datasets' own files, parquet or JSON lines; answers that are a file of their own follow after a\n" +
-			"comma. acc counts questions whose right choice is the likeliest, acc_norm those where it is for each of its characters.",
+			"Questions are the datasets' own files, parquet or JSON lines; if the answers are in a file of their own, it follows after\n" +
+			"a comma. acc is the accuracy of the most likely choice, acc_norm that of the most likely choice per character.",
 		Example: "  lathe zeroshot small.gguf --task arc_easy=test.parquet --task piqa=valid.jsonl,valid-labels.lst --limit 200",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -56,17 +56,17 @@ func (a *app) zeroShotCommand() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringArrayVar(&tasks, "task", nil, "TASK=FILE or TASK=FILE,ANSWERS; may be given several times")
-	flags.IntVar(&o.Limit, "limit", 0, "questions of each task, from the start (default: all)")
-	flags.BoolVar(&o.BOS, "bos", false, "put the start token before every text")
-	flags.StringVar(&subnet, "subnet", string(explorer.DenseID), "subnet of the workspace to ask: an id, a name, or draft")
+	flags.StringArrayVar(&tasks, "task", nil, "TASK=FILE or TASK=FILE,ANSWERS; may be repeated")
+	flags.IntVar(&o.Limit, "limit", 0, "limit of questions per task, from the start (default: all)")
+	flags.BoolVar(&o.BOS, "bos", false, "begin every text with the BOS token")
+	flags.StringVar(&subnet, "subnet", string(explorer.DenseID), "subnet of the workspace to evaluate: an id, a name, or draft")
 	if err := cmd.MarkFlagRequired("task"); err != nil {
 		panic(err) // the flag is defined above
 	}
 	return cmd
 }
 
-// openTasks reads the questions of all tasks before anything is loaded.
+// openTasks reads the questions of all tasks, before a model is loaded.
 func openTasks(list []string) ([]quality.Task, error) {
 	var tasks []quality.Task
 	for _, text := range list {
@@ -76,7 +76,7 @@ func openTasks(list []string) ([]quality.Task, error) {
 			return nil, usage(fmt.Errorf("--task %q: not TASK=FILE", text))
 		}
 		if !slices.Contains(quality.Tasks(), name) {
-			return nil, usage(fmt.Errorf("--task %q: no task is called %q: %s", text, name, strings.Join(quality.Tasks(), ", ")))
+			return nil, usage(fmt.Errorf("--task %q: unknown task %q: not one of %s", text, name, strings.Join(quality.Tasks(), ", ")))
 		}
 		t, err := quality.OpenTask(name, path, answers)
 		if err != nil {
@@ -105,14 +105,14 @@ func (a *app) zeroShot(ctx context.Context, model, subnet string, tasks []qualit
 			return err
 		}
 	}
-	if r.Tasks, err = a.ask(ctx, model, path, tasks, o); err != nil {
+	if r.Tasks, err = a.evaluate(ctx, model, path, tasks, o); err != nil {
 		return err
 	}
 	r.Seconds = time.Since(began).Seconds()
 	return a.result(r, r.words)
 }
 
-// writeSubnet writes a subnet of the workspace to a file, to be run, and returns its id.
+// writeSubnet writes a subnet of the workspace to a file that llama.cpp runs, and returns its id.
 func (a *app) writeSubnet(ctx context.Context, model, subnet, path string) (id string, err error) {
 	err = a.with(ctx, model, readOnly, func(e exploration) error {
 		found, err := find(e.Snapshot(), subnet)
@@ -129,8 +129,8 @@ func (a *app) writeSubnet(ctx context.Context, model, subnet, path string) (id s
 	return id, err
 }
 
-// ask loads a file and asks it all tasks.
-func (a *app) ask(ctx context.Context, model, path string, tasks []quality.Task, o quality.EvalOptions) (_ []quality.EvalResult, err error) {
+// evaluate loads a file and evaluates it on all tasks.
+func (a *app) evaluate(ctx context.Context, model, path string, tasks []quality.Task, o quality.EvalOptions) (_ []quality.EvalResult, err error) {
 	backend, err := a.backend(a.compute)
 	if err != nil {
 		return nil, err

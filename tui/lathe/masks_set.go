@@ -1,0 +1,179 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/subnet"
+)
+
+// setFlags are the flags of `masks set`.
+type setFlags struct {
+	layers, heads, mlp               string // sets of indices, as subnet.ParseSet reads them
+	drop, restore, invert, equalise  string // attention, mlp or layer
+	keepChannels, keepGroups, source int    // -1: not given
+	file, save                       string
+	version                          uint64
+	calibration                      explorer.Calibration
+}
+
+func (a *app) masksSetCommand() *cobra.Command {
+	var f setFlags
+	cmd := &cobra.Command{
+		Use:   "set [MODEL]",
+		Short: "Edit the draft",
+		Long: "All options together are one step, which `masks undo` reverts. Layers and units are written as 0-3,7; all and none are\n" +
+			"valid too. --keep-channels and --keep-groups keep the most important units and need statistics.",
+		Example: "  lathe masks set --layers 12 --mlp 0-1087\n  lathe masks set --layers 10-14 --drop attention\n" +
+			"  lathe masks set --layers all --keep-channels 1024 --save 'thin mlp'",
+		Args: cobra.MaximumNArgs(1),
+	}
+	f.add(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return a.change(cmd.Context(), args, f.calibration, func(s *explorer.Snapshot) ([]explorer.Command, error) {
+			list, err := f.mutations(s.Model.Geometry)
+			if err != nil {
+				return nil, err
+			}
+			commands := []explorer.Command{explorer.Edit{Version: f.version, Mutations: list}}
+			if cmd.Flags().Changed("save") {
+				commands = append(commands, explorer.SaveDraft{Name: f.save})
+			}
+			return commands, nil
+		})
+	}
+	return cmd
+}
+
+func (f *setFlags) add(cmd *cobra.Command) {
+	calibrationFlags(cmd, &f.calibration)
+	flags := cmd.Flags()
+	flags.StringVar(&f.layers, "layers", "none", "layers to change")
+	flags.StringVar(&f.mlp, "mlp", "", "MLP channels to keep")
+	flags.StringVar(&f.heads, "heads", "", "query heads to keep")
+	flags.StringVar(&f.drop, "drop", "", "drop attention, mlp or layer")
+	flags.StringVar(&f.restore, "restore", "", "keep all units of attention, mlp or layer again")
+	flags.StringVar(&f.invert, "invert", "", "swap kept and dropped units of attention, mlp or layer")
+	flags.StringVar(&f.equalise, "equalise", "", "keep the same number of units of attention, mlp or layer in each of the layers")
+	flags.IntVar(&f.keepChannels, "keep-channels", -1, "keep this many MLP channels, the most important ones")
+	flags.IntVar(&f.keepGroups, "keep-groups", -1, "keep this many KV groups, the most important ones")
+	flags.IntVar(&f.source, "copy-from", -1, "copy the masks of this layer to the layers")
+	flags.StringVar(&f.file, "file", "", "replace all masks with those of a file, in the format of text in `masks show --json`")
+	flags.Uint64Var(&f.version, "version", 0, "edit only if the draft still has this version")
+	flags.StringVar(&f.save, "save", "", "save the result in the library under this name")
+}
+
+// mutations returns the changes that the flags ask for in a model of geometry g, in the order in which they apply: masks of a
+// file, copied layers, sets of units, numbers of units, whole modules.
+func (f *setFlags) mutations(g *subnet.Geometry) ([]explorer.Mutation, error) {
+	layers, err := subnet.ParseSet(len(g.Layers), f.layers)
+	if err != nil {
+		return nil, usage(fmt.Errorf("--layers: %w", err))
+	}
+	on := layers.Indices()
+	list, err := f.fromFile(g)
+	if err != nil {
+		return nil, err
+	}
+	if f.source >= 0 {
+		list = append(list, explorer.CopyLayer{From: f.source, To: on, Part: explorer.Whole})
+	}
+	sets, err := f.sets(g, on)
+	if err != nil {
+		return nil, err
+	}
+	list = append(list, sets...)
+	if f.keepChannels >= 0 {
+		list = append(list, explorer.KeepTop{Layers: on, Part: explorer.MLP, Count: f.keepChannels})
+	}
+	if f.keepGroups >= 0 {
+		list = append(list, explorer.KeepTop{Layers: on, Part: explorer.Attention, Count: f.keepGroups})
+	}
+	modules, err := f.modules(on)
+	if err != nil {
+		return nil, err
+	}
+	list = append(list, modules...)
+	if len(list) == 0 {
+		return nil, usage(errors.New("nothing to set: give --mlp, --heads, --drop, --restore, --keep-channels, …"))
+	}
+	if needsLayers := f.file == "" || len(list) > 1; needsLayers && layers.IsEmpty() {
+		return nil, usage(errors.New("--layers is missing"))
+	}
+	return list, nil
+}
+
+// fromFile returns the mutation to the masks of --file, nil without one.
+func (f *setFlags) fromFile(g *subnet.Geometry) ([]explorer.Mutation, error) {
+	if f.file == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(f.file)
+	if err != nil {
+		return nil, input(err)
+	}
+	masks, err := subnet.ParseMasks(g, text)
+	if err != nil {
+		return nil, input(fmt.Errorf("%s: %w", f.file, err))
+	}
+	return []explorer.Mutation{explorer.SetMasks{Masks: masks}}, nil
+}
+
+// sets returns the mutations of --heads and --mlp, layer by layer.
+func (f *setFlags) sets(g *subnet.Geometry, on []int) ([]explorer.Mutation, error) {
+	var list []explorer.Mutation
+	for _, i := range on {
+		if f.heads != "" {
+			units, err := subnet.ParseSet(g.Layers[i].Heads, f.heads)
+			if err != nil {
+				return nil, usage(fmt.Errorf("--heads: layer %d: %w", i, err))
+			}
+			list = append(list, explorer.SetHeads{Layer: i, Set: units})
+		}
+		if f.mlp != "" {
+			units, err := subnet.ParseSet(g.Layers[i].FFN, f.mlp)
+			if err != nil {
+				return nil, usage(fmt.Errorf("--mlp: layer %d: %w", i, err))
+			}
+			list = append(list, explorer.SetChannels{Layer: i, Set: units})
+		}
+	}
+	return list, nil
+}
+
+// modules returns the mutations of the flags that name modules.
+func (f *setFlags) modules(on []int) ([]explorer.Mutation, error) {
+	var list []explorer.Mutation
+	for _, flag := range []struct {
+		name, value string
+		mutation    func(explorer.Part) explorer.Mutation
+	}{
+		{"drop", f.drop, func(p explorer.Part) explorer.Mutation { return dropOf(on, p) }},
+		{"restore", f.restore, func(p explorer.Part) explorer.Mutation { return explorer.Restore{Layers: on, Part: p} }},
+		{"invert", f.invert, func(p explorer.Part) explorer.Mutation { return explorer.Invert{Layers: on, Part: p} }},
+		{"equalise", f.equalise, func(p explorer.Part) explorer.Mutation { return explorer.Equalise{Layers: on, Part: p} }},
+	} {
+		switch p := explorer.Part(flag.value); p {
+		case "":
+		case explorer.Attention, explorer.MLP, explorer.Whole:
+			list = append(list, flag.mutation(p))
+		default:
+			return nil, usage(fmt.Errorf("--%s %q: not attention, mlp or layer", flag.name, flag.value))
+		}
+	}
+	return list, nil
+}
+
+func dropOf(layers []int, p explorer.Part) explorer.Mutation {
+	switch p {
+	case explorer.Attention:
+		return explorer.DropAttention{Layers: layers}
+	case explorer.MLP:
+		return explorer.DropMLP{Layers: layers}
+	}
+	return explorer.DropLayer{Layers: layers}
+}
