@@ -17,8 +17,8 @@ const (
 	parentPrefix     = provenancePrefix + "parent."
 )
 
-// UpRefittedKey is true in files whose W_U were re-fitted besides their W_D.
-const UpRefittedKey = provenancePrefix + "up_refitted"
+// upRefittedKey is true in files whose W_U were re-fitted besides their W_D.
+const upRefittedKey = provenancePrefix + "up_refitted"
 
 // metadata returns the metadata of the source, changed where the file differs from it, and the provenance.
 func (p *plan) metadata(sourceHash string) (*KV, error) {
@@ -67,7 +67,7 @@ func (p *plan) metadata(sourceHash string) (*KV, error) {
 	set(provenancePrefix+"source_sha256", sourceHash)
 	set(provenancePrefix+"masks", string(text))
 	if slices.ContainsFunc(p.subnet.Refit, func(r Refit) bool { return r.WU != nil }) {
-		set(UpRefittedKey, true)
+		set(upRefittedKey, true)
 	}
 	set(provenancePrefix+"ratio", p.subnet.Masks.Size().Ratio)
 	for _, key := range slices.Sorted(maps.Keys(p.subnet.Provenance)) {

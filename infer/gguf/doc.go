@@ -10,7 +10,7 @@
 // [Tensor.Dims] is in that order, the reverse of the order in the file's header.
 //
 // Errors name the file and the field or tensor that is wrong. Those that callers branch on wrap one of the sentinels:
-// [ErrFormat], [ErrArchitecture], [ErrType], [ErrMissing] and [ErrSubnet].
+// [ErrFormat], [ErrArchitecture], [ErrType], [ErrMissing], [ErrSource] and [ErrSubnet].
 //
 //	f, err := gguf.Open("model.gguf")
 //	if err != nil {

@@ -15,6 +15,8 @@ var (
 	ErrType = subnet.ErrType
 	// ErrMissing is wrapped by errors about a tensor or metadata key that the file lacks.
 	ErrMissing = errors.New("missing")
+	// ErrSource is wrapped by errors about a file that is not a subnet of the model at hand.
+	ErrSource = errors.New("not a subnet of the model")
 	// ErrSubnet is wrapped by errors about masks or re-fitted weights that do not fit the model, or that no file can hold.
 	ErrSubnet = errors.New("subnet does not fit")
 )

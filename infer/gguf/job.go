@@ -223,7 +223,7 @@ func (l *layouter) columns(src string, at, kept []int, refit []float32) part {
 	if refit == nil || len(kept) == 0 {
 		return l.gather(src, rows, at, len(at), 1)
 	}
-	cols := places(at, kept)
+	cols := positions(at, kept)
 	if isIdentity(cols, len(kept)) {
 		cols = nil
 	}
@@ -235,19 +235,19 @@ func (l *layouter) rows(src string, at, kept []int, refit []float32) part {
 	if refit == nil || len(kept) == 0 {
 		return l.gather(src, at, nil, l.config.Hidden, 1)
 	}
-	return part{values: refit, rows: places(at, kept), width: l.config.Hidden, scale: 1}
+	return part{values: refit, rows: positions(at, kept), width: l.config.Hidden, scale: 1}
 }
 
-// places says at which place in kept each unit of at is, [subnet.Zero] where it is not.
-func places(at, kept []int) []int {
-	place := make(map[int]int, len(kept))
+// positions returns the index in kept of each unit of at, [subnet.Zero] for one that is not kept.
+func positions(at, kept []int) []int {
+	index := make(map[int]int, len(kept))
 	for i, unit := range kept {
-		place[unit] = i
+		index[unit] = i
 	}
 	out := make([]int, len(at))
 	for i, unit := range at {
 		out[i] = subnet.Zero
-		if p, ok := place[unit]; ok {
+		if p, ok := index[unit]; ok {
 			out[i] = p
 		}
 	}

@@ -186,7 +186,7 @@ func TestRefitTakesTheKeptColumns(t *testing.T) {
 			t.Errorf("%s: %v %s", name, err, diff)
 		}
 	}
-	if refit, ok := out.KV().Bool(gguf.UpRefittedKey); !refit || !ok {
+	if refit, ok := out.KV().Bool("general.lathe.up_refitted"); !refit || !ok {
 		t.Error("the file does not say that W_U was re-fitted")
 	}
 	if out.Has("blk.0.attn_output.bias") {
