@@ -11,7 +11,7 @@
 // deterministic ones). This package knows no user interface and needs no C compiler.
 //
 // Everything an exploration knows outlives the process: it is kept in a workspace folder, one per model, whose journal is
-// on the disk before a command returns (docs/adr/0001-workspace-in-plain-files.md).
+// on the disk before a command returns (docs/adr/0001-keep-the-workspace-in-plain-files.md).
 //
 // Errors are wrapped with what was attempted; the sentinels in errors.go are for callers that branch. A job that fails
 // does not fail the command that started it: its error is in the job's entry of the snapshot and among the messages.
