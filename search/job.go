@@ -26,23 +26,26 @@ type Options struct {
 	// Unattended ends the job on an error that would otherwise pause it until
 	// someone resumes it.
 	Unattended bool
-	// Now is the clock, time.Now if nil. No decision but that of Budget.Time
-	// rests on it.
+	// Gate, unless nil, is called between candidates and blocks while the job is
+	// paused, with the clock stopped. It returns ctx's error when ctx ends.
+	Gate func(ctx context.Context) error
+	// Now is the clock, time.Now if nil. Only Budget.Time depends on it.
 	Now func() time.Time
 }
 
 // Job runs a search. [Job.Run] does the work on the goroutine that calls it; the
-// other methods may be called from any.
+// other methods may be called from any. A job is paused by its Gate, or by an
+// error, after which it waits for [Job.Resume].
 type Job struct {
 	o        Options
 	resumed  *record // what to go on from
 	snapshot atomic.Pointer[Snapshot]
 
 	mu sync.Mutex
-	// Guarded by mu: orders given by others, and what they need to interrupt.
-	paused    bool
+	// Guarded by mu: commands from other goroutines, and what they interrupt.
+	failed    bool // paused by an error
 	stopped   bool
-	wake      chan struct{} // closed and replaced when paused or stopped changes
+	wake      chan struct{} // closed and replaced when failed or stopped changes
 	interrupt context.CancelFunc
 	retarget  *Target
 	injected  []Candidate
@@ -51,7 +54,7 @@ type Job struct {
 	shown   Snapshot
 	rate    rate
 	elapsed time.Duration // up to since
-	since   time.Time     // zero while the clock stands
+	since   time.Time     // zero while the clock is stopped
 
 	// Of Run's goroutine alone.
 	memo map[memoKey]Score
@@ -142,8 +145,8 @@ func (j *Job) run(ctx context.Context) (State, string, error) {
 	}
 	for {
 		if started {
-			ordered := false
-			if state, ordered = j.takeOrders(state); ordered {
+			changed := false
+			if state, changed = j.applyCommands(state); changed {
 				if err := j.save(ctx, state); err != nil {
 					return state, "stopped", err
 				}
@@ -170,7 +173,7 @@ func (j *Job) run(ctx context.Context) (State, string, error) {
 		case errors.Is(err, ErrTarget) || errors.Is(err, ErrConfig):
 			return state, "failed", err
 		default:
-			err = j.standStill(ctx, err)
+			err = j.pauseOnError(ctx, err)
 		}
 		if err != nil {
 			return state, "stopped", err
@@ -206,14 +209,14 @@ func (j *Job) stamp(s State) State {
 	return s
 }
 
-// save writes the checkpoint; while it cannot be written, the job stands still.
+// save writes the checkpoint; the job is paused while it cannot.
 func (j *Job) save(ctx context.Context, s State) error {
 	for {
 		err := j.write(s)
 		if err == nil {
 			return nil
 		}
-		if err := j.standStill(ctx, err); err != nil {
+		if err := j.pauseOnError(ctx, err); err != nil {
 			return err
 		}
 	}
@@ -246,14 +249,14 @@ func (j *Job) write(s State) error {
 	return j.o.Store.Save(data)
 }
 
-// standStill pauses the job because of an error, until it is resumed. It returns
-// the error when nobody is there to do that.
-func (j *Job) standStill(ctx context.Context, err error) error {
+// pauseOnError pauses the job until it is resumed. An unattended job returns the
+// error instead.
+func (j *Job) pauseOnError(ctx context.Context, err error) error {
 	if j.o.Unattended {
 		return err
 	}
 	j.update(func() {
-		j.setPaused(true)
+		j.failed = true
 		j.shown.Err = err
 	})
 	if ended := j.wait(ctx); ended != nil {
@@ -262,9 +265,9 @@ func (j *Job) standStill(ctx context.Context, err error) error {
 	return nil
 }
 
-// takeOrders applies what was ordered during the last generation and reports
-// whether there was anything.
-func (j *Job) takeOrders(s State) (State, bool) {
+// applyCommands applies the commands given during the last generation and reports
+// whether there were any.
+func (j *Job) applyCommands(s State) (State, bool) {
 	j.mu.Lock()
 	retarget, injected, names := j.retarget, j.injected, j.names
 	j.retarget, j.injected, j.names = nil, nil, nil
@@ -285,23 +288,20 @@ func (j *Job) takeOrders(s State) (State, bool) {
 	return g.s, true
 }
 
-// Snapshot returns the job's present state. It costs nothing and never waits for
-// the work.
+// Snapshot returns the job's present state. It never blocks.
 func (j *Job) Snapshot() *Snapshot { return j.snapshot.Load() }
 
-// Pause lets the job stand still soon; what is being scored is scored again
-// later.
-func (j *Job) Pause() { j.update(func() { j.setPaused(true) }) }
-
-// Resume lets a paused job go on, also one that an error has paused.
+// Resume continues a job that an error has paused.
 func (j *Job) Resume() {
 	j.update(func() {
-		j.shown.Err = nil
-		j.setPaused(false)
+		if j.failed {
+			j.failed, j.shown.Err = false, nil
+			j.signal()
+		}
 	})
 }
 
-// Stop ends the job soon, the checkpoint written.
+// Stop ends the job soon, after it has written the checkpoint.
 func (j *Job) Stop() {
 	j.update(func() {
 		j.stopped = true

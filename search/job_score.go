@@ -10,8 +10,8 @@ import (
 )
 
 // score is the [Scorer] that strategies are given: it adds to the evaluator what
-// is remembered of an unfinished generation, pauses, the end of the time and the
-// view from outside.
+// is remembered of an unfinished generation, pauses, the end of the time and
+// snapshots.
 func (j *Job) score(ctx context.Context, batch []Individual, n int, tier Tier) ([]Score, error) {
 	scores := make([]Score, len(batch))
 	var missing []int
@@ -27,7 +27,7 @@ func (j *Job) score(ctx context.Context, batch []Individual, n int, tier Tier) (
 		}
 	}
 	for len(missing) > 0 {
-		if err := j.gate(ctx); err != nil {
+		if err := j.ready(ctx); err != nil {
 			return nil, err
 		}
 		left, err := j.attempt(ctx, batch, missing, n, tier, scores)
@@ -52,15 +52,23 @@ func (j *Job) attempt(ctx context.Context, batch []Individual, missing []int, n 
 		candidates[k] = batch[i].Candidate
 	}
 	known := make([]bool, len(missing))
-	err := j.o.Evaluator.Evaluate(run, candidates, tier, func(k int, s Score) {
-		i := missing[k]
-		scores[i], known[k] = s, true
-		j.memo[keyOf(batch[i].Candidate, tier)] = s
-		if j.scored(i, n, s) {
-			cancel()
-		}
-	})
-	interrupted := run.Err() != nil
+	var err error
+	closed := j.gate(run) // the error of the gate
+	if closed == nil {
+		err = j.o.Evaluator.Evaluate(run, candidates, tier, func(k int, s Score) {
+			i := missing[k]
+			scores[i], known[k] = s, true
+			j.memo[keyOf(batch[i].Candidate, tier)] = s
+			over := j.scored(i, n, s)
+			if !over && run.Err() == nil {
+				closed = j.gate(run)
+			}
+			if over || closed != nil {
+				cancel()
+			}
+		})
+	}
+	interrupted := run.Err() != nil || closed != nil
 	j.interruptible(nil)
 	var left []int
 	for k, i := range missing {
@@ -71,6 +79,8 @@ func (j *Job) attempt(ctx context.Context, batch []Individual, missing []int, n 
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
+	case closed != nil && !errors.Is(closed, context.Canceled):
+		return nil, closed
 	case len(left) == 0 || interrupted:
 		return left, nil
 	case err == nil:
@@ -79,13 +89,13 @@ func (j *Job) attempt(ctx context.Context, batch []Individual, missing []int, n 
 	return nil, fmt.Errorf("search: scoring: %w", err)
 }
 
-// interruptible sets what an order calls to break off the evaluation. It is false
-// when such an order has come in meanwhile.
+// interruptible sets what a command calls to interrupt the evaluation. It is false
+// when such a command has arrived meanwhile.
 func (j *Job) interruptible(cancel context.CancelFunc) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.interrupt = cancel
-	return cancel == nil || !j.paused && !j.stopped
+	return cancel == nil || !j.stopped
 }
 
 // scored shows a score and reports whether the time is over.
@@ -94,7 +104,7 @@ func (j *Job) scored(i, n int, s Score) bool {
 	j.update(func() {
 		j.tick()
 		j.rate.add(j.elapsed, s.Tokens)
-		// The slice shown may be in a viewer's hands: never change it.
+		// Snapshots share the slice: never change it.
 		j.shown.Scoring = slices.Clone(j.shown.Scoring)
 		j.shown.Scoring[i].Score, j.shown.Scoring[i].Tier = s, n
 		j.shown.Spent.Evaluations++
@@ -107,8 +117,23 @@ func (j *Job) scored(i, n int, s Score) bool {
 	return over
 }
 
-// gate returns at once while the job may go on and blocks while it is paused.
+// gate calls the gate of the options with the clock stopped.
 func (j *Job) gate(ctx context.Context) error {
+	if j.o.Gate == nil {
+		return nil
+	}
+	j.update(func() {
+		j.tick()
+		j.since = time.Time{}
+	})
+	err := j.o.Gate(ctx)
+	j.update(func() { j.since = j.o.Now() })
+	return err
+}
+
+// ready waits while an error pauses the job, and reports an error when it may not
+// score more candidates.
+func (j *Job) ready(ctx context.Context) error {
 	if err := j.wait(ctx); err != nil {
 		return err
 	}
@@ -126,18 +151,18 @@ func (j *Job) gate(ctx context.Context) error {
 	return nil
 }
 
-// wait blocks while the job is paused, the clock standing.
+// wait blocks while an error pauses the job, with the clock stopped.
 func (j *Job) wait(ctx context.Context) error {
 	for {
 		j.mu.Lock()
-		wake, paused, stopped := j.wake, j.paused, j.stopped
+		wake, failed, stopped := j.wake, j.failed, j.stopped
 		j.mu.Unlock()
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case stopped:
 			return ErrStopped
-		case !paused:
+		case !failed:
 			return nil
 		}
 		j.update(func() {
@@ -163,30 +188,23 @@ func (j *Job) tick() {
 	}
 }
 
-// timeOver is false until there is a best subnet: a search that found none would have been for nothing.
+// timeOver reports whether the time is used up. A search that has no best subnet yet continues.
 func (j *Job) timeOver() bool {
 	j.tick()
 	_, found := j.shown.State.Best()
 	return found && j.o.Budget.Time > 0 && j.elapsed >= j.o.Budget.Time
 }
 
-func (j *Job) setPaused(paused bool) {
-	if j.paused != paused {
-		j.paused = paused
-		j.signal()
-	}
-}
-
-// signal wakes what waits at the gate and breaks off the evaluation.
+// signal wakes up wait and, once the job is stopped, interrupts the evaluation.
 func (j *Job) signal() {
 	close(j.wake)
 	j.wake = make(chan struct{})
-	if j.interrupt != nil && (j.paused || j.stopped) {
+	if j.interrupt != nil && j.stopped {
 		j.interrupt()
 	}
 }
 
-// update changes what is shown under the lock and publishes it.
+// update changes the snapshot under the lock and publishes it.
 func (j *Job) update(change func()) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

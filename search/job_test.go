@@ -251,34 +251,40 @@ func start(t *testing.T, o search.Options) (*search.Job, func() (search.Result, 
 	}
 }
 
-func TestPauseAndResume(t *testing.T) {
+// TestGate pauses a search in the middle of a batch: nothing is scored meanwhile, no time is counted, and it ends like one
+// that was never paused.
+func TestGate(t *testing.T) {
 	l := landscape()
 	options := search.Options{Strategy: strategies()["ladder"], Problem: l.Problem(search.Ratio(0.7), 2), Evaluator: l, Budget: search.Budget{Generations: 5}}
 	whole := run(t, options).State
 
 	var scores atomic.Int64
-	reached := make(chan struct{})
-	l.Before = func(ctx context.Context, _ search.Candidate, _ search.Tier) error {
-		if scores.Add(1) == 30 {
-			close(reached)
-			<-ctx.Done() // a score under way when the pause comes
-			return ctx.Err()
-		}
+	l.Before = func(context.Context, search.Candidate, search.Tier) error {
+		scores.Add(1)
 		return nil
+	}
+	var clock atomic.Int64 // seconds
+	options.Now = func() time.Time { return time.Unix(clock.Load(), 0) }
+	options.Budget.Time = time.Minute
+	reached, open := make(chan struct{}), make(chan struct{})
+	options.Gate = func(ctx context.Context) error {
+		if scores.Load() == 30 {
+			select {
+			case <-reached:
+			default:
+				close(reached)
+			}
+			<-open
+		}
+		return ctx.Err()
 	}
 	job, wait := start(t, options)
 	<-reached
-	job.Pause()
-	await(t, job, "a pause", func(s *search.Snapshot) bool { return s.Status == search.Paused })
-	before := scores.Load()
-	job.Pause() // once more changes nothing
-	if job.Snapshot().Err != nil {
-		t.Errorf("paused with %v", job.Snapshot().Err)
+	clock.Add(3600)
+	if got := scores.Load(); got != 30 {
+		t.Errorf("it scores while paused: %d candidates", got)
 	}
-	if scores.Load() != before {
-		t.Error("it scores while paused")
-	}
-	job.Resume()
+	close(open)
 	result, err := wait()
 	if err != nil || !same(t, whole, result.State) {
 		t.Errorf("ended elsewhere: %v", err)
@@ -286,6 +292,46 @@ func TestPauseAndResume(t *testing.T) {
 	s := job.Snapshot()
 	if s.Status != search.Ended || s.Reason != "5 generations are run" || len(s.Scoring) != 0 || s.Spent != result.State.Spent {
 		t.Errorf("at the end: %v, %q, %d being scored, %+v", s.Status, s.Reason, len(s.Scoring), s.Spent)
+	}
+	if s.Elapsed != 0 {
+		t.Errorf("an hour of pause counts as %v", s.Elapsed)
+	}
+}
+
+// TestGateEnds stops and cancels a search that is paused.
+func TestGateEnds(t *testing.T) {
+	for name, end := range map[string]func(*search.Job, context.CancelFunc){
+		"stop":   func(j *search.Job, _ context.CancelFunc) { j.Stop() },
+		"cancel": func(_ *search.Job, cancel context.CancelFunc) { cancel() },
+	} {
+		for _, at := range []int64{1, 50} {
+			l := landscape()
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			var calls atomic.Int64
+			reached := make(chan struct{})
+			job, err := search.NewJob(search.Options{
+				Strategy: strategies()["ladder"], Problem: l.Problem(search.Ratio(0.7), 2), Evaluator: l,
+				Gate: func(ctx context.Context) error {
+					if calls.Add(1) != at {
+						return ctx.Err()
+					}
+					close(reached)
+					<-ctx.Done()
+					return ctx.Err()
+				},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			go func() {
+				<-reached
+				end(job, cancel)
+			}()
+			if _, err := job.Run(ctx); !errors.Is(err, search.ErrStopped) && !errors.Is(err, context.Canceled) {
+				t.Errorf("%s at call %d: %v", name, at, err)
+			}
+		}
 	}
 }
 

@@ -86,6 +86,19 @@ const (
 // Name returns "ladder".
 func (l *Ladder) Name() string { return "ladder" }
 
+// UsesLevels implements [Strategy].
+func (l *Ladder) UsesLevels() bool { return true }
+
+// LimitText implements [Strategy]. It leaves out tiers that the text has no room for.
+func (l *Ladder) LimitText(tokens int) int {
+	for len(l.Tiers) > 1 && l.Tiers[len(l.Tiers)-2] >= tokens {
+		l.Tiers = l.Tiers[:len(l.Tiers)-1]
+	}
+	last := &l.Tiers[len(l.Tiers)-1]
+	*last = min(*last, tokens)
+	return *last
+}
+
 // Check reports options, levels or a target that the strategy cannot work with.
 func (l *Ladder) Check(p *Problem, t Target) error {
 	if l.Lambda < 1 || l.Moves < 1 || l.Keep < 1 || len(l.Tiers) == 0 || len(l.Steps) == 0 || l.Patience < 1 {

@@ -90,6 +90,15 @@ const (
 // Name returns "paper".
 func (s *Paper) Name() string { return "paper" }
 
+// UsesLevels implements [Strategy].
+func (s *Paper) UsesLevels() bool { return false }
+
+// LimitText implements [Strategy].
+func (s *Paper) LimitText(tokens int) int {
+	s.Tokens = min(s.Tokens, tokens)
+	return s.Tokens
+}
+
 // space returns the paper's search space for a target.
 func (s *Paper) space(p *Problem, t Target) space.Space {
 	target := t.Value

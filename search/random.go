@@ -22,6 +22,15 @@ func DefaultRandom() *Random { return &Random{Batch: 8, Tokens: 8192} }
 // Name returns "random".
 func (r *Random) Name() string { return "random" }
 
+// UsesLevels implements [Strategy].
+func (r *Random) UsesLevels() bool { return true }
+
+// LimitText implements [Strategy].
+func (r *Random) LimitText(tokens int) int {
+	r.Tokens = min(r.Tokens, tokens)
+	return r.Tokens
+}
+
 // Check reports options, levels or a target that the strategy cannot work with.
 func (r *Random) Check(p *Problem, t Target) error {
 	if r.Batch < 1 || r.Tokens < 1 {

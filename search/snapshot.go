@@ -13,7 +13,7 @@ type Status string
 const (
 	Waiting Status = "waiting" // Run has not been called
 	Running Status = "running"
-	Paused  Status = "paused" // by a person, or by an error: see Snapshot.Err
+	Paused  Status = "paused" // by an error: see Snapshot.Err
 	Ended   Status = "ended"
 )
 

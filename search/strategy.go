@@ -21,6 +21,10 @@ type Scorer func(ctx context.Context, batch []Individual, n int, tier Tier) ([]S
 type Strategy interface {
 	// Name is what people call it.
 	Name() string
+	// UsesLevels reports whether it needs the levels of a [Problem].
+	UsesLevels() bool
+	// LimitText lowers the options to a text of so many tokens and returns how many a candidate is scored on in full.
+	LimitText(tokens int) int
 	// Check reports options or a problem that it cannot work with. A target
 	// below the smallest subnet wraps [ErrTarget] and says how small that is.
 	Check(p *Problem, t Target) error

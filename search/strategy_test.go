@@ -170,6 +170,23 @@ func TestLadderBeatsTheOthers(t *testing.T) {
 	}
 }
 
+func TestLimitText(t *testing.T) {
+	for _, c := range []struct{ tokens, last, tiers int }{{100_000, 8192, 3}, {8192, 8192, 3}, {8000, 8000, 3}, {2049, 2049, 3}, {2048, 2048, 2}, {512, 512, 1}, {100, 100, 1}} {
+		l := search.DefaultLadder()
+		if last := l.LimitText(c.tokens); last != c.last || len(l.Tiers) != c.tiers || l.Tiers[len(l.Tiers)-1] != last {
+			t.Errorf("%d tokens: tiers %v, %d in full", c.tokens, l.Tiers, last)
+		}
+	}
+	for name, s := range strategies() {
+		if got := s.LimitText(10); got != 10 {
+			t.Errorf("%s: %d of 10 tokens", name, got)
+		}
+		if s.UsesLevels() != (name != "paper") {
+			t.Errorf("%s: levels %v", name, s.UsesLevels())
+		}
+	}
+}
+
 func TestDeterminism(t *testing.T) {
 	l := landscape()
 	for name, s := range strategies() {

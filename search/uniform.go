@@ -27,6 +27,15 @@ func DefaultUniform() *Uniform { return &Uniform{Batch: 8, Tokens: 8192} }
 // Name returns "uniform".
 func (u *Uniform) Name() string { return "uniform" }
 
+// UsesLevels implements [Strategy].
+func (u *Uniform) UsesLevels() bool { return true }
+
+// LimitText implements [Strategy].
+func (u *Uniform) LimitText(tokens int) int {
+	u.Tokens = min(u.Tokens, tokens)
+	return u.Tokens
+}
+
 const (
 	evenField   = 512 // bounds the population, which is all that is known
 	evenParents = 8   // of the best, whose neighbours are tried

@@ -181,8 +181,14 @@ func recipeOf(preset string, o explorer.ReformOptions) (reform.Recipe, error) {
 	return r, nil
 }
 
-// tell hands an event on, and stands still while the job is to. That ctx ended meanwhile is found by whoever computes.
+// tell reports an event and blocks while the job is paused. The caller's computation finds that ctx has ended.
 func tell(ctx context.Context, mon explorer.Monitor, e reform.Event) {
+	report(mon, e)
+	_ = mon.Gate(ctx)
+}
+
+// report reports an event.
+func report(mon explorer.Monitor, e reform.Event) {
 	step := map[reform.Phase]string{reform.Surveying: "statistics", reform.Measuring: "measuring what cuts cost", reform.Reforming: "re-fitting"}[e.Phase]
 	unit := "layers"
 	if r := e.Module; r != nil {
@@ -195,7 +201,6 @@ func tell(ctx context.Context, mon explorer.Monitor, e reform.Event) {
 		mon.Layer(explorer.LayerProgress{Layer: r.Layer, Module: part, Kept: r.Kept, Of: r.Of, ErrBefore: r.ErrBefore, ErrAfter: r.ErrAfter})
 	}
 	mon.Progress(float64(e.Done), float64(e.Total), unit, step)
-	_ = mon.Gate(ctx)
 }
 
 // translate gives errors of package reform the sentinels of the explorer.

@@ -8,11 +8,13 @@ import (
 	"testing"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/search"
+	"github.com/lathe-llm/lathe/search/levels"
 	"github.com/lathe-llm/lathe/search/score"
-	contest "github.com/lathe-llm/lathe/search/searchtest/contest"
+	"github.com/lathe-llm/lathe/search/searchtest/contest"
 )
 
 // BenchmarkSearch compares ladder, paper (laptop preset) and random search on the default model at equal tokens over
@@ -48,21 +50,13 @@ func BenchmarkSearch(b *testing.B) {
 	}
 	defer func() { _ = opened.Close() }()
 	m := opened.(*model)
-	h := &hunt{m: m, dir: b.TempDir(), mon: &quiet{}, bytes: map[int]int64{}, request: explorer.StartSearch{Target: 0.8, Calibration: explorer.Calibration{Windows: 8}}}
-	if err := h.prepare(b.Context()); err != nil {
-		b.Fatal(err)
-	}
-	defer h.close()
-	judge, err := h.judge(b.Context(), valid)
-	if err != nil {
-		b.Fatal(err)
-	}
+	set := searchSet(b, m, valid)
 	compared := contest.Contest{
-		Problem: search.Problem{Model: "default", Geometry: h.work.dm.Geometry(), Levels: m.levels.Levels(), Target: search.Ratio(0.8)},
-		Names:   []string{"ladder", "paper", "random"}, Evaluator: h.eval, Judge: judge, Seeds: []uint64{1, 2, 3}, Tokens: tokens,
+		Problem: search.Problem{Model: "default", Geometry: m.geometry(), Levels: m.levels.Levels(), Target: search.Ratio(0.8)},
+		Names:   []string{"ladder", "paper", "random"}, Evaluator: set.eval, Judge: set.judge, Seeds: []uint64{1, 2, 3}, Tokens: tokens,
 		Final: os.Getenv("LATHE_SEARCH_FINAL") != "",
 	}
-	if compared.Problem.Start, err = score.Start(b.Context(), h.work.dm, h.fitting, nil); err != nil {
+	if compared.Problem.Start, err = score.Start(b.Context(), set.dm, set.fitting, nil); err != nil {
 		b.Fatal(err)
 	}
 	for _, name := range []string{"ladder", "paper-laptop", "random"} {
@@ -70,7 +64,7 @@ func BenchmarkSearch(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		h.fit(s)
+		s.LimitText(set.eval.Tokens())
 		compared.Strategies = append(compared.Strategies, s)
 	}
 	for b.Loop() {
@@ -99,26 +93,66 @@ func writeSamples(b *testing.B, path string, all []contest.Series) {
 	}
 }
 
-// judge scores subnets on the end of a text, masks alone after a re-fit.
-func (h *hunt) judge(ctx context.Context, text string) (contest.Judge, error) {
-	held, err := h.m.passage(ctx, text, take{windows: 4, seq: tuningSeq, fromEnd: true})
-	if err != nil {
-		return nil, err
-	}
-	return func(ctx context.Context, c search.Candidate) (float64, error) {
-		subnet, err := h.subnet(c)
-		if err == nil && c.Choice == nil {
-			recipe := reform.Recipe{Solve: reform.Options{Lambdas: []float64{0.1}, Pull: true}}
-			subnet, _, err = reform.Refit(ctx, h.work.dm, h.fitting, c.Masks, reform.Config{Recipe: &recipe})
-		}
-		if err != nil {
-			return 0, err
-		}
-		return h.loss(ctx, subnet, held)
-	}, nil
+// contestants is what the compared searches have in common.
+type contestants struct {
+	m       *model
+	dm      *decoder.Model
+	fitting [][]int32 // windows that levels are made from
+	held    passage   // that subnets are judged on
+	eval    *score.Evaluator
 }
 
-func (h *hunt) loss(ctx context.Context, s gguf.Subnet, p passage) (float64, error) {
-	q, err := h.m.scoreDecoder(ctx, s, p, h.mon)
+// searchSet makes levels from six windows of a text and an evaluator on two others.
+func searchSet(b *testing.B, m *model, text string) *contestants {
+	b.Helper()
+	p, err := m.calibration(b.Context(), explorer.Calibration{Windows: 8})
+	if err != nil {
+		b.Fatal(err)
+	}
+	dm, err := m.weights(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := &contestants{m: m, dm: dm, fitting: p.windows[:6]}
+	var tuning [][]int32
+	for _, w := range p.windows[6:] {
+		tuning = append(tuning, w[:judgedSeq], w[judgedSeq:2*judgedSeq])
+	}
+	store, err := levels.Build(b.Context(), dm, s.fitting, b.TempDir(), levels.Options{Text: p.ref.SHA256})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := m.keepLevels(store); err != nil {
+		b.Fatal(err)
+	}
+	if s.eval, err = score.New(dm, store, tuning, score.KL); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(s.eval.Close)
+	if _, err := s.eval.Probe(b.Context(), 4, nil); err != nil {
+		b.Fatal(err)
+	}
+	if s.held, err = m.passage(b.Context(), text, take{windows: 4, seq: judgedSeq, fromEnd: true}); err != nil {
+		b.Fatal(err)
+	}
+	return s
+}
+
+const judgedSeq = 1024
+
+// judge scores subnets on the end of a text, masks alone after a re-fit.
+func (s *contestants) judge(ctx context.Context, c search.Candidate) (float64, error) {
+	var sub gguf.Subnet
+	var err error
+	if c.Choice != nil {
+		sub, err = s.m.levels.Subnet(c.Choice)
+	} else {
+		recipe := reform.Recipe{Solve: reform.Options{Lambdas: []float64{0.1}, Pull: true}}
+		sub, _, err = reform.Refit(ctx, s.dm, s.fitting, c.Masks, reform.Config{Recipe: &recipe})
+	}
+	if err != nil {
+		return 0, err
+	}
+	q, err := s.m.scoreDecoder(ctx, sub, s.held, &quiet{})
 	return q.NLL, err
 }

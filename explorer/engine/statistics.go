@@ -147,6 +147,14 @@ func ranked(u reform.UnitStatistics) []float64 {
 	return scores
 }
 
+// predictor predicts losses from the statistics gathered last, nil before.
+func (m *model) predictor() func(subnet.Masks) float64 {
+	if s := m.statistics.Load(); s != nil {
+		return s.Predict
+	}
+	return nil
+}
+
 // Predict implements [explorer.Statistician].
 func (m *model) Predict(s explorer.Statistics, masks subnet.Masks) (float64, bool) {
 	statistics := m.statistics.Load()

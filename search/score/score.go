@@ -1,10 +1,9 @@
-// Package score evaluates the candidates of a search with the transformer's
-// graphs: choices of levels with their re-fitted weights, or masks with the
-// original ones.
+// Package score evaluates the candidates of a search with the graphs of package
+// decoder: choices of levels with their re-fitted weights, or masks with the
+// original weights.
 //
-// An [Evaluator] keeps the subnets it scored last on the device. A candidate is
-// made from the one that differs from it in the fewest layers, whose other layers
-// it shares.
+// An [Evaluator] keeps the subnets that it scored last on the device. It builds a
+// candidate from the one that differs in the fewest layers and shares the others.
 package score
 
 import (
@@ -36,22 +35,15 @@ type Fitness string
 // The fitnesses, per token in nats.
 const (
 	// KL is the divergence of the next token's distribution from the dense
-	// model's, over the 512 tokens likeliest there.
+	// model's, over the 512 tokens most likely there.
 	KL Fitness = "kl"
 	// Perplexity is the negative log-likelihood, the logarithm of it.
 	Perplexity Fitness = "perplexity"
 )
 
-// topK is how many of the dense model's likeliest tokens stand for its
+// topK is how many of the dense model's most likely tokens represent its
 // distribution.
 const topK = 512
-
-// Options say how candidates are scored. The zero value has the defaults.
-type Options struct {
-	Fitness Fitness // "" is KL
-	// Gate, unless nil, is called before each candidate and may block.
-	Gate func(context.Context) error
-}
 
 // Evaluator scores candidates on text. It implements [search.Evaluator]; its
 // methods may be called from any goroutine and wait for each other.
@@ -59,12 +51,12 @@ type Evaluator struct {
 	m       *decoder.Model
 	store   *levels.Store
 	windows [][]int32
-	o       Options
+	fitness Fitness
 
 	mu     sync.Mutex
 	scorer *decoder.Scorer
 	recent []recent // the latest first
-	// Layers computed and layers whose result was there already.
+	// Layers computed, and layers whose result was cached.
 	run, reused int
 }
 
@@ -73,10 +65,10 @@ type recent struct {
 	sub    *decoder.Subnet
 }
 
-// New returns an evaluator on windows of one length. The store may be nil where
-// no choices of levels are scored. The caller must Close the evaluator, before
-// the store and the model.
-func New(m *decoder.Model, store *levels.Store, windows [][]int32, o Options) (*Evaluator, error) {
+// New returns an evaluator on windows of one length; the fitness "" is [KL]. The
+// store may be nil where no choices of levels are scored. The caller must Close
+// the evaluator, before the store and the model.
+func New(m *decoder.Model, store *levels.Store, windows [][]int32, fitness Fitness) (*Evaluator, error) {
 	if len(windows) == 0 || len(windows[0]) < 2 {
 		return nil, ErrText
 	}
@@ -85,26 +77,23 @@ func New(m *decoder.Model, store *levels.Store, windows [][]int32, o Options) (*
 			return nil, fmt.Errorf("%w: windows of %d and of %d tokens", ErrText, len(windows[0]), len(w))
 		}
 	}
-	if o.Gate == nil {
-		o.Gate = func(ctx context.Context) error { return ctx.Err() }
-	}
 	so := decoder.ScorerOptions{Words: decoder.EnoughWords(m.Geometry())}
-	switch o.Fitness {
+	switch fitness {
 	case "", KL:
-		o.Fitness = KL
+		fitness = KL
 		so.TopK = min(topK, m.Geometry().Vocab-1)
 	case Perplexity:
 	default:
-		return nil, fmt.Errorf("%w: fitness %q: there are kl and perplexity", search.ErrConfig, o.Fitness)
+		return nil, fmt.Errorf("%w: fitness %q: there are kl and perplexity", search.ErrConfig, fitness)
 	}
 	scorer, err := m.NewScorer(windows, so)
 	if err != nil {
 		return nil, err
 	}
-	return &Evaluator{m: m, store: store, windows: windows, o: o, scorer: scorer}, nil
+	return &Evaluator{m: m, store: store, windows: windows, fitness: fitness, scorer: scorer}, nil
 }
 
-// Close gives the subnets back.
+// Close releases the subnets on the device.
 func (e *Evaluator) Close() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -116,21 +105,21 @@ func (e *Evaluator) Close() {
 }
 
 // Fitness returns what is minimised.
-func (e *Evaluator) Fitness() Fitness { return e.o.Fitness }
+func (e *Evaluator) Fitness() Fitness { return e.fitness }
 
 // Tokens returns how many tokens of text there are.
 func (e *Evaluator) Tokens() int { return len(e.windows) * len(e.windows[0]) }
 
-// Reused returns the share of layers that did not need to be computed, because a
-// candidate scored before has the same layers up to there.
+// Reused returns the share of layers that were not computed, because an earlier
+// candidate has the same layers up to there.
 func (e *Evaluator) Reused() float64 {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return float64(e.reused) / float64(max(1, e.reused+e.run))
 }
 
-// Evaluate implements [search.Evaluator]. It takes the candidates in the order of
-// their choices, so that those that begin alike follow one another.
+// Evaluate implements [search.Evaluator]. It scores the candidates in the order of
+// their choices, so that those with a common prefix follow one another.
 func (e *Evaluator) Evaluate(ctx context.Context, batch []search.Candidate, t search.Tier, done func(int, search.Score)) error {
 	order := make([]int, len(batch))
 	for i := range order {
@@ -148,8 +137,8 @@ func (e *Evaluator) Evaluate(ctx context.Context, batch []search.Candidate, t se
 	return nil
 }
 
-// text returns the windows of a tier: whole ones from a place that the draw
-// gives, or the beginning of one that it gives.
+// text returns the windows of a tier: whole ones starting with the one that the
+// draw selects, or the beginning of that one.
 func (e *Evaluator) text(t search.Tier) decoder.Text {
 	n, seq := len(e.windows), len(e.windows[0])
 	at := int(t.Draw % uint64(n))
@@ -164,7 +153,7 @@ func (e *Evaluator) text(t search.Tier) decoder.Text {
 }
 
 func (e *Evaluator) one(ctx context.Context, c search.Candidate, text decoder.Text) (search.Score, error) {
-	if err := e.o.Gate(ctx); err != nil {
+	if err := ctx.Err(); err != nil {
 		return search.Score{}, err
 	}
 	e.mu.Lock()
@@ -179,9 +168,6 @@ func (e *Evaluator) one(ctx context.Context, c search.Candidate, text decoder.Te
 
 // Subnet scores a subnet of any weights on all of the text.
 func (e *Evaluator) Subnet(ctx context.Context, s gguf.Subnet) (search.Score, error) {
-	if err := e.o.Gate(ctx); err != nil {
-		return search.Score{}, err
-	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	sub, err := e.m.Subnet(ctx, s)
@@ -201,12 +187,12 @@ func (e *Evaluator) score(ctx context.Context, sub *decoder.Subnet, text decoder
 	e.run, e.reused = e.run+got.LayersRun, e.reused+got.LayersReused
 	tokens := float64(got.Tokens)
 	s := search.Score{NLL: got.NLL / tokens, KL: got.KL / tokens, Tokens: int64(got.TokensComputed)}
-	if s.Fitness = s.NLL; e.o.Fitness == KL {
+	if s.Fitness = s.NLL; e.fitness == KL {
 		s.Fitness = s.KL
 	}
 	for _, p := range got.Parts {
 		sum := p.NLL
-		if e.o.Fitness == KL {
+		if e.fitness == KL {
 			sum = p.KL
 		}
 		s.Parts = append(s.Parts, sum/float64(p.Tokens))
@@ -214,7 +200,7 @@ func (e *Evaluator) score(ctx context.Context, sub *decoder.Subnet, text decoder
 	return s, nil
 }
 
-// subnet returns a candidate on the device and what gives it back.
+// subnet returns a candidate on the device and a function that releases it.
 func (e *Evaluator) subnet(ctx context.Context, c search.Candidate) (*decoder.Subnet, func(), error) {
 	if c.Choice == nil {
 		sub, err := e.m.Subnet(ctx, gguf.Subnet{Masks: c.Masks})
@@ -224,7 +210,7 @@ func (e *Evaluator) subnet(ctx context.Context, c search.Candidate) (*decoder.Su
 		return sub, sub.Close, nil
 	}
 	if e.store == nil {
-		return nil, nil, errors.New("score: a choice of levels and no store of them")
+		return nil, nil, errors.New("score: a choice of levels without a store of levels")
 	}
 	sub, err := e.assemble(ctx, c)
 	if err != nil {
@@ -238,7 +224,7 @@ func (e *Evaluator) subnet(ctx context.Context, c search.Candidate) (*decoder.Su
 	return sub, func() {}, nil
 }
 
-// assemble makes the subnet of a choice from the nearest one at hand.
+// assemble makes the subnet of a choice from the nearest one on the device.
 func (e *Evaluator) assemble(ctx context.Context, c search.Candidate) (*decoder.Subnet, error) {
 	dense := recent{e.store.Levels().Dense(), nil}
 	nearest := dense
@@ -247,7 +233,7 @@ func (e *Evaluator) assemble(ctx context.Context, c search.Candidate) (*decoder.
 			nearest = r
 		}
 	}
-	// A subnet of its own, so that closing one never closes the other.
+	// A copy, so that closing one does not close the other.
 	sub := e.m.Dense()
 	if nearest.sub != nil {
 		for i := range c.Masks.Layers() {
@@ -281,7 +267,7 @@ func (e *Evaluator) assemble(ctx context.Context, c search.Candidate) (*decoder.
 }
 
 // changes lists the layers in which a candidate differs from a choice, those that it
-// keeps first: on the way from the one to the other some layer is always kept.
+// keeps first, so that no intermediate subnet drops all layers.
 func changes(from space.Choice, c search.Candidate) []int {
 	var kept, dropped []int
 	for i := range c.Masks.Layers() {
@@ -312,20 +298,20 @@ func layerEqual(a, b space.Choice, layer int) bool {
 	return slices.Equal(a[lo:hi], b[lo:hi])
 }
 
-// probeLength is how many tokens a text has that modules are probed on: several
-// short ones tell more than a long one.
+// probeLength is the length in tokens of the texts that modules are probed on:
+// several short ones are more informative than a long one.
 const probeLength = 512
 
-// Probe measures, for every module alone, by how much the fitness rises when half of
-// it is cut and re-fitted, and gives the store's levels predicted losses that are
-// in proportion: what a level loses of the module's output counts for that much.
-// MLPs, between which most of what is cut is shared out, are measured on so many
-// texts, attention on one. It returns the factors, for [levels.Store.SetLosses]
-// another time.
-func (e *Evaluator) Probe(ctx context.Context, texts int, progress func(done, total int)) ([]float64, error) {
+// Probe measures, for every module alone, by how much the fitness rises when half
+// of it is cut and re-fitted. It sets the predicted losses of the store's levels in
+// proportion to the share of the module's output energy that they lose, and returns
+// the factors, for a later [levels.Store.SetLosses]. MLPs, which most of a cut is
+// allocated among, are measured on so many texts, attention on one. step, unless
+// nil, is called after each module; its error ends the probe.
+func (e *Evaluator) Probe(ctx context.Context, texts int, step func(done, total int) error) ([]float64, error) {
 	l := e.store.Levels()
 	var order []int
-	for slot := l.Slots() - 1; slot >= 0; slot-- { // those that begin alike follow one another
+	for slot := l.Slots() - 1; slot >= 0; slot-- { // those with a common prefix follow one another
 		if len(l.Ladder(slot)) > 1 {
 			order = append(order, slot)
 		}
@@ -354,11 +340,13 @@ func (e *Evaluator) Probe(ctx context.Context, texts int, progress func(done, to
 		}
 		rise := s.Fitness - dense[module]
 		if math.IsNaN(rise) || math.IsInf(rise, 0) {
-			return nil, fmt.Errorf("score: layer %d: %v: the loss of half of it is no number", slot/subnet.Modules, module)
+			return nil, fmt.Errorf("score: layer %d: %v: the loss without half of it is NaN or infinite", slot/subnet.Modules, module)
 		}
-		factor[slot] = max(rise, leastRise) / e.store.Lost(slot, int(c[slot]))
-		if progress != nil {
-			progress(done+1, len(order))
+		factor[slot] = max(rise, minRise) / e.store.Lost(slot, int(c[slot]))
+		if step != nil {
+			if err := step(done+1, len(order)); err != nil {
+				return nil, err
+			}
 		}
 	}
 	e.store.SetLosses(factor)
@@ -373,12 +361,12 @@ func (e *Evaluator) choice(ctx context.Context, c space.Choice, text decoder.Tex
 	return e.one(ctx, search.Candidate{Masks: masks, Choice: c}, text)
 }
 
-// leastRise keeps a module whose cut measured as a gain, which is noise, from
-// looking free.
-const leastRise = 1e-4
+// minRise is the least rise of the fitness that is assumed: a measured gain is noise.
+const minRise = 1e-4
 
-// Predicted gives the store's levels the losses that a prediction for masks has
-// for every level alone.
+// Predicted sets the predicted losses of the store's levels from a prediction for
+// masks, evaluated for every module alone. It returns the factors like
+// [Evaluator.Probe].
 func Predicted(s *levels.Store, predict func(subnet.Masks) float64) ([]float64, error) {
 	l := s.Levels()
 	factor := make([]float64, l.Slots())
@@ -393,7 +381,7 @@ func Predicted(s *levels.Store, predict func(subnet.Masks) float64) ([]float64, 
 		if err != nil {
 			return nil, err
 		}
-		factor[slot] = max(predict(masks), leastRise) / s.Lost(slot, n/2)
+		factor[slot] = max(predict(masks), minRise) / s.Lost(slot, n/2)
 	}
 	s.SetLosses(factor)
 	return factor, nil

@@ -56,7 +56,7 @@ func newSet(t *testing.T, opts ...decoder.Option) set {
 	}
 	t.Cleanup(func() { _ = store.Close() })
 	s := set{m: m, store: store, text: text(2, 4, 32, vocab)}
-	if s.eval, err = score.New(m, store, s.text, score.Options{Fitness: score.Perplexity}); err != nil {
+	if s.eval, err = score.New(m, store, s.text, score.Perplexity); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.eval.Close)
@@ -167,7 +167,7 @@ func TestTiers(t *testing.T) {
 // something, and candidates that begin alike share the work.
 func TestDivergence(t *testing.T) {
 	s := newSet(t)
-	eval, err := score.New(s.m, s.store, s.text, score.Options{})
+	eval, err := score.New(s.m, s.store, s.text, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,10 +268,10 @@ func TestMasksAlone(t *testing.T) {
 
 func TestRefuses(t *testing.T) {
 	s := newSet(t)
-	if _, err := score.New(s.m, s.store, nil, score.Options{}); !errors.Is(err, score.ErrText) {
+	if _, err := score.New(s.m, s.store, nil, ""); !errors.Is(err, score.ErrText) {
 		t.Errorf("no text: %v", err)
 	}
-	if _, err := score.New(s.m, s.store, s.text, score.Options{Fitness: "beauty"}); !errors.Is(err, search.ErrConfig) {
+	if _, err := score.New(s.m, s.store, s.text, "beauty"); !errors.Is(err, search.ErrConfig) {
 		t.Errorf("unknown fitness: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -1,0 +1,101 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search/levels"
+	"github.com/lathe-llm/lathe/search/score"
+)
+
+// probeTexts is on how many texts the losses of modules are measured.
+const probeTexts = 4
+
+// makeLevels makes the levels, or opens those in the folder, and hands them over.
+func (r *run) makeLevels(ctx context.Context) (*levels.Store, error) {
+	dir := filepath.Join(r.Dir, "levels")
+	if r.Dir == "" {
+		var err error
+		if dir, err = os.MkdirTemp(r.Scratch, "levels"); err != nil {
+			return nil, err
+		}
+		r.scratch = dir
+	}
+	store, err := levels.Build(ctx, r.model, r.fitting, dir, levels.Options{
+		Middle: mlpRatio(r.Geometry, r.Target), Text: r.text.ID, Gate: r.gate,
+		Progress: func(e levels.Event) {
+			r.Monitor.Progress(float64(e.Done), float64(e.Total), "modules", fmt.Sprintf("levels of layer %d %v", e.Layer, e.Module))
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return store, r.Levels(store)
+}
+
+// mlpRatio returns the ratio that MLPs keep in a subnet of the given ratio whose attention is dense.
+func mlpRatio(g *subnet.Geometry, ratio float64) float64 {
+	var mlp int64
+	for _, l := range g.Layers {
+		mlp += g.MLPMatrices() * int64(g.Hidden) * int64(l.FFN)
+	}
+	cut := (1 - ratio) * float64(g.BlockParams())
+	return max(0.1, 1-cut/float64(max(mlp, 1)))
+}
+
+// known is kept beside the levels, so that a run that opens them continues with the same values.
+type known struct {
+	Losses []float64   // factors of the predicted losses, see [levels.Store.SetLosses]
+	Pace   levels.Pace // at which the levels were made
+}
+
+// predictLosses sets the predicted losses of the levels: those kept beside them, or new ones.
+func (r *run) predictLosses(ctx context.Context) error {
+	r.pace = r.store.Pace()
+	// Losses are measured by the divergence from the dense model whatever the fitness, hence the name.
+	path := filepath.Join(r.Dir, "levels", fmt.Sprintf("%s-%s.json", r.store.Levels().Key, score.KL))
+	if k, ok := r.recall(path); ok {
+		r.store.SetLosses(k.Losses)
+		if r.pace == (levels.Pace{}) {
+			r.pace = k.Pace
+		}
+		return nil
+	}
+	factors, err := r.lossFactors(ctx)
+	if err != nil || r.Dir == "" {
+		return err
+	}
+	return save(path, known{factors, r.pace})
+}
+
+// recall reads what is kept beside the levels.
+func (r *run) recall(path string) (k known, ok bool) {
+	data, err := os.ReadFile(path)
+	ok = r.Dir != "" && err == nil && json.Unmarshal(data, &k) == nil && len(k.Losses) == r.store.Levels().Slots()
+	return k, ok
+}
+
+// lossFactors sets the predicted losses and returns their factors. They come from statistics where there are any. Otherwise
+// they are measured by the divergence from the dense model: on as much text, the effect of a single module on perplexity is
+// below the noise.
+func (r *run) lossFactors(ctx context.Context) ([]float64, error) {
+	if r.Predict != nil {
+		return score.Predicted(r.store, r.Predict)
+	}
+	eval := r.eval
+	if eval.Fitness() != score.KL {
+		var err error
+		if eval, err = score.New(r.model, r.store, r.tuning, score.KL); err != nil {
+			return nil, err
+		}
+		defer eval.Close()
+	}
+	return eval.Probe(ctx, probeTexts, func(done, total int) error {
+		r.Monitor.Progress(float64(done), float64(total), "modules", "measuring the sensitivity of each module")
+		return r.gate(ctx)
+	})
+}

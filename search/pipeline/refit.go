@@ -1,0 +1,47 @@
+package pipeline
+
+import (
+	"context"
+
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/reform"
+	"github.com/lathe-llm/lathe/search"
+)
+
+// refitBriefly re-fits a candidate for a comparison.
+func (r *run) refitBriefly(ctx context.Context, text [][]int32, c search.Candidate, progress func(done, total int)) (gguf.Subnet, error) {
+	recipe, err := reform.Allocated.Recipe()
+	if err != nil {
+		return gguf.Subnet{}, err
+	}
+	recipe.Goal, recipe.Solve.Lambdas = reform.Own, []float64{compareRidge}
+	s, _, err := reform.Refit(ctx, r.model, text, c.Masks, reform.Config{Recipe: &recipe, Progress: func(e reform.Event) {
+		progress(e.Done, e.Total)
+		_ = r.gate(ctx) // the re-fit finds that ctx has ended
+	}})
+	return s, err
+}
+
+// refit chooses the units of the result again, as many of each module, and re-fits them, layer by layer.
+func (r *run) refit(ctx context.Context, result Result) (Result, error) {
+	recipe, err := reform.Allocated.Recipe()
+	if err != nil {
+		return result, err
+	}
+	r.plan = r.plan.Revise(r.basis())
+	recipe.UpSteps = r.plan.UpSteps
+	s, report, err := reform.Refit(ctx, r.model, r.text.Windows[:r.plan.Refit], result.Subnet.Masks, reform.Config{
+		Recipe: &recipe, Rechoose: true, Progress: func(e reform.Event) {
+			if r.Refitting != nil {
+				r.Refitting(e)
+			}
+			_ = r.gate(ctx) // the re-fit finds that ctx has ended
+		},
+	})
+	result.Windows = r.plan.Refit
+	if err != nil {
+		return result, err
+	}
+	result.Subnet, result.Recipe, result.Report = s, &recipe, &report
+	return result, nil
+}

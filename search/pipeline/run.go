@@ -1,0 +1,432 @@
+package pipeline
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/reform"
+	"github.com/lathe-llm/lathe/search"
+	"github.com/lathe-llm/lathe/search/levels"
+	"github.com/lathe-llm/lathe/search/score"
+)
+
+// A Request describes a run.
+type Request struct {
+	Strategy string        // as in [search.New]; "" is ladder, or uniform where files of the model hold equal widths only
+	Target   float64       // inheriting ratio over the block parameters, in (0, 1]
+	Fitness  score.Fitness // "" is [score.KL]
+	Seed     uint64
+	// Budget limits the search, but for its Time, which limits the whole run.
+	Budget search.Budget
+	// Windows is how many windows of text to use, 0 for as many as the time allows.
+	Windows int
+	// UpSteps is how many steps of the last re-fit change W_U; nil leaves them to the plan.
+	UpSteps *int
+	// Resume continues from what an earlier run of the same request left in the folder.
+	Resume bool
+}
+
+// A RequestError is a request that cannot be carried out.
+type RequestError struct{ Err error }
+
+// Error returns the message of the wrapped error.
+func (e *RequestError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the wrapped error.
+func (e *RequestError) Unwrap() error { return e.Err }
+
+// refused makes err a [RequestError], unless it is nil.
+func refused(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &RequestError{err}
+}
+
+// Text is calibration text.
+type Text struct {
+	Windows [][]int32 // of equal lengths
+	ID      string    // identifies the text that they are from, such as a hash
+}
+
+// A Source provides what a run works with. Its functions are called once each, from the goroutine of [Run].
+type Source struct {
+	Geometry *subnet.Geometry
+	// Identity identifies the model; checkpoints are bound to it.
+	Identity func(context.Context) (string, error)
+	// Text returns so many windows of calibration text; as many as there are, up to that number, if atMost is set. 0 is the
+	// default number.
+	Text func(ctx context.Context, windows int, atMost bool) (Text, error)
+	// Model loads the model.
+	Model func(context.Context) (*decoder.Model, error)
+	// Levels takes over the store of the levels, which the run reads until it ends. It must not close it before.
+	Levels func(*levels.Store) error
+	// Predict predicts by how much masks raise the loss, in nats per token, from statistics; nil where there are none, so that
+	// losses are measured.
+	Predict func(subnet.Masks) float64
+}
+
+// A Monitor is informed about a run. Its methods may be called at the same time.
+type Monitor interface {
+	// Progress reports done of total units of a step; a total of 0 is unknown.
+	Progress(done, total float64, unit, step string)
+	// Note reports something noteworthy that is not an error, in one line.
+	Note(text string)
+	// Gate blocks while the run is paused. It returns ctx's error when ctx ends.
+	Gate(ctx context.Context) error
+}
+
+// A View is the search at one moment.
+type View struct {
+	*search.Snapshot
+	Strategy        string
+	Fitness         score.Fitness
+	DensePerplexity float64 // of the dense model on all of the text that candidates are scored on
+	Reused          float64 // share of layers that were not computed because of a common prefix
+}
+
+// Config configures a run.
+type Config struct {
+	Request
+	Source
+	Monitor Monitor
+	Dir     string // folder that keeps levels and checkpoints; "" keeps none
+	Scratch string // folder for temporary files, "" for the system's
+	// Show, unless nil, is called when the search has changed, and once at its end.
+	Show func(View)
+	// Command, unless nil, is called several times a second while the search runs, and may command it.
+	Command func(*search.Job)
+	// Refitting, unless nil, is called after each module of the last re-fit.
+	Refitting func(reform.Event)
+	// Now is the clock, time.Now if nil.
+	Now func() time.Time
+}
+
+// A Result is what a run has found.
+type Result struct {
+	Subnet   gguf.Subnet
+	Strategy string
+	Target   float64 // at the end of the search
+	Windows  int     // of text for the last re-fit
+	Seq      int     // tokens per window
+	// Recipe and Report are those of the last re-fit, nil where it did not take place.
+	Recipe *reform.Recipe
+	Report *reform.Report
+}
+
+// run is a run in progress.
+type run struct {
+	Config
+	strategy search.Strategy
+	clock    clock
+	plan     Plan
+
+	text      Text
+	tuning    [][]int32 // windows that candidates are scored on
+	fitting   [][]int32 // windows that levels are made from
+	levelText int       // the most of them
+	model     *decoder.Model
+	store     *levels.Store // nil for strategies without levels
+	scratch   string        // folder of levels that are not kept, "" for none
+	eval      *score.Evaluator
+	pace      levels.Pace // at which levels were made, zero while unknown
+	dense     float64     // perplexity of the dense model
+}
+
+// Run searches for a subnet and re-fits it. Where the search was stopped or an error ended it, the result is the best subnet
+// so far with the weights of its levels; it is empty where there is none.
+func Run(ctx context.Context, c Config) (Result, error) {
+	r := &run{Config: c, clock: newClock(c.Now)}
+	defer r.close()
+	if err := r.check(); err != nil {
+		return Result{}, err
+	}
+	if err := r.prepare(ctx); err != nil {
+		return Result{}, err
+	}
+	job, err := r.job(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	stop := r.superviseJob(ctx, job)
+	found, err := job.Run(ctx)
+	stop()
+	r.show(job.Snapshot())
+	if found.Best.ID == 0 {
+		return Result{}, err
+	}
+	result := r.result(found)
+	if err != nil {
+		result.Subnet, _ = r.subnet(found.Best.Candidate) // the masks alone where the levels cannot be read
+		if errors.Is(err, search.ErrStopped) {
+			err = nil
+		}
+		return result, err
+	}
+	if found, err = r.compare(ctx, found); err != nil {
+		return result, err
+	}
+	return r.refit(ctx, r.result(found))
+}
+
+// check rejects what the strategy cannot work with or reach, before anything takes long.
+func (r *run) check() error {
+	r.useUniformIfRequired()
+	var err error
+	if r.strategy, err = search.New(r.Strategy); err != nil {
+		return refused(err)
+	}
+	if !r.Geometry.Limits().PerLayer && r.Strategy != uniform {
+		return refused(fmt.Errorf("files of %s models have the same widths in all layers, which the strategy %s does not search: use %s", r.Geometry.Arch, r.Strategy, uniform))
+	}
+	if r.UpSteps == nil && !r.Geometry.LinearInUp() {
+		r.UpSteps = new(int) // steps would change nothing
+	}
+	if r.UpSteps != nil && *r.UpSteps < 0 {
+		return refused(fmt.Errorf("%d steps of re-fitting W_U", *r.UpSteps))
+	}
+	p := &search.Problem{Geometry: r.Geometry, Target: search.Ratio(r.Target)}
+	if r.strategy.UsesLevels() {
+		p.Levels = levels.Bare(p.Geometry, levels.Options{})
+	}
+	return refused(r.strategy.Check(p, p.Target))
+}
+
+// The strategies that a run chooses by itself.
+const (
+	ladder  = "ladder"
+	uniform = "uniform"
+)
+
+// useUniformIfRequired resolves the default strategy.
+func (r *run) useUniformIfRequired() {
+	r.Strategy = cmp.Or(r.Strategy, ladder)
+	if r.Strategy == ladder && !r.Geometry.Limits().PerLayer {
+		r.Strategy = uniform
+		r.Monitor.Note(fmt.Sprintf("files of %s models have the same widths in all layers, so those are searched", r.Geometry.Arch))
+	}
+}
+
+// basis returns what a plan is made from now.
+func (r *run) basis() Basis {
+	return Basis{
+		Limit: r.Budget.Time, Spent: r.clock.elapsed(), Pace: r.pace, Windows: len(r.text.Windows), Given: r.Windows > 0,
+		UpSteps: r.UpSteps, NoLevels: !r.strategy.UsesLevels(),
+	}
+}
+
+// prepare reads the text, loads the model and makes what the strategy needs.
+func (r *run) prepare(ctx context.Context) error {
+	if r.Dir != "" && !r.Resume {
+		// Interrupted before its first checkpoint, this run must not resume from that of another.
+		if err := os.RemoveAll(r.checkpoint()); err != nil {
+			return err
+		}
+	}
+	r.plan = NewPlan(r.basis())
+	err := r.readText(ctx)
+	if err != nil {
+		return err
+	}
+	r.Monitor.Progress(0, 0, "tokens", "loading the model")
+	if r.model, err = r.Model(ctx); err != nil {
+		return err
+	}
+	if r.strategy.UsesLevels() {
+		if r.store, err = r.makeLevels(ctx); err != nil {
+			return err
+		}
+	}
+	r.eval, err = score.New(r.model, r.store, r.tuning, r.Fitness)
+	if errors.Is(err, search.ErrConfig) {
+		return refused(err)
+	}
+	if err == nil && r.store != nil {
+		err = r.predictLosses(ctx)
+	}
+	return err
+}
+
+// textUse is how much text a run uses. It is stored so that a resumed run uses the same, whatever its budget.
+type textUse struct{ Windows, Levels int }
+
+// readText reads the calibration text and divides it.
+func (r *run) readText(ctx context.Context) error {
+	r.Monitor.Progress(0, 0, "tokens", "tokenising")
+	path := filepath.Join(r.Dir, "text.json")
+	windows, atMost := r.Windows, false
+	r.levelText = r.plan.Levels
+	if data, err := os.ReadFile(path); err == nil && r.Dir != "" && r.Resume {
+		var before textUse
+		if json.Unmarshal(data, &before) == nil {
+			if windows == 0 {
+				windows = max(before.Windows, 0)
+			}
+			r.levelText = cmp.Or(max(before.Levels, 0), levelWindows)
+		}
+	}
+	if windows == 0 && r.Budget.Time > 0 {
+		windows, atMost = maxRefitWindows, true
+	}
+	var err error
+	if r.text, err = r.Text(ctx, windows, atMost); err != nil {
+		return err
+	}
+	if r.Dir != "" {
+		if err := save(path, textUse{len(r.text.Windows), r.levelText}); err != nil {
+			return err
+		}
+	}
+	return r.divideText()
+}
+
+// divideText sets apart the text that candidates are scored on.
+func (r *run) divideText() error {
+	all := r.text.Windows
+	if len(all) < 2 {
+		return fmt.Errorf("%w: a search needs two windows at least, one to fit and one to score on", reform.ErrText)
+	}
+	held := min(max(1, int(searchTextShare*float64(len(all)))), maxSearchWindows)
+	r.fitting = spread(all[:len(all)-held], r.levelText)
+	for _, w := range all[len(all)-held:] {
+		seq := min(searchSeq, len(w))
+		for part := range slices.Chunk(w, seq) {
+			if len(part) == seq {
+				r.tuning = append(r.tuning, part)
+			}
+		}
+	}
+	return nil
+}
+
+// job makes the search itself and plans its time.
+func (r *run) job(ctx context.Context) (*search.Job, error) {
+	if err := r.measureDense(ctx, r.strategy.LimitText(r.eval.Tokens())); err != nil {
+		return nil, err
+	}
+	o := search.Options{
+		Strategy: r.strategy, Evaluator: r.eval, Resume: r.Resume, Budget: r.Budget, Gate: r.gate, Now: r.Now,
+		Problem: search.Problem{Geometry: r.Geometry, Target: search.Ratio(r.Target), Seed: r.Seed},
+	}
+	var err error
+	if o.Problem.Model, err = r.Identity(ctx); err != nil {
+		return nil, err
+	}
+	r.plan = NewPlan(r.basis())
+	o.Budget.Time = r.plan.Search
+	if r.store != nil {
+		o.Problem.Levels = r.store.Levels()
+	} else if o.Problem.Start, err = score.Start(ctx, r.model, r.fitting, r.gate); err != nil {
+		return nil, err
+	}
+	if r.Dir != "" {
+		o.Store = search.FileStore(r.checkpoint())
+	}
+	job, err := search.NewJob(o)
+	if errors.Is(err, search.ErrTarget) || errors.Is(err, search.ErrConfig) {
+		err = refused(err)
+	}
+	return job, err
+}
+
+// measureDense measures the dense model's perplexity on as much text as candidates are scored on in full.
+func (r *run) measureDense(ctx context.Context, tokens int) error {
+	dense := search.Candidate{Masks: subnet.Dense(r.Geometry)}
+	if r.store != nil {
+		dense.Choice = r.store.Levels().Dense()
+	}
+	return r.eval.Evaluate(ctx, []search.Candidate{dense}, search.Tier{Tokens: tokens}, func(_ int, s search.Score) { r.dense = s.Perplexity() })
+}
+
+// subnet returns a candidate with the re-fitted weights of its levels, if it has any.
+func (r *run) subnet(c search.Candidate) (gguf.Subnet, error) {
+	if c.Choice == nil {
+		return gguf.Subnet{Masks: c.Masks}, nil
+	}
+	s, err := r.store.Subnet(c.Choice)
+	if err != nil {
+		return gguf.Subnet{Masks: c.Masks}, err
+	}
+	return s, nil
+}
+
+func (r *run) result(found search.Result) Result {
+	return Result{
+		Subnet: gguf.Subnet{Masks: found.Best.Masks}, Strategy: r.Strategy, Target: found.State.Target.Value,
+		Windows: r.plan.Refit, Seq: len(r.text.Windows[0]),
+	}
+}
+
+// checkpoint is the file of the search's checkpoint.
+func (r *run) checkpoint() string { return filepath.Join(r.Dir, "checkpoint") }
+
+// gate blocks while the run is paused. The pause does not count as time of the run.
+func (r *run) gate(ctx context.Context) error {
+	defer r.clock.pause()()
+	return r.Monitor.Gate(ctx)
+}
+
+func (r *run) close() {
+	if r.scratch != "" {
+		_ = os.RemoveAll(r.scratch) // open files can still be read
+	}
+	if r.eval != nil {
+		r.eval.Close()
+	}
+}
+
+// save writes a value as JSON, durably.
+func save(path string, v any) error {
+	data, err := json.Marshal(v)
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(path), 0o755)
+	}
+	if err != nil {
+		return err
+	}
+	return search.FileStore(path).Save(data)
+}
+
+// spread returns at most n of the windows, evenly spaced.
+func spread(windows [][]int32, n int) [][]int32 {
+	if len(windows) <= n {
+		return windows
+	}
+	out := make([][]int32, n)
+	for i := range out {
+		out[i] = windows[i*len(windows)/n]
+	}
+	return out
+}
+
+// A clock measures the time of a run without its pauses. It belongs to one goroutine.
+type clock struct {
+	now    func() time.Time
+	began  time.Time
+	paused time.Duration
+}
+
+func newClock(now func() time.Time) clock {
+	if now == nil {
+		now = time.Now
+	}
+	return clock{now: now, began: now()}
+}
+
+func (c *clock) elapsed() time.Duration { return c.now().Sub(c.began) - c.paused }
+
+// pause stops the clock until the function returned is called.
+func (c *clock) pause() (resume func()) {
+	began := c.now()
+	return func() { c.paused += c.now().Sub(began) }
+}

@@ -1,0 +1,128 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/lathe-llm/lathe/search"
+	"github.com/lathe-llm/lathe/search/score"
+)
+
+const (
+	// pollEvery is how often the search is shown and commanded.
+	pollEvery = 100 * time.Millisecond
+	// maxRetries is how often a search is resumed by itself after an error, such as a full disk, and retryAfter how soon.
+	maxRetries = 3
+	retryAfter = 10 * time.Second
+)
+
+// superviseJob shows the search while it runs, lets others command it and resumes it after errors, until the function returned
+// is called.
+func (r *run) superviseJob(ctx context.Context, job *search.Job) (stop func()) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(pollEvery)
+		defer tick.Stop()
+		var shown uint64
+		var retries retries
+		for {
+			select {
+			case <-done:
+				return
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			if r.Command != nil {
+				r.Command(job)
+			}
+			s := job.Snapshot()
+			if s.Revision != shown {
+				shown = s.Revision
+				r.show(s)
+				r.report(s)
+			}
+			switch retries.next(s, time.Now()) {
+			case failing:
+				r.Monitor.Note(fmt.Sprintf("search: %v: paused, and tried again soon", s.Err))
+			case retrying:
+				job.Resume()
+			case givingUp:
+				r.Monitor.Note(fmt.Sprintf("search: %v: the search ends here and keeps what it has found", s.Err))
+				job.Stop()
+			}
+		}
+	}()
+	return func() {
+		close(done)
+		<-ended
+	}
+}
+
+// retries decides when a search that an error has paused is resumed.
+type retries struct {
+	failed time.Time // when the present error was seen, zero without one
+	count  int
+}
+
+// A retry is what is to be done about an error.
+type retry int
+
+const (
+	nothing  retry = iota
+	failing        // the error is new
+	retrying       // resume
+	givingUp
+)
+
+func (r *retries) next(s *search.Snapshot, now time.Time) retry {
+	switch {
+	case s.Status != search.Paused || s.Err == nil:
+		r.failed = time.Time{}
+	case r.failed.IsZero():
+		r.failed = now
+		if r.count++; r.count > maxRetries {
+			return givingUp
+		}
+		return failing
+	case now.Sub(r.failed) > retryAfter:
+		return retrying
+	}
+	return nothing
+}
+
+// show passes a snapshot on.
+func (r *run) show(s *search.Snapshot) {
+	if r.Show != nil {
+		r.Show(View{Snapshot: s, Strategy: r.Strategy, Fitness: r.eval.Fitness(), DensePerplexity: r.dense, Reused: r.eval.Reused()})
+	}
+}
+
+// report reports the progress of the search in the unit of its budget.
+func (r *run) report(s *search.Snapshot) {
+	step := fmt.Sprintf("generation %d, %d candidates", s.State.Generation, s.Spent.Evaluations)
+	if best, ok := s.Best(); ok {
+		step += ", " + r.formatFitness(best.Score.Fitness)
+	}
+	switch b := r.Budget; {
+	case b.Tokens > 0:
+		r.Monitor.Progress(float64(s.Spent.Tokens), float64(b.Tokens), "tokens", step)
+	case b.Evaluations > 0:
+		r.Monitor.Progress(float64(s.Spent.Evaluations), float64(b.Evaluations), "candidates", step)
+	case b.Time > 0:
+		r.Monitor.Progress(min(s.Elapsed, r.plan.Search).Seconds(), r.plan.Search.Seconds(), "seconds", step)
+	default:
+		r.Monitor.Progress(float64(s.Spent.Evaluations), 0, "candidates", step)
+	}
+}
+
+// formatFitness formats a fitness for people: a divergence, or the perplexity of a negative log-likelihood.
+func (r *run) formatFitness(v float64) string {
+	if r.eval.Fitness() == score.Perplexity {
+		return fmt.Sprintf("perplexity %.2f", math.Exp(v))
+	}
+	return fmt.Sprintf("KL %.4f", v)
+}
