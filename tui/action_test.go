@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/charmbracelet/x/exp/golden"
+	"github.com/lathe-llm/lathe/tui/internal/action"
 )
 
 var _ = golden.RequireEqual[string] // its -update flag also renews docs/keys.md
@@ -16,41 +17,48 @@ func updating() bool {
 	return f != nil && f.Value.String() == "true"
 }
 
+// allActions is the table of a model that nothing was done with.
+func allActions() []*action.Action {
+	m := &Model{}
+	m.screens = newScreens(host{m})
+	return m.table()
+}
+
 func TestNoKeyClashes(t *testing.T) {
 	actions := allActions()
 	ids := map[string]bool{}
-	keys := map[scope]map[string]string{}
-	for _, sc := range scopes() {
+	keys := map[string]map[string]string{}
+	for _, sc := range action.Scopes(actions) {
 		keys[sc] = map[string]string{}
 	}
 	for _, a := range actions {
-		if ids[a.id] {
-			t.Errorf("two actions are called %s", a.id)
+		if ids[a.ID] {
+			t.Errorf("two actions are called %s", a.ID)
 		}
-		ids[a.id] = true
-		if a.title == "" || a.run == nil {
-			t.Errorf("%s has no title or does nothing", a.id)
+		ids[a.ID] = true
+		if a.Title == "" || a.Run == nil {
+			t.Errorf("%s has no title or does nothing", a.ID)
 		}
-		if keys[a.scope] == nil {
-			t.Fatalf("%s has the unknown scope %q", a.id, a.scope)
+		if keys[a.Scope] == nil {
+			t.Fatalf("%s has the unknown scope %q", a.ID, a.Scope)
 		}
-		for _, k := range a.keys {
-			if why := reserved(k); why != "" {
-				t.Errorf("%s is bound to %s: %s", a.id, k, why)
+		for _, k := range a.Keys {
+			if why := action.Reserved(k); why != "" {
+				t.Errorf("%s is bound to %s: %s", a.ID, k, why)
 			}
-			if other := keys[a.scope][k]; other != "" {
-				t.Errorf("%s and %s share %s", a.id, other, k)
+			if other := keys[a.Scope][k]; other != "" {
+				t.Errorf("%s and %s share %s", a.ID, other, k)
 			}
-			keys[a.scope][k] = a.id
+			keys[a.Scope][k] = a.ID
 		}
 	}
 	for sc, own := range keys {
-		if sc == everywhere {
+		if sc == action.Everywhere {
 			continue
 		}
 		for k, id := range own {
-			if other := keys[everywhere][k]; other != "" {
-				t.Errorf("%s on %s hides %s, which works everywhere", k, id, other)
+			if other := keys[action.Everywhere][k]; other != "" {
+				t.Errorf("%s on %s hides %s, which works action.Everywhere", k, id, other)
 			}
 		}
 	}
@@ -58,7 +66,7 @@ func TestNoKeyClashes(t *testing.T) {
 
 func TestKeysAreDocumented(t *testing.T) {
 	const path = "docs/keys.md"
-	want := keysDoc(allActions())
+	want := action.Doc(allActions())
 	if updating() {
 		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
@@ -69,38 +77,38 @@ func TestKeysAreDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	if string(got) != want {
-		t.Errorf("%s is not what the table of actions says; run go test ./tui -run TestKeysAreDocumented -update", path)
+		t.Errorf("%s differs from the table of actions; run go test ./tui -run TestKeysAreDocumented -update", path)
 	}
 }
 
 func TestKeymap(t *testing.T) {
-	find := func(k *keymap, sc scope, key string) string {
-		if a := k.lookup(sc, key); a != nil {
-			return a.id
+	find := func(k *action.Keymap, sc, key string) string {
+		if a := k.Lookup(sc, key); a != nil {
+			return a.ID
 		}
 		return ""
 	}
 	for _, c := range []struct {
 		name, file string
-		scope      scope
+		scope      string
 		key, want  string
 		problems   []string
 	}{
-		{name: "nothing", scope: onSearch, key: "space", want: "search.toggle"},
-		{name: "one key", file: "[keys]\n\"search.toggle\" = \"P\"", scope: onSearch, key: "P", want: "search.toggle"},
-		{name: "the old key is free", file: "[keys]\n\"search.toggle\" = \"P\"", scope: onSearch, key: "space"},
-		{name: "a list", file: "[keys]\nquit = [\"Q\", \"f12\"]", scope: everywhere, key: "f12", want: "quit"},
-		{name: "unbound", file: "[keys]\nquit = []", scope: everywhere, key: "q"},
-		{name: "others keep theirs", file: "[keys]\nquit = []", scope: everywhere, key: "?", want: "help"},
-		{name: "a user's key wins over a default", file: "[keys]\n\"search.chat\" = \"a\"", scope: onSearch, key: "a", want: "search.chat"},
-		{name: "unknown action", file: "[keys]\n\"search.dance\" = \"d\"", scope: onSearch, key: "space", want: "search.toggle", problems: []string{"there is no action"}},
-		{name: "reserved key", file: "[keys]\nquit = \"esc\"", scope: everywhere, key: "esc", problems: []string{"cannot be bound"}},
-		{name: "wrong kind", file: "[keys]\nquit = 3", scope: everywhere, key: "q", want: "quit", problems: []string{"a key or a list"}},
-		{name: "clash", file: "[keys]\n\"search.chat\" = \"w\"\n\"search.edit\" = \"w\"", scope: onSearch, key: "w", want: "search.chat", problems: []string{"already means"}},
-		{name: "no toml", file: "keys = [", scope: everywhere, key: "q", want: "quit", problems: []string{"not used"}},
+		{name: "nothing", scope: "search", key: "space", want: "search.toggle"},
+		{name: "one key", file: "[keys]\n\"search.toggle\" = \"P\"", scope: "search", key: "P", want: "search.toggle"},
+		{name: "the old key is free", file: "[keys]\n\"search.toggle\" = \"P\"", scope: "search", key: "space"},
+		{name: "a list", file: "[keys]\nquit = [\"Q\", \"f12\"]", scope: action.Everywhere, key: "f12", want: "quit"},
+		{name: "unbound", file: "[keys]\nquit = []", scope: action.Everywhere, key: "q"},
+		{name: "others keep theirs", file: "[keys]\nquit = []", scope: action.Everywhere, key: "?", want: "help"},
+		{name: "a user's key wins over a default", file: "[keys]\n\"search.chat\" = \"a\"", scope: "search", key: "a", want: "search.chat"},
+		{name: "unknown action", file: "[keys]\n\"search.dance\" = \"d\"", scope: "search", key: "space", want: "search.toggle", problems: []string{"there is no action"}},
+		{name: "reserved key", file: "[keys]\nquit = \"esc\"", scope: action.Everywhere, key: "esc", problems: []string{"cannot be bound"}},
+		{name: "wrong kind", file: "[keys]\nquit = 3", scope: action.Everywhere, key: "q", want: "quit", problems: []string{"a key or a list"}},
+		{name: "clash", file: "[keys]\n\"search.chat\" = \"w\"\n\"search.edit\" = \"w\"", scope: "search", key: "w", want: "search.chat", problems: []string{"already means"}},
+		{name: "no toml", file: "keys = [", scope: action.Everywhere, key: "q", want: "quit", problems: []string{"not used"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			k, problems := parseKeymap(allActions(), []byte(c.file))
+			k, problems := action.Parse(allActions(), []byte(c.file))
 			if got := find(k, c.scope, c.key); got != c.want {
 				t.Errorf("%s means %q, want %q", c.key, got, c.want)
 			}
@@ -109,12 +117,12 @@ func TestKeymap(t *testing.T) {
 			}
 			for i, p := range c.problems {
 				if !strings.Contains(problems[i], p) {
-					t.Errorf("problem %q does not say %q", problems[i], p)
+					t.Errorf("problem %q does not contain %q", problems[i], p)
 				}
 			}
 		})
 	}
-	if _, problems := loadKeymap(allActions(), "no such file"); len(problems) != 1 {
+	if _, problems := action.Load(allActions(), "no such file"); len(problems) != 1 {
 		t.Errorf("a missing file is reported as %q", problems)
 	}
 }
@@ -123,10 +131,10 @@ func FuzzKeymap(f *testing.F) {
 	f.Add([]byte("[keys]\nquit = [\"Q\"]\n\"search.chat\" = \"w\""))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		actions := allActions()
-		k, _ := parseKeymap(actions, data)
-		for _, sc := range scopes() {
-			for key := range k.byKey[sc] {
-				if sc != everywhere && k.lookup(everywhere, key) != nil {
+		k, _ := action.Parse(actions, data)
+		for _, a := range actions {
+			for _, key := range k.Of(a) {
+				if a.Scope != action.Everywhere && k.Lookup(action.Everywhere, key) != nil {
 					t.Fatalf("%s means two things", key)
 				}
 			}

@@ -1,48 +1,51 @@
 package tui
 
 import (
-	"slices"
 	"strconv"
 
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/tui/internal/action"
+	"github.com/lathe-llm/lathe/tui/internal/screen"
 	"github.com/lathe-llm/lathe/tui/internal/theme"
+	"github.com/lathe-llm/lathe/tui/internal/widget"
 )
 
-// allActions is the table of actions. The order within a scope is that of the footer and of the help.
-func allActions() []*action {
-	return slices.Concat(globalActions(), searchActions(), masksActions(), reformActions(), chatActions(), benchActions(), libraryActions())
-}
-
-func globalActions() []*action {
-	var out []*action
-	for id := range screenCount {
-		n := strconv.Itoa(int(id) + 1)
-		out = append(out, &action{id: "screen." + id.name(), scope: everywhere, keys: []string{n, "f" + n, "alt+" + n},
-			title: "Go to " + id.title(), run: func(m *Model) tea.Cmd { return m.show(id) }})
+// globalActions are the actions of the frame.
+func (m *Model) globalActions() []*action.Action {
+	var out []*action.Action
+	for i, s := range m.screens {
+		n := strconv.Itoa(i + 1)
+		out = append(out, &action.Action{ID: "screen." + s.Name(), Keys: []string{n, "f" + n, "alt+" + n},
+			Title: "Go to " + s.Title(), Run: func() tea.Cmd { return m.show(i) }})
 	}
-	return append(out,
-		&action{id: "help", scope: everywhere, keys: []string{"?"}, title: "Show all keys", short: "keys", run: (*Model).help},
-		&action{id: "palette", scope: everywhere, keys: []string{":", "ctrl+p"}, title: "Find an action by name", short: "commands", run: (*Model).palette},
-		&action{id: "undo", scope: everywhere, keys: []string{"z", "ctrl+z"}, title: "Undo", changes: true,
-			help: "Takes back the last step on the masks; on Reform the last re-fitting, in Library the last deletion.", when: (*Model).cannotUndo, run: (*Model).undo},
-		&action{id: "redo", scope: everywhere, keys: []string{"Z", "ctrl+y"}, title: "Redo", changes: true,
-			when: (*Model).cannotRedo, run: (*Model).redo},
-		&action{id: "jobs", scope: everywhere, keys: []string{"J"}, title: "Show jobs", help: "What runs, waits and has ended; pause, resume and stop each.", run: (*Model).showJobs},
-		&action{id: "messages", scope: everywhere, keys: []string{"N"}, title: "Show messages", run: (*Model).showMessages},
-		&action{id: "model", scope: everywhere, keys: []string{"I"}, title: "Show the model and the workspace", run: (*Model).showModel},
-		&action{id: "mouse", scope: everywhere, keys: []string{"M"}, title: "Release or capture the mouse",
-			help: "Released, the terminal selects text as usual.", run: func(m *Model) tea.Cmd {
+	out = append(out,
+		&action.Action{ID: "help", Keys: []string{"?"}, Title: "Show all keys", Short: "keys", Run: m.help},
+		&action.Action{ID: "palette", Keys: []string{":", "ctrl+p"}, Title: "Find an action by name", Short: "commands", Run: m.palette},
+		&action.Action{ID: "undo", Keys: []string{"z", "ctrl+z"}, Title: "Undo", Changes: true,
+			Help: "Takes back the last step on the draft; on Reform the last re-fit, on Library the last deletion.", When: m.cannotUndo, Run: m.undo},
+		&action.Action{ID: "redo", Keys: []string{"Z", "ctrl+y"}, Title: "Redo", Changes: true, Help: "Repeats the step on the draft that was undone last.",
+			When: func() string {
+				if len(m.snap.Draft.Undone) == 0 {
+					return "the draft has no steps to redo"
+				}
+				return ""
+			}, Run: func() tea.Cmd { return host{m}.EditDraft(explorer.Redo{}) }},
+		&action.Action{ID: "jobs", Keys: []string{"J"}, Title: "Show jobs", Help: "All jobs, each of which can be paused, resumed and stopped.", Run: m.showJobs},
+		&action.Action{ID: "messages", Keys: []string{"N"}, Title: "Show messages", Run: m.showMessages},
+		&action.Action{ID: "model", Keys: []string{"I"}, Title: "Show the model and the workspace", Run: m.showModel},
+		&action.Action{ID: "mouse", Keys: []string{"M"}, Title: "Release or capture the mouse",
+			Help: "While it is released, the terminal selects text as usual.", Run: func() tea.Cmd {
 				m.mouseOff = !m.mouseOff
 				if m.mouseOff {
-					m.say(levelInfo, "the mouse is the terminal's again; "+m.keys.first(m.action("mouse"))+" takes it back")
+					m.note(explorer.Info, "mouse released to the terminal; "+host{m}.Key("mouse")+" captures it")
 				} else {
-					m.say(levelInfo, "the mouse works in lathe")
+					m.note(explorer.Info, "mouse captured")
 				}
 				return nil
 			}},
-		&action{id: "look", scope: everywhere, keys: []string{"T"}, title: "Switch between dark, light and ASCII", run: func(m *Model) tea.Cmd {
+		&action.Action{ID: "look", Keys: []string{"T"}, Title: "Switch between dark, light and ASCII", Run: func() tea.Cmd {
 			m.look(func(l *theme.Look) {
 				switch {
 				case l.ASCII:
@@ -55,65 +58,47 @@ func globalActions() []*action {
 			})
 			return nil
 		}},
-		&action{id: "tour", scope: everywhere, title: "Show the tour", run: func(m *Model) tea.Cmd { m.open(newTour()); return m.showUnder(searchID) }},
-		&action{id: "redraw", scope: everywhere, keys: []string{"ctrl+l"}, title: "Redraw the screen", run: func(*Model) tea.Cmd { return tea.ClearScreen }},
-		&action{id: "quit", scope: everywhere, keys: []string{"q", "ctrl+q"}, title: "Quit",
-			help: "Everything is kept; a search goes on where it was when lathe is started again.", run: (*Model).quit},
+		&action.Action{ID: "tour", Title: "Show the tour", Run: func() tea.Cmd {
+			m.open(tour{m})
+			m.at = 0 // below it, with all overlays
+			return nil
+		}},
+		&action.Action{ID: "redraw", Keys: []string{"ctrl+l"}, Title: "Redraw the screen", Run: func() tea.Cmd { return tea.ClearScreen }},
+		&action.Action{ID: "quit", Keys: []string{"q", "ctrl+q"}, Title: "Quit",
+			Help: "Everything is saved; a search continues from its last generation when lathe is started again.", Run: m.quit},
 	)
+	for _, a := range out {
+		a.Scope = action.Everywhere
+	}
+	return out
 }
 
-// showUnder goes to a screen and keeps the overlays.
-func (m *Model) showUnder(id screenID) tea.Cmd {
-	m.active = id
-	return nil
-}
-
+// cannotUndo returns why there is nothing to undo on the active screen, or on the draft where the screen has no undo of its
+// own.
 func (m *Model) cannotUndo() string {
-	switch m.active {
-	case reformID:
-		return m.reform().cannotUndo(m)
-	case libraryID:
-		if len(m.snap.Trash) == 0 {
-			return "nothing was deleted"
-		}
-		return ""
+	if u, ok := m.active().(screen.Undoer); ok {
+		return u.CannotUndo()
 	}
 	if len(m.snap.Draft.Steps) == 0 {
-		return "no step on the masks to take back"
+		return "the draft has no steps to undo"
 	}
 	return ""
 }
 
 func (m *Model) undo() tea.Cmd {
-	switch m.active {
-	case reformID:
-		return m.reform().undo(m)
-	case libraryID:
-		gone := m.snap.Trash[0]
-		return m.do(explorer.RestoreSubnet{Subnet: gone.ID}, func(m *Model, _ explorer.Receipt) tea.Cmd {
-			m.say(levelInfo, "restored "+gone.Name)
-			return nil
-		})
+	if u, ok := m.active().(screen.Undoer); ok {
+		return u.Undo()
 	}
-	return m.masks().queue(m, explorer.Undo{})
+	return host{m}.EditDraft(explorer.Undo{})
 }
 
-func (m *Model) cannotRedo() string {
-	if len(m.snap.Draft.Undone) == 0 {
-		return "no step on the masks to do again"
-	}
-	return ""
-}
-
-func (m *Model) redo() tea.Cmd { return m.masks().queue(m, explorer.Redo{}) }
-
-// quit leaves; with work running it asks first.
+// quit leaves; while a job runs that somebody asked for, it asks first.
 func (m *Model) quit() tea.Cmd {
 	if !m.opts.Hosted {
 		for _, j := range m.snap.Jobs {
-			if j.State == explorer.Running && j.Author != "" { // what nobody asked for starts again by itself
-				return m.ask("quit", "What runs now ("+string(j.Kind)+") stops. A search goes on from its last generation when you start it again; other work starts over.",
-					"quit", func(*Model) tea.Cmd { return tea.Quit })
+			if j.State == explorer.Running && j.Author != "" { // the others start again by themselves
+				return widget.Ask(host{m}, "quit", "The job that runs now ("+string(j.Kind)+") stops. A search continues from its last generation when you start it again; other jobs start over.",
+					"quit", func() tea.Cmd { return tea.Quit })
 			}
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 
+	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
@@ -26,13 +27,7 @@ func BenchmarkFrame(b *testing.B) {
 		}
 	}
 	b.Run("one pane changed", func(b *testing.B) {
-		n := 0
-		frame(b, func() {
-			n++
-			l.m.search().list.at = n % 12
-			l.m.search().chosen = l.m.snap.Search.Population[n%12].ID
-			l.m.panes.forget("search.population")
-		})
+		frame(b, func() { l.m.panes.forget("search.population") })
 	})
 	b.Run("every pane changed", func(b *testing.B) { frame(b, func() { clear(l.m.panes.drawn) }) })
 	b.Run("no pane changed", func(b *testing.B) { frame(b, func() {}) })
@@ -42,21 +37,23 @@ func BenchmarkFrame(b *testing.B) {
 		}
 	})
 	b.Run("an edit of masks", func(b *testing.B) { // masks never seen before, in every pane of the screen
-		l.m.active = masksID
-		s, n := l.m.masks(), 0
+		l.press("2")
+		before := l.m.snap
+		n := 0
 		frame(b, func() {
 			n++
-			layer := n % 30
-			was := l.m.snap.Draft.Masks.Layer(layer)
-			was.Channels = subnet.Range(1536, 0, 32+n%1500)
-			s.preview, s.ahead = l.m.snap.Draft.Masks.With(layer, was), true
-			s.changes++
+			now := *before
+			layer := now.Draft.Masks.Layer(n % 30)
+			layer.Channels = subnet.Range(1536, 0, 32+n%1500)
+			now.Draft.Masks = now.Draft.Masks.With(n%30, layer)
+			now.Sections[explorer.SectionDraft] += uint64(n)
+			l.m.snap = &now
 		})
-		s.ahead = false
+		l.m.snap = before
 	})
-	for id := range screenCount {
-		b.Run("every pane of "+id.name(), func(b *testing.B) {
-			l.m.active = id
+	for i, sc := range l.m.screens {
+		b.Run("every pane of "+sc.Name(), func(b *testing.B) {
+			l.m.at = i
 			frame(b, func() { clear(l.m.panes.drawn) })
 		})
 	}

@@ -2,6 +2,7 @@ package tui
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -11,16 +12,28 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
 	"github.com/lathe-llm/lathe/infer/subnet"
-	"github.com/lathe-llm/lathe/tui/internal/theme"
 )
 
 // settle waits until the masks on the screen are those of the exploration.
 func (l *loop) settle() {
 	l.t.Helper()
 	l.until("edits to settle", func() bool {
-		s := l.m.masks()
-		return !s.sent && len(s.waiting) == 0 && !s.ahead && l.m.snap.Draft.Version == l.ex.Snapshot().Draft.Version
+		return l.m.draft.Idle() && l.m.snap.Draft.Version == l.ex.Snapshot().Draft.Version
 	})
+}
+
+// on reports whether a screen is shown.
+func (l *loop) on(screen string) bool { return l.m.active().Name() == screen }
+
+// selected is the subnet that is selected on the screen.
+func (l *loop) selected() explorer.Subnet {
+	l.t.Helper()
+	ids := (host{l.m}).Selection()
+	n, ok := l.m.snap.Subnet(ids[0])
+	if !ok || len(ids) != 1 {
+		l.t.Fatalf("selected: %v", ids)
+	}
+	return n
 }
 
 func (l *loop) channels(layer int) int {
@@ -101,12 +114,13 @@ func TestUnitsByKeysAndMouse(t *testing.T) {
 	l := newLoop(t, 120, 40, nil)
 	l.press("2", "home", "u", "enter", "enter")
 	l.settle()
-	order := l.m.masks().order(l.m)
+	scores := l.ex.Snapshot().Statistics.Importance[0].Channels
+	first := slices.Index(scores, slices.Max(scores))
 	l.press("space") // drop the most important channel
 	l.settle()
 	kept := l.ex.Snapshot().Draft.Masks.Layer(0).Channels
-	if kept.Has(order[0]) || kept.Len() != 1535 {
-		t.Errorf("space leaves %d channels, the first still there: %v", kept.Len(), kept.Has(order[0]))
+	if kept.Has(first) || kept.Len() != 1535 {
+		t.Errorf("space leaves %d channels, the first still there: %v", kept.Len(), kept.Has(first))
 	}
 	l.press("shift+right", "shift+right", "x", "esc")
 	l.settle()
@@ -114,7 +128,7 @@ func TestUnitsByKeysAndMouse(t *testing.T) {
 		t.Errorf("dropping a range of three leaves %d", n)
 	}
 	steps := len(l.ex.Snapshot().Draft.Steps)
-	at := func(x int) tea.Mouse { return tea.Mouse{X: 1 + gridLabel + x, Y: 2 + 1 + 5, Button: tea.MouseLeft} } // sixth row
+	at := func(x int) tea.Mouse { return tea.Mouse{X: 1 + 7 + x, Y: 2 + 1 + 5, Button: tea.MouseLeft} } // sixth row
 	l.send(tea.MouseClickMsg(at(3)))
 	for x := 4; x < 10; x++ {
 		l.send(tea.MouseMotionMsg(at(x)))
@@ -181,8 +195,8 @@ func TestSearchFlow(t *testing.T) {
 	l.press("a") // once more: it is there already
 	l.sees("is in the library")
 	l.press("esc", "c")
-	l.until("the chat", func() bool { return l.m.active == chatID && l.m.typing() })
-	c, _ := l.m.chat().current(l.m.snap)
+	l.until("the chat", func() bool { return l.on("chat") && l.m.typing() })
+	c := l.m.snap.Chats[0]
 	if len(c.Columns) != 2 || c.Columns[0].Subnet != explorer.DenseID {
 		t.Errorf("the chat has the columns %v", c.Columns)
 	}
@@ -197,22 +211,20 @@ func TestChatFlow(t *testing.T) {
 	l.write("1 2 3? :q") // keys of actions are text here
 	l.press("enter")
 	l.until("the reply", func() bool {
-		c, _ := l.m.chat().current(l.m.snap)
+		c := l.m.snap.Chats[0]
 		return len(c.Prompts) == 3 && !c.Busy
 	})
-	c, _ := l.m.chat().current(l.m.snap)
+	c := l.m.snap.Chats[0]
 	if got := c.Prompts[2].Text; got != "1 2 3? :q" {
 		t.Errorf("said %q", got)
 	}
 	l.press("esc", "e")
-	if got := l.m.chat().prompt.String(); got != "1 2 3? :q" {
-		t.Errorf("the last prompt to edit is %q", got)
-	}
+	l.sees("│ 1 2 3? :q ")
 	l.press("ctrl+u")
 	l.write("better")
 	l.press("enter")
 	l.until("the new reply", func() bool {
-		c, _ := l.m.chat().current(l.m.snap)
+		c := l.m.snap.Chats[0]
 		return len(c.Prompts) == 3 && c.Prompts[2].Text == "better" && !c.Busy
 	})
 	l.press("esc", "y")
@@ -235,7 +247,7 @@ func TestChatFlow(t *testing.T) {
 func TestLibraryFlow(t *testing.T) {
 	l := newLoop(t, 100, 30, nil)
 	l.press("6")
-	first := l.m.library().rows(l.m.snap)[0]
+	first := l.selected()
 	n := len(l.ex.Snapshot().Subnets)
 	l.press("x")
 	l.until("the deletion", func() bool { return len(l.m.snap.Subnets) == n-1 })
@@ -258,7 +270,7 @@ func TestLibraryFlow(t *testing.T) {
 func TestMessagesStayUntilRead(t *testing.T) {
 	l := newLoop(t, 100, 30, nil)
 	l.press("esc")
-	l.m.say(levelFailure, "the disk is full")
+	l.m.note(explorer.Failure, "the disk is full")
 	l.press("1", "down", "2", "3")
 	if !strings.Contains(l.screen(), "the disk is full") {
 		t.Error("a message went away unread")
@@ -268,7 +280,7 @@ func TestMessagesStayUntilRead(t *testing.T) {
 		t.Error("a message stays after it was read")
 	}
 	l.press("M")
-	if l.m.View().MouseMode != tea.MouseModeNone || !strings.Contains(l.screen(), "the mouse is the terminal's again") {
+	if l.m.View().MouseMode != tea.MouseModeNone || !strings.Contains(l.screen(), "mouse released to the terminal") {
 		t.Error("M does not release the mouse")
 	}
 }
@@ -289,11 +301,11 @@ func TestMouseReachesEverything(t *testing.T) {
 		t.Fatalf("%q is not on the screen:\n%s", s, l.screen())
 	}
 	click("6 Library")
-	if l.m.active != libraryID {
+	if !l.on("library") {
 		t.Error("a click on a tab goes nowhere")
 	}
 	click("first cut")
-	if n, _ := l.m.library().selected(l.m); n.Name != "first cut" {
+	if n := l.selected(); n.Name != "first cut" {
 		t.Errorf("a click on a row selects %s", n.Name)
 	}
 	click("? keys")
@@ -326,10 +338,10 @@ func TestFirstSteps(t *testing.T) {
 	}
 	l.press("esc", "o") // cut at once
 	l.press("enter")
-	l.until("the cut", func() bool { return l.m.active == reformID && l.m.snap.Reform.Result != "" })
+	l.until("the cut", func() bool { return l.on("reform") && l.m.snap.Reform.Result != "" })
 	l.sees("takes it back")
 	l.press("c")
-	l.until("the chat", func() bool { return l.m.active == chatID && l.m.typing() })
+	l.until("the chat", func() bool { return l.on("chat") && l.m.typing() })
 	l.write("hello")
 	l.press("enter")
 	l.sees("agreement")
@@ -381,74 +393,32 @@ func TestSearchIsTakenUpAgain(t *testing.T) {
 	close(hold)
 }
 
-func TestModelName(t *testing.T) {
-	for _, c := range []struct{ path, name, fileType, want string }{
-		{"m/SmolLM2-135M-Instruct.Q4_1.gguf", "Smollm2 135M Ep2", "Q4_1", "SmolLM2-135M-Instruct"},
-		{"m/SmolLM2-135M-Instruct.Q4_1.gguf", "SmolLM2-135M-Instruct", "Q4_1", "SmolLM2-135M-Instruct"},
-		{"qwen-0.5b-q8_0.gguf", "Qwen", "Q8_0", "qwen-0.5b"},
-		{"converted/Tiny-0a1b2c3d4e5f.gguf", "Tiny", "F16", "Tiny"},
-		{"model.gguf", "", "", "model"},
-		{"Q4_1.gguf", "", "Q4_1", "Q4_1"},
-		{"", "llama", "F16", "llama"},
-	} {
-		if got := modelName(explorer.ModelInfo{Path: c.path, Name: c.name, FileType: c.fileType}); got != c.want {
-			t.Errorf("%q named %q is called %q, want %q", c.path, c.name, got, c.want)
-		}
-	}
-}
-
-func TestField(t *testing.T) {
-	f := newField("one two", false)
-	for _, k := range []string{"ctrl+w", "ctrl+a", "x", "right", "backspace", "end", "!"} {
-		f.key(keyMsg(k))
-	}
-	if got := f.String(); got != "xne !" {
-		t.Errorf("field = %q", got)
-	}
-	f = newField("", true)
-	f.insert("ab\ncd\x1b[2Jef")
-	if strings.Contains(f.String(), "\x1b") {
-		t.Error("a field took an escape sequence")
-	}
-	for w := 2; w < 12; w++ {
-		for at := range len(f.value) + 1 {
-			f.at = at
-			rows, x, y := f.rows(w)
-			if y >= len(rows) || x >= w {
-				t.Fatalf("width %d: the cursor of %d is at %d, %d of %q", w, at, x, y, rows)
-			}
-		}
-	}
-	f.set("first line\nsecond")
-	f.at = 2
-	if !f.vertical(40, 1) || f.at != 13 || f.vertical(40, 1) {
-		t.Errorf("down leads to %d", f.at)
-	}
-}
-
 // TestStoppingWhatHasEnded presses esc after the reply ended and before the viewer knows.
 func TestStoppingWhatHasEnded(t *testing.T) {
-	l := newLoop(t, 100, 30, nil)
-	l.press("4")
-	c, _ := l.m.chat().current(l.m.snap)
-	if done := l.m.stopReply(c.ID)().(doneMsg); done.err != nil {
-		t.Errorf("stopping a reply that has ended fails: %v", done.err)
-	}
-}
-
-// Before an estimate met a measurement, what is said of its error is known from another model, and only of re-fitted masks.
-func TestAccuracyOfEstimates(t *testing.T) {
-	look := theme.New(theme.Look{})
-	for _, c := range []struct {
-		e           explorer.Estimate
-		wide, short string
-	}{
-		{explorer.Estimate{}, ", counts on a re-fit, unproven here", ", unproven here"},
-		{explorer.Estimate{Refitted: true}, ", half within 2 %, 9 of 10 within 28 % on SmolLM2-135M", ", unproven here"},
-		{explorer.Estimate{Spread: 0.041, Compared: 2}, ", typically 4 % off (n=2)", " ± 4 % (n=2)"},
-	} {
-		if wide, short := accuracy(look, c.e, false), accuracy(look, c.e, true); wide != c.wide || short != c.short {
-			t.Errorf("%+v: %q and %q", c.e, wide, short)
+	b := explorertest.New()
+	ex := explorertest.Filled(t, b)
+	hold := make(chan struct{})
+	b.Pace = func(ctx context.Context, unit string) error {
+		select {
+		case <-hold:
+		case <-ctx.Done():
 		}
+		return ctx.Err()
+	}
+	l := newLoopOver(t, ex, b, 100, 30, nil)
+	l.press("esc", "4", "enter")
+	l.write("hello")
+	l.press("enter")
+	l.until("the reply to begin", func() bool { return l.m.snap.Chats[0].Busy })
+	close(hold)
+	explorertest.Quiet(t, ex)
+	if !l.m.snap.Chats[0].Busy {
+		t.Fatal("the viewer knows already")
+	}
+	l.press("esc")
+	done := l.done
+	l.until("the outcome of the command", func() bool { return l.done > done })
+	if notes := l.m.unread(); len(notes) != 0 {
+		t.Errorf("stopping a reply that has ended leads to %v", notes)
 	}
 }

@@ -11,11 +11,13 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/tui/internal/layout"
 	"github.com/lathe-llm/lathe/tui/internal/paint"
+	"github.com/lathe-llm/lathe/tui/internal/screen"
+	"github.com/lathe-llm/lathe/tui/internal/subnets"
 	"github.com/lathe-llm/lathe/tui/internal/text"
 	"github.com/lathe-llm/lathe/tui/internal/theme"
 )
 
-// draw draws the whole screen and says where the cursor is; nil hides it.
+// draw draws the whole screen and returns where the cursor is; nil hides it.
 func (m *Model) draw() (string, *tea.Cursor) {
 	if m.w <= 0 || m.h <= 0 {
 		return "", nil
@@ -31,18 +33,18 @@ func (m *Model) draw() (string, *tea.Cursor) {
 	if !f.HeadRule.Empty() {
 		rows = append(rows, rule)
 	}
-	body := compose(f.Body, m.screens[m.active].panes(m, f.Body), func(p pane) []string { return m.panes.rows(t, p) })
+	body := compose(f.Body, m.active().Panes(f.Body), func(p screen.Pane) []string { return m.panes.rows(t, p) })
 	var cursor *tea.Cursor
-	if tp, ok := m.screens[m.active].(typist); ok && tp.typing() && len(m.overlays) == 0 {
-		if x, y, ok := tp.cursor(m, f.Body); ok {
+	if in := m.input(); in != nil && in.Typing() && len(m.overlays) == 0 {
+		if x, y, ok := in.Cursor(f.Body); ok {
 			cursor = tea.NewCursor(x, y)
 		}
 	}
 	for _, o := range m.overlays {
-		r := o.place(m, f.Body)
-		body = paint.Overlay(body, f.Body.W, r.X-f.Body.X, r.Y-f.Body.Y, o.draw(m, r.W, r.H))
+		r := o.Place(host{m}, f.Body)
+		body = paint.Overlay(body, f.Body.W, r.X-f.Body.X, r.Y-f.Body.Y, o.Draw(host{m}, r.W, r.H))
 		cursor = nil
-		if x, y, ok := o.cursor(m, r.W, r.H); ok && o.typing() {
+		if x, y, ok := o.Cursor(r.W, r.H); ok && o.Typing() {
 			cursor = tea.NewCursor(r.X+x, r.Y+y)
 		}
 	}
@@ -85,7 +87,7 @@ func (m *Model) drawTooSmall(r layout.Rect) []string {
 
 // A tab is where the name of a screen is in the head line.
 type tab struct {
-	id    screenID
+	at    int // index of the screen
 	x     int
 	label string
 }
@@ -98,7 +100,7 @@ type head struct {
 }
 
 func (m *Model) layoutHead(w int) head {
-	name := modelName(m.snap.Model)
+	name := subnets.ModelName(m.snap.Model)
 	status := m.jobStatus()
 	for _, form := range []struct {
 		gap       int
@@ -114,12 +116,12 @@ func (m *Model) layoutHead(w int) head {
 			h.brand += "  " + text.ClipMiddle(name, form.nameWidth)
 		}
 		x := text.Width(h.brand) + 2
-		for id := range screenCount {
-			label := strconv.Itoa(int(id) + 1)
-			if form.names || id == m.active {
-				label += " " + id.title()
+		for i, s := range m.screens {
+			label := strconv.Itoa(i + 1)
+			if form.names || i == m.at {
+				label += " " + s.Title()
 			}
-			h.tabs = append(h.tabs, tab{id, x, label})
+			h.tabs = append(h.tabs, tab{i, x, label})
 			x += text.Width(label) + form.gap
 		}
 		if spare := w - x - text.Width(h.status); spare >= 1 || !form.names && form.status == "" {
@@ -145,7 +147,7 @@ func (m *Model) drawHead(w int) string {
 	}
 	for _, tb := range h.tabs {
 		r.Pad(tb.x)
-		if tb.id == m.active {
+		if tb.at == m.at {
 			r.Put(t.Focus.With(theme.Style{}), tb.label)
 			continue
 		}
@@ -158,17 +160,17 @@ func (m *Model) drawHead(w int) string {
 	return r.Right(m.jobStyle(), h.status).String()
 }
 
-// tabAt finds the screen whose name is at a column of the head line.
-func (m *Model) tabAt(x int) (screenID, bool) {
+// tabAt returns the index of the screen whose name is at a column of the head line.
+func (m *Model) tabAt(x int) (int, bool) {
 	for _, tb := range m.layoutHead(m.w).tabs {
 		if x >= tb.x && x < tb.x+text.Width(tb.label) {
-			return tb.id, true
+			return tb.at, true
 		}
 	}
 	return 0, false
 }
 
-// leading is the job the head line tells of: what runs, or else what waits.
+// leading is the job that the head line shows: the running one, or else one that waits.
 func (m *Model) leading() (explorer.Job, bool) {
 	var waiting *explorer.Job
 	for i := range m.snap.Jobs {
@@ -186,7 +188,7 @@ func (m *Model) leading() (explorer.Job, bool) {
 	return explorer.Job{}, false
 }
 
-// jobStatus says what runs and how long it still takes.
+// jobStatus is what runs and how long it will take.
 func (m *Model) jobStatus() string {
 	j, ok := m.leading()
 	if !ok {
@@ -232,7 +234,7 @@ func (m *Model) jobMark(j explorer.Job) string {
 	g := &m.theme.Glyph
 	switch j.State {
 	case explorer.Running:
-		return g.Spinner[int(m.now().UnixMilli()/clockEvery.Milliseconds())%len(g.Spinner)]
+		return g.Spinner[int(m.now().UnixMilli()/screen.ClockEvery.Milliseconds())%len(g.Spinner)]
 	case explorer.Paused, explorer.Yielded:
 		return "="
 	}
@@ -250,7 +252,7 @@ func (m *Model) jobStyle() theme.Style {
 	return m.theme.Warn
 }
 
-// company says how many others look at the exploration.
+// company is how many viewers the exploration has.
 func (m *Model) company() string {
 	if n := len(m.snap.Presence); n > 1 {
 		return fmt.Sprintf("%d here", n)
@@ -261,7 +263,7 @@ func (m *Model) company() string {
 // windowTitle is the title of the terminal's window.
 func (m *Model) windowTitle() string {
 	title := "lathe"
-	if name := modelName(m.snap.Model); name != "" {
+	if name := subnets.ModelName(m.snap.Model); name != "" {
 		title += " - " + name
 	}
 	if j, ok := m.leading(); ok && j.State == explorer.Running && j.Progress.Total > 0 {
@@ -270,68 +272,51 @@ func (m *Model) windowTitle() string {
 	return title
 }
 
-// A hint is a key and what it does, for the foot line.
-type hint struct {
-	key, label string
-	action     *action // nil where a text field or an overlay takes the key itself
-}
-
-// hinter is a screen or overlay that has its own hints at times.
-type hinter interface {
-	// hints returns nil when the actions of the screen say it all.
-	hints(m *Model) []hint
-}
-
 // footHints are the hints for the present state, the most useful first.
-func (m *Model) footHints() []hint {
+func (m *Model) footHints() []screen.Hint {
 	if n := len(m.overlays); n > 0 {
-		return m.overlays[n-1].hints(m)
+		return m.overlays[n-1].Hints(host{m})
 	}
-	var out []hint
-	if h, ok := m.screens[m.active].(hinter); ok {
-		if own := h.hints(m); own != nil {
+	if s, ok := m.active().(screen.Hinter); ok {
+		if own := s.Hints(); own != nil {
 			return own
 		}
 	}
+	var out []screen.Hint
 	for _, a := range m.actions {
-		if a.scope != m.active.scope() || a.short == "" || m.blocked(a) != "" {
+		if a.Scope != m.active().Name() || a.Short == "" || m.blocked(a) != "" {
 			continue
 		}
-		if key := m.hintKey(a); key != "" {
-			label := a.short
-			if a.label != nil {
-				label = a.label(m)
-			}
-			out = append(out, hint{key, label, a})
+		if hint := (host{m}).Hint(a.ID); hint.Key != "" {
+			out = append(out, hint)
 		}
 	}
-	label := map[screenID]string{masksID: "undo", reformID: "take back", libraryID: "undelete"}[m.active]
-	if undo := m.action("undo"); label != "" && m.blocked(undo) == "" { // what makes it safe to try things
-		out = slices.Insert(out, min(3, len(out)), hint{m.hintKey(undo), label, undo})
+	if u, ok := m.active().(screen.Undoer); ok && m.blocked(m.action("undo")) == "" { // it makes trying things safe
+		undo := screen.Hint{Key: host{m}.Key("undo"), Label: u.UndoLabel(), Action: "undo"}
+		out = slices.Insert(out, min(3, len(out)), undo)
 	}
 	return out
 }
 
 // placedHint is a hint with its column.
 type placedHint struct {
-	hint
+	screen.Hint
 	x int
 }
 
 func (m *Model) layoutFoot(w int) (hints []placedHint, status string) {
-	status = m.screens[m.active].status(m)
-	var always []hint
+	status = m.active().Status()
+	var always []screen.Hint
 	if len(m.overlays) == 0 {
 		for _, id := range []string{"help", "palette"} {
-			a := m.action(id)
-			if key := m.keys.first(a); key != "" && !m.typing() {
-				always = append(always, hint{m.keyLabel(key), a.short, a})
+			if hint := (host{m}).Hint(id); hint.Key != "" && !m.typing() {
+				always = append(always, hint)
 			}
 		}
 	} else {
 		status = ""
 	}
-	size := func(h hint) int { return text.Width(h.key) + 1 + text.Width(h.label) + 2 }
+	size := func(h screen.Hint) int { return text.Width(h.Key) + 1 + text.Width(h.Label) + 2 }
 	room := w - 1
 	for _, h := range always {
 		room -= size(h)
@@ -342,7 +327,7 @@ func (m *Model) layoutFoot(w int) (hints []placedHint, status string) {
 		status = ""
 	}
 	x := 0
-	put := func(h hint) {
+	put := func(h screen.Hint) {
 		hints = append(hints, placedHint{h, x})
 		x += size(h)
 	}
@@ -363,18 +348,18 @@ func (m *Model) drawFoot(w int) string {
 	hints, status := m.layoutFoot(w)
 	r := paint.NewRow(w, theme.Style{})
 	for _, h := range hints {
-		r.Pad(h.x).Put(t.Key, h.key).Put(t.KeyText, " "+h.label)
+		r.Pad(h.x).Put(t.Key, h.Key).Put(t.KeyText, " "+h.Label)
 	}
 	return r.Right(t.Dim, status).String()
 }
 
-// footerAt finds the action whose hint is at a column of the foot line.
-func (m *Model) footerAt(x int) *action {
+// footerAt returns the ID of the action whose hint is at a column of the foot line; "" if none.
+func (m *Model) footerAt(x int) string {
 	hints, _ := m.layoutFoot(m.w)
 	for _, h := range hints {
-		if x >= h.x && x < h.x+text.Width(h.key)+1+text.Width(h.label) {
-			return h.action
+		if x >= h.x && x < h.x+text.Width(h.Key)+1+text.Width(h.Label) {
+			return h.Action
 		}
 	}
-	return nil
+	return ""
 }

@@ -2,6 +2,7 @@ package tui
 
 import (
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -78,11 +79,11 @@ func randomMouse(rng *rand.Rand, w, h int) tea.Msg {
 func (l *loop) backToScreens(rng *rand.Rand) {
 	l.t.Helper()
 	l.send(tea.WindowSizeMsg{Width: 100, Height: 30})
-	id := screenID(rng.IntN(int(screenCount)))
+	i := rng.IntN(len(l.m.screens))
 	where := l.screen()
-	l.press("f" + itoa(int(id)+1))
-	if l.m.active != id || len(l.m.overlays) != 0 {
-		l.t.Fatalf("f%d did not lead to %s from\n%s", id+1, id.name(), where)
+	l.press("f" + strconv.Itoa(i+1))
+	if l.m.at != i || len(l.m.overlays) != 0 {
+		l.t.Fatalf("f%d did not lead to %s from\n%s", i+1, l.m.screens[i].Name(), where)
 	}
 	for range 12 {
 		l.press("esc")
@@ -90,10 +91,10 @@ func (l *loop) backToScreens(rng *rand.Rand) {
 	if l.m.typing() || len(l.m.overlays) != 0 {
 		l.t.Fatalf("twelve times esc did not lead out of\n%s", where)
 	}
-	id = (id + 1) % screenCount
-	l.press(itoa(int(id) + 1))
-	if l.m.active != id {
-		l.t.Fatalf("%d did not lead to %s after esc from\n%s", id+1, id.name(), where)
+	i = (i + 1) % len(l.m.screens)
+	l.press(strconv.Itoa(i + 1))
+	if l.m.at != i {
+		l.t.Fatalf("%d did not lead to %s after esc from\n%s", i+1, l.m.screens[i].Name(), where)
 	}
 	l.quit = false
 }
@@ -105,10 +106,10 @@ func TestEveryActionEverywhere(t *testing.T) {
 	empty := explorertest.Open(t, b, "")
 	full := explorertest.New()
 	for _, l := range []*loop{newLoopOver(t, empty, b, 100, 30, nil), newLoopOver(t, explorertest.Filled(t, full), full, 100, 30, nil)} {
-		for id := range screenCount {
+		for i := range l.m.screens {
 			for _, a := range l.m.actions {
 				l.m.overlays = nil
-				l.m.active = id
+				l.m.at = i
 				l.run(l.m.invoke(a))
 				l.check()
 				if n := len(l.m.overlays); n > 0 { // submit what it asks, as it is
@@ -132,11 +133,11 @@ func TestViewersChangeNothing(t *testing.T) {
 	}
 	before := settled()
 	for _, a := range l.m.actions {
-		if !a.changes {
+		if !a.Changes {
 			continue
 		}
 		if why := l.m.blocked(a); !strings.Contains(why, "viewer") {
-			t.Errorf("%s is open to viewers", a.id)
+			t.Errorf("%s is open to viewers", a.ID)
 		}
 		finish(l.m.invoke(a))
 	}

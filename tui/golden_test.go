@@ -2,6 +2,7 @@ package tui
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -21,11 +22,11 @@ func goldenSizes() [][2]int { return [][2]int{{60, 18}, {80, 24}, {120, 40}, {20
 func TestScreens(t *testing.T) {
 	l := newLoop(t, 80, 24, nil)
 	l.press("esc") // read the messages
-	for id := range screenCount {
+	for i, sc := range l.m.screens {
 		for _, s := range goldenSizes() {
-			t.Run(fmt.Sprintf("%s-%dx%d", id.name(), s[0], s[1]), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s-%dx%d", sc.Name(), s[0], s[1]), func(t *testing.T) {
 				l.send(tea.WindowSizeMsg{Width: s[0], Height: s[1]})
-				l.press("f" + itoa(int(id)+1))
+				l.press("f" + strconv.Itoa(i+1))
 				golden.RequireEqual(t, l.screen()+"\n")
 			})
 		}
@@ -36,9 +37,9 @@ func TestScreens(t *testing.T) {
 func TestStyledScreens(t *testing.T) {
 	l := newLoop(t, 80, 24, func(o *Options) { o.Color = Color256 })
 	l.press("esc")
-	for id := range screenCount {
-		t.Run(id.name(), func(t *testing.T) {
-			l.press("f" + itoa(int(id)+1))
+	for i, sc := range l.m.screens {
+		t.Run(sc.Name(), func(t *testing.T) {
+			l.press("f" + strconv.Itoa(i+1))
 			golden.RequireEqual(t, l.m.View().Content+"\n")
 		})
 	}
@@ -100,9 +101,9 @@ func TestParts(t *testing.T) {
 func TestEmpty(t *testing.T) {
 	b := explorertest.New()
 	l := newLoopOver(t, explorertest.Open(t, b, ""), b, 80, 24, nil)
-	for id := range screenCount {
-		t.Run(id.name(), func(t *testing.T) {
-			l.press("f" + itoa(int(id)+1))
+	for i, sc := range l.m.screens {
+		t.Run(sc.Name(), func(t *testing.T) {
+			l.press("f" + strconv.Itoa(i+1))
 			golden.RequireEqual(t, l.screen()+"\n")
 		})
 	}
@@ -125,15 +126,15 @@ func TestNothingForeignReachesTheTerminal(t *testing.T) {
 	}
 	explorertest.Quiet(t, ex)
 	l := newLoopOver(t, ex, b, 120, 40, nil)
-	for id := range screenCount {
-		l.press("f" + itoa(int(id)+1))
+	for i, sc := range l.m.screens {
+		l.press("f" + strconv.Itoa(i+1))
 		for _, bad := range []string{"\x1b]", "\x07", "\x1b[2J", "\u202e", "\u009b", "\r"} {
 			if strings.Contains(l.m.View().Content, bad) {
-				t.Errorf("%s shows %q", id.name(), bad)
+				t.Errorf("%s shows %q", sc.Name(), bad)
 			}
 		}
 		if !utf8.ValidString(l.m.View().Content) {
-			t.Errorf("%s shows what is no text", id.name())
+			t.Errorf("%s shows what is no text", sc.Name())
 		}
 		if title := l.m.View().WindowTitle; strings.ContainsAny(title, "\x1b\x07") {
 			t.Errorf("the window title is %q", title)

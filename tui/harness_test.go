@@ -34,6 +34,7 @@ type loop struct {
 	busy sync.WaitGroup // commands that run
 	quit bool
 	copy string // what was last sent to the terminal's clipboard
+	done int    // commands that were carried out or refused
 }
 
 // newLoop is a loop over a filled exploration on a terminal of w × h cells.
@@ -88,6 +89,8 @@ func (l *loop) send(msg tea.Msg) {
 	case tea.QuitMsg:
 		l.quit = true
 		return
+	case doneMsg:
+		l.done++
 	}
 	if v := reflect.ValueOf(msg); v.Kind() == reflect.Slice && v.Type().Elem() == reflect.TypeFor[tea.Cmd]() { // a sequence
 		for i := range v.Len() {
@@ -112,15 +115,15 @@ func (l *loop) check() {
 	}
 	rows := strings.Split(v.Content, "\n")
 	if len(rows) != l.m.h {
-		l.t.Fatalf("%d×%d on %s: the frame has %d rows", l.m.w, l.m.h, l.m.active.name(), len(rows))
+		l.t.Fatalf("%d×%d on %s: the frame has %d rows", l.m.w, l.m.h, l.m.active().Name(), len(rows))
 	}
 	for y, r := range rows {
 		if n := text.Width(r); n != l.m.w {
-			l.t.Fatalf("%d×%d on %s: row %d is %d cells wide: %q", l.m.w, l.m.h, l.m.active.name(), y, n, ansi.Strip(r))
+			l.t.Fatalf("%d×%d on %s: row %d is %d cells wide: %q", l.m.w, l.m.h, l.m.active().Name(), y, n, ansi.Strip(r))
 		}
 	}
 	if c := v.Cursor; c != nil && (c.X < 0 || c.Y < 0 || c.X >= l.m.w || c.Y >= l.m.h) {
-		l.t.Fatalf("%d×%d on %s: the cursor is at %d, %d", l.m.w, l.m.h, l.m.active.name(), c.X, c.Y)
+		l.t.Fatalf("%d×%d on %s: the cursor is at %d, %d", l.m.w, l.m.h, l.m.active().Name(), c.X, c.Y)
 	}
 }
 

@@ -1,36 +1,40 @@
 package tui
 
 import (
+	"cmp"
 	"fmt"
+	"strconv"
 	"strings"
 
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
-	"github.com/lathe-llm/lathe/tui/internal/layout"
+	"github.com/lathe-llm/lathe/tui/internal/action"
 	"github.com/lathe-llm/lathe/tui/internal/paint"
 	"github.com/lathe-llm/lathe/tui/internal/text"
 	"github.com/lathe-llm/lathe/tui/internal/theme"
+	"github.com/lathe-llm/lathe/tui/internal/widget"
 )
 
 // help opens the list of all keys, those of the present screen first. It is read from the table of actions.
 func (m *Model) help() tea.Cmd {
-	m.open(&pager{title: "keys", wide: 86, lines: func(m *Model, w int) []string {
+	m.open(&widget.Pager{Title: "keys", Width: 86, Lines: func(w int) []string {
 		t := m.theme
 		var out []string
-		order := append([]scope{m.active.scope()}, scopes()...)
+		here := m.active().Name()
+		order := append([]string{here}, action.Scopes(m.actions)...)
 		width := 0 // of the keys
-		keysOf := func(a *action) string {
+		keysOf := func(a *action.Action) string {
 			keys := make([]string, 0, 3)
-			for _, k := range m.keys.of(a) {
-				keys = append(keys, m.keyLabel(k))
+			for _, k := range m.keys.Of(a) {
+				keys = append(keys, action.KeyLabel(t, k))
 			}
 			return strings.Join(keys, " ")
 		}
 		for _, a := range m.actions {
 			width = max(width, text.Width(keysOf(a)))
 		}
-		seen := map[scope]bool{}
+		seen := map[string]bool{}
 		for _, sc := range order {
 			if seen[sc] {
 				continue
@@ -39,28 +43,28 @@ func (m *Model) help() tea.Cmd {
 			if len(out) > 0 {
 				out = append(out, paint.Blank(w))
 			}
-			out = append(out, paint.Text(w, t.Title, string(sc)))
+			out = append(out, paint.Text(w, t.Title, sc))
 			for _, a := range m.actions {
-				if a.scope != sc {
+				if a.Scope != sc {
 					continue
 				}
 				why := m.blocked(a)
-				key, title := t.Key, t.Text
-				if why != "" && sc == m.active.scope() {
-					key, title = t.KeyOff, t.KeyOff
+				key, style := t.Key, t.Text
+				if why != "" && sc == here {
+					key, style = t.KeyOff, t.KeyOff
 				} else {
 					why = ""
 				}
-				said := a.title
+				title := a.Title
 				if why != "" {
-					said += " (" + why + ")"
+					title += " (" + why + ")"
 				}
-				for i, l := range text.Wrap(said, max(8, w-width-4)) {
+				for i, l := range text.Wrap(title, max(8, w-width-4)) {
 					r := paint.NewRow(w, theme.Style{}).Pad(2)
 					if i == 0 {
 						r.Put(key, keysOf(a))
 					}
-					out = append(out, r.Pad(width+4).Put(title, l).String())
+					out = append(out, r.Pad(width+4).Put(style, l).String())
 				}
 			}
 		}
@@ -73,7 +77,7 @@ func (m *Model) help() tea.Cmd {
 func (m *Model) showMessages() tea.Cmd {
 	own := m.notes
 	m.dismissNotes()
-	m.open(&pager{title: "messages", wide: 100, lines: func(m *Model, w int) []string {
+	m.open(&widget.Pager{Title: "messages", Width: 100, Lines: func(w int) []string {
 		var out []string
 		for i := len(own) - 1; i >= 0; i-- {
 			style, mark := m.noteLook(own[i].level)
@@ -107,19 +111,19 @@ func (m *Model) showMessages() tea.Cmd {
 
 // showModel opens what is known about the dense model and where things are kept.
 func (m *Model) showModel() tea.Cmd {
-	m.open(&pager{title: "model", wide: 84, lines: func(m *Model, w int) []string {
+	m.open(&widget.Pager{Title: "model", Width: 84, Lines: func(w int) []string {
 		mi, ws := m.snap.Model, m.snap.Workspace
 		rows := []struct{ k, v string }{
 			{"name", mi.Name}, {"file", mi.Path}, {"architecture", mi.Arch},
 			{"parameters", text.Count(float64(mi.Params)) + " (" + text.Count(float64(mi.BlockParams)) + " in the blocks)"},
 			{"size", text.Bytes(float64(mi.Bytes)) + " as " + mi.FileType},
-			{"layers", itoa(mi.Layers) + " of width " + itoa(mi.Hidden)}, {"context", itoa(mi.Context) + " tokens"}, {"vocabulary", itoa(mi.Vocab)},
+			{"layers", strconv.Itoa(mi.Layers) + " of width " + strconv.Itoa(mi.Hidden)}, {"context", strconv.Itoa(mi.Context) + " tokens"}, {"vocabulary", strconv.Itoa(mi.Vocab)},
 		}
 		if g := mi.Geometry; g != nil && len(g.Layers) > 0 {
 			l := g.Layers[0]
 			rows = append(rows, struct{ k, v string }{"first layer", fmt.Sprintf("%d query heads in %d groups of width %d, MLP %d", l.Heads, l.KVHeads, g.HeadDim, l.FFN)})
 		}
-		rows = append(rows, struct{ k, v string }{"computes on", mi.Compute}, struct{ k, v string }{"chats on", orElse(mi.NoRuntime, mi.Engine)}, struct{ k, v string }{"workspace", ws.Path})
+		rows = append(rows, struct{ k, v string }{"computes on", mi.Compute}, struct{ k, v string }{"chats on", cmp.Or(mi.NoRuntime, mi.Engine)}, struct{ k, v string }{"workspace", ws.Path})
 		if ws.ReadOnly {
 			rows = append(rows, struct{ k, v string }{"", "read-only: " + ws.Holder})
 		}
@@ -140,8 +144,8 @@ func (m *Model) showModel() tea.Cmd {
 
 // showJobs opens the list of jobs, each with what can be done to it.
 func (m *Model) showJobs() tea.Cmd {
-	return m.pick("jobs", func(m *Model) []choice {
-		var out []choice
+	return widget.Pick(host{m}, "jobs", func() []widget.Choice {
+		var out []widget.Choice
 		for _, j := range m.snap.Jobs {
 			detail := string(j.State)
 			if j.State == explorer.Running && j.Progress.Total > 0 {
@@ -150,10 +154,10 @@ func (m *Model) showJobs() tea.Cmd {
 			if j.Err != "" {
 				detail = text.Line(j.Err)
 			}
-			out = append(out, choice{title: text.Line(j.Title), detail: detail, run: func(m *Model) tea.Cmd { return m.jobMenu(j) }})
+			out = append(out, widget.Choice{Title: text.Line(j.Title), Detail: detail, Run: func() tea.Cmd { return m.jobMenu(j) }})
 		}
 		if len(out) == 0 {
-			out = append(out, choice{title: "nothing runs", run: func(*Model) tea.Cmd { return nil }})
+			out = append(out, widget.Choice{Title: "no jobs"})
 		}
 		return out
 	})
@@ -161,13 +165,13 @@ func (m *Model) showJobs() tea.Cmd {
 
 // jobMenu offers what can be done to a job.
 func (m *Model) jobMenu(j explorer.Job) tea.Cmd {
-	return m.pick(text.Line(j.Title), func(m *Model) []choice {
+	return widget.Pick(host{m}, text.Line(j.Title), func() []widget.Choice {
 		now, _ := m.snap.Job(j.ID)
-		act := func(title string, c explorer.Command, off string) choice {
+		act := func(title string, c explorer.Command, off string) widget.Choice {
 			if m.actor.Role < explorer.RoleEditor {
 				off = "you are here as a viewer"
 			}
-			return choice{title: title, off: off, run: func(m *Model) tea.Cmd { return m.do(c, nil) }}
+			return widget.Choice{Title: title, Off: off, Run: func() tea.Cmd { return m.try(c, nil, nil) }}
 		}
 		ended := ""
 		if now.State.Ended() || now.ID == "" {
@@ -175,68 +179,39 @@ func (m *Model) jobMenu(j explorer.Job) tea.Cmd {
 		}
 		pause := act("pause", explorer.PauseJob{Job: j.ID}, ended)
 		if now.State == explorer.Paused {
-			pause = act("go on", explorer.ResumeJob{Job: j.ID}, "")
+			pause = act("resume", explorer.ResumeJob{Job: j.ID}, "")
 		} else if ended == "" && !now.CanPause {
-			pause.off = "this work cannot stand still"
+			pause.Off = "this job cannot be paused"
 		}
-		return []choice{pause, act("stop", explorer.StopJob{Job: j.ID}, ended)}
+		return []widget.Choice{pause, act("stop", explorer.StopJob{Job: j.ID}, ended)}
 	})
 }
 
-// A tour is what a newcomer sees first: five lines over the screen.
-type tour struct{ still }
-
-func newTour() *tour { return &tour{} }
-
-func (tr *tour) lines(m *Model) []string {
-	key := func(id string) string { return m.keyLabel(m.keys.first(m.action(id))) }
-	return []string{
-		"Every dot is a smaller model made of yours: further left is smaller, further down talks better.",
-		key("search.toggle") + " starts or pauses the search. It gets better while you watch; nothing is lost when you quit.",
-		key("search.chat") + " lets you talk to the best one so far, beside the original. Do it any time.",
-		key("screen.masks") + " shows what each layer keeps. Everything there can be changed by hand, and " + key("undo") + " undoes.",
-		key("help") + " shows the keys of a screen, " + key("palette") + " finds anything by name. esc closes this.",
-	}
-}
-
-func (tr *tour) place(m *Model, body layout.Rect) layout.Rect {
-	w := m.width(body, 84)
-	n := 0
-	for _, l := range tr.lines(m) {
-		n += len(text.Wrap(l, max(1, w-8)))
-	}
-	h := min(n+2, body.H)
-	return layout.Rect{X: body.X + (body.W-w)/2, Y: body.Y + max(0, body.H-h-1), W: w, H: h}
-}
-
-func (tr *tour) draw(m *Model, w, h int) []string {
-	t := m.theme
-	var rows []string
-	for _, l := range tr.lines(m) {
-		for k, part := range text.Wrap(l, max(1, w-8)) {
-			r := paint.NewRow(w-2, theme.Style{})
-			if k == 0 {
-				r.Put(t.Accent, " "+t.Glyph.Dot)
+// palette opens the list of all actions, those of the active screen first.
+func (m *Model) palette() tea.Cmd {
+	return widget.Pick(host{m}, "commands", func() []widget.Choice {
+		var out []widget.Choice
+		for _, here := range []bool{true, false} {
+			for _, a := range m.actions {
+				if (a.Scope == m.active().Name()) != here || a.ID == "palette" {
+					continue
+				}
+				key := action.KeyLabel(m.theme, m.keys.First(a))
+				if a.Scope != action.Everywhere && !here {
+					key = "" // of another screen
+				}
+				out = append(out, widget.Choice{Title: a.Title, Detail: a.ID, Key: key, Off: m.blocked(a), Run: func() tea.Cmd { return m.invoke(a) }})
 			}
-			rows = append(rows, r.Pad(4).Put(t.Text, part).String())
 		}
-	}
-	return paint.Box(t, paint.Frame{Title: "welcome", Focused: true}, w, h, rows)
+		return out
+	})
 }
 
-func (tr *tour) key(m *Model, k tea.KeyPressMsg) tea.Cmd {
-	m.close(tr)
-	if name := k.String(); name != "enter" && name != "space" {
-		return m.key(k)
+// invoke runs an action by name, on its own screen.
+func (m *Model) invoke(a *action.Action) tea.Cmd {
+	var cmd tea.Cmd
+	if a.Scope != action.Everywhere {
+		cmd = m.show(m.screenNamed(a.Scope))
 	}
-	return nil
+	return tea.Batch(cmd, m.perform(a))
 }
-
-func (tr *tour) mouse(m *Model, e mouseEvent) tea.Cmd {
-	if e.kind == mouseClick {
-		m.close(tr)
-	}
-	return nil
-}
-
-func (tr *tour) hints(m *Model) []hint { return []hint{closeHint("close the tour")} }

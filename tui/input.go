@@ -5,6 +5,8 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 
+	"github.com/lathe-llm/lathe/tui/internal/action"
+	"github.com/lathe-llm/lathe/tui/internal/screen"
 	"github.com/lathe-llm/lathe/tui/internal/text"
 )
 
@@ -19,21 +21,23 @@ func (m *Model) key(k tea.KeyPressMsg) tea.Cmd {
 	}
 	if n := len(m.overlays); n > 0 {
 		top := m.overlays[n-1]
-		if !top.typing() || chord(k) {
-			if a := m.keys.lookup(everywhere, name); a != nil && strings.HasPrefix(a.id, "screen.") {
+		if !top.Typing() || chord(k) {
+			if a := m.keys.Lookup(action.Everywhere, name); a != nil && strings.HasPrefix(a.ID, "screen.") {
 				return m.perform(a)
 			}
 		}
-		return top.key(m, k)
+		return top.Key(host{m}, k)
 	}
 	if m.typing() && !chord(k) {
-		return m.screens[m.active].(typist).typed(m, k)
+		return m.input().Typed(k)
 	}
-	if a := m.actionFor(name); a != nil {
-		return m.perform(a)
+	for _, scope := range []string{m.active().Name(), action.Everywhere} {
+		if a := m.keys.Lookup(scope, name); a != nil {
+			return m.perform(a)
+		}
 	}
 	if m.typing() {
-		return m.screens[m.active].(typist).typed(m, k)
+		return m.input().Typed(k)
 	}
 	return nil
 }
@@ -61,27 +65,27 @@ func (m *Model) escape() tea.Cmd {
 		return nil
 	}
 	if m.typing() {
-		if ok, cmd := m.screens[m.active].back(m); ok {
+		if ok, cmd := m.active().Back(); ok {
 			return cmd
 		}
 	}
 	if m.dismissNotes() {
 		return nil
 	}
-	_, cmd := m.screens[m.active].back(m)
+	_, cmd := m.active().Back()
 	return cmd
 }
 
-func (m *Model) paste(s string) tea.Cmd {
+// paste gives pasted text to what has the keys.
+func (m *Model) paste(s string) {
 	s = text.Block(s)
 	if n := len(m.overlays); n > 0 {
-		m.overlays[n-1].paste(m, s)
-		return nil
+		m.overlays[n-1].Paste(s)
+		return
 	}
-	if t, ok := m.screens[m.active].(typist); ok {
-		return t.pasted(m, s)
+	if in := m.input(); in != nil {
+		in.Pasted(s)
 	}
-	return nil
 }
 
 // pointer takes a mouse message: overlays first, then the frame, then the pane under the pointer.
@@ -90,21 +94,21 @@ func (m *Model) pointer(msg tea.MouseMsg) tea.Cmd {
 		return nil
 	}
 	at := msg.Mouse()
-	e := mouseEvent{button: at.Button, shift: at.Mod&tea.ModShift != 0}
+	e := screen.MouseEvent{Shift: at.Mod&tea.ModShift != 0}
 	switch msg.(type) {
 	case tea.MouseClickMsg:
-		e.kind = mouseClick
+		e.Kind = screen.Click
 	case tea.MouseMotionMsg:
-		e.kind = mouseDrag
+		e.Kind = screen.Drag
 	case tea.MouseReleaseMsg:
-		e.kind = mouseRelease
+		e.Kind = screen.Release
 	case tea.MouseWheelMsg:
-		e.kind = mouseWheel
+		e.Kind = screen.Wheel
 		switch at.Button {
 		case tea.MouseWheelUp:
-			e.delta = -1
+			e.Delta = -1
 		case tea.MouseWheelDown:
-			e.delta = 1
+			e.Delta = 1
 		default:
 			return nil
 		}
@@ -114,35 +118,35 @@ func (m *Model) pointer(msg tea.MouseMsg) tea.Cmd {
 	f := m.area()
 	if n := len(m.overlays); n > 0 {
 		top := m.overlays[n-1]
-		r := top.place(m, f.Body)
+		r := top.Place(host{m}, f.Body)
 		if !r.Contains(at.X, at.Y) {
-			if e.kind == mouseClick {
+			if e.Kind == screen.Click {
 				m.overlays = m.overlays[:n-1]
 			}
 			return nil
 		}
-		e.x, e.y = at.X-r.X, at.Y-r.Y
-		return top.mouse(m, e)
+		e.X, e.Y = at.X-r.X, at.Y-r.Y
+		return top.Mouse(host{m}, e)
 	}
 	switch {
-	case f.Head.Contains(at.X, at.Y) && e.kind == mouseClick:
-		if id, ok := m.tabAt(at.X); ok {
-			return m.show(id)
+	case f.Head.Contains(at.X, at.Y) && e.Kind == screen.Click:
+		if i, ok := m.tabAt(at.X); ok {
+			return m.show(i)
 		}
 		return nil
-	case f.Foot.Contains(at.X, at.Y) && e.kind == mouseClick:
-		if a := m.footerAt(at.X); a != nil {
-			return m.perform(a)
+	case f.Foot.Contains(at.X, at.Y) && e.Kind == screen.Click:
+		if id := m.footerAt(at.X); id != "" {
+			return m.perform(m.action(id))
 		}
 		return nil
-	case f.Notes.Contains(at.X, at.Y) && e.kind == mouseClick:
+	case f.Notes.Contains(at.X, at.Y) && e.Kind == screen.Click:
 		m.dismissNotes()
 		return nil
 	}
-	for _, p := range m.screens[m.active].panes(m, f.Body) {
-		if p.rect.Contains(at.X, at.Y) {
-			e.x, e.y = at.X-p.rect.X, at.Y-p.rect.Y
-			return m.screens[m.active].mouse(m, p, e)
+	for _, p := range m.active().Panes(f.Body) {
+		if p.Rect.Contains(at.X, at.Y) {
+			e.X, e.Y = at.X-p.Rect.X, at.Y-p.Rect.Y
+			return m.active().Mouse(p, e)
 		}
 	}
 	return nil

@@ -11,7 +11,11 @@ import (
 	"github.com/charmbracelet/colorprofile"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/tui/internal/action"
+	"github.com/lathe-llm/lathe/tui/internal/draft"
 	"github.com/lathe-llm/lathe/tui/internal/layout"
+	"github.com/lathe-llm/lathe/tui/internal/screen"
+	"github.com/lathe-llm/lathe/tui/internal/subnets"
 	"github.com/lathe-llm/lathe/tui/internal/theme"
 )
 
@@ -26,22 +30,21 @@ type Model struct {
 	snap  *explorer.Snapshot
 	theme *theme.Theme
 	panes *Panes
-	prose *prose
-	costs costs
 	// toASCII is applied to frames for terminals that show nothing else.
 	toASCII *strings.Replacer
 	w, h    int
 
-	actions []*action
-	keys    *keymap
+	actions []*action.Action
+	keys    *action.Keymap
 
-	active   screenID
-	screens  [screenCount]screen
-	overlays []overlay // the last one has the keys
+	screens  []screen.Screen
+	at       int              // index of the screen that is shown
+	overlays []screen.Overlay // the last one has the keys
+	draft    draft.Queue      // of this viewer's edits
 
-	notes    []note                                                // messages of this viewer
-	readUpTo uint64                                                // the exploration's messages up to this one were read
-	after    map[explorer.JobID]func(*Model, explorer.Job) tea.Cmd // what waits for jobs to end
+	notes    []note                                        // messages of this viewer
+	readUpTo uint64                                        // the exploration's messages up to this one were read
+	after    map[explorer.JobID]func(explorer.Job) tea.Cmd // runs when jobs end
 	mouseOff bool
 	clock    bool // a clock message is under way
 
@@ -64,19 +67,19 @@ func New(ctx context.Context, ex Exploration, o Options) *Model {
 	if o.Pace == nil {
 		o.Pace = func() time.Duration { return 80 * time.Millisecond }
 	}
-	m := &Model{ctx: ctx, ex: ex, actor: o.Actor, opts: o, now: o.Now, panes: o.Panes, prose: newProse(), toASCII: newASCII(), after: map[explorer.JobID]func(*Model, explorer.Job) tea.Cmd{}, snap: ex.Snapshot(), mouseOff: o.NoMouse, dirty: true}
+	m := &Model{ctx: ctx, ex: ex, actor: o.Actor, opts: o, now: o.Now, panes: o.Panes, toASCII: newASCII(), after: map[explorer.JobID]func(explorer.Job) tea.Cmd{}, snap: ex.Snapshot(), mouseOff: o.NoMouse, dirty: true}
 	profile, _ := o.Color.profile()
 	m.theme = theme.New(theme.Look{Profile: profile, Light: o.Theme == ThemeLight || o.Theme == ThemeAuto && o.Light, ASCII: o.ASCII})
-	m.actions = allActions()
+	m.screens = newScreens(host{m})
+	m.actions = m.table()
 	var problems []string
-	m.keys, problems = loadKeymap(m.actions, o.KeyFile)
+	m.keys, problems = action.Load(m.actions, o.KeyFile)
 	for _, p := range append(problems, o.Warnings...) {
-		m.say(levelWarning, p)
+		m.note(explorer.Warning, p)
 	}
-	m.screens = newScreens()
-	m.active = screenNamed(o.Screen)
+	m.at = m.screenNamed(o.Screen)
 	if o.Tour {
-		m.open(newTour())
+		m.open(tour{m})
 	}
 	return m
 }
@@ -95,20 +98,16 @@ type (
 	changedMsg struct{} // the exploration has a newer snapshot
 	clockMsg   struct{} // time passed while something runs
 	doneMsg    struct { // a command was carried out
-		command explorer.Command
 		receipt explorer.Receipt
 		err     error
-		then    func(*Model, explorer.Receipt) tea.Cmd
-		failed  func(*Model)
+		then    func(explorer.Receipt) tea.Cmd
+		failed  func(error) bool
 	}
 )
 
-// clockEvery is the pace of spinners and running times.
-const clockEvery = 250 * time.Millisecond
-
 // Init starts watching the exploration and asks the terminal for its background.
 func (m *Model) Init() tea.Cmd {
-	return tea.Batch(tea.RequestBackgroundColor, m.watch(0), m.do(explorer.Attach{Where: m.active.name()}, nil))
+	return tea.Batch(tea.RequestBackgroundColor, m.watch(0), m.try(explorer.Attach{Where: m.active().Name()}, nil, nil))
 }
 
 // watch waits for a newer snapshot, but not less than the pace that was agreed on.
@@ -137,7 +136,7 @@ func (m *Model) tick() tea.Cmd {
 		return nil
 	}
 	m.clock = true
-	return tea.Tick(clockEvery, func(time.Time) tea.Msg { return clockMsg{} })
+	return tea.Tick(screen.ClockEvery, func(time.Time) tea.Msg { return clockMsg{} })
 }
 
 // busy reports whether something on the screen changes with time alone.
@@ -155,17 +154,13 @@ func (m *Model) busy() bool {
 	return false
 }
 
-// do hands a command to the exploration; then, which may be nil, runs on success.
-func (m *Model) do(c explorer.Command, then func(*Model, explorer.Receipt) tea.Cmd) tea.Cmd {
-	return m.try(c, then, nil)
-}
-
-// try is do with something to run when the command fails, after its error was shown.
-func (m *Model) try(c explorer.Command, then func(*Model, explorer.Receipt) tea.Cmd, failed func(*Model)) tea.Cmd {
+// try hands a command to the exploration. then runs on success; failed runs on an error and reports whether it dealt with
+// it, otherwise the error becomes a message. Both may be nil.
+func (m *Model) try(c explorer.Command, then func(explorer.Receipt) tea.Cmd, failed func(error) bool) tea.Cmd {
 	ctx, ex, actor := m.ctx, m.ex, m.actor
 	return func() tea.Msg {
 		r, err := ex.Do(ctx, actor, c)
-		return doneMsg{c, r, err, then, failed}
+		return doneMsg{r, err, then, failed}
 	}
 }
 
@@ -192,7 +187,7 @@ func (m *Model) update(msg tea.Msg) tea.Cmd {
 	case tea.KeyPressMsg:
 		return m.key(msg)
 	case tea.PasteMsg:
-		return m.paste(msg.Content)
+		m.paste(msg.Content)
 	case tea.MouseMsg:
 		return m.pointer(msg)
 	case changedMsg:
@@ -202,11 +197,11 @@ func (m *Model) update(msg tea.Msg) tea.Cmd {
 		return m.tick()
 	case doneMsg:
 		return m.done(msg)
-	case wroteMsg:
-		if msg.err != nil {
-			m.fail(msg.err)
+	case subnets.WroteMsg:
+		if msg.Err != nil {
+			m.fail(msg.Err)
 		} else {
-			m.say(levelInfo, "wrote "+msg.path)
+			m.note(explorer.Info, "wrote "+msg.Path)
 		}
 	default:
 		m.dirty = false
@@ -226,16 +221,17 @@ func (m *Model) look(change func(*theme.Look)) {
 	}
 }
 
-// adopt takes the newest snapshot, lets screens follow it, and goes on with what waited for a job.
+// adopt takes in the newest snapshot, lets screens follow it, and runs what waits for jobs.
 func (m *Model) adopt() tea.Cmd {
 	s := m.ex.Snapshot()
 	if s.Revision == m.snap.Revision {
 		return nil
 	}
-	m.announce(m.snap, s)
+	before := m.snap
 	m.snap = s
+	m.announce(before)
 	for _, sc := range m.screens {
-		sc.follow(m)
+		sc.Follow()
 	}
 	var cmds []tea.Cmd
 	for id, then := range m.after {
@@ -245,42 +241,49 @@ func (m *Model) adopt() tea.Cmd {
 		}
 		delete(m.after, id)
 		if j.State == explorer.Done {
-			cmds = append(cmds, then(m, j))
+			cmds = append(cmds, then(j))
 		}
 	}
 	return tea.Batch(cmds...)
 }
 
-// when runs something once a job has ended well; it is forgotten when the job fails or is stopped.
-func (m *Model) when(id explorer.JobID, then func(*Model, explorer.Job) tea.Cmd) tea.Cmd {
-	if j, ok := m.snap.Job(id); ok && j.State.Ended() {
-		if j.State == explorer.Done {
-			return then(m, j)
+// announce reports the jobs that ended well since an earlier snapshot. The exploration itself reports failures.
+func (m *Model) announce(before *explorer.Snapshot) {
+	for _, j := range m.snap.Jobs {
+		if j.State != explorer.Done {
+			continue
 		}
-		return nil
+		if was, ok := before.Job(j.ID); ok && was.State.Ended() {
+			continue
+		}
+		if j.Result != "" && j.Kind != explorer.JobMeasure {
+			host{m}.Ask(screen.Made{Subnet: j.Result})
+		}
+		for _, sc := range m.screens {
+			if a, ok := sc.(screen.Announcer); ok {
+				if s := a.Announce(j); s != "" {
+					m.note(explorer.Info, s)
+				}
+			}
+		}
 	}
-	m.after[id] = then
-	return nil
 }
 
-// done takes the outcome of a command in.
+// done takes in the outcome of a command.
 func (m *Model) done(msg doneMsg) tea.Cmd {
 	follow := m.adopt()
-	m.masks().settled(m, msg)
 	if msg.err != nil {
-		if !errors.Is(msg.err, context.Canceled) {
+		handled := msg.failed != nil && msg.failed(msg.err)
+		if !handled && !errors.Is(msg.err, context.Canceled) {
 			m.fail(msg.err)
 		}
-		if msg.failed != nil {
-			msg.failed(m)
-		}
-		return tea.Batch(follow, m.masks().next(m))
+		return follow
 	}
 	var cmd tea.Cmd
 	if msg.then != nil {
-		cmd = msg.then(m, msg.receipt)
+		cmd = msg.then(msg.receipt)
 	}
-	return tea.Batch(follow, cmd, m.masks().next(m), m.tick())
+	return tea.Batch(follow, cmd, m.tick())
 }
 
 // View draws the screen, or hands out what it drew before when nothing changed.

@@ -5,16 +5,10 @@ import (
 	"fmt"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/tui/internal/action"
 	"github.com/lathe-llm/lathe/tui/internal/paint"
 	"github.com/lathe-llm/lathe/tui/internal/text"
 	"github.com/lathe-llm/lathe/tui/internal/theme"
-)
-
-// Levels of messages, as in the exploration.
-const (
-	levelInfo    = explorer.Info
-	levelWarning = explorer.Warning
-	levelFailure = explorer.Failure
 )
 
 // A note is a message to this viewer alone.
@@ -26,11 +20,11 @@ type note struct {
 // shownNotes is how many messages are on the screen at once; the others wait behind them.
 const shownNotes = 3
 
-// say shows a message until it is read. Of mere information only the newest stays.
-func (m *Model) say(level explorer.MessageLevel, s string) {
+// note shows a message until it is read. Of mere information only the newest stays.
+func (m *Model) note(level explorer.MessageLevel, s string) {
 	n := note{level, text.Line(s)}
 	for i, old := range m.notes {
-		if old == n || level == levelInfo && old.level == levelInfo {
+		if old == n || level == explorer.Info && old.level == explorer.Info {
 			m.notes = append(m.notes[:i:i], m.notes[i+1:]...)
 			break
 		}
@@ -47,11 +41,16 @@ func (m *Model) say(level explorer.MessageLevel, s string) {
 func (m *Model) fail(err error) {
 	switch {
 	case errors.Is(err, explorer.ErrStale):
-		m.say(levelWarning, "not done: "+err.Error()+"; look again and repeat it")
-	case errors.Is(err, explorer.ErrNoStatistics):
-		m.say(levelWarning, err.Error()+": "+m.keys.first(m.action("search.gather"))+" on Search gathers them")
+		m.note(explorer.Warning, "not done: "+err.Error()+"; look again and repeat it")
 	default:
-		m.say(levelFailure, err.Error())
+		for _, a := range m.actions {
+			if a.Remedies != nil && errors.Is(err, a.Remedies) {
+				scope := m.screens[m.screenNamed(a.Scope)].Title()
+				m.note(explorer.Warning, fmt.Sprintf("%s: %s on %s: %s", err, m.keyOf(a), scope, action.LowerFirst(a.Title)))
+				return
+			}
+		}
+		m.note(explorer.Failure, err.Error())
 	}
 }
 
@@ -74,7 +73,7 @@ func (m *Model) unread() []note {
 		if msg.Author != "" && msg.Author != m.actor.Name {
 			n.text = text.Line(msg.Author) + ": " + n.text
 		}
-		if k := len(all); k > 0 && n.level == levelInfo && all[k-1].level == levelInfo {
+		if k := len(all); k > 0 && n.level == explorer.Info && all[k-1].level == explorer.Info {
 			all[k-1] = n
 			continue
 		}
@@ -113,7 +112,7 @@ func (m *Model) drawNotes(w, h int) []string {
 		}
 		r.Put(style, " "+mark+" ")
 		if room := r.Room() - text.Width(end) - 2; text.Width(n.text) > room && end != "" {
-			end = m.keys.first(m.action("messages")) + " in full  " + end
+			end = host{m}.Key("messages") + " in full  " + end
 		}
 		r.Put(style, text.Clip(n.text, max(0, r.Room()-text.Width(end)-2))).Right(m.theme.Dim, end+" ")
 		rows = append(rows, r.String())
@@ -123,9 +122,9 @@ func (m *Model) drawNotes(w, h int) []string {
 
 func (m *Model) noteLook(level explorer.MessageLevel) (theme.Style, string) {
 	switch level {
-	case levelFailure:
+	case explorer.Failure:
 		return m.theme.Bad, m.theme.Glyph.Cross
-	case levelWarning:
+	case explorer.Warning:
 		return m.theme.Warn, m.theme.Glyph.Bang
 	}
 	return m.theme.Info, m.theme.Glyph.Note

@@ -5,19 +5,9 @@ import (
 
 	"github.com/lathe-llm/lathe/tui/internal/layout"
 	"github.com/lathe-llm/lathe/tui/internal/paint"
+	"github.com/lathe-llm/lathe/tui/internal/screen"
 	"github.com/lathe-llm/lathe/tui/internal/theme"
 )
-
-// A pane is a rectangle of a screen that is drawn and cached on its own.
-type pane struct {
-	id   string // unique among all screens
-	rect layout.Rect
-	rev  uint64 // newest revision of the parts of the snapshot it shows
-	// state is whatever else the drawing depends on: cursor, scroll position, focus, folded age. It must be comparable.
-	state any
-	// draw returns the rows of the pane; it must depend on nothing but rev, state, theme and size.
-	draw func(t *theme.Theme, w, h int) []string
-}
 
 // paneKey identifies a drawn pane.
 type paneKey struct {
@@ -47,9 +37,9 @@ type drawnPane struct {
 func NewPanes() *Panes { return &Panes{drawn: map[paneKey]*drawnPane{}} }
 
 // rows returns the pane's rows, drawing them if they are not in the store.
-func (p *Panes) rows(t *theme.Theme, pn pane) []string {
-	w, h := pn.rect.W, pn.rect.H
-	key := paneKey{pn.id, pn.rev, pn.state, w, h, t.Look}
+func (p *Panes) rows(t *theme.Theme, pn screen.Pane) []string {
+	w, h := pn.Rect.W, pn.Rect.H
+	key := paneKey{pn.ID, pn.Rev, pn.State, w, h, t.Look}
 	p.mu.Lock()
 	p.clock++
 	if d, ok := p.drawn[key]; ok {
@@ -59,7 +49,7 @@ func (p *Panes) rows(t *theme.Theme, pn pane) []string {
 	}
 	p.mu.Unlock()
 
-	rows := paint.Fill(pn.draw(t, w, h), w, h)
+	rows := paint.Fill(pn.Draw(t, w, h), w, h)
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -84,17 +74,17 @@ func (p *Panes) evict() {
 }
 
 // compose puts panes side by side into the rows of an area. Panes must lie inside it and not overlap.
-func compose(area layout.Rect, panes []pane, rows func(pane) []string) []string {
+func compose(area layout.Rect, panes []screen.Pane, rows func(screen.Pane) []string) []string {
 	if area.Empty() {
 		return nil
 	}
 	type placed struct {
-		pane
+		screen.Pane
 		rows []string
 	}
 	all := make([]placed, 0, len(panes))
 	for _, p := range panes {
-		if !p.rect.Empty() {
+		if !p.Rect.Empty() {
 			all = append(all, placed{p, rows(p)})
 		}
 	}
@@ -104,7 +94,7 @@ func compose(area layout.Rect, panes []pane, rows func(pane) []string) []string 
 		for {
 			next := -1
 			for i, p := range all {
-				if y+area.Y >= p.rect.Y && y+area.Y < p.rect.Y+p.rect.H && p.rect.X >= x && (next < 0 || p.rect.X < all[next].rect.X) {
+				if y+area.Y >= p.Rect.Y && y+area.Y < p.Rect.Y+p.Rect.H && p.Rect.X >= x && (next < 0 || p.Rect.X < all[next].Rect.X) {
 					next = i
 				}
 			}
@@ -112,8 +102,8 @@ func compose(area layout.Rect, panes []pane, rows func(pane) []string) []string 
 				break
 			}
 			p := all[next]
-			row += paint.Blank(p.rect.X-x) + p.rows[y+area.Y-p.rect.Y]
-			x = p.rect.X + p.rect.W
+			row += paint.Blank(p.Rect.X-x) + p.rows[y+area.Y-p.Rect.Y]
+			x = p.Rect.X + p.Rect.W
 		}
 		out[y] = row + paint.Blank(area.X+area.W-x)
 	}

@@ -26,12 +26,12 @@ func TestModelWithoutARuntime(t *testing.T) {
 		}
 	}
 	l.press("4", "x")
-	if l.m.chat().focused {
+	if l.m.typing() {
 		t.Error("there is nobody to write to")
 	}
 	for _, a := range l.m.actions {
-		if why := l.m.blocked(a); a.engine && why != b.NoRuntime {
-			t.Errorf("%s: %q", a.id, why)
+		if why := l.m.blocked(a); a.Engine && why != b.NoRuntime {
+			t.Errorf("%s: %q", a.ID, why)
 		}
 	}
 }

@@ -1,115 +1,83 @@
 package tui
 
 import (
+	"slices"
+
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
-	"github.com/lathe-llm/lathe/tui/internal/layout"
+	"github.com/lathe-llm/lathe/tui/internal/action"
+	"github.com/lathe-llm/lathe/tui/internal/screen"
+	"github.com/lathe-llm/lathe/tui/internal/screens/bench"
+	"github.com/lathe-llm/lathe/tui/internal/screens/chat"
+	"github.com/lathe-llm/lathe/tui/internal/screens/library"
+	"github.com/lathe-llm/lathe/tui/internal/screens/masks"
+	"github.com/lathe-llm/lathe/tui/internal/screens/reform"
+	"github.com/lathe-llm/lathe/tui/internal/screens/search"
 )
 
-// screenID numbers the screens in the order of their keys.
-type screenID int
-
-const (
-	searchID screenID = iota
-	masksID
-	reformID
-	chatID
-	benchID
-	libraryID
-	screenCount
-)
-
-func (id screenID) title() string {
-	return [...]string{"Search", "Masks", "Reform", "Chat", "Bench", "Library"}[id]
+// newScreens returns the screens in the order of their keys.
+func newScreens(h screen.Host) []screen.Screen {
+	return []screen.Screen{search.New(h), masks.New(h), reform.New(h), chat.New(h), bench.New(h), library.New(h)}
 }
 
-func (id screenID) name() string { return string(id.scope()) }
-
-func (id screenID) scope() scope {
-	return [...]scope{onSearch, onMasks, onReform, onChat, onBench, onLibrary}[id]
-}
-
-// screenNamed finds a screen by its name; the first one where there is none.
-func screenNamed(name string) screenID {
-	for id := range screenCount {
-		if id.name() == name {
-			return id
+// table returns the table of actions: those of the frame, then those of the screens. The order within a scope is that of
+// the footer and of the help.
+func (m *Model) table() []*action.Action {
+	out := m.globalActions()
+	for _, s := range m.screens {
+		for _, a := range s.Actions() {
+			a.Scope = s.Name()
+			out = append(out, a)
 		}
 	}
-	return searchID
+	return out
 }
 
-// A screen is one of the six. Its methods run on the event loop and never wait.
-type screen interface {
-	// panes lays the screen out in an area. Panes lie inside the area and do not overlap.
-	panes(m *Model, area layout.Rect) []pane
-	// follow adjusts cursors and the like to a new snapshot.
-	follow(m *Model)
-	// status is the right end of the footer: a few live numbers, or "".
-	status(m *Model) string
-	// mouse takes a mouse event inside one of the panes.
-	mouse(m *Model, p pane, e mouseEvent) tea.Cmd
-	// back does what esc means on the screen and reports whether it meant anything.
-	back(m *Model) (bool, tea.Cmd)
+// active is the screen that is shown.
+func (m *Model) active() screen.Screen { return m.screens[m.at] }
+
+// screenNamed returns the index of a screen by its name; that of the first one where there is none.
+func (m *Model) screenNamed(name string) int {
+	return max(0, slices.IndexFunc(m.screens, func(s screen.Screen) bool { return s.Name() == name }))
 }
 
-// A typist is a screen with a text field of its own.
-type typist interface {
-	// typing reports whether the field has the keys.
-	typing() bool
-	// typed takes a key that no action claimed.
-	typed(m *Model, k tea.KeyPressMsg) tea.Cmd
-	// pasted takes pasted text.
-	pasted(m *Model, s string) tea.Cmd
-	// cursor is where the cursor is, on the screen; ok is false where it is not shown.
-	cursor(m *Model, area layout.Rect) (x, y int, ok bool)
-}
-
-// A mouseEvent is a mouse message in the coordinates of the pane it happened in.
-type mouseEvent struct {
-	kind   mouseKind
-	x, y   int
-	button tea.MouseButton
-	delta  int // of a wheel: -1 up, 1 down
-	shift  bool
-}
-
-type mouseKind int
-
-const (
-	mouseClick mouseKind = iota
-	mouseDrag
-	mouseRelease
-	mouseWheel
-)
-
-func newScreens() [screenCount]screen {
-	return [screenCount]screen{newSearchScreen(), newMasksScreen(), newReformScreen(), newChatScreen(), newBenchScreen(), newLibraryScreen()}
-}
-
-func (m *Model) search() *searchScreen   { return m.screens[searchID].(*searchScreen) }
-func (m *Model) masks() *masksScreen     { return m.screens[masksID].(*masksScreen) }
-func (m *Model) reform() *reformScreen   { return m.screens[reformID].(*reformScreen) }
-func (m *Model) chat() *chatScreen       { return m.screens[chatID].(*chatScreen) }
-func (m *Model) bench() *benchScreen     { return m.screens[benchID].(*benchScreen) }
-func (m *Model) library() *libraryScreen { return m.screens[libraryID].(*libraryScreen) }
-
-// show goes to a screen.
-func (m *Model) show(id screenID) tea.Cmd {
+// show goes to a screen and closes all overlays.
+func (m *Model) show(i int) tea.Cmd {
 	m.overlays = nil
-	if m.active == id {
+	if m.at == i {
 		return nil
 	}
-	m.active = id
-	return m.do(explorer.Attach{Where: id.name()}, nil)
+	m.at = i
+	return m.try(explorer.Attach{Where: m.active().Name()}, nil, nil)
+}
+
+// open puts an overlay on top.
+func (m *Model) open(o screen.Overlay) {
+	const deepest = 8
+	if len(m.overlays) < deepest {
+		m.overlays = append(m.overlays, o)
+	}
+}
+
+// close removes an overlay and everything above it.
+func (m *Model) close(o screen.Overlay) {
+	if i := slices.Index(m.overlays, o); i >= 0 {
+		m.overlays = m.overlays[:i]
+	}
+}
+
+// input is the text field of the active screen; nil where it has none.
+func (m *Model) input() screen.TextInput {
+	t, _ := m.active().(screen.TextInput)
+	return t
 }
 
 // typing reports whether a text field has the keys.
 func (m *Model) typing() bool {
 	if n := len(m.overlays); n > 0 {
-		return m.overlays[n-1].typing()
+		return m.overlays[n-1].Typing()
 	}
-	t, ok := m.screens[m.active].(typist)
-	return ok && t.typing()
+	t := m.input()
+	return t != nil && t.Typing()
 }

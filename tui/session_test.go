@@ -211,7 +211,7 @@ func (s *session) quit() {
 	s.t.Helper()
 	s.press("q")
 	s.wait("the end", func(screen string) bool {
-		if strings.Contains(screen, "What runs now") {
+		if strings.Contains(screen, "The job that runs now") {
 			_ = s.term.Press("y")
 		}
 		select {

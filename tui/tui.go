@@ -3,10 +3,25 @@
 //
 // A [Model] is one viewer of an [Exploration]. It reads immutable snapshots, draws them, and hands commands back; it owns
 // nothing that others share, so any number of models may look at the same exploration, each with its own size, colours,
-// cursor and keys. Everything that can be done is an action of one table (actions.go): dispatch, the footer, the help, the
-// palette, the key map of a user and docs/keys.md are all read from it.
+// cursor and keys.
 //
-// Update never waits: commands go to the exploration from goroutines of the event loop and their outcome comes back as a
+// This package is the frame: the event loop, head and foot line, messages, help and palette. The rest lies below:
+//
+//	internal/screens   a package per screen: search, masks, reform, chat, bench, library
+//	internal/screen    the contract between the frame and the screens
+//	internal/action    the table of actions that keys, footer, help, palette, key map and docs/keys.md are read from
+//	internal/draft     the queue of edits that are on the screen before the exploration has carried them out
+//	internal/widget    lists, tables, text fields, forms, pickers, pagers
+//	internal/subnets   what the screens share about subnets
+//	internal/chart     charts in braille
+//	internal/layout    rectangles
+//	internal/paint     rows and boxes
+//	internal/text      safe text and numbers
+//	internal/theme     colours and glyphs
+//
+// The frame knows no screen by name, and no screen knows another one.
+//
+// Update never blocks: commands go to the exploration from goroutines of the event loop and their outcome comes back as a
 // message. Drawing is split into panes, each cached by the revision of what it shows, its size, the look of the terminal
 // and the state of its cursor, so that a frame costs what changed in it and a quiet program costs nothing.
 //

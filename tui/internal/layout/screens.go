@@ -18,9 +18,9 @@ type Search struct{ Chart, Best, History, Population, Events Rect }
 // NewSearch lays out the Search screen.
 func NewSearch(r Rect) Search {
 	var s Search
-	best := clamp(r.H*11/20, 9, 22)
+	best := Clamp(r.H*11/20, 9, 22)
 	top, bottom := r.CutTop(best)
-	left := clamp(r.W*11/20, 36, r.W-40)
+	left := Clamp(r.W*11/20, 36, r.W-40)
 	s.Chart, s.Best = top.CutLeft(left)
 	if r.W >= 150 {
 		cols := bottom.Columns(4, 5, 3)
@@ -44,7 +44,7 @@ func NewMasks(r Rect, detail bool) Masks {
 	r, m.Totals = r.CutBottom(lines)
 	switch {
 	case r.W >= splitW:
-		m.Layers, m.Detail = r.CutLeft(clamp(r.W*11/20, 42, 110))
+		m.Layers, m.Detail = r.CutLeft(Clamp(r.W*11/20, 42, 110))
 	case detail:
 		m.Detail = r
 	default:
@@ -73,7 +73,7 @@ type Chat struct {
 func NewChat(r Rect, n, prompt int) Chat {
 	var c Chat
 	c.Head, r = r.CutTop(1)
-	r, c.Prompt = r.CutBottom(clamp(prompt, 1, max(1, r.H/3)) + 2)
+	r, c.Prompt = r.CutBottom(Clamp(prompt, 1, max(1, r.H/3)) + 2)
 	fit := max(1, min(n, r.W/36))
 	weights := make([]int, fit)
 	for i := range weights {
@@ -83,4 +83,5 @@ func NewChat(r Rect, n, prompt int) Chat {
 	return c
 }
 
-func clamp(v, lo, hi int) int { return max(lo, min(v, hi)) }
+// Clamp returns the value in [lo, hi] nearest to v.
+func Clamp(v, lo, hi int) int { return max(lo, min(v, hi)) }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -134,4 +135,39 @@ func Ago(t, now time.Time) string {
 		return fmt.Sprintf("%d h ago", int(d.Hours()))
 	}
 	return fmt.Sprintf("%d d ago", int(d.Hours()/24))
+}
+
+// BytesOr writes a number of bytes, or None where it is not known.
+func BytesOr(n int64) string {
+	if n <= 0 {
+		return None
+	}
+	return Bytes(float64(n))
+}
+
+// Small writes a loss, or another number that is mostly below 1, without the leading zero: .031, 1.24.
+func Small(v float64) string {
+	if v < 0.9995 && v > -0.9995 {
+		return strings.Replace(Fixed(v, 3), "0.", ".", 1)
+	}
+	return Fixed(v, 2)
+}
+
+// Date writes a moment as lists show it: "24 Nov 09:12".
+func Date(t time.Time) string {
+	if t.IsZero() {
+		return None
+	}
+	return t.Local().Format("2 Jan 15:04")
+}
+
+// Seconds converts a number of seconds to a duration.
+func Seconds(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }
+
+// Plural returns one for a count of 1, otherwise many.
+func Plural(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
 }

@@ -1,0 +1,110 @@
+// Package draft holds the queue of commands on the draft: what a viewer sees of its own edits before the exploration has
+// carried them out.
+package draft
+
+import (
+	"slices"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/subnet"
+)
+
+// A Queue gives out commands on the draft one at a time, so that fast keys neither overtake each other nor name a stale
+// version, and predicts the masks that its edits lead to. Edits that wait become one step. A command that fails drops the
+// commands behind it: they were meant for masks that do not exist.
+//
+// A Queue sends nothing: Add and Done return the command to send next, if there is one, and its outcome comes back through
+// Done. The zero Queue is empty.
+type Queue struct {
+	waiting  []explorer.Command
+	sent     bool         // one command is under way
+	version  uint64       // of the draft that the next command applies to
+	preview  subnet.Masks // the draft with all edits that wait or are under way; valid while ahead
+	ahead    bool
+	revision int
+}
+
+// Add appends an Edit, Undo, Redo or Checkout. d and s are the newest draft and statistics of the viewer. It returns the
+// command to send now; nil while another one is under way. An edit that cannot be applied to the masks as they will be
+// is refused with the error of [explorer.Apply], and the queue stays as it was.
+func (q *Queue) Add(d explorer.Draft, s explorer.Statistics, c explorer.Command) (explorer.Command, error) {
+	edit, isEdit := c.(explorer.Edit)
+	if isEdit {
+		next, err := explorer.Apply(q.Masks(d), s, edit.Mutations...)
+		if err != nil {
+			return nil, err
+		}
+		q.preview, q.ahead = next, true
+	}
+	q.revision++
+	if !q.sent && len(q.waiting) == 0 {
+		q.version = d.Version
+	}
+	if k := len(q.waiting) - 1; k >= 0 && isEdit {
+		if last, ok := q.waiting[k].(explorer.Edit); ok {
+			last.Mutations = slices.Concat(last.Mutations, edit.Mutations)
+			q.waiting[k] = last
+			return nil, nil
+		}
+	}
+	q.waiting = append(q.waiting, c)
+	return q.next(), nil
+}
+
+// Done takes in the outcome of the command under way: the version of the draft that it led to, or its error. It returns
+// the command to send next, or nil.
+func (q *Queue) Done(version uint64, err error) explorer.Command {
+	q.revision++
+	q.sent = false
+	q.version = version
+	if err != nil {
+		q.waiting = nil
+	}
+	if len(q.waiting) == 0 {
+		q.ahead = false
+	}
+	return q.next()
+}
+
+// next takes the first waiting command out, made for the version that it will meet; nil while one is under way.
+func (q *Queue) next() explorer.Command {
+	if q.sent || len(q.waiting) == 0 {
+		return nil
+	}
+	c := q.waiting[0]
+	q.waiting = q.waiting[1:]
+	q.sent = true
+	switch c := c.(type) {
+	case explorer.Edit:
+		c.Version = q.version
+		return c
+	case explorer.Undo:
+		c.Version = q.version
+		return c
+	case explorer.Redo:
+		c.Version = q.version
+		return c
+	case explorer.Checkout:
+		c.Version = q.version
+		return c
+	}
+	return c
+}
+
+// Masks returns the masks as they will be once all edits have arrived; those of d where none is missing. What an undo, a
+// redo or a checkout leads to shows only when it has been carried out.
+func (q *Queue) Masks(d explorer.Draft) subnet.Masks {
+	if q.ahead {
+		return q.preview
+	}
+	return d.Masks
+}
+
+// Ahead reports whether Masks differs from the draft of the exploration because edits have not arrived yet.
+func (q *Queue) Ahead() bool { return q.ahead }
+
+// Idle reports whether no command waits or is under way.
+func (q *Queue) Idle() bool { return !q.sent && len(q.waiting) == 0 }
+
+// Revision grows with every change of the queue, for caches.
+func (q *Queue) Revision() int { return q.revision }

@@ -1,0 +1,380 @@
+// Package bench is the screen that compares speed and memory of subnets.
+package bench
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	tea "charm.land/bubbletea/v2"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/tui/internal/action"
+	"github.com/lathe-llm/lathe/tui/internal/chart"
+	"github.com/lathe-llm/lathe/tui/internal/layout"
+	"github.com/lathe-llm/lathe/tui/internal/paint"
+	"github.com/lathe-llm/lathe/tui/internal/screen"
+	"github.com/lathe-llm/lathe/tui/internal/subnets"
+	"github.com/lathe-llm/lathe/tui/internal/text"
+	"github.com/lathe-llm/lathe/tui/internal/theme"
+	"github.com/lathe-llm/lathe/tui/internal/widget"
+)
+
+// A Screen compares speed and memory of subnets.
+type Screen struct {
+	host  screen.Host
+	id    explorer.BenchID // the benchmark on the screen; "" is the newest
+	list  widget.List
+	chart int // what the chart shows: index into charts
+}
+
+// The quantities that the chart can show.
+const (
+	chartGeneration = iota
+	chartPrefill
+	chartFirstToken
+	charts
+)
+
+// New returns the screen.
+func New(host screen.Host) screen.Screen { return &Screen{host: host} }
+
+// Name is the screen's name.
+func (s *Screen) Name() string { return "bench" }
+
+// Title is the name of its tab.
+func (s *Screen) Title() string { return "Bench" }
+
+func (s *Screen) snap() *explorer.Snapshot { return s.host.Snapshot() }
+
+// Actions returns the table of what can be done on the screen.
+func (s *Screen) Actions() []*action.Action {
+	none := func() string {
+		if _, ok := s.current(s.snap()); !ok {
+			return "no benchmark was taken yet"
+		}
+		return ""
+	}
+	running := func() string {
+		if b, ok := s.current(s.snap()); !ok || b.Done {
+			return "no benchmark runs"
+		}
+		return ""
+	}
+	return []*action.Action{
+		{ID: "bench.start", Keys: []string{"enter", "s"}, Title: "Start a benchmark", Short: "start", Changes: true, Engine: true,
+			Help: "Prompt and generation speed over context lengths, memory and load time; the dense model first.", Run: func() tea.Cmd { return s.form(s.host.Selection()) }},
+		{ID: "bench.stop", Keys: []string{"x"}, Title: "Stop the benchmark", Short: "stop", Changes: true, When: running, Run: func() tea.Cmd {
+			b, _ := s.current(s.snap())
+			return s.host.Do(explorer.StopJob{Job: b.Job}, nil)
+		}},
+		{ID: "bench.list", Keys: []string{"l"}, Title: "Go to another benchmark", Short: "others", When: none, Run: s.pickBench},
+		{ID: "bench.chart", Keys: []string{"tab"}, Title: "Chart generation, prompt or first-token time", Short: "chart", Run: func() tea.Cmd {
+			s.chart = (s.chart + 1) % charts
+			return nil
+		}},
+		{ID: "bench.export", Keys: []string{"w"}, Title: "Export as text, CSV, JSON or Go benchmark lines", Short: "export", When: none, Run: s.export},
+		{ID: "bench.copy", Keys: []string{"y"}, Title: "Copy the table as text", When: none, Run: func() tea.Cmd {
+			b, _ := s.current(s.snap())
+			out, err := explorer.FormatBench(b, explorer.FormatText)
+			if err != nil {
+				s.host.Fail(err)
+				return nil
+			}
+			return s.host.Copy(string(out), "the table")
+		}},
+		{ID: "bench.chat", Keys: []string{"c"}, Title: "Chat with the subnet of the row, beside the dense model", Short: "chat", Changes: true, Engine: true, When: none, Run: func() tea.Cmd {
+			b, _ := s.current(s.snap())
+			if s.list.At >= len(b.Rows) {
+				return nil
+			}
+			return s.host.Ask(screen.ChatWith{Subnet: b.Rows[s.list.At].Subnet})
+		}},
+		{ID: "bench.down", Keys: []string{"down", "j"}, Title: "Next row", Run: func() tea.Cmd { return s.move(1) }},
+		{ID: "bench.up", Keys: []string{"up", "k"}, Title: "Previous row", Run: func() tea.Cmd { return s.move(-1) }},
+		{ID: "bench.pagedown", Keys: []string{"pgdown"}, Title: "Ten rows on", Run: func() tea.Cmd { return s.move(10) }},
+		{ID: "bench.pageup", Keys: []string{"pgup"}, Title: "Ten rows back", Run: func() tea.Cmd { return s.move(-10) }},
+	}
+}
+
+// current is the benchmark on the screen; ok is false when there is none.
+func (s *Screen) current(snap *explorer.Snapshot) (explorer.Bench, bool) {
+	if s.id != "" {
+		if b, ok := snap.Bench(s.id); ok {
+			return b, true
+		}
+	}
+	if len(snap.Benches) > 0 {
+		return snap.Benches[0], true
+	}
+	return explorer.Bench{}, false
+}
+
+func (s *Screen) move(by int) tea.Cmd {
+	b, _ := s.current(s.snap())
+	s.list.Move(by, len(b.Rows))
+	return nil
+}
+
+// Follow adjusts the screen to a new snapshot.
+func (s *Screen) Follow()               {}
+func (s *Screen) Back() (bool, tea.Cmd) { return false, nil }
+
+// Status returns live numbers for the footer.
+func (s *Screen) Status() string {
+	b, ok := s.current(s.snap())
+	if !ok || b.Done {
+		return ""
+	}
+	if j, ok := s.snap().Job(b.Job); ok {
+		return text.Line(j.Progress.Step)
+	}
+	return ""
+}
+
+// Mouse takes a mouse event inside a pane.
+func (s *Screen) Mouse(p screen.Pane, e screen.MouseEvent) tea.Cmd {
+	switch {
+	case e.Kind == screen.Wheel && p.ID == "bench.table":
+		return s.move(e.Delta)
+	case e.Kind == screen.Click && p.ID == "bench.table":
+		if b, _ := s.current(s.snap()); e.Y >= 2 && s.list.Top+e.Y-2 < len(b.Rows) {
+			s.list.At = s.list.Top + e.Y - 2
+		}
+	case e.Kind == screen.Click && p.ID == "bench.chart":
+		s.chart = (s.chart + 1) % charts
+	}
+	return nil
+}
+
+func (s *Screen) pickBench() tea.Cmd {
+	return widget.Pick(s.host, "benchmarks", func() []widget.Choice {
+		var out []widget.Choice
+		for _, b := range s.snap().Benches {
+			names := make([]string, len(b.Settings.Subnets))
+			for i, id := range b.Settings.Subnets {
+				names[i] = subnets.Name(s.snap(), id)
+			}
+			out = append(out, widget.Choice{Title: strings.Join(names, ", "), Detail: b.Created.Local().Format("2 Jan 15:04"), Run: func() tea.Cmd {
+				s.id, s.list = b.ID, widget.List{}
+				return nil
+			}})
+		}
+		return out
+	})
+}
+
+// Answer asks what to measure of subnets.
+func (s *Screen) Answer(r screen.Request) (tea.Cmd, bool) {
+	if r, ok := r.(screen.Benchmark); ok {
+		return s.form(r.Subnets), true
+	}
+	return nil, false
+}
+
+// Announce reports that a benchmark is done.
+func (s *Screen) Announce(j explorer.Job) string {
+	if j.Kind == explorer.JobBench {
+		return "the benchmark is done"
+	}
+	return ""
+}
+
+// form asks how to benchmark subnets beside the dense model.
+func (s *Screen) form(ids []explorer.SubnetID) tea.Cmd {
+	ids = slices.DeleteFunc(slices.Clone(ids), func(id explorer.SubnetID) bool { return id == explorer.DenseID })
+	names := make([]string, len(ids))
+	for i, id := range ids {
+		names[i] = subnets.Name(s.snap(), id)
+	}
+	note := "the dense model"
+	if len(names) > 0 {
+		note += " against " + strings.Join(names, ", ")
+	} else {
+		note += " alone; mark subnets in Library to compare them"
+	}
+	return tea.Batch(s.host.Show(s.Name()), s.host.Open(&widget.Form{Title: "benchmark", OK: "start", Note: note, Entries: []*widget.Entry{
+		widget.TextEntry("prompt", "prompt tokens", "128, 512, 1024", "lengths to measure at, separated by commas", checkCounts),
+		widget.TextEntry("generate", "generate", "64", "tokens generated per run", widget.CountIn(1, 1<<16)),
+		widget.TextEntry("repeats", "repeats", "3", "runs per cell, after a warm-up", widget.CountIn(1, 100)),
+		widget.TextEntry("threads", "threads", "", "processor threads; empty: one per core", widget.CountIn(1, 1024)),
+		widget.TextEntry("gpu", "gpu layers", "", "layers on the GPU; empty: none", widget.CountIn(0, 1024)),
+		subnets.TypeEntry("type of the matrices of subnets", "F16", "Q8_0", "Q4_1", "Q4_0"),
+	}, Submit: func(f *widget.Form) tea.Cmd {
+		b := explorer.BenchSettings{Subnets: append([]explorer.SubnetID{explorer.DenseID}, ids...), Prompt: counts(f.Get("prompt")), Generate: f.Count("generate"),
+			Repeats: f.Count("repeats"), Threads: f.Count("threads"), GPULayers: f.Count("gpu"), Type: subnets.TypeOf(f)}
+		return s.host.Do(explorer.StartBench{Settings: b}, func(r explorer.Receipt) tea.Cmd {
+			s.id, s.list = r.Bench, widget.List{}
+			return s.host.Show(s.Name())
+		})
+	}}))
+}
+
+func checkCounts(s string) error {
+	for _, w := range strings.Split(s, ",") {
+		if n, err := strconv.Atoi(strings.TrimSpace(w)); err != nil || n < 1 || n > 1<<20 {
+			return fmt.Errorf("must be whole numbers separated by commas")
+		}
+	}
+	return nil
+}
+
+func counts(s string) []int {
+	var out []int
+	for _, w := range strings.Split(s, ",") {
+		if n, err := strconv.Atoi(strings.TrimSpace(w)); err == nil {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+func (s *Screen) export() tea.Cmd {
+	b, _ := s.current(s.snap())
+	return widget.Pick(s.host, "export as", func() []widget.Choice {
+		ext := map[string]string{explorer.FormatText: "txt", explorer.FormatCSV: "csv", explorer.FormatJSON: "json", explorer.FormatGo: "txt"}
+		var out []widget.Choice
+		for _, format := range explorer.BenchFormats() {
+			out = append(out, widget.Choice{Title: format, Run: func() tea.Cmd {
+				data, err := explorer.FormatBench(b, format)
+				if err != nil {
+					s.host.Fail(err)
+					return nil
+				}
+				return subnets.ExportText(s.host, "benchmark", "bench."+ext[format], string(data))
+			}})
+		}
+		return out
+	})
+}
+
+// Panes lays the screen out.
+func (s *Screen) Panes(area layout.Rect) []screen.Pane {
+	snap := s.snap()
+	rev := max(snap.Sections[explorer.SectionBenches], snap.Sections[explorer.SectionJobs], snap.Sections[explorer.SectionSubnets])
+	b, _ := s.current(snap)
+	table, rest := area.CutTop(layout.Clamp(len(b.Rows)+3, 6, max(6, area.H*3/5)))
+	words, rest := rest.CutTop(layout.Clamp(len(drawSentence(s.host.Theme(), b, area.W, 3)), 1, max(1, rest.H/4)))
+	s.list.Clamp(len(b.Rows), max(1, table.H-3))
+	st := struct {
+		id    explorer.BenchID
+		list  widget.List
+		chart int
+	}{b.ID, s.list, s.chart}
+	return []screen.Pane{
+		{ID: "bench.table", Rect: table, Rev: rev, State: st, Draw: func(t *theme.Theme, w, h int) []string { return s.drawTable(t, b, w, h) }},
+		{ID: "bench.words", Rect: words, Rev: rev, State: st.id, Draw: func(t *theme.Theme, w, h int) []string { return drawSentence(t, b, w, h) }},
+		{ID: "bench.chart", Rect: rest, Rev: rev, State: st, Draw: func(t *theme.Theme, w, h int) []string { return s.drawChart(t, b, w, h) }},
+	}
+}
+
+func drawSentence(t *theme.Theme, b explorer.Bench, w, h int) []string {
+	var rows []string
+	for _, l := range strings.Split(strings.TrimSpace(explorer.BenchSentence(b)), "\n") {
+		for k, part := range text.Wrap(text.Line(l), max(1, w-4)) {
+			mark := "  "
+			if k == 0 && part != "" {
+				mark = t.Glyph.Here + " "
+			}
+			if len(rows) < h {
+				rows = append(rows, widget.Line(w).Put(t.Accent, mark).Put(t.Strong, part).String())
+			}
+		}
+	}
+	return rows
+}
+
+func (s *Screen) drawTable(t *theme.Theme, b explorer.Bench, w, h int) []string {
+	snap := s.snap()
+	pm := t.Glyph.PlusMinus
+	spread := func(sp explorer.Spread) string {
+		if sp.Runs == 0 {
+			return text.None
+		}
+		return fmt.Sprintf("%.1f %s %.1f", sp.Mean, pm, sp.Deviation)
+	}
+	title := "speed and memory"
+	if b.Settings.Repeats > 0 {
+		title += fmt.Sprintf(", %d runs", b.Settings.Repeats)
+	}
+	note := ""
+	if j, ok := snap.Job(b.Job); ok && !j.State.Ended() {
+		note = string(j.State) + " " + text.Percent(j.Progress.Fraction())
+	}
+	empty := "nothing measured yet: " + s.host.Key("bench.start") + " starts a benchmark"
+	if snap.Model.NoRuntime != "" {
+		empty = snap.Model.NoRuntime
+	}
+	tb := widget.Table{
+		Columns: []widget.Column{
+			{Title: "subnet", W: 12, Grow: true}, {Title: "context", W: 7, Right: true}, {Title: "generate tok/s", W: 14, Right: true},
+			{Title: "prompt tok/s", W: 13, Right: true, Rank: 1}, {Title: "first token", W: 11, Right: true, Rank: 3}, {Title: "memory", W: 8, Right: true, Rank: 2},
+			{Title: "file", W: 8, Right: true, Rank: 4}, {Title: "load", W: 7, Right: true, Rank: 6}, {Title: "ppl", W: 6, Right: true, Rank: 5},
+		},
+		N: len(b.Rows), List: s.list, Focused: true, Empty: empty,
+		Cell: func(i, col int) (string, theme.Style) {
+			r := b.Rows[i]
+			style := t.Text
+			if r.Subnet == explorer.DenseID {
+				style = t.Dense
+			}
+			if r.Pending {
+				style = t.Dim
+			}
+			switch col {
+			case 0:
+				return text.Line(cmp.Or(r.Label, string(r.Subnet))), style
+			case 1:
+				return strconv.Itoa(r.Prompt), style
+			case 2:
+				if r.Err != "" {
+					return text.Line(r.Err), t.Bad
+				}
+				if r.Pending && r.Generation.Runs == 0 {
+					return t.Glyph.Ellipsis, t.Pending
+				}
+				return spread(r.Generation), style
+			case 3:
+				return spread(r.Prefill), style
+			case 4:
+				return text.Short(text.Seconds(r.FirstToken.Mean)), style
+			case 5:
+				return text.BytesOr(r.Memory), style
+			case 6:
+				return text.BytesOr(r.FileBytes), style
+			case 7:
+				return text.Short(r.Load), style
+			}
+			return text.Perplexity(r.Perplexity), style
+		},
+	}
+	return widget.Box(t, paint.Frame{Title: title, Note: note, Focused: true, Foot: widget.ScrollNote(s.list.Top, h-3, len(b.Rows))}, w, h, func(w, h int) []string { return tb.Draw(t, w, h) })
+}
+
+func (s *Screen) drawChart(t *theme.Theme, b explorer.Bench, w, h int) []string {
+	name := [...]string{"generation, tokens per second", "prompt, tokens per second", "first token, seconds"}[s.chart]
+	var ids []explorer.SubnetID
+	points := map[explorer.SubnetID][]chart.Point{}
+	label := map[explorer.SubnetID]string{}
+	for _, r := range b.Rows {
+		v := [...]explorer.Spread{r.Generation, r.Prefill, r.FirstToken}[s.chart]
+		if !slices.Contains(ids, r.Subnet) {
+			ids = append(ids, r.Subnet)
+			label[r.Subnet] = text.Clip(text.Line(cmp.Or(r.Label, string(r.Subnet))), 20)
+		}
+		if v.Runs > 0 {
+			points[r.Subnet] = append(points[r.Subnet], chart.Point{X: float64(r.Prompt), Y: v.Mean})
+		}
+	}
+	p := chart.Plot{X: chart.Axis{Label: "context, tokens"}, Y: chart.Axis{}, Legend: true, Empty: "no measurement yet"}
+	for i, id := range ids {
+		style, glyph := t.SeriesAt(i-1), t.Glyph.Dot
+		if id == explorer.DenseID {
+			style, glyph = t.Dense, t.Glyph.Diamond
+		}
+		p.Series = append(p.Series, chart.Series{Name: label[id], Style: style, Points: points[id], Join: true, Glyph: glyph})
+	}
+	return widget.Box(t, paint.Frame{Title: name, Note: "tab"}, w, h, func(w, h int) []string { return p.Draw(t, w, h) })
+}

@@ -1,0 +1,271 @@
+package chat
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	tea "charm.land/bubbletea/v2"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/tui/internal/action"
+	"github.com/lathe-llm/lathe/tui/internal/layout"
+	"github.com/lathe-llm/lathe/tui/internal/subnets"
+	"github.com/lathe-llm/lathe/tui/internal/text"
+	"github.com/lathe-llm/lathe/tui/internal/widget"
+)
+
+// Actions returns the table of what can be done on the screen.
+func (s *Screen) Actions() []*action.Action {
+	none := func() string {
+		if _, ok := s.current(s.snap()); !ok {
+			return "there is no chat yet"
+		}
+		return ""
+	}
+	idle := func() string {
+		c, ok := s.current(s.snap())
+		switch {
+		case !ok:
+			return "there is no chat yet"
+		case c.Busy:
+			return "still answering"
+		}
+		return ""
+	}
+	said := func() string {
+		if why := idle(); why != "" {
+			return why
+		}
+		if c, _ := s.current(s.snap()); len(c.Prompts) == 0 {
+			return "nothing was said yet"
+		}
+		return ""
+	}
+	two := func() string {
+		if c, _ := s.current(s.snap()); len(c.Columns) < 2 {
+			return "there is only one column"
+		}
+		return ""
+	}
+	votable := func() string {
+		if why := said(); why != "" {
+			return why
+		}
+		return two()
+	}
+	return []*action.Action{
+		{ID: "chat.write", Keys: []string{"enter", "i"}, Title: "Write a prompt", Short: "write", Changes: true, Engine: true, Help: "esc gives the keys back to the actions.",
+			Run: func() tea.Cmd { s.focused = true; return nil }},
+		{ID: "chat.stop", Keys: []string{"x"}, Title: "Stop the reply", Short: "stop", Changes: true, Help: "esc does the same while a reply comes in.",
+			When: func() string {
+				if c, ok := s.current(s.snap()); !ok || !c.Busy {
+					return "nobody is answering"
+				}
+				return ""
+			},
+			Run: func() tea.Cmd {
+				c, _ := s.current(s.snap())
+				return s.stopReply(c.ID)
+			}},
+		{ID: "chat.again", Keys: []string{"r", "ctrl+r"}, Title: "Ask for the last reply again, with the next seed", Short: "again", Changes: true, Engine: true, When: said,
+			Run: func() tea.Cmd {
+				c, _ := s.current(s.snap())
+				return s.host.Do(explorer.Regenerate{Chat: c.ID}, nil)
+			}},
+		{ID: "chat.edit", Keys: []string{"e"}, Title: "Edit the last prompt and ask again", Short: "edit last", Changes: true, Engine: true, When: said, Run: s.editLast},
+		{ID: "chat.new", Keys: []string{"n"}, Title: "New chat: the dense model beside a subnet", Short: "new", Changes: true, Engine: true, Run: s.newChat},
+		{ID: "chat.list", Keys: []string{"l"}, Title: "Go to another chat", Short: "chats", When: none, Run: s.pickChat},
+		{ID: "chat.columns", Keys: []string{"v"}, Title: "Put another subnet beside the dense model", Short: "subnet", Changes: true, When: idle, Run: func() tea.Cmd {
+			c, _ := s.current(s.snap())
+			return subnets.Pick(s.host, "beside the dense model", []explorer.SubnetID{explorer.DraftID}, func(id explorer.SubnetID) tea.Cmd {
+				return s.host.Do(explorer.SetColumns{Chat: c.ID, Subnets: []explorer.SubnetID{explorer.DenseID, id}}, nil)
+			})
+		}},
+		{ID: "chat.add", Keys: []string{"+"}, Title: "Add a column", Changes: true, When: idle, Run: s.addColumn},
+		{ID: "chat.remove", Keys: []string{"-"}, Title: "Remove the column under the cursor", Changes: true, When: func() string {
+			if why := idle(); why != "" {
+				return why
+			}
+			return two()
+		}, Run: s.removeColumn},
+		{ID: "chat.blind", Keys: []string{"b"}, Title: "Hide or reveal which column is which", Short: "blind", Changes: true, Help: "A blind comparison: two unnamed columns and your votes.",
+			Label: func() string {
+				if c, _ := s.current(s.snap()); c.Blind {
+					return "reveal"
+				}
+				return "blind"
+			}, When: func() string {
+				if why := idle(); why != "" {
+					return why
+				}
+				return two()
+			}, Run: func() tea.Cmd {
+				c, _ := s.current(s.snap())
+				blind := !c.Blind
+				return s.host.Do(explorer.ConfigureChat{Chat: c.ID, Blind: &blind}, nil)
+			}},
+		{ID: "chat.voteleft", Keys: []string{"<"}, Title: "Vote for the left column", Changes: true, When: votable, Run: func() tea.Cmd { return s.vote(0) }},
+		{ID: "chat.voteright", Keys: []string{">"}, Title: "Vote for the right column", Changes: true, When: votable, Run: func() tea.Cmd { return s.vote(1) }},
+		{ID: "chat.system", Keys: []string{"s"}, Title: "Change the system prompt", Short: "system", Changes: true, When: idle, Run: s.systemForm},
+		{ID: "chat.sampling", Keys: []string{"t"}, Title: "Change temperature, seed and other sampling settings", Short: "sampling", Changes: true, When: idle, Run: s.samplingForm},
+		{ID: "chat.next", Keys: []string{"tab"}, Title: "Next column", When: none, Run: func() tea.Cmd { return s.turn(1) }},
+		{ID: "chat.previous", Keys: []string{"shift+tab"}, Title: "Previous column", When: none, Run: func() tea.Cmd { return s.turn(-1) }},
+		{ID: "chat.alone", Keys: []string{"a"}, Title: "Show one column alone, or all", When: two, Run: func() tea.Cmd { s.alone = !s.alone; return nil }},
+		{ID: "chat.rename", Keys: []string{"R"}, Title: "Rename the chat", Changes: true, When: none, Run: func() tea.Cmd {
+			c, _ := s.current(s.snap())
+			return s.host.Open(&widget.Form{Title: "rename the chat", OK: "rename", Entries: []*widget.Entry{widget.TextEntry("name", "name", c.Name, "", widget.NeedText)}, Submit: func(f *widget.Form) tea.Cmd {
+				name := f.Get("name")
+				return s.host.Do(explorer.ConfigureChat{Chat: c.ID, Name: &name}, nil)
+			}})
+		}},
+		{ID: "chat.delete", Keys: []string{"D"}, Title: "Delete the chat", Changes: true, When: idle, Run: func() tea.Cmd {
+			c, _ := s.current(s.snap())
+			return widget.Ask(s.host, "delete", "The chat "+text.Line(c.Name)+" is deleted for good.", "delete it", func() tea.Cmd { return s.host.Do(explorer.DeleteChat{Chat: c.ID}, nil) })
+		}},
+		{ID: "chat.export", Keys: []string{"w"}, Title: "Export the chat as markdown", When: none, Run: s.export},
+		{ID: "chat.copy", Keys: []string{"y"}, Title: "Copy the last reply of the column", When: said, Run: func() tea.Cmd {
+			c, _ := s.current(s.snap())
+			col := c.Columns[order(c)[layout.Clamp(s.column, 0, len(c.Columns)-1)]]
+			if len(col.Replies) == 0 {
+				return nil
+			}
+			return s.host.Copy(text.Block(col.Replies[len(col.Replies)-1].Text), "the reply")
+		}},
+		{ID: "chat.down", Keys: []string{"down", "j"}, Title: "Scroll down", Run: func() tea.Cmd { return s.scroll(1) }},
+		{ID: "chat.up", Keys: []string{"up", "k"}, Title: "Scroll up", Run: func() tea.Cmd { return s.scroll(-1) }},
+		{ID: "chat.pagedown", Keys: []string{"pgdown"}, Title: "Scroll a page down", Run: func() tea.Cmd { return s.scroll(s.host.Body().H / 2) }},
+		{ID: "chat.pageup", Keys: []string{"pgup"}, Title: "Scroll a page up", Run: func() tea.Cmd { return s.scroll(-s.host.Body().H / 2) }},
+		{ID: "chat.first", Keys: []string{"home"}, Title: "Scroll to the beginning", Run: func() tea.Cmd { return s.scroll(-1 << 20) }},
+		{ID: "chat.last", Keys: []string{"end"}, Title: "Scroll to the end", Run: func() tea.Cmd { return s.scroll(1 << 20) }},
+	}
+}
+
+func (s *Screen) turn(by int) tea.Cmd {
+	c, _ := s.current(s.snap())
+	if n := len(c.Columns); n > 0 {
+		s.column = ((s.column+by)%n + n) % n
+	}
+	return nil
+}
+
+func (s *Screen) editLast() tea.Cmd {
+	c, _ := s.current(s.snap())
+	s.prompt.Set(c.Prompts[len(c.Prompts)-1].Text)
+	s.editing, s.focused = true, true
+	return nil
+}
+
+func (s *Screen) newChat() tea.Cmd {
+	return subnets.Pick(s.host, "chat with", []explorer.SubnetID{explorer.DenseID, explorer.DraftID}, func(id explorer.SubnetID) tea.Cmd {
+		subnets := []explorer.SubnetID{explorer.DenseID}
+		if id != explorer.DenseID {
+			subnets = append(subnets, id)
+		}
+		return s.host.Do(explorer.OpenChat{Subnets: subnets}, func(r explorer.Receipt) tea.Cmd {
+			s.enter(r.Chat)
+			return nil
+		})
+	})
+}
+
+func (s *Screen) pickChat() tea.Cmd {
+	return widget.Pick(s.host, "chats", func() []widget.Choice {
+		var out []widget.Choice
+		for _, c := range s.snap().Chats {
+			detail := fmt.Sprintf("%d %s, %s", len(c.Prompts), text.Plural(len(c.Prompts), "prompt", "prompts"), c.Created.Local().Format("2 Jan 15:04"))
+			out = append(out, widget.Choice{Title: cmp.Or(text.Line(c.Name), "chat"), Detail: detail, Run: func() tea.Cmd {
+				s.enter(c.ID)
+				return nil
+			}})
+		}
+		return out
+	})
+}
+
+// columns are the subnets of a chat.
+func columns(c explorer.Chat) []explorer.SubnetID {
+	out := make([]explorer.SubnetID, len(c.Columns))
+	for i, col := range c.Columns {
+		out[i] = col.Subnet
+	}
+	return out
+}
+
+func (s *Screen) addColumn() tea.Cmd {
+	c, _ := s.current(s.snap())
+	have := columns(c)
+	return subnets.Pick(s.host, "add a column", []explorer.SubnetID{explorer.DenseID, explorer.DraftID}, func(id explorer.SubnetID) tea.Cmd {
+		if slices.Contains(have, id) {
+			s.host.Note(explorer.Info, subnets.Name(s.snap(), id)+" is there already")
+			return nil
+		}
+		return s.host.Do(explorer.SetColumns{Chat: c.ID, Subnets: append(have, id)}, nil)
+	})
+}
+
+func (s *Screen) removeColumn() tea.Cmd {
+	c, _ := s.current(s.snap())
+	i := order(c)[layout.Clamp(s.column, 0, len(c.Columns)-1)]
+	return s.host.Do(explorer.SetColumns{Chat: c.ID, Subnets: slices.Delete(columns(c), i, i+1)}, nil)
+}
+
+// vote counts a vote for a column, by its place on the screen.
+func (s *Screen) vote(place int) tea.Cmd {
+	c, _ := s.current(s.snap())
+	name := columnName(c, place)
+	return s.host.Do(explorer.Vote{Chat: c.ID, Column: order(c)[place]}, func(_ explorer.Receipt) tea.Cmd {
+		s.host.Note(explorer.Info, "a vote for "+name)
+		return nil
+	})
+}
+
+func (s *Screen) systemForm() tea.Cmd {
+	c, _ := s.current(s.snap())
+	e := widget.TextEntry("system", "system", c.System, "what every reply is told beforehand; empty for none", nil)
+	return s.host.Open(&widget.Form{Title: "system prompt", OK: "set", Entries: []*widget.Entry{e}, Submit: func(f *widget.Form) tea.Cmd {
+		v := f.Get("system")
+		return s.host.Do(explorer.ConfigureChat{Chat: c.ID, System: &v}, nil)
+	}})
+}
+
+func (s *Screen) samplingForm() tea.Cmd {
+	c, _ := s.current(s.snap())
+	sa := c.Sampling
+	num := func(v float64) string { return fmt.Sprintf("%g", v) }
+	return s.host.Open(&widget.Form{Title: "sampling", OK: "set", Entries: []*widget.Entry{
+		widget.TextEntry("temperature", "temperature", num(float64(sa.Temperature)), "0 always takes the most likely token", widget.NumberIn(0, 5)),
+		widget.TextEntry("seed", "seed", fmt.Sprint(sa.Seed), "equal seeds give equal replies", widget.CountIn(0, 1<<31-1)),
+		widget.TextEntry("max", "longest reply", fmt.Sprint(sa.MaxTokens), "tokens", widget.CountIn(1, 1<<20)),
+		widget.TextEntry("topk", "top k", fmt.Sprint(sa.TopK), "only the k most likely tokens; 0 for all", widget.CountIn(0, 1<<20)),
+		widget.TextEntry("topp", "top p", num(float64(sa.TopP)), "only the most likely tokens that add up to p", widget.NumberIn(0, 1)),
+		widget.TextEntry("minp", "min p", num(float64(sa.MinP)), "only tokens at least this likely, relative to the best", widget.NumberIn(0, 1)),
+		widget.TextEntry("repeat", "repeat penalty", num(float64(sa.RepeatPenalty)), "1 for none", widget.NumberIn(0, 5)),
+	}, Submit: func(f *widget.Form) tea.Cmd {
+		set(&sa.Temperature, f.Number("temperature"))
+		set(&sa.Seed, f.Number("seed"))
+		set(&sa.MaxTokens, f.Number("max"))
+		set(&sa.TopK, f.Number("topk"))
+		set(&sa.TopP, f.Number("topp"))
+		set(&sa.MinP, f.Number("minp"))
+		set(&sa.RepeatPenalty, f.Number("repeat"))
+		return s.host.Do(explorer.ConfigureChat{Chat: c.ID, Sampling: &sa}, nil)
+	}})
+}
+
+// stopReply stops a reply. It is no failure when the reply has ended meanwhile.
+func (s *Screen) stopReply(id explorer.ChatID) tea.Cmd {
+	return s.host.Try(explorer.StopReply{Chat: id}, nil, func(err error) bool { return errors.Is(err, explorer.ErrNotFound) })
+}
+
+// set converts a number of a form to the type of a setting.
+func set[T ~int | ~int32 | ~int64 | ~uint32 | ~uint64 | ~float32 | ~float64](dst *T, v float64) {
+	*dst = T(v)
+}
+
+// export offers to copy the chat or to write it to a file.
+func (s *Screen) export() tea.Cmd {
+	c, _ := s.current(s.snap())
+	return subnets.ExportText(s.host, "chat", cmp.Or(text.Line(c.Name), "chat")+".md", string(explorer.ChatMarkdown(c)))
+}

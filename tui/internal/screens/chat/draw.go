@@ -1,0 +1,240 @@
+package chat
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/tui/internal/paint"
+	"github.com/lathe-llm/lathe/tui/internal/screen"
+	"github.com/lathe-llm/lathe/tui/internal/text"
+	"github.com/lathe-llm/lathe/tui/internal/theme"
+	"github.com/lathe-llm/lathe/tui/internal/widget"
+)
+
+// drawHead says which chat this is and how it is sampled.
+func (s *Screen) drawHead(t *theme.Theme, c explorer.Chat, w int) []string {
+	r := widget.Line(w)
+	if c.ID == "" {
+		return []string{r.Put(t.Dim, "no chat yet").String()}
+	}
+	name := text.Line(c.Name)
+	if name == "" {
+		name = "chat"
+	}
+	r.Put(t.Strong, text.Clip(name, w/3))
+	sa := c.Sampling
+	r.Put(t.Dim, fmt.Sprintf("  temperature %.2g, seed %d", sa.Temperature, sa.Seed))
+	if sys := text.Line(c.System); sys != "" {
+		r.Put(t.Dim, "  system: ").Put(t.Text, text.Clip(sys, max(8, r.Room()-24)))
+	}
+	if c.Blind {
+		r.Put(t.Warn, "  blind")
+	}
+	if v := votes(c); v != "" {
+		r.Put(t.Text, "  "+v)
+	}
+	for _, j := range s.snap().Jobs {
+		if j.State == explorer.Yielded {
+			r.Right(t.Warn, "the "+string(j.Kind)+" yields ")
+			break
+		}
+	}
+	return []string{r.String()}
+}
+
+// votes is the running score, in the order of the columns on the screen.
+func votes(c explorer.Chat) string {
+	total := 0
+	for _, v := range c.Votes {
+		total += v
+	}
+	if total == 0 {
+		return ""
+	}
+	var parts []string
+	for place, i := range order(c) {
+		if i < len(c.Votes) {
+			parts = append(parts, fmt.Sprintf("%s %d", text.Clip(columnName(c, place), 14), c.Votes[i]))
+		}
+	}
+	return "votes: " + strings.Join(parts, ", ")
+}
+
+func (s *Screen) drawNone(t *theme.Theme, w, h int) []string {
+	return widget.Box(t, paint.Frame{Title: "chat"}, w, h, func(w, _ int) []string {
+		if why := s.snap().Model.NoRuntime; why != "" {
+			return append([]string{paint.Blank(w)}, widget.Paragraph(w, t.Text, why+".")...)
+		}
+		key := s.host.Key("chat.new")
+		rows := append([]string{paint.Blank(w)}, widget.Paragraph(w, t.Text, key+" starts a chat: the dense model beside a subnet, the same prompt and the same seed for both.")...)
+		return append(rows, widget.Paragraph(w, t.Dim, "Or type below to talk to the dense model alone.")...)
+	})
+}
+
+// drawColumn draws one side of the chat, its end unless the user looked back.
+func (s *Screen) drawColumn(t *theme.Theme, c explorer.Chat, st chatState, w, h int) []string {
+	place := st.place
+	col := c.Columns[order(c)[place]]
+	frame := paint.Frame{Title: columnName(c, place), Focused: st.focused}
+	if !c.Blind {
+		frame.Note = s.speed(col, w-text.Width(frame.Title)-8)
+		frame.Foot = contextUse(col, w-6)
+	}
+	if st.only {
+		frame.Title += fmt.Sprintf(" (%d of %d)", place+1, len(c.Columns))
+	}
+	return widget.Box(t, frame, w, h, func(w, h int) []string {
+		rows := s.columnRows(t, c, place, w)
+		end := max(0, len(rows)-min(st.up, max(0, len(rows)-h)))
+		start := max(0, end-h)
+		return rows[start:end]
+	})
+}
+
+// speed is the last reply's tokens per second and time to the first token, as far as there is room, and the memory.
+func (s *Screen) speed(col explorer.Column, room int) string {
+	var parts []string
+	if k := len(col.Replies); k > 0 {
+		r := col.Replies[k-1]
+		if r.TokensPerSecond > 0 {
+			parts = append(parts, fmt.Sprintf("%.1f tok/s", r.TokensPerSecond))
+		}
+		if r.FirstToken > 0 {
+			parts = append(parts, "first "+text.Short(r.FirstToken))
+		}
+	}
+	if col.Memory > 0 {
+		parts = append(parts, text.Bytes(float64(col.Memory)))
+	}
+	return joinFit(parts, " · ", room)
+}
+
+// contextUse is how full the context is.
+func contextUse(col explorer.Column, room int) string {
+	if col.Context <= 0 || col.Used <= 0 { // before the end of the first reply it is not known
+		return ""
+	}
+	s := fmt.Sprintf("context %d of %d", col.Used, col.Context)
+	if text.Width(s) > room {
+		return ""
+	}
+	return s
+}
+
+// columnRows are all rows of a column, w cells wide.
+func (s *Screen) columnRows(t *theme.Theme, c explorer.Chat, place, w int) []string {
+	col := c.Columns[order(c)[place]]
+	var rows []string
+	for i, p := range c.Prompts {
+		if i > 0 {
+			rows = append(rows, paint.Blank(w))
+		}
+		for k, l := range text.Wrap(text.Block(p.Text), max(1, w-4)) {
+			mark := "  "
+			if k == 0 {
+				mark = t.Glyph.Here + " "
+			}
+			rows = append(rows, widget.Line(w).Put(t.User, mark+l).String())
+		}
+		if i < len(col.Replies) {
+			rows = append(rows, s.replyRows(t, c, col, i, w)...)
+		}
+	}
+	if col.Err != "" {
+		rows = append(rows, widget.Paragraph(w, t.Bad, text.Line(col.Err))...)
+	}
+	if len(c.Prompts) == 0 && col.Err == "" {
+		rows = append(rows, paint.Blank(w))
+		rows = append(rows, widget.Paragraph(w, t.Dim, "Say something below: every column gets the same prompt and seed.")...)
+	}
+	return rows
+}
+
+func (s *Screen) replyRows(t *theme.Theme, c explorer.Chat, col explorer.Column, i, w int) []string {
+	r := col.Replies[i]
+	last := i == len(c.Prompts)-1
+	spinner := t.Glyph.Spinner[int(s.host.Now().UnixMilli()/screen.ClockEvery.Milliseconds())%len(t.Glyph.Spinner)]
+	if c.Blind && last && c.Busy { // how fast somebody writes would give them away
+		return []string{widget.Line(w).Put(t.Pending, spinner+" writing").String()}
+	}
+	var rows []string
+	if last && col.Loading {
+		rows = append(rows, widget.Line(w).Put(t.Pending, spinner+" loading the model").String())
+	} else if last && r.Streaming && col.Place > 0 {
+		rows = append(rows, widget.Line(w).Put(t.Pending, fmt.Sprintf("%s %d in line for the model", spinner, col.Place)).String())
+	} else if r.Streaming && r.Text == "" {
+		rows = append(rows, widget.Line(w).Put(t.Pending, spinner+" reading the prompt").String())
+	}
+	if strings.TrimSpace(r.Text) != "" {
+		for _, l := range s.prose.rows(t, max(1, w-2), r.Text, r.Streaming) {
+			rows = append(rows, widget.Line(w).Raw(l, text.Width(l)).String())
+		}
+	}
+	if r.Err != "" {
+		rows = append(rows, widget.Paragraph(w, t.Bad, text.Line(r.Err))...)
+	}
+	if facts := replyFacts(r, w-2); facts != "" && !c.Blind && !r.Streaming {
+		rows = append(rows, widget.Line(w).Put(t.Faint, facts).String())
+	}
+	return rows
+}
+
+// replyFacts is the line under a finished reply, as much of it as w cells hold.
+func replyFacts(r explorer.Reply, w int) string {
+	if r.Tokens == 0 {
+		return ""
+	}
+	var parts []string
+	if r.Stopped {
+		parts = append(parts, "stopped")
+	}
+	if r.Agreement >= 0 {
+		parts = append(parts, "agreement "+text.Percent(r.Agreement))
+	}
+	parts = append(parts, fmt.Sprintf("%d tokens", r.Tokens))
+	if r.TokensPerSecond > 0 {
+		parts = append(parts, fmt.Sprintf("%.1f tok/s", r.TokensPerSecond))
+	}
+	if r.FirstToken > 0 {
+		parts = append(parts, "first "+text.Short(r.FirstToken))
+	}
+	return joinFit(parts, " · ", w)
+}
+
+// joinFit joins as many parts as fit w cells.
+func joinFit(parts []string, sep string, w int) string {
+	for len(parts) > 1 && text.Width(strings.Join(parts, sep)) > w {
+		parts = parts[:len(parts)-1]
+	}
+	return text.Clip(strings.Join(parts, sep), w)
+}
+
+func (s *Screen) drawPrompt(t *theme.Theme, w, h int) []string {
+	title := "prompt"
+	switch {
+	case s.editing:
+		title = "edit the last prompt"
+	case s.sending:
+		title = "sending"
+	}
+	return widget.Box(t, paint.Frame{Title: title, Focused: s.focused}, w, h, func(w, h int) []string {
+		if s.prompt.Empty() {
+			hint := s.host.Key("chat.write") + " to write"
+			switch {
+			case s.snap().Model.NoRuntime != "":
+				hint = "this model cannot answer"
+			case s.focused:
+				hint = "write here"
+			}
+			return []string{widget.Line(w).Put(t.Placeholder, hint).String()}
+		}
+		all, _, _ := s.prompt.Rows(w - 2)
+		top := s.promptTop(w-2, h)
+		var rows []string
+		for _, l := range all[min(top, len(all)):] {
+			rows = append(rows, widget.Line(w).Put(t.Input, l).String())
+		}
+		return rows
+	})
+}

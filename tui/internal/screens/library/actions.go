@@ -1,0 +1,216 @@
+package library
+
+import (
+	"fmt"
+	"strings"
+
+	tea "charm.land/bubbletea/v2"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/tui/internal/action"
+	"github.com/lathe-llm/lathe/tui/internal/screen"
+	"github.com/lathe-llm/lathe/tui/internal/subnets"
+	"github.com/lathe-llm/lathe/tui/internal/text"
+	"github.com/lathe-llm/lathe/tui/internal/widget"
+)
+
+// Actions returns the table of what can be done on the screen.
+func (s *Screen) Actions() []*action.Action {
+	none := func() string {
+		if len(s.snap().Subnets) == 0 {
+			return "the library is empty"
+		}
+		return ""
+	}
+	of := func(run func(n explorer.Subnet) tea.Cmd) func() tea.Cmd { // about the subnet under the cursor
+		return func() tea.Cmd {
+			n, _ := s.selected()
+			return run(n)
+		}
+	}
+	move := func(by int) func() tea.Cmd {
+		return func() tea.Cmd { return s.move(by) }
+	}
+	return []*action.Action{
+		{ID: "library.details", Keys: []string{"enter"}, Title: "Show everything known about the subnet", Short: "details", When: none,
+			Run: func() tea.Cmd { return s.details() }},
+		{ID: "library.chat", Keys: []string{"c"}, Title: "Chat with the subnet, beside the dense model", Short: "chat", Changes: true, Engine: true, When: none,
+			Run: of(func(n explorer.Subnet) tea.Cmd { return s.host.Ask(screen.ChatWith{Subnet: n.ID}) })},
+		{ID: "library.edit", Keys: []string{"m"}, Title: "Edit the subnet's masks", Short: "masks", Changes: true, When: none,
+			Run: of(func(n explorer.Subnet) tea.Cmd { return s.host.Ask(screen.EditMasks{Subnet: n.ID}) })},
+		{ID: "library.export", Keys: []string{"e"}, Title: "Export the subnet as a GGUF file or as a recipe", Short: "export", Changes: true, When: none,
+			Run: of(func(n explorer.Subnet) tea.Cmd { return subnets.Export(s.host, n.ID) })},
+		{ID: "library.mark", Keys: []string{"space"}, Title: "Mark the subnet, for comparisons and benchmarks", Short: "mark", When: none,
+			Run: of(func(n explorer.Subnet) tea.Cmd {
+				if s.marked[n.ID] {
+					delete(s.marked, n.ID)
+				} else {
+					s.marked[n.ID] = true
+				}
+				return s.move(1)
+			})},
+		{ID: "library.compare", Keys: []string{"="}, Title: "Compare two subnets", Short: "compare", When: none, Help: "The two marked, the one marked with the one under the cursor, or one to choose.",
+			Run: of(s.compareKey)},
+		{ID: "library.bench", Keys: []string{"b"}, Title: "Benchmark the marked subnets against the dense model", Short: "bench", Changes: true, Engine: true, When: none,
+			Run: func() tea.Cmd { return s.host.Ask(screen.Benchmark{Subnets: s.Selection()}) }},
+		{ID: "library.reform", Keys: []string{"r"}, Title: "Re-fit the subnet's weights", Short: "reform", Changes: true, When: none,
+			Run: of(func(n explorer.Subnet) tea.Cmd { return s.host.Ask(screen.Refit{Subnet: n.ID}) })},
+		{ID: "library.measure", Keys: []string{"p"}, Title: "Measure the subnet's perplexity", Short: "measure", Changes: true, When: none,
+			Run: of(func(n explorer.Subnet) tea.Cmd { return subnets.Measure(s.host, n.ID) })},
+		{ID: "library.measureon", Keys: []string{"P"}, Title: "Measure the perplexity on a text of your own", Changes: true, When: none,
+			Run: of(func(n explorer.Subnet) tea.Cmd {
+				return s.measureForm(text.Line(n.Name), n.ID)
+			})},
+		{ID: "library.rename", Keys: []string{"R"}, Title: "Rename the subnet", Changes: true, When: none, Run: of(func(n explorer.Subnet) tea.Cmd {
+			return s.host.Open(&widget.Form{Title: "rename", OK: "rename", Entries: []*widget.Entry{widget.TextEntry("name", "name", n.Name, "", widget.NeedText)}, Submit: func(f *widget.Form) tea.Cmd {
+				return s.host.Do(explorer.RenameSubnet{Subnet: n.ID, Name: f.Get("name")}, nil)
+			}})
+		})},
+		{ID: "library.note", Keys: []string{"n"}, Title: "Write a note on the subnet", Changes: true, When: none, Run: of(func(n explorer.Subnet) tea.Cmd {
+			return s.host.Open(&widget.Form{Title: "note on " + text.Line(n.Name), OK: "keep", Entries: []*widget.Entry{widget.TextEntry("note", "note", n.Note, "", nil)}, Submit: func(f *widget.Form) tea.Cmd {
+				return s.host.Do(explorer.AnnotateSubnet{Subnet: n.ID, Note: f.Get("note")}, nil)
+			}})
+		})},
+		{ID: "library.duplicate", Keys: []string{"d"}, Title: "Duplicate the subnet", Changes: true, When: none, Run: of(func(n explorer.Subnet) tea.Cmd {
+			return s.host.Open(&widget.Form{Title: "duplicate", OK: "duplicate", Entries: []*widget.Entry{widget.TextEntry("name", "name", n.Name+" copy", "of the copy", widget.NeedText)}, Submit: func(f *widget.Form) tea.Cmd {
+				return s.host.Do(explorer.DuplicateSubnet{Subnet: n.ID, Name: f.Get("name")}, nil)
+			}})
+		})},
+		{ID: "library.delete", Keys: []string{"x", "delete"}, Title: "Delete the marked subnets; undo brings them back", Short: "delete", Changes: true, When: none, Run: func() tea.Cmd { return s.remove() }},
+		{ID: "library.empty", Title: "Empty the trash for good", Changes: true, When: func() string {
+			if len(s.snap().Trash) == 0 {
+				return "the trash is empty"
+			}
+			return ""
+		}, Run: func() tea.Cmd {
+			return widget.Ask(s.host, "trash", fmt.Sprintf("%d deleted %s and their weights are gone for good.", len(s.snap().Trash), text.Plural(len(s.snap().Trash), "subnet", "subnets")), "empty it",
+				func() tea.Cmd { return s.host.Do(explorer.EmptyTrash{}, nil) })
+		}},
+		{ID: "library.sort", Keys: []string{"s"}, Title: "Sort by the next column", Short: "sort", When: none, Run: func() tea.Cmd {
+			s := s
+			s.sort = (s.sort + 1) % libraryColumns
+			s.Follow()
+			return nil
+		}},
+		{ID: "library.reverse", Keys: []string{"S"}, Title: "Reverse the order", When: none, Run: func() tea.Cmd {
+			s.down = !s.down
+			s.Follow()
+			return nil
+		}},
+		{ID: "library.import", Keys: []string{"i"}, Title: "Import a cut model file or a recipe", Changes: true, Run: func() tea.Cmd {
+			return s.importForm()
+		}},
+		{ID: "library.fit", Keys: []string{"f"}, Title: "Find the best subnet for a memory size", Short: "fit", Run: func() tea.Cmd { return s.fitForm() }},
+		{ID: "library.inject", Keys: []string{"A"}, Title: "Drop the subnet into the running search", Changes: true, When: func() string {
+			if why := none(); why != "" {
+				return why
+			}
+			if _, ok := subnets.Searching(s.snap()); !ok {
+				return "no search runs"
+			}
+			return ""
+		}, Run: of(func(n explorer.Subnet) tea.Cmd {
+			return s.host.Do(explorer.Inject{Subnet: n.ID}, nil)
+		})},
+		{ID: "library.copy", Keys: []string{"y"}, Title: "Copy the subnet's masks as text", When: none, Run: of(func(n explorer.Subnet) tea.Cmd {
+			return subnets.CopyMasks(s.host, n.Masks, "masks of "+text.Line(n.Name))
+		})},
+		{ID: "library.down", Keys: []string{"down", "j"}, Title: "Next subnet", Run: move(1)},
+		{ID: "library.up", Keys: []string{"up", "k"}, Title: "Previous subnet", Run: move(-1)},
+		{ID: "library.pagedown", Keys: []string{"pgdown"}, Title: "Ten subnets on", Run: move(10)},
+		{ID: "library.pageup", Keys: []string{"pgup"}, Title: "Ten subnets back", Run: move(-10)},
+		{ID: "library.first", Keys: []string{"home"}, Title: "First subnet", Run: move(-1 << 20)},
+		{ID: "library.last", Keys: []string{"end"}, Title: "Last subnet", Run: move(1 << 20)},
+	}
+}
+
+// importForm asks for a file made elsewhere.
+func (s *Screen) importForm() tea.Cmd {
+	gguf := func(f *widget.Form) bool { return f.Get("what") != "GGUF file" }
+	recipe := func(f *widget.Form) bool { return f.Get("what") == "GGUF file" }
+	name := widget.TextEntry("name", "name", "", "empty: as the file", nil)
+	name.Hidden = gguf
+	calibration := widget.TextEntry("text", "text", "", "calibration text, where it is not at the path that the recipe names", nil)
+	to := widget.TextEntry("to", "write to", "", "GGUF file to make; empty only puts the subnet into the library", nil)
+	calibration.Hidden, to.Hidden = recipe, recipe
+	return s.host.Open(&widget.Form{Title: "import", OK: "import", Note: "A GGUF file that was cut from this model, or a recipe for one.", Entries: []*widget.Entry{
+		widget.TextEntry("path", "file", "", "on the machine lathe runs on", widget.NeedText), widget.ChoiceEntry("what", "what", "GGUF file", "what is in the file", "GGUF file", "recipe"), name, calibration, to,
+	}, Submit: func(f *widget.Form) tea.Cmd {
+		if f.Get("what") == "recipe" {
+			return s.host.Do(explorer.BuildRecipe{Path: subnets.ExpandHome(f.Get("path")), Text: subnets.ExpandHome(f.Get("text")), To: subnets.ExpandHome(f.Get("to"))}, nil)
+		}
+		return s.host.Do(explorer.ImportFile{Path: subnets.ExpandHome(f.Get("path")), Name: f.Get("name")}, nil)
+	}})
+}
+
+// measureForm asks which text to take the perplexity on.
+func (s *Screen) measureForm(name string, id explorer.SubnetID) tea.Cmd {
+	return s.host.Open(&widget.Form{Title: "perplexity of " + name, OK: "measure", Entries: []*widget.Entry{
+		widget.TextEntry("text", "text", "", "a file or a folder; empty: the held-out end of the default text", nil),
+		widget.TextEntry("seq", "window tokens", "2048", "tokens per window", widget.CountIn(2, 1<<20)),
+		widget.TextEntry("windows", "windows", "4", "from the start of the text; empty: all of it", widget.CountIn(1, 1<<20)),
+	}, Submit: func(f *widget.Form) tea.Cmd {
+		return s.host.Do(explorer.Measure{Subnet: id, Text: subnets.ExpandHome(f.Get("text")), Seq: f.Count("seq"), Windows: f.Count("windows")}, nil)
+	}})
+}
+
+// compareKey compares the two marked subnets, or asks for what is missing.
+func (s *Screen) compareKey(n explorer.Subnet) tea.Cmd {
+	ids := s.Selection()
+	switch {
+	case len(ids) == 2:
+		return s.compare(ids[0], ids[1])
+	case len(ids) > 2:
+		s.host.Note(explorer.Info, "two subnets can be compared at once; more are marked")
+		return nil
+	case ids[0] != n.ID:
+		return s.compare(ids[0], n.ID)
+	}
+	return subnets.Pick(s.host, "compare "+text.Line(n.Name)+" with", []explorer.SubnetID{explorer.DenseID, explorer.DraftID}, func(id explorer.SubnetID) tea.Cmd { return s.compare(id, n.ID) })
+}
+
+// remove moves the marked subnets, or the one under the cursor, to the trash.
+func (s *Screen) remove() tea.Cmd {
+	ids := s.Selection()
+	names := make([]string, len(ids))
+	cmds := make([]tea.Cmd, len(ids))
+	for i, id := range ids {
+		names[i] = subnets.Name(s.snap(), id)
+		cmds[i] = s.host.Do(explorer.DeleteSubnet{Subnet: id}, nil)
+	}
+	undo := s.host.Key("undo")
+	s.host.Note(explorer.Info, "deleted "+strings.Join(names, ", ")+"; "+undo+" brings it back")
+	return tea.Sequence(cmds...)
+}
+
+// fitForm asks for a memory size and a context length and goes to the best subnet that runs in them.
+func (s *Screen) fitForm() tea.Cmd {
+	return s.host.Open(&widget.Form{Title: "fit my machine", OK: "find", Note: "Weights, KV cache and working memory count.", Entries: []*widget.Entry{
+		widget.TextEntry("memory", "memory, MB", "150", "what the model may take", func(v string) error {
+			if v == "" {
+				return widget.NeedText(v)
+			}
+			return widget.NumberIn(1, 1e8)(v)
+		}),
+		widget.TextEntry("context", "context, tokens", "2048", "how long chats get", widget.CountIn(1, 1<<24)),
+	}, Submit: func(f *widget.Form) tea.Cmd {
+		fit, err := explorer.FitMachine(s.snap(), int64(f.Number("memory")*1e6), max(1, f.Count("context")))
+		if err != nil {
+			s.host.Fail(err)
+			return nil
+		}
+		said := fmt.Sprintf("%s needs %s", fit.Name, text.Bytes(float64(fit.Memory)))
+		if fit.Relative > 0 {
+			said += fmt.Sprintf(", %.2f × the perplexity of dense", fit.Relative)
+		}
+		s.host.Note(explorer.Info, said)
+		switch {
+		case fit.Candidate != 0:
+			return s.host.Ask(screen.ShowCandidate{ID: fit.Candidate})
+		case fit.Subnet != explorer.DenseID:
+			s.chosen = fit.Subnet
+			s.Follow()
+		}
+		return nil
+	}})
+}

@@ -1,0 +1,246 @@
+package library
+
+import (
+	"fmt"
+	"strings"
+
+	tea "charm.land/bubbletea/v2"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/tui/internal/paint"
+	"github.com/lathe-llm/lathe/tui/internal/subnets"
+	"github.com/lathe-llm/lathe/tui/internal/text"
+	"github.com/lathe-llm/lathe/tui/internal/theme"
+	"github.com/lathe-llm/lathe/tui/internal/widget"
+)
+
+func (s *Screen) drawDetail(t *theme.Theme, w, h int) []string {
+	n, ok := s.selected()
+	title := "subnet"
+	if ok {
+		title = text.Line(n.Name)
+	}
+	return widget.Box(t, paint.Frame{Title: title}, w, h, func(w, h int) []string {
+		if !ok {
+			return widget.Paragraph(w, t.Dim, "What is known about a subnet is shown here.")
+		}
+		return s.subnetRows(t, n, w, h)
+	})
+}
+
+// subnetRows says what is known about a subnet, most important first.
+func (s *Screen) subnetRows(t *theme.Theme, n explorer.Subnet, w, h int) []string {
+	snap := s.snap()
+	var rows []string
+	say := func(label string, forms ...string) { rows = append(rows, widget.Fact(t, w, label, forms...)...) }
+	say("lineage", lineage(snap, n))
+	say("share", fmt.Sprintf("%.3f of block parameters, %.3f of all", n.Size.Ratio, n.Size.RatioAll), fmt.Sprintf("%.3f (%.3f of all)", n.Size.Ratio, n.Size.RatioAll))
+	size := fmt.Sprintf("%s, KV %s", text.Bytes(float64(n.Bytes)), text.Bytes(float64(n.Size.KVBytesPerToken)))
+	if n.Size.ZeroedParams > 0 {
+		zeroed := ", " + text.Count(float64(n.Size.ZeroedParams)) + " parameters only zeroed"
+		say("size", size+"/token"+zeroed, size+zeroed)
+	} else {
+		say("size", size+"/token", size)
+	}
+	for i, k := range n.Measurements {
+		if i == 3 {
+			break
+		}
+		v := text.Perplexity(k.Perplexity)
+		if r := k.Relative(); r > 0 {
+			v += fmt.Sprintf(" (%.2f × dense)", r)
+		}
+		full := v
+		if k.KL > 0 {
+			full += fmt.Sprintf(", KL %.3f", k.KL)
+		}
+		c := k.Conditions
+		on := fmt.Sprintf(" on %s tokens of %s", text.Count(float64(c.Tokens)), baseName(c.Text.Path))
+		label := ""
+		if i == 0 {
+			label = "ppl"
+		}
+		say(label, full+on+", "+c.Type, full+on, v+on, v)
+	}
+	if len(n.Measurements) == 0 {
+		key := s.host.Key("library.measure")
+		say("ppl", "not measured: "+key+" measures it", "none yet: "+key+" measures it")
+	}
+	say("held-out", heldOut(n)...)
+	say("method", subnets.MethodName(n.Method))
+	if n.Method.Windows > 0 {
+		windows := fmt.Sprintf("%d × %d tokens", n.Method.Windows, n.Method.Seq)
+		say("calibration", windows+" of "+baseName(n.Method.Text.Path), windows)
+	}
+	say("note", text.Line(n.Note))
+	if n.Author != "" {
+		say("made", text.Date(n.Created)+" by "+text.Line(n.Author))
+	} else {
+		say("made", text.Date(n.Created))
+	}
+	if n.Masks.Layers() > 0 && len(rows)+4 <= h {
+		if len(rows)+5 <= h {
+			rows = append(rows, paint.Blank(w))
+		}
+		rows = append(rows, subnets.Strips(t, n.Masks, w)...)
+	}
+	return rows
+}
+
+// heldOut says what making a subnet told of its perplexity, in shorter and shorter forms.
+func heldOut(n explorer.Subnet) []string {
+	k := n.HeldOut
+	if k.Perplexity <= 0 {
+		return nil
+	}
+	after, before := text.Perplexity(k.Perplexity), ""
+	if k.Unfitted > 0 && k.Unfitted != k.Perplexity {
+		before = ", " + text.Perplexity(k.Unfitted) + " before re-fitting"
+	}
+	on := fmt.Sprintf(" on %d tokens", explorer.HeldOutTokens)
+	return []string{after + before + "," + on + " of " + baseName(n.Method.Text.Path), after + before + "," + on, after + on, after}
+}
+
+func baseName(path string) string {
+	if path == "" {
+		return "the default text"
+	}
+	return text.Line(path[strings.LastIndexAny(path, `/\`)+1:])
+}
+
+// lineage is how a subnet came to be, from itself back to the first.
+func lineage(snap *explorer.Snapshot, n explorer.Subnet) string {
+	parts := []string{string(n.Origin)}
+	for range 8 {
+		if n.Parent == "" || n.Parent == explorer.DenseID {
+			break
+		}
+		p, ok := snap.Subnet(n.Parent)
+		if !ok {
+			parts = append(parts, "a subnet that is gone")
+			break
+		}
+		parts = append(parts, text.Line(p.Name))
+		n = p
+	}
+	return strings.Join(parts, " from ")
+}
+
+// details opens everything that is known about a subnet, its layers included.
+func (s *Screen) details() tea.Cmd {
+	n, _ := s.selected()
+	do := func(id string) func() tea.Cmd {
+		return func() tea.Cmd { return s.host.Perform(id) }
+	}
+	s.host.Open(&widget.Pager{Title: text.Line(n.Name), Width: 100, Lines: func(w int) []string {
+		t := s.host.Theme()
+		rows := s.subnetRows(t, n, w, 99)
+		if n.Masks.Layers() > 0 {
+			rows = append(rows, paint.Blank(w), widget.Line(w).Put(t.Title, "masks").String())
+			for i := range n.Masks.Layers() {
+				rows = append(rows, subnets.LayerRow(t, n.Masks, i, w))
+			}
+		}
+		return rows
+	}, More: []widget.PagerAction{{Key: "c", Label: "chat", Run: do("library.chat")}, {Key: "m", Label: "edit masks", Run: do("library.edit")}, {Key: "r", Label: "reform", Run: do("library.reform")}, {Key: "b", Label: "bench", Run: do("library.bench")}, {Key: "e", Label: "export", Run: do("library.export")}}})
+	return nil
+}
+
+// compare opens two subnets side by side: numbers first, then the layers that differ.
+func (s *Screen) compare(a, b explorer.SubnetID) tea.Cmd {
+	am, okA := subnets.Masks(s.snap(), a)
+	bm, okB := subnets.Masks(s.snap(), b)
+	if !okA || !okB {
+		s.host.Note(explorer.Warning, "one of the two has no masks to compare")
+		return nil
+	}
+	s.host.Open(&widget.Pager{Title: subnets.Name(s.snap(), a) + " and " + subnets.Name(s.snap(), b), Width: 110, Lines: func(w int) []string {
+		return s.compareRows(s.host.Theme(), a, b, am, bm, w)
+	}})
+	return nil
+}
+
+func (s *Screen) compareRows(t *theme.Theme, a, b explorer.SubnetID, am, bm subnet.Masks, w int) []string {
+	snap := s.snap()
+	col := max(10, (w-14)/3)
+	rows := []string{widget.Line(w).Col(t.Dim, "", 12).Num(t.Strong, text.Clip(subnets.Name(snap, a), col-1), col).Num(t.Strong, text.Clip(subnets.Name(snap, b), col-1), col).Num(t.Dim, "change", col).String()}
+	row := func(k, x, y, change string, better int) {
+		style := t.Dim
+		switch better {
+		case 1:
+			style = t.Good
+		case -1:
+			style = t.Bad
+		}
+		rows = append(rows, widget.Line(w).Col(t.Dim, k, 12).Num(t.Text, x, col).Num(t.Text, y, col).Num(style, change, col).String())
+	}
+	number := func(k string, x, y float64, format func(float64) string) {
+		if x <= 0 || y <= 0 {
+			none := func(v float64) string {
+				if v <= 0 {
+					return text.None
+				}
+				return format(v)
+			}
+			row(k, none(x), none(y), "", 0)
+			return
+		}
+		better := 0
+		switch {
+		case y < x:
+			better = 1
+		case y > x:
+			better = -1
+		}
+		row(k, format(x), format(y), text.Signed(100*(y/x-1), 1)+" %", better)
+	}
+	ac, bc := s.cost(am), s.cost(bm)
+	number("share", ac.Size.Ratio, bc.Size.Ratio, func(v float64) string { return text.Fixed(v, 3) })
+	number("GGUF", float64(ac.Bytes), float64(bc.Bytes), text.Bytes)
+	number("KV/token", float64(ac.Size.KVBytesPerToken), float64(bc.Size.KVBytesPerToken), text.Bytes)
+	number("FLOPs/token", ac.FLOPs, bc.FLOPs, text.Count)
+	ap, bp, same := comparable2(snap, a, b)
+	number("ppl", ap, bp, text.Perplexity)
+	if !same && ap > 0 && bp > 0 {
+		rows = append(rows, widget.Line(w).Put(t.Warn, "the two perplexities were taken under different conditions").String())
+	}
+	rows = append(rows, paint.Blank(w))
+	edits := subnet.Diff(am, bm)
+	if len(edits) == 0 {
+		return append(rows, widget.Line(w).Put(t.Dim, "the masks are the same").String())
+	}
+	rows = append(rows, widget.Line(w).Put(t.Title, fmt.Sprintf("layers that differ (%s keeps and the other does not, and the reverse)", subnets.Name(snap, b))).String())
+	for _, e := range edits {
+		what := fmt.Sprintf("layer %-3d %s", e.Layer, e.Kind)
+		if e.Kind == subnet.QK || e.Kind == subnet.VO {
+			what += fmt.Sprintf(" group %d", e.Group)
+		}
+		rows = append(rows, widget.Line(w).Col(t.Text, what, 26).Put(t.Added, fmt.Sprintf("+%d ", e.Added.Len())).Put(t.Removed, fmt.Sprintf("-%d  ", e.Dropped.Len())).
+			Put(t.Dim, text.Clip(e.String(), max(0, w-42))).String())
+	}
+	return rows
+}
+
+// comparable2 are the perplexities of two subnets, under equal conditions where there are such.
+func comparable2(snap *explorer.Snapshot, a, b explorer.SubnetID) (x, y float64, same bool) {
+	of := func(id explorer.SubnetID) []explorer.Measurement {
+		n, _ := snap.Subnet(id)
+		return n.Measurements
+	}
+	am, bm := of(a), of(b)
+	for _, k := range am {
+		for _, l := range bm {
+			if k.Conditions == l.Conditions {
+				return k.Perplexity, l.Perplexity, true
+			}
+		}
+	}
+	if len(am) > 0 {
+		x = am[0].Perplexity
+	}
+	if len(bm) > 0 {
+		y = bm[0].Perplexity
+	}
+	return x, y, false
+}

@@ -1,0 +1,315 @@
+package masks
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/tui/internal/chart"
+	"github.com/lathe-llm/lathe/tui/internal/layout"
+	"github.com/lathe-llm/lathe/tui/internal/paint"
+	"github.com/lathe-llm/lathe/tui/internal/subnets"
+	"github.com/lathe-llm/lathe/tui/internal/text"
+	"github.com/lathe-llm/lathe/tui/internal/theme"
+	"github.com/lathe-llm/lathe/tui/internal/widget"
+)
+
+// drawDetail draws the block under the cursor: what is kept, how important its units are, and what can be done to it.
+func (s *Screen) drawDetail(t *theme.Theme, w, h int) []string {
+	masks := s.masks()
+	if masks.Layers() == 0 {
+		return widget.Box(t, paint.Frame{Title: "detail"}, w, h, func(int, int) []string { return nil })
+	}
+	i := s.layer.At
+	set := s.units()
+	return widget.Box(t, paint.Frame{Title: fmt.Sprintf("layer %d · %s", i, s.block.short())}, w, h, func(w, h int) []string {
+		r := widget.Line(w).Put(t.Strong, fmt.Sprintf("%d of %d kept", set.Len(), set.N()))
+		switch s.block.kind {
+		case subnet.Heads:
+			lg := masks.Geometry().Layers[i]
+			r.Put(t.Dim, fmt.Sprintf(" in %d of %d groups", masks.Layer(i).Groups(lg).Len(), lg.KVHeads))
+		case subnet.Channels:
+			r.Put(t.Dim, fmt.Sprintf(" (step %d)", s.step))
+		}
+		rows := []string{r.String()}
+		rows = append(rows, s.drawBlockLoss(t, w, h)...)
+		rows = append(rows, s.drawDiff(t, masks, w)...)
+		hints := s.detailHints(t, w)
+		room := h - len(rows) - len(hints) - 1
+		if scores := s.block.importance(s.snap().Statistics, i); len(scores) == set.N() && len(scores) > 0 && room >= 3 {
+			rows = append(rows, drawRanks(t, set, scores, w, min(room, 14))...)
+		} else if room >= 2 && s.block.importance(s.snap().Statistics, i) == nil && (s.block.kind == subnet.Channels || s.block.kind == subnet.Heads) {
+			rows = append(rows, paint.Blank(w))
+			rows = append(rows, widget.Paragraph(w, t.Dim, fmt.Sprintf("Not ranked yet: %s on Search gathers statistics.", s.host.Key("search.gather")))...)
+		}
+		if s.zoom == zoomUnits && room >= 2 {
+			rows = append(rows, s.drawUnit(t, w))
+		}
+		for len(rows) < h-len(hints) {
+			rows = append(rows, paint.Blank(w))
+		}
+		return append(rows[:max(0, min(len(rows), h-len(hints)))], hints...)
+	})
+}
+
+// drawBlockLoss says what the block is worth: what the loss is predicted to rise by when the whole of it is dropped.
+func (s *Screen) drawBlockLoss(t *theme.Theme, w, h int) []string {
+	if s.layer.At >= len(s.snap().Statistics.Importance) {
+		return nil
+	}
+	im := s.snap().Statistics.Importance[s.layer.At]
+	v := im.AttentionLoss
+	what := "attention"
+	if s.block.kind == subnet.Channels {
+		v, what = im.MLPLoss, "mlp"
+	}
+	rows := []string{widget.Line(w).Put(t.Text, what+" worth "+text.Small(v)).Put(t.Dim, " nats/token").String()}
+	if s.zoom == zoomModel && h >= 20 {
+		rows = append(rows, widget.Paragraph(w, t.Dim, "worth: how much the loss would rise without it")...)
+	}
+	return rows
+}
+
+// drawDiff says how the block differs from the subnet it is compared with.
+func (s *Screen) drawDiff(t *theme.Theme, masks subnet.Masks, w int) []string {
+	o, ok := subnets.Masks(s.snap(), s.other)
+	if s.other == "" || !ok {
+		return nil
+	}
+	mine, theirs := s.block.set(masks, s.layer.At), s.block.set(o, s.layer.At)
+	added, removed := mine.Minus(theirs).Len(), theirs.Minus(mine).Len()
+	r := widget.Line(w).Put(t.Dim, "against "+subnets.Name(s.snap(), s.other)+": ").Put(t.Added, fmt.Sprintf("+%d", added)).Put(t.Removed, fmt.Sprintf(" -%d", removed))
+	return []string{r.String()}
+}
+
+// drawRanks draws the importance of units, the most important first, with kept and dropped told apart.
+func drawRanks(t *theme.Theme, set subnet.Set, scores []float64, w, h int) []string {
+	order := make([]int, len(scores))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		switch {
+		case scores[a] > scores[b]:
+			return -1
+		case scores[a] < scores[b]:
+			return 1
+		}
+		return 0
+	})
+	n := max(1, w-2)
+	values := make([]float64, len(order))
+	kept := make([]float64, len(order))
+	highest := scores[order[0]]
+	for i, u := range order {
+		values[i] = math.Sqrt(max(0, scores[u]) / max(highest, math.SmallestNonzeroFloat64))
+		if set.Has(u) {
+			kept[i] = 1
+		}
+	}
+	values, kept = chart.Resample(values, n), chart.Resample(kept, n)
+	for i, top := 0, max(slices.Max(values), math.SmallestNonzeroFloat64); i < len(values); i++ {
+		values[i] /= top // a column is many units: one that towers above all must not flatten the rest
+	}
+	height := h - 2
+	rows := []string{widget.Line(w).Put(t.Dim, "importance by rank, square root").String()}
+	for y := height - 1; y >= 0; y-- {
+		r := widget.Line(w)
+		for x, v := range values {
+			level := v*float64(height) - float64(y)
+			style := t.Kept
+			if kept[x] < 0.5 {
+				style = t.Dropped
+			}
+			switch {
+			case level <= 0 && y > 0:
+				r.Put(t.Text, " ")
+			case level >= 1:
+				r.Put(style, t.Glyph.Full)
+			default:
+				r.Put(style, t.Glyph.Bar(level))
+			}
+		}
+		rows = append(rows, r.String())
+	}
+	share := float64(set.Len()) / float64(max(1, set.N()))
+	mark := layout.Clamp(int(share*float64(len(values))), 0, max(0, len(values)-1))
+	r := widget.Line(w)
+	if set.IsFull() {
+		return append(rows, r.Right(t.Kept, "all kept ").String())
+	}
+	if mark > 6 {
+		r.Pad(1+mark-5).Put(t.Kept, "kept ")
+	} else {
+		r.Pad(1 + mark)
+	}
+	r.Put(t.Axis, t.Glyph.V)
+	if label := " dropped"; r.Room() >= len(label) {
+		r.Put(t.Dropped, label)
+	}
+	return append(rows, r.String())
+}
+
+// drawUnit describes the unit under the cursor.
+func (s *Screen) drawUnit(t *theme.Theme, w int) string {
+	chosen := s.chosenUnits()
+	if len(chosen) == 0 {
+		return paint.Blank(w)
+	}
+	set := s.units()
+	if len(chosen) > 1 {
+		kept := 0
+		for _, u := range chosen {
+			if set.Has(u) {
+				kept++
+			}
+		}
+		return widget.Line(w).Put(t.Text, fmt.Sprintf("%d units selected, %d kept", len(chosen), kept)).String()
+	}
+	u := chosen[0]
+	state, style := "dropped", t.Removed
+	if set.Has(u) {
+		state, style = "kept", t.Kept
+	}
+	r := widget.Line(w).Put(t.Text, fmt.Sprintf("unit %d ", u)).Put(style, state)
+	if scores := s.block.importance(s.snap().Statistics, s.layer.At); len(scores) == set.N() {
+		rank := 1
+		for _, v := range scores {
+			if v > scores[u] {
+				rank++
+			}
+		}
+		said := fmt.Sprintf(", rank %d of %d", rank, set.N())
+		if score := fmt.Sprintf(", score %.3g", scores[u]); r.Room() >= text.Width(said+score) {
+			said += score
+		}
+		r.Put(t.Dim, said)
+	}
+	return r.String()
+}
+
+// detailHints are the keys that make sense at this zoom, in two columns.
+func (s *Screen) detailHints(t *theme.Theme, w int) []string {
+	ids := []string{"masks.shrink", "masks.top", "masks.drop", "masks.restore", "masks.like", "masks.equalise"}
+	switch s.zoom {
+	case zoomLayer:
+		ids = []string{"masks.in", "masks.shrink", "masks.top", "masks.drop", "masks.restore", "masks.invert"}
+	case zoomUnits:
+		ids = []string{"masks.toggle", "masks.range", "masks.top", "masks.invert", "masks.sort", "masks.restore"}
+	}
+	var rows []string
+	for i := 0; i < len(ids); i += 2 {
+		r := widget.Line(w)
+		for k := i; k < min(i+2, len(ids)); k++ {
+			hint := s.host.Hint(ids[k])
+			keyStyle, style := t.Key, t.KeyText
+			if s.host.Blocked(hint.Action) != "" {
+				keyStyle, style = t.KeyOff, t.KeyOff
+			}
+			r.Pad(1+(k-i)*(w/2)).Put(keyStyle, hint.Key).Put(style, " "+text.Clip(hint.Label, max(0, w/2-text.Width(hint.Key)-3)))
+		}
+		rows = append(rows, r.String())
+	}
+	return rows
+}
+
+// drawTotals draws what the draft costs and how well it is expected, and known, to do.
+func (s *Screen) drawTotals(t *theme.Theme, w, h int) []string {
+	snap, d := s.snap(), s.snap().Draft
+	masks := s.masks()
+	if masks.Layers() == 0 {
+		return nil
+	}
+	base, ok := subnets.Masks(snap, d.Base)
+	if !ok {
+		base = subnet.Dense(masks.Geometry())
+	}
+	origin := widget.Segment{Style: t.Dim, Text: "as " + subnets.Name(snap, d.Base)}
+	if n := len(d.Steps); n > 0 {
+		origin = widget.Segment{Style: t.Warn, Text: fmt.Sprintf("%d %s", n, text.Plural(n, "change", "changes"))}
+		if w >= 110 {
+			origin.Text = "edited: " + origin.Text + " since " + subnets.Name(snap, d.Base)
+		}
+	}
+	costs := append([]widget.Segment{origin}, s.costSegments(t, base, masks)...)
+	rows := widget.Flow(t, w, costs, 3)
+	if len(rows) > max(1, h-1) {
+		rows = rows[:max(1, h-1)]
+	}
+	return append(rows, widget.Flow(t, w, s.quality(t, w), 3)...)
+}
+
+// costSegments say what the draft costs, and what its base did where that differs.
+func (s *Screen) costSegments(t *theme.Theme, base, masks subnet.Masks) []widget.Segment {
+	was, now, dense := s.cost(base), s.cost(masks), s.cost(subnet.Dense(masks.Geometry()))
+	change := func(label, a, b string) widget.Segment {
+		if a != b {
+			b = a + " " + t.Glyph.Right + " " + b
+		}
+		return widget.Segment{Style: t.Text, Text: label + " " + b}
+	}
+	out := []widget.Segment{
+		change("share", fmt.Sprintf("%.3f", was.Size.Ratio), fmt.Sprintf("%.3f", now.Size.Ratio)),
+		change("GGUF", text.Bytes(float64(was.Bytes)), text.Bytes(float64(now.Bytes))),
+		change("KV/token", text.Bytes(float64(was.Size.KVBytesPerToken)), text.Bytes(float64(now.Size.KVBytesPerToken))),
+		change("FLOPs/token", text.Percent(was.FLOPs/dense.FLOPs), text.Percent(now.FLOPs/dense.FLOPs)),
+	}
+	if z := now.Size.ZeroedParams; z > 0 {
+		out = append(out, widget.Segment{Style: t.Warn, Text: text.Count(float64(z)) + " only zeroed"})
+	}
+	return out
+}
+
+// quality says what the masks are expected to do to the perplexity, how far from the truth that typically is, and what the
+// truth is where it was measured. Narrow rows get the shorter words.
+func (s *Screen) quality(t *theme.Theme, w int) []widget.Segment {
+	d := s.snap().Draft
+	_, ahead, _ := s.host.DraftMasks()
+	narrow := w < 76
+	var out []widget.Segment
+	switch e := d.Estimate; {
+	case ahead:
+		out = append(out, widget.Segment{Style: t.Dim, Text: "estimate follows"})
+	case e.Valid:
+		est := "est. loss " + text.Signed(e.Loss, 3)
+		if e.Perplexity > 0 {
+			est = "est. " + text.Perplexity(e.Perplexity) + " ppl"
+		}
+		out = append(out, widget.Segment{Style: t.Strong, Text: est + accuracy(t, e, narrow)})
+	default:
+		out = append(out, widget.Segment{Style: t.Dim, Text: "no estimate before statistics"})
+	}
+	switch k := d.Measured; {
+	case d.Measuring:
+		out = append(out, widget.Segment{Style: t.Pending, Text: "measuring the true perplexity"})
+	case k != nil && d.MeasuredVersion == d.Version && !ahead:
+		truth := t.Glyph.Check + " true " + text.Perplexity(k.Perplexity)
+		if !narrow {
+			truth += fmt.Sprintf(", %s tokens, %s", text.Count(float64(k.Conditions.Tokens)), k.At.Local().Format("15:04"))
+		}
+		out = append(out, widget.Segment{Style: t.Good, Text: truth})
+	case k != nil:
+		out = append(out, widget.Segment{Style: t.Dim, Text: "true " + text.Perplexity(k.Perplexity) + " before the last edit"})
+	default:
+		out = append(out, widget.Segment{Style: t.Dim, Text: s.host.Key("masks.measure") + " measures the true one"})
+	}
+	return out
+}
+
+// accuracy says how far from the truth estimates of this kind typically were; before one was compared, what that was on
+// another model, which holds for re-fitted masks only.
+func accuracy(t *theme.Theme, e explorer.Estimate, short bool) string {
+	switch {
+	case e.Compared == 0 && short:
+		return ", unproven here"
+	case e.Compared == 0 && !e.Refitted:
+		return ", counts on a re-fit, unproven here"
+	case e.Compared == 0:
+		return fmt.Sprintf(", half within %.0f %%, 9 of 10 within %.0f %% on SmolLM2-135M", 100*explorer.TriedHalf, 100*explorer.TriedMost)
+	case short:
+		return fmt.Sprintf(" %s %.0f %% (n=%d)", t.Glyph.PlusMinus, 100*e.Spread, e.Compared)
+	}
+	return fmt.Sprintf(", typically %.0f %% off (n=%d)", 100*e.Spread, e.Compared)
+}

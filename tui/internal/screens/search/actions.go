@@ -1,0 +1,292 @@
+package search
+
+import (
+	"cmp"
+	"fmt"
+	"strconv"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/tui/internal/action"
+	"github.com/lathe-llm/lathe/tui/internal/layout"
+	"github.com/lathe-llm/lathe/tui/internal/paint"
+	"github.com/lathe-llm/lathe/tui/internal/screen"
+	"github.com/lathe-llm/lathe/tui/internal/subnets"
+	"github.com/lathe-llm/lathe/tui/internal/text"
+	"github.com/lathe-llm/lathe/tui/internal/widget"
+)
+
+// Actions returns the table of what can be done on the screen.
+func (s *Screen) Actions() []*action.Action {
+	noCandidate := func() string {
+		if _, ok := s.selected(s.snap()); !ok {
+			return "no candidate was found yet"
+		}
+		return ""
+	}
+	noSearch := func() string {
+		if _, ok := s.job(); !ok {
+			return "no search runs"
+		}
+		return ""
+	}
+	with := func(then func(id explorer.SubnetID) tea.Cmd) func() tea.Cmd {
+		return func() tea.Cmd { return s.adopt(then) }
+	}
+	return []*action.Action{
+		{ID: "search.toggle", Keys: []string{"space"}, Title: "Start, pause or resume the search", Short: "start", Changes: true,
+			Label: s.toggleLabel, Run: func() tea.Cmd { return s.toggle() }},
+		{ID: "search.chat", Keys: []string{"c"}, Title: "Chat with the candidate, beside the dense model", Short: "chat", Changes: true, Engine: true,
+			Help: "The one under the cursor, or the best one. It is put into the library first.", When: noCandidate, Run: with(func(id explorer.SubnetID) tea.Cmd { return s.host.Ask(screen.ChatWith{Subnet: id}) })},
+		{ID: "search.edit", Keys: []string{"m"}, Title: "Edit the candidate's masks", Short: "masks", Changes: true, When: noCandidate, Run: with(func(id explorer.SubnetID) tea.Cmd { return s.host.Ask(screen.EditMasks{Subnet: id}) })},
+		{ID: "search.adopt", Keys: []string{"a"}, Title: "Adopt the candidate into the library", Short: "adopt", Changes: true, When: noCandidate,
+			Run: with(func(id explorer.SubnetID) tea.Cmd {
+				s.host.Note(explorer.Info, subnets.Name(s.snap(), id)+" is in the library")
+				return nil
+			})},
+		{ID: "search.target", Keys: []string{"t"}, Title: "Change the target size", Short: "target", Changes: true,
+			Help: "While a search runs it goes on from what it has; the front keeps everything found.", Run: func() tea.Cmd { return s.retarget() }},
+		{ID: "search.details", Keys: []string{"enter"}, Title: "Show the candidate's masks and lineage", Short: "details", When: noCandidate,
+			Run: func() tea.Cmd { return s.details() }},
+		{ID: "search.cut", Keys: []string{"o"}, Title: "Cut at once, without a search", Short: "cut at once", Changes: true, Run: func() tea.Cmd { return s.host.Ask(screen.OneShot{}) }},
+		{ID: "search.stop", Keys: []string{"x"}, Title: "Stop the search", Short: "stop", Changes: true, When: noSearch,
+			Run: func() tea.Cmd {
+				j, _ := s.job()
+				return widget.Ask(s.host, "stop", "The search ends. What it found stays, and it can be taken up again later.", "stop it", func() tea.Cmd { return s.host.Do(explorer.StopJob{Job: j.ID}, nil) })
+			}},
+		{ID: "search.start", Keys: []string{"s"}, Title: "Start a search with other settings", Changes: true, Run: func() tea.Cmd { return s.start() }},
+		{ID: "search.inject", Keys: []string{"i"}, Title: "Drop the masks in work into the population", Changes: true, When: noSearch,
+			Run: func() tea.Cmd {
+				return s.host.Do(explorer.Inject{Subnet: explorer.DraftID}, func(_ explorer.Receipt) tea.Cmd {
+					s.host.Note(explorer.Info, "your masks join the population; they are marked you")
+					return nil
+				})
+			}},
+		{ID: "search.reform", Keys: []string{"r"}, Title: "Re-fit the candidate's weights", Changes: true, When: noCandidate,
+			Run: with(func(id explorer.SubnetID) tea.Cmd { return s.host.Ask(screen.Refit{Subnet: id}) })},
+		{ID: "search.bench", Keys: []string{"b"}, Title: "Benchmark the candidate against the dense model", Changes: true, Engine: true, When: noCandidate,
+			Run: with(func(id explorer.SubnetID) tea.Cmd {
+				return s.host.Ask(screen.Benchmark{Subnets: []explorer.SubnetID{id}})
+			})},
+		{ID: "search.gather", Keys: []string{"g"}, Title: "Gather statistics of the calibration text", Changes: true, Remedies: explorer.ErrNoStatistics,
+			Help: "Importance of units and estimates of edits come from them. A search gathers them by itself.", Run: func() tea.Cmd { return s.gatherForm() }},
+		{ID: "search.list", Keys: []string{"f"}, Title: "Show the front instead of the population", Run: func() tea.Cmd {
+			s := s
+			s.front, s.focus = !s.front, partPopulation
+			s.list = widget.List{}
+			s.Follow()
+			return nil
+		}},
+		{ID: "search.log", Keys: []string{"l"}, Title: "Switch the chart between a logarithmic and a linear scale", Run: func() tea.Cmd {
+			s.logY = !s.logY
+			return nil
+		}},
+		{ID: "search.copy", Keys: []string{"y"}, Title: "Copy the candidate's masks as text", When: noCandidate, Run: func() tea.Cmd {
+			c, _ := s.selected(s.snap())
+			masks, err := c.Masks.MarshalText()
+			if err != nil {
+				s.host.Fail(err)
+				return nil
+			}
+			return s.host.Copy(string(masks), fmt.Sprintf("masks of candidate #%d", c.ID))
+		}},
+		{ID: "search.down", Keys: []string{"down", "j"}, Title: "Next candidate", Run: func() tea.Cmd { return s.move(1) }},
+		{ID: "search.up", Keys: []string{"up", "k"}, Title: "Previous candidate", Run: func() tea.Cmd { return s.move(-1) }},
+		{ID: "search.pagedown", Keys: []string{"pgdown"}, Title: "Ten candidates on", Run: func() tea.Cmd { return s.move(10) }},
+		{ID: "search.pageup", Keys: []string{"pgup"}, Title: "Ten candidates back", Run: func() tea.Cmd { return s.move(-10) }},
+		{ID: "search.left", Keys: []string{"left"}, Title: "Smaller candidate on the front", Run: func() tea.Cmd { return s.along(-1) }},
+		{ID: "search.right", Keys: []string{"right"}, Title: "Larger candidate on the front", Run: func() tea.Cmd { return s.along(1) }},
+		{ID: "search.next", Keys: []string{"tab"}, Title: "Next pane", Run: func() tea.Cmd { return s.turn(1) }},
+		{ID: "search.previous", Keys: []string{"shift+tab"}, Title: "Previous pane", Run: func() tea.Cmd { return s.turn(-1) }},
+	}
+}
+
+// turn moves the focus to another pane that is on the screen.
+func (s *Screen) turn(by int) tea.Cmd {
+	parts := searchParts
+	area := s.host.Body()
+	if !layout.Single(area) && layout.NewSearch(area).Events.Empty() {
+		parts--
+	}
+	s.focus = (min(s.focus, parts-1) + by + parts) % parts
+	return nil
+}
+
+func (s *Screen) toggleLabel() string {
+	j, ok := s.job()
+	switch {
+	case !ok:
+		return "start"
+	case j.State == explorer.Paused:
+		return "resume"
+	}
+	return "pause"
+}
+
+// toggle starts, pauses or resumes the search.
+func (s *Screen) toggle() tea.Cmd {
+	j, ok := s.job()
+	switch {
+	case !ok:
+		return s.start()
+	case j.State == explorer.Paused:
+		return s.host.Do(explorer.ResumeJob{Job: j.ID}, nil)
+	case j.State == explorer.Yielded:
+		s.host.Note(explorer.Info, "the search stands still while chat or bench has the cores, and goes on by itself")
+		return nil
+	}
+	return s.host.Do(explorer.PauseJob{Job: j.ID}, nil)
+}
+
+// adopt puts the selected candidate into the library, if it is not there yet, and goes on with it.
+func (s *Screen) adopt(then func(id explorer.SubnetID) tea.Cmd) tea.Cmd {
+	c, _ := s.selected(s.snap())
+	for _, n := range s.snap().Subnets {
+		if n.Origin == explorer.Searched && c.Masks.Layers() > 0 && n.Masks.Layers() == c.Masks.Layers() && n.Masks.Equal(c.Masks) {
+			return then(n.ID)
+		}
+	}
+	return s.host.Do(explorer.Adopt{Candidate: c.ID}, func(r explorer.Receipt) tea.Cmd {
+		return s.host.AfterJob(r.Job, func(j explorer.Job) tea.Cmd { return then(j.Result) })
+	})
+}
+
+// retarget asks for another target size.
+func (s *Screen) retarget() tea.Cmd {
+	if _, ok := s.job(); !ok {
+		return s.start()
+	}
+	return s.host.Open(&widget.Form{
+		Title: "target", OK: "aim there", Note: "The search goes on from what it has found.",
+		Entries: []*widget.Entry{widget.TextEntry("target", "share of block parameters", targetName(s.snap().Search.Target), "0.8, or 80 %", widget.Ratio)},
+		Submit:  func(f *widget.Form) tea.Cmd { return s.host.Do(explorer.Retarget{Target: f.Number("target")}, nil) },
+	})
+}
+
+// lastSearch is a search that can be taken up again.
+type lastSearch struct {
+	search explorer.StartSearch
+	said   string        // what is told of it
+	spent  time.Duration // of its time; what is asked for comes on top
+	ended  bool          // as opposed to broken off
+}
+
+// last is the search that ended or was broken off last, of this process or an earlier one.
+func (s *Screen) last() (lastSearch, bool) {
+	if _, runs := s.job(); runs {
+		return lastSearch{}, false
+	}
+	if e := s.snap().Ended; e != nil {
+		said := fmt.Sprintf("at %s, ended %s after %s candidates", targetName(e.Target), e.At.Local().Format("2 Jan 15:04"), text.Count(float64(e.Evaluated)))
+		return lastSearch{e.Search, said, e.Elapsed, true}, true
+	}
+	if u := s.snap().Unfinished; u != nil {
+		return lastSearch{search: u.Search, said: "at " + targetName(u.Search.Target) + ", broken off by the end of the program"}, true
+	}
+	return lastSearch{}, false
+}
+
+// start asks for the settings of a search. One that is taken up again keeps its own: it only gets more time.
+func (s *Screen) start() tea.Cmd {
+	last, resumable := s.last()
+	was := last.search
+	target, seed := was.Target, was.Seed
+	if !resumable {
+		target, seed = 0.8, 1
+	}
+	count := func(n int) string {
+		if n == 0 {
+			return ""
+		}
+		return strconv.Itoa(n)
+	}
+	entries := []*widget.Entry{
+		widget.TextEntry("target", "target", targetName(target), "share of block parameters to keep", widget.Ratio),
+		widget.TextEntry("minutes", "minutes", "20", "how long it may take; empty: until you stop it", widget.NumberIn(0, 1e6)),
+		widget.ChoiceEntry("strategy", "strategy", cmp.Or(was.Strategy, "ladder"), "ladder: levels made in advance; paper: masks as in the paper", "ladder", "paper", "random"),
+		widget.ChoiceEntry("fitness", "fitness", cmp.Or(was.Fitness, "kl"), "kl: stay close to the dense model; perplexity: predict the text", "kl", "perplexity"),
+		widget.TextEntry("text", "text", was.Calibration.Text, "calibration text: a file or a folder; empty: the default text", nil),
+		widget.TextEntry("windows", "windows", count(was.Calibration.Windows), "windows of calibration text", widget.CountIn(1, 100000)),
+		widget.TextEntry("seq", "window tokens", count(was.Calibration.Seq), "tokens per window", widget.CountIn(16, 1<<20)),
+		widget.TextEntry("seed", "seed", strconv.FormatUint(seed, 10), "equal seeds give equal searches", widget.CountIn(0, 1<<30)),
+	}
+	if resumable {
+		for _, e := range entries {
+			e.Hidden = func(f *widget.Form) bool { return f.Yes("resume") && (e.ID != "minutes" || !last.ended) }
+		}
+		entries = append([]*widget.Entry{widget.ToggleEntry("resume", "take up the last", true, last.said+"; no starts a new one and forgets it")}, entries...)
+	}
+	return s.host.Open(&widget.Form{Title: "search", OK: "start", Entries: entries, Submit: func(f *widget.Form) tea.Cmd {
+		more := 60 * f.Number("minutes")
+		if resumable && f.Yes("resume") {
+			c := was
+			c.Resume = true
+			if last.ended {
+				c.Budget = explorer.Budget{}
+				if more > 0 {
+					c.Budget.Seconds = last.spent.Seconds() + more
+				}
+			}
+			return s.host.Do(c, nil)
+		}
+		return s.host.Do(explorer.StartSearch{
+			Strategy: f.Get("strategy"), Target: f.Number("target"), Fitness: f.Get("fitness"), Seed: uint64(f.Count("seed")),
+			Budget:      explorer.Budget{Seconds: more},
+			Calibration: explorer.Calibration{Text: f.Get("text"), Windows: f.Count("windows"), Seq: f.Count("seq")},
+		}, nil)
+	}})
+}
+
+// details shows a candidate's masks and where it comes from.
+func (s *Screen) details() tea.Cmd {
+	c, ok := s.selected(s.snap())
+	if !ok {
+		return nil
+	}
+	do := func(id string) func() tea.Cmd {
+		return func() tea.Cmd {
+			s.chosen = c.ID
+			return s.host.Perform(id)
+		}
+	}
+	s.host.Open(&widget.Pager{Title: fmt.Sprintf("candidate #%d", c.ID), Width: 96, Lines: func(w int) []string {
+		t := s.host.Theme()
+		rows := s.drawCandidate(t, c, w, 99)
+		rows = append(rows, paint.Blank(w), widget.Line(w).Put(t.Title, "lineage").String())
+		known := map[int]explorer.Candidate{}
+		for _, l := range [][]explorer.Candidate{s.snap().Search.Front, s.snap().Search.Population} {
+			for _, k := range l {
+				known[k.ID] = k
+			}
+		}
+		for at := c; ; {
+			rows = append(rows, widget.Line(w).Num(t.Text, fmt.Sprintf("#%d", at.ID), 6).Put(t.Dim, fmt.Sprintf("  generation %-4d KL %.3f  %s", at.Generation, at.Score.KL, text.Line(at.Moves))).String())
+			parent, ok := known[at.Parent]
+			if !ok || parent.ID == at.ID || len(rows) > 200 {
+				if at.Parent > 0 {
+					rows = append(rows, widget.Line(w).Num(t.Dim, fmt.Sprintf("#%d", at.Parent), 6).Put(t.Dim, "  no longer known").String())
+				}
+				break
+			}
+			at = parent
+		}
+		if c.Masks.Layers() > 0 {
+			rows = append(rows, paint.Blank(w), widget.Line(w).Put(t.Title, "masks").String())
+			for i := range c.Masks.Layers() {
+				rows = append(rows, subnets.LayerRow(t, c.Masks, i, w))
+			}
+		}
+		return rows
+	}, More: []widget.PagerAction{{Key: "a", Label: "adopt", Run: do("search.adopt")}, {Key: "c", Label: "chat", Run: do("search.chat")}, {Key: "m", Label: "edit masks", Run: do("search.edit")}, {Key: "r", Label: "reform", Run: do("search.reform")}, {Key: "b", Label: "bench", Run: do("search.bench")}}})
+	return nil
+}
+
+// gatherForm asks for the calibration text and gathers statistics.
+func (s *Screen) gatherForm() tea.Cmd {
+	return s.host.Open(&widget.Form{Title: "statistics", OK: "gather", Note: "Runs calibration text through the dense model once. Everything that ranks units comes from this.",
+		Entries: subnets.CalibrationEntries(), Submit: func(f *widget.Form) tea.Cmd {
+			return s.host.Do(explorer.GatherStatistics{Calibration: subnets.CalibrationOf(f)}, nil)
+		}})
+}

@@ -1,0 +1,396 @@
+package search
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/search"
+	"github.com/lathe-llm/lathe/tui/internal/chart"
+	"github.com/lathe-llm/lathe/tui/internal/paint"
+	"github.com/lathe-llm/lathe/tui/internal/subnets"
+	"github.com/lathe-llm/lathe/tui/internal/text"
+	"github.com/lathe-llm/lathe/tui/internal/theme"
+	"github.com/lathe-llm/lathe/tui/internal/widget"
+)
+
+// plot is the chart of size against quality.
+func (s *Screen) plot(t *theme.Theme, snap *explorer.Snapshot) chart.Plot {
+	sr := snap.Search
+	var cloud, front []chart.Point
+	for _, p := range sr.Cloud {
+		cloud = append(cloud, chart.Point{X: p.Ratio, Y: quality(sr, p.Perplexity(), p.Fitness)})
+	}
+	top := 0.0
+	for _, c := range sr.Front {
+		y := quality(sr, c.Score.Perplexity(), c.Score.Fitness)
+		front = append(front, chart.Point{X: c.Ratio, Y: y})
+		if !math.IsNaN(y) {
+			top = max(top, y)
+		}
+	}
+	slices.SortFunc(front, func(a, b chart.Point) int {
+		switch {
+		case a.X < b.X:
+			return -1
+		case a.X > b.X:
+			return 1
+		}
+		return 0
+	})
+	label := fitnessName(sr)
+	if showsPerplexity(sr) {
+		label = "ppl"
+	}
+	y := chart.Axis{Log: s.logY, Label: label}
+	dense := sr.DensePerplexity
+	if !showsPerplexity(sr) || squeezes(1, cloud, front) {
+		dense = 0
+	}
+	y, above := limitAxis(y, cloud, top, dense)
+	if above > 0 {
+		y.Label += fmt.Sprintf("  (%d points above)", above)
+	}
+	if s.logY {
+		y.Label += "  log"
+	}
+	p := chart.Plot{
+		X: chart.Axis{Label: "share of parameters"}, Y: y, Empty: "no candidate yet",
+		Series: []chart.Series{
+			{Name: "candidates", Style: t.Cloud, Points: cloud},
+			{Name: "front", Style: t.Front, Points: front, Join: true, Glyph: t.Glyph.Dot},
+		},
+	}
+	if dense > 0 {
+		p.Marks = append(p.Marks, chart.Mark{Point: chart.Point{X: 1, Y: dense}, Glyph: t.Glyph.Diamond, Label: "dense", Style: t.Dense})
+	}
+	for _, c := range slices.Concat(sr.Front, sr.Population) {
+		if c.Origin == search.ByHand {
+			p.Marks = append(p.Marks, chart.Mark{Point: chart.Point{X: c.Ratio, Y: quality(sr, c.Score.Perplexity(), c.Score.Fitness)}, Glyph: t.Glyph.Star, Label: "you", Style: t.Yours})
+			break
+		}
+	}
+	if c, ok := s.selected(snap); ok {
+		mark := chart.Mark{Point: chart.Point{X: c.Ratio, Y: quality(sr, c.Score.Perplexity(), c.Score.Fitness)}, Glyph: t.Glyph.Ring, Style: t.Strong}
+		if s.chosen != 0 {
+			mark.Label = fmt.Sprintf("#%d", c.ID)
+		}
+		p.Marks = append(p.Marks, mark)
+	}
+	return p
+}
+
+// squeezes reports whether a mark at x would leave the points no more than a sliver of the axis.
+func squeezes(x float64, lists ...[]chart.Point) bool {
+	const least = 0.1
+	lo, hi := math.Inf(1), math.Inf(-1)
+	for _, p := range slices.Concat(lists...) {
+		lo, hi = min(lo, p.X), max(hi, p.X)
+	}
+	return hi-lo < least*(max(hi, x)-min(lo, x))
+}
+
+// limitAxis cuts an axis off above the bulk of the points, so that a few very bad candidates do not flatten the rest, and
+// counts what is then above it.
+func limitAxis(y chart.Axis, cloud []chart.Point, front, dense float64) (chart.Axis, int) {
+	values := make([]float64, 0, len(cloud))
+	for _, p := range cloud {
+		if !math.IsNaN(p.Y) && !math.IsInf(p.Y, 0) && p.Y > 0 {
+			values = append(values, p.Y)
+		}
+	}
+	if len(values) < 20 {
+		return y, 0
+	}
+	slices.Sort(values)
+	lo, bulk := values[0], max(values[len(values)*9/10], front)
+	if dense > 0 {
+		lo = min(lo, dense)
+	}
+	if values[len(values)-1] <= bulk*1.3 || bulk <= lo {
+		return y, 0
+	}
+	margin := (bulk - lo) * 0.05
+	y.Min, y.Max = max(lo-margin, lo*0.9), bulk+margin
+	above := 0
+	for _, v := range values {
+		if v > y.Max {
+			above++
+		}
+	}
+	return y, above
+}
+
+func (s *Screen) drawChart(t *theme.Theme, w, h int) []string {
+	snap := s.snap()
+	title := "size × perplexity"
+	if !showsPerplexity(snap.Search) {
+		title = "size × divergence"
+	}
+	if t.Look.ASCII {
+		title = "size and quality"
+	}
+	return widget.Box(t, paint.Frame{Title: title, Focused: s.focus == partChart}, w, h, func(w, h int) []string {
+		if snap.Search.Evaluated == 0 {
+			return s.drawWelcome(t, w)
+		}
+		return s.plot(t, snap).Draw(t, w, h)
+	})
+}
+
+// drawWelcome stands where the chart will be while there is nothing to chart.
+func (s *Screen) drawWelcome(t *theme.Theme, w int) []string {
+	snap, mi := s.snap(), s.snap().Model
+	key := func(id string) string { return s.host.Key(id) }
+	rows := []string{paint.Blank(w), widget.Line(w).Put(t.Strong, subnets.ModelName(mi)).String()}
+	facts := fmt.Sprintf("%s parameters in %d layers, %s as %s", text.Count(float64(mi.Params)), mi.Layers, text.Bytes(float64(mi.Bytes)), mi.FileType)
+	rows = append(rows, widget.Paragraph(w, t.Dim, facts)...)
+	rows = append(rows, paint.Blank(w))
+	j, runs := s.job()
+	switch {
+	case runs && j.State == explorer.Paused:
+		rows = append(rows, widget.Paragraph(w, t.Text, "The search stands still: "+key("search.toggle")+" lets it go on.")...)
+	case runs && j.Progress.Step != "":
+		rows = append(rows, widget.Paragraph(w, t.Text, "The search is being prepared: "+text.Line(j.Progress.Step)+".")...)
+	case runs:
+		rows = append(rows, widget.Paragraph(w, t.Text, "The search is about to begin.")...)
+	case !snap.Statistics.Ready && snap.Statistics.Layers > 0:
+		rows = append(rows, widget.Paragraph(w, t.Text, fmt.Sprintf("Statistics are being gathered: layer %d of %d.", snap.Statistics.Layers, mi.Layers))...)
+	default:
+		said := "No search yet: " + key("search.toggle") + " starts one."
+		if last, ok := s.last(); ok {
+			said = "The last search: " + last.said + ". " + key("search.toggle") + " takes it up or starts another."
+		}
+		rows = append(rows, widget.Paragraph(w, t.Text, said)...)
+	}
+	if runs {
+		return rows
+	}
+	return append(rows, widget.Paragraph(w, t.Dim, key("search.cut")+" cuts a smaller model at once, without a search.")...)
+}
+
+// drawBest draws the candidate in hand, and below it what happened last where the events have no pane of their own.
+func (s *Screen) drawBest(t *theme.Theme, alone bool, w, h int) []string {
+	snap := s.snap()
+	c, ok := s.selected(snap)
+	title := "best"
+	if ok {
+		title = "best at " + targetName(snap.Search.Target)
+		if s.chosen != 0 {
+			title = fmt.Sprintf("candidate #%d", c.ID)
+		}
+	}
+	return widget.Box(t, paint.Frame{Title: title, Focused: s.focus == partBest}, w, h, func(w, h int) []string {
+		if !ok {
+			return widget.Paragraph(w, t.Dim, "The best subnet so far is shown here.")
+		}
+		rows := s.drawCandidate(t, c, w, h)
+		if room := h - len(rows) - 2; alone && room >= 2 && len(snap.Search.Events) > 0 {
+			rows = append(rows, paint.Blank(w), widget.Line(w).Put(t.Title, "events").String())
+			rows = append(rows, eventRows(t, snap.Search.Events, w, room)...)
+		}
+		return rows
+	})
+}
+
+// drawCandidate draws what is known about a candidate, most important first.
+func (s *Screen) drawCandidate(t *theme.Theme, c explorer.Candidate, w, h int) []string {
+	snap, sr := s.snap(), s.snap().Search
+	var segs []widget.Segment
+	say := func(style theme.Style, format string, args ...any) {
+		segs = append(segs, widget.Segment{Style: style, Text: fmt.Sprintf(format, args...)})
+	}
+	if perplexity := c.Score.Perplexity(); perplexity > 0 {
+		say(t.Subnet.With(t.Strong), "%s ppl", text.Perplexity(perplexity))
+		if sr.DensePerplexity > 0 {
+			say(t.Text, "%.2f × dense", perplexity/sr.DensePerplexity)
+		}
+	}
+	if c.Score.KL > 0 {
+		say(t.Text, "KL %.3g nats/token", c.Score.KL)
+	}
+	rows := widget.Flow(t, w, segs, 2)
+	segs = nil
+	say(t.Text, "%.3f of block parameters", c.Ratio)
+	say(t.Dim, "%.2f with embedding", c.ShareAll)
+	rows = append(rows, widget.Flow(t, w, segs, 2)...)
+	segs = nil
+	say(t.Text, "GGUF %s %s", snap.Model.FileType, text.Bytes(float64(c.Bytes)))
+	say(t.Dim, "source %s", text.Bytes(float64(snap.Model.Bytes)))
+	if c.Masks.Layers() > 0 {
+		say(t.Text, "KV %s/token", text.Bytes(float64(s.cost(c.Masks).Size.KVBytesPerToken)))
+	}
+	rows = append(rows, widget.Flow(t, w, segs, 2)...)
+	segs = nil
+	if c.Origin == search.ByHand {
+		say(t.Yours, "you")
+	}
+	say(t.Dim, "generation %d", c.Generation)
+	if c.Parent > 0 {
+		say(t.Dim, "from #%d", c.Parent)
+	}
+	say(t.Dim, "%s", text.Line(c.Moves))
+	rows = append(rows, widget.Flow(t, w, segs, 2)...)
+	if c.Masks.Layers() > 0 && len(rows)+4 > h { // the strips say more than where it came from
+		rows = rows[:max(1, h-4)]
+	}
+	if len(rows)+5 <= h {
+		rows = append(rows, paint.Blank(w))
+	}
+	if c.Masks.Layers() > 0 {
+		rows = append(rows, subnets.Strips(t, c.Masks, w)...)
+	}
+	return rows
+}
+
+func (s *Screen) drawHistory(t *theme.Theme, snap *explorer.Snapshot, w, h int) []string {
+	sr := snap.Search
+	return widget.Box(t, paint.Frame{Title: "fitness by generation", Focused: s.focus == partHistory}, w, h, func(w, h int) []string {
+		var best, median []chart.Point
+		for _, g := range sr.History {
+			best = append(best, chart.Point{X: float64(g.Number), Y: g.Best})
+			median = append(median, chart.Point{X: float64(g.Number), Y: g.Median})
+		}
+		foot := historyFacts(sr, w)
+		p := chart.Plot{
+			X: chart.Axis{Label: "generation"}, Y: chart.Axis{Label: fitnessName(sr)}, Legend: true, Empty: "no generation yet",
+			Series: []chart.Series{{Name: "median", Style: t.SeriesAt(4), Points: median, Join: true}, {Name: "best", Style: t.Front, Points: best, Join: true}},
+		}
+		if h < 8 {
+			p.Y.Label = ""
+		}
+		rows := p.Draw(t, w, h-len(foot))
+		for _, f := range foot {
+			rows = append(rows, widget.Line(w).Put(t.Dim, f).String())
+		}
+		return rows
+	})
+}
+
+func fitnessName(sr explorer.Search) string {
+	switch sr.Fitness {
+	case "", "kl":
+		return "KL nats/token"
+	case "perplexity":
+		return "NLL nats/token"
+	}
+	return text.Line(sr.Fitness)
+}
+
+// historyFacts are the numbers under the progress chart, in as many rows as they take.
+func historyFacts(sr explorer.Search, w int) []string {
+	if sr.Evaluated == 0 {
+		return nil
+	}
+	facts := []string{text.Count(float64(sr.Tokens)) + " tokens"}
+	if sr.PrefixReuse > 0 {
+		facts = append(facts, fmt.Sprintf("prefix reuse %.0f %%", 100*sr.PrefixReuse))
+	}
+	if sr.TierHits > 0 { // where there is more than one tier
+		facts = append(facts, fmt.Sprintf("tier hits %.2f", sr.TierHits))
+	}
+	facts = append(facts, text.Clock(sr.Elapsed)+" spent")
+	if sr.Dropped > 0 {
+		facts = append(facts, fmt.Sprintf("%d dropped (no number)", sr.Dropped))
+	}
+	rows := []string{""}
+	for _, f := range facts {
+		last := &rows[len(rows)-1]
+		switch {
+		case *last == "":
+			*last = f
+		case text.Width(*last)+3+text.Width(f) > w-2:
+			rows = append(rows, f)
+		default:
+			*last += " · " + f
+		}
+	}
+	if len(rows) > 2 {
+		rows = rows[:2]
+	}
+	return rows
+}
+
+func (s *Screen) drawPopulation(t *theme.Theme, snap *explorer.Snapshot, w, h int) []string {
+	rows := s.candidates(snap)
+	title := "population"
+	if s.front {
+		title = "front"
+	}
+	focused := s.focus == partPopulation
+	tb := widget.Table{
+		Columns: []widget.Column{
+			{Title: "#", W: 5, Right: true}, {Title: "KL", W: 6, Right: true}, {Title: "ppl", W: 6, Right: true}, {Title: "share", W: 5, Right: true, Rank: 1},
+			{Title: "bytes", W: 7, Right: true, Rank: 3}, {Title: "moves", W: 10, Grow: true, Rank: 4}, {Title: "tier", W: 4, Rank: 2},
+		},
+		N: len(rows), List: s.list, Focused: focused, Empty: "no candidate yet",
+		Marked: func(i int) bool { return rows[i].ID == s.chosen },
+		Cell:   func(i, col int) (string, theme.Style) { return candidateCell(t, rows[i], col) },
+	}
+	return widget.Box(t, paint.Frame{Title: title, Focused: focused, Foot: widget.ScrollNote(s.list.Top, h-3, len(rows))}, w, h, func(w, h int) []string { return tb.Draw(t, w, h) })
+}
+
+func candidateCell(t *theme.Theme, c explorer.Candidate, col int) (string, theme.Style) {
+	style := t.Text
+	scoring := c.Tiers > 0 && c.Tier < c.Tiers
+	if scoring {
+		style = t.Dim
+	}
+	switch col {
+	case 0:
+		if c.Origin == search.ByHand {
+			return "you", t.Yours
+		}
+		return strconv.Itoa(c.ID), style
+	case 1:
+		if c.Score.KL <= 0 {
+			return text.None, t.Dim
+		}
+		return fmt.Sprintf("%.3f", c.Score.KL), style
+	case 2:
+		return text.Perplexity(c.Score.Perplexity()), style
+	case 3:
+		return fmt.Sprintf("%.3f", c.Ratio), style
+	case 4:
+		return text.Bytes(float64(c.Bytes)), style
+	case 5:
+		return text.Line(c.Moves), t.Dim
+	}
+	if c.Tiers == 0 {
+		return "", t.Dim
+	}
+	if scoring {
+		style = t.Pending
+	}
+	return fmt.Sprintf("%d/%d", c.Tier, c.Tiers), style
+}
+
+func (s *Screen) drawEvents(t *theme.Theme, snap *explorer.Snapshot, w, h int) []string {
+	return widget.Box(t, paint.Frame{Title: "events", Focused: s.focus == partEvents}, w, h, func(w, h int) []string {
+		rows := eventRows(t, snap.Search.Events, w, h)
+		if len(rows) == 0 {
+			rows = widget.Paragraph(w, t.Dim, "What happens during a search is listed here.")
+		}
+		return rows
+	})
+}
+
+// eventRows lists events on at most h rows, the newest first.
+func eventRows(t *theme.Theme, events []search.Event, w, h int) []string {
+	var rows []string
+	for _, e := range slices.Backward(events) {
+		for k, l := range text.Wrap(text.Line(e.Text), max(1, w-11)) {
+			if len(rows) == h {
+				return rows
+			}
+			r := widget.Line(w)
+			if k == 0 {
+				r.Put(t.Dim, e.At.Local().Format("15:04:05"))
+			}
+			rows = append(rows, r.Pad(10).Put(t.Text, l).String())
+		}
+	}
+	return rows
+}

@@ -1,0 +1,36 @@
+package subnets
+
+import (
+	"github.com/lathe-llm/lathe/infer/subnet"
+)
+
+// costContext is the context, in tokens, at which operations per token are counted.
+const costContext = 2048
+
+// A Cost is what a subnet costs. Computing it takes as long as drawing the rest of a frame.
+type Cost struct {
+	Size  subnet.Size
+	Bytes int64   // GGUF tensor bytes in the model's type
+	FLOPs float64 // per token generated at a context of 2048 tokens
+	masks subnet.Masks
+}
+
+// Costs caches the costs of the masks last asked for. The zero Costs is empty.
+type Costs struct{ known []Cost }
+
+// Of returns the cost of masks with matrices of a ggml type.
+func (c *Costs) Of(masks subnet.Masks, typ string) Cost {
+	for _, k := range c.known {
+		if k.masks.Equal(masks) {
+			return k
+		}
+	}
+	k := Cost{masks: masks, Size: masks.Size(), Bytes: masks.GGUFBytes(typ)}
+	_, k.FLOPs = masks.FLOPs(costContext)
+	const remembered = 8
+	if len(c.known) == remembered {
+		c.known = c.known[1:]
+	}
+	c.known = append(c.known, k)
+	return k
+}

@@ -1,0 +1,153 @@
+// Package subnets is what the screens share about subnets: names, masks, costs, strips of layers, and the questions about
+// them (which subnet, where to write it, which calibration text).
+package subnets
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	tea "charm.land/bubbletea/v2"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/tui/internal/screen"
+	"github.com/lathe-llm/lathe/tui/internal/text"
+	"github.com/lathe-llm/lathe/tui/internal/widget"
+)
+
+// Name returns what a subnet is called on the screen.
+func Name(s *explorer.Snapshot, id explorer.SubnetID) string {
+	switch id {
+	case explorer.DenseID:
+		return "dense"
+	case explorer.DraftID:
+		return "draft"
+	}
+	if n, ok := s.Subnet(id); ok {
+		return text.Line(n.Name)
+	}
+	return string(id)
+}
+
+// Masks returns the masks of a subnet; ok is false when it is gone.
+func Masks(s *explorer.Snapshot, id explorer.SubnetID) (m subnet.Masks, ok bool) {
+	switch id {
+	case explorer.DenseID:
+		if s.Model.Geometry == nil {
+			return m, false
+		}
+		return subnet.Dense(s.Model.Geometry), true
+	case explorer.DraftID:
+		return s.Draft.Masks, s.Draft.Masks.Layers() > 0
+	}
+	n, ok := s.Subnet(id)
+	return n.Masks, ok && n.Masks.Layers() > 0
+}
+
+// Newest returns the newest measurement of a subnet, or nil.
+func Newest(n explorer.Subnet) *explorer.Measurement {
+	if len(n.Measurements) == 0 {
+		return nil
+	}
+	return &n.Measurements[0]
+}
+
+// Pick asks for a subnet of the library; extra IDs come first.
+func Pick(host screen.Host, title string, extra []explorer.SubnetID, run func(id explorer.SubnetID) tea.Cmd) tea.Cmd {
+	return host.Open(&widget.Picker{Title: title, Choices: func() []widget.Choice {
+		snap := host.Snapshot()
+		var out []widget.Choice
+		for _, id := range extra {
+			detail := "the model as loaded"
+			if id == explorer.DraftID {
+				detail = fmt.Sprintf("the masks being edited, ratio %.3f", snap.Draft.Size.Ratio)
+			}
+			out = append(out, widget.Choice{Title: Name(snap, id), Detail: detail, Run: func() tea.Cmd { return run(id) }})
+		}
+		for _, n := range snap.Subnets {
+			detail := fmt.Sprintf("%s  ratio %.3f", n.Origin, n.Size.Ratio)
+			if k := Newest(n); k != nil {
+				detail += "  ppl " + text.Perplexity(k.Perplexity)
+			}
+			out = append(out, widget.Choice{Title: text.Line(n.Name), Detail: detail, Run: func() tea.Cmd { return run(n.ID) }})
+		}
+		return out
+	}})
+}
+
+// Measure measures the perplexity of a subnet in the background.
+func Measure(host screen.Host, id explorer.SubnetID) tea.Cmd {
+	return host.Do(explorer.Measure{Subnet: id}, func(r explorer.Receipt) tea.Cmd {
+		snap := host.Snapshot()
+		if j, _ := snap.Job(r.Job); !j.State.Ended() {
+			host.Note(explorer.Info, "measuring the perplexity of "+Name(snap, id)+" in the background")
+		}
+		return nil
+	})
+}
+
+// CopyMasks copies masks as text; what names them.
+func CopyMasks(host screen.Host, masks subnet.Masks, what string) tea.Cmd {
+	b, err := masks.MarshalText()
+	if err != nil {
+		host.Fail(err)
+		return nil
+	}
+	return host.Copy(string(b), what)
+}
+
+// Searching returns the search that has not ended.
+func Searching(snap *explorer.Snapshot) (explorer.Job, bool) {
+	if j, ok := snap.Job(snap.Search.Job); ok && !j.State.Ended() {
+		return j, true
+	}
+	i := slices.IndexFunc(snap.Jobs, func(j explorer.Job) bool { return j.Kind == explorer.JobSearch && !j.State.Ended() })
+	if i < 0 {
+		return explorer.Job{}, false
+	}
+	return snap.Jobs[i], true
+}
+
+// CalibrationEntries are the entries of forms about calibration text, which [CalibrationOf] reads.
+func CalibrationEntries() []*widget.Entry {
+	return []*widget.Entry{
+		widget.TextEntry("text", "text", "", "a file, or a folder of text files; empty: the default text", nil),
+		widget.TextEntry("windows", "windows", "", "windows of calibration text; more is better and takes longer", widget.CountIn(1, 100000)),
+		widget.TextEntry("seq", "window tokens", "", "tokens per window", widget.CountIn(16, 1<<20)),
+	}
+}
+
+// CalibrationOf returns the calibration text chosen in a form with [CalibrationEntries].
+func CalibrationOf(f *widget.Form) explorer.Calibration {
+	return explorer.Calibration{Text: f.Get("text"), Windows: f.Count("windows"), Seq: f.Count("seq")}
+}
+
+// MethodName describes how a subnet was made.
+func MethodName(me explorer.Method) string {
+	s := me.Reform
+	if me.Preset != "" {
+		s = me.Preset + ", " + s
+	}
+	if me.Lambda > 0 {
+		s += fmt.Sprintf(", lambda %.3g", me.Lambda)
+	}
+	if me.Pull {
+		s += " to the original"
+	}
+	return s
+}
+
+// ModelName returns what the model is called on the screen: the name of its file without type and ending. The name inside
+// the file is often that of a training run.
+func ModelName(mi explorer.ModelInfo) string {
+	stem := strings.TrimSuffix(filepath.Base(mi.Path), filepath.Ext(mi.Path))
+	if mi.Name != "" && strings.HasPrefix(stem, mi.Name) || stem == "" || stem == "." {
+		return text.Line(mi.Name)
+	}
+	if n := len(stem) - len(mi.FileType); n > 1 && mi.FileType != "" && strings.EqualFold(stem[n:], mi.FileType) {
+		stem = strings.TrimRight(stem[:n], ".-_")
+	}
+	return text.Line(stem)
+}

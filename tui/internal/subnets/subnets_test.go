@@ -1,0 +1,23 @@
+package subnets
+
+import (
+	"testing"
+
+	"github.com/lathe-llm/lathe/explorer"
+)
+
+func TestModelName(t *testing.T) {
+	for _, c := range []struct{ path, name, fileType, want string }{
+		{"m/SmolLM2-135M-Instruct.Q4_1.gguf", "Smollm2 135M Ep2", "Q4_1", "SmolLM2-135M-Instruct"},
+		{"m/SmolLM2-135M-Instruct.Q4_1.gguf", "SmolLM2-135M-Instruct", "Q4_1", "SmolLM2-135M-Instruct"},
+		{"qwen-0.5b-q8_0.gguf", "Qwen", "Q8_0", "qwen-0.5b"},
+		{"converted/Tiny-0a1b2c3d4e5f.gguf", "Tiny", "F16", "Tiny"},
+		{"model.gguf", "", "", "model"},
+		{"Q4_1.gguf", "", "Q4_1", "Q4_1"},
+		{"", "llama", "F16", "llama"},
+	} {
+		if got := ModelName(explorer.ModelInfo{Path: c.path, Name: c.name, FileType: c.fileType}); got != c.want {
+			t.Errorf("%q named %q is called %q, want %q", c.path, c.name, got, c.want)
+		}
+	}
+}

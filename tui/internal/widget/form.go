@@ -1,0 +1,371 @@
+package widget
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	tea "charm.land/bubbletea/v2"
+
+	"github.com/lathe-llm/lathe/tui/internal/layout"
+	"github.com/lathe-llm/lathe/tui/internal/paint"
+	"github.com/lathe-llm/lathe/tui/internal/screen"
+	"github.com/lathe-llm/lathe/tui/internal/text"
+	"github.com/lathe-llm/lathe/tui/internal/theme"
+)
+
+// An Entry is one value of a form: a text, or one of several choices.
+type Entry struct {
+	ID     string
+	Hidden func(f *Form) bool // nil: always shown
+
+	label   string
+	help    string // shown while the entry has the cursor
+	text    Field
+	choices []string // non-empty: the value is one of these
+	chosen  int
+	check   func(string) error // nil: every text passes
+}
+
+// TextEntry is an entry for a text, which check lets pass; nil lets every text pass.
+func TextEntry(id, label, value, help string, check func(string) error) *Entry {
+	return &Entry{ID: id, label: label, help: help, text: NewField(value, false), check: check}
+}
+
+// ChoiceEntry is an entry with a value among choices.
+func ChoiceEntry(id, label, value, help string, choices ...string) *Entry {
+	return &Entry{ID: id, label: label, help: help, choices: choices, chosen: max(0, slices.Index(choices, value))}
+}
+
+// ToggleEntry is an entry for yes or no.
+func ToggleEntry(id, label string, on bool, help string) *Entry {
+	value := "no"
+	if on {
+		value = "yes"
+	}
+	return ChoiceEntry(id, label, value, help, "yes", "no")
+}
+
+func (e *Entry) value() string {
+	if len(e.choices) > 0 {
+		return e.choices[e.chosen]
+	}
+	return strings.TrimSpace(e.text.String())
+}
+
+// A Form asks for a few values at once.
+type Form struct {
+	Title, Note string
+	Entries     []*Entry
+	OK          string // what enter does
+	Submit      func(f *Form) tea.Cmd
+
+	at      int
+	problem string
+}
+
+var _ screen.Overlay = (*Form)(nil)
+
+func (f *Form) entry(id string) *Entry {
+	i := slices.IndexFunc(f.Entries, func(e *Entry) bool { return e.ID == id })
+	if i < 0 {
+		panic(fmt.Sprintf("widget: no entry %q in the form %q", id, f.Title))
+	}
+	return f.Entries[i]
+}
+
+// Get returns the value of an entry. Number and Count are for entries whose check lets only numbers pass, and read an
+// empty text as 0.
+func (f *Form) Get(id string) string { return f.entry(id).value() }
+
+// Yes reports whether a ToggleEntry is set.
+func (f *Form) Yes(id string) bool { return f.Get(id) == "yes" }
+
+// Number returns the value of an entry as a number; empty is 0.
+func (f *Form) Number(id string) float64 {
+	v, err := ParseNumber(f.Get(id))
+	if err != nil {
+		return 0
+	}
+	return v
+}
+
+// Count returns the value of an entry as a whole number; empty is 0.
+func (f *Form) Count(id string) int { return int(f.Number(id)) }
+
+// visible are the entries that are there now.
+func (f *Form) visible() []*Entry {
+	out := make([]*Entry, 0, len(f.Entries))
+	for _, e := range f.Entries {
+		if e.Hidden == nil || !e.Hidden(f) {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+func (f *Form) current() *Entry {
+	v := f.visible()
+	f.at = layout.Clamp(f.at, 0, len(v)-1)
+	return v[f.at]
+}
+
+func (f *Form) labelWidth() int {
+	n := 0
+	for _, e := range f.Entries {
+		n = max(n, text.Width(e.label))
+	}
+	return n
+}
+
+func (f *Form) Place(_ screen.Host, body layout.Rect) layout.Rect {
+	w := Width(body, 72)
+	return body.Center(w, height(body, f.head(w-2)+len(f.visible())+3+f.foot(w-2)))
+}
+
+// foot is the number of rows below the entries: enough for the longest help of one of them.
+func (f *Form) foot(w int) int {
+	n := 1
+	for _, e := range f.Entries {
+		n = max(n, len(text.Wrap(e.help, max(1, w-2))))
+	}
+	return n
+}
+
+// head is the number of rows above the entries.
+func (f *Form) head(w int) int {
+	if f.Note == "" {
+		return 0
+	}
+	return len(text.Wrap(f.Note, max(1, w-2))) + 1
+}
+
+// top is the first visible entry when only some fit.
+func (f *Form) top(w, h int) int {
+	room := max(1, h-2-f.head(w-2)-1-f.foot(w-2))
+	return layout.Clamp(f.at-room+1, 0, max(0, len(f.visible())-room))
+}
+
+func (f *Form) Draw(host screen.Host, w, h int) []string {
+	t := host.Theme()
+	inner := w - 2
+	var rows []string
+	if f.Note != "" {
+		for _, l := range text.Wrap(f.Note, max(1, inner-2)) {
+			rows = append(rows, paint.Text(inner, t.Dim, " "+l))
+		}
+		rows = append(rows, paint.Blank(inner))
+	}
+	current := f.current()
+	all := f.visible()
+	room := max(1, h-2-len(rows)-1-f.foot(inner))
+	for i := f.top(w, h); i < len(all) && room > 0; i++ {
+		rows = append(rows, f.drawEntry(t, all[i], all[i] == current, inner))
+		room--
+	}
+	rows = append(rows, paint.Blank(inner))
+	shown, style := current.help, t.Dim
+	if f.problem != "" {
+		shown, style = f.problem, t.Bad
+	}
+	for _, l := range text.Wrap(shown, max(1, inner-2)) {
+		rows = append(rows, paint.Text(inner, style, " "+l))
+	}
+	return paint.Box(t, paint.Frame{Title: f.Title, Focused: true}, w, h, rows)
+}
+
+func (f *Form) drawEntry(t *theme.Theme, e *Entry, here bool, w int) string {
+	r := paint.NewRow(w, theme.Style{})
+	mark, label := "  ", t.Dim
+	if here {
+		mark, label = t.Glyph.Here+" ", t.Strong
+	}
+	r.Put(t.Accent, mark).Col(label, e.label, f.labelWidth()).Put(t.Text, "  ")
+	if len(e.choices) == 0 {
+		s, _ := e.text.Line(r.Room() - 1)
+		style := t.Input
+		if s == "" {
+			s, style = "default", t.Placeholder
+			if e.check != nil && e.check("") != nil {
+				s = "needed"
+			}
+		}
+		return r.Put(style, s).String()
+	}
+	if !here {
+		return r.Put(t.Text, e.value()).String()
+	}
+	if total := text.Width(strings.Join(e.choices, "  ")) + 2; total > r.Room() {
+		return r.Put(t.Dim, t.Glyph.Left+" ").Put(t.Strong, e.value()).Put(t.Dim, " "+t.Glyph.Right).String()
+	}
+	for i, c := range e.choices {
+		if i == e.chosen {
+			r.Put(t.Focus, "["+c+"]").Put(t.Text, " ")
+		} else {
+			r.Put(t.Dim, " "+c+"  ")
+		}
+	}
+	return r.String()
+}
+
+func (f *Form) Cursor(w, h int) (int, int, bool) {
+	e := f.current()
+	if len(e.choices) > 0 {
+		return 0, 0, false
+	}
+	x := 1 + 2 + f.labelWidth() + 2
+	_, cx := e.text.Line(w - 2 - (x - 1) - 1)
+	return x + cx, 1 + f.head(w-2) + f.at - f.top(w, h), true
+}
+
+func (f *Form) Typing() bool { return true }
+
+func (f *Form) Paste(s string) {
+	if e := f.current(); len(e.choices) == 0 {
+		e.text.Insert(s)
+		f.problem = ""
+	}
+}
+
+func (f *Form) Key(host screen.Host, k tea.KeyPressMsg) tea.Cmd {
+	e := f.current()
+	switch k.String() {
+	case "up", "shift+tab", "ctrl+p":
+		f.at = (f.at + len(f.visible()) - 1) % len(f.visible())
+		return nil
+	case "down", "tab", "ctrl+n":
+		f.at = (f.at + 1) % len(f.visible())
+		return nil
+	case "enter":
+		return f.finish(host)
+	}
+	f.problem = ""
+	if len(e.choices) == 0 {
+		e.text.Key(k)
+		return nil
+	}
+	switch k.String() {
+	case "left", "h":
+		e.chosen = (e.chosen + len(e.choices) - 1) % len(e.choices)
+	case "right", "space", "l":
+		e.chosen = (e.chosen + 1) % len(e.choices)
+	default:
+		for i := range e.choices { // the first letter jumps
+			j := (e.chosen + 1 + i) % len(e.choices)
+			if k.Text != "" && strings.HasPrefix(strings.ToLower(e.choices[j]), strings.ToLower(k.Text)) {
+				e.chosen = j
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// finish checks all values and submits them, or goes to the first that is wrong.
+func (f *Form) finish(host screen.Host) tea.Cmd {
+	for i, e := range f.visible() {
+		if e.check == nil {
+			continue
+		}
+		if err := e.check(e.value()); err != nil {
+			f.at, f.problem = i, e.label+": "+err.Error()
+			return nil
+		}
+	}
+	host.Close(f)
+	return f.Submit(f)
+}
+
+func (f *Form) Mouse(_ screen.Host, e screen.MouseEvent) tea.Cmd {
+	if e.Kind == screen.Wheel {
+		f.at = layout.Clamp(f.at+e.Delta, 0, len(f.visible())-1)
+	}
+	return nil
+}
+
+func (f *Form) Hints(host screen.Host) []screen.Hint {
+	ok := f.OK
+	if ok == "" {
+		ok = "do it"
+	}
+	out := []screen.Hint{{Key: host.Theme().Glyph.Return, Label: ok}}
+	if len(f.visible()) > 1 {
+		out = append(out, screen.Hint{Key: "tab", Label: "next"})
+	}
+	if len(f.current().choices) > 0 {
+		out = append(out, screen.Hint{Key: host.Theme().Glyph.Left + host.Theme().Glyph.Right, Label: "choose"})
+	}
+	return append(out, EscHint("back"))
+}
+
+// The checks of entries. An empty text means the default and passes, except for those that need a text.
+
+// NeedText accepts every text but the empty one.
+func NeedText(s string) error {
+	if s == "" {
+		return fmt.Errorf("must not be empty")
+	}
+	return nil
+}
+
+// ParseNumber reads a number, with a comma or a point, or a percentage: "80 %" is 0.8.
+func ParseNumber(s string) (float64, error) {
+	s = strings.TrimSpace(strings.ReplaceAll(s, ",", "."))
+	scale := 1.0
+	if p, ok := strings.CutSuffix(s, "%"); ok {
+		s, scale = strings.TrimSpace(p), 0.01
+	}
+	v, err := strconv.ParseFloat(s, 64)
+	if err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
+		return 0, fmt.Errorf("not a number")
+	}
+	return v * scale, nil
+}
+
+// NumberIn accepts numbers from lo to hi.
+func NumberIn(lo, hi float64) func(string) error {
+	return func(s string) error {
+		if s == "" {
+			return nil
+		}
+		v, err := ParseNumber(s)
+		if err != nil {
+			return err
+		}
+		if v < lo || v > hi {
+			return fmt.Errorf("must be from %v to %v", lo, hi)
+		}
+		return nil
+	}
+}
+
+// CountIn accepts whole numbers from lo to hi.
+func CountIn(lo, hi int) func(string) error {
+	return func(s string) error {
+		if s == "" {
+			return nil
+		}
+		v, err := strconv.Atoi(s)
+		if err != nil {
+			return fmt.Errorf("not a whole number")
+		}
+		if v < lo || v > hi {
+			return fmt.Errorf("must be from %d to %d", lo, hi)
+		}
+		return nil
+	}
+}
+
+// Ratio accepts ratios above 0 and up to 1, and not the empty text.
+func Ratio(s string) error {
+	v, err := ParseNumber(s)
+	if err != nil {
+		return err
+	}
+	if v <= 0 || v > 1 {
+		return fmt.Errorf("must be above 0 and at most 1: 0.8, or 80 %%")
+	}
+	return nil
+}

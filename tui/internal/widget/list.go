@@ -1,0 +1,139 @@
+package widget
+
+import (
+	"slices"
+
+	"github.com/lathe-llm/lathe/tui/internal/layout"
+	"github.com/lathe-llm/lathe/tui/internal/paint"
+	"github.com/lathe-llm/lathe/tui/internal/text"
+	"github.com/lathe-llm/lathe/tui/internal/theme"
+)
+
+// A List is the cursor and scroll position of a long list.
+type List struct{ At, Top int }
+
+// Move moves the cursor within n rows.
+func (l *List) Move(by, n int) { l.At = layout.Clamp(l.At+by, 0, max(0, n-1)) }
+
+// Clamp keeps the cursor within n rows and the cursor's row within the visible ones.
+func (l *List) Clamp(n, visible int) {
+	l.At = layout.Clamp(l.At, 0, max(0, n-1))
+	l.Top = layout.Clamp(l.Top, l.At-visible+1, l.At)
+	l.Top = layout.Clamp(l.Top, 0, max(0, n-visible))
+}
+
+// A Column of a table. Columns are dropped from the highest rank on until the others fit.
+type Column struct {
+	Title string
+	W     int  // least width
+	Grow  bool // takes what width is left
+	Right bool // numbers: aligned to the right
+	Rank  int  // 0 is always shown
+}
+
+// A Table draws rows of cells under a head line; only visible rows are asked for.
+type Table struct {
+	Columns []Column
+	N       int
+	List    List
+	Focused bool
+	Marked  func(row int) bool // rows that carry the selection's background
+	Cell    func(row, col int) (string, theme.Style)
+	Empty   string // shown when there is no row
+}
+
+// fit chooses the columns that fit w cells and their widths.
+func (tb *Table) fit(w int) (cols []int, widths []int) {
+	const gap = 2
+	lead := 2 // the cursor's mark
+	cols = make([]int, 0, len(tb.Columns))
+	for i := range tb.Columns {
+		cols = append(cols, i)
+	}
+	total := func() int {
+		sum := lead
+		for _, c := range cols {
+			sum += tb.Columns[c].W + gap
+		}
+		return sum - gap
+	}
+	for total() > w && len(cols) > 1 {
+		worst := 0
+		for i, c := range cols {
+			if tb.Columns[c].Rank >= tb.Columns[cols[worst]].Rank {
+				worst = i
+			}
+		}
+		if tb.Columns[cols[worst]].Rank == 0 {
+			break
+		}
+		cols = slices.Delete(cols, worst, worst+1)
+	}
+	spare := max(0, w-total())
+	growing := 0
+	for _, c := range cols {
+		if tb.Columns[c].Grow {
+			growing++
+		}
+	}
+	for _, c := range cols {
+		width := tb.Columns[c].W
+		if tb.Columns[c].Grow {
+			share := spare / growing
+			width += share
+			spare -= share
+			growing--
+		}
+		widths = append(widths, width)
+	}
+	return cols, widths
+}
+
+// Draw draws the table on w × h cells.
+func (tb *Table) Draw(t *theme.Theme, w, h int) []string {
+	if w <= 0 || h <= 0 {
+		return nil
+	}
+	cols, widths := tb.fit(w - 1) // numbers do not touch the border
+	headRow := paint.NewRow(w, theme.Style{}).Put(t.Dim, "  ")
+	for i, c := range cols {
+		if i > 0 {
+			headRow.Put(t.Dim, "  ")
+		}
+		put(headRow, tb.Columns[c], t.Dim, tb.Columns[c].Title, widths[i])
+	}
+	rows := []string{headRow.String()}
+	if tb.N == 0 {
+		return append(rows, paint.Text(w, t.Dim, "  "+tb.Empty))
+	}
+	for i := tb.List.Top; i < min(tb.N, tb.List.Top+h-1); i++ {
+		base, mark := theme.Style{}, "  "
+		if tb.Marked != nil && tb.Marked(i) {
+			base = t.Selected
+		}
+		if i == tb.List.At {
+			mark = t.Glyph.Here + " "
+			if tb.Focused {
+				base = t.Cursor
+			}
+		}
+		r := paint.NewRow(w, base).Put(t.Accent, mark)
+		for k, c := range cols {
+			if k > 0 {
+				r.Put(theme.Style{}, "  ")
+			}
+			s, style := tb.Cell(i, c)
+			put(r, tb.Columns[c], style, s, widths[k])
+		}
+		rows = append(rows, r.String())
+	}
+	return rows
+}
+
+func put(r *paint.Row, c Column, s theme.Style, str string, w int) {
+	if c.Right {
+		r.Num(s, text.Clip(str, w), w)
+	} else {
+		r.Col(s, str, w)
+	}
+}

@@ -1,0 +1,149 @@
+package widget
+
+import (
+	tea "charm.land/bubbletea/v2"
+
+	"github.com/lathe-llm/lathe/tui/internal/layout"
+	"github.com/lathe-llm/lathe/tui/internal/paint"
+	"github.com/lathe-llm/lathe/tui/internal/screen"
+	"github.com/lathe-llm/lathe/tui/internal/text"
+	"github.com/lathe-llm/lathe/tui/internal/theme"
+)
+
+// Width returns the width of an overlay that would like to be so wide.
+func Width(body layout.Rect, want int) int { return min(want, max(body.W-4, min(body.W, 36))) }
+
+// height returns the height of an overlay that would like to be so high.
+func height(body layout.Rect, want int) int { return min(want, body.H) }
+
+// EscHint is the hint of what esc does.
+func EscHint(label string) screen.Hint { return screen.Hint{Key: "esc", Label: label} }
+
+// arrows are the keys up and down as they are shown.
+func arrows(host screen.Host) string { return host.Theme().Glyph.Up + host.Theme().Glyph.Down }
+
+// A Pager is a text to scroll, with keys of its own at the end.
+type Pager struct {
+	screen.NoText
+	Title string
+	Lines func(w int) []string // rows of w cells
+	Width int                  // wanted width
+	More  []PagerAction
+	top   int
+}
+
+// A PagerAction is a key of a pager.
+type PagerAction struct {
+	Key, Label string
+	Run        func() tea.Cmd
+}
+
+func (p *Pager) Place(_ screen.Host, body layout.Rect) layout.Rect {
+	w := Width(body, p.Width)
+	return body.Center(w, height(body, len(p.Lines(max(0, w-4)))+2))
+}
+
+func (p *Pager) Draw(host screen.Host, w, h int) []string {
+	lines := p.Lines(max(0, w-4))
+	p.top = layout.Clamp(p.top, 0, max(0, len(lines)-(h-2)))
+	rows := make([]string, 0, h)
+	for _, l := range lines[min(p.top, len(lines)):] {
+		rows = append(rows, " "+l+" ")
+	}
+	foot := ""
+	if len(lines) > h-2 {
+		foot = ScrollNote(p.top, h-2, len(lines))
+	}
+	return paint.Box(host.Theme(), paint.Frame{Title: p.Title, Foot: foot, Focused: true}, w, h, rows)
+}
+
+func (p *Pager) Key(host screen.Host, k tea.KeyPressMsg) tea.Cmd {
+	page := max(1, host.Body().H-3)
+	switch k.String() {
+	case "up", "k":
+		p.top--
+	case "down", "j":
+		p.top++
+	case "pgup", "b":
+		p.top -= page
+	case "pgdown", "space":
+		p.top += page
+	case "home", "g":
+		p.top = 0
+	case "end", "G":
+		p.top = 1 << 20
+	case "q", "enter":
+		host.Close(p)
+	default:
+		for _, a := range p.More {
+			if a.Key == k.String() {
+				host.Close(p)
+				return a.Run()
+			}
+		}
+	}
+	p.top = max(0, p.top)
+	return nil
+}
+
+func (p *Pager) Mouse(_ screen.Host, e screen.MouseEvent) tea.Cmd {
+	if e.Kind == screen.Wheel {
+		p.top = max(0, p.top+3*e.Delta)
+	}
+	return nil
+}
+
+func (p *Pager) Hints(host screen.Host) []screen.Hint {
+	var out []screen.Hint
+	for _, a := range p.More {
+		out = append(out, screen.Hint{Key: a.Key, Label: a.Label})
+	}
+	return append(out, screen.Hint{Key: arrows(host), Label: "scroll"}, EscHint("close"))
+}
+
+// A Question asks for a yes or no.
+type Question struct {
+	screen.NoText
+	Title string
+	Text  string
+	Yes   string // what agreeing does
+	Run   func() tea.Cmd
+}
+
+func (q *Question) rows(w int) []string { return text.Wrap(text.Line(q.Text), w) }
+
+func (q *Question) Place(_ screen.Host, body layout.Rect) layout.Rect {
+	w := Width(body, 56)
+	return body.Center(w, height(body, len(q.rows(max(0, w-4)))+4))
+}
+
+func (q *Question) Draw(host screen.Host, w, h int) []string {
+	t := host.Theme()
+	var rows []string
+	for _, l := range q.rows(max(0, w-4)) {
+		rows = append(rows, paint.Text(w-2, t.Text, " "+l))
+	}
+	rows = append(rows, paint.Blank(w-2),
+		paint.NewRow(w-2, theme.Style{}).Put(t.Key, " y").Put(t.KeyText, " "+q.Yes+"   ").Put(t.Key, "n").Put(t.KeyText, " no").String())
+	return paint.Box(t, paint.Frame{Title: q.Title, Focused: true}, w, h, rows)
+}
+
+func (q *Question) Key(host screen.Host, k tea.KeyPressMsg) tea.Cmd {
+	switch k.String() {
+	case "y", "Y", "enter":
+		host.Close(q)
+		return q.Run()
+	case "n", "N", "q":
+		host.Close(q)
+	}
+	return nil
+}
+
+func (q *Question) Hints(screen.Host) []screen.Hint {
+	return []screen.Hint{{Key: "y", Label: q.Yes}, {Key: "n", Label: "no"}, EscHint("back")}
+}
+
+// Ask opens a question; run is what agreeing does, and yes is its name.
+func Ask(host screen.Host, title, s, yes string, run func() tea.Cmd) tea.Cmd {
+	return host.Open(&Question{Title: title, Text: s, Yes: yes, Run: run})
+}
