@@ -9,9 +9,6 @@ package decoder
 // #include <sys/mman.h>
 // #include <unistd.h>
 //
-// // Before there are threads: each stays with the arena that it began with.
-// __attribute__((constructor)) static void one_arena(void) { mallopt(M_ARENA_MAX, 1); }
-//
 // static uintptr_t keep_freed_memory(void) {
 // 	mallopt(M_MMAP_THRESHOLD, 128 << 20);
 // 	mallopt(M_TRIM_THRESHOLD, 512 << 20);
@@ -34,15 +31,16 @@ package decoder
 // #endif
 import "C"
 
-// heap is what is known of the C library's heap, where XLA keeps its buffers.
+// heap is the C library's heap, in which XLA keeps its buffers.
 type heap struct{ end C.uintptr_t }
 
-// keepFreedMemory has the C library keep up to half a gigabyte of what XLA frees. By default each buffer of a graph, some
-// megabytes large, is a mapping of its own: the kernel takes it away when it is freed and clears its pages anew for the next
-// run. Larger ones, such as the weights of large models, still are. There is one arena, since those of threads hold no
-// blocks as large.
+// keepFreedMemory makes the C library keep up to half a gigabyte of what XLA frees. By default each buffer of a graph, some
+// megabytes large, is a mapping of its own: the kernel unmaps it when it is freed and clears its pages again for the next run.
+// Buffers of 128 MiB and more, such as the weights of large models, still are mappings.
+//
+// This changes the whole process, so it is called where the XLA plugin for the CPU is opened and nowhere else; see ADR 11.
 func keepFreedMemory() *heap { return &heap{C.keep_freed_memory()} }
 
-// grown asks for huge pages where the heap has grown since it was last asked for. Of what it grows by at a time, little has
-// been written by then.
+// grown asks for huge pages for what the heap has grown by since the last call. It grows by so much at a time that little of
+// that has been written by then.
 func (h *heap) grown() { h.end = C.use_huge_pages(h.end) }
