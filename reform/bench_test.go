@@ -6,7 +6,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/lathe-llm/lathe/infer/memory/peak"
+	"github.com/lathe-llm/lathe/infer/memory"
 	"github.com/lathe-llm/lathe/reform/linalg"
 )
 
@@ -33,7 +33,7 @@ func BenchmarkSolve(b *testing.B) {
 		}
 		run := func(name string, solve func() error) {
 			b.Run(fmt.Sprintf("%s/%dx%d", name, out, in), func(b *testing.B) {
-				defer peak.Measure(b)()
+				defer memory.MeasurePeak(b)()
 				for b.Loop() {
 					if err := solve(); err != nil {
 						b.Fatal(err)

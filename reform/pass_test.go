@@ -9,7 +9,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
-	"github.com/lathe-llm/lathe/infer/memory/peak"
+	"github.com/lathe-llm/lathe/infer/memory"
 	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/search/importance"
 )
@@ -51,7 +51,7 @@ func benchmarkSurvey(b *testing.B, f *gguf.File) {
 			windows[i] = append(windows[i], rng.Int32N(int32(m.Geometry().Vocab)))
 		}
 	}
-	report := peak.Measure(b)
+	report := memory.MeasurePeak(b)
 	tokens := 0
 	for b.Loop() {
 		s, err := reform.NewSurvey(b.Context(), m, windows, []importance.Method{importance.Wanda}, nil)

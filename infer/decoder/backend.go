@@ -128,9 +128,6 @@ func newBackend(be compute.Backend, name, plugin string) *Backend {
 // Name is "go", "xla" or "cuda".
 func (b *Backend) Name() string { return b.name }
 
-// Plugin is the path of the XLA plugin, "" for the Go backend.
-func (b *Backend) Plugin() string { return b.plugin }
-
 // Notes says, one line each, why backends that would have come first were passed over.
 func (b *Backend) Notes() []string { return b.notes }
 

@@ -55,10 +55,6 @@ func WeightBytes(g *subnet.Geometry, limit int64) int64 {
 	return max(limit, 4*step)
 }
 
-// WithWidthBucket pads the widths of cut MLPs with zeros to a multiple of n channels, so that fewer graphs are
-// compiled. The default is 1/24 of the dense width, 32 at least.
-func WithWidthBucket(n int) Option { return func(o *options) { o.bucket = n } }
-
 func defaultBucket(layers []subnet.LayerGeometry) int {
 	widest := 0
 	for _, l := range layers {

@@ -39,35 +39,6 @@ func (m *Model) Score(ctx context.Context, s *Subnet, windows [][]int32) (Score,
 	return total, nil
 }
 
-// ScoreStates takes the likelihood of windows from states that stand after the last layer, first token of a window not
-// scored.
-func (m *Model) ScoreStates(ctx context.Context, st *States, windows [][]int32) (Score, error) {
-	if st.m != m {
-		return Score{}, errOtherStates
-	}
-	if err := st.usable(); err != nil {
-		return Score{}, err
-	}
-	if len(windows) != len(st.lengths) {
-		return Score{}, fmt.Errorf("decoder: states of %d windows for %d", len(st.lengths), len(windows))
-	}
-	var total Score
-	for i, w := range windows {
-		if len(w) != st.lengths[i] {
-			return Score{}, fmt.Errorf("decoder: window %d has %d tokens, its state %d", i, len(w), st.lengths[i])
-		}
-		err := st.hidden.use(i, func(x *tensors.Tensor) error {
-			nll, err := m.nll(ctx, x, w)
-			total.add(nll)
-			return err
-		})
-		if err != nil {
-			return Score{}, fmt.Errorf("window %d: %w", i, err)
-		}
-	}
-	return total, nil
-}
-
 func (s *Score) add(nll []float32) {
 	for _, v := range nll {
 		s.NLL += float64(v)

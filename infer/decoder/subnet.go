@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
@@ -160,19 +159,4 @@ func (m *Model) check(s *Subnet) error {
 		return ErrClosed
 	}
 	return nil
-}
-
-// DeviceBytes is what the weights that the subnet has besides the dense model's take when all are on the device. Some may be
-// shared with other subnets.
-func (s *Subnet) DeviceBytes() int64 {
-	var n int64
-	for i := range s.attention {
-		n += s.attention[i].bytes() + s.mlp[i].bytes()
-	}
-	return n
-}
-
-// Shares tells whether s and o are made of the same blocks.
-func (s *Subnet) Shares(o *Subnet) bool {
-	return slices.Equal(s.attention, o.attention) && slices.Equal(s.mlp, o.mlp)
 }

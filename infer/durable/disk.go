@@ -78,7 +78,7 @@ func renameNew(from, to string) error {
 // Sync forces the content of an open file to the disk: the step before a [Disk.Rename] of a file that grew over several runs.
 func (d Disk) Sync(f *os.File) error { return d.do(OpSync, f.Name(), f.Sync) }
 
-// Symlink is [Symlink] on this disk.
+// Symlink makes path a symbolic link to target; it replaces a file or link at path.
 func (d Disk) Symlink(target, path string) error {
 	temp := temporary(path)
 	if err := d.do(OpSymlink, path, func() error { return os.Symlink(target, temp) }); err != nil {

@@ -54,9 +54,6 @@ func Create(path string, perm fs.FileMode) (*File, error) { return Disk{}.Create
 // replaces a file at to.
 func Rename(from, to string) error { return Disk{}.Rename(from, to) }
 
-// Symlink makes path a symbolic link to target; it replaces a file or link at path.
-func Symlink(target, path string) error { return Disk{}.Symlink(target, path) }
-
 // MkdirAll makes a directory and the parents that are missing, and forces their names to the disk.
 func MkdirAll(path string, perm fs.FileMode) error { return Disk{}.MkdirAll(path, perm) }
 

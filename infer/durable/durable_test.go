@@ -257,7 +257,7 @@ func TestSymlink(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "link")
 	for _, target := range []string{"one", "two"} {
-		if err := durable.Symlink(target, path); err != nil {
+		if err := (durable.Disk{}).Symlink(target, path); err != nil {
 			t.Fatal(err)
 		}
 		if got, err := os.Readlink(path); got != target {

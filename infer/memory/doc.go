@@ -1,3 +1,3 @@
-// Package memory says how much memory there is and how much a process holds. It knows where the kernel tells, which is on
-// Linux.
+// Package memory reports how much memory is available and how much a process holds. It has figures on Linux, where the kernel
+// publishes them, and zeros elsewhere.
 package memory

@@ -9,8 +9,7 @@ import (
 	"strings"
 )
 
-// Free is how many bytes a process here can still get, by the machine and by the control groups it is in; 0 where that is not
-// known.
+// Free returns how many bytes this process can still allocate, by the machine and by its control groups; 0 where unknown.
 func Free() int64 {
 	free := procField("/proc/meminfo", "MemAvailable:")
 	if limit, ok := cgroupFree(); ok && (free == 0 || limit < free) {
@@ -19,7 +18,8 @@ func Free() int64 {
 	return free
 }
 
-// cgroupFree is the room left in the tightest of the control groups (version 2, then 1), file cache counted as room.
+// cgroupFree returns what is left in the tightest of the control groups (version 2, then 1), with the file cache counted as free.
+// It reports false where no group has a limit.
 func cgroupFree() (int64, bool) {
 	free, found := int64(math.MaxInt64), false
 	group := "/sys/fs/cgroup"
@@ -48,13 +48,13 @@ func cgroupFree() (int64, bool) {
 	return max(free, 1), found
 }
 
-// Resident is what process pid holds now and the most it has held, in bytes; zeros when it is gone.
+// Resident returns the resident memory of process pid and its peak, in bytes; zeros where there is no such process.
 func Resident(pid int) (now, peak int64) {
 	status := fmt.Sprintf("/proc/%d/status", pid)
 	return procField(status, "VmRSS:"), procField(status, "VmHWM:")
 }
 
-// procField is a field in kB of a file in /proc, in bytes.
+// procField returns a field in kB of a file in /proc, in bytes.
 func procField(path, name string) int64 { return statField(path, name) << 10 }
 
 func statField(path, name string) int64 {

@@ -2,8 +2,8 @@
 
 package memory
 
-// Free is not known here.
+// Free returns 0: the amount is unknown on this system.
 func Free() int64 { return 0 }
 
-// Resident is not known here.
+// Resident returns zeros: the amounts are unknown on this system.
 func Resident(int) (now, peak int64) { return 0, 0 }

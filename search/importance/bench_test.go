@@ -6,7 +6,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/lathe-llm/lathe/infer/memory/peak"
+	"github.com/lathe-llm/lathe/infer/memory"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/reform/linalg"
 )
@@ -40,7 +40,7 @@ func BenchmarkRank(b *testing.B) {
 		block := benchBlock(s[0], s[1])
 		for _, m := range []Method{Phi, OBS, Leverage, FLAP, Wanda} {
 			b.Run(fmt.Sprintf("%s/%dx%d", m, s[0], s[1]), func(b *testing.B) {
-				defer peak.Measure(b)()
+				defer memory.MeasurePeak(b)()
 				for b.Loop() {
 					if _, err := Rank(m, block, Channels, Options{}); err != nil {
 						b.Fatal(err)

@@ -8,7 +8,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
-	"github.com/lathe-llm/lathe/infer/memory/peak"
+	"github.com/lathe-llm/lathe/infer/memory"
 	"github.com/lathe-llm/lathe/search/levels"
 )
 
@@ -43,7 +43,7 @@ func benchmarkBuild(b *testing.B, f *gguf.File) {
 	}
 	defer m.Close()
 	windows := texts(2, 1024, m.Geometry().Vocab)
-	report := peak.Measure(b)
+	report := memory.MeasurePeak(b)
 	tokens := 0
 	for b.Loop() {
 		s, err := levels.Build(b.Context(), m, windows, b.TempDir(), levels.Options{Model: "bench", Text: "chance"})

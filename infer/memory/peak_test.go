@@ -1,4 +1,4 @@
-package peak
+package memory
 
 import (
 	"os"
@@ -6,14 +6,14 @@ import (
 )
 
 // The peak is at least what was held, and is forgotten.
-func TestResident(t *testing.T) {
+func TestMeasurePeak(t *testing.T) {
 	if _, err := os.Stat("/proc/self/clear_refs"); err != nil {
 		t.Skip("the kernel keeps no peak")
 	}
 	const size = 200 << 20
 	peakOf := func(work func()) float64 {
 		r := testing.Benchmark(func(b *testing.B) {
-			report := Measure(b)
+			report := MeasurePeak(b)
 			for b.Loop() {
 				work()
 			}

@@ -1,0 +1,23 @@
+package decoder
+
+import "slices"
+
+// WithWidthBucket pads the widths of cut MLPs with zeros to a multiple of n channels.
+func WithWidthBucket(n int) Option { return func(o *options) { o.bucket = n } }
+
+// Plugin returns the path of the XLA plugin, "" for the Go backend.
+func (b *Backend) Plugin() string { return b.plugin }
+
+// DeviceBytes returns the size of the weights that the subnet has besides the dense model's.
+func (s *Subnet) DeviceBytes() int64 {
+	var n int64
+	for i := range s.attention {
+		n += s.attention[i].bytes() + s.mlp[i].bytes()
+	}
+	return n
+}
+
+// Shares reports whether s and o are made of the same blocks.
+func (s *Subnet) Shares(o *Subnet) bool {
+	return slices.Equal(s.attention, o.attention) && slices.Equal(s.mlp, o.mlp)
+}
