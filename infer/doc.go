@@ -1,6 +1,7 @@
-// Package infer says what lathe asks of an engine that runs language models, and holds the values that travel between
-// an engine and its users. It runs nothing itself: package llamacpp implements [Engine] over llama.cpp in a child
-// process, package fake over a byte n-gram in memory, and code that uses models takes an Engine and works with either.
+// Package infer defines what lathe needs of an engine that runs language models, and the values that pass between an
+// engine and its callers. It runs nothing itself: package llamacpp implements [Engine] over llama.cpp in a child process,
+// package fake over a byte n-gram in memory. Code that uses models takes an Engine and works with either. Package
+// infertest holds the tests that every implementation passes.
 //
 //	engine, err := llamacpp.New(llamacpp.Options{})
 //	…
@@ -12,12 +13,12 @@
 //
 // # Concurrency
 //
-// Engines and models may be used from any goroutine. A model does one thing at a time; callers wait in a line ([Model.Queue],
-// [WithQueueTrace]) in which owners take turns ([WithQueueOwner]). Cancelling a call's context ends it, also while it waits
-// and while it computes, and leaves the model usable.
+// Engines and models are safe for concurrent use. A model serves one call at a time; other calls wait in its queue
+// ([Model.Queue], [WithQueueTrace]), in which owners take turns ([WithQueueOwner]). Cancelling a call's context ends the
+// call, whether it waits or computes, and leaves the model usable.
 //
 // # Errors
 //
-// Every error of an engine is one line and wraps a cause. Callers branch with [errors.Is] on the sentinels of this package
-// and on context.Canceled and context.DeadlineExceeded.
+// Every error of an engine is one line and wraps a cause. Callers branch with [errors.Is] on the sentinels of this package,
+// on context.Canceled and context.DeadlineExceeded, and on the errors of package io/fs for a file that cannot be opened.
 package infer

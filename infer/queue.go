@@ -6,34 +6,34 @@ import (
 	"sync"
 )
 
-// QueueState is who uses a model and who waits for it.
+// QueueState describes which calls use a model and wait for it.
 type QueueState struct {
-	Running string   // what is computing ("chat", "score", …); "" when nothing is
-	Waiting []string // what waits, first in line first
+	Running string   // the call that computes ("chat", "score", …); "" when none does
+	Waiting []string // the calls that wait, in the order of their turns
 }
 
-// Queue lets callers through one at a time. Owners, named by [WithQueueOwner], take turns, however many calls each of them
-// has in line; the calls of one owner, and those of none, keep their order of arrival. Its zero value is ready for use and
-// free.
+// Queue admits callers one at a time. Owners, named by [WithQueueOwner], take turns, however many calls each of them has
+// waiting; the calls of one owner, and those without an owner, keep their order of arrival. The zero value is an empty
+// queue.
 type Queue struct {
 	mu      sync.Mutex
 	running string
 	busy    bool
-	round   int            // of the call that runs
-	last    map[string]int // owners' newest rounds, where they are not below round
+	round   int            // of the running call
+	last    map[string]int // newest round of each owner, where it is not below round
 	waiting []*ticket      // by round, then by arrival
 }
 
 type ticket struct {
 	what  string
 	owner string
-	round int           // an owner has at most one call in each
+	round int           // an owner has at most one call in a round
 	ready chan struct{} // closed when it is this ticket's turn
-	moved chan int      // latest position, for the trace
+	moved chan int      // newest position, for the trace
 }
 
-// Enter waits for its turn and returns the function that ends it, which must be called once. what names the work in
-// QueueState. While it waits, a trace of [WithQueueTrace] in ctx is told the position.
+// Enter waits for its turn and returns the function that ends it, which may be called more than once. what names the work
+// in QueueState. While Enter waits, it reports its position to a trace of [WithQueueTrace] in ctx.
 func (q *Queue) Enter(ctx context.Context, what string) (leave func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -68,7 +68,7 @@ func (q *Queue) Enter(ctx context.Context, what string) (leave func(), err error
 	}
 }
 
-// queue puts a ticket in line, in the first round that its owner has no call in. q.mu is held.
+// queue adds a ticket, in the first round in which its owner has no call. q.mu is held.
 func (q *Queue) queue(what, owner string) *ticket {
 	t := &ticket{what: what, owner: owner, round: q.round, ready: make(chan struct{}), moved: make(chan int, 1)}
 	if last, ok := q.last[owner]; ok {
@@ -80,11 +80,11 @@ func (q *Queue) queue(what, owner string) *ticket {
 		at--
 	}
 	q.waiting = slices.Insert(q.waiting, at, t)
-	q.tell(at)
+	q.reportPositions(at)
 	return t
 }
 
-// State is who runs and who waits now.
+// State returns what runs and what waits now.
 func (q *Queue) State() QueueState {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -95,7 +95,7 @@ func (q *Queue) State() QueueState {
 	return s
 }
 
-// next lets the first waiting ticket in, or frees the queue.
+// next admits the first waiting ticket, or marks the queue as free.
 func (q *Queue) next() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -112,10 +112,10 @@ func (q *Queue) next() {
 		}
 	}
 	close(t.ready)
-	q.tell(0)
+	q.reportPositions(0)
 }
 
-// abandon takes a ticket out of the line, or passes its turn on when that came at the same moment.
+// abandon removes a ticket, or passes on its turn where that came at the same moment.
 func (q *Queue) abandon(t *ticket) {
 	q.mu.Lock()
 	i := slices.Index(q.waiting, t)
@@ -124,7 +124,7 @@ func (q *Queue) abandon(t *ticket) {
 		if q.last[t.owner] == t.round {
 			q.last[t.owner]--
 		}
-		q.tell(i)
+		q.reportPositions(i)
 	}
 	q.mu.Unlock()
 	if i < 0 {
@@ -132,8 +132,8 @@ func (q *Queue) abandon(t *ticket) {
 	}
 }
 
-// tell gives the tickets from an index on their positions, replacing those not read yet. q.mu is held.
-func (q *Queue) tell(from int) {
+// reportPositions sends the tickets from an index on their positions, replacing those not read yet. q.mu is held.
+func (q *Queue) reportPositions(from int) {
 	for i, t := range q.waiting[from:] {
 		select {
 		case <-t.moved:
@@ -148,14 +148,13 @@ type (
 	queueOwnerKey struct{}
 )
 
-// WithQueueTrace returns a context whose calls on a model report their place in its queue: moved(1) is next in line,
-// moved(0) says that the turn has come after a wait. A call that need not wait reports nothing. moved is called from the
-// goroutine of the call.
+// WithQueueTrace returns a context whose calls on a model report their position in its queue to moved: 1 for the next call,
+// 0 once the turn has come. A call that does not wait reports nothing. moved is called from the goroutine of the call.
 func WithQueueTrace(ctx context.Context, moved func(position int)) context.Context {
 	return context.WithValue(ctx, queueTraceKey{}, moved)
 }
 
-// WithQueueOwner returns a context whose calls on a model count as this owner's: owners take turns in a model's queue.
+// WithQueueOwner returns a context whose calls on a model belong to owner. Owners take turns in a model's queue.
 func WithQueueOwner(ctx context.Context, owner string) context.Context {
 	return context.WithValue(ctx, queueOwnerKey{}, owner)
 }

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// enterTraced enters from a goroutine of its own; positions are what its trace is told.
+// enterTraced enters from a goroutine of its own; positions receives what its trace is called with.
 func enterTraced(ctx context.Context, q *Queue, what string) (positions chan int, done chan func()) {
 	positions, done = make(chan int, 16), make(chan func(), 1)
 	go func() {
@@ -80,24 +80,24 @@ func TestQueueCancel(t *testing.T) {
 	}
 }
 
-// TestQueueOwnersTakeTurns gives the order in which calls come, named by owner and number, and in which they must run.
+// TestQueueOwnersTakeTurns lists the order in which calls arrive, named by owner and number, and in which they must run.
 func TestQueueOwnersTakeTurns(t *testing.T) {
-	for _, test := range []struct{ come, run string }{
+	for _, test := range []struct{ arrive, run string }{
 		{"a1 a2 a3", "a1 a2 a3"},
 		{"a1 a2 a3 a4 b1", "a1 b1 a2 a3 a4"},
 		{"a1 a2 a3 b1 b2 c1", "a1 b1 c1 a2 b2 a3"},
 		{"a1 b1 b2 a2 a3 b3", "a1 b1 b2 a2 a3 b3"},
-		{"a1 -1 -2 b1 -3", "a1 -1 b1 -2 -3"},             // calls without an owner are one owner's
-		{"a1 a2 b1 > b2 > > c1 a3", "a1 b1 a2 b2 c1 a3"}, // ">": the call that runs leaves
+		{"a1 -1 -2 b1 -3", "a1 -1 b1 -2 -3"},             // calls without an owner share one
+		{"a1 a2 b1 > b2 > > c1 a3", "a1 b1 a2 b2 c1 a3"}, // ">": the running call leaves
 		{"a1 b1 c1 > b2 > c2 a2 > b3", "a1 b1 c1 b2 c2 a2 b3"},
-		{"a1 b1 b2 xb2 b3 a2", "a1 b1 b3 a2"}, // "x": gives up, and costs its owner nothing
+		{"a1 b1 b2 xb2 b3 a2", "a1 b1 b3 a2"}, // "x": is cancelled, and costs its owner nothing
 		{"a1 b1 b2 xb1 c1 b3", "a1 c1 b2 b3"},
 	} {
 		var q Queue
 		leave := make(map[string]chan func())
 		cancel := make(map[string]context.CancelFunc)
 		var ran []string
-		run := func() { // the call whose turn it is leaves
+		run := func() { // the running call leaves
 			what := q.State().Running
 			ran = append(ran, what)
 			(<-leave[what])()
@@ -110,7 +110,7 @@ func TestQueueOwnersTakeTurns(t *testing.T) {
 			}
 			return n
 		}
-		for _, call := range strings.Fields(test.come) {
+		for _, call := range strings.Fields(test.arrive) {
 			before := in()
 			switch {
 			case call == ">":
@@ -118,7 +118,7 @@ func TestQueueOwnersTakeTurns(t *testing.T) {
 			case call[0] == 'x':
 				cancel[call[1:]]()
 				if <-leave[call[1:]] != nil {
-					t.Errorf("%q: %s entered", test.come, call[1:])
+					t.Errorf("%q: %s entered", test.arrive, call[1:])
 				}
 			default:
 				ctx, stop := context.WithCancel(t.Context())
@@ -130,7 +130,7 @@ func TestQueueOwnersTakeTurns(t *testing.T) {
 				moved, leave[call] = enterTraced(ctx, &q, call)
 				cancel[call] = stop
 				if before > 0 {
-					<-moved // in line
+					<-moved // waiting
 				} else {
 					done := leave[call]
 					leave[call] = make(chan func(), 1)
@@ -142,15 +142,15 @@ func TestQueueOwnersTakeTurns(t *testing.T) {
 			run()
 		}
 		if got := strings.Join(ran, " "); got != test.run {
-			t.Errorf("%q: ran %q, want %q", test.come, got, test.run)
+			t.Errorf("%q: ran %q, want %q", test.arrive, got, test.run)
 		}
 		if len(q.last) > 3 {
-			t.Errorf("%q: %d owners are remembered", test.come, len(q.last))
+			t.Errorf("%q: %d owners are remembered", test.arrive, len(q.last))
 		}
 	}
 }
 
-// TestQueueForgetsOwners lets many owners come while one is always in line.
+// TestQueueForgetsOwners has many owners arrive while one always waits.
 func TestQueueForgetsOwners(t *testing.T) {
 	var q Queue
 	leave, err := q.Enter(t.Context(), "first")
@@ -173,7 +173,7 @@ func TestQueueForgetsOwners(t *testing.T) {
 	}
 }
 
-// TestQueueRace has many callers come, cancel and go: never two inside, and nobody is lost.
+// TestQueueRace has many callers enter, cancel and leave: never two are inside, and none is lost.
 func TestQueueRace(t *testing.T) {
 	var q Queue
 	var inside sync.Mutex

@@ -1,6 +1,7 @@
 package infer
 
 import (
+	"fmt"
 	"math"
 	"time"
 )
@@ -12,56 +13,87 @@ const (
 	KVQ40 = "q4_0"
 )
 
-// AllLayers as LoadOptions.GPULayers puts as many layers on the GPU as its memory holds.
+// AllLayers, as LoadOptions.GPULayers, puts as many layers on the GPU as fit in its memory.
 const AllLayers = -1
 
-// LoadOptions says which file to load and how. [Defaults] fills it in well.
+// LoadOptions describe which file to load and how. [Defaults] returns those of most callers.
 type LoadOptions struct {
 	Path    string
-	Context int // tokens of the context; 0 means DefaultContext, or the model's own where that is smaller
-	Threads int // processor threads; 0 means one for each physical core
-	Batch   int // tokens computed at once while a prompt is read; 0 means DefaultBatch
+	Context int // tokens of the context; 0 means DefaultContext, or the model's training context where that is smaller
+	Threads int // processor threads; 0 means one per physical core
+	Batch   int // prompt tokens computed at once; 0 means DefaultBatch
 
-	// GPULayers is the number of layers put on the GPU: 0 for none, AllLayers for as many as fit. It is ignored where
-	// there is no GPU.
+	// GPULayers is the number of layers on the GPU: 0 for none, AllLayers for as many as fit. It is ignored without a GPU.
 	GPULayers int
 
-	// FlashAttention computes attention without the matrix of scores. Only with it does the cache of a cut model shrink
-	// layer by layer for V as it does for K, and only with it may the cache be quantised.
+	// FlashAttention computes attention without storing the matrix of scores. Only with it does a subnet's V cache shrink
+	// layer by layer as its K cache does, and only with it can the cache be quantised.
 	FlashAttention bool
 
 	KVType string // KVF16 (also for ""), KVQ80 or KVQ40
 
-	// IgnoreMemory loads although the check says that memory does not suffice.
+	// IgnoreMemory skips the check that the model fits in memory.
 	IgnoreMemory bool
 }
 
-// What LoadOptions fields mean at zero.
+// Defaults of LoadOptions.
 const (
 	DefaultContext = 4096
 	DefaultBatch   = 512
 )
 
-// Defaults is how a model is loaded where nobody chose otherwise: flash attention, an f16 cache, all layers on the GPU
-// where there is one.
+// Defaults returns options with flash attention, an f16 cache and all layers on the GPU, if there is one.
 func Defaults(path string) LoadOptions {
 	return LoadOptions{Path: path, GPULayers: AllLayers, FlashAttention: true}
+}
+
+// Validate returns ErrInvalid if a field is out of range, or fields exclude one another. It does not look at the file.
+func (o LoadOptions) Validate() error {
+	const mostContext, mostBatch = 1 << 24, 1 << 16
+	switch {
+	case o.Context < 0 || o.Context > mostContext:
+		return fmt.Errorf("context of %d tokens: %w", o.Context, ErrInvalid)
+	case o.Batch < 0 || o.Batch > mostBatch:
+		return fmt.Errorf("batch of %d tokens: %w", o.Batch, ErrInvalid)
+	}
+	if err := ValidateThreads(o.Threads); err != nil {
+		return err
+	}
+	switch o.KVType {
+	case "", KVF16:
+	case KVQ80, KVQ40:
+		if !o.FlashAttention {
+			return fmt.Errorf("cache type %s needs flash attention: %w", o.KVType, ErrInvalid)
+		}
+	default:
+		return fmt.Errorf("cache type %q is not %s, %s or %s: %w", o.KVType, KVF16, KVQ80, KVQ40, ErrInvalid)
+	}
+	return nil
+}
+
+// ValidateThreads returns ErrInvalid if n is not a number of threads that LoadOptions and SetThreads accept.
+func ValidateThreads(n int) error {
+	const most = 512
+	if n < 0 || n > most {
+		return fmt.Errorf("%d threads: %w", n, ErrInvalid)
+	}
+	return nil
 }
 
 // Info describes a loaded model.
 type Info struct {
 	Path         string
-	Name         string // the model's own, or the file's
+	Name         string // from the metadata, or of the file
 	Arch         string // "llama", "deci", …
-	Type         string // of the weights, as llama.cpp names it: "Q4_1", "F16", "mostly Q4_K - Medium"
+	Type         string // of the weights, in llama.cpp's words: "Q4_1", "F16", "mostly Q4_K - Medium"
 	FileBytes    int64
 	Params       int64
 	Layers       int
 	Hidden       int
 	Vocab        int
-	TrainContext int // longest text the model was made for, in tokens
+	TrainContext int // longest text that the model was trained on, in tokens
 	BOS, EOS     int32
-	AddBOS       bool // Tokenize with special puts BOS in front
+	AddBOS       bool // Tokenize with special prepends BOS
 
 	Context        int // tokens of the context in use
 	Threads        int
@@ -87,19 +119,19 @@ type Message struct {
 	Content string `json:"content"`
 }
 
-// Prompt is a conversation as the model reads it.
+// Prompt is a rendered conversation.
 type Prompt struct {
 	Text     string
 	Tokens   []int32
 	Fallback string // why the model's own template was not used; "" when it was
 }
 
-// Sampling says how tokens are drawn and when to stop. The zero value takes the most likely token until the model ends
-// its answer or the context is full.
+// Sampling describes how tokens are sampled and when generation stops. The zero value takes the most likely token until
+// the model ends its answer or the context is full.
 //
-// Filters work in llama.cpp's order: repetition penalty, top-k, top-p, min-p, then temperature.
+// Filters apply in llama.cpp's order: repetition penalty, top-k, top-p, min-p, then temperature.
 type Sampling struct {
-	Temperature float64 // 0 takes the most likely token
+	Temperature float64 // 0 takes the most likely token (greedy)
 	TopK        int     // keep the TopK most likely; 0 keeps all
 	TopP        float64 // keep the most likely tokens until their probabilities reach TopP; 0 or 1 keeps all
 	MinP        float64 // keep tokens at least MinP times as likely as the most likely one; 0 keeps all
@@ -109,12 +141,12 @@ type Sampling struct {
 	RepeatPenalty float64
 	RepeatLast    int
 
-	Seed      uint64 // equal seeds give equal text
-	MaxTokens int    // 0 is no limit but the context
+	Seed      uint64 // equal seeds give equal tokens
+	MaxTokens int    // 0 means no limit but the context
 	Stop      []string
 
 	LogProbs    bool // fill in Token.LogProb
-	TopLogProbs int  // fill in Token.Top with this many; implies LogProbs
+	TopLogProbs int  // fill in Token.Top with this many (at most MaxTop); implies LogProbs
 }
 
 // Token is one generated token.
@@ -122,11 +154,11 @@ type Token struct {
 	ID int32
 
 	// Text is what this token adds to the answer, in whole runes: bytes of an unfinished rune, or that may begin a stop
-	// string, come with a later token. It may be empty.
+	// string, are held back for a later token. Invalid bytes are replaced by U+FFFD. It may be empty.
 	Text string
 
-	// Where log-probabilities are asked for: the token's own text, perhaps a part of a rune, and its log-probability in
-	// nats by the model's own distribution, before any filter; and the most likely tokens, best first.
+	// With log-probabilities: the token's own text, perhaps a part of a rune, its natural log-probability in the model's
+	// distribution before any filter, and the most likely tokens, best first.
 	Piece   string
 	LogProb float64
 	Top     []TokenProb
@@ -145,44 +177,44 @@ const (
 	StopString  = "stop"    // one of Sampling.Stop appeared
 	StopLength  = "length"  // Sampling.MaxTokens
 	StopContext = "context" // the context is full
-	StopAborted = "aborted" // the caller's context or callback ended it
+	StopAborted = "aborted" // an error, or the caller's context or callback, ended it
 )
 
 // GenStats measures one generation.
 type GenStats struct {
-	PromptTokens    int // of the prompt, reused ones included
-	ReusedTokens    int // of the prompt, taken from the cache
+	PromptTokens    int // of the prompt, including reused ones
+	ReusedTokens    int // of the prompt, found in the cache; at least one is computed
 	Tokens          int // generated
-	ContextUsed     int // tokens in the context at the end
-	Context         int // tokens that fit
+	ContextUsed     int // tokens in the cache at the end; the last one generated need not be
+	Context         int // tokens that fit in the cache
 	FirstToken      time.Duration
 	Total           time.Duration
-	PromptPerSecond float64 // prompt tokens computed per second; 0 when none were
+	PromptPerSecond float64 // prompt tokens computed per second; 0 if not known
 	TokensPerSecond float64 // of generation, after the first token; 0 with fewer than two
 	Stop            string
 	Fallback        string // as Prompt.Fallback, in Chat
 }
 
-// Progress counts work done out of all of it, in tokens.
+// Progress is work done out of all work, in tokens or, in Bench, in runs.
 type Progress struct{ Done, Total int }
 
-// DistributionOptions says what Distributions fills in. With both fields empty it is Score.
+// DistributionOptions describe what Distributions fills in. With the zero value it computes what Score does.
 type DistributionOptions struct {
-	// Top is how many of the most likely tokens of each position to give (at most MaxTop).
+	// Top is how many of the most likely tokens of each position to return (at most MaxTop).
 	Top int
 
-	// From is the first position scored of each window, at least 1; nil means 1 for all. What lies before is only read,
-	// and not even that where the window before begins the same: ask for the answers to one question in a row.
+	// From is the first scored position of each window, at least 1; nil means 1 for all. Earlier tokens are context only,
+	// and are not computed again where they are still in the cache: pass the answers to one question in a row.
 	From []int
 
-	// At asks for the log-probabilities of given tokens: At[w][i] are ids for the i-th scored position of window w. Nil
-	// asks for none; otherwise there is one slice for each position.
+	// At requests the log-probabilities of given tokens: At[w][i] are ids for the i-th scored position of window w. Nil
+	// requests none; otherwise there is one slice for each scored position.
 	At [][][]int32
 
 	Progress func(Progress)
 }
 
-// FromOf is the first position scored of window w.
+// FromOf returns the first scored position of window w.
 func (o DistributionOptions) FromOf(w int) int {
 	if o.From == nil {
 		return 1
@@ -190,36 +222,100 @@ func (o DistributionOptions) FromOf(w int) int {
 	return o.From[w]
 }
 
-// MaxTop bounds Top: no use needs more, and a vocabulary times a window would be hundreds of megabytes.
+// Validate returns ErrInvalid if o does not fit the windows.
+func (o DistributionOptions) Validate(windows [][]int32) error {
+	if o.From != nil && len(o.From) != len(windows) {
+		return fmt.Errorf("%d first positions for %d windows: %w", len(o.From), len(windows), ErrInvalid)
+	}
+	if o.At != nil && len(o.At) != len(windows) {
+		return fmt.Errorf("requested tokens for %d of %d windows: %w", len(o.At), len(windows), ErrInvalid)
+	}
+	for w, window := range windows {
+		if o.FromOf(w) < 1 {
+			return fmt.Errorf("window %d: first scored position %d, the first token has no context: %w", w, o.FromOf(w), ErrInvalid)
+		}
+		if n := max(0, len(window)-o.FromOf(w)); o.At != nil && len(o.At[w]) != n {
+			return fmt.Errorf("window %d: requested tokens for %d of %d positions: %w", w, len(o.At[w]), n, ErrInvalid)
+		}
+	}
+	return nil
+}
+
+// MaxTop bounds Top: the whole vocabulary at every position of a window would be hundreds of megabytes.
 const MaxTop = 1024
 
 // Position is the distribution at one position of a scored window.
 type Position struct {
-	NLL      float32   // of the token that is there, in nats
-	Greedy   bool      // it is the most likely token
+	NLL      float32   // of the window's token, in nats
+	Greedy   bool      // the window's token is the most likely one
 	Top      []int32   // the most likely tokens, best first
 	TopProbs []float32 // their natural log-probabilities
-	At       []float32 // natural log-probabilities of the tokens asked for, in that order
+	At       []float32 // natural log-probabilities of the requested tokens, in their order
 }
 
-// BenchOptions says what Bench measures.
+// BenchOptions describe what Bench measures.
 type BenchOptions struct {
 	Prompt  []int // prompt sizes in tokens ("pp512")
 	Gen     []int // numbers of tokens to generate ("tg128")
 	Depth   int   // tokens already in the context
-	Repeats int   // 0 means 5
-	// Progress is called before every run with its name and how many runs of all are done.
+	Repeats int   // 0 means DefaultRepeats
+
+	// Progress is called before every run with the name of its test and the runs done so far.
 	Progress func(test string, p Progress)
 }
 
-// BenchResult is what Bench measured.
+// DefaultRepeats is llama-bench's.
+const DefaultRepeats = 5
+
+// BenchTest is one test of a benchmark: Prompt tokens read in batches, or Gen tokens generated one by one.
+type BenchTest struct {
+	Prompt int
+	Gen    int
+	Depth  int // tokens already in the context
+}
+
+// String returns the test's name as llama-bench writes it.
+func (t BenchTest) String() string {
+	name := fmt.Sprintf("pp%d", t.Prompt)
+	if t.Gen > 0 {
+		name = fmt.Sprintf("tg%d", t.Gen)
+	}
+	if t.Depth > 0 {
+		name += fmt.Sprintf("@d%d", t.Depth)
+	}
+	return name
+}
+
+// Tests returns the tests of o, prompts first. It returns ErrInvalid for sizes below 1 and ErrContextFull for tests that
+// need more than context tokens.
+func (o BenchOptions) Tests(context int) ([]BenchTest, error) {
+	var tests []BenchTest
+	for _, n := range o.Prompt {
+		tests = append(tests, BenchTest{Prompt: n, Depth: o.Depth})
+	}
+	for _, n := range o.Gen {
+		tests = append(tests, BenchTest{Gen: n, Depth: o.Depth})
+	}
+	for _, t := range tests {
+		n := t.Prompt + t.Gen
+		if n < 1 || t.Depth < 0 {
+			return nil, fmt.Errorf("test of %d tokens at depth %d: %w", n, t.Depth, ErrInvalid)
+		}
+		if n > context-t.Depth {
+			return nil, fmt.Errorf("%s: %d tokens, context of %d: %w", t, n+t.Depth, context, ErrContextFull)
+		}
+	}
+	return tests, nil
+}
+
+// BenchResult holds what Bench measured: a row for each test, in the order of [BenchOptions.Tests].
 type BenchResult struct {
 	Rows   []BenchRow
 	Load   time.Duration
 	Memory Memory
 }
 
-// BenchRow is one line of a benchmark.
+// BenchRow is one test of a benchmark.
 type BenchRow struct {
 	Test    string // "pp512", "tg128", with "@d1024" at a depth
 	Tokens  int
@@ -227,7 +323,7 @@ type BenchRow struct {
 	Samples []float64 // tokens per second, in the order of the runs
 }
 
-// Mean is the mean of the samples in tokens per second.
+// Mean returns the mean of the samples in tokens per second, 0 without samples.
 func (r BenchRow) Mean() float64 {
 	if len(r.Samples) == 0 {
 		return 0
@@ -239,7 +335,7 @@ func (r BenchRow) Mean() float64 {
 	return sum / float64(len(r.Samples))
 }
 
-// StdDev is the sample standard deviation, as llama-bench gives it.
+// StdDev returns the sample standard deviation, as llama-bench does; 0 with fewer than two samples.
 func (r BenchRow) StdDev() float64 {
 	if len(r.Samples) < 2 {
 		return 0
@@ -251,20 +347,20 @@ func (r BenchRow) StdDev() float64 {
 	return math.Sqrt(sum / float64(len(r.Samples)-1))
 }
 
-// Memory says in bytes what a model takes or needs. An estimate leaves Resident and Peak at zero.
+// Memory is what a model uses or needs, in bytes. An estimate leaves Resident and Peak at zero.
 type Memory struct {
 	Weights  int64
 	KVCache  int64 // for the whole context
 	Compute  int64 // buffers of intermediate results
-	Resident int64 // of the engine's process, weights mapped from the file included
-	Peak     int64 // most that Resident has been
+	Resident int64 // of the engine's process, including weights mapped from the file; 0 if not known
+	Peak     int64 // highest Resident so far
 	Devices  []Device
 }
 
-// Total is what weights, cache and buffers add up to.
+// Total returns the sum of weights, cache and buffers.
 func (m Memory) Total() int64 { return m.Weights + m.KVCache + m.Compute }
 
-// Device is something a model can run on.
+// Device is a processor or GPU that a model can run on.
 type Device struct {
 	Name        string // "CPU", "CUDA0"
 	Description string

@@ -25,7 +25,7 @@ type Model struct {
 	info    infer.Info
 	threads int
 
-	past []int32 // tokens "in the cache"; used under the queue's turn
+	past []int32 // tokens "in the cache"; accessed in a turn of the queue only
 }
 
 // Info implements [infer.Model].
@@ -39,10 +39,16 @@ func (m *Model) Info() infer.Info {
 
 // SetThreads implements [infer.Model].
 func (m *Model) SetThreads(n int) error {
+	if err := infer.ValidateThreads(n); err != nil {
+		return fmt.Errorf("fake: %w", err)
+	}
+	if err := m.open(); err != nil {
+		return err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.threads = max(n, 1)
-	return m.open()
+	return nil
 }
 
 // Queue implements [infer.Model].
@@ -61,8 +67,9 @@ func (m *Model) open() error {
 	return nil
 }
 
-// begin waits for the caller's turn; end ends it. The context it returns is done when ctx is, or the model is closed.
-func (m *Model) begin(ctx context.Context, call string) (_ context.Context, end func(), err error) {
+// begin waits for a turn of the queue, in which the call goes by name; end gives it back. The context it returns is done
+// when ctx is, or when the model is closed.
+func (m *Model) begin(ctx context.Context, call, name string) (_ context.Context, end func(), err error) {
 	if err := m.open(); err != nil {
 		return nil, nil, err
 	}
@@ -71,15 +78,26 @@ func (m *Model) begin(ctx context.Context, call string) (_ context.Context, end 
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	detach := context.AfterFunc(m.ctx, func() { cancel(infer.ErrClosed) })
-	leave, err := m.queue.Enter(ctx, call)
+	release := func() { detach(); cancel(nil) }
+	leave, err := m.queue.Enter(ctx, name)
 	if err != nil {
-		detach()
-		return nil, nil, fmt.Errorf("fake: %w", context.Cause(ctx))
+		err = fmt.Errorf("fake: %w", context.Cause(ctx))
+		release()
+		return nil, nil, err
 	}
-	return ctx, func() { leave(); detach(); cancel(nil) }, nil
+	if err := m.open(); err != nil { // its context may not have ended yet
+		leave()
+		release()
+		return nil, nil, err
+	}
+	return ctx, func() { leave(); release() }, nil
 }
 
+// step precedes each step of a call's work.
 func (m *Model) step(ctx context.Context, step string) error {
+	if err := m.open(); err != nil {
+		return err
+	}
 	if err := m.engine.gate(ctx, step); err != nil {
 		if cause := context.Cause(ctx); cause != nil && errors.Is(err, ctx.Err()) {
 			err = cause
@@ -91,7 +109,7 @@ func (m *Model) step(ctx context.Context, step string) error {
 
 // Tokenize implements [infer.Model].
 func (m *Model) Tokenize(ctx context.Context, text string, parse bool) ([]int32, error) {
-	_, end, err := m.begin(ctx, "tokenize")
+	_, end, err := m.begin(ctx, "tokenize", "tokenize")
 	if err != nil {
 		return nil, err
 	}
@@ -116,19 +134,18 @@ next:
 }
 
 // Detokenize implements [infer.Model].
-func (m *Model) Detokenize(_ context.Context, tokens []int32) (string, error) {
-	if err := check(tokens); err != nil {
-		return "", err
-	}
-	var b strings.Builder
-	for _, t := range tokens {
-		b.WriteString(text(t))
-	}
-	return b.String(), m.open()
+func (m *Model) Detokenize(ctx context.Context, tokens []int32) (string, error) {
+	pieces, err := m.Pieces(ctx, tokens)
+	return strings.Join(pieces, ""), err
 }
 
 // Pieces implements [infer.Model].
-func (m *Model) Pieces(_ context.Context, tokens []int32) ([]string, error) {
+func (m *Model) Pieces(ctx context.Context, tokens []int32) ([]string, error) {
+	_, end, err := m.begin(ctx, "pieces", "pieces")
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	if err := check(tokens); err != nil {
 		return nil, err
 	}
@@ -136,7 +153,7 @@ func (m *Model) Pieces(_ context.Context, tokens []int32) ([]string, error) {
 	for i, t := range tokens {
 		out[i] = text(t)
 	}
-	return out, m.open()
+	return out, nil
 }
 
 func text(t int32) string {
@@ -146,6 +163,7 @@ func text(t int32) string {
 	return string([]byte{byte(t)})
 }
 
+// check returns ErrBadToken for the first token outside the vocabulary.
 func check(tokens []int32) error {
 	for _, t := range tokens {
 		if t < 0 || t >= vocab {
@@ -157,7 +175,7 @@ func check(tokens []int32) error {
 
 // Prompt implements [infer.Model]; the template is ChatML.
 func (m *Model) Prompt(ctx context.Context, messages []infer.Message) (infer.Prompt, error) {
-	_, end, err := m.begin(ctx, "prompt")
+	_, end, err := m.begin(ctx, "prompt", "prompt")
 	if err != nil {
 		return infer.Prompt{}, err
 	}
@@ -178,25 +196,32 @@ func render(messages []infer.Message) infer.Prompt {
 // Chat implements [infer.Model].
 func (m *Model) Chat(ctx context.Context, messages []infer.Message, s infer.Sampling, emit func(infer.Token) error) (infer.GenStats, error) {
 	if err := m.engine.fail("prompt"); err != nil {
-		return infer.GenStats{}, err
+		return infer.GenStats{Stop: infer.StopAborted}, err
 	}
-	return m.Generate(ctx, render(messages).Tokens, s, emit)
+	return m.run(ctx, "chat", render(messages).Tokens, s, emit)
 }
 
 // Generate implements [infer.Model].
 func (m *Model) Generate(ctx context.Context, prompt []int32, s infer.Sampling, emit func(infer.Token) error) (infer.GenStats, error) {
+	return m.run(ctx, "generate", prompt, s, emit)
+}
+
+func (m *Model) run(ctx context.Context, name string, prompt []int32, s infer.Sampling, emit func(infer.Token) error) (infer.GenStats, error) {
 	stats := infer.GenStats{PromptTokens: len(prompt), Context: m.info.Context, Stop: infer.StopAborted}
-	if err := check(prompt); err != nil {
-		return stats, err
-	}
-	if len(prompt) >= m.info.Context {
-		return stats, fmt.Errorf("fake: prompt of %d tokens: %w", len(prompt), infer.ErrContextFull)
-	}
-	ctx, end, err := m.begin(ctx, "generate")
+	ctx, end, err := m.begin(ctx, "generate", name)
 	if err != nil {
 		return stats, err
 	}
 	defer end()
+	if err := check(prompt); err != nil {
+		return stats, err
+	}
+	switch n := len(prompt); {
+	case n == 0:
+		return stats, fmt.Errorf("fake: a prompt without tokens: %w", infer.ErrInvalid)
+	case n >= m.info.Context:
+		return stats, fmt.Errorf("fake: prompt of %d tokens: %w", n, infer.ErrContextFull)
+	}
 	start := time.Now()
 	if err := m.step(ctx, "prompt"); err != nil {
 		return stats, err
@@ -210,6 +235,9 @@ func (m *Model) Generate(ctx context.Context, prompt []int32, s infer.Sampling, 
 	stats.ContextUsed = len(m.past)
 	if rest := stats.Total - stats.FirstToken; stats.Tokens > 1 && rest > 0 {
 		stats.TokensPerSecond = float64(stats.Tokens-1) / rest.Seconds()
+	}
+	if err != nil {
+		stats.Stop = infer.StopAborted
 	}
 	return stats, err
 }
@@ -236,9 +264,11 @@ func (m *Model) generate(ctx context.Context, s infer.Sampling, emit func(infer.
 		token := infer.Token{ID: id}
 		if s.LogProbs || s.TopLogProbs > 0 {
 			token.Piece, token.LogProb = text(id), float64(logits[id])
-			ids, probs := sample.Top(logits, s.TopLogProbs, 0)
-			for i := range min(s.TopLogProbs, len(ids)) {
-				token.Top = append(token.Top, infer.TokenProb{ID: ids[i], Text: text(ids[i]), LogProb: float64(probs[i])})
+			if s.TopLogProbs > 0 {
+				ids, probs := sample.Top(logits, min(s.TopLogProbs, infer.MaxTop), 0)
+				for i, id := range ids {
+					token.Top = append(token.Top, infer.TokenProb{ID: id, Text: text(id), LogProb: float64(probs[i])})
+				}
 			}
 		}
 		if id >= tokenBOS {

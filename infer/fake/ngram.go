@@ -12,10 +12,12 @@ const (
 
 var special = map[int32]string{tokenBOS: "<|start|>", tokenStart: "<|im_start|>", tokenEnd: "<|im_end|>"}
 
-// order is the longest context of a prediction, in tokens.
-const order = 6
+const (
+	order        = 6    // longest context of a prediction, in tokens
+	trainContext = 1024 // that a model reports
+)
 
-// grams counts what followed each context of up to order tokens.
+// grams counts the tokens that followed each context of up to order tokens.
 type grams map[string]*[vocab]float32
 
 func learn(text string) grams {
@@ -45,8 +47,8 @@ func contextKey(tokens []int32) string {
 	return string(key)
 }
 
-// logits is the natural logarithm of the distribution of the token after history: each longer context that was seen
-// takes four fifths of the probability from the shorter ones, the shortest being the uniform distribution.
+// logits computes the natural logarithm of the distribution of the token after history, [vocab]: starting from the uniform
+// distribution, each longer context that occurred in the text takes four fifths of the probability.
 func (g grams) logits(history []int32, out []float32) {
 	var p [vocab]float64
 	for i := range p {

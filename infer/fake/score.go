@@ -3,7 +3,6 @@ package fake
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/internal/sample"
@@ -27,15 +26,12 @@ func (m *Model) Score(ctx context.Context, windows [][]int32, progress func(infe
 
 // Distributions implements [infer.Model].
 func (m *Model) Distributions(ctx context.Context, windows [][]int32, o infer.DistributionOptions) ([][]infer.Position, error) {
+	if err := o.Validate(windows); err != nil {
+		return nil, fmt.Errorf("fake: %w", err)
+	}
 	total := 0
 	for w, window := range windows {
-		if err := check(window); err != nil {
-			return nil, err
-		}
-		if len(window) > m.info.Context {
-			return nil, fmt.Errorf("fake: window %d of %d tokens: %w", w, len(window), infer.ErrContextFull)
-		}
-		total += len(window)
+		total += max(0, len(window)-o.FromOf(w))
 	}
 	out := make([][]infer.Position, len(windows))
 	done := 0
@@ -43,7 +39,7 @@ func (m *Model) Distributions(ctx context.Context, windows [][]int32, o infer.Di
 		if err := m.scoreWindow(ctx, w, window, o, &out[w]); err != nil {
 			return nil, err
 		}
-		if done += len(window); o.Progress != nil {
+		if done += len(out[w]); o.Progress != nil {
 			o.Progress(infer.Progress{Done: done, Total: total})
 		}
 	}
@@ -51,11 +47,24 @@ func (m *Model) Distributions(ctx context.Context, windows [][]int32, o infer.Di
 }
 
 func (m *Model) scoreWindow(ctx context.Context, w int, window []int32, o infer.DistributionOptions, out *[]infer.Position) error {
-	ctx, end, err := m.begin(ctx, "score")
+	ctx, end, err := m.begin(ctx, "score", "score")
 	if err != nil {
 		return err
 	}
 	defer end()
+	if err := check(window); err != nil {
+		return err
+	}
+	if len(window) > m.info.Context {
+		return fmt.Errorf("fake: window %d of %d tokens: %w", w, len(window), infer.ErrContextFull)
+	}
+	if o.At != nil {
+		for _, ids := range o.At[w] {
+			if err := check(ids); err != nil {
+				return err
+			}
+		}
+	}
 	if err := m.step(ctx, "score"); err != nil {
 		return err
 	}
@@ -78,50 +87,54 @@ func (m *Model) scoreWindow(ctx context.Context, w int, window []int32, o infer.
 	return nil
 }
 
-// Bench implements [infer.Model]. The speeds are made of the sizes alone, so that output built on them is stable.
+// Bench implements [infer.Model]. The speeds are functions of the test alone, so that output built on them is stable.
 func (m *Model) Bench(ctx context.Context, o infer.BenchOptions) (infer.BenchResult, error) {
-	ctx, end, err := m.begin(ctx, "bench")
+	ctx, end, err := m.begin(ctx, "bench", "bench")
 	if err != nil {
 		return infer.BenchResult{}, err
 	}
 	defer end()
+	tests, err := o.Tests(m.info.Context)
+	if err != nil {
+		return infer.BenchResult{}, fmt.Errorf("fake: %w", err)
+	}
 	if o.Repeats <= 0 {
-		o.Repeats = 5
+		o.Repeats = infer.DefaultRepeats
 	}
-	result := infer.BenchResult{Load: time.Millisecond, Memory: m.memory()}
-	all := (len(o.Prompt) + len(o.Gen)) * o.Repeats
-	done := 0
-	run := func(kind string, sizes []int, speed float64) error {
-		for _, n := range sizes {
-			row := infer.BenchRow{Test: fmt.Sprintf("%s%d", kind, n), Tokens: n, Threads: m.Info().Threads}
-			for i := range o.Repeats {
-				if o.Progress != nil {
-					o.Progress(row.Test, infer.Progress{Done: done, Total: all})
-				}
-				if err := m.step(ctx, "bench"); err != nil {
-					return err
-				}
-				row.Samples = append(row.Samples, speed+float64(i))
-				done++
-			}
-			result.Rows = append(result.Rows, row)
+	m.past = m.past[:0]
+	result := infer.BenchResult{Load: m.info.LoadTime, Memory: m.memory()}
+	for i, test := range tests {
+		speed := 1000.0
+		if test.Gen > 0 {
+			speed = 100
 		}
-		return nil
+		row := infer.BenchRow{Test: test.String(), Tokens: test.Prompt + test.Gen, Threads: m.Info().Threads}
+		for run := range o.Repeats {
+			if o.Progress != nil {
+				o.Progress(row.Test, infer.Progress{Done: i*o.Repeats + run, Total: len(tests) * o.Repeats})
+			}
+			if err := m.step(ctx, "bench"); err != nil {
+				return result, err
+			}
+			row.Samples = append(row.Samples, speed+float64(run))
+		}
+		result.Rows = append(result.Rows, row)
 	}
-	if err := run("pp", o.Prompt, 1000); err != nil {
-		return result, err
-	}
-	return result, run("tg", o.Gen, 100)
+	return result, nil
 }
 
 // Memory implements [infer.Model].
-func (m *Model) Memory(context.Context) (infer.Memory, error) {
-	if err := m.engine.fail("memory"); err != nil {
+func (m *Model) Memory(ctx context.Context) (infer.Memory, error) {
+	_, end, err := m.begin(ctx, "memory", "memory")
+	if err != nil {
 		return infer.Memory{}, err
 	}
-	return m.memory(), m.open()
+	defer end()
+	return m.memory(), nil
 }
 
 func (m *Model) memory() infer.Memory {
-	return infer.Memory{Weights: m.info.FileBytes, KVCache: int64(m.info.Context) * 4, Resident: 1 << 20, Peak: 1 << 20}
+	used := m.info.Needed
+	used.Resident, used.Peak = 1<<20, 1<<20
+	return used
 }

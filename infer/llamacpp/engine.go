@@ -64,6 +64,9 @@ func (e *Engine) Name() string {
 
 // Devices implements [infer.Engine].
 func (e *Engine) Devices(ctx context.Context) ([]infer.Device, error) {
+	if err := e.open(); err != nil {
+		return nil, err
+	}
 	p, err := startProcess(ctx, e.options)
 	if err != nil {
 		return nil, err
@@ -83,11 +86,8 @@ func devices(ctx context.Context, p *process) ([]infer.Device, error) {
 
 // Load implements [infer.Engine].
 func (e *Engine) Load(ctx context.Context, o infer.LoadOptions, progress func(float64)) (infer.Model, error) {
-	e.mu.Lock()
-	closed := e.closed
-	e.mu.Unlock()
-	if closed {
-		return nil, fmt.Errorf("llamacpp: %w", infer.ErrClosed)
+	if err := e.open(); err != nil {
+		return nil, err
 	}
 	plan, err := readPlan(o)
 	if err != nil {
@@ -105,6 +105,15 @@ func (e *Engine) Load(ctx context.Context, o infer.LoadOptions, progress func(fl
 	}
 	m.info.LoadTime = time.Since(begin)
 	return m, nil
+}
+
+func (e *Engine) open() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return fmt.Errorf("llamacpp: %w", infer.ErrClosed)
+	}
+	return nil
 }
 
 func (e *Engine) add(m *Model) error {

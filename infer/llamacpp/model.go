@@ -202,8 +202,8 @@ func (m *Model) SetThreads(n int) error {
 	if n == 0 {
 		n = PhysicalCores()
 	}
-	if n < 0 || n > 512 {
-		return fmt.Errorf("llamacpp: %d threads", n)
+	if err := infer.ValidateThreads(n); err != nil {
+		return fmt.Errorf("llamacpp: %w", err)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

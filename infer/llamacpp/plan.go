@@ -25,7 +25,7 @@ type plan struct {
 
 // readPlan reads and checks the file's header.
 func readPlan(o infer.LoadOptions) (plan, error) {
-	if err := checkOptions(o); err != nil {
+	if err := o.Validate(); err != nil {
 		return plan{}, err
 	}
 	path, err := filepath.Abs(o.Path)
@@ -69,28 +69,6 @@ func readPlan(o infer.LoadOptions) (plan, error) {
 	r.Batch = min(r.Batch, r.Context)
 	p.need, err = needOf(f, *r)
 	return p, err
-}
-
-func checkOptions(o infer.LoadOptions) error {
-	const most = 1 << 24
-	switch {
-	case o.Context < 0 || o.Context > most:
-		return fmt.Errorf("a context of %d tokens", o.Context)
-	case o.Batch < 0 || o.Batch > 1<<16:
-		return fmt.Errorf("a batch of %d tokens", o.Batch)
-	case o.Threads < 0 || o.Threads > 512:
-		return fmt.Errorf("%d threads", o.Threads)
-	}
-	switch o.KVType {
-	case "", infer.KVF16:
-	case infer.KVQ80, infer.KVQ40:
-		if !o.FlashAttention {
-			return fmt.Errorf("a cache of type %s needs flash attention", o.KVType)
-		}
-	default:
-		return fmt.Errorf("cache type %q: use %s, %s or %s", o.KVType, infer.KVF16, infer.KVQ80, infer.KVQ40)
-	}
-	return nil
 }
 
 // need is how the memory that a model takes adds up, in bytes:

@@ -14,7 +14,7 @@ import (
 )
 
 // protocolVersion changes with every change of the messages: an executable replaced while its parent runs is noticed.
-const protocolVersion = 2
+const protocolVersion = 3
 
 // maxFrame bounds a frame. The largest are texts to tokenize and their tokens.
 const maxFrame = 256 << 20
@@ -31,7 +31,7 @@ const (
 	kindPrompt   kind = "prompt"   // promptRequest -> promptReply
 	kindGenerate kind = "generate" // generateRequest -> token… generateReply
 	kindScore    kind = "score"    // scoreRequest -> positions… nothing
-	kindBench    kind = "bench"    // benchRequest -> benchReply
+	kindBench    kind = "bench"    // infer.BenchTest -> benchReply
 	kindAbort    kind = "abort"    // of the frame's id; no answer of its own
 	kindThreads  kind = "threads"  // threadsRequest; no answer
 )
@@ -274,12 +274,6 @@ type positionsEvent struct {
 
 type progressEvent struct{ Share float64 }
 
-type benchRequest struct {
-	Prompt int // tokens read at once
-	Gen    int // tokens generated one by one
-	Depth  int // tokens in the context before
-}
-
 type benchReply struct{ Seconds float64 }
 
 type threadsRequest struct{ Threads int }
@@ -295,6 +289,7 @@ func failureCodes() map[string]error {
 	return map[string]error{
 		"bad model":    infer.ErrBadModel,
 		"context full": infer.ErrContextFull,
+		"invalid":      infer.ErrInvalid,
 		"bad token":    infer.ErrBadToken,
 		"unavailable":  infer.ErrUnavailable,
 		"aborted":      errAborted,

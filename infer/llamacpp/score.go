@@ -54,7 +54,7 @@ func collect(out []infer.Position, e positionsEvent, at [][]int32) []infer.Posit
 // order. at is what o.At asks of the window.
 func (m *Model) score(ctx context.Context, windows [][]int32, o infer.DistributionOptions, take func(w int, e positionsEvent, at [][]int32)) error {
 	total, done := 0, 0
-	if err := checkDistributions(windows, o); err != nil {
+	if err := o.Validate(windows); err != nil {
 		return m.fail("score", err)
 	}
 	for w, window := range windows {
@@ -68,24 +68,6 @@ func (m *Model) score(ctx context.Context, windows [][]int32, o infer.Distributi
 		})
 		if err != nil {
 			return err
-		}
-	}
-	return nil
-}
-
-func checkDistributions(windows [][]int32, o infer.DistributionOptions) error {
-	if o.From != nil && len(o.From) != len(windows) {
-		return fmt.Errorf("%d starts for %d windows", len(o.From), len(windows))
-	}
-	if o.At != nil && len(o.At) != len(windows) {
-		return fmt.Errorf("tokens asked for in %d of %d windows", len(o.At), len(windows))
-	}
-	for w, window := range windows {
-		if o.FromOf(w) < 1 {
-			return fmt.Errorf("window %d: scored from position %d: the first token follows nothing", w, o.FromOf(w))
-		}
-		if n := max(0, len(window)-o.FromOf(w)); o.At != nil && len(o.At[w]) != n {
-			return fmt.Errorf("window %d: tokens asked for at %d of %d positions", w, len(o.At[w]), n)
 		}
 	}
 	return nil

@@ -50,7 +50,7 @@ func (s *session) generate(r generateRequest) (generateReply, error) {
 		return generateReply{}, err
 	}
 	if len(r.Prompt) == 0 {
-		return generateReply{}, fmt.Errorf("a prompt without tokens")
+		return generateReply{}, fmt.Errorf("a prompt without tokens: %w", infer.ErrInvalid)
 	}
 	if len(r.Prompt) >= s.net.info.Context {
 		return generateReply{}, fmt.Errorf("a prompt of %d tokens, a context of %d: %w",
@@ -227,7 +227,7 @@ func (s *session) positions(r scoreRequest, at, n int) (positionsEvent, error) {
 
 // bench times one run as llama-bench does: r.Prompt random tokens read in batches, or r.Gen random tokens one by one, after
 // r.Depth tokens that are not timed.
-func (s *session) bench(r benchRequest) (benchReply, error) {
+func (s *session) bench(r infer.BenchTest) (benchReply, error) {
 	if r.Prompt < 0 || r.Gen < 0 || r.Depth < 0 || r.Prompt+r.Gen+r.Depth > s.net.info.Context {
 		return benchReply{}, fmt.Errorf("a run of %d tokens, a context of %d: %w",
 			r.Prompt+r.Gen+r.Depth, s.net.info.Context, infer.ErrContextFull)
