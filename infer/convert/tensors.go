@@ -47,18 +47,15 @@ func (c *config) layOut(w *weights, asked string) ([]tensor, error) {
 		}
 		l.asked = &t
 	}
-	l.add("token_embd.weight", true, c.VocabSize, c.Hidden)
-	if c.family.LearnedPositions {
-		l.positions()
-	}
-	if c.family.LayerNorm {
-		l.add("output_norm.bias", true, c.Hidden)
-	}
-	l.add("output_norm.weight", true, c.Hidden)
 	if c.Tied {
 		delete(named, "output.weight")
 	}
-	l.add("output.weight", false, c.VocabSize, c.Hidden)
+	for _, t := range c.family.ModelTensors(c.VocabSize, c.Hidden, c.HeadDim, c.Context) {
+		if t.Name == "position_embd.weight" {
+			l.skipUnusedPositions(t.Name)
+		}
+		l.take(t.Name, t.Name, !t.Optional, 0, t.Dims())
+	}
 	if factors := c.ropeFactors(); factors != nil {
 		l.list = append(l.list, tensor{out: gguf.Tensor{Name: "rope_freqs.weight", Type: gguf.F32, Dims: []int{len(factors)}}, values: factors})
 	}
@@ -82,79 +79,40 @@ type layouter struct {
 	err    error
 }
 
-// positions takes the table of positions without its unused rows.
-func (l *layouter) positions() {
-	const name = "position_embd.weight"
-	c := l.config
-	unused := c.family.UnusedPositions
-	if t, ok := l.named[name]; ok && slices.Equal(t.dims, []int{c.Context + unused, c.Hidden}) {
-		row, _ := t.kind.RowSize(c.Hidden)
+// skipUnusedPositions leaves the unused rows out of the table of positions.
+func (l *layouter) skipUnusedPositions(name string) {
+	unused, rows := l.config.family.UnusedPositions, l.config.Context
+	if t, ok := l.named[name]; ok && len(t.dims) == 2 && t.dims[0] == rows+unused {
+		row, _ := t.kind.RowSize(t.dims[1])
 		t.offset += int64(unused) * row
-		t.dims = []int{c.Context, c.Hidden}
+		t.dims = []int{rows, t.dims[1]}
 		l.named[name] = t
 	}
-	l.add(name, true, c.Context, c.Hidden)
 }
 
-// layer takes the tensors of one layer of the file.
-func (l *layouter) layer(place int, s shape) {
-	c, f := l.config, l.config.family
-	q, kv, head := s.Heads*c.HeadDim, s.KVHeads*c.HeadDim, 0
-	if f.AdjacentPairs() {
-		head = c.HeadDim
-	}
-	zero := false
-	add := func(name string, needed bool, head int, dims ...int) {
-		to, from := fmt.Sprintf("blk.%d.%s", place, name), fmt.Sprintf("blk.%d.%s", s.source, name)
-		if zero {
-			l.fill(to, needed, dims...)
-		} else {
-			l.take(to, from, needed, head, dims...)
+// layer takes the tensors of layer i of the file.
+func (l *layouter) layer(i int, s shape) {
+	f := l.config.family
+	from := f.LayerTensors(s.source, l.config.Hidden, l.config.HeadDim, s.LayerGeometry)
+	for j, t := range f.LayerTensors(i, l.config.Hidden, l.config.HeadDim, s.LayerGeometry) {
+		if t.IsOutBias() && !f.OutBias {
+			continue // one in the folder is then reported as a tensor that the network does not have
 		}
-	}
-	norm := func(name string) {
-		add(name+".weight", true, 0, c.Hidden)
-		if f.LayerNorm {
-			add(name+".bias", true, 0, c.Hidden)
+		needed := !t.Optional || f.RequiredBias
+		if attention := strings.Contains(t.Name, "attn_") || strings.Contains(t.Name, "attention_"); attention && s.zeroAttention || !attention && s.zeroMLP {
+			l.fill(t.Name, needed, t.Dims())
+			continue
 		}
-	}
-	if zero = s.zeroAttention; s.Heads > 0 {
-		norm("attn_norm")
-		add("attn_q.weight", true, head, q, c.Hidden)
-		add("attn_k.weight", true, head, kv, c.Hidden)
-		add("attn_v.weight", true, 0, kv, c.Hidden)
-		add("attn_output.weight", true, 0, c.Hidden, q)
-		add("attn_q.bias", f.RequiredBias, head, q)
-		add("attn_k.bias", f.RequiredBias, head, kv)
-		add("attn_v.bias", f.RequiredBias, 0, kv)
-		if f.OutBias {
-			add("attn_output.bias", f.RequiredBias, 0, c.Hidden)
+		head := 0
+		if f.AdjacentPairs() && (strings.Contains(t.Name, ".attn_q.") || strings.Contains(t.Name, ".attn_k.")) {
+			head = l.config.HeadDim
 		}
-		if f.QKNorm {
-			add("attn_q_norm.weight", true, 0, c.HeadDim)
-			add("attn_k_norm.weight", true, 0, c.HeadDim)
-		}
-		if f.PostNorms {
-			norm("post_attention_norm")
-		}
-	}
-	zero = s.zeroMLP
-	norm("ffn_norm")
-	if f.Ungated {
-		add("ffn_up.bias", true, 0, s.FFN)
-		add("ffn_down.bias", true, 0, c.Hidden)
-	} else {
-		add("ffn_gate.weight", true, 0, s.FFN, c.Hidden)
-	}
-	add("ffn_up.weight", true, 0, s.FFN, c.Hidden)
-	add("ffn_down.weight", true, 0, c.Hidden, s.FFN)
-	if f.PostNorms {
-		norm("post_ffw_norm")
+		l.take(t.Name, from[j].Name, needed, head, t.Dims())
 	}
 }
 
 // fill adds a tensor that the folder has not: zeros, and a norm of ones.
-func (l *layouter) fill(name string, needed bool, dims ...int) {
+func (l *layouter) fill(name string, needed bool, dims []int) {
 	if !needed {
 		return
 	}
@@ -182,11 +140,8 @@ func (l *layouter) typeOf(kind gguf.Type, dims []int) gguf.Type {
 	return kind
 }
 
-// add takes a tensor of the model.
-func (l *layouter) add(name string, needed bool, dims ...int) { l.take(name, name, needed, 0, dims...) }
-
 // take makes one tensor of the file from one of those named. head is the number of rows that change places together.
-func (l *layouter) take(name, from string, needed bool, head int, dims ...int) {
+func (l *layouter) take(name, from string, needed bool, head int, dims []int) {
 	t, ok := l.named[from]
 	delete(l.named, from)
 	switch {

@@ -434,10 +434,11 @@ func distance(got []float32, want [][]float64) float64 {
 
 // randomSet keeps about share of n units, at least one.
 func randomSet(r interface{ Float64() float64 }, n int, share float64) subnet.Set {
-	kept := make([]bool, n)
-	for i := range kept {
-		kept[i] = r.Float64() < share
+	var kept []int
+	for i := range n {
+		if r.Float64() < share {
+			kept = append(kept, i)
+		}
 	}
-	kept[int(r.Float64()*float64(n))] = true
-	return subnet.FromBools(kept)
+	return subnet.Of(n, append(kept, int(r.Float64()*float64(n)))...)
 }

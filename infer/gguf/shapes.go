@@ -8,83 +8,17 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// expect is a tensor that a model has, with its extents; an optional one may be absent.
-type expect struct {
-	name     string
-	dims     []int
-	optional bool
-}
-
 // layerName returns the name of a tensor of one layer.
 func layerName(layer int, rest string) string {
 	return fmt.Sprintf("blk.%d.%s", layer, rest)
 }
 
-// expected lists the tensors of a model of these counts, in the order in which they are written. Biases of matrices are optional.
-func expected(c *Config) []expect {
-	list := []expect{
-		{name: "token_embd.weight", dims: []int{c.Vocab, c.Hidden}},
-		{name: "output_norm.weight", dims: []int{c.Hidden}},
-		{name: "output.weight", dims: []int{c.Vocab, c.Hidden}, optional: true},
-	}
-	if c.LearnedPositions {
-		list = append(list, expect{name: "position_embd.weight", dims: []int{c.Positions, c.Hidden}})
-	} else {
-		list = append(list, expect{name: "rope_freqs.weight", dims: []int{c.HeadDim / 2}, optional: true})
-	}
-	if c.LayerNorm {
-		list = append(list, expect{name: "output_norm.bias", dims: []int{c.Hidden}})
-	}
+// expected lists the tensors of a model of these counts.
+func expected(c *Config) []subnet.Tensor {
+	f := c.family()
+	list := f.ModelTensors(c.Vocab, c.Hidden, c.HeadDim, c.Positions)
 	for i, l := range c.Layers {
-		list = append(list, expectedLayer(c, i, l)...)
-	}
-	return list
-}
-
-func expectedLayer(c *Config, i int, l subnet.LayerGeometry) []expect {
-	var list []expect
-	add := func(rest string, optional bool, dims ...int) {
-		list = append(list, expect{layerName(i, rest), dims, optional})
-	}
-	q, kv := l.Heads*c.HeadDim, l.KVHeads*c.HeadDim
-	if l.Heads > 0 {
-		add("attn_norm.weight", false, c.Hidden)
-		if c.LayerNorm {
-			add("attn_norm.bias", false, c.Hidden)
-		}
-		add("attn_q.weight", false, q, c.Hidden)
-		add("attn_k.weight", false, kv, c.Hidden)
-		add("attn_v.weight", false, kv, c.Hidden)
-		add("attn_output.weight", false, c.Hidden, q)
-		add("attn_q.bias", true, q)
-		add("attn_k.bias", true, kv)
-		add("attn_v.bias", true, kv)
-		add("attn_output.bias", true, c.Hidden)
-		if c.QKNorm {
-			add("attn_q_norm.weight", false, c.HeadDim)
-			add("attn_k_norm.weight", false, c.HeadDim)
-		}
-		if c.PostNorms {
-			add("post_attention_norm.weight", false, c.Hidden)
-		}
-	}
-	if l.FFN > 0 {
-		add("ffn_norm.weight", false, c.Hidden)
-		if c.LayerNorm {
-			add("ffn_norm.bias", false, c.Hidden)
-		}
-		if !c.Ungated {
-			add("ffn_gate.weight", false, l.FFN, c.Hidden)
-		}
-		add("ffn_up.weight", false, l.FFN, c.Hidden)
-		if c.Ungated {
-			add("ffn_up.bias", false, l.FFN)
-		}
-		add("ffn_down.weight", false, c.Hidden, l.FFN)
-		add("ffn_down.bias", true, c.Hidden)
-		if c.PostNorms {
-			add("post_ffw_norm.weight", false, c.Hidden)
-		}
+		list = append(list, f.LayerTensors(i, c.Hidden, c.HeadDim, l)...)
 	}
 	return list
 }
@@ -100,24 +34,20 @@ func (f *File) checkShapes(c *Config) error {
 	c.Tied = !f.Has("output.weight")
 
 	known := make(map[string]bool, len(f.byName))
-	for _, e := range expected(c) {
-		t, ok := f.Tensor(e.name)
+	for _, want := range expected(c) {
+		t, ok := f.Tensor(want.Name)
 		if !ok {
-			if !e.optional {
-				return fmt.Errorf("tensor %q: %w", e.name, ErrMissing)
+			if !want.Optional {
+				return fmt.Errorf("tensor %q: %w", want.Name, ErrMissing)
 			}
 			continue
 		}
-		known[e.name] = true
-		if !slices.Equal(t.Dims, e.dims) {
-			return fmt.Errorf("tensor %q: extents %v where the metadata needs %v: %w", e.name, t.Dims, e.dims, ErrFormat)
+		known[want.Name] = true
+		if !slices.Equal(t.Dims, want.Dims()) {
+			return fmt.Errorf("tensor %q: extents %v where the metadata needs %v: %w", want.Name, t.Dims, want.Dims(), ErrFormat)
 		}
-		switch {
-		case strings.HasSuffix(e.name, "attn_output.bias"), strings.HasSuffix(e.name, "ffn_down.bias"):
-			c.OutBias = true
-		case strings.HasSuffix(e.name, "attn_q.bias"), strings.HasSuffix(e.name, "attn_k.bias"), strings.HasSuffix(e.name, "attn_v.bias"):
-			c.QKVBias = true
-		}
+		c.OutBias = c.OutBias || want.IsOutBias()
+		c.QKVBias = c.QKVBias || want.IsQKVBias()
 	}
 	for _, t := range f.Tensors() {
 		if !known[t.Name] && !isFused(t.Name) && !isIgnored(t.Name) {

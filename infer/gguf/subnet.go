@@ -2,10 +2,8 @@ package gguf
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
@@ -123,26 +121,6 @@ func WriteSubnet(ctx context.Context, src *File, dst string, s Subnet, o WriteOp
 	if err := w.Commit(); err != nil {
 		return Report{}, err
 	}
-	return p.report, nil
-}
-
-// PlanSubnet returns the report that [WriteSubnet] would give, without a path, and writes nothing.
-func PlanSubnet(src *File, s Subnet, o WriteOptions) (Report, error) {
-	p, err := newPlan(src, s, o)
-	if err != nil {
-		return Report{}, err
-	}
-	kv, err := p.metadata(strings.Repeat("0", 2*sha256.Size))
-	if err != nil {
-		return Report{}, fmt.Errorf("gguf: %s: %w", src.path, err)
-	}
-	w := newWriter("", kv)
-	head, err := w.layOut(kv, p.tensors())
-	if err != nil {
-		return Report{}, fmt.Errorf("gguf: %s: %w", src.path, err)
-	}
-	w.pos = int64(len(head))
-	p.report.Bytes = w.Bytes()
 	return p.report, nil
 }
 

@@ -1,9 +1,6 @@
 package subnet
 
-import (
-	"slices"
-	"strconv"
-)
+import "slices"
 
 // Zero stands in a [Cut] where a file must hold a unit that the masks do not
 // keep: filled with zeros it changes nothing, but it is not saved.
@@ -251,79 +248,6 @@ func padded(units []int, n int) []int {
 		units = append(units, Zero)
 	}
 	return units
-}
-
-// Tensor is the shape of one tensor of a file.
-type Tensor struct {
-	Name       string
-	Rows, Cols int // Rows is 1 for a vector
-	Vector     bool
-}
-
-// Tensors returns the tensors of a file of that shape in llama.cpp's names, those
-// of the model first; a fused attn_qkv is listed as its three parts.
-func (cut Cut) Tensors(g *Geometry) []Tensor {
-	f := g.family()
-	vec := func(name string, n int) Tensor { return Tensor{name, 1, n, true} }
-	ts := []Tensor{{Name: "token_embd.weight", Rows: g.Vocab, Cols: g.Hidden}, vec("output_norm.weight", g.Hidden)}
-	if g.Positions > 0 {
-		ts = append(ts, Tensor{Name: "position_embd.weight", Rows: g.Positions, Cols: g.Hidden})
-	}
-	if f.LayerNorm {
-		ts = append(ts, vec("output_norm.bias", g.Hidden))
-	}
-	if !g.Tied {
-		ts = append(ts, Tensor{Name: "output.weight", Rows: g.Vocab, Cols: g.Hidden})
-	}
-	if g.RopeFreqs || cut.HeadDim < g.HeadDim {
-		ts = append(ts, vec("rope_freqs.weight", cut.HeadDim/2))
-	}
-	for i, l := range cut.Layers {
-		ts = append(ts, l.tensors(g, cut.HeadDim, "blk."+strconv.Itoa(i)+".")...)
-	}
-	return ts
-}
-
-func (c CutLayer) tensors(g *Geometry, headDim int, prefix string) []Tensor {
-	var ts []Tensor
-	f := g.family()
-	matrix := func(name string, rows, cols int) {
-		ts = append(ts, Tensor{Name: prefix + name, Rows: rows, Cols: cols})
-	}
-	vector := func(when bool, name string, n int) {
-		if when {
-			ts = append(ts, Tensor{Name: prefix + name, Rows: 1, Cols: n, Vector: true})
-		}
-	}
-	if q, kv := len(c.Heads)*headDim, len(c.Groups)*headDim; q > 0 {
-		kept := slices.ContainsFunc(c.Groups, func(group int) bool { return group != Zero })
-		vector(true, "attn_norm.weight", g.Hidden)
-		vector(f.LayerNorm, "attn_norm.bias", g.Hidden)
-		matrix("attn_q.weight", q, g.Hidden)
-		matrix("attn_k.weight", kv, g.Hidden)
-		matrix("attn_v.weight", kv, g.Hidden)
-		matrix("attn_output.weight", g.Hidden, q)
-		vector(g.QKVBias && kept, "attn_q.bias", q)
-		vector(g.QKVBias && kept, "attn_k.bias", kv)
-		vector(g.QKVBias && kept, "attn_v.bias", kv)
-		vector(g.QKNorm, "attn_q_norm.weight", headDim)
-		vector(g.QKNorm, "attn_k_norm.weight", headDim)
-		vector(g.OutBias, "attn_output.bias", g.Hidden)
-		vector(f.PostNorms, "post_attention_norm.weight", g.Hidden)
-	}
-	if ffn := len(c.Channels); ffn > 0 {
-		vector(true, "ffn_norm.weight", g.Hidden)
-		vector(f.LayerNorm, "ffn_norm.bias", g.Hidden)
-		if !f.Ungated {
-			matrix("ffn_gate.weight", ffn, g.Hidden)
-		}
-		matrix("ffn_up.weight", ffn, g.Hidden)
-		vector(f.Ungated, "ffn_up.bias", ffn)
-		matrix("ffn_down.weight", g.Hidden, ffn)
-		vector(g.OutBias, "ffn_down.bias", g.Hidden)
-		vector(f.PostNorms, "post_ffw_norm.weight", g.Hidden)
-	}
-	return ts
 }
 
 // MLPMatrices returns how many matrices an MLP has, each of FFN·Hidden

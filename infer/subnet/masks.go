@@ -293,38 +293,11 @@ func (m Masks) Validate() error {
 // head·HeadDim + channel.
 func (m Masks) OColumns(layer int) []int {
 	g, l := m.geometry.Layers[layer], m.layers[layer]
-	return headRows(l.Heads, g.HeadsPerGroup(), m.geometry.HeadDim, l.VO)
-}
-
-// QRows returns the kept rows of W_Q of a layer in dense order, each
-// head·HeadDim + channel.
-func (m Masks) QRows(layer int) []int {
-	g, l := m.geometry.Layers[layer], m.layers[layer]
-	return headRows(l.Heads, g.HeadsPerGroup(), m.geometry.HeadDim, l.QK)
-}
-
-// KRows returns the kept rows of W_K of a layer in dense order, each
-// group·HeadDim + channel.
-func (m Masks) KRows(layer int) []int {
-	l := m.layers[layer]
-	return headRows(l.Groups(m.geometry.Layers[layer]), 1, m.geometry.HeadDim, l.QK)
-}
-
-// VRows returns the kept rows of W_V of a layer in dense order, each
-// group·HeadDim + channel.
-func (m Masks) VRows(layer int) []int {
-	l := m.layers[layer]
-	return headRows(l.Groups(m.geometry.Layers[layer]), 1, m.geometry.HeadDim, l.VO)
-}
-
-// headRows lists head·headDim + channel over the kept heads, perGroup of which
-// share the in-head channels sets[group].
-func headRows(heads Set, perGroup, headDim int, sets []Set) []int {
-	rows := make([]int, 0, heads.Len()*headDim)
-	for _, h := range heads.Indices() {
-		for _, c := range inHead(sets, h/max(perGroup, 1), headDim).Indices() {
-			rows = append(rows, h*headDim+c)
+	columns := make([]int, 0, l.Heads.Len()*m.geometry.HeadDim)
+	for _, h := range l.Heads.Indices() {
+		for _, c := range l.VOOf(h/g.HeadsPerGroup(), m.geometry.HeadDim).Indices() {
+			columns = append(columns, h*m.geometry.HeadDim+c)
 		}
 	}
-	return rows
+	return columns
 }

@@ -35,19 +35,6 @@ func Empty(n int) Set {
 // Of returns the set over n units that holds the given ones.
 func Of(n int, idx ...int) Set { return Empty(n).With(idx...) }
 
-// FromBools returns the set over len(kept) units that holds those whose entry
-// is true.
-func FromBools(kept []bool) Set {
-	s := Empty(len(kept))
-	for i, k := range kept {
-		if k {
-			s.words[i/wordBits] |= 1 << (i % wordBits)
-			s.count++
-		}
-	}
-	return s
-}
-
 // Range returns the set over n units that holds lo, …, hi-1.
 func Range(n, lo, hi int) Set {
 	s := Empty(n)
@@ -92,15 +79,6 @@ func (s Set) Indices() []int {
 		}
 	}
 	return idx
-}
-
-// Bools returns the set as one entry per unit.
-func (s Set) Bools() []bool {
-	kept := make([]bool, s.n)
-	for _, i := range s.Indices() {
-		kept[i] = true
-	}
-	return kept
 }
 
 // Union returns the units of s or t.

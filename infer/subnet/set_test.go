@@ -53,7 +53,6 @@ func TestSetLaws(t *testing.T) {
 				p.A.Overlap(p.B) == p.A.Intersect(p.B).Len()
 		},
 		"indices":    func(p pair) bool { return Of(p.A.N(), p.A.Indices()...).Equal(p.A) },
-		"bools":      func(p pair) bool { return FromBools(p.A.Bools()).Equal(p.A) },
 		"with":       func(p pair) bool { return p.A.With(p.B.Indices()...).Equal(p.A.Union(p.B)) },
 		"without":    func(p pair) bool { return p.A.Without(p.B.Indices()...).Equal(p.A.Minus(p.B)) },
 		"full":       func(p pair) bool { return p.A.IsFull() == (p.A.Complement().IsEmpty()) },

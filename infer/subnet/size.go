@@ -26,12 +26,6 @@ type Size struct {
 	Layers int
 }
 
-// CompactRatio is the ratio that the file really has over the block parameters:
-// zeroed ones count as kept.
-func (s Size) CompactRatio() float64 {
-	return ratio(s.BlockParams+s.ZeroedParams, s.DenseBlockParams)
-}
-
 // Size returns what the subnet costs.
 func (m Masks) Size() Size {
 	g, cut := m.geometry, m.Cut()

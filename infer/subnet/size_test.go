@@ -17,7 +17,7 @@ func TestDenseSize(t *testing.T) {
 	if all != 134515008 || s.Params != all || s.DenseParams != all || s.RatioAll != 1 {
 		t.Errorf("parameters %d of %d, want %d", s.Params, s.DenseParams, all)
 	}
-	if s.ZeroedParams != 0 || s.Layers != 30 || s.CompactRatio() != 1 {
+	if s.ZeroedParams != 0 || s.Layers != 30 {
 		t.Errorf("%+v", s)
 	}
 	if want := int64(30 * 3 * 64 * 2 * 2); s.KVBytesPerToken != want || s.DenseKVBytesPerToken != want {
@@ -55,7 +55,12 @@ func TestSizeLaws(t *testing.T) {
 			s := m.Size()
 			var kept int64
 			for i := range m.Layers() {
-				rows := len(m.QRows(i)) + len(m.KRows(i)) + len(m.VRows(i)) + len(m.OColumns(i)) + int(g.MLPMatrices())*m.Layer(i).Channels.Len()
+				l, per := m.Layer(i), g.Layers[i].HeadsPerGroup()
+				rows := int(g.MLPMatrices()) * l.Channels.Len()
+				for _, group := range l.Groups(g.Layers[i]).Indices() {
+					heads := l.Heads.Intersect(Range(l.Heads.N(), group*per, (group+1)*per)).Len()
+					rows += (1 + heads) * (l.QKOf(group, g.HeadDim).Len() + l.VOOf(group, g.HeadDim).Len())
+				}
 				kept += int64(rows * g.Hidden)
 			}
 			if s.BlockParams != kept {

@@ -152,12 +152,3 @@ func (t Type) Fit(n int) Type {
 	}
 	return t
 }
-
-// Bytes returns the bytes of the tensor when matrices are stored as t, see [Type.Fit]. Vectors are stored as F32.
-func (s Tensor) Bytes(t Type) int64 {
-	if s.Vector {
-		t = F32
-	}
-	row, _ := t.Fit(s.Cols).RowSize(s.Cols)
-	return row * int64(s.Rows)
-}
