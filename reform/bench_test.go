@@ -26,7 +26,7 @@ func BenchmarkSolve(b *testing.B) {
 		for i := range x {
 			x[i] = rng.NormFloat64()
 		}
-		p := Problem{Name: "bench", W: weights(rng, out*in), Out: out, In: in, Fit: Target{Gram: linalg.SecondMoment(tokens, in, x)}}
+		p := Problem{Name: "bench", W: weights(rng, out*in), Out: out, In: in, Fit: Moments{Gram: linalg.SecondMoment(tokens, in, x)}}
 		kept := make([]int, in*3/4)
 		for i := range kept {
 			kept[i] = i

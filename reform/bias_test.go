@@ -4,10 +4,10 @@ import (
 	"math"
 	"testing"
 
+	"github.com/lathe-llm/lathe/infer/decoder/decodertest"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/reform"
-	"github.com/lathe-llm/lathe/search/importance"
 )
 
 // A bias makes the mean of what a cut module adds that of the dense one, whether the model has a bias of its own or not.
@@ -15,15 +15,15 @@ func TestBiasKeepsTheMeanState(t *testing.T) {
 	for _, own := range []bool{false, true} {
 		recipe := gguftest.Tiny("llama")
 		recipe.OutBias = own
-		m := tiny(t, recipe)
+		m := decodertest.Load(t, recipe)
 		g := m.Geometry()
-		windows := texts(10, 3, 48, g.Vocab)
+		windows := decodertest.Windows(10, 3, 48, g.Vocab)
 		layer := subnet.DenseLayer(g.Layers[0])
 		layer.Channels = subnet.Range(g.Layers[0].FFN, 0, g.Layers[0].FFN/2)
 		masks := subnet.Dense(g).With(0, layer)
 		for _, method := range []reform.Method{reform.None, reform.Exact} {
 			s, _, err := reform.Refit(t.Context(), m, windows, masks, reform.Config{
-				Recipe: &reform.Recipe{Relative: true, Solve: reform.Options{Method: method, Bias: true}},
+				Recipe: reform.Recipe{Relative: true, Solve: reform.Options{Method: method, Bias: true}},
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -43,19 +43,5 @@ func TestBiasKeepsTheMeanState(t *testing.T) {
 				}
 			}
 		}
-	}
-}
-
-func TestSequentialChoiceByPhi(t *testing.T) {
-	m := tiny(t, gguftest.Tiny("llama"))
-	windows := texts(11, 2, 48, m.Geometry().Vocab)
-	_, r, err := reform.OneShot(t.Context(), m, windows, 0.7, reform.Config{
-		Granularity: 8, Recipe: &reform.Recipe{Method: importance.Phi, Sequential: true, Attention: true},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r.Ratio > 0.7 || r.Ratio < 0.69 {
-		t.Errorf("ratio %g", r.Ratio)
 	}
 }

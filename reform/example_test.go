@@ -10,7 +10,7 @@ import (
 func ExampleSolve() {
 	p := reform.Problem{
 		Name: "layer 0 mlp", W: []float32{1, 10}, Out: 1, In: 2,
-		Fit: reform.Target{Gram: []float64{1, 2, 2, 4}, Tokens: 1000},
+		Fit: reform.Moments{Gram: []float64{1, 2, 2, 4}, Tokens: 1000},
 	}
 	w, r, err := reform.Solve(p, []int{0}, reform.Options{Lambdas: []float64{0}})
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 func SolveNested(p Problem, order, keep []int, lambda float64, pull bool) ([][]float32, []float64, error) {
 	weights, lost, err := solveNested(p, order, keep, lambda, pull)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", p.Name, err)
+		return nil, nil, p.named(err)
 	}
 	return weights, lost, nil
 }

@@ -10,7 +10,7 @@ import (
 func TestSolveNestedIsSolve(t *testing.T) {
 	const in, out = 30, 5
 	rng := rand.New(rand.NewPCG(8, 8))
-	p := Problem{Name: "test", W: weights(rng, out*in), Out: out, In: in, Fit: newSample(rng, 200, in).target()}
+	p := Problem{Name: "test", W: weights(rng, out*in), Out: out, In: in, Fit: newSample(rng, 200, in).moments()}
 	order := rng.Perm(in)
 	keep := []int{30, 20, 7, 1, 0}
 	// Without a ridge its scale does not matter.

@@ -29,7 +29,7 @@ const (
 func Solve(p Problem, kept []int, o Options) ([]float32, Result, error) {
 	w, r, err := solve(p, kept, o)
 	if err != nil {
-		return nil, Result{}, fmt.Errorf("%s: %w", p.Name, err)
+		return nil, Result{}, p.named(err)
 	}
 	return w, r, nil
 }
@@ -81,6 +81,14 @@ func solve(p Problem, kept []int, o Options) ([]float32, Result, error) {
 	return linalg.Narrow(weights), r, nil
 }
 
+// named adds the name of the problem, if any, to an error.
+func (p Problem) named(err error) error {
+	if p.Name == "" {
+		return err
+	}
+	return fmt.Errorf("%s: %w", p.Name, err)
+}
+
 func (p Problem) check(kept []int, o Options) error {
 	switch o.Method {
 	case "", Exact, ADMM, None:
@@ -97,7 +105,7 @@ func (p Problem) check(kept []int, o Options) error {
 		}
 		seen[k] = true
 	}
-	for _, t := range []*Target{&p.Fit, p.HeldOut} {
+	for _, t := range []*Moments{&p.Fit, p.HeldOut} {
 		if t == nil {
 			continue
 		}
@@ -131,20 +139,8 @@ type normal struct {
 	outMean []float64 // [out], with a bias only
 }
 
-// complete fills in what follows from the original weights where the target is their outputs.
-func (t *Target) complete(p Problem, w0 []float64, bias bool) {
-	if t.Cross != nil {
-		return
-	}
-	t.Cross = linalg.Product(p.Out, p.In, p.In, w0, t.Gram)
-	t.Energy = linalg.Dot(t.Cross, w0)
-	if bias {
-		t.OutMean = linalg.ProductT(p.Out, 1, p.In, w0, t.Mean)
-	}
-}
-
 // newNormal restricts a complete target.
-func newNormal(p Problem, t Target, kept []int, bias bool) *normal {
+func newNormal(p Problem, t Moments, kept []int, bias bool) *normal {
 	n := &normal{
 		out: p.Out, k: len(kept), tokens: t.Tokens, energy: t.Energy, total: t.Energy,
 		h: linalg.Sub(t.Gram, p.In, kept, kept), c: linalg.Columns(t.Cross, p.Out, p.In, kept),

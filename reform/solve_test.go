@@ -33,8 +33,8 @@ func newSample(rng *rand.Rand, tokens, in int) sample {
 	return sample{tokens, in, &x}
 }
 
-func (s sample) target() Target {
-	t := Target{Tokens: s.tokens, Mean: make([]float64, s.in)}
+func (s sample) moments() Moments {
+	t := Moments{Tokens: s.tokens, Mean: make([]float64, s.in)}
 	t.Gram = linalg.SecondMoment(s.tokens, s.in, s.x.RawMatrix().Data)
 	for i := range s.tokens {
 		for j := range s.in {
@@ -135,7 +135,7 @@ func TestExactAgainstQR(t *testing.T) {
 	for _, pull := range []bool{false, true} {
 		for _, bias := range []bool{false, true} {
 			for _, cross := range []bool{false, true} {
-				target, y := s.target(), mat.Matrix(&original)
+				target, y := s.moments(), mat.Matrix(&original)
 				if cross {
 					y = other
 					var c mat.Dense
@@ -181,7 +181,7 @@ func TestExactAgainstQR(t *testing.T) {
 	}
 }
 
-func complete(t Target, w []float32, in, out int) Target {
+func complete(t Moments, w []float32, in, out int) Moments {
 	t.complete(Problem{In: in, Out: out}, linalg.Widen(w), true)
 	return t
 }
@@ -190,7 +190,7 @@ func TestADMMApproachesExact(t *testing.T) {
 	const tokens, in, out = 300, 32, 8
 	rng := rand.New(rand.NewPCG(2, 2))
 	s := newSample(rng, tokens, in)
-	p := Problem{Name: "test", W: weights(rng, out*in), Out: out, In: in, Fit: s.target()}
+	p := Problem{Name: "test", W: weights(rng, out*in), Out: out, In: in, Fit: s.moments()}
 	kept := []int{0, 1, 2, 5, 8, 9, 10, 13, 16, 17, 18, 19, 24, 25, 30}
 	for _, o := range []Options{{}, {Pull: true}, {Bias: true}} {
 		exactWeights, exact, err := Solve(p, kept, o)
@@ -233,7 +233,7 @@ func TestBiasOfUnrepairedWeights(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 3))
 	s := newSample(rng, tokens, in)
 	w := weights(rng, out*in)
-	target := s.target()
+	target := s.moments()
 	kept := []int{0, 2, 4, 6}
 	_, r, err := Solve(Problem{Name: "test", W: w, Out: out, In: in, Fit: target}, kept, Options{Method: None, Bias: true})
 	if err != nil {
@@ -254,7 +254,7 @@ func TestLambdaByHeldOut(t *testing.T) {
 	w := weights(rng, out*in)
 	// Thirty-five tokens are too few for twenty-four columns: a larger ridge is better on other text.
 	few, held := newSample(rng, 35, in), newSample(rng, 2000, in)
-	target, heldTarget := few.target(), held.target()
+	target, heldTarget := few.moments(), held.moments()
 	kept := []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23}
 	lambdas := []float64{1e-6, 1e-4, 1e-2, 1e-1, 1}
 	p := Problem{Name: "test", W: w, Out: out, In: in, Fit: target, HeldOut: &heldTarget}
@@ -292,7 +292,7 @@ func TestLambdaOfManyOutputs(t *testing.T) {
 	lambdas := []float64{1e-4, 0.01, 0.1, 1}
 	for _, tokens := range []int{90, 200, 2000} {
 		fit, held := newSample(rng, tokens, in), newSample(rng, 500, in)
-		fitted, other := fit.target(), held.target()
+		fitted, other := fit.moments(), held.moments()
 		p := Problem{W: weights(rng, out*in), Out: out, In: in, Fit: fitted, HeldOut: &other}
 		for j := range in {
 			p.W[7*in+j] *= 20
@@ -339,12 +339,12 @@ func TestPoolIsConcatenation(t *testing.T) {
 	kept := []int{0, 1, 2, 3, 4, 5}
 	for _, bias := range []bool{false, true} {
 		o := Options{Lambdas: []float64{0.02}, Bias: bias}
-		bt := b.target()
-		got, r, err := Solve(Problem{Name: "test", W: w, Out: out, In: in, Fit: a.target(), HeldOut: &bt}, kept, o)
+		bt := b.moments()
+		got, r, err := Solve(Problem{Name: "test", W: w, Out: out, In: in, Fit: a.moments(), HeldOut: &bt}, kept, o)
 		if err != nil {
 			t.Fatal(err)
 		}
-		want, wr, err := Solve(Problem{Name: "test", W: w, Out: out, In: in, Fit: both.target()}, kept, o)
+		want, wr, err := Solve(Problem{Name: "test", W: w, Out: out, In: in, Fit: both.moments()}, kept, o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -360,14 +360,14 @@ func TestPoolIsConcatenation(t *testing.T) {
 func TestSolveEdges(t *testing.T) {
 	const in, out = 4, 2
 	w := []float32{1, 2, 3, 4, 5, 6, 7, 8}
-	identity := func() Target {
+	identity := func() Moments {
 		g := make([]float64, in*in)
 		for i := range in {
 			g[i*in+i] = 1
 		}
-		return Target{Gram: g, Mean: make([]float64, in)}
+		return Moments{Gram: g, Mean: make([]float64, in)}
 	}
-	singular := Target{Gram: make([]float64, in*in)}
+	singular := Moments{Gram: make([]float64, in*in)}
 	for i := range singular.Gram {
 		singular.Gram[i] = 1
 	}
@@ -377,7 +377,7 @@ func TestSolveEdges(t *testing.T) {
 	indefinite.Gram[1], indefinite.Gram[4] = 5, 5
 	tests := []struct {
 		name   string
-		fit    Target
+		fit    Moments
 		kept   []int
 		o      Options
 		want   []float32 // nil: not compared
@@ -387,7 +387,7 @@ func TestSolveEdges(t *testing.T) {
 		{"all kept", identity(), []int{0, 1, 2, 3}, Options{}, w, false, nil},
 		{"nothing kept", identity(), nil, Options{}, []float32{}, false, nil},
 		{"nothing kept, bias", identity(), nil, Options{Bias: true}, []float32{}, false, nil},
-		{"dead inputs", Target{Gram: make([]float64, in*in)}, []int{1, 2}, Options{}, []float32{2, 3, 6, 7}, false, nil},
+		{"dead inputs", Moments{Gram: make([]float64, in*in)}, []int{1, 2}, Options{}, []float32{2, 3, 6, 7}, false, nil},
 		{"singular without a ridge", singular, []int{0, 1}, Options{Lambdas: []float64{0}}, nil, true, nil},
 		{"indefinite", indefinite, []int{0, 1}, Options{Lambdas: []float64{0}}, nil, true, nil},
 		{"NaN", broken, []int{0}, Options{}, nil, false, linalg.ErrNotFinite},
@@ -431,7 +431,7 @@ func TestSolveEdges(t *testing.T) {
 func TestFewTokensRaiseTheRidge(t *testing.T) {
 	rng := rand.New(rand.NewPCG(6, 6))
 	s := newSample(rng, 20, 16)
-	p := Problem{Name: "test", W: weights(rng, 4*16), Out: 4, In: 16, Fit: s.target()}
+	p := Problem{Name: "test", W: weights(rng, 4*16), Out: 4, In: 16, Fit: s.moments()}
 	_, r, err := Solve(p, []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}, Options{Lambdas: []float64{1e-4}})
 	if err != nil {
 		t.Fatal(err)

@@ -24,11 +24,8 @@ const (
 // some hundred thousand unknowns. They are preconditioned by what the curvature would be if gates and inputs were
 // independent: diag(E act(W_G·x̂)²·‖W_D column‖²) ⊗ E x̂x̂ᵀ, the approximation of K-FAC (arXiv 1503.05671).
 type upFit struct {
-	w         *walk
-	recipe    Recipe // as it holds for this module
-	fit, held *tap   // held may be nil
-	problem   Problem
-	kept      subnet.Set
+	*moduleFit
+	kept subnet.Set // channels
 }
 
 // run returns W_U [kept, hidden] and the W_D [hidden, kept] that goes with it, given the W_D re-fitted to the original
@@ -40,11 +37,11 @@ func (u *upFit) run(ctx context.Context, down []float32, r *Result) (up, wd []fl
 	p := Problem{Name: u.problem.Name, Out: u.problem.Out, In: u.kept.Len()}
 	w0 := linalg.Widen(u.problem.W)
 	p.W = linalg.Narrow(linalg.Columns(w0, u.problem.Out, u.problem.In, u.kept.Indices()))
-	if p.Fit, err = u.target(ctx, u.fit, u.problem.Fit, w0, up); err != nil {
+	if p.Fit, err = u.moments(ctx, u.fit, u.problem.Fit, w0, up); err != nil {
 		return nil, nil, err
 	}
 	if u.held != nil {
-		target, err := u.target(ctx, u.held, *u.problem.HeldOut, w0, up)
+		target, err := u.moments(ctx, u.held, *u.problem.HeldOut, w0, up)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -62,56 +59,56 @@ func (u *upFit) run(ctx context.Context, down []float32, r *Result) (up, wd []fl
 	return up, wd, nil
 }
 
-// target is what W_D is to reproduce on one stream, from inputs with the re-fitted W_U. own is the same of the original
+// moments computes what W_D is to reproduce on one stream, from inputs with the re-fitted W_U. own is the same of the original
 // inputs of all channels.
-func (u *upFit) target(ctx context.Context, t *tap, own Target, w0 []float64, up []float32) (Target, error) {
-	mid, err := u.w.m.RefittedInputs(ctx, t.layer, u.kept, up, t.s.own)
+func (u *upFit) moments(ctx context.Context, in *moduleInput, own Moments, w0 []float64, up []float32) (Moments, error) {
+	mid, err := u.m.RefittedInputs(ctx, u.layer, u.kept, up, in.a.own)
 	if err != nil {
-		return Target{}, err
+		return Moments{}, err
 	}
 	defer mid.Close()
-	all := t.own
+	all := in.own
 	if u.recipe.relative() {
 		if mid, err = mid.Relative(ctx); err != nil {
-			return Target{}, err
+			return Moments{}, err
 		}
 		defer mid.Close()
 		if all, err = all.Relative(ctx); err != nil {
-			return Target{}, err
+			return Moments{}, err
 		}
 		defer all.Close()
 	}
 	mo, err := mid.Moments(ctx)
 	if err != nil {
-		return Target{}, err
+		return Moments{}, err
 	}
 	cross, err := mid.CrossMoments(ctx, all)
 	if err != nil {
-		return Target{}, err
+		return Moments{}, err
 	}
 	own.complete(u.problem, w0, false)
-	target := Target{
+	target := Moments{
 		Gram: mo.H, Mean: mo.Mean, Tokens: mo.Tokens, Energy: own.Energy,
 		Cross: linalg.Product(u.problem.Out, mo.N, u.problem.In, w0, cross.H),
 	}
-	if u.recipe.Goal == Own {
+	if u.recipe.Target == LocalOutput {
 		return target, nil
 	}
-	lack, release, err := t.wanted(ctx, u.recipe, u.w.dense)
+	residual, release, err := in.reference(ctx, u.recipe, u.dense)
 	if err != nil {
-		return Target{}, err
+		return Moments{}, err
 	}
 	defer release()
-	if cross, err = mid.CrossMoments(ctx, lack); err != nil {
-		return Target{}, err
+	if cross, err = mid.CrossMoments(ctx, residual); err != nil {
+		return Moments{}, err
 	}
-	target.Cross = mix(cross.H, target.Cross, u.recipe.share())
+	target.Cross = mix(cross.H, target.Cross, u.recipe.blend())
 	return target, nil
 }
 
 // up returns the re-fitted W_U, [kept, hidden].
 func (u *upFit) up(ctx context.Context, down []float32) ([]float32, error) {
-	m, layer := u.w.m, u.fit.layer
+	m, layer := u.m, u.layer
 	all, dims, err := m.Weights(layer, "up")
 	if err != nil {
 		return nil, err
@@ -121,7 +118,7 @@ func (u *upFit) up(ctx context.Context, down []float32) ([]float32, error) {
 	for _, c := range u.kept.Indices() {
 		start = append(start, all[c*hidden:(c+1)*hidden]...)
 	}
-	problem, err := m.NewUpProblem(ctx, layer, u.kept, down, u.fit.own, u.recipe.relative(), spread(u.fit.s.own.Windows(), UpWindows))
+	problem, err := m.NewUpProblem(ctx, layer, u.kept, down, u.fit.own, u.recipe.relative(), spread(u.fit.a.own.Windows(), UpWindows))
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +165,7 @@ type preconditioner struct {
 
 // preconditioner takes the second moments of the MLP's inputs, energy being E act(W_G·x̂)² of each kept channel.
 func (u *upFit) preconditioner(ctx context.Context, down []float32, energy []float64) (*preconditioner, error) {
-	in, err := u.w.m.NormedInputs(ctx, u.fit.layer, subnet.MLP, u.fit.s.own)
+	in, err := u.m.NormedInputs(ctx, u.layer, subnet.MLP, u.fit.a.own)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package reform_test
 import (
 	"testing"
 
+	"github.com/lathe-llm/lathe/infer/decoder/decodertest"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
 	"github.com/lathe-llm/lathe/reform"
 )
@@ -10,16 +11,13 @@ import (
 // W_U re-fitted besides W_D leaves less of the error, the less the more steps, and is what the subnet then computes with.
 func TestRefitOfUp(t *testing.T) {
 	for _, name := range []string{"llama", "qwen2"} {
-		m := tiny(t, gguftest.Tiny(name))
-		windows := texts(6, 8, 64, m.Geometry().Vocab)
-		s, _, err := reform.OneShot(t.Context(), m, windows, 0.7, reform.Config{Preset: reform.Random, Granularity: 8, Seed: 2})
-		if err != nil {
-			t.Fatal(err)
-		}
+		m := decodertest.Load(t, gguftest.Tiny(name))
+		windows := decodertest.Windows(6, 8, 64, m.Geometry().Vocab)
+		masks := randomMasks(m, 2)
 		var states, errors []float64
 		for _, steps := range []int{0, 1, 4, 16} {
 			recipe := reform.Recipe{UpSteps: steps, Relative: true, Solve: reform.Options{Pull: true, Lambdas: []float64{0.03}}}
-			fit, report, err := reform.Refit(t.Context(), m, windows, s.Masks, reform.Config{Recipe: &recipe})
+			fit, report, err := reform.Refit(t.Context(), m, windows, masks, reform.Config{Recipe: recipe})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -36,7 +34,7 @@ func TestRefitOfUp(t *testing.T) {
 					t.Errorf("%s, %d steps: layer %d has a W_U of %d numbers", name, steps, i, len(r.WU))
 				}
 			}
-			states, errors = append(states, meanSquare(t, m, fit, windows)), append(errors, sum)
+			states, errors = append(states, decodertest.Distance(t, m, fit, windows)), append(errors, sum)
 		}
 		t.Logf("%s: errors %.4f, states %.5f", name, errors, states)
 		for i := 1; i < len(errors); i++ {
@@ -52,18 +50,15 @@ func TestRefitOfUp(t *testing.T) {
 
 // Re-fitted toward the dense model's states, W_U is too.
 func TestRefitOfUpTowardStates(t *testing.T) {
-	m := tiny(t, gguftest.Tiny("llama"))
-	windows := texts(6, 8, 64, m.Geometry().Vocab)
-	s, _, err := reform.OneShot(t.Context(), m, windows, 0.7, reform.Config{Preset: reform.Random, Granularity: 8, Seed: 2})
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := decodertest.Load(t, gguftest.Tiny("llama"))
+	windows := decodertest.Windows(6, 8, 64, m.Geometry().Vocab)
+	masks := randomMasks(m, 2)
 	var states []float64
 	for _, steps := range []int{0, 4} {
 		recipe := reform.Recipe{
-			Goal: reform.DenseState, Share: 0.5, UpSteps: steps, Relative: true, Solve: reform.Options{Pull: true, Lambdas: []float64{0.03}},
+			Target: reform.DenseResidual, Blend: 0.5, UpSteps: steps, Relative: true, Solve: reform.Options{Pull: true, Lambdas: []float64{0.03}},
 		}
-		fit, report, err := reform.Refit(t.Context(), m, windows, s.Masks, reform.Config{Recipe: &recipe})
+		fit, report, err := reform.Refit(t.Context(), m, windows, masks, reform.Config{Recipe: recipe})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,7 +72,7 @@ func TestRefitOfUpTowardStates(t *testing.T) {
 				t.Errorf("%d steps: module %d: error %g became %g", steps, i, mod.ErrBefore, mod.ErrAfter)
 			}
 		}
-		states = append(states, meanSquare(t, m, fit, windows))
+		states = append(states, decodertest.Distance(t, m, fit, windows))
 	}
 	if states[1] >= states[0] {
 		t.Errorf("states are %g away, without W_U %g", states[1], states[0])
@@ -86,20 +81,17 @@ func TestRefitOfUpTowardStates(t *testing.T) {
 
 // What cannot be re-fitted with W_U is re-fitted without.
 func TestUpStepsWhereTheyDoNotApply(t *testing.T) {
-	m := tiny(t, gguftest.Tiny("llama"))
-	windows := texts(6, 4, 64, m.Geometry().Vocab)
+	m := decodertest.Load(t, gguftest.Tiny("llama"))
+	windows := decodertest.Windows(6, 4, 64, m.Geometry().Vocab)
 	for name, recipe := range map[string]reform.Recipe{
 		"bias":         {Solve: reform.Options{Bias: true}},
 		"admm":         {Solve: reform.Options{Method: reform.ADMM}},
 		"none":         {Solve: reform.Options{Method: reform.None}},
-		"dense output": {Goal: reform.DenseOutput},
+		"dense output": {Target: reform.DenseOutput},
 	} {
-		s, _, err := reform.OneShot(t.Context(), m, windows, 0.7, reform.Config{Preset: reform.Random, Granularity: 8})
-		if err != nil {
-			t.Fatal(err)
-		}
+		masks := randomMasks(m, 1)
 		recipe.UpSteps = 4
-		fit, _, err := reform.Refit(t.Context(), m, windows, s.Masks, reform.Config{Recipe: &recipe})
+		fit, _, err := reform.Refit(t.Context(), m, windows, masks, reform.Config{Recipe: recipe})
 		if err != nil {
 			t.Fatal(err)
 		}

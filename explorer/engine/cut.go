@@ -12,35 +12,36 @@ import (
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/reform"
+	"github.com/lathe-llm/lathe/search/oneshot"
 )
 
 // Cut implements [explorer.Cutter].
 func (m *model) Cut(ctx context.Context, c explorer.Cut, mon explorer.Monitor) (explorer.Made, error) {
 	method := explorer.Method{Preset: c.Preset, Target: c.Target, Seed: c.Seed}
-	return m.make(ctx, c.Calibration, c.Reform, method, mon, func(w work) (gguf.Subnet, reform.Report, error) {
-		return reform.OneShot(ctx, w.dm, w.text.windows, c.Target, w.config)
+	return m.make(ctx, c.Calibration, c.Reform, method, mon, func(w work) (gguf.Subnet, oneshot.Report, error) {
+		return oneshot.OneShot(ctx, w.dm, w.text.windows, c.Target, w.config)
 	})
 }
 
 // Refit implements [explorer.Cutter].
 func (m *model) Refit(ctx context.Context, masks subnet.Masks, c explorer.Refit, mon explorer.Monitor) (explorer.Made, error) {
-	return m.make(ctx, c.Calibration, c.Reform, explorer.Method{Preset: c.Preset}, mon, func(w work) (gguf.Subnet, reform.Report, error) {
-		return reform.Refit(ctx, w.dm, w.text.windows, masks, w.config)
+	return m.make(ctx, c.Calibration, c.Reform, explorer.Method{Preset: c.Preset}, mon, func(w work) (gguf.Subnet, oneshot.Report, error) {
+		return oneshot.Refit(ctx, w.dm, w.text.windows, masks, w.config)
 	})
 }
 
 // make prepares calibration, lets a function of package reform work, and measures what came out.
 func (m *model) make(ctx context.Context, c explorer.Calibration, o explorer.ReformOptions, method explorer.Method, mon explorer.Monitor,
-	run func(work) (gguf.Subnet, reform.Report, error)) (explorer.Made, error) {
+	run func(work) (gguf.Subnet, oneshot.Report, error)) (explorer.Made, error) {
 	recipe, err := recipeOf(method.Preset, o)
 	if err != nil {
 		return explorer.Made{}, err
 	}
-	if g := m.geometry(); recipe.Widths != reform.Uniform && !g.Limits().PerLayer {
-		recipe.Widths = reform.Uniform
+	if g := m.geometry(); recipe.Widths != oneshot.Uniform && !g.Limits().PerLayer {
+		recipe.Widths = oneshot.Uniform
 		mon.Note(fmt.Sprintf("files of %s models have the same widths in all layers, so all keep the same share", g.Arch))
 	}
-	w := work{config: reform.Config{Preset: reform.Preset(method.Preset), Recipe: &recipe, Seed: method.Seed, Progress: func(e reform.Event) { tell(ctx, mon, e) }}}
+	w := work{config: oneshot.Config{Preset: oneshot.Preset(method.Preset), Recipe: &recipe, Seed: method.Seed, Progress: func(e oneshot.Event) { tell(ctx, mon, e) }}}
 	mon.Progress(0, 0, "layers", "tokenising")
 	if w.text, err = m.calibration(ctx, c); err != nil {
 		return explorer.Made{}, err
@@ -60,17 +61,17 @@ func (m *model) make(ctx context.Context, c explorer.Calibration, o explorer.Ref
 	if method.Preset == "" {
 		made.Method.Preset = string(report.Preset)
 	}
-	made.Method.Reform, made.Method.Pull, made.Method.Bias = string(recipe.Solve.Method), recipe.Solve.Pull, recipe.Solve.Bias
-	if recipe.Solve.Method == "" {
+	made.Method.Reform, made.Method.Pull, made.Method.Bias = string(recipe.Refit.Solve.Method), recipe.Refit.Solve.Pull, recipe.Refit.Solve.Bias
+	if recipe.Refit.Solve.Method == "" {
 		made.Method.Reform = string(reform.Exact)
 	}
-	if len(recipe.Solve.Lambdas) == 1 {
-		made.Method.Lambda = recipe.Solve.Lambdas[0]
+	if len(recipe.Refit.Solve.Lambdas) == 1 {
+		made.Method.Lambda = recipe.Refit.Solve.Lambdas[0]
 	}
-	if recipe.Solve.Method == reform.ADMM {
-		made.Method.Rho, made.Method.Steps = recipe.Solve.Rho, recipe.Solve.Steps
+	if recipe.Refit.Solve.Method == reform.ADMM {
+		made.Method.Rho, made.Method.Steps = recipe.Refit.Solve.Rho, recipe.Refit.Solve.Steps
 	}
-	made.Method.Up = upSteps(sub, recipe)
+	made.Method.Up = upSteps(sub, recipe.Refit)
 	made.Method.Text, made.Method.Windows, made.Method.Seq = w.text.ref, len(w.text.windows), len(w.text.windows[0])
 	made.Method.Seconds, made.Method.Backend = report.Seconds, m.Info().Compute
 	if made.Before, made.After, err = m.quick(ctx, c, sub, mon); err != nil {
@@ -98,7 +99,7 @@ func upSteps(s gguf.Subnet, r reform.Recipe) int {
 type work struct {
 	dm     *decoder.Model
 	text   passage
-	config reform.Config
+	config oneshot.Config
 }
 
 // quickSeq is how many tokens at the end of the calibration text show the effect of a re-fitting.
@@ -139,20 +140,20 @@ func (m *model) perplexity(ctx context.Context, s gguf.Subnet, p passage, mon ex
 }
 
 // recipeOf is what a preset does, changed by what a person asked for.
-func recipeOf(preset string, o explorer.ReformOptions) (reform.Recipe, error) {
+func recipeOf(preset string, o explorer.ReformOptions) (oneshot.Recipe, error) {
 	if preset == "" {
-		preset = string(reform.Allocated)
+		preset = string(oneshot.Allocated)
 	}
-	r, err := reform.Preset(preset).Recipe()
+	r, err := oneshot.Preset(preset).Recipe()
 	if err != nil {
 		return r, fmt.Errorf("%w: %w", explorer.ErrInvalid, err)
 	}
 	switch reform.Method(o.Method) {
 	case "":
 	case reform.Exact, reform.ADMM, reform.None:
-		r.Solve.Method = reform.Method(o.Method)
-		if r.Solve.Method != reform.Exact { // the paper's repair, or none, of each block by itself
-			r.Goal = reform.Own
+		r.Refit.Solve.Method = reform.Method(o.Method)
+		if r.Refit.Solve.Method != reform.Exact { // the paper's repair, or none, of each block by itself
+			r.Refit.Target = reform.LocalOutput
 		}
 	default:
 		return r, fmt.Errorf("%w: re-fitting by %q, not %s, %s or %s", explorer.ErrInvalid, o.Method, reform.Exact, reform.ADMM, reform.None)
@@ -161,35 +162,35 @@ func recipeOf(preset string, o explorer.ReformOptions) (reform.Recipe, error) {
 		return r, fmt.Errorf("%w: ridge %g, penalty %g, %d steps", explorer.ErrInvalid, o.Lambda, o.Rho, o.Steps)
 	}
 	if o.Lambda > 0 {
-		r.Solve.Lambdas = []float64{o.Lambda}
+		r.Refit.Solve.Lambdas = []float64{o.Lambda}
 	}
 	if o.Pull != nil {
-		r.Solve.Pull = *o.Pull
+		r.Refit.Solve.Pull = *o.Pull
 	}
 	if o.Bias != nil {
-		r.Solve.Bias = *o.Bias
+		r.Refit.Solve.Bias = *o.Bias
 	}
 	if o.Rho > 0 {
-		r.Solve.Rho = o.Rho
+		r.Refit.Solve.Rho = o.Rho
 	}
 	if o.Up != nil {
-		r.UpSteps = *o.Up
+		r.Refit.UpSteps = *o.Up
 	}
 	if o.Steps > 0 {
-		r.Solve.Steps = o.Steps
+		r.Refit.Solve.Steps = o.Steps
 	}
 	return r, nil
 }
 
 // tell reports an event and blocks while the job is paused. The caller's computation finds that ctx has ended.
-func tell(ctx context.Context, mon explorer.Monitor, e reform.Event) {
+func tell(ctx context.Context, mon explorer.Monitor, e oneshot.Event) {
 	report(mon, e)
 	_ = mon.Gate(ctx)
 }
 
 // report reports an event.
-func report(mon explorer.Monitor, e reform.Event) {
-	step := map[reform.Phase]string{reform.Surveying: "statistics", reform.Measuring: "measuring what cuts cost", reform.Reforming: "re-fitting"}[e.Phase]
+func report(mon explorer.Monitor, e oneshot.Event) {
+	step := map[oneshot.Phase]string{oneshot.Surveying: "statistics", oneshot.Measuring: "measuring what cuts cost", oneshot.Reforming: "re-fitting"}[e.Phase]
 	unit := "layers"
 	if r := e.Module; r != nil {
 		unit = "blocks"
@@ -203,10 +204,10 @@ func report(mon explorer.Monitor, e reform.Event) {
 	mon.Progress(float64(e.Done), float64(e.Total), unit, step)
 }
 
-// translate gives errors of package reform the sentinels of the explorer.
+// translate gives errors of packages oneshot and reform the sentinels of the explorer.
 func translate(err error) error {
 	switch {
-	case errors.Is(err, reform.ErrRatio), errors.Is(err, reform.ErrPreset):
+	case errors.Is(err, oneshot.ErrRatio), errors.Is(err, oneshot.ErrPreset):
 		return fmt.Errorf("%w: %w", explorer.ErrInvalid, err)
 	case errors.Is(err, reform.ErrText):
 		return fmt.Errorf("%w: %w", explorer.ErrText, err)

@@ -20,8 +20,8 @@ import (
 	"github.com/lathe-llm/lathe/infer/llamacpp"
 	"github.com/lathe-llm/lathe/infer/memory"
 	"github.com/lathe-llm/lathe/infer/subnet"
-	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/search/levels"
+	"github.com/lathe-llm/lathe/search/oneshot"
 )
 
 // Options say what to compute with. The zero value takes the best there is.
@@ -87,8 +87,8 @@ type model struct {
 	info   explorer.ModelInfo // but for Compute
 
 	loaded     lazy[loaded]
-	vocabulary lazy[string]                      // folder of the vocabulary's file, for a model without a runtime
-	statistics atomic.Pointer[reform.Statistics] // those gathered or recalled last; nil before
+	vocabulary lazy[string]                       // folder of the vocabulary's file, for a model without a runtime
+	statistics atomic.Pointer[oneshot.Statistics] // those gathered or recalled last; nil before
 
 	mu      sync.Mutex // guards what follows; never held over I/O or a call of the device
 	compute string     // the device, once it is open

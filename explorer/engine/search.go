@@ -11,6 +11,7 @@ import (
 	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/search/levels"
+	"github.com/lathe-llm/lathe/search/oneshot"
 	"github.com/lathe-llm/lathe/search/pipeline"
 	"github.com/lathe-llm/lathe/search/score"
 )
@@ -44,7 +45,7 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 		Monitor: mon, Dir: dir, Scratch: m.engine.options.Scratch,
 		Show:      func(s pipeline.View) { o.Publish(v.view(s)) },
 		Command:   func(j *search.Job) { obey(j, o, mon) },
-		Refitting: func(e reform.Event) { report(mon, e) },
+		Refitting: func(e oneshot.Event) { report(mon, e) },
 	})
 	if refused := (*pipeline.RequestError)(nil); errors.As(err, &refused) {
 		err = fmt.Errorf("%w: %w", explorer.ErrInvalid, err)

@@ -148,7 +148,7 @@ func (s *contestants) judge(ctx context.Context, c search.Candidate) (float64, e
 		sub, err = s.m.levels.Subnet(c.Choice)
 	} else {
 		recipe := reform.Recipe{Solve: reform.Options{Lambdas: []float64{0.1}, Pull: true}}
-		sub, _, err = reform.Refit(ctx, s.dm, s.fitting, c.Masks, reform.Config{Recipe: &recipe})
+		sub, _, err = reform.Refit(ctx, s.dm, s.fitting, c.Masks, reform.Config{Recipe: recipe})
 	}
 	if err != nil {
 		return 0, err

@@ -15,7 +15,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/subnet"
-	"github.com/lathe-llm/lathe/reform"
+	"github.com/lathe-llm/lathe/search/oneshot"
 )
 
 // statisticsFile is the file, in the folder given to Gather, that statistics are kept in.
@@ -61,7 +61,7 @@ func (m *model) Gather(ctx context.Context, c explorer.Calibration, dir string, 
 	if err != nil {
 		return explorer.Statistics{}, err
 	}
-	s, err := reform.NewStatistics(ctx, dm, p.windows, func(e reform.Event) { tell(ctx, mon, e) })
+	s, err := oneshot.NewStatistics(ctx, dm, p.windows, func(e oneshot.Event) { tell(ctx, mon, e) })
 	if err != nil {
 		return explorer.Statistics{}, translate(err)
 	}
@@ -76,7 +76,7 @@ func (m *model) Gather(ctx context.Context, c explorer.Calibration, dir string, 
 var errOther = fmt.Errorf("those kept are of another text: %w", os.ErrNotExist)
 
 // recall reads statistics that were kept. Its error wraps os.ErrNotExist when there are none of what is wanted.
-func (m *model) recall(dir string, want keptStatistics) (*reform.Statistics, time.Time, error) {
+func (m *model) recall(dir string, want keptStatistics) (*oneshot.Statistics, time.Time, error) {
 	if dir == "" {
 		return nil, time.Time{}, os.ErrNotExist
 	}
@@ -92,7 +92,7 @@ func (m *model) recall(dir string, want keptStatistics) (*reform.Statistics, tim
 	if kept.Model != want.Model || kept.Text.SHA256 != want.Text.SHA256 || kept.Windows != want.Windows || kept.Seq != want.Seq {
 		return nil, time.Time{}, errOther
 	}
-	s, err := reform.LoadStatistics(bytes.NewReader(kept.Statistics), m.geometry())
+	s, err := oneshot.LoadStatistics(bytes.NewReader(kept.Statistics), m.geometry())
 	if err != nil {
 		return nil, time.Time{}, fmt.Errorf("%s: %w", f.Name(), err)
 	}
@@ -100,7 +100,7 @@ func (m *model) recall(dir string, want keptStatistics) (*reform.Statistics, tim
 }
 
 // keep writes statistics for the next time.
-func keep(dir string, k keptStatistics, s *reform.Statistics) error {
+func keep(dir string, k keptStatistics, s *oneshot.Statistics) error {
 	if dir == "" {
 		return nil
 	}
@@ -116,7 +116,7 @@ func keep(dir string, k keptStatistics, s *reform.Statistics) error {
 }
 
 // adopt makes statistics those that Predict goes by, and says of them what the explorer shows.
-func (m *model) adopt(s *reform.Statistics, ref explorer.TextRef, at time.Time) explorer.Statistics {
+func (m *model) adopt(s *oneshot.Statistics, ref explorer.TextRef, at time.Time) explorer.Statistics {
 	m.statistics.Store(s)
 	out := explorer.Statistics{Ready: true, Text: ref, Tokens: s.Tokens, Layers: len(s.Layers), Gathered: at, DenseNLL: s.DenseNLL}
 	dense := subnet.Dense(m.geometry())
@@ -137,7 +137,7 @@ func (m *model) adopt(s *reform.Statistics, ref explorer.TextRef, at time.Time) 
 }
 
 // ranked are the scores of units, changed as little as makes them rise along the order in which units are best dropped.
-func ranked(u reform.UnitStatistics) []float64 {
+func ranked(u oneshot.UnitStatistics) []float64 {
 	scores := make([]float64, len(u.Cost))
 	last := math.Inf(-1)
 	for _, unit := range u.Order {

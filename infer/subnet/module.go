@@ -19,3 +19,19 @@ func (m Module) String() string {
 	}
 	return "mlp"
 }
+
+// OutputColumns returns how many columns the output matrix of a module has: W_O, or W_D.
+func (g *Geometry) OutputColumns(layer int, m Module) int {
+	if m == Attention {
+		return g.Layers[layer].Heads * g.HeadDim
+	}
+	return g.Layers[layer].FFN
+}
+
+// OutputColumns lists the columns of the output matrix of a module that are kept, in dense order.
+func (m Masks) OutputColumns(layer int, module Module) []int {
+	if module == Attention {
+		return m.OColumns(layer)
+	}
+	return m.layers[layer].Channels.Indices()
+}

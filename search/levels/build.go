@@ -130,14 +130,9 @@ func (b *builder) module(slot int, reused bool) error {
 		}
 		return nil
 	}
-	inputs := b.m.MLPInputs
-	move := b.m.AddMLP
-	if module == subnet.Attention {
-		inputs, move = b.m.AttentionInputs, b.m.AddAttention
-	}
 	started, fixed := time.Now(), b.fixed
 	defer func() { b.text += time.Since(started) - (b.fixed - fixed) }()
-	in, err := inputs(b.ctx, layer, b.sub, b.st)
+	in, err := b.m.OutputInputs(b.ctx, layer, module, b.sub, b.st)
 	if err != nil {
 		return err
 	}
@@ -150,7 +145,7 @@ func (b *builder) module(slot int, reused bool) error {
 	if err := b.middle(slot); err != nil {
 		return err
 	}
-	return move(b.ctx, layer, b.sub, in, b.st)
+	return b.m.AddOutput(b.ctx, layer, module, b.sub, in, b.st)
 }
 
 // fit orders the units of a module and re-fits its output matrix at every level.
@@ -187,7 +182,7 @@ func (b *builder) fit(slot int, in *decoder.Inputs) error {
 	for i, count := range counts {
 		keep[i] = count * len(columns) / len(stay)
 	}
-	problem := reform.Problem{W: w, Out: dims[0], In: dims[1], Fit: reform.Target{Gram: mo.H, Mean: mo.Mean, Tokens: mo.Tokens}}
+	problem := reform.Problem{W: w, Out: dims[0], In: dims[1], Fit: reform.Moments{Gram: mo.H, Mean: mo.Mean, Tokens: mo.Tokens}}
 	fitted, losses, err := reform.SolveNested(problem, columns, keep, b.o.Lambda, true)
 	if err != nil {
 		return err

@@ -6,17 +6,19 @@ import (
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/search"
+	"github.com/lathe-llm/lathe/search/oneshot"
 )
 
 // refitBriefly re-fits a candidate for a comparison.
 func (r *run) refitBriefly(ctx context.Context, text [][]int32, c search.Candidate, progress func(done, total int)) (gguf.Subnet, error) {
-	recipe, err := reform.Allocated.Recipe()
+	allocated, err := oneshot.Allocated.Recipe()
 	if err != nil {
 		return gguf.Subnet{}, err
 	}
-	recipe.Goal, recipe.Solve.Lambdas = reform.Own, []float64{compareRidge}
-	s, _, err := reform.Refit(ctx, r.model, text, c.Masks, reform.Config{Recipe: &recipe, Progress: func(e reform.Event) {
-		progress(e.Done, e.Total)
+	recipe := allocated.Refit
+	recipe.Target, recipe.Solve.Lambdas = reform.LocalOutput, []float64{compareRidge}
+	s, _, err := reform.Refit(ctx, r.model, text, c.Masks, reform.Config{Recipe: recipe, Progress: func(done, total int, _ reform.ModuleReport) {
+		progress(done, total)
 		_ = r.gate(ctx) // the re-fit finds that ctx has ended
 	}})
 	return s, err
@@ -24,14 +26,14 @@ func (r *run) refitBriefly(ctx context.Context, text [][]int32, c search.Candida
 
 // refit chooses the units of the result again, as many of each module, and re-fits them, layer by layer.
 func (r *run) refit(ctx context.Context, result Result) (Result, error) {
-	recipe, err := reform.Allocated.Recipe()
+	recipe, err := oneshot.Allocated.Recipe()
 	if err != nil {
 		return result, err
 	}
 	r.plan = r.plan.Revise(r.basis())
-	recipe.UpSteps = r.plan.UpSteps
-	s, report, err := reform.Refit(ctx, r.model, r.text.Windows[:r.plan.Refit], result.Subnet.Masks, reform.Config{
-		Recipe: &recipe, Rechoose: true, Progress: func(e reform.Event) {
+	recipe.Refit.UpSteps = r.plan.UpSteps
+	s, report, err := oneshot.Refit(ctx, r.model, r.text.Windows[:r.plan.Refit], result.Subnet.Masks, oneshot.Config{
+		Recipe: &recipe, Rechoose: true, Progress: func(e oneshot.Event) {
 			if r.Refitting != nil {
 				r.Refitting(e)
 			}
@@ -42,6 +44,6 @@ func (r *run) refit(ctx context.Context, result Result) (Result, error) {
 	if err != nil {
 		return result, err
 	}
-	result.Subnet, result.Recipe, result.Report = s, &recipe, &report
+	result.Subnet, result.Recipe, result.Report = s, &recipe.Refit, &report.Report
 	return result, nil
 }

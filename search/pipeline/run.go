@@ -17,6 +17,7 @@ import (
 	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/search/levels"
+	"github.com/lathe-llm/lathe/search/oneshot"
 	"github.com/lathe-llm/lathe/search/score"
 )
 
@@ -107,7 +108,7 @@ type Config struct {
 	// Command, unless nil, is called several times a second while the search runs, and may command it.
 	Command func(*search.Job)
 	// Refitting, unless nil, is called after each module of the last re-fit.
-	Refitting func(reform.Event)
+	Refitting func(oneshot.Event)
 	// Now is the clock, time.Now if nil.
 	Now func() time.Time
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/search/levels"
+	"github.com/lathe-llm/lathe/search/oneshot"
 	"github.com/lathe-llm/lathe/search/score"
 	"github.com/lathe-llm/lathe/search/space"
 )
@@ -108,7 +109,7 @@ func TestRun(t *testing.T) {
 		var last View
 		c.Show = func(v View) { last = v }
 		modules := 0
-		c.Refitting = func(reform.Event) { modules++ }
+		c.Refitting = func(oneshot.Event) { modules++ }
 		got, err := Run(t.Context(), c)
 		if err != nil {
 			t.Fatalf("%q: %v", strategy, err)

@@ -12,7 +12,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer/engine"
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/subnet"
-	"github.com/lathe-llm/lathe/reform"
+	"github.com/lathe-llm/lathe/search/oneshot"
 )
 
 // infoResult is what `info --json` writes.
@@ -65,7 +65,7 @@ func (a *app) infoCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r := newInfo(info, reform.Limits{States: a.spill, Weights: a.weights})
+			r := newInfo(info, oneshot.Limits{States: a.spill, Weights: a.weights})
 			return a.result(r, func(w io.Writer) { r.words(w, info) })
 		},
 	}
@@ -92,7 +92,7 @@ func (a *app) modelInfo(ctx context.Context, path string) (explorer.ModelInfo, e
 }
 
 // newInfo returns the metadata with the memory that a cut within limits needs; limits of 0 are the defaults.
-func newInfo(m explorer.ModelInfo, limits reform.Limits) infoResult {
+func newInfo(m explorer.ModelInfo, limits oneshot.Limits) infoResult {
 	if limits.States == 0 {
 		limits.States = decoder.DefaultMemory
 	}
@@ -104,7 +104,7 @@ func newInfo(m explorer.ModelInfo, limits reform.Limits) infoResult {
 		Model: m.Path, Name: m.Name, Architecture: m.Arch, Type: m.FileType, Bytes: m.Bytes, Params: m.Params, BlockParams: m.BlockParams,
 		Hidden: m.Hidden, HeadDim: m.Geometry.HeadDim, Vocab: m.Vocab, Context: m.Context, Tied: m.Tied, ChatTemplate: m.ChatTemplate, NoRuntime: m.NoRuntime,
 		KVBytes: size.KVBytesPerToken, SubnetOf: m.SubnetOf, Share: m.Share,
-		CutMemory: reform.MemoryOf(m.Geometry, 0.8, cutWindows, cutTokens, limits).Total(),
+		CutMemory: oneshot.MemoryOf(m.Geometry, 0.8, cutWindows, cutTokens, limits).Total(),
 	}
 	for _, l := range m.Geometry.Layers {
 		r.Layers = append(r.Layers, infoLayer{l.Heads, l.KVHeads, l.FFN})

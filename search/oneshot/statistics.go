@@ -1,4 +1,4 @@
-package reform
+package oneshot
 
 import (
 	"context"
@@ -11,48 +11,41 @@ import (
 
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/search/importance"
 )
 
 // ErrStatistics means that stored statistics are damaged or those of another model.
 var ErrStatistics = errors.New("unusable statistics")
 
-// Statistics is what one pass over calibration text says of every unit: how much it matters, and what the model's loss
-// would rise by without it. It is small, and can be stored.
+// Statistics are the result of one pass of calibration text through the dense model: how important each unit is, and how
+// much the model's loss rises without it. They are small and can be stored.
 type Statistics struct {
 	Tokens   int               `json:"tokens"`    // of calibration text
 	DenseNLL float64           `json:"dense_nll"` // nats per token of the dense model on the text that losses were measured on
 	Layers   []LayerStatistics `json:"layers"`
 }
 
-// LayerStatistics is one layer's part. Heads are query heads.
+// LayerStatistics are the statistics of one layer. Heads are query heads.
 type LayerStatistics struct {
 	Channels UnitStatistics `json:"channels"`
 	Heads    UnitStatistics `json:"heads"`
-	Cosine   float64        `json:"cosine"` // between the states before and after the layer
+	Cosine   float64        `json:"cosine"` // between the hidden states before and after the layer
 }
 
-// UnitStatistics describes the units of one module. Costs are shares of the energy of the module's output that are lost
-// after the best repair.
+// UnitStatistics are the statistics of the units of one module. Costs are shares of the energy of the module's output that
+// are lost after the best re-fit.
 type UnitStatistics struct {
 	Order []int     `json:"order"` // from the first to drop to the last, by optimal brain surgeon
 	Cost  []float64 `json:"cost"`  // of each unit, when dropped after those before it in the order
 	Alone []float64 `json:"alone"` // of each unit, when dropped first
-	// Rise is what a re-fitted cut that cost Probed was measured to lose, as divergence from dense in nats per token.
+	// Rise is the measured loss of a re-fitted cut that cost Probed, as divergence from dense in nats per token.
 	Rise   float64 `json:"rise"`
 	Probed float64 `json:"probed"`
 }
 
-// Scores returns how important each unit is: what it costs when it goes in its turn.
-func (u *UnitStatistics) Scores() []float64 { return u.Cost }
-
-// Rank returns the order as a ranking.
-func (u *UnitStatistics) Rank() importance.Ranking {
-	return importance.Ranking{Scores: u.Cost, Order: u.Order, Alone: u.Alone}
-}
-
-// cost is what dropping the given units costs. Between being alone (nothing gone before it) and in its turn (all gone
-// before it that are cheaper), a unit's cost is taken to grow geometrically with how many of those are gone.
+// cost returns the cost of dropping the given units. A unit costs Alone when nothing is dropped before it and Cost when all
+// cheaper units are; in between its cost is assumed to grow geometrically with how many of those are dropped.
 func (u *UnitStatistics) cost(dropped subnet.Set) float64 {
 	var total float64
 	before := 0
@@ -71,7 +64,7 @@ func (u *UnitStatistics) cost(dropped subnet.Set) float64 {
 	return total
 }
 
-// rise is what the loss is predicted to rise by.
+// rise predicts the rise of the loss.
 func (u *UnitStatistics) rise(dropped subnet.Set) float64 {
 	if dropped.IsEmpty() || u.Probed == 0 {
 		return 0
@@ -79,8 +72,8 @@ func (u *UnitStatistics) rise(dropped subnet.Set) float64 {
 	return u.Rise * u.cost(dropped) / u.Probed
 }
 
-// Predict estimates what the model's loss rises by, in nats per token, when it is cut to masks and re-fitted. It computes
-// nothing of the model. In-head channels count as their share of the head.
+// Predict estimates the rise of the model's loss, in nats per token, when it is cut to masks and re-fitted. It does not compute
+// with the model. In-head channels count as their share of the head.
 func (s *Statistics) Predict(masks subnet.Masks) float64 {
 	var sum float64
 	for i := range masks.Layers() {
@@ -89,7 +82,7 @@ func (s *Statistics) Predict(masks subnet.Masks) float64 {
 	return sum
 }
 
-// PredictLayer is the part of Predict that one layer adds.
+// PredictLayer returns what one layer adds to Predict.
 func (s *Statistics) PredictLayer(masks subnet.Masks, layer int) float64 {
 	if layer >= len(s.Layers) {
 		return 0
@@ -111,9 +104,10 @@ func (s *Statistics) PredictLayer(masks subnet.Masks, layer int) float64 {
 }
 
 // NewStatistics passes windows through the dense model. Beside the statistics of all units it measures, for each module,
-// what cutting half of it and re-fitting costs the model, on windows held out of the statistics where there are several.
+// how much the loss rises when half of it is cut and the rest re-fitted, on windows held out of the statistics where there
+// are several.
 func NewStatistics(ctx context.Context, m *decoder.Model, windows [][]int32, progress func(Event)) (*Statistics, error) {
-	tokens, err := checkWindows(windows)
+	tokens, err := reform.CheckText(windows)
 	if err != nil {
 		return nil, err
 	}
@@ -122,41 +116,26 @@ func NewStatistics(ctx context.Context, m *decoder.Model, windows [][]int32, pro
 		return nil, err
 	}
 	defer p.close()
-	g := m.Geometry()
-	s := &Statistics{Tokens: tokens, DenseNLL: p.base.NLL / float64(p.base.Tokens), Layers: make([]LayerStatistics, len(g.Layers))}
-	before, err := p.st.own.Hidden(0)
+	s := &Statistics{Tokens: tokens, DenseNLL: p.base.NLL / float64(p.base.Tokens), Layers: make([]LayerStatistics, len(m.Geometry().Layers))}
+	err = p.run(ctx, visitor{
+		module: func(layer int, _ subnet.Module, b *importance.Block) error { return s.measure(ctx, p, layer, b) },
+		layer: func(layer int, cosine float64) {
+			s.Layers[layer].Cosine = cosine
+			if progress != nil {
+				progress(Event{Phase: Surveying, Done: layer + 1, Total: len(s.Layers)})
+			}
+		},
+	})
 	if err != nil {
 		return nil, err
-	}
-	for layer := range g.Layers {
-		for _, module := range []subnet.Module{subnet.Attention, subnet.MLP} {
-			if columns(g, layer, module) == 0 {
-				continue
-			}
-			err := p.module(ctx, layer, module, false, func(b *importance.Block, t Target) error {
-				return s.take(ctx, p, layer, module, b, t)
-			})
-			if err != nil {
-				return nil, named(layer, module, err)
-			}
-		}
-		after, err := p.st.own.Hidden(0)
-		if err != nil {
-			return nil, err
-		}
-		s.Layers[layer].Cosine = importance.Cosine(before, after, g.Hidden)
-		before = after
-		if progress != nil {
-			progress(Event{Phase: Surveying, Done: layer + 1, Total: len(g.Layers)})
-		}
 	}
 	return s, nil
 }
 
-// take ranks the units of a module and measures what half of them are worth.
-func (s *Statistics) take(ctx context.Context, p *prober, layer int, module subnet.Module, b *importance.Block, t Target) error {
+// measure ranks the units of a module and measures the rise of the loss without half of them.
+func (s *Statistics) measure(ctx context.Context, p *prober, layer int, b *importance.Block) error {
 	unit, u := importance.Channels, &s.Layers[layer].Channels
-	if module == subnet.Attention {
+	if b.Module == subnet.Attention {
 		unit, u = importance.Heads, &s.Layers[layer].Heads
 	}
 	r, err := importance.Rank(importance.OBS, b, unit, importance.Options{})
@@ -172,19 +151,19 @@ func (s *Statistics) take(ctx context.Context, p *prober, layer int, module subn
 	u.Probed = r.Loss[drop]
 	if u.Probed <= 0 {
 		u.Probed = 0
-		return nil // nothing is lost, so nothing is to be measured
+		return nil // nothing is lost
 	}
 	l := subnet.DenseLayer(b.Layer)
-	if module == subnet.Attention {
+	if b.Module == subnet.Attention {
 		l.Heads = r.Keep(all - drop)
 	} else {
 		l.Channels = r.Keep(all - drop)
 	}
-	u.Rise, err = p.rise(ctx, layer, module, l, b, t)
+	u.Rise, err = p.rise(ctx, layer, l, b)
 	return err
 }
 
-// statisticsVersion is raised when stored statistics change their meaning.
+// statisticsVersion is incremented when the meaning of stored statistics changes.
 const statisticsVersion = 1
 
 type storedStatistics struct {
@@ -197,7 +176,7 @@ func (s *Statistics) Save(w io.Writer) error {
 	return json.NewEncoder(w).Encode(storedStatistics{statisticsVersion, s})
 }
 
-// LoadStatistics reads what Save wrote for a model of the given shape. What does not fit is ErrStatistics.
+// LoadStatistics reads what Save wrote for a model of the given shape. Anything else is ErrStatistics.
 func LoadStatistics(r io.Reader, g *subnet.Geometry) (*Statistics, error) {
 	in := storedStatistics{Statistics: &Statistics{}}
 	if err := json.NewDecoder(r).Decode(&in); err != nil {
@@ -207,11 +186,11 @@ func LoadStatistics(r io.Reader, g *subnet.Geometry) (*Statistics, error) {
 		return nil, fmt.Errorf("%w: version %d", ErrStatistics, in.Version)
 	}
 	if len(in.Layers) != len(g.Layers) {
-		return nil, fmt.Errorf("%w: of %d layers, the model has %d", ErrStatistics, len(in.Layers), len(g.Layers))
+		return nil, fmt.Errorf("%w: they have %d layers, the model %d", ErrStatistics, len(in.Layers), len(g.Layers))
 	}
 	for i, l := range in.Layers {
 		if !l.Channels.fits(g.Layers[i].FFN) || !l.Heads.fits(g.Layers[i].Heads) {
-			return nil, fmt.Errorf("%w: layer %d is of another shape or damaged", ErrStatistics, i)
+			return nil, fmt.Errorf("%w: layer %d has another shape or is damaged", ErrStatistics, i)
 		}
 	}
 	return in.Statistics, nil

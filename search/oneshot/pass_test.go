@@ -1,4 +1,4 @@
-package reform_test
+package oneshot_test
 
 import (
 	"math/rand/v2"
@@ -10,8 +10,8 @@ import (
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
 	"github.com/lathe-llm/lathe/infer/memory"
-	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/search/importance"
+	"github.com/lathe-llm/lathe/search/oneshot"
 )
 
 // BenchmarkSurvey is the statistics pass: second moments of what enters every matrix, and the order of all units by the
@@ -54,7 +54,7 @@ func benchmarkSurvey(b *testing.B, f *gguf.File) {
 	report := memory.MeasurePeak(b)
 	tokens := 0
 	for b.Loop() {
-		s, err := reform.NewSurvey(b.Context(), m, windows, []importance.Method{importance.Wanda}, nil)
+		s, err := oneshot.NewSurvey(b.Context(), m, windows, []importance.Method{importance.Wanda}, nil)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package reform
+package oneshot
 
 import (
 	"context"
@@ -8,41 +8,43 @@ import (
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/search/importance"
 )
 
 const (
-	// probeWindows of at most probeTokens are held out to measure losses on; probing cuts are made from statistics of
-	// probeStatistics others.
+	// probeWindows of at most probeTokens are held out to measure losses on; probing cuts are re-fitted on probeStatistics
+	// others.
 	probeWindows    = 2
 	probeTokens     = 1024
 	probeStatistics = 8
 	// probeLambda is the ridge of probing cuts.
 	probeLambda = 0.1
-	// probeTopK of the dense model's likeliest tokens stand for its distribution.
+	// probeTopK is how many of the dense model's likeliest tokens its distribution is approximated by.
 	probeTopK = 512
 	// leastRise keeps a cut that changes nothing from looking free.
 	leastRise = 1e-4
 )
 
-// prober measures what a cut in one module, re-fitted, costs the model when all others are dense. It goes through the
-// layers once, with the dense model's states.
+// prober measures what a re-fitted cut in one module costs the model when all others are dense, during one pass through the
+// layers.
 //
 // The cost is the divergence from the dense model. On average over text that is the rise of the loss, and on a few
 // thousand tokens it is far less noisy than the difference of two losses: for many layers that is smaller than its own
-// error, and widths shared out by it would cut a layer away because of noise.
+// error, and widths allocated by it would cut a layer away because of noise.
 type prober struct {
-	m      *decoder.Model
-	st     *stream // text that cuts are made from
+	*pass  // of the text that cuts are re-fitted on
 	scorer *decoder.Scorer
 	text   decoder.Text // what losses are measured on
-	dense  *decoder.Subnet
 	base   decoder.Scored
 }
 
 func newProber(ctx context.Context, m *decoder.Model, windows [][]int32) (_ *prober, err error) {
 	texts, statistics := probeTexts(windows)
-	p := &prober{m: m, dense: m.Dense()}
+	p := &prober{}
+	if p.pass, err = newPass(ctx, m, statistics); err != nil {
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
 			p.close()
@@ -60,20 +62,14 @@ func newProber(ctx context.Context, m *decoder.Model, windows [][]int32) (_ *pro
 	if math.IsNaN(p.base.NLL) || math.IsInf(p.base.NLL, 0) {
 		return nil, notFinite(ctx, m, texts)
 	}
-	if p.st, err = newStream(ctx, m, statistics, Own); err != nil {
-		return nil, err
-	}
 	return p, nil
 }
 
 func (p *prober) close() {
-	if p.st != nil {
-		p.st.close()
-	}
 	if p.scorer != nil {
 		p.scorer.Close()
 	}
-	p.dense.Close()
+	p.pass.close()
 }
 
 // probeTexts divides the calibration text; a single window serves for both.
@@ -96,44 +92,17 @@ func probeTexts(windows [][]int32) (texts, statistics [][]int32) {
 	return texts, statistics
 }
 
-// module calls f with the statistics of one module and moves on past it.
-func (p *prober) module(ctx context.Context, layer int, module subnet.Module, inner bool, f func(b *importance.Block, t Target) error) error {
-	t, err := p.st.tap(ctx, layer, module, p.dense)
-	if err != nil {
-		return err
-	}
-	defer t.close()
-	if f != nil {
-		b, err := newBlock(p.m, layer, module, inner)
-		if err != nil {
-			return err
-		}
-		mo, err := t.own.Moments(ctx)
-		if err != nil {
-			return err
-		}
-		b.Mid = asInputs(mo)
-		if err := f(b, Target{Gram: mo.H, Mean: mo.Mean, Tokens: mo.Tokens}); err != nil {
-			return err
-		}
-	}
-	return t.advance(ctx, p.dense, nil)
-}
-
-// rise is what the model loses, in nats per token, when one module of a layer is cut to l and re-fitted.
-func (p *prober) rise(ctx context.Context, layer int, module subnet.Module, l subnet.Layer, b *importance.Block, t Target) (float64, error) {
-	masks := p.dense.Masks().With(layer, l)
-	kept := l.Channels.Indices()
-	if module == subnet.Attention {
-		kept = masks.OColumns(layer)
-	}
-	problem := Problem{Name: b.Name, W: b.Output.Data, Out: b.Output.Out, In: b.Output.In, Fit: t}
-	weights, _, err := solve(problem, kept, Options{Lambdas: []float64{probeLambda}, Pull: true})
+// rise measures how much the model loses, in nats per token, when the module of b is cut as in l and re-fitted.
+func (p *prober) rise(ctx context.Context, layer int, l subnet.Layer, b *importance.Block) (float64, error) {
+	kept := p.dense.Masks().With(layer, l).OutputColumns(layer, b.Module)
+	problem := reform.Problem{W: b.Output.Data, Out: b.Output.Out, In: b.Output.In}
+	problem.Fit = reform.Moments{Gram: b.Mid.Gram, Mean: b.Mid.Mean, Tokens: p.st.Tokens()}
+	weights, _, err := reform.Solve(problem, kept, reform.Options{Lambdas: []float64{probeLambda}, Pull: true})
 	if err != nil {
 		return 0, err
 	}
 	refit := gguf.Refit{WD: weights}
-	if module == subnet.Attention {
+	if b.Module == subnet.Attention {
 		refit = gguf.Refit{WO: weights}
 	}
 	cut, err := p.dense.WithLayer(ctx, layer, l, refit)

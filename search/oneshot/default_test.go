@@ -1,6 +1,6 @@
 //go:build cgo && !nocgo
 
-package reform_test
+package oneshot_test
 
 import (
 	"math"
@@ -18,6 +18,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/memory"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/reform"
+	"github.com/lathe-llm/lathe/search/oneshot"
 )
 
 // defaultModel loads the default model and windows of the calibration text, or skips where they are not in the cache.
@@ -79,13 +80,13 @@ func perplexity(t *testing.T, m *decoder.Model, s gguf.Subnet, windows [][]int32
 // Re-fitting on some text lowers the perplexity on other text.
 func TestRefitOfTheDefaultModel(t *testing.T) {
 	m, windows := defaultModel(t, 5, 512)
-	s, _, err := reform.OneShot(t.Context(), m, windows[:4], 0.9, reform.Config{Preset: reform.Random})
+	s, _, err := oneshot.OneShot(t.Context(), m, windows[:4], 0.9, oneshot.Config{Preset: oneshot.Random})
 	if err != nil {
 		t.Fatal(err)
 	}
 	none := perplexity(t, m, s, windows[4:])
 	recipe := reform.Recipe{Solve: reform.Options{Pull: true, Lambdas: []float64{0.1}}, Relative: true}
-	fit, report, err := reform.Refit(t.Context(), m, windows[:4], s.Masks, reform.Config{Recipe: &recipe})
+	fit, report, err := reform.Refit(t.Context(), m, windows[:4], s.Masks, reform.Config{Recipe: recipe})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +103,7 @@ func TestPredictionRanksEdits(t *testing.T) {
 		t.Skip("takes minutes: set LATHE_SLOW=1")
 	}
 	m, windows := defaultModel(t, 10, 512)
-	stats, err := reform.NewStatistics(t.Context(), m, windows[:8], nil)
+	stats, err := oneshot.NewStatistics(t.Context(), m, windows[:8], nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +122,7 @@ func TestPredictionRanksEdits(t *testing.T) {
 			i := rng.IntN(len(g.Layers))
 			masks = masks.With(i, randomEdit(rng, masks.Layer(i), g.Layers[i], stats.Layers[i]))
 		}
-		s, _, err := reform.Refit(t.Context(), m, windows[:4], masks, reform.Config{Recipe: &recipe})
+		s, _, err := reform.Refit(t.Context(), m, windows[:4], masks, reform.Config{Recipe: recipe})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -153,7 +154,7 @@ func TestPredictionRanksEdits(t *testing.T) {
 }
 
 // randomEdit drops channels, by chance or by importance, or heads.
-func randomEdit(rng *rand.Rand, l subnet.Layer, g subnet.LayerGeometry, s reform.LayerStatistics) subnet.Layer {
+func randomEdit(rng *rand.Rand, l subnet.Layer, g subnet.LayerGeometry, s oneshot.LayerStatistics) subnet.Layer {
 	drop := 32 * (1 + rng.IntN(g.FFN/32*3/4))
 	switch rng.IntN(4) {
 	case 0:
@@ -200,11 +201,11 @@ func TestMemoryOfDefaultModel(t *testing.T) {
 	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
 		t.Skip("the kernel keeps no peak")
 	}
-	if _, _, err := reform.OneShot(t.Context(), m, windows, ratio, reform.Config{}); err != nil {
+	if _, _, err := oneshot.OneShot(t.Context(), m, windows, ratio, oneshot.Config{}); err != nil {
 		t.Fatal(err)
 	}
 	_, most := memory.Resident(os.Getpid())
-	said := reform.MemoryOf(m.Geometry(), ratio, count, tokens, reform.Limits{States: decoder.DefaultMemory})
+	said := oneshot.MemoryOf(m.Geometry(), ratio, count, tokens, oneshot.Limits{States: decoder.DefaultMemory})
 	t.Logf("%d MB at most, %d MB said: %+v", most/1e6, said.Total()/1e6, said)
 	if r := float64(most) / float64(said.Total()); r < 0.75 || r > 1.25 {
 		t.Errorf("%d bytes at most are %.2f of %d", most, r, said.Total())

@@ -1,4 +1,4 @@
-package reform
+package oneshot
 
 import (
 	"errors"
@@ -29,7 +29,7 @@ func TestUniformMeetsTheRatio(t *testing.T) {
 	for name, g := range map[string]*subnet.Geometry{"default": smol(), "uneven": uneven()} {
 		for _, attention := range []bool{false, true} {
 			for _, ratio := range []float64{1, 0.9, 0.83, 0.8, 0.7, 0.6} {
-				c, err := uniform(g, ratio, 8, attention)
+				c, err := widths{g: g, ratio: ratio, step: 8, attention: attention}.uniform()
 				if err != nil {
 					t.Fatalf("%s %g: %v", name, ratio, err)
 				}
@@ -51,18 +51,18 @@ func TestUniformMeetsTheRatio(t *testing.T) {
 		}
 	}
 	for _, ratio := range []float64{0, -1, 1.1, math.NaN(), 0.1} {
-		if _, err := uniform(smol(), ratio, 32, false); !errors.Is(err, ErrRatio) {
+		if _, err := (widths{g: smol(), ratio: ratio, step: 32}).uniform(); !errors.Is(err, ErrRatio) {
 			t.Errorf("ratio %g: error %v", ratio, err)
 		}
 	}
 }
 
 // With convex costs taking the cheapest step is optimal: no exchange of a step between two layers is better.
-func TestCheapestIsOptimal(t *testing.T) {
+func TestAllocateGreedyIsOptimal(t *testing.T) {
 	g := smol()
 	weight := func(layer int) float64 { return 1 + float64(layer*layer%17) }
 	loss := func(layer, keep int) float64 { return weight(layer) * math.Pow(float64(1536-keep), 2.5) }
-	c, err := cheapest(g, 0.7, 32, false, 0, func(layer int, _ subnet.Module, have, keep int) float64 {
+	c, err := widths{g: g, ratio: 0.7, step: 32}.allocateGreedy(func(layer int, _ subnet.Module, have, keep int) float64 {
 		return loss(layer, keep) - loss(layer, have)
 	})
 	if err != nil {
@@ -82,13 +82,13 @@ func TestCheapestIsOptimal(t *testing.T) {
 			}
 		}
 	}
-	if _, err := cheapest(g, 0.2, 32, false, 0, func(int, subnet.Module, int, int) float64 { return 1 }); !errors.Is(err, ErrRatio) {
+	if _, err := (widths{g: g, ratio: 0.2, step: 32}).allocateGreedy(func(int, subnet.Module, int, int) float64 { return 1 }); !errors.Is(err, ErrRatio) {
 		t.Errorf("out of reach: error %v", err)
 	}
-	if _, err := cheapest(g, 0.05, 32, true, 0, func(int, subnet.Module, int, int) float64 { return 1 }); !errors.Is(err, ErrRatio) {
+	if _, err := (widths{g: g, ratio: 0.05, step: 32, attention: true}).allocateGreedy(func(int, subnet.Module, int, int) float64 { return 1 }); !errors.Is(err, ErrRatio) {
 		t.Errorf("out of reach with a group left everywhere: error %v", err)
 	}
-	c, err = cheapest(g, 0.5, 32, true, 0, func(int, subnet.Module, int, int) float64 { return 1 })
+	c, err = widths{g: g, ratio: 0.5, step: 32, attention: true}.allocateGreedy(func(int, subnet.Module, int, int) float64 { return 1 })
 	if err != nil || slices.Max(c.groups) != 1 {
 		t.Errorf("groups cost no more than a step of channels and are larger: kept %v, error %v", c.groups, err)
 	}
@@ -107,7 +107,7 @@ func TestFloor(t *testing.T) {
 		floor float64
 		least int
 	}{{0, 32}, {0.25, 384}, {0.26, 416}} {
-		c, err := cheapest(g, 0.6, 32, false, tt.floor, cost)
+		c, err := widths{g: g, ratio: 0.6, step: 32, floor: tt.floor}.allocateGreedy(cost)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,10 +118,10 @@ func TestFloor(t *testing.T) {
 			t.Errorf("floor %g: ratio %g", tt.floor, got)
 		}
 	}
-	if _, err := cheapest(g, 0.4, 32, false, 0.25, cost); !errors.Is(err, ErrRatio) || !strings.Contains(err.Error(), "0.43") {
+	if _, err := (widths{g: g, ratio: 0.4, step: 32, floor: 0.25}).allocateGreedy(cost); !errors.Is(err, ErrRatio) || !strings.Contains(err.Error(), "0.43") {
 		t.Errorf("out of reach of the floor: error %v", err)
 	}
-	c, err := cheapest(uneven(), 0.9, 32, false, 1, cost)
+	c, err := widths{g: uneven(), ratio: 0.9, step: 32, floor: 1}.allocateGreedy(cost)
 	if err == nil {
 		t.Errorf("all channels stay, and %v are left", c.channels)
 	}
@@ -137,36 +137,5 @@ func TestStandardized(t *testing.T) {
 	}
 	if got := standardized(importance.ByScore([]float64{2, 2})); got[0] != 0 || got[1] != 0 {
 		t.Errorf("equal scores give %v", got)
-	}
-}
-
-func TestSplit(t *testing.T) {
-	windows := func(n int) [][]int32 {
-		out := make([][]int32, n)
-		for i := range out {
-			out[i] = []int32{int32(i)}
-		}
-		return out
-	}
-	tests := []struct {
-		n, lambdas int
-		share      float64
-		held       []int32
-	}{
-		{8, 4, 0, []int32{3, 7}},
-		{24, 4, 0.125, []int32{7, 15, 23}},
-		{8, 1, 0, nil}, // nothing to choose
-		{3, 4, 0, nil}, // too little text
-		{10, 2, 0, []int32{4, 9}},
-	}
-	for _, tt := range tests {
-		fit, held := split(windows(tt.n), tt.share, tt.lambdas)
-		var got []int32
-		for _, w := range held {
-			got = append(got, w[0])
-		}
-		if !slices.Equal(got, tt.held) || len(fit)+len(held) != tt.n {
-			t.Errorf("%d windows: held out %v, want %v; %d to fit on", tt.n, got, tt.held, len(fit))
-		}
 	}
 }

@@ -1,4 +1,4 @@
-package reform_test
+package oneshot_test
 
 import (
 	"fmt"
@@ -7,10 +7,12 @@ import (
 	"testing"
 
 	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/infer/decoder/decodertest"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/reform"
+	"github.com/lathe-llm/lathe/search/oneshot"
 )
 
 // TestMemoryLimits cuts with everything in memory, and with room for one block's weights and one window's states: the
@@ -27,28 +29,28 @@ func TestMemoryLimits(t *testing.T) {
 	t.Cleanup(be.Close)
 	f := gguftest.Open(t, recipe)
 	const ratio, count, tokens = 0.7, 6, 32
-	windows := texts(1, count, tokens, recipe.Vocab)
+	windows := decodertest.Windows(1, count, tokens, recipe.Vocab)
 	state := int64(4 * tokens * recipe.Hidden)
-	refitsUp := reform.Recipe{UpSteps: 2, Relative: true, Solve: reform.Options{Pull: true, Lambdas: []float64{0.03}}}
-	for name, config := range map[string]reform.Config{
-		"allocated": {}, "flap": {Preset: reform.FLAP}, "taylor": {Preset: reform.Taylor}, "depth": {Preset: reform.Depth}, "W_U": {Recipe: &refitsUp},
+	refitsUp := oneshot.Recipe{Refit: reform.Recipe{UpSteps: 2, Relative: true, Solve: reform.Options{Pull: true, Lambdas: []float64{0.03}}}}
+	for name, config := range map[string]oneshot.Config{
+		"allocated": {}, "flap": {Preset: oneshot.FLAP}, "taylor": {Preset: oneshot.Taylor}, "depth": {Preset: oneshot.Depth}, "W_U": {Recipe: &refitsUp},
 	} {
 		config.Granularity = 8
 		t.Run(name, func(t *testing.T) {
 			var want gguf.Subnet
 			var whole int64
-			for _, limits := range []reform.Limits{{States: decoder.DefaultMemory}, {States: state, Weights: 1}} {
+			for _, limits := range []oneshot.Limits{{States: decoder.DefaultMemory}, {States: state, Weights: 1}} {
 				m, err := decoder.Load(t.Context(), be, f, decoder.WithMemory(limits.States, t.TempDir()), decoder.WithWeights(limits.Weights))
 				if err != nil {
 					t.Fatal(err)
 				}
 				defer m.Close()
-				s, _, err := reform.OneShot(t.Context(), m, windows, ratio, config)
+				s, _, err := oneshot.OneShot(t.Context(), m, windows, ratio, config)
 				if err != nil {
 					t.Fatal(err)
 				}
 				_, most := m.ResidentBytes()
-				said := reform.MemoryOf(m.Geometry(), ratio, count, tokens, limits).Weights
+				said := oneshot.MemoryOf(m.Geometry(), ratio, count, tokens, limits).Weights
 				if most > said || name == "allocated" && most < said*2/3 {
 					t.Errorf("limit %d: weights took %d bytes, %d were said", limits.Weights, most, said)
 				}
@@ -73,8 +75,8 @@ func ExampleMemoryOf() {
 		Arch: "llama", Hidden: 4096, Vocab: 32000, HeadDim: 128,
 		Layers: slices.Repeat([]subnet.LayerGeometry{{Heads: 32, KVHeads: 32, FFN: 11008}}, 32),
 	}
-	for _, limits := range []reform.Limits{{States: decoder.DefaultMemory}, {States: decoder.DefaultMemory, Weights: 1 << 30}, {States: 1 << 30, Weights: 1 << 30}} {
-		m := reform.MemoryOf(g, 0.8, 24, 2048, limits)
+	for _, limits := range []oneshot.Limits{{States: decoder.DefaultMemory}, {States: decoder.DefaultMemory, Weights: 1 << 30}, {States: 1 << 30, Weights: 1 << 30}} {
+		m := oneshot.MemoryOf(g, 0.8, 24, 2048, limits)
 		fmt.Printf("%.0f GB, %.0f of them weights\n", float64(m.Total())/1e9, float64(m.Weights)/1e9)
 	}
 	// Output:

@@ -1,25 +1,25 @@
-package reform
+package oneshot
 
 import (
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// Limits say how many bytes some parts of the memory may take.
+// Limits are the most bytes that some parts of the memory may take.
 type Limits struct {
-	States  int64 // hidden states of the text, and apart from them the inputs of a matrix, as decoder.WithMemory
-	Weights int64 // weights that are computed with, as decoder.WithWeights; 0 is no limit
+	States  int64 // hidden states of the text, and separately the inputs of a matrix, as decoder.WithMemory
+	Weights int64 // weights in 32-bit floats, as decoder.WithWeights; 0 is no limit
 }
 
-// Memory is how much memory OneShot takes at most with the preset Allocated, in bytes, by parts. It follows from shapes;
-// Runtime is what was seen beside them.
+// Memory is the peak memory of OneShot with the preset Allocated, in bytes, by parts. It follows from shapes, except for
+// Runtime, which was measured.
 type Memory struct {
-	Weights int64 `json:"weights"` // that are computed with, 32-bit floats
+	Weights int64 `json:"weights"` // in 32-bit floats
 	Refit   int64 `json:"refit"`   // the re-fitted matrices so far, and copies of a layer's while they are made
-	States  int64 `json:"states"`  // hidden states of the text, the subnet's and the dense model's, and those kept for measuring losses
-	Inputs  int64 `json:"inputs"`  // of one output matrix and what is wanted of it, as they are and beside the size of the state
-	Moments int64 `json:"moments"` // of these inputs, with what choosing and solving make of them, 64-bit floats
-	Window  int64 `json:"window"`  // what the graphs need for one window
+	States  int64 `json:"states"`  // hidden states of the text in the subnet and in the dense model, and those kept for measuring losses
+	Inputs  int64 `json:"inputs"`  // of one output matrix, and its residual target, each as it is and divided by the size of the state
+	Moments int64 `json:"moments"` // of these inputs, with the matrices that choosing and solving compute from them, 64-bit floats
+	Window  int64 `json:"window"`  // intermediate values of the graphs for one window
 	Runtime int64 `json:"runtime"`
 }
 
@@ -29,12 +29,12 @@ func (m Memory) Total() int64 {
 }
 
 const (
-	// heldMoments is how many matrices of the size of the second moments there are at a time: those of the fitted and of
-	// the held-out text and of both, and a factor, an inverse and its updates.
+	// heldMoments is how many matrices of the size of the second moments exist at a time: those of the fitted text, of the
+	// held-out text and of both, and a factor, an inverse and its updates.
 	heldMoments = 6
 	// heldCross is the same for matrices of the size of the weights.
 	heldCross = 4
-	// runtimeMemory is the program, its libraries, and what the garbage collector has not given back.
+	// runtimeMemory is that of the program, its libraries, and garbage that is not yet collected.
 	runtimeMemory = 300 << 20
 )
 
@@ -46,7 +46,7 @@ func MemoryOf(g *subnet.Geometry, ratio float64, windows, seq int, limits Limits
 		ffn, heads = max(ffn, int64(l.FFN)), max(heads, l.Heads)
 		channels += int64(l.FFN)
 	}
-	kept := int64(ratio * float64(channels)) // more go where attention stays: an upper bound
+	kept := int64(ratio * float64(channels)) // an upper bound: where attention stays, more channels are dropped
 	tokens := int64(windows) * int64(seq)
 	m := Memory{
 		Weights: decoder.WeightBytes(g, limits.Weights),
@@ -61,5 +61,5 @@ func MemoryOf(g *subnet.Geometry, ratio float64, windows, seq int, limits Limits
 	return m
 }
 
-// probeMemory is how much hidden states of probes that begin alike may take, the scorer's default.
+// probeMemory is the most that hidden states shared by probes take, the scorer's default.
 const probeMemory = 1 << 30

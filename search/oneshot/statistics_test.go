@@ -1,4 +1,4 @@
-package reform_test
+package oneshot_test
 
 import (
 	"bytes"
@@ -7,15 +7,16 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lathe-llm/lathe/infer/decoder/decodertest"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
 	"github.com/lathe-llm/lathe/infer/subnet"
-	"github.com/lathe-llm/lathe/reform"
+	"github.com/lathe-llm/lathe/search/oneshot"
 )
 
 func TestStatistics(t *testing.T) {
-	m := tiny(t, gguftest.Tiny("llama"))
+	m := decodertest.Load(t, gguftest.Tiny("llama"))
 	g := m.Geometry()
-	s, err := reform.NewStatistics(t.Context(), m, texts(7, 6, 64, g.Vocab), nil)
+	s, err := oneshot.NewStatistics(t.Context(), m, decodertest.Windows(7, 6, 64, g.Vocab), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +25,7 @@ func TestStatistics(t *testing.T) {
 		t.Errorf("the dense model is predicted to rise by %g", got)
 	}
 	for i, l := range s.Layers {
-		for name, u := range map[string]reform.UnitStatistics{"channels": l.Channels, "heads": l.Heads} {
+		for name, u := range map[string]oneshot.UnitStatistics{"channels": l.Channels, "heads": l.Heads} {
 			if u.Rise <= 0 || u.Probed <= 0 {
 				t.Errorf("layer %d: %s: rise %g of %g", i, name, u.Rise, u.Probed)
 			}
@@ -59,7 +60,7 @@ func TestStatistics(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := stored.String()
-	back, err := reform.LoadStatistics(strings.NewReader(text), g)
+	back, err := oneshot.LoadStatistics(strings.NewReader(text), g)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,11 +76,11 @@ func TestStatistics(t *testing.T) {
 		"order":     strings.Replace(text, `"order":[`, `"order":[5,`, 1),
 		"empty":     "",
 	} {
-		if _, err := reform.LoadStatistics(strings.NewReader(bad), g); !errors.Is(err, reform.ErrStatistics) {
+		if _, err := oneshot.LoadStatistics(strings.NewReader(bad), g); !errors.Is(err, oneshot.ErrStatistics) {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}
-	if _, err := reform.LoadStatistics(strings.NewReader(text), tiny(t, other).Geometry()); !errors.Is(err, reform.ErrStatistics) {
+	if _, err := oneshot.LoadStatistics(strings.NewReader(text), decodertest.Load(t, other).Geometry()); !errors.Is(err, oneshot.ErrStatistics) {
 		t.Errorf("another model: error %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package reform_test
+package oneshot_test
 
 import (
 	"encoding/binary"
@@ -9,12 +9,13 @@ import (
 	"testing"
 
 	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/infer/decoder/decodertest"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
 	"github.com/lathe-llm/lathe/infer/subnet"
-	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/reform/linalg"
 	"github.com/lathe-llm/lathe/search/importance"
+	"github.com/lathe-llm/lathe/search/oneshot"
 )
 
 // broken loads a tiny model, one number of one F32 tensor of which is v.
@@ -72,27 +73,27 @@ func TestNotFiniteIsNamed(t *testing.T) {
 		t.Run(tt.tensor, func(t *testing.T) {
 			m := broken(t, tt.tensor, tt.value)
 			g := m.Geometry()
-			windows := texts(3, 4, 48, g.Vocab)
+			windows := decodertest.Windows(3, 4, 48, g.Vocab)
 			check := func(what string, err error) {
 				t.Helper()
 				if !errors.Is(err, linalg.ErrNotFinite) || !strings.Contains(err.Error(), tt.where) {
 					t.Errorf("%s: error %v, want one of %s", what, err, tt.where)
 				}
 			}
-			for _, p := range reform.Presets() {
-				if p == reform.Random || p == reform.Depth { // one reads no text, the other drops such a layer
+			for _, p := range oneshot.Presets() {
+				if p == oneshot.Random || p == oneshot.Depth { // one reads no text, the other drops such a layer
 					continue
 				}
-				_, _, err := reform.OneShot(t.Context(), m, windows, 0.66, reform.Config{Preset: p, Granularity: 8})
+				_, _, err := oneshot.OneShot(t.Context(), m, windows, 0.66, oneshot.Config{Preset: p, Granularity: 8})
 				check(string(p), err)
 			}
-			_, err := reform.NewStatistics(t.Context(), m, windows, nil)
+			_, err := oneshot.NewStatistics(t.Context(), m, windows, nil)
 			check("statistics", err)
 			for _, method := range importance.Methods() {
 				if importance.NeedsOf(method) == (importance.Needs{Weights: true}) { // of the weights alone
 					continue
 				}
-				_, err := reform.NewSurvey(t.Context(), m, windows, []importance.Method{method}, nil)
+				_, err := oneshot.NewSurvey(t.Context(), m, windows, []importance.Method{method}, nil)
 				check(string(method), err)
 			}
 			half := subnet.DenseLayer(g.Layers[2])
@@ -102,12 +103,12 @@ func TestNotFiniteIsNamed(t *testing.T) {
 			for i := range g.Layers {
 				masks = masks.With(i, half)
 			}
-			_, _, err = reform.Refit(t.Context(), m, windows, masks, reform.Config{})
+			_, _, err = oneshot.Refit(t.Context(), m, windows, masks, oneshot.Config{})
 			check("refit", err)
 		})
 	}
 	m := broken(t, "output_norm.weight", float32(math.NaN()))
-	_, _, err := reform.OneShot(t.Context(), m, texts(3, 4, 48, m.Geometry().Vocab), 0.66, reform.Config{Preset: reform.Depth})
+	_, _, err := oneshot.OneShot(t.Context(), m, decodertest.Windows(3, 4, 48, m.Geometry().Vocab), 0.66, oneshot.Config{Preset: oneshot.Depth})
 	if !errors.Is(err, linalg.ErrNotFinite) || !strings.Contains(err.Error(), "output") {
 		t.Errorf("layers dropped by a loss that is NaN: %v", err)
 	}

@@ -1,4 +1,4 @@
-package reform
+package oneshot
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/reform/linalg"
 	"github.com/lathe-llm/lathe/search/importance"
 )
@@ -16,7 +17,7 @@ const (
 	gradientTokens  = 512
 )
 
-// gradientText is text from all over the windows.
+// gradientText returns the beginnings of windows spread over the text.
 func gradientText(windows [][]int32) [][]int32 {
 	n := min(len(windows), gradientWindows)
 	out := make([][]int32, n)
@@ -33,15 +34,15 @@ func (s *Survey) addTaylor(ctx context.Context, m *decoder.Model, windows [][]in
 	text := gradientText(windows)
 	err := m.Gradients(ctx, text, func(layer int, gradients map[string][]float32) error {
 		for _, module := range []subnet.Module{subnet.Attention, subnet.MLP} {
-			if columns(m.Geometry(), layer, module) == 0 {
+			if m.Geometry().OutputColumns(layer, module) == 0 {
 				continue
 			}
 			b, err := newBlock(m, layer, module, true)
 			if err != nil {
-				return named(layer, module, err)
+				return reform.ModuleError(layer, module, err)
 			}
-			b.Output.Gradient = gradients[outputName(module)]
-			for i, name := range innerNames(m, module) {
+			b.Output.Gradient = gradients[m.OutputMatrix(module)]
+			for i, name := range m.InnerMatrices(module) {
 				b.Inner[i].Gradient = gradients[name]
 			}
 			r, err := importance.Rank(importance.Taylor, b, units(module), importance.Options{})
@@ -51,12 +52,10 @@ func (s *Survey) addTaylor(ctx context.Context, m *decoder.Model, windows [][]in
 			s.Layers[layer].Module(module).add(importance.Taylor, r)
 		}
 		done++
-		if progress != nil {
-			progress(Event{Phase: Measuring, Done: done, Total: len(s.Layers)})
-		}
+		progress(Event{Phase: Measuring, Done: done, Total: len(s.Layers)})
 		return nil
 	})
-	if errors.Is(err, linalg.ErrNotFinite) { // gradients come from the last layer to the first, and carry it to all
+	if errors.Is(err, linalg.ErrNotFinite) { // gradients pass from the last layer to the first and spread it to all
 		return notFinite(ctx, m, text)
 	}
 	return err

@@ -1,4 +1,4 @@
-package reform
+package oneshot
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 )
 
 // dropLayers drops whole layers, each time the one without which the model's loss is least (SLEB), until the ratio is met.
-// Candidates that begin alike share what was computed of them.
+// The scorer computes layers that candidates have in common once.
 func (p *plan) dropLayers(ctx context.Context) (subnet.Masks, error) {
 	g := p.m.Geometry()
 	most, err := budget(g, p.ratio)
@@ -37,14 +37,12 @@ func (p *plan) dropLayers(ctx context.Context) (subnet.Masks, error) {
 		}
 		masks = masks.With(best, dropped(g, best))
 		done++
-		if p.config.Progress != nil {
-			p.config.Progress(Event{Phase: Measuring, Done: done, Total: max(total, done)})
-		}
+		p.config.report(Event{Phase: Measuring, Done: done, Total: max(total, done)})
 	}
 	return masks, nil
 }
 
-// cheapestLayer is the layer of masks without which the loss is least.
+// cheapestLayer returns the layer of masks without which the loss is least.
 func (p *plan) cheapestLayer(ctx context.Context, scorer *decoder.Scorer, text decoder.Text, masks subnet.Masks) (int, error) {
 	best, least, broken := -1, math.Inf(1), false
 	for i := masks.Layers() - 1; i >= 0; i-- {
@@ -73,10 +71,10 @@ func (p *plan) cheapestLayer(ctx context.Context, scorer *decoder.Scorer, text d
 		texts, _ := probeTexts(p.windows)
 		return 0, notFinite(ctx, p.m, texts)
 	}
-	return 0, fmt.Errorf("no layer can go: %w", ErrRatio)
+	return 0, fmt.Errorf("no layer can be dropped: %w", ErrRatio)
 }
 
-// dropped is the mask of a layer that is not there.
+// dropped returns the mask of a dropped layer.
 func dropped(g *subnet.Geometry, layer int) subnet.Layer {
 	l := g.Layers[layer]
 	return subnet.Layer{Heads: subnet.Empty(l.Heads), Channels: subnet.Empty(l.FFN)}

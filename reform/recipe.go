@@ -1,0 +1,67 @@
+package reform
+
+import "github.com/lathe-llm/lathe/infer/subnet"
+
+// Target is what a re-fitted output matrix should reproduce.
+type Target int
+
+// The targets.
+const (
+	// LocalOutput is the output of the original matrix on the subnet's own inputs.
+	LocalOutput Target = iota
+	// DenseOutput is the output of the same matrix in the dense model.
+	DenseOutput
+	// DenseResidual is the hidden state of the dense model after the module: the re-fit then also compensates for upstream
+	// error, that of the layers before. Models that normalise the outputs of modules are re-fitted to LocalOutput instead.
+	DenseResidual
+)
+
+// Recipe is how the weights of a subnet are re-fitted. The zero value is exact least squares with the default ridge.
+type Recipe struct {
+	Solve  Options
+	Target Target
+	// Blend is how far the fit goes from LocalOutput to Target, in (0, 1]; 0 is 1. With 1 the fit follows the errors of the
+	// layers before too closely on the calibration text.
+	Blend float64
+	// ShrinkBlend multiplies Blend by T/(T + 10·n), for T tokens and n columns: little text gives less of the target.
+	ShrinkBlend bool
+	// RefitUncutAttention also re-fits W_O of attention blocks that are not cut, where the target is DenseResidual and
+	// something before them is cut. Otherwise they stay as they are.
+	RefitUncutAttention bool
+	// UpSteps is how many steps of conjugate gradients re-fit W_U of an MLP's kept channels, between two re-fits of its W_D; 0
+	// leaves W_U as it is. It has an effect with exact re-fits without a bias and with targets other than DenseOutput; W_U
+	// itself is always fitted to LocalOutput.
+	UpSteps int
+	// Relative weighs each token by the inverse size of its hidden state, as the next norm does. Otherwise the few tokens
+	// with very large states decide. It has no effect with DenseOutput, nor where a bias is fitted, which is the same for
+	// all tokens.
+	Relative bool
+}
+
+// refitsUp reports whether W_U of a module is re-fitted.
+func (r Recipe) refitsUp(m subnet.Module) bool {
+	return m == subnet.MLP && r.UpSteps > 0 && r.Target != DenseOutput && (r.Solve.Method == "" || r.Solve.Method == Exact) && !r.Solve.Bias
+}
+
+func (r Recipe) relative() bool { return r.Relative && r.Target != DenseOutput && !r.Solve.Bias }
+
+func (r Recipe) blend() float64 {
+	if r.Blend == 0 {
+		return 1
+	}
+	return r.Blend
+}
+
+// shrinkTokens is how many tokens per column halve Blend with ShrinkBlend.
+const shrinkTokens = 10
+
+// shrunk returns the recipe with the Blend for a number of tokens and columns.
+func (r Recipe) shrunk(tokens, columns int) Recipe {
+	if r.ShrinkBlend && tokens > 0 {
+		r.Blend = r.blend() * float64(tokens) / float64(tokens+shrinkTokens*columns)
+	}
+	return r
+}
+
+// changes reports whether the recipe changes weights at all.
+func (r Recipe) changes() bool { return r.Solve.Method != None || r.Solve.Bias }

@@ -1,0 +1,147 @@
+package reform_test
+
+import (
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/infer/decoder/decodertest"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/reform"
+)
+
+// meanState is the mean over tokens of the state after the first layer.
+func meanState(t *testing.T, m *decoder.Model, s *decoder.Subnet, windows [][]int32) []float64 {
+	t.Helper()
+	st, err := m.NewStates(t.Context(), windows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	if err := m.Advance(t.Context(), 0, s, st); err != nil {
+		t.Fatal(err)
+	}
+	hidden := m.Geometry().Hidden
+	mean := make([]float64, hidden)
+	for i := range windows {
+		h, err := st.Hidden(i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for j, v := range h {
+			mean[j%hidden] += float64(v) / float64(st.Tokens())
+		}
+	}
+	return mean
+}
+
+// randomMasks keeps 70 % of the MLP channels of each layer, drawn at random.
+func randomMasks(m *decoder.Model, seed uint64) subnet.Masks {
+	rng := rand.New(rand.NewPCG(seed, 0))
+	masks := subnet.Dense(m.Geometry())
+	for i, lg := range m.Geometry().Layers {
+		l := masks.Layer(i)
+		l.Channels = subnet.Full(lg.FFN).Sample(rng, lg.FFN*7/10)
+		masks = masks.With(i, l)
+	}
+	return masks
+}
+
+// families runs a test with a model of each of the named ones.
+func families(t *testing.T, names []string, f func(t *testing.T, name string, m *decoder.Model)) {
+	for _, family := range gguftest.Families() {
+		if slices.Contains(names, family.Name) {
+			t.Run(family.Name, func(t *testing.T) { f(t, family.Name, decodertest.Load(t, family.Model)) })
+		}
+	}
+}
+
+func TestRefitBringsStatesBack(t *testing.T) {
+	// Attention with and without groups, biases, unequal layers, no gates.
+	families(t, []string{"llama mha", "llama biases", "deci", "openelm", "opt uneven"}, func(t *testing.T, _ string, m *decoder.Model) {
+		g := m.Geometry()
+		// On the text itself: channels of a random model say nothing about each other on other text.
+		windows := decodertest.Windows(2, 4, 64, g.Vocab)
+		masks := randomMasks(m, 3)
+		none := decodertest.Distance(t, m, gguf.Subnet{Masks: masks}, windows)
+		for name, recipe := range map[string]reform.Recipe{
+			"exact":        {},
+			"pulled":       {Solve: reform.Options{Pull: true, Lambdas: []float64{0.01, 0.1}}},
+			"admm":         {Solve: reform.Options{Method: reform.ADMM}},
+			"bias":         {Solve: reform.Options{Bias: true}},
+			"relative":     {Relative: true, Solve: reform.Options{Pull: true}},
+			"dense state":  {Target: reform.DenseResidual, Blend: 0.5, Relative: true, Solve: reform.Options{Pull: true}},
+			"all state":    {Target: reform.DenseResidual, Solve: reform.Options{Pull: true}},
+			"dense output": {Target: reform.DenseOutput, Solve: reform.Options{Pull: true}},
+		} {
+			fit, report, err := reform.Refit(t.Context(), m, windows, masks, reform.Config{Recipe: recipe})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := decodertest.Distance(t, m, fit, windows); got >= none {
+				t.Errorf("%s: states are %.4f away, without repair %.4f", name, got, none)
+			}
+			for _, mod := range report.Modules {
+				if mod.ErrAfter > mod.ErrBefore+1e-6 {
+					t.Errorf("%s: layer %d %s: error %g became %g", name, mod.Layer, mod.Module, mod.ErrBefore, mod.ErrAfter)
+				}
+			}
+			if len(report.Modules) != subnet.Modules*len(g.Layers) {
+				t.Errorf("%s: report of %d modules", name, len(report.Modules))
+			}
+		}
+	})
+}
+
+// Attention that nothing is dropped from makes up for what was dropped before it, and only for that.
+func TestRefitOfWholeBlocks(t *testing.T) {
+	families(t, []string{"llama", "deci", "opt uneven", "gemma2"}, func(t *testing.T, name string, m *decoder.Model) {
+		g := m.Geometry()
+		windows := decodertest.Windows(2, 4, 64, g.Vocab)
+		masks := subnet.Dense(g)
+		const cut = 0
+		l := masks.Layer(cut)
+		l.Channels = subnet.Range(g.Layers[cut].FFN, 0, g.Layers[cut].FFN/2)
+		masks = masks.With(cut, l)
+		if last := len(g.Layers) - 1; name == "llama" {
+			masks = masks.With(last, subnet.Layer{Heads: subnet.Empty(g.Layers[last].Heads), Channels: subnet.Empty(g.Layers[last].FFN)})
+		}
+		recipe := reform.Recipe{Target: reform.DenseResidual, Relative: true, Solve: reform.Options{Pull: true}}
+		states := make(map[bool]float64)
+		for _, recipe.RefitUncutAttention = range []bool{false, true} {
+			fit, _, err := reform.Refit(t.Context(), m, windows, masks, reform.Config{Recipe: recipe})
+			if err != nil {
+				t.Fatal(err)
+			}
+			states[recipe.RefitUncutAttention] = decodertest.Distance(t, m, fit, windows)
+			// What has a bias says no more than the original does, and a block whose output is normed cannot say all.
+			able := !m.Config().PostNorms && m.Config().Arch != "opt"
+			for i, r := range fit.Refit {
+				if want := recipe.RefitUncutAttention && able && i > cut && !masks.Layer(i).Heads.IsEmpty(); (len(r.WO) > 0) != want {
+					t.Errorf("whole %t: layer %d has a W_O of %d numbers", recipe.RefitUncutAttention, i, len(r.WO))
+				}
+			}
+			if !able {
+				return
+			}
+		}
+		if states[true] >= states[false] {
+			t.Errorf("states are %g away, without whole blocks %g", states[true], states[false])
+		}
+	})
+}
+
+func TestRefitRefusesMasksOfAnotherModel(t *testing.T) {
+	m := decodertest.Load(t, gguftest.Tiny("llama"))
+	g := *m.Geometry()
+	g.Layers = slices.Clone(g.Layers)
+	g.Layers[1].FFN += 32
+	_, _, err := reform.Refit(t.Context(), m, decodertest.Windows(5, 2, 32, g.Vocab), subnet.Dense(&g), reform.Config{})
+	if !errors.Is(err, decoder.ErrGeometry) {
+		t.Errorf("error %v, want %v", err, decoder.ErrGeometry)
+	}
+}

@@ -1,0 +1,82 @@
+package oneshot
+
+import (
+	"errors"
+
+	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/reform"
+)
+
+// ErrRatio means that a ratio is outside (0, 1], or smaller than the units that may be dropped allow.
+var ErrRatio = errors.New("ratio out of reach")
+
+// Config configures OneShot and Refit. The zero value is the preset "allocated" with its own settings.
+type Config struct {
+	Preset Preset
+	// Recipe replaces what the preset does; nil leaves it.
+	Recipe *Recipe
+	// Granularity is the step of MLP widths, 0 is subnet.DefaultGranularity.
+	Granularity int
+	// Seed is for random choices.
+	Seed uint64
+	// HeldOut is as in reform.Config.
+	HeldOut float64
+	// Rechoose has Refit choose the units too, layer by layer on the subnet's own inputs; the masks then only give how many
+	// units each module keeps.
+	Rechoose bool
+	// Progress, unless nil, is called from one goroutine after every step.
+	Progress func(Event)
+}
+
+// resolve fills in the defaults and returns the recipe.
+func (c *Config) resolve() (Recipe, error) {
+	if c.Preset == "" {
+		c.Preset = Allocated
+	}
+	if c.Granularity == 0 {
+		c.Granularity = subnet.DefaultGranularity
+	}
+	if c.Recipe != nil {
+		return *c.Recipe, nil
+	}
+	return c.Preset.Recipe()
+}
+
+func (c *Config) report(e Event) {
+	if c.Progress != nil {
+		c.Progress(e)
+	}
+}
+
+// refit returns the configuration for package reform. chooser may be nil.
+func (c *Config) refit(r Recipe, chooser reform.Chooser) reform.Config {
+	return reform.Config{Recipe: r.Refit, Chooser: chooser, HeldOut: c.HeldOut, Progress: func(done, total int, m reform.ModuleReport) {
+		c.report(Event{Phase: Reforming, Done: done, Total: total, Module: &m})
+	}}
+}
+
+// Phase is a phase of the work.
+type Phase string
+
+// The phases, in the order in which they run; not every preset has all.
+const (
+	Surveying Phase = "survey"  // statistics of the dense model
+	Measuring Phase = "measure" // loss of cuts in single layers
+	Reforming Phase = "reform"  // choosing and re-fitting, layer by layer
+)
+
+// Event reports progress: Done of Total steps of a phase are finished.
+type Event struct {
+	Phase       Phase
+	Done, Total int
+	Module      *reform.ModuleReport // the module just re-fitted, while reforming
+}
+
+// Report reports what OneShot or Refit did.
+type Report struct {
+	Preset Preset  `json:"preset,omitempty"`
+	Target float64 `json:"target,omitempty"` // the inheriting ratio asked for
+	// Predicted is the rise of the loss, in nats per token, by which the widths were chosen; 0 where they were not.
+	Predicted float64 `json:"predicted,omitempty"`
+	reform.Report
+}
