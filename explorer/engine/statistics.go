@@ -31,7 +31,7 @@ type keptStatistics struct {
 	Windows  int              `json:"windows"`
 	Seq      int              `json:"seq"`
 	Gathered time.Time        `json:"gathered"`
-	// Statistics are as package reform writes them.
+	// Statistics are as package oneshot writes them.
 	Statistics json.RawMessage `json:"statistics"`
 }
 
