@@ -4,6 +4,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+
+	"github.com/lathe-llm/lathe/reform/linalg"
 )
 
 // Sensitivity is what a search has learned of how far the predicted losses of
@@ -72,22 +74,30 @@ func (s *Sensitivity) observe(mean, losses []float64, fitness float64, n, tokens
 }
 
 // mean returns the posterior mean of the weights, bounded below.
-func (s *Sensitivity) mean() []float64 {
-	l := cholesky(s.Precision, len(s.Shift))
-	return bounded(backward(l, forward(l, s.Shift)))
-}
+func (s *Sensitivity) mean() []float64 { return s.solve(func() float64 { return 0 }) }
 
 // sample draws weights from the posterior with its standard deviations multiplied
 // by scale, bounded below.
 func (s *Sensitivity) sample(rng *rand.Rand, scale float64) []float64 {
+	return s.solve(func() float64 { return scale * rng.NormFloat64() })
+}
+
+// solve returns L⁻ᵀ(L⁻¹·Shift + z) for Precision P = L·Lᵀ: for z ~ N(0, 1) it has
+// mean P⁻¹·Shift and covariance P⁻¹. The prior keeps P positive definite; where a
+// damaged one is not, the weights are those of the prior mean.
+func (s *Sensitivity) solve(z func() float64) []float64 {
 	n := len(s.Shift)
-	l := cholesky(s.Precision, n)
-	// With P = L Lᵀ, L⁻ᵀ(L⁻¹ shift + z) has mean P⁻¹ shift and covariance P⁻¹.
-	v := forward(l, s.Shift)
-	for i := range v {
-		v[i] += scale * rng.NormFloat64()
+	f, err := linalg.Factorize(s.Precision, n, 0)
+	if err != nil {
+		return slices.Repeat([]float64{1}, n)
 	}
-	return bounded(backward(l, v))
+	v := slices.Clone(s.Shift)
+	f.SolveLower(v, 1)
+	for i := range v {
+		v[i] += z()
+	}
+	f.SolveUpper(v, 1)
+	return bounded(v)
 }
 
 func bounded(w []float64) []float64 {
@@ -95,52 +105,6 @@ func bounded(w []float64) []float64 {
 		w[i] = max(finite(w[i]), leastWeight)
 	}
 	return w
-}
-
-// cholesky returns the lower triangle L of a = L Lᵀ, [n, n] row-major. A prior on
-// the diagonal keeps a positive definite.
-func cholesky(a []float64, n int) []float64 {
-	l := make([]float64, n*n)
-	for i := range n {
-		for j := range i + 1 {
-			sum := a[i*n+j]
-			for k := range j {
-				sum -= l[i*n+k] * l[j*n+k]
-			}
-			if i == j {
-				l[i*n+i] = math.Sqrt(max(sum, math.SmallestNonzeroFloat32))
-			} else {
-				l[i*n+j] = sum / l[j*n+j]
-			}
-		}
-	}
-	return l
-}
-
-// forward solves L x = b.
-func forward(l, b []float64) []float64 {
-	n := len(b)
-	x := slices.Clone(b)
-	for i := range n {
-		for k := range i {
-			x[i] -= l[i*n+k] * x[k]
-		}
-		x[i] /= l[i*n+i]
-	}
-	return x
-}
-
-// backward solves Lᵀ x = b.
-func backward(l, b []float64) []float64 {
-	n := len(b)
-	x := slices.Clone(b)
-	for i := n - 1; i >= 0; i-- {
-		for k := i + 1; k < n; k++ {
-			x[i] -= l[k*n+i] * x[k]
-		}
-		x[i] /= l[i*n+i]
-	}
-	return x
 }
 
 // rankCorrelation returns Spearman's coefficient of two equally long series, 0
