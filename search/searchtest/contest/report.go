@@ -2,7 +2,6 @@ package contest
 
 import (
 	"encoding/csv"
-	"encoding/json"
 	"fmt"
 	"io"
 	"math"
@@ -12,7 +11,7 @@ import (
 	"text/tabwriter"
 )
 
-// Curve is a strategy's median over its seeds at some marks.
+// A Curve is a strategy's median over its seeds at some marks.
 type Curve struct {
 	Strategy string
 	// Loss holds the median at each mark, NaN before half of the seeds have one;
@@ -57,7 +56,7 @@ func Curves[T any](all []Series, marks []T, at func(Series, T) (float64, bool)) 
 	return curves
 }
 
-// Marks returns n amounts up to the whole, each twice the one before.
+// Marks returns n amounts up to whole, each twice the previous.
 func Marks(whole int64, n int) []int64 {
 	marks := make([]int64, n)
 	for i := range marks {
@@ -67,8 +66,8 @@ func Marks(whole int64, n int) []int64 {
 }
 
 // WriteText writes a table of the medians against tokens and against seconds, and
-// a chart of the former. A search ends with the generation that its tokens ran out
-// in: the last mark is where the last one did.
+// a chart of the former. A search ends with the generation in which its tokens run
+// out, so the last mark is the largest number of tokens of any search.
 func WriteText(w io.Writer, all []Series, tokens int64) error {
 	for _, s := range all {
 		if n := len(s.Samples); n > 0 {
@@ -180,28 +179,4 @@ func WriteCSV(w io.Writer, all []Series) error {
 		}
 	}
 	return c.WriteAll(rows)
-}
-
-// WriteJSON writes every series.
-func WriteJSON(w io.Writer, all []Series) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "\t")
-	return e.Encode(all)
-}
-
-// WriteBenchmarks writes the end of every search as a line in Go's benchmark
-// format, for benchstat.
-func WriteBenchmarks(w io.Writer, all []Series) error {
-	for _, s := range all {
-		if len(s.Samples) == 0 {
-			continue
-		}
-		end := s.Samples[len(s.Samples)-1]
-		_, err := fmt.Fprintf(w, "BenchmarkSearch/strategy=%s/seed=%d 1 %.0f ns/op %.6f loss %d tokens\n",
-			s.Strategy, s.Seed, end.Seconds*1e9, end.Loss, end.Tokens)
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -1,4 +1,4 @@
-package contest_test
+package score_test
 
 import (
 	"bufio"
@@ -24,12 +24,12 @@ import (
 
 const scoringTokens = 2048
 
-// BenchmarkScoring scores one window of 2048 tokens with the dense default model and with cuts of it. Where PyTorch is
-// installed for the Python that LATHE_TORCH names (default python3), a PyTorch program doing the dense forward takes turns
-// with it on the same threads, and x_torch is how many times as fast lathe is. of_dense is the time of the cut over the
-// time of the dense model, taken in turns as well. "searched" is the same as a search does it: with the divergence from the
-// dense model, and logits of a quarter of the vocabulary. Times are medians over the rounds, each of which begins with
-// another turn, so that neither what else the machine does for a while nor what ran just before decides.
+// BenchmarkScoring scores one window of 2048 tokens with the dense default model and with cuts of it. of_dense is the time of
+// a cut over that of the dense model. "searched" is the same with what a search computes: the divergence from the dense model,
+// and logits of a quarter of the vocabulary. Where PyTorch is installed for the Python that LATHE_TORCH names (default
+// python3), x_torch is the time of a dense forward pass in PyTorch, on as many threads, over that of lathe. The programs take
+// turns, each round beginning with another one, and times are medians over the rounds, so that other load and the order of
+// the turns have little effect.
 func BenchmarkScoring(b *testing.B) {
 	ctx := context.Background()
 	path := filepath.Join(os.Getenv("LATHE_CACHE"), "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
@@ -63,7 +63,7 @@ func BenchmarkScoring(b *testing.B) {
 		}
 		return time.Since(start)
 	}
-	// Nothing is kept of one subnet for the next.
+	// No prefix is cached from one subnet to the next.
 	scorer, err := m.NewScorer([][]int32{window}, decoder.ScorerOptions{TopK: 512, Words: m.Config().Vocab / 4, Memory: 1})
 	if err != nil {
 		b.Fatal(err)
@@ -137,18 +137,19 @@ func uniform(g *subnet.Geometry, groups, width float64) subnet.Masks {
 	return m
 }
 
-// median is in seconds.
+// median returns the median in seconds.
 func median(d []time.Duration) float64 {
 	slices.Sort(d)
 	return (d[(len(d)-1)/2] + d[len(d)/2]).Seconds() / 2
 }
 
-// A torchProcess is the PyTorch program, one window a step; nil where there is no PyTorch.
+// A torchProcess is the PyTorch program. Each step is a forward pass over one window.
 type torchProcess struct {
 	in  io.Writer
 	out *bufio.Scanner
 }
 
+// startTorch starts the program. It returns nil where there is no PyTorch.
 func startTorch(b *testing.B, g *subnet.Geometry) *torchProcess {
 	l := g.Layers[0]
 	spec, err := json.Marshal(map[string]int{
@@ -168,7 +169,7 @@ func startTorch(b *testing.B, g *subnet.Geometry) *torchProcess {
 		b.Fatal(err)
 	}
 	if err := cmd.Start(); err != nil {
-		b.Logf("going on without PyTorch: %v", err)
+		b.Logf("continuing without PyTorch: %v", err)
 		return nil
 	}
 	p := &torchProcess{in: in, out: bufio.NewScanner(out)}
@@ -177,7 +178,7 @@ func startTorch(b *testing.B, g *subnet.Geometry) *torchProcess {
 		_ = cmd.Wait()
 	})
 	if !p.out.Scan() || !strings.HasPrefix(p.out.Text(), "ready") {
-		b.Log("going on without PyTorch: set LATHE_TORCH to a Python that has it")
+		b.Log("continuing without PyTorch: set LATHE_TORCH to a Python that has it")
 		return nil
 	}
 	b.Logf("against PyTorch %s", strings.TrimPrefix(p.out.Text(), "ready "))

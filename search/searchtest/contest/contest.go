@@ -1,9 +1,10 @@
-// Package bench compares search strategies at an equal cost: what is the best
-// subnet that each has found after so many tokens computed, over several seeds.
+// Package contest compares search strategies at equal cost: the loss of the best
+// subnet of each after so many tokens computed, over several seeds. It is for
+// tests and benchmarks.
 //
-// Strategies judge their candidates on text of their own choice, so their
-// fitnesses do not compare. A [Judge] that is the same for all takes the figure
-// that counts; what it computes is not charged.
+// Strategies score their candidates on text of their own choice, so their
+// fitnesses are not comparable. A [Judge], the same for all, measures the loss;
+// its tokens are not counted.
 package contest
 
 import (
@@ -17,11 +18,11 @@ import (
 	"github.com/lathe-llm/lathe/search"
 )
 
-// Judge takes the loss of a subnet in nats per token, on text that no strategy
-// searches on. Smaller is better.
+// Judge measures the loss of a subnet in nats per token, on text that no strategy
+// searches on.
 type Judge func(ctx context.Context, c search.Candidate) (float64, error)
 
-// OnText judges by an evaluator's fitness on one tier.
+// OnText judges by the fitness of an evaluator on one tier.
 func OnText(e search.Evaluator, t search.Tier) Judge {
 	return func(ctx context.Context, c search.Candidate) (float64, error) {
 		loss := math.NaN()
@@ -30,10 +31,10 @@ func OnText(e search.Evaluator, t search.Tier) Judge {
 	}
 }
 
-// Contest is what is compared.
+// A Contest configures a comparison.
 type Contest struct {
 	Strategies []search.Strategy
-	// Names label the strategies; nil takes their own names.
+	// Names label the strategies; nil uses their own names.
 	Names     []string
 	Problem   search.Problem
 	Evaluator search.Evaluator
@@ -41,8 +42,7 @@ type Contest struct {
 	Seeds     []uint64
 	// Tokens is what each search may compute.
 	Tokens int64
-	// Final has subnets judged at the end of a search only, for judges that take
-	// long.
+	// Final judges subnets at the end of a search only, for slow judges.
 	Final bool
 	// Progress, unless nil, is called after every generation.
 	Progress func(name string, seed uint64, s search.Spent)
@@ -50,7 +50,7 @@ type Contest struct {
 	Now func() time.Time
 }
 
-// Sample is the best subnet of a search at one moment.
+// A Sample is the best subnet of a search at one moment.
 type Sample struct {
 	Tokens      int64   // computed so far
 	Evaluations int     // so far
@@ -59,8 +59,8 @@ type Sample struct {
 	ID          int
 }
 
-// Series is one search: a sample whenever its best subnet changed, and one at the
-// end.
+// A Series is one search: a sample whenever its best subnet changed, and one at
+// the end.
 type Series struct {
 	Strategy string
 	Seed     uint64
@@ -81,7 +81,7 @@ func Run(ctx context.Context, c Contest) ([]Series, error) {
 		for _, seed := range c.Seeds {
 			series, err := c.one(ctx, s, name, seed)
 			if err != nil {
-				return all, fmt.Errorf("bench: %s, seed %d: %w", name, seed, err)
+				return all, fmt.Errorf("contest: %s, seed %d: %w", name, seed, err)
 			}
 			all = append(all, series)
 		}
@@ -97,7 +97,7 @@ func (c *Contest) one(ctx context.Context, s search.Strategy, name string, seed 
 		return out, err
 	}
 	var spent time.Duration
-	// advance runs one piece of the search with the clock on.
+	// advance runs one generation with the clock running.
 	advance := func(f func() (search.State, error)) (search.State, error) {
 		since := c.Now()
 		defer func() { spent += c.Now().Sub(since) }()
