@@ -5,33 +5,32 @@ import (
 	"time"
 )
 
-// Budget says when a search ends; the first limit reached ends it, zero fields
-// limit nothing. Limits on evaluations, tokens and generations are looked at
-// between generations, so that the same search always ends with the same state;
-// time is looked at whenever a score comes in, and the generation that it cuts
-// short does not count. The first generation always comes to its end.
+// Budget limits a search: the first limit reached ends it, zero fields do not
+// limit. Evaluations, tokens and generations are checked between generations, so
+// that the same search always ends in the same state. Time is checked after every
+// score, and the generation that it interrupts does not count. The first
+// generation is always completed.
 type Budget struct {
-	Time        time.Duration // running, pauses left out
+	Time        time.Duration // without pauses
 	Evaluations int
 	Tokens      int64
 	Generations int
 }
 
-// spent says which limit a state has reached, "" while none.
+// spent returns the limit that a state has reached, for people; "" for none.
 func (b Budget) spent(s State) string {
 	switch {
 	case b.Evaluations > 0 && s.Spent.Evaluations >= b.Evaluations:
-		return fmt.Sprintf("%d evaluations are spent", b.Evaluations)
+		return fmt.Sprintf("the budget of %d evaluations is spent", b.Evaluations)
 	case b.Tokens > 0 && s.Spent.Tokens >= b.Tokens:
-		return fmt.Sprintf("%d tokens are spent", b.Tokens)
+		return fmt.Sprintf("the budget of %d tokens is spent", b.Tokens)
 	case b.Generations > 0 && s.Generation > b.Generations:
-		return fmt.Sprintf("%d generations are run", b.Generations)
+		return fmt.Sprintf("the budget of %d generations is spent", b.Generations)
 	}
 	return ""
 }
 
-// left estimates the time until a limit is reached, and is negative when nothing
-// is known of it.
+// left estimates the time until a limit is reached; negative means unknown.
 func (b Budget) left(spent Spent, elapsed time.Duration, r rate) time.Duration {
 	least := time.Duration(-1)
 	consider := func(limited bool, d time.Duration) {
@@ -51,20 +50,20 @@ func (b Budget) left(spent Spent, elapsed time.Duration, r rate) time.Duration {
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
-// rate measures how fast scores came in lately, in running time.
+// rate measures how fast recent scores arrived, without pauses.
 type rate struct {
-	at     []time.Duration // when the last scores came in
+	at     []time.Duration // when the last scores arrived
 	amount []int64         // their tokens
 }
 
-// rateWindow is how many scores a rate looks back on.
+// rateWindow is how many scores a rate is measured over.
 const rateWindow = 64
 
 func (r *rate) add(at time.Duration, tokens int64) {
 	r.at, r.amount = last(append(r.at, at), rateWindow), last(append(r.amount, tokens), rateWindow)
 }
 
-// span returns the time that the scores after the first took.
+// span returns the time in seconds that the scores after the first took.
 func (r *rate) span() float64 {
 	if len(r.at) < 2 {
 		return 0

@@ -12,37 +12,37 @@ import (
 // Candidate is a subnet to score.
 type Candidate struct {
 	Masks subnet.Masks
-	// Choice is what levels it is made of, with their re-fitted weights; nil
-	// where the masks stand alone, with the original weights.
+	// Choice holds the levels that the masks consist of, with their re-fitted
+	// weights; nil for masks with the original weights.
 	Choice space.Choice
 }
 
-// Tier says how much text a candidate is scored on, and which.
+// Tier is the text that a candidate is scored on.
 type Tier struct {
 	Tokens int
-	// Draw picks the text: the same draw and number of tokens is the same text.
+	// Draw selects the text: the same draw and number of tokens is the same text.
 	Draw uint64
 }
 
-// Score is what an [Evaluator] finds.
+// Score is the result of an evaluation.
 type Score struct {
 	// Fitness is minimised, in nats per token.
 	Fitness float64
 	// NLL is the negative log-likelihood in nats per token and KL the divergence
 	// from the dense model; 0 where they were not measured.
 	NLL, KL float64
-	// Tokens are those computed, whether or not some of their layers came from a
-	// cache, so that it is the same for the same work.
+	// Tokens counts those computed, including layers that came from a cache, so
+	// that it is the same for the same work.
 	Tokens int64
 	// Parts are the fitness on parts of the text, the same parts for every
 	// candidate scored on it; nil where they are not known.
 	Parts []float64 `json:",omitempty"`
 }
 
-// surely reports whether s is better than another score on the same text by more
-// than luck explains: by as many standard errors of the difference, which the
-// parts of the text show. Where there are no parts, better is better.
-func (s Score) surely(other Score, errors float64) bool {
+// significantlyBetter reports whether s is better than another score on the same
+// text by at least z standard errors of the difference, estimated from the parts of
+// the text. Without parts any difference is significant.
+func (s Score) significantlyBetter(other Score, z float64) bool {
 	if s.Fitness >= other.Fitness {
 		return false
 	}
@@ -56,7 +56,7 @@ func (s Score) surely(other Score, errors float64) bool {
 		mean += d / float64(n)
 		square += d * d / float64(n)
 	}
-	return mean >= errors*math.Sqrt(max(0, square-mean*mean)/float64(n-1))
+	return mean >= z*math.Sqrt(max(0, square-mean*mean)/float64(n-1))
 }
 
 // Perplexity is exp(NLL), or 0 where it was not measured.
@@ -67,20 +67,20 @@ func (s Score) Perplexity() float64 {
 	return math.Exp(s.NLL)
 }
 
-// valid reports whether the fitness is a number.
+// valid reports whether the fitness is finite.
 func (s Score) valid() bool { return !math.IsNaN(s.Fitness) && !math.IsInf(s.Fitness, 0) }
 
 // Evaluator scores candidates. The score of a candidate must depend on it and on
 // the tier alone, so that a resumed search sees what the unbroken one saw.
 type Evaluator interface {
 	// Evaluate scores every candidate of the batch and calls done once for each
-	// as soon as its score is known, in any order but never at the same time. A
-	// fitness that is no number is reported as it is. When ctx ends it returns
-	// ctx's error soon; what was reported until then counts.
+	// as soon as its score is known, in any order, one call at a time; done may
+	// block. A NaN or infinite fitness is reported like any other. Soon after ctx
+	// ends it returns ctx's error; scores reported until then are valid.
 	Evaluate(ctx context.Context, batch []Candidate, tier Tier, done func(i int, s Score)) error
 }
 
-// Origin says how an individual came to be.
+// Origin is how an individual was made.
 type Origin string
 
 // The origins.
@@ -88,9 +88,9 @@ const (
 	Seeded    Origin = "start"     // one-shot choice at the start of a search
 	Mutated   Origin = "mutation"  // a parent with few changes
 	Crossed   Origin = "crossover" // of two parents
-	Fresh     Origin = "fresh"     // drawn anew
-	Learned   Origin = "learned"   // allocated by sensitivities learned so far
-	ByHand    Origin = "you"       // put in by a person
+	Fresh     Origin = "fresh"     // random
+	Learned   Origin = "learned"   // allocated by the sensitivities learned so far
+	ByHand    Origin = "you"       // injected by a person
 	ForOthers Origin = "front"     // at another size, for the front
 )
 
@@ -108,8 +108,8 @@ type Individual struct {
 	Tier       int     // how many tiers it was scored on, 0 for none
 }
 
-// better orders individuals for people and for selection: those scored further
-// first, then by fitness, then the older.
+// better orders individuals, for people and for selection: those scored on more
+// tiers first, then by fitness, then by age.
 func better(a, b Individual) int {
 	switch {
 	case a.Tier != b.Tier:

@@ -21,7 +21,7 @@ const (
 	checkpointHeader  = len(checkpointMagic) + 4 + sha256.Size
 )
 
-// record is the body of a checkpoint. The first fields say what it is bound to.
+// record is the body of a checkpoint. The first fields are what it is bound to.
 type record struct {
 	Model    string
 	Levels   string // key of the levels, "" without
@@ -33,7 +33,7 @@ type record struct {
 	State   State
 	// The lists of the state, in a form without geometry.
 	Population, Front, Pending, Top []recordedIndividual
-	// Memo holds the scores of the generation that was under way.
+	// Memo holds the scores of the generation that was interrupted.
 	Memo []recordedScore
 }
 
@@ -52,7 +52,7 @@ type recordedScore struct {
 	Score Score
 }
 
-// memoKey identifies a score: what was scored, on what.
+// memoKey identifies a score: the candidate and its text.
 type memoKey struct {
 	Masks  uint64 // fingerprint
 	Levels bool   // with the re-fitted weights of levels
@@ -94,7 +94,7 @@ func (r record) encode() ([]byte, error) {
 // [ErrDamaged], [ErrVersion], [ErrModel] or [ErrOther].
 func decodeRecord(data []byte, p *Problem, s Strategy) (record, error) {
 	if len(data) < checkpointHeader || string(data[:len(checkpointMagic)]) != checkpointMagic {
-		return record{}, fmt.Errorf("%w: it does not begin as one", ErrDamaged)
+		return record{}, fmt.Errorf("%w: it does not begin with the magic", ErrDamaged)
 	}
 	head := data[len(checkpointMagic):checkpointHeader]
 	if v := binary.LittleEndian.Uint32(head); v != checkpointVersion {
@@ -102,7 +102,7 @@ func decodeRecord(data []byte, p *Problem, s Strategy) (record, error) {
 	}
 	body := data[checkpointHeader:]
 	if sum := sha256.Sum256(body); !bytes.Equal(sum[:], head[4:]) {
-		return record{}, fmt.Errorf("%w: its checksum is wrong", ErrDamaged)
+		return record{}, fmt.Errorf("%w: wrong checksum", ErrDamaged)
 	}
 	return decodeBody(body, p, s)
 }
@@ -118,7 +118,7 @@ func decodeBody(body []byte, p *Problem, s Strategy) (record, error) {
 	}
 	switch {
 	case r.Model != want.Model:
-		return record{}, fmt.Errorf("%w: it is of %.80q, this is %.80q", ErrModel, r.Model, want.Model)
+		return record{}, fmt.Errorf("%w: it is of model %.80q, this is %.80q", ErrModel, r.Model, want.Model)
 	case r.Levels != want.Levels:
 		return record{}, fmt.Errorf("%w: its levels were made from other text or with other options", ErrOther)
 	case r.Strategy != want.Strategy:
@@ -150,8 +150,8 @@ func decodeBody(body []byte, p *Problem, s Strategy) (record, error) {
 	return r, nil
 }
 
-// hold takes a state into the record.
-func (r *record) hold(s State) {
+// setState puts a state into the record.
+func (r *record) setState(s State) {
 	r.State = s
 	r.Population, r.Front, r.Pending = recordAll(s.Population), recordAll(s.Front), recordAll(s.Pending)
 	if s.Paper != nil {
@@ -184,7 +184,7 @@ func restoreAll(all []recordedIndividual, p *Problem, t Target) ([]Individual, e
 		if r.Choice == nil {
 			in.Masks, err = subnet.FromBits(p.Geometry, r.Bits)
 		} else if p.Levels == nil {
-			err = fmt.Errorf("it chooses levels and there are none")
+			err = fmt.Errorf("it chooses among levels, and there are none")
 		} else {
 			in.Candidate, err = p.candidate(r.Choice)
 		}

@@ -77,7 +77,7 @@ func TestCheckpointIsBound(t *testing.T) {
 	}{
 		"the same":       {func(*Problem) {}, DefaultLadder(), nil, ""},
 		"other target":   {func(p *Problem) { p.Target = Ratio(0.9) }, DefaultLadder(), nil, ""},
-		"other model":    {func(p *Problem) { p.Model = "sha256:2" }, DefaultLadder(), ErrModel, `it is of "sha256:1", this is "sha256:2"`},
+		"other model":    {func(p *Problem) { p.Model = "sha256:2" }, DefaultLadder(), ErrModel, `it is of model "sha256:1", this is "sha256:2"`},
 		"other levels":   {func(p *Problem) { p.Levels.Key = "x" }, DefaultLadder(), ErrOther, "levels"},
 		"other seed":     {func(p *Problem) { p.Seed = 2 }, DefaultLadder(), ErrOther, "its seed is 1, this is 2"},
 		"other strategy": {func(*Problem) {}, DefaultRandom(), ErrOther, `its strategy is "ladder", this is "random"`},
@@ -191,7 +191,7 @@ func TestRecordRoundTrip(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.hold(r.State)
+		r.setState(r.State)
 		again, err := r.encode()
 		if err != nil || !bytes.Equal(again, data) {
 			var a, b any

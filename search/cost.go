@@ -8,12 +8,12 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// costs prices levels in whole units of a measure (parameters, bytes or
-// nanoseconds), as far as the price of a choice is the sum over its modules.
-// Where a file holds more than that sum, [Target.cost] knows.
+// costs holds the costs of levels in whole units of a measure (parameters, bytes
+// or nanoseconds), as far as the cost of a choice is the sum over its modules.
+// [Target.cost] is exact where a file holds more than that sum.
 type costs struct {
 	level  [][]int64 // by slot and level
-	fixed  int64     // of what no level changes
+	fixed  int64     // of everything that no level changes
 	budget int64
 }
 
@@ -41,7 +41,7 @@ func newCosts(p *Problem, t Target) costs {
 	return c
 }
 
-// levelCost prices one level of one slot.
+// levelCost returns the cost of one level of one slot.
 func levelCost(p *Problem, t Target, slot, i int) int64 {
 	level := &p.Levels.Ladder(slot)[i]
 	switch t.Measure {
@@ -50,8 +50,8 @@ func levelCost(p *Problem, t Target, slot, i int) int64 {
 	case Latency:
 		return int64(math.Round(level.Seconds * 1e9))
 	}
-	// What the level saves, in a model of two such layers so that no rule about
-	// first layers applies. Only differences matter.
+	// The difference that the level makes in a model of two such layers, so that
+	// no rule about first layers applies.
 	layer := slot / subnet.Modules
 	g := *p.Geometry
 	g.Layers = []subnet.LayerGeometry{g.Layers[layer], g.Layers[layer]}
@@ -65,7 +65,7 @@ func levelCost(p *Problem, t Target, slot, i int) int64 {
 	return int64(t.cost(Candidate{Masks: dense.With(1, cut)}, nil) - t.cost(Candidate{Masks: dense}, nil))
 }
 
-// of returns the price of a choice.
+// of returns the cost of a choice.
 func (c costs) of(choice space.Choice) int64 {
 	sum := c.fixed
 	for s, v := range choice {
@@ -93,9 +93,9 @@ func (c costs) cheapest() space.Choice {
 // maxBins bounds the table of [costs.allocate].
 const maxBins = 1 << 14
 
-// allocate returns the choice with the least sum of losses among those within
-// the budget, exactly where the prices have few distinct sums, otherwise to
-// 1/16384 of the span of prices; and false when nothing fits. It is the
+// allocate returns the choice with the least sum of losses within the budget, and
+// false when nothing fits. It is exact where the costs have few distinct sums;
+// otherwise costs are rounded to 1/16384 of their span. This is the
 // multiple-choice knapsack problem, solved by dynamic programming over slots and
 // budget.
 func (c costs) allocate(loss func(slot, level int) float64) (space.Choice, bool) {

@@ -3,14 +3,14 @@ package search
 import "errors"
 
 var (
-	// ErrTarget is wrapped when no subnet of the space is as small as asked for.
+	// ErrTarget is wrapped when no subnet of the space is small enough.
 	ErrTarget = errors.New("search: target out of reach")
 	// ErrConfig is wrapped when options contradict each other or lie outside
 	// their ranges.
 	ErrConfig = errors.New("search: bad options")
 	// ErrNoCheckpoint is returned by a [Store] that holds none.
 	ErrNoCheckpoint = errors.New("search: no checkpoint")
-	// ErrDamaged is wrapped when a checkpoint is cut short or altered.
+	// ErrDamaged is wrapped when a checkpoint is truncated or altered.
 	ErrDamaged = errors.New("search: damaged checkpoint")
 	// ErrVersion is wrapped when a checkpoint is of another version of its format.
 	ErrVersion = errors.New("search: checkpoint of another version")

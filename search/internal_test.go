@@ -156,7 +156,7 @@ func TestSensitivityOfDamagedPrecision(t *testing.T) {
 	}
 }
 
-func TestRankCorrelation(t *testing.T) {
+func TestSpearman(t *testing.T) {
 	for _, c := range []struct {
 		a, b []float64
 		want float64
@@ -167,7 +167,7 @@ func TestRankCorrelation(t *testing.T) {
 		{[]float64{1, 2}, []float64{1, 2}, 0},
 		{[]float64{1, 2, 2, 4}, []float64{1, 3, 2, 4}, 0.9486832980505138},
 	} {
-		if got := rankCorrelation(c.a, c.b); math.Abs(got-c.want) > 1e-12 {
+		if got := spearman(c.a, c.b); math.Abs(got-c.want) > 1e-12 {
 			t.Errorf("%v, %v: %v, want %v", c.a, c.b, got, c.want)
 		}
 	}
@@ -227,7 +227,7 @@ func TestMoves(t *testing.T) {
 	}
 }
 
-func TestSurelyBetter(t *testing.T) {
+func TestSignificantlyBetter(t *testing.T) {
 	parent := Score{Fitness: 2, Parts: []float64{1, 2, 3, 2}}
 	for _, c := range []struct {
 		name  string
@@ -242,11 +242,11 @@ func TestSurelyBetter(t *testing.T) {
 		{"nothing known of its parts", Score{Fitness: 1.999}, true},
 		{"other parts", Score{Fitness: 1.999, Parts: []float64{1.999}}, true},
 	} {
-		if got := c.score.surely(parent, 2); got != c.want {
+		if got := c.score.significantlyBetter(parent, 2); got != c.want {
 			t.Errorf("%s: %v", c.name, got)
 		}
 	}
-	if s := (Score{Fitness: 1.8, Parts: []float64{0.7, 1.9, 2.9, 1.7}}); s.surely(parent, 4) {
+	if s := (Score{Fitness: 1.8, Parts: []float64{0.7, 1.9, 2.9, 1.7}}); s.significantlyBetter(parent, 4) {
 		t.Error("by 3.5 standard errors counts for more than 4")
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// Options are what a job is made of.
+// Options configure a job.
 type Options struct {
 	Strategy  Strategy
 	Problem   Problem
@@ -20,11 +20,10 @@ type Options struct {
 	Budget    Budget
 	// Store keeps checkpoints, one after every generation; nil keeps none.
 	Store Store
-	// Resume goes on from the store's checkpoint where it has one. The target
-	// that the checkpoint was working on stays.
+	// Resume continues from the store's checkpoint, if it has one, with the
+	// target of the checkpoint.
 	Resume bool
-	// Unattended ends the job on an error that would otherwise pause it until
-	// someone resumes it.
+	// Unattended ends the job on an error that would otherwise pause it.
 	Unattended bool
 	// Gate, unless nil, is called between candidates and blocks while the job is
 	// paused, with the clock stopped. It returns ctx's error when ctx ends.
@@ -38,7 +37,7 @@ type Options struct {
 // error, after which it waits for [Job.Resume].
 type Job struct {
 	o        Options
-	resumed  *record // what to go on from
+	resumed  *record // to continue from, nil for none
 	snapshot atomic.Pointer[Snapshot]
 
 	mu sync.Mutex
@@ -50,20 +49,18 @@ type Job struct {
 	retarget  *Target
 	injected  []Candidate
 	names     []string
-	// Guarded by mu: what snapshots are made of.
+	// Guarded by mu: the contents of snapshots.
 	shown   Snapshot
 	rate    rate
 	elapsed time.Duration // up to since
 	since   time.Time     // zero while the clock is stopped
 
-	// Of Run's goroutine alone.
+	// Used by Run's goroutine only.
 	memo map[memoKey]Score
 }
 
-// Reasons why a generation breaks off.
-var (
-	errTime = errors.New("search: the time is spent")
-)
+// errTime ends a generation.
+var errTime = errors.New("search: the time is spent")
 
 // NewJob checks the options and, with Resume, reads the checkpoint. Its errors
 // wrap [ErrConfig], [ErrTarget] and those of checkpoints.
@@ -89,7 +86,7 @@ func NewJob(o Options) (*Job, error) {
 			if err != nil {
 				return nil, err
 			}
-			j.take(r)
+			j.restore(r)
 			target = r.State.Target
 		}
 	}
@@ -102,8 +99,8 @@ func NewJob(o Options) (*Job, error) {
 	return j, nil
 }
 
-// take makes a record what the job goes on from.
-func (j *Job) take(r record) {
+// restore makes the job continue from a record.
+func (j *Job) restore(r record) {
 	j.resumed = &r
 	j.elapsed = r.Elapsed
 	j.shown.State, j.shown.Spent = r.State, r.State.Spent
@@ -164,7 +161,7 @@ func (j *Job) run(ctx context.Context) (State, string, error) {
 			j.update(func() { j.shown.State, j.shown.Scoring = state, nil })
 			err = j.save(ctx, state)
 		case errors.Is(err, errTime):
-			return state, fmt.Sprintf("%v are spent", j.o.Budget.Time), nil
+			return state, fmt.Sprintf("the time of %v is spent", j.o.Budget.Time), nil
 		case errors.Is(err, ErrStopped) || ctx.Err() != nil:
 			if started {
 				err = errors.Join(err, j.write(state))
@@ -189,7 +186,7 @@ func (j *Job) advance(ctx context.Context, p *Problem, s State, started bool) (S
 	return j.o.Strategy.Start(ctx, p, j.score)
 }
 
-// over says why the search is over, "" while it is not.
+// over returns why the search is over, "" while it is not.
 func (j *Job) over(s State) string {
 	if s.Done != "" {
 		return s.Done
@@ -197,7 +194,7 @@ func (j *Job) over(s State) string {
 	return j.o.Budget.spent(s)
 }
 
-// stamp puts the times for people on the newest generation and its events.
+// stamp sets the times of the newest generation and its events.
 func (j *Job) stamp(s State) State {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -222,7 +219,7 @@ func (j *Job) save(ctx context.Context, s State) error {
 	}
 }
 
-// write writes the checkpoint, the scores of an unfinished generation included.
+// write writes the checkpoint, including the scores of an unfinished generation.
 func (j *Job) write(s State) error {
 	if j.o.Store == nil {
 		return nil
@@ -235,7 +232,7 @@ func (j *Job) write(s State) error {
 	j.tick()
 	r.Elapsed = j.elapsed
 	j.mu.Unlock()
-	r.hold(s)
+	r.setState(s)
 	for k, v := range j.memo {
 		if v.valid() {
 			r.Memo = append(r.Memo, recordedScore{k, v})
@@ -309,8 +306,8 @@ func (j *Job) Stop() {
 	})
 }
 
-// Retarget changes what the search aims at, from the next generation on. An
-// impossible target is refused with an error that wraps [ErrTarget].
+// Retarget changes the target from the next generation on. The error for an
+// impossible target wraps [ErrTarget].
 func (j *Job) Retarget(t Target) error {
 	if err := j.o.Strategy.Check(&j.o.Problem, t); err != nil {
 		return err
@@ -322,8 +319,7 @@ func (j *Job) Retarget(t Target) error {
 	return nil
 }
 
-// Inject puts a subnet made by hand into the next generation. The name is for
-// people.
+// Inject adds a subnet made by hand to the next generation. The name is for people.
 func (j *Job) Inject(m subnet.Masks, name string) error {
 	if err := m.Validate(); err != nil {
 		return err

@@ -9,9 +9,8 @@ import (
 	"time"
 )
 
-// score is the [Scorer] that strategies are given: it adds to the evaluator what
-// is remembered of an unfinished generation, pauses, the end of the time and
-// snapshots.
+// score is the [Scorer] of the strategies. To the evaluator it adds the scores
+// remembered of an unfinished generation, pauses, the time limit and snapshots.
 func (j *Job) score(ctx context.Context, batch []Individual, n int, tier Tier) ([]Score, error) {
 	scores := make([]Score, len(batch))
 	var missing []int
@@ -39,8 +38,8 @@ func (j *Job) score(ctx context.Context, batch []Individual, n int, tier Tier) (
 	return scores, nil
 }
 
-// attempt asks the evaluator for the missing scores once and returns what is
-// still missing because of an interruption.
+// attempt calls the evaluator once for the missing scores, and returns those that
+// an interruption left missing.
 func (j *Job) attempt(ctx context.Context, batch []Individual, missing []int, n int, tier Tier, scores []Score) ([]int, error) {
 	run, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -84,7 +83,7 @@ func (j *Job) attempt(ctx context.Context, batch []Individual, missing []int, n 
 	case len(left) == 0 || interrupted:
 		return left, nil
 	case err == nil:
-		err = errors.New("the evaluator left candidates out")
+		err = errors.New("the evaluator left out candidates")
 	}
 	return nil, fmt.Errorf("search: scoring: %w", err)
 }
@@ -98,7 +97,7 @@ func (j *Job) interruptible(cancel context.CancelFunc) bool {
 	return cancel == nil || !j.stopped
 }
 
-// scored shows a score and reports whether the time is over.
+// scored publishes a score and reports whether the time is used up.
 func (j *Job) scored(i, n int, s Score) bool {
 	over := false
 	j.update(func() {
@@ -177,7 +176,7 @@ func (j *Job) wait(ctx context.Context) error {
 	}
 }
 
-// The rest is called with mu held.
+// The following are called with mu held.
 
 // tick brings the elapsed time up to date.
 func (j *Job) tick() {

@@ -290,7 +290,7 @@ func TestGate(t *testing.T) {
 		t.Errorf("ended elsewhere: %v", err)
 	}
 	s := job.Snapshot()
-	if s.Status != search.Ended || s.Reason != "5 generations are run" || len(s.Scoring) != 0 || s.Spent != result.State.Spent {
+	if s.Status != search.Ended || s.Reason != "the budget of 5 generations is spent" || len(s.Scoring) != 0 || s.Spent != result.State.Spent {
 		t.Errorf("at the end: %v, %q, %d being scored, %+v", s.Status, s.Reason, len(s.Scoring), s.Spent)
 	}
 	if s.Elapsed != 0 {
@@ -380,7 +380,7 @@ func TestTimeBudget(t *testing.T) {
 	job, wait := start(t, options)
 	result, err := wait()
 	s := job.Snapshot()
-	if err != nil || s.Elapsed < 100*time.Second || s.Elapsed > 101*time.Second || result.Reason != "1m40s are spent" {
+	if err != nil || s.Elapsed < 100*time.Second || s.Elapsed > 101*time.Second || result.Reason != "the time of 1m40s is spent" {
 		t.Errorf("%v: ended after %v, %q", err, s.Elapsed, result.Reason)
 	}
 	if s.CandidatesPerMinute < 59 || s.CandidatesPerMinute > 61 {

@@ -14,37 +14,37 @@ import (
 
 // Ladder searches over choices of prepared levels by a (1+λ) evolution: the
 // parent is always kept, children differ from it in few modules, every child
-// meets the budget exactly or falls short of it by less than a level, and most
-// are scored on little text only. The frame is EvoPress (arXiv 2410.14649) with
-// the level switches of Týr-the-Pruner (arXiv 2503.09657).
+// meets the budget exactly or is below it by less than a level, and most are
+// scored on little text only. The evolution is that of EvoPress (arXiv 2410.14649)
+// with the level switches of Týr-the-Pruner (arXiv 2503.09657).
 //
-// Beyond them, it learns while it runs: every comparison of a child with its
-// parent corrects the predicted losses of the levels that differ (see
-// [Sensitivity]), children are allocated for weights drawn from what is known,
-// and mutations prefer the moves that look cheap. The tiers of text are tuned by
-// how well ranks on one agree with ranks on the next.
+// Beyond these methods, it learns during the search: every comparison of a child
+// with its parent updates a posterior over sensitivities, factors that correct the
+// predicted losses of the levels that differ (see [Sensitivity]). Children are
+// allocated for samples of the posterior, and mutations prefer the moves that it
+// predicts to be cheap. The amount of text of a tier is tuned by how well its ranks
+// agree with those on the next tier.
 type Ladder struct {
 	Lambda int   // λ, children per generation
-	Moves  int   // the most modules a mutation raises; the fewer of two draws
-	Tiers  []int // tokens of each tier, rising; the parent is replaced on the last
-	Keep   int   // one of so many children goes on to the next tier
+	Moves  int   // the most modules that a mutation raises: the smaller of two random numbers up to it
+	Tiers  []int // tokens of each tier, rising; the parent is replaced on the last one
+	Keep   int   // one of so many children is promoted to the next tier
 	// Errors is by how many standard errors of the difference a child must beat
-	// its parent: the best of many children is lucky, and what luck chose does not
-	// last.
+	// its parent: the best of many children is partly so by luck.
 	Errors   float64
-	Steps    []int // levels a move spans, coarse to fine
+	Steps    []int // levels that a move spans, coarse to fine
 	Patience int   // generations without a better subnet before the next step
-	// Learned is the share of children allocated for drawn weights; the others
-	// are mutations of the parent.
+	// Learned is the share of children allocated for sampled sensitivities; the
+	// others are mutations of the parent.
 	Learned float64
-	// Uniform is the share of chance in a mutation's choice of modules; the rest
-	// follows the predicted losses.
+	// Uniform is the probability that a mutation chooses a module uniformly, and
+	// not by the predicted losses.
 	Uniform float64
-	// Front are the ratios of which a subnet is scored now and then, one each
-	// FrontEvery generations, so that one run serves other targets too.
+	// Front are other ratios, for one of which a subnet is scored every FrontEvery
+	// generations, so that one run finds subnets for other targets too.
 	Front      []float64
 	FrontEvery int
-	// Generations ends the search, 0 for never.
+	// Generations is how many there are, 0 for no limit.
 	Generations int
 }
 
@@ -57,16 +57,16 @@ func DefaultLadder() *Ladder {
 	}
 }
 
-// LadderState is what [Ladder] knows beside its population.
+// LadderState is what [Ladder] knows besides its population.
 type LadderState struct {
 	Tiers []int // tokens of each tier, tuned
 	// Agreement is the running rank correlation of each tier with the next.
 	Agreement []float64
-	Step      int // index into Steps
+	Step      int // index in Steps
 	Stale     int // generations since the parent was replaced
 	Sized     int // subnets scored for the front
 	// OneShots are choices that were allocated for the target without a search,
-	// the one that scored best first; none where there was none.
+	// the one with the best score first.
 	OneShots []space.Choice
 	Sense    Sensitivity
 }
@@ -76,11 +76,11 @@ func (l LadderState) clone() LadderState {
 	return l
 }
 
-// Parts of a generation that draw chance of their own.
+// Phases of a generation, each with its own RNG.
 const (
-	partMutate = iota
-	partLearn
-	partDraw
+	phaseMutate = iota
+	phaseLearn
+	phaseDraw
 )
 
 // Name returns "ladder".
@@ -89,7 +89,7 @@ func (l *Ladder) Name() string { return "ladder" }
 // UsesLevels implements [Strategy].
 func (l *Ladder) UsesLevels() bool { return true }
 
-// LimitText implements [Strategy]. It leaves out tiers that the text has no room for.
+// LimitText implements [Strategy]. It removes tiers that the text is too short for.
 func (l *Ladder) LimitText(tokens int) int {
 	for len(l.Tiers) > 1 && l.Tiers[len(l.Tiers)-2] >= tokens {
 		l.Tiers = l.Tiers[:len(l.Tiers)-1]
@@ -102,7 +102,7 @@ func (l *Ladder) LimitText(tokens int) int {
 // Check reports options, levels or a target that the strategy cannot work with.
 func (l *Ladder) Check(p *Problem, t Target) error {
 	if l.Lambda < 1 || l.Moves < 1 || l.Keep < 1 || len(l.Tiers) == 0 || len(l.Steps) == 0 || l.Patience < 1 {
-		return fmt.Errorf("%w: ladder needs children, moves, tiers, steps and patience of at least 1", ErrConfig)
+		return fmt.Errorf("%w: ladder needs lambda, moves, keep, tiers, steps and patience of at least 1", ErrConfig)
 	}
 	for i, n := range l.Tiers {
 		if n < 1 || i > 0 && n <= l.Tiers[i-1] {
@@ -115,8 +115,8 @@ func (l *Ladder) Check(p *Problem, t Target) error {
 	return checkChoices(p, t)
 }
 
-// checkChoices reports levels that are wrong and targets below the smallest
-// choice of them.
+// checkChoices returns an error for invalid levels and for targets below their
+// smallest choice.
 func checkChoices(p *Problem, t Target) error {
 	if err := t.check(); err != nil {
 		return err
@@ -127,7 +127,7 @@ func checkChoices(p *Problem, t Target) error {
 	c := newCosts(p, t)
 	least := c.cheapest()
 	if everyLayerDropped(p.Levels, least) {
-		least = keepOne(c, least)
+		least = ensureNonEmpty(c, least)
 	}
 	smallest, err := p.candidate(least)
 	if err != nil {
@@ -143,9 +143,9 @@ func everyLayerDropped(l *space.Levels, c space.Choice) bool {
 	return l.Params(c) == 0
 }
 
-// keepOne raises the slot of a choice that keeps nothing where a level that keeps
-// something costs least.
-func keepOne(c costs, choice space.Choice) space.Choice {
+// ensureNonEmpty raises one slot of a choice that keeps nothing, the one whose next
+// level costs least.
+func ensureNonEmpty(c costs, choice space.Choice) space.Choice {
 	slot, level, least := 0, int16(0), int64(math.MaxInt64)
 	for s := range choice {
 		for i, v := range c.level[s] {
@@ -159,8 +159,8 @@ func keepOne(c costs, choice space.Choice) space.Choice {
 	return choice
 }
 
-// Start scores the allocations that the predicted losses give, with different
-// beliefs in those of attention against those of MLPs, and takes the best.
+// Start allocates the target by the predicted losses, with different weights of
+// attention against MLPs, scores these one-shots and takes the best.
 func (l *Ladder) Start(ctx context.Context, p *Problem, eval Scorer) (State, error) {
 	g := &generation{p: p, eval: eval, full: len(l.Tiers), s: State{
 		Target: p.Target,
@@ -173,11 +173,11 @@ func (l *Ladder) Start(ctx context.Context, p *Problem, eval Scorer) (State, err
 	c := newCosts(p, p.Target)
 	var field []Individual
 	var plain space.Choice
-	for _, trust := range []float64{1, 0.5, 2, 4, wholly} {
+	for _, attentionWeight := range []float64{1, 0.5, 2, 4, attentionLast} {
 		w := make([]float64, p.Levels.Slots())
 		for s := range w {
 			if w[s] = 1; subnet.Module(s%subnet.Modules) == subnet.Attention {
-				w[s] = trust
+				w[s] = attentionWeight
 			}
 		}
 		for _, shape := range []struct {
@@ -189,7 +189,7 @@ func (l *Ladder) Start(ctx context.Context, p *Problem, eval Scorer) (State, err
 				return State{}, err
 			}
 			if in, ok := g.propose(field, choice, Individual{}, Seeded); ok {
-				in.Moves = fmt.Sprintf("one-shot, %s%s", trustName(trust), shape.name)
+				in.Moves = fmt.Sprintf("one-shot, %s%s", attentionName(attentionWeight), shape.name)
 				field = append(field, in)
 			}
 			plain = choice
@@ -205,18 +205,18 @@ func (l *Ladder) Start(ctx context.Context, p *Problem, eval Scorer) (State, err
 	return g.s, nil
 }
 
-func trustName(trust float64) string {
-	if trust == wholly {
+func attentionName(attentionWeight float64) string {
+	if attentionWeight == attentionLast {
 		return "MLPs alone"
 	}
-	return fmt.Sprintf("attention × %g", trust)
+	return fmt.Sprintf("attention × %g", attentionWeight)
 }
 
-// wholly is a trust in attention that has it cut only where MLPs alone do not
-// reach the target.
-const wholly = 1e6
+// attentionLast is a weight at which attention is cut only where cutting MLPs alone
+// does not reach the target.
+const attentionLast = 1e6
 
-// begin scores first individuals on the tiers and makes them the population.
+// begin scores the initial individuals on the tiers and makes them the population.
 func (l *Ladder) begin(ctx context.Context, g *generation, field []Individual) error {
 	tiers := g.s.Ladder.Tiers
 	n := len(tiers)
@@ -232,32 +232,34 @@ func (l *Ladder) begin(ctx context.Context, g *generation, field []Individual) e
 		return err
 	}
 	if len(field) == 0 {
-		return fmt.Errorf("search: the fitness of the first subnets is no number")
+		return fmt.Errorf("search: the fitness of all initial subnets is NaN or infinite")
 	}
 	g.s.Population = field
 	g.s.Ladder.OneShots = []space.Choice{field[0].Choice}
 	return nil
 }
 
-// lossOf is the loss of a level of a slot.
+// lossOf returns the loss of a level of a slot.
 type lossOf func(slot, level int) float64
 
-// weighted multiplies the losses of each slot.
+// weighted multiplies the losses of each slot by its weight.
 func (f lossOf) weighted(w []float64) lossOf {
 	return func(s, i int) float64 { return w[s] * f(s, i) }
 }
 
-// predicted is the losses that the levels have.
+// predicted returns the predicted losses of the levels.
 func predicted(l *space.Levels) lossOf {
 	return func(s, i int) float64 { return l.Ladder(s)[i].Loss }
 }
 
-// shareExponent is how losses grow with the share of a module that is cut.
+// shareExponent is the exponent by which losses grow with the share of a module
+// that is cut.
 const shareExponent = 2.5
 
-// byShare takes the loss of the middle level of a slot from the predicted ones, and
-// has the others grow with the share that is cut: what a level loses of a
-// module's output is known exactly, how much of that matters is not.
+// byShare returns the predicted loss for the middle level of a slot and
+// extrapolates the others by the share that is cut. It ignores how much of the
+// module's output each level loses, which is measured exactly but only partly
+// determines the loss.
 func byShare(l *space.Levels) lossOf {
 	return func(s, i int) float64 {
 		ladder := l.Ladder(s)
@@ -270,8 +272,8 @@ func byShare(l *space.Levels) lossOf {
 	}
 }
 
-// allocate returns the best choice within the budget for given losses. Where the file of a choice costs more than the sum of its levels, it
-// takes cheaper ones.
+// allocate returns the best choice within the target for given losses. Where a
+// choice costs more than the sum of its levels, it lowers the budget.
 func (l *Ladder) allocate(g *generation, c costs, loss lossOf) (space.Choice, error) {
 	for tries := 0; ; tries++ {
 		choice, ok := c.allocate(loss)
@@ -279,7 +281,7 @@ func (l *Ladder) allocate(g *generation, c costs, loss lossOf) (space.Choice, er
 			return nil, fmt.Errorf("%w: no levels were found that take %v", ErrTarget, g.s.Target)
 		}
 		if everyLayerDropped(g.p.Levels, choice) {
-			choice = keepOne(c, choice)
+			choice = ensureNonEmpty(c, choice)
 		}
 		candidate, err := g.p.candidate(choice)
 		if err != nil {
@@ -293,8 +295,8 @@ func (l *Ladder) allocate(g *generation, c costs, loss lossOf) (space.Choice, er
 	}
 }
 
-// propose makes an individual of a choice unless the parent or one of the field
-// is the same or it does not fit.
+// propose makes an individual of a choice. It returns false if the parent or one of
+// the field has the same choice, or if it does not fit.
 func (g *generation) propose(field []Individual, choice space.Choice, parent Individual, o Origin) (Individual, bool) {
 	same := func(in Individual) bool { return in.Choice.Equal(choice) }
 	if same(parent) || slices.ContainsFunc(field, same) {
@@ -310,7 +312,7 @@ func (g *generation) propose(field []Individual, choice space.Choice, parent Ind
 	return g.individual(candidate, parent.ID, o, moves(parent.Choice, choice)), true
 }
 
-// moves names the modules in which two choices differ: "L7 mlp ↑2 L22 attention ↓1".
+// moves lists the modules in which two choices differ: "L7 mlp ↑2 L22 attention ↓1".
 func moves(from, to space.Choice) string {
 	var b strings.Builder
 	shown, more := 0, 0
@@ -338,13 +340,13 @@ func moves(from, to space.Choice) string {
 	return b.String()
 }
 
-// Retarget goes on from the best subnet known within the new target, or from
-// what the sensitivities learned so far allocate.
+// Retarget continues from the best known subnet within the new target, or from an
+// allocation by the sensitivities learned so far.
 func (l *Ladder) Retarget(p *Problem, s State, t Target) State {
 	s = s.clone()
 	s.Target, s.Done = t, ""
 	s.Ladder.Stale, s.Ladder.Step, s.Ladder.OneShots = 0, 0, nil
-	s.Population = rejoin(p, append(slices.Clone(s.Front), s.Population...), t)
+	s.Population = repriced(p, append(slices.Clone(s.Front), s.Population...), t)
 	s.Population = slices.DeleteFunc(s.Population, func(in Individual) bool { return in.Choice == nil })
 	slices.SortStableFunc(s.Population, better)
 	s.Population = slices.CompactFunc(s.Population, func(a, b Individual) bool { return a.ID == b.ID })
@@ -361,12 +363,12 @@ func (l *Ladder) Retarget(p *Problem, s State, t Target) State {
 	return g.s
 }
 
-// Accepts reports a state that is not one of this strategy.
+// Accepts implements [Strategy].
 func (l *Ladder) Accepts(p *Problem, s State) error {
 	ld, slots := s.Ladder, p.Levels.Slots()
 	switch {
 	case ld == nil:
-		return fmt.Errorf("it has no state of the ladder strategy")
+		return fmt.Errorf("it has no state of the strategy ladder")
 	case len(ld.Tiers) != len(l.Tiers) || len(ld.Agreement) != len(l.Tiers)-1 || len(ld.Sense.Noise) != len(l.Tiers):
 		return fmt.Errorf("it has %d tiers, not %d", len(ld.Tiers), len(l.Tiers))
 	case ld.Step < 0 || ld.Step >= len(l.Steps) || ld.Sized < 0:
@@ -374,11 +376,11 @@ func (l *Ladder) Accepts(p *Problem, s State) error {
 	case len(ld.Sense.Shift) != slots || len(ld.Sense.Precision) != slots*slots:
 		return fmt.Errorf("its sensitivities are of %d modules, not %d", len(ld.Sense.Shift), slots)
 	case slices.Min(ld.Tiers) < 1:
-		return fmt.Errorf("it has a tier without text")
+		return fmt.Errorf("it has an empty tier")
 	}
 	for _, in := range s.Population {
 		if in.Choice == nil {
-			return fmt.Errorf("individual %d is no choice of levels", in.ID)
+			return fmt.Errorf("individual %d is not a choice of levels", in.ID)
 		}
 	}
 	for _, c := range ld.OneShots {

@@ -11,11 +11,11 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// Step runs one generation: children of the parent, scored tier by tier, and the
-// best of those that reach the last tier in the parent's place if it is better.
+// Step runs one generation: it scores children of the parent tier by tier, and
+// replaces the parent by the best child on the last tier if that is better.
 func (l *Ladder) Step(ctx context.Context, p *Problem, s State, eval Scorer) (State, error) {
 	g := &generation{p: p, s: s.clone(), eval: eval, full: len(l.Tiers)}
-	if err := l.settle(ctx, g); err != nil {
+	if err := l.scorePending(ctx, g); err != nil {
 		return State{}, err
 	}
 	parent := g.s.Population[0]
@@ -23,28 +23,28 @@ func (l *Ladder) Step(ctx context.Context, p *Problem, s State, eval Scorer) (St
 	if err != nil {
 		return State{}, err
 	}
-	seen, err := l.contest(ctx, g, parent, field)
+	seen, err := l.scoreChildren(ctx, g, parent, field)
 	if err != nil {
 		return State{}, err
 	}
 	if err := l.fillFront(ctx, g); err != nil {
 		return State{}, err
 	}
-	l.succeed(g, parent, seen)
+	l.selectParent(g, parent, seen)
 	g.s.close()
 	if l.Generations > 0 && g.s.Generation > l.Generations {
-		g.s.Done = fmt.Sprintf("all %d generations are run", l.Generations)
+		g.s.Done = fmt.Sprintf("all %d generations are completed", l.Generations)
 	}
 	return g.s, nil
 }
 
-// settle scores in full what waits to join, and sees to it that there is a parent
+// scorePending scores pending subnets in full, and ensures that there is a parent
 // within the target.
-func (l *Ladder) settle(ctx context.Context, g *generation) error {
+func (l *Ladder) scorePending(ctx context.Context, g *generation) error {
 	var waiting []Individual
 	for _, in := range g.s.Pending {
 		if in.Origin == ByHand {
-			in = g.snap(in)
+			in = g.snapToLevels(in)
 		}
 		waiting = append(waiting, in)
 	}
@@ -56,10 +56,10 @@ func (l *Ladder) settle(ctx context.Context, g *generation) error {
 	}
 	for _, in := range scored {
 		if in.Choice == nil {
-			continue // masks alone cannot be a parent
+			continue // a parent needs a choice of levels
 		}
 		if !within(in, g.s.Target) {
-			g.s.event(fmt.Sprintf("#%d (%s) costs more than the target: kept for the front only", in.ID, in.Origin))
+			g.s.event(fmt.Sprintf("#%d (%s) costs more than the target and is kept for the front only", in.ID, in.Origin))
 			continue
 		}
 		g.s.Population = append(g.s.Population, in)
@@ -74,21 +74,21 @@ func (l *Ladder) settle(ctx context.Context, g *generation) error {
 	}
 	first, ok := g.propose(nil, choice, Individual{}, Seeded)
 	if !ok {
-		return fmt.Errorf("%w: no subnet of these levels takes %v", ErrTarget, g.s.Target)
+		return fmt.Errorf("%w: no subnet of these levels has %v", ErrTarget, g.s.Target)
 	}
 	return l.begin(ctx, g, []Individual{first})
 }
 
-// snap gives a subnet made by hand the levels nearest to it.
-func (g *generation) snap(in Individual) Individual {
+// snapToLevels replaces a subnet made by hand by the nearest choice of levels.
+func (g *generation) snapToLevels(in Individual) Individual {
 	choice := g.p.Levels.Nearest(in.Masks)
 	candidate, err := g.p.candidate(choice)
 	if err != nil {
-		g.s.event(fmt.Sprintf("#%d (you) is scored as it is: the levels nearest to it keep nothing", in.ID))
+		g.s.event(fmt.Sprintf("#%d (you) is scored as it is, because the nearest levels keep nothing", in.ID))
 		return in
 	}
 	if edits := subnet.Diff(in.Masks, candidate.Masks); len(edits) > 0 {
-		g.s.event(fmt.Sprintf("#%d (you) takes the nearest levels, which differ in %d places", in.ID, len(edits)))
+		g.s.event(fmt.Sprintf("#%d (you) is replaced by the nearest levels, with %d differences", in.ID, len(edits)))
 	}
 	in.Candidate = candidate
 	in.Ratio = float64(candidate.Masks.BlockParams()) / float64(g.p.Geometry.BlockParams())
@@ -96,11 +96,11 @@ func (g *generation) snap(in Individual) Individual {
 	return in
 }
 
-// children proposes λ children of the parent, fewer where no others are found.
+// children proposes λ children of the parent, or fewer where it finds no others.
 func (l *Ladder) children(g *generation, parent Individual) ([]Individual, error) {
 	c := newCosts(g.p, g.s.Target)
 	weights := g.s.Ladder.Sense.mean()
-	mutate, learn := g.rng(partMutate), g.rng(partLearn)
+	mutate, learn := g.rng(phaseMutate), g.rng(phaseLearn)
 	var field []Individual
 	add := func(choice space.Choice, o Origin) {
 		if choice == nil || len(field) == l.Lambda {
@@ -110,11 +110,11 @@ func (l *Ladder) children(g *generation, parent Individual) ([]Individual, error
 			field = append(field, in)
 		}
 	}
-	// From the best guess to bold ones: in many dimensions a full draw from the
-	// posterior is nearly always worse than its mean.
-	bold := int(l.Learned * float64(l.Lambda))
-	for i := range bold {
-		choice, err := l.allocate(g, c, predicted(g.p.Levels).weighted(g.s.Ladder.Sense.sample(learn, float64(i)/float64(bold))))
+	// From the posterior mean to wider samples: in many dimensions a full sample is
+	// nearly always worse than the mean.
+	learned := int(l.Learned * float64(l.Lambda))
+	for i := range learned {
+		choice, err := l.allocate(g, c, predicted(g.p.Levels).weighted(g.s.Ladder.Sense.sample(learn, float64(i)/float64(learned))))
 		if err != nil {
 			return nil, err
 		}
@@ -126,20 +126,20 @@ func (l *Ladder) children(g *generation, parent Individual) ([]Individual, error
 	return field, nil
 }
 
-// mutate returns the parent's choice with a few modules raised by a step, others
-// lowered by steps until it fits, and what room is then left given to the modules
-// that need it most; nil when that cannot be.
+// mutate returns the parent's choice with a few modules raised by a step and others
+// lowered by steps until it fits; the budget that is then left goes to the modules
+// that gain most. It returns nil where nothing fits.
 func (l *Ladder) mutate(rng *rand.Rand, g *generation, c costs, parent space.Choice, weights []float64) space.Choice {
 	choice := slices.Clone(parent)
 	step := int16(l.Steps[g.s.Ladder.Step])
 	raised, lowered := subnet.Empty(len(choice)), subnet.Empty(len(choice))
-	worth := func(s int, to int16) float64 { return l.worth(g, c, weights, s, choice[s], to) }
+	gain := func(s int, to int16) float64 { return l.lossPerCost(g, c, weights, s, choice[s], to) }
 	for range min(1+rng.IntN(l.Moves), 1+rng.IntN(l.Moves)) {
 		s := l.pick(rng, choice, func(s int) float64 {
 			if choice[s] == 0 || raised.Has(s) {
 				return 0
 			}
-			return worth(s, max(0, choice[s]-step))
+			return gain(s, max(0, choice[s]-step))
 		})
 		if s < 0 {
 			break
@@ -153,7 +153,7 @@ func (l *Ladder) mutate(rng *rand.Rand, g *generation, c costs, parent space.Cho
 			if choice[s] == bottom || raised.Has(s) {
 				return 0
 			}
-			return 1 / worth(s, min(bottom, choice[s]+step))
+			return 1 / gain(s, min(bottom, choice[s]+step))
 		})
 		if s < 0 {
 			return nil
@@ -161,21 +161,22 @@ func (l *Ladder) mutate(rng *rand.Rand, g *generation, c costs, parent space.Cho
 		choice[s] = min(int16(len(c.level[s])-1), choice[s]+step)
 		lowered = lowered.With(s)
 	}
-	l.fill(c, choice, lowered, worth)
+	l.fill(c, choice, lowered, gain)
 	return choice
 }
 
-// worth is the predicted loss that a slot is spared per unit of cost between two
-// levels, positive whichever is the higher.
-func (l *Ladder) worth(g *generation, c costs, weights []float64, s int, from, to int16) float64 {
+// lossPerCost returns the difference of the predicted losses of two levels of a slot
+// per unit of cost. It is positive in either order.
+func (l *Ladder) lossPerCost(g *generation, c costs, weights []float64, s int, from, to int16) float64 {
 	ladder := g.p.Levels.Ladder(s)
-	gain := weights[s] * (ladder[max(from, to)].Loss - ladder[min(from, to)].Loss)
+	loss := weights[s] * (ladder[max(from, to)].Loss - ladder[min(from, to)].Loss)
 	cost := c.level[s][min(from, to)] - c.level[s][max(from, to)]
-	return max(gain, 1e-9) / float64(max(cost, 1))
+	return max(loss, 1e-9) / float64(max(cost, 1))
 }
 
-// pick draws a slot among those with a positive weight: a share of Uniform for
-// all alike, the rest by weight. It returns -1 when there is none.
+// pick draws one of the slots with a positive weight: with probability Uniform all
+// are equally likely, otherwise in proportion to their weights. It returns -1 when
+// there is none.
 func (l *Ladder) pick(rng *rand.Rand, choice space.Choice, weight func(s int) float64) int {
 	w := make([]float64, len(choice))
 	var sum, eligible float64
@@ -198,9 +199,9 @@ func (l *Ladder) pick(rng *rand.Rand, choice space.Choice, weight func(s int) fl
 	return at
 }
 
-// fill raises modules by one level each, the worthiest first, as long as that
-// fits; those just lowered stay.
-func (l *Ladder) fill(c costs, choice space.Choice, lowered subnet.Set, worth func(s int, to int16) float64) {
+// fill raises modules by one level each while that fits, those with the highest gain
+// first. Modules just lowered stay.
+func (l *Ladder) fill(c costs, choice space.Choice, lowered subnet.Set, gain func(s int, to int16) float64) {
 	room := c.budget - c.of(choice)
 	for {
 		at, most := -1, 0.0
@@ -208,7 +209,7 @@ func (l *Ladder) fill(c costs, choice space.Choice, lowered subnet.Set, worth fu
 			if v == 0 || lowered.Has(s) || c.level[s][v-1]-c.level[s][v] > room {
 				continue
 			}
-			if w := worth(s, v-1); w > most {
+			if w := gain(s, v-1); w > most {
 				at, most = s, w
 			}
 		}
@@ -220,13 +221,13 @@ func (l *Ladder) fill(c costs, choice space.Choice, lowered subnet.Set, worth fu
 	}
 }
 
-// contest scores the children tier by tier. On every tier before the last they
-// meet their parent on fresh text: what the comparisons say of the levels is
-// learned, one in Keep goes on, and from the second tier on only those that beat
-// it. It returns every child with its last score.
-func (l *Ladder) contest(ctx context.Context, g *generation, parent Individual, field []Individual) ([]Individual, error) {
+// scoreChildren scores the children tier by tier. On every tier before the last it
+// compares them with their parent on new text, updates the sensitivities, and
+// promotes one in Keep; from the second tier on, only those that beat the parent.
+// It returns every child with its last score.
+func (l *Ladder) scoreChildren(ctx context.Context, g *generation, parent Individual, field []Individual) ([]Individual, error) {
 	ld := g.s.Ladder
-	draw := g.rng(partDraw).Uint64()
+	draw := g.rng(phaseDraw).Uint64()
 	mean := ld.Sense.mean()
 	var out []Individual
 	for n := 1; n <= len(ld.Tiers) && len(field) > 0; n++ {
@@ -263,7 +264,7 @@ func contains(list []Individual, id int) bool {
 	return slices.ContainsFunc(list, func(in Individual) bool { return in.ID == id })
 }
 
-// promoted returns the children that go on from tier n of so many.
+// promoted returns the children to score on the tier after tier n of so many.
 func (l *Ladder) promoted(n, tiers int, scored []Individual, rival float64) []Individual {
 	if n == tiers {
 		return nil
@@ -278,8 +279,7 @@ func (l *Ladder) promoted(n, tiers int, scored []Individual, rival float64) []In
 	return slices.Clone(kept)
 }
 
-// lossDifference returns, per slot, how much larger the predicted loss of a is
-// than that of b.
+// lossDifference returns, for each slot, the predicted loss of a minus that of b.
 func (l *Ladder) lossDifference(g *generation, a, b space.Choice) []float64 {
 	d := make([]float64, len(a))
 	for s := range d {
@@ -293,15 +293,15 @@ func (l *Ladder) lossDifference(g *generation, a, b space.Choice) []float64 {
 const (
 	// agreementMemory is the share of the old value in the running agreement.
 	agreementMemory = 0.8
-	// Below poorAgreement a tier is given twice the text, above goodAgreement
-	// half of it.
+	// Below poorAgreement the text of a tier is doubled, above goodAgreement
+	// halved.
 	poorAgreement, goodAgreement = 0.25, 0.8
-	// leastTokens bounds what a tier is shrunk to.
-	leastTokens = 128
+	// minTokens bounds how far a tier shrinks.
+	minTokens = 128
 )
 
-// tune compares the ranks that children had on tier n-1 with those they have on
-// tier n, and gives the former more text or less.
+// tune compares the ranks of children on tier n-1 with those on tier n, and changes
+// the amount of text of the former.
 func (l *Ladder) tune(g *generation, n int, before, after []Individual) {
 	var a, b []float64
 	for _, in := range after {
@@ -313,23 +313,22 @@ func (l *Ladder) tune(g *generation, n int, before, after []Individual) {
 	}
 	ld := g.s.Ladder
 	agree := &ld.Agreement[n-2]
-	*agree = agreementMemory**agree + (1-agreementMemory)*rankCorrelation(a, b)
+	*agree = agreementMemory**agree + (1-agreementMemory)*spearman(a, b)
 	tokens := &ld.Tiers[n-2]
 	was := *tokens
 	switch half := was / 2; {
 	case *agree < poorAgreement && 2*was < ld.Tiers[n-1]:
 		*tokens = 2 * was
-	case *agree > goodAgreement && half >= min(leastTokens, l.Tiers[0]) && (n == 2 || half > ld.Tiers[n-3]):
+	case *agree > goodAgreement && half >= min(minTokens, l.Tiers[0]) && (n == 2 || half > ld.Tiers[n-3]):
 		*tokens = half
 	}
 	if *tokens != was {
 		*agree = (poorAgreement + goodAgreement) / 2
-		g.s.event(fmt.Sprintf("tier %d takes %d tokens instead of %d: its ranks agree with the next by %.2f", n-1, *tokens, was, rankCorrelation(a, b)))
+		g.s.event(fmt.Sprintf("tier %d uses %d tokens instead of %d: the rank correlation with the next tier is %.2f", n-1, *tokens, was, spearman(a, b)))
 	}
 }
 
-// fillFront scores, every FrontEvery generations, what is allocated for another
-// size.
+// fillFront scores, every FrontEvery generations, an allocation for another size.
 func (l *Ladder) fillFront(ctx context.Context, g *generation) error {
 	ld := g.s.Ladder
 	if len(l.Front) == 0 || l.FrontEvery < 1 || (g.s.Generation+1)%l.FrontEvery != 0 {
@@ -340,12 +339,12 @@ func (l *Ladder) fillFront(ctx context.Context, g *generation) error {
 	if g.s.Target == Ratio(size) {
 		return nil
 	}
-	// Allocated for that size, priced for the front's sake like all others.
+	// Allocated for that size; its cost is still in the unit of the search's target.
 	other := *g
 	other.s.Target = Ratio(size)
 	choice, err := l.allocate(&other, newCosts(g.p, other.s.Target), predicted(g.p.Levels).weighted(ld.Sense.mean()))
 	if err != nil {
-		return nil // the levels do not go that low: nothing for the front
+		return nil // the levels do not reach that size
 	}
 	candidate, err := g.p.candidate(choice)
 	if err != nil {
@@ -357,21 +356,21 @@ func (l *Ladder) fillFront(ctx context.Context, g *generation) error {
 	return err
 }
 
-// succeed makes the best individual the parent of the next generation, if it is
-// surely better, and the step finer when none was for a while. Those that look
-// better by luck do not enter the population.
-func (l *Ladder) succeed(g *generation, parent Individual, seen []Individual) {
+// selectParent makes the best individual the parent of the next generation if it is
+// significantly better, and makes the step finer when none was for a while. Children
+// that are better, but not significantly, do not enter the population.
+func (l *Ladder) selectParent(g *generation, parent Individual, seen []Individual) {
 	ld := g.s.Ladder
 	lucky := 0
 	seen = slices.DeleteFunc(seen, func(in Individual) bool {
-		luck := better(in, parent) < 0 && !in.Score.surely(parent.Score, l.Errors)
+		luck := better(in, parent) < 0 && !in.Score.significantlyBetter(parent.Score, l.Errors)
 		if luck {
 			lucky++
 		}
 		return luck
 	})
 	if lucky > 0 {
-		g.s.event(fmt.Sprintf("%d of the children look better than #%d, by less than %g standard errors", lucky, parent.ID, l.Errors))
+		g.s.event(fmt.Sprintf("%d children are better than #%d by less than %g standard errors", lucky, parent.ID, l.Errors))
 	}
 	g.s.Population = append([]Individual{parent}, seen...)
 	slices.SortStableFunc(g.s.Population, better)
@@ -384,6 +383,6 @@ func (l *Ladder) succeed(g *generation, parent Individual, seen []Individual) {
 	if ld.Stale++; ld.Stale >= l.Patience && ld.Step+1 < len(l.Steps) {
 		ld.Stale = 0
 		ld.Step++
-		g.s.event(fmt.Sprintf("steps of %d levels from here", l.Steps[ld.Step]))
+		g.s.event(fmt.Sprintf("steps of %d levels from now on", l.Steps[ld.Step]))
 	}
 }

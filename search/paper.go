@@ -19,16 +19,16 @@ import (
 type Paper struct {
 	N      int // population
 	Nm     int // mutations per epoch
-	Nc     int // crossovers per epoch; the rest of N is drawn anew
+	Nc     int // crossovers per epoch; the rest of N are new individuals
 	K      int // the best that are kept as parents
 	Epochs int
-	// P0m, P0s, P0d are the probabilities of mask, ratio and depth mutation of
-	// what is drawn anew, from the one-shot masks; Pm, Ps, Pd those of mutations.
+	// P0m, P0s, P0d are the probabilities of mask, ratio and depth mutation of new
+	// individuals, which start from the one-shot masks; Pm, Ps, Pd those of mutations.
 	P0m, P0s, P0d float64
 	Pm, Ps, Pd    float64
-	Alpha         float64 // overlap a redrawn mask has with the old one
-	Eta           int     // draws that are tried for it
-	// Directed makes masks that have the overlap rather than wait for one: see
+	Alpha         float64 // overlap of a redrawn mask with the old one
+	Eta           int     // draws that are tried to reach it
+	// Directed constructs masks with the overlap instead of waiting for one: see
 	// [space.Mutation].
 	Directed bool
 	// Range is how far below the target a candidate may be, as a share of it;
@@ -52,9 +52,9 @@ func PaperFull() *Paper {
 	}
 }
 
-// PaperLaptop returns the same search in a size that a laptop gets through: a
-// fifth of the population on a tenth of the text, MLP widths that quantised files
-// can hold, and mutations that work at every ratio.
+// PaperLaptop returns the same search in a size for a laptop: a fifth of the
+// population on a tenth of the text, MLP widths that quantised files can hold, and
+// mutations that work at every ratio.
 func PaperLaptop() *Paper {
 	p := PaperFull()
 	p.N, p.Nm, p.Nc, p.K, p.Epochs = 20, 10, 6, 5, 20
@@ -62,12 +62,12 @@ func PaperLaptop() *Paper {
 	return p
 }
 
-// PaperState is what [Paper] knows beside its population.
+// PaperState is what [Paper] knows besides its population.
 type PaperState struct {
 	Top []Individual `json:"-"` // the best K so far, best first
-	// Seen are the fingerprints of all masks scored: none is scored twice.
+	// Seen are the fingerprints of all masks scored; none is scored twice.
 	Seen []uint64
-	// Barren counts the individuals that could not be made within the range.
+	// Barren counts the individuals for which no masks within the range were found.
 	Barren int
 }
 
@@ -79,12 +79,12 @@ func (p PaperState) clone() PaperState {
 // maxTries bounds how often a child outside the range is drawn again.
 const maxTries = 200
 
-// Parts of a generation that draw chance of their own.
+// Phases of a generation, each with its own RNG.
 const (
-	partFresh = iota
-	partChild
-	partCross
-	partStart
+	phaseFresh = iota
+	phaseChild
+	phaseCross
+	phaseStart
 )
 
 // Name returns "paper".
@@ -124,7 +124,7 @@ func (s *Paper) Check(p *Problem, t Target) error {
 		return err
 	}
 	if t.Measure == Latency {
-		return fmt.Errorf("%w: the time of masks that are no levels is not known: paper takes params, bytes and memory", ErrConfig)
+		return fmt.Errorf("%w: the latency of masks that are not levels is unknown: targets of paper are params, bytes and memory", ErrConfig)
 	}
 	if cost := t.cost(Candidate{Masks: s.smallest(p, t)}, nil); cost > t.Value*(1+1e-9) {
 		return t.unreachable(cost)
@@ -158,8 +158,8 @@ func uniform(g *subnet.Geometry, bounds space.Space, attention, mlp float64) sub
 	return m
 }
 
-// base returns the one-shot masks for a target: the same ratio in every block as
-// far as the space has it, the largest that fits.
+// base returns the one-shot masks for a target: the largest ratio that fits, the
+// same in every block as far as the space contains it.
 func (s *Paper) base(p *Problem, t Target) (subnet.Masks, error) {
 	bounds := s.space(p, t)
 	fits := func(m subnet.Masks) bool { return t.cost(Candidate{Masks: m}, nil) <= t.Value*(1+1e-9) }
@@ -172,18 +172,18 @@ func (s *Paper) base(p *Problem, t Target) (subnet.Masks, error) {
 			continue
 		}
 		if p.Start == nil {
-			return shuffled(p.rng(0, partStart), m), nil
+			return shuffled(p.rng(0, phaseStart), m), nil
 		}
 		m, err := p.Start(bounds, attention, mlp)
 		if err != nil || fits(m) {
 			return m, err
 		}
 	}
-	// Only with fewer layers: from the smallest widths, the first layers dropped.
+	// The target needs fewer layers: the smallest widths, the first layers dropped.
 	return s.smallest(p, t), nil
 }
 
-// shuffled returns masks with as many units as m in random places.
+// shuffled returns masks with as many units as m, chosen at random.
 func shuffled(rng *rand.Rand, m subnet.Masks) subnet.Masks {
 	for i := range m.Layers() {
 		l := m.Layer(i)
@@ -231,12 +231,12 @@ func (s *Paper) Step(ctx context.Context, p *Problem, state State, eval Scorer) 
 	}
 	g.s.close()
 	if s.Epochs > 0 && g.s.Generation > s.Epochs {
-		g.s.Done = fmt.Sprintf("all %d epochs are run", s.Epochs)
+		g.s.Done = fmt.Sprintf("all %d epochs are completed", s.Epochs)
 	}
 	return g.s, nil
 }
 
-// injected takes the subnets made by hand that have not been scored.
+// injected returns the pending subnets made by hand that have not been scored.
 func (s *Paper) injected(g *generation) []Individual {
 	var batch []Individual
 	for _, in := range g.s.Pending {
@@ -258,14 +258,14 @@ func (g *generation) unseen(m subnet.Masks) bool {
 	return true
 }
 
-// breed adds mutations and crossovers of the best, and fresh individuals until
-// there are N.
+// breed adds mutations and crossovers of the best, and new individuals until there
+// are N.
 func (s *Paper) breed(g *generation, batch []Individual, base subnet.Masks) []Individual {
 	bounds, top := s.space(g.p, g.s.Target), g.s.Paper.Top
 	mutation := space.Mutation{Pm: s.Pm, Ps: s.Ps, Pd: s.Pd, Alpha: s.Alpha, Eta: s.Eta, Directed: s.Directed}
 	initial := mutation
 	initial.Pm, initial.Ps, initial.Pd = s.P0m, s.P0s, s.P0d
-	fresh, child, cross := g.rng(partFresh), g.rng(partChild), g.rng(partCross)
+	fresh, child, cross := g.rng(phaseFresh), g.rng(phaseChild), g.rng(phaseCross)
 
 	add := func(o Origin, draw func() (m subnet.Masks, parent int, how string)) {
 		for range maxTries {
@@ -302,18 +302,18 @@ func (s *Paper) breed(g *generation, batch []Individual, base subnet.Masks) []In
 		})
 	}
 	if missed := g.s.Paper.Barren - barren; missed > 0 {
-		g.s.event(fmt.Sprintf("%d of %d candidates were not found in %d tries each: outside the range of sizes, or scored before", missed, s.N, maxTries))
+		g.s.event(fmt.Sprintf("%d of %d candidates were not found in %d tries each: their sizes were outside the range, or they were scored before", missed, s.N, maxTries))
 	}
 	return batch
 }
 
-// inRange is the paper's filter of parameters.
+// inRange is the paper's filter by parameters.
 func (s *Paper) inRange(g *generation, m subnet.Masks) bool {
 	cost, most := g.s.Target.cost(Candidate{Masks: m}, nil), g.s.Target.Value
 	return cost <= most*(1+1e-9) && cost >= most*(1-s.Range)
 }
 
-// differs says in how many layers masks differ.
+// differs describes in how many layers masks differ.
 func differs(a, b subnet.Masks) string {
 	n := 0
 	for i := range a.Layers() {
@@ -324,7 +324,7 @@ func differs(a, b subnet.Masks) string {
 	return fmt.Sprintf("%d layers changed", n)
 }
 
-// epoch scores a batch and takes the best of all times into the top.
+// epoch scores a batch and updates the best K so far.
 func (s *Paper) epoch(ctx context.Context, g *generation, batch []Individual) error {
 	scored, err := g.score(ctx, batch, 1, Tier{Tokens: s.Tokens})
 	if err != nil {
@@ -335,12 +335,12 @@ func (s *Paper) epoch(ctx context.Context, g *generation, batch []Individual) er
 		if within(in, g.s.Target) {
 			top = append(top, in)
 		} else {
-			g.s.event(fmt.Sprintf("#%d (%s) costs more than the target: kept for the front only", in.ID, in.Origin))
+			g.s.event(fmt.Sprintf("#%d (%s) costs more than the target and is kept for the front only", in.ID, in.Origin))
 		}
 	}
 	slices.SortStableFunc(top, better)
 	if len(top) == 0 {
-		return fmt.Errorf("search: the fitness of the first masks is no number")
+		return fmt.Errorf("search: the fitness of all initial masks is NaN or infinite")
 	}
 	before := 0
 	if len(g.s.Paper.Top) > 0 {
@@ -360,24 +360,24 @@ func (s *Paper) epoch(ctx context.Context, g *generation, batch []Individual) er
 	return nil
 }
 
-// Retarget goes on with those of the best that fit the new target.
+// Retarget continues with the best subnets that fit the new target.
 func (s *Paper) Retarget(p *Problem, state State, t Target) State {
 	state = state.clone()
 	state.Target, state.Done = t, ""
 	all := append(slices.Clone(state.Paper.Top), append(slices.Clone(state.Front), state.Population...)...)
 	slices.SortStableFunc(all, better)
 	all = slices.CompactFunc(all, func(a, b Individual) bool { return a.ID == b.ID })
-	all = rejoin(p, all, t)
+	all = repriced(p, all, t)
 	state.Paper.Top = slices.Clone(all[:min(s.K, len(all))])
 	state.Population = all
 	state.event(fmt.Sprintf("target changed to %v", t))
 	return state
 }
 
-// Accepts reports a state that is not one of this strategy.
+// Accepts implements [Strategy].
 func (s *Paper) Accepts(_ *Problem, state State) error {
 	if state.Paper == nil || len(state.Paper.Top) == 0 && state.Done == "" && len(state.Population) > 0 {
-		return fmt.Errorf("it has no state of the paper strategy")
+		return fmt.Errorf("it has no state of the strategy paper")
 	}
 	return nil
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// Problem is what a search is about. It does not change while it runs; the
-// target, which may, is in the [State].
+// Problem is the problem that a search solves. It does not change during the
+// search; the target, which may, is in the [State].
 type Problem struct {
 	// Model identifies the model file, usually by a hash of it. Checkpoints are
 	// bound to it.
@@ -18,19 +18,19 @@ type Problem struct {
 	Geometry *subnet.Geometry
 	// Levels are what [Ladder] and [Random] choose from.
 	Levels *space.Levels
-	// Start gives [Paper] its first masks: the units of the highest importance,
-	// as many of each head and of each MLP as [subnet.Count] says for the ratios
-	// and the granularities of the space. Nil draws them at random.
+	// Start returns the first masks of [Paper]: the most important units, as many
+	// of each head and of each MLP as [subnet.Count] returns for the ratios and the
+	// granularities of the space. If nil, the units are random.
 	Start func(s space.Space, attention, mlp float64) (subnet.Masks, error)
-	// Target is what the search starts with.
+	// Target is the one that the search starts with.
 	Target Target
 	Seed   uint64
 }
 
-// rng returns the chance of one part of one generation. It depends on nothing
-// else, so no generator needs to be kept.
-func (p *Problem) rng(generation int, part uint64) *rand.Rand {
-	return rand.New(rand.NewPCG(p.Seed, uint64(generation)<<16|part))
+// rng returns the RNG of one phase of one generation. It depends on nothing else,
+// so that no RNG state needs to be stored.
+func (p *Problem) rng(generation int, phase uint64) *rand.Rand {
+	return rand.New(rand.NewPCG(p.Seed, uint64(generation)<<16|phase))
 }
 
 func (p *Problem) check() error {
@@ -43,7 +43,7 @@ func (p *Problem) check() error {
 // checkLevels reports levels that are missing, wrong or of another model.
 func (p *Problem) checkLevels(t Target) error {
 	if p.Levels == nil {
-		return fmt.Errorf("%w: the strategy chooses among levels and there are none", ErrConfig)
+		return fmt.Errorf("%w: the strategy chooses among levels, and there are none", ErrConfig)
 	}
 	if err := p.Levels.Validate(); err != nil {
 		return err

@@ -9,8 +9,8 @@ import (
 	"github.com/lathe-llm/lathe/search/space"
 )
 
-// Random draws choices of levels that just fit the target, each scored in full.
-// It is the baseline that the other strategies are measured against.
+// Random scores random choices of levels that just fit the target, each in full.
+// It is the baseline that the other strategies are compared with.
 type Random struct {
 	Batch  int // choices per generation
 	Tokens int // of text each is scored on
@@ -46,7 +46,7 @@ func (r *Random) Start(ctx context.Context, p *Problem, eval Scorer) (State, err
 		return State{}, err
 	}
 	if len(g.s.Population) == 0 {
-		return State{}, fmt.Errorf("search: the fitness of the first subnet is no number")
+		return State{}, fmt.Errorf("search: the fitness of the initial subnet is NaN or infinite")
 	}
 	g.s.close()
 	return g.s, nil
@@ -64,7 +64,7 @@ func (r *Random) Step(ctx context.Context, p *Problem, s State, eval Scorer) (St
 
 func (r *Random) run(ctx context.Context, g *generation, n int) error {
 	c := newCosts(g.p, g.s.Target)
-	rng := g.rng(partMutate)
+	rng := g.rng(phaseMutate)
 	batch := g.s.Pending
 	g.s.Pending = nil
 	for range n {
@@ -85,8 +85,7 @@ func (r *Random) run(ctx context.Context, g *generation, n int) error {
 	return nil
 }
 
-// draw returns a choice that random steps down from dense have brought within the
-// budget, or nil.
+// draw takes random steps down from the dense choice until it is within the budget.
 func draw(rng *rand.Rand, c costs) space.Choice {
 	choice := make(space.Choice, len(c.level))
 	for !c.fits(choice) {
@@ -104,16 +103,16 @@ func draw(rng *rand.Rand, c costs) space.Choice {
 	return choice
 }
 
-// Retarget keeps what is known to fit.
+// Retarget keeps the known subnets that fit.
 func (r *Random) Retarget(p *Problem, s State, t Target) State {
 	s = s.clone()
 	s.Target, s.Done = t, ""
-	s.Population = rejoin(p, append(slices.Clone(s.Front), s.Population...), t)
+	s.Population = repriced(p, append(slices.Clone(s.Front), s.Population...), t)
 	slices.SortStableFunc(s.Population, better)
 	s.Population = slices.CompactFunc(s.Population, func(a, b Individual) bool { return a.ID == b.ID })
 	s.event(fmt.Sprintf("target changed to %v", t))
 	return s
 }
 
-// Accepts reports a state that is not one of this strategy.
+// Accepts implements [Strategy]: it accepts every state.
 func (r *Random) Accepts(*Problem, State) error { return nil }

@@ -8,33 +8,34 @@ import (
 	"github.com/lathe-llm/lathe/reform/linalg"
 )
 
-// Sensitivity is what a search has learned of how far the predicted losses of
-// each slot are off: fitness(a) - fitness(b) ≈ Σ_s w_s (loss_s(a) - loss_s(b)),
-// with a normal prior w ~ N(1, spread²). Two subnets are compared on the same
-// text, so what a comparison is off by is taken to grow with what they differ in:
-// its variance is noise · Σ_s (loss_s(a) - loss_s(b))² / tokens. The posterior is
-// held in information form, so that adding a comparison is adding to it.
+// Sensitivity is the posterior of the weights w by which a search corrects the
+// predicted losses of each slot s, in the linear model
+// fitness(a) - fitness(b) ≈ Σ_s w_s (loss_s(a) - loss_s(b)) with the prior
+// w ~ N(1, spread²). Two subnets are compared on the same text, so the error of a
+// comparison is assumed to grow with their difference: its variance is
+// noise · Σ_s (loss_s(a) - loss_s(b))² / tokens. In information form, a comparison
+// is added to the posterior by summation.
 type Sensitivity struct {
 	Precision []float64 // [slots, slots], symmetric
 	Shift     []float64 // Precision · mean
-	// Noise is the running mean, per tier, of the squares by which comparisons
-	// were off, in the unit above.
+	// Noise is the running mean, for each tier, of the squared errors of
+	// comparisons, in the unit above.
 	Noise []float64
 }
 
 const (
 	priorSpread = 0.5
-	// leastWeight bounds weights below: no loss is negative.
-	leastWeight = 0.05
-	// firstNoise is what Noise begins with: on a single token a module's loss
-	// is off by six times itself.
-	firstNoise = 36
+	// minWeight bounds weights from below: no loss is negative.
+	minWeight = 0.05
+	// initialNoise is the first Noise: on a single token the standard deviation of
+	// a module's loss is six times the loss.
+	initialNoise = 36
 	// noiseMemory is the share of the old value in the running mean.
 	noiseMemory = 0.95
 )
 
 func newSensitivity(slots, tiers int) Sensitivity {
-	s := Sensitivity{Precision: make([]float64, slots*slots), Shift: make([]float64, slots), Noise: slices.Repeat([]float64{firstNoise}, tiers)}
+	s := Sensitivity{Precision: make([]float64, slots*slots), Shift: make([]float64, slots), Noise: slices.Repeat([]float64{initialNoise}, tiers)}
 	for i := range slots {
 		s.Precision[i*slots+i] = 1 / (priorSpread * priorSpread)
 		s.Shift[i] = s.Precision[i*slots+i]
@@ -46,8 +47,8 @@ func (s Sensitivity) clone() Sensitivity {
 	return Sensitivity{slices.Clone(s.Precision), slices.Clone(s.Shift), slices.Clone(s.Noise)}
 }
 
-// observe adds one comparison: the differences of the predicted losses per slot
-// and the difference of the fitness, taken on the n-th tier (from 1) of so many
+// observe adds one comparison: the differences of the predicted losses by slot and
+// the difference of the fitness, measured on the n-th tier (from 1) of so many
 // tokens. mean is the posterior mean before the comparisons of this generation.
 func (s *Sensitivity) observe(mean, losses []float64, fitness float64, n, tokens int) {
 	predicted, square := 0.0, 0.0
@@ -58,8 +59,8 @@ func (s *Sensitivity) observe(mean, losses []float64, fitness float64, n, tokens
 	if square == 0 {
 		return
 	}
-	off := (fitness - predicted) * (fitness - predicted) * float64(tokens) / square
-	s.Noise[n-1] = noiseMemory*s.Noise[n-1] + (1-noiseMemory)*off
+	squaredError := (fitness - predicted) * (fitness - predicted) * float64(tokens) / square
+	s.Noise[n-1] = noiseMemory*s.Noise[n-1] + (1-noiseMemory)*squaredError
 	weight := float64(tokens) / (s.Noise[n-1] * square)
 	for i, a := range losses {
 		if a == 0 {
@@ -102,14 +103,14 @@ func (s *Sensitivity) solve(z func() float64) []float64 {
 
 func bounded(w []float64) []float64 {
 	for i := range w {
-		w[i] = max(finite(w[i]), leastWeight)
+		w[i] = max(finite(w[i]), minWeight)
 	}
 	return w
 }
 
-// rankCorrelation returns Spearman's coefficient of two equally long series, 0
-// where one of them is constant or they are shorter than three.
-func rankCorrelation(a, b []float64) float64 {
+// spearman returns Spearman's rank correlation of two series of equal length, 0
+// where one of them is constant or they have fewer than three values.
+func spearman(a, b []float64) float64 {
 	if len(a) < 3 {
 		return 0
 	}
@@ -126,7 +127,7 @@ func rankCorrelation(a, b []float64) float64 {
 	return ab / math.Sqrt(aa*bb)
 }
 
-// ranks returns the rank of every value, ties sharing their mean rank.
+// ranks returns the rank of every value; ties have their mean rank.
 func ranks(values []float64) []float64 {
 	order := make([]int, len(values))
 	for i := range order {

@@ -1,15 +1,11 @@
 package search
 
-import (
-	"time"
+import "time"
 
-	"github.com/lathe-llm/lathe/infer/subnet"
-)
-
-// Status is what a job is doing.
+// Status is the status of a job.
 type Status string
 
-// The states of a job.
+// The statuses of a job.
 const (
 	Waiting Status = "waiting" // Run has not been called
 	Running Status = "running"
@@ -21,22 +17,22 @@ const (
 type Snapshot struct {
 	Revision uint64 // rises with every change
 	Status   Status
-	Err      error  // what a job was paused or ended by
+	Err      error  // that paused or ended the job
 	Reason   string // why it ended, for people
 	Strategy string
 	Seed     uint64
 	State    State // after the last generation
-	// Target is the one asked for last; it is State.Target once the generation
-	// under way is over.
+	// Target is the latest one requested; it becomes State.Target at the end of
+	// the present generation.
 	Target Target
-	// Scoring are the individuals being scored, on Tier of the strategy's tiers,
-	// in the order they were given; those with a Tier of that number are done.
+	// Scoring are the individuals that are being scored on tier number Tier, in
+	// the strategy's order; those whose own Tier is that number are scored.
 	Scoring []Individual
 	Tier    int
 	Text    Tier
-	Spent   Spent // the generation under way included
+	Spent   Spent // including the present generation
 
-	CandidatesPerMinute, TokensPerSecond float64 // lately
+	CandidatesPerMinute, TokensPerSecond float64 // recently
 	Elapsed                              time.Duration
 	Left                                 time.Duration // negative when unknown
 }
@@ -45,12 +41,9 @@ type Snapshot struct {
 // is one.
 func (s *Snapshot) Best() (Individual, bool) { return s.State.Best() }
 
-// Result is what a search has found.
+// Result is the result of a search.
 type Result struct {
 	Best   Individual
 	State  State
 	Reason string
 }
-
-// Masks returns the masks of the best subnet.
-func (r Result) Masks() subnet.Masks { return r.Best.Masks }

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Bounds of what a state keeps for people to look at.
+// Bounds of what a state keeps for display.
 const (
 	maxFront   = 128
 	maxPoints  = 2048
@@ -14,16 +14,16 @@ const (
 	maxEvents  = 256
 )
 
-// State is everything a strategy knows between two generations. A strategy does
-// not change a state it was given: it returns another. Checkpoints hold its
-// individuals in a form of their own.
+// State is everything that a strategy knows between two generations. A strategy
+// never changes a state that it was given; it returns another. Checkpoints store
+// the individuals in a separate form.
 type State struct {
 	Generation int // generations completed
 	Target     Target
 	// Population holds the individuals of the last generation, best first; the
 	// first is the best subnet within the target.
 	Population []Individual `json:"-"`
-	// Front holds the subnets scored in full that none smaller beats, smallest
+	// Front holds the subnets scored in full that no smaller one beats, smallest
 	// first.
 	Front   []Individual `json:"-"`
 	History []Generation
@@ -31,9 +31,9 @@ type State struct {
 	Events  []Event
 	Spent   Spent
 	NextID  int
-	// Pending are the subnets made by hand that wait for the next generation.
+	// Pending are the subnets made by hand that join the next generation.
 	Pending []Individual `json:"-"`
-	// Done says why the strategy has nothing left to do; "" while it has.
+	// Done is why the strategy has nothing left to do; "" while it has.
 	Done string
 
 	Ladder *LadderState `json:",omitempty"`
@@ -42,18 +42,17 @@ type State struct {
 
 // Spent counts what a search has used.
 type Spent struct {
-	Evaluations int   // scores taken, of all tiers
-	Dropped     int   // of them, those whose fitness was no number
+	Evaluations int   // scores, on all tiers
+	Dropped     int   // of them, those whose fitness was NaN or infinite
 	Tokens      int64 // computed
 }
 
-// Generation sums up one generation.
+// Generation summarises one generation.
 type Generation struct {
 	Number       int
 	Best, Median float64 // fitness of the best subnet and of the population
 	Spent        Spent   // up to its end
-	// Elapsed is the time up to its end, pauses left out. It is for people: no
-	// decision rests on it.
+	// Elapsed is the time up to its end, without pauses. No decision depends on it.
 	Elapsed time.Duration
 }
 
@@ -69,10 +68,10 @@ type Point struct {
 // Perplexity is exp(NLL), or 0 where it was not measured.
 func (p Point) Perplexity() float64 { return Score{NLL: p.NLL}.Perplexity() }
 
-// Event is something worth telling about a search.
+// Event is something noteworthy in a search.
 type Event struct {
 	Generation int
-	At         time.Time // for people
+	At         time.Time // no decision depends on it
 	Text       string
 }
 
@@ -84,7 +83,7 @@ func (s *State) Best() (Individual, bool) {
 	return s.Population[0], true
 }
 
-// clone returns a state that can be built on without changing s.
+// clone returns a state that can be changed without changing s.
 func (s State) clone() State {
 	s.Population = slices.Clone(s.Population)
 	s.Front = slices.Clone(s.Front)
@@ -126,8 +125,8 @@ func (s *State) close() {
 	s.History = thinned(append(s.History, g), maxHistory)
 }
 
-// addToFront puts an individual that was scored in full on the front, unless one
-// that is no larger is as good.
+// addToFront adds an individual that was scored in full to the front, unless one
+// that is not larger is as good.
 func (s *State) addToFront(in Individual) {
 	at, _ := slices.BinarySearchFunc(s.Front, in.Ratio, func(f Individual, ratio float64) int { return cmp.Compare(f.Ratio, ratio) })
 	if at > 0 && s.Front[at-1].Score.Fitness <= in.Score.Fitness {
@@ -146,8 +145,8 @@ func (s *State) addToFront(in Individual) {
 	}
 }
 
-// crowded returns the place of the inner member of a front that is closest to its
-// neighbours.
+// crowded returns the index of the inner member of a front whose neighbours are
+// closest to each other.
 func crowded(front []Individual) int {
 	at, least := 1, front[2].Ratio-front[0].Ratio
 	for i := 2; i+1 < len(front); i++ {

@@ -10,37 +10,38 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// Scorer scores individuals on the text of a tier, the n-th of those the strategy
-// has (from 1). It returns one score each; a fitness that is no number has been
-// counted as dropped.
+// Scorer scores individuals on the text of the strategy's n-th tier, from 1. It
+// returns one score for each, NaN and infinite fitnesses included.
 type Scorer func(ctx context.Context, batch []Individual, n int, tier Tier) ([]Score, error)
 
-// Strategy is a way to search. Its methods are pure: what they return depends on
-// their arguments and the scores alone. Its fields are its options; encoded as
-// JSON they are part of what a checkpoint is bound to.
+// Strategy is a way to search. Its methods are pure: their results depend on their
+// arguments and the scores alone. Its fields are its options; checkpoints are
+// bound to their JSON.
 type Strategy interface {
-	// Name is what people call it.
+	// Name is its name on the command line.
 	Name() string
 	// UsesLevels reports whether it needs the levels of a [Problem].
 	UsesLevels() bool
-	// LimitText lowers the options to a text of so many tokens and returns how many a candidate is scored on in full.
+	// LimitText adapts the options to a text of so many tokens, and returns how
+	// many of them a candidate is scored on in full.
 	LimitText(tokens int) int
-	// Check reports options or a problem that it cannot work with. A target
-	// below the smallest subnet wraps [ErrTarget] and says how small that is.
+	// Check reports options or a problem that it cannot work with. The error for
+	// a target below the smallest subnet wraps [ErrTarget] and contains that size.
 	Check(p *Problem, t Target) error
-	// Start returns the state before the first generation, the one-shot subnet
+	// Start returns the state before the first generation, with one-shot subnets
 	// scored.
 	Start(ctx context.Context, p *Problem, eval Scorer) (State, error)
-	// Step runs one generation. On an error the state given remains valid.
+	// Step runs one generation. After an error s is still valid.
 	Step(ctx context.Context, p *Problem, s State, eval Scorer) (State, error)
-	// Accepts reports a state that cannot be one of this strategy and problem.
+	// Accepts returns an error for a state that is not one of this strategy and
+	// problem.
 	Accepts(p *Problem, s State) error
-	// Retarget returns the state that goes on from s to another target.
+	// Retarget returns the state that continues from s with another target.
 	Retarget(p *Problem, s State, t Target) State
 }
 
-// New returns the strategy of a name with its defaults: ladder, paper,
-// paper-laptop, random or uniform.
+// New returns a strategy with its defaults by name: ladder, paper, paper-laptop,
+// random or uniform; "" is ladder.
 func New(name string) (Strategy, error) {
 	switch name {
 	case "", "ladder":
@@ -54,7 +55,7 @@ func New(name string) (Strategy, error) {
 	case "uniform":
 		return DefaultUniform(), nil
 	}
-	return nil, fmt.Errorf("%w: no strategy is called %q: there are ladder, paper, paper-laptop, random and uniform", ErrConfig, name)
+	return nil, fmt.Errorf("%w: strategy %q is not one of ladder, paper, paper-laptop, random and uniform", ErrConfig, name)
 }
 
 // generation is a state in the making.
@@ -65,9 +66,9 @@ type generation struct {
 	full int // the tier whose scores count for the front
 }
 
-func (g *generation) rng(part uint64) *rand.Rand { return g.p.rng(g.s.Generation, part) }
+func (g *generation) rng(phase uint64) *rand.Rand { return g.p.rng(g.s.Generation, phase) }
 
-// individual gives a candidate its place in the history.
+// individual makes a candidate an individual of this generation.
 func (g *generation) individual(c Candidate, parent int, o Origin, moves string) Individual {
 	g.s.NextID++
 	return Individual{
@@ -77,8 +78,8 @@ func (g *generation) individual(c Candidate, parent int, o Origin, moves string)
 	}
 }
 
-// score scores the batch on the n-th tier and returns those whose fitness is a
-// number, best first.
+// score scores the batch on the n-th tier and returns those whose fitness is
+// finite, best first.
 func (g *generation) score(ctx context.Context, batch []Individual, n int, tier Tier) ([]Individual, error) {
 	if len(batch) == 0 {
 		return nil, nil
@@ -104,7 +105,7 @@ func (g *generation) score(ctx context.Context, batch []Individual, n int, tier 
 	}
 	g.s.Points = thinned(g.s.Points, maxPoints)
 	if dropped := len(batch) - len(kept); dropped > 0 {
-		g.s.event(fmt.Sprintf("%d of %d candidates dropped: their fitness is no number", dropped, len(batch)))
+		g.s.event(fmt.Sprintf("%d of %d candidates dropped: their fitness is NaN or infinite", dropped, len(batch)))
 	}
 	slices.SortStableFunc(kept, better)
 	return kept, nil
@@ -113,9 +114,9 @@ func (g *generation) score(ctx context.Context, batch []Individual, n int, tier 
 // within reports whether an individual costs no more than the target.
 func within(in Individual, t Target) bool { return in.Cost <= t.Value*(1+1e-9) }
 
-// rejoin prices individuals anew after a change of target and returns those within
-// it.
-func rejoin(p *Problem, all []Individual, t Target) []Individual {
+// repriced recomputes the costs of individuals after a change of target and returns
+// those within it.
+func repriced(p *Problem, all []Individual, t Target) []Individual {
 	var kept []Individual
 	for _, in := range all {
 		if in.Cost = t.cost(in.Candidate, p.Levels); within(in, t) {
@@ -125,8 +126,8 @@ func rejoin(p *Problem, all []Individual, t Target) []Individual {
 	return kept
 }
 
-// fingerprint identifies masks among those of one model; equal masks have equal
-// fingerprints, and others practically never do.
+// fingerprint identifies masks among those of one model: equal masks have equal
+// fingerprints, others practically never.
 func fingerprint(m subnet.Masks) uint64 {
 	// FNV-1a over the bits, spread by a final mix.
 	h := uint64(14695981039346656037)
@@ -138,7 +139,7 @@ func fingerprint(m subnet.Masks) uint64 {
 	return h ^ h>>29
 }
 
-// finite returns x, or 0 where it is no number.
+// finite returns x, or 0 if it is NaN or infinite.
 func finite(x float64) float64 {
 	if math.IsNaN(x) || math.IsInf(x, 0) {
 		return 0

@@ -278,12 +278,12 @@ func TestNaNFitness(t *testing.T) {
 				t.Errorf("%s: #%d has fitness %v", name, in.ID, in.Score.Fitness)
 			}
 		}
-		told := false
+		reported := false
 		for _, e := range state.Events {
-			told = told || strings.Contains(e.Text, "their fitness is no number")
+			reported = reported || strings.Contains(e.Text, "their fitness is NaN or infinite")
 		}
-		if !told {
-			t.Errorf("%s: no event tells of it", name)
+		if !reported {
+			t.Errorf("%s: no event reports it", name)
 		}
 	}
 	l.Fitness = func(search.Candidate, float64) float64 { return math.NaN() }
@@ -292,7 +292,7 @@ func TestNaNFitness(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := job.Run(context.Background()); err == nil || !strings.Contains(err.Error(), "is no number") {
+		if _, err := job.Run(context.Background()); err == nil || !strings.Contains(err.Error(), "NaN or infinite") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

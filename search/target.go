@@ -9,22 +9,23 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// Measure is what a target bounds.
+// Measure is the quantity that a target bounds.
 type Measure string
 
 // The measures.
 const (
-	// Params: the share of the block matrices' parameters kept, up to 1.
+	// Params: the inheriting ratio, the share of the block matrices' parameters
+	// that is kept.
 	Params Measure = "params"
-	// Bytes: the bytes of the GGUF file's tensors.
+	// Bytes: the size of the GGUF file's tensors.
 	Bytes Measure = "bytes"
-	// Memory: the same plus an F16 key-value cache of Target.Context tokens.
+	// Memory: that plus an F16 KV cache of Target.Context tokens.
 	Memory Measure = "memory"
 	// Latency: seconds per token, as measured when the levels were made.
 	Latency Measure = "latency"
 )
 
-// Target is the most a subnet may cost.
+// Target is the highest cost of a subnet.
 type Target struct {
 	Measure Measure
 	Value   float64
@@ -32,7 +33,7 @@ type Target struct {
 	Context int    // tokens in the cache, for Memory
 }
 
-// Ratio is the target of keeping a share of the block parameters.
+// Ratio returns the target of an inheriting ratio.
 func Ratio(share float64) Target { return Target{Measure: Params, Value: share} }
 
 // String describes the target for people.
@@ -48,7 +49,7 @@ func (t Target) String() string {
 	return fmt.Sprintf("%.4g of the parameters", t.Value)
 }
 
-// check reports a target that means nothing.
+// check returns an error for a target that is not valid.
 func (t Target) check() error {
 	switch t.Measure {
 	case Params:
@@ -72,8 +73,8 @@ func (t Target) check() error {
 	return nil
 }
 
-// cost returns what masks cost in the unit of the target. Latency is known of
-// choices of levels only.
+// cost returns the cost of a candidate in the unit of the target. The latency of
+// masks that are no choice of levels is infinite.
 func (t Target) cost(c Candidate, levels *space.Levels) float64 {
 	g := c.Masks.Geometry()
 	switch t.Measure {
@@ -95,9 +96,9 @@ func (t Target) cost(c Candidate, levels *space.Levels) float64 {
 	return float64(c.Masks.BlockParams()) / float64(g.BlockParams())
 }
 
-// unreachable is the error for a target below what a space allows.
+// unreachable returns the error for a target below the smallest subnet.
 func (t Target) unreachable(smallest float64) error {
 	least := t
 	least.Value = smallest
-	return fmt.Errorf("%w: %v is asked for, the smallest subnet of this space takes %v", ErrTarget, t, least)
+	return fmt.Errorf("%w: the target is %v, the smallest subnet of this space takes %v", ErrTarget, t, least)
 }

@@ -11,11 +11,11 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// Uniform chooses for model families whose files hold the same widths in all
-// layers: how many KV groups all layers keep, how many MLP channels, and which
-// layers go as a whole. It tries the neighbours of the best subnets until all of
-// them are known; MLPs are as wide as the target leaves them. Subnets that a file
-// could hold only with zeros are not in its space.
+// Uniform searches for model families whose files hold the same widths in all
+// layers. It chooses how many KV groups and how many MLP channels all layers keep,
+// and which layers are dropped. It scores the neighbours of the best subnets until
+// all of them are known; MLPs are as wide as the target allows. Its space excludes
+// subnets that a file could hold only with zeros.
 type Uniform struct {
 	Batch  int // choices per generation
 	Tokens int // of text each is scored on
@@ -37,8 +37,8 @@ func (u *Uniform) LimitText(tokens int) int {
 }
 
 const (
-	evenField   = 512 // bounds the population, which is all that is known
-	evenParents = 8   // of the best, whose neighbours are tried
+	maxPopulation  = 512 // the population holds everything that is known
+	uniformParents = 8   // the best subnets whose neighbours are scored
 )
 
 // Check reports options, levels or a target that the strategy cannot work with.
@@ -52,11 +52,11 @@ func (u *Uniform) Check(p *Problem, t Target) error {
 	l := p.Levels
 	for i := range p.Geometry.Layers {
 		if p.Geometry.Layers[i] != p.Geometry.Layers[0] || len(l.Attention[i]) != len(l.Attention[0]) || len(l.MLP[i]) != len(l.MLP[0]) {
-			return fmt.Errorf("%w: equal widths for layers of unequal shapes", ErrConfig)
+			return fmt.Errorf("%w: the layers have unequal shapes", ErrConfig)
 		}
 	}
-	if len((&evenSpace{p: p, target: t}).seeds()) == 0 {
-		least := even{attention: evenLevels(l.Attention[0]) - 1, mlp: evenLevels(l.MLP[0]) - 1}
+	if len((&uniformSpace{p: p, target: t}).seeds()) == 0 {
+		least := uniformWidths{attention: keepingLevels(l.Attention[0]) - 1, mlp: keepingLevels(l.MLP[0]) - 1}
 		c, err := p.candidate(least.choice(l))
 		if err != nil {
 			return err
@@ -66,31 +66,31 @@ func (u *Uniform) Check(p *Problem, t Target) error {
 	return nil
 }
 
-// Start scores every number of groups with all layers, or with as few dropped as
-// the target needs.
+// Start scores every number of groups with as few layers dropped as the target
+// allows.
 func (u *Uniform) Start(ctx context.Context, p *Problem, eval Scorer) (State, error) {
 	g := &generation{p: p, eval: eval, full: 1, s: State{Target: p.Target}}
-	if err := u.run(ctx, g, slices.Values((&evenSpace{p: p, target: p.Target}).seeds())); err != nil {
+	if err := u.run(ctx, g, slices.Values((&uniformSpace{p: p, target: p.Target}).seeds())); err != nil {
 		return State{}, err
 	}
 	if len(g.s.Population) == 0 {
-		return State{}, fmt.Errorf("search: the fitness of the first subnets is no number")
+		return State{}, fmt.Errorf("search: the fitness of all initial subnets is NaN or infinite")
 	}
 	g.s.close()
 	return g.s, nil
 }
 
-// Step scores neighbours of the best that are not known yet.
+// Step scores unknown neighbours of the best.
 func (u *Uniform) Step(ctx context.Context, p *Problem, s State, eval Scorer) (State, error) {
 	g := &generation{p: p, s: s.clone(), eval: eval, full: 1}
-	widths := &evenSpace{p: p, target: s.Target}
+	widths := &uniformSpace{p: p, target: s.Target}
 	choices := func(yield func(space.Choice) bool) {
 		for _, c := range widths.seeds() {
 			if !yield(c) {
 				return
 			}
 		}
-		for _, in := range g.s.Population[:min(len(g.s.Population), evenParents)] {
+		for _, in := range g.s.Population[:min(len(g.s.Population), uniformParents)] {
 			if e, ok := widths.read(in.Choice); ok && !widths.near(e, yield) {
 				return
 			}
@@ -103,7 +103,7 @@ func (u *Uniform) Step(ctx context.Context, p *Problem, s State, eval Scorer) (S
 	return g.s, nil
 }
 
-// run scores those of the choices that are not known, and what was made by hand.
+// run scores the first unknown choices and the pending subnets made by hand.
 func (u *Uniform) run(ctx context.Context, g *generation, choices iter.Seq[space.Choice]) error {
 	batch := g.s.Pending
 	g.s.Pending = nil
@@ -125,30 +125,30 @@ func (u *Uniform) run(ctx context.Context, g *generation, choices iter.Seq[space
 		return err
 	}
 	if len(scored) == 0 {
-		g.s.Done = "the fitness of all neighbours of the best is no number"
+		g.s.Done = "the fitness of all neighbours of the best is NaN or infinite"
 	}
 	g.s.Population = append(g.s.Population, slices.DeleteFunc(scored, func(in Individual) bool { return !within(in, g.s.Target) })...)
 	slices.SortStableFunc(g.s.Population, better)
-	g.s.Population = g.s.Population[:min(len(g.s.Population), evenField)]
+	g.s.Population = g.s.Population[:min(len(g.s.Population), maxPopulation)]
 	return nil
 }
 
-// Retarget keeps what is known to fit.
+// Retarget keeps the known subnets that fit.
 func (u *Uniform) Retarget(p *Problem, s State, t Target) State {
 	return (&Random{}).Retarget(p, s, t)
 }
 
-// Accepts reports a state that is not one of this strategy.
+// Accepts implements [Strategy]: it accepts every state.
 func (u *Uniform) Accepts(*Problem, State) error { return nil }
 
-// even is a subnet whose kept layers are at the same levels.
-type even struct {
+// uniformWidths is a subnet whose kept layers are at the same levels.
+type uniformWidths struct {
 	attention, mlp int
 	dropped        subnet.Set // layers
 }
 
-// evenLevels is how many levels of a ladder keep something.
-func evenLevels(l space.Ladder) int {
+// keepingLevels returns how many levels of a ladder keep something.
+func keepingLevels(l space.Ladder) int {
 	n := len(l)
 	if n > 1 && l[n-1].Params == 0 {
 		n--
@@ -157,7 +157,7 @@ func evenLevels(l space.Ladder) int {
 }
 
 // choice returns the levels of a subnet.
-func (e even) choice(l *space.Levels) space.Choice {
+func (e uniformWidths) choice(l *space.Levels) space.Choice {
 	c := l.Dense()
 	for s := range c {
 		c[s] = int16(e.attention)
@@ -171,20 +171,20 @@ func (e even) choice(l *space.Levels) space.Choice {
 	return c
 }
 
-// evenSpace makes subnets within a target.
-type evenSpace struct {
+// uniformSpace enumerates subnets within a target.
+type uniformSpace struct {
 	p      *Problem
 	target Target
 }
 
-// read takes a choice apart; false means that its layers are not at the same
-// levels.
-func (s *evenSpace) read(c space.Choice) (even, bool) {
+// read returns the widths of a choice, and false if its kept layers are not at the
+// same levels.
+func (s *uniformSpace) read(c space.Choice) (uniformWidths, bool) {
 	l, layers := s.p.Levels, len(s.p.Geometry.Layers)
 	if len(c) != l.Slots() {
-		return even{}, false
+		return uniformWidths{}, false
 	}
-	e := even{attention: -1, dropped: subnet.Empty(layers)}
+	e := uniformWidths{attention: -1, dropped: subnet.Empty(layers)}
 	for i := range layers {
 		a, m := int(c[subnet.Modules*i+int(subnet.Attention)]), int(c[subnet.Modules*i+int(subnet.MLP)])
 		switch {
@@ -193,21 +193,21 @@ func (s *evenSpace) read(c space.Choice) (even, bool) {
 		case e.attention < 0:
 			e.attention, e.mlp = a, m
 		case a != e.attention || m != e.mlp:
-			return even{}, false
+			return uniformWidths{}, false
 		}
 	}
 	return e, e.attention >= 0
 }
 
-// fit returns the choice with the widest MLPs that the target has room for, and
-// false where there is none, or none that a file holds without zeros.
-func (s *evenSpace) fit(attention int, dropped subnet.Set) (space.Choice, bool) {
+// fit returns the choice with the widest MLPs that the target allows, and false
+// where there is none, or none that a file holds without zeros.
+func (s *uniformSpace) fit(attention int, dropped subnet.Set) (space.Choice, bool) {
 	l := s.p.Levels
-	if attention < 0 || attention >= evenLevels(l.Attention[0]) || dropped.IsFull() || dropped.Len() > 0 && !s.droppable() {
+	if attention < 0 || attention >= keepingLevels(l.Attention[0]) || dropped.IsFull() || dropped.Len() > 0 && !s.droppable() {
 		return nil, false
 	}
-	for m := range evenLevels(l.MLP[0]) {
-		choice := even{attention, m, dropped}.choice(l)
+	for m := range keepingLevels(l.MLP[0]) {
+		choice := uniformWidths{attention, m, dropped}.choice(l)
 		c, err := s.p.candidate(choice)
 		if err != nil {
 			return nil, false
@@ -220,19 +220,19 @@ func (s *evenSpace) fit(attention int, dropped subnet.Set) (space.Choice, bool) 
 }
 
 // droppable reports whether the ladders have levels that keep nothing.
-func (s *evenSpace) droppable() bool {
+func (s *uniformSpace) droppable() bool {
 	a, m := s.p.Levels.Attention[0], s.p.Levels.MLP[0]
 	return a[len(a)-1].Params == 0 && m[len(m)-1].Params == 0
 }
 
-// seeds are the choices that a search begins with: every number of groups, with the
-// fewest layers dropped for which any fits, those first that are predicted to cost
-// least.
-func (s *evenSpace) seeds() []space.Choice {
+// seeds returns the choices that a search starts with: every number of groups, with
+// the fewest layers dropped for which any choice fits. The layers of the least
+// predicted loss are dropped first.
+func (s *uniformSpace) seeds() []space.Choice {
 	dropped := subnet.Empty(len(s.p.Geometry.Layers))
 	for !dropped.IsFull() {
 		var out []space.Choice
-		for a := range evenLevels(s.p.Levels.Attention[0]) {
+		for a := range keepingLevels(s.p.Levels.Attention[0]) {
 			if c, ok := s.fit(a, dropped); ok {
 				out = append(out, c)
 			}
@@ -254,9 +254,9 @@ func (s *evenSpace) seeds() []space.Choice {
 	return nil
 }
 
-// near yields the neighbours of a subnet: a group more or less, layers more or less
-// dropped. It returns what yield returned last.
-func (s *evenSpace) near(e even, yield func(space.Choice) bool) bool {
+// near yields the neighbours of a subnet: one KV group more or less, one run of
+// layers more or less. It returns the last result of yield.
+func (s *uniformSpace) near(e uniformWidths, yield func(space.Choice) bool) bool {
 	try := func(attention int, dropped subnet.Set) bool {
 		c, ok := s.fit(attention, dropped)
 		return !ok || yield(c)
@@ -277,9 +277,9 @@ func (s *evenSpace) near(e even, yield func(space.Choice) bool) bool {
 	return true
 }
 
-// drops lists what may be dropped besides, the least predicted loss for each layer
-// first.
-func (s *evenSpace) drops(dropped subnet.Set) []subnet.Set {
+// drops lists the runs of layers that may be dropped too, those of the least
+// predicted loss per layer first.
+func (s *uniformSpace) drops(dropped subnet.Set) []subnet.Set {
 	l := s.p.Levels
 	loss := func(run subnet.Set) float64 {
 		var sum float64
@@ -301,9 +301,9 @@ func (s *evenSpace) drops(dropped subnet.Set) []subnet.Set {
 	return list
 }
 
-// runs are the layers that go together: each by itself and, where kinds of layers
-// take turns, as many in a row as leave the order of the others.
-func (s *evenSpace) runs() []subnet.Set {
+// runs lists the layers that may be dropped together: single ones and, where kinds of
+// layers alternate, whole periods, which keep the order of the others.
+func (s *uniformSpace) runs() []subnet.Set {
 	n := len(s.p.Geometry.Layers)
 	var out []subnet.Set
 	lengths := []int{1}
