@@ -8,9 +8,9 @@ package llamacpp
 #include <stdint.h>
 #include <stdlib.h>
 
-// What llama.cpp and ggml offer and the Go package does not, declared by hand: the headers are not on the include path of
-// other packages. All take opaque pointers and scalars only, so that no struct layout is repeated here. They link against
-// the objects that the Go package compiles; a name that is gone fails the build.
+// Functions of llama.cpp and ggml that the Go package does not export, declared by hand: the headers are not on the include
+// path of other packages. All take opaque pointers and scalars only, so that no struct layout is repeated here. They link
+// against the objects that the Go package compiles; a missing name fails the build.
 struct llama_context;
 struct llama_model;
 struct llama_vocab;
@@ -39,7 +39,7 @@ const char * ggml_backend_dev_description(struct ggml_backend_device * device);
 void ggml_backend_dev_memory(struct ggml_backend_device * device, size_t * free, size_t * total);
 int ggml_backend_dev_type(struct ggml_backend_device * device);
 
-// lathe_aborted is called by ggml between the nodes of a graph, from its own threads: no Go code there.
+// lathe_aborted is called by ggml between the nodes of a graph, from its own threads, which must not run Go code.
 static bool lathe_aborted(void * flag) {
 	return __atomic_load_n((int32_t *) flag, __ATOMIC_RELAXED) != 0;
 }
@@ -74,7 +74,7 @@ type native struct {
 	flag  *C.int32_t
 }
 
-// newNative takes the C pointers out of the Go package's values and installs the abort flag. Free it before the model.
+// newNative extracts the C pointers from the Go package's values and installs the abort flag. Free it before the model.
 func newNative(ctx *llama.Context, model *llama.Model) (*native, error) {
 	c, err := pointerIn(ctx)
 	if err != nil {
@@ -91,17 +91,17 @@ func newNative(ctx *llama.Context, model *llama.Model) (*native, error) {
 		flag:  (*C.int32_t)(C.calloc(1, C.sizeof_int32_t)),
 	}
 	C.lathe_set_abort_flag(n.ctx, n.flag)
-	// The Go package asks for embeddings beside the logits, which would be computed and copied for every token.
+	// The Go package requests embeddings beside the logits, which would be computed and copied for every token.
 	C.llama_set_embeddings(n.ctx, false)
 	return n, nil
 }
 
-// pointerIn is the C pointer in the unexported first field, named c, of a value of package llama. The layout is checked
-// at run time since the compiler cannot.
+// pointerIn returns the C pointer in the unexported first field, named c, of a value of package llama. It checks the layout,
+// which the compiler cannot.
 func pointerIn(value any) (unsafe.Pointer, error) {
 	v := reflect.ValueOf(value).Elem()
 	if v.NumField() == 0 || v.Type().Field(0).Name != "c" || v.Field(0).Kind() != reflect.Pointer {
-		return nil, fmt.Errorf("%s is not as expected: this build needs another version of the bindings", v.Type())
+		return nil, fmt.Errorf("%s has an unknown layout: this build needs another version of the bindings", v.Type())
 	}
 	return v.Field(0).UnsafePointer(), nil
 }
@@ -126,7 +126,8 @@ func (n *native) setThreads(threads int) {
 	C.llama_set_n_threads(n.ctx, C.int32_t(threads), C.int32_t(threads))
 }
 
-// logits are those of the i-th token of the last batch, [vocab], valid until the next one; nil when it asked for none.
+// logits returns those of the i-th token of the last batch, [vocab], valid until the next batch; nil if they were not
+// requested.
 func (n *native) logits(i, vocab int) []float32 {
 	p := C.llama_get_logits_ith(n.ctx, C.int32_t(i))
 	if p == nil {
@@ -150,7 +151,7 @@ func (n *native) describe(r *loadReply) {
 	r.Context = n.context()
 }
 
-// piece is the bytes of a token, special ones written out.
+// piece returns the bytes of a token, special ones spelled out.
 func (n *native) piece(token int32) []byte {
 	buf := make([]byte, 32)
 	length := C.llama_token_to_piece(n.vocab, C.int32_t(token), (*C.char)(unsafe.Pointer(&buf[0])), C.int32_t(len(buf)), 0, true)
@@ -161,7 +162,7 @@ func (n *native) piece(token int32) []byte {
 	return buf[:max(length, 0)]
 }
 
-// listDevices are ggml's devices with the memory free now.
+// listDevices returns ggml's devices with the memory free now.
 func listDevices() []infer.Device {
 	var out []infer.Device
 	for i := range C.ggml_backend_dev_count() {

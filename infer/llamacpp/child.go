@@ -10,17 +10,16 @@ import (
 	"runtime/debug"
 )
 
-// childArgument, as the first argument, makes an executable the engine's child process.
+// childArgument is the first argument of a child process.
 const childArgument = "__engine"
 
-// RunIfChild makes this process the engine if its parent started it as such; then it does not return. Programs call it
-// first thing in main and tests first thing in TestMain, before flags are parsed or anything is written to standard
-// output.
+// RunIfChild serves requests and does not return if this process was started as a child. Programs call it first in main,
+// tests first in TestMain, before flags are parsed or anything is written to standard output.
 func RunIfChild() {
 	if len(os.Args) < 2 || os.Args[1] != childArgument {
 		return
 	}
-	// Ctrl-C in a terminal reaches every process of its group; the parent decides what it means.
+	// Ctrl-C in a terminal reaches every process of its group; the parent decides what to end.
 	signal.Ignore(os.Interrupt)
 	out, err := claimOutput()
 	if err != nil {
@@ -28,7 +27,7 @@ func RunIfChild() {
 		os.Exit(1)
 	}
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
-	debug.SetMaxStack(64 << 20) // a template that calls itself ends early
+	debug.SetMaxStack(64 << 20) // stops templates that recurse without end
 	dieFirst()
 
 	err = serve(bufio.NewReader(os.Stdin), out)

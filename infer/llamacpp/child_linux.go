@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// claimOutput keeps standard output for the protocol alone: what native code prints there goes where its errors go.
+// claimOutput reserves standard output for the protocol: what native code prints goes to standard error.
 func claimOutput() (*os.File, error) {
 	fd, err := unix.FcntlInt(os.Stdout.Fd(), unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {
@@ -18,5 +18,5 @@ func claimOutput() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "protocol"), nil
 }
 
-// dieFirst asks the kernel to choose this process before its parent when memory runs out. Failure is no harm.
+// dieFirst makes the kernel kill this process before its parent when memory runs out. It is best effort.
 func dieFirst() { _ = os.WriteFile("/proc/self/oom_score_adj", []byte("600"), 0) }

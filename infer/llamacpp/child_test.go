@@ -14,10 +14,10 @@ import (
 	"github.com/lathe-llm/lathe/infer"
 )
 
-// TestBrokenChildren starts programs that are no engine: each is one line of error, and none is waited for.
+// TestBrokenChildren starts programs that are not engines: each gives one line of error, without waiting.
 func TestBrokenChildren(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("shell scripts stand in for the child")
+		t.Skip("the children are shell scripts")
 	}
 	frame := func(text string) string { return fmt.Sprintf(`printf '\%03o\000\000\000%s'`, len(text), text) }
 	hello := fmt.Sprintf(`{"id":0,"kind":"hello","body":{"Version":%d,"Engine":"x"}}`, protocolVersion)
@@ -27,7 +27,7 @@ func TestBrokenChildren(t *testing.T) {
 		text         string
 	}{
 		{"ends", "echo it hurts >&2; exit 3", infer.ErrEngineCrashed, "it hurts"},
-		{"ends without a word", "exit 0", infer.ErrEngineCrashed, "it ended"},
+		{"ends without a word", "exit 0", infer.ErrEngineCrashed, "it exited"},
 		{"garbage", "echo hello there everybody", infer.ErrEngineCrashed, "protocol"},
 		{"huge message", `printf '\377\377\377\377'`, infer.ErrEngineCrashed, "protocol"},
 		{"another version", frame(`{"id":0,"kind":"hello","body":{"Version":99}}`) + "; cat >/dev/null", nil, "another protocol"},

@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// PhysicalCores is how many processor cores this process may use, threads of one core counted once: more threads than
-// that only make ggml's wait for each other, spinning.
+// PhysicalCores returns the number of processor cores that this process may use, hardware threads of one core counted once.
+// With more threads than that, ggml's threads spin while they wait for each other.
 func PhysicalCores() int {
-	usable := runtime.GOMAXPROCS(0) // what affinity and the container allow
+	usable := runtime.GOMAXPROCS(0) // limited by affinity and container
 	cores := map[string]bool{}
 	files, _ := filepath.Glob("/sys/devices/system/cpu/cpu[0-9]*/topology/thread_siblings_list")
 	for _, file := range files {

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// processTime is the processor time that this process has used, threads that have ended included; ok is false where it is
-// not known.
+// processTime returns the processor time that this process has used, including threads that have ended; ok reports whether it
+// is known.
 func processTime() (t time.Duration, ok bool) {
 	var u unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {

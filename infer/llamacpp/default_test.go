@@ -43,7 +43,7 @@ func TestChatDefaultModel(t *testing.T) {
 	if answer.Len() == 0 || !utf8.ValidString(answer.String()) || stats.PromptTokens != len(prompt.Tokens) || stats.Fallback != "" {
 		t.Errorf("answer %q, stats %+v", answer.String(), stats)
 	}
-	// What was generated greedily is what scoring finds most likely.
+	// Greedy tokens are the most likely ones in scoring.
 	positions, err := m.Distributions(t.Context(), [][]int32{ids}, infer.DistributionOptions{From: []int{len(prompt.Tokens)}})
 	if err != nil {
 		t.Fatal(err)
@@ -56,8 +56,8 @@ func TestChatDefaultModel(t *testing.T) {
 	t.Logf("%q %.1f tokens/s, prompt %.1f tokens/s", answer.String(), stats.TokensPerSecond, stats.PromptPerSecond)
 }
 
-// TestReference compares with an independent F32 program on the weights of the same file. llama.cpp computes with
-// quantised activations and an f16 cache: single tokens differ by some hundredths of a nat.
+// TestReference compares with an independent F32 program on the weights of the same file. llama.cpp computes with quantised
+// activations and an f16 cache, so that single tokens differ by some hundredths of a nat.
 func TestReference(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join("..", "decoder", "testdata", "reference.json"))
 	if err != nil {

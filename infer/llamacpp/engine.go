@@ -13,19 +13,20 @@ import (
 	"github.com/lathe-llm/lathe/infer/gguf"
 )
 
-// Options says how children are run. The zero value is good.
+// Options configure child processes. The zero value is usable.
 type Options struct {
-	// LogDir is where each child's log is kept while it runs, and after a crash: the system's temporary folder where empty.
+	// LogDir is the folder of the children's logs, which are kept while a child runs and after a crash; "" means the system's
+	// temporary folder.
 	LogDir string
 
-	// Executable is what children run, which must call RunIfChild: the running program where empty.
+	// Executable is the program of the children, which must call RunIfChild; "" means the running program.
 	Executable string
 
 	// Env is added to the environment of children.
 	Env []string
 }
 
-// Engine implements [infer.Engine]. Make it with New.
+// Engine implements [infer.Engine]. New returns one.
 type Engine struct {
 	options Options
 
@@ -39,7 +40,7 @@ var (
 	_ infer.Model  = (*Model)(nil)
 )
 
-// New makes an engine; it starts nothing.
+// New returns an engine. It starts no process.
 func New(o Options) (*Engine, error) {
 	if o.Executable == "" {
 		o.Executable = selfExecutable
@@ -148,7 +149,7 @@ func (e *Engine) Close() error {
 	return errors.Join(errs...)
 }
 
-// openFile opens a model file with our own reader, which refuses what llama.cpp would crash on.
+// openFile opens a model file with package gguf, which refuses files that llama.cpp would crash on.
 func openFile(path string) (*gguf.File, error) {
 	f, err := gguf.Open(path)
 	switch {
@@ -160,7 +161,7 @@ func openFile(path string) (*gguf.File, error) {
 	return nil, &badModelError{err}
 }
 
-// badModelError adds infer.ErrBadModel to an error that says enough.
+// badModelError adds infer.ErrBadModel to an error without changing its text.
 type badModelError struct{ cause error }
 
 func (e *badModelError) Error() string   { return e.cause.Error() }

@@ -28,7 +28,7 @@ func (m *Model) Chat(ctx context.Context, messages []infer.Message, s infer.Samp
 		return infer.GenStats{Stop: infer.StopAborted}, m.fail("chat", err)
 	}
 	if prompt.Fallback != "" {
-		// The model may not know ChatML's marks as tokens that end its answer.
+		// ChatML's marks may not be end tokens of the model.
 		s.Stop = append(s.Stop[:len(s.Stop):len(s.Stop)], "<|im_end|>", "<|im_start|>")
 	}
 	stats, err := m.generate(ctx, p, prompt.Tokens, s, emit)

@@ -6,50 +6,50 @@ import (
 	"time"
 )
 
-// governor keeps ggml from fighting for processors. Its threads wait for each other by spinning, many times in every token:
-// when one of them is off its core because something else runs there, all others burn theirs until it is back, and
-// speed falls not by the share that the other took but a hundredfold. The governor watches how much processor time the
-// threads got: with n threads, n seconds of it in every second, or somebody else runs too. Then one thread less is
-// faster. Once nobody does, it tries one more again, after longer and longer calm where that went wrong.
+// governor reduces the number of ggml's threads while other processes use the processors. The threads wait for each other by
+// spinning, many times in every token: when one of them is preempted, all others spin until it runs again, and speed falls not
+// by the share that the other process took but up to a hundredfold. n threads alone on their cores use n seconds of processor
+// time per second. When they got less, the governor removes a thread. After a period without loss it adds one; the period
+// doubles each time that this failed.
 //
-// The zero value allows what is asked for.
+// The zero value allows all requested threads.
 type governor struct {
-	less  int  // threads below what is asked for
-	tried bool // the last change was one thread more, and it has not shown yet that there is room for it
+	less  int  // threads fewer than requested
+	tried bool // the last change added a thread, whose success is not known yet
 
-	wall, cpu time.Duration // of the window under observation
+	wall, cpu time.Duration // of the current observation
 	threads   int           // in it
-	calm      time.Duration // computed since the last change without loss
-	patience  time.Duration // calm before one more thread is tried
-	last      time.Time     // of the latest observation
+	calm      time.Duration // computing time since the last change, without loss
+	patience  time.Duration // calm before a thread is added
+	last      time.Time     // time of the latest observation
 }
 
 const (
-	governorWindow   = 100 * time.Millisecond // of computing: shorter ones say little
-	governorLoss     = 0.3                    // cores' worth of time lost that costs a thread
+	governorWindow   = 100 * time.Millisecond // of computing: shorter ones are too noisy
+	governorLoss     = 0.3                    // cores of time lost that remove a thread
 	governorPatience = time.Second
 	governorMost     = time.Minute
-	governorStale    = 2 * time.Second       // after which what was observed says nothing of now
-	governorProbe    = 10 * time.Millisecond // of spinning, to observe anew
+	governorStale    = 2 * time.Second       // after which an observation is out of date
+	governorProbe    = 10 * time.Millisecond // of spinning, for a new observation
 )
 
-// allow is how many of the threads asked for should compute.
-func (g *governor) allow(asked int) int {
-	g.less = min(g.less, max(0, asked-1))
-	return asked - g.less
+// allow returns how many of the requested threads should compute.
+func (g *governor) allow(requested int) int {
+	g.less = min(g.less, max(0, requested-1))
+	return requested - g.less
 }
 
-// stale says that nothing was observed lately: then probe before computing with more than one thread, since a single batch
-// can already take seconds.
+// stale reports whether the last observation is out of date. Then probe before computing with more than one thread, since a
+// single batch can take seconds.
 func (g *governor) stale(now time.Time) bool { return now.Sub(g.last) > governorStale }
 
-// probe takes in what spinning with all the threads asked for has shown.
-func (g *governor) probe(now time.Time, asked int, wall, cpu time.Duration) {
-	lost := float64(asked) - float64(cpu)/float64(wall)
+// probe records the times of spinning with all requested threads.
+func (g *governor) probe(now time.Time, requested int, wall, cpu time.Duration) {
+	lost := float64(requested) - float64(cpu)/float64(wall)
 	*g = governor{less: max(0, int(math.Ceil(lost-governorLoss))), patience: g.patience, last: now}
 }
 
-// spin keeps n threads busy for d and gives the time that it really took and the processor time spent.
+// spin keeps n threads busy for d and returns the time that it took and the processor time used.
 func spin(n int, d time.Duration) (wall, cpu time.Duration) {
 	begin := time.Now()
 	before, _ := processTime()
@@ -65,7 +65,7 @@ func spin(n int, d time.Duration) (wall, cpu time.Duration) {
 	return time.Since(begin), after - before
 }
 
-// observe takes in one batch: how long it took and how much processor time the process spent meanwhile.
+// observe records one batch: how long it took and the processor time that the process used meanwhile.
 func (g *governor) observe(now time.Time, threads int, wall, cpu time.Duration) {
 	g.last = now
 	if threads != g.threads {

@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// TestGovernor runs it on a machine of four cores, of which others use some.
+// TestGovernor simulates a machine of four cores, some of them used by other processes.
 func TestGovernor(t *testing.T) {
 	const cores, asked = 4, 4
 	var g governor
-	// run computes for a while beside busy others and gives the threads used at the end. With more threads than cores left,
+	// run computes for d beside other busy threads and returns the threads used at the end. With more threads than cores,
 	// time is shared evenly.
 	run := func(busy int, d time.Duration) int {
 		for ; d > 0; d -= 50 * time.Millisecond {
@@ -35,7 +35,7 @@ func TestGovernor(t *testing.T) {
 		t.Errorf("alone again: %d threads", n)
 	}
 
-	// Beside one that stays, tries with a fourth thread become rare.
+	// Beside one busy thread, attempts with a fourth thread become rare.
 	tries, before := 0, run(1, time.Second)
 	for range 600 {
 		n := run(1, 100*time.Millisecond)
@@ -55,7 +55,7 @@ func TestGovernor(t *testing.T) {
 	}
 }
 
-// TestGovernorNoise: one slow batch among short ones is no reason.
+// TestGovernorNoise: one slow batch among short ones changes nothing.
 func TestGovernorNoise(t *testing.T) {
 	var g governor
 	for i := range 1000 {
@@ -74,7 +74,7 @@ func TestGovernorProbe(t *testing.T) {
 	now := time.Now()
 	var g governor
 	if !g.stale(now) {
-		t.Error("a new governor knows something")
+		t.Error("a new governor has an observation")
 	}
 	for _, tt := range []struct {
 		asked int
@@ -87,10 +87,10 @@ func TestGovernorProbe(t *testing.T) {
 		}
 	}
 	if g.stale(now.Add(time.Second)) || !g.stale(now.Add(time.Minute)) {
-		t.Error("an observation is not forgotten when it should be")
+		t.Error("an observation is out of date too early, or too late")
 	}
 	if _, known := processTime(); !known {
-		t.Skip("no processor times on this system: the governor sleeps")
+		t.Skip("no processor times on this system: the governor does nothing")
 	}
 	if wall, cpu := spin(1, 5*time.Millisecond); wall < 5*time.Millisecond || cpu <= 0 {
 		t.Errorf("%v of time, %v of processor time", wall, cpu)

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 // programEnv makes the test binary a program that uses the model at the path it holds.
 const programEnv = "LATHE_TEST_PROGRAM"
 
-// program loads a model, uses it, says which process runs it and waits for the end of its input.
+// program loads a model, uses it, prints the id of its process and waits for the end of its input.
 func program(path string) int {
 	ctx := context.Background()
 	e, err := New(Options{})
@@ -49,7 +49,7 @@ func program(path string) int {
 	return 0
 }
 
-// defaultModel is the path of the default model; the test is skipped where it is not in the cache.
+// defaultModel returns the path of the default model, and skips the test if it is not in the cache.
 func defaultModel(t testing.TB) string {
 	t.Helper()
 	cache := os.Getenv("LATHE_CACHE")
@@ -58,7 +58,7 @@ func defaultModel(t testing.TB) string {
 	}
 	path := filepath.Join(cache, "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
 	if _, err := os.Stat(path); err != nil {
-		t.Skipf("the default model is not there (make setup fetches it): %v", err)
+		t.Skipf("no default model (make setup fetches it): %v", err)
 	}
 	return path
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/lathe-llm/lathe/infer"
 )
 
-// measuredMemory reads what a load took from the child's log, the only place where llama.cpp tells: lines such as
-// "llama_kv_cache: CPU KV buffer size = 90.00 MiB". ok is false where the log has no such line.
+// measuredMemory reads the sizes of a model's buffers from the child's log, the only place where llama.cpp reports them, in
+// lines such as "llama_kv_cache: CPU KV buffer size = 90.00 MiB". ok reports whether the log has one for the KV cache.
 func measuredMemory(logPath string) (m infer.Memory, ok bool) {
 	f, err := os.Open(logPath)
 	if err != nil {

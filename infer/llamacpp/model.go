@@ -22,14 +22,14 @@ type Model struct {
 	cancel context.CancelCauseFunc
 
 	mu       sync.Mutex
-	process  *process // nil after a crash, until the next call; changed under the queue's turn only
+	process  *process // nil after a crash, until the next call; changed in a turn of the queue only
 	info     infer.Info
 	memory   infer.Memory // weights, cache and buffers as llama.cpp reports them
 	threads  int
-	template string // why the file's template is given up for good; "" while it is used
+	template string // why the file's template is no longer tried; "" while it is
 }
 
-// start starts a child and loads the model in it. The queue's turn is the caller's, or nobody knows the model yet.
+// start starts a child and loads the model in it. It is called in a turn of the queue, or before the model is shared.
 func (m *Model) start(ctx context.Context, progress func(float64)) error {
 	p, err := startProcess(ctx, m.engine.options)
 	if err != nil {
@@ -54,8 +54,7 @@ func (m *Model) start(ctx context.Context, progress func(float64)) error {
 	return nil
 }
 
-// loadIn decides where the layers go and has p load the file. Cancelling ctx ends p, since llama.cpp has no other way to
-// stop a load.
+// loadIn places the layers and loads the file in p. Cancelling ctx kills p: llama.cpp has no other way to stop a load.
 func (m *Model) loadIn(ctx context.Context, p *process, progress func(float64)) (loadReply, plan, error) {
 	ended := func() error {
 		if ctx.Err() != nil {
@@ -98,7 +97,7 @@ func (m *Model) loadIn(ctx context.Context, p *process, progress func(float64)) 
 	return loaded, plan, err
 }
 
-// explain adds what llama.cpp wrote last about an error.
+// explain adds the last error that llama.cpp logged while loading.
 func explain(err error, logPath string) error {
 	lines := lastLines(logPath, 40)
 	for i := len(lines) - 1; i >= 0; i-- {
@@ -109,7 +108,7 @@ func explain(err error, logPath string) error {
 	return err
 }
 
-// describe fills in the info after a load. m.mu is held.
+// describe fills in m.info after a load. m.mu is held.
 func (m *Model) describe(l loadReply, p plan) {
 	load := m.info.LoadTime
 	m.info = infer.Info{
@@ -127,14 +126,14 @@ func (m *Model) describe(l loadReply, p plan) {
 	m.memory.Weights = l.WeightBytes
 }
 
-// weightType takes the type out of llama.cpp's description, "llama 135M Q4_1".
+// weightType returns the type in llama.cpp's description, such as "llama 135M Q4_1".
 func weightType(description string) string {
 	fields := strings.SplitN(description, " ", 3)
 	return fields[len(fields)-1]
 }
 
-// begin waits for the caller's turn and sees to it that a child runs. The context it returns ends with the model too. end
-// gives the turn back.
+// begin waits for a turn of the queue and starts a child if none runs. The context it returns ends with ctx or with the
+// model. end ends the turn.
 func (m *Model) begin(ctx context.Context, what string) (_ context.Context, p *process, end func(), err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	detach := context.AfterFunc(m.ctx, func() { cancel(infer.ErrClosed) })
@@ -158,7 +157,7 @@ func (m *Model) begin(ctx context.Context, what string) (_ context.Context, p *p
 	return ctx, p, func() { leave(); release() }, nil
 }
 
-// running is the child, started again if it is gone. The queue's turn is the caller's.
+// running returns the child, or a new one if it has ended. It is called in a turn of the queue.
 func (m *Model) running(ctx context.Context) (*process, error) {
 	m.mu.Lock()
 	p := m.process
@@ -170,14 +169,14 @@ func (m *Model) running(ctx context.Context) (*process, error) {
 	m.process = nil
 	m.mu.Unlock()
 	if err := m.start(ctx, nil); err != nil {
-		return nil, fmt.Errorf("starting again: %w", err)
+		return nil, fmt.Errorf("restarting the engine: %w", err)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.process, nil
 }
 
-// fail names the work in an error.
+// fail adds the name of the call to an error.
 func (m *Model) fail(what string, err error) error {
 	if err == nil {
 		return nil
@@ -212,7 +211,7 @@ func (m *Model) SetThreads(n int) error {
 	}
 	m.threads = n
 	if m.process == nil || !m.process.alive() {
-		return nil // the next start takes it
+		return nil // the next start uses it
 	}
 	if err := m.process.setThreads(n); err != nil && m.process.alive() {
 		return fmt.Errorf("llamacpp: threads: %w", err)
@@ -297,7 +296,7 @@ func (m *Model) Pieces(ctx context.Context, ids []int32) ([]string, error) {
 	return out, nil
 }
 
-// ask is a call without events.
+// ask sends a request that has no events.
 func ask[Reply any](ctx context.Context, p *process, k kind, request any) (Reply, error) {
 	f, err := p.call(ctx, k, request, nil)
 	if err != nil {
@@ -318,7 +317,8 @@ func (m *Model) Prompt(ctx context.Context, messages []infer.Message) (infer.Pro
 	return prompt, m.fail("prompt", err)
 }
 
-// prompt renders with the file's template or, where that does not work, as ChatML. It returns the child in use at the end.
+// prompt renders with the file's template or, where that fails, as ChatML. A crash of the template replaces the child; prompt
+// returns the child in use at the end.
 func (m *Model) prompt(ctx context.Context, p *process, messages []infer.Message) (*process, infer.Prompt, error) {
 	m.mu.Lock()
 	fallback := m.template
@@ -332,7 +332,7 @@ func (m *Model) prompt(ctx context.Context, p *process, messages []infer.Message
 		case err == nil:
 			return p, infer.Prompt{Text: reply.Text, Tokens: reply.Tokens}, nil
 		case errors.Is(err, errTemplate):
-			fallback = err.Error() // perhaps this conversation's fault only
+			fallback = err.Error() // perhaps because of this conversation only
 		case errors.Is(err, infer.ErrEngineCrashed), errors.Is(err, chat.ErrRunaway):
 			fallback = err.Error()
 			_ = p.cmd.Process.Kill()

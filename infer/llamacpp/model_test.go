@@ -25,7 +25,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
 )
 
-// tiny loads a random model; edit may change its metadata.
+// tiny loads a random model whose metadata edit changes; edit may be nil.
 func tiny(t testing.TB, e *Engine, edit func(*gguf.KV)) *Model {
 	t.Helper()
 	recipe := gguftest.Tiny("llama")
@@ -70,9 +70,9 @@ func TestFamilies(t *testing.T) {
 	}
 }
 
-// TestScoreAgrees computes the same log-probabilities in every way the interface has: scoring in batches, one token more
-// at a time, from a position on with a reused prefix, and generation. An f16 cache and batches of other sizes round
-// differently: 0.02 nats.
+// TestScoreAgrees computes the same log-probabilities in every way of the interface: scoring in batches, one token more at a
+// time, from a position on with a reused prefix, and generation. An f16 cache and batches of other sizes round differently,
+// by up to 0.02 nats.
 func TestScoreAgrees(t *testing.T) {
 	const tolerance = 0.02
 	m := tiny(t, newEngine(t), nil)
@@ -257,11 +257,11 @@ func TestCrashAndRestart(t *testing.T) {
 			t.Fatalf("after %v: %+v, %v", signal, stats, err)
 		}
 	}
-	// One that dies while nobody uses it is not even noticed.
+	// The death of an idle child is not an error.
 	m.process.cmd.Process.Kill()
 	<-m.process.ended
 	if _, err := m.Score(ctx, [][]int32{prompt}, nil); err != nil {
-		t.Errorf("after a death in idleness: %v", err)
+		t.Errorf("after the death of an idle child: %v", err)
 	}
 	if m.Info().Threads != 2 {
 		t.Errorf("threads after restarts: %d", m.Info().Threads)
@@ -292,7 +292,7 @@ func TestAbort(t *testing.T) {
 	if _, err = m.Generate(ctx, prompt, infer.Sampling{}, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled before: %v", err)
 	}
-	// The cache is whole afterwards: the same text as a model that was never interrupted.
+	// The cache is whole afterwards: it gives the same text as that of a model that was never interrupted.
 	generate := func(m *Model) (out []int32) {
 		if _, err := m.Generate(t.Context(), prompt, infer.Sampling{MaxTokens: 10}, func(t infer.Token) error { out = append(out, t.ID); return nil }); err != nil {
 			t.Fatal(err)
@@ -326,13 +326,13 @@ func TestAbortPrompt(t *testing.T) {
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	// The whole prompt takes more than ten seconds of two cores, whoever else uses them; an abort some milliseconds.
+	// The whole prompt takes more than ten seconds of processor time, an abort some milliseconds.
 	if used := childTime(t, m.process.cmd.Process.Pid) - before; used > 5*time.Second {
 		t.Errorf("it computed for another %v", used)
 	}
 }
 
-// childTime is the processor time that a process has used.
+// childTime returns the processor time that a process has used.
 func childTime(t *testing.T, pid int) time.Duration {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))

@@ -12,11 +12,11 @@ import (
 	"github.com/ollama/ollama/ml"
 )
 
-// engineName is what the parent shows; the bindings have no version at run time.
+// engineName is what Engine.Name returns; the bindings report no version.
 const engineName = "llama.cpp (as in ollama v0.24.0)"
 
-// network is a loaded model with its context: the part of llama.cpp that the child computes with. One sequence of tokens
-// is in the cache at any time. It is used by one goroutine, but for setAbort.
+// network is a loaded model with its context. Its cache holds one sequence of tokens. All methods but setAbort are called by
+// one goroutine.
 type network struct {
 	*native
 	model *llama.Model
@@ -28,13 +28,13 @@ type network struct {
 
 func startEngine() { llama.BackendInit() }
 
-// loadNetwork loads the file and makes its context.
+// loadNetwork loads the file and creates its context.
 func loadNetwork(r loadRequest, progress func(float32)) (*network, error) {
 	model, err := llama.LoadModelFromFile(r.Path, llama.ModelParams{
 		NumGpuLayers: r.GPULayers, UseMmap: true, Progress: progress,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%w: llama.cpp does not load it", infer.ErrBadModel)
+		return nil, fmt.Errorf("%w: llama.cpp cannot load it", infer.ErrBadModel)
 	}
 	flash := ml.FlashAttentionDisabled
 	if r.FlashAttention {
@@ -44,7 +44,7 @@ func loadNetwork(r loadRequest, progress func(float32)) (*network, error) {
 	ctx, err := llama.NewContextWithModel(model, params)
 	if err != nil {
 		llama.FreeModel(model)
-		return nil, fmt.Errorf("%w: llama.cpp makes no context of %d tokens for it", infer.ErrBadModel, r.Context)
+		return nil, fmt.Errorf("%w: llama.cpp cannot create a context of %d tokens for it", infer.ErrBadModel, r.Context)
 	}
 	n, err := newNative(ctx, model)
 	if err != nil {
@@ -71,7 +71,7 @@ func (n *network) free() {
 	llama.FreeModel(n.model)
 }
 
-// tokenize cuts text into tokens; start puts the start token in front, parse reads special tokens written out.
+// tokenize converts text to tokens; start prepends the start token, parse recognises special tokens that are spelled out.
 func (n *network) tokenize(text string, start, parse bool) (tokens, error) {
 	if text == "" && !start {
 		return nil, nil
@@ -89,8 +89,8 @@ func (n *network) tokenize(text string, start, parse bool) (tokens, error) {
 
 func (n *network) isEnd(token int32) bool { return n.model.TokenIsEog(int(token)) }
 
-// decode computes at most one batch of tokens whose first is at pos. Logits are kept for the last token, or for all.
-// It returns errAborted after setAbort; the cache then holds a part of the batch.
+// decode computes at most one batch of tokens, the first at position pos. Logits are kept for the last token, or for all. It
+// returns errAborted after setAbort; the cache then holds a part of the batch.
 func (n *network) decode(ids []int32, pos int, all bool) error {
 	n.batch.Clear()
 	for i, id := range ids {
@@ -106,11 +106,11 @@ func (n *network) decode(ids []int32, pos int, all bool) error {
 	return err
 }
 
-// finish waits until the last batch is computed: a GPU may still be at work after decode.
+// finish waits until the last batch is computed: a GPU may still compute after decode.
 func (n *network) finish() { n.ctx.Synchronize() }
 
-// truncate forgets the tokens from position pos on, or all of them where the cache cannot forget a part; kept says how
-// many are left.
+// truncate removes the tokens from position pos on from the cache, or all of them where the cache cannot remove a part. kept
+// is the number left.
 func (n *network) truncate(pos int) (kept int) {
 	if pos > 0 && n.ctx.KvCacheSeqRm(0, pos, -1) {
 		return pos
@@ -119,7 +119,7 @@ func (n *network) truncate(pos int) (kept int) {
 	return 0
 }
 
-// text is a token written out, for error messages and templates.
+// text returns a token spelled out, for templates; "" for a negative id.
 func (n *network) text(token int32) string {
 	if token < 0 {
 		return ""

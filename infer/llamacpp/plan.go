@@ -9,10 +9,10 @@ import (
 	"github.com/lathe-llm/lathe/infer/gguf"
 )
 
-// contextUnit is what llama.cpp rounds the context up to.
+// contextUnit is the number of tokens that llama.cpp rounds the context up to a multiple of.
 const contextUnit = 256
 
-// plan is everything known of a load before it: what the child is asked, what it will need, and how the model talks.
+// plan is all that is known before a load: the request to the child, the memory it needs, and the chat template.
 type plan struct {
 	options  infer.LoadOptions
 	request  loadRequest
@@ -71,10 +71,10 @@ func readPlan(o infer.LoadOptions) (plan, error) {
 	return p, err
 }
 
-// need is how the memory that a model takes adds up, in bytes:
+// need is the memory that a model needs, in bytes:
 //
 //	weights = all tensors
-//	cache   = context × Σ over layers (KV heads × (K channels + V channels)) × bytes of a cached number
+//	cache   = context × Σ over layers (KV heads × (K channels + V channels)) × bytes per cached value
 //	compute = 4 × batch × the larger of
 //	              vocabulary + hidden                                            logits of the last step
 //	              2·hidden + 2·heads·d_h + 2·KV heads·d_h + scores               attention of the widest layer
@@ -82,10 +82,10 @@ func readPlan(o infer.LoadOptions) (plan, error) {
 //	          where scores = 1.5·context (the mask, in two precisions) with flash attention, (1 + heads)·context without
 //	output  = 4 × vocabulary × tokens scored at once (scoreBatch)
 //
-// llama.cpp's own report of the first three is within a few per cent of this (a test holds it to 15 %).
+// llama.cpp reports sizes of the first three within a few per cent of this (a test allows 15 %).
 type need struct {
 	layers          []layerNeed
-	outside         int64 // weights of no layer: embeddings and output
+	outside         int64 // weights outside the layers: embeddings and output
 	compute, output int64
 }
 
@@ -100,7 +100,7 @@ func (n need) memory() infer.Memory {
 	return m
 }
 
-// needOf reads the sizes from the raw metadata, which every architecture that llama.cpp runs has in the same form.
+// needOf computes the need from the raw metadata, whose form is the same in every architecture that llama.cpp runs.
 func needOf(f *gguf.File, r loadRequest) (need, error) {
 	kv := f.KV()
 	arch, _ := kv.String("general.architecture")
@@ -110,7 +110,7 @@ func needOf(f *gguf.File, r loadRequest) (need, error) {
 		}
 		return otherwise
 	}
-	const most = 1 << 20 // layers, heads, channels; the file is foreign
+	const most = 1 << 20 // layers, heads, channels; the file is not trusted
 	layers := count("block_count", 0)
 	hidden := count("embedding_length", 0)
 	if layers == 0 || layers > most || hidden == 0 || hidden > most {
@@ -127,7 +127,7 @@ func needOf(f *gguf.File, r loadRequest) (need, error) {
 	}
 	keys, values := int64(count("attention.key_length", headDim)), int64(count("attention.value_length", headDim))
 	context := int64((r.Context + contextUnit - 1) / contextUnit * contextUnit)
-	widest := int64(0) // numbers for each token of the widest step
+	widest := int64(0) // values per token of the widest step
 	for i := range n.layers {
 		n.layers[i].cache = cacheBytes(r.KVType, context*kvHeads[i]*(keys+values))
 		scores := context * 3 / 2
@@ -153,8 +153,8 @@ func needOf(f *gguf.File, r loadRequest) (need, error) {
 	return n, nil
 }
 
-// perLayer reads one number for all layers or a list with one for each. What is missing or nonsense is taken from
-// otherwise, or 0: this is for an estimate, and llama.cpp judges the file.
+// perLayer reads one number for all layers or a list with one for each. A missing value is that of otherwise, or 0; values
+// are clamped, since they serve an estimate only and llama.cpp validates the file.
 func perLayer(kv *gguf.KV, key string, layers int, otherwise []int64) []int64 {
 	out := make([]int64, layers)
 	list, _ := kv.Ints(key)
@@ -173,7 +173,7 @@ func perLayer(kv *gguf.KV, key string, layers int, otherwise []int64) []int64 {
 	return out
 }
 
-// layerOf is the layer of a tensor named blk.N.….
+// layerOf returns the layer N of a tensor named blk.N.….
 func layerOf(name string) (int, bool) {
 	var i int
 	if _, err := fmt.Sscanf(name, "blk.%d.", &i); err != nil || i < 0 {
@@ -182,7 +182,7 @@ func layerOf(name string) (int, bool) {
 	return i, true
 }
 
-// cacheBytes is the size of n cached numbers.
+// cacheBytes returns the size of n cached values.
 func cacheBytes(kvType string, n int64) int64 {
 	switch kvType {
 	case infer.KVQ80:
@@ -193,11 +193,11 @@ func cacheBytes(kvType string, n int64) int64 {
 	return 2 * n
 }
 
-// scoreBatch is how many tokens' logits are computed at once: at most 64 MiB of them.
+// scoreBatch returns how many tokens' logits are computed at once: at most 64 MiB of them.
 func scoreBatch(vocab int) int { return max(16, (64<<20)/(4*max(vocab, 1))) }
 
-// place decides how many layers go to the GPUs and refuses what does not fit. devices are ggml's, processors first or not;
-// host is the memory a process can still get here.
+// place decides how many layers are on the GPUs, and returns infer.ErrNoMemory if the model does not fit. devices are ggml's
+// in any order; host is the memory that a process can still allocate, 0 if not known.
 func (p *plan) place(devices []infer.Device, host int64) error {
 	gpu := int64(0)
 	for _, d := range devices {
@@ -235,7 +235,7 @@ func (p *plan) place(devices []infer.Device, host int64) error {
 	return nil
 }
 
-// fit is how many of the last layers, and after them the output, fit in bytes of GPU memory.
+// fit returns how many of the last layers, and then the output, fit in bytes of GPU memory.
 func (p *plan) fit(bytes int64) int {
 	bytes -= p.need.compute
 	n := 0

@@ -25,7 +25,7 @@ func planOf(t *testing.T, m gguftest.Model, edit func(*infer.LoadOptions)) plan 
 	return p
 }
 
-// TestNeed works the formula out by hand on a model whose layers differ.
+// TestNeed computes the formula by hand for a model whose layers differ.
 func TestNeed(t *testing.T) {
 	m := gguftest.Tiny("deci")
 	m.Type = gguf.F32
@@ -101,8 +101,8 @@ func TestPlace(t *testing.T) {
 	}
 }
 
-// TestPlanLies: metadata that is nonsense is refused, or counts as nothing, before llama.cpp sees the file.
-func TestPlanLies(t *testing.T) {
+// TestPlanBadMetadata: metadata that is out of range is refused, or ignored, before llama.cpp reads the file.
+func TestPlanBadMetadata(t *testing.T) {
 	for name, edit := range map[string]func(kv *gguf.KV) error{
 		"no layers":   func(kv *gguf.KV) error { return kv.Set("llama.block_count", uint32(0)) },
 		"many layers": func(kv *gguf.KV) error { return kv.Set("llama.block_count", uint32(1<<31)) },
@@ -129,7 +129,7 @@ func TestPlanLies(t *testing.T) {
 		}
 	}
 	if _, err := readPlan(infer.Defaults(gguftest.Write(t, m))); err != nil {
-		t.Errorf("an odd number of heads is for llama.cpp to judge: %v", err)
+		t.Errorf("the number of heads is for llama.cpp to validate: %v", err)
 	}
 }
 

@@ -18,28 +18,28 @@ import (
 	"github.com/lathe-llm/lathe/infer"
 )
 
-// abortGrace is how long a child has to end a request it was asked to abort. A batch on a GPU cannot be interrupted, so it
-// is generous.
+// abortGrace is how long a child may take to end an aborted request. It is long because a batch on a GPU cannot be
+// interrupted.
 const abortGrace = 20 * time.Second
 
-// logTail is how many of the last lines of a log an error quotes.
+// logTail is the number of log lines that an error quotes.
 const logTail = 4
 
-// process is a running child. It does one request at a time; call is used by one goroutine at a time.
+// process is a running child, which serves one request at a time; call is used by one goroutine at a time.
 type process struct {
 	cmd     *exec.Cmd
 	in      io.WriteCloser
-	frames  chan frame // what the child says; closed when it has ended
+	frames  chan frame // from the child; closed when it has ended
 	ended   chan struct{}
 	logPath string
 	engine  string
 
-	writing sync.Mutex // frames are whole also with abort and threads beside a request
+	writing sync.Mutex // keeps frames whole: abort and threads are sent during a request
 	nextID  uint64
 
 	mu      sync.Mutex
-	killed  bool  // by us
-	readErr error // why reading frames ended, other than by the end of the process
+	killed  bool  // by this process
+	readErr error // why reading frames ended, if not by the end of the process
 	exit    error // set before ended is closed
 }
 
@@ -77,8 +77,8 @@ func startProcess(ctx context.Context, o Options) (*process, error) {
 	return p, nil
 }
 
-// run starts the child, reads what it says and waits for its end, all on one thread: Linux kills a child with the thread
-// that started it, and the Go runtime ends threads as it likes.
+// run starts the child, reads its frames and waits for its end, all on one locked thread: Linux kills a child when the thread
+// that started it ends, and the Go runtime ends idle threads.
 func (p *process) run(out io.Reader, started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -101,7 +101,7 @@ func (p *process) run(out io.Reader, started chan<- error) {
 	close(p.frames)
 }
 
-// read hands on frames until the child ends or says something that is none; then it is ended.
+// read passes on frames until the child ends or sends anything else, and then kills it.
 func (p *process) read(out io.Reader) {
 	r := bufio.NewReaderSize(out, 1<<16)
 	for {
@@ -127,7 +127,7 @@ func (p *process) greet(ctx context.Context) error {
 		}
 		hello, err := decode[helloReply](f)
 		if err != nil || f.Kind != kindHello || hello.Version != protocolVersion {
-			return errors.New("llamacpp: the engine speaks another protocol: was the program replaced while it runs?")
+			return errors.New("llamacpp: the engine uses another protocol: was the program replaced while it runs?")
 		}
 		if hello.Engine == "" {
 			return fmt.Errorf("llamacpp: %w (built without cgo)", infer.ErrUnavailable)
@@ -139,20 +139,20 @@ func (p *process) greet(ctx context.Context) error {
 	}
 }
 
-// kill ends the child at once, waits until it is gone and removes its log.
+// kill ends the child, waits until it has ended and removes its log.
 func (p *process) kill() {
 	p.mu.Lock()
 	p.killed = true
 	p.mu.Unlock()
 	_ = p.cmd.Process.Kill()
 	_ = p.in.Close()
-	for range p.frames { // lets run come to its end
+	for range p.frames { // run sends them until the end
 	}
 	<-p.ended
 	_ = os.Remove(p.logPath)
 }
 
-// alive is false once the child has ended.
+// alive reports whether the child has not ended.
 func (p *process) alive() bool {
 	select {
 	case <-p.ended:
@@ -171,8 +171,8 @@ func (p *process) write(id uint64, k kind, body any) error {
 // setThreads may be called at any time.
 func (p *process) setThreads(n int) error { return p.write(0, kindThreads, threadsRequest{n}) }
 
-// call sends a request and gives its events to event until its result comes. An error of event, or the end of ctx, aborts
-// the request; the error is then that one, and the result is there all the same if the child gave one.
+// call sends a request, passes its events to event and returns its result. An error of event, or the end of ctx, aborts the
+// request and is returned, beside the result if the child sent one.
 func (p *process) call(ctx context.Context, k kind, body any, event func(frame) error) (frame, error) {
 	p.nextID++
 	id := p.nextID
@@ -231,14 +231,14 @@ func (p *process) call(ctx context.Context, k kind, body any, event func(frame) 
 	}
 }
 
-// drain waits for the end of the child and says why it came.
+// drain waits for the end of the child and returns its reason.
 func (p *process) drain() error {
 	for range p.frames {
 	}
 	return p.crash()
 }
 
-// crash is the error of a child that has ended by itself.
+// crash returns the error of a child that ended by itself, or infer.ErrClosed after kill.
 func (p *process) crash() error {
 	<-p.ended
 	p.mu.Lock()
@@ -246,7 +246,7 @@ func (p *process) crash() error {
 	if p.killed {
 		return infer.ErrClosed
 	}
-	why := "it ended"
+	why := "it exited"
 	if p.exit != nil {
 		why = p.exit.Error()
 	}
@@ -260,7 +260,7 @@ func (p *process) crash() error {
 	return fmt.Errorf("%w: %s (log: %s)", infer.ErrEngineCrashed, why, filepath.Clean(p.logPath))
 }
 
-// lastLines gives up to n last lines of a file, blank ones left out, each cut to a readable length.
+// lastLines returns the last lines of a file, at most n, without blank ones and each cut to a readable length.
 func lastLines(path string, n int) []string {
 	const tail, longest = 1 << 14, 200
 	f, err := os.Open(path)

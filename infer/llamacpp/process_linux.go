@@ -5,10 +5,10 @@ import (
 	"syscall"
 )
 
-// selfExecutable is the running program, also after its file was replaced by a newer build.
+// selfExecutable is the running program, even after its file was replaced.
 const selfExecutable = "/proc/self/exe"
 
-// bindToParent has the kernel kill the child when the thread that starts it ends.
+// bindToParent makes the kernel kill the child when the thread that started it ends.
 func bindToParent(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }

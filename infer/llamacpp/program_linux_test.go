@@ -36,7 +36,7 @@ func startProgram(t *testing.T) (cmd *exec.Cmd, in io.WriteCloser, out *bufio.Re
 	return cmd, in, bufio.NewReader(pipe), errOut
 }
 
-// TestSilence: a program that loads and uses a model writes what it writes itself, and nothing else.
+// TestSilence: loading and using a model writes nothing to the standard output and error of the program.
 func TestSilence(t *testing.T) {
 	cmd, in, out, errOut := startProgram(t)
 	line, err := out.ReadString('\n')

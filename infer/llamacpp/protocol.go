@@ -13,13 +13,14 @@ import (
 	"github.com/lathe-llm/lathe/infer/internal/chat"
 )
 
-// protocolVersion changes with every change of the messages: an executable replaced while its parent runs is noticed.
+// protocolVersion changes with every change of the messages, so that an executable that was replaced while its parent runs is
+// detected.
 const protocolVersion = 3
 
-// maxFrame bounds a frame. The largest are texts to tokenize and their tokens.
+// maxFrame bounds a frame in bytes. The largest are texts to tokenize and their tokens.
 const maxFrame = 256 << 20
 
-// kind says what a frame holds.
+// kind is the type of a message.
 type kind string
 
 // Requests, from the parent.
@@ -32,19 +33,19 @@ const (
 	kindGenerate kind = "generate" // generateRequest -> token… generateReply
 	kindScore    kind = "score"    // scoreRequest -> positions… nothing
 	kindBench    kind = "bench"    // infer.BenchTest -> benchReply
-	kindAbort    kind = "abort"    // of the frame's id; no answer of its own
-	kindThreads  kind = "threads"  // threadsRequest; no answer
+	kindAbort    kind = "abort"    // of the request with the frame's id; not answered itself
+	kindThreads  kind = "threads"  // threadsRequest; not answered
 )
 
 // Answers, from the child.
 const (
-	kindHello   kind = "hello" // first of all: helloReply
-	kindEvent   kind = "event" // progress, token or positions of a request under way
+	kindHello   kind = "hello" // the first frame: helloReply
+	kindEvent   kind = "event" // progress, token or positions of the running request
 	kindResult  kind = "result"
 	kindFailure kind = "failure" // failure
 )
 
-// frame is one message. ID is the request's, in answers too.
+// frame is one message. An answer has the ID of its request.
 type frame struct {
 	ID   uint64          `json:"id"`
 	Kind kind            `json:"kind"`
@@ -81,7 +82,7 @@ func readFrame(r io.Reader) (frame, error) {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		if errors.Is(err, io.ErrUnexpectedEOF) {
-			return frame{}, fmt.Errorf("%w: cut off in a length", errProtocol)
+			return frame{}, fmt.Errorf("%w: truncated length", errProtocol)
 		}
 		return frame{}, err
 	}
@@ -89,7 +90,7 @@ func readFrame(r io.Reader) (frame, error) {
 	if err := checkLength(n); err != nil {
 		return frame{}, err
 	}
-	var data bytes.Buffer // grows with what arrives, not with what is promised
+	var data bytes.Buffer // grows with the bytes that arrive, whatever the length claims
 	if _, err := io.CopyN(&data, r, n); err != nil {
 		return frame{}, fmt.Errorf("%w: %d of %d bytes of a message: %w", errProtocol, data.Len(), n, err)
 	}
@@ -119,7 +120,7 @@ func decode[T any](f frame) (T, error) {
 	return body, nil
 }
 
-// floats travel as base64 of their little-endian bits.
+// floats are encoded as base64 of their little-endian bits.
 type floats []float32
 
 // MarshalJSON implements [json.Marshaler].
@@ -144,7 +145,7 @@ func (x *floats) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// tokens travel like floats.
+// tokens are encoded like floats.
 type tokens []int32
 
 // MarshalJSON implements [json.Marshaler].
@@ -175,7 +176,7 @@ func unmarshalWords(text []byte) ([]uint32, error) {
 		return nil, err
 	}
 	if len(data)%4 != 0 {
-		return nil, fmt.Errorf("%d bytes are no numbers of 4", len(data))
+		return nil, fmt.Errorf("%d bytes are not a multiple of 4", len(data))
 	}
 	words := make([]uint32, len(data)/4)
 	for i := range words {
@@ -249,7 +250,7 @@ type tokenEvent struct {
 
 type topTokenWire struct {
 	ID      int32
-	Text    []byte // a piece of a rune, perhaps
+	Text    []byte // may be a part of a rune
 	LogProb float64
 }
 
@@ -262,8 +263,8 @@ type scoreRequest struct {
 	At     []tokens
 }
 
-// positionsEvent holds consecutive positions of the window under way, n of them: NLL and Greedy have n values, Top and
-// TopProbs n·k, At and AtCount what was asked for.
+// positionsEvent holds n consecutive positions of the running window: NLL and Greedy have n values, Top and TopProbs n·k, At
+// one for each requested token.
 type positionsEvent struct {
 	NLL      floats
 	Greedy   []bool
@@ -278,13 +279,13 @@ type benchReply struct{ Seconds float64 }
 
 type threadsRequest struct{ Threads int }
 
-// failure is an error on its way to the parent. Code picks the sentinel.
+// failure is an error sent to the parent. Code identifies its sentinel.
 type failure struct {
 	Code    string
 	Message string
 }
 
-// failureCodes are the errors that keep their identity across the pipe.
+// failureCodes returns the sentinels that are preserved across the pipe.
 func failureCodes() map[string]error {
 	return map[string]error{
 		"bad model":    infer.ErrBadModel,
@@ -305,14 +306,14 @@ var (
 
 func failureOf(err error) failure {
 	for code, sentinel := range failureCodes() {
-		if errors.Is(err, sentinel) { // the sentinels exclude one another
+		if errors.Is(err, sentinel) { // no error wraps two of them
 			return failure{Code: code, Message: err.Error()}
 		}
 	}
 	return failure{Message: err.Error()}
 }
 
-// err is the failure as an error that wraps its sentinel and reads as it did in the child.
+// err returns an error with the text it had in the child, which wraps its sentinel.
 func (f failure) err() error {
 	if sentinel, ok := failureCodes()[f.Code]; ok {
 		return &remoteError{f.Message, sentinel}

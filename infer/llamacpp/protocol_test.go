@@ -83,7 +83,7 @@ func TestFailures(t *testing.T) {
 	for _, sentinel := range failureCodes() {
 		err := failureOf(errors.Join(sentinel)).err()
 		if !errors.Is(err, sentinel) {
-			t.Errorf("%v lost its identity: %v", sentinel, err)
+			t.Errorf("%v is not preserved: %v", sentinel, err)
 		}
 	}
 	if err := failureOf(io.ErrShortWrite).err(); err.Error() != io.ErrShortWrite.Error() {
@@ -94,7 +94,8 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// FuzzFrames: what a broken child may send is an error or a message, and parts that do not fit are refused.
+// FuzzFrames reads arbitrary bytes of a broken child: each frame is an error or a message, and fields that do not fit
+// together are refused.
 func FuzzFrames(f *testing.F) {
 	seed := func(k kind, body any) {
 		var b bytes.Buffer

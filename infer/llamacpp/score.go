@@ -31,7 +31,8 @@ func (m *Model) Distributions(ctx context.Context, windows [][]int32, o infer.Di
 	return out, nil
 }
 
-// collect appends the positions of a checked event. at is what is asked of all positions of the window; nil for nothing.
+// collect appends the positions of a checked event. at holds the requested tokens of all positions of the window, nil for
+// none.
 func collect(out []infer.Position, e positionsEvent, at [][]int32) []infer.Position {
 	n := len(e.NLL)
 	k := len(e.Top) / max(n, 1)
@@ -50,8 +51,8 @@ func collect(out []infer.Position, e positionsEvent, at [][]int32) []infer.Posit
 	return out
 }
 
-// score has the child score window after window, each a turn of its own in the queue, and hands the positions to take in
-// order. at is what o.At asks of the window.
+// score scores the windows in order, each in its own turn of the queue, and passes their positions to take. at holds the
+// tokens that o.At requests of the window.
 func (m *Model) score(ctx context.Context, windows [][]int32, o infer.DistributionOptions, take func(w int, e positionsEvent, at [][]int32)) error {
 	total, done := 0, 0
 	if err := o.Validate(windows); err != nil {
@@ -109,7 +110,7 @@ func (m *Model) scoreWindow(ctx context.Context, w int, window []int32, o infer.
 	return m.fail(fmt.Sprintf("score window %d", w), err)
 }
 
-// check refuses an event whose parts do not fit together, or that comes after the end of the window.
+// check returns an error for an event whose fields do not fit together, or that exceeds the window.
 func (e positionsEvent) check(got, want int, at [][]int32) error {
 	n := len(e.NLL)
 	asked := 0

@@ -15,26 +15,26 @@ import (
 	"github.com/lathe-llm/lathe/infer/internal/chat"
 )
 
-// session is the child: one model and the request under way. Requests are worked off by one goroutine, in serve; another
-// reads what the parent sends meanwhile and touches the atomics only.
+// session is the state of the child: one model and the running request. One goroutine, in serve, answers requests; another
+// reads frames meanwhile and accesses the atomics only.
 type session struct {
 	out     io.Writer
 	net     *network
-	past    tokens // what the cache holds, in order
-	current uint64 // id of the request under way, for its events
+	past    tokens // tokens in the cache, in order
+	current uint64 // id of the running request, for its events
 
 	running  atomic.Uint64           // id of the request that abort may end
 	abortee  atomic.Pointer[network] // whose flag abort sets
-	aborted  atomic.Bool             // the request under way is to end
-	threads  atomic.Int32            // wanted; applied before the next batch
-	applied  int                     // by the last batch
+	aborted  atomic.Bool             // the running request must end
+	threads  atomic.Int32            // requested; applied before the next batch
+	applied  int                     // threads of the last batch
 	governor governor
-	governed bool // the threads may be fewer than wanted: not on a GPU, nor in a benchmark
+	governed bool // the governor may use fewer threads: not on a GPU, nor in a benchmark
 
 	mu sync.Mutex // orders abort with the start of a request
 }
 
-// serve works off requests until in ends.
+// serve answers requests until in ends.
 func serve(in io.Reader, out io.Writer) error {
 	startEngine()
 	if err := writeFrame(out, 0, kindHello, helloReply{Version: protocolVersion, Engine: engineName}); err != nil {
@@ -56,7 +56,7 @@ func serve(in io.Reader, out io.Writer) error {
 	}
 }
 
-// listen reads frames for as long as there are any. When the parent is gone, so is this process, whatever it computes.
+// listen reads frames until in ends, which means that the parent has ended: then this process exits, whatever it computes.
 func (s *session) listen(in io.Reader, requests chan<- frame) error {
 	for {
 		f, err := readFrame(in)
@@ -103,7 +103,7 @@ func (s *session) abort(id uint64) {
 	}
 }
 
-// answer works off one request. The error it returns ends the process.
+// answer answers one request. The error it returns ends the process.
 func (s *session) answer(f frame) error {
 	s.current = f.ID
 	body, err := s.dispatch(f)
@@ -115,7 +115,7 @@ func (s *session) answer(f frame) error {
 			return werr
 		}
 		if errors.Is(err, chat.ErrRunaway) {
-			return err // the template still runs: only the end of the process ends it
+			return err // the template still runs: only the end of the process stops it
 		}
 		return nil
 	}
@@ -162,13 +162,13 @@ func (s *session) event(body any) error { return writeFrame(s.out, s.current, ki
 
 func (s *session) load(r loadRequest) (loadReply, error) {
 	if s.net != nil {
-		return loadReply{}, fmt.Errorf("%w: a model is loaded already", errProtocol)
+		return loadReply{}, fmt.Errorf("%w: a model is already loaded", errProtocol)
 	}
 	var last time.Time
 	net, err := loadNetwork(r, func(share float32) {
 		if now := time.Now(); share >= 1 || now.Sub(last) > 50*time.Millisecond {
 			last = now
-			_ = s.event(progressEvent{float64(share)}) // a parent that is gone is noticed by listen
+			_ = s.event(progressEvent{float64(share)}) // listen notices the end of the parent
 		}
 	})
 	if err != nil {
@@ -198,7 +198,7 @@ func (s *session) pieces(r piecesRequest) (piecesReply, error) {
 	return piecesReply{out}, nil
 }
 
-// check refuses tokens that llama.cpp would abort on.
+// check returns infer.ErrBadToken for tokens that llama.cpp would abort on.
 func (s *session) check(ids tokens) error {
 	for _, id := range ids {
 		if id < 0 || int(id) >= s.net.info.Vocab {
@@ -208,25 +208,25 @@ func (s *session) check(ids tokens) error {
 	return nil
 }
 
-// applyThreads follows the parent's wish, and the governor. Called before each batch.
+// applyThreads sets the threads of the next batch: those requested, or fewer where the governor reduces them.
 func (s *session) applyThreads() {
-	want := int(s.threads.Load())
+	n := int(s.threads.Load())
 	if s.governed {
-		if _, known := processTime(); known && want > 1 && s.governor.stale(time.Now()) {
-			wall, cpu := spin(want, governorProbe)
-			s.governor.probe(time.Now(), want, wall, cpu)
+		if _, known := processTime(); known && n > 1 && s.governor.stale(time.Now()) {
+			wall, cpu := spin(n, governorProbe)
+			s.governor.probe(time.Now(), n, wall, cpu)
 		}
-		want = s.governor.allow(want)
+		n = s.governor.allow(n)
 	}
-	if want > 0 && want != s.applied {
-		s.net.setThreads(want)
-		s.applied = want
+	if n > 0 && n != s.applied {
+		s.net.setThreads(n)
+		s.applied = n
 	}
 }
 
-// extend computes ids after what the cache holds, a batch at a time. Logits are kept for the last token of all, or, with
-// each, for every token: each is then called after every batch with the index in ids of its first token and its length.
-// When it fails, the cache and past hold the same tokens still.
+// extend computes ids after the tokens in the cache, a batch at a time. Logits are kept for the last token only or, with each,
+// for every token: each is then called after every batch with the index in ids of its first token and its length. On an
+// error the cache and past still hold the same tokens.
 func (s *session) extend(ids []int32, each func(first, n int) error) error {
 	step := s.net.size
 	if each != nil {
@@ -246,7 +246,7 @@ func (s *session) extend(ids []int32, each func(first, n int) error) error {
 	return nil
 }
 
-// decode computes one batch after what the cache holds.
+// decode computes one batch after the tokens in the cache.
 func (s *session) decode(batch []int32, all bool) error {
 	if s.aborted.Load() {
 		return errAborted
@@ -268,10 +268,10 @@ func (s *session) decode(batch []int32, all bool) error {
 	return nil
 }
 
-// keep forgets what the cache holds after the first n tokens.
+// keep removes all but the first n tokens from the cache.
 func (s *session) keep(n int) { s.past = s.past[:s.net.truncate(n)] }
 
-// reuse keeps the common beginning of the cache and ids, but at most limit tokens, and returns its length.
+// reuse keeps the common prefix of the cache and ids, at most limit tokens, and returns its length.
 func (s *session) reuse(ids []int32, limit int) int {
 	n := 0
 	for n < min(limit, len(s.past), len(ids)) && s.past[n] == ids[n] {
@@ -281,11 +281,11 @@ func (s *session) reuse(ids []int32, limit int) int {
 	return len(s.past)
 }
 
-// logits are those of the i-th token of the last batch.
+// logits returns those of the i-th token of the last batch.
 func (s *session) logits(i int) ([]float32, error) {
 	logits := s.net.logits(i, s.net.info.Vocab)
 	if logits == nil {
-		return nil, fmt.Errorf("llama.cpp gives no logits for token %d of its batch", i)
+		return nil, fmt.Errorf("llama.cpp returned no logits for token %d of its batch", i)
 	}
 	return logits, nil
 }

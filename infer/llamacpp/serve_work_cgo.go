@@ -37,7 +37,7 @@ func (s *session) prompt(r promptRequest) (promptReply, error) {
 			return promptReply{}, fmt.Errorf("%w: %w", errTemplate, err)
 		}
 	}
-	// Many templates write the start token themselves, and two of them confuse models.
+	// Many templates write the start token themselves; models are not trained on two of them.
 	written := start != "" && strings.HasPrefix(text, start)
 	ids, err := s.net.tokenize(text, s.net.info.AddBOS && !written, true)
 	return promptReply{text, ids}, err
@@ -53,7 +53,7 @@ func (s *session) generate(r generateRequest) (generateReply, error) {
 		return generateReply{}, fmt.Errorf("a prompt without tokens: %w", infer.ErrInvalid)
 	}
 	if len(r.Prompt) >= s.net.info.Context {
-		return generateReply{}, fmt.Errorf("a prompt of %d tokens, a context of %d: %w",
+		return generateReply{}, fmt.Errorf("prompt of %d tokens, context of %d: %w",
 			len(r.Prompt), s.net.info.Context, infer.ErrContextFull)
 	}
 	stats.ReusedTokens = s.reuse(r.Prompt, len(r.Prompt)-1)
@@ -75,7 +75,7 @@ func (s *session) generate(r generateRequest) (generateReply, error) {
 	return generateReply{stats}, err
 }
 
-// continueText draws and computes tokens until something stops it. The logits of the last prompt token are there.
+// continueText samples and computes tokens until a stop condition. The logits of the last prompt token have been computed.
 func (s *session) continueText(o infer.Sampling, stats *infer.GenStats, begin time.Time) error {
 	sampler := sample.New(o, s.past)
 	pieces := piece.Assembler{Stop: o.Stop}
@@ -137,13 +137,13 @@ func (s *session) addLogProbs(t *tokenEvent, logits []float32, top int) {
 	}
 }
 
-// score gives the distribution of each token of the window from r.From on, in events.
+// score sends the distribution of each token of the window from r.From on, in events.
 func (s *session) score(r scoreRequest) (struct{}, error) {
 	switch {
 	case r.From < 1 || (r.At != nil && len(r.At) != max(0, len(r.Window)-r.From)):
 		return struct{}{}, fmt.Errorf("%w: score from %d with %d lists of tokens", errProtocol, r.From, len(r.At))
 	case len(r.Window) > s.net.info.Context:
-		return struct{}{}, fmt.Errorf("a window of %d tokens, a context of %d: %w", len(r.Window), s.net.info.Context, infer.ErrContextFull)
+		return struct{}{}, fmt.Errorf("window of %d tokens, context of %d: %w", len(r.Window), s.net.info.Context, infer.ErrContextFull)
 	}
 	if err := s.check(r.Window); err != nil {
 		return struct{}{}, err
@@ -156,8 +156,8 @@ func (s *session) score(r scoreRequest) (struct{}, error) {
 	if len(r.Window) <= r.From {
 		return struct{}{}, nil
 	}
-	// The token before the first scored one must be computed again: its logits are not in the cache. What lies before is
-	// either reused or read without logits.
+	// The token before the first scored one is always computed: its logits are not in the cache. Those before it are reused
+	// or computed without logits.
 	first := r.From - 1
 	reused := s.reuse(r.Window, first)
 	if err := s.extend(r.Window[reused:first], nil); err != nil {
@@ -172,14 +172,14 @@ func (s *session) score(r scoreRequest) (struct{}, error) {
 	})
 }
 
-// positions describes the n tokens that follow each token of the last batch, whose first is window[at].
+// positions describes the token that follows each of the n tokens of the last batch, whose first is window[at].
 func (s *session) positions(r scoreRequest, at, n int) (positionsEvent, error) {
 	e := positionsEvent{NLL: make(floats, n), Greedy: make([]bool, n)}
 	k := min(r.Top, infer.MaxTop, s.net.info.Vocab)
 	if k > 0 {
 		e.Top, e.TopProbs = make(tokens, n*k), make(floats, n*k)
 	}
-	at0 := make([]int, n+1) // where the values asked for at each position start
+	at0 := make([]int, n+1) // where the requested values of each position start
 	for i := range n {
 		at0[i+1] = at0[i]
 		if r.At != nil {
@@ -195,7 +195,7 @@ func (s *session) positions(r scoreRequest, at, n int) (positionsEvent, error) {
 			return e, err
 		}
 	}
-	// ggml's threads are done with the batch: the processors are free for the sums.
+	// ggml's threads are idle between batches: the sums may use the processors.
 	workers := max(1, min(s.applied, n))
 	var wg sync.WaitGroup
 	for w := range workers {
@@ -210,7 +210,7 @@ func (s *session) positions(r scoreRequest, at, n int) (positionsEvent, error) {
 					for j := range k {
 						if j < len(ids) {
 							e.Top[i*k+j], e.TopProbs[i*k+j] = ids[j], probs[j]
-						} else { // logits that are no numbers
+						} else { // too few finite logits
 							e.TopProbs[i*k+j] = float32(math.Inf(-1))
 						}
 					}
@@ -225,15 +225,15 @@ func (s *session) positions(r scoreRequest, at, n int) (positionsEvent, error) {
 	return e, nil
 }
 
-// bench times one run as llama-bench does: r.Prompt random tokens read in batches, or r.Gen random tokens one by one, after
-// r.Depth tokens that are not timed.
+// bench times one run as llama-bench does: r.Prompt random tokens in batches, or r.Gen random tokens one by one, after r.Depth
+// tokens that are not timed.
 func (s *session) bench(r infer.BenchTest) (benchReply, error) {
 	if r.Prompt < 0 || r.Gen < 0 || r.Depth < 0 || r.Prompt+r.Gen+r.Depth > s.net.info.Context {
-		return benchReply{}, fmt.Errorf("a run of %d tokens, a context of %d: %w",
+		return benchReply{}, fmt.Errorf("benchmark of %d tokens, context of %d: %w",
 			r.Prompt+r.Gen+r.Depth, s.net.info.Context, infer.ErrContextFull)
 	}
 	defer func(governed bool) { s.governed = governed }(s.governed)
-	s.governed = false // what is measured is what was asked for
+	s.governed = false // measure with the requested threads
 	rng := rand.New(rand.NewPCG(1, 2))
 	random := func(n int) []int32 {
 		ids := make([]int32, n)

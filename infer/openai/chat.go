@@ -16,7 +16,7 @@ type chatResponse struct {
 	Choices []chatChoice `json:"choices"`
 	Usage   *usage       `json:"usage,omitempty"`
 
-	// Warning says why the model's own chat template was not used; an extension.
+	// Warning is the reason why the model's own chat template was not used; an extension.
 	Warning string `json:"warning,omitempty"`
 }
 
@@ -78,7 +78,7 @@ func (h *Handler) chat(w http.ResponseWriter, r *http.Request, request chatReque
 	if request.LogProbs {
 		probs = &chatProbs{Content: []chatProb{}}
 	}
-	role := infer.Assistant // told once
+	role := infer.Assistant // in the first delta only
 	stats, err := h.model.Chat(out.traced(r.Context()), messages, s, func(t infer.Token) error {
 		text.WriteString(t.Text)
 		var own *chatProbs
@@ -108,7 +108,7 @@ func (h *Handler) chat(w http.ResponseWriter, r *http.Request, request chatReque
 		return nil
 	}
 	if err := chunk(chatChoice{Delta: &chatContent{Role: role}, Finish: finish(stats.Stop)}); err != nil {
-		return nil // the client has gone
+		return nil // the client has disconnected
 	}
 	if request.StreamOptions.IncludeUsage {
 		response.Object, response.Choices, response.Usage = "chat.completion.chunk", []chatChoice{}, used
@@ -119,7 +119,7 @@ func (h *Handler) chat(w http.ResponseWriter, r *http.Request, request chatReque
 	return out.done()
 }
 
-// chatProbOf is a generated token with the most likely ones.
+// chatProbOf returns a generated token with its alternatives.
 func chatProbOf(t infer.Token) chatProb {
 	p := oneProb(t.Piece, t.LogProb)
 	for _, other := range t.Top {

@@ -26,8 +26,8 @@ type completionChoice struct {
 	Finish   *string    `json:"finish_reason"`
 }
 
-// textProbs are log-probabilities as text completions have them: four lists of the same length. Those of the first token of
-// an echoed prompt are null.
+// textProbs are log-probabilities as text completions have them: four lists of the same length, with null for the first token
+// of an echoed prompt.
 type textProbs struct {
 	Tokens   []string             `json:"tokens"`
 	LogProbs []*float64           `json:"token_logprobs"`
@@ -41,7 +41,7 @@ type usage struct {
 	Total      int `json:"total_tokens"`
 }
 
-// add counts one more answer.
+// add adds the tokens of one more answer.
 func (u *usage) add(prompt, completion int) {
 	u.Prompt += prompt
 	u.Completion += completion
@@ -88,7 +88,7 @@ func (h *Handler) completions(w http.ResponseWriter, r *http.Request, request co
 	if request.StreamOptions.IncludeUsage {
 		response.Choices = []completionChoice{}
 		if err := out.event(response); err != nil {
-			return nil // the client has gone
+			return nil // the client has disconnected
 		}
 	}
 	return out.done()
@@ -148,7 +148,7 @@ func (c *completer) run(ctx context.Context, u *usage) (completionChoice, error)
 	return choice, nil
 }
 
-// tokens are those of the prompt. A text gets the model's start token and may name special tokens.
+// tokens returns the tokens of the prompt. A text gets the model's start token, and special tokens in it are recognised.
 func (c *completer) tokens(ctx context.Context) ([]int32, error) {
 	if c.request.Prompt.tokens != nil {
 		return c.request.Prompt.tokens[c.index], nil
@@ -156,7 +156,7 @@ func (c *completer) tokens(ctx context.Context) ([]int32, error) {
 	return c.h.model.Tokenize(ctx, c.request.Prompt.texts[c.index], true)
 }
 
-// echo is the text of the prompt and, where asked for, the log-probabilities of its tokens.
+// echo returns the text of the prompt and, if requested, the log-probabilities of its tokens.
 func (c *completer) echo(ctx context.Context, prompt []int32) (string, *textProbs, error) {
 	pieces, err := c.h.model.Pieces(ctx, prompt)
 	if err != nil {
@@ -198,14 +198,14 @@ func (c *completer) echo(ctx context.Context, prompt []int32) (string, *textProb
 	return text, probs, nil
 }
 
-// addTop names a token in a list of the most likely; of two with one text (parts of a rune) the likelier stays.
+// addTop adds a token to the most likely ones; of two with the same text (parts of a rune) the more likely one is kept.
 func addTop(top map[string]float64, piece string, logProb float64) {
 	if old, there := top[clean(piece)]; !there || logProb > old {
 		top[clean(piece)] = logProb
 	}
 }
 
-// probs are those of one generated token; nil unless asked for.
+// probs returns those of one generated token; nil unless requested.
 func (c *completer) probs(t infer.Token) *textProbs {
 	if c.request.LogProbs == nil {
 		return nil
@@ -220,7 +220,7 @@ func (c *completer) probs(t infer.Token) *textProbs {
 	return probs
 }
 
-// add adds the next token of the text.
+// add appends the next token of the text.
 func (c *completer) add(p *textProbs, piece string, logProb *float64, top map[string]float64) {
 	p.Tokens = append(p.Tokens, clean(piece))
 	p.LogProbs = append(p.LogProbs, logProb)
@@ -229,7 +229,7 @@ func (c *completer) add(p *textProbs, piece string, logProb *float64, top map[st
 	c.offset += len(piece)
 }
 
-// append adds more; either may be nil.
+// append returns p followed by more; either may be nil.
 func (p *textProbs) append(more *textProbs) *textProbs {
 	if p == nil || more == nil {
 		if p == nil {
@@ -243,7 +243,7 @@ func (p *textProbs) append(more *textProbs) *textProbs {
 	}
 }
 
-// clean makes a piece of a rune text that JSON can hold.
+// clean replaces the invalid UTF-8 of a part of a rune, which JSON cannot hold.
 func clean(piece string) string {
 	if utf8.ValidString(piece) {
 		return piece
@@ -251,7 +251,7 @@ func clean(piece string) string {
 	return strings.ToValidUTF8(piece, "\uFFFD")
 }
 
-// finish is a stop reason in the interface's words.
+// finish returns a stop reason in the interface's words.
 func finish(stop string) *string {
 	reason := "stop"
 	if stop == infer.StopLength || stop == infer.StopContext {

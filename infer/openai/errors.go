@@ -23,12 +23,12 @@ func problem(status int, code, format string, args ...any) error {
 	return &apiError{status, code, fmt.Sprintf(format, args...)}
 }
 
-// bad is a request that cannot be granted as it is.
+// bad returns the error of an invalid request.
 func bad(format string, args ...any) error {
 	return problem(http.StatusBadRequest, "invalid_request_error", format, args...)
 }
 
-// asAPI gives every error its status.
+// asAPI converts an error to one with a status.
 func asAPI(err error) *apiError {
 	var e *apiError
 	switch {
@@ -39,9 +39,9 @@ func asAPI(err error) *apiError {
 	case errors.Is(err, infer.ErrBadToken), errors.Is(err, infer.ErrInvalid):
 		return &apiError{http.StatusBadRequest, "invalid_request_error", err.Error()}
 	case errors.Is(err, infer.ErrClosed), errors.Is(err, context.Canceled):
-		return &apiError{http.StatusServiceUnavailable, "shutting_down", "the model is being closed, or the request was given up"}
+		return &apiError{http.StatusServiceUnavailable, "shutting_down", "the model is closed, or the request was cancelled"}
 	case errors.Is(err, infer.ErrEngineCrashed):
-		// Its text holds the log's last lines and a path: those are for the one who runs the server.
+		// Its text holds lines of the log and a path, which are for the operator of the server only.
 		return &apiError{http.StatusInternalServerError, "engine_crashed", "the engine crashed; try again"}
 	}
 	return &apiError{http.StatusInternalServerError, "internal_error", err.Error()}
@@ -55,7 +55,7 @@ func (e *apiError) body() any {
 	return map[string]any{"error": map[string]any{"message": e.message, "type": kind, "param": nil, "code": e.code}}
 }
 
-// fail sends an error where nothing was sent yet. A stream under way ends itself.
+// fail sends an error before anything else was sent. A stream sends its own.
 func fail(w http.ResponseWriter, err error) {
 	e := asAPI(err)
 	send(w, e.status, e.body())
@@ -65,5 +65,5 @@ func send(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // a client that has gone is nobody to tell
+	_ = json.NewEncoder(w).Encode(body) // the client may have disconnected
 }

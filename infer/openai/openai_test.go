@@ -112,7 +112,7 @@ func TestCompletion(t *testing.T) {
 	}
 	_, got = call(t, s, "POST", "/v1/completions", `{"prompt":["A model is a t"]}`)
 	if n := at(t, got, "usage", "completion_tokens"); n.(float64) > defaultMaxTokens {
-		t.Errorf("%v tokens where nothing was said", n)
+		t.Errorf("%v tokens by default", n)
 	}
 	// Equal seeds give equal text.
 	body := `{"prompt":"The","max_tokens":20,"temperature":1.5,"seed":-5}`
@@ -123,7 +123,7 @@ func TestCompletion(t *testing.T) {
 	}
 }
 
-// TestEcho asks for the log-probabilities of a prompt as lm-evaluation-harness does.
+// TestEcho requests the log-probabilities of a prompt as lm-evaluation-harness does.
 func TestEcho(t *testing.T) {
 	s, m := serve(t, Options{}, fake.Options{})
 	const prompt = "A tool holds."
@@ -331,14 +331,14 @@ func TestRefusals(t *testing.T) {
 	if status != http.StatusUnsupportedMediaType {
 		t.Errorf("text that is not declared as JSON: %d", status)
 	}
-	// What is given and changes nothing is no reason to refuse.
+	// Unsupported fields with values that change nothing are accepted.
 	status, got := call(t, s, "POST", "/v1/completions", `{"prompt":"x","n":1,"stop":null,"logit_bias":{},"presence_penalty":0,"user":"me","max_tokens":1}`)
 	if status != 200 {
 		t.Errorf("%d %v", status, got)
 	}
 }
 
-// FuzzRequests: any body gives an answer or an error in the interface's form.
+// FuzzRequests: any body yields an answer or an error in the interface's form.
 func FuzzRequests(f *testing.F) {
 	f.Add(true, `{"messages":[{"role":"user","content":"x"}],"max_tokens":2,"logprobs":true,"stop":["a"]}`)
 	f.Add(false, `{"prompt":[1,2],"max_tokens":2,"logprobs":3,"echo":true}`)

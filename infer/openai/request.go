@@ -9,7 +9,7 @@ import (
 	"github.com/lathe-llm/lathe/infer"
 )
 
-// common is what both kinds of completion take. Pointers tell what was given from what was not.
+// common holds the fields of both kinds of completion. Pointers distinguish absent fields from zero.
 type common struct {
 	Model         string   `json:"model"`
 	MaxTokens     *int     `json:"max_tokens"`
@@ -30,8 +30,8 @@ type common struct {
 	LogitBias        json.RawMessage `json:"logit_bias"`
 }
 
-// sampling checks the request and puts it in the engine's words. A limit of 0 tokens, which the engine takes for none, is
-// the caller's to see to.
+// sampling checks the request and converts it to the engine's options. The caller must handle a limit of 0 tokens, which means
+// no limit to the engine.
 func (c common) sampling(seed func() uint64) (infer.Sampling, error) {
 	s := infer.Sampling{Temperature: 1, Stop: c.Stop}
 	inRange := func(name string, v *float64, low, high float64, to *float64) error {
@@ -86,7 +86,7 @@ func given(raw json.RawMessage) bool {
 	return len(raw) > 0 && !bytes.Equal(raw, []byte("null"))
 }
 
-// texts is one text or a list of them.
+// texts is decoded from one text or a list of them.
 type texts []string
 
 // UnmarshalJSON implements [json.Unmarshaler].
@@ -101,7 +101,7 @@ func (t *texts) UnmarshalJSON(data []byte) error {
 	return json.Unmarshal(data, (*[]string)(t))
 }
 
-// prompts are those of a text completion: a text, texts, tokens, or lists of tokens.
+// prompts are those of a text completion, decoded from a text, a list of texts, a list of tokens, or a list of those.
 type prompts struct {
 	texts  []string
 	tokens [][]int32 // instead of texts
@@ -155,7 +155,7 @@ func (r completionRequest) check() error {
 	case r.BestOf != nil && *r.BestOf != 1:
 		return bad("best_of must be 1")
 	case r.Stream && r.Prompt.len() != 1:
-		return bad("one prompt only can be streamed")
+		return bad("only one prompt can be streamed")
 	}
 	return nil
 }

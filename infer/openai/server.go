@@ -28,25 +28,25 @@ const (
 	defaultMaxTokens  = 16 // of text completions, as OpenAI has it
 )
 
-// ErrNoKey means that an address beyond the loopback interface was to be served without a key.
+// ErrNoKey means that an address beyond the loopback interface was requested without a key.
 var ErrNoKey = errors.New("a key is needed to serve beyond this machine")
 
-// Options says how a model is served.
+// Options describe how a model is served.
 type Options struct {
-	// Key is what clients must send as a bearer token; "" asks for none, which Listen allows on loopback addresses only.
+	// Key is what clients must send as a bearer token; "" requires none, which Listen allows on loopback addresses only.
 	Key string
 
-	// Name is the model's id: that of its Info where empty.
+	// Name is the model's id; "" means the name in its Info.
 	Name string
 
-	// MaxWaiting is how many requests may be under way, the running one included, before others are turned away: 64 for 0.
+	// MaxWaiting is the maximum number of requests at a time, including the running one; others are refused. 0 means 64.
 	MaxWaiting int
 
-	// Seed makes a seed for requests that bring none; nil takes the time.
+	// Seed returns a seed for requests without one; nil means the current time.
 	Seed func() uint64
 }
 
-// Handler serves a model. Make it with New.
+// Handler serves a model. New returns one.
 type Handler struct {
 	model   infer.Model
 	options Options
@@ -56,7 +56,7 @@ type Handler struct {
 	mux     *http.ServeMux
 }
 
-// New makes a handler. The model stays the caller's to close.
+// New returns a handler. The caller closes the model.
 func New(m infer.Model, o Options) *Handler {
 	if o.Name == "" {
 		o.Name = m.Info().Name
@@ -132,7 +132,7 @@ func Listen(address, key string) (net.Listener, error) {
 	return l, nil
 }
 
-// Serve serves until ctx is done; then running answers are ended, and it returns nil.
+// Serve serves until ctx is done, cancels the running answers and returns nil.
 func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	base, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
@@ -156,13 +156,13 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	return nil
 }
 
-// answer decodes a request's body and hands it on, within the bounds on size and number.
+// answer decodes a request's body and calls do, within the bounds on size and number.
 func answer[Request any](h *Handler, do func(*Handler, http.ResponseWriter, *http.Request, Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		defer h.active.Add(-1)
 		if h.active.Add(1) > int64(h.options.MaxWaiting) {
 			w.Header().Set("Retry-After", "5")
-			fail(w, problem(http.StatusTooManyRequests, "busy", "%d requests wait already", h.options.MaxWaiting))
+			fail(w, problem(http.StatusTooManyRequests, "busy", "%d requests are already waiting", h.options.MaxWaiting))
 			return
 		}
 		request, err := decode[Request](w, r)
@@ -223,7 +223,7 @@ func (h *Handler) oneModel(w http.ResponseWriter, r *http.Request) {
 	send(w, http.StatusOK, h.entry())
 }
 
-// named refuses a name that is not the model's: an answer of another model would be taken for one of that name.
+// named returns an error for a name that is not the model's: the answer would be attributed to the other model.
 func (h *Handler) named(name string) error {
 	if name != "" && name != h.options.Name {
 		return problem(http.StatusNotFound, "model_not_found", "there is no model %q here, only %q", name, h.options.Name)

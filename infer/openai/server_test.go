@@ -45,7 +45,7 @@ func TestAccess(t *testing.T) {
 	}
 }
 
-// TestQueue holds one answer back while another waits, and turns the third away.
+// TestQueue blocks one answer while another waits, and a third is refused.
 func TestQueue(t *testing.T) {
 	steps := make(chan string)
 	s, m := serve(t, Options{MaxWaiting: 2}, fake.Options{Gate: func(ctx context.Context, step string) error {
@@ -78,7 +78,7 @@ func TestQueue(t *testing.T) {
 		t.Fatalf("step %q", step)
 	}
 	second := start()
-	eventually(t, "a request in line", func() bool { return len(m.Queue().Waiting) > 0 })
+	eventually(t, "a request in the queue", func() bool { return len(m.Queue().Waiting) > 0 })
 	if _, h := call(t, s, "GET", "/health", ""); at(t, h, "running") != "generate" || at(t, h, "waiting") != 1.0 {
 		t.Errorf("health %v", h)
 	}
@@ -98,13 +98,13 @@ func TestQueue(t *testing.T) {
 	if r := <-first; !r.done || len(r.comments) != 0 {
 		t.Errorf("first: %+v", r)
 	}
-	if r := <-second; !r.done || len(r.comments) == 0 || !strings.Contains(r.comments[0], "1 in line") {
+	if r := <-second; !r.done || len(r.comments) == 0 || !strings.Contains(r.comments[0], "position 1 in the queue") {
 		t.Errorf("second: %+v", r)
 	}
 	close(release)
 }
 
-// TestClientGoes: when the client closes, the model stops.
+// TestClientGoes: when the client disconnects, the model stops.
 func TestClientGoes(t *testing.T) {
 	s, m := serve(t, Options{}, fake.Options{})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -130,7 +130,7 @@ func TestModelFails(t *testing.T) {
 			t.Errorf("%s: %d %v", name, status, got)
 		}
 	}
-	// In a stream under way the error is an event, and the stream does not claim to be done.
+	// After the first event of a stream the error is an event too, and no end is sent.
 	tokens := 0
 	s, _ := serve(t, Options{}, fake.Options{Gate: func(_ context.Context, step string) error {
 		if step == "token" {

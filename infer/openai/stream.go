@@ -13,7 +13,7 @@ import (
 // writeTimeout is how long a client may take to read what it is sent.
 const writeTimeout = 30 * time.Second
 
-// stream sends server-sent events, or nothing where the answer is to come as a whole.
+// stream sends server-sent events, or nothing if on is false and the answer is sent as a whole.
 type stream struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
@@ -25,19 +25,19 @@ func (h *Handler) newStream(w http.ResponseWriter, on bool) *stream {
 	return &stream{w: w, control: http.NewResponseController(w), on: on}
 }
 
-// traced has a stream tell its client while it waits for others.
+// traced returns a context with which a stream reports its queue position to its client.
 func (s *stream) traced(ctx context.Context) context.Context {
 	if !s.on {
 		return ctx
 	}
 	return infer.WithQueueTrace(ctx, func(position int) {
 		if position > 0 {
-			_ = s.write(fmt.Sprintf(": waiting, %d in line\n\n", position)) // a client that has gone ends the request's context
+			_ = s.write(fmt.Sprintf(": waiting, position %d in the queue\n\n", position)) // a disconnected client ends the request's context
 		}
 	})
 }
 
-// event sends one object. An error means that the client has gone.
+// event sends one object. An error means that the client has disconnected.
 func (s *stream) event(body any) error {
 	data, err := json.Marshal(body)
 	if err != nil {
@@ -53,21 +53,21 @@ func (s *stream) write(text string) error {
 		s.w.Header().Set("Cache-Control", "no-cache")
 		s.w.WriteHeader(http.StatusOK)
 	}
-	// A client that does not read holds up all others.
-	_ = s.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // not every writer has deadlines
+	// A client that does not read blocks all others.
+	_ = s.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // not every writer supports deadlines
 	if _, err := s.w.Write([]byte(text)); err != nil {
 		return err
 	}
 	return s.control.Flush()
 }
 
-// done ends a stream that went well.
+// done ends a complete stream.
 func (s *stream) done() error {
-	_ = s.write("data: [DONE]\n\n") // a client that has gone is nobody to tell
+	_ = s.write("data: [DONE]\n\n") // the client may have disconnected
 	return nil
 }
 
-// fail gives the error back while nothing was sent, and ends a stream under way with it.
+// fail returns the error if nothing was sent yet, and else sends it as the last event.
 func (s *stream) fail(err error) error {
 	if !s.begun {
 		return err

@@ -10,8 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// BoolQ (Clark et al. 2019): a passage, a question, yes or no. SuperGLUE, which the harness takes, has label 0 or 1 and the
-// passage's title in front of it; the authors answer true or false and keep the title apart.
+// BoolQ (Clark et al. 2019): a passage, a question, yes or no. SuperGLUE, which the harness uses, has label 0 or 1 and the title
+// in front of the passage; the authors answer true or false and keep the title in its own field.
 func readBoolQ(line []byte, label string) (Item, error) {
 	q, err := unmarshal[struct {
 		Question, Passage, Title string
@@ -38,7 +38,7 @@ func readBoolQ(line []byte, label string) (Item, error) {
 	return simple(q.Passage+"\nQuestion: "+q.Question+"?\nAnswer:", []string{"no", "yes"}, gold), nil
 }
 
-// PIQA (Bisk et al. 2020): a goal and two ways to reach it; the authors keep labels in a file of their own.
+// PIQA (Bisk et al. 2020): a goal and two ways to reach it; the authors keep the labels in a separate file.
 func readPIQA(line []byte, label string) (Item, error) {
 	q, err := unmarshal[struct {
 		Goal, Sol1, Sol2 string
@@ -54,7 +54,7 @@ func readPIQA(line []byte, label string) (Item, error) {
 	return simple("Question: "+q.Goal+"\nAnswer:", []string{q.Sol1, q.Sol2}, gold), nil
 }
 
-// HellaSwag (Zellers et al. 2019): a scene and four ways it goes on, with marks of the web pages they come from.
+// HellaSwag (Zellers et al. 2019): a scene and four continuations, with markup of the web pages they are from.
 func readHellaSwag(line []byte, label string) (Item, error) {
 	q, err := unmarshal[struct {
 		Activity string `json:"activity_label"`
@@ -77,14 +77,14 @@ func readHellaSwag(line []byte, label string) (Item, error) {
 	return simple(cleanHellaSwag(q.Activity+": "+q.CtxA+" "+capitalize(q.CtxB)), answers, gold), nil
 }
 
-// cleanHellaSwag removes WikiHow's marks as the harness does.
+// cleanHellaSwag removes WikiHow's markup as the harness does.
 func cleanHellaSwag(s string) string {
 	s = strings.ReplaceAll(strings.TrimSpace(s), " [title]", ". ")
 	s = regexp.MustCompile(`\[.*?\]`).ReplaceAllString(s, "")
 	return strings.ReplaceAll(s, "  ", " ")
 }
 
-// capitalize is Python's: the first letter large, all others small.
+// capitalize is Python's: the first letter in title case, all others in lower case.
 func capitalize(s string) string {
 	first, n := utf8.DecodeRuneInString(s)
 	if n == 0 {
@@ -93,8 +93,8 @@ func capitalize(s string) string {
 	return string(unicode.ToTitle(first)) + strings.ToLower(s[n:])
 }
 
-// WinoGrande (Sakaguchi et al. 2020): a sentence with a gap and two words for it. The likelihood measured is that of what
-// follows the gap, after either word.
+// WinoGrande (Sakaguchi et al. 2020): a sentence with a gap and two words for it. The likelihood is that of the text after the
+// gap, given either word.
 func readWinoGrande(line []byte, label string) (Item, error) {
 	q, err := unmarshal[struct {
 		Sentence, Option1, Option2 string
@@ -124,7 +124,7 @@ func readWinoGrande(line []byte, label string) (Item, error) {
 	return item, nil
 }
 
-// ARC (Clark et al. 2018): a question of school science.
+// ARC (Clark et al. 2018): questions of school science.
 func readARC(line []byte, _ string) (Item, error) {
 	q, err := readLabelled(line)
 	if err != nil {
@@ -133,7 +133,7 @@ func readARC(line []byte, _ string) (Item, error) {
 	return simple("Question: "+q.stem+"\nAnswer:", q.texts, q.gold), nil
 }
 
-// OpenBookQA (Mihaylov et al. 2018): as ARC, asked without words around it.
+// OpenBookQA (Mihaylov et al. 2018): as ARC, without "Question:" and "Answer:".
 func readOpenBookQA(line []byte, _ string) (Item, error) {
 	q, err := readLabelled(line)
 	if err != nil {

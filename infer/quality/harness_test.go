@@ -18,14 +18,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestHarness asks questions written for it in the forms of the datasets, and compares with what lm-evaluation-harness
-// 0.4.13 found on them, asked by its own task
-// definitions of the default model through package openai (model local-completions). It differed in nothing; another
-// processor may round one question the other way.
+// TestHarness evaluates questions written for it in the formats of the datasets, and compares with the results of
+// lm-evaluation-harness 0.4.13 on them, with its own task definitions and the default model served by package openai (model
+// local-completions). The results were equal; another processor may round one question the other way.
 func TestHarness(t *testing.T) {
 	path := filepath.Join(os.Getenv("LATHE_CACHE"), "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
 	if _, err := os.Stat(path); err != nil {
-		t.Skipf("the default model is not there (make setup fetches it): %v", err)
+		t.Skipf("no default model (make setup fetches it): %v", err)
 	}
 	e, err := llamacpp.New(llamacpp.Options{LogDir: t.TempDir()})
 	if err != nil {

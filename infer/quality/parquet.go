@@ -14,8 +14,8 @@ import (
 	parquetfile "github.com/parquet-go/parquet-go/format"
 )
 
-// Bounds of a parquet file, far above those of any task. What a page takes in memory does not depend on how large it is on
-// disk, so all of them are looked at before one is read.
+// Bounds of a parquet file, far above those of any task. The size of a page in memory does not follow from its size on disk, so
+// all page headers are checked before a page is read.
 const (
 	maxParquetFile   = 1 << 30
 	maxParquetFooter = 1 << 20
@@ -28,8 +28,8 @@ const (
 
 const parquetMagic = "PAR1"
 
-// ParseParquet reads the questions of a named task from a parquet file of size bytes, as the Hugging Face hub keeps
-// datasets: columns with the names that [ParseTask] knows from JSON lines.
+// ParseParquet reads the questions of a named task from a parquet file of size bytes, the format of the Hugging Face hub. The
+// columns have the names of the fields that [ParseTask] reads.
 func ParseParquet(name string, r io.ReaderAt, size int64) (Task, error) {
 	t, err := newTask(name)
 	if err != nil {
@@ -41,8 +41,7 @@ func ParseParquet(name string, r io.ReaderAt, size int64) (Task, error) {
 	return t.finish()
 }
 
-// readParquet adds the questions of a file. The library is not made for files that lie, so a panic in it is an error in
-// them.
+// readParquet adds the questions of a file. The library panics on some malformed files, which is an error of the file.
 func (t *reading) readParquet(r io.ReaderAt, size int64) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -97,13 +96,13 @@ func (t *reading) readGroup(group parquet.RowGroup, columns []leaf, row *int) (e
 	}
 }
 
-// leaf is a column of values.
+// leaf is a column that holds values.
 type leaf struct {
-	path []string // names of fields, without those that only say that something is a list
+	path []string // names of fields, without those of lists
 	list bool
 }
 
-// leaves lists the columns of values in the order of their numbers.
+// leaves returns the columns that hold values, in the order of their indices.
 func leaves(root *parquet.Column) ([]leaf, error) {
 	var out []leaf
 	var walk func(c *parquet.Column, path []string, list bool) error
@@ -120,7 +119,7 @@ func leaves(root *parquet.Column) ([]leaf, error) {
 			out = append(out, leaf{path, list})
 			return nil
 		case len(children) == 1 && (children[0].Repeated() || c.Repeated()):
-			return walk(children[0], path, list) // names of a list's own, such as list and element
+			return walk(children[0], path, list) // levels of a list, such as list and element
 		}
 		for _, child := range children {
 			if err := walk(child, append(path[:len(path):len(path)], child.Name()), list); err != nil {
@@ -137,7 +136,7 @@ func leaves(root *parquet.Column) ([]leaf, error) {
 	return out, nil
 }
 
-// object is a row as JSON.
+// object returns a row as JSON.
 func object(row parquet.Row, columns []leaf) ([]byte, error) {
 	out := make(map[string]any)
 	size := 0
@@ -206,7 +205,7 @@ func scalar(v parquet.Value) (any, error) {
 	return nil, fmt.Errorf("%w: values of type %s", ErrFormat, v.Kind())
 }
 
-// checkParquet holds everything a file claims that memory is taken for against the bounds.
+// checkParquet compares every size for which memory is allocated with its bound.
 func checkParquet(r io.ReaderAt, size int64) error {
 	if size > maxParquetFile {
 		return fmt.Errorf("parquet: %w: %d bytes, more than %d", ErrFormat, size, int64(maxParquetFile))
@@ -243,7 +242,7 @@ func checkParquet(r io.ReaderAt, size int64) error {
 	return nil
 }
 
-// checkChunk looks at the headers of all pages of a column of a row group and adds their unpacked sizes to total.
+// checkChunk checks the headers of all pages of a column of a row group and adds their unpacked sizes to total.
 func checkChunk(r io.ReaderAt, size int64, c *parquetfile.ColumnMetaData, total *int64) error {
 	at := c.DataPageOffset
 	if c.DictionaryPageOffset > 0 && c.DictionaryPageOffset < at {
@@ -272,7 +271,7 @@ func checkChunk(r io.ReaderAt, size int64, c *parquetfile.ColumnMetaData, total 
 	return nil
 }
 
-// decodeThrift decodes one value from at most n bytes and returns how many it has.
+// decodeThrift decodes one value from at most n bytes and returns how many it used.
 func decodeThrift(r io.ReaderAt, at, n int64, v any) (int, error) {
 	b := make([]byte, n)
 	if _, err := r.ReadAt(b, at); err != nil && !errors.Is(err, io.EOF) {
@@ -283,13 +282,13 @@ func decodeThrift(r io.ReaderAt, at, n int64, v any) (int, error) {
 	return reader.BytesRead(), err
 }
 
-// bounded is a reader of values none of whose lists has more members than there are bytes.
+// bounded is a thrift reader that refuses lists with more members than the input has bytes.
 type bounded struct {
 	thriftReader
 	most int
 }
 
-// thriftReader gives what bounded embeds another name than that of one of its methods.
+// thriftReader names the field that bounded embeds: Reader is one of its methods.
 type thriftReader = thrift.Reader
 
 func (b bounded) ReadList() (thrift.List, error) {

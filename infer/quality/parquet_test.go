@@ -13,7 +13,7 @@ import (
 	"github.com/parquet-go/parquet-go"
 )
 
-// rows is a parquet file of rows, in groups of two.
+// rows returns a parquet file of rows, in groups of two.
 func rows[T any](tb testing.TB, list []T, options ...parquet.WriterOption) []byte {
 	tb.Helper()
 	var b bytes.Buffer
@@ -182,7 +182,7 @@ func TestParseParquetRefuses(t *testing.T) {
 	}
 }
 
-// Whatever a file says, it is read within bounds or refused.
+// Any file is read within the bounds or refused.
 func FuzzParquet(f *testing.F) {
 	f.Add(rows(f, piqaRows()))
 	f.Add(rows(f, []hellaswagRow{{1, "Baking", "Mix it.", "then she", []string{"runs.", "bakes."}, "1", 0.5}}, parquet.Compression(&parquet.Snappy)))

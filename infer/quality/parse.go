@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// ErrFormat means that a file is not what its task expects.
+// ErrFormat means that a file is not in the format of its task.
 var ErrFormat = errors.New("not in the task's format")
 
 // Bounds of a task's file.
@@ -23,10 +23,10 @@ const (
 	maxChoices   = 26
 )
 
-// format is how the questions of a task are written and asked.
+// format describes how the questions of a task are stored and rendered.
 type format struct {
 	norm bool
-	read func(line []byte, label string) (Item, error) // label is the line of the labels' file, "" without one
+	read func(line []byte, label string) (Item, error) // label is the line of the file of labels, "" without one
 }
 
 func formats() map[string]format {
@@ -41,7 +41,7 @@ func formats() map[string]format {
 	}
 }
 
-// Tasks are the names that ParseTask knows, in alphabetical order; they are the harness's.
+// Tasks returns the names that ParseTask accepts, in alphabetical order; they are the harness's.
 func Tasks() []string {
 	var names []string
 	for name := range formats() {
@@ -51,8 +51,8 @@ func Tasks() []string {
 	return names
 }
 
-// ParseTask reads the questions of a named task from the dataset's own JSON lines, in the form of its authors or of the
-// Hugging Face hub. labels holds the right answers, a line each, where they are a file of their own (PIQA, WinoGrande);
+// ParseTask reads the questions of a named task from the dataset's own JSON lines, in the format of its authors or of the
+// Hugging Face hub. labels holds the right answers, one per line, where they are in a separate file (PIQA, WinoGrande);
 // otherwise it is nil.
 func ParseTask(name string, questions, labels io.Reader) (Task, error) {
 	t, err := newTask(name)
@@ -86,8 +86,8 @@ func ParseTask(name string, questions, labels io.Reader) (Task, error) {
 	return t.finish()
 }
 
-// OpenTask reads the questions of a named task from a file, of JSON lines or of parquet as its content tells. labels is the
-// file of the right answers, "" where they are with the questions.
+// OpenTask reads the questions of a named task from a file of JSON lines or parquet, which it detects by content. labels is the
+// file of the right answers, "" where they are in the same file.
 func OpenTask(name, path, labels string) (Task, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -123,7 +123,7 @@ func inFile(path string, err error) error {
 	return nil
 }
 
-// reading is a task in the making.
+// reading is a task being read.
 type reading struct {
 	Task
 	format
@@ -153,7 +153,7 @@ func (t *reading) add(line []byte, label string) error {
 	return nil
 }
 
-// finish is the task once all questions are read.
+// finish returns the task after the last question.
 func (t *reading) finish() (Task, error) {
 	if len(t.Items) == 0 {
 		return Task{}, fmt.Errorf("quality: %s: no questions: %w", t.Name, ErrFormat)
@@ -186,7 +186,7 @@ func unmarshal[T any](line []byte) (T, error) {
 	return v, nil
 }
 
-// index is a label: a number, or text that holds one.
+// index is a label: a number, or a string with one.
 type index struct {
 	value int
 	there bool
@@ -200,13 +200,13 @@ func (x *index) UnmarshalJSON(data []byte) error {
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil {
-		return fmt.Errorf("label %s is no number", data)
+		return fmt.Errorf("label %s is not a number", data)
 	}
 	x.value, x.there = n, true
 	return nil
 }
 
-// or is the label, or else the one of the labels' file.
+// or returns x, or the label of the file of labels where x is absent.
 func (x index) or(label string) (int, error) {
 	if x.there {
 		return x.value, nil

@@ -86,12 +86,12 @@ func TestParseTaskRefuses(t *testing.T) {
 		if err == nil || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v", name, err)
 		} else if name != "unknown task" && name != "long line" && !errors.Is(err, ErrFormat) {
-			t.Errorf("%s: %v is no ErrFormat", name, err)
+			t.Errorf("%s: %v is not ErrFormat", name, err)
 		}
 	}
 }
 
-// FuzzParseTask: any text gives questions that can be asked, or an error.
+// FuzzParseTask: any text yields valid questions or an error.
 func FuzzParseTask(f *testing.F) {
 	f.Add("boolq", `{"question":"q","passage":"p","label":1}`, "")
 	f.Add("piqa", `{"goal":"g","sol1":"a","sol2":"b"}`, "1")

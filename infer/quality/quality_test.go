@@ -146,13 +146,13 @@ func TestPerplexityRefuses(t *testing.T) {
 	}
 }
 
-// TestEvaluate asks a model of bytes questions whose answers it has learned, or not.
+// TestEvaluate asks a model of bytes questions whose answers were in its text, or not.
 func TestEvaluate(t *testing.T) {
 	m := model(t, "Question: what turns?\nAnswer: the lathe. Question: what cuts?\nAnswer: the blade. ")
 	task := Task{Name: "toy", Norm: true, Items: []Item{
 		item(0, "Question: what turns?\nAnswer:", "the lathe.", "Zq#"),
 		item(1, "Question: what cuts?\nAnswer:", "zzzzzzzzzzzzz", "the blade."),
-		item(1, "Question: what turns?\nAnswer:", "the lathe.", "xqxqxqxqxqxqx"), // the model does not know better
+		item(1, "Question: what turns?\nAnswer:", "the lathe.", "xqxqxqxqxqxqx"), // the model gets this one wrong
 	}}
 	done := -1
 	got, err := Evaluate(t.Context(), m, task, EvalOptions{Progress: func(p infer.Progress) {
@@ -170,7 +170,7 @@ func TestEvaluate(t *testing.T) {
 	near(t, "acc", got.Acc, 2.0/3, 1e-12)
 	near(t, "its error", got.AccErr, math.Sqrt((2.0/3)*(1.0/3)*3/2/3), 1e-12)
 
-	// One odd letter is likelier than a long answer with some, but not for each character: only acc_norm prefers the latter.
+	// One odd letter is likelier than a long answer with some, but not per character: only acc_norm prefers the latter.
 	one := Task{Name: "toy", Norm: true, Items: []Item{item(1, "Question: what cuts?\nAnswer:", "q", "the blade!!")}}
 	got, err = Evaluate(t.Context(), m, one, EvalOptions{Limit: 5})
 	if err != nil || got.Acc != 0 || *got.AccNorm != 1 {

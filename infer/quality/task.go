@@ -14,31 +14,31 @@ import (
 type Task struct {
 	Name  string
 	Items []Item
-	// Norm says that the harness also reports accuracy by likelihood for each character (acc_norm).
+	// Norm reports whether the harness also reports accuracy by likelihood per character (acc_norm).
 	Norm bool
 }
 
-// Item is one question: which of the choices is right.
+// Item is one question: which of the choices is correct?
 type Item struct {
 	Choices []Choice
-	Gold    int // index of the right one
+	Gold    int // index of the correct one
 }
 
-// Choice is a text whose likelihood is measured, after what comes before it.
+// Choice is a text whose likelihood given a context is measured.
 type Choice struct {
 	Context      string
 	Continuation string
-	Length       int // characters that acc_norm divides by: those of the answer, without the space before it
+	Length       int // divisor of acc_norm: characters of the answer, without the space before it
 }
 
-// EvalOptions says how much of a task to do.
+// EvalOptions select the questions of a task and how they are asked.
 type EvalOptions struct {
-	Limit int // the first so many questions; 0 means all
+	Limit int // maximum number of questions, from the start; 0 means all
 
-	// BOS puts the model's start token before each text. The harness does not, but for models that demand it.
+	// BOS prepends the model's start token to each text. The harness does so for some models only.
 	BOS bool
 
-	// Progress counts questions.
+	// Progress receives questions done out of all questions.
 	Progress func(infer.Progress)
 }
 
@@ -51,12 +51,12 @@ type EvalResult struct {
 	// AccNorm and its error are nil for tasks that do not report it.
 	AccNorm    *float64 `json:"acc_norm,omitempty"`
 	AccNormErr *float64 `json:"acc_norm_stderr,omitempty"`
-	Truncated  int      `json:"truncated,omitempty"` // texts that lost their beginning, being longer than the context
+	Truncated  int      `json:"truncated,omitempty"` // texts whose beginning was cut off, being longer than the context
 	BOS        bool     `json:"bos"`
 }
 
-// Evaluate scores a task: a question counts when the right choice has the highest log-likelihood (acc), or the highest for
-// each of its characters (acc_norm). Of equals the first is taken.
+// Evaluate scores a task: an answer is correct if the right choice has the highest log-likelihood (acc), or the highest
+// log-likelihood per character (acc_norm). Of equal choices the first counts.
 func Evaluate(ctx context.Context, m infer.Model, t Task, o EvalOptions) (EvalResult, error) {
 	items := t.Items
 	if o.Limit > 0 && o.Limit < len(items) {
@@ -93,7 +93,7 @@ func Evaluate(ctx context.Context, m infer.Model, t Task, o EvalOptions) (EvalRe
 	return r, nil
 }
 
-// score is 1 when the first of the largest is the right one.
+// score returns 1 if the first of the largest is the right one, else 0.
 func score(x []float64, gold int) float64 {
 	best := 0
 	for i := range x {
@@ -113,7 +113,7 @@ type evaluator struct {
 	truncated int
 }
 
-// likelihoods are the log-likelihoods of the choices of one question.
+// likelihoods returns the log-likelihoods of the choices of one question.
 func (e *evaluator) likelihoods(ctx context.Context, item Item) ([]float64, error) {
 	windows, from := make([][]int32, len(item.Choices)), make([]int, len(item.Choices))
 	for i, c := range item.Choices {
@@ -135,9 +135,9 @@ func (e *evaluator) likelihoods(ctx context.Context, item Item) ([]float64, erro
 	return out, nil
 }
 
-// encode tokenizes a choice as the harness does: white space at the end of the context goes to the continuation, both are
-// tokenized as one text, and the continuation is what comes after as many tokens as the context alone has. A text longer
-// than the model's context loses its beginning.
+// encode tokenizes a choice as the harness does: white space at the end of the context belongs to the continuation, both are
+// tokenized as one text, and the continuation starts after as many tokens as the context alone has. The beginning of a text
+// that is longer than the model's context is cut off.
 func (e *evaluator) encode(ctx context.Context, c Choice) (window []int32, from int, err error) {
 	before := strings.TrimRightFunc(c.Context, unicode.IsSpace)
 	whole, err := e.model.Tokenize(ctx, c.Context+c.Continuation, false)
@@ -167,7 +167,7 @@ func (e *evaluator) encode(ctx context.Context, c Choice) (window []int32, from 
 	return whole, from, nil
 }
 
-// simple makes an item whose choices follow one context after a space.
+// simple returns an item whose choices follow one context after a space.
 func simple(context string, answers []string, gold int) Item {
 	item := Item{Gold: gold}
 	for _, a := range answers {

@@ -1,5 +1,5 @@
-// Package chat renders conversations with the Jinja templates that model files carry. Templates are foreign programs: they
-// reach no file and no clock but the one given, write a bounded text and get a bounded time.
+// Package chat renders conversations with the Jinja templates in model files. Templates are untrusted programs: they can read
+// no file and no clock but the one given, and their time, memory and output are bounded.
 package chat
 
 import (
@@ -24,25 +24,24 @@ const (
 	MaxText     = 16 << 20  // bytes of rendered text
 	MaxMemory   = 512 << 20 // bytes that the heap may grow meanwhile
 	MaxTime     = 2 * time.Second
-	maxRange    = 100_000 // numbers that range() gives
+	maxRange    = 100_000 // numbers that range() returns
 )
 
-// ErrRunaway means that a template took too long or too much memory. It still runs: the process that rendered it should
-// end.
-var ErrRunaway = errors.New("the template does not come to an end")
+// ErrRunaway means that a template exceeded its bound on time or memory. It still runs: only the end of the process stops it.
+var ErrRunaway = errors.New("the template does not end")
 
-// Input is what a template sees.
+// Input holds the variables of a template.
 type Input struct {
 	Messages []infer.Message
 	BOS, EOS string    // texts of the start and end tokens
 	Now      time.Time // for strftime_now
 }
 
-// Render renders the conversation, ready for the assistant's answer. An error is one of the template's own
-// (raise_exception), of its syntax, or a bound exceeded.
+// Render renders the conversation, ready for the assistant's answer. An error is raised by the template (raise_exception), or
+// is one of its syntax or evaluation, or an exceeded bound.
 func Render(ctx context.Context, template string, in Input) (string, error) {
 	if len(template) > MaxTemplate {
-		return "", fmt.Errorf("a template of %d bytes, more than %d", len(template), MaxTemplate)
+		return "", fmt.Errorf("template of %d bytes, more than %d", len(template), MaxTemplate)
 	}
 	ctx, cancel := context.WithTimeout(ctx, MaxTime)
 	defer cancel()
@@ -79,7 +78,7 @@ func heapBytes() uint64 {
 	return sample[0].Value.Uint64()
 }
 
-// PlainChatML renders the conversation in the form most small chat models know, for models whose template cannot be used.
+// PlainChatML renders the conversation in the format of many small chat models, for models without a usable template.
 func PlainChatML(messages []infer.Message) string {
 	var b strings.Builder
 	for _, m := range messages {
@@ -98,13 +97,13 @@ func render(ctx context.Context, template string, in Input) (text string, err er
 	raised := new(string)
 	t, err := exec.NewTemplate(rootName, config.New(), sealed{normalise(template)}, environment(in, raised))
 	if err != nil {
-		return "", errors.New("the template is not understood: " + lastLine(err.Error()))
+		return "", errors.New("the template cannot be parsed: " + lastLine(err.Error()))
 	}
 	out := &boundedWriter{ctx: ctx}
 	err = t.Execute(out, exec.NewContext(variables(in)))
 	switch {
 	case *raised != "":
-		return "", fmt.Errorf("the template refuses the conversation: %s", *raised)
+		return "", fmt.Errorf("the template rejects the conversation: %s", *raised)
 	case out.err != nil:
 		return "", out.err
 	case err != nil:
@@ -113,7 +112,7 @@ func render(ctx context.Context, template string, in Input) (text string, err er
 	return out.buf.String(), nil
 }
 
-// environment is the library's without includes and imports, with what Hugging Face adds.
+// environment returns the library's without includes and imports, with the additions of Hugging Face.
 func environment(in Input, raised *string) *exec.Environment {
 	globals := exec.EmptyContext().Update(builtins.GlobalFunctions).Update(exec.NewContext(map[string]any{
 		"range": boundedRange,
@@ -165,7 +164,7 @@ func boundedRange(_ *exec.Evaluator, args *exec.VarArgs) ([]int, error) {
 	var given []int
 	for _, a := range args.Args {
 		if !a.IsInteger() {
-			return nil, exec.ErrInvalidCall(errors.New("range takes whole numbers"))
+			return nil, exec.ErrInvalidCall(errors.New("range takes integers"))
 		}
 		given = append(given, a.Integer())
 	}
@@ -190,7 +189,7 @@ func boundedRange(_ *exec.Evaluator, args *exec.VarArgs) ([]int, error) {
 	return out, nil
 }
 
-// boundedWriter collects output until it is too long or the time is up.
+// boundedWriter collects output until it is too long or ctx is done.
 type boundedWriter struct {
 	ctx context.Context
 	buf bytes.Buffer
@@ -210,10 +209,10 @@ func (w *boundedWriter) Write(p []byte) (int, error) {
 	return 0, w.err
 }
 
-// rootName is the only template there is.
+// rootName is the name of the only template.
 const rootName = "chat_template"
 
-// sealed gives a template its own source and nothing else.
+// sealed is a loader that reads the template itself and nothing else.
 type sealed struct{ source string }
 
 func (s sealed) Read(path string) (io.Reader, error) {

@@ -71,7 +71,7 @@ const (
     {{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}
 {%- endif %}`
 
-	// Qwen: tools that are not there, a namespace changed in a loop, a reversed list.
+	// Qwen: absent tools, a namespace changed in a loop, a reversed list.
 	qwen = `{%- if tools %}
     {{- '<|im_start|>system\n' + tools | tojson }}
 {%- else %}
@@ -139,12 +139,12 @@ func TestRender(t *testing.T) {
 		{"generation", "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}{% else %}{{ m.content }}|{% endif %}{% endfor %}",
 			[]infer.Message{again, {Role: infer.Assistant, Content: "Yes."}}, "And?|Yes.", ""},
 		{"trimmed blocks", "{% for m in messages %}\n  {% if true %}\n{{ m.content }}\n  {% endif %}\n{% endfor %}", []infer.Message{again}, "And?\n", ""},
-		{"syntax", "{% for %}", []infer.Message{user}, "", "not understood"},
-		{"unknown block", "{% frobnicate %}", []infer.Message{user}, "", "not understood"},
-		{"unclosed", "{% if true %}x", []infer.Message{user}, "", "not understood"},
-		{"no file access by include", "{% include '/etc/hostname' %}", []infer.Message{user}, "", "not understood"},
-		{"no file access by import", "{% import '/etc/hostname' as x %}", []infer.Message{user}, "", "not understood"},
-		{"no file access by extends", "{% extends '/etc/hostname' %}", []infer.Message{user}, "", "not understood"},
+		{"syntax", "{% for %}", []infer.Message{user}, "", "cannot be parsed"},
+		{"unknown block", "{% frobnicate %}", []infer.Message{user}, "", "cannot be parsed"},
+		{"unclosed", "{% if true %}x", []infer.Message{user}, "", "cannot be parsed"},
+		{"no file access by include", "{% include '/etc/hostname' %}", []infer.Message{user}, "", "cannot be parsed"},
+		{"no file access by import", "{% import '/etc/hostname' as x %}", []infer.Message{user}, "", "cannot be parsed"},
+		{"no file access by extends", "{% extends '/etc/hostname' %}", []infer.Message{user}, "", "cannot be parsed"},
 		{"long range", "{% for i in range(1000000000000) %}{% endfor %}", []infer.Message{user}, "", "range of more"},
 		{"long text", "{% for i in range(20) %}{{ messages[0].content }}{% endfor %}", []infer.Message{{Content: strings.Repeat("x", 1<<20)}}, "", "more than 16 MiB"},
 		{"string methods", "{{ ' Ab '.strip() }}|{{ 'xxabx'.lstrip('x') }}|{{ 'a,b,c'.split(',', 1)|join('+') }}|{{ ' a  b '.split()|length }}|{{ 'ab'.replace('a', 'x') }}|" +
@@ -173,8 +173,7 @@ func TestRender(t *testing.T) {
 	}
 }
 
-// TestRunaway gives up on a template that loops without writing. It would run for hours; the loops end with the test
-// binary.
+// TestRunaway renders a template that loops for hours without output. The loops end with the test binary.
 func TestRunaway(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
@@ -188,7 +187,7 @@ func TestRunaway(t *testing.T) {
 	}
 }
 
-// TestNormalise holds what Jinja's documentation says of trim_blocks and lstrip_blocks.
+// TestNormalise holds cases of trim_blocks and lstrip_blocks from Jinja's documentation.
 func TestNormalise(t *testing.T) {
 	tests := [][2]string{
 		{"a\n", "a"},
@@ -227,7 +226,7 @@ func TestStrftime(t *testing.T) {
 	}
 }
 
-// FuzzRender: any template gives text or one line of error.
+// FuzzRender: any template yields text or one line of error.
 func FuzzRender(f *testing.F) {
 	for _, s := range []string{smolLM2, llama2, llama3, qwen, gemma} {
 		f.Add(s)
@@ -235,7 +234,7 @@ func FuzzRender(f *testing.F) {
 	in := Input{Messages: []infer.Message{{Role: infer.User, Content: "x"}}}
 	f.Fuzz(func(t *testing.T, template string) {
 		if strings.Count(template, "for") > 1 {
-			t.Skip("nested loops take as long as they may")
+			t.Skip("nested loops take up to the bound")
 		}
 		if _, err := Render(context.Background(), template, in); err != nil && strings.Contains(err.Error(), "\n") {
 			t.Errorf("error of several lines: %q", err)

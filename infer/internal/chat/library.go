@@ -17,8 +17,8 @@ type parserFunc = parser.ControlStructureParser
 // Inherit implements the library's loader.
 func (s sealed) Inherit(string) (loaders.Loader, error) { return s, nil }
 
-// generation is {% generation %}…{% endgeneration %}, with which templates mark the assistant's words for training. It
-// renders what it holds.
+// generation is {% generation %}…{% endgeneration %}, with which templates mark the assistant's words for training. It renders
+// its body.
 type generation struct {
 	body *nodes.Wrapper
 	at   *tokens.Token
@@ -44,7 +44,7 @@ func parseGeneration(p, args *parser.Parser) (nodes.ControlStructure, error) {
 	return &generation{body: body, at: at}, nil
 }
 
-// strftime formats t as C does, for the letters that templates use; others stay as they are.
+// strftime formats t as C does, for the conversions that templates use; others are copied.
 func strftime(t time.Time, format string) string {
 	layouts := map[byte]string{
 		'Y': "2006", 'y': "06", 'm': "01", 'd': "02", 'e': "_2", 'b': "Jan", 'B': "January", 'a': "Mon", 'A': "Monday",

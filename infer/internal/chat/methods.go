@@ -12,7 +12,7 @@ import (
 	"github.com/nikolalohinski/gonja/v2/exec"
 )
 
-// stringMethods are Python's, as far as templates use them. The library's own fail on their default arguments.
+// stringMethods returns Python's, as far as templates use them. The library's own fail on their default arguments.
 func stringMethods() *exec.MethodSet[string] {
 	return exec.NewMethodSet(map[string]exec.Method[string]{
 		"strip":  trimmer(strings.TrimFunc),
@@ -61,7 +61,7 @@ func stringMethods() *exec.MethodSet[string] {
 	})
 }
 
-// texts is a method whose arguments are between least and most strings.
+// texts returns a method that takes from least to most strings.
 func texts(least, most int, do func(self string, args []string) any) exec.Method[string] {
 	return func(self string, _ *exec.Value, args *exec.VarArgs) (any, error) {
 		if len(args.KwArgs) > 0 || len(args.Args) < least || len(args.Args) > most {
@@ -70,7 +70,7 @@ func texts(least, most int, do func(self string, args []string) any) exec.Method
 		var given []string
 		for _, a := range args.Args {
 			if !a.IsString() {
-				return nil, exec.ErrInvalidCall(errors.New("an argument is no string"))
+				return nil, exec.ErrInvalidCall(errors.New("an argument is not a string"))
 			}
 			given = append(given, a.String())
 		}
@@ -91,7 +91,7 @@ func trimmer(trim func(string, func(rune) bool) string) exec.Method[string] {
 	})
 }
 
-// tester takes one string or a list of them, any of which may match.
+// tester returns a method that takes one string or a list of them, any of which may match.
 func tester(test func(s, part string) bool) exec.Method[string] {
 	return func(self string, _ *exec.Value, args *exec.VarArgs) (any, error) {
 		if len(args.Args) != 1 {
@@ -157,7 +157,7 @@ func anys(list []string) []any {
 	return out
 }
 
-// title makes the first letter of every word large and the others small.
+// title returns s with the first letter of every word in upper case and the others in lower case.
 func title(s string) string {
 	inWord := false
 	return strings.Map(func(r rune) rune {
@@ -170,7 +170,7 @@ func title(s string) string {
 	}, s)
 }
 
-// dictMethods are Python's for reading. Keys come in alphabetical order.
+// dictMethods returns Python's for reading. Keys are in alphabetical order.
 func dictMethods() *exec.MethodSet[map[string]any] {
 	type dict = map[string]any
 	list := func(pick func(key string, value any) any) exec.Method[dict] {

@@ -2,15 +2,15 @@ package chat
 
 import "strings"
 
-// normalise rewrites a template so that the library reads it as Hugging Face's does, with trim_blocks and lstrip_blocks:
-// the line break after a block or comment goes, and so does white space between the start of a line and a block or
-// comment; a line break at the very end goes too. (The library's own options take the wrong line break.) In expressions,
-// x[::-1], which the library does not know, becomes x|reverse.
+// normalise rewrites a template so that the library renders it as Jinja does with trim_blocks and lstrip_blocks, the options of
+// Hugging Face: it removes the line break after a block or comment, white space between the start of a line and a block or
+// comment, and a line break at the end of the template. (The library's own options remove the wrong line break.) In
+// expressions, x[::-1], which the library cannot parse, becomes x|reverse.
 func normalise(source string) string {
 	var out strings.Builder
 	source = strings.ReplaceAll(source, "\r\n", "\n")
 	source = strings.TrimSuffix(source, "\n")
-	lineStart := true // what comes next starts a line of the source
+	lineStart := true // the rest starts a line of the source
 	for {
 		at := nextTag(source)
 		if at < 0 {
@@ -20,7 +20,7 @@ func normalise(source string) string {
 		text, tag := source[:at], source[at:]
 		end := tagEnd(tag)
 		if end < 0 {
-			out.WriteString(source) // the parser will complain
+			out.WriteString(source) // the parser reports the error
 			return out.String()
 		}
 		tag, rest := tag[:end], tag[end:]
@@ -43,7 +43,7 @@ func normalise(source string) string {
 	}
 }
 
-// nextTag is where the first {{, {% or {# is.
+// nextTag returns the index of the first {{, {% or {#, -1 without one.
 func nextTag(s string) int {
 	for i := 0; i+1 < len(s); i++ {
 		if s[i] == '{' && (s[i+1] == '{' || s[i+1] == '%' || s[i+1] == '#') {
@@ -53,7 +53,7 @@ func nextTag(s string) int {
 	return -1
 }
 
-// tagEnd is the length of the tag that s starts with, quoted text inside it skipped; -1 when it does not end.
+// tagEnd returns the length of the tag at the start of s, skipping quoted text; -1 if it does not end.
 func tagEnd(s string) int {
 	closing := map[byte]string{'{': "}}", '%': "%}", '#': "#}"}[s[1]]
 	quote := byte(0)
@@ -74,11 +74,11 @@ func tagEnd(s string) int {
 	return -1
 }
 
-// stripIndent removes the white space at the end of text when nothing else is on its line; open says that text starts a
+// stripIndent removes the white space at the end of text if nothing else is on its line; lineStart means that text starts a
 // line.
-func stripIndent(text string, open bool) string {
+func stripIndent(text string, lineStart bool) string {
 	bare := strings.TrimRight(text, " \t")
-	if bare == "" && open || strings.HasSuffix(bare, "\n") {
+	if bare == "" && lineStart || strings.HasSuffix(bare, "\n") {
 		return bare
 	}
 	return text

@@ -1,4 +1,4 @@
-// Package piece turns the bytes of generated tokens into text that can be shown at once: whole runes only, and nothing of a
+// Package piece assembles the bytes of generated tokens into text that can be shown at once: whole runes only, and no part of a
 // stop string.
 package piece
 
@@ -7,15 +7,15 @@ import (
 	"unicode/utf8"
 )
 
-// Assembler collects token bytes. Its zero value has no stop strings.
+// Assembler collects the bytes of tokens. Its zero value has no stop strings.
 type Assembler struct {
 	Stop []string
 
-	held []byte // not handed out yet
+	held []byte // not returned yet
 }
 
-// Push adds the bytes of one token. It returns the text that is now certain, and whether a stop string has appeared;
-// then text is what came before it, and the assembler is done.
+// Push adds the bytes of one token and returns the text that no later token can change. stopped reports whether a stop string
+// has appeared; then text ends before it, and the assembler is done.
 func (a *Assembler) Push(b []byte) (text string, stopped bool) {
 	a.held = append(a.held, b...)
 	if at := a.firstStop(); at >= 0 {
@@ -30,14 +30,14 @@ func (a *Assembler) Push(b []byte) (text string, stopped bool) {
 	return text, false
 }
 
-// Flush returns what is still held when generation ends for another reason, bytes of an unfinished rune replaced by
-// U+FFFD.
+// Flush returns the text held back when generation ends for another reason, with U+FFFD for an unfinished rune.
 func (a *Assembler) Flush() string {
 	text := valid(a.held)
 	a.held = nil
 	return text
 }
 
+// firstStop returns the index of the first stop string, -1 without one.
 func (a *Assembler) firstStop() int {
 	first := -1
 	for _, s := range a.Stop {
@@ -51,7 +51,7 @@ func (a *Assembler) firstStop() int {
 	return first
 }
 
-// partialStop is the length of the longest end of held that begins a stop string.
+// partialStop returns the length of the longest suffix of held that is a prefix of a stop string.
 func (a *Assembler) partialStop() int {
 	longest := 0
 	for _, s := range a.Stop {
@@ -64,7 +64,7 @@ func (a *Assembler) partialStop() int {
 	return longest
 }
 
-// partialRune is the length of the end of b that begins a rune it does not finish.
+// partialRune returns the length of the suffix of b that is an incomplete rune.
 func partialRune(b []byte) int {
 	for n := 1; n <= min(utf8.UTFMax-1, len(b)); n++ {
 		end := b[len(b)-n:]

@@ -45,7 +45,7 @@ func TestAssembler(t *testing.T) {
 	}
 }
 
-// FuzzAssembler cuts text anywhere: the pieces are always valid and add up to the whole.
+// FuzzAssembler cuts text anywhere: the pieces are always valid UTF-8 and join to the whole.
 func FuzzAssembler(f *testing.F) {
 	f.Add("héllo €", 3, "stop")
 	f.Fuzz(func(t *testing.T, text string, cut int, stop string) {

@@ -1,4 +1,4 @@
-// Package sample draws tokens from logits. It works in place on a copy of its own, without memory per token.
+// Package sample samples tokens from logits. It allocates nothing per token.
 package sample
 
 import (
@@ -10,10 +10,10 @@ import (
 	"github.com/lathe-llm/lathe/infer"
 )
 
-// DefaultRepeatLast is how many tokens the repetition penalty looks back where Sampling.RepeatLast is 0.
+// DefaultRepeatLast is the number of tokens that the repetition penalty covers where Sampling.RepeatLast is 0.
 const DefaultRepeatLast = 64
 
-// Sampler draws one token after another. Not safe for concurrent use.
+// Sampler samples one token after another. It is not safe for concurrent use.
 type Sampler struct {
 	options infer.Sampling
 	rng     *rand.Rand
@@ -29,7 +29,7 @@ type candidate struct {
 	p     float64
 }
 
-// New makes a sampler; prompt is what the repetition penalty sees before the first token.
+// New returns a sampler. The repetition penalty covers the end of prompt before the first token.
 func New(o infer.Sampling, prompt []int32) *Sampler {
 	if o.RepeatLast <= 0 {
 		o.RepeatLast = DefaultRepeatLast
@@ -39,10 +39,10 @@ func New(o infer.Sampling, prompt []int32) *Sampler {
 	return s
 }
 
-// Next draws a token given the logits of all tokens, [vocab], which it does not change, and remembers it. Logits that are
-// NaN are never drawn; without any number among them the token is 0.
+// Next samples a token given the logits of all tokens, [vocab], which it does not change, and records it for the repetition
+// penalty. Tokens whose logit is NaN or -Inf are never sampled; if all are, the token is 0.
 func (s *Sampler) Next(logits []float32) int32 {
-	id := s.draw(logits)
+	id := s.sample(logits)
 	s.recent = append(s.recent, id)
 	if n := len(s.recent) - s.options.RepeatLast; n > 0 {
 		s.recent = append(s.recent[:0], s.recent[n:]...)
@@ -50,13 +50,13 @@ func (s *Sampler) Next(logits []float32) int32 {
 	return id
 }
 
-func (s *Sampler) draw(logits []float32) int32 {
+func (s *Sampler) sample(logits []float32) int32 {
 	o := s.options
 	if o.RepeatPenalty > 0 && o.RepeatPenalty != 1 {
 		logits = s.penalised(logits)
 	}
 	if o.Temperature <= 0 {
-		return argmax(logits)
+		return Argmax(logits)
 	}
 	kept := s.top(logits)
 	if len(kept) == 0 {
@@ -92,7 +92,7 @@ func (s *Sampler) penalised(logits []float32) []float32 {
 	return s.logits
 }
 
-// top gives the candidates left by top-k, most likely first.
+// top returns the candidates that top-k keeps, most likely first.
 func (s *Sampler) top(logits []float32) []candidate {
 	kept := s.kept[:0]
 	for id, l := range logits {
@@ -173,7 +173,7 @@ func minP(c []candidate, p float64) []candidate {
 	return c
 }
 
-// softmax fills in unnormalised probabilities relative to the first candidate, the most likely, and returns their sum.
+// softmax sets unnormalised probabilities relative to the first candidate, the most likely, and returns their sum.
 func softmax(c []candidate, temperature float64) float64 {
 	sum := 0.0
 	for i := range c {
@@ -183,7 +183,8 @@ func softmax(c []candidate, temperature float64) float64 {
 	return sum
 }
 
-func argmax(logits []float32) int32 {
+// Argmax returns the most likely token, the first of equals.
+func Argmax(logits []float32) int32 {
 	best, at := float32(math.Inf(-1)), 0
 	for id, l := range logits {
 		if l > best {
@@ -193,9 +194,9 @@ func argmax(logits []float32) int32 {
 	return int32(at)
 }
 
-// LogSumExp is log Σ exp(logits), in float64 from float32 logits: log-probability of token i = logits[i] - LogSumExp.
+// LogSumExp returns log Σ exp(logits), computed in float64. The log-probability of token i is logits[i] - LogSumExp.
 func LogSumExp(logits []float32) float64 {
-	most := float64(logits[argmax(logits)])
+	most := float64(logits[Argmax(logits)])
 	sum := 0.0
 	for _, l := range logits {
 		sum += math.Exp(float64(l) - most)
@@ -203,7 +204,7 @@ func LogSumExp(logits []float32) float64 {
 	return most + math.Log(sum)
 }
 
-// Top gives the k most likely tokens, best first, with their natural log-probabilities.
+// Top returns the k most likely tokens, best first, with their natural log-probabilities; all tokens for k = 0.
 func Top(logits []float32, k int, logSumExp float64) (ids []int32, logProbs []float32) {
 	s := Sampler{options: infer.Sampling{TopK: k}}
 	kept := s.top(logits)
@@ -213,6 +214,3 @@ func Top(logits []float32, k int, logSumExp float64) (ids []int32, logProbs []fl
 	}
 	return ids, logProbs
 }
-
-// Argmax is the most likely token, the first of equals.
-func Argmax(logits []float32) int32 { return argmax(logits) }

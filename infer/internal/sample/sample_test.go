@@ -22,7 +22,7 @@ func TestFilters(t *testing.T) {
 	tests := []struct {
 		name string
 		o    infer.Sampling
-		want []int32 // tokens that can come
+		want []int32 // possible tokens
 	}{
 		{"greedy", infer.Sampling{}, []int32{1}},
 		{"all", infer.Sampling{Temperature: 1}, []int32{0, 1, 2, 3, 4}},
@@ -47,13 +47,13 @@ func TestFilters(t *testing.T) {
 			}
 			slices.Sort(got)
 			if !slices.Equal(got, tt.want) {
-				t.Errorf("drew %v, want %v", got, tt.want)
+				t.Errorf("sampled %v, want %v", got, tt.want)
 			}
 		})
 	}
 }
 
-// TestFrequencies compares draws with the softmax at a temperature, within four standard errors.
+// TestFrequencies compares frequencies with the softmax at a temperature, within four standard errors.
 func TestFrequencies(t *testing.T) {
 	p := []float64{0.1, 0.4, 0.05, 0.3, 0.15}
 	const n, temperature = 40000, 2.0
@@ -101,7 +101,7 @@ func TestRepeatPenalty(t *testing.T) {
 	}
 	// 99 and -5 fill the memory of two at first; after 0 the penalty gives 2/1.2 < 1.9; after 0, 1 both are penalised.
 	if want := []int32{0, 1, 0, 0}; !slices.Equal(got, want) {
-		t.Errorf("drew %v, want %v", got, want)
+		t.Errorf("sampled %v, want %v", got, want)
 	}
 	if logits[0] != 2 {
 		t.Error("the caller's logits changed")
@@ -112,10 +112,10 @@ func TestBrokenLogits(t *testing.T) {
 	nan, inf := float32(math.NaN()), float32(math.Inf(-1))
 	for _, o := range []infer.Sampling{{}, {Temperature: 1}, {Temperature: 1, TopK: 1}} {
 		if got := New(o, nil).Next([]float32{nan, inf, -3, nan}); got != 2 {
-			t.Errorf("%+v: drew %d, want the only number", o, got)
+			t.Errorf("%+v: sampled %d, want the only finite logit", o, got)
 		}
 		if got := New(o, nil).Next([]float32{nan, nan}); got != 0 {
-			t.Errorf("%+v: drew %d among NaN", o, got)
+			t.Errorf("%+v: sampled %d among NaN", o, got)
 		}
 	}
 }
