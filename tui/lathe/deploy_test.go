@@ -52,7 +52,7 @@ func deployed(t *testing.T) map[string][]string {
 	return found
 }
 
-func TestDeployExamplesNameFlagsThereAre(t *testing.T) {
+func TestDeployExamplesNameExistingFlags(t *testing.T) {
 	for file, args := range deployed(t) {
 		root := newRoot(&app{stdout: io.Discard, stderr: io.Discard})
 		cmd, rest, err := root.Find(args)
@@ -148,7 +148,7 @@ func TestServesFromAReadOnlyRoot(t *testing.T) {
 	if status := s.end(syscall.SIGTERM); status != exitOK {
 		t.Errorf("exit status %d\n%s", status, s.log)
 	}
-	if all := <-sent.sent; !strings.Contains(all, "the server stops") {
+	if all := <-sent.sent; !strings.Contains(all, "the server is stopping") {
 		t.Error("the terminal was not told")
 	}
 	if n, err := os.ReadFile(m.path("state", "audit.jsonl")); err != nil || len(n) == 0 {

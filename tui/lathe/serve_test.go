@@ -66,7 +66,7 @@ func TestSearchOutlivesTheServer(t *testing.T) {
 			t.Errorf("exit status %d\n%s", status, s.log)
 		}
 		all := <-sent.sent
-		for _, told := range []string{"work that runs is kept and goes on when it is back", "\x1b[?1049l"} {
+		for _, told := range []string{"running work is saved and resumes later", "\x1b[?1049l"} {
 			if !strings.Contains(all, told) {
 				t.Errorf("the terminal was not told %q", told)
 			}

@@ -16,7 +16,7 @@ type contextKey int
 
 const (
 	connectionKey contextKey = iota // *connection
-	visitKey                        // *visit
+	sessionKey                      // *session
 )
 
 // Exit statuses of sessions that the server ends or refuses.
@@ -27,17 +27,17 @@ const (
 
 // connect decides whether a new connection is served.
 func (s *Server) connect(ctx ssh.Context, c net.Conn) net.Conn {
-	pass, why := s.gate.admit(c.RemoteAddr())
-	if pass == nil {
-		s.audit.write(Event{Event: eventRefuse, What: "connection", Result: why, Remote: c.RemoteAddr().String()})
+	admission, reason := s.gate.admit(c.RemoteAddr())
+	if admission == nil {
+		s.audit.write(Event{Event: eventRefuse, What: "connection", Result: reason, Remote: c.RemoteAddr().String()})
 		return nil
 	}
-	mine := newConnection(c, pass, s.limits.Linger)
+	mine := newConnection(c, admission, s.limits.Linger)
 	ctx.SetValue(connectionKey, mine)
 	return mine
 }
 
-// handshake is the configuration of one connection's key exchange and authentication.
+// handshake returns the configuration of a connection's key exchange and authentication.
 func (s *Server) handshake(ctx ssh.Context) *gossh.ServerConfig {
 	return &gossh.ServerConfig{
 		PublicKeyAuthAlgorithms: []string{
@@ -48,28 +48,28 @@ func (s *Server) handshake(ctx ssh.Context) *gossh.ServerConfig {
 			switch {
 			case err == nil:
 				ctx.Value(connectionKey).(*connection).authenticated()
-			case method != "none": // what every client begins with, to learn the methods
+			case method != "none": // every client tries none first, to learn the methods
 				s.audit.write(Event{Event: eventRefuse, What: "login", Result: method, User: c.User(), Remote: c.RemoteAddr().String()})
 			}
 		},
 	}
 }
 
-// offered answers whether a key may try to authenticate. Saying yes gives nobody anything: admit looks at the key that did.
+// offered reports whether a key may try to authenticate. That alone gives no rights: admit looks up the key that signed.
 func (s *Server) offered(ctx ssh.Context, key ssh.PublicKey) bool {
-	_, ok := s.holder(key, ctx.Value(connectionKey).(*connection).RemoteAddr())
+	_, ok := s.principal(key, ctx.Value(connectionKey).(*connection).RemoteAddr())
 	return ok
 }
 
-// holder finds who has a key, if it may log in from an address now.
-func (s *Server) holder(key gossh.PublicKey, from net.Addr) (holder, bool) {
+// principal returns the principal of a key; ok is false if it may not log in from an address now.
+func (s *Server) principal(key gossh.PublicKey, from net.Addr) (_ principal, ok bool) {
 	list, err := s.keys.load()
 	if err != nil {
-		s.log.Error("nobody can log in", "err", err)
-		return holder{}, false
+		s.log.Error("all logins are refused", "err", err)
+		return principal{}, false
 	}
-	h, ok := list.find(key)
-	return h, ok && h.admits(from, time.Now())
+	p, ok := list.find(key)
+	return p, ok && p.admits(from, time.Now())
 }
 
 // channel serves one session channel through the filter.
@@ -78,7 +78,7 @@ func (s *Server) channel(l *ssh.Server, c *gossh.ServerConn, n gossh.NewChannel,
 	refused := func(what string) { s.refused(ctx, what) }
 	if !mine.enter() {
 		refused("session: too many over one connection")
-		_ = n.Reject(gossh.ResourceShortage, "too many sessions over one connection") // a client that is gone needs no answer
+		_ = n.Reject(gossh.ResourceShortage, "too many sessions over one connection") // the client may have disconnected
 		return
 	}
 	defer mine.leave()
@@ -86,7 +86,7 @@ func (s *Server) channel(l *ssh.Server, c *gossh.ServerConn, n gossh.NewChannel,
 	ssh.DefaultSessionHandler(l, c, filtered, &channelContext{Context: ctx, channel: filtered})
 }
 
-// refuseChannel refuses every channel that is no session: all of them are ways of forwarding.
+// refuseChannel refuses all channels other than sessions: they are for forwarding.
 func (s *Server) refuseChannel(_ *ssh.Server, _ *gossh.ServerConn, n gossh.NewChannel, ctx ssh.Context) {
 	what := "other channel"
 	switch n.ChannelType() {
@@ -97,7 +97,7 @@ func (s *Server) refuseChannel(_ *ssh.Server, _ *gossh.ServerConn, n gossh.NewCh
 	_ = n.Reject(gossh.Prohibited, "forwarding is not allowed")
 }
 
-// refuseRequest refuses every request that concerns the connection as a whole.
+// refuseRequest refuses all requests that concern the connection as a whole.
 func (s *Server) refuseRequest(ctx ssh.Context, _ *ssh.Server, r *gossh.Request) (bool, []byte) {
 	switch r.Type {
 	case "tcpip-forward", "streamlocal-forward@openssh.com":
@@ -106,7 +106,7 @@ func (s *Server) refuseRequest(ctx ssh.Context, _ *ssh.Server, r *gossh.Request)
 	return false, nil
 }
 
-// refused writes down what an authenticated connection asked for in vain.
+// refused writes the refusal of a request of an authenticated connection to the audit log.
 func (s *Server) refused(ctx ssh.Context, what string) {
 	e := Event{Event: eventRefuse, What: what, User: ctx.User(), Remote: ctx.RemoteAddr().String()}
 	if key, ok := ctx.Value(ssh.ContextKeyPublicKey).(gossh.PublicKey); ok {
@@ -115,8 +115,9 @@ func (s *Server) refused(ctx ssh.Context, what string) {
 	s.audit.write(e)
 }
 
-// contain keeps a session's panic to the session.
-func (s *Server) contain(next ssh.Handler) ssh.Handler {
+// recoverPanic is a middleware that ends the session if its handler panics. wish's recover middleware would log the panic and
+// close the channel without an exit status and without a word to the client.
+func (s *Server) recoverPanic(next ssh.Handler) ssh.Handler {
 	return func(sess ssh.Session) {
 		defer func() {
 			if r := recover(); r != nil {
@@ -128,71 +129,72 @@ func (s *Server) contain(next ssh.Handler) ssh.Handler {
 	}
 }
 
-// fail tells the client why it gets nothing, and ends the session.
-func (s *Server) fail(sess ssh.Session, status int, why error) {
+// fail writes an error to the client and ends the session.
+func (s *Server) fail(sess ssh.Session, status int, err error) {
 	var w io.Writer = sess.Stderr()
 	if _, _, terminal := sess.Pty(); terminal {
 		w = sess
 	}
 	c := sess.Context().Value(connectionKey).(*connection)
-	fmt.Fprintf(&output{w: w, patient: s.limits.Stall, stalled: c.cut}, "lathe: %v\n", why)
+	fmt.Fprintf(&output{w: w, timeout: s.limits.Stall, stalled: c.cut}, "lathe: %v\n", err)
 	s.exit(sess, status)
 }
 
-// exit sends the session's exit status and closes it. A client that is gone needs none.
+// exit sends the session's exit status and closes it.
 func (s *Server) exit(sess ssh.Session, status int) {
 	alarm := time.AfterFunc(s.limits.Stall, sess.Context().Value(connectionKey).(*connection).cut)
 	defer alarm.Stop()
-	_ = sess.Exit(status)
+	_ = sess.Exit(status) // the client may have disconnected
 }
 
-// output writes to the client of a session, and ends the session when the client takes nothing.
-func (s *Server) output(w io.Writer, v *visit) *output {
-	return &output{w: w, patient: s.limits.Stall, stalled: func() {
-		v.end(errStalled)
-		v.connection.cut() // which is what ends the write
+// output returns a writer to the client of a session, which ends the session if the client stops reading.
+func (s *Server) output(w io.Writer, session *session) *output {
+	return &output{w: w, timeout: s.limits.Stall, stalled: func() {
+		session.end(errStalled)
+		session.connection.cut() // which ends the write
 	}}
 }
 
-// admit authorises a session from the key its connection authenticated with, finds it a place, and keeps record of it.
+// admit is a middleware that authorises a session by the key that its connection authenticated with, and audits its beginning
+// and end.
 func (s *Server) admit(next ssh.Handler) ssh.Handler {
 	return func(sess ssh.Session) {
 		ctx := sess.Context().(*channelContext)
 		mine := ctx.Value(connectionKey).(*connection)
-		h, ok := s.holder(sess.PublicKey(), mine.RemoteAddr())
+		p, ok := s.principal(sess.PublicKey(), mine.RemoteAddr())
 		if !ok {
-			s.refused(ctx, "session: key is not allowed in")
+			s.refused(ctx, "session: key is not allowed")
 			s.fail(sess, exitEnded, errRevoked)
 			return
 		}
-		v := &visit{
-			key: h.key, fingerprint: h.fingerprint, noPTY: h.noPTY, user: sess.User(), remote: mine.RemoteAddr().String(), connection: mine,
+		session := &session{
+			key: p.key, fingerprint: p.fingerprint, noPTY: p.noPTY, user: sess.User(), remote: mine.RemoteAddr().String(), connection: mine,
 			what: "terminal", opened: time.Now(), notices: make(chan string, 1), ending: make(chan struct{}),
 		}
-		v.actor.Name, v.actor.Role = h.name, h.role
+		session.actor.Name, session.actor.Role = p.name, p.role
 		if sess.RawCommand() != "" {
-			v.what = commandWords(sess.Command())
+			session.what = commandWords(sess.Command())
 		}
-		if err := s.visitors.enter(v); err != nil {
+		if err := s.sessions.enter(session); err != nil {
 			s.refused(ctx, "session: "+err.Error())
 			s.fail(sess, exitEnded, err)
 			return
 		}
 		mine.begin()
 		defer mine.end()
-		defer s.visitors.leave(v)
-		opened := v.event(eventOpen)
-		opened.What = v.what
+		defer s.sessions.leave(session)
+		opened := session.event(eventOpen)
+		opened.What = session.what
 		s.audit.write(opened)
 		defer func() {
-			closed := v.event(eventClose)
-			closed.What, closed.Result, closed.Seconds = v.what, "left", time.Since(v.opened).Round(time.Millisecond).Seconds()
-			if why := v.reason(); why != nil {
-				closed.Result = why.Error()
+			closed := session.event(eventClose)
+			closed.What, closed.Result, closed.Seconds = session.what, "left", time.Since(session.opened).Round(time.Millisecond).Seconds()
+			if reason := session.reason(); reason != nil {
+				closed.Result = reason.Error()
 			}
 			s.audit.write(closed)
 		}()
-		ctx.SetValue(visitKey, v)
+		ctx.SetValue(sessionKey, session)
 		next(sess)
 	}
 }

@@ -17,21 +17,21 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 )
 
-// An Event is one line of the audit log: who did what and when. It holds no secrets and no text that people wrote to each
-// other or to a model: of a command only its kind and the ids it names, of a command line only its first words.
+// An Event is one line of the audit log: who did what and when. It contains no secrets and no text that people wrote: of a
+// command only its kind and the ids in it, of a command line only its first words.
 type Event struct {
 	Time    time.Time `json:"time"`
 	Event   string    `json:"event"`             // see the constants
 	Session string    `json:"session,omitempty"` // "s12"
-	Name    string    `json:"name,omitempty"`    // of the key's holder
+	Name    string    `json:"name,omitempty"`    // of the principal
 	Role    string    `json:"role,omitempty"`
 	Key     string    `json:"key,omitempty"` // fingerprint
 	User    string    `json:"user,omitempty"`
 	Remote  string    `json:"remote,omitempty"` // address and port
-	What    string    `json:"what,omitempty"`   // the kind of thing done, asked for or refused
+	What    string    `json:"what,omitempty"`   // what was done, requested or refused
 	Result  string    `json:"result,omitempty"`
-	Seconds float64   `json:"seconds,omitempty"` // how long it lasted
-	// Dropped counts refusals that were left out before this line because there were too many.
+	Seconds float64   `json:"seconds,omitempty"` // duration
+	// Dropped is the number of refusals that were omitted before this line because of their rate.
 	Dropped int `json:"dropped,omitempty"`
 }
 
@@ -39,14 +39,14 @@ type Event struct {
 const (
 	eventListen = "listen" // the server listens
 	eventRefuse = "refuse" // a connection, an authentication or a request was refused
-	eventOpen   = "open"   // a session began
-	eventClose  = "close"  // and ended
+	eventOpen   = "open"   // a session was opened
+	eventClose  = "close"  // a session was closed
 	eventDo     = "do"     // a command to the exploration
 	eventKeys   = "keys"   // the authorized_keys file changed
 	eventStop   = "stop"   // the server stops
 )
 
-// Refusals cost a stranger nothing, so only so many are written.
+// Refusals cost a stranger nothing, so their rate in the log is limited.
 const (
 	refusalsPerSecond = 5
 	refusalsAtOnce    = 50
@@ -68,8 +68,8 @@ func newAuditor(w io.Writer, log *slog.Logger) *auditor {
 	return &auditor{log: log, now: time.Now, w: w, refusals: rate.NewLimiter(refusalsPerSecond, refusalsAtOnce)}
 }
 
-// write adds the time and appends the event. An audit log that cannot be written to is reported once until it works again:
-// the sessions go on.
+// write adds the time and appends the event. A failure to write does not affect sessions and is logged once until a write
+// succeeds.
 func (a *auditor) write(e Event) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -95,7 +95,7 @@ func (a *auditor) write(e Event) {
 	a.failing = err != nil
 }
 
-// short bounds what a stranger can put into a line.
+// short cleans and truncates text that a stranger chose.
 func short(text string) string {
 	const most = 120
 	text = explorer.CleanName(text)
@@ -105,7 +105,7 @@ func short(text string) string {
 	return text
 }
 
-// OpenAudit opens an audit log for appending; it is made readable by its owner only.
+// OpenAudit opens an audit log for appending; a new file is readable by its owner only.
 func OpenAudit(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
@@ -114,7 +114,7 @@ func OpenAudit(path string) (*os.File, error) {
 	return f, nil
 }
 
-// describe names a command and the things it is about: "Export subnet=s3".
+// describe returns a command's type and the ids in it: "Export subnet=s3".
 func describe(c explorer.Command) string {
 	v := reflect.Indirect(reflect.ValueOf(c))
 	text := v.Type().Name()
@@ -143,7 +143,7 @@ func mention(kind, id string) string {
 	return fmt.Sprintf(" %s=%.40s", kind, id)
 }
 
-// outcome is a command's error as a word, because its text may quote what people wrote.
+// outcome returns a word for a command's error, whose text may quote what people wrote.
 func outcome(err error) string {
 	for _, known := range []struct {
 		err  error
@@ -165,7 +165,7 @@ func outcome(err error) string {
 	return "failed"
 }
 
-// commandWords are the first words of a command line, as long as they are plain names and no values.
+// commandWords returns the first words of a command line, at most two, that are names and not values.
 func commandWords(args []string) string {
 	var words []string
 	for _, a := range args {

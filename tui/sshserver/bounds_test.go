@@ -91,12 +91,12 @@ func TestKeysAreSlowedDown(t *testing.T) {
 func TestCommandsOfOneSessionAreBounded(t *testing.T) {
 	f := serve(t, nil)
 	clock := &still{explorertest.Start}
-	open := func(name string) *desk {
-		d := newDesk(f.Server, &visit{actor: explorer.Actor{Name: name, Role: explorer.RoleEditor}}, false)
+	open := func(name string) *sessionView {
+		d := newSessionView(f.Server, &session{actor: explorer.Actor{Name: name, Role: explorer.RoleEditor}}, false)
 		clock.pass(d.budget)
 		return d
 	}
-	accepted := func(d *desk, try int) (n int) {
+	accepted := func(d *sessionView, try int) (n int) {
 		t.Helper()
 		for range try {
 			_, err := d.Do(t.Context(), explorer.Actor{}, explorer.Dismiss{})
@@ -146,14 +146,14 @@ func TestOnlyOwnersNameFiles(t *testing.T) {
 		explorer.Measure{Subnet: explorer.DraftID, Text: secret},
 	} {
 		for role, want := range map[explorer.Role]bool{explorer.RoleEditor: false, explorer.RoleOwner: true} {
-			v := &visit{actor: explorer.Actor{Name: "x", Role: role}}
-			_, err := newDesk(f.Server, v, role >= explorer.RoleOwner).Do(t.Context(), explorer.Actor{}, c)
+			v := &session{actor: explorer.Actor{Name: "x", Role: role}}
+			_, err := newSessionView(f.Server, v, role >= explorer.RoleOwner).Do(t.Context(), explorer.Actor{}, c)
 			if errors.Is(err, ErrFiles) == want {
 				t.Errorf("%T of the %s: %v", c, role, err)
 			}
 		}
 	}
-	if _, err := newDesk(f.Server, &visit{actor: explorer.Actor{Role: explorer.RoleEditor}}, false).Do(t.Context(), explorer.Actor{},
+	if _, err := newSessionView(f.Server, &session{actor: explorer.Actor{Role: explorer.RoleEditor}}, false).Do(t.Context(), explorer.Actor{},
 		explorer.Cut{Target: 0.8}); err != nil {
 		t.Errorf("a cut on the default text: %v", err)
 	}
@@ -163,8 +163,8 @@ func TestOnlyOwnersNameFiles(t *testing.T) {
 	explorertest.Quiet(t, f.exploration)
 }
 
-// TestTablesNameTestsThereAre looks for the tests that the tables of what was tried name.
-func TestTablesNameTestsThereAre(t *testing.T) {
+// TestPagesNameExistingTests looks for the tests that documentation names.
+func TestPagesNameExistingTests(t *testing.T) {
 	const root = "../.."
 	var tests []byte
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
@@ -186,7 +186,7 @@ func TestTablesNameTestsThereAre(t *testing.T) {
 		}
 		for _, n := range name.FindAllString(string(text), -1) {
 			if !bytes.Contains(tests, []byte("func "+n+"(")) {
-				t.Errorf("%s names %s, which is no test", page, n)
+				t.Errorf("%s names %s, which does not exist", page, n)
 			}
 		}
 	}

@@ -12,7 +12,7 @@ import (
 	gossh "golang.org/x/crypto/ssh"
 )
 
-// Bounds of what a client may ask for on one connection and channel.
+// Limits of the requests of one connection and channel.
 const (
 	maxChannels       = 4   // sessions over one connection
 	requestsPerSecond = 100 // of a channel, sustained
@@ -25,31 +25,31 @@ const (
 	defaultHeight     = 24
 )
 
-// environment lists the variables a client may set: those that describe its terminal and how its user wants text. A name that
-// ends in * stands for all that begin so.
+// environment lists the variables that a client may set: they describe its terminal and the preferences of its user. A name
+// that ends in * stands for all names with that prefix.
 const environment = "LANG LC_* COLORTERM NO_COLOR CLICOLOR CLICOLOR_FORCE TERM_PROGRAM TERM_PROGRAM_VERSION LATHE_COLOR LATHE_THEME LATHE_ASCII"
 
 // size is a window's size in cells.
 type size struct{ width, height int }
 
-// termLetters are what a terminal's name may consist of. It ends up in paths of the terminal database.
+// termLetters are the characters that a terminal's name may have: it becomes part of paths in the terminal database.
 const termLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-._"
 
-// A channel is a session channel as this server wants it. It stands between the client and the library's session: what
-// the library would accept without limit (environment, resizes, signals) is checked here, and what it would say yes to
-// without doing anything (agent forwarding) is refused.
+// A channel filters the requests of a session channel before the library's session gets them: those that the library accepts
+// without limit (environment, resizes, signals) are checked, and those that it would accept and ignore (agent forwarding) are
+// refused.
 type channel struct {
 	gossh.NewChannel
 	limits  Limits
 	refused func(what string)
 	ctx     context.Context // ends with the channel
 	cancel  context.CancelFunc
-	signals chan string // the last signal nobody has taken yet
+	signals chan string // the first signal that was not handled yet
 	budget  *throttle   // of requests
 
 	mu      sync.Mutex
 	size    size
-	resized chan struct{} // holds a token while size is news
+	resized chan struct{} // has a token if size changed
 }
 
 func newChannel(ctx context.Context, n gossh.NewChannel, l Limits, refused func(string)) *channel {
@@ -72,11 +72,11 @@ func (c *channel) Accept() (gossh.Channel, <-chan *gossh.Request, error) {
 	return ch, passed, nil
 }
 
-// filter answers requests or passes them on until the client closes the channel.
+// filter answers requests or passes them on, until the client closes the channel.
 func (c *channel) filter(requests <-chan *gossh.Request, passed chan<- *gossh.Request) {
 	defer close(passed)
 	defer c.cancel()
-	told := map[string]bool{}
+	reported := map[string]bool{}
 	variables := 0
 	for r := range requests {
 		if !c.budget.take(c.ctx, 1) {
@@ -117,17 +117,17 @@ func (c *channel) filter(requests <-chan *gossh.Request, passed chan<- *gossh.Re
 			continue
 		}
 		c.answer(r, false)
-		if what := refusal(r); !told[what] {
-			told[what] = true
+		if what := refusal(r); !reported[what] {
+			reported[what] = true
 			c.refused(what)
 		}
 	}
 }
 
-// answer replies; a client that is gone needs none.
+// answer replies to a request; the client may have disconnected.
 func (c *channel) answer(r *gossh.Request, ok bool) { _ = r.Reply(ok, nil) }
 
-// refusal names a refused request for the audit log, in a bounded number of ways.
+// refusal returns one of a fixed set of names of a refused request, for the audit log.
 func refusal(r *gossh.Request) string {
 	switch r.Type {
 	case "subsystem":
@@ -145,7 +145,7 @@ func refusal(r *gossh.Request) string {
 	return "other request"
 }
 
-// terminal checks a request for a terminal and rewrites it: a name without surprises, a size within the limits, no modes.
+// terminal checks a request for a terminal and rewrites it, with a size within the limits and without modes.
 func (c *channel) terminal(r *gossh.Request) bool {
 	term, rest, ok := cutString(r.Payload)
 	if !ok || len(term) > maxTerm || strings.Trim(term, termLetters) != "" {
@@ -167,7 +167,7 @@ func (c *channel) terminal(r *gossh.Request) bool {
 	return true
 }
 
-// resize keeps the newest size for whoever draws. It never waits.
+// resize stores the newest size. It never blocks.
 func (c *channel) resize(s size) {
 	c.mu.Lock()
 	c.size = s.within(c.limits)
@@ -178,7 +178,7 @@ func (c *channel) resize(s size) {
 	}
 }
 
-// window is the newest size.
+// window returns the newest size.
 func (c *channel) window() size {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -194,7 +194,7 @@ func (c *channel) signal(payload []byte) {
 	}
 }
 
-// within clamps a size; zero, which says that the client does not know, becomes the usual size.
+// within clamps a size; zero, which means unknown, becomes the default.
 func (s size) within(l Limits) size {
 	if s.width <= 0 {
 		s.width = defaultWidth
@@ -224,7 +224,7 @@ func allowedVariable(payload []byte) bool {
 	return false
 }
 
-// cutString takes an SSH string off the front of a payload.
+// cutString returns the SSH string at the start of a payload, and the rest.
 func cutString(b []byte) (text string, rest []byte, ok bool) {
 	if len(b) < 4 {
 		return "", nil, false
@@ -236,7 +236,7 @@ func cutString(b []byte) (text string, rest []byte, ok bool) {
 	return string(b[4 : 4+n]), b[4+n:], true
 }
 
-// parseSize reads columns and rows, which other values may follow.
+// parseSize reads columns and rows at the start of a payload.
 func parseSize(b []byte) (size, bool) {
 	if len(b) < 8 {
 		return size{}, false
@@ -246,8 +246,8 @@ func parseSize(b []byte) (size, bool) {
 	return size{int(min(w, huge)), int(min(h, huge))}, true
 }
 
-// channelContext is the library's context of a connection, seen from one channel: values that the library sets for a
-// session (that it has a terminal) stay with it.
+// channelContext is the library's context of a connection with values of one channel, so that what the library sets for a
+// session (such as its terminal) does not affect other sessions of the connection.
 type channelContext struct {
 	ssh.Context
 	channel *channel
@@ -266,7 +266,7 @@ func (c *channelContext) SetValue(key, value any) {
 	c.values[key] = value
 }
 
-// Value is the channel's value, else the connection's.
+// Value returns the channel's value, else the connection's.
 func (c *channelContext) Value(key any) any {
 	c.mu.Lock()
 	v, ok := c.values[key]
@@ -277,8 +277,8 @@ func (c *channelContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// Done is closed when the channel ends, not only when the connection does.
+// Done is closed when the channel ends.
 func (c *channelContext) Done() <-chan struct{} { return c.channel.ctx.Done() }
 
-// Err is why Done is closed.
+// Err returns the reason for closing Done.
 func (c *channelContext) Err() error { return c.channel.ctx.Err() }

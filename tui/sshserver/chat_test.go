@@ -130,7 +130,7 @@ func TestHostileTextReachesNoTerminal(t *testing.T) {
 		screens(o)
 		o.Exploration = e
 	})
-	// The name of a key's holder is what others see of them.
+	// The name of a key's principal is what others see of them.
 	mallory := newKey(t)
 	f.allow(line(`lathe-role="editor"`, mallory, evil+"mallory"), line(`lathe-role="editor"`, f.editor, "ed"), line(`lathe-role="viewer"`, f.viewer, "vera"))
 	at := f.open(mallory, "xterm", 120, 40)

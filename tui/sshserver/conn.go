@@ -7,23 +7,23 @@ import (
 	"time"
 )
 
-// What one connection may send, sustained and at once, in bytes a second: enough to upload a recipe, too little to keep a
-// core busy with requests.
+// The rate at which one connection may send, in bytes per second, and its burst, in bytes: enough to upload a recipe, too
+// little to keep a core busy with requests.
 const (
 	inboundRate  = 1 << 20
 	inboundBurst = 1 << 20
 )
 
-// A connection is a client's connection, with its pass, its budget of incoming bytes and a timer that closes it while no
-// session runs on it.
+// A connection is a client's connection, with its admission, its budget of incoming bytes and a timer that closes it if it has
+// no session.
 type connection struct {
 	net.Conn
-	pass   *pass
-	opened time.Time
-	budget *throttle
-	ctx    context.Context // ends with Close
-	cancel context.CancelFunc
-	linger time.Duration
+	admission *admission
+	opened    time.Time
+	budget    *throttle
+	ctx       context.Context // ends with Close
+	cancel    context.CancelFunc
+	linger    time.Duration
 
 	mu       sync.Mutex
 	channels int
@@ -31,15 +31,15 @@ type connection struct {
 	unused   *time.Timer
 }
 
-func newConnection(c net.Conn, p *pass, linger time.Duration) *connection {
+func newConnection(c net.Conn, p *admission, linger time.Duration) *connection {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &connection{
-		Conn: c, pass: p, linger: linger, opened: time.Now(), ctx: ctx, cancel: cancel,
+		Conn: c, admission: p, linger: linger, opened: time.Now(), ctx: ctx, cancel: cancel,
 		budget: newThrottle(inboundRate, inboundBurst),
 	}
 }
 
-// Read reads, then waits until the budget allows what was read.
+// Read reads, then waits until the budget allows the bytes read.
 func (c *connection) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b[:min(len(b), inboundBurst)])
 	if n > 0 && !c.budget.take(c.ctx, n) && err == nil {
@@ -48,10 +48,10 @@ func (c *connection) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Close closes the connection and gives its pass back.
+// Close closes the connection and releases its admission.
 func (c *connection) Close() error {
 	c.cancel()
-	c.pass.release()
+	c.admission.release()
 	c.mu.Lock()
 	if c.unused != nil {
 		c.unused.Stop()
@@ -60,18 +60,18 @@ func (c *connection) Close() error {
 	return c.Conn.Close()
 }
 
-// cut closes the connection where nobody is left to tell whether that went well.
+// cut closes the connection and ignores errors.
 func (c *connection) cut() { _ = c.Close() }
 
-// authenticated starts the time in which a session must begin.
+// authenticated starts the timer within which a session must begin.
 func (c *connection) authenticated() {
-	c.pass.authenticated()
+	c.admission.authenticated()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.wait()
 }
 
-// enter counts a channel in; it reports false when there are too many.
+// enter counts a new channel; it reports false if there are too many.
 func (c *connection) enter() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -82,14 +82,14 @@ func (c *connection) enter() bool {
 	return true
 }
 
-// leave counts a channel out.
+// leave counts the end of a channel.
 func (c *connection) leave() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.channels--
 }
 
-// begin counts a session in.
+// begin counts a new session.
 func (c *connection) begin() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -99,7 +99,7 @@ func (c *connection) begin() {
 	}
 }
 
-// end counts a session out.
+// end counts the end of a session.
 func (c *connection) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -107,7 +107,7 @@ func (c *connection) end() {
 	c.wait()
 }
 
-// wait starts the timer where no session runs. The caller holds mu.
+// wait starts the timer if no session runs. The caller holds mu.
 func (c *connection) wait() {
 	if c.running > 0 || c.ctx.Err() != nil {
 		return

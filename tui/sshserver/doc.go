@@ -1,26 +1,26 @@
-// Package sshserver shows one exploration to many people over SSH.
+// Package sshserver serves one exploration to many people over SSH.
 //
-// A [Server] owns no part of the exploration: sessions come and go, the work goes on. Somebody who opens a terminal gets
-// the interactive program of Options.Program, with a size, colours and an environment of their own; `ssh host COMMAND`
-// runs Options.Commands with the role of the key. Everything else that the protocol offers is refused.
+// A [Server] does not own the exploration: sessions open and close while jobs continue. A client that opens a terminal gets
+// the interactive program of Options.Program, with the size, colours and environment of its own terminal; `ssh host COMMAND`
+// calls Options.Commands with the role of the key. Everything else that the protocol offers is refused.
 //
-// # Who gets in
+// # Access
 //
-// Public keys are the only way in, and only keys of the authorized_keys file (keys.go tells its options). The file is read
-// at every login, and watched: a key that leaves it, changes its role or expires takes its sessions with it. What a client
-// merely offers proves nothing, so a session's rights are looked up anew from the key that signed. Without such a file the
-// server listens on loopback only and knows only the key files it was given by name.
+// Public keys are the only way to log in, and only the keys of the authorized_keys file are allowed (allowlist.go documents
+// its options). The file is read at every login, and watched: sessions end when their key is removed, changes its role or
+// expires. A key that a client merely offers proves nothing, so the rights of a session are looked up by the key that signed.
+// Without such a file the server listens on loopback only and allows only the key files that it was given.
 //
-// # What one client can cost the others
+// # Isolation of clients
 //
-// Nothing of a session is written by anybody else's goroutine. The exploration publishes immutable snapshots which sessions
-// poll, so a client that stops reading holds up its own session and nothing more, and that ends after Limits.Stall. The
-// bounds of what a client may send, keep and start are fields of [Limits] and the constants beside the code that enforces
-// them (gate.go connections, channel.go requests, input.go keys, exploration.go commands). docs/bounds.md has all of them in a table with
-// the test that shows each.
+// Only a session's own goroutines write to its client. The exploration publishes immutable snapshots, which sessions poll, so
+// a client that stops reading blocks its own session only, and that session ends after Limits.Stall. The bounds of what a
+// client may send, store and start are the fields of [Limits] and the constants beside the code that enforces them: gate.go
+// for connections, channel.go for requests, input.go for keys, view.go for commands. docs/bounds.md lists all of them with the
+// test of each; docs/adr/0024 in the explorer has the reasons.
 //
 // # Errors
 //
-// New and Serve return errors a person can act on. What happens to one connection is written to Options.Log and the audit
-// log, and ends that connection only. Sessions that the server ends are told why.
+// New and Serve return errors that the operator can act on. Events of one connection go to Options.Log and the audit log and
+// end that connection only. A session that the server ends is told the reason.
 package sshserver

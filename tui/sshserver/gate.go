@@ -9,29 +9,29 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// maxAddresses bounds how many addresses the gate remembers. Beyond it, addresses that have not been seen for a while are
-// forgotten, and where all are busy new ones have to wait.
+// maxAddresses is the number of addresses that the gate remembers. Beyond it, it forgets addresses without recent
+// connections, and refuses new ones if there are none to forget.
 const maxAddresses = 4096
 
-// A gate decides which connections are served at all, before a byte of SSH is spoken.
+// A gate decides which connections are served, before the first byte of SSH.
 type gate struct {
 	limits Limits
 	now    func() time.Time
 
 	mu        sync.Mutex
-	addresses map[netip.Addr]*visitor
+	addresses map[netip.Addr]*client
 	pending   int // not authenticated yet
 	open      int // all
 }
 
-// visitor is what the gate knows of one address; of an IPv6 address it is the /64 that counts.
-type visitor struct {
+// client is the state of one address, or of one /64 for IPv6.
+type client struct {
 	rate    *rate.Limiter
 	pending int
 }
 
-// A pass is one connection's leave to be served.
-type pass struct {
+// An admission is the permission to serve one connection.
+type admission struct {
 	gate    *gate
 	from    netip.Addr
 	pending bool // guarded by gate.mu
@@ -39,11 +39,11 @@ type pass struct {
 }
 
 func newGate(l Limits) *gate {
-	return &gate{limits: l, now: time.Now, addresses: map[netip.Addr]*visitor{}}
+	return &gate{limits: l, now: time.Now, addresses: map[netip.Addr]*client{}}
 }
 
-// admit returns a pass, or why there is none.
-func (g *gate) admit(from net.Addr) (*pass, string) {
+// admit returns an admission, or nil and the reason for refusing the connection.
+func (g *gate) admit(from net.Addr) (*admission, string) {
 	key := addressOf(from)
 	if key.Is6() {
 		if p, err := key.Prefix(64); err == nil {
@@ -52,50 +52,50 @@ func (g *gate) admit(from net.Addr) (*pass, string) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	v := g.addresses[key]
-	if v == nil {
+	c := g.addresses[key]
+	if c == nil {
 		if len(g.addresses) >= maxAddresses && !g.forget() {
 			return nil, "too many addresses"
 		}
-		v = &visitor{rate: rate.NewLimiter(rate.Limit(g.limits.ConnectRate), g.limits.ConnectBurst)}
-		g.addresses[key] = v
+		c = &client{rate: rate.NewLimiter(rate.Limit(g.limits.ConnectRate), g.limits.ConnectBurst)}
+		g.addresses[key] = c
 	}
 	switch {
-	case !v.rate.AllowN(g.now(), 1):
+	case !c.rate.AllowN(g.now(), 1):
 		return nil, "too many connections from this address"
 	case g.pending >= g.limits.Pending:
 		return nil, "too many connections that have not logged in"
-	case v.pending >= max(1, g.limits.Pending/2):
+	case c.pending >= max(1, g.limits.Pending/2):
 		return nil, "too many connections from this address that have not logged in"
 	case g.open >= g.limits.Pending+g.limits.Sessions:
 		return nil, "too many connections"
 	}
 	g.pending++
 	g.open++
-	v.pending++
-	return &pass{gate: g, from: key, pending: true}, ""
+	c.pending++
+	return &admission{gate: g, from: key, pending: true}, ""
 }
 
-// forget drops the addresses that could come again at full rate, and reports whether there were any.
+// forget removes the addresses whose rate is fully restored, and reports whether there were any.
 func (g *gate) forget() bool {
 	before := len(g.addresses)
-	for a, v := range g.addresses {
-		if v.pending == 0 && v.rate.TokensAt(g.now()) >= float64(g.limits.ConnectBurst) {
+	for a, c := range g.addresses {
+		if c.pending == 0 && c.rate.TokensAt(g.now()) >= float64(g.limits.ConnectBurst) {
 			delete(g.addresses, a)
 		}
 	}
 	return len(g.addresses) < before
 }
 
-// authenticated takes the connection out of those that have not logged in.
-func (p *pass) authenticated() {
+// authenticated removes the connection from those that have not logged in.
+func (p *admission) authenticated() {
 	p.gate.mu.Lock()
 	defer p.gate.mu.Unlock()
 	p.settle()
 }
 
-// release gives the pass back. Giving it back twice is no error.
-func (p *pass) release() {
+// release ends the admission. It may be called more than once.
+func (p *admission) release() {
 	p.gate.mu.Lock()
 	defer p.gate.mu.Unlock()
 	if p.done {
@@ -106,7 +106,7 @@ func (p *pass) release() {
 	p.gate.open--
 }
 
-func (p *pass) settle() {
+func (p *admission) settle() {
 	if p.pending {
 		p.pending = false
 		p.gate.pending--

@@ -18,7 +18,7 @@ func (s *still) Now() time.Time { return s.now }
 // pass makes a throttle go by this time, which passes while it waits and at no other moment.
 func (s *still) pass(t *throttle) {
 	t.now = s.Now
-	t.rest = func(ctx context.Context, d time.Duration) bool {
+	t.sleep = func(ctx context.Context, d time.Duration) bool {
 		s.now = s.now.Add(d)
 		return ctx.Err() != nil
 	}
@@ -61,7 +61,7 @@ func TestGateLimitsTheRateOfOneAddress(t *testing.T) {
 
 func TestGateLimitsThoseWhoHaveNotLoggedIn(t *testing.T) {
 	g, _ := testGate(Limits{Pending: 4, Sessions: 2, ConnectBurst: 100})
-	var all []*pass
+	var all []*admission
 	admit := func(ip string, want bool) {
 		t.Helper()
 		p, why := g.admit(tcp(ip))

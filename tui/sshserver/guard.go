@@ -8,9 +8,9 @@ import (
 	"github.com/charmbracelet/x/ansi"
 )
 
-// frameTime is the least time between two drawings of a session in which somebody types: a key after a pause is drawn at
-// once, and of a flood of keys or resizes only so many pictures are made. A session counts as such for typingTime after
-// each key, long enough for what the key led to. Sessions that only watch are drawn at the server's pace.
+// frameTime is the minimum time between two frames of a session with recent input: a key after a pause is drawn at once, and a
+// flood of keys or resizes does not draw more. Input is recent for typingTime, long enough for the effect of the key. Sessions
+// without recent input are drawn at the server's pace.
 const (
 	frameTime  = time.Second / 30
 	typingTime = 300 * time.Millisecond
@@ -18,17 +18,17 @@ const (
 
 // Messages to the guard.
 type (
-	noticeMsg string   // a line over the program's last row; "" takes it away
+	noticeMsg string   // a line over the program's last row; "" removes it
 	leaveMsg  struct{} // quit
-	frameMsg  struct{} // it is time to draw what was left out
+	frameMsg  struct{} // it is time to draw a delayed frame
 )
 
-// A guard is a session's program with what the server adds: a limit to how often it is drawn, a row for notices, and an
-// end to the session, and to nothing else, when the program panics.
+// A guard wraps a session's program: it limits the frame rate, shows notices over the last row, and ends the session, and
+// nothing else, if the program panics.
 type guard struct {
 	inner tea.Model
 	pacer *pacer
-	fault func(panicked any) // called when the program panicked; must see to a leaveMsg, and not wait
+	fault func(panicked any) // called if the program panics; must cause a leaveMsg and not block
 	now   func() time.Time
 
 	width, height int
@@ -37,10 +37,10 @@ type guard struct {
 
 	frame  tea.View
 	drawn  time.Time     // when frame was made
-	typed  time.Time     // when somebody last did something
+	input  time.Time     // time of the last input
 	stale  bool          // frame is older than the program's state
-	due    time.Time     // when the frameMsg that is under way comes; zero: none is
-	worked time.Duration // in the program since the last frame
+	due    time.Time     // when the pending frameMsg comes; zero if there is none
+	worked time.Duration // time spent in the program since the last frame
 }
 
 func newGuard(inner tea.Model, p *pacer, fault func(any)) *guard {
@@ -49,15 +49,15 @@ func newGuard(inner tea.Model, p *pacer, fault func(any)) *guard {
 
 // Init starts the program.
 func (g *guard) Init() (cmd tea.Cmd) {
-	defer g.contain()
+	defer g.recoverPanic()
 	return g.inner.Init()
 }
 
-// Update hands a message to the program.
+// Update passes a message to the program.
 func (g *guard) Update(msg tea.Msg) (tea.Model, tea.Cmd) { return g, g.update(msg) }
 
 func (g *guard) update(msg tea.Msg) (cmd tea.Cmd) {
-	defer g.contain()
+	defer g.recoverPanic()
 	if g.broken {
 		return tea.Quit
 	}
@@ -71,9 +71,9 @@ func (g *guard) update(msg tea.Msg) (cmd tea.Cmd) {
 		g.due = time.Time{}
 		return nil
 	case tea.WindowSizeMsg:
-		g.width, g.height, g.typed = msg.Width, msg.Height, g.now()
+		g.width, g.height, g.input = msg.Width, msg.Height, g.now()
 	case tea.KeyPressMsg, tea.MouseMsg, tea.PasteMsg:
-		g.typed = g.now()
+		g.input = g.now()
 	}
 	began := g.now()
 	g.inner, cmd = g.inner.Update(msg)
@@ -82,7 +82,7 @@ func (g *guard) update(msg tea.Msg) (cmd tea.Cmd) {
 	return tea.Batch(cmd, g.later())
 }
 
-// later asks for a frameMsg when it is too early to draw.
+// later returns a command that sends a frameMsg, if it is too early to draw.
 func (g *guard) later() tea.Cmd {
 	now := g.now()
 	at := g.drawn.Add(g.gap(now))
@@ -94,23 +94,23 @@ func (g *guard) later() tea.Cmd {
 	return tea.Tick(left, func(time.Time) tea.Msg { return frameMsg{} })
 }
 
-// gap is the least time from the last drawing to the next.
+// gap returns the minimum time from the last frame to the next.
 func (g *guard) gap(now time.Time) time.Duration {
-	if now.Sub(g.typed) < typingTime {
+	if now.Sub(g.input) < typingTime {
 		return frameTime
 	}
 	return max(frameTime, g.pacer.pace())
 }
 
-// View is the program's picture, not older than the gap.
+// View returns the program's frame, at most gap old.
 func (g *guard) View() tea.View {
 	if now := g.now(); !g.stale || g.broken || now.Sub(g.drawn) < g.gap(now) && !g.due.IsZero() {
 		return g.frame
 	}
-	defer g.contain()
+	defer g.recoverPanic()
 	began := g.now()
 	v := g.inner.View()
-	g.pacer.drew(g.worked + g.now().Sub(began))
+	g.pacer.observe(g.worked + g.now().Sub(began))
 	g.worked, g.stale = 0, false
 	if g.notice != "" {
 		v.Content = overlay(v.Content, g.notice, g.width, g.height)
@@ -122,15 +122,15 @@ func (g *guard) View() tea.View {
 	return g.frame
 }
 
-// contain turns a panic of the program into the end of the session.
-func (g *guard) contain() {
+// recoverPanic turns a panic of the program into the end of the session.
+func (g *guard) recoverPanic() {
 	if r := recover(); r != nil {
 		g.broken, g.frame = true, tea.View{}
 		g.fault(r)
 	}
 }
 
-// overlay puts a line over the last row of a picture.
+// overlay replaces the last row of a frame by a notice.
 func overlay(content, notice string, width, height int) string {
 	if width <= 0 || height <= 0 {
 		return content

@@ -77,7 +77,7 @@ func TestPaceGrowsWithTheLoad(t *testing.T) {
 	p := newPacer()
 	p.cores = 2
 	for range 200 {
-		p.drew(time.Millisecond)
+		p.observe(time.Millisecond)
 	}
 	for _, test := range []struct {
 		sessions int

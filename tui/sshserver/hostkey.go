@@ -16,8 +16,8 @@ import (
 	"github.com/lathe-llm/lathe/infer/durable"
 )
 
-// hostKey reads the server's private key, and makes an Ed25519 one where there is none. A key that others can read, or
-// that does not parse, is an error and stays as it is: replacing it would look like an attack to everybody who knows it.
+// hostKey reads the server's private key, and creates an Ed25519 key if there is none. It returns an error for a key that
+// others can read, or that does not parse, and does not replace it: that would look like an attack to every known client.
 func hostKey(path string) (gossh.Signer, error) {
 	data, err := readHostKey(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -45,7 +45,7 @@ func readHostKey(path string) ([]byte, error) {
 		return nil, fmt.Errorf("host key: %s is not a regular file", path)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("host key: %s can be read by others: run chmod 600 %[1]s", path)
+		return nil, fmt.Errorf("host key: %s is readable by others: run chmod 600 %[1]s", path)
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -54,7 +54,7 @@ func readHostKey(path string) ([]byte, error) {
 	return data, nil
 }
 
-// makeHostKey writes a new key. Of several processes that make one at a time the first wins, and none ever sees half a
+// makeHostKey writes a new key. If several processes do that at the same time the first one wins, and none reads a partial
 // file.
 func makeHostKey(path string) (err error) {
 	public, private, err := ed25519.GenerateKey(rand.Reader)

@@ -6,24 +6,24 @@ import (
 	"io"
 )
 
-// Bounds of what a terminal may send, in bytes.
+// Limits of what a terminal may send, in bytes.
 const (
 	keysPerSecond = 16 << 10
 	keysAtOnce    = 64 << 10
 	maxPaste      = 256 << 10
-	// maxRead is handed on at once. At the sustained rate that leaves gaps longer than the 50 ms after which the event
-	// reader gives up on a sequence that does not end, so that it never holds more than a few reads of one.
+	// maxRead is the size of a read. At the sustained rate reads are more than 50 ms apart, after which the event reader
+	// discards an unfinished sequence, so that it never buffers more than a few reads.
 	maxRead = 2 << 10
 )
 
-// Bracketed paste, as terminals mark it.
+// The marks of a bracketed paste.
 var (
 	pasteBegins = []byte("\x1b[200~")
 	pasteEnds   = []byte("\x1b[201~")
 )
 
-// input reads what a terminal sends, at a bounded rate, and ends pastes that are too long: the event reader keeps a paste
-// until its end has come.
+// input reads what a terminal sends, at a limited rate, and truncates pastes that are too long, because the event reader
+// buffers a paste until its end mark.
 type input struct {
 	ctx    context.Context
 	r      io.Reader
@@ -31,15 +31,15 @@ type input struct {
 
 	pasting bool
 	pasted  int    // bytes since the paste began, or since the last end mark
-	tail    []byte // what was read last, as much as a mark may have begun in
-	ready   []byte // to be handed on
+	tail    []byte // the last bytes read, which may be the beginning of a mark
+	ready   []byte // to return from Read
 }
 
 func newInput(ctx context.Context, r io.Reader) *input {
 	return &input{ctx: ctx, r: r, budget: newThrottle(keysPerSecond, keysAtOnce)}
 }
 
-// Read hands on what has come.
+// Read returns what was received.
 func (i *input) Read(b []byte) (int, error) {
 	for len(i.ready) == 0 {
 		var chunk [maxRead]byte
@@ -59,8 +59,8 @@ func (i *input) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// take appends chunk to ready, without what is beyond the limit of a paste. An end mark is also put in where none has come
-// for as long outside of a paste, in case the event reader sees one where this does not; it is no event of its own.
+// take appends chunk to ready, without the bytes beyond the limit of a paste. Outside a paste it inserts an end mark after as
+// many bytes, in case the event reader sees a paste where this function does not; a single end mark is not an event.
 func (i *input) take(chunk []byte) {
 	i.ready = i.ready[:0]
 	for len(chunk) > 0 {
@@ -87,7 +87,7 @@ func (i *input) take(chunk []byte) {
 	}
 }
 
-// seek returns how much of chunk to take: up to the end of the first mark, which may have begun in an earlier one.
+// seek returns the number of bytes up to the end of the first mark, which may have begun in an earlier chunk.
 func (i *input) seek(chunk, mark []byte) (n int, found bool) {
 	text := append(i.tail, chunk...)
 	if at := bytes.Index(text, mark); at >= 0 {

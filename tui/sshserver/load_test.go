@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"runtime"
 	"slices"
 	"sync"
@@ -24,8 +23,8 @@ import (
 	"github.com/lathe-llm/lathe/tui"
 )
 
-// echoing is the real program with a mark in the window's title that follows a key, so that a client can tell the frame
-// that a key led to from all others.
+// echoing is the real program with a mark in the window's title that counts presses of F9, so that a client recognises the
+// frame that shows a key.
 type echoing struct {
 	tea.Model
 	keys int
@@ -47,7 +46,7 @@ func (e *echoing) View() tea.View {
 	return v
 }
 
-// marks is the output of a session, of which only the newest mark counts.
+// marks reads the output of a session and waits for one mark.
 type marks struct {
 	mu   sync.Mutex
 	tail []byte
@@ -81,23 +80,79 @@ func burn() (x float64) {
 	return x
 }
 
-// TestLoad has fifty people look at a search on all cores, one of whom has stopped reading, and states what it costs. The
-// clients run in the same process, so their work counts too. It takes 40 s and is run on request: LATHE_LOAD=1.
-func TestLoad(t *testing.T) {
-	if os.Getenv("LATHE_LOAD") == "" {
-		t.Skip("takes 40 s on all cores; set LATHE_LOAD=1 to run it")
-	}
+// BenchmarkLoad opens fifty terminals, one of which does not read, while a search uses all cores. It reports the time from a key
+// to the frame that shows it (ms-p50, ms-p95), the share of the machine that the sessions leave to the search, the candidates
+// per second of the search alone and watched, and the memory of a session. The clients run in the same process and count too.
+//
+//	go test ./tui/sshserver -run xxx -bench Load -benchtime 1x
+func BenchmarkLoad(b *testing.B) {
 	const sessions = 50
 	panes := tui.NewPanes()
-	f := serve(t, func(o *Options) {
+	f := serve(b, func(o *Options) {
 		o.Limits.SessionsPerKey = sessions + 1
 		o.Program = func(ctx context.Context, s *Session) (tea.Model, []tea.ProgramOption) {
 			options := tui.Options{Actor: s.Actor, Environ: s.Environ, Pace: s.Pace, Panes: panes, Hosted: true}
 			return &echoing{Model: tui.New(ctx, s.Exploration, options)}, tui.ProgramOptions(ctx, options)
 		}
 	})
-	var candidates atomic.Int64
-	f.backend.Pace = func(ctx context.Context, unit string) error {
+	l := &load{b: b, fixture: f}
+	l.search()
+	var alone, watched phase
+	var memory int64
+	var late []time.Duration
+	for b.Loop() {
+		alone = l.measure(idle)
+		before := heap()
+		clients := l.open(sessions)
+		watched = l.measure(idle)
+		memory = (heap() - before) / sessions
+		_ = l.measure(func(until <-chan time.Time) { late = append(late, l.press(clients[1:], until)...) })
+		if n := len(f.Sessions()); n != sessions {
+			b.Errorf("%d sessions are open", n)
+		}
+		for _, c := range clients {
+			_ = c.session.Close()
+		}
+		if err := f.sessions.wait(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	slices.Sort(late)
+	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+	drawing := watched.cores - watched.pace*alone.each
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(ms(late[len(late)/2]), "ms-p50")
+	b.ReportMetric(ms(late[len(late)*95/100]), "ms-p95")
+	b.ReportMetric(100*(1-drawing/float64(runtime.GOMAXPROCS(0))), "%-left")
+	b.ReportMetric(alone.pace, "alone-cand/s")
+	b.ReportMetric(watched.pace, "watched-cand/s")
+	b.ReportMetric(float64(memory)/(1<<20), "MiB/session")
+}
+
+// load is a server under load.
+type load struct {
+	*fixture
+	b          *testing.B
+	candidates atomic.Int64 // scored by the search
+}
+
+// phase is a search's candidates per second, and its processor seconds per second and per candidate. Other processes of the
+// machine change the first and hardly the others.
+type phase struct{ pace, cores, each float64 }
+
+// loaded is a client of the benchmark.
+type loaded struct {
+	session *gossh.Session
+	keys    io.Writer
+	out     *marks
+}
+
+// idle waits for the end of a phase.
+func idle(until <-chan time.Time) { <-until }
+
+// search starts a search that uses all cores and does not end by itself.
+func (l *load) search() {
+	l.backend.Pace = func(ctx context.Context, unit string) error {
 		if unit != "candidates" {
 			return ctx.Err()
 		}
@@ -106,112 +161,89 @@ func TestLoad(t *testing.T) {
 			wg.Go(func() { _ = burn() })
 		}
 		wg.Wait()
-		candidates.Add(1)
+		l.candidates.Add(1)
 		return ctx.Err()
 	}
-	explorertest.Do(t, f.exploration, explorer.GatherStatistics{})
-	search, err := f.exploration.Do(t.Context(), explorertest.Owner, explorer.StartSearch{Target: 0.8, Seed: 1, Budget: explorer.Budget{Evaluations: 1 << 20}})
+	explorertest.Do(l.b, l.exploration, explorer.GatherStatistics{})
+	started, err := l.exploration.Do(l.b.Context(), explorertest.Owner, explorer.StartSearch{Target: 0.8, Seed: 1, Budget: explorer.Budget{Evaluations: 1 << 20}})
 	if err != nil {
-		t.Fatal(err)
+		l.b.Fatal(err)
 	}
-	t.Cleanup(func() {
-		_, _ = f.exploration.Do(context.Background(), explorertest.Owner, explorer.StopJob{Job: search.Job})
+	l.b.Cleanup(func() {
+		_, _ = l.exploration.Do(context.Background(), explorertest.Owner, explorer.StopJob{Job: started.Job})
 	})
-	// A phase's candidates a second and processor seconds a second and a candidate. What other processes take from this
-	// one changes the first and hardly the others.
-	type phase struct{ pace, cores, each float64 }
-	throughput := func(during func(until <-chan time.Time)) phase {
-		began, from, used := time.Now(), candidates.Load(), processor(t)
-		during(time.After(12 * time.Second))
-		n, wall, cpu := float64(candidates.Load()-from), time.Since(began).Seconds(), processor(t)-used
-		return phase{n / wall, cpu / wall, cpu / n}
-	}
-	idle := func(until <-chan time.Time) { <-until }
-	_ = throughput(func(until <-chan time.Time) { <-time.After(time.Second) }) // warm up
-	alone := throughput(idle)
-	before := heap()
+}
 
-	type client struct {
-		keys io.Writer
-		out  *marks
-	}
-	var clients []client
-	for i := range sessions {
-		session := f.session(f.viewer)
+// measure measures the search during a phase of 12 seconds.
+func (l *load) measure(during func(until <-chan time.Time)) phase {
+	began, from, used := time.Now(), l.candidates.Load(), processor(l.b)
+	during(time.After(12 * time.Second))
+	n, wall, cpu := float64(l.candidates.Load()-from), time.Since(began).Seconds(), processor(l.b)-used
+	return phase{n / wall, cpu / wall, cpu / n}
+}
+
+// open opens terminals, of which the first does not read, and waits for the first frame of the others.
+func (l *load) open(n int) []loaded {
+	var clients []loaded
+	for i := range n {
+		session := l.session(l.viewer)
 		keys, err := session.StdinPipe()
 		if err != nil {
-			t.Fatal(err)
+			l.b.Fatal(err)
 		}
-		c := client{keys, &marks{seen: make(chan time.Time, 1)}}
+		c := loaded{session, keys, &marks{seen: make(chan time.Time, 1)}}
 		c.out.expect("mark-0.")
-		if i == 0 { // the one who has stopped reading
+		if i == 0 {
 			if _, err := session.StdoutPipe(); err != nil {
-				t.Fatal(err)
+				l.b.Fatal(err)
 			}
 		} else {
 			session.Stdout = c.out
 		}
 		if err := session.RequestPty("xterm-256color", 40, 120, gossh.TerminalModes{}); err != nil {
-			t.Fatal(err)
+			l.b.Fatal(err)
 		}
 		if err := session.Shell(); err != nil {
-			t.Fatal(err)
+			l.b.Fatal(err)
 		}
-		if i > 0 {
-			select {
-			case <-c.out.seen:
-			case <-time.After(patience):
-				t.Fatalf("session %d shows nothing", i)
-			}
-			clients = append(clients, c)
+		clients = append(clients, c)
+		if i == 0 {
+			continue
+		}
+		select {
+		case <-c.out.seen:
+		case <-time.After(patience):
+			l.b.Fatalf("session %d shows nothing", i)
 		}
 	}
-	watched := throughput(idle)
-	memory := (heap() - before) / sessions
-	var late []time.Duration
-	_ = throughput(func(until <-chan time.Time) {
-		for n := 0; ; n++ {
-			c := clients[n%len(clients)]
-			c.out.expect(fmt.Sprintf("mark-%d.", n/len(clients)+1))
-			pressed := time.Now()
-			if _, err := io.WriteString(c.keys, "\x1b[20~"); err != nil { // F9
-				t.Error(err)
-				return
-			}
-			select {
-			case seen := <-c.out.seen:
-				late = append(late, seen.Sub(pressed))
-			case <-time.After(patience):
-				t.Error("a key leads to no frame")
-				return
-			}
-			select {
-			case <-until:
-				return
-			case <-time.After(20 * time.Millisecond):
-			}
+	return clients
+}
+
+// press presses F9 in one client after another until the end of a phase, and returns the times to the frames that show it.
+func (l *load) press(clients []loaded, until <-chan time.Time) (late []time.Duration) {
+	for n := 0; ; n++ {
+		c := clients[n%len(clients)]
+		c.out.expect(fmt.Sprintf("mark-%d.", n/len(clients)+1))
+		pressed := time.Now()
+		if _, err := io.WriteString(c.keys, "\x1b[20~"); err != nil {
+			l.b.Fatal(err)
 		}
-	})
-	slices.Sort(late)
-	p95 := late[len(late)*95/100]
-	drawing := watched.cores - watched.pace*alone.each
-	kept := 1 - drawing/float64(runtime.GOMAXPROCS(0))
-	t.Logf("%d cores (%.2f had alone, %.2f watched), %d sessions of 120x40: search %.1f candidates/s alone, %.1f watched; the sessions and their clients take %.2f cores, which leaves the search %.0f %% of the machine; key to frame median %v, 95th percentile %v of %d keys; pace %v; %.1f MiB a session, clients included",
-		runtime.GOMAXPROCS(0), alone.cores, watched.cores, sessions, alone.pace, watched.pace, drawing, 100*kept, late[len(late)/2].Round(time.Millisecond),
-		p95.Round(time.Millisecond), len(late), f.pacer.pace().Round(time.Millisecond), float64(memory)/(1<<20))
-	if kept < 0.85 {
-		t.Errorf("the search keeps %.0f %% of the machine, want 85 %%", 100*kept)
-	}
-	if p95 > 200*time.Millisecond {
-		t.Errorf("key to frame takes %v at the 95th percentile, want 200 ms", p95)
-	}
-	if n := len(f.Sessions()); n != sessions {
-		t.Errorf("%d sessions are open", n)
+		select {
+		case seen := <-c.out.seen:
+			late = append(late, seen.Sub(pressed))
+		case <-time.After(patience):
+			l.b.Fatal("a key leads to no frame")
+		}
+		select {
+		case <-until:
+			return late
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
 }
 
 // processor is the processor time this process has used, in seconds.
-func processor(t *testing.T) float64 {
+func processor(t testing.TB) float64 {
 	t.Helper()
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 )
 
-// Exploration is what sessions look at and give commands to.
+// Exploration is the part of an exploration that sessions use.
 type Exploration interface {
 	Snapshot() *explorer.Snapshot
 	Wait(ctx context.Context, revision uint64) error
@@ -26,51 +26,51 @@ var _ Exploration = (*explorer.Exploration)(nil)
 type Options struct {
 	Exploration Exploration
 
-	// Program makes the interactive program of a session and the options it wants. Input, output, window size, colour
-	// profile and context are the server's. ctx ends when the session does. nil: no interactive sessions.
+	// Program returns the interactive program of a session and its options. The server sets input, output, window size and
+	// context. ctx ends with the session. nil: no interactive sessions.
 	Program func(ctx context.Context, s *Session) (tea.Model, []tea.ProgramOption)
-	// Commands runs the command line of `ssh host COMMAND` and returns its exit status. ctx ends when the client goes
-	// away, sends ctrl+c or the server stops. nil: no commands.
+	// Commands runs the command line of `ssh host COMMAND` and returns its exit status. ctx ends when the client
+	// disconnects or sends ctrl+c, or the server stops. nil: no commands.
 	Commands func(ctx context.Context, c Command) int
 
-	// AuthorizedKeys is the path of the authorized_keys file. It must exist when the server is made.
+	// AuthorizedKeys is the path of the authorized_keys file, which must exist when New is called.
 	AuthorizedKeys string
-	// OwnKeys are files with one public key each whose holders are owners. They count only where AuthorizedKeys is "",
-	// and the server then listens on loopback only. UserKeys finds those of the user who runs the process.
+	// OwnKeys are files with one public key each, of owners. They are used only if AuthorizedKeys is "", and the server then
+	// listens on loopback only. UserKeys returns those of the user who runs the process.
 	OwnKeys []string
-	// DefaultRole is the role of a key whose line names none.
+	// DefaultRole is the role of a key whose line sets none.
 	DefaultRole explorer.Role
-	// HostKey is the path of the server's private key. It is made where it is not there.
+	// HostKey is the path of the server's private key, which New creates if it does not exist.
 	HostKey string
 
 	Limits Limits
-	Audit  io.Writer    // gets one JSON object a line; nil: no audit log
-	Log    *slog.Logger // what the person who runs the server should know; nil: slog.Default
+	Audit  io.Writer    // receives one JSON object per line; nil: no audit log
+	Log    *slog.Logger // for the operator; nil: slog.Default
 }
 
-// Limits bound what clients may use. Zero fields take the values of DefaultLimits.
+// Limits bound what clients may use. Zero fields default to those of DefaultLimits.
 type Limits struct {
-	Sessions       int     // open at once
-	SessionsPerKey int     // open at once with one key
-	Pending        int     // connections that have not authenticated yet; half of them from one address
-	ConnectRate    float64 // new connections a second from one address, sustained
-	ConnectBurst   int     // and at once
+	Sessions       int     // open sessions
+	SessionsPerKey int     // open sessions with one key
+	Pending        int     // connections before authentication; at most half of them from one address
+	ConnectRate    float64 // new connections per second from one address, sustained
+	ConnectBurst   int     // new connections from one address at once
 
-	Handshake time.Duration // from connecting to being authenticated
-	Linger    time.Duration // a connection without a session
-	Idle      time.Duration // no key, click or paste in an interactive session; negative: no limit
-	Warning   time.Duration // how long before Idle and Longest the session is warned
-	Longest   time.Duration // any session
-	Stall     time.Duration // a write that the client does not take
-	Grace     time.Duration // from telling sessions that the server stops to ending them
+	Handshake time.Duration // from connection to authentication
+	Linger    time.Duration // of a connection without a session
+	Idle      time.Duration // of an interactive session without input; negative: no limit
+	Warning   time.Duration // between a warning and the end of a session by Idle or Longest
+	Longest   time.Duration // of any session
+	Stall     time.Duration // of a write to the client
+	Grace     time.Duration // between notifying sessions of the server's stop and ending them
 
-	Width, Height int // cells of a window; larger ones are drawn up to here
-	// KeyPoll is how often the authorized_keys file is looked at. A change ends sessions once two looks agree on it, so
-	// that a file caught half written does not throw everybody out.
+	Width, Height int // of a window, in cells; larger windows are drawn up to this size
+	// KeyPoll is the interval of reading the authorized_keys file. A change ends sessions once two reads agree on it, so that
+	// reading a partially written file does not end all sessions.
 	KeyPoll time.Duration
 }
 
-// DefaultLimits are meant for a team on one machine.
+// DefaultLimits returns limits for a team on one machine.
 func DefaultLimits() Limits {
 	return Limits{
 		Sessions:       64,
@@ -91,10 +91,10 @@ func DefaultLimits() Limits {
 	}
 }
 
-// filled returns l with the defaults in place of zero fields.
+// filled returns l with zero fields set to their defaults.
 func (l Limits) filled() Limits {
 	d := DefaultLimits()
-	for _, f := range []struct{ have, want *int }{
+	for _, f := range []struct{ field, preset *int }{
 		{&l.Sessions, &d.Sessions},
 		{&l.SessionsPerKey, &d.SessionsPerKey},
 		{&l.Pending, &d.Pending},
@@ -102,8 +102,8 @@ func (l Limits) filled() Limits {
 		{&l.Width, &d.Width},
 		{&l.Height, &d.Height},
 	} {
-		if *f.have <= 0 {
-			*f.have = *f.want
+		if *f.field <= 0 {
+			*f.field = *f.preset
 		}
 	}
 	if l.ConnectRate <= 0 {
@@ -112,7 +112,7 @@ func (l Limits) filled() Limits {
 	if l.Idle == 0 {
 		l.Idle = d.Idle
 	}
-	for _, f := range []struct{ have, want *time.Duration }{
+	for _, f := range []struct{ field, preset *time.Duration }{
 		{&l.Handshake, &d.Handshake},
 		{&l.Linger, &d.Linger},
 		{&l.Longest, &d.Longest},
@@ -120,8 +120,8 @@ func (l Limits) filled() Limits {
 		{&l.Grace, &d.Grace},
 		{&l.KeyPoll, &d.KeyPoll},
 	} {
-		if *f.have <= 0 {
-			*f.have = *f.want
+		if *f.field <= 0 {
+			*f.field = *f.preset
 		}
 	}
 	if l.Warning <= 0 {
@@ -134,12 +134,12 @@ func (l Limits) filled() Limits {
 	return l
 }
 
-// Errors that callers tell apart with errors.Is.
+// Errors of New and Serve, for errors.Is.
 var (
-	// ErrNoKeys: there is nobody who could log in: no authorized_keys file and no key of the user either.
-	ErrNoKeys = errors.New("no public key is allowed in")
-	// ErrExposed: the address can be reached from other machines and no authorized_keys file was given.
-	ErrExposed = errors.New("will not listen beyond loopback without an authorized_keys file")
+	// ErrNoKeys: nobody could log in, since there is neither an authorized_keys file nor a key of the user.
+	ErrNoKeys = errors.New("no public key is allowed")
+	// ErrExposed: the address is reachable from other machines and there is no authorized_keys file.
+	ErrExposed = errors.New("listening beyond loopback requires an authorized_keys file")
 )
 
 func (o Options) check() error {

@@ -5,16 +5,14 @@ import (
 	"time"
 )
 
-// writeStep bounds what counts as one write against Limits.Stall: a slow line that takes some bytes a second is slow, not
-// stalled.
+// writeStep is the size of the writes that Limits.Stall applies to, so that a slow client is not taken for a stalled one.
 const writeStep = 16 << 10
 
-// output writes to a client. A write waits for as long as the client's window is full, which holds up nobody but its own
-// session; when nothing moves for the time given, stalled is called, which is expected to close the connection and so to
-// end the write with an error.
+// output writes to a client. A write blocks while the client's window is full, which affects its own session only. After
+// timeout without progress it calls stalled, which must close the connection so that the write returns an error.
 type output struct {
 	w       io.Writer
-	patient time.Duration
+	timeout time.Duration
 	stalled func()
 }
 
@@ -23,7 +21,7 @@ func (o *output) Write(b []byte) (int, error) {
 	written := 0
 	for written < len(b) || len(b) == 0 {
 		step := b[written:min(len(b), written+writeStep)]
-		alarm := time.AfterFunc(o.patient, o.stalled)
+		alarm := time.AfterFunc(o.timeout, o.stalled)
 		n, err := o.w.Write(step)
 		alarm.Stop()
 		written += n

@@ -6,17 +6,17 @@ import (
 	"time"
 )
 
-// The pace at which sessions look at a changing exploration: from fastest, when there is time, to slowest, when drawing
-// for all of them would take more than drawingShare of the processor from the search.
+// Bounds of the interval at which sessions read a changing exploration. It is fastest unless drawing for all sessions would
+// take more than drawingShare of the processor.
 const (
 	fastest      = 100 * time.Millisecond
 	slowest      = 500 * time.Millisecond
 	drawingShare = 0.08
-	// flushing is what a frame costs beyond the program's own drawing: comparing cells and encrypting what changed.
+	// flushing is the total cost of a frame, with comparing cells and encrypting the changes, over that of drawing alone.
 	flushing = 2.0
 )
 
-// A pacer measures what frames cost and derives the pace. Its methods may be called from any goroutine.
+// A pacer measures the cost of frames and computes the interval. Its methods may be called from any goroutine.
 type pacer struct {
 	cores float64
 
@@ -37,15 +37,15 @@ func (p *pacer) add(n int) {
 	p.sessions += n
 }
 
-// drew takes in what a frame cost.
-func (p *pacer) drew(d time.Duration) {
+// observe records the cost of a frame.
+func (p *pacer) observe(d time.Duration) {
 	const weight = 16
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cost += (d - p.cost) / weight
 }
 
-// pace is the time from one look to the next.
+// pace returns the interval between two reads of the exploration.
 func (p *pacer) pace() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()

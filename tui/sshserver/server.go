@@ -17,10 +17,10 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 )
 
-// shutdownTime bounds how long a server takes to stop after it was asked to.
+// shutdownTime is how long Serve takes to stop at most.
 const shutdownTime = 10 * time.Second
 
-// A Server serves an exploration over SSH. New makes one; it serves once.
+// A Server serves an exploration over SSH. It can serve once.
 type Server struct {
 	options  Options
 	limits   Limits
@@ -29,7 +29,7 @@ type Server struct {
 	keys     *keyring
 	gate     *gate
 	audit    *auditor
-	visitors *visitors
+	sessions *sessions
 	presence *presence
 	pacer    *pacer
 	ssh      *ssh.Server
@@ -39,7 +39,7 @@ type Server struct {
 	stopped  chan struct{} // and when it has ended
 }
 
-// SessionInfo tells about an open session.
+// SessionInfo describes an open session.
 type SessionInfo struct {
 	ID     string
 	Name   string
@@ -49,7 +49,7 @@ type SessionInfo struct {
 	Opened time.Time
 }
 
-// New checks the options, reads the keys and makes the host key where it is not there.
+// New checks the options, reads the keys, and creates the host key if it does not exist.
 func New(o Options) (*Server, error) {
 	if err := o.check(); err != nil {
 		return nil, err
@@ -62,7 +62,7 @@ func New(o Options) (*Server, error) {
 		audit: newAuditor(o.Audit, o.Log), pacer: newPacer(), stopping: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	s.gate = newGate(s.limits)
-	s.visitors = &visitors{limits: s.limits, open: map[*visit]struct{}{}, left: make(chan struct{})}
+	s.sessions = &sessions{limits: s.limits, open: map[*session]struct{}{}, left: make(chan struct{})}
 	s.presence = &presence{count: map[string]int{}, do: s.announce}
 	list, err := s.keys.load()
 	if err != nil {
@@ -74,14 +74,14 @@ func New(o Options) (*Server, error) {
 	}
 	s.ssh, err = wish.NewServer(
 		func(l *ssh.Server) error { l.AddHostKey(s.signer); return nil },
-		ssh.EmulatePty(), // a real one would take the resizes away from the program
+		ssh.EmulatePty(), // a real one would consume the resizes
 		ssh.PublicKeyAuth(s.offered),
 		ssh.WrapConn(s.connect),
 		wish.WithVersion("lathe"),
-		wish.WithMaxTimeout(s.limits.Longest+time.Minute), // sessions are told before
+		wish.WithMaxTimeout(s.limits.Longest+time.Minute), // sessions are ended before
 		s.configure,
 		// The last one is the first to run.
-		wish.WithMiddleware(s.run, s.admit, s.contain),
+		wish.WithMiddleware(s.run, s.admit, s.recoverPanic),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("sshserver: %w", err)
@@ -89,7 +89,7 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-// configure sets what the library has no option for: the handshake's time, what is refused, and the filter of channels.
+// configure sets what the library has no options for: the handshake's timeout, refusals, and the filter of channels.
 func (s *Server) configure(l *ssh.Server) error {
 	l.HandshakeTimeout = s.limits.Handshake
 	l.ServerConfigCallback = s.handshake
@@ -99,20 +99,20 @@ func (s *Server) configure(l *ssh.Server) error {
 	return nil
 }
 
-// Fingerprint is the host key's, as clients show it.
+// Fingerprint returns the host key's fingerprint as clients show it.
 func (s *Server) Fingerprint() string { return gossh.FingerprintSHA256(s.signer.PublicKey()) }
 
-// Sessions lists the open sessions, the oldest first.
+// Sessions returns the open sessions, the oldest first.
 func (s *Server) Sessions() []SessionInfo {
 	var list []SessionInfo
-	for _, v := range s.visitors.all() {
-		list = append(list, SessionInfo{v.id, v.actor.Name, v.actor.Role, v.remote, v.what, v.opened})
+	for _, session := range s.sessions.all() {
+		list = append(list, SessionInfo{session.id, session.actor.Name, session.actor.Role, session.remote, session.what, session.opened})
 	}
 	slices.SortFunc(list, func(a, b SessionInfo) int { return a.Opened.Compare(b.Opened) })
 	return list
 }
 
-// ListenAndServe serves on a TCP address until ctx ends; it then shuts down and returns nil.
+// ListenAndServe serves on a TCP address until ctx ends; then it shuts down and returns nil.
 func (s *Server) ListenAndServe(ctx context.Context, address string) error {
 	if s.options.AuthorizedKeys == "" {
 		if err := loopbackOnly(ctx, address); err != nil {
@@ -126,7 +126,7 @@ func (s *Server) ListenAndServe(ctx context.Context, address string) error {
 	return s.Serve(ctx, l)
 }
 
-// loopbackOnly checks that an address leads nowhere but to this machine, before anything listens on it.
+// loopbackOnly returns ErrExposed unless all addresses of a host are loopback addresses.
 func loopbackOnly(ctx context.Context, address string) error {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -147,7 +147,7 @@ func loopbackOnly(ctx context.Context, address string) error {
 	return nil
 }
 
-// Serve is ListenAndServe on a listener, which it closes.
+// Serve is like ListenAndServe on a listener, which it closes.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if ip := addressOf(l.Addr()); s.options.AuthorizedKeys == "" && !ip.IsLoopback() {
 		return errors.Join(fmt.Errorf("%w: %s", ErrExposed, l.Addr()), l.Close())
@@ -175,67 +175,67 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return err
 }
 
-// Stopping is closed when the server begins to stop. Whoever owns the work that sessions look at may break it off from then
-// on: commands that end because of that tell their clients why.
+// Stopping returns a channel that is closed when the server begins to stop. From then on the owner of the exploration may
+// close it: clients of commands that fail because of that are shown the reason.
 func (s *Server) Stopping() <-chan struct{} { return s.stopping }
 
-// Shutdown stops listening, tells the sessions, ends them after Limits.Grace and returns when they are gone; what is left
-// when ctx ends is cut off. It is no error to call it twice.
+// Shutdown stops listening, notifies the sessions, ends them after Limits.Grace and returns when they have ended. It cuts off
+// sessions that are open when ctx ends. It may be called more than once.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stop.Do(func() {
 		defer close(s.stopped)
-		s.visitors.close()
+		s.sessions.close()
 		close(s.stopping)
 		listening, cancel := context.WithCancel(ctx)
 		cancel()
 		_ = s.ssh.Shutdown(listening) // closes the listener and does not wait
-		open := s.visitors.all()
+		open := s.sessions.all()
 		s.audit.write(Event{Event: eventStop, What: fmt.Sprintf("%d sessions", len(open))})
-		for _, v := range open {
-			v.tell("The server stops now: work that runs is kept.")
+		for _, session := range open {
+			session.notify("The server is stopping: running work is saved.")
 		}
 		grace, cancel := context.WithTimeout(ctx, s.limits.Grace)
 		defer cancel()
-		if s.visitors.wait(grace) != nil {
-			for _, v := range s.visitors.all() {
-				v.end(errStopped)
+		if s.sessions.wait(grace) != nil {
+			for _, session := range s.sessions.all() {
+				session.end(errStopped)
 			}
 		}
-		if err := s.visitors.wait(ctx); err != nil {
-			s.log.Warn("sessions were cut off", "sessions", len(s.visitors.all()))
+		if err := s.sessions.wait(ctx); err != nil {
+			s.log.Warn("sessions were cut off", "sessions", len(s.sessions.all()))
 		}
-		// What was written last must reach the clients, which then close by themselves.
+		// Let the last output reach the clients, which then close by themselves.
 		parting, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		_ = s.ssh.Shutdown(parting)
-		_ = s.ssh.Close() // of the rest
+		_ = s.ssh.Close() // remaining connections
 	})
 	<-s.stopped
 	return nil
 }
 
-// announce tells the exploration who is there. That nobody is told where this fails is all that it costs.
+// announce reports presence to the exploration. A failure is logged and has no other effect.
 func (s *Server) announce(a explorer.Actor, c explorer.Command) {
 	if _, err := s.options.Exploration.Do(context.Background(), a, c); err != nil && !errors.Is(err, explorer.ErrClosed) {
 		s.log.Warn("presence", "name", a.Name, "err", err)
 	}
 }
 
-// report logs the lines of the key file that let nobody in.
-func (s *Server) report(r *roll) {
+// report logs the rejected lines of the key file.
+func (s *Server) report(r *allowlist) {
 	for _, p := range r.problems {
 		s.log.Warn("authorized keys: " + p)
 	}
-	if len(r.holders) == 0 {
-		s.log.Warn("authorized keys: no key is allowed in")
+	if len(r.principals) == 0 {
+		s.log.Warn("authorized keys: no key is allowed")
 	}
 }
 
-// watchKeys ends the sessions of keys that are no longer allowed in, until ctx ends.
+// watchKeys ends the sessions of keys that are no longer allowed, until ctx ends.
 func (s *Server) watchKeys(ctx context.Context) {
 	tick := time.NewTicker(s.limits.KeyPoll)
 	defer tick.Stop()
-	settled, _ := s.keys.load() // New has reported what is wrong with it
+	settled, _ := s.keys.load() // New has returned or logged its errors
 	seen, failed := settled, false
 	for {
 		select {
@@ -248,18 +248,18 @@ func (s *Server) watchKeys(ctx context.Context) {
 			if failed {
 				continue
 			}
-			now = &roll{}
+			now = &allowlist{}
 		}
 		agree := seen != nil && now.digest == seen.digest
 		seen = now
 		if !agree {
-			continue // a change, or half of one
+			continue // the file changed, or is being written
 		}
 		if failed = err != nil; failed {
-			s.log.Error("nobody can log in", "err", err)
+			s.log.Error("all logins are refused", "err", err)
 		}
 		if settled == nil || settled.digest != now.digest {
-			s.audit.write(Event{Event: eventKeys, What: fmt.Sprintf("%d keys", len(now.holders))})
+			s.audit.write(Event{Event: eventKeys, What: fmt.Sprintf("%d keys", len(now.principals))})
 			s.report(now)
 		}
 		settled = now
@@ -267,16 +267,16 @@ func (s *Server) watchKeys(ctx context.Context) {
 	}
 }
 
-// recheck ends sessions whose key is gone, expired or has other rights.
-func (s *Server) recheck(r *roll) {
+// recheck ends the sessions whose key was removed, expired or has other rights.
+func (s *Server) recheck(r *allowlist) {
 	now := time.Now()
-	for _, v := range s.visitors.all() {
-		h, ok := r.find(v.key)
+	for _, session := range s.sessions.all() {
+		p, ok := r.find(session.key)
 		switch {
-		case !ok || !h.admits(v.connection.RemoteAddr(), now):
-			v.end(errRevoked)
-		case h.role != v.actor.Role || h.name != v.actor.Name || h.noPTY != v.noPTY:
-			v.end(errChanged)
+		case !ok || !p.admits(session.connection.RemoteAddr(), now):
+			session.end(errRevoked)
+		case p.role != session.actor.Role || p.name != session.actor.Name || p.noPTY != session.noPTY:
+			session.end(errChanged)
 		}
 	}
 }

@@ -269,7 +269,7 @@ func TestShutdownTellsSessionsAndEnds(t *testing.T) {
 	}
 	f.journal.until(t, "command", func(e Event) bool { return e.Event == eventOpen && e.What == "work" })
 	f.stop()
-	s.until("The server stops now")
+	s.until("The server is stopping")
 	if status := s.ended(); status != exitEnded {
 		t.Errorf("terminal: exit status %d", status)
 	}
@@ -293,7 +293,7 @@ func TestShutdownTellsSessionsAndEnds(t *testing.T) {
 	}
 }
 
-func TestPresenceIsAHolderNotASession(t *testing.T) {
+func TestPresenceIsPerPrincipal(t *testing.T) {
 	f := serve(t, nil)
 	present := func(names ...string) {
 		t.Helper()

@@ -18,40 +18,40 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 )
 
-// resizeTime is the least time between two resizes that reach the program.
+// resizeTime is the minimum time between two resizes that reach the program.
 const resizeTime = 50 * time.Millisecond
 
-// leavingTime is what a program gets to restore the terminal before it is killed, and then again before the connection is
-// cut.
+// leavingTime is how long a program may take to restore the terminal before it is killed, and then again until the connection
+// is cut.
 const leavingTime = 2 * time.Second
 
-// A Session is an interactive session as its program sees it. All of it belongs to the session alone.
+// A Session is what the program of an interactive session gets. Nothing in it is shared with other sessions.
 type Session struct {
 	ID    string
-	Actor explorer.Actor // the key's holder
-	// Exploration gives every command in the actor's name, whatever actor it is called with, and audits it. Only owners'
-	// commands may name files of the server's machine.
+	Actor explorer.Actor // the principal of the key
+	// Exploration runs all commands as Actor, whatever actor they are called with, and audits them. Only owners' commands may
+	// name files of the server's machine.
 	Exploration Exploration
-	Environ     []string // what the client may set of its environment, and TERM
+	Environ     []string // the client's variables that may be set, and TERM
 	Term        string
 	Profile     colorprofile.Profile
-	Width       int // at the beginning; the program is sent changes
+	Width       int // at the beginning; changes are sent as messages
 	Height      int
 	Remote      string
-	// Pace is the least time from one look at a changing exploration to the next. It grows with the load.
+	// Pace returns the minimum time between two reads of a changing exploration. It grows with the load.
 	Pace func() time.Duration
 }
 
-// errNoScreen is for terminals that cannot place text.
-var errNoScreen = errors.New("this kind of terminal (TERM) cannot show the screens; try a command: ssh HOST status")
+// errNoScreen is for terminals that cannot position text.
+var errNoScreen = errors.New("this terminal type (TERM) cannot display the explorer; use a command, such as ssh HOST status")
 
 // terminal runs the interactive program and returns the exit status.
-func (s *Server) terminal(sess ssh.Session, v *visit, c *channel) int {
+func (s *Server) terminal(sess ssh.Session, session *session, c *channel) int {
 	pty, _, _ := sess.Pty()
 	window := c.window()
 	environ := append(sess.Environ(), "TERM="+pty.Term)
 	profile := colorprofile.Env(environ)
-	out := s.output(sess, v)
+	out := s.output(sess, session)
 	if profile == colorprofile.NoTTY || pty.Term == "" {
 		fmt.Fprintf(out, "lathe: %v\n", errNoScreen)
 		return exitEnded
@@ -59,26 +59,26 @@ func (s *Server) terminal(sess ssh.Session, v *visit, c *channel) int {
 	ctx, cancel := context.WithCancel(c.ctx)
 	defer cancel()
 	model, options := s.options.Program(ctx, &Session{
-		ID: v.id, Actor: v.actor, Exploration: newDesk(s, v, v.actor.Role >= explorer.RoleOwner), Environ: environ, Term: pty.Term, Profile: profile,
-		Width: window.width, Height: window.height, Remote: v.remote, Pace: s.pacer.pace,
+		ID: session.id, Actor: session.actor, Exploration: newSessionView(s, session, session.actor.Role >= explorer.RoleOwner), Environ: environ, Term: pty.Term, Profile: profile,
+		Width: window.width, Height: window.height, Remote: session.remote, Pace: s.pacer.pace,
 	})
 	g := newGuard(model, s.pacer, func(panicked any) {
-		s.log.Error("panic in a session's program", "session", v.id, "panic", fmt.Sprint(panicked), "stack", string(debug.Stack()))
-		v.end(errFault)
+		s.log.Error("panic in a session's program", "session", session.id, "panic", fmt.Sprint(panicked), "stack", string(debug.Stack()))
+		session.end(errFault)
 	})
 	p := tea.NewProgram(g, append(append([]tea.ProgramOption{tea.WithColorProfile(profile), tea.WithEnvironment(environ)}, options...),
-		tea.WithContext(ctx), tea.WithInput(silence{ctx}), tea.WithOutput(out), tea.WithWindowSize(window.width, window.height),
-		tea.WithoutSignalHandler(), tea.WithFilter(unsuspended))...)
+		tea.WithContext(ctx), tea.WithInput(noInput{ctx}), tea.WithOutput(out), tea.WithWindowSize(window.width, window.height),
+		tea.WithoutSignalHandler(), tea.WithFilter(withoutSuspend))...)
 
-	s.presence.enter(v.actor)
-	defer s.presence.leave(v.actor)
+	s.presence.enter(session.actor)
+	defer s.presence.leave(session.actor)
 	s.pacer.enter()
 	defer s.pacer.leave()
-	h := &host{server: s, visit: v, channel: c, program: p, cancel: cancel, news: make(chan struct{}, 1), finished: make(chan struct{}), awake: make(chan struct{}, 1)}
-	h.typed.Store(time.Now().UnixNano())
+	h := &host{server: s, session: session, channel: c, program: p, cancel: cancel, changed: make(chan struct{}, 1), finished: make(chan struct{}), awake: make(chan struct{}, 1)}
+	h.input.Store(time.Now().UnixNano())
 	var wg sync.WaitGroup
 	wg.Go(func() { h.deliver(ctx) })
-	wg.Go(func() { h.preside(ctx) })
+	wg.Go(func() { h.run(ctx) })
 	go h.listen(ctx, sess, pty.Term) // ends with the channel
 	_, err := p.Run()
 	close(h.finished)
@@ -87,75 +87,75 @@ func (s *Server) terminal(sess ssh.Session, v *visit, c *channel) int {
 
 	switch {
 	case c.ctx.Err() != nil:
-		v.end(errGone)
+		session.end(errGone)
 	case err != nil:
-		s.log.Error("a session's program failed", "session", v.id, "err", err)
-		v.end(errFault) // unless it was ended for another reason
+		s.log.Error("a session's program failed", "session", session.id, "err", err)
+		session.end(errFault) // unless it was ended already
 	}
-	why := v.reason()
+	reason := session.reason()
 	switch {
-	case why == nil:
+	case reason == nil:
 		return 0
-	case !errors.Is(why, errStalled) && !errors.Is(why, errGone):
-		fmt.Fprintf(out, "lathe: %v\n", why)
+	case !errors.Is(reason, errStalled) && !errors.Is(reason, errGone):
+		fmt.Fprintf(out, "lathe: %v\n", reason)
 	}
 	return exitEnded
 }
 
-// unsuspended takes away what would stop the server's process rather than the session.
-func unsuspended(_ tea.Model, msg tea.Msg) tea.Msg {
+// withoutSuspend replaces a message that would suspend the server's process.
+func withoutSuspend(_ tea.Model, msg tea.Msg) tea.Msg {
 	if _, ok := msg.(tea.SuspendMsg); ok {
 		return tea.ResumeMsg{}
 	}
 	return msg
 }
 
-// silence is the input that the program reads for itself: nothing, until its end. Events come from host.listen, which goes on taking
-// them when the program does not, so that none of its goroutines is left behind with an event nobody wants.
-type silence struct{ ctx context.Context }
+// noInput is the input of the program itself, which is empty. Events come from host.listen, which also reads them when the
+// program does not, so that none of its goroutines blocks on an event after the program's end.
+type noInput struct{ ctx context.Context }
 
 // Read returns when the session ends.
-func (s silence) Read([]byte) (int, error) {
+func (s noInput) Read([]byte) (int, error) {
 	<-s.ctx.Done()
 	return 0, io.EOF
 }
 
-// A host is what goes on around a session's program. Nothing but deliver ever waits for the program: a client that takes
-// no output stops its program, and the host must still be able to end it.
+// A host runs beside a session's program and ends it. Only deliver ever waits for the program: a client that reads no output
+// blocks its program, and the host must still be able to end it.
 type host struct {
 	server   *Server
-	visit    *visit
+	session  *session
 	channel  *channel
 	program  *tea.Program
 	cancel   context.CancelFunc
-	finished chan struct{} // closed when the program has ended
-	typed    atomic.Int64  // when a person last did something, Unix nanoseconds
-	warned   atomic.Bool   // that the session will end
-	awake    chan struct{} // holds a token when a person did something after the warning
+	finished chan struct{} // closed when the program ends
+	input    atomic.Int64  // time of the last input, Unix nanoseconds
+	warned   atomic.Bool   // a warning of the session's end is shown
+	awake    chan struct{} // has a token after input while warned
 
 	mu      sync.Mutex
 	size    size
 	notice  *string
 	leaving bool
-	news    chan struct{} // holds a token while one of the above is news
+	changed chan struct{} // has a token if one of the above changed
 }
 
-// post changes what is to be delivered.
+// post changes what deliver sends.
 func (h *host) post(change func()) {
 	h.mu.Lock()
 	change()
 	h.mu.Unlock()
 	select {
-	case h.news <- struct{}{}:
+	case h.changed <- struct{}{}:
 	default:
 	}
 }
 
-// deliver hands the newest of each kind of news to the program.
+// deliver sends the newest size, notice and request to quit to the program, until ctx ends.
 func (h *host) deliver(ctx context.Context) {
 	for {
 		select {
-		case <-h.news:
+		case <-h.changed:
 		case <-ctx.Done():
 			return
 		}
@@ -175,46 +175,45 @@ func (h *host) deliver(ctx context.Context) {
 	}
 }
 
-// preside watches over the session until ctx ends: resizes, notices, the time without a key, the longest time, and its end.
-func (h *host) preside(ctx context.Context) {
-	l, v := h.server.limits, h.visit
-	longest := v.connection.opened.Add(l.Longest)
+// run handles resizes, notices, time limits and the end of the session, until ctx ends.
+func (h *host) run(ctx context.Context) {
+	l, session := h.server.limits, h.session
+	longest := session.connection.opened.Add(l.Longest)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-v.ending:
+		case <-session.ending:
 			h.leave(ctx)
 			return
 		case <-h.channel.resized:
 			h.post(func() { h.size = h.channel.window() })
-			rest(ctx, resizeTime)
-		case text := <-v.notices:
+			sleep(ctx, resizeTime)
+		case text := <-session.notices:
 			h.post(func() { h.notice = &text })
 		case <-h.awake:
 			timer.Reset(0)
 		case <-timer.C:
-			end, why := longest, errLongest
-			if idle := time.Unix(0, h.typed.Load()).Add(l.Idle); l.Idle > 0 && idle.Before(end) {
-				end, why = idle, errIdle
+			end, cause := longest, errLongest
+			if idle := time.Unix(0, h.input.Load()).Add(l.Idle); l.Idle > 0 && idle.Before(end) {
+				end, cause = idle, errIdle
 			}
 			warn := end.Add(-l.Warning)
 			now := time.Now()
 			switch {
 			case !now.Before(end):
-				v.end(why)
+				session.end(cause)
 			case !now.Before(warn):
 				if !h.warned.Swap(true) {
-					text := warning(why, end.Sub(now))
+					text := warning(cause, end.Sub(now))
 					h.post(func() { h.notice = &text })
 				}
 				timer.Reset(time.Until(end))
 			default:
 				if h.warned.Swap(false) {
-					nothing := ""
-					h.post(func() { h.notice = &nothing })
+					h.post(func() { h.notice = new(string) })
 				}
 				timer.Reset(time.Until(warn))
 			}
@@ -222,19 +221,19 @@ func (h *host) preside(ctx context.Context) {
 	}
 }
 
-// warning says that a session will end.
-func warning(why error, in time.Duration) string {
+// warning returns the warning that a session will end for a cause.
+func warning(cause error, in time.Duration) string {
 	after := in.Round(time.Second).String()
-	if errors.Is(why, errIdle) {
-		return "Nothing was typed for long: the session ends in " + after + ". Press any key to stay."
+	if errors.Is(cause, errIdle) {
+		return "No input: the session ends in " + after + ". Press any key to stay."
 	}
-	return "The session reaches the longest time allowed in " + after + "."
+	return "The session reaches its time limit in " + after + "."
 }
 
-// leave ends the program: politely, then by killing it, then by cutting its connection.
+// leave ends the program: by a message, then by cancelling it, then by cutting its connection.
 func (h *host) leave(ctx context.Context) {
 	h.post(func() { h.leaving = true })
-	if rest(ctx, leavingTime) {
+	if sleep(ctx, leavingTime) {
 		return
 	}
 	h.cancel()
@@ -243,12 +242,12 @@ func (h *host) leave(ctx context.Context) {
 	select {
 	case <-h.finished:
 	case <-timer.C:
-		h.visit.connection.cut() // what it writes is not taken, and now never will be
+		h.session.connection.cut() // the program blocks on a write
 	}
 }
 
-// rest waits, and reports whether ctx ended meanwhile.
-func rest(ctx context.Context, d time.Duration) bool {
+// sleep waits for d, and reports whether ctx ended before.
+func sleep(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() != nil
 	}
@@ -262,20 +261,20 @@ func rest(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// listen turns what the client sends into events for the program, until the channel ends.
+// listen sends the client's input to the program as events, until the channel ends.
 func (h *host) listen(ctx context.Context, sess io.Reader, term string) {
 	events := make(chan uv.Event)
 	reader := uv.NewTerminalReader(newInput(h.channel.ctx, sess), term)
 	go func() {
 		defer close(events)
-		_ = reader.StreamEvents(ctx, events) // how reading ends is how the session ends
+		_ = reader.StreamEvents(ctx, events) // fails when the session ends
 	}()
 	for e := range events {
 		switch e.(type) {
 		case uv.WindowSizeEvent:
-			continue // the size comes with the protocol, within its limits
+			continue // the size comes from the protocol, clamped to the limits
 		case uv.KeyPressEvent, uv.PasteEvent, uv.MouseEvent:
-			h.typed.Store(time.Now().UnixNano())
+			h.input.Store(time.Now().UnixNano())
 			if h.warned.Load() {
 				select {
 				case h.awake <- struct{}{}:
@@ -285,5 +284,5 @@ func (h *host) listen(ctx context.Context, sess io.Reader, term string) {
 		}
 		h.program.Send(e)
 	}
-	h.visit.end(errGone)
+	h.session.end(errGone)
 }

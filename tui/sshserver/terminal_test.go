@@ -125,7 +125,7 @@ func TestLongestTimeEndsTerminalsAndCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := f.open(f.viewer, "xterm", 100, 24)
-	s.until("longest time allowed in")
+	s.until("time limit in")
 	if status := s.ended(); status != exitEnded {
 		t.Errorf("terminal: exit status %d", status)
 	}
@@ -316,7 +316,7 @@ func TestStalledTerminalIsCutOff(t *testing.T) {
 
 func TestSessionsLeaveNothingBehind(t *testing.T) {
 	f := serve(t, nil)
-	visit := func() {
+	session := func() {
 		c := f.connect(f.viewer)
 		session, err := c.NewSession()
 		if err != nil {
@@ -332,9 +332,9 @@ func TestSessionsLeaveNothingBehind(t *testing.T) {
 	gone := func() {
 		t.Helper()
 		for len(f.Sessions()) > 0 {
-			f.visitors.mu.Lock()
-			left := f.visitors.left
-			f.visitors.mu.Unlock()
+			f.sessions.mu.Lock()
+			left := f.sessions.left
+			f.sessions.mu.Unlock()
 			select {
 			case <-left:
 			case <-time.After(patience):
@@ -342,12 +342,12 @@ func TestSessionsLeaveNothingBehind(t *testing.T) {
 			}
 		}
 	}
-	visit()
+	session()
 	gone()
 	before := runtime.NumGoroutine()
 	const visits = 20
 	for range visits {
-		visit()
+		session()
 	}
 	gone()
 	deadline := time.Now().Add(patience)

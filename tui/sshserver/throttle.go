@@ -7,22 +7,22 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// A throttle lets so much through in a second, and so much at once.
+// A throttle limits a sustained rate and a burst.
 type throttle struct {
 	*rate.Limiter
-	now  func() time.Time
-	rest func(ctx context.Context, d time.Duration) (ended bool)
+	now   func() time.Time
+	sleep func(ctx context.Context, d time.Duration) (ended bool)
 }
 
 func newThrottle(perSecond, atOnce int) *throttle {
-	return &throttle{rate.NewLimiter(rate.Limit(perSecond), atOnce), time.Now, rest}
+	return &throttle{rate.NewLimiter(rate.Limit(perSecond), atOnce), time.Now, sleep}
 }
 
-// take waits until n more may pass, n being no more than may pass at once. It reports false when ctx ended before.
+// take waits for n tokens; n must not exceed the burst. It reports false if ctx ends first.
 func (t *throttle) take(ctx context.Context, n int) bool {
 	now := t.now()
-	return !t.rest(ctx, t.ReserveN(now, n).DelayFrom(now))
+	return !t.sleep(ctx, t.ReserveN(now, n).DelayFrom(now))
 }
 
-// allow reports whether one more may pass now.
+// allow takes one token if there is one, and reports whether there was.
 func (t *throttle) allow() bool { return t.AllowN(t.now(), 1) }

@@ -17,7 +17,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 )
 
-func TestHolderLines(t *testing.T) {
+func TestPrincipalLines(t *testing.T) {
 	key := newKey(t)
 	print := strings.TrimPrefix(gossh.FingerprintSHA256(key.PublicKey()), "SHA256:")[:8]
 	for _, test := range []struct {
@@ -49,7 +49,7 @@ func TestHolderLines(t *testing.T) {
 		{`expiry-time="soon"`, "a", 0, "", false, "expiry-time"},
 		{`no-pty="yes"`, "a", 0, "", false, "no value"},
 	} {
-		h, err := parseHolder([]byte(strings.TrimSpace(line(test.options, key, test.comment))), explorer.RoleViewer)
+		h, err := parsePrincipal([]byte(strings.TrimSpace(line(test.options, key, test.comment))), explorer.RoleViewer)
 		if test.err != "" {
 			if err == nil || !strings.Contains(err.Error(), test.err) {
 				t.Errorf("%s: error %v, want %q", test.options, err, test.err)
@@ -71,7 +71,7 @@ func TestWeakAndForeignKeysAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := parseHolder(gossh.MarshalAuthorizedKey(weakKey), 0); err == nil || !strings.Contains(err.Error(), "too weak") {
+	if _, err := parsePrincipal(gossh.MarshalAuthorizedKey(weakKey), 0); err == nil || !strings.Contains(err.Error(), "too weak") {
 		t.Errorf("1024 bits: %v", err)
 	}
 	signer := newKey(t)
@@ -79,7 +79,7 @@ func TestWeakAndForeignKeysAreRefused(t *testing.T) {
 	if err := cert.SignCert(rand.Reader, signer); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := parseHolder(gossh.MarshalAuthorizedKey(cert), 0); err == nil || !strings.Contains(err.Error(), "certificates") {
+	if _, err := parsePrincipal(gossh.MarshalAuthorizedKey(cert), 0); err == nil || !strings.Contains(err.Error(), "certificates") {
 		t.Errorf("certificate: %v", err)
 	}
 	curve, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -90,12 +90,12 @@ func TestWeakAndForeignKeysAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := parseHolder(gossh.MarshalAuthorizedKey(good), 0); err != nil {
+	if _, err := parsePrincipal(gossh.MarshalAuthorizedKey(good), 0); err != nil {
 		t.Errorf("ECDSA: %v", err)
 	}
 }
 
-func TestHoldersAreAdmittedByPlaceAndTime(t *testing.T) {
+func TestPrincipalsAreAdmittedByAddressAndTime(t *testing.T) {
 	key := newKey(t)
 	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 	for _, test := range []struct {
@@ -116,7 +116,7 @@ func TestHoldersAreAdmittedByPlaceAndTime(t *testing.T) {
 		{`expiry-time="202611241200Z"`, "10.1.2.3", false},
 		{`expiry-time="20261124120001Z"`, "10.1.2.3", true},
 	} {
-		h, err := parseHolder([]byte(strings.TrimSpace(line(test.options, key, "a"))), 0)
+		h, err := parsePrincipal([]byte(strings.TrimSpace(line(test.options, key, "a"))), 0)
 		if err != nil {
 			t.Errorf("%s: %v", test.options, err)
 			continue
@@ -125,7 +125,7 @@ func TestHoldersAreAdmittedByPlaceAndTime(t *testing.T) {
 			t.Errorf("%s from %s: %v", test.options, test.from, got)
 		}
 	}
-	h, err := parseHolder([]byte(strings.TrimSpace(line(`from="10.0.0.0/8"`, key, "a"))), 0)
+	h, err := parsePrincipal([]byte(strings.TrimSpace(line(`from="10.0.0.0/8"`, key, "a"))), 0)
 	if err != nil || h.admits(&net.UnixAddr{Name: "x"}, now) {
 		t.Errorf("no address at all: %v", err)
 	}
@@ -135,7 +135,7 @@ func TestRollTakesGoodLinesAndReportsBadOnes(t *testing.T) {
 	a, b := newKey(t), newKey(t)
 	text := "# team\n\n  " + line(`lathe-role="owner"`, a, "ann") + "garbage\r\n" + line(`command="x"`, b, "bob") + line("", a, "second line of ann's key") +
 		"ssh-ed25519 AAAA broken\n" + strings.TrimSpace(line("", b, "bob"))
-	r := parseRoll([]byte(text), explorer.RoleViewer)
+	r := parseAllowlist([]byte(text), explorer.RoleViewer)
 	if len(r.problems) != 3 || !strings.HasPrefix(r.problems[0], "line 4 ") {
 		t.Errorf("problems: %q", r.problems)
 	}
@@ -172,7 +172,7 @@ func TestKeyringReadsAnewAndKeepsWhatDidNotChange(t *testing.T) {
 		t.Errorf("parsed anew: %v", err)
 	}
 	write(line("", b, "b"))
-	if next, err := k.load(); err != nil || len(next.holders) != 1 || next.holders[0].name != "b" {
+	if next, err := k.load(); err != nil || len(next.principals) != 1 || next.principals[0].name != "b" {
 		t.Errorf("not read anew: %v", err)
 	}
 	write(strings.Repeat("#", maxKeyFile+1))
@@ -187,9 +187,9 @@ func FuzzParseRoll(f *testing.F) {
 	f.Add([]byte(line(`environment="LATHE_NAME=a\"b",restrict,pty`, key, "")))
 	f.Add([]byte("a=\"b ,\"\n\x00\xff"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, h := range parseRoll(data, explorer.RoleViewer).holders {
+		for _, h := range parseAllowlist(data, explorer.RoleViewer).principals {
 			if h.key == nil || h.name == "" || h.name != explorer.CleanName(h.name) || h.role < explorer.RoleViewer || h.role > explorer.RoleOwner {
-				t.Errorf("bad holder %+v", h)
+				t.Errorf("bad principal %+v", h)
 			}
 		}
 	})

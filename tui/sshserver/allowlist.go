@@ -25,23 +25,22 @@ const (
 	minRSABits = 2048
 )
 
-// A holder is who may log in with a key: one line of an authorized_keys file.
+// A principal is a person who may log in with a key: one line of an authorized_keys file.
 //
-// A line is in the form of sshd(8): options, key type, key, comment. The options it may have are
+// A line has the format of sshd(8): options, key type, key, comment. The options are
 //
-//	lathe-role="viewer|editor|owner"   what the holder may do
-//	lathe-name="ann"                   the name others see; without it the comment, else the fingerprint's beginning
-//	environment="LATHE_ROLE=editor"    the same in a form that sshd's own files may have, for a file shared with it;
-//	environment="LATHE_NAME=ann"       sshd skips a line with an option it does not know
-//	from="10.0.0.0/8,!10.0.0.7"        addresses and networks to come from
-//	expiry-time="20270131[1200[30]][Z]" when it ends; local time without Z
+//	lathe-role="viewer|editor|owner"   rights of the principal
+//	lathe-name="ann"                   name that others see (default: the comment, else the beginning of the fingerprint)
+//	environment="LATHE_ROLE=editor"    the same for a file that is shared with sshd,
+//	environment="LATHE_NAME=ann"       which skips lines with unknown options
+//	from="10.0.0.0/8,!10.0.0.7"        allowed addresses and networks
+//	expiry-time="20270131[1200[30]][Z]" end of validity; local time without Z
 //	no-pty, restrict                   commands only (restrict with pty: terminals too)
-//	no-port-forwarding, no-agent-forwarding, no-x11-forwarding, no-user-rc, pty   true of every session anyway
+//	no-port-forwarding, no-agent-forwarding, no-x11-forwarding, no-user-rc, pty   implied for every session
 //
-// A line with any other option, a cert-authority line among them, lets nobody in: an option that is not understood may
-// have been meant as a restriction. So does a line whose values do not parse, an RSA key below 2048 bits, and a
-// certificate.
-type holder struct {
+// A line with any other option, such as cert-authority, is rejected, because an unknown option may be a restriction. So is a
+// line with an invalid value, an RSA key below 2048 bits, or a certificate.
+type principal struct {
 	key         gossh.PublicKey
 	fingerprint string
 	name        string
@@ -57,12 +56,12 @@ type addressRule struct {
 	exclude bool
 }
 
-// admits reports whether the holder may come from an address now.
-func (h holder) admits(from net.Addr, now time.Time) bool {
-	if !h.expires.IsZero() && !now.Before(h.expires) {
+// admits reports whether the principal may log in from an address now.
+func (p principal) admits(from net.Addr, now time.Time) bool {
+	if !p.expires.IsZero() && !now.Before(p.expires) {
 		return false
 	}
-	if len(h.from) == 0 {
+	if len(p.from) == 0 {
 		return true
 	}
 	ip := addressOf(from)
@@ -70,7 +69,7 @@ func (h holder) admits(from net.Addr, now time.Time) bool {
 		return false
 	}
 	in := false
-	for _, r := range h.from {
+	for _, r := range p.from {
 		if r.network.Contains(ip) {
 			if r.exclude {
 				return false
@@ -81,7 +80,7 @@ func (h holder) admits(from net.Addr, now time.Time) bool {
 	return in
 }
 
-// addressOf is the IP address of a network address; the zero Addr where it has none.
+// addressOf returns the IP address of a network address, the zero Addr if it has none.
 func addressOf(a net.Addr) netip.Addr {
 	if t, ok := a.(*net.TCPAddr); ok {
 		return t.AddrPort().Addr().Unmap()
@@ -89,46 +88,46 @@ func addressOf(a net.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// parseHolder reads one line that is neither empty nor a comment.
-func parseHolder(line []byte, role explorer.Role) (holder, error) {
+// parsePrincipal parses a line that is neither empty nor a comment.
+func parsePrincipal(line []byte, role explorer.Role) (principal, error) {
 	key, comment, options, _, err := gossh.ParseAuthorizedKey(line)
 	if err != nil {
-		return holder{}, errors.New("not an authorized_keys line")
+		return principal{}, errors.New("not an authorized_keys line")
 	}
 	if _, ok := key.(*gossh.Certificate); ok {
-		return holder{}, errors.New("certificates are not supported")
+		return principal{}, errors.New("certificates are not supported")
 	}
 	if c, ok := key.(gossh.CryptoPublicKey); ok {
 		if r, ok := c.CryptoPublicKey().(*rsa.PublicKey); ok && r.N.BitLen() < minRSABits {
-			return holder{}, fmt.Errorf("an RSA key of %d bits is too weak", r.N.BitLen())
+			return principal{}, fmt.Errorf("an RSA key of %d bits is too weak", r.N.BitLen())
 		}
 	}
 	if key.Type() == "ssh-dss" {
-		return holder{}, errors.New("DSA keys are too weak")
+		return principal{}, errors.New("DSA keys are too weak")
 	}
-	h := holder{key: key, fingerprint: gossh.FingerprintSHA256(key), role: role, name: comment}
+	p := principal{key: key, fingerprint: gossh.FingerprintSHA256(key), role: role, name: comment}
 	seen := map[string]bool{}
 	for _, o := range options {
-		name, err := h.apply(o)
+		name, err := p.apply(o)
 		if err != nil {
-			return holder{}, err
+			return principal{}, err
 		}
 		if name != "from" && seen[name] {
-			return holder{}, fmt.Errorf("option %s is there twice", name)
+			return principal{}, fmt.Errorf("option %s is given twice", name)
 		}
 		seen[name] = true
 	}
 	if seen["restrict"] && !seen["pty"] {
-		h.noPTY = true
+		p.noPTY = true
 	}
-	if h.name = explorer.CleanName(h.name); h.name == "" {
-		h.name = "key " + strings.TrimPrefix(h.fingerprint, "SHA256:")[:8]
+	if p.name = explorer.CleanName(p.name); p.name == "" {
+		p.name = "key " + strings.TrimPrefix(p.fingerprint, "SHA256:")[:8]
 	}
-	return h, nil
+	return p, nil
 }
 
-// apply takes in one option and returns what it sets.
-func (h *holder) apply(option string) (string, error) {
+// apply applies one option and returns the name of what it sets.
+func (p *principal) apply(option string) (string, error) {
 	name, value, valued := strings.Cut(option, "=")
 	name = strings.ToLower(name)
 	if valued {
@@ -142,21 +141,21 @@ func (h *holder) apply(option string) (string, error) {
 		if valued {
 			return "", fmt.Errorf("option %s takes no value", name)
 		}
-		h.noPTY = h.noPTY || name == "no-pty"
+		p.noPTY = p.noPTY || name == "no-pty"
 		return name, nil
 	case "environment":
 		variable, setting, _ := strings.Cut(value, "=")
 		switch variable {
 		case "LATHE_ROLE":
-			return h.apply(`lathe-role="` + setting + `"`)
+			return p.apply(`lathe-role="` + setting + `"`)
 		case "LATHE_NAME":
-			return h.apply(`lathe-name="` + setting + `"`)
+			return p.apply(`lathe-name="` + setting + `"`)
 		}
 		return "", fmt.Errorf("environment variable %.40q is not LATHE_ROLE or LATHE_NAME", variable)
 	case "lathe-role":
 		for _, r := range []explorer.Role{explorer.RoleViewer, explorer.RoleEditor, explorer.RoleOwner} {
 			if value == r.String() {
-				h.role = r
+				p.role = r
 				return name, nil
 			}
 		}
@@ -165,7 +164,7 @@ func (h *holder) apply(option string) (string, error) {
 		if explorer.CleanName(value) == "" {
 			return "", errors.New("lathe-name is empty")
 		}
-		h.name = value
+		p.name = value
 		return name, nil
 	case "from":
 		for _, text := range strings.Split(value, ",") {
@@ -173,12 +172,12 @@ func (h *holder) apply(option string) (string, error) {
 			if err != nil {
 				return "", err
 			}
-			h.from = append(h.from, rule)
+			p.from = append(p.from, rule)
 		}
 		return name, nil
 	case "expiry-time":
 		end, err := parseExpiry(value)
-		h.expires = end
+		p.expires = end
 		return name, err
 	}
 	return "", fmt.Errorf("option %.40q is not supported", name)
@@ -214,15 +213,15 @@ func parseExpiry(text string) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("expiry-time: %.40q is not YYYYMMDD[HHMM[SS]][Z]", text)
 }
 
-// A roll is who may log in: the content of an authorized_keys file.
-type roll struct {
-	holders  []holder
-	problems []string // lines that let nobody in, and why
-	digest   [sha256.Size]byte
+// An allowlist is the content of an authorized_keys file: who may log in.
+type allowlist struct {
+	principals []principal
+	problems   []string // rejected lines, with the reason
+	digest     [sha256.Size]byte
 }
 
-func parseRoll(data []byte, role explorer.Role) *roll {
-	r := &roll{digest: sha256.Sum256(data)}
+func parseAllowlist(data []byte, role explorer.Role) *allowlist {
+	r := &allowlist{digest: sha256.Sum256(data)}
 	number := 0
 	for line := range bytes.Lines(data) {
 		number++
@@ -230,42 +229,42 @@ func parseRoll(data []byte, role explorer.Role) *roll {
 		if len(line) == 0 || line[0] == '#' {
 			continue
 		}
-		h, err := parseHolder(line, role)
+		p, err := parsePrincipal(line, role)
 		if err != nil {
-			r.problems = append(r.problems, fmt.Sprintf("line %d lets nobody in: %v", number, err))
+			r.problems = append(r.problems, fmt.Sprintf("line %d is rejected: %v", number, err))
 			continue
 		}
-		r.holders = append(r.holders, h)
+		r.principals = append(r.principals, p)
 	}
 	return r
 }
 
-// find returns the first holder of a key, as sshd does.
-func (r *roll) find(key gossh.PublicKey) (holder, bool) {
+// find returns the first principal with a key, as sshd does.
+func (r *allowlist) find(key gossh.PublicKey) (principal, bool) {
 	if key == nil {
-		return holder{}, false
+		return principal{}, false
 	}
 	want := key.Marshal()
-	for _, h := range r.holders {
-		if bytes.Equal(want, h.key.Marshal()) {
-			return h, true
+	for _, p := range r.principals {
+		if bytes.Equal(want, p.key.Marshal()) {
+			return p, true
 		}
 	}
-	return holder{}, false
+	return principal{}, false
 }
 
-// keyring reads who may log in from the files that say so.
+// keyring reads the allowlist from its files.
 type keyring struct {
 	file string   // authorized_keys
-	own  []string // public key files of owners, where there is no authorized_keys file
+	own  []string // public key files of owners, if there is no authorized_keys file
 	role explorer.Role
 
 	mu   sync.Mutex
-	last *roll // what was read last, so that a file that did not change is not parsed again
+	last *allowlist // what was parsed last, to parse an unchanged file once
 }
 
-// load reads the files as they are now. With an error nobody may log in.
-func (k *keyring) load() (*roll, error) {
+// load reads the files. After an error nobody may log in.
+func (k *keyring) load() (*allowlist, error) {
 	data, role := []byte(nil), k.role
 	if k.file != "" {
 		text, err := readKeyFile(k.file)
@@ -288,11 +287,11 @@ func (k *keyring) load() (*roll, error) {
 	if k.last != nil && k.last.digest == sha256.Sum256(data) {
 		return k.last, nil
 	}
-	k.last = parseRoll(data, role)
+	k.last = parseAllowlist(data, role)
 	return k.last, nil
 }
 
-// readKeyFile reads a file that decides who gets in: a regular one that only its owner can write to.
+// readKeyFile reads a key file, which must be a regular file that only its owner can write to.
 func readKeyFile(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -302,7 +301,7 @@ func readKeyFile(path string) ([]byte, error) {
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("authorized keys: %s is not a regular file", path)
 	case info.Mode().Perm()&0o022 != 0:
-		return nil, fmt.Errorf("authorized keys: %s can be written to by others: run chmod go-w %[1]s", path)
+		return nil, fmt.Errorf("authorized keys: %s is writable by others: run chmod go-w %[1]s", path)
 	case info.Size() > maxKeyFile:
 		return nil, fmt.Errorf("authorized keys: %s is larger than %d bytes", path, maxKeyFile)
 	}
@@ -313,7 +312,7 @@ func readKeyFile(path string) ([]byte, error) {
 	return data, nil
 }
 
-// UserKeys lists the public key files of the user who runs the process (~/.ssh/id_*.pub).
+// UserKeys returns the public key files of the user who runs the process (~/.ssh/id_*.pub).
 func UserKeys() ([]string, error) {
 	home, err := os.UserHomeDir()
 	if err != nil {
