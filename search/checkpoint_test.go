@@ -73,7 +73,7 @@ func TestCheckpointIsBound(t *testing.T) {
 		change   func(p *Problem)
 		strategy Strategy
 		want     error
-		says     string
+		message  string
 	}{
 		"the same":       {func(*Problem) {}, DefaultLadder(), nil, ""},
 		"other target":   {func(p *Problem) { p.Target = Ratio(0.9) }, DefaultLadder(), nil, ""},
@@ -86,7 +86,7 @@ func TestCheckpointIsBound(t *testing.T) {
 		p = tiny()
 		c.change(&p)
 		_, err := decodeRecord(data, &p, c.strategy)
-		if !errors.Is(err, c.want) || err != nil && !strings.Contains(err.Error(), c.says) {
+		if !errors.Is(err, c.want) || err != nil && !strings.Contains(err.Error(), c.message) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -96,12 +96,12 @@ func TestCheckpointIsBound(t *testing.T) {
 	if _, err := decodeRecord(version, &p, DefaultLadder()); !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), fmt.Sprintf("version %d, this program writes and reads %d", checkpointVersion+1, checkpointVersion)) {
 		t.Errorf("other version: %v", err)
 	}
-	// Every kind of damage is found: bits turned anywhere, and any cut.
+	// All damage is detected: any flipped bit, and any truncation.
 	for at := 0; at < len(data); at += 1 + len(data)/500 {
 		bad := bytes.Clone(data)
 		bad[at] ^= 0x10
 		if _, err := decodeRecord(bad, &p, DefaultLadder()); err == nil {
-			t.Errorf("a bit turned at %d is not noticed", at)
+			t.Errorf("a bit flipped at %d is not detected", at)
 		}
 		if _, err := decodeRecord(data[:at], &p, DefaultLadder()); !errors.Is(err, ErrDamaged) {
 			t.Errorf("cut at %d: %v", at, err)
@@ -120,7 +120,7 @@ func TestNewJobRefusesCheckpoints(t *testing.T) {
 	}
 	o.Resume = false
 	if _, err := NewJob(o); err != nil {
-		t.Errorf("a new search looks at the old checkpoint: %v", err)
+		t.Errorf("a new search reads the old checkpoint: %v", err)
 	}
 }
 
@@ -142,20 +142,20 @@ func TestFileStore(t *testing.T) {
 	if err != nil || len(left) != 1 {
 		t.Errorf("%d files are left, %v", len(left), err)
 	}
-	// A folder stands where the file should be: nothing is left behind.
+	// The path is a directory: no temporary file is left behind.
 	if err := os.Mkdir(filepath.Join(dir, "d"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := FileStore(filepath.Join(dir, "d")).Save(nil); err == nil {
-		t.Error("a folder was overwritten")
+		t.Error("a directory was overwritten")
 	}
 	if left, _ := os.ReadDir(dir); len(left) != 2 {
 		t.Errorf("%d files are left after a failure", len(left))
 	}
 }
 
-// FuzzCheckpoint reads bodies whose checksums are right: what is accepted can be
-// gone on from, and nothing else happens than an error.
+// FuzzCheckpoint reads bodies with valid checksums: a search can continue from
+// those that are accepted, and the others only return errors.
 func FuzzCheckpoint(f *testing.F) {
 	p := tiny()
 	paper := PaperLaptop()

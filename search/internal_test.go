@@ -66,8 +66,8 @@ func TestAllocate(t *testing.T) {
 	}
 }
 
-// TestAllocateCoarsely has prices without a common measure: the result fits and
-// is nearly the best.
+// TestAllocateCoarsely has costs without a common divisor: the result fits and uses
+// nearly all of the budget.
 func TestAllocateCoarsely(t *testing.T) {
 	rng := rand.New(rand.NewPCG(2, 2))
 	c := costs{level: make([][]int64, 40)}
@@ -121,9 +121,9 @@ func TestSensitivityLearns(t *testing.T) {
 		s.observe(s.mean(), d, fitness, 1, 1024)
 	}
 	if after := off(s.mean()); after > 0.1*before {
-		t.Errorf("the weights are off by %.4f, they were by %.4f", after, before)
+		t.Errorf("the error of the weights is %.4f, it was %.4f", after, before)
 	}
-	// Draws scatter around the mean as the posterior says.
+	// Samples have the mean and the variance of the posterior.
 	mean, sum, square := s.mean(), make([]float64, slots), make([]float64, slots)
 	const draws = 4000
 	for range draws {
@@ -140,10 +140,10 @@ func TestSensitivityLearns(t *testing.T) {
 	for i := range slots {
 		variance := covariance[i*slots+i]
 		if got := square[i] / draws; math.Abs(got/variance-1) > 0.15 {
-			t.Errorf("weight %d varies by %.3g, the posterior by %.3g", i, got, variance)
+			t.Errorf("weight %d has variance %.3g, the posterior %.3g", i, got, variance)
 		}
 		if math.Abs(sum[i]/draws) > 5*math.Sqrt(variance/draws) {
-			t.Errorf("weight %d is drawn around %.4f beside the mean", i, sum[i]/draws)
+			t.Errorf("samples of weight %d differ from the mean by %.4f", i, sum[i]/draws)
 		}
 	}
 }
@@ -201,7 +201,7 @@ func TestFront(t *testing.T) {
 			t.Errorf("#%d is on the front and should not be", in.ID)
 		}
 	}
-	// A front too long loses inner members only.
+	// A front that is too long loses inner members only.
 	s = State{}
 	for i := range 3 * maxFront {
 		s.addToFront(Individual{ID: i, Ratio: float64(i), Score: Score{Fitness: -float64(i)}})
@@ -239,7 +239,7 @@ func TestSignificantlyBetter(t *testing.T) {
 		// Differences 0.2 ± 0.1: a mean of 0.2 and a standard error of 0.0577.
 		{"on most parts", Score{Fitness: 1.8, Parts: []float64{0.7, 1.9, 2.9, 1.7}}, true},
 		{"worse", Score{Fitness: 2.1, Parts: []float64{1.1, 2.1, 3.1, 2.1}}, false},
-		{"nothing known of its parts", Score{Fitness: 1.999}, true},
+		{"no parts", Score{Fitness: 1.999}, true},
 		{"other parts", Score{Fitness: 1.999, Parts: []float64{1.999}}, true},
 	} {
 		if got := c.score.significantlyBetter(parent, 2); got != c.want {
@@ -247,6 +247,6 @@ func TestSignificantlyBetter(t *testing.T) {
 		}
 	}
 	if s := (Score{Fitness: 1.8, Parts: []float64{0.7, 1.9, 2.9, 1.7}}); s.significantlyBetter(parent, 4) {
-		t.Error("by 3.5 standard errors counts for more than 4")
+		t.Error("3.5 standard errors count as 4")
 	}
 }

@@ -22,7 +22,7 @@ import (
 	"github.com/lathe-llm/lathe/search/searchtest"
 )
 
-// memory is a store in memory; Fail, unless nil, is what saving returns.
+// memory is a store in memory; fail, unless nil, is the error of Save.
 type memory struct {
 	mu   sync.Mutex
 	data []byte
@@ -54,7 +54,7 @@ func (m *memory) setFail(err error) {
 	m.fail = err
 }
 
-// crash is the error of a process that is gone: nothing is done after it.
+// errCrash represents the end of the process: nothing is saved after it.
 var errCrash = errors.New("crash")
 
 // crashStore saves until the crash.
@@ -70,9 +70,8 @@ func (c *crashStore) Save(data []byte) error {
 	return c.memory.Save(data)
 }
 
-// TestKilledRunsEndAlike kills searches again and again at random scores, as if
-// the process were gone, or stops them in order; resumed, they end where the
-// unbroken one ends.
+// TestKilledRunsEndAlike repeatedly kills searches at random scores, or cancels
+// them; resumed, they end in the same state as one without interruptions.
 func TestKilledRunsEndAlike(t *testing.T) {
 	budget := search.Budget{Generations: 6}
 	for name, s := range strategies() {
@@ -115,7 +114,7 @@ func TestKilledRunsEndAlike(t *testing.T) {
 				l.Before = nil
 				if err == nil {
 					if !same(t, whole, result.State) {
-						t.Errorf("%s, point %d: ended elsewhere after %d kills", name, point, tries)
+						t.Errorf("%s, point %d: ended in another state after %d kills", name, point, tries)
 					}
 					break
 				}
@@ -127,7 +126,7 @@ func TestKilledRunsEndAlike(t *testing.T) {
 	}
 }
 
-// childEnv tells the test binary to be a search that is to be killed.
+// childEnv makes the test binary a search for TestSIGKILL.
 const childEnv = "LATHE_SEARCH_CHILD"
 
 func TestMain(m *testing.M) {
@@ -138,8 +137,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// child runs a ladder search in dir, tells of every score and at the end says
-// what it found.
+// child runs a ladder search in dir and prints a line for every score and the result
+// at the end.
 func child(dir string) {
 	l := landscape()
 	l.Before = func(context.Context, search.Candidate, search.Tier) error {
@@ -163,7 +162,7 @@ func child(dir string) {
 	}
 }
 
-// TestSIGKILL does the same to processes.
+// TestSIGKILL does the same with processes.
 func TestSIGKILL(t *testing.T) {
 	exe, err := os.Executable()
 	if err != nil {
@@ -197,14 +196,14 @@ func TestSIGKILL(t *testing.T) {
 	}
 	whole := life(t.TempDir(), 0)
 	if !strings.HasPrefix(whole, "end ") {
-		t.Fatalf("the unbroken run ended with %q", whole)
+		t.Fatalf("the uninterrupted run ended with %q", whole)
 	}
 	rng := rand.New(rand.NewPCG(4, 4))
 	dir := t.TempDir()
 	kills := 0
 	for last := ""; last != whole; kills++ {
 		if last = life(dir, 20+rng.IntN(60)); strings.HasPrefix(last, "end ") && last != whole {
-			t.Fatalf("ended with\n%s\nafter %d kills, the unbroken run with\n%s", last, kills, whole)
+			t.Fatalf("ended with\n%s\nafter %d kills, the uninterrupted run with\n%s", last, kills, whole)
 		}
 		if kills > 100 {
 			t.Fatal("it never ends")
@@ -213,7 +212,7 @@ func TestSIGKILL(t *testing.T) {
 	t.Logf("ended alike after %d lives", kills)
 }
 
-// await waits until the job's snapshot is as wanted.
+// await waits until the job's snapshot fulfils a condition.
 func await(t *testing.T, job *search.Job, what string, ok func(*search.Snapshot) bool) *search.Snapshot {
 	t.Helper()
 	deadline := time.After(30 * time.Second)
@@ -226,7 +225,7 @@ func await(t *testing.T, job *search.Job, what string, ok func(*search.Snapshot)
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("it never came to %s: %+v", what, job.Snapshot().Status)
+			t.Fatalf("%s is never reached: %+v", what, job.Snapshot().Status)
 		}
 	}
 }
@@ -287,7 +286,7 @@ func TestGate(t *testing.T) {
 	close(open)
 	result, err := wait()
 	if err != nil || !same(t, whole, result.State) {
-		t.Errorf("ended elsewhere: %v", err)
+		t.Errorf("ended in another state: %v", err)
 	}
 	s := job.Snapshot()
 	if s.Status != search.Ended || s.Reason != "the budget of 5 generations is spent" || len(s.Scoring) != 0 || s.Spent != result.State.Spent {
@@ -416,14 +415,14 @@ func TestDiskFull(t *testing.T) {
 		if _, ok := s.Best(); !ok {
 			t.Error("what was found is lost")
 		}
-		job.Resume() // nothing was done about it: it pauses again
+		job.Resume() // the disk is still full: it pauses again
 	}
 	await(t, job, "a pause", func(s *search.Snapshot) bool { return s.Status == search.Paused && s.Err != nil })
 	store.setFail(nil)
 	job.Resume()
 	result, err := wait()
 	if err != nil || !same(t, whole, result.State) {
-		t.Errorf("ended elsewhere: %v", err)
+		t.Errorf("ended in another state: %v", err)
 	}
 
 	store.setFail(full)
@@ -458,16 +457,16 @@ func TestEvaluatorFails(t *testing.T) {
 	}
 	job.Resume()
 	if result, err := wait(); err != nil || !same(t, whole, result.State) {
-		t.Errorf("ended elsewhere: %v", err)
+		t.Errorf("ended in another state: %v", err)
 	}
 	if want := int64(whole.Spent.Evaluations) + 1; scores.Load() != want {
-		t.Errorf("%d candidates were scored, %d are needed: what was scored before the failure is not scored again", scores.Load(), want)
+		t.Errorf("%d candidates were scored, want %d: those scored before the failure are not scored again", scores.Load(), want)
 	}
 }
 
-func TestOrders(t *testing.T) {
+func TestCommands(t *testing.T) {
 	for name, s := range strategies() {
-		l := searchtest.New(searchtest.Options{Seed: 1}) // no noise: dense is the best of all
+		l := searchtest.New(searchtest.Options{Seed: 1}) // no noise: the dense model is the best
 		store := &memory{}
 		hold := make(chan struct{})
 		var once sync.Once
@@ -508,7 +507,7 @@ func TestOrders(t *testing.T) {
 		}
 		state := result.State
 		if state.Target != search.Ratio(0.6) || result.Best.Ratio > 0.6+1e-9 || result.Best.Tier == 0 {
-			t.Errorf("%s: after the order the target is %v, the best has %v", name, state.Target, result.Best.Ratio)
+			t.Errorf("%s: after the command the target is %v, the best has %v", name, state.Target, result.Best.Ratio)
 		}
 		yours := false
 		for _, in := range append(state.Front, state.Population...) {
@@ -517,17 +516,17 @@ func TestOrders(t *testing.T) {
 		if !yours {
 			t.Errorf("%s: the subnet made by hand, the dense model, is not on the front", name)
 		}
-		told := 0
+		events := 0
 		for _, e := range state.Events {
 			if strings.Contains(e.Text, "target changed") || strings.Contains(e.Text, "(you) joins: mine") {
-				told++
+				events++
 			}
 			if e.At.IsZero() {
 				t.Errorf("%s: event without time: %s", name, e.Text)
 			}
 		}
-		if told != 2 {
-			t.Errorf("%s: %d of the two orders are told of", name, told)
+		if events != 2 {
+			t.Errorf("%s: %d of the two commands are reported", name, events)
 		}
 	}
 }

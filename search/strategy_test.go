@@ -43,7 +43,7 @@ func run(t *testing.T, o search.Options) search.Result {
 	return result
 }
 
-// timeless returns the end of a search without its times.
+// timeless returns a state without its times.
 func timeless(s search.State) search.State {
 	history := append([]search.Generation(nil), s.History...)
 	for i := range history {
@@ -57,8 +57,8 @@ func timeless(s search.State) search.State {
 	return s
 }
 
-// same reports whether two states are the same but for times. Masks are compared
-// as such, the rest through JSON.
+// same reports whether two states are equal except for times. Masks are compared
+// directly, the rest as JSON.
 func same(t *testing.T, a, b search.State) bool {
 	t.Helper()
 	a, b = timeless(a), timeless(b)
@@ -100,7 +100,7 @@ func TestStrategiesImprove(t *testing.T) {
 				t.Errorf("%s at %v: ratio %v, %v", name, target, best.Ratio, best.Masks.Validate())
 			}
 			first := state.History[0].Best
-			// Chance seldom finds masks better than the most important units.
+			// Random masks are seldom better than the most important units.
 			if best.Score.Fitness > first || name != "paper" && best.Score.Fitness == first {
 				t.Errorf("%s at %v: fitness %v, began at %v", name, target, best.Score.Fitness, first)
 			}
@@ -111,7 +111,7 @@ func TestStrategiesImprove(t *testing.T) {
 			}
 			for i, in := range state.Front {
 				if i > 0 && (in.Ratio <= state.Front[i-1].Ratio || in.Score.Fitness >= state.Front[i-1].Score.Fitness) {
-					t.Errorf("%s at %v: the front is none at %d", name, target, i)
+					t.Errorf("%s at %v: the front is not one at %d", name, target, i)
 				}
 			}
 			if state.Spent.Tokens == 0 || state.Spent.Evaluations == 0 || len(state.Points) == 0 {
@@ -122,8 +122,8 @@ func TestStrategiesImprove(t *testing.T) {
 	}
 }
 
-// TestLadderFindsTheOptimum has no coupling and exact predictions: the one-shot
-// allocation is the best there is, and search must not leave it.
+// TestLadderFindsTheOptimum compares a search with wrong predictions with the
+// optimum: without coupling, that is the one-shot allocation by exact predictions.
 func TestLadderFindsTheOptimum(t *testing.T) {
 	exact := searchtest.New(searchtest.Options{Seed: 5})
 	problem := exact.Problem(search.Ratio(0.7), 1)
@@ -132,7 +132,7 @@ func TestLadderFindsTheOptimum(t *testing.T) {
 		Strategy: ladder, Problem: problem, Evaluator: exact, Budget: search.Budget{Generations: 1},
 	}).Best.Masks)
 
-	// The same landscape, its losses predicted badly.
+	// The same landscape with wrong predictions.
 	wrong := searchtest.New(searchtest.Options{Seed: 5, Error: 1})
 	result := run(t, search.Options{
 		Strategy: ladder, Problem: wrong.Problem(search.Ratio(0.7), 1), Evaluator: wrong, Budget: search.Budget{Generations: 40},
@@ -196,7 +196,7 @@ func TestDeterminism(t *testing.T) {
 			}).State
 		}
 		if !same(t, end(1), end(1)) {
-			t.Errorf("%s: the same seed ended elsewhere", name)
+			t.Errorf("%s: the same seed ended in another state", name)
 		}
 		if same(t, end(1), end(2)) {
 			t.Errorf("%s: another seed ended in the same state", name)

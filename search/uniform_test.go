@@ -9,9 +9,9 @@ import (
 	"github.com/lathe-llm/lathe/search/searchtest"
 )
 
-// TestUniform holds what the strategy finds against all there is: its subnets are
-// even, files hold them without zeros, and the best is as good as the best of
-// those with at most one run of layers dropped.
+// TestUniform compares the strategy with a full enumeration: its subnets have equal
+// widths, files hold them without zeros, and the best is at least as good as the best
+// with at most one run of layers dropped.
 func TestUniform(t *testing.T) {
 	for _, arch := range []string{"llama", "qwen3", "gemma2", "gemma3"} {
 		for _, target := range []float64{0.8, 0.5} {
@@ -24,20 +24,20 @@ func TestUniform(t *testing.T) {
 				t.Errorf("%s at %v: ratio %v, done %q", arch, target, best.Ratio, result.State.Done)
 			}
 			for _, in := range result.State.Population {
-				checkEven(t, l.Geometry, in.Masks)
+				checkEqualWidths(t, l.Geometry, in.Masks)
 			}
 			l.Fitness = nil
-			if want := bestEven(l, target); l.Loss(best.Masks) > want+1e-9 {
-				t.Errorf("%s at %v: loss %v, an even subnet has %v", arch, target, l.Loss(best.Masks), want)
+			if want := bestUniform(l, target); l.Loss(best.Masks) > want+1e-9 {
+				t.Errorf("%s at %v: loss %v, a uniform subnet has %v", arch, target, l.Loss(best.Masks), want)
 			}
 		}
 	}
 }
 
-func checkEven(t *testing.T, g *subnet.Geometry, m subnet.Masks) {
+func checkEqualWidths(t *testing.T, g *subnet.Geometry, m subnet.Masks) {
 	t.Helper()
 	if n := m.Size().ZeroedParams; n != 0 {
-		t.Errorf("%s: a file holds %d zeros", g.Arch, n)
+		t.Errorf("%s: a file has %d zeros", g.Arch, n)
 	}
 	first := -1
 	for i := range m.Layers() {
@@ -54,9 +54,9 @@ func checkEven(t *testing.T, g *subnet.Geometry, m subnet.Masks) {
 	}
 }
 
-// bestEven is the least loss of an even subnet with one run of layers dropped or
-// none, by trying all.
-func bestEven(l *searchtest.Landscape, target float64) float64 {
+// bestUniform returns the least loss of a uniform subnet with at most one run of
+// layers dropped, by enumeration.
+func bestUniform(l *searchtest.Landscape, target float64) float64 {
 	levels, layers := l.Levels, len(l.Geometry.Layers)
 	best := -1.0
 	for a := range len(levels.Attention[0]) {

@@ -46,7 +46,7 @@ func benchmarkBuild(b *testing.B, f *gguf.File) {
 	report := memory.MeasurePeak(b)
 	tokens := 0
 	for b.Loop() {
-		s, err := levels.Build(b.Context(), m, windows, b.TempDir(), levels.Options{Model: "bench", Text: "chance"})
+		s, err := levels.Build(b.Context(), m, windows, b.TempDir(), levels.Options{Model: "bench", Text: "random"})
 		if err != nil {
 			b.Fatal(err)
 		}

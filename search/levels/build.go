@@ -17,9 +17,9 @@ import (
 	"github.com/lathe-llm/lathe/search/importance"
 )
 
-// builder is one build under way.
+// builder is the state of one Build.
 type builder struct {
-	ctx   context.Context // of Build, which is the one call a builder lives for
+	ctx   context.Context // of Build; a builder does not outlive the call
 	m     *decoder.Model
 	dir   string
 	o     Options
@@ -27,13 +27,13 @@ type builder struct {
 	store *Store
 	st    *decoder.States
 	sub   *decoder.Subnet // the middle levels so far, dense after
-	text  time.Duration   // spent on computing with text
+	text  time.Duration   // spent on text
 	fixed time.Duration   // spent on choosing and re-fitting
 }
 
 func (b *builder) run(windows [][]int32) error {
 	slots := b.store.levels.Slots()
-	have := 0 // modules at the front whose files are good
+	have := 0 // leading modules whose files are valid
 	for have < slots && b.take(have) == nil {
 		have++
 	}
@@ -48,7 +48,7 @@ func (b *builder) run(windows [][]int32) error {
 	defer b.st.Close()
 	b.sub = b.m.Dense()
 	defer func() { b.sub.Close() }()
-	found := have > 0 // of any module
+	found := have > 0 // files of any module
 	for slot := range slots {
 		if b.o.Gate != nil {
 			if err := b.o.Gate(b.ctx); err != nil {
@@ -81,7 +81,7 @@ func (b *builder) path(slot int) string {
 	return filepath.Join(b.dir, fmt.Sprintf("%s-%03d-%v.levels", b.key[:8], slot/subnet.Modules, subnet.Module(slot%subnet.Modules)))
 }
 
-// prune removes the files of other levels, and what an interrupted write left.
+// prune removes the files of other levels and the remains of interrupted writes.
 func (b *builder) prune() error {
 	files, err := filepath.Glob(filepath.Join(b.dir, "*.levels*"))
 	if err != nil {
@@ -109,7 +109,7 @@ func (b *builder) take(slot int) error {
 	return nil
 }
 
-// add makes a ladder that of a slot; slots are added in order.
+// add sets the ladder of a slot; slots are added in order.
 func (b *builder) add(slot int, f *ladderFile) {
 	b.store.modules = append(b.store.modules[:slot], f)
 	l := &b.store.levels
@@ -120,7 +120,7 @@ func (b *builder) add(slot int, f *ladderFile) {
 	}
 }
 
-// module makes the ladder of a slot, unless it is there, and moves the text past
+// module makes the ladder of a slot, unless it is reused, and advances the text past
 // the module at its middle level.
 func (b *builder) module(slot int, reused bool) error {
 	layer, module := slot/subnet.Modules, subnet.Module(slot%subnet.Modules)
@@ -174,13 +174,13 @@ func (b *builder) fit(slot int, in *decoder.Inputs) error {
 	if err != nil {
 		return err
 	}
-	stay := slices.Clone(rank.Order)
-	slices.Reverse(stay)
-	columns := block.Columns(unit, stay)
+	best := slices.Clone(rank.Order) // the best units first
+	slices.Reverse(best)
+	columns := block.Columns(unit, best)
 	counts := counts(b.m.Geometry(), slot, b.o)
 	keep := make([]int, len(counts))
 	for i, count := range counts {
-		keep[i] = count * len(columns) / len(stay)
+		keep[i] = count * len(columns) / len(best)
 	}
 	problem := reform.Problem{W: w, Out: dims[0], In: dims[1], Fit: reform.Moments{Gram: mo.H, Mean: mo.Mean, Tokens: mo.Tokens}}
 	fitted, losses, err := reform.SolveNested(problem, columns, keep, b.o.Lambda, true)
@@ -202,7 +202,7 @@ func (b *builder) fit(slot int, in *decoder.Inputs) error {
 	return b.write(slot, fitted, sets, lost)
 }
 
-// moments weighs every token by the size of its hidden state, as the re-fitting of a whole subnet does.
+// moments weights every token by the size of its residual, like the re-fit of a whole subnet.
 func moments(ctx context.Context, in *decoder.Inputs) (*decoder.Moments, error) {
 	relative, err := in.Relative(ctx)
 	if err != nil {
@@ -212,7 +212,7 @@ func moments(ctx context.Context, in *decoder.Inputs) (*decoder.Moments, error) 
 	return relative.Moments(ctx)
 }
 
-// sorted returns w [out, len(columns)] with its columns in rising order.
+// sorted returns w [out, len(columns)] with its columns in ascending order.
 func sorted(w []float32, out int, columns []int) []float32 {
 	order := make([]int, len(columns))
 	for i := range order {
@@ -237,7 +237,7 @@ func (b *builder) write(slot int, weights [][]float32, sets []subnet.Set, lost [
 	return b.take(slot)
 }
 
-// middle puts the middle level of a slot into the subnet that text goes through.
+// middle sets the middle level of a slot in the subnet that the text passes through.
 func (b *builder) middle(slot int) error {
 	if subnet.Module(slot%subnet.Modules) == subnet.Attention {
 		return nil

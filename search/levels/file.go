@@ -36,7 +36,7 @@ type fileHeader struct {
 type fileLevel struct {
 	Units  subnet.Set // KV groups of attention, channels of an MLP
 	Lost   float64    // share of the output's energy
-	Floats int        // of the matrix, 0 where the original is meant or nothing is kept
+	Floats int        // of the matrix, 0 for the original matrix or an empty level
 }
 
 // ladderFile is an open ladder.
@@ -68,7 +68,7 @@ func writeLadder(path, key string, slot int, weights [][]float32, sets []subnet.
 	})
 }
 
-// writeBody writes what follows the checksum of a ladder file.
+// writeBody writes the part of a ladder file after the checksum.
 func writeBody(to io.Writer, header []byte, weights [][]float32) error {
 	w := bufio.NewWriterSize(to, 1<<20)
 	buf := binary.LittleEndian.AppendUint32(nil, uint32(len(header)))
@@ -92,8 +92,8 @@ func writeBody(to io.Writer, header []byte, weights [][]float32) error {
 
 func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
 
-// openLadder opens and checks the file of a slot. Errors wrap [ErrDamaged], or
-// say that there is none.
+// openLadder opens and checks the file of a slot. Errors wrap [ErrDamaged] if there
+// is a file.
 func openLadder(path, key string, g *subnet.Geometry, slot int) (*ladderFile, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -113,7 +113,7 @@ func (f *ladderFile) check(key string, g *subnet.Geometry, slot int) error {
 		return err
 	}
 	if string(head[:len(fileMagic)]) != fileMagic {
-		return errors.New("it does not begin as one")
+		return errors.New("it does not begin with the magic")
 	}
 	sum := crc32.New(castagnoli())
 	_, _ = sum.Write(head[fileStart-4:])
@@ -121,7 +121,7 @@ func (f *ladderFile) check(key string, g *subnet.Geometry, slot int) error {
 		return err
 	}
 	if binary.LittleEndian.Uint32(head[len(fileMagic):]) != sum.Sum32() {
-		return errors.New("its checksum is wrong")
+		return errors.New("wrong checksum")
 	}
 	length := binary.LittleEndian.Uint32(head[fileStart-4:])
 	if length > maxHeader {
@@ -136,12 +136,12 @@ func (f *ladderFile) check(key string, g *subnet.Geometry, slot int) error {
 	}
 	f.start = int64(fileStart) + int64(length)
 	if f.header.Key != key || f.header.Slot != slot {
-		return errors.New("it is of other levels")
+		return errors.New("it belongs to other levels")
 	}
 	return f.makeLadder(g, slot)
 }
 
-// makeLadder turns the units of the header into masks.
+// makeLadder makes the ladder from the units in the header.
 func (f *ladderFile) makeLadder(g *subnet.Geometry, slot int) error {
 	info, err := f.file.Stat()
 	if err != nil {
@@ -166,7 +166,7 @@ func (f *ladderFile) makeLadder(g *subnet.Geometry, slot int) error {
 	return nil
 }
 
-// levelOf returns the level of a slot that keeps the given units, and how many columns its output matrix has.
+// levelOf returns the level of a slot that keeps the given units, and the number of columns of its output matrix.
 func levelOf(g *subnet.Geometry, slot int, kept subnet.Set) (space.Level, int) {
 	layer, module := slot/subnet.Modules, subnet.Module(slot%subnet.Modules)
 	lg := g.Layers[layer]
@@ -188,8 +188,7 @@ func levelOf(g *subnet.Geometry, slot int, kept subnet.Set) (space.Level, int) {
 // loss returns the share of output energy that a level loses.
 func (f *ladderFile) loss(level int) float64 { return f.header.Levels[level].Lost }
 
-// read returns the matrix of a level, nil where the original is meant or nothing
-// is kept.
+// read returns the matrix of a level, nil for the original matrix or an empty level.
 func (f *ladderFile) read(level int) ([]float32, error) {
 	at := f.start
 	for _, l := range f.header.Levels[:level] {

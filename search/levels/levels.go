@@ -1,17 +1,17 @@
-// Package levels makes and keeps what a level search chooses among: for every
-// attention block and every MLP a ladder of cut sizes, each with the units it
-// keeps and its output matrix re-fitted, made once.
+// Package levels makes and stores the levels that a search chooses among: for every
+// module, an attention block or an MLP, a ladder of cuts of different sizes, each
+// with the units that it keeps and its re-fitted output matrix.
 //
 // [Build] passes calibration text through the layers once. In each module it
 // orders the units by optimal brain surgeon, cuts them at every step of the
-// ladder, re-fits W_O or W_D, and goes on through a middle level, so that later
-// layers are fitted on inputs like those a subnet will have. A module's ladder is
-// one file of a folder; a build that was broken off goes on with the first module
-// that is missing, and one that finds a damaged file makes it anew.
+// ladder and re-fits W_O or W_D. The text continues through a middle level, so
+// that later layers are fitted on inputs like those in a subnet. A module's ladder
+// is one file of a folder. An interrupted build continues with the first module
+// that is missing, and replaces damaged files.
 //
-// A [Store] reads matrices when they are asked for, and puts a subnet together by
-// copies. Matrices are [out, kept columns] row-major, in the order of
-// [subnet.Masks.OColumns] and of the channels.
+// A [Store] reads matrices on demand and assembles subnets from copies. Matrices
+// are [out, kept columns] row-major, in the order of [subnet.Masks.OColumns] and
+// of the channels.
 package levels
 
 import (
@@ -31,23 +31,23 @@ import (
 )
 
 var (
-	// ErrText is returned when there is no text to make levels from.
+	// ErrText is returned when there is no calibration text.
 	ErrText = errors.New("levels: no calibration text")
-	// ErrSpace is wrapped when the levels would take more disk than is allowed.
+	// ErrSpace is wrapped when the levels need more disk than is allowed.
 	ErrSpace = errors.New("levels: too little disk allowed")
-	// ErrDamaged is wrapped when a file of a store is not what was written.
+	// ErrDamaged is wrapped when a file of a store is truncated or altered.
 	ErrDamaged = errors.New("levels: damaged file")
 )
 
-// Options say how levels are made. The zero value has the defaults.
+// Options configure levels. The zero value has the defaults.
 type Options struct {
 	// Steps is how many levels below dense an MLP has, the last of which keeps
-	// nothing; 0 is 16. Attention has one for each KV group.
+	// nothing; 0 is 16. Attention has one level for each KV group.
 	Steps int
-	// Granularity is what MLP widths are multiples of; 0 is 32.
+	// Granularity divides MLP widths; 0 is 32.
 	Granularity int
-	// Middle is the ratio of the level that calibration text goes on through; 0
-	// is 0.8. Attention stays dense for it.
+	// Middle is the ratio of the MLP levels that the calibration text passes
+	// through, with dense attention; 0 is 0.8.
 	Middle float64
 	// Lambda is the ridge of the re-fit toward the original weights, as a share
 	// of the mean diagonal; 0 is 0.1.
@@ -58,18 +58,18 @@ type Options struct {
 	Model string
 	// Text identifies the calibration text.
 	Text string
-	// Progress, unless nil, is told after every module.
+	// Progress, unless nil, is called after every module.
 	Progress func(Event)
-	// Gate, unless nil, is called between modules and may block.
+	// Gate, unless nil, is called between modules and blocks while the work is paused.
 	Gate func(context.Context) error
 }
 
-// Event tells that one module is done.
+// Event reports that the levels of one module are made.
 type Event struct {
 	Layer       int
 	Module      subnet.Module
 	Done, Total int
-	Reused      bool // it was in the folder already
+	Reused      bool // they were in the folder
 }
 
 func (o Options) withDefaults() Options {
@@ -88,10 +88,10 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// key identifies levels by everything they depend on.
+// key identifies levels by everything that they depend on.
 func (o Options) key(windows [][]int32) string {
 	h := sha256.New()
-	_ = json.NewEncoder(h).Encode(struct { // a hash takes everything
+	_ = json.NewEncoder(h).Encode(struct { // a hash never fails
 		Version, Steps, Granularity int
 		Middle, Lambda              float64
 		Model, Text                 string
@@ -107,20 +107,20 @@ type Store struct {
 	pace    Pace
 }
 
-// Pace is how long it took to make levels: for a window of text, and for what does not depend on how much text there is.
+// Pace is the time that making levels takes: for each window of text, and independently of the text.
 type Pace struct {
 	Window, Fixed time.Duration
 }
 
-// Pace returns how fast the levels were made, zero where some of them were in the folder.
+// Pace returns the pace at which the levels were made, zero if some of them were in the folder.
 func (s *Store) Pace() Pace { return s.pace }
 
-// Levels returns what there is to choose from. Their losses are the share of the
-// module's output energy that a level loses, until [Store.SetLosses].
+// Levels returns the levels. Until [Store.SetLosses], their losses are the shares of
+// the module's output energy that they lose.
 func (s *Store) Levels() *space.Levels { return &s.levels }
 
-// SetLosses gives every level of a slot its lost share of energy times a factor
-// as its predicted loss. It is called before the levels are searched.
+// SetLosses sets the predicted loss of every level to its lost share of energy times
+// the factor of its slot. It must be called before the levels are searched.
 func (s *Store) SetLosses(factor []float64) {
 	for slot := range s.levels.Slots() {
 		ladder := s.levels.Ladder(slot)
@@ -144,7 +144,7 @@ func (s *Store) Refit(c space.Choice) ([]gguf.Refit, error) {
 	return out, nil
 }
 
-// RefitModule puts the re-fitted matrix of one level of a slot into r.
+// RefitModule sets the re-fitted matrix of one level of a slot in r.
 func (s *Store) RefitModule(r *gguf.Refit, slot, level int) error {
 	w, err := s.modules[slot].read(level)
 	if err != nil {
@@ -177,9 +177,9 @@ func (s *Store) Close() error {
 	return err
 }
 
-// Build makes the levels of a model from windows of text in the folder dir, or
-// takes those that are there. The folder holds one set of levels: files of others
-// are removed. The caller must Close the store.
+// Build makes the levels of a model from windows of text in the folder dir, or opens
+// those that are there. The folder holds one set of levels; files of others are
+// removed. The caller must Close the store.
 func Build(ctx context.Context, m *decoder.Model, windows [][]int32, dir string, o Options) (*Store, error) {
 	if len(windows) == 0 {
 		return nil, ErrText
@@ -187,7 +187,7 @@ func Build(ctx context.Context, m *decoder.Model, windows [][]int32, dir string,
 	o = o.withDefaults()
 	g := m.Geometry()
 	if need := bytesNeeded(g, o); o.MaxBytes > 0 && need > o.MaxBytes {
-		return nil, fmt.Errorf("%w: %d levels take %d MB, %d MB are allowed", ErrSpace, o.Steps, need>>20, o.MaxBytes>>20)
+		return nil, fmt.Errorf("%w: %d levels need %d MB, %d MB are allowed", ErrSpace, o.Steps, need>>20, o.MaxBytes>>20)
 	}
 	if err := durable.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("levels: %w", err)
@@ -198,7 +198,7 @@ func Build(ctx context.Context, m *decoder.Model, windows [][]int32, dir string,
 		return nil, fmt.Errorf("levels: %w", err)
 	}
 	if err := b.run(windows); err != nil {
-		_ = b.store.Close() // the error that counts is the one above
+		_ = b.store.Close() // the first error is the cause
 		return nil, err
 	}
 	if err := b.store.levels.Validate(); err != nil {
@@ -208,7 +208,7 @@ func Build(ctx context.Context, m *decoder.Model, windows [][]int32, dir string,
 	return b.store, nil
 }
 
-// bytesNeeded returns what the matrices of all levels take.
+// bytesNeeded returns the size of the matrices of all levels.
 func bytesNeeded(g *subnet.Geometry, o Options) int64 {
 	var columns int64
 	for _, l := range g.Layers {
@@ -222,8 +222,8 @@ func bytesNeeded(g *subnet.Geometry, o Options) int64 {
 	return columns * int64(g.Hidden) * 4
 }
 
-// Bare returns levels of the sizes that [Build] makes, without weights and losses, and with the first units of each
-// module: what can be reached with levels is known before they are made.
+// Bare returns levels of the sizes that [Build] makes, without weights and losses and with the first units of each
+// module. They determine which targets can be reached before the levels are made.
 func Bare(g *subnet.Geometry, o Options) *space.Levels {
 	o = o.withDefaults()
 	l := &space.Levels{Geometry: g}
@@ -243,7 +243,7 @@ func Bare(g *subnet.Geometry, o Options) *space.Levels {
 	return l
 }
 
-// units returns how many units the module of a slot is cut in.
+// units returns how many units the module of a slot has: KV groups or MLP channels.
 func units(g *subnet.Geometry, slot int) int {
 	l := g.Layers[slot/subnet.Modules]
 	if subnet.Module(slot%subnet.Modules) == subnet.Attention {
@@ -261,7 +261,7 @@ func counts(g *subnet.Geometry, slot int, o Options) []int {
 	return widths(n, n, 1)
 }
 
-// widths returns the numbers of channels kept at each level, from all to none.
+// widths returns the number of units kept at each level, from all to none.
 func widths(n, steps, granularity int) []int {
 	out := []int{n}
 	for step := 1; step <= steps && n > 0; step++ {

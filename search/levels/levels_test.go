@@ -44,7 +44,7 @@ func texts(count, tokens, vocab int) [][]int32 {
 	return out
 }
 
-var options = levels.Options{Steps: 4, Granularity: 8, Model: "tiny", Text: "chance"}
+var options = levels.Options{Steps: 4, Granularity: 8, Model: "tiny", Text: "random"}
 
 func build(t *testing.T, m *decoder.Model, dir string, o levels.Options) *levels.Store {
 	t.Helper()
@@ -56,7 +56,7 @@ func build(t *testing.T, m *decoder.Model, dir string, o levels.Options) *levels
 	return s
 }
 
-// middle returns the choice of a middle level everywhere.
+// middle returns the choice of the middle level of every module.
 func middle(l *space.Levels) space.Choice {
 	c := l.Dense()
 	for s := range c {
@@ -87,7 +87,7 @@ func TestBuild(t *testing.T) {
 			}
 		}
 	}
-	// The re-fitted levels are nearer to the dense model than the bare masks.
+	// Re-fitted levels are closer to the dense model than masks alone.
 	text := texts(3, 48, m.Geometry().Vocab)
 	distance := func(spec gguf.Subnet) float64 {
 		sub, err := m.Subnet(t.Context(), spec)
@@ -129,7 +129,7 @@ func TestBuild(t *testing.T) {
 	}
 }
 
-// TestResume breaks a build off, damages a file, and finds the same levels.
+// TestResume interrupts a build, damages a file, and gets the same levels.
 func TestResume(t *testing.T) {
 	m := tiny(t)
 	whole := build(t, m, t.TempDir(), options)
@@ -146,7 +146,7 @@ func TestResume(t *testing.T) {
 		}
 	}
 	if _, err := levels.Build(ctx, m, texts(3, 48, m.Geometry().Vocab), dir, o); !errors.Is(err, context.Canceled) {
-		t.Fatalf("broken off: %v", err)
+		t.Fatalf("interrupted: %v", err)
 	}
 	var reused, made int
 	o.Progress = func(e levels.Event) {
@@ -159,7 +159,7 @@ func TestResume(t *testing.T) {
 	check := func(s *levels.Store, wantReused, wantMade int) {
 		t.Helper()
 		if s.Pace() != (levels.Pace{}) {
-			t.Errorf("pace %v of levels that were not all made", s.Pace())
+			t.Errorf("pace %v though some levels were reused", s.Pace())
 		}
 		if reused != wantReused || made != wantMade {
 			t.Errorf("%d reused and %d made, want %d and %d", reused, made, wantReused, wantMade)
@@ -199,7 +199,7 @@ func TestResume(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(build(t, m, dir, o), slots-1, 1)
-	// Other levels take the folder over, and what a killed write left is cleared.
+	// Building other levels removes these, and the remains of a killed write.
 	if err := os.WriteFile(filepath.Join(dir, "x.levels.123"), data, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -208,7 +208,7 @@ func TestResume(t *testing.T) {
 		t.Error("other options have the same key")
 	}
 	if files, _ := filepath.Glob(filepath.Join(dir, "*")); len(files) != slots {
-		t.Errorf("%d files are left", len(files))
+		t.Errorf("%d files remain", len(files))
 	}
 }
 

@@ -18,8 +18,7 @@ const (
 	retryAfter = 10 * time.Second
 )
 
-// superviseJob shows the search while it runs, lets others command it and resumes it after errors, until the function returned
-// is called.
+// superviseJob shows the search while it runs, passes commands on and resumes it after errors, until stop is called.
 func (r *run) superviseJob(ctx context.Context, job *search.Job) (stop func()) {
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -68,7 +67,7 @@ type retries struct {
 	count  int
 }
 
-// A retry is what is to be done about an error.
+// A retry is the response to an error.
 type retry int
 
 const (

@@ -63,7 +63,7 @@ func newSet(t *testing.T, opts ...decoder.Option) set {
 	return s
 }
 
-// plain scores a candidate by a whole forward of a subnet made on its own.
+// plain scores a candidate by a forward pass of a subnet made separately.
 func (s set) plain(t *testing.T, c space.Choice, windows [][]int32) float64 {
 	t.Helper()
 	spec, err := s.store.Subnet(c)
@@ -103,7 +103,7 @@ func TestNothingInCommon(t *testing.T) {
 		want := s.plain(t, c, s.text[:2])
 		err := s.eval.Evaluate(t.Context(), []search.Candidate{s.candidate(t, c)}, search.Tier{Tokens: 64}, func(_ int, got search.Score) {
 			if math.Abs(got.Fitness-want) > 1e-5 {
-				t.Errorf("layer %d alone: %v, a plain forward has %v", only, got.Fitness, want)
+				t.Errorf("layer %d alone: %v, a separate forward pass has %v", only, got.Fitness, want)
 			}
 		})
 		if err != nil {
@@ -130,7 +130,7 @@ func TestAgainstPlainForward(t *testing.T) {
 		want := s.plain(t, c, s.text[:2])
 		err := s.eval.Evaluate(t.Context(), []search.Candidate{s.candidate(t, c)}, search.Tier{Tokens: 64}, func(_ int, got search.Score) {
 			if math.Abs(got.Fitness-want) > 1e-5 || got.Tokens != 64 {
-				t.Errorf("%v: %v on %d tokens, a plain forward has %v", c, got.Fitness, got.Tokens, want)
+				t.Errorf("%v: %v on %d tokens, a separate forward pass has %v", c, got.Fitness, got.Tokens, want)
 			}
 		})
 		if err != nil {
@@ -247,7 +247,7 @@ func TestSearch(t *testing.T) {
 		t.Errorf("best has ratio %v and fitness %v, it began at %v", result.Best.Ratio, result.Best.Score.Fitness, result.State.History[0].Best)
 	}
 	if want := s.plain(t, result.Best.Choice, s.text); math.Abs(result.Best.Score.Fitness-want) > 1e-5 {
-		t.Errorf("fitness %v, a plain forward has %v", result.Best.Score.Fitness, want)
+		t.Errorf("fitness %v, a separate forward pass has %v", result.Best.Score.Fitness, want)
 	}
 }
 

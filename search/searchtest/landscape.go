@@ -1,6 +1,6 @@
-// Package searchtest has an evaluator in memory: a landscape of losses over the
-// masks of a small made-up model, cheap, exactly repeatable and with a known
-// optimum, for tests and for comparing strategies without a model.
+// Package searchtest provides an evaluator without a model: a landscape of losses
+// over the masks of a small artificial model, cheap and exactly repeatable, with a
+// known optimum, for tests and comparisons of strategies.
 package searchtest
 
 import (
@@ -20,29 +20,29 @@ import (
 type Options struct {
 	Seed   uint64
 	Layers int // 0 for 6
-	// Coupling is how much of the loss of neighbouring modules comes on top when
-	// both are cut: 0 makes the loss the sum over modules.
+	// Coupling scales the additional loss when two neighbouring modules are both
+	// cut: 0 makes the loss the sum over modules.
 	Coupling float64
-	// Noise is the standard deviation, in nats, of the score taken on one token,
-	// another for every candidate.
+	// Noise is the standard deviation, in nats, of the score on one token, drawn
+	// for every candidate.
 	Noise float64
-	// Text is the standard deviation, as a share, of each module's loss taken on
-	// one token: the same for all candidates that are scored on the same text.
+	// Text is the relative standard deviation of each module's loss on one token,
+	// drawn for every text.
 	Text float64
-	// Error is the standard deviation of the logarithm of the factor by which
-	// the predicted losses of each module are off.
+	// Error is the standard deviation of the logarithm of the factor between the
+	// predicted and the true losses of each module.
 	Error float64
 }
 
-// Landscape is a made-up model with levels, and an [search.Evaluator] of its
-// subnets. Cutting a share x of a module, weighed by the importance of its units,
-// costs sensitivity · x^exponent nats.
+// Landscape is an artificial model with levels, and a [search.Evaluator] of its
+// subnets. Cutting a share x of a module, weighted by the importance of its units,
+// raises the loss by sensitivity · x^exponent nats.
 type Landscape struct {
 	Geometry *subnet.Geometry
 	Levels   *space.Levels
 
 	// Before, unless nil, is called before each candidate is scored; an error
-	// ends the evaluation. Fitness, unless nil, may replace the fitness found.
+	// ends the evaluation. Fitness, unless nil, replaces the fitness.
 	Before  func(ctx context.Context, c search.Candidate, t search.Tier) error
 	Fitness func(c search.Candidate, fitness float64) float64
 
@@ -82,7 +82,7 @@ func New(o Options) *Landscape {
 	return l
 }
 
-// falling returns n positive weights with sum 1 that fall but for a tenth of chance.
+// falling returns n positive weights with sum 1 that fall, up to 10 % of noise.
 func falling(rng *rand.Rand, n int) []float64 {
 	w := make([]float64, n)
 	sum := 0.0
@@ -96,12 +96,12 @@ func falling(rng *rand.Rand, n int) []float64 {
 	return w
 }
 
-// levels makes the ladders: KV groups dropped one by one, MLP channels in steps,
-// the least important first.
+// levels makes the ladders: they drop KV groups one by one and MLP channels in
+// steps, the least important first.
 func (l *Landscape) levels(rng *rand.Rand) *space.Levels {
 	levels := &space.Levels{Geometry: l.Geometry, Key: "landscape"}
 	for i, g := range l.Geometry.Layers {
-		off := [subnet.Modules]float64{math.Exp(l.options.Error * rng.NormFloat64()), math.Exp(l.options.Error * rng.NormFloat64())}
+		factor := [subnet.Modules]float64{math.Exp(l.options.Error * rng.NormFloat64()), math.Exp(l.options.Error * rng.NormFloat64())}
 		var attention, mlp space.Ladder
 		add := func(ladder *space.Ladder, module subnet.Module, cut subnet.Layer) {
 			a, f := cut.ModuleParams(l.Geometry, i)
@@ -109,7 +109,7 @@ func (l *Landscape) levels(rng *rand.Rand) *space.Levels {
 			if module == subnet.Attention {
 				level.Params, level.Seconds = a, 1e-6+1e-9*float64(a)
 			}
-			level.Loss = off[module] * l.moduleLoss(i, module, cut)
+			level.Loss = factor[module] * l.moduleLoss(i, module, cut)
 			*ladder = append(*ladder, level)
 		}
 		for kept := g.KVHeads; kept >= 0; kept-- {
@@ -127,7 +127,7 @@ func (l *Landscape) levels(rng *rand.Rand) *space.Levels {
 	return levels
 }
 
-// moduleLoss is the loss of cutting one module alone.
+// moduleLoss returns the loss of cutting one module alone.
 func (l *Landscape) moduleLoss(layer int, module subnet.Module, cut subnet.Layer) float64 {
 	g, kept := l.Geometry.Layers[layer], 0.0
 	if module == subnet.MLP {
@@ -150,14 +150,12 @@ func (l *Landscape) moduleLoss(layer int, module subnet.Module, cut subnet.Layer
 	return l.sensitivity[slot] * math.Pow(max(0, 1-kept), l.exponent[slot])
 }
 
-// Loss returns the true rise of the loss of masks over the dense model, without
-// noise.
+// Loss returns the loss of masks relative to the dense model, without noise.
 func (l *Landscape) Loss(m subnet.Masks) float64 {
 	return l.loss(m, func() float64 { return 1 })
 }
 
-// loss is the loss of masks with that of each module multiplied by a factor of
-// its own.
+// loss returns the loss of masks with that of each module multiplied by a factor.
 func (l *Landscape) loss(m subnet.Masks, factor func() float64) float64 {
 	sum, before := 0.0, 0.0
 	for i := range m.Layers() {
@@ -170,7 +168,7 @@ func (l *Landscape) loss(m subnet.Masks, factor func() float64) float64 {
 	return sum
 }
 
-// Evaluate scores masks with the noise that their bits and the draw give.
+// Evaluate scores masks with noise seeded by their bits and by the tier.
 func (l *Landscape) Evaluate(ctx context.Context, batch []search.Candidate, t search.Tier, done func(int, search.Score)) error {
 	for i, c := range batch {
 		if err := ctx.Err(); err != nil {
@@ -201,8 +199,8 @@ func (l *Landscape) Evaluate(ctx context.Context, batch []search.Candidate, t se
 	return nil
 }
 
-// Start returns one-shot masks as [search.Problem] wants them: the most important
-// channels of every head and MLP.
+// Start is the Start of a [search.Problem]: it keeps the most important channels of
+// every head and MLP.
 func (l *Landscape) Start(s space.Space, attention, mlp float64) (subnet.Masks, error) {
 	layers := make([]subnet.Layer, len(l.Geometry.Layers))
 	for i, g := range l.Geometry.Layers {
@@ -216,7 +214,7 @@ func (l *Landscape) Start(s space.Space, attention, mlp float64) (subnet.Masks, 
 	return subnet.New(l.Geometry, layers)
 }
 
-// Problem returns the landscape as the problem of a target.
+// Problem returns the problem of searching the landscape.
 func (l *Landscape) Problem(t search.Target, seed uint64) search.Problem {
 	return search.Problem{Model: "landscape", Geometry: l.Geometry, Levels: l.Levels, Start: l.Start, Target: t, Seed: seed}
 }

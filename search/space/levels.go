@@ -8,39 +8,39 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// Level is one choice for one module of a layer, made ready in advance.
+// Level is one prepared cut of one module of a layer.
 type Level struct {
-	// Mask holds the units kept: of attention its Heads, QK and VO, of an MLP
-	// its Channels. The fields of the other module are not looked at.
+	// Mask holds the units kept: Heads, QK and VO of attention, Channels of an
+	// MLP. The fields of the other module are ignored.
 	Mask subnet.Layer
 	// Params are the parameters of the module's matrices at this level.
 	Params int64
-	// Loss is the predicted rise of the fitness when this module alone is at
-	// this level and all others are dense, in nats per token.
+	// Loss is the predicted rise of the fitness if this module alone is at this
+	// level and all others are dense, in nats per token.
 	Loss float64
-	// Seconds is the measured time that the module takes per token at this
-	// level, 0 where it was not measured.
+	// Seconds is the measured time of the module per token at this level, 0 if
+	// not measured.
 	Seconds float64
 }
 
-// Ladder is the levels of one module, from dense (index 0) to the smallest:
-// Params fall strictly. The last level may keep nothing.
+// Ladder holds the levels of one module, from dense (index 0) to the smallest, with
+// strictly falling Params. The last level may keep nothing.
 type Ladder []Level
 
 // Levels holds the ladders of all modules of a model.
 type Levels struct {
 	Geometry *subnet.Geometry
 	// Key identifies how the levels were made: model, calibration text and
-	// options. Choices of levels mean the same only under the same key.
+	// options. Choices are comparable only under the same key.
 	Key string
 	// Attention and MLP hold one ladder per layer.
 	Attention, MLP []Ladder
 }
 
-// Choice picks a level for every module: index Modules·layer + module.
+// Choice selects a level for every module: index Modules·layer + module.
 type Choice []int16
 
-// Slots returns how many modules there are to choose for.
+// Slots returns the number of modules.
 func (l *Levels) Slots() int { return subnet.Modules * len(l.Geometry.Layers) }
 
 // Ladder returns the levels of slot Modules·layer + module.
@@ -51,7 +51,7 @@ func (l *Levels) Ladder(slot int) Ladder {
 	return l.MLP[slot/subnet.Modules]
 }
 
-// Level returns the level that c picks in a slot.
+// Level returns the level that c selects in a slot.
 func (l *Levels) Level(c Choice, slot int) *Level { return &l.Ladder(slot)[c[slot]] }
 
 // Dense returns the choice of the dense model.
@@ -85,7 +85,7 @@ func (l *Levels) Loss(c Choice) float64 {
 	return sum
 }
 
-// Masks returns the masks of a choice. Errors wrap [ErrInvalid].
+// Masks returns the masks of a choice. Errors wrap [subnet.ErrInvalid].
 func (l *Levels) Masks(c Choice) (subnet.Masks, error) {
 	if err := l.check(c); err != nil {
 		return subnet.Masks{}, err
@@ -110,8 +110,8 @@ func (l *Levels) check(c Choice) error {
 	return nil
 }
 
-// Nearest returns the choice that comes nearest to masks: for each module the
-// level with the parameters nearest to theirs, among equals the larger.
+// Nearest returns the choice nearest to masks: for each module the level with the
+// nearest number of parameters, the larger of two equally near ones.
 func (l *Levels) Nearest(m subnet.Masks) Choice {
 	c := l.Dense()
 	for s := range c {
@@ -130,10 +130,9 @@ func (l *Levels) Nearest(m subnet.Masks) Choice {
 	return c
 }
 
-// Validate reports the first layer, module and level that is wrong: a mask that
-// does not fit, parameters that are not those of the mask or do not fall, a
-// first level that is not dense, a loss that is no number. Errors wrap
-// [ErrInvalid].
+// Validate returns an error for the first invalid level: a mask that does not fit,
+// parameters that are not those of the mask or do not fall, a first level that is
+// not dense, a loss that is NaN or infinite. Errors wrap [subnet.ErrInvalid].
 func (l *Levels) Validate() error {
 	if err := l.Geometry.Validate(); err != nil {
 		return err
@@ -185,5 +184,5 @@ func (l *Levels) validateLadder(slot int) error {
 	return nil
 }
 
-// Equal reports whether two choices pick the same levels.
+// Equal reports whether two choices select the same levels.
 func (c Choice) Equal(d Choice) bool { return slices.Equal(c, d) }

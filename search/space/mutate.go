@@ -7,32 +7,30 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// Mutation holds the probabilities with which the paper's search varies masks,
-// under the paper's names.
+// Mutation holds the probabilities of the paper's mutations, with the paper's names.
 type Mutation struct {
-	Pm float64 // P_m: that a set of the wanted ratio is redrawn all the same
+	Pm float64 // P_m: that a set which has the new ratio already is redrawn
 	Ps float64 // P_s: that the ratio of a head or of an MLP is redrawn
 	Pd float64 // P_d: that the depth is redrawn
-	// Alpha is the overlap a redrawn set must have with the old one, as a share
-	// of all N units, and Eta how many draws are tried.
+	// Alpha is the minimum overlap of a redrawn set with the old one, as a share
+	// of all N units, and Eta how many draws are tried to reach it.
 	Alpha float64
 	Eta   int
-	// Directed draws a subset that has the overlap, where the paper waits for
-	// one by chance, and takes Alpha as a share of the smaller of the two sets.
-	// Chance gives overlaps near the product of the two ratios: at ratios whose
-	// product is below Alpha, the printed algorithm practically never accepts.
+	// Directed draws a subset with the overlap, instead of drawing subsets until
+	// one has it, and reads Alpha as a share of the smaller of the two sets. The
+	// overlap of random subsets is near the product of the two ratios: where that
+	// is below Alpha, the algorithm as printed practically never accepts one.
 	Directed bool
 }
 
-// Redraw is the paper's Algorithm 1 for a set s and a wanted size k: s itself
-// when it has that size and a draw is above P_m; otherwise the first of at most
-// Eta random subsets of size k whose overlap with s reaches Alpha·N; s itself
-// when none does.
+// Redraw is the paper's Algorithm 1 for a set s and a new size k. It returns s if
+// that has the size and a random number is above P_m; otherwise the first of at most
+// Eta random subsets of size k whose overlap with s reaches Alpha·N, or s if none
+// does.
 //
 // The overlap of a random subset is hypergeometric, so the loop is not run: one
-// draw says whether any of Eta subsets would have been accepted, one how large
-// its overlap is, and the subset is drawn with that overlap. The outcomes have
-// the same probabilities.
+// random number decides whether any of Eta subsets is accepted, one its overlap, and
+// the subset is drawn with that overlap. The outcomes have the same probabilities.
 func (m Mutation) Redraw(rng *rand.Rand, s subnet.Set, k int) subnet.Set {
 	if s.Len() == k && rng.Float64() > m.Pm {
 		return s
@@ -49,11 +47,10 @@ func (m Mutation) Redraw(rng *rand.Rand, s subnet.Set, k int) subnet.Set {
 	return overlapping(rng, s, k, overlaps.draw(rng))
 }
 
-// atLeast returns the least number that is a share of n.
+// atLeast returns the least integer that is at least a share of n.
 func atLeast(share float64, n int) int { return int(math.Ceil(share*float64(n) - 1e-9)) }
 
-// overlapping returns a random set of size k that has so many units in common
-// with s.
+// overlapping returns a random set of size k with so many units in common with s.
 func overlapping(rng *rand.Rand, s subnet.Set, k, common int) subnet.Set {
 	return s.Sample(rng, common).Union(s.Complement().Sample(rng, k-common))
 }
@@ -66,7 +63,7 @@ type odds struct {
 }
 
 // overlapOdds returns the probabilities that a random k-subset of n units has x
-// units in common with a given s-subset, for x of at least least.
+// units in common with a given s-subset, for x ≥ least.
 func overlapOdds(n, s, k, least int) odds {
 	o := odds{lo: max(least, 0, s+k-n)}
 	whole := logChoose(n, k)
@@ -79,7 +76,8 @@ func overlapOdds(n, s, k, least int) odds {
 	return o
 }
 
-// acceptedIn returns the probability that one of eta draws is among the overlaps.
+// acceptedIn returns the probability that at least one of eta draws is among the
+// overlaps.
 func (o odds) acceptedIn(eta int) float64 {
 	if eta < 1 {
 		return 0
@@ -105,10 +103,10 @@ func logChoose(n, k int) float64 {
 	return a - b - c
 }
 
-// Mutate returns m varied as in the paper: the depth with probability P_d, the
+// Mutate returns m mutated as in the paper: the depth with probability P_d, the
 // ratio of each head's channels (one set for Q, K, V and O, shared by a KV group)
 // and of each MLP with probability P_s, and each set by [Mutation.Redraw]. A
-// layer that comes back is that of base.
+// restored layer is that of base.
 func (s Space) Mutate(rng *rand.Rand, m, base subnet.Masks, mu Mutation) subnet.Masks {
 	if rng.Float64() < mu.Pd {
 		m = s.redrawDepth(rng, m, base)
@@ -141,8 +139,8 @@ func (s Space) Mutate(rng *rand.Rand, m, base subnet.Masks, mu Mutation) subnet.
 	return m
 }
 
-// redrawDepth returns m with random layers dropped, or restored from base, so that
-// their number is a random depth of the space.
+// redrawDepth returns m with random layers dropped, or restored from base, to a
+// random depth of the space.
 func (s Space) redrawDepth(rng *rand.Rand, m, base subnet.Masks) subnet.Masks {
 	n := m.Layers()
 	depth := s.MinLayers + rng.IntN(n-min(s.MinLayers, n)+1)
@@ -166,9 +164,9 @@ func (s Space) redrawDepth(rng *rand.Rand, m, base subnet.Masks) subnet.Masks {
 	return m
 }
 
-// Crossover returns masks that take each block of each layer from a or from b,
-// masks of one geometry, with equal probability; where one of the two has dropped
-// the layer, the whole layer.
+// Crossover returns masks with each block of each layer from a or b with equal
+// probability, or with the whole layer where one of the two has dropped it. Both
+// must have the same geometry.
 func Crossover(rng *rand.Rand, a, b subnet.Masks) subnet.Masks {
 	out := a
 	for i := range a.Layers() {

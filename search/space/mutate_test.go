@@ -162,7 +162,7 @@ func TestMutateStaysInSpace(t *testing.T) {
 	}
 }
 
-// TestMutateRates checks that P_m, P_s and P_d are what they say.
+// TestMutateRates compares observed rates with P_m, P_s and P_d.
 func TestMutateRates(t *testing.T) {
 	rng := rand.New(rand.NewPCG(51, 52))
 	s := PaperSpace(smol(), 0.9)

@@ -19,29 +19,29 @@ func (r Ratios) count() int {
 	return int(math.Floor((r.Hi-r.Lo)/r.Step+1e-9)) + 1
 }
 
-// draw returns one of the ratios, each as likely.
+// draw returns one of the ratios with equal probability.
 func (r Ratios) draw(rng *rand.Rand) float64 {
 	return min(r.Hi, r.Lo+r.Step*float64(rng.IntN(r.count())))
 }
 
-// Space bounds what a search over masks may choose.
+// Space bounds the masks of a search.
 type Space struct {
 	// Attention holds the ratios of channels kept inside a head, MLP those of
-	// MLP channels; every kept layer is inside them.
+	// MLP channels, in every kept layer.
 	Attention, MLP Ratios
-	// MinLayers is the least depth: how many layers are kept.
+	// MinLayers is the minimum depth: the number of layers kept.
 	MinLayers int
-	// Granularity is what the number of kept MLP channels is a multiple of: 32
-	// suits the blocks of quantised rows, 256 those of K-quants.
+	// Granularity divides the number of kept MLP channels: 32 for the blocks of
+	// quantised rows, 256 for those of K-quants.
 	Granularity int
-	// HeadGranularity is the same for the channels inside a head.
+	// HeadGranularity divides the number of kept channels inside a head.
 	HeadGranularity int
 }
 
-// PaperSpace returns the search space of the paper's table 1 for the LLaMA
-// family in the row of the largest ratio that is not above target (its last row
-// below 0.5), with the depths of its 32 layers scaled to those of g. Channels are
-// chosen one by one, as there.
+// PaperSpace returns the search space of the paper's table 1 for the LLaMA family:
+// the row of the largest ratio that is not above target (the last row below 0.5),
+// with the depths of its 32 layers scaled to those of g. As there, channels are
+// chosen one by one.
 func PaperSpace(g *subnet.Geometry, target float64) Space {
 	s := Space{Granularity: 1, HeadGranularity: 1}
 	depth := 32
@@ -63,8 +63,8 @@ func PaperSpace(g *subnet.Geometry, target float64) Space {
 // Contains reports whether the masks are in the space.
 func (s Space) Contains(m subnet.Masks) bool { return s.Check(m) == nil }
 
-// Check returns an error that names the layer in which masks leave the space. It
-// wraps [ErrInvalid].
+// Check returns an error for masks outside the space, which names the layer and
+// wraps [subnet.ErrInvalid].
 func (s Space) Check(m subnet.Masks) error {
 	depth := 0
 	for i := range m.Layers() {
@@ -95,8 +95,8 @@ func (s Space) fits(kept, n int, r Ratios, granularity int) bool {
 		(kept == n || kept%max(granularity, 1) == 0)
 }
 
-// Smallest returns the parameters of the block matrices that no masks of the
-// space over g have less of.
+// Smallest returns the number of block parameters of the smallest masks of the
+// space over g.
 func (s Space) Smallest(g *subnet.Geometry) int64 {
 	perLayer := make([]int64, len(g.Layers))
 	for i, lg := range g.Layers {
