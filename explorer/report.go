@@ -6,10 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/lathe-llm/lathe/search/oneshot/preset"
 )
 
 // The formats of FormatBench.
@@ -219,10 +220,8 @@ func FormatBytes(n int64) string {
 	return fmt.Sprintf("%.1f %s", v, units[i])
 }
 
-// Presets lists the one-shot methods there are, the default first.
-func Presets() []string {
-	return []string{"allocated", "obs", "flap", "flap-global", "wanda-sp", "paper-init", "taylor", "depth", "random"}
-}
+// Presets lists the one-shot methods, the default first.
+func Presets() []string { return preset.Names() }
 
-// IsPreset reports whether a one-shot method of that name is there; "" is the default.
-func IsPreset(name string) bool { return name == "" || slices.Contains(Presets(), name) }
+// IsPreset reports whether a one-shot method has that name; "" is the default.
+func IsPreset(name string) bool { return name == "" || preset.Exists(name) }

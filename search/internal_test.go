@@ -167,7 +167,7 @@ func TestSpearman(t *testing.T) {
 		{[]float64{1, 2}, []float64{1, 2}, 0},
 		{[]float64{1, 2, 2, 4}, []float64{1, 3, 2, 4}, 0.9486832980505138},
 	} {
-		if got := spearman(c.a, c.b); math.Abs(got-c.want) > 1e-12 {
+		if got := Spearman(c.a, c.b); math.Abs(got-c.want) > 1e-12 {
 			t.Errorf("%v, %v: %v, want %v", c.a, c.b, got, c.want)
 		}
 	}

@@ -313,7 +313,7 @@ func (l *Ladder) tune(g *generation, n int, before, after []Individual) {
 	}
 	ld := g.s.Ladder
 	agree := &ld.Agreement[n-2]
-	*agree = agreementMemory**agree + (1-agreementMemory)*spearman(a, b)
+	*agree = agreementMemory**agree + (1-agreementMemory)*Spearman(a, b)
 	tokens := &ld.Tiers[n-2]
 	was := *tokens
 	switch half := was / 2; {
@@ -324,7 +324,7 @@ func (l *Ladder) tune(g *generation, n int, before, after []Individual) {
 	}
 	if *tokens != was {
 		*agree = (poorAgreement + goodAgreement) / 2
-		g.s.event(fmt.Sprintf("tier %d uses %d tokens instead of %d: the rank correlation with the next tier is %.2f", n-1, *tokens, was, spearman(a, b)))
+		g.s.event(fmt.Sprintf("tier %d uses %d tokens instead of %d: the rank correlation with the next tier is %.2f", n-1, *tokens, was, Spearman(a, b)))
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/search/oneshot"
+	"github.com/lathe-llm/lathe/search/oneshot/preset"
 )
 
 // Cut implements [explorer.Cutter].
@@ -41,7 +42,7 @@ func (m *model) make(ctx context.Context, c explorer.Calibration, o explorer.Ref
 		recipe.Widths = oneshot.Uniform
 		mon.Note(fmt.Sprintf("files of %s models have the same widths in all layers, so all keep the same share", g.Arch))
 	}
-	w := work{config: oneshot.Config{Preset: oneshot.Preset(method.Preset), Recipe: &recipe, Seed: method.Seed, Progress: func(e oneshot.Event) { tell(ctx, mon, e) }}}
+	w := work{config: oneshot.Config{Preset: preset.Preset(method.Preset), Recipe: &recipe, Seed: method.Seed, Progress: func(e oneshot.Event) { tell(ctx, mon, e) }}}
 	mon.Progress(0, 0, "layers", "tokenising")
 	if w.text, err = m.calibration(ctx, c); err != nil {
 		return explorer.Made{}, err
@@ -139,12 +140,12 @@ func (m *model) perplexity(ctx context.Context, s gguf.Subnet, p passage, mon ex
 	return q.Perplexity, err
 }
 
-// recipeOf is what a preset does, changed by what a person asked for.
-func recipeOf(preset string, o explorer.ReformOptions) (oneshot.Recipe, error) {
-	if preset == "" {
-		preset = string(oneshot.Allocated)
+// recipeOf returns what a preset does, changed by the options of a command.
+func recipeOf(name string, o explorer.ReformOptions) (oneshot.Recipe, error) {
+	if name == "" {
+		name = string(preset.Default)
 	}
-	r, err := oneshot.Preset(preset).Recipe()
+	r, err := oneshot.RecipeOf(preset.Preset(name))
 	if err != nil {
 		return r, fmt.Errorf("%w: %w", explorer.ErrInvalid, err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/search/levels"
+	"github.com/lathe-llm/lathe/search/oneshot"
 	"github.com/lathe-llm/lathe/search/score"
 	"github.com/lathe-llm/lathe/search/searchtest/contest"
 )
@@ -56,7 +57,7 @@ func BenchmarkSearch(b *testing.B) {
 		Names:   []string{"ladder", "paper", "random"}, Evaluator: set.eval, Judge: set.judge, Seeds: []uint64{1, 2, 3}, Tokens: tokens,
 		Final: os.Getenv("LATHE_SEARCH_FINAL") != "",
 	}
-	if compared.Problem.Start, err = score.Start(b.Context(), set.dm, set.fitting, nil); err != nil {
+	if compared.Problem.Start, err = oneshot.Start(b.Context(), set.dm, set.fitting, nil); err != nil {
 		b.Fatal(err)
 	}
 	for _, name := range []string{"ladder", "paper-laptop", "random"} {

@@ -49,11 +49,14 @@ func Methods() []Method {
 // Unit is the kind of thing that is ranked.
 type Unit int
 
-// The units: of an MLP its channels, of an attention block its query heads or its KV groups.
+// The units: of an MLP its channels, of an attention block its query heads, its KV groups or the channels inside its heads.
+// In-head channels of the heads of one group are one unit, that of channel c of group g being g·HeadDim + c; OBS does not rank
+// them.
 const (
 	Channels Unit = iota
 	Heads
 	Groups
+	HeadChannels
 )
 
 // Inputs are the statistics of what enters a matrix, averaged over tokens.
@@ -92,19 +95,32 @@ func (b *Block) Count(u Unit) int {
 		return b.Layer.Heads
 	case u == Groups && b.Module == subnet.Attention:
 		return b.Layer.KVHeads
+	case u == HeadChannels && b.Module == subnet.Attention:
+		return b.Layer.KVHeads * b.HeadDim
 	}
 	return 0
 }
 
-// columns is how many columns of the output matrix each unit owns; those of unit i start at i times that.
+// columns returns how many columns of the output matrix each unit owns.
 func (b *Block) columns(u Unit) int {
 	switch u {
 	case Heads:
 		return b.HeadDim
 	case Groups:
 		return b.HeadDim * b.Layer.HeadsPerGroup()
+	case HeadChannels:
+		return b.Layer.HeadsPerGroup()
 	}
 	return 1
+}
+
+// column returns the c-th column of the output matrix that unit i owns.
+func (b *Block) column(u Unit, i, c int) int {
+	if u == HeadChannels {
+		group, channel := i/b.HeadDim, i%b.HeadDim
+		return (group*b.Layer.HeadsPerGroup()+c)*b.HeadDim + channel
+	}
+	return i*b.columns(u) + c
 }
 
 // Columns lists the columns of the output matrix that units own, in the order of the units.
@@ -113,7 +129,7 @@ func (b *Block) Columns(u Unit, units []int) []int {
 	out := make([]int, 0, len(units)*width)
 	for _, i := range units {
 		for c := range width {
-			out = append(out, i*width+c)
+			out = append(out, b.column(u, i, c))
 		}
 	}
 	return out
@@ -129,6 +145,10 @@ func (b *Block) owner(u Unit, m Matrix, r int) int {
 	perGroup := b.Layer.HeadsPerGroup()
 	isQuery := m.Out == b.Layer.Heads*b.HeadDim
 	switch {
+	case u == HeadChannels && isQuery:
+		return head/perGroup*b.HeadDim + r%b.HeadDim
+	case u == HeadChannels:
+		return r
 	case u == Groups && isQuery:
 		return head / perGroup
 	case u == Heads && !isQuery:

@@ -420,3 +420,39 @@ func TestCosine(t *testing.T) {
 		t.Errorf("cosine %g, want %g", got, want)
 	}
 }
+
+// Each in-head channel of a group owns its rows of W_Q, W_K and W_V and its columns of W_O, in all heads of the group.
+func TestPhiDiagonalOfHeadChannels(t *testing.T) {
+	const heads, groups, dim = 4, 2, 3
+	b := attentionBlock(rand.New(rand.NewPCG(6, 6)), heads, groups, dim)
+	hidden := b.In.N
+	r, err := Rank(PhiDiagonal, b, HeadChannels, Options{Ridge: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for g := range groups {
+		for c := range dim {
+			var want float64
+			row := func(m Matrix, r int) {
+				for j, w := range m.Data[r*m.In : (r+1)*m.In] {
+					want += 2 * float64(w) * float64(w) * b.In.Gram[j*hidden+j]
+				}
+			}
+			row(b.Inner[1], g*dim+c)
+			row(b.Inner[2], g*dim+c)
+			for h := g * heads / groups; h < (g+1)*heads/groups; h++ {
+				row(b.Inner[0], h*dim+c)
+				for i := range hidden {
+					w := float64(b.Output.Data[i*heads*dim+h*dim+c])
+					want += 2 * w * w * b.Mid.Gram[(h*dim+c)*heads*dim+h*dim+c]
+				}
+			}
+			if got := r.Scores[g*dim+c]; math.Abs(got-want) > 1e-12*want {
+				t.Errorf("channel %d of group %d scores %g, want %g", c, g, got, want)
+			}
+		}
+	}
+	if _, err := Rank(OBS, b, HeadChannels, Options{}); !errors.Is(err, ErrMethod) {
+		t.Errorf("brain surgery of in-head channels: error %v", err)
+	}
+}

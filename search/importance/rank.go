@@ -11,7 +11,8 @@ import (
 
 // Options tune a ranking. The zero value has the defaults.
 type Options struct {
-	// Ridge is added to second moments before they are inverted, as a share of their mean diagonal; 0 is 0.01.
+	// Ridge is added to second moments before they are inverted, as a share of their mean diagonal; 0 is 0.01, and a negative
+	// ridge is none.
 	Ridge float64
 	// Step is how many channels OBS drops before it looks again; 0 is 16. Heads and groups go one by one.
 	Step int
@@ -29,7 +30,7 @@ func (o Options) ridge() float64 {
 	if o.Ridge == 0 {
 		return defaultRidge
 	}
-	return o.Ridge
+	return max(0, o.Ridge)
 }
 
 // Ranking is the units of a block from the first to drop to the last.
@@ -112,6 +113,9 @@ func Rank(m Method, b *Block, u Unit, o Options) (Ranking, error) {
 		return Ranking{}, fmt.Errorf("%s: %s: %w", b.Name, m, err)
 	}
 	if m == OBS {
+		if u == HeadChannels {
+			return Ranking{}, fmt.Errorf("%s: %s of in-head channels: %w", b.Name, m, ErrMethod)
+		}
 		r, err := obs(b, u, o)
 		if err != nil {
 			return Ranking{}, fmt.Errorf("%s: %s: %w", b.Name, m, err)

@@ -12,7 +12,9 @@ func (b *Block) perUnit(u Unit, columns []float64) []float64 {
 	width := b.columns(u)
 	out := make([]float64, b.Count(u))
 	for i := range out {
-		out[i] = sum(columns[i*width : (i+1)*width])
+		for c := range width {
+			out[i] += columns[b.column(u, i, c)]
+		}
 	}
 	return out
 }

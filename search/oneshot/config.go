@@ -5,6 +5,7 @@ import (
 
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/reform"
+	"github.com/lathe-llm/lathe/search/oneshot/preset"
 )
 
 // ErrRatio means that a ratio is outside (0, 1], or smaller than the units that may be dropped allow.
@@ -12,7 +13,7 @@ var ErrRatio = errors.New("ratio out of reach")
 
 // Config configures OneShot and Refit. The zero value is the preset "allocated" with its own settings.
 type Config struct {
-	Preset Preset
+	Preset preset.Preset // "" is the default
 	// Recipe replaces what the preset does; nil leaves it.
 	Recipe *Recipe
 	// Granularity is the step of MLP widths, 0 is subnet.DefaultGranularity.
@@ -31,7 +32,7 @@ type Config struct {
 // resolve fills in the defaults and returns the recipe.
 func (c *Config) resolve() (Recipe, error) {
 	if c.Preset == "" {
-		c.Preset = Allocated
+		c.Preset = preset.Default
 	}
 	if c.Granularity == 0 {
 		c.Granularity = subnet.DefaultGranularity
@@ -39,7 +40,7 @@ func (c *Config) resolve() (Recipe, error) {
 	if c.Recipe != nil {
 		return *c.Recipe, nil
 	}
-	return c.Preset.Recipe()
+	return RecipeOf(c.Preset)
 }
 
 func (c *Config) report(e Event) {
@@ -74,8 +75,8 @@ type Event struct {
 
 // Report reports what OneShot or Refit did.
 type Report struct {
-	Preset Preset  `json:"preset,omitempty"`
-	Target float64 `json:"target,omitempty"` // the inheriting ratio asked for
+	Preset preset.Preset `json:"preset,omitempty"`
+	Target float64       `json:"target,omitempty"` // the inheriting ratio asked for
 	// Predicted is the rise of the loss, in nats per token, by which the widths were chosen; 0 where they were not.
 	Predicted float64 `json:"predicted,omitempty"`
 	reform.Report

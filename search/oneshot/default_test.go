@@ -18,7 +18,9 @@ import (
 	"github.com/lathe-llm/lathe/infer/memory"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/reform"
+	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/search/oneshot"
+	"github.com/lathe-llm/lathe/search/oneshot/preset"
 )
 
 // defaultModel loads the default model and windows of the calibration text, or skips where they are not in the cache.
@@ -80,7 +82,7 @@ func perplexity(t *testing.T, m *decoder.Model, s gguf.Subnet, windows [][]int32
 // Re-fitting on some text lowers the perplexity on other text.
 func TestRefitOfTheDefaultModel(t *testing.T) {
 	m, windows := defaultModel(t, 5, 512)
-	s, _, err := oneshot.OneShot(t.Context(), m, windows[:4], 0.9, oneshot.Config{Preset: oneshot.Random})
+	s, _, err := oneshot.OneShot(t.Context(), m, windows[:4], 0.9, oneshot.Config{Preset: preset.Random})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +148,7 @@ func TestPredictionRanksEdits(t *testing.T) {
 	}
 	slices.Sort(off)
 	t.Logf("half of the perplexities within %.3f, nine of ten within %.3f", off[len(off)/2], off[len(off)*9/10])
-	if r := rankCorrelation(predicted, measured); r < 0.8 {
+	if r := search.Spearman(predicted, measured); r < 0.8 {
 		t.Errorf("rank correlation %.3f, want at least 0.8", r)
 	} else {
 		t.Logf("rank correlation %.3f", r)
@@ -167,25 +169,6 @@ func randomEdit(rng *rand.Rand, l subnet.Layer, g subnet.LayerGeometry, s onesho
 		l.Channels = l.Channels.Without(s.Channels.Order[:drop]...)
 	}
 	return l
-}
-
-// rankCorrelation is Spearman's, for values that all differ.
-func rankCorrelation(a, b []float64) float64 {
-	ranks := func(x []float64) []int {
-		sorted := slices.Sorted(slices.Values(x))
-		out := make([]int, len(x))
-		for i, v := range x {
-			out[i], _ = slices.BinarySearch(sorted, v)
-		}
-		return out
-	}
-	ra, rb := ranks(a), ranks(b)
-	var d float64
-	for i := range ra {
-		d += float64((ra[i] - rb[i]) * (ra[i] - rb[i]))
-	}
-	n := float64(len(a))
-	return 1 - 6*d/(n*(n*n-1))
 }
 
 // TestMemoryOfDefaultModel compares what is computed with what the process held at most, to a quarter: the heap keeps garbage,

@@ -16,6 +16,7 @@ import (
 	"github.com/lathe-llm/lathe/reform/linalg"
 	"github.com/lathe-llm/lathe/search/importance"
 	"github.com/lathe-llm/lathe/search/oneshot"
+	"github.com/lathe-llm/lathe/search/oneshot/preset"
 )
 
 // broken loads a tiny model, one number of one F32 tensor of which is v.
@@ -80,8 +81,8 @@ func TestNotFiniteIsNamed(t *testing.T) {
 					t.Errorf("%s: error %v, want one of %s", what, err, tt.where)
 				}
 			}
-			for _, p := range oneshot.Presets() {
-				if p == oneshot.Random || p == oneshot.Depth { // one reads no text, the other drops such a layer
+			for _, p := range preset.All() {
+				if p == preset.Random || p == preset.Depth { // one reads no text, the other drops such a layer
 					continue
 				}
 				_, _, err := oneshot.OneShot(t.Context(), m, windows, 0.66, oneshot.Config{Preset: p, Granularity: 8})
@@ -108,7 +109,7 @@ func TestNotFiniteIsNamed(t *testing.T) {
 		})
 	}
 	m := broken(t, "output_norm.weight", float32(math.NaN()))
-	_, _, err := oneshot.OneShot(t.Context(), m, decodertest.Windows(3, 4, 48, m.Geometry().Vocab), 0.66, oneshot.Config{Preset: oneshot.Depth})
+	_, _, err := oneshot.OneShot(t.Context(), m, decodertest.Windows(3, 4, 48, m.Geometry().Vocab), 0.66, oneshot.Config{Preset: preset.Depth})
 	if !errors.Is(err, linalg.ErrNotFinite) || !strings.Contains(err.Error(), "output") {
 		t.Errorf("layers dropped by a loss that is NaN: %v", err)
 	}

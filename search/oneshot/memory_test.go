@@ -13,6 +13,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/search/oneshot"
+	"github.com/lathe-llm/lathe/search/oneshot/preset"
 )
 
 // TestMemoryLimits cuts with everything in memory, and with room for one block's weights and one window's states: the
@@ -33,7 +34,7 @@ func TestMemoryLimits(t *testing.T) {
 	state := int64(4 * tokens * recipe.Hidden)
 	refitsUp := oneshot.Recipe{Refit: reform.Recipe{UpSteps: 2, Relative: true, Solve: reform.Options{Pull: true, Lambdas: []float64{0.03}}}}
 	for name, config := range map[string]oneshot.Config{
-		"allocated": {}, "flap": {Preset: oneshot.FLAP}, "taylor": {Preset: oneshot.Taylor}, "depth": {Preset: oneshot.Depth}, "W_U": {Recipe: &refitsUp},
+		"allocated": {}, "flap": {Preset: preset.FLAP}, "taylor": {Preset: preset.Taylor}, "depth": {Preset: preset.Depth}, "W_U": {Recipe: &refitsUp},
 	} {
 		config.Granularity = 8
 		t.Run(name, func(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/search/importance"
 	"github.com/lathe-llm/lathe/search/oneshot"
+	"github.com/lathe-llm/lathe/search/oneshot/preset"
 )
 
 func TestPresets(t *testing.T) {
@@ -27,12 +28,12 @@ func TestPresets(t *testing.T) {
 func testPresets(t *testing.T, m *decoder.Model) {
 	g := m.Geometry()
 	windows := decodertest.Windows(1, 4, 64, g.Vocab)
-	for _, preset := range oneshot.Presets() {
-		t.Run(string(preset), func(t *testing.T) {
+	for _, p := range preset.All() {
+		t.Run(string(p), func(t *testing.T) {
 			events := map[oneshot.Phase][2]int{}
 			const ratio = 0.66
 			s, r, err := oneshot.OneShot(t.Context(), m, windows, ratio, oneshot.Config{
-				Preset: preset, Granularity: 8, Progress: func(e oneshot.Event) { events[e.Phase] = [2]int{e.Done, e.Total} },
+				Preset: p, Granularity: 8, Progress: func(e oneshot.Event) { events[e.Phase] = [2]int{e.Done, e.Total} },
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -43,7 +44,7 @@ func testPresets(t *testing.T, m *decoder.Model) {
 			if got := s.Masks.Size().Ratio; got > ratio || got < ratio-0.34 || got != r.Ratio {
 				t.Errorf("ratio %.3f, reported %.3f, want at most %g and not far under it", got, r.Ratio, ratio)
 			}
-			if preset != oneshot.Depth && r.Ratio < ratio-0.01 {
+			if p != preset.Depth && r.Ratio < ratio-0.01 {
 				t.Errorf("ratio %.3f, want nearly %g", r.Ratio, ratio)
 			}
 			for phase, e := range events {
@@ -109,11 +110,11 @@ func TestOneShotRefuses(t *testing.T) {
 		{"ratio over 1", t.Context(), windows, 1.5, oneshot.Config{}, oneshot.ErrRatio},
 		{"ratio 0", t.Context(), windows, 0, oneshot.Config{}, oneshot.ErrRatio},
 		{"NaN", t.Context(), windows, math.NaN(), oneshot.Config{}, oneshot.ErrRatio},
-		{"ratio out of reach", t.Context(), windows, 0.1, oneshot.Config{Preset: oneshot.OBS}, oneshot.ErrRatio},
+		{"ratio out of reach", t.Context(), windows, 0.1, oneshot.Config{Preset: preset.OBS}, oneshot.ErrRatio},
 		{"preset", t.Context(), windows, 0.8, oneshot.Config{Preset: "magic"}, oneshot.ErrPreset},
 		{"no text", t.Context(), nil, 0.8, oneshot.Config{}, reform.ErrText},
 		{"one token", t.Context(), [][]int32{{1}}, 0.8, oneshot.Config{}, reform.ErrText},
-		{"canceled", canceled, windows, 0.8, oneshot.Config{Preset: oneshot.OBS}, context.Canceled},
+		{"canceled", canceled, windows, 0.8, oneshot.Config{Preset: preset.OBS}, context.Canceled},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -146,7 +147,7 @@ func TestFewTokensAreReported(t *testing.T) {
 func TestUncutIsDense(t *testing.T) {
 	m := decodertest.Load(t, gguftest.Tiny("llama"))
 	windows := decodertest.Windows(6, 2, 32, m.Geometry().Vocab)
-	s, r, err := oneshot.OneShot(t.Context(), m, windows, 1, oneshot.Config{Preset: oneshot.OBS})
+	s, r, err := oneshot.OneShot(t.Context(), m, windows, 1, oneshot.Config{Preset: preset.OBS})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +164,7 @@ func TestRefitRechoosesUnits(t *testing.T) {
 	for _, attention := range []bool{false, true} {
 		m := decodertest.Load(t, gguftest.Tiny("llama"))
 		windows := decodertest.Windows(4, 4, 64, m.Geometry().Vocab)
-		recipe, err := oneshot.OBS.Recipe()
+		recipe, err := oneshot.RecipeOf(preset.OBS)
 		if err != nil {
 			t.Fatal(err)
 		}

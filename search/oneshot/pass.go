@@ -36,7 +36,7 @@ type visitor struct {
 	// module is called before the text passes a module, with the moments of its inputs and what is needed beside them.
 	module func(layer int, module subnet.Module, b *importance.Block) error
 	// layer is called after each layer, with the cosine between the hidden states before and after it over the first window.
-	layer func(layer int, cosine float64)
+	layer func(layer int, cosine float64) error
 }
 
 // run takes the text through all layers.
@@ -59,7 +59,9 @@ func (p *pass) run(ctx context.Context, v visitor) error {
 		if err != nil {
 			return err
 		}
-		v.layer(layer, importance.Cosine(before, after, g.Hidden))
+		if err := v.layer(layer, importance.Cosine(before, after, g.Hidden)); err != nil {
+			return err
+		}
 		before = after
 	}
 	return nil

@@ -62,8 +62,9 @@ func (p *plan) sensitivity(ctx context.Context) (losses, error) {
 			l.probe[layer][module], err = pr.rise(ctx, layer, half, b)
 			return err
 		},
-		layer: func(layer int, _ float64) {
+		layer: func(layer int, _ float64) error {
 			p.config.report(Event{Phase: Measuring, Done: layer + 1, Total: len(g.Layers)})
+			return nil
 		},
 	})
 }

@@ -119,11 +119,12 @@ func NewStatistics(ctx context.Context, m *decoder.Model, windows [][]int32, pro
 	s := &Statistics{Tokens: tokens, DenseNLL: p.base.NLL / float64(p.base.Tokens), Layers: make([]LayerStatistics, len(m.Geometry().Layers))}
 	err = p.run(ctx, visitor{
 		module: func(layer int, _ subnet.Module, b *importance.Block) error { return s.measure(ctx, p, layer, b) },
-		layer: func(layer int, cosine float64) {
+		layer: func(layer int, cosine float64) error {
 			s.Layers[layer].Cosine = cosine
 			if progress != nil {
 				progress(Event{Phase: Surveying, Done: layer + 1, Total: len(s.Layers)})
 			}
+			return nil
 		},
 	})
 	if err != nil {

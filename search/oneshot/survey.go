@@ -86,9 +86,10 @@ func NewSurvey(ctx context.Context, m *decoder.Model, windows [][]int32, methods
 			}
 			return nil
 		},
-		layer: func(layer int, cosine float64) {
+		layer: func(layer int, cosine float64) error {
 			s.Layers[layer].Cosine = cosine
 			progress(Event{Phase: Surveying, Done: layer + 1, Total: len(s.Layers)})
+			return nil
 		},
 	}
 	for _, method := range methods {

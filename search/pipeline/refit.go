@@ -7,11 +7,12 @@ import (
 	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/search/oneshot"
+	"github.com/lathe-llm/lathe/search/oneshot/preset"
 )
 
 // refitBriefly re-fits a candidate for a comparison.
 func (r *run) refitBriefly(ctx context.Context, text [][]int32, c search.Candidate, progress func(done, total int)) (gguf.Subnet, error) {
-	allocated, err := oneshot.Allocated.Recipe()
+	allocated, err := oneshot.RecipeOf(preset.Allocated)
 	if err != nil {
 		return gguf.Subnet{}, err
 	}
@@ -26,7 +27,7 @@ func (r *run) refitBriefly(ctx context.Context, text [][]int32, c search.Candida
 
 // refit chooses the units of the result again, as many of each module, and re-fits them, layer by layer.
 func (r *run) refit(ctx context.Context, result Result) (Result, error) {
-	recipe, err := oneshot.Allocated.Recipe()
+	recipe, err := oneshot.RecipeOf(preset.Allocated)
 	if err != nil {
 		return result, err
 	}

@@ -327,7 +327,7 @@ func (r *run) job(ctx context.Context) (*search.Job, error) {
 	o.Budget.Time = r.plan.Search
 	if r.store != nil {
 		o.Problem.Levels = r.store.Levels()
-	} else if o.Problem.Start, err = score.Start(ctx, r.model, r.fitting, r.gate); err != nil {
+	} else if o.Problem.Start, err = oneshot.Start(ctx, r.model, r.fitting, r.gate); err != nil {
 		return nil, err
 	}
 	if r.Dir != "" {
