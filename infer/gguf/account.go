@@ -7,12 +7,12 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// account fills the report: bytes by type, and what the file holds of dropped units.
+// account fills the report: bytes by type, and the dropped units that the file holds.
 func (p *plan) account() {
 	r := &p.report
 	r.Arch, r.SourceBytes, r.ByType = p.to.Arch, p.src.size, make(map[string]int64)
 	var block int64
-	for _, j := range p.jobs {
+	for _, j := range p.targets {
 		row, _ := j.Type.RowSize(j.Dims[len(j.Dims)-1])
 		size := row * (j.Elements() / int64(j.Dims[len(j.Dims)-1]))
 		r.TensorBytes += size
@@ -24,14 +24,14 @@ func (p *plan) account() {
 	size := p.subnet.Masks.Size()
 	r.CompactParams = size.DenseBlockParams - block
 	r.ZeroedParams = block - size.BlockParams
-	for place := range p.cut.Layers {
-		p.accountLayer(place)
+	for i := range p.cut.Layers {
+		p.accountLayer(i)
 	}
 }
 
-// accountLayer lists the zeros of one layer of the file, by the rule that keeps them.
-func (p *plan) accountLayer(place int) {
-	cut := p.cut.Layers[place]
+// accountLayer lists the zeros of one layer of the file and the rule that requires them.
+func (p *plan) accountLayer(i int) {
+	cut := p.cut.Layers[i]
 	layer, limits := p.subnet.Masks.Layer(cut.Source), p.subnet.Masks.Geometry().Limits()
 	hidden, dim := int64(p.config.Hidden), int64(p.cut.HeadDim)
 	add := func(params int64, what, why string) {
@@ -52,7 +52,7 @@ func (p *plan) accountLayer(place int) {
 		case !limits.NoAttention:
 			why = "every layer of the format has attention"
 		case layer.IsDropped():
-			why = "a layer must carry the bias of dropped ones before the first"
+			why = "a layer must carry the biases of dropped layers before the first"
 		}
 		add(int64(heads+groups)*2*dim*hidden, fmt.Sprintf("%s and %s", count(heads, "query head"), count(groups, "KV group")), why)
 	} else {
@@ -68,21 +68,21 @@ func (p *plan) accountLayer(place int) {
 	var qk, vo int
 	var params int64
 	per := len(cut.Heads) / max(len(cut.Groups), 1)
-	for i, group := range cut.Groups {
+	for j, group := range cut.Groups {
 		if group == subnet.Zero {
 			continue
 		}
-		rows := int64(1 + per - countZeros(cut.Heads[i*per:(i+1)*per])) // K or V, and the kept heads of the group
-		qk += countZeros(cut.QK[i])
-		vo += countZeros(cut.VO[i])
-		params += rows * int64(countZeros(cut.QK[i])+countZeros(cut.VO[i])) * hidden
+		rows := int64(1 + per - countZeros(cut.Heads[j*per:(j+1)*per])) // K or V, and the kept heads of the group
+		qk += countZeros(cut.QK[j])
+		vo += countZeros(cut.VO[j])
+		params += rows * int64(countZeros(cut.QK[j])+countZeros(cut.VO[j])) * hidden
 	}
 	add(params, fmt.Sprintf("%d Q/K and %d V/O channels inside heads", qk, vo), "all heads of a model have one size and the same rotary pairs")
 
 	channels := countZeros(cut.Channels)
 	why := "all layers of the format have one width"
 	if layer.Channels.IsEmpty() && limits.PerLayer {
-		why = "a layer without MLP would lose its attention"
+		why = "llama.cpp drops the attention of a layer without MLP"
 	}
 	add(int64(channels)*p.subnet.Masks.Geometry().MLPMatrices()*hidden, count(channels, "MLP channel"), why)
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// cutCase is a choice of units of a model of the counts of [gguftest.Tiny]: every rule of the format is met by one.
+// cutCase is a choice of units of a model with the counts of [gguftest.Tiny]. Together they meet every rule of the format.
 type cutCase struct {
 	name  string
 	masks func(m subnet.Masks) subnet.Masks
@@ -147,12 +147,12 @@ func randomRefit(t *testing.T, f *gguf.File, m subnet.Masks, biases bool) []gguf
 	return refit
 }
 
-// uneven reports whether the layers of a family have other counts than the cases are made for.
+// uneven reports whether the counts of a family are not those that the cases are made for.
 func uneven(family gguftest.Named) bool {
 	return slices.Contains([]string{"deci", "openelm", "opt uneven"}, family.Name)
 }
 
-// holdsBiases reports whether files of subnets of a family have a place for output biases.
+// holdsBiases reports whether files of subnets of a family may have output biases.
 func holdsBiases(family gguftest.Named) bool {
 	return !slices.Contains([]string{"openelm", "qwen3", "gemma2", "gemma3"}, family.Model.Arch)
 }

@@ -9,19 +9,19 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// Config is what a decoder must know of a model besides its tensors.
+// Config holds the hyper-parameters of a model.
 type Config struct {
-	// Arch is the architecture of the file, such as llama; Name is what its author called the model, possibly "".
+	// Arch is the architecture of the file, such as llama; Name is the name of the model, possibly "".
 	Arch, Name string
-	// Hidden is the width of the residual stream, HeadDim that of one attention head, Context the longest sequence trained on.
+	// Hidden is the width of the residual stream, HeadDim that of one attention head, Context the longest sequence of the training.
 	Hidden, Vocab, HeadDim, Context int
 	// Layers holds the counts of every layer. Heads and KVHeads are 0 in a layer without attention.
 	Layers []subnet.LayerGeometry
 	// Network describes the layers, as in all models of the family.
 	subnet.Network
-	// NormEps is the constant inside the root of every norm.
+	// NormEps is the constant under the square root of every norm.
 	NormEps float64
-	// RopeBase is the base of the rotary frequencies: pair i of RopeDims/2 turns by position · base^(−2i/RopeDims) / RopeFactors[i].
+	// RopeBase is the base of the rotary frequencies: pair i of RopeDims/2 rotates by position · base^(−2i/RopeDims) / RopeFactors[i].
 	RopeBase float64
 	RopeDims int // 0 for a model with Positions
 	// RopeFactors divides the frequency of each pair; nil means 1 for all.
@@ -32,12 +32,12 @@ type Config struct {
 	Tied bool
 	// QKVBias and OutBias report whether any layer has biases on Q, K and V, and on the output of attention or of the MLP.
 	QKVBias, OutBias bool
-	// AttnScale multiplies the scores before the softmax; 0 means 1/√HeadDim, as in nearly all models.
+	// AttnScale multiplies the attention scores before the softmax; 0 means 1/√HeadDim, as in nearly all models.
 	AttnScale float64
 
-	// EmbedScale multiplies the embeddings on their way in; 0 means 1.
+	// EmbedScale multiplies the embeddings; 0 means 1.
 	EmbedScale float64
-	// AttnSoftCap and LogitSoftCap bound the scores of attention and the logits: x becomes c·tanh(x/c). 0 means no bound.
+	// AttnSoftCap and LogitSoftCap bound the attention scores and the logits: x becomes c·tanh(x/c). 0 means no bound.
 	AttnSoftCap, LogitSoftCap float64
 	// Local has true for layers that attend only to the last Window tokens, the present one included; nil for none. Their positions are not
 	// scaled, and rotate with LocalRopeBase where that is not 0.
@@ -54,7 +54,7 @@ func (c *Config) family() subnet.Family {
 	return f
 }
 
-// Geometry returns the units that masks over this model choose from.
+// Geometry returns the shape that masks over this model are bound to.
 func (c Config) Geometry() subnet.Geometry {
 	return subnet.Geometry{
 		Arch: c.Arch, Hidden: c.Hidden, Vocab: c.Vocab, HeadDim: c.HeadDim,
@@ -64,8 +64,8 @@ func (c Config) Geometry() subnet.Geometry {
 	}
 }
 
-// Config reads the hyper-parameters and checks them against the tensors of the file. It wraps [ErrArchitecture] for a family or variant that
-// is not supported, [ErrMissing] for what the file lacks and [ErrFormat] for what cannot be.
+// Config returns the hyper-parameters, checked against the tensors of the file. It wraps [ErrArchitecture] for a family or variant that
+// is not supported, [ErrMissing] for a missing key or tensor and [ErrFormat] for an impossible value.
 func (f *File) Config() (Config, error) {
 	c, err := f.hyperparameters()
 	if err != nil {
@@ -87,7 +87,7 @@ func (f *File) Config() (Config, error) {
 	return c, nil
 }
 
-// hyperparameters reads what the metadata says.
+// hyperparameters reads the metadata.
 func (f *File) hyperparameters() (Config, error) {
 	kv := f.KV()
 	c := Config{}
@@ -98,10 +98,10 @@ func (f *File) hyperparameters() (Config, error) {
 		if c.Arch == "" {
 			return c, fmt.Errorf("key %q: %w", "general.architecture", ErrMissing)
 		}
-		return c, fmt.Errorf("%w: %q (those that work: %s)", ErrArchitecture, c.Arch, strings.Join(subnet.Architectures(), ", "))
+		return c, fmt.Errorf("%w: %q (supported: %s)", ErrArchitecture, c.Arch, strings.Join(subnet.Architectures(), ", "))
 	}
 	if n, ok := kv.Uint("split.count"); ok && n > 1 {
-		return c, fmt.Errorf("%w: the file is one of %d parts: join them first", ErrArchitecture, n)
+		return c, fmt.Errorf("%w: the file is one of %d: join them first", ErrArchitecture, n)
 	}
 	if n, ok := kv.Uint(c.Arch + ".expert_count"); ok && n > 0 {
 		return c, fmt.Errorf("%w: %q with %d experts", ErrArchitecture, c.Arch, n)
@@ -158,7 +158,7 @@ func (f *File) hyperparameters() (Config, error) {
 	return c, h.err
 }
 
-// rope reads how positions turn the heads.
+// rope reads the rotary parameters.
 func (h *hyper) rope(c *Config) {
 	c.RopeDims = h.countOr("rope.dimension_count", c.HeadDim, subnet.MaxUnits)
 	c.RopeBase = h.float("rope.freq_base", 10000, false)
@@ -167,7 +167,7 @@ func (h *hyper) rope(c *Config) {
 	switch {
 	case h.err != nil:
 	case factor != 1:
-		h.err = fmt.Errorf("%w: %q with rope scaling that multiplies the scores by %v", ErrArchitecture, c.Arch, factor)
+		h.err = fmt.Errorf("%w: %q with rope scaling that multiplies the attention scores by %v", ErrArchitecture, c.Arch, factor)
 	case c.RopeDims != c.HeadDim || c.HeadDim%2 != 0:
 		h.err = fmt.Errorf("%w: rotation over %d of the %d channels of a head", ErrArchitecture, c.RopeDims, c.HeadDim)
 	case !(c.RopeBase > 0) || !(c.RopeScale > 0):
@@ -175,7 +175,7 @@ func (h *hyper) rope(c *Config) {
 	}
 }
 
-// hyper reads the keys of one architecture. Its first error sticks.
+// hyper reads the keys of one architecture. It keeps its first error.
 type hyper struct {
 	kv   *KV
 	arch string
@@ -209,7 +209,7 @@ func (h *hyper) countOr(key string, otherwise, limit int) int {
 	return h.count(key, limit)
 }
 
-// perLayer reads one number for all layers or a list with one for each; 0 is allowed. A nil otherwise means that the key must be there.
+// perLayer reads one number for all layers or a list with one for each; 0 is allowed. With a nil otherwise the key is required.
 func (h *hyper) perLayer(key string, layers int, otherwise []int) []int {
 	if !h.kv.Has(h.arch + "." + key) {
 		if otherwise == nil {
@@ -255,7 +255,7 @@ func (h *hyper) float(key string, otherwise float64, required bool) float64 {
 	return v
 }
 
-// ropeScale returns what positions are divided by.
+// ropeScale returns the divisor of positions.
 func (h *hyper) ropeScale() float64 {
 	kind := "linear"
 	if s, ok := h.kv.String(h.arch + ".rope.scaling.type"); ok {

@@ -16,13 +16,13 @@ func Writable(t Type) bool {
 	return t == F32 || encodable(t)
 }
 
-// Decode converts the stored form of whole blocks to numbers. It wraps [ErrType] for a type that this build cannot convert.
+// Decode converts whole stored blocks to numbers. It wraps [ErrType] for a type that this build cannot convert.
 func Decode(t Type, data []byte) ([]float32, error) {
 	if !Readable(t) {
 		return nil, fmt.Errorf("%w: %s cannot be converted", ErrType, t)
 	}
 	if len(data)%t.BlockBytes() != 0 {
-		return nil, fmt.Errorf("%d bytes are no whole number of blocks of %s", len(data), t)
+		return nil, fmt.Errorf("%d bytes are not a whole number of blocks of %s", len(data), t)
 	}
 	n := len(data) / t.BlockBytes() * t.Block()
 	if n == 0 {
@@ -45,7 +45,7 @@ func Encode(t Type, values []float32, width int) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %s cannot be written", ErrType, t)
 	}
 	if width <= 0 || len(values)%width != 0 {
-		return nil, fmt.Errorf("%d numbers are no rows of %d", len(values), width)
+		return nil, fmt.Errorf("%d numbers are not rows of %d", len(values), width)
 	}
 	if width%t.Block() != 0 {
 		return nil, fmt.Errorf("%w: rows of %d are not a multiple of the %d that %s stores together", ErrType, width, t.Block(), t)

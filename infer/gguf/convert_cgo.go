@@ -7,7 +7,7 @@ import (
 	"github.com/ollama/ollama/ml/backend/ggml"
 )
 
-// decodable and encodable list what ggml converts: its conversion panics or aborts on anything else.
+// decodable and encodable list the types that ggml converts: it panics or aborts on others.
 func decodable(t Type) bool {
 	switch t {
 	case F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, MXFP4:

@@ -131,6 +131,6 @@ func TestConversionLimits(t *testing.T) {
 		}
 	}
 	if _, err := gguf.Decode(gguf.Q8_0, make([]byte, 33)); err == nil {
-		t.Error("part of a block is no error")
+		t.Error("a fraction of a block is accepted")
 	}
 }

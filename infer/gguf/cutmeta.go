@@ -11,16 +11,16 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// provenancePrefix begins the keys that say how a file was made; those of the source move under parentPrefix.
+// provenancePrefix is that of the keys about how a file was made; those of the source move under parentPrefix.
 const (
 	provenancePrefix = "general.lathe."
 	parentPrefix     = provenancePrefix + "parent."
 )
 
-// upRefittedKey is true in files whose W_U were re-fitted besides their W_D.
+// upRefittedKey is true in files whose W_U were re-fitted besides W_D.
 const upRefittedKey = provenancePrefix + "up_refitted"
 
-// metadata returns the metadata of the source, changed where the file differs from it, and the provenance.
+// metadata returns the metadata of the file: that of the source with the file's own counts, and the provenance.
 func (p *plan) metadata(sourceHash string) (*KV, error) {
 	from := p.src.KV()
 	kv := &KV{}
@@ -50,12 +50,12 @@ func (p *plan) metadata(sourceHash string) (*KV, error) {
 	}
 	if _, ok := from.Uint("general.parameter_count"); ok {
 		var n int64
-		for _, j := range p.jobs {
+		for _, j := range p.targets {
 			n += j.Elements()
 		}
 		set("general.parameter_count", uint64(n))
 	}
-	if slices.ContainsFunc(p.jobs, func(j job) bool { return j.Type.Block() > 1 }) {
+	if slices.ContainsFunc(p.targets, func(j target) bool { return j.Type.Block() > 1 }) {
 		set("general.quantization_version", uint32(2))
 	}
 
@@ -79,7 +79,7 @@ func (p *plan) metadata(sourceHash string) (*KV, error) {
 	return kv, nil
 }
 
-// ofLayers keeps, of a list with one value for each layer of the source, the values of the layers in the file.
+// ofLayers selects the values of the layers in the file from a list with one value for each layer of the source.
 func (p *plan) ofLayers(value any) any {
 	list := reflect.ValueOf(value)
 	if list.Kind() != reflect.Slice || list.Len() != len(p.config.Layers) {
@@ -92,7 +92,7 @@ func (p *plan) ofLayers(value any) any {
 	return kept.Interface()
 }
 
-// shape sets the keys that say the counts of the file.
+// shape sets the keys of the counts.
 func (p *plan) shape(set func(key string, value any)) {
 	set("block_count", uint32(len(p.cut.Layers)))
 	perLayer := func(key string, n func(subnet.CutLayer) int) {

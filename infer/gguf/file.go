@@ -20,7 +20,7 @@ type File struct {
 	byName map[string]Tensor
 
 	hashing sync.Mutex
-	hash    string // SHA-256, once asked for
+	hash    string // SHA-256, "" until it is computed
 }
 
 // header is everything before the tensor data.
@@ -31,8 +31,8 @@ type header struct {
 	dataStart int64
 }
 
-// Open opens a model file and checks its header. The error names the file and what is wrong with it, and wraps [ErrFormat] where the file
-// contradicts the format, [ErrType] where it has tensors of a type unknown here, or the error of the operating system.
+// Open opens a model file and checks its header. The error names the file and the fault, and wraps [ErrFormat] where the file
+// contradicts the format, [ErrType] where it has tensors of an unknown type, or the error of the operating system.
 func Open(path string) (*File, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -81,13 +81,13 @@ func (f *File) KV() *KV { return f.header.kv }
 func (f *File) Tensors() []Tensor { return f.header.tensors }
 
 // Tensor returns the description of a tensor, and whether there is one. Where a file holds Q, K and V of a layer in one attn_qkv, it also
-// answers to the names of the three, each a run of rows of that tensor.
+// has tensors of the names of the three, each a range of rows of that tensor.
 func (f *File) Tensor(name string) (Tensor, bool) {
 	t, ok := f.byName[name]
 	return t, ok
 }
 
-// Has reports whether [File.Tensor] knows the name.
+// Has reports whether [File.Tensor] finds the name.
 func (f *File) Has(name string) bool {
 	_, ok := f.byName[name]
 	return ok
@@ -101,7 +101,7 @@ func (f *File) Close() error {
 	return f.closer.Close()
 }
 
-// SHA256 returns the hash of the whole file in hexadecimal. It is worked out once.
+// SHA256 returns the hash of the whole file in hexadecimal. It is computed once.
 func (f *File) SHA256(ctx context.Context) (string, error) {
 	f.hashing.Lock()
 	defer f.hashing.Unlock()

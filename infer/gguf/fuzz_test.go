@@ -8,7 +8,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
 )
 
-// FuzzOpen feeds files to everything that reads one: whatever they hold, reading is an error or gives what the header says.
+// FuzzOpen runs all readers on arbitrary files: they return an error or what the header describes.
 func FuzzOpen(f *testing.F) {
 	f.Add([]byte(valid()))
 	f.Add([]byte(start(3, 0, 0)))

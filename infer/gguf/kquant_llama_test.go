@@ -68,7 +68,7 @@ func TestCutInEveryType(t *testing.T) {
 	}
 }
 
-// Rows that are no whole blocks of a K-quant fall back as llama.cpp's quantiser does, tensor by tensor, and run.
+// Rows that are not whole blocks of a K-quant fall back as in llama.cpp's quantiser, tensor by tensor, and run.
 func TestKQuantsFallBack(t *testing.T) {
 	for _, test := range []struct{ typ, of32, ofAny string }{{"Q4_K", "Q5_0", "F16"}, {"Q5_K", "Q5_1", "F16"}, {"Q6_K", "Q8_0", "F16"}} {
 		t.Run(test.typ, func(t *testing.T) {
@@ -76,7 +76,7 @@ func TestKQuantsFallBack(t *testing.T) {
 			m := set(subnet.Dense(geometryOf(t, f)), 0, func(l *subnet.Layer) { l.Channels = subnet.Range(512, 0, 160) })
 			m = set(m, 1, func(l *subnet.Layer) { l.Channels = subnet.Range(512, 0, 250); l.Heads = subnet.Of(4, 0, 1) })
 			out, report := write(t, f, gguf.Subnet{Masks: m}, gguf.WriteOptions{Type: test.typ})
-			reason := func(n, block int) string { return fmt.Sprintf("rows of %d are no multiple of %d", n, block) }
+			reason := func(n, block int) string { return fmt.Sprintf("rows of %d are not a multiple of %d", n, block) }
 			want := []gguf.Fallback{
 				{Tensor: "blk.0.ffn_down.weight", Want: test.typ, Got: test.of32, Reason: reason(160, 256)},
 				{Tensor: "blk.1.attn_output.weight", Want: test.typ, Got: test.of32, Reason: reason(128, 256)},

@@ -9,7 +9,7 @@ import (
 // KV is the metadata of a file: keys in the file's order with values of the types uint8, int8, uint16, int16, uint32, int32, float32,
 // bool, string, uint64, int64, float64, or a slice of one of them. The zero value is empty and ready for use.
 //
-// The getters report false where a key is absent or holds something that the asked type cannot hold exactly.
+// The getters return false where a key is absent or its value is not exactly representable in the type of the getter.
 type KV struct {
 	keys   []string
 	values map[string]any
@@ -27,14 +27,14 @@ func (kv *KV) Has(key string) bool {
 	return ok
 }
 
-// Value returns the value of a key as it is stored.
+// Value returns the stored value of a key.
 func (kv *KV) Value(key string) (any, bool) {
 	v, ok := kv.values[key]
 	return v, ok
 }
 
-// Set stores a value, in the place of the old one where the key is present. An int is stored as an int64 and a []int as an []int64. Any other
-// type than those of [KV] is an error.
+// Set sets the value of a key, in its old position where the key is present. It stores an int as an int64 and a []int as an []int64. A type
+// other than those of [KV] is an error.
 func (kv *KV) Set(key string, value any) error {
 	switch v := value.(type) {
 	case int:
@@ -47,7 +47,7 @@ func (kv *KV) Set(key string, value any) error {
 		value = wide
 	}
 	if _, ok := kindOf(value); !ok {
-		return fmt.Errorf("gguf: key %q: a value cannot be a %T", key, value)
+		return fmt.Errorf("gguf: key %q: a %T cannot be a value", key, value)
 	}
 	if _, ok := kv.values[key]; !ok {
 		kv.keys = append(kv.keys, key)
@@ -68,7 +68,7 @@ func (kv *KV) Delete(key string) {
 	kv.keys = slices.DeleteFunc(kv.keys, func(k string) bool { return k == key })
 }
 
-// Clone returns a copy that shares the values, which nobody changes in place.
+// Clone returns a copy that shares the values, which are never changed in place.
 func (kv *KV) Clone() *KV {
 	c := &KV{keys: slices.Clone(kv.keys), values: make(map[string]any, len(kv.values))}
 	for k, v := range kv.values {
@@ -77,29 +77,29 @@ func (kv *KV) Clone() *KV {
 	return c
 }
 
-// String returns a text.
+// String returns a string.
 func (kv *KV) String(key string) (string, bool) {
 	s, ok := kv.values[key].(string)
 	return s, ok
 }
 
-// Bool returns a truth value.
+// Bool returns a bool.
 func (kv *KV) Bool(key string) (value, ok bool) {
 	value, ok = kv.values[key].(bool)
 	return value, ok
 }
 
-// Uint returns a whole number that is not negative, stored in any integer type.
+// Uint returns a non-negative integer, stored in any integer type.
 func (kv *KV) Uint(key string) (uint64, bool) {
 	return asUint(kv.values[key])
 }
 
-// Int returns a whole number stored in any integer type.
+// Int returns an integer, stored in any integer type.
 func (kv *KV) Int(key string) (int64, bool) {
 	return asInt(kv.values[key])
 }
 
-// Float returns a number stored as float32 or float64.
+// Float returns a float32 or float64.
 func (kv *KV) Float(key string) (float64, bool) {
 	switch v := kv.values[key].(type) {
 	case float32:
@@ -110,13 +110,13 @@ func (kv *KV) Float(key string) (float64, bool) {
 	return 0, false
 }
 
-// Strings returns a list of texts. The caller must not change it.
+// Strings returns a list of strings. The caller must not change it.
 func (kv *KV) Strings(key string) ([]string, bool) {
 	s, ok := kv.values[key].([]string)
 	return s, ok
 }
 
-// Ints returns a list of whole numbers stored in any integer type.
+// Ints returns a list of integers, stored in any integer type.
 func (kv *KV) Ints(key string) ([]int64, bool) {
 	switch v := kv.values[key].(type) {
 	case []uint8:
@@ -188,7 +188,7 @@ func asUint(value any) (uint64, bool) {
 	return uint64(n), ok && n >= 0
 }
 
-// kind is the number that a file stores before a value.
+// kind is the number of the type of a value in a file.
 type kind uint32
 
 const (

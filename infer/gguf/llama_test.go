@@ -82,7 +82,7 @@ func runtimeContext(t *testing.T, path string, size int) *llama.Context {
 	return c
 }
 
-// decode runs tokens that stand from position at on, with the logits of all.
+// decode runs tokens at positions from at on, with the logits of all.
 func decode(t *testing.T, c *llama.Context, tokens []int, at int) {
 	t.Helper()
 	batch, err := llama.NewBatch(len(tokens), 1, 0)

@@ -11,7 +11,7 @@ import (
 	"slices"
 )
 
-// parser reads a header and keeps count of where it is. Its first error sticks: every later read returns zero values.
+// parser reads a header. It keeps its first error: every later read returns zero values.
 type parser struct {
 	r         *bufio.Reader
 	pos, size int64
@@ -56,7 +56,7 @@ func (p *parser) header() header {
 			break
 		}
 		if h.kv.Has(key) {
-			p.fail(field, "it occurs twice")
+			p.fail(field, "occurs twice")
 			break
 		}
 		h.kv.keys = append(h.kv.keys, key)
@@ -125,21 +125,21 @@ func (p *parser) tensor(i int) Tensor {
 	return t
 }
 
-// checkTensors turns the offsets of h, which count from the start of the data, into positions in the file and checks that every tensor lies
-// in the file, aligned, alone and under a name of its own.
+// checkTensors turns the offsets of h, which count from the start of the data, into positions in the file. It checks that every tensor is
+// inside the file, aligned, overlaps no other and has a unique name.
 func checkTensors(h header, size int64) error {
 	names := make(map[string]bool, len(h.tensors))
 	for i := range h.tensors {
 		t := &h.tensors[i]
 		if names[t.Name] {
-			return fmt.Errorf("tensor %q: it occurs twice: %w", t.Name, ErrFormat)
+			return fmt.Errorf("tensor %q: occurs twice: %w", t.Name, ErrFormat)
 		}
 		names[t.Name] = true
 		if t.Offset%h.alignment != 0 {
-			return fmt.Errorf("tensor %q: offset %d is no multiple of the alignment %d: %w", t.Name, t.Offset, h.alignment, ErrFormat)
+			return fmt.Errorf("tensor %q: offset %d is not a multiple of the alignment %d: %w", t.Name, t.Offset, h.alignment, ErrFormat)
 		}
 		if data := size - h.dataStart; data < t.Size || t.Offset > data-t.Size {
-			return fmt.Errorf("tensor %q: its %d bytes at offset %d end after the file, which is truncated or lies: %w",
+			return fmt.Errorf("tensor %q: %d bytes at offset %d end after the end of the file: %w",
 				t.Name, t.Size, t.Offset, ErrFormat)
 		}
 		t.Offset += h.dataStart
@@ -156,13 +156,13 @@ func checkTensors(h header, size int64) error {
 	})
 	for i := 1; i < len(byOffset); i++ {
 		if a, b := byOffset[i-1], byOffset[i]; a.Offset+a.Size > b.Offset {
-			return fmt.Errorf("tensor %q: it overlaps tensor %q: %w", b.Name, a.Name, ErrFormat)
+			return fmt.Errorf("tensor %q: overlaps tensor %q: %w", b.Name, a.Name, ErrFormat)
 		}
 	}
 	return nil
 }
 
-// value reads the kind of a value and the value.
+// value reads a value and its kind.
 func (p *parser) value(field string) any {
 	k := kind(p.uint32(field))
 	if p.err != nil {
@@ -197,7 +197,7 @@ func (p *parser) value(field string) any {
 		raw := readArray[uint8](p, field, 1)
 		list := make([]bool, len(raw))
 		for i, b := range raw {
-			list[i] = p.truth(field, b)
+			list[i] = p.bool(field, b)
 		}
 		return list
 	case kindString:
@@ -232,7 +232,7 @@ func (p *parser) scalar(field string, k kind) any {
 	case kindFloat32:
 		return math.Float32frombits(p.uint32(field))
 	case kindBool:
-		return p.truth(field, p.uint8(field))
+		return p.bool(field, p.uint8(field))
 	case kindString:
 		return p.string(field, MaxStringBytes)
 	case kindUint64:
@@ -246,7 +246,7 @@ func (p *parser) scalar(field string, k kind) any {
 	return nil
 }
 
-func (p *parser) truth(field string, b uint8) bool {
+func (p *parser) bool(field string, b uint8) bool {
 	if p.err == nil && b > 1 {
 		p.fail(field, "%d is neither true nor false", b)
 	}
@@ -265,7 +265,7 @@ func readArray[T any](p *parser, field string, width int) []T {
 	return list
 }
 
-// count reads a number of things that take at least width bytes each.
+// count reads the number of items that take at least width bytes each.
 func (p *parser) count(field string, limit, width int) int {
 	n := p.uint64(field)
 	if p.err != nil {
@@ -276,7 +276,7 @@ func (p *parser) count(field string, limit, width int) int {
 		return 0
 	}
 	if int64(n)*int64(width) > p.size-p.pos {
-		p.fail(field, "%d do not fit into what is left of the header", n)
+		p.fail(field, "%d items do not fit into the rest of the header", n)
 		return 0
 	}
 	return int(n)
@@ -312,7 +312,7 @@ func (p *parser) uint64(field string) uint64 {
 	return binary.LittleEndian.Uint64(b[:])
 }
 
-// read fills b, or leaves zeros and an error.
+// read fills b, with zeros after an error.
 func (p *parser) read(field string, b []byte) {
 	if p.err != nil {
 		return
@@ -325,7 +325,7 @@ func (p *parser) read(field string, b []byte) {
 	}
 }
 
-// check keeps a read error: the end of the bytes is a truncated file or a header beyond its limit, anything else stays what it was.
+// check keeps a read error. The end of the input is a truncated file or a header beyond its limit.
 func (p *parser) check(field string, err error) {
 	switch {
 	case err == nil || p.err != nil:
@@ -333,14 +333,14 @@ func (p *parser) check(field string, err error) {
 		if p.size == MaxHeaderBytes {
 			p.fail(field, "the header is longer than %d bytes", MaxHeaderBytes)
 		} else {
-			p.fail(field, "the file ends at byte %d, inside its header", p.size)
+			p.fail(field, "the file ends at byte %d, inside the header", p.size)
 		}
 	default:
 		p.err = fmt.Errorf("%s: %w", field, err)
 	}
 }
 
-// fail keeps the first contradiction found.
+// fail keeps an error about the format.
 func (p *parser) fail(field, format string, args ...any) {
 	if p.err != nil {
 		return

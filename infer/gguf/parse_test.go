@@ -93,7 +93,7 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// Each of these files must be an error that says what is wrong, before memory is taken for what it claims.
+// Each of these files must give an error that names the fault, before memory is allocated for the claimed sizes.
 func TestOpenRefuses(t *testing.T) {
 	one := func(name string, typ gguf.Type, offset uint64, dims ...uint64) raw {
 		return start(3, 1, 0).tensor(name, typ, offset, dims...).aligned(32).pad(256)
@@ -112,23 +112,23 @@ func TestOpenRefuses(t *testing.T) {
 		{"version 1", start(1, 0, 0), gguf.ErrFormat, "version: 1 is not 2 or 3"},
 		{"version of the future", start(4, 0, 0), gguf.ErrFormat, "version: 4"},
 		{"big-endian", start(3<<24, 0, 0), gguf.ErrFormat, "version: the file is big-endian"},
-		{"tensors beyond the file", start(3, 1000, 0).pad(8), gguf.ErrFormat, "tensor count: 1000 do not fit"},
+		{"tensors beyond the file", start(3, 1000, 0).pad(8), gguf.ErrFormat, "tensor count: 1000 items do not fit"},
 		{"too many tensors", start(3, math.MaxUint64, 0), gguf.ErrFormat, "tensor count: 18446744073709551615 is more than"},
-		{"keys beyond the file", start(3, 0, 1000).pad(8), gguf.ErrFormat, "key count: 1000 do not fit"},
+		{"keys beyond the file", start(3, 0, 1000).pad(8), gguf.ErrFormat, "key count: 1000 items do not fit"},
 		{"too many keys", start(3, 0, 1<<40), gguf.ErrFormat, "key count: 1099511627776 is more than"},
 		{"long key", start(3, 0, 1).u64(1 << 20).pad(64), gguf.ErrFormat, "key 0: length: 1048576 is more than"},
-		{"key beyond the file", start(3, 0, 1).u64(100).pad(64), gguf.ErrFormat, "key 0: length: 100 do not fit"},
+		{"key beyond the file", start(3, 0, 1).u64(100).pad(64), gguf.ErrFormat, "key 0: length: 100 items do not fit"},
 		{"unknown kind", key("k", 13).pad(64), gguf.ErrFormat, `key "k": a value of unknown kind 13`},
 		{"unknown kind in a list", list(77, 1).pad(64), gguf.ErrFormat, `key "k": a list of values of unknown kind 77`},
 		{"list of lists", list(9, 1).pad(64), gguf.ErrFormat, `key "k": a list of lists`},
-		{"list beyond the file", list(4, 100).pad(64), gguf.ErrFormat, `key "k": length: 100 do not fit`},
+		{"list beyond the file", list(4, 100).pad(64), gguf.ErrFormat, `key "k": length: 100 items do not fit`},
 		{"huge list", list(0, 1<<62).pad(64), gguf.ErrFormat, `key "k": length: 4611686018427387904 is more than`},
-		{"texts beyond the file", list(8, 100).pad(64), gguf.ErrFormat, `key "k": length: 100 do not fit`},
-		{"text beyond the file", list(8, 1).u64(1000).pad(64), gguf.ErrFormat, `key "k": length: 1000 do not fit`},
+		{"texts beyond the file", list(8, 100).pad(64), gguf.ErrFormat, `key "k": length: 100 items do not fit`},
+		{"text beyond the file", list(8, 1).u64(1000).pad(64), gguf.ErrFormat, `key "k": length: 1000 items do not fit`},
 		{"neither true nor false", key("k", 7).u8(2).pad(64), gguf.ErrFormat, `key "k": 2 is neither true nor false`},
 		{"neither in a list", list(7, 2).u8(1).u8(9).pad(64), gguf.ErrFormat, `key "k": 9 is neither true nor false`},
 		{"value cut off", key("k", 10).pad(4), gguf.ErrFormat, `key "k": the file ends at byte`},
-		{"key twice", start(3, 0, 2).str("k").u32(0).u8(1).str("k").u32(0).u8(1).pad(64), gguf.ErrFormat, `key "k": it occurs twice`},
+		{"key twice", start(3, 0, 2).str("k").u32(0).u8(1).str("k").u32(0).u8(1).pad(64), gguf.ErrFormat, `key "k": occurs twice`},
 		{"odd alignment", key("general.alignment", 4).u32(48), gguf.ErrFormat, `key "general.alignment": 48 is not a power of two`},
 		{"no alignment", key("general.alignment", 4).u32(0), gguf.ErrFormat, `key "general.alignment": 0`},
 		{"negative alignment", key("general.alignment", 5).u32(1 << 31), gguf.ErrFormat, `key "general.alignment"`},
@@ -143,14 +143,14 @@ func TestOpenRefuses(t *testing.T) {
 		{"unknown type", one("t", 99, 0, 32), gguf.ErrType, `tensor "t": unsupported tensor type: type 99`},
 		{"removed type", one("t", 4, 0, 32), gguf.ErrType, "type 4"},
 		{"rows of no whole blocks", one("t", gguf.Q4_K, 0, 32), gguf.ErrFormat, `tensor "t": rows of 32 are not a multiple of the 256 that Q4_K stores together`},
-		{"not aligned", one("t", gguf.F32, 4, 4), gguf.ErrFormat, `tensor "t": offset 4 is no multiple of the alignment 32`},
-		{"beyond the file", one("t", gguf.F32, 0, 65), gguf.ErrFormat, `tensor "t": its 260 bytes at offset 0 end after the file`},
-		{"offset beyond the file", one("t", gguf.F32, 1<<20, 4), gguf.ErrFormat, `tensor "t": its 16 bytes at offset 1048576 end after the file`},
+		{"not aligned", one("t", gguf.F32, 4, 4), gguf.ErrFormat, `tensor "t": offset 4 is not a multiple of the alignment 32`},
+		{"beyond the file", one("t", gguf.F32, 0, 65), gguf.ErrFormat, `tensor "t": 260 bytes at offset 0 end after the end of the file`},
+		{"offset beyond the file", one("t", gguf.F32, 1<<20, 4), gguf.ErrFormat, `tensor "t": 16 bytes at offset 1048576 end after the end of the file`},
 		{"offset overflows", one("t", gguf.F32, math.MaxUint64-31, 4), gguf.ErrFormat, `tensor "t": offset 18446744073709551584`},
-		{"largest offset", one("t", gguf.F32, math.MaxInt64-31, 4), gguf.ErrFormat, `tensor "t": its 16 bytes`},
-		{"name twice", start(3, 2, 0).tensor("t", gguf.F32, 0, 4).tensor("t", gguf.F32, 32, 4).aligned(32).pad(64), gguf.ErrFormat, `tensor "t": it occurs twice`},
-		{"overlap", start(3, 2, 0).tensor("t", gguf.F32, 0, 16).tensor("u", gguf.F32, 32, 4).aligned(32).pad(64), gguf.ErrFormat, `tensor "u": it overlaps tensor "t"`},
-		{"truncated data", valid()[:len(valid())-1], gguf.ErrFormat, `tensor "two": its 34 bytes at offset 64 end after the file, which is truncated or lies`},
+		{"largest offset", one("t", gguf.F32, math.MaxInt64-31, 4), gguf.ErrFormat, `tensor "t": 16 bytes`},
+		{"name twice", start(3, 2, 0).tensor("t", gguf.F32, 0, 4).tensor("t", gguf.F32, 32, 4).aligned(32).pad(64), gguf.ErrFormat, `tensor "t": occurs twice`},
+		{"overlap", start(3, 2, 0).tensor("t", gguf.F32, 0, 16).tensor("u", gguf.F32, 32, 4).aligned(32).pad(64), gguf.ErrFormat, `tensor "u": overlaps tensor "t"`},
+		{"truncated data", valid()[:len(valid())-1], gguf.ErrFormat, `tensor "two": 34 bytes at offset 64 end after the end of the file`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := openBytes(t, test.bytes)
@@ -199,7 +199,7 @@ func TestOpenBoundsTheHeader(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = gguf.Open(path)
-	if !errors.Is(err, gguf.ErrFormat) || !strings.Contains(err.Error(), `key "l": length: 16777216 do not fit into what is left of the header`) {
+	if !errors.Is(err, gguf.ErrFormat) || !strings.Contains(err.Error(), `key "l": length: 16777216 items do not fit into the rest of the header`) {
 		t.Errorf("error %v", err)
 	}
 }

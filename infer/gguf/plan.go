@@ -8,7 +8,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// plan is a subnet laid out as a file: its shape, its architecture, and for every tensor where its numbers come from.
+// plan is the layout of a subnet in a file: its shape, its architecture and the sources of its tensors.
 type plan struct {
 	src    *File
 	config Config // of the source
@@ -18,11 +18,11 @@ type plan struct {
 	to     subnet.Family // of the file
 	// biasO and biasD hold the output biases of the layers of the file, nil for none.
 	biasO, biasD [][]float32
-	jobs         []job
+	targets      []target
 	report       Report
 }
 
-// newPlan checks that a subnet fits the model and that a file can hold it, and lays it out.
+// newPlan lays out a subnet. It returns an error where the subnet does not fit the model or no file can hold it.
 func newPlan(src *File, s Subnet, o WriteOptions) (*plan, error) {
 	config, err := src.Config()
 	if err != nil {
@@ -37,7 +37,7 @@ func newPlan(src *File, s Subnet, o WriteOptions) (*plan, error) {
 	} else {
 		p.cut = s.Masks.Cut()
 	}
-	if err := p.placeBiases(); err != nil {
+	if err := p.foldBiases(); err != nil {
 		return nil, err
 	}
 	if err := p.chooseArchitecture(); err != nil {
@@ -50,7 +50,7 @@ func newPlan(src *File, s Subnet, o WriteOptions) (*plan, error) {
 	return p, nil
 }
 
-// check holds the masks and the re-fitted weights against the model.
+// check compares the masks and the re-fitted weights with the model.
 func (p *plan) check() error {
 	m := p.subnet.Masks
 	if err := m.Validate(); err != nil {
@@ -128,7 +128,7 @@ func zeroedCut(m subnet.Masks) subnet.Cut {
 	return cut
 }
 
-// zeroLayer is a layer of the file that computes nothing but its biases, with the norms of a layer of the source.
+// zeroLayer returns a layer of the file that only adds its biases, with the norms of a layer of the source.
 func zeroLayer(source, headDim int) subnet.CutLayer {
 	zeros := func(n int) []int { return slices.Repeat([]int{subnet.Zero}, n) }
 	return subnet.CutLayer{
@@ -137,17 +137,16 @@ func zeroLayer(source, headDim int) subnet.CutLayer {
 	}
 }
 
-// placeBiases finds a place in the file for the output bias of every block of the source. A bias is no unit: it stays when all units of its
-// block go, as a constant that is added to the residual stream. Since nothing but norms reads that stream between one block and the next, the
-// bias of a block that the file lacks goes into the MLP output of the layer before, exactly; where no layer is before, a layer of zeros is put
-// there to carry it.
-func (p *plan) placeBiases() error {
+// foldBiases assigns the output bias of every block of the source to a block of the file. A bias is not a unit: when all units of its block
+// are dropped it remains, as a constant added to the residual stream. No block reads that stream in between, so the bias of a dropped block is
+// added to the MLP output of the kept layer before it, which is exact. Where there is none, a layer of zeros is inserted to carry it.
+func (p *plan) foldBiases() error {
 	byLayer := make(map[int]int, len(p.cut.Layers))
-	for place, l := range p.cut.Layers {
-		byLayer[l.Source] = place
+	for i, l := range p.cut.Layers {
+		byLayer[l.Source] = i
 	}
 	p.biasO, p.biasD = make([][]float32, len(p.cut.Layers)), make([][]float32, len(p.cut.Layers))
-	last := -1 // place in the file of the layer before
+	last := -1 // layer of the file before
 	for i := range p.config.Layers {
 		biasO, err := p.outputBias(p.refit(i).BO, i, "attn_output.bias")
 		if err != nil {
@@ -157,9 +156,9 @@ func (p *plan) placeBiases() error {
 		if err != nil {
 			return err
 		}
-		place, kept := byLayer[i]
-		if kept && len(p.cut.Layers[place].Heads) > 0 {
-			p.biasO[place], biasO = biasO, nil
+		at, kept := byLayer[i]
+		if kept && len(p.cut.Layers[at].Heads) > 0 {
+			p.biasO[at], biasO = biasO, nil
 		}
 		if biasO != nil || !kept && biasD != nil {
 			if last < 0 {
@@ -168,15 +167,15 @@ func (p *plan) placeBiases() error {
 				for source := range byLayer {
 					byLayer[source]++
 				}
-				place, last = place+1, 0
+				at, last = at+1, 0
 			}
-			p.biasD[last] = addInto(p.biasD[last], biasO)
+			p.biasD[last] = sum(p.biasD[last], biasO)
 		}
 		if kept {
-			last = place
+			last = at
 		}
 		if biasD != nil {
-			p.biasD[last] = addInto(p.biasD[last], biasD)
+			p.biasD[last] = sum(p.biasD[last], biasD)
 		}
 	}
 	return nil
@@ -191,16 +190,16 @@ func (p *plan) outputBias(refit []float32, layer int, name string) ([]float32, e
 	return values, err
 }
 
-// addInto returns a + b in new memory, either of which may be nil.
-func addInto(a, b []float32) []float32 {
+// sum returns a + b in new memory. Either may be nil.
+func sum(a, b []float32) []float32 {
 	if a == nil {
 		return slices.Clone(b)
 	}
-	sum := slices.Clone(a)
+	out := slices.Clone(a)
 	for i, v := range b {
-		sum[i] += v
+		out[i] += v
 	}
-	return sum
+	return out
 }
 
 // chooseArchitecture takes the source's own architecture where it can hold the subnet, and otherwise the one for layers that differ.
@@ -223,22 +222,22 @@ func (p *plan) chooseArchitecture() error {
 	}
 	for i, l := range p.cut.Layers {
 		if p.hasQKVBias(l) && len(l.Heads)*p.cut.HeadDim != p.config.Hidden {
-			return fmt.Errorf("%w: layer %d of the file: a bias on %d rows of Q, the format holds %d only", ErrSubnet, i,
+			return fmt.Errorf("%w: layer %d of the file: a bias on %d rows of Q, where the format needs %d", ErrSubnet, i,
 				len(l.Heads)*p.cut.HeadDim, p.config.Hidden)
 		}
 	}
 	return nil
 }
 
-// hasQKVBias reports whether a layer of the file carries biases on Q, K and V: in a compact file not where all heads are zeros, for the bias
-// of Q could not be as short as these.
+// hasQKVBias reports whether a layer of the file has biases on Q, K and V. In a compact file a layer whose heads are all zeros has none, since
+// the bias of Q could not be that short.
 func (p *plan) hasQKVBias(l subnet.CutLayer) bool {
 	return p.src.Has(layerName(l.Source, "attn_q.bias")) &&
 		(p.opts.Zeroed || slices.ContainsFunc(l.Heads, func(h int) bool { return h != subnet.Zero }))
 }
 
-// ropeFactors returns the factors that give the kept rotary pairs the frequencies they have in the source, nil where the file needs none. Pair
-// i of c channels would turn with base^(−2i/c), the pair behind it with base^(−2·pair/d) over its own factor.
+// ropeFactors returns the factors with which the kept rotary pairs have the frequencies of the source, nil where the file needs none. Pair
+// i of c channels would rotate by base^(−2i/c), its pair in the source by base^(−2·pair/d) divided by its factor there.
 func (p *plan) ropeFactors() []float32 {
 	c, d := p.cut.HeadDim, p.config.HeadDim
 	if c == d {

@@ -5,7 +5,7 @@ import (
 	"math"
 )
 
-// decodePure is the conversion of the simple types in Go: all that a build without cgo has, and the reference that tests hold ggml's against.
+// decodePure converts the simple types in Go: those of a build without cgo, and the reference for ggml's conversion in tests.
 func decodePure(t Type, data []byte, n int) []float32 {
 	values := make([]float32, n)
 	switch t {
@@ -93,7 +93,7 @@ func halfToFloat(h uint16) float32 {
 	return math.Float32frombits(sign | (exp+112)<<23 | frac<<13)
 }
 
-// floatToHalf rounds to the nearest half, ties to even; what is too large becomes infinite.
+// floatToHalf rounds to the nearest half, ties to even; values out of range become infinite.
 func floatToHalf(v float32) uint16 {
 	b := math.Float32bits(v)
 	sign, mag := uint16(b>>16)&0x8000, b&0x7fffffff

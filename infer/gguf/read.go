@@ -6,10 +6,10 @@ import (
 	"slices"
 )
 
-// chunkElements is about how many numbers are converted at a time, so that a large tensor needs little more memory than its result.
+// chunkElements is about how many numbers are converted at a time, so that converting a large tensor takes little memory besides the result.
 const chunkElements = 1 << 20
 
-// Read returns the bytes of a tensor as they are stored. It wraps [ErrMissing] where there is no such tensor.
+// Read returns the stored bytes of a tensor. It wraps [ErrMissing] where there is no such tensor.
 func (f *File) Read(name string) ([]byte, error) {
 	t, err := f.tensor(name)
 	if err != nil {
@@ -19,7 +19,7 @@ func (f *File) Read(name string) ([]byte, error) {
 	return b, f.readAt(t, b, 0)
 }
 
-// Float32 returns the numbers of a tensor, row-major, and its extents from the slowest to the fastest: [out, in] for a matrix. It wraps
+// Float32 returns the numbers of a tensor, row-major, and its extents, [out, in] for a matrix. It wraps
 // [ErrMissing] where there is no such tensor and [ErrType] where its type cannot be converted.
 func (f *File) Float32(name string) (data []float32, dims []int, err error) {
 	t, err := f.tensor(name)
@@ -33,7 +33,7 @@ func (f *File) Float32(name string) (data []float32, dims []int, err error) {
 	return data, slices.Clone(t.Dims), nil
 }
 
-// ReadFloat32 is [File.Float32] into a slice, which must have the length of the tensor.
+// ReadFloat32 reads the numbers of a tensor into a slice of the same length, see [File.Float32].
 func (f *File) ReadFloat32(name string, to []float32) error {
 	t, err := f.tensor(name)
 	if err != nil {
@@ -52,7 +52,7 @@ func (f *File) fill(t Tensor, to []float32) error {
 	})
 }
 
-// eachChunk hands the numbers of a tensor to visit, some whole rows at a time. The slice is visit's only until it returns.
+// eachChunk calls visit with the numbers of a tensor, some whole rows at a time. The slice is valid until visit returns.
 func (f *File) eachChunk(t Tensor, visit func(rows []float32) error) error {
 	row := t.Dims[len(t.Dims)-1]
 	rows := int(t.Elements() / int64(row))

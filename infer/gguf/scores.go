@@ -13,7 +13,7 @@ func (h *hyper) scores(c *Config, f subnet.Family) {
 	layers := len(c.Layers)
 	for i, l := range c.Layers {
 		if l != c.Layers[0] && h.err == nil {
-			h.err = fmt.Errorf("%w: %q with other counts in layer %d than in the first", ErrArchitecture, c.Arch, i)
+			h.err = fmt.Errorf("%w: %q with different counts in layers 0 and %d", ErrArchitecture, c.Arch, i)
 		}
 	}
 	c.AttnScale = f.AttnScale(layers, c.Hidden, c.Layers[0].Heads)

@@ -23,8 +23,8 @@ func expected(c *Config) []subnet.Tensor {
 	return list
 }
 
-// checkShapes takes from the tensors what the metadata does not say and checks that each has the extents it must have and that there is none that
-// the network does not know, for its part would be lost.
+// checkShapes sets the fields of c that the tensors determine. It checks that each tensor has the extents of the family, and that the network
+// uses all of them.
 func (f *File) checkShapes(c *Config) error {
 	embd, ok := f.Tensor("token_embd.weight")
 	if !ok {
@@ -57,7 +57,7 @@ func (f *File) checkShapes(c *Config) error {
 	return nil
 }
 
-// isIgnored reports whether llama.cpp leaves a tensor of that name unread: inverse rotary frequencies that some files carry.
+// isIgnored reports whether llama.cpp ignores a tensor of that name: inverse rotary frequencies, which some files hold.
 func isIgnored(name string) bool {
 	return strings.HasSuffix(name, "rotary_emb.inv_freq") || strings.HasSuffix(name, "attn_rot_embd.weight")
 }
@@ -68,8 +68,8 @@ func isFused(name string) bool {
 	return strings.HasPrefix(name, "blk.") && strings.HasSuffix(name, fusedSuffix)
 }
 
-// splitFused gives the rows of every fused attn_qkv of an openelm file the names of the matrices they are. A file whose counts contradict its
-// tensors is left as it is: [File.Config] then says which tensor is missing.
+// splitFused adds W_Q, W_K and W_V to the tensors by name, for every fused attn_qkv. It does nothing for a file whose counts contradict its
+// tensors: [File.Config] then reports the tensor that is missing.
 func (f *File) splitFused() {
 	c, err := f.hyperparameters()
 	if err != nil || !c.family().FusedQKV {
@@ -82,13 +82,13 @@ func (f *File) splitFused() {
 		}
 		rowSize := fused.Size / int64(fused.Dims[0])
 		offset := fused.Offset
-		for _, part := range []struct {
+		for _, m := range []struct {
 			name string
 			rows int
 		}{{"attn_q.weight", l.Heads}, {"attn_k.weight", l.KVHeads}, {"attn_v.weight", l.KVHeads}} {
 			t := Tensor{
-				Name: layerName(i, part.name), Type: fused.Type, Dims: []int{part.rows * c.HeadDim, fused.Dims[1]},
-				Offset: offset, Size: int64(part.rows*c.HeadDim) * rowSize,
+				Name: layerName(i, m.name), Type: fused.Type, Dims: []int{m.rows * c.HeadDim, fused.Dims[1]},
+				Offset: offset, Size: int64(m.rows*c.HeadDim) * rowSize,
 			}
 			offset += t.Size
 			f.byName[t.Name] = t

@@ -132,7 +132,7 @@ func compareStock(t *testing.T, names []string, jobs []stockJob) {
 				return p[len(p)-1]
 			}
 			gap := last(greedy[k]) - last(r.Greedy[k])
-			t.Logf("%s: greedy tokens part after %d, where the two are %.4f nats apart", names[i], k, gap)
+			t.Logf("%s: greedy tokens differ from %d on, where the two best are %.4f nats apart", names[i], k, gap)
 			if !(gap < max(0.05, 3*noise*math.Sqrt(float64(len(own))))) {
 				t.Errorf("%s: greedy tokens %v here, %v in stock llama.cpp", names[i], greedy, r.Greedy)
 			}
@@ -151,7 +151,7 @@ func standardError(a, b []float64) float64 {
 	return math.Sqrt(max(0, squares/n-sum/n*sum/n) / n)
 }
 
-// firstDifference returns where two lists of one length part, -1 where they do not.
+// firstDifference returns the first index at which two lists of one length differ, -1 for none.
 func firstDifference(a, b []int) int {
 	for i := range a {
 		if a[i] != b[i] {

@@ -12,21 +12,21 @@ import (
 // streamElements is about how many numbers one goroutine converts at a time.
 const streamElements = 1 << 18
 
-// write makes the numbers of a job and appends them to the file, a few runs of rows at a time on all cores.
-func (p *plan) write(ctx context.Context, w *Writer, j job, progress func(bytes int)) error {
+// write appends a tensor to the file. It converts a few ranges of rows at a time, on all cores.
+func (p *plan) write(ctx context.Context, w *Writer, j target, progress func(bytes int)) error {
 	workers := runtime.GOMAXPROCS(0)
-	for _, part := range j.parts {
-		step := max(1, streamElements/max(part.width, part.outWidth()))
-		for lo := 0; lo < len(part.rows); lo += workers * step {
+	for _, piece := range j.pieces {
+		step := max(1, streamElements/max(piece.width, piece.outWidth()))
+		for lo := 0; lo < len(piece.rows); lo += workers * step {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
 			out := make([][]byte, workers)
 			var g errgroup.Group
 			for i := range out {
-				first, last := min(lo+i*step, len(part.rows)), min(lo+(i+1)*step, len(part.rows))
+				first, last := min(lo+i*step, len(piece.rows)), min(lo+(i+1)*step, len(piece.rows))
 				g.Go(func() (err error) {
-					out[i], err = p.rows(j.Type, part, part.rows[first:last])
+					out[i], err = p.rows(j.Type, piece, piece.rows[first:last])
 					return err
 				})
 			}
@@ -44,37 +44,37 @@ func (p *plan) write(ctx context.Context, w *Writer, j job, progress func(bytes 
 	return nil
 }
 
-// rows makes some rows of a part in the stored form of type out.
-func (p *plan) rows(out Type, part part, rows []int) ([]byte, error) {
+// rows returns rows of a piece as stored in type out.
+func (p *plan) rows(out Type, piece piece, rows []int) ([]byte, error) {
 	if len(rows) == 0 {
 		return nil, nil
 	}
-	src, _ := p.src.Tensor(part.src)
-	if part.verbatim(src.Type, out) {
+	src, _ := p.src.Tensor(piece.src)
+	if piece.verbatim(src.Type, out) {
 		return p.copyRows(src, rows)
 	}
-	width := part.outWidth()
+	width := piece.outWidth()
 	values := make([]float32, len(rows)*width)
-	err := eachRun(rows, func(place, row, n int) error {
-		from, err := p.sourceRows(part, src, row, n)
+	err := eachRun(rows, func(at, row, n int) error {
+		from, err := p.sourceRows(piece, src, row, n)
 		if err != nil || from == nil {
 			return err
 		}
-		to := values[place*width : (place+n)*width]
-		if part.cols == nil {
+		to := values[at*width : (at+n)*width]
+		if piece.cols == nil {
 			copy(to, from)
 		} else {
 			for r := range n {
-				for i, column := range part.cols {
+				for i, column := range piece.cols {
 					if column != subnet.Zero {
-						to[r*width+i] = from[r*part.width+column]
+						to[r*width+i] = from[r*piece.width+column]
 					}
 				}
 			}
 		}
-		if part.scale != 1 {
+		if piece.scale != 1 {
 			for i := range to {
-				to[i] *= part.scale
+				to[i] *= piece.scale
 			}
 		}
 		return nil
@@ -85,15 +85,15 @@ func (p *plan) rows(out Type, part part, rows []int) ([]byte, error) {
 	return Encode(out, values, width)
 }
 
-// sourceRows returns n rows of the matrix that a part gathers from, nil for zeros.
-func (p *plan) sourceRows(part part, src Tensor, row, n int) ([]float32, error) {
-	if part.src == "" {
-		if part.values == nil {
+// sourceRows returns n rows of the matrix that a piece gathers from, nil for zeros.
+func (p *plan) sourceRows(piece piece, src Tensor, row, n int) ([]float32, error) {
+	if piece.src == "" {
+		if piece.values == nil {
 			return nil, nil
 		}
-		return part.values[row*part.width : (row+n)*part.width], nil
+		return piece.values[row*piece.width : (row+n)*piece.width], nil
 	}
-	rowSize, _ := src.Type.RowSize(part.width)
+	rowSize, _ := src.Type.RowSize(piece.width)
 	b := make([]byte, int64(n)*rowSize)
 	if err := p.src.readAt(src, b, int64(row)*rowSize); err != nil {
 		return nil, err
@@ -101,29 +101,29 @@ func (p *plan) sourceRows(part part, src Tensor, row, n int) ([]float32, error) 
 	return Decode(src.Type, b)
 }
 
-// copyRows copies stored rows. Bytes of zero are numbers of zero in every type.
+// copyRows copies stored rows. Zero bytes are zeros in every type.
 func (p *plan) copyRows(src Tensor, rows []int) ([]byte, error) {
 	rowSize, _ := src.Type.RowSize(src.Dims[len(src.Dims)-1])
 	b := make([]byte, int64(len(rows))*rowSize)
-	err := eachRun(rows, func(place, row, n int) error {
-		return p.src.readAt(src, b[int64(place)*rowSize:int64(place+n)*rowSize], int64(row)*rowSize)
+	err := eachRun(rows, func(at, row, n int) error {
+		return p.src.readAt(src, b[int64(at)*rowSize:int64(at+n)*rowSize], int64(row)*rowSize)
 	})
 	return b, err
 }
 
-// eachRun visits the longest runs of consecutive rows: n of them from row on, at place and after. Zeros are passed over.
-func eachRun(rows []int, visit func(place, row, n int) error) error {
-	for place := 0; place < len(rows); {
+// eachRun calls visit for every longest run of consecutive rows: n rows from row on, at positions from at on. It skips zeros.
+func eachRun(rows []int, visit func(at, row, n int) error) error {
+	for at := 0; at < len(rows); {
 		n := 1
-		for place+n < len(rows) && rows[place] != subnet.Zero && rows[place+n] == rows[place]+n {
+		for at+n < len(rows) && rows[at] != subnet.Zero && rows[at+n] == rows[at]+n {
 			n++
 		}
-		if rows[place] != subnet.Zero {
-			if err := visit(place, rows[place], n); err != nil {
+		if rows[at] != subnet.Zero {
+			if err := visit(at, rows[at], n); err != nil {
 				return err
 			}
 		}
-		place += n
+		at += n
 	}
 	return nil
 }

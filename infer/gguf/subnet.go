@@ -12,38 +12,38 @@ import (
 type Refit struct {
 	// WO is [hidden, kept attention channels], the columns in the order of [subnet.Masks.OColumns].
 	WO []float32
-	// WD is [hidden, kept MLP channels], the columns in rising order.
+	// WD is [hidden, kept MLP channels], the columns in increasing order.
 	WD []float32
-	// WU is [kept MLP channels, hidden], the rows in rising order.
+	// WU is [kept MLP channels, hidden], the rows in increasing order.
 	WU []float32
 	// BO and BD are biases [hidden] on the output of attention and of the MLP, nil for none.
 	BO, BD []float32
 }
 
-// Subnet is what [WriteSubnet] writes: the units kept and, where they were re-fitted, the weights that changed.
+// Subnet holds the units kept and the weights that were re-fitted.
 type Subnet struct {
 	Masks subnet.Masks
-	// Refit has one element per layer of the dense model, or is nil when nothing was re-fitted.
+	// Refit has one element per layer of the dense model, or is nil where nothing was re-fitted.
 	Refit []Refit
 	// Provenance is stored under general.lathe.KEY; values are of the types that [KV.Set] takes.
 	Provenance map[string]any
 }
 
-// WriteOptions says how [WriteSubnet] stores a subnet.
+// WriteOptions are the options of [WriteSubnet].
 type WriteOptions struct {
-	// Type names the type of the matrices (F32, F16, Q8_0, Q4_0, Q4_1, Q6_K, Q5_K, Q4_K, …); "" keeps the type each has in the source. Rows that are no
-	// whole blocks of the type fall back to one that fits, see [Report].
+	// Type is the type of the matrices (F32, F16, Q8_0, Q4_0, Q4_1, Q6_K, Q5_K, Q4_K, …); "" keeps that of each in the source. Matrices whose rows
+	// are not whole blocks of the type fall back to one that fits, see [Report].
 	Type string
-	// Zeroed writes the dense model's shapes and architecture with zeros where units were dropped: the same function, not smaller.
+	// Zeroed writes the shapes and the architecture of the dense model, with zeros for dropped units: the same function, but no smaller.
 	Zeroed bool
-	// Progress is called now and then with the bytes of tensors written so far and in total; nil for none.
+	// Progress is called from time to time with the bytes of tensors written so far and in total; nil for none.
 	Progress func(done, total int64)
 }
 
-// Report says what [WriteSubnet] wrote.
+// Report describes a file that [WriteSubnet] wrote.
 type Report struct {
 	Path string `json:"path"`
-	// Arch is the architecture that the file names.
+	// Arch is the architecture of the file.
 	Arch string `json:"architecture"`
 	// Bytes is the size of the file, TensorBytes that of its tensors without padding, SourceBytes the size of the source file.
 	Bytes       int64 `json:"bytes"`
@@ -51,10 +51,10 @@ type Report struct {
 	SourceBytes int64 `json:"source_bytes"`
 	// ByType splits TensorBytes by the name of the type.
 	ByType map[string]int64 `json:"bytes_by_type"`
-	// Fallbacks are the tensors stored in another type than asked for.
+	// Fallbacks are the tensors stored in a type other than the one asked for.
 	Fallbacks []Fallback `json:"fallbacks,omitempty"`
-	// CompactParams counts the parameters of the block matrices that dropped units took with them; ZeroedParams those of dropped
-	// units that the file still holds as zeros. Zeroed lists the latter.
+	// CompactParams counts the parameters of the block matrices that the file does not hold, ZeroedParams those of dropped units that it
+	// holds as zeros. Zeroed lists the latter.
 	CompactParams int64        `json:"compact_params"`
 	ZeroedParams  int64        `json:"zeroed_params"`
 	Zeroed        []ZeroedUnit `json:"zeroed,omitempty"`
@@ -68,25 +68,25 @@ type Fallback struct {
 	Reason string `json:"reason"`
 }
 
-// ZeroedUnit is something dropped that the format can hold only as zeros.
+// ZeroedUnit describes dropped units that the file holds as zeros.
 type ZeroedUnit struct {
 	// Layer is the index in the dense model.
 	Layer int `json:"layer"`
-	// What names the units, Why the rule of the format that keeps them.
+	// What names the units, Why the rule of the format that requires them.
 	What string `json:"what"`
 	Why  string `json:"why"`
 	// Params counts the zeros.
 	Params int64 `json:"params"`
 }
 
-// WriteSubnet writes to dst the part of the model src that s keeps, re-fitted where s says so. The file appears whole or not at all.
+// WriteSubnet writes to dst the units of the model src that s keeps, with the re-fitted weights of s. Either the whole file appears or none.
 //
-// Units go for real where the format allows it and are zeros otherwise, see [subnet.Masks.Cut]; [Report] counts both. A subnet whose layers still
-// have equal counts keeps the architecture of the source; one of a Llama or Qwen2 model whose layers differ is written as deci, which is the same
-// network with counts of each layer its own, and one of a Qwen3 model with tied output as openelm likewise. Rows that stay as they are keep their stored bytes, so nothing is quantised twice but the columns
-// of W_O and W_D that move. An output bias is no unit: it stays when all units of its block go.
+// Dropped units are removed where the format allows it and are zeros otherwise, see [subnet.Masks.Cut]; [Report] counts both. A subnet whose
+// layers have equal counts keeps the architecture of the source; otherwise the file has the architecture of the family for layers that
+// differ, see [subnet.Files]. Unchanged rows keep their stored bytes, so that only the columns of W_O and W_D are quantised again. An output
+// bias is not a unit: it remains when all units of its block are dropped.
 //
-// The errors wrap [ErrSubnet] where masks or re-fitted weights do not fit the model or no file can hold them, [ErrType] where a type cannot be
+// Errors wrap [ErrSubnet] where masks or re-fitted weights do not fit the model or no file can hold them, [ErrType] where a type cannot be
 // read or written, or the error of the operating system, and name the file.
 func WriteSubnet(ctx context.Context, src *File, dst string, s Subnet, o WriteOptions) (Report, error) {
 	p, err := newPlan(src, s, o)
@@ -106,7 +106,7 @@ func WriteSubnet(ctx context.Context, src *File, dst string, s Subnet, o WriteOp
 	}
 	defer w.Abort()
 	var done int64
-	for _, j := range p.jobs {
+	for _, j := range p.targets {
 		err := p.write(ctx, w, j, func(bytes int) {
 			done += int64(bytes)
 			if o.Progress != nil {
@@ -133,14 +133,14 @@ func (p *plan) create(dst, hash string) (*Writer, error) {
 }
 
 func (p *plan) tensors() []Tensor {
-	tensors := make([]Tensor, len(p.jobs))
-	for i, j := range p.jobs {
+	tensors := make([]Tensor, len(p.targets))
+	for i, j := range p.targets {
 		tensors[i] = j.Tensor
 	}
 	return tensors
 }
 
-// notTheSource refuses to put the subnet in the place of the model it was cut from.
+// notTheSource returns an error where the file would replace the model that it is cut from.
 func notTheSource(src *File, dst string) error {
 	a, err := os.Stat(src.path)
 	if err != nil {

@@ -23,7 +23,7 @@ func TestCutEqualsZeroed(t *testing.T) {
 		for i, c := range cutCases() {
 			for j, refit := range []string{"", "refit"} {
 				if family.Name != "llama" && i%2 != j {
-					continue // with and without re-fitting by turns: one family has both
+					continue // alternate with and without re-fitting: one family has both
 				}
 				t.Run(family.Name+"/"+c.name+"/"+refit, func(t *testing.T) {
 					f := gguftest.Open(t, family.Model)

@@ -31,13 +31,13 @@ func write(t *testing.T, f *gguf.File, s gguf.Subnet, o gguf.WriteOptions) (*ggu
 	}
 	t.Cleanup(func() { out.Close() })
 	if report.Path != path || report.Bytes != out.Size() {
-		t.Errorf("the report says %d bytes in %s, the file has %d", report.Bytes, report.Path, out.Size())
+		t.Errorf("the report has %d bytes in %s, the file %d", report.Bytes, report.Path, out.Size())
 	}
 	return out, report
 }
 
-// The sizes that masks promise are those that the file has, to the byte, and the report adds up.
-func TestSizesAreAsPromised(t *testing.T) {
+// The sizes that masks predict are those of the file, to the byte, and the report adds up.
+func TestSizesAreAsPredicted(t *testing.T) {
 	for _, family := range gguftest.Families() {
 		if uneven(family) {
 			continue // other counts than the cases are made for
@@ -49,11 +49,11 @@ func TestSizesAreAsPromised(t *testing.T) {
 					m := c.masks(subnet.Dense(geometryOf(t, f)))
 					out, report := write(t, f, gguf.Subnet{Masks: m}, gguf.WriteOptions{Type: typ})
 					if want := m.GGUFBytes(typ); report.TensorBytes != want {
-						t.Errorf("%d bytes of tensors, the masks promise %d", report.TensorBytes, want)
+						t.Errorf("%d bytes of tensors, the masks predict %d", report.TensorBytes, want)
 					}
 					size := m.Size()
 					if report.ZeroedParams != size.ZeroedParams || report.CompactParams != size.DenseBlockParams-size.BlockParams-size.ZeroedParams {
-						t.Errorf("zeroed %d and compact %d parameters, the masks promise %+v", report.ZeroedParams, report.CompactParams, size)
+						t.Errorf("zeroed %d and compact %d parameters, the masks predict %+v", report.ZeroedParams, report.CompactParams, size)
 					}
 					checkReport(t, out, report)
 				})
@@ -84,7 +84,7 @@ func checkReport(t *testing.T, out *gguf.File, report gguf.Report) {
 	}
 }
 
-// Every number of a zero-filled file is that of the source where the masks keep its units, and zero elsewhere.
+// Every number of a zero-filled file is that of the source where the masks keep its units and zero elsewhere.
 func TestZeroedTensors(t *testing.T) {
 	for _, c := range cutCases() {
 		t.Run(c.name, func(t *testing.T) {
@@ -170,7 +170,7 @@ func keep(m subnet.Masks, name string, values []float32, dims []int) {
 	}
 }
 
-// Re-fitted matrices take the place of the kept columns and of nothing else.
+// Re-fitted matrices replace the kept columns and nothing else.
 func TestRefitTakesTheKeptColumns(t *testing.T) {
 	f := gguftest.Open(t, gguftest.Tiny("llama"))
 	m := everySecondChannel(keepHeads(subnet.Dense(geometryOf(t, f)), 1, 1, 2), 1, 0)
@@ -194,7 +194,7 @@ func TestRefitTakesTheKeptColumns(t *testing.T) {
 		}
 	}
 	if refit, ok := out.KV().Bool("general.lathe.up_refitted"); !refit || !ok {
-		t.Error("the file does not say that W_U was re-fitted")
+		t.Error("the file lacks the mark of a re-fitted W_U")
 	}
 	if out.Has("blk.0.attn_output.bias") {
 		t.Error("a layer without re-fitted bias has one")
@@ -245,9 +245,9 @@ func TestCutKeepsStoredBytes(t *testing.T) {
 	}
 	row := len(from) / 128
 	if want := slices.Concat(from[row:4*row], from[7*row:8*row]); !slices.Equal(got, want) {
-		t.Error("rows that only moved were stored anew")
+		t.Error("rows that only moved were converted")
 	}
-	want := []gguf.Fallback{{Tensor: "blk.0.ffn_down.weight", Want: "Q8_0", Got: "F16", Reason: "rows of 4 are no multiple of 32"}}
+	want := []gguf.Fallback{{Tensor: "blk.0.ffn_down.weight", Want: "Q8_0", Got: "F16", Reason: "rows of 4 are not a multiple of 32"}}
 	if diff := cmp.Diff(want, report.Fallbacks); diff != "" {
 		t.Error(diff)
 	}
@@ -381,7 +381,7 @@ func TestWriteSubnetRefuses(t *testing.T) {
 		{"type without writer", f, "", gguf.Subnet{Masks: dense}, "IQ2_XXS", gguf.ErrType, "cannot be written"},
 		{"provenance of a strange type", f, "", gguf.Subnet{Masks: dense, Provenance: map[string]any{"x": struct{}{}}}, "", gguf.ErrSubnet, "general.lathe.x"},
 		{"no such folder", f, filepath.Join(dir, "absent", "out.gguf"), gguf.Subnet{Masks: dense}, "", os.ErrNotExist, "no such file or directory"},
-		{"a folder is there", f, dir, gguf.Subnet{Masks: dense}, "", nil, "not a regular file"},
+		{"a folder at the destination", f, dir, gguf.Subnet{Masks: dense}, "", nil, "not a regular file"},
 		{"the source itself", f, f.Path(), gguf.Subnet{Masks: dense}, "", nil, "the model that the subnet is cut from"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -420,7 +420,7 @@ func TestCancelledWriteLeavesNothing(t *testing.T) {
 	wantEmpty(t, dir)
 }
 
-// A device that is always full stands for a full disk.
+// /dev/full replaces a full disk.
 func TestFullDisk(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {

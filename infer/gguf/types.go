@@ -32,7 +32,7 @@ func ParseType(name string) (Type, error) { return subnet.ParseType(name) }
 type Tensor struct {
 	Name string
 	Type Type
-	// Dims are the extents from the slowest to the fastest: [out, in] for a matrix.
+	// Dims are the extents, [out, in] for a matrix.
 	Dims []int
 	// Offset is the position of the first byte in the file.
 	Offset int64
@@ -40,7 +40,7 @@ type Tensor struct {
 	Size int64
 }
 
-// Elements returns how many numbers the tensor holds.
+// Elements returns the number of numbers in the tensor.
 func (t Tensor) Elements() int64 {
 	n := int64(1)
 	for _, d := range t.Dims {

@@ -11,25 +11,25 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// ErrMismatch is wrapped by [Verification.Err]: a file that is not the subnet it says it is.
-var ErrMismatch = errors.New("not what the file says")
+// ErrMismatch is wrapped by [Verification.Err]: a file is not the subnet that its metadata describe.
+var ErrMismatch = errors.New("does not match its metadata")
 
-// VerifyOptions says how far [Verify] goes.
+// VerifyOptions are the options of [Verify].
 type VerifyOptions struct {
-	// Source is the model that the file says it was cut from. Without it only what the file says of itself is checked.
+	// Source is the model that the file was cut from. Without it only the metadata and the shapes are checked.
 	Source *File
-	// Logits runs the file and the source with these masks, and returns how far apart their outputs are and what was compared; nil for no
-	// such check. More than Tolerance fails.
+	// Logits runs the file and the source with these masks. It returns the difference of their outputs and a description of what it compared.
+	// A difference above Tolerance fails the check; a nil Logits skips it.
 	Logits    func(ctx context.Context, masks subnet.Masks) (difference float64, compared string, err error)
 	Tolerance float64
-	// Progress is called now and then, from one goroutine at a time, with the bytes of tensors compared so far and in total; nil for none.
+	// Progress is called from time to time, by one goroutine at a time, with the bytes of tensors compared so far and in total; nil for none.
 	Progress func(done, total int64)
 }
 
-// Outcome is how a check of [Verify] went.
+// Outcome is the outcome of a check of [Verify].
 type Outcome string
 
-// The outcomes of a check: Skipped is for one that what is at hand does not allow.
+// The outcomes of a check. Skipped is for one that needs something that was not given.
 const (
 	Passed  Outcome = "passed"
 	Failed  Outcome = "failed"
@@ -43,28 +43,28 @@ type Finding struct {
 	Detail  string  `json:"detail"`
 }
 
-// Change is a tensor that differs from the source's columns, as re-fitting makes it.
+// Change is a tensor that differs from the columns of the source, as after re-fitting.
 type Change struct {
 	Tensor string `json:"tensor"`
-	// Relative is the Frobenius norm of the difference over that of the source's kept columns; 1 for a bias that the source has not.
+	// Relative is the Frobenius norm of the difference over that of the kept columns of the source; 1 for a bias that the source lacks.
 	Relative float64 `json:"relative"`
 }
 
-// Verification says what [Verify] found.
+// Verification is the result of [Verify].
 type Verification struct {
 	Path   string `json:"path"`
 	SHA256 string `json:"sha256"`
 	Arch   string `json:"architecture"`
-	// Source and SourceSHA256 name the model that the file says it was cut from.
+	// Source and SourceSHA256 name the model that the file was cut from, by its metadata.
 	Source       string  `json:"source"`
 	SourceSHA256 string  `json:"source_sha256"`
 	Ratio        float64 `json:"ratio"`
-	// Zeroed says that the file has the dense model's shapes.
+	// Zeroed reports whether the file has the shapes of the dense model.
 	Zeroed   bool         `json:"zeroed"`
 	Masks    subnet.Masks `json:"-"`
 	Findings []Finding    `json:"findings"`
-	// Exact counts the tensors whose bytes are those that cutting the source gives, Rounded those that another rounding of the same numbers
-	// explains. Refitted lists the output matrices and biases that changed.
+	// Exact counts the tensors with the same bytes as a cut of the source, Rounded those that differ only by rounding. Refitted lists the
+	// output matrices and biases that changed.
 	Exact    int      `json:"exact_tensors"`
 	Rounded  int      `json:"rounded_tensors,omitempty"`
 	Refitted []Change `json:"refitted,omitempty"`
@@ -75,7 +75,7 @@ func (v *Verification) OK() bool {
 	return !slices.ContainsFunc(v.Findings, func(f Finding) bool { return f.Outcome == Failed })
 }
 
-// Err returns nil where no check failed, else an error that wraps [ErrMismatch] and says what did.
+// Err returns nil where no check failed, else an error that wraps [ErrMismatch] and lists those that did.
 func (v *Verification) Err() error {
 	var failed []string
 	for _, f := range v.Findings {
@@ -93,18 +93,18 @@ func (v *Verification) add(check string, outcome Outcome, format string, args ..
 	v.Findings = append(v.Findings, Finding{check, outcome, fmt.Sprintf(format, args...)})
 }
 
-// Verify checks that a file written by [WriteSubnet] is what it says: that its provenance is whole and its shapes are those its masks lead to,
-// and, with the source, that this is the model it was cut from and that every tensor holds the source's numbers where the masks keep them and
-// zeros where they do not. Rows that only moved must be equal to the last bit, as must columns stored anew in the same way; output matrices
-// and biases may have been re-fitted, and are then listed with how much they changed.
+// Verify checks a file written by [WriteSubnet]: that its provenance is complete and its shapes are those of its masks. With the source, it
+// also checks that the file was cut from that model, and that every tensor holds the numbers of the source where the masks keep them and
+// zeros elsewhere. Unchanged rows must be equal to the last bit, as must columns that are quantised again; output matrices and biases may have
+// been re-fitted, and are then listed with the size of the change.
 //
-// What does not hold is a [Finding], see [Verification.Err]. The error is for what could not be checked: it wraps [ErrMissing] for a file that no
-// subnet was written to, and is that of the operating system or of the context.
+// A failed check is a [Finding], see [Verification.Err]. The error is for checks that could not be made: it wraps [ErrMissing] for a file
+// without provenance, or is that of the operating system or of the context.
 func Verify(ctx context.Context, f *File, o VerifyOptions) (Verification, error) {
 	v := Verification{Path: f.path}
 	text, ok := f.KV().String(provenancePrefix + "masks")
 	if !ok {
-		return v, fmt.Errorf("gguf: %s: key %q: %w: it cannot be told what the file was cut from", f.path, provenancePrefix+"masks", ErrMissing)
+		return v, fmt.Errorf("gguf: %s: key %q: %w: the file has no masks", f.path, provenancePrefix+"masks", ErrMissing)
 	}
 	var err error
 	if v.SHA256, err = f.SHA256(ctx); err != nil {
@@ -132,8 +132,8 @@ func Verify(ctx context.Context, f *File, o VerifyOptions) (Verification, error)
 	return v, v.logits(ctx, o)
 }
 
-// compare holds the tensors against the source's. Where the counts leave open whether dropped units were filled with zeros in their place or
-// those kept moved together, the second is tried first.
+// compare compares the tensors with the source's. Where the counts fit both a compact file and one with zeros in the positions of dropped
+// units, it tries the compact one first.
 func (v *Verification) compare(ctx context.Context, f *File, c *Config, o VerifyOptions) error {
 	before := slices.Clip(v.Findings)
 	err := v.tensors(ctx, f, c, o)
@@ -152,7 +152,7 @@ func (v *Verification) compare(ctx context.Context, f *File, c *Config, o Verify
 	return nil
 }
 
-// provenance reads what the file says of itself, and reports whether there are masks to go on with.
+// provenance reads and checks the provenance. It reports whether the other checks can be made.
 func (v *Verification) provenance(f *File, text string) bool {
 	kv := f.KV()
 	v.Source, _ = kv.String(provenancePrefix + "source")
@@ -163,7 +163,7 @@ func (v *Verification) provenance(f *File, text string) bool {
 		return false
 	}
 	if b, err := hex.DecodeString(v.SourceSHA256); err != nil || len(b) != 32 {
-		v.add("provenance", Failed, "%ssource_sha256 is no hash: %.80q", provenancePrefix, v.SourceSHA256)
+		v.add("provenance", Failed, "%ssource_sha256 is not a hash: %.80q", provenancePrefix, v.SourceSHA256)
 		return false
 	}
 	if want := v.Masks.Size().Ratio; v.Ratio != want {
@@ -174,44 +174,45 @@ func (v *Verification) provenance(f *File, text string) bool {
 	return true
 }
 
-// shapes holds the counts in the header against those that the masks lead to.
+// shapes compares the counts in the header with those of the masks.
 func (v *Verification) shapes(c *Config) bool {
 	cut := v.Masks.Cut()
 	compact := differs(c, cut)
 	if compact == "" {
-		v.add("shapes", Passed, "%d layers with heads of %d, as the masks lead to", len(c.Layers), c.HeadDim)
+		v.add("shapes", Passed, "%d layers with heads of %d, as in the masks", len(c.Layers), c.HeadDim)
 		return true
 	}
 	g := v.Masks.Geometry()
 	if g.Arch == c.Arch && differs(c, zeroedCut(v.Masks)) == "" {
 		v.Zeroed = true
-		v.add("shapes", Passed, "%d layers with heads of %d, as the dense model: dropped units are zeros", len(c.Layers), c.HeadDim)
+		v.add("shapes", Passed, "%d layers with heads of %d, as in the dense model: dropped units are zeros", len(c.Layers), c.HeadDim)
 		return true
 	}
 	v.add("shapes", Failed, "%s", compact)
 	return false
 }
 
-// differs says where the counts of a file are others than those of a cut, "" for nowhere. Biases of dropped layers may have put a layer in front.
+// differs describes the first count of a file that is not that of a cut, "" for none. The file may have one layer more, in front, for the
+// biases of dropped ones.
 func differs(c *Config, cut subnet.Cut) string {
 	layers := c.Layers
 	if len(layers) == len(cut.Layers)+1 && c.OutBias && layers[0] == (subnet.LayerGeometry{Heads: 1, KVHeads: 1, FFN: subnet.MinChannels}) {
 		layers = layers[1:]
 	}
 	if len(layers) != len(cut.Layers) || c.HeadDim != cut.HeadDim {
-		return fmt.Sprintf("%d layers with heads of %d, the masks lead to %d with heads of %d", len(c.Layers), c.HeadDim, len(cut.Layers), cut.HeadDim)
+		return fmt.Sprintf("%d layers with heads of %d, the masks need %d with heads of %d", len(c.Layers), c.HeadDim, len(cut.Layers), cut.HeadDim)
 	}
 	for i, l := range cut.Layers {
 		want := subnet.LayerGeometry{Heads: len(l.Heads), KVHeads: len(l.Groups), FFN: len(l.Channels)}
 		if layers[i] != want {
-			return fmt.Sprintf("layer %d has %d query heads, %d KV heads and %d MLP channels, the masks lead to %d, %d and %d",
+			return fmt.Sprintf("layer %d has %d query heads, %d KV heads and %d MLP channels, the masks need %d, %d and %d",
 				i+len(c.Layers)-len(layers), layers[i].Heads, layers[i].KVHeads, layers[i].FFN, want.Heads, want.KVHeads, want.FFN)
 		}
 	}
 	return ""
 }
 
-// source holds the source at hand against the one that the file names.
+// source compares the source with the one that the file names.
 func (v *Verification) source(ctx context.Context, source *File) (bool, error) {
 	hash, err := source.SHA256(ctx)
 	if err != nil {
@@ -225,7 +226,7 @@ func (v *Verification) source(ctx context.Context, source *File) (bool, error) {
 	return true, nil
 }
 
-// logits asks the caller's engines.
+// logits runs the check of the caller.
 func (v *Verification) logits(ctx context.Context, o VerifyOptions) error {
 	if o.Logits == nil || !v.OK() {
 		v.add("logits", Skipped, "not run")

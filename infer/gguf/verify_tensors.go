@@ -13,11 +13,11 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// roundingTolerance is how far, relative to their norm, stored numbers may be from those that this build's conversion gives before another
-// rounding of the same numbers explains it no more.
+// roundingTolerance is the largest relative difference, in Frobenius norm, between numbers of the file and of this build's conversion that
+// rounding explains.
 const roundingTolerance = 1e-3
 
-// tensors holds every tensor of the file against what cutting the source gives.
+// tensors compares every tensor of the file with that of a cut of the source.
 func (v *Verification) tensors(ctx context.Context, f *File, c *Config, o VerifyOptions) error {
 	p, err := planOf(f, c, o.Source, v)
 	if err != nil {
@@ -34,25 +34,25 @@ func (v *Verification) tensors(ctx context.Context, f *File, c *Config, o Verify
 		left[t.Name] = true
 		total += t.Size
 	}
-	for _, j := range p.jobs {
+	for _, j := range p.targets {
 		t, ok := f.Tensor(j.Name)
 		if !ok || !slices.Equal(t.Dims, j.Dims) {
-			v.add("tensors", Failed, "tensor %q has extents %v, the masks lead to %v", j.Name, t.Dims, j.Dims)
+			v.add("tensors", Failed, "tensor %q has extents %v, the masks need %v", j.Name, t.Dims, j.Dims)
 			return nil
 		}
 		delete(left, j.Name)
 	}
 	for name := range left {
-		v.add("tensors", Failed, "tensor %q is of no kept unit", name)
+		v.add("tensors", Failed, "tensor %q belongs to no kept unit", name)
 		return nil
 	}
 
-	results := make([]comparison, len(p.jobs))
+	results := make([]comparison, len(p.targets))
 	var mu sync.Mutex
 	var done int64
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
-	for i, j := range p.jobs {
+	for i, j := range p.targets {
 		g.Go(func() (err error) {
 			t, _ := f.Tensor(j.Name)
 			if results[i], err = p.compare(ctx, f, t, j); err != nil {
@@ -70,14 +70,14 @@ func (v *Verification) tensors(ctx context.Context, f *File, c *Config, o Verify
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	v.judge(p.jobs, results)
+	v.judge(p.targets, results)
 	return nil
 }
 
 // judge turns comparisons into findings.
-func (v *Verification) judge(jobs []job, results []comparison) {
+func (v *Verification) judge(targets []target, results []comparison) {
 	var wrong, unknown []string
-	for i, j := range jobs {
+	for i, j := range targets {
 		r := results[i]
 		relative := math.Sqrt(r.difference / r.norm)
 		if r.norm == 0 {
@@ -95,7 +95,7 @@ func (v *Verification) judge(jobs []job, results []comparison) {
 		case refittable(j.Name):
 			v.Refitted = append(v.Refitted, Change{Tensor: j.Name, Relative: relative})
 		default:
-			wrong = append(wrong, fmt.Sprintf("tensor %q is not the source's from row %d on", j.Name, r.firstRow))
+			wrong = append(wrong, fmt.Sprintf("tensor %q differs from the source from row %d on", j.Name, r.firstRow))
 		}
 	}
 	if len(wrong) > 0 {
@@ -108,7 +108,7 @@ func (v *Verification) judge(jobs []job, results []comparison) {
 	if len(unknown) > 0 {
 		v.add("conversions", Skipped, "this build cannot convert to the type of %d tensors, %q first", len(unknown), unknown[0])
 	}
-	v.add("tensors", Passed, "%d are the source's to the last bit, %d rounded otherwise, %d re-fitted", v.Exact, v.Rounded, len(v.Refitted))
+	v.add("tensors", Passed, "%d equal to the source's to the last bit, %d differ by rounding, %d re-fitted", v.Exact, v.Rounded, len(v.Refitted))
 }
 
 // refittable reports whether re-fitting may change a tensor of that name.
@@ -116,7 +116,7 @@ func refittable(name string) bool {
 	return strings.HasPrefix(name, "blk.") && (strings.Contains(name, ".attn_output.") || strings.Contains(name, ".ffn_down.") || strings.Contains(name, ".ffn_up."))
 }
 
-// planOf lays out the subnet that a file says it holds, with a place for the output biases that the file has.
+// planOf lays out the subnet of the metadata of a file, with those output biases that the file has.
 func planOf(f *File, c *Config, source *File, v *Verification) (*plan, error) {
 	s := Subnet{Masks: v.Masks, Refit: make([]Refit, v.Masks.Layers())}
 	o := WriteOptions{Zeroed: v.Zeroed}
@@ -124,20 +124,20 @@ func planOf(f *File, c *Config, source *File, v *Verification) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	none := func() []float32 { return make([]float32, c.Hidden) }
+	zeros := func() []float32 { return make([]float32, c.Hidden) }
 	changed := false
 	if len(c.Layers) == len(p.cut.Layers)+1 {
-		s.Refit[0].BD, changed = none(), true
+		s.Refit[0].BD, changed = zeros(), true
 		if p, err = newPlan(source, s, o); err != nil {
 			return nil, err
 		}
 	}
-	for place, l := range p.cut.Layers {
-		if f.Has(layerName(place, "attn_output.bias")) && p.biasO[place] == nil {
-			s.Refit[l.Source].BO, changed = none(), true
+	for i, l := range p.cut.Layers {
+		if f.Has(layerName(i, "attn_output.bias")) && p.biasO[i] == nil {
+			s.Refit[l.Source].BO, changed = zeros(), true
 		}
-		if f.Has(layerName(place, "ffn_down.bias")) && p.biasD[place] == nil {
-			s.Refit[l.Source].BD, changed = none(), true
+		if f.Has(layerName(i, "ffn_down.bias")) && p.biasD[i] == nil {
+			s.Refit[l.Source].BD, changed = zeros(), true
 		}
 	}
 	if !changed {
@@ -146,36 +146,36 @@ func planOf(f *File, c *Config, source *File, v *Verification) (*plan, error) {
 	return newPlan(source, s, o)
 }
 
-// comparison is how a tensor of a file relates to what cutting gives.
+// comparison is the comparison of a tensor of a file with that of a cut.
 type comparison struct {
 	firstRow         int     // first row that differs in its bytes, -1 for none
-	difference, norm float64 // sums of squares of the difference and of what cutting gives, over the rows that differ
+	difference, norm float64 // sums of squares of the difference and of the cut, over the rows that differ
 	verbatim         bool    // rows are copied, not converted
 	unreadable       bool    // this build cannot convert to the type
-	bad              string  // what no rounding or re-fitting explains
+	bad              string  // a difference that neither rounding nor re-fitting explains
 }
 
-// compare makes the rows of a job again in the type that the file stores them in.
-func (p *plan) compare(ctx context.Context, f *File, t Tensor, j job) (comparison, error) {
+// compare compares the rows of a tensor with those of a cut in the same type.
+func (p *plan) compare(ctx context.Context, f *File, t Tensor, j target) (comparison, error) {
 	r := comparison{firstRow: -1, verbatim: true}
 	width := t.Dims[len(t.Dims)-1]
 	rowSize, _ := t.Type.RowSize(width)
 	first := 0
-	for _, part := range j.parts {
-		src, _ := p.src.Tensor(part.src)
-		verbatim := part.verbatim(src.Type, t.Type)
+	for _, piece := range j.pieces {
+		src, _ := p.src.Tensor(piece.src)
+		verbatim := piece.verbatim(src.Type, t.Type)
 		r.verbatim = r.verbatim && verbatim
-		if !verbatim && (!Writable(t.Type) || part.src != "" && !Readable(src.Type)) {
+		if !verbatim && (!Writable(t.Type) || piece.src != "" && !Readable(src.Type)) {
 			r.unreadable = true
 			return r, nil
 		}
-		step := max(1, streamElements/max(part.width, width))
-		for lo := 0; lo < len(part.rows); lo += step {
+		step := max(1, streamElements/max(piece.width, width))
+		for lo := 0; lo < len(piece.rows); lo += step {
 			if err := ctx.Err(); err != nil {
 				return r, err
 			}
-			rows := part.rows[lo:min(lo+step, len(part.rows))]
-			want, err := p.rows(t.Type, part, rows)
+			rows := piece.rows[lo:min(lo+step, len(piece.rows))]
+			want, err := p.rows(t.Type, piece, rows)
 			if err != nil {
 				return r, err
 			}
@@ -194,7 +194,7 @@ func (p *plan) compare(ctx context.Context, f *File, t Tensor, j job) (compariso
 	return r, nil
 }
 
-// measure adds rows that differ, the first of which is row of the tensor.
+// measure adds rows that differ. row is the first of them in the tensor.
 func (r *comparison) measure(t Type, got, want []byte, rowSize, row int) error {
 	if r.firstRow < 0 {
 		r.firstRow = row

@@ -14,7 +14,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// Whatever is written must pass, and what was re-fitted must be told from what was not.
+// TestVerifyPassesWhatWasWritten verifies written files: re-fitted tensors are listed, and no others.
 func TestVerifyPassesWhatWasWritten(t *testing.T) {
 	n := 0
 	for _, family := range gguftest.Families() {
@@ -22,7 +22,7 @@ func TestVerifyPassesWhatWasWritten(t *testing.T) {
 			if uneven(family) {
 				c = cutCase{"middle layer", func(m subnet.Masks) subnet.Masks { return dropLayer(m, 1) }}
 			}
-			// Five is no divisor of the number of cases, so that every way meets every case in some family.
+			// Five does not divide the number of cases, so that every combination occurs in some family.
 			o := []gguf.WriteOptions{{}, {Type: "Q8_0"}, {Type: "F32", Zeroed: true}, {}, {Type: "F32"}}[n%5]
 			checkVerified(t, family, c, o, n%5 > 2)
 			n++
@@ -117,17 +117,17 @@ func TestVerifyFindsWhatIsWrong(t *testing.T) {
 		change func(data []byte)
 		reason string
 	}{
-		{"one bit of a gate", nil, "blk.0.ffn_gate.weight", func(b []byte) { b[5*128] ^= 1 }, `tensors: tensor "blk.0.ffn_gate.weight" is not the source's from row 5 on`},
-		{"one bit of a norm", nil, "blk.1.attn_norm.weight", func(b []byte) { b[2] ^= 1 }, `"blk.1.attn_norm.weight" is not the source's`},
+		{"one bit of a gate", nil, "blk.0.ffn_gate.weight", func(b []byte) { b[5*128] ^= 1 }, `tensors: tensor "blk.0.ffn_gate.weight" differs from the source from row 5 on`},
+		{"one bit of a norm", nil, "blk.1.attn_norm.weight", func(b []byte) { b[2] ^= 1 }, `"blk.1.attn_norm.weight" differs from the source`},
 		{"one bit of the embedding", nil, "token_embd.weight", func(b []byte) { b[len(b)-1] ^= 1 }, `row 319 on`},
 		{"an infinite number in W_O", nil, "blk.1.attn_output.weight", func(b []byte) { binary.LittleEndian.PutUint16(b, 0x7c00) }, `"blk.1.attn_output.weight" holds +Inf in row 0`},
-		{"other channels", key("general.lathe.masks", string(otherText)), "", nil, `"blk.0.ffn_gate.weight" is not the source's from row 0 on`},
-		{"masks of another width", key("general.lathe.masks", string(wider)), "", nil, "64 MLP channels, the masks lead to 4, 2 and 128"},
+		{"other channels", key("general.lathe.masks", string(otherText)), "", nil, `"blk.0.ffn_gate.weight" differs from the source from row 0 on`},
+		{"masks of another width", key("general.lathe.masks", string(wider)), "", nil, "64 MLP channels, the masks need 4, 2 and 128"},
 		{"masks that are none", key("general.lathe.masks", "lathe-masks 1\n"), "", nil, "provenance: general.lathe.masks"},
 		{"another share", key("general.lathe.ratio", 0.1), "", nil, "provenance: general.lathe.ratio is 0.1"},
 		{"another source", key("general.lathe.source_sha256", strings.Repeat("0", 64)), "", nil, "source: the file was cut from llama.gguf with hash 000000000000"},
-		{"no hash", key("general.lathe.source_sha256", "x"), "", nil, "is no hash"},
-		{"counts that its tensors have not", key("deci.feed_forward_length", []int32{64, 64}), "", nil, "shapes: gguf:"},
+		{"no hash", key("general.lathe.source_sha256", "x"), "", nil, "is not a hash"},
+		{"counts other than those of the tensors", key("deci.feed_forward_length", []int32{64, 64}), "", nil, "shapes: gguf:"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if test.edit == nil {

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// WriteVocabulary writes to dst the vocabulary of f on the smallest network that llama.cpp loads, one layer of zeros: so that it tokenises for
-// models that it has no runtime for. It wraps [ErrMissing] where f has no vocabulary.
+// WriteVocabulary writes to dst the vocabulary of f with the smallest network that llama.cpp loads, one layer of zeros. With it llama.cpp
+// tokenises for models that it has no runtime for. It wraps [ErrMissing] where f has no vocabulary.
 func (f *File) WriteVocabulary(dst string) error {
 	kv, err := f.vocabulary()
 	if err != nil {
@@ -34,10 +34,10 @@ func (f *File) WriteVocabulary(dst string) error {
 	return w.Commit()
 }
 
-// vocabularyHidden is the width of the network that carries a vocabulary: one head of as many channels.
+// vocabularyHidden is the hidden size of that network and the size of its one head.
 const vocabularyHidden = 32
 
-// vocabulary returns the metadata of such a file.
+// vocabulary returns the metadata of that file.
 func (f *File) vocabulary() (*KV, error) {
 	from, kv := f.KV(), &KV{}
 	if !from.Has("tokenizer.ggml.tokens") {

@@ -13,7 +13,7 @@ import (
 )
 
 // Writer writes a file whose metadata and tensors are known in advance, tensor after tensor. The bytes go to a hidden file beside the
-// destination, which takes the destination's place only when [Writer.Commit] has everything on disk; until then nobody sees it.
+// destination. [Writer.Commit] renames it to the destination when everything is on disk.
 //
 //	w, err := gguf.Create("out.gguf", kv, tensors)
 //	if err != nil {
@@ -38,7 +38,7 @@ type Writer struct {
 	done      bool
 }
 
-// Create starts a file. Of each tensor the name, type and extents count; offset and size are worked out. The alignment is general.alignment
+// Create starts a file. It uses the name, type and extents of each tensor and computes offset and size. The alignment is general.alignment
 // where kv has it, else 32.
 func Create(path string, kv *KV, tensors []Tensor) (*Writer, error) {
 	w := newWriter(path, kv)
@@ -47,7 +47,7 @@ func Create(path string, kv *KV, tensors []Tensor) (*Writer, error) {
 		return nil, fmt.Errorf("gguf: writing %s: %w", path, err)
 	}
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("gguf: writing %s: something that is not a regular file is there", path)
+		return nil, fmt.Errorf("gguf: writing %s: not a regular file", path)
 	}
 	if w.file, err = durable.Create(path, 0o666); err != nil {
 		return nil, w.wrap(err)
@@ -74,7 +74,7 @@ func newWriter(path string, kv *KV) *Writer {
 // Tensors returns the tensors as laid out.
 func (w *Writer) Tensors() []Tensor { return w.tensors }
 
-// Bytes returns the size that the whole file will have.
+// Bytes returns the size of the complete file.
 func (w *Writer) Bytes() int64 {
 	if len(w.tensors) == 0 {
 		return w.pos
@@ -83,13 +83,13 @@ func (w *Writer) Bytes() int64 {
 	return alignUp(last.Offset+last.Size, w.alignment)
 }
 
-// Append writes the next bytes of a tensor. Tensors come in the order given to [Create], each in as many pieces as the caller likes.
+// Append writes the next bytes of a tensor. Tensors must come in the order given to [Create], each in any number of pieces.
 func (w *Writer) Append(name string, data []byte) error {
 	if len(data) == 0 {
 		return nil
 	}
 	if w.next >= len(w.tensors) || w.tensors[w.next].Name != name || int64(len(data)) > w.left {
-		return fmt.Errorf("gguf: writing %s: %d bytes of tensor %q are out of turn", w.path, len(data), name)
+		return fmt.Errorf("gguf: writing %s: %d bytes of tensor %q are out of order", w.path, len(data), name)
 	}
 	if err := w.write(data); err != nil {
 		return err
@@ -106,10 +106,10 @@ func (w *Writer) Append(name string, data []byte) error {
 	return nil
 }
 
-// Commit puts the file, complete and on disk, in its place. After an error nothing is left behind.
+// Commit renames the file to its destination when it is complete and on disk. After an error nothing is left.
 func (w *Writer) Commit() error {
 	if w.done {
-		return fmt.Errorf("gguf: writing %s: already ended", w.path)
+		return fmt.Errorf("gguf: writing %s: already committed or aborted", w.path)
 	}
 	defer w.Abort()
 	if w.next < len(w.tensors) {
@@ -121,7 +121,7 @@ func (w *Writer) Commit() error {
 	return w.wrap(w.file.Commit())
 }
 
-// Abort removes what was written so far. It does nothing after [Writer.Commit].
+// Abort removes the hidden file. It does nothing after [Writer.Commit].
 func (w *Writer) Abort() {
 	if w.done {
 		return
@@ -147,7 +147,7 @@ func (w *Writer) wrap(err error) error {
 	return fmt.Errorf("gguf: writing %s: %w", w.path, err)
 }
 
-// layOut gives each tensor its place and returns everything that comes before their data.
+// layOut sets the offset and the size of each tensor and returns the header.
 func (w *Writer) layOut(kv *KV, tensors []Tensor) ([]byte, error) {
 	if w.alignment <= 0 || w.alignment > MaxAlignment || w.alignment&(w.alignment-1) != 0 {
 		return nil, fmt.Errorf("alignment %d is not a power of two up to %d", w.alignment, MaxAlignment)
@@ -165,7 +165,7 @@ func (w *Writer) layOut(kv *KV, tensors []Tensor) ([]byte, error) {
 	var offset int64
 	for _, t := range tensors {
 		if t.Name == "" || len(t.Name) > MaxNameBytes || names[t.Name] {
-			return nil, fmt.Errorf("tensor %q: the name is taken or not from 1 to %d bytes long", t.Name, MaxNameBytes)
+			return nil, fmt.Errorf("tensor %q: the name occurs twice or is not 1 to %d bytes long", t.Name, MaxNameBytes)
 		}
 		names[t.Name] = true
 		if len(t.Dims) == 0 || len(t.Dims) > MaxDims || t.Elements() <= 0 {
@@ -197,7 +197,7 @@ func (w *Writer) layOut(kv *KV, tensors []Tensor) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// put writes numbers as they lie in the file. A buffer in memory takes all numbers and lists of them.
+// put writes a number, or a list of numbers, in little-endian order. That cannot fail in memory.
 func put(b *bytes.Buffer, v any) {
 	if err := binary.Write(b, binary.LittleEndian, v); err != nil {
 		panic(err)

@@ -30,7 +30,7 @@ func allKinds(t *testing.T) *gguf.KV {
 	return kv
 }
 
-// A file must read back as it was written, in whatever order its tensors come.
+// A file must read back as it was written, whatever the order of its tensors.
 func TestWriterRoundTrip(t *testing.T) {
 	kv := allKinds(t)
 	tensors := []gguf.Tensor{
@@ -73,7 +73,7 @@ func TestWriterRoundTrip(t *testing.T) {
 			t.Fatal(err)
 		}
 		if f.Size() != w.Bytes() {
-			t.Errorf("%d bytes, the writer said %d", f.Size(), w.Bytes())
+			t.Errorf("%d bytes, the writer reported %d", f.Size(), w.Bytes())
 		}
 		if diff := cmp.Diff(w.Tensors(), f.Tensors()); diff != "" {
 			t.Error(diff)
@@ -116,7 +116,7 @@ func TestWriterRefuses(t *testing.T) {
 	}{
 		{"no name", &gguf.KV{}, tensor("", gguf.F32, 1), "the name"},
 		{"long name", &gguf.KV{}, tensor(strings.Repeat("x", 64), gguf.F32, 1), "the name"},
-		{"same name", &gguf.KV{}, append(tensor("a", gguf.F32, 1), tensor("a", gguf.F32, 1)...), "the name is taken"},
+		{"same name", &gguf.KV{}, append(tensor("a", gguf.F32, 1), tensor("a", gguf.F32, 1)...), "the name occurs twice"},
 		{"no dimensions", &gguf.KV{}, tensor("a", gguf.F32), "extents []"},
 		{"no elements", &gguf.KV{}, tensor("a", gguf.F32, 0, 3), "extents [0 3]"},
 		{"no whole blocks", &gguf.KV{}, tensor("a", gguf.Q8_0, 3, 31), "rows of 31 cannot be Q8_0"},
@@ -142,10 +142,10 @@ func TestWriterIsAtomic(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := w.Append("b", make([]byte, 8)); err == nil {
-		t.Error("a tensor out of turn is no error")
+		t.Error("a tensor out of order is accepted")
 	}
 	if err := w.Append("a", make([]byte, 9)); err == nil {
-		t.Error("too many bytes are no error")
+		t.Error("too many bytes are accepted")
 	}
 	if err := w.Append("a", make([]byte, 4)); err != nil {
 		t.Error(err)
@@ -154,7 +154,7 @@ func TestWriterIsAtomic(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	if err := w.Commit(); err == nil {
-		t.Error("a second commit is no error")
+		t.Error("a second commit is accepted")
 	}
 	b, err := os.ReadFile(path)
 	if err != nil || string(b) != "before" {
@@ -174,7 +174,7 @@ func TestKV(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := kv.Set("odd", map[string]int{}); err == nil {
-		t.Error("a map is no error")
+		t.Error("a map is accepted")
 	}
 	if n, ok := kv.Uint("n"); n != 7 || !ok {
 		t.Errorf("n is %d %v", n, ok)

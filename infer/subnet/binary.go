@@ -8,8 +8,8 @@ import (
 )
 
 // AppendBits appends the masks as bits, without their geometry: for each layer
-// the heads, the MLP channels, and for Q/K and V/O one byte that says whether the
-// in-head sets of its groups follow. Each set takes whole bytes.
+// the heads, the MLP channels, and for Q/K and V/O one byte, 1 where the in-head
+// sets of its groups follow and 0 otherwise. Each set takes whole bytes.
 func (m Masks) AppendBits(b []byte) []byte {
 	for _, l := range m.layers {
 		b = l.Heads.appendBits(b)
@@ -28,7 +28,7 @@ func (m Masks) AppendBits(b []byte) []byte {
 	return b
 }
 
-// FromBits reads what [Masks.AppendBits] writes for a model of the geometry.
+// FromBits is the inverse of [Masks.AppendBits] for a model of the geometry.
 // Errors wrap [ErrInvalid] or [ErrSyntax].
 func FromBits(g *Geometry, b []byte) (Masks, error) {
 	if err := g.Validate(); err != nil {
@@ -106,7 +106,7 @@ func (s Set) MarshalText() ([]byte, error) {
 	return []byte(s.String() + "/" + strconv.Itoa(s.n)), nil
 }
 
-// UnmarshalText reads what [Set.MarshalText] writes. Errors wrap [ErrSyntax].
+// UnmarshalText is the inverse of [Set.MarshalText]. Errors wrap [ErrSyntax].
 func (s *Set) UnmarshalText(text []byte) error {
 	read, _, err := parseCounted(strings.TrimSpace(string(text)))
 	if err != nil {

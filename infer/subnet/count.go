@@ -2,8 +2,8 @@ package subnet
 
 import "math"
 
-// DefaultGranularity is the multiple in which MLP widths are chosen unless told
-// otherwise: a block of ggml's quantised types.
+// DefaultGranularity is the usual step of MLP widths: the block of most of
+// ggml's quantised types.
 const DefaultGranularity = 32
 
 // Count returns how many of n units a ratio keeps: the nearest multiple of the

@@ -2,8 +2,9 @@ package subnet
 
 import "slices"
 
-// Zero stands in a [Cut] where a file must hold a unit that the masks do not
-// keep: filled with zeros it changes nothing, but it is not saved.
+// Zero marks a unit in a [Cut] that the file must hold although the masks do not
+// keep it. It is filled with zeros, so that it changes nothing, but it takes its
+// bytes.
 const Zero = -1
 
 // MinChannels is the width of the zero-filled MLP that a layer without MLP
@@ -17,14 +18,14 @@ type Limits struct {
 	// PerLayer: widths may differ between layers. Otherwise all layers have
 	// those of the widest.
 	PerLayer bool
-	// NoAttention: layers other than the first of the file may have no
-	// attention block. Otherwise a zero-filled head stays.
+	// NoAttention: layers other than the first of the file may lack the attention
+	// block. Otherwise a zero-filled head stays.
 	NoAttention bool
 	// AllQuery: a layer with attention has all query heads, because the bias of
-	// W_Q must have the hidden size.
+	// W_Q must have as many elements as the hidden size.
 	AllQuery bool
 	// InHead: the head size may be cut, to one size and one choice of rotary
-	// pairs for the whole model.
+	// pairs for all layers.
 	InHead bool
 	// Period, where not 0, is that of the layers with full attention among those
 	// with a sliding window. A layer can only be at a position of its own kind, so
@@ -50,34 +51,34 @@ func (g *Geometry) Limits() Limits {
 // family returns the facts of the architecture of g.
 func (g *Geometry) family() *Family { return find(g.Arch) }
 
-// Cut is the shape of the file that holds a subnet: which unit of the dense
-// model stands at each place, or [Zero].
+// Cut is the shape of the file that holds a subnet: the unit of the dense model
+// at each position, or [Zero].
 type Cut struct {
 	HeadDim int // channels of every head
 	// Pairs holds the dense Q/K channel behind each of the HeadDim written
 	// channels, for the rotary frequencies; the same in all heads.
 	Pairs []int
-	// Layers holds the kept layers in order. Dropped ones are missing, but for
-	// those that stand in the file all zero.
+	// Layers holds the kept layers in order, and dropped ones only where the file
+	// needs them, filled with zeros.
 	Layers []CutLayer
 }
 
 // CutLayer is the shape of one layer of the file.
 type CutLayer struct {
 	Source int // layer of the dense model
-	// Groups and Heads hold the dense KV group and query head at each place;
-	// the heads of the group at place j are at len(Heads)/len(Groups)·j and
-	// after. Both are empty in a layer without attention.
+	// Groups and Heads hold the dense KV group and query head at each position;
+	// the heads of the group at position j start at len(Heads)/len(Groups)·j.
+	// Both are empty in a layer without attention.
 	Groups, Heads []int
-	// QK and VO hold, for the group at each place, the dense in-head channel
-	// at each of the HeadDim places.
+	// QK and VO hold, for the group at each position, the dense in-head channel
+	// at each of the HeadDim positions.
 	QK, VO [][]int
-	// Channels holds the dense MLP channel at each place.
+	// Channels holds the dense MLP channel at each position.
 	Channels []int
 }
 
-// Cut returns the shape of the file that holds the subnet. Compared with the
-// units kept, a file has in addition, filled with zeros:
+// Cut returns the shape of the file that holds the subnet. Besides the units
+// kept, a file has, filled with zeros:
 //
 //   - query heads, where the kept groups of a layer keep unequal counts;
 //   - channels inside heads, beyond the largest count that any head keeps and
@@ -86,16 +87,16 @@ type CutLayer struct {
 //   - [MinChannels] MLP channels, where a layer has attention and no MLP;
 //   - a layer of one head and as many channels in front, where the first layers
 //     are dropped and their output biases must stay;
-//   - dropped layers, where the one behind them would stand in the place of
-//     another kind of layer;
-//   - whatever else the [Limits] of the family ask for.
+//   - dropped layers, where the next kept one would otherwise be at a position
+//     of another kind of layer;
+//   - what the other [Limits] of the family require.
 func (m Masks) Cut() Cut {
 	g, limits := m.geometry, m.geometry.Limits()
 	cut := m.headCut(limits)
 	if g.OutBias && m.layers[0].IsDropped() {
 		cut.Layers = append(cut.Layers, CutLayer{Groups: []int{Zero}, Heads: []int{Zero}, Channels: padded(nil, MinChannels)})
 	}
-	var dropped []int // layers that may stand, filled with zeros, before the next one
+	var dropped []int // layers that may stay, filled with zeros, before the next kept one
 	for i, l := range m.layers {
 		if l.IsDropped() {
 			dropped = append(dropped, i)
@@ -163,7 +164,7 @@ func (m Masks) headCut(limits Limits) Cut {
 	return Cut{HeadDim: pairs.Len(), Pairs: pairs.Indices()}
 }
 
-// cutHeads places the kept groups and heads of l.
+// cutHeads sets the groups and heads to those that l keeps.
 func (c *CutLayer) cutHeads(l Layer, g LayerGeometry, limits Limits) {
 	per := 0 // heads of the fullest group
 	var kept [][]int
@@ -191,7 +192,7 @@ func (c *CutLayer) cutHeads(l Layer, g LayerGeometry, limits Limits) {
 	c.Heads = padded(c.Heads, groups*per)
 }
 
-// level gives all layers the widths of the widest.
+// level pads all layers to the widths of the widest.
 func (cut *Cut) level() {
 	var groups, per, channels int
 	for _, l := range cut.Layers {
@@ -213,20 +214,20 @@ func (cut *Cut) level() {
 	}
 }
 
-// cutChannels places the in-head channels of l, the mask c was made from, whose
-// heads have dim channels.
+// cutChannels sets the in-head channels to those that l keeps. dim is the head
+// size of the dense model.
 func (cut *Cut) cutChannels(c *CutLayer, l Layer, dim int) {
 	c.QK, c.VO = make([][]int, len(c.Groups)), make([][]int, len(c.Groups))
-	for place, group := range c.Groups {
+	for position, group := range c.Groups {
 		qk, vo := Empty(dim), Empty(dim)
 		if group != Zero {
 			qk, vo = l.QKOf(group, dim), l.VOOf(group, dim)
 		}
-		c.QK[place] = keptOrZero(cut.Pairs, qk)
+		c.QK[position] = keptOrZero(cut.Pairs, qk)
 		if cut.HeadDim == dim {
-			c.VO[place] = keptOrZero(cut.Pairs, vo)
+			c.VO[position] = keptOrZero(cut.Pairs, vo)
 		} else {
-			c.VO[place] = padded(vo.Indices(), cut.HeadDim)
+			c.VO[position] = padded(vo.Indices(), cut.HeadDim)
 		}
 	}
 }
@@ -241,7 +242,7 @@ func keptOrZero(channels []int, kept Set) []int {
 	return out
 }
 
-// padded returns units followed by as many zero-filled ones as make n.
+// padded returns units extended by zero-filled ones to n.
 func padded(units []int, n int) []int {
 	units = slices.Clip(units)
 	for len(units) < n {

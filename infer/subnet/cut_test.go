@@ -44,9 +44,9 @@ func TestCutKeepsTheMasks(t *testing.T) {
 			seen := 0
 			var kept int64
 			limits := g.Limits()
-			for place, c := range cut.Layers {
-				if !limits.sameKind(c.Source, place) && !m.Layer(c.Source).IsDropped() {
-					t.Fatalf("%s: layer %d stands at %d", name, c.Source, place)
+			for position, c := range cut.Layers {
+				if !limits.sameKind(c.Source, position) && !m.Layer(c.Source).IsDropped() {
+					t.Fatalf("%s: layer %d is at position %d", name, c.Source, position)
 				}
 				if m.Layer(c.Source).IsDropped() && limits.Period > 0 {
 					kept += cutParams(t, g, cut, c)
@@ -91,23 +91,23 @@ func cutParams(t *testing.T, g *Geometry, cut Cut, c CutLayer) int64 {
 	if per*len(c.Groups) != len(c.Heads) {
 		t.Fatalf("%d heads in %d groups", len(c.Heads), len(c.Groups))
 	}
-	for place, group := range c.Groups {
-		if len(c.QK[place]) != cut.HeadDim || len(c.VO[place]) != cut.HeadDim {
-			t.Fatalf("group of %d and %d channels, heads have %d", len(c.QK[place]), len(c.VO[place]), cut.HeadDim)
+	for position, group := range c.Groups {
+		if len(c.QK[position]) != cut.HeadDim || len(c.VO[position]) != cut.HeadDim {
+			t.Fatalf("group of %d and %d channels, heads have %d", len(c.QK[position]), len(c.VO[position]), cut.HeadDim)
 		}
-		for i, ch := range c.QK[place] {
+		for i, ch := range c.QK[position] {
 			if ch != Zero && ch != cut.Pairs[i] {
-				t.Fatalf("Q/K channel %d stands where the rotary pair is %d", ch, cut.Pairs[i])
+				t.Fatalf("Q/K channel %d is at the rotary pair %d", ch, cut.Pairs[i])
 			}
 		}
-		heads := nonZero(c.Heads[place*per : (place+1)*per])
+		heads := nonZero(c.Heads[position*per : (position+1)*per])
 		for _, h := range heads {
 			if h/g.Layers[c.Source].HeadsPerGroup() != group {
-				t.Fatalf("head %d stands under KV group %d", h, group)
+				t.Fatalf("head %d is in KV group %d", h, group)
 			}
 		}
 		if group != Zero {
-			n += (len(heads) + 1) * (len(nonZero(c.QK[place])) + len(nonZero(c.VO[place])))
+			n += (len(heads) + 1) * (len(nonZero(c.QK[position])) + len(nonZero(c.VO[position])))
 		}
 	}
 	return int64(n * g.Hidden)
@@ -194,11 +194,11 @@ func TestCutRules(t *testing.T) {
 			"qwen3", dense(func(l *layers) { l[1].Heads = Empty(4) }),
 			"[[0 1 2 3] [-1]]", "[[0 1] [-1]]", "[64 64]", 8, 32,
 		},
-		"gemma2 takes turns": {
+		"gemma2 alternates": {
 			"gemma2", dense(func(l *layers) { l[0] = none }),
 			"[[-1 -1 -1 -1] [0 1 2 3]]", "[[-1 -1] [0 1]]", "[64 64]", 8, 16*6 + 64*3,
 		},
-		"unknown is level": {
+		"unknown has equal widths": {
 			"unknown", dense(func(l *layers) {
 				l[1].Heads = Of(4, 0)
 				l[0].Channels = Range(64, 0, 40)

@@ -1,18 +1,21 @@
-// Package mask is the vocabulary of subnets: which units of a decoder-only
-// transformer are kept, what that costs, and how such choices are varied.
+// Package subnet describes models and their subnets: the shape of a
+// decoder-only transformer, the units that masks keep of it, and the cost of
+// that choice.
 //
-// A unit is what a mask keeps or drops: an MLP channel, a query head, a KV
-// group (one KV head with its query heads), a channel inside a head, a whole
-// attention or MLP block, a layer. A [Set] is an immutable subset of units of
-// one kind, a [Layer] the sets of one layer, and [Masks] those of a whole
-// model, bound to its [Geometry]. All are values: deriving one from another
-// shares what did not change, [Diff] lists the difference.
+// A unit is an MLP channel, a query head, a KV group (one KV head with its
+// query heads), a channel inside a head, a whole attention or MLP block, or a
+// layer. A [Set] is an immutable subset of the units of one kind, a [Layer]
+// holds the sets of one layer, and [Masks] those of a whole model, bound to its
+// [Geometry]. All are values: one derived from another shares what is
+// unchanged, and [Diff] lists the difference.
 //
-// [Masks.Cut] says which shape a file of a subnet has (what can be removed for
-// real and what can only be filled with zeros), and [Masks.Size] what it
-// costs in parameters, bytes and operations. [Space] bounds what a search may
-// choose, and holds the mutation and crossover of Shen et al., "Search for
-// Efficient Large Language Models", arXiv 2409.17372.
+// [Masks.Cut] returns the shape of the file of a subnet: the units that it
+// removes and those that it can only fill with zeros. [Masks.Size] returns the
+// parameters and bytes of a subnet, [Masks.FLOPs] its operations.
+//
+// A [Family] holds the facts of one architecture, a [Type] those of one of
+// ggml's storage types. There is one table of each; the packages that read,
+// run, cut and convert models use them.
 //
 // Errors wrap [ErrInvalid] for masks that do not fit their model (they name
 // layer and unit) and [ErrSyntax] for text that cannot be read. The package

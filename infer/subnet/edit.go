@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// Kind names what a unit is.
+// Kind is a kind of units.
 type Kind uint8
 
-// The kinds of units a [Layer] has sets of.
+// The kinds of units that a [Layer] has sets of.
 const (
 	Heads    Kind = iota // query heads
 	Channels             // MLP channels
@@ -17,7 +17,7 @@ const (
 	VO                   // V/O channels inside the heads of a KV group
 )
 
-// String returns the name of the kind as the text form writes it.
+// String returns the name of the kind in the text form of masks.
 func (k Kind) String() string {
 	switch k {
 	case Heads:
@@ -37,7 +37,7 @@ type Edit struct {
 	Layer int
 	Kind  Kind
 	Group int // the KV group of Q/K and V/O channels, otherwise 0
-	// Added and Dropped are over the units of that kind and have none in common.
+	// Added and Dropped are disjoint sets of units of that kind.
 	Added, Dropped Set
 }
 
@@ -47,7 +47,7 @@ func (e Edit) Inverse() Edit {
 	return e
 }
 
-// String describes the edit for a person: "layer 3 mlp +0-31 -64-95".
+// String returns the edit in words: "layer 3 mlp +0-31 -64-95".
 func (e Edit) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "layer %d %v", e.Layer, e.Kind)
@@ -64,7 +64,7 @@ func (e Edit) String() string {
 }
 
 // Diff returns the edits that turn a into b, masks of one geometry, in order of
-// layer, kind and group. Layers the two share cost nothing to compare.
+// layer, kind and group.
 func Diff(a, b Masks) []Edit {
 	var edits []Edit
 	for i := range a.layers {
@@ -87,8 +87,8 @@ func Diff(a, b Masks) []Edit {
 	return edits
 }
 
-// Apply returns m changed by the edits, which need not fit: units added twice
-// or dropped twice are left as they are. Errors wrap [ErrInvalid].
+// Apply returns m with the edits made. Adding a kept unit and dropping a dropped
+// one have no effect. Errors wrap [ErrInvalid].
 func (m Masks) Apply(edits ...Edit) (Masks, error) {
 	out := Masks{m.geometry, slices.Clone(m.layers)}
 	for _, e := range edits {

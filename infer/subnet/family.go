@@ -75,7 +75,7 @@ type Files struct {
 	TiedOnly bool
 	// FusedQKV: W_Q, W_K and W_V are one tensor.
 	FusedQKV bool
-	// QKVBias says where W_Q, W_K and W_V may have biases, OutBias whether W_O and W_D may.
+	// QKVBias is where W_Q, W_K and W_V may have biases. OutBias: W_O and W_D may have biases.
 	QKVBias Bias
 	OutBias bool
 	// FullQuery: W_Q always has as many rows as the hidden size.
@@ -88,7 +88,7 @@ type Files struct {
 type Folder struct {
 	Classes []string // architectures in config.json; nil where no folder is converted
 	Names   *Names
-	// The values of what config.json leaves out; 0 where it must be there. NormEps and RopeBase have a usual value for all families.
+	// Defaults of config.json; 0 for a required value. Without one here, NormEps is 1e-6 and RopeBase 10000.
 	NormEps, RopeBase float64
 	HeadDim           int
 	Tied              bool
@@ -105,14 +105,14 @@ type Folder struct {
 // Names maps the names of modules in a folder to those of tensors in a file, both without ".weight" and ".bias".
 type Names struct {
 	Model  map[string]string // modules outside the layers
-	Layers string            // what comes before the number of a layer
+	Layers string            // prefix of a layer, before its number
 	Layer  map[string]string // modules of a layer
 }
 
 // Window describes layers that attend only to the most recent tokens: all but every Period-th.
 type Window struct {
 	Period   int     // 0 for no such layers
-	Size     int     // tokens where the file does not have it; 0: then there is no window
+	Size     int     // tokens where the file has no value; 0: such a file has no window
 	RopeBase float64 // base of the rotary frequencies of these layers; 0 for that of the others
 }
 
@@ -121,7 +121,7 @@ func (w Window) Local(layer int) bool { return w.Period > 0 && layer%w.Period !=
 
 // SoftCap describes a bound c on scores: x becomes c·tanh(x/c). The zero value is no bound.
 type SoftCap struct {
-	Default  float64 // where the file does not have it; 0 for none
+	Default  float64 // where the file has no value; 0 for none
 	Optional bool    // models without a bound exist
 }
 

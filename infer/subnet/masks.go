@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// Limits on what is accepted from outside, far above any model in use.
+// Limits on sizes in text and files, far above those of any model in use.
 const (
 	MaxUnits  = 1 << 17 // units of one kind in one layer
 	MaxLayers = 1 << 10 // layers of one model
@@ -16,10 +16,10 @@ const (
 )
 
 var (
-	// ErrInvalid is wrapped when masks do not fit the geometry they are for.
-	ErrInvalid = errors.New("mask: invalid")
-	// ErrSyntax is wrapped when the text form of a set or of masks cannot be read.
-	ErrSyntax = errors.New("mask: syntax")
+	// ErrInvalid is wrapped by errors about masks that do not fit their geometry, and about an impossible geometry.
+	ErrInvalid = errors.New("subnet: invalid")
+	// ErrSyntax is wrapped by errors about the text or binary form of sets and masks.
+	ErrSyntax = errors.New("subnet: syntax error")
 )
 
 // LayerGeometry counts the units of one layer of the dense model: query heads,
@@ -36,10 +36,9 @@ func (g LayerGeometry) HeadsPerGroup() int {
 	return g.Heads / g.KVHeads
 }
 
-// Geometry is the shape of the dense model as far as masks and their costs
-// depend on it. The matrices of a layer are W_Q [Heads·HeadDim, Hidden], W_K and
+// Geometry is the shape of the dense model, as masks and their costs need it. The matrices of a layer are W_Q [Heads·HeadDim, Hidden], W_K and
 // W_V [KVHeads·HeadDim, Hidden], W_O [Hidden, Heads·HeadDim], W_G and W_U
-// [FFN, Hidden] and W_D [Hidden, FFN]. OPT has no W_G.
+// [FFN, Hidden] and W_D [Hidden, FFN]. An ungated family has no W_G.
 type Geometry struct {
 	Arch    string // general.architecture of the source file: llama, qwen2, …
 	Hidden  int    // width of the residual stream
@@ -48,20 +47,21 @@ type Geometry struct {
 	Tied    bool   // the LM head is the embedding
 	QKVBias bool   // biases on W_Q, W_K and W_V
 	QKNorm  bool   // RMS norms over each query and key head
-	// OutBias says that W_O and W_D carry biases, as reformed files may.
+	// OutBias: W_O and W_D have biases, as in re-fitted files.
 	OutBias bool
-	// HalfSplit says that rotary pairs are (i, i+HeadDim/2); otherwise they are
-	// adjacent rows (2i, 2i+1).
+	// HalfSplit: rotary pairs are (i, i+HeadDim/2), otherwise adjacent rows
+	// (2i, 2i+1).
 	HalfSplit bool
-	// RopeFreqs says that the file has a rope_freqs tensor of HeadDim/2 factors.
+	// RopeFreqs: the file has a rope_freqs tensor of HeadDim/2 factors.
 	RopeFreqs bool
-	// Positions is how many rows the table of learned positions has, 0 for rotary
-	// positions.
+	// Positions is the number of rows of the table of learned positions, 0 for
+	// rotary positions.
 	Positions int
 	Layers    []LayerGeometry
 }
 
-// Validate reports the first count that no model can have.
+// Validate returns an error about the first count that is out of range. It wraps
+// [ErrInvalid].
 func (g *Geometry) Validate() error {
 	if g == nil {
 		return fmt.Errorf("%w: no geometry", ErrInvalid)
@@ -85,7 +85,7 @@ func (g *Geometry) Validate() error {
 			return fmt.Errorf("%w: layer %d: %d heads, %d KV heads, %d MLP channels", ErrInvalid, i, l.Heads, l.KVHeads, l.FFN)
 		}
 		if (l.Heads == 0) != (l.KVHeads == 0) || l.KVHeads > 0 && l.Heads%l.KVHeads != 0 {
-			return fmt.Errorf("%w: layer %d: %d heads are not shared evenly by %d KV heads", ErrInvalid, i, l.Heads, l.KVHeads)
+			return fmt.Errorf("%w: layer %d: %d heads are not a multiple of %d KV heads", ErrInvalid, i, l.Heads, l.KVHeads)
 		}
 	}
 	return nil
@@ -108,7 +108,7 @@ func (g *Geometry) Equal(h *Geometry) bool {
 // layer; nil keeps all channels of all groups. QK[g] selects rows of W_K of
 // group g and rows of W_Q of each of its kept query heads; VO[g] selects rows of
 // W_V of group g and, for each of its kept query heads, columns of W_O. The
-// sets of a group without kept heads mean nothing.
+// sets of a group without kept heads have no effect.
 type Layer struct {
 	Heads    Set // query heads
 	Channels Set // MLP channels: rows of W_G (where there is one) and W_U, columns of W_D
@@ -153,8 +153,8 @@ func (l Layer) Equal(m Layer) bool {
 		slices.EqualFunc(l.QK, m.QK, Set.Equal) && slices.EqualFunc(l.VO, m.VO, Set.Equal)
 }
 
-// canonical returns l with the one form its choice has: in-head sets of dropped
-// groups are full, and all full is nil.
+// canonical returns l in the one form of its choice of units: in-head sets of
+// dropped groups are full, and nil replaces sets that are all full.
 func (l Layer) canonical(g LayerGeometry, headDim int) Layer {
 	groups := l.Groups(g)
 	l.QK = canonicalSets(l.QK, groups, headDim)
@@ -177,7 +177,7 @@ func canonicalSets(sets []Set, groups Set, headDim int) []Set {
 	return out
 }
 
-// Validate reports the first way in which l does not fit a layer.
+// Validate returns an error about the first set that does not fit the layer.
 func (l Layer) Validate(g LayerGeometry, headDim int) error {
 	if l.Heads.n != g.Heads {
 		return fmt.Errorf("mask over %d query heads, the layer has %d", l.Heads.n, g.Heads)
@@ -201,7 +201,7 @@ func (l Layer) Validate(g LayerGeometry, headDim int) error {
 				return fmt.Errorf("KV group %d: %s mask over %d channels, heads have %d", i, kind.name, s.n, headDim)
 			}
 			if groups.Has(i) && s.IsEmpty() {
-				return fmt.Errorf("KV group %d: heads are kept but none of their %s channels: drop the group instead", i, kind.name)
+				return fmt.Errorf("KV group %d: heads are kept, but none of their %s channels: drop the group instead", i, kind.name)
 			}
 		}
 	}
@@ -241,7 +241,7 @@ func New(g *Geometry, layers []Layer) (Masks, error) {
 	return m, nil
 }
 
-// Geometry returns the shape of the dense model; it must not be changed.
+// Geometry returns the shape of the dense model, which the caller must not change.
 func (m Masks) Geometry() *Geometry { return m.geometry }
 
 // Layers returns how many layers the dense model has.
@@ -250,8 +250,8 @@ func (m Masks) Layers() int { return len(m.layers) }
 // Layer returns the mask of layer i.
 func (m Masks) Layer(i int) Layer { return m.layers[i] }
 
-// With returns m with layer i replaced. A layer that does not fit is found by
-// [Masks.Validate].
+// With returns m with layer i replaced. It does not check that the layer fits,
+// see [Masks.Validate].
 func (m Masks) With(i int, l Layer) Masks {
 	g := m.geometry.Layers[i]
 	if l.Validate(g, m.geometry.HeadDim) == nil {
@@ -267,8 +267,8 @@ func (m Masks) Equal(n Masks) bool {
 	return m.geometry.Equal(n.geometry) && slices.EqualFunc(m.layers, n.layers, Layer.Equal)
 }
 
-// Validate reports the first layer and unit that do not fit the geometry, and
-// masks that keep no layer at all. Its errors wrap [ErrInvalid].
+// Validate returns an error about the first layer and unit that do not fit the
+// geometry, and about masks that keep no layer. It wraps [ErrInvalid].
 func (m Masks) Validate() error {
 	if m.geometry == nil {
 		return fmt.Errorf("%w: no geometry", ErrInvalid)

@@ -1,6 +1,6 @@
 package subnet
 
-// Module names one of the two blocks of a layer.
+// Module is one of the two blocks of a layer.
 type Module uint8
 
 // The modules, in the order in which a layer runs them.
@@ -9,7 +9,7 @@ const (
 	MLP
 )
 
-// Modules is how many modules a layer has.
+// Modules is the number of modules in a layer.
 const Modules = 2
 
 // String returns "attention" or "mlp".

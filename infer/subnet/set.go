@@ -12,11 +12,11 @@ const wordBits = 64
 
 // Set is an immutable subset of the units {0, …, N-1} of one kind: the query
 // heads of a layer, the channels of its MLP, the channels inside a head. The
-// zero value is the empty subset of nothing.
+// zero value is the empty set of N = 0.
 //
-// Methods that take another Set expect one over the same N, and methods that
-// take indices expect them in [0, N); like slice indexing, they panic
-// otherwise. Text from outside goes through [ParseSet], which returns errors.
+// Methods that take another Set need one of the same N, and methods that take
+// indices need them in [0, N). Otherwise they panic, like an index of a slice.
+// [ParseSet] returns errors instead.
 type Set struct {
 	n     int
 	count int
@@ -26,20 +26,20 @@ type Set struct {
 // Full returns the set of all n units.
 func Full(n int) Set { return Range(n, 0, n) }
 
-// Empty returns the empty set over n units.
+// Empty returns the empty set of n units.
 func Empty(n int) Set {
 	checkSize(n)
 	return Set{n: n, words: make([]uint64, wordCount(n))}
 }
 
-// Of returns the set over n units that holds the given ones.
+// Of returns the set of the given units, out of n.
 func Of(n int, idx ...int) Set { return Empty(n).With(idx...) }
 
-// Range returns the set over n units that holds lo, …, hi-1.
+// Range returns the set of the units lo, …, hi-1, out of n.
 func Range(n, lo, hi int) Set {
 	s := Empty(n)
 	if lo < 0 || hi < lo || hi > n {
-		panic(fmt.Sprintf("mask: range [%d, %d) of %d units", lo, hi, n))
+		panic(fmt.Sprintf("subnet: range [%d, %d) of %d units", lo, hi, n))
 	}
 	for i := lo; i < hi; {
 		w, b := i/wordBits, i%wordBits
@@ -51,20 +51,20 @@ func Range(n, lo, hi int) Set {
 	return s
 }
 
-// N returns how many units there are, kept or not.
+// N returns the number of units, in the set or not.
 func (s Set) N() int { return s.n }
 
-// Len returns how many units the set holds.
+// Len returns the number of units in the set.
 func (s Set) Len() int { return s.count }
 
-// IsFull reports whether the set holds every unit. The empty subset of nothing
-// is full as well as empty.
+// IsFull reports whether the set holds every unit. With N = 0 a set is both full
+// and empty.
 func (s Set) IsFull() bool { return s.count == s.n }
 
 // IsEmpty reports whether the set holds no unit.
 func (s Set) IsEmpty() bool { return s.count == 0 }
 
-// Has reports whether the set holds unit i; it is false outside [0, N).
+// Has reports whether the set holds unit i. It returns false outside [0, N).
 func (s Set) Has(i int) bool {
 	return i >= 0 && i < s.n && s.words[i/wordBits]&(1<<(i%wordBits)) != 0
 }
@@ -91,15 +91,15 @@ func (s Set) Intersect(t Set) Set {
 	return s.combine(t, func(a, b uint64) uint64 { return a & b })
 }
 
-// Minus returns the units of s that t does not hold.
+// Minus returns the units of s that are not in t.
 func (s Set) Minus(t Set) Set {
 	return s.combine(t, func(a, b uint64) uint64 { return a &^ b })
 }
 
-// Complement returns the units that s does not hold.
+// Complement returns the units that are not in s.
 func (s Set) Complement() Set { return Full(s.n).Minus(s) }
 
-// Overlap returns how many units s and t have in common.
+// Overlap returns the number of units in both s and t.
 func (s Set) Overlap(t Set) int {
 	s.checkSame(t)
 	common := 0
@@ -129,7 +129,7 @@ func (s Set) Without(idx ...int) Set {
 	return out.counted()
 }
 
-// Equal reports whether s and t hold the same units of the same N.
+// Equal reports whether s and t have the same units and the same N.
 func (s Set) Equal(t Set) bool {
 	if s.n != t.n || s.count != t.count {
 		return false
@@ -142,8 +142,8 @@ func (s Set) Equal(t Set) bool {
 	return true
 }
 
-// String returns the units as increasing ranges, "0-31,64-95". A full set is
-// "all" and an empty one "none"; the empty subset of nothing is "none".
+// String returns the units as increasing ranges, "0-31,64-95". An empty set is
+// "none", any other full set "all".
 func (s Set) String() string {
 	switch s.count {
 	case 0:
@@ -167,8 +167,8 @@ func (s Set) String() string {
 	return b.String()
 }
 
-// ParseSet reads what [Set.String] writes: "all", "none", or a comma-separated
-// list of units and ranges in any order, each inside [0, n).
+// ParseSet is the inverse of [Set.String]. It accepts "all", "none", or a
+// comma-separated list of units and ranges in any order, each inside [0, n).
 func ParseSet(n int, text string) (Set, error) {
 	if n < 0 || n > MaxUnits {
 		return Set{}, fmt.Errorf("%w: %d units, outside 0 to %d", ErrSyntax, n, MaxUnits)
@@ -193,7 +193,7 @@ func ParseSet(n int, text string) (Set, error) {
 			}
 		}
 		if hi < lo {
-			return Set{}, fmt.Errorf("%w: range %q runs backwards", ErrSyntax, part)
+			return Set{}, fmt.Errorf("%w: range %q is decreasing", ErrSyntax, part)
 		}
 		s = s.Union(Range(n, lo, hi+1))
 	}
@@ -212,7 +212,7 @@ func parseUnit(n int, text string) (int, error) {
 	return int(i), nil
 }
 
-// next returns the first unit at or after i whose membership is in, or N.
+// next returns the first unit from i on that is in the set, or is not where in is false, or N.
 func (s Set) next(i int, in bool) int {
 	for i < s.n {
 		word := s.words[i/wordBits]
@@ -251,26 +251,26 @@ func (s Set) counted() Set {
 
 func (s Set) checkIndex(i int) {
 	if i < 0 || i >= s.n {
-		panic(fmt.Sprintf("mask: unit %d of %d", i, s.n))
+		panic(fmt.Sprintf("subnet: unit %d of %d", i, s.n))
 	}
 }
 
 func (s Set) checkSame(t Set) {
 	if s.n != t.n {
-		panic(fmt.Sprintf("mask: sets over %d and %d units", s.n, t.n))
+		panic(fmt.Sprintf("subnet: sets over %d and %d units", s.n, t.n))
 	}
 }
 
 func checkSize(n int) {
 	if n < 0 {
-		panic(fmt.Sprintf("mask: %d units", n))
+		panic(fmt.Sprintf("subnet: %d units", n))
 	}
 }
 
 func wordCount(n int) int { return (n + wordBits - 1) / wordBits }
 
-// Sample returns a random subset of s with k units, each as likely. k is at most
-// the number of units in s.
+// Sample returns a uniformly random subset of s with k units. k is at most the
+// number of units in s.
 func (s Set) Sample(rng *rand.Rand, k int) Set {
 	out := Empty(s.n)
 	left := s.count

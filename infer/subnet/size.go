@@ -3,30 +3,30 @@ package subnet
 // kvBytes is the size of one element of an F16 key-value cache.
 const kvBytes = 2
 
-// Size is what a subnet costs. Block parameters are those of the matrices of the
+// Size holds the costs of a subnet. Block parameters are those of the matrices of the
 // decoder blocks (W_Q, W_K, W_V, W_O, W_G, W_U, W_D); the others are embeddings,
 // LM head, norms and biases.
 type Size struct {
 	// BlockParams are the block parameters of the units kept and
-	// DenseBlockParams those of the dense model; Ratio, the inheriting ratio, is
-	// the one over the other.
+	// DenseBlockParams those of the dense model. Ratio, the inheriting ratio, is
+	// their quotient.
 	BlockParams, DenseBlockParams int64
 	Ratio                         float64
 	// Params, DenseParams and RatioAll are the same over all parameters.
 	Params, DenseParams int64
 	RatioAll            float64
-	// ZeroedParams are the block parameters that the file has in addition to
-	// BlockParams because its format cannot do without them, all zero.
+	// ZeroedParams are the block parameters besides BlockParams that the format
+	// of the file requires, all zero.
 	ZeroedParams int64
-	// KVBytesPerToken is what one token takes in an F16 key-value cache (V
+	// KVBytesPerToken is the size of one token in an F16 key-value cache (V
 	// shrinks with the KV groups only where flash attention is on), and
-	// DenseKVBytesPerToken what it takes in that of the dense model.
+	// DenseKVBytesPerToken that for the dense model.
 	KVBytesPerToken, DenseKVBytesPerToken int64
 	// Layers counts the layers of the file, with attention or without.
 	Layers int
 }
 
-// Size returns what the subnet costs.
+// Size returns the costs of the subnet.
 func (m Masks) Size() Size {
 	g, cut := m.geometry, m.Cut()
 	s := Size{

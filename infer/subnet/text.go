@@ -19,9 +19,9 @@ const textHeader = "lathe-masks 1"
 //	layer 0 heads=all/9 groups=3 mlp=0-31,64-1535/1536
 //	layer 1 heads=0-5/9 groups=3 mlp=none/1536 vo=all;0-47;all
 //
-// A set is written as by [Set.String], after the slash comes its N; qk and vo
-// list one set per KV group and are left out where all channels are kept. Lines
-// that are empty or start with # are ignored when read.
+// A set is written as by [Set.String], followed by a slash and its N; qk and vo
+// list one set per KV group and are left out where all channels are kept.
+// Readers ignore empty lines and lines that start with #.
 func (m Masks) MarshalText() ([]byte, error) {
 	if err := m.Validate(); err != nil {
 		return nil, err
@@ -75,9 +75,9 @@ func (m *Masks) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// ParseMasks reads the text form of masks for a model. Errors wrap [ErrSyntax]
-// and name the line, or wrap [ErrInvalid] where the text is of another model or
-// masks do not fit, and then name the layer.
+// ParseMasks reads the text form of masks for a model. Errors about the form wrap
+// [ErrSyntax] and name the line. Errors about masks that do not fit the model
+// wrap [ErrInvalid] and name the layer.
 func ParseMasks(g *Geometry, text []byte) (Masks, error) {
 	if err := g.Validate(); err != nil {
 		return Masks{}, err
@@ -92,9 +92,9 @@ func ParseLayer(g *Geometry, i int, line string) (Layer, error) {
 	case err != nil:
 		return Layer{}, err
 	case n != i:
-		return Layer{}, fmt.Errorf("%w: layer %d where layer %d is expected", ErrInvalid, n, i)
+		return Layer{}, fmt.Errorf("%w: layer %d instead of layer %d", ErrInvalid, n, i)
 	case lg != g.Layers[i]:
-		return Layer{}, fmt.Errorf("%w: layer %d is of %+v, the model has %+v", ErrInvalid, i, lg, g.Layers[i])
+		return Layer{}, fmt.Errorf("%w: layer %d has %+v, the model has %+v", ErrInvalid, i, lg, g.Layers[i])
 	}
 	if err := l.Validate(lg, g.HeadDim); err != nil {
 		return Layer{}, fmt.Errorf("%w: layer %d: %w", ErrInvalid, i, err)
@@ -102,15 +102,14 @@ func ParseLayer(g *Geometry, i int, line string) (Layer, error) {
 	return l, nil
 }
 
-// parse reads masks and their geometry; want, unless nil, is the geometry they
-// must have.
+// parse reads masks and their geometry, which must be want unless that is nil.
 func parse(want *Geometry, text []byte) (Masks, error) {
 	if len(text) > MaxText {
 		return Masks{}, fmt.Errorf("%w: %d bytes, more than %d", ErrSyntax, len(text), MaxText)
 	}
 	var g Geometry
 	var layers []Layer
-	seen := 0 // lines that are no comments
+	seen := 0 // lines other than comments
 	number := 0
 	for line := range bytes.Lines(text) {
 		number++
@@ -145,7 +144,7 @@ func parse(want *Geometry, text []byte) (Masks, error) {
 	return New(want, layers)
 }
 
-// sameModel says how the geometry of a text differs from the one wanted.
+// sameModel returns an error about how the geometry of a text differs from want.
 func sameModel(want, got *Geometry) error {
 	if want.Equal(got) {
 		return nil
@@ -155,10 +154,10 @@ func sameModel(want, got *Geometry) error {
 	}
 	for i := range want.Layers {
 		if want.Layers[i] != got.Layers[i] {
-			return fmt.Errorf("%w: layer %d is of %+v, the model has %+v", ErrInvalid, i, got.Layers[i], want.Layers[i])
+			return fmt.Errorf("%w: layer %d has %+v, the model has %+v", ErrInvalid, i, got.Layers[i], want.Layers[i])
 		}
 	}
-	return fmt.Errorf("%w: masks of another model: %s, not %s", ErrInvalid, got.line(), want.line())
+	return fmt.Errorf("%w: masks for another model: %s, not %s", ErrInvalid, got.line(), want.line())
 }
 
 func (g *Geometry) line() string {
@@ -180,7 +179,7 @@ func (g *Geometry) flags() []flag {
 func (g *Geometry) parseModel(line string) error {
 	fields := strings.Fields(line)
 	if fields[0] != "model" {
-		return fmt.Errorf("%w: a model line is expected", ErrSyntax)
+		return fmt.Errorf("%w: not a model line", ErrSyntax)
 	}
 fields:
 	for _, f := range fields[1:] {
@@ -221,7 +220,7 @@ func (g *Geometry) appendLayer(layers *[]Layer, line string) error {
 		return err
 	}
 	if n != len(*layers) {
-		return fmt.Errorf("%w: layer %d where layer %d is expected", ErrSyntax, n, len(*layers))
+		return fmt.Errorf("%w: layer %d instead of layer %d", ErrSyntax, n, len(*layers))
 	}
 	if n >= MaxLayers {
 		return fmt.Errorf("%w: more than %d layers", ErrSyntax, MaxLayers)
@@ -237,7 +236,7 @@ func parseLayer(headDim int, line string) (n int, l Layer, g LayerGeometry, err 
 		return 0, Layer{}, LayerGeometry{}, fmt.Errorf("%w: "+format, append([]any{ErrSyntax}, args...)...)
 	}
 	if len(fields) < 5 || fields[0] != "layer" {
-		return fail("a layer line is expected: layer N heads=… groups=… mlp=…")
+		return fail("not a layer line: layer N heads=… groups=… mlp=…")
 	}
 	if n, err = parseCount("layer", fields[1], MaxLayers); err != nil {
 		return 0, Layer{}, g, err
@@ -247,7 +246,7 @@ func parseLayer(headDim int, line string) (n int, l Layer, g LayerGeometry, err 
 	for _, f := range fields[2:] {
 		key, value, _ := strings.Cut(f, "=")
 		if seen[key] {
-			return fail("layer %d: %.40q twice", n, key)
+			return fail("layer %d: %.40q occurs twice", n, key)
 		}
 		seen[key] = true
 		switch key {
@@ -269,7 +268,7 @@ func parseLayer(headDim int, line string) (n int, l Layer, g LayerGeometry, err 
 		}
 	}
 	if !seen["heads"] || !seen["groups"] || !seen["mlp"] {
-		return fail("layer %d: heads, groups and mlp are all needed", n)
+		return fail("layer %d: heads, groups and mlp are required", n)
 	}
 	if l.QK, err = parseGroups(headDim, g.KVHeads, inHead[0]); err == nil {
 		l.VO, err = parseGroups(headDim, g.KVHeads, inHead[1])
@@ -280,7 +279,7 @@ func parseLayer(headDim int, line string) (n int, l Layer, g LayerGeometry, err 
 	return n, l, g, nil
 }
 
-// parseCounted reads "SET/N".
+// parseCounted reads a set and its N, "SET/N".
 func parseCounted(text string) (Set, int, error) {
 	set, count, ok := strings.Cut(text, "/")
 	if !ok {
@@ -320,8 +319,7 @@ func parseCount(what, text string, most int) (int, error) {
 	return int(n), nil
 }
 
-// cleanArch returns arch without the characters that would break a line into
-// other fields.
+// cleanArch returns arch without characters that separate fields.
 func cleanArch(arch string) string {
 	return strings.Map(func(r rune) rune {
 		if r <= ' ' || r == '=' || r == 0x7f || r > 0x7e {

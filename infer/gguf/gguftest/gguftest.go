@@ -1,7 +1,7 @@
-// Package gguftest makes tiny random models of every family that lathe reads, so that tests run the whole path on files made in a moment.
+// Package gguftest writes tiny random models of every family, so that tests run on small files without a download.
 //
-// A [Model] is a recipe; [Write] makes its file. The same recipe gives the same bytes. The files are complete: llama.cpp loads them, their
-// vocabulary can spell any text byte by byte, and a chat template is inside.
+// A [Model] describes a model; [Write] writes its file. Equal descriptions give equal bytes. The files are complete: llama.cpp loads them,
+// their vocabulary can spell any text byte by byte, and they have a chat template.
 //
 //	m := gguftest.Tiny("llama")
 //	m.Layers[1].FFN = 64
@@ -20,29 +20,30 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// Model is the recipe of a random model.
+// Model describes a random model.
 type Model struct {
 	// Arch is one of [subnet.Architectures].
 	Arch                              string
 	Hidden, HeadDim, Vocab, Context   int
 	Layers                            []subnet.LayerGeometry
 	Tied, QKVBias, OutBias, RopeFreqs bool
-	// Type is that of the matrices; norms and biases are F32 always. A matrix whose rows do not fit is F16.
+	// Type is that of the matrices; norms and biases are always F32. A matrix whose rows do not fit is F16.
 	Type     gguf.Type
 	RopeBase float64
 	Seed     uint64
-	// Window is how many tokens Gemma's layers with a window see.
+	// Window is the sliding window of the layers that have one, in tokens.
 	Window int
 	// Shuffle writes the tensors in random order.
 	Shuffle bool
-	// NoTokenizer leaves the vocabulary's texts out, so that Vocab may be small. llama.cpp does not load such a file.
+	// NoTokenizer leaves out the tokens, so that Vocab may be small. llama.cpp does not load such a file.
 	NoTokenizer bool
 	// Edit changes the metadata before it is written; nil for no change.
 	Edit func(kv *gguf.KV)
 }
 
-// Tiny returns a recipe of the family with three layers, grouped queries and F16 matrices: 64 wide, four heads of 16, two KV heads, 128 MLP
-// channels. The output is tied where the family only has it so.
+// Tiny returns a model of the family with three layers, grouped queries and F16 matrices: hidden size 64, four heads of 16, two KV heads, 128
+// MLP channels. A family with sliding windows has as many layers as it takes to have both kinds. The output is tied where the family usually
+// has it tied.
 func Tiny(arch string) Model {
 	m := Model{
 		Arch: arch, Hidden: 64, HeadDim: 16, Vocab: 320, Context: 512,
@@ -74,14 +75,14 @@ func (m Model) family() subnet.Family {
 	return f
 }
 
-// Named is a recipe with the name that a subtest takes.
+// Named is a model with a name for a subtest.
 type Named struct {
 	Name  string
 	Model Model
 }
 
-// Families returns recipes that differ in what a reader of models must get right: grouped and ungrouped queries, tied and separate
-// outputs, biases, rotary factors and the order of rotary pairs, layers of unequal counts.
+// Families returns models of all families, with grouped and ungrouped queries, tied and separate outputs, biases, rotary factors, and layers
+// of unequal counts.
 func Families() []Named {
 	list := []Named{{"llama", Tiny("llama")}, {"llama tied", Tiny("llama")}, {"llama mha", Tiny("llama")}, {"llama rope_freqs", Tiny("llama")},
 		{"llama biases", Tiny("llama")}, {"deci", Tiny("deci")}, {"qwen2", Tiny("qwen2")}, {"qwen2 tied", Tiny("qwen2")},
@@ -111,12 +112,12 @@ func Families() []Named {
 	return list
 }
 
-// Runnable returns those of Families that llama.cpp has a runtime for.
+// Runnable returns the models of [Families] that llama.cpp has a runtime for.
 func Runnable() []Named {
 	return slices.DeleteFunc(Families(), func(f Named) bool { return !f.Model.family().Runs })
 }
 
-// Write makes the file of m in a folder that lives as long as the test and returns its path.
+// Write writes the file of m in a temporary folder of the test and returns its path.
 func Write(tb testing.TB, m Model) string {
 	tb.Helper()
 	path := filepath.Join(tb.TempDir(), m.Arch+".gguf")
@@ -126,7 +127,7 @@ func Write(tb testing.TB, m Model) string {
 	return path
 }
 
-// Open makes the file of m and opens it for as long as the test lives.
+// Open writes the file of m and opens it until the test ends.
 func Open(tb testing.TB, m Model) *gguf.File {
 	tb.Helper()
 	f, err := gguf.Open(Write(tb, m))
@@ -137,7 +138,7 @@ func Open(tb testing.TB, m Model) *gguf.File {
 	return f
 }
 
-// Write makes the file of m at path.
+// Write writes the file of m at path.
 func (m Model) Write(path string) error {
 	kv, err := m.metadata()
 	if err != nil {
@@ -154,7 +155,7 @@ func (m Model) Write(path string) error {
 		for i := range values {
 			values[i] = t.mean + t.spread*float32(rng.NormFloat64())
 		}
-		if t.mean > 1 { // rotary factors rise from 1 on, as Llama 3's do
+		if t.mean > 1 { // rotary factors increase from 1 on, as Llama 3's do
 			for i := range values {
 				values[i] = 1 + 7*float32(i)/float32(len(values))
 			}
@@ -191,7 +192,7 @@ type random struct {
 	mean, spread float32
 }
 
-// tensors lists what the family has. Matrices keep the variance of their input, so that every layer matters to the output.
+// tensors lists the tensors. Matrices keep the variance of their input, so that every layer matters to the output.
 func (m Model) tensors() []random {
 	var list []random
 	f := m.family()

@@ -35,7 +35,7 @@ func TestFamilies(t *testing.T) {
 					c.QKVBias != m.QKVBias || c.OutBias != m.OutBias || (c.RopeFactors != nil) != m.RopeFreqs ||
 					c.HalfSplit != (m.Arch == "qwen2" || norms || gemma) || c.PostNorms != gemma || (c.Local != nil) != gemma || c.Window != m.Window || c.QKNorm != norms ||
 					c.LayerNorm != opt || c.Ungated != opt || c.Positions != positions || (c.RopeDims == 0) != opt {
-					t.Errorf("recipe %+v reads back as %+v", m, c)
+					t.Errorf("model %+v reads back as %+v", m, c)
 				}
 			})
 		}
@@ -53,7 +53,7 @@ func TestWriteIsDeterministic(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(a, b) {
-		t.Error("the same recipe gave two different files")
+		t.Error("the same model gave two different files")
 	}
 }
 

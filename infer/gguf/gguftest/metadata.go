@@ -9,7 +9,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// chatTemplate is ChatML, the form that many small models use.
+// chatTemplate is ChatML, as in many small models.
 const chatTemplate = "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}" +
 	"{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 
@@ -75,7 +75,7 @@ func (m Model) metadata() (*gguf.KV, error) {
 	return kv, nil
 }
 
-// Types of tokens as llama.cpp numbers them.
+// Token types of llama.cpp.
 const (
 	tokenNormal  = 1
 	tokenUnknown = 2
@@ -84,10 +84,10 @@ const (
 	tokenByte    = 6
 )
 
-// words are made of pieces that the tokenizers below join; the rest of any text is spelled byte by byte.
+// words are in the vocabularies below; all other text is spelled byte by byte.
 var words = [...]string{"the", "of", "and", "to", "in", "was", "is", "for", "on", "as"}
 
-// tokenizer writes a vocabulary of m.Vocab tokens: Llama's pieces with scores, or byte-level pairs for the families whose models have these.
+// tokenizer sets a vocabulary of m.Vocab tokens: pieces with scores as in Llama, or byte-level pairs for the families that have them.
 func (m Model) tokenizer(set func(string, any)) error {
 	var v vocabulary
 	v.add("<unk>", 0, tokenUnknown)
@@ -114,7 +114,7 @@ func (m Model) tokenizer(set func(string, any)) error {
 		set("tokenizer.ggml.add_bos_token", true)
 	}
 	if len(v.tokens) > m.Vocab {
-		return fmt.Errorf("gguftest: the vocabulary needs %d tokens at least, %d are asked for", len(v.tokens), m.Vocab)
+		return fmt.Errorf("gguftest: the vocabulary needs at least %d tokens, not %d", len(v.tokens), m.Vocab)
 	}
 	for i := len(v.tokens); i < m.Vocab; i++ {
 		v.add(fmt.Sprintf("<unused%d>", i), 0, tokenUnused)
@@ -150,7 +150,7 @@ func (v *vocabulary) add(token string, score float32, kind int32) {
 	v.types = append(v.types, kind)
 }
 
-// pieces adds the bytes and, with better scores the longer they are, the prefixes of the words behind Llama's mark for a space.
+// pieces adds the bytes and the prefixes of the words after Llama's mark for a space. Longer ones have higher scores.
 func (v *vocabulary) pieces() {
 	for b := range 256 {
 		v.add(fmt.Sprintf("<0x%02X>", b), 0, tokenByte)
@@ -164,7 +164,7 @@ func (v *vocabulary) pieces() {
 	}
 }
 
-// bytePairs adds the 256 characters that stand for bytes and merges that join a space and a word from its front.
+// bytePairs adds the 256 characters that represent bytes, and merges that join a space and the prefixes of words.
 func (v *vocabulary) bytePairs() {
 	for b := range 256 {
 		v.add(string(byteRune(byte(b))), 0, tokenNormal)
@@ -182,7 +182,7 @@ func (v *vocabulary) bytePairs() {
 	}
 }
 
-// byteRune returns the printable character that byte-level vocabularies write for a byte.
+// byteRune returns the printable character that represents a byte in byte-level vocabularies.
 func byteRune(b byte) rune {
 	printable := func(b byte) bool { return b >= '!' && b <= '~' || b >= 0xa1 && b <= 0xac || b >= 0xae }
 	if printable(b) {

@@ -8,24 +8,24 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// job is one tensor of the file to write, made of parts that lie one below the other.
-type job struct {
+// target is one tensor of the file to write: the rows of its pieces, one after the other.
+type target struct {
 	Tensor
-	parts []part
+	pieces []piece
 }
 
-// part is a run of rows of a tensor, gathered from a matrix of the source file or of memory. A vector is a matrix of one row.
-type part struct {
+// piece is a range of rows of a tensor, gathered from a matrix of the source file or in memory. A vector is a matrix of one row.
+type piece struct {
 	src    string    // tensor of the source, "" for values
-	values []float32 // row-major matrix in place of src; nil as well: zeros
-	// rows and cols say which row and column of that matrix stands at each place, [subnet.Zero] for none; nil cols keep all.
+	values []float32 // row-major matrix instead of src; with neither, zeros
+	// rows and cols are the row and column of that matrix at each position, [subnet.Zero] for zeros; nil cols keep all.
 	rows, cols []int
 	width      int // columns of that matrix
 	scale      float32
 }
 
-// verbatim reports whether the rows of the part may be copied as they are stored in t.
-func (p part) verbatim(src, out Type) bool {
+// verbatim reports whether the stored rows of a source of type src can be copied to a tensor of type out.
+func (p piece) verbatim(src, out Type) bool {
 	return p.src != "" && src == out && p.cols == nil && p.scale == 1
 }
 
@@ -54,13 +54,13 @@ func (p *plan) layOutTensors() error {
 	if factors := p.ropeFactors(); factors != nil {
 		l.vector("rope_freqs.weight", inMemory(factors))
 	}
-	for place := range p.cut.Layers {
-		l.layer(place)
+	for i := range p.cut.Layers {
+		l.layer(i)
 	}
 	return l.err
 }
 
-// layouter adds the jobs of a plan. Its first error sticks.
+// layouter adds the tensors of a plan. It keeps its first error.
 type layouter struct {
 	*plan
 	asked *Type
@@ -68,17 +68,17 @@ type layouter struct {
 }
 
 // layer adds the tensors of one layer of the file.
-func (l *layouter) layer(place int) {
-	cut, c := l.cut.Layers[place], l.config
+func (l *layouter) layer(i int) {
+	cut, c := l.cut.Layers[i], l.config
 	from := func(rest string) string { return layerName(cut.Source, rest) }
-	to := func(rest string) string { return layerName(place, rest) }
+	to := func(rest string) string { return layerName(i, rest) }
 	masks, refit := l.subnet.Masks, l.refit(cut.Source)
 
 	if len(cut.Heads) > 0 {
 		q, k, v, o := l.headRows(cut)
 		scale, gain := l.scoreScale()
 		l.norm(to("attn_norm"), from("attn_norm"))
-		parts := []part{
+		pieces := []piece{
 			l.gather(from("attn_q.weight"), q, nil, c.Hidden, scale),
 			l.gather(from("attn_k.weight"), k, nil, c.Hidden, 1),
 			l.gather(from("attn_v.weight"), v, nil, c.Hidden, 1),
@@ -90,11 +90,11 @@ func (l *layouter) layer(place int) {
 			l.vector(to("attn_k_norm.weight"), l.whole(from("attn_k_norm.weight"), 1, l.cut.HeadDim))
 		}
 		if l.to.FusedQKV {
-			l.matrix(to(fusedSuffix), parts...)
+			l.matrix(to(fusedSuffix), pieces...)
 		} else {
-			l.matrix(to("attn_q.weight"), parts[0])
-			l.matrix(to("attn_k.weight"), parts[1])
-			l.matrix(to("attn_v.weight"), parts[2])
+			l.matrix(to("attn_q.weight"), pieces[0])
+			l.matrix(to("attn_k.weight"), pieces[1])
+			l.matrix(to("attn_v.weight"), pieces[2])
 		}
 		l.matrix(to("attn_output.weight"), l.columns(from("attn_output.weight"), o, masks.OColumns(cut.Source), refit.WO))
 		if l.hasQKVBias(cut) {
@@ -102,7 +102,7 @@ func (l *layouter) layer(place int) {
 			l.vector(to("attn_k.bias"), l.gather(from("attn_k.bias"), []int{0}, k, len(k), 1))
 			l.vector(to("attn_v.bias"), l.gather(from("attn_v.bias"), []int{0}, v, len(v), 1))
 		}
-		if b := l.biasO[place]; b != nil {
+		if b := l.biasO[i]; b != nil {
 			l.vector(to("attn_output.bias"), inMemory(b))
 		}
 		if c.PostNorms {
@@ -119,7 +119,7 @@ func (l *layouter) layer(place int) {
 		kept := masks.Layer(cut.Source).Channels.Indices()
 		l.matrix(to("ffn_up.weight"), l.rows(from("ffn_up.weight"), cut.Channels, kept, refit.WU))
 		l.matrix(to("ffn_down.weight"), l.columns(from("ffn_down.weight"), cut.Channels, kept, refit.WD))
-		if b := l.biasD[place]; b != nil {
+		if b := l.biasD[i]; b != nil {
 			l.vector(to("ffn_down.bias"), inMemory(b))
 		}
 		if c.PostNorms {
@@ -128,8 +128,8 @@ func (l *layouter) layer(place int) {
 	}
 }
 
-// scoreScale returns what rows of W_Q, or else the gains of the norm of Q, are multiplied by so that scores stay what they are in a file
-// whose heads, or whose counts, have llama.cpp scale them otherwise.
+// scoreScale returns the factors for the rows of W_Q and for the gains of the norm of Q, one of which is 1. They keep the attention scores
+// unchanged where llama.cpp scales those of the file differently, because of its head size or its number of layers.
 func (p *plan) scoreScale() (rows, gains float32) {
 	scaleOf := func(special float64, headDim int) float64 {
 		if special != 0 {
@@ -146,8 +146,8 @@ func (p *plan) scoreScale() (rows, gains float32) {
 	return ratio, 1
 }
 
-// headRows returns which rows of W_Q, W_K and W_V of the source stand at each row of the file's, and which columns of W_O. Where source and file
-// pair rotary channels differently, the rows of Q and K of every head change places.
+// headRows returns the rows of W_Q, W_K and W_V of the source for each row of those in the file, and the columns of W_O. Where source and
+// file pair rotary channels differently, the rows of Q and K are permuted within each head.
 func (p *plan) headRows(l subnet.CutLayer) (q, k, v, o []int) {
 	d, c := p.config.HeadDim, p.cut.HeadDim
 	row := func(unit, channel int) int {
@@ -182,20 +182,20 @@ func (p *plan) headRows(l subnet.CutLayer) (q, k, v, o []int) {
 	return q, k, v, o
 }
 
-// whole is a tensor as it is. A source that lacks it, because the layer had no such block, gives ones for a norm.
-func (l *layouter) whole(src string, rows, width int) part {
+// whole takes all of a tensor. A norm that the source lacks, because the layer has no such block, is all ones.
+func (l *layouter) whole(src string, rows, width int) piece {
 	if !l.src.Has(src) {
 		return inMemory(slices.Repeat([]float32{1}, rows*width))
 	}
-	return part{src: src, rows: subnet.Full(rows).Indices(), width: width, scale: 1}
+	return piece{src: src, rows: subnet.Full(rows).Indices(), width: width, scale: 1}
 }
 
-// inMemory is a vector.
-func inMemory(values []float32) part {
-	return part{values: values, rows: []int{0}, width: len(values), scale: 1}
+// inMemory is a vector in memory.
+func inMemory(values []float32) piece {
+	return piece{values: values, rows: []int{0}, width: len(values), scale: 1}
 }
 
-// norm adds the gains of a norm on the residual stream, and its biases where norms have them.
+// norm adds the gains of a norm on the residual stream, and its biases in a family with LayerNorm.
 func (l *layouter) norm(to, from string) {
 	hidden := l.config.Hidden
 	l.vector(to+".weight", l.whole(from+".weight", 1, hidden))
@@ -205,20 +205,20 @@ func (l *layouter) norm(to, from string) {
 }
 
 // gather takes rows and columns of a tensor of the source; nil cols take all of width.
-func (l *layouter) gather(src string, rows, cols []int, width int, scale float32) part {
+func (l *layouter) gather(src string, rows, cols []int, width int, scale float32) piece {
 	t, ok := l.src.Tensor(src)
-	if !ok { // a block that the source has not: all zeros
-		return part{rows: rows, cols: cols, width: width, scale: 1}
+	if !ok { // the source has no such block: zeros
+		return piece{rows: rows, cols: cols, width: width, scale: 1}
 	}
-	p := part{src: src, rows: rows, cols: cols, width: t.Dims[len(t.Dims)-1], scale: scale}
+	p := piece{src: src, rows: rows, cols: cols, width: t.Dims[len(t.Dims)-1], scale: scale}
 	if isIdentity(cols, p.width) {
 		p.cols = nil
 	}
 	return p
 }
 
-// columns takes the columns at of W_O or W_D. Where the matrix was re-fitted its columns are those kept, in that order.
-func (l *layouter) columns(src string, at, kept []int, refit []float32) part {
+// columns takes the columns at of W_O or W_D. A re-fitted matrix has only the kept columns, in that order.
+func (l *layouter) columns(src string, at, kept []int, refit []float32) piece {
 	rows := subnet.Full(l.config.Hidden).Indices()
 	if refit == nil || len(kept) == 0 {
 		return l.gather(src, rows, at, len(at), 1)
@@ -227,15 +227,15 @@ func (l *layouter) columns(src string, at, kept []int, refit []float32) part {
 	if isIdentity(cols, len(kept)) {
 		cols = nil
 	}
-	return part{values: refit, rows: rows, cols: cols, width: len(kept), scale: 1}
+	return piece{values: refit, rows: rows, cols: cols, width: len(kept), scale: 1}
 }
 
-// rows takes the rows at of W_U. Where the matrix was re-fitted its rows are those kept, in that order.
-func (l *layouter) rows(src string, at, kept []int, refit []float32) part {
+// rows takes the rows at of W_U. A re-fitted matrix has only the kept rows, in that order.
+func (l *layouter) rows(src string, at, kept []int, refit []float32) piece {
 	if refit == nil || len(kept) == 0 {
 		return l.gather(src, at, nil, l.config.Hidden, 1)
 	}
-	return part{values: refit, rows: positions(at, kept), width: l.config.Hidden, scale: 1}
+	return piece{values: refit, rows: positions(at, kept), width: l.config.Hidden, scale: 1}
 }
 
 // positions returns the index in kept of each unit of at, [subnet.Zero] for one that is not kept.
@@ -266,23 +266,23 @@ func isIdentity(index []int, n int) bool {
 	return true
 }
 
-// outWidth is the number of columns that the part gives.
-func (p part) outWidth() int {
+// outWidth returns the number of columns of the rows in the file.
+func (p piece) outWidth() int {
 	if p.cols != nil {
 		return len(p.cols)
 	}
 	return p.width
 }
 
-// vector adds a tensor of one dimension, always F32: llama.cpp adds and multiplies by nothing else.
-func (l *layouter) vector(name string, p part) {
-	l.jobs = append(l.jobs, job{Tensor{Name: name, Type: F32, Dims: []int{p.outWidth()}}, []part{p}})
+// vector adds a vector, always in F32, as llama.cpp requires.
+func (l *layouter) vector(name string, p piece) {
+	l.targets = append(l.targets, target{Tensor{Name: name, Type: F32, Dims: []int{p.outWidth()}}, []piece{p}})
 }
 
-// matrix adds a tensor of two dimensions in the type asked for, or in that of its source, or in the nearest that its rows fit.
-func (l *layouter) matrix(name string, parts ...part) {
-	width, rows, want := parts[0].outWidth(), 0, F16
-	for i, p := range parts {
+// matrix adds a matrix in the type asked for or, by default, in that of its source, or in a fallback whose blocks fit its rows.
+func (l *layouter) matrix(name string, pieces ...piece) {
+	width, rows, want := pieces[0].outWidth(), 0, F16
+	for i, p := range pieces {
 		rows += len(p.rows)
 		if t, ok := l.src.Tensor(l.origin(name, i)); ok && (i == 0 || density(t.Type) > density(want)) {
 			want = t.Type
@@ -293,12 +293,12 @@ func (l *layouter) matrix(name string, parts ...part) {
 	}
 	got, reason := want, ""
 	for l.err == nil {
-		convert := slices.ContainsFunc(parts, func(p part) bool {
+		convert := slices.ContainsFunc(pieces, func(p piece) bool {
 			t, ok := l.src.Tensor(p.src)
 			return !ok || !p.verbatim(t.Type, got)
 		})
 		if _, fits := got.RowSize(width); !fits {
-			reason = fmt.Sprintf("rows of %d are no multiple of %d", width, got.Block())
+			reason = fmt.Sprintf("rows of %d are not a multiple of %d", width, got.Block())
 		} else if convert && !Writable(got) {
 			reason = fmt.Sprintf("%s cannot be written", got)
 		} else {
@@ -306,7 +306,7 @@ func (l *layouter) matrix(name string, parts ...part) {
 		}
 		got = got.Fallback()
 	}
-	for _, p := range parts {
+	for _, p := range pieces {
 		if t, ok := l.src.Tensor(p.src); ok && !p.verbatim(t.Type, got) && !Readable(t.Type) && l.err == nil {
 			l.err = fmt.Errorf("tensor %q: %w: %s cannot be converted", p.src, ErrType, t.Type)
 		}
@@ -314,23 +314,23 @@ func (l *layouter) matrix(name string, parts ...part) {
 	if got != want {
 		l.report.Fallbacks = append(l.report.Fallbacks, Fallback{Tensor: name, Want: want.String(), Got: got.String(), Reason: reason})
 	}
-	l.jobs = append(l.jobs, job{Tensor{Name: name, Type: got, Dims: []int{rows, width}}, parts})
+	l.targets = append(l.targets, target{Tensor{Name: name, Type: got, Dims: []int{rows, width}}, pieces})
 }
 
-// origin names the tensor of the source that part i of a tensor of the file takes its type from, whether or not the numbers are from it.
+// origin returns the tensor of the source whose type piece i of a tensor of the file takes by default.
 func (l *layouter) origin(name string, i int) string {
-	var place int
+	var layer int
 	var rest string
-	if n, _ := fmt.Sscanf(name, "blk.%d.%s", &place, &rest); n != 2 {
+	if n, _ := fmt.Sscanf(name, "blk.%d.%s", &layer, &rest); n != 2 {
 		return name
 	}
 	if rest == fusedSuffix {
 		rest = []string{"attn_q.weight", "attn_k.weight", "attn_v.weight"}[i]
 	}
-	return layerName(l.cut.Layers[place].Source, rest)
+	return layerName(l.cut.Layers[layer].Source, rest)
 }
 
-// density is how many bits a number takes on average, times 256.
+// density returns the average number of bits of a number, times 256.
 func density(t Type) int {
 	return t.BlockBytes() * 8 * 256 / t.Block()
 }
