@@ -92,11 +92,11 @@ func (m *Model) undo() tea.Cmd {
 	return host{m}.EditDraft(explorer.Undo{})
 }
 
-// quit leaves; while a job runs that somebody asked for, it asks first.
+// quit quits; while a job runs that a user started, it asks first.
 func (m *Model) quit() tea.Cmd {
 	if !m.opts.Hosted {
 		for _, j := range m.snap.Jobs {
-			if j.State == explorer.Running && j.Author != "" { // the others start again by themselves
+			if j.State == explorer.Running && j.Author != "" { // others restart by themselves
 				return widget.Ask(host{m}, "quit", "The job that runs now ("+string(j.Kind)+") stops. A search continues from its last generation when you start it again; other jobs start over.",
 					"quit", func() tea.Cmd { return tea.Quit })
 			}

@@ -192,7 +192,7 @@ func TestSearchFlow(t *testing.T) {
 	if got := len(l.ex.Snapshot().Subnets); got != n+1 {
 		t.Errorf("%d subnets after adopting", got)
 	}
-	l.press("a") // once more: it is there already
+	l.press("a") // once more: itis already in the chat
 	l.sees("is in the library")
 	l.press("esc", "c")
 	l.until("the chat", func() bool { return l.on("chat") && l.m.typing() })
@@ -370,7 +370,7 @@ func TestSearchIsTakenUpAgain(t *testing.T) {
 	l := newLoopOver(t, explorertest.Open(t, b, folder), b, 100, 30, nil)
 	l.sees("The last search: at 0.70, ended")
 	l.press("space")
-	l.sees("take up the last  [yes]")
+	l.sees("resume the last  [yes]")
 	if strings.Contains(l.screen(), "strategy") {
 		t.Errorf("settings that stay are asked for:\n%s", l.screen())
 	}
@@ -380,14 +380,16 @@ func TestSearchIsTakenUpAgain(t *testing.T) {
 	l.write("10")
 	l.press("enter")
 	l.until("the search to begin", func() bool { return l.m.snap.Unfinished != nil })
-	l.sees("The search is ")
+	l.until("the search to show", func() bool {
+		return strings.Contains(l.screen(), "The search is ") || strings.Contains(l.screen(), "Preparing the search")
+	})
 	want := asked
 	want.Resume, want.Budget = true, explorer.Budget{Seconds: spent + 600}
 	if got := l.m.snap.Unfinished.Search; got != want {
 		t.Errorf("asked for %+v, want %+v", got, want)
 	}
 	l.press("s")
-	if strings.Contains(l.screen(), "take up the last") {
+	if strings.Contains(l.screen(), "resume the last") {
 		t.Error("a search that runs can be taken up")
 	}
 	close(hold)

@@ -197,7 +197,7 @@ func (m *Model) jobStatus() string {
 	s := m.jobMark(j) + " " + string(j.Kind)
 	switch {
 	case j.State == explorer.Yielded:
-		s += " yields"
+		s += " yielding"
 	case j.State != explorer.Running:
 		s += " " + string(j.State)
 	case j.Progress.Left > 0:
@@ -252,10 +252,10 @@ func (m *Model) jobStyle() theme.Style {
 	return m.theme.Warn
 }
 
-// company is how many viewers the exploration has.
+// company is the number of viewers, where there are others.
 func (m *Model) company() string {
 	if n := len(m.snap.Presence); n > 1 {
-		return fmt.Sprintf("%d here", n)
+		return fmt.Sprintf("%d viewers", n)
 	}
 	return ""
 }

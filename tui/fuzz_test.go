@@ -136,7 +136,7 @@ func TestViewersChangeNothing(t *testing.T) {
 		if !a.Changes {
 			continue
 		}
-		if why := l.m.blocked(a); !strings.Contains(why, "viewer") {
+		if why := l.m.blocked(a); !strings.Contains(why, "viewers") {
 			t.Errorf("%s is open to viewers", a.ID)
 		}
 		finish(l.m.invoke(a))

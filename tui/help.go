@@ -109,7 +109,7 @@ func (m *Model) showMessages() tea.Cmd {
 	return nil
 }
 
-// showModel opens what is known about the dense model and where things are kept.
+// showModel opens the facts about the dense model and the workspace.
 func (m *Model) showModel() tea.Cmd {
 	m.open(&widget.Pager{Title: "model", Width: 84, Lines: func(w int) []string {
 		mi, ws := m.snap.Model, m.snap.Workspace
@@ -128,7 +128,7 @@ func (m *Model) showModel() tea.Cmd {
 			rows = append(rows, struct{ k, v string }{"", "read-only: " + ws.Holder})
 		}
 		for _, v := range m.snap.Presence {
-			rows = append(rows, struct{ k, v string }{"here", v.Name + " (" + v.Role.String() + ") on " + v.Where})
+			rows = append(rows, struct{ k, v string }{"viewer", v.Name + " (" + v.Role.String() + ") on " + v.Where})
 		}
 		var out []string
 		for _, r := range rows {
@@ -169,7 +169,7 @@ func (m *Model) jobMenu(j explorer.Job) tea.Cmd {
 		now, _ := m.snap.Job(j.ID)
 		act := func(title string, c explorer.Command, off string) widget.Choice {
 			if m.actor.Role < explorer.RoleEditor {
-				off = "you are here as a viewer"
+				off = "viewers cannot do this"
 			}
 			return widget.Choice{Title: title, Off: off, Run: func() tea.Cmd { return m.try(c, nil, nil) }}
 		}

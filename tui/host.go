@@ -56,7 +56,7 @@ func (h host) EditDraft(c explorer.Command) tea.Cmd {
 	return h.sendEdit(next)
 }
 
-// sendEdit carries out a command that the queue of edits gave out, and what then comes next.
+// sendEdit sends a command of the queue of edits, and then the next one.
 func (h host) sendEdit(c explorer.Command) tea.Cmd {
 	if c == nil {
 		return nil
@@ -142,7 +142,7 @@ func (m *Model) keyOf(a *action.Action) string {
 func (m *Model) blocked(a *action.Action) string {
 	if a.Changes {
 		if m.actor.Role < explorer.RoleEditor {
-			return "you are here as a viewer"
+			return "viewers cannot do this"
 		}
 		if w := m.snap.Workspace; w.ReadOnly {
 			return "the workspace is read-only: " + w.Holder

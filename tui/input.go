@@ -10,7 +10,7 @@ import (
 	"github.com/lathe-llm/lathe/tui/internal/text"
 )
 
-// key takes a key press: ctrl+c and esc first, then the overlay or text field that has the keys, then the actions.
+// key handles a key press: ctrl+c and esc first, then the overlay or text field that has the keys, then the actions.
 func (m *Model) key(k tea.KeyPressMsg) tea.Cmd {
 	name := k.String()
 	if name == "ctrl+c" {
@@ -42,8 +42,8 @@ func (m *Model) key(k tea.KeyPressMsg) tea.Cmd {
 	return nil
 }
 
-// chord reports whether a key can be an action while a text field has the keys: function keys, tab and what is pressed
-// together with ctrl or alt, unless it edits text.
+// chord reports whether a key can be an action while a text field has the keys: function keys, tab, and keys with ctrl or
+// alt that do not edit text.
 func chord(k tea.KeyPressMsg) bool {
 	switch name := k.String(); name {
 	case "tab", "shift+tab", "pgup", "pgdown":
@@ -58,7 +58,7 @@ func chord(k tea.KeyPressMsg) bool {
 	return k.Mod&(tea.ModCtrl|tea.ModAlt|tea.ModMeta|tea.ModSuper) != 0
 }
 
-// escape goes back one step: closes the top overlay, leaves a text field or a zoom level, or puts messages away.
+// escape goes back one step: it closes the top overlay, leaves a text field or a zoom level, or dismisses messages.
 func (m *Model) escape() tea.Cmd {
 	if n := len(m.overlays); n > 0 {
 		m.overlays = m.overlays[:n-1]
@@ -76,7 +76,7 @@ func (m *Model) escape() tea.Cmd {
 	return cmd
 }
 
-// paste gives pasted text to what has the keys.
+// paste inserts text into the field that has the keys.
 func (m *Model) paste(s string) {
 	s = text.Block(s)
 	if n := len(m.overlays); n > 0 {
@@ -88,7 +88,7 @@ func (m *Model) paste(s string) {
 	}
 }
 
-// pointer takes a mouse message: overlays first, then the frame, then the pane under the pointer.
+// pointer handles a mouse message: overlays first, then the frame, then the pane under the pointer.
 func (m *Model) pointer(msg tea.MouseMsg) tea.Cmd {
 	if m.mouseOff {
 		return nil

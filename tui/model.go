@@ -97,7 +97,7 @@ func userName() string {
 type (
 	changedMsg struct{} // the exploration has a newer snapshot
 	clockMsg   struct{} // time passed while something runs
-	doneMsg    struct { // a command was carried out
+	doneMsg    struct { // the outcome of a command
 		receipt explorer.Receipt
 		err     error
 		then    func(explorer.Receipt) tea.Cmd
@@ -110,7 +110,7 @@ func (m *Model) Init() tea.Cmd {
 	return tea.Batch(tea.RequestBackgroundColor, m.watch(0), m.try(explorer.Attach{Where: m.active().Name()}, nil, nil))
 }
 
-// watch waits for a newer snapshot, but not less than the pace that was agreed on.
+// watch waits for a newer snapshot, at least for a time of rest.
 func (m *Model) watch(rest time.Duration) tea.Cmd {
 	ctx, ex, revision := m.ctx, m.ex, m.snap.Revision
 	return func() tea.Msg {
@@ -164,7 +164,7 @@ func (m *Model) try(c explorer.Command, then func(explorer.Receipt) tea.Cmd, fai
 	}
 }
 
-// Update takes a message in.
+// Update handles a message.
 func (m *Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	return m, m.update(msg)
 }
@@ -221,7 +221,7 @@ func (m *Model) look(change func(*theme.Look)) {
 	}
 }
 
-// adopt takes in the newest snapshot, lets screens follow it, and runs what waits for jobs.
+// adopt takes the newest snapshot, lets screens follow it, and runs the functions that wait for jobs.
 func (m *Model) adopt() tea.Cmd {
 	s := m.ex.Snapshot()
 	if s.Revision == m.snap.Revision {
@@ -286,7 +286,7 @@ func (m *Model) done(msg doneMsg) tea.Cmd {
 	return tea.Batch(follow, cmd, m.tick())
 }
 
-// View draws the screen, or hands out what it drew before when nothing changed.
+// View returns the frame, which it draws again only if something changed.
 func (m *Model) View() tea.View {
 	if !m.dirty {
 		return m.frame

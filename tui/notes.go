@@ -17,10 +17,10 @@ type note struct {
 	text  string
 }
 
-// shownNotes is how many messages are on the screen at once; the others wait behind them.
+// shownNotes is the number of messages on the screen at once; the others follow when these are dismissed.
 const shownNotes = 3
 
-// note shows a message until it is read. Of mere information only the newest stays.
+// note shows a message until it is dismissed. Of informational messages only the newest stays.
 func (m *Model) note(level explorer.MessageLevel, s string) {
 	n := note{level, text.Line(s)}
 	for i, old := range m.notes {
@@ -41,7 +41,7 @@ func (m *Model) note(level explorer.MessageLevel, s string) {
 func (m *Model) fail(err error) {
 	switch {
 	case errors.Is(err, explorer.ErrStale):
-		m.note(explorer.Warning, "not done: "+err.Error()+"; look again and repeat it")
+		m.note(explorer.Warning, "not done: "+err.Error()+"; check the screen and try again")
 	default:
 		for _, a := range m.actions {
 			if a.Remedies != nil && errors.Is(err, a.Remedies) {
@@ -105,9 +105,9 @@ func (m *Model) drawNotes(w, h int) []string {
 		r := paint.NewRow(w, theme.Style{})
 		end := ""
 		if i == len(shown)-1 {
-			end = "esc read"
+			end = "esc dismiss"
 			if more := len(all) - len(shown); more > 0 {
-				end = fmt.Sprintf("esc read (%d more)", more)
+				end = fmt.Sprintf("esc dismiss (%d more)", more)
 			}
 		}
 		r.Put(style, " "+mark+" ")

@@ -18,10 +18,10 @@ type paneKey struct {
 	look  theme.Look
 }
 
-// maxPanes bounds a store: some screens' worth of panes for a handful of viewers.
+// maxPanes bounds a store: the panes of some screens for a few viewers.
 const maxPanes = 256
 
-// Panes is a store of drawn panes. It may be shared by viewers of one exploration from several goroutines.
+// Panes is a store of drawn panes. Viewers of one exploration may share it from several goroutines.
 type Panes struct {
 	mu    sync.Mutex
 	drawn map[paneKey]*drawnPane

@@ -114,7 +114,7 @@ type plan struct {
 func (s *session) walk(p plan) {
 	s.see("space start")
 	s.press("space") // search
-	s.see("share of block parameters to keep")
+	s.see("inheriting ratio")
 	s.fill([]string{"target", "minutes", "strategy", "fitness", "text", "windows", "window tokens", "seed"}, p.search)
 	s.press("enter")
 	s.see("of block parameters")
@@ -198,7 +198,7 @@ func (s *session) walk(p plan) {
 func (s *session) read() {
 	s.t.Helper()
 	s.wait("the messages to go", func(screen string) bool {
-		if !strings.Contains(screen, "esc read") {
+		if !strings.Contains(screen, "esc dismiss") {
 			return true
 		}
 		_ = s.term.Press("esc")
@@ -285,7 +285,7 @@ func TestSession(t *testing.T) {
 	s.press("esc")
 	s.see("space start")
 	s.press("g") // the program gathers statistics by itself; a bare exploration is told to
-	s.see("Runs calibration text")
+	s.see("Runs the calibration text")
 	s.press("enter")
 	s.see("statistics are gathered")
 	s.press("esc")

@@ -10,7 +10,7 @@ import (
 	"github.com/lathe-llm/lathe/tui/internal/widget"
 )
 
-// A tour is what a newcomer sees first: five lines over the screen.
+// A tour introduces the interface to newcomers in five lines over the screen.
 type tour struct{ m *Model }
 
 var _ screen.Overlay = tour{}
@@ -22,11 +22,11 @@ func (tour) Cursor(int, int) (int, int, bool) { return 0, 0, false }
 func (tr tour) lines() []string {
 	key := (host{tr.m}).Key
 	return []string{
-		"Every dot is a smaller model made of yours: further left is smaller, further down talks better.",
-		key("search.toggle") + " starts or pauses the search. It gets better while you watch; nothing is lost when you quit.",
-		key("search.chat") + " lets you talk to the best one so far, beside the original. Do it any time.",
-		key("screen.masks") + " shows what each layer keeps. Everything there can be changed by hand, and " + key("undo") + " undoes.",
-		key("help") + " shows the keys of a screen, " + key("palette") + " finds anything by name. esc closes this.",
+		"Every dot is a smaller model cut from yours: further left is smaller, further down is better.",
+		key("search.toggle") + " starts or pauses the search. Results improve while you watch; nothing is lost when you quit.",
+		key("search.chat") + " chats with the best one so far, alongside the original, at any time.",
+		key("screen.masks") + " shows what each layer keeps. All of it can be edited by hand; " + key("undo") + " undoes.",
+		key("help") + " shows the keys of a screen, " + key("palette") + " finds any action by name. esc closes this tour.",
 	}
 }
 

@@ -48,7 +48,7 @@ type Exploration interface {
 	Snapshot() *explorer.Snapshot
 	// Wait returns when there is a snapshot newer than revision, or with ctx's error.
 	Wait(ctx context.Context, revision uint64) error
-	// Do carries a command out and returns as soon as it took effect.
+	// Do executes a command and returns as soon as it has taken effect.
 	Do(ctx context.Context, a explorer.Actor, c explorer.Command) (explorer.Receipt, error)
 }
 
@@ -85,7 +85,7 @@ type Options struct {
 	// Warnings are messages to show when the viewer opens.
 	Warnings []string
 
-	// Hosted says that the exploration outlives this viewer, as on a server: quitting stops nothing.
+	// Hosted means that the exploration outlives this viewer, as on a server: quitting stops nothing.
 	Hosted bool
 	// Files allows actions that write files on the machine the program runs on, other than through the exploration.
 	Files bool

@@ -1,4 +1,4 @@
-// Package action holds the table of everything that a user can do: the only place that knows keys. Dispatch, the footer,
+// Package action defines the table of everything that a user can do: the only code that knows keys. Dispatch, the footer,
 // the help, the palette, a user's key map and docs/keys.md are all read from it.
 package action
 

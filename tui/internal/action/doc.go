@@ -11,7 +11,7 @@ func Doc(table []*Action) string {
 	b.WriteString("# Keys\n\n" +
 		"Every action of the explorer, read from its table of actions. `?` shows the same on the screen, `:` finds an action by its name.\n\n" +
 		"A key map in TOML rebinds them: `lathe` reads `keys.toml` in its configuration folder. Names are those in the last column;\n" +
-		"unknown names and keys that clash are reported and left out, everything else keeps its default.\n\n" +
+		"unknown names and clashing keys are reported and ignored; everything else keeps its default.\n\n" +
 		"```toml\n[keys]\n\"search.toggle\" = \"p\"\nquit = [\"Q\", \"ctrl+q\"]\n```\n\n" +
 		"`esc` goes back one step from anywhere and `ctrl+c` quits; these two cannot be rebound.\n")
 	for _, sc := range Scopes(table) {

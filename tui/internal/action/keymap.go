@@ -26,7 +26,7 @@ func Reserved(key string) string {
 	case "ctrl+c":
 		return "ctrl+c always quits"
 	case "ctrl+m", "ctrl+i", "ctrl+h", "ctrl+j":
-		return "terminals cannot tell it from enter, tab, backspace or line feed"
+		return "terminals do not distinguish it from enter, tab, backspace or line feed"
 	}
 	return ""
 }
@@ -138,7 +138,7 @@ func Parse(actions []*Action, data []byte) (*Keymap, []string) {
 		}
 		return kept
 	}
-	for _, own := range []bool{true, false} { // the user's choices first, defaults take what is left
+	for _, own := range []bool{true, false} { // the user's choices first, then defaults on the remaining keys
 		for _, a := range actions {
 			keys, chosen := wanted[a.ID]
 			if chosen != own {

@@ -9,7 +9,7 @@ import (
 type Axis struct {
 	Min, Max float64
 	Log      bool
-	Label    string // what it shows, with its unit
+	Label    string // quantity and unit
 }
 
 // usable reports whether the axis has a range to draw.
@@ -17,7 +17,7 @@ func (a Axis) usable() bool {
 	return a.Max > a.Min && !math.IsInf(a.Max-a.Min, 0) && (!a.Log || a.Min > 0)
 }
 
-// fit widens an axis without a range to hold the values, with a small margin.
+// fit sets the range of an axis that has none to that of the values, with a small margin.
 func (a Axis) fit(values func(yield func(float64) bool)) Axis {
 	if a.usable() {
 		return a
@@ -50,7 +50,7 @@ func (a Axis) fit(values func(yield func(float64) bool)) Axis {
 	return a
 }
 
-// at is the place of v along the axis: 0 at Min, 1 at Max. It is not a number where v cannot be shown.
+// at is the position of v along the axis: 0 at Min, 1 at Max; NaN where v cannot be shown.
 func (a Axis) at(v float64) float64 {
 	if a.Log {
 		if v <= 0 {

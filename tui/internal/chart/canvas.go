@@ -18,7 +18,7 @@ const (
 	dotsY = 4
 )
 
-// canvas is a grid of cells, each holding braille dots or a glyph. Where several inks meet in a cell, the higher wins.
+// canvas is a grid of cells that contain braille dots or a glyph each. Where several inks meet in a cell, the higher wins.
 type canvas struct {
 	w, h  int
 	ascii bool
@@ -81,7 +81,7 @@ func (c *canvas) line(x0, y0, x1, y1 int, ink uint8) {
 	}
 }
 
-// mark puts a one-cell glyph over whatever is in the cell.
+// mark puts a one-cell glyph over the content of the cell.
 func (c *canvas) mark(x, y int, glyph string, ink uint8) {
 	if x < 0 || y < 0 || x >= c.w || y >= c.h {
 		return

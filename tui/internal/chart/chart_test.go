@@ -48,14 +48,14 @@ func example(t *theme.Theme) Plot {
 	}
 	cloud = append(cloud, Point{math.NaN(), 3}, Point{0.7, math.Inf(1)})
 	return Plot{
-		X: Axis{Min: 0.45, Max: 1.05, Label: "share of parameters"}, Y: Axis{Label: "ppl"}, Empty: "no candidates yet",
+		X: Axis{Min: 0.45, Max: 1.05, Label: "inheriting ratio"}, Y: Axis{Label: "ppl"}, Empty: "no candidates yet",
 		Series: []Series{{Name: "all", Style: t.Cloud, Points: cloud}, {Name: "front", Style: t.Front, Points: front, Join: true, Glyph: t.Glyph.Dot}},
 		Marks:  []Mark{{Point: Point{1, 20.3}, Glyph: t.Glyph.Diamond, Label: "dense", Style: t.Dense}},
 	}
 }
 
 func TestPlotDraws(t *testing.T) {
-	for ascii, want := range map[bool][]string{false: {"●", "◆", "dense", "share of parameters", "┤", "ppl"}, true: {"*", "#", "dense", "+"}} {
+	for ascii, want := range map[bool][]string{false: {"●", "◆", "dense", "inheriting ratio", "┤", "ppl"}, true: {"*", "#", "dense", "+"}} {
 		th := plain(ascii)
 		got := strings.Join(example(th).Draw(th, 60, 14), "\n")
 		for _, w := range want {

@@ -11,7 +11,7 @@ import (
 	"github.com/lathe-llm/lathe/tui/internal/theme"
 )
 
-// A Point is a place in the units of the axes.
+// A Point is a position in the units of the axes.
 type Point struct{ X, Y float64 }
 
 // A Series is a set of points drawn alike: joined by a line, marked by a glyph, or as single dots. Later series lie
@@ -24,7 +24,7 @@ type Series struct {
 	Glyph  string // mark every point with it
 }
 
-// A Mark is one point that stands out, with a label beside it.
+// A Mark is a highlighted point with a label beside it.
 type Mark struct {
 	Point
 	Glyph, Label string
@@ -37,7 +37,7 @@ type Plot struct {
 	Series []Series
 	Marks  []Mark
 	Legend bool   // name the series above the area, or in its upper right corner where there is no row for it
-	Empty  string // said in the middle of a chart without points
+	Empty  string // shown in the middle of a chart without points
 }
 
 // plotFrame is where the parts of a drawn plot are, in cells.
@@ -110,7 +110,7 @@ func (p Plot) points() iter.Seq[Point] {
 // for points outside the axes.
 func (p Plot) Cell(w, h int, pt Point) (x, y int, ok bool) {
 	f := p.frame(w, h)
-	dx, dy, ok := f.place(pt)
+	dx, dy, ok := f.position(pt)
 	return f.gutter + dx/dotsX, f.top + dy/dotsY, ok
 }
 
@@ -119,7 +119,7 @@ func (p Plot) Nearest(w, h, cx, cy int, points []Point) int {
 	f := p.frame(w, h)
 	best, dist := -1, 33
 	for i, pt := range points {
-		dx, dy, ok := f.place(pt)
+		dx, dy, ok := f.position(pt)
 		if !ok {
 			continue
 		}
@@ -131,8 +131,8 @@ func (p Plot) Nearest(w, h, cx, cy int, points []Point) int {
 	return best
 }
 
-// place is the dot of a point within the area.
-func (f plotFrame) place(pt Point) (x, y int, ok bool) {
+// position is the dot of a point within the area.
+func (f plotFrame) position(pt Point) (x, y int, ok bool) {
 	px, py := f.x.at(pt.X), f.y.at(pt.Y)
 	if !(px >= -1e-9 && px <= 1+1e-9 && py >= -1e-9 && py <= 1+1e-9) {
 		return 0, 0, false
@@ -162,7 +162,7 @@ func (p Plot) Draw(t *theme.Theme, w, h int) []string {
 		p.drawSeries(c, f, s)
 	}
 	for _, m := range p.Marks {
-		x, y, ok := f.place(m.Point)
+		x, y, ok := f.position(m.Point)
 		if !ok {
 			continue
 		}
@@ -196,7 +196,7 @@ func (p Plot) drawSeries(c *canvas, f plotFrame, s Series) {
 	ink := c.add(s.Style)
 	haveLast, lastX, lastY := false, 0, 0
 	for _, pt := range s.Points {
-		x, y, ok := f.place(pt)
+		x, y, ok := f.position(pt)
 		if !ok {
 			haveLast = false
 			continue
@@ -244,7 +244,7 @@ func (p Plot) topRow(t *theme.Theme, f plotFrame, w int) string {
 	return r.String()
 }
 
-// sign is what stands for a series in a legend.
+// sign is the symbol of a series in the legend.
 func (s Series) sign(t *theme.Theme) string {
 	if s.Glyph == "" {
 		return t.Glyph.H
@@ -324,7 +324,7 @@ func (p Plot) xAxis(t *theme.Theme, f plotFrame, w int) []string {
 	return []string{over.String(), under.String()}
 }
 
-// Describe says in words what the plot shows, for readers who cannot see it.
+// Describe describes the plot in words, for readers who cannot see it.
 func (p Plot) Describe() string {
 	var parts []string
 	for _, s := range p.Series {

@@ -1,5 +1,4 @@
-// Package draft holds the queue of commands on the draft: what a viewer sees of its own edits before the exploration has
-// carried them out.
+// Package draft implements optimistic edits of the draft: a queue of commands, with a preview of the masks that they lead to.
 package draft
 
 import (
@@ -9,9 +8,9 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// A Queue gives out commands on the draft one at a time, so that fast keys neither overtake each other nor name a stale
-// version, and predicts the masks that its edits lead to. Edits that wait become one step. A command that fails drops the
-// commands behind it: they were meant for masks that do not exist.
+// A Queue releases commands on the draft one at a time, so that fast keys neither overtake each other nor name a stale
+// version, and predicts the masks that its edits lead to. Waiting edits are merged into one step. When a command fails,
+// the commands behind it are dropped, because they were meant for other masks.
 //
 // A Queue sends nothing: Add and Done return the command to send next, if there is one, and its outcome comes back through
 // Done. The zero Queue is empty.
@@ -25,8 +24,8 @@ type Queue struct {
 }
 
 // Add appends an Edit, Undo, Redo or Checkout. d and s are the newest draft and statistics of the viewer. It returns the
-// command to send now; nil while another one is under way. An edit that cannot be applied to the masks as they will be
-// is refused with the error of [explorer.Apply], and the queue stays as it was.
+// command to send now; nil while another one is under way. An edit that cannot be applied to the predicted masks is
+// refused with the error of [explorer.Apply], and the queue does not change.
 func (q *Queue) Add(d explorer.Draft, s explorer.Statistics, c explorer.Command) (explorer.Command, error) {
 	edit, isEdit := c.(explorer.Edit)
 	if isEdit {
@@ -51,8 +50,8 @@ func (q *Queue) Add(d explorer.Draft, s explorer.Statistics, c explorer.Command)
 	return q.next(), nil
 }
 
-// Done takes in the outcome of the command under way: the version of the draft that it led to, or its error. It returns
-// the command to send next, or nil.
+// Done records the outcome of the command under way: the version of the draft that it led to, or its error. It returns the
+// command to send next, or nil.
 func (q *Queue) Done(version uint64, err error) explorer.Command {
 	q.revision++
 	q.sent = false
@@ -66,7 +65,7 @@ func (q *Queue) Done(version uint64, err error) explorer.Command {
 	return q.next()
 }
 
-// next takes the first waiting command out, made for the version that it will meet; nil while one is under way.
+// next removes the first waiting command and sets the version it applies to; nil while one is under way.
 func (q *Queue) next() explorer.Command {
 	if q.sent || len(q.waiting) == 0 {
 		return nil
@@ -91,8 +90,8 @@ func (q *Queue) next() explorer.Command {
 	return c
 }
 
-// Masks returns the masks as they will be once all edits have arrived; those of d where none is missing. What an undo, a
-// redo or a checkout leads to shows only when it has been carried out.
+// Masks returns the masks as they will be once all edits have arrived; those of d where none is missing. The
+// results of undo, redo and checkout show only after they are executed.
 func (q *Queue) Masks(d explorer.Draft) subnet.Masks {
 	if q.ahead {
 		return q.preview

@@ -1,12 +1,12 @@
 package layout
 
-// The floor: below it the interface says that the terminal is too small, and from it on every screen is complete.
+// The floor: the smallest terminal on which every screen is complete. On smaller ones the interface only shows a notice.
 const (
 	FloorW = 40
 	FloorH = 10
 )
 
-// A Frame is what every screen shares: a head line, the body, messages and a foot line. Rules between them are left out
+// A Frame is the part common to all screens: a head line, the body, messages and a foot line. Rules between them are left out
 // of low terminals.
 type Frame struct {
 	Head, HeadRule Rect

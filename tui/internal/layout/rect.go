@@ -1,7 +1,7 @@
 // Package layout computes where everything goes: pure arithmetic over rectangles of cells, tested without drawing.
 //
 // Every function accepts any size, down to nothing, and returns rectangles inside the one it was given that do not
-// overlap; what has no room is empty (W or H of 0) and is not drawn.
+// overlap; a rectangle without room is empty (W or H of 0) and is not drawn.
 package layout
 
 // Rect is a rectangle of cells. X grows to the right, Y downwards.

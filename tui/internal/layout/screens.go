@@ -34,7 +34,7 @@ func NewSearch(r Rect) Search {
 // Masks is the layout of the Masks screen: the layers, the detail of one, and a line about the whole below both.
 type Masks struct{ Layers, Detail, Totals Rect }
 
-// NewMasks lays out the Masks screen. With little room, layers or detail are left out by what has the keys.
+// NewMasks lays out the Masks screen. With little room it has either layers or detail.
 func NewMasks(r Rect, detail bool) Masks {
 	var m Masks
 	lines := 2
@@ -53,8 +53,8 @@ func NewMasks(r Rect, detail bool) Masks {
 	return m
 }
 
-// Side is a layout of two columns, of which the first has a wanted width; below splitW they are stacked, the first with a
-// wanted height.
+// Side is a layout of two columns, the first w cells wide where possible; below splitW they are stacked, the first h rows
+// high.
 func Side(r Rect, w, h int) (first, second Rect) {
 	if r.W >= splitW {
 		return r.CutLeft(min(w, r.W/2))

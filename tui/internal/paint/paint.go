@@ -1,7 +1,7 @@
 // Package paint turns styled runs into rows of an exact width, and rows into boxes and overlays.
 //
 // Rows are plain Go strings with escape sequences in them. A row that this package returns is exactly as wide as it was
-// asked for and leaves no style open, so rows can be put side by side without knowing what is in them.
+// asked for and leaves no style open, so rows can be put side by side whatever they contain.
 package paint
 
 import (
@@ -72,7 +72,7 @@ func (r *Row) Num(s theme.Style, str string, w int) *Row {
 	return r.Put(s, text.FitLeft(str, min(w, r.Room())))
 }
 
-// Right puts text at the right end, one space away from what is there; it is left out when there is no room for it.
+// Right puts text at the right end, with at least one space before it; it is left out when there is no room.
 func (r *Row) Right(s theme.Style, str string) *Row {
 	n := text.Width(str)
 	if n == 0 || n+1 > r.Room() {
@@ -95,7 +95,7 @@ func Text(w int, s theme.Style, str string) string {
 // Blank is an empty row.
 func Blank(w int) string { return text.Spaces(w) }
 
-// Fill makes rows exactly h rows of w cells: it cuts what is too much and adds blank rows. Rows must be w cells wide.
+// Fill returns exactly h rows of w cells: it cuts surplus rows and adds blank ones. Rows must be w cells wide.
 func Fill(rows []string, w, h int) []string {
 	if h <= 0 {
 		return nil
@@ -111,7 +111,7 @@ func Fill(rows []string, w, h int) []string {
 	return out
 }
 
-// Frame says how a box is drawn.
+// Frame is the decoration of a box.
 type Frame struct {
 	Title   string
 	Note    string // right end of the top line
@@ -166,7 +166,7 @@ func edge(t *theme.Theme, line, title theme.Style, left, right, name, note strin
 }
 
 // Overlay draws rows over a screen of w-cell rows, with its left upper corner at column x and row y, and returns the
-// screen. What lies outside the screen is cut.
+// screen. Parts outside the screen are cut.
 func Overlay(screen []string, w, x, y int, rows []string) []string {
 	for i, row := range rows {
 		at := y + i

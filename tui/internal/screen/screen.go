@@ -1,8 +1,8 @@
 // Package screen is the contract between the frame of the interface and its screens.
 //
 // A [Screen] lays out panes, takes keys through its actions, and reaches everything else through a [Host], which the frame
-// implements: the snapshot, commands, overlays, messages and other screens. No screen knows another one: what it wants
-// of one is a [Request], answered by whichever screen can.
+// implements: the snapshot, commands, overlays, messages and other screens. No screen knows another one: it sends a
+// [Request], which the screen in charge answers.
 //
 // All methods run on the goroutine of the event loop and never block.
 package screen
@@ -26,34 +26,34 @@ const ClockEvery = 250 * time.Millisecond
 type Screen interface {
 	// Name is the scope of its actions: "masks".
 	Name() string
-	// Title is what its tab shows: "Masks".
+	// Title is the name of its tab: "Masks".
 	Title() string
-	// Actions returns the table of what can be done on the screen, in the order of the footer and of the help. The frame
+	// Actions returns the table of actions on the screen, in the order of the footer and of the help. The frame
 	// sets their scope.
 	Actions() []*action.Action
 	// Panes lays the screen out in an area. Panes lie inside the area and do not overlap.
 	Panes(area layout.Rect) []Pane
-	// Follow adjusts cursors and the like to a new snapshot.
+	// Follow adjusts the state of the screen, such as cursors, to a new snapshot.
 	Follow()
-	// Status is the right end of the footer: a few live numbers, or "".
+	// Status returns the right end of the footer: a few live numbers, or "".
 	Status() string
-	// Mouse takes a mouse event inside one of the panes.
+	// Mouse handles a mouse event inside one of the panes.
 	Mouse(p Pane, e MouseEvent) tea.Cmd
-	// Back does what esc means on the screen and reports whether it meant anything.
+	// Back handles esc and reports whether it had an effect.
 	Back() (bool, tea.Cmd)
 }
 
-// What a screen may do besides.
+// Optional interfaces of screens.
 type (
 	// A TextInput is a screen with a text field of its own.
 	TextInput interface {
 		// Typing reports whether the field has the keys.
 		Typing() bool
-		// Typed takes a key that no action claimed.
+		// Typed handles a key that is not bound to an action.
 		Typed(k tea.KeyPressMsg) tea.Cmd
-		// Pasted takes pasted text.
+		// Pasted handles pasted text.
 		Pasted(s string)
-		// Cursor is where the cursor is, on the screen; ok is false where it is not shown.
+		// Cursor returns the position of the cursor on the screen; ok is false where it is hidden.
 		Cursor(area layout.Rect) (x, y int, ok bool)
 	}
 	// A Hinter is a screen that has its own hints at times.
@@ -61,7 +61,7 @@ type (
 		// Hints returns nil when the footer shows the actions of the screen.
 		Hints() []Hint
 	}
-	// An Undoer is a screen on which undo means something else than on the draft, or shows in the footer.
+	// An Undoer is a screen with an undo of its own, which the footer shows. On other screens undo applies to the draft.
 	Undoer interface {
 		// UndoLabel is the footer's word for it.
 		UndoLabel() string
@@ -71,10 +71,10 @@ type (
 	}
 	// An Answerer answers requests of other screens.
 	Answerer interface {
-		// Answer carries a request out; ok is false where another screen must.
+		// Answer executes a request; ok is false where it is for another screen.
 		Answer(r Request) (cmd tea.Cmd, ok bool)
 	}
-	// A Selector is a screen that subnets are selected on.
+	// A Selector is a screen with a selection of subnets.
 	Selector interface {
 		// Selection returns the selected subnets in the order shown.
 		Selection() []explorer.SubnetID
@@ -86,7 +86,7 @@ type (
 	}
 )
 
-// A Request is something that one screen wants of another.
+// A Request asks another screen for an action.
 type Request interface{ request() }
 
 // The requests.
@@ -117,7 +117,7 @@ func (Made) request()          {}
 
 // A Host is the frame, as screens and overlays see it.
 type Host interface {
-	// Snapshot is the newest state of the exploration that the viewer has; never nil.
+	// Snapshot returns the state of the exploration that is shown; never nil.
 	Snapshot() *explorer.Snapshot
 	// Theme is the look of the viewer's terminal.
 	Theme() *theme.Theme
@@ -129,12 +129,11 @@ type Host interface {
 	// WritesFiles reports whether files may be written on the machine the program runs on, other than through the exploration.
 	WritesFiles() bool
 
-	// Do hands a command to the exploration; then, which may be nil, runs on success. An error becomes a message.
+	// Do sends a command to the exploration; then, which may be nil, runs on success. An error becomes a message.
 	Do(c explorer.Command, then func(explorer.Receipt) tea.Cmd) tea.Cmd
-	// Try is Do with something to run when the command fails. failed reports whether it dealt with the error; otherwise the
-	// error becomes a message.
+	// Try is Do with a function for errors, which reports whether it handled the error; otherwise the error becomes a message.
 	Try(c explorer.Command, then func(explorer.Receipt) tea.Cmd, failed func(error) bool) tea.Cmd
-	// AfterJob runs something once a job has ended well; it is dropped when the job fails or is stopped.
+	// AfterJob runs a function when a job has succeeded; it is dropped when the job fails or is stopped.
 	AfterJob(id explorer.JobID, then func(explorer.Job) tea.Cmd) tea.Cmd
 	// EditDraft queues a command on the draft: an Edit, Undo, Redo or Checkout.
 	EditDraft(c explorer.Command) tea.Cmd
@@ -153,14 +152,14 @@ type Host interface {
 
 	// Show goes to a screen by its name.
 	Show(name string) tea.Cmd
-	// Ask has a request answered by the screen that can.
+	// Ask sends a request to the screen that answers it.
 	Ask(r Request) tea.Cmd
-	// Selection returns the subnets that are selected, wherever that is.
+	// Selection returns the subnets that are selected on the screen with a selection.
 	Selection() []explorer.SubnetID
 	// Open puts an overlay on top; Close removes one, and everything above it.
 	Open(o Overlay) tea.Cmd
 	Close(o Overlay)
-	// Note shows a message until it is read. Of mere information only the newest stays.
+	// Note shows a message until it is dismissed. Of informational messages only the newest stays.
 	Note(level explorer.MessageLevel, s string)
 	// Fail shows an error.
 	Fail(err error)
@@ -173,21 +172,21 @@ type Pane struct {
 	ID   string // unique among all screens
 	Rect layout.Rect
 	Rev  uint64 // newest revision of the sections of the snapshot it shows
-	// State is whatever else the drawing depends on: cursor, scroll position, focus. It must be comparable.
+	// State is everything else that the drawing depends on: cursor, scroll position, focus. It must be comparable.
 	State any
 	// Draw returns the rows of the pane; it must depend on nothing but Rev, State, theme and size.
 	Draw func(t *theme.Theme, w, h int) []string
 }
 
-// A Hint is a key and what it does, for the footer.
+// A Hint is a key with the name of its action, for the footer.
 type Hint struct {
 	Key, Label string
-	Action     string // its ID; "" where a text field or an overlay takes the key itself
+	Action     string // its ID; "" where a text field or an overlay handles the key
 }
 
 // An Overlay is a box over the screen that has the keys while it is on top. esc closes it before it sees the key.
 type Overlay interface {
-	// Place is the box within the body.
+	// Place returns the rectangle of the box within the body.
 	Place(host Host, body layout.Rect) layout.Rect
 	// Draw draws the box, border included, on w × h cells.
 	Draw(host Host, w, h int) []string
@@ -196,7 +195,7 @@ type Overlay interface {
 	Mouse(host Host, e MouseEvent) tea.Cmd
 	// Typing reports whether printable keys go into a text field.
 	Typing() bool
-	// Cursor is where the cursor of the field is, from the corner of the box.
+	// Cursor returns the position of the text cursor, relative to the corner of the box.
 	Cursor(w, h int) (x, y int, ok bool)
 	Hints(host Host) []Hint
 }
@@ -224,7 +223,7 @@ type MouseEvent struct {
 	Shift bool
 }
 
-// A MouseKind is what the mouse did.
+// A MouseKind is a kind of mouse event.
 type MouseKind int
 
 // The kinds of mouse events.

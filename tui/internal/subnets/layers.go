@@ -19,8 +19,9 @@ type LayerColumns struct {
 	Cut, Loss             int // 0 where there is no room
 }
 
-// NewLayerColumns lays the list of layers out on w cells. Heads get a cell each where they fit, else a cell per group.
-func NewLayerColumns(g *subnet.Geometry, w int) LayerColumns {
+// NewLayerColumns lays a list of layers out on w cells, with numbers at the right end where they fit. Heads get a cell each
+// where they fit, else a cell per group.
+func NewLayerColumns(g *subnet.Geometry, w int, numbers bool) LayerColumns {
 	w-- // numbers do not touch the border
 	c := LayerColumns{Attention: 6}
 	for _, l := range g.Layers {
@@ -29,13 +30,13 @@ func NewLayerColumns(g *subnet.Geometry, w int) LayerColumns {
 	c.AttentionW = max(c.AttentionW, len("attention"))
 	c.MLP = c.Attention + c.AttentionW + 2
 	room := w - c.MLP
-	if room >= 24 {
-		c.Cut, room = w-12, room-13
-	} else if room >= 16 {
+	const loss = len("sensitivity") + 1
+	switch {
+	case !numbers:
+	case room >= 18+loss:
+		c.Cut, c.Loss, room = w-6-loss, w-loss, room-7-loss
+	case room >= 16:
 		c.Cut, room = w-6, room-7
-	}
-	if c.Cut > 0 && c.Cut == w-12 {
-		c.Loss = w - 6
 	}
 	c.MLPW = max(0, room)
 	return c
@@ -107,10 +108,9 @@ func headGlyph(t *theme.Theme, masks subnet.Masks, other *subnet.Masks, layer, h
 	return glyph, style
 }
 
-// LayerRow draws one layer of masks on one row: its heads, its MLP and what is cut.
+// LayerRow draws one layer of masks on one row: its heads and its MLP.
 func LayerRow(t *theme.Theme, masks subnet.Masks, i, w int) string {
-	c := NewLayerColumns(masks.Geometry(), w)
-	c.Loss = 0
+	c := NewLayerColumns(masks.Geometry(), w, false)
 	l := masks.Layer(i)
 	r := paint.NewRow(w, theme.Style{}).Num(t.Dim, strconv.Itoa(i), 4).Pad(c.Attention)
 	AttentionRun(r, t, masks, nil, i, c.AttentionW)
@@ -123,10 +123,10 @@ func LayerRow(t *theme.Theme, masks subnet.Masks, i, w int) string {
 	return r.String()
 }
 
-// Strips draws masks layer by layer: shares of heads and of MLP channels kept, and how much of the layer is cut.
+// Strips draws masks layer by layer: the fractions of heads and of MLP channels kept, and of parameters cut.
 func Strips(t *theme.Theme, masks subnet.Masks, w int) []string {
 	const label = 7
-	heads, mlp, cut := layerShares(masks)
+	heads, mlp, cut := layerFractions(masks)
 	n := w - label - 1
 	kept := func(v float64) theme.Style {
 		if v <= 0 {
@@ -166,8 +166,8 @@ func ruler(t *theme.Theme, layers, w, label int) string {
 	return r.String()
 }
 
-// layerShares are, per layer, the shares of query heads and of MLP channels kept and the share of parameters cut.
-func layerShares(masks subnet.Masks) (heads, mlp, cut []float64) {
+// layerFractions returns, per layer, the fractions of query heads and of MLP channels kept and of parameters cut.
+func layerFractions(masks subnet.Masks) (heads, mlp, cut []float64) {
 	g := masks.Geometry()
 	for i := range masks.Layers() {
 		l := masks.Layer(i)
@@ -179,7 +179,7 @@ func layerShares(masks subnet.Masks) (heads, mlp, cut []float64) {
 	return heads, mlp, cut
 }
 
-// Kept returns the share of units that a set keeps.
+// Kept returns the fraction of units that a set keeps.
 func Kept(s subnet.Set) float64 {
 	if s.N() == 0 {
 		return 0

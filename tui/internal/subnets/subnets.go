@@ -1,5 +1,5 @@
-// Package subnets is what the screens share about subnets: names, masks, costs, strips of layers, and the questions about
-// them (which subnet, where to write it, which calibration text).
+// Package subnets contains the code about subnets that screens share: names, masks, costs, strips of layers, and forms to
+// choose, export and measure them.
 package subnets
 
 import (

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// None stands where a number is not known (yet).
+// None is written where a number is not known.
 const None = "–"
 
 // Count writes a count with three significant digits and a decimal prefix: 812, 1.23 k, 134 M.
@@ -49,7 +49,7 @@ func digits3(n float64) string {
 	return strconv.FormatFloat(n, 'f', 0, 64)
 }
 
-// Fixed writes v with the given decimals, or None where it is no number.
+// Fixed writes v with the given decimals, or None where it is NaN or infinite.
 func Fixed(v float64, decimals int) string {
 	if math.IsNaN(v) || math.IsInf(v, 0) {
 		return None
@@ -72,7 +72,7 @@ func Perplexity(v float64) string {
 	return strconv.FormatFloat(v, 'g', 2, 64)
 }
 
-// Percent writes a share of one as whole percent: 0.816 is "82 %".
+// Percent writes a fraction as whole percent: 0.816 is "82 %".
 func Percent(v float64) string {
 	if math.IsNaN(v) || math.IsInf(v, 0) {
 		return None

@@ -2,7 +2,7 @@
 // to cells, and writes numbers with their units.
 //
 // Everything that comes from outside (names, file paths, model output, chats) passes Line or Block before it is drawn.
-// No function here fails: bytes that are no text are shown as replacement characters.
+// No function here fails: invalid UTF-8 is shown as replacement characters.
 package text
 
 import (
@@ -82,7 +82,7 @@ func plain(s string, rows bool) bool {
 }
 
 // invisible names the characters that change how others are laid out: directional marks and overrides, joiners,
-// variation selectors, skin tones and tags. Terminals disagree on their width, so a frame that holds one may shear.
+// variation selectors, skin tones and tags. Terminals disagree on their width, which would shift the rest of a row.
 func invisible(r rune) bool {
 	switch {
 	case r == 0x00ad, r == 0x061c, r == 0xfeff, r == 0x034f:
@@ -119,7 +119,7 @@ func Fit(s string, w int) string {
 	return s + Spaces(w-n)
 }
 
-// FitLeft is Fit with the spaces on the left, as numbers in a column want it.
+// FitLeft is Fit with the spaces on the left, for columns of numbers.
 func FitLeft(s string, w int) string {
 	if w <= 0 {
 		return ""

@@ -23,7 +23,7 @@ const (
 )
 
 // tokens is the palette. The hues of states and series stay apart for the common kinds of colour blindness: blue against
-// orange rather than green against red where two must be told apart at a glance.
+// orange rather than green against red where two must be distinguished at a glance.
 func tokens(t *Theme) map[*Style]spec {
 	return map[*Style]spec{
 		&t.Text:        {},

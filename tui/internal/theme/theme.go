@@ -1,4 +1,4 @@
-// Package theme holds the look of the interface as semantic tokens: what a colour means, not what it is.
+// Package theme defines the look of the interface as semantic tokens: each is named for its meaning, not for its colour.
 //
 // A Theme is built from a Look (colour profile, dark or light background, which glyphs the font has) and never changes
 // afterwards, so each session can have its own and rendered panes can be shared between sessions of an equal Look.
@@ -13,7 +13,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 )
 
-// Look is what a terminal can show and what its user prefers. It is comparable and serves as part of cache keys.
+// Look is the capability of a terminal and the preference of its user. It is comparable and part of cache keys.
 type Look struct {
 	Profile colorprofile.Profile
 	Light   bool // the terminal's background is light
@@ -47,7 +47,7 @@ func (s Style) Close() string {
 	return reset
 }
 
-// Theme is the set of tokens. Field names say what a thing means.
+// Theme is the set of tokens. Field names are meanings.
 type Theme struct {
 	Look  Look
 	Glyph Glyphs
@@ -58,7 +58,7 @@ type Theme struct {
 	Good, Warn, Bad, Info    Style // states of jobs, messages and comparisons
 	Key, KeyText, KeyOff     Style // footer and help: a key, what it does, an action that cannot run now
 	Selected, Cursor, Caret  Style // rows that are marked, the row under the cursor, a cell under the cursor
-	Dense, Subnet, Yours     Style // the model as loaded, the subnet in hand, what the user made by hand
+	Dense, Subnet, Yours     Style // the model as loaded, the selected subnet, what the user made by hand
 	Front, Cloud, Pending    Style // the Pareto front, the other points, a candidate still being scored
 	Kept, Dropped, Partial   Style // units of a mask
 	Added, Removed           Style // units in a comparison
@@ -131,7 +131,7 @@ func (l Look) style(s spec) Style {
 	if s.attr&underline != 0 {
 		a = a.Underline(true)
 	}
-	if s.attr&reverse != 0 && (s.bgDark == "" || l.Profile <= colorprofile.ANSI) { // stands in for a background
+	if s.attr&reverse != 0 && (s.bgDark == "" || l.Profile <= colorprofile.ANSI) { // in place of a background
 		a = a.Reverse(true)
 	}
 	if l.Profile > colorprofile.ASCII {

@@ -13,8 +13,7 @@ import (
 // maxField bounds a text field, in characters.
 const maxField = 64 << 10
 
-// A Field is an editable text, of one line or of several. It never touches a clipboard: what is pasted comes through the
-// terminal.
+// A Field is an editable text of one or several lines. It uses no clipboard: pasted text comes through the terminal.
 type Field struct {
 	value     []rune
 	at        int // cursor: index into value
@@ -223,7 +222,7 @@ func (f *Field) Vertical(w, by int) bool {
 	return true
 }
 
-// A FieldState is what the drawing of a field depends on, for caches.
+// A FieldState identifies the text and cursor of a field, for caches.
 type FieldState struct{ version, at int }
 
 // State returns the state of the field.

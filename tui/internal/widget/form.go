@@ -95,7 +95,7 @@ func (f *Form) Number(id string) float64 {
 // Count returns the value of an entry as a whole number; empty is 0.
 func (f *Form) Count(id string) int { return int(f.Number(id)) }
 
-// visible are the entries that are there now.
+// visible are the entries that are not hidden.
 func (f *Form) visible() []*Entry {
 	out := make([]*Entry, 0, len(f.Entries))
 	for _, e := range f.Entries {

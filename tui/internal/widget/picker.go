@@ -112,7 +112,7 @@ func (p *Picker) Draw(host screen.Host, w, h int) []string {
 		}
 		r.Put(t.Accent, mark).Put(title, text.Clip(c.Title, max(8, inner-3-keys)))
 		if room := r.Room() - keys - 3; c.Off == "" && keys > 0 && text.Width(detail) > room {
-			detail = "" // a name that is cut off finds nothing
+			detail = "" // the title is needed to find it
 		} else {
 			detail = text.Clip(detail, room)
 		}

@@ -1,4 +1,4 @@
-// Package record writes down what a terminal shows: a session as an asciicast, a still as an SVG drawing.
+// Package record writes recordings of a terminal: a session as an asciicast, a still as an SVG drawing.
 package record
 
 import (
@@ -33,7 +33,7 @@ const longestWait = 1500 * time.Millisecond
 // NewCast begins a session on a terminal of w × h cells.
 func NewCast(w, h int, title string) *Cast { return &Cast{w: w, h: h, title: title} }
 
-// Output records what the program wrote.
+// Output records output of the program.
 func (c *Cast) Output(at time.Time, data []byte) {
 	data = append(bytes.Clone(c.rest), data...)
 	n := len(data)

@@ -8,14 +8,14 @@ import (
 // A shape is how a character that tiles with its neighbours is drawn: fonts leave gaps between such cells, and few have the
 // braille patterns in the width of their letters.
 type shape struct {
-	fill    string  // outline of what is filled, as SVG path data
+	fill    string  // filled outline, as SVG path data
 	line    string  // strokes, as SVG path data
-	opacity float64 // of what is filled; 0 is opaque
+	opacity float64 // of the fill; 0 is opaque
 }
 
 // shapeOf draws a character in the cell whose upper left corner is at x, y; ok is false for characters that fonts draw.
 func shapeOf(c rune, x, y float64) (s shape, ok bool) {
-	rect := func(x0, y0, x1, y1 float64) string { // in shares of the cell
+	rect := func(x0, y0, x1, y1 float64) string { // in fractions of the cell
 		return fmt.Sprintf("M%.2f %.2fh%.2fv%.2fh%.2fz", x+x0*cellW, y+y0*cellH, (x1-x0)*cellW, (y1-y0)*cellH, (x0-x1)*cellW)
 	}
 	switch {

@@ -34,7 +34,7 @@ type Look struct{ Background, Foreground, Title string }
 func Dark() Look { return Look{Background: "#15181e", Foreground: "#d5dbe5", Title: "#9aa4b2"} }
 
 // SVG draws a screen as a still. The words in a run of cells of equal style are a text element of a fixed width, so that the
-// drawing stays aligned whatever font is there; what tiles is drawn as shapes.
+// drawing stays aligned in every font; characters that tile with their neighbours are drawn as shapes.
 func SVG(w io.Writer, s Screen, title string, look Look) error {
 	cols, rows := s.Size()
 	width, height := float64(cols)*cellW+2*border, float64(rows)*cellH+2*border
@@ -56,7 +56,7 @@ func SVG(w io.Writer, s Screen, title string, look Look) error {
 // A run is neighbouring cells of equal style.
 type run struct {
 	x     int
-	cells []string // what is in each; "" in the second one of a wide character
+	cells []string // the content of each; "" in the second one of a wide character
 	style uv.Style
 }
 

@@ -1,7 +1,7 @@
 // Package terminal is a terminal for tests: a pseudo-terminal with an emulator at its other end, so that a program runs
-// exactly as it does for people, and a test reads what is on the screen.
+// exactly as it does for people, and a test reads the screen.
 //
-// Nothing here sleeps: a test waits for what it wants to see (Terminal.Wait), and every byte that arrives wakes it.
+// Nothing here sleeps: a test waits for a condition on the screen (Terminal.Wait), and every byte that arrives wakes it.
 package terminal
 
 import (
@@ -55,7 +55,7 @@ func New(w, h int, tap func(at time.Time, output []byte)) (*Terminal, error) {
 // Environ is the environment of a program in the terminal.
 func (t *Terminal) Environ() []string { return []string{"TERM=xterm-256color", "COLORTERM=truecolor"} }
 
-// output feeds what the program writes to the emulator.
+// output feeds the program's output to the emulator.
 func (t *Terminal) output() {
 	buf := make([]byte, 64<<10)
 	for {
@@ -76,7 +76,7 @@ func (t *Terminal) output() {
 	}
 }
 
-// replies feeds what the emulator answers, and the keys it is told of, to the program.
+// replies feeds the emulator's answers and the keys sent to it to the program.
 func (t *Terminal) replies() {
 	buf := make([]byte, 4<<10)
 	for {
@@ -96,7 +96,7 @@ func (t *Terminal) size(w, h int) error {
 	return pty.Setsize(t.master, &pty.Winsize{Cols: uint16(w), Rows: uint16(h)})
 }
 
-// Resize changes the size and tells this process of it, as a window does.
+// Resize changes the size and signals this process, as a window does.
 func (t *Terminal) Resize(w, h int) error {
 	t.emu.Resize(w, h)
 	if err := t.size(w, h); err != nil {
@@ -129,7 +129,7 @@ func (t *Terminal) Click(x, y int) error {
 	return t.Type(fmt.Sprintf("\x1b[<0;%d;%dM\x1b[<0;%d;%dm", x+1, y+1, x+1, y+1))
 }
 
-// Cell is the cell at a place of the screen; nil outside it.
+// Cell is the cell at a position of the screen; nil outside it.
 func (t *Terminal) Cell(x, y int) *uv.Cell { return t.emu.CellAt(x, y) }
 
 // Screen is the text on the screen, without trailing blanks.
@@ -170,7 +170,7 @@ func (t *Terminal) Wait(what string, done func(screen string) bool) error {
 		case <-news:
 		case <-again.C:
 		case <-limit.C:
-			return fmt.Errorf("%s did not come; on the screen:\n%s", what, s)
+			return fmt.Errorf("%s did not appear; on the screen:\n%s", what, s)
 		}
 	}
 }
@@ -190,8 +190,8 @@ func (t *Terminal) Close() error {
 	return err
 }
 
-// Sequence is what a terminal sends for a key: xterm's codes, which every terminal shares, but for esc, which is sent in the
-// form that cannot be taken for the beginning of the next key.
+// Sequence returns what a terminal sends for a key: xterm's codes, except for esc, which is sent in the form that cannot be
+// mistaken for the beginning of the next key.
 func Sequence(name string) string {
 	mod := 1
 	for _, m := range []struct {

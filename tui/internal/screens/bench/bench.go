@@ -27,10 +27,10 @@ type Screen struct {
 	host  screen.Host
 	id    explorer.BenchID // the benchmark on the screen; "" is the newest
 	list  widget.List
-	chart int // what the chart shows: index into charts
+	chart int // the quantity that the chart shows
 }
 
-// The quantities that the chart can show.
+// The quantities of the chart.
 const (
 	chartGeneration = iota
 	chartPrefill
@@ -49,17 +49,17 @@ func (s *Screen) Title() string { return "Bench" }
 
 func (s *Screen) snap() *explorer.Snapshot { return s.host.Snapshot() }
 
-// Actions returns the table of what can be done on the screen.
+// Actions returns the table of actions on the screen.
 func (s *Screen) Actions() []*action.Action {
 	none := func() string {
 		if _, ok := s.current(s.snap()); !ok {
-			return "no benchmark was taken yet"
+			return "there is no benchmark yet"
 		}
 		return ""
 	}
 	running := func() string {
 		if b, ok := s.current(s.snap()); !ok || b.Done {
-			return "no benchmark runs"
+			return "no benchmark is running"
 		}
 		return ""
 	}
@@ -71,7 +71,7 @@ func (s *Screen) Actions() []*action.Action {
 			return s.host.Do(explorer.StopJob{Job: b.Job}, nil)
 		}},
 		{ID: "bench.list", Keys: []string{"l"}, Title: "Go to another benchmark", Short: "others", When: none, Run: s.pickBench},
-		{ID: "bench.chart", Keys: []string{"tab"}, Title: "Chart generation, prompt or first-token time", Short: "chart", Run: func() tea.Cmd {
+		{ID: "bench.chart", Keys: []string{"tab"}, Title: "Chart generation speed, prompt speed or first-token time", Short: "chart", Run: func() tea.Cmd {
 			s.chart = (s.chart + 1) % charts
 			return nil
 		}},
@@ -85,7 +85,7 @@ func (s *Screen) Actions() []*action.Action {
 			}
 			return s.host.Copy(string(out), "the table")
 		}},
-		{ID: "bench.chat", Keys: []string{"c"}, Title: "Chat with the subnet of the row, beside the dense model", Short: "chat", Changes: true, Engine: true, When: none, Run: func() tea.Cmd {
+		{ID: "bench.chat", Keys: []string{"c"}, Title: "Chat with the subnet of the row, alongside the dense model", Short: "chat", Changes: true, Engine: true, When: none, Run: func() tea.Cmd {
 			b, _ := s.current(s.snap())
 			if s.list.At >= len(b.Rows) {
 				return nil
@@ -94,8 +94,8 @@ func (s *Screen) Actions() []*action.Action {
 		}},
 		{ID: "bench.down", Keys: []string{"down", "j"}, Title: "Next row", Run: func() tea.Cmd { return s.move(1) }},
 		{ID: "bench.up", Keys: []string{"up", "k"}, Title: "Previous row", Run: func() tea.Cmd { return s.move(-1) }},
-		{ID: "bench.pagedown", Keys: []string{"pgdown"}, Title: "Ten rows on", Run: func() tea.Cmd { return s.move(10) }},
-		{ID: "bench.pageup", Keys: []string{"pgup"}, Title: "Ten rows back", Run: func() tea.Cmd { return s.move(-10) }},
+		{ID: "bench.pagedown", Keys: []string{"pgdown"}, Title: "Ten rows down", Run: func() tea.Cmd { return s.move(10) }},
+		{ID: "bench.pageup", Keys: []string{"pgup"}, Title: "Ten rows up", Run: func() tea.Cmd { return s.move(-10) }},
 	}
 }
 
@@ -134,7 +134,7 @@ func (s *Screen) Status() string {
 	return ""
 }
 
-// Mouse takes a mouse event inside a pane.
+// Mouse handles a mouse event inside a pane.
 func (s *Screen) Mouse(p screen.Pane, e screen.MouseEvent) tea.Cmd {
 	switch {
 	case e.Kind == screen.Wheel && p.ID == "bench.table":

@@ -16,7 +16,7 @@ import (
 	"github.com/lathe-llm/lathe/tui/internal/widget"
 )
 
-// Actions returns the table of what can be done on the screen.
+// Actions returns the table of actions on the screen.
 func (s *Screen) Actions() []*action.Action {
 	none := func() string {
 		if _, ok := s.current(s.snap()); !ok {
@@ -30,16 +30,16 @@ func (s *Screen) Actions() []*action.Action {
 		case !ok:
 			return "there is no chat yet"
 		case c.Busy:
-			return "still answering"
+			return "a reply is being generated"
 		}
 		return ""
 	}
-	said := func() string {
+	noPrompt := func() string {
 		if why := idle(); why != "" {
 			return why
 		}
 		if c, _ := s.current(s.snap()); len(c.Prompts) == 0 {
-			return "nothing was said yet"
+			return "the chat has no prompts yet"
 		}
 		return ""
 	}
@@ -50,18 +50,18 @@ func (s *Screen) Actions() []*action.Action {
 		return ""
 	}
 	votable := func() string {
-		if why := said(); why != "" {
+		if why := noPrompt(); why != "" {
 			return why
 		}
 		return two()
 	}
 	return []*action.Action{
-		{ID: "chat.write", Keys: []string{"enter", "i"}, Title: "Write a prompt", Short: "write", Changes: true, Engine: true, Help: "esc gives the keys back to the actions.",
+		{ID: "chat.write", Keys: []string{"enter", "i"}, Title: "Write a prompt", Short: "write", Changes: true, Engine: true, Help: "esc returns to the action keys.",
 			Run: func() tea.Cmd { s.focused = true; return nil }},
-		{ID: "chat.stop", Keys: []string{"x"}, Title: "Stop the reply", Short: "stop", Changes: true, Help: "esc does the same while a reply comes in.",
+		{ID: "chat.stop", Keys: []string{"x"}, Title: "Stop the reply", Short: "stop", Changes: true, Help: "esc does the same during a reply.",
 			When: func() string {
 				if c, ok := s.current(s.snap()); !ok || !c.Busy {
-					return "nobody is answering"
+					return "no reply is being generated"
 				}
 				return ""
 			},
@@ -69,17 +69,17 @@ func (s *Screen) Actions() []*action.Action {
 				c, _ := s.current(s.snap())
 				return s.stopReply(c.ID)
 			}},
-		{ID: "chat.again", Keys: []string{"r", "ctrl+r"}, Title: "Ask for the last reply again, with the next seed", Short: "again", Changes: true, Engine: true, When: said,
+		{ID: "chat.again", Keys: []string{"r", "ctrl+r"}, Title: "Regenerate the last reply with the next seed", Short: "regenerate", Changes: true, Engine: true, When: noPrompt,
 			Run: func() tea.Cmd {
 				c, _ := s.current(s.snap())
 				return s.host.Do(explorer.Regenerate{Chat: c.ID}, nil)
 			}},
-		{ID: "chat.edit", Keys: []string{"e"}, Title: "Edit the last prompt and ask again", Short: "edit last", Changes: true, Engine: true, When: said, Run: s.editLast},
-		{ID: "chat.new", Keys: []string{"n"}, Title: "New chat: the dense model beside a subnet", Short: "new", Changes: true, Engine: true, Run: s.newChat},
+		{ID: "chat.edit", Keys: []string{"e"}, Title: "Edit the last prompt and ask again", Short: "edit last", Changes: true, Engine: true, When: noPrompt, Run: s.editLast},
+		{ID: "chat.new", Keys: []string{"n"}, Title: "New chat: the dense model and a subnet side by side", Short: "new", Changes: true, Engine: true, Run: s.newChat},
 		{ID: "chat.list", Keys: []string{"l"}, Title: "Go to another chat", Short: "chats", When: none, Run: s.pickChat},
-		{ID: "chat.columns", Keys: []string{"v"}, Title: "Put another subnet beside the dense model", Short: "subnet", Changes: true, When: idle, Run: func() tea.Cmd {
+		{ID: "chat.columns", Keys: []string{"v"}, Title: "Compare the dense model with another subnet", Short: "subnet", Changes: true, When: idle, Run: func() tea.Cmd {
 			c, _ := s.current(s.snap())
-			return subnets.Pick(s.host, "beside the dense model", []explorer.SubnetID{explorer.DraftID}, func(id explorer.SubnetID) tea.Cmd {
+			return subnets.Pick(s.host, "compare the dense model with", []explorer.SubnetID{explorer.DraftID}, func(id explorer.SubnetID) tea.Cmd {
 				return s.host.Do(explorer.SetColumns{Chat: c.ID, Subnets: []explorer.SubnetID{explorer.DenseID, id}}, nil)
 			})
 		}},
@@ -122,10 +122,10 @@ func (s *Screen) Actions() []*action.Action {
 		}},
 		{ID: "chat.delete", Keys: []string{"D"}, Title: "Delete the chat", Changes: true, When: idle, Run: func() tea.Cmd {
 			c, _ := s.current(s.snap())
-			return widget.Ask(s.host, "delete", "The chat "+text.Line(c.Name)+" is deleted for good.", "delete it", func() tea.Cmd { return s.host.Do(explorer.DeleteChat{Chat: c.ID}, nil) })
+			return widget.Ask(s.host, "delete", "The chat "+text.Line(c.Name)+" is deleted permanently.", "delete it", func() tea.Cmd { return s.host.Do(explorer.DeleteChat{Chat: c.ID}, nil) })
 		}},
-		{ID: "chat.export", Keys: []string{"w"}, Title: "Export the chat as markdown", When: none, Run: s.export},
-		{ID: "chat.copy", Keys: []string{"y"}, Title: "Copy the last reply of the column", When: said, Run: func() tea.Cmd {
+		{ID: "chat.export", Keys: []string{"w"}, Title: "Export the chat as Markdown", When: none, Run: s.export},
+		{ID: "chat.copy", Keys: []string{"y"}, Title: "Copy the last reply of the column", When: noPrompt, Run: func() tea.Cmd {
 			c, _ := s.current(s.snap())
 			col := c.Columns[order(c)[layout.Clamp(s.column, 0, len(c.Columns)-1)]]
 			if len(col.Replies) == 0 {
@@ -198,7 +198,7 @@ func (s *Screen) addColumn() tea.Cmd {
 	have := columns(c)
 	return subnets.Pick(s.host, "add a column", []explorer.SubnetID{explorer.DenseID, explorer.DraftID}, func(id explorer.SubnetID) tea.Cmd {
 		if slices.Contains(have, id) {
-			s.host.Note(explorer.Info, subnets.Name(s.snap(), id)+" is there already")
+			s.host.Note(explorer.Info, subnets.Name(s.snap(), id)+"is already in the chat")
 			return nil
 		}
 		return s.host.Do(explorer.SetColumns{Chat: c.ID, Subnets: append(have, id)}, nil)
@@ -211,11 +211,11 @@ func (s *Screen) removeColumn() tea.Cmd {
 	return s.host.Do(explorer.SetColumns{Chat: c.ID, Subnets: slices.Delete(columns(c), i, i+1)}, nil)
 }
 
-// vote counts a vote for a column, by its place on the screen.
-func (s *Screen) vote(place int) tea.Cmd {
+// vote counts a vote for a column, by its position on the screen.
+func (s *Screen) vote(position int) tea.Cmd {
 	c, _ := s.current(s.snap())
-	name := columnName(c, place)
-	return s.host.Do(explorer.Vote{Chat: c.ID, Column: order(c)[place]}, func(_ explorer.Receipt) tea.Cmd {
+	name := columnName(c, position)
+	return s.host.Do(explorer.Vote{Chat: c.ID, Column: order(c)[position]}, func(_ explorer.Receipt) tea.Cmd {
 		s.host.Note(explorer.Info, "a vote for "+name)
 		return nil
 	})
@@ -223,7 +223,7 @@ func (s *Screen) vote(place int) tea.Cmd {
 
 func (s *Screen) systemForm() tea.Cmd {
 	c, _ := s.current(s.snap())
-	e := widget.TextEntry("system", "system", c.System, "what every reply is told beforehand; empty for none", nil)
+	e := widget.TextEntry("system", "system", c.System, "instructions before the first prompt; empty for none", nil)
 	return s.host.Open(&widget.Form{Title: "system prompt", OK: "set", Entries: []*widget.Entry{e}, Submit: func(f *widget.Form) tea.Cmd {
 		v := f.Get("system")
 		return s.host.Do(explorer.ConfigureChat{Chat: c.ID, System: &v}, nil)
@@ -235,12 +235,12 @@ func (s *Screen) samplingForm() tea.Cmd {
 	sa := c.Sampling
 	num := func(v float64) string { return fmt.Sprintf("%g", v) }
 	return s.host.Open(&widget.Form{Title: "sampling", OK: "set", Entries: []*widget.Entry{
-		widget.TextEntry("temperature", "temperature", num(float64(sa.Temperature)), "0 always takes the most likely token", widget.NumberIn(0, 5)),
+		widget.TextEntry("temperature", "temperature", num(float64(sa.Temperature)), "0 always picks the most likely token", widget.NumberIn(0, 5)),
 		widget.TextEntry("seed", "seed", fmt.Sprint(sa.Seed), "equal seeds give equal replies", widget.CountIn(0, 1<<31-1)),
 		widget.TextEntry("max", "longest reply", fmt.Sprint(sa.MaxTokens), "tokens", widget.CountIn(1, 1<<20)),
 		widget.TextEntry("topk", "top k", fmt.Sprint(sa.TopK), "only the k most likely tokens; 0 for all", widget.CountIn(0, 1<<20)),
-		widget.TextEntry("topp", "top p", num(float64(sa.TopP)), "only the most likely tokens that add up to p", widget.NumberIn(0, 1)),
-		widget.TextEntry("minp", "min p", num(float64(sa.MinP)), "only tokens at least this likely, relative to the best", widget.NumberIn(0, 1)),
+		widget.TextEntry("topp", "top p", num(float64(sa.TopP)), "only the most likely tokens with total probability p", widget.NumberIn(0, 1)),
+		widget.TextEntry("minp", "min p", num(float64(sa.MinP)), "only tokens at least this probable, relative to the best", widget.NumberIn(0, 1)),
 		widget.TextEntry("repeat", "repeat penalty", num(float64(sa.RepeatPenalty)), "1 for none", widget.NumberIn(0, 5)),
 	}, Submit: func(f *widget.Form) tea.Cmd {
 		set(&sa.Temperature, f.Number("temperature"))
@@ -254,7 +254,7 @@ func (s *Screen) samplingForm() tea.Cmd {
 	}})
 }
 
-// stopReply stops a reply. It is no failure when the reply has ended meanwhile.
+// stopReply stops a reply. A reply that has ended meanwhile is not an error.
 func (s *Screen) stopReply(id explorer.ChatID) tea.Cmd {
 	return s.host.Try(explorer.StopReply{Chat: id}, nil, func(err error) bool { return errors.Is(err, explorer.ErrNotFound) })
 }

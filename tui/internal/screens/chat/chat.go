@@ -18,7 +18,7 @@ import (
 	"github.com/lathe-llm/lathe/tui/internal/widget"
 )
 
-// A Screen talks to one or more subnets at once, side by side.
+// A Screen shows a chat with one or more subnets side by side.
 type Screen struct {
 	prose   *prose
 	host    screen.Host
@@ -27,7 +27,7 @@ type Screen struct {
 	focused bool // the prompt has the keys
 	editing bool // the prompt replaces the last one instead of following it
 	sending bool
-	column  int // place of the column under the cursor, from the left
+	column  int // position of the column under the cursor, from the left
 	alone   bool
 	up      int // rows scrolled up from the end; 0 follows the end
 }
@@ -101,7 +101,7 @@ func (s *Screen) enter(id explorer.ChatID) {
 	}
 }
 
-// order is the order in which the columns are shown: theirs, or one that tells nothing while the chat is blind.
+// order is the order in which the columns are shown: their own, or one derived from the chat's ID while it is blind.
 func order(c explorer.Chat) []int {
 	out := make([]int, len(c.Columns))
 	for i := range out {
@@ -118,14 +118,14 @@ func order(c explorer.Chat) []int {
 }
 
 // columnName is what a column is called: its subnet, or a letter while the chat is blind.
-func columnName(c explorer.Chat, place int) string {
+func columnName(c explorer.Chat, position int) string {
 	if c.Blind {
-		return string(rune('A' + place))
+		return string(rune('A' + position))
 	}
-	return text.Line(c.Columns[order(c)[place]].Label)
+	return text.Line(c.Columns[order(c)[position]].Label)
 }
 
-// shown are the places of the columns on the screen.
+// shown are the positions of the columns on the screen.
 func (s *Screen) shown(c explorer.Chat, fit int) []int {
 	n := len(c.Columns)
 	if s.alone {
@@ -155,12 +155,12 @@ func (s *Screen) layout(area layout.Rect) (layout.Chat, explorer.Chat, []int) {
 
 // chatState is what a column depends on besides the snapshot.
 type chatState struct {
-	chat    explorer.ChatID
-	place   int
-	focused bool
-	up      int
-	only    bool // other columns are hidden
-	clock   int64
+	chat     explorer.ChatID
+	position int
+	focused  bool
+	up       int
+	only     bool // other columns are hidden
+	clock    int64
 }
 
 // Panes lays the screen out.
@@ -173,11 +173,11 @@ func (s *Screen) Panes(area layout.Rect) []screen.Pane {
 		r.W = area.W
 		out = append(out, screen.Pane{ID: "chat.none", Rect: r, Rev: rev, Draw: func(t *theme.Theme, w, h int) []string { return s.drawNone(t, w, h) }})
 	}
-	for i, place := range shown {
+	for i, position := range shown {
 		if i >= len(l.Columns) {
 			break
 		}
-		st := chatState{chat: c.ID, place: place, focused: place == s.column, up: s.up, only: len(shown) < len(c.Columns)}
+		st := chatState{chat: c.ID, position: position, focused: position == s.column, up: s.up, only: len(shown) < len(c.Columns)}
 		if c.Busy {
 			st.clock = s.host.Now().UnixMilli() / screen.ClockEvery.Milliseconds()
 		}
@@ -221,7 +221,7 @@ func (s *Screen) Status() string {
 	return strings.Join(parts, " / ") + " tok/s"
 }
 
-// back stops a running reply, gives the keys back to the actions, or ends looking back in the chat.
+// Back stops a running reply, leaves the prompt, scrolls to the end, or shows all columns.
 func (s *Screen) Back() (bool, tea.Cmd) {
 	if c, ok := s.current(s.snap()); ok && c.Busy && s.host.Blocked("chat.stop") == "" {
 		return true, s.stopReply(c.ID)
@@ -287,7 +287,7 @@ func (s *Screen) promptTop(w, h int) int {
 	return max(0, y-h+1)
 }
 
-// send says what was typed to all columns.
+// send sends the prompt to all columns.
 func (s *Screen) send() tea.Cmd {
 	words := strings.TrimSpace(s.prompt.String())
 	c, ok := s.current(s.snap())
@@ -295,7 +295,7 @@ func (s *Screen) send() tea.Cmd {
 	case words == "" || s.sending:
 		return nil
 	case ok && c.Busy:
-		s.host.Note(explorer.Info, "still answering: esc stops it")
+		s.host.Note(explorer.Info, "a reply is being generated: esc stops it")
 		return nil
 	case !ok:
 		s.sending = true
@@ -317,32 +317,32 @@ func (s *Screen) send() tea.Cmd {
 	}, s.notSent)
 }
 
-// notSent takes in that a prompt was refused; the error is shown.
+// notSent ends sending after an error, which is shown.
 func (s *Screen) notSent(error) bool {
 	s.sending = false
 	return false
 }
 
-// scroll looks back, or forward again.
+// scroll scrolls the columns.
 func (s *Screen) scroll(by int) tea.Cmd {
 	s.up = layout.Clamp(s.up-by, 0, s.longest())
 	return nil
 }
 
-// longest is how far the columns can be scrolled up.
+// longest is the number of rows that the columns can be scrolled up.
 func (s *Screen) longest() int {
 	l, c, shown := s.layout(s.host.Body())
 	most := 0
-	for i, place := range shown {
+	for i, position := range shown {
 		if i < len(l.Columns) {
 			r := l.Columns[i]
-			most = max(most, len(s.columnRows(s.host.Theme(), c, place, max(1, r.W-2)))-(r.H-2))
+			most = max(most, len(s.columnRows(s.host.Theme(), c, position, max(1, r.W-2)))-(r.H-2))
 		}
 	}
 	return max(0, most)
 }
 
-// Mouse takes a mouse event inside a pane.
+// Mouse handles a mouse event inside a pane.
 func (s *Screen) Mouse(p screen.Pane, e screen.MouseEvent) tea.Cmd {
 	switch {
 	case e.Kind == screen.Wheel && p.ID != "chat.prompt":
@@ -352,13 +352,13 @@ func (s *Screen) Mouse(p screen.Pane, e screen.MouseEvent) tea.Cmd {
 		return s.host.Perform("chat.write")
 	case strings.HasPrefix(p.ID, "chat.column"):
 		if st, ok := p.State.(chatState); ok {
-			s.column, s.focused = st.place, false
+			s.column, s.focused = st.position, false
 		}
 	}
 	return nil
 }
 
-// hints are those of the prompt while it has the keys.
+// Hints are those of the prompt while it has the keys.
 func (s *Screen) Hints() []screen.Hint {
 	if !s.focused {
 		return nil

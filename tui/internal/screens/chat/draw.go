@@ -12,7 +12,7 @@ import (
 	"github.com/lathe-llm/lathe/tui/internal/widget"
 )
 
-// drawHead says which chat this is and how it is sampled.
+// drawHead draws the name of the chat and its sampling settings.
 func (s *Screen) drawHead(t *theme.Theme, c explorer.Chat, w int) []string {
 	r := widget.Line(w)
 	if c.ID == "" {
@@ -36,7 +36,7 @@ func (s *Screen) drawHead(t *theme.Theme, c explorer.Chat, w int) []string {
 	}
 	for _, j := range s.snap().Jobs {
 		if j.State == explorer.Yielded {
-			r.Right(t.Warn, "the "+string(j.Kind)+" yields ")
+			r.Right(t.Warn, string(j.Kind)+" paused meanwhile ")
 			break
 		}
 	}
@@ -53,9 +53,9 @@ func votes(c explorer.Chat) string {
 		return ""
 	}
 	var parts []string
-	for place, i := range order(c) {
+	for position, i := range order(c) {
 		if i < len(c.Votes) {
-			parts = append(parts, fmt.Sprintf("%s %d", text.Clip(columnName(c, place), 14), c.Votes[i]))
+			parts = append(parts, fmt.Sprintf("%s %d", text.Clip(columnName(c, position), 14), c.Votes[i]))
 		}
 	}
 	return "votes: " + strings.Join(parts, ", ")
@@ -67,32 +67,32 @@ func (s *Screen) drawNone(t *theme.Theme, w, h int) []string {
 			return append([]string{paint.Blank(w)}, widget.Paragraph(w, t.Text, why+".")...)
 		}
 		key := s.host.Key("chat.new")
-		rows := append([]string{paint.Blank(w)}, widget.Paragraph(w, t.Text, key+" starts a chat: the dense model beside a subnet, the same prompt and the same seed for both.")...)
-		return append(rows, widget.Paragraph(w, t.Dim, "Or type below to talk to the dense model alone.")...)
+		rows := append([]string{paint.Blank(w)}, widget.Paragraph(w, t.Text, key+" starts a chat: the dense model and a subnet side by side, with the same prompt and seed.")...)
+		return append(rows, widget.Paragraph(w, t.Dim, "Or type below to chat with the dense model alone.")...)
 	})
 }
 
-// drawColumn draws one side of the chat, its end unless the user looked back.
+// drawColumn draws one column of the chat: its end, unless it is scrolled.
 func (s *Screen) drawColumn(t *theme.Theme, c explorer.Chat, st chatState, w, h int) []string {
-	place := st.place
-	col := c.Columns[order(c)[place]]
-	frame := paint.Frame{Title: columnName(c, place), Focused: st.focused}
+	position := st.position
+	col := c.Columns[order(c)[position]]
+	frame := paint.Frame{Title: columnName(c, position), Focused: st.focused}
 	if !c.Blind {
 		frame.Note = s.speed(col, w-text.Width(frame.Title)-8)
 		frame.Foot = contextUse(col, w-6)
 	}
 	if st.only {
-		frame.Title += fmt.Sprintf(" (%d of %d)", place+1, len(c.Columns))
+		frame.Title += fmt.Sprintf(" (%d of %d)", position+1, len(c.Columns))
 	}
 	return widget.Box(t, frame, w, h, func(w, h int) []string {
-		rows := s.columnRows(t, c, place, w)
+		rows := s.columnRows(t, c, position, w)
 		end := max(0, len(rows)-min(st.up, max(0, len(rows)-h)))
 		start := max(0, end-h)
 		return rows[start:end]
 	})
 }
 
-// speed is the last reply's tokens per second and time to the first token, as far as there is room, and the memory.
+// speed is the last reply's tokens per second, time to the first token and memory, as many of them as fit.
 func (s *Screen) speed(col explorer.Column, room int) string {
 	var parts []string
 	if k := len(col.Replies); k > 0 {
@@ -112,7 +112,7 @@ func (s *Screen) speed(col explorer.Column, room int) string {
 
 // contextUse is how full the context is.
 func contextUse(col explorer.Column, room int) string {
-	if col.Context <= 0 || col.Used <= 0 { // before the end of the first reply it is not known
+	if col.Context <= 0 || col.Used <= 0 { // unknown before the end of the first reply
 		return ""
 	}
 	s := fmt.Sprintf("context %d of %d", col.Used, col.Context)
@@ -123,8 +123,8 @@ func contextUse(col explorer.Column, room int) string {
 }
 
 // columnRows are all rows of a column, w cells wide.
-func (s *Screen) columnRows(t *theme.Theme, c explorer.Chat, place, w int) []string {
-	col := c.Columns[order(c)[place]]
+func (s *Screen) columnRows(t *theme.Theme, c explorer.Chat, position, w int) []string {
+	col := c.Columns[order(c)[position]]
 	var rows []string
 	for i, p := range c.Prompts {
 		if i > 0 {
@@ -146,7 +146,7 @@ func (s *Screen) columnRows(t *theme.Theme, c explorer.Chat, place, w int) []str
 	}
 	if len(c.Prompts) == 0 && col.Err == "" {
 		rows = append(rows, paint.Blank(w))
-		rows = append(rows, widget.Paragraph(w, t.Dim, "Say something below: every column gets the same prompt and seed.")...)
+		rows = append(rows, widget.Paragraph(w, t.Dim, "Type a prompt below: every column gets the same prompt and seed.")...)
 	}
 	return rows
 }
@@ -155,14 +155,14 @@ func (s *Screen) replyRows(t *theme.Theme, c explorer.Chat, col explorer.Column,
 	r := col.Replies[i]
 	last := i == len(c.Prompts)-1
 	spinner := t.Glyph.Spinner[int(s.host.Now().UnixMilli()/screen.ClockEvery.Milliseconds())%len(t.Glyph.Spinner)]
-	if c.Blind && last && c.Busy { // how fast somebody writes would give them away
-		return []string{widget.Line(w).Put(t.Pending, spinner+" writing").String()}
+	if c.Blind && last && c.Busy { // its speed would identify the column
+		return []string{widget.Line(w).Put(t.Pending, spinner+" generating").String()}
 	}
 	var rows []string
 	if last && col.Loading {
 		rows = append(rows, widget.Line(w).Put(t.Pending, spinner+" loading the model").String())
 	} else if last && r.Streaming && col.Place > 0 {
-		rows = append(rows, widget.Line(w).Put(t.Pending, fmt.Sprintf("%s %d in line for the model", spinner, col.Place)).String())
+		rows = append(rows, widget.Line(w).Put(t.Pending, fmt.Sprintf("%s waiting for the model, position %d", spinner, col.Place)).String())
 	} else if r.Streaming && r.Text == "" {
 		rows = append(rows, widget.Line(w).Put(t.Pending, spinner+" reading the prompt").String())
 	}
@@ -180,7 +180,7 @@ func (s *Screen) replyRows(t *theme.Theme, c explorer.Chat, col explorer.Column,
 	return rows
 }
 
-// replyFacts is the line under a finished reply, as much of it as w cells hold.
+// replyFacts is the line under a finished reply, as much of it as fits w cells.
 func replyFacts(r explorer.Reply, w int) string {
 	if r.Tokens == 0 {
 		return ""
@@ -223,7 +223,7 @@ func (s *Screen) drawPrompt(t *theme.Theme, w, h int) []string {
 			hint := s.host.Key("chat.write") + " to write"
 			switch {
 			case s.snap().Model.NoRuntime != "":
-				hint = "this model cannot answer"
+				hint = "no engine runs this model"
 			case s.focused:
 				hint = "write here"
 			}

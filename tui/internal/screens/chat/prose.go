@@ -11,7 +11,7 @@ import (
 	"github.com/lathe-llm/lathe/tui/internal/theme"
 )
 
-// prose renders markdown and remembers what it rendered.
+// prose renders Markdown and caches the result.
 type prose struct {
 	renderer map[proseLook]*glamour.TermRenderer
 	done     map[proseKey][]string
@@ -36,8 +36,8 @@ func newProse() *prose {
 	return &prose{renderer: map[proseLook]*glamour.TermRenderer{}, done: map[proseKey][]string{}}
 }
 
-// rows renders markdown on rows of at most w cells. A text that still grows is rendered in two parts, so that what is
-// settled is not rendered again for every token.
+// rows renders Markdown on rows of at most w cells. A growing text is rendered in two parts, so that its settled part is
+// not rendered again for every token.
 func (p *prose) rows(t *theme.Theme, w int, md string, growing bool) []string {
 	md = text.Block(md)
 	if !growing {
@@ -87,7 +87,7 @@ func (p *prose) render(t *theme.Theme, w int, md string) []string {
 	return rows
 }
 
-// fresh renders without looking at what was rendered before. Where markdown cannot be rendered, the text is shown as it is.
+// fresh renders without the cache. Text that cannot be rendered as Markdown is shown as it is.
 func (p *prose) fresh(t *theme.Theme, w int, md string) []string {
 	w = max(w, 4)
 	look := proseLook{t.Look, w}
@@ -118,7 +118,7 @@ func (p *prose) fresh(t *theme.Theme, w int, md string) []string {
 	return rows
 }
 
-// proseStyle is the style of markdown: the theme's tokens, no margins, and no colour alone to tell things apart.
+// proseStyle is the style of Markdown: the theme's tokens, no margins, and no distinction by colour alone.
 func proseStyle(t *theme.Theme) ansi.StyleConfig {
 	yes := true
 	zero, two := uint(0), uint(2)

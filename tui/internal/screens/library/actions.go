@@ -14,7 +14,7 @@ import (
 	"github.com/lathe-llm/lathe/tui/internal/widget"
 )
 
-// Actions returns the table of what can be done on the screen.
+// Actions returns the table of actions on the screen.
 func (s *Screen) Actions() []*action.Action {
 	none := func() string {
 		if len(s.snap().Subnets) == 0 {
@@ -32,9 +32,9 @@ func (s *Screen) Actions() []*action.Action {
 		return func() tea.Cmd { return s.move(by) }
 	}
 	return []*action.Action{
-		{ID: "library.details", Keys: []string{"enter"}, Title: "Show everything known about the subnet", Short: "details", When: none,
+		{ID: "library.details", Keys: []string{"enter"}, Title: "Show all details of the subnet", Short: "details", When: none,
 			Run: func() tea.Cmd { return s.details() }},
-		{ID: "library.chat", Keys: []string{"c"}, Title: "Chat with the subnet, beside the dense model", Short: "chat", Changes: true, Engine: true, When: none,
+		{ID: "library.chat", Keys: []string{"c"}, Title: "Chat with the subnet, alongside the dense model", Short: "chat", Changes: true, Engine: true, When: none,
 			Run: of(func(n explorer.Subnet) tea.Cmd { return s.host.Ask(screen.ChatWith{Subnet: n.ID}) })},
 		{ID: "library.edit", Keys: []string{"m"}, Title: "Edit the subnet's masks", Short: "masks", Changes: true, When: none,
 			Run: of(func(n explorer.Subnet) tea.Cmd { return s.host.Ask(screen.EditMasks{Subnet: n.ID}) })},
@@ -49,7 +49,7 @@ func (s *Screen) Actions() []*action.Action {
 				}
 				return s.move(1)
 			})},
-		{ID: "library.compare", Keys: []string{"="}, Title: "Compare two subnets", Short: "compare", When: none, Help: "The two marked, the one marked with the one under the cursor, or one to choose.",
+		{ID: "library.compare", Keys: []string{"="}, Title: "Compare two subnets", Short: "compare", When: none, Help: "The two marked subnets, the marked one and the one under the cursor, or one that you pick.",
 			Run: of(s.compareKey)},
 		{ID: "library.bench", Keys: []string{"b"}, Title: "Benchmark the marked subnets against the dense model", Short: "bench", Changes: true, Engine: true, When: none,
 			Run: func() tea.Cmd { return s.host.Ask(screen.Benchmark{Subnets: s.Selection()}) }},
@@ -76,14 +76,14 @@ func (s *Screen) Actions() []*action.Action {
 				return s.host.Do(explorer.DuplicateSubnet{Subnet: n.ID, Name: f.Get("name")}, nil)
 			}})
 		})},
-		{ID: "library.delete", Keys: []string{"x", "delete"}, Title: "Delete the marked subnets; undo brings them back", Short: "delete", Changes: true, When: none, Run: func() tea.Cmd { return s.remove() }},
-		{ID: "library.empty", Title: "Empty the trash for good", Changes: true, When: func() string {
+		{ID: "library.delete", Keys: []string{"x", "delete"}, Title: "Delete the marked subnets; undo restores them", Short: "delete", Changes: true, When: none, Run: func() tea.Cmd { return s.remove() }},
+		{ID: "library.empty", Title: "Empty the trash permanently", Changes: true, When: func() string {
 			if len(s.snap().Trash) == 0 {
 				return "the trash is empty"
 			}
 			return ""
 		}, Run: func() tea.Cmd {
-			return widget.Ask(s.host, "trash", fmt.Sprintf("%d deleted %s and their weights are gone for good.", len(s.snap().Trash), text.Plural(len(s.snap().Trash), "subnet", "subnets")), "empty it",
+			return widget.Ask(s.host, "trash", fmt.Sprintf("%d deleted %s and their weights are deleted permanently.", len(s.snap().Trash), text.Plural(len(s.snap().Trash), "subnet", "subnets")), "empty it",
 				func() tea.Cmd { return s.host.Do(explorer.EmptyTrash{}, nil) })
 		}},
 		{ID: "library.sort", Keys: []string{"s"}, Title: "Sort by the next column", Short: "sort", When: none, Run: func() tea.Cmd {
@@ -97,11 +97,11 @@ func (s *Screen) Actions() []*action.Action {
 			s.Follow()
 			return nil
 		}},
-		{ID: "library.import", Keys: []string{"i"}, Title: "Import a cut model file or a recipe", Changes: true, Run: func() tea.Cmd {
+		{ID: "library.import", Keys: []string{"i"}, Title: "Import a pruned model file or a recipe", Changes: true, Run: func() tea.Cmd {
 			return s.importForm()
 		}},
 		{ID: "library.fit", Keys: []string{"f"}, Title: "Find the best subnet for a memory size", Short: "fit", Run: func() tea.Cmd { return s.fitForm() }},
-		{ID: "library.inject", Keys: []string{"A"}, Title: "Drop the subnet into the running search", Changes: true, When: func() string {
+		{ID: "library.inject", Keys: []string{"A"}, Title: "Inject the subnet into the running search", Changes: true, When: func() string {
 			if why := none(); why != "" {
 				return why
 			}
@@ -117,24 +117,24 @@ func (s *Screen) Actions() []*action.Action {
 		})},
 		{ID: "library.down", Keys: []string{"down", "j"}, Title: "Next subnet", Run: move(1)},
 		{ID: "library.up", Keys: []string{"up", "k"}, Title: "Previous subnet", Run: move(-1)},
-		{ID: "library.pagedown", Keys: []string{"pgdown"}, Title: "Ten subnets on", Run: move(10)},
-		{ID: "library.pageup", Keys: []string{"pgup"}, Title: "Ten subnets back", Run: move(-10)},
+		{ID: "library.pagedown", Keys: []string{"pgdown"}, Title: "Ten subnets down", Run: move(10)},
+		{ID: "library.pageup", Keys: []string{"pgup"}, Title: "Ten subnets up", Run: move(-10)},
 		{ID: "library.first", Keys: []string{"home"}, Title: "First subnet", Run: move(-1 << 20)},
 		{ID: "library.last", Keys: []string{"end"}, Title: "Last subnet", Run: move(1 << 20)},
 	}
 }
 
-// importForm asks for a file made elsewhere.
+// importForm asks for a pruned model file or a recipe.
 func (s *Screen) importForm() tea.Cmd {
 	gguf := func(f *widget.Form) bool { return f.Get("what") != "GGUF file" }
 	recipe := func(f *widget.Form) bool { return f.Get("what") == "GGUF file" }
 	name := widget.TextEntry("name", "name", "", "empty: as the file", nil)
 	name.Hidden = gguf
-	calibration := widget.TextEntry("text", "text", "", "calibration text, where it is not at the path that the recipe names", nil)
-	to := widget.TextEntry("to", "write to", "", "GGUF file to make; empty only puts the subnet into the library", nil)
+	calibration := widget.TextEntry("text", "text", "", "calibration text, if it is not at the path in the recipe", nil)
+	to := widget.TextEntry("to", "write to", "", "GGUF file to write; empty: only add the subnet to the library", nil)
 	calibration.Hidden, to.Hidden = recipe, recipe
-	return s.host.Open(&widget.Form{Title: "import", OK: "import", Note: "A GGUF file that was cut from this model, or a recipe for one.", Entries: []*widget.Entry{
-		widget.TextEntry("path", "file", "", "on the machine lathe runs on", widget.NeedText), widget.ChoiceEntry("what", "what", "GGUF file", "what is in the file", "GGUF file", "recipe"), name, calibration, to,
+	return s.host.Open(&widget.Form{Title: "import", OK: "import", Note: "A GGUF file pruned from this model, or a recipe for one.", Entries: []*widget.Entry{
+		widget.TextEntry("path", "file", "", "on the machine that runs lathe", widget.NeedText), widget.ChoiceEntry("what", "what", "GGUF file", "what is in the file", "GGUF file", "recipe"), name, calibration, to,
 	}, Submit: func(f *widget.Form) tea.Cmd {
 		if f.Get("what") == "recipe" {
 			return s.host.Do(explorer.BuildRecipe{Path: subnets.ExpandHome(f.Get("path")), Text: subnets.ExpandHome(f.Get("text")), To: subnets.ExpandHome(f.Get("to"))}, nil)
@@ -143,7 +143,7 @@ func (s *Screen) importForm() tea.Cmd {
 	}})
 }
 
-// measureForm asks which text to take the perplexity on.
+// measureForm asks for the text to measure the perplexity on.
 func (s *Screen) measureForm(name string, id explorer.SubnetID) tea.Cmd {
 	return s.host.Open(&widget.Form{Title: "perplexity of " + name, OK: "measure", Entries: []*widget.Entry{
 		widget.TextEntry("text", "text", "", "a file or a folder; empty: the held-out end of the default text", nil),
@@ -154,14 +154,14 @@ func (s *Screen) measureForm(name string, id explorer.SubnetID) tea.Cmd {
 	}})
 }
 
-// compareKey compares the two marked subnets, or asks for what is missing.
+// compareKey compares the two marked subnets, or asks for the other one.
 func (s *Screen) compareKey(n explorer.Subnet) tea.Cmd {
 	ids := s.Selection()
 	switch {
 	case len(ids) == 2:
 		return s.compare(ids[0], ids[1])
 	case len(ids) > 2:
-		s.host.Note(explorer.Info, "two subnets can be compared at once; more are marked")
+		s.host.Note(explorer.Info, "only two subnets can be compared; more are marked")
 		return nil
 	case ids[0] != n.ID:
 		return s.compare(ids[0], n.ID)
@@ -179,31 +179,31 @@ func (s *Screen) remove() tea.Cmd {
 		cmds[i] = s.host.Do(explorer.DeleteSubnet{Subnet: id}, nil)
 	}
 	undo := s.host.Key("undo")
-	s.host.Note(explorer.Info, "deleted "+strings.Join(names, ", ")+"; "+undo+" brings it back")
+	s.host.Note(explorer.Info, "deleted "+strings.Join(names, ", ")+"; "+undo+" restores it")
 	return tea.Sequence(cmds...)
 }
 
-// fitForm asks for a memory size and a context length and goes to the best subnet that runs in them.
+// fitForm asks for a memory size and a context length and goes to the best subnet that fits.
 func (s *Screen) fitForm() tea.Cmd {
-	return s.host.Open(&widget.Form{Title: "fit my machine", OK: "find", Note: "Weights, KV cache and working memory count.", Entries: []*widget.Entry{
-		widget.TextEntry("memory", "memory, MB", "150", "what the model may take", func(v string) error {
+	return s.host.Open(&widget.Form{Title: "fit my machine", OK: "find", Note: "Weights, KV cache and working memory are counted.", Entries: []*widget.Entry{
+		widget.TextEntry("memory", "memory, MB", "150", "available to the model", func(v string) error {
 			if v == "" {
 				return widget.NeedText(v)
 			}
 			return widget.NumberIn(1, 1e8)(v)
 		}),
-		widget.TextEntry("context", "context, tokens", "2048", "how long chats get", widget.CountIn(1, 1<<24)),
+		widget.TextEntry("context", "context, tokens", "2048", "length of chats", widget.CountIn(1, 1<<24)),
 	}, Submit: func(f *widget.Form) tea.Cmd {
 		fit, err := explorer.FitMachine(s.snap(), int64(f.Number("memory")*1e6), max(1, f.Count("context")))
 		if err != nil {
 			s.host.Fail(err)
 			return nil
 		}
-		said := fmt.Sprintf("%s needs %s", fit.Name, text.Bytes(float64(fit.Memory)))
+		found := fmt.Sprintf("%s needs %s", fit.Name, text.Bytes(float64(fit.Memory)))
 		if fit.Relative > 0 {
-			said += fmt.Sprintf(", %.2f × the perplexity of dense", fit.Relative)
+			found += fmt.Sprintf(", %.2f × the perplexity of dense", fit.Relative)
 		}
-		s.host.Note(explorer.Info, said)
+		s.host.Note(explorer.Info, found)
 		switch {
 		case fit.Candidate != 0:
 			return s.host.Ask(screen.ShowCandidate{ID: fit.Candidate})

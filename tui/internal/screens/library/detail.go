@@ -23,25 +23,25 @@ func (s *Screen) drawDetail(t *theme.Theme, w, h int) []string {
 	}
 	return widget.Box(t, paint.Frame{Title: title}, w, h, func(w, h int) []string {
 		if !ok {
-			return widget.Paragraph(w, t.Dim, "What is known about a subnet is shown here.")
+			return widget.Paragraph(w, t.Dim, "Details of the selected subnet appear here.")
 		}
 		return s.subnetRows(t, n, w, h)
 	})
 }
 
-// subnetRows says what is known about a subnet, most important first.
+// subnetRows returns the facts about a subnet, most important first.
 func (s *Screen) subnetRows(t *theme.Theme, n explorer.Subnet, w, h int) []string {
 	snap := s.snap()
 	var rows []string
-	say := func(label string, forms ...string) { rows = append(rows, widget.Fact(t, w, label, forms...)...) }
-	say("lineage", lineage(snap, n))
-	say("share", fmt.Sprintf("%.3f of block parameters, %.3f of all", n.Size.Ratio, n.Size.RatioAll), fmt.Sprintf("%.3f (%.3f of all)", n.Size.Ratio, n.Size.RatioAll))
+	add := func(label string, forms ...string) { rows = append(rows, widget.Fact(t, w, label, forms...)...) }
+	add("lineage", lineage(snap, n))
+	add("ratio", fmt.Sprintf("%.3f of block parameters, %.3f of all", n.Size.Ratio, n.Size.RatioAll), fmt.Sprintf("%.3f (%.3f of all)", n.Size.Ratio, n.Size.RatioAll))
 	size := fmt.Sprintf("%s, KV %s", text.Bytes(float64(n.Bytes)), text.Bytes(float64(n.Size.KVBytesPerToken)))
 	if n.Size.ZeroedParams > 0 {
 		zeroed := ", " + text.Count(float64(n.Size.ZeroedParams)) + " parameters only zeroed"
-		say("size", size+"/token"+zeroed, size+zeroed)
+		add("size", size+"/token"+zeroed, size+zeroed)
 	} else {
-		say("size", size+"/token", size)
+		add("size", size+"/token", size)
 	}
 	for i, k := range n.Measurements {
 		if i == 3 {
@@ -61,23 +61,23 @@ func (s *Screen) subnetRows(t *theme.Theme, n explorer.Subnet, w, h int) []strin
 		if i == 0 {
 			label = "ppl"
 		}
-		say(label, full+on+", "+c.Type, full+on, v+on, v)
+		add(label, full+on+", "+c.Type, full+on, v+on, v)
 	}
 	if len(n.Measurements) == 0 {
 		key := s.host.Key("library.measure")
-		say("ppl", "not measured: "+key+" measures it", "none yet: "+key+" measures it")
+		add("ppl", "not measured: "+key+" measures it", "none yet: "+key+" measures it")
 	}
-	say("held-out", heldOut(n)...)
-	say("method", subnets.MethodName(n.Method))
+	add("held-out", heldOut(n)...)
+	add("method", subnets.MethodName(n.Method))
 	if n.Method.Windows > 0 {
 		windows := fmt.Sprintf("%d × %d tokens", n.Method.Windows, n.Method.Seq)
-		say("calibration", windows+" of "+baseName(n.Method.Text.Path), windows)
+		add("calibration", windows+" of "+baseName(n.Method.Text.Path), windows)
 	}
-	say("note", text.Line(n.Note))
+	add("note", text.Line(n.Note))
 	if n.Author != "" {
-		say("made", text.Date(n.Created)+" by "+text.Line(n.Author))
+		add("made", text.Date(n.Created)+" by "+text.Line(n.Author))
 	} else {
-		say("made", text.Date(n.Created))
+		add("made", text.Date(n.Created))
 	}
 	if n.Masks.Layers() > 0 && len(rows)+4 <= h {
 		if len(rows)+5 <= h {
@@ -88,7 +88,7 @@ func (s *Screen) subnetRows(t *theme.Theme, n explorer.Subnet, w, h int) []strin
 	return rows
 }
 
-// heldOut says what making a subnet told of its perplexity, in shorter and shorter forms.
+// heldOut describes the held-out perplexity that the making of a subnet measured, in shorter and shorter forms.
 func heldOut(n explorer.Subnet) []string {
 	k := n.HeldOut
 	if k.Perplexity <= 0 {
@@ -109,7 +109,7 @@ func baseName(path string) string {
 	return text.Line(path[strings.LastIndexAny(path, `/\`)+1:])
 }
 
-// lineage is how a subnet came to be, from itself back to the first.
+// lineage describes how a subnet was made, from itself back to the first.
 func lineage(snap *explorer.Snapshot, n explorer.Subnet) string {
 	parts := []string{string(n.Origin)}
 	for range 8 {
@@ -118,7 +118,7 @@ func lineage(snap *explorer.Snapshot, n explorer.Subnet) string {
 		}
 		p, ok := snap.Subnet(n.Parent)
 		if !ok {
-			parts = append(parts, "a subnet that is gone")
+			parts = append(parts, "a deleted subnet")
 			break
 		}
 		parts = append(parts, text.Line(p.Name))
@@ -127,7 +127,7 @@ func lineage(snap *explorer.Snapshot, n explorer.Subnet) string {
 	return strings.Join(parts, " from ")
 }
 
-// details opens everything that is known about a subnet, its layers included.
+// details opens all facts about a subnet, its layers included.
 func (s *Screen) details() tea.Cmd {
 	n, _ := s.selected()
 	do := func(id string) func() tea.Cmd {
@@ -152,7 +152,7 @@ func (s *Screen) compare(a, b explorer.SubnetID) tea.Cmd {
 	am, okA := subnets.Masks(s.snap(), a)
 	bm, okB := subnets.Masks(s.snap(), b)
 	if !okA || !okB {
-		s.host.Note(explorer.Warning, "one of the two has no masks to compare")
+		s.host.Note(explorer.Warning, "one of the two subnets has no masks")
 		return nil
 	}
 	s.host.Open(&widget.Pager{Title: subnets.Name(s.snap(), a) + " and " + subnets.Name(s.snap(), b), Width: 110, Lines: func(w int) []string {
@@ -196,21 +196,21 @@ func (s *Screen) compareRows(t *theme.Theme, a, b explorer.SubnetID, am, bm subn
 		row(k, format(x), format(y), text.Signed(100*(y/x-1), 1)+" %", better)
 	}
 	ac, bc := s.cost(am), s.cost(bm)
-	number("share", ac.Size.Ratio, bc.Size.Ratio, func(v float64) string { return text.Fixed(v, 3) })
+	number("ratio", ac.Size.Ratio, bc.Size.Ratio, func(v float64) string { return text.Fixed(v, 3) })
 	number("GGUF", float64(ac.Bytes), float64(bc.Bytes), text.Bytes)
 	number("KV/token", float64(ac.Size.KVBytesPerToken), float64(bc.Size.KVBytesPerToken), text.Bytes)
 	number("FLOPs/token", ac.FLOPs, bc.FLOPs, text.Count)
-	ap, bp, same := comparable2(snap, a, b)
+	ap, bp, same := comparablePerplexities(snap, a, b)
 	number("ppl", ap, bp, text.Perplexity)
 	if !same && ap > 0 && bp > 0 {
-		rows = append(rows, widget.Line(w).Put(t.Warn, "the two perplexities were taken under different conditions").String())
+		rows = append(rows, widget.Line(w).Put(t.Warn, "the two perplexities were measured under different conditions").String())
 	}
 	rows = append(rows, paint.Blank(w))
 	edits := subnet.Diff(am, bm)
 	if len(edits) == 0 {
 		return append(rows, widget.Line(w).Put(t.Dim, "the masks are the same").String())
 	}
-	rows = append(rows, widget.Line(w).Put(t.Title, fmt.Sprintf("layers that differ (%s keeps and the other does not, and the reverse)", subnets.Name(snap, b))).String())
+	rows = append(rows, widget.Line(w).Put(t.Title, fmt.Sprintf("layers that differ: + kept only by %s, - kept only by the other", subnets.Name(snap, b))).String())
 	for _, e := range edits {
 		what := fmt.Sprintf("layer %-3d %s", e.Layer, e.Kind)
 		if e.Kind == subnet.QK || e.Kind == subnet.VO {
@@ -222,8 +222,8 @@ func (s *Screen) compareRows(t *theme.Theme, a, b explorer.SubnetID, am, bm subn
 	return rows
 }
 
-// comparable2 are the perplexities of two subnets, under equal conditions where there are such.
-func comparable2(snap *explorer.Snapshot, a, b explorer.SubnetID) (x, y float64, same bool) {
+// comparablePerplexities returns the perplexities of two subnets, under equal conditions where possible.
+func comparablePerplexities(snap *explorer.Snapshot, a, b explorer.SubnetID) (x, y float64, same bool) {
 	of := func(id explorer.SubnetID) []explorer.Measurement {
 		n, _ := snap.Subnet(id)
 		return n.Measurements

@@ -21,7 +21,7 @@ import (
 	"github.com/lathe-llm/lathe/tui/internal/widget"
 )
 
-// A Screen lists every subnet that was kept.
+// A Screen lists the subnets of the library.
 type Screen struct {
 	costs  subnets.Costs
 	host   screen.Host
@@ -32,7 +32,7 @@ type Screen struct {
 	down   bool
 }
 
-// The columns of the library, which are also what it can be sorted by.
+// The columns of the table. It can be sorted by each of them.
 const (
 	colName = iota
 	colOrigin
@@ -64,8 +64,8 @@ func (s *Screen) cost(masks subnet.Masks) subnets.Cost {
 	return s.costs.Of(masks, s.snap().Model.FileType)
 }
 
-// A libraryRow is a subnet with the numbers that compare it. Perplexities are those of the newest measurement, so rows may
-// differ in their conditions; the detail says which.
+// A libraryRow is a subnet with the numbers it is compared by. Perplexities are those of the newest measurement, so rows may
+// differ in their conditions, which the detail shows.
 type libraryRow struct {
 	explorer.Subnet
 	perplexity, relative, speed float64
@@ -80,7 +80,7 @@ func (s *Screen) rows(snap *explorer.Snapshot) []libraryRow {
 			out[i].perplexity, out[i].relative = k.Perplexity, k.Relative()
 		}
 	}
-	known := func(a, b float64) (c int, both bool) { // what was not measured comes last, whichever way
+	known := func(a, b float64) (c int, both bool) { // subnets without a measurement come last in both directions
 		if (a > 0) != (b > 0) {
 			return -cmp.Compare(a, b), false
 		}
@@ -116,7 +116,7 @@ func (s *Screen) rows(snap *explorer.Snapshot) []libraryRow {
 	return out
 }
 
-// speedOf is the generation speed of a subnet in the newest benchmark that has it, at its shortest context; 0 if none.
+// speedOf returns the generation speed of a subnet in the newest benchmark that has it, at its shortest context; 0 if none.
 func speedOf(snap *explorer.Snapshot, id explorer.SubnetID) float64 {
 	for _, b := range snap.Benches {
 		for _, r := range b.Rows {
@@ -174,7 +174,7 @@ func (s *Screen) Follow() {
 	}
 }
 
-// Answer moves the cursor to a new subnet, unless the user is looking.
+// Answer moves the cursor to a new subnet, unless the screen is shown.
 func (s *Screen) Answer(r screen.Request) (tea.Cmd, bool) {
 	made, ok := r.(screen.Made)
 	if ok && s.host.Active() != s.Name() {
@@ -241,7 +241,7 @@ func (s *Screen) Status() string {
 	return out
 }
 
-// Back does what esc means on the screen.
+// Back handles esc.
 func (s *Screen) Back() (bool, tea.Cmd) {
 	if len(s.marked) == 0 {
 		return false, nil
@@ -250,7 +250,7 @@ func (s *Screen) Back() (bool, tea.Cmd) {
 	return true, nil
 }
 
-// Mouse takes a mouse event inside a pane.
+// Mouse handles a mouse event inside a pane.
 func (s *Screen) Mouse(p screen.Pane, e screen.MouseEvent) tea.Cmd {
 	switch {
 	case e.Kind == screen.Wheel && p.ID == "library.table":
@@ -318,9 +318,9 @@ func (s *Screen) Panes(area layout.Rect) []screen.Pane {
 func (s *Screen) drawTable(t *theme.Theme, w, h int) []string {
 	snap := s.snap()
 	rows := s.rows(snap)
-	key := func(id string) string { return s.host.Key(id) }
+	key := s.host.Key
 	columns := []widget.Column{
-		colName: {Title: "name", W: 14, Grow: true}, colOrigin: {Title: "origin", W: 9, Rank: 4}, colShare: {Title: "share", W: 6, Right: true}, colBytes: {Title: "bytes", W: 8, Right: true, Rank: 1},
+		colName: {Title: "name", W: 14, Grow: true}, colOrigin: {Title: "origin", W: 9, Rank: 4}, colShare: {Title: "ratio", W: 6, Right: true}, colBytes: {Title: "bytes", W: 8, Right: true, Rank: 1},
 		colPerplexity: {Title: "ppl", W: 6, Right: true}, colRelative: {Title: "× dense", W: 7, Right: true, Rank: 3}, colHeldOut: {Title: "held-out", W: 9, Right: true, Rank: 5},
 		colSpeed: {Title: "tok/s", W: 6, Right: true, Rank: 2}, colDate: {Title: "made", W: 12, Rank: 6},
 	}
@@ -375,7 +375,7 @@ func (s *Screen) drawTable(t *theme.Theme, w, h int) []string {
 }
 
 // plot charts all subnets by size and perplexity, with the front of the search behind them. Perplexity is relative to the
-// dense model's on the same text: a search and a measurement seldom have the same.
+// dense model's on the same text, because searches and measurements rarely use the same text.
 func (s *Screen) plot(t *theme.Theme, snap *explorer.Snapshot) chart.Plot {
 	var front, all []chart.Point
 	if dense := snap.Search.DensePerplexity; dense > 0 {
@@ -386,7 +386,7 @@ func (s *Screen) plot(t *theme.Theme, snap *explorer.Snapshot) chart.Plot {
 		}
 		slices.SortFunc(front, func(a, b chart.Point) int { return cmp.Compare(a.X, b.X) })
 	}
-	p := chart.Plot{X: chart.Axis{Label: "share"}, Y: chart.Axis{Label: "ppl, × dense"}, Empty: "no subnet was measured yet", Legend: true}
+	p := chart.Plot{X: chart.Axis{Label: "ratio"}, Y: chart.Axis{Label: "ppl, × dense"}, Empty: "no subnet is measured yet", Legend: true}
 	for _, r := range s.rows(snap) {
 		if r.relative <= 0 {
 			continue

@@ -17,11 +17,11 @@ import (
 	"github.com/lathe-llm/lathe/tui/internal/widget"
 )
 
-// Actions returns the table of what can be done on the screen.
+// Actions returns the table of actions on the screen.
 func (s *Screen) Actions() []*action.Action {
 	notUnits := func() string {
 		if s.zoom == zoomUnits {
-			return "zoom out first: this is about whole blocks"
+			return "zoom out first: this applies to whole blocks"
 		}
 		return ""
 	}
@@ -43,15 +43,15 @@ func (s *Screen) Actions() []*action.Action {
 	}
 	deepest := func() string {
 		if s.zoom == zoomUnits {
-			return "these are single units"
+			return "units are the closest zoom"
 		}
 		return ""
 	}
 	return []*action.Action{
-		{ID: "masks.in", Keys: []string{"enter"}, Title: "Look closer: a layer, then the units of a block", Short: "closer", When: deepest,
+		{ID: "masks.in", Keys: []string{"enter"}, Title: "Zoom in: a layer, then the units of a block", Short: "zoom in", When: deepest,
 			Run: func() tea.Cmd { return s.zoomIn() }},
-		{ID: "masks.out", Keys: []string{"backspace"}, Title: "Look from further away", Run: func() tea.Cmd { _, cmd := s.Back(); return cmd }},
-		{ID: "masks.toggle", Keys: []string{"space"}, Title: "Mark a layer; closer, keep or drop a block or units", Short: "keep/drop",
+		{ID: "masks.out", Keys: []string{"backspace"}, Title: "Zoom out", Run: func() tea.Cmd { _, cmd := s.Back(); return cmd }},
+		{ID: "masks.toggle", Keys: []string{"space"}, Title: "Mark a layer; zoomed in, keep or drop a block or units", Short: "keep/drop",
 			Label: func() string {
 				if s.zoom == zoomModel {
 					return "mark"
@@ -68,18 +68,18 @@ func (s *Screen) Actions() []*action.Action {
 			Run: func() tea.Cmd { return s.sideways(-1) }},
 		{ID: "masks.grow", Keys: []string{"right", "l"}, Title: "Keep one step more; among units, move right", Changes: true,
 			Run: func() tea.Cmd { return s.sideways(1) }},
-		{ID: "masks.block", Keys: []string{"tab"}, Title: "Next block: attention, mlp, channels inside heads", Short: "other block", Run: func() tea.Cmd { return s.nextBlock(1) }},
-		{ID: "masks.save", Keys: []string{"w"}, Title: "Save the masks in work to the library", Short: "save", Changes: true, Run: s.saveForm},
+		{ID: "masks.block", Keys: []string{"tab"}, Title: "Next block: attention, MLP, channels inside heads", Short: "other block", Run: func() tea.Cmd { return s.nextBlock(1) }},
+		{ID: "masks.save", Keys: []string{"w"}, Title: "Save the draft to the library", Short: "save", Changes: true, Run: s.saveForm},
 		{ID: "masks.top", Keys: []string{"n"}, Title: "Keep the n most important units", Short: "keep top n", Changes: true, When: ranked, Run: s.topForm},
-		{ID: "masks.drop", Keys: []string{"x"}, Title: "Drop the block, or the units selected", Short: "drop", Changes: true, Run: s.drop},
+		{ID: "masks.drop", Keys: []string{"x"}, Title: "Drop the block, or the selected units", Short: "drop", Changes: true, Run: s.drop},
 		{ID: "masks.droplayer", Keys: []string{"X"}, Title: "Drop whole layers", Changes: true, When: notUnits,
 			Run: func() tea.Cmd {
 				return s.edit(explorer.DropLayer{Layers: s.selection()})
 			}},
-		{ID: "masks.restore", Keys: []string{"u"}, Title: "Keep every unit of the block again", Short: "restore", Changes: true, Run: s.restore},
+		{ID: "masks.restore", Keys: []string{"u"}, Title: "Keep all units of the block again", Short: "restore", Changes: true, Run: s.restore},
 		{ID: "masks.invert", Keys: []string{"i"}, Title: "Swap kept and dropped units", Short: "invert", Changes: true, Run: s.invert},
 		{ID: "masks.like", Keys: []string{"="}, Title: "Make the layers like another layer", Short: "like layer", Changes: true, When: notUnits, Run: s.likeForm},
-		{ID: "masks.equalise", Keys: []string{"e"}, Title: "Give the selected layers equally many units", Short: "equalise", Changes: true,
+		{ID: "masks.equalise", Keys: []string{"e"}, Title: "Give the selected layers equal numbers of units", Short: "equalise", Changes: true,
 			When: func() string {
 				if why := notUnits(); why != "" {
 					return why
@@ -92,26 +92,26 @@ func (s *Screen) Actions() []*action.Action {
 			Run: func() tea.Cmd {
 				return s.edit(explorer.Equalise{Layers: s.selection(), Part: s.part()})
 			}},
-		{ID: "masks.range", Keys: []string{"v"}, Title: "Begin or end a range of layers or units", Short: "range", Run: s.rangeKey},
+		{ID: "masks.range", Keys: []string{"v"}, Title: "Start or end a range of layers or units", Short: "range", Run: s.rangeKey},
 		{ID: "masks.all", Keys: []string{"*", "ctrl+a"}, Title: "Select all", Run: s.selectAll},
 		{ID: "masks.blockback", Keys: []string{"shift+tab"}, Title: "Previous block", Run: func() tea.Cmd { return s.nextBlock(-1) }},
-		{ID: "masks.sort", Keys: []string{"s"}, Title: "Show units by importance or in place", Short: "order", When: onlyUnits,
+		{ID: "masks.sort", Keys: []string{"s"}, Title: "Sort units by importance or by position", Short: "order", When: onlyUnits,
 			Run: func() tea.Cmd { return s.resort() }},
 		{ID: "masks.finer", Keys: []string{"["}, Title: "Halve the step of the cut", Run: func() tea.Cmd { s.step = max(1, s.step/2); return nil }},
 		{ID: "masks.coarser", Keys: []string{"]"}, Title: "Double the step of the cut", Run: func() tea.Cmd { s.step = min(1024, s.step*2); return nil }},
-		{ID: "masks.open", Keys: []string{"o"}, Title: "Take another subnet's masks into work", Changes: true, Run: func() tea.Cmd {
-			return subnets.Pick(s.host, "take into work", []explorer.SubnetID{explorer.DenseID}, func(id explorer.SubnetID) tea.Cmd {
+		{ID: "masks.open", Keys: []string{"o"}, Title: "Replace the draft by another subnet's masks", Changes: true, Run: func() tea.Cmd {
+			return subnets.Pick(s.host, "edit the masks of", []explorer.SubnetID{explorer.DenseID}, func(id explorer.SubnetID) tea.Cmd {
 				return s.host.EditDraft(explorer.Checkout{Subnet: id, Keep: s.snap().Draft.Dirty()})
 			})
 		}},
-		{ID: "masks.diff", Keys: []string{"d"}, Title: "Show the difference to another subnet, or stop showing it", Run: s.diff},
-		{ID: "masks.measure", Keys: []string{"p"}, Title: "Measure the true perplexity of the masks in work", Short: "measure", Changes: true,
+		{ID: "masks.diff", Keys: []string{"d"}, Title: "Show or hide the difference from another subnet", Run: s.diff},
+		{ID: "masks.measure", Keys: []string{"p"}, Title: "Measure the true perplexity of the draft", Short: "measure", Changes: true,
 			Run: func() tea.Cmd { return subnets.Measure(s.host, explorer.DraftID) }},
-		{ID: "masks.chat", Keys: []string{"c"}, Title: "Chat with the masks in work, beside the dense model", Short: "chat", Changes: true, Engine: true,
+		{ID: "masks.chat", Keys: []string{"c"}, Title: "Chat with the draft, alongside the dense model", Short: "chat", Changes: true, Engine: true,
 			Run: func() tea.Cmd { return s.host.Ask(screen.ChatWith{Subnet: explorer.DraftID}) }},
-		{ID: "masks.reform", Keys: []string{"r"}, Title: "Re-fit the weights for the masks in work", Short: "reform", Changes: true,
+		{ID: "masks.reform", Keys: []string{"r"}, Title: "Re-fit the weights of the draft", Short: "reform", Changes: true,
 			Run: func() tea.Cmd { return s.host.Ask(screen.Refit{Subnet: explorer.DraftID}) }},
-		{ID: "masks.steps", Keys: []string{"H"}, Title: "Show the steps made so far", Run: s.steps},
+		{ID: "masks.steps", Keys: []string{"H"}, Title: "Show the steps of the draft", Run: s.steps},
 		{ID: "masks.copy", Keys: []string{"y"}, Title: "Copy the masks as text", Run: func() tea.Cmd {
 			return subnets.CopyMasks(s.host, s.masks(), "masks")
 		}},
@@ -128,7 +128,7 @@ func (s *Screen) Actions() []*action.Action {
 	}
 }
 
-// zoomIn looks closer.
+// zoomIn zooms in.
 func (s *Screen) zoomIn() tea.Cmd {
 	if s.zoom < zoomUnits {
 		s.zoom++
@@ -237,7 +237,7 @@ func (s *Screen) topForm() tea.Cmd {
 		return widget.CountIn(0, most)(v)
 	}
 	return s.host.Open(&widget.Form{Title: title, OK: "keep", Note: fmt.Sprintf("in %d %s", len(layers), text.Plural(len(layers), "layer", "layers")),
-		Entries: []*widget.Entry{widget.TextEntry("n", fmt.Sprintf("of %d", most), strconv.Itoa(now), "a number, or a share: 70 %", check)},
+		Entries: []*widget.Entry{widget.TextEntry("n", fmt.Sprintf("of %d", most), strconv.Itoa(now), "a number, or a percentage: 70 %", check)},
 		Submit: func(f *widget.Form) tea.Cmd {
 			v := f.Number("n")
 			text := f.Get("n")
@@ -333,7 +333,7 @@ func (s *Screen) toggle() tea.Cmd {
 	return s.setUnits(set.Without(units...))
 }
 
-// extend begins a range where the cursor is, if there is none.
+// extend starts a range at the cursor, if there is none.
 func (s *Screen) extend() {
 	if s.zoom == zoomUnits {
 		if s.from < 0 {
@@ -346,7 +346,7 @@ func (s *Screen) extend() {
 	}
 }
 
-// rangeKey begins a range, or forgets it.
+// rangeKey starts a range, or clears it.
 func (s *Screen) rangeKey() tea.Cmd {
 	if s.zoom == zoomUnits && s.from >= 0 || s.zoom != zoomUnits && s.anchor >= 0 {
 		s.from, s.anchor = -1, -1
@@ -402,7 +402,7 @@ func (s *Screen) resort() tea.Cmd {
 func (s *Screen) likeForm() tea.Cmd {
 	layers := s.selection()
 	n := s.masks().Layers()
-	return s.host.Open(&widget.Form{Title: "like layer", OK: "copy", Note: fmt.Sprintf("%d %s will keep the same units as another", len(layers), text.Plural(len(layers), "layer", "layers")),
+	return s.host.Open(&widget.Form{Title: "like layer", OK: "copy", Note: fmt.Sprintf("%d %s will keep the same units as another layer", len(layers), text.Plural(len(layers), "layer", "layers")),
 		Entries: []*widget.Entry{
 			widget.TextEntry("from", "layer", "", fmt.Sprintf("0 to %d", n-1), func(v string) error {
 				if v == "" {
@@ -422,7 +422,7 @@ func (s *Screen) saveForm() tea.Cmd {
 	if base := subnets.Name(s.snap(), s.snap().Draft.Base); s.snap().Draft.Base != explorer.DenseID {
 		name = base + " edited"
 	}
-	return s.host.Open(&widget.Form{Title: "save to the library", OK: "save", Entries: []*widget.Entry{widget.TextEntry("name", "name", name, "how it is called in the library", widget.NeedText)},
+	return s.host.Open(&widget.Form{Title: "save to the library", OK: "save", Entries: []*widget.Entry{widget.TextEntry("name", "name", name, "its name in the library", widget.NeedText)},
 		Submit: func(f *widget.Form) tea.Cmd {
 			return s.host.Do(explorer.SaveDraft{Name: f.Get("name")}, func(r explorer.Receipt) tea.Cmd {
 				s.host.Note(explorer.Info, "saved as "+subnets.Name(s.snap(), r.Subnet))

@@ -16,7 +16,7 @@ import (
 	"github.com/lathe-llm/lathe/tui/internal/widget"
 )
 
-// drawDetail draws the block under the cursor: what is kept, how important its units are, and what can be done to it.
+// drawDetail draws the block under the cursor: the units kept, their importance, and the actions on it.
 func (s *Screen) drawDetail(t *theme.Theme, w, h int) []string {
 	masks := s.masks()
 	if masks.Layers() == 0 {
@@ -34,7 +34,7 @@ func (s *Screen) drawDetail(t *theme.Theme, w, h int) []string {
 			r.Put(t.Dim, fmt.Sprintf(" (step %d)", s.step))
 		}
 		rows := []string{r.String()}
-		rows = append(rows, s.drawBlockLoss(t, w, h)...)
+		rows = append(rows, s.drawSensitivity(t, w, h)...)
 		rows = append(rows, s.drawDiff(t, masks, w)...)
 		hints := s.detailHints(t, w)
 		room := h - len(rows) - len(hints) - 1
@@ -54,8 +54,8 @@ func (s *Screen) drawDetail(t *theme.Theme, w, h int) []string {
 	})
 }
 
-// drawBlockLoss says what the block is worth: what the loss is predicted to rise by when the whole of it is dropped.
-func (s *Screen) drawBlockLoss(t *theme.Theme, w, h int) []string {
+// drawSensitivity draws the predicted rise of the loss when the whole block is dropped.
+func (s *Screen) drawSensitivity(t *theme.Theme, w, h int) []string {
 	if s.layer.At >= len(s.snap().Statistics.Importance) {
 		return nil
 	}
@@ -65,14 +65,18 @@ func (s *Screen) drawBlockLoss(t *theme.Theme, w, h int) []string {
 	if s.block.kind == subnet.Channels {
 		v, what = im.MLPLoss, "mlp"
 	}
-	rows := []string{widget.Line(w).Put(t.Text, what+" worth "+text.Small(v)).Put(t.Dim, " nats/token").String()}
+	label, value, unit := "sensitivity ", text.Small(v), " nats/token"
+	if text.Width(what+" "+label+value+unit) < w {
+		label = what + " " + label
+	}
+	rows := []string{widget.Line(w).Put(t.Text, label+value).Put(t.Dim, unit).String()}
 	if s.zoom == zoomModel && h >= 20 {
-		rows = append(rows, widget.Paragraph(w, t.Dim, "worth: how much the loss would rise without it")...)
+		rows = append(rows, widget.Paragraph(w, t.Dim, "sensitivity: predicted rise of the loss without it")...)
 	}
 	return rows
 }
 
-// drawDiff says how the block differs from the subnet it is compared with.
+// drawDiff draws how the block differs from that of the subnet it is compared with.
 func (s *Screen) drawDiff(t *theme.Theme, masks subnet.Masks, w int) []string {
 	o, ok := subnets.Masks(s.snap(), s.other)
 	if s.other == "" || !ok {
@@ -84,7 +88,7 @@ func (s *Screen) drawDiff(t *theme.Theme, masks subnet.Masks, w int) []string {
 	return []string{r.String()}
 }
 
-// drawRanks draws the importance of units, the most important first, with kept and dropped told apart.
+// drawRanks draws the importance of units, the most important first, in different styles for kept and dropped.
 func drawRanks(t *theme.Theme, set subnet.Set, scores []float64, w, h int) []string {
 	order := make([]int, len(scores))
 	for i := range order {
@@ -181,11 +185,11 @@ func (s *Screen) drawUnit(t *theme.Theme, w int) string {
 				rank++
 			}
 		}
-		said := fmt.Sprintf(", rank %d of %d", rank, set.N())
-		if score := fmt.Sprintf(", score %.3g", scores[u]); r.Room() >= text.Width(said+score) {
-			said += score
+		rating := fmt.Sprintf(", rank %d of %d", rank, set.N())
+		if score := fmt.Sprintf(", score %.3g", scores[u]); r.Room() >= text.Width(rating+score) {
+			rating += score
 		}
-		r.Put(t.Dim, said)
+		r.Put(t.Dim, rating)
 	}
 	return r.String()
 }
@@ -215,7 +219,7 @@ func (s *Screen) detailHints(t *theme.Theme, w int) []string {
 	return rows
 }
 
-// drawTotals draws what the draft costs and how well it is expected, and known, to do.
+// drawTotals draws the costs of the draft and its estimated and measured perplexity.
 func (s *Screen) drawTotals(t *theme.Theme, w, h int) []string {
 	snap, d := s.snap(), s.snap().Draft
 	masks := s.masks()
@@ -241,7 +245,7 @@ func (s *Screen) drawTotals(t *theme.Theme, w, h int) []string {
 	return append(rows, widget.Flow(t, w, s.quality(t, w), 3)...)
 }
 
-// costSegments say what the draft costs, and what its base did where that differs.
+// costSegments are the costs of the draft, and those of its base where they differ.
 func (s *Screen) costSegments(t *theme.Theme, base, masks subnet.Masks) []widget.Segment {
 	was, now, dense := s.cost(base), s.cost(masks), s.cost(subnet.Dense(masks.Geometry()))
 	change := func(label, a, b string) widget.Segment {
@@ -251,7 +255,7 @@ func (s *Screen) costSegments(t *theme.Theme, base, masks subnet.Masks) []widget
 		return widget.Segment{Style: t.Text, Text: label + " " + b}
 	}
 	out := []widget.Segment{
-		change("share", fmt.Sprintf("%.3f", was.Size.Ratio), fmt.Sprintf("%.3f", now.Size.Ratio)),
+		change("ratio", fmt.Sprintf("%.3f", was.Size.Ratio), fmt.Sprintf("%.3f", now.Size.Ratio)),
 		change("GGUF", text.Bytes(float64(was.Bytes)), text.Bytes(float64(now.Bytes))),
 		change("KV/token", text.Bytes(float64(was.Size.KVBytesPerToken)), text.Bytes(float64(now.Size.KVBytesPerToken))),
 		change("FLOPs/token", text.Percent(was.FLOPs/dense.FLOPs), text.Percent(now.FLOPs/dense.FLOPs)),
@@ -262,8 +266,7 @@ func (s *Screen) costSegments(t *theme.Theme, base, masks subnet.Masks) []widget
 	return out
 }
 
-// quality says what the masks are expected to do to the perplexity, how far from the truth that typically is, and what the
-// truth is where it was measured. Narrow rows get the shorter words.
+// quality is the estimated perplexity with its typical error, and the measured one. Narrow rows get shorter words.
 func (s *Screen) quality(t *theme.Theme, w int) []widget.Segment {
 	d := s.snap().Draft
 	_, ahead, _ := s.host.DraftMasks()
@@ -271,7 +274,7 @@ func (s *Screen) quality(t *theme.Theme, w int) []widget.Segment {
 	var out []widget.Segment
 	switch e := d.Estimate; {
 	case ahead:
-		out = append(out, widget.Segment{Style: t.Dim, Text: "estimate follows"})
+		out = append(out, widget.Segment{Style: t.Dim, Text: "estimating"})
 	case e.Valid:
 		est := "est. loss " + text.Signed(e.Loss, 3)
 		if e.Perplexity > 0 {
@@ -279,7 +282,7 @@ func (s *Screen) quality(t *theme.Theme, w int) []widget.Segment {
 		}
 		out = append(out, widget.Segment{Style: t.Strong, Text: est + accuracy(t, e, narrow)})
 	default:
-		out = append(out, widget.Segment{Style: t.Dim, Text: "no estimate before statistics"})
+		out = append(out, widget.Segment{Style: t.Dim, Text: "no estimate without statistics"})
 	}
 	switch k := d.Measured; {
 	case d.Measuring:
@@ -293,19 +296,19 @@ func (s *Screen) quality(t *theme.Theme, w int) []widget.Segment {
 	case k != nil:
 		out = append(out, widget.Segment{Style: t.Dim, Text: "true " + text.Perplexity(k.Perplexity) + " before the last edit"})
 	default:
-		out = append(out, widget.Segment{Style: t.Dim, Text: s.host.Key("masks.measure") + " measures the true one"})
+		out = append(out, widget.Segment{Style: t.Dim, Text: s.host.Key("masks.measure") + " measures it"})
 	}
 	return out
 }
 
-// accuracy says how far from the truth estimates of this kind typically were; before one was compared, what that was on
-// another model, which holds for re-fitted masks only.
+// accuracy describes the typical error of estimates of this kind. Before one was compared with a measurement it is that
+// on another model, which is valid for re-fitted masks only.
 func accuracy(t *theme.Theme, e explorer.Estimate, short bool) string {
 	switch {
 	case e.Compared == 0 && short:
-		return ", unproven here"
+		return ", untested here"
 	case e.Compared == 0 && !e.Refitted:
-		return ", counts on a re-fit, unproven here"
+		return ", assumes a re-fit, untested here"
 	case e.Compared == 0:
 		return fmt.Sprintf(", half within %.0f %%, 9 of 10 within %.0f %% on SmolLM2-135M", 100*explorer.TriedHalf, 100*explorer.TriedMost)
 	case short:

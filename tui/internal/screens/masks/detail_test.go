@@ -14,8 +14,8 @@ func TestAccuracyOfEstimates(t *testing.T) {
 		e           explorer.Estimate
 		wide, short string
 	}{
-		{explorer.Estimate{}, ", counts on a re-fit, unproven here", ", unproven here"},
-		{explorer.Estimate{Refitted: true}, ", half within 2 %, 9 of 10 within 28 % on SmolLM2-135M", ", unproven here"},
+		{explorer.Estimate{}, ", assumes a re-fit, untested here", ", untested here"},
+		{explorer.Estimate{Refitted: true}, ", half within 2 %, 9 of 10 within 28 % on SmolLM2-135M", ", untested here"},
 		{explorer.Estimate{Spread: 0.041, Compared: 2}, ", typically 4 % off (n=2)", " ± 4 % (n=2)"},
 	} {
 		if wide, short := accuracy(look, c.e, false), accuracy(look, c.e, true); wide != c.wide || short != c.short {

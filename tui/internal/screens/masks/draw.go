@@ -28,7 +28,7 @@ func (s *Screen) drawLayers(t *theme.Theme, w, h int) []string {
 		if g == nil || masks.Layers() == 0 {
 			return widget.Paragraph(w, t.Dim, "No model is open.")
 		}
-		c := subnets.NewLayerColumns(g, w)
+		c := subnets.NewLayerColumns(g, w, true)
 		head := func(r *paint.Row, x int, k explorer.Part, name string) {
 			style := t.Dim
 			if s.part() == k {
@@ -43,7 +43,7 @@ func (s *Screen) drawLayers(t *theme.Theme, w, h int) []string {
 			first.Pad(c.Cut).Put(t.Dim, "  cut")
 		}
 		if c.Loss > 0 {
-			first.Pad(c.Loss).Put(t.Dim, " worth")
+			first.Pad(c.Loss).Put(t.Dim, " sensitivity")
 		}
 		rows := []string{first.String()}
 		for i := s.layer.Top; i < min(masks.Layers(), s.layer.Top+h-1); i++ {
@@ -105,7 +105,7 @@ func (s *Screen) drawLayer(t *theme.Theme, masks subnet.Masks, other *subnet.Mas
 	}
 	if c.Loss > 0 && i < len(s.snap().Statistics.Importance) {
 		im := s.snap().Statistics.Importance[i]
-		r.Pad(c.Loss).Num(t.Dim, text.Small(im.AttentionLoss+im.MLPLoss), 6)
+		r.Pad(c.Loss).Num(t.Dim, text.Small(im.AttentionLoss+im.MLPLoss), len(" sensitivity"))
 	}
 	return r.String()
 }
@@ -127,7 +127,7 @@ func (s *Screen) drawBlocks(t *theme.Theme, w, h int) []string {
 			}
 			r := paint.NewRow(w, base).Put(t.Accent, mark).Col(t.Text, b.name(), 24).Num(t.Text, fmt.Sprintf("%d of %d", set.Len(), set.N()), 13).Put(t.Text, "  ")
 			switch {
-			case r.Room() < 4: // no bar says anything there
+			case r.Room() < 4: // too little for a bar
 			case b.kind == subnet.Heads:
 				subnets.AttentionRun(r, t, masks, nil, i, r.Room())
 			default:
@@ -169,7 +169,7 @@ func (g grid) follow(l *widget.List) {
 	l.Top = layout.Clamp(layout.Clamp(l.Top, at-g.visible+1, at), 0, max(0, rows-g.visible))
 }
 
-// unitAt is the place in the order of the units that is drawn at a cell inside the box; -1 for none.
+// unitAt returns the position, in the order shown, of the unit at a cell inside the box; -1 for none.
 func (g grid) unitAt(top, x, y int) int {
 	col := (x - gridLabel) / g.cell
 	if x < gridLabel || y < 0 || y >= g.visible || col >= g.columns {
@@ -181,11 +181,11 @@ func (g grid) unitAt(top, x, y int) int {
 	return -1
 }
 
-// drawUnits draws the units of the block: height and colour tell how important a unit is, its glyph whether it is kept.
+// drawUnits draws the units of the block: a bar as high as its importance for a kept unit, another glyph for a dropped one.
 func (s *Screen) drawUnits(t *theme.Theme, w, h int) []string {
 	set := s.units()
 	scores := s.block.importance(s.snap().Statistics, s.layer.At)
-	how := "in place"
+	how := "by position"
 	if s.sorted && scores != nil {
 		how = "by importance"
 	}
@@ -214,7 +214,7 @@ func (s *Screen) drawUnits(t *theme.Theme, w, h int) []string {
 				if set.Has(u) {
 					glyph, style = t.Glyph.Kept, t.Kept
 					if len(scores) == g.n && highest > 0 {
-						glyph = t.Glyph.Bar(math.Sqrt(max(0, scores[u]) / highest)) // as beside
+						glyph = t.Glyph.Bar(math.Sqrt(max(0, scores[u]) / highest))
 					}
 				}
 				if had.N() == g.n && had.Has(u) != set.Has(u) {

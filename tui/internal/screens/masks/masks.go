@@ -16,7 +16,7 @@ import (
 	"github.com/lathe-llm/lathe/tui/internal/widget"
 )
 
-// zoom is how close the Masks screen looks.
+// zoom is the level of detail.
 type zoom int
 
 const (
@@ -25,13 +25,13 @@ const (
 	zoomUnits             // the units of one block
 )
 
-// A block is a set of units of one layer: the query heads, the MLP channels, or the channels inside the heads of a group.
+// A block is a set of units of one layer: the query heads, the MLP channels, or the channels inside the heads of a KV group.
 type block struct {
 	kind  subnet.Kind
 	group int
 }
 
-// A Screen edits the masks in work.
+// A Screen edits the masks of the draft.
 type Screen struct {
 	costs   subnets.Costs
 	host    screen.Host
@@ -113,7 +113,7 @@ func (s *Screen) edit(mutations ...explorer.Mutation) tea.Cmd {
 	return s.host.EditDraft(explorer.Edit{Mutations: mutations})
 }
 
-// selection are the layers that an action is about, in order: the marked ones and the range, or the one under the cursor.
+// selection returns the layers that actions apply to, in order: the marked ones and the range, or the one under the cursor.
 func (s *Screen) selection() []int {
 	if s.zoom != zoomModel {
 		return []int{s.layer.At}
@@ -246,7 +246,7 @@ func (s *Screen) order() []int {
 	return out
 }
 
-// units is the set of the current block, with what is being painted.
+// units is the set of the current block, including the stroke under way.
 func (s *Screen) units() subnet.Set {
 	if s.brush.down {
 		return s.brush.set
@@ -258,7 +258,7 @@ func (s *Screen) units() subnet.Set {
 	return s.block.set(masks, s.layer.At)
 }
 
-// chosenUnits are the units that an action is about: the range, or the one under the cursor.
+// chosenUnits returns the units that actions apply to: the range, or the one under the cursor.
 func (s *Screen) chosenUnits() []int {
 	order := s.order()
 	if len(order) == 0 {
@@ -271,7 +271,7 @@ func (s *Screen) chosenUnits() []int {
 	return order[layout.Clamp(lo, 0, len(order)-1) : layout.Clamp(hi, 0, len(order)-1)+1]
 }
 
-// follow keeps the cursors inside the model.
+// Follow keeps the cursors inside the model.
 func (s *Screen) Follow() {
 	n := s.snap().Draft.Masks.Layers()
 	s.layer.At = layout.Clamp(s.layer.At, 0, max(0, n-1))
@@ -291,7 +291,7 @@ func (s *Screen) Status() string {
 	return fmt.Sprintf("step %d", s.step)
 }
 
-// back zooms out, or forgets the selection first.
+// Back clears the selection or zooms out.
 func (s *Screen) Back() (bool, tea.Cmd) {
 	s.brush = brush{}
 	switch {
@@ -368,7 +368,7 @@ func (s *Screen) Panes(area layout.Rect) []screen.Pane {
 	}
 }
 
-// unitsRect is where the units are drawn, whether or not there is a second pane.
+// unitsRect is where the units are drawn, with or without a second pane.
 func (s *Screen) unitsRect(l layout.Masks) layout.Rect {
 	if l.Layers.Empty() {
 		return l.Detail

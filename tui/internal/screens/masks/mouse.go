@@ -10,8 +10,7 @@ import (
 	"github.com/lathe-llm/lathe/tui/internal/widget"
 )
 
-// A brush is what the mouse is painting with while its button is down. What it painted becomes one step when it is
-// released.
+// A brush paints units while the mouse button is down. The whole stroke becomes one step.
 type brush struct {
 	down bool
 	keep bool       // units it passes over are kept, otherwise dropped
@@ -19,7 +18,7 @@ type brush struct {
 	set  subnet.Set // the block's units as painted so far
 }
 
-// Mouse takes a mouse event inside a pane.
+// Mouse handles a mouse event inside a pane.
 func (s *Screen) Mouse(p screen.Pane, e screen.MouseEvent) tea.Cmd {
 	if p.ID != "masks.left" {
 		return nil
@@ -59,7 +58,7 @@ func (s *Screen) mouseLayers(p screen.Pane, e screen.MouseEvent) tea.Cmd {
 	}
 	again := s.layer.At == row
 	s.layer.At = row
-	c := subnets.NewLayerColumns(masks.Geometry(), p.Rect.W-2)
+	c := subnets.NewLayerColumns(masks.Geometry(), p.Rect.W-2, true)
 	lg := masks.Geometry().Layers[row]
 	x := e.X - 1
 	switch {
@@ -112,7 +111,7 @@ func (s *Screen) mouseBlocks(e screen.MouseEvent) tea.Cmd {
 	return nil
 }
 
-// mouseUnits paints: the first unit decides whether the brush keeps or drops what it passes over.
+// mouseUnits paints: the first unit decides whether the brush keeps or drops the units that it passes over.
 func (s *Screen) mouseUnits(p screen.Pane, e screen.MouseEvent) tea.Cmd {
 	g := newGrid(s.units().N(), p.Rect.W-2, p.Rect.H-2)
 	if e.Kind == screen.Wheel {

@@ -21,7 +21,7 @@ import (
 	"github.com/lathe-llm/lathe/tui/internal/widget"
 )
 
-// A Screen makes subnets: it re-fits the weights of one, or cuts one at once, and shows the layers filling.
+// A Screen re-fits the weights of subnets, makes one-shot cuts, and shows the progress layer by layer.
 type Screen struct {
 	costs  subnets.Costs
 	host   screen.Host
@@ -46,7 +46,7 @@ func (s *Screen) cost(masks subnet.Masks) subnets.Cost {
 	return s.costs.Of(masks, s.snap().Model.FileType)
 }
 
-// Actions returns the table of what can be done on the screen.
+// Actions returns the table of actions on the screen.
 func (s *Screen) Actions() []*action.Action {
 	noJob := func() string {
 		if _, ok := s.job(); !ok {
@@ -65,16 +65,16 @@ func (s *Screen) Actions() []*action.Action {
 	}
 	return []*action.Action{
 		{ID: "reform.start", Keys: []string{"enter", "s"}, Title: "Re-fit the weights of the subnet", Short: "re-fit", Changes: true,
-			Help: "Surviving weights take over what the dropped ones did, layer after layer, from calibration text.", Run: func() tea.Cmd { return s.form() }},
+			Help: "Least squares on calibration text, layer by layer: the remaining weights compensate for the dropped ones.", Run: func() tea.Cmd { return s.form() }},
 		{ID: "reform.subnet", Keys: []string{"o"}, Title: "Choose the subnet to re-fit", Short: "other subnet", Run: func() tea.Cmd {
 			return subnets.Pick(s.host, "re-fit", []explorer.SubnetID{explorer.DraftID}, func(id explorer.SubnetID) tea.Cmd { s.subnet = id; return nil })
 		}},
-		{ID: "reform.cut", Keys: []string{"n"}, Title: "Cut the dense model at once, and re-fit", Short: "cut at once", Changes: true, Run: s.cutForm},
+		{ID: "reform.cut", Keys: []string{"n"}, Title: "One-shot cut of the dense model, then a re-fit", Short: "one-shot cut", Changes: true, Run: s.cutForm},
 		{ID: "reform.stop", Keys: []string{"x"}, Title: "Stop re-fitting", Short: "stop", Changes: true, When: noJob, Run: func() tea.Cmd {
 			j, _ := s.job()
 			return s.host.Do(explorer.StopJob{Job: j.ID}, nil)
 		}},
-		{ID: "reform.chat", Keys: []string{"c"}, Title: "Chat with the result, beside the dense model", Short: "chat", Changes: true, Engine: true, When: noResult, Run: result(func(id explorer.SubnetID) tea.Cmd { return s.host.Ask(screen.ChatWith{Subnet: id}) })},
+		{ID: "reform.chat", Keys: []string{"c"}, Title: "Chat with the result, alongside the dense model", Short: "chat", Changes: true, Engine: true, When: noResult, Run: result(func(id explorer.SubnetID) tea.Cmd { return s.host.Ask(screen.ChatWith{Subnet: id}) })},
 		{ID: "reform.bench", Keys: []string{"b"}, Title: "Benchmark the result against the dense model", Short: "bench", Changes: true, Engine: true, When: noResult,
 			Run: result(func(id explorer.SubnetID) tea.Cmd {
 				return s.host.Ask(screen.Benchmark{Subnets: []explorer.SubnetID{id}})
@@ -102,7 +102,7 @@ func (s *Screen) target() explorer.SubnetID {
 	return s.subnet
 }
 
-// job is the cut or re-fitting that has not ended.
+// job is the cut or re-fit that has not ended.
 func (s *Screen) job() (explorer.Job, bool) {
 	for _, j := range s.snap().Jobs {
 		if (j.Kind == explorer.JobReform || j.Kind == explorer.JobCut) && !j.State.Ended() {
@@ -138,10 +138,10 @@ func (s *Screen) Status() string {
 	return ""
 }
 
-// Back does what esc means on the screen.
+// Back handles esc.
 func (s *Screen) Back() (bool, tea.Cmd) { return false, nil }
 
-// Mouse takes a mouse event inside a pane.
+// Mouse handles a mouse event inside a pane.
 func (s *Screen) Mouse(p screen.Pane, e screen.MouseEvent) tea.Cmd {
 	switch {
 	case e.Kind == screen.Wheel:
@@ -183,7 +183,7 @@ func (s *Screen) Announce(j explorer.Job) string {
 // UndoLabel is the footer's word for undo here.
 func (s *Screen) UndoLabel() string { return "take back" }
 
-// cannotUndo says why the last re-fitting cannot be taken back.
+// CannotUndo returns why the result of the last re-fit cannot be taken back, or "".
 func (s *Screen) CannotUndo() string {
 	n, ok := s.snap().Subnet(s.snap().Reform.Result)
 	if !ok || !n.Deleted.IsZero() {
@@ -192,7 +192,7 @@ func (s *Screen) CannotUndo() string {
 	return ""
 }
 
-// undo takes the result of the last re-fitting out of the library; it stays in the trash.
+// Undo moves the result of the last re-fit to the trash.
 func (s *Screen) Undo() tea.Cmd {
 	id := s.snap().Reform.Result
 	name := subnets.Name(s.snap(), id)
@@ -202,20 +202,20 @@ func (s *Screen) Undo() tea.Cmd {
 	})
 }
 
-// form asks how to re-fit.
+// form asks for the settings of a re-fit.
 func (s *Screen) form() tea.Cmd {
 	id := s.target()
 	admm := func(f *widget.Form) bool { return f.Get("method") != "admm" }
 	exact := func(f *widget.Form) bool { return f.Get("method") != "exact" }
-	pull := widget.ToggleEntry("pull", "pull to original", true, "draws weights to what they were instead of zero; better with little text")
-	lambda := widget.TextEntry("lambda", "lambda", "", "ridge term, relative to the mean diagonal of H", widget.NumberIn(0, 100))
+	pull := widget.ToggleEntry("pull", "pull to original", true, "regularizes towards the original weights instead of zero; better with little text")
+	lambda := widget.TextEntry("lambda", "lambda", "", "ridge term, relative to the mean of the diagonal of H", widget.NumberIn(0, 100))
 	rho := widget.TextEntry("rho", "rho", "", "penalty of the paper's method", widget.NumberIn(1e-6, 1e6))
 	steps := widget.TextEntry("steps", "steps", "", "iterations of the paper's method", widget.CountIn(1, 1000))
 	pull.Hidden, lambda.Hidden, rho.Hidden, steps.Hidden = exact, exact, admm, admm
 	entries := append([]*widget.Entry{
-		widget.ChoiceEntry("method", "method", "exact", "exact: least squares; admm: the paper's iteration, same end; none: original weights", "exact", "admm", "none"),
+		widget.ChoiceEntry("method", "method", "exact", "exact: least squares; admm: the paper's iteration to the same solution; none: keep the original weights", "exact", "admm", "none"),
 		lambda, pull, rho, steps,
-		widget.ToggleEntry("bias", "bias", false, "also fits a constant per output, which stock llama.cpp can load"),
+		widget.ToggleEntry("bias", "bias", false, "also fits a bias per output; stock llama.cpp loads such files"),
 		widget.TextEntry("name", "name", "", "of the result in the library", nil),
 	}, subnets.CalibrationEntries()...)
 	return s.host.Open(&widget.Form{Title: "re-fit " + subnets.Name(s.snap(), id), OK: "start", Entries: entries, Submit: func(f *widget.Form) tea.Cmd {
@@ -240,12 +240,12 @@ func reformOptions(f *widget.Form) explorer.ReformOptions {
 // cutForm asks for a one-shot cut and starts it.
 func (s *Screen) cutForm() tea.Cmd {
 	entries := append([]*widget.Entry{
-		widget.TextEntry("target", "target", "0.80", "share of block parameters to keep", widget.Ratio),
-		widget.ChoiceEntry("preset", "preset", "", "how units are chosen", explorer.Presets()...),
+		widget.TextEntry("target", "target", "0.80", "inheriting ratio: the share of block parameters to keep", widget.Ratio),
+		widget.ChoiceEntry("preset", "preset", "", "how units are selected", explorer.Presets()...),
 		widget.ChoiceEntry("method", "re-fit", "exact", "exact: least squares; admm: the paper's iteration; none: keep the original weights", "exact", "admm", "none"),
 		widget.TextEntry("name", "name", "", "of the result in the library", nil),
 	}, subnets.CalibrationEntries()...)
-	return s.host.Open(&widget.Form{Title: "cut at once", OK: "cut", Note: "Chooses what to keep from the statistics of the calibration text, then re-fits what is left, layer by layer.", Entries: entries,
+	return s.host.Open(&widget.Form{Title: "one-shot cut", OK: "cut", Note: "Chooses units by the statistics of the calibration text, then re-fits the remaining weights layer by layer.", Entries: entries,
 		Submit: func(f *widget.Form) tea.Cmd {
 			c := explorer.Cut{Preset: f.Get("preset"), Target: f.Number("target"), Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Reform: explorer.ReformOptions{Method: f.Get("method")}}
 			return s.host.Do(c, func(_ explorer.Receipt) tea.Cmd { return s.host.Show(s.Name()) })
@@ -272,13 +272,13 @@ func (s *Screen) Panes(area layout.Rect) []screen.Pane {
 	}
 }
 
-// drawSetting draws what will be, is being or was re-fitted.
+// drawSetting draws the subnet to re-fit or the progress of the re-fit, and the last result.
 func (s *Screen) drawSetting(t *theme.Theme, w, h int, elapsed int64) []string {
 	snap, rf := s.snap(), s.snap().Reform
 	j, running := s.job()
 	return widget.Box(t, paint.Frame{Title: "reform", Focused: true}, w, h, func(w, h int) []string {
 		var rows []string
-		say := func(label string, forms ...string) {
+		add := func(label string, forms ...string) {
 			if len(rows) < h {
 				rows = append(rows, widget.Fact(t, w, label, forms...)...)
 			}
@@ -286,17 +286,17 @@ func (s *Screen) drawSetting(t *theme.Theme, w, h int, elapsed int64) []string {
 		if running {
 			rows = append(rows, widget.Line(w).Put(t.Good, text.Line(j.Title)).String())
 			rows = append(rows, widget.Line(w).Put(t.Accent, t.Glyph.HBar(j.Progress.Fraction(), max(4, w-10))).Right(t.Dim, text.Percent(j.Progress.Fraction())+" ").String())
-			say("now", text.Line(j.Progress.Step))
-			say("running", text.Clock(time.Duration(elapsed)*time.Second))
+			add("now", text.Line(j.Progress.Step))
+			add("running", text.Clock(time.Duration(elapsed)*time.Second))
 			if j.State != explorer.Running {
-				say("state", string(j.State))
+				add("state", string(j.State))
 			}
 		} else {
 			id := s.target()
-			say("subnet", subnets.Name(snap, id))
+			add("subnet", subnets.Name(snap, id))
 			if masks, ok := subnets.Masks(snap, id); ok {
 				r := s.cost(masks).Size.Ratio
-				say("share", fmt.Sprintf("%.3f of block parameters", r), fmt.Sprintf("%.3f of the blocks", r))
+				add("ratio", fmt.Sprintf("%.3f of block parameters", r), fmt.Sprintf("%.3f of the blocks", r))
 			}
 			if h >= 9 {
 				rows = append(rows, paint.Blank(w))
@@ -317,19 +317,19 @@ func (s *Screen) drawSetting(t *theme.Theme, w, h int, elapsed int64) []string {
 			}
 			if g := rf.General; g.Dense > 0 && g.After > 0 {
 				both := fmt.Sprintf("ppl %s, dense %s", text.Perplexity(g.After), text.Perplexity(g.Dense))
-				say("general", both+" on the default text", both)
+				add("general", both+" on the default text", both)
 			}
 			if rf.Result != "" {
-				say("result", subnets.Name(snap, rf.Result))
+				add("result", subnets.Name(snap, rf.Result))
 			}
 			if rf.Of != "" {
-				say("of", subnets.Name(snap, rf.Of))
+				add("of", subnets.Name(snap, rf.Of))
 			}
 			short := rf.Method
 			short.Pull = false
-			say("method", subnets.MethodName(rf.Method), subnets.MethodName(short))
+			add("method", subnets.MethodName(rf.Method), subnets.MethodName(short))
 			if rf.Method.Windows > 0 {
-				say("calibration", fmt.Sprintf("%d × %d tokens", rf.Method.Windows, rf.Method.Seq))
+				add("calibration", fmt.Sprintf("%d × %d tokens", rf.Method.Windows, rf.Method.Seq))
 			}
 			if rf.Result != "" && s.CannotUndo() == "" && len(rows) < h {
 				rows = append(rows, widget.Line(w).Put(t.Key, s.host.Key("undo")).Put(t.KeyText, " takes it back").String())
@@ -339,7 +339,7 @@ func (s *Screen) drawSetting(t *theme.Theme, w, h int, elapsed int64) []string {
 	})
 }
 
-// drawLayers draws a row per layer: the error of its blocks before and after.
+// drawLayers draws a row per layer: the error of its blocks before and after the re-fit.
 func (s *Screen) drawLayers(t *theme.Theme, w, h int) []string {
 	layers := s.snap().Reform.Layers
 	done := 0
@@ -360,7 +360,7 @@ func (s *Screen) drawLayers(t *theme.Theme, w, h int) []string {
 	}
 	return widget.Box(t, paint.Frame{Title: "error of each block", Note: note, Foot: widget.ScrollNote(s.list.Top, h-3, len(layers))}, w, h, func(w, h int) []string {
 		if len(layers) == 0 {
-			return append([]string{paint.Blank(w)}, widget.Paragraph(w, t.Dim, "Each layer gets a bar here as it is re-fitted: how far its output was off with the original weights, and how far it still is.")...)
+			return append([]string{paint.Blank(w)}, widget.Paragraph(w, t.Dim, "Each layer gets a bar here as it is re-fitted: the relative error of its output before and after the re-fit.")...)
 		}
 		bar := max(4, (w-8)/2-16)
 		head := paint.NewRow(w, theme.Style{}).Put(t.Dim, "   L").Pad(6).Put(t.Dim, "attention").Pad(6+(w-6)/2).Put(t.Dim, "mlp")
@@ -377,7 +377,7 @@ func (s *Screen) drawLayers(t *theme.Theme, w, h int) []string {
 	})
 }
 
-// errorBar draws the error before as a faint bar and the error after as a solid one over it.
+// errorBar draws the error after the re-fit as a solid bar and the rest of the error before it as a faint one.
 func errorBar(r *paint.Row, t *theme.Theme, l *explorer.LayerProgress, highest float64, w int) {
 	if l == nil {
 		r.Put(t.Dropped, t.Glyph.Shades[1])

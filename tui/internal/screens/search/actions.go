@@ -18,7 +18,7 @@ import (
 	"github.com/lathe-llm/lathe/tui/internal/widget"
 )
 
-// Actions returns the table of what can be done on the screen.
+// Actions returns the table of actions on the screen.
 func (s *Screen) Actions() []*action.Action {
 	noCandidate := func() string {
 		if _, ok := s.selected(s.snap()); !ok {
@@ -38,8 +38,8 @@ func (s *Screen) Actions() []*action.Action {
 	return []*action.Action{
 		{ID: "search.toggle", Keys: []string{"space"}, Title: "Start, pause or resume the search", Short: "start", Changes: true,
 			Label: s.toggleLabel, Run: func() tea.Cmd { return s.toggle() }},
-		{ID: "search.chat", Keys: []string{"c"}, Title: "Chat with the candidate, beside the dense model", Short: "chat", Changes: true, Engine: true,
-			Help: "The one under the cursor, or the best one. It is put into the library first.", When: noCandidate, Run: with(func(id explorer.SubnetID) tea.Cmd { return s.host.Ask(screen.ChatWith{Subnet: id}) })},
+		{ID: "search.chat", Keys: []string{"c"}, Title: "Chat with the candidate, alongside the dense model", Short: "chat", Changes: true, Engine: true,
+			Help: "The candidate under the cursor, or the best one. It is added to the library first.", When: noCandidate, Run: with(func(id explorer.SubnetID) tea.Cmd { return s.host.Ask(screen.ChatWith{Subnet: id}) })},
 		{ID: "search.edit", Keys: []string{"m"}, Title: "Edit the candidate's masks", Short: "masks", Changes: true, When: noCandidate, Run: with(func(id explorer.SubnetID) tea.Cmd { return s.host.Ask(screen.EditMasks{Subnet: id}) })},
 		{ID: "search.adopt", Keys: []string{"a"}, Title: "Adopt the candidate into the library", Short: "adopt", Changes: true, When: noCandidate,
 			Run: with(func(id explorer.SubnetID) tea.Cmd {
@@ -47,20 +47,20 @@ func (s *Screen) Actions() []*action.Action {
 				return nil
 			})},
 		{ID: "search.target", Keys: []string{"t"}, Title: "Change the target size", Short: "target", Changes: true,
-			Help: "While a search runs it goes on from what it has; the front keeps everything found.", Run: func() tea.Cmd { return s.retarget() }},
+			Help: "A running search continues from its population; the front keeps everything found.", Run: func() tea.Cmd { return s.retarget() }},
 		{ID: "search.details", Keys: []string{"enter"}, Title: "Show the candidate's masks and lineage", Short: "details", When: noCandidate,
 			Run: func() tea.Cmd { return s.details() }},
-		{ID: "search.cut", Keys: []string{"o"}, Title: "Cut at once, without a search", Short: "cut at once", Changes: true, Run: func() tea.Cmd { return s.host.Ask(screen.OneShot{}) }},
+		{ID: "search.cut", Keys: []string{"o"}, Title: "One-shot cut, without a search", Short: "one-shot cut", Changes: true, Run: func() tea.Cmd { return s.host.Ask(screen.OneShot{}) }},
 		{ID: "search.stop", Keys: []string{"x"}, Title: "Stop the search", Short: "stop", Changes: true, When: noSearch,
 			Run: func() tea.Cmd {
 				j, _ := s.job()
-				return widget.Ask(s.host, "stop", "The search ends. What it found stays, and it can be taken up again later.", "stop it", func() tea.Cmd { return s.host.Do(explorer.StopJob{Job: j.ID}, nil) })
+				return widget.Ask(s.host, "stop", "The search stops. Its results stay, and it can be resumed later.", "stop it", func() tea.Cmd { return s.host.Do(explorer.StopJob{Job: j.ID}, nil) })
 			}},
 		{ID: "search.start", Keys: []string{"s"}, Title: "Start a search with other settings", Changes: true, Run: func() tea.Cmd { return s.start() }},
-		{ID: "search.inject", Keys: []string{"i"}, Title: "Drop the masks in work into the population", Changes: true, When: noSearch,
+		{ID: "search.inject", Keys: []string{"i"}, Title: "Inject the draft into the population", Changes: true, When: noSearch,
 			Run: func() tea.Cmd {
 				return s.host.Do(explorer.Inject{Subnet: explorer.DraftID}, func(_ explorer.Receipt) tea.Cmd {
-					s.host.Note(explorer.Info, "your masks join the population; they are marked you")
+					s.host.Note(explorer.Info, "the draft is in the population, marked as yours")
 					return nil
 				})
 			}},
@@ -70,8 +70,8 @@ func (s *Screen) Actions() []*action.Action {
 			Run: with(func(id explorer.SubnetID) tea.Cmd {
 				return s.host.Ask(screen.Benchmark{Subnets: []explorer.SubnetID{id}})
 			})},
-		{ID: "search.gather", Keys: []string{"g"}, Title: "Gather statistics of the calibration text", Changes: true, Remedies: explorer.ErrNoStatistics,
-			Help: "Importance of units and estimates of edits come from them. A search gathers them by itself.", Run: func() tea.Cmd { return s.gatherForm() }},
+		{ID: "search.gather", Keys: []string{"g"}, Title: "Gather statistics on the calibration text", Changes: true, Remedies: explorer.ErrNoStatistics,
+			Help: "Unit importance and edit estimates come from them. A search gathers them by itself.", Run: func() tea.Cmd { return s.gatherForm() }},
 		{ID: "search.list", Keys: []string{"f"}, Title: "Show the front instead of the population", Run: func() tea.Cmd {
 			s := s
 			s.front, s.focus = !s.front, partPopulation
@@ -94,8 +94,8 @@ func (s *Screen) Actions() []*action.Action {
 		}},
 		{ID: "search.down", Keys: []string{"down", "j"}, Title: "Next candidate", Run: func() tea.Cmd { return s.move(1) }},
 		{ID: "search.up", Keys: []string{"up", "k"}, Title: "Previous candidate", Run: func() tea.Cmd { return s.move(-1) }},
-		{ID: "search.pagedown", Keys: []string{"pgdown"}, Title: "Ten candidates on", Run: func() tea.Cmd { return s.move(10) }},
-		{ID: "search.pageup", Keys: []string{"pgup"}, Title: "Ten candidates back", Run: func() tea.Cmd { return s.move(-10) }},
+		{ID: "search.pagedown", Keys: []string{"pgdown"}, Title: "Ten candidates down", Run: func() tea.Cmd { return s.move(10) }},
+		{ID: "search.pageup", Keys: []string{"pgup"}, Title: "Ten candidates up", Run: func() tea.Cmd { return s.move(-10) }},
 		{ID: "search.left", Keys: []string{"left"}, Title: "Smaller candidate on the front", Run: func() tea.Cmd { return s.along(-1) }},
 		{ID: "search.right", Keys: []string{"right"}, Title: "Larger candidate on the front", Run: func() tea.Cmd { return s.along(1) }},
 		{ID: "search.next", Keys: []string{"tab"}, Title: "Next pane", Run: func() tea.Cmd { return s.turn(1) }},
@@ -134,13 +134,13 @@ func (s *Screen) toggle() tea.Cmd {
 	case j.State == explorer.Paused:
 		return s.host.Do(explorer.ResumeJob{Job: j.ID}, nil)
 	case j.State == explorer.Yielded:
-		s.host.Note(explorer.Info, "the search stands still while chat or bench has the cores, and goes on by itself")
+		s.host.Note(explorer.Info, "the search is paused while chat or bench uses the cores, and resumes by itself")
 		return nil
 	}
 	return s.host.Do(explorer.PauseJob{Job: j.ID}, nil)
 }
 
-// adopt puts the selected candidate into the library, if it is not there yet, and goes on with it.
+// adopt adds the selected candidate to the library, unless it is there already, and then runs a function on it.
 func (s *Screen) adopt(then func(id explorer.SubnetID) tea.Cmd) tea.Cmd {
 	c, _ := s.selected(s.snap())
 	for _, n := range s.snap().Subnets {
@@ -153,42 +153,42 @@ func (s *Screen) adopt(then func(id explorer.SubnetID) tea.Cmd) tea.Cmd {
 	})
 }
 
-// retarget asks for another target size.
+// retarget asks for another target.
 func (s *Screen) retarget() tea.Cmd {
 	if _, ok := s.job(); !ok {
 		return s.start()
 	}
 	return s.host.Open(&widget.Form{
-		Title: "target", OK: "aim there", Note: "The search goes on from what it has found.",
-		Entries: []*widget.Entry{widget.TextEntry("target", "share of block parameters", targetName(s.snap().Search.Target), "0.8, or 80 %", widget.Ratio)},
+		Title: "target", OK: "set", Note: "The search continues from what it has found.",
+		Entries: []*widget.Entry{widget.TextEntry("target", "inheriting ratio", targetName(s.snap().Search.Target), "share of block parameters to keep: 0.8, or 80 %", widget.Ratio)},
 		Submit:  func(f *widget.Form) tea.Cmd { return s.host.Do(explorer.Retarget{Target: f.Number("target")}, nil) },
 	})
 }
 
-// lastSearch is a search that can be taken up again.
+// lastSearch is a search that can be resumed.
 type lastSearch struct {
-	search explorer.StartSearch
-	said   string        // what is told of it
-	spent  time.Duration // of its time; what is asked for comes on top
-	ended  bool          // as opposed to broken off
+	search  explorer.StartSearch
+	summary string        // where it ended
+	spent   time.Duration // of its time; the time asked for is added
+	ended   bool          // as opposed to interrupted
 }
 
-// last is the search that ended or was broken off last, of this process or an earlier one.
+// last is the newest search that ended or was interrupted, in this process or an earlier one.
 func (s *Screen) last() (lastSearch, bool) {
 	if _, runs := s.job(); runs {
 		return lastSearch{}, false
 	}
 	if e := s.snap().Ended; e != nil {
-		said := fmt.Sprintf("at %s, ended %s after %s candidates", targetName(e.Target), e.At.Local().Format("2 Jan 15:04"), text.Count(float64(e.Evaluated)))
-		return lastSearch{e.Search, said, e.Elapsed, true}, true
+		summary := fmt.Sprintf("at %s, ended %s after %s candidates", targetName(e.Target), e.At.Local().Format("2 Jan 15:04"), text.Count(float64(e.Evaluated)))
+		return lastSearch{e.Search, summary, e.Elapsed, true}, true
 	}
 	if u := s.snap().Unfinished; u != nil {
-		return lastSearch{search: u.Search, said: "at " + targetName(u.Search.Target) + ", broken off by the end of the program"}, true
+		return lastSearch{search: u.Search, summary: "at " + targetName(u.Search.Target) + ", interrupted by the end of the program"}, true
 	}
 	return lastSearch{}, false
 }
 
-// start asks for the settings of a search. One that is taken up again keeps its own: it only gets more time.
+// start asks for the settings of a search. A resumed one keeps its settings and only gets more time.
 func (s *Screen) start() tea.Cmd {
 	last, resumable := s.last()
 	was := last.search
@@ -203,10 +203,10 @@ func (s *Screen) start() tea.Cmd {
 		return strconv.Itoa(n)
 	}
 	entries := []*widget.Entry{
-		widget.TextEntry("target", "target", targetName(target), "share of block parameters to keep", widget.Ratio),
+		widget.TextEntry("target", "target", targetName(target), "inheriting ratio: the share of block parameters to keep", widget.Ratio),
 		widget.TextEntry("minutes", "minutes", "20", "how long it may take; empty: until you stop it", widget.NumberIn(0, 1e6)),
-		widget.ChoiceEntry("strategy", "strategy", cmp.Or(was.Strategy, "ladder"), "ladder: levels made in advance; paper: masks as in the paper", "ladder", "paper", "random"),
-		widget.ChoiceEntry("fitness", "fitness", cmp.Or(was.Fitness, "kl"), "kl: stay close to the dense model; perplexity: predict the text", "kl", "perplexity"),
+		widget.ChoiceEntry("strategy", "strategy", cmp.Or(was.Strategy, "ladder"), "ladder: levels computed in advance; paper: masks as in the paper", "ladder", "paper", "random"),
+		widget.ChoiceEntry("fitness", "fitness", cmp.Or(was.Fitness, "kl"), "kl: divergence from the dense model; perplexity: on the text", "kl", "perplexity"),
 		widget.TextEntry("text", "text", was.Calibration.Text, "calibration text: a file or a folder; empty: the default text", nil),
 		widget.TextEntry("windows", "windows", count(was.Calibration.Windows), "windows of calibration text", widget.CountIn(1, 100000)),
 		widget.TextEntry("seq", "window tokens", count(was.Calibration.Seq), "tokens per window", widget.CountIn(16, 1<<20)),
@@ -216,7 +216,7 @@ func (s *Screen) start() tea.Cmd {
 		for _, e := range entries {
 			e.Hidden = func(f *widget.Form) bool { return f.Yes("resume") && (e.ID != "minutes" || !last.ended) }
 		}
-		entries = append([]*widget.Entry{widget.ToggleEntry("resume", "take up the last", true, last.said+"; no starts a new one and forgets it")}, entries...)
+		entries = append([]*widget.Entry{widget.ToggleEntry("resume", "resume the last", true, last.summary+"; no discards it and starts a new one")}, entries...)
 	}
 	return s.host.Open(&widget.Form{Title: "search", OK: "start", Entries: entries, Submit: func(f *widget.Form) tea.Cmd {
 		more := 60 * f.Number("minutes")
@@ -266,7 +266,7 @@ func (s *Screen) details() tea.Cmd {
 			parent, ok := known[at.Parent]
 			if !ok || parent.ID == at.ID || len(rows) > 200 {
 				if at.Parent > 0 {
-					rows = append(rows, widget.Line(w).Num(t.Dim, fmt.Sprintf("#%d", at.Parent), 6).Put(t.Dim, "  no longer known").String())
+					rows = append(rows, widget.Line(w).Num(t.Dim, fmt.Sprintf("#%d", at.Parent), 6).Put(t.Dim, "  no longer available").String())
 				}
 				break
 			}
@@ -285,7 +285,7 @@ func (s *Screen) details() tea.Cmd {
 
 // gatherForm asks for the calibration text and gathers statistics.
 func (s *Screen) gatherForm() tea.Cmd {
-	return s.host.Open(&widget.Form{Title: "statistics", OK: "gather", Note: "Runs calibration text through the dense model once. Everything that ranks units comes from this.",
+	return s.host.Open(&widget.Form{Title: "statistics", OK: "gather", Note: "Runs the calibration text through the dense model once. All rankings of units come from these statistics.",
 		Entries: subnets.CalibrationEntries(), Submit: func(f *widget.Form) tea.Cmd {
 			return s.host.Do(explorer.GatherStatistics{Calibration: subnets.CalibrationOf(f)}, nil)
 		}})

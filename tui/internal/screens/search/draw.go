@@ -57,7 +57,7 @@ func (s *Screen) plot(t *theme.Theme, snap *explorer.Snapshot) chart.Plot {
 		y.Label += "  log"
 	}
 	p := chart.Plot{
-		X: chart.Axis{Label: "share of parameters"}, Y: y, Empty: "no candidate yet",
+		X: chart.Axis{Label: "inheriting ratio"}, Y: y, Empty: "no candidate yet",
 		Series: []chart.Series{
 			{Name: "candidates", Style: t.Cloud, Points: cloud},
 			{Name: "front", Style: t.Front, Points: front, Join: true, Glyph: t.Glyph.Dot},
@@ -82,7 +82,7 @@ func (s *Screen) plot(t *theme.Theme, snap *explorer.Snapshot) chart.Plot {
 	return p
 }
 
-// squeezes reports whether a mark at x would leave the points no more than a sliver of the axis.
+// squeezes reports whether an axis that reaches x leaves the points less than a tenth of it.
 func squeezes(x float64, lists ...[]chart.Point) bool {
 	const least = 0.1
 	lo, hi := math.Inf(1), math.Inf(-1)
@@ -92,8 +92,8 @@ func squeezes(x float64, lists ...[]chart.Point) bool {
 	return hi-lo < least*(max(hi, x)-min(lo, x))
 }
 
-// limitAxis cuts an axis off above the bulk of the points, so that a few very bad candidates do not flatten the rest, and
-// counts what is then above it.
+// limitAxis ends an axis above the bulk of the points, so that a few very bad candidates do not flatten the rest, and
+// counts the points above it.
 func limitAxis(y chart.Axis, cloud []chart.Point, front, dense float64) (chart.Axis, int) {
 	values := make([]float64, 0, len(cloud))
 	for _, p := range cloud {
@@ -140,10 +140,10 @@ func (s *Screen) drawChart(t *theme.Theme, w, h int) []string {
 	})
 }
 
-// drawWelcome stands where the chart will be while there is nothing to chart.
+// drawWelcome draws the model and the state of the search where the chart will be.
 func (s *Screen) drawWelcome(t *theme.Theme, w int) []string {
 	snap, mi := s.snap(), s.snap().Model
-	key := func(id string) string { return s.host.Key(id) }
+	key := s.host.Key
 	rows := []string{paint.Blank(w), widget.Line(w).Put(t.Strong, subnets.ModelName(mi)).String()}
 	facts := fmt.Sprintf("%s parameters in %d layers, %s as %s", text.Count(float64(mi.Params)), mi.Layers, text.Bytes(float64(mi.Bytes)), mi.FileType)
 	rows = append(rows, widget.Paragraph(w, t.Dim, facts)...)
@@ -151,27 +151,27 @@ func (s *Screen) drawWelcome(t *theme.Theme, w int) []string {
 	j, runs := s.job()
 	switch {
 	case runs && j.State == explorer.Paused:
-		rows = append(rows, widget.Paragraph(w, t.Text, "The search stands still: "+key("search.toggle")+" lets it go on.")...)
+		rows = append(rows, widget.Paragraph(w, t.Text, "The search is paused: press "+key("search.toggle")+" to resume.")...)
 	case runs && j.Progress.Step != "":
-		rows = append(rows, widget.Paragraph(w, t.Text, "The search is being prepared: "+text.Line(j.Progress.Step)+".")...)
+		rows = append(rows, widget.Paragraph(w, t.Text, "Preparing the search: "+text.Line(j.Progress.Step)+".")...)
 	case runs:
-		rows = append(rows, widget.Paragraph(w, t.Text, "The search is about to begin.")...)
+		rows = append(rows, widget.Paragraph(w, t.Text, "The search is starting.")...)
 	case !snap.Statistics.Ready && snap.Statistics.Layers > 0:
 		rows = append(rows, widget.Paragraph(w, t.Text, fmt.Sprintf("Statistics are being gathered: layer %d of %d.", snap.Statistics.Layers, mi.Layers))...)
 	default:
-		said := "No search yet: " + key("search.toggle") + " starts one."
+		state := "No search yet: " + key("search.toggle") + " starts one."
 		if last, ok := s.last(); ok {
-			said = "The last search: " + last.said + ". " + key("search.toggle") + " takes it up or starts another."
+			state = "The last search: " + last.summary + ". " + key("search.toggle") + " resumes it or starts another."
 		}
-		rows = append(rows, widget.Paragraph(w, t.Text, said)...)
+		rows = append(rows, widget.Paragraph(w, t.Text, state)...)
 	}
 	if runs {
 		return rows
 	}
-	return append(rows, widget.Paragraph(w, t.Dim, key("search.cut")+" cuts a smaller model at once, without a search.")...)
+	return append(rows, widget.Paragraph(w, t.Dim, key("search.cut")+" makes a smaller model in one shot, without a search.")...)
 }
 
-// drawBest draws the candidate in hand, and below it what happened last where the events have no pane of their own.
+// drawBest draws the selected candidate, and below it the latest events where they have no pane of their own.
 func (s *Screen) drawBest(t *theme.Theme, alone bool, w, h int) []string {
 	snap := s.snap()
 	c, ok := s.selected(snap)
@@ -184,7 +184,7 @@ func (s *Screen) drawBest(t *theme.Theme, alone bool, w, h int) []string {
 	}
 	return widget.Box(t, paint.Frame{Title: title, Focused: s.focus == partBest}, w, h, func(w, h int) []string {
 		if !ok {
-			return widget.Paragraph(w, t.Dim, "The best subnet so far is shown here.")
+			return widget.Paragraph(w, t.Dim, "The best subnet so far appears here.")
 		}
 		rows := s.drawCandidate(t, c, w, h)
 		if room := h - len(rows) - 2; alone && room >= 2 && len(snap.Search.Events) > 0 {
@@ -195,45 +195,45 @@ func (s *Screen) drawBest(t *theme.Theme, alone bool, w, h int) []string {
 	})
 }
 
-// drawCandidate draws what is known about a candidate, most important first.
+// drawCandidate draws the facts about a candidate, most important first.
 func (s *Screen) drawCandidate(t *theme.Theme, c explorer.Candidate, w, h int) []string {
 	snap, sr := s.snap(), s.snap().Search
 	var segs []widget.Segment
-	say := func(style theme.Style, format string, args ...any) {
+	add := func(style theme.Style, format string, args ...any) {
 		segs = append(segs, widget.Segment{Style: style, Text: fmt.Sprintf(format, args...)})
 	}
 	if perplexity := c.Score.Perplexity(); perplexity > 0 {
-		say(t.Subnet.With(t.Strong), "%s ppl", text.Perplexity(perplexity))
+		add(t.Subnet.With(t.Strong), "%s ppl", text.Perplexity(perplexity))
 		if sr.DensePerplexity > 0 {
-			say(t.Text, "%.2f × dense", perplexity/sr.DensePerplexity)
+			add(t.Text, "%.2f × dense", perplexity/sr.DensePerplexity)
 		}
 	}
 	if c.Score.KL > 0 {
-		say(t.Text, "KL %.3g nats/token", c.Score.KL)
+		add(t.Text, "KL %.3g nats/token", c.Score.KL)
 	}
 	rows := widget.Flow(t, w, segs, 2)
 	segs = nil
-	say(t.Text, "%.3f of block parameters", c.Ratio)
-	say(t.Dim, "%.2f with embedding", c.ShareAll)
+	add(t.Text, "%.3f of block parameters", c.Ratio)
+	add(t.Dim, "%.2f with embedding", c.ShareAll)
 	rows = append(rows, widget.Flow(t, w, segs, 2)...)
 	segs = nil
-	say(t.Text, "GGUF %s %s", snap.Model.FileType, text.Bytes(float64(c.Bytes)))
-	say(t.Dim, "source %s", text.Bytes(float64(snap.Model.Bytes)))
+	add(t.Text, "GGUF %s %s", snap.Model.FileType, text.Bytes(float64(c.Bytes)))
+	add(t.Dim, "source %s", text.Bytes(float64(snap.Model.Bytes)))
 	if c.Masks.Layers() > 0 {
-		say(t.Text, "KV %s/token", text.Bytes(float64(s.cost(c.Masks).Size.KVBytesPerToken)))
+		add(t.Text, "KV %s/token", text.Bytes(float64(s.cost(c.Masks).Size.KVBytesPerToken)))
 	}
 	rows = append(rows, widget.Flow(t, w, segs, 2)...)
 	segs = nil
 	if c.Origin == search.ByHand {
-		say(t.Yours, "you")
+		add(t.Yours, "you")
 	}
-	say(t.Dim, "generation %d", c.Generation)
+	add(t.Dim, "generation %d", c.Generation)
 	if c.Parent > 0 {
-		say(t.Dim, "from #%d", c.Parent)
+		add(t.Dim, "from #%d", c.Parent)
 	}
-	say(t.Dim, "%s", text.Line(c.Moves))
+	add(t.Dim, "%s", text.Line(c.Moves))
 	rows = append(rows, widget.Flow(t, w, segs, 2)...)
-	if c.Masks.Layers() > 0 && len(rows)+4 > h { // the strips say more than where it came from
+	if c.Masks.Layers() > 0 && len(rows)+4 > h { // the strips matter more than the lineage
 		rows = rows[:max(1, h-4)]
 	}
 	if len(rows)+5 <= h {
@@ -279,7 +279,7 @@ func fitnessName(sr explorer.Search) string {
 	return text.Line(sr.Fitness)
 }
 
-// historyFacts are the numbers under the progress chart, in as many rows as they take.
+// historyFacts are the numbers under the chart of fitness, on at most two rows.
 func historyFacts(sr explorer.Search, w int) []string {
 	if sr.Evaluated == 0 {
 		return nil
@@ -293,7 +293,7 @@ func historyFacts(sr explorer.Search, w int) []string {
 	}
 	facts = append(facts, text.Clock(sr.Elapsed)+" spent")
 	if sr.Dropped > 0 {
-		facts = append(facts, fmt.Sprintf("%d dropped (no number)", sr.Dropped))
+		facts = append(facts, fmt.Sprintf("%d dropped (NaN)", sr.Dropped))
 	}
 	rows := []string{""}
 	for _, f := range facts {
@@ -322,7 +322,7 @@ func (s *Screen) drawPopulation(t *theme.Theme, snap *explorer.Snapshot, w, h in
 	focused := s.focus == partPopulation
 	tb := widget.Table{
 		Columns: []widget.Column{
-			{Title: "#", W: 5, Right: true}, {Title: "KL", W: 6, Right: true}, {Title: "ppl", W: 6, Right: true}, {Title: "share", W: 5, Right: true, Rank: 1},
+			{Title: "#", W: 5, Right: true}, {Title: "KL", W: 6, Right: true}, {Title: "ppl", W: 6, Right: true}, {Title: "ratio", W: 5, Right: true, Rank: 1},
 			{Title: "bytes", W: 7, Right: true, Rank: 3}, {Title: "moves", W: 10, Grow: true, Rank: 4}, {Title: "tier", W: 4, Rank: 2},
 		},
 		N: len(rows), List: s.list, Focused: focused, Empty: "no candidate yet",
@@ -371,7 +371,7 @@ func (s *Screen) drawEvents(t *theme.Theme, snap *explorer.Snapshot, w, h int) [
 	return widget.Box(t, paint.Frame{Title: "events", Focused: s.focus == partEvents}, w, h, func(w, h int) []string {
 		rows := eventRows(t, snap.Search.Events, w, h)
 		if len(rows) == 0 {
-			rows = widget.Paragraph(w, t.Dim, "What happens during a search is listed here.")
+			rows = widget.Paragraph(w, t.Dim, "Events of the search appear here.")
 		}
 		return rows
 	})

@@ -25,14 +25,14 @@ import (
 type Screen struct {
 	costs  subnets.Costs
 	host   screen.Host
-	focus  int // the part that has the keys: index into searchParts
-	chosen int // candidate under the cursor; 0 is the best, whoever that is
+	focus  int // the pane that has the keys
+	chosen int // candidate under the cursor; 0 is the best one at the moment
 	front  bool
 	list   widget.List
 	logY   bool
 }
 
-// The parts of the Search screen, in the order that tab visits them.
+// The panes of the screen, in the order that tab visits them.
 const (
 	partChart = iota
 	partBest
@@ -70,9 +70,9 @@ type searchCursor struct {
 	front, logY, alone     bool
 }
 
-func (s *Screen) state(focusMatters int) searchCursor {
+func (s *Screen) state(pane int) searchCursor {
 	c := searchCursor{chosen: s.chosen, at: s.list.At, top: s.list.Top, front: s.front, logY: s.logY}
-	if s.focus == focusMatters {
+	if s.focus == pane {
 		c.focus = 1
 	}
 	return c
@@ -143,7 +143,7 @@ func (s *Screen) selected(snap *explorer.Snapshot) (c explorer.Candidate, ok boo
 	return explorer.Candidate{}, false
 }
 
-// follow keeps the cursor on its candidate while the population changes under it.
+// Follow keeps the cursor on its candidate while the population changes under it.
 func (s *Screen) Follow() {
 	if s.chosen == 0 {
 		return
@@ -179,7 +179,7 @@ func (s *Screen) running() bool {
 	return ok && j.State == explorer.Running
 }
 
-// Back does what esc means on the screen.
+// Back handles esc.
 func (s *Screen) Back() (bool, tea.Cmd) {
 	if s.chosen != 0 {
 		s.chosen, s.list = 0, widget.List{}
@@ -211,21 +211,21 @@ func (s *Screen) Announce(j explorer.Job) string {
 		}
 	case explorer.JobStatistics:
 		if j.Author == "" && j.Ended.Sub(j.Started) < readInTime {
-			return "" // nobody asked, and saved ones were read
+			return "" // saved ones were read
 		}
 		return "statistics are gathered: units are ranked and edits are estimated"
 	}
 	return ""
 }
 
-// move moves the cursor of the population, or along the front on the chart.
+// move moves the cursor of the population.
 func (s *Screen) move(by int) tea.Cmd {
 	rows := s.candidates(s.snap())
 	if len(rows) == 0 {
 		return nil
 	}
 	if s.chosen == 0 && s.list.At == 0 && by > 0 {
-		by-- // the first step only makes the cursor visible
+		by-- // the first step makes the cursor visible
 	}
 	s.list.Move(by, len(rows))
 	s.chosen = rows[s.list.At].ID
@@ -256,7 +256,7 @@ func (s *Screen) along(by int) tea.Cmd {
 	return nil
 }
 
-// Mouse takes a mouse event inside a pane.
+// Mouse handles a mouse event inside a pane.
 func (s *Screen) Mouse(p screen.Pane, e screen.MouseEvent) tea.Cmd {
 	if p.ID == "search.tabs" {
 		if i, ok := widget.TabAt(searchPartNames(), e.X); ok && e.Kind == screen.Click {
@@ -303,7 +303,7 @@ func (s *Screen) clickChart(p screen.Pane, e screen.MouseEvent) {
 	}
 }
 
-// quality is what the chart shows of a candidate: perplexity where the search measures it, otherwise its fitness.
+// quality is the value that the chart shows: perplexity where the search measures it, otherwise fitness.
 func quality(sr explorer.Search, perplexity, fitness float64) float64 {
 	if !showsPerplexity(sr) {
 		return fitness
