@@ -26,7 +26,7 @@ import (
 
 // Options say what to compute with. The zero value takes the best there is.
 type Options struct {
-	Compute string // what decoder.OpenBackend takes: "", "go", "xla", "cuda", "xla:/path/plugin.so"
+	Compute string // what decoder.OpenDevice takes: "", "go", "xla", "cuda", "xla:/path/plugin.so"
 	Text    string // calibration text where none is named; "" for none
 	Scratch string // folder for files that need not last; "" is the system's temporary folder
 	// Spill is how many bytes of the hidden states of calibration text are held in memory, the rest being in a temporary
@@ -43,7 +43,7 @@ type Options struct {
 type Engine struct {
 	options Options
 	runtime *llamacpp.Engine
-	open    func(spec string) (*decoder.Backend, error) // opens the device: decoder.OpenBackend
+	open    func(spec string) (*decoder.Device, error) // opens the device: decoder.OpenDevice
 }
 
 var _ explorer.Backend = (*Engine)(nil)
@@ -54,7 +54,7 @@ func New(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Engine{options: o, runtime: runtime, open: decoder.OpenBackend}, nil
+	return &Engine{options: o, runtime: runtime, open: decoder.OpenDevice}, nil
 }
 
 // Close ends the child process.
@@ -98,7 +98,7 @@ type model struct {
 
 // loaded is a model whose weights are at hand, on the device that computes.
 type loaded struct {
-	device *decoder.Backend
+	device *decoder.Device
 	model  *decoder.Model
 }
 
@@ -144,7 +144,7 @@ func (m *model) weights(ctx context.Context) (*decoder.Model, error) {
 
 func (m *model) load(ctx context.Context) (loaded, error) {
 	device, err := m.engine.open(m.engine.options.Compute)
-	if errors.Is(err, decoder.ErrNoBackend) {
+	if errors.Is(err, decoder.ErrNoDevice) {
 		err = fmt.Errorf("%w: %w", explorer.ErrUnsupported, err)
 	}
 	if err != nil {
@@ -162,7 +162,7 @@ func (m *model) load(ctx context.Context) (loaded, error) {
 }
 
 // decode loads a file for computing, within the limits of memory.
-func (e *Engine) decode(ctx context.Context, backend *decoder.Backend, f *gguf.File) (*decoder.Model, error) {
+func (e *Engine) decode(ctx context.Context, backend *decoder.Device, f *gguf.File) (*decoder.Model, error) {
 	o := e.options
 	if o.Spill == 0 {
 		o.Spill = decoder.DefaultMemory
@@ -171,7 +171,7 @@ func (e *Engine) decode(ctx context.Context, backend *decoder.Backend, f *gguf.F
 }
 
 // weightLimit is how many bytes of weights stay in memory, 0 for all.
-func (e *Engine) weightLimit(backend *decoder.Backend) int64 {
+func (e *Engine) weightLimit(backend *decoder.Device) int64 {
 	switch {
 	case e.options.Weights > 0:
 		return e.options.Weights

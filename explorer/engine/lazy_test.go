@@ -16,10 +16,10 @@ import (
 func TestNothingWaitsForTheDevice(t *testing.T) {
 	b := bench(t)
 	opening, proceed := make(chan struct{}), make(chan struct{})
-	b.open = func(spec string) (*decoder.Backend, error) {
+	b.open = func(spec string) (*decoder.Device, error) {
 		close(opening)
 		<-proceed
-		return decoder.OpenBackend(spec)
+		return decoder.OpenDevice(spec)
 	}
 	m := open(t, b, gguftest.Tiny("llama"))
 	scored := make(chan error)

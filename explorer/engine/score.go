@@ -104,7 +104,7 @@ func (m *model) scoreCut(ctx context.Context, path string, p passage, mon explor
 	if err != nil {
 		return quality.PerplexityResult{}, err
 	}
-	cut, err := m.engine.decode(ctx, whole.Backend(), f)
+	cut, err := m.engine.decode(ctx, whole.Device(), f)
 	if err != nil {
 		return quality.PerplexityResult{}, err
 	}

@@ -343,7 +343,7 @@ func someTokens() []int {
 
 // TestConvertedEqualsReference compares the logits of converted folders, in 32-bit arithmetic, with those of the reference.
 func TestConvertedEqualsReference(t *testing.T) {
-	be, err := decoder.OpenBackend("go")
+	be, err := decoder.OpenDevice("go")
 	if err != nil {
 		t.Fatal(err)
 	}

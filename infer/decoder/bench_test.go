@@ -26,17 +26,17 @@ func benchmarkModel(b *testing.B) *Model {
 		b.Skipf("the default model is not there (make setup fetches it): %v", err)
 	}
 	b.Cleanup(func() { _ = f.Close() })
-	be, err := OpenBackend("")
+	dev, err := OpenDevice("")
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(be.Close)
-	m, err := Load(b.Context(), be, f)
+	b.Cleanup(dev.Close)
+	m, err := Load(b.Context(), dev, f)
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(m.Close)
-	b.Log(be.Description())
+	b.Log(dev.Description())
 	return m
 }
 
@@ -133,17 +133,17 @@ func BenchmarkBlocks(b *testing.B) {
 			})
 		})
 	}
-	run("attention", func() (*tensors.Tensor, error) { return m.attend(ctx, m.attention[0], x) })
-	run("mlp", func() (*tensors.Tensor, error) { return m.feed(ctx, m.mlp[0], x) })
+	run("attention", func() (*tensors.Tensor, error) { return m.passAttention(ctx, m.attention[0], x) })
+	run("mlp", func() (*tensors.Tensor, error) { return m.passMLP(ctx, m.mlp[0], x) })
 	both := halves(&m.geo)[2].masks // one KV group kept in layer 0, two in layer 1
 	s, err := m.Subnet(ctx, gguf.Subnet{Masks: both})
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer s.Close()
-	run("attention-one-group", func() (*tensors.Tensor, error) { return m.attend(ctx, s.attention[0], x) })
-	run("attention-two-groups", func() (*tensors.Tensor, error) { return m.attend(ctx, s.attention[1], x) })
-	run("mlp-half", func() (*tensors.Tensor, error) { return m.feed(ctx, s.mlp[0], x) })
+	run("attention-one-group", func() (*tensors.Tensor, error) { return m.passAttention(ctx, s.attention[0], x) })
+	run("attention-two-groups", func() (*tensors.Tensor, error) { return m.passAttention(ctx, s.attention[1], x) })
+	run("mlp-half", func() (*tensors.Tensor, error) { return m.passMLP(ctx, s.mlp[0], x) })
 	b.Run("head", func(b *testing.B) {
 		measure(b, len(w), func() error {
 			_, err := m.nll(ctx, x, w)
@@ -151,7 +151,7 @@ func BenchmarkBlocks(b *testing.B) {
 		})
 	})
 	for name, words := range map[string]int{"divergence": 0, "divergence-some-words": 12288} {
-		sc, err := m.NewScorer([][]int32{w}, ScorerOptions{TopK: 512, Words: words})
+		sc, err := m.NewScorer([][]int32{w}, ScorerOptions{TopK: 512, Vocab: words})
 		if err != nil {
 			b.Fatal(err)
 		}

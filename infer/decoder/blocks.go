@@ -102,7 +102,7 @@ type gathering struct {
 
 // keep makes a weight that the block owns.
 func (g *gathering) keep(data []float32, dims ...int) *weight {
-	w, err := g.m.weights.add(data, placeOf(g.layer), dims...)
+	w, err := g.m.weights.add(data, stageOf(g.layer), dims...)
 	if err != nil {
 		g.err = fmt.Errorf("layer %d: %w", g.layer, err)
 		return nil
@@ -285,7 +285,7 @@ func (m *Model) gatherAttention(layer int, masks subnet.Masks, refit gguf.Refit)
 	b := &attentionBlock{shape: m.attentionShape(), local: dense.local, w: denseLayer{attnNorm: dense.w.attnNorm, attnPost: dense.w.attnPost}}
 	b.w.oBias = g.bias(refit.BO, dense.w.oBias)
 	if len(columns) > 0 || !l.Heads.IsEmpty() {
-		p := m.place(m.geo.Layers[layer], l, columns)
+		p := m.layOutHeads(m.geo.Layers[layer], l, columns)
 		b.pairs = p.pairs
 		b.shape.groups, b.shape.reps, b.shape.value = p.groups, p.reps, p.value
 		b.shape.pairs, b.shape.rest = len(p.pairs[0]), p.rest

@@ -12,7 +12,7 @@ import (
 // finds.
 func TestConcurrentUse(t *testing.T) {
 	ctx := t.Context()
-	m := load(t, backends(t)["go"], gguftest.Open(t, gguftest.Tiny("llama")), decoder.WithWidthBucket(8))
+	m := load(t, devices(t)["go"], gguftest.Open(t, gguftest.Tiny("llama")), decoder.WithWidthBucket(8))
 	specs := cuts(t, m.Geometry())
 	w := [][]int32{window(1, 20, 320)}
 	once := func(name string) (float64, error) {

@@ -20,7 +20,7 @@ func defaultModel(tb testing.TB) *decoder.Model {
 		tb.Skipf("the default model is not there (make setup fetches it): %v", err)
 	}
 	tb.Cleanup(func() { _ = f.Close() })
-	m, err := decoder.Load(tb.Context(), backend(tb), f)
+	m, err := decoder.Load(tb.Context(), device(tb), f)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -38,15 +38,15 @@ func defaultPath(tb testing.TB) string {
 	return filepath.Join(cache, "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
 }
 
-// backend opens the backend that LATHE_BACKEND names, the default one otherwise.
-func backend(tb testing.TB) *decoder.Backend {
+// device opens the device that LATHE_BACKEND names, the default one otherwise.
+func device(tb testing.TB) *decoder.Device {
 	tb.Helper()
-	be, err := decoder.OpenBackend("")
+	dev, err := decoder.OpenDevice("")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(be.Close)
-	return be
+	tb.Cleanup(dev.Close)
+	return dev
 }
 
 // reference holds the negative log-likelihoods, in nats, that an independent program (.ci/reference.py) computed with the
@@ -112,7 +112,7 @@ func TestWordsOfTheDefaultModel(t *testing.T) {
 	defer dense.Close()
 	window := [][]int32{ref.IDs[:1024]}
 	scorer := func(words int) *decoder.Scorer {
-		sc, err := m.NewScorer(window, decoder.ScorerOptions{TopK: 512, Words: words})
+		sc, err := m.NewScorer(window, decoder.ScorerOptions{TopK: 512, Vocab: words})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -28,7 +28,7 @@ func (m *Model) Difference(ctx context.Context, a, b *States) (*Inputs, error) {
 	in := &Inputs{m: m, st: b, layer: -1, n: m.geo.Hidden, release: func() {}, other: a, otherMoves: a.moves}
 	in.compute = func(ctx context.Context, window int, y *tensors.Tensor) (out *tensors.Tensor, err error) {
 		err = a.hidden.use(window, func(x *tensors.Tensor) error {
-			out, err = m.be.run1(ctx, "difference", func(in []*graph.Node) *graph.Node { return graph.Sub(in[0], in[1]) }, x, y)
+			out, err = m.dev.run1(ctx, "difference", func(in []*graph.Node) *graph.Node { return graph.Sub(in[0], in[1]) }, x, y)
 			return err
 		})
 		return out, err
@@ -46,7 +46,7 @@ func (in *Inputs) Relative(ctx context.Context) (*Inputs, error) {
 	}
 	eps, layerNorm := in.m.config.NormEps, in.m.config.LayerNorm
 	divide := func(ctx context.Context, x, values *tensors.Tensor) (*tensors.Tensor, error) {
-		return in.m.be.run1(ctx, fmt.Sprintf("relative %g %t", eps, layerNorm), func(in []*graph.Node) *graph.Node {
+		return in.m.dev.run1(ctx, fmt.Sprintf("relative %g %t", eps, layerNorm), func(in []*graph.Node) *graph.Node {
 			state := in[0]
 			if layerNorm {
 				state = centred(state)

@@ -13,7 +13,7 @@ import (
 type distribution struct {
 	tokens   []int32
 	logProbs []float32
-	words    *words // nil for all
+	words    *vocabSample // nil for all
 }
 
 // distribution computes the dense model's likeliest tokens, the lower number first among equals, and chooses the words that
@@ -26,7 +26,7 @@ func (m *Model) distribution(ctx context.Context, window []int32, k, words int) 
 		return nil, err
 	}
 	defer free(x)
-	state, err := m.be.fetch(x)
+	state, err := m.dev.fetch(x)
 	if err != nil {
 		return nil, err
 	}
@@ -46,37 +46,37 @@ func (m *Model) distribution(ctx context.Context, window []int32, k, words int) 
 	if likely == nil {
 		return d, nil
 	}
-	if d.words = chooseWords(likely, window, words); d.words == nil {
+	if d.words = sampleVocab(likely, window, words); d.words == nil {
 		return d, nil
 	}
 	d.words.places(m.config.Vocab, d.tokens, d.logProbs)
-	return d, m.byWords(ctx, state, k, d, totals)
+	return d, m.bySample(ctx, state, k, d, totals)
 }
 
-// byWords takes the log-probabilities of a distribution as the logits of its words give them, so that nothing diverges from
+// bySample takes the log-probabilities of a distribution as the logits of its words give them, so that nothing diverges from
 // itself. totals are the logarithms of the sums of the exponentials of all logits by row of states.
-func (m *Model) byWords(ctx context.Context, states []float32, k int, d *distribution, totals []float32) error {
+func (m *Model) bySample(ctx context.Context, states []float32, k int, d *distribution, totals []float32) error {
 	if k == 0 {
 		return nil
 	}
-	ids, err := m.be.uploadInts(d.words.ids, len(d.words.ids))
+	ids, err := m.dev.uploadInts(d.words.ids, len(d.words.ids))
 	if err != nil {
 		return err
 	}
 	defer free(ids)
-	offsets, err := m.be.upload(d.words.offsets, len(d.words.offsets))
+	offsets, err := m.dev.upload(d.words.offsets, len(d.words.offsets))
 	if err != nil {
 		return err
 	}
 	defer free(offsets)
 	row := 0
 	for block := range slices.Chunk(states, logitsBlock*m.geo.Hidden) {
-		x, err := m.be.upload(block, len(block)/m.geo.Hidden, m.geo.Hidden)
+		x, err := m.dev.upload(block, len(block)/m.geo.Hidden, m.geo.Hidden)
 		if err != nil {
 			return err
 		}
 		sums, err := m.onHead1(ctx, "sum of words", func(head lmHead, in []*graph.Node) *graph.Node {
-			return head.logSum(head.norm(in[0], in[1]), someWords(in[2], in[3], in[4]))
+			return head.logSum(head.norm(in[0], in[1]), partialVocab(in[2], in[3], in[4]))
 		}, x, ids, offsets)
 		free(x)
 		if err != nil {
@@ -95,13 +95,13 @@ func (m *Model) byWords(ctx context.Context, states []float32, k int, d *distrib
 // likeliest adds the k likeliest tokens after each row of states [tokens, hidden] to d, and the probabilities of all tokens
 // to likely, if that is not nil. It returns the logarithms of the sums of the exponentials of the logits by row.
 func (m *Model) likeliest(ctx context.Context, states []float32, k int, d *distribution, likely []float64) (totals []float32, err error) {
-	x, err := m.be.upload(states, len(states)/m.geo.Hidden, m.geo.Hidden)
+	x, err := m.dev.upload(states, len(states)/m.geo.Hidden, m.geo.Hidden)
 	if err != nil {
 		return nil, err
 	}
 	defer free(x)
 	out, err := m.onHead(ctx, fmt.Sprintf("distribution %t", likely != nil), func(head lmHead, in []*graph.Node) []*graph.Node {
-		scores, total := head.logits(head.norm(in[0], in[1]), allWords(in[2]))
+		scores, total := head.logits(head.norm(in[0], in[1]), fullVocab(in[2]))
 		logProbs := graph.Sub(scores, graph.InsertAxes(total, -1))
 		if likely == nil {
 			return []*graph.Node{logProbs, total}
@@ -113,14 +113,14 @@ func (m *Model) likeliest(ctx context.Context, states []float32, k int, d *distr
 	}
 	defer free(out...)
 	if likely != nil {
-		if err := m.be.accumulate(likely, out[2]); err != nil {
+		if err := m.dev.accumulate(likely, out[2]); err != nil {
 			return nil, err
 		}
 	}
-	if totals, err = m.be.fetch(out[1]); err != nil || k == 0 {
+	if totals, err = m.dev.fetch(out[1]); err != nil || k == 0 {
 		return totals, err
 	}
-	return totals, m.be.read(out[0], func(data []float32) {
+	return totals, m.dev.read(out[0], func(data []float32) {
 		order := newSelector(m.config.Vocab)
 		for len(data) > 0 {
 			d.add(data[:m.config.Vocab], order.largest(data[:m.config.Vocab], k))

@@ -13,56 +13,56 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-func TestOpenBackend(t *testing.T) {
+func TestOpenDevice(t *testing.T) {
 	t.Setenv("LATHE_CACHE", t.TempDir())
 	t.Setenv("PJRT_PLUGIN_LIBRARY_PATH", "")
-	if _, err := decoder.OpenBackend("tpu"); err == nil || !strings.Contains(err.Error(), "tpu") {
-		t.Errorf("unknown backend: %v", err)
+	if _, err := decoder.OpenDevice("tpu"); err == nil || !strings.Contains(err.Error(), "tpu") {
+		t.Errorf("unknown device: %v", err)
 	}
-	if _, err := decoder.OpenBackend("xla"); !errors.Is(err, decoder.ErrNoBackend) {
+	if _, err := decoder.OpenDevice("xla"); !errors.Is(err, decoder.ErrNoDevice) {
 		t.Errorf("no plugin anywhere: %v", err)
 	}
 	missing := filepath.Join(t.TempDir(), "plugin.so")
-	if _, err := decoder.OpenBackend("xla:" + missing); err == nil || !strings.Contains(err.Error(), missing) {
+	if _, err := decoder.OpenDevice("xla:" + missing); err == nil || !strings.Contains(err.Error(), missing) {
 		t.Errorf("plugin that is not there: %v", err)
 	}
-	t.Setenv(decoder.BackendEnv, "go")
-	be, err := decoder.OpenBackend("")
+	t.Setenv(decoder.DeviceEnv, "go")
+	dev, err := decoder.OpenDevice("")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if be.Name() != "go" || be.Plugin() != "" || be.Description() == "" {
-		t.Errorf("backend %q, plugin %q, %q", be.Name(), be.Plugin(), be.Description())
+	if dev.Name() != "go" || dev.Plugin() != "" || dev.Description() == "" {
+		t.Errorf("device %q, plugin %q, %q", dev.Name(), dev.Plugin(), dev.Description())
 	}
-	be.Close()
-	be.Close()
-	if _, err := decoder.Load(t.Context(), be, gguftest.Open(t, gguftest.Tiny("llama"))); !errors.Is(err, decoder.ErrClosed) {
-		t.Errorf("load on a closed backend: %v", err)
+	dev.Close()
+	dev.Close()
+	if _, err := decoder.Load(t.Context(), dev, gguftest.Open(t, gguftest.Tiny("llama"))); !errors.Is(err, decoder.ErrClosed) {
+		t.Errorf("load on a closed device: %v", err)
 	}
 }
 
 func TestFallsBackToGo(t *testing.T) {
 	t.Setenv("LATHE_CACHE", t.TempDir())
 	t.Setenv("PJRT_PLUGIN_LIBRARY_PATH", "")
-	t.Setenv(decoder.BackendEnv, "")
-	be, err := decoder.OpenBackend("auto")
+	t.Setenv(decoder.DeviceEnv, "")
+	dev, err := decoder.OpenDevice("auto")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer be.Close()
-	if be.Name() == "go" && len(be.Notes()) == 0 {
+	defer dev.Close()
+	if dev.Name() == "go" && len(dev.Notes()) == 0 {
 		t.Error("no note says why XLA was passed over")
 	}
 }
 
 func TestBadArguments(t *testing.T) {
 	ctx := t.Context()
-	be := backends(t)["go"]
-	m := load(t, be, gguftest.Open(t, gguftest.Tiny("llama")))
+	dev := devices(t)["go"]
+	m := load(t, dev, gguftest.Open(t, gguftest.Tiny("llama")))
 	wide := gguftest.Tiny("llama")
 	wide.Layers[1].FFN = 128
 	wide.Vocab = 400
-	other := load(t, be, gguftest.Open(t, wide))
+	other := load(t, dev, gguftest.Open(t, wide))
 	dense, foreign := m.Dense(), other.Dense()
 	defer dense.Close()
 	defer foreign.Close()

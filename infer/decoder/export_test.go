@@ -6,7 +6,7 @@ import "slices"
 func WithWidthBucket(n int) Option { return func(o *options) { o.bucket = n } }
 
 // Plugin returns the path of the XLA plugin, "" for the Go backend.
-func (b *Backend) Plugin() string { return b.plugin }
+func (d *Device) Plugin() string { return d.plugin }
 
 // DeviceBytes returns the size of the weights that the subnet has besides the dense model's.
 func (s *Subnet) DeviceBytes() int64 {

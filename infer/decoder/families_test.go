@@ -16,25 +16,25 @@ import (
 // size is a few units.
 const tolerance = 2e-4
 
-// backends lists the backends that tests of tiny models run on: the Go backend, and XLA on the CPU where it is there.
-func backends(t *testing.T) map[string]*decoder.Backend {
+// devices lists the devices that tests of tiny models run on: the Go backend, and XLA on the CPU where it is there.
+func devices(t *testing.T) map[string]*decoder.Device {
 	t.Helper()
-	all := make(map[string]*decoder.Backend)
+	all := make(map[string]*decoder.Device)
 	for _, spec := range []string{"go", "xla"} {
-		be, err := decoder.OpenBackend(spec)
+		dev, err := decoder.OpenDevice(spec)
 		if err != nil {
-			t.Logf("without backend %s: %v", spec, err)
+			t.Logf("without device %s: %v", spec, err)
 			continue
 		}
-		t.Cleanup(be.Close)
-		all[spec] = be
+		t.Cleanup(dev.Close)
+		all[spec] = dev
 	}
 	return all
 }
 
-func load(t *testing.T, be *decoder.Backend, f *gguf.File, opts ...decoder.Option) *decoder.Model {
+func load(t *testing.T, dev *decoder.Device, f *gguf.File, opts ...decoder.Option) *decoder.Model {
 	t.Helper()
-	m, err := decoder.Load(t.Context(), be, f, opts...)
+	m, err := decoder.Load(t.Context(), dev, f, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,11 +130,11 @@ func random(r *rand.Rand, n int, spread float64) []float32 {
 // TestFamilies compares logits and log-probabilities of every family and every kind of cut with plain 64-bit loops
 // over a full-size model in which the dropped weights are zero.
 func TestFamilies(t *testing.T) {
-	for spec, be := range backends(t) {
+	for spec, dev := range devices(t) {
 		for _, family := range gguftest.Families() {
 			t.Run(spec+"/"+strings.ReplaceAll(family.Name, " ", "-"), func(t *testing.T) {
 				f := gguftest.Open(t, family.Model)
-				m := load(t, be, f, decoder.WithWidthBucket(8))
+				m := load(t, dev, f, decoder.WithWidthBucket(8))
 				ref := newNaive(t, f)
 				w := window(1, 37, family.Model.Vocab)
 				for name, spec := range cuts(t, m.Geometry()) {
@@ -168,9 +168,9 @@ func TestFamilies(t *testing.T) {
 func TestLongWindow(t *testing.T) {
 	f := gguftest.Open(t, gguftest.Tiny("llama"))
 	ref := newNaive(t, f)
-	for spec, be := range backends(t) {
+	for spec, dev := range devices(t) {
 		t.Run(spec, func(t *testing.T) {
-			m := load(t, be, f)
+			m := load(t, dev, f)
 			s := m.Dense()
 			defer s.Close()
 			for _, n := range []int{2, 256, 257, 600} {
@@ -190,7 +190,7 @@ func TestLongWindow(t *testing.T) {
 // TestSteps walks a subnet layer by layer as calibration does. At every layer the inputs of W_O and W_D must be those of
 // plain loops on the state so far, their moments those of the inputs, and the states at the end those of the subnet.
 func TestSteps(t *testing.T) {
-	for spec, be := range backends(t) {
+	for spec, dev := range devices(t) {
 		for _, family := range gguftest.Families() {
 			limits := []int64{40000}
 			if spec == "go" { // where graphs compile at once
@@ -199,7 +199,7 @@ func TestSteps(t *testing.T) {
 			for _, memory := range limits {
 				t.Run(spec+"/"+strings.ReplaceAll(family.Name, " ", "-"), func(t *testing.T) {
 					f := gguftest.Open(t, family.Model)
-					m := load(t, be, f, decoder.WithMemory(memory, t.TempDir()), decoder.WithWidthBucket(8))
+					m := load(t, dev, f, decoder.WithMemory(memory, t.TempDir()), decoder.WithWidthBucket(8))
 					checkSteps(t, m, newNaive(t, f))
 				})
 			}

@@ -68,12 +68,12 @@ func (b *backward) forward(ctx context.Context, window []int32) error {
 	b.states = append(b.states, []*tensors.Tensor{x})
 	for layer := range m.layers {
 		for _, step := range []func() (*tensors.Tensor, error){
-			func() (*tensors.Tensor, error) { return m.attend(ctx, m.attention[layer], x) },
-			func() (*tensors.Tensor, error) { return m.feed(ctx, m.mlp[layer], x) },
+			func() (*tensors.Tensor, error) { return m.passAttention(ctx, m.attention[layer], x) },
+			func() (*tensors.Tensor, error) { return m.passMLP(ctx, m.mlp[layer], x) },
 		} {
 			y, err := step()
 			if err == nil && y == x { // a block that adds nothing; each state is freed once
-				y, err = m.be.run1(ctx, "copy", identity, x)
+				y, err = m.dev.run1(ctx, "copy", identity, x)
 			}
 			if err != nil {
 				return err
@@ -121,13 +121,13 @@ func (b *backward) back(ctx context.Context, window, layer int, sums map[string]
 
 func (b *backward) backMLP(ctx context.Context, window, layer int, sums map[string][]float32) error {
 	m, f := b.m, b.m.mlp[layer]
-	h, err := m.weights.hold(f.w.mlpNorm, f.w.beside(), f.w.up, f.w.down, f.w.downBias, f.w.mlpPost)
+	h, err := m.weights.hold(f.w.mlpNorm, f.w.gateOrUpBias(), f.w.up, f.w.down, f.w.downBias, f.w.mlpPost)
 	if err != nil {
 		return err
 	}
 	defer h.release()
 	shape := m.mlpShape(f.w.downBias)
-	out, err := m.be.run(ctx, fmt.Sprintf("slope of mlp %+v", shape), func(in []*graph.Node) []*graph.Node {
+	out, err := m.dev.run(ctx, fmt.Sprintf("slope of mlp %+v", shape), func(in []*graph.Node) []*graph.Node {
 		bias, post := shape.split(in[5 : len(in)-1])
 		y := shape.add(in[0], shape.inner(in[0], in[1], in[2], in[3]), in[4], bias, post)
 		by := []*graph.Node{in[0], in[3], in[4]}
@@ -151,9 +151,9 @@ func (b *backward) backAttention(ctx context.Context, window, layer int, sums ma
 	defer h.release()
 	args = append(args, b.slopes[window])
 	shape := a.shape
-	out, err := m.be.run(ctx, fmt.Sprintf("slope of attention %+v", shape), func(in []*graph.Node) []*graph.Node {
+	out, err := m.dev.run(ctx, fmt.Sprintf("slope of attention %+v", shape), func(in []*graph.Node) []*graph.Node {
 		p := shape.split(in[1 : len(in)-1])
-		y := shape.add(in[0], shape.mix(in[0], p), p)
+		y := shape.add(in[0], shape.attend(in[0], p), p)
 		return graph.Gradient(graph.ReduceAllSum(graph.Mul(y, in[len(in)-1])), in[0], p.q, p.k, p.v, p.o)
 	}, args...)
 	if err != nil {
@@ -169,7 +169,7 @@ func (b *backward) take(window int, out []*tensors.Tensor, sums map[string][]flo
 	defer free(out[1:]...)
 	for i, t := range out[1:] {
 		name := names[i]
-		data, err := b.m.be.fetch(t)
+		data, err := b.m.dev.fetch(t)
 		if err != nil {
 			return err
 		}

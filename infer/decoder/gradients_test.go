@@ -18,8 +18,8 @@ func TestGradients(t *testing.T) {
 		t.Run(family.Name, func(t *testing.T) {
 			f := gguftest.Open(t, family.Model)
 			n := newNaive(t, f)
-			be := backends(t)["go"]
-			m := load(t, be, f)
+			dev := devices(t)["go"]
+			m := load(t, dev, f)
 			geo := m.Geometry()
 			windows := [][]int32{window(5, 9, geo.Vocab), window(6, 6, geo.Vocab)}
 			loss := func() float64 {

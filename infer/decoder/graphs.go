@@ -83,7 +83,7 @@ func (a attentionShape) split(in []*Node) attentionInputs {
 
 // mix returns what enters W_O, [tokens, groups·reps·value], for the hidden state x [tokens, hidden]: causal softmax
 // attention over the kept heads, which positions turn where they have rotary pairs.
-func (a attentionShape) mix(x *Node, p attentionInputs) *Node {
+func (a attentionShape) attend(x *Node, p attentionInputs) *Node {
 	tokens := x.Shape().Dimensions[0]
 	width := 2*a.pairs + a.rest
 	xn := norm(x, p.norm, a.eps)
@@ -137,11 +137,11 @@ func softCap(x *Node, bound float64) *Node {
 	return MulScalar(Tanh(DivScalar(x, bound)), bound)
 }
 
-// futureMask returns what is added to the scores of a block of queries so that none sees a later key, or one further back
+// causalMask returns what is added to the scores of a block of queries so that none sees a later key, or one further back
 // than a window (0 for none) that has its own key as the last, in [min(queryBlock, tokens), tokens + min(queryBlock,
 // tokens)]: row i is 0 up to column tokens+i, from window columns before the next on, and out of reach elsewhere. For
 // queries from f on, key k is column tokens−f+k. As an input it costs a third of comparing positions in the graph.
-func futureMask(tokens, window int) (mask []float32, rows, columns int) {
+func causalMask(tokens, window int) (mask []float32, rows, columns int) {
 	rows = min(queryBlock, tokens)
 	columns = tokens + rows
 	mask = make([]float32, rows*columns)

@@ -29,7 +29,7 @@ func (m *Model) onHead(ctx context.Context, name string, f func(head lmHead, in 
 	}
 	defer h.release()
 	head := m.lmHead()
-	return m.be.run(ctx, fmt.Sprintf("%s %+v", name, head), func(in []*Node) []*Node { return f(head, in) }, append(h.with(x), rest...)...)
+	return m.dev.run(ctx, fmt.Sprintf("%s %+v", name, head), func(in []*Node) []*Node { return f(head, in) }, append(h.with(x), rest...)...)
 }
 
 // onHead1 is onHead for graphs with one result, which it fetches.
@@ -39,7 +39,7 @@ func (m *Model) onHead1(ctx context.Context, name string, f func(head lmHead, in
 		return nil, err
 	}
 	defer free(out...)
-	return m.be.fetch(out[0])
+	return m.dev.fetch(out[0])
 }
 
 // norm is the norm after the last layer.

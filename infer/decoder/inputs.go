@@ -49,7 +49,7 @@ func (m *Model) AttentionInputs(ctx context.Context, layer int, s *Subnet, st *S
 	}
 	in := &Inputs{m: m, st: st, layer: layer, module: subnet.Attention, n: geo.Heads * m.config.HeadDim, release: b.release}
 	in.compute = func(ctx context.Context, _ int, x *tensors.Tensor) (*tensors.Tensor, error) {
-		return m.mixed(ctx, b, x)
+		return m.headOutputs(ctx, b, x)
 	}
 	return in.fill(ctx)
 }
@@ -63,12 +63,12 @@ func (m *Model) MLPInputs(ctx context.Context, layer int, s *Subnet, st *States)
 	w, shape := &m.mlp[layer].w, m.mlpShape(nil)
 	in := &Inputs{m: m, st: st, layer: layer, module: subnet.MLP, n: m.geo.Layers[layer].FFN, release: func() {}}
 	in.compute = func(ctx context.Context, _ int, x *tensors.Tensor) (*tensors.Tensor, error) {
-		h, err := m.weights.hold(w.mlpNorm, w.beside(), w.up)
+		h, err := m.weights.hold(w.mlpNorm, w.gateOrUpBias(), w.up)
 		if err != nil {
 			return nil, err
 		}
 		defer h.release()
-		return m.be.run1(ctx, fmt.Sprintf("inner %+v", shape), func(in []*graph.Node) *graph.Node {
+		return m.dev.run1(ctx, fmt.Sprintf("inner %+v", shape), func(in []*graph.Node) *graph.Node {
 			return shape.inner(in[0], in[1], in[2], in[3])
 		}, h.with(x)...)
 	}
@@ -104,7 +104,7 @@ func (m *Model) normed(ctx context.Context, x *tensors.Tensor, weights *weight) 
 	}
 	defer h.release()
 	eps := m.config.NormEps
-	return m.be.run1(ctx, fmt.Sprintf("norm %g", eps), func(in []*graph.Node) *graph.Node {
+	return m.dev.run1(ctx, fmt.Sprintf("norm %g", eps), func(in []*graph.Node) *graph.Node {
 		return norm(in[0], in[1], eps)
 	}, h.with(x)...)
 }
@@ -205,7 +205,7 @@ func (in *Inputs) Values(ctx context.Context, window int) ([]float32, error) {
 	var out []float32
 	err := in.st.hidden.use(window, func(x *tensors.Tensor) error {
 		return in.use(ctx, window, x, func(t *tensors.Tensor) (err error) {
-			out, err = in.m.be.fetch(t)
+			out, err = in.m.dev.fetch(t)
 			return err
 		})
 	})
@@ -227,7 +227,7 @@ func (m *Model) AddAttention(ctx context.Context, layer int, s *Subnet, in *Inpu
 	if out.w = b.w.o; out.w == m.layers[layer].o {
 		return m.addAll(ctx, in, out, nil, st)
 	}
-	dense := m.place(m.geo.Layers[layer], s.masks.Layer(layer), s.masks.OColumns(layer)).o
+	dense := m.layOutHeads(m.geo.Layers[layer], s.masks.Layer(layer), s.masks.OColumns(layer)).o
 	return m.addAll(ctx, in, out, dense, st)
 }
 
@@ -242,7 +242,7 @@ func (m *Model) AddMLP(ctx context.Context, layer int, s *Subnet, in *Inputs, st
 		return m.addAll(ctx, in, out, nil, st)
 	}
 	if b.refitUp { // in is of the original W_U
-		return st.advance(func(_ int, x *tensors.Tensor) (*tensors.Tensor, error) { return m.feed(ctx, b, x) })
+		return st.advance(func(_ int, x *tensors.Tensor) (*tensors.Tensor, error) { return m.passMLP(ctx, b, x) })
 	}
 	if out.w = b.w.down; out.w == m.layers[layer].down || b.width == in.n && s.masks.Layer(layer).Channels.IsFull() {
 		return m.addAll(ctx, in, out, nil, st)
@@ -292,7 +292,7 @@ func (m *Model) addAll(ctx context.Context, in *Inputs, o output, spread []int, 
 	return st.advance(func(i int, x *tensors.Tensor) (*tensors.Tensor, error) {
 		var out *tensors.Tensor
 		err := in.use(ctx, i, x, func(t *tensors.Tensor) (err error) {
-			out, err = m.be.run1(ctx, fmt.Sprintf("add %+v", shape), func(in []*graph.Node) *graph.Node {
+			out, err = m.dev.run1(ctx, fmt.Sprintf("add %+v", shape), func(in []*graph.Node) *graph.Node {
 				bias, post := shape.split(in[3:])
 				return shape.add(in[0], in[1], in[2], bias, post)
 			}, append([]*tensors.Tensor{x, t}, args...)...)
@@ -318,5 +318,5 @@ func (m *Model) spread(w *weight, columns []int, n int) (*tensors.Tensor, error)
 	if err != nil {
 		return nil, err
 	}
-	return m.be.upload(out, rows, n)
+	return m.dev.upload(out, rows, n)
 }

@@ -94,7 +94,7 @@ func TestLlamaCpp(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer g.Close()
-	m, err := decoder.Load(t.Context(), backend(t), g)
+	m, err := decoder.Load(t.Context(), device(t), g)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -63,9 +63,9 @@ func defaultBucket(layers []subnet.LayerGeometry) int {
 	return max(32, widest/24/32*32)
 }
 
-// Load makes a model of the file on the backend. Weights are read when they are first needed, as 32-bit floats; the file must
+// Load makes a model of the file on the device. Weights are read when they are first needed, as 32-bit floats; the file must
 // stay open until the model is closed.
-func Load(ctx context.Context, be *Backend, f *gguf.File, opts ...Option) (*Model, error) {
+func Load(ctx context.Context, dev *Device, f *gguf.File, opts ...Option) (*Model, error) {
 	config, err := f.Config()
 	if err != nil {
 		return nil, err
@@ -74,7 +74,7 @@ func Load(ctx context.Context, be *Backend, f *gguf.File, opts ...Option) (*Mode
 		return nil, fmt.Errorf("decoder: %d rotary factors for %d pairs", len(config.RopeFactors), config.RopeDims/2)
 	}
 	m := &Model{
-		be: be, config: config, geo: config.Geometry(), opts: options{memory: DefaultMemory},
+		dev: dev, config: config, geo: config.Geometry(), opts: options{memory: DefaultMemory},
 		order: headOrder(config), freqs: [2][]float64{rotaryFreqs(config, false), rotaryFreqs(config, true)},
 		tables: make(map[tableKey]tables), future: make(map[tableKey]*tensors.Tensor),
 	}
@@ -87,10 +87,10 @@ func Load(ctx context.Context, be *Backend, f *gguf.File, opts ...Option) (*Mode
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if be.isClosed() {
+	if dev.isClosed() {
 		return nil, ErrClosed
 	}
-	m.weights = newResidence(be, m.opts.weights, m.opts.dir, len(config.Layers)+2)
+	m.weights = newResidence(dev, m.opts.weights, m.opts.dir, len(config.Layers)+2)
 	m.registry = newRegistry(m.opts.weights)
 	if err := m.load(f); err != nil {
 		return nil, err
@@ -108,7 +108,7 @@ func (m *Model) load(f *gguf.File) error {
 		m.positions = l.matrix("position_embd.weight", c.Positions, c.Hidden)
 	}
 	for i, geo := range c.Layers {
-		l.place = placeOf(i)
+		l.place = stageOf(i)
 		d := &denseLayer{}
 		m.layers = append(m.layers, d)
 		name := func(s string) string { return fmt.Sprintf("blk.%d.%s", i, s) }
@@ -152,7 +152,7 @@ func (m *Model) load(f *gguf.File) error {
 			}
 		}
 	}
-	l.place = placeOf(len(c.Layers))
+	l.place = stageOf(len(c.Layers))
 	m.outNorm = l.norm("output_norm")
 	m.head = m.embedding
 	if f.Has("output.weight") {
@@ -162,7 +162,7 @@ func (m *Model) load(f *gguf.File) error {
 }
 
 // placeOf is where a pass comes to a layer; the embedding is before the first.
-func placeOf(layer int) int { return layer + 1 }
+func stageOf(layer int) int { return layer + 1 }
 
 // loader looks weights up until the first error, which it keeps.
 type loader struct {

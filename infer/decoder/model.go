@@ -15,10 +15,10 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// Model is the dense model of one file on a backend. Its weights are on the device when they are needed, all of them until
+// Model is the dense model of one file on a device. Its weights are on the device when they are needed, all of them until
 // Close unless WithWeights limits that.
 type Model struct {
-	be     *Backend
+	dev    *Device
 	config gguf.Config
 	geo    subnet.Geometry
 	opts   options
@@ -38,7 +38,7 @@ type Model struct {
 	blocks   atomic.Uint64 // last block identity given out
 	mu       sync.Mutex
 	tables   map[tableKey]tables          // of positions with all rotary pairs
-	future   map[tableKey]*tensors.Tensor // futureMask
+	future   map[tableKey]*tensors.Tensor // causalMask
 	registry registry
 	closed   bool
 }
@@ -52,7 +52,7 @@ type denseLayer struct {
 }
 
 // beside is what an MLP has besides W_U: its gate, or the bias of W_U where it has none.
-func (l *denseLayer) beside() *weight {
+func (l *denseLayer) gateOrUpBias() *weight {
 	if l.gate == nil {
 		return l.upBias
 	}
@@ -65,8 +65,8 @@ func (m *Model) Config() gguf.Config { return m.config }
 // Geometry is what masks of this model must be made of.
 func (m *Model) Geometry() *subnet.Geometry { return &m.geo }
 
-// Backend is where the model computes.
-func (m *Model) Backend() *Backend { return m.be }
+// Device returns what the model computes on.
+func (m *Model) Device() *Device { return m.dev }
 
 // Close frees the weights. Subnets and states of the model must be closed before.
 func (m *Model) Close() {
@@ -216,7 +216,7 @@ func permuteHeads(data []float32, columns, headDim int, order []int) {
 // tables are what attention needs to know of positions.
 type tables struct {
 	cos, sin *tensors.Tensor // [tokens, groups or 1, pairs]; nil where nothing turns
-	future   *tensors.Tensor // futureMask
+	future   *tensors.Tensor // causalMask
 }
 
 func freeTables(all map[tableKey]tables) {
@@ -249,8 +249,8 @@ func (m *Model) tablesOf(b *attentionBlock, tokens int) (tables, error) {
 		if b.local {
 			window = m.config.Window
 		}
-		mask, rows, columns := futureMask(tokens, window)
-		t, err := m.be.upload(mask, rows, columns)
+		mask, rows, columns := causalMask(tokens, window)
+		t, err := m.dev.upload(mask, rows, columns)
 		if err != nil {
 			return tables{}, err
 		}
@@ -261,11 +261,11 @@ func (m *Model) tablesOf(b *attentionBlock, tokens int) (tables, error) {
 	}
 	cos, sin := rotaryAngles(freqs, tokens, b.pairs)
 	dims := []int{tokens, len(b.pairs), len(b.pairs[0])}
-	c, err := m.be.upload(cos, dims...)
+	c, err := m.dev.upload(cos, dims...)
 	if err != nil {
 		return tables{}, err
 	}
-	s, err := m.be.upload(sin, dims...)
+	s, err := m.dev.upload(sin, dims...)
 	if err != nil {
 		free(c)
 		return tables{}, err
@@ -292,7 +292,7 @@ func (m *Model) embed(ctx context.Context, window []int32) (*tensors.Tensor, err
 	if n := m.config.Positions; n > 0 && len(window) > n {
 		return nil, fmt.Errorf("decoder: a window of %d tokens, and the model knows %d positions", len(window), n)
 	}
-	ids, err := m.be.uploadInts(window, len(window), 1)
+	ids, err := m.dev.uploadInts(window, len(window), 1)
 	if err != nil {
 		return nil, err
 	}
@@ -303,7 +303,7 @@ func (m *Model) embed(ctx context.Context, window []int32) (*tensors.Tensor, err
 	}
 	defer h.release()
 	scale := m.config.EmbedScale
-	return m.be.run1(ctx, fmt.Sprintf("embed %g", scale), func(in []*graph.Node) *graph.Node {
+	return m.dev.run1(ctx, fmt.Sprintf("embed %g", scale), func(in []*graph.Node) *graph.Node {
 		rows := graph.Gather(in[1], in[0])
 		if scale != 0 {
 			rows = graph.MulScalar(rows, scale)

@@ -33,7 +33,7 @@ func (in *Inputs) Moments(ctx context.Context) (*Moments, error) {
 		return mo, in.usable()
 	}
 	err := in.each(ctx, func(_ int, x *tensors.Tensor) error {
-		out, err := in.m.be.run(ctx, "moments", func(in []*graph.Node) []*graph.Node {
+		out, err := in.m.dev.run(ctx, "moments", func(in []*graph.Node) []*graph.Node {
 			return append(upper(in[0]), graph.ReduceSum(in[0], 0))
 		}, x)
 		if err != nil {
@@ -43,11 +43,11 @@ func (in *Inputs) Moments(ctx context.Context) (*Moments, error) {
 		mo.Tokens += x.Shape().Dimensions[0]
 		last := len(out) - 1
 		for i, from := range strips(in.n) {
-			if err := in.m.be.accumulateStrip(mo.H, mo.N, from, out[i]); err != nil {
+			if err := in.m.dev.accumulateStrip(mo.H, mo.N, from, out[i]); err != nil {
 				return err
 			}
 		}
-		return in.m.be.accumulate(mo.Mean, out[last])
+		return in.m.dev.accumulate(mo.Mean, out[last])
 	})
 	if err != nil {
 		return nil, err
@@ -80,7 +80,7 @@ func (in *Inputs) CrossMoments(ctx context.Context, y *Inputs) (*Cross, error) {
 	err := in.each(ctx, func(window int, x *tensors.Tensor) error {
 		return y.st.hidden.use(window, func(state *tensors.Tensor) error {
 			return y.use(ctx, window, state, func(yt *tensors.Tensor) error {
-				out, err := in.m.be.run(ctx, "cross", func(in []*graph.Node) []*graph.Node {
+				out, err := in.m.dev.run(ctx, "cross", func(in []*graph.Node) []*graph.Node {
 					return []*graph.Node{product(in[0], in[1]), graph.ReduceAllSum(graph.Square(in[0]))}
 				}, yt, x)
 				if err != nil {
@@ -88,10 +88,10 @@ func (in *Inputs) CrossMoments(ctx context.Context, y *Inputs) (*Cross, error) {
 				}
 				defer free(out...)
 				c.Tokens += x.Shape().Dimensions[0]
-				if err := in.m.be.accumulate(energy[:], out[1]); err != nil {
+				if err := in.m.dev.accumulate(energy[:], out[1]); err != nil {
 					return err
 				}
-				return in.m.be.accumulate(c.H, out[0])
+				return in.m.dev.accumulate(c.H, out[0])
 			})
 		})
 	})
@@ -138,8 +138,8 @@ func upper(x *graph.Node) []*graph.Node {
 }
 
 // accumulateStrip adds a strip of rows, from the diagonal element of its first row on, to a sum [n, n].
-func (b *Backend) accumulateStrip(sum []float64, n, from int, t *tensors.Tensor) error {
-	return b.read(t, func(data []float32) {
+func (d *Device) accumulateStrip(sum []float64, n, from int, t *tensors.Tensor) error {
+	return d.read(t, func(data []float32) {
 		width := n - from
 		for row := range len(data) / width {
 			to := sum[(from+row)*n+from:][:width]
@@ -151,8 +151,8 @@ func (b *Backend) accumulateStrip(sum []float64, n, from int, t *tensors.Tensor)
 }
 
 // accumulate adds the tensor's numbers to sum.
-func (b *Backend) accumulate(sum []float64, t *tensors.Tensor) error {
-	return b.read(t, func(data []float32) {
+func (d *Device) accumulate(sum []float64, t *tensors.Tensor) error {
+	return d.read(t, func(data []float32) {
 		for i, v := range data {
 			sum[i] += float64(v)
 		}

@@ -40,7 +40,7 @@ func (w *weight) bytes() int64 { return 4 * int64(w.numbers()) }
 // What is held at one time may exceed the limit: computing needs it. That is the weights of one block, or the LM head, for
 // each goroutine that computes.
 type residence struct {
-	be     *Backend
+	dev    *Device
 	limit  int64 // bytes, 0 for none
 	places int
 
@@ -51,8 +51,8 @@ type residence struct {
 	spilled    spillFile
 }
 
-func newResidence(be *Backend, limit int64, dir string, places int) *residence {
-	return &residence{be: be, limit: limit, places: places, idle: make(map[*weight]bool), spilled: spillFile{dir: dir}}
+func newResidence(dev *Device, limit int64, dir string, places int) *residence {
+	return &residence{dev: dev, limit: limit, places: places, idle: make(map[*weight]bool), spilled: spillFile{dir: dir}}
 }
 
 // held is weights that stay on the device until release.
@@ -122,7 +122,7 @@ func (r *residence) bring(w *weight) (err error) {
 	if load == nil {
 		load = func(to []float32) error { return r.spilled.read(w.copied, to) }
 	}
-	if w.tensor, err = r.be.create(load, w.dims...); err != nil {
+	if w.tensor, err = r.dev.create(load, w.dims...); err != nil {
 		return err
 	}
 	r.count(w)
@@ -175,7 +175,7 @@ func (r *residence) remove(w *weight) {
 
 func (r *residence) spill(w *weight) error {
 	var werr error
-	err := r.be.read(w.tensor, func(data []float32) { w.copied, werr = r.spilled.write(data) })
+	err := r.dev.read(w.tensor, func(data []float32) { w.copied, werr = r.spilled.write(data) })
 	return errors.Join(err, werr)
 }
 
@@ -187,7 +187,7 @@ func (r *residence) add(data []float32, place int, dims ...int) (w *weight, err 
 	if err := r.makeRoom(w); err != nil {
 		return nil, err
 	}
-	if w.tensor, err = r.be.upload(data, dims...); err != nil {
+	if w.tensor, err = r.dev.upload(data, dims...); err != nil {
 		return nil, err
 	}
 	r.count(w)
@@ -227,7 +227,7 @@ func (r *residence) read(w *weight, use func(data []float32)) error {
 		return err
 	}
 	defer h.release()
-	return r.be.read(h.tensors[0], use)
+	return r.dev.read(h.tensors[0], use)
 }
 
 // fetch copies the numbers of a weight to the host.

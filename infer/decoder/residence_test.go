@@ -101,21 +101,21 @@ func step(t *testing.T, m *decoder.Model, layer int, s *decoder.Subnet, st *deco
 // TestWeightLimit computes everything with all weights on the device, and with room for one block or the LM head only:
 // to the last bit the same, and never more on the device.
 func TestWeightLimit(t *testing.T) {
-	for spec, be := range backends(t) {
+	for spec, dev := range devices(t) {
 		for _, family := range gguftest.Families() {
 			if spec != "go" && family.Name != "llama" { // graphs take long to compile
 				continue
 			}
 			t.Run(spec+"/"+strings.ReplaceAll(family.Name, " ", "-"), func(t *testing.T) {
 				f := gguftest.Open(t, family.Model)
-				all := load(t, be, f, decoder.WithWidthBucket(8))
+				all := load(t, dev, f, decoder.WithWidthBucket(8))
 				want := everything(t, all)
 				if now, most := all.ResidentBytes(); now != most {
 					t.Errorf("without a limit %d bytes are on the device, %d were", now, most)
 				}
 				limit := decoder.WeightBytes(all.Geometry(), 1)
 				for _, inputs := range []int64{decoder.DefaultMemory, 1} { // kept, or computed when they are needed
-					m := load(t, be, f, decoder.WithWidthBucket(8), decoder.WithWeights(limit), decoder.WithMemory(inputs, t.TempDir()))
+					m := load(t, dev, f, decoder.WithWidthBucket(8), decoder.WithWeights(limit), decoder.WithMemory(inputs, t.TempDir()))
 					got := everything(t, m)
 					for name, v := range want {
 						if got[name] != v {
@@ -134,11 +134,11 @@ func TestWeightLimit(t *testing.T) {
 // TestWeightLimitBelowOneBlock gives less room than computing needs, which takes what it needs and no more.
 func TestWeightLimitBelowOneBlock(t *testing.T) {
 	f := gguftest.Open(t, gguftest.Tiny("llama"))
-	be := backends(t)["go"]
+	dev := devices(t)["go"]
 	w := [][]int32{window(1, 24, 320)}
 	var want float64
 	for _, limit := range []int64{0, 1} {
-		m := load(t, be, f, decoder.WithWeights(limit))
+		m := load(t, dev, f, decoder.WithWeights(limit))
 		s := m.Dense()
 		got, err := m.Score(t.Context(), s, w)
 		s.Close()
@@ -162,7 +162,7 @@ func TestWeightLimitBelowOneBlock(t *testing.T) {
 func TestWeightLimitConcurrently(t *testing.T) {
 	ctx := t.Context()
 	f := gguftest.Open(t, gguftest.Tiny("llama"))
-	be := backends(t)["go"]
+	dev := devices(t)["go"]
 	w := [][]int32{window(1, 20, 320)}
 	once := func(m *decoder.Model, spec gguf.Subnet) (float64, error) {
 		s, err := m.Subnet(ctx, spec)
@@ -173,7 +173,7 @@ func TestWeightLimitConcurrently(t *testing.T) {
 		score, err := m.Score(ctx, s, w)
 		return score.NLL, err
 	}
-	all := load(t, be, f, decoder.WithWidthBucket(8))
+	all := load(t, dev, f, decoder.WithWidthBucket(8))
 	specs, want := cuts(t, all.Geometry()), make(map[string]float64)
 	for name, spec := range specs {
 		nll, err := once(all, spec)
@@ -182,7 +182,7 @@ func TestWeightLimitConcurrently(t *testing.T) {
 		}
 		want[name] = nll
 	}
-	m := load(t, be, f, decoder.WithWidthBucket(8), decoder.WithWeights(decoder.WeightBytes(all.Geometry(), 1)))
+	m := load(t, dev, f, decoder.WithWidthBucket(8), decoder.WithWeights(decoder.WeightBytes(all.Geometry(), 1)))
 	var wg sync.WaitGroup
 	for range 3 {
 		for name, spec := range specs {
@@ -201,7 +201,7 @@ func TestWeightLimitConcurrently(t *testing.T) {
 // TestWeightsOfAClosedFile names the file where a layer is needed that cannot be read any more.
 func TestWeightsOfAClosedFile(t *testing.T) {
 	f := gguftest.Open(t, gguftest.Tiny("llama"))
-	m := load(t, backends(t)["go"], f)
+	m := load(t, devices(t)["go"], f)
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // mixed computes what enters W_O of an attention block that keeps heads, [tokens, groups·reps·value].
-func (m *Model) mixed(ctx context.Context, b *attentionBlock, x *tensors.Tensor) (*tensors.Tensor, error) {
+func (m *Model) headOutputs(ctx context.Context, b *attentionBlock, x *tensors.Tensor) (*tensors.Tensor, error) {
 	args, h, err := m.attentionArgs(b, x)
 	if err != nil {
 		return nil, err
@@ -19,13 +19,13 @@ func (m *Model) mixed(ctx context.Context, b *attentionBlock, x *tensors.Tensor)
 	defer h.release()
 	shape := b.shape
 	shape.outBias, shape.postNorm = false, false
-	return m.be.run1(ctx, fmt.Sprintf("mix %+v", shape), func(in []*graph.Node) *graph.Node {
-		return shape.mix(in[0], shape.split(in[1:]))
+	return m.dev.run1(ctx, fmt.Sprintf("attend %+v", shape), func(in []*graph.Node) *graph.Node {
+		return shape.attend(in[0], shape.split(in[1:]))
 	}, args...)
 }
 
 // attend returns x plus the output of an attention block, x itself where that is nothing.
-func (m *Model) attend(ctx context.Context, b *attentionBlock, x *tensors.Tensor) (*tensors.Tensor, error) {
+func (m *Model) passAttention(ctx context.Context, b *attentionBlock, x *tensors.Tensor) (*tensors.Tensor, error) {
 	if b.empty() {
 		return m.addBias(ctx, x, b.w.oBias, b.w.attnPost)
 	}
@@ -35,9 +35,9 @@ func (m *Model) attend(ctx context.Context, b *attentionBlock, x *tensors.Tensor
 	}
 	defer h.release()
 	shape := b.shape
-	return m.be.run1(ctx, fmt.Sprintf("attention %+v", shape), func(in []*graph.Node) *graph.Node {
+	return m.dev.run1(ctx, fmt.Sprintf("attention %+v", shape), func(in []*graph.Node) *graph.Node {
 		p := shape.split(in[1:])
-		return shape.add(in[0], shape.mix(in[0], p), p)
+		return shape.add(in[0], shape.attend(in[0], p), p)
 	}, args...)
 }
 
@@ -63,17 +63,17 @@ func (m *Model) attentionArgs(b *attentionBlock, x *tensors.Tensor, more ...*wei
 }
 
 // feed returns x plus the output of an MLP block, x itself where that is nothing.
-func (m *Model) feed(ctx context.Context, b *mlpBlock, x *tensors.Tensor) (*tensors.Tensor, error) {
+func (m *Model) passMLP(ctx context.Context, b *mlpBlock, x *tensors.Tensor) (*tensors.Tensor, error) {
 	if b.width == 0 {
 		return m.addBias(ctx, x, b.w.downBias, b.w.mlpPost)
 	}
-	h, err := m.weights.hold(b.w.mlpNorm, b.w.beside(), b.w.up, b.w.down, b.w.downBias, b.w.mlpPost)
+	h, err := m.weights.hold(b.w.mlpNorm, b.w.gateOrUpBias(), b.w.up, b.w.down, b.w.downBias, b.w.mlpPost)
 	if err != nil {
 		return nil, err
 	}
 	defer h.release()
 	shape := m.mlpShape(b.w.downBias)
-	return m.be.run1(ctx, fmt.Sprintf("mlp %+v", shape), func(in []*graph.Node) *graph.Node {
+	return m.dev.run1(ctx, fmt.Sprintf("mlp %+v", shape), func(in []*graph.Node) *graph.Node {
 		bias, post := shape.split(in[5:])
 		return shape.add(in[0], shape.inner(in[0], in[1], in[2], in[3]), in[4], bias, post)
 	}, h.with(x)...)
@@ -96,7 +96,7 @@ func (m *Model) addBias(ctx context.Context, x *tensors.Tensor, bias, post *weig
 	}
 	defer h.release()
 	eps := m.config.NormEps
-	return m.be.run1(ctx, fmt.Sprintf("bias %g %t", eps, post != nil), func(in []*graph.Node) *graph.Node {
+	return m.dev.run1(ctx, fmt.Sprintf("bias %g %t", eps, post != nil), func(in []*graph.Node) *graph.Node {
 		y := graph.InsertAxes(in[1], 0)
 		if len(in) > 2 {
 			y = rmsNorm(y, in[2], eps)

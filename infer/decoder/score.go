@@ -74,7 +74,7 @@ func (m *Model) nll(ctx context.Context, x *tensors.Tensor, window []int32) ([]f
 	}
 	defer free(ids)
 	out, err := m.onHead1(ctx, "nll", func(head lmHead, in []*graph.Node) *graph.Node {
-		return head.negLogLikelihood(head.norm(in[0], in[1]), allWords(in[2]), in[3])
+		return head.negLogLikelihood(head.norm(in[0], in[1]), fullVocab(in[2]), in[3])
 	}, x, ids)
 	if err != nil {
 		return nil, err
@@ -85,7 +85,7 @@ func (m *Model) nll(ctx context.Context, x *tensors.Tensor, window []int32) ([]f
 // targets returns on the device what follows every token of a window; what follows the last is not looked at.
 func (m *Model) targets(window []int32) (*tensors.Tensor, error) {
 	next := append(append(make([]int32, 0, len(window)), window[1:]...), 0)
-	return m.be.uploadInts(next, len(next))
+	return m.dev.uploadInts(next, len(next))
 }
 
 // Logits returns the scores of all tokens after every token of a window, [len(window), vocab].
@@ -113,7 +113,7 @@ func (m *Model) forward(ctx context.Context, s *Subnet, window []int32) (*tensor
 		return nil, err
 	}
 	for i := range m.layers {
-		y, err := m.layer(ctx, s, i, x)
+		y, err := m.passLayer(ctx, s, i, x)
 		if y != x {
 			free(x)
 		}

@@ -19,7 +19,7 @@ type ScorerOptions struct {
 	// window and the likeliest in the dense model, the others are a sample of the rest, each standing for several: with a
 	// quarter of the vocabulary, log-likelihoods are off by some thousandths of a nat. The same window has the same words
 	// in every scorer. Windows that have nearly as many words themselves are scored on all.
-	Words int
+	Vocab int
 
 	// Memory is how many bytes of hidden states are kept for subnets that begin alike, 1 GiB where 0.
 	Memory int64
@@ -35,19 +35,19 @@ type Text struct {
 // Scored is what a scorer finds.
 type Scored struct {
 	Score
-	KL             float64 // divergence from the dense model, the sum over the tokens scored, in nats
-	Parts          []Part  // consecutive parts of the text, of at most partTokens tokens each
-	TokensComputed int     // tokens of the text
-	LayersRun      int     // layers computed, over all windows
-	LayersReused   int     // layers whose result was there already
+	KL             float64   // divergence from the dense model, the sum over the tokens scored, in nats
+	Segments       []Segment // consecutive parts of the text, of at most segmentTokens tokens each
+	TokensComputed int       // tokens of the text
+	LayersRun      int       // layers computed, over all windows
+	LayersReused   int       // layers whose result was there already
 }
 
-// partTokens is how many tokens a part of the text has: few enough that a text has several, many enough that the parts
+// segmentTokens is how many tokens a part of the text has: few enough that a text has several, many enough that the parts
 // differ from each other about as if they were drawn by chance.
-const partTokens = 512
+const segmentTokens = 512
 
 // Part is the score of a part of the text.
-type Part struct {
+type Segment struct {
 	NLL, KL float64 // sums over the tokens scored, in nats; KL is 0 where it was not measured
 	Tokens  int
 }
@@ -89,8 +89,8 @@ func (m *Model) NewScorer(windows [][]int32, o ScorerOptions) (*Scorer, error) {
 	if o.TopK < 0 || o.TopK >= m.config.Vocab {
 		return nil, fmt.Errorf("decoder: the %d likeliest tokens of a vocabulary of %d", o.TopK, m.config.Vocab)
 	}
-	if o.Words < 0 {
-		return nil, fmt.Errorf("decoder: %d words", o.Words)
+	if o.Vocab < 0 {
+		return nil, fmt.Errorf("decoder: %d words", o.Vocab)
 	}
 	if o.Memory == 0 {
 		o.Memory = 1 << 30
@@ -157,8 +157,8 @@ func (sc *Scorer) window(ctx context.Context, s *Subnet, key textKey, out *Score
 	}
 	n := key.length - 1
 	out.add(nll[:n])
-	for from := 0; from < n; from += partTokens {
-		p := Part{Tokens: min(partTokens, n-from)}
+	for from := 0; from < n; from += segmentTokens {
+		p := Segment{Tokens: min(segmentTokens, n-from)}
 		for i := from; i < from+p.Tokens; i++ {
 			p.NLL += float64(nll[i])
 			if i < len(kl) {
@@ -166,7 +166,7 @@ func (sc *Scorer) window(ctx context.Context, s *Subnet, key textKey, out *Score
 			}
 		}
 		out.KL += p.KL
-		out.Parts = append(out.Parts, p)
+		out.Segments = append(out.Segments, p)
 	}
 	out.TokensComputed += key.length
 	return nil
@@ -186,7 +186,7 @@ func (sc *Scorer) last(ctx context.Context, s *Subnet, key textKey, out *Scored)
 	}
 	out.LayersReused += from
 	for i := from; i < layers; i++ {
-		y, err := sc.m.layer(ctx, s, i, x)
+		y, err := sc.m.passLayer(ctx, s, i, x)
 		if err != nil {
 			if own {
 				free(x)
@@ -207,7 +207,7 @@ func (sc *Scorer) last(ctx context.Context, s *Subnet, key textKey, out *Scored)
 	if own {
 		return x, nil
 	}
-	return sc.m.be.run1(ctx, "copy", identity, x)
+	return sc.m.dev.run1(ctx, "copy", identity, x)
 }
 
 // head returns the negative log-likelihoods and divergences of all tokens of a text.
@@ -221,9 +221,9 @@ func (sc *Scorer) head(ctx context.Context, x *tensors.Tensor, t *targets) (nll,
 		args = append(args, t.tokens, t.logProbs)
 	}
 	outs, err := sc.m.onHead(ctx, fmt.Sprintf("score %t %t", some, diverges), func(head lmHead, in []*graph.Node) []*graph.Node {
-		xn, v, next, rest := head.norm(in[0], in[1]), allWords(in[2]), in[3], in[4:]
+		xn, v, next, rest := head.norm(in[0], in[1]), fullVocab(in[2]), in[3], in[4:]
 		if some {
-			v, rest = someWords(in[2], rest[0], rest[1]), rest[2:]
+			v, rest = partialVocab(in[2], rest[0], rest[1]), rest[2:]
 		}
 		if !diverges {
 			return []*graph.Node{head.negLogLikelihood(xn, v, next)}
@@ -235,8 +235,8 @@ func (sc *Scorer) head(ctx context.Context, x *tensors.Tensor, t *targets) (nll,
 		return nil, nil, err
 	}
 	defer free(outs...)
-	if nll, err = sc.m.be.fetch(outs[0]); err == nil && len(outs) > 1 {
-		kl, err = sc.m.be.fetch(outs[1])
+	if nll, err = sc.m.dev.fetch(outs[0]); err == nil && len(outs) > 1 {
+		kl, err = sc.m.dev.fetch(outs[1])
 	}
 	return nll, kl, err
 }
@@ -251,7 +251,7 @@ func (sc *Scorer) targets(ctx context.Context, key textKey) (*targets, error) {
 	if t.next, err = sc.m.targets(sc.windows[key.window][:key.length]); err != nil {
 		return nil, err
 	}
-	if sc.o.TopK > 0 || sc.o.Words > 0 {
+	if sc.o.TopK > 0 || sc.o.Vocab > 0 {
 		d, err := sc.distribution(ctx, key)
 		if err == nil {
 			err = sc.upload(t, d, key.length)
@@ -269,13 +269,13 @@ func (sc *Scorer) targets(ctx context.Context, key textKey) (*targets, error) {
 // the whole window, so that they do not depend on what was asked for first.
 func (sc *Scorer) distribution(ctx context.Context, key textKey) (*distribution, error) {
 	d, window := sc.dense[key.window], sc.windows[key.window]
-	if sc.o.Words == 0 {
+	if sc.o.Vocab == 0 {
 		window = window[:key.length]
 	}
 	if d != nil && len(d.tokens) >= len(window)*sc.o.TopK {
 		return d, nil
 	}
-	d, err := sc.m.distribution(ctx, window, sc.o.TopK, sc.o.Words)
+	d, err := sc.m.distribution(ctx, window, sc.o.TopK, sc.o.Vocab)
 	if err == nil {
 		sc.dense[key.window] = d
 	}
@@ -284,18 +284,18 @@ func (sc *Scorer) distribution(ctx context.Context, key textKey) (*distribution,
 
 // upload puts on the device what the LM head needs of the first tokens of a window.
 func (sc *Scorer) upload(t *targets, d *distribution, length int) (err error) {
-	be, k := sc.m.be, sc.o.TopK
+	dev, k := sc.m.dev, sc.o.TopK
 	if k > 0 {
-		if t.tokens, err = be.uploadInts(d.tokens[:length*k], length, k); err != nil {
+		if t.tokens, err = dev.uploadInts(d.tokens[:length*k], length, k); err != nil {
 			return err
 		}
-		if t.logProbs, err = be.upload(d.logProbs[:length*k], length, k); err != nil {
+		if t.logProbs, err = dev.upload(d.logProbs[:length*k], length, k); err != nil {
 			return err
 		}
 	}
 	if w := d.words; w != nil {
-		if t.words, err = be.uploadInts(w.ids, len(w.ids)); err == nil {
-			t.offsets, err = be.upload(w.offsets, len(w.offsets))
+		if t.words, err = dev.uploadInts(w.ids, len(w.ids)); err == nil {
+			t.offsets, err = dev.upload(w.offsets, len(w.offsets))
 		}
 	}
 	return err

@@ -44,9 +44,9 @@ func TestScorer(t *testing.T) {
 	f := gguftest.Open(t, gguftest.Tiny("llama"))
 	ref := newNaive(t, f)
 	windows := [][]int32{window(1, 40, 320), window(2, 30, 320)}
-	for name, be := range backends(t) {
+	for name, dev := range devices(t) {
 		t.Run(name, func(t *testing.T) {
-			m := load(t, be, f, decoder.WithWidthBucket(8))
+			m := load(t, dev, f, decoder.WithWidthBucket(8))
 			sc, err := m.NewScorer(windows, decoder.ScorerOptions{TopK: 50})
 			if err != nil {
 				t.Fatal(err)
@@ -95,7 +95,7 @@ func TestPrefixReuse(t *testing.T) {
 	ctx := t.Context()
 	recipe := gguftest.Tiny("llama")
 	recipe.Layers = slices.Repeat(recipe.Layers[:1], 6)
-	m := load(t, backends(t)["go"], gguftest.Open(t, recipe), decoder.WithWidthBucket(8))
+	m := load(t, devices(t)["go"], gguftest.Open(t, recipe), decoder.WithWidthBucket(8))
 	windows := [][]int32{window(1, 40, 320), window(2, 40, 320)}
 	newScorer := func(memory int64) *decoder.Scorer {
 		sc, err := m.NewScorer(windows, decoder.ScorerOptions{TopK: 20, Memory: memory})
@@ -152,7 +152,7 @@ func TestPrefixReuse(t *testing.T) {
 // TestSharedBlocks finds that equal layers of subnets made apart are one, so that the second costs no memory.
 func TestSharedBlocks(t *testing.T) {
 	ctx := t.Context()
-	m := load(t, backends(t)["go"], gguftest.Open(t, gguftest.Tiny("llama")))
+	m := load(t, devices(t)["go"], gguftest.Open(t, gguftest.Tiny("llama")))
 	spec := cuts(t, m.Geometry())["refit"]
 	a, err := m.Subnet(ctx, spec)
 	if err != nil {

@@ -26,7 +26,7 @@ type States struct {
 
 // NewStates embeds the windows. The caller must Close them.
 func (m *Model) NewStates(ctx context.Context, windows [][]int32) (*States, error) {
-	st := &States{m: m, hidden: newStore(m.be, len(windows), m.opts.memory, m.opts.dir)}
+	st := &States{m: m, hidden: newStore(m.dev, len(windows), m.opts.memory, m.opts.dir)}
 	for i, w := range windows {
 		if len(w) == 0 {
 			st.Close()
@@ -62,10 +62,10 @@ func (st *States) Clone(ctx context.Context) (*States, error) {
 	if err := st.usable(); err != nil {
 		return nil, err
 	}
-	c := &States{m: st.m, lengths: st.lengths, hidden: newStore(st.m.be, len(st.lengths), st.m.opts.memory, st.m.opts.dir)}
+	c := &States{m: st.m, lengths: st.lengths, hidden: newStore(st.m.dev, len(st.lengths), st.m.opts.memory, st.m.opts.dir)}
 	for i := range st.lengths {
 		err := st.hidden.use(i, func(x *tensors.Tensor) error {
-			y, err := st.m.be.run1(ctx, "copy", identity, x)
+			y, err := st.m.dev.run1(ctx, "copy", identity, x)
 			if err != nil {
 				return err
 			}
@@ -86,7 +86,7 @@ func (st *States) Hidden(window int) ([]float32, error) {
 	}
 	var out []float32
 	err := st.hidden.use(window, func(x *tensors.Tensor) (err error) {
-		out, err = st.m.be.fetch(x)
+		out, err = st.m.dev.fetch(x)
 		return err
 	})
 	return out, err
@@ -140,7 +140,7 @@ func (m *Model) Advance(ctx context.Context, layer int, s *Subnet, st *States) e
 		return err
 	}
 	return st.advance(func(_ int, x *tensors.Tensor) (*tensors.Tensor, error) {
-		return m.layer(ctx, s, layer, x)
+		return m.passLayer(ctx, s, layer, x)
 	})
 }
 
@@ -151,19 +151,19 @@ func (m *Model) AdvanceBlock(ctx context.Context, layer int, module subnet.Modul
 	}
 	return st.advance(func(_ int, x *tensors.Tensor) (*tensors.Tensor, error) {
 		if module == subnet.Attention {
-			return m.attend(ctx, s.attention[layer], x)
+			return m.passAttention(ctx, s.attention[layer], x)
 		}
-		return m.feed(ctx, s.mlp[layer], x)
+		return m.passMLP(ctx, s.mlp[layer], x)
 	})
 }
 
 // layer returns x after a layer of s, x itself where the layer adds nothing.
-func (m *Model) layer(ctx context.Context, s *Subnet, layer int, x *tensors.Tensor) (*tensors.Tensor, error) {
-	y, err := m.attend(ctx, s.attention[layer], x)
+func (m *Model) passLayer(ctx context.Context, s *Subnet, layer int, x *tensors.Tensor) (*tensors.Tensor, error) {
+	y, err := m.passAttention(ctx, s.attention[layer], x)
 	if err != nil {
 		return nil, err
 	}
-	z, err := m.feed(ctx, s.mlp[layer], y)
+	z, err := m.passMLP(ctx, s.mlp[layer], y)
 	if y != x && z != y {
 		free(y)
 	}

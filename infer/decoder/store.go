@@ -6,7 +6,7 @@ import (
 
 // store holds matrices on the device up to a limit and the others in a temporary file.
 type store struct {
-	be      *Backend
+	dev     *Device
 	items   []stored
 	limit   int64
 	used    int64
@@ -19,8 +19,8 @@ type stored struct {
 	space  extent // what the item has of the file
 }
 
-func newStore(be *Backend, n int, limit int64, dir string) *store {
-	return &store{be: be, items: make([]stored, n), limit: limit, spilled: spillFile{dir: dir}}
+func newStore(dev *Device, n int, limit int64, dir string) *store {
+	return &store{dev: dev, items: make([]stored, n), limit: limit, spilled: spillFile{dir: dir}}
 }
 
 // put takes over t as item i in place of what was there.
@@ -44,7 +44,7 @@ func (s *store) put(i int, t *tensors.Tensor) error {
 		it.space = s.spilled.space(size)
 	}
 	var werr error
-	err := s.be.read(t, func(data []float32) { werr = s.spilled.writeAt(it.space, data) })
+	err := s.dev.read(t, func(data []float32) { werr = s.spilled.writeAt(it.space, data) })
 	if err == nil {
 		err = werr
 	}
@@ -57,7 +57,7 @@ func (s *store) use(i int, f func(t *tensors.Tensor) error) error {
 	if it.tensor != nil {
 		return f(it.tensor)
 	}
-	t, err := s.be.create(func(to []float32) error { return s.spilled.read(it.space, to) }, it.dims...)
+	t, err := s.dev.create(func(to []float32) error { return s.spilled.read(it.space, to) }, it.dims...)
 	if err != nil {
 		return err
 	}

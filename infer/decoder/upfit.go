@@ -83,7 +83,7 @@ func (p *UpProblem) sum(ctx context.Context, up []float32, residual bool) (gradi
 		padded = make([]float32, width*hidden)
 		copy(padded, up)
 	}
-	u, err := p.m.be.upload(padded, width, hidden)
+	u, err := p.m.dev.upload(padded, width, hidden)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -104,15 +104,15 @@ func (p *UpProblem) sum(ctx context.Context, up []float32, residual bool) (gradi
 				if dense != nil {
 					args = append(args, mid, t[3])
 				}
-				out, err := p.m.be.run(ctx, name, func(in []*Node) []*Node { return shape.upGradient(in, p.relative, residual) }, args...)
+				out, err := p.m.dev.run(ctx, name, func(in []*Node) []*Node { return shape.upGradient(in, p.relative, residual) }, args...)
 				if err != nil {
 					return err
 				}
 				defer free(out...)
-				if err := p.m.be.accumulate(gradient, out[0]); err != nil {
+				if err := p.m.dev.accumulate(gradient, out[0]); err != nil {
 					return err
 				}
-				return p.m.be.accumulate(energy, out[1])
+				return p.m.dev.accumulate(energy, out[1])
 			}
 			if !residual {
 				return run(nil, nil)
@@ -183,7 +183,7 @@ func (m *Model) RefittedInputs(ctx context.Context, layer int, kept subnet.Set, 
 			return nil, err
 		}
 		defer h.release()
-		return m.be.run1(ctx, fmt.Sprintf("inner %+v", shape), func(in []*Node) *Node {
+		return m.dev.run1(ctx, fmt.Sprintf("inner %+v", shape), func(in []*Node) *Node {
 			return shape.inner(in[0], in[1], in[2], in[3])
 		}, h.with(x)...)
 	}

@@ -54,9 +54,9 @@ func (n *naive) upError(layer int, kept subnet.Set, down, up []float64, states [
 func TestUpProblem(t *testing.T) {
 	f := gguftest.Open(t, gguftest.Tiny("llama"))
 	ref := newNaive(t, f)
-	for spec, be := range backends(t) {
+	for spec, dev := range devices(t) {
 		t.Run(spec, func(t *testing.T) {
-			m := load(t, be, f, decoder.WithWidthBucket(8))
+			m := load(t, dev, f, decoder.WithWidthBucket(8))
 			hidden, ffn := m.Geometry().Hidden, m.Geometry().Layers[0].FFN
 			windows := [][]int32{window(1, 19, m.Geometry().Vocab), window(2, 19, m.Geometry().Vocab), window(3, 19, m.Geometry().Vocab)}
 			st, err := m.NewStates(t.Context(), windows)

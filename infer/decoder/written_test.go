@@ -13,7 +13,7 @@ import (
 // Files of families without a runtime are read back by this package alone, so that what they compute is compared here: with
 // the plain loops over the source, zeroed where units were dropped.
 func TestWrittenSubnetsWithoutARuntime(t *testing.T) {
-	be := backends(t)["go"]
+	dev := devices(t)["go"]
 	for _, family := range gguftest.Families() {
 		if facts, _ := subnet.FamilyOf(family.Model.Arch); facts.Runs {
 			continue
@@ -40,7 +40,7 @@ func TestWrittenSubnetsWithoutARuntime(t *testing.T) {
 					t.Fatal(err)
 				}
 				t.Cleanup(func() { _ = cut.Close() })
-				m := load(t, be, cut)
+				m := load(t, dev, cut)
 				dense := m.Dense()
 				defer dense.Close()
 				got, err := m.Logits(t.Context(), dense, w)
@@ -59,7 +59,7 @@ func TestWrittenSubnetsWithoutARuntime(t *testing.T) {
 func TestWindowBeyondThePositions(t *testing.T) {
 	recipe := gguftest.Tiny("opt")
 	recipe.Context = 16
-	m := load(t, backends(t)["go"], gguftest.Open(t, recipe))
+	m := load(t, devices(t)["go"], gguftest.Open(t, recipe))
 	dense := m.Dense()
 	defer dense.Close()
 	if _, err := m.LogProbs(t.Context(), dense, window(1, 16, 320)); err != nil {
@@ -72,7 +72,7 @@ func TestWindowBeyondThePositions(t *testing.T) {
 
 // Without a gate, what an MLP says is not linear in W_U, and that is said.
 func TestUpProblemNeedsAGate(t *testing.T) {
-	m := load(t, backends(t)["go"], gguftest.Open(t, gguftest.Tiny("opt")))
+	m := load(t, devices(t)["go"], gguftest.Open(t, gguftest.Tiny("opt")))
 	st, err := m.NewStates(t.Context(), [][]int32{window(1, 16, 320)})
 	if err != nil {
 		t.Fatal(err)

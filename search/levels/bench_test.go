@@ -32,7 +32,7 @@ func BenchmarkBuild(b *testing.B) {
 }
 
 func benchmarkBuild(b *testing.B, f *gguf.File) {
-	be, err := decoder.OpenBackend("")
+	be, err := decoder.OpenDevice("")
 	if err != nil {
 		b.Fatal(err)
 	}

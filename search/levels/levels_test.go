@@ -20,7 +20,7 @@ import (
 // tiny loads a random model on the Go backend.
 func tiny(t *testing.T) *decoder.Model {
 	t.Helper()
-	be, err := decoder.OpenBackend("go")
+	be, err := decoder.OpenDevice("go")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,7 @@ func defaultModel(t testing.TB, count, tokens int) (*decoder.Model, [][]int32) {
 		t.Skipf("the default model is not in LATHE_CACHE (make setup fetches it): %v", err)
 	}
 	t.Cleanup(func() { _ = f.Close() })
-	be, err := decoder.OpenBackend("")
+	be, err := decoder.OpenDevice("")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -45,7 +45,7 @@ func broken(t *testing.T, tensor string, v float32) *decoder.Model {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = f.Close() })
-	be, err := decoder.OpenBackend("go")
+	be, err := decoder.OpenDevice("go")
 	if err != nil {
 		t.Fatal(err)
 	}

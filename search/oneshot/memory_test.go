@@ -23,7 +23,7 @@ func TestMemoryLimits(t *testing.T) {
 	for range 5 {
 		recipe.Layers = append(recipe.Layers, recipe.Layers[0])
 	}
-	be, err := decoder.OpenBackend("go")
+	be, err := decoder.OpenDevice("go")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,7 @@ func BenchmarkSurvey(b *testing.B) {
 }
 
 func benchmarkSurvey(b *testing.B, f *gguf.File) {
-	be, err := decoder.OpenBackend("")
+	be, err := decoder.OpenDevice("")
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -53,7 +53,7 @@ func newProber(ctx context.Context, m *decoder.Model, windows [][]int32) (_ *pro
 	for i := range texts {
 		p.text.Windows = append(p.text.Windows, i)
 	}
-	if p.scorer, err = m.NewScorer(texts, decoder.ScorerOptions{TopK: min(probeTopK, m.Config().Vocab/2), Words: decoder.EnoughWords(m.Geometry())}); err != nil {
+	if p.scorer, err = m.NewScorer(texts, decoder.ScorerOptions{TopK: min(probeTopK, m.Config().Vocab/2), Vocab: decoder.SampledVocab(m.Geometry())}); err != nil {
 		return nil, err
 	}
 	if p.base, err = p.scorer.Score(ctx, p.dense, p.text); err != nil {

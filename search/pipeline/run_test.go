@@ -45,7 +45,7 @@ type set struct {
 
 func newSet(t *testing.T, arch string) *set {
 	t.Helper()
-	be, err := decoder.OpenBackend("go")
+	be, err := decoder.OpenDevice("go")
 	if err != nil {
 		t.Fatal(err)
 	}

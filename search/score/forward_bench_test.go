@@ -38,7 +38,7 @@ func BenchmarkScoring(b *testing.B) {
 		b.Skipf("the default model is not there (make setup fetches it): %v", err)
 	}
 	defer f.Close()
-	be, err := decoder.OpenBackend("")
+	be, err := decoder.OpenDevice("")
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func BenchmarkScoring(b *testing.B) {
 		return time.Since(start)
 	}
 	// No prefix is cached from one subnet to the next.
-	scorer, err := m.NewScorer([][]int32{window}, decoder.ScorerOptions{TopK: 512, Words: m.Config().Vocab / 4, Memory: 1})
+	scorer, err := m.NewScorer([][]int32{window}, decoder.ScorerOptions{TopK: 512, Vocab: m.Config().Vocab / 4, Memory: 1})
 	if err != nil {
 		b.Fatal(err)
 	}

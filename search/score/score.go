@@ -77,7 +77,7 @@ func New(m *decoder.Model, store *levels.Store, windows [][]int32, fitness Fitne
 			return nil, fmt.Errorf("%w: windows of %d and of %d tokens", ErrText, len(windows[0]), len(w))
 		}
 	}
-	so := decoder.ScorerOptions{Words: decoder.EnoughWords(m.Geometry())}
+	so := decoder.ScorerOptions{Vocab: decoder.SampledVocab(m.Geometry())}
 	switch fitness {
 	case "", KL:
 		fitness = KL
@@ -190,7 +190,7 @@ func (e *Evaluator) score(ctx context.Context, sub *decoder.Subnet, text decoder
 	if s.Fitness = s.NLL; e.fitness == KL {
 		s.Fitness = s.KL
 	}
-	for _, p := range got.Parts {
+	for _, p := range got.Segments {
 		sum := p.NLL
 		if e.fitness == KL {
 			sum = p.KL

@@ -39,7 +39,7 @@ type set struct {
 
 func newSet(t *testing.T, opts ...decoder.Option) set {
 	t.Helper()
-	be, err := decoder.OpenBackend("go")
+	be, err := decoder.OpenDevice("go")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ func Load(t testing.TB, recipe gguftest.Model) *decoder.Model {
 // LoadFile loads the model of a file.
 func LoadFile(t testing.TB, f *gguf.File) *decoder.Model {
 	t.Helper()
-	be, err := decoder.OpenBackend("go")
+	be, err := decoder.OpenDevice("go")
 	if err != nil {
 		t.Fatal(err)
 	}

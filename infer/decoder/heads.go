@@ -6,8 +6,8 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// placement says where the rows and columns of an attention block in its cut shape come from, -1 being zeros.
-type placement struct {
+// headLayout says where the rows and columns of an attention block in its cut shape come from, -1 being zeros.
+type headLayout struct {
 	groups, reps, value, rest int
 	pairs                     [][]int
 	q, k, v, o                []int
@@ -16,11 +16,11 @@ type placement struct {
 }
 
 // place lays out the kept heads and channels of a layer. Rows of Q and K are counted in the order on the device.
-func (m *Model) place(geo subnet.LayerGeometry, l subnet.Layer, columns []int) placement {
+func (m *Model) layOutHeads(geo subnet.LayerGeometry, l subnet.Layer, columns []int) headLayout {
 	dim, per := m.config.HeadDim, geo.HeadsPerGroup()
 	half := m.config.RopeDims / 2
 	groups := l.Groups(geo).Indices()
-	p := placement{groups: len(groups)}
+	p := headLayout{groups: len(groups)}
 	heads := make([][]int, len(groups))
 	rest := make([][]int, len(groups))
 	for i, g := range groups {

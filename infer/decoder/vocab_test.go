@@ -19,7 +19,7 @@ func TestChooseWords(t *testing.T) {
 		all += likely[i]
 	}
 	text := []int32{999, 5, 5, 998, 3}
-	w := chooseWords(likely, text, 90)
+	w := sampleVocab(likely, text, 90)
 	if w.kept != 60 || len(w.ids) != 90 || len(w.offsets) != 90 {
 		t.Fatalf("%d words with %d offsets, %d kept; want 90, 90, 60", len(w.ids), len(w.offsets), w.kept)
 	}
@@ -46,22 +46,22 @@ func TestChooseWords(t *testing.T) {
 	if math.Abs(sum-all) > 1e-5*all {
 		t.Errorf("the words stand for a probability of %g, want %g", sum, all)
 	}
-	if w := chooseWords(likely, text, 4); w != nil {
+	if w := sampleVocab(likely, text, 4); w != nil {
 		t.Errorf("%d words for a text of as many", len(w.ids))
 	}
-	if w := chooseWords(make([]float64, vocab), text, 90); math.Abs(float64(w.offsets[89])-math.Log(940.0/30)) > 1e-6 {
+	if w := sampleVocab(make([]float64, vocab), text, 90); math.Abs(float64(w.offsets[89])-math.Log(940.0/30)) > 1e-6 {
 		t.Errorf("offset %g of a word that stands for %g", w.offsets[89], 940.0/30)
 	}
 }
 
 // A scorer with words finds what follows from all logits of the model, whatever it was asked for first.
 func TestScorerWithWords(t *testing.T) {
-	be, err := OpenBackend("go")
+	dev, err := OpenDevice("go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer be.Close()
-	m, err := Load(t.Context(), be, gguftest.Open(t, gguftest.Tiny("llama")))
+	defer dev.Close()
+	m, err := Load(t.Context(), dev, gguftest.Open(t, gguftest.Tiny("llama")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestScorerWithWords(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, k := range []int{0, topK} {
-		sc, err := m.NewScorer([][]int32{text}, ScorerOptions{TopK: k, Words: words})
+		sc, err := m.NewScorer([][]int32{text}, ScorerOptions{TopK: k, Vocab: words})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -99,7 +99,7 @@ func TestScorerWithWords(t *testing.T) {
 		}
 		var before Scored
 		for order, first := range []int{len(text), 12} {
-			sc, err := m.NewScorer([][]int32{text}, ScorerOptions{TopK: k, Words: words})
+			sc, err := m.NewScorer([][]int32{text}, ScorerOptions{TopK: k, Vocab: words})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -153,7 +153,7 @@ func TestEnoughWordsWhereTheHeadIsMuchOfTheWork(t *testing.T) {
 		layers, hidden, ffn, heads, kv, dim, vocab int
 		want                                       int
 	}{
-		"SmolLM2-135M":                {30, 576, 1536, 9, 3, 64, 49152, enoughWords},
+		"SmolLM2-135M":                {30, 576, 1536, 9, 3, 64, 49152, sampledVocab},
 		"a 7B of a small vocabulary":  {32, 4096, 11008, 32, 32, 128, 32000, 0},
 		"an 8B of a large vocabulary": {32, 4096, 14336, 32, 8, 128, 128256, 0},
 		"a vocabulary hardly larger":  {4, 64, 128, 4, 2, 16, 20000, 0},
@@ -162,7 +162,7 @@ func TestEnoughWordsWhereTheHeadIsMuchOfTheWork(t *testing.T) {
 		for range c.layers {
 			g.Layers = append(g.Layers, subnet.LayerGeometry{Heads: c.heads, KVHeads: c.kv, FFN: c.ffn})
 		}
-		if got := EnoughWords(g); got != c.want {
+		if got := SampledVocab(g); got != c.want {
 			t.Errorf("%s: %d words, want %d", name, got, c.want)
 		}
 	}

@@ -10,38 +10,38 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// enoughWords is how many words of the vocabulary logits are computed for where subnets are compared, if the LM head is at
-// least headShare of a model's layers and the vocabulary smallWords times as large.
+// sampledVocab is how many words of the vocabulary logits are computed for where subnets are compared, if the LM head is at
+// least headShare of a model's layers and the vocabulary smallVocab times as large.
 const (
-	enoughWords = 12288
-	smallWords  = 2
-	headShare   = 0.1
+	sampledVocab = 12288
+	smallVocab   = 2
+	headShare    = 0.1
 )
 
-// EnoughWords returns for how many words of the vocabulary logits are worth computing where subnets are compared, see
+// SampledVocab returns for how many words of the vocabulary logits are worth computing where subnets are compared, see
 // [ScorerOptions]: 0 for all.
-func EnoughWords(g *subnet.Geometry) int {
+func SampledVocab(g *subnet.Geometry) int {
 	head := float64(g.Vocab) * float64(g.Hidden)
-	if g.Vocab < smallWords*enoughWords || head < headShare*float64(g.BlockParams()) {
+	if g.Vocab < smallVocab*sampledVocab || head < headShare*float64(g.BlockParams()) {
 		return 0
 	}
-	return enoughWords
+	return sampledVocab
 }
 
 // words says for which words of the vocabulary logits are computed where not for all: those that the text has and those
 // likeliest in the dense model, and of all others a sample, each of which stands for several.
-type words struct {
+type vocabSample struct {
 	ids     []int32
 	offsets []float32 // added to the logits: 0, and in the sample the logarithm of how many words each stands for
 	kept    int       // how many come before the sample
 }
 
-// keptShare is the share of the words that are taken for themselves.
-const keptShare = 2.0 / 3
+// takenShare is the share of the words that are taken for themselves.
+const takenShare = 2.0 / 3
 
-// chooseWords returns n words, given the dense model's probabilities of all, summed over the text. It returns nil where the
+// sampleVocab returns n words, given the dense model's probabilities of all, summed over the text. It returns nil where the
 // text alone has as many.
-func chooseWords(likely []float64, text []int32, n int) *words {
+func sampleVocab(likely []float64, text []int32, n int) *vocabSample {
 	has := make([]bool, len(likely))
 	kept := 0
 	for _, t := range text {
@@ -50,7 +50,7 @@ func chooseWords(likely []float64, text []int32, n int) *words {
 			kept++
 		}
 	}
-	if kept = max(kept, int(keptShare*float64(n))); kept >= n {
+	if kept = max(kept, int(takenShare*float64(n))); kept >= n {
 		return nil
 	}
 	order := make([]int32, len(likely))
@@ -66,7 +66,7 @@ func chooseWords(likely []float64, text []int32, n int) *words {
 		}
 		return cmp.Or(cmp.Compare(likely[b], likely[a]), cmp.Compare(a, b))
 	})
-	w := &words{ids: slices.Clone(order[:kept]), offsets: make([]float32, n), kept: kept}
+	w := &vocabSample{ids: slices.Clone(order[:kept]), offsets: make([]float32, n), kept: kept}
 	// One of each stretch of words that are about as likely.
 	others := order[kept:]
 	var all, drawn float64
@@ -92,7 +92,7 @@ func chooseWords(likely []float64, text []int32, n int) *words {
 const never = -1e30
 
 // places replaces tokens by where they are among the words kept, and what is not there by something that never happens.
-func (w *words) places(vocab int, tokens []int32, logProbs []float32) {
+func (w *vocabSample) places(vocab int, tokens []int32, logProbs []float32) {
 	place := make([]int32, vocab)
 	for i := range place {
 		place[i] = -1
@@ -114,9 +114,9 @@ type vocabulary struct {
 	offsets *Node // [words], what is added to their logits, nil for nothing
 }
 
-func allWords(head *Node) vocabulary { return vocabulary{head, head, nil} }
+func fullVocab(head *Node) vocabulary { return vocabulary{head, head, nil} }
 
-func someWords(head, ids, offsets *Node) vocabulary {
+func partialVocab(head, ids, offsets *Node) vocabulary {
 	return vocabulary{head, Gather(head, InsertAxes(ids, -1)), offsets}
 }
 

@@ -5,6 +5,6 @@ package decoder
 import "fmt"
 
 // openXLA fails: XLA is loaded through cgo, which this program was built without.
-func openXLA(kind, path, options string) (*Backend, error) {
-	return nil, fmt.Errorf("%w: this program was built without cgo, so it cannot load %s", ErrNoBackend, path)
+func openXLA(kind, path, options string) (*Device, error) {
+	return nil, fmt.Errorf("%w: this program was built without cgo, so it cannot load %s", ErrNoDevice, path)
 }

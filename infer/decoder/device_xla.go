@@ -9,7 +9,7 @@ import (
 )
 
 // openXLA loads the plugin at an absolute path; options are those of GoMLX's XLA backend, separated by commas.
-func openXLA(kind, path, options string) (b *Backend, err error) {
+func openXLA(kind, path, options string) (b *Device, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			b, err = nil, fmt.Errorf("decoder: open %s: %v", path, r)
@@ -23,11 +23,11 @@ func openXLA(kind, path, options string) (b *Backend, err error) {
 	if kind == "xla" {
 		h = keepFreedMemory()
 	}
-	be, err := xla.New(config)
+	dev, err := xla.New(config)
 	if err != nil {
 		return nil, fmt.Errorf("decoder: open %s: %w", path, err)
 	}
-	b = newBackend(be, kind, path)
+	b = newDevice(dev, kind, path)
 	b.heap = h
 	return b, nil
 }

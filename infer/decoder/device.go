@@ -1,0 +1,328 @@
+package decoder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/gobackend"
+	"github.com/gomlx/compute/shapes"
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+)
+
+// DeviceEnv is the environment variable that chooses the device where no other is asked for.
+const DeviceEnv = "LATHE_BACKEND"
+
+var (
+	// ErrClosed is returned by every use of a device, model or subnet after its Close.
+	ErrClosed = errors.New("decoder: use after close")
+
+	// ErrNoDevice is returned by OpenDevice where this machine lacks the device asked for.
+	ErrNoDevice = errors.New("decoder: device not available")
+)
+
+// Device runs computation graphs on one device, one at a time. It caches each compiled graph by what it computes
+// and by the shapes of its inputs.
+type Device struct {
+	compute compute.Backend
+	name    string
+	plugin  string   // path of the PJRT plugin, "" for the Go backend
+	notes   []string // why better devices were passed over
+
+	mu     sync.Mutex // held while a graph compiles or runs
+	execs  map[string]*graph.Exec
+	heap   *heap // nil where buffers are elsewhere
+	closed bool
+}
+
+// OpenDevice opens the device that spec names:
+//
+//	go           GoMLX's Go backend, always available
+//	xla          XLA on the CPU, with the plugin that is found
+//	cuda         XLA on an NVIDIA GPU, with the plugin of an installed JAX
+//	xla:/abs.so  XLA with the plugin at that path; options may follow, as in xla:/abs.so,tf32=false
+//	             (products on a GPU are rounded to TF32 otherwise)
+//	auto or ""   the environment variable LATHE_BACKEND where set; else the first that opens of cuda (where a GPU is
+//	             found), xla and go
+//
+// A device asked for by name that is missing gives ErrNoDevice, with what would provide it.
+func OpenDevice(spec string) (*Device, error) {
+	if spec == "" {
+		spec = os.Getenv(DeviceEnv)
+	}
+	switch {
+	case spec == "" || spec == "auto":
+		return openFirst()
+	case spec == "go":
+		return openGo()
+	case spec == "xla":
+		return openPlugin("xla", cpuPlugins())
+	case spec == "cuda":
+		return openPlugin("cuda", cudaPlugins())
+	case strings.HasPrefix(spec, "xla:/"):
+		path, options, _ := strings.Cut(strings.TrimPrefix(spec, "xla:"), ",")
+		return openXLA(kindOfPlugin(path), path, options)
+	default:
+		return nil, fmt.Errorf("decoder: unknown device %q: want auto, go, xla, cuda or xla:/path/to/plugin.so", spec)
+	}
+}
+
+// openFirst opens the first device that works, and notes why those before it did not.
+func openFirst() (*Device, error) {
+	var notes []string
+	if hasNVIDIA() {
+		b, err := openPlugin("cuda", cudaPlugins())
+		if err == nil {
+			return b, nil
+		}
+		notes = append(notes, err.Error())
+	}
+	b, err := openPlugin("xla", cpuPlugins())
+	if err != nil {
+		notes = append(notes, err.Error())
+		b, err = openGo()
+	}
+	if err != nil {
+		return nil, err
+	}
+	b.notes = append(b.notes, notes...)
+	return b, nil
+}
+
+// openPlugin opens the first plugin that loads; the error names all that did not.
+func openPlugin(kind string, paths []string) (*Device, error) {
+	if len(paths) == 0 {
+		return nil, fmt.Errorf("%w: no %s plugin was found (%s)", ErrNoDevice, kind, pluginHint(kind))
+	}
+	var errs []error
+	for _, path := range paths {
+		b, err := openXLA(kind, path, "")
+		if err == nil {
+			return b, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+// openGo opens the Go backend. Operations run one after another, each on all cores: two that share the pool of workers
+// can deadlock.
+func openGo() (*Device, error) {
+	dev, err := gobackend.New("ops_sequential")
+	if err != nil {
+		return nil, fmt.Errorf("decoder: open the Go backend: %w", err)
+	}
+	return newDevice(dev, "go", ""), nil
+}
+
+func newDevice(dev compute.Backend, name, plugin string) *Device {
+	return &Device{compute: dev, name: name, plugin: plugin, execs: make(map[string]*graph.Exec)}
+}
+
+// Name returns "go", "xla" or "cuda".
+func (d *Device) Name() string { return d.name }
+
+// Notes returns, one line each, why devices that would have come first were passed over.
+func (d *Device) Notes() []string { return d.notes }
+
+// Description returns one line to show: what computes, and the plugin that it is loaded from.
+func (d *Device) Description() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return d.name + " (closed)"
+	}
+	if d.plugin == "" {
+		return "GoMLX Go backend (CPU)"
+	}
+	return fmt.Sprintf("XLA %s, %s", d.compute.DeviceDescription(0), d.plugin)
+}
+
+// Close frees every compiled graph and the device. Models on the device must be closed before.
+func (d *Device) Close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return
+	}
+	d.closed = true
+	for _, e := range d.execs {
+		e.Finalize()
+	}
+	d.execs = nil
+	d.compute.Finalize()
+}
+
+// shared reports whether device memory is host memory, so that reading a tensor copies nothing.
+func (d *Device) shared() bool { return d.compute.HasSharedBuffers() }
+
+// run computes the graph named key on args. The key must contain everything the graph depends on except the shapes of its
+// inputs; build is called once for each new combination of the two. Outputs belong to the caller, who must free them.
+// This is the boundary at which GoMLX's panics become errors.
+func (d *Device) run(ctx context.Context, key string, build func(in []*graph.Node) []*graph.Node, args ...*tensors.Tensor) (out []*tensors.Tensor, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil, ErrClosed
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			out, err = nil, fmt.Errorf("decoder: %s: %v", key, r)
+		}
+	}()
+	exec := d.execs[key]
+	if exec == nil {
+		exec, err = graph.NewExec(d.compute, build)
+		if err != nil {
+			return nil, fmt.Errorf("decoder: %s: %w", key, err)
+		}
+		exec.WithName(key).SetMaxCache(-1)
+		d.execs[key] = exec
+	}
+	in := make([]any, len(args))
+	for i, a := range args {
+		in[i] = a
+	}
+	if d.heap != nil {
+		d.heap.grown()
+	}
+	out, err = exec.Call(in...)
+	if err != nil {
+		return nil, fmt.Errorf("decoder: %s: %w", key, err)
+	}
+	return out, nil
+}
+
+// run1 is run for a graph of one output.
+func (d *Device) run1(ctx context.Context, key string, build func(in []*graph.Node) *graph.Node, args ...*tensors.Tensor) (*tensors.Tensor, error) {
+	out, err := d.run(ctx, key, func(in []*graph.Node) []*graph.Node { return []*graph.Node{build(in)} }, args...)
+	if err != nil {
+		return nil, err
+	}
+	return out[0], nil
+}
+
+// upload makes a device tensor of 32-bit floats. The data is copied.
+func (d *Device) upload(data []float32, dims ...int) (*tensors.Tensor, error) {
+	return uploadAs(d, dtypes.Float32, data, dims...)
+}
+
+// uploadInts makes a device tensor of 32-bit integers. The data is copied.
+func (d *Device) uploadInts(data []int32, dims ...int) (*tensors.Tensor, error) {
+	return uploadAs(d, dtypes.Int32, data, dims...)
+}
+
+func uploadAs[T float32 | int32](d *Device, dtype dtypes.DType, data []T, dims ...int) (t *tensors.Tensor, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			t, err = nil, fmt.Errorf("decoder: copy %v to the device: %v", dims, r)
+		}
+	}()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil, ErrClosed
+	}
+	t, err = tensors.FromRaw(d.compute, 0, shapes.Make(dtype, dims...), dtypes.UnsafeByteSlice(data))
+	if err != nil {
+		return nil, fmt.Errorf("decoder: copy %v to the device: %w", dims, err)
+	}
+	return t, nil
+}
+
+// create makes a device tensor of 32-bit floats that fill writes, in place where device memory is host memory.
+func (d *Device) create(fill func(to []float32) error, dims ...int) (*tensors.Tensor, error) {
+	if !d.shared() {
+		data := make([]float32, shapes.Make(dtypes.Float32, dims...).Size())
+		if err := fill(data); err != nil {
+			return nil, err
+		}
+		return d.upload(data, dims...)
+	}
+	t, err := d.allocate(dims)
+	if err != nil {
+		return nil, err
+	}
+	var ferr error
+	err = tensors.MutableFlatData(t, func(to []float32) { ferr = fill(to) })
+	if err = errors.Join(err, ferr); err != nil {
+		free(t)
+		return nil, err
+	}
+	return t, nil
+}
+
+// allocate makes a tensor of zeros in memory that the device shares.
+func (d *Device) allocate(dims []int) (t *tensors.Tensor, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			t, err = nil, fmt.Errorf("decoder: allocate %v: %v", dims, r)
+		}
+	}()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil, ErrClosed
+	}
+	t, err = tensors.FromShapeForBackend(d.compute, 0, shapes.Make(dtypes.Float32, dims...))
+	if err != nil {
+		return nil, fmt.Errorf("decoder: allocate %v: %w", dims, err)
+	}
+	return t, nil
+}
+
+// isClosed reports whether Close was called.
+func (d *Device) isClosed() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.closed
+}
+
+// read calls use with the tensor's data, which is valid during the call only and must not be modified.
+func (d *Device) read(t *tensors.Tensor, use func(data []float32)) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("decoder: read from the device: %v", r)
+		}
+	}()
+	if d.shared() {
+		return tensors.ConstFlatData(t, use)
+	}
+	// A tensor read in place would keep its host copy, so the copy is made of the buffer.
+	data := make([]float32, t.Size())
+	buf, err := t.Buffer(d.compute, 0)
+	if err != nil {
+		return fmt.Errorf("decoder: read from the device: %w", err)
+	}
+	if err := buf.ToFlatData(data); err != nil {
+		return fmt.Errorf("decoder: read from the device: %w", err)
+	}
+	use(data)
+	return nil
+}
+
+// fetch copies the tensor to the host.
+func (d *Device) fetch(t *tensors.Tensor) ([]float32, error) {
+	var out []float32
+	err := d.read(t, func(data []float32) { out = append(make([]float32, 0, len(data)), data...) })
+	return out, err
+}
+
+// free releases the memory of tensors; nil ones are skipped. A failure to free leaks memory and nothing else, and
+// happens only on a device that fails every later call too, so it is not reported here.
+func free(ts ...*tensors.Tensor) {
+	for _, t := range ts {
+		if t != nil {
+			_ = t.FinalizeAll()
+		}
+	}
+}
