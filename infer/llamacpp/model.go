@@ -226,13 +226,8 @@ func (m *Model) Close() error {
 	m.mu.Lock()
 	p := m.process
 	m.mu.Unlock()
-	if p == nil {
-		return nil
-	}
-	if p.alive() {
+	if p != nil && p.alive() { // the log of a crashed child is kept: an error names it
 		p.kill()
-	} else {
-		_ = os.Remove(p.logPath)
 	}
 	return nil
 }

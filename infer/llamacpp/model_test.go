@@ -266,6 +266,15 @@ func TestCrashAndRestart(t *testing.T) {
 	if m.Info().Threads != 2 {
 		t.Errorf("threads after restarts: %d", m.Info().Threads)
 	}
+	// The error of a crash names the log, which outlives the model.
+	victim := m.process
+	_, err := m.Generate(ctx, prompt, infer.Sampling{Temperature: 1}, func(infer.Token) error { return victim.cmd.Process.Kill() })
+	if closed := m.Close(); closed != nil || !errors.Is(err, infer.ErrEngineCrashed) || !strings.Contains(err.Error(), victim.logPath) {
+		t.Errorf("crashed with %v, closed with %v", err, closed)
+	}
+	if _, err := os.Stat(victim.logPath); err != nil {
+		t.Errorf("the log of a crash is removed with the model: %v", err)
+	}
 }
 
 func TestAbort(t *testing.T) {

@@ -108,6 +108,21 @@ func TestRepeatPenalty(t *testing.T) {
 	}
 }
 
+// TestNextAllocatesNothing: one token of a vocabulary of usual size takes no memory.
+func TestNextAllocatesNothing(t *testing.T) {
+	logits := make([]float32, 5000)
+	for i := range logits {
+		logits[i] = float32(i*i%97) / 10
+	}
+	s := New(infer.Sampling{Temperature: 0.8, TopK: 40, TopP: 0.95, MinP: 0.05, RepeatPenalty: 1.1}, nil)
+	for range 2 * DefaultRepeatLast { // the buffers reach their size
+		s.Next(logits)
+	}
+	if n := testing.AllocsPerRun(100, func() { s.Next(logits) }); n >= 1 {
+		t.Errorf("%g allocations per token", n)
+	}
+}
+
 func TestBrokenLogits(t *testing.T) {
 	nan, inf := float32(math.NaN()), float32(math.Inf(-1))
 	for _, o := range []infer.Sampling{{}, {Temperature: 1}, {Temperature: 1, TopK: 1}} {
