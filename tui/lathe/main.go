@@ -1,6 +1,21 @@
-// Command lathe searches a trained language model for a smaller subnet and runs what it finds.
+// Command lathe searches a trained language model for efficient subnets and runs them.
 //
-// Its commands are documented in explorer/docs/commands.md, which is generated from the command tree.
+// Without a command it opens the explorer, the terminal interface of package tui. The commands are
+//
+//	info, doctor                       model metadata; components of this machine
+//	convert                            Hugging Face model to GGUF
+//	cut, reform, search, compare       make subnets
+//	masks, subnets, recipe, fit        edit the draft; list, export, import and choose subnets
+//	eval, zeroshot, bench, verify      measure and check models and subnets
+//	chat, serve-api                    run models and subnets
+//	serve, status                      share the explorer over SSH; state of a workspace
+//
+// Each command is in the file of its name, or of its group: app.go has the command tree and opens models, output.go writes
+// results and progress, exit.go maps errors to exit statuses, shared.go has the commands that a server runs for its clients.
+// All of them send commands to an explorer.Exploration and show its snapshots; the engine behind it is chosen in main.go.
+//
+// explorer/docs/commands.md has all commands and flags. It is generated from the command tree (docs_test.go). The scripts in
+// testdata/script run the program, on a tiny model or on a fake backend.
 package main
 
 import (

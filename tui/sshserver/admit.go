@@ -115,8 +115,8 @@ func (s *Server) refused(ctx ssh.Context, what string) {
 	s.audit.write(e)
 }
 
-// recoverPanic is a middleware that ends the session if its handler panics. wish's recover middleware would log the panic and
-// close the channel without an exit status and without a word to the client.
+// recoverPanic is a middleware that ends a session whose handler panics with a message and exit status 1. With the one of wish
+// such a session would end without a message and with status 0.
 func (s *Server) recoverPanic(next ssh.Handler) ssh.Handler {
 	return func(sess ssh.Session) {
 		defer func() {

@@ -17,7 +17,7 @@
 // a client that stops reading blocks its own session only, and that session ends after Limits.Stall. The bounds of what a
 // client may send, store and start are the fields of [Limits] and the constants beside the code that enforces them: gate.go
 // for connections, channel.go for requests, input.go for keys, view.go for commands. docs/bounds.md lists all of them with the
-// test of each; docs/adr/0024 in the explorer has the reasons.
+// test of each; record 24 in explorer/docs/adr has the reasons.
 //
 // # Errors
 //
