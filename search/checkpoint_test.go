@@ -201,3 +201,45 @@ func TestRecordRoundTrip(t *testing.T) {
 		}
 	}
 }
+
+// TestCheckpointsOfEarlierVersions opens checkpoints in testdata, which a user's workspace may hold. Do not regenerate them:
+// change checkpointVersion when the format changes.
+func TestCheckpointsOfEarlierVersions(t *testing.T) {
+	p := tiny()
+	for name, s := range stored() {
+		data, err := FileStore(filepath.Join("testdata", name+".checkpoint")).Load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := decodeRecord(data, &p, s)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		best, ok := r.State.Best()
+		if !ok || r.State.Generation != 4 || len(r.State.Front) == 0 || len(r.State.Points) == 0 || len(r.State.History) != 4 ||
+			r.State.Spent.Tokens == 0 || best.Score.Fitness == 0 || best.Moves == "" && name == "ladder" {
+			t.Errorf("%s: generation %d, best %+v", name, r.State.Generation, best)
+		}
+		r.setState(r.State)
+		if again, err := r.encode(); err != nil || !bytes.Equal(again, data) {
+			t.Errorf("%s: it is written in another form: %v", name, err)
+		}
+	}
+}
+
+// stored returns the strategies of the checkpoints in testdata, with all options explicit.
+func stored() map[string]Strategy {
+	return map[string]Strategy{
+		"ladder": &Ladder{
+			Lambda: 4, Moves: 2, Tiers: []int{16, 64}, Keep: 2, Errors: 2, Steps: []int{2, 1}, Patience: 1, Learned: 0.5, Uniform: 0.25,
+			Front: []float64{0.8, 0.6}, FrontEvery: 2, Generations: 9,
+		},
+		"paper": &Paper{
+			N: 6, Nm: 2, Nc: 2, K: 3, Epochs: 9, P0m: 0.5, P0s: 0.25, P0d: 0.125, Pm: 0.25, Ps: 0.125, Pd: 0.5, Alpha: 0.5, Eta: 10,
+			Directed: true, Range: 0.25, Tokens: 64, Granularity: 1, HeadGranularity: 1,
+		},
+		"random":  &Random{Batch: 3, Tokens: 64},
+		"uniform": &Uniform{Batch: 2, Tokens: 64},
+	}
+}

@@ -136,6 +136,10 @@ func TestRunResumesWithItsText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Workspaces hold this file.
+	if text, err := os.ReadFile(filepath.Join(dir, "text.json")); err != nil || string(text) != `{"Windows":10,"Levels":8}` {
+		t.Errorf("text.json is %s, %v", text, err)
+	}
 	c = s.config(dir, 40)
 	c.Resume = true
 	again, err := Run(t.Context(), c)
