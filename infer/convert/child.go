@@ -21,38 +21,38 @@ import (
 	"github.com/lathe-llm/lathe/infer/gguf"
 )
 
-// childArgument, as the first argument, makes an executable a conversion.
+// childArgument is the first argument of a process that converts.
 const childArgument = "__convert"
 
 // Bounds of a child.
 const (
-	cancelGrace = 10 * time.Second // to end by itself when its input ends
-	mostStderr  = 1 << 14
-	mostLine    = 1 << 16
+	cancelGrace = 10 * time.Second // to exit after the end of its input
+	maxStderr   = 1 << 14
+	maxLine     = 1 << 16
 )
 
-// ErrCrashed is wrapped where the process that converts ended without a word.
+// ErrCrashed is wrapped where the process that converts ended without a result.
 var ErrCrashed = errors.New("the conversion crashed")
 
-// order is what the parent wants, one JSON value on the child's standard input. Its end is the order to stop.
-type order struct {
+// request is the one JSON value on the standard input of the child. The end of the input cancels the conversion.
+type request struct {
 	Dir  string `json:"dir"`
 	Dst  string `json:"dst"`
 	Type string `json:"type"`
 	Name string `json:"name"`
 }
 
-// word is a line of the child's standard output: progress, or what came out at the end.
-type word struct {
+// message is a line of the standard output of the child: progress, or the result at the end.
+type message struct {
 	Done   int64   `json:"done,omitempty"`
 	Total  int64   `json:"total,omitempty"`
 	Report *Report `json:"report,omitempty"`
 	Error  string  `json:"error,omitempty"`
-	// Is names the sentinels that the error wraps.
+	// Is holds the names of the sentinels that the error wraps.
 	Is []string `json:"is,omitempty"`
 }
 
-// sentinels are the errors that keep their identity on the way from the child.
+// sentinels returns the errors that the parent can recognise in an error of the child.
 func sentinels() map[string]error {
 	return map[string]error{
 		"format": ErrFormat, "unsupported": ErrUnsupported, "pickle": ErrPickle, "type": gguf.ErrType, "missing": fs.ErrNotExist,
@@ -60,49 +60,49 @@ func sentinels() map[string]error {
 	}
 }
 
-// told is an error in the words of the child.
-type told struct {
+// childError is an error of the child.
+type childError struct {
 	text string
 	is   []error
 }
 
-func (e *told) Error() string   { return e.text }
-func (e *told) Unwrap() []error { return e.is }
+func (e *childError) Error() string   { return e.text }
+func (e *childError) Unwrap() []error { return e.is }
 
-// RunIfChild makes this process a conversion if its parent started it as one; then it does not return. Programs that call
-// [Process] call it first thing in main, and tests first thing in TestMain.
+// RunIfChild converts and exits where [Process] started this process; otherwise it returns at once. Programs that call
+// [Process] must call it at the start of main, and tests at the start of TestMain.
 func RunIfChild() {
 	if len(os.Args) < 2 || os.Args[1] != childArgument {
 		return
 	}
-	signal.Ignore(os.Interrupt) // a terminal's Ctrl-C reaches every process of its group; the parent decides what it means
+	signal.Ignore(os.Interrupt) // Ctrl-C reaches every process of the group; the parent handles it
 	out := os.Stdout
 	os.Stdout = os.Stderr
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 	os.Exit(child(os.Stdin, out))
 }
 
-// child carries out one order and returns the exit status.
+// child serves one request and returns the exit status.
 func child(in io.Reader, out io.Writer) int {
 	lines := json.NewEncoder(out)
-	orders := json.NewDecoder(in)
-	var o order
-	if err := orders.Decode(&o); err != nil {
+	requests := json.NewDecoder(in)
+	var o request
+	if err := requests.Decode(&o); err != nil {
 		return 1
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
-		_ = orders.Decode(&struct{}{}) // there is nothing but the end
+		_ = requests.Decode(&struct{}{}) // returns at the end of the input
 		cancel()
 	}()
 	report, err := Folder(ctx, o.Dir, o.Dst, Options{Type: o.Type, Name: o.Name, Progress: func(done, total int64) {
-		if lines.Encode(word{Done: done, Total: total}) != nil {
+		if lines.Encode(message{Done: done, Total: total}) != nil {
 			cancel()
 		}
 	}})
-	last := word{Report: &report}
+	last := message{Report: &report}
 	if err != nil {
-		last = word{Error: err.Error()}
+		last = message{Error: err.Error()}
 		for name, sentinel := range sentinels() {
 			if errors.Is(err, sentinel) {
 				last.Is = append(last.Is, name)
@@ -115,41 +115,41 @@ func child(in io.Reader, out io.Writer) int {
 	return 0
 }
 
-// Process does what [Folder] does in another process of this program, so that a fault in a library on a damaged folder ends
-// that process alone; the error then wraps [ErrCrashed]. Nothing is left beside dst, however the process ends.
+// Process calls [Folder] in another process of this program, so that a crash of a library on a damaged folder ends only that
+// process; the error then wraps [ErrCrashed]. Nothing is left beside dst, however the process ends.
 func Process(ctx context.Context, dir, dst string, o Options) (_ Report, err error) {
 	if info, err := os.Stat(dst); err == nil && !info.Mode().IsRegular() {
-		return Report{}, fmt.Errorf("convert: writing %s: something that is not a regular file is there", dst)
+		return Report{}, fmt.Errorf("convert: writing %s: not a regular file", dst)
 	}
 	own, err := os.MkdirTemp(filepath.Dir(dst), ".lathe-convert-*")
 	if err != nil {
 		return Report{}, fmt.Errorf("convert: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(own)) }()
-	made := filepath.Join(own, filepath.Base(dst))
+	temp := filepath.Join(own, filepath.Base(dst))
 	if o.Name == "" {
 		o.Name = filepath.Base(filepath.Clean(dir))
 	}
-	report, err := runChild(ctx, order{Dir: dir, Dst: made, Type: o.Type, Name: o.Name}, o.Progress)
+	report, err := runChild(ctx, request{Dir: dir, Dst: temp, Type: o.Type, Name: o.Name}, o.Progress)
 	if err != nil {
 		return Report{}, err
 	}
-	if err := durable.Rename(made, dst); err != nil {
+	if err := durable.Rename(temp, dst); err != nil {
 		return Report{}, fmt.Errorf("convert: %w", err)
 	}
 	report.Path = dst
 	return report, nil
 }
 
-// runChild starts a child and listens until it has ended.
-func runChild(ctx context.Context, o order, progress func(done, total int64)) (Report, error) {
+// runChild starts a child and waits for its result.
+func runChild(ctx context.Context, o request, progress func(done, total int64)) (Report, error) {
 	program, err := os.Executable()
 	if err != nil {
 		return Report{}, fmt.Errorf("convert: %w", err)
 	}
 	cmd := exec.CommandContext(ctx, program, childArgument)
-	var complaint head
-	cmd.Stderr = &complaint
+	var stderr head
+	cmd.Stderr = &stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return Report{}, fmt.Errorf("convert: %w", err)
@@ -162,46 +162,46 @@ func runChild(ctx context.Context, o order, progress func(done, total int64)) (R
 	if err := cmd.Start(); err != nil {
 		return Report{}, fmt.Errorf("convert: %w", err)
 	}
-	said, err := listen(in, out, o, progress)
+	last, err := converse(in, out, o, progress)
 	if wait := cmd.Wait(); err == nil {
 		err = wait
 	}
 	switch {
 	case ctx.Err() != nil:
 		return Report{}, fmt.Errorf("convert: %w", context.Cause(ctx))
-	case said.Report != nil:
-		return *said.Report, nil
-	case said.Error != "":
-		e := &told{text: said.Error}
-		for _, name := range said.Is {
+	case last.Report != nil:
+		return *last.Report, nil
+	case last.Error != "":
+		e := &childError{text: last.Error}
+		for _, name := range last.Is {
 			if sentinel := sentinels()[name]; sentinel != nil {
 				e.is = append(e.is, sentinel)
 			}
 		}
 		return Report{}, e
 	}
-	why := "no word of it"
+	why := "no result"
 	if err != nil {
 		why = err.Error()
 	}
-	if line := complaint.line(); line != "" {
+	if line := stderr.line(); line != "" {
 		why += ": " + line
 	}
 	return Report{}, fmt.Errorf("convert: %s: %w: %s", o.Dir, ErrCrashed, why)
 }
 
-// listen gives the order and returns the child's last word.
-func listen(in io.Writer, out io.Reader, o order, progress func(done, total int64)) (word, error) {
+// converse sends the request and returns the last message of the child.
+func converse(in io.Writer, out io.Reader, o request, progress func(done, total int64)) (message, error) {
 	if err := json.NewEncoder(in).Encode(o); err != nil {
-		return word{}, err
+		return message{}, err
 	}
 	lines := bufio.NewScanner(out)
-	lines.Buffer(nil, mostLine)
-	var w word
+	lines.Buffer(nil, maxLine)
+	var w message
 	for lines.Scan() {
-		w = word{}
+		w = message{}
 		if err := json.Unmarshal(lines.Bytes(), &w); err != nil {
-			return word{}, err
+			return message{}, err
 		}
 		if progress != nil && w.Total > 0 {
 			progress(w.Done, w.Total)
@@ -210,15 +210,15 @@ func listen(in io.Writer, out io.Reader, o order, progress func(done, total int6
 	return w, lines.Err()
 }
 
-// head keeps the beginning of what a process complains of: an abort says what was wrong before it says where.
+// head keeps the start of the standard error of a process. An abort prints its reason before the stack.
 type head struct{ bytes.Buffer }
 
 func (h *head) Write(b []byte) (int, error) {
-	h.Buffer.Write(b[:min(len(b), mostStderr-h.Len())])
+	h.Buffer.Write(b[:min(len(b), maxStderr-h.Len())])
 	return len(b), nil
 }
 
-// line is the first line, in printable characters and of a readable length.
+// line returns the first line, without control characters and at most 200 bytes long.
 func (h *head) line() string {
 	first, _, _ := strings.Cut(strings.TrimSpace(h.String()), "\n")
 	first = strings.Map(func(r rune) rune {

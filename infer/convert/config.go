@@ -22,7 +22,7 @@ const (
 	maxVocab          = 1 << 24
 )
 
-// config is what config.json says.
+// config holds config.json.
 type config struct {
 	Hidden           int             `json:"hidden_size"`
 	FFN              int             `json:"intermediate_size"`
@@ -36,12 +36,12 @@ type config struct {
 	RopeTheta        float64         `json:"rope_theta"`
 	Tied             bool            `json:"tie_word_embeddings"`
 	Activation       string          `json:"hidden_act"`
-	Activation2      string          `json:"hidden_activation"` // Gemma's name of it
+	Activation2      string          `json:"hidden_activation"` // Gemma's name of hidden_act
 	SlidingWindow    int             `json:"sliding_window"`
 	UseSlidingWindow *bool           `json:"use_sliding_window"`
 	Quantization     json.RawMessage `json:"quantization_config"`
 	RopeScaling      *ropeScaling    `json:"rope_scaling"`
-	RopeParameters   json.RawMessage `json:"rope_parameters"` // the name of newer versions, with the base inside
+	RopeParameters   json.RawMessage `json:"rope_parameters"` // the name in newer versions, which includes the base
 
 	Blocks []blockConfig `json:"block_configs"` // of DeciLM
 
@@ -95,14 +95,14 @@ func parseConfig(b []byte) (*config, error) {
 		c.family, ok = familyOf(class.Architectures[0])
 	}
 	if !ok {
-		return nil, fmt.Errorf("%w: architectures %.200q (those that can be converted: %s)", ErrUnsupported, class.Architectures, strings.Join(classes(), ", "))
+		return nil, fmt.Errorf("%w: architectures %.200q (supported: %s)", ErrUnsupported, class.Architectures, strings.Join(classes(), ", "))
 	}
 	c.preset()
 	if err := json.Unmarshal(b, c); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
 	if len(c.Quantization) > 0 && string(c.Quantization) != "null" {
-		return nil, fmt.Errorf("%w: the weights are quantised: convert the model they were made from", ErrUnsupported)
+		return nil, fmt.Errorf("%w: the weights are quantised: convert the original model", ErrUnsupported)
 	}
 	if c.Activation2 != "" {
 		c.Activation = c.Activation2
@@ -133,11 +133,11 @@ func parseConfig(b []byte) (*config, error) {
 		{"max_position_embeddings", c.Context, math.MaxInt32}, {"vocab_size", c.VocabSize, maxVocab},
 	} {
 		if n.value < 1 || n.value > n.limit {
-			return nil, fmt.Errorf("%w: %s is %d, not from 1 to %d", ErrFormat, n.name, n.value, n.limit)
+			return nil, fmt.Errorf("%w: %s is %d, not 1 to %d", ErrFormat, n.name, n.value, n.limit)
 		}
 	}
 	if !c.family.Blocks && (c.FFN < 1 || c.FFN > subnet.MaxUnits) {
-		return nil, fmt.Errorf("%w: intermediate_size is %d, not from 1 to %d", ErrFormat, c.FFN, subnet.MaxUnits)
+		return nil, fmt.Errorf("%w: intermediate_size is %d, not 1 to %d", ErrFormat, c.FFN, subnet.MaxUnits)
 	}
 	if c.Heads%c.KVHeads != 0 || c.HeadDim%2 != 0 {
 		return nil, fmt.Errorf("%w: %d query heads of %d on %d KV heads", ErrFormat, c.Heads, c.HeadDim, c.KVHeads)
@@ -150,7 +150,7 @@ func parseConfig(b []byte) (*config, error) {
 			return nil, err
 		}
 	} else if c.SlidingWindow > 0 && (c.UseSlidingWindow == nil || *c.UseSlidingWindow) {
-		c.Context = min(c.Context, c.SlidingWindow) // up to there, a window changes nothing
+		c.Context = min(c.Context, c.SlidingWindow) // up to that length a window has no effect
 	}
 	var err error
 	if c.layers, err = c.shapes(); err != nil {
@@ -159,7 +159,7 @@ func parseConfig(b []byte) (*config, error) {
 	return c, c.checkRope()
 }
 
-// preset sets what config.json may leave out to what transformers then takes.
+// preset sets the defaults of config.json, as in transformers.
 func (c *config) preset() {
 	f := c.family
 	c.Activation, c.Tied, c.HeadDim = string(f.Activation), f.Tied, f.HeadDim
@@ -174,7 +174,7 @@ func (c *config) preset() {
 	c.optConfig = optConfig{Activation3: c.Activation, NormBefore: true, EnableBias: true, NormAffine: true}
 }
 
-// readRope takes the rotary parameters of newer versions: one set, or one for each kind of layer.
+// readRope reads the rotary parameters of newer versions: one set, or one for each kind of layer.
 func (c *config) readRope() error {
 	if len(c.RopeParameters) == 0 || string(c.RopeParameters) == "null" {
 		return nil
@@ -238,8 +238,8 @@ func (c *config) checkRope() error {
 	return nil
 }
 
-// ropeFactors returns what Llama 3 divides the frequency of each rotary pair by, nil for other models: 1 for wavelengths well inside the original
-// context, the factor for those well beyond, and a blend between.
+// ropeFactors returns the divisors of the frequencies of the rotary pairs in Llama 3, nil for other models: 1 for wavelengths well inside the
+// original context, the factor for those well beyond it, and a blend in between.
 func (c *config) ropeFactors() []float32 {
 	if c.ropeKind() != "llama3" {
 		return nil
@@ -316,7 +316,7 @@ func (c *config) metadata(kv *gguf.KV, name string) error {
 	return err
 }
 
-// readLimited reads a file of at most limit bytes. Errors name the file alone, not its folder.
+// readLimited reads a file of at most limit bytes. Its errors name the file without its folder.
 func readLimited(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {

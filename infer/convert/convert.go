@@ -11,7 +11,7 @@ import (
 )
 
 var (
-	// ErrFormat is wrapped by errors about a folder that lacks something or contradicts itself.
+	// ErrFormat is wrapped by errors about a folder that is incomplete or contradicts itself.
 	ErrFormat = errors.New("not a valid model folder")
 	// ErrUnsupported is wrapped by errors about a model whose network or tokenizer cannot be converted.
 	ErrUnsupported = errors.New("unsupported model")
@@ -19,28 +19,27 @@ var (
 	ErrPickle = errors.New("weights are stored as pickles, which run code when they are read: save them as safetensors")
 )
 
-// Options says how [Folder] stores a model.
+// Options are the options of [Folder].
 type Options struct {
-	// Type names the type of the matrices (F32, F16, BF16, Q8_0, …); "" keeps the type each has in the folder. A matrix whose rows do not fit the
-	// type is stored as F16.
+	// Type is the type of the matrices (F32, F16, BF16, Q8_0, …); "" keeps that of each in the folder. A matrix whose rows do not fit the type is
+	// stored as F16.
 	Type string
-	// Name is what the file calls the model; "" is the folder's name.
+	// Name is the name of the model in the file; "" is the name of the folder.
 	Name string
-	// Progress is called now and then with the bytes of tensors written so far and in total; nil for none.
+	// Progress is called from time to time with the bytes of tensors written so far and in total; nil for none.
 	Progress func(done, total int64)
 }
 
-// Report says what [Folder] wrote.
+// Report describes a file that [Folder] wrote.
 type Report struct {
 	Path string `json:"path"`
-	// Arch is the architecture that the file names.
+	// Arch is the architecture of the file.
 	Arch    string `json:"architecture"`
 	Bytes   int64  `json:"bytes"`
 	Tensors int    `json:"tensors"`
 }
 
-// Folder converts the model in dir to the GGUF file dst. The families are those whose networks are Llama's (Llama, Mistral),
-// Qwen2's, Qwen3's, Gemma 2's and Gemma 3's, and OPT's.
+// Folder converts the model in dir to the GGUF file dst. The families are those with classes in [subnet.Folder].
 func Folder(ctx context.Context, dir, dst string, o Options) (Report, error) {
 	r, err := convert(ctx, dir, dst, o)
 	if err != nil {

@@ -98,8 +98,8 @@ func TestRuntimeTokenizes(t *testing.T) {
 	}
 }
 
-// llama.cpp must split text as SentencePiece does, which merges the pair of pieces that makes the piece of the highest score
-// until there is none, and spells by bytes what is no piece.
+// llama.cpp must split text like SentencePiece, which repeatedly merges the pair of pieces that gives the piece of the highest
+// score, and spells the rest byte by byte.
 func TestRuntimeSplitsIntoPieces(t *testing.T) {
 	startRuntime()
 	gemma, config := gemmaPieces()

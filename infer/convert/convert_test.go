@@ -254,8 +254,8 @@ func TestTokenizer(t *testing.T) {
 	}
 }
 
-// Embeddings often have more rows than there are tokens; llama.cpp wants a token for each, and no text may have it.
-func TestTokenizerIsFilledUp(t *testing.T) {
+// Embeddings often have more rows than there are tokens. llama.cpp needs a token for each, which no text contains.
+func TestTokenizerIsPadded(t *testing.T) {
 	dir, _ := write(t, tiny("llama", nil), "LlamaForCausalLM", nil)
 	put(t, dir, "tokenizer.json", converttest.Tokenizer(300, map[string]any{"type": "ByteLevel"}))
 	kv := folderToFile(t, dir, convert.Options{}).KV()
@@ -302,23 +302,23 @@ func TestFolderRefuses(t *testing.T) {
 		reason string
 	}{
 		{"no config", remove("config.json", ""), os.ErrNotExist, "config.json"},
-		{"config is no JSON", file("config.json", []byte("{")), convert.ErrFormat, "config.json"},
+		{"config is not JSON", file("config.json", []byte("{")), convert.ErrFormat, "config.json"},
 		{"another class", key("architectures", []string{"BloomForCausalLM"}), convert.ErrUnsupported, "BloomForCausalLM"},
 		{"quantised", key("quantization_config", map[string]any{"quant_method": "gptq"}), convert.ErrUnsupported, "quantised"},
 		{"another activation", key("hidden_act", "gelu"), convert.ErrUnsupported, "gelu"},
 		{"yarn", key("rope_scaling", map[string]any{"type": "yarn", "factor": 4}), convert.ErrUnsupported, `"yarn"`},
 		{"no layers", key("num_hidden_layers", 0), convert.ErrFormat, "num_hidden_layers is 0"},
-		{"fewer layers", key("num_hidden_layers", 2), convert.ErrUnsupported, "not of a model of 2 layers"},
-		{"more layers", key("num_hidden_layers", 4), convert.ErrFormat, "no tensor for blk.3"},
+		{"fewer layers", key("num_hidden_layers", 2), convert.ErrUnsupported, "does not belong to a model of 2 layers"},
+		{"more layers", key("num_hidden_layers", 4), convert.ErrFormat, "lack blk.3"},
 		{"groups that do not divide", key("num_key_value_heads", 3), convert.ErrFormat, "4 query heads of 16 on 3 KV heads"},
 		{"another width", key("intermediate_size", 64), convert.ErrFormat, "extents [128 64] where config.json needs [64 64]"},
 		{"another vocabulary", key("vocab_size", 321), convert.ErrFormat, "needs [321 64]"},
 		{"pickles only", remove("*.safetensors", "pytorch_model.bin"), convert.ErrPickle, "pytorch_model.bin"},
 		{"no weights", remove("*.safetensors", ""), convert.ErrFormat, "no safetensors files"},
-		{"a shard is missing", remove("model-00001*", ""), convert.ErrFormat, "no tensor for"},
-		{"a tensor twice", file("z.safetensors", one), convert.ErrFormat, "there twice"},
+		{"a shard is missing", remove("model-00001*", ""), convert.ErrFormat, "the safetensors files lack"},
+		{"a tensor twice", file("z.safetensors", one), convert.ErrFormat, "occurs twice"},
 		{"no tokenizer", remove("tokenizer.json", ""), convert.ErrFormat, "tokenizer"},
-		{"tokenizer is no JSON", file("tokenizer.json", []byte("[")), convert.ErrFormat, "tokenizer.json"},
+		{"tokenizer is not JSON", file("tokenizer.json", []byte("[")), convert.ErrFormat, "tokenizer.json"},
 		{"tokenizer of pieces", file("tokenizer.json", []byte(`{"model":{"type":"BPE","byte_fallback":true}}`)), convert.ErrUnsupported, "tokenizer.model"},
 		{"numbers with holes", file("tokenizer.json", []byte(`{"model":{"type":"BPE","vocab":{"a":0,"b":2}}}`)), convert.ErrUnsupported, "no token has number 1"},
 	} {

@@ -6,7 +6,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// blockConfig is what the layout says of one layer.
+// blockConfig describes one layer in block_configs.
 type blockConfig struct {
 	Attention blockAttention `json:"attention"`
 	FFN       blockFFN       `json:"ffn"`
@@ -15,7 +15,7 @@ type blockConfig struct {
 type blockAttention struct {
 	NoOp   bool `json:"no_op"`
 	Linear bool `json:"replace_with_linear"`
-	// Group is how many query heads share a KV head, nil where there are none. KVHeads is another way to say it.
+	// Group is the number of query heads that share a KV head, nil without attention. KVHeads is the alternative.
 	Group   *int `json:"n_heads_in_group"`
 	KVHeads int  `json:"num_key_value_heads,omitempty"`
 }
@@ -23,7 +23,7 @@ type blockAttention struct {
 type blockFFN struct {
 	NoOp   bool `json:"no_op"`
 	Linear bool `json:"replace_with_linear"`
-	// Width is the number of channels; Mult is another way to say it, rounded to multiples of 256.
+	// Width is the number of channels. Mult is the alternative, see channels.
 	Width int      `json:"intermediate_size,omitempty"`
 	Mult  *float64 `json:"ffn_mult,omitempty"`
 }
@@ -32,11 +32,11 @@ type blockFFN struct {
 type shape struct {
 	subnet.LayerGeometry
 	source int // layer of the folder
-	// Where the folder has no such block and the file must, it is filled with zeros.
+	// A block that the folder lacks and the file must have is filled with zeros.
 	zeroAttention, zeroMLP bool
 }
 
-// shapes lists the layers of the file.
+// shapes returns the layers of the file.
 func (c *config) shapes() ([]shape, error) {
 	var list []shape
 	if !c.family.Blocks {
@@ -60,18 +60,18 @@ func (c *config) shapes() ([]shape, error) {
 		if l.Heads == 0 && len(list) == 0 { // the first layer's heads decide the model's head size
 			s.Heads, s.KVHeads, s.zeroAttention = 1, 1, true
 		}
-		if l.FFN == 0 { // llama.cpp would drop the attention too
+		if l.FFN == 0 { // llama.cpp drops the attention of a layer without MLP
 			s.FFN, s.zeroMLP = subnet.MinChannels, true
 		}
 		list = append(list, s)
 	}
 	if len(list) == 0 {
-		return nil, fmt.Errorf("%w: block_configs has no layer that does something", ErrFormat)
+		return nil, fmt.Errorf("%w: every layer in block_configs is without effect", ErrFormat)
 	}
 	return list, nil
 }
 
-// blockShape is what one entry says.
+// blockShape returns the counts of one entry.
 func (c *config) blockShape(b blockConfig) (subnet.LayerGeometry, error) {
 	var l subnet.LayerGeometry
 	if b.Attention.Linear || b.FFN.Linear {
@@ -98,7 +98,7 @@ func (c *config) blockShape(b blockConfig) (subnet.LayerGeometry, error) {
 	return l, nil
 }
 
-// channels is the MLP width that a multiplier stands for.
+// channels returns the MLP width of a multiplier, a multiple of 256.
 func channels(mult float64, hidden int) int {
 	const unit = 256
 	n := 2 * mult * float64(hidden) / 3

@@ -88,7 +88,7 @@ func TestNemotronConfigRefuses(t *testing.T) {
 			for _, b := range blocks {
 				b["ffn"].(map[string]any)["no_op"], b["attention"].(map[string]any)["no_op"] = true, true
 			}
-		}, convert.ErrFormat, "no layer that does something"},
+		}, convert.ErrFormat, "is without effect"},
 	} {
 		dir, _ := converttest.Open(t, deci(test.edit))
 		_, err := convert.Folder(t.Context(), dir, filepath.Join(t.TempDir(), "x.gguf"), convert.Options{})

@@ -1,16 +1,16 @@
-// Package convert makes a GGUF file of a model folder as Hugging Face's transformers library writes it: config.json, weights
-// in one or more safetensors files, and a tokenizer; and such a folder of a GGUF file.
+// Package convert converts model folders of Hugging Face's transformers library (config.json, weights in one or more
+// safetensors files, and a tokenizer) to GGUF files, and GGUF files to such folders.
 //
-// [Folder] converts, and [Process] does so in another process of the program. Sizes in the folder are held against limits
-// and against the files before memory is taken for them, weights are streamed, and the file appears whole or not at all.
-// Weights stored as pickles are refused: reading one runs code from it. A vocabulary of byte pairs is read by package
-// convert of github.com/ollama/ollama; the pre-tokenizer's name, which llama.cpp must know to split text alike, is told from
-// tokenizer.json here, and a tokenizer that has none is refused. OPT's may be vocab.json and merges.txt instead. A vocabulary
-// of SentencePiece is read from tokenizer.model.
+// [Folder] converts a folder, and [Process] does so in another process of the program. Sizes in the folder are checked
+// against limits and against the files before memory is allocated, weights are streamed, and either the whole file appears
+// or none. Weights stored as pickles are rejected, because reading them runs code. Package convert of
+// github.com/ollama/ollama reads byte-pair vocabularies; this package derives llama.cpp's name of the pre-tokenizer from
+// tokenizer.json and rejects a tokenizer that llama.cpp has no name for. OPT may have vocab.json and merges.txt instead.
+// SentencePiece vocabularies are read from tokenizer.model.
 //
-// [WriteFolder] goes the other way for files of Llama's network, also where layers differ, which [Folder] reads back.
+// [WriteFolder] is the inverse for files of Llama's network, with equal or different layers; [Folder] reads its folders.
 //
-// Errors name the file and what is wrong in it. They wrap [ErrFormat] where the folder contradicts itself, [ErrUnsupported]
-// where it holds a model that cannot be converted, [ErrPickle], and [ErrCrashed] where the other process ended without a
-// word, or are those of the operating system.
+// Errors name the file and the fault. They wrap [ErrFormat] where the folder contradicts itself, [ErrUnsupported] where the
+// model cannot be converted, [ErrPickle], and [ErrCrashed] where the other process ended without a result, or are those of
+// the operating system.
 package convert

@@ -22,10 +22,10 @@ const (
 	classDeciLM = "DeciLMForCausalLM" // Llama's network with counts for each layer, as in Nemotron
 )
 
-// FolderReport says what [WriteFolder] wrote.
+// FolderReport describes a folder that [WriteFolder] wrote.
 type FolderReport struct {
 	Path string `json:"path"`
-	// Class is what transformers calls the network.
+	// Class is the class of transformers.
 	Class   string `json:"class"`
 	Bytes   int64  `json:"bytes"`
 	Files   int    `json:"files"`
@@ -33,13 +33,13 @@ type FolderReport struct {
 	Tensors int    `json:"tensors"`
 }
 
-// WriteFolder makes a folder of Hugging Face's transformers of a GGUF file of Llama's network whose matrices are F32, F16 or
-// BF16: config.json, safetensors and the tokenizer. A file whose layers are alike becomes a LlamaForCausalLM, any other a
-// DeciLMForCausalLM, where each layer has a width of its own and blocks that are only zeros are named as doing nothing. The
-// folder appears whole or not at all; dir must not be there, or be empty.
+// WriteFolder writes a GGUF file of Llama's network, with matrices in F32, F16 or BF16, as a folder of Hugging Face's
+// transformers: config.json, safetensors and the tokenizer. A file of equal layers becomes a LlamaForCausalLM, any other a
+// DeciLMForCausalLM, which has counts for each layer and marks blocks of zeros as without effect. Either the whole folder
+// appears or none; dir must not exist, or be empty.
 //
-// What the layout cannot hold wraps [ErrUnsupported]: other networks, output biases, layers of unequal numbers of query
-// heads, and heads cut inside.
+// It wraps [ErrUnsupported] for a file that the layout cannot hold: other networks, biases, layers with different numbers of
+// query heads, and heads cut inside.
 func WriteFolder(ctx context.Context, f *gguf.File, dir string, progress func(done, total int64)) (FolderReport, error) {
 	r, err := writeFolder(ctx, f, dir, progress)
 	if err != nil {
@@ -52,7 +52,7 @@ func writeFolder(ctx context.Context, f *gguf.File, dir string, progress func(do
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		return FolderReport{}, fmt.Errorf("%w: the folder is not empty", os.ErrExist)
 	}
-	out, err := newOutward(f)
+	out, err := newFolderWriter(f)
 	if err != nil {
 		return FolderReport{}, err
 	}
@@ -95,8 +95,8 @@ func writeFolder(ctx context.Context, f *gguf.File, dir string, progress func(do
 	return r, durable.Rename(own, dir)
 }
 
-// outward is a model on its way from a file to a folder.
-type outward struct {
+// folderWriter writes the model of a file as a folder.
+type folderWriter struct {
 	file    *gguf.File
 	c       gguf.Config
 	class   string
@@ -104,11 +104,11 @@ type outward struct {
 	tensors []outTensor
 }
 
-// outTensor is a tensor of the folder and the one of the file that its numbers come from.
+// outTensor is a tensor of the folder and its source in the file.
 type outTensor struct {
 	name string
 	gguf.Tensor
-	head int // rows that change places together, 0 for none
+	head int // rows that are permuted together, 0 for none
 }
 
 // llamaConfig is config.json.
@@ -136,20 +136,20 @@ type llamaConfig struct {
 	Blocks        []blockConfig  `json:"block_configs,omitempty"`
 }
 
-// newOutward reads what the folder will say and checks that the layout can hold it.
-func newOutward(f *gguf.File) (*outward, error) {
+// newFolderWriter prepares the content of the folder and checks that the layout can hold it.
+func newFolderWriter(f *gguf.File) (*folderWriter, error) {
 	c, err := f.Config()
 	if err != nil {
 		return nil, err
 	}
-	o := &outward{file: f, c: c, class: classLlama}
+	o := &folderWriter{file: f, c: c, class: classLlama}
 	switch {
 	case c.Arch != "llama" && c.Arch != "deci":
-		return nil, fmt.Errorf("%w: the layout holds Llama's network, and this is %s", ErrUnsupported, c.Arch)
+		return nil, fmt.Errorf("%w: the layout holds Llama's network, not %s", ErrUnsupported, c.Arch)
 	case c.QKVBias:
-		return nil, fmt.Errorf("%w: the layout has no place for biases on Q, K and V", ErrUnsupported)
+		return nil, fmt.Errorf("%w: the layout holds no biases on Q, K and V", ErrUnsupported)
 	case c.OutBias:
-		return nil, fmt.Errorf("%w: the layout has no place for output biases", ErrUnsupported)
+		return nil, fmt.Errorf("%w: the layout holds no output biases", ErrUnsupported)
 	}
 	o.config = llamaConfig{
 		Architectures: []string{classLlama}, ModelType: "llama", Hidden: c.Hidden, Layers: len(c.Layers), HeadDim: c.HeadDim, Context: c.Context,
@@ -172,7 +172,7 @@ func newOutward(f *gguf.File) (*outward, error) {
 	return o, nil
 }
 
-// short is a number of 32 bits with the fewest digits that give it again.
+// short returns the float64 with the fewest decimal digits that converts to the same float32.
 func short(v float64) float64 {
 	var out float64
 	b, err := json.Marshal(float32(v))
@@ -182,8 +182,8 @@ func short(v float64) float64 {
 	return out
 }
 
-// ropeOf is the rotary scaling of a file, nil for none. Of Llama 3's a file has the factors only, so those are taken that
-// the factors are of; the ones of heads that were cut inside are of none.
+// ropeOf returns the rotary scaling of a file, nil for none. A file has only the factors of Llama 3's scaling, so the usual
+// parameters are tried. Heads that were cut inside have factors of no parameters.
 func ropeOf(c gguf.Config) (map[string]any, error) {
 	if c.RopeFactors == nil {
 		if c.RopeScale == 1 {
@@ -191,31 +191,31 @@ func ropeOf(c gguf.Config) (map[string]any, error) {
 		}
 		return map[string]any{"rope_type": "linear", "factor": short(c.RopeScale)}, nil
 	}
-	most := slices.Max(c.RopeFactors)
+	factor := slices.Max(c.RopeFactors)
 	for _, original := range []float64{8192, 4096, 2048} {
-		guess := &config{RopeTheta: c.RopeBase, HeadDim: c.HeadDim, RopeScaling: &ropeScaling{RopeType: "llama3", Factor: float64(most), Low: 1, High: 4, Original: original}}
+		guess := &config{RopeTheta: c.RopeBase, HeadDim: c.HeadDim, RopeScaling: &ropeScaling{RopeType: "llama3", Factor: float64(factor), Low: 1, High: 4, Original: original}}
 		if close32(guess.ropeFactors(), c.RopeFactors) && c.RopeScale == 1 {
-			return map[string]any{"rope_type": "llama3", "factor": short(float64(most)), "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": original}, nil
+			return map[string]any{"rope_type": "llama3", "factor": short(float64(factor)), "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": original}, nil
 		}
 	}
-	return nil, fmt.Errorf("%w: rotary factors that are not Llama 3's, as of heads that were cut inside", ErrUnsupported)
+	return nil, fmt.Errorf("%w: the rotary factors are not those of Llama 3, for example because heads were cut inside", ErrUnsupported)
 }
 
 func close32(a, b []float32) bool {
 	return slices.EqualFunc(a, b, func(x, y float32) bool { return math.Abs(float64(x/y)-1) < 1e-5 })
 }
 
-// blocks finds the shapes of the layers, and which blocks are only zeros.
-func (o *outward) blocks() error {
+// blocks sets the shapes of the layers and finds the blocks that are all zeros.
+func (o *folderWriter) blocks() error {
 	first := -1 // layer with attention
 	alike := true
 	for i, l := range o.c.Layers {
 		var b blockConfig
-		noAttention, err := o.silent(i, l.Heads, "attn_output.weight")
+		noAttention, err := o.isZero(i, l.Heads, "attn_output.weight")
 		if err != nil {
 			return err
 		}
-		if b.FFN.NoOp, err = o.silent(i, l.FFN, "ffn_down.weight"); err != nil {
+		if b.FFN.NoOp, err = o.isZero(i, l.FFN, "ffn_down.weight"); err != nil {
 			return err
 		}
 		if b.Attention.NoOp = noAttention; !noAttention {
@@ -223,7 +223,7 @@ func (o *outward) blocks() error {
 				first = i
 			}
 			if heads := o.c.Layers[first].Heads; l.Heads != heads {
-				return fmt.Errorf("%w: layer %d has %d query heads and layer %d %d, where the layout has one number for all", ErrUnsupported, first, heads, i, l.Heads)
+				return fmt.Errorf("%w: layer %d has %d query heads and layer %d %d, the layout has one number for all layers", ErrUnsupported, first, heads, i, l.Heads)
 			}
 			group := l.HeadsPerGroup()
 			b.Attention.Group = &group
@@ -247,8 +247,8 @@ func (o *outward) blocks() error {
 	return nil
 }
 
-// silent reports whether a block of so many units adds nothing.
-func (o *outward) silent(layer, units int, output string) (bool, error) {
+// isZero reports whether a block has no units or adds only zeros.
+func (o *folderWriter) isZero(layer, units int, output string) (bool, error) {
 	if units == 0 {
 		return true, nil
 	}
@@ -259,8 +259,8 @@ func (o *outward) silent(layer, units int, output string) (bool, error) {
 	return len(bytes.TrimLeft(b, "\x00")) == 0, nil
 }
 
-// list lists the tensors of the folder.
-func (o *outward) list() error {
+// list sets the tensors of the folder.
+func (o *folderWriter) list() error {
 	names := make(map[string]string)
 	family, _ := familyOf(o.class)
 	for to, from := range family.Names.Model {
@@ -283,7 +283,7 @@ func (o *outward) list() error {
 		switch t.Type {
 		case gguf.F32, gguf.F16, gguf.BF16:
 		default:
-			return fmt.Errorf("tensor %q: %w: %s, where safetensors have F32, F16 and BF16", t.Name, gguf.ErrType, t.Type)
+			return fmt.Errorf("tensor %q: %w: %s, safetensors hold F32, F16 and BF16", t.Name, gguf.ErrType, t.Type)
 		}
 		out := outTensor{name: to + ".weight", Tensor: t}
 		if strings.Contains(t.Name, ".attn_q.") || strings.Contains(t.Name, ".attn_k.") {
@@ -297,7 +297,7 @@ func (o *outward) list() error {
 	return nil
 }
 
-// perLayer is one entry for each layer.
+// perLayer returns one entry for each layer.
 func (c llamaConfig) perLayer() []blockConfig {
 	if c.Blocks != nil {
 		return c.Blocks

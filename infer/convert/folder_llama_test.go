@@ -143,10 +143,10 @@ func TestWriteFolderRefuses(t *testing.T) {
 		want   error
 		reason string
 	}{
-		{"another network", gguftest.Open(t, tiny("qwen3", nil)), convert.ErrUnsupported, "and this is qwen3"},
+		{"another network", gguftest.Open(t, tiny("qwen3", nil)), convert.ErrUnsupported, "not qwen3"},
 		{"biases", gguftest.Open(t, tiny("llama", func(m *gguftest.Model) { m.QKVBias = true })), convert.ErrUnsupported, "biases on Q, K and V"},
 		{"output biases", gguftest.Open(t, tiny("llama", func(m *gguftest.Model) { m.OutBias = true })), convert.ErrUnsupported, "output biases"},
-		{"heads in part", cutFile(t, tiny("llama", nil), "F16", func(i int, l *subnet.Layer) {
+		{"some channels of heads", cutFile(t, tiny("llama", nil), "F16", func(i int, l *subnet.Layer) {
 			if i == 1 {
 				l.Heads = keep(4, 0, 1)
 			}
@@ -156,8 +156,8 @@ func TestWriteFolderRefuses(t *testing.T) {
 			l.QK, l.VO = []subnet.Set{half, half}, []subnet.Set{half, half}
 		}), convert.ErrUnsupported, "cut inside"},
 		{"factors of nobody", gguftest.Open(t, tiny("llama", func(m *gguftest.Model) { m.RopeFreqs = true })), convert.ErrUnsupported, "rotary factors"},
-		{"quantised", cutFile(t, tiny("llama", nil), "Q8_0", widths), gguf.ErrType, "safetensors have F32, F16 and BF16"},
-		{"another way to split", gguftest.Open(t, tiny("llama", func(m *gguftest.Model) {
+		{"quantised", cutFile(t, tiny("llama", nil), "Q8_0", widths), gguf.ErrType, "safetensors hold F32, F16 and BF16"},
+		{"another pre-tokenizer", gguftest.Open(t, tiny("llama", func(m *gguftest.Model) {
 			m.Edit = func(kv *gguf.KV) { _ = kv.Set("tokenizer.ggml.model", "t5") }
 		})), convert.ErrUnsupported, `"t5"`},
 	} {

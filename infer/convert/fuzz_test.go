@@ -11,7 +11,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/gguf"
 )
 
-// Whatever a header says, what is accepted lies within the file.
+// The tensors of an accepted header are inside the file.
 func FuzzSafetensors(f *testing.F) {
 	f.Add([]byte("\x02\x00\x00\x00\x00\x00\x00\x00{}"))
 	f.Add([]byte("\x40\x00\x00\x00\x00\x00\x00\x00" + `{"a":{"dtype":"F16","shape":[1,2],"data_offsets":[0,4]}}        ` + "abcd"))

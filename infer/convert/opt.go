@@ -9,7 +9,7 @@ import (
 // isOPT reports whether config.json has OPT's own names and the tokenizer may be in OPT's own files.
 func (c *config) isOPT() bool { return c.family.Arch == "opt" }
 
-// optConfig is what config.json says of OPT alone.
+// optConfig holds the fields of config.json that only OPT has.
 type optConfig struct {
 	FFNDim          int    `json:"ffn_dim"`
 	ProjectionDim   int    `json:"word_embed_proj_dim"`
@@ -20,7 +20,7 @@ type optConfig struct {
 	RemoveFinalNorm bool   `json:"_remove_final_layer_norm"`
 }
 
-// checkOPT takes over what OPT has under names of its own, and refuses the variants that compute otherwise.
+// checkOPT copies the fields that have other names in OPT, and rejects variants with another network.
 func (c *config) checkOPT() error {
 	c.FFN, c.Activation = c.FFNDim, c.Activation3
 	if c.ProjectionDim == 0 {
@@ -28,11 +28,11 @@ func (c *config) checkOPT() error {
 	}
 	switch {
 	case c.ProjectionDim != c.Hidden:
-		return fmt.Errorf("%w: embeddings of %d are projected to a hidden size of %d (word_embed_proj_dim), as in opt-350m alone", ErrUnsupported, c.ProjectionDim, c.Hidden)
+		return fmt.Errorf("%w: embeddings of %d are projected to a hidden size of %d (word_embed_proj_dim), as only in opt-350m", ErrUnsupported, c.ProjectionDim, c.Hidden)
 	case !c.NormBefore:
-		return fmt.Errorf("%w: norms stand behind the blocks (do_layer_norm_before is false), as in opt-350m alone", ErrUnsupported)
+		return fmt.Errorf("%w: the norms are after the blocks (do_layer_norm_before is false), as only in opt-350m", ErrUnsupported)
 	case c.RemoveFinalNorm:
-		return fmt.Errorf("%w: there is no norm before the output (_remove_final_layer_norm)", ErrUnsupported)
+		return fmt.Errorf("%w: no norm before the output (_remove_final_layer_norm)", ErrUnsupported)
 	case !c.EnableBias, !c.NormAffine:
 		return fmt.Errorf("%w: matrices without biases (enable_bias) or norms without gains (layer_norm_elementwise_affine)", ErrUnsupported)
 	case c.KVHeads != 0 && c.KVHeads != c.Heads:
@@ -43,23 +43,23 @@ func (c *config) checkOPT() error {
 	return nil
 }
 
-// completeOPT makes the tokenizer.json that a folder of OPT's often lacks of its vocab.json and merges.txt, which hold the same
-// vocabulary, and says that texts begin with the start token, as its tokenizer has it.
+// completeOPT builds tokenizer.json from vocab.json and merges.txt, which hold the same vocabulary, where a folder of OPT lacks it. It makes
+// texts begin with the start token, as in OPT's own tokenizer.
 func (f folder) completeOPT() error {
-	said := make(map[string]any)
+	config := make(map[string]any)
 	if b, ok := f["tokenizer_config.json"]; ok {
-		if err := json.Unmarshal(b, &said); err != nil {
+		if err := json.Unmarshal(b, &config); err != nil {
 			return fmt.Errorf("tokenizer_config.json: %w: %w", ErrFormat, err)
 		}
 	}
-	if _, ok := said["add_bos_token"]; !ok {
-		said["add_bos_token"] = true
+	if _, ok := config["add_bos_token"]; !ok {
+		config["add_bos_token"] = true
 	}
-	if _, ok := said["bos_token"]; !ok {
-		said["bos_token"], said["eos_token"] = "</s>", "</s>"
+	if _, ok := config["bos_token"]; !ok {
+		config["bos_token"], config["eos_token"] = "</s>", "</s>"
 	}
 	var err error
-	if f["tokenizer_config.json"], err = json.Marshal(said); err != nil {
+	if f["tokenizer_config.json"], err = json.Marshal(config); err != nil {
 		return err
 	}
 	if _, ok := f["tokenizer.json"]; ok {

@@ -13,8 +13,8 @@ import (
 	"github.com/lathe-llm/lathe/infer/gguf"
 )
 
-// sidecars are the files of the folder other than weights.
-func (o *outward) sidecars() (map[string][]byte, error) {
+// sidecars returns the files of the folder other than weights.
+func (o *folderWriter) sidecars() (map[string][]byte, error) {
 	files := make(map[string][]byte)
 	put := func(name string, content any) error {
 		b, err := json.MarshalIndent(content, "", "  ")
@@ -72,20 +72,20 @@ func newOutVocab(kv *gguf.KV) (*outVocab, error) {
 	v.scores, _ = kv.Floats("tokenizer.ggml.scores")
 	switch {
 	case v.model != "gpt2" && v.model != "llama":
-		return nil, fmt.Errorf("%w: a tokenizer of the kind %.20q", ErrUnsupported, v.model)
+		return nil, fmt.Errorf("%w: tokenizer model %.20q", ErrUnsupported, v.model)
 	case len(v.tokens) == 0 || len(v.types) != len(v.tokens), v.model == "llama" && len(v.scores) != len(v.tokens):
 		return nil, fmt.Errorf("%w: %d tokens of %d types and %d scores", gguf.ErrFormat, len(v.tokens), len(v.types), len(v.scores))
 	}
 	return v, nil
 }
 
-// id is the number of a special token.
+// id returns the number of a special token.
 func (v *outVocab) id(key string) (int, bool) {
 	id, ok := v.kv.Uint("tokenizer.ggml." + key + "_token_id")
 	return int(id), ok && id < uint64(len(v.tokens))
 }
 
-// added lists the tokens that are matched before text is split.
+// added returns the tokens that are matched before text is split.
 func (v *outVocab) added() []addedToken {
 	var list []addedToken
 	for i, token := range v.tokens {
@@ -96,7 +96,7 @@ func (v *outVocab) added() []addedToken {
 	return list
 }
 
-// settings is tokenizer_config.json.
+// settings returns tokenizer_config.json.
 func (v *outVocab) settings() (map[string]any, error) {
 	out := map[string]any{"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": false}
 	if v.model == "llama" {
@@ -118,7 +118,7 @@ func (v *outVocab) settings() (map[string]any, error) {
 		if add, ok := v.kv.Bool("tokenizer.ggml." + key); ok {
 			out[key] = add
 		} else if v.model == "llama" {
-			out[key] = key == "add_bos_token" // what llama.cpp does where nothing is said
+			out[key] = key == "add_bos_token" // the default of llama.cpp
 		}
 	}
 	if template, ok := v.kv.String("tokenizer.chat_template"); ok {
@@ -127,14 +127,14 @@ func (v *outVocab) settings() (map[string]any, error) {
 	return out, nil
 }
 
-// pieces is tokenizer.model.
+// pieces returns tokenizer.model.
 func (v *outVocab) pieces() ([]byte, error) {
 	prefix := true
 	if add, ok := v.kv.Bool("tokenizer.ggml.add_space_prefix"); ok {
 		prefix = add
 	}
 	trainer := &sentencepiece.TrainerSpec{ModelType: sentencepiece.TrainerSpec_BPE.Enum(), VocabSize: proto.Int32(int32(len(v.tokens)))}
-	// Of those that are not there SentencePiece has −1.
+	// SentencePiece has −1 for special tokens that do not exist.
 	trainer.BosId, trainer.EosId, trainer.UnkId, trainer.PadId = v.number("bos"), v.number("eos"), v.number("unknown"), v.number("padding")
 	m := &sentencepiece.ModelProto{
 		TrainerSpec:    trainer,
@@ -163,11 +163,11 @@ func (v *outVocab) number(key string) *int32 {
 	return proto.Int32(-1)
 }
 
-// pairs is tokenizer.json.
+// pairs returns tokenizer.json.
 func (v *outVocab) pairs() (map[string]any, error) {
 	merges, ok := v.kv.Strings("tokenizer.ggml.merges")
 	if !ok {
-		return nil, fmt.Errorf("%w: a vocabulary of byte pairs without merges", gguf.ErrFormat)
+		return nil, fmt.Errorf("%w: a byte-pair vocabulary without merges", gguf.ErrFormat)
 	}
 	pre, _ := v.kv.String("tokenizer.ggml.pre")
 	steps, err := splitSteps(pre)
@@ -207,13 +207,13 @@ func (v *outVocab) pairs() (map[string]any, error) {
 	return out, nil
 }
 
-// addsBOS reports whether the start token goes before every text.
+// addsBOS reports whether every text begins with the start token.
 func (v *outVocab) addsBOS(pre string) bool {
 	add, ok := v.kv.Bool("tokenizer.ggml.add_bos_token")
 	return ok && add || !ok && slices.Contains([]string{"llama-bpe", "llama3", "llama-v3"}, pre)
 }
 
-// splitSteps are the steps in which text is split, for llama.cpp's name of the way.
+// splitSteps returns the pre-tokenizer of llama.cpp's name, as steps of tokenizer.json.
 func splitSteps(pre string) ([]any, error) {
 	bytes := func(regex bool) any {
 		return map[string]any{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": regex}
@@ -232,5 +232,5 @@ func splitSteps(pre string) ([]any, error) {
 	case "llama-bpe", "llama3", "llama-v3":
 		return by(`\p{N}{1,3}`), nil
 	}
-	return nil, fmt.Errorf("%w: a tokenizer that splits text as %.40q", ErrUnsupported, pre)
+	return nil, fmt.Errorf("%w: pre-tokenizer %.40q", ErrUnsupported, pre)
 }

@@ -24,7 +24,7 @@ func (r *reference) optNorm(x [][]float64, module string) [][]float64 {
 	return out
 }
 
-// optAttention is what attention of one layer says, for what enters it.
+// optAttention returns the output of the attention of one layer for its input.
 func (r *reference) optAttention(x [][]float64, prefix string) [][]float64 {
 	q, k, v := r.project(x, prefix+"q_proj"), r.project(x, prefix+"k_proj"), r.project(x, prefix+"v_proj")
 	heads := int(r.number("num_attention_heads", 0))

@@ -100,7 +100,7 @@ func (r *reference) gemma() bool {
 	return r.class == "Gemma2ForCausalLM" || r.class == "Gemma3ForCausalLM"
 }
 
-// local tells whether a layer sees a window only.
+// local reports whether a layer has a sliding window.
 func (r *reference) local(layer int) bool {
 	switch r.class {
 	case "Gemma2ForCausalLM":
@@ -250,23 +250,23 @@ func add(a, b [][]float64) {
 	}
 }
 
-// noOp tells whether block_configs has a block of a layer do nothing.
+// noOp reports whether a block of a layer is without effect by block_configs.
 func (r *reference) noOp(layer int, block string) bool {
 	blocks, ok := r.config["block_configs"].([]any)
 	return ok && blocks[layer].(map[string]any)[block].(map[string]any)["no_op"] == true
 }
 
-// afterAttention is what attention adds to the states.
+// afterAttention returns what attention adds to the residual stream.
 func (r *reference) afterAttention(x [][]float64, layer int) [][]float64 {
 	prefix := fmt.Sprintf("model.layers.%d.", layer)
-	said := r.attention(r.normAll(x, prefix+"input_layernorm"), layer)
+	out := r.attention(r.normAll(x, prefix+"input_layernorm"), layer)
 	if r.gemma() {
-		said = r.normAll(said, prefix+"post_attention_layernorm")
+		out = r.normAll(out, prefix+"post_attention_layernorm")
 	}
-	return said
+	return out
 }
 
-// logits are the scores after every token.
+// logits returns the logits after every token.
 func (r *reference) logits(tokens []int) [][]float64 {
 	if r.class == "OPTForCausalLM" {
 		return r.optLogits(tokens)
@@ -294,11 +294,11 @@ func (r *reference) logits(tokens []int) [][]float64 {
 		if r.gemma() {
 			before = "pre_feedforward_layernorm"
 		}
-		said := r.mlp(r.normAll(x, prefix+before), layer)
+		out := r.mlp(r.normAll(x, prefix+before), layer)
 		if r.gemma() {
-			said = r.normAll(said, prefix+"post_feedforward_layernorm")
+			out = r.normAll(out, prefix+"post_feedforward_layernorm")
 		}
-		add(x, said)
+		add(x, out)
 	}
 	head := "lm_head"
 	if r.config["tie_word_embeddings"] == true {

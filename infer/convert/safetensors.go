@@ -36,7 +36,7 @@ func (w *weights) Close() {
 	}
 }
 
-// openWeights reads the headers of the safetensors files of a folder that make up its model.
+// openWeights reads the headers of the safetensors files of the model in a folder.
 func openWeights(dir string) (*weights, error) {
 	names, err := weightFiles(dir)
 	if err != nil {
@@ -52,7 +52,7 @@ func openWeights(dir string) (*weights, error) {
 	return w, nil
 }
 
-// weightFiles lists the files of the weights.
+// weightFiles returns the names of the files with the weights.
 func weightFiles(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -99,15 +99,15 @@ func (w *weights) open(path string) error {
 	}
 	for _, t := range list {
 		if _, ok := w.byName[t.name]; ok {
-			return fmt.Errorf("%w: tensor %.200q is there twice", ErrFormat, t.name)
+			return fmt.Errorf("%w: tensor %.200q occurs twice", ErrFormat, t.name)
 		}
 		w.byName[t.name] = t
 	}
 	return nil
 }
 
-// parseSafetensors reads the header of a file of size bytes: its length, eight bytes, and then JSON that says of each tensor its type, extents and
-// place in what follows.
+// parseSafetensors reads the header of a file of size bytes: its length in eight bytes, then JSON with the type, the extents and the position of
+// each tensor in the data that follows.
 func parseSafetensors(r io.ReaderAt, size int64) ([]weight, error) {
 	var head [8]byte
 	if _, err := r.ReadAt(head[:], 0); err != nil {
@@ -140,7 +140,7 @@ func parseSafetensors(r io.ReaderAt, size int64) ([]weight, error) {
 	return list, nil
 }
 
-// parseEntry checks what a header says of one tensor against the bytes of data.
+// parseEntry reads one tensor of a header and checks it against the size of the data.
 func parseEntry(name string, raw json.RawMessage, data int64) (weight, error) {
 	var e struct {
 		Type    string  `json:"dtype"`
@@ -159,7 +159,7 @@ func parseEntry(name string, raw json.RawMessage, data int64) (weight, error) {
 	case "BF16":
 		t.kind = gguf.BF16
 	default:
-		return t, fmt.Errorf("%w: type %.20q (F32, F16 and BF16 can be converted)", ErrUnsupported, e.Type)
+		return t, fmt.Errorf("%w: type %.20q (supported: F32, F16, BF16)", ErrUnsupported, e.Type)
 	}
 	if len(e.Offsets) != 2 || e.Offsets[0] < 0 || e.Offsets[1] < e.Offsets[0] || e.Offsets[1] > data || len(e.Shape) > 8 {
 		return t, fmt.Errorf("%w: extents %v at %v of %d bytes", ErrFormat, e.Shape, e.Offsets, data)

@@ -12,7 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Types of tokens as llama.cpp and SentencePiece number them.
+// Token types, in the numbering of llama.cpp and SentencePiece.
 const (
 	typeNormal  = 1
 	typeUnknown = 2
@@ -22,49 +22,49 @@ const (
 	typeByte    = 6
 )
 
-// addedScore is the score of tokens that are matched before text is split, which has none.
+// addedScore is the score of tokens that are matched before text is split. They are never merged.
 const addedScore = -1000
 
-// spaceMark stands for a space in a piece.
+// spaceMark represents a space in a piece.
 const spaceMark = "▁"
 
-// pieces reads a vocabulary of SentencePiece from tokenizer.model, and the tokens that were added to it from where
-// transformers keeps them: tokenizer_config.json, else tokenizer.json, and added_tokens.json.
-func pieces(files folder, said settings, vocab int) (map[string]any, error) {
+// pieces reads a SentencePiece vocabulary from tokenizer.model, and the added tokens from the files of transformers:
+// tokenizer_config.json, else tokenizer.json, and added_tokens.json.
+func pieces(files folder, config settings, vocab int) (map[string]any, error) {
 	var model sentencepiece.ModelProto
 	if err := proto.Unmarshal(files["tokenizer.model"], &model); err != nil {
 		return nil, fmt.Errorf("tokenizer.model: %w: %w", ErrFormat, err)
 	}
 	if kind := model.GetTrainerSpec().GetModelType(); kind != sentencepiece.TrainerSpec_BPE {
-		return nil, fmt.Errorf("tokenizer.model: %w: pieces chosen by %s, where llama.cpp merges pairs", ErrUnsupported, kind)
+		return nil, fmt.Errorf("tokenizer.model: %w: model type %s, llama.cpp merges pairs", ErrUnsupported, kind)
 	}
 	if len(model.GetNormalizerSpec().GetPrecompiledCharsmap()) > 0 {
-		return nil, fmt.Errorf("tokenizer.model: %w: it rewrites text as %.40q before splitting it", ErrUnsupported, model.GetNormalizerSpec().GetName())
+		return nil, fmt.Errorf("tokenizer.model: %w: it normalises text by %.40q before splitting it", ErrUnsupported, model.GetNormalizerSpec().GetName())
 	}
 	v, err := newVocabulary(&model, vocab)
 	if err != nil {
 		return nil, fmt.Errorf("tokenizer.model: %w", err)
 	}
-	if err := v.addFrom(files, said); err != nil {
+	if err := v.addFrom(files, config); err != nil {
 		return nil, err
 	}
-	return v.values(&model, said), nil
+	return v.values(&model, config), nil
 }
 
-// wordList is a vocabulary in the making.
-type wordList struct {
+// pieceList is a vocabulary of pieces.
+type pieceList struct {
 	tokens []string
 	scores []float32
 	types  []int32
 }
 
-// newVocabulary is the pieces of a model and, up to the rows of the embedding, tokens that no text has.
-func newVocabulary(model *sentencepiece.ModelProto, vocab int) (*wordList, error) {
+// newVocabulary returns the pieces of a model, padded with unused tokens to the rows of the embedding.
+func newVocabulary(model *sentencepiece.ModelProto, vocab int) (*pieceList, error) {
 	list := model.GetPieces()
 	if len(list) == 0 {
 		return nil, fmt.Errorf("%w: no pieces", ErrFormat)
 	}
-	v := &wordList{}
+	v := &pieceList{}
 	for i, p := range list[:min(len(list), vocab)] {
 		kind := int32(p.GetType())
 		switch kind {
@@ -87,26 +87,26 @@ func newVocabulary(model *sentencepiece.ModelProto, vocab int) (*wordList, error
 	return v, nil
 }
 
-// addFrom takes in the tokens that the files add. Those beyond the rows of the embedding can never come up.
-func (v *wordList) addFrom(files folder, said settings) error {
-	var apart map[string]int
+// addFrom adds the tokens of the files. It skips those beyond the rows of the embedding, which no model computes.
+func (v *pieceList) addFrom(files folder, config settings) error {
+	var extra map[string]int
 	if b, ok := files["added_tokens.json"]; ok {
-		if err := json.Unmarshal(b, &apart); err != nil {
+		if err := json.Unmarshal(b, &extra); err != nil {
 			return fmt.Errorf("added_tokens.json: %w: %w", ErrFormat, err)
 		}
 	}
 	var list []addedToken
-	for content, id := range apart {
+	for content, id := range extra {
 		list = append(list, addedToken{ID: id, Content: content})
 	}
-	for key, t := range said.Added {
+	for key, t := range config.Added {
 		id, err := strconv.Atoi(key)
 		if err != nil {
 			return fmt.Errorf("tokenizer_config.json: %w: added_tokens_decoder has a token %.40q", ErrFormat, key)
 		}
 		list = append(list, addedToken{ID: id, Content: t.Content, Special: t.Special})
 	}
-	if b, ok := files["tokenizer.json"]; ok && len(said.Added) == 0 {
+	if b, ok := files["tokenizer.json"]; ok && len(config.Added) == 0 {
 		var t struct {
 			Added []addedToken `json:"added_tokens"`
 		}
@@ -117,7 +117,7 @@ func (v *wordList) addFrom(files folder, said settings) error {
 	}
 	for _, t := range list {
 		if t.ID < 0 || t.Content == "" {
-			return fmt.Errorf("tokenizer: %w: an added token has number %d and text %.40q", ErrFormat, t.ID, t.Content)
+			return fmt.Errorf("tokenizer: %w: added token %d is %.40q", ErrFormat, t.ID, t.Content)
 		}
 		if t.ID >= len(v.tokens) || v.types[t.ID] == typeUnknown || v.types[t.ID] == typeByte {
 			continue
@@ -131,19 +131,19 @@ func (v *wordList) addFrom(files folder, said settings) error {
 	return nil
 }
 
-// plain is a piece as text has it: tokens that are matched before text is split are matched against spaces.
+// plain returns the text of a piece. Added tokens are matched against text with spaces.
 func plain(piece string) string { return strings.ReplaceAll(piece, spaceMark, " ") }
 
-// set makes a token one that was added, unless the model has it as such.
-func (v *wordList) set(id int, token string, kind int32) {
+// set makes a token an added one, unless it already is.
+func (v *pieceList) set(id int, token string, kind int32) {
 	if v.tokens[id] == token && v.types[id] == kind {
 		return
 	}
 	v.tokens[id], v.scores[id], v.types[id] = token, addedScore, kind
 }
 
-// values are the keys of the vocabulary. Of the special tokens the configuration has the last word, the model the first.
-func (v *wordList) values(model *sentencepiece.ModelProto, said settings) map[string]any {
+// values returns the keys of the vocabulary. Special tokens of the configuration replace those of the model.
+func (v *pieceList) values(model *sentencepiece.ModelProto, config settings) map[string]any {
 	out := map[string]any{
 		"tokenizer.ggml.model": "llama", "tokenizer.ggml.pre": "default",
 		"tokenizer.ggml.tokens": v.tokens, "tokenizer.ggml.scores": v.scores, "tokenizer.ggml.token_type": v.types,
@@ -155,8 +155,8 @@ func (v *wordList) values(model *sentencepiece.ModelProto, said settings) map[st
 		id    int32
 		token special
 	}{
-		{"bos", trainer.GetBosId(), said.BOS}, {"eos", trainer.GetEosId(), said.EOS}, {"unknown", trainer.GetUnkId(), said.UNK},
-		{"padding", trainer.GetPadId(), said.PAD},
+		{"bos", trainer.GetBosId(), config.BOS}, {"eos", trainer.GetEosId(), config.EOS}, {"unknown", trainer.GetUnkId(), config.UNK},
+		{"padding", trainer.GetPadId(), config.PAD},
 	} {
 		id := int(s.id)
 		if at := slices.Index(v.tokens, string(s.token)); at >= 0 && s.token != "" {
@@ -166,14 +166,14 @@ func (v *wordList) values(model *sentencepiece.ModelProto, said settings) map[st
 			out["tokenizer.ggml."+s.key+"_token_id"] = uint32(id)
 		}
 	}
-	if said.AddBOS != nil {
-		out["tokenizer.ggml.add_bos_token"] = *said.AddBOS
+	if config.AddBOS != nil {
+		out["tokenizer.ggml.add_bos_token"] = *config.AddBOS
 	}
-	if said.AddEOS != nil {
-		out["tokenizer.ggml.add_eos_token"] = *said.AddEOS
+	if config.AddEOS != nil {
+		out["tokenizer.ggml.add_eos_token"] = *config.AddEOS
 	}
-	if said.Template != "" {
-		out["tokenizer.chat_template"] = string(said.Template)
+	if config.Template != "" {
+		out["tokenizer.chat_template"] = string(config.Template)
 	}
 	return out
 }

@@ -94,7 +94,7 @@ func TestSentencePieceRefuses(t *testing.T) {
 		}, convert.ErrFormat, "added_tokens_decoder"},
 		{"a number below 0", func(_ *sentencepiece.ModelProto, c map[string]any) {
 			c["added_tokens_decoder"] = map[string]any{"-1": map[string]any{"content": "y"}}
-		}, convert.ErrFormat, "number -1"},
+		}, convert.ErrFormat, "added token -1"},
 	} {
 		m, config := gemmaPieces()
 		test.change(m, config)

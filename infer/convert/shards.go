@@ -13,18 +13,18 @@ import (
 	"github.com/lathe-llm/lathe/infer/internal/parts"
 )
 
-// maxShard is how large a safetensors file grows before another is begun.
+// maxShard bounds the size of a safetensors file of several.
 const maxShard = 5 << 30
 
-// entry is what a safetensors header says of a tensor.
+// entry describes a tensor in a safetensors header.
 type entry struct {
 	Type    string   `json:"dtype"`
 	Shape   []int64  `json:"shape"`
 	Offsets [2]int64 `json:"data_offsets"`
 }
 
-// write writes the weights: one file, or several and an index of them.
-func (o *outward) write(ctx context.Context, dir string, progress func(done, total int64)) error {
+// write writes the weights: one file, or several and their index.
+func (o *folderWriter) write(ctx context.Context, dir string, progress func(done, total int64)) error {
 	var shards [][]outTensor
 	var total, size int64
 	for _, t := range o.tensors {
@@ -65,7 +65,7 @@ func (o *outward) write(ctx context.Context, dir string, progress func(done, tot
 	return durable.WriteFile(filepath.Join(dir, parts.Index), b, 0o644)
 }
 
-func (o *outward) writeShard(path string, list []outTensor, wrote func(bytes int) error) (err error) {
+func (o *folderWriter) writeShard(path string, list []outTensor, wrote func(bytes int) error) (err error) {
 	f, err := durable.Create(path, 0o644)
 	if err != nil {
 		return err
@@ -85,7 +85,7 @@ func (o *outward) writeShard(path string, list []outTensor, wrote func(bytes int
 	if err != nil {
 		return err
 	}
-	for len(text)%8 != 0 { // numbers lie on multiples of their size
+	for len(text)%8 != 0 { // align the data
 		text = append(text, ' ')
 	}
 	w := bufio.NewWriterSize(f, 1<<20)
@@ -113,7 +113,7 @@ func (o *outward) writeShard(path string, list []outTensor, wrote func(bytes int
 	return f.Commit()
 }
 
-// halve puts rows of heads whose rotary pairs are neighbours in the order in which they are halves, as transformers has them.
+// halve permutes the rows of heads from rotary pairs of adjacent rows to pairs of halves, as in transformers.
 func halve(b []byte, headDim, rowSize int) []byte {
 	out := make([]byte, 0, len(b))
 	for head := 0; head < len(b); head += headDim * rowSize {

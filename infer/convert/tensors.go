@@ -12,16 +12,16 @@ import (
 // chunkElements is about how many numbers are converted at a time.
 const chunkElements = 1 << 20
 
-// tensor is one tensor of the file and where its numbers come from.
+// tensor is one tensor of the file and its source.
 type tensor struct {
 	out    gguf.Tensor
 	src    weight
-	values []float32 // in place of src
-	head   int       // rows that change places together, 0 for none: those of one head
+	values []float32 // instead of src
+	head   int       // rows that are permuted together, those of one head; 0 for none
 	offset float32   // added to every number
 }
 
-// layOut lists the tensors of the file and checks that the folder has them all, with the extents that config.json needs, and no others.
+// layOut returns the tensors of the file. It checks that the folder has all of them and no others, with the extents of config.json.
 func (c *config) layOut(w *weights, asked string) ([]tensor, error) {
 	named := make(map[string]weight, len(w.byName))
 	for name, t := range w.byName {
@@ -59,18 +59,18 @@ func (c *config) layOut(w *weights, asked string) ([]tensor, error) {
 	if factors := c.ropeFactors(); factors != nil {
 		l.list = append(l.list, tensor{out: gguf.Tensor{Name: "rope_freqs.weight", Type: gguf.F32, Dims: []int{len(factors)}}, values: factors})
 	}
-	for place, layer := range c.layers {
-		l.layer(place, layer)
+	for i, layer := range c.layers {
+		l.layer(i, layer)
 	}
 	if l.err == nil {
 		for _, t := range named {
-			return nil, fmt.Errorf("%w: tensor %.200q is not of a model of %d layers", ErrUnsupported, t.name, c.Layers)
+			return nil, fmt.Errorf("%w: tensor %.200q does not belong to a model of %d layers", ErrUnsupported, t.name, c.Layers)
 		}
 	}
 	return l.list, l.err
 }
 
-// layouter takes tensors from those named. Its first error sticks.
+// layouter moves tensors from named to list. It keeps its first error.
 type layouter struct {
 	config *config
 	named  map[string]weight
@@ -111,7 +111,7 @@ func (l *layouter) layer(i int, s shape) {
 	}
 }
 
-// fill adds a tensor that the folder has not: zeros, and a norm of ones.
+// fill adds a tensor that the folder lacks: zeros, or ones for a norm.
 func (l *layouter) fill(name string, needed bool, dims []int) {
 	if !needed {
 		return
@@ -126,7 +126,7 @@ func (l *layouter) fill(name string, needed bool, dims []int) {
 	l.list = append(l.list, tensor{out: gguf.Tensor{Name: name, Type: l.typeOf(gguf.F16, dims), Dims: dims}, values: slices.Repeat([]float32{value}, n)})
 }
 
-// typeOf is the type of a tensor in the file that is of some type in the folder.
+// typeOf returns the type in the file of a tensor that has a type in the folder.
 func (l *layouter) typeOf(kind gguf.Type, dims []int) gguf.Type {
 	if len(dims) == 1 {
 		return gguf.F32
@@ -140,14 +140,14 @@ func (l *layouter) typeOf(kind gguf.Type, dims []int) gguf.Type {
 	return kind
 }
 
-// take makes one tensor of the file from one of those named. head is the number of rows that change places together.
+// take adds a tensor of the file. head is the number of rows that are permuted together.
 func (l *layouter) take(name, from string, needed bool, head int, dims []int) {
 	t, ok := l.named[from]
 	delete(l.named, from)
 	switch {
 	case l.err != nil:
 	case !ok && needed:
-		l.err = fmt.Errorf("%w: no tensor for %s in the safetensors files", ErrFormat, from)
+		l.err = fmt.Errorf("%w: the safetensors files lack %s", ErrFormat, from)
 	case !ok:
 	case !slices.Equal(t.dims, dims):
 		l.err = fmt.Errorf("%w: tensor %.200q has extents %v where config.json needs %v", ErrFormat, t.name, t.dims, dims)
@@ -161,7 +161,7 @@ func (l *layouter) take(name, from string, needed bool, head int, dims []int) {
 	}
 }
 
-// write hands the stored form of the tensor to emit, some rows at a time.
+// write calls emit with the stored bytes of the tensor, some rows at a time.
 func (t tensor) write(ctx context.Context, emit func([]byte) error) error {
 	if t.values != nil {
 		b, err := gguf.Encode(t.out.Type, t.values, t.out.Dims[len(t.out.Dims)-1])
@@ -211,7 +211,7 @@ func (t tensor) write(ctx context.Context, emit func([]byte) error) error {
 	return nil
 }
 
-// interleave puts the rows of a head whose rotary pairs are (i, i + half) in the order in which pairs are neighbours.
+// interleave permutes the rows of a head from rotary pairs of halves to pairs of adjacent rows.
 func interleave(b []byte, rowSize int) []byte {
 	half := len(b) / rowSize / 2
 	out := make([]byte, 0, len(b))

@@ -45,9 +45,9 @@ func readTokenizer(dir string, c *config, kv *gguf.KV) error {
 }
 
 func tokenizer(files folder, vocab int, kv *gguf.KV) error {
-	var said settings
+	var config settings
 	if b, ok := files["tokenizer_config.json"]; ok {
-		if err := json.Unmarshal(b, &said); err != nil {
+		if err := json.Unmarshal(b, &config); err != nil {
 			return fmt.Errorf("tokenizer_config.json: %w: %w", ErrFormat, err)
 		}
 	}
@@ -55,7 +55,7 @@ func tokenizer(files folder, vocab int, kv *gguf.KV) error {
 	if _, ok := files["tokenizer.model"]; ok {
 		read = pieces
 	}
-	values, err := read(files, said, vocab)
+	values, err := read(files, config, vocab)
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func tokenizer(files folder, vocab int, kv *gguf.KV) error {
 	return nil
 }
 
-// settings are what tokenizer_config.json says. Of its special tokens some are texts and some objects.
+// settings holds tokenizer_config.json. Special tokens are strings or objects.
 type settings struct {
 	AddBOS   *bool                 `json:"add_bos_token"`
 	AddEOS   *bool                 `json:"add_eos_token"`
@@ -100,7 +100,7 @@ func (s *special) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// chatTemplate is one template, or the one named default of several.
+// chatTemplate is a template, or the one of several that is named default.
 type chatTemplate string
 
 // UnmarshalJSON implements [json.Unmarshaler].
@@ -125,10 +125,10 @@ type addedToken struct {
 	Special bool   `json:"special"`
 }
 
-// unique checks the tokens of a vocabulary, which llama.cpp takes for granted to differ.
+// unique checks that the tokens of a vocabulary differ, which llama.cpp assumes.
 func unique(tokens []string, vocab int) error {
 	if len(tokens) != vocab {
-		return fmt.Errorf("tokenizer: %w: %d tokens, config.json says %d", ErrFormat, len(tokens), vocab)
+		return fmt.Errorf("tokenizer: %w: %d tokens, config.json has %d", ErrFormat, len(tokens), vocab)
 	}
 	at := make(map[string]int, len(tokens))
 	for i, token := range tokens {
@@ -140,13 +140,13 @@ func unique(tokens []string, vocab int) error {
 	return nil
 }
 
-// pairs reads a vocabulary of byte pairs from tokenizer.json.
-func pairs(files folder, said settings, vocab int) (map[string]any, error) {
+// pairs reads a byte-pair vocabulary from tokenizer.json.
+func pairs(files folder, config settings, vocab int) (map[string]any, error) {
 	pre, err := preTokenizer(files, vocab)
 	if err != nil {
 		return nil, err
 	}
-	// The vocabulary is read alike for all families, so the plainest description of a network will do.
+	// The library reads the vocabularies of all families in the same way, so any network will do.
 	if files["config.json"], err = json.Marshal(map[string]any{"architectures": []string{"LlamaForCausalLM"}, "vocab_size": vocab}); err != nil {
 		return nil, err
 	}
@@ -158,20 +158,20 @@ func pairs(files folder, said settings, vocab int) (map[string]any, error) {
 		pre = found.Pre
 	}
 	if pre == "default" {
-		return nil, fmt.Errorf("tokenizer.json: %w: llama.cpp has no name for the way this one splits text", ErrUnsupported)
+		return nil, fmt.Errorf("tokenizer.json: %w: llama.cpp has no name for its pre-tokenizer", ErrUnsupported)
 	}
 	out := make(map[string]any, len(values))
 	for key, value := range values {
 		switch {
 		case !strings.HasPrefix(key, "tokenizer."), strings.HasSuffix(key, "_token_ids"):
-		case key == "tokenizer.ggml.add_bos_token" && said.AddBOS == nil, key == "tokenizer.ggml.add_eos_token" && said.AddEOS == nil:
-			// where nothing is said, llama.cpp knows better than false
+		case key == "tokenizer.ggml.add_bos_token" && config.AddBOS == nil, key == "tokenizer.ggml.add_eos_token" && config.AddEOS == nil:
+			// the default of llama.cpp depends on the vocabulary
 		default:
 			out[key] = value
 		}
 	}
 	out["tokenizer.ggml.pre"] = pre
-	for i, token := range found.Tokens { // rows of the embedding without a token, as the library fills them up
+	for i, token := range found.Tokens { // padding that the library adds up to the rows of the embedding
 		if strings.HasPrefix(token, "[PAD") && found.Scores[i] == -1 {
 			found.Types[i] = typeUnused
 		}
@@ -179,7 +179,7 @@ func pairs(files folder, said settings, vocab int) (map[string]any, error) {
 	return out, nil
 }
 
-// vocabulary has the library read the files. It is not made for files that lie, so a panic in it is an error in them.
+// vocabulary reads the files with the library, which panics on some damaged files.
 func vocabulary(files folder) (values hf.KV, t *hf.Tokenizer, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -201,7 +201,7 @@ type splitter struct {
 	Steps      []splitter `json:"pretokenizers"`
 }
 
-// preTokenizer checks tokenizer.json and returns llama.cpp's name for its pre-tokenizer, "" where the library knows it or has another way.
+// preTokenizer checks tokenizer.json and returns llama.cpp's name of its pre-tokenizer, "" where the library finds the name.
 func preTokenizer(files folder, vocab int) (string, error) {
 	text, ok := files["tokenizer.json"]
 	if !ok {
@@ -220,7 +220,7 @@ func preTokenizer(files folder, vocab int) (string, error) {
 		return "", fmt.Errorf("tokenizer.json: %w: %w", ErrFormat, err)
 	}
 	if t.Model.Type != "BPE" || t.Model.ByteFallback {
-		return "", fmt.Errorf("tokenizer.json: %w: a model %.20q of pieces needs its tokenizer.model", ErrUnsupported, t.Model.Type)
+		return "", fmt.Errorf("tokenizer.json: %w: a model of type %.20q needs tokenizer.model", ErrUnsupported, t.Model.Type)
 	}
 	known := make(map[int]bool, len(t.Model.Vocab))
 	for token, id := range t.Model.Vocab {
@@ -231,7 +231,7 @@ func preTokenizer(files folder, vocab int) (string, error) {
 	}
 	for _, a := range t.Added {
 		if a.ID < 0 || a.ID >= vocab {
-			return "", fmt.Errorf("tokenizer.json: %w: an added token has number %d of %d", ErrFormat, a.ID, vocab)
+			return "", fmt.Errorf("tokenizer.json: %w: added token with number %d of %d", ErrFormat, a.ID, vocab)
 		}
 		known[a.ID] = true
 	}
@@ -257,7 +257,7 @@ func preTokenizer(files folder, vocab int) (string, error) {
 	return "", nil
 }
 
-// folder is the files of a folder that the library may see.
+// folder holds files of a folder for the library.
 type folder map[string][]byte
 
 // Open implements [fs.FS].

@@ -1,5 +1,5 @@
-// Package converttest writes tiny random models as folders of Hugging Face's transformers library, so that tests have what
-// conversion reads without a download.
+// Package converttest writes tiny random models as folders of Hugging Face's transformers library, so that tests of the
+// conversion need no download.
 //
 //	err := converttest.Write(dir, converttest.Folder{Model: gguftest.Tiny("llama"), Class: "LlamaForCausalLM"})
 package converttest
@@ -19,9 +19,9 @@ import (
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
 )
 
-// Folder is the recipe of a folder.
+// Folder describes a folder.
 type Folder struct {
-	// Model is the recipe of the network and its numbers; Class is what transformers calls it.
+	// Model describes the network and its numbers; Class is the class of transformers.
 	Model gguftest.Model
 	Class string
 	// Single puts all weights into model.safetensors; otherwise they are in two files.
@@ -30,7 +30,7 @@ type Folder struct {
 	Edit func(config map[string]any)
 }
 
-// Open writes the folder of a recipe, and the GGUF file that has the same numbers, for as long as a test lives.
+// Open writes the folder and a GGUF file with the same numbers, and keeps both until the test ends.
 func Open(tb testing.TB, f Folder) (dir string, source *gguf.File) {
 	tb.Helper()
 	dir = tb.TempDir()
@@ -40,13 +40,13 @@ func Open(tb testing.TB, f Folder) (dir string, source *gguf.File) {
 	return dir, gguftest.Open(tb, f.Model)
 }
 
-// Write writes the folder of a recipe into a folder that is there.
+// Write writes the folder into an existing directory.
 func Write(dir string, f Folder) (err error) {
 	temp, err := os.MkdirTemp("", "converttest-")
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.RemoveAll(temp) }() // the system clears it otherwise
+	defer func() { _ = os.RemoveAll(temp) }() // the system removes it otherwise
 	path := filepath.Join(temp, "model.gguf")
 	if err := f.Model.Write(path); err != nil {
 		return err
@@ -99,7 +99,7 @@ func Write(dir string, f Folder) (err error) {
 	return nil
 }
 
-// vocabulary is the files of the tokenizer.
+// vocabulary returns the files of the tokenizer.
 func (f Folder) vocabulary() map[string]any {
 	if f.opt() { // as its authors published it
 		t := Tokenizer(f.Model.Vocab)
@@ -118,7 +118,7 @@ func (f Folder) vocabulary() map[string]any {
 	}
 }
 
-// config is what transformers writes of the network.
+// config returns config.json.
 func (f Folder) config() map[string]any {
 	m := f.Model
 	if f.opt() {
@@ -135,7 +135,7 @@ func (f Folder) config() map[string]any {
 		"tie_word_embeddings": m.Tied, "hidden_act": "silu", "quantization_config": nil,
 	}
 	if f.gemma() {
-		config["hidden_act"], config["hidden_activation"] = "gelu", "gelu_pytorch_tanh" // the second one counts
+		config["hidden_act"], config["hidden_activation"] = "gelu", "gelu_pytorch_tanh" // transformers uses the second one
 		config["sliding_window"], config["query_pre_attn_scalar"] = m.Window, m.HeadDim
 	}
 	switch m.Arch {
@@ -151,7 +151,7 @@ func (f Folder) opt() bool { return f.Model.Arch == "opt" }
 
 func (f Folder) gemma() bool { return f.Model.Arch == "gemma2" || f.Model.Arch == "gemma3" }
 
-// tensor is a tensor of the GGUF file as transformers keeps it.
+// tensor returns a tensor of the GGUF file in the layout of transformers.
 func (f Folder) tensor(source *gguf.File, t gguf.Tensor) (Tensor, error) {
 	values, dims, err := source.Float32(t.Name)
 	if err != nil {
@@ -165,7 +165,7 @@ func (f Folder) tensor(source *gguf.File, t gguf.Tensor) (Tensor, error) {
 			values[i]--
 		}
 	}
-	if t.Name == "position_embd.weight" { // rows that no position takes
+	if t.Name == "position_embd.weight" { // unused rows
 		dims[0] += 2
 		values = append(make([]float32, 2*dims[1]), values...)
 		for i := range values[:2*dims[1]] {
@@ -183,7 +183,7 @@ type Tensor struct {
 	Data []byte
 }
 
-// Safetensors is a file of named tensors.
+// Safetensors returns a file of named tensors.
 func Safetensors(list map[string]Tensor) ([]byte, error) {
 	type entry struct {
 		Type    string  `json:"dtype"`
@@ -203,8 +203,7 @@ func Safetensors(list map[string]Tensor) ([]byte, error) {
 	return append(append(binary.LittleEndian.AppendUint64(nil, uint64(len(text))), text...), data...), nil
 }
 
-// halves puts rows whose rotary pairs are neighbours in the order in which they are halves, head by head: what transformers
-// keeps.
+// halves permutes the rows of each head from rotary pairs of adjacent rows to pairs of halves, as in transformers.
 func halves(values []float32, headDim, width int) []float32 {
 	out := make([]float32, 0, len(values))
 	for head := 0; head < len(values); head += headDim * width {
@@ -217,7 +216,7 @@ func halves(values []float32, headDim, width int) []float32 {
 	return out
 }
 
-// hubName is the name that transformers gives a tensor.
+// hubName returns the name of a tensor in transformers.
 func (f Folder) hubName(name string) string {
 	if f.opt() {
 		return strings.NewReplacer("token_embd", "model.decoder.embed_tokens", "position_embd", "model.decoder.embed_positions",
@@ -235,7 +234,7 @@ func (f Folder) hubName(name string) string {
 		"ffn_gate", "mlp.gate_proj", "ffn_up", "mlp.up_proj", "ffn_down", "mlp.down_proj", "output.weight", "lm_head.weight").Replace(name)
 }
 
-// Put writes a file of a folder, as JSON where it is not bytes.
+// Put writes a file of a folder, as JSON unless the content is bytes.
 func Put(dir, name string, content any) error {
 	b, ok := content.([]byte)
 	if !ok {
@@ -247,8 +246,8 @@ func Put(dir, name string, content any) error {
 	return os.WriteFile(filepath.Join(dir, name), b, 0o644)
 }
 
-// Tokenizer is tokenizer.json of a byte-level vocabulary of n tokens, two special ones, the bytes, and one merge, that splits
-// text in these steps.
+// Tokenizer returns tokenizer.json of a byte-level vocabulary of n tokens: two special ones, the bytes and one merge. steps are
+// those of its pre-tokenizer.
 func Tokenizer(n int, steps ...any) map[string]any {
 	vocab := map[string]int{}
 	next := 2

@@ -7,8 +7,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Pieces is a SentencePiece model of the kind that merges pairs: the special tokens in the given order, the 256 bytes, the
-// letters and some words with the beginnings they are merged from, of which longer ones come first.
+// Pieces returns a SentencePiece model that merges pairs: the special tokens in the given order, the 256 bytes, the letters
+// and some words with the prefixes that they are merged from.
 func Pieces(prefix bool, specials ...string) *sentencepiece.ModelProto {
 	m := &sentencepiece.ModelProto{
 		TrainerSpec:    &sentencepiece.TrainerSpec{ModelType: sentencepiece.TrainerSpec_BPE.Enum(), ByteFallback: proto.Bool(true)},
@@ -52,5 +52,5 @@ func Pieces(prefix bool, specials ...string) *sentencepiece.ModelProto {
 	return m
 }
 
-// Marshal is the file of a SentencePiece model.
+// Marshal returns the file of a SentencePiece model.
 func Marshal(m *sentencepiece.ModelProto) ([]byte, error) { return proto.Marshal(m) }
