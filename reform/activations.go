@@ -132,7 +132,7 @@ func (in *moduleInput) moments(ctx context.Context, r Recipe, w []float32, out i
 	return local.blend(r.blend(), other, w0), nil
 }
 
-// reference returns what the dense stream gives the target: with DenseOutput the dense model's inputs of the matrix, with
+// reference returns what the target is computed from: with DenseOutput the dense model's inputs of the matrix, with
 // DenseResidual the residual, which is the dense model's hidden state after the module minus the subnet's before it.
 // release closes what was created for it.
 func (in *moduleInput) reference(ctx context.Context, r Recipe, dense *decoder.Subnet) (reference *decoder.Inputs, release func(), err error) {

@@ -2,15 +2,15 @@ package reform
 
 import "github.com/lathe-llm/lathe/reform/linalg"
 
-// solveADMM finds the kept weights by the alternating direction method of arXiv 2409.17372:
+// solveADMM computes the kept weights by the alternating direction method of arXiv 2409.17372:
 //
 //	W ← (C + λW⁰ + ρ(Z − U))·(H + λI + ρI)⁻¹   the weights, free
 //	Z ← mask∘(W + U)                            the weights, without the dropped columns
 //	U ← U + W − Z                               the running difference
 //
-// with W = Z = W⁰ and U = 0 to start with; the λW⁰ is there with Options.Pull only. The matrix is the same in every
-// step and is inverted once. The relative error of Z after each step is the result's curve; its limit is the error of the
-// exact solution. n is the problem's normal equations on the kept columns, which errors are taken from.
+// starting from W = Z = W⁰ and U = 0; the term λW⁰ applies with Options.Pull only. The matrix is the same in every
+// step and is inverted once. Result.Curve is the relative error of Z after each step; its limit is the error of the exact
+// solution. n is the problem's normal equations on the kept columns, with which errors are computed.
 func solveADMM(p Problem, w0 []float64, kept []int, n *normal, lambda float64, o Options) ([]float64, Result, error) {
 	rho, steps := o.Rho, o.Steps
 	if rho == 0 {

@@ -11,7 +11,7 @@ import (
 )
 
 // BenchmarkSolve re-fits one W_D on three quarters of its columns: of the default model's shape and, with LATHE_SLOW set,
-// of a 7B model's, which takes 6 GB and minutes. The rate counts what the factorization and the solution of the kept
+// of a 7B model's, which needs 6 GB and minutes. The rate counts what the factorization and the solution of the kept
 // columns take, k³/3 + 2·out·k².
 func BenchmarkSolve(b *testing.B) {
 	shapes := [][2]int{{576, 1536}}

@@ -10,7 +10,7 @@ import (
 	"github.com/lathe-llm/lathe/reform"
 )
 
-// A bias makes the mean of what a cut module adds that of the dense one, whether the model has a bias of its own or not.
+// With a bias, the mean output of a cut module is that of the dense one, whether or not the model has a bias of its own.
 func TestBiasKeepsTheMeanState(t *testing.T) {
 	for _, own := range []bool{false, true} {
 		recipe := gguftest.Tiny("llama")

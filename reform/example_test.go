@@ -6,7 +6,7 @@ import (
 	"github.com/lathe-llm/lathe/reform"
 )
 
-// The second input is always twice the first: without it, the first can say all that it said.
+// The second input is always twice the first, so a larger weight of the first replaces it.
 func ExampleSolve() {
 	p := reform.Problem{
 		Name: "layer 0 mlp", W: []float32{1, 10}, Out: 1, In: 2,

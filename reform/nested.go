@@ -6,14 +6,14 @@ import (
 	"github.com/lathe-llm/lathe/reform/linalg"
 )
 
-// SolveNested re-fits one matrix for several widths at once: for each count the columns kept are the first so many of
-// order, which names the columns that stay longest first. It is exact least squares at one ridge, a share of the mean
-// diagonal of the whole Gram matrix. The columns of each result are in the order given; the bias options are not supported.
-// With the weights of each width comes the share of the outputs' energy that they lose.
+// SolveNested re-fits one matrix for several widths at once: for each k of keep, the kept columns are the first k of order,
+// which lists all columns. It is exact least squares without a bias and with one ridge, a share of the mean diagonal of the
+// whole Gram matrix. It returns, for each width, weights [Out, k] with columns in the given order, and the share of the
+// outputs' energy that is lost.
 //
-// One factorization serves all widths, since a prefix of the order has a leading part of the factor, and so does one forward
-// substitution: with H + λI = L·Lᵀ and B = C + λW⁰, the first k columns of B·L⁻ᵀ are those of the first k columns of B. What a
-// width loses needs no product with H, for W·H is B − λW.
+// All widths share one factorization, since the factor of the first k columns is the leading part of the factor, and one
+// forward substitution: with H + λI = L·Lᵀ and B = C + λW⁰, the first k columns of B·L⁻ᵀ depend only on the first k columns of
+// B. The lost energy needs no product with H, since W·H = B − λW.
 func SolveNested(p Problem, order, keep []int, lambda float64, pull bool) ([][]float32, []float64, error) {
 	weights, lost, err := solveNested(p, order, keep, lambda, pull)
 	if err != nil {
@@ -27,16 +27,16 @@ func solveNested(p Problem, order, keep []int, lambda float64, pull bool) ([][]f
 		return nil, nil, err
 	}
 	if len(order) != p.In {
-		return nil, nil, fmt.Errorf("order of %d columns, the matrix has %d", len(order), p.In)
+		return nil, nil, fmt.Errorf("order of %d columns of a matrix with %d", len(order), p.In)
 	}
 	w0 := linalg.Widen(p.W)
 	p.Fit.complete(p, w0, false)
 	all := newNormal(p, p.Fit, order, false)
-	f, taken, err := linalg.Ridged(all.h, p.In, lambda)
+	f, used, err := linalg.Ridged(all.h, p.In, lambda)
 	if err != nil {
 		return nil, nil, err
 	}
-	ridge := taken * linalg.MeanDiagonal(all.h, p.In)
+	ridge := used * linalg.MeanDiagonal(all.h, p.In)
 	target := append([]float64(nil), all.c...) // B
 	if pull {
 		for i, v := range linalg.Columns(w0, p.Out, p.In, order) {
@@ -48,7 +48,7 @@ func solveNested(p Problem, order, keep []int, lambda float64, pull bool) ([][]f
 	weights, lost := make([][]float32, len(keep)), make([]float64, len(keep))
 	for i, k := range keep {
 		if k < 0 || k > p.In {
-			return nil, nil, fmt.Errorf("%d columns kept of %d", k, p.In)
+			return nil, nil, fmt.Errorf("%d columns to keep of %d", k, p.In)
 		}
 		w := leading(forward, p.Out, p.In, k)
 		f.Leading(k).SolveUpper(w, p.Out)

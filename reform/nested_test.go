@@ -30,7 +30,7 @@ func TestSolveNestedIsSolve(t *testing.T) {
 			near(t, "share lost", lost[i], r.ErrAfter, 1e-6)
 		}
 	}
-	// What is lost is what the fit says of its weights, with a ridge too.
+	// The lost energy is the error of the weights, with a ridge too.
 	whole := p.Fit
 	whole.complete(p, linalg.Widen(p.W), false)
 	for _, pull := range []bool{false, true} {

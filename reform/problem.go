@@ -67,7 +67,7 @@ type Result struct {
 	Lambda                       float64   // the ridge used, as a share of the mean diagonal
 	Raised                       bool      // the ridge had to be raised to make the system positive definite
 	Curve                        []float64 // ADMM: the relative error after each step
-	Warning                      string    // what the caller should tell the user, or ""
+	Warning                      string    // for the user, or ""
 }
 
 // complete computes what follows from the original weights where the target is their outputs.

@@ -23,7 +23,7 @@ type Recipe struct {
 	// Blend is how far the fit goes from LocalOutput to Target, in (0, 1]; 0 is 1. With 1 the fit follows the errors of the
 	// layers before too closely on the calibration text.
 	Blend float64
-	// ShrinkBlend multiplies Blend by T/(T + 10·n), for T tokens and n columns: little text gives less of the target.
+	// ShrinkBlend multiplies Blend by T/(T + 10·n), for T tokens and n columns.
 	ShrinkBlend bool
 	// RefitUncutAttention also re-fits W_O of attention blocks that are not cut, where the target is DenseResidual and
 	// something before them is cut. Otherwise they stay as they are.

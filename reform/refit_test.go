@@ -14,7 +14,7 @@ import (
 	"github.com/lathe-llm/lathe/reform"
 )
 
-// meanState is the mean over tokens of the state after the first layer.
+// meanState returns the mean over tokens of the state after the first layer.
 func meanState(t *testing.T, m *decoder.Model, s *decoder.Subnet, windows [][]int32) []float64 {
 	t.Helper()
 	st, err := m.NewStates(t.Context(), windows)
@@ -39,7 +39,7 @@ func meanState(t *testing.T, m *decoder.Model, s *decoder.Subnet, windows [][]in
 	return mean
 }
 
-// randomMasks keeps 70 % of the MLP channels of each layer, drawn at random.
+// randomMasks keeps 70 % of the MLP channels of each layer, chosen at random.
 func randomMasks(m *decoder.Model, seed uint64) subnet.Masks {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	masks := subnet.Dense(m.Geometry())
@@ -64,26 +64,26 @@ func TestRefitBringsStatesBack(t *testing.T) {
 	// Attention with and without groups, biases, unequal layers, no gates.
 	families(t, []string{"llama mha", "llama biases", "deci", "openelm", "opt uneven"}, func(t *testing.T, _ string, m *decoder.Model) {
 		g := m.Geometry()
-		// On the text itself: channels of a random model say nothing about each other on other text.
+		// Measured on the calibration text: on other text, channels of a random model are independent.
 		windows := decodertest.Windows(2, 4, 64, g.Vocab)
 		masks := randomMasks(m, 3)
 		none := decodertest.Distance(t, m, gguf.Subnet{Masks: masks}, windows)
 		for name, recipe := range map[string]reform.Recipe{
-			"exact":        {},
-			"pulled":       {Solve: reform.Options{Pull: true, Lambdas: []float64{0.01, 0.1}}},
-			"admm":         {Solve: reform.Options{Method: reform.ADMM}},
-			"bias":         {Solve: reform.Options{Bias: true}},
-			"relative":     {Relative: true, Solve: reform.Options{Pull: true}},
-			"dense state":  {Target: reform.DenseResidual, Blend: 0.5, Relative: true, Solve: reform.Options{Pull: true}},
-			"all state":    {Target: reform.DenseResidual, Solve: reform.Options{Pull: true}},
-			"dense output": {Target: reform.DenseOutput, Solve: reform.Options{Pull: true}},
+			"exact":          {},
+			"pulled":         {Solve: reform.Options{Pull: true, Lambdas: []float64{0.01, 0.1}}},
+			"admm":           {Solve: reform.Options{Method: reform.ADMM}},
+			"bias":           {Solve: reform.Options{Bias: true}},
+			"relative":       {Relative: true, Solve: reform.Options{Pull: true}},
+			"dense residual": {Target: reform.DenseResidual, Blend: 0.5, Relative: true, Solve: reform.Options{Pull: true}},
+			"all residual":   {Target: reform.DenseResidual, Solve: reform.Options{Pull: true}},
+			"dense output":   {Target: reform.DenseOutput, Solve: reform.Options{Pull: true}},
 		} {
 			fit, report, err := reform.Refit(t.Context(), m, windows, masks, reform.Config{Recipe: recipe})
 			if err != nil {
 				t.Fatal(err)
 			}
 			if got := decodertest.Distance(t, m, fit, windows); got >= none {
-				t.Errorf("%s: states are %.4f away, without repair %.4f", name, got, none)
+				t.Errorf("%s: states differ by %.4f, without a re-fit by %.4f", name, got, none)
 			}
 			for _, mod := range report.Modules {
 				if mod.ErrAfter > mod.ErrBefore+1e-6 {
@@ -97,7 +97,7 @@ func TestRefitBringsStatesBack(t *testing.T) {
 	})
 }
 
-// Attention that nothing is dropped from makes up for what was dropped before it, and only for that.
+// Uncut attention compensates for modules cut before it, and is not re-fitted otherwise.
 func TestRefitOfWholeBlocks(t *testing.T) {
 	families(t, []string{"llama", "deci", "opt uneven", "gemma2"}, func(t *testing.T, name string, m *decoder.Model) {
 		g := m.Geometry()
@@ -118,11 +118,11 @@ func TestRefitOfWholeBlocks(t *testing.T) {
 				t.Fatal(err)
 			}
 			states[recipe.RefitUncutAttention] = decodertest.Distance(t, m, fit, windows)
-			// What has a bias says no more than the original does, and a block whose output is normed cannot say all.
+			// Modules with a bias and models that normalise the outputs of modules are re-fitted to local outputs.
 			able := !m.Config().PostNorms && m.Config().Arch != "opt"
 			for i, r := range fit.Refit {
 				if want := recipe.RefitUncutAttention && able && i > cut && !masks.Layer(i).Heads.IsEmpty(); (len(r.WO) > 0) != want {
-					t.Errorf("whole %t: layer %d has a W_O of %d numbers", recipe.RefitUncutAttention, i, len(r.WO))
+					t.Errorf("uncut attention %t: layer %d has a W_O of %d numbers", recipe.RefitUncutAttention, i, len(r.WO))
 				}
 			}
 			if !able {
@@ -130,7 +130,7 @@ func TestRefitOfWholeBlocks(t *testing.T) {
 			}
 		}
 		if states[true] >= states[false] {
-			t.Errorf("states are %g away, without whole blocks %g", states[true], states[false])
+			t.Errorf("states differ by %g, without re-fits of uncut attention by %g", states[true], states[false])
 		}
 	})
 }

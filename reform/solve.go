@@ -18,14 +18,14 @@ const (
 	safeLambda = 0.1
 )
 
-// Solve finds the weights [Out, len(kept)] of the kept columns, in the order of kept, that best reproduce the problem's
-// target. Toward zero they are W_K = C_K·(H_KK + λI)⁻¹, with C the cross moment of the target (W·H for the original
-// outputs) and H the Gram matrix; pulled toward the original weights W_K = (C_K + λW⁰_K)·(H_KK + λI)⁻¹. With a bias, C
+// Solve computes the weights [Out, len(kept)] of the kept columns, in the order of kept, that best reproduce the problem's
+// target outputs. Toward zero they are W_K = C_K·(H_KK + λI)⁻¹, with C the cross moment of the target outputs (W·H for the
+// original ones) and H the Gram matrix; pulled toward the original weights W_K = (C_K + λW⁰_K)·(H_KK + λI)⁻¹. With a bias, C
 // and H are centred first: this is the same as a constant-one input without a ridge of its own.
 //
-// Where the held-out target decides on λ, the fit itself is then made on both texts together. A system that is not
-// positive definite gets its ridge raised tenfold until it is; Result.Raised and Result.Lambda say so. Where no column is
-// dropped and the target is the original outputs, the original weights are the answer whatever the ridge.
+// Where λ is chosen on the held-out moments, the fit itself is then on both texts together. The ridge of a system that is not
+// positive definite is raised tenfold until it is, which Result.Raised and Result.Lambda report. Where no column is
+// dropped and the target is the original outputs, the result is the original weights, whatever the ridge.
 func Solve(p Problem, kept []int, o Options) ([]float32, Result, error) {
 	w, r, err := solve(p, kept, o)
 	if err != nil {
@@ -96,12 +96,12 @@ func (p Problem) check(kept []int, o Options) error {
 		return fmt.Errorf("%q: %w", o.Method, ErrMethod)
 	}
 	if len(p.W) != p.Out*p.In {
-		return fmt.Errorf("%d weights are not %d×%d", len(p.W), p.Out, p.In)
+		return fmt.Errorf("%d weights, want %d×%d", len(p.W), p.Out, p.In)
 	}
 	seen := make([]bool, p.In)
 	for _, k := range kept {
 		if k < 0 || k >= p.In || seen[k] {
-			return fmt.Errorf("kept column %d is out of range or named twice", k)
+			return fmt.Errorf("kept column %d is out of range or a duplicate", k)
 		}
 		seen[k] = true
 	}
@@ -110,10 +110,10 @@ func (p Problem) check(kept []int, o Options) error {
 			continue
 		}
 		if len(t.Gram) != p.In*p.In {
-			return fmt.Errorf("second moments have %d values and not %d²", len(t.Gram), p.In)
+			return fmt.Errorf("second moments have %d values, want %d²", len(t.Gram), p.In)
 		}
 		if t.Cross != nil && len(t.Cross) != p.Out*p.In {
-			return fmt.Errorf("cross moment has %d values and not %d×%d", len(t.Cross), p.Out, p.In)
+			return fmt.Errorf("cross moment has %d values, want %d×%d", len(t.Cross), p.Out, p.In)
 		}
 		if o.Bias && (len(t.Mean) != p.In || t.Cross != nil && len(t.OutMean) != p.Out) {
 			return errors.New("a bias needs the means of inputs and outputs")
@@ -127,19 +127,19 @@ func (p Problem) check(kept []int, o Options) error {
 	return nil
 }
 
-// normal is a target restricted to the kept columns: the normal equations of its least-squares fit.
+// normal is the normal equations of the least-squares fit of the kept columns.
 type normal struct {
 	out, k  int
 	tokens  int
-	h       []float64 // [k, k], centred when a bias is wanted
+	h       []float64 // [k, k], centred with a bias
 	c       []float64 // [out, k], likewise
 	energy  float64   // E‖y‖², centred likewise
-	total   float64   // E‖y‖², never centred: what errors are relative to
+	total   float64   // E‖y‖², never centred: errors are relative to it
 	mean    []float64 // [k], with a bias only
 	outMean []float64 // [out], with a bias only
 }
 
-// newNormal restricts a complete target.
+// newNormal restricts complete moments to the kept columns.
 func newNormal(p Problem, t Moments, kept []int, bias bool) *normal {
 	n := &normal{
 		out: p.Out, k: len(kept), tokens: t.Tokens, energy: t.Energy, total: t.Energy,
@@ -164,7 +164,7 @@ func addOuter(a, x, y []float64, sign float64) {
 	}
 }
 
-// pooled is the normal equations of both texts together, each token counting the same.
+// pooled returns the normal equations of both texts together, with the same weight for each token.
 func (n *normal) pooled(other *normal) *normal {
 	if other == nil {
 		return n
@@ -182,7 +182,7 @@ func (n *normal) pooled(other *normal) *normal {
 		return both
 	}
 	both.mean, both.outMean = mix(n.mean, other.mean, share), mix(n.outMean, other.outMean, share)
-	// Between the two texts the means differ: that part of the variance is in neither.
+	// The variance between the means of the two texts is in neither.
 	dx, dy := difference(n.mean, other.mean), difference(n.outMean, other.outMean)
 	between := share * (1 - share)
 	addOuter(both.h, dx, dx, between)
@@ -199,18 +199,18 @@ func difference(a, b []float64) []float64 {
 	return out
 }
 
-// ridge solves for the kept weights at one ridge, raising it where it has to be.
+// ridge solves for the kept weights with one ridge, raised where necessary.
 func (n *normal) ridge(start []float64, lambda float64, pull bool) ([]float64, Result, error) {
 	r := Result{Lambda: lambda}
 	scale := linalg.MeanDiagonal(n.h, n.k)
 	if n.k == 0 || scale == 0 {
-		return start, r, nil // inputs that are always zero say nothing about their weights
+		return start, r, nil // weights of inputs that are always zero are arbitrary
 	}
-	f, taken, err := linalg.Ridged(n.h, n.k, lambda)
+	f, used, err := linalg.Ridged(n.h, n.k, lambda)
 	if err != nil {
 		return nil, Result{}, err
 	}
-	r.Lambda, r.Raised = taken, taken > lambda
+	r.Lambda, r.Raised = used, used > lambda
 	w := append([]float64(nil), n.c...)
 	if pull {
 		for i, v := range start {
@@ -221,8 +221,8 @@ func (n *normal) ridge(start []float64, lambda float64, pull bool) ([]float64, R
 	return w, r, nil
 }
 
-// error is E‖y − ŷ‖²/E‖y‖² of weights w [out, k], with the best bias where n is centred. It is never negative: what
-// rounding leaves under zero is zero.
+// error returns E‖y − ŷ‖²/E‖y‖² of weights w [out, k], with the best bias where n is centred. Rounding errors do not make it
+// negative.
 func (n *normal) error(w []float64) float64 {
 	if n.total <= 0 {
 		return 0
@@ -230,7 +230,7 @@ func (n *normal) error(w []float64) float64 {
 	return max((n.energy+n.excess(w))/n.total, 0)
 }
 
-// excess is E‖y − ŷ‖² − E‖y‖².
+// excess returns E‖y − ŷ‖² − E‖y‖².
 func (n *normal) excess(w []float64) float64 {
 	if n.k == 0 {
 		return 0
@@ -238,7 +238,7 @@ func (n *normal) excess(w []float64) float64 {
 	return linalg.Dot(linalg.Product(n.out, n.k, n.k, w, n.h), w) - 2*linalg.Dot(w, n.c)
 }
 
-// bias is what makes the mean output right.
+// bias returns the bias [out] with which the mean output of weights w is that of the target.
 func (n *normal) bias(w []float64) []float32 {
 	b := append([]float64(nil), n.outMean...)
 	if n.k > 0 {
@@ -248,8 +248,8 @@ func (n *normal) bias(w []float64) []float32 {
 	return linalg.Narrow(b)
 }
 
-// chooseLambda takes the ridge whose fit on one text has the least error on the other. Without another text it takes the
-// largest, raised to one that is safe, with a warning, where the text has too few tokens for the columns kept.
+// chooseLambda returns the ridge whose fit on one text has the least error on the other. Without another text it returns the
+// largest, or safeLambda with a warning where that is larger and the text has too few tokens for the columns kept.
 func chooseLambda(fit, held *normal, start []float64, o Options) (lambda float64, warning string, err error) {
 	if o.Method == None {
 		return 0, "", nil
@@ -288,14 +288,15 @@ func chooseLambda(fit, held *normal, start []float64, o Options) (lambda float64
 	return lambda, "", nil
 }
 
-// The ridge is chosen by sketchRows random mixtures of the outputs where there are sketchFrom times as many: they keep squared
-// distances within a few tenths, the same for every ridge or nearly (Johnson and Lindenstrauss), and cost as much less.
+// Where there are at least sketchFrom·sketchRows outputs, the ridge is chosen on sketchRows random mixtures of them. These
+// preserve squared distances within a few tenths, by nearly the same factor for every ridge (Johnson and Lindenstrauss), and
+// cost proportionally less.
 const (
 	sketchRows = 64
 	sketchFrom = 4
 )
 
-// sketch is signs of chance [sketchRows, out], the same for the same number of outputs.
+// sketch returns a random ±1 (Rademacher) matrix [sketchRows, out], the same for the same number of outputs.
 func sketch(out int) []float64 {
 	rng := rand.New(rand.NewPCG(uint64(out), sketchRows))
 	s := make([]float64, sketchRows*out)
@@ -305,7 +306,7 @@ func sketch(out int) []float64 {
 	return s
 }
 
-// sketched is n for mixtures of the outputs. Nothing is known of their energy.
+// sketched returns the normal equations of mixtures s [sketchRows, out] of the outputs, without their energy.
 func (n *normal) sketched(s []float64) *normal {
 	return &normal{out: sketchRows, k: n.k, tokens: n.tokens, h: n.h, c: linalg.Product(sketchRows, n.k, n.out, s, n.c)}
 }

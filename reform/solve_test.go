@@ -127,7 +127,7 @@ func TestExactAgainstQR(t *testing.T) {
 	w0 := mat.NewDense(out, in, linalg.Widen(w))
 	var original mat.Dense
 	original.Mul(s.x, w0.T())
-	other := mat.NewDense(tokens, out, nil) // outputs that the original weights do not give
+	other := mat.NewDense(tokens, out, nil) // outputs other than those of the original weights
 	other.Apply(func(_, _ int, v float64) float64 { return v + 0.5 + rng.NormFloat64() }, &original)
 	kept := []int{3, 0, 7, 8, 9, 20, 21, 22, 30, 39, 17}
 	prior := mat.NewDense(out, len(kept), linalg.Columns(linalg.Widen(w), out, in, kept))
@@ -277,7 +277,7 @@ func TestLambdaByHeldOut(t *testing.T) {
 		}
 	}
 	if r.Lambda != best {
-		t.Errorf("took ridge %g, held-out text says %g", r.Lambda, best)
+		t.Errorf("ridge %g, want %g, the best on held-out text", r.Lambda, best)
 	}
 	if r.HeldOut <= 0 {
 		t.Error("no held-out error")

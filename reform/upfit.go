@@ -9,27 +9,27 @@ import (
 )
 
 const (
-	// UpWindows is on how many windows, spread over the fitted text, W_U is re-fitted at most.
+	// UpWindows is the most windows, spread over the fitted text, that W_U is re-fitted on.
 	UpWindows = 24
-	// upPull is how strongly W_U is held to the original in the metric of the preconditioner, as a share of the error's
-	// curvature along the first step.
+	// upPull is the strength of the pull of W_U toward the original in the metric of the preconditioner, as a share of the
+	// error's curvature along the first step.
 	upPull = 0.05
 	// upRidge keeps the second moments of the MLP's inputs from being singular, as a share of their mean diagonal.
 	upRidge = 0.01
 )
 
-// upFit re-fits the W_U of an MLP's kept channels. What the dropped channels said of the input, the kept ones cannot say
-// by another W_D alone: that only mixes what they say already. With W_G and W_D given, the output is linear in W_U, so the
-// least-squares fit of it is found by conjugate gradients from the original on, without forming its normal equations of
-// some hundred thousand unknowns. They are preconditioned by what the curvature would be if gates and inputs were
-// independent: diag(E act(W_G·x̂)²·‖W_D column‖²) ⊗ E x̂x̂ᵀ, the approximation of K-FAC (arXiv 1503.05671).
+// upFit re-fits W_U of an MLP's kept channels. Another W_D only mixes the kept channels, and functions of the input that only
+// the dropped channels computed stay lost; another W_U changes the kept channels themselves. For given W_G and W_D, the output
+// is linear in W_U. Conjugate gradients from the original W_U approach its least-squares fit without forming normal equations
+// of some hundred thousand unknowns. The preconditioner is the curvature for independent gates and inputs,
+// diag(E act(W_G·x̂)²·‖W_D column‖²) ⊗ E x̂x̂ᵀ, which is the approximation of K-FAC (arXiv 1503.05671).
 type upFit struct {
 	*moduleFit
 	kept subnet.Set // channels
 }
 
-// run returns W_U [kept, hidden] and the W_D [hidden, kept] that goes with it, given the W_D re-fitted to the original
-// W_U, and updates the result. Where that is no better, W_U is nil and W_D as it was.
+// run returns the re-fitted W_U [kept, hidden] and a W_D [hidden, kept] re-fitted to it, and updates the result. down is W_D
+// re-fitted to the original W_U. Where the new weights are no better, run returns nil and down.
 func (u *upFit) run(ctx context.Context, down []float32, r *Result) (up, wd []float32, err error) {
 	if up, err = u.up(ctx, down); err != nil {
 		return nil, nil, fmt.Errorf("W_U: %w", err)
@@ -41,11 +41,11 @@ func (u *upFit) run(ctx context.Context, down []float32, r *Result) (up, wd []fl
 		return nil, nil, err
 	}
 	if u.held != nil {
-		target, err := u.moments(ctx, u.held, *u.problem.HeldOut, w0, up)
+		held, err := u.moments(ctx, u.held, *u.problem.HeldOut, w0, up)
 		if err != nil {
 			return nil, nil, err
 		}
-		p.HeldOut = &target
+		p.HeldOut = &held
 	}
 	wd, after, err := solve(p, subnet.Full(p.In).Indices(), u.recipe.Solve)
 	if err != nil {
@@ -59,8 +59,8 @@ func (u *upFit) run(ctx context.Context, down []float32, r *Result) (up, wd []fl
 	return up, wd, nil
 }
 
-// moments computes what W_D is to reproduce on one stream, from inputs with the re-fitted W_U. own is the same of the original
-// inputs of all channels.
+// moments computes what W_D is fitted to on one text, with the inputs that the re-fitted W_U gives. own are the moments with the
+// original inputs of all channels.
 func (u *upFit) moments(ctx context.Context, in *moduleInput, own Moments, w0 []float64, up []float32) (Moments, error) {
 	mid, err := u.m.RefittedInputs(ctx, u.layer, u.kept, up, in.a.own)
 	if err != nil {
@@ -106,7 +106,7 @@ func (u *upFit) moments(ctx context.Context, in *moduleInput, own Moments, w0 []
 	return target, nil
 }
 
-// up returns the re-fitted W_U, [kept, hidden].
+// up returns the re-fitted W_U [kept, hidden] for a given W_D [hidden, kept].
 func (u *upFit) up(ctx context.Context, down []float32) ([]float32, error) {
 	m, layer := u.m, u.layer
 	all, dims, err := m.Weights(layer, "up")
@@ -123,7 +123,7 @@ func (u *upFit) up(ctx context.Context, down []float32) ([]float32, error) {
 		return nil, err
 	}
 	defer problem.Close()
-	rest, energy, err := problem.Residual(ctx, start)
+	residual, energy, err := problem.Residual(ctx, start)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +132,7 @@ func (u *upFit) up(ctx context.Context, down []float32) ([]float32, error) {
 		return nil, err
 	}
 	var pull float64
-	move, err := conjugateGradients(rest, pre.solve, u.recipe.UpSteps, func(direction, curved []float64) ([]float64, error) {
+	move, err := conjugateGradients(residual, pre.solve, u.recipe.UpSteps, func(direction, curved []float64) ([]float64, error) {
 		out, err := problem.Apply(ctx, linalg.Narrow(direction))
 		if err != nil {
 			return nil, err
@@ -163,7 +163,8 @@ type preconditioner struct {
 	inputs *linalg.Factor
 }
 
-// preconditioner takes the second moments of the MLP's inputs, energy being E act(W_G·x̂)² of each kept channel.
+// preconditioner computes the preconditioner from the second moments of the MLP's inputs. energy is E act(W_G·x̂)² of each kept
+// channel.
 func (u *upFit) preconditioner(ctx context.Context, down []float32, energy []float64) (*preconditioner, error) {
 	in, err := u.m.NormedInputs(ctx, u.layer, subnet.MLP, u.fit.a.own)
 	if err != nil {
@@ -192,7 +193,7 @@ func (u *upFit) preconditioner(ctx context.Context, down []float32, energy []flo
 		p.scale[i] = e * columns[i]
 		sum += p.scale[i]
 	}
-	for i := range p.scale { // channels that say next to nothing are not moved far for it
+	for i := range p.scale { // keeps the steps of nearly silent channels bounded
 		p.scale[i] = max(p.scale[i], 1e-6*sum/float64(len(p.scale)))
 	}
 	return p, nil
@@ -212,11 +213,11 @@ func (p *preconditioner) solve(a []float64) []float64 {
 	return out
 }
 
-// conjugateGradients takes steps toward the x with A·x = rest, from 0 on. apply gives A·d for a direction d, and is given
-// the preconditioner times d too.
-func conjugateGradients(rest []float64, precondition func([]float64) []float64, steps int, apply func(d, curved []float64) ([]float64, error)) ([]float64, error) {
-	x := make([]float64, len(rest))
-	rest = append([]float64(nil), rest...)
+// conjugateGradients approaches the solution x of A·x = b, from 0. precondition divides by the preconditioner; apply returns
+// A·d for a direction d, and its second argument is the preconditioner times d.
+func conjugateGradients(b []float64, precondition func([]float64) []float64, steps int, apply func(d, curved []float64) ([]float64, error)) ([]float64, error) {
+	x := make([]float64, len(b))
+	rest := append([]float64(nil), b...) // b − A·x
 	z := precondition(rest)
 	d, curved := append([]float64(nil), z...), append([]float64(nil), rest...)
 	rz := linalg.Dot(rest, z)
@@ -249,7 +250,7 @@ func conjugateGradients(rest []float64, precondition func([]float64) []float64, 
 	return x, nil
 }
 
-// spread returns at most most of the indices below n, evenly spaced.
+// spread returns evenly spaced indices below n, at most the given number.
 func spread(n, most int) []int {
 	most = min(n, most)
 	out := make([]int, most)

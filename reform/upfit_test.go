@@ -8,7 +8,7 @@ import (
 	"github.com/lathe-llm/lathe/reform"
 )
 
-// W_U re-fitted besides W_D leaves less of the error, the less the more steps, and is what the subnet then computes with.
+// With W_U re-fitted too, the error falls with the number of steps, and so does that of the hidden states.
 func TestRefitOfUp(t *testing.T) {
 	for _, name := range []string{"llama", "qwen2"} {
 		m := decodertest.Load(t, gguftest.Tiny(name))
@@ -43,13 +43,13 @@ func TestRefitOfUp(t *testing.T) {
 			}
 		}
 		if last := len(states) - 1; states[last] >= states[0] {
-			t.Errorf("%s: states are %g away, without W_U %g", name, states[last], states[0])
+			t.Errorf("%s: states differ by %g, without W_U by %g", name, states[last], states[0])
 		}
 	}
 }
 
-// Re-fitted toward the dense model's states, W_U is too.
-func TestRefitOfUpTowardStates(t *testing.T) {
+// W_U is also re-fitted where the target is the dense residual.
+func TestRefitOfUpToDenseResidual(t *testing.T) {
 	m := decodertest.Load(t, gguftest.Tiny("llama"))
 	windows := decodertest.Windows(6, 8, 64, m.Geometry().Vocab)
 	masks := randomMasks(m, 2)
@@ -75,11 +75,11 @@ func TestRefitOfUpTowardStates(t *testing.T) {
 		states = append(states, decodertest.Distance(t, m, fit, windows))
 	}
 	if states[1] >= states[0] {
-		t.Errorf("states are %g away, without W_U %g", states[1], states[0])
+		t.Errorf("states differ by %g, without W_U by %g", states[1], states[0])
 	}
 }
 
-// What cannot be re-fitted with W_U is re-fitted without.
+// Recipes that W_U cannot be re-fitted with leave it as it is.
 func TestUpStepsWhereTheyDoNotApply(t *testing.T) {
 	m := decodertest.Load(t, gguftest.Tiny("llama"))
 	windows := decodertest.Windows(6, 4, 64, m.Geometry().Vocab)

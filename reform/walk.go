@@ -8,8 +8,8 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// walk takes calibration text through the layers of a subnet while they are re-fitted: each module is chosen and re-fitted
-// on inputs that have passed through the modules re-fitted before it.
+// walk passes calibration text through the layers of a subnet while they are re-fitted: the units of each module are chosen and
+// its weights re-fitted on inputs that have passed through the modules re-fitted before it.
 type walk struct {
 	m         *decoder.Model
 	recipe    Recipe
@@ -80,7 +80,7 @@ func (w *walk) run(ctx context.Context) error {
 	return nil
 }
 
-// rebuild gives sub the masks of a layer and its weights re-fitted so far.
+// rebuild rebuilds sub with the masks of a layer and its weights re-fitted so far.
 func (w *walk) rebuild(ctx context.Context, layer int) error {
 	next, err := w.dense.WithLayer(ctx, layer, w.masks.Layer(layer), w.refit[layer])
 	if err != nil {
@@ -178,7 +178,7 @@ func (w *walk) reform(ctx context.Context, f *moduleFit, report *ModuleReport) e
 	return w.rebuild(ctx, f.layer)
 }
 
-// choose gives the masks what the chooser chooses for a module.
+// choose replaces the mask of a module by the one that the chooser returns.
 func (w *walk) choose(ctx context.Context, f *moduleFit) error {
 	chosen, err := w.chooser.Choose(ctx, f.block())
 	if err != nil {

@@ -9,19 +9,19 @@ import (
 // ErrNotPositive means that a matrix is not positive definite: it has no Cholesky factor.
 var ErrNotPositive = errors.New("matrix is not positive definite")
 
-// ErrNotFinite means that a matrix holds NaN or an infinite value.
+// ErrNotFinite means that a matrix contains NaN or an infinite value.
 var ErrNotFinite = errors.New("matrix is not finite")
 
-// base is the size at and under which the recursions work element by element.
+// base is the largest size for which the recursions work element by element.
 const base = 24
 
 // Factor is the lower triangular L with L·Lᵀ = A + ridge·I.
 type Factor struct {
 	n, ld int
-	l     []float64 // row i at i·ld; what is above the diagonal is not used
+	l     []float64 // row i at i·ld; values above the diagonal are not used
 }
 
-// Factorize factors a + ridge·I. It reads the part of a [n, n] at and under the diagonal and leaves a as it is.
+// Factorize factors a + ridge·I. It reads the lower half of a [n, n] and does not change it.
 func Factorize(a []float64, n int, ridge float64) (*Factor, error) {
 	checkLen("a", a, n*n)
 	f := &Factor{n: n, ld: n, l: make([]float64, n*n)}
@@ -38,10 +38,9 @@ func Factorize(a []float64, n int, ridge float64) (*Factor, error) {
 	return f, nil
 }
 
-// Ridged factors a + share·m·I, m being the mean of a's diagonal. Where that is not positive definite, share is raised
-// tenfold, from at least leastShare on, until it is: the share taken is returned. A matrix of zeros counts as one whose
-// mean diagonal is 1.
-func Ridged(a []float64, n int, share float64) (f *Factor, taken float64, err error) {
+// Ridged factors a + share·m·I, where m is the mean of a's diagonal, or 1 for a matrix of zeros. Where that is not positive
+// definite, share is raised tenfold, to at least leastShare, until it is. Ridged returns the share used.
+func Ridged(a []float64, n int, share float64) (f *Factor, used float64, err error) {
 	scale := MeanDiagonal(a, n)
 	if scale == 0 {
 		scale = 1
@@ -59,14 +58,13 @@ const (
 	maxRaises  = 12
 )
 
-// N is the order of the factored matrix.
+// N returns the order of the factored matrix.
 func (f *Factor) N() int { return f.n }
 
-// Leading returns the factor of the first k rows and columns of the matrix, which is a part of f: what is dropped from the
-// end of an order costs no new factorization.
+// Leading returns the factor of the first k rows and columns of the matrix, which shares the memory of f.
 func (f *Factor) Leading(k int) *Factor { return &Factor{n: k, ld: f.ld, l: f.l} }
 
-// Solve replaces b [rows, n] by b·A⁻¹: each row is the solution for a right-hand side of its own, A being symmetric.
+// Solve replaces b [rows, n] by b·A⁻¹: since A is symmetric, each row is the solution for one right-hand side.
 func (f *Factor) Solve(b []float64, rows int) {
 	checkLen("b", b, rows*f.n)
 	bv, l := view{data: b, ld: f.n}, view{data: f.l, ld: f.ld}
@@ -80,7 +78,7 @@ func (f *Factor) SolveLower(b []float64, rows int) {
 	solveTransposed(rows, f.n, view{data: f.l, ld: f.ld}, view{data: b, ld: f.n})
 }
 
-// SolveUpper replaces b [rows, n] by b·L⁻¹: after [Factor.SolveLower], that is Solve.
+// SolveUpper replaces b [rows, n] by b·L⁻¹. SolveLower and SolveUpper together are Solve.
 func (f *Factor) SolveUpper(b []float64, rows int) {
 	checkLen("b", b, rows*f.n)
 	solvePlain(rows, f.n, view{data: f.l, ld: f.ld}, view{data: b, ld: f.n})
@@ -94,8 +92,7 @@ func (f *Factor) Whiten(b []float64, cols int) []float64 {
 	return transpose(cols, f.n, view{data: t, ld: f.n}, 1)
 }
 
-// Lower returns w·L for w [rows, n]: in these coordinates the inputs that A is the second moment of are white, and what
-// each adds to the outputs of w is its own.
+// Lower returns w·L for w [rows, n]: the weights in coordinates in which inputs with the second moments A are white.
 func (f *Factor) Lower(w []float64, rows int) []float64 {
 	checkLen("w", w, rows*f.n)
 	l := make([]float64, f.n*f.n)
@@ -105,7 +102,7 @@ func (f *Factor) Lower(w []float64, rows int) []float64 {
 	return Product(rows, f.n, f.n, w, l)
 }
 
-// Inverse returns A⁻¹, [n, n] with both halves filled in.
+// Inverse returns A⁻¹, [n, n].
 func (f *Factor) Inverse() []float64 {
 	n := f.n
 	inv := make([]float64, n*n)
@@ -115,7 +112,7 @@ func (f *Factor) Inverse() []float64 {
 	invert(n, view{data: inv, ld: n})
 	out := make([]float64, n*n)
 	iv := view{data: inv, ld: n}
-	// A⁻¹ = L⁻ᵀ·L⁻¹ by block columns of L⁻¹ᵀ: rows above a block are zero and are left out.
+	// A⁻¹ = L⁻ᵀ·L⁻¹ by block columns of L⁻¹ᵀ: rows above a block are zero and skipped.
 	const block = 128
 	for i := 0; i < n; i += block {
 		m := min(block, n-i)
@@ -233,5 +230,5 @@ func transpose(m, n int, a view, sign float64) []float64 {
 	return t
 }
 
-// half is where a matrix of order n is split: a whole number of tiles.
+// half returns where a matrix of order n is split, a multiple of the tile size.
 func half(n int) int { return roundUp(n/2, tileCols) }

@@ -22,7 +22,7 @@ func kernel(k int, a, b, c []float64, ld int) {
 	if k == 0 {
 		return
 	}
-	// The assembly checks no bounds.
+	// The assembly does not check bounds.
 	a, b, c = a[:k*tileRows], b[:k*tileCols], c[:(tileRows-1)*ld+tileCols]
 	const half = tileRows / 2
 	switch {
@@ -36,7 +36,7 @@ func kernel(k int, a, b, c []float64, ld int) {
 	}
 }
 
-// dot is the inner product of two slices of the same length.
+// dot returns the inner product of two slices of the same length.
 func dot(x, y []float64) float64 {
 	n := len(x) &^ 7
 	if n == 0 || !hasAVX2 {

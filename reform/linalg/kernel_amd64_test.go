@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// Each kernel gives what the plain one does, whichever the processor would take; the two of assembly do it in one order, and so
-// to the last bit.
+// Each kernel computes what the plain one does. The two assembly kernels add in the same order, so their results are equal to the
+// last bit.
 func TestKernelsOfAssembly(t *testing.T) {
 	rng := rand.New(rand.NewPCG(15, 16))
 	const ld = 11

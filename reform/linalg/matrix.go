@@ -5,14 +5,14 @@ import (
 	"math"
 )
 
-// checkLen panics where a slice has not the length its shape wants.
+// checkLen panics unless a slice has the length of its shape.
 func checkLen(name string, s []float64, want int) {
 	if len(s) != want {
-		panic(fmt.Sprintf("gram: %s has %d values and not %d", name, len(s), want))
+		panic(fmt.Sprintf("linalg: %s has %d values, want %d", name, len(s), want))
 	}
 }
 
-// CheckFinite returns ErrNotFinite, with the place, when a holds NaN or an infinite value.
+// CheckFinite returns ErrNotFinite, with the index, if a contains NaN or an infinite value.
 func CheckFinite(a []float64) error {
 	for i, v := range a {
 		if math.IsNaN(v) || math.IsInf(v, 0) {
@@ -22,7 +22,7 @@ func CheckFinite(a []float64) error {
 	return nil
 }
 
-// MeanDiagonal is the mean of the diagonal of a [n, n], which ridges are shares of.
+// MeanDiagonal returns the mean of the diagonal of a [n, n]. Ridges are given as shares of it.
 func MeanDiagonal(a []float64, n int) float64 {
 	checkLen("a", a, n*n)
 	var s float64
@@ -76,13 +76,13 @@ func Narrow(a []float64) []float32 {
 	return out
 }
 
-// Dot is the inner product of two slices of the same length.
+// Dot returns the inner product of two slices of the same length.
 func Dot(x, y []float64) float64 {
 	checkLen("y", y, len(x))
 	return dot(x, y)
 }
 
-// ColumnEnergies is the squared norm of each column of a [rows, n].
+// ColumnEnergies returns the squared norm of each column of a [rows, n].
 func ColumnEnergies(a []float64, rows, n int) []float64 {
 	checkLen("a", a, rows*n)
 	out := make([]float64, n)

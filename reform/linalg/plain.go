@@ -27,7 +27,7 @@ func kernelPlain(k int, a, b, c []float64, ld int) {
 	}
 }
 
-// dotPlain is the inner product of two slices of the same length.
+// dotPlain returns the inner product of two slices of the same length.
 func dotPlain(x, y []float64) float64 {
 	var s0, s1 float64
 	y = y[:len(x)]

@@ -13,7 +13,7 @@ const (
 	blockRows = 96
 	depth     = 256
 	colsBlock = 2048
-	// serialWork is the number of multiplications under which a product is not worth spreading over processors.
+	// serialWork is the most multiplications of a product that one processor computes alone.
 	serialWork = 1 << 20
 )
 
@@ -26,7 +26,7 @@ type view struct {
 
 func (v view) t() view { v.trans = !v.trans; return v }
 
-// at is the view from row i, column j on.
+// at returns the view from row i and column j.
 func (v view) at(i, j int) view {
 	if v.trans {
 		i, j = j, i
@@ -35,12 +35,12 @@ func (v view) at(i, j int) view {
 	return view{v.data[o:], v.ld, v.trans}
 }
 
-// shape says which part of a product is wanted.
+// shape is the part of a product to compute.
 type shape int
 
 const (
 	whole shape = iota
-	lower       // only tiles that reach the diagonal or lie under it
+	lower       // only tiles at or under the diagonal
 )
 
 // addProduct adds sign·a·b to c, where a is [m, k], b [k, n] and c [m, n] and not transposed. c overlaps neither operand.
@@ -93,10 +93,10 @@ func addProduct(m, n, k int, sign float64, a, b, c view, part shape) {
 	}
 }
 
-// scratches holds the memory of packed operands, which products need again and again.
+// scratches reuses the memory of packed operands.
 var scratches sync.Pool
 
-// scratch returns n numbers of any value, for giveBack.
+// scratch returns n uninitialised numbers, to be returned by giveBack.
 func scratch(n int) *[]float64 {
 	s, ok := scratches.Get().(*[]float64)
 	if !ok || cap(*s) < n {
@@ -228,7 +228,7 @@ func SecondMoment(rows, n int, x []float64) []float64 {
 	return h
 }
 
-// mirror copies what is under the diagonal of a [n, n] above it.
+// mirror copies the lower half of a [n, n] to the upper.
 func mirror(a []float64, n int) {
 	const block = 64 // both sides of a block stay in the cache
 	for bi := 0; bi < n; bi += block {

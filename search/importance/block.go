@@ -9,7 +9,7 @@ import (
 )
 
 var (
-	// ErrMethod means that a method of ranking does not exist, or not for the units asked for.
+	// ErrMethod means that a method of ranking does not exist, or not for the kind of unit.
 	ErrMethod = errors.New("unknown importance method")
 	// ErrNeeds means that a block lacks statistics that the method needs.
 	ErrNeeds = errors.New("statistics missing")
@@ -24,10 +24,10 @@ const (
 	// Phi is the initialisation of arXiv 2409.17372: W_ij²/[(2H + damp)⁻¹]_jj with each matrix's own inputs, summed over
 	// the rows and columns that a unit owns.
 	Phi Method = "phi"
-	// PhiDiagonal is Phi with the inverse taken of the diagonal alone.
+	// PhiDiagonal is Phi with the inverse of the diagonal alone.
 	PhiDiagonal Method = "phi-diagonal"
-	// OBS drops the units whose removal, once repaired, changes the outputs least, and updates what is left each time
-	// (optimal brain surgeon; ZipLM, arXiv 2302.04089).
+	// OBS repeatedly drops the units whose removal changes the outputs least after a re-fit, and updates the rest (optimal
+	// brain surgeon; ZipLM, arXiv 2302.04089).
 	OBS Method = "obs"
 	// FLAP is the fluctuation of arXiv 2312.11983: Var(x_j)·‖W_:j‖².
 	FLAP Method = "flap"
@@ -46,7 +46,7 @@ func Methods() []Method {
 	return []Method{Phi, PhiDiagonal, OBS, FLAP, Magnitude, Wanda, Leverage, Taylor}
 }
 
-// Unit is the kind of thing that is ranked.
+// Unit is a kind of unit.
 type Unit int
 
 // The units: of an MLP its channels, of an attention block its query heads, its KV groups or the channels inside its heads.
@@ -59,7 +59,7 @@ const (
 	HeadChannels
 )
 
-// Inputs are the statistics of what enters a matrix, averaged over tokens.
+// Inputs are the statistics of the inputs of a matrix, averaged over tokens.
 type Inputs struct {
 	N    int
 	Gram []float64 // [N, N] xxᵀ
@@ -67,7 +67,7 @@ type Inputs struct {
 	Var  []float64 // [N]
 }
 
-// Matrix is a weight matrix, [Out, In] row-major, with the gradient of the loss where it was asked for.
+// Matrix is a weight matrix, [Out, In] row-major, with the gradient of the loss where Taylor needs it.
 type Matrix struct {
 	Out, In  int
 	Data     []float32
@@ -82,11 +82,11 @@ type Block struct {
 	Layer   subnet.LayerGeometry
 	Inner   []Matrix // units own rows of these: W_Q, W_K, W_V, or W_G (where there is one) and W_U
 	Output  Matrix   // units own columns of this: W_O, or W_D
-	In      Inputs   // what enters the inner matrices
-	Mid     Inputs   // what enters the output matrix
+	In      Inputs   // of the inner matrices
+	Mid     Inputs   // of the output matrix
 }
 
-// Count returns how many units of a kind the block has, 0 where it has none of that kind.
+// Count returns how many units of a kind the block has.
 func (b *Block) Count(u Unit) int {
 	switch {
 	case u == Channels && b.Module == subnet.MLP:
@@ -135,8 +135,8 @@ func (b *Block) Columns(u Unit, units []int) []int {
 	return out
 }
 
-// owner returns the unit that owns row r of inner matrix m. A key or value head belongs to its group; among query heads
-// it is shared and counts for the first.
+// owner returns the unit that owns row r of inner matrix m. A key or value head belongs to its group; query heads share it, and
+// it counts for the first of them.
 func (b *Block) owner(u Unit, m Matrix, r int) int {
 	if u == Channels {
 		return r
@@ -157,7 +157,7 @@ func (b *Block) owner(u Unit, m Matrix, r int) int {
 	return head
 }
 
-// check finds shapes that do not fit and statistics that are missing.
+// check returns an error for inconsistent shapes and missing statistics.
 func (b *Block) check(u Unit, n needs) error {
 	count := b.Count(u)
 	if count == 0 {

@@ -7,8 +7,8 @@ import (
 	"github.com/lathe-llm/lathe/search/importance"
 )
 
-// Two of four channels say the same: brain surgery drops one of them first, since the other can take its place, while by
-// magnitude both are among the largest.
+// Two of four channels are equal. OBS drops one of them first, since a larger weight of the other replaces it; by magnitude
+// both are among the largest.
 func Example() {
 	b := &importance.Block{
 		Name: "layer 0 mlp", Module: subnet.MLP, Layer: subnet.LayerGeometry{FFN: 4},

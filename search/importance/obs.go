@@ -12,23 +12,23 @@ import (
 const (
 	// pendingColumns is how many columns of updates are collected before the inverse itself is updated.
 	pendingColumns = 128
-	// shrinkAt is the share of dropped rows, one in so many, at which the state is made smaller.
+	// shrinkAt is the inverse of the share of dropped rows at which they are removed from the state.
 	shrinkAt = 8
 )
 
-// surgeon removes columns of W, the cheapest first, each time repairing the rest: with M = (H + λI)⁻¹ over the columns
-// left, removing the columns S changes the outputs by tr(W_S (M_SS)⁻¹ W_Sᵀ), the best repair is
-// W −= W_S (M_SS)⁻¹ M_S,: and the inverse over what is left is M − M_:,S (M_SS)⁻¹ M_S,:.
+// surgeon removes columns of W, the cheapest first, and re-fits the rest each time: with M = (H + λI)⁻¹ over the columns
+// left, removing the columns S changes the outputs by tr(W_S (M_SS)⁻¹ W_Sᵀ), the best re-fit is
+// W −= W_S (M_SS)⁻¹ M_S,: and the inverse over the remaining columns is M − M_:,S (M_SS)⁻¹ M_S,:.
 //
-// The update of M is put off: M is inverse − pending·pendingᵀ, only the diagonal is always up to date.
+// Updates of M are collected: M is inverse − pending·pendingᵀ, and only its diagonal is always up to date.
 type surgeon struct {
 	out     int
 	columns []int     // of W, for each row of the state
 	alive   []bool    // not yet removed
 	left    int       // how many are alive
-	w       []float64 // [len(columns), out] repaired weights, transposed
+	w       []float64 // [len(columns), out] re-fitted weights, transposed
 	inverse []float64 // [len(columns), len(columns)]
-	pending []float64 // [len(columns), filled], rows of removed columns are not kept up
+	pending []float64 // [len(columns), filled]; rows of removed columns are stale
 	filled  int
 	diag    []float64 // of M
 }
@@ -52,7 +52,7 @@ func newSurgeon(b *Block, ridge float64) (*surgeon, error) {
 	return s, nil
 }
 
-// row returns the repaired weights of a row of the state.
+// row returns the re-fitted weights of a row of the state.
 func (s *surgeon) row(i int) []float64 { return s.w[i*s.out : (i+1)*s.out] }
 
 // among returns M between rows, [len(rows), len(rows)].
@@ -69,7 +69,7 @@ func (s *surgeon) among(rows []int) []float64 {
 
 func (s *surgeon) pendingRow(i int) []float64 { return s.pending[i*s.filled : (i+1)*s.filled] }
 
-// remove drops rows of the state and returns what each costs, in the order given, after those before it.
+// remove drops rows of the state and returns the cost of each after those before it, in the order given.
 func (s *surgeon) remove(rows []int) ([]float64, error) {
 	k, n := len(rows), len(s.columns)
 	f, err := linalg.Factorize(s.among(rows), k, 0)
@@ -105,7 +105,7 @@ func (s *surgeon) remove(rows []int) ([]float64, error) {
 	return costs, nil
 }
 
-// postpone notes an update step·stepᵀ of M, and carries out what has gathered when it is enough.
+// postpone adds an update step·stepᵀ of M to the pending ones, and applies them when there are enough.
 func (s *surgeon) postpone(step []float64, k int) {
 	n := len(s.columns)
 	pending := make([]float64, n*(s.filled+k))
@@ -128,7 +128,7 @@ func (s *surgeon) postpone(step []float64, k int) {
 	s.pending, s.filled = nil, 0
 }
 
-// shrink leaves out the rows that were removed.
+// shrink removes dropped rows from the state.
 func (s *surgeon) shrink() {
 	keep := make([]int, 0, s.left)
 	for i, alive := range s.alive {
@@ -149,7 +149,7 @@ func (s *surgeon) shrink() {
 	s.w, s.pending = s.w[:m*s.out], s.pending[:m*s.filled]
 }
 
-// obs removes all units of a block, one step of channels or one head or group at a time, or those that are not kept.
+// obs removes units of a block, a step of channels or one head or group at a time, until Options.Keep are left.
 func obs(b *Block, u Unit, o Options) (Ranking, error) {
 	s, err := newSurgeon(b, o.ridge())
 	if err != nil {
@@ -202,7 +202,7 @@ func obs(b *Block, u Unit, o Options) (Ranking, error) {
 	return r, nil
 }
 
-// order adds the units left to a ranking, by what each would cost if it were the next to go.
+// order adds the remaining units to a ranking, by the cost of each if it were dropped next.
 func (s *surgeon) order(r *Ranking, width int) error {
 	rows := s.units(width)
 	left := slices.Sorted(maps.Keys(rows))
@@ -221,7 +221,7 @@ func (s *surgeon) order(r *Ranking, width int) error {
 	return nil
 }
 
-// alone is what each unit would cost if it were the first to go.
+// alone returns the cost of each unit if it were dropped first.
 func (s *surgeon) alone(b *Block, u Unit) ([]float64, error) {
 	width := b.columns(u)
 	cost := make([]float64, b.Count(u))
@@ -238,7 +238,7 @@ func (s *surgeon) alone(b *Block, u Unit) ([]float64, error) {
 	return cost, nil
 }
 
-// units is the rows of the units left, which are width columns each.
+// units returns the rows of the remaining units, which have width columns each.
 func (s *surgeon) units(width int) map[int][]int {
 	units := make(map[int][]int)
 	for i, alive := range s.alive {
@@ -250,10 +250,10 @@ func (s *surgeon) units(width int) map[int][]int {
 	return units
 }
 
-// rowCost is what removing one row of the state would cost.
+// rowCost returns the cost of removing one row of the state.
 func (s *surgeon) rowCost(i int) float64 { return linalg.Dot(s.row(i), s.row(i)) / s.diag[i] }
 
-// cost is what removing rows of the state would cost.
+// cost returns the cost of removing rows of the state together.
 func (s *surgeon) cost(rows []int) (float64, error) {
 	f, err := linalg.Factorize(s.among(rows), len(rows), 0)
 	if err != nil {
@@ -267,7 +267,7 @@ func (s *surgeon) cost(rows []int) (float64, error) {
 	return linalg.Dot(white, white), nil
 }
 
-// cheapestRows returns up to count single rows, by what each alone would cost.
+// cheapestRows returns the count rows that cost least, each by itself.
 func (s *surgeon) cheapestRows(count int) [][]int {
 	cost := make([]float64, len(s.columns))
 	rows := make([]int, 0, s.left)
@@ -287,7 +287,7 @@ func (s *surgeon) cheapestRows(count int) [][]int {
 	return units
 }
 
-// cheapestUnit returns the rows of the unit of width columns that costs least.
+// cheapestUnit returns the rows of the unit that costs least; units have width columns.
 func (s *surgeon) cheapestUnit(width int) ([][]int, error) {
 	units := s.units(width)
 	best, least := -1, 0.0

@@ -9,15 +9,15 @@ import (
 	"github.com/lathe-llm/lathe/reform/linalg"
 )
 
-// Options tune a ranking. The zero value has the defaults.
+// Options configure a ranking. The zero value has the defaults.
 type Options struct {
 	// Ridge is added to second moments before they are inverted, as a share of their mean diagonal; 0 is 0.01, and a negative
 	// ridge is none.
 	Ridge float64
-	// Step is how many channels OBS drops before it looks again; 0 is 16. Heads and groups go one by one.
+	// Step is how many channels OBS drops between updates; 0 is 16. Heads and groups are dropped one by one.
 	Step int
-	// Keep is how many units will be kept. OBS goes no further than it has to for that, and finds neither Loss nor Alone; the
-	// units left are ordered by what each would cost then. 0 orders all.
+	// Keep is how many units will be kept. OBS stops when so many are left, orders those by their cost at that point, and computes
+	// neither Loss nor Alone. 0 orders all.
 	Keep int
 }
 
@@ -33,18 +33,19 @@ func (o Options) ridge() float64 {
 	return max(0, o.Ridge)
 }
 
-// Ranking is the units of a block from the first to drop to the last.
+// Ranking is an order of the units of a block.
 type Ranking struct {
 	// Scores has one value per unit, larger is more important. Scores of one method are comparable over the units of one
 	// block; those of OBS are the cost of each unit at the moment it was dropped.
 	Scores []float64
-	Order  []int
-	// Alone is what OBS finds each unit to cost while all others are there, as a share of the outputs' energy; nil for
-	// other methods. Mostly that is less than what the unit costs once others are gone.
+	// Order lists the units from the first to drop to the last.
+	Order []int
+	// Alone is the cost that OBS computes for each unit when only that unit is dropped, as a share of the outputs' energy; nil
+	// for other methods. It is usually less than the cost after others are dropped.
 	Alone []float64
-	// Loss is what OBS knows on the way: Loss[k] is the share of the outputs' energy that is lost when the first k units
-	// of Order are dropped and the rest re-fitted. It has one value more than there are units, and is nil for other
-	// methods; Curve gives it for them.
+	// Loss[k] is the share of the outputs' energy that is lost when the first k units of Order are dropped and the rest
+	// re-fitted. It has one value more than there are units. OBS computes it on the way; it is nil for other methods, for which
+	// Curve computes it.
 	Loss []float64
 }
 
@@ -90,14 +91,14 @@ func scorerOf(m Method) (scorer, bool) {
 	return scorer{}, false
 }
 
-// Needs says what a method looks at beside the output matrix and its inputs.
+// Needs is what a method uses beside the output matrix and its inputs.
 type Needs struct {
 	Weights   bool // the inner matrices
-	Inputs    bool // second moments of what enters them
+	Inputs    bool // second moments of their inputs
 	Gradients bool // of all matrices
 }
 
-// NeedsOf returns what a method looks at.
+// NeedsOf returns what a method uses.
 func NeedsOf(m Method) Needs {
 	s, _ := scorerOf(m)
 	return Needs{Weights: s.needs&needInner != 0, Inputs: s.needs&needIn != 0, Gradients: m == Taylor}
@@ -132,7 +133,7 @@ func Rank(m Method, b *Block, u Unit, o Options) (Ranking, error) {
 	return ByScore(scores), nil
 }
 
-// ByScore ranks units by given scores; equal ones keep their places.
+// ByScore ranks units by given scores, in their own order where scores are equal.
 func ByScore(scores []float64) Ranking {
 	order := make([]int, len(scores))
 	for i := range order {
@@ -145,9 +146,9 @@ func ByScore(scores []float64) Ranking {
 // Curve returns, for an order of all units of a block, the share of the outputs' energy that is lost when its first k
 // units are dropped and the rest re-fitted by least squares with the ridge: one value more than there are units.
 //
-// One factorization gives all of it. With the columns reordered so that those dropped first come last and H + λI = L·Lᵀ,
-// the inputs are L·z with white z, and a prefix of the columns spans the same prefix of z: what is lost with the columns
-// from k on is the squared norm of the columns of W·L from k on.
+// One factorization is enough. With the columns reordered so that those dropped first come last and H + λI = L·Lᵀ,
+// the inputs are L·z with white z, and a prefix of the columns spans the same prefix of z: dropping the columns from k on loses
+// the squared norm of the columns of W·L from k on.
 func Curve(b *Block, u Unit, order []int, o Options) ([]float64, error) {
 	if err := b.check(u, needMid); err != nil {
 		return nil, fmt.Errorf("%s: %w", b.Name, err)
@@ -157,7 +158,7 @@ func Curve(b *Block, u Unit, order []int, o Options) ([]float64, error) {
 	slices.Reverse(units)
 	cols := b.Columns(u, units)
 	if len(cols) != n {
-		return nil, fmt.Errorf("%s: order of %d units is not all of them", b.Name, len(order))
+		return nil, fmt.Errorf("%s: order of %d units, want all", b.Name, len(order))
 	}
 	h := linalg.Sub(b.Mid.Gram, n, cols, cols)
 	f, _, err := linalg.Ridged(h, n, o.ridge())
@@ -175,13 +176,13 @@ func Curve(b *Block, u Unit, order []int, o Options) ([]float64, error) {
 	return relative(loss, Energy(b)), nil
 }
 
-// Energy is E‖W·x‖² of the output matrix.
+// Energy returns E‖W·x‖² of the output matrix.
 func Energy(b *Block) float64 {
 	w := linalg.Widen(b.Output.Data)
 	return linalg.Dot(linalg.Product(b.Output.Out, b.Output.In, b.Output.In, w, b.Mid.Gram), w)
 }
 
-// relative divides by the whole, where there is one.
+// relative divides by the whole unless that is zero.
 func relative(loss []float64, whole float64) []float64 {
 	if whole > 0 {
 		for i := range loss {

@@ -28,7 +28,7 @@ func (b *Block) addRows(u Unit, scores []float64, value func(m Matrix, r int) fl
 	}
 }
 
-// columnNorms is ‖W_:j‖² of each column of the output matrix.
+// columnNorms returns ‖W_:j‖² of each column of the output matrix.
 func (b *Block) columnNorms() []float64 {
 	return linalg.ColumnEnergies(linalg.Widen(b.Output.Data), b.Output.Out, b.Output.In)
 }
@@ -49,8 +49,8 @@ func phiDiagonal(b *Block, u Unit, o Options) ([]float64, error) {
 	return phiWith(b, u, diagonalInverse(b.In, o), diagonalInverse(b.Mid, o)), nil
 }
 
-// phiWith sums W_ij²/d_j over what each unit owns, d being the diagonal of an inverse: in of the inner matrices' inputs,
-// mid of the output matrix's.
+// phiWith sums W_ij²/d_j over the rows and columns that each unit owns, where d is the diagonal of an inverse: in for the
+// inner matrices, mid for the output matrix.
 func phiWith(b *Block, u Unit, in, mid []float64) []float64 {
 	columns := b.columnNorms()
 	for j := range columns {
@@ -67,8 +67,8 @@ func phiWith(b *Block, u Unit, in, mid []float64) []float64 {
 	return scores
 }
 
-// inverseDiagonal is the diagonal of (2H + damp)⁻¹, damp being the ridge's share of the mean diagonal of 2H. A matrix that
-// is not positive definite with it gets ten times as much until it is.
+// inverseDiagonal returns the diagonal of (2H + damp)⁻¹, where damp is the ridge's share of the mean diagonal of 2H, raised
+// tenfold until the sum is positive definite.
 func inverseDiagonal(in Inputs, o Options) ([]float64, error) {
 	f, _, err := linalg.Ridged(in.Gram, in.N, o.ridge())
 	if err != nil {
@@ -163,9 +163,9 @@ func taylor(b *Block, u Unit, _ Options) ([]float64, error) {
 	return scores, nil
 }
 
-// Cosine is the mean over tokens of the angle's cosine between what enters a layer and what leaves it, both
+// Cosine returns the mean over tokens of the cosine between the hidden states before and after a layer, both
 // [tokens, hidden] row-major: near 1 for a layer that changes little (ShortGPT, arXiv 2403.03853, calls 1 − cosine the
-// block influence). Tokens whose state is zero do not count.
+// block influence). Tokens whose state is zero are left out.
 func Cosine(before, after []float32, hidden int) float64 {
 	var total float64
 	var count int

@@ -22,8 +22,8 @@ type Config struct {
 	Seed uint64
 	// HeldOut is as in reform.Config.
 	HeldOut float64
-	// Rechoose has Refit choose the units too, layer by layer on the subnet's own inputs; the masks then only give how many
-	// units each module keeps.
+	// Rechoose has Refit choose the units too, layer by layer on the subnet's own inputs; the masks then only determine how
+	// many units each module keeps.
 	Rechoose bool
 	// Progress, unless nil, is called from one goroutine after every step.
 	Progress func(Event)
@@ -76,7 +76,7 @@ type Event struct {
 // Report reports what OneShot or Refit did.
 type Report struct {
 	Preset preset.Preset `json:"preset,omitempty"`
-	Target float64       `json:"target,omitempty"` // the inheriting ratio asked for
+	Target float64       `json:"target,omitempty"` // requested inheriting ratio
 	// Predicted is the rise of the loss, in nats per token, by which the widths were chosen; 0 where they were not.
 	Predicted float64 `json:"predicted,omitempty"`
 	reform.Report

@@ -93,9 +93,9 @@ func TestRefitOfTheDefaultModel(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := perplexity(t, m, fit, windows[4:])
-	t.Logf("perplexity %.2f without repair, %.2f with it, in %.1f s", none, got, report.Seconds)
+	t.Logf("perplexity %.2f without a re-fit, %.2f with it, in %.1f s", none, got, report.Seconds)
 	if !(got < 0.9*none) {
-		t.Errorf("perplexity %.2f with repair, %.2f without", got, none)
+		t.Errorf("perplexity %.2f with a re-fit, %.2f without", got, none)
 	}
 }
 
@@ -155,7 +155,7 @@ func TestPredictionRanksEdits(t *testing.T) {
 	}
 }
 
-// randomEdit drops channels, by chance or by importance, or heads.
+// randomEdit drops random or unimportant channels, or the heads of a random group.
 func randomEdit(rng *rand.Rand, l subnet.Layer, g subnet.LayerGeometry, s oneshot.LayerStatistics) subnet.Layer {
 	drop := 32 * (1 + rng.IntN(g.FFN/32*3/4))
 	switch rng.IntN(4) {
@@ -188,13 +188,13 @@ func TestMemoryOfDefaultModel(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, most := memory.Resident(os.Getpid())
-	said := oneshot.MemoryOf(m.Geometry(), ratio, count, tokens, oneshot.Limits{States: decoder.DefaultMemory})
-	t.Logf("%d MB at most, %d MB said: %+v", most/1e6, said.Total()/1e6, said)
-	if r := float64(most) / float64(said.Total()); r < 0.75 || r > 1.25 {
-		t.Errorf("%d bytes at most are %.2f of %d", most, r, said.Total())
+	estimate := oneshot.MemoryOf(m.Geometry(), ratio, count, tokens, oneshot.Limits{States: decoder.DefaultMemory})
+	t.Logf("%d MB at most, %d MB estimated: %+v", most/1e6, estimate.Total()/1e6, estimate)
+	if r := float64(most) / float64(estimate.Total()); r < 0.75 || r > 1.25 {
+		t.Errorf("peak of %d bytes is %.2f of the estimated %d", most, r, estimate.Total())
 	}
 	_, weights := m.ResidentBytes()
-	if weights > said.Weights || weights < said.Weights*3/4 {
-		t.Errorf("weights took %d bytes, %d were said", weights, said.Weights)
+	if weights > estimate.Weights || weights < estimate.Weights*3/4 {
+		t.Errorf("weights took %d bytes, %d were estimated", weights, estimate.Weights)
 	}
 }

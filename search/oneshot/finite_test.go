@@ -19,7 +19,7 @@ import (
 	"github.com/lathe-llm/lathe/search/oneshot/preset"
 )
 
-// broken loads a tiny model, one number of one F32 tensor of which is v.
+// broken loads a tiny model with one value of one F32 tensor replaced by v.
 func broken(t *testing.T, tensor string, v float32) *decoder.Model {
 	t.Helper()
 	recipe := gguftest.Tiny("llama")
@@ -58,7 +58,7 @@ func broken(t *testing.T, tensor string, v float32) *decoder.Model {
 	return m
 }
 
-// Activations that are no numbers are reported with the layer they first occur in, by everything that looks at them.
+// Activations that are NaN or infinite are reported with the layer in which they first occur.
 func TestNotFiniteIsNamed(t *testing.T) {
 	tests := []struct {
 		tensor string

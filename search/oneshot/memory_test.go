@@ -17,7 +17,7 @@ import (
 )
 
 // TestMemoryLimits cuts with everything in memory, and with room for one block's weights and one window's states: the
-// subnets are the same to the last bit, and the weights take what MemoryOf says.
+// subnets are the same to the last bit, and the weights take what MemoryOf estimates.
 func TestMemoryLimits(t *testing.T) {
 	recipe := gguftest.Tiny("llama")
 	for range 5 {
@@ -51,9 +51,9 @@ func TestMemoryLimits(t *testing.T) {
 					t.Fatal(err)
 				}
 				_, most := m.ResidentBytes()
-				said := oneshot.MemoryOf(m.Geometry(), ratio, count, tokens, limits).Weights
-				if most > said || name == "allocated" && most < said*2/3 {
-					t.Errorf("limit %d: weights took %d bytes, %d were said", limits.Weights, most, said)
+				estimate := oneshot.MemoryOf(m.Geometry(), ratio, count, tokens, limits).Weights
+				if most > estimate || name == "allocated" && most < estimate*2/3 {
+					t.Errorf("limit %d: weights took %d bytes, %d were estimated", limits.Weights, most, estimate)
 				}
 				if limits.Weights == 0 {
 					want, whole = s, most
@@ -70,7 +70,7 @@ func TestMemoryLimits(t *testing.T) {
 	}
 }
 
-// Llama's 7B, calibrated on 24 windows of 2048 tokens: all of it in memory, and its weights and states for a part.
+// Llama's 7B, calibrated on 24 windows of 2048 tokens: with everything in memory, and with limits for weights and states.
 func ExampleMemoryOf() {
 	g := &subnet.Geometry{
 		Arch: "llama", Hidden: 4096, Vocab: 32000, HeadDim: 128,

@@ -42,7 +42,7 @@ func testPresets(t *testing.T, m *decoder.Model) {
 				t.Fatal(err)
 			}
 			if got := s.Masks.Size().Ratio; got > ratio || got < ratio-0.34 || got != r.Ratio {
-				t.Errorf("ratio %.3f, reported %.3f, want at most %g and not far under it", got, r.Ratio, ratio)
+				t.Errorf("ratio %.3f, reported %.3f, want at most %g and not much less", got, r.Ratio, ratio)
 			}
 			if p != preset.Depth && r.Ratio < ratio-0.01 {
 				t.Errorf("ratio %.3f, want nearly %g", r.Ratio, ratio)
@@ -125,7 +125,7 @@ func TestOneShotRefuses(t *testing.T) {
 	}
 }
 
-// A ridge that is too small for so little text is raised, and the report says so of every layer.
+// A ridge that is too small for so little text is raised, which the report contains for every layer.
 func TestFewTokensAreReported(t *testing.T) {
 	m := decodertest.Load(t, gguftest.Tiny("llama"))
 	windows := decodertest.Windows(5, 2, 32, m.Geometry().Vocab)
@@ -155,11 +155,11 @@ func TestUncutIsDense(t *testing.T) {
 		t.Errorf("ratio %g", r.Ratio)
 	}
 	if d := decodertest.Distance(t, m, s, windows); d > 1e-10 {
-		t.Errorf("states are %g away from the dense model's", d)
+		t.Errorf("states differ by %g from the dense model's", d)
 	}
 }
 
-// Units chosen anew for the widths of a subnet are those that a cut to these widths would have kept.
+// Units chosen again for the widths of a subnet are those that a cut to these widths keeps.
 func TestRefitRechoosesUnits(t *testing.T) {
 	for _, attention := range []bool{false, true} {
 		m := decodertest.Load(t, gguftest.Tiny("llama"))
@@ -183,7 +183,7 @@ func TestRefitRechoosesUnits(t *testing.T) {
 			t.Fatal(err)
 		}
 		if drawn.Masks.Equal(want.Masks) || !got.Masks.Equal(want.Masks) {
-			t.Errorf("attention %v: chosen anew:\n%v\ncut:\n%v", attention, subnet.Diff(drawn.Masks, got.Masks), subnet.Diff(drawn.Masks, want.Masks))
+			t.Errorf("attention %v: chosen again:\n%v\ncut:\n%v", attention, subnet.Diff(drawn.Masks, got.Masks), subnet.Diff(drawn.Masks, want.Masks))
 		}
 		if !reflect.DeepEqual(got.Refit, want.Refit) {
 			t.Errorf("attention %v: other weights than those of the cut", attention)

@@ -39,7 +39,7 @@ type visitor struct {
 	layer func(layer int, cosine float64) error
 }
 
-// run takes the text through all layers.
+// run passes the text through all layers.
 func (p *pass) run(ctx context.Context, v visitor) error {
 	g := p.m.Geometry()
 	before, err := p.st.Hidden(0)

@@ -14,8 +14,8 @@ import (
 	"github.com/lathe-llm/lathe/search/oneshot"
 )
 
-// BenchmarkSurvey is the statistics pass: second moments of what enters every matrix, and the order of all units by the
-// cheapest method. It is taken on the default model and, with LATHE_SLOW set, on one layer of a 7B model's shape.
+// BenchmarkSurvey measures the statistics pass: second moments of the inputs of every matrix, and the order of all units by the
+// cheapest method. It runs on the default model and, with LATHE_SLOW set, on one layer of a 7B model's shape.
 func BenchmarkSurvey(b *testing.B) {
 	b.Run("default", func(b *testing.B) {
 		f, err := gguf.Open(filepath.Join(os.Getenv("LATHE_CACHE"), "models", "SmolLM2-135M-Instruct.Q4_1.gguf"))

@@ -11,7 +11,7 @@ import (
 	"github.com/lathe-llm/lathe/search/importance"
 )
 
-// Gradients keep the hidden state before every block, so they are taken on this much text at most.
+// Gradients need the hidden state before every block in memory, so they are computed on at most this much text.
 const (
 	gradientWindows = 8
 	gradientTokens  = 512

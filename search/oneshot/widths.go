@@ -147,7 +147,7 @@ func (w widths) allocateGreedy(cost costs) (counts, error) {
 		return counts{}, err
 	}
 	c := denseCounts(w.g)
-	// The cost of a step does not change until it is taken.
+	// The cost of a step does not change until the module is cut.
 	var drops []drop
 	for i := range w.g.Layers {
 		for _, m := range []subnet.Module{subnet.MLP, subnet.Attention} {

@@ -57,7 +57,7 @@ func TestUniformMeetsTheRatio(t *testing.T) {
 	}
 }
 
-// With convex costs taking the cheapest step is optimal: no exchange of a step between two layers is better.
+// With convex costs the greedy allocation is optimal: no exchange of a step between two layers is better.
 func TestAllocateGreedyIsOptimal(t *testing.T) {
 	g := smol()
 	weight := func(layer int) float64 { return 1 + float64(layer*layer%17) }
@@ -132,7 +132,7 @@ func TestStandardized(t *testing.T) {
 	want := []float64{-math.Sqrt(1.5), 0, math.Sqrt(1.5)}
 	for i := range want {
 		if math.Abs(got[i]-want[i]) > 1e-12 {
-			t.Errorf("place %d: %g, want %g", i, got[i], want[i])
+			t.Errorf("rank %d: %g, want %g", i, got[i], want[i])
 		}
 	}
 	if got := standardized(importance.ByScore([]float64{2, 2})); got[0] != 0 || got[1] != 0 {

@@ -19,7 +19,7 @@ func random(rng *rand.Rand, n int) []float64 {
 	return out
 }
 
-// maxDiff is the largest difference of two slices, over the largest value.
+// maxDiff returns the largest difference of two slices, relative to the largest value.
 func maxDiff(t *testing.T, got, want []float64) float64 {
 	t.Helper()
 	if len(got) != len(want) {
