@@ -47,7 +47,7 @@ func (e *Exploration) launchBench(ctx context.Context, a Actor, c StartBench) (R
 				return nil, err
 			}
 			for _, p := range set.Prompt {
-				newest := s.newest(subnet)
+				newest := s.Newest(subnet)
 				b.Rows = append(b.Rows, BenchRow{
 					Subnet: subnet, Label: s.label(subnet), Prompt: p, Pending: true, Perplexity: newest.Perplexity, Relative: newest.Relative(),
 				})
@@ -67,8 +67,8 @@ func (e *Exploration) launchBench(ctx context.Context, a Actor, c StartBench) (R
 	return Receipt{Job: jobID, Bench: id}, nil
 }
 
-// newest is the newest measurement of a subnet, zero if none was taken.
-func (s *Snapshot) newest(id SubnetID) Measurement {
+// Newest returns the newest measurement of a subnet, zero if none was taken.
+func (s *Snapshot) Newest(id SubnetID) Measurement {
 	list := s.Model.Measurements
 	switch n, ok := s.Subnet(id); {
 	case ok:

@@ -1,6 +1,9 @@
 package explorer
 
-import "github.com/lathe-llm/lathe/infer"
+import (
+	"github.com/lathe-llm/lathe/explorer/draft"
+	"github.com/lathe-llm/lathe/infer"
+)
 
 // Role is what an actor may do. The zero value may only look.
 type Role int
@@ -36,7 +39,7 @@ type (
 	// Edit applies mutations as one undoable step.
 	Edit struct {
 		Version   uint64
-		Mutations []Mutation
+		Mutations []draft.Mutation
 	}
 	// Undo takes the last step back.
 	Undo struct{ Version uint64 }

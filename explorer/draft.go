@@ -3,6 +3,7 @@ package explorer
 import (
 	"time"
 
+	"github.com/lathe-llm/lathe/explorer/draft"
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
@@ -67,18 +68,13 @@ type Statistics struct {
 	Layers   int // layers gathered so far
 	Gathered time.Time
 	// DenseNLL is the dense model's loss on the calibration text, nats per token; 0 if not known.
-	DenseNLL float64
-	// Importance of units, per layer; nil before Ready.
-	Importance []LayerImportance
+	DenseNLL    float64
+	Importance  []draft.Importance // of units, per layer; nil before Ready
+	Sensitivity []Sensitivity      // of modules, per layer; nil before Ready
 }
 
-// LayerImportance holds the scores of one layer's units: larger is more important. Scores are comparable within a slice.
-type LayerImportance struct {
-	Channels []float64 // [ffn]
-	Heads    []float64 // [heads], the score of a KV group's query heads
-	// AttentionLoss and MLPLoss are the predicted rise of the loss when the whole block is dropped, nats per token.
-	AttentionLoss, MLPLoss float64
-}
+// Sensitivity is the predicted rise of the loss when a whole module of a layer is dropped, in nats per token.
+type Sensitivity struct{ Attention, MLP float64 }
 
 // Reform describes the newest re-fitting: one entry per layer, filled as it goes.
 type Reform struct {
@@ -107,8 +103,8 @@ type LayerReform struct{ Attention, MLP *LayerProgress }
 // LayerProgress is what a cut or a re-fitting reports about one block of a layer.
 type LayerProgress struct {
 	Layer     int
-	Module    Part    // Attention or MLP
-	Kept, Of  int     // units
-	ErrBefore float64 // relative squared error of the block's output before the re-fitting
+	Module    draft.Module // Attention or MLP
+	Kept, Of  int          // units
+	ErrBefore float64      // relative squared error of the block's output before the re-fitting
 	ErrAfter  float64
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/lathe-llm/lathe/explorer/draft"
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
@@ -108,7 +109,7 @@ func (e *Exploration) draft(ctx context.Context, a Actor, version uint64, make f
 
 func (e *Exploration) edit(ctx context.Context, a Actor, c Edit) (Receipt, error) {
 	return e.draft(ctx, a, c.Version, func(s *Snapshot) (record, error) {
-		masks, err := Apply(s.Draft.Masks, s.Statistics, c.Mutations...)
+		masks, err := draft.Apply(s.Draft.Masks, s.Statistics.Importance, c.Mutations...)
 		if err != nil {
 			return record{}, err
 		}
@@ -122,7 +123,7 @@ func stepTo(a, b subnet.Masks) (record, error) {
 	if len(edits) == 0 {
 		return record{}, fmt.Errorf("%w: that changes nothing", ErrInvalid)
 	}
-	d := draftRecord{Op: opStep, Summary: Describe(a, b)}
+	d := draftRecord{Op: opStep, Summary: draft.Describe(a, b)}
 	last := -1
 	for _, edit := range edits {
 		if edit.Layer != last {

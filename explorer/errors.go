@@ -1,30 +1,30 @@
 package explorer
 
-import "errors"
+import "github.com/lathe-llm/lathe/explorer/internal/fault"
 
 // Errors that callers tell apart with errors.Is.
 var (
-	// ErrReadOnly: the workspace is held by another process, or was opened read-only, and the command would change it.
-	ErrReadOnly = errors.New("workspace is read-only")
-	// ErrStale: the command named a version of the masks in work that is no longer the newest: somebody else's edit came
-	// first. Nothing was changed.
-	ErrStale = errors.New("the masks changed since they were read")
-	// ErrNotFound: no subnet, job, chat or bench of that id.
-	ErrNotFound = errors.New("not found")
+	// ErrReadOnly: another process holds the workspace, or it was opened read-only, and the command would change it.
+	ErrReadOnly = fault.ErrReadOnly
+	// ErrStale: the command named a version of the draft that is no longer the newest, because another edit came first.
+	// Nothing was changed.
+	ErrStale = fault.ErrStale
+	// ErrNotFound: there is no subnet, job, chat or benchmark of that id.
+	ErrNotFound = fault.ErrNotFound
 	// ErrForbidden: the actor's role does not allow the command.
-	ErrForbidden = errors.New("not allowed for this role")
-	// ErrInvalid: the command's values make no sense for this model (a layer it does not have, a ratio outside (0, 1]).
-	ErrInvalid = errors.New("invalid")
-	// ErrNoStatistics: the command needs the importance of units and the statistics have not been gathered yet.
-	ErrNoStatistics = errors.New("statistics are not gathered yet")
-	// ErrBusy: too much of that kind is under way; try again when some of it is done.
-	ErrBusy = errors.New("busy")
-	// ErrText: a text is missing, is no text, or has too few tokens. The error names it.
-	ErrText = errors.New("text cannot be used")
+	ErrForbidden = fault.ErrForbidden
+	// ErrInvalid: the command's values are not valid for this model (a layer it does not have, a ratio outside (0, 1]).
+	ErrInvalid = fault.ErrInvalid
+	// ErrNoStatistics: the command needs the importance of units, and the statistics have not been gathered yet.
+	ErrNoStatistics = fault.ErrNoStatistics
+	// ErrBusy: too many jobs, answers or entries of a kind; try again when there are fewer.
+	ErrBusy = fault.ErrBusy
+	// ErrText: a text is missing, is not text, or has too few tokens. The error names it.
+	ErrText = fault.ErrText
 	// ErrUnsupported: this build, machine or model cannot do it.
-	ErrUnsupported = errors.New("not supported")
+	ErrUnsupported = fault.ErrUnsupported
 	// ErrClosed: the exploration was closed.
-	ErrClosed = errors.New("exploration is closed")
-	// ErrDamaged: a file of the workspace does not read back as it was written. The error names the file and the place.
-	ErrDamaged = errors.New("damaged")
+	ErrClosed = fault.ErrClosed
+	// ErrDamaged: a file of the workspace does not read back as it was written. The error names the file and where.
+	ErrDamaged = fault.ErrDamaged
 )

@@ -4,6 +4,8 @@ import (
 	"math"
 	"testing"
 
+	"github.com/lathe-llm/lathe/explorer/draft"
+
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
 )
@@ -46,11 +48,11 @@ func TestEstimatesMeetTheTruth(t *testing.T) {
 	explorertest.Do(t, e, explorer.Checkout{Subnet: explorer.DenseID})
 	explorertest.Do(t, e, explorer.Measure{Subnet: explorer.DraftID})
 	check("nothing was cut", false)
-	explorertest.Do(t, e, explorer.Edit{Mutations: []explorer.Mutation{explorer.DropMLP{Layers: []int{9}}}})
+	explorertest.Do(t, e, explorer.Edit{Mutations: []draft.Mutation{draft.DropMLP{Layers: []int{9}}}})
 	explorertest.Do(t, e, explorer.Measure{Subnet: explorer.DraftID})
 	one := rise()
 	check("an edit", false, one)
-	explorertest.Do(t, e, explorer.Edit{Mutations: []explorer.Mutation{explorer.DropAttention{Layers: []int{4}}}})
+	explorertest.Do(t, e, explorer.Edit{Mutations: []draft.Mutation{draft.DropAttention{Layers: []int{4}}}})
 	check("an edit that was not measured", false, one)
 	saved := explorertest.Do(t, e, explorer.SaveDraft{Name: "two edits"}).Subnet
 	explorertest.Do(t, e, explorer.Measure{Subnet: saved})

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/lathe-llm/lathe/explorer/draft"
+
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
 )
@@ -36,7 +38,7 @@ func Example() {
 		fmt.Printf("%s %s: %.2f of the block parameters\n", n.ID, n.Name, n.Size.Ratio)
 	}
 
-	edited, err := e.Do(ctx, ada, explorer.Edit{Mutations: []explorer.Mutation{explorer.DropAttention{Layers: []int{14}}}})
+	edited, err := e.Do(ctx, ada, explorer.Edit{Mutations: []draft.Mutation{draft.DropAttention{Layers: []int{14}}}})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -45,5 +47,5 @@ func Example() {
 	fmt.Println(err)
 	// Output:
 	// s1 first: 0.80 of the block parameters
-	// the masks changed since they were read: by ada (version 2, yours is 1)
+	// the draft changed since it was read: by ada (version 2, yours is 1)
 }

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lathe-llm/lathe/explorer/draft"
+
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
 	"github.com/lathe-llm/lathe/infer/subnet"
@@ -13,7 +15,7 @@ import (
 func TestEditUndoRedo(t *testing.T) {
 	e := explorertest.Open(t, explorertest.New(), "")
 	first := e.Snapshot()
-	r := explorertest.Do(t, e, explorer.Edit{Version: first.Draft.Version, Mutations: []explorer.Mutation{explorer.DropMLP{Layers: []int{4}}}})
+	r := explorertest.Do(t, e, explorer.Edit{Version: first.Draft.Version, Mutations: []draft.Mutation{draft.DropMLP{Layers: []int{4}}}})
 	s := e.Snapshot()
 	if s.Draft.Version != r.Version || r.Version <= first.Draft.Version || !s.Draft.Dirty() {
 		t.Fatalf("version %d after %d", r.Version, first.Draft.Version)
@@ -37,7 +39,7 @@ func TestEditUndoRedo(t *testing.T) {
 		t.Error("redo did not lead forth")
 	}
 	explorertest.Do(t, e, explorer.Undo{})
-	explorertest.Do(t, e, explorer.Edit{Mutations: []explorer.Mutation{explorer.DropAttention{Layers: []int{1}}}})
+	explorertest.Do(t, e, explorer.Edit{Mutations: []draft.Mutation{draft.DropAttention{Layers: []int{1}}}})
 	if n := len(e.Snapshot().Draft.Undone); n != 0 {
 		t.Errorf("%d steps to redo after an edit", n)
 	}
@@ -46,7 +48,7 @@ func TestEditUndoRedo(t *testing.T) {
 func TestCommandsRefused(t *testing.T) {
 	e := explorertest.Open(t, explorertest.New(), "")
 	viewer, editor := explorer.Actor{Name: "v"}, explorer.Actor{Name: "e", Role: explorer.RoleEditor}
-	edit := explorer.Edit{Mutations: []explorer.Mutation{explorer.DropMLP{Layers: []int{4}}}}
+	edit := explorer.Edit{Mutations: []draft.Mutation{draft.DropMLP{Layers: []int{4}}}}
 	for name, c := range map[string]struct {
 		actor   explorer.Actor
 		command explorer.Command
@@ -55,7 +57,7 @@ func TestCommandsRefused(t *testing.T) {
 		"viewer edits":      {viewer, edit, explorer.ErrForbidden},
 		"editor empties":    {editor, explorer.EmptyTrash{}, explorer.ErrForbidden},
 		"stale":             {editor, explorer.Edit{Version: 99, Mutations: edit.Mutations}, explorer.ErrStale},
-		"no change":         {editor, explorer.Edit{Mutations: []explorer.Mutation{explorer.Restore{Layers: []int{0}, Part: explorer.MLP}}}, explorer.ErrInvalid},
+		"no change":         {editor, explorer.Edit{Mutations: []draft.Mutation{draft.Restore{Layers: []int{0}, Module: draft.MLP}}}, explorer.ErrInvalid},
 		"nothing to undo":   {editor, explorer.Undo{}, explorer.ErrInvalid},
 		"nothing to redo":   {editor, explorer.Redo{}, explorer.ErrInvalid},
 		"unknown subnet":    {editor, explorer.Checkout{Subnet: "s7"}, explorer.ErrNotFound},
@@ -154,7 +156,7 @@ func TestReadOnlyStillChats(t *testing.T) {
 	if _, err := e.Do(t.Context(), explorertest.Owner, explorer.Cut{Target: 0.5}); !errors.Is(err, explorer.ErrReadOnly) {
 		t.Errorf("cut: %v", err)
 	}
-	if _, err := e.Do(t.Context(), explorertest.Owner, explorer.Edit{Mutations: []explorer.Mutation{explorer.DropMLP{Layers: []int{4}}}}); !errors.Is(err, explorer.ErrReadOnly) {
+	if _, err := e.Do(t.Context(), explorertest.Owner, explorer.Edit{Mutations: []draft.Mutation{draft.DropMLP{Layers: []int{4}}}}); !errors.Is(err, explorer.ErrReadOnly) {
 		t.Errorf("edit: %v", err)
 	}
 	chat := explorertest.Do(t, e, explorer.OpenChat{Subnets: []explorer.SubnetID{explorer.DenseID}}).Chat

@@ -3,6 +3,8 @@ package explorer_test
 import (
 	"testing"
 
+	"github.com/lathe-llm/lathe/explorer/draft"
+
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
 	"github.com/lathe-llm/lathe/infer/subnet"
@@ -20,7 +22,7 @@ func BenchmarkOpen(b *testing.B) {
 		explorertest.Do(b, e, explorer.AddSubnet{Masks: string(text)})
 	}
 	for i := range 1000 {
-		explorertest.Do(b, e, explorer.Edit{Mutations: []explorer.Mutation{explorer.SetChannels{Layer: i % 30, Set: subnet.Range(1536, 0, 32+i)}}})
+		explorertest.Do(b, e, explorer.Edit{Mutations: []draft.Mutation{draft.SetChannels{Layer: i % 30, Set: subnet.Range(1536, 0, 32+i)}}})
 	}
 	if err := e.Close(); err != nil {
 		b.Fatal(err)
@@ -40,6 +42,6 @@ func BenchmarkOpen(b *testing.B) {
 func BenchmarkEdit(b *testing.B) {
 	e := explorertest.Open(b, explorertest.New(), b.TempDir())
 	for i := 0; b.Loop(); i++ {
-		explorertest.Do(b, e, explorer.Edit{Mutations: []explorer.Mutation{explorer.SetChannels{Layer: i % 30, Set: subnet.Range(1536, 0, 32+i/30%1000)}}})
+		explorertest.Do(b, e, explorer.Edit{Mutations: []draft.Mutation{draft.SetChannels{Layer: i % 30, Set: subnet.Range(1536, 0, 32+i/30%1000)}}})
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/lathe-llm/lathe/explorer/draft"
 )
 
 // publishEvery bounds how often progress alone makes a new snapshot.
@@ -56,7 +58,7 @@ func (m *monitor) Layer(l LayerProgress) {
 		if len(layers) < s.Model.Layers {
 			layers = append(layers, make([]LayerReform, s.Model.Layers-len(layers))...)
 		}
-		if l.Module == Attention {
+		if l.Module == draft.Attention {
 			layers[l.Layer].Attention = &l
 		} else {
 			layers[l.Layer].MLP = &l

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/lathe-llm/lathe/explorer/draft"
+
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
 	"github.com/lathe-llm/lathe/search"
@@ -167,7 +169,7 @@ func TestDraftIsMeasuredByItself(t *testing.T) {
 	defer e.Close()
 	explorertest.Do(t, e, explorer.GatherStatistics{})
 	for _, layer := range []int{4, 5, 6} {
-		explorertest.Do(t, e, explorer.Edit{Mutations: []explorer.Mutation{explorer.DropMLP{Layers: []int{layer}}}})
+		explorertest.Do(t, e, explorer.Edit{Mutations: []draft.Mutation{draft.DropMLP{Layers: []int{layer}}}})
 	}
 	s := explorertest.Until(t, e, "the measurement", func(s *explorer.Snapshot) bool {
 		return s.Draft.Measured != nil && s.Draft.MeasuredVersion == s.Draft.Version && s.Draft.Estimate.Compared > 0

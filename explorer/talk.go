@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/infer"
 )
 
@@ -145,7 +146,7 @@ func (s *Snapshot) roomFor(bytes int) error {
 		}
 	}
 	if bytes > MaxTalk {
-		return fmt.Errorf("%w: the chats hold more than %s: delete some", ErrBusy, FormatBytes(MaxTalk))
+		return fmt.Errorf("%w: the chats hold more than %s: delete some", ErrBusy, format.Bytes(MaxTalk))
 	}
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lathe-llm/lathe/explorer/draft"
+
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
 	"github.com/lathe-llm/lathe/infer/subnet"
@@ -62,13 +64,13 @@ func TestNobodyWaitsForAPrediction(t *testing.T) {
 	}
 	edited := make(chan error)
 	go func() {
-		_, err := e.Do(t.Context(), explorertest.Owner, explorer.Edit{Mutations: []explorer.Mutation{explorer.DropMLP{Layers: []int{3}}}})
+		_, err := e.Do(t.Context(), explorertest.Owner, explorer.Edit{Mutations: []draft.Mutation{draft.DropMLP{Layers: []int{3}}}})
 		edited <- err
 	}()
 	<-predicting
 	proceeds(t, "a command that writes", func() {
 		command(t, e, explorer.AddSubnet{Name: "another", Masks: masksText(t, subnet.Dense(explorertest.Geometry()))})
-		command(t, e, explorer.Edit{Mutations: []explorer.Mutation{explorer.DropMLP{Layers: []int{4}}}})
+		command(t, e, explorer.Edit{Mutations: []draft.Mutation{draft.DropMLP{Layers: []int{4}}}})
 	})
 	viewersProceed(t, e, running)
 	estimate := e.Snapshot().Draft.Estimate

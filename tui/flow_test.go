@@ -7,6 +7,8 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/lathe-llm/lathe/explorer/draft"
+
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -167,7 +169,7 @@ func TestTwoEditorsNeverLoseAnEdit(t *testing.T) {
 	l.press("2", "home")
 	other := explorer.Actor{Name: "grace", Role: explorer.RoleEditor}
 	// The viewer has not seen this edit when the key is pressed.
-	if _, err := l.ex.Do(t.Context(), other, explorer.Edit{Mutations: []explorer.Mutation{explorer.DropMLP{Layers: []int{20}}}}); err != nil {
+	if _, err := l.ex.Do(t.Context(), other, explorer.Edit{Mutations: []draft.Mutation{draft.DropMLP{Layers: []int{20}}}}); err != nil {
 		t.Fatal(err)
 	}
 	before := l.channels(0)

@@ -7,6 +7,8 @@ import (
 	"math"
 	"slices"
 
+	"github.com/lathe-llm/lathe/explorer/draft"
+
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
@@ -196,9 +198,9 @@ func report(mon explorer.Monitor, e oneshot.Event) {
 	if r := e.Module; r != nil {
 		unit = "blocks"
 		step = fmt.Sprintf("layer %d · %s", r.Layer, r.Module)
-		part := explorer.MLP
+		part := draft.MLP
 		if r.Module == subnet.Attention.String() {
-			part = explorer.Attention
+			part = draft.Attention
 		}
 		mon.Layer(explorer.LayerProgress{Layer: r.Layer, Module: part, Kept: r.Kept, Of: r.Of, ErrBefore: r.ErrBefore, ErrAfter: r.ErrAfter})
 	}

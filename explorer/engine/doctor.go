@@ -8,7 +8,8 @@ import (
 	"runtime"
 	"strings"
 
-	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/format"
+
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/llamacpp"
 )
@@ -57,7 +58,7 @@ func (e *Engine) machine(ctx context.Context) Check {
 	}
 	for _, d := range devices {
 		if !d.GPU {
-			c.Found += fmt.Sprintf(", %s of memory, %s free", explorer.FormatBytes(d.Total), explorer.FormatBytes(d.Free))
+			c.Found += fmt.Sprintf(", %s of memory, %s free", format.Bytes(d.Total), format.Bytes(d.Free))
 			break
 		}
 	}
@@ -84,7 +85,7 @@ func folder(path string) Check {
 		return c
 	}
 	if free, ok := freeBytes(path); ok {
-		c.Found += fmt.Sprintf(" (%s free)", explorer.FormatBytes(free))
+		c.Found += fmt.Sprintf(" (%s free)", format.Bytes(free))
 	}
 	return c
 }
@@ -116,7 +117,7 @@ func text(path string) Check {
 		c.State, c.Found, c.Get = Missing, err.Error(), "run `make setup`, or name one with --text"
 		return c
 	}
-	c.State, c.Found = Works, fmt.Sprintf("%s (%s)", path, explorer.FormatBytes(info.Size()))
+	c.State, c.Found = Works, fmt.Sprintf("%s (%s)", path, format.Bytes(info.Size()))
 	return c
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/draft"
 	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search/oneshot"
@@ -127,10 +128,10 @@ func (m *model) adopt(s *oneshot.Statistics, ref explorer.TextRef, at time.Time)
 			change(&cut)
 			return s.PredictLayer(dense.With(i, cut), i)
 		}
-		out.Importance = append(out.Importance, explorer.LayerImportance{
-			Channels: ranked(l.Channels), Heads: ranked(l.Heads),
-			AttentionLoss: without(func(c *subnet.Layer) { c.Heads = subnet.Empty(c.Heads.N()) }),
-			MLPLoss:       without(func(c *subnet.Layer) { c.Channels = subnet.Empty(c.Channels.N()) }),
+		out.Importance = append(out.Importance, draft.Importance{Channels: ranked(l.Channels), Heads: ranked(l.Heads)})
+		out.Sensitivity = append(out.Sensitivity, explorer.Sensitivity{
+			Attention: without(func(c *subnet.Layer) { c.Heads = subnet.Empty(c.Heads.N()) }),
+			MLP:       without(func(c *subnet.Layer) { c.Channels = subnet.Empty(c.Channels.N()) }),
 		})
 	}
 	return out

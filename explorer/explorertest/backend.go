@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/lathe-llm/lathe/explorer/draft"
+
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/fake"
@@ -100,10 +102,10 @@ func (m *model) step(ctx context.Context, mon explorer.Monitor, done, total int,
 }
 
 // weight says how dear the parts of a layer are: the ends of the model more than its middle, attention more than MLP.
-func weight(layer, layers int, p explorer.Part) float64 {
+func weight(layer, layers int, p draft.Module) float64 {
 	x := 2*float64(layer)/float64(layers-1) - 1
 	w := 0.012 + 0.05*x*x
-	if p == explorer.Attention {
+	if p == draft.Attention {
 		w *= 2.5
 	}
 	return w
@@ -115,8 +117,8 @@ func Loss(masks subnet.Masks) float64 {
 	for i, g := range masks.Geometry().Layers {
 		l := masks.Layer(i)
 		cut := func(kept, of int) float64 { return math.Pow(1-float64(kept)/float64(of), 2.5) }
-		loss += weight(i, masks.Layers(), explorer.Attention) * cut(l.Heads.Len(), g.Heads)
-		loss += weight(i, masks.Layers(), explorer.MLP) * cut(l.Channels.Len(), g.FFN)
+		loss += weight(i, masks.Layers(), draft.Attention) * cut(l.Heads.Len(), g.Heads)
+		loss += weight(i, masks.Layers(), draft.MLP) * cut(l.Channels.Len(), g.FFN)
 	}
 	return 8 * loss
 }
@@ -127,9 +129,9 @@ func (m *model) Gather(ctx context.Context, c explorer.Calibration, _ string, mo
 		if err := m.step(ctx, mon, i, m.info.Layers, "layers", fmt.Sprintf("layer %d", i)); err != nil {
 			return explorer.Statistics{}, err
 		}
-		s.Importance = append(s.Importance, explorer.LayerImportance{
-			Channels: scores(i, g.FFN), Heads: scores(i+1000, g.Heads),
-			AttentionLoss: 8 * weight(i, m.info.Layers, explorer.Attention), MLPLoss: 8 * weight(i, m.info.Layers, explorer.MLP),
+		s.Importance = append(s.Importance, draft.Importance{Channels: scores(i, g.FFN), Heads: scores(i+1000, g.Heads)})
+		s.Sensitivity = append(s.Sensitivity, explorer.Sensitivity{
+			Attention: 8 * weight(i, m.info.Layers, draft.Attention), MLP: 8 * weight(i, m.info.Layers, draft.MLP),
 		})
 	}
 	mon.Progress(float64(m.info.Layers), float64(m.info.Layers), "layers", "")
@@ -168,7 +170,7 @@ func (m *model) uniform(target float64) subnet.Masks {
 		share := max(0, (target*float64(attention+mlp)-float64(attention))/float64(mlp))
 		keep := 32 * int(math.Round(share*float64(g.FFN)/32))
 		l := masks.Layer(i)
-		l.Channels = subnet.Of(g.FFN, explorer.Rank(scores(i, g.FFN))[:min(max(keep, 32), g.FFN)]...)
+		l.Channels = subnet.Of(g.FFN, draft.Rank(scores(i, g.FFN))[:min(max(keep, 32), g.FFN)]...)
 		masks = masks.With(i, l)
 	}
 	return masks
@@ -202,10 +204,10 @@ func (m *model) fit(ctx context.Context, masks subnet.Masks, method explorer.Met
 			return explorer.Made{}, err
 		}
 		l := masks.Layer(i)
-		a := weight(i, masks.Layers(), explorer.Attention) * (1.01 - float64(l.Heads.Len())/float64(g.Heads))
-		b := weight(i, masks.Layers(), explorer.MLP) * (1.01 - float64(l.Channels.Len())/float64(g.FFN))
-		mon.Layer(explorer.LayerProgress{Layer: i, Module: explorer.Attention, Kept: l.Heads.Len(), Of: g.Heads, ErrBefore: 4 * a, ErrAfter: 2 * a})
-		mon.Layer(explorer.LayerProgress{Layer: i, Module: explorer.MLP, Kept: l.Channels.Len(), Of: g.FFN, ErrBefore: 6 * b, ErrAfter: 2.5 * b})
+		a := weight(i, masks.Layers(), draft.Attention) * (1.01 - float64(l.Heads.Len())/float64(g.Heads))
+		b := weight(i, masks.Layers(), draft.MLP) * (1.01 - float64(l.Channels.Len())/float64(g.FFN))
+		mon.Layer(explorer.LayerProgress{Layer: i, Module: draft.Attention, Kept: l.Heads.Len(), Of: g.Heads, ErrBefore: 4 * a, ErrAfter: 2 * a})
+		mon.Layer(explorer.LayerProgress{Layer: i, Module: draft.MLP, Kept: l.Channels.Len(), Of: g.FFN, ErrBefore: 6 * b, ErrAfter: 2.5 * b})
 		if m.b.Weights {
 			refit[i] = gguf.Refit{WO: make([]float32, 576*len(masks.OColumns(i))), WD: make([]float32, 576*l.Channels.Len())}
 		}

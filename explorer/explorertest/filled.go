@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lathe-llm/lathe/explorer/draft"
+
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/subnet"
@@ -117,14 +119,14 @@ func Fill(t testing.TB, e *explorer.Exploration, b *Backend) {
 	Do(t, e, explorer.Measure{Subnet: found, Seq: 2048, Windows: 4})
 	Do(t, e, explorer.Checkout{Subnet: found})
 	ffn := e.Snapshot().Model.Geometry.Layers[0].FFN
-	for _, m := range []explorer.Mutation{
-		explorer.KeepTop{Layers: []int{12}, Part: explorer.MLP, Count: 1088},
-		explorer.SetHeads{Layer: 11, Set: subnet.Range(9, 0, 6)},
-		explorer.DropAttention{Layers: []int{14}},
-		explorer.SetChannels{Layer: 3, Set: subnet.Range(ffn, 0, ffn-64)},
+	for _, m := range []draft.Mutation{
+		draft.KeepTop{Layers: []int{12}, Module: draft.MLP, Count: 1088},
+		draft.SetHeads{Layer: 11, Set: subnet.Range(9, 0, 6)},
+		draft.DropAttention{Layers: []int{14}},
+		draft.SetChannels{Layer: 3, Set: subnet.Range(ffn, 0, ffn-64)},
 	} {
 		tick()
-		Do(t, e, explorer.Edit{Mutations: []explorer.Mutation{m}})
+		Do(t, e, explorer.Edit{Mutations: []draft.Mutation{m}})
 	}
 	Do(t, e, explorer.Undo{})
 	Do(t, e, explorer.Measure{Subnet: explorer.DraftID, Seq: 2048, Windows: 4})

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/lathe-llm/lathe/explorer/draft"
+
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
@@ -103,7 +105,7 @@ func (s *searching) move(m subnet.Masks, layer, by int) subnet.Masks {
 	l := m.Layer(layer)
 	n := l.Channels.N()
 	keep := min(max(l.Channels.Len()+by, 32), n)
-	l.Channels = subnet.Of(n, explorer.Rank(scores(layer, n))[:keep]...)
+	l.Channels = subnet.Of(n, draft.Rank(scores(layer, n))[:keep]...)
 	return m.With(layer, l)
 }
 

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/lathe-llm/lathe/explorer/report"
+
 	"github.com/spf13/cobra"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -29,8 +31,8 @@ func (a *app) benchCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if !slices.Contains(explorer.BenchFormats(), format) {
-				return usage(fmt.Errorf("--format %q: not one of %s", format, strings.Join(explorer.BenchFormats(), ", ")))
+			if !slices.Contains(report.BenchFormats(), format) {
+				return usage(fmt.Errorf("--format %q: not one of %s", format, strings.Join(report.BenchFormats(), ", ")))
 			}
 			k := inMemory
 			for _, s := range subnets {
@@ -58,7 +60,7 @@ func (a *app) benchCommand() *cobra.Command {
 	flags.IntVar(&set.Threads, "threads", 0, "CPU threads (default: one per core)")
 	flags.IntVar(&set.GPULayers, "gpu-layers", infer.AllLayers, "layers on the GPU, if there is one; -1 for as many as fit")
 	flags.StringVar(&set.Type, "type", "", "tensor type to write subnets in (default: the source's)")
-	flags.StringVar(&format, "format", explorer.FormatText, "output: text, csv, json, or go for Go benchmark lines")
+	flags.StringVar(&format, "format", report.Text, "output: text, csv, json, or go for Go benchmark lines")
 	return cmd
 }
 
@@ -76,16 +78,16 @@ func (a *app) bench(ctx context.Context, e exploration, set explorer.BenchSettin
 		return fmt.Errorf("bench %s: %w", receipt.Bench, explorer.ErrNotFound)
 	}
 	if a.json {
-		format = explorer.FormatJSON
+		format = report.JSON
 	}
-	text, err := explorer.FormatBench(b, format)
+	text, err := report.Bench(b, format)
 	if err != nil {
 		return err
 	}
 	if _, err := a.stdout.Write(text); err != nil {
 		return err
 	}
-	if sentence := explorer.BenchSentence(b); sentence != "" && format == explorer.FormatText {
+	if sentence := report.BenchSentence(b); sentence != "" && format == report.Text {
 		fmt.Fprintln(a.stdout, sentence)
 	}
 	return nil

@@ -7,9 +7,9 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/spf13/cobra"
+	"github.com/lathe-llm/lathe/explorer/report"
 
-	"github.com/lathe-llm/lathe/explorer"
+	"github.com/spf13/cobra"
 )
 
 func (a *app) fitCommand() *cobra.Command {
@@ -32,7 +32,7 @@ func (a *app) fitCommand() *cobra.Command {
 				return usage(fmt.Errorf("--memory: %w", err))
 			}
 			return a.with(cmd.Context(), model, readOnly, func(e exploration) error {
-				f, err := explorer.FitMachine(e.Snapshot(), limit, context)
+				f, err := report.FitMachine(e.Snapshot(), limit, context)
 				if err != nil {
 					return err
 				}

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/lathe-llm/lathe/explorer/draft"
+
 	"github.com/spf13/cobra"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -225,9 +227,9 @@ func (a *app) change(ctx context.Context, args []string, calibration explorer.Ca
 
 // ranked reports whether an edit chooses units by importance.
 func ranked(e explorer.Edit) bool {
-	return slices.ContainsFunc(e.Mutations, func(m explorer.Mutation) bool {
+	return slices.ContainsFunc(e.Mutations, func(m draft.Mutation) bool {
 		switch m.(type) {
-		case explorer.KeepTop, explorer.Equalise:
+		case draft.KeepTop, draft.Equalise:
 			return true
 		}
 		return false

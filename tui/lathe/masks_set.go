@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/lathe-llm/lathe/explorer/draft"
+
 	"github.com/spf13/cobra"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -69,7 +71,7 @@ func (f *setFlags) add(cmd *cobra.Command) {
 
 // mutations returns the changes that the flags ask for in a model of geometry g, in the order in which they apply: masks of a
 // file, copied layers, sets of units, numbers of units, whole modules.
-func (f *setFlags) mutations(g *subnet.Geometry) ([]explorer.Mutation, error) {
+func (f *setFlags) mutations(g *subnet.Geometry) ([]draft.Mutation, error) {
 	layers, err := subnet.ParseSet(len(g.Layers), f.layers)
 	if err != nil {
 		return nil, usage(fmt.Errorf("--layers: %w", err))
@@ -80,7 +82,7 @@ func (f *setFlags) mutations(g *subnet.Geometry) ([]explorer.Mutation, error) {
 		return nil, err
 	}
 	if f.source >= 0 {
-		list = append(list, explorer.CopyLayer{From: f.source, To: on, Part: explorer.Whole})
+		list = append(list, draft.CopyLayer{From: f.source, To: on, Module: draft.Whole})
 	}
 	sets, err := f.sets(g, on)
 	if err != nil {
@@ -88,10 +90,10 @@ func (f *setFlags) mutations(g *subnet.Geometry) ([]explorer.Mutation, error) {
 	}
 	list = append(list, sets...)
 	if f.keepChannels >= 0 {
-		list = append(list, explorer.KeepTop{Layers: on, Part: explorer.MLP, Count: f.keepChannels})
+		list = append(list, draft.KeepTop{Layers: on, Module: draft.MLP, Count: f.keepChannels})
 	}
 	if f.keepGroups >= 0 {
-		list = append(list, explorer.KeepTop{Layers: on, Part: explorer.Attention, Count: f.keepGroups})
+		list = append(list, draft.KeepTop{Layers: on, Module: draft.Attention, Count: f.keepGroups})
 	}
 	modules, err := f.modules(on)
 	if err != nil {
@@ -108,7 +110,7 @@ func (f *setFlags) mutations(g *subnet.Geometry) ([]explorer.Mutation, error) {
 }
 
 // fromFile returns the mutation to the masks of --file, nil without one.
-func (f *setFlags) fromFile(g *subnet.Geometry) ([]explorer.Mutation, error) {
+func (f *setFlags) fromFile(g *subnet.Geometry) ([]draft.Mutation, error) {
 	if f.file == "" {
 		return nil, nil
 	}
@@ -120,46 +122,46 @@ func (f *setFlags) fromFile(g *subnet.Geometry) ([]explorer.Mutation, error) {
 	if err != nil {
 		return nil, input(fmt.Errorf("%s: %w", f.file, err))
 	}
-	return []explorer.Mutation{explorer.SetMasks{Masks: masks}}, nil
+	return []draft.Mutation{draft.SetMasks{Masks: masks}}, nil
 }
 
 // sets returns the mutations of --heads and --mlp, layer by layer.
-func (f *setFlags) sets(g *subnet.Geometry, on []int) ([]explorer.Mutation, error) {
-	var list []explorer.Mutation
+func (f *setFlags) sets(g *subnet.Geometry, on []int) ([]draft.Mutation, error) {
+	var list []draft.Mutation
 	for _, i := range on {
 		if f.heads != "" {
 			units, err := subnet.ParseSet(g.Layers[i].Heads, f.heads)
 			if err != nil {
 				return nil, usage(fmt.Errorf("--heads: layer %d: %w", i, err))
 			}
-			list = append(list, explorer.SetHeads{Layer: i, Set: units})
+			list = append(list, draft.SetHeads{Layer: i, Set: units})
 		}
 		if f.mlp != "" {
 			units, err := subnet.ParseSet(g.Layers[i].FFN, f.mlp)
 			if err != nil {
 				return nil, usage(fmt.Errorf("--mlp: layer %d: %w", i, err))
 			}
-			list = append(list, explorer.SetChannels{Layer: i, Set: units})
+			list = append(list, draft.SetChannels{Layer: i, Set: units})
 		}
 	}
 	return list, nil
 }
 
 // modules returns the mutations of the flags that name modules.
-func (f *setFlags) modules(on []int) ([]explorer.Mutation, error) {
-	var list []explorer.Mutation
+func (f *setFlags) modules(on []int) ([]draft.Mutation, error) {
+	var list []draft.Mutation
 	for _, flag := range []struct {
 		name, value string
-		mutation    func(explorer.Part) explorer.Mutation
+		mutation    func(draft.Module) draft.Mutation
 	}{
-		{"drop", f.drop, func(p explorer.Part) explorer.Mutation { return dropOf(on, p) }},
-		{"restore", f.restore, func(p explorer.Part) explorer.Mutation { return explorer.Restore{Layers: on, Part: p} }},
-		{"invert", f.invert, func(p explorer.Part) explorer.Mutation { return explorer.Invert{Layers: on, Part: p} }},
-		{"equalise", f.equalise, func(p explorer.Part) explorer.Mutation { return explorer.Equalise{Layers: on, Part: p} }},
+		{"drop", f.drop, func(p draft.Module) draft.Mutation { return dropOf(on, p) }},
+		{"restore", f.restore, func(p draft.Module) draft.Mutation { return draft.Restore{Layers: on, Module: p} }},
+		{"invert", f.invert, func(p draft.Module) draft.Mutation { return draft.Invert{Layers: on, Module: p} }},
+		{"equalise", f.equalise, func(p draft.Module) draft.Mutation { return draft.Equalise{Layers: on, Module: p} }},
 	} {
-		switch p := explorer.Part(flag.value); p {
+		switch p := draft.Module(flag.value); p {
 		case "":
-		case explorer.Attention, explorer.MLP, explorer.Whole:
+		case draft.Attention, draft.MLP, draft.Whole:
 			list = append(list, flag.mutation(p))
 		default:
 			return nil, usage(fmt.Errorf("--%s %q: not attention, mlp or layer", flag.name, flag.value))
@@ -168,12 +170,12 @@ func (f *setFlags) modules(on []int) ([]explorer.Mutation, error) {
 	return list, nil
 }
 
-func dropOf(layers []int, p explorer.Part) explorer.Mutation {
+func dropOf(layers []int, p draft.Module) draft.Mutation {
 	switch p {
-	case explorer.Attention:
-		return explorer.DropAttention{Layers: layers}
-	case explorer.MLP:
-		return explorer.DropMLP{Layers: layers}
+	case draft.Attention:
+		return draft.DropAttention{Layers: layers}
+	case draft.MLP:
+		return draft.DropMLP{Layers: layers}
 	}
-	return explorer.DropLayer{Layers: layers}
+	return draft.DropLayer{Layers: layers}
 }

@@ -8,9 +8,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lathe-llm/lathe/explorer/draft"
+
 	"github.com/spf13/cobra"
 
-	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
@@ -31,28 +32,28 @@ func TestSetFlagsMutations(t *testing.T) {
 	const invalid, unusable = "invalid usage", "unusable input"
 	for _, test := range []struct {
 		args string
-		want []explorer.Mutation
+		want []draft.Mutation
 		kind string // of error
 		text string // in the error
 	}{
-		{"--layers 1 --mlp 0-3", []explorer.Mutation{explorer.SetChannels{Layer: 1, Set: subnet.Of(16, 0, 1, 2, 3)}}, "", ""},
-		{"--layers 0,2 --heads 1 --mlp none", []explorer.Mutation{
-			explorer.SetHeads{Layer: 0, Set: subnet.Of(4, 1)}, explorer.SetChannels{Layer: 0, Set: subnet.Empty(16)},
-			explorer.SetHeads{Layer: 2, Set: subnet.Of(4, 1)}, explorer.SetChannels{Layer: 2, Set: subnet.Empty(16)},
+		{"--layers 1 --mlp 0-3", []draft.Mutation{draft.SetChannels{Layer: 1, Set: subnet.Of(16, 0, 1, 2, 3)}}, "", ""},
+		{"--layers 0,2 --heads 1 --mlp none", []draft.Mutation{
+			draft.SetHeads{Layer: 0, Set: subnet.Of(4, 1)}, draft.SetChannels{Layer: 0, Set: subnet.Empty(16)},
+			draft.SetHeads{Layer: 2, Set: subnet.Of(4, 1)}, draft.SetChannels{Layer: 2, Set: subnet.Empty(16)},
 		}, "", ""},
-		{"--layers all --keep-channels 0 --keep-groups 1", []explorer.Mutation{
-			explorer.KeepTop{Layers: []int{0, 1, 2}, Part: explorer.MLP, Count: 0},
-			explorer.KeepTop{Layers: []int{0, 1, 2}, Part: explorer.Attention, Count: 1},
+		{"--layers all --keep-channels 0 --keep-groups 1", []draft.Mutation{
+			draft.KeepTop{Layers: []int{0, 1, 2}, Module: draft.MLP, Count: 0},
+			draft.KeepTop{Layers: []int{0, 1, 2}, Module: draft.Attention, Count: 1},
 		}, "", ""},
-		{"--layers 0 --drop attention", []explorer.Mutation{explorer.DropAttention{Layers: []int{0}}}, "", ""},
-		{"--layers 0 --drop mlp", []explorer.Mutation{explorer.DropMLP{Layers: []int{0}}}, "", ""},
-		{"--layers 0 --drop layer", []explorer.Mutation{explorer.DropLayer{Layers: []int{0}}}, "", ""},
-		{"--layers 1,2 --equalise mlp --invert attention --restore layer --copy-from 0", []explorer.Mutation{
-			explorer.CopyLayer{From: 0, To: []int{1, 2}, Part: explorer.Whole}, explorer.Restore{Layers: []int{1, 2}, Part: explorer.Whole},
-			explorer.Invert{Layers: []int{1, 2}, Part: explorer.Attention}, explorer.Equalise{Layers: []int{1, 2}, Part: explorer.MLP},
+		{"--layers 0 --drop attention", []draft.Mutation{draft.DropAttention{Layers: []int{0}}}, "", ""},
+		{"--layers 0 --drop mlp", []draft.Mutation{draft.DropMLP{Layers: []int{0}}}, "", ""},
+		{"--layers 0 --drop layer", []draft.Mutation{draft.DropLayer{Layers: []int{0}}}, "", ""},
+		{"--layers 1,2 --equalise mlp --invert attention --restore layer --copy-from 0", []draft.Mutation{
+			draft.CopyLayer{From: 0, To: []int{1, 2}, Module: draft.Whole}, draft.Restore{Layers: []int{1, 2}, Module: draft.Whole},
+			draft.Invert{Layers: []int{1, 2}, Module: draft.Attention}, draft.Equalise{Layers: []int{1, 2}, Module: draft.MLP},
 		}, "", ""},
-		{"--file " + file, []explorer.Mutation{explorer.SetMasks{Masks: masks}}, "", ""},
-		{"--layers 0 --drop mlp --file " + file, []explorer.Mutation{explorer.SetMasks{Masks: masks}, explorer.DropMLP{Layers: []int{0}}}, "", ""},
+		{"--file " + file, []draft.Mutation{draft.SetMasks{Masks: masks}}, "", ""},
+		{"--layers 0 --drop mlp --file " + file, []draft.Mutation{draft.SetMasks{Masks: masks}, draft.DropMLP{Layers: []int{0}}}, "", ""},
 		{"", nil, invalid, "nothing to set"},
 		{"--layers 0", nil, invalid, "nothing to set"},
 		{"--drop mlp", nil, invalid, "--layers is missing"},

@@ -11,6 +11,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/lathe-llm/lathe/explorer/format"
+
 	"golang.org/x/term"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -48,7 +50,7 @@ func isTerminal(stream any) bool {
 }
 
 // byteCount formats a number of bytes.
-func byteCount(n int64) string { return explorer.FormatBytes(n) }
+func byteCount(n int64) string { return format.Bytes(n) }
 
 // count formats a number of parameters.
 func count(n int64) string {

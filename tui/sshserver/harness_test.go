@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lathe-llm/lathe/explorer/draft"
+
 	tea "charm.land/bubbletea/v2"
 	"charm.land/lipgloss/v2"
 	"github.com/charmbracelet/x/vt"
@@ -427,7 +429,7 @@ func (p *probe) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		case "ctrl+q":
 			return p, tea.Quit
 		case "ctrl+e":
-			return p, p.do(explorer.Edit{Mutations: []explorer.Mutation{explorer.DropAttention{Layers: []int{14}}}})
+			return p, p.do(explorer.Edit{Mutations: []draft.Mutation{draft.DropAttention{Layers: []int{14}}}})
 		case "ctrl+b":
 			p.busy = true
 			return p, p.tick()
@@ -487,7 +489,7 @@ func commands(ctx context.Context, f *fixture, c Command) int {
 		return n
 	case "edit":
 		if _, err := c.Exploration.Do(ctx, explorer.Actor{Name: "mallory", Role: explorer.RoleOwner},
-			explorer.Edit{Mutations: []explorer.Mutation{explorer.DropAttention{Layers: []int{3}}}}); err != nil {
+			explorer.Edit{Mutations: []draft.Mutation{draft.DropAttention{Layers: []int{3}}}}); err != nil {
 			fmt.Fprintln(c.Stderr, err)
 			return 4
 		}

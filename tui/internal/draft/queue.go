@@ -4,6 +4,8 @@ package draft
 import (
 	"slices"
 
+	"github.com/lathe-llm/lathe/explorer/draft"
+
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
@@ -25,11 +27,11 @@ type Queue struct {
 
 // Add appends an Edit, Undo, Redo or Checkout. d and s are the newest draft and statistics of the viewer. It returns the
 // command to send now; nil while another one is under way. An edit that cannot be applied to the predicted masks is
-// refused with the error of [explorer.Apply], and the queue does not change.
+// refused with the error of [draft.Apply], and the queue does not change.
 func (q *Queue) Add(d explorer.Draft, s explorer.Statistics, c explorer.Command) (explorer.Command, error) {
 	edit, isEdit := c.(explorer.Edit)
 	if isEdit {
-		next, err := explorer.Apply(q.Masks(d), s, edit.Mutations...)
+		next, err := draft.Apply(q.Masks(d), s.Importance, edit.Mutations...)
 		if err != nil {
 			return nil, err
 		}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/lathe-llm/lathe/explorer/draft"
+
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
@@ -37,7 +39,7 @@ func (x *exploration) do(c explorer.Command) (version uint64, err error) {
 	switch c := c.(type) {
 	case explorer.Edit:
 		named = c.Version
-		if next, err = explorer.Apply(x.draft.Masks, explorer.Statistics{}, c.Mutations...); err != nil {
+		if next, err = draft.Apply(x.draft.Masks, nil, c.Mutations...); err != nil {
 			return 0, err
 		}
 	case explorer.Undo:
@@ -73,7 +75,7 @@ func (x *exploration) do(c explorer.Command) (version uint64, err error) {
 
 // keep is an edit that keeps the first n MLP channels of a layer.
 func keep(layer, n int) explorer.Edit {
-	return explorer.Edit{Mutations: []explorer.Mutation{explorer.SetChannels{Layer: layer, Set: subnet.Range(8, 0, n)}}}
+	return explorer.Edit{Mutations: []draft.Mutation{draft.SetChannels{Layer: layer, Set: subnet.Range(8, 0, n)}}}
 }
 
 // kept describes masks: the numbers of MLP channels of both layers.

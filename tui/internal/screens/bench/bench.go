@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/lathe-llm/lathe/explorer/report"
+
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -78,7 +80,7 @@ func (s *Screen) Actions() []*action.Action {
 		{ID: "bench.export", Keys: []string{"w"}, Title: "Export as text, CSV, JSON or Go benchmark lines", Short: "export", When: none, Run: s.export},
 		{ID: "bench.copy", Keys: []string{"y"}, Title: "Copy the table as text", When: none, Run: func() tea.Cmd {
 			b, _ := s.current(s.snap())
-			out, err := explorer.FormatBench(b, explorer.FormatText)
+			out, err := report.Bench(b, report.Text)
 			if err != nil {
 				s.host.Fail(err)
 				return nil
@@ -234,11 +236,11 @@ func counts(s string) []int {
 func (s *Screen) export() tea.Cmd {
 	b, _ := s.current(s.snap())
 	return widget.Pick(s.host, "export as", func() []widget.Choice {
-		ext := map[string]string{explorer.FormatText: "txt", explorer.FormatCSV: "csv", explorer.FormatJSON: "json", explorer.FormatGo: "txt"}
+		ext := map[string]string{report.Text: "txt", report.CSV: "csv", report.JSON: "json", report.Go: "txt"}
 		var out []widget.Choice
-		for _, format := range explorer.BenchFormats() {
+		for _, format := range report.BenchFormats() {
 			out = append(out, widget.Choice{Title: format, Run: func() tea.Cmd {
-				data, err := explorer.FormatBench(b, format)
+				data, err := report.Bench(b, format)
 				if err != nil {
 					s.host.Fail(err)
 					return nil
@@ -272,7 +274,7 @@ func (s *Screen) Panes(area layout.Rect) []screen.Pane {
 
 func drawSentence(t *theme.Theme, b explorer.Bench, w, h int) []string {
 	var rows []string
-	for _, l := range strings.Split(strings.TrimSpace(explorer.BenchSentence(b)), "\n") {
+	for _, l := range strings.Split(strings.TrimSpace(report.BenchSentence(b)), "\n") {
 		for k, part := range text.Wrap(text.Line(l), max(1, w-4)) {
 			mark := "  "
 			if k == 0 && part != "" {

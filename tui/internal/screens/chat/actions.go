@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/lathe-llm/lathe/explorer/report"
+
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -267,5 +269,5 @@ func set[T ~int | ~int32 | ~int64 | ~uint32 | ~uint64 | ~float32 | ~float64](dst
 // export offers to copy the chat or to write it to a file.
 func (s *Screen) export() tea.Cmd {
 	c, _ := s.current(s.snap())
-	return subnets.ExportText(s.host, "chat", cmp.Or(text.Line(c.Name), "chat")+".md", string(explorer.ChatMarkdown(c)))
+	return subnets.ExportText(s.host, "chat", cmp.Or(text.Line(c.Name), "chat")+".md", string(report.ChatMarkdown(c)))
 }

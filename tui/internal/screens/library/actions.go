@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/lathe-llm/lathe/explorer/report"
+
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -194,7 +196,7 @@ func (s *Screen) fitForm() tea.Cmd {
 		}),
 		widget.TextEntry("context", "context, tokens", "2048", "length of chats", widget.CountIn(1, 1<<24)),
 	}, Submit: func(f *widget.Form) tea.Cmd {
-		fit, err := explorer.FitMachine(s.snap(), int64(f.Number("memory")*1e6), max(1, f.Count("context")))
+		fit, err := report.FitMachine(s.snap(), int64(f.Number("memory")*1e6), max(1, f.Count("context")))
 		if err != nil {
 			s.host.Fail(err)
 			return nil

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/lathe-llm/lathe/explorer/draft"
+
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -74,7 +76,7 @@ func (s *Screen) Actions() []*action.Action {
 		{ID: "masks.drop", Keys: []string{"x"}, Title: "Drop the block, or the selected units", Short: "drop", Changes: true, Run: s.drop},
 		{ID: "masks.droplayer", Keys: []string{"X"}, Title: "Drop whole layers", Changes: true, When: notUnits,
 			Run: func() tea.Cmd {
-				return s.edit(explorer.DropLayer{Layers: s.selection()})
+				return s.edit(draft.DropLayer{Layers: s.selection()})
 			}},
 		{ID: "masks.restore", Keys: []string{"u"}, Title: "Keep all units of the block again", Short: "restore", Changes: true, Run: s.restore},
 		{ID: "masks.invert", Keys: []string{"i"}, Title: "Swap kept and dropped units", Short: "invert", Changes: true, Run: s.invert},
@@ -90,7 +92,7 @@ func (s *Screen) Actions() []*action.Action {
 				return ranked()
 			},
 			Run: func() tea.Cmd {
-				return s.edit(explorer.Equalise{Layers: s.selection(), Part: s.part()})
+				return s.edit(draft.Equalise{Layers: s.selection(), Module: s.part()})
 			}},
 		{ID: "masks.range", Keys: []string{"v"}, Title: "Start or end a range of layers or units", Short: "range", Run: s.rangeKey},
 		{ID: "masks.all", Keys: []string{"*", "ctrl+a"}, Title: "Select all", Run: s.selectAll},
@@ -186,32 +188,32 @@ func (s *Screen) sideways(by int) tea.Cmd {
 // keep keeps the most important units of the selected layers: count of MLP channels, or of KV groups.
 func (s *Screen) keep(count func(layer int) int) tea.Cmd {
 	masks := s.masks()
-	var out []explorer.Mutation
+	var out []draft.Mutation
 	for _, layer := range s.selection() {
 		lg := masks.Geometry().Layers[layer]
 		most := lg.FFN
-		if s.part() == explorer.Attention {
+		if s.part() == draft.Attention {
 			most = lg.KVHeads
 		}
 		n := layout.Clamp(count(layer), 0, most)
 		switch {
 		case n == most:
-			out = append(out, explorer.Restore{Layers: []int{layer}, Part: s.part()})
-		case n == 0 && s.part() == explorer.MLP:
-			out = append(out, explorer.DropMLP{Layers: []int{layer}})
+			out = append(out, draft.Restore{Layers: []int{layer}, Module: s.part()})
+		case n == 0 && s.part() == draft.MLP:
+			out = append(out, draft.DropMLP{Layers: []int{layer}})
 		case n == 0:
-			out = append(out, explorer.DropAttention{Layers: []int{layer}})
+			out = append(out, draft.DropAttention{Layers: []int{layer}})
 		default:
-			out = append(out, explorer.KeepTop{Layers: []int{layer}, Part: s.part(), Count: n})
+			out = append(out, draft.KeepTop{Layers: []int{layer}, Module: s.part(), Count: n})
 		}
 	}
 	return s.changing(out)
 }
 
 // changing queues mutations unless they change nothing.
-func (s *Screen) changing(out []explorer.Mutation) tea.Cmd {
+func (s *Screen) changing(out []draft.Mutation) tea.Cmd {
 	masks := s.masks()
-	if next, err := explorer.Apply(masks, s.snap().Statistics, out...); err == nil && next.Equal(masks) {
+	if next, err := draft.Apply(masks, s.snap().Statistics.Importance, out...); err == nil && next.Equal(masks) {
 		return nil
 	}
 	return s.edit(out...)
@@ -223,7 +225,7 @@ func (s *Screen) topForm() tea.Cmd {
 	layers := s.selection()
 	lg := masks.Geometry().Layers[layers[0]]
 	most, what, now := lg.FFN, "MLP channels", s.block.set(masks, layers[0]).Len()
-	if s.part() == explorer.Attention {
+	if s.part() == draft.Attention {
 		most, what, now = lg.KVHeads, "KV groups", masks.Layer(layers[0]).Groups(lg).Len()
 	}
 	title := fmt.Sprintf("keep the most important %s", what)
@@ -255,9 +257,9 @@ func (s *Screen) drop() tea.Cmd {
 	}
 	switch s.block.kind {
 	case subnet.Channels:
-		return s.changing([]explorer.Mutation{explorer.DropMLP{Layers: s.selection()}})
+		return s.changing([]draft.Mutation{draft.DropMLP{Layers: s.selection()}})
 	case subnet.Heads:
-		return s.changing([]explorer.Mutation{explorer.DropAttention{Layers: s.selection()}})
+		return s.changing([]draft.Mutation{draft.DropAttention{Layers: s.selection()}})
 	}
 	return s.setUnits(subnet.Empty(s.units().N()))
 }
@@ -278,7 +280,7 @@ func (s *Screen) restore() tea.Cmd {
 	case s.zoom == zoomUnits || s.block.kind == subnet.QK || s.block.kind == subnet.VO:
 		return s.setUnits(subnet.Full(s.units().N()))
 	}
-	return s.changing([]explorer.Mutation{explorer.Restore{Layers: s.selection(), Part: s.part()}})
+	return s.changing([]draft.Mutation{draft.Restore{Layers: s.selection(), Module: s.part()}})
 }
 
 // invert swaps kept and dropped units.
@@ -290,7 +292,7 @@ func (s *Screen) invert() tea.Cmd {
 		}
 		return s.toggleUnits(s.chosenUnits())
 	}
-	return s.edit(explorer.Invert{Layers: s.selection(), Part: s.part()})
+	return s.edit(draft.Invert{Layers: s.selection(), Module: s.part()})
 }
 
 func (s *Screen) toggleUnits(units []int) tea.Cmd {
@@ -410,10 +412,10 @@ func (s *Screen) likeForm() tea.Cmd {
 				}
 				return widget.CountIn(0, n-1)(v)
 			}),
-			widget.ChoiceEntry("part", "what", string(s.part()), "", string(explorer.Attention), string(explorer.MLP), string(explorer.Whole)),
+			widget.ChoiceEntry("part", "what", string(s.part()), "", string(draft.Attention), string(draft.MLP), string(draft.Whole)),
 		},
 		Submit: func(f *widget.Form) tea.Cmd {
-			return s.changing([]explorer.Mutation{explorer.CopyLayer{From: f.Count("from"), To: layers, Part: explorer.Part(f.Get("part"))}})
+			return s.changing([]draft.Mutation{draft.CopyLayer{From: f.Count("from"), To: layers, Module: draft.Module(f.Get("part"))}})
 		}})
 }
 

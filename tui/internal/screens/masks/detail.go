@@ -56,14 +56,14 @@ func (s *Screen) drawDetail(t *theme.Theme, w, h int) []string {
 
 // drawSensitivity draws the predicted rise of the loss when the whole block is dropped.
 func (s *Screen) drawSensitivity(t *theme.Theme, w, h int) []string {
-	if s.layer.At >= len(s.snap().Statistics.Importance) {
+	if s.layer.At >= len(s.snap().Statistics.Sensitivity) {
 		return nil
 	}
-	im := s.snap().Statistics.Importance[s.layer.At]
-	v := im.AttentionLoss
+	of := s.snap().Statistics.Sensitivity[s.layer.At]
+	v := of.Attention
 	what := "attention"
 	if s.block.kind == subnet.Channels {
-		v, what = im.MLPLoss, "mlp"
+		v, what = of.MLP, "mlp"
 	}
 	label, value, unit := "sensitivity ", text.Small(v), " nats/token"
 	if text.Width(what+" "+label+value+unit) < w {

@@ -6,7 +6,8 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/draft"
+
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/tui/internal/layout"
 	"github.com/lathe-llm/lathe/tui/internal/paint"
@@ -29,7 +30,7 @@ func (s *Screen) drawLayers(t *theme.Theme, w, h int) []string {
 			return widget.Paragraph(w, t.Dim, "No model is open.")
 		}
 		c := subnets.NewLayerColumns(g, w, true)
-		head := func(r *paint.Row, x int, k explorer.Part, name string) {
+		head := func(r *paint.Row, x int, k draft.Module, name string) {
 			style := t.Dim
 			if s.part() == k {
 				style = t.Focus
@@ -37,8 +38,8 @@ func (s *Screen) drawLayers(t *theme.Theme, w, h int) []string {
 			r.Pad(x).Put(style, name)
 		}
 		first := paint.NewRow(w, theme.Style{}).Put(t.Dim, "   L")
-		head(first, c.Attention, explorer.Attention, "attention")
-		head(first, c.MLP, explorer.MLP, fmt.Sprintf("mlp %d", widest(g)))
+		head(first, c.Attention, draft.Attention, "attention")
+		head(first, c.MLP, draft.MLP, fmt.Sprintf("mlp %d", widest(g)))
 		if c.Cut > 0 {
 			first.Pad(c.Cut).Put(t.Dim, "  cut")
 		}
@@ -103,9 +104,9 @@ func (s *Screen) drawLayer(t *theme.Theme, masks subnet.Masks, other *subnet.Mas
 		cut := 1 - float64(l.Params(g, i))/float64(max(1, attention+ffn))
 		r.Pad(c.Cut).Num(t.HeatAt(cut), text.Percent(cut), 5)
 	}
-	if c.Loss > 0 && i < len(s.snap().Statistics.Importance) {
-		im := s.snap().Statistics.Importance[i]
-		r.Pad(c.Loss).Num(t.Dim, text.Small(im.AttentionLoss+im.MLPLoss), len(" sensitivity"))
+	if c.Loss > 0 && i < len(s.snap().Statistics.Sensitivity) {
+		of := s.snap().Statistics.Sensitivity[i]
+		r.Pad(c.Loss).Num(t.Dim, text.Small(of.Attention+of.MLP), len(" sensitivity"))
 	}
 	return r.String()
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/lathe-llm/lathe/explorer/draft"
+
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -106,7 +108,7 @@ func (s *Screen) CannotUndo() string {
 func (s *Screen) Undo() tea.Cmd { return s.host.EditDraft(explorer.Undo{}) }
 
 // edit queues mutations as one step.
-func (s *Screen) edit(mutations ...explorer.Mutation) tea.Cmd {
+func (s *Screen) edit(mutations ...draft.Mutation) tea.Cmd {
 	if len(mutations) == 0 {
 		return nil
 	}
@@ -143,11 +145,11 @@ func (s *Screen) isSelected(layer int) bool {
 }
 
 // part is the part of a layer that the cursor is on.
-func (s *Screen) part() explorer.Part {
+func (s *Screen) part() draft.Module {
 	if s.block.kind == subnet.Channels {
-		return explorer.MLP
+		return draft.MLP
 	}
-	return explorer.Attention
+	return draft.Attention
 }
 
 // blocks are the blocks of a layer, in the order they are listed.
@@ -176,14 +178,14 @@ func (b block) set(masks subnet.Masks, layer int) subnet.Set {
 }
 
 // with is the mutation that gives a block another set.
-func (b block) with(layer int, set subnet.Set) explorer.Mutation {
+func (b block) with(layer int, set subnet.Set) draft.Mutation {
 	switch b.kind {
 	case subnet.Heads:
-		return explorer.SetHeads{Layer: layer, Set: set}
+		return draft.SetHeads{Layer: layer, Set: set}
 	case subnet.Channels:
-		return explorer.SetChannels{Layer: layer, Set: set}
+		return draft.SetChannels{Layer: layer, Set: set}
 	}
-	return explorer.SetHeadChannels{Layer: layer, Group: b.group, VO: b.kind == subnet.VO, Set: set}
+	return draft.SetHeadChannels{Layer: layer, Group: b.group, VO: b.kind == subnet.VO, Set: set}
 }
 
 func (b block) name() string {

@@ -2,8 +2,8 @@ package masks
 
 import (
 	tea "charm.land/bubbletea/v2"
+	"github.com/lathe-llm/lathe/explorer/draft"
 
-	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/tui/internal/screen"
 	"github.com/lathe-llm/lathe/tui/internal/subnets"
@@ -92,7 +92,7 @@ func (s *Screen) toggleHead(layer, head int) tea.Cmd {
 	} else {
 		heads = heads.With(head)
 	}
-	return s.edit(explorer.SetHeads{Layer: layer, Set: heads})
+	return s.edit(draft.SetHeads{Layer: layer, Set: heads})
 }
 
 func (s *Screen) mouseBlocks(e screen.MouseEvent) tea.Cmd {

@@ -1,4 +1,4 @@
-package explorer
+package draft
 
 import (
 	"cmp"
@@ -6,29 +6,36 @@ import (
 	"math"
 	"slices"
 
+	"github.com/lathe-llm/lathe/explorer/internal/fault"
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// step is the granularity, in MLP channels, that counts computed here are rounded to where the width allows.
+// granularity is the number of MLP channels to a multiple of which computed counts are rounded where the width allows.
 const granularity = 32
 
-// Apply returns the masks changed by the mutations in order. Mutations that choose units by importance take it from s and
-// fail with ErrNoStatistics where it is not there. All other errors wrap ErrInvalid and name the layer.
-func Apply(m subnet.Masks, s Statistics, mutations ...Mutation) (subnet.Masks, error) {
+// Importance holds the scores of one layer's units: larger is more important. Scores are comparable within a slice.
+type Importance struct {
+	Channels []float64 // [ffn], of MLP channels
+	Heads    []float64 // [heads], of query heads; that of a KV group is their sum
+}
+
+// Apply returns the masks changed by the mutations in order. Mutations that choose units by importance need that of every
+// layer; otherwise it may be nil.
+func Apply(m subnet.Masks, importance []Importance, mutations ...Mutation) (subnet.Masks, error) {
 	for _, mu := range mutations {
-		next, err := apply(m, s, mu)
+		next, err := apply(m, importance, mu)
 		if err != nil {
 			return m, err
 		}
 		m = next
 	}
 	if err := m.Validate(); err != nil {
-		return m, fmt.Errorf("%w: %w", ErrInvalid, err)
+		return m, fmt.Errorf("%w: %w", fault.ErrInvalid, err)
 	}
 	return m, nil
 }
 
-func apply(m subnet.Masks, s Statistics, mutation Mutation) (subnet.Masks, error) {
+func apply(m subnet.Masks, importance []Importance, mutation Mutation) (subnet.Masks, error) {
 	switch mu := mutation.(type) {
 	case SetChannels:
 		return each(m, []int{mu.Layer}, func(g subnet.LayerGeometry, l *subnet.Layer) error {
@@ -50,37 +57,37 @@ func apply(m subnet.Masks, s Statistics, mutation Mutation) (subnet.Masks, error
 		return drop(m, mu.Layers, Whole)
 	case Restore:
 		return each(m, mu.Layers, func(g subnet.LayerGeometry, l *subnet.Layer) error {
-			take(l, subnet.DenseLayer(g), mu.Part)
-			return checkPart(mu.Part)
+			take(l, subnet.DenseLayer(g), mu.Module)
+			return checkModule(mu.Module)
 		})
 	case CopyLayer:
 		return copyLayer(m, mu)
 	case KeepTop:
-		if err := checkPart(mu.Part); err != nil || mu.Part == Whole {
-			return m, fmt.Errorf("%w: keep top needs a part, attention or mlp", ErrInvalid)
+		if err := checkModule(mu.Module); err != nil || mu.Module == Whole {
+			return m, fmt.Errorf("%w: keep top needs a module, attention or mlp", fault.ErrInvalid)
 		}
-		return keepTop(m, s, mu.Layers, mu.Part, mu.Count)
+		return keepTop(m, importance, mu.Layers, mu.Module, mu.Count)
 	case Equalise:
-		return equalise(m, s, mu)
+		return equalise(m, importance, mu)
 	case Invert:
 		return each(m, mu.Layers, func(_ subnet.LayerGeometry, l *subnet.Layer) error {
-			take(l, subnet.Layer{Heads: l.Heads.Complement(), Channels: l.Channels.Complement()}, mu.Part)
-			return checkPart(mu.Part)
+			take(l, subnet.Layer{Heads: l.Heads.Complement(), Channels: l.Channels.Complement()}, mu.Module)
+			return checkModule(mu.Module)
 		})
 	case SetMasks:
 		if !mu.Masks.Geometry().Equal(m.Geometry()) {
-			return m, fmt.Errorf("%w: masks of another model", ErrInvalid)
+			return m, fmt.Errorf("%w: masks of another model", fault.ErrInvalid)
 		}
 		return mu.Masks, nil
 	}
-	return m, fmt.Errorf("%w: unknown mutation %T", ErrInvalid, mutation)
+	return m, fmt.Errorf("%w: unknown mutation %T", fault.ErrInvalid, mutation)
 }
 
 // each changes the named layers one by one.
 func each(m subnet.Masks, layers []int, change func(subnet.LayerGeometry, *subnet.Layer) error) (subnet.Masks, error) {
 	for _, i := range layers {
 		if i < 0 || i >= m.Layers() {
-			return m, fmt.Errorf("%w: layer %d, the model has layers 0 to %d", ErrInvalid, i, m.Layers()-1)
+			return m, fmt.Errorf("%w: layer %d, the model has layers 0 to %d", fault.ErrInvalid, i, m.Layers()-1)
 		}
 		l := m.Layer(i)
 		if err := change(m.Geometry().Layers[i], &l); err != nil {
@@ -93,31 +100,31 @@ func each(m subnet.Masks, layers []int, change func(subnet.LayerGeometry, *subne
 
 func sameSize(what string, s subnet.Set, n int) error {
 	if s.N() != n {
-		return fmt.Errorf("%w: a set over %d %s, the layer has %d", ErrInvalid, s.N(), what, n)
+		return fmt.Errorf("%w: a set over %d %s, the layer has %d", fault.ErrInvalid, s.N(), what, n)
 	}
 	return nil
 }
 
-func checkPart(p Part) error {
-	if p != Attention && p != MLP && p != Whole {
-		return fmt.Errorf("%w: part %q, not attention, mlp or layer", ErrInvalid, p)
+func checkModule(module Module) error {
+	if module != Attention && module != MLP && module != Whole {
+		return fmt.Errorf("%w: module %q, not attention, mlp or layer", fault.ErrInvalid, module)
 	}
 	return nil
 }
 
-// take replaces a part of l by that of from.
-func take(l *subnet.Layer, from subnet.Layer, p Part) {
-	if p != MLP {
+// take replaces a module of l by that of from.
+func take(l *subnet.Layer, from subnet.Layer, module Module) {
+	if module != MLP {
 		l.Heads, l.QK, l.VO = from.Heads, from.QK, from.VO
 	}
-	if p != Attention {
+	if module != Attention {
 		l.Channels = from.Channels
 	}
 }
 
-func drop(m subnet.Masks, layers []int, p Part) (subnet.Masks, error) {
+func drop(m subnet.Masks, layers []int, module Module) (subnet.Masks, error) {
 	return each(m, layers, func(g subnet.LayerGeometry, l *subnet.Layer) error {
-		take(l, subnet.Layer{Heads: subnet.Empty(g.Heads), Channels: subnet.Empty(g.FFN)}, p)
+		take(l, subnet.Layer{Heads: subnet.Empty(g.Heads), Channels: subnet.Empty(g.FFN)}, module)
 		return nil
 	})
 }
@@ -126,7 +133,7 @@ func setHeadChannels(m subnet.Masks, mu SetHeadChannels) (subnet.Masks, error) {
 	dim := m.Geometry().HeadDim
 	return each(m, []int{mu.Layer}, func(g subnet.LayerGeometry, l *subnet.Layer) error {
 		if mu.Group < 0 || mu.Group >= g.KVHeads {
-			return fmt.Errorf("%w: KV group %d, the layer has %d", ErrInvalid, mu.Group, g.KVHeads)
+			return fmt.Errorf("%w: KV group %d, the layer has %d", fault.ErrInvalid, mu.Group, g.KVHeads)
 		}
 		if err := sameSize("channels of a head", mu.Set, dim); err != nil {
 			return err
@@ -146,42 +153,42 @@ func setHeadChannels(m subnet.Masks, mu SetHeadChannels) (subnet.Masks, error) {
 
 func copyLayer(m subnet.Masks, mu CopyLayer) (subnet.Masks, error) {
 	if mu.From < 0 || mu.From >= m.Layers() {
-		return m, fmt.Errorf("%w: layer %d, the model has layers 0 to %d", ErrInvalid, mu.From, m.Layers()-1)
+		return m, fmt.Errorf("%w: layer %d, the model has layers 0 to %d", fault.ErrInvalid, mu.From, m.Layers()-1)
 	}
-	if err := checkPart(mu.Part); err != nil {
+	if err := checkModule(mu.Module); err != nil {
 		return m, err
 	}
 	from, shape := m.Layer(mu.From), m.Geometry().Layers[mu.From]
 	return each(m, mu.To, func(g subnet.LayerGeometry, l *subnet.Layer) error {
 		if g != shape {
-			return fmt.Errorf("%w: its shape is not that of layer %d", ErrInvalid, mu.From)
+			return fmt.Errorf("%w: its shape differs from that of layer %d", fault.ErrInvalid, mu.From)
 		}
-		take(l, from, mu.Part)
+		take(l, from, mu.Module)
 		return nil
 	})
 }
 
-// keepTop keeps the count most important units of a part: MLP channels or KV groups.
-func keepTop(m subnet.Masks, s Statistics, layers []int, p Part, count int) (subnet.Masks, error) {
+// keepTop keeps the count most important units of a module: MLP channels or KV groups.
+func keepTop(m subnet.Masks, importance []Importance, layers []int, module Module, count int) (subnet.Masks, error) {
 	for _, i := range layers {
 		if i < 0 || i >= m.Layers() {
-			return m, fmt.Errorf("%w: layer %d, the model has layers 0 to %d", ErrInvalid, i, m.Layers()-1)
+			return m, fmt.Errorf("%w: layer %d, the model has layers 0 to %d", fault.ErrInvalid, i, m.Layers()-1)
 		}
-		if len(s.Importance) != m.Layers() {
-			return m, ErrNoStatistics
+		if len(importance) != m.Layers() {
+			return m, fault.ErrNoStatistics
 		}
 		g, l := m.Geometry().Layers[i], m.Layer(i)
 		n := g.FFN
-		if p == Attention {
+		if module == Attention {
 			n = g.KVHeads
 		}
 		if count < 0 || count > n {
-			return m, fmt.Errorf("%w: layer %d: %d units, it has %d", ErrInvalid, i, count, n)
+			return m, fmt.Errorf("%w: layer %d: %d units, it has %d", fault.ErrInvalid, i, count, n)
 		}
-		if p == MLP {
-			l.Channels = subnet.Of(n, Rank(s.Importance[i].Channels)[:count]...)
+		if module == MLP {
+			l.Channels = subnet.Of(n, Rank(importance[i].Channels)[:count]...)
 		} else {
-			l.Heads = headsOf(g, Rank(groupScores(g, s.Importance[i].Heads))[:count])
+			l.Heads = headsOf(g, Rank(groupScores(g, importance[i].Heads))[:count])
 			l.QK, l.VO = nil, nil
 		}
 		m = m.With(i, l)
@@ -189,17 +196,17 @@ func keepTop(m subnet.Masks, s Statistics, layers []int, p Part, count int) (sub
 	return m, nil
 }
 
-func equalise(m subnet.Masks, s Statistics, mu Equalise) (subnet.Masks, error) {
-	if mu.Part == Whole {
-		for _, p := range []Part{Attention, MLP} {
+func equalise(m subnet.Masks, importance []Importance, mu Equalise) (subnet.Masks, error) {
+	if mu.Module == Whole {
+		for _, p := range []Module{Attention, MLP} {
 			var err error
-			if m, err = equalise(m, s, Equalise{Layers: mu.Layers, Part: p}); err != nil {
+			if m, err = equalise(m, importance, Equalise{Layers: mu.Layers, Module: p}); err != nil {
 				return m, err
 			}
 		}
 		return m, nil
 	}
-	if err := checkPart(mu.Part); err != nil {
+	if err := checkModule(mu.Module); err != nil {
 		return m, err
 	}
 	if len(mu.Layers) == 0 {
@@ -208,10 +215,10 @@ func equalise(m subnet.Masks, s Statistics, mu Equalise) (subnet.Masks, error) {
 	sum, limit := 0, math.MaxInt
 	for _, i := range mu.Layers {
 		if i < 0 || i >= m.Layers() {
-			return m, fmt.Errorf("%w: layer %d, the model has layers 0 to %d", ErrInvalid, i, m.Layers()-1)
+			return m, fmt.Errorf("%w: layer %d, the model has layers 0 to %d", fault.ErrInvalid, i, m.Layers()-1)
 		}
 		g := m.Geometry().Layers[i]
-		if mu.Part == MLP {
+		if mu.Module == MLP {
 			sum, limit = sum+m.Layer(i).Channels.Len(), min(limit, g.FFN)
 		} else {
 			sum, limit = sum+m.Layer(i).Groups(g).Len(), min(limit, g.KVHeads)
@@ -219,13 +226,13 @@ func equalise(m subnet.Masks, s Statistics, mu Equalise) (subnet.Masks, error) {
 	}
 	mean := float64(sum) / float64(len(mu.Layers))
 	count := int(math.Round(mean))
-	if mu.Part == MLP && limit%granularity == 0 {
+	if mu.Module == MLP && limit%granularity == 0 {
 		count = granularity * int(math.Round(mean/granularity))
 	}
-	return keepTop(m, s, mu.Layers, mu.Part, min(count, limit))
+	return keepTop(m, importance, mu.Layers, mu.Module, min(count, limit))
 }
 
-// Rank lists the units from the most to the least important; equal ones in order.
+// Rank returns the units in order from the most to the least important; equal ones keep their order.
 func Rank(scores []float64) []int {
 	order := make([]int, len(scores))
 	for i := range order {
@@ -244,7 +251,7 @@ func groupScores(g subnet.LayerGeometry, heads []float64) []float64 {
 	return scores
 }
 
-// headsOf is the set of query heads of the given KV groups.
+// headsOf returns the set of query heads of the given KV groups.
 func headsOf(g subnet.LayerGeometry, groups []int) subnet.Set {
 	per := g.HeadsPerGroup()
 	heads := make([]int, 0, len(groups)*per)
@@ -256,7 +263,7 @@ func headsOf(g subnet.LayerGeometry, groups []int) subnet.Set {
 	return subnet.Of(g.Heads, heads...)
 }
 
-// Describe says in one line what turned a into b.
+// Describe returns the change from a to b in one line.
 func Describe(a, b subnet.Masks) string {
 	edits := subnet.Diff(a, b)
 	if len(edits) == 0 {
@@ -268,7 +275,7 @@ func Describe(a, b subnet.Masks) string {
 	}
 	if len(layers) > 1 {
 		first, last := edits[0].Layer, edits[len(edits)-1].Layer
-		return fmt.Sprintf("%d layers of %d to %d: share %.3f → %.3f", len(layers), first, last, a.Size().Ratio, b.Size().Ratio)
+		return fmt.Sprintf("%d layers of %d to %d: ratio %.3f → %.3f", len(layers), first, last, a.Size().Ratio, b.Size().Ratio)
 	}
 	i := edits[0].Layer
 	g, x, y := a.Geometry().Layers[i], a.Layer(i), b.Layer(i)

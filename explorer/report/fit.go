@@ -1,17 +1,19 @@
-package explorer
+package report
 
 import (
 	"cmp"
 	"fmt"
 	"slices"
 
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // A Fit is a subnet that fits into a given memory.
 type Fit struct {
-	Subnet    SubnetID // of the library, or DenseID; "" when it is a candidate of the search's front
-	Candidate int      // of the search's front; 0 when it is a subnet
+	Subnet    explorer.SubnetID // of the library, or explorer.DenseID; "" when it is a candidate of the search's front
+	Candidate int               // of the search's front; 0 when it is a subnet
 	Name      string
 	Memory    int64   // bytes it needs at that context
 	Relative  float64 // perplexity relative to the dense model, as last measured; 0 if it was not
@@ -31,21 +33,21 @@ func computeBytes(g *subnet.Geometry) int64 {
 
 // MemoryFor is the memory, in bytes, that running masks takes at a context length: weights in the source's type, an F16
 // KV cache and the engine's working memory.
-func MemoryFor(m ModelInfo, masks subnet.Masks, context int) int64 {
+func MemoryFor(m explorer.ModelInfo, masks subnet.Masks, context int) int64 {
 	return masks.GGUFBytes(m.FileType) + masks.Size().KVBytesPerToken*int64(context) + computeBytes(m.Geometry)
 }
 
 // FitMachine picks, among the dense model, the library and the front of the newest search, the one of lowest perplexity
-// that runs in memory bytes with a context of that many tokens. Its error wraps ErrUnsupported when none does and says
-// how small the smallest is.
-func FitMachine(s *Snapshot, memory int64, context int) (Fit, error) {
+// that runs in memory bytes with a context of that many tokens. Its error wraps explorer.ErrUnsupported when none does and names
+// the smallest.
+func FitMachine(s *explorer.Snapshot, memory int64, context int) (Fit, error) {
 	if memory <= 0 || context <= 0 {
-		return Fit{}, fmt.Errorf("%w: %d bytes of memory, %d tokens of context", ErrInvalid, memory, context)
+		return Fit{}, fmt.Errorf("%w: %d bytes of memory, %d tokens of context", explorer.ErrInvalid, memory, context)
 	}
 	dense := subnet.Dense(s.Model.Geometry)
-	all := []Fit{{Subnet: DenseID, Name: "dense", Memory: MemoryFor(s.Model, dense, context), Relative: 1, Share: 1}}
+	all := []Fit{{Subnet: explorer.DenseID, Name: "dense", Memory: MemoryFor(s.Model, dense, context), Relative: 1, Share: 1}}
 	for _, n := range s.Subnets {
-		all = append(all, Fit{Subnet: n.ID, Name: n.Name, Memory: MemoryFor(s.Model, n.Masks, context), Relative: s.newest(n.ID).Relative(), Share: n.Size.Ratio})
+		all = append(all, Fit{Subnet: n.ID, Name: n.Name, Memory: MemoryFor(s.Model, n.Masks, context), Relative: s.Newest(n.ID).Relative(), Share: n.Size.Ratio})
 	}
 	for _, c := range s.Search.Front {
 		f := Fit{Candidate: c.ID, Name: fmt.Sprintf("#%d", c.ID), Memory: MemoryFor(s.Model, c.Masks, context), Share: c.Ratio}
@@ -58,14 +60,14 @@ func FitMachine(s *Snapshot, memory int64, context int) (Fit, error) {
 	fitting := slices.DeleteFunc(all, func(f Fit) bool { return f.Memory > memory })
 	if len(fitting) == 0 {
 		return Fit{}, fmt.Errorf("%w: nothing found so far runs in %s with %d tokens of context; the smallest, %s, needs %s",
-			ErrUnsupported, FormatBytes(memory), context, smallest.Name, FormatBytes(smallest.Memory))
+			explorer.ErrUnsupported, format.Bytes(memory), context, smallest.Name, format.Bytes(smallest.Memory))
 	}
 	// The dense model, where it fits, is the best there is. Others that were not measured count as worse than those that
 	// were, and the larger of them as the better.
 	return slices.MinFunc(fitting, func(a, b Fit) int {
 		rank := func(f Fit) int {
 			switch {
-			case f.Subnet == DenseID:
+			case f.Subnet == explorer.DenseID:
 				return 0
 			case f.Relative > 0:
 				return 1

@@ -1,4 +1,4 @@
-package explorer_test
+package report_test
 
 import (
 	"bytes"
@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lathe-llm/lathe/explorer/report"
+	"github.com/lathe-llm/lathe/infer/subnet"
+
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
 )
@@ -16,16 +19,16 @@ import (
 func TestFormatBench(t *testing.T) {
 	b := explorertest.Filled(t, explorertest.New()).Snapshot().Benches[0]
 	text := func(format string) string {
-		out, err := explorer.FormatBench(b, format)
+		out, err := report.Bench(b, format)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return string(out)
 	}
-	if got := text(explorer.FormatText); strings.Count(got, "\n") != 1+len(b.Rows) || !strings.Contains(got, "first cut") {
+	if got := text(report.Text); strings.Count(got, "\n") != 1+len(b.Rows) || !strings.Contains(got, "first cut") {
 		t.Errorf("text:\n%s", got)
 	}
-	rows, err := csv.NewReader(strings.NewReader(text(explorer.FormatCSV))).ReadAll()
+	rows, err := csv.NewReader(strings.NewReader(text(report.CSV))).ReadAll()
 	if err != nil || len(rows) != 1+len(b.Rows) {
 		t.Errorf("csv: %d rows, %v", len(rows), err)
 	}
@@ -33,22 +36,22 @@ func TestFormatBench(t *testing.T) {
 		Rows    []map[string]any
 		Summary string
 	}
-	if err := json.Unmarshal([]byte(text(explorer.FormatJSON)), &object); err != nil || len(object.Rows) != len(b.Rows) {
+	if err := json.Unmarshal([]byte(text(report.JSON)), &object); err != nil || len(object.Rows) != len(b.Rows) {
 		t.Errorf("json: %d rows, %v", len(object.Rows), err)
 	}
 	line := regexp.MustCompile(`^Benchmark(Prefill|Generate)/subnet=\S+/context=\d+ \d+ \d+ ns/op \d+\.\d+ tokens/s( \d+ resident-B)?$`)
-	for _, l := range strings.Split(strings.TrimSpace(text(explorer.FormatGo)), "\n") {
+	for _, l := range strings.Split(strings.TrimSpace(text(report.Go)), "\n") {
 		if !line.MatchString(l) {
 			t.Errorf("go: %q is no benchmark line", l)
 		}
 	}
-	if _, err := explorer.FormatBench(b, "xml"); !errors.Is(err, explorer.ErrInvalid) {
+	if _, err := report.Bench(b, "xml"); !errors.Is(err, explorer.ErrInvalid) {
 		t.Errorf("xml: %v", err)
 	}
-	if s := explorer.BenchSentence(b); s != object.Summary || !strings.Contains(s, "× faster") || !strings.Contains(s, "2048 tokens") || !strings.Contains(s, "× the perplexity") {
+	if s := report.BenchSentence(b); s != object.Summary || !strings.Contains(s, "× faster") || !strings.Contains(s, "2048 tokens") || !strings.Contains(s, "× the perplexity") {
 		t.Errorf("sentence %q", s)
 	}
-	if s := explorer.BenchSentence(explorer.Bench{}); s != "" {
+	if s := report.BenchSentence(explorer.Bench{}); s != "" {
 		t.Errorf("a sentence about nothing: %q", s)
 	}
 }
@@ -56,8 +59,8 @@ func TestFormatBench(t *testing.T) {
 func TestChatMarkdown(t *testing.T) {
 	c := explorertest.Filled(t, explorertest.New()).Snapshot().Chats[0]
 	c.System = "Be brief.\nBe kind."
-	got := string(explorer.ChatMarkdown(c))
-	for _, want := range []string{"# first words\n", "> Be brief.\n> Be kind.\n", "> What is a lathe?\n", "### dense\n", "### first cut\n", "tokens/s", "as the dense model would have said"} {
+	got := string(report.ChatMarkdown(c))
+	for _, want := range []string{"# first words\n", "> Be brief.\n> Be kind.\n", "> What is a lathe?\n", "### dense\n", "### first cut\n", "tokens/s", "as the dense model would have written"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
@@ -69,21 +72,21 @@ func TestChatMarkdown(t *testing.T) {
 
 func TestFitMachine(t *testing.T) {
 	s := explorertest.Filled(t, explorertest.New()).Snapshot()
-	all, err := explorer.FitMachine(s, 1<<40, 2048)
+	all, err := report.FitMachine(s, 1<<40, 2048)
 	if err != nil || all.Subnet != explorer.DenseID {
 		t.Errorf("with all the memory there is: %+v, %v", all, err)
 	}
-	less, err := explorer.FitMachine(s, all.Memory-1, 2048)
+	less, err := report.FitMachine(s, all.Memory-1, 2048)
 	if err != nil || less.Subnet == explorer.DenseID || less.Memory >= all.Memory || less.Relative <= 1 {
 		t.Errorf("with a byte less: %+v, %v", less, err)
 	}
-	if least, err := explorer.FitMachine(s, less.Memory-1, 2048); err != nil || least.Relative < less.Relative {
+	if least, err := report.FitMachine(s, less.Memory-1, 2048); err != nil || least.Relative < less.Relative {
 		t.Errorf("with less than that: %+v, %v", least, err)
 	}
-	if _, err := explorer.FitMachine(s, 1<<20, 2048); !errors.Is(err, explorer.ErrUnsupported) || !strings.Contains(err.Error(), "the smallest") {
+	if _, err := report.FitMachine(s, 1<<20, 2048); !errors.Is(err, explorer.ErrUnsupported) || !strings.Contains(err.Error(), "the smallest") {
 		t.Errorf("with a megabyte: %v", err)
 	}
-	if _, err := explorer.FitMachine(s, 0, 2048); !errors.Is(err, explorer.ErrInvalid) {
+	if _, err := report.FitMachine(s, 0, 2048); !errors.Is(err, explorer.ErrInvalid) {
 		t.Errorf("with nothing: %v", err)
 	}
 }
@@ -108,10 +111,11 @@ func TestRecipeRoundTrip(t *testing.T) {
 	}
 }
 
-func TestFormatBytes(t *testing.T) {
-	for n, want := range map[int64]string{0: "0 B", 999: "999 B", 1000: "1.0 kB", 98400000: "98.4 MB", 999600: "1.0 MB", 123456789012: "123 GB", -1500: "-1.5 kB"} {
-		if got := explorer.FormatBytes(n); got != want {
-			t.Errorf("%d: %q, want %q", n, got, want)
-		}
+func masksText(t *testing.T, m subnet.Masks) string {
+	t.Helper()
+	text, err := m.MarshalText()
+	if err != nil {
+		t.Fatal(err)
 	}
+	return string(text)
 }

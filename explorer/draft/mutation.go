@@ -1,21 +1,20 @@
-package explorer
+package draft
 
 import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// Part names what of a layer a mutation concerns.
-type Part string
+// Module names what of a layer a mutation changes: one of its modules, or both.
+type Module string
 
-// The parts of a layer.
+// The modules of a layer, and the whole of it.
 const (
-	Attention Part = "attention"
-	MLP       Part = "mlp"
-	Whole     Part = "layer"
+	Attention Module = "attention"
+	MLP       Module = "mlp"
+	Whole     Module = "layer"
 )
 
-// A Mutation is one change of the masks in work, as a value: applied by [Apply], written to the edit log and replayed.
-// The types below are all there are.
+// A Mutation is one change of masks, as a value. The types below are all there are.
 type Mutation interface{ mutation() }
 
 type (
@@ -49,32 +48,32 @@ type (
 	DropLayer struct {
 		Layers []int `json:"layers"`
 	}
-	// Restore keeps every unit of a part of layers again.
+	// Restore keeps every unit of a module of layers.
 	Restore struct {
-		Layers []int `json:"layers"`
-		Part   Part  `json:"part"`
+		Layers []int  `json:"layers"`
+		Module Module `json:"part"`
 	}
-	// CopyLayer makes the masks of the target layers like those of one layer.
+	// CopyLayer copies the masks of one layer to others.
 	CopyLayer struct {
-		From int   `json:"from"`
-		To   []int `json:"to"`
-		Part Part  `json:"part"`
+		From   int    `json:"from"`
+		To     []int  `json:"to"`
+		Module Module `json:"part"`
 	}
-	// KeepTop keeps the n most important units of a part of each layer: MLP channels, or KV groups for the attention.
+	// KeepTop keeps the most important units of a module of each layer: MLP channels, or KV groups of attention.
 	KeepTop struct {
-		Layers []int `json:"layers"`
-		Part   Part  `json:"part"`
-		Count  int   `json:"count"`
+		Layers []int  `json:"layers"`
+		Module Module `json:"part"`
+		Count  int    `json:"count"`
 	}
-	// Equalise gives the layers the same number of units of a part, their mean, keeping the most important ones.
+	// Equalise keeps the same number of units in a module of each layer, the mean of what they have: the most important ones.
 	Equalise struct {
-		Layers []int `json:"layers"`
-		Part   Part  `json:"part"`
+		Layers []int  `json:"layers"`
+		Module Module `json:"part"`
 	}
-	// Invert swaps kept and dropped units of a part of layers.
+	// Invert swaps kept and dropped units of a module of layers.
 	Invert struct {
-		Layers []int `json:"layers"`
-		Part   Part  `json:"part"`
+		Layers []int  `json:"layers"`
+		Module Module `json:"part"`
 	}
 	// SetMasks replaces all masks at once.
 	SetMasks struct {
