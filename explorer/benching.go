@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/lathe-llm/lathe/explorer/internal/jobs"
+
 	"github.com/lathe-llm/lathe/infer"
 )
 
@@ -59,7 +61,7 @@ func (e *Exploration) launchBench(ctx context.Context, a Actor, c StartBench) (R
 		return Receipt{}, err
 	}
 	job := Job{Author: a.Name, Kind: JobBench, Title: fmt.Sprintf("benchmark of %d subnets", len(set.Subnets)), CanPause: true}
-	jobID, err := e.jobs.start(foreground, job, func(ctx context.Context, m *monitor) error { return e.bench(ctx, a, id, m) })
+	jobID, err := e.start(jobs.Foreground, job, func(ctx context.Context, m *monitor) error { return e.bench(ctx, a, id, m) })
 	if err != nil {
 		return Receipt{}, err
 	}

@@ -42,7 +42,7 @@ func (e *Exploration) Do(ctx context.Context, a Actor, c Command) (Receipt, erro
 	case ResumeJob:
 		return e.pause(ctx, a, c.Job, false)
 	case StopJob:
-		return Receipt{Job: c.Job}, e.jobs.stop(c.Job)
+		return Receipt{Job: c.Job}, e.jobs.Stop(string(c.Job))
 	case Retarget, Inject, Adopt:
 		return e.steer(ctx, a, c)
 	case OpenChat, Say, StopReply, Regenerate, EditPrompt, ConfigureChat, SetColumns, Vote, DeleteChat:

@@ -100,7 +100,7 @@ func (t *talks) stop(id ChatID) error {
 
 // answer lets all columns answer the last prompt at once, sharing the cores, while jobs stand still.
 func (e *Exploration) answer(ctx context.Context, id ChatID) {
-	release := e.jobs.interrupt(ctx, yieldPatience)
+	release := e.jobs.Interrupt(ctx, yieldPatience)
 	defer release()
 	chat, ok := e.Snapshot().Chat(id)
 	if !ok {

@@ -11,6 +11,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/lathe-llm/lathe/explorer/internal/jobs"
+
+	"github.com/lathe-llm/lathe/explorer/internal/workspace"
+
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
@@ -34,8 +38,8 @@ type Exploration struct {
 	model    Model
 	store    store
 	now      func() time.Time
-	jobs     *scheduler
-	weights  weightFolder
+	jobs     *jobs.Scheduler
+	weights  workspace.Weights
 	scratch  string // folder for files that need not last
 	talks    *talks
 	follower *follower
@@ -113,7 +117,7 @@ func Open(ctx context.Context, o Options) (*Exploration, error) {
 	st.derive()
 	e.folded = st.folded
 	e.current.Store(first)
-	e.jobs = newScheduler(e)
+	e.jobs = jobs.New()
 	e.talks = newTalks(e)
 	e.follower = &follower{e: e}
 	return e, nil
@@ -136,7 +140,7 @@ func (e *Exploration) settle(st *state) error {
 		return fmt.Errorf("scratch folder: %w", err)
 	}
 	if e.options.Workspace == "" {
-		e.weights = weightFolder{path: filepath.Join(e.scratch, weightsFolder)}
+		e.weights = workspace.Weights{Path: filepath.Join(e.scratch, workspace.WeightsFolder)}
 	}
 	return nil
 }
@@ -145,7 +149,7 @@ func (e *Exploration) settle(st *state) error {
 // a killed process may have left full.
 func (e *Exploration) makeScratch(w WorkspaceInfo) (err error) {
 	if e.options.Scratch == "" && w.Path != "" && !w.ReadOnly {
-		e.scratch = filepath.Join(w.Path, scratchFolder)
+		e.scratch = filepath.Join(w.Path, workspace.ScratchFolder)
 		return errors.Join(os.RemoveAll(e.scratch), os.Mkdir(e.scratch, 0o755))
 	}
 	e.scratch, err = os.MkdirTemp(e.options.Scratch, "lathe-")
@@ -162,7 +166,7 @@ func (e *Exploration) Close() error {
 	e.closing = true
 	e.mu.Unlock()
 	e.follower.close()
-	e.jobs.close()
+	e.jobs.Close()
 	err := e.talks.close()
 	e.turn.take()
 	e.closed = true

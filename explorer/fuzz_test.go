@@ -9,7 +9,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/explorer/internal/workspace"
+
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
@@ -45,7 +46,7 @@ func FuzzJournal(f *testing.F) {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, content []byte) {
-		path := filepath.Join(t.TempDir(), journalFile)
+		path := filepath.Join(t.TempDir(), workspace.JournalFile)
 		var lines []byte
 		for line := range bytes.Lines(content) {
 			line = bytes.TrimSuffix(line, []byte("\n"))
@@ -56,7 +57,7 @@ func FuzzJournal(f *testing.F) {
 		}
 		read := func(path string) *state {
 			s := &state{now: &Snapshot{Model: ModelInfo{FileType: "F16", Geometry: g}, Draft: Draft{Masks: subnet.Dense(g)}}}
-			if _, _, _, err := readJournal(path, func(r record) error { _, err := s.fold(r); return err }); err != nil {
+			if _, _, _, err := workspace.ReadJournal(path, func(r record) error { _, err := s.fold(r); return err }); err != nil {
 				t.Fatal(err)
 			}
 			s.derive()
@@ -68,40 +69,13 @@ func FuzzJournal(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := rewrite(path, records); err != nil {
+		if _, err := workspace.RewriteJournal(path, records); err != nil {
 			t.Fatal(err)
 		}
 		again := read(path)
 		if len(again.now.Subnets) != len(s.now.Subnets) || len(again.now.Trash) != len(s.now.Trash) || len(again.now.Chats) != len(s.now.Chats) ||
 			!again.now.Draft.Masks.Equal(s.now.Draft.Masks) || len(again.now.Draft.Steps) != len(s.now.Draft.Steps) {
 			t.Error("a rewritten journal leads to another state")
-		}
-	})
-}
-
-// FuzzWeights reads weight files with any content under the name they would have.
-func FuzzWeights(f *testing.F) {
-	g := small()
-	folder := weightFolder{path: f.TempDir()}
-	refit := []gguf.Refit{{WO: make([]float32, 64), BD: make([]float32, 8)}, {WD: make([]float32, 256)}}
-	name, _, err := folder.save(gguf.Subnet{Masks: subnet.Dense(g), Refit: refit})
-	if err != nil {
-		f.Fatal(err)
-	}
-	content, err := os.ReadFile(filepath.Join(folder.path, name))
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(content)
-	f.Add([]byte(`{"format":"lathe-weights 1"}` + "\n"))
-	f.Fuzz(func(t *testing.T, content []byte) {
-		dir := t.TempDir()
-		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		s, err := weightFolder{path: dir}.load(name, g)
-		if err == nil && len(s.Refit) != 2 {
-			t.Errorf("%d layers", len(s.Refit))
 		}
 	})
 }

@@ -8,6 +8,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lathe-llm/lathe/explorer/internal/jobs"
+
+	"github.com/lathe-llm/lathe/explorer/internal/workspace"
+
 	"github.com/lathe-llm/lathe/infer/gguf"
 )
 
@@ -23,13 +27,13 @@ func (e *Exploration) launch(ctx context.Context, a Actor, c Command) (Receipt, 
 	}
 	job := Job{Author: a.Name, CanPause: true}
 	var run func(context.Context, *monitor) error
-	on := foreground
+	on := jobs.Foreground
 	switch c := c.(type) {
 	case GatherStatistics:
 		if err := checkCalibration(c.Calibration); err != nil {
 			return Receipt{}, err
 		}
-		on = idle
+		on = jobs.Idle
 		job.Kind, job.Title = JobStatistics, "statistics"
 		run = func(ctx context.Context, m *monitor) error { return e.gather(ctx, c, m) }
 	case Cut:
@@ -75,7 +79,7 @@ func (e *Exploration) launch(ctx context.Context, a Actor, c Command) (Receipt, 
 		if err := checkCalibration(c.Calibration); err != nil {
 			return Receipt{}, err
 		}
-		on = background
+		on = jobs.Background
 		job.Kind, job.Title = JobSearch, fmt.Sprintf("search at %.2f", c.Target)
 		run = func(ctx context.Context, m *monitor) error { return e.search(ctx, a, c, m) }
 	case Export:
@@ -109,7 +113,7 @@ func (e *Exploration) launch(ctx context.Context, a Actor, c Command) (Receipt, 
 	default:
 		return Receipt{}, fmt.Errorf("%w: unknown command %T", ErrInvalid, c)
 	}
-	id, err := e.jobs.start(on, job, run)
+	id, err := e.start(on, job, run)
 	return Receipt{Job: id}, err
 }
 
@@ -158,7 +162,7 @@ func (e *Exploration) gather(ctx context.Context, c GatherStatistics, m *monitor
 
 // begin shows a cut or a re-fitting in the snapshot's Reform before its first layer.
 func (e *Exploration) begin(m *monitor, of SubnetID, method Method) {
-	e.update(SectionReform, func(s *Snapshot) { s.Reform = Reform{Job: m.t.id, Of: of, Method: method} })
+	e.update(SectionReform, func(s *Snapshot) { s.Reform = Reform{Job: m.id, Of: of, Method: method} })
 }
 
 func (e *Exploration) cut(ctx context.Context, a Actor, c Cut, m *monitor) error {
@@ -198,7 +202,7 @@ func (e *Exploration) keep(a Actor, m *monitor, made Made, n Subnet, also ...rec
 	n.Author, n.Masks, n.Method = a.Name, made.Subnet.Masks, made.Method
 	n.HeldOut = HeldOut{Unfitted: made.Before, Perplexity: made.After}
 	if hasRefit(made.Subnet) {
-		file, bytes, err := e.weights.save(made.Subnet)
+		file, bytes, err := e.weights.Save(made.Subnet)
 		if err != nil {
 			return err
 		}
@@ -216,13 +220,13 @@ func (e *Exploration) keep(a Actor, m *monitor, made Made, n Subnet, also ...rec
 	if err != nil {
 		return err
 	}
-	e.job(m.t.id, func(j *Job) { j.Result = id })
+	m.show(func(j *Job) { j.Result = id })
 	if path := e.Snapshot().Workspace.Path; path != "" {
-		bytes := folderBytes(path)
+		bytes := workspace.Bytes(path)
 		e.update(SectionWorkspace, func(s *Snapshot) { s.Workspace.Bytes = bytes })
 	}
 	e.update(SectionReform, func(s *Snapshot) {
-		if s.Reform.Job == m.t.id {
+		if s.Reform.Job == m.id {
 			s.Reform.Result, s.Reform.Method, s.Reform.Before, s.Reform.After, s.Reform.General = id, made.Method, made.Before, made.After, made.General
 		}
 	})
@@ -252,7 +256,7 @@ func (e *Exploration) subject(ctx context.Context, id SubnetID) (gguf.Subnet, er
 	if !ok || n.Refit == "" {
 		return gguf.Subnet{Masks: masks}, nil
 	}
-	fitted, err := e.weights.load(n.Refit, s.Model.Geometry)
+	fitted, err := e.weights.Load(ctx, n.Refit, s.Model.Geometry)
 	if err != nil {
 		return gguf.Subnet{}, fmt.Errorf("re-fitted weights of %s: %w", n.Name, err)
 	}
@@ -273,7 +277,7 @@ func (e *Exploration) export(ctx context.Context, c Export, m *monitor) error {
 	if err != nil {
 		return err
 	}
-	e.job(m.t.id, func(j *Job) { j.Output, j.Report = report.Path, &report })
+	m.show(func(j *Job) { j.Output, j.Report = report.Path, &report })
 	return nil
 }
 

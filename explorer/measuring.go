@@ -38,7 +38,7 @@ func (e *Exploration) measure(ctx context.Context, a Actor, c Measure, m *monito
 		return err
 	}
 	if c.Subnet != DenseID && c.Subnet != DraftID {
-		e.job(m.t.id, func(j *Job) { j.Result = c.Subnet })
+		m.show(func(j *Job) { j.Result = c.Subnet })
 	}
 	return e.compare(ctx, a, subject, got)
 }
@@ -115,7 +115,7 @@ func (f *follower) changed() {
 		f.timer.Reset(settle)
 	}
 	if f.job != "" {
-		_ = f.e.jobs.stop(f.job) // it may have ended by itself
+		_ = f.e.jobs.Stop(string(f.job)) // it may have ended by itself
 		f.job = ""
 	}
 }

@@ -2,42 +2,121 @@ package explorer
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/lathe-llm/lathe/explorer/draft"
+	"github.com/lathe-llm/lathe/explorer/internal/jobs"
 )
 
 // publishEvery bounds how often progress alone makes a new snapshot.
 const publishEvery = 50 * time.Millisecond
 
-// monitor is the Monitor and the Orders of a task.
+// monitor shows a job in snapshots while it runs: it is the scheduler's job, the backend's Monitor and a search's Orders.
 type monitor struct {
-	s *scheduler
-	t *task
+	e   *Exploration
+	id  JobID // set when it is queued
+	job Job   // as it is queued
+	run func(ctx context.Context, m *monitor) error
+
+	task *jobs.Task // set before run is called
 
 	mu       sync.Mutex
-	began    time.Time     // when the phase that the task is in began
-	from     float64       // what was done by then
-	stood    time.Duration // time it stood still
-	since    time.Time     // when it came to the gate; zero while it computes
-	last     time.Time     // when progress was last published
+	meter    jobs.Meter
+	last     time.Time // when progress was last published
 	progress Progress
+	orders   []Order
 }
 
-func (m *monitor) Progress(done, total float64, unit, step string) {
-	now := m.s.e.now()
-	m.mu.Lock()
-	p := Progress{Done: done, Total: total, Unit: unit, Step: step}
-	if unit != m.progress.Unit || done < m.progress.Done { // another phase: its rate is counted from here
-		m.began, m.stood, m.from = now, 0, done
-	} else if busy := now.Sub(m.began) - m.stood; busy > 0 && done > m.from {
-		p.Rate = (done - m.from) / busy.Seconds()
-		if total > done {
-			p.Left = time.Duration((total - done) / p.Rate * float64(time.Second))
-		}
+var (
+	_ jobs.Job = (*monitor)(nil)
+	_ Monitor  = (*monitor)(nil)
+	_ Orders   = (*monitor)(nil)
+)
+
+// start queues a job.
+func (e *Exploration) start(l jobs.Lane, j Job, run func(context.Context, *monitor) error) (JobID, error) {
+	id, err := e.jobs.Start(l, &monitor{e: e, job: j, run: run})
+	return JobID(id), err
+}
+
+// order gives an order to the running search.
+func (e *Exploration) order(o Order) error {
+	m, ok := e.jobs.Running(jobs.Background).(*monitor)
+	if !ok {
+		return fmt.Errorf("search: %w: none is running", ErrNotFound)
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.orders = append(m.orders, o)
+	return nil
+}
+
+// Queued implements [jobs.Job].
+func (m *monitor) Queued(id string) {
+	m.id = JobID(id)
+	j := m.job
+	j.ID, j.State, j.Created = m.id, Queued, m.e.now()
+	m.e.update(SectionJobs, func(s *Snapshot) { s.Jobs = arrange(append(slices.Clone(s.Jobs), j)) })
+}
+
+// Started implements [jobs.Job].
+func (m *monitor) Started() {
+	now := m.e.now()
+	m.mu.Lock()
+	m.meter.Start(now)
+	m.mu.Unlock()
+	m.show(func(j *Job) { j.State, j.Started = Running, now })
+}
+
+// Run implements [jobs.Job].
+func (m *monitor) Run(ctx context.Context, t *jobs.Task) error {
+	m.task = t
+	return m.run(ctx, m)
+}
+
+// Held implements [jobs.Job].
+func (m *monitor) Held(h jobs.Hold) {
+	now := m.e.now()
+	m.mu.Lock()
+	m.meter.Hold(now, h != jobs.Not)
+	m.mu.Unlock()
+	state := map[jobs.Hold]JobState{jobs.Not: Running, jobs.Paused: Paused, jobs.Yielded: Yielded}[h]
+	if j, ok := m.e.Snapshot().Job(m.id); ok && j.State != state {
+		m.show(func(j *Job) { j.State = state })
+	}
+}
+
+// Ended implements [jobs.Job].
+func (m *monitor) Ended(outcome jobs.Outcome, err error) {
+	m.show(func(j *Job) {
+		j.Ended = m.e.now()
+		j.Progress.Left = 0
+		switch outcome {
+		case jobs.Done:
+			j.State = Done
+			if j.Progress.Total > 0 {
+				j.Progress.Done = j.Progress.Total
+			}
+		case jobs.Stopped:
+			j.State = Stopped
+		case jobs.Failed:
+			j.State, j.Err, j.Cause = Failed, oneLine(err.Error()), err
+		}
+	})
+	if outcome == jobs.Failed {
+		m.e.say(Failure, m.job.Author, fmt.Sprintf("%s failed: %s", m.job.Title, oneLine(err.Error())))
+	}
+}
+
+// Progress implements [Monitor].
+func (m *monitor) Progress(done, total float64, unit, step string) {
+	now := m.e.now()
+	p := Progress{Done: done, Total: total, Unit: unit, Step: step}
+	m.mu.Lock()
+	p.Rate, p.Left = m.meter.Count(now, done, total, unit)
 	news := p.Step != m.progress.Step || p.Unit != m.progress.Unit || (total > 0 && done >= total) || now.Sub(m.last) >= publishEvery
 	m.progress = p
 	if news {
@@ -45,13 +124,14 @@ func (m *monitor) Progress(done, total float64, unit, step string) {
 	}
 	m.mu.Unlock()
 	if news {
-		m.s.e.job(m.t.id, func(j *Job) { j.Progress = p })
+		m.show(func(j *Job) { j.Progress = p })
 	}
 }
 
+// Layer implements [Monitor].
 func (m *monitor) Layer(l LayerProgress) {
-	m.s.e.update(SectionReform, func(s *Snapshot) {
-		if s.Reform.Job != m.t.id || l.Layer < 0 || l.Layer >= s.Model.Layers {
+	m.e.update(SectionReform, func(s *Snapshot) {
+		if s.Reform.Job != m.id || l.Layer < 0 || l.Layer >= s.Model.Layers {
 			return
 		}
 		layers := slices.Clone(s.Reform.Layers)
@@ -67,53 +147,72 @@ func (m *monitor) Layer(l LayerProgress) {
 	})
 }
 
-func (m *monitor) Note(text string) { m.s.e.say(Warning, "", text) }
+// Note implements [Monitor].
+func (m *monitor) Note(text string) { m.e.say(Warning, "", text) }
 
-func (m *monitor) Gate(ctx context.Context) error { return m.s.gate(ctx, m) }
+// Gate implements [Monitor].
+func (m *monitor) Gate(ctx context.Context) error { return m.task.Gate(ctx) }
 
-// stand shows that the task stands still, or goes on when state is "".
-func (m *monitor) stand(state JobState) {
-	now := m.s.e.now()
-	m.mu.Lock()
-	if state != "" && m.since.IsZero() {
-		m.since = now
-	}
-	if state == "" && !m.since.IsZero() {
-		m.stood += now.Sub(m.since)
-		m.since = time.Time{}
-	}
-	m.mu.Unlock()
-	if state == "" {
-		state = Running
-	}
-	if j, ok := m.s.e.Snapshot().Job(m.t.id); ok && j.State != state {
-		m.s.e.job(m.t.id, func(j *Job) { j.State = state })
-	}
-}
-
-// paused reports whether a person holds the task back.
-func (m *monitor) paused() bool {
-	m.s.mu.Lock()
-	defer m.s.mu.Unlock()
-	return m.t.paused
-}
-
-// Publish is Orders.Publish.
+// Publish implements [Orders].
 func (m *monitor) Publish(search Search) {
-	m.s.e.update(SectionSearch, func(s *Snapshot) {
-		search.Job = m.t.id
+	m.e.update(SectionSearch, func(s *Snapshot) {
+		search.Job = m.id
 		s.Search = search
 	})
 }
 
-// Next is Orders.Next.
+// Next implements [Orders].
 func (m *monitor) Next() (Order, bool) {
-	m.s.mu.Lock()
-	defer m.s.mu.Unlock()
-	if len(m.t.orders) == 0 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.orders) == 0 {
 		return nil, false
 	}
-	o := m.t.orders[0]
-	m.t.orders = m.t.orders[1:]
+	o := m.orders[0]
+	m.orders = m.orders[1:]
 	return o, true
+}
+
+// show publishes the job changed by change.
+func (m *monitor) show(change func(*Job)) {
+	m.e.update(SectionJobs, func(s *Snapshot) {
+		i := slices.IndexFunc(s.Jobs, func(j Job) bool { return j.ID == m.id })
+		if i < 0 {
+			return
+		}
+		s.Jobs = slices.Clone(s.Jobs)
+		change(&s.Jobs[i])
+		s.Jobs = arrange(s.Jobs)
+	})
+}
+
+// arrange orders jobs as the snapshot documents it and forgets all but the last few that ended. It owns the slice.
+func arrange(jobs []Job) []Job {
+	const remembered = 20
+	rank := func(j Job) int {
+		switch {
+		case j.State == Queued:
+			return 1
+		case j.State.Ended():
+			return 2
+		}
+		return 0
+	}
+	slices.SortStableFunc(jobs, func(a, b Job) int {
+		if d := rank(a) - rank(b); d != 0 {
+			return d
+		}
+		if a.State.Ended() {
+			return b.Ended.Compare(a.Ended)
+		}
+		return 0
+	})
+	for ended, i := 0, 0; i < len(jobs); i++ {
+		if jobs[i].State.Ended() {
+			if ended++; ended > remembered {
+				return jobs[:i]
+			}
+		}
+	}
+	return jobs
 }

@@ -86,7 +86,7 @@ func (e *Exploration) exportRecipe(ctx context.Context, c ExportRecipe, m *monit
 	if err := durable.Write(c.Path, 0o600, func(w io.Writer) error { return WriteRecipe(w, r) }); err != nil {
 		return err
 	}
-	e.job(m.t.id, func(j *Job) { j.Output = c.Path })
+	m.show(func(j *Job) { j.Output = c.Path })
 	return nil
 }
 
@@ -98,7 +98,7 @@ func (e *Exploration) writeHashed(ctx context.Context, s gguf.Subnet, path, typ 
 	if err != nil {
 		return "", err
 	}
-	e.job(m.t.id, func(j *Job) { j.Report = &report })
+	m.show(func(j *Job) { j.Report = &report })
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
@@ -163,7 +163,7 @@ func (e *Exploration) buildRecipe(ctx context.Context, a Actor, c BuildRecipe, m
 	if err != nil {
 		return err
 	}
-	e.job(m.t.id, func(j *Job) { j.Output = c.To })
+	m.show(func(j *Job) { j.Output = c.To })
 	switch {
 	case r.Result == "":
 	case hash == r.Result:

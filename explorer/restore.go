@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/lathe-llm/lathe/explorer/internal/workspace"
+
 	"github.com/lathe-llm/lathe/infer/durable"
 )
 
@@ -15,7 +17,7 @@ import (
 func (e *Exploration) restore(st *state) (notes []Message, err error) {
 	path := e.options.Workspace
 	now := st.now
-	lock, holder, err := openWorkspace(path, now.Model, e.options.ReadOnly, e.now().UTC())
+	lock, holder, err := workspace.Open(path, workspace.Model{Path: now.Model.Path, Name: now.Model.Name, Fingerprint: now.Model.Fingerprint}, e.options.ReadOnly, e.now().UTC())
 	if err != nil {
 		return nil, err
 	}
@@ -24,18 +26,18 @@ func (e *Exploration) restore(st *state) (notes []Message, err error) {
 			err = errors.Join(err, lock.Close())
 		}
 	}()
-	now.Workspace = WorkspaceInfo{Path: path, ReadOnly: lock == nil, Holder: holder, Bytes: folderBytes(path)}
-	e.weights = weightFolder{path: filepath.Join(path, weightsFolder)}
+	now.Workspace = WorkspaceInfo{Path: path, ReadOnly: lock == nil, Holder: oneLine(holder), Bytes: workspace.Bytes(path)}
+	e.weights = workspace.Weights{Path: filepath.Join(path, workspace.WeightsFolder)}
 
-	file := filepath.Join(path, journalFile)
-	size, count, damaged, err := readJournal(file, func(r record) error { _, err := st.fold(r); return err })
+	file := filepath.Join(path, workspace.JournalFile)
+	size, count, damaged, err := workspace.ReadJournal(file, func(r record) error { _, err := st.fold(r); return err })
 	if err != nil {
 		return nil, err
 	}
 	now.Chats = settled(now.Chats)
 	if lock == nil {
 		if !e.options.ReadOnly { // whoever asked for it need not be told
-			notes = append(notes, Message{Level: Warning, Text: "read-only: the workspace is " + holder})
+			notes = append(notes, Message{Level: Warning, Text: "read-only: the workspace is " + now.Workspace.Holder})
 		}
 		return notes, nil
 	}
@@ -46,18 +48,18 @@ func (e *Exploration) restore(st *state) (notes []Message, err error) {
 		}
 		first := damaged[0]
 		notes = append(notes, Message{Level: Failure, Text: fmt.Sprintf(
-			"%s: %d of %d lines could not be read and were left out (line %d: %v); the file as it was is %s", file, len(damaged), count+len(damaged), first.line, first.err, kept)})
+			"%s: %d of %d lines could not be read and were left out (line %d: %v); the file as it was is %s", file, len(damaged), count+len(damaged), first.Line, first.Err, kept)})
 	}
 	live, err := st.records()
 	if err != nil {
 		return nil, err
 	}
 	if len(damaged) > 0 || count > 2*len(live)+100 {
-		if size, err = rewrite(file, live); err != nil {
+		if size, err = workspace.RewriteJournal(file, live); err != nil {
 			return nil, err
 		}
 	}
-	j, err := openJournal(file, size)
+	j, err := workspace.OpenJournal[record](file, size)
 	if err != nil {
 		return nil, err
 	}
@@ -67,11 +69,11 @@ func (e *Exploration) restore(st *state) (notes []Message, err error) {
 
 // lockedJournal gives the workspace's lock back after its journal is closed.
 type lockedJournal struct {
-	*journal
+	*workspace.Journal[record]
 	lock *os.File
 }
 
-func (j lockedJournal) Close() error { return errors.Join(j.journal.Close(), j.lock.Close()) }
+func (j lockedJournal) Close() error { return errors.Join(j.Journal.Close(), j.lock.Close()) }
 
 // records are what folds into the present state: a journal without its history.
 func (s *state) records() ([]record, error) {
@@ -154,7 +156,7 @@ func (e *Exploration) sweepUnused(s *Snapshot) error {
 			used[n.Refit] = true
 		}
 	}
-	return e.weights.sweep(used)
+	return e.weights.Sweep(used)
 }
 
 // settled marks replies that were streaming when the process ended as stopped.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+
+	"github.com/lathe-llm/lathe/explorer/internal/jobs"
 )
 
 // steer carries out a command on the running search, or on what the last one found.
@@ -13,13 +15,13 @@ func (e *Exploration) steer(ctx context.Context, a Actor, c Command) (Receipt, e
 		if err := checkRatio("target", c.Target); err != nil {
 			return Receipt{}, err
 		}
-		return Receipt{}, e.jobs.order(c)
+		return Receipt{}, e.order(c)
 	case Inject:
 		subject, err := e.subject(ctx, c.Subnet)
 		if err != nil {
 			return Receipt{}, err
 		}
-		return Receipt{}, e.jobs.order(Injection{Name: e.Snapshot().label(c.Subnet), Subnet: subject})
+		return Receipt{}, e.order(Injection{Name: e.Snapshot().label(c.Subnet), Subnet: subject})
 	case Adopt:
 		return e.adopt(a, c)
 	}
@@ -38,7 +40,7 @@ func (e *Exploration) adopt(a Actor, c Adopt) (Receipt, error) {
 	}
 	method := Method{Preset: s.Search.Strategy, Target: s.Search.Target, Seed: s.Search.Seed}
 	job := Job{Author: a.Name, Kind: JobAdopt, Title: fmt.Sprintf("adopt #%d", found.ID)}
-	id, err := e.jobs.start(foreground, job, func(ctx context.Context, m *monitor) error {
+	id, err := e.start(jobs.Foreground, job, func(ctx context.Context, m *monitor) error {
 		subnet, err := e.model.Assemble(ctx, found, e.folder("search"))
 		if err != nil {
 			return err

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/lathe-llm/lathe/explorer/internal/jobs"
 )
 
 // Unfinished is a search that has begun and has neither ended by itself nor been stopped by a person: the one that runs or,
@@ -52,14 +54,14 @@ func (e *Exploration) search(ctx context.Context, a Actor, c StartSearch, m *mon
 	u := Unfinished{Search: c, Author: a.Name}
 	var before *EndedSearch
 	err := e.record(ctx, a, func(s *Snapshot) ([]record, error) {
-		before, u.Paused = s.Ended, m.paused()
+		before, u.Paused = s.Ended, m.task.Paused()
 		return []record{{Search: &searchRecord{UnderWay: &u}}}, nil
 	})
 	if err != nil {
 		return err
 	}
 	made, err := e.model.Search(ctx, c, e.folder("search"), m, m)
-	stopped := errors.Is(context.Cause(ctx), errStopped)
+	stopped := errors.Is(context.Cause(ctx), jobs.ErrStopped)
 	if err != nil && ctx.Err() != nil && !stopped {
 		return err // the process ends, the search does not
 	}
@@ -77,7 +79,7 @@ func (e *Exploration) search(ctx context.Context, a Actor, c StartSearch, m *mon
 // ended describes a search that is over now, nil where it has scored nothing or is kept nowhere.
 func (e *Exploration) ended(c StartSearch, m *monitor) *EndedSearch {
 	s := e.Snapshot().Search
-	if s.Job != m.t.id || s.Evaluated == 0 || e.folder("search") == "" {
+	if s.Job != m.id || s.Evaluated == 0 || e.folder("search") == "" {
 		return nil
 	}
 	c.Resume = false
@@ -86,7 +88,7 @@ func (e *Exploration) ended(c StartSearch, m *monitor) *EndedSearch {
 
 // pause holds a job back or lets it go on. That the search under way stands still outlives the process.
 func (e *Exploration) pause(ctx context.Context, a Actor, id JobID, paused bool) (Receipt, error) {
-	if err := e.jobs.pause(id, paused); err != nil {
+	if err := e.jobs.Pause(string(id), paused); err != nil {
 		return Receipt{}, err
 	}
 	if e.Snapshot().Workspace.ReadOnly {

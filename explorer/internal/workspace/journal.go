@@ -1,4 +1,4 @@
-package explorer
+package workspace
 
 import (
 	"bufio"
@@ -11,12 +11,14 @@ import (
 	"os"
 	"strconv"
 
+	"github.com/lathe-llm/lathe/explorer/internal/fault"
+
 	"github.com/lathe-llm/lathe/infer/durable"
 )
 
-// A journal is an append-only file of records, one line each: the CRC-32 of the JSON text in eight hexadecimal digits, a
-// space, the JSON. A line whose sum does not match was torn by a crash, if it is the last, or damaged.
-type journal struct {
+// A Journal is an append-only file of records of type R, one line each: the CRC-32 of the JSON text in eight hexadecimal
+// digits, a space, the JSON. A line whose sum does not match was torn by a crash, if it is the last, or damaged.
+type Journal[R any] struct {
 	f    *os.File
 	size int64 // bytes of whole lines
 	fail error // set when the file's end can no longer be trusted
@@ -28,15 +30,15 @@ const (
 	maxJournal = 4 << 30
 )
 
-// damage is a part of a journal that could not be read.
-type damage struct {
-	line int
-	err  error
+// Damage is a line of a journal that could not be read.
+type Damage struct {
+	Line int
+	Err  error
 }
 
-// readJournal calls fold for every whole record of the file, in order. Parts that cannot be read are skipped and returned.
+// ReadJournal calls fold for every whole record of the file, in order. Lines that cannot be read are skipped and returned.
 // size is the number of bytes up to the end of the last whole line.
-func readJournal(path string, fold func(record) error) (size int64, records int, damaged []damage, err error) {
+func ReadJournal[R any](path string, fold func(R) error) (size int64, records int, damaged []Damage, err error) {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return 0, 0, nil, nil
@@ -50,14 +52,14 @@ func readJournal(path string, fold func(record) error) (size int64, records int,
 		return 0, 0, nil, err
 	}
 	if info.Size() > maxJournal {
-		return 0, 0, nil, fmt.Errorf("%s: %w: %d bytes, more than %d", path, ErrDamaged, info.Size(), int64(maxJournal))
+		return 0, 0, nil, fmt.Errorf("%s: %w: %d bytes, more than %d", path, fault.ErrDamaged, info.Size(), int64(maxJournal))
 	}
 	in := bufio.NewReaderSize(f, 1<<20)
 	for number := 1; ; number++ {
 		line, err := readLine(in, maxRecord)
 		if errors.Is(err, io.EOF) {
-			if len(line) > 0 { // no end of line: torn by a crash while it was written, so nobody was told it is there
-				damaged = append(damaged, damage{number, fmt.Errorf("%w: the line is not complete", ErrDamaged)})
+			if len(line) > 0 { // no end of line: torn by a crash while it was written: its command had not returned
+				damaged = append(damaged, Damage{number, fmt.Errorf("%w: the line is not complete", fault.ErrDamaged)})
 			}
 			return size, records, damaged, nil
 		}
@@ -65,33 +67,33 @@ func readJournal(path string, fold func(record) error) (size int64, records int,
 			return size, records, damaged, fmt.Errorf("%s: line %d: %w", path, number, err)
 		}
 		size += int64(len(line)) + 1
-		r, err := parseRecord(line)
+		r, err := parseRecord[R](line)
 		if err == nil {
 			err = fold(r)
 		}
 		if err != nil {
-			damaged = append(damaged, damage{number, err})
+			damaged = append(damaged, Damage{number, err})
 			continue
 		}
 		records++
 	}
 }
 
-func parseRecord(line []byte) (record, error) {
-	var r record
+func parseRecord[R any](line []byte) (R, error) {
+	var r R
 	sum, text, ok := bytes.Cut(line, []byte(" "))
 	want, err := strconv.ParseUint(string(sum), 16, 32)
 	if !ok || err != nil || len(sum) != 8 || crc32.ChecksumIEEE(text) != uint32(want) {
-		return r, fmt.Errorf("%w: the checksum does not match", ErrDamaged)
+		return r, fmt.Errorf("%w: the checksum does not match", fault.ErrDamaged)
 	}
 	if err := json.Unmarshal(text, &r); err != nil {
-		return r, fmt.Errorf("%w: %w", ErrDamaged, err)
+		return r, fmt.Errorf("%w: %w", fault.ErrDamaged, err)
 	}
 	return r, nil
 }
 
 // appendRecord adds a record's line to b.
-func appendRecord(b []byte, r record) ([]byte, error) {
+func appendRecord[R any](b []byte, r R) ([]byte, error) {
 	text, err := json.Marshal(r)
 	if err != nil {
 		return nil, err
@@ -100,8 +102,8 @@ func appendRecord(b []byte, r record) ([]byte, error) {
 	return append(append(b, text...), '\n'), nil
 }
 
-// openJournal opens a file for appending after its first size bytes; what follows them is cut off.
-func openJournal(path string, size int64) (*journal, error) {
+// OpenJournal opens a file for appending after its first size bytes; what follows them is cut off.
+func OpenJournal[R any](path string, size int64) (*Journal[R], error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, err
@@ -116,11 +118,11 @@ func openJournal(path string, size int64) (*journal, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &journal{f: f, size: size}, nil
+	return &Journal[R]{f: f, size: size}, nil
 }
 
-// Append writes records and forces them to the disk. If that fails nothing of them remains.
-func (j *journal) Append(records []record) error {
+// Append writes records and forces them to the disk. If that fails none of them remains.
+func (j *Journal[R]) Append(records []R) error {
 	if j.fail != nil {
 		return j.fail
 	}
@@ -153,10 +155,10 @@ func (j *journal) Append(records []record) error {
 }
 
 // Close closes the file.
-func (j *journal) Close() error { return j.f.Close() }
+func (j *Journal[R]) Close() error { return j.f.Close() }
 
-// rewrite replaces the journal at path by one of these records, atomically, and returns its size.
-func rewrite(path string, records []record) (int64, error) {
+// RewriteJournal replaces the journal at path by one of these records, atomically, and returns its size in bytes.
+func RewriteJournal[R any](path string, records []R) (int64, error) {
 	var size int64
 	err := durable.Write(path, 0o600, func(w io.Writer) error {
 		out := bufio.NewWriterSize(w, 1<<20)

@@ -1,6 +1,6 @@
 //go:build !unix
 
-package explorer
+package workspace
 
 import (
 	"errors"

@@ -1,12 +1,12 @@
-package explorer
+package workspace
 
 import (
 	"os"
 	"path/filepath"
 )
 
-// folderBytes is the size of all files below path.
-func folderBytes(path string) int64 {
+// Bytes returns the size of all files below path.
+func Bytes(path string) int64 {
 	var total int64
 	// A file that vanishes while it is counted does not matter: the number is for people.
 	_ = filepath.WalkDir(path, func(_ string, d os.DirEntry, err error) error {

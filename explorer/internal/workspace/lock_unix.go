@@ -1,6 +1,6 @@
 //go:build unix
 
-package explorer
+package workspace
 
 import (
 	"errors"
@@ -11,8 +11,8 @@ import (
 	"syscall"
 )
 
-// takeLock locks a file for this process and writes into it who holds it. The lock goes with the process, however that
-// ends. If another process has it, or the file cannot be written, the returned file is nil and holder says who or why.
+// takeLock locks a file for this process and writes the process into it. The lock ends with the process, however that
+// ends. If another process has it, or the file cannot be written, the returned file is nil and holder is who or why.
 func takeLock(path string) (f *os.File, holder string, err error) {
 	f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS) {
@@ -24,7 +24,7 @@ func takeLock(path string) (f *os.File, holder string, err error) {
 	switch err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); {
 	case errors.Is(err, syscall.EWOULDBLOCK):
 		text, _ := io.ReadAll(io.LimitReader(f, 200)) // who holds it is for people only
-		holder = oneLine(string(text))
+		holder = strings.TrimSpace(string(text))
 		if holder == "" {
 			holder = "another process"
 		}

@@ -1,8 +1,9 @@
-package explorer
+package workspace
 
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -15,17 +16,19 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/lathe-llm/lathe/explorer/internal/fault"
+
 	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// weightFolder holds the re-fitted weights of subnets, one file each, named by their content. A file begins with a line
+// Weights is a folder that holds the re-fitted weights of subnets, one file each, named by their content. A file begins with a line
 // of JSON, the weightHeader, after which the matrices follow as little-endian float32 in the order the header lists them.
 // Subnets that share weights, a duplicate or an edited copy, share the file.
-type weightFolder struct {
-	path string
-	disk durable.Disk
+type Weights struct {
+	Path string
+	Disk durable.Disk
 }
 
 // weightHeader is the first line of a weight file.
@@ -50,9 +53,9 @@ const (
 	maxWeightHeader = subnet.MaxText + 1<<20
 )
 
-// save writes the re-fitted weights of a subnet and returns the file's name and size in bytes. When it returns the file is on the
+// Save writes the re-fitted weights of a subnet and returns the file's name and size in bytes. When it returns the file is on the
 // disk, so a record may name it.
-func (w weightFolder) save(s gguf.Subnet) (name string, size int64, err error) {
+func (w Weights) Save(s gguf.Subnet) (name string, size int64, err error) {
 	text, err := s.Masks.MarshalText()
 	if err != nil {
 		return "", 0, err
@@ -70,10 +73,10 @@ func (w weightFolder) save(s gguf.Subnet) (name string, size int64, err error) {
 		return "", 0, err
 	}
 	name = hex.EncodeToString(sum.Sum(nil)) + weightSuffix
-	if err := w.disk.MkdirAll(w.path, 0o755); err != nil {
+	if err := w.Disk.MkdirAll(w.Path, 0o755); err != nil {
 		return "", 0, err
 	}
-	err = w.disk.Write(filepath.Join(w.path, name), 0o600, func(f io.Writer) error { return writeWeights(f, line, s.Refit) })
+	err = w.Disk.Write(filepath.Join(w.Path, name), 0o600, func(f io.Writer) error { return writeWeights(f, line, s.Refit) })
 	if err != nil {
 		return "", 0, err
 	}
@@ -100,12 +103,12 @@ func writeWeights(to io.Writer, header []byte, refits []gguf.Refit) error {
 	return w.Flush()
 }
 
-// load reads a weight file, checked against its name, for a model.
-func (w weightFolder) load(name string, g *subnet.Geometry) (gguf.Subnet, error) {
-	path := filepath.Join(w.path, filepath.Base(name))
+// Load reads a weight file, checked against its name, for a model.
+func (w Weights) Load(ctx context.Context, name string, g *subnet.Geometry) (gguf.Subnet, error) {
+	path := filepath.Join(w.Path, filepath.Base(name))
 	fail := func(err error) (gguf.Subnet, error) {
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			err = fmt.Errorf("%w: it ends too early", ErrDamaged)
+			err = fmt.Errorf("%w: it ends too early", fault.ErrDamaged)
 		}
 		return gguf.Subnet{}, fmt.Errorf("%s: %w", path, err)
 	}
@@ -122,17 +125,20 @@ func (w weightFolder) load(name string, g *subnet.Geometry) (gguf.Subnet, error)
 	}
 	var header weightHeader
 	if err := json.Unmarshal(line, &header); err != nil || header.Format != weightFormat {
-		return fail(fmt.Errorf("%w: not a %s file", ErrDamaged, weightFormat))
+		return fail(fmt.Errorf("%w: not a %s file", fault.ErrDamaged, weightFormat))
 	}
 	masks, err := subnet.ParseMasks(g, []byte(header.Masks))
 	if err != nil {
 		return fail(err)
 	}
 	if len(header.Layers) != masks.Layers() {
-		return fail(fmt.Errorf("%w: weights of %d layers, the model has %d", ErrDamaged, len(header.Layers), masks.Layers()))
+		return fail(fmt.Errorf("%w: weights of %d layers, the model has %d", fault.ErrDamaged, len(header.Layers), masks.Layers()))
 	}
 	s := gguf.Subnet{Masks: masks, Refit: make([]gguf.Refit, masks.Layers())}
 	for i, has := range header.Layers {
+		if err := ctx.Err(); err != nil {
+			return gguf.Subnet{}, err
+		}
 		r := &s.Refit[i]
 		for _, m := range []struct {
 			has bool
@@ -151,23 +157,23 @@ func (w weightFolder) load(name string, g *subnet.Geometry) (gguf.Subnet, error)
 		}
 	}
 	if _, err := in.ReadByte(); !errors.Is(err, io.EOF) {
-		return fail(fmt.Errorf("%w: more than its header says", ErrDamaged))
+		return fail(fmt.Errorf("%w: more than its header says", fault.ErrDamaged))
 	}
 	if got := hex.EncodeToString(sum.Sum(nil)); got != strings.TrimSuffix(filepath.Base(name), weightSuffix) {
-		return fail(fmt.Errorf("%w: its content does not match its name", ErrDamaged))
+		return fail(fmt.Errorf("%w: its content does not match its name", fault.ErrDamaged))
 	}
 	return s, nil
 }
 
-// sweep removes the files that are not used and what interrupted writes left.
-func (w weightFolder) sweep(used map[string]bool) error {
-	entries, err := os.ReadDir(w.path)
+// Sweep removes the files that are not used and those that interrupted writes left.
+func (w Weights) Sweep(used map[string]bool) error {
+	entries, err := os.ReadDir(w.Path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	for _, entry := range entries {
 		if name := entry.Name(); !used[name] && (strings.HasSuffix(name, weightSuffix) || strings.HasPrefix(name, ".")) {
-			err = errors.Join(err, os.Remove(filepath.Join(w.path, name)))
+			err = errors.Join(err, os.Remove(filepath.Join(w.Path, name)))
 		}
 	}
 	return err
@@ -210,7 +216,7 @@ func readLine(r *bufio.Reader, limit int) ([]byte, error) {
 	for {
 		part, err := r.ReadSlice('\n')
 		if len(line)+len(part) > limit {
-			return nil, fmt.Errorf("%w: a line of more than %d bytes", ErrDamaged, limit)
+			return nil, fmt.Errorf("%w: a line of more than %d bytes", fault.ErrDamaged, limit)
 		}
 		line = append(line, part...)
 		if errors.Is(err, bufio.ErrBufferFull) {
