@@ -22,7 +22,7 @@ const (
 	maxBenchRows    = 200
 )
 
-func (e *Exploration) launchBench(ctx context.Context, a Actor, c StartBench) (Receipt, error) {
+func (c StartBench) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
 	set := c.Settings
 	if len(set.Subnets) == 0 {
 		set.Subnets = []SubnetID{DenseID}
@@ -41,7 +41,7 @@ func (e *Exploration) launchBench(ctx context.Context, a Actor, c StartBench) (R
 			ErrInvalid, len(set.Prompt), len(set.Subnets), set.Generate, set.Repeats, set.Threads)
 	}
 	var id BenchID
-	err := e.recordBestEffort(ctx, a, func(s *Snapshot) ([]record, error) {
+	err := e.record(ctx, a, func(s *Snapshot) ([]record, error) {
 		id = BenchID("b" + strconv.Itoa(e.folded.serial.Bench+1))
 		b := Bench{ID: id, Author: a.Name, Created: e.now().UTC(), Settings: set}
 		for _, subnet := range set.Subnets {
@@ -124,7 +124,7 @@ func (e *Exploration) bench(ctx context.Context, a Actor, id BenchID, m *monitor
 			}
 		}
 	}
-	saved := e.recordBestEffort(context.WithoutCancel(ctx), a, func(s *Snapshot) ([]record, error) {
+	saved := e.record(context.WithoutCancel(ctx), a, func(s *Snapshot) ([]record, error) {
 		b, ok := s.Bench(id)
 		if !ok {
 			return nil, nil

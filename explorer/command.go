@@ -1,6 +1,8 @@
 package explorer
 
 import (
+	"context"
+
 	"github.com/lathe-llm/lathe/explorer/draft"
 	"github.com/lathe-llm/lathe/infer"
 )
@@ -21,10 +23,29 @@ type Actor struct {
 	Role Role
 }
 
-// A Command is something an actor wants done. The types below are all there are.
-type Command interface{ command() }
+// A Command is a change that an actor asks for. The types below are all there are.
+type Command interface {
+	needs() needs
+	// do carries the command out and returns as soon as it took effect.
+	do(ctx context.Context, e *Exploration, a Actor) (Receipt, error)
+}
 
-// A Receipt tells what a command led to; fields that do not apply are zero.
+// needs is what has to hold for a command to be carried out.
+type needs struct {
+	role      Role // the least that may give it
+	workspace bool // it writes to the workspace, which must not be read-only
+	runtime   bool // it runs the model, which the engine must be able to do
+}
+
+// What most commands need.
+var (
+	aViewer  = needs{role: RoleViewer}
+	anEditor = needs{role: RoleEditor}
+	aChange  = needs{role: RoleEditor, workspace: true}
+	aRun     = needs{role: RoleEditor, runtime: true}
+)
+
+// A Receipt is what a command led to; fields that do not apply are zero.
 type Receipt struct {
 	Job     JobID
 	Subnet  SubnetID
@@ -259,43 +280,43 @@ type (
 	Detach struct{}
 )
 
-func (Edit) command()             {}
-func (Undo) command()             {}
-func (Redo) command()             {}
-func (Checkout) command()         {}
-func (SaveDraft) command()        {}
-func (RenameSubnet) command()     {}
-func (AnnotateSubnet) command()   {}
-func (DuplicateSubnet) command()  {}
-func (DeleteSubnet) command()     {}
-func (RestoreSubnet) command()    {}
-func (EmptyTrash) command()       {}
-func (AddSubnet) command()        {}
-func (GatherStatistics) command() {}
-func (Cut) command()              {}
-func (Refit) command()            {}
-func (Measure) command()          {}
-func (StartSearch) command()      {}
-func (Export) command()           {}
-func (ExportRecipe) command()     {}
-func (BuildRecipe) command()      {}
-func (StartBench) command()       {}
-func (ImportFile) command()       {}
-func (PauseJob) command()         {}
-func (ResumeJob) command()        {}
-func (StopJob) command()          {}
-func (Retarget) command()         {}
-func (Inject) command()           {}
-func (Adopt) command()            {}
-func (OpenChat) command()         {}
-func (Say) command()              {}
-func (StopReply) command()        {}
-func (Regenerate) command()       {}
-func (EditPrompt) command()       {}
-func (ConfigureChat) command()    {}
-func (SetColumns) command()       {}
-func (Vote) command()             {}
-func (DeleteChat) command()       {}
-func (Dismiss) command()          {}
-func (Attach) command()           {}
-func (Detach) command()           {}
+func (Edit) needs() needs             { return aChange }
+func (Undo) needs() needs             { return aChange }
+func (Redo) needs() needs             { return aChange }
+func (Checkout) needs() needs         { return aChange }
+func (SaveDraft) needs() needs        { return aChange }
+func (RenameSubnet) needs() needs     { return aChange }
+func (AnnotateSubnet) needs() needs   { return aChange }
+func (DuplicateSubnet) needs() needs  { return aChange }
+func (DeleteSubnet) needs() needs     { return aChange }
+func (RestoreSubnet) needs() needs    { return aChange }
+func (EmptyTrash) needs() needs       { return needs{role: RoleOwner, workspace: true} }
+func (AddSubnet) needs() needs        { return aChange }
+func (GatherStatistics) needs() needs { return aChange }
+func (Cut) needs() needs              { return aChange }
+func (Refit) needs() needs            { return aChange }
+func (c Measure) needs() needs        { return needs{role: RoleEditor, runtime: c.Engine == EngineLlama} }
+func (StartSearch) needs() needs      { return aChange }
+func (Export) needs() needs           { return anEditor }
+func (ExportRecipe) needs() needs     { return anEditor }
+func (BuildRecipe) needs() needs      { return aChange }
+func (StartBench) needs() needs       { return aRun }
+func (ImportFile) needs() needs       { return aChange }
+func (PauseJob) needs() needs         { return anEditor }
+func (ResumeJob) needs() needs        { return anEditor }
+func (StopJob) needs() needs          { return anEditor }
+func (Retarget) needs() needs         { return anEditor }
+func (Inject) needs() needs           { return anEditor }
+func (Adopt) needs() needs            { return aChange }
+func (OpenChat) needs() needs         { return aRun }
+func (Say) needs() needs              { return aRun }
+func (StopReply) needs() needs        { return anEditor }
+func (Regenerate) needs() needs       { return aRun }
+func (EditPrompt) needs() needs       { return aRun }
+func (ConfigureChat) needs() needs    { return anEditor }
+func (SetColumns) needs() needs       { return anEditor }
+func (Vote) needs() needs             { return anEditor }
+func (DeleteChat) needs() needs       { return anEditor }
+func (Dismiss) needs() needs          { return aViewer }
+func (Attach) needs() needs           { return aViewer }
+func (Detach) needs() needs           { return aViewer }

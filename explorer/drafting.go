@@ -107,7 +107,7 @@ func (e *Exploration) draft(ctx context.Context, a Actor, version uint64, make f
 	return Receipt{Version: got}, nil
 }
 
-func (e *Exploration) edit(ctx context.Context, a Actor, c Edit) (Receipt, error) {
+func (c Edit) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
 	return e.draft(ctx, a, c.Version, func(s *Snapshot) (record, error) {
 		masks, err := draft.Apply(s.Draft.Masks, s.Statistics.Importance, c.Mutations...)
 		if err != nil {
@@ -134,7 +134,15 @@ func stepTo(a, b subnet.Masks) (record, error) {
 	return record{Draft: &d}, nil
 }
 
-func (e *Exploration) checkout(ctx context.Context, a Actor, c Checkout) (Receipt, error) {
+func (c Undo) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+	return e.draft(ctx, a, c.Version, func(*Snapshot) (record, error) { return record{Draft: &draftRecord{Op: opUndo}}, nil })
+}
+
+func (c Redo) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+	return e.draft(ctx, a, c.Version, func(*Snapshot) (record, error) { return record{Draft: &draftRecord{Op: opRedo}}, nil })
+}
+
+func (c Checkout) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
 	return e.draft(ctx, a, c.Version, func(s *Snapshot) (record, error) {
 		masks, err := s.Masks(c.Subnet)
 		if err != nil {

@@ -90,7 +90,7 @@ func (e *Exploration) compare(ctx context.Context, a Actor, subject gguf.Subnet,
 	if !ok {
 		return nil
 	}
-	return e.recordBestEffort(context.WithoutCancel(ctx), a, func(*Snapshot) ([]record, error) { return []record{{Compared: &c}}, nil })
+	return e.record(context.WithoutCancel(ctx), a, func(*Snapshot) ([]record, error) { return []record{{Compared: &c}}, nil })
 }
 
 // compareAll does so for every subnet of the library that was measured, by the statistics there are now.
@@ -105,7 +105,7 @@ func (e *Exploration) compareAll(ctx context.Context) error {
 			}
 		}
 	}
-	return e.recordBestEffort(context.WithoutCancel(ctx), Actor{}, func(*Snapshot) ([]record, error) {
+	return e.record(context.WithoutCancel(ctx), Actor{}, func(*Snapshot) ([]record, error) {
 		var out []record
 		for _, c := range found {
 			if !slices.Contains(e.folded.comparisons, c) {

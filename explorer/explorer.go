@@ -252,17 +252,9 @@ func (e *Exploration) publish(next *Snapshot, sections ...Section) {
 }
 
 // record makes records from the present state, puts them on the disk, folds them in and publishes. Nobody else changes a
-// kept section meanwhile. ctx ends only the wait for others.
+// kept section meanwhile. ctx ends only the wait for others. In a read-only workspace, where few commands record anything,
+// records last as long as the process.
 func (e *Exploration) record(ctx context.Context, a Actor, make func(*Snapshot) ([]record, error)) error {
-	if w := e.Snapshot().Workspace; w.ReadOnly {
-		return fmt.Errorf("%w (%s)", ErrReadOnly, w.Holder)
-	}
-	return e.recordBestEffort(ctx, a, make)
-}
-
-// recordBestEffort is record for what is worth having even where it cannot be kept: in a read-only workspace it lasts as
-// long as the process.
-func (e *Exploration) recordBestEffort(ctx context.Context, a Actor, make func(*Snapshot) ([]record, error)) error {
 	if err := e.turn.takeUnless(ctx); err != nil {
 		return err
 	}

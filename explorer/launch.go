@@ -2,6 +2,7 @@ package explorer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"path/filepath"
@@ -15,106 +16,106 @@ import (
 	"github.com/lathe-llm/lathe/infer/gguf"
 )
 
-// launch checks a command that starts a job, as far as that is quick, and queues the job.
-func (e *Exploration) launch(ctx context.Context, a Actor, c Command) (Receipt, error) {
+// The commands that start a job check what is quick to check, and queue the job.
+
+func (c GatherStatistics) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+	if err := checkCalibration(c.Calibration); err != nil {
+		return Receipt{}, err
+	}
+	return e.launch(a, jobs.Idle, JobStatistics, "statistics", func(ctx context.Context, m *monitor) error { return e.gather(ctx, c, m) })
+}
+
+func (c Cut) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+	if err := errors.Join(checkRatio("ratio", c.Target), checkCalibration(c.Calibration), checkPreset(c.Preset)); err != nil {
+		return Receipt{}, err
+	}
+	title := fmt.Sprintf("cut to %.2f", c.Target)
+	return e.launch(a, jobs.Foreground, JobCut, title, func(ctx context.Context, m *monitor) error { return e.cut(ctx, a, c, m) })
+}
+
+func (c Refit) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
 	s := e.Snapshot()
-	if s.Workspace.ReadOnly {
-		switch c.(type) {
-		case Export, ExportRecipe, StartBench, Measure: // their results last as long as the process
-		default:
-			return Receipt{}, fmt.Errorf("%w (%s)", ErrReadOnly, s.Workspace.Holder)
-		}
+	if _, err := s.Masks(c.Subnet); err != nil {
+		return Receipt{}, err
 	}
-	job := Job{Author: a.Name, CanPause: true}
-	var run func(context.Context, *monitor) error
-	on := jobs.Foreground
-	switch c := c.(type) {
-	case GatherStatistics:
-		if err := checkCalibration(c.Calibration); err != nil {
-			return Receipt{}, err
-		}
-		on = jobs.Idle
-		job.Kind, job.Title = JobStatistics, "statistics"
-		run = func(ctx context.Context, m *monitor) error { return e.gather(ctx, c, m) }
-	case Cut:
-		if err := checkRatio("ratio", c.Target); err != nil {
-			return Receipt{}, err
-		}
-		if err := checkCalibration(c.Calibration); err != nil {
-			return Receipt{}, err
-		}
-		if !IsPreset(c.Preset) {
-			return Receipt{}, fmt.Errorf("%w: method %q is not one of %s", ErrInvalid, c.Preset, strings.Join(Presets(), ", "))
-		}
-		job.Kind, job.Title = JobCut, fmt.Sprintf("cut to %.2f", c.Target)
-		run = func(ctx context.Context, m *monitor) error { return e.cut(ctx, a, c, m) }
-	case Refit:
-		if _, err := s.Masks(c.Subnet); err != nil {
-			return Receipt{}, err
-		}
-		if err := checkCalibration(c.Calibration); err != nil {
-			return Receipt{}, err
-		}
-		if !IsPreset(c.Preset) {
-			return Receipt{}, fmt.Errorf("%w: method %q is not one of %s", ErrInvalid, c.Preset, strings.Join(Presets(), ", "))
-		}
-		job.Kind, job.Title = JobReform, "re-fit "+s.label(c.Subnet)
-		run = func(ctx context.Context, m *monitor) error { return e.refit(ctx, a, c, m) }
-	case Measure:
-		if _, err := s.Masks(c.Subnet); err != nil {
-			return Receipt{}, err
-		}
-		if c.Seq < 0 || c.Windows < 0 || c.Seq == 1 {
-			return Receipt{}, fmt.Errorf("%w: %d windows of %d tokens", ErrInvalid, c.Windows, c.Seq)
-		}
-		if c.Engine != "" && c.Engine != EngineDecoder && c.Engine != EngineLlama {
-			return Receipt{}, fmt.Errorf("%w: engine %q, not %s or %s", ErrInvalid, c.Engine, EngineDecoder, EngineLlama)
-		}
-		job.Kind, job.Title = JobMeasure, "perplexity of "+s.label(c.Subnet)
-		run = func(ctx context.Context, m *monitor) error { return e.measure(ctx, a, c, m) }
-	case StartSearch:
-		if err := checkRatio("target", c.Target); err != nil {
-			return Receipt{}, err
-		}
-		if err := checkCalibration(c.Calibration); err != nil {
-			return Receipt{}, err
-		}
-		on = jobs.Background
-		job.Kind, job.Title = JobSearch, fmt.Sprintf("search at %.2f", c.Target)
-		run = func(ctx context.Context, m *monitor) error { return e.search(ctx, a, c, m) }
-	case Export:
-		if _, err := s.Masks(c.Subnet); err != nil {
-			return Receipt{}, err
-		}
-		if c.Path == "" {
-			return Receipt{}, fmt.Errorf("%w: no file to export to", ErrInvalid)
-		}
-		job.Kind, job.Title = JobExport, fmt.Sprintf("export %s to %s", s.label(c.Subnet), filepath.Base(c.Path))
-		run = func(ctx context.Context, m *monitor) error { return e.export(ctx, c, m) }
-	case ExportRecipe:
-		if n, ok := s.Subnet(c.Subnet); !ok {
-			return Receipt{}, fmt.Errorf("subnet %s: %w", c.Subnet, ErrNotFound)
-		} else if !rebuildable(n) {
-			return Receipt{}, fmt.Errorf("%w: it is not known how the weights of %s were re-fitted (%s)", ErrUnsupported, n.Name, n.Origin)
-		}
-		if c.Path == "" {
-			return Receipt{}, fmt.Errorf("%w: no file to write the recipe to", ErrInvalid)
-		}
-		job.Kind, job.Title = JobRecipe, fmt.Sprintf("recipe of %s to %s", s.label(c.Subnet), filepath.Base(c.Path))
-		run = func(ctx context.Context, m *monitor) error { return e.exportRecipe(ctx, c, m) }
-	case BuildRecipe:
-		job.Kind, job.Title = JobRecipe, "build "+filepath.Base(c.Path)
-		run = func(ctx context.Context, m *monitor) error { return e.buildRecipe(ctx, a, c, m) }
-	case StartBench:
-		return e.launchBench(ctx, a, c)
-	case ImportFile:
-		job.Kind, job.Title = JobImport, "import "+filepath.Base(c.Path)
-		run = func(ctx context.Context, m *monitor) error { return e.importFile(ctx, a, c, m) }
-	default:
-		return Receipt{}, fmt.Errorf("%w: unknown command %T", ErrInvalid, c)
+	if err := errors.Join(checkCalibration(c.Calibration), checkPreset(c.Preset)); err != nil {
+		return Receipt{}, err
 	}
-	id, err := e.start(on, job, run)
+	title := "re-fit " + s.label(c.Subnet)
+	return e.launch(a, jobs.Foreground, JobReform, title, func(ctx context.Context, m *monitor) error { return e.refit(ctx, a, c, m) })
+}
+
+func (c Measure) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+	s := e.Snapshot()
+	if _, err := s.Masks(c.Subnet); err != nil {
+		return Receipt{}, err
+	}
+	if c.Seq < 0 || c.Windows < 0 || c.Seq == 1 {
+		return Receipt{}, fmt.Errorf("%w: %d windows of %d tokens", ErrInvalid, c.Windows, c.Seq)
+	}
+	if c.Engine != "" && c.Engine != EngineDecoder && c.Engine != EngineLlama {
+		return Receipt{}, fmt.Errorf("%w: engine %q, not %s or %s", ErrInvalid, c.Engine, EngineDecoder, EngineLlama)
+	}
+	title := "perplexity of " + s.label(c.Subnet)
+	return e.launch(a, jobs.Foreground, JobMeasure, title, func(ctx context.Context, m *monitor) error { return e.measure(ctx, a, c, m) })
+}
+
+func (c StartSearch) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+	if err := errors.Join(checkRatio("target", c.Target), checkCalibration(c.Calibration)); err != nil {
+		return Receipt{}, err
+	}
+	title := fmt.Sprintf("search at %.2f", c.Target)
+	return e.launch(a, jobs.Background, JobSearch, title, func(ctx context.Context, m *monitor) error { return e.search(ctx, a, c, m) })
+}
+
+func (c Export) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+	s := e.Snapshot()
+	if _, err := s.Masks(c.Subnet); err != nil {
+		return Receipt{}, err
+	}
+	if c.Path == "" {
+		return Receipt{}, fmt.Errorf("%w: no file to export to", ErrInvalid)
+	}
+	title := fmt.Sprintf("export %s to %s", s.label(c.Subnet), filepath.Base(c.Path))
+	return e.launch(a, jobs.Foreground, JobExport, title, func(ctx context.Context, m *monitor) error { return e.export(ctx, c, m) })
+}
+
+func (c ExportRecipe) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+	s := e.Snapshot()
+	n, ok := s.Subnet(c.Subnet)
+	switch {
+	case !ok:
+		return Receipt{}, fmt.Errorf("subnet %s: %w", c.Subnet, ErrNotFound)
+	case !rebuildable(n):
+		return Receipt{}, fmt.Errorf("%w: it is not known how the weights of %s were re-fitted (%s)", ErrUnsupported, n.Name, n.Origin)
+	case c.Path == "":
+		return Receipt{}, fmt.Errorf("%w: no file to write the recipe to", ErrInvalid)
+	}
+	title := fmt.Sprintf("recipe of %s to %s", n.Name, filepath.Base(c.Path))
+	return e.launch(a, jobs.Foreground, JobRecipe, title, func(ctx context.Context, m *monitor) error { return e.exportRecipe(ctx, c, m) })
+}
+
+func (c BuildRecipe) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+	title := "build " + filepath.Base(c.Path)
+	return e.launch(a, jobs.Foreground, JobRecipe, title, func(ctx context.Context, m *monitor) error { return e.buildRecipe(ctx, a, c, m) })
+}
+
+func (c ImportFile) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+	title := "import " + filepath.Base(c.Path)
+	return e.launch(a, jobs.Foreground, JobImport, title, func(ctx context.Context, m *monitor) error { return e.importFile(ctx, a, c, m) })
+}
+
+// launch queues a job that can be paused.
+func (e *Exploration) launch(a Actor, l jobs.Lane, kind JobKind, title string, run func(context.Context, *monitor) error) (Receipt, error) {
+	id, err := e.start(l, Job{Author: a.Name, Kind: kind, Title: title, CanPause: true}, run)
 	return Receipt{Job: id}, err
+}
+
+func checkPreset(name string) error {
+	if !IsPreset(name) {
+		return fmt.Errorf("%w: method %q is not one of %s", ErrInvalid, name, strings.Join(Presets(), ", "))
+	}
+	return nil
 }
 
 func checkRatio(what string, r float64) error {

@@ -1,6 +1,7 @@
 package explorer
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -12,11 +13,11 @@ import (
 // MaxSubnets bounds those that people may put into a library, its trash included. What jobs find is kept beyond that.
 const MaxSubnets = 1000
 
-// library carries out a command on subnets.
-func (e *Exploration) library(ctx context.Context, a Actor, c Command) (Receipt, error) {
+// library makes the record of a command from the present state and carries it out.
+func (e *Exploration) library(ctx context.Context, a Actor, make func(*Snapshot) (record, error)) (Receipt, error) {
 	var id SubnetID
 	err := e.record(ctx, a, func(s *Snapshot) ([]record, error) {
-		r, err := e.libraryRecord(s, a, c)
+		r, err := make(s)
 		if err != nil {
 			return nil, err
 		}
@@ -30,87 +31,118 @@ func (e *Exploration) library(ctx context.Context, a Actor, c Command) (Receipt,
 	if err != nil {
 		return Receipt{}, err
 	}
-	if _, ok := c.(EmptyTrash); ok {
-		e.sweep()
-	}
 	return Receipt{Subnet: id}, nil
 }
 
-func (e *Exploration) libraryRecord(s *Snapshot, a Actor, c Command) (record, error) {
-	change := func(id SubnetID, r changeRecord, in []Subnet) (record, error) {
-		if !slices.ContainsFunc(in, func(n Subnet) bool { return n.ID == id }) {
-			return record{}, fmt.Errorf("subnet %s: %w", id, ErrNotFound)
+// add makes the record that puts what make returns into the library, as long as there is room.
+func (e *Exploration) add(ctx context.Context, a Actor, make func(*Snapshot) (Subnet, error)) (Receipt, error) {
+	return e.library(ctx, a, func(s *Snapshot) (record, error) {
+		if n := len(s.Subnets) + len(s.Trash); n >= MaxSubnets {
+			return record{}, fmt.Errorf("%w: there are %d subnets, the trash included: empty it", ErrBusy, n)
 		}
-		r.Subnet = id
-		return record{Change: &r}, nil
-	}
-	all := append(slices.Clone(s.Subnets), s.Trash...)
-	switch c.(type) {
-	case SaveDraft, DuplicateSubnet, AddSubnet:
-		if len(all) >= MaxSubnets {
-			return record{}, fmt.Errorf("%w: there are %d subnets, the trash included: empty it", ErrBusy, len(all))
+		n, err := make(s)
+		if err != nil {
+			return record{}, err
+		}
+		return e.newSubnet(n)
+	})
+}
+
+// change makes the record that changes a subnet of one of the lists.
+func change(id SubnetID, r changeRecord, in ...[]Subnet) (record, error) {
+	for _, list := range in {
+		if slices.ContainsFunc(list, func(n Subnet) bool { return n.ID == id }) {
+			r.Subnet = id
+			return record{Change: &r}, nil
 		}
 	}
-	yes, no := true, false
-	switch c := c.(type) {
-	case SaveDraft:
+	return record{}, fmt.Errorf("subnet %s: %w", id, ErrNotFound)
+}
+
+func (c SaveDraft) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+	return e.add(ctx, a, func(s *Snapshot) (Subnet, error) {
 		if c.Version != 0 && c.Version != s.Draft.Version {
-			return record{}, fmt.Errorf("%w: version %d, yours is %d", ErrStale, s.Draft.Version, c.Version)
+			return Subnet{}, fmt.Errorf("%w: version %d, yours is %d", ErrStale, s.Draft.Version, c.Version)
 		}
-		r := Subnet{Name: c.Name, Origin: Edited, Parent: s.Draft.Base, Author: a.Name, Masks: s.Draft.Masks}
+		n := Subnet{Name: c.Name, Origin: Edited, Parent: s.Draft.Base, Author: a.Name, Masks: s.Draft.Masks}
 		if base, ok := s.Subnet(s.Draft.Base); ok {
-			// Re-fitted weights of the base are kept by reference: layers that were edited since take theirs by column.
-			r.Method, r.Refit, r.RefitBytes = base.Method, base.Refit, base.RefitBytes
+			// Re-fitted weights of the base are kept by reference: layers edited since take theirs by column.
+			n.Method, n.Refit, n.RefitBytes = base.Method, base.Refit, base.RefitBytes
 		}
 		if m := s.Draft.Measured; m != nil && s.Draft.MeasuredVersion == s.Draft.Version {
-			r.Measurements = []Measurement{*m}
+			n.Measurements = []Measurement{*m}
 		}
-		return e.newSubnet(r)
-	case RenameSubnet:
-		name := CleanName(c.Name)
-		if name == "" {
-			return record{}, fmt.Errorf("%w: an empty name", ErrInvalid)
-		}
-		return change(c.Subnet, changeRecord{Name: &name}, all)
-	case AnnotateSubnet:
-		note := cut(oneLine(c.Note), MaxNote)
-		return change(c.Subnet, changeRecord{Note: &note}, all)
-	case DeleteSubnet:
-		return change(c.Subnet, changeRecord{Deleted: &yes}, s.Subnets)
-	case RestoreSubnet:
-		return change(c.Subnet, changeRecord{Deleted: &no}, s.Trash)
-	case DuplicateSubnet:
+		return n, nil
+	})
+}
+
+func (c DuplicateSubnet) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+	return e.add(ctx, a, func(s *Snapshot) (Subnet, error) {
 		from, ok := s.Subnet(c.Subnet)
 		if !ok {
-			return record{}, fmt.Errorf("subnet %s: %w", c.Subnet, ErrNotFound)
+			return Subnet{}, fmt.Errorf("subnet %s: %w", c.Subnet, ErrNotFound)
 		}
 		n := from
-		n.ID, n.Parent, n.Author, n.Deleted = "", from.ID, a.Name, from.Deleted
+		n.ID, n.Parent, n.Author = "", from.ID, a.Name
 		if n.Name = c.Name; CleanName(n.Name) == "" {
 			n.Name = from.Name + " copy"
 		}
-		return e.newSubnet(n)
-	case EmptyTrash:
+		return n, nil
+	})
+}
+
+func (c AddSubnet) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+	return e.add(ctx, a, func(s *Snapshot) (Subnet, error) {
+		masks, err := subnet.ParseMasks(s.Model.Geometry, []byte(c.Masks))
+		if err != nil {
+			return Subnet{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
+		return Subnet{Name: c.Name, Origin: cmp.Or(c.Origin, Imported), Author: a.Name, Masks: masks, Note: cut(oneLine(c.Note), MaxNote)}, nil
+	})
+}
+
+func (c RenameSubnet) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+	name := CleanName(c.Name)
+	if name == "" {
+		return Receipt{}, fmt.Errorf("%w: an empty name", ErrInvalid)
+	}
+	return e.library(ctx, a, func(s *Snapshot) (record, error) {
+		return change(c.Subnet, changeRecord{Name: &name}, s.Subnets, s.Trash)
+	})
+}
+
+func (c AnnotateSubnet) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+	note := cut(oneLine(c.Note), MaxNote)
+	return e.library(ctx, a, func(s *Snapshot) (record, error) {
+		return change(c.Subnet, changeRecord{Note: &note}, s.Subnets, s.Trash)
+	})
+}
+
+func (c DeleteSubnet) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+	deleted := true
+	return e.library(ctx, a, func(s *Snapshot) (record, error) { return change(c.Subnet, changeRecord{Deleted: &deleted}, s.Subnets) })
+}
+
+func (c RestoreSubnet) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+	deleted := false
+	return e.library(ctx, a, func(s *Snapshot) (record, error) { return change(c.Subnet, changeRecord{Deleted: &deleted}, s.Trash) })
+}
+
+func (EmptyTrash) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+	r, err := e.library(ctx, a, func(s *Snapshot) (record, error) {
 		r := record{Purge: []SubnetID{}}
 		for _, n := range s.Trash {
 			r.Purge = append(r.Purge, n.ID)
 		}
 		return r, nil
-	case AddSubnet:
-		masks, err := subnet.ParseMasks(s.Model.Geometry, []byte(c.Masks))
-		if err != nil {
-			return record{}, fmt.Errorf("%w: %w", ErrInvalid, err)
-		}
-		origin := c.Origin
-		if origin == "" {
-			origin = Imported
-		}
-		return e.newSubnet(Subnet{Name: c.Name, Origin: origin, Author: a.Name, Masks: masks, Note: cut(oneLine(c.Note), MaxNote)})
+	})
+	if err == nil {
+		e.sweep()
 	}
-	return record{}, fmt.Errorf("%w: unknown command %T", ErrInvalid, c)
+	return r, err
 }
 
-// newSubnet is the record that puts n into the library under the next id. The caller holds the turn.
+// newSubnet returns the record that puts n into the library under the next id. The caller holds the turn.
 func (e *Exploration) newSubnet(n Subnet) (record, error) {
 	text, err := n.Masks.MarshalText()
 	if err != nil {

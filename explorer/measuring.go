@@ -74,7 +74,7 @@ func (e *Exploration) measured(ctx context.Context, a Actor, id SubnetID, versio
 		got.Dense = got.Perplexity
 	}
 	if id != DraftID {
-		return e.recordBestEffort(context.WithoutCancel(ctx), a, func(*Snapshot) ([]record, error) {
+		return e.record(context.WithoutCancel(ctx), a, func(*Snapshot) ([]record, error) {
 			return []record{{Measured: &measuredRecord{Subnet: id, Measurement: got}}}, nil
 		})
 	}
@@ -127,7 +127,7 @@ func (f *follower) start() {
 	}
 	c := *f.e.options.MeasureDraft
 	c.Subnet = DraftID
-	receipt, err := f.e.launch(context.Background(), Actor{Role: RoleEditor}, c)
+	receipt, err := c.do(context.Background(), f.e, Actor{Role: RoleEditor})
 	if err != nil {
 		f.e.say(Warning, "", "the draft is not measured: "+err.Error())
 		return

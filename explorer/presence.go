@@ -1,8 +1,12 @@
 package explorer
 
-import "slices"
+import (
+	"context"
+	"slices"
+)
 
-func (e *Exploration) dismiss(id uint64) {
+func (c Dismiss) do(_ context.Context, e *Exploration, _ Actor) (Receipt, error) {
+	id := c.Message
 	e.update(SectionMessages, func(s *Snapshot) {
 		if id == 0 {
 			s.Messages = nil
@@ -10,9 +14,11 @@ func (e *Exploration) dismiss(id uint64) {
 		}
 		s.Messages = slices.DeleteFunc(slices.Clone(s.Messages), func(m Message) bool { return m.ID == id })
 	})
+	return Receipt{}, nil
 }
 
-func (e *Exploration) attach(a Actor, where string) {
+func (c Attach) do(_ context.Context, e *Exploration, a Actor) (Receipt, error) {
+	where := CleanName(c.Where)
 	e.update(SectionPresence, func(s *Snapshot) {
 		v := Viewer{Name: a.Name, Role: a.Role, Since: e.now(), Where: where}
 		if i := slices.IndexFunc(s.Presence, func(v Viewer) bool { return v.Name == a.Name }); i >= 0 {
@@ -23,10 +29,12 @@ func (e *Exploration) attach(a Actor, where string) {
 		}
 		s.Presence = append(slices.Clone(s.Presence), v)
 	})
+	return Receipt{}, nil
 }
 
-func (e *Exploration) detach(a Actor) {
+func (Detach) do(_ context.Context, e *Exploration, a Actor) (Receipt, error) {
 	e.update(SectionPresence, func(s *Snapshot) {
 		s.Presence = slices.DeleteFunc(slices.Clone(s.Presence), func(v Viewer) bool { return v.Name == a.Name })
 	})
+	return Receipt{}, nil
 }

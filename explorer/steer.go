@@ -8,32 +8,24 @@ import (
 	"github.com/lathe-llm/lathe/explorer/internal/jobs"
 )
 
-// steer carries out a command on the running search, or on what the last one found.
-func (e *Exploration) steer(ctx context.Context, a Actor, c Command) (Receipt, error) {
-	switch c := c.(type) {
-	case Retarget:
-		if err := checkRatio("target", c.Target); err != nil {
-			return Receipt{}, err
-		}
-		return Receipt{}, e.order(c)
-	case Inject:
-		subject, err := e.subject(ctx, c.Subnet)
-		if err != nil {
-			return Receipt{}, err
-		}
-		return Receipt{}, e.order(Injection{Name: e.Snapshot().label(c.Subnet), Subnet: subject})
-	case Adopt:
-		return e.adopt(a, c)
+func (c Retarget) do(_ context.Context, e *Exploration, _ Actor) (Receipt, error) {
+	if err := checkRatio("target", c.Target); err != nil {
+		return Receipt{}, err
 	}
-	return Receipt{}, fmt.Errorf("%w: unknown command %T", ErrInvalid, c)
+	return Receipt{}, e.order(c)
 }
 
-// adopt puts a candidate as it is now into the library; the job only fetches its re-fitted weights.
-func (e *Exploration) adopt(a Actor, c Adopt) (Receipt, error) {
-	s := e.Snapshot()
-	if s.Workspace.ReadOnly {
-		return Receipt{}, fmt.Errorf("%w (%s)", ErrReadOnly, s.Workspace.Holder)
+func (c Inject) do(ctx context.Context, e *Exploration, _ Actor) (Receipt, error) {
+	sub, err := e.subject(ctx, c.Subnet)
+	if err != nil {
+		return Receipt{}, err
 	}
+	return Receipt{}, e.order(Injection{Name: e.Snapshot().label(c.Subnet), Subnet: sub})
+}
+
+// Adopt puts a candidate as it is now into the library; the job only fetches its re-fitted weights.
+func (c Adopt) do(_ context.Context, e *Exploration, a Actor) (Receipt, error) {
+	s := e.Snapshot()
 	found, ok := s.Search.Candidate(c.Candidate)
 	if !ok {
 		return Receipt{}, fmt.Errorf("candidate %d: %w", c.Candidate, ErrNotFound)

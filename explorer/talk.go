@@ -20,59 +20,62 @@ const (
 	MaxTalk    = 64 << 20 // bytes of what was said in all chats of a workspace
 )
 
-// talk carries out a command on chats.
-func (e *Exploration) talk(ctx context.Context, a Actor, c Command) (Receipt, error) {
-	switch c := c.(type) {
-	case OpenChat:
-		return e.openChat(ctx, a, c)
-	case Say:
-		return e.prompt(ctx, a, c)
-	case StopReply:
-		return Receipt{Chat: c.Chat}, e.talks.stop(c.Chat)
-	case Regenerate:
-		return e.again(ctx, a, c.Chat, func(_ *Snapshot, chat *Chat) error {
-			chat.Sampling.Seed++
-			return nil
-		})
-	case EditPrompt:
-		text, err := checkPrompt(c.Text)
-		if err != nil {
-			return Receipt{}, err
-		}
-		return e.again(ctx, a, c.Chat, func(s *Snapshot, chat *Chat) error {
-			last := &chat.Prompts[len(chat.Prompts)-1]
-			if err := s.roomFor(len(text) - len(last.Text)); err != nil {
-				return err
-			}
-			*last = Prompt{At: e.now().UTC(), Text: text}
-			return nil
-		})
-	case ConfigureChat:
-		return e.changeChat(ctx, a, c.Chat, func(s *Snapshot, chat *Chat) error { return configure(s, chat, c) })
-	case SetColumns:
-		return e.changeChat(ctx, a, c.Chat, func(s *Snapshot, chat *Chat) error { return s.setColumns(chat, c.Subnets) })
-	case Vote:
-		return e.changeChat(ctx, a, c.Chat, func(_ *Snapshot, chat *Chat) error {
-			if c.Column < 0 || c.Column >= len(chat.Columns) {
-				return fmt.Errorf("%w: column %d of %d", ErrInvalid, c.Column, len(chat.Columns))
-			}
-			votes := make([]int, len(chat.Columns))
-			copy(votes, chat.Votes)
-			votes[c.Column]++
-			chat.Votes = votes
-			return nil
-		})
-	case DeleteChat:
-		if _, ok := e.Snapshot().Chat(c.Chat); !ok {
-			return Receipt{}, fmt.Errorf("chat %s: %w", c.Chat, ErrNotFound)
-		}
-		_ = e.talks.stop(c.Chat) // it need not be running
-		return Receipt{Chat: c.Chat}, e.recordBestEffort(ctx, a, func(*Snapshot) ([]record, error) { return []record{{DropChat: c.Chat}}, nil })
-	}
-	return Receipt{}, fmt.Errorf("%w: unknown command %T", ErrInvalid, c)
+func (c StopReply) do(_ context.Context, e *Exploration, _ Actor) (Receipt, error) {
+	return Receipt{Chat: c.Chat}, e.talks.stop(c.Chat)
 }
 
-func (e *Exploration) openChat(ctx context.Context, a Actor, c OpenChat) (Receipt, error) {
+func (c Regenerate) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+	return e.again(ctx, a, c.Chat, func(_ *Snapshot, chat *Chat) error {
+		chat.Sampling.Seed++
+		return nil
+	})
+}
+
+func (c EditPrompt) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+	text, err := checkPrompt(c.Text)
+	if err != nil {
+		return Receipt{}, err
+	}
+	return e.again(ctx, a, c.Chat, func(s *Snapshot, chat *Chat) error {
+		last := &chat.Prompts[len(chat.Prompts)-1]
+		if err := s.roomFor(len(text) - len(last.Text)); err != nil {
+			return err
+		}
+		*last = Prompt{At: e.now().UTC(), Text: text}
+		return nil
+	})
+}
+
+func (c ConfigureChat) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+	return e.changeChat(ctx, a, c.Chat, func(s *Snapshot, chat *Chat) error { return configure(s, chat, c) })
+}
+
+func (c SetColumns) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+	return e.changeChat(ctx, a, c.Chat, func(s *Snapshot, chat *Chat) error { return s.setColumns(chat, c.Subnets) })
+}
+
+func (c Vote) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+	return e.changeChat(ctx, a, c.Chat, func(_ *Snapshot, chat *Chat) error {
+		if c.Column < 0 || c.Column >= len(chat.Columns) {
+			return fmt.Errorf("%w: column %d of %d", ErrInvalid, c.Column, len(chat.Columns))
+		}
+		votes := make([]int, len(chat.Columns))
+		copy(votes, chat.Votes)
+		votes[c.Column]++
+		chat.Votes = votes
+		return nil
+	})
+}
+
+func (c DeleteChat) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+	if _, ok := e.Snapshot().Chat(c.Chat); !ok {
+		return Receipt{}, fmt.Errorf("chat %s: %w", c.Chat, ErrNotFound)
+	}
+	_ = e.talks.stop(c.Chat) // it need not be running
+	return Receipt{Chat: c.Chat}, e.record(ctx, a, func(*Snapshot) ([]record, error) { return []record{{DropChat: c.Chat}}, nil })
+}
+
+func (c OpenChat) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
 	sampling := DefaultSampling()
 	if c.Sampling != nil {
 		sampling = *c.Sampling
@@ -85,7 +88,7 @@ func (e *Exploration) openChat(ctx context.Context, a Actor, c OpenChat) (Receip
 		return Receipt{}, err
 	}
 	var id ChatID
-	err = e.recordBestEffort(ctx, a, func(s *Snapshot) ([]record, error) {
+	err = e.record(ctx, a, func(s *Snapshot) ([]record, error) {
 		if len(s.Chats) >= MaxChats {
 			return nil, fmt.Errorf("%w: there are %d chats: delete some", ErrBusy, len(s.Chats))
 		}
@@ -213,7 +216,7 @@ func checkPrompt(text string) (string, error) {
 
 // changeChat replaces a chat by a changed copy. change sees private slices of columns and prompts.
 func (e *Exploration) changeChat(ctx context.Context, a Actor, id ChatID, change func(*Snapshot, *Chat) error) (Receipt, error) {
-	err := e.recordBestEffort(ctx, a, func(s *Snapshot) ([]record, error) {
+	err := e.record(ctx, a, func(s *Snapshot) ([]record, error) {
 		chat, ok := s.Chat(id)
 		if !ok {
 			return nil, fmt.Errorf("chat %s: %w", id, ErrNotFound)
@@ -227,8 +230,8 @@ func (e *Exploration) changeChat(ctx context.Context, a Actor, id ChatID, change
 	return Receipt{Chat: id}, err
 }
 
-// prompt sends a person's prompt to all columns of a chat.
-func (e *Exploration) prompt(ctx context.Context, a Actor, c Say) (Receipt, error) {
+// Say sends a person's prompt to all columns of a chat.
+func (c Say) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
 	text, err := checkPrompt(c.Text)
 	if err != nil {
 		return Receipt{}, err

@@ -86,13 +86,22 @@ func (e *Exploration) ended(c StartSearch, m *monitor) *EndedSearch {
 	return &EndedSearch{Search: c, Target: s.Target, Evaluated: s.Evaluated, Elapsed: s.Elapsed, At: e.now().UTC()}
 }
 
-// pause holds a job back or lets it go on. That the search under way stands still outlives the process.
+func (c PauseJob) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+	return e.pause(ctx, a, c.Job, true)
+}
+
+func (c ResumeJob) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+	return e.pause(ctx, a, c.Job, false)
+}
+
+func (c StopJob) do(_ context.Context, e *Exploration, _ Actor) (Receipt, error) {
+	return Receipt{Job: c.Job}, e.jobs.Stop(string(c.Job))
+}
+
+// pause pauses or resumes a job. Whether the search under way is paused outlives the process.
 func (e *Exploration) pause(ctx context.Context, a Actor, id JobID, paused bool) (Receipt, error) {
 	if err := e.jobs.Pause(string(id), paused); err != nil {
 		return Receipt{}, err
-	}
-	if e.Snapshot().Workspace.ReadOnly {
-		return Receipt{Job: id}, nil
 	}
 	return Receipt{Job: id}, e.record(ctx, a, func(s *Snapshot) ([]record, error) {
 		j, _ := s.Job(id)

@@ -174,7 +174,7 @@ func TestTwoEditorsNeverLoseAnEdit(t *testing.T) {
 	}
 	before := l.channels(0)
 	l.press("left")
-	l.sees("not done: the masks changed since they were read: by grace")
+	l.sees("not done: the draft changed since it was read: by grace")
 	if l.channels(0) != before || l.channels(20) != 0 {
 		t.Error("an edit was lost")
 	}
