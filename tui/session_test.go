@@ -1,8 +1,10 @@
 package tui_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -312,7 +314,7 @@ func TestResizing(t *testing.T) {
 }
 
 // TestRealSession does the walk on the default model, with the program as it is built. With LATHE_RECORD it also renews
-// docs/session.cast and a still of each screen beside it, which the README shows:
+// docs/session.cast, the movie of it, and a still of each screen beside them, which the README shows:
 //
 //	LATHE_SLOW=1 LATHE_RECORD=1 go test ./tui -run TestRealSession -timeout 60m
 func TestRealSession(t *testing.T) {
@@ -334,8 +336,45 @@ func TestRealSession(t *testing.T) {
 		_, err = s.cast.WriteTo(f)
 		s.mu.Unlock()
 		s.must(errors.Join(err, f.Close()))
+		s.must(os.WriteFile(filepath.Join(docs, "session.svg"), movie(t), 0o644))
 	}
 	s = start(t, 80, 24, program.run)
 	s.term.Patience = patience
 	s.revisit()
+}
+
+// movie draws docs/session.cast as an SVG that moves.
+func movie(t *testing.T) []byte {
+	t.Helper()
+	f, err := os.Open(filepath.Join("docs", "session.cast"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var b bytes.Buffer
+	if err := record.Movie(&b, f, record.Dark()); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// TestMovie holds docs/session.svg to the recorded session.
+func TestMovie(t *testing.T) {
+	path := filepath.Join("docs", "session.svg")
+	want := movie(t)
+	if f := flag.Lookup("update"); f.Value.String() == "true" {
+		if err := os.WriteFile(path, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s is not drawn from the recorded session; run go test ./tui -run TestMovie -update", path)
+	}
+	if len(got) > 1<<20 {
+		t.Errorf("%s has %d bytes, too many for a page", path, len(got))
+	}
 }

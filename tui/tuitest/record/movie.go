@@ -1,0 +1,251 @@
+package record
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	uv "github.com/charmbracelet/ultraviolet"
+	"github.com/charmbracelet/x/vt"
+)
+
+// A movie contains the frames of a session that change a third of the screen, once they have settled, and otherwise one
+// frame per step. Each is shown for one to longest ticks.
+const (
+	step    = 5 * time.Second
+	settled = 200 * time.Millisecond
+	tick    = 250 * time.Millisecond
+	longest = 4 // ticks
+)
+
+// A movie is a sequence of frames: per row of the screen the index of what it shows. Equal rows have equal indices.
+type movie struct {
+	w, h   int
+	look   Look
+	rows   []string // drawn
+	index  map[string]int
+	frames [][]int
+	texts  []string // of the rows of the newest frame
+	ticks  []int    // how long each frame is shown
+	class  map[string]int
+}
+
+// Movie draws a session that [Cast.WriteTo] wrote as an SVG that plays in a loop. It is animated with CSS alone, which
+// browsers run in images too, and draws each distinct row once.
+func Movie(w io.Writer, cast io.Reader, look Look) error {
+	lines := bufio.NewScanner(cast)
+	lines.Buffer(nil, 16<<20)
+	var header struct {
+		Width, Height int
+		Title         string
+	}
+	lines.Scan()
+	if err := json.Unmarshal(lines.Bytes(), &header); err != nil {
+		return fmt.Errorf("header of the session: %w", err)
+	}
+	m := &movie{w: header.Width, h: header.Height, look: look, index: map[string]int{}, texts: make([]string, header.Height), class: map[string]int{}}
+	emu := vt.NewEmulator(m.w, m.h)
+	go func() { _, _ = io.Copy(io.Discard, emu) }() // the emulator's answers
+	defer emu.Close()
+	var before, taken time.Duration
+	for lines.Scan() {
+		var seconds float64
+		var kind, data string
+		if err := json.Unmarshal(lines.Bytes(), &[]any{&seconds, &kind, &data}); err != nil {
+			return fmt.Errorf("event of the session: %w", err)
+		}
+		at := time.Duration(seconds * float64(time.Second))
+		if at-before >= settled && m.take(emu, before-taken) {
+			taken = before
+		}
+		before = at
+		if kind == "o" {
+			if _, err := emu.Write([]byte(data)); err != nil {
+				return err
+			}
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return err
+	}
+	return m.write(w, header.Title)
+}
+
+// take adds the screen as a frame, some time after the last one, if it differs enough.
+func (m *movie) take(emu *vt.Emulator, since time.Duration) bool {
+	texts, changed := make([]string, m.h), 0
+	for y := range texts {
+		var b strings.Builder
+		for x := range m.w {
+			if c := emu.CellAt(x, y); c != nil {
+				b.WriteString(c.Content)
+			}
+		}
+		texts[y] = strings.TrimRight(b.String(), " ")
+		if texts[y] != m.texts[y] {
+			changed++
+		}
+	}
+	if changed == 0 || changed < m.h/3 && since < step {
+		return false
+	}
+	frame := make([]int, m.h)
+	for y := range frame {
+		s := m.drawRow(runs(screenOf{emu}, y, m.w))
+		if _, ok := m.index[s]; !ok {
+			m.index[s] = len(m.rows)
+			m.rows = append(m.rows, s)
+		}
+		frame[y] = m.index[s]
+	}
+	if n := len(m.ticks); n > 0 {
+		m.ticks[n-1] = min(max(1, int(since/tick)), longest)
+	}
+	m.texts, m.frames, m.ticks = texts, append(m.frames, frame), append(m.ticks, longest)
+	return true
+}
+
+type screenOf struct{ *vt.Emulator }
+
+func (s screenOf) Size() (int, int)       { return s.Width(), s.Height() }
+func (s screenOf) Cell(x, y int) *uv.Cell { return s.CellAt(x, y) }
+
+// Size of a cell of a movie. Whole numbers make short paths: eighths of blocks and dots of braille are whole as well.
+const (
+	movieW = 8
+	movieH = 16
+)
+
+// drawRow draws a row: each word at its column, and shapes in place of the characters that tile.
+func (m *movie) drawRow(row []run) string {
+	var b, words strings.Builder
+	paths := map[string]string{}
+	for _, r := range row {
+		fg, bg := hex(r.style.Fg, m.look.Foreground), hex(r.style.Bg, "")
+		if r.style.Attrs&uv.AttrReverse != 0 {
+			fg, bg = cmp.Or(bg, m.look.Background), fg
+		}
+		if bg != "" {
+			fmt.Fprintf(&b, `<path class="%s" d="M%d 0h%dv%dh-%dz"/>`, m.classOf("fill:"+bg), r.x*movieW, len(r.cells)*movieW, movieH, len(r.cells)*movieW)
+		}
+		css := "fill:" + fg
+		if r.style.Attrs&uv.AttrBold != 0 {
+			css += ";font-weight:bold"
+		}
+		class := m.classOf(css)
+		cells := slices.Clone(r.cells)
+		for i, c := range cells {
+			char, size := utf8.DecodeRuneInString(c)
+			kind, d := tile(char, (r.x+i)*movieW)
+			if d == "" || size != len(c) {
+				continue
+			}
+			style := map[string]string{"fill": "fill:", "line": "fill:none;stroke:", "dots": "fill:none;stroke-width:2;stroke:"}[kind] + fg
+			paths[m.classOf(style)] += d
+			cells[i] = " "
+		}
+		for i := 0; i < len(cells); { // words, each at its column
+			n := slices.Index(cells[i:], " ")
+			if n < 0 {
+				n = len(cells) - i
+			}
+			if n > 0 {
+				fmt.Fprintf(&words, `<tspan x="%d" textLength="%d" class="%s">%s</tspan>`, (r.x+i)*movieW, n*movieW, class, escape(strings.Join(cells[i:i+n], "")))
+			}
+			i += n + 1
+		}
+	}
+	if words.Len() > 0 {
+		fmt.Fprintf(&b, `<text y="12">%s</text>`, words.String())
+	}
+	for _, class := range slices.Sorted(maps.Keys(paths)) {
+		fmt.Fprintf(&b, `<path class="%s" d="%s"/>`, class, paths[class])
+	}
+	return b.String()
+}
+
+// classOf is the name of a class with a style.
+func (m *movie) classOf(css string) string {
+	if _, ok := m.class[css]; !ok {
+		m.class[css] = len(m.class)
+	}
+	return fmt.Sprintf("c%d", m.class[css])
+}
+
+// tile draws a character that tiles with its neighbours in the cell at x, as path data of a kind: fill, line or dots. It
+// returns no data for characters that fonts draw.
+func tile(c rune, x int) (kind, d string) {
+	rect := func(y, w, h int) string { return fmt.Sprintf("M%d %dh%dv%dh-%dz", x, y, w, h, w) }
+	mx := x + movieW/2
+	switch {
+	case c > 0x2800 && c <= 0x28ff:
+		for bit, at := range [8][2]int{{1, 2}, {1, 6}, {1, 10}, {5, 2}, {5, 6}, {5, 10}, {1, 14}, {5, 14}} {
+			if c&(1<<bit) != 0 {
+				d += fmt.Sprintf("M%d %dh2", x+at[0], at[1])
+			}
+		}
+		return "dots", d
+	case c >= 0x2581 && c <= 0x2588: // ▁ to █
+		h := 2 * int(c-0x2580)
+		return "fill", rect(movieH-h, movieW, h)
+	case c >= 0x2589 && c <= 0x258f: // ▉ to ▏
+		return "fill", rect(0, int(0x2590-c), movieH)
+	case c >= 0x2591 && c <= 0x2593: // ░ to ▓, as stripes
+		for y := 1; y < movieH; y += 4 {
+			d += rect(y, movieW, int(c-0x2590))
+		}
+		return "fill", d
+	}
+	i := strings.IndexRune("─│├┤┬┴┼└┌┐┘╭╮╰╯", c)
+	if i < 0 {
+		return "", ""
+	}
+	arms := strings.Fields("h-4h4 v-8v8 h4v-8v8 h-4v-8v8 h-4h4v8 h-4h4v-8 h-4h4v-8v8 h4v-8 h4v8 h-4v8 h-4v-8 h4v8 h-4v8 h4v-8 h-4v-8")[i/len("─")]
+	return "line", strings.NewReplacer("h", fmt.Sprintf("M%d 8h", mx), "v", fmt.Sprintf("M%d 8v", mx)).Replace(arms)
+}
+
+// write writes the movie: styles, the distinct rows, and per frame where the rows are.
+func (m *movie) write(w io.Writer, title string) error {
+	total := 0
+	for _, n := range m.ticks {
+		total += n
+	}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="-10 -10 %d %d" role="img" aria-label="%s">`+"\n<style>", m.w*movieW+20, m.h*movieH+20, escape(title))
+	fmt.Fprintf(&b, "text{font:13.3px ui-monospace,'DejaVu Sans Mono',Menlo,Consolas,monospace}.f{visibility:hidden;animation:%.1fs step-end infinite}\n", float64(total)*tick.Seconds())
+	for n := 1; n <= longest; n++ {
+		fmt.Fprintf(&b, "@keyframes k%d{0%%{visibility:visible}%.3f%%{visibility:hidden}}.t%d{animation-name:k%d}\n", n, 100*float64(n)/float64(total), n, n)
+	}
+	for _, css := range slices.Sorted(maps.Keys(m.class)) {
+		fmt.Fprintf(&b, ".c%d{%s}", m.class[css], css)
+	}
+	fmt.Fprintf(&b, "</style>\n<rect x=\"-10\" y=\"-10\" width=\"100%%\" height=\"100%%\" rx=\"8\" fill=\"%s\"/>\n<defs>\n", m.look.Background)
+	for i, r := range m.rows {
+		if r != "" {
+			fmt.Fprintf(&b, "<g id=\"r%d\">%s</g>\n", i, r)
+		}
+	}
+	b.WriteString("</defs>\n")
+	at := 0
+	for i, frame := range m.frames {
+		fmt.Fprintf(&b, `<g class="f t%d" style="animation-delay:%.1fs">`, m.ticks[i], float64(at)*tick.Seconds())
+		for y, r := range frame {
+			if m.rows[r] != "" {
+				fmt.Fprintf(&b, `<use href="#r%d" y="%d"/>`, r, y*movieH)
+			}
+		}
+		b.WriteString("</g>\n")
+		at += m.ticks[i]
+	}
+	b.WriteString("</svg>\n")
+	_, err := b.WriteTo(w)
+	return err
+}
