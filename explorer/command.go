@@ -198,7 +198,7 @@ type ReformOptions struct {
 	Up     *int // steps of conjugate gradients by which W_U is re-fitted, 0 leaves it
 }
 
-// Budget limits a search; the first limit reached ends it. Zero fields do not limit.
+// Budget limits a search; the first limit reached ends it. Zero fields do not limit. Unlike [search.Budget], the journal stores it.
 type Budget struct {
 	Seconds     float64
 	Evaluations int

@@ -4,9 +4,8 @@ import (
 	"context"
 	"math"
 
-	"github.com/lathe-llm/lathe/search/space"
-
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search/space"
 )
 
 // Candidate is a subnet to score.

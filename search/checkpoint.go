@@ -8,9 +8,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/lathe-llm/lathe/search/space"
-
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search/space"
 )
 
 // A checkpoint is the magic, the version as a little-endian uint32, the SHA-256

@@ -13,9 +13,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/lathe-llm/lathe/search/space"
-
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search/space"
 )
 
 // tiny is a problem of two layers with three levels per module.

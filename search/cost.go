@@ -3,9 +3,8 @@ package search
 import (
 	"math"
 
-	"github.com/lathe-llm/lathe/search/space"
-
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search/space"
 )
 
 // costs holds the costs of levels in whole units of a measure (parameters, bytes

@@ -7,9 +7,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/lathe-llm/lathe/search/space"
-
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search/space"
 )
 
 // Ladder searches over choices of prepared levels by a (1+λ) evolution: the

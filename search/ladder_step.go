@@ -6,9 +6,8 @@ import (
 	"math/rand/v2"
 	"slices"
 
-	"github.com/lathe-llm/lathe/search/space"
-
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search/space"
 )
 
 // Step runs one generation: it scores children of the parent tier by tier, and

@@ -6,9 +6,8 @@ import (
 	"math/rand/v2"
 	"slices"
 
-	"github.com/lathe-llm/lathe/search/space"
-
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search/space"
 )
 
 // Paper is the evolution of Shen et al., "Search for Efficient Large Language

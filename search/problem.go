@@ -4,9 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 
-	"github.com/lathe-llm/lathe/search/space"
-
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search/space"
 )
 
 // Problem is the problem that a search solves. It does not change during the

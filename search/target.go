@@ -4,9 +4,8 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/lathe-llm/lathe/search/space"
-
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search/space"
 )
 
 // Measure is the quantity that a target bounds.

@@ -6,9 +6,8 @@ import (
 	"iter"
 	"slices"
 
-	"github.com/lathe-llm/lathe/search/space"
-
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search/space"
 )
 
 // Uniform searches for model families whose files hold the same widths in all

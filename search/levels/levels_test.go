@@ -8,13 +8,12 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/lathe-llm/lathe/search/space"
-
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search/levels"
+	"github.com/lathe-llm/lathe/search/space"
 )
 
 // tiny loads a random model on the Go backend.

@@ -14,13 +14,12 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/lathe-llm/lathe/search/space"
-
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/search/levels"
+	"github.com/lathe-llm/lathe/search/space"
 )
 
 // ErrText is returned when the text is too short to score on.

@@ -8,14 +8,13 @@ import (
 	"reflect"
 	"testing"
 
-	"github.com/lathe-llm/lathe/search/space"
-
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/search/levels"
 	"github.com/lathe-llm/lathe/search/score"
+	"github.com/lathe-llm/lathe/search/space"
 )
 
 func text(seed uint64, count, tokens, vocab int) [][]int32 {

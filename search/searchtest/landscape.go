@@ -10,10 +10,9 @@ import (
 	"math"
 	"math/rand/v2"
 
-	"github.com/lathe-llm/lathe/search/space"
-
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search"
+	"github.com/lathe-llm/lathe/search/space"
 )
 
 // Options shape a landscape.
