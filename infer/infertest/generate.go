@@ -35,7 +35,7 @@ func (s *suite) generate(t *testing.T) {
 		t.Errorf("the tokens spell %q, %v; their texts add up to %q", text, err, greedy.text)
 	}
 	st := greedy.stats
-	if st.PromptTokens != len(prompt) || st.Tokens != 24 || st.Context != contextSize || st.Stop != infer.StopLength || st.Total < st.FirstToken || st.Fallback != "" {
+	if len(greedy.ids) != 24 || st.PromptTokens != len(prompt) || st.Tokens != 24 || st.Context != contextSize || st.Stop != infer.StopLength || st.Total < st.FirstToken || st.Fallback != "" {
 		t.Errorf("statistics %+v", st)
 	}
 	if st.ContextUsed < len(prompt) || st.ContextUsed > len(prompt)+st.Tokens {
@@ -216,11 +216,13 @@ func (s *suite) interrupt(t *testing.T) {
 	usable("a cancelled generation")
 
 	own := errors.New("disk full")
-	calls = 0
-	stats, err = s.model.Generate(s.ctx, prompt, infer.Sampling{MaxTokens: 64}, func(infer.Token) error { calls++; return own })
-	expect(t, "an error of the callback", err, own)
-	if stats.Stop != infer.StopAborted || calls != 1 {
-		t.Errorf("an error of the callback: %+v after %d calls", stats, calls)
+	for _, n := range []int{64, 1} { // in the middle, and with the last token
+		calls = 0
+		stats, err = s.model.Generate(s.ctx, prompt, infer.Sampling{MaxTokens: n}, func(infer.Token) error { calls++; return own })
+		expect(t, "an error of the callback", err, own)
+		if stats.Stop != infer.StopAborted || calls != 1 {
+			t.Errorf("an error of the callback at a limit of %d: %+v after %d calls", n, stats, calls)
+		}
 	}
 	usable("an error of the callback")
 
