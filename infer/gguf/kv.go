@@ -3,6 +3,7 @@ package gguf
 import (
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 )
 
@@ -46,7 +47,7 @@ func (kv *KV) Set(key string, value any) error {
 		}
 		value = wide
 	}
-	if _, ok := kindOf(value); !ok {
+	if !canStore(value) {
 		return fmt.Errorf("gguf: key %q: a %T cannot be a value", key, value)
 	}
 	if _, ok := kv.values[key]; !ok {
@@ -91,13 +92,16 @@ func (kv *KV) Bool(key string) (value, ok bool) {
 
 // Uint returns a non-negative integer, stored in any integer type.
 func (kv *KV) Uint(key string) (uint64, bool) {
-	return asUint(kv.values[key])
+	v := reflect.ValueOf(kv.values[key])
+	if v.CanUint() {
+		return v.Uint(), true
+	}
+	n, ok := asInt(v)
+	return uint64(n), ok && n >= 0
 }
 
 // Int returns an integer, stored in any integer type.
-func (kv *KV) Int(key string) (int64, bool) {
-	return asInt(kv.values[key])
-}
+func (kv *KV) Int(key string) (int64, bool) { return asInt(reflect.ValueOf(kv.values[key])) }
 
 // Float returns a float32 or float64.
 func (kv *KV) Float(key string) (float64, bool) {
@@ -118,30 +122,22 @@ func (kv *KV) Strings(key string) ([]string, bool) {
 
 // Ints returns a list of integers, stored in any integer type.
 func (kv *KV) Ints(key string) ([]int64, bool) {
-	switch v := kv.values[key].(type) {
-	case []uint8:
-		return widen(v), true
-	case []int8:
-		return widen(v), true
-	case []uint16:
-		return widen(v), true
-	case []int16:
-		return widen(v), true
-	case []uint32:
-		return widen(v), true
-	case []int32:
-		return widen(v), true
-	case []int64:
-		return slices.Clone(v), true
-	case []uint64:
-		for _, n := range v {
-			if n > math.MaxInt64 {
-				return nil, false
-			}
-		}
-		return widen(v), true
+	list := reflect.ValueOf(kv.values[key])
+	if list.Kind() != reflect.Slice {
+		return nil, false
 	}
-	return nil, false
+	if _, ok := asInt(reflect.Zero(list.Type().Elem())); !ok {
+		return nil, false
+	}
+	wide := make([]int64, list.Len())
+	for i := range wide {
+		n, ok := asInt(list.Index(i))
+		if !ok {
+			return nil, false
+		}
+		wide[i] = n
+	}
+	return wide, true
 }
 
 // Floats returns a list of float32. The caller must not change it.
@@ -150,92 +146,46 @@ func (kv *KV) Floats(key string) ([]float32, bool) {
 	return f, ok
 }
 
-func widen[T uint8 | int8 | uint16 | int16 | uint32 | int32 | uint64](v []T) []int64 {
-	wide := make([]int64, len(v))
-	for i, n := range v {
-		wide[i] = int64(n)
+// asInt returns the value of an integer of any type, and false where v is another value or too large.
+func asInt(v reflect.Value) (int64, bool) {
+	if v.CanUint() {
+		return int64(v.Uint()), v.Uint() <= math.MaxInt64
 	}
-	return wide
-}
-
-func asInt(value any) (int64, bool) {
-	switch v := value.(type) {
-	case uint8:
-		return int64(v), true
-	case int8:
-		return int64(v), true
-	case uint16:
-		return int64(v), true
-	case int16:
-		return int64(v), true
-	case uint32:
-		return int64(v), true
-	case int32:
-		return int64(v), true
-	case int64:
-		return v, true
-	case uint64:
-		return int64(v), v <= math.MaxInt64
+	if v.CanInt() {
+		return v.Int(), true
 	}
 	return 0, false
-}
-
-func asUint(value any) (uint64, bool) {
-	if v, ok := value.(uint64); ok {
-		return v, true
-	}
-	n, ok := asInt(value)
-	return uint64(n), ok && n >= 0
 }
 
 // kind is the number of the type of a value in a file.
 type kind uint32
 
+// The kinds that are read and written in ways of their own. The others are numbers.
 const (
-	kindUint8 kind = iota
-	kindInt8
-	kindUint16
-	kindInt16
-	kindUint32
-	kindInt32
-	kindFloat32
-	kindBool
-	kindString
-	kindArray
-	kindUint64
-	kindInt64
-	kindFloat64
+	kindBool   kind = 7
+	kindString kind = 8
+	kindArray  kind = 9
 )
 
-// kindOf returns the kind of a value, and whether it can be stored.
-func kindOf(value any) (kind, bool) {
-	switch value.(type) {
-	case uint8:
-		return kindUint8, true
-	case int8:
-		return kindInt8, true
-	case uint16:
-		return kindUint16, true
-	case int16:
-		return kindInt16, true
-	case uint32:
-		return kindUint32, true
-	case int32:
-		return kindInt32, true
-	case float32:
-		return kindFloat32, true
-	case bool:
-		return kindBool, true
-	case string:
-		return kindString, true
-	case uint64:
-		return kindUint64, true
-	case int64:
-		return kindInt64, true
-	case float64:
-		return kindFloat64, true
-	case []uint8, []int8, []uint16, []int16, []uint32, []int32, []float32, []bool, []string, []uint64, []int64, []float64:
-		return kindArray, true
+// kinds is the table of the types of values, by kind. It is never changed.
+var kinds = [...]reflect.Type{
+	reflect.TypeFor[uint8](), reflect.TypeFor[int8](), reflect.TypeFor[uint16](), reflect.TypeFor[int16](), reflect.TypeFor[uint32](),
+	reflect.TypeFor[int32](), reflect.TypeFor[float32](), kindBool: reflect.TypeFor[bool](), kindString: reflect.TypeFor[string](), kindArray: nil,
+	reflect.TypeFor[uint64](), reflect.TypeFor[int64](), reflect.TypeFor[float64](),
+}
+
+// kindOf returns the kind of a type other than a list, and whether it can be stored.
+func kindOf(t reflect.Type) (kind, bool) {
+	i := slices.Index(kinds[:], t)
+	return kind(i), t != nil && i >= 0
+}
+
+// canStore reports whether a value, or a list, is of a type that can be stored.
+func canStore(value any) bool {
+	t := reflect.TypeOf(value)
+	if t != nil && t.Kind() == reflect.Slice {
+		t = t.Elem()
 	}
-	return 0, false
+	_, ok := kindOf(t)
+	return ok
 }

@@ -2,12 +2,14 @@ package gguf
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"math/bits"
+	"reflect"
 	"slices"
 )
 
@@ -171,98 +173,68 @@ func (p *parser) value(field string) any {
 	if k != kindArray {
 		return p.scalar(field, k)
 	}
-	elem := kind(p.uint32(field))
-	switch elem {
-	case kindUint8:
-		return readArray[uint8](p, field, 1)
-	case kindInt8:
-		return readArray[int8](p, field, 1)
-	case kindUint16:
-		return readArray[uint16](p, field, 2)
-	case kindInt16:
-		return readArray[int16](p, field, 2)
-	case kindUint32:
-		return readArray[uint32](p, field, 4)
-	case kindInt32:
-		return readArray[int32](p, field, 4)
-	case kindFloat32:
-		return readArray[float32](p, field, 4)
-	case kindUint64:
-		return readArray[uint64](p, field, 8)
-	case kindInt64:
-		return readArray[int64](p, field, 8)
-	case kindFloat64:
-		return readArray[float64](p, field, 8)
-	case kindBool:
-		raw := readArray[uint8](p, field, 1)
-		list := make([]bool, len(raw))
-		for i, b := range raw {
-			list[i] = p.bool(field, b)
-		}
-		return list
-	case kindString:
+	switch elem := kind(p.uint32(field)); {
+	case p.err != nil:
+	case elem == kindString:
 		n := p.count(field+": length", MaxArrayLength, 8)
 		list := make([]string, 0, min(n, 1<<16))
 		for i := 0; i < n && p.err == nil; i++ {
 			list = append(list, p.string(field, MaxStringBytes))
 		}
 		return list
-	case kindArray:
+	case elem == kindArray:
 		p.fail(field, "a list of lists")
-	default:
+	case int(elem) >= len(kinds):
 		p.fail(field, "a list of values of unknown kind %d", elem)
+	default:
+		return p.list(field, kinds[elem])
 	}
 	return nil
 }
 
-func (p *parser) scalar(field string, k kind) any {
-	switch k {
-	case kindUint8:
-		return p.uint8(field)
-	case kindInt8:
-		return int8(p.uint8(field))
-	case kindUint16:
-		return p.uint16(field)
-	case kindInt16:
-		return int16(p.uint16(field))
-	case kindUint32:
-		return p.uint32(field)
-	case kindInt32:
-		return int32(p.uint32(field))
-	case kindFloat32:
-		return math.Float32frombits(p.uint32(field))
-	case kindBool:
-		return p.bool(field, p.uint8(field))
-	case kindString:
-		return p.string(field, MaxStringBytes)
-	case kindUint64:
-		return p.uint64(field)
-	case kindInt64:
-		return int64(p.uint64(field))
-	case kindFloat64:
-		return math.Float64frombits(p.uint64(field))
-	}
-	p.fail(field, "a value of unknown kind %d", k)
-	return nil
-}
-
-func (p *parser) bool(field string, b uint8) bool {
-	if p.err == nil && b > 1 {
-		p.fail(field, "%d is neither true nor false", b)
-	}
-	return b == 1
-}
-
-// readArray reads the length of a list and its elements of width bytes each.
-func readArray[T any](p *parser, field string, width int) []T {
-	n := p.count(field+": length", MaxArrayLength, width)
+// list reads a list of numbers or bools.
+func (p *parser) list(field string, t reflect.Type) any {
+	n := p.count(field+": length", MaxArrayLength, int(t.Size()))
 	if p.err != nil {
 		return nil
 	}
-	list := make([]T, n)
+	if t.Kind() == reflect.Bool {
+		list := make([]bool, n)
+		for i := range list {
+			list[i] = p.bool(field)
+		}
+		return list
+	}
+	list := reflect.MakeSlice(reflect.SliceOf(t), n, n).Interface()
 	p.check(field, binary.Read(p.r, binary.LittleEndian, list))
-	p.pos += int64(n) * int64(width)
+	p.pos += int64(n) * int64(t.Size())
 	return list
+}
+
+func (p *parser) scalar(field string, k kind) any {
+	switch {
+	case k == kindBool:
+		return p.bool(field)
+	case k == kindString:
+		return p.string(field, MaxStringBytes)
+	case int(k) >= len(kinds):
+		p.fail(field, "a value of unknown kind %d", k)
+		return nil
+	}
+	v := reflect.New(kinds[k])
+	b := make([]byte, kinds[k].Size())
+	p.read(field, b)
+	p.check(field, binary.Read(bytes.NewReader(b), binary.LittleEndian, v.Interface()))
+	return v.Elem().Interface()
+}
+
+func (p *parser) bool(field string) bool {
+	var b [1]byte
+	p.read(field, b[:])
+	if b[0] > 1 {
+		p.fail(field, "%d is neither true nor false", b[0])
+	}
+	return b[0] == 1
 }
 
 // count reads the number of items that take at least width bytes each.
@@ -286,18 +258,6 @@ func (p *parser) string(field string, limit int) string {
 	b := make([]byte, p.count(field+": length", limit, 1))
 	p.read(field, b)
 	return string(b)
-}
-
-func (p *parser) uint8(field string) uint8 {
-	var b [1]byte
-	p.read(field, b[:])
-	return b[0]
-}
-
-func (p *parser) uint16(field string) uint16 {
-	var b [2]byte
-	p.read(field, b[:])
-	return binary.LittleEndian.Uint16(b[:])
 }
 
 func (p *parser) uint32(field string) uint32 {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"reflect"
 
 	"github.com/lathe-llm/lathe/infer/durable"
 )
@@ -211,50 +212,26 @@ func putString(b *bytes.Buffer, s string) {
 
 // putValue writes the kind of a value of a KV and the value.
 func putValue(b *bytes.Buffer, value any) {
-	k, _ := kindOf(value)
-	put(b, uint32(k))
-	if k != kindArray {
+	t := reflect.TypeOf(value)
+	if k, ok := kindOf(t); ok {
+		put(b, k)
 		if s, ok := value.(string); ok {
 			putString(b, s)
-		} else {
-			put(b, value)
+			return
 		}
+		put(b, value)
 		return
 	}
-	switch list := value.(type) {
-	case []uint8:
-		putList(b, kindUint8, list)
-	case []int8:
-		putList(b, kindInt8, list)
-	case []uint16:
-		putList(b, kindUint16, list)
-	case []int16:
-		putList(b, kindInt16, list)
-	case []uint32:
-		putList(b, kindUint32, list)
-	case []int32:
-		putList(b, kindInt32, list)
-	case []float32:
-		putList(b, kindFloat32, list)
-	case []bool:
-		putList(b, kindBool, list)
-	case []uint64:
-		putList(b, kindUint64, list)
-	case []int64:
-		putList(b, kindInt64, list)
-	case []float64:
-		putList(b, kindFloat64, list)
-	case []string:
-		put(b, uint32(kindString))
-		put(b, uint64(len(list)))
-		for _, s := range list {
-			putString(b, s)
-		}
+	elem, _ := kindOf(t.Elem())
+	put(b, kindArray)
+	put(b, elem)
+	put(b, uint64(reflect.ValueOf(value).Len()))
+	list, ok := value.([]string)
+	if !ok {
+		put(b, value)
+		return
 	}
-}
-
-func putList[T any](b *bytes.Buffer, elem kind, list []T) {
-	put(b, uint32(elem))
-	put(b, uint64(len(list)))
-	put(b, list)
+	for _, s := range list {
+		putString(b, s)
+	}
 }
