@@ -150,8 +150,8 @@ func BenchmarkBlocks(b *testing.B) {
 			return err
 		})
 	})
-	for name, words := range map[string]int{"divergence": 0, "divergence-some-words": 12288} {
-		sc, err := m.NewScorer([][]int32{w}, ScorerOptions{TopK: 512, Vocab: words})
+	for name, entries := range map[string]int{"divergence": 0, "divergence-sampled-vocab": 12288} {
+		sc, err := m.NewScorer([][]int32{w}, ScorerOptions{TopK: 512, Vocab: entries})
 		if err != nil {
 			b.Fatal(err)
 		}

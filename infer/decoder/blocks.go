@@ -9,14 +9,14 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// block is what attention and MLP blocks have in common: an identity, by which results are recognised, and the
-// tensors it must free. It is shared by the subnets that contain it and freed with the last of them.
+// block is what attention and MLP blocks have in common: an identity, which keys cached results, and the tensors that it must
+// free. The subnets that contain it share it; it is freed with the last reference.
 type block struct {
 	id     uint64
 	refs   atomic.Int32
 	own    []*weight
 	home   *residence          // of own
-	tables map[tableKey]tables // of positions, for attention with rotary pairs of its own; guarded by Model.mu
+	tables map[tableKey]tables // of positions, for attention with other rotary pairs than the dense model's; guarded by Model.mu
 }
 
 func (b *block) retain() { b.refs.Add(1) }
@@ -29,17 +29,17 @@ func (b *block) release() {
 }
 
 // attentionBlock is an attention block in its cut shape: every kept KV group has reps query heads, every query and
-// key head pairs rotary pairs, every value head the same number of channels. Where masks keep unequal numbers, or one
-// of which there are no graphs, they are filled up with zeros, which change nothing.
+// key head pairs rotary pairs, every value head the same number of channels. Where masks keep unequal numbers, or
+// numbers that no graph is compiled for, zeros fill the block up; they do not change its output.
 type attentionBlock struct {
 	block
 	shape attentionShape
-	pairs [][]int // rotary pairs by group, of length 1 where all groups have the same; -1 is filling
-	local bool    // it sees a window only
+	pairs [][]int // rotary pairs by group, of length 1 where all groups have the same; -1 is padding
+	local bool    // its attention has a sliding window
 	w     denseLayer
 }
 
-// empty tells that no head is kept; the block then adds its output bias, if it has one, and nothing else.
+// empty reports whether no head is kept; the block then adds its output bias, if it has one, and nothing else.
 func (b *attentionBlock) empty() bool { return b.shape.groups == 0 }
 
 // mlpBlock is an MLP block in its cut shape, filled up with zeros to a multiple of the model's bucket.
@@ -47,13 +47,13 @@ type mlpBlock struct {
 	block
 	width int
 	w     denseLayer
-	// refitUp says that W_U is not the model's own, so that what enters W_D is not either.
+	// refitUp is set where W_U is re-fitted, so that the inputs of W_D are not the model's own.
 	refitUp bool
 }
 
 func (m *Model) newID() uint64 { return m.blocks.Add(1) }
 
-// makeDense makes the blocks of the dense model of its own tensors.
+// makeDense makes the blocks of the dense model from its own tensors.
 func (m *Model) makeDense() {
 	for i, geo := range m.geo.Layers {
 		a := &attentionBlock{shape: m.attentionShape(), local: m.isLocal(i), w: *m.layers[i]}
@@ -72,14 +72,14 @@ func (m *Model) makeDense() {
 	}
 }
 
-// attentionShape returns what all attention blocks of the model share.
+// attentionShape returns the fields that are the same for all attention blocks of the model.
 func (m *Model) attentionShape() attentionShape {
 	return attentionShape{
 		headDim: m.config.HeadDim, scale: m.attnScale(), eps: m.config.NormEps, cap: m.config.AttnSoftCap, postNorm: m.config.PostNorms,
 	}
 }
 
-// with notes which optional weights there are.
+// with sets which optional weights there are.
 func (a *attentionShape) with(w *denseLayer) {
 	a.qkvBias, a.qkNorm, a.outBias = w.qBias != nil, w.qGain != nil, w.oBias != nil
 }
@@ -92,7 +92,7 @@ func allOf(n int) []int {
 	return all
 }
 
-// gathering makes the tensors of a block; after the first error it makes no more.
+// gathering makes the tensors of a block. After the first error it makes no more.
 type gathering struct {
 	m     *Model
 	made  []*weight
@@ -100,7 +100,7 @@ type gathering struct {
 	layer int
 }
 
-// keep makes a weight that the block owns.
+// keep makes a weight, which the block will own.
 func (g *gathering) keep(data []float32, dims ...int) *weight {
 	w, err := g.m.weights.add(data, stageOf(g.layer), dims...)
 	if err != nil {
@@ -184,7 +184,7 @@ func columnsOf(data []float32, out int, columns []int) []float32 {
 	return gathered
 }
 
-// bias returns the output bias of a block: that of the refit, or the model's own.
+// bias returns the output bias of a block: that of the re-fit, or the model's own.
 func (g *gathering) bias(refit []float32, own *weight) *weight {
 	if g.err != nil || refit == nil {
 		return own
@@ -207,7 +207,7 @@ func (g *gathering) finish(b *block) error {
 	return nil
 }
 
-// cutMLP returns the MLP block of a layer with the given channels and refit, with a reference for the caller. Where
+// cutMLP returns the MLP block of a layer with the given channels and re-fit, with a reference for the caller. Where
 // nothing differs from the dense model it is the dense block.
 func (m *Model) cutMLP(layer int, l subnet.Layer, refit gguf.Refit) (*mlpBlock, error) {
 	if dense := m.mlp[layer]; l.Channels.IsFull() && refit.WD == nil && refit.WU == nil && refit.BD == nil {
@@ -231,10 +231,10 @@ func (m *Model) gatherMLP(layer int, l subnet.Layer, refit gguf.Refit) (*mlpBloc
 	b.w.downBias = g.bias(refit.BD, dense.w.downBias)
 	b.width = len(kept)
 	if b.width > 0 {
-		places, narrower := allOf(len(kept)), b.width < dense.width
+		columns, narrower := allOf(len(kept)), b.width < dense.width
 		if narrower {
 			b.width = min((len(kept)+m.opts.bucket-1)/m.opts.bucket*m.opts.bucket, dense.width)
-			kept, places = pad(kept, b.width), pad(places, b.width)
+			kept, columns = pad(kept, b.width), pad(columns, b.width)
 			b.w.gate, b.w.upBias = g.rows(dense.w.gate, kept), g.rows(dense.w.upBias, kept)
 			if refit.WU == nil {
 				b.w.up = g.rows(dense.w.up, kept)
@@ -242,11 +242,11 @@ func (m *Model) gatherMLP(layer int, l subnet.Layer, refit gguf.Refit) (*mlpBloc
 		}
 		if refit.WU != nil {
 			b.refitUp = true
-			b.w.up = g.rowsOf(refit.WU, m.geo.Hidden, places)
+			b.w.up = g.rowsOf(refit.WU, m.geo.Hidden, columns)
 		}
 		switch {
 		case refit.WD != nil:
-			b.w.down = g.columnsOf(refit.WD, m.geo.Hidden, places)
+			b.w.down = g.columnsOf(refit.WD, m.geo.Hidden, columns)
 		case narrower:
 			b.w.down = g.columns(dense.w.down, kept)
 		}
@@ -262,7 +262,7 @@ func pad(list []int, n int) []int {
 	return list
 }
 
-// cutAttention returns the attention block of a layer with the given heads, in-head channels and refit, with a
+// cutAttention returns the attention block of a layer with the given heads, in-head channels and re-fit, with a
 // reference for the caller. Where nothing differs from the dense model it is the dense block.
 func (m *Model) cutAttention(layer int, masks subnet.Masks, refit gguf.Refit) (*attentionBlock, error) {
 	l := masks.Layer(layer)

@@ -94,7 +94,7 @@ func TestDefaultModel(t *testing.T) {
 }
 
 // A quarter of the vocabulary gives nearly the log-likelihood and the divergence that all of it gives, of subnets too.
-func TestWordsOfTheDefaultModel(t *testing.T) {
+func TestSampledVocabOfTheDefaultModel(t *testing.T) {
 	ref := readReference(t)
 	m := defaultModel(t)
 	masks := subnet.Dense(m.Geometry())
@@ -111,8 +111,8 @@ func TestWordsOfTheDefaultModel(t *testing.T) {
 	dense := m.Dense()
 	defer dense.Close()
 	window := [][]int32{ref.IDs[:1024]}
-	scorer := func(words int) *decoder.Scorer {
-		sc, err := m.NewScorer(window, decoder.ScorerOptions{TopK: 512, Vocab: words})
+	scorer := func(entries int) *decoder.Scorer {
+		sc, err := m.NewScorer(window, decoder.ScorerOptions{TopK: 512, Vocab: entries})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -131,8 +131,8 @@ func TestWordsOfTheDefaultModel(t *testing.T) {
 		}
 		n := float64(want.Tokens)
 		nll, kl := (got.NLL-want.NLL)/n, (got.KL-want.KL)/n
-		t.Logf("%s: %.4f nats a token and a divergence of %.4f; with a quarter of the words %+.4f and %+.4f", name, want.NLL/n, want.KL/n, nll, kl)
-		// Tokens that are not among the words are taken as one in the divergence, which lowers it a little.
+		t.Logf("%s: %.4f nats a token and a divergence of %.4f; with a quarter of the vocabulary %+.4f and %+.4f", name, want.NLL/n, want.KL/n, nll, kl)
+		// Tokens outside the sample are merged into one in the divergence, which lowers it a little.
 		if math.Abs(nll) > 0.005 || math.Abs(kl) > 0.001+0.02*want.KL/n {
 			t.Errorf("%s: %+.4f nats a token and a divergence of %+.4f off", name, nll, kl)
 		}

@@ -9,18 +9,18 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
-// Difference is what the states b lack to be those of a, [tokens, hidden], both of the same windows: what fits toward
-// the residual stream of another model need. It serves moments and cross moments and cannot be added to states; it is
-// stale once a or b moves on. The caller must Close it.
+// Difference returns the residual error a − b, [tokens, hidden], of states of the same windows: the target of re-fits that
+// compensate for upstream error. It is good for moments and cross moments and cannot be added to states; it is stale once a or b
+// advances. The caller must Close it.
 func (m *Model) Difference(ctx context.Context, a, b *States) (*Inputs, error) {
 	if a.m != m || b.m != m {
 		return nil, errOtherStates
 	}
 	if !slices.Equal(a.lengths, b.lengths) {
-		return nil, fmt.Errorf("decoder: difference of states of other windows")
+		return nil, fmt.Errorf("decoder: difference of states of different windows")
 	}
 	if m.config.PostNorms {
-		return nil, fmt.Errorf("decoder: %s norms what its blocks say, so nothing they could say is the difference of states", m.config.Arch)
+		return nil, fmt.Errorf("decoder: %s normalises block outputs; a residual target is not defined for it", m.config.Arch)
 	}
 	if err := a.usable(); err != nil {
 		return nil, err
@@ -37,9 +37,8 @@ func (m *Model) Difference(ctx context.Context, a, b *States) (*Inputs, error) {
 }
 
 // Relative returns the same inputs with each token divided by the root mean square of the state it comes from, or by its
-// standard deviation where norms take the mean away: in their
-// moments an error counts by how large it is beside the state that it is added to, which is what the next norm sees of
-// it. The caller must Close it, before in.
+// standard deviation where norms subtract the mean. In their moments an error counts relative to the state that it is added to,
+// as it does after the next norm. The caller must Close it, before in.
 func (in *Inputs) Relative(ctx context.Context) (*Inputs, error) {
 	if err := in.usable(); err != nil {
 		return nil, err

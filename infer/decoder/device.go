@@ -41,7 +41,7 @@ type Device struct {
 	closed bool
 }
 
-// OpenDevice opens the device that spec names:
+// OpenDevice opens the device named by spec:
 //
 //	go           GoMLX's Go backend, always available
 //	xla          XLA on the CPU, with the plugin that is found

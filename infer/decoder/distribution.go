@@ -8,17 +8,17 @@ import (
 	"github.com/gomlx/gomlx/core/graph"
 )
 
-// distribution is the likeliest k tokens after each token of a window, [tokens, k], and their log-probabilities. Where
-// words are chosen, tokens are places among them.
+// distribution is the likeliest k tokens after each token of a window, [tokens, k], and their log-probabilities. With a sampled
+// vocabulary, tokens are indices in the sample.
 type distribution struct {
 	tokens   []int32
 	logProbs []float32
-	words    *vocabSample // nil for all
+	sample   *vocabSample // nil for the whole vocabulary
 }
 
-// distribution computes the dense model's likeliest tokens, the lower number first among equals, and chooses the words that
-// logits of the window are computed for, 0 being all.
-func (m *Model) distribution(ctx context.Context, window []int32, k, words int) (*distribution, error) {
+// distribution computes the dense model's likeliest tokens, the lower index first among equals, and samples the vocabulary that
+// logits of the window are computed for; entries is the size of the sample, 0 for the whole vocabulary.
+func (m *Model) distribution(ctx context.Context, window []int32, k, entries int) (*distribution, error) {
 	dense := m.Dense()
 	defer dense.Close()
 	x, err := m.forward(ctx, dense, window)
@@ -32,7 +32,7 @@ func (m *Model) distribution(ctx context.Context, window []int32, k, words int) 
 	}
 	d := &distribution{}
 	var likely []float64
-	if words > 0 && words < m.config.Vocab {
+	if entries > 0 && entries < m.config.Vocab {
 		likely = make([]float64, m.config.Vocab)
 	}
 	var totals []float32
@@ -46,25 +46,25 @@ func (m *Model) distribution(ctx context.Context, window []int32, k, words int) 
 	if likely == nil {
 		return d, nil
 	}
-	if d.words = sampleVocab(likely, window, words); d.words == nil {
+	if d.sample = sampleVocab(likely, window, entries); d.sample == nil {
 		return d, nil
 	}
-	d.words.places(m.config.Vocab, d.tokens, d.logProbs)
+	d.sample.index(m.config.Vocab, d.tokens, d.logProbs)
 	return d, m.bySample(ctx, state, k, d, totals)
 }
 
-// bySample takes the log-probabilities of a distribution as the logits of its words give them, so that nothing diverges from
-// itself. totals are the logarithms of the sums of the exponentials of all logits by row of states.
+// bySample replaces the log-probabilities of a distribution by those that the sampled vocabulary gives, so that the dense model
+// has no divergence from itself. totals are the log-sum-exp of all logits by row of states.
 func (m *Model) bySample(ctx context.Context, states []float32, k int, d *distribution, totals []float32) error {
 	if k == 0 {
 		return nil
 	}
-	ids, err := m.dev.uploadInts(d.words.ids, len(d.words.ids))
+	ids, err := m.dev.uploadInts(d.sample.ids, len(d.sample.ids))
 	if err != nil {
 		return err
 	}
 	defer free(ids)
-	offsets, err := m.dev.upload(d.words.offsets, len(d.words.offsets))
+	offsets, err := m.dev.upload(d.sample.offsets, len(d.sample.offsets))
 	if err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func (m *Model) bySample(ctx context.Context, states []float32, k int, d *distri
 		if err != nil {
 			return err
 		}
-		sums, err := m.onHead1(ctx, "sum of words", func(head lmHead, in []*graph.Node) *graph.Node {
+		sums, err := m.onHead1(ctx, "sum of sample", func(head lmHead, in []*graph.Node) *graph.Node {
 			return head.logSum(head.norm(in[0], in[1]), partialVocab(in[2], in[3], in[4]))
 		}, x, ids, offsets)
 		free(x)
@@ -93,7 +93,7 @@ func (m *Model) bySample(ctx context.Context, states []float32, k int, d *distri
 }
 
 // likeliest adds the k likeliest tokens after each row of states [tokens, hidden] to d, and the probabilities of all tokens
-// to likely, if that is not nil. It returns the logarithms of the sums of the exponentials of the logits by row.
+// to likely, if that is not nil. It returns the log-sum-exp of the logits by row.
 func (m *Model) likeliest(ctx context.Context, states []float32, k int, d *distribution, likely []float64) (totals []float32, err error) {
 	x, err := m.dev.upload(states, len(states)/m.geo.Hidden, m.geo.Hidden)
 	if err != nil {
@@ -136,7 +136,7 @@ func (d *distribution) add(row []float32, tokens []int32) {
 	}
 }
 
-// selector finds the largest numbers of rows of n.
+// selector finds the largest numbers of rows of n numbers.
 type selector struct{ order []int32 }
 
 func newSelector(n int) *selector { return &selector{make([]int32, n)} }

@@ -1,25 +1,52 @@
-// Package decoder computes the decoder-only transformer of a GGUF file with GoMLX: what calibration, search and
-// reformation need of a model, which is far less than a runtime for generating text.
+// Package decoder computes the decoder-only transformer of a GGUF file with GoMLX. It has what calibration, search and
+// reformation need of a model, which is far less than a runtime that generates text.
 //
 // The main types are
 //
 //   - [Device], which runs the graphs: the XLA CPU plugin, XLA on a CUDA GPU, or GoMLX's own Go backend;
 //   - [Model], the dense weights of one file on a device;
-//   - [Subnet], masks and refits of a model, its weights gathered to the cut shapes; layers that are equal are shared
-//     between subnets;
-//   - [States], [Inputs] and [Moments], the hidden states of calibration windows as they move through the layers and
-//     the statistics of what enters a matrix;
-//   - [Score] and [Scorer], the likelihood of text under a subnet, the latter with everything a search repeats kept.
+//   - [Subnet], masks and re-fits of a model, with its weights gathered to the cut shapes; subnets share equal blocks;
+//   - [States], [Inputs] and [Moments], the residual stream of calibration windows on its way through the layers, the
+//     activations that enter a matrix, and their statistics;
+//   - [Score] and [Scorer], the likelihood of text under a subnet; a Scorer caches what a search would compute again.
 //
 // Matrices are [out, in] in row-major order, as in the file. Activations are [tokens, channels]. All arithmetic on
 // the device is 32-bit floating point; sums over windows are 64-bit on the host.
 //
-// Dropping a unit means what zeroing its weights in the full-size model would compute: query and key channels
-// dropped from a head take no part in the dot product, whose scale stays that of the full head.
+// A dropped unit has the effect of zeroing its weights in the full-size model: query and key channels dropped from a head
+// are not in the dot product, whose scale stays that of the full head.
 //
 // Functions that compute return the error of the device wrapped with what was being computed; a panic inside GoMLX
-// is turned into an error in one place ([Device] runs every graph). [ErrClosed] tells a use after Close. Every
+// is turned into an error in one place ([Device] runs every graph). [ErrClosed] reports a use after Close. Every
 // function that computes observes its context between graphs, not within one.
+//
+// # Who owns what
+//
+// Memory on the device is freed by hand. An arrow points from an owner to what it frees:
+//
+//	Device ──► compiled graphs                                     freed by Device.Close
+//	   ▲ (a Model is closed before its Device)
+//	Model ──► residence ──► weights: tensors on the device         evicted at the limit of WithWeights, the
+//	   │          │                                               farthest on a pass's way first; freed by Model.Close
+//	   │          └──────► spill file: gathered weights that were  a removed temporary file; extents are reused,
+//	   │                   evicted                                 all freed by Model.Close
+//	   ├───► registry ──► 1 reference to each block by content     old blocks that nothing else holds are released
+//	   │                                                          past 256 MiB; all by Model.Close
+//	   └───► dense blocks, position tables, causal masks           freed by Model.Close
+//
+//	Subnet ──► 1 reference to each of its blocks                   released by Subnet.Close
+//	block  ──► its gathered weights, its position tables           freed with the last reference
+//	held   ──► keeps weights on the device while a graph runs      released by held.release
+//
+//	States ──► store ──► tensors [tokens, hidden], then a spill    replaced by each advance; freed by States.Close
+//	                     file past the limit of WithMemory
+//	Inputs ──► tensors [tokens, n] up to the same limit, and a     freed by Inputs.Close; stale once its States advance
+//	           reference to the block that computes the rest
+//	Scorer ──► targets and the dense distribution of each text,    states least recently used are dropped at
+//	           prefixCache: states after first layers              ScorerOptions.Memory; all freed by Scorer.Close
+//
+// Close in the reverse of the order of opening: Inputs, States, Scorer and Subnet before their Model, the Model before its
+// Device.
 //
 // One Model serves many goroutines, but its graphs run one at a time.
 package decoder

@@ -8,11 +8,11 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
-// Gradients computes the derivatives of the dense model's mean negative log-likelihood of windows, the first token of
-// each not scored, by the matrices of every layer, and hands them to visit from the last layer to the first: by name as
-// in Weights, of the same shapes. Blocks that a layer lacks have none.
+// Gradients computes the gradients of the dense model's mean negative log-likelihood of windows, of which the first token is not
+// scored, with respect to the matrices of every layer. It passes them to visit from the last layer to the first, by name and in
+// the shapes of Weights. Blocks that a layer lacks have none.
 //
-// The hidden state before every block is kept for all windows at once, so windows should be short and few.
+// The state before every block is kept for all windows at once, so windows should be short and few.
 func (m *Model) Gradients(ctx context.Context, windows [][]int32, visit func(layer int, gradients map[string][]float32) error) error {
 	tokens := 0
 	for i, w := range windows {
@@ -47,7 +47,7 @@ type backward struct {
 	m      *Model
 	tokens int                 // scored, of all windows
 	states [][]*tensors.Tensor // of each window, before every attention block and every MLP
-	slopes []*tensors.Tensor   // of each window: the derivative by its state at the place reached
+	slopes []*tensors.Tensor   // of each window: the gradient by its state, before the layer reached
 }
 
 func (b *backward) free() {
@@ -57,7 +57,7 @@ func (b *backward) free() {
 	free(b.slopes...)
 }
 
-// forward computes the states of a window and the derivative by the last.
+// forward computes the states of a window and the gradient by the last.
 func (b *backward) forward(ctx context.Context, window []int32) error {
 	m := b.m
 	x, err := m.embed(ctx, window)
@@ -94,8 +94,8 @@ func (b *backward) forward(ctx context.Context, window []int32) error {
 		scores := head.scores(xn, in[2])
 		top := graph.StopGradient(graph.ReduceAndKeep(scores, graph.ReduceMax, -1))
 		logSum := graph.Log(graph.ReduceSum(graph.Exp(graph.Sub(scores, top)), -1))
-		wanted := graph.Gather(in[2], graph.InsertAxes(graph.SliceAxis(in[3], 0, graph.AxisRange(0, scored)), -1))
-		loss := graph.Sub(graph.Add(logSum, graph.Reshape(top, scored)), softCap(graph.ReduceSum(graph.Mul(xn, wanted), -1), head.cap))
+		targets := graph.Gather(in[2], graph.InsertAxes(graph.SliceAxis(in[3], 0, graph.AxisRange(0, scored)), -1))
+		loss := graph.Sub(graph.Add(logSum, graph.Reshape(top, scored)), softCap(graph.ReduceSum(graph.Mul(xn, targets), -1), head.cap))
 		return graph.Gradient(graph.DivScalar(graph.ReduceAllSum(loss), float64(whole)), in[0])
 	}, x, ids)
 	if err != nil {
@@ -105,7 +105,7 @@ func (b *backward) forward(ctx context.Context, window []int32) error {
 	return nil
 }
 
-// back takes the slope of a window past a layer and adds the derivatives by its matrices to sums.
+// back propagates the slope of a window through a layer and adds the gradients by its matrices to sums.
 func (b *backward) back(ctx context.Context, window, layer int, sums map[string][]float32) error {
 	m := b.m
 	if f := m.mlp[layer]; f.width > 0 {
@@ -162,7 +162,7 @@ func (b *backward) backAttention(ctx context.Context, window, layer int, sums ma
 	return b.take(window, out, sums, "q", "k", "v", "o")
 }
 
-// take moves to the slope out[0] and adds the others to the sums of their names, of which the last may be without one.
+// take makes out[0] the slope and adds the other gradients to the sums of their names, the last of which may have none.
 func (b *backward) take(window int, out []*tensors.Tensor, sums map[string][]float32, names ...string) error {
 	free(b.slopes[window])
 	b.slopes[window] = out[0]

@@ -7,7 +7,7 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" // graphs read as formulas
 )
 
-// queryBlock is how many queries of a window attend at a time, so that scores of a whole window never exist at once.
+// queryBlock is how many queries of a window attend at a time, which bounds the memory of their scores.
 const queryBlock = 256
 
 // linear returns x·wᵀ (+ bias) for x [tokens, in], w [out, in] and bias [out] or nil.
@@ -25,7 +25,7 @@ func rmsNorm(x, gain *Node, eps float64) *Node {
 	return Mul(Mul(x, scale), InsertAxes(gain, 0))
 }
 
-// norm returns x [tokens, hidden] after a norm of the residual stream: an RMS norm for gains [hidden], and for gains and
+// norm returns the residual stream x [tokens, hidden] after a norm: an RMS norm for gains [hidden], and for gains and
 // biases [2, hidden] a LayerNorm, (x − mean) / sqrt(variance + eps) · gain + bias.
 func norm(x, weights *Node, eps float64) *Node {
 	if weights.Rank() == 1 {
@@ -38,7 +38,7 @@ func norm(x, weights *Node, eps float64) *Node {
 // centred returns x [tokens, n] less the mean of each row.
 func centred(x *Node) *Node { return Sub(x, ReduceAndKeep(x, ReduceMean, -1)) }
 
-// inverseRoot returns 1/√x. GoMLX has an operation for that, but no derivative of it.
+// inverseRoot returns 1/√x. GoMLX has an operation for it, but no gradient of that.
 func inverseRoot(x *Node) *Node { return Reciprocal(Sqrt(x)) }
 
 // attentionShape is everything about an attention block that its graph depends on besides the shapes of its inputs.
@@ -46,19 +46,19 @@ type attentionShape struct {
 	groups, reps int // KV groups and query heads per group
 	pairs, rest  int // rotary pairs and unrotated channels of a query or key head
 	value        int // channels of a value head
-	headDim      int // channels of a head of the full model, which the norm of queries and keys divides by
+	headDim      int // channels of a full head, by which the norm of queries and keys divides
 	scale        float64
 	eps          float64
 	cap          float64 // bound of the scores, 0 for none
 	qkvBias      bool
 	qkNorm       bool
 	outBias      bool
-	postNorm     bool // what the block says is normed before it is added
+	postNorm     bool // the block's output is normalised before it is added
 }
 
 // attentionInputs names the inputs of an attention graph after the hidden state, in their order.
 type attentionInputs struct {
-	norm, q, k, v, cos, sin, future, qBias, kBias, vBias, qGain, kGain, o, oBias, post *Node
+	norm, q, k, v, cos, sin, causal, qBias, kBias, vBias, qGain, kGain, o, oBias, post *Node
 }
 
 // split names the inputs of a graph that come after the hidden state. Without W_O the list ends before it.
@@ -73,7 +73,7 @@ func (a attentionShape) split(in []*Node) attentionInputs {
 	}
 	var p attentionInputs
 	p.norm, p.q, p.k, p.v = next(true), next(true), next(true), next(true)
-	p.cos, p.sin, p.future = next(a.pairs > 0), next(a.pairs > 0), next(true)
+	p.cos, p.sin, p.causal = next(a.pairs > 0), next(a.pairs > 0), next(true)
 	p.qBias, p.kBias, p.vBias = next(a.qkvBias), next(a.qkvBias), next(a.qkvBias)
 	p.qGain, p.kGain = next(a.qkNorm), next(a.qkNorm)
 	p.o, p.oBias = next(len(in) > 0), next(a.outBias)
@@ -81,8 +81,8 @@ func (a attentionShape) split(in []*Node) attentionInputs {
 	return p
 }
 
-// mix returns what enters W_O, [tokens, groups·reps·value], for the hidden state x [tokens, hidden]: causal softmax
-// attention over the kept heads, which positions turn where they have rotary pairs.
+// attend returns the inputs of W_O, [tokens, groups·reps·value], for the residual stream x [tokens, hidden]: causal softmax
+// attention of the kept heads, with rotary positions where they have rotary pairs.
 func (a attentionShape) attend(x *Node, p attentionInputs) *Node {
 	tokens := x.Shape().Dimensions[0]
 	width := 2*a.pairs + a.rest
@@ -98,7 +98,7 @@ func (a attentionShape) attend(x *Node, p attentionInputs) *Node {
 	k = TransposeAllAxes(Reshape(k, tokens, a.groups, width), 1, 0, 2) // [groups, tokens, width]
 	v = TransposeAllAxes(v, 1, 0, 2)                                   // [groups, tokens, value]
 
-	// A column of ones beside the values makes their product sum the weights too, faster than a sum over rows would.
+	// With columns of ones next to the values, the product with the weights also sums them, faster than a sum over rows.
 	v = Concatenate([]*Node{v, Ones(v.Graph(), shapes.Make(v.DType(), a.groups, tokens, onesColumns))}, 2)
 
 	var blocks []*Node
@@ -110,23 +110,23 @@ func (a attentionShape) attend(x *Node, p attentionInputs) *Node {
 		vb := Slice(v, AxisRange(), AxisRange(0, to))
 		scores := Reshape(DotGeneral(qb, []int{2}, []int{0}, kb, []int{2}, []int{0}), a.groups, a.reps, n, to)
 		scores = softCap(scores, a.cap)
-		future := Slice(p.future, AxisRange(0, n), AxisRange(tokens-from, tokens+n))
-		scores = Add(scores, Reshape(future, 1, 1, n, to))
+		causal := Slice(p.causal, AxisRange(0, n), AxisRange(tokens-from, tokens+n))
+		scores = Add(scores, Reshape(causal, 1, 1, n, to))
 		weights := Exp(Sub(scores, ReduceAndKeep(scores, ReduceMax, -1)))
 		out := DotGeneral(Reshape(weights, a.groups, a.reps*n, to), []int{2}, []int{0}, vb, []int{1}, []int{0})
 		out = Reshape(out, a.groups, a.reps, n, a.value+onesColumns)
 		out = Div(SliceAxis(out, 3, AxisRange(0, a.value)), SliceAxis(out, 3, AxisRange(a.value, a.value+1)))
 		blocks = append(blocks, TransposeAllAxes(out, 2, 0, 1, 3))
 	}
-	mixed := blocks[0]
+	all := blocks[0]
 	if len(blocks) > 1 {
-		mixed = Concatenate(blocks, 0)
+		all = Concatenate(blocks, 0)
 	}
-	return Reshape(mixed, tokens, a.groups*a.reps*a.value)
+	return Reshape(all, tokens, a.groups*a.reps*a.value)
 }
 
-// onesColumns is how many columns of ones stand beside the values: one is needed, and a multiple of the width of vector
-// registers costs no more.
+// onesColumns is how many columns of ones follow the values: one is needed, and a multiple of the width of vector registers
+// costs no more.
 const onesColumns = 8
 
 // softCap returns bound·tanh(x/bound), x itself where the bound is 0.
@@ -137,10 +137,10 @@ func softCap(x *Node, bound float64) *Node {
 	return MulScalar(Tanh(DivScalar(x, bound)), bound)
 }
 
-// causalMask returns what is added to the scores of a block of queries so that none sees a later key, or one further back
-// than a window (0 for none) that has its own key as the last, in [min(queryBlock, tokens), tokens + min(queryBlock,
-// tokens)]: row i is 0 up to column tokens+i, from window columns before the next on, and out of reach elsewhere. For
-// queries from f on, key k is column tokens−f+k. As an input it costs a third of comparing positions in the graph.
+// causalMask returns what is added to the scores of a block of queries so that no query attends to later keys, or to keys outside
+// its sliding window of the given length, which ends with its own key; 0 is no sliding window. It is [n, tokens+n] with
+// n = min(queryBlock, tokens): row i is 0 in the last window columns up to column tokens+i, and −1e30 elsewhere. For queries from
+// f on, key k is column tokens−f+k. As an input it costs a third of comparing positions in the graph.
 func causalMask(tokens, window int) (mask []float32, rows, columns int) {
 	rows = min(queryBlock, tokens)
 	columns = tokens + rows
@@ -167,7 +167,7 @@ func (a attentionShape) headNorm(x, gain *Node) *Node {
 	return Mul(Mul(x, inverseRoot(AddScalar(mean, a.eps))), gain)
 }
 
-// rotate turns the pairs (i, i+pairs) of x [tokens, groups, heads, 2·pairs+rest] by the angles whose cosines and sines
+// rotate rotates the pairs (i, i+pairs) of x [tokens, groups, heads, 2·pairs+rest] by the angles whose cosines and sines
 // are [tokens, groups or 1, pairs].
 func (a attentionShape) rotate(x, cos, sin *Node) *Node {
 	if a.pairs == 0 {
@@ -176,14 +176,14 @@ func (a attentionShape) rotate(x, cos, sin *Node) *Node {
 	cos, sin = InsertAxes(cos, 2), InsertAxes(sin, 2)
 	first := SliceAxis(x, 3, AxisRange(0, a.pairs))
 	second := SliceAxis(x, 3, AxisRange(a.pairs, 2*a.pairs))
-	parts := []*Node{
+	rotated := []*Node{
 		Sub(Mul(first, cos), Mul(second, sin)),
 		Add(Mul(first, sin), Mul(second, cos)),
 	}
 	if a.rest > 0 {
-		parts = append(parts, SliceAxis(x, 3, AxisRange(2*a.pairs, 2*a.pairs+a.rest)))
+		rotated = append(rotated, SliceAxis(x, 3, AxisRange(2*a.pairs, 2*a.pairs+a.rest)))
 	}
-	return Concatenate(parts, 3)
+	return Concatenate(rotated, 3)
 }
 
 // mlpShape is everything about an MLP block that its graph depends on besides the shapes of its inputs.
@@ -206,21 +206,21 @@ func (f mlpShape) split(in []*Node) (bias, post *Node) {
 	return bias, post
 }
 
-// inner returns what enters W_D: act(x̂·W_Gᵀ) · x̂·W_Uᵀ with x̂ the normalised x and act silu or gelu, or without a gate
-// relu(x̂·W_Uᵀ + b). What denseLayer.beside returns is W_G or b.
-func (f mlpShape) inner(x, normWeights, beside, up *Node) *Node {
+// inner returns the inputs of W_D: act(x̂·W_Gᵀ) ⊙ x̂·W_Uᵀ with x̂ the normalised x and act silu or gelu, or without a gate
+// relu(x̂·W_Uᵀ + b). gateOrUpBias is W_G or b.
+func (f mlpShape) inner(x, normWeights, gateOrUpBias, up *Node) *Node {
 	xn := norm(x, normWeights, f.eps)
 	if f.ungated {
-		return MaxScalar(linear(xn, up, beside), 0)
+		return MaxScalar(linear(xn, up, gateOrUpBias), 0)
 	}
-	g := linear(xn, beside, nil)
+	g := linear(xn, gateOrUpBias, nil)
 	if f.gelu {
 		return Mul(gelu(g), linear(xn, up, nil))
 	}
 	return Mul(Mul(g, Sigmoid(g)), linear(xn, up, nil))
 }
 
-// add returns x plus what the block says, given what enters W_D.
+// add returns x plus the output of the block, given the inputs of W_D.
 func (f mlpShape) add(x, mid, down, bias, post *Node) *Node {
 	y := linear(mid, down, bias)
 	if f.postNorm {
@@ -229,13 +229,13 @@ func (f mlpShape) add(x, mid, down, bias, post *Node) *Node {
 	return Add(x, y)
 }
 
-// gelu is x·Φ(x) in its approximation ½x(1 + tanh(√(2/π)(x + 0.044715x³))).
+// gelu returns x·Φ(x) by the approximation ½x(1 + tanh(√(2/π)(x + 0.044715x³))).
 func gelu(x *Node) *Node {
 	inner := Mul(x, AddScalar(MulScalar(Square(x), 0.044715), 1))
 	return MulScalar(Mul(x, AddScalar(Tanh(MulScalar(inner, math.Sqrt(2/math.Pi))), 1)), 0.5)
 }
 
-// add returns x plus what the block says, given what enters W_O.
+// add returns x plus the output of the block, given the inputs of W_O.
 func (a attentionShape) add(x, mid *Node, p attentionInputs) *Node {
 	y := linear(mid, p.o, p.oBias)
 	if a.postNorm {

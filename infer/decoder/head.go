@@ -8,20 +8,20 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
-// logitsBlock is how many tokens go through the LM head at a time, and vocabBlock for how many words where only the sum
-// is wanted, so that logits of a whole window never exist at once.
+// logitsBlock is how many tokens pass the LM head at a time, and vocabBlock for how many vocabulary entries where only the
+// log-sum-exp is needed; both bound the memory of logits.
 const (
 	logitsBlock = 512
 	vocabBlock  = 8192
 )
 
-// lmHead is what the way from the state after the last layer to logits depends on besides its inputs.
+// lmHead is what logits depend on besides the inputs of their graph.
 type lmHead struct{ eps, cap float64 }
 
 func (m *Model) lmHead() lmHead { return lmHead{m.config.NormEps, m.config.LogitSoftCap} }
 
-// onHead runs a graph that ends a forward pass: in is the state x after the last layer, the weights of the norm there, the
-// LM head [vocab, hidden], and the rest. The name has what the graph depends on besides its inputs and the lmHead.
+// onHead runs a graph that ends a forward pass. Its inputs are the state x after the last layer, the weights of the last norm, the
+// LM head [vocab, hidden], and rest. The name must contain what the graph depends on besides its inputs and the lmHead.
 func (m *Model) onHead(ctx context.Context, name string, f func(head lmHead, in []*Node) []*Node, x *tensors.Tensor, rest ...*tensors.Tensor) ([]*tensors.Tensor, error) {
 	h, err := m.weights.hold(m.outNorm, m.head)
 	if err != nil {
@@ -32,7 +32,7 @@ func (m *Model) onHead(ctx context.Context, name string, f func(head lmHead, in 
 	return m.dev.run(ctx, fmt.Sprintf("%s %+v", name, head), func(in []*Node) []*Node { return f(head, in) }, append(h.with(x), rest...)...)
 }
 
-// onHead1 is onHead for graphs with one result, which it fetches.
+// onHead1 is onHead for a graph of one output, which it copies to the host.
 func (m *Model) onHead1(ctx context.Context, name string, f func(head lmHead, in []*Node) *Node, x *tensors.Tensor, rest ...*tensors.Tensor) ([]float32, error) {
 	out, err := m.onHead(ctx, name, func(head lmHead, in []*Node) []*Node { return []*Node{f(head, in)} }, x, rest...)
 	if err != nil {
@@ -42,14 +42,14 @@ func (m *Model) onHead1(ctx context.Context, name string, f func(head lmHead, in
 	return m.dev.fetch(out[0])
 }
 
-// norm is the norm after the last layer.
+// norm returns x after the last norm.
 func (h lmHead) norm(x, weights *Node) *Node { return norm(x, weights, h.eps) }
 
 // scores returns the logits [tokens, vocab] of normalised states.
 func (h lmHead) scores(xn, head *Node) *Node { return softCap(linear(xn, head, nil), h.cap) }
 
-// negLogLikelihood returns −log p(target) of every row, for normalised hidden states xn [tokens, hidden], the LM head
-// and targets [tokens].
+// negLogLikelihood returns −log p(target) of every row, for normalised states xn [tokens, hidden], the LM head and targets
+// [tokens].
 func (h lmHead) negLogLikelihood(xn *Node, v vocabulary, targets *Node) *Node {
 	return byBlock(xn, func(x *Node, from, to int) []*Node {
 		return []*Node{Sub(h.logSum(x, v), h.targetLogit(x, v.head, targets, from, to))}
@@ -57,8 +57,8 @@ func (h lmHead) negLogLikelihood(xn *Node, v vocabulary, targets *Node) *Node {
 }
 
 // divergence returns −log p(target) of every row as negLogLikelihood does, and the Kullback–Leibler divergence from a
-// distribution given by its k likeliest tokens [tokens, k] (as indices among the words and as log-probabilities), all others
-// taken as one.
+// distribution given by its k likeliest tokens [tokens, k] (as indices in the vocabulary computed, and as log-probabilities),
+// with all other tokens merged into one.
 func (h lmHead) divergence(xn *Node, v vocabulary, targets, tokens, logProbs *Node) (nll, kl *Node) {
 	out := byBlock(xn, func(x *Node, from, to int) []*Node {
 		scores, total := h.logits(x, v)
@@ -67,7 +67,7 @@ func (h lmHead) divergence(xn *Node, v vocabulary, targets, tokens, logProbs *No
 		rows := Iota(x.Graph(), int32Shape(n, k, 1), 0)
 		q := Sub(Gather(scores, Concatenate([]*Node{rows, InsertAxes(at, -1)}, -1)), InsertAxes(total, -1))
 		logP := Slice(logProbs, AxisRange(from, to))
-		if v.offsets != nil { // tokens that are not among the words say nothing
+		if v.offsets != nil { // tokens outside the sample do not count
 			q = Where(GreaterThan(logP, Scalar(x.Graph(), logP.DType(), never/2)), q, logP)
 		}
 		p := Exp(logP)
@@ -79,10 +79,10 @@ func (h lmHead) divergence(xn *Node, v vocabulary, targets, tokens, logProbs *No
 	return out[0], out[1]
 }
 
-// remainder is what the rows of p lack to sum to one; rounding may have eaten it up, so it is a little at least.
+// remainder returns 1 minus the sum of each row of p, and at least 1e-7, since rounding may leave nothing.
 func remainder(p *Node) *Node { return MaxScalar(OneMinus(ReduceSum(p, -1)), 1e-7) }
 
-// logits returns the logits of the words [tokens, words], and the logarithm of the sum of the exponentials of all by row.
+// logits returns the logits [tokens, entries] of the vocabulary entries computed, and their log-sum-exp by row.
 func (h lmHead) logits(x *Node, v vocabulary) (scores, total *Node) {
 	scores = h.scores(x, v.rows)
 	if v.offsets != nil {
@@ -92,44 +92,44 @@ func (h lmHead) logits(x *Node, v vocabulary) (scores, total *Node) {
 	return scores, Add(Log(ReduceSum(Exp(Sub(scores, peak)), -1)), Squeeze(peak, -1))
 }
 
-// logSum returns the second result of logits in slices of the vocabulary.
+// logSum returns the log-sum-exp of logits, computed in slices of the vocabulary.
 func (h lmHead) logSum(x *Node, v vocabulary) *Node {
 	n := v.size()
 	if n <= vocabBlock {
 		_, total := h.logits(x, v)
 		return total
 	}
-	var parts []*Node
+	var sums []*Node
 	for from := 0; from < n; from += vocabBlock {
-		_, part := h.logits(x, v.from(from, min(from+vocabBlock, n)))
-		parts = append(parts, InsertAxes(part, -1))
+		_, sum := h.logits(x, v.from(from, min(from+vocabBlock, n)))
+		sums = append(sums, InsertAxes(sum, -1))
 	}
-	all := Concatenate(parts, -1)
+	all := Concatenate(sums, -1)
 	peak := ReduceAndKeep(all, ReduceMax, -1)
 	return Add(Log(ReduceSum(Exp(Sub(all, peak)), -1)), Squeeze(peak, -1))
 }
 
-// targetLogit returns the logits of the targets of rows from to to-1, x being those rows.
+// targetLogit returns the logits of the targets of x, which is rows from up to to.
 func (h lmHead) targetLogit(x, head, targets *Node, from, to int) *Node {
 	rows := Gather(head, InsertAxes(Slice(targets, AxisRange(from, to)), -1))
 	return softCap(ReduceSum(Mul(x, rows), -1), h.cap)
 }
 
-// byBlock computes f for blocks of rows of xn and puts its results together.
+// byBlock computes f for blocks of rows of xn and concatenates its results.
 func byBlock(xn *Node, f func(x *Node, from, to int) []*Node) []*Node {
 	tokens := xn.Shape().Dimensions[0]
-	var parts [][]*Node
+	var results [][]*Node
 	for from := 0; from < tokens; from += logitsBlock {
 		to := min(from+logitsBlock, tokens)
-		for i, part := range f(Slice(xn, AxisRange(from, to)), from, to) {
+		for i, r := range f(Slice(xn, AxisRange(from, to)), from, to) {
 			if from == 0 {
-				parts = append(parts, nil)
+				results = append(results, nil)
 			}
-			parts[i] = append(parts[i], part)
+			results[i] = append(results[i], r)
 		}
 	}
-	out := make([]*Node, len(parts))
-	for i, p := range parts {
+	out := make([]*Node, len(results))
+	for i, p := range results {
 		out[i] = p[0]
 		if len(p) > 1 {
 			out[i] = Concatenate(p, 0)

@@ -6,7 +6,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// headLayout says where the rows and columns of an attention block in its cut shape come from, -1 being zeros.
+// headLayout lists the source rows and columns of an attention block in its cut shape; -1 is zeros.
 type headLayout struct {
 	groups, reps, value, rest int
 	pairs                     [][]int
@@ -15,7 +15,7 @@ type headLayout struct {
 	gain                      []int // channels of the norm of query and key heads, [groups or 1, width]
 }
 
-// place lays out the kept heads and channels of a layer. Rows of Q and K are counted in the order on the device.
+// layOutHeads lays out the kept heads and channels of a layer. Rows of Q and K are numbered in the order on the device.
 func (m *Model) layOutHeads(geo subnet.LayerGeometry, l subnet.Layer, columns []int) headLayout {
 	dim, per := m.config.HeadDim, geo.HeadsPerGroup()
 	half := m.config.RopeDims / 2
@@ -83,8 +83,8 @@ func (m *Model) layOutHeads(geo subnet.LayerGeometry, l subnet.Layer, columns []
 	return p
 }
 
-// headChannels returns the places on the device of one query or key head's channels: first and second members of its
-// pairs, then those that do not turn. A channel that is not kept, though the other of its pair is, is -1.
+// headChannels returns the source rows, within a head on the device, of one query or key head's channels: first and second
+// members of its pairs, then the channels without rotation. A channel that is not kept while the other of its pair is, is -1.
 func (m *Model) headChannels(pairs, rest []int, kept subnet.Set) []int {
 	half := m.config.RopeDims / 2
 	var channels []int
@@ -100,16 +100,16 @@ func (m *Model) headChannels(pairs, rest []int, kept subnet.Set) []int {
 	return append(channels, rest...)
 }
 
-// headSteps is how many widths there are for the channels inside a head: every other would be another graph to compile.
+// headSteps is how many widths channels inside a head may have: each is another graph to compile.
 const headSteps = 8
 
-// steps rounds n up to one of headSteps widths that full allows.
+// steps rounds n up to one of the headSteps widths up to full.
 func steps(n, full int) int {
 	step := max(1, full/headSteps)
 	return min((n+step-1)/step*step, full)
 }
 
-// fill pads the lists with -1 to the longest, or the next width that full allows.
+// fill pads the lists with -1 to the length of the longest, rounded up by steps.
 func fill(lists [][]int, full int) {
 	longest := 0
 	for _, l := range lists {
@@ -129,10 +129,10 @@ func same(lists [][]int) bool {
 	return true
 }
 
-// offset adds base to each place; where either is negative the result is -1.
-func offset(places []int, base int) []int {
-	out := make([]int, len(places))
-	for i, p := range places {
+// offset adds base to each row; where either is negative the result is -1.
+func offset(rows []int, base int) []int {
+	out := make([]int, len(rows))
+	for i, p := range rows {
 		if p < 0 || base < 0 {
 			out[i] = -1
 		} else {

@@ -11,8 +11,8 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// Inputs is what enters one matrix of one layer, [tokens, n] for every window. Windows past the model's memory limit
-// are computed each time they are needed.
+// Inputs are the activations that enter one matrix of one layer, [tokens, n] for every window. Those of windows past the model's
+// memory limit are computed each time they are needed.
 type Inputs struct {
 	m       *Model
 	st      *States
@@ -24,13 +24,13 @@ type Inputs struct {
 	compute func(ctx context.Context, window int, x *tensors.Tensor) (*tensors.Tensor, error)
 	release func()
 
-	other      *States // what else a Difference is made of, nil otherwise
+	other      *States // the other states of a Difference, nil otherwise
 	otherMoves int
 }
 
-// AttentionInputs computes what enters W_O of a layer with all its heads, [tokens, heads·head dimension], from states
-// that stand before the layer. Of s only the query and key channels of this layer matter (nil keeps all): they change
-// what a head attends to. The caller must Close the inputs.
+// AttentionInputs computes the inputs of W_O of a layer with all its heads, [tokens, heads·head dimension], from states before
+// the layer. Only the query and key channels that s keeps in this layer matter, since they change attention weights; a nil s
+// keeps all. The caller must Close the inputs.
 func (m *Model) AttentionInputs(ctx context.Context, layer int, s *Subnet, st *States) (*Inputs, error) {
 	if err := m.checkStep(layer, s, st); err != nil {
 		return nil, err
@@ -54,8 +54,8 @@ func (m *Model) AttentionInputs(ctx context.Context, layer int, s *Subnet, st *S
 	return in.fill(ctx)
 }
 
-// MLPInputs computes what enters W_D of a layer with all its channels, [tokens, FFN], from states that stand between
-// the layer's attention and its MLP. The caller must Close the inputs.
+// MLPInputs computes the inputs of W_D of a layer with all its channels, [tokens, FFN], from states between the layer's attention
+// and its MLP. The caller must Close the inputs.
 func (m *Model) MLPInputs(ctx context.Context, layer int, s *Subnet, st *States) (*Inputs, error) {
 	if err := m.checkStep(layer, s, st); err != nil {
 		return nil, err
@@ -75,9 +75,9 @@ func (m *Model) MLPInputs(ctx context.Context, layer int, s *Subnet, st *States)
 	return in.fill(ctx)
 }
 
-// NormedInputs computes what enters the first matrices of a module, [tokens, hidden]: W_Q, W_K and W_V of attention,
-// from states that stand before the layer; W_G (where there is one) and W_U of an MLP, from states that stand before it. They cannot be
-// added to states. The caller must Close them.
+// NormedInputs computes the inputs of the first matrices of a module, [tokens, hidden]: of W_Q, W_K and W_V of attention, or of
+// W_G (where there is one) and W_U of an MLP, from states before the module. They cannot be added to states. The caller must
+// Close them.
 func (m *Model) NormedInputs(ctx context.Context, layer int, module subnet.Module, st *States) (*Inputs, error) {
 	if err := m.checkStep(layer, nil, st); err != nil {
 		return nil, err
@@ -96,7 +96,7 @@ func (m *Model) NormedInputs(ctx context.Context, layer int, module subnet.Modul
 	return in.fill(ctx)
 }
 
-// normed returns x after a norm of the residual stream.
+// normed returns the residual stream x after a norm.
 func (m *Model) normed(ctx context.Context, x *tensors.Tensor, weights *weight) (*tensors.Tensor, error) {
 	h, err := m.weights.hold(weights)
 	if err != nil {
@@ -136,7 +136,7 @@ func (in *Inputs) fill(ctx context.Context) (*Inputs, error) {
 	return in, nil
 }
 
-// N is the number of channels, 0 where the layer has no such block.
+// N returns the number of channels, 0 where the layer has no such block.
 func (in *Inputs) N() int { return in.n }
 
 // Close frees the inputs.
@@ -212,9 +212,9 @@ func (in *Inputs) Values(ctx context.Context, window int) ([]float32, error) {
 	return out, err
 }
 
-// AddAttention moves st past the attention of a layer: to every state it adds the kept columns of in times the W_O of
-// s, original or re-fitted, and the output bias. in must come from AttentionInputs on the same states; it is stale
-// afterwards and still to be closed.
+// AddAttention passes st through the attention of a layer: to every state it adds the kept columns of in times the W_O of s,
+// original or re-fitted, and the output bias. in must come from AttentionInputs on the same states; it is stale afterwards and
+// must still be closed.
 func (m *Model) AddAttention(ctx context.Context, layer int, s *Subnet, in *Inputs, st *States) error {
 	if err := m.checkAdd(layer, subnet.Attention, s, in, st); err != nil {
 		return err
@@ -231,7 +231,7 @@ func (m *Model) AddAttention(ctx context.Context, layer int, s *Subnet, in *Inpu
 	return m.addAll(ctx, in, out, dense, st)
 }
 
-// AddMLP moves st past the MLP of a layer, as AddAttention does past its attention.
+// AddMLP passes st through the MLP of a layer, as AddAttention does through its attention.
 func (m *Model) AddMLP(ctx context.Context, layer int, s *Subnet, in *Inputs, st *States) error {
 	if err := m.checkAdd(layer, subnet.MLP, s, in, st); err != nil {
 		return err
@@ -241,7 +241,7 @@ func (m *Model) AddMLP(ctx context.Context, layer int, s *Subnet, in *Inputs, st
 	if b.width == 0 {
 		return m.addAll(ctx, in, out, nil, st)
 	}
-	if b.refitUp { // in is of the original W_U
+	if b.refitUp { // in was computed with the original W_U
 		return st.advance(func(_ int, x *tensors.Tensor) (*tensors.Tensor, error) { return m.passMLP(ctx, b, x) })
 	}
 	if out.w = b.w.down; out.w == m.layers[layer].down || b.width == in.n && s.masks.Layer(layer).Channels.IsFull() {
@@ -258,16 +258,17 @@ func (m *Model) checkAdd(layer int, module subnet.Module, s *Subnet, in *Inputs,
 		return err
 	}
 	if in.st != st || in.layer != layer || in.module != module {
-		return fmt.Errorf("decoder: inputs of %v in layer %d cannot pass %v of layer %d", in.module, in.layer, module, layer)
+		return fmt.Errorf("decoder: inputs of %v in layer %d do not fit %v of layer %d", in.module, in.layer, module, layer)
 	}
 	return in.usable()
 }
 
-// output is what a block makes of its inputs: times w, plus a bias, normed with the gains of post; each may be nil.
+// output maps the inputs of a block's last matrix to its output: times w, plus bias, normalised with the gains of post. Each may
+// be nil.
 type output struct{ w, bias, post *weight }
 
-// addAll adds what the block makes of the inputs to every state. Where spread is not nil, column i of w belongs to column
-// spread[i] of the inputs; further columns are filling.
+// addAll adds the output for the inputs to every state. Where spread is not nil, column i of w belongs to column spread[i] of the
+// inputs; further columns are padding.
 func (m *Model) addAll(ctx context.Context, in *Inputs, o output, spread []int, st *States) error {
 	if o.w == nil {
 		return st.advance(func(_ int, x *tensors.Tensor) (*tensors.Tensor, error) { return m.addBias(ctx, x, o.bias, o.post) })
@@ -288,7 +289,7 @@ func (m *Model) addAll(ctx context.Context, in *Inputs, o output, spread []int, 
 	}
 	defer h.release()
 	args = h.with(args...)
-	shape := m.mlpShape(o.bias) // behind its matrix attention is no other
+	shape := m.mlpShape(o.bias) // attention is the same from its last matrix on
 	return st.advance(func(i int, x *tensors.Tensor) (*tensors.Tensor, error) {
 		var out *tensors.Tensor
 		err := in.use(ctx, i, x, func(t *tensors.Tensor) (err error) {

@@ -11,35 +11,35 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// Option changes how a model is loaded.
+// Option is a setting of [Load].
 type Option func(*options)
 
 type options struct {
-	memory int64  // bytes of hidden states and inputs kept in memory per States or Inputs
+	memory int64  // bytes kept in memory per States or Inputs
 	dir    string // where the rest spills
 	bucket int    // MLP widths are padded to a multiple of this
 
 	weights int64 // bytes of weights kept on the device, 0 for all
 }
 
-// DefaultMemory is the limit of WithMemory where it is not given.
+// DefaultMemory is the default limit of WithMemory.
 const DefaultMemory = 4 << 30
 
-// WithMemory limits the memory that hidden states take, and apart from that the inputs of a matrix, in bytes. States past
-// it spill to a file in dir ("" for the system's temporary folder); inputs are computed anew.
+// WithMemory limits the memory of each States and each Inputs, in bytes. States past it spill to a file in dir ("" for the
+// system's temporary folder); inputs past it are computed each time.
 func WithMemory(bytes int64, dir string) Option {
 	return func(o *options) { o.memory, o.dir = bytes, dir }
 }
 
-// WithWeights limits the memory that weights take on the device, in bytes; 0 is no limit. A layer of a model that is larger
-// is read from the file each time that a computation comes to it, and those of subnets are written to a temporary file
-// (in the folder of WithMemory) when they must make room. What one step of a computation needs is held whatever the limit:
-// the weights of one block, attention or MLP, or those of the LM head.
+// WithWeights limits the memory that weights take on the device, in bytes; 0 is no limit. Of a larger model, layers
+// are read from the file each time a computation reaches them, and weights of subnets are evicted to a temporary file (in the
+// folder of WithMemory). What one step of a computation needs may exceed the limit: the
+// weights of one block, attention or MLP, or of the LM head.
 func WithWeights(bytes int64) Option { return func(o *options) { o.weights = bytes } }
 
-// WeightBytes is how much of the device the weights of a model of that shape take at most with a limit as for WithWeights,
-// while one layer after the other is cut: the dense weights, the layer at hand as it was before, as it is cut and while it is
-// re-fitted, and blocks that are kept in case they come back.
+// WeightBytes returns the most memory on the device, in bytes, that weights of a model of that geometry take with a limit as for
+// WithWeights while one layer after the other is cut: the dense weights, three copies of the layer being cut (before, cut and
+// re-fitted), and the registry's spare blocks.
 func WeightBytes(g *subnet.Geometry, limit int64) int64 {
 	var layer, step int64
 	for i, l := range g.Layers {
@@ -63,7 +63,7 @@ func defaultBucket(layers []subnet.LayerGeometry) int {
 	return max(32, widest/24/32*32)
 }
 
-// Load makes a model of the file on the device. Weights are read when they are first needed, as 32-bit floats; the file must
+// Load loads the model of a file onto the device. Weights are read when they are first needed, as 32-bit floats; the file must
 // stay open until the model is closed.
 func Load(ctx context.Context, dev *Device, f *gguf.File, opts ...Option) (*Model, error) {
 	config, err := f.Config()
@@ -76,7 +76,7 @@ func Load(ctx context.Context, dev *Device, f *gguf.File, opts ...Option) (*Mode
 	m := &Model{
 		dev: dev, config: config, geo: config.Geometry(), opts: options{memory: DefaultMemory},
 		order: headOrder(config), freqs: [2][]float64{rotaryFreqs(config, false), rotaryFreqs(config, true)},
-		tables: make(map[tableKey]tables), future: make(map[tableKey]*tensors.Tensor),
+		tables: make(map[tableKey]tables), causal: make(map[tableKey]*tensors.Tensor),
 	}
 	for _, o := range opts {
 		o(&m.opts)
@@ -99,7 +99,7 @@ func Load(ctx context.Context, dev *Device, f *gguf.File, opts ...Option) (*Mode
 	return m, nil
 }
 
-// load finds the weights in the file.
+// load looks up the weights in the file.
 func (m *Model) load(f *gguf.File) error {
 	c := m.config
 	l := &loader{f: f, m: m}
@@ -108,7 +108,7 @@ func (m *Model) load(f *gguf.File) error {
 		m.positions = l.matrix("position_embd.weight", c.Positions, c.Hidden)
 	}
 	for i, geo := range c.Layers {
-		l.place = stageOf(i)
+		l.stage = stageOf(i)
 		d := &denseLayer{}
 		m.layers = append(m.layers, d)
 		name := func(s string) string { return fmt.Sprintf("blk.%d.%s", i, s) }
@@ -152,7 +152,7 @@ func (m *Model) load(f *gguf.File) error {
 			}
 		}
 	}
-	l.place = stageOf(len(c.Layers))
+	l.stage = stageOf(len(c.Layers))
 	m.outNorm = l.norm("output_norm")
 	m.head = m.embedding
 	if f.Has("output.weight") {
@@ -161,18 +161,18 @@ func (m *Model) load(f *gguf.File) error {
 	return l.err
 }
 
-// placeOf is where a pass comes to a layer; the embedding is before the first.
+// stageOf returns the stage of a pass at a layer; the embedding is stage 0.
 func stageOf(layer int) int { return layer + 1 }
 
-// loader looks weights up until the first error, which it keeps.
+// loader looks up weights; after the first error it returns nil.
 type loader struct {
 	f     *gguf.File
 	m     *Model
-	place int
+	stage int
 	err   error
 }
 
-// weight is a tensor that must have the given dimensions. arrange, unless nil, changes its numbers.
+// weight returns a tensor of the file, which must have the given dimensions. arrange, unless nil, reorders its numbers.
 func (l *loader) weight(name string, arrange func(data []float32), dims ...int) *weight {
 	if l.err != nil {
 		return nil
@@ -189,7 +189,7 @@ func (l *loader) weight(name string, arrange func(data []float32), dims ...int) 
 	if l.err != nil {
 		return nil
 	}
-	return &weight{dims: dims, place: l.place, load: func(to []float32) error {
+	return &weight{dims: dims, stage: l.stage, load: func(to []float32) error {
 		err := l.f.ReadFloat32(name, to)
 		if err == nil && arrange != nil {
 			arrange(to)
@@ -202,7 +202,7 @@ func (l *loader) matrix(name string, out, in int) *weight { return l.weight(name
 
 func (l *loader) vector(name string, n int) *weight { return l.weight(name, nil, n) }
 
-// norm is a norm on the residual stream, see denseLayer.
+// norm returns the weights of a norm on the residual stream, see denseLayer.
 func (l *loader) norm(name string) *weight {
 	hidden := l.m.config.Hidden
 	gain := l.vector(name+".weight", hidden)
@@ -210,7 +210,7 @@ func (l *loader) norm(name string) *weight {
 		return gain
 	}
 	bias := l.vector(name+".bias", hidden)
-	return &weight{dims: []int{2, hidden}, place: l.place, load: func(to []float32) error {
+	return &weight{dims: []int{2, hidden}, stage: l.stage, load: func(to []float32) error {
 		if err := gain.load(to[:hidden]); err != nil {
 			return err
 		}
@@ -218,7 +218,7 @@ func (l *loader) norm(name string) *weight {
 	}}
 }
 
-// rotated is weights whose rows are channels of query or key heads, put in the device's order.
+// rotated returns weights whose rows are channels of query or key heads, in the order on the device.
 func (l *loader) rotated(name string, dims ...int) *weight {
 	columns := 1
 	if len(dims) == 2 {

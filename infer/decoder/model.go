@@ -15,8 +15,8 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// Model is the dense model of one file on a device. Its weights are on the device when they are needed, all of them until
-// Close unless WithWeights limits that.
+// Model is the dense model of one file on a device. Weights are brought to the device when they are needed and stay
+// there until Close, unless WithWeights sets a limit.
 type Model struct {
 	dev    *Device
 	config gguf.Config
@@ -25,20 +25,20 @@ type Model struct {
 
 	weights   *residence
 	embedding *weight // [vocab, hidden]
-	positions *weight // [positions, hidden], nil where positions turn the heads
+	positions *weight // [positions, hidden], nil where positions are rotary
 	outNorm   *weight // see denseLayer
 	head      *weight // [vocab, hidden], the embedding where tied
 	layers    []*denseLayer
 	attention []*attentionBlock // of the dense model, one per layer
 	mlp       []*mlpBlock
 
-	order []int        // channel of the file at each place of a query or key head on the device
-	freqs [2][]float64 // angle per position of every rotary pair, of layers that see everything and of local ones
+	order []int        // by position in a query or key head on the device, its channel in the file
+	freqs [2][]float64 // angle per position of every rotary pair, of layers with full attention and with a sliding window
 
-	blocks   atomic.Uint64 // last block identity given out
+	blocks   atomic.Uint64 // the latest block identity
 	mu       sync.Mutex
 	tables   map[tableKey]tables          // of positions with all rotary pairs
-	future   map[tableKey]*tensors.Tensor // causalMask
+	causal   map[tableKey]*tensors.Tensor // causalMask
 	registry registry
 	closed   bool
 }
@@ -51,7 +51,7 @@ type denseLayer struct {
 	mlpNorm, gate, up, upBias, down, downBias, mlpPost                       *weight
 }
 
-// beside is what an MLP has besides W_U: its gate, or the bias of W_U where it has none.
+// gateOrUpBias returns what an MLP has besides W_U and W_D: its gate, or the bias of W_U where it has no gate.
 func (l *denseLayer) gateOrUpBias() *weight {
 	if l.gate == nil {
 		return l.upBias
@@ -59,10 +59,10 @@ func (l *denseLayer) gateOrUpBias() *weight {
 	return l.gate
 }
 
-// Config describes the file.
+// Config returns the configuration in the file.
 func (m *Model) Config() gguf.Config { return m.config }
 
-// Geometry is what masks of this model must be made of.
+// Geometry returns the geometry of masks of this model.
 func (m *Model) Geometry() *subnet.Geometry { return &m.geo }
 
 // Device returns what the model computes on.
@@ -77,15 +77,15 @@ func (m *Model) Close() {
 	}
 	m.closed = true
 	freeTables(m.tables)
-	for _, t := range m.future {
+	for _, t := range m.causal {
 		free(t)
 	}
-	m.tables, m.future = nil, nil
+	m.tables, m.causal = nil, nil
 	m.registry.clear()
 	m.weights.close()
 }
 
-// ResidentBytes is what weights take on the device now, those of subnets among them, and what they took at most.
+// ResidentBytes returns the bytes of weights on the device, those of subnets included, now and at most so far.
 func (m *Model) ResidentBytes() (now, most int64) { return m.weights.bytes() }
 
 // Weights copies a matrix of a layer to the host: "q", "k", "v", "o", "gate", "up" or "down", row-major with the rows
@@ -128,7 +128,7 @@ func (m *Model) bias(t *weight) ([]float32, [2]int, error) {
 	return data, [2]int{m.geo.Hidden, 1}, err
 }
 
-// attnScale is what scores are multiplied by before the softmax.
+// attnScale returns the factor on attention scores before the softmax.
 func (m *Model) attnScale() float64 {
 	if m.config.AttnScale != 0 {
 		return m.config.AttnScale
@@ -136,13 +136,13 @@ func (m *Model) attnScale() float64 {
 	return 1 / math.Sqrt(float64(m.config.HeadDim))
 }
 
-// tableKey says which tables of positions are meant.
+// tableKey identifies tables of positions.
 type tableKey struct {
 	tokens int
 	local  bool
 }
 
-// localIndex is where Model.freqs has what belongs to layers of a kind.
+// localIndex returns the index in Model.freqs for layers with a sliding window or without.
 func localIndex(local bool) int {
 	if local {
 		return 1
@@ -150,10 +150,10 @@ func localIndex(local bool) int {
 	return 0
 }
 
-// isLocal tells whether a layer sees a window only.
+// isLocal reports whether a layer's attention has a sliding window.
 func (m *Model) isLocal(layer int) bool { return m.config.Local != nil && m.config.Local[layer] }
 
-// rotaryFreqs returns the angle by which each pair turns per position, in layers that see a window only or in others.
+// rotaryFreqs returns the angle per position of each rotary pair, in layers with a sliding window or in others.
 func rotaryFreqs(c gguf.Config, local bool) []float64 {
 	base, scale := c.RopeBase, c.RopeScale
 	if local && c.LocalRopeBase != 0 {
@@ -172,8 +172,8 @@ func rotaryFreqs(c gguf.Config, local bool) []float64 {
 	return freqs
 }
 
-// headOrder returns the channel of the file at each place of a head on the device: first and second members of the
-// rotary pairs, then the channels that do not turn.
+// headOrder returns, by position in a head on the device, the channel in the file: first and second members of the rotary
+// pairs, then the channels without rotation.
 func headOrder(c gguf.Config) []int {
 	half := c.RopeDims / 2
 	order := make([]int, c.HeadDim)
@@ -198,7 +198,7 @@ func inverse(order []int) []int {
 	return inv
 }
 
-// permuteHeads puts row order[j] of every head at its row j, in a matrix with columns columns.
+// permuteHeads moves row order[j] of every head to its row j, in a matrix of the given number of columns.
 func permuteHeads(data []float32, columns, headDim int, order []int) {
 	if slices.IsSorted(order) {
 		return
@@ -213,10 +213,10 @@ func permuteHeads(data []float32, columns, headDim int, order []int) {
 	}
 }
 
-// tables are what attention needs to know of positions.
+// tables are the inputs of attention that depend on positions.
 type tables struct {
-	cos, sin *tensors.Tensor // [tokens, groups or 1, pairs]; nil where nothing turns
-	future   *tensors.Tensor // causalMask
+	cos, sin *tensors.Tensor // [tokens, groups or 1, pairs]; nil without rotary pairs
+	causal   *tensors.Tensor // causalMask
 }
 
 func freeTables(all map[tableKey]tables) {
@@ -225,8 +225,8 @@ func freeTables(all map[tableKey]tables) {
 	}
 }
 
-// tablesOf returns the tables of an attention block for the first tokens positions. Those of blocks with all rotary
-// pairs belong to the model, others to their block.
+// tablesOf returns the tables of an attention block for the first tokens positions. The model owns those of blocks with all rotary
+// pairs, a block all others.
 func (m *Model) tablesOf(b *attentionBlock, tokens int) (tables, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -243,8 +243,8 @@ func (m *Model) tablesOf(b *attentionBlock, tokens int) (tables, error) {
 	if t, ok := cache[at]; ok {
 		return t, nil
 	}
-	future := m.future[at]
-	if future == nil {
+	causal := m.causal[at]
+	if causal == nil {
 		window := 0
 		if b.local {
 			window = m.config.Window
@@ -254,10 +254,10 @@ func (m *Model) tablesOf(b *attentionBlock, tokens int) (tables, error) {
 		if err != nil {
 			return tables{}, err
 		}
-		future, m.future[at] = t, t
+		causal, m.causal[at] = t, t
 	}
 	if m.config.RopeDims == 0 {
-		return tables{future: future}, nil
+		return tables{causal: causal}, nil
 	}
 	cos, sin := rotaryAngles(freqs, tokens, b.pairs)
 	dims := []int{tokens, len(b.pairs), len(b.pairs[0])}
@@ -270,7 +270,7 @@ func (m *Model) tablesOf(b *attentionBlock, tokens int) (tables, error) {
 		free(c)
 		return tables{}, err
 	}
-	cache[at] = tables{c, s, future}
+	cache[at] = tables{c, s, causal}
 	return cache[at], nil
 }
 
@@ -290,7 +290,7 @@ func (m *Model) embed(ctx context.Context, window []int32) (*tensors.Tensor, err
 		}
 	}
 	if n := m.config.Positions; n > 0 && len(window) > n {
-		return nil, fmt.Errorf("decoder: a window of %d tokens, and the model knows %d positions", len(window), n)
+		return nil, fmt.Errorf("decoder: a window of %d tokens, but the model has %d positions", len(window), n)
 	}
 	ids, err := m.dev.uploadInts(window, len(window), 1)
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// OutputInputs computes what enters the output matrix of a module, as AttentionInputs or MLPInputs does.
+// OutputInputs computes the inputs of the output matrix of a module, as AttentionInputs or MLPInputs does.
 func (m *Model) OutputInputs(ctx context.Context, layer int, module subnet.Module, s *Subnet, st *States) (*Inputs, error) {
 	if module == subnet.Attention {
 		return m.AttentionInputs(ctx, layer, s, st)
@@ -14,7 +14,7 @@ func (m *Model) OutputInputs(ctx context.Context, layer int, module subnet.Modul
 	return m.MLPInputs(ctx, layer, s, st)
 }
 
-// AddOutput moves st past a module, as AddAttention or AddMLP does.
+// AddOutput passes st through a module, as AddAttention or AddMLP does.
 func (m *Model) AddOutput(ctx context.Context, layer int, module subnet.Module, s *Subnet, in *Inputs, st *States) error {
 	if module == subnet.Attention {
 		return m.AddAttention(ctx, layer, s, in, st)

@@ -17,7 +17,7 @@ type Moments struct {
 	Var    []float64 `json:"var"`  // [N], around the mean
 }
 
-// Cross is the product of two sets of channels, YᵀX / Tokens in [Rows, Columns].
+// Cross is the mean product of two sets of channels, YᵀX / Tokens, [Rows, Columns].
 type Cross struct {
 	Rows, Columns int
 	Tokens        int
@@ -25,8 +25,8 @@ type Cross struct {
 	Energy        float64 // E‖y‖²
 }
 
-// Moments sums over all windows. The product of a window is formed on the device in 32-bit floats; windows are added
-// on the host in 64 bits.
+// Moments computes the moments over all windows. The product of a window is computed on the device in 32-bit floats; windows
+// are summed on the host in 64 bits.
 func (in *Inputs) Moments(ctx context.Context) (*Moments, error) {
 	mo := &Moments{N: in.n, H: make([]float64, in.n*in.n), Mean: make([]float64, in.n), Var: make([]float64, in.n)}
 	if in.n == 0 {
@@ -63,8 +63,8 @@ func (in *Inputs) Moments(ctx context.Context) (*Moments, error) {
 	return mo, nil
 }
 
-// CrossMoments returns YᵀX / tokens, Y being the channels of y and X those of in, and the energy of Y, window by window: what
-// a fit of the outputs of one model by the inputs of another needs.
+// CrossMoments returns YᵀX / tokens, Y being the channels of y and X those of in, and the energy of Y, over all windows: what a
+// least-squares fit of the outputs of one model to the inputs of another needs.
 func (in *Inputs) CrossMoments(ctx context.Context, y *Inputs) (*Cross, error) {
 	c := &Cross{Rows: y.n, Columns: in.n, H: make([]float64, y.n*in.n)}
 	var energy [1]float64
@@ -109,8 +109,7 @@ func product(a, b *graph.Node) *graph.Node {
 	return graph.DotGeneral(a, []int{0}, nil, b, []int{0}, nil)
 }
 
-// stripCount is how many strips of rows XᵀX is formed in. Of each strip only what is not left of the diagonal's block is
-// computed: with four strips, 5/8 of the work.
+// stripCount is in how many strips of rows XᵀX is computed, each from its diagonal block on: with four strips, 5/8 of the work.
 const stripCount = 4
 
 // strips returns the first row of each strip of an [n, n] product.
@@ -122,7 +121,7 @@ func strips(n int) []int {
 	return from
 }
 
-// upper returns XᵀX over the tokens in strips: from each strip's first row on, [rows, n − first].
+// upper returns the upper part of XᵀX over the tokens in strips [rows, n − first row].
 func upper(x *graph.Node) []*graph.Node {
 	n := x.Shape().Dimensions[1]
 	from := strips(n)

@@ -193,7 +193,7 @@ func (n *naive) normRow(row, gain []float64) []float64 {
 	return out
 }
 
-// local tells whether a layer sees a window only.
+// local reports whether a layer has a sliding window.
 func (n *naive) local(layer int) bool { return n.c.Local != nil && n.c.Local[layer] }
 
 // rotate turns one head in place.
@@ -323,7 +323,7 @@ func (n *naive) attend(layer int, x [][]float64) [][]float64 {
 	return sum(x, n.post(n.matmul(n.mix(layer, x), weight, bias), fmt.Sprintf("blk.%d.post_attention_norm", layer)))
 }
 
-// post is the norm of what a block says, where there is one.
+// post returns the output of a block after its norm, where there is one.
 func (n *naive) post(y [][]float64, name string) [][]float64 {
 	if n.tensor[name+".weight"] == nil {
 		return y

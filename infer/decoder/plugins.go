@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// pluginHint says what would provide a plugin of a kind.
+// pluginHint returns what would provide a plugin of a kind.
 func pluginHint(kind string) string {
 	if kind == "cuda" {
 		return "install JAX with CUDA, pip install 'jax[cuda13]', or name the plugin: xla:/path/xla_cuda_plugin.so"
@@ -15,7 +15,7 @@ func pluginHint(kind string) string {
 	return "run make setup, or name the plugin: xla:/path/pjrt_c_api_cpu_plugin.so"
 }
 
-// kindOfPlugin tells the kind of a plugin from its file name.
+// kindOfPlugin returns the kind of a plugin, by its file name.
 func kindOfPlugin(path string) string {
 	if strings.Contains(strings.ToLower(filepath.Base(path)), "cuda") {
 		return "cuda"
@@ -23,8 +23,8 @@ func kindOfPlugin(path string) string {
 	return "xla"
 }
 
-// cpuPlugins lists XLA CPU plugins, the best first: in folders the user names, where GoMLX's installer puts them, and
-// the one that setting up lathe has put into its cache.
+// cpuPlugins lists XLA CPU plugins in order of preference: in folders that the user names, where GoMLX's installer puts them,
+// and the one in lathe's cache.
 func cpuPlugins() []string {
 	var paths []string
 	for _, dir := range pluginDirs() {
@@ -37,7 +37,7 @@ func cpuPlugins() []string {
 	return paths
 }
 
-// cudaPlugins lists XLA CUDA plugins, the best first: in folders the user names, where GoMLX's installer puts them,
+// cudaPlugins lists XLA CUDA plugins in order of preference: in folders that the user names, where GoMLX's installer puts them,
 // and those of Python environments that have JAX.
 func cudaPlugins() []string {
 	var paths []string
@@ -53,7 +53,7 @@ func cudaPlugins() []string {
 	return paths
 }
 
-// pluginDirs are the folders searched for plugins by name.
+// pluginDirs returns the folders that are searched for plugins.
 func pluginDirs() []string {
 	if v, ok := os.LookupEnv("PJRT_PLUGIN_LIBRARY_PATH"); ok {
 		return absolute(filepath.SplitList(v))
@@ -65,7 +65,7 @@ func pluginDirs() []string {
 	return append(dirs, "/usr/local/lib/go-xla", "/usr/local/lib/gomlx/pjrt")
 }
 
-// sitePackages are the folders of Python packages of the active environment, the user and the system.
+// sitePackages returns the folders of Python packages of the active environment, the user and the system.
 func sitePackages() []string {
 	var roots []string
 	for _, env := range []string{"VIRTUAL_ENV", "CONDA_PREFIX"} {
@@ -88,7 +88,7 @@ func sitePackages() []string {
 	return dirs
 }
 
-// cacheDir is lathe's cache folder, "" where there is none to speak of.
+// cacheDir returns lathe's cache folder, "" where the system has none.
 func cacheDir() string {
 	if v := os.Getenv("LATHE_CACHE"); v != "" {
 		return v
@@ -99,10 +99,10 @@ func cacheDir() string {
 	return ""
 }
 
-// hasNVIDIA tells whether the system shows an NVIDIA GPU.
+// hasNVIDIA reports whether the system has an NVIDIA GPU.
 func hasNVIDIA() bool { return len(glob("/dev", "nvidia[0-9]*")) > 0 }
 
-// glob lists what matches pattern under dir, as absolute paths in order of name.
+// glob returns the absolute paths under dir that match pattern, sorted by name.
 func glob(dir, pattern string) []string {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -115,7 +115,7 @@ func glob(dir, pattern string) []string {
 	return found
 }
 
-// absolute drops empty and relative paths.
+// absolute removes empty and relative paths.
 func absolute(dirs []string) []string {
 	return slices.DeleteFunc(dirs, func(d string) bool { return !filepath.IsAbs(d) })
 }

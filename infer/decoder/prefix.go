@@ -7,7 +7,7 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
-// chain names the state of a text after each number of a subnet's layers, by the identities of the blocks it passed.
+// chain identifies the states of a text after each number of a subnet's layers, by the identities of the blocks it passed.
 type chain struct {
 	text textKey
 	ids  []byte // 16 bytes a layer
@@ -29,9 +29,9 @@ type prefixKey struct {
 
 func (c chain) key(layers int) prefixKey { return prefixKey{c.text, string(c.ids[:16*layers])} }
 
-// prefixCache keeps states after the first layers of subnets, up to a limit of bytes; what was not asked for longest
-// goes first. A state is taken in only when it is offered a second time: of the many subnets that a search scores once,
-// only the layers that they share with others are worth the memory.
+// prefixCache keeps states after the first layers of subnets, up to a limit of bytes; the least recently used is dropped first.
+// A state is kept only when it is offered a second time: of the many subnets that a search scores once, only the layers that
+// they share with others are worth the memory.
 type prefixCache struct {
 	limit, used int64
 	seen        map[prefixKey]bool
@@ -44,15 +44,15 @@ type prefix struct {
 	state *tensors.Tensor
 }
 
-// mostSeen is how many states that were offered once are remembered.
+// mostSeen is for how many states the cache remembers that they were offered once.
 const mostSeen = 1 << 15
 
 func newPrefixCache(limit int64) *prefixCache {
 	return &prefixCache{limit: limit, seen: make(map[prefixKey]bool), kept: make(map[prefixKey]*list.Element), recent: list.New()}
 }
 
-// longest returns the state after the most layers, most at most, and how many they are; it stays the cache's and is
-// valid until the next offer of another chain. Without one it returns 0 and nil.
+// longest returns the state after the most layers, most at most, and how many they are; the cache owns it, and it
+// is valid until the next offer of another chain. Without one it returns 0 and nil.
 func (p *prefixCache) longest(c chain, most int) (layers int, state *tensors.Tensor) {
 	for n := most; n > 0; n-- {
 		if e := p.kept[c.key(n)]; e != nil {
@@ -63,7 +63,7 @@ func (p *prefixCache) longest(c chain, most int) (layers int, state *tensors.Ten
 	return 0, nil
 }
 
-// offer takes over the state after so many layers and reports true, or leaves it to the caller and reports false.
+// offer gives the cache the state after so many layers. It reports whether the cache now owns the state.
 func (p *prefixCache) offer(c chain, layers int, state *tensors.Tensor) bool {
 	key, size := c.key(layers), 4*int64(state.Size())
 	if !p.seen[key] {

@@ -9,16 +9,16 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// spareBlocks is how many bytes of blocks that no subnet holds any more a model keeps, in case they come back; where
+// spareBlocks is how many bytes of blocks a model keeps that no subnet holds any more, because searches return to them; where
 // the weights have a limit, at most spareShare of it.
 const (
 	spareBlocks = 256 << 20
 	spareShare  = 1. / 8
 )
 
-// registry finds blocks by their content, so that equal layers of subnets made apart are one block, with one copy of
-// the weights and one identity. It holds a reference to each of them, and lets go of the oldest that nothing else
-// holds once they take more than spare bytes. It is guarded by Model.mu.
+// registry finds blocks by their content, so that equal blocks of subnets made separately are one block, with one copy of the
+// weights and one identity. It holds a reference to each block, and releases the oldest that nothing else holds once those
+// take more than spare bytes. It is guarded by Model.mu.
 type registry struct {
 	seed   maphash.Seed
 	blocks map[blockKey]cutBlock
@@ -31,7 +31,7 @@ type blockKey struct {
 	layer  int
 	module subnet.Module
 	hash   uint64
-	kept   string // the mask in words, which rules out two masks of one hash
+	kept   string // the mask as text, so that masks of one hash differ
 }
 
 type cutBlock interface {
@@ -40,7 +40,7 @@ type cutBlock interface {
 
 func (b *block) base() *block { return b }
 
-// newRegistry takes the limit of the weights, 0 for none.
+// newRegistry makes a registry for a limit of the weights, 0 for none.
 func newRegistry(limit int64) registry {
 	r := registry{seed: maphash.MakeSeed(), blocks: make(map[blockKey]cutBlock), spare: spareBlocks}
 	if limit > 0 {
@@ -74,7 +74,7 @@ func (r *registry) key(layer int, module subnet.Module, l subnet.Layer, refit gg
 	return k
 }
 
-// hashFloats adds the bits of data, and whether there is any.
+// hashFloats adds the bits of data, and whether it is nil.
 func hashFloats(h *maphash.Hash, data []float32) {
 	var n [8]byte
 	binary.LittleEndian.PutUint64(n[:], uint64(len(data)))
@@ -96,7 +96,7 @@ func (r *registry) find(k blockKey) cutBlock {
 	return b
 }
 
-// add takes the block in, and drops old ones that only the registry holds.
+// add keeps a reference to the block, and drops old ones that only the registry holds.
 func (r *registry) add(k blockKey, b cutBlock) {
 	b.base().retain()
 	r.blocks[k] = b
@@ -122,7 +122,7 @@ func (r *registry) add(k blockKey, b cutBlock) {
 	r.order = kept
 }
 
-// clear lets go of all blocks.
+// clear releases all blocks.
 func (r *registry) clear() {
 	for _, b := range r.blocks {
 		b.base().release()
@@ -138,7 +138,7 @@ func (b *block) bytes() int64 {
 	return n
 }
 
-// share returns the block of that content with a reference for the caller, and builds it where there is none.
+// share returns the block of that content with a reference for the caller; it builds the block where there is none.
 func share[B cutBlock](m *Model, k blockKey, build func() (B, error)) (B, error) {
 	var none B
 	m.mu.Lock()

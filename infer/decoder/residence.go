@@ -7,20 +7,20 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
-// weight is a tensor of a model or of a block, [out, in] or [n]. It is on the device while somebody holds it, and after
-// that as long as there is room.
+// weight is a tensor of a model or of a block, [out, in] or [n]. It is on the device while it is held, and after that
+// until it is evicted.
 type weight struct {
 	dims []int
-	// place is where a pass over the model comes to it: 0 for the embedding, then layer by layer, the LM head last.
-	place int
-	// load fills in the numbers from the model's file; nil for what was gathered, which is kept elsewhere instead.
+	// stage is when a pass over the model needs it: 0 for the embedding, then layer by layer, the LM head last.
+	stage int
+	// load reads the numbers from the model's file; nil for gathered weights, which are spilled instead.
 	load func(to []float32) error
 
 	// The rest is guarded by residence.mu.
 	tensor  *tensors.Tensor // nil where it is not on the device
 	holders int
-	last    uint64 // when it was given back
-	copied  extent // where the spill file has it
+	last    uint64 // clock when it was last released
+	copied  extent // its copy in the spill file
 }
 
 func (w *weight) numbers() int {
@@ -33,33 +33,32 @@ func (w *weight) numbers() int {
 
 func (w *weight) bytes() int64 { return 4 * int64(w.numbers()) }
 
-// residence holds weights on the device, up to a limit. Past it, what nobody holds makes room for what is asked for, the
-// farthest on a pass's way first: passes go through the layers in order, so what was passed last is needed last.
-// Weights of the model's file are read from there again; gathered ones are written to a temporary file, once.
+// residence keeps weights on the device, up to a limit. Past it, weights that are not held are evicted, the one first whose
+// stage is farthest ahead: passes go through the layers in order, so the stage passed last is needed last. Evicted weights of
+// the model's file are read from it again; gathered ones are written to a spill file, once.
 //
-// What is held at one time may exceed the limit: computing needs it. That is the weights of one block, or the LM head, for
-// each goroutine that computes.
+// What is held at one time may exceed the limit: the weights of one block, or the LM head, for each goroutine that computes.
 type residence struct {
 	dev    *Device
 	limit  int64 // bytes, 0 for none
-	places int
+	stages int
 
 	mu         sync.Mutex
-	idle       map[*weight]bool // on the device, held by nobody
+	idle       map[*weight]bool // on the device and not held
 	used, peak int64
 	clock      uint64
 	spilled    spillFile
 }
 
-func newResidence(dev *Device, limit int64, dir string, places int) *residence {
-	return &residence{dev: dev, limit: limit, places: places, idle: make(map[*weight]bool), spilled: spillFile{dir: dir}}
+func newResidence(dev *Device, limit int64, dir string, stages int) *residence {
+	return &residence{dev: dev, limit: limit, stages: stages, idle: make(map[*weight]bool), spilled: spillFile{dir: dir}}
 }
 
-// held is weights that stay on the device until release.
+// held is a set of weights that stay on the device until release.
 type held struct {
 	r       *residence
 	weights []*weight
-	tensors []*tensors.Tensor // of the weights that are there, in the order they were asked for
+	tensors []*tensors.Tensor // of the weights, in the order of the arguments of hold
 }
 
 // hold brings weights to the device; nil ones are skipped.
@@ -67,7 +66,7 @@ func (r *residence) hold(ws ...*weight) (*held, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	h := &held{r: r}
-	for _, w := range ws { // all of them first, so that none makes room for another
+	for _, w := range ws { // all of them first, so that bringing one evicts none of them
 		if w != nil {
 			w.holders++
 			delete(r.idle, w)
@@ -103,7 +102,7 @@ func (h *held) giveBack() {
 	h.weights, h.tensors = nil, nil
 }
 
-// rest notes that nobody holds a weight that is on the device.
+// rest notes that a weight on the device is no longer held.
 func (r *residence) rest(w *weight) {
 	r.clock++
 	w.last = r.clock
@@ -134,10 +133,10 @@ func (r *residence) count(w *weight) {
 	r.peak = max(r.peak, r.used)
 }
 
-// makeRoom takes weights off the device until w fits, or none is left that nobody holds.
+// makeRoom evicts weights until w fits or all are held.
 func (r *residence) makeRoom(w *weight) error {
 	for r.limit > 0 && r.used+w.bytes() > r.limit {
-		v := r.farthest(w.place)
+		v := r.farthest(w.stage)
 		if v == nil {
 			return nil
 		}
@@ -151,13 +150,13 @@ func (r *residence) makeRoom(w *weight) error {
 	return nil
 }
 
-// farthest is the weight to do without: the last on the way of a pass that stands at place, the one given back longest ago
-// among those of one place. It is nil where all are held.
-func (r *residence) farthest(place int) *weight {
+// farthest returns the weight to evict: the one whose stage a pass at the given stage reaches last, among those of one stage the
+// one released longest ago. It returns nil where all are held.
+func (r *residence) farthest(stage int) *weight {
 	var far *weight
 	var most int
 	for w := range r.idle {
-		d := (w.place - place + r.places) % r.places
+		d := (w.stage - stage + r.stages) % r.stages
 		if far == nil || d > most || d == most && w.last < far.last {
 			far, most = w, d
 		}
@@ -165,7 +164,7 @@ func (r *residence) farthest(place int) *weight {
 	return far
 }
 
-// remove takes a weight off the device.
+// remove frees a weight on the device.
 func (r *residence) remove(w *weight) {
 	free(w.tensor)
 	w.tensor = nil
@@ -179,11 +178,11 @@ func (r *residence) spill(w *weight) error {
 	return errors.Join(err, werr)
 }
 
-// add takes in a gathered weight.
-func (r *residence) add(data []float32, place int, dims ...int) (w *weight, err error) {
+// add makes a gathered weight of a stage.
+func (r *residence) add(data []float32, stage int, dims ...int) (w *weight, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	w = &weight{dims: dims, place: place}
+	w = &weight{dims: dims, stage: stage}
 	if err := r.makeRoom(w); err != nil {
 		return nil, err
 	}
@@ -195,7 +194,7 @@ func (r *residence) add(data []float32, place int, dims ...int) (w *weight, err 
 	return w, nil
 }
 
-// drop forgets weights that nobody holds or needs.
+// drop frees weights that are neither held nor needed any more.
 func (r *residence) drop(ws ...*weight) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -208,8 +207,8 @@ func (r *residence) drop(ws ...*weight) {
 	}
 }
 
-// read calls use with the numbers of a weight, which are valid during the call only and must not be changed. Where there
-// is no room for it on the device they are read past it.
+// read calls use with the numbers of a weight, which are valid during the call only and must not be modified. A weight
+// of the file that does not fit on the device is read from the file alone.
 func (r *residence) read(w *weight, use func(data []float32)) error {
 	r.mu.Lock()
 	if w.tensor == nil && w.load != nil && r.limit > 0 && r.used+w.bytes() > r.limit {
@@ -237,7 +236,7 @@ func (r *residence) fetch(w *weight) ([]float32, error) {
 	return out, err
 }
 
-// bytes is how much is on the device now, and how much was at most.
+// bytes returns the bytes on the device, now and at most so far.
 func (r *residence) bytes() (now, most int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

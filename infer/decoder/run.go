@@ -10,7 +10,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// mixed computes what enters W_O of an attention block that keeps heads, [tokens, groups·reps·value].
+// headOutputs computes the inputs of W_O of an attention block that keeps heads, [tokens, groups·reps·value].
 func (m *Model) headOutputs(ctx context.Context, b *attentionBlock, x *tensors.Tensor) (*tensors.Tensor, error) {
 	args, h, err := m.attentionArgs(b, x)
 	if err != nil {
@@ -24,7 +24,7 @@ func (m *Model) headOutputs(ctx context.Context, b *attentionBlock, x *tensors.T
 	}, args...)
 }
 
-// attend returns x plus the output of an attention block, x itself where that is nothing.
+// passAttention returns x plus the output of an attention block, x itself where that is zero.
 func (m *Model) passAttention(ctx context.Context, b *attentionBlock, x *tensors.Tensor) (*tensors.Tensor, error) {
 	if b.empty() {
 		return m.addBias(ctx, x, b.w.oBias, b.w.attnPost)
@@ -41,8 +41,8 @@ func (m *Model) passAttention(ctx context.Context, b *attentionBlock, x *tensors
 	}, args...)
 }
 
-// attentionArgs lists the inputs of an attention graph up to those of W_O, and more weights after them. The caller must
-// release what they hold.
+// attentionArgs returns the inputs of an attention graph up to those of W_O, followed by more weights. The caller must release
+// the held weights.
 func (m *Model) attentionArgs(b *attentionBlock, x *tensors.Tensor, more ...*weight) ([]*tensors.Tensor, *held, error) {
 	pos, err := m.tablesOf(b, x.Shape().Dimensions[0])
 	if err != nil {
@@ -58,11 +58,11 @@ func (m *Model) attentionArgs(b *attentionBlock, x *tensors.Tensor, more ...*wei
 	if pos.cos != nil {
 		args = append(args, pos.cos, pos.sin)
 	}
-	args = append(args, pos.future)
+	args = append(args, pos.causal)
 	return append(args, h.tensors[before:]...), h, nil
 }
 
-// feed returns x plus the output of an MLP block, x itself where that is nothing.
+// passMLP returns x plus the output of an MLP block, x itself where that is zero.
 func (m *Model) passMLP(ctx context.Context, b *mlpBlock, x *tensors.Tensor) (*tensors.Tensor, error) {
 	if b.width == 0 {
 		return m.addBias(ctx, x, b.w.downBias, b.w.mlpPost)
@@ -79,12 +79,12 @@ func (m *Model) passMLP(ctx context.Context, b *mlpBlock, x *tensors.Tensor) (*t
 	}, h.with(x)...)
 }
 
-// mlpShape is that of all MLPs of the model with such an output bias or none.
+// mlpShape returns the shape of the model's MLPs with that output bias, nil for none.
 func (m *Model) mlpShape(bias *weight) mlpShape {
 	return mlpShape{eps: m.config.NormEps, gelu: m.config.Activation == subnet.GELU, ungated: m.config.Ungated, outBias: bias != nil, postNorm: m.config.PostNorms}
 }
 
-// addBias adds what a block says that keeps nothing but its bias, normed where there is a gain; without a bias the result is
+// addBias adds the output of a block that keeps nothing but its bias, normalised where there is a gain; without a bias it returns
 // x itself.
 func (m *Model) addBias(ctx context.Context, x *tensors.Tensor, bias, post *weight) (*tensors.Tensor, error) {
 	if bias == nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
-var errShort = errors.New("decoder: a window of fewer than two tokens has nothing to score")
+var errShort = errors.New("decoder: a window of fewer than two tokens cannot be scored")
 
 // Score is the likelihood of text.
 type Score struct {
@@ -18,10 +18,10 @@ type Score struct {
 	Tokens int     `json:"tokens"` // tokens scored
 }
 
-// Perplexity is exp(NLL / Tokens), NaN without tokens.
+// Perplexity returns exp(NLL / Tokens), NaN without tokens.
 func (s Score) Perplexity() float64 { return math.Exp(s.NLL / float64(s.Tokens)) }
 
-// Score takes the likelihood of windows under a subnet, each by itself; the first token of a window is not scored.
+// Score returns the likelihood of windows under a subnet, each separately; the first token of a window is not scored.
 func (m *Model) Score(ctx context.Context, s *Subnet, windows [][]int32) (Score, error) {
 	var total Score
 	for i, w := range windows {
@@ -82,13 +82,13 @@ func (m *Model) nll(ctx context.Context, x *tensors.Tensor, window []int32) ([]f
 	return out[:len(window)-1], nil
 }
 
-// targets returns on the device what follows every token of a window; what follows the last is not looked at.
+// targets returns, on the device, the token after each token of a window, and 0 after the last.
 func (m *Model) targets(window []int32) (*tensors.Tensor, error) {
 	next := append(append(make([]int32, 0, len(window)), window[1:]...), 0)
 	return m.dev.uploadInts(next, len(next))
 }
 
-// Logits returns the scores of all tokens after every token of a window, [len(window), vocab].
+// Logits returns the logits after every token of a window, [len(window), vocab].
 func (m *Model) Logits(ctx context.Context, s *Subnet, window []int32) ([]float32, error) {
 	if len(window) == 0 {
 		return nil, fmt.Errorf("decoder: the window is empty")
@@ -103,7 +103,7 @@ func (m *Model) Logits(ctx context.Context, s *Subnet, window []int32) ([]float3
 	}, x)
 }
 
-// forward returns the hidden state of a window after all layers of s, before the last norm.
+// forward returns the residual stream of a window after all layers of s, before the last norm.
 func (m *Model) forward(ctx context.Context, s *Subnet, window []int32) (*tensors.Tensor, error) {
 	if err := m.check(s); err != nil {
 		return nil, err

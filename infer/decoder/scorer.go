@@ -9,54 +9,53 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
-// ScorerOptions say what a scorer measures and what it may keep.
+// ScorerOptions are what a scorer measures and how much memory it may use.
 type ScorerOptions struct {
-	// TopK is how many of the likeliest tokens of the dense model stand for its distribution in the divergence; 512
-	// leave little. 0 measures no divergence.
+	// TopK is how many of the dense model's likeliest tokens the divergence distinguishes, all others being merged into one;
+	// 512 lose little. 0 measures no divergence.
 	TopK int
 
-	// Words is how many words of the vocabulary logits are computed for; 0 is all. Two thirds of them are those of the
-	// window and the likeliest in the dense model, the others are a sample of the rest, each standing for several: with a
-	// quarter of the vocabulary, log-likelihoods are off by some thousandths of a nat. The same window has the same words
-	// in every scorer. Windows that have nearly as many words themselves are scored on all.
+	// Vocab is how many vocabulary entries logits are computed for; 0 is the whole vocabulary. Two thirds of them are the tokens
+	// of the window and the likeliest in the dense model, the others a weighted sample of the rest (an importance-sampled
+	// softmax): with a quarter of the vocabulary, log-likelihoods are off by some thousandths of a nat. The same window has the
+	// same sample in every scorer. Windows that have nearly as many different tokens are scored on the whole vocabulary.
 	Vocab int
 
 	// Memory is how many bytes of hidden states are kept for subnets that begin alike, 1 GiB where 0.
 	Memory int64
 }
 
-// Text picks what a subnet is scored on: windows of the scorer by index, and of each the first Length tokens (all where
-// Length is 0).
+// Text is what a subnet is scored on: windows of the scorer by index, and of each the first Length tokens, all where Length is 0.
 type Text struct {
 	Windows []int
 	Length  int
 }
 
-// Scored is what a scorer finds.
+// Scored is the result of [Scorer.Score].
 type Scored struct {
 	Score
 	KL             float64   // divergence from the dense model, the sum over the tokens scored, in nats
-	Segments       []Segment // consecutive parts of the text, of at most segmentTokens tokens each
+	Segments       []Segment // consecutive segments of the text, of at most segmentTokens tokens each
 	TokensComputed int       // tokens of the text
 	LayersRun      int       // layers computed, over all windows
-	LayersReused   int       // layers whose result was there already
+	LayersReused   int       // layers whose result was cached
 }
 
-// segmentTokens is how many tokens a part of the text has: few enough that a text has several, many enough that the parts
-// differ from each other about as if they were drawn by chance.
+// segmentTokens is how many tokens a segment of text has: few enough that a text has several, many enough that segments differ
+// about as random ones do.
 const segmentTokens = 512
 
-// Part is the score of a part of the text.
+// Segment is the score of a segment of the text.
 type Segment struct {
 	NLL, KL float64 // sums over the tokens scored, in nats; KL is 0 where it was not measured
 	Tokens  int
 }
 
-// Scorer scores many subnets on the same windows. It computes no layer twice that comes again and again: the state of a
-// window after the first layers of a subnet is kept once a second subnet with the same layers has asked for it. The
-// same subnet on the same text scores the same to the last bit, whatever is kept.
+// Scorer scores many subnets on the same windows. It reuses common prefixes: the state of a window after the first layers of a
+// subnet is cached once a second subnet with the same first layers is scored. The score of a subnet on a text is the same to the
+// last bit, whatever is cached.
 //
-// Calls are made one at a time; they wait for each other.
+// Calls are serialised.
 type Scorer struct {
 	m       *Model
 	windows [][]int32
@@ -76,7 +75,7 @@ type textKey struct{ window, length int }
 type targets struct {
 	next             *tensors.Tensor // [tokens]
 	tokens, logProbs *tensors.Tensor // [tokens, k], nil without divergence
-	words, offsets   *tensors.Tensor // [words], nil for all words
+	sample, offsets  *tensors.Tensor // [entries], nil for the whole vocabulary
 }
 
 // NewScorer returns a scorer of windows, which are not copied. The caller must Close it before the model.
@@ -87,10 +86,10 @@ func (m *Model) NewScorer(windows [][]int32, o ScorerOptions) (*Scorer, error) {
 		}
 	}
 	if o.TopK < 0 || o.TopK >= m.config.Vocab {
-		return nil, fmt.Errorf("decoder: the %d likeliest tokens of a vocabulary of %d", o.TopK, m.config.Vocab)
+		return nil, fmt.Errorf("decoder: TopK is %d for a vocabulary of %d", o.TopK, m.config.Vocab)
 	}
 	if o.Vocab < 0 {
-		return nil, fmt.Errorf("decoder: %d words", o.Vocab)
+		return nil, fmt.Errorf("decoder: a sampled vocabulary of %d", o.Vocab)
 	}
 	if o.Memory == 0 {
 		o.Memory = 1 << 30
@@ -101,7 +100,7 @@ func (m *Model) NewScorer(windows [][]int32, o ScorerOptions) (*Scorer, error) {
 	}, nil
 }
 
-// Close frees what the scorer kept.
+// Close frees what the scorer cached.
 func (sc *Scorer) Close() {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
@@ -113,7 +112,7 @@ func (sc *Scorer) Close() {
 	sc.states.clear()
 }
 
-// Score scores a subnet. The first time a text is scored with divergence the dense model runs on it besides, which
+// Score scores a subnet. The first time a text is scored with divergence the dense model runs on it too, which
 // TokensComputed and LayersRun do not count.
 func (sc *Scorer) Score(ctx context.Context, s *Subnet, text Text) (Scored, error) {
 	sc.mu.Lock()
@@ -172,7 +171,7 @@ func (sc *Scorer) window(ctx context.Context, s *Subnet, key textKey, out *Score
 	return nil
 }
 
-// last returns the state after all layers, which is the caller's.
+// last returns the state after all layers, which the caller owns.
 func (sc *Scorer) last(ctx context.Context, s *Subnet, key textKey, out *Scored) (*tensors.Tensor, error) {
 	chain := newChain(key, s)
 	layers := len(sc.m.layers)
@@ -200,7 +199,7 @@ func (sc *Scorer) last(ctx context.Context, s *Subnet, key textKey, out *Scored)
 		if own {
 			free(x)
 		}
-		// The state after the last layer is of use to nobody else.
+		// No other subnet can use the state after the last layer.
 		own = i == layers-1 || !sc.states.offer(chain, i+1, y)
 		x = y
 	}
@@ -213,9 +212,9 @@ func (sc *Scorer) last(ctx context.Context, s *Subnet, key textKey, out *Scored)
 // head returns the negative log-likelihoods and divergences of all tokens of a text.
 func (sc *Scorer) head(ctx context.Context, x *tensors.Tensor, t *targets) (nll, kl []float32, err error) {
 	args := []*tensors.Tensor{t.next}
-	some, diverges := t.words != nil, t.tokens != nil
+	some, diverges := t.sample != nil, t.tokens != nil
 	if some {
-		args = append(args, t.words, t.offsets)
+		args = append(args, t.sample, t.offsets)
 	}
 	if diverges {
 		args = append(args, t.tokens, t.logProbs)
@@ -241,7 +240,7 @@ func (sc *Scorer) head(ctx context.Context, x *tensors.Tensor, t *targets) (nll,
 	return nll, kl, err
 }
 
-// targets returns what the LM head needs of a text, made when first asked for.
+// targets returns what the LM head needs of a text, made at the first use.
 func (sc *Scorer) targets(ctx context.Context, key textKey) (*targets, error) {
 	if t := sc.texts[key]; t != nil {
 		return t, nil
@@ -265,8 +264,8 @@ func (sc *Scorer) targets(ctx context.Context, key textKey) (*targets, error) {
 	return t, nil
 }
 
-// distribution returns what the dense model says of a text at least, computed when first asked for. With words it is that of
-// the whole window, so that they do not depend on what was asked for first.
+// distribution returns the dense model's distribution of a text or more of the window, computed at the first use. With a sampled
+// vocabulary it covers the whole window, so that the sample does not depend on which text is scored first.
 func (sc *Scorer) distribution(ctx context.Context, key textKey) (*distribution, error) {
 	d, window := sc.dense[key.window], sc.windows[key.window]
 	if sc.o.Vocab == 0 {
@@ -293,12 +292,12 @@ func (sc *Scorer) upload(t *targets, d *distribution, length int) (err error) {
 			return err
 		}
 	}
-	if w := d.words; w != nil {
-		if t.words, err = dev.uploadInts(w.ids, len(w.ids)); err == nil {
+	if w := d.sample; w != nil {
+		if t.sample, err = dev.uploadInts(w.ids, len(w.ids)); err == nil {
 			t.offsets, err = dev.upload(w.offsets, len(w.offsets))
 		}
 	}
 	return err
 }
 
-func (t *targets) free() { free(t.next, t.tokens, t.logProbs, t.words, t.offsets) }
+func (t *targets) free() { free(t.next, t.tokens, t.logProbs, t.sample, t.offsets) }

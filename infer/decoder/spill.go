@@ -12,8 +12,8 @@ import (
 // extent is a run of bytes of a spill file.
 type extent struct{ offset, size int64 }
 
-// spillFile keeps numbers in a temporary file, which is removed as soon as it is made, at the first write, and lives until
-// close. Space that is given back is used again for as much.
+// spillFile keeps numbers in a temporary file. It is made at the first write and its name removed at once, so that it goes with
+// the process at the latest. An extent that is given back is used again for as many bytes.
 type spillFile struct {
 	dir   string // "" for the system's temporary folder
 	file  *os.File
@@ -21,13 +21,13 @@ type spillFile struct {
 	spare []extent
 }
 
-// write puts data where there is space for it.
+// write writes data to an extent of its own.
 func (s *spillFile) write(data []float32) (extent, error) {
 	at := s.space(4 * int64(len(data)))
 	return at, s.writeAt(at, data)
 }
 
-// space returns an extent that nothing else has.
+// space returns a free extent.
 func (s *spillFile) space(size int64) extent {
 	if i := slices.IndexFunc(s.spare, func(e extent) bool { return e.size == size }); i >= 0 {
 		e := s.spare[i]
@@ -39,7 +39,7 @@ func (s *spillFile) space(size int64) extent {
 	return e
 }
 
-// writeAt puts data at the beginning of an extent.
+// writeAt writes data to the beginning of an extent.
 func (s *spillFile) writeAt(e extent, data []float32) error {
 	if s.file == nil {
 		f, err := os.CreateTemp(s.dir, "lathe-spill-*")
@@ -57,15 +57,15 @@ func (s *spillFile) writeAt(e extent, data []float32) error {
 	return nil
 }
 
-// read fills to from the beginning of an extent.
+// read reads into to from the beginning of an extent.
 func (s *spillFile) read(e extent, to []float32) error {
 	if _, err := s.file.ReadAt(dtypes.UnsafeByteSlice(to), e.offset); err != nil {
-		return fmt.Errorf("decoder: read what was spilled: %w", err)
+		return fmt.Errorf("decoder: read spilled data: %w", err)
 	}
 	return nil
 }
 
-// giveBack lets others have the space.
+// giveBack makes an extent free.
 func (s *spillFile) giveBack(e extent) {
 	if e.size > 0 {
 		s.spare = append(s.spare, e)
@@ -74,7 +74,7 @@ func (s *spillFile) giveBack(e extent) {
 
 func (s *spillFile) close() {
 	if s.file != nil {
-		_ = s.file.Close() // nothing of a removed file is worth keeping
+		_ = s.file.Close() // a removed file has nothing to lose
 	}
 	*s = spillFile{dir: s.dir}
 }

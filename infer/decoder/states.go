@@ -10,17 +10,17 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// ErrStale is returned for inputs whose states have moved on, and for states that an error left half advanced.
-var ErrStale = errors.New("decoder: states have moved on")
+// ErrStale is returned for inputs whose states have advanced since, and for states that an error left partly advanced.
+var ErrStale = errors.New("decoder: states have advanced")
 
 var errOtherStates = errors.New("decoder: states of another model")
 
-// States holds the hidden state of every calibration window, [tokens, hidden] each, at one place between two blocks.
+// States holds the residual stream of every calibration window, [tokens, hidden] each, between two blocks.
 type States struct {
 	m       *Model
 	lengths []int
 	hidden  *store
-	moves   int // how often they moved on
+	moves   int // how often they advanced
 	broken  error
 }
 
@@ -45,10 +45,10 @@ func (m *Model) NewStates(ctx context.Context, windows [][]int32) (*States, erro
 	return st, nil
 }
 
-// Windows is how many windows there are, Tokens how many tokens they have together.
+// Windows returns the number of windows.
 func (st *States) Windows() int { return len(st.lengths) }
 
-// Tokens is the number of tokens of all windows.
+// Tokens returns the number of tokens of all windows.
 func (st *States) Tokens() int {
 	var n int
 	for _, l := range st.lengths {
@@ -57,7 +57,7 @@ func (st *States) Tokens() int {
 	return n
 }
 
-// Clone copies the states, to go on from here in two ways. The caller must Close the copy.
+// Clone copies the states, so that both can advance separately. The caller must Close the copy.
 func (st *States) Clone(ctx context.Context) (*States, error) {
 	if err := st.usable(); err != nil {
 		return nil, err
@@ -79,7 +79,7 @@ func (st *States) Clone(ctx context.Context) (*States, error) {
 	return c, nil
 }
 
-// Hidden copies the hidden state of a window to the host, [tokens, hidden].
+// Hidden copies the residual stream of a window to the host, [tokens, hidden].
 func (st *States) Hidden(window int) ([]float32, error) {
 	if err := st.usable(); err != nil {
 		return nil, err
@@ -107,8 +107,8 @@ func (st *States) usable() error {
 	return nil
 }
 
-// advance replaces the state of every window by what step makes of it; step may return its argument. After an error
-// the states are of no more use.
+// advance replaces the state of every window by what step returns for it, which may be its argument. After an error the states
+// are unusable.
 func (st *States) advance(step func(window int, x *tensors.Tensor) (*tensors.Tensor, error)) error {
 	if err := st.usable(); err != nil {
 		return err
@@ -134,7 +134,7 @@ func (st *States) advance(step func(window int, x *tensors.Tensor) (*tensors.Ten
 	return nil
 }
 
-// Advance moves the states through a whole layer of s.
+// Advance passes the states through a whole layer of s.
 func (m *Model) Advance(ctx context.Context, layer int, s *Subnet, st *States) error {
 	if err := m.checkStep(layer, s, st); err != nil {
 		return err
@@ -144,7 +144,7 @@ func (m *Model) Advance(ctx context.Context, layer int, s *Subnet, st *States) e
 	})
 }
 
-// AdvanceBlock moves the states through the attention or the MLP of a layer of s.
+// AdvanceBlock passes the states through the attention or the MLP of a layer of s.
 func (m *Model) AdvanceBlock(ctx context.Context, layer int, module subnet.Module, s *Subnet, st *States) error {
 	if err := m.checkStep(layer, s, st); err != nil {
 		return err
@@ -170,7 +170,7 @@ func (m *Model) passLayer(ctx context.Context, s *Subnet, layer int, x *tensors.
 	return z, err
 }
 
-// checkStep reports arguments that do not belong together.
+// checkStep returns an error for arguments that are not of one model.
 func (m *Model) checkStep(layer int, s *Subnet, st *States) error {
 	if err := m.checkLayer(layer); err != nil {
 		return err

@@ -14,16 +14,16 @@ type store struct {
 }
 
 type stored struct {
-	tensor *tensors.Tensor // nil where spilled or not put yet
+	tensor *tensors.Tensor // nil where spilled or not yet put
 	dims   []int
-	space  extent // what the item has of the file
+	space  extent // of the spill file, empty where there is none
 }
 
 func newStore(dev *Device, n int, limit int64, dir string) *store {
 	return &store{dev: dev, items: make([]stored, n), limit: limit, spilled: spillFile{dir: dir}}
 }
 
-// put takes over t as item i in place of what was there.
+// put replaces item i by t, which the store then owns.
 func (s *store) put(i int, t *tensors.Tensor) error {
 	it := &s.items[i]
 	size := 4 * int64(t.Size())
@@ -51,7 +51,7 @@ func (s *store) put(i int, t *tensors.Tensor) error {
 	return err
 }
 
-// use calls f with item i, which stays the store's.
+// use calls f with item i, which the store still owns.
 func (s *store) use(i int, f func(t *tensors.Tensor) error) error {
 	it := &s.items[i]
 	if it.tensor != nil {

@@ -9,11 +9,11 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// ErrGeometry is returned for masks that are not made of the model's geometry.
+// ErrGeometry is returned for masks of another geometry than the model's.
 var ErrGeometry = errors.New("decoder: masks of another model")
 
 // Subnet is a subnet of a model with its weights gathered to the cut shapes on the device. It is immutable. Subnets
-// made from one another share the blocks in which they agree.
+// share equal blocks.
 type Subnet struct {
 	model     *Model
 	masks     subnet.Masks
@@ -21,7 +21,7 @@ type Subnet struct {
 	mlp       []*mlpBlock
 }
 
-// Subnet gathers the weights of masks and refits. The caller must Close it.
+// Subnet gathers the weights of masks and re-fits. The caller must Close it.
 func (m *Model) Subnet(ctx context.Context, spec gguf.Subnet) (*Subnet, error) {
 	if err := spec.Masks.Validate(); err != nil {
 		return nil, err
@@ -30,7 +30,7 @@ func (m *Model) Subnet(ctx context.Context, spec gguf.Subnet) (*Subnet, error) {
 		return nil, ErrGeometry
 	}
 	if spec.Refit != nil && len(spec.Refit) != len(m.layers) {
-		return nil, fmt.Errorf("decoder: %d refits for %d layers", len(spec.Refit), len(m.layers))
+		return nil, fmt.Errorf("decoder: %d re-fits for %d layers", len(spec.Refit), len(m.layers))
 	}
 	s := &Subnet{model: m, masks: spec.Masks}
 	for i := range m.layers {
@@ -64,7 +64,7 @@ func (s *Subnet) add(ctx context.Context, i int, refit gguf.Refit) error {
 	return nil
 }
 
-// Dense is the subnet that keeps everything. It costs no memory.
+// Dense returns the subnet that keeps everything. It costs no memory. The caller must Close it.
 func (m *Model) Dense() *Subnet {
 	s := &Subnet{model: m, masks: subnet.Dense(&m.geo)}
 	for i := range m.layers {
@@ -76,10 +76,10 @@ func (m *Model) Dense() *Subnet {
 	return s
 }
 
-// Masks are the units that the subnet keeps.
+// Masks returns the units that the subnet keeps.
 func (s *Subnet) Masks() subnet.Masks { return s.masks }
 
-// WithLayer returns the subnet with layer i made anew; all other layers are shared. The caller must Close it.
+// WithLayer returns the subnet with layer i replaced; all other layers are shared. The caller must Close it.
 func (s *Subnet) WithLayer(ctx context.Context, i int, l subnet.Layer, refit gguf.Refit) (*Subnet, error) {
 	if err := s.model.checkLayer(i); err != nil {
 		return nil, err
@@ -103,8 +103,8 @@ func (s *Subnet) WithLayer(ctx context.Context, i int, l subnet.Layer, refit ggu
 	return s.with(masks, i, a, f), nil
 }
 
-// WithModule returns the subnet with one module of layer i taken from another subnet of the same model, which costs
-// nothing: all blocks are shared. The caller must Close it.
+// WithModule returns the subnet with one module of layer i from another subnet of the same model. It costs no memory: all blocks
+// are shared. The caller must Close it.
 func (s *Subnet) WithModule(i int, module subnet.Module, from *Subnet) (*Subnet, error) {
 	if err := s.model.checkLayer(i); err != nil {
 		return nil, err
@@ -124,7 +124,7 @@ func (s *Subnet) WithModule(i int, module subnet.Module, from *Subnet) (*Subnet,
 	return s.with(s.masks.With(i, l), i, a, f), nil
 }
 
-// with returns a copy of s that owns a reference to all its blocks, of which a and f of layer i come retained.
+// with returns a copy of s that owns a reference to all its blocks, where a and f of layer i are retained already.
 func (s *Subnet) with(masks subnet.Masks, i int, a *attentionBlock, f *mlpBlock) *Subnet {
 	n := &Subnet{model: s.model, masks: masks}
 	for j := range s.attention {
@@ -139,7 +139,7 @@ func (s *Subnet) with(masks subnet.Masks, i int, a *attentionBlock, f *mlpBlock)
 	return n
 }
 
-// Close gives back the weights that no other subnet shares. The subnet must not be in use.
+// Close frees the weights that no other subnet shares. The subnet must not be in use.
 func (s *Subnet) Close() {
 	for _, a := range s.attention {
 		a.release()
@@ -150,7 +150,7 @@ func (s *Subnet) Close() {
 	s.attention, s.mlp = nil, nil
 }
 
-// check reports a subnet that is closed or of another model.
+// check returns an error for a subnet that is closed or of another model.
 func (m *Model) check(s *Subnet) error {
 	if s.model != m {
 		return ErrGeometry

@@ -11,12 +11,12 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// UpProblem is the least-squares problem of re-fitting the W_U of a layer's kept channels, all else given. What the MLP
-// says is linear in W_U, so with U [kept, hidden] and y what the dense MLP says on the same states, the error
+// UpProblem is the least-squares problem of re-fitting the W_U of a layer's kept channels, all other weights given. The MLP's
+// output is linear in W_U, so with U [kept, hidden] and y the output of the dense MLP on the same states, the error
 //
 //	Σ w²·‖y − W_D·(act(W_G·x̂) ⊙ U·x̂)‖² / tokens
 //
-// is a square whose gradients are computed window by window. w is 1, or with relative the reciprocal of the root mean
+// is a quadratic function whose gradients are computed window by window. w is 1, or with relative the reciprocal of the root mean
 // square of the token's state.
 type UpProblem struct {
 	m        *Model
@@ -36,7 +36,7 @@ func (m *Model) NewUpProblem(ctx context.Context, layer int, kept subnet.Set, do
 		return nil, fmt.Errorf("decoder: inputs of %v in layer %d are not those of the MLP of layer %d", in.module, in.layer, layer)
 	}
 	if !m.geo.LinearInUp() {
-		return nil, fmt.Errorf("decoder: what MLPs of %s say is not linear in W_U", m.config.Arch)
+		return nil, fmt.Errorf("decoder: the output of MLPs of %s is not linear in W_U", m.config.Arch)
 	}
 	if err := in.usable(); err != nil {
 		return nil, err
@@ -67,7 +67,7 @@ func (p *UpProblem) Residual(ctx context.Context, up []float32) (gradient, energ
 	return p.sum(ctx, up, true)
 }
 
-// Apply returns what the error's second derivative, halved, makes of a direction: both [kept, hidden].
+// Apply returns the product of half the error's second derivative with a direction, both [kept, hidden].
 func (p *UpProblem) Apply(ctx context.Context, direction []float32) ([]float64, error) {
 	g, _, err := p.sum(ctx, direction, false)
 	return g, err
@@ -129,8 +129,8 @@ func (p *UpProblem) sum(ctx context.Context, up []float32, residual bool) (gradi
 }
 
 // upGradient returns (W_D·r ⊙ s)ᵀ·x̂ [kept, hidden] and Σ s² [kept] over the tokens, s being act(x̂·W_Gᵀ) and both
-// weighed by w². r is W_D·(s ⊙ x̂·Uᵀ); with residual it is what that lacks to the dense MLP's output. in holds the state
-// x, the norm's gain, W_G, U, W_D and, with residual, what enters the dense W_D and that matrix.
+// weighted by w². r is W_D·(s ⊙ x̂·Uᵀ), and with residual the dense MLP's output minus that. in holds the state x, the norm's
+// gain, W_G, U, W_D and, with residual, the inputs of the dense W_D and that matrix.
 func (f mlpShape) upGradient(in []*Node, relative, residual bool) []*Node {
 	x, gate, up, down := in[0], in[2], in[3], in[4]
 	xn := rmsNorm(x, in[1], f.eps)
@@ -153,15 +153,15 @@ func (f mlpShape) upGradient(in []*Node, relative, residual bool) []*Node {
 	return []*Node{product(Mul(s, back), xn), ReduceSum(square, 0)}
 }
 
-// RefittedInputs computes what enters the W_D of a layer's kept channels whose W_U was re-fitted to up [kept, hidden],
-// [tokens, kept] for every window, from states that stand between the layer's attention and its MLP. They serve moments and
-// cross moments and cannot be added to states. The caller must Close them.
+// RefittedInputs computes the inputs of W_D, [tokens, kept] for every window, of a layer's kept channels with the re-fitted W_U up
+// [kept, hidden], from states between the layer's attention and its MLP. They are good for moments and cross moments and cannot
+// be added to states. The caller must Close them.
 func (m *Model) RefittedInputs(ctx context.Context, layer int, kept subnet.Set, up []float32, st *States) (*Inputs, error) {
 	if err := m.checkStep(layer, nil, st); err != nil {
 		return nil, err
 	}
 	if !m.geo.LinearInUp() {
-		return nil, fmt.Errorf("decoder: what MLPs of %s say is not linear in W_U", m.config.Arch)
+		return nil, fmt.Errorf("decoder: the output of MLPs of %s is not linear in W_U", m.config.Arch)
 	}
 	hidden := m.geo.Hidden
 	if len(up) != kept.Len()*hidden {

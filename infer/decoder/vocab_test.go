@@ -10,7 +10,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-func TestChooseWords(t *testing.T) {
+func TestSampleVocab(t *testing.T) {
 	const vocab = 1000
 	likely := make([]float64, vocab)
 	var all float64
@@ -20,15 +20,15 @@ func TestChooseWords(t *testing.T) {
 	}
 	text := []int32{999, 5, 5, 998, 3}
 	w := sampleVocab(likely, text, 90)
-	if w.kept != 60 || len(w.ids) != 90 || len(w.offsets) != 90 {
-		t.Fatalf("%d words with %d offsets, %d kept; want 90, 90, 60", len(w.ids), len(w.offsets), w.kept)
+	if w.certain != 60 || len(w.ids) != 90 || len(w.offsets) != 90 {
+		t.Fatalf("%d entries with %d offsets, %d kept; want 90, 90, 60", len(w.ids), len(w.offsets), w.certain)
 	}
 	for _, id := range text {
-		if !slices.Contains(w.ids[:w.kept], id) {
+		if !slices.Contains(w.ids[:w.certain], id) {
 			t.Errorf("word %d of the text is not kept", id)
 		}
 	}
-	if i := slices.Index(likely, slices.Max(likely)); !slices.Contains(w.ids[:w.kept], int32(i)) {
+	if i := slices.Index(likely, slices.Max(likely)); !slices.Contains(w.ids[:w.certain], int32(i)) {
 		t.Errorf("the likeliest word %d is not kept", i)
 	}
 	seen := make(map[int32]bool)
@@ -38,24 +38,24 @@ func TestChooseWords(t *testing.T) {
 			t.Errorf("word %d comes twice", id)
 		}
 		seen[id] = true
-		if kept := i < w.kept; kept != (w.offsets[i] == 0) {
+		if kept := i < w.certain; kept != (w.offsets[i] == 0) {
 			t.Errorf("word %d: offset %g", i, w.offsets[i])
 		}
 		sum += likely[id] * math.Exp(float64(w.offsets[i]))
 	}
 	if math.Abs(sum-all) > 1e-5*all {
-		t.Errorf("the words stand for a probability of %g, want %g", sum, all)
+		t.Errorf("the sample has a weighted probability of %g, want %g", sum, all)
 	}
 	if w := sampleVocab(likely, text, 4); w != nil {
-		t.Errorf("%d words for a text of as many", len(w.ids))
+		t.Errorf("%d entries for a text of as many", len(w.ids))
 	}
 	if w := sampleVocab(make([]float64, vocab), text, 90); math.Abs(float64(w.offsets[89])-math.Log(940.0/30)) > 1e-6 {
 		t.Errorf("offset %g of a word that stands for %g", w.offsets[89], 940.0/30)
 	}
 }
 
-// A scorer with words finds what follows from all logits of the model, whatever it was asked for first.
-func TestScorerWithWords(t *testing.T) {
+// TestScorerWithSampledVocab compares a scorer with what follows from all logits of the model, whichever text it scores first.
+func TestScorerWithSampledVocab(t *testing.T) {
 	dev, err := OpenDevice("go")
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +77,7 @@ func TestScorerWithWords(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	const topK, words = 30, 120
+	const topK, entries = 30, 120
 	dense := m.Dense()
 	defer dense.Close()
 	logits, err := m.Logits(t.Context(), s, text)
@@ -89,7 +89,7 @@ func TestScorerWithWords(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, k := range []int{0, topK} {
-		sc, err := m.NewScorer([][]int32{text}, ScorerOptions{TopK: k, Vocab: words})
+		sc, err := m.NewScorer([][]int32{text}, ScorerOptions{TopK: k, Vocab: entries})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -99,7 +99,7 @@ func TestScorerWithWords(t *testing.T) {
 		}
 		var before Scored
 		for order, first := range []int{len(text), 12} {
-			sc, err := m.NewScorer([][]int32{text}, ScorerOptions{TopK: k, Vocab: words})
+			sc, err := m.NewScorer([][]int32{text}, ScorerOptions{TopK: k, Vocab: entries})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -115,9 +115,9 @@ func TestScorerWithWords(t *testing.T) {
 				t.Errorf("%d tokens: %v, and %v asked in another order", k, got, before)
 			}
 			before = got
-			w := sc.dense[0].words
-			if w == nil || len(w.ids) != words {
-				t.Fatalf("words %v", w)
+			w := sc.dense[0].sample
+			if w == nil || len(w.ids) != entries {
+				t.Fatalf("sample %v", w)
 			}
 			var nll, kl float64
 			for i := range 19 {
@@ -130,7 +130,7 @@ func TestScorerWithWords(t *testing.T) {
 				nll += math.Log(sum) - float64(row[text[i+1]])
 				restP, restQ := 1.0, 1.0
 				for _, id := range newSelector(len(d)).largest(d, k) {
-					if !slices.Contains(w.ids[:w.kept], id) {
+					if !slices.Contains(w.ids[:w.certain], id) {
 						continue
 					}
 					p, q := math.Exp(float64(d[id]))/denseSum, math.Exp(float64(row[id]))/sum
@@ -148,7 +148,7 @@ func TestScorerWithWords(t *testing.T) {
 	}
 }
 
-func TestEnoughWordsWhereTheHeadIsMuchOfTheWork(t *testing.T) {
+func TestSampledVocabWhereTheHeadIsMuchOfTheWork(t *testing.T) {
 	for name, c := range map[string]struct {
 		layers, hidden, ffn, heads, kv, dim, vocab int
 		want                                       int
@@ -163,7 +163,7 @@ func TestEnoughWordsWhereTheHeadIsMuchOfTheWork(t *testing.T) {
 			g.Layers = append(g.Layers, subnet.LayerGeometry{Heads: c.heads, KVHeads: c.kv, FFN: c.ffn})
 		}
 		if got := SampledVocab(g); got != c.want {
-			t.Errorf("%s: %d words, want %d", name, got, c.want)
+			t.Errorf("%s: %d entries, want %d", name, got, c.want)
 		}
 	}
 }

@@ -10,9 +10,8 @@ import (
 	"github.com/lathe-llm/lathe/infer/internal/parts"
 )
 
-// choose picks from the names of a repository those that are wanted: the GGUF file that was asked for, or the safetensors
-// with what belongs to them, or the only GGUF file there is. read gives the content of one of them. Some of those wanted
-// may not be there: an index can name what is missing.
+// choose returns the files of a repository to download, given the names of all: the GGUF file that r names, or the safetensors
+// and their sidecars, or the only GGUF file. read returns the content of a file. An index may name files that are missing.
 func choose(r Repo, names []string, read func(name string) ([]byte, error)) ([]string, error) {
 	if r.File != "" {
 		return []string{r.File}, nil
@@ -29,8 +28,8 @@ func choose(r Repo, names []string, read func(name string) ([]byte, error)) ([]s
 		if !slices.Contains(names, "tokenizer.json") {
 			also = append(also, parts.Vocabulary()...)
 		}
-		wanted := slices.DeleteFunc(also, func(name string) bool { return !slices.Contains(names, name) })
-		return append(wanted, weights...), nil
+		chosen := slices.DeleteFunc(also, func(name string) bool { return !slices.Contains(names, name) })
+		return append(chosen, weights...), nil
 	}
 	var files []string
 	for _, name := range names {
@@ -48,10 +47,10 @@ func choose(r Repo, names []string, read func(name string) ([]byte, error)) ([]s
 	return nil, fmt.Errorf("%d GGUF files, so one must be named, as %s/%s: %s", len(files), r, files[0], strings.Join(files, ", "))
 }
 
-// ggufOf is the GGUF file among those wanted, "" where they are safetensors.
-func ggufOf(wanted []string) string {
-	if len(wanted) == 1 && filepath.Ext(wanted[0]) == ".gguf" {
-		return wanted[0]
+// ggufOf returns the GGUF file among the chosen ones, "" where they are safetensors.
+func ggufOf(chosen []string) string {
+	if len(chosen) == 1 && filepath.Ext(chosen[0]) == ".gguf" {
+		return chosen[0]
 	}
 	return ""
 }

@@ -17,18 +17,18 @@ import (
 	"github.com/lathe-llm/lathe/infer/durable"
 )
 
-// Client fetches from the hub into the cache that its environment names.
+// Client downloads from the hub into a cache.
 type Client struct {
 	cache   string
 	token   string
 	offline bool
 	http    *http.Client
 	disk    durable.Disk
-	// pause waits before another attempt.
+	// pause waits before another attempt; a test replaces it.
 	pause func(ctx context.Context, attempt int) error
 }
 
-// New returns a client for the settings in an environment, as os.Getenv gives it.
+// New returns a client with the settings of an environment, of which getenv is os.Getenv or a fake.
 func New(getenv func(string) string) *Client {
 	home := func(parts ...string) string {
 		base := cmp.Or(getenv("XDG_CACHE_HOME"), filepath.Join(getenv("HOME"), ".cache"))
@@ -43,7 +43,7 @@ func New(getenv func(string) string) *Client {
 	}
 }
 
-// pause waits longer from attempt to attempt.
+// pause waits twice as long before each attempt as before the last.
 func pause(ctx context.Context, attempt int) error {
 	select {
 	case <-ctx.Done():
@@ -53,21 +53,22 @@ func pause(ctx context.Context, attempt int) error {
 	}
 }
 
-// Progress says how far fetching is: bytes of all files, those that the cache had included, and the file in work.
+// Progress is the progress of a download: bytes of all files, cached ones included, and the current file.
 type Progress struct {
 	Done, Total int64
 	File        string
 }
 
-// Snapshot is a state of a repository on disk.
+// Snapshot is a commit of a repository on disk.
 type Snapshot struct {
 	Repo   Repo
 	Commit string
-	// Dir is the folder of its files, and File the one GGUF file to take from it, "" where the folder holds safetensors.
+	// Dir is the folder of its files, and File the GGUF file in it, "" where the model is safetensors.
 	Dir, File string
 }
 
-// Fetch returns the files of a model. A cached state serves where the hub cannot be reached, or may not be.
+// Fetch returns the files of a model, and downloads what the cache lacks. Where the hub cannot be reached, or HF_HUB_OFFLINE is
+// set, it returns a cached commit.
 func (c *Client) Fetch(ctx context.Context, r Repo, progress func(Progress)) (Snapshot, error) {
 	if c.offline {
 		return c.cached(r, ErrOffline)
@@ -82,7 +83,7 @@ func (c *Client) Fetch(ctx context.Context, r Repo, progress func(Progress)) (Sn
 	return s, nil
 }
 
-// cached returns what the cache has of a repository, or else the reason why it was asked.
+// cached returns the cached commit of a repository, or else reason as its error.
 func (c *Client) cached(r Repo, reason error) (Snapshot, error) {
 	commit := r.Revision
 	if !isCommit(commit) {
@@ -100,23 +101,23 @@ func (c *Client) cached(r Repo, reason error) (Snapshot, error) {
 	for _, e := range entries {
 		names = append(names, e.Name())
 	}
-	wanted, err := choose(r, names, func(name string) ([]byte, error) { return os.ReadFile(filepath.Join(s.Dir, name)) })
+	chosen, err := choose(r, names, func(name string) ([]byte, error) { return os.ReadFile(filepath.Join(s.Dir, name)) })
 	if errors.Is(err, ErrNotFound) {
 		err = reason
 	}
 	if err != nil {
 		return Snapshot{}, r.fail(err)
 	}
-	for _, name := range wanted {
+	for _, name := range chosen {
 		if _, err := os.Stat(filepath.Join(s.Dir, name)); err != nil {
 			return Snapshot{}, r.fail(fmt.Errorf("%s: %w", name, reason))
 		}
 	}
-	s.File = ggufOf(wanted)
+	s.File = ggufOf(chosen)
 	return s, nil
 }
 
-// fetch looks the repository up and brings what is missing.
+// fetch looks up the repository and downloads what is missing.
 func (c *Client) fetch(ctx context.Context, r Repo, progress func(Progress)) (Snapshot, error) {
 	info, repo, err := c.describe(ctx, r)
 	if err != nil {
@@ -127,12 +128,12 @@ func (c *Client) fetch(ctx context.Context, r Repo, progress func(Progress)) (Sn
 	var names []string
 	for _, f := range info.Siblings {
 		if f == nil || strings.ContainsAny(f.Name, `/\`) || f.Name == "" || f.Name[0] == '.' {
-			continue // a model's files lie at the top
+			continue // a model's files are at the top
 		}
 		names = append(names, f.Name)
 		t.byName[f.Name] = newRemote(f)
 	}
-	wanted, err := choose(r, names, func(name string) ([]byte, error) {
+	chosen, err := choose(r, names, func(name string) ([]byte, error) {
 		path, err := t.file(ctx, name)
 		if err != nil {
 			return nil, err
@@ -142,7 +143,7 @@ func (c *Client) fetch(ctx context.Context, r Repo, progress func(Progress)) (Sn
 	if err != nil {
 		return Snapshot{}, err
 	}
-	if err := t.files(ctx, wanted); err != nil {
+	if err := t.files(ctx, chosen); err != nil {
 		return Snapshot{}, err
 	}
 	if !isCommit(r.Revision) {
@@ -154,23 +155,23 @@ func (c *Client) fetch(ctx context.Context, r Repo, progress func(Progress)) (Sn
 			return Snapshot{}, err
 		}
 	}
-	s.File = ggufOf(wanted)
+	s.File = ggufOf(chosen)
 	return s, nil
 }
 
-// unreachableError is one of the network, not of the hub.
+// unreachableError is an error of the network rather than an answer of the hub.
 type unreachableError struct{ error }
 
 func (e *unreachableError) Unwrap() error { return e.error }
 
-// describe asks the hub what a repository holds. The library asks without a context, so its answer may come too late for
-// anybody to wait for it.
+// describe asks the hub for the files of a repository. The library asks without a context, so describe may return before it has
+// an answer.
 func (c *Client) describe(ctx context.Context, r Repo) (*hf.RepoInfo, *hf.Repo, error) {
 	repo := hf.New(r.ID()).WithRevision(r.Revision).WithAuth(c.token).WithCacheDir(c.cache)
 	repo.Verbosity = 0
 	asked := make(chan error, 1)
 	go func() {
-		_, err := repo.FileURL("config.json") // asks anew, once; Info then has the answer
+		_, err := repo.FileURL("config.json") // asks again, once; Info then has the answer
 		asked <- err
 	}()
 	select {
@@ -178,9 +179,9 @@ func (c *Client) describe(ctx context.Context, r Repo) (*hf.RepoInfo, *hf.Repo, 
 		return nil, nil, context.Cause(ctx)
 	case err := <-asked:
 		if err != nil {
-			folder := r.folder(c.cache) // of a repository that is none nothing stays
+			folder := r.folder(c.cache) // where there is no such repository nothing stays in the cache
 			_, _ = os.Remove(filepath.Join(folder, "info")), os.Remove(folder)
-			return nil, nil, sayWhy(err)
+			return nil, nil, translate(err)
 		}
 	}
 	info := repo.Info()
@@ -190,8 +191,8 @@ func (c *Client) describe(ctx context.Context, r Repo) (*hf.RepoInfo, *hf.Repo, 
 	return info, repo, nil
 }
 
-// sayWhy turns an error of the library into one of ours.
-func sayWhy(err error) error {
+// translate returns our error for one of the library.
+func translate(err error) error {
 	_, answer, answered := strings.Cut(err.Error(), "bad status code ")
 	code, _, _ := strings.Cut(answer, ":")
 	switch {
@@ -202,7 +203,7 @@ func sayWhy(err error) error {
 	case code == "401", code == "403":
 		return ErrDenied
 	case strings.HasPrefix(code, "5"), code == "429":
-		return &unreachableError{fmt.Errorf("the hub answers with status %.60s", answer)}
+		return &unreachableError{fmt.Errorf("the hub answered with status %.60s", answer)}
 	}
-	return fmt.Errorf("the hub answers with status %.200s", answer)
+	return fmt.Errorf("the hub answered with status %.200s", answer)
 }

@@ -1,13 +1,13 @@
-// Package hub brings models of the Hugging Face hub to this machine, into the cache that Hugging Face's own programs share.
+// Package hub downloads models from the Hugging Face hub into the cache that Hugging Face's own programs share.
 //
-// [Parse] tells the name of a repository from that of a file, and [Client.Fetch] returns the folder of its newest state with
-// the files that make up a model: config.json, the tokenizer and the weights as safetensors, or one GGUF file. Files that
-// the cache has are not fetched again; what was interrupted goes on where it ended; everything is held against the hash
-// that the hub gives for it before it counts as there.
+// [Parse] parses the name of a repository, and [Client.Fetch] returns the folder of its latest commit with the files that make
+// up a model: config.json, the tokenizer and the weights as safetensors, or one GGUF file. Files in the cache are not
+// downloaded again, and interrupted downloads resume. A file is in the cache only once its hash is the one that the hub gives,
+// and its content and name are on the disk.
 //
-// The addresses and the description of a repository come from github.com/gomlx/go-huggingface, whose HF_ENDPOINT holds here
-// too. This package adds HF_HOME and HF_HUB_CACHE (where the cache is), HF_TOKEN (sent to the hub and nowhere else),
-// HF_HUB_OFFLINE (what is in the cache must do), progress and resuming.
+// URLs and descriptions of repositories come from github.com/gomlx/go-huggingface, which also reads HF_ENDPOINT. This package
+// adds HF_HOME and HF_HUB_CACHE (where the cache is), HF_TOKEN (sent to the hub and nowhere else), HF_HUB_OFFLINE (only the cache
+// is used), progress and resuming.
 //
 // Errors name the repository and the file. They wrap [ErrNotFound], [ErrDenied], [ErrOffline] or [ErrDamaged], or are those
 // of the network or the operating system.

@@ -11,11 +11,11 @@ import (
 var (
 	// ErrNotFound is wrapped where the hub has no such repository, revision or file.
 	ErrNotFound = errors.New("not on the hub")
-	// ErrDenied is wrapped where the hub wants a token, or another one.
+	// ErrDenied is wrapped where the hub requires a token, or another one.
 	ErrDenied = errors.New("access denied: accept the model's terms on the hub and set HF_TOKEN")
-	// ErrOffline is wrapped where something would have to be fetched and HF_HUB_OFFLINE forbids it.
+	// ErrOffline is wrapped where a download is necessary and HF_HUB_OFFLINE forbids it.
 	ErrOffline = errors.New("not in the cache, and HF_HUB_OFFLINE is set")
-	// ErrDamaged is wrapped where what came is not what the hub says it is.
+	// ErrDamaged is wrapped where a download differs from the hub's description of it.
 	ErrDamaged = errors.New("damaged")
 )
 
@@ -26,7 +26,7 @@ type Repo struct {
 	File        string
 }
 
-// String is the repository as people write it: owner/name, the revision where it is not main, and the file.
+// String returns owner/name, followed by @revision where it is not main, and /file where there is one.
 func (r Repo) String() string {
 	s := r.Owner + "/" + r.Name
 	if r.Revision != defaultRevision {
@@ -38,24 +38,24 @@ func (r Repo) String() string {
 	return s
 }
 
-// ID is owner/name.
+// ID returns owner/name.
 func (r Repo) ID() string { return r.Owner + "/" + r.Name }
 
 const defaultRevision = "main"
 
-// Parse reads owner/name[@revision][/file.gguf]; false means that the text is none.
+// Parse parses owner/name[@revision][/file.gguf] and reports whether the text has that form.
 func Parse(text string) (Repo, bool) {
 	r := Repo{Revision: defaultRevision}
-	parts := strings.SplitN(text, "/", 3)
-	if len(parts) < 2 {
+	fields := strings.SplitN(text, "/", 3)
+	if len(fields) < 2 {
 		return Repo{}, false
 	}
-	r.Owner = parts[0]
-	name, revision, pinned := strings.Cut(parts[1], "@")
+	r.Owner = fields[0]
+	name, revision, pinned := strings.Cut(fields[1], "@")
 	r.Name = name
 	rest := ""
-	if len(parts) == 3 {
-		if rest = parts[2]; rest == "" {
+	if len(fields) == 3 {
+		if rest = fields[2]; rest == "" {
 			return Repo{}, false
 		}
 	}
@@ -69,29 +69,29 @@ func Parse(text string) (Repo, bool) {
 		}
 	}
 	r.File = rest
-	part := regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$`)
-	if !part.MatchString(r.Owner) || !part.MatchString(r.Name) || strings.HasSuffix(r.Name, ".gguf") {
+	segment := regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$`)
+	if !segment.MatchString(r.Owner) || !segment.MatchString(r.Name) || strings.HasSuffix(r.Name, ".gguf") {
 		return Repo{}, false
 	}
-	if r.File != "" && (!strings.HasSuffix(r.File, ".gguf") || !part.MatchString(r.File)) {
+	if r.File != "" && (!strings.HasSuffix(r.File, ".gguf") || !segment.MatchString(r.File)) {
 		return Repo{}, false
 	}
 	for _, p := range strings.Split(r.Revision, "/") {
-		if !part.MatchString(p) {
+		if !segment.MatchString(p) {
 			return Repo{}, false
 		}
 	}
 	return r, true
 }
 
-// folder is the repository's place in a cache.
+// folder returns the path of the repository in a cache.
 func (r Repo) folder(cache string) string {
 	return filepath.Join(cache, "models--"+r.Owner+"--"+r.Name)
 }
 
 func (r Repo) fail(err error) error { return fmt.Errorf("hub: %s: %w", r, err) }
 
-// isCommit tells the hash of a commit from a branch or a tag.
+// isCommit reports whether a revision is the hash of a commit rather than a branch or a tag.
 func isCommit(revision string) bool { return len(revision) == 40 && isHex(revision) }
 
 func isHex(s string) bool {

@@ -23,14 +23,14 @@ import (
 
 // Bounds of a transfer.
 const (
-	mostAttempts = 6 // without a byte in between
-	bufferSize   = 1 << 20
-	lockRetry    = 200 * time.Millisecond // another process may be fetching the same file
-	// mostMemory bounds the files that are not kept as large files, which a conversion reads as a whole.
-	mostMemory = 256 << 20
+	maxAttempts = 6 // in a row without a byte received
+	bufferSize  = 1 << 20
+	lockRetry   = 200 * time.Millisecond // another process may be fetching the same file
+	// maxSmall bounds the size of files that the hub does not store as large files; a conversion reads them as a whole.
+	maxSmall = 256 << 20
 )
 
-// remote is what the hub says of a file. Its hash is its name among the blobs of the cache.
+// remote is the hub's description of a file. Its hash is the name of its blob in the cache.
 type remote struct {
 	size  int64
 	hash  string
@@ -49,7 +49,7 @@ func (f remote) check() error {
 	if f.large {
 		want = 2 * sha256.Size
 	}
-	if len(f.hash) != want || !isHex(f.hash) || f.size < 0 || !f.large && f.size > mostMemory {
+	if len(f.hash) != want || !isHex(f.hash) || f.size < 0 || !f.large && f.size > maxSmall {
 		return fmt.Errorf("%w: the hub's description has %d bytes of hash %.80q", ErrDamaged, f.size, f.hash)
 	}
 	return nil
@@ -64,7 +64,7 @@ func (f remote) hasher() hash.Hash {
 	return h
 }
 
-// transfer brings files of one state of a repository.
+// transfer downloads files of one commit of a repository.
 type transfer struct {
 	*Client
 	repo     Repo
@@ -76,7 +76,7 @@ type transfer struct {
 	done, total int64
 }
 
-// files brings what is missing of the files.
+// files downloads those of the files that the cache lacks.
 func (t *transfer) files(ctx context.Context, names []string) error {
 	for _, name := range names {
 		f, ok := t.byName[name]
@@ -96,14 +96,14 @@ func (t *transfer) files(ctx context.Context, names []string) error {
 	return nil
 }
 
-// report tells the progress, with some bytes of the file in work.
+// report reports the progress, with the bytes of the current file.
 func (t *transfer) report(name string, bytes int64) {
 	if t.progress != nil && t.total > 0 {
 		t.progress(Progress{Done: t.done + bytes, Total: t.total, File: name})
 	}
 }
 
-// file returns the path of a file, which is fetched where it is missing.
+// file returns the path of a file, after downloading it where it is missing.
 func (t *transfer) file(ctx context.Context, name string) (string, error) {
 	f, ok := t.byName[name]
 	if !ok {
@@ -135,8 +135,8 @@ func (t *transfer) link(blob, path string) error {
 	return t.disk.Symlink(to, path)
 }
 
-// blob returns the path of a file's content in the cache, which is fetched where it is missing. One process at a time
-// fetches a blob; the lock is where other programs on the same cache have theirs.
+// blob returns the path of a file's content in the cache, after downloading it where it is missing. One process at a time
+// downloads a blob; the lock is the one that other programs on the same cache use.
 func (t *transfer) blob(ctx context.Context, name string, f remote) (string, error) {
 	blob := filepath.Join(t.repo.folder(t.cache), "blobs", f.hash)
 	locks := filepath.Join(t.cache, ".locks", filepath.Base(t.repo.folder(t.cache)))
@@ -149,7 +149,7 @@ func (t *transfer) blob(ctx context.Context, name string, f remote) (string, err
 	if _, err := lock.TryLockContext(ctx, lockRetry); err != nil {
 		return "", err
 	}
-	defer func() { _ = lock.Unlock() }() // released with the process at the latest
+	defer func() { _ = lock.Unlock() }() // released when the process ends at the latest
 	if info, err := os.Stat(blob); err == nil && info.Size() == f.size {
 		return blob, nil
 	}
@@ -160,7 +160,7 @@ func (t *transfer) blob(ctx context.Context, name string, f remote) (string, err
 	return blob, t.disk.Rename(part, blob)
 }
 
-// download completes a file that was begun, tries again where the network fails, and checks what it has at the end.
+// download completes a partial file, tries again after errors of the network, and compares the hash of the whole.
 func (t *transfer) download(ctx context.Context, name string, f remote, part string) error {
 	address, err := t.url(url.PathEscape(name))
 	if err != nil {
@@ -170,7 +170,7 @@ func (t *transfer) download(ctx context.Context, name string, f remote, part str
 	if err != nil {
 		return err
 	}
-	defer func() { _ = out.Close() }() // closed with its error below where that counts
+	defer func() { _ = out.Close() }() // closed below, with its error, where it matters
 	sum := f.hasher()
 	have, err := io.Copy(sum, io.LimitReader(out, f.size))
 	if err != nil {
@@ -183,14 +183,14 @@ func (t *transfer) download(ctx context.Context, name string, f remote, part str
 		if n > 0 {
 			attempt = 0
 		}
-		if errors.Is(err, errRestart) && restarts < mostAttempts {
+		if errors.Is(err, errRestart) && restarts < maxAttempts {
 			if _, err := out.Seek(0, io.SeekStart); err != nil {
 				return err
 			}
 			sum, have, restarts, begun = f.hasher(), 0, restarts+1, false
 			continue
 		}
-		if temporary := (*unreachableError)(nil); err != nil && (!errors.As(err, &temporary) || attempt+1 >= mostAttempts) {
+		if temporary := (*unreachableError)(nil); err != nil && (!errors.As(err, &temporary) || attempt+1 >= maxAttempts) {
 			return err
 		}
 		if err != nil {
@@ -203,10 +203,10 @@ func (t *transfer) download(ctx context.Context, name string, f remote, part str
 		if err := os.Remove(part); err != nil {
 			return err
 		}
-		if begun { // what was there before was not the beginning of this file
+		if begun { // the partial file was not the beginning of this one
 			return t.download(ctx, name, f, part)
 		}
-		return fmt.Errorf("%w: its hash is %.12s… and not %.12s…", ErrDamaged, got, f.hash)
+		return fmt.Errorf("%w: its hash is %.12s…, want %.12s…", ErrDamaged, got, f.hash)
 	}
 	if err := out.Truncate(f.size); err != nil {
 		return err
@@ -214,11 +214,11 @@ func (t *transfer) download(ctx context.Context, name string, f remote, part str
 	return errors.Join(t.disk.Sync(out), out.Close())
 }
 
-// errRestart: the server sends a file from its start only.
-var errRestart = errors.New("the server does not go on where a file ended")
+// errRestart is returned where the server sends a file from its start only.
+var errRestart = errors.New("the server cannot resume a download")
 
-// get writes the bytes of a file from have on to w and returns how many came. What may go better another time is an
-// unreachableError.
+// get writes the bytes of a file from have on to w and returns their number. Errors that another attempt may not meet are
+// unreachableErrors.
 func (t *transfer) get(ctx context.Context, address string, have, size int64, w io.Writer, progress func(done int64)) (int64, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
@@ -236,7 +236,7 @@ func (t *transfer) get(ctx context.Context, address string, have, size int64, w 
 	if err != nil {
 		return 0, t.network(ctx, err)
 	}
-	defer func() { _ = resp.Body.Close() }() // read to its end or given up
+	defer func() { _ = resp.Body.Close() }() // read to its end or abandoned
 	switch code := resp.StatusCode; {
 	case have > 0 && (code == http.StatusOK || code == http.StatusRequestedRangeNotSatisfiable):
 		return 0, errRestart
@@ -246,9 +246,9 @@ func (t *transfer) get(ctx context.Context, address string, have, size int64, w 
 	case code == http.StatusUnauthorized, code == http.StatusForbidden:
 		return 0, ErrDenied
 	case code >= 500, slices.Contains([]int{http.StatusRequestTimeout, http.StatusTooManyRequests}, code):
-		return 0, &unreachableError{fmt.Errorf("the hub answers with status %s", resp.Status)}
+		return 0, &unreachableError{fmt.Errorf("the hub answered with status %s", resp.Status)}
 	default:
-		return 0, fmt.Errorf("the hub answers with status %s", resp.Status)
+		return 0, fmt.Errorf("the hub answered with status %s", resp.Status)
 	}
 	var n int64
 	buf := make([]byte, bufferSize)
@@ -267,7 +267,7 @@ func (t *transfer) get(ctx context.Context, address string, have, size int64, w 
 	return n, nil
 }
 
-// network wraps an error of the network, unless it is that somebody has given up.
+// network wraps an error of the network in an unreachableError, unless the context has ended.
 func (t *transfer) network(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

@@ -1,5 +1,5 @@
-// Package parts knows which files of a folder that Hugging Face's transformers library wrote make up a model: its weights as
-// safetensors and what belongs to them. Weights may be there in several forms; one of them is the model.
+// Package parts lists the files that make up a model in a folder written by Hugging Face's transformers library: its weights as
+// safetensors, and their sidecars. A folder may hold the weights in several forms, of which one is chosen.
 package parts
 
 import (
@@ -11,7 +11,7 @@ import (
 	"slices"
 )
 
-// Index is the file that says which files hold the weights, where they are more than one.
+// Index is the file that lists the files of the weights where they are more than one.
 const Index = "model.safetensors.index.json"
 
 const single = "model.safetensors"
@@ -19,21 +19,21 @@ const single = "model.safetensors"
 // MaxFiles bounds the files of one model.
 const MaxFiles = 4096
 
-// ErrIndex is wrapped where an index is none.
+// ErrIndex is wrapped where an index is invalid.
 var ErrIndex = errors.New("not an index of safetensors files")
 
-// Sidecars are the files other than weights that a conversion reads; not every model has all.
+// Sidecars returns the files other than weights that a conversion reads; not every model has all of them.
 func Sidecars() []string {
 	return []string{"config.json", "generation_config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
 		"added_tokens.json", "special_tokens_map.json", "chat_template.jinja"}
 }
 
-// Vocabulary are the files that hold a vocabulary of byte pairs where there is no tokenizer.json.
+// Vocabulary returns the files of a byte-pair vocabulary, for folders without tokenizer.json.
 func Vocabulary() []string { return []string{"vocab.json", "merges.txt"} }
 
-// Weights picks the safetensors files of the model from the names of a folder: those that the index names, or else the one
-// of the usual name, or else all there are, in alphabetical order. read gives the content of the index. What an index names
-// may be missing among the names.
+// Weights returns the safetensors files of the model, given the names in a folder: those in the index, or else
+// model.safetensors, or else all, sorted. read returns the content of the index. An index may list files that are not among the
+// names.
 func Weights(names []string, read func(name string) ([]byte, error)) ([]string, error) {
 	if slices.Contains(names, Index) {
 		b, err := read(Index)
@@ -59,7 +59,7 @@ func Weights(names []string, read func(name string) ([]byte, error)) ([]string, 
 	return all, nil
 }
 
-// ParseIndex lists the files of an index, each once. They lie beside it, whatever it says.
+// ParseIndex returns the files in an index, each once. Names with a folder are an error.
 func ParseIndex(b []byte) ([]string, error) {
 	var index struct {
 		Files map[string]string `json:"weight_map"`
