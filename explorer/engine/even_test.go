@@ -19,7 +19,7 @@ func TestEqualWidths(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", arch, err)
 		}
-		found, err := m.Search(t.Context(), asked("", 20), t.TempDir(), &desk{}, &quiet{})
+		found, err := m.Search(t.Context(), asked("", 20), t.TempDir(), &recorder{}, &quiet{})
 		if err != nil {
 			t.Fatalf("%s: %v", arch, err)
 		}
@@ -32,7 +32,7 @@ func TestEqualWidths(t *testing.T) {
 				t.Errorf("%s: %s: %+v", arch, what, r)
 			}
 		}
-		if _, err := m.Search(t.Context(), asked("random", 20), t.TempDir(), &desk{}, &quiet{}); !errors.Is(err, explorer.ErrInvalid) {
+		if _, err := m.Search(t.Context(), asked("random", 20), t.TempDir(), &recorder{}, &quiet{}); !errors.Is(err, explorer.ErrInvalid) {
 			t.Errorf("%s: another strategy: %v", arch, err)
 		}
 	}

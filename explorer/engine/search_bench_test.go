@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"path/filepath"
@@ -18,12 +19,13 @@ import (
 	"github.com/lathe-llm/lathe/search/searchtest/contest"
 )
 
-// BenchmarkSearch compares ladder, paper (laptop preset) and random search on the default model at equal tokens over
-// three seeds: the loss of the best subnet on text that was neither fitted to nor searched on. What the paper's search
-// finds is re-fitted before it is judged, like the levels of the others are. It runs for an hour or two and only where
-// LATHE_SLOW is set; LATHE_SEARCH_TOKENS changes how many tokens each search computes,
-// and LATHE_SEARCH_FINAL leaves out what the searches had found on the way, which saves half of the time. The table and the
-// chart go to standard output, all samples to search.csv in the folder that LATHE_BENCH names.
+// BenchmarkSearch compares ladder, paper (laptop preset) and random search on the default model at equal tokens over three
+// seeds: the loss of the best subnet on the end of a text whose beginning was fitted to and searched on. Masks found by the
+// paper's search are re-fitted before they are judged, since the levels of the others are re-fitted too. It takes an hour or
+// two and runs only if LATHE_SLOW is set. LATHE_SEARCH_TEXT names another text than the calibration text of make setup,
+// LATHE_SEARCH_TOKENS the number of tokens that each search computes; LATHE_SEARCH_FINAL judges the final subnets only, which
+// saves half of the time. The table and the chart go to standard output, all samples to search.csv in the folder that
+// LATHE_BENCH names.
 func BenchmarkSearch(b *testing.B) {
 	if os.Getenv("LATHE_SLOW") == "" {
 		b.Skip("takes an hour or two: set LATHE_SLOW=1")
@@ -36,22 +38,23 @@ func BenchmarkSearch(b *testing.B) {
 		}
 		tokens = n
 	}
-	valid := filepath.Join("..", "..", "..", "shared", "data", "wikitext-2", "valid.txt")
-	if _, err := os.Stat(valid); err != nil {
-		b.Skip(err)
+	cache := os.Getenv("LATHE_CACHE")
+	text := cmp.Or(os.Getenv("LATHE_SEARCH_TEXT"), filepath.Join(cache, "text", "wiki.utf8"))
+	if _, err := os.Stat(text); err != nil {
+		b.Skipf("make setup fetches the text: %v", err)
 	}
-	w, err := New(Options{Text: valid, Scratch: b.TempDir(), LogDir: b.TempDir()})
+	w, err := New(Options{Text: text, Scratch: b.TempDir(), LogDir: b.TempDir()})
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer func() { _ = w.Close() }()
-	opened, err := w.Open(b.Context(), filepath.Join(os.Getenv("LATHE_CACHE"), "models", "SmolLM2-135M-Instruct.Q4_1.gguf"))
+	opened, err := w.Open(b.Context(), filepath.Join(cache, "models", "SmolLM2-135M-Instruct.Q4_1.gguf"))
 	if err != nil {
 		b.Skipf("the default model is not there (make setup fetches it): %v", err)
 	}
 	defer func() { _ = opened.Close() }()
 	m := opened.(*model)
-	set := searchSet(b, m, valid)
+	set := searchSet(b, m, text)
 	compared := contest.Contest{
 		Problem: search.Problem{Model: "default", Geometry: m.geometry(), Levels: m.levels.Levels(), Target: search.Ratio(0.8)},
 		Names:   []string{"ladder", "paper", "random"}, Evaluator: set.eval, Judge: set.judge, Seeds: []uint64{1, 2, 3}, Tokens: tokens,

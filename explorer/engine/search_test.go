@@ -16,20 +16,20 @@ import (
 	"github.com/lathe-llm/lathe/search"
 )
 
-// desk takes what a search publishes and hands it orders.
-type desk struct {
+// recorder records the published states of a search and gives it orders.
+type recorder struct {
 	mu     sync.Mutex
 	shown  []explorer.Search
 	orders []explorer.Order
 }
 
-func (d *desk) Publish(s explorer.Search) {
+func (d *recorder) Publish(s explorer.Search) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.shown = append(d.shown, s)
 }
 
-func (d *desk) Next() (explorer.Order, bool) {
+func (d *recorder) Next() (explorer.Order, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.orders) == 0 {
@@ -40,9 +40,9 @@ func (d *desk) Next() (explorer.Order, bool) {
 	return next, true
 }
 
-func (d *desk) last() explorer.Search { return d.shown[len(d.shown)-1] }
+func (d *recorder) last() explorer.Search { return d.shown[len(d.shown)-1] }
 
-// asked is a search that ends after so many candidates.
+// asked returns a search that ends after so many candidates.
 func asked(strategy string, candidates int) explorer.StartSearch {
 	return explorer.StartSearch{
 		Strategy: strategy, Target: 0.8, Seed: 1, Budget: explorer.Budget{Evaluations: candidates},
@@ -54,7 +54,7 @@ func TestSearch(t *testing.T) {
 	b := bench(t)
 	m := open(t, b, gguftest.Tiny("llama"))
 	for _, strategy := range []string{"", "paper-laptop", "random"} {
-		d := &desk{}
+		d := &recorder{}
 		r := asked(strategy, 40)
 		made, err := m.Search(t.Context(), r, t.TempDir(), d, &quiet{})
 		if err != nil {
@@ -81,22 +81,21 @@ func TestSearch(t *testing.T) {
 	}
 }
 
-// TestSearchResumes ends a search early; resumed with a larger budget, it ends
-// like one that was never ended.
+// TestSearchResumes resumes a search with a larger budget. It ends like one that had that budget from the start.
 func TestSearchResumes(t *testing.T) {
 	b := bench(t)
 	m := open(t, b, gguftest.Tiny("llama"))
-	whole, err := m.Search(t.Context(), asked("", 80), t.TempDir(), &desk{}, &quiet{})
+	whole, err := m.Search(t.Context(), asked("", 80), t.TempDir(), &recorder{}, &quiet{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	if _, err := m.Search(t.Context(), asked("", 30), dir, &desk{}, &quiet{}); err != nil {
+	if _, err := m.Search(t.Context(), asked("", 30), dir, &recorder{}, &quiet{}); err != nil {
 		t.Fatal(err)
 	}
 	r := asked("", 80)
 	r.Resume = true
-	resumed, err := m.Search(t.Context(), r, dir, &desk{}, &quiet{})
+	resumed, err := m.Search(t.Context(), r, dir, &recorder{}, &quiet{})
 	if err != nil || !resumed.Subnet.Masks.Equal(whole.Subnet.Masks) {
 		t.Errorf("resumed: %v, other masks", err)
 	}
@@ -104,50 +103,50 @@ func TestSearchResumes(t *testing.T) {
 		t.Errorf("%d files of levels", len(files))
 	}
 	r.Seed = 2
-	if _, err := m.Search(t.Context(), r, dir, &desk{}, &quiet{}); err == nil {
-		t.Error("another seed goes on from this search")
+	if _, err := m.Search(t.Context(), r, dir, &recorder{}, &quiet{}); err == nil {
+		t.Error("a search with another seed resumes this one")
 	}
 }
 
-// TestSearchGoesOnFromItself interrupts a search before its first checkpoint where another search has left one.
-func TestSearchGoesOnFromItself(t *testing.T) {
+// TestSearchResumesOnlyItself interrupts a search before its first checkpoint, in the folder of another search.
+func TestSearchResumesOnlyItself(t *testing.T) {
 	m := open(t, bench(t), gguftest.Tiny("llama"))
 	dir := t.TempDir()
-	if _, err := m.Search(t.Context(), asked("", 30), dir, &desk{}, &quiet{}); err != nil {
+	if _, err := m.Search(t.Context(), asked("", 30), dir, &recorder{}, &quiet{}); err != nil {
 		t.Fatal(err)
 	}
 	r := asked("", 30)
 	r.Target = 0.7
 	interrupted, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := m.Search(interrupted, r, dir, &desk{}, &quiet{}); !errors.Is(err, context.Canceled) {
+	if _, err := m.Search(interrupted, r, dir, &recorder{}, &quiet{}); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 	r.Resume = true
-	made, err := m.Search(t.Context(), r, dir, &desk{}, &quiet{})
+	made, err := m.Search(t.Context(), r, dir, &recorder{}, &quiet{})
 	if err != nil || made.Method.Target != 0.7 {
-		t.Errorf("it goes on to %g, %v", made.Method.Target, err)
+		t.Errorf("it continues to %g, %v", made.Method.Target, err)
 	}
 }
 
-// TestSearchGoesOnWithItsText takes up a search, whose text nobody measured out, with budgets that would take other amounts.
-func TestSearchGoesOnWithItsText(t *testing.T) {
+// TestSearchResumesWithItsText resumes a search with a budget for which it would use another amount of text.
+func TestSearchResumesWithItsText(t *testing.T) {
 	m := open(t, bench(t), gguftest.Tiny("llama"))
 	dir := filepath.Join(t.TempDir(), "search") // not there yet
 	r := asked("", 20)
 	r.Calibration.Windows, r.Budget.Seconds = 0, 600
-	first, err := m.Search(t.Context(), r, dir, &desk{}, &quiet{})
+	first, err := m.Search(t.Context(), r, dir, &recorder{}, &quiet{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Resume, r.Budget = true, explorer.Budget{Evaluations: 40}
-	d := &desk{}
+	d := &recorder{}
 	made, err := m.Search(t.Context(), r, dir, d, &quiet{})
 	if err != nil || d.last().Evaluated < 40 {
 		t.Fatalf("%v, %d candidates", err, d.last().Evaluated)
 	}
 	if made.Method.Windows < first.Method.Windows {
-		t.Errorf("it goes on with %d windows of %d", made.Method.Windows, first.Method.Windows)
+		t.Errorf("it continues with %d windows of %d", made.Method.Windows, first.Method.Windows)
 	}
 }
 
@@ -158,7 +157,7 @@ func TestSearchTakesOrders(t *testing.T) {
 	l := half.Layer(0)
 	l.Channels = subnet.Range(l.Channels.N(), 0, l.Channels.N()/2)
 	half = half.With(0, l)
-	d := &desk{orders: []explorer.Order{
+	d := &recorder{orders: []explorer.Order{
 		explorer.Retarget{Target: 0.7}, explorer.Retarget{Target: 1e-9},
 		explorer.Injection{Name: "mine", Subnet: gguf.Subnet{Masks: half}},
 	}}
@@ -185,23 +184,23 @@ func TestSearchRefuses(t *testing.T) {
 	} {
 		r := asked("", 10)
 		change(&r)
-		if _, err := m.Search(t.Context(), r, t.TempDir(), &desk{}, &quiet{}); !errors.Is(err, explorer.ErrInvalid) {
+		if _, err := m.Search(t.Context(), r, t.TempDir(), &recorder{}, &quiet{}); !errors.Is(err, explorer.ErrInvalid) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	r := asked("", 10)
 	r.Target, r.Calibration.Text = 1e-9, filepath.Join(t.TempDir(), "none") // refused before the text is looked for
-	if _, err := m.Search(t.Context(), r, t.TempDir(), &desk{}, &quiet{}); !errors.Is(err, search.ErrTarget) || !strings.Contains(err.Error(), "smallest") {
+	if _, err := m.Search(t.Context(), r, t.TempDir(), &recorder{}, &quiet{}); !errors.Is(err, search.ErrTarget) || !strings.Contains(err.Error(), "smallest") {
 		t.Errorf("an impossible target: %v", err)
 	}
 	r = asked("", 10)
 	r.Calibration.Windows = 1
-	if _, err := m.Search(t.Context(), r, t.TempDir(), &desk{}, &quiet{}); !errors.Is(err, explorer.ErrText) {
+	if _, err := m.Search(t.Context(), r, t.TempDir(), &recorder{}, &quiet{}); !errors.Is(err, explorer.ErrText) {
 		t.Errorf("one window: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := m.Search(ctx, asked("", 10), t.TempDir(), &desk{}, &quiet{}); !errors.Is(err, context.Canceled) {
+	if _, err := m.Search(ctx, asked("", 10), t.TempDir(), &recorder{}, &quiet{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
