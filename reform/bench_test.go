@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/lathe-llm/lathe/infer/memory"
-	"github.com/lathe-llm/lathe/reform/linalg"
+	"github.com/lathe-llm/lathe/reform/linalg/linalgtest"
 )
 
 // BenchmarkSolve re-fits one W_D on three quarters of its columns: of the default model's shape and, with LATHE_SLOW set,
@@ -26,7 +26,7 @@ func BenchmarkSolve(b *testing.B) {
 		for i := range x {
 			x[i] = rng.NormFloat64()
 		}
-		p := Problem{Name: "bench", W: weights(rng, out*in), Out: out, In: in, Fit: Moments{Gram: linalg.SecondMoment(tokens, in, x)}}
+		p := Problem{Name: "bench", W: weights(rng, out*in), Out: out, In: in, Fit: Moments{Gram: linalgtest.SecondMoment(tokens, in, x)}}
 		kept := make([]int, in*3/4)
 		for i := range kept {
 			kept[i] = i

@@ -10,6 +10,7 @@ import (
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/lathe-llm/lathe/reform/linalg"
+	"github.com/lathe-llm/lathe/reform/linalg/linalgtest"
 )
 
 // sample is text as one matrix sees it: inputs [tokens, in] that are correlated and not centred.
@@ -35,7 +36,7 @@ func newSample(rng *rand.Rand, tokens, in int) sample {
 
 func (s sample) moments() Moments {
 	t := Moments{Tokens: s.tokens, Mean: make([]float64, s.in)}
-	t.Gram = linalg.SecondMoment(s.tokens, s.in, s.x.RawMatrix().Data)
+	t.Gram = linalgtest.SecondMoment(s.tokens, s.in, s.x.RawMatrix().Data)
 	for i := range s.tokens {
 		for j := range s.in {
 			t.Mean[j] += s.x.At(i, j) / float64(s.tokens)

@@ -58,9 +58,6 @@ const (
 	maxRaises  = 12
 )
 
-// N returns the order of the factored matrix.
-func (f *Factor) N() int { return f.n }
-
 // Leading returns the factor of the first k rows and columns of the matrix, which shares the memory of f.
 func (f *Factor) Leading(k int) *Factor { return &Factor{n: k, ld: f.ld, l: f.l} }
 
@@ -90,16 +87,6 @@ func (f *Factor) Whiten(b []float64, cols int) []float64 {
 	t := transpose(f.n, cols, view{data: b, ld: cols}, 1)
 	f.SolveLower(t, cols)
 	return transpose(cols, f.n, view{data: t, ld: f.n}, 1)
-}
-
-// Lower returns w·L for w [rows, n]: the weights in coordinates in which inputs with the second moments A are white.
-func (f *Factor) Lower(w []float64, rows int) []float64 {
-	checkLen("w", w, rows*f.n)
-	l := make([]float64, f.n*f.n)
-	for i := range f.n {
-		copy(l[i*f.n:i*f.n+i+1], f.l[i*f.ld:])
-	}
-	return Product(rows, f.n, f.n, w, l)
 }
 
 // Inverse returns A⁻¹, [n, n].

@@ -218,16 +218,6 @@ func SubtractSquare(n, k int, a, c []float64) {
 	mirror(c, n)
 }
 
-// SecondMoment returns xᵀx/rows for x [rows, n].
-func SecondMoment(rows, n int, x []float64) []float64 {
-	checkLen("x", x, rows*n)
-	h := make([]float64, n*n)
-	xv := view{data: x, ld: n}
-	addProduct(n, n, rows, 1/float64(rows), xv.t(), xv, view{data: h, ld: n}, lower)
-	mirror(h, n)
-	return h
-}
-
 // mirror copies the lower half of a [n, n] to the upper.
 func mirror(a []float64, n int) {
 	const block = 64 // both sides of a block stay in the cache

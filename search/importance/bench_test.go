@@ -8,7 +8,7 @@ import (
 
 	"github.com/lathe-llm/lathe/infer/memory"
 	"github.com/lathe-llm/lathe/infer/subnet"
-	"github.com/lathe-llm/lathe/reform/linalg"
+	"github.com/lathe-llm/lathe/reform/linalg/linalgtest"
 )
 
 // benchBlock is an MLP of random weights and inputs.
@@ -20,7 +20,7 @@ func benchBlock(hidden, ffn int) *Block {
 		for i := range x {
 			x[i] = rng.NormFloat64()
 		}
-		return Inputs{N: n, Gram: linalg.SecondMoment(tokens, n, x), Var: make([]float64, n)}
+		return Inputs{N: n, Gram: linalgtest.SecondMoment(tokens, n, x), Var: make([]float64, n)}
 	}
 	return &Block{
 		Name: "bench", Module: subnet.MLP, Layer: subnet.LayerGeometry{FFN: ffn}, In: inputs(hidden), Mid: inputs(ffn),

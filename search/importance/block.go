@@ -41,11 +41,6 @@ const (
 	Taylor Method = "taylor"
 )
 
-// Methods lists all methods.
-func Methods() []Method {
-	return []Method{Phi, PhiDiagonal, OBS, FLAP, Magnitude, Wanda, Leverage, Taylor}
-}
-
 // Unit is a kind of unit.
 type Unit int
 

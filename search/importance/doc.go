@@ -1,8 +1,7 @@
 // Package importance ranks the units of a module: which to keep when only some may stay.
 //
 // A [Block] is one module of one layer with its matrices and the second moments of their inputs on calibration text.
-// [Rank] orders the units of a block by one [Method]; [Ranking.Keep] returns the best units for any count. [Curve]
-// computes, for any order, the cost of dropping the first k units after the best re-fit.
+// [Rank] orders the units of a block by one [Method]; [Ranking.Keep] returns the best units for any count.
 //
 //	rank, err := importance.Rank(importance.OBS, block, importance.Channels, importance.Options{})
 //	kept := rank.Keep(1024)

@@ -44,8 +44,8 @@ type Ranking struct {
 	// for other methods. It is usually less than the cost after others are dropped.
 	Alone []float64
 	// Loss[k] is the share of the outputs' energy that is lost when the first k units of Order are dropped and the rest
-	// re-fitted. It has one value more than there are units. OBS computes it on the way; it is nil for other methods, for which
-	// Curve computes it.
+	// re-fitted. It has one value more than there are units, and is nil for methods other than
+	// OBS.
 	Loss []float64
 }
 
@@ -141,39 +141,6 @@ func ByScore(scores []float64) Ranking {
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(scores[a], scores[b]) })
 	return Ranking{Scores: scores, Order: order}
-}
-
-// Curve returns, for an order of all units of a block, the share of the outputs' energy that is lost when its first k
-// units are dropped and the rest re-fitted by least squares with the ridge: one value more than there are units.
-//
-// One factorization is enough. With the columns reordered so that those dropped first come last and H + λI = L·Lᵀ,
-// the inputs are L·z with white z, and a prefix of the columns spans the same prefix of z: dropping the columns from k on loses
-// the squared norm of the columns of W·L from k on.
-func Curve(b *Block, u Unit, order []int, o Options) ([]float64, error) {
-	if err := b.check(u, needMid); err != nil {
-		return nil, fmt.Errorf("%s: %w", b.Name, err)
-	}
-	n := b.Output.In
-	units := slices.Clone(order)
-	slices.Reverse(units)
-	cols := b.Columns(u, units)
-	if len(cols) != n {
-		return nil, fmt.Errorf("%s: order of %d units, want all", b.Name, len(order))
-	}
-	h := linalg.Sub(b.Mid.Gram, n, cols, cols)
-	f, _, err := linalg.Ridged(h, n, o.ridge())
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", b.Name, err)
-	}
-	w := linalg.Columns(linalg.Widen(b.Output.Data), b.Output.Out, n, cols)
-	white := linalg.ColumnEnergies(f.Lower(w, b.Output.Out), b.Output.Out, n)
-	loss := make([]float64, len(order)+1)
-	width := b.columns(u)
-	for k := range order {
-		first := n - (k+1)*width
-		loss[k+1] = loss[k] + sum(white[first:first+width])
-	}
-	return relative(loss, Energy(b)), nil
 }
 
 // Energy returns E‖W·x‖² of the output matrix.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -82,5 +83,26 @@ func TestStatistics(t *testing.T) {
 	}
 	if _, err := oneshot.LoadStatistics(strings.NewReader(text), decodertest.Load(t, other).Geometry()); !errors.Is(err, oneshot.ErrStatistics) {
 		t.Errorf("another model: error %v", err)
+	}
+}
+
+// Statistics of earlier versions of the program can be read.
+func TestLoadStoredStatistics(t *testing.T) {
+	const stored = `{"version":1,"tokens":640,"dense_nll":2.5,"layers":[{
+		"channels":{"order":[2,0,1],"cost":[0.2,0.5,0.1],"alone":[0.1,0.2,0.1],"rise":0.04,"probed":0.1},
+		"heads":{"order":[1,0],"cost":[0.6,0.3],"alone":[0.4,0.3],"rise":0.06,"probed":0.3},
+		"cosine":0.75}]}`
+	g := &subnet.Geometry{Arch: "llama", Hidden: 8, Vocab: 16, HeadDim: 4, Layers: []subnet.LayerGeometry{{Heads: 2, KVHeads: 1, FFN: 3}}}
+	s, err := oneshot.LoadStatistics(strings.NewReader(stored), g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := oneshot.LayerStatistics{
+		Channels: oneshot.UnitStatistics{Order: []int{2, 0, 1}, Cost: []float64{0.2, 0.5, 0.1}, Alone: []float64{0.1, 0.2, 0.1}, Rise: 0.04, Probed: 0.1},
+		Heads:    oneshot.UnitStatistics{Order: []int{1, 0}, Cost: []float64{0.6, 0.3}, Alone: []float64{0.4, 0.3}, Rise: 0.06, Probed: 0.3},
+		Cosine:   0.75,
+	}
+	if s.Tokens != 640 || s.DenseNLL != 2.5 || !reflect.DeepEqual(s.Layers, []oneshot.LayerStatistics{want}) {
+		t.Errorf("read %+v", s)
 	}
 }
