@@ -14,6 +14,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // reference is a folder of transformers computed as transformers does, in plain loops over 64-bit floats: with its names,
@@ -313,6 +314,21 @@ func (r *reference) logits(tokens []int) [][]float64 {
 	return out
 }
 
+// TestEveryClassHasAFolder fails for a class of the table of families that no test converts.
+func TestEveryClassHasAFolder(t *testing.T) {
+	tested := map[string]bool{"DeciLMForCausalLM": true} // TestNemotronConfig
+	for _, f := range folders() {
+		tested[f.Class] = true
+	}
+	for _, f := range subnet.Families() {
+		for _, class := range f.Classes {
+			if !tested[class] {
+				t.Errorf("no folder of a %s is converted", class)
+			}
+		}
+	}
+}
+
 // folders are folders of every family, of every type of numbers, in one file and in two.
 func folders() map[string]converttest.Folder {
 	scaled := func(c map[string]any) {
@@ -336,7 +352,7 @@ func folders() map[string]converttest.Folder {
 	}
 }
 
-// tokens are some of a tiny vocabulary, more than a window.
+// someTokens returns tokens of a tiny vocabulary, more than a sliding window.
 func someTokens() []int {
 	return []int{99, 7, 258, 45, 12, 301, 77, 200, 5, 63, 63, 8, 140, 141, 3, 19}
 }

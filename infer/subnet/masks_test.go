@@ -160,7 +160,7 @@ func TestValidateNamesLayerAndUnit(t *testing.T) {
 		"channels": {func(l *Layer) { l.Channels = Full(1) }, "layer 0: mask over 1 MLP channels, the layer has 64"},
 		"groups":   {func(l *Layer) { l.QK = []Set{Full(8)} }, "layer 0: Q/K channels of 1 KV groups, the layer has 2"},
 		"in-head":  {func(l *Layer) { l.VO = []Set{Full(8), Full(7)} }, "layer 0: KV group 1: V/O mask over 7 channels, heads have 8"},
-		"empty":    {func(l *Layer) { l.VO = []Set{Empty(8), Full(8)} }, "layer 0: KV group 0: heads are kept but none of their V/O channels"},
+		"empty":    {func(l *Layer) { l.VO = []Set{Empty(8), Full(8)} }, "layer 0: KV group 0: heads are kept, but none of their V/O channels"},
 	} {
 		l := dense
 		c.change(&l)

@@ -133,7 +133,10 @@ func (l *tensorList) norm(name string, n int) {
 func (cut Cut) Tensors(g *Geometry) []Tensor {
 	f := g.family()
 	ts := slices.DeleteFunc(f.ModelTensors(g.Vocab, g.Hidden, cut.HeadDim, g.Positions), func(t Tensor) bool {
-		return t.Optional && !(t.Name == ropeFreqs && (g.RopeFreqs || cut.HeadDim < g.HeadDim) || t.Name != ropeFreqs && !g.Tied)
+		if t.Name == ropeFreqs {
+			return !g.RopeFreqs && cut.HeadDim == g.HeadDim
+		}
+		return t.Optional && g.Tied
 	})
 	for i, l := range cut.Layers {
 		kept := slices.ContainsFunc(l.Groups, func(group int) bool { return group != Zero })

@@ -3,15 +3,26 @@ package gguftest_test
 import (
 	"bytes"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// Every recipe must give a file that reads back as what was asked for.
+// TestEveryFamilyHasAModel fails for an architecture of the table without a tiny model.
+func TestEveryFamilyHasAModel(t *testing.T) {
+	for _, arch := range subnet.Architectures() {
+		if !slices.ContainsFunc(gguftest.Families(), func(n gguftest.Named) bool { return n.Model.Arch == arch }) {
+			t.Errorf("no model of %s in Families", arch)
+		}
+	}
+}
+
+// Every model must give a file that reads back as described.
 func TestFamilies(t *testing.T) {
 	for _, family := range gguftest.Families() {
 		for _, shuffle := range []bool{false, true} {
