@@ -3,12 +3,10 @@ package pipeline
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/lathe-llm/lathe/infer/decoder"
@@ -258,58 +256,6 @@ func (r *run) prepare(ctx context.Context) error {
 	return err
 }
 
-// textUse is how much text a run uses. It is stored so that a resumed run uses the same, whatever its budget.
-type textUse struct{ Windows, Levels int }
-
-// readText reads the calibration text and divides it.
-func (r *run) readText(ctx context.Context) error {
-	r.Monitor.Progress(0, 0, "tokens", "tokenising")
-	path := filepath.Join(r.Dir, "text.json")
-	windows, atMost := r.Windows, false
-	r.levelText = r.plan.Levels
-	if data, err := os.ReadFile(path); err == nil && r.Dir != "" && r.Resume {
-		var before textUse
-		if json.Unmarshal(data, &before) == nil {
-			if windows == 0 {
-				windows = max(before.Windows, 0)
-			}
-			r.levelText = cmp.Or(max(before.Levels, 0), levelWindows)
-		}
-	}
-	if windows == 0 && r.Budget.Time > 0 {
-		windows, atMost = maxRefitWindows, true
-	}
-	var err error
-	if r.text, err = r.Text(ctx, windows, atMost); err != nil {
-		return err
-	}
-	if r.Dir != "" {
-		if err := save(path, textUse{len(r.text.Windows), r.levelText}); err != nil {
-			return err
-		}
-	}
-	return r.divideText()
-}
-
-// divideText sets apart the text that candidates are scored on.
-func (r *run) divideText() error {
-	all := r.text.Windows
-	if len(all) < 2 {
-		return fmt.Errorf("%w: a search needs two windows at least, one to fit and one to score on", reform.ErrText)
-	}
-	held := min(max(1, int(searchTextShare*float64(len(all)))), maxSearchWindows)
-	r.fitting = spread(all[:len(all)-held], r.levelText)
-	for _, w := range all[len(all)-held:] {
-		seq := min(searchSeq, len(w))
-		for part := range slices.Chunk(w, seq) {
-			if len(part) == seq {
-				r.tuning = append(r.tuning, part)
-			}
-		}
-	}
-	return nil
-}
-
 // job makes the search itself and plans its time.
 func (r *run) job(ctx context.Context) (*search.Job, error) {
 	if err := r.measureDense(ctx, r.strategy.LimitText(r.eval.Tokens())); err != nil {
@@ -371,12 +317,6 @@ func (r *run) result(found search.Result) Result {
 // checkpoint is the file of the search's checkpoint.
 func (r *run) checkpoint() string { return filepath.Join(r.Dir, "checkpoint") }
 
-// gate blocks while the run is paused. The pause does not count as time of the run.
-func (r *run) gate(ctx context.Context) error {
-	defer r.clock.pause()()
-	return r.Monitor.Gate(ctx)
-}
-
 func (r *run) close() {
 	if r.scratch != "" {
 		_ = os.RemoveAll(r.scratch) // open files can still be read
@@ -384,50 +324,4 @@ func (r *run) close() {
 	if r.eval != nil {
 		r.eval.Close()
 	}
-}
-
-// save writes a value as JSON, durably.
-func save(path string, v any) error {
-	data, err := json.Marshal(v)
-	if err == nil {
-		err = os.MkdirAll(filepath.Dir(path), 0o755)
-	}
-	if err != nil {
-		return err
-	}
-	return search.FileStore(path).Save(data)
-}
-
-// spread returns at most n of the windows, evenly spaced.
-func spread(windows [][]int32, n int) [][]int32 {
-	if len(windows) <= n {
-		return windows
-	}
-	out := make([][]int32, n)
-	for i := range out {
-		out[i] = windows[i*len(windows)/n]
-	}
-	return out
-}
-
-// A clock measures the time of a run without its pauses. It belongs to one goroutine.
-type clock struct {
-	now    func() time.Time
-	began  time.Time
-	paused time.Duration
-}
-
-func newClock(now func() time.Time) clock {
-	if now == nil {
-		now = time.Now
-	}
-	return clock{now: now, began: now()}
-}
-
-func (c *clock) elapsed() time.Duration { return c.now().Sub(c.began) - c.paused }
-
-// pause stops the clock until the function returned is called.
-func (c *clock) pause() (resume func()) {
-	began := c.now()
-	return func() { c.paused += c.now().Sub(began) }
 }
