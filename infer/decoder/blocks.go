@@ -3,40 +3,23 @@ package decoder
 import (
 	"fmt"
 	"slices"
-	"sync/atomic"
 
+	"github.com/lathe-llm/lathe/infer/decoder/weights"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
-
-// block is what attention and MLP blocks have in common: an identity, which keys cached results, and the tensors that it must
-// free. The subnets that contain it share it; it is freed with the last reference.
-type block struct {
-	id     uint64
-	refs   atomic.Int32
-	own    []*weight
-	home   *residence          // of own
-	tables map[tableKey]tables // of positions, for attention with other rotary pairs than the dense model's; guarded by Model.mu
-}
-
-func (b *block) retain() { b.refs.Add(1) }
-
-func (b *block) release() {
-	if b.refs.Add(-1) == 0 {
-		b.home.drop(b.own...)
-		freeTables(b.tables)
-	}
-}
 
 // attentionBlock is an attention block in its cut shape: every kept KV group has reps query heads, every query and
 // key head pairs rotary pairs, every value head the same number of channels. Where masks keep unequal numbers, or
 // numbers that no graph is compiled for, zeros fill the block up; they do not change its output.
 type attentionBlock struct {
-	block
+	weights.Block
 	shape attentionShape
 	pairs [][]int // rotary pairs by group, of length 1 where all groups have the same; -1 is padding
 	local bool    // its attention has a sliding window
 	w     denseLayer
+	// tables of positions, for rotary pairs other than the dense model's; freed with the block. Guarded by Model.mu.
+	tables map[tableKey]tables
 }
 
 // empty reports whether no head is kept; the block then adds its output bias, if it has one, and nothing else.
@@ -44,7 +27,7 @@ func (b *attentionBlock) empty() bool { return b.shape.groups == 0 }
 
 // mlpBlock is an MLP block in its cut shape, filled up with zeros to a multiple of the model's bucket.
 type mlpBlock struct {
-	block
+	weights.Block
 	width int
 	w     denseLayer
 	// refitUp is set where W_U is re-fitted, so that the inputs of W_D are not the model's own.
@@ -57,17 +40,17 @@ func (m *Model) newID() uint64 { return m.blocks.Add(1) }
 func (m *Model) makeDense() {
 	for i, geo := range m.geo.Layers {
 		a := &attentionBlock{shape: m.attentionShape(), local: m.isLocal(i), w: *m.layers[i]}
-		a.id = m.newID()
+		a.ID = m.newID()
 		a.shape.groups, a.shape.reps = geo.KVHeads, geo.HeadsPerGroup()
 		a.shape.pairs, a.shape.rest = m.config.RopeDims/2, m.config.HeadDim-m.config.RopeDims
 		a.shape.value = m.config.HeadDim
 		a.shape.with(&a.w)
 		a.pairs = [][]int{allOf(m.config.RopeDims / 2)}
-		a.retain()
+		a.Retain()
 		m.attention = append(m.attention, a)
 		f := &mlpBlock{width: geo.FFN, w: *m.layers[i]}
-		f.id = m.newID()
-		f.retain()
+		f.ID = m.newID()
+		f.Retain()
 		m.mlp = append(m.mlp, f)
 	}
 }
@@ -95,14 +78,14 @@ func allOf(n int) []int {
 // gathering makes the tensors of a block. After the first error it makes no more.
 type gathering struct {
 	m     *Model
-	made  []*weight
+	made  []*weights.Weight
 	err   error
 	layer int
 }
 
 // keep makes a weight, which the block will own.
-func (g *gathering) keep(data []float32, dims ...int) *weight {
-	w, err := g.m.weights.add(data, stageOf(g.layer), dims...)
+func (g *gathering) keep(data []float32, dims ...int) *weights.Weight {
+	w, err := g.m.weights.Add(data, stageOf(g.layer), dims...)
 	if err != nil {
 		g.err = fmt.Errorf("layer %d: %w", g.layer, err)
 		return nil
@@ -112,14 +95,14 @@ func (g *gathering) keep(data []float32, dims ...int) *weight {
 }
 
 // rows gathers rows of t, -1 for zeros; a vector has rows of one number. A nil t stays nil.
-func (g *gathering) rows(t *weight, rows []int) *weight {
+func (g *gathering) rows(t *weights.Weight, rows []int) *weights.Weight {
 	if g.err != nil || t == nil {
 		return nil
 	}
-	dims := slices.Clone(t.dims)
-	columns := t.numbers() / dims[0]
+	dims := slices.Clone(t.Dims)
+	columns := t.Numbers() / dims[0]
 	out := make([]float32, len(rows)*columns)
-	err := g.m.weights.read(t, func(data []float32) {
+	err := g.m.weights.Read(t, func(data []float32) {
 		for i, r := range rows {
 			if r >= 0 {
 				copy(out[i*columns:(i+1)*columns], data[r*columns:(r+1)*columns])
@@ -135,7 +118,7 @@ func (g *gathering) rows(t *weight, rows []int) *weight {
 }
 
 // rowsOf gathers rows of a matrix with columns columns on the host, -1 for zeros.
-func (g *gathering) rowsOf(data []float32, columns int, rows []int) *weight {
+func (g *gathering) rowsOf(data []float32, columns int, rows []int) *weights.Weight {
 	if g.err != nil {
 		return nil
 	}
@@ -149,21 +132,21 @@ func (g *gathering) rowsOf(data []float32, columns int, rows []int) *weight {
 }
 
 // columns gathers columns of the matrix t, -1 for zeros.
-func (g *gathering) columns(t *weight, columns []int) *weight {
+func (g *gathering) columns(t *weights.Weight, columns []int) *weights.Weight {
 	if g.err != nil {
 		return nil
 	}
 	var out []float32
-	err := g.m.weights.read(t, func(data []float32) { out = columnsOf(data, t.dims[0], columns) })
+	err := g.m.weights.Read(t, func(data []float32) { out = columnsOf(data, t.Dims[0], columns) })
 	if err != nil {
 		g.err = fmt.Errorf("layer %d: %w", g.layer, err)
 		return nil
 	}
-	return g.keep(out, t.dims[0], len(columns))
+	return g.keep(out, t.Dims[0], len(columns))
 }
 
 // columnsOf gathers columns of a matrix with out rows on the host, -1 for zeros.
-func (g *gathering) columnsOf(data []float32, out int, columns []int) *weight {
+func (g *gathering) columnsOf(data []float32, out int, columns []int) *weights.Weight {
 	if g.err != nil {
 		return nil
 	}
@@ -185,7 +168,7 @@ func columnsOf(data []float32, out int, columns []int) []float32 {
 }
 
 // bias returns the output bias of a block: that of the re-fit, or the model's own.
-func (g *gathering) bias(refit []float32, own *weight) *weight {
+func (g *gathering) bias(refit []float32, own *weights.Weight) *weights.Weight {
 	if g.err != nil || refit == nil {
 		return own
 	}
@@ -197,13 +180,14 @@ func (g *gathering) bias(refit []float32, own *weight) *weight {
 }
 
 // finish hands the tensors to the block, or frees them after an error.
-func (g *gathering) finish(b *block) error {
+func (g *gathering) finish(b *weights.Block) error {
 	if g.err != nil {
-		g.m.weights.drop(g.made...)
+		g.m.weights.Drop(g.made...)
 		return g.err
 	}
-	b.id, b.own, b.home = g.m.newID(), g.made, g.m.weights
-	b.retain()
+	b.ID = g.m.newID()
+	b.Own(g.m.weights, g.made)
+	b.Retain()
 	return nil
 }
 
@@ -211,10 +195,10 @@ func (g *gathering) finish(b *block) error {
 // nothing differs from the dense model it is the dense block.
 func (m *Model) cutMLP(layer int, l subnet.Layer, refit gguf.Refit) (*mlpBlock, error) {
 	if dense := m.mlp[layer]; l.Channels.IsFull() && refit.WD == nil && refit.WU == nil && refit.BD == nil {
-		dense.retain()
+		dense.Retain()
 		return dense, nil
 	}
-	return share(m, m.registry.key(layer, subnet.MLP, l, refit), func() (*mlpBlock, error) { return m.gatherMLP(layer, l, refit) })
+	return share(m, m.registry.Key(layer, subnet.MLP, l, refit), func() (*mlpBlock, error) { return m.gatherMLP(layer, l, refit) })
 }
 
 func (m *Model) gatherMLP(layer int, l subnet.Layer, refit gguf.Refit) (*mlpBlock, error) {
@@ -251,7 +235,7 @@ func (m *Model) gatherMLP(layer int, l subnet.Layer, refit gguf.Refit) (*mlpBloc
 			b.w.down = g.columns(dense.w.down, kept)
 		}
 	}
-	return b, g.finish(&b.block)
+	return b, g.finish(&b.Block)
 }
 
 // pad fills list up to n with -1.
@@ -267,10 +251,10 @@ func pad(list []int, n int) []int {
 func (m *Model) cutAttention(layer int, masks subnet.Masks, refit gguf.Refit) (*attentionBlock, error) {
 	l := masks.Layer(layer)
 	if dense := m.attention[layer]; l.Heads.IsFull() && l.QK == nil && l.VO == nil && refit.WO == nil && refit.BO == nil {
-		dense.retain()
+		dense.Retain()
 		return dense, nil
 	}
-	return share(m, m.registry.key(layer, subnet.Attention, l, refit), func() (*attentionBlock, error) {
+	return share(m, m.registry.Key(layer, subnet.Attention, l, refit), func() (*attentionBlock, error) {
 		return m.gatherAttention(layer, masks, refit)
 	})
 }
@@ -305,5 +289,5 @@ func (m *Model) gatherAttention(layer int, masks subnet.Masks, refit gguf.Refit)
 		}
 	}
 	b.shape.with(&b.w)
-	return b, g.finish(&b.block)
+	return b, g.finish(&b.Block)
 }

@@ -27,7 +27,7 @@ func (m *Model) Difference(ctx context.Context, a, b *States) (*Inputs, error) {
 	}
 	in := &Inputs{m: m, st: b, layer: -1, n: m.geo.Hidden, release: func() {}, other: a, otherMoves: a.moves}
 	in.compute = func(ctx context.Context, window int, y *tensors.Tensor) (out *tensors.Tensor, err error) {
-		err = a.hidden.use(window, func(x *tensors.Tensor) error {
+		err = a.hidden.Use(window, func(x *tensors.Tensor) error {
 			out, err = m.dev.run1(ctx, "difference", func(in []*graph.Node) *graph.Node { return graph.Sub(in[0], in[1]) }, x, y)
 			return err
 		})
@@ -74,7 +74,7 @@ func (in *Inputs) Relative(ctx context.Context) (*Inputs, error) {
 		if values == nil {
 			continue
 		}
-		err := in.st.hidden.use(i, func(x *tensors.Tensor) (err error) {
+		err := in.st.hidden.Use(i, func(x *tensors.Tensor) (err error) {
 			out.kept[i], err = divide(ctx, x, values)
 			return err
 		})

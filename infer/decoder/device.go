@@ -326,3 +326,16 @@ func free(ts ...*tensors.Tensor) {
 		}
 	}
 }
+
+// memory is the memory of a device, for package weights.
+type memory struct{ d *Device }
+
+func (m memory) Create(fill func(to []float32) error, dims ...int) (*tensors.Tensor, error) {
+	return m.d.create(fill, dims...)
+}
+
+func (m memory) Upload(data []float32, dims ...int) (*tensors.Tensor, error) {
+	return m.d.upload(data, dims...)
+}
+
+func (m memory) Read(t *tensors.Tensor, use func(data []float32)) error { return m.d.read(t, use) }

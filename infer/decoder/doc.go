@@ -22,28 +22,22 @@
 //
 // # Who owns what
 //
-// Memory on the device is freed by hand. An arrow points from an owner to what it frees:
+// Package weights decides which weights are on the device, and its comment draws that in detail. Memory on the device
+// is freed by hand; an arrow points from an owner to what it frees:
 //
-//	Device ──► compiled graphs                                     freed by Device.Close
-//	   ▲ (a Model is closed before its Device)
-//	Model ──► residence ──► weights: tensors on the device         evicted at the limit of WithWeights, the
-//	   │          │                                               farthest on a pass's way first; freed by Model.Close
-//	   │          └──────► spill file: gathered weights that were  a removed temporary file; extents are reused,
-//	   │                   evicted                                 all freed by Model.Close
-//	   ├───► registry ──► 1 reference to each block by content     old blocks that nothing else holds are released
-//	   │                                                          past 256 MiB; all by Model.Close
-//	   └───► dense blocks, position tables, causal masks           freed by Model.Close
-//
-//	Subnet ──► 1 reference to each of its blocks                   released by Subnet.Close
-//	block  ──► its gathered weights, its position tables           freed with the last reference
-//	held   ──► keeps weights on the device while a graph runs      released by held.release
-//
-//	States ──► store ──► tensors [tokens, hidden], then a spill    replaced by each advance; freed by States.Close
-//	                     file past the limit of WithMemory
-//	Inputs ──► tensors [tokens, n] up to the same limit, and a     freed by Inputs.Close; stale once its States advance
-//	           reference to the block that computes the rest
-//	Scorer ──► targets and the dense distribution of each text,    states least recently used are dropped at
-//	           prefixCache: states after first layers              ScorerOptions.Memory; all freed by Scorer.Close
+//	Device ──► compiled graphs                       freed by Device.Close
+//	Model  ──► weights.Residence: tensors of weights evicted past the limit of WithWeights; freed by Model.Close
+//	  │        and a spill file
+//	  ├──────► weights.Registry: a reference to each old blocks that nothing else holds are released past 256 MiB;
+//	  │        block                                 all by Model.Close
+//	  └──────► position tables, causal masks         freed by Model.Close
+//	Subnet ──► a reference to each of its blocks     released by Subnet.Close
+//	block  ──► its gathered weights, position tables freed with the last reference
+//	States ──► weights.Store: [tokens, hidden] each, replaced as the states advance; freed by States.Close
+//	           past WithMemory in a spill file
+//	Inputs ──► [tokens, n] each up to WithMemory     freed by Inputs.Close; stale once its States advance
+//	Scorer ──► targets of each text, states after    the least recently used states are dropped past
+//	           first layers                          ScorerOptions.Memory; all freed by Scorer.Close
 //
 // Close in the reverse of the order of opening: Inputs, States, Scorer and Subnet before their Model, the Model before its
 // Device.

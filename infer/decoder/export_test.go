@@ -12,7 +12,7 @@ func (d *Device) Plugin() string { return d.plugin }
 func (s *Subnet) DeviceBytes() int64 {
 	var n int64
 	for i := range s.attention {
-		n += s.attention[i].bytes() + s.mlp[i].bytes()
+		n += s.attention[i].Bytes() + s.mlp[i].Bytes()
 	}
 	return n
 }

@@ -121,11 +121,11 @@ func (b *backward) back(ctx context.Context, window, layer int, sums map[string]
 
 func (b *backward) backMLP(ctx context.Context, window, layer int, sums map[string][]float32) error {
 	m, f := b.m, b.m.mlp[layer]
-	h, err := m.weights.hold(f.w.mlpNorm, f.w.gateOrUpBias(), f.w.up, f.w.down, f.w.downBias, f.w.mlpPost)
+	h, err := m.weights.Hold(f.w.mlpNorm, f.w.gateOrUpBias(), f.w.up, f.w.down, f.w.downBias, f.w.mlpPost)
 	if err != nil {
 		return err
 	}
-	defer h.release()
+	defer h.Release()
 	shape := m.mlpShape(f.w.downBias)
 	out, err := m.dev.run(ctx, fmt.Sprintf("slope of mlp %+v", shape), func(in []*graph.Node) []*graph.Node {
 		bias, post := shape.split(in[5 : len(in)-1])
@@ -135,7 +135,7 @@ func (b *backward) backMLP(ctx context.Context, window, layer int, sums map[stri
 			by = append(by, in[2])
 		}
 		return graph.Gradient(graph.ReduceAllSum(graph.Mul(y, in[len(in)-1])), by...)
-	}, append(h.with(b.states[window][2*layer+1]), b.slopes[window])...)
+	}, append(h.With(b.states[window][2*layer+1]), b.slopes[window])...)
 	if err != nil {
 		return err
 	}
@@ -148,7 +148,7 @@ func (b *backward) backAttention(ctx context.Context, window, layer int, sums ma
 	if err != nil {
 		return err
 	}
-	defer h.release()
+	defer h.Release()
 	args = append(args, b.slopes[window])
 	shape := a.shape
 	out, err := m.dev.run(ctx, fmt.Sprintf("slope of attention %+v", shape), func(in []*graph.Node) []*graph.Node {

@@ -23,13 +23,13 @@ func (m *Model) lmHead() lmHead { return lmHead{m.config.NormEps, m.config.Logit
 // onHead runs a graph that ends a forward pass. Its inputs are the state x after the last layer, the weights of the last norm, the
 // LM head [vocab, hidden], and rest. The name must contain what the graph depends on besides its inputs and the lmHead.
 func (m *Model) onHead(ctx context.Context, name string, f func(head lmHead, in []*Node) []*Node, x *tensors.Tensor, rest ...*tensors.Tensor) ([]*tensors.Tensor, error) {
-	h, err := m.weights.hold(m.outNorm, m.head)
+	h, err := m.weights.Hold(m.outNorm, m.head)
 	if err != nil {
 		return nil, err
 	}
-	defer h.release()
+	defer h.Release()
 	head := m.lmHead()
-	return m.dev.run(ctx, fmt.Sprintf("%s %+v", name, head), func(in []*Node) []*Node { return f(head, in) }, append(h.with(x), rest...)...)
+	return m.dev.run(ctx, fmt.Sprintf("%s %+v", name, head), func(in []*Node) []*Node { return f(head, in) }, append(h.With(x), rest...)...)
 }
 
 // onHead1 is onHead for a graph of one output, which it copies to the host.

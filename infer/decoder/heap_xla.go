@@ -38,7 +38,7 @@ type heap struct{ end C.uintptr_t }
 // megabytes large, is a mapping of its own: the kernel unmaps it when it is freed and clears its pages again for the next run.
 // Buffers of 128 MiB and more, such as the weights of large models, still are mappings.
 //
-// This changes the whole process, so it is called where the XLA plugin for the CPU is opened and nowhere else; see ADR 11.
+// This changes the whole process, so it is called where the XLA plugin for the CPU is opened and nowhere else; see ADR 12.
 func keepFreedMemory() *heap { return &heap{C.keep_freed_memory()} }
 
 // grown asks for huge pages for what the heap has grown by since the last call. It grows by so much at a time that little of

@@ -7,6 +7,7 @@ import (
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 
+	"github.com/lathe-llm/lathe/infer/decoder/weights"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
@@ -37,7 +38,7 @@ func (m *Model) AttentionInputs(ctx context.Context, layer int, s *Subnet, st *S
 	}
 	geo := m.geo.Layers[layer]
 	b := m.attention[layer]
-	b.retain()
+	b.Retain()
 	if s != nil && s.masks.Layer(layer).QK != nil {
 		l := subnet.DenseLayer(geo)
 		l.QK = s.masks.Layer(layer).QK
@@ -47,7 +48,7 @@ func (m *Model) AttentionInputs(ctx context.Context, layer int, s *Subnet, st *S
 		}
 		b = cut
 	}
-	in := &Inputs{m: m, st: st, layer: layer, module: subnet.Attention, n: geo.Heads * m.config.HeadDim, release: b.release}
+	in := &Inputs{m: m, st: st, layer: layer, module: subnet.Attention, n: geo.Heads * m.config.HeadDim, release: b.Release}
 	in.compute = func(ctx context.Context, _ int, x *tensors.Tensor) (*tensors.Tensor, error) {
 		return m.headOutputs(ctx, b, x)
 	}
@@ -63,14 +64,14 @@ func (m *Model) MLPInputs(ctx context.Context, layer int, s *Subnet, st *States)
 	w, shape := &m.mlp[layer].w, m.mlpShape(nil)
 	in := &Inputs{m: m, st: st, layer: layer, module: subnet.MLP, n: m.geo.Layers[layer].FFN, release: func() {}}
 	in.compute = func(ctx context.Context, _ int, x *tensors.Tensor) (*tensors.Tensor, error) {
-		h, err := m.weights.hold(w.mlpNorm, w.gateOrUpBias(), w.up)
+		h, err := m.weights.Hold(w.mlpNorm, w.gateOrUpBias(), w.up)
 		if err != nil {
 			return nil, err
 		}
-		defer h.release()
+		defer h.Release()
 		return m.dev.run1(ctx, fmt.Sprintf("inner %+v", shape), func(in []*graph.Node) *graph.Node {
 			return shape.inner(in[0], in[1], in[2], in[3])
-		}, h.with(x)...)
+		}, h.With(x)...)
 	}
 	return in.fill(ctx)
 }
@@ -97,16 +98,16 @@ func (m *Model) NormedInputs(ctx context.Context, layer int, module subnet.Modul
 }
 
 // normed returns the residual stream x after a norm.
-func (m *Model) normed(ctx context.Context, x *tensors.Tensor, weights *weight) (*tensors.Tensor, error) {
-	h, err := m.weights.hold(weights)
+func (m *Model) normed(ctx context.Context, x *tensors.Tensor, weights *weights.Weight) (*tensors.Tensor, error) {
+	h, err := m.weights.Hold(weights)
 	if err != nil {
 		return nil, err
 	}
-	defer h.release()
+	defer h.Release()
 	eps := m.config.NormEps
 	return m.dev.run1(ctx, fmt.Sprintf("norm %g", eps), func(in []*graph.Node) *graph.Node {
 		return norm(in[0], in[1], eps)
-	}, h.with(x)...)
+	}, h.With(x)...)
 }
 
 // fill computes the windows that fit the memory limit.
@@ -124,7 +125,7 @@ func (in *Inputs) fill(ctx context.Context) (*Inputs, error) {
 			break
 		}
 		left -= size
-		err := in.st.hidden.use(i, func(x *tensors.Tensor) (err error) {
+		err := in.st.hidden.Use(i, func(x *tensors.Tensor) (err error) {
 			in.kept[i], err = in.compute(ctx, i, x)
 			return err
 		})
@@ -168,7 +169,7 @@ func (in *Inputs) each(ctx context.Context, f func(window int, t *tensors.Tensor
 		return err
 	}
 	for i := range in.kept {
-		err := in.st.hidden.use(i, func(x *tensors.Tensor) error {
+		err := in.st.hidden.Use(i, func(x *tensors.Tensor) error {
 			return in.use(ctx, i, x, func(t *tensors.Tensor) error { return f(i, t) })
 		})
 		if err != nil {
@@ -203,7 +204,7 @@ func (in *Inputs) Values(ctx context.Context, window int) ([]float32, error) {
 		return nil, nil
 	}
 	var out []float32
-	err := in.st.hidden.use(window, func(x *tensors.Tensor) error {
+	err := in.st.hidden.Use(window, func(x *tensors.Tensor) error {
 		return in.use(ctx, window, x, func(t *tensors.Tensor) (err error) {
 			out, err = in.m.dev.fetch(t)
 			return err
@@ -265,7 +266,7 @@ func (m *Model) checkAdd(layer int, module subnet.Module, s *Subnet, in *Inputs,
 
 // output maps the inputs of a block's last matrix to its output: times w, plus bias, normalised with the gains of post. Each may
 // be nil.
-type output struct{ w, bias, post *weight }
+type output struct{ w, bias, post *weights.Weight }
 
 // addAll adds the output for the inputs to every state. Where spread is not nil, column i of w belongs to column spread[i] of the
 // inputs; further columns are padding.
@@ -283,12 +284,12 @@ func (m *Model) addAll(ctx context.Context, in *Inputs, o output, spread []int, 
 		defer free(t)
 		args, direct = append(args, t), nil
 	}
-	h, err := m.weights.hold(direct, o.bias, o.post)
+	h, err := m.weights.Hold(direct, o.bias, o.post)
 	if err != nil {
 		return err
 	}
-	defer h.release()
-	args = h.with(args...)
+	defer h.Release()
+	args = h.With(args...)
 	shape := m.mlpShape(o.bias) // attention is the same from its last matrix on
 	return st.advance(func(i int, x *tensors.Tensor) (*tensors.Tensor, error) {
 		var out *tensors.Tensor
@@ -304,10 +305,10 @@ func (m *Model) addAll(ctx context.Context, in *Inputs, o output, spread []int, 
 }
 
 // spread returns a matrix of n columns of which column columns[i] is column i of w and the others are zeros.
-func (m *Model) spread(w *weight, columns []int, n int) (*tensors.Tensor, error) {
-	rows, width := w.dims[0], w.dims[1]
+func (m *Model) spread(w *weights.Weight, columns []int, n int) (*tensors.Tensor, error) {
+	rows, width := w.Dims[0], w.Dims[1]
 	out := make([]float32, rows*n)
-	err := m.weights.read(w, func(data []float32) {
+	err := m.weights.Read(w, func(data []float32) {
 		for r := range rows {
 			for i, c := range columns {
 				if c >= 0 {

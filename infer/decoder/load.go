@@ -7,6 +7,7 @@ import (
 
 	"github.com/gomlx/gomlx/core/tensors"
 
+	"github.com/lathe-llm/lathe/infer/decoder/weights"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
@@ -48,7 +49,7 @@ func WeightBytes(g *subnet.Geometry, limit int64) int64 {
 		layer, step = max(layer, attention+mlp+2*vectors), max(step, attention+vectors, mlp+vectors)
 	}
 	step = max(step, int64(g.Hidden)*int64(g.Vocab+1+g.Positions))
-	all := 4*(subnet.Dense(g).Size().Params+3*layer) + min(spareBlocks, 4*g.BlockParams())
+	all := 4*(subnet.Dense(g).Size().Params+3*layer) + min(weights.SpareBytes, 4*g.BlockParams())
 	if limit <= 0 || all <= limit {
 		return all
 	}
@@ -90,8 +91,8 @@ func Load(ctx context.Context, dev *Device, f *gguf.File, opts ...Option) (*Mode
 	if dev.isClosed() {
 		return nil, ErrClosed
 	}
-	m.weights = newResidence(dev, m.opts.weights, m.opts.dir, len(config.Layers)+2)
-	m.registry = newRegistry(m.opts.weights)
+	m.weights = weights.New(memory{dev}, m.opts.weights, m.opts.dir, len(config.Layers)+2)
+	m.registry = weights.NewRegistry(m.opts.weights)
 	if err := m.load(f); err != nil {
 		return nil, err
 	}
@@ -173,7 +174,7 @@ type loader struct {
 }
 
 // weight returns a tensor of the file, which must have the given dimensions. arrange, unless nil, reorders its numbers.
-func (l *loader) weight(name string, arrange func(data []float32), dims ...int) *weight {
+func (l *loader) weight(name string, arrange func(data []float32), dims ...int) *weights.Weight {
 	if l.err != nil {
 		return nil
 	}
@@ -189,7 +190,7 @@ func (l *loader) weight(name string, arrange func(data []float32), dims ...int) 
 	if l.err != nil {
 		return nil
 	}
-	return &weight{dims: dims, stage: l.stage, load: func(to []float32) error {
+	return &weights.Weight{Dims: dims, Stage: l.stage, Load: func(to []float32) error {
 		err := l.f.ReadFloat32(name, to)
 		if err == nil && arrange != nil {
 			arrange(to)
@@ -198,28 +199,30 @@ func (l *loader) weight(name string, arrange func(data []float32), dims ...int) 
 	}}
 }
 
-func (l *loader) matrix(name string, out, in int) *weight { return l.weight(name, nil, out, in) }
+func (l *loader) matrix(name string, out, in int) *weights.Weight {
+	return l.weight(name, nil, out, in)
+}
 
-func (l *loader) vector(name string, n int) *weight { return l.weight(name, nil, n) }
+func (l *loader) vector(name string, n int) *weights.Weight { return l.weight(name, nil, n) }
 
 // norm returns the weights of a norm on the residual stream, see denseLayer.
-func (l *loader) norm(name string) *weight {
+func (l *loader) norm(name string) *weights.Weight {
 	hidden := l.m.config.Hidden
 	gain := l.vector(name+".weight", hidden)
 	if !l.m.config.LayerNorm {
 		return gain
 	}
 	bias := l.vector(name+".bias", hidden)
-	return &weight{dims: []int{2, hidden}, stage: l.stage, load: func(to []float32) error {
-		if err := gain.load(to[:hidden]); err != nil {
+	return &weights.Weight{Dims: []int{2, hidden}, Stage: l.stage, Load: func(to []float32) error {
+		if err := gain.Load(to[:hidden]); err != nil {
 			return err
 		}
-		return bias.load(to[hidden:])
+		return bias.Load(to[hidden:])
 	}}
 }
 
 // rotated returns weights whose rows are channels of query or key heads, in the order on the device.
-func (l *loader) rotated(name string, dims ...int) *weight {
+func (l *loader) rotated(name string, dims ...int) *weights.Weight {
 	columns := 1
 	if len(dims) == 2 {
 		columns = dims[1]

@@ -11,6 +11,7 @@ import (
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 
+	"github.com/lathe-llm/lathe/infer/decoder/weights"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
@@ -23,11 +24,11 @@ type Model struct {
 	geo    subnet.Geometry
 	opts   options
 
-	weights   *residence
-	embedding *weight // [vocab, hidden]
-	positions *weight // [positions, hidden], nil where positions are rotary
-	outNorm   *weight // see denseLayer
-	head      *weight // [vocab, hidden], the embedding where tied
+	weights   *weights.Residence
+	embedding *weights.Weight // [vocab, hidden]
+	positions *weights.Weight // [positions, hidden], nil where positions are rotary
+	outNorm   *weights.Weight // see denseLayer
+	head      *weights.Weight // [vocab, hidden], the embedding where tied
 	layers    []*denseLayer
 	attention []*attentionBlock // of the dense model, one per layer
 	mlp       []*mlpBlock
@@ -39,7 +40,7 @@ type Model struct {
 	mu       sync.Mutex
 	tables   map[tableKey]tables          // of positions with all rotary pairs
 	causal   map[tableKey]*tensors.Tensor // causalMask
-	registry registry
+	registry weights.Registry
 	closed   bool
 }
 
@@ -47,12 +48,12 @@ type Model struct {
 // gains, are in the order of Model.order inside each head, in which rotary pairs are (i, i+half). Norms are gains [hidden],
 // or [2, hidden] with the gains and biases of a LayerNorm.
 type denseLayer struct {
-	attnNorm, q, k, v, o, qBias, kBias, vBias, oBias, qGain, kGain, attnPost *weight
-	mlpNorm, gate, up, upBias, down, downBias, mlpPost                       *weight
+	attnNorm, q, k, v, o, qBias, kBias, vBias, oBias, qGain, kGain, attnPost *weights.Weight
+	mlpNorm, gate, up, upBias, down, downBias, mlpPost                       *weights.Weight
 }
 
 // gateOrUpBias returns what an MLP has besides W_U and W_D: its gate, or the bias of W_U where it has no gate.
-func (l *denseLayer) gateOrUpBias() *weight {
+func (l *denseLayer) gateOrUpBias() *weights.Weight {
 	if l.gate == nil {
 		return l.upBias
 	}
@@ -81,12 +82,12 @@ func (m *Model) Close() {
 		free(t)
 	}
 	m.tables, m.causal = nil, nil
-	m.registry.clear()
-	m.weights.close()
+	m.registry.Clear()
+	m.weights.Close()
 }
 
 // ResidentBytes returns the bytes of weights on the device, those of subnets included, now and at most so far.
-func (m *Model) ResidentBytes() (now, most int64) { return m.weights.bytes() }
+func (m *Model) ResidentBytes() (now, most int64) { return m.weights.Bytes() }
 
 // Weights copies a matrix of a layer to the host: "q", "k", "v", "o", "gate", "up" or "down", row-major with the rows
 // and columns of the file, and its dimensions [out, in]. "o_bias" and "down_bias" are the biases [out, 1] on the output of
@@ -102,15 +103,15 @@ func (m *Model) Weights(layer int, name string) ([]float32, [2]int, error) {
 	case "down_bias":
 		return m.bias(l.downBias)
 	}
-	t, ok := map[string]*weight{"q": l.q, "k": l.k, "v": l.v, "o": l.o, "gate": l.gate, "up": l.up, "down": l.down}[name]
+	t, ok := map[string]*weights.Weight{"q": l.q, "k": l.k, "v": l.v, "o": l.o, "gate": l.gate, "up": l.up, "down": l.down}[name]
 	if !ok {
 		return nil, [2]int{}, fmt.Errorf("decoder: no matrix is named %q", name)
 	}
 	if t == nil {
 		return nil, [2]int{}, fmt.Errorf("decoder: layer %d has no %s matrix", layer, name)
 	}
-	dims := [2]int(t.dims)
-	data, err := m.weights.fetch(t)
+	dims := [2]int(t.Dims)
+	data, err := m.weights.Fetch(t)
 	if err != nil {
 		return nil, [2]int{}, fmt.Errorf("layer %d: %s: %w", layer, name, err)
 	}
@@ -120,11 +121,11 @@ func (m *Model) Weights(layer int, name string) ([]float32, [2]int, error) {
 	return data, dims, nil
 }
 
-func (m *Model) bias(t *weight) ([]float32, [2]int, error) {
+func (m *Model) bias(t *weights.Weight) ([]float32, [2]int, error) {
 	if t == nil {
 		return nil, [2]int{m.geo.Hidden, 1}, nil
 	}
-	data, err := m.weights.fetch(t)
+	data, err := m.weights.Fetch(t)
 	return data, [2]int{m.geo.Hidden, 1}, err
 }
 
@@ -237,6 +238,7 @@ func (m *Model) tablesOf(b *attentionBlock, tokens int) (tables, error) {
 	if len(b.pairs) > 1 || !slices.Equal(b.pairs[0], allOf(len(freqs))) {
 		if b.tables == nil {
 			b.tables = make(map[tableKey]tables)
+			b.Freed = func() { freeTables(b.tables) }
 		}
 		cache = b.tables
 	}
@@ -297,11 +299,11 @@ func (m *Model) embed(ctx context.Context, window []int32) (*tensors.Tensor, err
 		return nil, err
 	}
 	defer free(ids)
-	h, err := m.weights.hold(m.embedding, m.positions)
+	h, err := m.weights.Hold(m.embedding, m.positions)
 	if err != nil {
 		return nil, err
 	}
-	defer h.release()
+	defer h.Release()
 	scale := m.config.EmbedScale
 	return m.dev.run1(ctx, fmt.Sprintf("embed %g", scale), func(in []*graph.Node) *graph.Node {
 		rows := graph.Gather(in[1], in[0])
@@ -312,5 +314,16 @@ func (m *Model) embed(ctx context.Context, window []int32) (*tensors.Tensor, err
 			rows = graph.Add(rows, graph.Slice(in[2], graph.AxisRange(0, rows.Shape().Dimensions[0])))
 		}
 		return rows
-	}, h.with(ids)...)
+	}, h.With(ids)...)
+}
+
+// share returns the block of that content with a reference for the caller; it builds the block where there is none.
+func share[B weights.Shared](m *Model, k weights.Key, build func() (B, error)) (B, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		var none B
+		return none, ErrClosed
+	}
+	return weights.Share(&m.registry, k, build)
 }

@@ -78,7 +78,7 @@ func (in *Inputs) CrossMoments(ctx context.Context, y *Inputs) (*Cross, error) {
 		return c, in.usable()
 	}
 	err := in.each(ctx, func(window int, x *tensors.Tensor) error {
-		return y.st.hidden.use(window, func(state *tensors.Tensor) error {
+		return y.st.hidden.Use(window, func(state *tensors.Tensor) error {
 			return y.use(ctx, window, state, func(yt *tensors.Tensor) error {
 				out, err := in.m.dev.run(ctx, "cross", func(in []*graph.Node) []*graph.Node {
 					return []*graph.Node{product(in[0], in[1]), graph.ReduceAllSum(graph.Square(in[0]))}

@@ -16,8 +16,8 @@ type chain struct {
 func newChain(text textKey, s *Subnet) chain {
 	c := chain{text: text}
 	for i := range s.attention {
-		c.ids = binary.LittleEndian.AppendUint64(c.ids, s.attention[i].id)
-		c.ids = binary.LittleEndian.AppendUint64(c.ids, s.mlp[i].id)
+		c.ids = binary.LittleEndian.AppendUint64(c.ids, s.attention[i].ID)
+		c.ids = binary.LittleEndian.AppendUint64(c.ids, s.mlp[i].ID)
 	}
 	return c
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 
+	"github.com/lathe-llm/lathe/infer/decoder/weights"
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
@@ -16,7 +17,7 @@ func (m *Model) headOutputs(ctx context.Context, b *attentionBlock, x *tensors.T
 	if err != nil {
 		return nil, err
 	}
-	defer h.release()
+	defer h.Release()
 	shape := b.shape
 	shape.outBias, shape.postNorm = false, false
 	return m.dev.run1(ctx, fmt.Sprintf("attend %+v", shape), func(in []*graph.Node) *graph.Node {
@@ -33,7 +34,7 @@ func (m *Model) passAttention(ctx context.Context, b *attentionBlock, x *tensors
 	if err != nil {
 		return nil, err
 	}
-	defer h.release()
+	defer h.Release()
 	shape := b.shape
 	return m.dev.run1(ctx, fmt.Sprintf("attention %+v", shape), func(in []*graph.Node) *graph.Node {
 		p := shape.split(in[1:])
@@ -43,23 +44,23 @@ func (m *Model) passAttention(ctx context.Context, b *attentionBlock, x *tensors
 
 // attentionArgs returns the inputs of an attention graph up to those of W_O, followed by more weights. The caller must release
 // the held weights.
-func (m *Model) attentionArgs(b *attentionBlock, x *tensors.Tensor, more ...*weight) ([]*tensors.Tensor, *held, error) {
+func (m *Model) attentionArgs(b *attentionBlock, x *tensors.Tensor, more ...*weights.Weight) ([]*tensors.Tensor, *weights.Held, error) {
 	pos, err := m.tablesOf(b, x.Shape().Dimensions[0])
 	if err != nil {
 		return nil, nil, err
 	}
 	w := &b.w
-	h, err := m.weights.hold(append([]*weight{w.attnNorm, w.q, w.k, w.v, w.qBias, w.kBias, w.vBias, w.qGain, w.kGain}, more...)...)
+	h, err := m.weights.Hold(append([]*weights.Weight{w.attnNorm, w.q, w.k, w.v, w.qBias, w.kBias, w.vBias, w.qGain, w.kGain}, more...)...)
 	if err != nil {
 		return nil, nil, err
 	}
 	const before = 4 // the positions come after W_V
-	args := append([]*tensors.Tensor{x}, h.tensors[:before]...)
+	args := append([]*tensors.Tensor{x}, h.Tensors[:before]...)
 	if pos.cos != nil {
 		args = append(args, pos.cos, pos.sin)
 	}
 	args = append(args, pos.causal)
-	return append(args, h.tensors[before:]...), h, nil
+	return append(args, h.Tensors[before:]...), h, nil
 }
 
 // passMLP returns x plus the output of an MLP block, x itself where that is zero.
@@ -67,34 +68,34 @@ func (m *Model) passMLP(ctx context.Context, b *mlpBlock, x *tensors.Tensor) (*t
 	if b.width == 0 {
 		return m.addBias(ctx, x, b.w.downBias, b.w.mlpPost)
 	}
-	h, err := m.weights.hold(b.w.mlpNorm, b.w.gateOrUpBias(), b.w.up, b.w.down, b.w.downBias, b.w.mlpPost)
+	h, err := m.weights.Hold(b.w.mlpNorm, b.w.gateOrUpBias(), b.w.up, b.w.down, b.w.downBias, b.w.mlpPost)
 	if err != nil {
 		return nil, err
 	}
-	defer h.release()
+	defer h.Release()
 	shape := m.mlpShape(b.w.downBias)
 	return m.dev.run1(ctx, fmt.Sprintf("mlp %+v", shape), func(in []*graph.Node) *graph.Node {
 		bias, post := shape.split(in[5:])
 		return shape.add(in[0], shape.inner(in[0], in[1], in[2], in[3]), in[4], bias, post)
-	}, h.with(x)...)
+	}, h.With(x)...)
 }
 
 // mlpShape returns the shape of the model's MLPs with that output bias, nil for none.
-func (m *Model) mlpShape(bias *weight) mlpShape {
+func (m *Model) mlpShape(bias *weights.Weight) mlpShape {
 	return mlpShape{eps: m.config.NormEps, gelu: m.config.Activation == subnet.GELU, ungated: m.config.Ungated, outBias: bias != nil, postNorm: m.config.PostNorms}
 }
 
 // addBias adds the output of a block that keeps nothing but its bias, normalised where there is a gain; without a bias it returns
 // x itself.
-func (m *Model) addBias(ctx context.Context, x *tensors.Tensor, bias, post *weight) (*tensors.Tensor, error) {
+func (m *Model) addBias(ctx context.Context, x *tensors.Tensor, bias, post *weights.Weight) (*tensors.Tensor, error) {
 	if bias == nil {
 		return x, nil
 	}
-	h, err := m.weights.hold(bias, post)
+	h, err := m.weights.Hold(bias, post)
 	if err != nil {
 		return nil, err
 	}
-	defer h.release()
+	defer h.Release()
 	eps := m.config.NormEps
 	return m.dev.run1(ctx, fmt.Sprintf("bias %g %t", eps, post != nil), func(in []*graph.Node) *graph.Node {
 		y := graph.InsertAxes(in[1], 0)
@@ -102,7 +103,7 @@ func (m *Model) addBias(ctx context.Context, x *tensors.Tensor, bias, post *weig
 			y = rmsNorm(y, in[2], eps)
 		}
 		return graph.Add(in[0], y)
-	}, h.with(x)...)
+	}, h.With(x)...)
 }
 
 func identity(in []*graph.Node) *graph.Node { return graph.Identity(in[0]) }

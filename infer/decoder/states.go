@@ -7,6 +7,7 @@ import (
 
 	"github.com/gomlx/gomlx/core/tensors"
 
+	"github.com/lathe-llm/lathe/infer/decoder/weights"
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
@@ -19,14 +20,14 @@ var errOtherStates = errors.New("decoder: states of another model")
 type States struct {
 	m       *Model
 	lengths []int
-	hidden  *store
+	hidden  *weights.Store
 	moves   int // how often they advanced
 	broken  error
 }
 
 // NewStates embeds the windows. The caller must Close them.
 func (m *Model) NewStates(ctx context.Context, windows [][]int32) (*States, error) {
-	st := &States{m: m, hidden: newStore(m.dev, len(windows), m.opts.memory, m.opts.dir)}
+	st := &States{m: m, hidden: weights.NewStore(memory{m.dev}, len(windows), m.opts.memory, m.opts.dir)}
 	for i, w := range windows {
 		if len(w) == 0 {
 			st.Close()
@@ -35,7 +36,7 @@ func (m *Model) NewStates(ctx context.Context, windows [][]int32) (*States, erro
 		st.lengths = append(st.lengths, len(w))
 		x, err := m.embed(ctx, w)
 		if err == nil {
-			err = st.hidden.put(i, x)
+			err = st.hidden.Put(i, x)
 		}
 		if err != nil {
 			st.Close()
@@ -62,14 +63,14 @@ func (st *States) Clone(ctx context.Context) (*States, error) {
 	if err := st.usable(); err != nil {
 		return nil, err
 	}
-	c := &States{m: st.m, lengths: st.lengths, hidden: newStore(st.m.dev, len(st.lengths), st.m.opts.memory, st.m.opts.dir)}
+	c := &States{m: st.m, lengths: st.lengths, hidden: weights.NewStore(memory{st.m.dev}, len(st.lengths), st.m.opts.memory, st.m.opts.dir)}
 	for i := range st.lengths {
-		err := st.hidden.use(i, func(x *tensors.Tensor) error {
+		err := st.hidden.Use(i, func(x *tensors.Tensor) error {
 			y, err := st.m.dev.run1(ctx, "copy", identity, x)
 			if err != nil {
 				return err
 			}
-			return c.hidden.put(i, y)
+			return c.hidden.Put(i, y)
 		})
 		if err != nil {
 			c.Close()
@@ -85,7 +86,7 @@ func (st *States) Hidden(window int) ([]float32, error) {
 		return nil, err
 	}
 	var out []float32
-	err := st.hidden.use(window, func(x *tensors.Tensor) (err error) {
+	err := st.hidden.Use(window, func(x *tensors.Tensor) (err error) {
 		out, err = st.m.dev.fetch(x)
 		return err
 	})
@@ -94,7 +95,7 @@ func (st *States) Hidden(window int) ([]float32, error) {
 
 // Close frees the states.
 func (st *States) Close() {
-	st.hidden.close()
+	st.hidden.Close()
 	if st.broken == nil {
 		st.broken = ErrClosed
 	}
@@ -116,7 +117,7 @@ func (st *States) advance(step func(window int, x *tensors.Tensor) (*tensors.Ten
 	st.moves++
 	for i := range st.lengths {
 		var next *tensors.Tensor
-		err := st.hidden.use(i, func(x *tensors.Tensor) error {
+		err := st.hidden.Use(i, func(x *tensors.Tensor) error {
 			y, err := step(i, x)
 			if err == nil && y != x {
 				next = y
@@ -124,7 +125,7 @@ func (st *States) advance(step func(window int, x *tensors.Tensor) (*tensors.Ten
 			return err
 		})
 		if err == nil && next != nil {
-			err = st.hidden.put(i, next)
+			err = st.hidden.Put(i, next)
 		}
 		if err != nil {
 			st.broken = err

@@ -68,8 +68,8 @@ func (s *Subnet) add(ctx context.Context, i int, refit gguf.Refit) error {
 func (m *Model) Dense() *Subnet {
 	s := &Subnet{model: m, masks: subnet.Dense(&m.geo)}
 	for i := range m.layers {
-		m.attention[i].retain()
-		m.mlp[i].retain()
+		m.attention[i].Retain()
+		m.mlp[i].Retain()
 		s.attention = append(s.attention, m.attention[i])
 		s.mlp = append(s.mlp, m.mlp[i])
 	}
@@ -97,7 +97,7 @@ func (s *Subnet) WithLayer(ctx context.Context, i int, l subnet.Layer, refit ggu
 	}
 	f, err := s.model.cutMLP(i, masks.Layer(i), refit)
 	if err != nil {
-		a.release()
+		a.Release()
 		return nil, err
 	}
 	return s.with(masks, i, a, f), nil
@@ -119,8 +119,8 @@ func (s *Subnet) WithModule(i int, module subnet.Module, from *Subnet) (*Subnet,
 	} else {
 		l.Channels, f = from.masks.Layer(i).Channels, from.mlp[i]
 	}
-	a.retain()
-	f.retain()
+	a.Retain()
+	f.Retain()
 	return s.with(s.masks.With(i, l), i, a, f), nil
 }
 
@@ -132,8 +132,8 @@ func (s *Subnet) with(masks subnet.Masks, i int, a *attentionBlock, f *mlpBlock)
 			n.attention, n.mlp = append(n.attention, a), append(n.mlp, f)
 			continue
 		}
-		s.attention[j].retain()
-		s.mlp[j].retain()
+		s.attention[j].Retain()
+		s.mlp[j].Retain()
 		n.attention, n.mlp = append(n.attention, s.attention[j]), append(n.mlp, s.mlp[j])
 	}
 	return n
@@ -142,10 +142,10 @@ func (s *Subnet) with(masks subnet.Masks, i int, a *attentionBlock, f *mlpBlock)
 // Close frees the weights that no other subnet shares. The subnet must not be in use.
 func (s *Subnet) Close() {
 	for _, a := range s.attention {
-		a.release()
+		a.Release()
 	}
 	for _, f := range s.mlp {
-		f.release()
+		f.Release()
 	}
 	s.attention, s.mlp = nil, nil
 }

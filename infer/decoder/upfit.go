@@ -7,6 +7,7 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" // graphs read as formulas
 	"github.com/gomlx/gomlx/core/tensors"
 
+	"github.com/lathe-llm/lathe/infer/decoder/weights"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
@@ -21,8 +22,8 @@ import (
 type UpProblem struct {
 	m        *Model
 	in       *Inputs
-	block    *mlpBlock // the kept channels with their W_D
-	down     *weight   // the dense W_D
+	block    *mlpBlock       // the kept channels with their W_D
+	down     *weights.Weight // the dense W_D
 	windows  []int
 	tokens   int
 	kept     int
@@ -50,7 +51,7 @@ func (m *Model) NewUpProblem(ctx context.Context, layer int, kept subnet.Set, do
 	p := &UpProblem{m: m, in: in, block: block, down: m.layers[layer].down, windows: windows, kept: kept.Len(), relative: relative}
 	for _, w := range windows {
 		if w < 0 || w >= len(in.kept) {
-			block.release()
+			block.Release()
 			return nil, fmt.Errorf("decoder: window %d of %d", w, len(in.kept))
 		}
 		p.tokens += in.st.lengths[w]
@@ -59,7 +60,7 @@ func (m *Model) NewUpProblem(ctx context.Context, layer int, kept subnet.Set, do
 }
 
 // Close frees the problem. The inputs stay open.
-func (p *UpProblem) Close() { p.block.release() }
+func (p *UpProblem) Close() { p.block.Release() }
 
 // Residual returns half of the negative gradient of the error at U, [kept, hidden], and the mean over tokens of
 // w²·act(W_G·x̂)² of every channel, [kept].
@@ -92,14 +93,14 @@ func (p *UpProblem) sum(ctx context.Context, up []float32, residual bool) (gradi
 	shape, w := p.m.mlpShape(nil), &p.block.w
 	name := fmt.Sprintf("up %+v %t %t", shape, p.relative, residual)
 	for _, window := range p.windows {
-		err := p.in.st.hidden.use(window, func(x *tensors.Tensor) error {
-			run := func(mid *tensors.Tensor, dense *weight) error {
-				h, err := p.m.weights.hold(w.mlpNorm, w.gate, w.down, dense)
+		err := p.in.st.hidden.Use(window, func(x *tensors.Tensor) error {
+			run := func(mid *tensors.Tensor, dense *weights.Weight) error {
+				h, err := p.m.weights.Hold(w.mlpNorm, w.gate, w.down, dense)
 				if err != nil {
 					return err
 				}
-				defer h.release()
-				t := h.tensors
+				defer h.Release()
+				t := h.Tensors
 				args := []*tensors.Tensor{x, t[0], t[1], u, t[2]}
 				if dense != nil {
 					args = append(args, mid, t[3])
@@ -170,7 +171,7 @@ func (m *Model) RefittedInputs(ctx context.Context, layer int, kept subnet.Set, 
 	g := &gathering{m: m, layer: layer}
 	dense := &m.mlp[layer].w
 	gate, u := g.rows(dense.gate, kept.Indices()), g.rowsOf(up, hidden, allOf(kept.Len()))
-	release := func() { m.weights.drop(g.made...) }
+	release := func() { m.weights.Drop(g.made...) }
 	if g.err != nil {
 		release()
 		return nil, g.err
@@ -178,14 +179,14 @@ func (m *Model) RefittedInputs(ctx context.Context, layer int, kept subnet.Set, 
 	shape := m.mlpShape(nil)
 	in := &Inputs{m: m, st: st, layer: -1, module: subnet.MLP, n: kept.Len(), release: release}
 	in.compute = func(ctx context.Context, _ int, x *tensors.Tensor) (*tensors.Tensor, error) {
-		h, err := m.weights.hold(dense.mlpNorm, gate, u)
+		h, err := m.weights.Hold(dense.mlpNorm, gate, u)
 		if err != nil {
 			return nil, err
 		}
-		defer h.release()
+		defer h.Release()
 		return m.dev.run1(ctx, fmt.Sprintf("inner %+v", shape), func(in []*Node) *Node {
 			return shape.inner(in[0], in[1], in[2], in[3])
-		}, h.with(x)...)
+		}, h.With(x)...)
 	}
 	return in.fill(ctx)
 }

@@ -1,12 +1,12 @@
-package decoder
+package weights
 
 import (
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
-// store holds matrices on the device up to a limit and the others in a temporary file.
-type store struct {
-	dev     *Device
+// Store holds matrices on the device up to a limit and the others in a temporary file.
+type Store struct {
+	dev     Device
 	items   []stored
 	limit   int64
 	used    int64
@@ -19,12 +19,13 @@ type stored struct {
 	space  extent // of the spill file, empty where there is none
 }
 
-func newStore(dev *Device, n int, limit int64, dir string) *store {
-	return &store{dev: dev, items: make([]stored, n), limit: limit, spilled: spillFile{dir: dir}}
+// NewStore makes a store of n items with a limit in bytes. Its temporary file is in dir, "" for the system's temporary folder.
+func NewStore(dev Device, n int, limit int64, dir string) *Store {
+	return &Store{dev: dev, items: make([]stored, n), limit: limit, spilled: spillFile{dir: dir}}
 }
 
-// put replaces item i by t, which the store then owns.
-func (s *store) put(i int, t *tensors.Tensor) error {
+// Put replaces item i by t, which the store then owns.
+func (s *Store) Put(i int, t *tensors.Tensor) error {
 	it := &s.items[i]
 	size := 4 * int64(t.Size())
 	if it.tensor != nil {
@@ -44,20 +45,20 @@ func (s *store) put(i int, t *tensors.Tensor) error {
 		it.space = s.spilled.space(size)
 	}
 	var werr error
-	err := s.dev.read(t, func(data []float32) { werr = s.spilled.writeAt(it.space, data) })
+	err := s.dev.Read(t, func(data []float32) { werr = s.spilled.writeAt(it.space, data) })
 	if err == nil {
 		err = werr
 	}
 	return err
 }
 
-// use calls f with item i, which the store still owns.
-func (s *store) use(i int, f func(t *tensors.Tensor) error) error {
+// Use calls f with item i, which the store still owns.
+func (s *Store) Use(i int, f func(t *tensors.Tensor) error) error {
 	it := &s.items[i]
 	if it.tensor != nil {
 		return f(it.tensor)
 	}
-	t, err := s.dev.create(func(to []float32) error { return s.spilled.read(it.space, to) }, it.dims...)
+	t, err := s.dev.Create(func(to []float32) error { return s.spilled.read(it.space, to) }, it.dims...)
 	if err != nil {
 		return err
 	}
@@ -65,7 +66,8 @@ func (s *store) use(i int, f func(t *tensors.Tensor) error) error {
 	return f(t)
 }
 
-func (s *store) close() {
+// Close frees the items.
+func (s *Store) Close() {
 	for i := range s.items {
 		free(s.items[i].tensor)
 		s.items[i] = stored{}

@@ -1,4 +1,4 @@
-package decoder
+package weights
 
 import (
 	"encoding/binary"
@@ -9,49 +9,48 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// spareBlocks is how many bytes of blocks a model keeps that no subnet holds any more, because searches return to them; where
+// SpareBytes is how many bytes of blocks a registry keeps that no subnet holds any more, because searches return to them; where
 // the weights have a limit, at most spareShare of it.
 const (
-	spareBlocks = 256 << 20
-	spareShare  = 1. / 8
+	SpareBytes = 256 << 20
+	spareShare = 1. / 8
 )
 
-// registry finds blocks by their content, so that equal blocks of subnets made separately are one block, with one copy of the
+// Registry finds blocks by their content, so that equal blocks of subnets made separately are one block, with one copy of the
 // weights and one identity. It holds a reference to each block, and releases the oldest that nothing else holds once those
-// take more than spare bytes. It is guarded by Model.mu.
-type registry struct {
+// take more than spare bytes. It is not safe for concurrent use.
+type Registry struct {
 	seed   maphash.Seed
-	blocks map[blockKey]cutBlock
-	order  []blockKey // oldest first
+	blocks map[Key]Shared
+	order  []Key // oldest first
 	spare  int64
 }
 
-// blockKey is the content of a block: the hash covers its mask and its re-fitted weights.
-type blockKey struct {
+// Key identifies the content of a block: the hash covers its mask and its re-fitted weights.
+type Key struct {
 	layer  int
 	module subnet.Module
 	hash   uint64
 	kept   string // the mask as text, so that masks of one hash differ
 }
 
-type cutBlock interface {
-	base() *block
+// Shared is a block of any kind.
+type Shared interface {
+	Base() *Block
 }
 
-func (b *block) base() *block { return b }
-
-// newRegistry makes a registry for a limit of the weights, 0 for none.
-func newRegistry(limit int64) registry {
-	r := registry{seed: maphash.MakeSeed(), blocks: make(map[blockKey]cutBlock), spare: spareBlocks}
+// NewRegistry makes a registry for a limit of the weights, 0 for none.
+func NewRegistry(limit int64) Registry {
+	r := Registry{seed: maphash.MakeSeed(), blocks: make(map[Key]Shared), spare: SpareBytes}
 	if limit > 0 {
 		r.spare = min(r.spare, int64(spareShare*float64(limit)))
 	}
 	return r
 }
 
-// key returns the content of a module of a layer.
-func (r *registry) key(layer int, module subnet.Module, l subnet.Layer, refit gguf.Refit) blockKey {
-	k := blockKey{layer: layer, module: module}
+// Key returns the key of a module of a layer.
+func (r *Registry) Key(layer int, module subnet.Module, l subnet.Layer, refit gguf.Refit) Key {
+	k := Key{layer: layer, module: module}
 	var h maphash.Hash
 	h.SetSeed(r.seed)
 	if module == subnet.Attention {
@@ -88,32 +87,32 @@ func hashFloats(h *maphash.Hash, data []float32) {
 }
 
 // find returns the block of that content with a reference for the caller, or nil.
-func (r *registry) find(k blockKey) cutBlock {
+func (r *Registry) find(k Key) Shared {
 	b := r.blocks[k]
 	if b != nil {
-		b.base().retain()
+		b.Base().Retain()
 	}
 	return b
 }
 
 // add keeps a reference to the block, and drops old ones that only the registry holds.
-func (r *registry) add(k blockKey, b cutBlock) {
-	b.base().retain()
+func (r *Registry) add(k Key, b Shared) {
+	b.Base().Retain()
 	r.blocks[k] = b
 	r.order = append(r.order, k)
 	var spare int64
 	for _, k := range r.order {
-		if b := r.blocks[k].base(); b.refs.Load() == 1 {
-			spare += b.bytes()
+		if b := r.blocks[k].Base(); b.refs.Load() == 1 {
+			spare += b.Bytes()
 		}
 	}
 	kept := r.order[:0]
 	for _, k := range r.order {
-		b := r.blocks[k].base()
+		b := r.blocks[k].Base()
 		if spare > r.spare && b.refs.Load() == 1 {
-			spare -= b.bytes()
+			spare -= b.Bytes()
 			delete(r.blocks, k)
-			b.release()
+			b.Release()
 			continue
 		}
 		kept = append(kept, k)
@@ -122,37 +121,23 @@ func (r *registry) add(k blockKey, b cutBlock) {
 	r.order = kept
 }
 
-// clear releases all blocks.
-func (r *registry) clear() {
+// Clear releases all blocks.
+func (r *Registry) Clear() {
 	for _, b := range r.blocks {
-		b.base().release()
+		b.Base().Release()
 	}
 	r.blocks, r.order = nil, nil
 }
 
-func (b *block) bytes() int64 {
-	var n int64
-	for _, w := range b.own {
-		n += w.bytes()
-	}
-	return n
-}
-
-// share returns the block of that content with a reference for the caller; it builds the block where there is none.
-func share[B cutBlock](m *Model, k blockKey, build func() (B, error)) (B, error) {
-	var none B
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closed {
-		return none, ErrClosed
-	}
-	if b := m.registry.find(k); b != nil {
+// Share returns the block of that content with a reference for the caller; it builds the block where there is none.
+func Share[B Shared](r *Registry, k Key, build func() (B, error)) (B, error) {
+	if b := r.find(k); b != nil {
 		return b.(B), nil
 	}
 	b, err := build()
 	if err != nil {
-		return none, err
+		return b, err
 	}
-	m.registry.add(k, b)
+	r.add(k, b)
 	return b, nil
 }
