@@ -14,6 +14,7 @@ import (
 func (m *model) Write(ctx context.Context, s gguf.Subnet, path, typ string, mon explorer.Monitor) (gguf.Report, error) {
 	r, err := gguf.WriteSubnet(ctx, m.file, path, s, gguf.WriteOptions{Type: typ, Progress: func(done, total int64) {
 		mon.Progress(float64(done), float64(total), "bytes", "")
+		_ = mon.Gate(ctx) // the writer finds that ctx has ended
 	}})
 	if why := m.info.NoRuntime; why != "" && err == nil {
 		mon.Note("only lathe reads the file: " + why)

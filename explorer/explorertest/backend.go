@@ -2,7 +2,9 @@ package explorertest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -18,25 +20,24 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// Backend is an explorer.Backend that makes everything up, always the same. Its models have the shape of the default
+// Backend is a fake explorer.Backend: it computes nothing, and the same each time. It keeps [Contract]. Its models have the shape of the default
 // model: 30 layers of 9 heads in 3 KV groups and 1536 MLP channels.
 type Backend struct {
-	// Clock gives the times in what is made up.
+	// Clock gives the times in results.
 	Clock *Clock
 	// Pace is called before every unit of work, named as the job's progress names it ("layers", "windows", "candidates",
 	// "bytes"), and for chats as package fake does ("load", "prompt", "token"). It may block until ctx is done; an error
-	// ends the work with it. nil goes on at once.
+	// ends the work with it. nil does nothing.
 	Pace func(ctx context.Context, unit string) error
 	// Predicting is called before every prediction, which has no other way to take long; nil does nothing.
 	Predicting func(subnet.Masks)
-	// Says is what its models learn to say; "" is package fake's text.
+	// Says is the text that its models generate from; "" is package fake's.
 	Says string
-	// Weights makes cuts and re-fittings hand back weights, as large as the real ones would be. Without it they hand back
-	// a bias in one layer.
+	// Weights makes cuts and re-fits return weights as large as real ones. Without it they return a bias in one layer.
 	Weights bool
 	// NoRuntime is why its models cannot be run; "" where they can.
 	NoRuntime string
-	// Missing makes Open fail for these paths.
+	// Missing are paths of models, texts and files that are not there.
 	Missing []string
 }
 
@@ -51,7 +52,7 @@ func Geometry() *subnet.Geometry {
 	}
 }
 
-// denseNLL is the make-believe loss of the dense model, nats per token.
+// denseNLL is the fake loss of the dense model, nats per token.
 var denseNLL = math.Log(20.3)
 
 // Open opens the model.
@@ -64,11 +65,11 @@ func (b *Backend) Open(ctx context.Context, path string) (explorer.Model, error)
 	return &model{b: b, engine: fake.New(fake.Options{Text: b.Says, Gate: b.pace}), info: explorer.ModelInfo{
 		Path: path, Name: "SmolLM2-135M-Instruct", Arch: "llama", FileType: "Q4_1", Bytes: 98 << 20,
 		Params: size.DenseParams, BlockParams: size.DenseBlockParams, Layers: len(g.Layers), Hidden: g.Hidden, Context: 8192, Vocab: g.Vocab,
-		Tied: true, ChatTemplate: true, Fingerprint: "0123456789abcdef0123456789abcdef", Geometry: g, Compute: "make-believe", Engine: "fake", NoRuntime: b.NoRuntime,
+		Tied: true, ChatTemplate: true, Fingerprint: "0123456789abcdef0123456789abcdef", Geometry: g, Compute: "fake", Engine: "fake", NoRuntime: b.NoRuntime,
 	}}, ctx.Err()
 }
 
-// pace is Pace as it is now.
+// pace calls Pace, if it is set.
 func (b *Backend) pace(ctx context.Context, unit string) error {
 	if b.Pace == nil {
 		return nil
@@ -101,7 +102,7 @@ func (m *model) step(ctx context.Context, mon explorer.Monitor, done, total int,
 	return ctx.Err()
 }
 
-// weight says how dear the parts of a layer are: the ends of the model more than its middle, attention more than MLP.
+// weight is the sensitivity of a module: larger at the ends of the model than in its middle, for attention than for an MLP.
 func weight(layer, layers int, p draft.Module) float64 {
 	x := 2*float64(layer)/float64(layers-1) - 1
 	w := 0.012 + 0.05*x*x
@@ -111,7 +112,7 @@ func weight(layer, layers int, p draft.Module) float64 {
 	return w
 }
 
-// Loss is the make-believe rise of the loss that masks cause, nats per token.
+// Loss is the fake rise of the loss that masks cause, nats per token.
 func Loss(masks subnet.Masks) float64 {
 	loss := 0.0
 	for i, g := range masks.Geometry().Layers {
@@ -124,7 +125,11 @@ func Loss(masks subnet.Masks) float64 {
 }
 
 func (m *model) Gather(ctx context.Context, c explorer.Calibration, _ string, mon explorer.Monitor) (explorer.Statistics, error) {
-	s := explorer.Statistics{Ready: true, Text: text(c.Text), Tokens: 8192, Layers: m.info.Layers, Gathered: m.b.Clock.Now(), DenseNLL: denseNLL}
+	text, err := m.text(c.Text)
+	if err != nil {
+		return explorer.Statistics{}, err
+	}
+	s := explorer.Statistics{Ready: true, Text: text, Tokens: 8192, Layers: m.info.Layers, Gathered: m.b.Clock.Now(), DenseNLL: denseNLL}
 	for i, g := range m.info.Geometry.Layers {
 		if err := m.step(ctx, mon, i, m.info.Layers, "layers", fmt.Sprintf("layer %d", i)); err != nil {
 			return explorer.Statistics{}, err
@@ -148,11 +153,12 @@ func scores(seed, n int) []float64 {
 	return out
 }
 
-func text(path string) explorer.TextRef {
-	if path == "" {
-		path = "wiki.utf8"
+// text describes a text, which need not exist unless it is among the missing ones.
+func (m *model) text(path string) (explorer.TextRef, error) {
+	if path != "" && slices.Contains(m.b.Missing, path) {
+		return explorer.TextRef{}, fmt.Errorf("%w: %s: %w", explorer.ErrText, path, os.ErrNotExist)
 	}
-	return explorer.TextRef{Path: path, Bytes: 2 << 20, SHA256: "feedface"}
+	return explorer.TextRef{Path: cmp.Or(path, "wiki.utf8"), Bytes: 2 << 20, SHA256: "feedface"}, nil
 }
 
 func (m *model) Predict(s explorer.Statistics, masks subnet.Masks) (float64, bool) {
@@ -177,27 +183,27 @@ func (m *model) uniform(target float64) subnet.Masks {
 }
 
 func (m *model) Cut(ctx context.Context, c explorer.Cut, mon explorer.Monitor) (explorer.Made, error) {
-	preset := c.Preset
-	if preset == "" {
-		preset = "allocated"
+	if !(c.Target > 0 && c.Target <= 1) || !explorer.IsPreset(c.Preset) {
+		return explorer.Made{}, fmt.Errorf("%w: a cut to %g by %q", explorer.ErrInvalid, c.Target, c.Preset)
 	}
-	return m.fit(ctx, m.uniform(c.Target), explorer.Method{Preset: preset, Target: c.Target, Reform: reform(c.Reform), Text: text(c.Calibration.Text),
-		Windows: 8, Seq: 2048, Seed: c.Seed}, mon)
+	method := explorer.Method{Preset: cmp.Or(c.Preset, explorer.Presets()[0]), Target: c.Target, Seed: c.Seed}
+	return m.fit(ctx, m.uniform(c.Target), c.Calibration, c.Reform, method, mon)
 }
 
 func (m *model) Refit(ctx context.Context, masks subnet.Masks, c explorer.Refit, mon explorer.Monitor) (explorer.Made, error) {
-	return m.fit(ctx, masks, explorer.Method{Reform: reform(c.Reform), Text: text(c.Calibration.Text), Windows: 8, Seq: 2048}, mon)
+	return m.fit(ctx, masks, c.Calibration, c.Reform, explorer.Method{}, mon)
 }
 
-func reform(o explorer.ReformOptions) string {
-	if o.Method == "" {
-		return "exact"
+// fit reports a re-fit of masks layer by layer.
+func (m *model) fit(ctx context.Context, masks subnet.Masks, c explorer.Calibration, o explorer.ReformOptions, method explorer.Method, mon explorer.Monitor) (explorer.Made, error) {
+	text, err := m.text(c.Text)
+	if err != nil {
+		return explorer.Made{}, err
 	}
-	return o.Method
-}
-
-// fit pretends to re-fit masks layer by layer.
-func (m *model) fit(ctx context.Context, masks subnet.Masks, method explorer.Method, mon explorer.Monitor) (explorer.Made, error) {
+	method.Reform, method.Text, method.Windows, method.Seq = cmp.Or(o.Method, "exact"), text, 8, 2048
+	if !slices.Contains([]string{"exact", "admm", "none"}, method.Reform) {
+		return explorer.Made{}, fmt.Errorf("%w: re-fit by %q", explorer.ErrInvalid, o.Method)
+	}
 	refit := make([]gguf.Refit, masks.Layers())
 	for i, g := range masks.Geometry().Layers {
 		if err := m.step(ctx, mon, i, masks.Layers(), "layers", fmt.Sprintf("layer %d", i)); err != nil {
@@ -214,7 +220,7 @@ func (m *model) fit(ctx context.Context, masks subnet.Masks, method explorer.Met
 	}
 	refit[0].BD = slices.Repeat([]float32{0.25}, 576)
 	mon.Progress(float64(masks.Layers()), float64(masks.Layers()), "layers", "")
-	method.Seconds, method.Backend = 41, "make-believe"
+	method.Seconds, method.Backend = 41, "fake"
 	before := math.Exp(denseNLL + 1.6*Loss(masks))
 	return explorer.Made{Subnet: gguf.Subnet{Masks: masks, Refit: refit}, Method: method, Before: before, After: math.Exp(denseNLL + Loss(masks))}, nil
 }
@@ -228,10 +234,11 @@ func (m *model) Carry(_ context.Context, from gguf.Subnet, to subnet.Masks) (ggu
 }
 
 func (m *model) Score(ctx context.Context, s gguf.Subnet, r explorer.ScoreRequest, mon explorer.Monitor) (explorer.Measurement, error) {
-	seq, windows := max(r.Seq, 128), r.Windows
-	if windows == 0 {
-		windows = 4
+	text, err := m.text(r.Text)
+	if err != nil {
+		return explorer.Measurement{}, err
 	}
+	seq, windows := cmp.Or(r.Seq, 128), cmp.Or(r.Windows, 4)
 	for i := range windows {
 		if err := m.step(ctx, mon, i, windows, "windows", ""); err != nil {
 			return explorer.Measurement{}, err
@@ -239,7 +246,7 @@ func (m *model) Score(ctx context.Context, s gguf.Subnet, r explorer.ScoreReques
 	}
 	nll := denseNLL + Loss(s.Masks)
 	return explorer.Measurement{NLL: nll, Perplexity: math.Exp(nll), Conditions: explorer.Conditions{
-		Text: text(r.Text), Seq: seq, Windows: windows, Tokens: windows * (seq - 1), Engine: "make-believe", Type: "F32", Ratio: "block parameters",
+		Text: text, Seq: seq, Windows: windows, Tokens: windows * (seq - 1), Engine: cmp.Or(r.Engine, explorer.EngineDecoder), Type: "F32", Ratio: "block parameters",
 	}}, nil
 }
 
@@ -281,13 +288,13 @@ func (m *model) Load(ctx context.Context, o infer.LoadOptions, progress func(flo
 	if err != nil {
 		return nil, err
 	}
-	share := 1.0
+	ratio := 1.0
 	if o.Path != m.info.Path {
 		sub, err := m.Read(ctx, o.Path)
 		if err != nil {
-			return nil, err
+			return nil, errors.Join(err, inner.Close())
 		}
-		share = sub.Masks.Size().Ratio
+		ratio = sub.Masks.Size().Ratio
 	}
-	return &talker{Model: inner, share: share, bytes: int64(share * float64(m.info.Bytes))}, nil
+	return &talker{Model: inner, ratio: ratio, bytes: int64(ratio * float64(m.info.Bytes))}, nil
 }

@@ -1,6 +1,6 @@
-// Package explorertest has what tests of the explorer and of its viewers need: a [Backend] that computes deterministic
-// make-believe in microseconds, a [Clock] that moves only when told, and [Filled], an exploration in which everything a
-// screen can show is there.
+// Package explorertest supports tests of the explorer and of its viewers: a fake [Backend] whose deterministic results take
+// microseconds, a [Clock] that moves only when advanced, [Filled], an exploration that contains everything a screen can
+// show, and [Contract], which checks what every backend has to keep.
 //
-// A test that must hold a job still sets [Backend].Pace, which is called before every unit of work and may block.
+// A test that must hold a job sets [Backend].Pace, which is called before every unit of work and may block.
 package explorertest

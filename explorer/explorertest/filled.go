@@ -62,7 +62,7 @@ func Ended(t testing.TB, e *explorer.Exploration, id explorer.JobID) explorer.Jo
 	return job
 }
 
-// Quiet waits until no job runs and nobody answers.
+// Quiet waits until no job runs and no chat is being answered.
 func Quiet(t testing.TB, e *explorer.Exploration) *explorer.Snapshot {
 	t.Helper()
 	return Until(t, e, "quiet", func(s *explorer.Snapshot) bool {
@@ -102,7 +102,7 @@ func Filled(t testing.TB, b *Backend) *explorer.Exploration {
 	return e
 }
 
-// Fill puts into an exploration what Filled describes.
+// Fill fills an exploration with what Filled describes.
 func Fill(t testing.TB, e *explorer.Exploration, b *Backend) {
 	t.Helper()
 	tick := func() { b.Clock.Advance(41 * time.Second) }

@@ -17,15 +17,21 @@ import (
 	"github.com/lathe-llm/lathe/search"
 )
 
-// Bounds of what a make-believe search keeps.
+// Bounds of what a fake search keeps.
 const (
 	population  = 12
-	evaluations = 240 // when the budget says nothing
+	evaluations = 240 // where the budget has no limit
 	cloud       = 400
 )
 
-// Search moves MLP channels between layers and keeps what the make-believe loss likes.
+// Search moves MLP channels between layers and keeps what lowers the fake loss.
 func (m *model) Search(ctx context.Context, r explorer.StartSearch, _ string, o explorer.Orders, mon explorer.Monitor) (explorer.Made, error) {
+	if err := check(r); err != nil {
+		return explorer.Made{}, err
+	}
+	if _, err := m.text(r.Calibration.Text); err != nil {
+		return explorer.Made{}, err
+	}
 	limit := r.Budget.Evaluations
 	if limit == 0 {
 		limit = evaluations
@@ -57,7 +63,18 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, _ string, o 
 	return s.made(), nil
 }
 
-// Assemble gives a candidate's masks; make-believe candidates have no weights.
+// check refuses what the real search refuses.
+func check(r explorer.StartSearch) error {
+	if _, err := search.New(r.Strategy); err != nil {
+		return fmt.Errorf("%w: %w", explorer.ErrInvalid, err)
+	}
+	if !(r.Target > 0 && r.Target <= 1) || !slices.Contains([]string{"", "kl", "perplexity"}, r.Fitness) {
+		return fmt.Errorf("%w: a search at %g by fitness %q", explorer.ErrInvalid, r.Target, r.Fitness)
+	}
+	return nil
+}
+
+// Assemble returns a candidate's masks; fake candidates have no weights.
 func (m *model) Assemble(_ context.Context, c explorer.Candidate, _ string) (gguf.Subnet, error) {
 	return gguf.Subnet{Masks: c.Masks}, nil
 }
@@ -80,7 +97,7 @@ func (s *searching) obey(order explorer.Order) {
 		s.event(fmt.Sprintf("target is now %.2f", order.Target))
 		s.add(s.m.uniform(order.Target), 0, "start", search.Seeded)
 	case explorer.Injection:
-		s.event(order.Name + " was put into the population")
+		s.event(order.Name + " was added to the population")
 		s.add(order.Subnet.Masks, 0, "", search.ByHand)
 	}
 }
@@ -151,9 +168,15 @@ func (s *searching) generation() {
 	})
 }
 
+// best is the first of the population that is within the target: injected ones need not be.
+func (s *searching) best() explorer.Candidate {
+	i := slices.IndexFunc(s.all, func(c explorer.Candidate) bool { return c.Ratio < s.target+0.005 })
+	return s.all[max(i, 0)]
+}
+
 func (s *searching) snapshot() explorer.Search {
 	v := s.view
-	best := s.all[0]
+	best := s.best()
 	v.Best, v.Population, v.Front, v.Evaluated, v.Tokens = &best, s.all, s.front, s.evaluated, int64(s.evaluated)*2048
 	v.PerMinute, v.PrefixReuse, v.TierHits = 31, 0.58, 0.81
 	v.Elapsed = s.m.b.Clock.Now().Sub(s.began)
@@ -161,7 +184,7 @@ func (s *searching) snapshot() explorer.Search {
 }
 
 func (s *searching) made() explorer.Made {
-	return explorer.Made{Subnet: gguf.Subnet{Masks: s.all[0].Masks}, Method: explorer.Method{
+	return explorer.Made{Subnet: gguf.Subnet{Masks: s.best().Masks}, Method: explorer.Method{
 		Preset: s.view.Strategy, Target: s.target, Seed: s.view.Seed, Tokens: int64(s.evaluated) * 2048,
 	}}
 }

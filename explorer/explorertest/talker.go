@@ -7,14 +7,14 @@ import (
 	"github.com/lathe-llm/lathe/infer"
 )
 
-// talker is a fake model whose measurements are made up: the smaller its share, the faster.
+// talker is a fake model that is the faster the smaller its inheriting ratio is.
 type talker struct {
 	infer.Model
-	share float64
+	ratio float64
 	bytes int64
 }
 
-func (t *talker) speed() float64 { return 31 / (0.25 + 0.75*t.share) }
+func (t *talker) speed() float64 { return 31 / (0.25 + 0.75*t.ratio) }
 
 func (t *talker) Info() infer.Info {
 	info := t.Model.Info()
@@ -31,7 +31,7 @@ func (t *talker) Memory(ctx context.Context) (infer.Memory, error) {
 
 func (t *talker) Chat(ctx context.Context, messages []infer.Message, s infer.Sampling, emit func(infer.Token) error) (infer.GenStats, error) {
 	stats, err := t.Model.Chat(ctx, messages, s, emit)
-	stats.FirstToken = time.Duration(180 * t.share * float64(time.Millisecond))
+	stats.FirstToken = time.Duration(180 * t.ratio * float64(time.Millisecond))
 	stats.TokensPerSecond = t.speed()
 	stats.PromptPerSecond = 8 * t.speed()
 	stats.Total = stats.FirstToken + time.Duration(float64(stats.Tokens)/t.speed()*float64(time.Second))

@@ -108,9 +108,9 @@ func (r *run) report(s *search.Snapshot) {
 	}
 	switch b := r.Budget; {
 	case b.Tokens > 0:
-		r.Monitor.Progress(float64(s.Spent.Tokens), float64(b.Tokens), "tokens", step)
+		r.Monitor.Progress(float64(min(s.Spent.Tokens, b.Tokens)), float64(b.Tokens), "tokens", step)
 	case b.Evaluations > 0:
-		r.Monitor.Progress(float64(s.Spent.Evaluations), float64(b.Evaluations), "candidates", step)
+		r.Monitor.Progress(float64(min(s.Spent.Evaluations, b.Evaluations)), float64(b.Evaluations), "candidates", step)
 	case b.Time > 0:
 		r.Monitor.Progress(min(s.Elapsed, r.plan.Search).Seconds(), r.plan.Search.Seconds(), "seconds", step)
 	default:

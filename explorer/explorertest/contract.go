@@ -1,0 +1,534 @@
+package explorertest
+
+import (
+	"context"
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/draft"
+	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/subnet"
+)
+
+// A Subject is a backend under [Contract].
+type Subject struct {
+	Backend     explorer.Backend
+	Model       string               // path of a model that it opens and runs
+	Missing     string               // path of a file that is not there
+	Calibration explorer.Calibration // text enough for every method
+	Evaluations int                  // candidates that a search scores in little time
+}
+
+// Contract checks what package explorer relies on in every backend: subject is called once for each part.
+func Contract(t *testing.T, subject func(*testing.T) Subject) {
+	for _, part := range []struct {
+		name string
+		run  func(contract, *testing.T)
+	}{
+		{"open", contract.open}, {"statistics", contract.statistics}, {"cut", contract.cut}, {"refit", contract.refit}, {"score", contract.score},
+		{"files", contract.files}, {"search", contract.search}, {"search orders", contract.searchOrders}, {"search paused", contract.searchPaused},
+		{"search cancelled", contract.searchCancelled}, {"search refused", contract.searchRefused}, {"chat", contract.chat}, {"cancelled", contract.cancelled},
+	} {
+		t.Run(part.name, func(t *testing.T) {
+			c := contract{Subject: subject(t)}
+			m, err := c.Backend.Open(t.Context(), c.Model)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := m.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+			c.m = m
+			part.run(c, t)
+		})
+	}
+}
+
+// contract is a subject with its model open.
+type contract struct {
+	Subject
+	m explorer.Model
+}
+
+func (c contract) dense() subnet.Masks { return subnet.Dense(c.m.Info().Geometry) }
+
+// without is the dense model but for the MLP of a layer.
+func (c contract) without(layer int) subnet.Masks {
+	d := c.dense()
+	l := d.Layer(layer)
+	l.Channels = subnet.Empty(l.Channels.N())
+	return d.With(layer, l)
+}
+
+func (c contract) open(t *testing.T) {
+	info := c.m.Info()
+	if info.Path != c.Model || info.Name == "" || info.Fingerprint == "" || info.Bytes <= 0 || info.Context <= 0 || info.Vocab <= 0 {
+		t.Errorf("info %+v", info)
+	}
+	if err := info.Geometry.Validate(); err != nil || info.Layers != len(info.Geometry.Layers) || info.BlockParams != info.Geometry.BlockParams() {
+		t.Errorf("%d layers, %d block parameters, %v", info.Layers, info.BlockParams, err)
+	}
+	again, err := c.Backend.Open(t.Context(), c.Model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other := again.Info().Fingerprint; other != info.Fingerprint {
+		t.Errorf("fingerprints %s and %s", info.Fingerprint, other)
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Backend.Open(t.Context(), c.Missing); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a missing model: %v", err)
+	}
+	if sum, err := c.m.SHA256(t.Context()); err != nil || sum == "" {
+		t.Errorf("hash %q, %v", sum, err)
+	}
+}
+
+func (c contract) statistics(t *testing.T) {
+	if _, ok := c.m.Predict(explorer.Statistics{}, c.dense()); ok {
+		t.Error("a prediction before statistics")
+	}
+	dir := t.TempDir()
+	w := watch(t)
+	s, err := c.m.Gather(t.Context(), c.Calibration, dir, w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.worked()
+	g := c.m.Info().Geometry
+	if !s.Ready || s.Tokens <= 0 || s.DenseNLL <= 0 || s.Text.SHA256 == "" || len(s.Importance) != len(g.Layers) || len(s.Sensitivity) != len(g.Layers) {
+		t.Fatalf("statistics of %d tokens, %d and %d layers", s.Tokens, len(s.Importance), len(s.Sensitivity))
+	}
+	for i, l := range g.Layers {
+		if len(s.Importance[i].Channels) != l.FFN || len(s.Importance[i].Heads) != l.Heads {
+			t.Errorf("layer %d: importance of %d channels, %d heads", i, len(s.Importance[i].Channels), len(s.Importance[i].Heads))
+		}
+		if v := s.Sensitivity[i]; math.IsNaN(v.Attention) || math.IsNaN(v.MLP) {
+			t.Errorf("layer %d: sensitivity %+v", i, v)
+		}
+	}
+	if loss, ok := c.m.Predict(s, c.dense()); !ok || math.Abs(loss) > 1e-9 {
+		t.Errorf("the dense model is predicted to lose %g, %v", loss, ok)
+	}
+	one, _ := c.m.Predict(s, c.without(0))
+	if again, ok := c.m.Predict(s, c.without(0)); !ok || one != again || math.IsNaN(one) {
+		t.Errorf("predicted loss %g, then %g", one, again)
+	}
+	if _, err := draft.Apply(c.dense(), s.Importance, draft.KeepTop{Layers: []int{0}, Module: draft.MLP, Count: 1}); err != nil {
+		t.Error(err)
+	}
+	again, err := c.m.Gather(t.Context(), c.Calibration, dir, watch(t))
+	if err != nil || !slices.Equal(again.Importance[0].Channels, s.Importance[0].Channels) {
+		t.Errorf("gathered again, importance differs (%v)", err)
+	}
+}
+
+func (c contract) cut(t *testing.T) {
+	w := watch(t)
+	ask := explorer.Cut{Target: 0.7, Seed: 1, Calibration: c.Calibration}
+	made, err := c.m.Cut(t.Context(), ask, w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.worked()
+	if err := made.Subnet.Masks.Validate(); err != nil {
+		t.Error(err)
+	}
+	if r := made.Subnet.Masks.Size().Ratio; r > 0.71 || r < 0.5 {
+		t.Errorf("ratio %g, asked for 0.7", r)
+	}
+	m := made.Method
+	if m.Preset == "" || m.Target != 0.7 || m.Reform == "" || m.Text.SHA256 == "" || m.Windows <= 0 || m.Seq <= 0 || m.Backend == "" {
+		t.Errorf("method %+v", m)
+	}
+	if len(made.Subnet.Refit) != c.m.Info().Layers || made.Before < 0 || made.After < 0 {
+		t.Errorf("%d layers of weights, perplexity %g and %g", len(made.Subnet.Refit), made.Before, made.After)
+	}
+	again, err := c.m.Cut(t.Context(), ask, watch(t))
+	if err != nil || !again.Subnet.Masks.Equal(made.Subnet.Masks) {
+		t.Errorf("the same cut chose other masks (%v)", err)
+	}
+	for name, bad := range map[string]explorer.Cut{
+		"target 0":   {Calibration: c.Calibration},
+		"target 1.5": {Target: 1.5, Calibration: c.Calibration},
+		"preset":     {Target: 0.7, Preset: "none such", Calibration: c.Calibration},
+		"reform":     {Target: 0.7, Reform: explorer.ReformOptions{Method: "none such"}, Calibration: c.Calibration},
+	} {
+		if _, err := c.m.Cut(t.Context(), bad, watch(t)); !errors.Is(err, explorer.ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	ask.Calibration.Text = c.Missing
+	if _, err := c.m.Cut(t.Context(), ask, watch(t)); !errors.Is(err, explorer.ErrText) {
+		t.Errorf("a missing text: %v", err)
+	}
+}
+
+func (c contract) refit(t *testing.T) {
+	w := watch(t)
+	made, err := c.m.Refit(t.Context(), c.without(1), explorer.Refit{Calibration: c.Calibration}, w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.worked()
+	if !made.Subnet.Masks.Equal(c.without(1)) || len(made.Subnet.Refit) != c.m.Info().Layers || made.Method.Reform == "" {
+		t.Errorf("other masks, or weights of %d layers by %q", len(made.Subnet.Refit), made.Method.Reform)
+	}
+	carried, err := c.m.Carry(t.Context(), made.Subnet, c.dense())
+	if err != nil || !carried.Masks.Equal(c.dense()) {
+		t.Errorf("carried to other masks (%v)", err)
+	}
+}
+
+func (c contract) score(t *testing.T) {
+	r := explorer.ScoreRequest{Seq: 32, Windows: 2}
+	for name, s := range map[string]gguf.Subnet{"dense": {Masks: c.dense()}, "cut": {Masks: c.without(0)}} {
+		w := watch(t)
+		got, err := c.m.Score(t.Context(), s, r, w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.worked()
+		k := got.Conditions
+		if k.Seq != 32 || k.Windows != 2 || k.Tokens != 62 || k.Engine != explorer.EngineDecoder || k.Ratio == "" || k.Text.SHA256 == "" {
+			t.Errorf("%s: conditions %+v", name, k)
+		}
+		if got.NLL <= 0 || math.Abs(got.Perplexity/math.Exp(got.NLL)-1) > 1e-9 {
+			t.Errorf("%s: loss %g, perplexity %g", name, got.NLL, got.Perplexity)
+		}
+		again, err := c.m.Score(t.Context(), s, r, watch(t))
+		if err != nil || again.NLL != got.NLL || again.Conditions != k {
+			t.Errorf("%s: %g, then %g (%v)", name, got.NLL, again.NLL, err)
+		}
+	}
+	r.Text = c.Missing
+	if _, err := c.m.Score(t.Context(), gguf.Subnet{Masks: c.dense()}, r, watch(t)); !errors.Is(err, explorer.ErrText) {
+		t.Errorf("a missing text: %v", err)
+	}
+}
+
+func (c contract) files(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "subnet.gguf")
+	w := watch(t)
+	report, err := c.m.Write(t.Context(), gguf.Subnet{Masks: c.without(0)}, path, "", w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.worked()
+	if _, err := os.Stat(path); err != nil || report.Path != path || report.Bytes <= 0 {
+		t.Errorf("report %+v, %v", report, err)
+	}
+	got, err := c.m.Read(t.Context(), path)
+	if err != nil || !got.Masks.Equal(c.without(0)) {
+		t.Errorf("read back other masks (%v)", err)
+	}
+	foreign := filepath.Join(t.TempDir(), "foreign.gguf")
+	if err := os.WriteFile(foreign, []byte("#!/bin/sh\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.m.Read(t.Context(), foreign); !errors.Is(err, gguf.ErrFormat) {
+		t.Errorf("a foreign file: %v", err)
+	}
+	if _, err := c.m.Read(t.Context(), c.Missing); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a missing file: %v", err)
+	}
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	never := filepath.Join(t.TempDir(), "never.gguf")
+	if _, err := c.m.Write(stopped, gguf.Subnet{Masks: c.dense()}, never, "", watch(t)); !errors.Is(err, context.Canceled) {
+		t.Errorf("a cancelled write: %v", err)
+	}
+	if left, err := os.ReadDir(filepath.Dir(never)); err != nil || len(left) != 0 {
+		t.Errorf("it left %v (%v)", left, err)
+	}
+}
+
+func (c contract) ask() explorer.StartSearch {
+	return explorer.StartSearch{Target: 0.8, Seed: 1, Budget: explorer.Budget{Evaluations: c.Evaluations}, Calibration: c.Calibration}
+}
+
+func (c contract) search(t *testing.T) {
+	w, o := watch(t), &orders{}
+	dir := t.TempDir()
+	made, err := c.m.Search(t.Context(), c.ask(), dir, o, w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.worked()
+	if r := made.Subnet.Masks.Size().Ratio; made.Subnet.Masks.Validate() != nil || r > 0.81 || made.Method.Preset == "" || made.Method.Target != 0.8 {
+		t.Errorf("ratio %g by %+v", r, made.Method)
+	}
+	evaluated := 0
+	for _, s := range o.all() {
+		if s.Evaluated < evaluated {
+			t.Errorf("%d candidates after %d", s.Evaluated, evaluated)
+		}
+		evaluated = s.Evaluated
+	}
+	last := o.last()
+	if last.Best == nil || last.Evaluated < c.Evaluations || last.DensePerplexity <= 1 || len(last.Front) == 0 || len(last.Cloud) == 0 || last.Strategy == "" || last.Seed != 1 {
+		t.Fatalf("the last state is %+v", last)
+	}
+	if !slices.IsSortedFunc(last.Front, func(a, b explorer.Candidate) int {
+		if a.Ratio < b.Ratio {
+			return -1
+		}
+		return 1
+	}) {
+		t.Error("the front is not in order of size")
+	}
+	sub, err := c.m.Assemble(t.Context(), *last.Best, dir)
+	if err != nil || !sub.Masks.Equal(last.Best.Masks) {
+		t.Errorf("assembled other masks (%v)", err)
+	}
+	more := c.ask()
+	more.Resume, more.Budget.Evaluations = true, c.Evaluations+10
+	o = &orders{}
+	if _, err := c.m.Search(t.Context(), more, dir, o, watch(t)); err != nil || o.last().Evaluated < c.Evaluations+10 {
+		t.Errorf("resumed with a larger budget: %d candidates (%v)", o.last().Evaluated, err)
+	}
+}
+
+func (c contract) searchOrders(t *testing.T) {
+	o := &orders{given: []explorer.Order{explorer.Retarget{Target: 0.7}, explorer.Injection{Name: "by hand", Subnet: gguf.Subnet{Masks: c.without(0)}}}}
+	ask := c.ask()
+	ask.Budget.Evaluations *= 10 // candidates enough for the orders to come in between
+	made, err := c.m.Search(t.Context(), ask, "", o, watch(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last := o.last(); last.Target != 0.7 || made.Method.Target != 0.7 || made.Subnet.Masks.Size().Ratio > 0.71 {
+		t.Errorf("target %g, ratio %g", last.Target, made.Subnet.Masks.Size().Ratio)
+	}
+}
+
+func (c contract) searchPaused(t *testing.T) {
+	w, o := watch(t), &orders{}
+	w.held, w.release = make(chan struct{}), make(chan struct{})
+	ended := make(chan error)
+	go func() {
+		_, err := c.m.Search(t.Context(), c.ask(), "", o, w)
+		ended <- err
+	}()
+	select {
+	case <-w.held:
+	case err := <-ended:
+		t.Fatalf("it ended without a gate: %v", err)
+	}
+	select {
+	case err := <-ended:
+		t.Errorf("it ended while it was paused: %v", err)
+	default:
+	}
+	close(w.release)
+	if err := <-ended; err != nil || o.last().Evaluated < c.Evaluations {
+		t.Errorf("resumed: %d candidates (%v)", o.last().Evaluated, err)
+	}
+}
+
+func (c contract) searchCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	o := &orders{published: func(s explorer.Search) {
+		if s.Best != nil {
+			cancel()
+		}
+	}}
+	ask := c.ask()
+	ask.Budget.Evaluations = 1 << 20
+	made, err := c.m.Search(ctx, ask, t.TempDir(), o, watch(t))
+	if err != nil && !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if made.Subnet.Masks.Layers() == 0 {
+		t.Error("what was found is lost")
+	}
+}
+
+func (c contract) searchRefused(t *testing.T) {
+	for name, change := range map[string]func(*explorer.StartSearch){
+		"strategy": func(s *explorer.StartSearch) { s.Strategy = "none such" },
+		"fitness":  func(s *explorer.StartSearch) { s.Fitness = "none such" },
+		"target":   func(s *explorer.StartSearch) { s.Target = 1.5 },
+	} {
+		ask := c.ask()
+		change(&ask)
+		if _, err := c.m.Search(t.Context(), ask, "", &orders{}, watch(t)); !errors.Is(err, explorer.ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	ask := c.ask()
+	ask.Calibration.Text = c.Missing
+	if _, err := c.m.Search(t.Context(), ask, "", &orders{}, watch(t)); !errors.Is(err, explorer.ErrText) {
+		t.Errorf("a missing text: %v", err)
+	}
+}
+
+func (c contract) chat(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "subnet.gguf")
+	if _, err := c.m.Write(t.Context(), gguf.Subnet{Masks: c.without(0)}, path, "", watch(t)); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{c.Model, path} {
+		o := infer.Defaults(file)
+		o.Context = 128
+		loaded, err := c.m.Load(t.Context(), o, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tokens := 0
+		stats, err := loaded.Chat(t.Context(), []infer.Message{{Role: infer.User, Content: "Hello"}}, infer.Sampling{MaxTokens: 4, Seed: 1}, func(infer.Token) error {
+			tokens++
+			return nil
+		})
+		if err != nil || tokens != stats.Tokens || tokens > 4 || stats.PromptTokens == 0 {
+			t.Errorf("%s: %d tokens, %+v (%v)", filepath.Base(file), tokens, stats, err)
+		}
+		if err := loaded.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := c.m.Load(t.Context(), infer.Defaults(c.Missing), nil); err == nil {
+		t.Error("a missing file was loaded")
+	}
+}
+
+func (c contract) cancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, run := range map[string]func() error{
+		"gather": func() error { _, err := c.m.Gather(ctx, c.Calibration, "", watch(t)); return err },
+		"cut": func() error {
+			_, err := c.m.Cut(ctx, explorer.Cut{Target: 0.7, Calibration: c.Calibration}, watch(t))
+			return err
+		},
+		"refit": func() error {
+			_, err := c.m.Refit(ctx, c.without(0), explorer.Refit{Calibration: c.Calibration}, watch(t))
+			return err
+		},
+		"score": func() error {
+			_, err := c.m.Score(ctx, gguf.Subnet{Masks: c.dense()}, explorer.ScoreRequest{Seq: 32, Windows: 1}, watch(t))
+			return err
+		},
+		"search": func() error { _, err := c.m.Search(ctx, c.ask(), "", &orders{}, watch(t)); return err },
+	} {
+		if err := run(); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// watcher is a Monitor that checks what is reported to it.
+type watcher struct {
+	t             *testing.T
+	held, release chan struct{} // where set, the first gate closes held and waits for release
+
+	mu      sync.Mutex
+	reports int
+	gates   int
+	unit    string
+	done    float64
+}
+
+func watch(t *testing.T) *watcher { return &watcher{t: t} }
+
+// worked checks that work was reported and could have been paused.
+func (w *watcher) worked() {
+	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.reports == 0 || w.gates == 0 {
+		w.t.Errorf("%d reports of progress, %d gates", w.reports, w.gates)
+	}
+}
+
+// Progress fails the test where progress falls, unless a new phase begins with its first unit.
+func (w *watcher) Progress(done, total float64, unit, _ string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.reports++
+	if unit == "" || done < 0 || total > 0 && done > total*(1+1e-9) || unit == w.unit && done < w.done && done > 1 {
+		w.t.Errorf("progress of %g of %g %s after %g %s", done, total, unit, w.done, w.unit)
+	}
+	w.unit, w.done = unit, done
+}
+
+func (w *watcher) Layer(l explorer.LayerProgress) {
+	if l.Layer < 0 || l.Kept < 0 || l.Kept > l.Of || l.Module != draft.Attention && l.Module != draft.MLP || math.IsNaN(l.ErrAfter) {
+		w.t.Errorf("layer %+v", l)
+	}
+}
+
+func (w *watcher) Note(text string) {
+	if text == "" {
+		w.t.Error("an empty note")
+	}
+}
+
+func (w *watcher) Gate(ctx context.Context) error {
+	w.mu.Lock()
+	w.gates++
+	first := w.gates == 1
+	w.mu.Unlock()
+	if first && w.held != nil {
+		close(w.held)
+		select {
+		case <-w.release:
+		case <-ctx.Done():
+		}
+	}
+	return ctx.Err()
+}
+
+// orders is a search's Orders: it keeps what is published.
+type orders struct {
+	published func(explorer.Search) // nil does nothing
+
+	mu    sync.Mutex
+	given []explorer.Order
+	shown []explorer.Search
+}
+
+func (o *orders) Publish(s explorer.Search) {
+	o.mu.Lock()
+	o.shown = append(o.shown, s)
+	o.mu.Unlock()
+	if o.published != nil {
+		o.published(s)
+	}
+}
+
+func (o *orders) Next() (explorer.Order, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.given) == 0 {
+		return nil, false
+	}
+	next := o.given[0]
+	o.given = o.given[1:]
+	return next, true
+}
+
+func (o *orders) all() []explorer.Search {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.shown)
+}
+
+func (o *orders) last() explorer.Search {
+	if all := o.all(); len(all) > 0 {
+		return all[len(all)-1]
+	}
+	return explorer.Search{}
+}
