@@ -32,16 +32,15 @@ type Model interface {
 	Close() error
 }
 
-// A Monitor receives what a running piece of work has to tell.
+// A Monitor receives the progress of a running job.
 type Monitor interface {
 	// Progress reports done of total units ("layers", "tokens", …) and what is being worked on. A total of 0 is unknown.
 	Progress(done, total float64, unit, step string)
 	// Layer reports that a layer's module was cut or re-fitted.
 	Layer(LayerProgress)
-	// Note tells the person something that is no failure: a fallback taken, a warning. One line.
+	// Note shows a message that is not a failure: a fallback that was taken, a warning. One line.
 	Note(text string)
-	// Gate returns at once while the work may go on, and blocks while it is to stand still. It returns ctx's error when
-	// ctx ends.
+	// Gate returns at once while the job may run, and blocks while it is paused. It returns ctx's error when ctx ends.
 	Gate(ctx context.Context) error
 }
 
@@ -55,7 +54,7 @@ type Statistician interface {
 	Predict(s Statistics, masks subnet.Masks) (loss float64, ok bool)
 }
 
-// A Made subnet: what a cut or a re-fitting hands back.
+// A Made is the result of a cut, a re-fit or a search.
 type Made struct {
 	Subnet gguf.Subnet
 	Method Method
@@ -81,7 +80,7 @@ type Scorer interface {
 	Score(ctx context.Context, s gguf.Subnet, r ScoreRequest, m Monitor) (Measurement, error)
 }
 
-// ScoreRequest says what a subnet is scored on.
+// A ScoreRequest is the text that a subnet is scored on, and by what.
 type ScoreRequest struct {
 	Text    string // file; "" is the default text
 	Seq     int    // tokens per window
@@ -102,12 +101,12 @@ type Searcher interface {
 	// Search runs until its budget is spent or ctx is done. It keeps its checkpoints in dir ("" keeps none), publishes
 	// states as values and takes orders between candidates. What it returns is the best subnet, also when ctx ended it.
 	Search(ctx context.Context, r StartSearch, dir string, o Orders, m Monitor) (Made, error)
-	// Assemble gives a candidate its re-fitted weights, from what the search that found it keeps in dir, also while that
-	// search stands still at a gate. A search without re-fitted weights gives the masks alone.
+	// Assemble returns a candidate with its re-fitted weights, from what the search that found it keeps in dir, also while that
+	// search is paused at a gate. A search without re-fitted weights returns the masks alone.
 	Assemble(ctx context.Context, c Candidate, dir string) (gguf.Subnet, error)
 }
 
-// Orders connects a running search with the people around it.
+// Orders connects a running search with its viewers.
 type Orders interface {
 	// Publish shows the search's present state. The value and what it refers to must not change afterwards.
 	Publish(Search)
@@ -121,7 +120,7 @@ type Order interface{ order() }
 func (Retarget) order()  {}
 func (Injection) order() {}
 
-// An Injection is an order to put masks into the population.
+// An Injection is an order to add masks to the population.
 type Injection struct {
 	Name   string
 	Subnet gguf.Subnet

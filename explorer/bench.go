@@ -16,7 +16,7 @@ type Bench struct {
 	Done     bool
 }
 
-// BenchSettings say what is measured.
+// BenchSettings are the settings of a benchmark.
 type BenchSettings struct {
 	Subnets   []SubnetID `json:"subnets"`    // the dense model first
 	Prompt    []int      `json:"prompt"`     // prompt lengths, tokens

@@ -15,7 +15,7 @@ import (
 	"github.com/lathe-llm/lathe/infer"
 )
 
-// What a benchmark measures where its settings say nothing.
+// The defaults of benchmark settings.
 const (
 	defaultGenerate = 64
 	defaultRepeats  = 3
@@ -143,7 +143,7 @@ func (e *Exploration) benchSubnet(ctx context.Context, id BenchID, set BenchSett
 	path := e.Snapshot().Model.Path
 	label := e.Snapshot().label(subnet)
 	if subnet != DenseID || set.Type != "" {
-		s, err := e.subject(ctx, subnet)
+		s, err := e.loadSubnet(ctx, subnet)
 		if err != nil {
 			return err
 		}

@@ -17,7 +17,7 @@ type Chat struct {
 	Created  time.Time
 	System   string // system prompt; "" for none
 	Sampling infer.Sampling
-	Prompts  []Prompt // what the person said, in order
+	Prompts  []Prompt // of the person, in order
 	Columns  []Column
 	Busy     bool // columns are answering
 	// Blind hides which column is which until it is revealed; Votes counts a person's choices per column.
@@ -35,7 +35,7 @@ type Prompt struct {
 type Column struct {
 	Subnet  SubnetID
 	Label   string  // the subnet's name when the column was opened
-	Place   int     // place in the line of those who wait for the same model; 0 when it is this column's turn
+	Place   int     // queue position among those who wait for the same model; 0 when it is this column's turn
 	Loading bool    // its model is being written or loaded
 	Err     string  // why it cannot answer; one line
 	Replies []Reply // one per prompt; the last may be unfinished
@@ -44,23 +44,23 @@ type Column struct {
 	Used    int     // tokens of the context in use
 }
 
-// A Reply is what a subnet answered.
+// A Reply is the answer of a subnet.
 type Reply struct {
 	Text            string
 	Started         time.Time
 	Streaming       bool
-	Stopped         bool // cut off by a person
+	Stopped         bool // by a person, before it was complete
 	Err             string
-	Cause           error `json:"-"` // what Err says, for errors.Is; not kept over a restart
+	Cause           error `json:"-"` // the error of Err, for errors.Is; not stored
 	PromptTokens    int
 	Tokens          int
 	FirstToken      time.Duration // from sending the prompt
 	TokensPerSecond float64       // of generation
-	// Agreement is the share of its tokens that the dense model would have said too; negative while unknown.
+	// Agreement is the share of its tokens that the dense model would have chosen too; negative while unknown.
 	Agreement float64
 }
 
-// DefaultSampling is what a new chat starts with.
+// DefaultSampling returns the sampling of a new chat.
 func DefaultSampling() infer.Sampling {
 	return infer.Sampling{Temperature: 0.7, TopK: 40, TopP: 0.95, MinP: 0.05, RepeatPenalty: 1.1, Seed: 1, MaxTokens: 512}
 }

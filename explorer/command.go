@@ -17,7 +17,7 @@ const (
 	RoleOwner
 )
 
-// An Actor is who gives a command.
+// An Actor is the person who gives a command.
 type Actor struct {
 	Name string
 	Role Role
@@ -54,17 +54,17 @@ type Receipt struct {
 	Version uint64 // of the draft, after a command that changed it
 }
 
-// Commands on the masks in work. Version is the draft's version the command was made on; if somebody else changed the
-// draft since, the command fails with ErrStale. 0 means: whatever it is now.
+// Commands on the draft. Version is the version of the draft that the command was made on: if the draft has changed since,
+// the command fails with ErrStale. 0 means the present version.
 type (
 	// Edit applies mutations as one undoable step.
 	Edit struct {
 		Version   uint64
 		Mutations []draft.Mutation
 	}
-	// Undo takes the last step back.
+	// Undo undoes the last step.
 	Undo struct{ Version uint64 }
-	// Redo does the last undone step again.
+	// Redo applies the last undone step again.
 	Redo struct{ Version uint64 }
 	// Checkout starts over from a subnet of the library (or DenseID). Steps made so far are forgotten, unless Keep is set:
 	// then the subnet's masks come in as one more undoable step.
@@ -73,7 +73,7 @@ type (
 		Subnet  SubnetID
 		Keep    bool
 	}
-	// SaveDraft puts the draft into the library.
+	// SaveDraft adds the draft to the library.
 	SaveDraft struct {
 		Version uint64
 		Name    string
@@ -103,7 +103,7 @@ type (
 	RestoreSubnet struct{ Subnet SubnetID }
 	// EmptyTrash deletes what is in the trash for good, weights included.
 	EmptyTrash struct{}
-	// AddSubnet puts masks made elsewhere into the library.
+	// AddSubnet adds masks made elsewhere to the library.
 	AddSubnet struct {
 		Name   string
 		Origin Origin
@@ -142,7 +142,7 @@ type (
 		Engine  string // EngineDecoder or EngineLlama; "" is EngineDecoder
 		Type    string // tensor type of the file that EngineLlama scores; "" as the source
 	}
-	// StartSearch starts a search, or goes on with the workspace's interrupted one when Resume is set.
+	// StartSearch starts a search, or resumes that of the workspace from its checkpoint when Resume is set.
 	StartSearch struct {
 		Strategy    string // "" is the default strategy
 		Target      float64
@@ -169,7 +169,7 @@ type (
 	BuildRecipe struct {
 		Path string // the recipe
 		Text string // calibration text, where it is not at the path that the recipe names
-		To   string // GGUF file to write; "" only puts the subnet into the library
+		To   string // GGUF file to write; "" only adds the subnet to the library
 	}
 	// StartBench measures speed and memory.
 	StartBench struct{ Settings BenchSettings }
@@ -207,17 +207,17 @@ type Budget struct {
 
 // Commands on jobs and on the running search.
 type (
-	// PauseJob lets a job stand still.
+	// PauseJob pauses a job.
 	PauseJob struct{ Job JobID }
-	// ResumeJob lets it go on.
+	// ResumeJob resumes a paused job.
 	ResumeJob struct{ Job JobID }
 	// StopJob ends a job; a search keeps what it has found.
 	StopJob struct{ Job JobID }
 	// Retarget changes what the running search aims at.
 	Retarget struct{ Target float64 }
-	// Inject puts a subnet into the population of the running search.
+	// Inject adds a subnet to the population of the running search.
 	Inject struct{ Subnet SubnetID }
-	// Adopt puts a candidate of the search into the library. Candidate 0 is the best so far.
+	// Adopt adds a candidate of the search to the library. Candidate 0 is the best so far.
 	Adopt struct {
 		Candidate int
 		Name      string
@@ -239,11 +239,11 @@ type (
 		Chat ChatID
 		Text string
 	}
-	// StopReply cuts the running replies off.
+	// StopReply stops the running replies.
 	StopReply struct{ Chat ChatID }
-	// Regenerate asks for the last reply again, with the next seed.
+	// Regenerate generates the last reply again, with the next seed.
 	Regenerate struct{ Chat ChatID }
-	// EditPrompt replaces the last prompt and asks again.
+	// EditPrompt replaces the last prompt and generates its replies again.
 	EditPrompt struct {
 		Chat ChatID
 		Text string

@@ -1,10 +1,10 @@
 // Package explorer is lathe's domain: one model under exploration, the subnets found or made of it, the measurements
-// taken of them, the edit log of the masks in work, and the jobs that run.
+// taken of them, the draft with its edit log, and the jobs that run.
 //
 // An [Exploration] owns all of it. Viewers (a terminal, an SSH session, the command line) come and go: each reads the
 // newest [Snapshot], an immutable value with a revision, as often as it likes, and changes things by handing a [Command]
 // to [Exploration.Do]. Nothing in a snapshot is ever written to after it was published, so no viewer needs a lock and a
-// slow one holds nobody up.
+// slow one delays no other.
 //
 // What computes is reached through the interfaces of [Backend]: a model is opened, cut, re-fitted, scored, searched,
 // exported and run by implementations elsewhere (explorer/engine has the real ones, explorer/explorertest

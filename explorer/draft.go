@@ -7,7 +7,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// A Draft is the masks in work: a base subnet and the steps made since. It survives a restart with its undo and redo.
+// A Draft is the working masks: a base subnet and the steps made since. It is stored with its undo and redo steps.
 type Draft struct {
 	Version  uint64 // grows with every change, undo and redo; an edit names the version it was made on
 	Base     SubnetID
@@ -37,22 +37,22 @@ type Step struct {
 	after   subnet.Masks
 }
 
-// An Estimate is what the statistics predict for masks, without running the model. Valid is false before statistics; what
-// is known of earlier estimates holds all the same.
+// An Estimate is what the statistics predict for masks, without running the model. Valid is false before statistics; Spread
+// and Compared hold even then.
 type Estimate struct {
 	Valid      bool
 	Loss       float64 // expected rise of the loss over the dense model, nats per token
 	Perplexity float64 // exp of dense loss plus Loss
-	// Refitted reports whether the masks in work carry re-fitted weights. Estimates count on a re-fitting, so those of masks
-	// with the original weights are off by more; the two are compared apart.
+	// Refitted reports whether the draft has re-fitted weights. Estimates assume a re-fit, so those of masks
+	// with the original weights have larger errors; the two kinds are compared separately.
 	Refitted bool
-	// Spread is how far the true perplexities of masks of this kind typically were from their estimates: the median of
-	// |true/estimated - 1|. It is 0 where Compared, the number of masks whose estimate met a measurement, is 0.
+	// Spread is the typical error of estimates for masks of this kind: the median of |true/estimated - 1| over perplexities.
+	// It is 0 where Compared, the number of masks with an estimate and a measurement, is 0.
 	Spread   float64
 	Compared int
 }
 
-// What is known of estimates before one of them met a measurement: on the default model, for 30 random edits of one to three
+// The errors of estimates that are assumed before any was measured: on the default model, for 30 random edits of one to three
 // layers, re-fitted and measured on other text, half of the true perplexities were within TriedHalf of the estimated
 // ones, and nine of ten within TriedMost (reform's TestPredictionRanksEdits).
 const (
@@ -105,6 +105,6 @@ type LayerProgress struct {
 	Layer     int
 	Module    draft.Module // Attention or MLP
 	Kept, Of  int          // units
-	ErrBefore float64      // relative squared error of the block's output before the re-fitting
+	ErrBefore float64      // relative squared error of the block's output before the re-fit
 	ErrAfter  float64
 }

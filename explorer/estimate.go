@@ -11,14 +11,14 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// estimate predicts the loss of the draft from the statistics, if they are there. A draft that changed meanwhile is left to
-// whoever changed it.
+// estimate predicts the loss of the draft from the statistics, if they are ready. If the draft changes meanwhile, the command
+// that changed it estimates it again.
 func (e *Exploration) estimate() {
 	now := e.Snapshot()
 	est := Estimate{}
 	if loss, ok := e.model.Predict(now.Statistics, now.Draft.Masks); ok && now.Statistics.Ready {
 		base := now.Statistics.DenseNLL
-		if m := now.Draft.Measured; m != nil && m.Dense > 0 { // on the text that the truth is measured on
+		if m := now.Draft.Measured; m != nil && m.Dense > 0 { // on the text that measurements use
 			base = math.Log(m.Dense)
 		}
 		est = Estimate{Valid: true, Loss: loss, Perplexity: math.Exp(base + loss)}
@@ -31,7 +31,7 @@ func (e *Exploration) estimate() {
 	})
 }
 
-// estimateFrom puts an estimate into the draft, with what is known of earlier ones of its kind.
+// estimateFrom stores an estimate in the draft, with the errors of earlier estimates of its kind.
 func (s *state) estimateFrom(e Estimate) {
 	base, ok := s.now.Subnet(s.now.Draft.Base)
 	e.Refitted = ok && base.Refit != ""
@@ -39,10 +39,10 @@ func (s *state) estimateFrom(e Estimate) {
 	s.now.Draft.Estimate = e
 }
 
-// comparisons are estimates beside the truth, the newest last, one for each masks with their weights.
+// comparisons are estimates with their measurements, the newest last, one for each pair of masks and weights.
 type comparisons []comparedRecord
 
-// with has one more comparison, which takes the place of an earlier one of the same masks; the oldest are forgotten.
+// with returns c with one more comparison, which replaces an earlier one of the same masks. The oldest are dropped.
 func (c comparisons) with(r comparedRecord) comparisons {
 	const remembered = 200
 	c = slices.DeleteFunc(slices.Clone(c), func(old comparedRecord) bool { return r.Of != "" && old.Of == r.Of })
@@ -50,7 +50,7 @@ func (c comparisons) with(r comparedRecord) comparisons {
 	return c[max(0, len(c)-remembered):]
 }
 
-// typical is the median of |true/estimated - 1| over the perplexities of masks of a kind, and how many there are.
+// typical returns the median of |true/estimated - 1| over the perplexities of masks of a kind, and their number.
 func (c comparisons) typical(refitted bool) (median float64, compared int) {
 	var off []float64
 	for _, r := range c {
@@ -66,7 +66,7 @@ func (c comparisons) typical(refitted bool) (median float64, compared int) {
 	return (off[(n-1)/2] + off[n/2]) / 2, n
 }
 
-// comparison puts a measurement of masks beside what is estimated for them. There is none for the dense model, before
+// comparison pairs a measurement of masks with their estimate. There is none for the dense model, before
 // statistics, and where the dense model was not measured under the same conditions.
 func (e *Exploration) comparison(s *Snapshot, masks subnet.Masks, refitted bool, got Measurement) (comparedRecord, bool) {
 	if got.Dense <= 0 || !s.Statistics.Ready || masks.Equal(subnet.Dense(s.Model.Geometry)) {
@@ -84,7 +84,7 @@ func (e *Exploration) comparison(s *Snapshot, masks subnet.Masks, refitted bool,
 	}, true
 }
 
-// compare remembers how an estimate compared with a measurement of the same subnet.
+// compare records the estimate of a subnet with its measurement.
 func (e *Exploration) compare(ctx context.Context, a Actor, subject gguf.Subnet, got Measurement) error {
 	c, ok := e.comparison(e.Snapshot(), subject.Masks, hasRefit(subject), got)
 	if !ok {

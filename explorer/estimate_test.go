@@ -11,7 +11,7 @@ import (
 )
 
 // TestEstimatesMeetTheTruth follows estimates of subnets with and without re-fitted weights, measured before and after
-// there were statistics, through a restart. The make-believe estimate is 0.9 of the true rise of the loss.
+// there were statistics, through a restart. The fake estimate is 0.9 of the true rise of the loss.
 func TestEstimatesMeetTheTruth(t *testing.T) {
 	workspace := t.TempDir()
 	b := explorertest.New()
@@ -72,7 +72,7 @@ func TestEstimatesMeetTheTruth(t *testing.T) {
 	}
 }
 
-// TestHeldOutStaysApart keeps what a cut says of itself with the subnet, and out of its measurements.
+// TestHeldOutStaysApart keeps the held-out perplexity of a cut with the subnet, and out of its measurements.
 func TestHeldOutStaysApart(t *testing.T) {
 	workspace := t.TempDir()
 	b := explorertest.New()

@@ -10,7 +10,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer/explorertest"
 )
 
-// A viewer gives commands and reads snapshots. Jobs go on by themselves.
+// A viewer gives commands and reads snapshots. Jobs run by themselves.
 func Example() {
 	ctx := context.Background()
 	e, err := explorer.Open(ctx, explorer.Options{Model: "model.gguf", Backend: explorertest.New()})

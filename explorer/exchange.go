@@ -13,13 +13,13 @@ import (
 	"github.com/lathe-llm/lathe/infer"
 )
 
-// yieldPatience is how long an exchange waits for running jobs to stand still before it starts beside them.
+// yieldPatience bounds how long an exchange waits for running jobs to pause before it starts beside them.
 const yieldPatience = 5 * time.Second
 
 // streamEvery bounds how often a growing reply makes a new snapshot.
 const streamEvery = 25 * time.Millisecond
 
-// exchange changes a chat so that it ends with a prompt, and lets every column answer that.
+// exchange changes a chat so that it ends with a prompt, and has every column answer it.
 func (e *Exploration) exchange(ctx context.Context, a Actor, id ChatID, change func(*Snapshot, *Chat) error) (Receipt, error) {
 	talk, cancel := context.WithCancel(infer.WithQueueOwner(e.talks.ctx, a.Name))
 	if err := e.talks.begin(id, exchange{a.Name, cancel}); err != nil {
@@ -48,14 +48,14 @@ func (e *Exploration) exchange(ctx context.Context, a Actor, id ChatID, change f
 		e.answer(talk, id)
 		_, err := e.changeChat(context.WithoutCancel(talk), a, id, func(_ *Snapshot, chat *Chat) error {
 			chat.Busy = false
-			e.talks.end(id) // with the change, so that whoever sees the chat free finds it free
+			e.talks.end(id) // with the change, so that a viewer who sees the chat idle can use it
 			return nil
 		})
 		if err != nil {
 			e.talks.end(id)
 		}
 		if err != nil && !errors.Is(err, ErrNotFound) {
-			e.say(Failure, a.Name, "the chat could not be saved: "+err.Error())
+			e.notify(Failure, a.Name, "the chat could not be saved: "+err.Error())
 		}
 	})
 	return Receipt{Chat: id}, nil
@@ -98,7 +98,7 @@ func (t *talks) stop(id ChatID) error {
 	return nil
 }
 
-// answer lets all columns answer the last prompt at once, sharing the cores, while jobs stand still.
+// answer has all columns answer the last prompt at once, sharing the cores, while jobs are paused.
 func (e *Exploration) answer(ctx context.Context, id ChatID) {
 	release := e.jobs.Interrupt(ctx, yieldPatience)
 	defer release()
@@ -110,12 +110,12 @@ func (e *Exploration) answer(ctx context.Context, id ChatID) {
 	if n := len(chat.Columns); n > 1 {
 		threads = max(1, runtime.NumCPU()/n)
 	}
-	said := make([][]int32, len(chat.Columns))
+	tokens := make([][]int32, len(chat.Columns))
 	var wg sync.WaitGroup
 	for i := range chat.Columns {
 		wg.Go(func() {
 			var err error
-			said[i], err = e.reply(ctx, chat, i, threads)
+			tokens[i], err = e.reply(ctx, chat, i, threads)
 			e.showReply(id, i, func(_ *Column, r *Reply) {
 				r.Streaming = false
 				if errors.Is(err, context.Canceled) {
@@ -127,7 +127,7 @@ func (e *Exploration) answer(ctx context.Context, id ChatID) {
 		})
 	}
 	wg.Wait()
-	e.agree(ctx, chat, said)
+	e.agree(ctx, chat, tokens)
 }
 
 // messages are the conversation as a column saw it, up to its last prompt.
@@ -145,10 +145,10 @@ func (c Chat) messages(column int) []infer.Message {
 	return out
 }
 
-// reply lets one column answer and returns the tokens it said.
+// reply has one column answer and returns its tokens.
 func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) ([]int32, error) {
-	ctx = infer.WithQueueTrace(ctx, func(place int) {
-		e.showReply(chat.ID, i, func(c *Column, _ *Reply) { c.Place = place })
+	ctx = infer.WithQueueTrace(ctx, func(position int) {
+		e.showReply(chat.ID, i, func(c *Column, _ *Reply) { c.Place = position })
 	})
 	e.showReply(chat.ID, i, func(c *Column, _ *Reply) { c.Loading = true })
 	g, give, err := e.talks.borrow(ctx, chat.Columns[i].Subnet)
@@ -171,7 +171,7 @@ func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) ([]i
 	var shown time.Time
 	began := e.now()
 	stats, err := model.Chat(ctx, chat.messages(i), chat.Sampling, func(t infer.Token) error {
-		text.WriteString(spoken(t.Text))
+		text.WriteString(printable(t.Text))
 		tokens = append(tokens, t.ID)
 		if now := e.now(); len(tokens) == 1 || now.Sub(shown) >= streamEvery {
 			shown = now
@@ -192,7 +192,7 @@ func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) ([]i
 		c.Used, c.Context = stats.ContextUsed, stats.Context
 	})
 	if stats.Fallback != "" {
-		e.say(Warning, "", "the model's own chat template was not used: "+stats.Fallback)
+		e.notify(Warning, "", "the model's own chat template was not used: "+stats.Fallback)
 	}
 	return tokens, err
 }
@@ -216,8 +216,8 @@ func (e *Exploration) showReply(id ChatID, column int, change func(*Column, *Rep
 	})
 }
 
-// agree finds how often the dense model, where it has a column, would have said what the others said.
-func (e *Exploration) agree(ctx context.Context, chat Chat, said [][]int32) {
+// agree computes how many tokens of the other columns the dense model, if it has a column, would have chosen too.
+func (e *Exploration) agree(ctx context.Context, chat Chat, tokens [][]int32) {
 	dense := slices.IndexFunc(chat.Columns, func(c Column) bool { return c.Subnet == DenseID })
 	if dense < 0 || len(chat.Columns) < 2 || ctx.Err() != nil {
 		return
@@ -229,20 +229,20 @@ func (e *Exploration) agree(ctx context.Context, chat Chat, said [][]int32) {
 	defer give()
 	model := g.model
 	for i := range chat.Columns {
-		if i == dense || len(said[i]) == 0 {
+		if i == dense || len(tokens[i]) == 0 {
 			continue
 		}
 		prompt, err := model.Prompt(ctx, chat.messages(i))
 		if err != nil {
 			return
 		}
-		window := append(slices.Clone(prompt.Tokens), said[i]...)
+		window := append(slices.Clone(prompt.Tokens), tokens[i]...)
 		positions, err := model.Distributions(ctx, [][]int32{window}, infer.DistributionOptions{})
-		if err != nil || len(positions) == 0 || len(positions[0]) < len(said[i]) {
+		if err != nil || len(positions) == 0 || len(positions[0]) < len(tokens[i]) {
 			return
 		}
 		same := 0
-		last := positions[0][len(positions[0])-len(said[i]):]
+		last := positions[0][len(positions[0])-len(tokens[i]):]
 		for _, p := range last {
 			if p.Greedy {
 				same++

@@ -18,16 +18,16 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// Options say what to explore and where to keep it.
+// Options are the settings of Open.
 type Options struct {
 	Model string // path of the model file
-	// Workspace is the folder everything is kept in; it is made where it is not there. "" keeps everything in memory:
+	// Workspace is the folder that everything is kept in, created if it does not exist. "" keeps everything in memory:
 	// nothing outlives the Exploration.
 	Workspace string
 	Backend   Backend
 	ReadOnly  bool             // change nothing on the disk even if nobody else holds the workspace
 	Now       func() time.Time // nil is time.Now
-	// MeasureDraft, if set, measures the masks in work by itself, this way, a moment after each change.
+	// MeasureDraft, if set, measures the draft automatically, with these settings, a moment after each change.
 	MeasureDraft *Measure
 	Scratch      string // folder for files that need not last; "" is one in the workspace, or in the system's temporary folder
 }
@@ -47,7 +47,7 @@ type Exploration struct {
 	current atomic.Pointer[Snapshot]
 
 	// turn orders changes of the kept sections: whoever holds it reads them, writes records and publishes what they led to,
-	// so that the journal's order is that of the states people saw. It is held while records are forced to the disk.
+	// so that the journal has the order of the published states. It is held while records are forced to the disk.
 	// Whoever needs mu as well takes turn first.
 	turn   turn
 	folded folded // what kept sections need besides the snapshot; guarded by turn
@@ -90,8 +90,8 @@ type memory struct{}
 func (memory) Append([]record) error { return nil }
 func (memory) Close() error          { return nil }
 
-// Open opens the model and its workspace as it was left. A workspace that another process holds opens read-only, which
-// the snapshot's Workspace and a message say. No job is started.
+// Open opens the model and its workspace as it was left. A workspace that another process holds opens read-only, as
+// the snapshot's Workspace and a message report. No job is started.
 func Open(ctx context.Context, o Options) (*Exploration, error) {
 	if o.Backend == nil {
 		return nil, fmt.Errorf("explorer: %w: no backend", ErrUnsupported)
@@ -123,7 +123,7 @@ func Open(ctx context.Context, o Options) (*Exploration, error) {
 	return e, nil
 }
 
-// settle finds the place for everything that is kept, reads what is there, and makes the scratch folder.
+// settle opens the workspace, reads it into st, and creates the scratch folder.
 func (e *Exploration) settle(st *state) error {
 	if e.options.Workspace != "" {
 		notes, err := e.restore(st)
@@ -145,8 +145,8 @@ func (e *Exploration) settle(st *state) error {
 	return nil
 }
 
-// makeScratch makes the folder for files that need not last. In a workspace that is ours it takes the place of the one that
-// a killed process may have left full.
+// makeScratch creates the folder for files that need not last. In a workspace that this process holds it replaces the one
+// that a killed process may have left.
 func (e *Exploration) makeScratch(w WorkspaceInfo) (err error) {
 	if e.options.Scratch == "" && w.Path != "" && !w.ReadOnly {
 		e.scratch = filepath.Join(w.Path, workspace.ScratchFolder)
@@ -156,7 +156,7 @@ func (e *Exploration) makeScratch(w WorkspaceInfo) (err error) {
 	return err
 }
 
-// Close stops every job, waits for them, and closes workspace and model. Closing twice is no error.
+// Close stops every job, waits for them, and closes workspace and model. Closing twice is not an error.
 func (e *Exploration) Close() error {
 	e.mu.Lock()
 	if e.closing {
@@ -174,7 +174,7 @@ func (e *Exploration) Close() error {
 	return errors.Join(err, e.store.Close(), e.model.Close(), os.RemoveAll(e.scratch))
 }
 
-// folder is where the backend may keep what belongs to the workspace; "" when nothing is kept.
+// folder returns a folder of the workspace for the backend's files; "" when nothing is kept.
 func (e *Exploration) folder(name string) string {
 	w := e.Snapshot().Workspace
 	if w.Path == "" || w.ReadOnly {
@@ -183,11 +183,11 @@ func (e *Exploration) folder(name string) string {
 	return filepath.Join(w.Path, name)
 }
 
-// Scratch is a folder for files that need not last. It is gone with the exploration; what a killed process leaves in that of
-// a workspace goes when the workspace is opened again.
+// Scratch returns a folder for files that need not last. Close removes it; what a killed process left in that of a workspace
+// is removed when the workspace is opened again.
 func (e *Exploration) Scratch() string { return e.scratch }
 
-// Snapshot is the newest state. It costs nothing.
+// Snapshot returns the newest state. It takes no lock.
 func (e *Exploration) Snapshot() *Snapshot { return e.current.Load() }
 
 // Changed returns a channel that is closed once there is a snapshot newer than revision. Viewers that draw at their own
@@ -297,8 +297,8 @@ func (e *Exploration) record(ctx context.Context, a Actor, make func(*Snapshot) 
 	return nil
 }
 
-// say adds a message.
-func (e *Exploration) say(level MessageLevel, author, text string) {
+// notify adds a message.
+func (e *Exploration) notify(level MessageLevel, author, text string) {
 	const kept = 100
 	e.update(SectionMessages, func(s *Snapshot) {
 		e.message++
@@ -310,7 +310,7 @@ func (e *Exploration) say(level MessageLevel, author, text string) {
 	})
 }
 
-// Masks are those of a subnet of the library or the trash, of the dense model or of the draft.
+// Masks returns those of a subnet of the library or the trash, of the dense model or of the draft.
 func (s *Snapshot) Masks(id SubnetID) (subnet.Masks, error) {
 	switch id {
 	case DenseID:

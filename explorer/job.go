@@ -9,7 +9,7 @@ import (
 // JobID names a job within its exploration, for the life of the process.
 type JobID string
 
-// JobKind says what a job does.
+// JobKind is what a job does.
 type JobKind string
 
 // The kinds of jobs.
@@ -29,7 +29,7 @@ const (
 // JobState is the state a job is in.
 type JobState string
 
-// The states of a job. Yielded means it stands still because chat or bench needs the cores, and will go on by itself.
+// The states of a job. Yielded means that it is paused because chat or bench needs the cores, and resumes by itself.
 const (
 	Queued  JobState = "queued"
 	Running JobState = "running"

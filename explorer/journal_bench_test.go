@@ -38,7 +38,7 @@ func BenchmarkOpen(b *testing.B) {
 	}
 }
 
-// BenchmarkEdit is one edit with a workspace on the disk: what stands between a key and its effect.
+// BenchmarkEdit is one edit with a workspace on the disk: the delay between a key and its effect.
 func BenchmarkEdit(b *testing.B) {
 	e := explorertest.Open(b, explorertest.New(), b.TempDir())
 	for i := 0; b.Loop(); i++ {

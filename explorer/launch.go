@@ -132,7 +132,7 @@ func checkCalibration(c Calibration) error {
 	return nil
 }
 
-// label is what people call a subnet.
+// label returns the name of a subnet in messages.
 func (s *Snapshot) label(id SubnetID) string {
 	switch id {
 	case DenseID:
@@ -161,7 +161,7 @@ func (e *Exploration) gather(ctx context.Context, c GatherStatistics, m *monitor
 	return nil
 }
 
-// begin shows a cut or a re-fitting in the snapshot's Reform before its first layer.
+// begin shows a cut or a re-fit in the snapshot's Reform before its first layer.
 func (e *Exploration) begin(m *monitor, of SubnetID, method Method) {
 	e.update(SectionReform, func(s *Snapshot) { s.Reform = Reform{Job: m.id, Of: of, Method: method} })
 }
@@ -197,7 +197,7 @@ func (e *Exploration) refit(ctx context.Context, a Actor, c Refit, m *monitor) e
 	return e.keep(a, m, made, Subnet{Name: name, Origin: Reformed, Parent: parent})
 }
 
-// keep puts what a job made into the library, its weights on the disk first. also is recorded with it, both or neither.
+// keep adds what a job made to the library. Its weights are on the disk first. also is recorded with it, both or neither.
 func (e *Exploration) keep(a Actor, m *monitor, made Made, n Subnet, also ...record) error {
 	e.refresh()
 	n.Author, n.Masks, n.Method = a.Name, made.Subnet.Masks, made.Method
@@ -243,8 +243,8 @@ func hasRefit(s gguf.Subnet) bool {
 	return false
 }
 
-// subject is the subnet of an id, ready to be run, scored or written.
-func (e *Exploration) subject(ctx context.Context, id SubnetID) (gguf.Subnet, error) {
+// loadSubnet returns the subnet of an id with its re-fitted weights, if it has any.
+func (e *Exploration) loadSubnet(ctx context.Context, id SubnetID) (gguf.Subnet, error) {
 	s := e.Snapshot()
 	masks, err := s.Masks(id)
 	if err != nil {
@@ -269,7 +269,7 @@ func (e *Exploration) subject(ctx context.Context, id SubnetID) (gguf.Subnet, er
 }
 
 func (e *Exploration) export(ctx context.Context, c Export, m *monitor) error {
-	subject, err := e.subject(ctx, c.Subnet)
+	subject, err := e.loadSubnet(ctx, c.Subnet)
 	if err != nil {
 		return err
 	}
@@ -282,7 +282,7 @@ func (e *Exploration) export(ctx context.Context, c Export, m *monitor) error {
 	return nil
 }
 
-// provenance is what an exported file says of how it was made, besides what the writer adds of masks and source.
+// provenance returns the metadata of an exported file on how it was made, besides the writer's own on masks and source.
 func (e *Exploration) provenance(id SubnetID) map[string]any {
 	n, ok := e.Snapshot().Subnet(id)
 	if !ok {

@@ -10,7 +10,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// MaxSubnets bounds those that people may put into a library, its trash included. What jobs find is kept beyond that.
+// MaxSubnets bounds the subnets that people may add to a library, the trash included. Results of jobs are kept beyond it.
 const MaxSubnets = 1000
 
 // library makes the record of a command from the present state and carries it out.
@@ -34,7 +34,7 @@ func (e *Exploration) library(ctx context.Context, a Actor, make func(*Snapshot)
 	return Receipt{Subnet: id}, nil
 }
 
-// add makes the record that puts what make returns into the library, as long as there is room.
+// add adds the subnet that make returns to the library, unless it is full.
 func (e *Exploration) add(ctx context.Context, a Actor, make func(*Snapshot) (Subnet, error)) (Receipt, error) {
 	return e.library(ctx, a, func(s *Snapshot) (record, error) {
 		if n := len(s.Subnets) + len(s.Trash); n >= MaxSubnets {
@@ -142,7 +142,7 @@ func (EmptyTrash) do(ctx context.Context, e *Exploration, a Actor) (Receipt, err
 	return r, err
 }
 
-// newSubnet returns the record that puts n into the library under the next id. The caller holds the turn.
+// newSubnet returns the record that adds n to the library under the next id. The caller holds the turn.
 func (e *Exploration) newSubnet(n Subnet) (record, error) {
 	text, err := n.Masks.MarshalText()
 	if err != nil {

@@ -19,7 +19,7 @@ func (e *Exploration) measure(ctx context.Context, a Actor, c Measure, m *monito
 	if err != nil {
 		return err
 	}
-	// On the text that everything here is compared on, the dense model's figure is worth its time.
+	// On the default text, on which subnets are compared, the dense model is measured too.
 	if _, known := e.Snapshot().dense(got.Conditions); !known && c.Text == "" && c.Subnet != DenseID {
 		of := c
 		of.Subnet = DenseID
@@ -43,9 +43,9 @@ func (e *Exploration) measure(ctx context.Context, a Actor, c Measure, m *monito
 	return e.compare(ctx, a, subject, got)
 }
 
-// score takes one measurement and says what of.
+// score takes one measurement, and returns the subnet that it measured.
 func (e *Exploration) score(ctx context.Context, a Actor, c Measure, m *monitor) (Measurement, gguf.Subnet, error) {
-	subject, err := e.subject(ctx, c.Subnet)
+	subject, err := e.loadSubnet(ctx, c.Subnet)
 	if err != nil {
 		return Measurement{}, subject, err
 	}
@@ -67,7 +67,7 @@ func (s *Snapshot) dense(c Conditions) (float64, bool) {
 	return s.Model.Measurements[i].Perplexity, true
 }
 
-// measured files a measurement. That of a file which is itself a cut says nothing of the dense model.
+// measured records a measurement. A model that is itself a cut is not its own dense reference.
 func (e *Exploration) measured(ctx context.Context, a Actor, id SubnetID, version uint64, got Measurement) error {
 	e.refresh()
 	if id == DenseID && e.Snapshot().Model.SubnetOf == "" {
@@ -83,7 +83,7 @@ func (e *Exploration) measured(ctx context.Context, a Actor, id SubnetID, versio
 	return nil
 }
 
-// refresh shows what the model says of itself, which changes once it is loaded.
+// refresh publishes the device that the model runs on, which is known once it is loaded.
 func (e *Exploration) refresh() {
 	if now := e.model.Info(); now.Compute != e.Snapshot().Model.Compute {
 		e.update(SectionModel, func(s *Snapshot) { s.Model.Compute = now.Compute })
@@ -102,7 +102,7 @@ type follower struct {
 // settle is how long a draft has to rest before it is measured.
 const settle = 700 * time.Millisecond
 
-// changed says that the draft is another now: what is being measured of it is out of date.
+// changed restarts the wait for a draft that was edited, and stops the measurement of the earlier one.
 func (f *follower) changed() {
 	if f.e.options.MeasureDraft == nil {
 		return
@@ -129,7 +129,7 @@ func (f *follower) start() {
 	c.Subnet = DraftID
 	receipt, err := c.do(context.Background(), f.e, Actor{Role: RoleEditor})
 	if err != nil {
-		f.e.say(Warning, "", "the draft is not measured: "+err.Error())
+		f.e.notify(Warning, "", "the draft was not measured: "+err.Error())
 		return
 	}
 	f.mu.Lock()

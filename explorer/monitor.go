@@ -107,7 +107,7 @@ func (m *monitor) Ended(outcome jobs.Outcome, err error) {
 		}
 	})
 	if outcome == jobs.Failed {
-		m.e.say(Failure, m.job.Author, fmt.Sprintf("%s failed: %s", m.job.Title, oneLine(err.Error())))
+		m.e.notify(Failure, m.job.Author, fmt.Sprintf("%s failed: %s", m.job.Title, oneLine(err.Error())))
 	}
 }
 
@@ -148,7 +148,7 @@ func (m *monitor) Layer(l LayerProgress) {
 }
 
 // Note implements [Monitor].
-func (m *monitor) Note(text string) { m.e.say(Warning, "", text) }
+func (m *monitor) Note(text string) { m.e.notify(Warning, "", text) }
 
 // Gate implements [Monitor].
 func (m *monitor) Gate(ctx context.Context) error { return m.task.Gate(ctx) }

@@ -23,8 +23,8 @@ const recipeFormat = "lathe-recipe 1"
 // maxRecipe bounds a recipe that is read, in bytes.
 const maxRecipe = subnet.MaxText + 1<<20
 
-// A Recipe says how to make a subnet's file again from the dense model: masks, settings, seed and the hashes of everything
-// that goes in, but no weights. It is small enough to mail.
+// A Recipe contains what it takes to rebuild a subnet's file from the dense model: masks, settings, seed and the hashes of
+// all inputs, but no weights. It is small enough to mail.
 type Recipe struct {
 	Format  string    `json:"format"`
 	Name    string    `json:"name"`
@@ -34,9 +34,9 @@ type Recipe struct {
 	Masks   string    `json:"masks"`  // text form
 	Method  Method    `json:"method"` // Reform "" or "none": the original weights are kept
 	Type    string    `json:"type"`   // tensor type of the file; "" as the source
-	// Result is the SHA-256 of the file that this recipe made where it was written, if it was made there.
+	// Result is the SHA-256 of the file that the author of the recipe built, if it was built.
 	Result string `json:"result_sha256,omitempty"`
-	// Share and Measurements are for people.
+	// Share, the inheriting ratio, and Measurements are informative.
 	Share        float64       `json:"share"`
 	Measurements []Measurement `json:"measurements,omitempty"`
 }
@@ -48,10 +48,10 @@ type Source struct {
 	SHA256 string `json:"sha256"`
 }
 
-// rebuildable reports whether a subnet's file can be made again from what is known of it.
+// rebuildable reports whether a subnet's file can be rebuilt from its entry.
 func rebuildable(n Subnet) bool { return n.Refit == "" || n.Method.Reform != "" }
 
-// recipe is the recipe of a subnet of the library.
+// recipe returns the recipe of a subnet of the library.
 func (s *Snapshot) recipe(n Subnet, typ string) (Recipe, error) {
 	text, err := n.Masks.MarshalText()
 	return Recipe{
@@ -60,7 +60,7 @@ func (s *Snapshot) recipe(n Subnet, typ string) (Recipe, error) {
 	}, err
 }
 
-// exportRecipe writes a recipe and, in it, the hash of the file that it makes here.
+// exportRecipe writes a recipe with the hash of the file that it builds here.
 func (e *Exploration) exportRecipe(ctx context.Context, c ExportRecipe, m *monitor) error {
 	s := e.Snapshot()
 	n, ok := s.Subnet(c.Subnet)
@@ -74,7 +74,7 @@ func (e *Exploration) exportRecipe(ctx context.Context, c ExportRecipe, m *monit
 	if r.Source.SHA256, err = e.model.SHA256(ctx); err != nil {
 		return err
 	}
-	subject, err := e.subject(ctx, n.ID)
+	subject, err := e.loadSubnet(ctx, n.ID)
 	if err != nil {
 		return err
 	}
@@ -90,8 +90,7 @@ func (e *Exploration) exportRecipe(ctx context.Context, c ExportRecipe, m *monit
 	return nil
 }
 
-// writeHashed writes a subnet's file without a word of how it was made here, so that it is the same wherever it is made,
-// and returns its hash.
+// writeHashed writes a subnet's file without provenance, so that it is the same on every machine, and returns its hash.
 func (e *Exploration) writeHashed(ctx context.Context, s gguf.Subnet, path, typ string, m *monitor) (string, error) {
 	s.Provenance = nil
 	report, err := e.model.Write(ctx, s, path, typ, m)
@@ -111,8 +110,8 @@ func (e *Exploration) writeHashed(ctx context.Context, s gguf.Subnet, path, typ 
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
-// buildRecipe makes what a recipe says: it checks what goes in, re-fits, puts the subnet into the library and writes the
-// file. Whether the file is the very same is a message, not an error: another backend rounds otherwise.
+// buildRecipe checks the inputs of a recipe, re-fits, adds the subnet to the library and writes the file. Whether the file
+// has the expected hash is a message, not an error: devices round differently.
 func (e *Exploration) buildRecipe(ctx context.Context, a Actor, c BuildRecipe, m *monitor) error {
 	f, err := os.Open(c.Path)
 	if err != nil {
@@ -128,9 +127,9 @@ func (e *Exploration) buildRecipe(ctx context.Context, a Actor, c BuildRecipe, m
 		return err
 	}
 	if got != r.Source.SHA256 {
-		return fmt.Errorf("%s: %w: it is for another model, %s (%.12s, not %.12s)", c.Path, ErrInvalid, r.Source.Name, r.Source.SHA256, got)
+		return fmt.Errorf("%s: %w: the recipe is for another model, %s (%.12s, not %.12s)", c.Path, ErrInvalid, r.Source.Name, r.Source.SHA256, got)
 	}
-	if !IsPreset(r.Method.Preset) { // a strategy's name: its subnets are re-fitted as by default
+	if !IsPreset(r.Method.Preset) { // a strategy's name: its subnets are re-fitted by the default preset
 		r.Method.Preset = ""
 	}
 	made := Made{Subnet: gguf.Subnet{Masks: masks}, Method: r.Method}
@@ -150,7 +149,7 @@ func (e *Exploration) buildRecipe(ctx context.Context, a Actor, c BuildRecipe, m
 			return err
 		}
 		if want := r.Method.Text.SHA256; want != "" && made.Method.Text.SHA256 != want {
-			return fmt.Errorf("%s: %w: it was calibrated on another text (%.12s, not %.12s)", text, ErrText, want, made.Method.Text.SHA256)
+			return fmt.Errorf("%s: %w: the recipe was calibrated on another text (%.12s, not %.12s)", text, ErrText, want, made.Method.Text.SHA256)
 		}
 	}
 	if err := e.keep(a, m, made, Subnet{Name: r.Name, Origin: Imported, Note: r.Note}); err != nil {
@@ -167,9 +166,9 @@ func (e *Exploration) buildRecipe(ctx context.Context, a Actor, c BuildRecipe, m
 	switch {
 	case r.Result == "":
 	case hash == r.Result:
-		e.say(Info, a.Name, fmt.Sprintf("%s is byte for byte the file that the recipe made where it was written", filepath.Base(c.To)))
+		e.notify(Info, a.Name, fmt.Sprintf("%s is identical to the file that the author of the recipe built", filepath.Base(c.To)))
 	default:
-		e.say(Warning, a.Name, fmt.Sprintf("%s differs from the file that the recipe made where it was written, as it does when another backend or another number of cores rounds otherwise (%.12s, not %.12s)",
+		e.notify(Warning, a.Name, fmt.Sprintf("%s differs from the file that the author of the recipe built, which is normal on another device or number of cores (%.12s, not %.12s)",
 			filepath.Base(c.To), hash, r.Result))
 	}
 	return nil

@@ -37,7 +37,7 @@ const (
 	opRedo     = "redo"
 )
 
-// draftRecord is a change of the masks in work.
+// draftRecord is a change of the draft.
 type draftRecord struct {
 	Op      string   `json:"op"`
 	Base    SubnetID `json:"base,omitempty"`    // checkout
@@ -46,7 +46,7 @@ type draftRecord struct {
 	Layers  []string `json:"layers,omitempty"`  // step: the changed layers as they are afterwards, in text form
 }
 
-// subnetRecord is a subnet put into the library.
+// subnetRecord is a subnet that was added to the library.
 type subnetRecord struct {
 	ID         SubnetID  `json:"id"`
 	Name       string    `json:"name"`
@@ -65,7 +65,7 @@ type subnetRecord struct {
 	Deleted      time.Time     `json:"deleted,omitzero"`
 }
 
-// changeRecord changes what is said of a subnet; nil fields stay.
+// changeRecord changes an entry of the library; nil fields stay.
 type changeRecord struct {
 	Subnet  SubnetID `json:"subnet"`
 	Name    *string  `json:"name,omitempty"`
@@ -79,7 +79,7 @@ type measuredRecord struct {
 	Measurement Measurement `json:"measurement"`
 }
 
-// comparedRecord is a true loss beside the estimate made for the same masks, both as a rise over dense in nats per token.
+// comparedRecord is a measured loss with the estimate for the same masks, both as a rise over dense in nats per token.
 type comparedRecord struct {
 	Of        string  `json:"of,omitempty"`       // hash of masks and kind
 	Refitted  bool    `json:"refitted,omitempty"` // whether the measured weights were re-fitted
@@ -87,7 +87,7 @@ type comparedRecord struct {
 	Measured  float64 `json:"measured"`
 }
 
-// serials are the last numbers given out, so that ids are never used twice.
+// serials are the last numbers of ids, so that none is used twice.
 type serials struct {
 	Subnet int `json:"subnet"`
 	Chat   int `json:"chat"`
@@ -151,7 +151,7 @@ func (s *state) fold(r record) (Section, error) {
 		s.serial = serials{max(s.serial.Subnet, r.Serial.Subnet), max(s.serial.Chat, r.Serial.Chat), max(s.serial.Bench, r.Serial.Bench)}
 		return SectionSubnets, nil
 	}
-	return 0, fmt.Errorf("%w: a record that says nothing", ErrDamaged)
+	return 0, fmt.Errorf("%w: an empty record", ErrDamaged)
 }
 
 func (s *state) foldSubnet(r *subnetRecord) error {

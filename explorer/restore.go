@@ -36,7 +36,7 @@ func (e *Exploration) restore(st *state) (notes []Message, err error) {
 	}
 	now.Chats = settled(now.Chats)
 	if lock == nil {
-		if !e.options.ReadOnly { // whoever asked for it need not be told
+		if !e.options.ReadOnly { // the caller asked for it
 			notes = append(notes, Message{Level: Warning, Text: "read-only: the workspace is " + now.Workspace.Holder})
 		}
 		return notes, nil
@@ -139,13 +139,13 @@ func (s *state) draftRecords() ([]record, error) {
 	return out, nil
 }
 
-// sweep removes files of weights that no subnet uses any more.
+// sweep removes weight files that no subnet uses any more.
 func (e *Exploration) sweep() {
 	e.turn.take()
 	err := e.sweepUnused(e.Snapshot())
 	e.turn.release()
 	if err != nil {
-		e.say(Warning, "", "weights that are no longer used could not be removed: "+err.Error())
+		e.notify(Warning, "", "weights that are no longer used could not be removed: "+err.Error())
 	}
 }
 

@@ -113,7 +113,7 @@ func TestSearchYieldsToWhoeverWaits(t *testing.T) {
 	untilState(t, e, searching, explorer.Yielded)
 	before := e.Snapshot().Search.Evaluated
 	v.open("token")
-	explorertest.Until(t, e, "the search to go on", func(s *explorer.Snapshot) bool { return s.Search.Evaluated > before })
+	explorertest.Until(t, e, "the search to resume", func(s *explorer.Snapshot) bool { return s.Search.Evaluated > before })
 
 	command(t, e, explorer.PauseJob{Job: searching})
 	untilState(t, e, searching, explorer.Paused)

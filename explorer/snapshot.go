@@ -94,7 +94,7 @@ type ModelInfo struct {
 	Measurements []Measurement // of the dense model, newest first
 }
 
-// Runs is ErrUnsupported with the reason where no engine runs the model, and nil where one does.
+// Runs returns nil if an engine runs the model, or else ErrUnsupported with the reason.
 func (m *ModelInfo) Runs() error {
 	if m.NoRuntime == "" {
 		return nil
@@ -102,7 +102,7 @@ func (m *ModelInfo) Runs() error {
 	return fmt.Errorf("%w: %s", ErrUnsupported, m.NoRuntime)
 }
 
-// WorkspaceInfo says where the exploration is kept.
+// WorkspaceInfo describes the folder that the exploration is kept in.
 type WorkspaceInfo struct {
 	Path     string
 	ReadOnly bool
@@ -120,12 +120,12 @@ const (
 	Failure
 )
 
-// A Message tells viewers what happened. It stays in the snapshot until dismissed or pushed out by newer ones.
+// A Message reports an event to viewers. It stays in the snapshot until it is dismissed or newer ones displace it.
 type Message struct {
 	ID     uint64
 	At     time.Time
 	Level  MessageLevel
-	Author string // who caused it; "" for the program itself
+	Author string // the actor who caused it; "" for the program itself
 	Text   string // one line
 }
 

@@ -16,14 +16,14 @@ func (c Retarget) do(_ context.Context, e *Exploration, _ Actor) (Receipt, error
 }
 
 func (c Inject) do(ctx context.Context, e *Exploration, _ Actor) (Receipt, error) {
-	sub, err := e.subject(ctx, c.Subnet)
+	sub, err := e.loadSubnet(ctx, c.Subnet)
 	if err != nil {
 		return Receipt{}, err
 	}
 	return Receipt{}, e.order(Injection{Name: e.Snapshot().label(c.Subnet), Subnet: sub})
 }
 
-// Adopt puts a candidate as it is now into the library; the job only fetches its re-fitted weights.
+// do adds a candidate as it is now to the library; the job only fetches its re-fitted weights.
 func (c Adopt) do(_ context.Context, e *Exploration, a Actor) (Receipt, error) {
 	s := e.Snapshot()
 	found, ok := s.Search.Candidate(c.Candidate)

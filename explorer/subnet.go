@@ -6,16 +6,16 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// SubnetID names a subnet within its workspace. [DenseID] is the model itself, [DraftID] the masks in work.
+// SubnetID names a subnet within its workspace. [DenseID] is the model itself, [DraftID] the draft.
 type SubnetID string
 
-// The two subnets that are always there.
+// The two subnets that always exist.
 const (
 	DenseID SubnetID = "dense"
 	DraftID SubnetID = "draft"
 )
 
-// Origin says how a subnet came to be.
+// Origin is how a subnet was made.
 type Origin string
 
 // The origins of a subnet.
@@ -48,12 +48,12 @@ type Subnet struct {
 	Deleted      time.Time // zero unless in the trash
 }
 
-// HeldOutTokens is how many tokens of a text's end, out of reach of the calibration, a subnet is tried on once it is made.
+// HeldOutTokens is the number of tokens at the end of a text, outside the calibration, on which a new subnet is measured.
 const HeldOutTokens = 1024
 
-// HeldOut is the first that is known of a subnet: its perplexity on the last [HeldOutTokens] tokens, one window, of the text
-// it was calibrated on. It shows what the re-fitting was worth and is not to be compared with measurements, whose text is
-// another and longer. Figures are 0 where nothing was tried.
+// HeldOut is the first measurement of a subnet: its perplexity on the last [HeldOutTokens] tokens, one window, of the text
+// it was calibrated on. It shows the effect of the re-fit and is not comparable with measurements, whose text is longer and
+// another. Values are 0 where nothing was measured.
 type HeldOut struct {
 	Unfitted   float64 `json:"perplexity_unfitted,omitempty"` // with the original weights
 	Perplexity float64 `json:"perplexity,omitempty"`
@@ -66,7 +66,7 @@ type Method struct {
 	Reform  string  `json:"reform,omitempty"`  // "exact", "admm", "none"
 	Lambda  float64 `json:"lambda,omitempty"`  // ridge term, relative to the mean diagonal of H
 	Pull    bool    `json:"pull,omitempty"`    // ridge pulls toward the original weights instead of zero
-	Bias    bool    `json:"bias,omitempty"`    // a bias makes up for the means of what was dropped
+	Bias    bool    `json:"bias,omitempty"`    // a bias compensates for the means of dropped units
 	Rho     float64 `json:"rho,omitempty"`     // ADMM's penalty
 	Steps   int     `json:"steps,omitempty"`   // ADMM's steps
 	Up      int     `json:"up,omitempty"`      // steps by which W_U was re-fitted, 0 when it was not
@@ -92,7 +92,7 @@ type Conditions struct {
 	Seq     int     `json:"seq"`     // tokens per window
 	Windows int     `json:"windows"` // consecutive windows from the start of the text; 0 = all
 	Tokens  int     `json:"tokens"`  // tokens scored: the first of each window is not
-	BOS     bool    `json:"bos"`     // a beginning-of-sequence token stands before the text
+	BOS     bool    `json:"bos"`     // a beginning-of-sequence token precedes the text
 	Engine  string  `json:"engine"`  // what scored: "llama.cpp", "decoder"
 	Type    string  `json:"type"`    // tensor type of the scored weights: "Q4_1", "F16", …
 	Ratio   string  `json:"ratio"`   // definition of the ratio: always "block parameters"

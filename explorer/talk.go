@@ -17,7 +17,7 @@ const (
 	MaxChats   = 1000 // in a workspace
 	MaxColumns = 4
 	MaxPrompt  = 1 << 20  // bytes of one prompt or system prompt
-	MaxTalk    = 64 << 20 // bytes of what was said in all chats of a workspace
+	MaxTalk    = 64 << 20 // bytes of text in all chats of a workspace
 )
 
 func (c StopReply) do(_ context.Context, e *Exploration, _ Actor) (Receipt, error) {
@@ -112,7 +112,7 @@ func (c OpenChat) do(ctx context.Context, e *Exploration, a Actor) (Receipt, err
 	return Receipt{Chat: id}, err
 }
 
-// setColumns gives the chat a column per subnet. Those that were there keep their replies, new ones miss them.
+// setColumns gives the chat a column per subnet. Columns that stay keep their replies, new ones lack them.
 func (s *Snapshot) setColumns(chat *Chat, subnets []SubnetID) error {
 	if len(subnets) == 0 || len(subnets) > MaxColumns {
 		return fmt.Errorf("%w: a chat has 1 to %d columns, not %d", ErrInvalid, MaxColumns, len(subnets))
@@ -135,7 +135,7 @@ func (s *Snapshot) setColumns(chat *Chat, subnets []SubnetID) error {
 	return nil
 }
 
-// roomFor makes sure that so many bytes more may be said.
+// roomFor checks that the chats have room for more bytes of text.
 func (s *Snapshot) roomFor(bytes int) error {
 	for _, c := range s.Chats {
 		bytes += len(c.System)
@@ -195,20 +195,20 @@ func checkSampling(s infer.Sampling) error {
 	return nil
 }
 
-// checkSystem returns the system prompt as it is said.
+// checkSystem returns the system prompt as it is sent.
 func checkSystem(text string) (string, error) {
 	if len(text) > MaxPrompt {
 		return "", fmt.Errorf("%w: a system prompt of %d bytes, more than %d", ErrInvalid, len(text), MaxPrompt)
 	}
-	return spoken(text), nil
+	return printable(text), nil
 }
 
-// checkPrompt returns the prompt as it is said.
+// checkPrompt returns the prompt as it is sent.
 func checkPrompt(text string) (string, error) {
 	if len(text) > MaxPrompt {
 		return "", fmt.Errorf("%w: a prompt of %d bytes, more than %d", ErrInvalid, len(text), MaxPrompt)
 	}
-	if text = spoken(text); strings.TrimSpace(text) == "" {
+	if text = printable(text); strings.TrimSpace(text) == "" {
 		return "", fmt.Errorf("%w: an empty prompt", ErrInvalid)
 	}
 	return text, nil
@@ -248,11 +248,11 @@ func (c Say) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
 	})
 }
 
-// again asks for the last replies once more, after change.
+// again generates the last replies again, after change.
 func (e *Exploration) again(ctx context.Context, a Actor, id ChatID, change func(*Snapshot, *Chat) error) (Receipt, error) {
 	return e.exchange(ctx, a, id, func(s *Snapshot, chat *Chat) error {
 		if len(chat.Prompts) == 0 {
-			return fmt.Errorf("%w: nothing was said yet", ErrInvalid)
+			return fmt.Errorf("%w: the chat has no prompt yet", ErrInvalid)
 		}
 		for i := range chat.Columns {
 			chat.Columns[i].Replies = slices.Clone(chat.Columns[i].Replies)

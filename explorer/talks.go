@@ -12,21 +12,21 @@ import (
 	"github.com/lathe-llm/lathe/infer"
 )
 
-// Bounds of what chats take: models loaded at once, and answers under way at once, of all people and of one.
+// Bounds of chats: models loaded at once, and replies under way at once, of all people and of one.
 const (
 	maxLoaded       = MaxColumns
 	maxAnswering    = 64
 	maxAnsweringOne = 4
 )
 
-// talks holds the models that chats speak with and the exchanges under way.
+// talks holds the models loaded for chats and the exchanges under way.
 type talks struct {
 	e      *Exploration
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	line infer.Queue // of those who want a model: whoever has to wait for room is not overtaken
+	line infer.Queue // of callers that need a model: first come, first served
 
 	mu      sync.Mutex
 	engines map[string]*engine
@@ -64,7 +64,7 @@ func (t *talks) close() error {
 	t.wg.Wait()
 	t.mu.Lock()
 	engines := t.engines
-	t.engines = nil // nobody borrows any more
+	t.engines = nil // no exchange is left to borrow one
 	t.mu.Unlock()
 	var err error
 	for _, g := range engines {
@@ -93,8 +93,8 @@ func (s *Snapshot) key(id SubnetID) string {
 }
 
 // borrow returns the engine of a subnet, writing its model out and loading it where that was not done yet, and waiting where
-// as many models are in use as may be. The model stays loaded at least until give is called. Nobody borrows a second model
-// while holding one, so nobody waits for ever.
+// as many models are in use as may be. The model stays loaded at least until give is called. No caller borrows a second model
+// while holding one, so that there is no deadlock.
 func (t *talks) borrow(ctx context.Context, id SubnetID) (g *engine, give func(), err error) {
 	g, err = t.claim(ctx, id)
 	if err != nil {
@@ -161,7 +161,7 @@ func (t *talks) claim(ctx context.Context, id SubnetID) (*engine, error) {
 func (t *talks) load(id SubnetID, key string, g *engine) {
 	defer close(g.ready)
 	if g.file, g.model, g.err = t.open(id, key); g.err == nil {
-		// Asked for now, while nobody is in line for the model.
+		// Read now, while no other caller waits for the model.
 		if memory, err := g.model.Memory(t.ctx); err == nil {
 			g.memory = memory
 		}
@@ -175,7 +175,7 @@ func (t *talks) load(id SubnetID, key string, g *engine) {
 func (t *talks) open(id SubnetID, key string) (file string, m infer.Model, err error) {
 	path := t.e.Snapshot().Model.Path
 	if id != DenseID {
-		subject, err := t.e.subject(t.ctx, id)
+		subject, err := t.e.loadSubnet(t.ctx, id)
 		if err != nil {
 			return "", nil, err
 		}
@@ -214,13 +214,13 @@ func (t *talks) trim(n int) int {
 	for _, g := range gone {
 		<-g.ready
 		if err := g.close(); err != nil {
-			t.e.say(Warning, "", "unloading a model: "+err.Error())
+			t.e.notify(Warning, "", "unloading a model: "+err.Error())
 		}
 	}
 	return len(gone)
 }
 
-// silent is a Monitor for work nobody watches.
+// silent is a Monitor that shows nothing.
 type silent struct{}
 
 func (silent) Progress(_, _ float64, _, _ string) {}

@@ -15,7 +15,7 @@ const MaxNote = 2000
 // one space, and what is too long is cut.
 func CleanName(name string) string { return cut(oneLine(name), MaxName) }
 
-// cut is at most n runes of a text.
+// cut returns at most n runes of a text.
 func cut(text string, n int) string {
 	if runes := []rune(text); len(runes) > n {
 		text = strings.TrimSpace(string(runes[:n]))
@@ -23,9 +23,9 @@ func cut(text string, n int) string {
 	return text
 }
 
-// spoken is what a person or a model says without control characters, which no model was trained on and no terminal
-// survives, but those that set lines and columns.
-func spoken(text string) string {
+// printable returns text without control characters other than newline and tab: models were not trained on them and they
+// garble terminals.
+func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) && r != '\n' && r != '\t' {
 			return -1
@@ -34,7 +34,7 @@ func spoken(text string) string {
 	}, strings.ToValidUTF8(text, "�"))
 }
 
-// oneLine is text in one line without control characters or runes that change the direction of others.
+// oneLine returns text in one line without control characters or runes that change the direction of others.
 func oneLine(text string) string {
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || unicode.IsSpace(r) {

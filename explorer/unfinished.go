@@ -8,33 +8,33 @@ import (
 	"github.com/lathe-llm/lathe/explorer/internal/jobs"
 )
 
-// Unfinished is a search that has begun and has neither ended by itself nor been stopped by a person: the one that runs or,
-// where none does, the one that the end of a process interrupted.
+// Unfinished is a search that has started and has neither ended by itself nor been stopped by a person: the one that runs
+// or, if none does, the one that the end of a process interrupted.
 type Unfinished struct {
 	Search StartSearch
 	Author string
-	Paused bool // a person let it stand still
+	Paused bool // a person paused it
 }
 
-// EndedSearch is a search that is over, by itself or by a person, and whose checkpoint is in the workspace: it can be taken
-// up again with the same settings and a larger budget.
+// EndedSearch is a search that ended by itself or was stopped, and whose checkpoint is in the workspace: it can be resumed
+// with the same settings and a larger budget.
 type EndedSearch struct {
-	Search    StartSearch // as it was asked for
-	Target    float64     // that it was working on in the end
+	Search    StartSearch // as requested
+	Target    float64     // at its end, after any Retarget
 	Evaluated int         // candidates scored
 	Elapsed   time.Duration
 	At        time.Time
 }
 
-// searchRecord says that a search is under way or, without one, that it is over, and which one can be taken up again then.
+// searchRecord is the search under way or, if that is nil, the one that can be resumed.
 type searchRecord struct {
 	UnderWay *Unfinished  `json:"under_way,omitempty"`
 	Ended    *EndedSearch `json:"ended,omitempty"`
 }
 
-// CarryOn goes on with the search that the end of an earlier process interrupted, if there is one: from its last checkpoint,
-// in the name of whoever began it, and standing still if it stood still.
-func (e *Exploration) CarryOn(ctx context.Context) error {
+// ResumeSearch resumes the search that the end of an earlier process interrupted, if there is one: from its last checkpoint,
+// in the name of its author, and paused if it was paused.
+func (e *Exploration) ResumeSearch(ctx context.Context) error {
 	s := e.Snapshot()
 	if s.Unfinished == nil || s.Workspace.ReadOnly {
 		return nil
@@ -49,7 +49,7 @@ func (e *Exploration) CarryOn(ctx context.Context) error {
 	return err
 }
 
-// search runs a search. That it is under way, and that it is over, outlives the process.
+// search runs a search, and records its start and its end.
 func (e *Exploration) search(ctx context.Context, a Actor, c StartSearch, m *monitor) error {
 	u := Unfinished{Search: c, Author: a.Name}
 	var before *EndedSearch
@@ -66,17 +66,17 @@ func (e *Exploration) search(ctx context.Context, a Actor, c StartSearch, m *mon
 		return err // the process ends, the search does not
 	}
 	over := record{Search: &searchRecord{Ended: e.ended(c, m)}}
-	if errors.Is(err, ErrInvalid) { // refused before it touched what an earlier one left
+	if errors.Is(err, ErrInvalid) { // refused before it changed the files of an earlier one
 		over.Search.Ended = before
 	}
 	if made.Subnet.Masks.Layers() > 0 && (err == nil || stopped) {
-		// A search that a person stopped has found something all the same.
+		// A stopped search keeps what it found.
 		return errors.Join(err, e.keep(a, m, made, Subnet{Origin: Searched}, over))
 	}
 	return errors.Join(err, e.record(context.WithoutCancel(ctx), a, func(*Snapshot) ([]record, error) { return []record{over}, nil }))
 }
 
-// ended describes a search that is over now, nil where it has scored nothing or is kept nowhere.
+// ended describes a search that has just ended, nil if it scored nothing or has no folder.
 func (e *Exploration) ended(c StartSearch, m *monitor) *EndedSearch {
 	s := e.Snapshot().Search
 	if s.Job != m.id || s.Evaluated == 0 || e.folder("search") == "" {
@@ -98,7 +98,7 @@ func (c StopJob) do(_ context.Context, e *Exploration, _ Actor) (Receipt, error)
 	return Receipt{Job: c.Job}, e.jobs.Stop(string(c.Job))
 }
 
-// pause pauses or resumes a job. Whether the search under way is paused outlives the process.
+// pause pauses or resumes a job, and records whether the search under way is paused.
 func (e *Exploration) pause(ctx context.Context, a Actor, id JobID, paused bool) (Receipt, error) {
 	if err := e.jobs.Pause(string(id), paused); err != nil {
 		return Receipt{}, err

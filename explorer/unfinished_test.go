@@ -19,18 +19,18 @@ func TestInterruptedSearchGoesOn(t *testing.T) {
 	for name, test := range map[string]struct {
 		during   func(t *testing.T, e *explorer.Exploration, v *valve, id explorer.JobID) // the end, else it is closed in the middle
 		kill     bool                                                                     // without closing
-		goesOn   bool
+		resumes  bool
 		paused   bool
 		returned error // by the first candidates
 	}{
-		"closed": {goesOn: true},
-		"killed": {goesOn: true, kill: true},
-		"closed while it stood still": {goesOn: true, paused: true, during: func(t *testing.T, e *explorer.Exploration, v *valve, id explorer.JobID) {
+		"closed": {resumes: true},
+		"killed": {resumes: true, kill: true},
+		"closed while paused": {resumes: true, paused: true, during: func(t *testing.T, e *explorer.Exploration, v *valve, id explorer.JobID) {
 			command(t, e, explorer.PauseJob{Job: id})
 			v.open("candidates")
 			untilState(t, e, id, explorer.Paused)
 		}},
-		"killed after it went on": {goesOn: true, kill: true, during: func(t *testing.T, e *explorer.Exploration, _ *valve, id explorer.JobID) {
+		"killed after it was resumed": {resumes: true, kill: true, during: func(t *testing.T, e *explorer.Exploration, _ *valve, id explorer.JobID) {
 			command(t, e, explorer.PauseJob{Job: id})
 			command(t, e, explorer.ResumeJob{Job: id})
 		}},
@@ -84,25 +84,25 @@ func TestInterruptedSearchGoesOn(t *testing.T) {
 			b.Pace = v.pace
 			e = explorertest.Open(t, b, folder)
 			u := e.Snapshot().Unfinished
-			if (u != nil) != test.goesOn {
-				t.Fatalf("under way: %+v, want %v", u, test.goesOn)
+			if (u != nil) != test.resumes {
+				t.Fatalf("under way: %+v, want %v", u, test.resumes)
 			}
 			ended := e.Snapshot().Ended
-			if (ended == nil) != test.goesOn || ended != nil && (ended.Search != asked || ended.Target != 0.7 || ended.Evaluated == 0 || ended.At.IsZero()) {
+			if (ended == nil) != test.resumes || ended != nil && (ended.Search != asked || ended.Target != 0.7 || ended.Evaluated == 0 || ended.At.IsZero()) {
 				t.Errorf("to be taken up again: %+v", ended)
 			}
-			if err := e.CarryOn(t.Context()); err != nil {
+			if err := e.ResumeSearch(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			jobs := e.Snapshot().Jobs
-			if !test.goesOn {
+			if !test.resumes {
 				if len(jobs) != 0 {
 					t.Errorf("jobs %+v", jobs)
 				}
 				return
 			}
 			if u.Search != asked || u.Author != "ed" || u.Paused != test.paused || len(jobs) != 1 || jobs[0].Kind != explorer.JobSearch || jobs[0].Author != "ed" {
-				t.Fatalf("%+v goes on as %+v", u, jobs)
+				t.Fatalf("%+v was resumed as %+v", u, jobs)
 			}
 			v.open("candidates")
 			if test.paused {
@@ -145,7 +145,7 @@ func TestInterruptedSearchIsLeftToWhoHoldsTheWorkspace(t *testing.T) {
 	id := start(t, holder, explorer.StartSearch{Target: 0.7})
 	explorertest.Until(t, holder, "the record of it", func(s *explorer.Snapshot) bool { return s.Unfinished != nil })
 	other := explorertest.Open(t, explorertest.New(), folder)
-	if err := other.CarryOn(t.Context()); err != nil || len(other.Snapshot().Jobs) != 0 {
+	if err := other.ResumeSearch(t.Context()); err != nil || len(other.Snapshot().Jobs) != 0 {
 		t.Errorf("%v, jobs %+v", err, other.Snapshot().Jobs)
 	}
 	v.open("candidates")

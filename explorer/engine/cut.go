@@ -44,7 +44,7 @@ func (m *model) make(ctx context.Context, c explorer.Calibration, o explorer.Ref
 		recipe.Widths = oneshot.Uniform
 		mon.Note(fmt.Sprintf("files of %s models have the same widths in all layers, so all keep the same share", g.Arch))
 	}
-	w := work{config: oneshot.Config{Preset: preset.Preset(method.Preset), Recipe: &recipe, Seed: method.Seed, Progress: func(e oneshot.Event) { tell(ctx, mon, e) }}}
+	w := work{config: oneshot.Config{Preset: preset.Preset(method.Preset), Recipe: &recipe, Seed: method.Seed, Progress: func(e oneshot.Event) { reportAndGate(ctx, mon, e) }}}
 	mon.Progress(0, 0, "layers", "tokenising")
 	if w.text, err = m.calibration(ctx, c); err != nil {
 		return explorer.Made{}, err
@@ -155,7 +155,7 @@ func recipeOf(name string, o explorer.ReformOptions) (oneshot.Recipe, error) {
 	case "":
 	case reform.Exact, reform.ADMM, reform.None:
 		r.Refit.Solve.Method = reform.Method(o.Method)
-		if r.Refit.Solve.Method != reform.Exact { // the paper's repair, or none, of each block by itself
+		if r.Refit.Solve.Method != reform.Exact { // the paper's re-fit, or none, of each block by itself
 			r.Refit.Target = reform.LocalOutput
 		}
 	default:
@@ -185,8 +185,8 @@ func recipeOf(name string, o explorer.ReformOptions) (oneshot.Recipe, error) {
 	return r, nil
 }
 
-// tell reports an event and blocks while the job is paused. The caller's computation finds that ctx has ended.
-func tell(ctx context.Context, mon explorer.Monitor, e oneshot.Event) {
+// reportAndGate reports an event and blocks while the job is paused. The caller's computation finds that ctx has ended.
+func reportAndGate(ctx context.Context, mon explorer.Monitor, e oneshot.Event) {
 	report(mon, e)
 	_ = mon.Gate(ctx)
 }

@@ -2,5 +2,5 @@
 
 package engine
 
-// freeBytes is what is left for files on the disk of a folder; ok is false where that is not known.
+// freeBytes returns the free space of a folder's disk; ok is false where that is unknown.
 func freeBytes(string) (n int64, ok bool) { return 0, false }

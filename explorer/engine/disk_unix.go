@@ -4,7 +4,7 @@ package engine
 
 import "golang.org/x/sys/unix"
 
-// freeBytes is what is left for files on the disk of a folder.
+// freeBytes returns the free space of a folder's disk in bytes.
 func freeBytes(path string) (int64, bool) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(path, &s); err != nil {

@@ -3,7 +3,7 @@
 // (infer/llamacpp).
 //
 // An [Engine] opens models. Opening reads a header only; weights are loaded by the first piece of work that computes with
-// them, and stay loaded. [Diagnose] says what of all this works on a machine, and how to get the rest.
+// them, and stay loaded. [Engine.Diagnose] reports which of these work on a machine, and how to get the rest.
 //
 // Errors name the file or the text they are about. Texts that cannot be used wrap [explorer.ErrText].
 package engine

@@ -20,27 +20,27 @@ type State string
 // The states of a check.
 const (
 	Works   State = "ok"
-	Missing State = "missing" // not there, and something is worse or does not work without it
-	Broken  State = "broken"  // there, and does not work
-	Absent  State = "absent"  // not there, and nothing is the worse for it
+	Missing State = "missing" // not found, and something is slower or does not work without it
+	Broken  State = "broken"  // found, and does not work
+	Absent  State = "absent"  // not found, and not needed
 )
 
-// A Check is one thing that was looked at.
+// A Check is the state of one component.
 type Check struct {
 	Name  string `json:"name"`
 	State State  `json:"state"`
 	Found string `json:"found,omitempty"` // what was found, and where
-	Used  string `json:"used,omitempty"`  // what it is used for, or what is used instead
-	Get   string `json:"get,omitempty"`   // what to do to have it
+	Used  string `json:"used,omitempty"`  // what it is used for, or the substitute
+	Get   string `json:"get,omitempty"`   // how to get it
 }
 
-// Places are where things are looked for.
+// Places are the paths that are checked.
 type Places struct {
-	Cache string // folder of things that can be fetched again
+	Cache string // folder of downloads
 	Model string // default model
 }
 
-// Diagnose looks at everything lathe can make use of.
+// Diagnose checks everything that lathe can use.
 func (e *Engine) Diagnose(ctx context.Context, p Places) []Check {
 	checks := []Check{e.machine(ctx), folder(p.Cache)}
 	checks = append(checks, defaultModel(p.Model), text(e.options.Text))
@@ -49,7 +49,7 @@ func (e *Engine) Diagnose(ctx context.Context, p Places) []Check {
 	return checks
 }
 
-// machine says what computes.
+// machine describes the machine.
 func (e *Engine) machine(ctx context.Context) Check {
 	c := Check{Name: "machine", State: Works, Found: fmt.Sprintf("%s/%s, %d cores (%d physical)", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), llamacpp.PhysicalCores())}
 	devices, err := e.runtime.Devices(ctx)
@@ -65,7 +65,7 @@ func (e *Engine) machine(ctx context.Context) Check {
 	return c
 }
 
-// folder makes sure that a folder can be written to, and says what is left on its disk.
+// folder checks that a folder can be written to, and reports the free space of its disk.
 func folder(path string) Check {
 	c := Check{Name: "cache folder", State: Works, Found: path, Used: "default model, texts, plug-ins"}
 	if err := os.MkdirAll(path, 0o755); err != nil {
@@ -121,7 +121,7 @@ func text(path string) Check {
 	return c
 }
 
-// compute says what search and re-fitting compute with.
+// compute reports the device that search and re-fitting compute on.
 func (e *Engine) compute() []Check {
 	c := Check{Name: "compute", Used: "search, statistics and re-fitting"}
 	backend, err := e.open(e.options.Compute)
@@ -132,16 +132,16 @@ func (e *Engine) compute() []Check {
 	defer backend.Close()
 	c.State, c.Found = Works, backend.Description()
 	if backend.Name() == "go" {
-		c.State, c.Get = Missing, "the Go backend is several times slower than XLA: run `make setup` to fetch the XLA plug-in"
+		c.State, c.Get = Missing, "the Go device is several times slower than XLA: run `make setup` to fetch the XLA plug-in"
 	}
 	checks := []Check{c}
 	for _, note := range backend.Notes() {
-		checks = append(checks, Check{Name: "compute, passed over", State: Absent, Found: note})
+		checks = append(checks, Check{Name: "compute, skipped", State: Absent, Found: note})
 	}
 	return checks
 }
 
-// runs says what chat and benchmarks run on.
+// runs reports what chat and benchmarks run on.
 func (e *Engine) runs(ctx context.Context) []Check {
 	c := Check{Name: "engine", Used: "chat, benchmarks and perplexity of written files"}
 	devices, err := e.runtime.Devices(ctx)
@@ -162,7 +162,7 @@ func (e *Engine) runs(ctx context.Context) []Check {
 	case gpu:
 		g.Found = "used by the engine"
 	case hasNVIDIA():
-		g.State, g.Found, g.Get = Missing, "an NVIDIA GPU is there, the engine's CUDA library is not", "run `make gpu`"
+		g.State, g.Found, g.Get = Missing, "there is an NVIDIA GPU, but not the engine's CUDA library", "run `make gpu`"
 	default:
 		g.State, g.Found, g.Used = Absent, "none found", "everything runs on the processor"
 	}

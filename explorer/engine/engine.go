@@ -24,13 +24,13 @@ import (
 	"github.com/lathe-llm/lathe/search/oneshot"
 )
 
-// Options say what to compute with. The zero value takes the best there is.
+// Options are the settings of New. The zero value selects the best device.
 type Options struct {
 	Compute string // what decoder.OpenDevice takes: "", "go", "xla", "cuda", "xla:/path/plugin.so"
 	Text    string // calibration text where none is named; "" for none
 	Scratch string // folder for files that need not last; "" is the system's temporary folder
 	// Spill is how many bytes of the hidden states of calibration text are held in memory, the rest being in a temporary
-	// file, and apart from that of the inputs of a matrix, the rest of which is computed anew; 0 is the decoder's default.
+	// file, and apart from that of the inputs of a matrix, the rest of which is recomputed; 0 is the decoder's default.
 	Spill int64
 	// Weights is how many bytes of the weights that computations run on are held in memory, on the device where that has its
 	// own; what is left of them is read from the model's file when it is needed. 0 is half of what is free when the model is
@@ -185,7 +185,7 @@ func (e *Engine) weightLimit(backend *decoder.Device) int64 {
 // known how much is free.
 func DefaultWeights() int64 { return memory.Free() / 2 }
 
-// describe is what a file's header says of a model.
+// describe returns the properties of a model from its file's header.
 func describe(f *gguf.File) (explorer.ModelInfo, error) {
 	config, err := f.Config()
 	if err != nil {

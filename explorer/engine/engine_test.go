@@ -17,7 +17,7 @@ import (
 )
 
 func TestOpenDescribesEveryFamily(t *testing.T) {
-	b := bench(t)
+	b := newEngine(t)
 	seen := make(map[string]string)
 	for _, f := range gguftest.Families() {
 		t.Run(f.Name, func(t *testing.T) {
@@ -67,7 +67,7 @@ func TestOpenRefuses(t *testing.T) {
 		"cut short": {write("short", good[:len(good)/2]), gguf.ErrFormat},
 		"family":    {gguftest.Write(t, foreign), gguf.ErrArchitecture},
 	} {
-		_, err := bench(t).Open(t.Context(), c.path)
+		_, err := newEngine(t).Open(t.Context(), c.path)
 		if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.path) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -78,7 +78,7 @@ func TestOpenRefuses(t *testing.T) {
 func TestCutWriteReadScore(t *testing.T) {
 	for _, preset := range []string{"allocated", "flap"} {
 		t.Run(preset, func(t *testing.T) {
-			b := bench(t)
+			b := newEngine(t)
 			m := open(t, b, gguftest.Tiny("llama"))
 			mon := &quiet{}
 			made, err := m.Cut(t.Context(), explorer.Cut{Preset: preset, Target: 0.7, Calibration: explorer.Calibration{Windows: 4, Seq: 128}, Seed: 1}, mon)
@@ -143,7 +143,7 @@ func near(t *testing.T, what string, got, want, tolerance float64) {
 }
 
 func TestReadRefusesFilesOfOthers(t *testing.T) {
-	b := bench(t)
+	b := newEngine(t)
 	m := open(t, b, gguftest.Tiny("llama"))
 	other := gguftest.Tiny("llama")
 	other.Seed = 7
@@ -183,7 +183,7 @@ func TestTexts(t *testing.T) {
 }
 
 func TestPassages(t *testing.T) {
-	m := open(t, bench(t), gguftest.Tiny("llama"))
+	m := open(t, newEngine(t), gguftest.Tiny("llama"))
 	ctx := t.Context()
 	all, err := m.passage(ctx, m.engine.options.Text, take{seq: 64})
 	if err != nil {
@@ -214,12 +214,12 @@ func TestPassages(t *testing.T) {
 }
 
 func TestDiagnose(t *testing.T) {
-	checks := bench(t).Diagnose(t.Context(), Places{Cache: t.TempDir(), Model: gguftest.Write(t, gguftest.Tiny("llama"))})
+	checks := newEngine(t).Diagnose(t.Context(), Places{Cache: t.TempDir(), Model: gguftest.Write(t, gguftest.Tiny("llama"))})
 	states := make(map[string]State)
 	for _, c := range checks {
 		states[c.Name] = c.State
 		if c.State == Missing && c.Get == "" {
-			t.Errorf("%s is missing and nothing says how to get it", c.Name)
+			t.Errorf("%s is missing without a hint how to get it", c.Name)
 		}
 	}
 	for _, name := range []string{"machine", "cache folder", "default model", "calibration text", "engine"} {

@@ -12,7 +12,7 @@ import (
 // TestEqualWidths cuts and searches models whose files hold equal widths only: nothing of what is found may be left in the
 // file as zeros.
 func TestEqualWidths(t *testing.T) {
-	b := bench(t)
+	b := newEngine(t)
 	for _, arch := range []string{"qwen3", "gemma2", "gemma3"} {
 		m := open(t, b, gguftest.Tiny(arch))
 		made, err := m.Cut(t.Context(), explorer.Cut{Target: 0.8, Calibration: explorer.Calibration{Windows: 4, Seq: 32}}, &quiet{})

@@ -14,7 +14,7 @@ import (
 
 // Opening a device takes seconds: what only asks of a model what is known does not wait for it.
 func TestNothingWaitsForTheDevice(t *testing.T) {
-	b := bench(t)
+	b := newEngine(t)
 	opening, proceed := make(chan struct{}), make(chan struct{})
 	b.open = func(spec string) (*decoder.Device, error) {
 		close(opening)

@@ -17,8 +17,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// bench is a bench over the Go backend, whose default text is some words.
-func bench(t *testing.T) *Engine {
+// newEngine returns an engine on the Go device, with a short default text.
+func newEngine(t *testing.T) *Engine {
 	t.Helper()
 	text := filepath.Join(t.TempDir(), "words.txt")
 	words := strings.Repeat("The lathe turns a heavy block of wood until only the shape that was wanted remains. ", 40)
@@ -52,7 +52,7 @@ func open(t *testing.T, b *Engine, m gguftest.Model) *model {
 	return opened.(*model)
 }
 
-// quiet is a monitor that lets everything go on and remembers what it was told.
+// quiet is a monitor that pauses nothing and records reports.
 type quiet struct {
 	layers []explorer.LayerProgress
 	notes  []string

@@ -18,7 +18,7 @@ import (
 // TestModelWithoutARuntime goes the way of a model that llama.cpp does not run: what is cut, written, read back and
 // verified agrees, its vocabulary is llama.cpp's to read, and what would run it is refused with the reason.
 func TestModelWithoutARuntime(t *testing.T) {
-	b := bench(t)
+	b := newEngine(t)
 	recipe := gguftest.Tiny("opt")
 	recipe.Context = explorer.HeldOutTokens // which are measured at once
 	opened, err := b.Open(t.Context(), gguftest.Write(t, recipe))

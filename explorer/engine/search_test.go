@@ -51,7 +51,7 @@ func asked(strategy string, candidates int) explorer.StartSearch {
 }
 
 func TestSearch(t *testing.T) {
-	b := bench(t)
+	b := newEngine(t)
 	m := open(t, b, gguftest.Tiny("llama"))
 	for _, strategy := range []string{"", "paper-laptop", "random"} {
 		d := &recorder{}
@@ -83,7 +83,7 @@ func TestSearch(t *testing.T) {
 
 // TestSearchResumes resumes a search with a larger budget. It ends like one that had that budget from the start.
 func TestSearchResumes(t *testing.T) {
-	b := bench(t)
+	b := newEngine(t)
 	m := open(t, b, gguftest.Tiny("llama"))
 	whole, err := m.Search(t.Context(), asked("", 80), t.TempDir(), &recorder{}, &quiet{})
 	if err != nil {
@@ -110,7 +110,7 @@ func TestSearchResumes(t *testing.T) {
 
 // TestSearchResumesOnlyItself interrupts a search before its first checkpoint, in the folder of another search.
 func TestSearchResumesOnlyItself(t *testing.T) {
-	m := open(t, bench(t), gguftest.Tiny("llama"))
+	m := open(t, newEngine(t), gguftest.Tiny("llama"))
 	dir := t.TempDir()
 	if _, err := m.Search(t.Context(), asked("", 30), dir, &recorder{}, &quiet{}); err != nil {
 		t.Fatal(err)
@@ -131,7 +131,7 @@ func TestSearchResumesOnlyItself(t *testing.T) {
 
 // TestSearchResumesWithItsText resumes a search with a budget for which it would use another amount of text.
 func TestSearchResumesWithItsText(t *testing.T) {
-	m := open(t, bench(t), gguftest.Tiny("llama"))
+	m := open(t, newEngine(t), gguftest.Tiny("llama"))
 	dir := filepath.Join(t.TempDir(), "search") // not there yet
 	r := asked("", 20)
 	r.Calibration.Windows, r.Budget.Seconds = 0, 600
@@ -151,7 +151,7 @@ func TestSearchResumesWithItsText(t *testing.T) {
 }
 
 func TestSearchTakesOrders(t *testing.T) {
-	b := bench(t)
+	b := newEngine(t)
 	m := open(t, b, gguftest.Tiny("llama"))
 	half := subnet.Dense(m.geometry())
 	l := half.Layer(0)
@@ -174,7 +174,7 @@ func TestSearchTakesOrders(t *testing.T) {
 }
 
 func TestSearchRefuses(t *testing.T) {
-	b := bench(t)
+	b := newEngine(t)
 	m := open(t, b, gguftest.Tiny("llama"))
 	for name, change := range map[string]func(*explorer.StartSearch){
 		"strategy": func(r *explorer.StartSearch) { r.Strategy = "magic" },
@@ -206,7 +206,7 @@ func TestSearchRefuses(t *testing.T) {
 }
 
 func TestCalibrationTakesWhatThereIs(t *testing.T) {
-	m := open(t, bench(t), gguftest.Tiny("llama"))
+	m := open(t, newEngine(t), gguftest.Tiny("llama"))
 	for most, want := range map[int]int{2: 2, 1000: 0} {
 		p, err := m.upTo(t.Context(), explorer.Calibration{Seq: 16}, most)
 		if err != nil {

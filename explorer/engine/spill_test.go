@@ -12,7 +12,7 @@ import (
 // Hidden states and weights that are not held in memory give the same subnet.
 func TestSpill(t *testing.T) {
 	cut := func(states, weights int64) gguf.Subnet {
-		b := bench(t)
+		b := newEngine(t)
 		b.options.Spill, b.options.Weights = states, weights
 		m := open(t, b, gguftest.Tiny("llama"))
 		made, err := m.Cut(t.Context(), explorer.Cut{Target: 0.7, Calibration: explorer.Calibration{Windows: 4, Seq: 128}, Seed: 1}, &quiet{})

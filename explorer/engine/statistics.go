@@ -50,7 +50,7 @@ func (m *model) Gather(ctx context.Context, c explorer.Calibration, dir string, 
 	if s, at, err := m.recall(dir, want); err == nil {
 		return m.adopt(s, ref, at), nil
 	} else if !errors.Is(err, os.ErrNotExist) {
-		mon.Note(fmt.Sprintf("statistics are gathered anew: %v", err))
+		mon.Note(fmt.Sprintf("statistics are gathered again: %v", err))
 	}
 	mon.Progress(0, 0, "layers", "tokenising")
 	p, err := m.calibration(ctx, c)
@@ -62,21 +62,21 @@ func (m *model) Gather(ctx context.Context, c explorer.Calibration, dir string, 
 	if err != nil {
 		return explorer.Statistics{}, err
 	}
-	s, err := oneshot.NewStatistics(ctx, dm, p.windows, func(e oneshot.Event) { tell(ctx, mon, e) })
+	s, err := oneshot.NewStatistics(ctx, dm, p.windows, func(e oneshot.Event) { reportAndGate(ctx, mon, e) })
 	if err != nil {
 		return explorer.Statistics{}, translate(err)
 	}
 	want.Gathered = time.Now().UTC()
 	if err := keep(dir, want, s); err != nil {
-		mon.Note(fmt.Sprintf("statistics could not be kept for the next time: %v", err))
+		mon.Note(fmt.Sprintf("statistics could not be stored: %v", err))
 	}
 	return m.adopt(s, p.ref, want.Gathered), nil
 }
 
-// errOther says that kept statistics are of something else than wanted.
-var errOther = fmt.Errorf("those kept are of another text: %w", os.ErrNotExist)
+// errOther is returned for stored statistics of another text.
+var errOther = fmt.Errorf("the stored statistics are of another text: %w", os.ErrNotExist)
 
-// recall reads statistics that were kept. Its error wraps os.ErrNotExist when there are none of what is wanted.
+// recall reads stored statistics. Its error wraps os.ErrNotExist when there are none of this text.
 func (m *model) recall(dir string, want keptStatistics) (*oneshot.Statistics, time.Time, error) {
 	if dir == "" {
 		return nil, time.Time{}, os.ErrNotExist
@@ -100,7 +100,7 @@ func (m *model) recall(dir string, want keptStatistics) (*oneshot.Statistics, ti
 	return s, kept.Gathered, nil
 }
 
-// keep writes statistics for the next time.
+// keep stores statistics.
 func keep(dir string, k keptStatistics, s *oneshot.Statistics) error {
 	if dir == "" {
 		return nil
@@ -116,7 +116,7 @@ func keep(dir string, k keptStatistics, s *oneshot.Statistics) error {
 	return durable.Write(filepath.Join(dir, statisticsFile), 0o600, func(w io.Writer) error { return json.NewEncoder(w).Encode(k) })
 }
 
-// adopt makes statistics those that Predict goes by, and says of them what the explorer shows.
+// adopt makes statistics those that Predict uses, and returns what the explorer shows of them.
 func (m *model) adopt(s *oneshot.Statistics, ref explorer.TextRef, at time.Time) explorer.Statistics {
 	m.statistics.Store(s)
 	out := explorer.Statistics{Ready: true, Text: ref, Tokens: s.Tokens, Layers: len(s.Layers), Gathered: at, DenseNLL: s.DenseNLL}
@@ -137,7 +137,7 @@ func (m *model) adopt(s *oneshot.Statistics, ref explorer.TextRef, at time.Time)
 	return out
 }
 
-// ranked are the scores of units, changed as little as makes them rise along the order in which units are best dropped.
+// ranked returns the scores of units, changed as little as makes them rise along the order in which units are best dropped.
 func ranked(u oneshot.UnitStatistics) []float64 {
 	scores := make([]float64, len(u.Cost))
 	last := math.Inf(-1)

@@ -132,7 +132,7 @@ type passage struct {
 	bos     bool // the text begins with the model's start token
 }
 
-// take says which windows of a text to take.
+// take selects windows of a text.
 type take struct {
 	windows, seq int
 	fromEnd      bool // the last windows instead of the first
@@ -164,7 +164,7 @@ func (m *model) passage(ctx context.Context, path string, t take) (passage, erro
 	return p, nil
 }
 
-// tokenise is the whole text as tokens, or enough of its beginning or end for the windows wanted.
+// tokenise returns the whole text as tokens, or enough of its beginning or end for the windows asked for.
 func (m *model) tokenise(ctx context.Context, text string, ref explorer.TextRef, t take) ([]int32, bool, error) {
 	load, err := m.tokenizer(ctx)
 	if err != nil {
@@ -197,7 +197,7 @@ func (m *model) tokenise(ctx context.Context, text string, ref explorer.TextRef,
 	}
 }
 
-// excerpt is the first n bytes of a text, or the last -n, at the bounds of characters.
+// excerpt returns the first n bytes of a text, or the last -n, at the bounds of characters.
 func excerpt(text string, n int) string {
 	if n >= 0 {
 		for n > 0 && !utf8.RuneStart(text[n]) {
@@ -245,7 +245,7 @@ func (m *model) vocabularyFile(ctx context.Context) (string, error) {
 	return filepath.Join(folder, name), err
 }
 
-// calibration is the text that statistics and re-fitting learn from.
+// calibration returns the text that statistics and re-fitting learn from.
 func (m *model) calibration(ctx context.Context, c explorer.Calibration) (passage, error) {
 	path, err := m.text(c.Text)
 	if err != nil {
@@ -254,7 +254,7 @@ func (m *model) calibration(ctx context.Context, c explorer.Calibration) (passag
 	return m.passage(ctx, path, take{windows: orDefault(c.Windows, defaultWindows), seq: orDefault(c.Seq, defaultSeq)})
 }
 
-// upTo is calibration with as many windows as the text has, most at the most.
+// upTo is calibration with as many windows as the text has, at most the given number.
 func (m *model) upTo(ctx context.Context, c explorer.Calibration, most int) (passage, error) {
 	c.Windows = most
 	p, err := m.calibration(ctx, c)
@@ -268,19 +268,19 @@ func (m *model) upTo(ctx context.Context, c explorer.Calibration, most int) (pas
 	return m.passage(ctx, path, take{seq: orDefault(c.Seq, defaultSeq)})
 }
 
-// What calibration takes where nothing else was said.
+// The defaults of calibration.
 const (
 	defaultWindows = 8
 	defaultSeq     = 2048
 )
 
-// text is the path of a text, or of the default one.
+// text returns the path of a text, or of the default one.
 func (m *model) text(path string) (string, error) {
 	if path != "" {
 		return path, nil
 	}
 	if m.engine.options.Text == "" {
-		return "", fmt.Errorf("%w: none was named and the default one is not there: name one with --text, or run `make setup`", explorer.ErrText)
+		return "", fmt.Errorf("%w: none was named and there is no default text: name one with --text, or run `make setup`", explorer.ErrText)
 	}
 	return m.engine.options.Text, nil
 }

@@ -17,7 +17,7 @@ const (
 	verifyTolerance = 5e-3 // relative difference of perplexities: engines round otherwise, and so do cut rows of quantised types
 )
 
-// Verify checks that a file is the subnet of the source that it says it is, tensor by tensor, and that it computes, in
+// Verify checks that a file is the subnet of the source that its metadata describes, tensor by tensor, and that it computes, in
 // llama.cpp where that runs it, what the source with the same masks and weights computes in the graphs that search works with. See
 // [gguf.Verify]; texts and engines that are not there leave the last check out.
 func (e *Engine) Verify(ctx context.Context, path, source string, mon explorer.Monitor) (_ gguf.Verification, err error) {

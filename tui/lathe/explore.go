@@ -65,7 +65,7 @@ func (a *app) explore(ctx context.Context, args []string, o tui.Options) error {
 		return err
 	}
 	a.gatherInBackground(ctx, e)
-	if err := e.CarryOn(ctx); err != nil {
+	if err := e.ResumeSearch(ctx); err != nil {
 		return errors.Join(err, e.Close())
 	}
 	return errors.Join(a.open(ctx, a, e, o), e.Close())

@@ -13,14 +13,14 @@ import (
 	"github.com/lathe-llm/lathe/explorer/internal/fault"
 )
 
-// A Job is what a [Scheduler] runs. It is told what happens to it; no method but Run may take long.
+// A Job is what a [Scheduler] runs. Its methods are called as it proceeds; only Run may take long.
 type Job interface {
 	// Queued is called before Start returns, with the scheduler's lock held.
 	Queued(id string)
 	Started()
 	// Run does the work, and calls Gate of the task between pieces of it.
 	Run(ctx context.Context, t *Task) error
-	// Held reports why the job waits at its gate, and Not once it goes on.
+	// Held reports why the job waits at its gate, and Not once it resumes.
 	Held(Hold)
 	Ended(Outcome, error)
 }
@@ -52,12 +52,12 @@ type Lane int
 const (
 	Foreground Lane = iota // a person waits for it: a cut, a re-fit, a benchmark
 	Background             // a search
-	Idle                   // statistics, which make searches and edits better but nobody waits for
+	Idle                   // statistics, for which no person waits
 	lanes
 )
 
 // A Scheduler runs jobs in lanes, in each of them one at a time in the order of their starts. A job waits at its next gate
-// while a job of an earlier lane runs, and every job does while somebody chats, so that whoever waits for an answer has
+// while a job of an earlier lane runs, and every job does during a chat, so that the person who waits for an answer has
 // the cores.
 type Scheduler struct {
 	ctx    context.Context
@@ -73,7 +73,7 @@ type Scheduler struct {
 	moved      chan struct{} // closed and replaced whenever a gate may have to open or close, or a task stopped computing
 }
 
-// A Task is a job with its place in the scheduler, whose mutex guards paused and still.
+// A Task is a job as the scheduler holds it. The scheduler's mutex guards paused and still.
 type Task struct {
 	s      *Scheduler
 	id     string
@@ -198,7 +198,7 @@ func (s *Scheduler) await(ctx context.Context, ready func() bool) error {
 	}
 }
 
-// signal wakes whoever waits for the scheduler to change. The caller holds mu.
+// signal wakes all that wait for the scheduler to change. The caller holds mu.
 func (s *Scheduler) signal() {
 	close(s.moved)
 	s.moved = make(chan struct{})
@@ -227,7 +227,7 @@ func (t *Task) Paused() bool {
 	return t.paused
 }
 
-// Gate returns at once while the job may go on, and waits while it may not. It returns ctx's error when ctx ends.
+// Gate returns at once while the job may run, and waits while it may not. It returns ctx's error when ctx ends.
 func (t *Task) Gate(ctx context.Context) error {
 	s := t.s
 	s.mu.Lock()
@@ -264,8 +264,8 @@ func (t *Task) Gate(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Interrupt has every job wait at its next gate, and returns when all do or after patience. The returned function lets them
-// go on.
+// Interrupt has every job wait at its next gate, and returns when all do or after patience. The returned function resumes
+// them.
 func (s *Scheduler) Interrupt(ctx context.Context, patience time.Duration) (release func()) {
 	s.mu.Lock()
 	s.interrupts++
@@ -273,7 +273,7 @@ func (s *Scheduler) Interrupt(ctx context.Context, patience time.Duration) (rele
 	s.mu.Unlock()
 	wait, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	// A job that comes to no gate in time keeps computing beside the chat: slower for both, but nobody is locked out.
+	// A job that comes to no gate in time keeps computing beside the chat: slower for both, but neither is blocked.
 	_ = s.await(wait, func() bool {
 		for _, t := range s.running {
 			if t != nil && !t.still {

@@ -8,8 +8,8 @@ import (
 	"os"
 )
 
-// takeLock makes the lock file, which must not be there. A process that was killed leaves it behind, and the message says
-// which file to remove then.
+// takeLock creates the lock file, which must not exist. A killed process leaves it behind; holder then names the file to
+// remove.
 func takeLock(path string) (f *os.File, holder string, err error) {
 	f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
 	if errors.Is(err, os.ErrExist) {

@@ -23,7 +23,7 @@ func takeLock(path string) (f *os.File, holder string, err error) {
 	}
 	switch err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); {
 	case errors.Is(err, syscall.EWOULDBLOCK):
-		text, _ := io.ReadAll(io.LimitReader(f, 200)) // who holds it is for people only
+		text, _ := io.ReadAll(io.LimitReader(f, 200)) // the holder is only informative
 		holder = strings.TrimSpace(string(text))
 		if holder == "" {
 			holder = "another process"

@@ -8,7 +8,7 @@ import (
 // Bytes returns the size of all files below path.
 func Bytes(path string) int64 {
 	var total int64
-	// A file that vanishes while it is counted does not matter: the number is for people.
+	// A file that vanishes while it is counted does not matter: the size is only informative.
 	_ = filepath.WalkDir(path, func(_ string, d os.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {
 			if info, err := d.Info(); err == nil {

@@ -38,7 +38,7 @@ type weightHeader struct {
 	Layers []weightsStored `json:"layers"` // one per layer of the model
 }
 
-// weightsStored says which matrices of a layer a file has.
+// weightsStored reports which matrices of a layer a file contains.
 type weightsStored struct {
 	WO bool `json:"wo,omitempty"`
 	WD bool `json:"wd,omitempty"`
@@ -157,7 +157,7 @@ func (w Weights) Load(ctx context.Context, name string, g *subnet.Geometry) (ggu
 		}
 	}
 	if _, err := in.ReadByte(); !errors.Is(err, io.EOF) {
-		return fail(fmt.Errorf("%w: more than its header says", fault.ErrDamaged))
+		return fail(fmt.Errorf("%w: it is longer than its header states", fault.ErrDamaged))
 	}
 	if got := hex.EncodeToString(sum.Sum(nil)); got != strings.TrimSuffix(filepath.Base(name), weightSuffix) {
 		return fail(fmt.Errorf("%w: its content does not match its name", fault.ErrDamaged))
