@@ -39,12 +39,15 @@ type compareRow struct {
 	Err            string  `json:"error,omitempty"`
 }
 
+// compareFlags are the flags of `compare`.
+type compareFlags struct {
+	ratios, methods, format, also string
+	test                          explorer.Measure
+	cut                           explorer.Cut
+}
+
 func (a *app) compareCommand() *cobra.Command {
-	var (
-		ratios, methods, format, also string
-		test                          explorer.Measure
-		c                             explorer.Cut
-	)
+	var f compareFlags
 	cmd := &cobra.Command{
 		Use:   "compare [MODEL]",
 		Short: "Compare one-shot methods under equal conditions",
@@ -59,47 +62,43 @@ func (a *app) compareCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			at, err := parseRatios(ratios)
+			ratios, err := parseRatios(f.ratios)
 			if err != nil {
 				return usage(fmt.Errorf("--ratios: %w", err))
 			}
-			if format != "text" && format != "csv" {
-				return usage(fmt.Errorf("--format %q: not text or csv", format))
+			if f.format != "text" && f.format != "csv" {
+				return usage(fmt.Errorf("--format %q: not text or csv", f.format))
 			}
 			return a.with(cmd.Context(), model, inMemory, func(e exploration) error {
-				r, err := a.compare(cmd.Context(), e, strings.Split(methods, ","), at, c, test, also)
+				r, err := a.compare(cmd.Context(), e, strings.Split(f.methods, ","), ratios, f.cut, f.test, f.also)
 				if err != nil {
 					return err
 				}
-				var written error
-				err = a.result(r, func(w io.Writer) {
-					if format == "csv" {
-						written = r.csv(w)
-					} else {
-						r.words(w)
-					}
-				})
-				if err != nil {
-					return err
+				if f.format == "csv" && !a.json {
+					return r.csv(a.stdout)
 				}
-				return written
+				return a.result(r, r.words)
 			})
 		},
 	}
-	flags := cmd.Flags()
-	flags.StringVar(&ratios, "ratios", "0.9,0.8,0.7,0.6,0.5", "ratios of the block parameters to keep")
-	flags.StringVar(&methods, "methods", strings.Join(explorer.Presets(), ","), "methods to compare")
-	flags.StringVar(&test.Text, "test", "", "text to measure on (default: the end of the calibration text, which is not used for calibration)")
-	flags.StringVar(&also, "also", "", "second text to measure on")
-	flags.IntVar(&test.Seq, "test-seq", 2048, "tokens per window of the test texts")
-	flags.IntVar(&test.Windows, "test-windows", 4, "windows of each test text")
-	flags.StringVar(&test.Engine, "engine", explorer.EngineDecoder, "what measures: decoder, or llama.cpp on temporary files")
-	flags.StringVar(&test.Type, "type", "", "tensor type of those files (default: the source's)")
-	flags.StringVar(&format, "format", "text", "output: text or csv")
-	flags.Uint64Var(&c.Seed, "seed", 1, "random seed")
-	calibrationFlags(cmd, &c.Calibration)
-	reformFlags(cmd, &c.Reform)
+	f.add(cmd)
 	return cmd
+}
+
+func (f *compareFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.ratios, "ratios", "0.9,0.8,0.7,0.6,0.5", "ratios of the block parameters to keep")
+	flags.StringVar(&f.methods, "methods", strings.Join(explorer.Presets(), ","), "methods to compare")
+	flags.StringVar(&f.test.Text, "test", "", "text to measure on (default: the end of the calibration text, which is not used for calibration)")
+	flags.StringVar(&f.also, "also", "", "second text to measure on")
+	flags.IntVar(&f.test.Seq, "test-seq", 2048, "tokens per window of the test texts")
+	flags.IntVar(&f.test.Windows, "test-windows", 4, "windows of each test text")
+	flags.StringVar(&f.test.Engine, "engine", explorer.EngineDecoder, "what measures: decoder, or llama.cpp on temporary files")
+	flags.StringVar(&f.test.Type, "type", "", "tensor type of those files (default: the source's)")
+	flags.StringVar(&f.format, "format", "text", "output: text or csv")
+	flags.Uint64Var(&f.cut.Seed, "seed", 1, "random seed")
+	calibrationFlags(cmd, &f.cut.Calibration)
+	reformFlags(cmd, &f.cut.Reform)
 }
 
 func (a *app) compare(ctx context.Context, e exploration, methods []string, ratios []float64, c explorer.Cut, test explorer.Measure, also string) (compareResult, error) {

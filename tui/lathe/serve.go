@@ -63,22 +63,29 @@ func (a *app) serveCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) serve(ctx context.Context, model string, f serveFlags) (err error) {
-	log := slog.New(slog.NewTextHandler(a.stderr, nil))
-	o := sshserver.Options{
+// serverOptions returns the options that the flags set, except for the audit log.
+func (a *app) serverOptions(f serveFlags, log *slog.Logger) (o sshserver.Options, err error) {
+	o = sshserver.Options{
 		AuthorizedKeys: f.keys, HostKey: f.host, Log: log, DefaultRole: explorer.RoleViewer,
 		Limits: sshserver.Limits{Sessions: f.sessions, Idle: f.idle},
 	}
 	if o.HostKey == "" {
 		o.HostKey = filepath.Join(filepath.Dir(a.workspaces()), "host_key")
 		if err := durable.MkdirAll(filepath.Dir(o.HostKey), 0o700); err != nil {
-			return err
+			return o, err
 		}
 	}
 	if o.AuthorizedKeys == "" {
-		if o.OwnKeys, err = sshserver.UserKeys(); err != nil {
-			return err
-		}
+		o.OwnKeys, err = sshserver.UserKeys()
+	}
+	return o, err
+}
+
+func (a *app) serve(ctx context.Context, model string, f serveFlags) (err error) {
+	log := slog.New(slog.NewTextHandler(a.stderr, nil))
+	o, err := a.serverOptions(f, log)
+	if err != nil {
+		return err
 	}
 	if f.audit != "" {
 		audit, err := sshserver.OpenAudit(f.audit)

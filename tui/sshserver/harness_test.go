@@ -22,6 +22,7 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 	"charm.land/lipgloss/v2"
+	"github.com/charmbracelet/colorprofile"
 	"github.com/charmbracelet/x/vt"
 	gossh "golang.org/x/crypto/ssh"
 
@@ -367,6 +368,7 @@ type probe struct {
 	ctx           context.Context
 	s             *Session
 	width, height int
+	profile       colorprofile.Profile
 	typed         string
 	pasted        int
 	sizes         int
@@ -412,6 +414,8 @@ func (p *probe) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	case tea.WindowSizeMsg:
 		p.width, p.height = msg.Width, msg.Height
 		p.sizes++
+	case tea.ColorProfileMsg:
+		p.profile = msg.Profile
 	case changedMsg:
 		p.snapshot = p.s.Exploration.Snapshot()
 		return p, p.watch
@@ -444,6 +448,16 @@ func (p *probe) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	return p, nil
 }
 
+// term is the terminal type that the client requested.
+func (p *probe) term() string {
+	for _, e := range p.s.Environ {
+		if term, ok := strings.CutPrefix(e, "TERM="); ok {
+			return term
+		}
+	}
+	return ""
+}
+
 func (p *probe) View() tea.View {
 	if strings.Contains(p.typed, "V") {
 		panic("view of the probe")
@@ -455,8 +469,8 @@ func (p *probe) View() tea.View {
 	swatch := lipgloss.NewStyle().Foreground(lipgloss.Color("#ff0000")).Render("swatch")
 	rows := []string{
 		fmt.Sprintf("size %dx%d.", p.width, p.height),
-		fmt.Sprintf("%s is %s on %s.", p.s.Actor.Name, p.s.Actor.Role, p.s.Term),
-		"profile " + p.s.Profile.String() + ".",
+		fmt.Sprintf("%s is %s on %s.", p.s.Actor.Name, p.s.Actor.Role, p.term()),
+		"profile " + p.profile.String() + ".",
 		"typed " + p.typed + ".",
 		fmt.Sprintf("pasted %d.", p.pasted),
 		fmt.Sprintf("steps %d.", len(p.snapshot.Draft.Steps)),

@@ -107,7 +107,7 @@ func BenchmarkLoad(b *testing.B) {
 		watched = l.measure(idle)
 		memory = (heap() - before) / sessions
 		_ = l.measure(func(until <-chan time.Time) { late = append(late, l.press(clients[1:], until)...) })
-		if n := len(f.Sessions()); n != sessions {
+		if n := len(f.sessions.all()); n != sessions {
 			b.Errorf("%d sessions are open", n)
 		}
 		for _, c := range clients {

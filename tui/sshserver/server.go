@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"slices"
 	"sync"
 	"time"
 
@@ -37,16 +36,6 @@ type Server struct {
 	stop     sync.Once
 	stopping chan struct{} // closed when Shutdown begins
 	stopped  chan struct{} // and when it has ended
-}
-
-// SessionInfo describes an open session.
-type SessionInfo struct {
-	ID     string
-	Name   string
-	Role   explorer.Role
-	Remote string
-	What   string // "terminal", or the first words of a command
-	Opened time.Time
 }
 
 // New checks the options, reads the keys, and creates the host key if it does not exist.
@@ -101,16 +90,6 @@ func (s *Server) configure(l *ssh.Server) error {
 
 // Fingerprint returns the host key's fingerprint as clients show it.
 func (s *Server) Fingerprint() string { return gossh.FingerprintSHA256(s.signer.PublicKey()) }
-
-// Sessions returns the open sessions, the oldest first.
-func (s *Server) Sessions() []SessionInfo {
-	var list []SessionInfo
-	for _, session := range s.sessions.all() {
-		list = append(list, SessionInfo{session.id, session.actor.Name, session.actor.Role, session.remote, session.what, session.opened})
-	}
-	slices.SortFunc(list, func(a, b SessionInfo) int { return a.Opened.Compare(b.Opened) })
-	return list
-}
 
 // ListenAndServe serves on a TCP address until ctx ends; then it shuts down and returns nil.
 func (s *Server) ListenAndServe(ctx context.Context, address string) error {

@@ -321,12 +321,3 @@ func TestPresenceIsPerPrincipal(t *testing.T) {
 	viewer.session.Close()
 	present()
 }
-
-func TestSessionsAreListed(t *testing.T) {
-	f := serve(t, nil)
-	f.open(f.viewer, "xterm", 80, 24).until("vera")
-	list := f.Sessions()
-	if len(list) != 1 || list[0].Name != "vera" || list[0].What != "terminal" || list[0].Role != explorer.RoleViewer || list[0].ID == "" {
-		t.Errorf("%+v", list)
-	}
-}

@@ -27,17 +27,11 @@ const leavingTime = 2 * time.Second
 
 // A Session is what the program of an interactive session gets. Nothing in it is shared with other sessions.
 type Session struct {
-	ID    string
 	Actor explorer.Actor // the principal of the key
 	// Exploration runs all commands as Actor, whatever actor they are called with, and audits them. Only owners' commands may
 	// name files of the server's machine.
 	Exploration Exploration
 	Environ     []string // the client's variables that may be set, and TERM
-	Term        string
-	Profile     colorprofile.Profile
-	Width       int // at the beginning; changes are sent as messages
-	Height      int
-	Remote      string
 	// Pace returns the minimum time between two reads of a changing exploration. It grows with the load.
 	Pace func() time.Duration
 }
@@ -59,8 +53,7 @@ func (s *Server) terminal(sess ssh.Session, session *session, c *channel) int {
 	ctx, cancel := context.WithCancel(c.ctx)
 	defer cancel()
 	model, options := s.options.Program(ctx, &Session{
-		ID: session.id, Actor: session.actor, Exploration: newSessionView(s, session, session.actor.Role >= explorer.RoleOwner), Environ: environ, Term: pty.Term, Profile: profile,
-		Width: window.width, Height: window.height, Remote: session.remote, Pace: s.pacer.pace,
+		Actor: session.actor, Exploration: newSessionView(s, session, session.actor.Role >= explorer.RoleOwner), Environ: environ, Pace: s.pacer.pace,
 	})
 	g := newGuard(model, s.pacer, func(panicked any) {
 		s.log.Error("panic in a session's program", "session", session.id, "panic", fmt.Sprint(panicked), "stack", string(debug.Stack()))

@@ -331,7 +331,7 @@ func TestSessionsLeaveNothingBehind(t *testing.T) {
 	}
 	gone := func() {
 		t.Helper()
-		for len(f.Sessions()) > 0 {
+		for len(f.sessions.all()) > 0 {
 			f.sessions.mu.Lock()
 			left := f.sessions.left
 			f.sessions.mu.Unlock()
