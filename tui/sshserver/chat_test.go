@@ -83,7 +83,7 @@ func TestChatsTakeTurns(t *testing.T) {
 			return n == answered
 		})
 	}
-	place := func(n int) string { return fmt.Sprintf("%d in line for the model", n) }
+	place := func(n int) string { return fmt.Sprintf("waiting for the model, position %d", n) }
 
 	first, second := chatting(f.editor, "ed", "planks"), chatting(f.editor, "ed", "beams")
 	other := chatting(f.owner, "olga", "shavings")
@@ -134,7 +134,7 @@ func TestHostileTextReachesNoTerminal(t *testing.T) {
 	mallory := newKey(t)
 	f.allow(line(`lathe-role="editor"`, mallory, evil+"mallory"), line(`lathe-role="editor"`, f.editor, "ed"), line(`lathe-role="viewer"`, f.viewer, "vera"))
 	at := f.open(mallory, "xterm", 120, 40)
-	at.until("here")
+	at.until("1 Search")
 	as := explorer.Actor{Name: evil, Role: explorer.RoleOwner}
 	do := func(c explorer.Command) explorer.Receipt {
 		t.Helper()
@@ -162,7 +162,7 @@ func TestHostileTextReachesNoTerminal(t *testing.T) {
 	}
 
 	victim := f.open(f.viewer, "xterm-256color", 200, 50)
-	victim.until("3 here")
+	victim.until("3 viewers")
 	for _, screen := range "123456" {
 		victim.keysDown(string(screen))
 		for key, title := range map[string]string{":": "commands", "J": "jobs", "N": "messages", "I": "model"} {
