@@ -68,7 +68,7 @@ func (p *Panes) forget(id string) {
 	}
 }
 
-// TestOnePaneIsDrawnForOneChange holds the work of a frame to what changed in it; what that costs BenchmarkFrame measures.
+// TestOnePaneIsDrawnForOneChange checks that a frame redraws only changed panes. BenchmarkFrame measures the cost.
 func TestOnePaneIsDrawnForOneChange(t *testing.T) {
 	l := newLoop(t, 200, 60, nil)
 	l.press("esc")

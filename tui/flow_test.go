@@ -163,7 +163,7 @@ func TestChannelsInsideHeads(t *testing.T) {
 	}
 }
 
-// TestTwoEditorsNeverLoseAnEdit lets somebody else edit between a key and its command.
+// TestTwoEditorsNeverLoseAnEdit lets another editor edit between a key and its command.
 func TestTwoEditorsNeverLoseAnEdit(t *testing.T) {
 	l := newLoop(t, 100, 30, nil)
 	l.press("2", "home")

@@ -12,7 +12,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer/explorertest"
 )
 
-// TestRandomKeys presses ten thousand random keys, with mouse events, pastes and resizes between them, and holds every
+// TestRandomKeys presses ten thousand random keys, with mouse events, pastes and resizes between them, and checks every
 // frame to its size. From wherever that leads, esc and the keys of the screens must lead back.
 func TestRandomKeys(t *testing.T) {
 	t.Chdir(t.TempDir()) // forms may write files
@@ -21,7 +21,7 @@ func TestRandomKeys(t *testing.T) {
 	for c := '!'; c <= '~'; c++ {
 		keys = append(keys, string(c))
 	}
-	for _, k := range []string{"1", "2", "3", "4", "5", "6", "enter", "down", "left", "right", "esc"} { // what people press most
+	for _, k := range []string{"1", "2", "3", "4", "5", "6", "enter", "down", "left", "right", "esc"} { // the most frequent keys
 		for range 6 {
 			keys = append(keys, k)
 		}

@@ -18,7 +18,7 @@ import (
 // sizes are the floor, the smallest complete terminal, a roomy one and a large one.
 func goldenSizes() [][2]int { return [][2]int{{60, 18}, {80, 24}, {120, 40}, {200, 60}} }
 
-// TestScreens holds every screen, as text, to what it was when somebody last looked at it.
+// TestScreens compares every screen, as text, with its golden file.
 func TestScreens(t *testing.T) {
 	l := newLoop(t, 80, 24, nil)
 	l.press("esc") // read the messages
@@ -33,7 +33,7 @@ func TestScreens(t *testing.T) {
 	}
 }
 
-// TestStyledScreens holds the colours of every screen at one size.
+// TestStyledScreens compares every screen with its colours at one size.
 func TestStyledScreens(t *testing.T) {
 	l := newLoop(t, 80, 24, func(o *Options) { o.Color = Color256 })
 	l.press("esc")
@@ -45,7 +45,7 @@ func TestStyledScreens(t *testing.T) {
 	}
 }
 
-// TestParts holds what keys open on the screens.
+// TestParts compares overlays and other states that keys lead to.
 func TestParts(t *testing.T) {
 	b := explorertest.New()
 	ex := explorertest.Filled(t, b)
@@ -97,7 +97,7 @@ func TestParts(t *testing.T) {
 	}
 }
 
-// TestEmpty holds the screens of a model that nothing was done with yet.
+// TestEmpty compares the screens of an empty workspace.
 func TestEmpty(t *testing.T) {
 	b := explorertest.New()
 	l := newLoopOver(t, explorertest.Open(t, b, ""), b, 80, 24, nil)
@@ -109,7 +109,7 @@ func TestEmpty(t *testing.T) {
 	}
 }
 
-// TestNothingForeignReachesTheTerminal puts control characters wherever people can write and looks for them on every
+// TestNothingForeignReachesTheTerminal puts control characters into all texts of users and looks for them on every
 // screen.
 func TestNothingForeignReachesTheTerminal(t *testing.T) {
 	const evil = "\x1b]0;owned\x07\x1b[2Jname\u202e\r\n\x9b31m"

@@ -106,7 +106,7 @@ func (l *loop) send(msg tea.Msg) {
 	l.check()
 }
 
-// check holds every frame to its size.
+// check checks the size of the frame and that the cursor is inside it.
 func (l *loop) check() {
 	l.t.Helper()
 	v := l.m.View()
@@ -142,7 +142,7 @@ func (l *loop) write(s string) {
 	}
 }
 
-// until takes messages in until a condition holds.
+// until handles messages until a condition is true.
 func (l *loop) until(what string, done func() bool) {
 	l.t.Helper()
 	limit := time.NewTimer(30 * time.Second)

@@ -109,7 +109,7 @@ func (s *session) search(minutes string) {
 	s.matches(`eval +\d+ .*cand/min`)
 }
 
-// BenchmarkIdle measures what the program uses of a core, its engines included, while nothing runs and nobody types: on each
+// BenchmarkIdle measures how much of a core the program uses, its engines included, while it is idle: on each
 // screen, for ten seconds at a time.
 //
 //	LATHE_SLOW=1 go test ./tui -run xxx -bench Idle -benchtime 3x

@@ -22,12 +22,12 @@ func TestModelWithoutARuntime(t *testing.T) {
 		}
 		l.press(action)
 		if said := l.m.notes; len(said) == 0 || !strings.Contains(said[len(said)-1].text, b.NoRuntime) {
-			t.Errorf("%s on screen %s says nothing of why; on the screen:\n%s", action, key, l.screen())
+			t.Errorf("%s on screen %s does not give the reason; on the screen:\n%s", action, key, l.screen())
 		}
 	}
 	l.press("4", "x")
 	if l.m.typing() {
-		t.Error("there is nobody to write to")
+		t.Error("the prompt has the keys although no engine runs the model")
 	}
 	for _, a := range l.m.actions {
 		if why := l.m.blocked(a); a.Engine && why != b.NoRuntime {

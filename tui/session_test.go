@@ -58,7 +58,7 @@ func (s *session) must(err error) {
 func (s *session) press(keys ...string) { s.t.Helper(); s.must(s.term.Press(keys...)) }
 func (s *session) see(text string)      { s.t.Helper(); s.must(s.term.See(text)) }
 
-// type_ types text letter by letter, as a recording shows it.
+// write types text letter by letter, as a recording shows it.
 func (s *session) write(text string) {
 	s.t.Helper()
 	s.must(s.term.Type(text))
@@ -112,7 +112,7 @@ type plan struct {
 }
 
 // walk goes through everything once: search, pause, edit a mask, reform, chat, benchmark, export and quit. It works from
-// what is on the screen alone, so it is the same for the make-believe engine and for the real one.
+// the screen alone, so it is the same for the fake engine and for the real one.
 func (s *session) walk(p plan) {
 	s.see("space start")
 	s.press("space") // search
@@ -196,7 +196,7 @@ func (s *session) walk(p plan) {
 	s.quit()
 }
 
-// read takes note of the messages on the screen.
+// read dismisses the messages on the screen.
 func (s *session) read() {
 	s.t.Helper()
 	s.wait("the messages to go", func(screen string) bool {
@@ -253,8 +253,8 @@ func (s *session) stills(dir string) scene {
 	}
 }
 
-// makeBelieve runs the interface over the engine that computes nothing.
-func makeBelieve(t *testing.T, workspace string) func(term *terminal.Terminal) error {
+// fakeProgram runs the interface over the fake engine.
+func fakeProgram(t *testing.T, workspace string) func(term *terminal.Terminal) error {
 	b := explorertest.New()
 	b.Pace = func(ctx context.Context, unit string) error { // slow enough to be seen and stopped
 		if unit != "candidates" {
@@ -278,25 +278,25 @@ func makeBelieve(t *testing.T, workspace string) func(term *terminal.Terminal) e
 	}
 }
 
-// TestSession does the walk with the engine that computes nothing.
+// TestSession does the walk with the fake engine.
 func TestSession(t *testing.T) {
 	workspace, folder := t.TempDir(), t.TempDir()
 	t.Chdir(folder)
-	s := start(t, 120, 40, makeBelieve(t, workspace))
+	s := start(t, 120, 40, fakeProgram(t, workspace))
 	s.see("welcome")
 	s.press("esc")
 	s.see("space start")
-	s.press("g") // the program gathers statistics by itself; a bare exploration is told to
+	s.press("g") // the program gathers statistics by itself; here it is asked to
 	s.see("Runs the calibration text")
 	s.press("enter")
 	s.see("statistics are gathered")
 	s.press("esc")
 	s.walk(plan{folder: folder, still: func(string) {}})
-	start(t, 80, 24, makeBelieve(t, workspace)).revisit()
+	start(t, 80, 24, fakeProgram(t, workspace)).revisit()
 }
 
 func TestResizing(t *testing.T) {
-	s := start(t, 80, 24, makeBelieve(t, t.TempDir()))
+	s := start(t, 80, 24, fakeProgram(t, t.TempDir()))
 	s.see("1 Search")
 	for _, size := range [][2]int{{120, 40}, {60, 18}, {20, 4}, {200, 60}} {
 		s.must(s.term.Resize(size[0], size[1]))
@@ -358,7 +358,7 @@ func movie(t *testing.T) []byte {
 	return b.Bytes()
 }
 
-// TestMovie holds docs/session.svg to the recorded session.
+// TestMovie compares docs/session.svg with the recorded session.
 func TestMovie(t *testing.T) {
 	path := filepath.Join("docs", "session.svg")
 	want := movie(t)

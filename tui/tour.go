@@ -20,7 +20,7 @@ func (tour) Typing() bool                     { return false }
 func (tour) Cursor(int, int) (int, int, bool) { return 0, 0, false }
 
 func (tr tour) lines() []string {
-	key := (host{tr.m}).Key
+	key := host(tr).Key
 	return []string{
 		"Every dot is a smaller model cut from yours: further left is smaller, further down is better.",
 		key("search.toggle") + " starts or pauses the search. Results improve while you watch; nothing is lost when you quit.",

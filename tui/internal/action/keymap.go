@@ -83,6 +83,7 @@ func Load(actions []*Action, path string) (*Keymap, []string) {
 	return Parse(actions, data)
 }
 
+// Parse is Load for the content of a file.
 func Parse(actions []*Action, data []byte) (*Keymap, []string) {
 	var file struct {
 		Keys map[string]any `toml:"keys"`

@@ -87,7 +87,7 @@ func TestQueue(t *testing.T) {
 	type events = []any
 	type (
 		arrive struct{} // the command under way is carried out, and the viewer learns of it
-		remote struct{} // somebody else keeps 1 channel of layer 1
+		remote struct{} // another editor keeps 1 channel of layer 1
 		follow struct{} // the viewer sees the newest draft
 		breaks struct{} // the next command that arrives fails
 	)
@@ -112,10 +112,10 @@ func TestQueue(t *testing.T) {
 		{"checkout", events{keep(0, 5), checkout, keep(1, 2), arrive{}, arrive{}, arrive{}}, "8 2", "8 2", 3, nil, true},
 		{"a failure drops what waits", events{keep(0, 5), keep(1, 3), undo, breaks{}, arrive{}}, "8 8", "8 8", 1, []error{errBroken}, true},
 		{"a failure in the middle", events{keep(0, 5), undo, keep(1, 3), arrive{}, breaks{}, arrive{}}, "5 8", "5 8", 2, []error{errBroken}, true},
-		{"edits go on after a failure", events{keep(0, 5), breaks{}, arrive{}, keep(1, 3), arrive{}}, "8 3", "8 3", 2, []error{errBroken}, true},
+		{"edits after a failure", events{keep(0, 5), breaks{}, arrive{}, keep(1, 3), arrive{}}, "8 3", "8 3", 2, []error{errBroken}, true},
 		{"an edit that was not seen", events{remote{}, keep(0, 5), arrive{}}, "8 1", "8 1", 1, []error{explorer.ErrStale}, true},
 		{"an edit that was seen", events{remote{}, follow{}, keep(0, 5), arrive{}}, "5 1", "5 1", 1, nil, true},
-		{"somebody else between two of ours", events{keep(0, 5), keep(0, 4), arrive{}, remote{}, arrive{}}, "5 1", "5 1", 2, []error{explorer.ErrStale}, true},
+		{"another editor between two of ours", events{keep(0, 5), keep(0, 4), arrive{}, remote{}, arrive{}}, "5 1", "5 1", 2, []error{explorer.ErrStale}, true},
 		{"our edit stays visible meanwhile", events{keep(0, 5), remote{}, follow{}}, "5 8", "8 1", 1, nil, false},
 		{"an edit that cannot be applied", events{keep(0, 5), keep(7, 5), arrive{}}, "5 8", "5 8", 1, []error{explorer.ErrInvalid}, true},
 		{"nothing to undo", events{undo, keep(0, 5), arrive{}}, "8 8", "8 8", 1, []error{explorer.ErrInvalid}, true},

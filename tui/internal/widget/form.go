@@ -120,6 +120,7 @@ func (f *Form) labelWidth() int {
 	return n
 }
 
+// Place centres the box in the body.
 func (f *Form) Place(_ screen.Host, body layout.Rect) layout.Rect {
 	w := Width(body, 72)
 	return body.Center(w, height(body, f.head(w-2)+len(f.visible())+3+f.foot(w-2)))
@@ -148,6 +149,7 @@ func (f *Form) top(w, h int) int {
 	return layout.Clamp(f.at-room+1, 0, max(0, len(f.visible())-room))
 }
 
+// Draw draws the box.
 func (f *Form) Draw(host screen.Host, w, h int) []string {
 	t := host.Theme()
 	inner := w - 2
@@ -210,6 +212,7 @@ func (f *Form) drawEntry(t *theme.Theme, e *Entry, here bool, w int) string {
 	return r.String()
 }
 
+// Cursor returns the position of the text cursor.
 func (f *Form) Cursor(w, h int) (int, int, bool) {
 	e := f.current()
 	if len(e.choices) > 0 {
@@ -220,8 +223,10 @@ func (f *Form) Cursor(w, h int) (int, int, bool) {
 	return x + cx, 1 + f.head(w-2) + f.at - f.top(w, h), true
 }
 
+// Typing reports true: letters are text.
 func (f *Form) Typing() bool { return true }
 
+// Paste inserts pasted text.
 func (f *Form) Paste(s string) {
 	if e := f.current(); len(e.choices) == 0 {
 		e.text.Insert(s)
@@ -229,6 +234,7 @@ func (f *Form) Paste(s string) {
 	}
 }
 
+// Key handles a key press.
 func (f *Form) Key(host screen.Host, k tea.KeyPressMsg) tea.Cmd {
 	e := f.current()
 	switch k.String() {
@@ -278,6 +284,7 @@ func (f *Form) finish(host screen.Host) tea.Cmd {
 	return f.Submit(f)
 }
 
+// Mouse handles a mouse event inside the box.
 func (f *Form) Mouse(_ screen.Host, e screen.MouseEvent) tea.Cmd {
 	if e.Kind == screen.Wheel {
 		f.at = layout.Clamp(f.at+e.Delta, 0, len(f.visible())-1)
@@ -285,6 +292,7 @@ func (f *Form) Mouse(_ screen.Host, e screen.MouseEvent) tea.Cmd {
 	return nil
 }
 
+// Hints returns the keys of the box.
 func (f *Form) Hints(host screen.Host) []screen.Hint {
 	ok := f.OK
 	if ok == "" {

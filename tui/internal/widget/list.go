@@ -1,3 +1,5 @@
+// Package widget contains the elements that screens are built of: lists, tables, text fields and rows, and the overlays of
+// the frame: forms, pickers, pagers and questions.
 package widget
 
 import (

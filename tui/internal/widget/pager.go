@@ -38,11 +38,13 @@ type PagerAction struct {
 	Run        func() tea.Cmd
 }
 
+// Place centres the box in the body.
 func (p *Pager) Place(_ screen.Host, body layout.Rect) layout.Rect {
 	w := Width(body, p.Width)
 	return body.Center(w, height(body, len(p.Lines(max(0, w-4)))+2))
 }
 
+// Draw draws the box.
 func (p *Pager) Draw(host screen.Host, w, h int) []string {
 	lines := p.Lines(max(0, w-4))
 	p.top = layout.Clamp(p.top, 0, max(0, len(lines)-(h-2)))
@@ -57,6 +59,7 @@ func (p *Pager) Draw(host screen.Host, w, h int) []string {
 	return paint.Box(host.Theme(), paint.Frame{Title: p.Title, Foot: foot, Focused: true}, w, h, rows)
 }
 
+// Key handles a key press.
 func (p *Pager) Key(host screen.Host, k tea.KeyPressMsg) tea.Cmd {
 	page := max(1, host.Body().H-3)
 	switch k.String() {
@@ -86,6 +89,7 @@ func (p *Pager) Key(host screen.Host, k tea.KeyPressMsg) tea.Cmd {
 	return nil
 }
 
+// Mouse handles a mouse event inside the box.
 func (p *Pager) Mouse(_ screen.Host, e screen.MouseEvent) tea.Cmd {
 	if e.Kind == screen.Wheel {
 		p.top = max(0, p.top+3*e.Delta)
@@ -93,6 +97,7 @@ func (p *Pager) Mouse(_ screen.Host, e screen.MouseEvent) tea.Cmd {
 	return nil
 }
 
+// Hints returns the keys of the box.
 func (p *Pager) Hints(host screen.Host) []screen.Hint {
 	var out []screen.Hint
 	for _, a := range p.More {
@@ -112,11 +117,13 @@ type Question struct {
 
 func (q *Question) rows(w int) []string { return text.Wrap(text.Line(q.Text), w) }
 
+// Place centres the box in the body.
 func (q *Question) Place(_ screen.Host, body layout.Rect) layout.Rect {
 	w := Width(body, 56)
 	return body.Center(w, height(body, len(q.rows(max(0, w-4)))+4))
 }
 
+// Draw draws the box.
 func (q *Question) Draw(host screen.Host, w, h int) []string {
 	t := host.Theme()
 	var rows []string
@@ -128,6 +135,7 @@ func (q *Question) Draw(host screen.Host, w, h int) []string {
 	return paint.Box(t, paint.Frame{Title: q.Title, Focused: true}, w, h, rows)
 }
 
+// Key handles a key press.
 func (q *Question) Key(host screen.Host, k tea.KeyPressMsg) tea.Cmd {
 	switch k.String() {
 	case "y", "Y", "enter":
@@ -139,6 +147,7 @@ func (q *Question) Key(host screen.Host, k tea.KeyPressMsg) tea.Cmd {
 	return nil
 }
 
+// Hints returns the keys of the box.
 func (q *Question) Hints(screen.Host) []screen.Hint {
 	return []screen.Hint{{Key: "y", Label: q.Yes}, {Key: "n", Label: "no"}, EscHint("back")}
 }

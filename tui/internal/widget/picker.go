@@ -77,10 +77,12 @@ func subsequence(s, want string) bool {
 	return len(rest) == 0
 }
 
+// Place centres the box in the body.
 func (p *Picker) Place(_ screen.Host, body layout.Rect) layout.Rect {
 	return body.Center(Width(body, 76), height(body, min(len(p.Choices()), 16)+4))
 }
 
+// Draw draws the box.
 func (p *Picker) Draw(host screen.Host, w, h int) []string {
 	t := host.Theme()
 	found := p.matches()
@@ -129,6 +131,7 @@ func (p *Picker) Draw(host screen.Host, w, h int) []string {
 	return paint.Box(t, paint.Frame{Title: p.Title, Foot: ScrollNote(p.list.Top, visible, len(found)), Focused: true}, w, h, rows)
 }
 
+// Key handles a key press.
 func (p *Picker) Key(host screen.Host, k tea.KeyPressMsg) tea.Cmd {
 	found := p.matches()
 	switch k.String() {
@@ -164,6 +167,7 @@ func (p *Picker) choose(host screen.Host, c Choice) tea.Cmd {
 	return c.Run()
 }
 
+// Mouse handles a mouse event inside the box.
 func (p *Picker) Mouse(host screen.Host, e screen.MouseEvent) tea.Cmd {
 	found := p.matches()
 	switch e.Kind {

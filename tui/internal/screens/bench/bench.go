@@ -121,7 +121,9 @@ func (s *Screen) move(by int) tea.Cmd {
 }
 
 // Follow adjusts the screen to a new snapshot.
-func (s *Screen) Follow()               {}
+func (s *Screen) Follow() {}
+
+// Back handles esc.
 func (s *Screen) Back() (bool, tea.Cmd) { return false, nil }
 
 // Status returns live numbers for the footer.

@@ -242,9 +242,10 @@ func (s *Screen) Back() (bool, tea.Cmd) {
 	return true, nil
 }
 
+// Typing reports whether the prompt has the keys.
 func (s *Screen) Typing() bool { return s.focused }
 
-// typed takes a key for the prompt.
+// Typed takes a key for the prompt.
 func (s *Screen) Typed(k tea.KeyPressMsg) tea.Cmd {
 	switch k.String() {
 	case "enter":
@@ -263,6 +264,7 @@ func (s *Screen) Typed(k tea.KeyPressMsg) tea.Cmd {
 	return nil
 }
 
+// Pasted inserts pasted text into the prompt.
 func (s *Screen) Pasted(str string) {
 	if s.host.Blocked("chat.write") == "" {
 		s.focused = true
@@ -270,6 +272,7 @@ func (s *Screen) Pasted(str string) {
 	}
 }
 
+// Cursor returns the position of the cursor of the prompt.
 func (s *Screen) Cursor(area layout.Rect) (int, int, bool) {
 	l, _, _ := s.layout(area)
 	w := l.Prompt.W - 4
