@@ -103,7 +103,7 @@ func (f *Factor) Inverse() []float64 {
 	const block = 128
 	for i := 0; i < n; i += block {
 		m := min(block, n-i)
-		addProduct(m, i+m, n-i, 1, iv.at(i, i).t(), iv.at(i, 0), view{data: out, ld: n}.at(i, 0), whole)
+		product{m: m, n: i + m, k: n - i, sign: 1}.add(iv.at(i, i).t(), iv.at(i, 0), view{data: out, ld: n}.at(i, 0))
 	}
 	mirror(out, n)
 	return out
@@ -132,7 +132,7 @@ func cholesky(n int, a view, first int) error {
 	}
 	below, right := a.at(h, 0), a.at(h, h)
 	solveTransposed(n-h, h, a, below)
-	addProduct(n-h, n-h, h, -1, below, below.t(), right, lower)
+	product{m: n - h, n: n - h, k: h, sign: -1, part: lower}.add(below, below.t(), right)
 	return cholesky(n-h, right, first+h)
 }
 
@@ -150,7 +150,7 @@ func solveTransposed(m, n int, l, b view) {
 	}
 	h := half(n)
 	solveTransposed(m, h, l, b)
-	addProduct(m, n-h, h, -1, b, l.at(h, 0).t(), b.at(0, h), whole)
+	product{m: m, n: n - h, k: h, sign: -1}.add(b, l.at(h, 0).t(), b.at(0, h))
 	solveTransposed(m, n-h, l.at(h, h), b.at(0, h))
 }
 
@@ -171,7 +171,7 @@ func solvePlain(m, n int, l, b view) {
 	}
 	h := half(n)
 	solvePlain(m, n-h, l.at(h, h), b.at(0, h))
-	addProduct(m, h, n-h, -1, b.at(0, h), l.at(h, 0), b, whole)
+	product{m: m, n: h, k: n - h, sign: -1}.add(b.at(0, h), l.at(h, 0), b)
 	solvePlain(m, h, l, b)
 }
 

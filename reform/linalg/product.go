@@ -43,8 +43,16 @@ const (
 	lower       // only tiles at or under the diagonal
 )
 
-// addProduct adds sign·a·b to c, where a is [m, k], b [k, n] and c [m, n] and not transposed. c overlaps neither operand.
-func addProduct(m, n, k int, sign float64, a, b, c view, part shape) {
+// product is a product of a matrix [m, k] and a matrix [k, n], times sign.
+type product struct {
+	m, n, k int
+	sign    float64
+	part    shape
+}
+
+// add adds sign·a·b to c [m, n], which is not transposed and overlaps neither operand.
+func (p product) add(a, b, c view) {
+	m, n, k := p.m, p.n, p.k
 	if m == 0 || n == 0 || k == 0 {
 		return
 	}
@@ -63,11 +71,11 @@ func addProduct(m, n, k int, sign float64, a, b, c view, part shape) {
 				defer giveBack(block)
 				for ic := from; ic < to; ic += blockRows {
 					mc := min(blockRows, to-ic)
-					if part == lower && jc > ic+mc-1 {
+					if p.part == lower && jc > ic+mc-1 {
 						continue
 					}
-					packRows(*block, a.at(ic, pc), mc, kc, sign)
-					tiles(mc, nc, kc, *block, *packed, c.at(ic, jc), ic-jc, part)
+					packRows(*block, a.at(ic, pc), mc, kc, p.sign)
+					product{m: mc, n: nc, k: kc, part: p.part}.addPacked(*block, *packed, c.at(ic, jc), ic-jc)
 				}
 			}
 			if workers == 1 {
@@ -108,14 +116,15 @@ func scratch(n int) *[]float64 {
 
 func giveBack(s *[]float64) { scratches.Put(s) }
 
-// tiles adds the product of the packed operands to c, a tile at a time. diagonal is the row of c minus its column in the
-// whole result.
-func tiles(m, n, k int, a, b []float64, c view, diagonal int, part shape) {
+// addPacked adds the product of packed operands to c, a tile at a time. diagonal is the row of c minus its column in the
+// whole result. The sign is that of the packed rows.
+func (p product) addPacked(a, b []float64, c view, diagonal int) {
+	m, n, k := p.m, p.n, p.k
 	var acc [tileRows * tileCols]float64
 	for j := 0; j < n; j += tileCols {
 		bp := b[j*k : (j+tileCols)*k]
 		for i := 0; i < m; i += tileRows {
-			if part == lower && j > i+diagonal+tileRows-1 {
+			if p.part == lower && j > i+diagonal+tileRows-1 {
 				continue
 			}
 			ap := a[i*k : (i+tileRows)*k]
@@ -188,7 +197,7 @@ func Product(m, n, k int, a, b []float64) []float64 {
 	checkLen("a", a, m*k)
 	checkLen("b", b, k*n)
 	c := make([]float64, m*n)
-	addProduct(m, n, k, 1, view{data: a, ld: k}, view{data: b, ld: n}, view{data: c, ld: n}, whole)
+	product{m: m, n: n, k: k, sign: 1}.add(view{data: a, ld: k}, view{data: b, ld: n}, view{data: c, ld: n})
 	return c
 }
 
@@ -197,7 +206,7 @@ func ProductT(m, n, k int, a, b []float64) []float64 {
 	checkLen("a", a, m*k)
 	checkLen("b", b, n*k)
 	c := make([]float64, m*n)
-	addProduct(m, n, k, 1, view{data: a, ld: k}, view{data: b, ld: k, trans: true}, view{data: c, ld: n}, whole)
+	product{m: m, n: n, k: k, sign: 1}.add(view{data: a, ld: k}, view{data: b, ld: k, trans: true}, view{data: c, ld: n})
 	return c
 }
 
@@ -206,7 +215,7 @@ func SubtractProduct(m, n, k int, a, b, c []float64) {
 	checkLen("a", a, m*k)
 	checkLen("b", b, k*n)
 	checkLen("c", c, m*n)
-	addProduct(m, n, k, -1, view{data: a, ld: k}, view{data: b, ld: n}, view{data: c, ld: n}, whole)
+	product{m: m, n: n, k: k, sign: -1}.add(view{data: a, ld: k}, view{data: b, ld: n}, view{data: c, ld: n})
 }
 
 // SubtractSquare replaces the symmetric c [n, n] by c − a·aᵀ for a [n, k].
@@ -214,7 +223,7 @@ func SubtractSquare(n, k int, a, c []float64) {
 	checkLen("a", a, n*k)
 	checkLen("c", c, n*n)
 	av := view{data: a, ld: k}
-	addProduct(n, n, k, -1, av, av.t(), view{data: c, ld: n}, lower)
+	product{m: n, n: n, k: k, sign: -1, part: lower}.add(av, av.t(), view{data: c, ld: n})
 	mirror(c, n)
 }
 
