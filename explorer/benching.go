@@ -108,7 +108,7 @@ func (e *Exploration) bench(ctx context.Context, a Actor, id BenchID, m *monitor
 	if !ok {
 		return fmt.Errorf("bench %s: %w", id, ErrNotFound)
 	}
-	e.talks.trim(0)
+	e.talks.models.Trim(0)
 	var failed error
 	for i, subnet := range b.Settings.Subnets {
 		first := i * len(b.Settings.Prompt)

@@ -161,11 +161,11 @@ func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) ([]i
 		return nil, err
 	}
 	defer give()
-	model := g.model
+	model := g.Model
 	if err := model.SetThreads(threads); err != nil {
 		return nil, err
 	}
-	e.showReply(chat.ID, i, func(c *Column, _ *Reply) { c.Memory, c.Context = g.memory.Total(), model.Info().Context })
+	e.showReply(chat.ID, i, func(c *Column, _ *Reply) { c.Memory, c.Context = g.Memory.Total(), model.Info().Context })
 	var text strings.Builder
 	var tokens []int32
 	var shown time.Time
@@ -227,7 +227,7 @@ func (e *Exploration) agree(ctx context.Context, chat Chat, tokens [][]int32) {
 		return
 	}
 	defer give()
-	model := g.model
+	model := g.Model
 	for i := range chat.Columns {
 		if i == dense || len(tokens[i]) == 0 {
 			continue

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 
+	"github.com/lathe-llm/lathe/explorer/internal/pool"
 	"github.com/lathe-llm/lathe/infer"
 )
 
@@ -25,13 +25,9 @@ type talks struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
-
-	line infer.Queue // of callers that need a model: first come, first served
+	models *pool.Pool
 
 	mu      sync.Mutex
-	engines map[string]*engine
-	clock   int
-	freed   chan struct{} // closed and replaced when a model is given back
 	running map[ChatID]exchange
 }
 
@@ -41,19 +37,9 @@ type exchange struct {
 	cancel context.CancelFunc
 }
 
-// engine is one loaded model. Its fields but ready are written before ready is closed, or under talks' mu.
-type engine struct {
-	ready  chan struct{}
-	model  infer.Model
-	memory infer.Memory // taken when it was loaded; zero where it is not known
-	file   string       // scratch file the model was loaded from; "" for the dense model's own
-	err    error
-	users  int
-	used   int // when it was last asked for, by talks' clock
-}
-
 func newTalks(e *Exploration) *talks {
-	t := &talks{e: e, engines: make(map[string]*engine), freed: make(chan struct{}), running: make(map[ChatID]exchange)}
+	t := &talks{e: e, running: make(map[ChatID]exchange)}
+	t.models = pool.New(maxLoaded, func(err error) { e.notify(Warning, "", "unloading a model: "+err.Error()) })
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t
 }
@@ -62,26 +48,7 @@ func newTalks(e *Exploration) *talks {
 func (t *talks) close() error {
 	t.cancel()
 	t.wg.Wait()
-	t.mu.Lock()
-	engines := t.engines
-	t.engines = nil // no exchange is left to borrow one
-	t.mu.Unlock()
-	var err error
-	for _, g := range engines {
-		err = errors.Join(err, g.close())
-	}
-	return err
-}
-
-func (g *engine) close() error {
-	var err error
-	if g.model != nil {
-		err = g.model.Close()
-	}
-	if g.file != "" {
-		err = errors.Join(err, os.Remove(g.file))
-	}
-	return err
+	return t.models.Close()
 }
 
 // key names what has to be loaded for a subnet: a draft that was edited since is another model.
@@ -92,132 +59,29 @@ func (s *Snapshot) key(id SubnetID) string {
 	return string(id)
 }
 
-// borrow returns the engine of a subnet, writing its model out and loading it where that was not done yet, and waiting where
-// as many models are in use as may be. The model stays loaded at least until give is called. No caller borrows a second model
-// while holding one, so that there is no deadlock.
-func (t *talks) borrow(ctx context.Context, id SubnetID) (g *engine, give func(), err error) {
-	g, err = t.claim(ctx, id)
-	if err != nil {
-		return nil, nil, err
-	}
-	give = sync.OnceFunc(func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		g.users--
-		close(t.freed)
-		t.freed = make(chan struct{})
+// borrow returns the loaded model of a subnet, whose file is written first where it has none.
+func (t *talks) borrow(ctx context.Context, id SubnetID) (*pool.Loaded, func(), error) {
+	key := func() string { return t.e.Snapshot().key(id) }
+	return t.models.Borrow(ctx, string(id), key, func(ctx context.Context, key string) (infer.Model, func() error, error) {
+		path := t.e.Snapshot().Model.Path
+		var remove func() error
+		if id != DenseID {
+			sub, err := t.e.loadSubnet(ctx, id)
+			if err != nil {
+				return nil, nil, err
+			}
+			path = filepath.Join(t.e.scratch, key+".gguf")
+			if _, err := t.e.model.Write(ctx, sub, path, "", silent{}); err != nil {
+				return nil, nil, err
+			}
+			remove = func() error { return os.Remove(path) }
+		}
+		m, err := t.e.model.Load(ctx, infer.Defaults(path), nil)
+		if err != nil && remove != nil {
+			err = errors.Join(err, remove())
+		}
+		return m, remove, err
 	})
-	select {
-	case <-g.ready:
-	case <-ctx.Done():
-		give()
-		return nil, nil, ctx.Err()
-	}
-	if g.err != nil {
-		give()
-		return nil, nil, g.err
-	}
-	return g, give, nil
-}
-
-// claim finds the engine of a subnet, or makes one once there is room for it, and counts the caller among its users.
-func (t *talks) claim(ctx context.Context, id SubnetID) (*engine, error) {
-	leave, err := t.line.Enter(ctx, string(id))
-	if err != nil {
-		return nil, err
-	}
-	defer leave()
-	key := t.e.Snapshot().key(id)
-	for {
-		t.mu.Lock()
-		g, ok := t.engines[key]
-		room := len(t.engines) < maxLoaded
-		if !ok && room {
-			g = &engine{ready: make(chan struct{})}
-			t.engines[key] = g
-			t.wg.Go(func() { t.load(id, key, g) })
-		}
-		if g != nil {
-			t.clock++
-			g.users++
-			g.used = t.clock
-			t.mu.Unlock()
-			return g, nil
-		}
-		freed := t.freed
-		t.mu.Unlock()
-		if t.trim(maxLoaded-1) > 0 {
-			continue
-		}
-		select {
-		case <-freed:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
-// load fills in an engine. One that failed is forgotten, so that the next borrower tries again.
-func (t *talks) load(id SubnetID, key string, g *engine) {
-	defer close(g.ready)
-	if g.file, g.model, g.err = t.open(id, key); g.err == nil {
-		// Read now, while no other caller waits for the model.
-		if memory, err := g.model.Memory(t.ctx); err == nil {
-			g.memory = memory
-		}
-	} else {
-		t.mu.Lock()
-		delete(t.engines, key)
-		t.mu.Unlock()
-	}
-}
-
-func (t *talks) open(id SubnetID, key string) (file string, m infer.Model, err error) {
-	path := t.e.Snapshot().Model.Path
-	if id != DenseID {
-		subject, err := t.e.loadSubnet(t.ctx, id)
-		if err != nil {
-			return "", nil, err
-		}
-		path = filepath.Join(t.e.scratch, key+".gguf")
-		if _, err := t.e.model.Write(t.ctx, subject, path, "", silent{}); err != nil {
-			return "", nil, err
-		}
-		file = path
-	}
-	m, err = t.e.model.Load(t.ctx, infer.Defaults(path), nil)
-	if err != nil && file != "" {
-		err = errors.Join(err, os.Remove(file))
-	}
-	return file, m, err
-}
-
-// trim unloads idle models, the longest unused first, until at most n are loaded, and returns how many it unloaded.
-func (t *talks) trim(n int) int {
-	t.mu.Lock()
-	var idle []string
-	for key, g := range t.engines {
-		if g.users == 0 {
-			idle = append(idle, key)
-		}
-	}
-	slices.SortFunc(idle, func(a, b string) int { return t.engines[a].used - t.engines[b].used })
-	var gone []*engine
-	for _, key := range idle {
-		if len(t.engines) <= n {
-			break
-		}
-		gone = append(gone, t.engines[key])
-		delete(t.engines, key)
-	}
-	t.mu.Unlock()
-	for _, g := range gone {
-		<-g.ready
-		if err := g.close(); err != nil {
-			t.e.notify(Warning, "", "unloading a model: "+err.Error())
-		}
-	}
-	return len(gone)
 }
 
 // silent is a Monitor that shows nothing.
