@@ -3,7 +3,6 @@ package explorer
 import (
 	"time"
 
-	"github.com/lathe-llm/lathe/explorer/draft"
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
@@ -59,52 +58,3 @@ const (
 	TriedHalf = 0.022
 	TriedMost = 0.28
 )
-
-// Statistics describes the pass over the calibration text that importance and estimates come from.
-type Statistics struct {
-	Ready    bool
-	Text     TextRef
-	Tokens   int
-	Layers   int // layers gathered so far
-	Gathered time.Time
-	// DenseNLL is the dense model's loss on the calibration text, nats per token; 0 if not known.
-	DenseNLL    float64
-	Importance  []draft.Importance // of units, per layer; nil before Ready
-	Sensitivity []Sensitivity      // of modules, per layer; nil before Ready
-}
-
-// Sensitivity is the predicted rise of the loss when a whole module of a layer is dropped, in nats per token.
-type Sensitivity struct{ Attention, MLP float64 }
-
-// Reform describes the newest re-fitting: one entry per layer, filled as it goes.
-type Reform struct {
-	Job    JobID
-	Of     SubnetID // the subnet that is re-fitted
-	Result SubnetID // "" until it is done
-	Method Method
-	Layers []LayerReform // indexed by layer, as long as the model has layers once the job reports
-	// Before and After are perplexities on the last [HeldOutTokens] tokens of the calibration text, which were not calibrated
-	// on, with the original and the re-fitted weights, 0 where not measured.
-	Before, After float64
-	// General is the effect on the default text where another one was calibrated on: what calibrating on one's own text
-	// costs elsewhere.
-	General Effect
-}
-
-// An Effect compares perplexities on one text. It is zero where nothing was measured.
-type Effect struct {
-	Dense float64 // of the dense model
-	After float64 // of the subnet
-}
-
-// LayerReform is what is known of one layer's blocks; nil where nothing was done yet.
-type LayerReform struct{ Attention, MLP *LayerProgress }
-
-// LayerProgress is what a cut or a re-fitting reports about one block of a layer.
-type LayerProgress struct {
-	Layer     int
-	Module    draft.Module // Attention or MLP
-	Kept, Of  int          // units
-	ErrBefore float64      // relative squared error of the block's output before the re-fit
-	ErrAfter  float64
-}
