@@ -149,7 +149,7 @@ func TestServesFromAReadOnlyRoot(t *testing.T) {
 		t.Errorf("exit status %d\n%s", status, s.log)
 	}
 	if all := <-sent.sent; !strings.Contains(all, "the server is stopping") {
-		t.Error("the terminal was not told")
+		t.Error("the terminal does not show the reason")
 	}
 	if n, err := os.ReadFile(m.path("state", "audit.jsonl")); err != nil || len(n) == 0 {
 		t.Errorf("the audit log: %d bytes, %v", len(n), err)

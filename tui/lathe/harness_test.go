@@ -145,7 +145,7 @@ func (l *logged) until(t *testing.T, pattern string) string {
 		select {
 		case <-news:
 		case <-late:
-			t.Fatalf("the server does not say %s:\n%s", pattern, l)
+			t.Fatalf("the server does not log %s:\n%s", pattern, l)
 		}
 	}
 }
@@ -222,7 +222,7 @@ func (s *served) connect(name string) *gossh.Client {
 	return c
 }
 
-// ssh is a command line over SSH as somebody: with the OpenSSH client where it is installed.
+// ssh runs a command over SSH with somebody's key, with the OpenSSH client if it is installed.
 func (s *served) ssh(name string, args ...string) (stdout, stderr string, status int) {
 	s.t.Helper()
 	if _, err := exec.LookPath("ssh"); err == nil {
@@ -326,12 +326,12 @@ func (s *served) watch(name, text string, environ ...string) watched {
 	go func() {
 		var screen []byte
 		b := make([]byte, 1<<14)
-		for told := false; ; {
+		for seen := false; ; {
 			n, err := out.Read(b)
 			screen = append(screen, b[:n]...)
-			if !told && bytes.Contains(screen, []byte(text)) {
+			if !seen && bytes.Contains(screen, []byte(text)) {
 				close(shown)
-				told = true
+				seen = true
 			}
 			if err != nil {
 				all <- string(screen)

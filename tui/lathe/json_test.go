@@ -59,7 +59,7 @@ func jsonshape(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 }
 
-// shape lists every path of a JSON value with the kind of what is there.
+// shape lists every path of a JSON value with its type.
 func shape(lines *[]string, path string, v any) {
 	switch v := v.(type) {
 	case map[string]any:

@@ -20,8 +20,8 @@ const (
 	slowKillPoints = 20
 )
 
-// TestKilledSearchEndsAsOneThatWasNot runs the real program with a tiny model, kills it without warning at moments drawn by
-// chance, has it go on, and compares the last line with that of a search that nothing happened to.
+// TestKilledSearchEndsAsOneThatWasNot runs the real program with a tiny model, kills it at random moments, resumes the search, and
+// compares the last line with that of an uninterrupted search.
 func TestKilledSearchEndsAsOneThatWasNot(t *testing.T) {
 	dir := t.TempDir()
 	program := filepath.Join(dir, "lathe") // by this name the test's binary is the program

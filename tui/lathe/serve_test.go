@@ -66,9 +66,9 @@ func TestSearchOutlivesTheServer(t *testing.T) {
 			t.Errorf("exit status %d\n%s", status, s.log)
 		}
 		all := <-sent.sent
-		for _, told := range []string{"running work is saved and resumes later", "\x1b[?1049l"} {
-			if !strings.Contains(all, told) {
-				t.Errorf("the terminal was not told %q", told)
+		for _, text := range []string{"running work is saved and resumes later", "\x1b[?1049l"} {
+			if !strings.Contains(all, text) {
+				t.Errorf("the terminal does not show %q", text)
 			}
 		}
 		if _, err := os.Stat(m.path("terminated", "search", "checkpoint")); err != nil {
@@ -102,7 +102,7 @@ func TestSearchOutlivesTheServer(t *testing.T) {
 }
 
 // TestDefaultModelOutlivesTheServer ends servers of the default model while levels are made and while candidates are scored:
-// each is gone by itself within stopTime, and the next goes on where it was.
+// each ends by itself within stopTime, and the next one resumes.
 func TestDefaultModelOutlivesTheServer(t *testing.T) {
 	if os.Getenv("LATHE_SLOW") == "" {
 		t.Skip("takes minutes; set LATHE_SLOW=1 to run it")

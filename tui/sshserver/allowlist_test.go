@@ -169,11 +169,11 @@ func TestKeyringReadsAnewAndKeepsWhatDidNotChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	if again, err := k.load(); err != nil || again != first {
-		t.Errorf("parsed anew: %v", err)
+		t.Errorf("parsed again: %v", err)
 	}
 	write(line("", b, "b"))
 	if next, err := k.load(); err != nil || len(next.principals) != 1 || next.principals[0].name != "b" {
-		t.Errorf("not read anew: %v", err)
+		t.Errorf("not read again: %v", err)
 	}
 	write(strings.Repeat("#", maxKeyFile+1))
 	if _, err := k.load(); err == nil || !strings.Contains(err.Error(), "larger") {

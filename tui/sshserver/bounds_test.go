@@ -72,7 +72,7 @@ func TestRequestsAreSlowedDown(t *testing.T) {
 	}
 	clock.took(t, began, time.Second*(700-requestsAtOnce)/requestsPerSecond)
 	if want := []string{"env", "X11 forwarding", "other request"}; !slices.Equal(refused, want) {
-		t.Errorf("the audit log is told %q, want %q", refused, want)
+		t.Errorf("the audit log has %q, want %q", refused, want)
 	}
 }
 
@@ -115,7 +115,7 @@ func TestCommandsOfOneSessionAreBounded(t *testing.T) {
 	}
 	before := f.exploration.Snapshot().Revision
 	if _, err := greedy.Do(t.Context(), explorer.Actor{}, explorer.Attach{Where: "elsewhere"}); err != nil {
-		t.Errorf("moving on: %v", err) // no error: it is only not told
+		t.Errorf("moving on: %v", err) // no error: it is only not reported
 	}
 	if after := f.exploration.Snapshot().Revision; after != before {
 		t.Errorf("a session without budget made revision %d of %d", after, before)

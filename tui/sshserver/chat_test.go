@@ -119,7 +119,7 @@ func TestChatsTakeTurns(t *testing.T) {
 	}
 }
 
-// TestHostileTextReachesNoTerminal writes control characters wherever people can write, lets a model say them, and looks
+// TestHostileTextReachesNoTerminal writes control characters wherever people can write, lets a model generate them, and looks
 // for them in all that other people's terminals are sent, on every screen.
 func TestHostileTextReachesNoTerminal(t *testing.T) {
 	const evil = "\x1b]0;owned\x07\x1b[2Jowned\u202e\u009b31m\x1b]52;c;b3duZWQ=\x07\x0e\x7f"
@@ -158,7 +158,7 @@ func TestHostileTextReachesNoTerminal(t *testing.T) {
 	do(explorer.Export{Subnet: sub, Path: t.TempDir() + "/" + evil}) // its path is in a message where it fails
 	said := explorertest.Quiet(t, e).Chats[0].Columns[0].Replies[0].Text
 	if strings.Count(said, "owned") < 2 {
-		t.Fatalf("the model says nothing hostile: %q", said)
+		t.Fatalf("the model generated nothing hostile: %q", said)
 	}
 
 	victim := f.open(f.viewer, "xterm-256color", 200, 50)

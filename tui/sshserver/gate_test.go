@@ -10,7 +10,7 @@ import (
 
 func tcp(ip string) net.Addr { return &net.TCPAddr{IP: net.ParseIP(ip), Port: 1} }
 
-// still is a time that stands until moved.
+// still is a clock that advances only when a test moves it.
 type still struct{ now time.Time }
 
 func (s *still) Now() time.Time { return s.now }

@@ -363,7 +363,7 @@ func (s *screen) ended() int {
 	}
 }
 
-// probe is a program that shows what a test wants to see of its session.
+// probe is a program that shows the state of its session.
 type probe struct {
 	ctx           context.Context
 	s             *Session

@@ -71,7 +71,7 @@ func (c *chameleon) Marshal() []byte {
 
 func TestRightsComeFromTheKeyThatSigned(t *testing.T) {
 	f := serve(t, nil)
-	// The server says yes to the offer of the owner's key both times.
+	// The server accepts the offer of the owner's key both times.
 	if c, err := f.dial(gossh.PublicKeys(forged{f.viewer, f.owner.PublicKey()})); err == nil {
 		c.Close()
 		t.Fatal("got in with a key that did not sign")

@@ -14,7 +14,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer/explorertest"
 )
 
-// silent opens a connection that says nothing.
+// silent opens a connection that sends nothing.
 func silent(t testing.TB, address string) net.Conn {
 	t.Helper()
 	c, err := net.Dial("tcp", address)
@@ -254,7 +254,7 @@ func TestStalledReaderEndsAloneAndSlowsNobody(t *testing.T) {
 	})
 }
 
-// stuck is a connection that stops reading when told.
+// stuck is a connection that stops reading on request.
 type stuck struct {
 	net.Conn
 	stop chan struct{}
