@@ -169,7 +169,7 @@ func BenchmarkBlocks(b *testing.B) {
 	}
 }
 
-// BenchmarkMoments times the product of what enters W_D of a layer.
+// BenchmarkMoments times the moments of the inputs of W_D of a layer.
 func BenchmarkMoments(b *testing.B) {
 	m := benchmarkModel(b)
 	ctx := b.Context()

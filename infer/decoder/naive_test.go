@@ -233,7 +233,7 @@ func (n *naive) embed(window []int32) [][]float64 {
 	return x
 }
 
-// mix returns what enters W_O of a layer, [t, heads·head dimension].
+// mix returns the inputs of W_O of a layer, [t, heads·head dimension].
 func (n *naive) mix(layer int, x [][]float64) [][]float64 {
 	geo, dim := n.c.Layers[layer], n.c.HeadDim
 	name := func(rest string) string { return fmt.Sprintf("blk.%d.%s", layer, rest) }
@@ -288,7 +288,7 @@ func (n *naive) prepare(head, gain []float64, layer, position int) {
 	n.rotate(head, layer, position)
 }
 
-// gated returns what enters W_D of a layer, [t, FFN].
+// gated returns the inputs of W_D of a layer, [t, FFN].
 func (n *naive) gated(layer int, x [][]float64) [][]float64 {
 	name := func(rest string) string { return fmt.Sprintf("blk.%d.%s", layer, rest) }
 	xn := n.norm(x, name("ffn_norm"))

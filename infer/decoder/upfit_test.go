@@ -21,9 +21,9 @@ func (n *naive) upError(layer int, kept subnet.Set, down, up []float64, states [
 	var total float64
 	for t, x := range states {
 		xn := n.normRow(x, gain)
-		lack := make([]float64, hidden)
-		for i := range lack {
-			lack[i] = dense[t][i] - x[i] // what the dense MLP says
+		residual := make([]float64, hidden)
+		for i := range residual {
+			residual[i] = dense[t][i] - x[i] // the output of the dense MLP
 		}
 		for k, c := range kept.Indices() {
 			var g, u float64
@@ -32,13 +32,13 @@ func (n *naive) upError(layer int, kept subnet.Set, down, up []float64, states [
 				u += up[k*hidden+j] * xn[j]
 			}
 			mid := g / (1 + math.Exp(-g)) * u
-			for i := range lack {
-				lack[i] -= down[i*kept.Len()+k] * mid
+			for i := range residual {
+				residual[i] -= down[i*kept.Len()+k] * mid
 			}
 		}
 		var square, w float64
-		for i := range lack {
-			square += lack[i] * lack[i]
+		for i := range residual {
+			square += residual[i] * residual[i]
 			w += x[i] * x[i] / float64(hidden)
 		}
 		if relative {
@@ -49,7 +49,7 @@ func (n *naive) upError(layer int, kept subnet.Set, down, up []float64, states [
 	return total
 }
 
-// TestUpProblem compares gradients and curvature with differences of the error in plain loops, and what enters W_D with a
+// TestUpProblem compares gradients and curvature with differences of the error in plain loops, and the inputs of W_D with a
 // subnet's own.
 func TestUpProblem(t *testing.T) {
 	f := gguftest.Open(t, gguftest.Tiny("llama"))

@@ -70,7 +70,7 @@ func TestWindowBeyondThePositions(t *testing.T) {
 	}
 }
 
-// Without a gate, what an MLP says is not linear in W_U, and that is said.
+// Without a gate the output of an MLP is not linear in W_U, which is an error.
 func TestUpProblemNeedsAGate(t *testing.T) {
 	m := load(t, devices(t)["go"], gguftest.Open(t, gguftest.Tiny("opt")))
 	st, err := m.NewStates(t.Context(), [][]int32{window(1, 16, 320)})

@@ -114,7 +114,7 @@ func (d Disk) SyncName(path string) error {
 }
 
 // syncDir forces the names in a directory to the disk. Windows has no way to do so, some file systems have none either, and a
-// directory that may be written but not read cannot be opened for it; that is no error.
+// directory that may be written but not read cannot be opened for it; none of these is an error.
 func syncDir(path string) error {
 	if runtime.GOOS == "windows" {
 		return nil

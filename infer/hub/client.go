@@ -179,7 +179,7 @@ func (c *Client) describe(ctx context.Context, r Repo) (*hf.RepoInfo, *hf.Repo, 
 		return nil, nil, context.Cause(ctx)
 	case err := <-asked:
 		if err != nil {
-			folder := r.folder(c.cache) // where there is no such repository nothing stays in the cache
+			folder := r.folder(c.cache) // keep nothing in the cache of a repository that does not exist
 			_, _ = os.Remove(filepath.Join(folder, "info")), os.Remove(folder)
 			return nil, nil, translate(err)
 		}

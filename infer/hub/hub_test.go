@@ -33,7 +33,7 @@ type server struct {
 	cut     int      // large files end after so many bytes of an answer, 0 for not
 	ranges  bool     // large files can be read from the middle
 	private string   // token that the hub wants
-	damaged bool     // large files are not what they are said to be
+	damaged bool     // large files differ from their description
 	leaked  bool     // the token came where it has no business
 }
 
@@ -271,7 +271,7 @@ func TestFetchGoesOn(t *testing.T) {
 	}
 }
 
-// A part that is not the file's beginning, of an earlier state or another program, is no reason to fail.
+// A partial file that is not the beginning of this one, of an earlier commit or another program, is downloaded again.
 func TestFetchForgetsForeignParts(t *testing.T) {
 	serve(t, map[string]string{"config.json": "{}", "model.safetensors": "the content"})
 	c := client(t.TempDir())

@@ -11,7 +11,7 @@
 //	Block     ──► its own weights          dropped from the Residence with the last reference
 //	Store     ──► tensors of states        in memory up to a limit, then in a spill file of its own; freed by Close
 //
-// A [Weight] of the model's file has a Load and belongs to nobody: its tensor is the Residence's. Functions return the errors of
+// A [Weight] of the model's file has a Load and needs no freeing; the Residence owns its tensor. Functions return the errors of
 // the device and of the spill file.
 package weights
 

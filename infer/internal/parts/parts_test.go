@@ -30,7 +30,7 @@ func TestWeights(t *testing.T) {
 	}
 }
 
-// Whatever an index says, its files lie beside it.
+// The files of an index are in its folder.
 func FuzzIndex(f *testing.F) {
 	f.Add([]byte(`{"weight_map":{"a":"model-00001-of-00002.safetensors","b":"x.safetensors"}}`))
 	f.Add([]byte(`{"weight_map":{"a":"../x.safetensors"}}`))
