@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/lathe-llm/lathe/explorer/format"
+
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -201,7 +203,7 @@ func (m *Model) jobStatus() string {
 	case j.State != explorer.Running:
 		s += " " + string(j.State)
 	case j.Progress.Left > 0:
-		s += " " + text.Clock(j.Progress.Left) + " left"
+		s += " " + format.Clock(j.Progress.Left) + " left"
 	case j.Progress.Total > 0:
 		s += " " + text.Percent(j.Progress.Fraction())
 	}
@@ -225,7 +227,7 @@ func (m *Model) shortStatus() string {
 	}
 	s := m.jobMark(j)
 	if j.State == explorer.Running && j.Progress.Left > 0 {
-		s += " " + text.Clock(j.Progress.Left)
+		s += " " + format.Clock(j.Progress.Left)
 	}
 	return s
 }

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/lathe-llm/lathe/explorer/format"
+
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -115,8 +117,8 @@ func (m *Model) showModel() tea.Cmd {
 		mi, ws := m.snap.Model, m.snap.Workspace
 		rows := []struct{ k, v string }{
 			{"name", mi.Name}, {"file", mi.Path}, {"architecture", mi.Arch},
-			{"parameters", text.Count(float64(mi.Params)) + " (" + text.Count(float64(mi.BlockParams)) + " in the blocks)"},
-			{"size", text.Bytes(float64(mi.Bytes)) + " as " + mi.FileType},
+			{"parameters", format.Count(float64(mi.Params)) + " (" + format.Count(float64(mi.BlockParams)) + " in the blocks)"},
+			{"size", format.Bytes(float64(mi.Bytes)) + " as " + mi.FileType},
 			{"layers", strconv.Itoa(mi.Layers) + " of width " + strconv.Itoa(mi.Hidden)}, {"context", strconv.Itoa(mi.Context) + " tokens"}, {"vocabulary", strconv.Itoa(mi.Vocab)},
 		}
 		if g := mi.Geometry; g != nil && len(g.Layers) > 0 {

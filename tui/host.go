@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/lathe-llm/lathe/explorer/format"
+
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -12,7 +14,6 @@ import (
 	"github.com/lathe-llm/lathe/tui/internal/action"
 	"github.com/lathe-llm/lathe/tui/internal/layout"
 	"github.com/lathe-llm/lathe/tui/internal/screen"
-	"github.com/lathe-llm/lathe/tui/internal/text"
 	"github.com/lathe-llm/lathe/tui/internal/theme"
 )
 
@@ -113,7 +114,7 @@ func (h host) Note(level explorer.MessageLevel, s string) { h.m.note(level, s) }
 func (h host) Copy(s, what string) tea.Cmd {
 	const most = 74994 // bytes that terminals accept, base64-encoded
 	if len(s) > most*3/4 {
-		h.m.note(explorer.Warning, fmt.Sprintf("%s: %s is more than terminals accept; export it instead", what, text.Bytes(float64(len(s)))))
+		h.m.note(explorer.Warning, fmt.Sprintf("%s: %s is more than terminals accept; export it instead", what, format.Bytes(float64(len(s)))))
 		return nil
 	}
 	h.m.note(explorer.Info, what+": sent to the terminal")

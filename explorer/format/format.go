@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -29,15 +30,12 @@ func Bytes[N number](n N) string {
 }
 
 // Count writes a number of parameters or tokens as the field does: 812, 1.23 k, 135 M, 7.24 B for billions.
-func Count[N number](n N) string {
+func Count[N number](n N) string { return strings.Replace(SI(n), " G", " B", 1) }
+
+// SI writes a number with the prefix of a unit, which may follow: 812, 1.23 k, 135 M, 7.24 G.
+func SI[N number](n N) string {
 	digits, prefix := scaled(float64(n))
-	switch prefix {
-	case "":
-		return digits
-	case "G":
-		prefix = "B"
-	}
-	return digits + " " + prefix
+	return strings.TrimSpace(digits + " " + prefix)
 }
 
 // scaled returns n in three significant digits, and whole where it is below 1000, with its decimal prefix.

@@ -24,6 +24,7 @@ func TestFormat(t *testing.T) {
 		"1.23 k":   format.Count(1234),
 		"135 M":    format.Count(134_515_008),
 		"7.24 B":   format.Count(7_241_732_096),
+		"7.24 G":   format.SI(7_241_732_096),
 		"1.00 T":   format.Count(1e12),
 		"0:00":     format.Clock(-time.Second),
 		"0:41":     format.Clock(41 * time.Second),

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/lathe-llm/lathe/explorer/format"
+
 	"github.com/spf13/cobra"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -193,7 +195,7 @@ func (r compareResult) words(w io.Writer) {
 		if r.DenseAlso != nil {
 			cells = append(cells, fmt.Sprintf("%.3f", row.AlsoPerplexity), fmt.Sprintf("%.3f", row.AlsoRelative))
 		}
-		rows = append(rows, append(cells, fmt.Sprintf("%.1f s", row.Seconds), byteCount(row.Bytes)))
+		rows = append(rows, append(cells, fmt.Sprintf("%.1f s", row.Seconds), format.Bytes(row.Bytes)))
 	}
 	table(w, rows...)
 	c := r.Dense.Conditions

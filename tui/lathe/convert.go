@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/lathe-llm/lathe/explorer/format"
+
 	"github.com/spf13/cobra"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -67,7 +69,7 @@ func (a *app) convertTo(ctx context.Context, source string, out outFlags) error 
 	}
 	r.Seconds = time.Since(began).Seconds()
 	return a.result(r, func(w io.Writer) {
-		fmt.Fprintf(w, "%s: %s, %s, %d tensors, %s\n", r.Path, r.Arch, byteCount(r.Bytes), r.Tensors, clock(time.Since(began)))
+		fmt.Fprintf(w, "%s: %s, %s, %d tensors, %s\n", r.Path, r.Arch, format.Bytes(r.Bytes), r.Tensors, format.Clock(time.Since(began)))
 	})
 }
 

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lathe-llm/lathe/explorer/format"
+
 	"github.com/spf13/cobra"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -312,7 +314,7 @@ func (a *app) exportFolder(ctx context.Context, e exploration, c explorer.Export
 }
 
 func (r madeResult) words(w io.Writer) {
-	fmt.Fprintf(w, "%.3f of the block parameters kept (%.3f with embeddings), %s of KV cache per token\n", r.Share, r.ShareAll, byteCount(r.KVBytes))
+	fmt.Fprintf(w, "%.3f of the block parameters kept (%.3f with embeddings), %s of KV cache per token\n", r.Share, r.ShareAll, format.Bytes(r.KVBytes))
 	if r.Before > 0 && r.After > 0 {
 		fmt.Fprintf(w, "perplexity on held-out calibration text: %.2f without re-fitting, %.2f with it\n", r.Before, r.After)
 	}
@@ -321,13 +323,13 @@ func (r madeResult) words(w io.Writer) {
 	}
 	if x := r.Export; x != nil {
 		share := func(of int64) string { return fmt.Sprintf("%.0f %% of", 100*float64(x.Bytes)/float64(of)) }
-		fmt.Fprintf(w, "%s: %s, %s the source file's %s", x.Path, byteCount(x.Bytes), share(r.SourceBytes), byteCount(r.SourceBytes))
+		fmt.Fprintf(w, "%s: %s, %s the source file's %s", x.Path, format.Bytes(x.Bytes), share(r.SourceBytes), format.Bytes(r.SourceBytes))
 		if r.DenseBytes != r.SourceBytes {
-			fmt.Fprintf(w, ", %s the dense model's %s in this type", share(r.DenseBytes), byteCount(r.DenseBytes))
+			fmt.Fprintf(w, ", %s the dense model's %s in this type", share(r.DenseBytes), format.Bytes(r.DenseBytes))
 		}
 		fmt.Fprintln(w)
 		if x.ZeroedParams > 0 {
-			fmt.Fprintf(w, "  %s dropped parameters could only be set to zero (in %d tensors)\n", count(x.ZeroedParams), len(x.Zeroed))
+			fmt.Fprintf(w, "  %s dropped parameters could only be set to zero (in %d tensors)\n", format.Count(x.ZeroedParams), len(x.Zeroed))
 		}
 		if n := len(x.Fallbacks); n > 0 {
 			f := x.Fallbacks[0]
@@ -337,7 +339,7 @@ func (r madeResult) words(w io.Writer) {
 	if r.Subnet != "" {
 		fmt.Fprintf(w, "kept in the workspace as %s (%s)\n", r.Subnet, r.Name)
 	}
-	fmt.Fprintf(w, "%s\n", clock(time.Duration(r.Seconds*float64(time.Second))))
+	fmt.Fprintf(w, "%s\n", format.Clock(time.Duration(r.Seconds*float64(time.Second))))
 }
 
 // find returns the subnet with an id or a name.

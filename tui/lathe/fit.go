@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/lathe-llm/lathe/explorer/format"
+
 	"github.com/lathe-llm/lathe/explorer/report"
 
 	"github.com/spf13/cobra"
@@ -46,7 +48,7 @@ func (a *app) fitCommand() *cobra.Command {
 					Relative float64 `json:"perplexity_relative,omitempty"`
 				}{string(f.Subnet), f.Name, f.Memory, limit, context, f.Share, f.Relative}
 				return a.result(r, func(w io.Writer) {
-					fmt.Fprintf(w, "%s (%s): %s with %d tokens of context, %.3f of the block parameters", r.Subnet, r.Name, byteCount(r.Memory), context, r.Share)
+					fmt.Fprintf(w, "%s (%s): %s with %d tokens of context, %.3f of the block parameters", r.Subnet, r.Name, format.Bytes(r.Memory), context, r.Share)
 					if r.Relative > 0 {
 						fmt.Fprintf(w, ", %.3f × the dense perplexity", r.Relative)
 					} else {
@@ -78,7 +80,7 @@ func (b *byteSize) String() string {
 	if *b == 0 {
 		return ""
 	}
-	return byteCount(int64(*b))
+	return format.Bytes(int64(*b))
 }
 
 func (b *byteSize) Type() string { return "size" }

@@ -6,6 +6,8 @@ import (
 	"io"
 	"strings"
 
+	"github.com/lathe-llm/lathe/explorer/format"
+
 	"github.com/spf13/cobra"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -115,14 +117,14 @@ func newInfo(m explorer.ModelInfo, limits oneshot.Limits) infoResult {
 func (r infoResult) words(w io.Writer, m explorer.ModelInfo) {
 	rows := [][]string{
 		{"model", r.Name},
-		{"file", fmt.Sprintf("%s (%s, %s)", r.Model, byteCount(r.Bytes), r.Type)},
+		{"file", fmt.Sprintf("%s (%s, %s)", r.Model, format.Bytes(r.Bytes), r.Type)},
 		{"architecture", r.Architecture},
-		{"parameters", fmt.Sprintf("%s, %s of them in decoder blocks", count(r.Params), count(r.BlockParams))},
+		{"parameters", fmt.Sprintf("%s, %s of them in decoder blocks", format.Count(r.Params), format.Count(r.BlockParams))},
 		{"layers", shapes(m.Geometry.Layers)},
 		{"hidden size", fmt.Sprintf("%d, heads of %d", r.Hidden, r.HeadDim)},
 		{"vocabulary", fmt.Sprintf("%d%s", r.Vocab, map[bool]string{true: ", output tied to the embedding"}[r.Tied])},
-		{"context", fmt.Sprintf("%d tokens, %s of KV cache each", r.Context, byteCount(r.KVBytes))},
-		{"memory to cut", fmt.Sprintf("about %s with %d calibration windows of %d tokens", byteCount(r.CutMemory), cutWindows, cutTokens)},
+		{"context", fmt.Sprintf("%d tokens, %s of KV cache each", r.Context, format.Bytes(r.KVBytes))},
+		{"memory to cut", fmt.Sprintf("about %s with %d calibration windows of %d tokens", format.Bytes(r.CutMemory), cutWindows, cutTokens)},
 		{"chat template", map[bool]string{true: "yes", false: "no"}[r.ChatTemplate]},
 	}
 	if r.NoRuntime != "" {

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/lathe-llm/lathe/explorer/format"
+
 	"github.com/spf13/cobra"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -115,7 +117,7 @@ func subnetsTable(w io.Writer, list []explorer.Subnet) {
 	}
 	rows := [][]string{{"id", "name", "origin", "share", "size", "perplexity", "× dense", "held-out", "created"}}
 	for _, n := range list {
-		row := []string{string(n.ID), n.Name, string(n.Origin), fmt.Sprintf("%.3f", n.Size.Ratio), byteCount(n.Bytes), "", "", "", n.Created.Local().Format("2006-01-02 15:04")}
+		row := []string{string(n.ID), n.Name, string(n.Origin), fmt.Sprintf("%.3f", n.Size.Ratio), format.Bytes(n.Bytes), "", "", "", n.Created.Local().Format("2006-01-02 15:04")}
 		if len(n.Measurements) > 0 {
 			m := n.Measurements[0]
 			row[5] = fmt.Sprintf("%.2f", m.Perplexity)
@@ -223,7 +225,7 @@ func (a *app) subnetsExportCommand() *cobra.Command {
 				if err != nil || out.path == toStdout {
 					return err
 				}
-				return a.result(report, func(w io.Writer) { fmt.Fprintf(w, "%s: %s\n", report.Path, byteCount(report.Bytes)) })
+				return a.result(report, func(w io.Writer) { fmt.Fprintf(w, "%s: %s\n", report.Path, format.Bytes(report.Bytes)) })
 			})
 		},
 	}

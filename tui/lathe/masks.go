@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/lathe-llm/lathe/explorer/format"
+
 	"github.com/lathe-llm/lathe/explorer/draft"
 
 	"github.com/spf13/cobra"
@@ -133,7 +135,7 @@ func (r masksResult) words(w io.Writer, m subnet.Masks) {
 	}
 	table(w, rows...)
 	fmt.Fprintf(w, "\n%.3f of the block parameters (%.3f with embeddings), %s, %s of KV cache per token\n",
-		r.Size.Share, r.Size.ShareAll, byteCount(r.Size.Bytes), byteCount(r.Size.KVBytes))
+		r.Size.Share, r.Size.ShareAll, format.Bytes(r.Size.Bytes), format.Bytes(r.Size.KVBytes))
 	r.Estimate.words(w)
 }
 
@@ -194,7 +196,7 @@ func (a *app) drafted(s *explorer.Snapshot) error {
 		if r.Step != "" {
 			fmt.Fprintln(w, r.Step)
 		}
-		fmt.Fprintf(w, "share %.3f, %s; %d steps to undo, %d to redo\n", r.Size.Share, byteCount(r.Size.Bytes), r.Undo, r.Redo)
+		fmt.Fprintf(w, "share %.3f, %s; %d steps to undo, %d to redo\n", r.Size.Share, format.Bytes(r.Size.Bytes), r.Undo, r.Redo)
 		r.Estimate.words(w)
 	})
 }

@@ -49,20 +49,6 @@ func isTerminal(stream any) bool {
 	return false
 }
 
-// byteCount formats a number of bytes.
-func byteCount(n int64) string { return format.Bytes(n) }
-
-// count formats a number of parameters.
-func count(n int64) string {
-	switch {
-	case n >= 1e9:
-		return fmt.Sprintf("%.2f B", float64(n)/1e9)
-	case n >= 1e6:
-		return fmt.Sprintf("%.1f M", float64(n)/1e6)
-	}
-	return fmt.Sprint(n)
-}
-
 // start runs a command that starts a job, shows its progress until it ends, and returns the job. Cancelling ctx stops the job
 // and waits for it; a search on a server continues.
 func (a *app) start(ctx context.Context, e exploration, c explorer.Command) (explorer.Job, error) {
@@ -182,7 +168,7 @@ func describe(j explorer.Job) string {
 	}
 	switch {
 	case p.Unit == "bytes" && p.Total > 0:
-		parts = append(parts, fmt.Sprintf("%s of %s", byteCount(int64(p.Done)), byteCount(int64(p.Total))))
+		parts = append(parts, fmt.Sprintf("%s of %s", format.Bytes(int64(p.Done)), format.Bytes(int64(p.Total))))
 	case p.Total > 0:
 		parts = append(parts, fmt.Sprintf("%.0f/%.0f %s", p.Done, p.Total, p.Unit))
 	case p.Done > 0:
@@ -190,21 +176,12 @@ func describe(j explorer.Job) string {
 	}
 	switch {
 	case p.Rate > 0 && p.Unit == "bytes":
-		parts = append(parts, byteCount(int64(p.Rate))+"/s")
+		parts = append(parts, format.Bytes(int64(p.Rate))+"/s")
 	case p.Rate > 0 && p.Unit != "seconds":
 		parts = append(parts, fmt.Sprintf("%.3g/s", p.Rate))
 	}
 	if p.Left > 0 {
-		parts = append(parts, clock(p.Left)+" left")
+		parts = append(parts, format.Clock(p.Left)+" left")
 	}
 	return strings.Join(parts, " · ")
-}
-
-// clock formats a duration as 0:07 or 1:02:03.
-func clock(d time.Duration) string {
-	s := int(d.Round(time.Second) / time.Second)
-	if s >= 3600 {
-		return fmt.Sprintf("%d:%02d:%02d", s/3600, s/60%60, s%60)
-	}
-	return fmt.Sprintf("%d:%02d", s/60, s%60)
 }

@@ -6,6 +6,8 @@ import (
 	"io"
 	"time"
 
+	"github.com/lathe-llm/lathe/explorer/format"
+
 	"github.com/spf13/cobra"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -101,7 +103,7 @@ func (a *app) recipeBuildCommand() *cobra.Command {
 				return a.result(r, func(w io.Writer) {
 					fmt.Fprintf(w, "%s: %.3f of the block parameters\n", n.Name, r.Share)
 					if r.Export != nil {
-						fmt.Fprintf(w, "%s: %s\n", r.Export.Path, byteCount(r.Export.Bytes))
+						fmt.Fprintf(w, "%s: %s\n", r.Export.Path, format.Bytes(r.Export.Bytes))
 					}
 				})
 			})

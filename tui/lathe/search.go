@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lathe-llm/lathe/explorer/format"
+
 	"github.com/spf13/cobra"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -153,5 +155,5 @@ func (l searchLine) words(w io.Writer, n explorer.Subnet) {
 	if l.Perplexity > 0 {
 		fmt.Fprintf(w, ", perplexity %.2f", l.Perplexity)
 	}
-	fmt.Fprintf(w, ", %s; %d candidates in %d generations, %.3g tokens computed\n", byteCount(l.Bytes), l.Evaluated, l.Generation, float64(l.Tokens))
+	fmt.Fprintf(w, ", %s; %d candidates in %d generations, %.3g tokens computed\n", format.Bytes(l.Bytes), l.Evaluated, l.Generation, float64(l.Tokens))
 }

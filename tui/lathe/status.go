@@ -5,6 +5,8 @@ import (
 	"io"
 	"time"
 
+	"github.com/lathe-llm/lathe/explorer/format"
+
 	"github.com/spf13/cobra"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -111,7 +113,7 @@ func newStatus(s *explorer.Snapshot) statusResult {
 func (r statusResult) words(w io.Writer) {
 	rows := [][]string{
 		{"model", r.Model},
-		{"workspace", fmt.Sprintf("%s (%s)", r.Workspace, byteCount(r.Bytes))},
+		{"workspace", fmt.Sprintf("%s (%s)", r.Workspace, format.Bytes(r.Bytes))},
 		{"subnets", fmt.Sprintf("%d, %d in the trash", r.Subnets, r.Trash)},
 		{"chats", fmt.Sprint(r.Chats)},
 		{"benchmarks", fmt.Sprint(r.Benches)},
@@ -125,7 +127,7 @@ func (r statusResult) words(w io.Writer) {
 	for _, j := range r.Jobs {
 		text := fmt.Sprintf("%s, %s, %.0f %%", j.Title, j.State, 100*j.Fraction)
 		if j.Left > 0 {
-			text += ", " + clock(time.Duration(j.Left*float64(time.Second))) + " left"
+			text += ", " + format.Clock(time.Duration(j.Left*float64(time.Second))) + " left"
 		}
 		rows = append(rows, []string{"job " + j.ID, text})
 	}
@@ -136,7 +138,7 @@ func (r statusResult) words(w io.Writer) {
 		rows = append(rows, []string{"unfinished", fmt.Sprintf("a search at %.2f, started by %s", u.Target, u.Author)})
 	}
 	if e := r.Ended; e != nil {
-		rows = append(rows, []string{"last search", fmt.Sprintf("at %.2f, %d candidates in %s; --resume continues it", e.Target, e.Evaluated, clock(time.Duration(e.Seconds*float64(time.Second))))})
+		rows = append(rows, []string{"last search", fmt.Sprintf("at %.2f, %d candidates in %s; --resume continues it", e.Target, e.Evaluated, format.Clock(time.Duration(e.Seconds*float64(time.Second))))})
 	}
 	for _, v := range r.Viewers {
 		rows = append(rows, []string{"viewer", fmt.Sprintf("%s (%s)", v.Name, v.Role)})

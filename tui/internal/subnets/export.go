@@ -6,12 +6,13 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/lathe-llm/lathe/explorer/format"
+
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/tui/internal/screen"
-	"github.com/lathe-llm/lathe/tui/internal/text"
 	"github.com/lathe-llm/lathe/tui/internal/widget"
 )
 
@@ -22,7 +23,7 @@ func Export(host screen.Host, id explorer.SubnetID) tea.Cmd {
 	if !ok {
 		return nil
 	}
-	note := fmt.Sprintf("%s: about %s as %s", Name(snap, id), text.Bytes(float64(masks.GGUFBytes(snap.Model.FileType))), snap.Model.FileType)
+	note := fmt.Sprintf("%s: about %s as %s", Name(snap, id), format.Bytes(float64(masks.GGUFBytes(snap.Model.FileType))), snap.Model.FileType)
 	return host.Open(&widget.Form{Title: "export", OK: "write", Note: note, Entries: []*widget.Entry{
 		widget.ChoiceEntry("what", "what", "GGUF file", "a recipe contains masks, settings and hashes, no weights: it makes the same file elsewhere", "GGUF file", "recipe"),
 		TypeEntry("type of the matrices in the file", "F32", "F16", "Q8_0", "Q4_1", "Q4_0"),

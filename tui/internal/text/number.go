@@ -6,37 +6,12 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/lathe-llm/lathe/explorer/format"
 )
 
 // None is written where a number is not known.
 const None = "–"
-
-// Count writes a count with three significant digits and a decimal prefix: 812, 1.23 k, 134 M.
-func Count(n float64) string { return scaled(n, 1000, []string{"", " k", " M", " G", " T", " P"}) }
-
-// Bytes writes a number of bytes with a decimal prefix, as files are listed: 512 B, 17.3 kB, 84 MB, 1.2 GB.
-func Bytes(n float64) string {
-	return scaled(n, 1000, []string{" B", " kB", " MB", " GB", " TB", " PB"})
-}
-
-func scaled(n, step float64, units []string) string {
-	if math.IsNaN(n) || math.IsInf(n, 0) {
-		return None
-	}
-	sign := ""
-	if n < 0 {
-		sign, n = "-", -n
-	}
-	i := 0
-	for n >= step*0.9995 && i < len(units)-1 {
-		n /= step
-		i++
-	}
-	if i == 0 {
-		return sign + strconv.FormatFloat(n, 'f', 0, 64) + units[0]
-	}
-	return sign + digits3(n) + units[i]
-}
 
 // digits3 writes three significant digits without an exponent: 1.23, 12.3, 123.
 func digits3(n float64) string {
@@ -89,18 +64,6 @@ func Signed(v float64, decimals int) string {
 	return s
 }
 
-// Clock writes a duration as minutes and seconds, or hours from one hour on: 0:41, 12:04, 1:02:09.
-func Clock(d time.Duration) string {
-	if d < 0 {
-		d = 0
-	}
-	s := int(d.Round(time.Second) / time.Second)
-	if s >= 3600 {
-		return fmt.Sprintf("%d:%02d:%02d", s/3600, s/60%60, s%60)
-	}
-	return fmt.Sprintf("%d:%02d", s/60, s%60)
-}
-
 // Short writes a duration in the unit that fits it: 240 ms, 1.4 s, 41 s, 3:20.
 func Short(d time.Duration) string {
 	switch {
@@ -115,7 +78,7 @@ func Short(d time.Duration) string {
 	case d < time.Minute:
 		return fmt.Sprintf("%.0f s", d.Seconds())
 	}
-	return Clock(d)
+	return format.Clock(d)
 }
 
 // Ago writes how long before now t was, in coarse steps: "just now", "41 s ago", "3 min ago", "2 h ago", "5 d ago".
@@ -142,7 +105,7 @@ func BytesOr(n int64) string {
 	if n <= 0 {
 		return None
 	}
-	return Bytes(float64(n))
+	return format.Bytes(float64(n))
 }
 
 // Small writes a loss, or another number that is mostly below 1, without the leading zero: .031, 1.24.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/lathe-llm/lathe/explorer/format"
+
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/tui/internal/paint"
 	"github.com/lathe-llm/lathe/tui/internal/screen"
@@ -105,7 +107,7 @@ func (s *Screen) speed(col explorer.Column, room int) string {
 		}
 	}
 	if col.Memory > 0 {
-		parts = append(parts, text.Bytes(float64(col.Memory)))
+		parts = append(parts, format.Bytes(float64(col.Memory)))
 	}
 	return joinFit(parts, " · ", room)
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/lathe-llm/lathe/explorer/format"
+
 	"github.com/lathe-llm/lathe/explorer/report"
 
 	tea "charm.land/bubbletea/v2"
@@ -201,7 +203,7 @@ func (s *Screen) fitForm() tea.Cmd {
 			s.host.Fail(err)
 			return nil
 		}
-		found := fmt.Sprintf("%s needs %s", fit.Name, text.Bytes(float64(fit.Memory)))
+		found := fmt.Sprintf("%s needs %s", fit.Name, format.Bytes(float64(fit.Memory)))
 		if fit.Relative > 0 {
 			found += fmt.Sprintf(", %.2f × the perplexity of dense", fit.Relative)
 		}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/lathe-llm/lathe/explorer/format"
+
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -36,9 +38,9 @@ func (s *Screen) subnetRows(t *theme.Theme, n explorer.Subnet, w, h int) []strin
 	add := func(label string, forms ...string) { rows = append(rows, widget.Fact(t, w, label, forms...)...) }
 	add("lineage", lineage(snap, n))
 	add("ratio", fmt.Sprintf("%.3f of block parameters, %.3f of all", n.Size.Ratio, n.Size.RatioAll), fmt.Sprintf("%.3f (%.3f of all)", n.Size.Ratio, n.Size.RatioAll))
-	size := fmt.Sprintf("%s, KV %s", text.Bytes(float64(n.Bytes)), text.Bytes(float64(n.Size.KVBytesPerToken)))
+	size := fmt.Sprintf("%s, KV %s", format.Bytes(float64(n.Bytes)), format.Bytes(float64(n.Size.KVBytesPerToken)))
 	if n.Size.ZeroedParams > 0 {
-		zeroed := ", " + text.Count(float64(n.Size.ZeroedParams)) + " parameters only zeroed"
+		zeroed := ", " + format.Count(float64(n.Size.ZeroedParams)) + " parameters only zeroed"
 		add("size", size+"/token"+zeroed, size+zeroed)
 	} else {
 		add("size", size+"/token", size)
@@ -56,7 +58,7 @@ func (s *Screen) subnetRows(t *theme.Theme, n explorer.Subnet, w, h int) []strin
 			full += fmt.Sprintf(", KL %.3f", k.KL)
 		}
 		c := k.Conditions
-		on := fmt.Sprintf(" on %s tokens of %s", text.Count(float64(c.Tokens)), baseName(c.Text.Path))
+		on := fmt.Sprintf(" on %s tokens of %s", format.Count(float64(c.Tokens)), baseName(c.Text.Path))
 		label := ""
 		if i == 0 {
 			label = "ppl"
@@ -197,9 +199,9 @@ func (s *Screen) compareRows(t *theme.Theme, a, b explorer.SubnetID, am, bm subn
 	}
 	ac, bc := s.cost(am), s.cost(bm)
 	number("ratio", ac.Size.Ratio, bc.Size.Ratio, func(v float64) string { return text.Fixed(v, 3) })
-	number("GGUF", float64(ac.Bytes), float64(bc.Bytes), text.Bytes)
-	number("KV/token", float64(ac.Size.KVBytesPerToken), float64(bc.Size.KVBytesPerToken), text.Bytes)
-	number("FLOPs/token", ac.FLOPs, bc.FLOPs, text.Count)
+	number("GGUF", float64(ac.Bytes), float64(bc.Bytes), format.Bytes[float64])
+	number("KV/token", float64(ac.Size.KVBytesPerToken), float64(bc.Size.KVBytesPerToken), format.Bytes[float64])
+	number("FLOPs/token", ac.FLOPs, bc.FLOPs, format.SI[float64])
 	ap, bp, same := comparablePerplexities(snap, a, b)
 	number("ppl", ap, bp, text.Perplexity)
 	if !same && ap > 0 && bp > 0 {

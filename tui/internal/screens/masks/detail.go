@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 
+	"github.com/lathe-llm/lathe/explorer/format"
+
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/tui/internal/chart"
@@ -256,12 +258,12 @@ func (s *Screen) costSegments(t *theme.Theme, base, masks subnet.Masks) []widget
 	}
 	out := []widget.Segment{
 		change("ratio", fmt.Sprintf("%.3f", was.Size.Ratio), fmt.Sprintf("%.3f", now.Size.Ratio)),
-		change("GGUF", text.Bytes(float64(was.Bytes)), text.Bytes(float64(now.Bytes))),
-		change("KV/token", text.Bytes(float64(was.Size.KVBytesPerToken)), text.Bytes(float64(now.Size.KVBytesPerToken))),
+		change("GGUF", format.Bytes(float64(was.Bytes)), format.Bytes(float64(now.Bytes))),
+		change("KV/token", format.Bytes(float64(was.Size.KVBytesPerToken)), format.Bytes(float64(now.Size.KVBytesPerToken))),
 		change("FLOPs/token", text.Percent(was.FLOPs/dense.FLOPs), text.Percent(now.FLOPs/dense.FLOPs)),
 	}
 	if z := now.Size.ZeroedParams; z > 0 {
-		out = append(out, widget.Segment{Style: t.Warn, Text: text.Count(float64(z)) + " only zeroed"})
+		out = append(out, widget.Segment{Style: t.Warn, Text: format.Count(float64(z)) + " only zeroed"})
 	}
 	return out
 }
@@ -290,7 +292,7 @@ func (s *Screen) quality(t *theme.Theme, w int) []widget.Segment {
 	case k != nil && d.MeasuredVersion == d.Version && !ahead:
 		truth := t.Glyph.Check + " true " + text.Perplexity(k.Perplexity)
 		if !narrow {
-			truth += fmt.Sprintf(", %s tokens, %s", text.Count(float64(k.Conditions.Tokens)), k.At.Local().Format("15:04"))
+			truth += fmt.Sprintf(", %s tokens, %s", format.Count(float64(k.Conditions.Tokens)), k.At.Local().Format("15:04"))
 		}
 		out = append(out, widget.Segment{Style: t.Good, Text: truth})
 	case k != nil:

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lathe-llm/lathe/explorer/format"
+
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -287,7 +289,7 @@ func (s *Screen) drawSetting(t *theme.Theme, w, h int, elapsed int64) []string {
 			rows = append(rows, widget.Line(w).Put(t.Good, text.Line(j.Title)).String())
 			rows = append(rows, widget.Line(w).Put(t.Accent, t.Glyph.HBar(j.Progress.Fraction(), max(4, w-10))).Right(t.Dim, text.Percent(j.Progress.Fraction())+" ").String())
 			add("now", text.Line(j.Progress.Step))
-			add("running", text.Clock(time.Duration(elapsed)*time.Second))
+			add("running", format.Clock(time.Duration(elapsed)*time.Second))
 			if j.State != explorer.Running {
 				add("state", string(j.State))
 			}

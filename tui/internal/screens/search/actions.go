@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/lathe-llm/lathe/explorer/format"
+
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -179,7 +181,7 @@ func (s *Screen) last() (lastSearch, bool) {
 		return lastSearch{}, false
 	}
 	if e := s.snap().Ended; e != nil {
-		summary := fmt.Sprintf("at %s, ended %s after %s candidates", targetName(e.Target), e.At.Local().Format("2 Jan 15:04"), text.Count(float64(e.Evaluated)))
+		summary := fmt.Sprintf("at %s, ended %s after %s candidates", targetName(e.Target), e.At.Local().Format("2 Jan 15:04"), format.Count(float64(e.Evaluated)))
 		return lastSearch{e.Search, summary, e.Elapsed, true}, true
 	}
 	if u := s.snap().Unfinished; u != nil {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/lathe-llm/lathe/explorer/format"
+
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/tui/internal/chart"
@@ -145,7 +147,7 @@ func (s *Screen) drawWelcome(t *theme.Theme, w int) []string {
 	snap, mi := s.snap(), s.snap().Model
 	key := s.host.Key
 	rows := []string{paint.Blank(w), widget.Line(w).Put(t.Strong, subnets.ModelName(mi)).String()}
-	facts := fmt.Sprintf("%s parameters in %d layers, %s as %s", text.Count(float64(mi.Params)), mi.Layers, text.Bytes(float64(mi.Bytes)), mi.FileType)
+	facts := fmt.Sprintf("%s parameters in %d layers, %s as %s", format.Count(float64(mi.Params)), mi.Layers, format.Bytes(float64(mi.Bytes)), mi.FileType)
 	rows = append(rows, widget.Paragraph(w, t.Dim, facts)...)
 	rows = append(rows, paint.Blank(w))
 	j, runs := s.job()
@@ -217,10 +219,10 @@ func (s *Screen) drawCandidate(t *theme.Theme, c explorer.Candidate, w, h int) [
 	add(t.Dim, "%.2f with embedding", c.ShareAll)
 	rows = append(rows, widget.Flow(t, w, segs, 2)...)
 	segs = nil
-	add(t.Text, "GGUF %s %s", snap.Model.FileType, text.Bytes(float64(c.Bytes)))
-	add(t.Dim, "source %s", text.Bytes(float64(snap.Model.Bytes)))
+	add(t.Text, "GGUF %s %s", snap.Model.FileType, format.Bytes(float64(c.Bytes)))
+	add(t.Dim, "source %s", format.Bytes(float64(snap.Model.Bytes)))
 	if c.Masks.Layers() > 0 {
-		add(t.Text, "KV %s/token", text.Bytes(float64(s.cost(c.Masks).Size.KVBytesPerToken)))
+		add(t.Text, "KV %s/token", format.Bytes(float64(s.cost(c.Masks).Size.KVBytesPerToken)))
 	}
 	rows = append(rows, widget.Flow(t, w, segs, 2)...)
 	segs = nil
@@ -284,14 +286,14 @@ func historyFacts(sr explorer.Search, w int) []string {
 	if sr.Evaluated == 0 {
 		return nil
 	}
-	facts := []string{text.Count(float64(sr.Tokens)) + " tokens"}
+	facts := []string{format.Count(float64(sr.Tokens)) + " tokens"}
 	if sr.PrefixReuse > 0 {
 		facts = append(facts, fmt.Sprintf("prefix reuse %.0f %%", 100*sr.PrefixReuse))
 	}
 	if sr.TierHits > 0 { // where there is more than one tier
 		facts = append(facts, fmt.Sprintf("tier hits %.2f", sr.TierHits))
 	}
-	facts = append(facts, text.Clock(sr.Elapsed)+" spent")
+	facts = append(facts, format.Clock(sr.Elapsed)+" spent")
 	if sr.Dropped > 0 {
 		facts = append(facts, fmt.Sprintf("%d dropped (NaN)", sr.Dropped))
 	}
@@ -354,7 +356,7 @@ func candidateCell(t *theme.Theme, c explorer.Candidate, col int) (string, theme
 	case 3:
 		return fmt.Sprintf("%.3f", c.Ratio), style
 	case 4:
-		return text.Bytes(float64(c.Bytes)), style
+		return format.Bytes(float64(c.Bytes)), style
 	case 5:
 		return text.Line(c.Moves), t.Dim
 	}
