@@ -12,8 +12,8 @@ import (
 	"github.com/lathe-llm/lathe/explorer/explorertest"
 )
 
-// TestRandomKeys presses ten thousand random keys, with mouse events, pastes and resizes between them, and checks every
-// frame to its size. From wherever that leads, esc and the keys of the screens must lead back.
+// TestRandomKeys presses ten thousand random keys, with mouse events, pastes and resizes between them, and checks the
+// size of every frame. From wherever that leads, esc and the keys of the screens must lead back.
 func TestRandomKeys(t *testing.T) {
 	t.Chdir(t.TempDir()) // forms may write files
 	keys := []string{"up", "down", "left", "right", "enter", "esc", "tab", "shift+tab", "space", "backspace", "delete", "home", "end", "pgup", "pgdown",
