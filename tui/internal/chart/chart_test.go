@@ -131,9 +131,6 @@ func TestStrip(t *testing.T) {
 	if got := Resample([]float64{1, 3, 5, 7}, 2); !slices.Equal(got, []float64{2, 6}) {
 		t.Errorf("Resample = %v", got)
 	}
-	if got := Extremes([]float64{1, 9, 5, 7}, 2); !slices.Equal(got, []float64{9, 7}) {
-		t.Errorf("Extremes = %v", got)
-	}
 }
 
 func BenchmarkPlot(b *testing.B) {

@@ -54,23 +54,3 @@ func Resample(values []float64, w int) []float64 {
 	}
 	return out
 }
-
-// Extremes reduces values to w columns that keep the largest of their neighbours, so that a peak never disappears.
-func Extremes(values []float64, w int) []float64 {
-	n := len(values)
-	if w <= 0 {
-		return nil
-	}
-	if n <= w {
-		return values
-	}
-	out := make([]float64, w)
-	for i := range out {
-		lo, hi := i*n/w, (i+1)*n/w
-		out[i] = values[lo]
-		for _, v := range values[lo:hi] {
-			out[i] = math.Max(out[i], v)
-		}
-	}
-	return out
-}

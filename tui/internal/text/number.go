@@ -81,25 +81,6 @@ func Short(d time.Duration) string {
 	return format.Clock(d)
 }
 
-// Ago writes how long before now t was, in coarse steps: "just now", "41 s ago", "3 min ago", "2 h ago", "5 d ago".
-func Ago(t, now time.Time) string {
-	if t.IsZero() {
-		return None
-	}
-	d := now.Sub(t)
-	switch {
-	case d < 2*time.Second:
-		return "just now"
-	case d < time.Minute:
-		return fmt.Sprintf("%d s ago", int(d.Seconds()))
-	case d < time.Hour:
-		return fmt.Sprintf("%d min ago", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%d h ago", int(d.Hours()))
-	}
-	return fmt.Sprintf("%d d ago", int(d.Hours()/24))
-}
-
 // BytesOr writes a number of bytes, or None where it is not known.
 func BytesOr(n int64) string {
 	if n <= 0 {
