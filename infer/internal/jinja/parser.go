@@ -1,0 +1,947 @@
+package jinja
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Bounds of a template's source.
+const (
+	MaxSource  = 1 << 20 // bytes; the longest known templates have about 20 kB
+	maxNesting = 150     // of statements and expressions
+)
+
+// Template is a compiled template.
+type Template struct{ body []stmt }
+
+// Parse compiles a template. Errors are of type *[SyntaxError].
+func Parse(source string) (*Template, error) {
+	if len(source) > MaxSource {
+		return nil, &SyntaxError{Line: 1, Problem: fmt.Sprintf("the template has %d bytes, more than %d", len(source), MaxSource)}
+	}
+	tokens, err := scan(source)
+	if err != nil {
+		return nil, err
+	}
+	p := &parser{tokens: tokens}
+	body, err := p.statements()
+	if err == nil && p.peek().kind != eof {
+		err = p.unexpected()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Template{body}, nil
+}
+
+type parser struct {
+	tokens []token
+	at     int
+	depth  int
+	loops  int // for statements around the current position
+}
+
+func (p *parser) peek() token { return p.tokens[p.at] }
+
+func (p *parser) ahead() token { return p.tokens[min(p.at+1, len(p.tokens)-1)] }
+
+func (p *parser) take() token {
+	t := p.tokens[p.at]
+	if p.at < len(p.tokens)-1 {
+		p.at++
+	}
+	return t
+}
+
+func (p *parser) isOp(op string) bool {
+	t := p.peek()
+	return t.kind == operator && t.text == op
+}
+
+func (p *parser) isName(names ...string) bool {
+	t := p.peek()
+	return t.kind == name && slices.Contains(names, t.text)
+}
+
+func (p *parser) skipOp(op string) bool {
+	if p.isOp(op) {
+		p.take()
+		return true
+	}
+	return false
+}
+
+func (p *parser) skipName(n string) bool {
+	if p.isName(n) {
+		p.take()
+		return true
+	}
+	return false
+}
+
+func (p *parser) fail(format string, args ...any) error {
+	return &SyntaxError{Line: p.peek().line, Problem: fmt.Sprintf(format, args...)}
+}
+
+func (p *parser) unexpected() error { return p.fail("unexpected %v", p.peek()) }
+
+func (p *parser) expectOp(op string) error {
+	if !p.skipOp(op) {
+		return p.fail("expected '%s', got %v", op, p.peek())
+	}
+	return nil
+}
+
+func (p *parser) expect(k kind, what string) (token, error) {
+	if p.peek().kind != k {
+		return token{}, p.fail("expected %s, got %v", what, p.peek())
+	}
+	return p.take(), nil
+}
+
+// enter bounds the nesting; the function that it returns leaves.
+func (p *parser) enter() (func(), error) {
+	if p.depth++; p.depth > maxNesting {
+		return nil, p.fail("the template is nested deeper than %d", maxNesting)
+	}
+	return func() { p.depth-- }, nil
+}
+
+// statements parses up to a block that begins with one of the end names, which stays, or to the end of the template.
+func (p *parser) statements(ends ...string) ([]stmt, error) {
+	leave, err := p.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	var out []stmt
+	for {
+		t := p.peek()
+		switch t.kind {
+		case eof:
+			if len(ends) > 0 {
+				return nil, p.fail("unexpected end of template, expected '%s'", strings.Join(ends, "' or '"))
+			}
+			return out, nil
+		case data:
+			p.take()
+			out = append(out, text{t.text})
+		case variableBegin:
+			p.take()
+			e, err := p.tuple(true, nil)
+			if err != nil {
+				return nil, err
+			}
+			if _, err := p.expect(variableEnd, "end of print statement"); err != nil {
+				return nil, err
+			}
+			out = append(out, located{t.line, output{e}})
+		case blockBegin:
+			if n := p.ahead(); n.kind == name && slices.Contains(ends, n.text) {
+				p.take()
+				return out, nil
+			}
+			p.take()
+			s, err := p.statement()
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, located{t.line, s})
+			if _, err := p.expect(blockEnd, "end of statement block"); err != nil {
+				return nil, err
+			}
+		default:
+			return nil, p.unexpected()
+		}
+	}
+}
+
+// body parses the rest of an opening tag, the statements, and the name of the closing tag, which it returns.
+func (p *parser) body(ends ...string) ([]stmt, string, error) {
+	if _, err := p.expect(blockEnd, "end of statement block"); err != nil {
+		return nil, "", err
+	}
+	out, err := p.statements(ends...)
+	if err != nil {
+		return nil, "", err
+	}
+	return out, p.take().text, nil
+}
+
+func (p *parser) statement() (stmt, error) {
+	t, err := p.expect(name, "tag name")
+	if err != nil {
+		return nil, err
+	}
+	switch t.text {
+	case "for":
+		return p.forStatement()
+	case "if":
+		return p.ifStatement()
+	case "set":
+		return p.setStatement()
+	case "macro":
+		return p.macroStatement()
+	case "call":
+		return p.callStatement()
+	case "filter":
+		f, err := p.filters(nil, true)
+		if err != nil {
+			return nil, err
+		}
+		body, _, err := p.body("endfilter")
+		return filterBlock{f, body}, err
+	case "with":
+		return p.withStatement()
+	case "generation":
+		body, _, err := p.body("endgeneration")
+		return scoped{body}, err
+	case "block":
+		n, err := p.expect(name, "block name")
+		if err != nil {
+			return nil, err
+		}
+		p.skipName("scoped")
+		body, _, err := p.body("endblock")
+		p.skipName(n.text)
+		return scoped{body}, err
+	case "break", "continue":
+		if p.loops == 0 {
+			return nil, p.fail("'%s' outside a loop", t.text)
+		}
+		if t.text == "break" {
+			return breakStmt{}, nil
+		}
+		return nextStmt{}, nil
+	case "include", "import", "from", "extends", "autoescape":
+		return nil, p.fail("'%s' is not supported", t.text)
+	}
+	return nil, p.fail("unknown tag '%s'", t.text)
+}
+
+func (p *parser) forStatement() (stmt, error) {
+	target, err := p.target(false)
+	if err != nil {
+		return nil, err
+	}
+	if !p.skipName("in") {
+		return nil, p.fail("expected 'in', got %v", p.peek())
+	}
+	s := forStmt{target: target}
+	if s.over, err = p.tuple(false, []string{"recursive"}); err != nil {
+		return nil, err
+	}
+	if p.skipName("if") {
+		if s.when, err = p.expression(true); err != nil {
+			return nil, err
+		}
+	}
+	s.recursive = p.skipName("recursive")
+	p.loops++
+	var end string
+	s.body, end, err = p.body("endfor", "else")
+	p.loops--
+	if err == nil && end == "else" {
+		s.none, _, err = p.body("endfor")
+	}
+	return s, err
+}
+
+func (p *parser) ifStatement() (stmt, error) {
+	leave, err := p.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	test, err := p.tuple(false, nil)
+	if err != nil {
+		return nil, err
+	}
+	s := ifStmt{test: test}
+	var end string
+	if s.body, end, err = p.body("elif", "else", "endif"); err != nil {
+		return nil, err
+	}
+	switch end {
+	case "elif":
+		line := p.peek().line
+		rest, err := p.ifStatement()
+		s.none = []stmt{located{line, rest}}
+		return s, err
+	case "else":
+		s.none, _, err = p.body("endif")
+	}
+	return s, err
+}
+
+func (p *parser) setStatement() (stmt, error) {
+	target, err := p.target(true)
+	if err != nil {
+		return nil, err
+	}
+	if p.skipOp("=") {
+		e, err := p.tuple(true, nil)
+		return setStmt{target, e}, err
+	}
+	s := setBlock{target: target}
+	if p.isOp("|") {
+		if s.filter, err = p.filters(nil, false); err != nil {
+			return nil, err
+		}
+	}
+	s.body, _, err = p.body("endset")
+	return s, err
+}
+
+// target parses what is assigned to: names, tuples of them and, in set, attributes of namespaces.
+func (p *parser) target(attributes bool) (expr, error) {
+	if attributes && p.peek().kind == name && p.ahead().kind == operator && p.ahead().text == "." {
+		n := p.take().text
+		p.take()
+		attr, err := p.expect(name, "attribute name")
+		return setAttr{n, attr.text}, err
+	}
+	var items []expr
+	isTuple := false
+	for {
+		if p.skipOp("(") {
+			inner, err := p.target(false)
+			if err != nil {
+				return nil, err
+			}
+			if err := p.expectOp(")"); err != nil {
+				return nil, err
+			}
+			items = append(items, inner)
+		} else {
+			n, err := p.expect(name, "name to assign to")
+			if err != nil {
+				return nil, err
+			}
+			if slices.Contains([]string{"true", "false", "none", "True", "False", "None"}, n.text) {
+				return nil, p.fail("cannot assign to '%s'", n.text)
+			}
+			items = append(items, nameExpr{n.text})
+		}
+		if !p.skipOp(",") {
+			break
+		}
+		isTuple = true
+		if p.peek().kind != name && !p.isOp("(") || p.isName("in") {
+			break
+		}
+	}
+	if isTuple {
+		return tupleExpr{items}, nil
+	}
+	return items[0], nil
+}
+
+// parameters parses "(a, b=1)".
+func (p *parser) parameters(m *macroStmt) error {
+	if err := p.expectOp("("); err != nil {
+		return err
+	}
+	for !p.skipOp(")") {
+		if len(m.params) > 0 {
+			if err := p.expectOp(","); err != nil {
+				return err
+			}
+			if p.skipOp(")") {
+				return nil
+			}
+		}
+		n, err := p.expect(name, "parameter name")
+		if err != nil {
+			return err
+		}
+		m.params = append(m.params, n.text)
+		if p.skipOp("=") {
+			e, err := p.expression(true)
+			if err != nil {
+				return err
+			}
+			m.defaults = append(m.defaults, e)
+		} else if len(m.defaults) > 0 {
+			return p.fail("a parameter without a default follows one with a default")
+		}
+	}
+	return nil
+}
+
+func (p *parser) macroStatement() (stmt, error) {
+	n, err := p.expect(name, "macro name")
+	if err != nil {
+		return nil, err
+	}
+	m := &macroStmt{name: n.text}
+	if err := p.parameters(m); err != nil {
+		return nil, err
+	}
+	return m, p.macroBody(m, "endmacro")
+}
+
+// macroBody parses a body that no loop outside reaches.
+func (p *parser) macroBody(m *macroStmt, end string) (err error) {
+	loops, from := p.loops, p.at
+	p.loops = 0
+	m.body, _, err = p.body(end)
+	p.loops = loops
+	for _, t := range p.tokens[from:p.at] {
+		m.varargs = m.varargs || t.kind == name && t.text == "varargs"
+		m.kwargs = m.kwargs || t.kind == name && t.text == "kwargs"
+	}
+	return err
+}
+
+func (p *parser) callStatement() (stmt, error) {
+	m := &macroStmt{name: "caller"}
+	if p.isOp("(") {
+		if err := p.parameters(m); err != nil {
+			return nil, err
+		}
+	}
+	e, err := p.expression(true)
+	if err != nil {
+		return nil, err
+	}
+	c, ok := e.(call)
+	if !ok {
+		return nil, p.fail("expected a call")
+	}
+	return callBlock{&c, m}, p.macroBody(m, "endcall")
+}
+
+func (p *parser) withStatement() (stmt, error) {
+	var s withStmt
+	for p.peek().kind != blockEnd {
+		if len(s.targets) > 0 {
+			if err := p.expectOp(","); err != nil {
+				return nil, err
+			}
+		}
+		n, err := p.expect(name, "name to assign to")
+		if err != nil {
+			return nil, err
+		}
+		if err := p.expectOp("="); err != nil {
+			return nil, err
+		}
+		e, err := p.expression(true)
+		if err != nil {
+			return nil, err
+		}
+		s.targets, s.values = append(s.targets, nameExpr{n.text}), append(s.values, e)
+	}
+	var err error
+	s.body, _, err = p.body("endwith")
+	return s, err
+}
+
+// tuple parses an expression, or several with commas between them.
+func (p *parser) tuple(conditional bool, ends []string) (expr, error) {
+	var items []expr
+	isTuple := false
+	for {
+		if len(items) > 0 {
+			if !p.skipOp(",") {
+				break
+			}
+			isTuple = true
+		}
+		if k := p.peek().kind; k == variableEnd || k == blockEnd || p.isOp(")") || p.isName(ends...) {
+			break
+		}
+		e, err := p.expression(conditional)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, e)
+	}
+	switch {
+	case isTuple:
+		return tupleExpr{items}, nil
+	case len(items) == 0:
+		return nil, p.fail("expected an expression, got %v", p.peek())
+	}
+	return items[0], nil
+}
+
+func (p *parser) expression(conditional bool) (expr, error) {
+	leave, err := p.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	e, err := p.or()
+	if err != nil || !conditional {
+		return e, err
+	}
+	for p.skipName("if") {
+		test, err := p.or()
+		if err != nil {
+			return nil, err
+		}
+		c := condExpr{then: e, test: test}
+		if p.skipName("else") {
+			if c.otherwise, err = p.expression(true); err != nil {
+				return nil, err
+			}
+		}
+		e = c
+	}
+	return e, nil
+}
+
+func (p *parser) or() (expr, error) {
+	left, err := p.and()
+	for err == nil && p.skipName("or") {
+		var right expr
+		right, err = p.and()
+		left = logic{false, left, right}
+	}
+	return left, err
+}
+
+func (p *parser) and() (expr, error) {
+	left, err := p.not()
+	for err == nil && p.skipName("and") {
+		var right expr
+		right, err = p.not()
+		left = logic{true, left, right}
+	}
+	return left, err
+}
+
+func (p *parser) not() (expr, error) {
+	if p.isName("not") && !(p.ahead().kind == name && p.ahead().text == "in") {
+		leave, err := p.enter()
+		if err != nil {
+			return nil, err
+		}
+		defer leave()
+		p.take()
+		e, err := p.not()
+		return not{e}, err
+	}
+	return p.comparison()
+}
+
+func (p *parser) comparison() (expr, error) {
+	first, err := p.sum()
+	if err != nil {
+		return nil, err
+	}
+	c := comparison{first: first}
+	for {
+		t := p.peek()
+		op := ""
+		switch {
+		case t.kind == operator && slices.Contains([]string{"==", "!=", "<", "<=", ">", ">="}, t.text):
+			op = t.text
+			p.take()
+		case p.isName("in"):
+			op = "in"
+			p.take()
+		case p.isName("not") && p.ahead().kind == name && p.ahead().text == "in":
+			op = "not in"
+			p.take()
+			p.take()
+		}
+		if op == "" {
+			break
+		}
+		e, err := p.sum()
+		if err != nil {
+			return nil, err
+		}
+		c.ops, c.rest = append(c.ops, op), append(c.rest, e)
+	}
+	if len(c.ops) == 0 {
+		return first, nil
+	}
+	return c, nil
+}
+
+// chain parses operands with operators of one precedence between them, from left to right.
+func (p *parser) chain(operand func() (expr, error), ops ...string) (expr, error) {
+	left, err := operand()
+	for err == nil && p.peek().kind == operator && slices.Contains(ops, p.peek().text) {
+		op := p.take().text
+		var right expr
+		right, err = operand()
+		left = binary{op, left, right}
+	}
+	return left, err
+}
+
+func (p *parser) sum() (expr, error)     { return p.chain(p.concat, "+", "-") }
+func (p *parser) product() (expr, error) { return p.chain(p.power, "*", "/", "//", "%") }
+func (p *parser) power() (expr, error) {
+	return p.chain(func() (expr, error) { return p.unary(true) }, "**")
+}
+
+func (p *parser) concat() (expr, error) {
+	first, err := p.product()
+	if err != nil || !p.isOp("~") {
+		return first, err
+	}
+	c := concat{[]expr{first}}
+	for p.skipOp("~") {
+		e, err := p.product()
+		if err != nil {
+			return nil, err
+		}
+		c.items = append(c.items, e)
+	}
+	return c, nil
+}
+
+func (p *parser) unary(filters bool) (expr, error) {
+	leave, err := p.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	var e expr
+	if p.isOp("-") || p.isOp("+") {
+		minus := p.take().text == "-"
+		e, err = p.unary(false)
+		e = unary{minus, e}
+	} else {
+		e, err = p.primary()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if e, err = p.postfix(e); err != nil || !filters {
+		return e, err
+	}
+	return p.filters(e, false)
+}
+
+func (p *parser) primary() (expr, error) {
+	t := p.peek()
+	switch t.kind {
+	case name:
+		p.take()
+		switch t.text {
+		case "true", "True":
+			return constant{true}, nil
+		case "false", "False":
+			return constant{false}, nil
+		case "none", "None":
+			return constant{nil}, nil
+		}
+		return nameExpr{t.text}, nil
+	case stringLiteral:
+		s := p.take().text
+		for p.peek().kind == stringLiteral {
+			s += p.take().text
+		}
+		return constant{s}, nil
+	case integerLiteral:
+		i, err := strconv.ParseInt(strings.ReplaceAll(t.text, "_", ""), intBase(t.text), 64)
+		if err != nil {
+			return nil, p.fail("integer %s is out of range", t.text)
+		}
+		p.take()
+		return constant{i}, nil
+	case floatLiteral:
+		f, _ := strconv.ParseFloat(strings.ReplaceAll(t.text, "_", ""), 64) // beyond the range: infinite, as in Python
+		p.take()
+		return constant{f}, nil
+	case operator:
+		switch t.text {
+		case "(":
+			p.take()
+			if p.skipOp(")") {
+				return tupleExpr{}, nil
+			}
+			e, err := p.tuple(true, nil)
+			if err != nil {
+				return nil, err
+			}
+			return e, p.expectOp(")")
+		case "[":
+			p.take()
+			items, err := p.items("]")
+			return listExpr{items}, err
+		case "{":
+			p.take()
+			return p.dict()
+		}
+	}
+	return nil, p.unexpected()
+}
+
+func intBase(s string) int {
+	if len(s) > 1 && s[0] == '0' && s[1]|0x20 >= 'a' {
+		return 0
+	}
+	return 10
+}
+
+// items parses expressions with commas up to a closing mark.
+func (p *parser) items(end string) ([]expr, error) {
+	var out []expr
+	for !p.skipOp(end) {
+		if len(out) > 0 {
+			if err := p.expectOp(","); err != nil {
+				return nil, err
+			}
+			if p.skipOp(end) {
+				break
+			}
+		}
+		e, err := p.expression(true)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, e)
+	}
+	return out, nil
+}
+
+func (p *parser) dict() (expr, error) {
+	var d dictExpr
+	for !p.skipOp("}") {
+		if len(d.keys) > 0 {
+			if err := p.expectOp(","); err != nil {
+				return nil, err
+			}
+			if p.skipOp("}") {
+				break
+			}
+		}
+		k, err := p.expression(true)
+		if err != nil {
+			return nil, err
+		}
+		if err := p.expectOp(":"); err != nil {
+			return nil, err
+		}
+		v, err := p.expression(true)
+		if err != nil {
+			return nil, err
+		}
+		d.keys, d.values = append(d.keys, k), append(d.values, v)
+	}
+	return d, nil
+}
+
+func (p *parser) postfix(e expr) (expr, error) {
+	for {
+		switch {
+		case p.skipOp("."):
+			t := p.take()
+			switch t.kind {
+			case name:
+				e = getAttr{e, t.text}
+			case integerLiteral:
+				i, err := strconv.ParseInt(t.text, 10, 64)
+				if err != nil {
+					return nil, p.fail("integer %s is out of range", t.text)
+				}
+				e = getItem{e, constant{i}}
+			default:
+				return nil, p.fail("expected name or number, got %v", t)
+			}
+		case p.skipOp("["):
+			key, err := p.subscript()
+			if err != nil {
+				return nil, err
+			}
+			e = getItem{e, key}
+		case p.isOp("("):
+			args, err := p.arguments()
+			if err != nil {
+				return nil, err
+			}
+			e = call{e, args}
+		default:
+			return e, nil
+		}
+	}
+}
+
+// subscript parses what is between brackets, and the closing one.
+func (p *parser) subscript() (expr, error) {
+	var items []expr
+	for {
+		e, err := p.subscribed()
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, e)
+		if p.skipOp("]") {
+			break
+		}
+		if err := p.expectOp(","); err != nil {
+			return nil, err
+		}
+	}
+	if len(items) == 1 {
+		return items[0], nil
+	}
+	return tupleExpr{items}, nil
+}
+
+func (p *parser) subscribed() (expr, error) {
+	var parts [3]expr
+	n := 0
+	if !p.isOp(":") {
+		e, err := p.expression(true)
+		if err != nil {
+			return nil, err
+		}
+		if !p.isOp(":") {
+			return e, nil
+		}
+		parts[0] = e
+	}
+	for p.skipOp(":") {
+		if n++; n > 2 {
+			return nil, p.fail("a slice has at most three parts")
+		}
+		if p.isOp(":") || p.isOp("]") || p.isOp(",") {
+			continue
+		}
+		var err error
+		if parts[n], err = p.expression(true); err != nil {
+			return nil, err
+		}
+	}
+	return slicing{parts[0], parts[1], parts[2]}, nil
+}
+
+func (p *parser) arguments() (callArgs, error) {
+	var a callArgs
+	if err := p.expectOp("("); err != nil {
+		return a, err
+	}
+	for first := true; !p.skipOp(")"); first = false {
+		if !first {
+			if err := p.expectOp(","); err != nil {
+				return a, err
+			}
+			if p.skipOp(")") {
+				break
+			}
+		}
+		var err error
+		switch {
+		case p.skipOp("*"):
+			if a.star != nil || a.twice != nil {
+				return a, p.fail("invalid syntax for function call expression")
+			}
+			a.star, err = p.expression(true)
+		case p.skipOp("**"):
+			if a.twice != nil {
+				return a, p.fail("invalid syntax for function call expression")
+			}
+			a.twice, err = p.expression(true)
+		case p.peek().kind == name && p.ahead().kind == operator && p.ahead().text == "=":
+			n := p.take().text
+			p.take()
+			if a.twice != nil || slices.Contains(a.names, n) {
+				return a, p.fail("invalid syntax for function call expression")
+			}
+			var e expr
+			e, err = p.expression(true)
+			a.names, a.named = append(a.names, n), append(a.named, e)
+		default:
+			if a.star != nil || a.twice != nil || len(a.names) > 0 {
+				return a, p.fail("invalid syntax for function call expression")
+			}
+			var e expr
+			e, err = p.expression(true)
+			a.positional = append(a.positional, e)
+		}
+		if err != nil {
+			return a, err
+		}
+	}
+	return a, nil
+}
+
+// filters parses filters, tests and calls behind an expression. At the start of a filter block the first has no mark.
+func (p *parser) filters(e expr, start bool) (expr, error) {
+	for {
+		switch {
+		case start || p.isOp("|"):
+			if !start {
+				p.take()
+			}
+			start = false
+			n, err := p.dotted("filter name")
+			if err != nil {
+				return nil, err
+			}
+			if _, ok := filterTable[n]; !ok {
+				return nil, p.fail("no filter named '%s'", n)
+			}
+			f := filter{e: e, name: n}
+			if p.isOp("(") {
+				if f.args, err = p.arguments(); err != nil {
+					return nil, err
+				}
+			}
+			e = f
+		case p.isName("is"):
+			t, err := p.test(e)
+			if err != nil {
+				return nil, err
+			}
+			e = t
+		case p.isOp("(") && e != nil:
+			args, err := p.arguments()
+			if err != nil {
+				return nil, err
+			}
+			e = call{e, args}
+		default:
+			return e, nil
+		}
+	}
+}
+
+func (p *parser) dotted(what string) (string, error) {
+	t, err := p.expect(name, what)
+	n := t.text
+	for err == nil && p.skipOp(".") {
+		t, err = p.expect(name, what)
+		n += "." + t.text
+	}
+	return n, err
+}
+
+func (p *parser) test(e expr) (expr, error) {
+	p.take()
+	t := test{e: e, negate: p.skipName("not")}
+	var err error
+	if t.name, err = p.dotted("test name"); err != nil {
+		return nil, err
+	}
+	if _, ok := testTable[t.name]; !ok {
+		return nil, p.fail("no test named '%s'", t.name)
+	}
+	k := p.peek()
+	switch {
+	case p.isOp("("):
+		t.args, err = p.arguments()
+	case (k.kind == name && !p.isName("else", "or", "and", "if")) || k.kind == stringLiteral || k.kind == integerLiteral ||
+		k.kind == floatLiteral || p.isOp("[") || p.isOp("{"):
+		if p.isName("is") {
+			return nil, p.fail("you cannot chain multiple tests with is")
+		}
+		var arg expr
+		if arg, err = p.primary(); err == nil {
+			arg, err = p.postfix(arg)
+		}
+		t.args.positional = []expr{arg}
+	}
+	return t, err
+}
