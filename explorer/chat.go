@@ -58,6 +58,8 @@ type Reply struct {
 	TokensPerSecond float64       // of generation
 	// Agreement is the share of its tokens that the dense model would have chosen too; negative while unknown.
 	Agreement float64
+	// Warning describes how the prompt differs from what the model's own chat template makes of the messages; or "".
+	Warning string
 }
 
 // DefaultSampling returns the sampling of a new chat.

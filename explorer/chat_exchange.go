@@ -188,11 +188,11 @@ func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) ([]i
 	})
 	e.showReply(chat.ID, i, func(c *Column, r *Reply) {
 		r.Text, r.Tokens, r.PromptTokens = text.String(), len(tokens), stats.PromptTokens
-		r.FirstToken, r.TokensPerSecond = stats.FirstToken, stats.TokensPerSecond
+		r.FirstToken, r.TokensPerSecond, r.Warning = stats.FirstToken, stats.TokensPerSecond, stats.Warning
 		c.Used, c.Context = stats.ContextUsed, stats.Context
 	})
-	if stats.Fallback != "" {
-		e.notify(Warning, "", "the model's own chat template was not used: "+stats.Fallback)
+	if stats.Warning != "" {
+		e.notify(Warning, "", stats.Warning)
 	}
 	return tokens, err
 }

@@ -41,8 +41,9 @@ type Model interface {
 	// Pieces returns the text of each token separately, which may be a part of a rune. Joined they are Detokenize.
 	Pieces(ctx context.Context, tokens []int32) ([]string, error)
 
-	// Prompt renders messages with the model's own chat template, ready for the assistant's answer. A template that
-	// fails is replaced by ChatML, and Prompt.Fallback holds the reason.
+	// Prompt renders messages with the model's own chat template, ready for the assistant's answer. ErrTemplate is the error
+	// of a template that rejects the conversation or cannot be used. A file without a template gets a built-in format of its
+	// family; Prompt.Warning names it.
 	Prompt(ctx context.Context, messages []Message) (Prompt, error)
 
 	// Generate continues a prompt of at least one token, calling emit for every token as it is sampled. It stops at one of

@@ -20,6 +20,10 @@ var (
 	// ErrContextFull means that a prompt, window or benchmark has more tokens than the context of the model.
 	ErrContextFull = errors.New("longer than the context")
 
+	// ErrTemplate means that the model's chat template rejects a conversation, fails on it, exceeds its bounds, or cannot be
+	// parsed. The text contains the reason. Other conversations are not affected.
+	ErrTemplate = errors.New("chat template")
+
 	// ErrBadToken means that a token id is outside the model's vocabulary.
 	ErrBadToken = errors.New("token outside the vocabulary")
 

@@ -121,9 +121,9 @@ type Message struct {
 
 // Prompt is a rendered conversation.
 type Prompt struct {
-	Text     string
-	Tokens   []int32
-	Fallback string // why the model's own template was not used; "" when it was
+	Text    string
+	Tokens  []int32
+	Warning string // how the text differs from the messages as the model's own template renders them, and why; or ""
 }
 
 // Sampling describes how tokens are sampled and when generation stops. The zero value takes the most likely token until
@@ -192,7 +192,7 @@ type GenStats struct {
 	PromptPerSecond float64 // prompt tokens computed per second; 0 if not known
 	TokensPerSecond float64 // of generation, after the first token; 0 with fewer than two
 	Stop            string
-	Fallback        string // as Prompt.Fallback, in Chat
+	Warning         string // as Prompt.Warning, in Chat
 }
 
 // Progress is work done out of all work, in tokens or, in Bench, in runs.

@@ -35,7 +35,7 @@ func (s *suite) generate(t *testing.T) {
 		t.Errorf("the tokens spell %q, %v; their texts add up to %q", text, err, greedy.text)
 	}
 	st := greedy.stats
-	if len(greedy.ids) != 24 || st.PromptTokens != len(prompt) || st.Tokens != 24 || st.Context != contextSize || st.Stop != infer.StopLength || st.Total < st.FirstToken || st.Fallback != "" {
+	if len(greedy.ids) != 24 || st.PromptTokens != len(prompt) || st.Tokens != 24 || st.Context != contextSize || st.Stop != infer.StopLength || st.Total < st.FirstToken || st.Warning != "" {
 		t.Errorf("statistics %+v", st)
 	}
 	if st.ContextUsed < len(prompt) || st.ContextUsed > len(prompt)+st.Tokens {

@@ -100,10 +100,10 @@ func (s *suite) chat(t *testing.T) {
 	if running != "chat" {
 		t.Errorf("the queue runs %q during a chat", running)
 	}
-	if stats.Fallback != p.Fallback || stats.PromptTokens != len(p.Tokens) {
-		t.Errorf("%+v of a prompt of %d tokens with fallback %q", stats, len(p.Tokens), p.Fallback)
+	if stats.Warning != p.Warning || stats.PromptTokens != len(p.Tokens) {
+		t.Errorf("%+v of a prompt of %d tokens with warning %q", stats, len(p.Tokens), p.Warning)
 	}
-	if p.Fallback == "" { // a fallback adds stop strings
+	if p.Warning == "" { // a built-in format adds stop strings
 		if out := s.run(t, p.Tokens, infer.Sampling{MaxTokens: 6}); !slices.Equal(out.ids, ids) {
 			t.Errorf("chat gives %v, its prompt %v", ids, out.ids)
 		}

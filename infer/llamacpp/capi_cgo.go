@@ -17,6 +17,11 @@ struct llama_vocab;
 struct llama_memory_i;
 struct ggml_backend_device;
 
+// The one struct: two texts.
+struct llama_chat_message { const char * role; const char * content; };
+int32_t llama_chat_apply_template(const char * tmpl, const struct llama_chat_message * chat, size_t n_msg, bool add_ass, char * buf, int32_t length);
+int32_t llama_chat_builtin_templates(const char ** output, size_t len);
+
 void llama_free(struct llama_context * ctx);
 void llama_set_embeddings(struct llama_context * ctx, bool embeddings);
 void llama_set_n_threads(struct llama_context * ctx, int32_t n_threads, int32_t n_threads_batch);
@@ -53,6 +58,7 @@ import "C"
 import (
 	"fmt"
 	"reflect"
+	"runtime"
 	"sync/atomic"
 	"unsafe"
 
@@ -178,4 +184,51 @@ func listDevices() []infer.Device {
 		})
 	}
 	return out
+}
+
+// formats returns the names of llama.cpp's built-in chat formats.
+func formats() []string {
+	n := C.llama_chat_builtin_templates(nil, 0)
+	if n <= 0 {
+		return nil
+	}
+	names := (*[1 << 16]*C.char)(C.calloc(C.size_t(n), C.size_t(unsafe.Sizeof((*C.char)(nil)))))
+	defer C.free(unsafe.Pointer(names))
+	C.llama_chat_builtin_templates(&names[0], C.size_t(n))
+	out := make([]string, n)
+	for i := range out {
+		out[i] = C.GoString(names[i])
+	}
+	return out
+}
+
+// applyFormat renders messages in the built-in format of a name, or in the one that llama.cpp detects in a text. It returns
+// false if there is none. No text may contain a NUL.
+func applyFormat(format string, messages []infer.Message) (string, bool) {
+	name := C.CString(format)
+	defer C.free(unsafe.Pointer(name))
+	chat := make([]C.struct_llama_chat_message, len(messages)+1)
+	size := 0
+	var pins runtime.Pinner
+	defer pins.Unpin()
+	text := func(s string) *C.char {
+		b := append([]byte(s), 0)
+		pins.Pin(&b[0])
+		return (*C.char)(unsafe.Pointer(&b[0]))
+	}
+	for i, m := range messages {
+		chat[i].role, chat[i].content = text(m.Role), text(m.Content)
+		size += len(m.Role) + len(m.Content) + 64
+	}
+	for {
+		buf := make([]byte, size+64)
+		n := int(C.llama_chat_apply_template(name, &chat[0], C.size_t(len(messages)), true, (*C.char)(unsafe.Pointer(&buf[0])), C.int32_t(len(buf))))
+		switch {
+		case n < 0:
+			return "", false
+		case n <= len(buf):
+			return string(buf[:n]), true
+		}
+		size = n
+	}
 }

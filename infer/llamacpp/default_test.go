@@ -27,8 +27,8 @@ func TestChatDefaultModel(t *testing.T) {
 	}
 	want := "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n" +
 		"<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
-	if prompt.Text != want || prompt.Fallback != "" {
-		t.Errorf("prompt %q (fallback %q), want %q", prompt.Text, prompt.Fallback, want)
+	if prompt.Text != want || prompt.Warning != "" {
+		t.Errorf("prompt %q (warning %q), want %q", prompt.Text, prompt.Warning, want)
 	}
 	var answer strings.Builder
 	ids := prompt.Tokens
@@ -40,7 +40,7 @@ func TestChatDefaultModel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if answer.Len() == 0 || !utf8.ValidString(answer.String()) || stats.PromptTokens != len(prompt.Tokens) || stats.Fallback != "" {
+	if answer.Len() == 0 || !utf8.ValidString(answer.String()) || stats.PromptTokens != len(prompt.Tokens) || stats.Warning != "" {
 		t.Errorf("answer %q, stats %+v", answer.String(), stats)
 	}
 	// Greedy tokens are the most likely ones in scoring.

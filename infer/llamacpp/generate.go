@@ -23,16 +23,13 @@ func (m *Model) Chat(ctx context.Context, messages []infer.Message, s infer.Samp
 		return infer.GenStats{Stop: infer.StopAborted}, err
 	}
 	defer end()
-	p, prompt, err := m.prompt(ctx, p, messages)
+	prompt, stops, err := m.prompt(ctx, p, messages)
 	if err != nil {
 		return infer.GenStats{Stop: infer.StopAborted}, m.fail("chat", err)
 	}
-	if prompt.Fallback != "" {
-		// ChatML's marks may not be end tokens of the model.
-		s.Stop = append(s.Stop[:len(s.Stop):len(s.Stop)], "<|im_end|>", "<|im_start|>")
-	}
+	s.Stop = append(s.Stop[:len(s.Stop):len(s.Stop)], stops...)
 	stats, err := m.generate(ctx, p, prompt.Tokens, s, emit)
-	stats.Fallback = prompt.Fallback
+	stats.Warning = prompt.Warning
 	return stats, err
 }
 

@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 
 	"github.com/lathe-llm/lathe/infer"
-	"github.com/lathe-llm/lathe/infer/internal/chat"
 	"github.com/lathe-llm/lathe/infer/memory"
 )
 
@@ -21,12 +20,11 @@ type Model struct {
 	ctx    context.Context // done once closed
 	cancel context.CancelCauseFunc
 
-	mu       sync.Mutex
-	process  *process // nil after a crash, until the next call; changed in a turn of the queue only
-	info     infer.Info
-	memory   infer.Memory // weights, cache and buffers as llama.cpp reports them
-	threads  int
-	template string // why the file's template is no longer tried; "" while it is
+	mu      sync.Mutex
+	process *process // nil after a crash, until the next call; changed in a turn of the queue only
+	info    infer.Info
+	memory  infer.Memory // weights, cache and buffers as llama.cpp reports them
+	threads int
 }
 
 // start starts a child and loads the model in it. It is called in a turn of the queue, or before the model is shared.
@@ -308,41 +306,15 @@ func (m *Model) Prompt(ctx context.Context, messages []infer.Message) (infer.Pro
 		return infer.Prompt{}, err
 	}
 	defer end()
-	_, prompt, err := m.prompt(ctx, p, messages)
+	prompt, _, err := m.prompt(ctx, p, messages)
 	return prompt, m.fail("prompt", err)
 }
 
-// prompt renders with the file's template or, where that fails, as ChatML. A crash of the template replaces the child; prompt
-// returns the child in use at the end.
-func (m *Model) prompt(ctx context.Context, p *process, messages []infer.Message) (*process, infer.Prompt, error) {
-	m.mu.Lock()
-	fallback := m.template
-	m.mu.Unlock()
-	if m.plan.template == "" {
-		fallback = "the file has no chat template"
-	}
-	if fallback == "" {
-		reply, err := ask[promptReply](ctx, p, kindPrompt, promptRequest{m.plan.template, messages})
-		switch {
-		case err == nil:
-			return p, infer.Prompt{Text: reply.Text, Tokens: reply.Tokens}, nil
-		case errors.Is(err, errTemplate):
-			fallback = err.Error() // perhaps because of this conversation only
-		case errors.Is(err, infer.ErrEngineCrashed), errors.Is(err, chat.ErrRunaway):
-			fallback = err.Error()
-			_ = p.cmd.Process.Kill()
-			<-p.ended
-			_ = os.Remove(p.logPath)
-			m.mu.Lock()
-			m.template = fallback
-			m.mu.Unlock()
-			if p, err = m.running(ctx); err != nil {
-				return p, infer.Prompt{}, err
-			}
-		default:
-			return p, infer.Prompt{}, err
-		}
-	}
-	reply, err := ask[promptReply](ctx, p, kindPrompt, promptRequest{"", messages})
-	return p, infer.Prompt{Text: reply.Text, Tokens: reply.Tokens, Fallback: fallback}, err
+// prompt renders with the file's template or, where it has none, in a built-in format. Stops are texts that end a reply in that
+// format.
+func (m *Model) prompt(ctx context.Context, p *process, messages []infer.Message) (prompt infer.Prompt, stops []string, err error) {
+	reply, err := ask[promptReply](ctx, p, kindPrompt, promptRequest{
+		Template: m.plan.template, Source: filepath.Base(m.plan.options.Path), Marks: m.plan.marks, Format: m.plan.format, Messages: messages,
+	})
+	return infer.Prompt{Text: reply.Text, Tokens: reply.Tokens, Warning: reply.Warning}, reply.Stops, err
 }

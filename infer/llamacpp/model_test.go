@@ -60,7 +60,7 @@ func TestFamilies(t *testing.T) {
 				t.Errorf("there and back: %q, %v", text, err)
 			}
 			stats, err := m.Chat(t.Context(), hello(), infer.Sampling{MaxTokens: 8}, nil)
-			if err != nil || stats.Tokens == 0 || stats.Fallback != "" {
+			if err != nil || stats.Tokens == 0 || stats.Warning != "" {
 				t.Errorf("chat %+v, %v", stats, err)
 			}
 			if _, err := m.Score(t.Context(), [][]int32{ids, {1}, {}}, nil); err != nil {

@@ -18,6 +18,8 @@ type plan struct {
 	request  loadRequest
 	need     need
 	template string // Jinja source; "" where the file has none
+	marks    string // without a template: the control tokens, in lines
+	format   string // without a template: llama.cpp's name for the chat format of the family; "" if not known
 	name     string
 	arch     string
 	bytes    int64 // of the file
@@ -44,7 +46,9 @@ func readPlan(o infer.LoadOptions) (plan, error) {
 	if p.name == "" {
 		p.name = strings.TrimSuffix(filepath.Base(path), ".gguf")
 	}
-	p.template, _ = f.KV().String("tokenizer.chat_template")
+	if p.template, _ = f.KV().String("tokenizer.chat_template"); strings.TrimSpace(p.template) == "" {
+		p.template, p.marks, p.format = "", controlTokens(f.KV()), familyFormat(p.arch, f.KV())
+	}
 	p.request = loadRequest{
 		Path: path, Context: o.Context, Threads: o.Threads, Batch: o.Batch, GPULayers: o.GPULayers,
 		FlashAttention: o.FlashAttention, KVType: o.KVType,

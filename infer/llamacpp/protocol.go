@@ -10,7 +10,6 @@ import (
 	"math"
 
 	"github.com/lathe-llm/lathe/infer"
-	"github.com/lathe-llm/lathe/infer/internal/chat"
 )
 
 // protocolVersion changes with every change of the messages, so that an executable that was replaced while its parent runs is
@@ -226,13 +225,20 @@ type piecesRequest struct{ Tokens tokens }
 type piecesReply struct{ Pieces [][]byte } // one for each token
 
 type promptRequest struct {
-	Template string // "" is ChatML
+	Template string // Jinja source; "" where the file has none
+	Source   string // the file's name, for errors
 	Messages []infer.Message
+
+	// Without a template: control tokens of the vocabulary, for llama.cpp's detection of a format, and the format of the
+	// model's family where that fails.
+	Marks, Format string
 }
 
 type promptReply struct {
-	Text   string
-	Tokens tokens
+	Text    string
+	Tokens  tokens
+	Warning string
+	Stops   []string // texts that end a reply, in a built-in format
 }
 
 type generateRequest struct {
@@ -294,15 +300,11 @@ func failureCodes() map[string]error {
 		"bad token":    infer.ErrBadToken,
 		"unavailable":  infer.ErrUnavailable,
 		"aborted":      errAborted,
-		"template":     errTemplate,
-		"runaway":      chat.ErrRunaway,
+		"template":     infer.ErrTemplate,
 	}
 }
 
-var (
-	errAborted  = errors.New("aborted")
-	errTemplate = errors.New("chat template")
-)
+var errAborted = errors.New("aborted")
 
 func failureOf(err error) failure {
 	for code, sentinel := range failureCodes() {

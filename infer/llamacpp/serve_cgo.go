@@ -12,20 +12,21 @@ import (
 	"time"
 
 	"github.com/lathe-llm/lathe/infer"
-	"github.com/lathe-llm/lathe/infer/internal/chat"
 )
 
 // session is the state of the child: one model and the running request. One goroutine, in serve, answers requests; another
 // reads frames meanwhile and accesses the atomics only.
 type session struct {
-	out     io.Writer
-	net     *network
-	past    tokens // tokens in the cache, in order
-	current uint64 // id of the running request, for its events
+	out      io.Writer
+	net      *network
+	past     tokens // tokens in the cache, in order
+	current  uint64 // id of the running request, for its events
+	compiled compiled
 
 	running  atomic.Uint64           // id of the request that abort may end
 	abortee  atomic.Pointer[network] // whose flag abort sets
 	aborted  atomic.Bool             // the running request must end
+	cancel   atomic.Pointer[func()]  // what abort calls besides; nil while no template is rendered
 	threads  atomic.Int32            // requested; applied before the next batch
 	applied  int                     // threads of the last batch
 	governor governor
@@ -101,6 +102,9 @@ func (s *session) abort(id uint64) {
 	if n := s.abortee.Load(); n != nil {
 		n.setAbort(true)
 	}
+	if cancel := s.cancel.Load(); cancel != nil {
+		(*cancel)()
+	}
 }
 
 // answer answers one request. The error it returns ends the process.
@@ -113,9 +117,6 @@ func (s *session) answer(f frame) error {
 		}
 		if werr := writeFrame(s.out, f.ID, kindFailure, failureOf(err)); werr != nil {
 			return werr
-		}
-		if errors.Is(err, chat.ErrRunaway) {
-			return err // the template still runs: only the end of the process stops it
 		}
 		return nil
 	}

@@ -3,45 +3,17 @@
 package llamacpp
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/lathe-llm/lathe/infer"
-	"github.com/lathe-llm/lathe/infer/internal/chat"
 	"github.com/lathe-llm/lathe/infer/internal/piece"
 	"github.com/lathe-llm/lathe/infer/internal/sample"
 )
-
-// prompt renders a conversation and tokenizes it.
-func (s *session) prompt(r promptRequest) (promptReply, error) {
-	if s.net == nil {
-		return promptReply{}, fmt.Errorf("%w: prompt before a model is loaded", errProtocol)
-	}
-	start := s.net.text(s.net.info.BOS)
-	text := chat.PlainChatML(r.Messages)
-	if r.Template != "" {
-		var err error
-		text, err = chat.Render(context.Background(), r.Template, chat.Input{
-			Messages: r.Messages, BOS: start, EOS: s.net.text(s.net.info.EOS), Now: time.Now(),
-		})
-		switch {
-		case errors.Is(err, chat.ErrRunaway):
-			return promptReply{}, err
-		case err != nil:
-			return promptReply{}, fmt.Errorf("%w: %w", errTemplate, err)
-		}
-	}
-	// Many templates write the start token themselves; models are not trained on two of them.
-	written := start != "" && strings.HasPrefix(text, start)
-	ids, err := s.net.tokenize(text, s.net.info.AddBOS && !written, true)
-	return promptReply{text, ids}, err
-}
 
 func (s *session) generate(r generateRequest) (generateReply, error) {
 	begin := time.Now()

@@ -16,7 +16,7 @@ type chatResponse struct {
 	Choices []chatChoice `json:"choices"`
 	Usage   *usage       `json:"usage,omitempty"`
 
-	// Warning is the reason why the model's own chat template was not used; an extension.
+	// Warning describes how the prompt differs from what the model's own chat template makes of the messages; an extension.
 	Warning string `json:"warning,omitempty"`
 }
 
@@ -96,7 +96,7 @@ func (h *Handler) chat(w http.ResponseWriter, r *http.Request, request chatReque
 	if err != nil {
 		return out.fail(err)
 	}
-	response.Warning = stats.Fallback
+	response.Warning = stats.Warning
 	used := &usage{}
 	used.add(stats.PromptTokens, stats.Tokens)
 	if !request.Stream {

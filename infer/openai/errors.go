@@ -36,7 +36,7 @@ func asAPI(err error) *apiError {
 		return e
 	case errors.Is(err, infer.ErrContextFull):
 		return &apiError{http.StatusBadRequest, "context_length_exceeded", err.Error()}
-	case errors.Is(err, infer.ErrBadToken), errors.Is(err, infer.ErrInvalid):
+	case errors.Is(err, infer.ErrBadToken), errors.Is(err, infer.ErrInvalid), errors.Is(err, infer.ErrTemplate):
 		return &apiError{http.StatusBadRequest, "invalid_request_error", err.Error()}
 	case errors.Is(err, infer.ErrClosed), errors.Is(err, context.Canceled):
 		return &apiError{http.StatusServiceUnavailable, "shutting_down", "the model is closed, or the request was cancelled"}

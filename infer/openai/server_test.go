@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -128,6 +129,20 @@ func TestModelFails(t *testing.T) {
 		status, got := call(t, s, "POST", "/v1/completions", `{"prompt":"x"}`)
 		if want := map[string]int{"crash": 500, "closed": 503, "other": 500}[name]; status != want || at(t, got, "error", "type") != "server_error" {
 			t.Errorf("%s: %d %v", name, status, got)
+		}
+	}
+	// What a template rejects is the client's error, with the template's reason.
+	refusing, _ := serve(t, Options{}, fake.Options{Fail: func(call string) error {
+		if call == "prompt" {
+			return fmt.Errorf("%w: it rejects the conversation: roles must alternate", infer.ErrTemplate)
+		}
+		return nil
+	}})
+	for _, stream := range []string{"false", "true"} {
+		status, got := call(t, refusing, "POST", "/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"stream":`+stream+`}`)
+		if status != 400 || at(t, got, "error", "type") != "invalid_request_error" ||
+			at(t, got, "error", "message") != "chat template: it rejects the conversation: roles must alternate" {
+			t.Errorf("stream %s: %d %v", stream, status, got)
 		}
 	}
 	// After the first event of a stream the error is an event too, and no end is sent.

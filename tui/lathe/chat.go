@@ -30,6 +30,7 @@ type chatResult struct {
 	Context         int     `json:"context"`
 	ContextUsed     int     `json:"context_used"`
 	Seed            uint64  `json:"seed"`
+	Warning         string  `json:"warning,omitempty"` // how the prompt differs from what the model's own chat template makes of the messages
 }
 
 func (a *app) chatCommand() *cobra.Command {
@@ -185,6 +186,10 @@ func (a *app) replied(s *explorer.Snapshot, c explorer.Chat, column explorer.Col
 	r := chatResult{
 		Model: s.Model.Path, Prompt: c.Prompts[len(c.Prompts)-1].Text, Reply: reply.Text, PromptTokens: reply.PromptTokens, Tokens: reply.Tokens,
 		FirstToken: reply.FirstToken.Seconds(), TokensPerSecond: reply.TokensPerSecond, Context: column.Context, ContextUsed: column.Used, Seed: c.Sampling.Seed,
+		Warning: reply.Warning,
+	}
+	if r.Warning != "" {
+		fmt.Fprintf(a.stderr, "lathe: warning: %s\n", r.Warning)
 	}
 	if column.Subnet != explorer.DenseID {
 		r.Subnet = string(column.Subnet)

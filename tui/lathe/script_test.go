@@ -16,6 +16,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer/explorertest"
 	"github.com/lathe-llm/lathe/infer/convert"
 	"github.com/lathe-llm/lathe/infer/convert/converttest"
+	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
 	"github.com/lathe-llm/lathe/infer/llamacpp"
 )
@@ -44,6 +45,21 @@ func fake(args []string) int {
 		}, nil
 	}
 	return run(context.Background(), a, args)
+}
+
+// templated writes a tiny model with the chat template in a file, or with none.
+func templated(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: templated MODEL [TEMPLATE]")
+	}
+	recipe := gguftest.Tiny("llama")
+	recipe.Edit = func(kv *gguf.KV) {
+		kv.Delete("tokenizer.chat_template")
+		if len(args) == 2 {
+			ts.Check(kv.Set("tokenizer.chat_template", ts.ReadFile(args[1])))
+		}
+	}
+	ts.Check(recipe.Write(ts.MkAbs(args[0])))
 }
 
 // existing is the fake backend over files that exist.
@@ -111,7 +127,7 @@ func TestScripts(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %q", name)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "jsonshape": jsonshape,
+			"exits": exits, "jsonshape": jsonshape, "templated": templated,
 		},
 	})
 }

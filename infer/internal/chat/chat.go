@@ -1,34 +1,31 @@
-// Package chat renders conversations with the Jinja templates in model files. Templates are untrusted programs: they can read
-// no file and no clock but the one given, and their time, memory and output are bounded.
+// Package chat renders conversations with the Jinja templates in model files. Templates are untrusted programs: they read no
+// file and no clock but the one given, and their time, memory and output are bounded.
 package chat
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"runtime/metrics"
 	"strings"
 	"time"
 
 	"github.com/lathe-llm/lathe/infer"
-	"github.com/nikolalohinski/gonja/v2/builtins"
-	"github.com/nikolalohinski/gonja/v2/config"
-	"github.com/nikolalohinski/gonja/v2/exec"
+	"github.com/lathe-llm/lathe/infer/internal/jinja"
 )
 
-// Bounds of a rendering.
+// Bounds of one rendering. The steps grow with the conversation: an ordinary template takes some tens of steps for a message.
 const (
-	MaxTemplate = 1 << 20   // bytes of template source; the longest known are around 20 KB
-	MaxText     = 16 << 20  // bytes of rendered text
-	MaxMemory   = 512 << 20 // bytes that the heap may grow meanwhile
-	MaxTime     = 2 * time.Second
-	maxRange    = 100_000 // numbers that range() returns
+	maxTime         = 10 * time.Second
+	maxText         = 16 << 20
+	stepsBase       = 5_000_000
+	stepsPerMessage = 1000
 )
 
-// ErrRunaway means that a template exceeded its bound on time or memory. It still runs: only the end of the process stops it.
-var ErrRunaway = errors.New("the template does not end")
+// Template is a compiled template. It can be used concurrently.
+type Template struct {
+	compiled *jinja.Template
+	merges   bool // the family puts a system message into the first user message
+}
 
 // Input holds the variables of a template.
 type Input struct {
@@ -37,194 +34,86 @@ type Input struct {
 	Now      time.Time // for strftime_now
 }
 
-// Render renders the conversation, ready for the assistant's answer. An error is raised by the template (raise_exception), or
-// is one of its syntax or evaluation, or an exceeded bound.
-func Render(ctx context.Context, template string, in Input) (string, error) {
-	if len(template) > MaxTemplate {
-		return "", fmt.Errorf("template of %d bytes, more than %d", len(template), MaxTemplate)
-	}
-	ctx, cancel := context.WithTimeout(ctx, MaxTime)
-	defer cancel()
-
-	type outcome struct {
-		text string
-		err  error
-	}
-	done := make(chan outcome, 1)
-	go func() {
-		text, err := render(ctx, template, in)
-		done <- outcome{text, err}
-	}()
-	limit := heapBytes() + MaxMemory
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case o := <-done:
-			return o.text, o.err
-		case <-ctx.Done():
-			return "", fmt.Errorf("%w: %w", ErrRunaway, ctx.Err())
-		case <-tick.C:
-			if heapBytes() > limit {
-				return "", fmt.Errorf("%w: more than %d MiB", ErrRunaway, MaxMemory>>20)
-			}
-		}
-	}
-}
-
-func heapBytes() uint64 {
-	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
-	metrics.Read(sample)
-	return sample[0].Value.Uint64()
-}
-
-// PlainChatML renders the conversation in the format of many small chat models, for models without a usable template.
-func PlainChatML(messages []infer.Message) string {
-	var b strings.Builder
-	for _, m := range messages {
-		fmt.Fprintf(&b, "<|im_start|>%s\n%s<|im_end|>\n", m.Role, m.Content)
-	}
-	b.WriteString("<|im_start|>assistant\n")
-	return b.String()
-}
-
-func render(ctx context.Context, template string, in Input) (text string, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("the template failed: %v", r)
-		}
-	}()
-	raised := new(string)
-	t, err := exec.NewTemplate(rootName, config.New(), sealed{normalise(template)}, environment(in, raised))
+// Parse compiles a template. An error names the line of the template's source.
+func Parse(source string) (*Template, error) {
+	t, err := jinja.Parse(source)
 	if err != nil {
-		return "", errors.New("the template cannot be parsed: " + lastLine(err.Error()))
+		return nil, err
 	}
-	out := &boundedWriter{ctx: ctx}
-	err = t.Execute(out, exec.NewContext(variables(in)))
-	switch {
-	case *raised != "":
-		return "", fmt.Errorf("the template rejects the conversation: %s", *raised)
-	case out.err != nil:
-		return "", out.err
-	case err != nil:
-		return "", errors.New("the template failed: " + lastLine(err.Error()))
-	}
-	return out.buf.String(), nil
+	return &Template{t, mergesSystem(source)}, nil
 }
 
-// environment returns the library's without includes and imports, with the additions of Hugging Face.
-func environment(in Input, raised *string) *exec.Environment {
-	globals := exec.EmptyContext().Update(builtins.GlobalFunctions).Update(exec.NewContext(map[string]any{
-		"range": boundedRange,
-		"raise_exception": func(_ *exec.Evaluator, args *exec.VarArgs) (string, error) {
-			*raised = "no reason given"
-			if len(args.Args) > 0 {
-				*raised = args.First().String()
+// mergesSystem reports whether a template is of a family whose models read a system message at the start of the first user
+// message: Gemma, and the first Mistral models. Their templates reject the role.
+func mergesSystem(source string) bool {
+	return strings.Contains(source, "<start_of_turn>") || strings.Contains(source, "[INST]")
+}
+
+// Render renders the conversation, ready for the assistant's answer. If the template rejects a system message and its family
+// puts one into the first user message, Render does so, and warning contains the template's reason. An error is the reason of
+// a template that rejects the conversation, an error of evaluation with its line, an exceeded bound, or the context's error.
+func (t *Template) Render(ctx context.Context, in Input) (text, warning string, err error) {
+	limited, cancel := context.WithTimeout(ctx, maxTime)
+	defer cancel()
+	text, err = t.render(limited, in)
+	if err != nil && t.merges && rejected(err) {
+		if merged, ok := mergeSystem(in.Messages); ok {
+			first := err
+			in.Messages = merged
+			if text, err = t.render(limited, in); err != nil {
+				err = first
+			} else {
+				warning = fmt.Sprintf("the chat template rejects system messages (%s): the system message is at the start of the first user message",
+					oneLine(first.Error()))
 			}
-			return "", errors.New(*raised)
-		},
-		"strftime_now": func(_ *exec.Evaluator, args *exec.VarArgs) (string, error) {
-			if len(args.Args) != 1 {
-				return "", exec.ErrInvalidCall(errors.New("strftime_now takes a format"))
-			}
-			return strftime(in.Now, args.First().String()), nil
-		},
-	}))
-	structures := map[string]parserFunc{"generation": parseGeneration}
-	for _, name := range []string{"for", "if", "set", "macro", "raw", "with", "filter"} {
-		if p, ok := builtins.ControlStructures.Get(name); ok {
-			structures[name] = p
 		}
 	}
-	methods := builtins.Methods
-	methods.Str, methods.Dict = stringMethods(), dictMethods()
-	return &exec.Environment{
-		Context: globals, Filters: builtins.Filters, Tests: builtins.Tests,
-		ControlStructures: exec.NewControlStructureSet(structures), Methods: methods,
+	switch {
+	case err == nil:
+		return text, warning, nil
+	case ctx.Err() != nil:
+		return "", "", ctx.Err()
+	case limited.Err() != nil:
+		return "", "", fmt.Errorf("%w: more than %v", jinja.ErrLimit, maxTime)
 	}
+	if raised := new(jinja.RaisedError); errors.As(err, &raised) {
+		return "", "", errors.New("it rejects the conversation: " + oneLine(raised.Reason))
+	}
+	return "", "", errors.New(oneLine(err.Error()))
 }
 
-func variables(in Input) map[string]any {
+func (t *Template) render(ctx context.Context, in Input) (string, error) {
 	messages := make([]any, len(in.Messages))
 	for i, m := range in.Messages {
-		messages[i] = map[string]any{"role": m.Role, "content": m.Content}
+		messages[i] = []jinja.Pair{{Key: "role", Value: m.Role}, {Key: "content", Value: m.Content}}
 	}
-	return map[string]any{
-		"messages":              messages,
-		"bos_token":             in.BOS,
-		"eos_token":             in.EOS,
-		"add_generation_prompt": true,
-		"tools":                 nil,
-		"documents":             nil,
-	}
+	return t.compiled.Render(ctx, jinja.Input{
+		Variables: []jinja.Pair{
+			{Key: "messages", Value: messages},
+			{Key: "bos_token", Value: in.BOS},
+			{Key: "eos_token", Value: in.EOS},
+			{Key: "add_generation_prompt", Value: true},
+			{Key: "tools", Value: nil},
+			{Key: "documents", Value: nil},
+		},
+		Now:    in.Now,
+		Limits: jinja.Limits{Steps: stepsBase + stepsPerMessage*int64(len(messages)), Output: maxText},
+	})
 }
 
-func boundedRange(_ *exec.Evaluator, args *exec.VarArgs) ([]int, error) {
-	start, stop, step := 0, 0, 1
-	var given []int
-	for _, a := range args.Args {
-		if !a.IsInteger() {
-			return nil, exec.ErrInvalidCall(errors.New("range takes integers"))
-		}
-		given = append(given, a.Integer())
-	}
-	switch len(given) {
-	case 1:
-		stop = given[0]
-	case 2:
-		start, stop = given[0], given[1]
-	case 3:
-		start, stop, step = given[0], given[1], given[2]
-	}
-	if len(given) < 1 || len(given) > 3 || step == 0 {
-		return nil, exec.ErrInvalidCall(errors.New("range takes [start,] stop [, step]"))
-	}
-	out := []int{}
-	for i := start; (step > 0 && i < stop) || (step < 0 && i > stop); i += step {
-		if len(out) == maxRange {
-			return nil, fmt.Errorf("range of more than %d numbers", maxRange)
-		}
-		out = append(out, i)
-	}
-	return out, nil
+// rejected reports whether an error depends on the conversation.
+func rejected(err error) bool {
+	return errors.As(err, new(*jinja.RaisedError)) || errors.As(err, new(*jinja.RuntimeError))
 }
 
-// boundedWriter collects output until it is too long or ctx is done.
-type boundedWriter struct {
-	ctx context.Context
-	buf bytes.Buffer
-	err error
-}
-
-func (w *boundedWriter) Write(p []byte) (int, error) {
-	switch {
-	case w.err != nil:
-	case w.ctx.Err() != nil:
-		w.err = w.ctx.Err()
-	case w.buf.Len()+len(p) > MaxText:
-		w.err = fmt.Errorf("the template writes more than %d MiB", MaxText>>20)
-	default:
-		return w.buf.Write(p)
+// mergeSystem returns the messages with the system message at the start put into the user message that follows.
+func mergeSystem(messages []infer.Message) ([]infer.Message, bool) {
+	if len(messages) < 2 || messages[0].Role != infer.System || messages[1].Role != infer.User {
+		return nil, false
 	}
-	return 0, w.err
+	merged := append([]infer.Message(nil), messages[1:]...)
+	merged[0].Content = messages[0].Content + "\n\n" + merged[0].Content
+	return merged, true
 }
 
-// rootName is the name of the only template.
-const rootName = "chat_template"
-
-// sealed is a loader that reads the template itself and nothing else.
-type sealed struct{ source string }
-
-func (s sealed) Read(path string) (io.Reader, error) {
-	if path != rootName {
-		return nil, fmt.Errorf("templates cannot read %q", path)
-	}
-	return strings.NewReader(s.source), nil
-}
-
-func (s sealed) Resolve(path string) (string, error) { return path, nil }
-
-func lastLine(s string) string {
-	s = strings.TrimSpace(s)
-	return s[strings.LastIndexByte(s, '\n')+1:]
-}
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

@@ -3,12 +3,13 @@ package chat
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
-	"unicode"
 
 	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/internal/jinja"
 )
 
 // Templates written for these tests, in the idioms of the families named.
@@ -101,6 +102,9 @@ const (
     {%- endif %}
 {%- endif %}`
 
+	// A Gemma whose roles must alternate as well.
+	gemmaStrict = `{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}<start_of_turn>{{ message['content'] }}{% endfor %}`
+
 	// Gemma: the assistant is called model.
 	gemma = `{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}{% for message in messages %}{% if (message['role'] == 'assistant') %}{% set role = 'model' %}{% else %}{% set role = message['role'] %}{% endif %}{{ '<start_of_turn>' + role + '
 ' + message['content'] | trim + '<end_of_turn>
@@ -133,30 +137,33 @@ func TestRender(t *testing.T) {
 			"<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n Hi! <|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n<|im_start|>user\nAnd?<|im_end|>\n<|im_start|>assistant\n", ""},
 		{"Gemma", gemma, []infer.Message{user, answer, again},
 			"<s><start_of_turn>user\nHi!<end_of_turn>\n<start_of_turn>model\n<think>hm</think>\nHello.<end_of_turn>\n<start_of_turn>user\nAnd?<end_of_turn>\n<start_of_turn>model\n", ""},
-		{"Gemma with system", gemma, []infer.Message{system, user}, "", "System role not supported"},
 		{"macro", "{% macro turn(m) %}[{{ m.role }}]{{ m.content }}{% endmacro %}{% for m in messages %}{{ turn(m) }}{% endfor %}",
 			[]infer.Message{again}, "[user]And?", ""},
 		{"generation", "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}{% else %}{{ m.content }}|{% endif %}{% endfor %}",
 			[]infer.Message{again, {Role: infer.Assistant, Content: "Yes."}}, "And?|Yes.", ""},
 		{"trimmed blocks", "{% for m in messages %}\n  {% if true %}\n{{ m.content }}\n  {% endif %}\n{% endfor %}", []infer.Message{again}, "And?\n", ""},
-		{"syntax", "{% for %}", []infer.Message{user}, "", "cannot be parsed"},
-		{"unknown block", "{% frobnicate %}", []infer.Message{user}, "", "cannot be parsed"},
-		{"unclosed", "{% if true %}x", []infer.Message{user}, "", "cannot be parsed"},
-		{"no file access by include", "{% include '/etc/hostname' %}", []infer.Message{user}, "", "cannot be parsed"},
-		{"no file access by import", "{% import '/etc/hostname' as x %}", []infer.Message{user}, "", "cannot be parsed"},
-		{"no file access by extends", "{% extends '/etc/hostname' %}", []infer.Message{user}, "", "cannot be parsed"},
-		{"long range", "{% for i in range(1000000000000) %}{% endfor %}", []infer.Message{user}, "", "range of more"},
-		{"long text", "{% for i in range(20) %}{{ messages[0].content }}{% endfor %}", []infer.Message{{Content: strings.Repeat("x", 1<<20)}}, "", "more than 16 MiB"},
+		{"syntax", "{% for %}", []infer.Message{user}, "", "line 1: "},
+		{"unknown block", "{% frobnicate %}", []infer.Message{user}, "", "line 1: "},
+		{"unclosed", "{% if true %}x", []infer.Message{user}, "", "line 1: "},
+		{"no file access by include", "{% include '/etc/hostname' %}", []infer.Message{user}, "", "line 1: "},
+		{"no file access by import", "{% import '/etc/hostname' as x %}", []infer.Message{user}, "", "line 1: "},
+		{"no file access by extends", "{% extends '/etc/hostname' %}", []infer.Message{user}, "", "line 1: "},
+		{"long range", "{% for i in range(1000000000000) %}{% endfor %}", []infer.Message{user}, "", "range too big"},
+		{"long text", "{% for i in range(20) %}{{ messages[0].content }}{% endfor %}", []infer.Message{{Content: strings.Repeat("x", 1<<20)}}, "", "exceeds its limits"},
 		{"string methods", "{{ ' Ab '.strip() }}|{{ 'xxabx'.lstrip('x') }}|{{ 'a,b,c'.split(',', 1)|join('+') }}|{{ ' a  b '.split()|length }}|{{ 'ab'.replace('a', 'x') }}|" +
 			"{{ 'hello wORLD'.title() }}|{{ 'hELLO'.capitalize() }}|{{ 'abc'.endswith(('x', 'c')) }}|{{ '-'.join(['a', 'b']) }}|{{ 'äbc'.find('b') }}|{{ 'a\nb\n'.splitlines()|length }}",
 			nil, "Ab|abx|a+b,c|2|xb|Hello World|Hello|True|a-b|1|2", ""},
-		{"dict methods", "{% for k, v in messages[0].items() %}{{ k }}={{ v }};{% endfor %}{{ messages[0].get('none', 'no') }}", []infer.Message{again}, "content=And?;role=user;no", ""},
+		{"dict methods", "{% for k, v in messages[0].items() %}{{ k }}={{ v }};{% endfor %}{{ messages[0].get('none', 'no') }}", []infer.Message{again}, "role=user;content=And?;no", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := Render(context.Background(), tt.template, Input{
-				Messages: tt.messages, BOS: "<s>", EOS: "</s>", Now: time.Date(2026, 10, 9, 8, 7, 6, 0, time.UTC),
-			})
+			template, err := Parse(tt.template)
+			var got, warning string
+			if err == nil {
+				got, warning, err = template.Render(context.Background(), Input{
+					Messages: tt.messages, BOS: "<s>", EOS: "</s>", Now: time.Date(2026, 10, 9, 8, 7, 6, 0, time.UTC),
+				})
+			}
 			if tt.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.err) || strings.Contains(err.Error(), "\n") {
 					t.Errorf("error %v, want one line with %q", err, tt.err)
@@ -166,63 +173,89 @@ func TestRender(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got != tt.want {
-				t.Errorf("got  %q\nwant %q", got, tt.want)
+			if got != tt.want || warning != "" {
+				t.Errorf("got  %q, warning %q\nwant %q", got, warning, tt.want)
 			}
 		})
 	}
 }
 
-// TestRunaway renders a template that loops for hours without output. The loops end with the test binary.
-func TestRunaway(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
-	defer cancel()
-	loop := "{% for i in range(100000) %}"
-	_, err := Render(ctx, strings.Repeat(loop, 3)+strings.Repeat("{% endfor %}", 3), Input{})
-	if !errors.Is(err, ErrRunaway) {
-		t.Errorf("got %v", err)
-	}
-	if _, err := Render(context.Background(), strings.Repeat(" ", MaxTemplate+1), Input{}); err == nil {
-		t.Error("a huge template was rendered")
-	}
-}
-
-// TestNormalise holds cases of trim_blocks and lstrip_blocks from Jinja's documentation.
-func TestNormalise(t *testing.T) {
-	tests := [][2]string{
-		{"a\n", "a"},
-		{"a\n\n", "a\n"},
-		{"{% if x %}\nyay\n{% endif %}\n", "{% if x %}yay\n{% endif %}"},
-		{"  {% if x %}\n  yay\n  {% endif %}\nb", "{% if x %}  yay\n{% endif %}b"},
-		{"a {% if x %}\n", "a {% if x %}"},
-		{"  {%+ if x +%}\nb", "  {%+ if x +%}\nb"},
-		{"  {%- if x -%}\nb", "  {%- if x -%}\nb"},
-		{"  {{ x }}\n  {# c #}\nb", "  {{ x }}\n{# c #}b"},
-		{"{% if x == '%}' %}\nb", "{% if x == '%}' %}b"},
-		{"{{ '\\'}}' }}\nb", "{{ '\\'}}' }}\nb"},
-		{"{{ m[::-1] ~ '[::-1]' }}", "{{ m|reverse ~ '[::-1]' }}"},
-		{"{# '", "{# '"},
-		{"{{}}", "{{}}"},
-		{"a\r\nb", "a\nb"},
+// TestSystemMessage: where a template rejects system messages, those of some families go into the first user message.
+func TestSystemMessage(t *testing.T) {
+	system, user := infer.Message{Role: infer.System, Content: "Be brief."}, infer.Message{Role: infer.User, Content: "Hi"}
+	tests := []struct {
+		name, template      string
+		messages            []infer.Message
+		want, warning, fail string
+	}{
+		{"Gemma 2", gemma, []infer.Message{system, user}, "<s><start_of_turn>user\nBe brief.\n\nHi<end_of_turn>\n<start_of_turn>model\n",
+			"the chat template rejects system messages (System role not supported): the system message is at the start of the first user message", ""},
+		{"two user turns", gemmaStrict, []infer.Message{system, user, user}, "", "", "it rejects the conversation: System role not supported"},
+		{"a system message alone", gemmaStrict, []infer.Message{system}, "", "", "it rejects the conversation: System role not supported"},
+		{"another family", "{% if messages[0].role == 'system' %}{{ raise_exception('no\\nsystem') }}{% endif %}", []infer.Message{system, user},
+			"", "", "it rejects the conversation: no system"},
 	}
 	for _, tt := range tests {
-		if got := normalise(tt[0]); got != tt[1] {
-			t.Errorf("%q becomes %q, want %q", tt[0], got, tt[1])
+		template, err := Parse(tt.template)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, warning, err := template.Render(t.Context(), Input{Messages: tt.messages, BOS: "<s>"})
+		fail := ""
+		if err != nil {
+			fail = err.Error()
+		}
+		if text != tt.want || warning != tt.warning || fail != tt.fail {
+			t.Errorf("%s: got %q, warning %q, error %q", tt.name, text, warning, fail)
 		}
 	}
 }
 
-func TestPlainChatML(t *testing.T) {
-	got := PlainChatML([]infer.Message{{Role: infer.User, Content: "Hi"}})
-	if want := "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"; got != want {
-		t.Errorf("got %q", got)
+// TestLimits: what exceeds a bound is an error of this rendering alone, and nothing keeps running.
+func TestLimits(t *testing.T) {
+	loop := "{% for i in range(100000) %}"
+	endless, err := Parse("{% if messages|length > 1 %}" + strings.Repeat(loop, 3) + strings.Repeat("{% endfor %}", 3) + "{% endif %}good")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := runtime.NumGoroutine()
+	many := []infer.Message{{Role: infer.User}, {Role: infer.User}}
+	if _, _, err := endless.Render(context.Background(), Input{Messages: many}); err == nil || !strings.Contains(err.Error(), "limits") {
+		t.Errorf("got %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, _, err := endless.Render(ctx, Input{Messages: many}); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	if after := runtime.NumGoroutine(); after > before {
+		t.Errorf("%d goroutines, %d before", after, before)
+	}
+	if text, _, err := endless.Render(context.Background(), Input{Messages: many[:1]}); err != nil || text != "good" {
+		t.Errorf("the next conversation gives %q, %v", text, err)
+	}
+	if _, err := Parse(strings.Repeat(" ", jinja.MaxSource+1)); err == nil {
+		t.Error("a huge template was accepted")
 	}
 }
 
-func TestStrftime(t *testing.T) {
-	now := time.Date(2026, 3, 5, 14, 7, 9, 0, time.UTC)
-	if got, want := strftime(now, "%d %b %Y, %A %H:%M:%S %I%p %F %j 100%% %Q %"), "05 Mar 2026, Thursday 14:07:09 02PM 2026-03-05 064 100% %Q %"; got != want {
-		t.Errorf("got %q, want %q", got, want)
+// TestManyMessages: ordinary templates take time that grows with the number of messages, not with its square, which would
+// exceed the bounds here.
+func TestManyMessages(t *testing.T) {
+	const n = 200_000
+	messages := make([]infer.Message, n)
+	for i := range messages {
+		messages[i].Role = []string{infer.User, infer.Assistant}[i%2]
+	}
+	for name, source := range map[string]string{"SmolLM2": smolLM2, "Qwen": qwen} {
+		template, err := Parse(source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _, err := template.Render(context.Background(), Input{Messages: messages, BOS: "<s>", EOS: "</s>", Now: time.Unix(0, 0)})
+		if err != nil || len(text) < 5*n {
+			t.Errorf("%s: %d bytes, %v", name, len(text), err)
+		}
 	}
 }
 
@@ -231,34 +264,16 @@ func FuzzRender(f *testing.F) {
 	for _, s := range []string{smolLM2, llama2, llama3, qwen, gemma} {
 		f.Add(s)
 	}
-	in := Input{Messages: []infer.Message{{Role: infer.User, Content: "x"}}}
-	f.Fuzz(func(t *testing.T, template string) {
-		if strings.Count(template, "for") > 1 {
-			t.Skip("nested loops take up to the bound")
+	in := Input{Messages: []infer.Message{{Role: infer.System, Content: "x"}, {Role: infer.User, Content: "x"}}}
+	f.Fuzz(func(t *testing.T, source string) {
+		template, err := Parse(source)
+		if err == nil {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, _, err = template.Render(ctx, in)
 		}
-		if _, err := Render(context.Background(), template, in); err != nil && strings.Contains(err.Error(), "\n") {
+		if err != nil && strings.Contains(err.Error(), "\n") {
 			t.Errorf("error of several lines: %q", err)
-		}
-	})
-}
-
-// FuzzNormalise: only white space and reversed slices change.
-func FuzzNormalise(f *testing.F) {
-	for _, s := range []string{smolLM2, llama2, llama3, qwen, gemma} {
-		f.Add(s)
-	}
-	bare := func(s string) string {
-		s = strings.Map(func(r rune) rune {
-			if unicode.IsSpace(r) {
-				return -1
-			}
-			return r
-		}, s)
-		return strings.ReplaceAll(s, "[::-1]", "|reverse")
-	}
-	f.Fuzz(func(t *testing.T, template string) {
-		if got := normalise(template); bare(got) != bare(template) {
-			t.Errorf("%q becomes %q", template, got)
 		}
 	})
 }
