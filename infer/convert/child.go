@@ -28,7 +28,7 @@ const childArgument = "__convert"
 const (
 	cancelGrace = 10 * time.Second // to exit after the end of its input
 	maxStderr   = 1 << 14
-	maxLine     = 1 << 16
+	maxLine     = 1 << 24 // a report lists tensors
 )
 
 // ErrCrashed is wrapped where the process that converts ended without a result.

@@ -21,8 +21,8 @@ var (
 
 // Options are the options of [Folder].
 type Options struct {
-	// Type is the type of the matrices (F32, F16, BF16, Q8_0, …); "" keeps that of each in the folder. A matrix whose rows do not fit the type is
-	// stored as F16.
+	// Type is the type of the matrices (F32, F16, BF16, Q8_0, …); "" keeps that of each in the folder. A matrix whose rows or
+	// numbers do not fit the type is stored in another one, see [Report].
 	Type string
 	// Name is the name of the model in the file; "" is the name of the folder.
 	Name string
@@ -37,6 +37,8 @@ type Report struct {
 	Arch    string `json:"architecture"`
 	Bytes   int64  `json:"bytes"`
 	Tensors int    `json:"tensors"`
+	// Fallbacks are the tensors stored in a type other than the one asked for.
+	Fallbacks []gguf.Fallback `json:"fallbacks,omitempty"`
 }
 
 // Folder converts the model in dir to the GGUF file dst. The families are those with classes in [subnet.Folder].
@@ -58,10 +60,15 @@ func convert(ctx context.Context, dir, dst string, o Options) (Report, error) {
 		return Report{}, err
 	}
 	defer weights.Close()
-	list, err := c.layOut(weights, o.Type)
+	list, fallbacks, err := c.layOut(weights, o.Type)
 	if err != nil {
 		return Report{}, err
 	}
+	wider, err := widen(ctx, list)
+	if err != nil {
+		return Report{}, err
+	}
+	fallbacks = append(fallbacks, wider...)
 	kv := &gguf.KV{}
 	if err := c.metadata(kv, cmp.Or(o.Name, filepath.Base(filepath.Clean(dir)))); err != nil {
 		return Report{}, err
@@ -73,6 +80,9 @@ func convert(ctx context.Context, dir, dst string, o Options) (Report, error) {
 	tensors := make([]gguf.Tensor, len(list))
 	for i, t := range list {
 		tensors[i] = t.out
+	}
+	if err := describeTypes(kv, tensors); err != nil {
+		return Report{}, err
 	}
 	w, err := gguf.Create(dst, kv, tensors)
 	if err != nil {
@@ -98,5 +108,18 @@ func convert(ctx context.Context, dir, dst string, o Options) (Report, error) {
 	if err := w.Commit(); err != nil {
 		return Report{}, err
 	}
-	return Report{Path: dst, Arch: c.family.Arch, Bytes: w.Bytes(), Tensors: len(list)}, nil
+	return Report{Path: dst, Arch: c.family.Arch, Bytes: w.Bytes(), Tensors: len(list), Fallbacks: fallbacks}, nil
+}
+
+// describeTypes sets the keys about the types of the tensors.
+func describeTypes(kv *gguf.KV, tensors []gguf.Tensor) error {
+	if t, ok := gguf.FileType(tensors); ok {
+		if err := kv.Set("general.file_type", t); err != nil {
+			return err
+		}
+	}
+	if gguf.IsQuantized(tensors) {
+		return kv.Set("general.quantization_version", uint32(gguf.QuantizationVersion))
+	}
+	return nil
 }

@@ -289,13 +289,18 @@ func (o *folderWriter) list() error {
 		if strings.Contains(t.Name, ".attn_q.") || strings.Contains(t.Name, ".attn_k.") {
 			out.head = o.c.HeadDim
 		}
-		if len(t.Dims) == 2 && o.config.Type == "" {
-			o.config.Type = map[gguf.Type]string{gguf.F32: "float32", gguf.F16: "float16", gguf.BF16: "bfloat16"}[t.Type]
+		if name := dtypes[t.Type]; len(t.Dims) == 2 && o.config.Type == "" {
+			o.config.Type = name
+		} else if len(t.Dims) == 2 && o.config.Type != name {
+			o.config.Type = dtypes[gguf.F32] // loading converts every tensor to this type
 		}
 		o.tensors = append(o.tensors, out)
 	}
 	return nil
 }
+
+// dtypes are the names of types in config.json.
+var dtypes = map[gguf.Type]string{gguf.F32: "float32", gguf.F16: "float16", gguf.BF16: "bfloat16"}
 
 // perLayer returns one entry for each layer.
 func (c llamaConfig) perLayer() []blockConfig {

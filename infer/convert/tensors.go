@@ -22,15 +22,15 @@ type tensor struct {
 }
 
 // layOut returns the tensors of the file. It checks that the folder has all of them and no others, with the extents of config.json.
-func (c *config) layOut(w *weights, asked string) ([]tensor, error) {
+func (c *config) layOut(w *weights, asked string) ([]tensor, []gguf.Fallback, error) {
 	named := make(map[string]weight, len(w.byName))
 	for name, t := range w.byName {
 		to, ok := c.tensorName(name)
 		if !ok {
-			return nil, fmt.Errorf("%w: tensor %.200q in a model of %s", ErrUnsupported, name, c.family.Arch)
+			return nil, nil, fmt.Errorf("%w: tensor %.200q in a model of %s", ErrUnsupported, name, c.family.Arch)
 		}
 		if other, twice := named[to]; twice {
-			return nil, fmt.Errorf("%w: tensors %.200q and %.200q are both %s", ErrFormat, other.name, name, to)
+			return nil, nil, fmt.Errorf("%w: tensors %.200q and %.200q are both %s", ErrFormat, other.name, name, to)
 		}
 		if to != "" {
 			named[to] = t
@@ -43,12 +43,12 @@ func (c *config) layOut(w *weights, asked string) ([]tensor, error) {
 			err = fmt.Errorf("%w: %s cannot be written", gguf.ErrType, t)
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		l.asked = &t
 	}
-	if c.Tied {
-		delete(named, "output.weight")
+	if err := c.resolveHead(named); err != nil {
+		return nil, nil, err
 	}
 	for _, t := range c.family.ModelTensors(c.VocabSize, c.Hidden, c.HeadDim, c.Context) {
 		if t.Name == "position_embd.weight" {
@@ -64,10 +64,10 @@ func (c *config) layOut(w *weights, asked string) ([]tensor, error) {
 	}
 	if l.err == nil {
 		for _, t := range named {
-			return nil, fmt.Errorf("%w: tensor %.200q does not belong to a model of %d layers", ErrUnsupported, t.name, c.Layers)
+			return nil, nil, fmt.Errorf("%w: tensor %.200q does not belong to a model of %d layers", ErrUnsupported, t.name, c.Layers)
 		}
 	}
-	return l.list, l.err
+	return l.list, l.fallbacks, l.err
 }
 
 // layouter moves tensors from named to list. It keeps its first error.
@@ -77,6 +77,8 @@ type layouter struct {
 	asked  *gguf.Type
 	list   []tensor
 	err    error
+
+	fallbacks []gguf.Fallback
 }
 
 // skipUnusedPositions leaves the unused rows out of the table of positions.
@@ -123,21 +125,7 @@ func (l *layouter) fill(name string, needed bool, dims []int) {
 	if strings.HasSuffix(name, "_norm.weight") {
 		value = 1
 	}
-	l.list = append(l.list, tensor{out: gguf.Tensor{Name: name, Type: l.typeOf(gguf.F16, dims), Dims: dims}, values: slices.Repeat([]float32{value}, n)})
-}
-
-// typeOf returns the type in the file of a tensor that has a type in the folder.
-func (l *layouter) typeOf(kind gguf.Type, dims []int) gguf.Type {
-	if len(dims) == 1 {
-		return gguf.F32
-	}
-	if l.asked != nil {
-		kind = *l.asked
-	}
-	if _, fits := kind.RowSize(dims[1]); !fits {
-		return gguf.F16
-	}
-	return kind
+	l.list = append(l.list, tensor{out: gguf.Tensor{Name: name, Type: l.typeOf(name, gguf.F16, dims), Dims: dims}, values: slices.Repeat([]float32{value}, n)})
 }
 
 // take adds a tensor of the file. head is the number of rows that are permuted together.
@@ -152,7 +140,7 @@ func (l *layouter) take(name, from string, needed bool, head int, dims []int) {
 	case !slices.Equal(t.dims, dims):
 		l.err = fmt.Errorf("%w: tensor %.200q has extents %v where config.json needs %v", ErrFormat, t.name, t.dims, dims)
 	default:
-		out := gguf.Tensor{Name: name, Type: l.typeOf(t.kind, dims), Dims: dims}
+		out := gguf.Tensor{Name: name, Type: l.typeOf(name, t.kind, dims), Dims: dims}
 		converted := tensor{out: out, src: t, head: head}
 		if l.config.family.GainsLessOne && strings.HasSuffix(name, "_norm.weight") {
 			converted.offset = 1
@@ -201,7 +189,7 @@ func (t tensor) write(ctx context.Context, emit func([]byte) error) error {
 				values[i] += t.offset
 			}
 			if b, err = gguf.Encode(t.out.Type, values, width); err != nil {
-				return err
+				return fmt.Errorf("tensor %q: %w", t.src.name, err)
 			}
 		}
 		if err := emit(b); err != nil {

@@ -39,7 +39,7 @@ func Decode(t Type, data []byte) ([]float32, error) {
 }
 
 // Encode converts rows of width numbers to their stored form. It wraps [ErrType] for a type that this build cannot write or whose blocks do not
-// divide the width.
+// divide the width, and [ErrRange] for a number that would become infinite.
 func Encode(t Type, values []float32, width int) ([]byte, error) {
 	if !Writable(t) {
 		return nil, fmt.Errorf("%w: %s cannot be written", ErrType, t)
@@ -52,6 +52,9 @@ func Encode(t Type, values []float32, width int) ([]byte, error) {
 	}
 	if len(values) == 0 {
 		return nil, nil
+	}
+	if err := CheckRange(t, values); err != nil {
+		return nil, err
 	}
 	if t == F32 {
 		data := make([]byte, 0, 4*len(values))

@@ -55,7 +55,11 @@ func TestEncodeAgreesWithGo(t *testing.T) {
 		values[i] = float32(rng.NormFloat64() * math.Exp(8*rng.NormFloat64()))
 	}
 	copy(values, []float32{0, 65504, 65519, 65520, 1e-8, 2.9e-8, 3e-8, -6.1e-5, 6.097e-5, 1e30})
-	for _, typ := range []gguf.Type{gguf.F16, gguf.BF16, gguf.Q8_0} {
+	for typ, limit := range map[gguf.Type]float32{gguf.F16: 65519, gguf.BF16: 1e38, gguf.Q8_0: 127 * 65504} {
+		values := slices.Clone(values)
+		for i, v := range values {
+			values[i] = max(-limit, min(limit, v))
+		}
 		got, err := gguf.Encode(typ, values, 32)
 		if err != nil {
 			t.Fatal(err)

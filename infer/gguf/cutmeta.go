@@ -44,9 +44,8 @@ func (p *plan) metadata(sourceHash string) (*KV, error) {
 	}
 	set("general.architecture", p.to.Arch)
 	p.shape(func(key string, value any) { set(p.to.Arch+"."+key, value) })
-	if p.opts.Type != "" && from.Has("general.file_type") {
-		t, _ := ParseType(p.opts.Type)
-		set("general.file_type", t.FileType())
+	if t, ok := FileType(p.tensors()); ok && (p.opts.Type != "" || !from.Has("general.file_type")) {
+		set("general.file_type", t)
 	}
 	if _, ok := from.Uint("general.parameter_count"); ok {
 		var n int64
@@ -55,8 +54,8 @@ func (p *plan) metadata(sourceHash string) (*KV, error) {
 		}
 		set("general.parameter_count", uint64(n))
 	}
-	if slices.ContainsFunc(p.targets, func(j target) bool { return j.Type.Block() > 1 }) {
-		set("general.quantization_version", uint32(2))
+	if IsQuantized(p.tensors()) {
+		set("general.quantization_version", uint32(QuantizationVersion))
 	}
 
 	text, textErr := p.subnet.Masks.MarshalText()

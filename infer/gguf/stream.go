@@ -2,6 +2,8 @@ package gguf
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"runtime"
 
 	"golang.org/x/sync/errgroup"
@@ -82,7 +84,62 @@ func (p *plan) rows(out Type, piece piece, rows []int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Encode(out, values, width)
+	b, err := Encode(out, values, width)
+	if err != nil && piece.src != "" {
+		return nil, fmt.Errorf("gguf: %s: tensor %q: %w", p.src.path, piece.src, err)
+	}
+	return b, err
+}
+
+// widen gives tensors with numbers beyond the range of their type one that holds them. It reads those that are converted from a type of a
+// wider range.
+func (p *plan) widen(ctx context.Context) error {
+	changed := false
+	for i := range p.targets {
+		j := &p.targets[i]
+		for _, piece := range j.pieces {
+			wider, reason, err := p.outOfRange(ctx, j.Type, piece)
+			if err != nil {
+				return err
+			}
+			if reason == "" {
+				continue
+			}
+			p.report.Fallbacks = append(p.report.Fallbacks, Fallback{Tensor: j.Name, Want: j.Type.String(), Got: wider.String(), Reason: reason})
+			j.Type, changed = wider, true
+		}
+	}
+	if changed {
+		p.report = Report{Fallbacks: p.report.Fallbacks}
+		p.account()
+	}
+	return nil
+}
+
+// outOfRange returns a type for a piece whose numbers do not fit the range of a type, and the reason, "" where they fit.
+func (p *plan) outOfRange(ctx context.Context, t Type, piece piece) (wider Type, reason string, err error) {
+	check := func(values []float32) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return CheckRange(t, values)
+	}
+	src, stored := p.src.Tensor(piece.src)
+	switch {
+	case !stored:
+		src.Type, err = F32, check(piece.values)
+	case piece.verbatim(src.Type, t), limit(src.Type) <= limit(t), src.Type != F32 && src.Type != BF16:
+		return t, "", nil
+	default:
+		err = p.src.eachChunk(src, check)
+	}
+	if errors.Is(err, ErrRange) {
+		return WiderType(src.Type), err.Error(), nil
+	}
+	if err != nil && stored {
+		err = fmt.Errorf("gguf: %s: tensor %q: %w", p.src.path, piece.src, err)
+	}
+	return t, "", err
 }
 
 // sourceRows returns n rows of the matrix that a piece gathers from, nil for zeros.

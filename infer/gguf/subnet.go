@@ -32,7 +32,7 @@ type Subnet struct {
 // WriteOptions are the options of [WriteSubnet].
 type WriteOptions struct {
 	// Type is the type of the matrices (F32, F16, Q8_0, Q4_0, Q4_1, Q6_K, Q5_K, Q4_K, …); "" keeps that of each in the source. Matrices whose rows
-	// are not whole blocks of the type fall back to one that fits, see [Report].
+	// are not whole blocks of the type, or with numbers beyond its range, fall back to one that fits, see [Report].
 	Type string
 	// Zeroed writes the shapes and the architecture of the dense model, with zeros for dropped units: the same function, but no smaller.
 	Zeroed bool
@@ -60,7 +60,7 @@ type Report struct {
 	Zeroed        []ZeroedUnit `json:"zeroed,omitempty"`
 }
 
-// Fallback is a tensor whose rows did not fit the blocks of the type asked for.
+// Fallback is a tensor whose rows did not fit the blocks of the type asked for, or whose numbers did not fit its range.
 type Fallback struct {
 	Tensor string `json:"tensor"`
 	Want   string `json:"want"`
@@ -94,6 +94,9 @@ func WriteSubnet(ctx context.Context, src *File, dst string, s Subnet, o WriteOp
 		return Report{}, err
 	}
 	if err := notTheSource(src, dst); err != nil {
+		return Report{}, err
+	}
+	if err := p.widen(ctx); err != nil {
 		return Report{}, err
 	}
 	hash, err := src.SHA256(ctx)

@@ -452,3 +452,50 @@ func wantEmpty(t *testing.T, dir string) {
 		t.Errorf("left behind: %v %v", entries, err)
 	}
 }
+
+// A number that a type cannot hold is stored in a wider one; re-fitted numbers likewise.
+func TestNumbersBeyondTheType(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "outlier.gguf")
+	if err := gguftest.WriteOutlier(path, -1e5); err != nil {
+		t.Fatal(err)
+	}
+	f, err := gguf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	m := subnet.Dense(geometryOf(t, f))
+	refit := make([]gguf.Refit, m.Layers())
+	refit[0].WD = make([]float32, 64*128)
+	refit[0].WD[5] = 2e5
+	for _, test := range []struct {
+		typ   string
+		refit []gguf.Refit
+		want  map[string]gguf.Type
+	}{
+		{"F16", nil, map[string]gguf.Type{gguftest.Outlier: gguf.F32, "blk.0.ffn_down.weight": gguf.F16}},
+		{"F16", refit, map[string]gguf.Type{gguftest.Outlier: gguf.F32, "blk.0.ffn_down.weight": gguf.F32, "blk.2.ffn_down.weight": gguf.F16}},
+		{"Q8_0", refit, map[string]gguf.Type{gguftest.Outlier: gguf.Q8_0}},
+		{"BF16", refit, map[string]gguf.Type{gguftest.Outlier: gguf.BF16}},
+	} {
+		out, report := write(t, f, gguf.Subnet{Masks: m, Refit: test.refit}, gguf.WriteOptions{Type: test.typ})
+		checkReport(t, out, report)
+		fallbacks := 0
+		for name, want := range test.want {
+			got, _ := out.Tensor(name)
+			if got.Type != want {
+				t.Errorf("%s: %s is %s, want %s", test.typ, name, got.Type, want)
+			}
+			if want.String() != test.typ {
+				fallbacks++
+			}
+			values, _, err := out.Float32(name)
+			if err != nil || slices.ContainsFunc(values, func(v float32) bool { return v-v != 0 }) {
+				t.Errorf("%s: %s is not finite, error %v", test.typ, name, err)
+			}
+		}
+		if len(report.Fallbacks) != fallbacks {
+			t.Errorf("%s: %+v", test.typ, report.Fallbacks)
+		}
+	}
+}

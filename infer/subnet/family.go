@@ -207,7 +207,7 @@ var families = []Family{
 	{
 		Arch:            "gemma2",
 		Network:         Network{Activation: GELU, PostNorms: true, HalfSplit: true, ScaledEmbedding: true},
-		Files:           Files{Runs: true},
+		Files:           Files{Runs: true, TiedOnly: true},
 		Folder:          Folder{Classes: []string{"Gemma2ForCausalLM"}, Names: gemmaNames(), HeadDim: 256, Tied: true, GainsLessOne: true},
 		Window:          Window{Period: 2, Size: 4096},
 		AttnSoftCap:     SoftCap{Default: 50},

@@ -70,6 +70,7 @@ func (a *app) convertTo(ctx context.Context, source string, out outFlags) error 
 	r.Seconds = time.Since(began).Seconds()
 	return a.result(r, func(w io.Writer) {
 		fmt.Fprintf(w, "%s: %s, %s, %d tensors, %s\n", r.Path, r.Arch, format.Bytes(r.Bytes), r.Tensors, format.Clock(time.Since(began)))
+		fallbackWords(w, r.Fallbacks)
 	})
 }
 
@@ -130,9 +131,13 @@ func (a *app) local(ctx context.Context, model string) (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", output{err}
 	}
-	_, err = a.convertFolder(ctx, s, path, "")
+	r, err := a.convertFolder(ctx, s, path, "")
+	fallbackWords(a.stderr, r.Fallbacks)
 	return path, err
 }
+
+// conversion is the version of the conversion: files in the cache that an older one wrote are not used.
+const conversion = 2
 
 // folderKey returns a hash of a folder's path and of the names, sizes and times of its files.
 func folderKey(dir string) (string, error) {
@@ -145,7 +150,7 @@ func folderKey(dir string) (string, error) {
 		return "", err
 	}
 	h := sha256.New()
-	fmt.Fprintln(h, full)
+	fmt.Fprintln(h, conversion, full)
 	for _, e := range entries {
 		info, err := os.Stat(filepath.Join(dir, e.Name())) // follows links
 		if errors.Is(err, os.ErrNotExist) || err == nil && info.IsDir() {

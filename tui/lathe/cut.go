@@ -313,6 +313,26 @@ func (a *app) exportFolder(ctx context.Context, e exploration, c explorer.Export
 	return &r, nil
 }
 
+// fallbackWords writes which tensors have another type than requested: one line for each pair of types.
+func fallbackWords(w io.Writer, fallbacks []gguf.Fallback) {
+	type pair struct{ want, got string }
+	first, n := make(map[pair]gguf.Fallback), make(map[pair]int)
+	var order []pair
+	for _, f := range fallbacks {
+		p := pair{f.Want, f.Got}
+		if n[p]++; n[p] == 1 {
+			first[p], order = f, append(order, p)
+		}
+	}
+	for _, p := range order {
+		noun := "tensors are"
+		if n[p] == 1 {
+			noun = "tensor is"
+		}
+		fmt.Fprintf(w, "  %d %s %s instead of %s: %s: %s\n", n[p], noun, p.got, p.want, first[p].Tensor, first[p].Reason)
+	}
+}
+
 func (r madeResult) words(w io.Writer) {
 	fmt.Fprintf(w, "%.3f of the block parameters kept (%.3f with embeddings), %s of KV cache per token\n", r.Share, r.ShareAll, format.Bytes(r.KVBytes))
 	if r.Before > 0 && r.After > 0 {
@@ -331,10 +351,7 @@ func (r madeResult) words(w io.Writer) {
 		if x.ZeroedParams > 0 {
 			fmt.Fprintf(w, "  %s dropped parameters could only be set to zero (in %d tensors)\n", format.Count(x.ZeroedParams), len(x.Zeroed))
 		}
-		if n := len(x.Fallbacks); n > 0 {
-			f := x.Fallbacks[0]
-			fmt.Fprintf(w, "  %d tensors have another type than requested, the first %s as %s: %s\n", n, f.Tensor, f.Got, f.Reason)
-		}
+		fallbackWords(w, x.Fallbacks)
 	}
 	if r.Subnet != "" {
 		fmt.Fprintf(w, "kept in the workspace as %s (%s)\n", r.Subnet, r.Name)

@@ -222,10 +222,17 @@ func (a *app) subnetsExportCommand() *cobra.Command {
 					return err
 				}
 				report, err := a.export(cmd.Context(), e, id, out)
-				if err != nil || out.path == toStdout {
+				if err != nil {
 					return err
 				}
-				return a.result(report, func(w io.Writer) { fmt.Fprintf(w, "%s: %s\n", report.Path, format.Bytes(report.Bytes)) })
+				if out.path == toStdout {
+					fallbackWords(a.stderr, report.Fallbacks)
+					return nil
+				}
+				return a.result(report, func(w io.Writer) {
+					fmt.Fprintf(w, "%s: %s\n", report.Path, format.Bytes(report.Bytes))
+					fallbackWords(w, report.Fallbacks)
+				})
 			})
 		},
 	}

@@ -95,6 +95,9 @@ func TestScripts(t *testing.T) {
 			if err := gguftest.Tiny("llama").Write(filepath.Join(e.WorkDir, "tiny.gguf")); err != nil {
 				return err
 			}
+			if err := gguftest.WriteOutlier(filepath.Join(e.WorkDir, "outlier.gguf"), 1e5); err != nil {
+				return err
+			}
 			opt := gguftest.Tiny("opt")
 			opt.Context = 2048
 			for name, f := range map[string]converttest.Folder{

@@ -28,6 +28,8 @@ type Folder struct {
 	Single bool
 	// Edit changes config.json before it is written; nil for no change.
 	Edit func(config map[string]any)
+	// Change changes the tensors of a safetensors file before it is written; nil for no change.
+	Change func(list map[string]Tensor)
 }
 
 // Open writes the folder and a GGUF file with the same numbers, and keeps both until the test ends.
@@ -76,6 +78,9 @@ func Write(dir string, f Folder) (err error) {
 		name := fmt.Sprintf("model-%05d-of-%05d.safetensors", i+1, files)
 		if f.Single {
 			name = "model.safetensors"
+		}
+		if f.Change != nil {
+			f.Change(shard)
 		}
 		b, err := Safetensors(shard)
 		if err != nil {

@@ -9,9 +9,12 @@
 package gguftest
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -184,6 +187,32 @@ func (m Model) Write(path string) error {
 		}
 	}
 	return w.Commit()
+}
+
+// Outlier is the tensor with the number that [WriteOutlier] sets.
+const Outlier = "blk.1.ffn_down.weight"
+
+// WriteOutlier writes a tiny Llama model of F32 matrices whose first number of [Outlier] is value.
+func WriteOutlier(path string, value float32) error {
+	m := Tiny("llama")
+	m.Type = gguf.F32
+	if err := m.Write(path); err != nil {
+		return err
+	}
+	f, err := gguf.Open(path)
+	if err != nil {
+		return err
+	}
+	t, _ := f.Tensor(Outlier)
+	if err := f.Close(); err != nil {
+		return err
+	}
+	to, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = to.WriteAt(binary.LittleEndian.AppendUint32(nil, math.Float32bits(value)), t.Offset)
+	return errors.Join(err, to.Close())
 }
 
 // random is a tensor with the mean and standard deviation of its numbers.
