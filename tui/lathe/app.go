@@ -18,6 +18,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer/engine"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/tui"
+	"github.com/lathe-llm/lathe/tui/lathe/internal/environ"
 )
 
 // exploration is what commands work with: one opened for the command, or the one that a server shares.
@@ -109,6 +110,9 @@ func newRoot(a *app) *cobra.Command {
 			if a.shared != nil {
 				return noFiles(cmd)
 			}
+			if err := environ.Err(); err != nil {
+				return usage(err)
+			}
 			switch a.compute {
 			case "", "auto", "go", "xla", "cuda":
 				return nil
@@ -157,7 +161,10 @@ func (a *app) modelArg(args []string) (string, error) {
 	if len(args) > 0 {
 		return args[0], nil
 	}
-	path := filepath.Join(a.cache(), "models", defaultModel)
+	path, err := a.inCache("models", defaultModel)
+	if err != nil {
+		return "", err
+	}
 	if _, err := os.Stat(path); err != nil {
 		return "", fmt.Errorf("no model given, and the default model is not at %s: give a GGUF file or run `make setup`: %w", path, errInput)
 	}
@@ -167,31 +174,58 @@ func (a *app) modelArg(args []string) (string, error) {
 // defaultModel is the file name of the default model in the cache's models folder.
 const defaultModel = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
-// cache returns the folder for data that can be downloaded again.
-func (a *app) cache() string {
-	if dir := a.getenv("LATHE_CACHE"); dir != "" {
-		return dir
+// The variables of lathe's folders.
+const (
+	cacheVariable      = "LATHE_CACHE"
+	workspacesVariable = "LATHE_WORKSPACES"
+)
+
+// inCache returns a path in the folder for data that can be downloaded again.
+func (a *app) inCache(parts ...string) (string, error) {
+	dir := a.getenv(cacheVariable)
+	if dir == "" {
+		base, err := a.base("XDG_CACHE_HOME", ".cache")
+		if err != nil {
+			return "", err
+		}
+		dir = filepath.Join(base, "lathe")
 	}
-	if dir := a.getenv("XDG_CACHE_HOME"); dir != "" {
-		return filepath.Join(dir, "lathe")
-	}
-	return filepath.Join(a.getenv("HOME"), ".cache", "lathe")
+	return filepath.Join(append([]string{dir}, parts...)...), nil
 }
 
 // workspaces returns the folder of the workspaces of all models.
-func (a *app) workspaces() string {
-	if dir := a.getenv("LATHE_WORKSPACES"); dir != "" {
-		return dir
+func (a *app) workspaces() (string, error) {
+	if dir := a.getenv(workspacesVariable); dir != "" {
+		return dir, nil
 	}
-	if dir := a.getenv("XDG_DATA_HOME"); dir != "" {
-		return filepath.Join(dir, "lathe", "workspaces")
+	base, err := a.base("XDG_DATA_HOME", ".local", "share")
+	return filepath.Join(base, "lathe", "workspaces"), err
+}
+
+// base returns the folder that a variable of the XDG specification names, which ignores relative paths, or the default in the
+// user's home folder.
+func (a *app) base(variable string, below ...string) (string, error) {
+	if dir := a.getenv(variable); filepath.IsAbs(dir) {
+		return dir, nil
 	}
-	return filepath.Join(a.getenv("HOME"), ".local", "share", "lathe", "workspaces")
+	home := a.getenv("HOME")
+	if !filepath.IsAbs(home) || home == environ.NoHome {
+		return "", folder{errors.New("the user has no home folder: set HOME, or set " + cacheVariable + " and " + workspacesVariable + " to folders that can be written to")}
+	}
+	return filepath.Join(append([]string{home}, below...)...), nil
+}
+
+// unwritable returns the error of a folder that cannot be written to, with the variable that names another one.
+func unwritable(err error, variable string) error {
+	return folder{fmt.Errorf("%w: set %s to a folder that can be written to", err, variable)}
 }
 
 // calibrationText returns the path of the default calibration text, "" if it was not downloaded.
 func (a *app) calibrationText() string {
-	path := filepath.Join(a.cache(), "text", "wiki.utf8")
+	path, err := a.inCache("text", "wiki.utf8")
+	if err != nil {
+		return ""
+	}
 	if _, err := os.Stat(path); err != nil {
 		return ""
 	}
@@ -233,12 +267,17 @@ func (a *app) openExploration(ctx context.Context, model string, k storage) (*ex
 		return nil, err
 	}
 	o := explorer.Options{Model: model, Workspace: a.workspace, Backend: backend, ReadOnly: k == readOnly, Scratch: a.getenv("LATHE_SCRATCH")}
-	if o.Workspace == "" && k != inMemory {
+	folderIsOurs := o.Workspace == "" && k != inMemory
+	if folderIsOurs {
+		all, err := a.workspaces()
+		if err != nil {
+			return nil, err
+		}
 		m, err := backend.Open(ctx, model)
 		if err != nil {
 			return nil, err
 		}
-		o.Workspace = explorer.DefaultWorkspace(a.workspaces(), m.Info())
+		o.Workspace = explorer.DefaultWorkspace(all, m.Info())
 		if err := m.Close(); err != nil {
 			return nil, err
 		}
@@ -247,6 +286,12 @@ func (a *app) openExploration(ctx context.Context, model string, k storage) (*ex
 		o.MeasureDraft = &explorer.Measure{Seq: 1024, Windows: 2}
 	}
 	e, err := explorer.Open(ctx, o)
+	if err != nil && o.Workspace != "" && isUnwritable(err, o.Workspace) {
+		if folderIsOurs {
+			return nil, unwritable(err, workspacesVariable)
+		}
+		return nil, folder{fmt.Errorf("workspace: %w", err)}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -123,16 +123,25 @@ func (a *app) local(ctx context.Context, model string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(a.cache(), "converted")
+	dir, err := a.inCache("converted")
+	if err != nil {
+		return "", err
+	}
 	path := filepath.Join(dir, s.name+"-"+key+".gguf")
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
+		if isUnwritable(err, dir) {
+			err = unwritable(err, cacheVariable)
+		}
 		return "", output{err}
 	}
 	r, err := a.convertFolder(ctx, s, path, "")
 	fallbackWords(a.stderr, r.Fallbacks)
+	if isUnwritable(err, dir) {
+		err = unwritable(err, cacheVariable)
+	}
 	return path, err
 }
 

@@ -38,6 +38,8 @@ func TestCommandsPage(t *testing.T) {
 		"| `LATHE_ASCII` | `1`: the explorer draws with ASCII characters only, if `--ascii` is not given; over SSH each session's own |\n" +
 		"| `LATHE_API_KEY` | key that clients of `serve-api` must send |\n" +
 		"| `LATHE_BACKEND` | device if `--compute` is not given |\n")
+	b.WriteString("\nA leading `~` and `$VARIABLE` are expanded in the variables of folders. Without `HOME` the home folder is that of the user\n" +
+		"database.\n")
 	root := newRoot(&app{})
 	b.WriteString("\n## Flags of all commands\n\n")
 	flags(&b, root.PersistentFlags())

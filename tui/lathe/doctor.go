@@ -17,7 +17,15 @@ func (a *app) doctorCommand() *cobra.Command {
 		Long:  "Exits with status 1 if an installed component is broken.",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			checks, err := a.diagnose(cmd.Context(), a.compute, engine.Places{Cache: a.cache(), Model: filepath.Join(a.cache(), "models", defaultModel)})
+			cache, err := a.inCache()
+			if err != nil {
+				return err
+			}
+			workspaces, err := a.workspaces()
+			if err != nil {
+				return err
+			}
+			checks, err := a.diagnose(cmd.Context(), a.compute, engine.Places{Cache: cache, Model: filepath.Join(cache, "models", defaultModel)})
 			if err != nil {
 				return err
 			}
@@ -31,7 +39,7 @@ func (a *app) doctorCommand() *cobra.Command {
 				Version    string         `json:"version"`
 				Workspaces string         `json:"workspaces"`
 				Checks     []engine.Check `json:"checks"`
-			}{version(), a.workspaces(), checks}
+			}{version(), workspaces, checks}
 			err = a.result(r, func(w io.Writer) {
 				for _, c := range checks {
 					line := fmt.Sprintf("%-8s %s: %s", c.State, c.Name, c.Found)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"strings"
+	"syscall"
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer"
@@ -35,7 +36,7 @@ var exitStatuses = []struct {
 	{exitUsage, "invalid usage: an unknown flag, a ratio outside (0, 1], a layer that the model does not have"},
 	{exitInput, "an input file is missing, damaged or of the wrong kind"},
 	{exitUnsupported, "not possible with this model, machine or build: an unknown architecture, too little memory, no engine"},
-	{exitHeld, "the workspace is held by another process, or cannot be written to"},
+	{exitHeld, "the workspace is held by another process, or it or the cache cannot be written to"},
 	{exitInterrupted, "interrupted; results up to then are kept"},
 }
 
@@ -60,8 +61,30 @@ type marked struct {
 
 func (m marked) Unwrap() []error { return []error{m.error, m.is} }
 
+// folder is an error of one of lathe's own folders, which does not exist and cannot be created or written to.
+type folder struct{ error }
+
+func (f folder) Unwrap() error { return f.error }
+
+// isUnwritable reports whether an error means that a folder, or one that it is in, cannot be written to: permissions, a
+// read-only file system, a file in place of a folder.
+func isUnwritable(err error, dir string) bool {
+	var at *fs.PathError
+	if errors.As(err, &at) && !strings.HasPrefix(at.Path, dir) && !strings.HasPrefix(dir, at.Path) {
+		return false
+	}
+	for _, target := range []error{fs.ErrPermission, syscall.EROFS, syscall.ENOTDIR} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}
+
 // output is an error of a file to write: a missing output folder is not a missing input.
 type output struct{ error }
+
+func (o output) Unwrap() error { return o.error }
 
 // status returns the exit status for an error.
 func status(err error) int {
@@ -76,6 +99,8 @@ func status(err error) int {
 	switch {
 	case err == nil:
 		return exitOK
+	case errors.As(err, new(folder)):
+		return exitHeld
 	case errors.As(err, new(output)):
 		return exitFailure
 	case is(context.Canceled):

@@ -58,7 +58,11 @@ func (a *app) explore(ctx context.Context, args []string, o tui.Options) error {
 		o.KeyFile = a.keyFile()
 	}
 	o.Actor, o.Files = a.actor(), true
-	_, err = os.Stat(a.workspaces())
+	workspaces, err := a.workspaces()
+	if err != nil && a.workspace == "" {
+		return err
+	}
+	_, err = os.Stat(workspaces)
 	o.Tour = errors.Is(err, os.ErrNotExist) && a.workspace == ""
 	e, err := a.openExploration(ctx, model, orReadOnly)
 	if err != nil {
@@ -73,9 +77,9 @@ func (a *app) explore(ctx context.Context, args []string, o tui.Options) error {
 
 // keyFile returns the path of the user's key map, "" if there is none.
 func (a *app) keyFile() string {
-	dir := a.getenv("XDG_CONFIG_HOME")
-	if dir == "" {
-		dir = filepath.Join(a.getenv("HOME"), ".config")
+	dir, err := a.base("XDG_CONFIG_HOME", ".config")
+	if err != nil {
+		return ""
 	}
 	path := filepath.Join(dir, "lathe", "keys.toml")
 	if _, err := os.Stat(path); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,8 +36,13 @@ func TestMain(m *testing.M) {
 
 // fake runs a command line over the fake backend, for which a model file only has to exist.
 func fake(args []string) int {
+	return run(context.Background(), fakeApp(os.Stdin, os.Stdout, os.Stderr), args)
+}
+
+// fakeApp returns the program over the fake backend.
+func fakeApp(stdin io.Reader, stdout, stderr io.Writer) *app {
 	b := explorertest.New()
-	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, getenv: os.Getenv}
 	a.backend = func(string) (explorer.Backend, error) { return existing{b}, nil }
 	a.diagnose = func(context.Context, string, engine.Places) ([]engine.Check, error) {
 		return []engine.Check{
@@ -44,7 +50,7 @@ func fake(args []string) int {
 			{Name: "GPU", State: engine.Missing, Used: "chat", Get: "buy one"},
 		}, nil
 	}
-	return run(context.Background(), a, args)
+	return a
 }
 
 // templated writes a tiny model with the chat template in a file, or with none.

@@ -70,9 +70,16 @@ func (a *app) serverOptions(f serveFlags, log *slog.Logger) (o sshserver.Options
 		Limits: sshserver.Limits{Sessions: f.sessions, Idle: f.idle},
 	}
 	if o.HostKey == "" {
-		o.HostKey = filepath.Join(filepath.Dir(a.workspaces()), "host_key")
-		if err := durable.MkdirAll(filepath.Dir(o.HostKey), 0o700); err != nil {
+		workspaces, err := a.workspaces()
+		if err != nil {
 			return o, err
+		}
+		o.HostKey = filepath.Join(filepath.Dir(workspaces), "host_key")
+		if err := durable.MkdirAll(filepath.Dir(o.HostKey), 0o700); err != nil {
+			if isUnwritable(err, workspaces) {
+				err = unwritable(err, workspacesVariable)
+			}
+			return o, output{err}
 		}
 	}
 	if o.AuthorizedKeys == "" {

@@ -108,7 +108,10 @@ func TestDefaultModelOutlivesTheServer(t *testing.T) {
 		t.Skip("takes minutes; set LATHE_SLOW=1 to run it")
 	}
 	m := newTeam(t)
-	cache := (&app{getenv: os.Getenv}).cache()
+	cache, err := (&app{getenv: os.Getenv}).inCache()
+	if err != nil {
+		t.Skip(err)
+	}
 	m.model = filepath.Join(cache, "models", defaultModel)
 	if _, err := os.Stat(m.model); err != nil {
 		t.Skipf("needs the default model: %v", err)
