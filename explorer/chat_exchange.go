@@ -172,7 +172,7 @@ func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) ([]i
 	began := e.now()
 	stats, err := model.Chat(ctx, chat.messages(i), chat.Sampling, func(t infer.Token) error {
 		text.WriteString(printable(t.Text))
-		tokens = append(tokens, t.ID)
+		tokens = append(tokens, t.ID) // with the end token, which is not counted
 		if now := e.now(); len(tokens) == 1 || now.Sub(shown) >= streamEvery {
 			shown = now
 			e.showReply(chat.ID, i, func(_ *Column, r *Reply) {
@@ -187,7 +187,7 @@ func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) ([]i
 		return nil
 	})
 	e.showReply(chat.ID, i, func(c *Column, r *Reply) {
-		r.Text, r.Tokens, r.PromptTokens = text.String(), len(tokens), stats.PromptTokens
+		r.Text, r.Tokens, r.PromptTokens = text.String(), stats.Tokens, stats.PromptTokens
 		r.FirstToken, r.TokensPerSecond, r.Warning = stats.FirstToken, stats.TokensPerSecond, stats.Warning
 		c.Used, c.Context = stats.ContextUsed, stats.Context
 	})

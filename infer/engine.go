@@ -41,6 +41,10 @@ type Model interface {
 	// Pieces returns the text of each token separately, which may be a part of a rune. Joined they are Detokenize.
 	Pieces(ctx context.Context, tokens []int32) ([]string, error)
 
+	// Control reports of each token whether it is a control token, which structures the text and is no part of it: Token.Text
+	// has nothing of it.
+	Control(ctx context.Context, tokens []int32) ([]bool, error)
+
 	// Prompt renders messages with the model's own chat template, ready for the assistant's answer. ErrTemplate is the error
 	// of a template that rejects the conversation or cannot be used. A file without a template gets a built-in format of its
 	// family; Prompt.Warning names it.
@@ -48,7 +52,7 @@ type Model interface {
 
 	// Generate continues a prompt of at least one token, calling emit for every token as it is sampled. It stops at one of
 	// the model's end tokens, at one of s.Stop, after s.MaxTokens, when the context is full, when ctx is done, or with
-	// emit's error. An end token is emitted as well, with the text held back until then, but not counted. The statistics
+	// emit's error. Logits that are NaN or infinite are ErrNotFinite, here and in scoring. An end token is emitted as well, with the text held back until then, but not counted. The statistics
 	// are those of the tokens so far, also beside an error, where Stop is StopAborted. The prefix that the prompt shares
 	// with the tokens in the cache is not computed again.
 	Generate(ctx context.Context, prompt []int32, s Sampling, emit func(Token) error) (GenStats, error)

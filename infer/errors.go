@@ -24,6 +24,10 @@ var (
 	// parsed. The text contains the reason. Other conversations are not affected.
 	ErrTemplate = errors.New("chat template")
 
+	// ErrNotFinite means that the model computes NaN or infinite numbers: weights of the file are, or overflow. The text names
+	// the token concerned.
+	ErrNotFinite = errors.New("the model computes NaN or infinite numbers")
+
 	// ErrBadToken means that a token id is outside the model's vocabulary.
 	ErrBadToken = errors.New("token outside the vocabulary")
 

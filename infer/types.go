@@ -154,8 +154,12 @@ type Token struct {
 	ID int32
 
 	// Text is what this token adds to the answer, in whole runes: bytes of an unfinished rune, or that may begin a stop
-	// string, are held back for a later token. Invalid bytes are replaced by U+FFFD. It may be empty.
+	// string, are held back for a later token. Invalid bytes are replaced by U+FFFD. It may be empty, and contains no control
+	// tokens.
 	Text string
+
+	// Control reports whether this is a control token. One that is spelled out in Sampling.Stop ends the generation.
+	Control bool
 
 	// With log-probabilities: the token's own text, perhaps a part of a rune, its natural log-probability in the model's
 	// distribution before any filter, and the most likely tokens, best first.

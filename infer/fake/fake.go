@@ -31,6 +31,9 @@ type Options struct {
 	// "score", "bench", "memory"; Chat is a "prompt" and a "generate"); its error is the call's.
 	Fail func(call string) error
 
+	// Logits, if set, may change the log-probabilities of the token after past, [vocabulary].
+	Logits func(past []int32, logits []float32)
+
 	// Files, if set, are the only paths that load: another one is a bad model, or missing where there is no such file.
 	Files []string
 }

@@ -156,6 +156,36 @@ func (m *Model) Pieces(ctx context.Context, tokens []int32) ([]string, error) {
 	return out, nil
 }
 
+// Control implements [infer.Model].
+func (m *Model) Control(ctx context.Context, tokens []int32) ([]bool, error) {
+	_, end, err := m.begin(ctx, "pieces", "pieces")
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	if err := check(tokens); err != nil {
+		return nil, err
+	}
+	out := make([]bool, len(tokens))
+	for i, t := range tokens {
+		out[i] = control(t)
+	}
+	return out, nil
+}
+
+func control(t int32) bool {
+	_, ok := special[t]
+	return ok
+}
+
+// logits computes log-probabilities, as Options.Logits changes them.
+func (m *Model) logits(past []int32, logits []float32) {
+	m.grams.logits(past, logits)
+	if change := m.engine.options.Logits; change != nil {
+		change(past, logits)
+	}
+}
+
 func text(t int32) string {
 	if name, ok := special[t]; ok {
 		return name
@@ -256,12 +286,15 @@ func (m *Model) generate(ctx context.Context, s infer.Sampling, emit func(infer.
 		if err := m.step(ctx, "token"); err != nil {
 			return err
 		}
-		m.grams.logits(m.past, logits)
-		id := sampler.Next(logits)
+		m.logits(m.past, logits)
+		id, err := sampler.Next(logits)
+		if err != nil {
+			return fmt.Errorf("fake: %w", err)
+		}
 		if stats.Tokens == 0 {
 			stats.FirstToken = time.Since(start)
 		}
-		token := infer.Token{ID: id}
+		token := infer.Token{ID: id, Control: control(id)}
 		if s.LogProbs || s.TopLogProbs > 0 {
 			token.Piece, token.LogProb = text(id), float64(logits[id])
 			if s.TopLogProbs > 0 {

@@ -72,7 +72,10 @@ func (m *Model) scoreWindow(ctx context.Context, w int, window []int32, o infer.
 	logits := make([]float32, vocab)
 	from := o.FromOf(w)
 	for i := from; i < len(window); i++ {
-		m.grams.logits(window[:i], logits)
+		m.logits(window[:i], logits)
+		if err := sample.Check(logits); err != nil {
+			return fmt.Errorf("fake: %w", err)
+		}
 		p := infer.Position{NLL: -logits[window[i]], Greedy: sample.Argmax(logits) == window[i]}
 		if o.Top > 0 {
 			p.Top, p.TopProbs = sample.Top(logits, min(o.Top, infer.MaxTop), 0)

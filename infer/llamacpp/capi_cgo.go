@@ -35,6 +35,7 @@ uint64_t llama_model_size(const struct llama_model * model);
 uint64_t llama_model_n_params(const struct llama_model * model);
 int32_t llama_vocab_bos(const struct llama_vocab * vocab);
 int32_t llama_vocab_eos(const struct llama_vocab * vocab);
+int llama_vocab_get_attr(const struct llama_vocab * vocab, int32_t token);
 int32_t llama_token_to_piece(const struct llama_vocab * vocab, int32_t token, char * buf, int32_t length, int32_t lstrip, bool special);
 
 size_t ggml_backend_dev_count(void);
@@ -157,7 +158,7 @@ func (n *native) describe(r *loadReply) {
 	r.Context = n.context()
 }
 
-// piece returns the bytes of a token, special ones spelled out.
+// piece returns the bytes of a token, control tokens spelled out.
 func (n *native) piece(token int32) []byte {
 	buf := make([]byte, 32)
 	length := C.llama_token_to_piece(n.vocab, C.int32_t(token), (*C.char)(unsafe.Pointer(&buf[0])), C.int32_t(len(buf)), 0, true)
@@ -166,6 +167,24 @@ func (n *native) piece(token int32) []byte {
 		length = C.llama_token_to_piece(n.vocab, C.int32_t(token), (*C.char)(unsafe.Pointer(&buf[0])), C.int32_t(len(buf)), 0, true)
 	}
 	return buf[:max(length, 0)]
+}
+
+// Values of enum llama_token_attr.
+const (
+	attrUnknown = 1 << 0
+	attrControl = 1 << 3
+	attrLStrip  = 1 << 7
+	attrRStrip  = 1 << 8
+)
+
+// attributes returns those of a token.
+func (n *native) attributes(token int32) int {
+	return int(C.llama_vocab_get_attr(n.vocab, C.int32_t(token)))
+}
+
+// isControl reports whether a token structures the text and is no part of it.
+func (n *native) isControl(token int32) bool {
+	return n.attributes(token)&(attrControl|attrUnknown) != 0
 }
 
 // listDevices returns ggml's devices with the memory free now.

@@ -39,7 +39,7 @@ func (m *Model) generate(ctx context.Context, p *process, prompt []int32, s infe
 		if err != nil || emit == nil {
 			return err
 		}
-		token := infer.Token{ID: e.ID, Text: e.Text, Piece: string(e.Piece), LogProb: e.LogProb}
+		token := infer.Token{ID: e.ID, Text: e.Text, Control: e.Control, Piece: string(e.Piece), LogProb: e.LogProb}
 		for _, t := range e.Top {
 			token.Top = append(token.Top, infer.TokenProb{ID: t.ID, Text: string(t.Text), LogProb: t.LogProb})
 		}

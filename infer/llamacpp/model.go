@@ -270,23 +270,34 @@ func (m *Model) Detokenize(ctx context.Context, ids []int32) (string, error) {
 
 // Pieces implements [infer.Model].
 func (m *Model) Pieces(ctx context.Context, ids []int32) ([]string, error) {
-	ctx, p, end, err := m.begin(ctx, "pieces")
+	reply, err := m.pieces(ctx, ids)
 	if err != nil {
 		return nil, err
-	}
-	defer end()
-	reply, err := ask[piecesReply](ctx, p, kindPieces, piecesRequest{ids})
-	if err == nil && len(reply.Pieces) != len(ids) {
-		err = fmt.Errorf("%w: %d pieces of %d tokens", errProtocol, len(reply.Pieces), len(ids))
-	}
-	if err != nil {
-		return nil, m.fail("pieces", err)
 	}
 	out := make([]string, len(ids))
 	for i, piece := range reply.Pieces {
 		out[i] = string(piece)
 	}
 	return out, nil
+}
+
+// Control implements [infer.Model].
+func (m *Model) Control(ctx context.Context, ids []int32) ([]bool, error) {
+	reply, err := m.pieces(ctx, ids)
+	return reply.Control, err
+}
+
+func (m *Model) pieces(ctx context.Context, ids []int32) (piecesReply, error) {
+	ctx, p, end, err := m.begin(ctx, "pieces")
+	if err != nil {
+		return piecesReply{}, err
+	}
+	defer end()
+	reply, err := ask[piecesReply](ctx, p, kindPieces, piecesRequest{ids})
+	if err == nil && (len(reply.Pieces) != len(ids) || len(reply.Control) != len(ids)) {
+		err = fmt.Errorf("%w: %d pieces of %d tokens", errProtocol, len(reply.Pieces), len(ids))
+	}
+	return reply, m.fail("pieces", err)
 }
 
 // ask sends a request that has no events.

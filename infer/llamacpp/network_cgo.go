@@ -23,7 +23,8 @@ type network struct {
 	ctx   *llama.Context
 	batch *llama.Batch
 	info  loadReply
-	size  int // of a batch
+	size  int            // of a batch
+	ends  map[int32]bool // end tokens of the file that llama.cpp does not know
 }
 
 func startEngine() { llama.BackendInit() }
@@ -51,7 +52,10 @@ func loadNetwork(r loadRequest, progress func(float32)) (*network, error) {
 		llama.FreeModel(model)
 		return nil, err
 	}
-	net := &network{native: n, model: model, ctx: ctx, size: r.Batch}
+	net := &network{native: n, model: model, ctx: ctx, size: r.Batch, ends: map[int32]bool{}}
+	for _, id := range r.Ends {
+		net.ends[id] = true
+	}
 	if net.batch, err = llama.NewBatch(r.Batch, 1, 0); err != nil {
 		net.free()
 		return nil, err
@@ -60,6 +64,7 @@ func loadNetwork(r loadRequest, progress func(float32)) (*network, error) {
 	net.info.Hidden = model.NEmbd()
 	net.info.AddBOS = model.AddBOSToken()
 	n.describe(&net.info)
+	net.info.Context = min(net.info.Context, r.Context) // llama.cpp pads it
 	return net, nil
 }
 
@@ -73,21 +78,25 @@ func (n *network) free() {
 
 // tokenize converts text to tokens; start prepends the start token, parse recognises special tokens that are spelled out.
 func (n *network) tokenize(text string, start, parse bool) (tokens, error) {
-	if text == "" && !start {
-		return nil, nil
+	var out tokens
+	if start && n.info.BOS >= 0 {
+		out = append(out, n.info.BOS)
 	}
-	ids, err := n.model.Tokenize(text, start, parse)
+	if text == "" {
+		return out, nil
+	}
+	// llama.cpp adds the start and the end token together: behind a prompt an end token would end the text to continue.
+	ids, err := n.model.Tokenize(text, false, parse)
 	if err != nil {
 		return nil, err
 	}
-	out := make(tokens, len(ids))
-	for i, id := range ids {
-		out[i] = int32(id)
+	for _, id := range ids {
+		out = append(out, int32(id))
 	}
 	return out, nil
 }
 
-func (n *network) isEnd(token int32) bool { return n.model.TokenIsEog(int(token)) }
+func (n *network) isEnd(token int32) bool { return n.ends[token] || n.model.TokenIsEog(int(token)) }
 
 // decode computes at most one batch of tokens, the first at position pos. Logits are kept for the last token, or for all. It
 // returns errAborted after setAbort; the cache then holds a part of the batch.

@@ -2,6 +2,7 @@ package llamacpp
 
 import (
 	"fmt"
+	"math"
 	"path/filepath"
 	"strings"
 
@@ -53,6 +54,7 @@ func readPlan(o infer.LoadOptions) (plan, error) {
 		Path: path, Context: o.Context, Threads: o.Threads, Batch: o.Batch, GPULayers: o.GPULayers,
 		FlashAttention: o.FlashAttention, KVType: o.KVType,
 	}
+	p.request.Ends = endTokens(f.KV())
 	r := &p.request
 	trained, _ := f.KV().Uint(p.arch + ".context_length")
 	if r.Context == 0 {
@@ -73,6 +75,25 @@ func readPlan(o infer.LoadOptions) (plan, error) {
 	r.Batch = min(r.Batch, r.Context)
 	p.need, err = needOf(f, *r)
 	return p, err
+}
+
+// endTokens returns the tokens that end a reply according to the file: one or a list under each key. llama.cpp reads one of
+// each, and knows others by their texts.
+func endTokens(kv *gguf.KV) []int32 {
+	var ends []int32
+	for _, key := range [...]string{"eos_token_id", "eos_token_ids", "eot_token_id", "eom_token_id"} {
+		key = "tokenizer.ggml." + key
+		list, _ := kv.Ints(key)
+		if one, ok := kv.Int(key); ok {
+			list = append(list, one)
+		}
+		for _, id := range list {
+			if id >= 0 && id <= math.MaxInt32 {
+				ends = append(ends, int32(id))
+			}
+		}
+	}
+	return ends
 }
 
 // need is the memory that a model needs, in bytes:

@@ -177,7 +177,7 @@ func (p *process) call(ctx context.Context, k kind, body any, event func(frame) 
 	p.nextID++
 	id := p.nextID
 	if err := p.write(id, k, body); err != nil {
-		if errors.Is(err, errProtocol) {
+		if errors.Is(err, errProtocol) || errors.Is(err, errMessage) {
 			return frame{}, err // not sent
 		}
 		return frame{}, p.drain()

@@ -14,7 +14,7 @@ import (
 
 // protocolVersion changes with every change of the messages, so that an executable that was replaced while its parent runs is
 // detected.
-const protocolVersion = 3
+const protocolVersion = 5
 
 // maxFrame bounds a frame in bytes. The largest are texts to tokenize and their tokens.
 const maxFrame = 256 << 20
@@ -53,13 +53,16 @@ type frame struct {
 
 var errProtocol = errors.New("engine protocol")
 
+// errMessage means that a message cannot be encoded. Nothing of it was sent.
+var errMessage = errors.New("engine message")
+
 // writeFrame sends one message in a single Write.
 func writeFrame(w io.Writer, id uint64, k kind, body any) error {
 	f := frame{ID: id, Kind: k}
 	if body != nil {
 		data, err := json.Marshal(body)
 		if err != nil {
-			return fmt.Errorf("%w: %w", errProtocol, err)
+			return fmt.Errorf("%w %s: %w", errMessage, k, err)
 		}
 		f.Body = data
 	}
@@ -199,6 +202,7 @@ type loadRequest struct {
 	GPULayers      int
 	FlashAttention bool
 	KVType         string
+	Ends           []int32 // end tokens beside those that llama.cpp finds
 }
 
 type loadReply struct {
@@ -222,7 +226,11 @@ type tokensReply struct{ Tokens tokens }
 
 type piecesRequest struct{ Tokens tokens }
 
-type piecesReply struct{ Pieces [][]byte } // one for each token
+// piecesReply has one value for each token.
+type piecesReply struct {
+	Pieces  [][]byte
+	Control []bool
+}
 
 type promptRequest struct {
 	Template string // Jinja source; "" where the file has none
@@ -249,6 +257,7 @@ type generateRequest struct {
 type tokenEvent struct {
 	ID      int32
 	Text    string
+	Control bool           `json:",omitempty"`
 	Piece   []byte         `json:",omitempty"`
 	LogProb float64        `json:",omitempty"`
 	Top     []topTokenWire `json:",omitempty"`
@@ -298,6 +307,7 @@ func failureCodes() map[string]error {
 		"context full": infer.ErrContextFull,
 		"invalid":      infer.ErrInvalid,
 		"bad token":    infer.ErrBadToken,
+		"not finite":   infer.ErrNotFinite,
 		"unavailable":  infer.ErrUnavailable,
 		"aborted":      errAborted,
 		"template":     infer.ErrTemplate,

@@ -68,7 +68,7 @@ func TestBadFrames(t *testing.T) {
 			t.Errorf("%s: read %+v, %v", name, f, err)
 		}
 	}
-	if err := writeFrame(io.Discard, 1, kindGenerate, math.NaN()); !errors.Is(err, errProtocol) {
+	if err := writeFrame(io.Discard, 1, kindGenerate, math.NaN()); !errors.Is(err, errMessage) {
 		t.Errorf("JSON has no NaN: %v", err)
 	}
 	if _, err := decode[tokensReply](frame{Kind: kindResult, Body: json.RawMessage(`{"Tokens":"AAA="}`)}); !errors.Is(err, errProtocol) {

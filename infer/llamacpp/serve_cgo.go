@@ -120,7 +120,11 @@ func (s *session) answer(f frame) error {
 		}
 		return nil
 	}
-	return writeFrame(s.out, f.ID, kindResult, body)
+	err = writeFrame(s.out, f.ID, kindResult, body)
+	if errors.Is(err, errMessage) {
+		err = writeFrame(s.out, f.ID, kindFailure, failureOf(err))
+	}
+	return err
 }
 
 func (s *session) dispatch(f frame) (any, error) {
@@ -192,11 +196,11 @@ func (s *session) pieces(r piecesRequest) (piecesReply, error) {
 	if err := s.check(r.Tokens); err != nil {
 		return piecesReply{}, err
 	}
-	out := make([][]byte, len(r.Tokens))
+	out := piecesReply{make([][]byte, len(r.Tokens)), make([]bool, len(r.Tokens))}
 	for i, id := range r.Tokens {
-		out[i] = s.net.piece(id)
+		out.Pieces[i], out.Control[i] = s.net.piece(id), s.net.isControl(id)
 	}
-	return piecesReply{out}, nil
+	return out, nil
 }
 
 // check returns infer.ErrBadToken for tokens that llama.cpp would abort on.

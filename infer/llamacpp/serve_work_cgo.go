@@ -5,8 +5,9 @@ package llamacpp
 import (
 	"errors"
 	"fmt"
-	"math"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -58,11 +59,14 @@ func (s *session) continueText(o infer.Sampling, stats *infer.GenStats, begin ti
 			return err
 		}
 		last = 0
-		id := sampler.Next(logits)
+		id, err := sampler.Next(logits)
+		if err != nil {
+			return s.named(err)
+		}
 		if stats.Tokens == 0 {
 			stats.FirstToken = time.Since(begin)
 		}
-		token := tokenEvent{ID: id}
+		token := tokenEvent{ID: id, Control: s.net.isControl(id)}
 		if o.LogProbs || o.TopLogProbs > 0 {
 			s.addLogProbs(&token, logits, o.TopLogProbs)
 		}
@@ -73,7 +77,13 @@ func (s *session) continueText(o infer.Sampling, stats *infer.GenStats, begin ti
 		}
 		stats.Tokens++
 		stopped := false
-		token.Text, stopped = pieces.Push(s.net.piece(id))
+		if token.Control {
+			if stopped = names(o.Stop, s.net.text(id)); stopped {
+				token.Text = pieces.Flush()
+			}
+		} else {
+			token.Text, stopped = pieces.Push(s.net.piece(id))
+		}
 		switch {
 		case stopped:
 			stats.Stop = infer.StopString
@@ -95,6 +105,20 @@ func (s *session) continueText(o infer.Sampling, stats *infer.GenStats, begin ti
 		}
 		return s.event(token)
 	}
+}
+
+// names reports whether one of the stop texts is a control token, spelled out.
+func names(stops []string, control string) bool {
+	return slices.ContainsFunc(stops, func(stop string) bool { return strings.TrimSpace(stop) == control })
+}
+
+// named adds the text of a token to the error of its logit.
+func (s *session) named(err error) error {
+	var bad *sample.BadLogit
+	if !errors.As(err, &bad) {
+		return err
+	}
+	return fmt.Errorf("the logit of token %d, %q, is %v: %w", bad.Token, s.net.text(bad.Token), bad.Value, infer.ErrNotFinite)
 }
 
 func (s *session) addLogProbs(t *tokenEvent, logits []float32, top int) {
@@ -170,9 +194,13 @@ func (s *session) positions(r scoreRequest, at, n int) (positionsEvent, error) {
 	// ggml's threads are idle between batches: the sums may use the processors.
 	workers := max(1, min(s.applied, n))
 	var wg sync.WaitGroup
+	bad := make([]error, n)
 	for w := range workers {
 		wg.Go(func() {
 			for i := w; i < n; i += workers {
+				if bad[i] = sample.Check(rows[i]); bad[i] != nil {
+					return
+				}
 				sum := sample.LogSumExp(rows[i])
 				id := r.Window[at+i+1]
 				e.NLL[i] = float32(sum - float64(rows[i][id]))
@@ -180,11 +208,7 @@ func (s *session) positions(r scoreRequest, at, n int) (positionsEvent, error) {
 				if k > 0 {
 					ids, probs := sample.Top(rows[i], k, sum)
 					for j := range k {
-						if j < len(ids) {
-							e.Top[i*k+j], e.TopProbs[i*k+j] = ids[j], probs[j]
-						} else { // too few finite logits
-							e.TopProbs[i*k+j] = float32(math.Inf(-1))
-						}
+						e.Top[i*k+j], e.TopProbs[i*k+j] = ids[j], probs[j]
 					}
 				}
 				for j := range at0[i+1] - at0[i] {
@@ -194,6 +218,11 @@ func (s *session) positions(r scoreRequest, at, n int) (positionsEvent, error) {
 		})
 	}
 	wg.Wait()
+	for i, err := range bad {
+		if err != nil {
+			return e, fmt.Errorf("after token %d of the window: %w", at+i, s.named(err))
+		}
+	}
 	return e, nil
 }
 

@@ -135,11 +135,11 @@ func Perplexity(ctx context.Context, windows []Window, score Scorer, o Perplexit
 		if len(nll) != len(w.Tokens)-w.From {
 			return PerplexityResult{}, fmt.Errorf("quality: window %d: %d likelihoods for %d tokens", i, len(nll), len(w.Tokens)-w.From)
 		}
-		for _, v := range nll {
+		for at, v := range nll {
+			if v-v != 0 {
+				return PerplexityResult{}, fmt.Errorf("quality: window %d: the log-likelihood of token %d is %v: %w", i, w.From+at, -v, infer.ErrNotFinite)
+			}
 			all.add(float64(v))
-		}
-		if x := all.mean(); math.IsNaN(x) || math.IsInf(x, 0) {
-			return PerplexityResult{}, fmt.Errorf("quality: window %d: the likelihood is NaN or infinite", i)
 		}
 		done += len(w.Tokens)
 	}

@@ -3,6 +3,7 @@ package quality
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -128,8 +129,11 @@ func (e *evaluator) likelihoods(ctx context.Context, item Item) ([]float64, erro
 	}
 	out := make([]float64, len(windows))
 	for i, window := range positions {
-		for _, p := range window {
+		for at, p := range window {
 			out[i] -= float64(p.NLL)
+			if math.IsNaN(out[i]) || math.IsInf(out[i], 0) {
+				return nil, fmt.Errorf("choice %d: the log-likelihood of token %d of the text is %v: %w", i+1, from[i]+at, -p.NLL, infer.ErrNotFinite)
+			}
 		}
 	}
 	return out, nil

@@ -42,6 +42,8 @@ type Model struct {
 	NoTokenizer bool
 	// Edit changes the metadata before it is written; nil for no change.
 	Edit func(kv *gguf.KV)
+	// Values changes the numbers of a tensor before they are encoded; nil for no change.
+	Values func(name string, values []float32)
 }
 
 // Tiny returns a model of the family with three layers, grouped queries and F16 matrices: hidden size 64, four heads of 16, two KV heads, 128
@@ -162,6 +164,9 @@ func (m Model) Write(path string) error {
 			for i := range values {
 				values[i] = 1 + 7*float32(i)/float32(len(values))
 			}
+		}
+		if m.Values != nil {
+			m.Values(t.Name, values)
 		}
 		data, err := gguf.Encode(t.Type, values, t.Dims[len(t.Dims)-1])
 		if err != nil {

@@ -3,6 +3,7 @@ package sample
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -39,15 +40,42 @@ func New(o infer.Sampling, prompt []int32) *Sampler {
 	return s
 }
 
+// BadLogit is the error of a logit that is NaN or infinite. It wraps [infer.ErrNotFinite].
+type BadLogit struct {
+	Token int32
+	Value float32
+}
+
+// Error implements error.
+func (e *BadLogit) Error() string {
+	return fmt.Sprintf("token %d: logit %v: %v", e.Token, e.Value, infer.ErrNotFinite)
+}
+
+// Unwrap returns [infer.ErrNotFinite].
+func (e *BadLogit) Unwrap() error { return infer.ErrNotFinite }
+
+// Check returns a [*BadLogit] for the first logit that is NaN or infinite.
+func Check(logits []float32) error {
+	for id, l := range logits {
+		if l-l != 0 {
+			return &BadLogit{int32(id), l}
+		}
+	}
+	return nil
+}
+
 // Next samples a token given the logits of all tokens, [vocab], which it does not change, and records it for the repetition
-// penalty. Tokens whose logit is NaN or -Inf are never sampled; if all are, the token is 0.
-func (s *Sampler) Next(logits []float32) int32 {
+// penalty. Its error is that of [Check].
+func (s *Sampler) Next(logits []float32) (int32, error) {
+	if err := Check(logits); err != nil {
+		return 0, err
+	}
 	id := s.sample(logits)
 	s.recent = append(s.recent, id)
 	if n := len(s.recent) - s.options.RepeatLast; n > 0 {
 		s.recent = append(s.recent[:0], s.recent[n:]...)
 	}
-	return id
+	return id, nil
 }
 
 func (s *Sampler) sample(logits []float32) int32 {
@@ -59,9 +87,6 @@ func (s *Sampler) sample(logits []float32) int32 {
 		return Argmax(logits)
 	}
 	kept := s.top(logits)
-	if len(kept) == 0 {
-		return 0
-	}
 	kept = topP(kept, o.TopP)
 	kept = minP(kept, o.MinP)
 
@@ -96,9 +121,7 @@ func (s *Sampler) penalised(logits []float32) []float32 {
 func (s *Sampler) top(logits []float32) []candidate {
 	kept := s.kept[:0]
 	for id, l := range logits {
-		if l == l && !math.IsInf(float64(l), 0) {
-			kept = append(kept, candidate{id: int32(id), logit: l})
-		}
+		kept = append(kept, candidate{id: int32(id), logit: l})
 	}
 	s.kept = kept
 	if k := s.options.TopK; k > 0 && k < len(kept) {
@@ -183,7 +206,7 @@ func softmax(c []candidate, temperature float64) float64 {
 	return sum
 }
 
-// Argmax returns the most likely token, the first of equals.
+// Argmax returns the most likely token, the first of equals. The logits are finite, see [Check].
 func Argmax(logits []float32) int32 {
 	best, at := float32(math.Inf(-1)), 0
 	for id, l := range logits {

@@ -1,9 +1,11 @@
 package sample
 
 import (
+	"errors"
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/lathe-llm/lathe/infer"
@@ -15,6 +17,16 @@ func logs(p ...float64) []float32 {
 		out[i] = float32(math.Log(p[i]))
 	}
 	return out
+}
+
+// next samples a token from finite logits.
+func next(t testing.TB, s *Sampler, logits []float32) int32 {
+	t.Helper()
+	id, err := s.Next(logits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
 }
 
 func TestFilters(t *testing.T) {
@@ -39,7 +51,7 @@ func TestFilters(t *testing.T) {
 			s := New(tt.o, nil)
 			seen := map[int32]bool{}
 			for range 2000 {
-				seen[s.Next(logits)] = true
+				seen[next(t, s, logits)] = true
 			}
 			var got []int32
 			for id := range seen {
@@ -65,7 +77,7 @@ func TestFrequencies(t *testing.T) {
 	counts := make([]float64, len(p))
 	logits := logs(p...)
 	for range n {
-		counts[s.Next(logits)]++
+		counts[next(t, s, logits)]++
 	}
 	for i, x := range p {
 		want := math.Pow(x, 1/temperature) / sum
@@ -80,7 +92,7 @@ func TestSeed(t *testing.T) {
 	draw := func(seed uint64) (out []int32) {
 		s := New(infer.Sampling{Temperature: 1, Seed: seed}, nil)
 		for range 20 {
-			out = append(out, s.Next(logits))
+			out = append(out, next(t, s, logits))
 		}
 		return out
 	}
@@ -97,7 +109,7 @@ func TestRepeatPenalty(t *testing.T) {
 	s := New(infer.Sampling{RepeatPenalty: 1.2, RepeatLast: 2}, []int32{2, 0, -5, 99})
 	var got []int32
 	for range 4 {
-		got = append(got, s.Next(logits))
+		got = append(got, next(t, s, logits))
 	}
 	// 99 and -5 fill the memory of two at first; after 0 the penalty gives 2/1.2 < 1.9; after 0, 1 both are penalised.
 	if want := []int32{0, 1, 0, 0}; !slices.Equal(got, want) {
@@ -116,21 +128,31 @@ func TestNextAllocatesNothing(t *testing.T) {
 	}
 	s := New(infer.Sampling{Temperature: 0.8, TopK: 40, TopP: 0.95, MinP: 0.05, RepeatPenalty: 1.1}, nil)
 	for range 2 * DefaultRepeatLast { // the buffers reach their size
-		s.Next(logits)
+		next(t, s, logits)
 	}
-	if n := testing.AllocsPerRun(100, func() { s.Next(logits) }); n >= 1 {
+	if n := testing.AllocsPerRun(100, func() { next(t, s, logits) }); n >= 1 {
 		t.Errorf("%g allocations per token", n)
 	}
 }
 
+// TestBrokenLogits: one logit that is NaN or infinite is an error that names its token, whatever is sampled.
 func TestBrokenLogits(t *testing.T) {
-	nan, inf := float32(math.NaN()), float32(math.Inf(-1))
-	for _, o := range []infer.Sampling{{}, {Temperature: 1}, {Temperature: 1, TopK: 1}} {
-		if got := New(o, nil).Next([]float32{nan, inf, -3, nan}); got != 2 {
-			t.Errorf("%+v: sampled %d, want the only finite logit", o, got)
-		}
-		if got := New(o, nil).Next([]float32{nan, nan}); got != 0 {
-			t.Errorf("%+v: sampled %d among NaN", o, got)
+	nan, inf := float32(math.NaN()), float32(math.Inf(1))
+	for _, o := range []infer.Sampling{{}, {Temperature: 1}, {Temperature: 1, TopK: 1}, {RepeatPenalty: 1.3}} {
+		for _, tt := range []struct {
+			logits []float32
+			token  int32
+			text   string
+		}{
+			{[]float32{0, 1, nan, 3}, 2, "token 2: logit NaN"},
+			{[]float32{0, inf, nan, 3}, 1, "token 1: logit +Inf"},
+			{[]float32{-inf, 1, 2, 3}, 0, "token 0: logit -Inf"},
+		} {
+			_, err := New(o, nil).Next(tt.logits)
+			var bad *BadLogit
+			if !errors.As(err, &bad) || bad.Token != tt.token || !errors.Is(err, infer.ErrNotFinite) || !strings.HasPrefix(err.Error(), tt.text) {
+				t.Errorf("%+v, %v: got %v", o, tt.logits, err)
+			}
 		}
 	}
 }
@@ -177,6 +199,8 @@ func BenchmarkNext(b *testing.B) {
 	}
 	s := New(infer.Sampling{Temperature: 0.8, TopK: 40, TopP: 0.95, MinP: 0.05, RepeatPenalty: 1.1}, nil)
 	for b.Loop() {
-		s.Next(logits)
+		if _, err := s.Next(logits); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

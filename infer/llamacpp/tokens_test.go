@@ -1,0 +1,170 @@
+//go:build cgo && !nocgo
+
+package llamacpp
+
+import (
+	"errors"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+)
+
+// Tokens of the tiny Llama's vocabulary.
+const (
+	tinyBOS, tinyEOS, tinyMark, tinyEnd = 1, 2, 3, 4
+	tinyA                               = 5 + 'A' // the byte A
+)
+
+func set(t *testing.T, kv *gguf.KV, key string, value any) {
+	t.Helper()
+	if err := kv.Set(key, value); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func loadTiny(t *testing.T, m gguftest.Model) *Model {
+	t.Helper()
+	loaded := loadModel(t, newEngine(t), tinyOptions(gguftest.Write(t, m)))
+	t.Cleanup(func() { _ = loaded.Close() })
+	return loaded
+}
+
+// TestNotFinite: whatever a model with one NaN, or an infinite row of its output, is asked for is an error that names a token.
+func TestNotFinite(t *testing.T) {
+	for name, values := range map[string]func(string, []float32){
+		"a NaN norm": func(name string, v []float32) {
+			if name == "output_norm.weight" {
+				v[3] = float32(math.NaN())
+			}
+		},
+		"an infinite row": func(name string, v []float32) {
+			if name == "output.weight" {
+				for i := range 64 {
+					v[7*64+i] = float32(math.Inf(1))
+				}
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			recipe := gguftest.Tiny("llama")
+			recipe.Values = values
+			m := loadTiny(t, recipe)
+			process, prompt, ctx := m.process, []int32{1, 8, 9}, t.Context()
+			second := func(_ any, err error) error { return err }
+			for what, err := range map[string]error{
+				"greedy":                 second(m.Generate(ctx, prompt, infer.Sampling{MaxTokens: 2}, nil)),
+				"sampled":                second(m.Generate(ctx, prompt, infer.Sampling{Temperature: 1, MaxTokens: 2}, nil)),
+				"with log-probabilities": second(m.Generate(ctx, prompt, infer.Sampling{TopLogProbs: 3, MaxTokens: 2}, nil)),
+				"chat":                   second(m.Chat(ctx, hello(), infer.Sampling{MaxTokens: 2}, nil)),
+				"score":                  second(m.Score(ctx, [][]int32{prompt}, nil)),
+				"distributions":          second(m.Distributions(ctx, [][]int32{prompt}, infer.DistributionOptions{Top: 2})),
+			} {
+				if !errors.Is(err, infer.ErrNotFinite) || !strings.Contains(err.Error(), "the logit of token") {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+			if m.process != process {
+				t.Error("the engine was restarted")
+			}
+		})
+	}
+}
+
+// TestControlTokens: control tokens that a model generates are no text, and end a reply where they are a stop text.
+func TestControlTokens(t *testing.T) {
+	recipe := gguftest.Tiny("llama").Scripted(map[int]int{tinyMark: tinyA}, tinyMark) // <|im_start|> A <|im_start|> A …
+	m := loadTiny(t, recipe)
+	say := func(s infer.Sampling) (text, pieces string, control []bool, stats infer.GenStats) {
+		s.MaxTokens, s.LogProbs = 4, true
+		stats, err := m.Generate(t.Context(), []int32{tinyBOS}, s, func(tok infer.Token) error {
+			text, pieces, control = text+tok.Text, pieces+tok.Piece, append(control, tok.Control)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text, pieces, control, stats
+	}
+	text, pieces, control, _ := say(infer.Sampling{})
+	if text != "AA" || pieces != "<|im_start|>A<|im_start|>A" || !slices.Equal(control, []bool{true, false, true, false}) {
+		t.Errorf("%q of %q, control %v", text, pieces, control)
+	}
+	for _, stop := range []string{"<|im_start|>", "<|im_start|>\n"} {
+		if text, _, _, stats := say(infer.Sampling{Stop: []string{stop}}); text != "" || stats.Stop != infer.StopString {
+			t.Errorf("stop %q: %q, %+v", stop, text, stats)
+		}
+	}
+	if text, _, _, stats := say(infer.Sampling{Stop: []string{"AA"}}); text != "" || stats.Stop != infer.StopString {
+		t.Errorf("a stop text around a control token: %q, %+v", text, stats)
+	}
+	got, err := m.Control(t.Context(), []int32{0, tinyBOS, tinyA, tinyEnd})
+	if err != nil || !slices.Equal(got, []bool{true, true, false, true}) {
+		t.Errorf("control %v, %v", got, err)
+	}
+}
+
+// TestEndTokens: every end token that a file names ends a reply, which then has no tokens.
+func TestEndTokens(t *testing.T) {
+	for name, edit := range map[string]func(*gguf.KV){
+		"eos list": func(kv *gguf.KV) { set(t, kv, "tokenizer.ggml.eos_token_ids", []int32{2, 9, tinyMark}) },
+		"eos":      func(kv *gguf.KV) { set(t, kv, "tokenizer.ggml.eos_token_id", uint32(tinyMark)) },
+		"eot":      func(kv *gguf.KV) { set(t, kv, "tokenizer.ggml.eot_token_id", uint32(tinyMark)) },
+		"eom":      func(kv *gguf.KV) { set(t, kv, "tokenizer.ggml.eom_token_id", uint32(tinyMark)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			recipe := gguftest.Tiny("llama").Scripted(nil, tinyMark)
+			recipe.Edit = edit
+			var text string
+			stats, err := loadTiny(t, recipe).Chat(t.Context(), hello(), infer.Sampling{MaxTokens: 5}, func(tok infer.Token) error { text += tok.Text; return nil })
+			if err != nil || stats.Stop != infer.StopEnd || stats.Tokens != 0 || text != "" {
+				t.Errorf("%q, %+v, %v", text, stats, err)
+			}
+		})
+	}
+}
+
+// TestNoEndBehindPrompt: a tokenizer that ends texts does not end the text to be continued.
+func TestNoEndBehindPrompt(t *testing.T) {
+	for _, arch := range []string{"llama", "qwen2"} {
+		recipe := gguftest.Tiny(arch)
+		recipe.Edit = func(kv *gguf.KV) {
+			set(t, kv, "tokenizer.ggml.add_bos_token", true)
+			set(t, kv, "tokenizer.ggml.add_eos_token", true)
+		}
+		m := loadTiny(t, recipe)
+		ids, err := m.Tokenize(t.Context(), "Hi", true)
+		if err != nil || len(ids) < 2 || ids[0] != tinyBOS || slices.Contains(ids, tinyEOS) {
+			t.Errorf("%s: tokens %v, %v", arch, ids, err)
+		}
+		if ids, err := m.Tokenize(t.Context(), "", true); err != nil || !slices.Equal(ids, []int32{tinyBOS}) {
+			t.Errorf("%s: tokens of nothing %v, %v", arch, ids, err)
+		}
+		p, err := m.Prompt(t.Context(), hello())
+		if err != nil || slices.Contains(p.Tokens, tinyEOS) {
+			t.Errorf("%s: prompt %+v, %v", arch, p, err)
+		}
+	}
+}
+
+// TestShortContext: llama.cpp pads a context to 256 tokens, beyond what a model was trained on.
+func TestShortContext(t *testing.T) {
+	recipe := gguftest.Tiny("llama")
+	recipe.Context = 64
+	m := loadModel(t, newEngine(t), infer.Defaults(gguftest.Write(t, recipe)))
+	defer m.Close()
+	if info := m.Info(); info.Context != 64 || info.TrainContext != 64 {
+		t.Errorf("context %d, trained on %d", info.Context, info.TrainContext)
+	}
+	if _, err := m.Score(t.Context(), [][]int32{make([]int32, 65)}, nil); !errors.Is(err, infer.ErrContextFull) {
+		t.Errorf("a window of 65 tokens: %v", err)
+	}
+	stats, err := m.Generate(t.Context(), make([]int32, 60), infer.Sampling{Temperature: 1, Seed: 4}, nil)
+	if err != nil || stats.ContextUsed > 64 {
+		t.Errorf("%+v, %v", stats, err)
+	}
+}
