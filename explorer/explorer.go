@@ -15,6 +15,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer/internal/workspace"
 
+	"github.com/lathe-llm/lathe/infer/scratch"
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
@@ -34,15 +35,17 @@ type Options struct {
 
 // An Exploration is one model under exploration. Its methods may be called from any goroutine.
 type Exploration struct {
-	options  Options
-	model    Model
-	store    store
-	now      func() time.Time
-	jobs     *jobs.Scheduler
-	weights  workspace.Weights
-	scratch  string // folder for files that need not last
-	talks    *talks
-	follower *follower
+	options Options
+	model   Model
+	store   store
+	now     func() time.Time
+	jobs    *jobs.Scheduler
+	weights workspace.Weights
+	scratch string // folder for files that need not last
+	// temporary is the scratch folder if it is not the workspace's, otherwise nil.
+	temporary *scratch.Folder
+	talks     *talks
+	follower  *follower
 
 	current atomic.Pointer[Snapshot]
 
@@ -152,7 +155,9 @@ func (e *Exploration) makeScratch(w WorkspaceInfo) (err error) {
 		e.scratch = filepath.Join(w.Path, workspace.ScratchFolder)
 		return errors.Join(os.RemoveAll(e.scratch), os.Mkdir(e.scratch, 0o755))
 	}
-	e.scratch, err = os.MkdirTemp(e.options.Scratch, "lathe-")
+	if e.temporary, err = scratch.New(e.options.Scratch, "session"); err == nil {
+		e.scratch = e.temporary.Path()
+	}
 	return err
 }
 
@@ -171,7 +176,11 @@ func (e *Exploration) Close() error {
 	e.turn.take()
 	e.closed = true
 	e.turn.release()
-	return errors.Join(err, e.store.Close(), e.model.Close(), os.RemoveAll(e.scratch))
+	err = errors.Join(err, e.store.Close(), e.model.Close())
+	if e.temporary != nil {
+		return errors.Join(err, e.temporary.Remove())
+	}
+	return errors.Join(err, os.RemoveAll(e.scratch))
 }
 
 // folder returns a folder of the workspace for the backend's files; "" when nothing is kept.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer/format"
 
+	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/llamacpp"
 )
@@ -73,14 +74,13 @@ func folder(path string) Check {
 		c.Found = err.Error()
 		return c
 	}
-	probe, err := os.CreateTemp(path, ".doctor-*")
+	probe, err := durable.Create(filepath.Join(path, "probe"), 0o600)
 	if err != nil {
 		c.State, c.Get = Broken, "set LATHE_CACHE to a folder that can be written to"
 		c.Found = err.Error()
 		return c
 	}
-	_ = probe.Close() // it is empty
-	if err := os.Remove(probe.Name()); err != nil {
+	if err := probe.Close(); err != nil {
 		c.Found = err.Error()
 		return c
 	}

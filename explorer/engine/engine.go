@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/llamacpp"
 	"github.com/lathe-llm/lathe/infer/memory"
+	"github.com/lathe-llm/lathe/infer/scratch"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search/levels"
 	"github.com/lathe-llm/lathe/search/oneshot"
@@ -87,7 +87,7 @@ type model struct {
 	info   explorer.ModelInfo // but for Compute
 
 	loaded     lazy[loaded]
-	vocabulary lazy[string]                       // folder of the vocabulary's file, for a model without a runtime
+	vocabulary lazy[*scratch.Folder]              // folder of the vocabulary's file, for a model without a runtime
 	statistics atomic.Pointer[oneshot.Statistics] // those gathered or recalled last; nil before
 
 	mu      sync.Mutex // guards what follows; never held over I/O or a call of the device
@@ -131,7 +131,7 @@ func (m *model) Close() error {
 		err = store.Close()
 	}
 	if folder, ok := m.vocabulary.reset(); ok {
-		err = errors.Join(err, os.RemoveAll(folder))
+		err = errors.Join(err, folder.Remove())
 	}
 	return errors.Join(err, m.file.Close())
 }

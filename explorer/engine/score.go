@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/quality"
+	"github.com/lathe-llm/lathe/infer/scratch"
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
@@ -119,12 +118,12 @@ func (m *model) scoreCut(ctx context.Context, path string, p passage, mon explor
 func (m *model) scoreLlama(ctx context.Context, s gguf.Subnet, r explorer.ScoreRequest, p passage, mon explorer.Monitor) (q quality.PerplexityResult, typ string, err error) {
 	path, typ := m.file.Path(), m.Info().FileType
 	if !s.Masks.Equal(subnet.Dense(m.geometry())) || s.Refit != nil || r.Type != "" {
-		dir, err := os.MkdirTemp(m.engine.options.Scratch, "lathe-score-")
+		dir, err := scratch.New(m.engine.options.Scratch, "score")
 		if err != nil {
 			return q, "", err
 		}
-		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-		path = filepath.Join(dir, "subnet.gguf")
+		defer func() { err = errors.Join(err, dir.Remove()) }()
+		path = dir.Join("subnet.gguf")
 		if _, err := m.Write(ctx, s, path, r.Type, mon); err != nil {
 			return q, "", err
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/quality"
+	"github.com/lathe-llm/lathe/infer/scratch"
 )
 
 // maxText bounds a text, in bytes: far more than calibration or a test ever uses.
@@ -232,17 +233,20 @@ func (m *model) vocabularyFile(ctx context.Context) (string, error) {
 		return m.file.Path(), nil
 	}
 	const name = "vocabulary.gguf"
-	folder, err := m.vocabulary.get(ctx, func(context.Context) (string, error) {
-		dir, err := os.MkdirTemp(m.engine.options.Scratch, "lathe-vocabulary-")
+	folder, err := m.vocabulary.get(ctx, func(context.Context) (*scratch.Folder, error) {
+		dir, err := scratch.New(m.engine.options.Scratch, "vocabulary")
 		if err != nil {
-			return "", err
+			return nil, err
 		}
-		if err := m.file.WriteVocabulary(filepath.Join(dir, name)); err != nil {
-			return "", errors.Join(err, os.RemoveAll(dir))
+		if err := m.file.WriteVocabulary(dir.Join(name)); err != nil {
+			return nil, errors.Join(err, dir.Remove())
 		}
 		return dir, nil
 	})
-	return filepath.Join(folder, name), err
+	if err != nil {
+		return "", err
+	}
+	return folder.Join(name), nil
 }
 
 // calibration returns the text that statistics and re-fitting learn from.

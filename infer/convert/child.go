@@ -19,6 +19,7 @@ import (
 
 	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/scratch"
 )
 
 // childArgument is the first argument of a process that converts.
@@ -121,12 +122,12 @@ func Process(ctx context.Context, dir, dst string, o Options) (_ Report, err err
 	if info, err := os.Stat(dst); err == nil && !info.Mode().IsRegular() {
 		return Report{}, fmt.Errorf("convert: writing %s: not a regular file", dst)
 	}
-	own, err := os.MkdirTemp(filepath.Dir(dst), ".lathe-convert-*")
+	own, err := scratch.Beside(dst)
 	if err != nil {
 		return Report{}, fmt.Errorf("convert: %w", err)
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(own)) }()
-	temp := filepath.Join(own, filepath.Base(dst))
+	defer func() { err = errors.Join(err, own.Remove()) }()
+	temp := own.Join(filepath.Base(dst))
 	if o.Name == "" {
 		o.Name = filepath.Base(filepath.Clean(dir))
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/scratch"
 )
 
 // The classes of folders that [WriteFolder] writes.
@@ -61,11 +62,12 @@ func writeFolder(ctx context.Context, f *gguf.File, dir string, progress func(do
 		return FolderReport{}, err
 	}
 	dir = filepath.Clean(dir)
-	own, err := os.MkdirTemp(filepath.Dir(dir), "."+filepath.Base(dir)+".*.tmp")
+	beside, err := scratch.Beside(dir)
 	if err != nil {
 		return FolderReport{}, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(own)) }()
+	defer func() { err = errors.Join(err, beside.Remove()) }()
+	own := beside.Path()
 	for name, content := range files {
 		if err := durable.WriteFile(filepath.Join(own, name), content, 0o644); err != nil {
 			return FolderReport{}, err

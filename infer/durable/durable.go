@@ -9,6 +9,8 @@
 //	rename   it to path, which replaces an old file in one step
 //	sync     the directory, so that the new name is on the disk too
 //
+// The temporary files of a process that was killed are removed by the next one that writes to the directory.
+//
 // A failure of any step removes the temporary file and returns an error that names path. Up to the rename path holds what it
 // held before; a failure after it means that the new file is there but may be gone after a power failure.
 package durable

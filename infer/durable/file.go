@@ -1,12 +1,12 @@
 package durable
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/lathe-llm/lathe/infer/internal/owner"
 )
 
 // File is a file that is being written. Nobody sees it at its path before [File.Commit].
@@ -22,14 +22,23 @@ type File struct {
 	disk Disk
 	path string
 	temp *os.File
-	done bool // committed or discarded
+	mark *os.File // marks temp as this process's until it is renamed or removed; nil where there are no locks
+	done bool     // committed or discarded
 }
 
 // Create is [Create] on this disk.
 func (d Disk) Create(path string, perm fs.FileMode) (*File, error) {
 	f := &File{disk: d, path: path}
+	owner.Sweep(filepath.Dir(path))
 	err := d.do(OpCreate, path, func() (err error) {
-		f.temp, err = os.OpenFile(temporary(path), os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+		for exists := false; !exists && err == nil; { // until no other process takes it for one without an owner
+			if f.temp, err = os.OpenFile(temporary(path), os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm); err != nil {
+				return err
+			}
+			if f.mark, exists = owner.Mark(f.temp); !exists {
+				err = f.temp.Close()
+			}
+		}
 		return err
 	})
 	if err != nil {
@@ -41,9 +50,15 @@ func (d Disk) Create(path string, perm fs.FileMode) (*File, error) {
 // temporary returns a new hidden name in the directory of path. It does not contain the name of path, which may be as long as
 // the file system allows.
 func temporary(path string) string {
-	var random [8]byte
-	rand.Read(random[:])
-	return filepath.Join(filepath.Dir(path), ".new-"+hex.EncodeToString(random[:]))
+	return filepath.Join(filepath.Dir(path), owner.NewFile+owner.Random())
+}
+
+// unmark gives up the ownership of the temporary file, which has been renamed or removed.
+func (f *File) unmark() {
+	if f.mark != nil {
+		_ = f.mark.Close() // nothing is written to it
+		f.mark = nil
+	}
 }
 
 // Write appends to the file.
@@ -81,6 +96,7 @@ func (f *File) commit(publish func() error) error {
 		return errors.Join(err, f.Close())
 	}
 	f.done = true
+	f.unmark()
 	return f.disk.SyncName(f.path)
 }
 
@@ -94,5 +110,7 @@ func (f *File) Close() error {
 	if errors.Is(closed, fs.ErrClosed) {
 		closed = nil
 	}
-	return errors.Join(closed, os.Remove(f.temp.Name()))
+	removed := os.Remove(f.temp.Name())
+	f.unmark()
+	return errors.Join(closed, removed)
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/lathe-llm/lathe/infer/scratch"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search/levels"
 	"github.com/lathe-llm/lathe/search/score"
@@ -19,11 +20,11 @@ const probeTexts = 4
 func (r *run) makeLevels(ctx context.Context) (*levels.Store, error) {
 	dir := filepath.Join(r.Dir, "levels")
 	if r.Dir == "" {
-		var err error
-		if dir, err = os.MkdirTemp(r.Scratch, "levels"); err != nil {
+		temporary, err := scratch.New(r.Scratch, "levels")
+		if err != nil {
 			return nil, err
 		}
-		r.scratch = dir
+		r.scratch, dir = temporary, temporary.Path()
 	}
 	store, err := levels.Build(ctx, r.model, r.fitting, dir, levels.Options{
 		Middle: mlpRatio(r.Geometry, r.Target), Text: r.text.ID, Gate: r.gate,

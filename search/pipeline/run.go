@@ -11,6 +11,7 @@ import (
 
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/scratch"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/search"
@@ -135,8 +136,8 @@ type run struct {
 	fitting   [][]int32 // windows that levels are made from
 	levelText int       // the most of them
 	model     *decoder.Model
-	store     *levels.Store // nil for strategies without levels
-	scratch   string        // folder of levels that are not kept, "" for none
+	store     *levels.Store   // nil for strategies without levels
+	scratch   *scratch.Folder // of levels that are not kept, nil for none
 	eval      *score.Evaluator
 	pace      levels.Pace // at which levels were made, zero while unknown
 	dense     float64     // perplexity of the dense model
@@ -318,8 +319,8 @@ func (r *run) result(found search.Result) Result {
 func (r *run) checkpoint() string { return filepath.Join(r.Dir, "checkpoint") }
 
 func (r *run) close() {
-	if r.scratch != "" {
-		_ = os.RemoveAll(r.scratch) // open files can still be read
+	if r.scratch != nil {
+		_ = r.scratch.Remove() // open files can still be read
 	}
 	if r.eval != nil {
 		r.eval.Close()

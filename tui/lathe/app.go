@@ -17,6 +17,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/engine"
 	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/scratch"
 	"github.com/lathe-llm/lathe/tui"
 	"github.com/lathe-llm/lathe/tui/lathe/internal/environ"
 )
@@ -60,13 +61,26 @@ type app struct {
 
 // run runs a command line and returns its exit status.
 func run(ctx context.Context, a *app, args []string) int {
+	out, ok := a.stdout.(*os.File)
+	if !ok {
+		return a.execute(ctx, args)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	checked := &stdout{file: out, ctx: ctx, cancel: cancel}
+	a.stdout = checked
+	return checked.status(a.execute(ctx, args), a.stderr)
+}
+
+// execute runs a command line and returns its exit status, but for failed writes to standard output.
+func (a *app) execute(ctx context.Context, args []string) int {
 	root := newRoot(a)
 	root.SetArgs(args)
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	report := func(w io.Writer, err error) {
-		if !errors.Is(err, context.Canceled) {
+		if s, ok := a.stdout.(*stdout); (!ok || s.failure() == nil) && !errors.Is(err, context.Canceled) {
 			fmt.Fprintf(w, "lathe: %s\n", firstLine(err))
 		}
 	}
@@ -230,6 +244,15 @@ func (a *app) calibrationText() string {
 		return ""
 	}
 	return path
+}
+
+// scratch creates a folder for temporary files.
+func (a *app) scratch(purpose string) (*scratch.Folder, error) {
+	dir, err := scratch.New(a.getenv("LATHE_SCRATCH"), purpose)
+	if err != nil && a.shared == nil {
+		err = output{fmt.Errorf("%w ($LATHE_SCRATCH names another place)", err)}
+	}
+	return dir, err
 }
 
 // actor returns who gives the commands: the person at the terminal, or a server's client.

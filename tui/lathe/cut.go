@@ -16,6 +16,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer/convert"
+	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
@@ -178,11 +179,11 @@ func (o *outFlags) check() error {
 
 // probe checks that a file can be created in the folder of the output.
 func (o *outFlags) probe() error {
-	probe, err := os.CreateTemp(filepath.Dir(filepath.Clean(o.path)), ".lathe-*")
+	probe, err := durable.Create(filepath.Clean(o.path), 0o600)
 	if err != nil {
 		return output{fmt.Errorf("-o %s: cannot write there: %w", o.path, errors.Unwrap(err))}
 	}
-	return errors.Join(probe.Close(), os.Remove(probe.Name()))
+	return probe.Close()
 }
 
 // checkFolder is check for a Hugging Face folder.
@@ -256,12 +257,12 @@ func (a *app) export(ctx context.Context, e exploration, id explorer.SubnetID, o
 	if a.json || isTerminal(a.stdout) {
 		return nil, usage(errors.New("-o - writes the file to standard output, which must be neither JSON nor a terminal"))
 	}
-	dir, err := os.MkdirTemp(a.getenv("LATHE_SCRATCH"), "lathe-export-")
+	dir, err := a.scratch("export")
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	c.Path = filepath.Join(dir, "subnet.gguf")
+	defer func() { err = errors.Join(err, dir.Remove()) }()
+	c.Path = dir.Join("subnet.gguf")
 	job, err := a.start(ctx, e, c)
 	if err != nil {
 		return nil, err
@@ -281,13 +282,13 @@ func (a *app) exportFolder(ctx context.Context, e exploration, c explorer.Export
 	if family, _ := subnet.FamilyOf(e.Snapshot().Model.Arch); !family.Runs { // checked before the temporary file is written
 		return nil, fmt.Errorf("%w: the layout is Llama's, and the model is %s", convert.ErrUnsupported, family.Arch)
 	}
-	dir, err := os.MkdirTemp(a.getenv("LATHE_SCRATCH"), "lathe-export-")
+	dir, err := a.scratch("export")
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, dir.Remove()) }()
 	to := c.Path
-	c.Path = filepath.Join(dir, "subnet.gguf")
+	c.Path = dir.Join("subnet.gguf")
 	if c.Type == "" {
 		if c.Type = e.Snapshot().Model.FileType; c.Type != "F32" && c.Type != "BF16" {
 			c.Type = "F16"

@@ -24,6 +24,7 @@ const (
 	exitUnsupported = 4
 	exitHeld        = 5
 	exitInterrupted = 130
+	exitPipe        = 141
 )
 
 // exitStatuses documents them, in order.
@@ -37,7 +38,8 @@ var exitStatuses = []struct {
 	{exitInput, "an input file is missing, damaged or of the wrong kind"},
 	{exitUnsupported, "not possible with this model, machine or build: an unknown architecture, too little memory, no engine"},
 	{exitHeld, "the workspace is held by another process, or it or the cache cannot be written to"},
-	{exitInterrupted, "interrupted; results up to then are kept"},
+	{exitInterrupted, "interrupted, terminated or hung up; results up to then are kept"},
+	{exitPipe, "the reader of standard output closed it"},
 }
 
 var (

@@ -25,7 +25,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"syscall"
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/engine"
@@ -45,7 +44,7 @@ func main() {
 
 // realMain runs the command line of the process with the real backend.
 func realMain() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), endSignals()...)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, open: openInterface}
@@ -75,6 +74,7 @@ func realMain() int {
 		}
 		return b.Verify(ctx, path, source, m)
 	}
+	surviveBrokenPipes()
 	code := run(ctx, a, os.Args[1:])
 	if opened != nil {
 		if err := opened.Close(); err != nil && code == exitOK {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -43,7 +42,7 @@ func isTerminal(stream any) bool {
 	switch s := stream.(type) {
 	case clientTerminal:
 		return true
-	case *os.File:
+	case interface{ Fd() uintptr }:
 		return term.IsTerminal(int(s.Fd()))
 	}
 	return false

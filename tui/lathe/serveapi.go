@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -66,12 +65,12 @@ func (a *app) serveAPICommand() *cobra.Command {
 
 // serveSubnet serves a subnet from a temporary file.
 func (a *app) serveSubnet(ctx context.Context, model, subnet string, o infer.LoadOptions, listen, key string) (err error) {
-	dir, err := os.MkdirTemp(a.getenv("LATHE_SCRATCH"), "lathe-serve-")
+	dir, err := a.scratch("serve")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	o.Path = filepath.Join(dir, "subnet.gguf")
+	defer func() { err = errors.Join(err, dir.Remove()) }()
+	o.Path = dir.Join("subnet.gguf")
 	if _, err := a.writeSubnet(ctx, model, subnet, o.Path); err != nil {
 		return err
 	}

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -95,12 +93,12 @@ func (a *app) zeroShot(ctx context.Context, model, subnet string, tasks []qualit
 	}
 	path := model
 	if subnet != string(explorer.DenseID) {
-		var dir string
-		if dir, err = os.MkdirTemp(a.getenv("LATHE_SCRATCH"), "lathe-zeroshot-"); err != nil {
+		dir, err := a.scratch("zeroshot")
+		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-		path = filepath.Join(dir, "subnet.gguf")
+		defer func() { err = errors.Join(err, dir.Remove()) }()
+		path = dir.Join("subnet.gguf")
 		if r.Subnet, err = a.writeSubnet(ctx, model, subnet, path); err != nil {
 			return err
 		}
