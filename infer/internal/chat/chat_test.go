@@ -213,7 +213,7 @@ func TestSystemMessage(t *testing.T) {
 
 // TestLimits: what exceeds a bound is an error of this rendering alone, and nothing keeps running.
 func TestLimits(t *testing.T) {
-	loop := "{% for i in range(100000) %}"
+	loop := "{% for i in range(10000) %}"
 	endless, err := Parse("{% if messages|length > 1 %}" + strings.Repeat(loop, 3) + strings.Repeat("{% endfor %}", 3) + "{% endif %}good")
 	if err != nil {
 		t.Fatal(err)

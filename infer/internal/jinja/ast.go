@@ -72,8 +72,13 @@ type (
 		body, none []stmt
 	}
 	ifStmt struct {
-		test       expr
-		body, none []stmt
+		branches []branch
+		none     []stmt
+	}
+	branch struct {
+		line int
+		test expr
+		body []stmt
 	}
 	setStmt  struct{ target, e expr }
 	setBlock struct {

@@ -185,7 +185,7 @@ func (r *renderer) comparison(e comparison, s *scope) (value, error) {
 		if err != nil {
 			return nil, err
 		}
-		ok, err := compared(op, left, right)
+		ok, err := r.compared(op, left, right)
 		if err != nil || !ok {
 			return false, err
 		}
@@ -194,22 +194,22 @@ func (r *renderer) comparison(e comparison, s *scope) (value, error) {
 	return true, nil
 }
 
-func compared(op string, a, b value) (bool, error) {
+func (r *renderer) compared(op string, a, b value) (bool, error) {
 	switch op {
 	case "==":
-		return equal(a, b), nil
+		return r.equal(a, b), nil
 	case "!=":
-		return !equal(a, b), nil
+		return !r.equal(a, b), nil
 	case "in":
-		return contains(b, a)
+		return r.contains(b, a)
 	case "not in":
-		ok, err := contains(b, a)
+		ok, err := r.contains(b, a)
 		return !ok, err
 	}
 	if x, y, ok := numbers(a, b); ok && (math.IsNaN(asFloat(x)) || math.IsNaN(asFloat(y))) {
 		return false, nil
 	}
-	c, err := compare(a, b)
+	c, err := r.compare(a, b)
 	if err != nil {
 		if _, ok := a.(undefined); !ok {
 			if _, ok := b.(undefined); !ok {
@@ -230,13 +230,13 @@ func compared(op string, a, b value) (bool, error) {
 }
 
 func (r *renderer) binary(op string, a, b value) (value, error) {
+	if s, ok := a.(string); ok && op == "%" {
+		return r.percent(s, b)
+	}
 	for _, v := range []value{a, b} {
 		if u, ok := v.(undefined); ok {
 			return nil, errors.New(u.problem)
 		}
-	}
-	if s, ok := a.(string); ok && op == "%" {
-		return r.percent(s, b)
 	}
 	if x, y, ok := numbers(a, b); ok {
 		i, iOK := x.(int64)
@@ -426,6 +426,13 @@ func (r *renderer) item(v, key value) (value, error) {
 	if u, ok := v.(undefined); ok {
 		return nil, errors.New(u.problem)
 	}
+	work := read(key)
+	if _, ok := v.(string); ok {
+		work += read(v)
+	}
+	if err := r.spend(work); err != nil {
+		return nil, err
+	}
 	if found, ok := itemOf(v, key); ok {
 		return found, nil
 	}
@@ -433,9 +440,9 @@ func (r *renderer) item(v, key value) (value, error) {
 		return r.attributeOnly(v, n)
 	}
 	if typeName(v) == "NoneType" {
-		return undefined{fmt.Sprintf("'None' has no element %s", quote(key))}, nil
+		return undefined{fmt.Sprintf("'None' has no element %s", brief(key))}, nil
 	}
-	return undefined{fmt.Sprintf("'%s object' has no element %s", typeName(v), quote(key))}, nil
+	return undefined{fmt.Sprintf("'%s object' has no element %s", typeName(v), brief(key))}, nil
 }
 
 func itemOf(v, key value) (value, bool) {
@@ -511,7 +518,7 @@ func (r *renderer) slice(v value, e slicing, s *scope) (value, error) {
 		n, _ := number(b)
 		at, ok := n.(int64)
 		if !ok {
-			return undefinedOrError(b, "slice indices must be integers or None")
+			return undefined{"slice indices must be integers or None"}, nil
 		}
 		bounds[i] = &at
 	}
@@ -553,27 +560,26 @@ func (r *renderer) slice(v value, e slicing, s *scope) (value, error) {
 		items, err := pick(v)
 		return tuple(items), err
 	case *rangeValue:
-		items, err := pick(v.items())
-		return &list{items}, err
+		start, stop, step, err := resolved(v.n, bounds)
+		if err != nil {
+			return nil, err
+		}
+		if step > maxRange || step < -maxRange {
+			step = max(min(step, maxRange), -maxRange)
+		}
+		return newRange(v.start+start*v.step, v.start+stop*v.step, v.step*step)
 	}
 	return undefined{fmt.Sprintf("'%s object' has no element of a slice", typeName(v))}, nil
 }
 
-func undefinedOrError(v value, problem string) (value, error) {
-	if u, ok := v.(undefined); ok {
-		return nil, errors.New(u.problem)
-	}
-	return nil, errors.New(problem)
-}
-
-// indices returns what a slice picks of n items.
-func indices(n int64, bounds [3]*int64) ([]int, error) {
-	step := int64(1)
+// resolved returns the bounds of a slice of n items.
+func resolved(n int64, bounds [3]*int64) (start, stop, step int64, err error) {
+	step = 1
 	if bounds[2] != nil {
 		step = *bounds[2]
 	}
 	if step == 0 {
-		return nil, errors.New("slice step cannot be zero")
+		return 0, 0, 0, errors.New("slice step cannot be zero")
 	}
 	low, high := int64(0), n
 	if step < 0 {
@@ -589,19 +595,24 @@ func indices(n int64, bounds [3]*int64) ([]int, error) {
 		}
 		return min(max(at, low), high)
 	}
-	start, stop := bound(bounds[0], low), bound(bounds[1], high)
 	if step < 0 {
-		start, stop = bound(bounds[0], high), bound(bounds[1], low)
+		return bound(bounds[0], high), bound(bounds[1], low), step, nil
 	}
+	return bound(bounds[0], low), bound(bounds[1], high), step, nil
+}
+
+// indices returns what a slice picks of n items.
+func indices(n int64, bounds [3]*int64) ([]int, error) {
+	start, stop, step, err := resolved(n, bounds)
 	var out []int
-	for i := start; step > 0 && i < stop || step < 0 && i > stop; {
+	for i := start; err == nil && (step > 0 && i < stop || step < 0 && i > stop); {
 		out = append(out, int(i))
 		if step > n || step < -n {
 			break
 		}
 		i += step
 	}
-	return out, nil
+	return out, err
 }
 
 // attribute is v.name: an attribute, or else the item of that name.
@@ -712,8 +723,8 @@ func (l *loopValue) attribute(n string) (value, bool) {
 			return a.positional[l.index%len(a.positional)], nil
 		}}, true
 	case "changed":
-		return &callable{"changed", func(_ *renderer, a arguments) (value, error) {
-			same := l.changed != nil && equal(tuple(l.changed), tuple(a.positional))
+		return &callable{"changed", func(r *renderer, a arguments) (value, error) {
+			same := l.changed != nil && r.equal(tuple(l.changed), tuple(a.positional))
 			l.changed = append([]value{}, a.positional...)
 			return !same, nil
 		}}, true
@@ -809,6 +820,11 @@ func (r *renderer) filter(e filter, v value, s *scope) (value, error) {
 }
 
 func (r *renderer) applyFilter(n string, v value, a arguments) (value, error) {
+	if _, isText := v.(string); isText || !constantTime[n] {
+		if err := r.spendOn(v, a); err != nil {
+			return nil, err
+		}
+	}
 	if f, ok := variadic[n]; ok {
 		return f(r, v, a)
 	}
@@ -821,6 +837,23 @@ func (r *renderer) applyFilter(n string, v value, a arguments) (value, error) {
 		return nil, err
 	}
 	return f.apply(r, v, p)
+}
+
+// constantTime holds the filters that do not read all of a list or dict.
+var constantTime = map[string]bool{"length": true, "count": true, "first": true, "last": true, "default": true, "d": true, "attr": true}
+
+// spendOn counts the reading of a value and of arguments.
+func (r *renderer) spendOn(v value, a arguments) error {
+	n := read(v)
+	for _, e := range a.positional {
+		n += read(e)
+	}
+	if a.named != nil {
+		for _, e := range a.named.values {
+			n += read(e)
+		}
+	}
+	return r.spend(n)
 }
 
 // filterText applies a chain of filters whose innermost has no expression to text.
@@ -860,5 +893,5 @@ func (r *renderer) applyTest(n string, v value, a arguments) (bool, error) {
 	if len(a.positional) != t.args || a.named != nil && a.named.len() > 0 {
 		return false, fmt.Errorf("test '%s' takes %d argument(s)", n, t.args)
 	}
-	return t.apply(v, a.positional)
+	return t.apply(r, v, a.positional)
 }

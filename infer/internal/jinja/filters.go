@@ -10,6 +10,9 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/text/cases"
+	"golang.org/x/text/language"
 )
 
 // params are the arguments of a filter or a method by name; those that were not given are absent.
@@ -39,7 +42,7 @@ func (p params) int(n string, otherwise int) (int, error) {
 	if i, ok := x.(int64); ok && i >= math.MinInt32 && i <= math.MaxInt32 {
 		return int(i), nil
 	}
-	return 0, fmt.Errorf("argument '%s' must be an integer, not %s", n, quote(v))
+	return 0, fmt.Errorf("argument '%s' must be an integer, not %s", n, brief(v))
 }
 
 // bind gives arguments their names. required of the names must be there.
@@ -92,8 +95,8 @@ func init() {
 		}}
 	}
 	filterTable = map[string]filterEntry{
-		"upper":       textFilter(strings.ToUpper),
-		"lower":       textFilter(strings.ToLower),
+		"upper":       textFilter(upper),
+		"lower":       textFilter(lower),
 		"title":       textFilter(titleFilter),
 		"capitalize":  textFilter(capitalize),
 		"escape":      textFilter(escape),
@@ -105,7 +108,7 @@ func init() {
 			return strings.ReplaceAll(strings.ReplaceAll(url.QueryEscape(s), "+", "%20"), "%2F", "/")
 		}),
 		"striptags": textFilter(stripTags),
-		"pprint":    {apply: func(_ *renderer, v value, _ params) (value, error) { return quote(v), nil }},
+		"pprint":    {apply: func(r *renderer, v value, _ params) (value, error) { return r.repr(v), nil }},
 		"trim":      {params: []string{"chars"}, apply: trimFilter},
 		"replace":   {params: []string{"old", "new", "count"}, required: 2, apply: replaceFilter},
 		"default":   {params: []string{"default_value", "boolean"}, apply: defaultFilter},
@@ -191,7 +194,10 @@ func capitalize(s string) string {
 	if n == 0 {
 		return s
 	}
-	return string(unicode.ToTitle(c)) + strings.ToLower(s[n:])
+	if c <= unicode.MaxASCII {
+		return string(unicode.ToUpper(c)) + lower(s[n:])
+	}
+	return cases.Title(language.Und).String(s[:n]) + lower(s[n:])
 }
 
 var escaper = strings.NewReplacer("&", "&amp;", ">", "&gt;", "<", "&lt;", "'", "&#39;", `"`, "&#34;")
@@ -240,7 +246,7 @@ func replaceFilter(r *renderer, v value, p params) (value, error) {
 	if p["count"] == nil {
 		n = -1
 	}
-	return r.replaced(s, toText(p["old"]), toText(p["new"]), n)
+	return r.replaced(s, r.text(p["old"]), r.text(p["new"]), n)
 }
 
 func (r *renderer) replaced(s, old, by string, n int) (value, error) {
@@ -274,7 +280,13 @@ func lengthFilter(_ *renderer, v value, _ params) (value, error) {
 }
 
 func firstFilter(r *renderer, v value, _ params) (value, error) {
-	if g, ok := v.(*iterator); ok && len(g.items) > 0 {
+	if g, ok := v.(*iterator); ok {
+		if err := g.fill(); err != nil {
+			return nil, err
+		}
+		if len(g.items) == 0 {
+			return undefined{"no first item, sequence was empty"}, nil
+		}
 		first := g.items[0]
 		g.items = g.items[1:]
 		return first, nil
@@ -306,7 +318,7 @@ func joinFilter(r *renderer, v value, p params) (value, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := toText(p["d"])
+	d := r.text(p["d"])
 	if !p.has("d") {
 		d = ""
 	}
@@ -371,7 +383,7 @@ func reverseFilter(r *renderer, v value, _ params) (value, error) {
 	}
 	items, err := r.copied(v)
 	slices.Reverse(items)
-	return &iterator{items, "reversed"}, err
+	return &iterator{items: items, name: "reversed"}, err
 }
 
 // folded is a key for sorting and for comparing: without case unless asked for.
@@ -428,7 +440,7 @@ func (r *renderer) sorted(items, keys []value, reverse bool) ([]value, error) {
 		if failed == nil {
 			failed = r.step()
 		}
-		c, err := compare(keys[i], keys[j])
+		c, err := r.compare(keys[i], keys[j])
 		if err != nil && failed == nil {
 			failed = err
 		}
@@ -454,6 +466,10 @@ func sortFilter(r *renderer, v value, p params) (value, error) {
 }
 
 func uniqueFilter(r *renderer, v value, p params) (value, error) {
+	return lazily("do_unique", func() ([]value, error) { return r.unique(v, p) }), nil
+}
+
+func (r *renderer) unique(v value, p params) ([]value, error) {
 	items, keys, err := r.keys(v, p)
 	if err != nil {
 		return nil, err
@@ -469,10 +485,13 @@ func uniqueFilter(r *renderer, v value, p params) (value, error) {
 		}
 		out = append(out, items[i])
 	}
-	return &iterator{out, "do_unique"}, nil
+	return out, nil
 }
 
 func sumFilter(r *renderer, v value, p params) (value, error) {
+	if _, ok := p["start"].(string); ok {
+		return nil, errors.New("sum() can't sum strings")
+	}
 	items, err := r.iterate(v)
 	if err != nil {
 		return nil, err
@@ -507,7 +526,7 @@ func extremeFilter(sign int) filterFunc {
 		}
 		best := 0
 		for i := range items {
-			c, err := compare(keys[i], keys[best])
+			c, err := r.compare(keys[i], keys[best])
 			if err != nil {
 				return nil, err
 			}
@@ -520,6 +539,10 @@ func extremeFilter(sign int) filterFunc {
 }
 
 func batchFilter(r *renderer, v value, p params) (value, error) {
+	return lazily("do_batch", func() ([]value, error) { return r.batches(v, p) }), nil
+}
+
+func (r *renderer) batches(v value, p params) ([]value, error) {
 	items, err := r.copied(v)
 	if err != nil {
 		return nil, err
@@ -544,10 +567,14 @@ func batchFilter(r *renderer, v value, p params) (value, error) {
 		}
 		out = append(out, &list{chunk})
 	}
-	return &iterator{out, "do_batch"}, nil
+	return out, nil
 }
 
 func sliceFilter(r *renderer, v value, p params) (value, error) {
+	return lazily("do_slice", func() ([]value, error) { return r.slices(v, p) }), nil
+}
+
+func (r *renderer) slices(v value, p params) ([]value, error) {
 	items, err := r.copied(v)
 	if err != nil {
 		return nil, err
@@ -576,7 +603,7 @@ func sliceFilter(r *renderer, v value, p params) (value, error) {
 		}
 		out = append(out, &list{part})
 	}
-	return &iterator{out, "do_slice"}, nil
+	return out, nil
 }
 
 func groupFilter(r *renderer, v value, p params) (value, error) {
@@ -599,7 +626,7 @@ func groupFilter(r *renderer, v value, p params) (value, error) {
 	var last value
 	for _, i := range at {
 		i := i.(int64)
-		if len(out.items) > 0 && equal(last, keys[i]) {
+		if len(out.items) > 0 && r.equal(last, keys[i]) {
 			l := out.items[len(out.items)-1].(*group).list.(*list)
 			l.items = append(l.items, items[i])
 			continue
@@ -643,13 +670,15 @@ func dictSortFilter(r *renderer, v value, p params) (value, error) {
 }
 
 func itemsFilter(r *renderer, v value, _ params) (value, error) {
-	switch v := v.(type) {
-	case undefined:
-		return &iterator{nil, "do_items"}, nil
-	case *dict:
-		return &iterator{(&view{v, "items"}).items(), "do_items"}, r.allocate(v.len() * itemSize)
-	}
-	return nil, errors.New("can only get item pairs from a mapping")
+	return lazily("do_items", func() ([]value, error) {
+		switch v := v.(type) {
+		case undefined:
+			return nil, nil
+		case *dict:
+			return (&view{v, "items"}).items(), r.allocate(v.len() * itemSize)
+		}
+		return nil, errors.New("can only get item pairs from a mapping")
+	}), nil
 }
 
 func attrFilter(r *renderer, v value, p params) (value, error) {
@@ -661,6 +690,15 @@ func attrFilter(r *renderer, v value, p params) (value, error) {
 }
 
 func mapFilter(r *renderer, v value, a arguments) (value, error) {
+	return lazily("sync_do_map", func() ([]value, error) {
+		if !truth(v) { // also what is not iterable
+			return nil, nil
+		}
+		return r.mapped(v, a)
+	}), nil
+}
+
+func (r *renderer) mapped(v value, a arguments) ([]value, error) {
 	items, err := r.copied(v)
 	if err != nil {
 		return nil, err
@@ -690,12 +728,12 @@ func mapFilter(r *renderer, v value, a arguments) (value, error) {
 			return nil, err
 		}
 	}
-	return &iterator{items, "sync_do_map"}, nil
+	return items, nil
 }
 
 // selector makes select, reject, selectattr and rejectattr.
 func selector(what string, keep, attribute bool) func(*renderer, value, arguments) (value, error) {
-	return func(r *renderer, v value, a arguments) (value, error) {
+	pick := func(r *renderer, v value, a arguments) ([]value, error) {
 		items, err := r.iterate(v)
 		if err != nil {
 			return nil, err
@@ -737,7 +775,15 @@ func selector(what string, keep, attribute bool) func(*renderer, value, argument
 				out = append(out, e)
 			}
 		}
-		return &iterator{out, "select_or_reject"}, r.allocate(len(out) * itemSize)
+		return out, r.allocate(len(out) * itemSize)
+	}
+	return func(r *renderer, v value, a arguments) (value, error) {
+		return lazily("select_or_reject", func() ([]value, error) {
+			if !truth(v) { // also what is not iterable
+				return nil, nil
+			}
+			return pick(r, v, a)
+		}), nil
 	}
 }
 

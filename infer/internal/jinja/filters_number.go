@@ -25,6 +25,9 @@ func absFilter(_ *renderer, v value, _ params) (value, error) {
 }
 
 func intFilter(_ *renderer, v value, p params) (value, error) {
+	if u, ok := v.(undefined); ok {
+		return nil, errors.New(u.problem)
+	}
 	var otherwise value = int64(0)
 	if p.has("default") {
 		otherwise = p["default"]
@@ -61,6 +64,9 @@ func intFilter(_ *renderer, v value, p params) (value, error) {
 }
 
 func floatFilter(_ *renderer, v value, p params) (value, error) {
+	if u, ok := v.(undefined); ok {
+		return nil, errors.New(u.problem)
+	}
 	if s, ok := v.(string); ok {
 		if f, err := strconv.ParseFloat(strings.TrimFunc(s, isSpace), 64); err == nil {
 			return f, nil
@@ -295,11 +301,11 @@ func wordWrapFilter(r *renderer, v value, p params) (value, error) {
 }
 
 func fileSizeFilter(_ *renderer, v value, p params) (value, error) {
-	n, ok := number(v)
-	if !ok {
-		return nil, fmt.Errorf("could not convert %s to float", quote(v))
+	x, err := floatFilter(nil, v, params{"default": nil})
+	if err != nil || x == nil {
+		return nil, fmt.Errorf("could not convert %s to float", brief(v))
 	}
-	f, base, names := asFloat(n), 1000.0, []string{"kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"}
+	f, base, names := asFloat(x), 1000.0, []string{"kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"}
 	if p.truth("binary") {
 		base, names = 1024, []string{"KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"}
 	}

@@ -15,8 +15,9 @@ type spec struct {
 	fill             rune
 	align            byte // '<', '>', '^', '=' or 0
 	sign             byte // '+', ' ' or 0
-	alternate, comma bool
-	width, precision int // precision is -1 where there is none
+	alternate        bool
+	group            byte // ',', '_' or 0
+	width, precision int  // precision is -1 where there is none
 	verb             byte
 }
 
@@ -86,7 +87,7 @@ func (r *renderer) percent(format string, args value) (value, error) {
 				v, err := take()
 				n, ok := v.(int64)
 				if err != nil || !ok || n < 0 || n > maxWidth {
-					return 0, errors.New("* wants a small int")
+					return 0, errors.New("* takes a small integer")
 				}
 				return int(n), nil
 			}
@@ -157,7 +158,10 @@ func (r *renderer) converted(s spec, v value) (string, error) {
 			return "", err
 		}
 		if s.verb != 's' {
-			text = quote(v)
+			text = r.repr(v)
+		}
+		if s.verb == 'a' {
+			text = asciiText(text)
 		}
 		if s.precision >= 0 {
 			text = substring(text, 0, s.precision)
@@ -227,8 +231,8 @@ func (r *renderer) numberText(s spec, n value) (string, error) {
 		negative = math.Signbit(n) && !math.IsNaN(n)
 		digits = floatDigits(math.Abs(n), s)
 	}
-	if s.comma {
-		digits = grouped(digits)
+	if s.group != 0 {
+		digits = grouped(digits, s.group)
 	}
 	sign := ""
 	switch {
@@ -281,10 +285,10 @@ func general(f float64, precision int, zeros bool) string {
 	return trim(strconv.FormatFloat(f, 'f', precision-1-exponent, 64))
 }
 
-func grouped(digits string) string {
+func grouped(digits string, by byte) string {
 	whole, rest, point := strings.Cut(digits, ".")
 	for i := len(whole) - 3; i > 0; i -= 3 {
-		whole = whole[:i] + "," + whole[i:]
+		whole = whole[:i] + string(by) + whole[i:]
 	}
 	if point {
 		return whole + "." + rest
@@ -304,7 +308,7 @@ func (r *renderer) braces(format, what string, a arguments) (value, error) {
 		}
 		a = arguments{named: d}
 	}
-	next := 0
+	next := 0 // of the fields without a number; negative once one has a number
 	return r.bracesIn(format, a, &next, 0)
 }
 
@@ -352,6 +356,26 @@ func (r *renderer) bracesIn(format string, a arguments, next *int, depth int) (s
 	return b.String(), r.allocate(len(format))
 }
 
+var errMixed = errors.New("cannot mix automatic and manual field numbering")
+
+// asciiText escapes the characters of a repr() that are not ASCII.
+func asciiText(s string) string {
+	var b strings.Builder
+	for _, c := range s {
+		switch {
+		case c <= 0x7f:
+			b.WriteRune(c)
+		case c < 0x100:
+			fmt.Fprintf(&b, `\x%02x`, c)
+		case c < 0x10000:
+			fmt.Fprintf(&b, `\u%04x`, c)
+		default:
+			fmt.Fprintf(&b, `\U%08x`, c)
+		}
+	}
+	return b.String()
+}
+
 // field writes one replacement field: name, conversion and format.
 func (r *renderer) field(field string, a arguments, next *int, depth int) (string, error) {
 	name, format, _ := strings.Cut(field, ":")
@@ -365,10 +389,19 @@ func (r *renderer) field(field string, a arguments, next *int, depth int) (strin
 	index, err := strconv.Atoi(first)
 	switch {
 	case first == "":
+		if *next < 0 {
+			return "", errMixed
+		}
 		index = *next
 		*next++
-		fallthrough
 	case err == nil:
+		if *next > 0 {
+			return "", errMixed
+		}
+		*next = -1
+	}
+	switch {
+	case first == "" || err == nil:
 		if index < 0 || index >= len(a.positional) {
 			return "", fmt.Errorf("replacement index %d out of range for positional args tuple", index)
 		}
@@ -411,9 +444,11 @@ func (r *renderer) field(field string, a arguments, next *int, depth int) (strin
 	switch conversion {
 	case "":
 	case "s":
-		v = toText(v)
-	case "r", "a":
-		v = quote(v)
+		v = r.text(v)
+	case "r":
+		v = r.repr(v)
+	case "a":
+		v = asciiText(r.repr(v))
 	default:
 		return "", fmt.Errorf("unknown conversion specifier '%s'", conversion)
 	}
@@ -435,16 +470,12 @@ func (r *renderer) formatted(v value, format string) (string, error) {
 		return "", err
 	}
 	n, isNumber := number(v)
-	if _, isBool := v.(bool); isBool && s.verb == 0 {
-		isNumber = false
-		v = toText(v)
-	}
 	if !isNumber {
 		text, ok := v.(string)
 		if !ok {
 			return "", fmt.Errorf("unsupported format string passed to %s.__format__", typeName(v))
 		}
-		if s.verb != 0 && s.verb != 's' || s.sign != 0 || s.comma || s.align == '=' {
+		if s.verb != 0 && s.verb != 's' || s.sign != 0 || s.group != 0 || s.align == '=' {
 			return "", fmt.Errorf("invalid format specifier '%s' for object of type 'str'", format)
 		}
 		if s.precision >= 0 {
@@ -485,8 +516,8 @@ func (r *renderer) formatted(v value, format string) (string, error) {
 		} else if s.sign != 0 {
 			sign = string(s.sign)
 		}
-		if s.comma {
-			digits = grouped(digits)
+		if s.group != 0 {
+			digits = grouped(digits, s.group)
 		}
 		return r.padded(sign+digits, s.width, s.fill, s.align)
 	case s.verb == 0 || s.verb == 'n':
@@ -552,8 +583,8 @@ func parseSpec(f string) (spec, error) {
 	if s.width, err = digits(); err != nil {
 		return s, err
 	}
-	if strings.HasPrefix(f, ",") {
-		s.comma, f = true, f[1:]
+	if f != "" && (f[0] == ',' || f[0] == '_') {
+		s.group, f = f[0], f[1:]
 	}
 	if strings.HasPrefix(f, ".") {
 		f = f[1:]
@@ -571,11 +602,12 @@ func parseSpec(f string) (spec, error) {
 	return s, nil
 }
 
-// strftime formats t as C's strftime does in the C locale; unknown letters stay as they are.
+// strftime formats t as C's strftime does in the C locale, without a time zone, as for Python's datetime.now(). Unknown letters
+// stay as they are.
 func strftime(t time.Time, format string) string {
 	layouts := map[byte]string{
 		'Y': "2006", 'y': "06", 'm': "01", 'd': "02", 'e': "_2", 'b': "Jan", 'h': "Jan", 'B': "January", 'a': "Mon", 'A': "Monday",
-		'H': "15", 'I': "03", 'M': "04", 'S': "05", 'p': "PM", 'P': "pm", 'Z': "MST", 'z': "-0700", 'F': "2006-01-02", 'T': "15:04:05",
+		'H': "15", 'I': "03", 'M': "04", 'S': "05", 'p': "PM", 'P': "pm", 'Z': "", 'z': "", 'F': "2006-01-02", 'T': "15:04:05",
 		'D': "01/02/06", 'R': "15:04", 'c': "Mon Jan _2 15:04:05 2006", 'x': "01/02/06", 'X': "15:04:05", 'f': "000000", 'r': "03:04:05 PM",
 	}
 	numbers := map[byte]func() int{

@@ -30,7 +30,7 @@ func jsonFilter(r *renderer, v value, p params) (value, error) {
 		if err != nil || len(items) != 2 {
 			return nil, errors.New("separators must be a pair")
 		}
-		w.item, w.key = toText(items[0]), toText(items[1])
+		w.item, w.key = r.text(items[0]), r.text(items[1])
 	}
 	if err := w.write(v, 0); err != nil {
 		return nil, err

@@ -7,6 +7,9 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/text/cases"
+	"golang.org/x/text/language"
 )
 
 type methodEntry[T any] struct {
@@ -53,27 +56,34 @@ func bound[T any](table map[string]methodEntry[T], v T, n string) (value, bool) 
 		if err != nil {
 			return nil, err
 		}
+		var self value
+		if text, ok := any(v).(string); ok {
+			self = text
+		}
+		if err := r.spendOn(self, a); err != nil {
+			return nil, err
+		}
 		return m.apply(r, v, p)
 	}}, true
 }
 
 var sequenceMethods = map[string]methodEntry[[]value]{
-	"index": {[]string{"value", "start", "stop"}, 1, func(_ *renderer, items []value, p params) (value, error) {
+	"index": {[]string{"value", "start", "stop"}, 1, func(r *renderer, items []value, p params) (value, error) {
 		from, to, err := p.window(len(items))
 		if err != nil {
 			return nil, err
 		}
 		for i := from; i < to; i++ {
-			if equal(items[i], p["value"]) {
+			if r.equal(items[i], p["value"]) {
 				return int64(i), nil
 			}
 		}
-		return nil, fmt.Errorf("%s is not in list", quote(p["value"]))
+		return nil, fmt.Errorf("%s is not in list", brief(p["value"]))
 	}},
-	"count": {[]string{"value"}, 1, func(_ *renderer, items []value, p params) (value, error) {
+	"count": {[]string{"value"}, 1, func(r *renderer, items []value, p params) (value, error) {
 		n := int64(0)
 		for _, e := range items {
-			if equal(e, p["value"]) {
+			if r.equal(e, p["value"]) {
 				n++
 			}
 		}
@@ -98,9 +108,9 @@ func (p params) window(n int) (from, to int, err error) {
 		if k < 0 {
 			k = max(0, k+n)
 		}
-		at[i] = min(k, n+i^1)
+		at[i] = min(k, n+1-i) // a start beyond the end is none
 	}
-	return at[0], min(at[1], n), nil
+	return at[0], at[1], nil
 }
 
 var dictMethods map[string]methodEntry[*dict]
@@ -242,6 +252,15 @@ func init() {
 		"isspace": asked(isSpace), "isascii": {nil, 0, func(_ *renderer, s string, _ params) (value, error) {
 			return strings.IndexFunc(s, func(c rune) bool { return c > 0x7f }) < 0, nil
 		}},
+		"isidentifier": {nil, 0, func(_ *renderer, s string, _ params) (value, error) {
+			c, _ := utf8.DecodeRuneInString(s)
+			return s != "" && !unicode.IsDigit(c) && strings.IndexFunc(s, func(c rune) bool {
+				return c != '_' && !unicode.IsLetter(c) && !unicode.IsDigit(c) && !unicode.IsMark(c)
+			}) < 0, nil
+		}},
+		"isprintable": {nil, 0, func(_ *renderer, s string, _ params) (value, error) {
+			return strings.IndexFunc(s, func(c rune) bool { return !printable(c) }) < 0, nil
+		}},
 		"isupper": {nil, 0, func(_ *renderer, s string, _ params) (value, error) {
 			return cased(s, unicode.IsUpper, unicode.IsLower), nil
 		}},
@@ -304,9 +323,19 @@ func (r *renderer) texts(parts []string) (value, error) {
 
 func isDigit(c rune) bool { return unicode.IsDigit(c) || c == '²' || c == '³' || c == '¹' }
 
-func upper(s string) string { return strings.ToUpper(strings.ReplaceAll(s, "ß", "SS")) }
+func upper(s string) string { return mapCase(cases.Upper(language.Und), s, strings.ToUpper) }
 
-func lower(s string) string { return strings.ToLower(strings.ReplaceAll(s, "İ", "i̇")) }
+func lower(s string) string {
+	return mapCase(cases.Lower(language.Und, cases.HandleFinalSigma(true)), s, strings.ToLower)
+}
+
+// mapCase maps a string with Unicode's full case mapping, in which one character may become several.
+func mapCase(c cases.Caser, s string, ascii func(string) string) string {
+	if strings.IndexFunc(s, func(c rune) bool { return c > unicode.MaxASCII }) < 0 {
+		return ascii(s)
+	}
+	return c.String(s)
+}
 
 // titleMethod is str.title: a letter after none is upper case, others are lower case.
 func titleMethod(s string) string {

@@ -11,6 +11,7 @@ import (
 const (
 	MaxSource  = 1 << 20 // bytes; the longest known templates have about 20 kB
 	maxNesting = 150     // of statements and expressions
+	maxChain   = 1000    // operations in a row
 )
 
 // Template is a compiled template.
@@ -99,6 +100,14 @@ func (p *parser) expect(k kind, what string) (token, error) {
 		return token{}, p.fail("expected %s, got %v", what, p.peek())
 	}
 	return p.take(), nil
+}
+
+// link bounds a chain of operators, filters or attributes, each of which is nested in the next.
+func (p *parser) link(n *int) error {
+	if *n++; *n > maxChain {
+		return p.fail("a chain of more than %d operations", maxChain)
+	}
+	return nil
 }
 
 // enter bounds the nesting; the function that it returns leaves.
@@ -229,6 +238,9 @@ func (p *parser) forStatement() (stmt, error) {
 	if !p.skipName("in") {
 		return nil, p.fail("expected 'in', got %v", p.peek())
 	}
+	if names(target, "loop") {
+		return nil, p.fail("cannot assign to the special variable 'loop'")
+	}
 	s := forStmt{target: target}
 	if s.over, err = p.tuple(false, []string{"recursive"}); err != nil {
 		return nil, err
@@ -249,31 +261,39 @@ func (p *parser) forStatement() (stmt, error) {
 	return s, err
 }
 
+// names reports whether a target assigns to a variable.
+func names(target expr, n string) bool {
+	switch t := target.(type) {
+	case nameExpr:
+		return t.name == n
+	case tupleExpr:
+		return slices.ContainsFunc(t.items, func(e expr) bool { return names(e, n) })
+	}
+	return false
+}
+
+// ifStatement parses an if with its branches: a long chain of elif is not nested.
 func (p *parser) ifStatement() (stmt, error) {
-	leave, err := p.enter()
-	if err != nil {
-		return nil, err
-	}
-	defer leave()
-	test, err := p.tuple(false, nil)
-	if err != nil {
-		return nil, err
-	}
-	s := ifStmt{test: test}
-	var end string
-	if s.body, end, err = p.body("elif", "else", "endif"); err != nil {
-		return nil, err
-	}
-	switch end {
-	case "elif":
+	var s ifStmt
+	for {
+		test, err := p.tuple(false, nil)
+		if err != nil {
+			return nil, err
+		}
 		line := p.peek().line
-		rest, err := p.ifStatement()
-		s.none = []stmt{located{line, rest}}
-		return s, err
-	case "else":
-		s.none, _, err = p.body("endif")
+		body, end, err := p.body("elif", "else", "endif")
+		if err != nil {
+			return nil, err
+		}
+		s.branches = append(s.branches, branch{line, test, body})
+		switch end {
+		case "endif":
+			return s, nil
+		case "else":
+			s.none, _, err = p.body("endif")
+			return s, err
+		}
 	}
-	return s, err
 }
 
 func (p *parser) setStatement() (stmt, error) {
@@ -297,12 +317,11 @@ func (p *parser) setStatement() (stmt, error) {
 
 // target parses what is assigned to: names, tuples of them and, in set, attributes of namespaces.
 func (p *parser) target(attributes bool) (expr, error) {
-	if attributes && p.peek().kind == name && p.ahead().kind == operator && p.ahead().text == "." {
-		n := p.take().text
-		p.take()
-		attr, err := p.expect(name, "attribute name")
-		return setAttr{n, attr.text}, err
+	leave, err := p.enter()
+	if err != nil {
+		return nil, err
 	}
+	defer leave()
 	var items []expr
 	isTuple := false
 	for {
@@ -323,7 +342,15 @@ func (p *parser) target(attributes bool) (expr, error) {
 			if slices.Contains([]string{"true", "false", "none", "True", "False", "None"}, n.text) {
 				return nil, p.fail("cannot assign to '%s'", n.text)
 			}
-			items = append(items, nameExpr{n.text})
+			if attributes && p.skipOp(".") {
+				attr, err := p.expect(name, "attribute name")
+				if err != nil {
+					return nil, err
+				}
+				items = append(items, setAttr{n.text, attr.text})
+			} else {
+				items = append(items, nameExpr{n.text})
+			}
 		}
 		if !p.skipOp(",") {
 			break
@@ -479,7 +506,10 @@ func (p *parser) expression(conditional bool) (expr, error) {
 	if err != nil || !conditional {
 		return e, err
 	}
-	for p.skipName("if") {
+	for n := 0; p.skipName("if"); {
+		if err := p.link(&n); err != nil {
+			return nil, err
+		}
 		test, err := p.or()
 		if err != nil {
 			return nil, err
@@ -497,9 +527,11 @@ func (p *parser) expression(conditional bool) (expr, error) {
 
 func (p *parser) or() (expr, error) {
 	left, err := p.and()
-	for err == nil && p.skipName("or") {
+	for n := 0; err == nil && p.skipName("or"); {
 		var right expr
-		right, err = p.and()
+		if right, err = p.and(); err == nil {
+			err = p.link(&n)
+		}
 		left = logic{false, left, right}
 	}
 	return left, err
@@ -507,9 +539,11 @@ func (p *parser) or() (expr, error) {
 
 func (p *parser) and() (expr, error) {
 	left, err := p.not()
-	for err == nil && p.skipName("and") {
+	for n := 0; err == nil && p.skipName("and"); {
 		var right expr
-		right, err = p.not()
+		if right, err = p.not(); err == nil {
+			err = p.link(&n)
+		}
 		left = logic{true, left, right}
 	}
 	return left, err
@@ -568,10 +602,12 @@ func (p *parser) comparison() (expr, error) {
 // chain parses operands with operators of one precedence between them, from left to right.
 func (p *parser) chain(operand func() (expr, error), ops ...string) (expr, error) {
 	left, err := operand()
-	for err == nil && p.peek().kind == operator && slices.Contains(ops, p.peek().text) {
+	for n := 0; err == nil && p.peek().kind == operator && slices.Contains(ops, p.peek().text); {
 		op := p.take().text
 		var right expr
-		right, err = operand()
+		if right, err = operand(); err == nil {
+			err = p.link(&n)
+		}
 		left = binary{op, left, right}
 	}
 	return left, err
@@ -733,7 +769,10 @@ func (p *parser) dict() (expr, error) {
 }
 
 func (p *parser) postfix(e expr) (expr, error) {
-	for {
+	for n := 0; ; {
+		if err := p.link(&n); err != nil {
+			return nil, err
+		}
 		switch {
 		case p.skipOp("."):
 			t := p.take()
@@ -869,7 +908,10 @@ func (p *parser) arguments() (callArgs, error) {
 
 // filters parses filters, tests and calls behind an expression. At the start of a filter block the first has no mark.
 func (p *parser) filters(e expr, start bool) (expr, error) {
-	for {
+	for n := 0; ; {
+		if err := p.link(&n); err != nil {
+			return nil, err
+		}
 		switch {
 		case start || p.isOp("|"):
 			if !start {
@@ -879,9 +921,6 @@ func (p *parser) filters(e expr, start bool) (expr, error) {
 			n, err := p.dotted("filter name")
 			if err != nil {
 				return nil, err
-			}
-			if _, ok := filterTable[n]; !ok {
-				return nil, p.fail("no filter named '%s'", n)
 			}
 			f := filter{e: e, name: n}
 			if p.isOp("(") {
@@ -924,9 +963,6 @@ func (p *parser) test(e expr) (expr, error) {
 	var err error
 	if t.name, err = p.dotted("test name"); err != nil {
 		return nil, err
-	}
-	if _, ok := testTable[t.name]; !ok {
-		return nil, p.fail("no test named '%s'", t.name)
 	}
 	k := p.peek()
 	switch {

@@ -51,7 +51,16 @@ type Input struct {
 }
 
 // Render renders the template. Errors are *[RaisedError], *[RuntimeError], [ErrLimit] or those of the context.
-func (t *Template) Render(ctx context.Context, in Input) (string, error) {
+func (t *Template) Render(ctx context.Context, in Input) (text string, err error) {
+	defer func() {
+		if e := recover(); e != nil {
+			s, ok := e.(stop)
+			if !ok {
+				panic(e)
+			}
+			text, err = "", s.err
+		}
+	}()
 	l := in.Limits
 	if l.Steps == 0 {
 		l.Steps = 20_000_000
@@ -64,6 +73,9 @@ func (t *Template) Render(ctx context.Context, in Input) (string, error) {
 	}
 	if l.Depth == 0 {
 		l.Depth = 150
+	}
+	if err := ctx.Err(); err != nil {
+		return "", err
 	}
 	r := &renderer{ctx: ctx, limits: l, now: in.Now}
 	globals := &scope{vars: map[string]value{}}
@@ -159,7 +171,7 @@ type renderer struct {
 	now    time.Time
 	out    *strings.Builder
 	depth  int
-	steps  int // taken so far; limits holds those that are left
+	since  int64 // steps since the context was looked at
 }
 
 // flow is how a list of statements ended.
@@ -172,15 +184,48 @@ const (
 )
 
 // step counts one node.
-func (r *renderer) step() error {
-	r.limits.Steps--
+func (r *renderer) step() error { return r.spend(1) }
+
+// spend counts work: about one step for a node, or for 64 bytes that are read.
+func (r *renderer) spend(n int64) error {
+	r.limits.Steps -= n
 	if r.limits.Steps < 0 {
 		return fmt.Errorf("%w: too many steps", ErrLimit)
 	}
-	if r.steps++; r.steps&0xfff == 1 {
+	if r.since += n; r.since > 4096 {
+		r.since = 0
 		return r.ctx.Err()
 	}
 	return nil
+}
+
+// stop is what must panics with.
+type stop struct{ err error }
+
+// must spends where no error can be returned; Render recovers.
+func (r *renderer) must(n int64) {
+	if err := r.spend(n); err != nil {
+		panic(stop{err})
+	}
+}
+
+// read is the work of reading a value once.
+func read(v value) int64 {
+	switch v := v.(type) {
+	case string:
+		return int64(len(v) >> 6)
+	case *list:
+		return int64(len(v.items) >> 3)
+	case tuple:
+		return int64(len(v) >> 3)
+	case *dict:
+		return int64(v.len() >> 3)
+	case *view:
+		return int64(v.d.len() >> 3)
+	case *rangeValue:
+		return v.n >> 3
+	}
+	return 0
 }
 
 // allocate counts n bytes that are about to be made.
@@ -189,8 +234,7 @@ func (r *renderer) allocate(n int) error {
 	if r.limits.Allocated < 0 {
 		return fmt.Errorf("%w: too much memory", ErrLimit)
 	}
-	r.limits.Steps -= int64(n) >> 8 // large texts take time too
-	return nil
+	return r.spend(int64(n) >> 8) // large texts take time too
 }
 
 // itemSize is about what an item of a list takes.
@@ -264,12 +308,14 @@ func (r *renderer) statement(st stmt, s *scope) (flow, error) {
 		}
 		return onward, err
 	case ifStmt:
-		v, err := r.eval(st.test, s)
-		if err != nil {
-			return onward, err
-		}
-		if truth(v) {
-			return r.run(st.body, s)
+		for _, b := range st.branches {
+			v, err := r.eval(b.test, s)
+			if err != nil {
+				return onward, r.locate(err, b.line)
+			}
+			if truth(v) {
+				return r.run(b.body, s)
+			}
 		}
 		return r.run(st.none, s)
 	case forStmt:
@@ -363,8 +409,26 @@ func (r *renderer) str(v value) (string, error) {
 	return toText(v), nil
 }
 
+// text is str where no error can be returned.
+func (r *renderer) text(v value) string {
+	s, err := r.str(v)
+	if err != nil {
+		panic(stop{err})
+	}
+	return s
+}
+
+// repr is Python's repr(), with its memory counted.
+func (r *renderer) repr(v value) string {
+	if err := r.allocate(2 * r.sizeOf(v, 0)); err != nil {
+		panic(stop{err})
+	}
+	return quote(v)
+}
+
 // sizeOf is about how many bytes a value takes written out.
 func (r *renderer) sizeOf(v value, depth int) int {
+	r.must(1)
 	if depth > maxShown {
 		return 0
 	}
@@ -466,10 +530,6 @@ func (r *renderer) loopOver(st forStmt, v value, s *scope, depth int) error {
 		}
 		items = kept
 	}
-	if len(items) == 0 {
-		_, err := r.run(st.none, s.child())
-		return err
-	}
 	l := &loopValue{items: items, depth: depth}
 	if st.recursive {
 		l.again = &callable{name: "loop", call: func(r *renderer, a arguments) (value, error) {
@@ -483,6 +543,7 @@ func (r *renderer) loopOver(st forStmt, v value, s *scope, depth int) error {
 			return r.captured(func() error { return r.loopOver(st, a.positional[0], s, depth+1) })
 		}}
 	}
+	ended := false // as in Jinja2, the else part runs unless a body has come to its end
 	for i, e := range items {
 		if err := r.step(); err != nil {
 			return err
@@ -499,8 +560,13 @@ func (r *renderer) loopOver(st forStmt, v value, s *scope, depth int) error {
 		if f == broken {
 			break
 		}
+		ended = ended || f == onward
 	}
-	return nil
+	if ended || len(st.none) == 0 {
+		return nil
+	}
+	_, err = r.run(st.none, s.child())
+	return err
 }
 
 // iterate is the function of that name, with its memory counted.

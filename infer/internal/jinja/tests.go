@@ -9,30 +9,36 @@ import (
 
 type testEntry struct {
 	args  int
-	apply func(v value, args []value) (bool, error)
+	apply func(r *renderer, v value, args []value) (bool, error)
 }
 
 var testTable map[string]testEntry
 
 func init() {
 	plain := func(f func(v value) bool) testEntry {
-		return testEntry{apply: func(v value, _ []value) (bool, error) { return f(v), nil }}
+		return testEntry{apply: func(_ *renderer, v value, _ []value) (bool, error) { return f(v), nil }}
 	}
 	comparing := func(op string) testEntry {
-		return testEntry{1, func(v value, a []value) (bool, error) { return compared(op, v, a[0]) }}
+		return testEntry{1, func(r *renderer, v value, a []value) (bool, error) { return r.compared(op, v, a[0]) }}
+	}
+	casing := func(wanted, other func(rune) bool) testEntry {
+		return testEntry{apply: func(r *renderer, v value, _ []value) (bool, error) {
+			text := r.text(v)
+			return cased(text, wanted, other), r.spend(read(text))
+		}}
 	}
 	isInt := func(v value) bool { _, ok := v.(int64); return ok }
 	isFloat := func(v value) bool { _, ok := v.(float64); return ok }
-	remainder := func(v, by value) (value, error) {
+	remainder := func(r *renderer, v, by value) (value, error) {
 		if _, _, ok := numbers(v, by); !ok {
 			return nil, fmt.Errorf("unsupported operand type(s) for %%: '%s' and '%s'", typeName(v), typeName(by))
 		}
-		return (&renderer{}).binary("%", v, by)
+		return r.binary("%", v, by)
 	}
-	divides := func(rest int64) func(v value, _ []value) (bool, error) {
-		return func(v value, _ []value) (bool, error) {
-			m, err := remainder(v, int64(2))
-			return err == nil && equal(m, rest), err
+	divides := func(rest int64) func(r *renderer, v value, _ []value) (bool, error) {
+		return func(r *renderer, v value, _ []value) (bool, error) {
+			m, err := remainder(r, v, int64(2))
+			return err == nil && r.equal(m, rest), err
 		}
 	}
 	testTable = map[string]testEntry{
@@ -51,19 +57,20 @@ func init() {
 		"escaped":   plain(func(value) bool { return false }),
 		"iterable":  plain(isIterable),
 		"sequence":  plain(isSequence),
-		"lower":     plain(func(v value) bool { return cased(toText(v), unicode.IsLower, unicode.IsUpper) }),
-		"upper":     plain(func(v value) bool { return cased(toText(v), unicode.IsUpper, unicode.IsLower) }),
+		"lower":     casing(unicode.IsLower, unicode.IsUpper),
+		"upper":     casing(unicode.IsUpper, unicode.IsLower),
 		"filter":    plain(func(v value) bool { s, ok := v.(string); _, found := filterTable[s]; return ok && found }),
 		"test":      plain(func(v value) bool { s, ok := v.(string); _, found := testTable[s]; return ok && found }),
 		"odd":       {0, divides(1)},
 		"even":      {0, divides(0)},
-		"divisibleby": {1, func(v value, a []value) (bool, error) {
-			m, err := remainder(v, a[0])
-			return err == nil && equal(m, int64(0)), err
+		"divisibleby": {1, func(r *renderer, v value, a []value) (bool, error) {
+			m, err := remainder(r, v, a[0])
+			return err == nil && r.equal(m, int64(0)), err
 		}},
-		"sameas": {1, func(v value, a []value) (bool, error) { return same(v, a[0]), nil }},
+		"sameas": {1, func(_ *renderer, v value, a []value) (bool, error) { return same(v, a[0]), nil }},
 		"in":     comparing("in"),
-		"eq":     comparing("=="), "equalto": comparing("=="),
+		"==":     comparing("=="), "!=": comparing("!="), "<": comparing("<"), "<=": comparing("<="), ">": comparing(">"), ">=": comparing(">="),
+		"eq": comparing("=="), "equalto": comparing("=="),
 		"ne": comparing("!="),
 		"lt": comparing("<"), "lessthan": comparing("<"), "le": comparing("<="),
 		"gt": comparing(">"), "greaterthan": comparing(">"), "ge": comparing(">="),
@@ -161,6 +168,11 @@ func rangeFunction(_ *renderer, a arguments) (value, error) {
 	if len(a.positional) > 2 {
 		r.step = at[2]
 	}
+	return newRange(r.start, r.stop, r.step)
+}
+
+func newRange(start, stop, step int64) (value, error) {
+	r := &rangeValue{start, stop, step, 0}
 	switch {
 	case r.step == 0:
 		return nil, errors.New("range() arg 3 must not be zero")
@@ -246,12 +258,12 @@ func joinerFunction(_ *renderer, a arguments) (value, error) {
 	}}, nil
 }
 
-func raiseFunction(_ *renderer, a arguments) (value, error) {
+func raiseFunction(r *renderer, a arguments) (value, error) {
 	reason := "no reason given"
 	if len(a.positional) > 0 {
-		reason = toText(a.positional[0])
+		reason = r.text(a.positional[0])
 	} else if a.named != nil && a.named.len() > 0 {
-		reason = toText(a.named.values[0])
+		reason = r.text(a.named.values[0])
 	}
 	return nil, &RaisedError{reason}
 }

@@ -1,6 +1,7 @@
 package jinja
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -24,6 +25,7 @@ type (
 	iterator struct {
 		items []value
 		name  string
+		make  func() ([]value, error) // makes the items when they are first read; nil once it was called
 	}
 
 	// view is what a dict's keys, values and items methods return.
@@ -72,7 +74,12 @@ func dictOf(pairs ...any) *dict {
 }
 
 // hashKey returns a comparable key: equal values of different types, such as 1, 1.0 and True, have the same.
-func hashKey(v value) (any, error) {
+func hashKey(v value) (any, error) { return hashKeyAt(v, 0) }
+
+// maxTupleKey bounds the key of a tuple, in bytes.
+const maxTupleKey = 64 << 10
+
+func hashKeyAt(v value, depth int) (any, error) {
 	switch v := v.(type) {
 	case nil, string:
 		return v, nil
@@ -91,9 +98,12 @@ func hashKey(v value) (any, error) {
 	case tuple:
 		var b strings.Builder
 		for _, e := range v {
-			k, err := hashKey(e)
+			k, err := hashKeyAt(e, depth+1)
 			if err != nil {
 				return nil, err
+			}
+			if depth > 20 || b.Len() > maxTupleKey {
+				return nil, errors.New("a tuple is too large for a key")
 			}
 			fmt.Fprintf(&b, "%T:%q;", k, fmt.Sprint(k))
 		}
@@ -202,21 +212,36 @@ func toText(v value) string {
 	case undefined:
 		return ""
 	}
-	var b strings.Builder
+	var b reprWriter
 	writeRepr(&b, v, 0)
 	return b.String()
 }
 
 func quote(v value) string {
-	var b strings.Builder
+	var b reprWriter
 	writeRepr(&b, v, 0)
 	return b.String()
 }
 
+// brief is quote for messages.
+func brief(v value) string {
+	b := reprWriter{most: 80}
+	writeRepr(&b, v, maxShown-3)
+	return b.String()
+}
+
+// reprWriter collects about the most bytes; 0 is no limit.
+type reprWriter struct {
+	strings.Builder
+	most int
+}
+
+func (b *reprWriter) full() bool { return b.most > 0 && b.Len() > b.most }
+
 // maxShown bounds the nesting of values that are written out.
 const maxShown = 100
 
-func writeRepr(b *strings.Builder, v value, depth int) {
+func writeRepr(b *reprWriter, v value, depth int) {
 	if depth > maxShown {
 		b.WriteString("...")
 		return
@@ -224,6 +249,9 @@ func writeRepr(b *strings.Builder, v value, depth int) {
 	sequence := func(open string, items []value, end string) {
 		b.WriteString(open)
 		for i, e := range items {
+			if b.full() {
+				break
+			}
 			if i > 0 {
 				b.WriteString(", ")
 			}
@@ -259,6 +287,9 @@ func writeRepr(b *strings.Builder, v value, depth int) {
 	case *dict:
 		b.WriteString("{")
 		for i, k := range v.keys {
+			if b.full() {
+				break
+			}
 			if i > 0 {
 				b.WriteString(", ")
 			}
@@ -336,13 +367,18 @@ func floatText(f float64) string {
 	return s
 }
 
-func writeQuoted(b *strings.Builder, s string) {
+func printable(c rune) bool { return c == ' ' || unicode.IsGraphic(c) && !unicode.Is(unicode.Z, c) }
+
+func writeQuoted(b *reprWriter, s string) {
 	mark := byte('\'')
 	if strings.Contains(s, "'") && !strings.Contains(s, `"`) {
 		mark = '"'
 	}
 	b.WriteByte(mark)
 	for _, c := range s {
+		if b.full() {
+			break
+		}
 		switch {
 		case c == rune(mark) || c == '\\':
 			b.WriteByte('\\')
@@ -353,7 +389,7 @@ func writeQuoted(b *strings.Builder, s string) {
 			b.WriteString(`\r`)
 		case c == '\t':
 			b.WriteString(`\t`)
-		case c == ' ' || unicode.IsGraphic(c) && !unicode.Is(unicode.Z, c):
+		case printable(c):
 			b.WriteRune(c)
 		case c < 0x100:
 			fmt.Fprintf(b, `\x%02x`, c)
@@ -367,9 +403,10 @@ func writeQuoted(b *strings.Builder, s string) {
 }
 
 // equal is Python's ==.
-func equal(a, b value) bool { return equalAt(a, b, 0) }
+func (r *renderer) equal(a, b value) bool { return r.equalAt(a, b, 0) }
 
-func equalAt(a, b value, depth int) bool {
+func (r *renderer) equalAt(a, b value, depth int) bool {
+	r.must(1)
 	if depth > maxShown {
 		return false
 	}
@@ -386,7 +423,7 @@ func equalAt(a, b value, depth int) bool {
 			return false
 		}
 		for i := range x {
-			if !equalAt(x[i], y[i], depth+1) {
+			if !r.equalAt(x[i], y[i], depth+1) {
 				return false
 			}
 		}
@@ -397,6 +434,7 @@ func equalAt(a, b value, depth int) bool {
 		return b == nil
 	case string:
 		s, ok := b.(string)
+		r.must(int64(min(len(a), len(s)) >> 6))
 		return ok && a == s
 	case undefined:
 		_, ok := b.(undefined)
@@ -414,14 +452,15 @@ func equalAt(a, b value, depth int) bool {
 		}
 		for i, k := range a.keys {
 			v, ok := d.get(k)
-			if !ok || !equalAt(a.values[i], v, depth+1) {
+			if !ok || !r.equalAt(a.values[i], v, depth+1) {
 				return false
 			}
 		}
 		return true
 	case *rangeValue:
-		r, ok := b.(*rangeValue)
-		return ok && all(a.items(), r.items())
+		other, ok := b.(*rangeValue)
+		r.must(a.n >> 3)
+		return ok && all(a.items(), other.items())
 	}
 	return a == b // identity
 }
@@ -457,7 +496,8 @@ func asFloat(v value) float64 {
 }
 
 // compare orders two values as Python's < does; it fails for types that have no order.
-func compare(a, b value) (int, error) {
+func (r *renderer) compare(a, b value) (int, error) {
+	r.must(1)
 	if x, y, ok := numbers(a, b); ok {
 		i, iOK := x.(int64)
 		j, jOK := y.(int64)
@@ -469,15 +509,16 @@ func compare(a, b value) (int, error) {
 	switch a := a.(type) {
 	case string:
 		if s, ok := b.(string); ok {
+			r.must(int64(min(len(a), len(s)) >> 6))
 			return strings.Compare(a, s), nil
 		}
 	case *list:
 		if l, ok := b.(*list); ok {
-			return compareAll(a.items, l.items)
+			return r.compareAll(a.items, l.items)
 		}
 	case tuple:
 		if t, ok := b.(tuple); ok {
-			return compareAll(a, t)
+			return r.compareAll(a, t)
 		}
 	case undefined:
 		return 0, fmt.Errorf("%s", a.problem)
@@ -488,12 +529,12 @@ func compare(a, b value) (int, error) {
 	return 0, fmt.Errorf("'%s' and '%s' cannot be ordered", typeName(a), typeName(b))
 }
 
-func compareAll(a, b []value) (int, error) {
+func (r *renderer) compareAll(a, b []value) (int, error) {
 	for i := range min(len(a), len(b)) {
-		if equal(a[i], b[i]) {
+		if r.equal(a[i], b[i]) {
 			continue
 		}
-		return compare(a[i], b[i])
+		return r.compare(a[i], b[i])
 	}
 	return order(len(a) < len(b), len(a) > len(b)), nil
 }
@@ -555,17 +596,33 @@ func iterate(v value) ([]value, error) {
 	case *group:
 		return []value{v.grouper, v.list}, nil
 	case *iterator:
+		err := v.fill()
 		items := v.items
 		v.items = nil
-		return items, nil
+		return items, err
 	case undefined:
 		return nil, nil
 	}
 	return nil, fmt.Errorf("'%s' object is not iterable", typeName(v))
 }
 
+// lazily returns an iterator whose items are made when they are read, so that errors are those of the reader.
+func lazily(name string, items func() ([]value, error)) *iterator {
+	return &iterator{name: name, make: items}
+}
+
+func (i *iterator) fill() (err error) {
+	if i.make != nil {
+		f := i.make
+		i.make = nil
+		i.items, err = f()
+	}
+	return err
+}
+
 // contains is Python's in.
-func contains(container, v value) (bool, error) {
+func (r *renderer) contains(container, v value) (bool, error) {
+	r.must(read(container) + read(v))
 	switch c := container.(type) {
 	case string:
 		s, ok := v.(string)
@@ -582,7 +639,7 @@ func contains(container, v value) (bool, error) {
 		return false, fmt.Errorf("argument of type '%s' is not iterable", typeName(container))
 	}
 	for _, e := range items {
-		if equal(e, v) {
+		if r.equal(e, v) {
 			return true, nil
 		}
 	}

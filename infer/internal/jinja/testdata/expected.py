@@ -20,31 +20,49 @@ class Generation(Extension):
     tags = {"generation"}
 
     def parse(self, parser):
-        next(parser.stream)
-        return parser.parse_statements(["name:endgeneration"], drop_needle=True)
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(["name:endgeneration"], drop_needle=True)
+        return jinja2.nodes.CallBlock(self.call_method("_body"), [], [], body).set_lineno(line)
+
+    def _body(self, caller):
+        return caller()
 
 
 def raise_exception(message):
-    raise jinja2.exceptions.TemplateError("raised: " + message)
+    raise jinja2.exceptions.TemplateError("raised: " + str(message))
 
 
 def tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
     return json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
-env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", Generation])
-env.filters["tojson"] = tojson
-env.globals.update(raise_exception=raise_exception, strftime_now=NOW.strftime)
-out = []
-for line in sys.stdin:
-    template = line.rstrip("\n").replace("\\n", "\n")
-    if not template:
-        continue
-    row = {"template": template}
+def environment():
+    env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", Generation])
+    env.filters["tojson"] = tojson
+    env.globals.update(raise_exception=raise_exception, strftime_now=NOW.strftime)
+    return env
+
+
+def rendered(env, template, **variables):
+    """Returns the text and the error, of which one is empty."""
     try:
-        row["text"] = env.from_string(template).render(messages=MESSAGES, bos_token="<s>", eos_token="</s>", tools=None)
+        return env.from_string(template).render(**variables), ""
     except Exception as e:  # every failure counts, whatever its type
-        row["error"] = type(e).__name__ + ": " + str(e).split("\n")[0]
-    out.append(row)
-json.dump(out, sys.stdout, indent=0, ensure_ascii=False)
-print()
+        return "", type(e).__name__ + ": " + str(e).split("\n")[0]
+
+
+def main():
+    env = environment()
+    out = []
+    for line in sys.stdin:
+        template = line.rstrip("\n").replace("\\n", "\n")
+        if not template:
+            continue
+        text, error = rendered(env, template, messages=MESSAGES, bos_token="<s>", eos_token="</s>", tools=None)
+        out.append({"template": template, "error": error} if error else {"template": template, "text": text})
+    json.dump(out, sys.stdout, indent=0, ensure_ascii=False)
+    print()
+
+
+if __name__ == "__main__":
+    main()
