@@ -88,6 +88,7 @@ type ScoreRequest struct {
 	HeldOut bool   // take windows from the end of the text, which calibration does not reach
 	Engine  string // EngineDecoder or EngineLlama; "" is EngineDecoder
 	Type    string // tensor type of the file that EngineLlama scores; "" as the source
+	BOS     string // where start tokens are: BOSAuto, BOSEvery, BOSFirst or BOSNone; "" is BOSAuto
 }
 
 // What can score a subnet: the graphs that search and reform compute with, or the engine that runs exported files.

@@ -141,6 +141,7 @@ type (
 		Windows int
 		Engine  string // EngineDecoder or EngineLlama; "" is EngineDecoder
 		Type    string // tensor type of the file that EngineLlama scores; "" as the source
+		BOS     string // where start tokens are: BOSAuto, BOSEvery, BOSFirst or BOSNone; "" is BOSAuto
 	}
 	// StartSearch starts a search, or resumes that of the workspace from its checkpoint when Resume is set.
 	StartSearch struct {

@@ -51,7 +51,7 @@ func (e *Exploration) score(ctx context.Context, a Actor, c Measure, m *monitor)
 	}
 	began := e.now()
 	got, err := e.model.Score(ctx, subject, ScoreRequest{
-		Text: c.Text, Seq: c.Seq, Windows: c.Windows, HeldOut: c.Text == "", Engine: c.Engine, Type: c.Type,
+		Text: c.Text, Seq: c.Seq, Windows: c.Windows, HeldOut: c.Text == "", Engine: c.Engine, Type: c.Type, BOS: c.BOS,
 	}, m)
 	got.At, got.Seconds, got.By = e.now().UTC(), e.now().Sub(began).Seconds(), a.Name
 	got.Share = subject.Masks.Size().Ratio

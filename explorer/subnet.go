@@ -3,6 +3,7 @@ package explorer
 import (
 	"time"
 
+	"github.com/lathe-llm/lathe/infer/quality"
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
@@ -92,10 +93,31 @@ type Conditions struct {
 	Seq     int     `json:"seq"`     // tokens per window
 	Windows int     `json:"windows"` // consecutive windows from the start of the text; 0 = all
 	Tokens  int     `json:"tokens"`  // tokens scored: the first of each window is not
-	BOS     bool    `json:"bos"`     // a beginning-of-sequence token precedes the text
-	Engine  string  `json:"engine"`  // what scored: "llama.cpp", "decoder"
-	Type    string  `json:"type"`    // tensor type of the scored weights: "Q4_1", "F16", …
-	Ratio   string  `json:"ratio"`   // definition of the ratio: always "block parameters"
+	BOS     bool    `json:"bos"`     // a start token is in front of windows
+	// Starts is BOSEvery where each window begins with the start token, "" where the text does, if at all.
+	Starts string `json:"starts,omitempty"`
+	Engine string `json:"engine"` // what scored: "llama.cpp", "decoder"
+	Type   string `json:"type"`   // tensor type of the scored weights: "Q4_1", "F16", …
+	Ratio  string `json:"ratio"`  // definition of the ratio: always "block parameters"
+}
+
+// Where start tokens are, in [ScoreRequest] and [Measure].
+const (
+	BOSAuto  = quality.BOSAuto // the default, also for ""
+	BOSEvery = quality.BOSEvery
+	BOSFirst = quality.BOSFirst
+	BOSNone  = quality.BOSNone
+)
+
+// Start returns where start tokens were: BOSEvery, BOSFirst or BOSNone.
+func (c Conditions) Start() string {
+	switch {
+	case !c.BOS:
+		return BOSNone
+	case c.Starts == BOSEvery:
+		return BOSEvery
+	}
+	return BOSFirst
 }
 
 // A Measurement is a quality figure with the conditions it holds under.

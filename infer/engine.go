@@ -47,7 +47,7 @@ type Model interface {
 
 	// Prompt renders messages with the model's own chat template, ready for the assistant's answer. ErrTemplate is the error
 	// of a template that rejects the conversation or cannot be used. A file without a template gets a built-in format of its
-	// family; Prompt.Warning names it.
+	// family; Prompt.Warning names it. Control tokens that messages spell are text: only the template's own become tokens.
 	Prompt(ctx context.Context, messages []Message) (Prompt, error)
 
 	// Generate continues a prompt of at least one token, calling emit for every token as it is sampled. It stops at one of

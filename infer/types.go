@@ -94,6 +94,7 @@ type Info struct {
 	TrainContext int // longest text that the model was trained on, in tokens
 	BOS, EOS     int32
 	AddBOS       bool // Tokenize with special prepends BOS
+	LongestToken int  // bytes that a token has at most
 
 	Context        int // tokens of the context in use
 	Threads        int

@@ -182,6 +182,25 @@ func TestTexts(t *testing.T) {
 	}
 }
 
+// text0 returns the first tokens of the default text, without a start token.
+func text0(t *testing.T, m *model, n int) []int32 {
+	t.Helper()
+	load, err := m.tokenizer(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer load.Close()
+	text, _, err := readText(m.engine.options.Text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens, err := load.Tokenize(t.Context(), text, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tokens[:n]
+}
+
 func TestPassages(t *testing.T) {
 	m := open(t, newEngine(t), gguftest.Tiny("llama"))
 	ctx := t.Context()
@@ -202,6 +221,39 @@ func TestPassages(t *testing.T) {
 	}
 	if len(last.windows) != 2 || slices.Equal(last.windows[0], first.windows[0]) {
 		t.Error("the last windows are not at the end")
+	}
+	// The tokenizer adds the start token: each window begins with it, or as the papers have it.
+	const bos = 1
+	for start, want := range map[string][3]bool{
+		"": {true, true, true}, explorer.BOSEvery: {true, true, true}, explorer.BOSFirst: {true, false, false}, explorer.BOSNone: {false, false, false},
+	} {
+		p, err := m.passage(ctx, m.engine.options.Text, take{seq: 64, windows: 3, bos: start})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got [3]bool
+		var text []int32 // of all windows
+		for i, w := range p.windows {
+			if got[i] = w[0] == bos; got[i] {
+				w = w[1:]
+			}
+			text = append(text, w...)
+			if len(p.windows[i]) != 64 || slices.Contains(w, bos) {
+				t.Errorf("%q: window %d: %v", start, i, p.windows[i])
+			}
+		}
+		if got != want || !slices.Equal(text[:150], text0(t, m, 150)) {
+			t.Errorf("%q: start tokens %v, want %v; text %v", start, got, want, text[:150])
+		}
+		if named := p.id() != p.ref.SHA256; named != (want == [3]bool{true, true, true}) {
+			t.Errorf("%q: id %q", start, p.id())
+		}
+	}
+	if last.windows[0][0] != bos || last.windows[1][0] != bos {
+		t.Error("the last windows have no start token")
+	}
+	if _, err := m.passage(ctx, m.engine.options.Text, take{seq: 64, bos: "twice"}); !errors.Is(err, explorer.ErrInvalid) {
+		t.Errorf("another choice: %v", err)
 	}
 	if _, err := m.passage(ctx, m.engine.options.Text, take{seq: 1 << 20}); !errors.Is(err, explorer.ErrText) || !strings.Contains(err.Error(), "tokens") {
 		t.Errorf("a text that is too short: %v", err)

@@ -20,7 +20,10 @@ func (m *model) Score(ctx context.Context, s gguf.Subnet, r explorer.ScoreReques
 	if err != nil {
 		return explorer.Measurement{}, err
 	}
-	t := take{windows: r.Windows, seq: orDefault(r.Seq, defaultSeq), fromEnd: r.HeldOut}
+	t := take{windows: r.Windows, seq: orDefault(r.Seq, defaultSeq), fromEnd: r.HeldOut, bos: r.BOS}
+	if trained := m.Info().Context; trained > 0 && t.seq > trained {
+		mon.Note(fmt.Sprintf("windows of %d tokens are longer than the %d that the model was trained on", t.seq, trained))
+	}
 	if r.HeldOut {
 		t.windows = orDefault(r.Windows, defaultHeldOut)
 	}
@@ -29,7 +32,10 @@ func (m *model) Score(ctx context.Context, s gguf.Subnet, r explorer.ScoreReques
 	if err != nil {
 		return explorer.Measurement{}, err
 	}
-	c := explorer.Conditions{Text: p.ref, Seq: t.seq, Windows: len(p.windows), BOS: p.bos, Engine: r.Engine, Ratio: "block parameters"}
+	c := explorer.Conditions{Text: p.ref, Seq: t.seq, Windows: len(p.windows), Engine: r.Engine, Ratio: "block parameters"}
+	if c.BOS = p.start != explorer.BOSNone; p.start == explorer.BOSEvery {
+		c.Starts = explorer.BOSEvery
+	}
 	if c.Engine == "" {
 		c.Engine = explorer.EngineDecoder
 	}

@@ -39,7 +39,7 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 				} else {
 					text, err = m.calibration(ctx, c)
 				}
-				return pipeline.Text{Windows: text.windows, ID: text.ref.SHA256}, err
+				return pipeline.Text{Windows: text.windows, ID: text.id()}, err
 			},
 		},
 		Monitor: mon, Dir: dir, Scratch: m.engine.options.Scratch,

@@ -31,6 +31,7 @@ type keptStatistics struct {
 	Text     explorer.TextRef `json:"text"`
 	Windows  int              `json:"windows"`
 	Seq      int              `json:"seq"`
+	Starts   string           `json:"starts,omitempty"` // explorer.BOSEvery where each window begins with a start token
 	Gathered time.Time        `json:"gathered"`
 	// Statistics are as package oneshot writes them.
 	Statistics json.RawMessage `json:"statistics"`
@@ -47,6 +48,11 @@ func (m *model) Gather(ctx context.Context, c explorer.Calibration, dir string, 
 		return explorer.Statistics{}, err
 	}
 	want := keptStatistics{Model: m.Info().Fingerprint, Text: ref, Windows: orDefault(c.Windows, defaultWindows), Seq: orDefault(c.Seq, defaultSeq)}
+	if adds, err := m.addsStart(ctx); err != nil {
+		return explorer.Statistics{}, err
+	} else if adds {
+		want.Starts = explorer.BOSEvery
+	}
 	if s, at, err := m.recall(dir, want); err == nil {
 		return m.adopt(s, ref, at), nil
 	} else if !errors.Is(err, os.ErrNotExist) {
@@ -90,7 +96,7 @@ func (m *model) recall(dir string, want keptStatistics) (*oneshot.Statistics, ti
 	if err := json.NewDecoder(io.LimitReader(f, maxStatistics)).Decode(&kept); err != nil {
 		return nil, time.Time{}, fmt.Errorf("%s: %w: %w", f.Name(), explorer.ErrDamaged, err)
 	}
-	if kept.Model != want.Model || kept.Text.SHA256 != want.Text.SHA256 || kept.Windows != want.Windows || kept.Seq != want.Seq {
+	if kept.Model != want.Model || kept.Text.SHA256 != want.Text.SHA256 || kept.Windows != want.Windows || kept.Seq != want.Seq || kept.Starts != want.Starts {
 		return nil, time.Time{}, errOther
 	}
 	s, err := oneshot.LoadStatistics(bytes.NewReader(kept.Statistics), m.geometry())

@@ -130,47 +130,100 @@ type tokenKey struct {
 type passage struct {
 	ref     explorer.TextRef
 	windows [][]int32
-	bos     bool // the text begins with the model's start token
+	start   string // where start tokens are: explorer.BOSEvery, BOSFirst or BOSNone
+}
+
+// id identifies the tokens of a text's windows, up to their number and length.
+func (p passage) id() string {
+	if p.start == explorer.BOSEvery {
+		return p.ref.SHA256 + " with start tokens"
+	}
+	return p.ref.SHA256
 }
 
 // take selects windows of a text.
 type take struct {
 	windows, seq int
-	fromEnd      bool // the last windows instead of the first
+	fromEnd      bool   // the last windows instead of the first
+	bos          string // as in [explorer.ScoreRequest]
 }
 
-// passage tokenises a text and cuts it into consecutive windows. A window is never shorter than seq; fewer windows than
-// asked for are an error unless 0, all, were asked for.
+// passage tokenises a text and cuts it into consecutive windows. A window is never shorter than seq, start token included; fewer
+// windows than asked for are an error unless 0, all, were asked for.
 func (m *model) passage(ctx context.Context, path string, t take) (passage, error) {
 	text, ref, err := readText(path)
 	if err != nil {
 		return passage{}, err
 	}
-	tokens, bos, err := m.tokenise(ctx, text, ref, t)
+	tokens, info, err := m.tokenise(ctx, text, ref, t)
 	if err != nil {
 		return passage{}, err
 	}
-	n := len(tokens) / t.seq
-	if n < max(t.windows, 1) {
-		return passage{}, fmt.Errorf("%s: %w: it has %d tokens, %d windows of %d need %d", path, explorer.ErrText, len(tokens), max(t.windows, 1), t.seq, max(t.windows, 1)*t.seq)
+	p := passage{ref: ref}
+	if p.start, err = startOf(t, info); err != nil {
+		return passage{}, err
 	}
-	cut, err := quality.Windows(tokens, quality.WindowOptions{Length: t.seq, Limit: t.windows, FromEnd: t.fromEnd})
+	own := t.seq // tokens of the text in a window
+	switch p.start {
+	case explorer.BOSEvery:
+		own--
+	case explorer.BOSFirst:
+		tokens = append([]int32{info.BOS}, tokens...)
+	}
+	if n := max(t.windows, 1); own < 1 || len(tokens)/own < n {
+		return passage{}, fmt.Errorf("%s: %w: it has %d tokens, %d windows of %d need %d", path, explorer.ErrText, len(tokens), n, t.seq, n*own)
+	}
+	cut, err := quality.Windows(tokens, quality.WindowOptions{
+		Length: t.seq, Limit: t.windows, FromEnd: t.fromEnd, BOS: p.start == explorer.BOSEvery, Start: info.BOS,
+	})
 	if err != nil {
 		return passage{}, fmt.Errorf("%s: %w", path, err)
 	}
-	p := passage{ref: ref, bos: bos && !t.fromEnd}
 	for _, w := range cut {
 		p.windows = append(p.windows, w.Tokens)
 	}
 	return p, nil
 }
 
-// tokenise returns the whole text as tokens, or enough of its beginning or end for the windows asked for.
-func (m *model) tokenise(ctx context.Context, text string, ref explorer.TextRef, t take) ([]int32, bool, error) {
+// startOf returns where the start tokens of a text's windows are.
+func startOf(t take, tokenizer infer.Info) (string, error) {
+	start := t.bos
+	if start == "" || start == explorer.BOSAuto {
+		if start = explorer.BOSNone; tokenizer.AddBOS {
+			start = explorer.BOSEvery
+		}
+	}
+	switch {
+	case !slices.Contains([]string{explorer.BOSEvery, explorer.BOSFirst, explorer.BOSNone}, start):
+		return "", fmt.Errorf("%w: start tokens %q: not %s, %s, %s or %s", explorer.ErrInvalid, start,
+			explorer.BOSAuto, explorer.BOSEvery, explorer.BOSFirst, explorer.BOSNone)
+	case start != explorer.BOSNone && tokenizer.BOS < 0:
+		return "", fmt.Errorf("%w: the model has no start token", explorer.ErrUnsupported)
+	case start == explorer.BOSFirst && t.fromEnd:
+		return explorer.BOSNone, nil // no window begins where the text does
+	}
+	return start, nil
+}
+
+// addsStart reports whether calibration windows begin with a start token.
+func (m *model) addsStart(ctx context.Context) (bool, error) {
+	if adds, ok := m.file.KV().Bool("tokenizer.ggml.add_bos_token"); ok {
+		return adds, nil
+	}
 	load, err := m.tokenizer(ctx)
 	if err != nil {
-		return nil, false, err
+		return false, err
 	}
+	return load.Info().AddBOS, load.Close()
+}
+
+// tokenise returns the whole text as tokens, or enough of its beginning or end for the windows asked for, without a start token.
+func (m *model) tokenise(ctx context.Context, text string, ref explorer.TextRef, t take) ([]int32, infer.Info, error) {
+	load, err := m.tokenizer(ctx)
+	if err != nil {
+		return nil, infer.Info{}, err
+	}
+	info := load.Info()
 	defer func() { _ = load.Close() }() // nothing was written
 	for bytesPerToken := 6; ; bytesPerToken *= 2 {
 		key := tokenKey{sha256: ref.SHA256}
@@ -185,15 +238,19 @@ func (m *model) tokenise(ctx context.Context, text string, ref explorer.TextRef,
 		tokens, ok := m.tokens[key]
 		m.mu.Unlock()
 		if !ok {
-			if tokens, err = load.Tokenize(ctx, part, !t.fromEnd || key.cut == 0); err != nil {
-				return nil, false, err
+			special := !t.fromEnd || key.cut == 0
+			if tokens, err = load.Tokenize(ctx, part, special); err != nil {
+				return nil, info, err
+			}
+			if special && info.AddBOS {
+				tokens = tokens[1:]
 			}
 			m.mu.Lock()
 			m.tokens[key] = tokens
 			m.mu.Unlock()
 		}
 		if len(tokens) >= t.windows*t.seq || key.cut == 0 {
-			return tokens, load.Info().AddBOS, nil
+			return tokens, info, nil
 		}
 	}
 }

@@ -142,7 +142,7 @@ func (e *Engine) Load(ctx context.Context, o infer.LoadOptions, progress func(fl
 		info: infer.Info{
 			Path: o.Path, Name: filepath.Base(o.Path), Arch: "ngram", Type: "F32",
 			FileBytes: need.Weights, Params: int64(len(e.options.Text)) * order,
-			Layers: order, Hidden: 1, Vocab: vocab, TrainContext: trainContext, BOS: tokenBOS, EOS: tokenEnd,
+			Layers: order, Hidden: 1, Vocab: vocab, TrainContext: trainContext, BOS: tokenBOS, EOS: tokenEnd, LongestToken: len("<|im_start|>"),
 			Context: o.Context, Threads: max(o.Threads, 1), FlashAttention: o.FlashAttention, KVType: kvType,
 			Engine: e.Name(), LoadTime: time.Millisecond, Needed: need,
 		},

@@ -112,7 +112,7 @@ func (m *Model) describe(l loadReply, p plan) {
 	m.info = infer.Info{
 		Path: p.options.Path, Name: p.name, Arch: p.arch, Type: weightType(l.Type), FileBytes: p.bytes, Params: l.Params,
 		Layers: l.Layers, Hidden: l.Hidden, Vocab: l.Vocab, TrainContext: l.TrainContext,
-		BOS: l.BOS, EOS: l.EOS, AddBOS: l.AddBOS,
+		BOS: l.BOS, EOS: l.EOS, AddBOS: l.AddBOS, LongestToken: l.LongestToken,
 		Context: l.Context, Threads: p.request.Threads, GPULayers: p.request.GPULayers,
 		FlashAttention: p.request.FlashAttention, KVType: p.request.KVType, ChatTemplate: p.template,
 		Engine: engineName, LoadTime: load, Needed: p.need.memory(),

@@ -25,6 +25,8 @@ type network struct {
 	info  loadReply
 	size  int            // of a batch
 	ends  map[int32]bool // end tokens of the file that llama.cpp does not know
+
+	controls controls
 }
 
 func startEngine() { llama.BackendInit() }
@@ -64,6 +66,7 @@ func loadNetwork(r loadRequest, progress func(float32)) (*network, error) {
 	net.info.Hidden = model.NEmbd()
 	net.info.AddBOS = model.AddBOSToken()
 	n.describe(&net.info)
+	net.controls, net.info.LongestToken = n.readVocabulary(net.info.Vocab)
 	net.info.Context = min(net.info.Context, r.Context) // llama.cpp pads it
 	return net, nil
 }

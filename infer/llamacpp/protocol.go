@@ -215,6 +215,7 @@ type loadReply struct {
 	Context        int
 	BOS, EOS       int32
 	AddBOS         bool
+	LongestToken   int
 }
 
 type tokenizeRequest struct {

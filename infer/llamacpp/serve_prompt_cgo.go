@@ -30,13 +30,23 @@ func (s *session) prompt(r promptRequest) (promptReply, error) {
 	if r.Template == "" {
 		render = s.builtin
 	}
+	messages, mark, err := s.net.controls.guard(r.Messages)
+	if err != nil {
+		return promptReply{}, err
+	}
+	r.Messages = messages
 	reply, err := render(r, start)
 	if err != nil {
 		return promptReply{}, err
 	}
 	// Many templates write the start token themselves; models are not trained on two of them.
 	written := start != "" && strings.HasPrefix(reply.Text, start)
-	reply.Tokens, err = s.net.tokenize(reply.Text, s.net.info.AddBOS && !written, true)
+	if mark == "" {
+		reply.Tokens, err = s.net.tokenize(reply.Text, s.net.info.AddBOS && !written, true)
+		return reply, err
+	}
+	reply.Tokens, err = s.net.tokenizeGuarded(reply.Text, mark, s.net.info.AddBOS && !written)
+	reply.Text = strings.ReplaceAll(reply.Text, mark, "")
 	return reply, err
 }
 

@@ -11,6 +11,14 @@ import (
 // DefaultLength is the window of most published perplexities on WikiText-2.
 const DefaultLength = 2048
 
+// Where start tokens (BOS) are put.
+const (
+	BOSAuto  = "auto"  // in front of every text or window if the tokenizer puts one in front of texts
+	BOSEvery = "every" // in front of every text or window
+	BOSFirst = "first" // in front of a text, and so of its first window only
+	BOSNone  = "none"
+)
+
 // A Window is a stretch of tokens of which those from From on are scored, each given all that precede it in the window.
 type Window struct {
 	Tokens []int32
@@ -21,12 +29,13 @@ type Window struct {
 // pruning and quantisation: consecutive windows of 2048 tokens, the first token of each not scored, a remainder shorter
 // than a window dropped.
 type WindowOptions struct {
-	Length  int  // tokens of the text in a window; 0 means DefaultLength
-	Stride  int  // tokens from one window to the next; 0 means Length. Tokens that an earlier window scored are context only
+	Length  int  // tokens in a window, with a start token; 0 means DefaultLength
+	Stride  int  // tokens from one window to the next; 0 means all of a window. Tokens that an earlier window scored are context only
 	Limit   int  // maximum number of windows; 0 means all
 	FromEnd bool // take the last whole windows of the text instead of the first
 
-	// BOS puts Start in front of each window. It is not scored; the window's first token then is.
+	// BOS puts Start in front of each window, as models are trained whose tokenizer does so. It is not scored; the first token
+	// after it is.
 	BOS   bool
 	Start int32
 }
@@ -36,32 +45,36 @@ func Windows(tokens []int32, o WindowOptions) ([]Window, error) {
 	if o.Length == 0 {
 		o.Length = DefaultLength
 	}
-	if o.Stride == 0 {
-		o.Stride = o.Length
+	length := o.Length // of the text in a window
+	if o.BOS {
+		length--
 	}
-	if o.Length < 2 || o.Stride < 1 || o.Stride > o.Length || o.Limit < 0 {
+	if o.Stride == 0 {
+		o.Stride = length
+	}
+	if o.Length < 2 || o.Stride < 1 || o.Stride > length || o.Limit < 0 {
 		return nil, fmt.Errorf("quality: %d windows of %d tokens, %d apart", o.Limit, o.Length, o.Stride)
 	}
-	if len(tokens) < o.Length {
+	if len(tokens) < length {
 		return nil, fmt.Errorf("quality: the text has %d tokens, fewer than a window of %d", len(tokens), o.Length)
 	}
-	count := (len(tokens)-o.Length)/o.Stride + 1
+	count := (len(tokens)-length)/o.Stride + 1
 	if o.Limit > 0 {
 		count = min(count, o.Limit)
 	}
 	if o.FromEnd {
-		tokens = tokens[len(tokens)-o.Length-(count-1)*o.Stride:]
+		tokens = tokens[len(tokens)-length-(count-1)*o.Stride:]
 	}
 	windows := make([]Window, count)
 	for i := range windows {
 		at := i * o.Stride
-		w := Window{Tokens: tokens[at : at+o.Length : at+o.Length], From: 1}
-		if i > 0 && o.Stride < o.Length {
-			w.From = o.Length - o.Stride
+		w := Window{Tokens: tokens[at : at+length : at+length], From: 1}
+		if i > 0 && o.Stride < length {
+			w.From = length - o.Stride
 		}
 		if o.BOS {
 			w.Tokens = append([]int32{o.Start}, w.Tokens...)
-			if w.From > 1 {
+			if i > 0 && o.Stride < length {
 				w.From++
 			}
 		}

@@ -101,17 +101,19 @@ func TestPerplexity(t *testing.T) {
 	check("two windows", WindowOptions{Length: n, Limit: 2}, []int{1, 1}, tokens[:n], tokens[n:2*n])
 	check("from the end", WindowOptions{Length: n, Limit: 2, FromEnd: true}, []int{1, 1},
 		tokens[len(tokens)-2*n:len(tokens)-n], tokens[len(tokens)-n:])
-	check("start token", WindowOptions{Length: n, Limit: 1, BOS: true, Start: bos}, []int{1}, start(tokens[:n]))
+	check("start token", WindowOptions{Length: n, Limit: 2, BOS: true, Start: bos}, []int{1, 1}, start(tokens[:n-1]), start(tokens[n-1:2*n-2]))
+	check("start token, from the end", WindowOptions{Length: n, Limit: 1, BOS: true, Start: bos, FromEnd: true}, []int{1},
+		start(tokens[len(tokens)-n+1:]))
 	check("stride", WindowOptions{Length: n, Stride: 20, Limit: 3}, []int{1, n - 20, n - 20},
 		tokens[:n], tokens[20:20+n], tokens[40:40+n])
-	// Start token, then 50 tokens of which the last 20 are new: positions 31 to 50.
-	check("stride and start token", WindowOptions{Length: n, Stride: 20, Limit: 2, BOS: true, Start: bos}, []int{1, 31},
-		start(tokens[:n]), start(tokens[20:20+n]))
+	// Start token, then 49 tokens of which the last 20 are new: positions 30 to 49.
+	check("stride and start token", WindowOptions{Length: n, Stride: 20, Limit: 2, BOS: true, Start: bos}, []int{1, n - 20},
+		start(tokens[:n-1]), start(tokens[20:20+n-1]))
 
 	if all, err := Windows(tokens, WindowOptions{Length: n}); err != nil || len(all) != len(tokens)/n {
 		t.Errorf("whole text: %d windows, %v", len(all), err)
 	}
-	for _, o := range []WindowOptions{{Length: 1}, {Length: len(tokens) + 1}, {Length: n, Stride: n + 1}, {Length: n, Stride: -1}, {Length: n, Limit: -1}} {
+	for _, o := range []WindowOptions{{Length: 1}, {Length: len(tokens) + 1}, {Length: n, Stride: n + 1}, {Length: n, Stride: n, BOS: true}, {Length: n, Stride: -1}, {Length: n, Limit: -1}} {
 		if _, err := Windows(tokens, o); err == nil {
 			t.Errorf("%+v was accepted", o)
 		}

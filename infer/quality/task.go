@@ -36,8 +36,9 @@ type Choice struct {
 type EvalOptions struct {
 	Limit int // maximum number of questions, from the start; 0 means all
 
-	// BOS prepends the model's start token to each text. The harness does so for some models only.
-	BOS bool
+	// BOS is BOSAuto, also for "", which is what the harness does, BOSEvery or BOSNone: whether each text begins with the model's
+	// start token.
+	BOS string
 
 	// Progress receives questions done out of all questions.
 	Progress func(infer.Progress)
@@ -53,7 +54,7 @@ type EvalResult struct {
 	AccNorm    *float64 `json:"acc_norm,omitempty"`
 	AccNormErr *float64 `json:"acc_norm_stderr,omitempty"`
 	Truncated  int      `json:"truncated,omitempty"` // texts whose beginning was cut off, being longer than the context
-	BOS        bool     `json:"bos"`
+	BOS        bool     `json:"bos"`                 // texts begin with the start token
 }
 
 // Evaluate scores a task: an answer is correct if the right choice has the highest log-likelihood (acc), or the highest
@@ -63,11 +64,22 @@ func Evaluate(ctx context.Context, m infer.Model, t Task, o EvalOptions) (EvalRe
 	if o.Limit > 0 && o.Limit < len(items) {
 		items = items[:o.Limit]
 	}
-	r := EvalResult{Task: t.Name, BOS: o.BOS}
+	r := EvalResult{Task: t.Name}
+	switch info := m.Info(); o.BOS {
+	case "", BOSAuto:
+		r.BOS = info.AddBOS
+	case BOSEvery:
+		if r.BOS = true; info.BOS < 0 {
+			return r, fmt.Errorf("quality: the model has no start token: %w", infer.ErrInvalid)
+		}
+	case BOSNone:
+	default:
+		return r, fmt.Errorf("quality: start tokens %q: not %s, %s or %s: %w", o.BOS, BOSAuto, BOSEvery, BOSNone, infer.ErrInvalid)
+	}
 	if len(items) == 0 {
 		return r, fmt.Errorf("quality: %s: no questions", t.Name)
 	}
-	e := evaluator{model: m, bos: o.BOS}
+	e := evaluator{model: m, bos: r.BOS}
 	var acc, norm mean
 	for i, item := range items {
 		if o.Progress != nil {

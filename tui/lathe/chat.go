@@ -163,7 +163,7 @@ func (a *app) answer(ctx context.Context, e exploration, chat explorer.ChatID, p
 			written = len(reply.Text)
 		}
 		if !c.Busy {
-			if !a.json {
+			if !a.json && (written > 0 || reply.Cause == nil) {
 				fmt.Fprintln(a.stdout)
 			}
 			return errors.Join(cancelled, a.replied(s, c, column, reply))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -21,6 +22,7 @@ type evalResult struct {
 	Seq        int     `json:"sequence_length"`
 	Windows    int     `json:"windows"`
 	BOS        bool    `json:"bos"`
+	Starts     string  `json:"bos_windows"` // which windows begin with the start token: every, first or none
 	Engine     string  `json:"engine"`
 	Type       string  `json:"type"`
 	Text       string  `json:"text"`
@@ -39,14 +41,18 @@ func (a *app) evalCommand() *cobra.Command {
 		Use:   "eval [MODEL]",
 		Short: "Measure perplexity as in the literature",
 		Long: "The whole text is tokenised once and cut into consecutive windows. All tokens of a window but the first are scored, given\n" +
-			"the tokens before them in the window. The standard error assumes independent tokens. Numbers compare only at equal text,\n" +
-			"sequence length and number of windows.",
+			"the tokens before them in the window. Each window begins with the start token (BOS) if the tokenizer adds one to texts;\n" +
+			"--bos first has it once, before the text, as many papers do. The standard error assumes independent tokens. Numbers\n" +
+			"compare only at equal text, sequence length, number of windows and start tokens.",
 		Example: "  lathe eval small.gguf --text wiki.test.raw --dense model.gguf\n  lathe eval model.gguf --subnet s3 --text wiki.test.raw --windows 4 --json",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args)
 			if err != nil {
 				return err
+			}
+			if !slices.Contains([]string{explorer.BOSAuto, explorer.BOSEvery, explorer.BOSFirst, explorer.BOSNone}, c.BOS) {
+				return usage(fmt.Errorf("--bos %q: not auto, every, first or none", c.BOS))
 			}
 			r, err := a.eval(cmd.Context(), model, c, subnet)
 			if err != nil {
@@ -72,6 +78,7 @@ func (a *app) evalCommand() *cobra.Command {
 	flags.IntVar(&c.Windows, "windows", 0, "windows from the start of the text (default: all)")
 	flags.StringVar(&c.Engine, "engine", "", "what scores: llama.cpp, or decoder for the graphs that search uses (default: llama.cpp if it runs the model)")
 	flags.StringVar(&c.Type, "type", "", "tensor type to write a subnet in for llama.cpp (default: the source's)")
+	flags.StringVar(&c.BOS, "bos", explorer.BOSAuto, "windows that begin with the start token: every, first or none (auto: every if the tokenizer adds it)")
 	flags.StringVar(&subnet, "subnet", string(explorer.DenseID), "subnet of the workspace to measure: an id, a name, or draft")
 	flags.StringVar(&dense, "dense", "", "model file to measure and to compare with: the one that MODEL was cut from")
 	if a.shared != nil { // clients cannot name texts
@@ -125,7 +132,7 @@ func newEval(s *explorer.Snapshot, id explorer.SubnetID) (evalResult, error) {
 	m := list[0]
 	r := evalResult{
 		Model: s.Model.Path, Perplexity: m.Perplexity, Err: m.StandardError, NLL: m.NLL, Tokens: m.Conditions.Tokens, Seq: m.Conditions.Seq, Windows: m.Conditions.Windows,
-		BOS: m.Conditions.BOS, Engine: m.Conditions.Engine, Type: m.Conditions.Type, Text: m.Conditions.Text.Path, TextSHA256: m.Conditions.Text.SHA256,
+		BOS: m.Conditions.BOS, Starts: m.Conditions.Start(), Engine: m.Conditions.Engine, Type: m.Conditions.Type, Text: m.Conditions.Text.Path, TextSHA256: m.Conditions.Text.SHA256,
 		Share: m.Share, Dense: m.Dense, Seconds: m.Seconds,
 	}
 	if id != explorer.DenseID {
@@ -144,8 +151,12 @@ func (r evalResult) words(w io.Writer) {
 	if r.Err > 0 {
 		spread = fmt.Sprintf(" ± %.4f", r.Err)
 	}
-	fmt.Fprintf(w, "perplexity %.4f%s (%.4f nats per token) on %d tokens: %d windows of %d of %s, scored by %s as %s, %.1f s\n",
-		r.Perplexity, spread, r.NLL, r.Tokens, r.Windows, r.Seq, r.Text, r.Engine, r.Type, r.Seconds)
+	starts := ""
+	if r.BOS {
+		starts = ", start token before " + map[string]string{explorer.BOSEvery: "each", explorer.BOSFirst: "the first"}[r.Starts]
+	}
+	fmt.Fprintf(w, "perplexity %.4f%s (%.4f nats per token) on %d tokens: %d windows of %d of %s%s, scored by %s as %s, %.1f s\n",
+		r.Perplexity, spread, r.NLL, r.Tokens, r.Windows, r.Seq, r.Text, starts, r.Engine, r.Type, r.Seconds)
 	if r.Dense > 0 {
 		fmt.Fprintf(w, "%.3f × the dense model's %.4f\n", r.Perplexity/r.Dense, r.Dense)
 	}

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -66,6 +67,34 @@ func templated(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Check(recipe.Write(ts.MkAbs(args[0])))
+}
+
+// special writes a tiny model of a kind: nan has a NaN in a norm; turns generates <|im_start|> and A in turns; ends generates
+// <|im_start|> and names it among its end tokens; adds has a tokenizer that adds a start and an end token; none is an ordinary one
+// of Qwen2, whose tokenizer adds neither.
+func special(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: special KIND MODEL")
+	}
+	recipe := gguftest.Tiny("llama")
+	switch args[0] {
+	case "nan":
+		recipe.Values = func(name string, values []float32) {
+			if name == "output_norm.weight" {
+				values[3] = float32(math.NaN())
+			}
+		}
+	case "turns":
+		recipe = recipe.Scripted(map[int]int{3: 5 + 'A'}, 3)
+	case "ends":
+		recipe = recipe.Scripted(nil, 3)
+		recipe.Edit = func(kv *gguf.KV) { ts.Check(kv.Set("tokenizer.ggml.eos_token_ids", []int32{2, 3})) }
+	case "adds":
+		recipe.Edit = func(kv *gguf.KV) { ts.Check(kv.Set("tokenizer.ggml.add_eos_token", true)) }
+	case "none":
+		recipe = gguftest.Tiny("qwen2")
+	}
+	ts.Check(recipe.Write(ts.MkAbs(args[1])))
 }
 
 // existing is the fake backend over files that exist.
@@ -136,7 +165,7 @@ func TestScripts(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %q", name)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "jsonshape": jsonshape, "templated": templated,
+			"exits": exits, "jsonshape": jsonshape, "templated": templated, "special": special,
 		},
 	})
 }

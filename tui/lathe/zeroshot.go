@@ -50,13 +50,17 @@ func (a *app) zeroShotCommand() *cobra.Command {
 			if o.Limit < 0 {
 				return usage(fmt.Errorf("--limit %d", o.Limit))
 			}
+			if !slices.Contains([]string{quality.BOSAuto, quality.BOSEvery, quality.BOSNone}, o.BOS) {
+				return usage(fmt.Errorf("--bos %q: not auto, every or none", o.BOS))
+			}
 			return a.zeroShot(cmd.Context(), model, subnet, list, o)
 		},
 	}
 	flags := cmd.Flags()
 	flags.StringArrayVar(&tasks, "task", nil, "TASK=FILE or TASK=FILE,ANSWERS; may be repeated")
 	flags.IntVar(&o.Limit, "limit", 0, "limit of questions per task, from the start (default: all)")
-	flags.BoolVar(&o.BOS, "bos", false, "begin every text with the BOS token")
+	flags.StringVar(&o.BOS, "bos", quality.BOSAuto, "texts that begin with the start token: every or none (auto, as in the harness: every if the tokenizer adds it)")
+	flags.Lookup("bos").NoOptDefVal = quality.BOSEvery
 	flags.StringVar(&subnet, "subnet", string(explorer.DenseID), "subnet of the workspace to evaluate: an id, a name, or draft")
 	if err := cmd.MarkFlagRequired("task"); err != nil {
 		panic(err) // the flag is defined above
