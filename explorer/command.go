@@ -152,6 +152,7 @@ type (
 		Fitness     string
 		Up          *int // steps by which W_U of what is found is re-fitted, 0 leaves it; nil where there is much time
 		Seed        uint64
+		Set         string `json:",omitempty"` // options of the strategy, such as "population=20,alpha=0.9"
 		Resume      bool
 	}
 	// Export writes a subnet as a GGUF file.

@@ -64,6 +64,9 @@ func (c StartSearch) do(ctx context.Context, e *Exploration, a Actor) (Receipt, 
 	if err := errors.Join(checkRatio("target", c.Target), checkCalibration(c.Calibration)); err != nil {
 		return Receipt{}, err
 	}
+	if err := c.checkSettings(); err != nil {
+		return Receipt{}, err
+	}
 	title := fmt.Sprintf("search at %.2f", c.Target)
 	return e.launch(a, jobs.Background, JobSearch, title, func(ctx context.Context, m *monitor) error { return e.search(ctx, a, c, m) })
 }

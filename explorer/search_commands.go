@@ -6,7 +6,23 @@ import (
 	"slices"
 
 	"github.com/lathe-llm/lathe/explorer/internal/jobs"
+	"github.com/lathe-llm/lathe/search"
 )
+
+// checkSettings reports options that the strategy does not have, or values that they cannot have.
+func (c StartSearch) checkSettings() error {
+	if c.Set == "" {
+		return nil
+	}
+	s, err := search.New(c.Strategy)
+	if err == nil {
+		err = search.Set(s, c.Set)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return nil
+}
 
 func (c Retarget) do(_ context.Context, e *Exploration, _ Actor) (Receipt, error) {
 	if err := checkRatio("target", c.Target); err != nil {

@@ -25,11 +25,12 @@ type Paper struct {
 	// individuals, which start from the one-shot masks; Pm, Ps, Pd those of mutations.
 	P0m, P0s, P0d float64
 	Pm, Ps, Pd    float64
-	Alpha         float64 // overlap of a redrawn mask with the old one
-	Eta           int     // draws that are tried to reach it
-	// Directed constructs masks with the overlap instead of waiting for one: see
+	Alpha         float64 // similarity of a redrawn mask with the old one
+	Eta           int     // draws that are tried to reach it, with Literal
+	// Directed, the default, and Literal are how Alpha is read: see
 	// [space.Mutation].
 	Directed bool
+	Literal  bool `json:",omitempty"`
 	// Range is how far below the target a candidate may be, as a share of it;
 	// others are dropped unscored.
 	Range float64
@@ -38,7 +39,21 @@ type Paper struct {
 	// Granularity and HeadGranularity are what the numbers of kept MLP and
 	// in-head channels are multiples of; 1 in the paper.
 	Granularity, HeadGranularity int
+
+	// How the weights of the result are re-fitted, after the search: the masks stay
+	// as they are. Rho and Steps are those of ADMM.
+	Refit string  `json:"-"` // RefitADMM, RefitExact, RefitLathe or RefitNone
+	Rho   float64 `json:"-"`
+	Steps int     `json:"-"`
 }
+
+// The ways to re-fit what [Paper] has found.
+const (
+	RefitADMM  = "admm"  // the paper's iteration, toward the original outputs
+	RefitExact = "exact" // its limit, by one factorisation
+	RefitLathe = "lathe" // as after the other strategies, toward the dense residual stream
+	RefitNone  = "none"  // the original weights
+)
 
 // PaperFull returns the paper's figures: 50 epochs of 100 candidates on five
 // samples of 2048 tokens.
@@ -46,18 +61,27 @@ func PaperFull() *Paper {
 	return &Paper{
 		N: 100, Nm: 50, Nc: 30, K: 10, Epochs: 50,
 		P0m: 0.6, P0s: 0.3, Pm: 0.3, Ps: 0.1, Pd: 0.1,
-		Alpha: 0.8, Eta: 1000, Range: 0.02, Tokens: 5 * 2048,
+		Alpha: 0.8, Eta: 1000, Directed: true, Range: 0.02, Tokens: 5 * 2048,
 		Granularity: 1, HeadGranularity: 1,
+		Refit: RefitADMM, Rho: 1, Steps: 30,
 	}
 }
 
 // PaperLaptop returns the same search in a size for a laptop: a fifth of the
-// population on a tenth of the text, MLP widths that quantised files can hold, and
-// mutations that work at every ratio.
+// population, twenty epochs, a tenth of the text, and MLP widths that quantised
+// files can hold.
 func PaperLaptop() *Paper {
 	p := PaperFull()
 	p.N, p.Nm, p.Nc, p.K, p.Epochs = 20, 10, 6, 5, 20
-	p.Tokens, p.Granularity, p.Directed = 1024, subnet.DefaultGranularity, true
+	p.Tokens, p.Granularity = 1024, subnet.DefaultGranularity
+	return p
+}
+
+// PaperPlus returns [PaperFull] with the re-fit of the other strategies at the end,
+// so that search and re-fit can be compared separately.
+func PaperPlus() *Paper {
+	p := PaperFull()
+	p.Refit = RefitLathe
 	return p
 }
 
@@ -66,7 +90,8 @@ type PaperState struct {
 	Top []Individual `json:"-"` // the best K so far, best first
 	// Seen are the fingerprints of all masks scored; none is scored twice.
 	Seen []uint64
-	// Barren counts the individuals for which no masks within the range were found.
+	// Barren counts the individuals for which no masks within the range were found,
+	// nor new ones in their place.
 	Barren int
 }
 
@@ -111,8 +136,11 @@ func (s *Paper) space(p *Problem, t Target) space.Space {
 
 // Check reports options or a target that the strategy cannot work with.
 func (s *Paper) Check(p *Problem, t Target) error {
-	if s.N < 1 || s.Nm < 0 || s.Nc < 0 || s.Nm+s.Nc > s.N || s.K < 1 || s.Tokens < 1 || s.Range <= 0 || s.Eta < 0 {
-		return fmt.Errorf("%w: paper with N %d, N_m %d, N_c %d, k %d, range %v, %d tokens", ErrConfig, s.N, s.Nm, s.Nc, s.K, s.Range, s.Tokens)
+	if s.N < 1 || s.Nm < 0 || s.Nc < 0 || s.Nm+s.Nc > s.N {
+		return fmt.Errorf("%w: population %d with mutations %d and crossovers %d: the population is at least 1 and holds both", ErrConfig, s.N, s.Nm, s.Nc)
+	}
+	if s.K < 1 || s.Tokens < 1 || s.Range <= 0 || s.Eta < 0 {
+		return fmt.Errorf("%w: paper with k %d, range %v, eta %d, %d tokens", ErrConfig, s.K, s.Range, s.Eta, s.Tokens)
 	}
 	for _, v := range []float64{s.P0m, s.P0s, s.P0d, s.Pm, s.Ps, s.Pd, s.Alpha} {
 		if !(v >= 0 && v <= 1) {
@@ -261,46 +289,57 @@ func (g *generation) unseen(m subnet.Masks) bool {
 // are N.
 func (s *Paper) breed(g *generation, batch []Individual, base subnet.Masks) []Individual {
 	bounds, top := s.space(g.p, g.s.Target), g.s.Paper.Top
-	mutation := space.Mutation{Pm: s.Pm, Ps: s.Ps, Pd: s.Pd, Alpha: s.Alpha, Eta: s.Eta, Directed: s.Directed}
+	mutation := space.Mutation{Pm: s.Pm, Ps: s.Ps, Pd: s.Pd, Alpha: s.Alpha, Eta: s.Eta, Directed: s.Directed, Literal: s.Literal}
 	initial := mutation
 	initial.Pm, initial.Ps, initial.Pd = s.P0m, s.P0s, s.P0d
 	fresh, child, cross := g.rng(phaseFresh), g.rng(phaseChild), g.rng(phaseCross)
 
-	add := func(o Origin, draw func() (m subnet.Masks, parent int, how string)) {
+	add := func(o Origin, draw func() (m subnet.Masks, parent int, how string)) bool {
 		for range maxTries {
 			m, parent, how := draw()
 			if !bounds.Contains(m) || m.Validate() != nil || !s.inRange(g, m) || !g.unseen(m) {
 				continue
 			}
 			batch = append(batch, g.individual(Candidate{Masks: m}, parent, o, how))
-			return
+			return true
 		}
-		g.s.Paper.Barren++
+		return false
 	}
-	barren := g.s.Paper.Barren
+	children := 0
 	mutations, crossovers := s.Nm, s.Nc
 	if len(top) == 0 || g.s.Generation == 1 {
 		mutations, crossovers = 0, 0 // the first population is drawn from the one-shot masks
 	}
 	for range mutations {
-		add(Mutated, func() (subnet.Masks, int, string) {
+		found := add(Mutated, func() (subnet.Masks, int, string) {
 			parent := top[child.IntN(len(top))]
 			m := bounds.Mutate(child, parent.Masks, base, mutation)
 			return m, parent.ID, differs(parent.Masks, m)
 		})
+		if found {
+			children++
+		}
 	}
 	for range crossovers {
-		add(Crossed, func() (subnet.Masks, int, string) {
+		found := add(Crossed, func() (subnet.Masks, int, string) {
 			a, b := top[cross.IntN(len(top))], top[cross.IntN(len(top))]
 			return space.Crossover(cross, a.Masks, b.Masks), a.ID, fmt.Sprintf("#%d × #%d", a.ID, b.ID)
 		})
+		if found {
+			children++
+		}
 	}
-	for range s.N - mutations - crossovers {
-		add(Fresh, func() (subnet.Masks, int, string) {
+	missed := 0
+	for range s.N - children { // in place of children that were not found, too
+		found := add(Fresh, func() (subnet.Masks, int, string) {
 			return bounds.Mutate(fresh, base, base, initial), 0, "from the one-shot masks"
 		})
+		if !found {
+			missed++
+		}
 	}
-	if missed := g.s.Paper.Barren - barren; missed > 0 {
+	g.s.Paper.Barren += missed
+	if missed > 0 {
 		g.s.event(fmt.Sprintf("%d of %d candidates were not found in %d tries each: their sizes were outside the range, or they were scored before", missed, s.N, maxTries))
 	}
 	return batch

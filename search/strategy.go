@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
@@ -40,14 +41,20 @@ type Strategy interface {
 	Retarget(p *Problem, s State, t Target) State
 }
 
-// New returns a strategy with its defaults by name: ladder, paper, paper-laptop,
-// random or uniform; "" is ladder.
+// Names lists the names of the strategies, the default first.
+func Names() []string {
+	return []string{"ladder", "paper", "paper+", "paper-laptop", "random", "uniform"}
+}
+
+// New returns a strategy with its defaults by one of [Names]; "" is ladder.
 func New(name string) (Strategy, error) {
 	switch name {
 	case "", "ladder":
 		return DefaultLadder(), nil
 	case "paper":
 		return PaperFull(), nil
+	case "paper+":
+		return PaperPlus(), nil
 	case "paper-laptop":
 		return PaperLaptop(), nil
 	case "random":
@@ -55,7 +62,7 @@ func New(name string) (Strategy, error) {
 	case "uniform":
 		return DefaultUniform(), nil
 	}
-	return nil, fmt.Errorf("%w: strategy %q is not one of ladder, paper, paper-laptop, random and uniform", ErrConfig, name)
+	return nil, fmt.Errorf("%w: strategy %q is not one of %s", ErrConfig, name, strings.Join(Names(), ", "))
 }
 
 // generation is a state in the making.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,10 +20,10 @@ import (
 // Search implements [explorer.Searcher] by [pipeline.Run].
 func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, o explorer.Orders, mon explorer.Monitor) (explorer.Made, error) {
 	var text passage
-	v := viewer{m: m, bytes: make(map[int]int64)}
+	v := viewer{m: m, sizes: make(map[int]size)}
 	found, err := pipeline.Run(ctx, pipeline.Config{
 		Request: pipeline.Request{
-			Strategy: r.Strategy, Target: r.Target, Fitness: score.Fitness(r.Fitness), Seed: r.Seed, UpSteps: r.Up, Resume: r.Resume,
+			Strategy: r.Strategy, Target: r.Target, Fitness: score.Fitness(r.Fitness), Seed: r.Seed, Set: r.Set, UpSteps: r.Up, Resume: r.Resume,
 			Windows: r.Calibration.Windows,
 			Budget: search.Budget{
 				Time: time.Duration(r.Budget.Seconds * float64(time.Second)), Evaluations: r.Budget.Evaluations, Tokens: r.Budget.Tokens,
@@ -60,7 +61,7 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 	if err != nil || found.Report == nil {
 		return made, translate(err)
 	}
-	made.Method.Reform, made.Method.Pull = string(reform.Exact), found.Recipe.Solve.Pull
+	made.Method.Reform, made.Method.Pull = cmp.Or(string(found.Recipe.Solve.Method), string(reform.Exact)), found.Recipe.Solve.Pull
 	made.Method.Up, made.Method.Seconds = upSteps(found.Subnet, *found.Recipe), found.Report.Seconds
 	made.Before, made.After, err = m.quick(ctx, explorer.Calibration{Text: r.Calibration.Text, Windows: found.Windows, Seq: found.Seq}, found.Subnet, mon)
 	return made, err
@@ -113,7 +114,13 @@ func (m *model) Assemble(_ context.Context, c explorer.Candidate, _ string) (ggu
 // viewer shows the states of one search as the explorer has them.
 type viewer struct {
 	m     *model
-	bytes map[int]int64 // by candidate, see [explorer.Candidate]
+	sizes map[int]size // by candidate
+}
+
+// size is what is computed once for a candidate, see [explorer.Candidate].
+type size struct {
+	bytes  int64
+	zeroed float64
 }
 
 func (v *viewer) view(s pipeline.View) explorer.Search {
@@ -149,11 +156,12 @@ func (v *viewer) view(s pipeline.View) explorer.Search {
 
 func (v *viewer) candidate(in search.Individual, tiers int) explorer.Candidate {
 	info := v.m.Info()
-	size, ok := v.bytes[in.ID]
+	s, ok := v.sizes[in.ID]
 	if !ok {
-		size = in.Masks.GGUFBytes(info.FileType)
-		v.bytes[in.ID] = size
+		costs := in.Masks.Size()
+		s = size{in.Masks.GGUFBytes(info.FileType), float64(costs.ZeroedParams) / float64(max(costs.DenseBlockParams, 1))}
+		v.sizes[in.ID] = s
 	}
 	dropped := in.Masks.Geometry().BlockParams() - in.Masks.BlockParams()
-	return explorer.Candidate{Individual: in, ShareAll: 1 - float64(dropped)/float64(max(info.Params, 1)), Bytes: size, Tiers: tiers}
+	return explorer.Candidate{Individual: in, ShareAll: 1 - float64(dropped)/float64(max(info.Params, 1)), Bytes: s.bytes, Zeroed: s.zeroed, Tiers: tiers}
 }

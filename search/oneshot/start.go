@@ -11,8 +11,7 @@ import (
 
 // Start ranks, in one pass of text through the dense model, the units that the paper's search starts from, and returns the
 // function that search.Problem needs as its Start: it keeps a share of the in-head channels of each KV group and a share of
-// the MLP channels of each layer. Units are scored by the paper's Φ with the inverse of the diagonal of the second moments
-// alone, without a ridge. The gate, unless nil, is called after each layer and may block.
+// the MLP channels of each layer. Units are scored by the paper's Φ with the whole inverse of the second moments. The gate, unless nil, is called after each layer and may block.
 func Start(ctx context.Context, m *decoder.Model, windows [][]int32, gate func(context.Context) error) (func(s space.Space, attention, mlp float64) (subnet.Masks, error), error) {
 	p, err := newPass(ctx, m, windows)
 	if err != nil {
@@ -22,13 +21,13 @@ func Start(ctx context.Context, m *decoder.Model, windows [][]int32, gate func(c
 	g := m.Geometry()
 	scores := make([][subnet.Modules][]float64, len(g.Layers))
 	err = p.run(ctx, visitor{
-		needs: importance.NeedsOf(importance.PhiDiagonal),
+		needs: importance.NeedsOf(importance.Phi),
 		module: func(layer int, module subnet.Module, b *importance.Block) error {
 			unit := importance.Channels
 			if module == subnet.Attention {
 				unit = importance.HeadChannels
 			}
-			r, err := importance.Rank(importance.PhiDiagonal, b, unit, importance.Options{Ridge: -1})
+			r, err := importance.Rank(importance.Phi, b, unit, importance.Options{})
 			scores[layer][module] = r.Scores
 			return err
 		},

@@ -25,7 +25,8 @@ func (r *run) refitBriefly(ctx context.Context, text [][]int32, c search.Candida
 	return s, err
 }
 
-// refit chooses the units of the result again, as many of each module, and re-fits them, layer by layer.
+// refit re-fits the result, layer by layer. It chooses its units again, as many of each module, unless the masks themselves
+// were searched.
 func (r *run) refit(ctx context.Context, result Result) (Result, error) {
 	recipe, err := oneshot.RecipeOf(preset.Allocated)
 	if err != nil {
@@ -33,8 +34,12 @@ func (r *run) refit(ctx context.Context, result Result) (Result, error) {
 	}
 	r.plan = r.plan.Revise(r.basis())
 	recipe.Refit.UpSteps = r.plan.UpSteps
+	paper, searched := r.strategy.(*search.Paper)
+	if searched {
+		recipe.Refit = paperRefit(paper, recipe.Refit)
+	}
 	s, report, err := oneshot.Refit(ctx, r.model, r.text.Windows[:r.plan.Refit], result.Subnet.Masks, oneshot.Config{
-		Recipe: &recipe, Rechoose: true, Progress: func(e oneshot.Event) {
+		Recipe: &recipe, Rechoose: !searched, Progress: func(e oneshot.Event) {
 			if r.Refitting != nil {
 				r.Refitting(e)
 			}
@@ -47,4 +52,17 @@ func (r *run) refit(ctx context.Context, result Result) (Result, error) {
 	}
 	result.Subnet, result.Recipe, result.Report = s, &recipe.Refit, &report.Report
 	return result, nil
+}
+
+// paperRefit returns how the result of the paper's search is re-fitted, where lathe is the re-fit of the other strategies.
+func paperRefit(p *search.Paper, lathe reform.Recipe) reform.Recipe {
+	switch p.Refit {
+	case search.RefitLathe:
+		return lathe
+	case search.RefitExact:
+		return reform.Recipe{Solve: reform.Options{Method: reform.Exact}}
+	case search.RefitNone:
+		return reform.Recipe{Solve: reform.Options{Method: reform.None}}
+	}
+	return reform.Recipe{Solve: reform.Options{Method: reform.ADMM, Lambdas: []float64{0}, Rho: p.Rho, Steps: p.Steps}}
 }

@@ -24,8 +24,10 @@ import (
 type Request struct {
 	Strategy string        // as in [search.New]; "" is ladder, or uniform where files of the model hold equal widths only
 	Target   float64       // inheriting ratio over the block parameters, in (0, 1]
-	Fitness  score.Fitness // "" is [score.KL]
+	Fitness  score.Fitness // "" is [score.KL], or [score.Perplexity] with the paper's strategies
 	Seed     uint64
+	// Set holds options of the strategy, as for [search.Set].
+	Set string
 	// Budget limits the search, but for its Time, which limits the whole run.
 	Budget search.Budget
 	// Windows is how many windows of text to use, 0 for as many as the time allows.
@@ -185,6 +187,12 @@ func (r *run) check() error {
 	var err error
 	if r.strategy, err = search.New(r.Strategy); err != nil {
 		return refused(err)
+	}
+	if err := search.Set(r.strategy, r.Set); err != nil {
+		return refused(err)
+	}
+	if _, ok := r.strategy.(*search.Paper); ok {
+		r.Fitness = cmp.Or(r.Fitness, score.Perplexity)
 	}
 	if !r.Geometry.Limits().PerLayer && r.Strategy != uniform {
 		return refused(fmt.Errorf("files of %s models have the same widths in all layers, which the strategy %s does not search: use %s", r.Geometry.Arch, r.Strategy, uniform))

@@ -5,10 +5,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/search"
 )
@@ -31,7 +33,8 @@ func (r *run) readText(ctx context.Context) error {
 			r.levelText = cmp.Or(max(before.Levels, 0), levelWindows)
 		}
 	}
-	if windows == 0 && r.Budget.Time > 0 {
+	_, paper := r.strategy.(*search.Paper)
+	if windows == 0 && (r.Budget.Time > 0 || paper) {
 		windows, atMost = maxRefitWindows, true
 	}
 	var err error
@@ -52,6 +55,10 @@ func (r *run) divideText() error {
 	if len(all) < 2 {
 		return fmt.Errorf("%w: a search needs two windows at least, one to fit and one to score on", reform.ErrText)
 	}
+	if p, ok := r.strategy.(*search.Paper); ok {
+		r.divideAtRandom(p.Tokens)
+		return nil
+	}
 	held := min(max(1, int(searchTextShare*float64(len(all)))), maxSearchWindows)
 	r.fitting = spread(all[:len(all)-held], r.levelText)
 	for _, w := range all[len(all)-held:] {
@@ -64,6 +71,33 @@ func (r *run) divideText() error {
 	}
 	return nil
 }
+
+// maxDrawnShare bounds the share of the windows that the candidates of the paper's search are scored on.
+const maxDrawnShare = 5. / 8
+
+// divideAtRandom sets apart so many tokens of text, in windows that are drawn at random.
+func (r *run) divideAtRandom(tokens int) {
+	all := r.text.Windows
+	seq := len(all[0])
+	most := max(1, int(maxDrawnShare*float64(len(all))))
+	held := min((tokens+seq-1)/seq, most)
+	if held*seq < tokens {
+		r.Monitor.Note(fmt.Sprintf("candidates are scored on %d tokens, not on %d: the calibration text has %d windows of %d", held*seq, tokens, len(all), seq))
+	}
+	drawn := subnet.Full(len(all)).Sample(rand.New(rand.NewPCG(r.Seed, textStream)), held)
+	var others [][]int32
+	for i, w := range all {
+		if drawn.Has(i) {
+			r.tuning = append(r.tuning, w)
+		} else {
+			others = append(others, w)
+		}
+	}
+	r.fitting = spread(others, r.levelText)
+}
+
+// textStream separates the random numbers of the text from those of the search.
+const textStream = 0x7E47
 
 // spread returns at most n of the windows, evenly spaced.
 func spread(windows [][]int32, n int) [][]int32 {

@@ -3,6 +3,7 @@ package space
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
@@ -12,25 +13,30 @@ type Mutation struct {
 	Pm float64 // P_m: that a set which has the new ratio already is redrawn
 	Ps float64 // P_s: that the ratio of a head or of an MLP is redrawn
 	Pd float64 // P_d: that the depth is redrawn
-	// Alpha is the minimum overlap of a redrawn set with the old one, as a share
-	// of all N units, and Eta how many draws are tried to reach it.
+	// Alpha is the minimum similarity of a redrawn set with the old one: the units
+	// that they have in common, as a share of those of the new set.
 	Alpha float64
-	Eta   int
-	// Directed draws a subset with the overlap, instead of drawing subsets until
-	// one has it, and reads Alpha as a share of the smaller of the two sets. The
-	// overlap of random subsets is near the product of the two ratios: where that
-	// is below Alpha, the algorithm as printed practically never accepts one.
+	// Literal reads the threshold as the paper prints it: Alpha is a share of all N
+	// units, and Eta is how many subsets are drawn to reach it. No set of a ratio
+	// below Alpha can then be redrawn.
+	Literal bool
+	Eta     int
+	// Directed draws the overlap uniformly between the least and the greatest
+	// possible one, where Alpha is a share of the smaller of the two sets.
 	Directed bool
 }
 
 // Redraw is the paper's Algorithm 1 for a set s and a new size k. It returns s if
-// that has the size and a random number is above P_m; otherwise the first of at most
-// Eta random subsets of size k whose overlap with s reaches Alpha·N, or s if none
-// does.
+// that has the size and a random number is above P_m; otherwise a random subset of
+// size k that has at least Alpha·k units in common with s, or s if there is none.
 //
-// The overlap of a random subset is hypergeometric, so the loop is not run: one
-// random number decides whether any of Eta subsets is accepted, one its overlap, and
-// the subset is drawn with that overlap. The outcomes have the same probabilities.
+// The algorithm draws subsets until one has the overlap. Here the overlap is drawn
+// from the distribution that those draws have, hypergeometric and cut off below the
+// threshold, and then the subset with that overlap. Where the loop would end the
+// outcomes have the same probabilities, and no number of tries is needed.
+//
+// With Literal, the overlap is at least Alpha·N, and one random number decides
+// whether any of Eta subsets would have had it; if none would, Redraw returns s.
 func (m Mutation) Redraw(rng *rand.Rand, s subnet.Set, k int) subnet.Set {
 	if s.Len() == k && rng.Float64() > m.Pm {
 		return s
@@ -40,8 +46,15 @@ func (m Mutation) Redraw(rng *rand.Rand, s subnet.Set, k int) subnet.Set {
 		least := max(atLeast(m.Alpha, most), s.Len()+k-s.N())
 		return overlapping(rng, s, k, least+rng.IntN(most-least+1))
 	}
-	overlaps := overlapOdds(s.N(), s.Len(), k, atLeast(m.Alpha, s.N()))
-	if rng.Float64() >= overlaps.acceptedIn(m.Eta) {
+	if m.Literal {
+		overlaps := overlapOdds(s.N(), s.Len(), k, atLeast(m.Alpha, s.N()))
+		if rng.Float64() >= overlaps.acceptedIn(m.Eta) {
+			return s
+		}
+		return overlapping(rng, s, k, overlaps.draw(rng))
+	}
+	overlaps := overlapOdds(s.N(), s.Len(), k, atLeast(m.Alpha, k))
+	if len(overlaps.p) == 0 {
 		return s
 	}
 	return overlapping(rng, s, k, overlaps.draw(rng))
@@ -58,8 +71,9 @@ func overlapping(rng *rand.Rand, s subnet.Set, k, common int) subnet.Set {
 // odds holds the probabilities of the overlaps lo, lo+1, …
 type odds struct {
 	lo    int
-	p     []float64
-	total float64
+	p     []float64 // relative to the largest
+	sum   float64   // of p
+	total float64   // the probability of any of them
 }
 
 // overlapOdds returns the probabilities that a random k-subset of n units has x
@@ -67,12 +81,20 @@ type odds struct {
 func overlapOdds(n, s, k, least int) odds {
 	o := odds{lo: max(least, 0, s+k-n)}
 	whole := logChoose(n, k)
+	var logs []float64
 	for x := o.lo; x <= min(s, k); x++ {
-		p := math.Exp(logChoose(s, x) + logChoose(n-s, k-x) - whole)
-		o.p = append(o.p, p)
-		o.total += p
+		logs = append(logs, logChoose(s, x)+logChoose(n-s, k-x)-whole)
 	}
-	o.total = min(o.total, 1)
+	if len(logs) == 0 {
+		return o
+	}
+	// Far in the tail all of them would underflow to zero.
+	most := slices.Max(logs)
+	for _, l := range logs {
+		o.p = append(o.p, math.Exp(l-most))
+		o.sum += o.p[len(o.p)-1]
+	}
+	o.total = min(math.Exp(most)*o.sum, 1)
 	return o
 }
 
@@ -86,7 +108,7 @@ func (o odds) acceptedIn(eta int) float64 {
 }
 
 func (o odds) draw(rng *rand.Rand) int {
-	r := rng.Float64() * o.total
+	r := rng.Float64() * o.sum
 	for i, p := range o.p {
 		if r < p {
 			return o.lo + i

@@ -30,13 +30,13 @@ func TestRedrawMatchesTheLoop(t *testing.T) {
 		mu      Mutation
 		n, s, k int
 	}{
-		{"same size", Mutation{Pm: 0.5, Alpha: 0.5, Eta: 20}, 16, 12, 12},
-		{"smaller", Mutation{Pm: 0.5, Alpha: 0.5, Eta: 5}, 16, 12, 10},
-		{"larger", Mutation{Pm: 0.5, Alpha: 0.6, Eta: 50}, 16, 11, 14},
-		{"rare", Mutation{Pm: 0.7, Alpha: 0.4, Eta: 10}, 16, 8, 8},
-		{"never", Mutation{Pm: 1, Alpha: 0.8, Eta: 50}, 16, 8, 8},
-		{"always", Mutation{Pm: 1, Alpha: 0, Eta: 1}, 16, 4, 6},
-		{"no tries", Mutation{Pm: 1, Alpha: 0, Eta: 0}, 16, 4, 6},
+		{"same size", Mutation{Literal: true, Pm: 0.5, Alpha: 0.5, Eta: 20}, 16, 12, 12},
+		{"smaller", Mutation{Literal: true, Pm: 0.5, Alpha: 0.5, Eta: 5}, 16, 12, 10},
+		{"larger", Mutation{Literal: true, Pm: 0.5, Alpha: 0.6, Eta: 50}, 16, 11, 14},
+		{"rare", Mutation{Literal: true, Pm: 0.7, Alpha: 0.4, Eta: 10}, 16, 8, 8},
+		{"never", Mutation{Literal: true, Pm: 1, Alpha: 0.8, Eta: 50}, 16, 8, 8},
+		{"always", Mutation{Literal: true, Pm: 1, Alpha: 0, Eta: 1}, 16, 4, 6},
+		{"no tries", Mutation{Literal: true, Pm: 1, Alpha: 0, Eta: 0}, 16, 4, 6},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			const draws = 5000
@@ -288,4 +288,39 @@ func smol() *subnet.Geometry {
 		g.Layers = append(g.Layers, subnet.LayerGeometry{Heads: 9, KVHeads: 3, FFN: 1536})
 	}
 	return g
+}
+
+// TestRedrawBySimilarity compares the distribution of the overlap with that of drawing subsets until one has it, where that
+// ends, and checks sets that such draws would practically never reach.
+func TestRedrawBySimilarity(t *testing.T) {
+	const n, size, k, draws = 16, 12, 10, 20000
+	mu := Mutation{Pm: 1, Alpha: 0.75}
+	rng := rand.New(rand.NewPCG(25, 26))
+	s := subnet.Full(n).Sample(rng, size)
+	var counts [2][n + 1]float64
+	for range draws {
+		counts[0][mu.Redraw(rng, s, k).Overlap(s)]++
+		for {
+			if drawn := subnet.Full(n).Sample(rng, k); float64(drawn.Overlap(s)) >= mu.Alpha*k {
+				counts[1][drawn.Overlap(s)]++
+				break
+			}
+		}
+	}
+	for x := range n + 1 {
+		a, b := counts[0][x], counts[1][x]
+		if math.Abs(a-b) > 5*math.Sqrt(a+b)+1 {
+			t.Errorf("overlap %d: %v times, %v by rejection", x, a, b)
+		}
+	}
+	half := subnet.Full(1536).Sample(rng, 768)
+	mu.Alpha = 0.8
+	for range 20 {
+		if got := mu.Redraw(rng, half, 768); got.Equal(half) || got.Len() != 768 || got.Overlap(half) < 615 {
+			t.Fatalf("%d units, %d of them kept", got.Len(), got.Overlap(half))
+		}
+	}
+	if small := subnet.Full(100).Sample(rng, 40); !mu.Redraw(rng, small, 90).Equal(small) {
+		t.Error("90 units of which 72 are among 40")
+	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/search"
 )
 
 // searchLine is one line of `search --json`: the state after a generation, or the end.
@@ -26,6 +27,7 @@ type searchLine struct {
 	Perplexity float64 `json:"best_perplexity,omitempty"`
 	KL         float64 `json:"best_kl,omitempty"`
 	Share      float64 `json:"best_share"`
+	Zeroed     float64 `json:"best_zeroed_share,omitempty"` // filled with zeros in a file, besides best_share
 	Bytes      int64   `json:"best_bytes"`
 	Front      int     `json:"front"`
 
@@ -40,9 +42,35 @@ func (a *app) searchCommand() *cobra.Command {
 	cmd := a.newSearchCommand(a.search)
 	cmd.Use, cmd.Short = "search [MODEL]", "Search for the best subnet of a given size"
 	cmd.Long = "Runs until the budget is spent or it is interrupted; the best subnet goes into the workspace. With --json it writes a line\n" +
-		"for each generation and one at the end. --resume continues an interrupted search, also after a crash."
-	cmd.Example = "  lathe search model.gguf --target 0.8 --budget 20m\n  lathe search --target 0.6 --strategy paper --budget evals=2000 --json"
+		"for each generation and one at the end. --resume continues an interrupted search, also after a crash.\n\n" + strategiesHelp()
+	cmd.Example = "  lathe search model.gguf --target 0.8 --budget 20m\n  lathe search --target 0.6 --strategy paper --budget evals=2000 --json\n" +
+		"  lathe search --target 0.6 --strategy paper-laptop --set epochs=10,alpha=0.9,refit=exact"
 	return cmd
+}
+
+// strategiesHelp describes the strategies and their settings.
+func strategiesHelp() string {
+	var b strings.Builder
+	b.WriteString("Strategies:\n")
+	for _, s := range []struct{ name, help string }{
+		{"ladder", "choices of levels, which are prepared cuts of each module with re-fitted weights"},
+		{"paper", "the evolution of arXiv 2409.17372 over masks, re-fitted by its ADMM"},
+		{"paper+", "the same evolution, re-fitted as after ladder"},
+		{"paper-laptop", "paper with a fifth of the population, 20 epochs and a tenth of the text"},
+		{"random", "random choices of levels, the baseline"},
+		{"uniform", "the same widths in all layers, for model families whose files hold no others"},
+	} {
+		fmt.Fprintf(&b, "  %-13s %s\n", s.name, s.help)
+	}
+	b.WriteString("\nSettings of paper, paper+ and paper-laptop, with their values in paper:\n")
+	for _, s := range search.Settings(search.PaperFull()) {
+		fmt.Fprintf(&b, "  %-17s %-8s %s: %s\n", s.Name, s.Value(), s.Help, s.Values)
+	}
+	b.WriteString("\nSettings of random:")
+	for _, s := range search.Settings(search.DefaultRandom()) {
+		fmt.Fprintf(&b, "\n  %-17s %-8s %s: %s", s.Name, s.Value(), s.Help, s.Values)
+	}
+	return b.String()
 }
 
 // newSearchCommand returns a command with the flags of a search, which passes the search to run.
@@ -66,9 +94,10 @@ func (a *app) newSearchCommand(run func(context.Context, exploration, explorer.S
 	}
 	flags := cmd.Flags()
 	flags.Float64Var(&c.Target, "target", 0.8, "ratio of the block parameters to keep, in (0, 1]")
-	flags.StringVar(&c.Strategy, "strategy", "", "search strategy: ladder, paper or random (default ladder)")
+	flags.StringVar(&c.Strategy, "strategy", "", "search strategy: "+strings.Join(search.Names(), ", ")+" (default ladder)")
+	flags.StringVar(&c.Set, "set", "", "settings of the strategy, as name=value,name=value")
 	flags.StringVar(&budget, "budget", "10m", "limit: a duration such as 20m, evals=N, tokens=N, or several separated by commas")
-	flags.StringVar(&c.Fitness, "fitness", "", "what to minimise: kl (to the dense model) or perplexity (default kl)")
+	flags.StringVar(&c.Fitness, "fitness", "", "what to minimise: kl (to the dense model) or perplexity (default kl; perplexity with the paper's strategies)")
 	flags.Uint64Var(&c.Seed, "seed", 1, "random seed; the same seed and budget in evaluations give the same subnet")
 	flags.Var(&optionalInt{&c.Up}, "up", "steps of the re-fit of W_U of the best subnet, 0 to leave W_U unchanged (default: 4 if the time budget allows much text as well)")
 	flags.BoolVar(&c.Resume, "resume", false, "continue the workspace's interrupted search")
@@ -125,6 +154,7 @@ func (a *app) search(ctx context.Context, e exploration, c explorer.StartSearch)
 	if n, ok := s.Subnet(job.Result); ok {
 		line := newSearchLine("end", s.Search)
 		line.Model, line.Subnet, line.Method, line.Share, line.Bytes = s.Model.Path, string(n.ID), &n.Method, n.Size.Ratio, n.Bytes
+		line.Zeroed = float64(n.Size.ZeroedParams) / float64(max(n.Size.DenseBlockParams, 1))
 		line.Method.Seconds = 0 // so that equal searches end with equal lines
 		masks, failed := n.Masks.MarshalText()
 		if failed != nil {
@@ -146,12 +176,17 @@ func newSearchLine(event string, s explorer.Search) searchLine {
 	line := searchLine{Event: event, Generation: s.Generation, Evaluated: s.Evaluated, Tokens: s.Tokens, Front: len(s.Front)}
 	if b := s.Best; b != nil {
 		line.Best, line.Perplexity, line.KL, line.Share, line.Bytes = b.Score.Fitness, b.Score.Perplexity(), b.Score.KL, b.Ratio, b.Bytes
+		line.Zeroed = b.Zeroed
 	}
 	return line
 }
 
 func (l searchLine) words(w io.Writer, n explorer.Subnet) {
-	fmt.Fprintf(w, "%s: %.3f of the block parameters, fitness %.4f", n.ID, l.Share, l.Best)
+	fmt.Fprintf(w, "%s: %.3f of the block parameters", n.ID, l.Share)
+	if l.Zeroed > 0 {
+		fmt.Fprintf(w, " (files contain another %.3f as zeros)", l.Zeroed)
+	}
+	fmt.Fprintf(w, ", fitness %.4f", l.Best)
 	if l.Perplexity > 0 {
 		fmt.Fprintf(w, ", perplexity %.2f", l.Perplexity)
 	}

@@ -11,6 +11,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/tui/internal/action"
 	"github.com/lathe-llm/lathe/tui/internal/layout"
 	"github.com/lathe-llm/lathe/tui/internal/paint"
@@ -190,6 +191,9 @@ func (s *Screen) last() (lastSearch, bool) {
 	return lastSearch{}, false
 }
 
+// defaultFitness leaves the fitness to the strategy.
+const defaultFitness = "default"
+
 // start asks for the settings of a search. A resumed one keeps its settings and only gets more time.
 func (s *Screen) start() tea.Cmd {
 	last, resumable := s.last()
@@ -207,12 +211,13 @@ func (s *Screen) start() tea.Cmd {
 	entries := []*widget.Entry{
 		widget.TextEntry("target", "target", targetName(target), "inheriting ratio: the share of block parameters to keep", widget.Ratio),
 		widget.TextEntry("minutes", "minutes", "20", "how long it may take; empty: until you stop it", widget.NumberIn(0, 1e6)),
-		widget.ChoiceEntry("strategy", "strategy", cmp.Or(was.Strategy, "ladder"), "ladder: levels computed in advance; paper: masks as in the paper", "ladder", "paper", "random"),
-		widget.ChoiceEntry("fitness", "fitness", cmp.Or(was.Fitness, "kl"), "kl: divergence from the dense model; perplexity: on the text", "kl", "perplexity"),
+		widget.ChoiceEntry("strategy", "strategy", cmp.Or(was.Strategy, "ladder"), "ladder: levels computed in advance; paper: the evolution of masks of arXiv 2409.17372; paper+: that, re-fitted as ladder; paper-laptop: a smaller one", search.Names()...),
+		widget.ChoiceEntry("fitness", "fitness", cmp.Or(was.Fitness, defaultFitness), "kl: divergence from the dense model; perplexity: on the text; default: kl, or perplexity with the paper's strategies", defaultFitness, "kl", "perplexity"),
 		widget.TextEntry("text", "text", was.Calibration.Text, "calibration text: a file or a folder; empty: the default text", nil),
 		widget.TextEntry("windows", "windows", count(was.Calibration.Windows), "windows of calibration text", widget.CountIn(1, 100000)),
 		widget.TextEntry("seq", "window tokens", count(was.Calibration.Seq), "tokens per window", widget.CountIn(16, 1<<20)),
 		widget.TextEntry("seed", "seed", strconv.FormatUint(seed, 10), "equal seeds give equal searches", widget.CountIn(0, 1<<30)),
+		widget.TextEntry("set", "settings", was.Set, "of the strategy, such as population=20,alpha=0.9; empty: its own", nil),
 	}
 	if resumable {
 		for _, e := range entries {
@@ -233,8 +238,12 @@ func (s *Screen) start() tea.Cmd {
 			}
 			return s.host.Do(c, nil)
 		}
+		fitness := f.Get("fitness")
+		if fitness == defaultFitness {
+			fitness = ""
+		}
 		return s.host.Do(explorer.StartSearch{
-			Strategy: f.Get("strategy"), Target: f.Number("target"), Fitness: f.Get("fitness"), Seed: uint64(f.Count("seed")),
+			Strategy: f.Get("strategy"), Target: f.Number("target"), Fitness: fitness, Set: f.Get("set"), Seed: uint64(f.Count("seed")),
 			Budget:      explorer.Budget{Seconds: more},
 			Calibration: explorer.Calibration{Text: f.Get("text"), Windows: f.Count("windows"), Seq: f.Count("seq")},
 		}, nil)

@@ -216,6 +216,9 @@ func (s *Screen) drawCandidate(t *theme.Theme, c explorer.Candidate, w, h int) [
 	rows := widget.Flow(t, w, segs, 2)
 	segs = nil
 	add(t.Text, "%.3f of block parameters", c.Ratio)
+	if c.Zeroed > 0 {
+		add(t.Text, "%.3f more as zeros", c.Zeroed)
+	}
 	add(t.Dim, "%.2f with embedding", c.ShareAll)
 	rows = append(rows, widget.Flow(t, w, segs, 2)...)
 	segs = nil
