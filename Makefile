@@ -18,7 +18,7 @@ export GOMLX_NO_AUTO_INSTALL := 1
 PYTHON ?= python3
 BENCH ?= ./...
 
-.PHONY: run test test-fast build check setup headers lint fuzz bench golden env clean
+.PHONY: run test test-fast race build check setup headers lint fuzz bench golden env clean
 
 run: setup build
 	@bin/lathe $(MODEL)
@@ -41,17 +41,41 @@ headers: check
 setup: check
 	@$(PYTHON) .ci/setup.py "$(LATHE_CACHE)"
 
-# Everything, on the real default model. `make test-fast` needs no model and no C compiler.
+# Everything, on the real default model.
 test: setup build
 	go vet ./...
 	go test -timeout 30m ./...
 
-test-fast:
-	CGO_ENABLED=0 go test -tags nocgo ./search/... ./infer ./infer/gguf ./explorer ./tui/...
+# Packages whose tests need neither a model nor a C compiler.
+FAST := ./infer ./infer/durable ./infer/fake ./infer/gguf ./infer/hub ./infer/internal/... ./infer/memory ./infer/openai \
+  ./infer/subnet ./reform/linalg ./search/... ./explorer ./explorer/draft ./explorer/format ./explorer/internal/... \
+  ./explorer/report ./tui ./tui/internal/... ./tui/sshserver ./tui/tuitest/...
 
-lint: build
-	@command -v golangci-lint >/dev/null || { echo "lathe: golangci-lint (v2) was not found: go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0" >&2; exit 1; }
-	golangci-lint run ./...
+test-fast:
+	CGO_ENABLED=0 go test -tags nocgo $(FAST)
+
+# The race detector itself needs a C compiler; the packages do not.
+race: check
+	CGO_ENABLED=1 go test -race -short -tags nocgo -timeout 20m $(FAST)
+
+TOOLS := $(LATHE_CACHE)/tools
+GOLANGCI := $(TOOLS)/golangci-lint-v2.15.0
+DEADCODE := $(TOOLS)/deadcode-v0.47.0
+
+$(GOLANGCI):
+	@$(call install-tool,github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0)
+
+$(DEADCODE):
+	@$(call install-tool,golang.org/x/tools/cmd/deadcode@v0.47.0)
+
+# install-tool builds a pinned tool without the flags that llama.cpp is built with, and puts it under its target's name.
+define install-tool
+echo "lathe: building $(1)" >&2; mkdir -p $(TOOLS)/new && GOEXPERIMENT= CGO_ENABLED=0 GOBIN=$(TOOLS)/new go install $(1) && mv $(TOOLS)/new/$(notdir $(firstword $(subst @, ,$(1)))) $@
+endef
+
+lint: build $(GOLANGCI) $(DEADCODE)
+	$(GOLANGCI) run ./...
+	.ci/deadcode $(DEADCODE)
 
 # Benchmarks, as Go benchmark lines on standard output. LATHE_TORCH=/path/python3 compares scoring with PyTorch;
 # LATHE_SLOW=1 adds the comparison of search strategies, which takes an hour and more.

@@ -272,10 +272,8 @@ type (
 	DeleteChat struct{ Chat ChatID }
 )
 
-// Commands on messages and presence.
+// Commands on presence.
 type (
-	// Dismiss removes a message; 0 removes all.
-	Dismiss struct{ Message uint64 }
 	// Attach announces the actor as a viewer, or that it looks at something else now.
 	Attach struct{ Where string }
 	// Detach takes the announcement back.
@@ -319,6 +317,5 @@ func (ConfigureChat) needs() needs    { return anEditor }
 func (SetColumns) needs() needs       { return anEditor }
 func (Vote) needs() needs             { return anEditor }
 func (DeleteChat) needs() needs       { return anEditor }
-func (Dismiss) needs() needs          { return aViewer }
 func (Attach) needs() needs           { return aViewer }
 func (Detach) needs() needs           { return aViewer }

@@ -196,7 +196,7 @@ func TestCloseStopsEverything(t *testing.T) {
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := e.Do(t.Context(), explorertest.Owner, explorer.Dismiss{}); err == nil {
+	if _, err := e.Do(t.Context(), explorertest.Owner, explorer.Undo{}); err == nil {
 		t.Error("a closed exploration takes commands")
 	}
 }

@@ -5,18 +5,6 @@ import (
 	"slices"
 )
 
-func (c Dismiss) do(_ context.Context, e *Exploration, _ Actor) (Receipt, error) {
-	id := c.Message
-	e.update(SectionMessages, func(s *Snapshot) {
-		if id == 0 {
-			s.Messages = nil
-			return
-		}
-		s.Messages = slices.DeleteFunc(slices.Clone(s.Messages), func(m Message) bool { return m.ID == id })
-	})
-	return Receipt{}, nil
-}
-
 func (c Attach) do(_ context.Context, e *Exploration, a Actor) (Receipt, error) {
 	where := CleanName(c.Where)
 	e.update(SectionPresence, func(s *Snapshot) {

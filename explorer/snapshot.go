@@ -58,6 +58,7 @@ func (s Section) kept() bool {
 	switch s {
 	case SectionModel, SectionSubnets, SectionDraft, SectionChats, SectionBenches:
 		return true
+	default: // nothing for the others
 	}
 	return false
 }

@@ -13,7 +13,7 @@ const (
 	KVQ40 = "q4_0"
 )
 
-// AllLayers, as LoadOptions.GPULayers, puts as many layers on the GPU as fit in its memory.
+// AllLayers is the value of LoadOptions.GPULayers that puts as many layers on the GPU as fit in its memory.
 const AllLayers = -1
 
 // LoadOptions describe which file to load and how. [Defaults] returns those of most callers.
@@ -239,7 +239,7 @@ func (o DistributionOptions) Validate(windows [][]int32) error {
 		if o.FromOf(w) < 1 {
 			return fmt.Errorf("window %d: first scored position %d, the first token has no context: %w", w, o.FromOf(w), ErrInvalid)
 		}
-		if n := max(0, len(window)-o.FromOf(w)); o.At != nil && len(o.At[w]) != n {
+		if n := max(0, len(window)-o.FromOf(w)); len(o.At) > 0 && len(o.At[w]) != n {
 			return fmt.Errorf("window %d: requested tokens for %d of %d positions: %w", w, len(o.At[w]), n, ErrInvalid)
 		}
 	}

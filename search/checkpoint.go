@@ -180,11 +180,12 @@ func restoreAll(all []recordedIndividual, p *Problem, t Target) ([]Individual, e
 			Score: r.Score, Tier: r.Tier,
 		}
 		var err error
-		if r.Choice == nil {
+		switch {
+		case r.Choice == nil:
 			in.Masks, err = subnet.FromBits(p.Geometry, r.Bits)
-		} else if p.Levels == nil {
+		case p.Levels == nil:
 			err = fmt.Errorf("it chooses among levels, and there are none")
-		} else {
+		default:
 			in.Candidate, err = p.candidate(r.Choice)
 		}
 		if err != nil {

@@ -48,6 +48,7 @@ func levelCost(p *Problem, t Target, slot, i int) int64 {
 		return level.Params
 	case Latency:
 		return int64(math.Round(level.Seconds * 1e9))
+	default: // nothing for the others
 	}
 	// The difference that the level makes in a model of two such layers, so that
 	// no rule about first layers applies.

@@ -44,6 +44,7 @@ func (t Target) String() string {
 		return fmt.Sprintf("%.4g MB as %s with %d tokens of context", t.Value/1e6, t.Type, t.Context)
 	case Latency:
 		return fmt.Sprintf("%.4g ms per token", t.Value*1e3)
+	default: // nothing for the others
 	}
 	return fmt.Sprintf("%.4g of the parameters", t.Value)
 }
@@ -91,6 +92,7 @@ func (t Target) cost(c Candidate, levels *space.Levels) float64 {
 			seconds += levels.Level(c.Choice, s).Seconds
 		}
 		return seconds
+	default: // nothing for the others
 	}
 	return float64(c.Masks.BlockParams()) / float64(g.BlockParams())
 }

@@ -31,6 +31,7 @@ func ParseColor(text string) (Color, error) {
 		return c, nil
 	case "auto":
 		return ColorAuto, nil
+	default: // nothing for the others
 	}
 	return ColorAuto, fmt.Errorf("%q is not auto, none, 16, 256 or true", text)
 }
@@ -42,6 +43,7 @@ func ParseTheme(text string) (Theme, error) {
 		return t, nil
 	case "auto":
 		return ThemeAuto, nil
+	default: // nothing for the others
 	}
 	return ThemeAuto, fmt.Errorf("%q is not auto, dark or light", text)
 }

@@ -239,6 +239,7 @@ func (m *Model) jobMark(j explorer.Job) string {
 		return g.Spinner[int(m.now().UnixMilli()/screen.ClockEvery.Milliseconds())%len(g.Spinner)]
 	case explorer.Paused, explorer.Yielded:
 		return "="
+	default: // nothing for the others
 	}
 	return g.Ring
 }

@@ -126,6 +126,7 @@ func (m *Model) noteLook(level explorer.MessageLevel) (theme.Style, string) {
 		return m.theme.Bad, m.theme.Glyph.Cross
 	case explorer.Warning:
 		return m.theme.Warn, m.theme.Glyph.Bang
+	default: // nothing for the others
 	}
 	return m.theme.Info, m.theme.Glyph.Note
 }

@@ -142,6 +142,7 @@ func (c Color) profile() (p colorprofile.Profile, ok bool) {
 		return colorprofile.ANSI256, true
 	case ColorTrue:
 		return colorprofile.TrueColor, true
+	default: // nothing for the others
 	}
 	return colorprofile.ANSI256, false
 }

@@ -152,7 +152,7 @@ func localIndex(local bool) int {
 }
 
 // isLocal reports whether a layer's attention has a sliding window.
-func (m *Model) isLocal(layer int) bool { return m.config.Local != nil && m.config.Local[layer] }
+func (m *Model) isLocal(layer int) bool { return len(m.config.Local) > 0 && m.config.Local[layer] }
 
 // rotaryFreqs returns the angle per position of each rotary pair, in layers with a sliding window or in others.
 func rotaryFreqs(c gguf.Config, local bool) []float64 {

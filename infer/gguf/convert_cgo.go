@@ -12,6 +12,7 @@ func decodable(t Type) bool {
 	switch t {
 	case F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, MXFP4:
 		return true
+	default: // nothing for the others
 	}
 	return false
 }
@@ -20,6 +21,7 @@ func encodable(t Type) bool {
 	switch t {
 	case F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K:
 		return true
+	default: // nothing for the others
 	}
 	return false
 }

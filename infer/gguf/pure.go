@@ -43,6 +43,7 @@ func decodePure(t Type, data []byte, n int) []float32 {
 				values[32*b+16+i] = d*float32(block[4+i]>>4) + m
 			}
 		}
+	default: // nothing for the others
 	}
 	return values
 }
@@ -76,6 +77,7 @@ func encodePure(t Type, values []float32) []byte {
 				data = append(data, byte(int8(math.Round(float64(v*inverse)))))
 			}
 		}
+	default: // nothing for the others
 	}
 	return data
 }

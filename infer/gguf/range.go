@@ -29,6 +29,7 @@ func limit(t Type) float32 {
 		return 16 * maxHalf
 	case Q8_0:
 		return 127 * maxHalf
+	default: // nothing for the others
 	}
 	return maxHalf
 }

@@ -46,7 +46,7 @@ func (s Subject) engine(t *testing.T) {
 
 func (s Subject) load(t *testing.T) {
 	e := s.Engine(t)
-	defer e.Close()
+	defer func() { _ = e.Close() }()
 	dir := t.TempDir()
 	foreign := filepath.Join(dir, "foreign.gguf")
 	if err := os.WriteFile(foreign, []byte(strings.Repeat("not a model ", 100)), 0o600); err != nil {
@@ -84,7 +84,7 @@ func (s Subject) load(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	if m, err := e.Load(ctx, s.options(), func(float64) { cancel() }); err == nil {
-		m.Close() // loaded before anybody looked
+		_ = m.Close() // loaded before anybody looked
 	} else {
 		expect(t, "cancelled while loading", err, context.Canceled)
 	}

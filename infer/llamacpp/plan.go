@@ -235,8 +235,7 @@ func (p *plan) place(devices []infer.Device, host int64) error {
 		p.request.GPULayers = 0
 	}
 	layers := len(p.need.layers)
-	switch want := p.request.GPULayers; {
-	case want < 0 || want > layers:
+	if want := p.request.GPULayers; want < 0 || want > layers {
 		p.request.GPULayers = p.fit(gpu)
 	}
 	onGPU := int64(0)

@@ -135,6 +135,7 @@ func (s *session) dispatch(f frame) (any, error) {
 		return handle(f, s.load)
 	case kindPrompt:
 		return handle(f, s.prompt)
+	default: // nothing for the others
 	}
 	if s.net == nil {
 		return nil, fmt.Errorf("%w: %s before a model is loaded", errProtocol, f.Kind)
@@ -150,6 +151,7 @@ func (s *session) dispatch(f frame) (any, error) {
 		return handle(f, s.score)
 	case kindBench:
 		return handle(f, s.bench)
+	default: // nothing for the others
 	}
 	return nil, fmt.Errorf("%w: unknown request %q", errProtocol, f.Kind)
 }

@@ -177,7 +177,8 @@ func put(to map[string]any, c leaf, value any) {
 	name := c.path[len(c.path)-1]
 	if c.list {
 		list, _ := to[name].([]any)
-		value = append(list, value)
+		list = append(list, value)
+		value = list
 	}
 	to[name] = value
 }
@@ -201,6 +202,7 @@ func scalar(v parquet.Value) (any, error) {
 			return nil, nil // JSON has no such number
 		}
 		return f, nil
+	default: // nothing for the others
 	}
 	return nil, fmt.Errorf("%w: values of type %s", ErrFormat, v.Kind())
 }

@@ -137,7 +137,8 @@ func (t Type) FileType() uint32 { return t.layout().file }
 
 // ParseType returns the type of a name, in upper or lower case. It wraps [ErrType] when there is no such type.
 func ParseType(name string) (Type, error) {
-	for t, l := range types {
+	for t := range types {
+		l := &types[t]
 		if l.block > 0 && strings.EqualFold(l.name, name) {
 			return Type(t), nil
 		}

@@ -105,6 +105,7 @@ func (b *Block) columns(u Unit) int {
 		return b.HeadDim * b.Layer.HeadsPerGroup()
 	case HeadChannels:
 		return b.Layer.HeadsPerGroup()
+	default: // nothing for the others
 	}
 	return 1
 }

@@ -195,7 +195,8 @@ func obs(b *Block, u Unit, o Options) (Ranking, error) {
 	}
 	if o.Keep > 0 {
 		r.Loss = nil
-		return r, s.order(&r, b.columns(u))
+		err := s.order(&r, b.columns(u)) // changes r
+		return r, err
 	}
 	whole := Energy(b)
 	r.Loss, r.Alone = relative(r.Loss, whole), relative(r.Alone, whole)

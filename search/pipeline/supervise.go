@@ -52,6 +52,7 @@ func (r *run) superviseJob(ctx context.Context, job *search.Job) (stop func()) {
 			case givingUp:
 				r.Monitor.Note(fmt.Sprintf("search: %v: the search ends here and keeps what it has found", s.Err))
 				job.Stop()
+			default: // nothing for the others
 			}
 		}
 	}()

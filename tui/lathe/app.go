@@ -106,7 +106,7 @@ func joinLines(c *cobra.Command) {
 	}
 }
 
-var lineBreak = regexp.MustCompile(`([^\n])\n([^\n\s])`)
+var lineBreak = regexp.MustCompile(`([^\n])\n(\S)`)
 
 // newRoot returns the command tree.
 func newRoot(a *app) *cobra.Command {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"os/exec"
 	"regexp"
@@ -122,7 +123,8 @@ func TestProgramHasTheLookOfItsEnvironment(t *testing.T) {
 	})
 	t.Run("invalid value", func(t *testing.T) {
 		sent, err := open(t, []string{"LATHE_THEME=dusk"})
-		if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != exitUsage {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != exitUsage {
 			t.Errorf("ended with %v", err)
 		}
 		checkLook(t, sent, `LATHE_THEME: "dusk" is not auto, dark or light`, "Library")

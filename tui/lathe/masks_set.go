@@ -176,6 +176,7 @@ func dropOf(layers []int, p draft.Module) draft.Mutation {
 		return draft.DropAttention{Layers: layers}
 	case draft.MLP:
 		return draft.DropMLP{Layers: layers}
+	default: // nothing for the others
 	}
 	return draft.DropLayer{Layers: layers}
 }

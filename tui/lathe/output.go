@@ -85,6 +85,7 @@ func (a *app) follow(ctx context.Context, e exploration, id explorer.JobID, each
 			return job, fmt.Errorf("%s: %w", job.Title, job.Cause)
 		case explorer.Stopped:
 			return job, context.Canceled
+		default: // nothing for the others
 		}
 		p.show(job)
 		if err := e.Wait(ctx, s.Revision); err != nil {

@@ -99,7 +99,7 @@ func TestCommandsOfOneSessionAreBounded(t *testing.T) {
 	accepted := func(d *sessionView, try int) (n int) {
 		t.Helper()
 		for range try {
-			_, err := d.Do(t.Context(), explorer.Actor{}, explorer.Dismiss{})
+			_, err := d.Do(t.Context(), explorer.Actor{}, explorer.Detach{})
 			switch {
 			case err == nil:
 				n++

@@ -90,6 +90,7 @@ func (s *Server) command(sess ssh.Session, session *session, c *channel, words [
 				switch ssh.Signal(name) {
 				case ssh.SIGINT, ssh.SIGTERM, ssh.SIGHUP, ssh.SIGKILL, ssh.SIGQUIT:
 					cancel()
+				default: // nothing for the others
 				}
 			}
 		}

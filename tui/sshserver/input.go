@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"slices"
 )
 
 // Limits of what a terminal may send, in bytes.
@@ -89,7 +90,7 @@ func (i *input) take(chunk []byte) {
 
 // seek returns the number of bytes up to the end of the first mark, which may have begun in an earlier chunk.
 func (i *input) seek(chunk, mark []byte) (n int, found bool) {
-	text := append(i.tail, chunk...)
+	text := slices.Concat(i.tail, chunk)
 	if at := bytes.Index(text, mark); at >= 0 {
 		return at + len(mark) - len(i.tail), true
 	}

@@ -83,7 +83,7 @@ func parseRecord[R any](line []byte) (R, error) {
 	var r R
 	sum, text, ok := bytes.Cut(line, []byte(" "))
 	want, err := strconv.ParseUint(string(sum), 16, 32)
-	if !ok || err != nil || len(sum) != 8 || crc32.ChecksumIEEE(text) != uint32(want) {
+	if !ok || err != nil || len(sum) != 8 || uint64(crc32.ChecksumIEEE(text)) != want {
 		return r, fmt.Errorf("%w: the checksum does not match", fault.ErrDamaged)
 	}
 	if err := json.Unmarshal(text, &r); err != nil {

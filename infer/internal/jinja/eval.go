@@ -319,7 +319,7 @@ func integers(op string, i, j int64) (value, error) {
 		if i == 0 || j == 0 {
 			return int64(0), nil
 		}
-		if p := i * j; p/j == i && !(i == -1 && j == math.MinInt64) && !(j == -1 && i == math.MinInt64) {
+		if p := i * j; p/j == i && (i != -1 || j != math.MinInt64) && (j != -1 || i != math.MinInt64) {
 			return p, nil
 		}
 		return nil, errOverflow

@@ -135,7 +135,7 @@ func (r *renderer) percent(format string, args value) (value, error) {
 			return nil, err
 		}
 	}
-	if next < len(items) && named == nil && !(len(items) == 1 && !isTuple && isContainer(args)) {
+	if next < len(items) && named == nil && (len(items) != 1 || isTuple || !isContainer(args)) {
 		return nil, errors.New("not all arguments converted during string formatting")
 	}
 	return b.String(), r.allocate(len(format))

@@ -38,6 +38,7 @@ func (t token) String() string {
 		return "text"
 	case stringLiteral:
 		return "string"
+	default: // nothing for the others
 	}
 	return "'" + t.text + "'"
 }

@@ -138,7 +138,7 @@ func init() {
 	for n := range mutating {
 		if n, ok := strings.CutPrefix(n, "dict."); ok {
 			dictMethods[n] = methodEntry[*dict]{[]string{"a", "b"}, 0, func(*renderer, *dict, params) (value, error) {
-				return nil, fmt.Errorf("access to attribute '%s' of 'dict' object is unsafe.", n)
+				return nil, fmt.Errorf("access to attribute '%s' of 'dict' object is unsafe", n)
 			}}
 		}
 	}

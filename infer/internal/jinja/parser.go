@@ -550,7 +550,7 @@ func (p *parser) and() (expr, error) {
 }
 
 func (p *parser) not() (expr, error) {
-	if p.isName("not") && !(p.ahead().kind == name && p.ahead().text == "in") {
+	if p.isName("not") && (p.ahead().kind != name || p.ahead().text != "in") {
 		leave, err := p.enter()
 		if err != nil {
 			return nil, err
@@ -709,6 +709,7 @@ func (p *parser) primary() (expr, error) {
 			p.take()
 			return p.dict()
 		}
+	default: // nothing for the others
 	}
 	return nil, p.unexpected()
 }

@@ -65,14 +65,6 @@ type dict struct {
 
 func newDict() *dict { return &dict{at: map[any]int{}} }
 
-func dictOf(pairs ...any) *dict {
-	d := newDict()
-	for i := 0; i < len(pairs); i += 2 {
-		_ = d.set(pairs[i], pairs[i+1]) // keys of the program's own are hashable
-	}
-	return d
-}
-
 // hashKey returns a comparable key: equal values of different types, such as 1, 1.0 and True, have the same.
 func hashKey(v value) (any, error) { return hashKeyAt(v, 0) }
 

@@ -3,6 +3,7 @@
 package piece
 
 import (
+	"bytes"
 	"strings"
 	"unicode/utf8"
 )
@@ -44,7 +45,7 @@ func (a *Assembler) firstStop() int {
 		if s == "" {
 			continue
 		}
-		if at := strings.Index(string(a.held), s); at >= 0 && (first < 0 || at < first) {
+		if at := bytes.Index(a.held, []byte(s)); at >= 0 && (first < 0 || at < first) {
 			first = at
 		}
 	}

@@ -13,17 +13,6 @@ import (
 // None is written where a number is not known.
 const None = "–"
 
-// digits3 writes three significant digits without an exponent: 1.23, 12.3, 123.
-func digits3(n float64) string {
-	switch {
-	case n < 9.995:
-		return strconv.FormatFloat(n, 'f', 2, 64)
-	case n < 99.95:
-		return strconv.FormatFloat(n, 'f', 1, 64)
-	}
-	return strconv.FormatFloat(n, 'f', 0, 64)
-}
-
 // Fixed writes v with the given decimals, or None where it is NaN or infinite.
 func Fixed(v float64, decimals int) string {
 	if math.IsNaN(v) || math.IsInf(v, 0) {

@@ -39,6 +39,7 @@ func TestProfilesKeepToTheirColours(t *testing.T) {
 				if strings.Contains(on, "8;2;") {
 					t.Errorf("%s: %q has a 24-bit colour", name, on)
 				}
+			default: // nothing for the others
 			}
 		}
 	}

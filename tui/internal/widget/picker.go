@@ -178,6 +178,7 @@ func (p *Picker) Mouse(host screen.Host, e screen.MouseEvent) tea.Cmd {
 			p.list.At = i
 			return p.choose(host, found[i])
 		}
+	default: // nothing for the others
 	}
 	return nil
 }

@@ -68,7 +68,7 @@ func Movie(w io.Writer, cast io.Reader, look Look) error {
 		}
 		before = at
 		if kind == "o" {
-			if _, err := emu.Write([]byte(data)); err != nil {
+			if _, err := emu.WriteString(data); err != nil {
 				return err
 			}
 		}

@@ -102,7 +102,7 @@ func drawRun(b *bytes.Buffer, r run, y int, look Look) {
 	}
 	attr := faint
 	if fg != look.Foreground {
-		attr += fmt.Sprintf(` fill="%s"`, fg)
+		attr += ` fill="` + fg + `"`
 	}
 	if r.style.Attrs&uv.AttrBold != 0 {
 		attr += ` font-weight="bold"`

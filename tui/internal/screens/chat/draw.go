@@ -161,11 +161,12 @@ func (s *Screen) replyRows(t *theme.Theme, c explorer.Chat, col explorer.Column,
 		return []string{widget.Line(w).Put(t.Pending, spinner+" generating").String()}
 	}
 	var rows []string
-	if last && col.Loading {
+	switch {
+	case last && col.Loading:
 		rows = append(rows, widget.Line(w).Put(t.Pending, spinner+" loading the model").String())
-	} else if last && r.Streaming && col.Place > 0 {
+	case last && r.Streaming && col.Place > 0:
 		rows = append(rows, widget.Line(w).Put(t.Pending, fmt.Sprintf("%s waiting for the model, position %d", spinner, col.Place)).String())
-	} else if r.Streaming && r.Text == "" {
+	case r.Streaming && r.Text == "":
 		rows = append(rows, widget.Line(w).Put(t.Pending, spinner+" reading the prompt").String())
 	}
 	if strings.TrimSpace(r.Text) != "" {

@@ -198,6 +198,7 @@ func (s *Screen) Announce(j explorer.Job) string {
 		if n, ok := snap.Subnet(j.Result); ok && subnets.Newest(n) != nil {
 			return "the perplexity of " + subnets.Name(snap, j.Result) + " is " + text.Perplexity(subnets.Newest(n).Perplexity)
 		}
+	default: // nothing for the others
 	}
 	return ""
 }

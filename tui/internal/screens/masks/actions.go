@@ -179,6 +179,7 @@ func (s *Screen) sideways(by int) tea.Cmd {
 		return s.keep(func(layer int) int { return s.block.set(masks, layer).Len() + by*s.step })
 	case subnet.Heads:
 		return s.keep(func(layer int) int { return masks.Layer(layer).Groups(masks.Geometry().Layers[layer]).Len() + by })
+	default: // nothing for the others
 	}
 	set := s.units()
 	n := layout.Clamp(set.Len()+2*by, 0, set.N()) // rotary pairs stay together
@@ -260,6 +261,7 @@ func (s *Screen) drop() tea.Cmd {
 		return s.changing([]draft.Mutation{draft.DropMLP{Layers: s.selection()}})
 	case subnet.Heads:
 		return s.changing([]draft.Mutation{draft.DropAttention{Layers: s.selection()}})
+	default: // nothing for the others
 	}
 	return s.setUnits(subnet.Empty(s.units().N()))
 }
@@ -323,6 +325,7 @@ func (s *Screen) toggle() tea.Cmd {
 			return s.host.Perform("masks.restore")
 		}
 		return s.host.Perform("masks.drop")
+	default: // nothing for the others
 	}
 	if why := s.host.Blocked("masks.drop"); why != "" {
 		s.host.Note(explorer.Info, why)

@@ -34,6 +34,7 @@ func (s *Screen) drawDetail(t *theme.Theme, w, h int) []string {
 			r.Put(t.Dim, fmt.Sprintf(" in %d of %d groups", masks.Layer(i).Groups(lg).Len(), lg.KVHeads))
 		case subnet.Channels:
 			r.Put(t.Dim, fmt.Sprintf(" (step %d)", s.step))
+		default: // nothing for the others
 		}
 		rows := []string{r.String()}
 		rows = append(rows, s.drawSensitivity(t, w, h)...)
@@ -204,6 +205,7 @@ func (s *Screen) detailHints(t *theme.Theme, w int) []string {
 		ids = []string{"masks.in", "masks.shrink", "masks.top", "masks.drop", "masks.restore", "masks.invert"}
 	case zoomUnits:
 		ids = []string{"masks.toggle", "masks.range", "masks.top", "masks.invert", "masks.sort", "masks.restore"}
+	default: // nothing for the others
 	}
 	var rows []string
 	for i := 0; i < len(ids); i += 2 {

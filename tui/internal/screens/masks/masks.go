@@ -173,6 +173,7 @@ func (b block) set(masks subnet.Masks, layer int) subnet.Set {
 		return l.Channels
 	case subnet.QK:
 		return l.QKOf(b.group, masks.Geometry().HeadDim)
+	default: // nothing for the others
 	}
 	return l.VOOf(b.group, masks.Geometry().HeadDim)
 }
@@ -184,6 +185,7 @@ func (b block) with(layer int, set subnet.Set) draft.Mutation {
 		return draft.SetHeads{Layer: layer, Set: set}
 	case subnet.Channels:
 		return draft.SetChannels{Layer: layer, Set: set}
+	default: // nothing for the others
 	}
 	return draft.SetHeadChannels{Layer: layer, Group: b.group, VO: b.kind == subnet.VO, Set: set}
 }
@@ -196,6 +198,7 @@ func (b block) name() string {
 		return "mlp channels"
 	case subnet.QK:
 		return fmt.Sprintf("q/k channels of group %d", b.group)
+	default: // nothing for the others
 	}
 	return fmt.Sprintf("v/o channels of group %d", b.group)
 }
@@ -207,6 +210,7 @@ func (b block) short() string {
 		return fmt.Sprintf("q/k, group %d", b.group)
 	case subnet.VO:
 		return fmt.Sprintf("v/o, group %d", b.group)
+	default: // nothing for the others
 	}
 	return b.name()
 }
@@ -221,6 +225,7 @@ func (b block) importance(st explorer.Statistics, layer int) []float64 {
 		return st.Importance[layer].Heads
 	case subnet.Channels:
 		return st.Importance[layer].Channels
+	default: // nothing for the others
 	}
 	return nil
 }
@@ -359,6 +364,7 @@ func (s *Screen) Panes(area layout.Rect) []screen.Pane {
 		left = func(t *theme.Theme, w, h int) []string { return s.drawBlocks(t, w, h) }
 	case zoomUnits:
 		left = func(t *theme.Theme, w, h int) []string { return s.drawUnits(t, w, h) }
+	default: // nothing for the others
 	}
 	if l.Layers.Empty() { // one pane: zoomed in, what would be on the left is what matters
 		l.Layers, l.Detail = l.Detail, layout.Rect{}

@@ -31,6 +31,7 @@ func (s *Screen) Mouse(p screen.Pane, e screen.MouseEvent) tea.Cmd {
 		return s.mouseLayers(p, e)
 	case zoomLayer:
 		return s.mouseBlocks(e)
+	default: // nothing for the others
 	}
 	return s.mouseUnits(p, e)
 }
@@ -107,6 +108,7 @@ func (s *Screen) mouseBlocks(e screen.MouseEvent) tea.Cmd {
 			}
 			s.block, s.unit, s.from = all[i], widget.List{}, -1
 		}
+	default: // nothing for the others
 	}
 	return nil
 }

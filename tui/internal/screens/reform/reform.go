@@ -286,8 +286,8 @@ func (s *Screen) drawSetting(t *theme.Theme, w, h int, elapsed int64) []string {
 			}
 		}
 		if running {
-			rows = append(rows, widget.Line(w).Put(t.Good, text.Line(j.Title)).String())
-			rows = append(rows, widget.Line(w).Put(t.Accent, t.Glyph.HBar(j.Progress.Fraction(), max(4, w-10))).Right(t.Dim, text.Percent(j.Progress.Fraction())+" ").String())
+			rows = append(rows, widget.Line(w).Put(t.Good, text.Line(j.Title)).String(),
+				widget.Line(w).Put(t.Accent, t.Glyph.HBar(j.Progress.Fraction(), max(4, w-10))).Right(t.Dim, text.Percent(j.Progress.Fraction())+" ").String())
 			add("now", text.Line(j.Progress.Step))
 			add("running", format.Clock(time.Duration(elapsed)*time.Second))
 			if j.State != explorer.Running {

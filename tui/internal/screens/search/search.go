@@ -214,6 +214,7 @@ func (s *Screen) Announce(j explorer.Job) string {
 			return "" // saved ones were read
 		}
 		return "statistics are gathered: units are ranked and edits are estimated"
+	default: // nothing for the others
 	}
 	return ""
 }
