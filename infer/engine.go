@@ -46,7 +46,7 @@ type Model interface {
 	Control(ctx context.Context, tokens []int32) ([]bool, error)
 
 	// Prompt renders messages with the model's own chat template, ready for the assistant's answer. ErrTemplate is the error
-	// of a template that rejects the conversation or cannot be used. A file without a template gets a built-in format of its
+	// of a template that refuses the conversation or cannot be used. A file without a template gets a built-in format of its
 	// family; Prompt.Warning names it. Control tokens that messages spell are text: only the template's own become tokens.
 	Prompt(ctx context.Context, messages []Message) (Prompt, error)
 

@@ -20,7 +20,7 @@ var (
 	// ErrContextFull means that a prompt, window or benchmark has more tokens than the context of the model.
 	ErrContextFull = errors.New("longer than the context")
 
-	// ErrTemplate means that the model's chat template rejects a conversation, fails on it, exceeds its bounds, or cannot be
+	// ErrTemplate means that the model's chat template refuses a conversation, fails on it, exceeds its bounds, or cannot be
 	// parsed. The text contains the reason. Other conversations are not affected.
 	ErrTemplate = errors.New("chat template")
 

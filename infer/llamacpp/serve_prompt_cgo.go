@@ -68,7 +68,7 @@ func (s *session) rendered(r promptRequest, start string) (promptReply, error) {
 	if s.aborted.Load() {
 		return promptReply{}, errAborted
 	}
-	text, warning, err := c.template.Render(ctx, chat.Input{
+	text, warning, err := c.template.Prompt(ctx, chat.Input{
 		Messages: r.Messages, BOS: start, EOS: s.net.text(s.net.info.EOS), Now: time.Now(),
 	})
 	switch {

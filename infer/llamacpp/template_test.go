@@ -33,7 +33,7 @@ func withTemplate(t *testing.T, e *Engine, template string, edit func(*gguf.KV))
 func TestTemplates(t *testing.T) {
 	tests := []struct{ name, template, fails string }{
 		{"good", "", ""},
-		{"refuses", "{{ raise_exception('not today') }}", "chat template: it rejects the conversation: not today"},
+		{"refuses", "{{ raise_exception('not today') }}", "chat template: it refuses the conversation: not today"},
 		{"fails", "\n{{ nothing.at.all }}", "chat template: line 2: 'nothing' is undefined"},
 		{"endless", "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}", "exceeds its limits"},
 		{"recursive", "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}", "exceeds its limits"},

@@ -131,17 +131,17 @@ func TestModelFails(t *testing.T) {
 			t.Errorf("%s: %d %v", name, status, got)
 		}
 	}
-	// What a template rejects is the client's error, with the template's reason.
+	// What a template refuses is the client's error, with the template's reason.
 	refusing, _ := serve(t, Options{}, fake.Options{Fail: func(call string) error {
 		if call == "prompt" {
-			return fmt.Errorf("%w: it rejects the conversation: roles must alternate", infer.ErrTemplate)
+			return fmt.Errorf("%w: it refuses the conversation: roles must alternate", infer.ErrTemplate)
 		}
 		return nil
 	}})
 	for _, stream := range []string{"false", "true"} {
 		status, got := call(t, refusing, "POST", "/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"stream":`+stream+`}`)
 		if status != 400 || at(t, got, "error", "type") != "invalid_request_error" ||
-			at(t, got, "error", "message") != "chat template: it rejects the conversation: roles must alternate" {
+			at(t, got, "error", "message") != "chat template: it refuses the conversation: roles must alternate" {
 			t.Errorf("stream %s: %d %v", stream, status, got)
 		}
 	}

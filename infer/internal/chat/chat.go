@@ -44,50 +44,64 @@ func Parse(source string) (*Template, error) {
 }
 
 // mergesSystem reports whether a template is of a family whose models read a system message at the start of the first user
-// message: Gemma, and the first Mistral models. Their templates reject the role.
+// message: Gemma, and the first Mistral models. Their templates refuse the role.
 func mergesSystem(source string) bool {
 	return strings.Contains(source, "<start_of_turn>") || strings.Contains(source, "[INST]")
 }
 
-// Render renders the conversation, ready for the assistant's answer. If the template rejects a system message and its family
-// puts one into the first user message, Render does so, and warning contains the template's reason. An error is the reason of
-// a template that rejects the conversation, an error of evaluation with its line, an exceeded bound, or the context's error.
-func (t *Template) Render(ctx context.Context, in Input) (text, warning string, err error) {
-	limited, cancel := context.WithTimeout(ctx, maxTime)
-	defer cancel()
-	text, err = t.render(limited, in)
-	if err != nil && t.merges && rejected(err) {
+// Render compiles a template and renders one conversation. It changes no message.
+func Render(ctx context.Context, template string, in Input) (string, error) {
+	t, err := Parse(template)
+	if err != nil {
+		return "", err
+	}
+	return t.Render(ctx, in)
+}
+
+// Render renders the conversation, ready for the assistant's answer. An error is the reason of a template that refuses the
+// conversation, an error of evaluation with its line, an exceeded bound, or the context's error.
+func (t *Template) Render(ctx context.Context, in Input) (string, error) {
+	text, err := t.render(ctx, in)
+	return text, described(err)
+}
+
+// Prompt is Render, but where the template refuses a system message and its family puts one into the first user message, Prompt
+// does so, and warning contains the template's reason.
+func (t *Template) Prompt(ctx context.Context, in Input) (text, warning string, err error) {
+	text, err = t.render(ctx, in)
+	if err != nil && t.merges && refused(err) {
 		if merged, ok := mergeSystem(in.Messages); ok {
-			first := err
 			in.Messages = merged
-			if text, err = t.render(limited, in); err != nil {
-				err = first
-			} else {
-				warning = fmt.Sprintf("the chat template rejects system messages (%s): the system message is at the start of the first user message",
-					oneLine(first.Error()))
+			if text, second := t.render(ctx, in); second == nil {
+				return text, fmt.Sprintf("the chat template refuses system messages (%s): the system message is at the start of the first user message",
+					oneLine(err.Error())), nil
 			}
 		}
 	}
-	switch {
-	case err == nil:
-		return text, warning, nil
-	case ctx.Err() != nil:
-		return "", "", ctx.Err()
-	case limited.Err() != nil:
-		return "", "", fmt.Errorf("%w: more than %v", jinja.ErrLimit, maxTime)
-	}
-	if raised := new(jinja.RaisedError); errors.As(err, &raised) {
-		return "", "", errors.New("it rejects the conversation: " + oneLine(raised.Reason))
-	}
-	return "", "", errors.New(oneLine(err.Error()))
+	return text, "", described(err)
 }
 
+// described returns an error of a rendering in one line.
+func described(err error) error {
+	var raised *jinja.RaisedError
+	switch {
+	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case errors.As(err, &raised):
+		return errors.New("it refuses the conversation: " + oneLine(raised.Reason))
+	}
+	return errors.New(oneLine(err.Error()))
+}
+
+// render renders within the bounds. Errors are those of package jinja, or of ctx.
 func (t *Template) render(ctx context.Context, in Input) (string, error) {
+	limited, cancel := context.WithTimeout(ctx, maxTime)
+	defer cancel()
 	messages := make([]any, len(in.Messages))
 	for i, m := range in.Messages {
 		messages[i] = []jinja.Pair{{Key: "role", Value: m.Role}, {Key: "content", Value: m.Content}}
 	}
-	return t.compiled.Render(ctx, jinja.Input{
+	text, err := t.compiled.Render(limited, jinja.Input{
 		Variables: []jinja.Pair{
 			{Key: "messages", Value: messages},
 			{Key: "bos_token", Value: in.BOS},
@@ -99,10 +113,14 @@ func (t *Template) render(ctx context.Context, in Input) (string, error) {
 		Now:    in.Now,
 		Limits: jinja.Limits{Steps: stepsBase + stepsPerMessage*int64(len(messages)), Output: maxText},
 	})
+	if err != nil && ctx.Err() == nil && limited.Err() != nil {
+		err = fmt.Errorf("%w: more than %v", jinja.ErrLimit, maxTime)
+	}
+	return text, err
 }
 
-// rejected reports whether an error depends on the conversation.
-func rejected(err error) bool {
+// refused reports whether an error depends on the conversation.
+func refused(err error) bool {
 	return errors.As(err, new(*jinja.RaisedError)) || errors.As(err, new(*jinja.RuntimeError))
 }
 

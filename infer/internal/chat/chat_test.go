@@ -137,6 +137,7 @@ func TestRender(t *testing.T) {
 			"<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n Hi! <|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n<|im_start|>user\nAnd?<|im_end|>\n<|im_start|>assistant\n", ""},
 		{"Gemma", gemma, []infer.Message{user, answer, again},
 			"<s><start_of_turn>user\nHi!<end_of_turn>\n<start_of_turn>model\n<think>hm</think>\nHello.<end_of_turn>\n<start_of_turn>user\nAnd?<end_of_turn>\n<start_of_turn>model\n", ""},
+		{"Gemma with system", gemma, []infer.Message{system, user}, "", "it refuses the conversation: System role not supported"},
 		{"macro", "{% macro turn(m) %}[{{ m.role }}]{{ m.content }}{% endmacro %}{% for m in messages %}{{ turn(m) }}{% endfor %}",
 			[]infer.Message{again}, "[user]And?", ""},
 		{"generation", "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}{% else %}{{ m.content }}|{% endif %}{% endfor %}",
@@ -157,13 +158,9 @@ func TestRender(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			template, err := Parse(tt.template)
-			var got, warning string
-			if err == nil {
-				got, warning, err = template.Render(context.Background(), Input{
-					Messages: tt.messages, BOS: "<s>", EOS: "</s>", Now: time.Date(2026, 10, 9, 8, 7, 6, 0, time.UTC),
-				})
-			}
+			got, err := Render(context.Background(), tt.template, Input{
+				Messages: tt.messages, BOS: "<s>", EOS: "</s>", Now: time.Date(2026, 10, 9, 8, 7, 6, 0, time.UTC),
+			})
 			if tt.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.err) || strings.Contains(err.Error(), "\n") {
 					t.Errorf("error %v, want one line with %q", err, tt.err)
@@ -173,14 +170,14 @@ func TestRender(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got != tt.want || warning != "" {
-				t.Errorf("got  %q, warning %q\nwant %q", got, warning, tt.want)
+			if got != tt.want {
+				t.Errorf("got  %q\nwant %q", got, tt.want)
 			}
 		})
 	}
 }
 
-// TestSystemMessage: where a template rejects system messages, those of some families go into the first user message.
+// TestSystemMessage: where a template refuses system messages, those of some families go into the first user message.
 func TestSystemMessage(t *testing.T) {
 	system, user := infer.Message{Role: infer.System, Content: "Be brief."}, infer.Message{Role: infer.User, Content: "Hi"}
 	tests := []struct {
@@ -189,18 +186,18 @@ func TestSystemMessage(t *testing.T) {
 		want, warning, fail string
 	}{
 		{"Gemma 2", gemma, []infer.Message{system, user}, "<s><start_of_turn>user\nBe brief.\n\nHi<end_of_turn>\n<start_of_turn>model\n",
-			"the chat template rejects system messages (System role not supported): the system message is at the start of the first user message", ""},
-		{"two user turns", gemmaStrict, []infer.Message{system, user, user}, "", "", "it rejects the conversation: System role not supported"},
-		{"a system message alone", gemmaStrict, []infer.Message{system}, "", "", "it rejects the conversation: System role not supported"},
+			"the chat template refuses system messages (System role not supported): the system message is at the start of the first user message", ""},
+		{"two user turns", gemmaStrict, []infer.Message{system, user, user}, "", "", "it refuses the conversation: System role not supported"},
+		{"a system message alone", gemmaStrict, []infer.Message{system}, "", "", "it refuses the conversation: System role not supported"},
 		{"another family", "{% if messages[0].role == 'system' %}{{ raise_exception('no\\nsystem') }}{% endif %}", []infer.Message{system, user},
-			"", "", "it rejects the conversation: no system"},
+			"", "", "it refuses the conversation: no system"},
 	}
 	for _, tt := range tests {
 		template, err := Parse(tt.template)
 		if err != nil {
 			t.Fatal(err)
 		}
-		text, warning, err := template.Render(t.Context(), Input{Messages: tt.messages, BOS: "<s>"})
+		text, warning, err := template.Prompt(t.Context(), Input{Messages: tt.messages, BOS: "<s>"})
 		fail := ""
 		if err != nil {
 			fail = err.Error()
@@ -220,18 +217,18 @@ func TestLimits(t *testing.T) {
 	}
 	before := runtime.NumGoroutine()
 	many := []infer.Message{{Role: infer.User}, {Role: infer.User}}
-	if _, _, err := endless.Render(context.Background(), Input{Messages: many}); err == nil || !strings.Contains(err.Error(), "limits") {
+	if _, err := endless.Render(context.Background(), Input{Messages: many}); err == nil || !strings.Contains(err.Error(), "limits") {
 		t.Errorf("got %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, _, err := endless.Render(ctx, Input{Messages: many}); !errors.Is(err, context.Canceled) {
+	if _, err := endless.Render(ctx, Input{Messages: many}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 	if after := runtime.NumGoroutine(); after > before {
 		t.Errorf("%d goroutines, %d before", after, before)
 	}
-	if text, _, err := endless.Render(context.Background(), Input{Messages: many[:1]}); err != nil || text != "good" {
+	if text, err := endless.Render(context.Background(), Input{Messages: many[:1]}); err != nil || text != "good" {
 		t.Errorf("the next conversation gives %q, %v", text, err)
 	}
 	if _, err := Parse(strings.Repeat(" ", jinja.MaxSource+1)); err == nil {
@@ -252,7 +249,7 @@ func TestManyMessages(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		text, _, err := template.Render(context.Background(), Input{Messages: messages, BOS: "<s>", EOS: "</s>", Now: time.Unix(0, 0)})
+		text, err := template.Render(context.Background(), Input{Messages: messages, BOS: "<s>", EOS: "</s>", Now: time.Unix(0, 0)})
 		if err != nil || len(text) < 5*n {
 			t.Errorf("%s: %d bytes, %v", name, len(text), err)
 		}
@@ -270,7 +267,7 @@ func FuzzRender(f *testing.F) {
 		if err == nil {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
-			_, _, err = template.Render(ctx, in)
+			_, _, err = template.Prompt(ctx, in)
 		}
 		if err != nil && strings.Contains(err.Error(), "\n") {
 			t.Errorf("error of several lines: %q", err)
