@@ -21,6 +21,11 @@ func newScreens(h screen.Host) []screen.Screen {
 	return []screen.Screen{search.New(h), masks.New(h), reform.New(h), chat.New(h), bench.New(h), library.New(h)}
 }
 
+// ScreenNames returns the names of the screens in the order of their keys, for [Options].Screen.
+func ScreenNames() []string {
+	return []string{"search", "masks", "reform", "chat", "bench", "library"}
+}
+
 // table returns the table of actions: those of the frame, then those of the screens. The order within a scope is that of
 // the footer and of the help.
 func (m *Model) table() []*action.Action {

@@ -49,6 +49,7 @@ type app struct {
 	shared exploration
 	who    explorer.Actor
 
+	first       string // argument of the program
 	lastMessage uint64 // id of the last message of the exploration that was printed
 
 	// Set by flags.
@@ -74,6 +75,9 @@ func run(ctx context.Context, a *app, args []string) int {
 
 // execute runs a command line and returns its exit status, but for failed writes to standard output.
 func (a *app) execute(ctx context.Context, args []string) int {
+	if len(args) > 0 {
+		a.first = args[0]
+	}
 	root := newRoot(a)
 	root.SetArgs(args)
 	root.SetIn(a.stdin)
@@ -84,16 +88,28 @@ func (a *app) execute(ctx context.Context, args []string) int {
 			fmt.Fprintf(w, "lathe: %s\n", firstLine(err))
 		}
 	}
-	if a.shared != nil { // fang's styles ask the terminal of this process, which is not the client's
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			c.Args, c.RunE = subcommandArgs, needsSubcommand
+		}
+	}
+	// fang's styles ask the terminal of this process, which is not the client's, or is one that does not understand the question.
+	if a.shared != nil || a.dumb() && isTerminal(a.stdout) {
 		root.SilenceUsage, root.SilenceErrors = true, true
-		err := root.ExecuteContext(ctx)
+		if a.shared == nil {
+			root.Version = version()
+		}
+		err := commandError(root, root.ExecuteContext(ctx))
 		if err != nil {
 			report(a.stderr, err)
 		}
 		return status(err)
 	}
 	joinLines(root)
-	err := fang.Execute(ctx, root, fang.WithVersion(version()), fang.WithErrorHandler(func(w io.Writer, _ fang.Styles, err error) { report(w, err) }))
+	err := fang.Execute(ctx, root, fang.WithVersion(version()), fang.WithErrorHandler(func(w io.Writer, _ fang.Styles, err error) {
+		report(w, commandError(root, err))
+	}))
 	return status(err)
 }
 
@@ -119,8 +135,11 @@ func newRoot(a *app) *cobra.Command {
 			"hub.",
 		Example: "  # explore the default model\n  lathe\n" +
 			"  # cut a model to 0.8 of its block parameters and chat with it\n  lathe cut model.gguf --ratio 0.8 -o small.gguf\n  lathe chat small.gguf",
-		Args: cobra.MaximumNArgs(1),
+		Args: rootArgs,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkChoices(cmd); err != nil {
+				return err
+			}
 			if a.shared != nil {
 				return noFiles(cmd)
 			}
@@ -132,16 +151,17 @@ func newRoot(a *app) *cobra.Command {
 				return nil
 			}
 			if !strings.HasPrefix(a.compute, "xla:/") {
-				return usage(fmt.Errorf("--compute %q: not go, xla, cuda or xla:/path/plugin.so", a.compute))
+				return usage(fmt.Errorf("--compute %q: not go, xla, cuda or xla:/path/plugin.so; the nearest is %s", a.compute, nearest(a.compute, []string{"go", "xla", "cuda"})))
 			}
 			return nil
 		},
 	}
 	flags := root.PersistentFlags()
 	flags.BoolVar(&a.json, "json", false, "write results as JSON on standard output, and nothing else")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flagError(cmd, err, a.first) })
+	root.SetHelpCommand(helpCommand())
 	if a.shared != nil {
-		root.Use, root.Example, root.Args, root.RunE = "lathe", "", cobra.NoArgs, needsSubcommand
+		root.Use, root.Example, root.Args, root.RunE = "lathe", "", subcommandArgs, needsSubcommand
 		root.CompletionOptions.DisableDefaultCmd = true
 		root.AddCommand(a.sharedCommands()...)
 		return root

@@ -60,7 +60,9 @@ func (a *app) benchCommand() *cobra.Command {
 	flags.IntVar(&set.Threads, "threads", 0, "CPU threads (default: one per core)")
 	flags.IntVar(&set.GPULayers, "gpu-layers", infer.AllLayers, "layers on the GPU, if there is one; -1 for as many as fit")
 	flags.StringVar(&set.Type, "type", "", "tensor type to write subnets in (default: the source's)")
+	choices(flags, "type", writableTypes()...)
 	flags.StringVar(&format, "format", report.Text, "output: text, csv, json, or go for Go benchmark lines")
+	choices(flags, "format", report.BenchFormats()...)
 	return cmd
 }
 

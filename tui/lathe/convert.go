@@ -182,7 +182,7 @@ type meter struct {
 }
 
 func (a *app) newMeter(title string) *meter {
-	return &meter{progress: progress{w: a.stderr, live: isTerminal(a.stderr), now: time.Now}, title: title}
+	return &meter{progress: progress{w: a.stderr, live: a.animates(), now: time.Now}, title: title}
 }
 
 // at shows how many bytes are done.

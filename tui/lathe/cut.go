@@ -75,6 +75,7 @@ func (a *app) cutCommand() *cobra.Command {
 	flags.StringVar(&c.Preset, "method", "", "how to choose units: "+presetNames()+" (default: the best known)")
 	flags.Uint64Var(&c.Seed, "seed", 1, "random seed")
 	flags.StringVar(&c.Name, "name", "", "name in the workspace")
+	choices(flags, "method", explorer.Presets()...)
 	calibrationFlags(cmd, &c.Calibration)
 	reformFlags(cmd, &c.Reform)
 	out.add(cmd)
@@ -127,6 +128,8 @@ func (o *outFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&o.as, "as", asGGUF, "format: gguf, or hf for a Hugging Face folder in the layout of DeciLM")
 	flags.StringVar(&o.typ, "type", "", "tensor type to write: F32, F16, BF16, Q8_0, Q4_0 or Q4_1, … (default: the source's)")
 	flags.BoolVar(&o.force, "force", false, "replace an existing file")
+	choices(flags, "as", asGGUF, asHF)
+	choices(flags, "type", writableTypes()...)
 }
 
 // Output formats of a subnet.
@@ -379,7 +382,11 @@ func find(s *explorer.Snapshot, what string) (explorer.SubnetID, error) {
 	case 1:
 		return found[0], nil
 	case 0:
-		return "", fmt.Errorf("subnet %q: %w (`lathe subnets list` shows them)", what, explorer.ErrNotFound)
+		names := []string{string(explorer.DenseID), string(explorer.DraftID)}
+		for _, n := range s.Subnets {
+			names = append(names, n.Name, string(n.ID))
+		}
+		return "", fmt.Errorf("subnet %q: %w; the nearest is %s (`lathe subnets list` shows them)", what, explorer.ErrNotFound, nearest(what, names))
 	}
 	return "", usage(fmt.Errorf("%d subnets are named %q: use an id, such as %s", len(found), what, found[0]))
 }

@@ -35,10 +35,12 @@ func exploreFlags(a *app, root *cobra.Command) {
 		return a.explore(cmd.Context(), args, o)
 	}
 	flags.StringVar(&color, "color", "auto", "colours to draw with: auto, none, 16, 256 or true; overrides $"+tui.ColorVariable)
+	choices(flags, "color", "auto", "none", "16", "256", "true")
 	flags.BoolVar(&o.Light, "light", false, "assume a light background until the terminal reports its own; $"+tui.ThemeVariable+" sets a fixed one")
 	flags.BoolVar(&ascii, "ascii", false, "draw with ASCII characters only; overrides $"+tui.ASCIIVariable)
 	flags.BoolVar(&o.NoMouse, "no-mouse", false, "do not capture the mouse")
 	flags.StringVar(&o.Screen, "screen", "", "first screen: search, masks, reform, chat, bench or library")
+	choices(flags, "screen", tui.ScreenNames()...)
 	flags.StringVar(&o.KeyFile, "keys", "", "TOML file with a key map (default: lathe/keys.toml in the user's configuration folder)")
 }
 
@@ -49,6 +51,9 @@ func (a *app) explore(ctx context.Context, args []string, o tui.Options) error {
 	}
 	if !isTerminal(a.stdin) || !isTerminal(a.stdout) {
 		return usage(errors.New("the explorer needs a terminal; in a pipe use a command, such as `lathe status` or `lathe --help`"))
+	}
+	if a.dumb() {
+		return usage(fmt.Errorf("the explorer cannot be shown on this terminal: TERM is %q; use a command, such as `lathe status` or `lathe --help`", a.getenv("TERM")))
 	}
 	model, err := a.modelArg(args)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/reform"
 )
 
 // calibrationFlags adds the flags of the calibration text.
@@ -22,6 +23,7 @@ func calibrationFlags(cmd *cobra.Command, c *explorer.Calibration) {
 func reformFlags(cmd *cobra.Command, o *explorer.ReformOptions) {
 	flags := cmd.Flags()
 	flags.StringVar(&o.Method, "reform", "", "how to re-fit the remaining weights: exact, admm or none (default: the method's own)")
+	choices(flags, "reform", string(reform.Exact), string(reform.ADMM), string(reform.None))
 	flags.Float64Var(&o.Lambda, "lambda", 0, "ridge term, relative to the mean diagonal of the inputs' second moments (default: the method's own)")
 	flags.Var(&optionalInt{&o.Up}, "up", "steps of the re-fit of W_U, 0 to leave W_U unchanged (default: the method's own)")
 	flags.Float64Var(&o.Rho, "rho", 0, "penalty of ADMM (default 1)")

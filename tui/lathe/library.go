@@ -17,7 +17,7 @@ import (
 )
 
 func (a *app) subnetsCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "subnets", Short: "List, export and organise the subnets of a workspace", Args: cobra.NoArgs, RunE: needsSubcommand}
+	cmd := &cobra.Command{Use: "subnets", Short: "List, export and organise the subnets of a workspace", Args: subcommandArgs, RunE: needsSubcommand}
 	if a.shared == nil {
 		cmd.AddCommand(a.subnetsImportCommand())
 	}

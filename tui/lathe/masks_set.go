@@ -64,6 +64,9 @@ func (f *setFlags) add(cmd *cobra.Command) {
 	flags.IntVar(&f.keepChannels, "keep-channels", -1, "keep this many MLP channels, the most important ones")
 	flags.IntVar(&f.keepGroups, "keep-groups", -1, "keep this many KV groups, the most important ones")
 	flags.IntVar(&f.source, "copy-from", -1, "copy the masks of this layer to the layers")
+	for _, name := range []string{"drop", "restore", "invert", "equalise"} {
+		choices(flags, name, string(draft.Attention), string(draft.MLP), string(draft.Whole))
+	}
 	flags.StringVar(&f.file, "file", "", "replace all masks with those of a file, in the format of text in `masks show --json`")
 	flags.Uint64Var(&f.version, "version", 0, "edit only if the draft still has this version")
 	flags.StringVar(&f.save, "save", "", "save the result in the library under this name")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -48,6 +49,20 @@ func isTerminal(stream any) bool {
 	return false
 }
 
+// dumb reports whether the terminal understands no escape sequences, or what it understands is unknown.
+func (a *app) dumb() bool {
+	switch a.getenv("TERM") {
+	case "dumb":
+		return true
+	case "":
+		return runtime.GOOS != "windows"
+	}
+	return false
+}
+
+// animates reports whether standard error is a terminal on which a line can be overwritten.
+func (a *app) animates() bool { return isTerminal(a.stderr) && !a.dumb() }
+
 // start runs a command that starts a job, shows its progress until it ends, and returns the job. Cancelling ctx stops the job
 // and waits for it; a search on a server continues.
 func (a *app) start(ctx context.Context, e exploration, c explorer.Command) (explorer.Job, error) {
@@ -60,7 +75,7 @@ func (a *app) start(ctx context.Context, e exploration, c explorer.Command) (exp
 
 // follow shows a job's progress until it ends. each, if not nil, is called with every new snapshot.
 func (a *app) follow(ctx context.Context, e exploration, id explorer.JobID, each func(*explorer.Snapshot) error) (explorer.Job, error) {
-	p := progress{w: a.stderr, live: isTerminal(a.stderr), now: time.Now}
+	p := progress{w: a.stderr, live: a.animates(), now: time.Now}
 	defer p.clear()
 	for {
 		s := e.Snapshot()

@@ -98,6 +98,8 @@ func (a *app) newSearchCommand(run func(context.Context, exploration, explorer.S
 	flags.StringVar(&c.Set, "set", "", "settings of the strategy, as name=value,name=value")
 	flags.StringVar(&budget, "budget", "10m", "limit: a duration such as 20m, evals=N, tokens=N, or several separated by commas")
 	flags.StringVar(&c.Fitness, "fitness", "", "what to minimise: kl (to the dense model) or perplexity (default kl; perplexity with the paper's strategies)")
+	choices(flags, "strategy", search.Names()...)
+	choices(flags, "fitness", "kl", "perplexity")
 	flags.Uint64Var(&c.Seed, "seed", 1, "random seed; the same seed and budget in evaluations give the same subnet")
 	flags.Var(&optionalInt{&c.Up}, "up", "steps of the re-fit of W_U of the best subnet, 0 to leave W_U unchanged (default: 4 if the time budget allows much text as well)")
 	flags.BoolVar(&c.Resume, "resume", false, "continue the workspace's interrupted search")

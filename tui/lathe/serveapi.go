@@ -60,6 +60,7 @@ func (a *app) serveAPICommand() *cobra.Command {
 	flags.IntVar(&o.Threads, "threads", o.Threads, "CPU threads; 0 for one per core")
 	flags.IntVar(&o.GPULayers, "gpu-layers", o.GPULayers, "layers on the GPU; -1 for as many as fit")
 	flags.StringVar(&o.KVType, "kv-type", infer.KVF16, "type of the KV cache: "+strings.Join([]string{infer.KVF16, infer.KVQ80, infer.KVQ40}, ", "))
+	choices(flags, "kv-type", infer.KVF16, infer.KVQ80, infer.KVQ40)
 	return cmd
 }
 

@@ -18,7 +18,7 @@ import (
 // its machine.
 func (a *app) sharedCommands() []*cobra.Command {
 	search := a.searchCommand()
-	search.Use, search.Args, search.Example = "search", cobra.NoArgs, ""
+	search.Use, search.Args, search.Example = "search", subcommandArgs, ""
 	search.Long = "Starts a search and follows it until its budget is spent; the best subnet goes into the workspace. With --json it writes a\n" +
 		"line for each generation and one at the end. The search belongs to the server and continues if the client disconnects."
 	begin := a.newSearchCommand(func(ctx context.Context, e exploration, c explorer.StartSearch) error {

@@ -60,6 +60,7 @@ func (a *app) zeroShotCommand() *cobra.Command {
 	flags.StringArrayVar(&tasks, "task", nil, "TASK=FILE or TASK=FILE,ANSWERS; may be repeated")
 	flags.IntVar(&o.Limit, "limit", 0, "limit of questions per task, from the start (default: all)")
 	flags.StringVar(&o.BOS, "bos", quality.BOSAuto, "texts that begin with the start token: every or none (auto, as in the harness: every if the tokenizer adds it)")
+	choices(flags, "bos", quality.BOSAuto, quality.BOSEvery, quality.BOSNone)
 	flags.Lookup("bos").NoOptDefVal = quality.BOSEvery
 	flags.StringVar(&subnet, "subnet", string(explorer.DenseID), "subnet of the workspace to evaluate: an id, a name, or draft")
 	if err := cmd.MarkFlagRequired("task"); err != nil {
@@ -78,7 +79,7 @@ func openTasks(list []string) ([]quality.Task, error) {
 			return nil, usage(fmt.Errorf("--task %q: not TASK=FILE", text))
 		}
 		if !slices.Contains(quality.Tasks(), name) {
-			return nil, usage(fmt.Errorf("--task %q: unknown task %q: not one of %s", text, name, strings.Join(quality.Tasks(), ", ")))
+			return nil, usage(fmt.Errorf("--task %q: unknown task %q: not one of %s; the nearest is %s", text, name, strings.Join(quality.Tasks(), ", "), nearest(name, quality.Tasks())))
 		}
 		t, err := quality.OpenTask(name, path, answers)
 		if err != nil {
@@ -147,7 +148,7 @@ func (a *app) evaluate(ctx context.Context, model, path string, tasks []quality.
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, loaded.Close()) }()
-	p := progress{w: a.stderr, live: isTerminal(a.stderr), now: time.Now}
+	p := progress{w: a.stderr, live: a.animates(), now: time.Now}
 	defer p.clear()
 	var results []quality.EvalResult
 	for _, t := range tasks {

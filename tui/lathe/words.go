@@ -1,0 +1,223 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/hub"
+)
+
+// choicesAnnotation marks a flag whose values are known.
+const choicesAnnotation = "lathe_choices"
+
+// choices declares the values of a flag, or of each element of a list of them. checkChoices refuses others.
+func choices(flags *pflag.FlagSet, name string, values ...string) {
+	if err := flags.SetAnnotation(name, choicesAnnotation, values); err != nil {
+		panic(err) // the caller has defined the flag
+	}
+}
+
+// checkChoices returns an error for a flag whose value is not one of its choices.
+func checkChoices(cmd *cobra.Command) error {
+	var err error
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		values := f.Annotations[choicesAnnotation]
+		if len(values) == 0 {
+			return
+		}
+		given := []string{f.Value.String()}
+		if strings.HasSuffix(f.Name, "s") { // a list
+			given = strings.Split(given[0], ",")
+		}
+		for _, v := range given {
+			v = strings.TrimSpace(v)
+			same := func(value string) bool { return strings.EqualFold(value, v) }
+			if v == "" && f.DefValue == "" || slices.ContainsFunc(values, same) || err != nil {
+				continue
+			}
+			err = usage(fmt.Errorf("--%s %q: not one of %s; the nearest is %s", f.Name, v, strings.Join(values, ", "), nearest(v, values)))
+		}
+	})
+	return err
+}
+
+// writableTypes returns the names of the tensor types that files can be written in.
+func writableTypes() []string {
+	var names []string
+	for t := range gguf.Type(256) {
+		if t.Known() && gguf.Writable(t) {
+			names = append(names, t.String())
+		}
+	}
+	return names
+}
+
+// subcommandArgs refuses arguments of a command that only groups others.
+func subcommandArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return unknownCommand(cmd, args[0])
+}
+
+// unknownCommand returns the error of a word that is none of a command's subcommands.
+func unknownCommand(cmd *cobra.Command, word string) error {
+	near := nearest(word, subcommands(cmd))
+	if strings.HasSuffix(cmd.Use, "[MODEL]") {
+		return usage(fmt.Errorf("unknown command %q, and there is no such file or folder; the nearest command is %s", word, near))
+	}
+	return usage(fmt.Errorf("unknown command %q for %s; the nearest is %s", word, cmd.CommandPath(), near))
+}
+
+func subcommands(cmd *cobra.Command) []string {
+	var names []string
+	for _, sub := range cmd.Commands() {
+		if !sub.Hidden {
+			names = append(names, sub.Name())
+		}
+	}
+	return names
+}
+
+// isModel reports whether a word can be a model: a file, a folder, the name of a repository, or a path of a file that does not
+// exist.
+func isModel(word string) bool {
+	if _, err := os.Lstat(word); err == nil || strings.ContainsAny(word, `/\`) || strings.HasSuffix(strings.ToLower(word), ".gguf") {
+		return true
+	}
+	_, ok := hub.Parse(word)
+	return ok
+}
+
+// rootArgs refuses arguments of the program that are neither a command nor a model.
+func rootArgs(cmd *cobra.Command, args []string) error {
+	switch {
+	case len(args) > 0 && !isModel(args[0]):
+		return unknownCommand(cmd, args[0])
+	case len(args) > 1:
+		return usage(fmt.Errorf("one MODEL, not %d: %s", len(args), strings.Join(args, " ")))
+	}
+	return nil
+}
+
+var (
+	unknownFlag      = regexp.MustCompile(`^unknown flag: --(.+)$`)
+	unknownShorthand = regexp.MustCompile(`^unknown shorthand flag: '.' in -(.+)$`)
+	unknownCommands  = regexp.MustCompile(`^unknown command "(.*)" for "(.+?)"`)
+)
+
+// flagError marks an error of the flags' parser as invalid usage, and names the flag that is nearest to an unknown one. first
+// is the first argument of the program.
+func flagError(cmd *cobra.Command, err error, first string) error {
+	if !cmd.HasParent() && first != "" && first[0] != '-' && !isModel(first) {
+		return unknownCommand(cmd, first)
+	}
+	for _, pattern := range []*regexp.Regexp{unknownFlag, unknownShorthand} {
+		if m := pattern.FindStringSubmatch(err.Error()); m != nil {
+			word, _, _ := strings.Cut(m[1], "=")
+			var names []string
+			cmd.Flags().VisitAll(func(f *pflag.Flag) {
+				if !f.Hidden {
+					names = append(names, f.Name)
+				}
+			})
+			return usage(fmt.Errorf("%w; the nearest is --%s", err, nearest(word, names)))
+		}
+	}
+	return usage(err)
+}
+
+// commandError adds the nearest command to the parser's error of an unknown one.
+func commandError(root *cobra.Command, err error) error {
+	if err == nil {
+		return nil
+	}
+	m := unknownCommands.FindStringSubmatch(err.Error())
+	if m == nil || errors.Is(err, errUsage) {
+		return err
+	}
+	cmd := root
+	for _, name := range strings.Fields(m[2])[1:] {
+		for _, sub := range cmd.Commands() {
+			if sub.Name() == name {
+				cmd = sub
+			}
+		}
+	}
+	if len(subcommands(cmd)) == 0 {
+		return usage(err)
+	}
+	return unknownCommand(cmd, m[1])
+}
+
+// helpCommand is `help`, which refuses unknown commands.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "help [command]", Short: "Help about any command",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			at := cmd.Root()
+			for _, word := range args {
+				i := slices.IndexFunc(at.Commands(), func(c *cobra.Command) bool { return c.Name() == word || c.HasAlias(word) })
+				if i < 0 {
+					return usage(fmt.Errorf("unknown command %q for %s; the nearest is %s", word, at.CommandPath(), nearest(word, subcommands(at))))
+				}
+				at = at.Commands()[i]
+			}
+			at.InitDefaultHelpFlag()
+			return at.Help()
+		},
+	}
+}
+
+// nearest returns the name with the fewest edits to a word: letters inserted, deleted, replaced, or swapped with their
+// neighbour (optimal string alignment distance). Of names at the same distance it prefers one that begins as the word does.
+func nearest(word string, names []string) string {
+	word = strings.ToLower(word)
+	best, least := "", -1
+	for _, name := range names {
+		d := 2 * edits([]rune(word), []rune(strings.ToLower(name)))
+		if name == "" || word == "" || !strings.EqualFold(name[:1], word[:1]) {
+			d++
+		}
+		if least < 0 || d < least {
+			best, least = name, d
+		}
+	}
+	return best
+}
+
+// longestWord bounds the work of edits.
+const longestWord = 64
+
+func edits(a, b []rune) int {
+	a, b = a[:min(len(a), longestWord)], b[:min(len(b), longestWord)]
+	d := make([][]int, len(a)+1)
+	for i := range d {
+		d[i] = make([]int, len(b)+1)
+		d[i][0] = i
+	}
+	for j := range b {
+		d[0][j+1] = j + 1
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			d[i][j] = min(d[i-1][j]+1, d[i][j-1]+1, d[i-1][j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				d[i][j] = min(d[i][j], d[i-2][j-2]+1)
+			}
+		}
+	}
+	return d[len(a)][len(b)]
+}
