@@ -174,11 +174,9 @@ func (v *outVocab) pairs() (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	vocab := make(map[string]int)
+	vocab := make(map[string]int, len(v.tokens)) // with the added tokens too: those that are missing are numbered from its size on
 	for i, token := range v.tokens {
-		if kind := v.types[i]; kind == typeNormal || kind == typeUnused || kind == typeByte {
-			vocab[token] = i
-		}
+		vocab[token] = i
 	}
 	added := []any{}
 	for _, t := range v.added() {

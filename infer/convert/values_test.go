@@ -23,12 +23,18 @@ func convertTo(t *testing.T, dir, typ string) (convert.Report, *gguf.File) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return r, open(t, path)
+}
+
+// open opens a file until the test ends.
+func open(t *testing.T, path string) *gguf.File {
+	t.Helper()
 	f, err := gguf.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = f.Close() })
-	return r, f
+	return f
 }
 
 // A head that is stored and differs from the embedding is kept, as in transformers, although config.json has the two tied.
