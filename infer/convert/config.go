@@ -86,7 +86,7 @@ func parseConfig(b []byte) (*config, error) {
 	var class struct {
 		Architectures []string `json:"architectures"`
 	}
-	if err := json.Unmarshal(b, &class); err != nil {
+	if err := unmarshal(b, &class); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
 	c := &config{}
@@ -98,7 +98,7 @@ func parseConfig(b []byte) (*config, error) {
 		return nil, fmt.Errorf("%w: architectures %.200q (supported: %s)", ErrUnsupported, class.Architectures, strings.Join(classes(), ", "))
 	}
 	c.preset()
-	if err := json.Unmarshal(b, c); err != nil {
+	if err := unmarshal(b, c); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
 	if len(c.Quantization) > 0 && string(c.Quantization) != "null" {
@@ -184,9 +184,9 @@ func (c *config) readRope() error {
 		Local *ropeScaling `json:"sliding_attention"`
 	}
 	one := &ropeScaling{}
-	err := json.Unmarshal(c.RopeParameters, one)
+	err := unmarshal(c.RopeParameters, one)
 	if err == nil {
-		err = json.Unmarshal(c.RopeParameters, &kinds)
+		err = unmarshal(c.RopeParameters, &kinds)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: rope_parameters: %w", ErrFormat, err)

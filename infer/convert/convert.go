@@ -39,6 +39,8 @@ type Report struct {
 	Tensors int    `json:"tensors"`
 	// Fallbacks are the tensors stored in a type other than the one asked for.
 	Fallbacks []gguf.Fallback `json:"fallbacks,omitempty"`
+	// Notes are what llama.cpp computes in another way than transformers.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // Folder converts the model in dir to the GGUF file dst. The families are those with classes in [subnet.Folder].
@@ -73,7 +75,8 @@ func convert(ctx context.Context, dir, dst string, o Options) (Report, error) {
 	if err := c.metadata(kv, cmp.Or(o.Name, filepath.Base(filepath.Clean(dir)))); err != nil {
 		return Report{}, err
 	}
-	if err := readTokenizer(dir, c, kv); err != nil {
+	notes, err := readTokenizer(dir, c, kv)
+	if err != nil {
 		return Report{}, err
 	}
 
@@ -108,7 +111,7 @@ func convert(ctx context.Context, dir, dst string, o Options) (Report, error) {
 	if err := w.Commit(); err != nil {
 		return Report{}, err
 	}
-	return Report{Path: dst, Arch: c.family.Arch, Bytes: w.Bytes(), Tensors: len(list), Fallbacks: fallbacks}, nil
+	return Report{Path: dst, Arch: c.family.Arch, Bytes: w.Bytes(), Tensors: len(list), Fallbacks: fallbacks, Notes: notes}, nil
 }
 
 // describeTypes sets the keys about the types of the tensors.

@@ -208,7 +208,7 @@ func TestTypesAndProgress(t *testing.T) {
 func TestTokenizer(t *testing.T) {
 	split := func(kind string) []any { return []any{map[string]any{"type": kind}} }
 	regex := func(pattern string) []any {
-		return []any{map[string]any{"type": "Split", "pattern": map[string]any{"Regex": pattern}, "behavior": "Isolated"},
+		return []any{map[string]any{"type": "Split", "pattern": map[string]any{"Regex": pattern}, "behavior": "Isolated"}, // ignore_merges is false
 			map[string]any{"type": "ByteLevel", "use_regex": false}}
 	}
 	for _, test := range []struct {
@@ -219,7 +219,7 @@ func TestTokenizer(t *testing.T) {
 		{"smollm", nil, "smollm"},
 		{"gpt-2", split("ByteLevel"), "gpt-2"},
 		{"qwen2", regex(`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`), "qwen2"},
-		{"llama-bpe", regex(`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`), "llama-bpe"},
+		{"dbrx", regex(`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`), "dbrx"},
 		{"unknown", split("Whitespace"), ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -240,7 +240,7 @@ func TestTokenizer(t *testing.T) {
 			for key, want := range map[string]any{
 				"tokenizer.ggml.pre": test.want, "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.merges": []string{"t h"},
 				"tokenizer.ggml.bos_token_id": uint32(0), "tokenizer.ggml.eos_token_id": uint32(1), "tokenizer.chat_template": "{{ bos_token }}",
-				"tokenizer.ggml.add_bos_token": nil, "llama.vocab_size": uint32(320),
+				"tokenizer.ggml.add_bos_token": false, "llama.vocab_size": uint32(320),
 			} {
 				got, _ := kv.Value(key)
 				if diff := cmp.Diff(want, got); diff != "" {
@@ -319,8 +319,8 @@ func TestFolderRefuses(t *testing.T) {
 		{"a tensor twice", file("z.safetensors", one), convert.ErrFormat, "occurs twice"},
 		{"no tokenizer", remove("tokenizer.json", ""), convert.ErrFormat, "tokenizer"},
 		{"tokenizer is not JSON", file("tokenizer.json", []byte("[")), convert.ErrFormat, "tokenizer.json"},
-		{"tokenizer of pieces", file("tokenizer.json", []byte(`{"model":{"type":"BPE","byte_fallback":true}}`)), convert.ErrUnsupported, "tokenizer.model"},
-		{"numbers with holes", file("tokenizer.json", []byte(`{"model":{"type":"BPE","vocab":{"a":0,"b":2}}}`)), convert.ErrUnsupported, "no token has number 1"},
+		{"tokenizer of pieces", file("tokenizer.json", []byte(`{"model":{"type":"BPE","byte_fallback":true}}`)), convert.ErrUnsupported, "without ▁"},
+		{"tokenizer of another kind", file("tokenizer.json", []byte(`{"model":{"type":"Unigram"}}`)), convert.ErrUnsupported, "Unigram"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir, _ := write(t, tiny("llama", nil), "LlamaForCausalLM", nil)

@@ -62,7 +62,7 @@ func FuzzTokenizer(f *testing.F) {
 	f.Add([]byte(`{"model":{"type":"BPE","vocab":{"a":0,"b":1},"merges":["a b"]},"added_tokens":[{"id":2,"content":"c","special":true}],`+
 		`"pre_tokenizer":{"type":"ByteLevel"}}`), []byte(`{"bos_token":"c","add_bos_token":true,"chat_template":"x"}`))
 	f.Fuzz(func(t *testing.T, tokenizerJSON, config []byte) {
-		err := tokenizer(folder{"tokenizer.json": tokenizerJSON, "tokenizer_config.json": config}, 8, &gguf.KV{})
+		_, err := tokenizer(folder{"tokenizer.json": tokenizerJSON, "tokenizer_config.json": config}, 8, &gguf.KV{})
 		if err != nil && !errors.Is(err, ErrFormat) && !errors.Is(err, ErrUnsupported) {
 			t.Errorf("error %v", err)
 		}
@@ -76,7 +76,7 @@ func FuzzOPTVocabulary(f *testing.F) {
 		files := folder{"vocab.json": vocab, "merges.txt": merges, "tokenizer_config.json": config}
 		err := files.completeOPT()
 		if err == nil {
-			err = tokenizer(files, 8, &gguf.KV{})
+			_, err = tokenizer(files, 8, &gguf.KV{})
 		}
 		if err != nil && !errors.Is(err, ErrFormat) && !errors.Is(err, ErrUnsupported) {
 			t.Errorf("error %v", err)
@@ -95,7 +95,7 @@ func FuzzSentencePiece(f *testing.F) {
 	f.Fuzz(func(t *testing.T, model, config, added []byte) {
 		const vocab = 300
 		kv := &gguf.KV{}
-		err := tokenizer(folder{"tokenizer.model": model, "tokenizer_config.json": config, "added_tokens.json": added}, vocab, kv)
+		_, err := tokenizer(folder{"tokenizer.model": model, "tokenizer_config.json": config, "added_tokens.json": added}, vocab, kv)
 		if err != nil {
 			if !errors.Is(err, ErrFormat) && !errors.Is(err, ErrUnsupported) {
 				t.Errorf("error %v", err)

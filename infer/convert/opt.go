@@ -48,7 +48,7 @@ func (c *config) checkOPT() error {
 func (f folder) completeOPT() error {
 	config := make(map[string]any)
 	if b, ok := f["tokenizer_config.json"]; ok {
-		if err := json.Unmarshal(b, &config); err != nil {
+		if err := unmarshal(b, &config); err != nil {
 			return fmt.Errorf("tokenizer_config.json: %w: %w", ErrFormat, err)
 		}
 	}
@@ -70,7 +70,7 @@ func (f folder) completeOPT() error {
 		return fmt.Errorf("%w: neither tokenizer.json nor vocab.json with merges.txt", ErrFormat)
 	}
 	var tokens map[string]int
-	if err := json.Unmarshal(vocab, &tokens); err != nil {
+	if err := unmarshal(vocab, &tokens); err != nil {
 		return fmt.Errorf("vocab.json: %w: %w", ErrFormat, err)
 	}
 	var added []addedToken

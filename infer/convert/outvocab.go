@@ -3,7 +3,6 @@ package convert
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -170,7 +169,7 @@ func (v *outVocab) pairs() (map[string]any, error) {
 		return nil, fmt.Errorf("%w: a byte-pair vocabulary without merges", gguf.ErrFormat)
 	}
 	pre, _ := v.kv.String("tokenizer.ggml.pre")
-	steps, err := splitSteps(pre)
+	steps, ignoreMerges, err := splitSteps(pre)
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +187,7 @@ func (v *outVocab) pairs() (map[string]any, error) {
 		"decoder":       map[string]any{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
 		"model": map[string]any{
 			"type": "BPE", "vocab": vocab, "merges": merges, "dropout": nil, "unk_token": nil, "byte_fallback": false, "fuse_unk": false,
-			"ignore_merges": pre == "llama-bpe",
+			"ignore_merges": ignoreMerges,
 		},
 	}
 	if bos, ok := v.id("bos"); ok && v.addsBOS(pre) {
@@ -208,27 +207,5 @@ func (v *outVocab) pairs() (map[string]any, error) {
 // addsBOS reports whether every text begins with the start token.
 func (v *outVocab) addsBOS(pre string) bool {
 	add, ok := v.kv.Bool("tokenizer.ggml.add_bos_token")
-	return ok && add || !ok && slices.Contains([]string{"llama-bpe", "llama3", "llama-v3"}, pre)
-}
-
-// splitSteps returns the pre-tokenizer of llama.cpp's name, as steps of tokenizer.json.
-func splitSteps(pre string) ([]any, error) {
-	bytes := func(regex bool) any {
-		return map[string]any{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": regex}
-	}
-	by := func(digits string) []any {
-		pattern := `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|` + digits + `| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
-		return []any{map[string]any{"type": "Split", "pattern": map[string]any{"Regex": pattern}, "behavior": "Isolated", "invert": false}, bytes(false)}
-	}
-	switch pre {
-	case "gpt-2":
-		return []any{bytes(true)}, nil
-	case "smollm":
-		return []any{map[string]any{"type": "Digits", "individual_digits": true}, bytes(true)}, nil
-	case "qwen2":
-		return by(`\p{N}`), nil
-	case "llama-bpe", "llama3", "llama-v3":
-		return by(`\p{N}{1,3}`), nil
-	}
-	return nil, fmt.Errorf("%w: pre-tokenizer %.40q", ErrUnsupported, pre)
+	return ok && add || !ok && (pre == "llama-bpe" || sameSplitter[pre] == "llama-bpe")
 }

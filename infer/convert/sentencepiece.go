@@ -1,10 +1,9 @@
 package convert
 
 import (
-	"encoding/json"
+	"encoding/base64"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -30,7 +29,10 @@ const spaceMark = "▁"
 
 // pieces reads a SentencePiece vocabulary from tokenizer.model, and the added tokens from the files of transformers:
 // tokenizer_config.json, else tokenizer.json, and added_tokens.json.
-func pieces(files folder, config settings, vocab int) (map[string]any, error) {
+func pieces(files folder, config settings, vocab int) (*vocabulary, error) {
+	if isTiktoken(files["tokenizer.model"]) {
+		return nil, fmt.Errorf("tokenizer.model: %w: it is a tiktoken file: save the tokenizer with transformers, which writes tokenizer.json", ErrUnsupported)
+	}
 	var model sentencepiece.ModelProto
 	if err := proto.Unmarshal(files["tokenizer.model"], &model); err != nil {
 		return nil, fmt.Errorf("tokenizer.model: %w: %w", ErrFormat, err)
@@ -48,7 +50,7 @@ func pieces(files folder, config settings, vocab int) (map[string]any, error) {
 	if err := v.addFrom(files, config); err != nil {
 		return nil, err
 	}
-	return v.values(&model, config), nil
+	return v.vocabulary(&model, config), nil
 }
 
 // pieceList is a vocabulary of pieces.
@@ -91,7 +93,7 @@ func newVocabulary(model *sentencepiece.ModelProto, vocab int) (*pieceList, erro
 func (v *pieceList) addFrom(files folder, config settings) error {
 	var extra map[string]int
 	if b, ok := files["added_tokens.json"]; ok {
-		if err := json.Unmarshal(b, &extra); err != nil {
+		if err := unmarshal(b, &extra); err != nil {
 			return fmt.Errorf("added_tokens.json: %w: %w", ErrFormat, err)
 		}
 	}
@@ -110,7 +112,7 @@ func (v *pieceList) addFrom(files folder, config settings) error {
 		var t struct {
 			Added []addedToken `json:"added_tokens"`
 		}
-		if err := json.Unmarshal(b, &t); err != nil {
+		if err := unmarshal(b, &t); err != nil {
 			return fmt.Errorf("tokenizer.json: %w: %w", ErrFormat, err)
 		}
 		list = append(list, t.Added...)
@@ -142,38 +144,36 @@ func (v *pieceList) set(id int, token string, kind int32) {
 	v.tokens[id], v.scores[id], v.types[id] = token, addedScore, kind
 }
 
-// values returns the keys of the vocabulary. Special tokens of the configuration replace those of the model.
-func (v *pieceList) values(model *sentencepiece.ModelProto, config settings) map[string]any {
-	out := map[string]any{
+// vocabulary returns the keys of the vocabulary and the special tokens of the model.
+func (v *pieceList) vocabulary(model *sentencepiece.ModelProto, config settings) *vocabulary {
+	out := &vocabulary{tokens: v.tokens, types: v.types, named: make(map[string]int), addBOS: config.AddBOS, addEOS: config.AddEOS, values: map[string]any{
 		"tokenizer.ggml.model": "llama", "tokenizer.ggml.pre": "default",
 		"tokenizer.ggml.tokens": v.tokens, "tokenizer.ggml.scores": v.scores, "tokenizer.ggml.token_type": v.types,
 		"tokenizer.ggml.add_space_prefix": model.GetNormalizerSpec().GetAddDummyPrefix(),
-	}
+	}}
 	trainer := model.GetTrainerSpec()
-	for _, s := range []struct {
-		key   string
-		id    int32
-		token special
-	}{
-		{"bos", trainer.GetBosId(), config.BOS}, {"eos", trainer.GetEosId(), config.EOS}, {"unknown", trainer.GetUnkId(), config.UNK},
-		{"padding", trainer.GetPadId(), config.PAD},
-	} {
-		id := int(s.id)
-		if at := slices.Index(v.tokens, string(s.token)); at >= 0 && s.token != "" {
-			id = at
+	for key, id := range map[string]int32{"bos": trainer.GetBosId(), "eos": trainer.GetEosId(), "unknown": trainer.GetUnkId(), "padding": trainer.GetPadId()} {
+		if id >= 0 && int(id) < len(v.tokens) {
+			out.named[key] = int(id)
 		}
-		if id >= 0 && id < len(v.tokens) {
-			out["tokenizer.ggml."+s.key+"_token_id"] = uint32(id)
-		}
-	}
-	if config.AddBOS != nil {
-		out["tokenizer.ggml.add_bos_token"] = *config.AddBOS
-	}
-	if config.AddEOS != nil {
-		out["tokenizer.ggml.add_eos_token"] = *config.AddEOS
-	}
-	if config.Template != "" {
-		out["tokenizer.chat_template"] = string(config.Template)
 	}
 	return out
+}
+
+// isSentencePiece reports whether tokenizer.model holds the pieces of a SentencePiece model. Some folders have a file of tiktoken by that name.
+func isSentencePiece(b []byte) bool {
+	var model sentencepiece.ModelProto
+	return !isTiktoken(b) && proto.Unmarshal(b, &model) == nil && len(model.GetPieces()) > 0
+}
+
+// isTiktoken reports whether a file has tiktoken's form: lines of a token in base64 and its number.
+func isTiktoken(b []byte) bool {
+	line, _, _ := strings.Cut(string(b[:min(len(b), 1<<12)]), "\n")
+	token, number, ok := strings.Cut(strings.TrimSpace(line), " ")
+	if !ok {
+		return false
+	}
+	_, notBase64 := base64.StdEncoding.DecodeString(token)
+	_, notNumber := strconv.Atoi(number)
+	return notBase64 == nil && notNumber == nil
 }

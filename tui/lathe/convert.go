@@ -71,7 +71,15 @@ func (a *app) convertTo(ctx context.Context, source string, out outFlags) error 
 	return a.result(r, func(w io.Writer) {
 		fmt.Fprintf(w, "%s: %s, %s, %d tensors, %s\n", r.Path, r.Arch, format.Bytes(r.Bytes), r.Tensors, format.Clock(time.Since(began)))
 		fallbackWords(w, r.Fallbacks)
+		noteWords(w, r.Notes)
 	})
+}
+
+// noteWords writes what llama.cpp computes in another way than transformers.
+func noteWords(w io.Writer, notes []string) {
+	for _, n := range notes {
+		fmt.Fprintf(w, "  note: %s\n", n)
+	}
 }
 
 // source is where a model comes from: a GGUF file, or a folder to convert.
@@ -142,11 +150,12 @@ func (a *app) local(ctx context.Context, model string) (string, error) {
 	if isUnwritable(err, dir) {
 		err = unwritable(err, cacheVariable)
 	}
+	noteWords(a.stderr, r.Notes)
 	return path, err
 }
 
 // conversion is the version of the conversion: files in the cache that an older one wrote are not used.
-const conversion = 2
+const conversion = 3
 
 // folderKey returns a hash of a folder's path and of the names, sizes and times of its files.
 func folderKey(dir string) (string, error) {

@@ -329,9 +329,9 @@ func fallbackWords(w io.Writer, fallbacks []gguf.Fallback) {
 		}
 	}
 	for _, p := range order {
-		noun := "tensors are"
+		noun := "tensors have type"
 		if n[p] == 1 {
-			noun = "tensor is"
+			noun = "tensor has type"
 		}
 		fmt.Fprintf(w, "  %d %s %s instead of %s: %s: %s\n", n[p], noun, p.got, p.want, first[p].Tensor, first[p].Reason)
 	}

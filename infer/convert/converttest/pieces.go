@@ -1,7 +1,9 @@
 package converttest
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/ollama/ollama/convert/sentencepiece"
 	"google.golang.org/protobuf/proto"
@@ -54,3 +56,54 @@ func Pieces(prefix bool, specials ...string) *sentencepiece.ModelProto {
 
 // Marshal returns the file of a SentencePiece model.
 func Marshal(m *sentencepiece.ModelProto) ([]byte, error) { return proto.Marshal(m) }
+
+// PiecesJSON returns tokenizer.json of a SentencePiece model, as transformers 5 writes it: pairs of pieces in the order of the scores of what they
+// make, and bytes for all else.
+func PiecesJSON(m *sentencepiece.ModelProto) map[string]any {
+	vocab, kinds := map[string]int{}, map[string]sentencepiece.ModelProto_SentencePiece_Type{}
+	var added []any
+	type merge struct {
+		left, right string
+		score       float32
+	}
+	var merges []merge
+	for i, p := range m.GetPieces() {
+		vocab[p.GetPiece()], kinds[p.GetPiece()] = i, p.GetType()
+		switch p.GetType() {
+		case sentencepiece.ModelProto_SentencePiece_CONTROL, sentencepiece.ModelProto_SentencePiece_UNKNOWN:
+			added = append(added, map[string]any{"id": i, "content": p.GetPiece(), "special": true})
+		case sentencepiece.ModelProto_SentencePiece_USER_DEFINED:
+			added = append(added, map[string]any{"id": i, "content": p.GetPiece(), "special": false})
+		}
+	}
+	for _, p := range m.GetPieces() {
+		whole := p.GetPiece()
+		if kinds[whole] != sentencepiece.ModelProto_SentencePiece_NORMAL && kinds[whole] != sentencepiece.ModelProto_SentencePiece_USER_DEFINED {
+			continue
+		}
+		for at := range whole {
+			_, left := vocab[whole[:at]]
+			_, right := vocab[whole[at:]]
+			if left && right {
+				merges = append(merges, merge{whole[:at], whole[at:], p.GetScore()})
+			}
+		}
+	}
+	slices.SortStableFunc(merges, func(a, b merge) int {
+		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(vocab[a.left], vocab[b.left]), cmp.Compare(vocab[a.right], vocab[b.right]))
+	})
+	var pairs [][]string
+	for _, p := range merges {
+		pairs = append(pairs, []string{p.left, p.right})
+	}
+	return map[string]any{
+		"added_tokens": added, "normalizer": nil,
+		"pre_tokenizer": map[string]any{"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": false},
+		"post_processor": map[string]any{
+			"type":           "TemplateProcessing",
+			"single":         []any{map[string]any{"SpecialToken": map[string]any{"id": "<s>", "type_id": 0}}, map[string]any{"Sequence": map[string]any{"id": "A", "type_id": 0}}},
+			"special_tokens": map[string]any{"<s>": map[string]any{"id": "<s>", "ids": []int{vocab["<s>"]}, "tokens": []string{"<s>"}}},
+		},
+		"model": map[string]any{"type": "BPE", "vocab": vocab, "merges": pairs, "byte_fallback": true, "fuse_unk": true, "unk_token": "<unk>"},
+	}
+}
