@@ -22,10 +22,17 @@ type chatResponse struct {
 
 type chatChoice struct {
 	Index    int          `json:"index"`
-	Message  *chatContent `json:"message,omitempty"`
+	Message  *chatReply   `json:"message,omitempty"`
 	Delta    *chatContent `json:"delta,omitempty"` // instead of Message, in a stream
 	LogProbs *chatProbs   `json:"logprobs"`
 	Finish   *string      `json:"finish_reason"`
+}
+
+// chatReply is a whole message. Refusal is always null.
+type chatReply struct {
+	Role    string  `json:"role"`
+	Content string  `json:"content"`
+	Refusal *string `json:"refusal"`
 }
 
 type chatContent struct {
@@ -36,13 +43,18 @@ type chatContent struct {
 // chatProbs are log-probabilities as chat completions have them.
 type chatProbs struct {
 	Content []chatProb `json:"content"`
+	Refusal []chatProb `json:"refusal"` // always null
 }
 
 type chatProb struct {
-	Token   string     `json:"token"`
-	LogProb float64    `json:"logprob"`
-	Bytes   []int      `json:"bytes"`
-	Top     []chatProb `json:"top_logprobs,omitempty"`
+	topProb
+	Top []topProb `json:"top_logprobs"`
+}
+
+type topProb struct {
+	Token   string  `json:"token"`
+	LogProb float64 `json:"logprob"`
+	Bytes   []int   `json:"bytes"`
 }
 
 // chat answers POST /v1/chat/completions.
@@ -62,9 +74,13 @@ func (h *Handler) chat(w http.ResponseWriter, r *http.Request, request chatReque
 	if request.LogProbs {
 		s.LogProbs, s.TopLogProbs = true, request.TopLogProbs
 	}
-	messages := make([]infer.Message, len(request.Messages))
+	messages, size := make([]infer.Message, len(request.Messages)), 0
 	for i, m := range request.Messages {
 		messages[i] = infer.Message(m)
+		size += len(m.Content)
+	}
+	if err := h.fits("the messages have", size); err != nil {
+		return err
 	}
 	response := chatResponse{ID: h.newID("chatcmpl"), Object: "chat.completion", Created: time.Now().Unix(), Model: h.options.Name}
 	out := h.newStream(w, request.Stream)
@@ -102,7 +118,7 @@ func (h *Handler) chat(w http.ResponseWriter, r *http.Request, request chatReque
 	if !request.Stream {
 		response.Usage = used
 		response.Choices = []chatChoice{{
-			Message: &chatContent{infer.Assistant, text.String()}, LogProbs: probs, Finish: finish(stats.Stop),
+			Message: &chatReply{Role: infer.Assistant, Content: text.String()}, LogProbs: probs, Finish: finish(stats.Stop),
 		}}
 		send(w, http.StatusOK, response)
 		return nil
@@ -121,15 +137,15 @@ func (h *Handler) chat(w http.ResponseWriter, r *http.Request, request chatReque
 
 // chatProbOf returns a generated token with its alternatives.
 func chatProbOf(t infer.Token) chatProb {
-	p := oneProb(t.Piece, t.LogProb)
+	p := chatProb{oneProb(t.Piece, t.LogProb), []topProb{}}
 	for _, other := range t.Top {
 		p.Top = append(p.Top, oneProb(other.Text, other.LogProb))
 	}
 	return p
 }
 
-func oneProb(piece string, logProb float64) chatProb {
-	p := chatProb{Token: clean(piece), LogProb: logProb, Bytes: []int{}}
+func oneProb(piece string, logProb float64) topProb {
+	p := topProb{Token: clean(piece), LogProb: logProb, Bytes: []int{}}
 	for _, b := range []byte(piece) {
 		p.Bytes = append(p.Bytes, int(b))
 	}

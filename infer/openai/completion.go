@@ -2,6 +2,7 @@ package openai
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -153,7 +154,11 @@ func (c *completer) tokens(ctx context.Context) ([]int32, error) {
 	if c.request.Prompt.tokens != nil {
 		return c.request.Prompt.tokens[c.index], nil
 	}
-	return c.h.model.Tokenize(ctx, c.request.Prompt.texts[c.index], true)
+	text := c.request.Prompt.texts[c.index]
+	if err := c.h.fits(fmt.Sprintf("prompt %d has", c.index), len(text)); err != nil {
+		return nil, err
+	}
+	return c.h.model.Tokenize(ctx, text, true)
 }
 
 // echo returns the text of the prompt and, if requested, the log-probabilities of its tokens.
@@ -162,7 +167,17 @@ func (c *completer) echo(ctx context.Context, prompt []int32) (string, *textProb
 	if err != nil {
 		return "", nil, err
 	}
-	text := strings.Join(pieces, "")
+	control, err := c.h.model.Control(ctx, prompt)
+	if err != nil {
+		return "", nil, err
+	}
+	var b strings.Builder
+	for i, piece := range pieces {
+		if !control[i] {
+			b.WriteString(piece)
+		}
+	}
+	text := b.String()
 	if c.request.LogProbs == nil {
 		return text, nil, nil
 	}
@@ -193,7 +208,7 @@ func (c *completer) echo(ctx context.Context, prompt []int32) (string, *textProb
 			names = names[len(p.Top):]
 			addTop(best, piece, nll)
 		}
-		c.add(probs, piece, own, best)
+		c.add(probs, piece, control[i], own, best)
 	}
 	return text, probs, nil
 }
@@ -216,17 +231,19 @@ func (c *completer) probs(t infer.Token) *textProbs {
 	}
 	addTop(top, t.Piece, t.LogProb)
 	probs := &textProbs{}
-	c.add(probs, t.Piece, &t.LogProb, top)
+	c.add(probs, t.Piece, t.Control, &t.LogProb, top)
 	return probs
 }
 
-// add appends the next token of the text.
-func (c *completer) add(p *textProbs, piece string, logProb *float64, top map[string]float64) {
+// add appends the next token of the text. A control token has a name and no part in the text.
+func (c *completer) add(p *textProbs, piece string, control bool, logProb *float64, top map[string]float64) {
 	p.Tokens = append(p.Tokens, clean(piece))
 	p.LogProbs = append(p.LogProbs, logProb)
 	p.Top = append(p.Top, top)
 	p.Offsets = append(p.Offsets, c.offset)
-	c.offset += len(piece)
+	if !control {
+		c.offset += len(piece)
+	}
 }
 
 // append returns p followed by more; either may be nil.

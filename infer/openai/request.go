@@ -3,7 +3,9 @@ package openai
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"math"
+	"strconv"
 	"strings"
 
 	"github.com/lathe-llm/lathe/infer"
@@ -98,7 +100,10 @@ func (t *texts) UnmarshalJSON(data []byte) error {
 		*t = make(texts, 1)
 		return json.Unmarshal(data, &(*t)[0])
 	}
-	return json.Unmarshal(data, (*[]string)(t))
+	if json.Unmarshal(data, (*[]string)(t)) != nil {
+		return wrong("stop", "a string or an array of strings")
+	}
+	return nil
 }
 
 // prompts are those of a text completion, decoded from a text, a list of texts, a list of tokens, or a list of those.
@@ -129,7 +134,7 @@ func (p *prompts) UnmarshalJSON(data []byte) error {
 		return nil
 	}
 	p.tokens = nil
-	return bad("prompt must be a text, a list of texts, a list of tokens or a list of those")
+	return wrong("prompt", "a string, an array of strings, an array of tokens or an array of arrays of tokens")
 }
 
 // completionRequest is the body of a text completion.
@@ -163,7 +168,7 @@ func (r completionRequest) check() error {
 // chatRequest is the body of a chat completion.
 type chatRequest struct {
 	common
-	Messages            []chatMessage   `json:"messages"`
+	Messages            chatMessages    `json:"messages"`
 	MaxCompletionTokens *int            `json:"max_completion_tokens"`
 	LogProbs            bool            `json:"logprobs"`
 	TopLogProbs         int             `json:"top_logprobs"`
@@ -191,45 +196,91 @@ func (r chatRequest) check() error {
 		switch m.Role {
 		case infer.System, infer.User, infer.Assistant:
 		default:
-			return bad("message %d: role %q is not supported", i, m.Role)
+			return wrong(fmt.Sprintf("messages[%d].role", i), "system, developer, user or assistant, not "+strconv.Quote(m.Role))
 		}
 	}
 	return nil
 }
 
-// chatMessage is a message whose content is a text or a list of parts that are texts.
-type chatMessage infer.Message
+// chatMessages are messages whose contents are texts or lists of parts that are texts.
+type chatMessages []infer.Message
 
 // UnmarshalJSON implements [json.Unmarshaler].
-func (m *chatMessage) UnmarshalJSON(data []byte) error {
+func (m *chatMessages) UnmarshalJSON(data []byte) error {
+	if bytes.Equal(data, []byte("null")) {
+		return nil
+	}
+	list := json.NewDecoder(bytes.NewReader(data))
+	if open, err := list.Token(); err != nil || open != json.Delim('[') {
+		return wrong("messages", "an array of messages")
+	}
+	for list.More() {
+		if len(*m) == maxMessages {
+			return bad("more than %d messages", maxMessages)
+		}
+		var raw json.RawMessage
+		if err := list.Decode(&raw); err != nil {
+			return err
+		}
+		message, err := decodeMessage(raw, fmt.Sprintf("messages[%d]", len(*m)))
+		if err != nil {
+			return err
+		}
+		*m = append(*m, message)
+	}
+	return nil
+}
+
+// decodeMessage decodes the message that errors call at.
+func decodeMessage(data json.RawMessage, at string) (infer.Message, error) {
+	var m infer.Message
 	var raw struct {
-		Role    string          `json:"role"`
+		Role    json.RawMessage `json:"role"`
 		Content json.RawMessage `json:"content"`
 	}
-	if err := json.Unmarshal(data, &raw); err != nil {
-		return err
+	if data[0] != '{' || json.Unmarshal(data, &raw) != nil {
+		return m, wrong(at, "an object")
 	}
-	m.Role = raw.Role
+	if !given(raw.Role) || json.Unmarshal(raw.Role, &m.Role) != nil {
+		return m, wrong(at+".role", "a string")
+	}
 	if m.Role == "developer" {
 		m.Role = infer.System // the newer name of the same
 	}
+	at += ".content"
+	if !given(raw.Content) {
+		if m.Role == infer.Assistant {
+			return m, nil // it called a tool
+		}
+		return m, wrong(at, "a string or an array of parts")
+	}
 	if json.Unmarshal(raw.Content, &m.Content) == nil {
-		return nil
+		return m, nil
 	}
-	var parts []struct {
-		Type string `json:"type"`
-		Text string `json:"text"`
-	}
-	if err := json.Unmarshal(raw.Content, &parts); err != nil {
-		return bad("content must be a text or a list of parts")
+	var parts []json.RawMessage
+	if json.Unmarshal(raw.Content, &parts) != nil {
+		return m, wrong(at, "a string or an array of parts")
 	}
 	var b strings.Builder
-	for _, p := range parts {
-		if p.Type != "text" {
-			return bad("content of type %q is not supported", p.Type)
+	for i, data := range parts {
+		at := fmt.Sprintf("%s[%d]", at, i)
+		var part struct {
+			Type json.RawMessage `json:"type"`
+			Text json.RawMessage `json:"text"`
 		}
-		b.WriteString(p.Text)
+		var kind, text string
+		switch {
+		case data[0] != '{' || json.Unmarshal(data, &part) != nil:
+			return m, wrong(at, "an object")
+		case !given(part.Type) || json.Unmarshal(part.Type, &kind) != nil:
+			return m, wrong(at+".type", "a string")
+		case kind != "text":
+			return m, wrong(at+".type", "text: "+strconv.Quote(kind)+" is not supported")
+		case !given(part.Text) || json.Unmarshal(part.Text, &text) != nil:
+			return m, wrong(at+".text", "a string")
+		}
+		b.WriteString(text)
 	}
 	m.Content = b.String()
-	return nil
+	return m, nil
 }

@@ -11,6 +11,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -22,10 +23,15 @@ import (
 const (
 	maxBody           = 16 << 20
 	maxPrompts        = 1024
+	maxMessages       = 1 << 16
 	maxStops          = 16
 	maxTopLogProbs    = 20
 	defaultMaxWaiting = 64
 	defaultMaxTokens  = 16 // of text completions, as OpenAI has it
+
+	// A body must arrive within bodyGrace, and one second more for each slowestBody bytes that have arrived.
+	bodyGrace   = 10 * time.Second
+	slowestBody = 32 << 10
 )
 
 // ErrNoKey means that an address beyond the loopback interface was requested without a key.
@@ -51,9 +57,11 @@ type Handler struct {
 	model   infer.Model
 	options Options
 	created int64
+	reading atomic.Int64 // bodies on their way
 	active  atomic.Int64
 	ids     atomic.Uint64
 	mux     *http.ServeMux
+	grace   time.Duration // bodyGrace, but in tests
 }
 
 // New returns a handler. The caller closes the model.
@@ -67,7 +75,7 @@ func New(m infer.Model, o Options) *Handler {
 	if o.Seed == nil {
 		o.Seed = func() uint64 { return uint64(time.Now().UnixNano()) }
 	}
-	h := &Handler{model: m, options: o, created: time.Now().Unix(), mux: http.NewServeMux()}
+	h := &Handler{model: m, options: o, created: time.Now().Unix(), mux: http.NewServeMux(), grace: bodyGrace}
 	h.mux.HandleFunc("GET /health", h.health)
 	h.mux.HandleFunc("GET /v1/models", h.models)
 	h.mux.HandleFunc("GET /v1/models/{id...}", h.oneModel)
@@ -156,40 +164,67 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	return nil
 }
 
-// answer decodes a request's body and calls do, within the bounds on size and number.
+// answer decodes a request's body and calls do, within the bounds on size, time and number. A request takes a place once its body has
+// arrived: slow clients keep nobody waiting.
 func answer[Request any](h *Handler, do func(*Handler, http.ResponseWriter, *http.Request, Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		h.reading.Add(1)
+		request, err := decode[Request](w, r, h.grace)
+		h.reading.Add(-1)
+		if err != nil {
+			fail(w, err)
+			return
+		}
 		defer h.active.Add(-1)
 		if h.active.Add(1) > int64(h.options.MaxWaiting) {
 			w.Header().Set("Retry-After", "5")
 			fail(w, problem(http.StatusTooManyRequests, "busy", "%d requests are already waiting", h.options.MaxWaiting))
 			return
 		}
-		request, err := decode[Request](w, r)
-		if err == nil {
-			err = do(h, w, r, request)
-		}
-		if err != nil {
+		if err := do(h, w, r, request); err != nil {
 			fail(w, err)
 		}
 	}
 }
 
-func decode[Request any](w http.ResponseWriter, r *http.Request) (Request, error) {
+// patient is a body whose reads fail once it arrives too slowly.
+type patient struct {
+	io.Reader
+	control *http.ResponseController
+	end     time.Time // for what has been read
+}
+
+// Read implements [io.Reader].
+func (p *patient) Read(b []byte) (int, error) {
+	_ = p.control.SetReadDeadline(p.end) // not every connection supports deadlines
+	n, err := p.Reader.Read(b)
+	p.end = p.end.Add(time.Second * time.Duration(n) / slowestBody)
+	return n, err
+}
+
+func decode[Request any](w http.ResponseWriter, r *http.Request, grace time.Duration) (Request, error) {
 	var request Request
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		return request, problem(http.StatusUnsupportedMediaType, "invalid_request_error", "the body must be application/json")
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	control := http.NewResponseController(w)
+	body, err := io.ReadAll(&patient{http.MaxBytesReader(w, r.Body, maxBody), control, time.Now().Add(grace)})
+	if err != nil {
+		w.Header().Set("Connection", "close") // the rest of the body is not waited for
+	} else {
+		_ = control.SetReadDeadline(time.Time{}) // as above
+	}
 	var long *http.MaxBytesError
 	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return request, problem(http.StatusRequestTimeout, "invalid_request_error", "the body arrives too slowly")
 	case errors.As(err, &long):
 		return request, problem(http.StatusRequestEntityTooLarge, "invalid_request_error", "the body is longer than %d MiB", maxBody>>20)
 	case err != nil:
 		return request, problem(http.StatusBadRequest, "invalid_request_error", "the body did not arrive: %v", err)
 	}
 	if err := json.Unmarshal(body, &request); err != nil {
-		return request, problem(http.StatusBadRequest, "invalid_request_error", "%v", err)
+		return request, unreadable(err)
 	}
 	return request, nil
 }
@@ -227,6 +262,15 @@ func (h *Handler) oneModel(w http.ResponseWriter, r *http.Request) {
 func (h *Handler) named(name string) error {
 	if name != "" && name != h.options.Name {
 		return problem(http.StatusNotFound, "model_not_found", "there is no model %q here, only %q", name, h.options.Name)
+	}
+	return nil
+}
+
+// fits returns an error for a text of more bytes than the tokens of the context have: nothing of it is computed.
+func (h *Handler) fits(what string, size int) error {
+	info := h.model.Info()
+	if most := info.Context * info.LongestToken; most > 0 && size > most {
+		return problem(http.StatusBadRequest, "context_length_exceeded", "%s %d bytes, more than the context of %d tokens can hold", what, size, info.Context)
 	}
 	return nil
 }

@@ -49,7 +49,7 @@ func (s *stream) event(body any) error {
 func (s *stream) write(text string) error {
 	if !s.begun {
 		s.begun = true
-		s.w.Header().Set("Content-Type", "text/event-stream")
+		s.w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
 		s.w.Header().Set("Cache-Control", "no-cache")
 		s.w.WriteHeader(http.StatusOK)
 	}

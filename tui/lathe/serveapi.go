@@ -19,7 +19,7 @@ const keyVariable = "LATHE_API_KEY"
 
 func (a *app) serveAPICommand() *cobra.Command {
 	o := infer.Defaults("")
-	var listen, keyFile, subnet string
+	var listen, keyFile, subnet, id string
 	cmd := &cobra.Command{
 		Use:   "serve-api [MODEL]",
 		Short: "Serve a model or a subnet over an OpenAI-compatible API",
@@ -47,15 +47,16 @@ func (a *app) serveAPICommand() *cobra.Command {
 			}
 			if subnet == string(explorer.DenseID) {
 				o.Path = model
-				return a.serveFile(cmd.Context(), model, o, listen, key)
+				return a.serveFile(cmd.Context(), model, o, listen, openai.Options{Key: key, Name: id}, "")
 			}
-			return a.serveSubnet(cmd.Context(), model, subnet, o, listen, key)
+			return a.serveSubnet(cmd.Context(), model, subnet, o, listen, openai.Options{Key: key, Name: id})
 		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&listen, "listen", "127.0.0.1:8080", "address to listen on")
 	flags.StringVar(&keyFile, "key-file", "", "file with the key that clients must send")
 	flags.StringVar(&subnet, "subnet", string(explorer.DenseID), "subnet of the workspace to serve: an id, a name, or draft")
+	flags.StringVar(&id, "id", "", "id of the model for clients (default: the model's name; that of a subnet has the subnet's id after a colon)")
 	flags.IntVar(&o.Context, "context", o.Context, "tokens of context; 0 for 4096, or the model's limit if that is smaller")
 	flags.IntVar(&o.Threads, "threads", o.Threads, "CPU threads; 0 for one per core")
 	flags.IntVar(&o.GPULayers, "gpu-layers", o.GPULayers, "layers on the GPU; -1 for as many as fit")
@@ -65,21 +66,22 @@ func (a *app) serveAPICommand() *cobra.Command {
 }
 
 // serveSubnet serves a subnet from a temporary file.
-func (a *app) serveSubnet(ctx context.Context, model, subnet string, o infer.LoadOptions, listen, key string) (err error) {
+func (a *app) serveSubnet(ctx context.Context, model, subnet string, o infer.LoadOptions, listen string, served openai.Options) (err error) {
 	dir, err := a.scratch("serve")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, dir.Remove()) }()
 	o.Path = dir.Join("subnet.gguf")
-	if _, err := a.writeSubnet(ctx, model, subnet, o.Path); err != nil {
+	written, err := a.writeSubnet(ctx, model, subnet, o.Path)
+	if err != nil {
 		return err
 	}
-	return a.serveFile(ctx, model, o, listen, key)
+	return a.serveFile(ctx, model, o, listen, served, ":"+written)
 }
 
-// serveFile loads a model file and serves it until ctx ends.
-func (a *app) serveFile(ctx context.Context, model string, o infer.LoadOptions, listen, key string) (err error) {
+// serveFile loads a model file and serves it until ctx ends. Its default id is its name, followed by suffix.
+func (a *app) serveFile(ctx context.Context, model string, o infer.LoadOptions, listen string, served openai.Options, suffix string) (err error) {
 	backend, err := a.backend(a.compute)
 	if err != nil {
 		return err
@@ -89,7 +91,7 @@ func (a *app) serveFile(ctx context.Context, model string, o infer.LoadOptions, 
 		return err
 	}
 	defer func() { err = errors.Join(err, opened.Close()) }()
-	l, err := openai.Listen(listen, key)
+	l, err := openai.Listen(listen, served.Key)
 	if errors.Is(err, openai.ErrNoKey) {
 		return usage(fmt.Errorf("--listen %s: set $%s or --key-file: %w", listen, keyVariable, err))
 	}
@@ -101,6 +103,13 @@ func (a *app) serveFile(ctx context.Context, model string, o infer.LoadOptions, 
 		return errors.Join(err, l.Close())
 	}
 	defer func() { err = errors.Join(err, loaded.Close()) }()
-	fmt.Fprintf(a.stderr, "lathe: serving %s at http://%s/v1\n", loaded.Info().Name, l.Addr())
-	return openai.Serve(ctx, l, openai.New(loaded, openai.Options{Key: key}))
+	info := loaded.Info()
+	if served.Name == "" {
+		served.Name = info.Name + suffix
+	}
+	if info.TrainContext > 0 && info.Context > info.TrainContext {
+		fmt.Fprintf(a.stderr, "lathe: warning: a context of %d tokens is longer than the %d that the model was trained on\n", info.Context, info.TrainContext)
+	}
+	fmt.Fprintf(a.stderr, "lathe: serving %s at http://%s/v1\n", served.Name, l.Addr())
+	return openai.Serve(ctx, l, openai.New(loaded, served))
 }
