@@ -518,7 +518,7 @@ func (r *renderer) slice(v value, e slicing, s *scope) (value, error) {
 		n, _ := number(b)
 		at, ok := n.(int64)
 		if !ok {
-			return undefined{"slice indices must be integers or None"}, nil
+			return nil, errors.New("slice indices must be integers or None")
 		}
 		bounds[i] = &at
 	}
@@ -569,7 +569,7 @@ func (r *renderer) slice(v value, e slicing, s *scope) (value, error) {
 		}
 		return newRange(v.start+start*v.step, v.start+stop*v.step, v.step*step)
 	}
-	return undefined{fmt.Sprintf("'%s object' has no element of a slice", typeName(v))}, nil
+	return nil, fmt.Errorf("'%s' object is not subscriptable", typeName(v))
 }
 
 // resolved returns the bounds of a slice of n items.

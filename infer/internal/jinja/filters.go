@@ -104,19 +104,17 @@ func init() {
 		"forceescape": textFilter(escape),
 		"safe":        textFilter(func(s string) string { return s }),
 		"string":      textFilter(func(s string) string { return s }),
-		"urlencode": textFilter(func(s string) string {
-			return strings.ReplaceAll(strings.ReplaceAll(url.QueryEscape(s), "+", "%20"), "%2F", "/")
-		}),
-		"striptags": textFilter(stripTags),
-		"pprint":    {apply: func(r *renderer, v value, _ params) (value, error) { return r.repr(v), nil }},
-		"trim":      {params: []string{"chars"}, apply: trimFilter},
-		"replace":   {params: []string{"old", "new", "count"}, required: 2, apply: replaceFilter},
-		"default":   {params: []string{"default_value", "boolean"}, apply: defaultFilter},
-		"length":    {apply: lengthFilter},
-		"count":     {apply: lengthFilter},
-		"first":     {apply: firstFilter},
-		"last":      {apply: lastFilter},
-		"join":      {params: []string{"d", "attribute"}, apply: joinFilter},
+		"urlencode":   {apply: urlencodeFilter},
+		"striptags":   textFilter(stripTags),
+		"pprint":      {apply: func(r *renderer, v value, _ params) (value, error) { return r.repr(v), nil }},
+		"trim":        {params: []string{"chars"}, apply: trimFilter},
+		"replace":     {params: []string{"old", "new", "count"}, required: 2, apply: replaceFilter},
+		"default":     {params: []string{"default_value", "boolean"}, apply: defaultFilter},
+		"length":      {apply: lengthFilter},
+		"count":       {apply: lengthFilter},
+		"first":       {apply: firstFilter},
+		"last":        {apply: lastFilter},
+		"join":        {params: []string{"d", "attribute"}, apply: joinFilter},
 		"list": {apply: func(r *renderer, v value, _ params) (value, error) {
 			items, err := r.copied(v)
 			return &list{items}, err
@@ -198,6 +196,37 @@ func capitalize(s string) string {
 		return string(unicode.ToUpper(c)) + lower(s[n:])
 	}
 	return cases.Title(language.Und).String(s[:n]) + lower(s[n:])
+}
+
+// urlencodeFilter encodes a text, or the pairs of a query.
+func urlencodeFilter(r *renderer, v value, _ params) (value, error) {
+	if _, isText := v.(string); isText || !isIterable(v) {
+		s := url.QueryEscape(r.text(v))
+		return strings.ReplaceAll(strings.ReplaceAll(s, "+", "%20"), "%2F", "/"), r.allocate(3 * len(s))
+	}
+	if d, ok := v.(*dict); ok {
+		v = &view{d, "items"}
+	}
+	items, err := r.iterate(v)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, e := range items {
+		pair, err := r.iterate(e)
+		if err != nil {
+			return nil, err
+		}
+		if len(pair) != 2 {
+			return nil, errors.New("urlencode takes a text or pairs")
+		}
+		s := url.QueryEscape(r.text(pair[0])) + "=" + url.QueryEscape(r.text(pair[1]))
+		if err := r.allocate(len(s)); err != nil {
+			return nil, err
+		}
+		out = append(out, s)
+	}
+	return strings.Join(out, "&"), nil
 }
 
 var escaper = strings.NewReplacer("&", "&amp;", ">", "&gt;", "<", "&lt;", "'", "&#39;", `"`, "&#34;")
@@ -525,7 +554,7 @@ func extremeFilter(sign int) filterFunc {
 			return undefined{"no aggregated item, sequence was empty"}, nil
 		}
 		best := 0
-		for i := range items {
+		for i := 1; i < len(items); i++ {
 			c, err := r.compare(keys[i], keys[best])
 			if err != nil {
 				return nil, err
@@ -685,6 +714,9 @@ func attrFilter(r *renderer, v value, p params) (value, error) {
 	n, err := p.text("name", "")
 	if err != nil {
 		return nil, err
+	}
+	if u, ok := v.(undefined); ok {
+		return nil, errors.New(u.problem)
 	}
 	return r.attributeOnly(v, n)
 }

@@ -119,9 +119,9 @@ func roundFilter(_ *renderer, v value, p params) (value, error) {
 }
 
 func indentFilter(r *renderer, v value, p params) (value, error) {
-	s, err := r.str(v)
-	if err != nil {
-		return nil, err
+	s, ok := v.(string)
+	if !ok {
+		return nil, fmt.Errorf("indent takes str, not %s", typeName(v))
 	}
 	by, ok := p["width"].(string)
 	if !ok {
@@ -220,7 +220,8 @@ func (r *renderer) padded(s string, width int, fill rune, align byte) (string, e
 }
 
 func truncateFilter(r *renderer, v value, p params) (value, error) {
-	s, err := r.str(v)
+	s, isText := v.(string)
+	count, err := length(v)
 	if err != nil {
 		return nil, err
 	}
@@ -236,12 +237,15 @@ func truncateFilter(r *renderer, v value, p params) (value, error) {
 	if err != nil {
 		return nil, err
 	}
-	count, endCount := utf8.RuneCountInString(s), utf8.RuneCountInString(end)
+	endCount := utf8.RuneCountInString(end)
 	if n < endCount {
 		return nil, fmt.Errorf("expected length >= %d, got %d", endCount, n)
 	}
 	if count <= n+leeway {
-		return s, nil
+		return v, nil
+	}
+	if !isText {
+		return nil, fmt.Errorf("truncate takes str, not %s", typeName(v))
 	}
 	cut := substring(s, 0, n-endCount)
 	if !p.truth("killwords") {

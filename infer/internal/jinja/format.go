@@ -143,7 +143,7 @@ func (r *renderer) percent(format string, args value) (value, error) {
 
 func isContainer(v value) bool {
 	switch v.(type) {
-	case *list, *dict:
+	case *list, *dict, undefined:
 		return true
 	}
 	return false

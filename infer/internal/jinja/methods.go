@@ -34,7 +34,13 @@ func methodOf(v value, n string) (value, bool) {
 		}
 		return bound(sequenceMethods, v.items, n)
 	case tuple:
-		return bound(sequenceMethods, []value(v), n)
+		if n != "copy" {
+			return bound(sequenceMethods, []value(v), n)
+		}
+	case *rangeValue:
+		if n != "copy" {
+			return bound(sequenceMethods, v.items(), n)
+		}
 	}
 	return nil, false
 }

@@ -29,12 +29,7 @@ func init() {
 	}
 	isInt := func(v value) bool { _, ok := v.(int64); return ok }
 	isFloat := func(v value) bool { _, ok := v.(float64); return ok }
-	remainder := func(r *renderer, v, by value) (value, error) {
-		if _, _, ok := numbers(v, by); !ok {
-			return nil, fmt.Errorf("unsupported operand type(s) for %%: '%s' and '%s'", typeName(v), typeName(by))
-		}
-		return r.binary("%", v, by)
-	}
+	remainder := func(r *renderer, v, by value) (value, error) { return r.binary("%", v, by) }
 	divides := func(rest int64) func(r *renderer, v value, _ []value) (bool, error) {
 		return func(r *renderer, v value, _ []value) (bool, error) {
 			m, err := remainder(r, v, int64(2))

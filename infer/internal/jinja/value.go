@@ -623,6 +623,12 @@ func (r *renderer) contains(container, v value) (bool, error) {
 		}
 		return strings.Contains(c, s), nil
 	case *dict:
+		if _, missing := v.(undefined); missing {
+			return false, nil
+		}
+		if _, err := hashKey(v); err != nil {
+			return false, err
+		}
 		_, ok := c.get(v)
 		return ok, nil
 	}
