@@ -39,6 +39,14 @@ func (s *session) prompt(r promptRequest) (promptReply, error) {
 	if err != nil {
 		return promptReply{}, err
 	}
+	text := reply.Text
+	if mark != "" {
+		text = strings.ReplaceAll(text, mark, "")
+	}
+	// Tokenizing megabytes takes a while, in which the model answers nobody.
+	if longest := s.net.info.LongestToken; longest > 0 && len(text)/longest >= s.net.info.Context {
+		return promptReply{}, fmt.Errorf("prompt of at least %d tokens, context of %d: %w", len(text)/longest, s.net.info.Context, infer.ErrContextFull)
+	}
 	// Many templates write the start token themselves; models are not trained on two of them.
 	written := start != "" && strings.HasPrefix(reply.Text, start)
 	if mark == "" {
@@ -46,7 +54,7 @@ func (s *session) prompt(r promptRequest) (promptReply, error) {
 		return reply, err
 	}
 	reply.Tokens, err = s.net.tokenizeGuarded(reply.Text, mark, s.net.info.AddBOS && !written)
-	reply.Text = strings.ReplaceAll(reply.Text, mark, "")
+	reply.Text = text
 	return reply, err
 }
 
