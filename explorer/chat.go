@@ -58,6 +58,9 @@ type Reply struct {
 	TokensPerSecond float64       // of generation
 	// Agreement is the share of its tokens that the dense model would have chosen too; negative while unknown.
 	Agreement float64
+	// LeftOut is how many turns at the beginning of the conversation, after the system prompt, the prompt does not have because
+	// the context has no room for them.
+	LeftOut int `json:",omitempty"`
 	// Warning describes how the prompt differs from what the model's own chat template makes of the messages; or "".
 	Warning string
 }

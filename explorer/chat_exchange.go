@@ -130,19 +130,47 @@ func (e *Exploration) answer(ctx context.Context, id ChatID) {
 	e.agree(ctx, chat, tokens)
 }
 
-// messages are the conversation as a column saw it, up to its last prompt.
-func (c Chat) messages(column int) []infer.Message {
+// messages are the conversation as a column saw it, up to its last prompt, without the first turns. Turns whose reply failed
+// are not part of it.
+func (c Chat) messages(column, leftOut int) []infer.Message {
 	var out []infer.Message
 	if strings.TrimSpace(c.System) != "" {
 		out = append(out, infer.Message{Role: infer.System, Content: c.System})
 	}
 	for i, p := range c.Prompts {
+		last := i == len(c.Prompts)-1
+		if r := c.Columns[column].Replies[i]; !last && (i < leftOut || r.Err != "" && r.Text == "") {
+			continue
+		}
 		out = append(out, infer.Message{Role: infer.User, Content: p.Text})
-		if i < len(c.Prompts)-1 {
+		if !last {
 			out = append(out, infer.Message{Role: infer.Assistant, Content: c.Columns[column].Replies[i].Text})
 		}
 	}
 	return out
+}
+
+// recent returns the conversation for the last prompt, with as many of its latest turns as the context has room for besides a
+// reply, and how many it leaves out. The last prompt is always in it.
+func (c Chat) recent(ctx context.Context, model infer.Model, column int) (messages []infer.Message, leftOut int) {
+	last := len(c.Prompts) - 1
+	if last > 0 {
+		leftOut = c.Columns[column].Replies[last-1].LeftOut
+	}
+	size := model.Info().Context
+	room := size / 4 // for a reply
+	if most := c.Sampling.MaxTokens; most > 0 {
+		room = min(room, most)
+	}
+	for ; ; leftOut++ {
+		messages = c.messages(column, leftOut)
+		if leftOut >= last {
+			return messages, leftOut
+		}
+		if p, err := model.Prompt(ctx, messages); err != nil || len(p.Tokens)+room <= size { // the reply has the same error
+			return messages, leftOut
+		}
+	}
 }
 
 // reply has one column answer and returns its tokens.
@@ -170,7 +198,12 @@ func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) ([]i
 	var tokens []int32
 	var shown time.Time
 	began := e.now()
-	stats, err := model.Chat(ctx, chat.messages(i), chat.Sampling, func(t infer.Token) error {
+	messages, leftOut := chat.recent(ctx, model, i)
+	if leftOut > 0 {
+		e.showReply(chat.ID, i, func(_ *Column, r *Reply) { r.LeftOut = leftOut })
+		e.notify(Warning, "", fmt.Sprintf("the context of %d tokens is full: the prompt is without the conversation's first %d turns", model.Info().Context, leftOut))
+	}
+	stats, err := model.Chat(ctx, messages, chat.Sampling, func(t infer.Token) error {
 		text.WriteString(printable(t.Text))
 		tokens = append(tokens, t.ID) // with the end token, which is not counted
 		if now := e.now(); len(tokens) == 1 || now.Sub(shown) >= streamEvery {
@@ -232,7 +265,11 @@ func (e *Exploration) agree(ctx context.Context, chat Chat, tokens [][]int32) {
 		if i == dense || len(tokens[i]) == 0 {
 			continue
 		}
-		prompt, err := model.Prompt(ctx, chat.messages(i))
+		replied, ok := e.Snapshot().Chat(chat.ID)
+		if !ok || len(replied.Columns) <= i {
+			return
+		}
+		prompt, err := model.Prompt(ctx, chat.messages(i, replied.Columns[i].Replies[len(chat.Prompts)-1].LeftOut))
 		if err != nil {
 			return
 		}

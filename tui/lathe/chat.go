@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -30,7 +29,8 @@ type chatResult struct {
 	Context         int     `json:"context"`
 	ContextUsed     int     `json:"context_used"`
 	Seed            uint64  `json:"seed"`
-	Warning         string  `json:"warning,omitempty"` // how the prompt differs from what the model's own chat template makes of the messages
+	LeftOut         int     `json:"left_out,omitempty"` // turns at the beginning that the context has no room for
+	Warning         string  `json:"warning,omitempty"`  // how the prompt differs from what the model's own chat template makes of the messages
 }
 
 func (a *app) chatCommand() *cobra.Command {
@@ -39,8 +39,8 @@ func (a *app) chatCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "chat [MODEL]",
 		Short: "Chat with a model or a subnet",
-		Long: "With -p it answers one prompt, with text on standard input it answers that; otherwise it reads one prompt per line until\n" +
-			"the input ends. Replies go to standard output, everything else to standard error.",
+		Long: "With -p it answers one prompt, with text on standard input it answers that; otherwise it reads one prompt per line, or per\n" +
+			"paste, until the input ends. Where the context is full the oldest turns are left out. Replies go to standard output, everything else to standard error.",
 		Example: "  lathe chat small.gguf -p 'What is a lathe?'\n  lathe chat --subnet s3\n  git diff | lathe chat --system 'Summarise the change in one sentence.'",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -101,46 +101,42 @@ func (a *app) converse(ctx context.Context, e exploration, chat explorer.ChatID,
 		if len(piped) > maxPiped {
 			return usage(fmt.Errorf("the prompt on standard input is longer than %d bytes", maxPiped))
 		}
-		return a.answer(ctx, e, chat, string(piped))
+		text := strings.TrimSuffix(string(piped), "\n") // that ends the last line
+		return a.answer(ctx, e, chat, strings.TrimSuffix(text, "\r"))
 	}
-	lines := a.lines(ctx)
+	in := a.openPrompts()
+	defer in.close()
 	for {
 		fmt.Fprint(a.stderr, "> ")
-		select {
-		case line, ok := <-lines:
-			if !ok {
-				fmt.Fprintln(a.stderr)
-				return nil
-			}
+		line, err := in.next(ctx)
+		if errors.Is(err, io.EOF) {
+			fmt.Fprintln(a.stderr)
+			return nil
+		}
+		if err == nil {
 			if strings.TrimSpace(line) == "" {
 				continue
 			}
-			if err := a.answer(ctx, e, chat, line); err != nil {
-				return err
-			}
-		case <-ctx.Done():
-			return ctx.Err()
+			err = a.answer(ctx, e, chat, line)
+		}
+		switch {
+		case err == nil:
+		case isOfPrompt(err):
+			fmt.Fprintf(a.stderr, "lathe: %s\n", firstLine(err))
+		default:
+			return err
 		}
 	}
 }
 
-// lines returns a channel of the lines of standard input, closed at its end. The reading goroutine may outlive ctx: a read
-// from a terminal cannot be cancelled.
-func (a *app) lines(ctx context.Context) <-chan string {
-	lines := make(chan string)
-	go func() {
-		defer close(lines)
-		in := bufio.NewScanner(a.stdin)
-		in.Buffer(nil, maxPiped)
-		for in.Scan() {
-			select {
-			case lines <- in.Text():
-			case <-ctx.Done():
-				return
-			}
+// isOfPrompt reports whether an error concerns one prompt, so that the conversation can continue with another.
+func isOfPrompt(err error) bool {
+	for _, target := range []error{infer.ErrContextFull, infer.ErrTemplate, infer.ErrInvalid, explorer.ErrInvalid, errUsage} {
+		if errors.Is(err, target) {
+			return true
 		}
-	}()
-	return lines
+	}
+	return false
 }
 
 // answer sends one prompt and writes the reply while it is generated.
@@ -186,7 +182,10 @@ func (a *app) replied(s *explorer.Snapshot, c explorer.Chat, column explorer.Col
 	r := chatResult{
 		Model: s.Model.Path, Prompt: c.Prompts[len(c.Prompts)-1].Text, Reply: reply.Text, PromptTokens: reply.PromptTokens, Tokens: reply.Tokens,
 		FirstToken: reply.FirstToken.Seconds(), TokensPerSecond: reply.TokensPerSecond, Context: column.Context, ContextUsed: column.Used, Seed: c.Sampling.Seed,
-		Warning: reply.Warning,
+		Warning: reply.Warning, LeftOut: reply.LeftOut,
+	}
+	if r.LeftOut > 0 {
+		fmt.Fprintf(a.stderr, "lathe: the context of %d tokens is full: the prompt is without the conversation's first %d turns\n", r.Context, r.LeftOut)
 	}
 	if r.Warning != "" {
 		fmt.Fprintf(a.stderr, "lathe: warning: %s\n", r.Warning)
