@@ -324,6 +324,9 @@ func (m *Model) Prompt(ctx context.Context, messages []infer.Message) (infer.Pro
 // prompt renders with the file's template or, where it has none, in a built-in format. Stops are texts that end a reply in that
 // format.
 func (m *Model) prompt(ctx context.Context, p *process, messages []infer.Message) (prompt infer.Prompt, stops []string, err error) {
+	if n, context := len(messages), m.Info().Context; n > context {
+		return infer.Prompt{}, nil, fmt.Errorf("a conversation of %d messages, context of %d tokens: %w", n, context, infer.ErrContextFull)
+	}
 	reply, err := ask[promptReply](ctx, p, kindPrompt, promptRequest{
 		Template: m.plan.template, Source: filepath.Base(m.plan.options.Path), Marks: m.plan.marks, Format: m.plan.format, Messages: messages,
 	})

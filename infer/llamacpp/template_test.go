@@ -80,8 +80,13 @@ func TestTemplateThatCannotBeParsed(t *testing.T) {
 func TestOverlongConversation(t *testing.T) {
 	m := withTemplate(t, newEngine(t), "{% for m in messages %}[{{ m.role }}{{ m.content }}]{% endfor %}", nil)
 	before := m.process
-	if _, err := m.Chat(t.Context(), make([]infer.Message, 200_000), infer.Sampling{MaxTokens: 1}, nil); !errors.Is(err, infer.ErrContextFull) {
-		t.Errorf("got %v", err)
+	for name, messages := range map[string][]infer.Message{
+		"many messages": make([]infer.Message, 200_000),
+		"a long one":    {{Role: infer.User, Content: strings.Repeat("long ", 1_000_000)}},
+	} {
+		if _, err := m.Chat(t.Context(), messages, infer.Sampling{MaxTokens: 1}, nil); !errors.Is(err, infer.ErrContextFull) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 	p, err := m.Prompt(t.Context(), hello())
 	if err != nil || p.Text != "[userHello]" || p.Warning != "" || m.process != before {
