@@ -6,10 +6,10 @@
 // of Python: None, bool, int (64 bits), float, str (indexed by code point), list, tuple, dict in insertion order, and
 // undefined, which prints as nothing and fails when it is used.
 //
-// Templates are untrusted programs. They reach no file, no clock but the one given, and nothing outside their variables;
-// nesting, recursion, steps, allocated bytes and output are bounded by [Limits], and rendering stops with the context.
+// Templates are untrusted programs. They read no file, no clock but the one given, and nothing else outside their variables.
+// Nesting, recursion, steps, allocated bytes and output are bounded by [Limits], and rendering stops with the context.
 // Nothing keeps running after an error.
 //
-// Not there, because no known chat template uses it: includes, imports and inheritance, autoescaping, async, and
-// integers of more than 64 bits. All of them are errors.
+// Includes, imports, inheritance, autoescaping, async and integers of more than 64 bits are not supported, since no known
+// chat template uses them. All of them are errors. The filters safe and escape return ordinary strings.
 package jinja
