@@ -101,7 +101,7 @@ func (f *File) hyperparameters() (Config, error) {
 		return c, fmt.Errorf("%w: %q (supported: %s)", ErrArchitecture, c.Arch, strings.Join(subnet.Architectures(), ", "))
 	}
 	if n, ok := kv.Uint("split.count"); ok && n > 1 {
-		return c, fmt.Errorf("%w: the file is one of %d: join them first", ErrArchitecture, n)
+		return c, fmt.Errorf("%w: the file is one of %d: join them with `llama-gguf-split --merge FIRST joined.gguf`, where FIRST is the one of number 1", ErrArchitecture, n)
 	}
 	if n, ok := kv.Uint(c.Arch + ".expert_count"); ok && n > 0 {
 		return c, fmt.Errorf("%w: %q with %d experts", ErrArchitecture, c.Arch, n)

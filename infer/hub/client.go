@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -35,12 +36,41 @@ func New(getenv func(string) string) *Client {
 		return filepath.Join(append([]string{cmp.Or(getenv("HF_HOME"), filepath.Join(base, "huggingface"))}, parts...)...)
 	}
 	return &Client{
-		cache:   cmp.Or(getenv("HF_HUB_CACHE"), home("hub")),
-		token:   strings.TrimSpace(getenv("HF_TOKEN")),
-		offline: slices.Contains([]string{"1", "ON", "YES", "TRUE"}, strings.ToUpper(getenv("HF_HUB_OFFLINE"))),
+		cache:   cmp.Or(getenv("HF_HUB_CACHE"), getenv("HUGGINGFACE_HUB_CACHE"), home("hub")),
+		token:   token(getenv, home("token")),
+		offline: isTrue(cmp.Or(getenv("HF_HUB_OFFLINE"), getenv("TRANSFORMERS_OFFLINE"))),
 		http:    &http.Client{},
 		pause:   pause,
 	}
+}
+
+func isTrue(value string) bool {
+	return slices.Contains([]string{"1", "ON", "YES", "TRUE"}, strings.ToUpper(value))
+}
+
+// maxToken bounds a stored token in bytes.
+const maxToken = 1 << 16
+
+// token returns the token for the hub, as Hugging Face's programs find it: in the environment, or in the file that their log-in
+// stores it in.
+func token(getenv func(string) string, file string) string {
+	for _, name := range []string{"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"} {
+		if t := strings.TrimSpace(getenv(name)); t != "" {
+			return t
+		}
+	}
+	if isTrue(getenv("HF_HUB_DISABLE_IMPLICIT_TOKEN")) {
+		return ""
+	}
+	file = cmp.Or(getenv("HF_TOKEN_PATH"), file)
+	if info, err := os.Stat(file); err != nil || !info.Mode().IsRegular() || info.Size() > maxToken {
+		return "" // the hub reports that it needs one
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
 }
 
 // pause waits twice as long before each attempt as before the last.
@@ -93,13 +123,9 @@ func (c *Client) cached(r Repo, reason error) (Snapshot, error) {
 		}
 	}
 	s := Snapshot{Repo: r, Commit: commit, Dir: filepath.Join(r.folder(c.cache), "snapshots", commit)}
-	entries, err := os.ReadDir(s.Dir)
+	names, err := files(s.Dir)
 	if err != nil {
 		return Snapshot{}, r.fail(reason)
-	}
-	var names []string
-	for _, e := range entries {
-		names = append(names, e.Name())
 	}
 	chosen, err := choose(r, names, func(name string) ([]byte, error) { return os.ReadFile(filepath.Join(s.Dir, name)) })
 	if errors.Is(err, ErrNotFound) {
@@ -117,6 +143,32 @@ func (c *Client) cached(r Repo, reason error) (Snapshot, error) {
 	return s, nil
 }
 
+// files returns the names of a snapshot's files, with slashes.
+func files(dir string) ([]string, error) {
+	var names []string
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		if name = filepath.ToSlash(name); err == nil && isName(name) {
+			names = append(names, name)
+		}
+		return err
+	})
+	return names, err
+}
+
+// isName reports whether a file's name is one that can be stored: a path below the repository's folder without hidden parts.
+func isName(name string) bool {
+	for _, s := range strings.Split(name, "/") {
+		if s == "" || s[0] == '.' || strings.ContainsAny(s, "\\:\x00") {
+			return false
+		}
+	}
+	return true
+}
+
 // fetch looks up the repository and downloads what is missing.
 func (c *Client) fetch(ctx context.Context, r Repo, progress func(Progress)) (Snapshot, error) {
 	info, repo, err := c.describe(ctx, r)
@@ -127,8 +179,8 @@ func (c *Client) fetch(ctx context.Context, r Repo, progress func(Progress)) (Sn
 	t := &transfer{Client: c, repo: r, dir: s.Dir, url: repo.FileURL, byName: make(map[string]remote), progress: progress}
 	var names []string
 	for _, f := range info.Siblings {
-		if f == nil || strings.ContainsAny(f.Name, `/\`) || f.Name == "" || f.Name[0] == '.' {
-			continue // a model's files are at the top
+		if f == nil || !isName(f.Name) {
+			continue
 		}
 		names = append(names, f.Name)
 		t.byName[f.Name] = newRemote(f)

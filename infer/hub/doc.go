@@ -6,7 +6,7 @@
 // and its content and name are on the disk.
 //
 // URLs and descriptions of repositories come from github.com/gomlx/go-huggingface, which also reads HF_ENDPOINT. This package
-// adds HF_HOME and HF_HUB_CACHE (where the cache is), HF_TOKEN (sent to the hub and nowhere else), HF_HUB_OFFLINE (only the cache
+// adds HF_HOME and HF_HUB_CACHE (where the cache is), HF_TOKEN and the token that is stored there (sent to the hub and nowhere else), HF_HUB_OFFLINE (only the cache
 // is used), progress and resuming.
 //
 // Errors name the repository and the file. They wrap [ErrNotFound], [ErrDenied], [ErrOffline] or [ErrDamaged], or are those

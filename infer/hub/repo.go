@@ -12,9 +12,13 @@ var (
 	// ErrNotFound is wrapped where the hub has no such repository, revision or file.
 	ErrNotFound = errors.New("not on the hub")
 	// ErrDenied is wrapped where the hub requires a token, or another one.
-	ErrDenied = errors.New("access denied: accept the model's terms on the hub and set HF_TOKEN")
+	ErrDenied = errors.New("access denied: accept the model's terms on the hub, and set HF_TOKEN or run `hf auth login`")
 	// ErrOffline is wrapped where a download is necessary and HF_HUB_OFFLINE forbids it.
 	ErrOffline = errors.New("not in the cache, and HF_HUB_OFFLINE is set")
+	// ErrAmbiguous is wrapped where a repository has several models.
+	ErrAmbiguous = errors.New("no single model")
+	// ErrParts is wrapped where a GGUF file is one of several parts, which are not joined here.
+	ErrParts = errors.New("several parts")
 	// ErrDamaged is wrapped where a download differs from the hub's description of it.
 	ErrDamaged = errors.New("damaged")
 )
@@ -62,7 +66,14 @@ func Parse(text string) (Repo, bool) {
 	if pinned {
 		r.Revision = revision
 		// A revision may have slashes of its own, as refs/pr/1 has.
-		if at := strings.LastIndexByte(rest, '/'); at >= 0 && strings.HasSuffix(rest, ".gguf") {
+		at := strings.LastIndexByte(rest, '/')
+		switch fields := strings.SplitN(rest, "/", 3); {
+		case revision == "refs" && len(fields) == 3: // refs/pr/1, and the rest names a file
+			at = len(fields[0]) + 1 + len(fields[1])
+		case revision == defaultRevision || isCommit(revision):
+			at = -1
+		}
+		if at >= 0 && strings.HasSuffix(rest, ".gguf") {
 			r.Revision, rest = r.Revision+"/"+rest[:at], rest[at+1:]
 		} else if rest != "" && !strings.HasSuffix(rest, ".gguf") {
 			r.Revision, rest = r.Revision+"/"+rest, ""
@@ -73,8 +84,13 @@ func Parse(text string) (Repo, bool) {
 	if !segment.MatchString(r.Owner) || !segment.MatchString(r.Name) || strings.HasSuffix(r.Name, ".gguf") {
 		return Repo{}, false
 	}
-	if r.File != "" && (!strings.HasSuffix(r.File, ".gguf") || !segment.MatchString(r.File)) {
+	if r.File != "" && !strings.HasSuffix(r.File, ".gguf") {
 		return Repo{}, false
+	}
+	for _, s := range strings.Split(r.File, "/") {
+		if r.File != "" && !segment.MatchString(s) {
+			return Repo{}, false
+		}
 	}
 	for _, p := range strings.Split(r.Revision, "/") {
 		if !segment.MatchString(p) {

@@ -105,6 +105,9 @@ func (a *app) lookUp(ctx context.Context, text string) (source, error) {
 	p := a.newMeter("download " + repo.String())
 	defer p.clear()
 	s, err := hub.New(a.getenv).Fetch(ctx, repo, func(q hub.Progress) { p.at(q.Done, q.Total, q.File) })
+	if err != nil && isUnwritable(err, "") {
+		err = unwritable(err, "HF_HOME")
+	}
 	if err != nil {
 		return source{}, err
 	}

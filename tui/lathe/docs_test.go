@@ -30,7 +30,7 @@ func TestCommandsPage(t *testing.T) {
 		"| `LATHE_WORKSPACES` | folder of the workspaces of all models (default: `lathe/workspaces` in the user's data folder) |\n" +
 		"| `LATHE_SCRATCH` | folder for temporary files, as large as a model (default: the system's) |\n" +
 		"| `HF_HOME`, `HF_HUB_CACHE` | cache of the Hugging Face hub, shared with its own programs |\n" +
-		"| `HF_TOKEN` | token for the hub |\n" +
+		"| `HF_TOKEN`, `HF_TOKEN_PATH` | token for the hub, or its file (default: `token` in `HF_HOME`, where `hf auth login` stores it) |\n" +
 		"| `HF_HUB_OFFLINE` | `1` uses the cache only |\n" +
 		"| `HF_ENDPOINT` | URL of the hub |\n" +
 		"| `LATHE_COLOR` | colours of the explorer if `--color` is not given: `auto`, `none`, `16`, `256` or `true`; over SSH each session's own |\n" +

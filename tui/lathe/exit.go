@@ -113,11 +113,11 @@ func status(err error) int {
 		return exitUsage
 	case is(errInput):
 		return exitInput
-	case is(convert.ErrUnsupported, convert.ErrPickle, hub.ErrDenied, hub.ErrOffline, gguf.ErrArchitecture, gguf.ErrType, explorer.ErrUnsupported, infer.ErrUnavailable, infer.ErrNoMemory):
+	case is(convert.ErrUnsupported, convert.ErrPickle, hub.ErrDenied, hub.ErrOffline, hub.ErrParts, gguf.ErrArchitecture, gguf.ErrType, explorer.ErrUnsupported, infer.ErrUnavailable, infer.ErrNoMemory):
 		return exitUnsupported
 	case is(convert.ErrFormat, hub.ErrNotFound, hub.ErrDamaged, gguf.ErrFormat, gguf.ErrMissing, infer.ErrBadModel, explorer.ErrDamaged, explorer.ErrText, subnet.ErrSyntax, fs.ErrNotExist):
 		return exitInput
-	case is(explorer.ErrInvalid, explorer.ErrNotFound, explorer.ErrForbidden), isCobraUsage(err):
+	case is(hub.ErrAmbiguous, explorer.ErrInvalid, explorer.ErrNotFound, explorer.ErrForbidden), isCobraUsage(err):
 		return exitUsage
 	}
 	return exitFailure
