@@ -124,7 +124,7 @@ type outFlags struct {
 
 func (o *outFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVarP(&o.path, "output", "o", "", "GGUF file to write")
+	flags.StringVarP(&o.path, "output", "o", "", "GGUF file to write; with --as hf a folder")
 	flags.StringVar(&o.as, "as", asGGUF, "format: gguf, or hf for a Hugging Face folder in the layout of DeciLM")
 	flags.StringVar(&o.typ, "type", "", "tensor type to write: F32, F16, BF16, Q8_0, Q4_0 or Q4_1, … (default: the source's)")
 	flags.BoolVar(&o.force, "force", false, "replace an existing file")

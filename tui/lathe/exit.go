@@ -33,7 +33,7 @@ var exitStatuses = []struct {
 	meaning string
 }{
 	{exitOK, "done"},
-	{exitFailure, "failure: a full disk, a crash of the engine, a result out of bounds"},
+	{exitFailure, "failure: a full disk, a crash of the engine, a file that verify rejects"},
 	{exitUsage, "invalid usage: an unknown flag, a ratio outside (0, 1], a layer that the model does not have"},
 	{exitInput, "an input file is missing, damaged or of the wrong kind"},
 	{exitUnsupported, "not possible with this model, machine or build: an unknown architecture, too little memory, no engine"},

@@ -22,13 +22,13 @@ func (a *app) subnetsCommand() *cobra.Command {
 		cmd.AddCommand(a.subnetsImportCommand())
 	}
 	cmd.AddCommand(a.subnetsListCommand(), a.subnetsExportCommand(),
-		a.subnetsNamedCommand("rename", "Rename a subnet", func(id explorer.SubnetID, name string) explorer.Command {
+		a.subnetsNamedCommand("rename", "NAME", "Rename a subnet", func(id explorer.SubnetID, name string) explorer.Command {
 			return explorer.RenameSubnet{Subnet: id, Name: name}
 		}),
-		a.subnetsNamedCommand("duplicate", "Copy a subnet", func(id explorer.SubnetID, name string) explorer.Command {
+		a.subnetsNamedCommand("duplicate", "NAME", "Copy a subnet under another name", func(id explorer.SubnetID, name string) explorer.Command {
 			return explorer.DuplicateSubnet{Subnet: id, Name: name}
 		}),
-		a.subnetsNamedCommand("note", "Set the note of a subnet", func(id explorer.SubnetID, text string) explorer.Command {
+		a.subnetsNamedCommand("note", "NOTE", "Set the note of a subnet", func(id explorer.SubnetID, text string) explorer.Command {
 			return explorer.AnnotateSubnet{Subnet: id, Note: text}
 		}),
 		a.subnetsOneCommand("delete", "Move a subnet to the trash", func(id explorer.SubnetID) explorer.Command {
@@ -166,9 +166,9 @@ func (a *app) subnetsOneCommand(use, short string, command func(explorer.SubnetI
 	}
 }
 
-func (a *app) subnetsNamedCommand(use, short string, command func(explorer.SubnetID, string) explorer.Command) *cobra.Command {
+func (a *app) subnetsNamedCommand(use, argument, short string, command func(explorer.SubnetID, string) explorer.Command) *cobra.Command {
 	return &cobra.Command{
-		Use: use + " SUBNET TEXT [MODEL]", Short: short, Args: cobra.RangeArgs(2, 3),
+		Use: use + " SUBNET " + argument + " [MODEL]", Short: short, Args: cobra.RangeArgs(2, 3),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.changeLibrary(cmd.Context(), args[0], args[2:], func(id explorer.SubnetID) explorer.Command { return command(id, args[1]) })
 		},
@@ -245,7 +245,7 @@ func (a *app) subnetsImportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import FILE [MODEL]",
 		Short: "Import a subnet that was made elsewhere",
-		Long: "FILE is a GGUF file that was cut from MODEL, by lathe or another tool, or a file of masks in the format of text in\n" +
+		Long: "FILE is a GGUF file that was cut from MODEL, by lathe or another tool, or a file of masks: the field text of\n" +
 			"`masks show --json`. Files of other tools are recognised by their rows if they have the model's tensor types and keep\n" +
 			"whole heads.",
 		Args: cobra.RangeArgs(1, 2),

@@ -67,7 +67,7 @@ func (f *setFlags) add(cmd *cobra.Command) {
 	for _, name := range []string{"drop", "restore", "invert", "equalise"} {
 		choices(flags, name, string(draft.Attention), string(draft.MLP), string(draft.Whole))
 	}
-	flags.StringVar(&f.file, "file", "", "replace all masks with those of a file, in the format of text in `masks show --json`")
+	flags.StringVar(&f.file, "file", "", "replace all masks with those of a file: the field text of `masks show --json`")
 	flags.Uint64Var(&f.version, "version", 0, "edit only if the draft still has this version")
 	flags.StringVar(&f.save, "save", "", "save the result in the library under this name")
 }
