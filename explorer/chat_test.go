@@ -194,6 +194,29 @@ func TestMoreSubnetsThanMayBeLoaded(t *testing.T) {
 	}
 }
 
+// TestRefusedPrompt: the reason of a chat template that refuses a conversation is the reply's error, and the chat goes on.
+func TestRefusedPrompt(t *testing.T) {
+	b := explorertest.New()
+	refuse := true
+	b.Pace = func(_ context.Context, unit string) error {
+		if unit == "prompt" && refuse {
+			refuse = false
+			return fmt.Errorf("%w: it refuses the conversation: roles must alternate", infer.ErrTemplate)
+		}
+		return nil
+	}
+	e := explorertest.Open(t, b, "")
+	chat := explorertest.Do(t, e, explorer.OpenChat{Subnets: []explorer.SubnetID{explorer.DenseID}, Sampling: &infer.Sampling{MaxTokens: 1}}).Chat
+	command(t, e, explorer.Say{Chat: chat, Text: "hello"})
+	explorertest.Quiet(t, e)
+	command(t, e, explorer.Say{Chat: chat, Text: "again"})
+	c, _ := explorertest.Quiet(t, e).Chat(chat)
+	replies := c.Columns[0].Replies
+	if len(replies) != 2 || !strings.Contains(replies[0].Err, "it refuses the conversation: roles must alternate") || !errors.Is(replies[0].Cause, infer.ErrTemplate) || replies[1].Err != "" {
+		t.Errorf("replies %+v", replies)
+	}
+}
+
 // TestChatsAreBounded fills the chats of a workspace.
 func TestChatsAreBounded(t *testing.T) {
 	e := explorertest.Open(t, explorertest.New(), "")

@@ -7,11 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"unicode"
 	"unicode/utf8"
-
-	"golang.org/x/text/cases"
-	"golang.org/x/text/language"
 )
 
 // params are the arguments of a filter or a method by name; those that were not given are absent.
@@ -182,10 +178,7 @@ func capitalize(s string) string {
 	if n == 0 {
 		return s
 	}
-	if c <= unicode.MaxASCII {
-		return string(unicode.ToUpper(c)) + lower(s[n:])
-	}
-	return cases.Title(language.Und).String(s[:n]) + lower(s[n:])
+	return titled(c) + lower(s[n:])
 }
 
 // urlencodeFilter encodes a text, or the pairs of a query.

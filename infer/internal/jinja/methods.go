@@ -353,11 +353,19 @@ func titleMethod(s string) string {
 		case inside:
 			b.WriteString(strings.ToLower(string(c)))
 		default:
-			b.WriteRune(unicode.ToTitle(c))
+			b.WriteString(titled(c))
 		}
 		inside = unicode.IsLetter(c)
 	}
 	return b.String()
+}
+
+// titled is the title case of a character, which may be several: Ss of ß.
+func titled(c rune) string {
+	if c <= unicode.MaxASCII {
+		return string(unicode.ToUpper(c))
+	}
+	return cases.Title(language.Und).String(string(c))
 }
 
 func swapCase(s string) string {

@@ -72,6 +72,8 @@ func hashKeyAt(v value, depth int) (any, error) {
 	switch v := v.(type) {
 	case nil, string:
 		return v, nil
+	case undefined:
+		return undefined{}, nil // all are equal
 	case bool:
 		if v {
 			return int64(1), nil
