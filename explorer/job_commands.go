@@ -293,13 +293,21 @@ func (e *Exploration) provenance(id SubnetID) map[string]any {
 	}
 	p := map[string]any{"name": n.Name, "origin": string(n.Origin), "created": n.Created.Format(time.RFC3339)}
 	for key, value := range map[string]string{
-		"method": n.Method.Preset, "reformation": n.Method.Reform, "calibration": n.Method.Text.Path, "calibration.sha256": n.Method.Text.SHA256,
+		"method": n.Method.Preset, "reformation": n.Method.Reform, "calibration": baseName(n.Method.Text.Path), "calibration.sha256": n.Method.Text.SHA256,
 	} {
 		if value != "" {
 			p[key] = value
 		}
 	}
 	return p
+}
+
+// baseName returns the name of a file without the folders of this machine, "" for none.
+func baseName(path string) string {
+	if path == "" {
+		return ""
+	}
+	return filepath.Base(path)
 }
 
 func (e *Exploration) importFile(ctx context.Context, a Actor, c ImportFile, m *monitor) error {

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/lathe-llm/lathe/infer/durable"
@@ -54,6 +55,12 @@ func rebuildable(n Subnet) bool { return n.Refit == "" || n.Method.Reform != "" 
 // recipe returns the recipe of a subnet of the library.
 func (s *Snapshot) recipe(n Subnet, typ string) (Recipe, error) {
 	text, err := n.Masks.MarshalText()
+	n.Method.Text.Path = baseName(n.Method.Text.Path) // a recipe is read on other machines
+	n.Measurements = slices.Clone(n.Measurements)
+	for i := range n.Measurements {
+		at := &n.Measurements[i].Conditions.Text.Path
+		*at = baseName(*at)
+	}
 	return Recipe{
 		Format: recipeFormat, Name: n.Name, Note: n.Note, Created: n.Created, Source: Source{Name: s.Model.Name, Bytes: s.Model.Bytes},
 		Masks: string(text), Method: n.Method, Type: typ, Share: n.Size.Ratio, Measurements: n.Measurements,
@@ -136,7 +143,7 @@ func (e *Exploration) buildRecipe(ctx context.Context, a Actor, c BuildRecipe, m
 	if r.Method.Bias || r.Method.Reform != "" && r.Method.Reform != "none" {
 		text := c.Text
 		if text == "" {
-			text = r.Method.Text.Path
+			text = recipeText(c.Path, r.Method.Text.Path)
 		}
 		pull, bias, up := r.Method.Pull, r.Method.Bias, r.Method.Up
 		refit := Refit{
@@ -149,7 +156,8 @@ func (e *Exploration) buildRecipe(ctx context.Context, a Actor, c BuildRecipe, m
 			return err
 		}
 		if want := r.Method.Text.SHA256; want != "" && made.Method.Text.SHA256 != want {
-			return fmt.Errorf("%s: %w: the recipe was calibrated on another text (%.12s, not %.12s)", text, ErrText, want, made.Method.Text.SHA256)
+			return fmt.Errorf("%s: %w: the recipe was calibrated on another text, %s (%.12s, not %.12s)", made.Method.Text.Path, ErrText,
+				baseName(r.Method.Text.Path), want, made.Method.Text.SHA256)
 		}
 	}
 	if err := e.keep(a, m, made, Subnet{Name: r.Name, Origin: Imported, Note: r.Note}); err != nil {
@@ -172,6 +180,20 @@ func (e *Exploration) buildRecipe(ctx context.Context, a Actor, c BuildRecipe, m
 			filepath.Base(c.To), hash, r.Result))
 	}
 	return nil
+}
+
+// recipeText returns the calibration text of a recipe: the file of its name in the working directory or beside the recipe, else "", the default
+// text.
+func recipeText(recipe, name string) string {
+	if name == "" {
+		return ""
+	}
+	for _, path := range []string{name, filepath.Join(filepath.Dir(recipe), name)} {
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	return ""
 }
 
 // WriteRecipe writes a recipe.

@@ -37,6 +37,9 @@ func (p *plan) metadata(sourceHash string) (*KV, error) {
 			set(p.to.Arch+"."+rest, p.ofLayers(value))
 		case strings.HasPrefix(key, parentPrefix):
 		case strings.HasPrefix(key, provenancePrefix):
+			if text, ok := value.(string); ok && filepath.IsAbs(text) { // files carry no path of a machine
+				value = filepath.Base(text)
+			}
 			set(parentPrefix+strings.TrimPrefix(key, provenancePrefix), value)
 		default:
 			set(key, value)
