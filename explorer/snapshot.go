@@ -1,6 +1,7 @@
 package explorer
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -76,6 +77,7 @@ type ModelInfo struct {
 	Name         string // general.name of the file, else the file's name
 	Arch         string // architecture as the file names it: "llama", "qwen2", …
 	FileType     string // predominant tensor type: "Q4_1", "F16", …
+	TypeName     string // of the file as its maker names it: "Q4_K_M"; "" as FileType
 	Bytes        int64  // the file's size
 	Params       int64  // all parameters, embeddings included
 	BlockParams  int64  // parameters of the decoder blocks' matrices
@@ -94,6 +96,9 @@ type ModelInfo struct {
 	NoRuntime    string        // why that engine runs neither the model nor its subnets; "" where it does
 	Measurements []Measurement // of the dense model, newest first
 }
+
+// Type returns the name of the file's type.
+func (m *ModelInfo) Type() string { return cmp.Or(m.TypeName, m.FileType) }
 
 // Runs returns nil if an engine runs the model, or else ErrUnsupported with the reason.
 func (m *ModelInfo) Runs() error {

@@ -118,7 +118,7 @@ func (m *Model) showModel() tea.Cmd {
 		rows := []struct{ k, v string }{
 			{"name", mi.Name}, {"file", mi.Path}, {"architecture", mi.Arch},
 			{"parameters", format.Count(float64(mi.Params)) + " (" + format.Count(float64(mi.BlockParams)) + " in the blocks)"},
-			{"size", format.Bytes(float64(mi.Bytes)) + " as " + mi.FileType},
+			{"size", format.Bytes(float64(mi.Bytes)) + " as " + mi.Type()},
 			{"layers", strconv.Itoa(mi.Layers) + " of width " + strconv.Itoa(mi.Hidden)}, {"context", strconv.Itoa(mi.Context) + " tokens"}, {"vocabulary", strconv.Itoa(mi.Vocab)},
 		}
 		if g := mi.Geometry; g != nil && len(g.Layers) > 0 {

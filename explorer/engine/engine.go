@@ -224,6 +224,7 @@ func describe(f *gguf.File) (explorer.ModelInfo, error) {
 	if len(types) > 0 {
 		info.FileType = types[0].String()
 	}
+	info.TypeName = f.TypeName()
 	info.Fingerprint, err = fingerprint(f)
 	return info, err
 }

@@ -47,7 +47,7 @@ func (m *model) Score(ctx context.Context, s gguf.Subnet, r explorer.ScoreReques
 		q, c.Type, err = m.scoreLlama(ctx, s, r, p, mon)
 	} else {
 		q, err = m.scoreDecoder(ctx, s, p, mon)
-		c.Type = "F32 from " + m.Info().FileType
+		c.Type = "F32 from " + m.info.Type()
 	}
 	if err != nil {
 		return explorer.Measurement{}, err
@@ -122,7 +122,7 @@ func (m *model) scoreCut(ctx context.Context, path string, p passage, mon explor
 // scoreLlama scores a subnet with llama.cpp: the model's own file for the dense model as it is, a scratch file otherwise.
 // typ is the tensor type of the scored file.
 func (m *model) scoreLlama(ctx context.Context, s gguf.Subnet, r explorer.ScoreRequest, p passage, mon explorer.Monitor) (q quality.PerplexityResult, typ string, err error) {
-	path, typ := m.file.Path(), m.Info().FileType
+	path, typ := m.file.Path(), m.info.Type()
 	if !s.Masks.Equal(subnet.Dense(m.geometry())) || s.Refit != nil || r.Type != "" {
 		dir, err := scratch.New(m.engine.options.Scratch, "score")
 		if err != nil {

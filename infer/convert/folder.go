@@ -6,10 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/lathe-llm/lathe/infer/durable"
@@ -32,6 +30,8 @@ type FolderReport struct {
 	Files   int    `json:"files"`
 	Layers  int    `json:"layers"`
 	Tensors int    `json:"tensors"`
+	// Notes are what the reader of the folder has to know.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // WriteFolder writes a GGUF file of Llama's network, with matrices in F32, F16 or BF16, as a folder of Hugging Face's
@@ -77,6 +77,10 @@ func writeFolder(ctx context.Context, f *gguf.File, dir string, progress func(do
 		return FolderReport{}, err
 	}
 	r := FolderReport{Path: dir, Class: out.class, Layers: out.config.Layers, Tensors: len(out.tensors)}
+	if out.class == classDeciLM {
+		r.Notes = append(r.Notes, "the layers differ in their widths: transformers by itself does not load the folder (model type nemotron-nas, class DeciLMForCausalLM); "+
+			"lathe does, and programs with DeciLM's network")
+	}
 	entries, err := os.ReadDir(own)
 	if err != nil {
 		return FolderReport{}, err
@@ -182,29 +186,6 @@ func short(v float64) float64 {
 		return v
 	}
 	return out
-}
-
-// ropeOf returns the rotary scaling of a file, nil for none. A file has only the factors of Llama 3's scaling, so the usual
-// parameters are tried. Heads that were cut inside have factors of no parameters.
-func ropeOf(c gguf.Config) (map[string]any, error) {
-	if c.RopeFactors == nil {
-		if c.RopeScale == 1 {
-			return nil, nil
-		}
-		return map[string]any{"rope_type": "linear", "factor": short(c.RopeScale)}, nil
-	}
-	factor := slices.Max(c.RopeFactors)
-	for _, original := range []float64{8192, 4096, 2048} {
-		guess := &config{RopeTheta: c.RopeBase, HeadDim: c.HeadDim, RopeScaling: &ropeScaling{RopeType: "llama3", Factor: float64(factor), Low: 1, High: 4, Original: original}}
-		if close32(guess.ropeFactors(), c.RopeFactors) && c.RopeScale == 1 {
-			return map[string]any{"rope_type": "llama3", "factor": short(float64(factor)), "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": original}, nil
-		}
-	}
-	return nil, fmt.Errorf("%w: the rotary factors are not those of Llama 3, for example because heads were cut inside", ErrUnsupported)
-}
-
-func close32(a, b []float32) bool {
-	return slices.EqualFunc(a, b, func(x, y float32) bool { return math.Abs(float64(x/y)-1) < 1e-5 })
 }
 
 // blocks sets the shapes of the layers and finds the blocks that are all zeros.

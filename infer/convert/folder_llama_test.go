@@ -118,19 +118,34 @@ func TestFoldersOfSubnets(t *testing.T) {
 	}
 }
 
-// Of Llama 3's rotary scaling a file has the factors only.
+// Of Llama 3's rotary scaling a file has the factors only, from which the parameters are found again.
 func TestFolderOfLlama3(t *testing.T) {
-	dir, _ := converttest.Open(t, folders()["llama3"])
-	f := folderToFile(t, dir, convert.Options{})
-	again := filepath.Join(t.TempDir(), "folder")
-	if _, err := convert.WriteFolder(t.Context(), f, again, nil); err != nil {
-		t.Fatal(err)
-	}
-	back := folderToFile(t, again, convert.Options{})
-	want, got := logits(t, f.Path(), someTokens()), logits(t, back.Path(), someTokens())
-	for i := range want {
-		if d := math.Abs(float64(want[i] - got[i])); !(d < 1e-4) { // the factor is rounded
-			t.Fatalf("logit %d is %v of the folder and %v of the file", i, got[i], want[i])
+	for _, p := range [][4]float64{ // factor, low, high, original context
+		{8, 1, 4, 8192}, {8, 1, 4, 64}, {32, 1, 4, 8192}, {8, 1, 4, 131072}, {4, 1, 4, 1024}, {8, 2, 8, 1000}, {16, 1.5, 40, 5000},
+	} {
+		folder := folders()["llama3"]
+		folder.Edit = func(c map[string]any) {
+			c["rope_scaling"] = map[string]any{"rope_type": "llama3", "factor": p[0], "low_freq_factor": p[1], "high_freq_factor": p[2], "original_max_position_embeddings": p[3]}
+		}
+		dir, _ := converttest.Open(t, folder)
+		f := folderToFile(t, dir, convert.Options{})
+		again := filepath.Join(t.TempDir(), "folder")
+		if _, err := convert.WriteFolder(t.Context(), f, again, nil); err != nil {
+			t.Errorf("%v: %v", p, err)
+			continue
+		}
+		a, err := f.Config()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := folderToFile(t, again, convert.Options{}).Config()
+		if err != nil || len(b.RopeFactors) != len(a.RopeFactors) {
+			t.Fatalf("%v: %d factors of %d, error %v", p, len(b.RopeFactors), len(a.RopeFactors), err)
+		}
+		for i, want := range a.RopeFactors {
+			if d := math.Abs(float64(b.RopeFactors[i]/want) - 1); !(d < 2e-5) {
+				t.Errorf("%v: factor %d is %v, want %v", p, i, b.RopeFactors[i], want)
+			}
 		}
 	}
 }

@@ -100,3 +100,13 @@ func TestKQuantsFallBack(t *testing.T) {
 		})
 	}
 }
+
+// A mixture is called by the name that its maker gave it, whatever type most of its numbers have.
+func TestTypeNameOfMixture(t *testing.T) {
+	m := gguftest.Tiny("llama")
+	m.Hidden, m.Type = 256, gguf.Q4_K
+	m.Edit = func(kv *gguf.KV) { _ = kv.Set("general.file_type", uint32(15)) }
+	if got := gguftest.Open(t, m).TypeName(); got != "Q4_K_M" {
+		t.Errorf("%q", got)
+	}
+}

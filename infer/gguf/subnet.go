@@ -58,6 +58,8 @@ type Report struct {
 	CompactParams int64        `json:"compact_params"`
 	ZeroedParams  int64        `json:"zeroed_params"`
 	Zeroed        []ZeroedUnit `json:"zeroed,omitempty"`
+	// Notes are about a folder that was written of the file.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // Fallback is a tensor whose rows did not fit the blocks of the type asked for, or whose numbers did not fit its range.

@@ -313,7 +313,7 @@ func (a *app) exportFolder(ctx context.Context, e exploration, c explorer.Export
 		return nil, err
 	}
 	r := *job.Report
-	r.Path, r.Arch, r.Bytes = written.Path, written.Class, written.Bytes
+	r.Path, r.Arch, r.Bytes, r.Notes = written.Path, written.Class, written.Bytes, written.Notes
 	return &r, nil
 }
 
@@ -356,6 +356,7 @@ func (r madeResult) words(w io.Writer) {
 			fmt.Fprintf(w, "  %s dropped parameters could only be set to zero (in %d tensors)\n", format.Count(x.ZeroedParams), len(x.Zeroed))
 		}
 		fallbackWords(w, x.Fallbacks)
+		noteWords(w, x.Notes)
 	}
 	if r.Subnet != "" {
 		fmt.Fprintf(w, "kept in the workspace as %s (%s)\n", r.Subnet, r.Name)

@@ -103,7 +103,7 @@ func newInfo(m explorer.ModelInfo, limits oneshot.Limits) infoResult {
 	}
 	size := subnet.Dense(m.Geometry).Size()
 	r := infoResult{
-		Model: m.Path, Name: m.Name, Architecture: m.Arch, Type: m.FileType, Bytes: m.Bytes, Params: m.Params, BlockParams: m.BlockParams,
+		Model: m.Path, Name: m.Name, Architecture: m.Arch, Type: m.Type(), Bytes: m.Bytes, Params: m.Params, BlockParams: m.BlockParams,
 		Hidden: m.Hidden, HeadDim: m.Geometry.HeadDim, Vocab: m.Vocab, Context: m.Context, Tied: m.Tied, ChatTemplate: m.ChatTemplate, NoRuntime: m.NoRuntime,
 		KVBytes: size.KVBytesPerToken, SubnetOf: m.SubnetOf, Share: m.Share,
 		CutMemory: oneshot.MemoryOf(m.Geometry, 0.8, cutWindows, cutTokens, limits).Total(),

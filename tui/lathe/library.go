@@ -232,6 +232,7 @@ func (a *app) subnetsExportCommand() *cobra.Command {
 				return a.result(report, func(w io.Writer) {
 					fmt.Fprintf(w, "%s: %s\n", report.Path, format.Bytes(report.Bytes))
 					fallbackWords(w, report.Fallbacks)
+					noteWords(w, report.Notes)
 				})
 			})
 		},

@@ -146,7 +146,7 @@ func ModelName(mi explorer.ModelInfo) string {
 	if mi.Name != "" && strings.HasPrefix(stem, mi.Name) || stem == "" || stem == "." {
 		return text.Line(mi.Name)
 	}
-	if n := len(stem) - len(mi.FileType); n > 1 && mi.FileType != "" && strings.EqualFold(stem[n:], mi.FileType) {
+	if n := len(stem) - len(mi.Type()); n > 1 && mi.Type() != "" && strings.EqualFold(stem[n:], mi.Type()) {
 		stem = strings.TrimRight(stem[:n], ".-_")
 	}
 	return text.Line(stem)
