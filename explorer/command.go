@@ -143,7 +143,8 @@ type (
 		Type    string // tensor type of the file that EngineLlama scores; "" as the source
 		BOS     string // where start tokens are: BOSAuto, BOSEvery, BOSFirst or BOSNone; "" is BOSAuto
 	}
-	// StartSearch starts a search, or resumes that of the workspace from its checkpoint when Resume is set.
+	// StartSearch starts a search, or resumes that of the workspace from its checkpoint when Resume is set. A resumed search
+	// has its own settings: those that are zero are taken from it, and only the budget, Up and the target may differ.
 	StartSearch struct {
 		Strategy    string // "" is the default strategy
 		Target      float64
@@ -154,6 +155,9 @@ type (
 		Seed        uint64
 		Set         string `json:",omitempty"` // options of the strategy, such as "population=20,alpha=0.9"
 		Resume      bool
+		// Retarget is the target to change to when the search is resumed; 0 keeps that of the checkpoint. It is set from
+		// Target, which remains the one that the search was started with.
+		Retarget float64 `json:",omitempty"`
 	}
 	// Export writes a subnet as a GGUF file.
 	Export struct {

@@ -1,6 +1,7 @@
 package explorer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,13 +62,19 @@ func (c Measure) do(ctx context.Context, e *Exploration, a Actor) (Receipt, erro
 }
 
 func (c StartSearch) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+	if c.Resume {
+		var err error
+		if c, err = e.Snapshot().resumed(c); err != nil {
+			return Receipt{}, err
+		}
+	}
 	if err := errors.Join(checkRatio("target", c.Target), checkCalibration(c.Calibration)); err != nil {
 		return Receipt{}, err
 	}
 	if err := c.checkSettings(); err != nil {
 		return Receipt{}, err
 	}
-	title := fmt.Sprintf("search at %.2f", c.Target)
+	title := fmt.Sprintf("search at %.2f", cmp.Or(c.Retarget, c.Target))
 	return e.launch(a, jobs.Background, JobSearch, title, func(ctx context.Context, m *monitor) error { return e.search(ctx, a, c, m) })
 }
 

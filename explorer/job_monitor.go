@@ -27,6 +27,8 @@ type monitor struct {
 	meter    jobs.Meter
 	last     time.Time // when progress was last published
 	progress Progress
+	kept     int  // generation of the search that was written last; used by Publish alone
+	unkept   bool // it could not be written
 	orders   []Order
 }
 
@@ -155,10 +157,22 @@ func (m *monitor) Gate(ctx context.Context) error { return m.task.Gate(ctx) }
 
 // Publish implements [Orders].
 func (m *monitor) Publish(search Search) {
+	if search.Generation != m.kept { // what has been shown outlives the process
+		m.kept = search.Generation
+		m.keepSearch(search)
+	}
 	m.e.update(SectionSearch, func(s *Snapshot) {
 		search.Job = m.id
 		s.Search = search
 	})
+}
+
+// keepSearch writes the search into the workspace. A failure is reported once.
+func (m *monitor) keepSearch(s Search) {
+	if err := m.e.keepSearch(s); err != nil && !m.unkept {
+		m.unkept = true
+		m.Note(fmt.Sprintf("the view of the search could not be written: %v", err))
+	}
 }
 
 // Next implements [Orders].

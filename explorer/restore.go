@@ -35,6 +35,9 @@ func (e *Exploration) restore(st *state) (notes []Message, err error) {
 		return nil, err
 	}
 	now.Chats = settled(now.Chats)
+	if note := e.restoreSearch(now); note != "" {
+		notes = append(notes, Message{Level: Warning, Text: note})
+	}
 	if lock == nil {
 		if !e.options.ReadOnly { // the caller asked for it
 			notes = append(notes, Message{Level: Warning, Text: "read-only: the workspace is " + now.Workspace.Holder})

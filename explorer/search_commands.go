@@ -1,6 +1,7 @@
 package explorer
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -24,11 +25,70 @@ func (c StartSearch) checkSettings() error {
 	return nil
 }
 
-func (c Retarget) do(_ context.Context, e *Exploration, _ Actor) (Receipt, error) {
+// resumed completes a search that is to be resumed with the settings of the last one, if there is one.
+func (s *Snapshot) resumed(c StartSearch) (StartSearch, error) {
+	var last StartSearch
+	target := 0.0 // at its end
+	switch {
+	case s.Unfinished != nil:
+		last = s.Unfinished.Search
+		target = cmp.Or(last.Retarget, last.Target)
+		if c.Budget == (Budget{}) {
+			c.Budget = last.Budget
+		}
+		if c.Retarget == 0 {
+			c.Retarget = last.Retarget
+		}
+	case s.Ended != nil:
+		last, target = s.Ended.Search, s.Ended.Target
+	default:
+		return c, nil
+	}
+	for _, setting := range []struct {
+		name      string
+		own, took string
+	}{
+		{"strategy", strategyName(last.Strategy), strategyName(cmp.Or(c.Strategy, last.Strategy))},
+		{"fitness", last.Fitness, cmp.Or(c.Fitness, last.Fitness)},
+		{"seed", fmt.Sprint(last.Seed), fmt.Sprint(cmp.Or(c.Seed, last.Seed))},
+		{"text", last.Calibration.Text, cmp.Or(c.Calibration.Text, last.Calibration.Text)},
+		{"windows", fmt.Sprint(last.Calibration.Windows), fmt.Sprint(cmp.Or(c.Calibration.Windows, last.Calibration.Windows))},
+		{"tokens per window", fmt.Sprint(last.Calibration.Seq), fmt.Sprint(cmp.Or(c.Calibration.Seq, last.Calibration.Seq))},
+	} {
+		if setting.took != setting.own {
+			return c, fmt.Errorf("%w: the search to resume has the %s %q, not %q: leave it out, or start another search", ErrInvalid, setting.name, setting.own, setting.took)
+		}
+	}
+	if c.Target != 0 && c.Target != target {
+		c.Retarget = c.Target
+	}
+	c.Strategy, c.Target, c.Fitness, c.Seed, c.Calibration = last.Strategy, last.Target, last.Fitness, last.Seed, last.Calibration
+	c.Set = cmp.Or(c.Set, last.Set)
+	if c.Up == nil {
+		c.Up = last.Up
+	}
+	return c, nil
+}
+
+// strategyName resolves the default strategy.
+func strategyName(s string) string { return cmp.Or(s, "ladder") }
+
+func (c Retarget) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
 	if err := checkRatio("target", c.Target); err != nil {
 		return Receipt{}, err
 	}
-	return Receipt{}, e.order(c)
+	if err := e.order(c); err != nil {
+		return Receipt{}, err
+	}
+	// A process that ends before the search has changed its target resumes it with the new one.
+	return Receipt{}, e.record(ctx, a, func(s *Snapshot) ([]record, error) {
+		if s.Unfinished == nil || cmp.Or(s.Unfinished.Search.Retarget, s.Unfinished.Search.Target) == c.Target {
+			return nil, nil
+		}
+		u := *s.Unfinished
+		u.Search.Retarget = c.Target
+		return []record{{Search: &searchRecord{UnderWay: &u}}}, nil
+	})
 }
 
 func (c Inject) do(ctx context.Context, e *Exploration, _ Actor) (Receipt, error) {

@@ -40,7 +40,7 @@ func (e *Exploration) ResumeSearch(ctx context.Context) error {
 		return nil
 	}
 	u := *s.Unfinished
-	u.Search.Resume = true
+	u.Search.Resume, u.Search.Target = true, 0 // it has one
 	a := Actor{Name: u.Author, Role: RoleEditor}
 	r, err := e.Do(ctx, a, u.Search)
 	if err == nil && u.Paused {
@@ -61,6 +61,9 @@ func (e *Exploration) search(ctx context.Context, a Actor, c StartSearch, m *mon
 		return err
 	}
 	made, err := e.model.Search(ctx, c, e.folder("search"), m, m)
+	if shown := e.Snapshot().Search; shown.Job == m.id {
+		m.keepSearch(shown)
+	}
 	stopped := errors.Is(context.Cause(ctx), jobs.ErrStopped)
 	if err != nil && ctx.Err() != nil && !stopped {
 		return err // the process ends, the search does not
@@ -82,7 +85,7 @@ func (e *Exploration) ended(c StartSearch, m *monitor) *EndedSearch {
 	if s.Job != m.id || s.Evaluated == 0 || e.folder("search") == "" {
 		return nil
 	}
-	c.Resume = false
+	c.Resume, c.Retarget = false, 0
 	return &EndedSearch{Search: c, Target: s.Target, Evaluated: s.Evaluated, Elapsed: s.Elapsed, At: e.now().UTC()}
 }
 

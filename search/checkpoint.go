@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -92,18 +93,49 @@ func (r record) encode() ([]byte, error) {
 // decodeRecord reads a checkpoint of a search over p with strategy s. Errors wrap
 // [ErrDamaged], [ErrVersion], [ErrModel] or [ErrOther].
 func decodeRecord(data []byte, p *Problem, s Strategy) (record, error) {
+	body, err := checkpointBody(data)
+	if err != nil {
+		return record{}, err
+	}
+	return decodeBody(body, p, s)
+}
+
+// CheckpointLevels returns the key of the levels that a checkpoint is bound to, "" if
+// there is no checkpoint or it is not bound to levels. Errors wrap [ErrDamaged] or
+// [ErrVersion].
+func CheckpointLevels(store Store) (string, error) {
+	data, err := store.Load()
+	if errors.Is(err, ErrNoCheckpoint) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	body, err := checkpointBody(data)
+	if err != nil {
+		return "", err
+	}
+	var r struct{ Levels string }
+	if err := json.Unmarshal(body, &r); err != nil {
+		return "", fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return r.Levels, nil
+}
+
+// checkpointBody checks the header of a checkpoint and returns its body.
+func checkpointBody(data []byte) ([]byte, error) {
 	if len(data) < checkpointHeader || string(data[:len(checkpointMagic)]) != checkpointMagic {
-		return record{}, fmt.Errorf("%w: it does not begin with the magic", ErrDamaged)
+		return nil, fmt.Errorf("%w: it does not begin with the magic", ErrDamaged)
 	}
 	head := data[len(checkpointMagic):checkpointHeader]
 	if v := binary.LittleEndian.Uint32(head); v != checkpointVersion {
-		return record{}, fmt.Errorf("%w: version %d, this program writes and reads %d", ErrVersion, v, checkpointVersion)
+		return nil, fmt.Errorf("%w: version %d, this program writes and reads %d", ErrVersion, v, checkpointVersion)
 	}
 	body := data[checkpointHeader:]
 	if sum := sha256.Sum256(body); !bytes.Equal(sum[:], head[4:]) {
-		return record{}, fmt.Errorf("%w: wrong checksum", ErrDamaged)
+		return nil, fmt.Errorf("%w: wrong checksum", ErrDamaged)
 	}
-	return decodeBody(body, p, s)
+	return body, nil
 }
 
 func decodeBody(body []byte, p *Problem, s Strategy) (record, error) {

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"time"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -23,7 +25,7 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 	v := viewer{m: m, sizes: make(map[int]size)}
 	found, err := pipeline.Run(ctx, pipeline.Config{
 		Request: pipeline.Request{
-			Strategy: r.Strategy, Target: r.Target, Fitness: score.Fitness(r.Fitness), Seed: r.Seed, Set: r.Set, UpSteps: r.Up, Resume: r.Resume,
+			Strategy: r.Strategy, Target: r.Target, Fitness: score.Fitness(r.Fitness), Seed: r.Seed, Set: r.Set, UpSteps: r.Up, Resume: r.Resume, Retarget: r.Retarget,
 			Windows: r.Calibration.Windows,
 			Budget: search.Budget{
 				Time: time.Duration(r.Budget.Seconds * float64(time.Second)), Evaluations: r.Budget.Evaluations, Tokens: r.Budget.Tokens,
@@ -96,8 +98,16 @@ func obey(job *search.Job, o explorer.Orders, mon explorer.Monitor) {
 }
 
 // Assemble implements [explorer.Searcher].
-func (m *model) Assemble(_ context.Context, c explorer.Candidate, _ string) (gguf.Subnet, error) {
+func (m *model) Assemble(_ context.Context, c explorer.Candidate, dir string) (gguf.Subnet, error) {
 	m.mu.Lock()
+	if m.levels == nil && dir != "" { // the search was in an earlier process
+		if s, err := levels.Open(filepath.Join(dir, pipeline.LevelsFolder), m.geometry()); err == nil {
+			m.levels = s
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			m.mu.Unlock()
+			return gguf.Subnet{}, err
+		}
+	}
 	store := m.levels
 	m.mu.Unlock()
 	if store == nil {

@@ -81,7 +81,7 @@ func (b *builder) path(slot int) string {
 	return filepath.Join(b.dir, fmt.Sprintf("%s-%03d-%v.levels", b.key[:8], slot/subnet.Modules, subnet.Module(slot%subnet.Modules)))
 }
 
-// prune removes the files of other levels and the remains of interrupted writes.
+// prune removes the files of other levels, unless they are to be kept, and the remains of interrupted writes.
 func (b *builder) prune() error {
 	files, err := filepath.Glob(filepath.Join(b.dir, "*.levels*"))
 	if err != nil {
@@ -89,7 +89,7 @@ func (b *builder) prune() error {
 	}
 	for _, path := range files {
 		name := filepath.Base(path)
-		if strings.HasPrefix(name, b.key[:8]+"-") && strings.HasSuffix(name, ".levels") {
+		if strings.HasSuffix(name, ".levels") && (b.o.Keep || strings.HasPrefix(name, b.key[:8]+"-")) {
 			continue
 		}
 		if err := os.Remove(path); err != nil {

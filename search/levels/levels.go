@@ -33,6 +33,8 @@ import (
 var (
 	// ErrText is returned when there is no calibration text.
 	ErrText = errors.New("levels: no calibration text")
+	// ErrOther is wrapped when the levels are not those that are expected.
+	ErrOther = errors.New("levels: made from other text or with other options")
 	// ErrSpace is wrapped when the levels need more disk than is allowed.
 	ErrSpace = errors.New("levels: too little disk allowed")
 	// ErrDamaged is wrapped when a file of a store is truncated or altered.
@@ -58,6 +60,10 @@ type Options struct {
 	Model string
 	// Text identifies the calibration text.
 	Text string
+	// Keep leaves other levels in the folder.
+	Keep bool
+	// Expect is the key that the levels must have; "" accepts any.
+	Expect string
 	// Progress, unless nil, is called after every module.
 	Progress func(Event)
 	// Gate, unless nil, is called between modules and blocks while the work is paused.
@@ -194,6 +200,9 @@ func Build(ctx context.Context, m *decoder.Model, windows [][]int32, dir string,
 	}
 	key := o.key(windows)
 	b := builder{ctx: ctx, m: m, dir: dir, o: o, key: key, store: &Store{levels: space.Levels{Geometry: g, Key: key}}}
+	if o.Expect != "" && o.Expect != key {
+		return nil, fmt.Errorf("%w than those of the search to resume", ErrOther)
+	}
 	if err := b.prune(); err != nil {
 		return nil, fmt.Errorf("levels: %w", err)
 	}

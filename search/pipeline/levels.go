@@ -3,22 +3,34 @@ package pipeline
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
 	"github.com/lathe-llm/lathe/infer/scratch"
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/search/levels"
 	"github.com/lathe-llm/lathe/search/score"
 )
+
+// LevelsFolder is the folder of the levels in that of a run.
+const LevelsFolder = "levels"
 
 // probeTexts is on how many texts the losses of modules are measured.
 const probeTexts = 4
 
 // makeLevels makes the levels, or opens those in the folder, and hands them over.
 func (r *run) makeLevels(ctx context.Context) (*levels.Store, error) {
-	dir := filepath.Join(r.Dir, "levels")
+	dir := filepath.Join(r.Dir, LevelsFolder)
+	expected := ""
+	if r.Resume && r.Dir != "" {
+		var err error
+		if expected, err = search.CheckpointLevels(search.FileStore(r.checkpoint())); err != nil {
+			return nil, err
+		}
+	}
 	if r.Dir == "" {
 		temporary, err := scratch.New(r.Scratch, "levels")
 		if err != nil {
@@ -27,11 +39,14 @@ func (r *run) makeLevels(ctx context.Context) (*levels.Store, error) {
 		r.scratch, dir = temporary, temporary.Path()
 	}
 	store, err := levels.Build(ctx, r.model, r.fitting, dir, levels.Options{
-		Middle: mlpRatio(r.Geometry, r.Target), Text: r.text.ID, Gate: r.gate,
+		Middle: mlpRatio(r.Geometry, r.Target), Text: r.text.ID, Gate: r.gate, Keep: r.Resume, Expect: expected,
 		Progress: func(e levels.Event) {
 			r.Monitor.Progress(float64(e.Done), float64(e.Total), "modules", fmt.Sprintf("levels of layer %d %v", e.Layer, e.Module))
 		},
 	})
+	if errors.Is(err, levels.ErrOther) {
+		err = refused(err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +73,7 @@ type known struct {
 func (r *run) predictLosses(ctx context.Context) error {
 	r.pace = r.store.Pace()
 	// Losses are measured by the divergence from the dense model whatever the fitness, hence the name.
-	path := filepath.Join(r.Dir, "levels", fmt.Sprintf("%s-%s.json", r.store.Levels().Key, score.KL))
+	path := filepath.Join(r.Dir, LevelsFolder, fmt.Sprintf("%s-%s.json", r.store.Levels().Key, score.KL))
 	if k, ok := r.recall(path); ok {
 		r.store.SetLosses(k.Losses)
 		if r.pace == (levels.Pace{}) {

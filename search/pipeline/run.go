@@ -36,6 +36,9 @@ type Request struct {
 	UpSteps *int
 	// Resume continues from what an earlier run of the same request left in the folder.
 	Resume bool
+	// Retarget is the ratio to change to when the search is resumed, 0 for that of the checkpoint. Target remains what the
+	// levels were made for.
+	Retarget float64
 }
 
 // A RequestError is a request that cannot be carried out.
@@ -289,6 +292,9 @@ func (r *run) job(ctx context.Context) (*search.Job, error) {
 		o.Store = search.FileStore(r.checkpoint())
 	}
 	job, err := search.NewJob(o)
+	if err == nil && r.Resume && r.Retarget > 0 && job.Snapshot().Target != search.Ratio(r.Retarget) {
+		err = job.Retarget(search.Ratio(r.Retarget))
+	}
 	if errors.Is(err, search.ErrTarget) || errors.Is(err, search.ErrConfig) {
 		err = refused(err)
 	}

@@ -42,9 +42,11 @@ func (a *app) searchCommand() *cobra.Command {
 	cmd := a.newSearchCommand(a.search)
 	cmd.Use, cmd.Short = "search [MODEL]", "Search for the best subnet of a given size"
 	cmd.Long = "Runs until the budget is spent or it is interrupted; the best subnet goes into the workspace. With --json it writes a line\n" +
-		"for each generation and one at the end. --resume continues an interrupted search, also after a crash.\n\n" + strategiesHelp()
+		"for each generation and one at the end. --resume continues the last search with its own settings,\n" +
+		"also after a crash; with another --target it continues from what it has found.\n\n" + strategiesHelp()
 	cmd.Example = "  lathe search model.gguf --target 0.8 --budget 20m\n  lathe search --target 0.6 --strategy paper --budget evals=2000 --json\n" +
 		"  lathe search --target 0.6 --strategy paper-laptop --set epochs=10,alpha=0.9,refit=exact"
+	cmd.AddCommand(a.foundCommands()...)
 	return cmd
 }
 
@@ -89,7 +91,12 @@ func (a *app) newSearchCommand(run func(context.Context, exploration, explorer.S
 			if c.Budget, err = parseBudget(budget); err != nil {
 				return usage(err)
 			}
-			return a.with(cmd.Context(), model, inWorkspace, func(e exploration) error { return run(cmd.Context(), e, c) })
+			return a.with(cmd.Context(), model, inWorkspace, func(e exploration) error {
+				if c.Resume {
+					c = resumed(cmd, e.Snapshot(), c)
+				}
+				return run(cmd.Context(), e, c)
+			})
 		},
 	}
 	flags := cmd.Flags()
@@ -102,10 +109,32 @@ func (a *app) newSearchCommand(run func(context.Context, exploration, explorer.S
 	choices(flags, "fitness", "kl", "perplexity")
 	flags.Uint64Var(&c.Seed, "seed", 1, "random seed; the same seed and budget in evaluations give the same subnet")
 	flags.Var(&optionalInt{&c.Up}, "up", "steps of the re-fit of W_U of the best subnet, 0 to leave W_U unchanged (default: 4 if the time budget allows much text as well)")
-	flags.BoolVar(&c.Resume, "resume", false, "continue the workspace's interrupted search")
+	flags.BoolVar(&c.Resume, "resume", false, "continue the workspace's last search with its own settings, to another --target or with a larger --budget if they are given")
 	calibrationFlags(cmd, &c.Calibration)
 	flags.Lookup("windows").Usage = "calibration windows (default 8; with only a time budget, as many as there is time to re-fit with, up to 128)"
 	return cmd
+}
+
+// resumed returns c without the defaults of flags, where there is a search to resume: that has its own.
+func resumed(cmd *cobra.Command, s *explorer.Snapshot, c explorer.StartSearch) explorer.StartSearch {
+	if s.Unfinished == nil && s.Ended == nil {
+		return c
+	}
+	flags := cmd.Flags()
+	if !flags.Changed("target") {
+		c.Target = 0
+	}
+	if !flags.Changed("seed") {
+		c.Seed = 0
+	}
+	if !flags.Changed("budget") {
+		if s.Unfinished != nil {
+			c.Budget = explorer.Budget{}
+		} else {
+			c.Budget.Seconds += s.Ended.Elapsed.Seconds()
+		}
+	}
+	return c
 }
 
 // parseBudget reads "10m", "evals=500", "tokens=2e6" or several of them separated by commas.

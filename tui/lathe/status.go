@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"time"
@@ -99,7 +100,7 @@ func newStatus(s *explorer.Snapshot) statusResult {
 		r.Search = &line
 	}
 	if u := s.Unfinished; u != nil {
-		r.Unfinished = &unfinishedResult{u.Search.Target, u.Author, u.Paused}
+		r.Unfinished = &unfinishedResult{cmp.Or(u.Search.Retarget, u.Search.Target), u.Author, u.Paused}
 	}
 	if e := s.Ended; e != nil {
 		r.Ended = &endedResult{e.Target, e.Evaluated, e.Elapsed.Seconds(), e.At}

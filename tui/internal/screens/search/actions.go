@@ -229,7 +229,7 @@ func (s *Screen) start() tea.Cmd {
 		more := 60 * f.Number("minutes")
 		if resumable && f.Yes("resume") {
 			c := was
-			c.Resume = true
+			c.Resume, c.Target = true, 0 // it has one
 			if last.ended {
 				c.Budget = explorer.Budget{}
 				if more > 0 {

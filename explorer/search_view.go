@@ -1,0 +1,164 @@
+package explorer
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/lathe-llm/lathe/infer/durable"
+	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search"
+)
+
+// The newest search is kept in the workspace as it was shown last, so that its front and population outlive the process.
+const (
+	searchFolder = "search"
+	viewFile     = "view.json"
+	viewVersion  = 1
+	maxViewBytes = 256 << 20
+)
+
+// searchView is the content of the file.
+type searchView struct {
+	Version int
+	Model   string // fingerprint
+	Search
+	// Candidates in a form without geometry; they hide those of Search.
+	Best       *candidateView
+	Population []candidateView
+	Front      []candidateView
+}
+
+// candidateView is a [Candidate].
+type candidateView struct {
+	ID, Parent, Generation int
+	Origin                 search.Origin
+	Moves                  string
+	Ratio, Cost            float64
+	Score                  search.Score
+	Tier, Tiers            int
+	ShareAll, Zeroed       float64
+	Bytes                  int64
+	Bits                   []byte // of the masks
+}
+
+func viewOf(c Candidate) candidateView {
+	return candidateView{
+		ID: c.ID, Parent: c.Parent, Generation: c.Generation, Origin: c.Origin, Moves: c.Moves, Ratio: c.Ratio, Cost: c.Cost, Score: c.Score,
+		Tier: c.Tier, Tiers: c.Tiers, ShareAll: c.ShareAll, Zeroed: c.Zeroed, Bytes: c.Bytes, Bits: c.Masks.AppendBits(nil),
+	}
+}
+
+func (v candidateView) candidate(g *subnet.Geometry) (Candidate, error) {
+	masks, err := subnet.FromBits(g, v.Bits)
+	if err != nil {
+		return Candidate{}, fmt.Errorf("candidate %d: %w", v.ID, err)
+	}
+	return Candidate{
+		Individual: search.Individual{
+			Candidate: search.Candidate{Masks: masks}, ID: v.ID, Parent: v.Parent, Generation: v.Generation, Origin: v.Origin, Moves: v.Moves,
+			Ratio: v.Ratio, Cost: v.Cost, Score: v.Score, Tier: v.Tier,
+		},
+		ShareAll: v.ShareAll, Zeroed: v.Zeroed, Bytes: v.Bytes, Tiers: v.Tiers,
+	}, nil
+}
+
+// views are the candidates whose scores are finite: JSON holds no others.
+func views(all []Candidate) []candidateView {
+	out := make([]candidateView, 0, len(all))
+	for _, c := range all {
+		if finite(c.Score.Fitness) && finite(c.Score.NLL) && finite(c.Score.KL) && finite(c.Cost) && !slices.ContainsFunc(c.Score.Parts, func(v float64) bool { return !finite(v) }) {
+			out = append(out, viewOf(c))
+		}
+	}
+	return out
+}
+
+func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
+
+// keepSearch writes the search as it is shown now.
+func (e *Exploration) keepSearch(s Search) error {
+	dir := e.folder(searchFolder)
+	if dir == "" || s.Best == nil {
+		return nil
+	}
+	v := searchView{Version: viewVersion, Model: e.Snapshot().Model.Fingerprint, Search: s, Population: views(s.Population), Front: views(s.Front)}
+	v.Cloud = slices.DeleteFunc(slices.Clone(s.Cloud), func(p search.Point) bool { return !finite(p.Fitness) || !finite(p.NLL) })
+	if best := views([]Candidate{*s.Best}); len(best) > 0 {
+		v.Best = &best[0]
+	}
+	data, err := json.Marshal(v)
+	if err == nil {
+		err = os.MkdirAll(dir, 0o755)
+	}
+	if err == nil {
+		err = durable.WriteFile(filepath.Join(dir, viewFile), data, 0o600)
+	}
+	return err
+}
+
+// restoreSearch reads the search that was kept, if there is one. A file that cannot be read, or is of another model, is left as
+// it is, and the note that it returns gives the reason.
+func (e *Exploration) restoreSearch(now *Snapshot) (note string) {
+	path := filepath.Join(now.Workspace.Path, searchFolder, viewFile)
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	var found Search
+	if err == nil && info.Size() > maxViewBytes {
+		err = fmt.Errorf("it has %d bytes", info.Size())
+	}
+	if err == nil {
+		found, err = readView(path, now.Model)
+	}
+	if err != nil {
+		return fmt.Sprintf("the last search is not shown: %s: %v", path, err)
+	}
+	now.Search = found
+	return ""
+}
+
+func readView(path string, m ModelInfo) (Search, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return Search{}, err
+	}
+	var v searchView
+	if err := json.Unmarshal(data, &v); err != nil {
+		return Search{}, err
+	}
+	switch {
+	case v.Version != viewVersion:
+		return Search{}, fmt.Errorf("it has version %d, this program reads %d", v.Version, viewVersion)
+	case v.Model != m.Fingerprint:
+		return Search{}, errors.New("it is of another model")
+	}
+	s := v.Search
+	s.Job, s.Best, s.Population, s.Front = "", nil, nil, nil
+	for _, list := range []struct {
+		from []candidateView
+		to   *[]Candidate
+	}{{v.Population, &s.Population}, {v.Front, &s.Front}} {
+		for _, c := range list.from {
+			got, err := c.candidate(m.Geometry)
+			if err != nil {
+				return Search{}, err
+			}
+			*list.to = append(*list.to, got)
+		}
+	}
+	if v.Best != nil {
+		best, err := v.Best.candidate(m.Geometry)
+		if err != nil {
+			return Search{}, err
+		}
+		s.Best = &best
+	}
+	return s, nil
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/format"
+)
+
+// foundCommands returns the commands on what the last search of a workspace has found.
+func (a *app) foundCommands() []*cobra.Command {
+	status := &cobra.Command{
+		Use: "status [MODEL]", Short: "Show the last search of a workspace", Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.onSearch(cmd.Context(), args, readOnly, func(e exploration) error {
+				r := newSearchStatus(e.Snapshot())
+				return a.result(r, r.words)
+			})
+		},
+	}
+	front := &cobra.Command{
+		Use: "front [MODEL]", Short: "List the front of the last search: the subnets that no smaller one beats", Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.onSearch(cmd.Context(), args, readOnly, func(e exploration) error {
+				r := newFront(e.Snapshot().Search)
+				return a.result(r, r.words)
+			})
+		},
+	}
+	var name string
+	adopt := &cobra.Command{
+		Use: "adopt N [MODEL]", Short: "Add candidate N of the last search to the library", Args: cobra.RangeArgs(1, 2),
+		Long: "N is the number of a candidate of the front or the population, as `search front` lists them, or best.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id := 0
+			if args[0] != "best" {
+				var err error
+				if id, err = strconv.Atoi(args[0]); err != nil || id < 1 {
+					return usage(fmt.Errorf("%q is not the number of a candidate, nor best", args[0]))
+				}
+			}
+			return a.onSearch(cmd.Context(), args[1:], inWorkspace, func(e exploration) error { return a.adopt(cmd.Context(), e, id, name) })
+		},
+	}
+	adopt.Flags().StringVar(&name, "name", "", "name in the workspace")
+	return []*cobra.Command{status, front, adopt}
+}
+
+// onSearch runs use on the exploration of the model in args, which must have a search.
+func (a *app) onSearch(ctx context.Context, args []string, k storage, use func(exploration) error) error {
+	model, err := a.modelArg(args)
+	if err != nil {
+		return err
+	}
+	return a.with(ctx, model, k, func(e exploration) error {
+		if s := e.Snapshot(); s.Search.Best == nil && s.Unfinished == nil && s.Ended == nil {
+			return fmt.Errorf("search: %w: the workspace %s has none", explorer.ErrNotFound, s.Workspace.Path)
+		}
+		return use(e)
+	})
+}
+
+// searchStatus is what `search status --json` writes.
+type searchStatus struct {
+	Strategy string  `json:"strategy"`
+	Target   float64 `json:"target"`
+	Seed     uint64  `json:"seed"`
+	Fitness  string  `json:"fitness"`
+	Seconds  float64 `json:"seconds"`
+	Dense    float64 `json:"dense_perplexity,omitempty"`
+	searchLine
+	Unfinished *unfinishedResult `json:"unfinished_search,omitempty"`
+	Ended      *endedResult      `json:"ended_search,omitempty"`
+}
+
+func newSearchStatus(s *explorer.Snapshot) searchStatus {
+	all := newStatus(s)
+	return searchStatus{
+		Strategy: s.Search.Strategy, Target: s.Search.Target, Seed: s.Search.Seed, Fitness: s.Search.Fitness, Seconds: s.Search.Elapsed.Seconds(),
+		Dense: s.Search.DensePerplexity, searchLine: newSearchLine("state", s.Search), Unfinished: all.Unfinished, Ended: all.Ended,
+	}
+}
+
+func (r searchStatus) words(w io.Writer) {
+	if r.Evaluated > 0 {
+		fmt.Fprintf(w, "%s at %.2f: generation %d, %d candidates, best fitness %.4f at share %.3f, %d on the front\n",
+			r.Strategy, r.Target, r.Generation, r.Evaluated, r.Best, r.Share, r.Front)
+	}
+	if u := r.Unfinished; u != nil {
+		fmt.Fprintf(w, "unfinished: a search at %.2f, started by %s; --resume continues it\n", u.Target, u.Author)
+	}
+	if e := r.Ended; e != nil {
+		fmt.Fprintf(w, "ended at %.2f after %d candidates; --resume continues it\n", e.Target, e.Evaluated)
+	}
+}
+
+// frontResult is what `search front --json` writes.
+type frontResult struct {
+	Strategy   string        `json:"strategy"`
+	Target     float64       `json:"target"`
+	Fitness    string        `json:"fitness"`
+	Dense      float64       `json:"dense_perplexity,omitempty"`
+	Candidates []foundSubnet `json:"candidates"` // smallest first
+}
+
+// foundSubnet is a candidate of a search.
+type foundSubnet struct {
+	ID         int     `json:"id"`
+	Share      float64 `json:"share"`
+	Zeroed     float64 `json:"zeroed_share,omitempty"`
+	Bytes      int64   `json:"bytes"`
+	Score      float64 `json:"fitness"`
+	Perplexity float64 `json:"perplexity,omitempty"`
+	KL         float64 `json:"kl,omitempty"`
+	Generation int     `json:"generation"`
+	Best       bool    `json:"best"` // of those within the target
+}
+
+func newFront(s explorer.Search) frontResult {
+	r := frontResult{Strategy: s.Strategy, Target: s.Target, Fitness: s.Fitness, Dense: s.DensePerplexity, Candidates: []foundSubnet{}}
+	for _, c := range s.Front {
+		r.Candidates = append(r.Candidates, foundSubnet{
+			c.ID, c.Ratio, c.Zeroed, c.Bytes, c.Score.Fitness, c.Score.Perplexity(), c.Score.KL, c.Generation, s.Best != nil && s.Best.ID == c.ID,
+		})
+	}
+	return r
+}
+
+func (r frontResult) words(w io.Writer) {
+	rows := [][]string{{"candidate", "share", "as zeros", "bytes", "fitness", "perplexity", ""}}
+	for _, c := range r.Candidates {
+		mark := ""
+		if c.Best {
+			mark = "best"
+		}
+		rows = append(rows, []string{
+			fmt.Sprint(c.ID), fmt.Sprintf("%.3f", c.Share), fmt.Sprintf("%.3f", c.Zeroed), format.Bytes(c.Bytes), fmt.Sprintf("%.4f", c.Score),
+			fmt.Sprintf("%.2f", c.Perplexity), mark,
+		})
+	}
+	table(w, rows...)
+}
+
+// adoptResult is what `search adopt --json` writes.
+type adoptResult struct {
+	Candidate int     `json:"candidate"` // 0 for the best
+	Subnet    string  `json:"subnet"`
+	Name      string  `json:"name"`
+	Share     float64 `json:"share"`
+	Refitted  bool    `json:"refitted"` // with the re-fitted weights of its levels
+}
+
+func (a *app) adopt(ctx context.Context, e exploration, id int, name string) error {
+	receipt, err := e.Do(ctx, a.actor(), explorer.Adopt{Candidate: id, Name: name})
+	if err != nil {
+		return err
+	}
+	job, err := a.follow(ctx, e, receipt.Job, nil)
+	if err != nil {
+		return err
+	}
+	n, ok := e.Snapshot().Subnet(job.Result)
+	if !ok {
+		return fmt.Errorf("subnet %s: %w", job.Result, explorer.ErrNotFound)
+	}
+	r := adoptResult{id, string(n.ID), n.Name, n.Size.Ratio, n.Refit != ""}
+	return a.result(r, func(w io.Writer) {
+		fmt.Fprintf(w, "kept in the workspace as %s (%s): %.3f of the block parameters\n", r.Subnet, r.Name, r.Share)
+	})
+}
