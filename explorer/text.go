@@ -34,13 +34,16 @@ func printable(text string) string {
 	}, strings.ToValidUTF8(text, "�"))
 }
 
+// joins reports whether a rune of no width decides how its neighbours are drawn, as in Persian, Hindi and emoji.
+func joins(r rune) bool { return r == '\u200c' || r == '\u200d' }
+
 // oneLine returns text in one line without control characters or runes that change the direction of others.
 func oneLine(text string) string {
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || unicode.IsSpace(r) {
 			return ' '
 		}
-		if unicode.Is(unicode.Cf, r) || r == unicode.ReplacementChar {
+		if unicode.Is(unicode.Cf, r) && !joins(r) || r == unicode.ReplacementChar {
 			return -1
 		}
 		return r

@@ -1,13 +1,15 @@
 package tui
 
 import (
+	"fmt"
 	"strings"
 
 	tea "charm.land/bubbletea/v2"
 
+	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/tui/internal/action"
 	"github.com/lathe-llm/lathe/tui/internal/screen"
-	"github.com/lathe-llm/lathe/tui/internal/text"
+	"github.com/lathe-llm/lathe/tui/internal/widget"
 )
 
 // key handles a key press: ctrl+c and esc first, then the overlay or text field that has the keys, then the actions.
@@ -78,13 +80,14 @@ func (m *Model) escape() tea.Cmd {
 
 // paste inserts text into the field that has the keys.
 func (m *Model) paste(s string) {
-	s = text.Block(s)
+	lost := 0
 	if n := len(m.overlays); n > 0 {
-		m.overlays[n-1].Paste(s)
-		return
+		lost = m.overlays[n-1].Paste(s)
+	} else if in := m.input(); in != nil {
+		lost = in.Pasted(s)
 	}
-	if in := m.input(); in != nil {
-		in.Pasted(s)
+	if lost > 0 {
+		m.note(explorer.Warning, fmt.Sprintf("the text is too long: its last %d characters were left out, a field holds %d", lost, widget.MaxField))
 	}
 }
 

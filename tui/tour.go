@@ -15,7 +15,7 @@ type tour struct{ m *Model }
 
 var _ screen.Overlay = tour{}
 
-func (tour) Paste(string)                     {}
+func (tour) Paste(string) int                 { return 0 }
 func (tour) Typing() bool                     { return false }
 func (tour) Cursor(int, int) (int, int, bool) { return 0, 0, false }
 

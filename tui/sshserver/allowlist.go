@@ -222,7 +222,13 @@ type allowlist struct {
 
 func parseAllowlist(data []byte, role explorer.Role) *allowlist {
 	r := &allowlist{digest: sha256.Sum256(data)}
+	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
+		r.problems = append(r.problems, "the file is UTF-16, not UTF-8: no key is read")
+		return r
+	}
+	data = bytes.TrimPrefix(data, []byte("\ufeff")) // a byte order mark, as some editors write
 	number := 0
+	lines := make(map[string]int) // by the fingerprint of their key
 	for line := range bytes.Lines(data) {
 		number++
 		line = bytes.TrimSpace(line)
@@ -234,6 +240,11 @@ func parseAllowlist(data []byte, role explorer.Role) *allowlist {
 			r.problems = append(r.problems, fmt.Sprintf("line %d is rejected: %v", number, err))
 			continue
 		}
+		if first := lines[p.fingerprint]; first > 0 {
+			r.problems = append(r.problems, fmt.Sprintf("line %d is without effect: it has the key of line %d", number, first))
+			continue
+		}
+		lines[p.fingerprint] = number
 		r.principals = append(r.principals, p)
 	}
 	return r

@@ -2,6 +2,7 @@ package sshserver
 
 import (
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
@@ -136,7 +137,7 @@ func TestRollTakesGoodLinesAndReportsBadOnes(t *testing.T) {
 	text := "# team\n\n  " + line(`lathe-role="owner"`, a, "ann") + "garbage\r\n" + line(`command="x"`, b, "bob") + line("", a, "second line of ann's key") +
 		"ssh-ed25519 AAAA broken\n" + strings.TrimSpace(line("", b, "bob"))
 	r := parseAllowlist([]byte(text), explorer.RoleViewer)
-	if len(r.problems) != 3 || !strings.HasPrefix(r.problems[0], "line 4 ") {
+	if len(r.problems) != 4 || !strings.HasPrefix(r.problems[0], "line 4 ") {
 		t.Errorf("problems: %q", r.problems)
 	}
 	if h, ok := r.find(a.PublicKey()); !ok || h.role != explorer.RoleOwner {
@@ -193,4 +194,34 @@ func FuzzParseRoll(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestAllowlistWithAByteOrderMarkAndRepeatedKeys(t *testing.T) {
+	first, second := publicLine(t), publicLine(t)
+	r := parseAllowlist([]byte("\ufefflathe-role=\"owner\" "+first+" ada\r\n"+second+" bob\r\nlathe-role=\"viewer\" "+first+" again\n"), explorer.RoleViewer)
+	if len(r.principals) != 2 || r.principals[0].role != explorer.RoleOwner || r.principals[0].name != "ada" {
+		t.Errorf("%+v", r.principals)
+	}
+	if len(r.problems) != 1 || !strings.Contains(r.problems[0], "line 3") || !strings.Contains(r.problems[0], "line 1") {
+		t.Errorf("problems %q", r.problems)
+	}
+	for _, mark := range []string{"\xff\xfe", "\xfe\xff"} {
+		if r := parseAllowlist([]byte(mark+"s\x00s\x00h\x00"), explorer.RoleViewer); len(r.principals) != 0 || len(r.problems) != 1 || !strings.Contains(r.problems[0], "UTF-16") {
+			t.Errorf("%q: %+v, problems %q", mark, r.principals, r.problems)
+		}
+	}
+}
+
+// publicLine returns a new key as in an authorized_keys file, without a comment.
+func publicLine(t *testing.T) string {
+	t.Helper()
+	public, _, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := gossh.NewPublicKey(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(gossh.MarshalAuthorizedKey(key)))
 }

@@ -52,7 +52,7 @@ type (
 		// Typed handles a key that is not bound to an action.
 		Typed(k tea.KeyPressMsg) tea.Cmd
 		// Pasted handles pasted text.
-		Pasted(s string)
+		Pasted(s string) (lost int)
 		// Cursor returns the position of the cursor on the screen; ok is false where it is hidden.
 		Cursor(area layout.Rect) (x, y int, ok bool)
 	}
@@ -191,7 +191,8 @@ type Overlay interface {
 	// Draw draws the box, border included, on w × h cells.
 	Draw(host Host, w, h int) []string
 	Key(host Host, k tea.KeyPressMsg) tea.Cmd
-	Paste(s string)
+	// Paste inserts pasted text and returns how many characters there is no room for.
+	Paste(s string) (lost int)
 	Mouse(host Host, e MouseEvent) tea.Cmd
 	// Typing reports whether printable keys go into a text field.
 	Typing() bool
@@ -204,7 +205,7 @@ type Overlay interface {
 type NoText struct{}
 
 // Paste drops the text.
-func (NoText) Paste(string) {}
+func (NoText) Paste(string) int { return 0 }
 
 // Typing reports false.
 func (NoText) Typing() bool { return false }

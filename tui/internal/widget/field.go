@@ -10,10 +10,11 @@ import (
 	"github.com/lathe-llm/lathe/tui/internal/text"
 )
 
-// maxField bounds a text field, in characters.
-const maxField = 64 << 10
+// MaxField bounds a text field, in characters.
+const MaxField = 64 << 10
 
-// A Field is an editable text of one or several lines. It uses no clipboard: pasted text comes through the terminal.
+// A Field is an editable text of one or several lines. It keeps what is typed, down to tabs and joiners, and draws it made
+// safe. It uses no clipboard: pasted text comes through the terminal.
 type Field struct {
 	value     []rune
 	at        int // cursor: index into value
@@ -38,20 +39,46 @@ func (f *Field) Set(s string) {
 	f.Insert(s)
 }
 
-// Insert inserts text at the cursor, made safe.
-func (f *Field) Insert(s string) {
-	if f.multiline {
-		s = text.Block(s)
-	} else {
-		s = text.Line(s)
-	}
-	r := []rune(s)
-	if room := maxField - len(f.value); len(r) > room {
-		r = r[:max(room, 0)]
+// Insert inserts text at the cursor, without control characters, and with line breaks only in a field of several lines. It
+// returns how many characters the field has no room for.
+func (f *Field) Insert(s string) (lost int) {
+	s = lineBreaks.Replace(s)
+	r := []rune(strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' && !f.multiline:
+			return ' '
+		case unicode.IsControl(r) && r != '\n' && r != '\t':
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(s, string(unicode.ReplacementChar))))
+	if room := max(MaxField-len(f.value), 0); len(r) > room {
+		lost = len(r) - room
+		r = r[:room]
 	}
 	f.value = slices.Insert(f.value, f.at, r...)
 	f.at += len(r)
 	f.version++
+	return lost
+}
+
+var lineBreaks = strings.NewReplacer("\r\n", "\n", "\r", "\n")
+
+// drawn returns what is drawn for a character: nothing for one that would reorder or overlay others.
+func drawn(r rune) string {
+	if r == '\n' {
+		return ""
+	}
+	return text.Block(string(r))
+}
+
+// drawnText returns what is drawn for characters on one row.
+func drawnText(value []rune) string {
+	var b strings.Builder
+	for _, r := range value {
+		b.WriteString(drawn(r))
+	}
+	return b.String()
 }
 
 // Key edits the field and reports whether the key meant anything to it.
@@ -155,10 +182,7 @@ func (f *Field) walk(w int, visit func(i, x, y int, r rune)) {
 	w = max(w, 2)
 	x, y := 0, 0
 	for i, r := range f.value {
-		n := 0
-		if r != '\n' {
-			n = text.Width(string(r))
-		}
+		n := text.Width(drawn(r))
 		if x+n > w-1 { // the last column is the cursor's
 			x, y = 0, y+1
 		}
@@ -182,8 +206,8 @@ func (f *Field) Rows(w int) (rows []string, x, y int) {
 		if i == f.at {
 			x, y = cx, cy
 		}
-		if r != 0 && r != '\n' {
-			b.WriteRune(r)
+		if r != 0 {
+			b.WriteString(drawn(r))
 		}
 	})
 	return append(rows, b.String()), x, y
@@ -192,7 +216,7 @@ func (f *Field) Rows(w int) (rows []string, x, y int) {
 // Line returns the part of a one-line field that fits w cells, with the cursor in it, and the cursor's column.
 func (f *Field) Line(w int) (string, int) {
 	w = max(w, 2)
-	before, after := string(f.value[:f.at]), string(f.value[f.at:])
+	before, after := drawnText(f.value[:f.at]), drawnText(f.value[f.at:])
 	x := text.Width(before)
 	if x > w-1 {
 		before = text.Skip(before, x-(w-1))

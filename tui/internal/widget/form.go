@@ -226,12 +226,13 @@ func (f *Form) Cursor(w, h int) (int, int, bool) {
 // Typing reports true: letters are text.
 func (f *Form) Typing() bool { return true }
 
-// Paste inserts pasted text.
-func (f *Form) Paste(s string) {
+// Paste inserts pasted text and returns how many characters there is no room for.
+func (f *Form) Paste(s string) (lost int) {
 	if e := f.current(); len(e.choices) == 0 {
-		e.text.Insert(s)
+		lost = e.text.Insert(s)
 		f.problem = ""
 	}
+	return lost
 }
 
 // Key handles a key press.

@@ -184,7 +184,10 @@ func (p *Picker) Mouse(host screen.Host, e screen.MouseEvent) tea.Cmd {
 }
 
 // Paste narrows by what is pasted.
-func (p *Picker) Paste(s string) { p.filter.Insert(s); p.list = List{} }
+func (p *Picker) Paste(s string) (lost int) {
+	p.list = List{}
+	return p.filter.Insert(s)
+}
 
 // Typing reports true: letters narrow the list.
 func (p *Picker) Typing() bool { return true }

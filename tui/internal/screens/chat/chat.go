@@ -264,12 +264,13 @@ func (s *Screen) Typed(k tea.KeyPressMsg) tea.Cmd {
 	return nil
 }
 
-// Pasted inserts pasted text into the prompt.
-func (s *Screen) Pasted(str string) {
-	if s.host.Blocked("chat.write") == "" {
-		s.focused = true
-		s.prompt.Insert(str)
+// Pasted inserts pasted text into the prompt and returns how many characters there is no room for.
+func (s *Screen) Pasted(str string) (lost int) {
+	if s.host.Blocked("chat.write") != "" {
+		return 0
 	}
+	s.focused = true
+	return s.prompt.Insert(str)
 }
 
 // Cursor returns the position of the cursor of the prompt.
@@ -292,10 +293,10 @@ func (s *Screen) promptTop(w, h int) int {
 
 // send sends the prompt to all columns.
 func (s *Screen) send() tea.Cmd {
-	words := strings.TrimSpace(s.prompt.String())
+	words := s.prompt.String()
 	c, ok := s.current(s.snap())
 	switch {
-	case words == "" || s.sending:
+	case strings.TrimSpace(words) == "" || s.sending:
 		return nil
 	case ok && c.Busy:
 		s.host.Note(explorer.Info, "a reply is being generated: esc stops it")
