@@ -54,7 +54,9 @@ func Movie(w io.Writer, cast io.Reader, look Look) error {
 	m := &movie{w: header.Width, h: header.Height, look: look, index: map[string]int{}, texts: make([]string, header.Height), class: map[string]int{}}
 	emu := vt.NewEmulator(m.w, m.h)
 	go func() { _, _ = io.Copy(io.Discard, emu) }() // the emulator's answers
-	defer func() { _ = emu.Close() }()              // ends the copying
+	if pipe, ok := emu.InputPipe().(io.Closer); ok {
+		defer func() { _ = pipe.Close() }() // ends the copying
+	}
 	var before, taken time.Duration
 	for lines.Scan() {
 		var seconds float64

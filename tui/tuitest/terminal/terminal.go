@@ -28,6 +28,7 @@ type Terminal struct {
 
 	master *os.File
 	mu     sync.Mutex
+	screen sync.Mutex // guards emu's cells, of which the emulator hands out pointers
 	emu    *vt.SafeEmulator
 	news   chan struct{} // closed and replaced when output arrived
 	tap    func(at time.Time, output []byte)
@@ -64,7 +65,9 @@ func (t *Terminal) output() {
 			if t.tap != nil {
 				t.tap(time.Now(), buf[:n])
 			}
+			t.screen.Lock()
 			_, _ = t.emu.Write(buf[:n]) // an emulator takes everything
+			t.screen.Unlock()
 			t.mu.Lock()
 			close(t.news)
 			t.news = make(chan struct{})
@@ -98,7 +101,9 @@ func (t *Terminal) size(w, h int) error {
 
 // Resize changes the size and signals this process, as a window does.
 func (t *Terminal) Resize(w, h int) error {
+	t.screen.Lock()
 	t.emu.Resize(w, h)
+	t.screen.Unlock()
 	if err := t.size(w, h); err != nil {
 		return err
 	}
@@ -130,10 +135,20 @@ func (t *Terminal) Click(x, y int) error {
 }
 
 // Cell is the cell at a position of the screen; nil outside it.
-func (t *Terminal) Cell(x, y int) *uv.Cell { return t.emu.CellAt(x, y) }
+func (t *Terminal) Cell(x, y int) *uv.Cell {
+	t.screen.Lock()
+	defer t.screen.Unlock()
+	c := t.emu.CellAt(x, y)
+	if c != nil {
+		c = c.Clone()
+	}
+	return c
+}
 
 // Screen is the text on the screen, without trailing blanks.
 func (t *Terminal) Screen() string {
+	t.screen.Lock()
+	defer t.screen.Unlock()
 	w, h := t.Size()
 	rows := make([]string, h)
 	for y := range h {
