@@ -49,24 +49,19 @@ func mergesSystem(source string) bool {
 	return strings.Contains(source, "<start_of_turn>") || strings.Contains(source, "[INST]")
 }
 
-// Render compiles a template and renders one conversation. It changes no message.
+// Render compiles a template and renders one conversation as it is, ready for the assistant's answer.
 func Render(ctx context.Context, template string, in Input) (string, error) {
 	t, err := Parse(template)
 	if err != nil {
 		return "", err
 	}
-	return t.Render(ctx, in)
-}
-
-// Render renders the conversation, ready for the assistant's answer. An error is the reason of a template that refuses the
-// conversation, an error of evaluation with its line, an exceeded bound, or the context's error.
-func (t *Template) Render(ctx context.Context, in Input) (string, error) {
 	text, err := t.render(ctx, in)
 	return text, described(err)
 }
 
-// Prompt is Render, but where the template refuses a system message and its family puts one into the first user message, Prompt
-// does so, and warning contains the template's reason.
+// Prompt renders the conversation, ready for the assistant's answer. Where the template refuses a system message and its family
+// puts one into the first user message, Prompt does so, and warning contains the template's reason. An error is the reason of a
+// template that refuses the conversation, an error of evaluation with its line, an exceeded bound, or the context's error.
 func (t *Template) Prompt(ctx context.Context, in Input) (text, warning string, err error) {
 	text, err = t.render(ctx, in)
 	if err != nil && t.merges && refused(err) {

@@ -217,18 +217,18 @@ func TestLimits(t *testing.T) {
 	}
 	before := runtime.NumGoroutine()
 	many := []infer.Message{{Role: infer.User}, {Role: infer.User}}
-	if _, err := endless.Render(context.Background(), Input{Messages: many}); err == nil || !strings.Contains(err.Error(), "limits") {
+	if _, _, err := endless.Prompt(context.Background(), Input{Messages: many}); err == nil || !strings.Contains(err.Error(), "limits") {
 		t.Errorf("got %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := endless.Render(ctx, Input{Messages: many}); !errors.Is(err, context.Canceled) {
+	if _, _, err := endless.Prompt(ctx, Input{Messages: many}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 	if after := runtime.NumGoroutine(); after > before {
 		t.Errorf("%d goroutines, %d before", after, before)
 	}
-	if text, err := endless.Render(context.Background(), Input{Messages: many[:1]}); err != nil || text != "good" {
+	if text, _, err := endless.Prompt(context.Background(), Input{Messages: many[:1]}); err != nil || text != "good" {
 		t.Errorf("the next conversation gives %q, %v", text, err)
 	}
 	if _, err := Parse(strings.Repeat(" ", jinja.MaxSource+1)); err == nil {
@@ -252,7 +252,7 @@ func TestManyMessages(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		text, err := template.Render(context.Background(), Input{Messages: messages, BOS: "<s>", EOS: "</s>", Now: time.Unix(0, 0)})
+		text, _, err := template.Prompt(context.Background(), Input{Messages: messages, BOS: "<s>", EOS: "</s>", Now: time.Unix(0, 0)})
 		if err != nil || len(text) < 5*n {
 			t.Errorf("%s: %d bytes, %v", name, len(text), err)
 		}
