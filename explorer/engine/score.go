@@ -130,11 +130,19 @@ func (m *model) scoreLlama(ctx context.Context, s gguf.Subnet, r explorer.ScoreR
 		}
 		defer func() { err = errors.Join(err, dir.Remove()) }()
 		path = dir.Join("subnet.gguf")
-		if _, err := m.Write(ctx, s, path, r.Type, mon); err != nil {
+		report, err := m.Write(ctx, s, path, r.Type, mon)
+		if err != nil {
 			return q, "", err
 		}
 		if r.Type != "" {
 			typ = r.Type
+		}
+		if n := len(report.Fallbacks); n > 0 {
+			f := report.Fallbacks[0]
+			mon.Note(fmt.Sprintf("%d tensors of the scored file have another type than %s, the first, %s, %s: %s", n, f.Want, f.Tensor, f.Got, f.Reason))
+			if named := typeName(path); named != "" {
+				typ = named
+			}
 		}
 	}
 	q, err = m.scoreFile(ctx, path, p, mon)
@@ -158,4 +166,14 @@ func (m *model) scoreFile(ctx context.Context, path string, p passage, mon explo
 		err = fmt.Errorf("%s: %w", path, err)
 	}
 	return q, err
+}
+
+// typeName returns the name of the type of a file, "" where it has none.
+func typeName(path string) string {
+	f, err := gguf.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = f.Close() }() // only read from
+	return f.TypeName()
 }

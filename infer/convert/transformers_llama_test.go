@@ -1,0 +1,99 @@
+//go:build cgo && !nocgo
+
+package convert_test
+
+import (
+	"encoding/json"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/lathe-llm/lathe/infer/convert"
+	"github.com/lathe-llm/lathe/infer/convert/converttest"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+	"github.com/lathe-llm/lathe/infer/subnet"
+)
+
+// loadScript prints what transformers makes of a folder: the number of every token, the logits behind some tokens, and what was missing.
+const loadScript = `
+import sys, json, torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from tokenizers import Tokenizer
+dir, tokens, spelled = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
+model, info = AutoModelForCausalLM.from_pretrained(dir, output_loading_info=True, dtype=torch.float32)
+with torch.no_grad(): logits = model(torch.tensor([tokens])).logits[0, -1].tolist()
+t = AutoTokenizer.from_pretrained(dir)
+print(json.dumps({"class": type(model).__name__, "missing": sorted(info["missing_keys"]) + sorted(info["unexpected_keys"]), "logits": logits,
+  "ids": [t.convert_tokens_to_ids(s) for s in spelled], "eos": t.eos_token_id, "text": t("<s>the</s>", add_special_tokens=False).input_ids}))
+`
+
+// transformers loads a written folder of equal widths, with every token under its number and the logits of llama.cpp. LATHE_TRANSFORMERS names a
+// Python that has it.
+func TestTransformersLoadsFolders(t *testing.T) {
+	python := os.Getenv("LATHE_TRANSFORMERS")
+	if python == "" {
+		t.Skip("LATHE_TRANSFORMERS names no Python")
+	}
+	source := func(change func(*gguftest.Model)) *gguf.File {
+		dir, _ := write(t, tiny("llama", change), "LlamaForCausalLM", nil)
+		return folderToFile(t, dir, convert.Options{Type: "F32"})
+	}
+	ofPieces := folderToFile(t, pieces(t, converttest.Pieces(true, "<unk>", "<s>", "</s>"), map[string]any{}), convert.Options{Type: "F32"})
+	for name, f := range map[string]*gguf.File{
+		"dense": source(nil), "tied": source(func(m *gguftest.Model) { m.Tied = true }), "pieces": ofPieces,
+		"cut": cutFile(t, tiny("llama", nil), "F32", func(_ int, l *subnet.Layer) { l.Channels, l.Heads = subnet.Range(128, 32, 96), keep(4, 2, 3) }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "folder")
+			if _, err := convert.WriteFolder(t.Context(), f, dir, nil); err != nil {
+				t.Fatal(err)
+			}
+			spelled, _ := f.KV().Strings("tokenizer.ggml.tokens")
+			tokens, err := json.Marshal(someTokens())
+			if err != nil {
+				t.Fatal(err)
+			}
+			list, err := json.Marshal(spelled)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.CommandContext(t.Context(), python, "-c", loadScript, dir, string(tokens), string(list))
+			cmd.Stderr = os.Stderr
+			out, err := cmd.Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got struct {
+				Class   string
+				Missing []string
+				Logits  []float64
+				IDs     []int
+				EOS     uint64
+				Text    []int
+			}
+			if err := json.Unmarshal(out, &got); err != nil {
+				t.Fatalf("%v: %.300s", err, out)
+			}
+			if got.Class != "LlamaForCausalLM" || len(got.Missing) > 0 {
+				t.Errorf("%s, missing or unexpected %q", got.Class, got.Missing)
+			}
+			types, _ := f.KV().Ints("tokenizer.ggml.token_type")
+			for i, id := range got.IDs {
+				if id != i && types[i] != 4 { // the text of a user-defined token is another form of its piece
+					t.Errorf("%q is token %d, in the file %d", spelled[i], id, i)
+				}
+			}
+			if eos, _ := f.KV().Uint("tokenizer.ggml.eos_token_id"); got.EOS != eos {
+				t.Errorf("end token %d, in the file %d", got.EOS, eos)
+			}
+			for i, want := range logits(t, f.Path(), someTokens()) {
+				if d := math.Abs(float64(want) - got.Logits[i]); !(d < 0.03) {
+					t.Fatalf("logit %d is %v, of llama.cpp %v", i, got.Logits[i], want)
+				}
+			}
+		})
+	}
+}
