@@ -74,7 +74,7 @@ func (s *Screen) Actions() []*action.Action {
 				return s.host.Ask(screen.Benchmark{Subnets: []explorer.SubnetID{id}})
 			})},
 		{ID: "search.gather", Keys: []string{"g"}, Title: "Gather statistics on the calibration text", Changes: true, Remedies: explorer.ErrNoStatistics,
-			Help: "Unit importance and edit estimates come from them. A search gathers them by itself.", Run: func() tea.Cmd { return s.gatherForm() }},
+			Help: "Unit importance and edit estimates come from them.", Run: func() tea.Cmd { return s.gatherForm() }},
 		{ID: "search.list", Keys: []string{"f"}, Title: "Show the front instead of the population", Run: func() tea.Cmd {
 			s := s
 			s.front, s.focus = !s.front, partPopulation
