@@ -20,6 +20,9 @@ type Model struct {
 	ctx    context.Context // done once closed
 	cancel context.CancelCauseFunc
 
+	culprit sync.Once // sets broken
+	broken  string    // tensor of the file that has a NaN; "" for none
+
 	mu      sync.Mutex
 	process *process // nil after a crash, until the next call; changed in a turn of the queue only
 	info    infer.Info
@@ -179,7 +182,7 @@ func (m *Model) fail(what string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("llamacpp: %s: %w", what, err)
+	return fmt.Errorf("llamacpp: %s: %w", what, m.explainNumbers(err))
 }
 
 // Info implements [infer.Model].
