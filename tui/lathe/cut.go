@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"github.com/lathe-llm/lathe/explorer/format"
+	"github.com/lathe-llm/lathe/search/oneshot"
+	"github.com/lathe-llm/lathe/search/oneshot/preset"
 
 	"github.com/spf13/cobra"
 
@@ -66,6 +69,12 @@ func (a *app) cutCommand() *cobra.Command {
 				return err
 			}
 			return a.with(cmd.Context(), model, out.storage(), func(e exploration) error {
+				if err := checkBiases(e.Snapshot().Model.Arch, c); err != nil {
+					if out.path != "" {
+						return err
+					}
+					fmt.Fprintf(a.stderr, "lathe: warning: the subnet cannot be exported: %s\n", firstLine(err))
+				}
 				return a.make(cmd.Context(), e, c, out)
 			})
 		},
@@ -232,7 +241,7 @@ func (a *app) make(ctx context.Context, e exploration, c explorer.Command, out o
 	}
 	if out.path != "" {
 		if r.Export, err = a.export(ctx, e, n.ID, out); err != nil {
-			return err
+			return a.keep(ctx, e, n, err)
 		}
 		r.DenseBytes = s.Model.Bytes
 		if out.typ != "" {
@@ -245,6 +254,65 @@ func (a *app) make(ctx context.Context, e exploration, c explorer.Command, out o
 		return nil
 	}
 	return a.result(r, func(w io.Writer) { r.words(w) })
+}
+
+// checkBiases returns an error for a cut that compensates by biases which files of the architecture do not hold: that is known
+// before the work.
+func checkBiases(arch string, c explorer.Cut) error {
+	recipe, err := oneshot.RecipeOf(preset.Preset(cmp.Or(c.Preset, string(preset.Default))))
+	if err != nil {
+		return nil // the command has the error
+	}
+	biased := recipe.Refit.Solve.Bias
+	if c.Reform.Bias != nil {
+		biased = *c.Reform.Bias
+	}
+	family, _ := subnet.FamilyOf(arch)
+	ragged, _ := subnet.FamilyOf(family.Ragged)
+	if !biased || family.OutBias || ragged.OutBias {
+		return nil
+	}
+	return fmt.Errorf("%w: --method %s compensates by output biases, and %s files hold none: choose another method", explorer.ErrUnsupported, c.Preset, arch)
+}
+
+// keep stores a subnet that could not be written to its output in the model's workspace, where minutes or hours of work are not
+// lost, and reports how to export it. It returns err.
+func (a *app) keep(ctx context.Context, e exploration, n explorer.Subnet, err error) error {
+	ctx = context.WithoutCancel(ctx)
+	s := e.Snapshot()
+	if s.Workspace.Path != "" {
+		fmt.Fprintf(a.stderr, "lathe: the subnet is kept: `lathe subnets export %s %s -o FILE` writes it\n", n.ID, s.Model.Path)
+		return err
+	}
+	if a.shared != nil {
+		return err
+	}
+	id, failed := a.moveToWorkspace(ctx, e, n)
+	if failed != nil {
+		fmt.Fprintf(a.stderr, "lathe: the subnet could not be kept in the workspace either: %s\n", firstLine(failed))
+		return err
+	}
+	fmt.Fprintf(a.stderr, "lathe: the subnet is kept in the workspace as %s: `lathe subnets export %s %s -o FILE` writes it\n", id, id, s.Model.Path)
+	return err
+}
+
+// moveToWorkspace adds a subnet of an exploration in memory to the model's workspace, by way of a temporary file.
+func (a *app) moveToWorkspace(ctx context.Context, e exploration, n explorer.Subnet) (id explorer.SubnetID, err error) {
+	dir, err := a.scratch("keep")
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, dir.Remove()) }()
+	path := dir.Join("subnet.gguf")
+	if _, err := a.start(ctx, e, explorer.Export{Subnet: n.ID, Path: path}); err != nil {
+		return "", err
+	}
+	err = a.with(ctx, e.Snapshot().Model.Path, inWorkspace, func(kept exploration) error {
+		job, err := a.start(ctx, kept, explorer.ImportFile{Path: path, Name: n.Name})
+		id = job.Result
+		return err
+	})
+	return id, err
 }
 
 // export writes a subnet to the output file, or by way of a temporary file to standard output.
