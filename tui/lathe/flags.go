@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 
@@ -28,6 +29,14 @@ func reformFlags(cmd *cobra.Command, o *explorer.ReformOptions) {
 	flags.Var(&optionalInt{&o.Up}, "up", "steps of the re-fit of W_U, 0 to leave W_U unchanged (default: the method's own)")
 	flags.Float64Var(&o.Rho, "rho", 0, "penalty of ADMM (default 1)")
 	flags.IntVar(&o.Steps, "steps", 0, "steps of ADMM (default 30)")
+}
+
+// checkAddress returns an error for an address to listen on that has no port.
+func checkAddress(address string) error {
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		return usage(fmt.Errorf("--listen %q: not HOST:PORT or :PORT", address))
+	}
+	return nil
 }
 
 // optionalInt is the value of a flag for a non-negative integer that stays nil unless the flag is given.

@@ -49,6 +49,9 @@ func (a *app) serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := checkAddress(f.listen); err != nil {
+				return err
+			}
 			return a.serve(cmd.Context(), model, f)
 		},
 	}

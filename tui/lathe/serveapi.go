@@ -32,6 +32,9 @@ func (a *app) serveAPICommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := checkAddress(listen); err != nil {
+				return err
+			}
 			key := a.getenv(keyVariable)
 			if keyFile != "" {
 				data, err := os.ReadFile(keyFile)
