@@ -44,8 +44,10 @@ func (o *folderWriter) sidecars() (map[string][]byte, error) {
 		return nil, err
 	}
 	if v.model == "llama" {
-		files["tokenizer.model"], err = v.pieces()
-		return files, err
+		if files["tokenizer.model"], err = v.pieces(); err != nil {
+			return nil, err
+		}
+		return files, put("tokenizer.json", v.pieceTokenizer(v.spacePrefix()))
 	}
 	t, err := v.pairs()
 	if err != nil {
@@ -99,10 +101,13 @@ func (v *outVocab) added() []addedToken {
 func (v *outVocab) settings() (map[string]any, error) {
 	out := map[string]any{"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": false}
 	if v.model == "llama" {
-		out["tokenizer_class"], out["legacy"] = "LlamaTokenizer", true
+		out["tokenizer_class"], out["legacy"], out["add_prefix_space"] = "LlamaTokenizer", true, v.spacePrefix()
 	}
 	decoder := make(map[string]any)
 	for _, t := range v.added() {
+		if v.model == "llama" && !t.Special { // the piece of the vocabulary, or it would get a number of its own
+			t.Content = mark(t.Content)
+		}
 		decoder[strconv.Itoa(t.ID)] = map[string]any{
 			"content": t.Content, "special": t.Special, "lstrip": false, "rstrip": false, "normalized": false, "single_word": false,
 		}
@@ -126,12 +131,18 @@ func (v *outVocab) settings() (map[string]any, error) {
 	return out, nil
 }
 
+// mark returns a piece of a text with spaces, see [plain].
+func mark(text string) string { return strings.ReplaceAll(text, " ", spaceMark) }
+
+// spacePrefix reports whether a space is put before a text.
+func (v *outVocab) spacePrefix() bool {
+	add, ok := v.kv.Bool("tokenizer.ggml.add_space_prefix")
+	return add || !ok
+}
+
 // pieces returns tokenizer.model.
 func (v *outVocab) pieces() ([]byte, error) {
-	prefix := true
-	if add, ok := v.kv.Bool("tokenizer.ggml.add_space_prefix"); ok {
-		prefix = add
-	}
+	prefix := v.spacePrefix()
 	trainer := &sentencepiece.TrainerSpec{ModelType: sentencepiece.TrainerSpec_BPE.Enum(), VocabSize: proto.Int32(int32(len(v.tokens)))}
 	// SentencePiece has −1 for special tokens that do not exist.
 	trainer.BosId, trainer.EosId, trainer.UnkId, trainer.PadId = v.number("bos"), v.number("eos"), v.number("unknown"), v.number("padding")
@@ -145,7 +156,7 @@ func (v *outVocab) pieces() ([]byte, error) {
 			return nil, fmt.Errorf("%w: token %d is of type %d", gguf.ErrFormat, i, kind)
 		}
 		if kind == typeUser {
-			token = strings.ReplaceAll(token, " ", spaceMark)
+			token = mark(token)
 		}
 		if kind == typeByte {
 			trainer.ByteFallback = proto.Bool(true)
@@ -190,18 +201,27 @@ func (v *outVocab) pairs() (map[string]any, error) {
 			"ignore_merges": ignoreMerges,
 		},
 	}
-	if bos, ok := v.id("bos"); ok && v.addsBOS(pre) {
-		token := v.tokens[bos]
-		first := map[string]any{"SpecialToken": map[string]any{"id": token, "type_id": 0}}
-		text := func(id string, kind int) map[string]any {
-			return map[string]any{"Sequence": map[string]any{"id": id, "type_id": kind}}
-		}
-		out["post_processor"] = map[string]any{
-			"type": "TemplateProcessing", "single": []any{first, text("A", 0)}, "pair": []any{first, text("A", 0), text("B", 1)},
-			"special_tokens": map[string]any{token: map[string]any{"id": token, "ids": []int{bos}, "tokens": []string{token}}},
-		}
+	if v.addsBOS(pre) {
+		v.startWithBOS(out)
 	}
 	return out, nil
+}
+
+// startWithBOS adds the post-processor that puts the start token before a text, where there is one.
+func (v *outVocab) startWithBOS(out map[string]any) {
+	bos, ok := v.id("bos")
+	if !ok {
+		return
+	}
+	token := v.tokens[bos]
+	first := map[string]any{"SpecialToken": map[string]any{"id": token, "type_id": 0}}
+	text := func(id string, kind int) map[string]any {
+		return map[string]any{"Sequence": map[string]any{"id": id, "type_id": kind}}
+	}
+	out["post_processor"] = map[string]any{
+		"type": "TemplateProcessing", "single": []any{first, text("A", 0)}, "pair": []any{first, text("A", 0), text("B", 1)},
+		"special_tokens": map[string]any{token: map[string]any{"id": token, "ids": []int{bos}, "tokens": []string{token}}},
+	}
 }
 
 // addsBOS reports whether every text begins with the start token.

@@ -188,3 +188,34 @@ func TestRuntimeReadsPiecesOfTokenizerJSON(t *testing.T) {
 		}
 	}
 }
+
+// A folder that is written of a vocabulary of pieces has tokenizer.json besides tokenizer.model, and it gives the same tokens.
+func TestRuntimeReadsWrittenPieces(t *testing.T) {
+	startRuntime()
+	for _, prefix := range []bool{true, false} {
+		f := folderToFile(t, pieces(t, converttest.Pieces(prefix, "<unk>", "<s>", "</s>"), map[string]any{}), convert.Options{})
+		dir := filepath.Join(t.TempDir(), "folder")
+		if _, err := convert.WriteFolder(t.Context(), f, dir, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(filepath.Join(dir, "tokenizer.model")); err != nil {
+			t.Fatal(err)
+		}
+		a, err := llama.LoadModelFromFile(f.Path(), llama.ModelParams{VocabOnly: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer llama.FreeModel(a)
+		b, err := llama.LoadModelFromFile(folderToFile(t, dir, convert.Options{}).Path(), llama.ModelParams{VocabOnly: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer llama.FreeModel(b)
+		for _, text := range []string{"the cat sat on that mat.", "sing thing", "Ümläut 猫", "a b\n\nd", "the</s>the"} {
+			want, errA := a.Tokenize(text, true, true)
+			if got, errB := b.Tokenize(text, true, true); errA != nil || errB != nil || !slices.Equal(got, want) {
+				t.Errorf("prefix %v: %q is %v, want %v, errors %v, %v", prefix, text, got, want, errA, errB)
+			}
+		}
+	}
+}

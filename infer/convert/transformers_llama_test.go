@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/lathe-llm/lathe/infer/convert"
@@ -52,6 +53,12 @@ func TestTransformersLoadsFolders(t *testing.T) {
 				t.Fatal(err)
 			}
 			spelled, _ := f.KV().Strings("tokenizer.ggml.tokens")
+			types, _ := f.KV().Ints("tokenizer.ggml.token_type")
+			for i, kind := range types {
+				if kind == 4 { // a user-defined piece is stored with spaces
+					spelled[i] = strings.ReplaceAll(spelled[i], " ", "▁")
+				}
+			}
 			tokens, err := json.Marshal(someTokens())
 			if err != nil {
 				t.Fatal(err)
@@ -80,9 +87,8 @@ func TestTransformersLoadsFolders(t *testing.T) {
 			if got.Class != "LlamaForCausalLM" || len(got.Missing) > 0 {
 				t.Errorf("%s, missing or unexpected %q", got.Class, got.Missing)
 			}
-			types, _ := f.KV().Ints("tokenizer.ggml.token_type")
 			for i, id := range got.IDs {
-				if id != i && types[i] != 4 { // the text of a user-defined token is another form of its piece
+				if id != i {
 					t.Errorf("%q is token %d, in the file %d", spelled[i], id, i)
 				}
 			}
