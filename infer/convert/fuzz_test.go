@@ -61,6 +61,10 @@ func FuzzConfig(f *testing.F) {
 func FuzzTokenizer(f *testing.F) {
 	f.Add([]byte(`{"model":{"type":"BPE","vocab":{"a":0,"b":1},"merges":["a b"]},"added_tokens":[{"id":2,"content":"c","special":true}],`+
 		`"pre_tokenizer":{"type":"ByteLevel"}}`), []byte(`{"bos_token":"c","add_bos_token":true,"chat_template":"x"}`))
+	f.Add([]byte(`{"model":{"type":"BPE","byte_fallback":true,"unk_token":"c","vocab":{"a":0,"b":1,"ab":3},"merges":[["a","b"]]},"added_tokens":[{"id":2,"content":"c","special":true}],`+
+		`"normalizer":{"type":"Sequence","normalizers":[{"type":"Prepend","prepend":"▁"},{"type":"Replace","pattern":{"String":" "},"content":"▁"}]},`+
+		`"post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"c"}},{"Sequence":{"id":"A"}}],"special_tokens":{"c":{"ids":[2]}}}}`),
+		[]byte(`{"eos_token":"c","x":NaN}`))
 	f.Fuzz(func(t *testing.T, tokenizerJSON, config []byte) {
 		_, err := tokenizer(folder{"tokenizer.json": tokenizerJSON, "tokenizer_config.json": config}, 8, &gguf.KV{})
 		if err != nil && !errors.Is(err, ErrFormat) && !errors.Is(err, ErrUnsupported) {
