@@ -157,7 +157,7 @@ func (v *vocabulary) findSpecials(files folder, config settings) error {
 		{"eos", []special{config.EOS, other.EOS}, []*tokenIDs{generation.EOS, model.EOS}},
 		{"padding", []special{config.PAD, other.PAD}, []*tokenIDs{model.PAD, generation.PAD}},
 		{"unknown", []special{config.UNK, other.UNK}, nil},
-		{"seperator", []special{config.SEP, other.SEP}, nil}, // llama.cpp's spelling
+		{"seperator", []special{config.SEP, other.SEP}, nil}, //nolint:misspell // llama.cpp spells the key so
 		{"cls", []special{config.CLS, other.CLS}, nil},
 		{"mask", []special{config.Mask, other.Mask}, nil},
 	} {

@@ -82,7 +82,7 @@ var (
 // isPart reports whether a file is one of several parts of a model, by its name.
 func isPart(name string) bool {
 	m := part.FindStringSubmatch(name)
-	return m != nil && m[2] != "00001"
+	return len(m) > 2 && m[2] != "00001"
 }
 
 // isModel reports whether a GGUF file has the weights of a language model, by its name: projectors of images and importance

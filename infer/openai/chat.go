@@ -76,7 +76,7 @@ func (h *Handler) chat(w http.ResponseWriter, r *http.Request, request chatReque
 	}
 	messages, size := make([]infer.Message, len(request.Messages)), 0
 	for i, m := range request.Messages {
-		messages[i] = infer.Message(m)
+		messages[i] = m
 		size += len(m.Content)
 	}
 	if err := h.fits("the messages have", size); err != nil {

@@ -66,6 +66,7 @@ func article(t reflect.Type) string {
 		return "an array"
 	case reflect.Struct, reflect.Map:
 		return "an object"
+	default: // nothing for the others
 	}
 	return "an integer"
 }

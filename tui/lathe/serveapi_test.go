@@ -38,7 +38,7 @@ func (m *team) serveAPI(args ...string) string {
 	for lines := bufio.NewScanner(stderr); lines.Scan(); {
 		fmt.Fprintln(&log, lines.Text())
 		if found := regexp.MustCompile(`at http://(\S+)/v1`).FindStringSubmatch(lines.Text()); found != nil {
-			go io.Copy(io.Discard, stderr) //nolint:errcheck // ends with the server
+			go io.Copy(io.Discard, stderr) // ends with the server
 			return found[1]
 		}
 	}

@@ -34,7 +34,7 @@ func TestUnknownWords(t *testing.T) {
 		"help subnets lits":                                     "list",
 		"completion bsh":                                        "bash",
 		"--screen nope":                                         "bench",
-		"--screen libary":                                       "library",
+		"--screen libary":                                       "library", //nolint:misspell // on purpose
 		"--color ture":                                          "true",
 		"--scren masks":                                         "--screen",
 		"info model.gguf -json":                                 "--json",

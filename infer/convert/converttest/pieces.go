@@ -74,6 +74,7 @@ func PiecesJSON(m *sentencepiece.ModelProto) map[string]any {
 			added = append(added, map[string]any{"id": i, "content": p.GetPiece(), "special": true})
 		case sentencepiece.ModelProto_SentencePiece_USER_DEFINED:
 			added = append(added, map[string]any{"id": i, "content": p.GetPiece(), "special": false})
+		default: // nothing for the others
 		}
 	}
 	for _, p := range m.GetPieces() {

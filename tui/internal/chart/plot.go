@@ -1,7 +1,6 @@
 package chart
 
 import (
-	"fmt"
 	"iter"
 	"math"
 	"strings"
@@ -104,14 +103,6 @@ func (p Plot) points() iter.Seq[Point] {
 			}
 		}
 	}
-}
-
-// Cell is the cell, counted from the left upper corner of the chart, in which a point is drawn on w × h cells; ok is false
-// for points outside the axes.
-func (p Plot) Cell(w, h int, pt Point) (x, y int, ok bool) {
-	f := p.frame(w, h)
-	dx, dy, ok := f.position(pt)
-	return f.gutter + dx/dotsX, f.top + dy/dotsY, ok
 }
 
 // Nearest is the index of the point that is drawn closest to a cell, and -1 when none is within four cells of it.
@@ -322,21 +313,4 @@ func (p Plot) xAxis(t *theme.Theme, f plotFrame, w int) []string {
 		over.Put(t.Axis, t.Glyph.Corner+strings.Join(line, ""))
 	}
 	return []string{over.String(), under.String()}
-}
-
-// Describe describes the plot in words, for readers who cannot see it.
-func (p Plot) Describe() string {
-	var parts []string
-	for _, s := range p.Series {
-		if s.Name == "" || len(s.Points) == 0 {
-			continue
-		}
-		a, b := s.Points[0], s.Points[len(s.Points)-1]
-		parts = append(parts, fmt.Sprintf("%s: %d points, %s at %s to %s at %s", s.Name, len(s.Points),
-			text.Perplexity(a.Y), text.Fixed(a.X, 2), text.Perplexity(b.Y), text.Fixed(b.X, 2)))
-	}
-	if len(parts) == 0 {
-		return p.Empty
-	}
-	return strings.Join(parts, "; ")
 }
