@@ -23,6 +23,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/charmbracelet/x/ansi"
+	"github.com/charmbracelet/x/vt"
+
 	gossh "golang.org/x/crypto/ssh"
 
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
@@ -324,17 +327,22 @@ func (s *served) watch(name, text string, environ ...string) watched {
 	}
 	shown, all := make(chan struct{}), make(chan string, 1)
 	go func() {
-		var screen []byte
+		var sent []byte
+		screen := vt.NewEmulator(120, 40) // what is drawn over an earlier frame need not be sent in one piece
+		go func() { _, _ = io.Copy(io.Discard, screen) }()
 		b := make([]byte, 1<<14)
 		for seen := false; ; {
 			n, err := out.Read(b)
-			screen = append(screen, b[:n]...)
-			if !seen && bytes.Contains(screen, []byte(text)) {
-				close(shown)
-				seen = true
+			sent = append(sent, b[:n]...)
+			if !seen {
+				_, _ = screen.Write(b[:n])
+				if strings.Contains(ansi.Strip(screen.Render()), text) {
+					close(shown)
+					seen = true
+				}
 			}
 			if err != nil {
-				all <- string(screen)
+				all <- string(sent)
 				return
 			}
 		}

@@ -72,6 +72,7 @@ func (g *guard) update(msg tea.Msg) (cmd tea.Cmd) {
 		return nil
 	case tea.WindowSizeMsg:
 		g.width, g.height, g.input = msg.Width, msg.Height, g.now()
+		g.drawn = time.Time{} // a frame of another size is never shown, so there is none to keep
 	case tea.KeyPressMsg, tea.MouseMsg, tea.PasteMsg:
 		g.input = g.now()
 	}

@@ -69,6 +69,7 @@ func (s *Server) terminal(sess ssh.Session, session *session, c *channel) int {
 	defer s.pacer.leave()
 	h := &host{server: s, session: session, channel: c, program: p, cancel: cancel, changed: make(chan struct{}, 1), finished: make(chan struct{}), awake: make(chan struct{}, 1)}
 	h.input.Store(time.Now().UnixNano())
+	h.post(func() { h.size = window }) // again, in case the program has drawn before its own first message of it
 	var wg sync.WaitGroup
 	wg.Go(func() { h.deliver(ctx) })
 	wg.Go(func() { h.run(ctx) })
