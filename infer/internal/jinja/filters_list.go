@@ -276,21 +276,30 @@ func extremeFilter(sign int) filterFunc {
 	}
 }
 
+// itemsAndCount returns the items of an iterable, and the positive argument of that name.
+func (r *renderer) itemsAndCount(v value, p params, name string) ([]value, int, error) {
+	items, err := r.copied(v)
+	if err != nil {
+		return nil, 0, err
+	}
+	n, err := p.int(name, 1)
+	if err != nil {
+		return nil, 0, err
+	}
+	if n < 1 {
+		return nil, 0, errors.New(name + " must be positive")
+	}
+	return items, n, nil
+}
+
 func batchFilter(r *renderer, v value, p params) (value, error) {
 	return lazily("do_batch", func() ([]value, error) { return r.batches(v, p) }), nil
 }
 
 func (r *renderer) batches(v value, p params) ([]value, error) {
-	items, err := r.copied(v)
+	items, n, err := r.itemsAndCount(v, p, "linecount")
 	if err != nil {
 		return nil, err
-	}
-	n, err := p.int("linecount", 1)
-	if err != nil {
-		return nil, err
-	}
-	if n < 1 {
-		return nil, errors.New("linecount must be positive")
 	}
 	var out []value
 	for chunk := range slices.Chunk(items, n) {
@@ -313,16 +322,9 @@ func sliceFilter(r *renderer, v value, p params) (value, error) {
 }
 
 func (r *renderer) slices(v value, p params) ([]value, error) {
-	items, err := r.copied(v)
+	items, n, err := r.itemsAndCount(v, p, "slices")
 	if err != nil {
 		return nil, err
-	}
-	n, err := p.int("slices", 1)
-	if err != nil {
-		return nil, err
-	}
-	if n < 1 {
-		return nil, errors.New("slices must be positive")
 	}
 	if err := r.allocate(n * itemSize); err != nil {
 		return nil, err

@@ -64,26 +64,18 @@ func (p *parser) expression(conditional bool) (expr, error) {
 	return e, nil
 }
 
-func (p *parser) or() (expr, error) {
-	left, err := p.and()
-	for n := 0; err == nil && p.skipName("or"); {
-		var right expr
-		if right, err = p.and(); err == nil {
-			err = p.link(&n)
-		}
-		left = logic{false, left, right}
-	}
-	return left, err
-}
+func (p *parser) or() (expr, error)  { return p.logic("or", p.and) }
+func (p *parser) and() (expr, error) { return p.logic("and", p.not) }
 
-func (p *parser) and() (expr, error) {
-	left, err := p.not()
-	for n := 0; err == nil && p.skipName("and"); {
+// logic parses operands with "and" or with "or" between them, from left to right.
+func (p *parser) logic(word string, operand func() (expr, error)) (expr, error) {
+	left, err := operand()
+	for n := 0; err == nil && p.skipName(word); {
 		var right expr
-		if right, err = p.not(); err == nil {
+		if right, err = operand(); err == nil {
 			err = p.link(&n)
 		}
-		left = logic{true, left, right}
+		left = logic{word == "and", left, right}
 	}
 	return left, err
 }
