@@ -1,7 +1,7 @@
 package convert
 
 // SplitSteps returns the pre-tokenizer of llama.cpp's name, as steps of tokenizer.json.
-func SplitSteps(name string) ([]any, bool, error) { return splitSteps(name) }
+func SplitSteps(name string) ([]any, bool, error) { return splitSteps(name, false) }
 
 // SplitterNames returns the names of the pre-tokenizers that can be written.
 func SplitterNames() []string {

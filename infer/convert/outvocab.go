@@ -180,9 +180,14 @@ func (v *outVocab) pairs() (map[string]any, error) {
 		return nil, fmt.Errorf("%w: a byte-pair vocabulary without merges", gguf.ErrFormat)
 	}
 	pre, _ := v.kv.String("tokenizer.ggml.pre")
-	steps, ignoreMerges, err := splitSteps(pre)
+	text := v.kv.TextSteps()
+	steps, ignoreMerges, err := splitSteps(pre, text.SpacePrefix)
 	if err != nil {
 		return nil, err
+	}
+	var normalizer any
+	if text.Compose {
+		normalizer = map[string]any{"type": "NFC"}
 	}
 	vocab := make(map[string]int, len(v.tokens)) // with the added tokens too: those that are missing are numbered from its size on
 	for i, token := range v.tokens {
@@ -193,7 +198,7 @@ func (v *outVocab) pairs() (map[string]any, error) {
 		added = append(added, map[string]any{"id": t.ID, "content": t.Content, "special": t.Special, "lstrip": false, "rstrip": false, "normalized": false, "single_word": false})
 	}
 	out := map[string]any{
-		"version": "1.0", "added_tokens": added, "normalizer": nil,
+		"version": "1.0", "added_tokens": added, "normalizer": normalizer,
 		"pre_tokenizer": map[string]any{"type": "Sequence", "pretokenizers": steps},
 		"decoder":       map[string]any{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
 		"model": map[string]any{

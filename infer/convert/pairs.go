@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/lathe-llm/lathe/infer/gguf"
 )
 
 // tokenizerJSON is tokenizer.json.
@@ -131,15 +133,28 @@ func (t *tokenizerJSON) list(vocab int) (*vocabulary, error) {
 
 // byteLevel sets the keys of a vocabulary of bytes that are written as letters.
 func (t *tokenizerJSON) byteLevel(v *vocabulary) error {
+	compose := false
 	for _, s := range t.Normalizer.list() {
-		if s.Type != "NFC" {
+		if compose = s.Type == "NFC"; !compose {
 			return unsupportedStep("normalizer", s.Type, "")
 		}
-		v.notes = append(v.notes, "tokenizer.json: normalizer NFC: llama.cpp does not compose characters, so that text with separate accents gets other tokens")
 	}
-	name, note, err := nameSplitter(t.Pre, t.Model.IgnoreMerges)
+	steps, prefix, err := expressions(t.Pre)
 	if err != nil {
 		return err
+	}
+	name, note, err := nameSplitter(t.Pre, steps, t.Model.IgnoreMerges)
+	if err != nil {
+		return err
+	}
+	// lathe makes these changes of a text itself.
+	v.values[gguf.ComposeKey] = compose
+	if compose && name != "qwen2" {
+		v.notes = append(v.notes, "tokenizer.json: normalizer NFC: other programs with llama.cpp do not compose characters, so that text with separate accents gets other tokens there")
+	}
+	if prefix {
+		v.values[gguf.SpacePrefixKey] = true
+		v.notes = append(v.notes, "tokenizer.json: pre_tokenizer ByteLevel with add_prefix_space: other programs with llama.cpp do not put the space before a text, whose first word gets another token there")
 	}
 	if note != "" {
 		v.notes = append(v.notes, note)

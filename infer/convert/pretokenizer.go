@@ -64,6 +64,7 @@ const (
 	splitDeepseek = "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+"
 	splitBailing  = `'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+`
 	splitSeed     = contractions + `|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+`
+	splitThree    = `[0-9][0-9][0-9]`
 	splitBloom    = ` ?[^(\s|.,!?…。，、।۔،)]+`
 )
 
@@ -90,6 +91,7 @@ var splitters = []splitter{
 	{"seed-coder", []string{splitSeed}, false},
 	{"superbpe", []string{splitDigits, `(?=(\d{3})+(?!\d))`}, false},
 	{"bloom", []string{splitBloom}, false},
+	{"falcon", []string{splitPunctRun, splitGPT2, splitThree}, false},
 	{"viking", []string{splitBloom, splitDigit}, false},
 	{"qwen2", []string{splitLlama3, splitDigit}, false}, // the same pieces, digits being matched by one alternative only
 }
@@ -127,20 +129,19 @@ var spellings = strings.NewReplacer(
 	` ?[^(\s|[.,!?…。，、।۔،])]+`, splitBloom,
 )
 
-// expressions returns the expressions of the steps of a byte-level pre-tokenizer.
-func expressions(pre *step) ([]string, error) {
-	var out []string
+// expressions returns the expressions of the steps of a byte-level pre-tokenizer, and whether it puts a space before a text.
+func expressions(pre *step) (out []string, prefix bool, err error) {
 	bytes := false
-	for _, s := range pre.list() {
-		if bytes {
-			return nil, unsupportedStep("pre_tokenizer", s.Type, "behind ByteLevel")
+	for i, s := range pre.list() {
+		if bytes && (s.Type != "Split" || s.Pattern.Regex != splitThree) { // bytes are letters and digits of their own, except for those of ASCII
+			return nil, false, unsupportedStep("pre_tokenizer", s.Type, "behind ByteLevel")
 		}
 		isolates := s.Behavior == "Isolated" && !s.Invert
 		switch s.Type {
 		case "ByteLevel":
 			bytes = true
-			if s.Prefix != nil && *s.Prefix {
-				return nil, unsupportedStep("pre_tokenizer", "ByteLevel", "with add_prefix_space")
+			if prefix = s.Prefix != nil && *s.Prefix; prefix && i > 0 { // each piece of the steps before gets a space
+				return nil, false, unsupportedStep("pre_tokenizer", "ByteLevel", "with add_prefix_space behind another step")
 			}
 			if s.UseRegex == nil || *s.UseRegex {
 				out = append(out, splitGPT2)
@@ -156,7 +157,7 @@ func expressions(pre *step) ([]string, error) {
 			// What is between matches of an expression that matches everything is nothing.
 			whole := s.Behavior == "Removed" && s.Invert && strings.HasSuffix(pattern, `|\s+`)
 			if pattern == "" || !isolates && !whole {
-				return nil, unsupportedStep("pre_tokenizer", "Split", fmt.Sprintf("by %.60q, %s, invert %v", s.Pattern.Regex+s.Pattern.String, s.Behavior, s.Invert))
+				return nil, false, unsupportedStep("pre_tokenizer", "Split", fmt.Sprintf("by %.60q, %s, invert %v", s.Pattern.Regex+s.Pattern.String, s.Behavior, s.Invert))
 			}
 			out = append(out, pattern)
 		case "Punctuation":
@@ -166,16 +167,16 @@ func expressions(pre *step) ([]string, error) {
 			case "Contiguous":
 				out = append(out, splitPunctRun)
 			default:
-				return nil, unsupportedStep("pre_tokenizer", "Punctuation", s.Behavior)
+				return nil, false, unsupportedStep("pre_tokenizer", "Punctuation", s.Behavior)
 			}
 		default:
-			return nil, unsupportedStep("pre_tokenizer", s.Type, "")
+			return nil, false, unsupportedStep("pre_tokenizer", s.Type, "")
 		}
 	}
 	if !bytes {
-		return nil, unsupportedStep("pre_tokenizer", "", "without ByteLevel")
+		return nil, false, unsupportedStep("pre_tokenizer", "", "without ByteLevel")
 	}
-	return out, nil
+	return out, prefix, nil
 }
 
 func unsupportedStep(field, kind, detail string) error {
@@ -183,12 +184,8 @@ func unsupportedStep(field, kind, detail string) error {
 	return fmt.Errorf("tokenizer.json: %w: %s: llama.cpp does not compute %s", ErrUnsupported, field, text)
 }
 
-// nameSplitter returns llama.cpp's name of a byte-level pre-tokenizer, and a note where its tokens may differ.
-func nameSplitter(pre *step, ignoreMerges bool) (name, note string, err error) {
-	steps, err := expressions(pre)
-	if err != nil {
-		return "", "", err
-	}
+// nameSplitter returns llama.cpp's name of a byte-level pre-tokenizer with these expressions, and a note where its tokens may differ.
+func nameSplitter(pre *step, steps []string, ignoreMerges bool) (name, note string, err error) {
 	for _, exact := range []bool{true, false} {
 		for _, s := range splitters {
 			if !slices.Equal(s.steps, steps) || exact && s.ignoreMerges != ignoreMerges {
@@ -215,24 +212,30 @@ func nameSplitter(pre *step, ignoreMerges bool) (name, note string, err error) {
 		strings.Join(kinds, ", "), steps)
 }
 
-// splitSteps returns the pre-tokenizer of llama.cpp's name, as steps of tokenizer.json.
-func splitSteps(name string) (steps []any, ignoreMerges bool, err error) {
+// splitSteps returns the pre-tokenizer of llama.cpp's name, as steps of tokenizer.json. With prefix, a space is put before a text.
+func splitSteps(name string, prefix bool) (steps []any, ignoreMerges bool, err error) {
 	s, ok := findSplitter(name)
 	if !ok {
 		return nil, false, fmt.Errorf("%w: pre-tokenizer %.40q", ErrUnsupported, name)
 	}
-	bytes := func(regex bool) any {
-		return map[string]any{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": regex}
+	bytes := func(prefix, regex bool) any {
+		return map[string]any{"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true, "use_regex": regex}
+	}
+	if prefix {
+		if !slices.Equal(s.steps, []string{splitGPT2}) { // the step of bytes is the last one, and puts a space before each piece of those before
+			return nil, false, fmt.Errorf("%w: pre-tokenizer %.40q with a space before texts", ErrUnsupported, name)
+		}
+		return []any{bytes(true, true)}, s.ignoreMerges, nil
 	}
 	for i, expression := range s.steps {
 		switch {
 		case expression == splitGPT2 && i == len(s.steps)-1:
-			return append(steps, bytes(true)), s.ignoreMerges, nil
+			return append(steps, bytes(false, true)), s.ignoreMerges, nil
 		case expression == splitDigit:
 			steps = append(steps, map[string]any{"type": "Digits", "individual_digits": true})
 		default:
 			steps = append(steps, map[string]any{"type": "Split", "pattern": map[string]any{"Regex": expression}, "behavior": "Isolated", "invert": false})
 		}
 	}
-	return append(steps, bytes(false)), s.ignoreMerges, nil
+	return append(steps, bytes(false, false)), s.ignoreMerges, nil
 }

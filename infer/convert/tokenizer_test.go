@@ -11,6 +11,7 @@ import (
 
 	"github.com/lathe-llm/lathe/infer/convert"
 	"github.com/lathe-llm/lathe/infer/convert/converttest"
+	"github.com/lathe-llm/lathe/infer/gguf"
 )
 
 // object is an object of JSON.
@@ -94,7 +95,9 @@ func TestTokenizerSteps(t *testing.T) {
 		{"matches removed", pre(split(llama3, object{"behavior": "Removed"}), byteLevel(false)), "pre_tokenizer: llama.cpp does not compute Split by", ""},
 		{"merged", pre(split(llama3, object{"behavior": "MergedWithNext"}), byteLevel(false)), "MergedWithNext", ""},
 		{"without bytes", pre(split(llama3, nil)), "without ByteLevel", ""},
-		{"prefix", pre(object{"type": "ByteLevel", "add_prefix_space": true}), "ByteLevel with add_prefix_space", ""},
+		{"prefix behind a step", pre(object{"type": "Digits", "individual_digits": true}, object{"type": "ByteLevel", "add_prefix_space": true}), "ByteLevel with add_prefix_space behind another step", ""},
+		{"three digits behind", pre(object{"type": "Punctuation", "behavior": "Contiguous"}, byteLevel(true), split("[0-9][0-9][0-9]", nil)), "", "falcon"},
+		{"other steps behind", pre(byteLevel(true), split("[a-z]", nil)), "Split behind ByteLevel", ""},
 		{"digits behind", pre(byteLevel(true), object{"type": "Digits", "individual_digits": true}), "Digits behind ByteLevel", ""},
 		{"unknown steps", pre(object{"type": "Punctuation", "behavior": "Contiguous"}, byteLevel(true)), "lathe does not know a name of llama.cpp for the steps Punctuation, ByteLevel", ""},
 		{"unknown kind", pre(object{"type": "UnicodeScripts"}, byteLevel(true)), "UnicodeScripts", ""},
@@ -131,6 +134,7 @@ func TestTokenizerSteps(t *testing.T) {
 		change func(object)
 	}{
 		{"normalizer NFC", func(t object) { t["normalizer"] = object{"type": "NFC"} }},
+		{"add_prefix_space", func(t object) { t["pre_tokenizer"] = object{"type": "ByteLevel", "add_prefix_space": true} }},
 		{"ignore_merges", model("ignore_merges", true)},
 		{"lstrip true", func(t object) { t["added_tokens"].([]any)[0].(object)["lstrip"] = true }},
 	} {
@@ -138,6 +142,42 @@ func TestTokenizerSteps(t *testing.T) {
 		if len(r.Notes) != 1 || !strings.Contains(r.Notes[0], test.note) {
 			t.Errorf("%s: notes %q", test.note, r.Notes)
 		}
+	}
+}
+
+// Steps that lathe computes itself are stored in the file and in folders that are written of it.
+func TestTextSteps(t *testing.T) {
+	nfc := object{"type": "NFC"}
+	qwen := object{"type": "Sequence", "pretokenizers": []any{
+		object{"type": "Split", "pattern": object{"Regex": `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`}, "behavior": "Isolated", "invert": false}, byteLevel(false),
+	}}
+	prefix := object{"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true}
+	for _, test := range []struct {
+		name            string
+		normalizer, pre any
+		want            gguf.TextSteps
+		notes           int
+	}{
+		{"none", nil, byteLevel(true), gguf.TextSteps{}, 0},
+		{"NFC", nfc, byteLevel(true), gguf.TextSteps{Compose: true}, 1},
+		{"prefix", object{"type": "Sequence", "normalizers": []any{nfc}}, prefix, gguf.TextSteps{Compose: true, SpacePrefix: true}, 2},
+		{"Qwen", nfc, qwen, gguf.TextSteps{Compose: true}, 0},
+		{"its steps without NFC", nil, qwen, gguf.TextSteps{}, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := tokenizerFolder(t, func(tok object) { tok["normalizer"], tok["pre_tokenizer"] = test.normalizer, test.pre }, nil)
+			r, f := convertTo(t, dir, "")
+			if got := f.KV().TextSteps(); got != test.want || len(r.Notes) != test.notes {
+				t.Errorf("%+v, notes %q", got, r.Notes)
+			}
+			to := filepath.Join(t.TempDir(), "folder")
+			if _, err := convert.WriteFolder(t.Context(), f, to, nil); err != nil {
+				t.Fatal(err)
+			}
+			if _, again := convertTo(t, to, ""); again.KV().TextSteps() != test.want {
+				t.Errorf("of the written folder: %+v", again.KV().TextSteps())
+			}
+		})
 	}
 }
 

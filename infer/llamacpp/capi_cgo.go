@@ -173,6 +173,7 @@ func (n *native) piece(token int32) []byte {
 const (
 	attrUnknown = 1 << 0
 	attrControl = 1 << 3
+	attrUser    = 1 << 4
 	attrLStrip  = 1 << 7
 	attrRStrip  = 1 << 8
 )

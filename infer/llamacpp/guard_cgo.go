@@ -11,29 +11,36 @@ import (
 	"github.com/lathe-llm/lathe/infer"
 )
 
-// controls are the control tokens of a vocabulary by the first byte of their texts.
-type controls [256][]control
+// specials are tokens that are matched before text is split, by the first byte of their texts.
+type specials [256][]special
 
-type control struct {
+type special struct {
 	id         int32
 	text       string
 	attributes int
 }
 
-// readVocabulary returns the control tokens, and the length in bytes of the longest token.
-func (n *native) readVocabulary(size int) (c controls, longest int) {
+// readVocabulary returns the control tokens, the tokens that users have defined, and the length in bytes of the longest token.
+func (n *native) readVocabulary(size int) (controls, whole specials, longest int) {
 	for id := range int32(size) {
 		piece := n.piece(id)
 		longest = max(longest, len(piece))
-		if len(piece) > 0 && n.isControl(id) {
-			c[piece[0]] = append(c[piece[0]], control{id, string(piece), n.attributes(id)})
+		if len(piece) == 0 {
+			continue
+		}
+		token := special{id, string(piece), n.attributes(id)}
+		switch {
+		case n.isControl(id):
+			controls[piece[0]] = append(controls[piece[0]], token)
+		case token.attributes&attrUser != 0:
+			whole[piece[0]] = append(whole[piece[0]], token)
 		}
 	}
-	return c, longest
+	return controls, whole, longest
 }
 
-// at returns the longest control token that text begins with.
-func (c *controls) at(text string) (found control, ok bool) {
+// at returns the longest of the tokens that text begins with.
+func (c *specials) at(text string) (found special, ok bool) {
 	if text == "" {
 		return found, false
 	}
@@ -49,7 +56,7 @@ func (c *controls) at(text string) (found control, ok bool) {
 // character of each that they spelled. The mark is "" where there is none.
 //
 // Templates handle such a message as any other, and the tokens of the rendered text that have no mark are the template's own.
-func (c *controls) guard(messages []infer.Message) ([]infer.Message, string, error) {
+func (c *specials) guard(messages []infer.Message) ([]infer.Message, string, error) {
 	spelled := false
 	for _, m := range messages {
 		spelled = spelled || c.spelled(m.Role) || c.spelled(m.Content)
@@ -68,7 +75,7 @@ func (c *controls) guard(messages []infer.Message) ([]infer.Message, string, err
 	return out, mark, nil
 }
 
-func (c *controls) spelled(text string) bool {
+func (c *specials) spelled(text string) bool {
 	for i := range text {
 		if _, ok := c.at(text[i:]); ok {
 			return true
@@ -77,7 +84,7 @@ func (c *controls) spelled(text string) bool {
 	return false
 }
 
-func (c *controls) marked(text, mark string) string {
+func (c *specials) marked(text, mark string) string {
 	var b strings.Builder
 	for i, r := range text {
 		n := utf8.RuneLen(r)
@@ -119,34 +126,13 @@ func (n *network) tokenizeGuarded(text, mark string, start bool) (tokens, error)
 	if err != nil {
 		return nil, err
 	}
-	raw := func(part string) error {
-		ids, err := n.tokenize(strings.ReplaceAll(part, mark, ""), false, false)
-		out = append(out, ids...)
-		return err
+	own := func(rest string) (special, bool) {
+		c, ok := n.controls.at(rest)
+		if ok && utf8.RuneCountInString(c.text) == 1 && strings.HasPrefix(rest[len(c.text):], mark) {
+			return special{}, false
+		}
+		return c, ok
 	}
-	begin := 0
-	for i := 0; i < len(text); {
-		c, ok := n.controls.at(text[i:])
-		if ok && utf8.RuneCountInString(c.text) == 1 && strings.HasPrefix(text[i+len(c.text):], mark) {
-			ok = false
-		}
-		if !ok {
-			i++
-			continue
-		}
-		before := text[begin:i]
-		if c.attributes&attrLStrip != 0 {
-			before = strings.TrimRightFunc(before, unicode.IsSpace)
-		}
-		if err := raw(before); err != nil {
-			return nil, err
-		}
-		out = append(out, c.id)
-		i += len(c.text)
-		if c.attributes&attrRStrip != 0 {
-			i = len(text) - len(strings.TrimLeftFunc(text[i:], unicode.IsSpace))
-		}
-		begin = i
-	}
-	return out, raw(text[begin:])
+	ids, err := between(text, own, func(part string) (tokens, error) { return n.plain(strings.ReplaceAll(part, mark, "")) })
+	return append(out, ids...), err
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/ollama/ollama/llama"
 	"github.com/ollama/ollama/ml"
 )
@@ -26,7 +27,9 @@ type network struct {
 	size  int            // of a batch
 	ends  map[int32]bool // end tokens of the file that llama.cpp does not know
 
-	controls controls
+	steps    gguf.TextSteps
+	controls specials // control tokens
+	whole    specials // other tokens that are matched before text is split
 }
 
 func startEngine() { llama.BackendInit() }
@@ -66,7 +69,8 @@ func loadNetwork(r loadRequest, progress func(float32)) (*network, error) {
 	net.info.Hidden = model.NEmbd()
 	net.info.AddBOS = model.AddBOSToken()
 	n.describe(&net.info)
-	net.controls, net.info.LongestToken = n.readVocabulary(net.info.Vocab)
+	net.steps = gguf.TextSteps{Compose: r.Compose, SpacePrefix: r.SpacePrefix}
+	net.controls, net.whole, net.info.LongestToken = n.readVocabulary(net.info.Vocab)
 	net.info.Context = min(net.info.Context, r.Context) // llama.cpp pads it
 	return net, nil
 }
@@ -77,26 +81,6 @@ func (n *network) free() {
 	}
 	n.native.free()
 	llama.FreeModel(n.model)
-}
-
-// tokenize converts text to tokens; start prepends the start token, parse recognises special tokens that are spelled out.
-func (n *network) tokenize(text string, start, parse bool) (tokens, error) {
-	var out tokens
-	if start && n.info.BOS >= 0 {
-		out = append(out, n.info.BOS)
-	}
-	if text == "" {
-		return out, nil
-	}
-	// llama.cpp adds the start and the end token together: behind a prompt an end token would end the text to continue.
-	ids, err := n.model.Tokenize(text, false, parse)
-	if err != nil {
-		return nil, err
-	}
-	for _, id := range ids {
-		out = append(out, int32(id))
-	}
-	return out, nil
 }
 
 func (n *network) isEnd(token int32) bool { return n.ends[token] || n.model.TokenIsEog(int(token)) }

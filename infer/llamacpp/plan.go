@@ -55,6 +55,8 @@ func readPlan(o infer.LoadOptions) (plan, error) {
 		FlashAttention: o.FlashAttention, KVType: o.KVType,
 	}
 	p.request.Ends = endTokens(f.KV())
+	steps := f.KV().TextSteps()
+	p.request.Compose, p.request.SpacePrefix = steps.Compose, steps.SpacePrefix
 	r := &p.request
 	trained, _ := f.KV().Uint(p.arch + ".context_length")
 	if r.Context == 0 {

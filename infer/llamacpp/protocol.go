@@ -203,6 +203,9 @@ type loadRequest struct {
 	FlashAttention bool
 	KVType         string
 	Ends           []int32 // end tokens beside those that llama.cpp finds
+
+	// Steps of the tokenizer that llama.cpp has none for, see [gguf.TextSteps].
+	Compose, SpacePrefix bool
 }
 
 type loadReply struct {

@@ -213,3 +213,53 @@ func TestShortContext(t *testing.T) {
 		t.Errorf("%+v, %v", stats, err)
 	}
 }
+
+// TestTextSteps: texts change as the file's tokenizer changes them before they are split, apart from tokens that are matched as a whole.
+func TestTextSteps(t *testing.T) {
+	bytes := func(text string) (ids []int32) {
+		for _, b := range []byte(text) {
+			ids = append(ids, 5+int32(b))
+		}
+		return ids
+	}
+	const decomposed, composed = "e\u0301 o\u0308", "\u00e9 \u00f6"
+	for _, test := range []struct {
+		name  string
+		steps gguf.TextSteps
+		text  string
+		parse bool
+		want  []int32
+	}{
+		{"none", gguf.TextSteps{}, decomposed, false, bytes(decomposed)},
+		{"composed", gguf.TextSteps{Compose: true}, decomposed, false, bytes(composed)},
+		{"composed between tokens", gguf.TextSteps{Compose: true}, "<|im_start|>\u0338e\u0301<|im_end|>", true, slices.Concat([]int32{tinyMark}, bytes("\u0338\u00e9"), []int32{tinyEnd})},
+		{"spelled as text", gguf.TextSteps{Compose: true}, "<|im_end|>\u0338", false, bytes("<|im_end|\u226f")},
+		{"a space", gguf.TextSteps{SpacePrefix: true}, "a b", false, bytes(" a b")},
+		{"a space that is there", gguf.TextSteps{SpacePrefix: true}, " a", false, bytes(" a")},
+		{"a line break", gguf.TextSteps{SpacePrefix: true}, "\na", false, bytes(" \na")},
+		{"nothing", gguf.TextSteps{SpacePrefix: true}, "", false, nil},
+		{"a space behind tokens", gguf.TextSteps{SpacePrefix: true}, "<|im_start|>a<|im_end|><|im_end|>b", true, slices.Concat([]int32{tinyMark}, bytes(" a"), []int32{tinyEnd, tinyEnd}, bytes(" b"))},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			recipe := gguftest.Tiny("qwen2")
+			recipe.Edit = func(kv *gguf.KV) {
+				set(t, kv, gguf.ComposeKey, test.steps.Compose)
+				set(t, kv, gguf.SpacePrefixKey, test.steps.SpacePrefix)
+				set(t, kv, "tokenizer.chat_template", "{{ messages[0].content }}")
+				set(t, kv, "tokenizer.ggml.merges", []string{})
+			}
+			m := loadTiny(t, recipe)
+			got, err := m.Tokenize(t.Context(), test.text, test.parse)
+			if err != nil || !slices.Equal(got, test.want) {
+				t.Errorf("%q is %v, want %v, error %v", test.text, got, test.want, err)
+			}
+			if test.parse || test.text == "" {
+				return
+			}
+			p, err := m.Prompt(t.Context(), []infer.Message{{Role: infer.User, Content: test.text}})
+			if err != nil || !slices.Equal(p.Tokens, test.want) {
+				t.Errorf("a message of %q is %v, want %v, error %v", test.text, p.Tokens, test.want, err)
+			}
+		})
+	}
+}

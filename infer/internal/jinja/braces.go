@@ -89,6 +89,34 @@ func asciiText(s string) string {
 	return b.String()
 }
 
+// fieldKey returns the first attribute or index of the path behind a field's name, and the rest of the path.
+func fieldKey(path string) (key value, rest string, err error) {
+	var text string
+	switch path[0] {
+	case '.':
+		end := strings.IndexAny(path[1:], ".[")
+		if end < 0 {
+			end = len(path) - 1
+		}
+		text, rest = path[1:1+end], path[1+end:]
+	case '[':
+		end := strings.IndexByte(path, ']')
+		if end < 0 {
+			return nil, "", errors.New("missing ']' in format string")
+		}
+		text, rest = path[1:end], path[end+1:]
+	default:
+		return nil, "", errors.New("only '.' or '[' may follow ']' in format field specifier")
+	}
+	if text == "" {
+		return nil, "", errors.New("empty attribute in format string")
+	}
+	if n, err := strconv.ParseInt(text, 10, 64); err == nil && path[0] == '[' {
+		return n, rest, nil
+	}
+	return text, rest, nil
+}
+
 // field writes one replacement field: name, conversion and format.
 func (r *renderer) field(field string, a arguments, next *int, depth int) (string, error) {
 	name, format, _ := strings.Cut(field, ":")
@@ -130,22 +158,8 @@ func (r *renderer) field(field string, a arguments, next *int, depth int) (strin
 	}
 	for path != "" {
 		var key value
-		if path[0] == '.' {
-			end := strings.IndexAny(path[1:], ".[")
-			if end < 0 {
-				end = len(path) - 1
-			}
-			key, path = path[1:1+end], path[1+end:]
-		} else {
-			end := strings.IndexByte(path, ']')
-			if end < 0 {
-				return "", errors.New("missing ']' in format string")
-			}
-			key = path[1:end]
-			if n, err := strconv.ParseInt(path[1:end], 10, 64); err == nil {
-				key = n
-			}
-			path = path[end+1:]
+		if key, path, err = fieldKey(path); err != nil {
+			return "", err
 		}
 		if v, err = r.item(v, key); err != nil {
 			return "", err
