@@ -12,7 +12,7 @@ type Draft struct {
 	Base     SubnetID
 	Masks    subnet.Masks
 	Size     subnet.Size
-	Bytes    int64  // GGUF tensor bytes in the source's type
+	Bytes    int64  // of the file in the source's types, 0 if unknown
 	Steps    []Step // applied steps, oldest first: the undo stack
 	Undone   []Step // undone steps, the next to redo last
 	Estimate Estimate

@@ -78,7 +78,7 @@ func pushed(steps []Step, step Step) []Step {
 // derive fills in what follows from the draft's masks. It is called once after all folds of a change.
 func (s *state) derive() {
 	d := &s.now.Draft
-	d.Size, d.Bytes = d.Masks.Size(), s.bytes(d.Masks)
+	d.Size, d.Bytes = d.Masks.Size(), s.now.ExportBytes(DraftID, "")
 }
 
 // draft carries out a command that changes the draft: make gives the record for it from the present state.

@@ -283,7 +283,9 @@ func (e *Exploration) export(ctx context.Context, c Export, m *monitor) error {
 	if err != nil {
 		return err
 	}
-	subject.Provenance = e.provenance(c.Subnet)
+	if n, ok := e.Snapshot().Subnet(c.Subnet); ok {
+		subject.Provenance = n.provenance()
+	}
 	report, err := e.model.Write(ctx, subject, c.Path, c.Type, m)
 	if err != nil {
 		return err
@@ -293,11 +295,7 @@ func (e *Exploration) export(ctx context.Context, c Export, m *monitor) error {
 }
 
 // provenance returns the metadata of an exported file on how it was made, besides the writer's own on masks and source.
-func (e *Exploration) provenance(id SubnetID) map[string]any {
-	n, ok := e.Snapshot().Subnet(id)
-	if !ok {
-		return nil
-	}
+func (n *Subnet) provenance() map[string]any {
 	p := map[string]any{"name": n.Name, "origin": string(n.Origin), "created": n.Created.Format(time.RFC3339)}
 	for key, value := range map[string]string{
 		"method": n.Method.Preset, "reformation": n.Method.Reform, "calibration": baseName(n.Method.Text.Path), "calibration.sha256": n.Method.Text.SHA256,

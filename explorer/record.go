@@ -161,9 +161,10 @@ func (s *state) foldSubnet(r *subnetRecord) error {
 	}
 	n := Subnet{
 		ID: r.ID, Name: r.Name, Origin: r.Origin, Parent: r.Parent, Author: r.Author, Created: r.Created, Method: r.Method,
-		Masks: masks, Size: masks.Size(), Bytes: s.bytes(masks), Refit: r.Refit, RefitBytes: r.RefitBytes, Note: r.Note, HeldOut: r.HeldOut,
+		Masks: masks, Size: masks.Size(), Refit: r.Refit, RefitBytes: r.RefitBytes, Note: r.Note, HeldOut: r.HeldOut,
 		Measurements: r.Measurements, Deleted: r.Deleted,
 	}
+	n.Bytes = s.now.Model.fileSize(masks, n.refitted(), "").WithProvenance(n.provenance())
 	s.serial.Subnet = max(s.serial.Subnet, number(string(r.ID)))
 	id := func(n Subnet) SubnetID { return n.ID }
 	if n.Deleted.IsZero() {
@@ -222,9 +223,6 @@ func (s *state) foldMeasured(r *measuredRecord) (Section, error) {
 	}
 	return 0, fmt.Errorf("subnet %s: %w", r.Subnet, ErrNotFound)
 }
-
-// bytes is the tensor bytes of masks in the source's type.
-func (s *state) bytes(m subnet.Masks) int64 { return m.GGUFBytes(s.now.Model.FileType) }
 
 // edit replaces the subnet of that id by a changed copy and reports whether it is there.
 func edit(list *[]Subnet, id SubnetID, change func(*Subnet)) bool {

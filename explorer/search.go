@@ -34,7 +34,7 @@ type Search struct {
 type Candidate struct {
 	search.Individual
 	ShareAll float64 // inheriting ratio over all parameters, embeddings included
-	Bytes    int64   // GGUF tensor bytes in the source's type
+	Bytes    int64   // of the file in the source's types, 0 if unknown
 	// Zeroed is the share of the block parameters that a file contains besides those kept, as zeros: channels inside heads.
 	Zeroed float64
 	Tiers  int // tiers of the search, 0 if unknown; Tier of them are scored

@@ -54,8 +54,8 @@ func viewOf(c Candidate) candidateView {
 	}
 }
 
-func (v candidateView) candidate(g *subnet.Geometry) (Candidate, error) {
-	masks, err := subnet.FromBits(g, v.Bits)
+func (v candidateView) candidate(m *ModelInfo) (Candidate, error) {
+	masks, err := subnet.FromBits(m.Geometry, v.Bits)
 	if err != nil {
 		return Candidate{}, fmt.Errorf("candidate %d: %w", v.ID, err)
 	}
@@ -64,7 +64,7 @@ func (v candidateView) candidate(g *subnet.Geometry) (Candidate, error) {
 			Candidate: search.Candidate{Masks: masks}, ID: v.ID, Parent: v.Parent, Generation: v.Generation, Origin: v.Origin, Moves: v.Moves,
 			Ratio: v.Ratio, Cost: v.Cost, Score: v.Score, Tier: v.Tier,
 		},
-		ShareAll: v.ShareAll, Zeroed: v.Zeroed, Bytes: v.Bytes, Tiers: v.Tiers,
+		ShareAll: v.ShareAll, Zeroed: v.Zeroed, Bytes: m.FileSize(masks, "").File, Tiers: v.Tiers,
 	}, nil
 }
 
@@ -146,7 +146,7 @@ func readView(path string, m ModelInfo) (Search, error) {
 		to   *[]Candidate
 	}{{v.Population, &s.Population}, {v.Front, &s.Front}} {
 		for _, c := range list.from {
-			got, err := c.candidate(m.Geometry)
+			got, err := c.candidate(&m)
 			if err != nil {
 				return Search{}, err
 			}
@@ -154,7 +154,7 @@ func readView(path string, m ModelInfo) (Search, error) {
 		}
 	}
 	if v.Best != nil {
-		best, err := v.Best.candidate(m.Geometry)
+		best, err := v.Best.candidate(&m)
 		if err != nil {
 			return Search{}, err
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
@@ -93,8 +94,56 @@ type ModelInfo struct {
 	Geometry     *subnet.Geometry
 	Compute      string        // backend that search and reform run on, as it describes itself; "" until it was opened
 	Engine       string        // engine that chat and bench run on
+	Files        FileSizes     // sizes of files of subnets; nil where they are not known
 	NoRuntime    string        // why that engine runs neither the model nor its subnets; "" where it does
 	Measurements []Measurement // of the dense model, newest first
+}
+
+// FileSizes computes sizes of files of subnets without writing them, as [gguf.Sizes] does. It may be used concurrently.
+type FileSizes interface {
+	Of(m subnet.Masks, r gguf.Refitted, typ string) (gguf.FileSize, error)
+}
+
+// FileSize returns the size of the file of masks with matrices of a type, "" for the types of the source. Besides the dense model's, the output
+// matrices are taken as re-fitted. It is zero where it is not known, or where no file can hold the subnet.
+func (m *ModelInfo) FileSize(masks subnet.Masks, typ string) gguf.FileSize {
+	dense := masks.Geometry() != nil && masks.Equal(subnet.Dense(masks.Geometry()))
+	return m.fileSize(masks, gguf.Refitted{Outputs: !dense}, typ)
+}
+
+func (m *ModelInfo) fileSize(masks subnet.Masks, r gguf.Refitted, typ string) gguf.FileSize {
+	if m.Files == nil {
+		return gguf.FileSize{}
+	}
+	size, err := m.Files.Of(masks, r, typ)
+	if err != nil {
+		return gguf.FileSize{}
+	}
+	return size
+}
+
+// ExportBytes returns the size of the file that exporting a subnet writes, 0 where it is not known. typ is that of the matrices, "" for the types of
+// the source.
+func (s *Snapshot) ExportBytes(id SubnetID, typ string) int64 {
+	masks, err := s.Masks(id)
+	if err != nil {
+		return 0
+	}
+	if n, ok := s.Subnet(id); ok {
+		return s.Model.fileSize(masks, n.refitted(), typ).WithProvenance(n.provenance())
+	}
+	if n, ok := s.Subnet(s.Draft.Base); ok && id == DraftID && n.Refit != "" {
+		return s.Model.fileSize(masks, n.refitted(), typ).File
+	}
+	return s.Model.FileSize(masks, typ).File
+}
+
+// refitted returns which weights of the subnet are re-fitted.
+func (n *Subnet) refitted() gguf.Refitted {
+	if n.Refit == "" {
+		return gguf.Refitted{}
+	}
+	return gguf.Refitted{Outputs: true, Up: n.Method.Up > 0, Biases: n.Method.Bias}
 }
 
 // Type returns the name of the file's type.

@@ -39,7 +39,7 @@ type Subnet struct {
 	Method     Method // how masks and weights were chosen
 	Masks      subnet.Masks
 	Size       subnet.Size
-	Bytes      int64  // GGUF tensor bytes in the source's type
+	Bytes      int64  // of the file in the source's types, 0 if unknown
 	Refit      string // file of the re-fitted weights, relative to the workspace; "" if the original weights are used
 	RefitBytes int64
 	Note       string

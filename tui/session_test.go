@@ -183,7 +183,7 @@ func (s *session) walk(p plan) {
 	s.see("the perplexity of by hand re-fitted is")
 	s.read()
 	s.press("e")
-	s.see("about")
+	s.see("as Q4_1")
 	s.press("tab", "tab", "ctrl+u")
 	s.write("small.gguf")
 	s.press("enter")

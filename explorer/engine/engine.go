@@ -225,6 +225,11 @@ func describe(f *gguf.File) (explorer.ModelInfo, error) {
 		info.FileType = types[0].String()
 	}
 	info.TypeName = f.TypeName()
+	sizes, err := gguf.NewSizes(f)
+	if err != nil {
+		return info, err
+	}
+	info.Files = sizes
 	info.Fingerprint, err = fingerprint(f)
 	return info, err
 }

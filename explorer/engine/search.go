@@ -169,7 +169,7 @@ func (v *viewer) candidate(in search.Individual, tiers int) explorer.Candidate {
 	s, ok := v.sizes[in.ID]
 	if !ok {
 		costs := in.Masks.Size()
-		s = size{in.Masks.GGUFBytes(info.FileType), float64(costs.ZeroedParams) / float64(max(costs.DenseBlockParams, 1))}
+		s = size{info.FileSize(in.Masks, "").File, float64(costs.ZeroedParams) / float64(max(costs.DenseBlockParams, 1))}
 		v.sizes[in.ID] = s
 	}
 	dropped := in.Masks.Geometry().BlockParams() - in.Masks.BlockParams()

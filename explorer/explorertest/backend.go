@@ -63,11 +63,21 @@ func (b *Backend) Open(ctx context.Context, path string) (explorer.Model, error)
 	g := Geometry()
 	size := subnet.Dense(g).Size()
 	return &model{b: b, engine: fake.New(fake.Options{Text: b.Says, Gate: b.pace}), info: explorer.ModelInfo{
-		Path: path, Name: "SmolLM2-135M-Instruct", Arch: "llama", FileType: "Q4_1", Bytes: 98 << 20,
+		Path: path, Name: "SmolLM2-135M-Instruct", Arch: "llama", FileType: sourceType, Bytes: 98 << 20,
 		Params: size.DenseParams, BlockParams: size.DenseBlockParams, Layers: len(g.Layers), Hidden: g.Hidden, Context: 8192, Vocab: g.Vocab,
-		Tied: true, ChatTemplate: true, Fingerprint: "0123456789abcdef0123456789abcdef", Geometry: g, Compute: "fake", Engine: "fake", NoRuntime: b.NoRuntime,
+		Tied: true, ChatTemplate: true, Fingerprint: "0123456789abcdef0123456789abcdef", Geometry: g, Compute: "fake", Engine: "fake", NoRuntime: b.NoRuntime, Files: sizes{},
 	}}, ctx.Err()
 }
+
+// sizes are those of the files that a model writes: matrices of one type, Q4_1 as in the source, and no metadata.
+type sizes struct{}
+
+func (sizes) Of(m subnet.Masks, _ gguf.Refitted, typ string) (gguf.FileSize, error) {
+	bytes := m.GGUFBytes(cmp.Or(typ, sourceType))
+	return gguf.FileSize{File: bytes, Tensors: bytes}, nil
+}
+
+const sourceType = "Q4_1"
 
 // pace calls Pace, if it is set.
 func (b *Backend) pace(ctx context.Context, unit string) error {

@@ -135,7 +135,7 @@ func (s *searching) add(masks subnet.Masks, parent int, moves string, origin sea
 			Candidate: search.Candidate{Masks: masks}, ID: 1000 + s.evaluated, Parent: parent, Generation: s.view.Generation, Origin: origin,
 			Moves: moves, Ratio: size.Ratio, Score: search.Score{Fitness: kl, KL: kl, NLL: denseNLL + kl}, Tier: 1 + s.evaluated%3,
 		},
-		ShareAll: size.RatioAll, Bytes: masks.GGUFBytes(s.m.info.FileType), Tiers: 3,
+		ShareAll: size.RatioAll, Bytes: s.m.info.FileSize(masks, "").File, Tiers: 3,
 	}
 	if math.Abs(c.Ratio-s.target) < 0.005 || len(s.all) == 0 || origin == search.ByHand {
 		s.all = append(slices.Clone(s.all), c)

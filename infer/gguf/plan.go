@@ -20,6 +20,11 @@ type plan struct {
 	biasO, biasD [][]float32
 	targets      []target
 	report       Report
+	// sizing is set in the plan of a file that is not written: it has neither the values of biases and re-fitted weights nor the positions in
+	// re-fitted matrices.
+	sizing bool
+	zeros  []float32 // stand for biases [hidden] in such a plan
+	every  []int     // the numbers from 0 on, see all
 }
 
 // newPlan lays out a subnet. It returns an error where the subnet does not fit the model or no file can hold it.
@@ -32,26 +37,34 @@ func newPlan(src *File, s Subnet, o WriteOptions) (*plan, error) {
 	if err := p.check(); err != nil {
 		return nil, fmt.Errorf("gguf: %s: %w", src.path, err)
 	}
-	if o.Zeroed {
-		p.cut = zeroedCut(s.Masks)
-	} else {
-		p.cut = s.Masks.Cut()
-	}
-	if err := p.foldBiases(); err != nil {
+	if err := p.layOut(); err != nil {
 		return nil, err
-	}
-	if err := p.chooseArchitecture(); err != nil {
-		return nil, fmt.Errorf("gguf: %s: %w", src.path, err)
-	}
-	if err := p.layOutTensors(); err != nil {
-		return nil, fmt.Errorf("gguf: %s: %w", src.path, err)
 	}
 	p.account()
 	return p, nil
 }
 
-// check compares the masks and the re-fitted weights with the model.
-func (p *plan) check() error {
+// layOut chooses the shape, the architecture and the tensors of the file.
+func (p *plan) layOut() error {
+	if p.opts.Zeroed {
+		p.cut = zeroedCut(p.subnet.Masks)
+	} else {
+		p.cut = p.subnet.Masks.Cut()
+	}
+	if err := p.foldBiases(); err != nil {
+		return err
+	}
+	if err := p.chooseArchitecture(); err != nil {
+		return fmt.Errorf("gguf: %s: %w", p.src.path, err)
+	}
+	if err := p.layOutTensors(); err != nil {
+		return fmt.Errorf("gguf: %s: %w", p.src.path, err)
+	}
+	return nil
+}
+
+// checkMasks compares the masks with the model.
+func (p *plan) checkMasks() error {
 	m := p.subnet.Masks
 	if err := m.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", ErrSubnet, err)
@@ -59,9 +72,15 @@ func (p *plan) check() error {
 	if g := p.config.Geometry(); !g.Equal(m.Geometry()) {
 		return fmt.Errorf("%w: the masks are for a model of another shape", ErrSubnet)
 	}
-	if p.subnet.Refit == nil {
-		return nil
+	return nil
+}
+
+// check compares the masks and the re-fitted weights with the model.
+func (p *plan) check() error {
+	if err := p.checkMasks(); err != nil || p.subnet.Refit == nil {
+		return err
 	}
+	m := p.subnet.Masks
 	if len(p.subnet.Refit) != m.Layers() {
 		return fmt.Errorf("%w: re-fitted weights of %d layers, the model has %d", ErrSubnet, len(p.subnet.Refit), m.Layers())
 	}
@@ -185,6 +204,9 @@ func (p *plan) foldBiases() error {
 func (p *plan) outputBias(refit []float32, layer int, name string) ([]float32, error) {
 	if refit != nil || !p.src.Has(layerName(layer, name)) {
 		return refit, nil
+	}
+	if p.sizing {
+		return p.zeros, nil
 	}
 	values, _, err := p.src.Float32(layerName(layer, name))
 	return values, err

@@ -16,6 +16,7 @@ type target struct {
 
 // piece is a range of rows of a tensor, gathered from a matrix of the source file or in memory. A vector is a matrix of one row.
 type piece struct {
+	origin string    // tensor of the source whose type the piece takes by default, "" for none
 	src    string    // tensor of the source, "" for values
 	values []float32 // row-major matrix instead of src; with neither, zeros
 	// rows and cols are the row and column of that matrix at each position, [subnet.Zero] for zeros; nil cols keep all.
@@ -187,7 +188,15 @@ func (l *layouter) whole(src string, rows, width int) piece {
 	if !l.src.Has(src) {
 		return inMemory(slices.Repeat([]float32{1}, rows*width))
 	}
-	return piece{src: src, rows: subnet.Full(rows).Indices(), width: width, scale: 1}
+	return piece{origin: src, src: src, rows: l.all(rows), width: width, scale: 1}
+}
+
+// all returns the numbers below n. The caller must not change them.
+func (p *plan) all(n int) []int {
+	for len(p.every) < n {
+		p.every = append(p.every, len(p.every))
+	}
+	return p.every[:n:n]
 }
 
 // inMemory is a vector in memory.
@@ -208,9 +217,9 @@ func (l *layouter) norm(to, from string) {
 func (l *layouter) gather(src string, rows, cols []int, width int, scale float32) piece {
 	t, ok := l.src.Tensor(src)
 	if !ok { // the source has no such block: zeros
-		return piece{rows: rows, cols: cols, width: width, scale: 1}
+		return piece{origin: src, rows: rows, cols: cols, width: width, scale: 1}
 	}
-	p := piece{src: src, rows: rows, cols: cols, width: t.Dims[len(t.Dims)-1], scale: scale}
+	p := piece{origin: src, src: src, rows: rows, cols: cols, width: t.Dims[len(t.Dims)-1], scale: scale}
 	if isIdentity(cols, p.width) {
 		p.cols = nil
 	}
@@ -219,15 +228,18 @@ func (l *layouter) gather(src string, rows, cols []int, width int, scale float32
 
 // columns takes the columns at of W_O or W_D. A re-fitted matrix has only the kept columns, in that order.
 func (l *layouter) columns(src string, at, kept []int, refit []float32) piece {
-	rows := subnet.Full(l.config.Hidden).Indices()
+	rows := l.all(l.config.Hidden)
 	if refit == nil || len(kept) == 0 {
 		return l.gather(src, rows, at, len(at), 1)
+	}
+	if l.sizing {
+		return piece{origin: src, rows: rows, width: len(at), scale: 1}
 	}
 	cols := positions(at, kept)
 	if isIdentity(cols, len(kept)) {
 		cols = nil
 	}
-	return piece{values: refit, rows: rows, cols: cols, width: len(kept), scale: 1}
+	return piece{origin: src, values: refit, rows: rows, cols: cols, width: len(kept), scale: 1}
 }
 
 // rows takes the rows at of W_U. A re-fitted matrix has only the kept rows, in that order.
@@ -235,7 +247,10 @@ func (l *layouter) rows(src string, at, kept []int, refit []float32) piece {
 	if refit == nil || len(kept) == 0 {
 		return l.gather(src, at, nil, l.config.Hidden, 1)
 	}
-	return piece{values: refit, rows: positions(at, kept), width: l.config.Hidden, scale: 1}
+	if l.sizing {
+		return piece{origin: src, rows: at, width: l.config.Hidden, scale: 1}
+	}
+	return piece{origin: src, values: refit, rows: positions(at, kept), width: l.config.Hidden, scale: 1}
 }
 
 // positions returns the index in kept of each unit of at, [subnet.Zero] for one that is not kept.
@@ -284,7 +299,7 @@ func (l *layouter) matrix(name string, pieces ...piece) {
 	width, rows, want := pieces[0].outWidth(), 0, F16
 	for i, p := range pieces {
 		rows += len(p.rows)
-		if t, ok := l.src.Tensor(l.origin(name, i)); ok && (i == 0 || density(t.Type) > density(want)) {
+		if t, ok := l.src.Tensor(p.origin); ok && (i == 0 || density(t.Type) > density(want)) {
 			want = t.Type
 		}
 	}
@@ -315,19 +330,6 @@ func (l *layouter) matrix(name string, pieces ...piece) {
 		l.report.Fallbacks = append(l.report.Fallbacks, Fallback{Tensor: name, Want: want.String(), Got: got.String(), Reason: reason})
 	}
 	l.targets = append(l.targets, target{Tensor{Name: name, Type: got, Dims: []int{rows, width}}, pieces})
-}
-
-// origin returns the tensor of the source whose type piece i of a tensor of the file takes by default.
-func (l *layouter) origin(name string, i int) string {
-	var layer int
-	var rest string
-	if n, _ := fmt.Sscanf(name, "blk.%d.%s", &layer, &rest); n != 2 {
-		return name
-	}
-	if rest == fusedSuffix {
-		rest = []string{"attn_q.weight", "attn_k.weight", "attn_v.weight"}[i]
-	}
-	return layerName(l.cut.Layers[layer].Source, rest)
 }
 
 // density returns the average number of bits of a number, times 256.

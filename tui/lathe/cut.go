@@ -39,7 +39,7 @@ type madeResult struct {
 	Seconds     float64         `json:"seconds"`
 	Export      *gguf.Report    `json:"export,omitempty"`
 	SourceBytes int64           `json:"source_bytes"`
-	DenseBytes  int64           `json:"dense_bytes,omitempty"` // of the dense model in the output type, without metadata
+	DenseBytes  int64           `json:"dense_bytes,omitempty"` // of the dense model in the output type
 }
 
 // generalResult is the perplexity on the default text.
@@ -245,7 +245,7 @@ func (a *app) make(ctx context.Context, e exploration, c explorer.Command, out o
 		}
 		r.DenseBytes = s.Model.Bytes
 		if out.typ != "" {
-			r.DenseBytes = subnet.Dense(s.Model.Geometry).GGUFBytes(out.typ)
+			r.DenseBytes = s.Model.FileSize(subnet.Dense(s.Model.Geometry), out.typ).File
 		}
 	}
 	r.Seconds = time.Since(began).Seconds()

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/lathe-llm/lathe/explorer/format"
@@ -34,7 +37,8 @@ type infoResult struct {
 	ChatTemplate bool        `json:"chat_template"`
 	NoRuntime    string      `json:"no_runtime,omitempty"` // why llama.cpp cannot run it
 	KVBytes      int64       `json:"kv_bytes_per_token"`
-	CutMemory    int64       `json:"cut_memory_bytes"` // of a one-shot cut to 0.8, with cutWindows calibration windows of cutTokens
+	CutMemory    int64       `json:"cut_memory_bytes"`   // of a one-shot cut to 0.8, with cutWindows calibration windows of cutTokens
+	BytesAs      sizesByType `json:"bytes_as,omitempty"` // of the file with its matrices in another type
 	SubnetOf     string      `json:"subnet_of,omitempty"`
 	Share        float64     `json:"share,omitempty"`
 	Layers       []infoLayer `json:"layers"`
@@ -45,6 +49,9 @@ const (
 	cutWindows = 24
 	cutTokens  = 2048
 )
+
+// sizesByType are sizes of files in bytes by the type of their matrices.
+type sizesByType map[string]int64
 
 // infoLayer is the shape of one layer.
 type infoLayer struct {
@@ -108,6 +115,12 @@ func newInfo(m explorer.ModelInfo, limits oneshot.Limits) infoResult {
 		KVBytes: size.KVBytesPerToken, SubnetOf: m.SubnetOf, Share: m.Share,
 		CutMemory: oneshot.MemoryOf(m.Geometry, 0.8, cutWindows, cutTokens, limits).Total(),
 	}
+	r.BytesAs = make(sizesByType)
+	for _, typ := range writableTypes() {
+		if bytes := m.FileSize(subnet.Dense(m.Geometry), typ).File; bytes > 0 {
+			r.BytesAs[typ] = bytes
+		}
+	}
 	for _, l := range m.Geometry.Layers {
 		r.Layers = append(r.Layers, infoLayer{l.Heads, l.KVHeads, l.FFN})
 	}
@@ -118,6 +131,7 @@ func (r infoResult) words(w io.Writer, m explorer.ModelInfo) {
 	rows := [][]string{
 		{"model", r.Name},
 		{"file", fmt.Sprintf("%s (%s, %s)", r.Model, format.Bytes(r.Bytes), r.Type)},
+		{"in other types", r.BytesAs.words()},
 		{"architecture", r.Architecture},
 		{"parameters", fmt.Sprintf("%s, %s of them in decoder blocks", format.Count(r.Params), format.Count(r.BlockParams))},
 		{"layers", shapes(m.Geometry.Layers)},
@@ -134,6 +148,16 @@ func (r infoResult) words(w io.Writer, m explorer.ModelInfo) {
 		rows = append(rows, []string{"subnet of", fmt.Sprintf("%s, %.3f of its block parameters", r.SubnetOf, r.Share)})
 	}
 	table(w, rows...)
+}
+
+// words lists the sizes, the largest first.
+func (s sizesByType) words() string {
+	types := slices.Collect(maps.Keys(s))
+	slices.SortFunc(types, func(a, b string) int { return cmp.Or(cmp.Compare(s[b], s[a]), cmp.Compare(a, b)) })
+	for i, typ := range types {
+		types[i] = fmt.Sprintf("%s %s", typ, format.Bytes(s[typ]))
+	}
+	return strings.Join(types, ", ")
 }
 
 // shapes describes the layers, grouping consecutive layers of equal shape.

@@ -111,7 +111,7 @@ func (a *app) masksShowCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		r := masksResult{Subnet: string(id), Size: newSize(masks.Size(), masks.GGUFBytes(s.Model.FileType)), Text: string(text)}
+		r := masksResult{Subnet: string(id), Size: newSize(masks.Size(), s.ExportBytes(id, "")), Text: string(text)}
 		if id == explorer.DraftID {
 			r.Version, r.Undo, r.Redo = s.Draft.Version, len(s.Draft.Steps), len(s.Draft.Undone)
 			r.Estimate = newEstimate(s.Draft.Estimate)
@@ -163,7 +163,7 @@ func (a *app) masksDiffCommand() *cobra.Command {
 			To    string     `json:"to"`
 			Edits []string   `json:"edits"`
 			Size  sizeResult `json:"size"`
-		}{string(other), string(id), edits, newSize(to.Size(), to.GGUFBytes(s.Model.FileType))}
+		}{string(other), string(id), edits, newSize(to.Size(), s.ExportBytes(id, ""))}
 		return a.result(r, func(w io.Writer) {
 			for _, edit := range edits {
 				fmt.Fprintln(w, edit)

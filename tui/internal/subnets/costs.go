@@ -1,6 +1,7 @@
 package subnets
 
 import (
+	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
@@ -10,7 +11,7 @@ const costContext = 2048
 // A Cost is what a subnet costs. Computing it takes as long as drawing the rest of a frame.
 type Cost struct {
 	Size  subnet.Size
-	Bytes int64   // GGUF tensor bytes in the model's type
+	Bytes int64   // of the file in the model's types
 	FLOPs float64 // per token generated at a context of 2048 tokens
 	masks subnet.Masks
 }
@@ -18,14 +19,14 @@ type Cost struct {
 // Costs caches the costs of the masks last asked for. The zero Costs is empty.
 type Costs struct{ known []Cost }
 
-// Of returns the cost of masks with matrices of a ggml type.
-func (c *Costs) Of(masks subnet.Masks, typ string) Cost {
+// Of returns the cost of masks of a model.
+func (c *Costs) Of(masks subnet.Masks, m *explorer.ModelInfo) Cost {
 	for _, k := range c.known {
 		if k.masks.Equal(masks) {
 			return k
 		}
 	}
-	k := Cost{masks: masks, Size: masks.Size(), Bytes: masks.GGUFBytes(typ)}
+	k := Cost{masks: masks, Size: masks.Size(), Bytes: m.FileSize(masks, "").File}
 	_, k.FLOPs = masks.FLOPs(costContext)
 	const remembered = 8
 	if len(c.known) == remembered {

@@ -1,30 +1,32 @@
 package subnets
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
-
-	"github.com/lathe-llm/lathe/explorer/format"
 
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/tui/internal/screen"
+	"github.com/lathe-llm/lathe/tui/internal/text"
 	"github.com/lathe-llm/lathe/tui/internal/widget"
 )
 
 // Export asks where and how to write a subnet: as a GGUF file, or as a recipe to make the same file elsewhere.
 func Export(host screen.Host, id explorer.SubnetID) tea.Cmd {
 	snap := host.Snapshot()
-	masks, ok := Masks(snap, id)
-	if !ok {
+	if _, ok := Masks(snap, id); !ok {
 		return nil
 	}
-	note := fmt.Sprintf("%s: about %s as %s", Name(snap, id), format.Bytes(float64(masks.GGUFBytes(snap.Model.FileType))), snap.Model.FileType)
-	return host.Open(&widget.Form{Title: "export", OK: "write", Note: note, Entries: []*widget.Entry{
+	note := func(f *widget.Form) string {
+		typ := TypeOf(f)
+		return fmt.Sprintf("%s: %s as %s", Name(snap, id), text.BytesOr(snap.ExportBytes(id, typ)), cmp.Or(typ, snap.Model.Type()))
+	}
+	return host.Open(&widget.Form{Title: "export", OK: "write", NoteOf: note, Entries: []*widget.Entry{
 		widget.ChoiceEntry("what", "what", "GGUF file", "a recipe contains masks, settings and hashes, no weights: it makes the same file elsewhere", "GGUF file", "recipe"),
 		TypeEntry("type of the matrices in the file", "F32", "F16", "Q8_0", "Q4_1", "Q4_0"),
 		widget.TextEntry("path", "file", fileName(Name(snap, id)), "on the machine that runs lathe; .gguf or .recipe is added to a name without an ending", widget.NeedText),

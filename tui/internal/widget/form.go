@@ -58,6 +58,7 @@ func (e *Entry) value() string {
 // A Form asks for a few values at once.
 type Form struct {
 	Title, Note string
+	NoteOf      func(f *Form) string // the note for the values entered; nil: Note
 	Entries     []*Entry
 	OK          string // what enter does
 	Submit      func(f *Form) tea.Cmd
@@ -67,6 +68,13 @@ type Form struct {
 }
 
 var _ screen.Overlay = (*Form)(nil)
+
+func (f *Form) note() string {
+	if f.NoteOf != nil {
+		return f.NoteOf(f)
+	}
+	return f.Note
+}
 
 func (f *Form) entry(id string) *Entry {
 	i := slices.IndexFunc(f.Entries, func(e *Entry) bool { return e.ID == id })
@@ -137,10 +145,11 @@ func (f *Form) foot(w int) int {
 
 // head is the number of rows above the entries.
 func (f *Form) head(w int) int {
-	if f.Note == "" {
+	note := f.note()
+	if note == "" {
 		return 0
 	}
-	return len(text.Wrap(f.Note, max(1, w-2))) + 1
+	return len(text.Wrap(note, max(1, w-2))) + 1
 }
 
 // top is the first visible entry when only some fit.
@@ -154,8 +163,8 @@ func (f *Form) Draw(host screen.Host, w, h int) []string {
 	t := host.Theme()
 	inner := w - 2
 	var rows []string
-	if f.Note != "" {
-		for _, l := range text.Wrap(f.Note, max(1, inner-2)) {
+	if note := f.note(); note != "" {
+		for _, l := range text.Wrap(note, max(1, inner-2)) {
 			rows = append(rows, paint.Text(inner, t.Dim, " "+l))
 		}
 		rows = append(rows, paint.Blank(inner))

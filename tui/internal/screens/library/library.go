@@ -61,7 +61,7 @@ func (s *Screen) snap() *explorer.Snapshot { return s.host.Snapshot() }
 
 // cost returns what masks of the model cost.
 func (s *Screen) cost(masks subnet.Masks) subnets.Cost {
-	return s.costs.Of(masks, s.snap().Model.FileType)
+	return s.costs.Of(masks, &s.snap().Model)
 }
 
 // A libraryRow is a subnet with the numbers it is compared by. Perplexities are those of the newest measurement, so rows may

@@ -66,7 +66,7 @@ func (s *Screen) snap() *explorer.Snapshot { return s.host.Snapshot() }
 
 // cost returns what masks of the model cost.
 func (s *Screen) cost(masks subnet.Masks) subnets.Cost {
-	return s.costs.Of(masks, s.snap().Model.FileType)
+	return s.costs.Of(masks, &s.snap().Model)
 }
 
 // masks are the draft's masks as they will be once all queued edits have arrived.

@@ -45,7 +45,7 @@ func (s *Screen) snap() *explorer.Snapshot { return s.host.Snapshot() }
 
 // cost returns what masks of the model cost.
 func (s *Screen) cost(masks subnet.Masks) subnets.Cost {
-	return s.costs.Of(masks, s.snap().Model.FileType)
+	return s.costs.Of(masks, &s.snap().Model)
 }
 
 // Actions returns the table of actions on the screen.

@@ -222,7 +222,7 @@ func (s *Screen) drawCandidate(t *theme.Theme, c explorer.Candidate, w, h int) [
 	add(t.Dim, "%.2f with embedding", c.ShareAll)
 	rows = append(rows, widget.Flow(t, w, segs, 2)...)
 	segs = nil
-	add(t.Text, "GGUF %s %s", snap.Model.FileType, format.Bytes(float64(c.Bytes)))
+	add(t.Text, "GGUF %s %s", snap.Model.Type(), format.Bytes(float64(c.Bytes)))
 	add(t.Dim, "source %s", format.Bytes(float64(snap.Model.Bytes)))
 	if c.Masks.Layers() > 0 {
 		add(t.Text, "KV %s/token", format.Bytes(float64(s.cost(c.Masks).Size.KVBytesPerToken)))
