@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"strings"
 
@@ -37,8 +36,8 @@ type infoResult struct {
 	ChatTemplate bool        `json:"chat_template"`
 	NoRuntime    string      `json:"no_runtime,omitempty"` // why llama.cpp cannot run it
 	KVBytes      int64       `json:"kv_bytes_per_token"`
-	CutMemory    int64       `json:"cut_memory_bytes"`   // of a one-shot cut to 0.8, with cutWindows calibration windows of cutTokens
-	BytesAs      sizesByType `json:"bytes_as,omitempty"` // of the file with its matrices in another type
+	CutMemory    int64       `json:"cut_memory_bytes"` // of a one-shot cut to 0.8, with cutWindows calibration windows of cutTokens
+	Types        []typeSize  `json:"types,omitempty"`  // of the file with its matrices in another type, the largest first
 	SubnetOf     string      `json:"subnet_of,omitempty"`
 	Share        float64     `json:"share,omitempty"`
 	Layers       []infoLayer `json:"layers"`
@@ -50,8 +49,11 @@ const (
 	cutTokens  = 2048
 )
 
-// sizesByType are sizes of files in bytes by the type of their matrices.
-type sizesByType map[string]int64
+// typeSize is the size of a file with matrices of a type.
+type typeSize struct {
+	Type  string `json:"type"`
+	Bytes int64  `json:"bytes"`
+}
 
 // infoLayer is the shape of one layer.
 type infoLayer struct {
@@ -115,12 +117,12 @@ func newInfo(m explorer.ModelInfo, limits oneshot.Limits) infoResult {
 		KVBytes: size.KVBytesPerToken, SubnetOf: m.SubnetOf, Share: m.Share,
 		CutMemory: oneshot.MemoryOf(m.Geometry, 0.8, cutWindows, cutTokens, limits).Total(),
 	}
-	r.BytesAs = make(sizesByType)
 	for _, typ := range writableTypes() {
 		if bytes := m.FileSize(subnet.Dense(m.Geometry), typ).File; bytes > 0 {
-			r.BytesAs[typ] = bytes
+			r.Types = append(r.Types, typeSize{typ, bytes})
 		}
 	}
+	slices.SortStableFunc(r.Types, func(a, b typeSize) int { return cmp.Compare(b.Bytes, a.Bytes) })
 	for _, l := range m.Geometry.Layers {
 		r.Layers = append(r.Layers, infoLayer{l.Heads, l.KVHeads, l.FFN})
 	}
@@ -131,7 +133,7 @@ func (r infoResult) words(w io.Writer, m explorer.ModelInfo) {
 	rows := [][]string{
 		{"model", r.Name},
 		{"file", fmt.Sprintf("%s (%s, %s)", r.Model, format.Bytes(r.Bytes), r.Type)},
-		{"in other types", r.BytesAs.words()},
+		{"in other types", typeWords(r.Types)},
 		{"architecture", r.Architecture},
 		{"parameters", fmt.Sprintf("%s, %s of them in decoder blocks", format.Count(r.Params), format.Count(r.BlockParams))},
 		{"layers", shapes(m.Geometry.Layers)},
@@ -150,14 +152,13 @@ func (r infoResult) words(w io.Writer, m explorer.ModelInfo) {
 	table(w, rows...)
 }
 
-// words lists the sizes, the largest first.
-func (s sizesByType) words() string {
-	types := slices.Collect(maps.Keys(s))
-	slices.SortFunc(types, func(a, b string) int { return cmp.Or(cmp.Compare(s[b], s[a]), cmp.Compare(a, b)) })
-	for i, typ := range types {
-		types[i] = fmt.Sprintf("%s %s", typ, format.Bytes(s[typ]))
+// typeWords lists sizes.
+func typeWords(sizes []typeSize) string {
+	words := make([]string, len(sizes))
+	for i, s := range sizes {
+		words[i] = fmt.Sprintf("%s %s", s.Type, format.Bytes(s.Bytes))
 	}
-	return strings.Join(types, ", ")
+	return strings.Join(words, ", ")
 }
 
 // shapes describes the layers, grouping consecutive layers of equal shape.

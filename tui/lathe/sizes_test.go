@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/json"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/lathe-llm/lathe/infer/gguf"
@@ -52,7 +53,7 @@ func TestSizeIsThatOfTheFile(t *testing.T) {
 				t.Errorf("the commands report %d bytes, the file has %d", shown.Size.Bytes, info.Size())
 			}
 			var dense struct {
-				BytesAs map[string]int64 `json:"bytes_as"`
+				Types []typeSize `json:"types"`
 			}
 			if err := json.Unmarshal(lathe("info", "tiny.gguf", "--json"), &dense); err != nil {
 				t.Fatal(err)
@@ -62,8 +63,12 @@ func TestSizeIsThatOfTheFile(t *testing.T) {
 				if info, err = os.Stat(team.path(typ + ".gguf")); err != nil {
 					t.Fatal(err)
 				}
-				if d := float64(dense.BytesAs[typ])/float64(info.Size()) - 1; d < -0.01 || d > 0.01 {
-					t.Errorf("info has %d bytes as %s, the file %d", dense.BytesAs[typ], typ, info.Size())
+				i := slices.IndexFunc(dense.Types, func(s typeSize) bool { return s.Type == typ })
+				if i < 0 {
+					t.Fatalf("info has no size as %s: %+v", typ, dense.Types)
+				}
+				if d := float64(dense.Types[i].Bytes)/float64(info.Size()) - 1; d < -0.01 || d > 0.01 {
+					t.Errorf("info has %d bytes as %s, the file %d", dense.Types[i].Bytes, typ, info.Size())
 				}
 			}
 		})
