@@ -246,7 +246,7 @@ func (e *Exploration) keep(a Actor, m *monitor, made Made, n Subnet, also ...rec
 
 func hasRefit(s gguf.Subnet) bool {
 	for _, r := range s.Refit {
-		if r.WO != nil || r.WD != nil || r.BO != nil || r.BD != nil || r.WU != nil {
+		if !r.IsZero() {
 			return true
 		}
 	}

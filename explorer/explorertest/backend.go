@@ -238,7 +238,7 @@ func (m *model) fit(ctx context.Context, masks subnet.Masks, c explorer.Calibrat
 func (m *model) Carry(_ context.Context, from gguf.Subnet, to subnet.Masks) (gguf.Subnet, error) {
 	refit := make([]gguf.Refit, to.Layers())
 	for i, r := range from.Refit {
-		refit[i] = gguf.Refit{BO: r.BO, BD: r.BD}
+		refit[i] = gguf.Refit{BO: r.BO, BD: r.BD, GA: r.GA, GM: r.GM}
 	}
 	return gguf.Subnet{Masks: to, Refit: refit}, nil
 }

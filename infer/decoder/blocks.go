@@ -17,7 +17,9 @@ type attentionBlock struct {
 	shape attentionShape
 	pairs [][]int // rotary pairs by group, of length 1 where all groups have the same; -1 is padding
 	local bool    // its attention has a sliding window
-	w     denseLayer
+	// refitInner is set where the norm is re-fitted, so that the inputs of W_O are not the model's own.
+	refitInner bool
+	w          denseLayer
 	// tables of positions, for rotary pairs other than the dense model's; freed with the block. Guarded by Model.mu.
 	tables map[tableKey]tables
 }
@@ -30,8 +32,8 @@ type mlpBlock struct {
 	weights.Block
 	width int
 	w     denseLayer
-	// refitUp is set where W_U is re-fitted, so that the inputs of W_D are not the model's own.
-	refitUp bool
+	// refitInner is set where W_U or the norm is re-fitted, so that the inputs of W_D are not the model's own.
+	refitInner bool
 }
 
 func (m *Model) newID() uint64 { return m.blocks.Add(1) }
@@ -179,6 +181,27 @@ func (g *gathering) bias(refit []float32, own *weights.Weight) *weights.Weight {
 	return g.keep(refit, len(refit))
 }
 
+// norm returns the weights of a norm on the residual stream, with re-fitted gains [hidden], nil for its own.
+func (g *gathering) norm(own *weights.Weight, gains []float32) *weights.Weight {
+	if g.err != nil || gains == nil {
+		return own
+	}
+	if len(gains) != g.m.geo.Hidden {
+		g.err = fmt.Errorf("decoder: layer %d: norm with %d gains, want %d", g.layer, len(gains), g.m.geo.Hidden)
+		return nil
+	}
+	if len(own.Dims) == 1 {
+		return g.keep(gains, len(gains))
+	}
+	data, err := g.m.weights.Fetch(own) // gains and biases of a LayerNorm
+	if err != nil {
+		g.err = fmt.Errorf("layer %d: %w", g.layer, err)
+		return nil
+	}
+	copy(data, gains)
+	return g.keep(data, own.Dims...)
+}
+
 // finish hands the tensors to the block, or frees them after an error.
 func (g *gathering) finish(b *weights.Block) error {
 	if g.err != nil {
@@ -194,7 +217,7 @@ func (g *gathering) finish(b *weights.Block) error {
 // cutMLP returns the MLP block of a layer with the given channels and re-fit, with a reference for the caller. Where
 // nothing differs from the dense model it is the dense block.
 func (m *Model) cutMLP(layer int, l subnet.Layer, refit gguf.Refit) (*mlpBlock, error) {
-	if dense := m.mlp[layer]; l.Channels.IsFull() && refit.WD == nil && refit.WU == nil && refit.BD == nil {
+	if dense := m.mlp[layer]; l.Channels.IsFull() && refit.WD == nil && refit.WU == nil && refit.BD == nil && refit.GM == nil {
 		dense.Retain()
 		return dense, nil
 	}
@@ -215,6 +238,8 @@ func (m *Model) gatherMLP(layer int, l subnet.Layer, refit gguf.Refit) (*mlpBloc
 	b.w.downBias = g.bias(refit.BD, dense.w.downBias)
 	b.width = len(kept)
 	if b.width > 0 {
+		b.w.mlpNorm = g.norm(dense.w.mlpNorm, refit.GM)
+		b.refitInner = refit.GM != nil
 		columns, narrower := allOf(len(kept)), b.width < dense.width
 		if narrower {
 			b.width = min((len(kept)+m.opts.bucket-1)/m.opts.bucket*m.opts.bucket, dense.width)
@@ -225,7 +250,7 @@ func (m *Model) gatherMLP(layer int, l subnet.Layer, refit gguf.Refit) (*mlpBloc
 			}
 		}
 		if refit.WU != nil {
-			b.refitUp = true
+			b.refitInner = true
 			b.w.up = g.rowsOf(refit.WU, m.geo.Hidden, columns)
 		}
 		switch {
@@ -250,7 +275,7 @@ func pad(list []int, n int) []int {
 // reference for the caller. Where nothing differs from the dense model it is the dense block.
 func (m *Model) cutAttention(layer int, masks subnet.Masks, refit gguf.Refit) (*attentionBlock, error) {
 	l := masks.Layer(layer)
-	if dense := m.attention[layer]; l.Heads.IsFull() && l.QK == nil && l.VO == nil && refit.WO == nil && refit.BO == nil {
+	if dense := m.attention[layer]; l.Heads.IsFull() && l.QK == nil && l.VO == nil && refit.WO == nil && refit.BO == nil && refit.GA == nil {
 		dense.Retain()
 		return dense, nil
 	}
@@ -269,6 +294,8 @@ func (m *Model) gatherAttention(layer int, masks subnet.Masks, refit gguf.Refit)
 	b := &attentionBlock{shape: m.attentionShape(), local: dense.local, w: denseLayer{attnNorm: dense.w.attnNorm, attnPost: dense.w.attnPost}}
 	b.w.oBias = g.bias(refit.BO, dense.w.oBias)
 	if len(columns) > 0 || !l.Heads.IsEmpty() {
+		b.w.attnNorm = g.norm(dense.w.attnNorm, refit.GA)
+		b.refitInner = refit.GA != nil
 		p := m.layOutHeads(m.geo.Layers[layer], l, columns)
 		b.pairs = p.pairs
 		b.shape.groups, b.shape.reps, b.shape.value = p.groups, p.reps, p.value

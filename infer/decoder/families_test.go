@@ -107,6 +107,9 @@ func cuts(t *testing.T, geo *subnet.Geometry) map[string]gguf.Subnet {
 			WD: random(r, geo.Hidden*refit.Masks.Layer(i).Channels.Len(), 0.1), BD: random(r, geo.Hidden, 0.1),
 			BO: random(r, geo.Hidden, 0.1),
 		}
+		if i%2 == 0 {
+			f.GA, f.GM = random(r, geo.Hidden, 0.5), random(r, geo.Hidden, 0.5)
+		}
 		if i%2 == 1 {
 			f.WU = random(r, geo.Hidden*refit.Masks.Layer(i).Channels.Len(), 0.1)
 		}

@@ -225,6 +225,9 @@ func (m *Model) AddAttention(ctx context.Context, layer int, s *Subnet, in *Inpu
 	if b.empty() {
 		return m.addAll(ctx, in, out, nil, st)
 	}
+	if b.refitInner { // in was computed with the original norm
+		return st.advance(func(_ int, x *tensors.Tensor) (*tensors.Tensor, error) { return m.passAttention(ctx, b, x) })
+	}
 	if out.w = b.w.o; out.w == m.layers[layer].o {
 		return m.addAll(ctx, in, out, nil, st)
 	}
@@ -242,7 +245,7 @@ func (m *Model) AddMLP(ctx context.Context, layer int, s *Subnet, in *Inputs, st
 	if b.width == 0 {
 		return m.addAll(ctx, in, out, nil, st)
 	}
-	if b.refitUp { // in was computed with the original W_U
+	if b.refitInner { // in was computed with the original W_U and norm
 		return st.advance(func(_ int, x *tensors.Tensor) (*tensors.Tensor, error) { return m.passMLP(ctx, b, x) })
 	}
 	if out.w = b.w.down; out.w == m.layers[layer].down || b.width == in.n && s.masks.Layer(layer).Channels.IsFull() {

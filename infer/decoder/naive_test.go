@@ -100,6 +100,12 @@ func (n *naive) cut(s gguf.Subnet) *naive {
 			zeroItems(l.Channels.Has, "ffn_up.bias")
 			out.spread(name("ffn_down.weight"), geo.FFN, l.Channels.Indices(), refit.WD)
 		}
+		if refit.GA != nil && geo.Heads > 0 {
+			copy(out.tensor[name("attn_norm.weight")], widen(refit.GA))
+		}
+		if refit.GM != nil && geo.FFN > 0 {
+			copy(out.tensor[name("ffn_norm.weight")], widen(refit.GM))
+		}
 		if refit.BO != nil {
 			out.tensor[name("attn_output.bias")] = widen(refit.BO)
 		}

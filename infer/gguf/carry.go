@@ -18,7 +18,7 @@ func Carry(ctx context.Context, src *File, from Subnet, to subnet.Masks) (Subnet
 		}
 		columns, newColumns := from.Masks.OColumns(i), to.OColumns(i)
 		channels, newChannels := from.Masks.Layer(i).Channels.Indices(), to.Layer(i).Channels.Indices()
-		r := Refit{BO: old.BO, BD: old.BD}
+		r := Refit{BO: old.BO, BD: old.BD, GA: old.GA, GM: old.GM}
 		var err error
 		if old.WO != nil {
 			r.WO, err = src.carryColumns(layerName(i, "attn_output.weight"), hidden, old.WO, columns, newColumns)

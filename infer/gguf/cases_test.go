@@ -137,6 +137,15 @@ func randomRefit(t *testing.T, f *gguf.File, m subnet.Masks, biases bool) []gguf
 				}
 			}
 		}
+		if i%2 == 1 {
+			for name, to := range map[string]*[]float32{"attn_norm.weight": &refit[i].GA, "ffn_norm.weight": &refit[i].GM} {
+				if gains, _, err := f.Float32(layerTensor(i, name)); err == nil { // a layer may lack a block
+					for _, v := range gains {
+						*to = append(*to, 1.5*v)
+					}
+				}
+			}
+		}
 		if biases {
 			refit[i].BO, refit[i].BD = make([]float32, m.Geometry().Hidden), make([]float32, m.Geometry().Hidden)
 			for j := range refit[i].BO {

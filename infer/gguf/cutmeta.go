@@ -20,6 +20,9 @@ const (
 // upRefittedKey is true in files whose W_U were re-fitted besides W_D.
 const upRefittedKey = provenancePrefix + "up_refitted"
 
+// normsRefittedKey is true in files where gains of norms were changed.
+const normsRefittedKey = provenancePrefix + "norms_refitted"
+
 // metadata returns the metadata of the file: that of the source with the file's own counts, and the provenance.
 func (p *plan) metadata(sourceHash string) (*KV, error) {
 	from := p.src.KV()
@@ -70,6 +73,9 @@ func (p *plan) metadata(sourceHash string) (*KV, error) {
 	set(provenancePrefix+"masks", string(text))
 	if slices.ContainsFunc(p.subnet.Refit, func(r Refit) bool { return r.WU != nil }) {
 		set(upRefittedKey, true)
+	}
+	if slices.ContainsFunc(p.subnet.Refit, func(r Refit) bool { return r.GA != nil || r.GM != nil }) {
+		set(normsRefittedKey, true)
 	}
 	set(provenancePrefix+"ratio", p.subnet.Masks.Size().Ratio)
 	for _, key := range slices.Sorted(maps.Keys(p.subnet.Provenance)) {

@@ -116,7 +116,11 @@ func (f *File) readLayer(masks subnet.Masks, i int, l subnet.CutLayer, headDim i
 			}
 		}
 	}
-	for name, to := range map[string]*[]float32{"attn_output.bias": &r.BO, "ffn_down.bias": &r.BD} {
+	vectors := map[string]*[]float32{"attn_output.bias": &r.BO, "ffn_down.bias": &r.BD}
+	if refit, _ := f.KV().Bool(normsRefittedKey); refit {
+		vectors["attn_norm.weight"], vectors["ffn_norm.weight"] = &r.GA, &r.GM
+	}
+	for name, to := range vectors {
 		if name = layerName(i, name); f.Has(name) {
 			if *to, _, err = f.Float32(name); err != nil {
 				return r, err

@@ -70,7 +70,8 @@ func TestReadSubnetOfZeroedFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range a.Refit {
-		if !slices.Equal(a.Refit[i].WO, b.Refit[i].WO) || !slices.Equal(a.Refit[i].WD, b.Refit[i].WD) || !slices.Equal(a.Refit[i].WU, b.Refit[i].WU) {
+		if !slices.Equal(a.Refit[i].WO, b.Refit[i].WO) || !slices.Equal(a.Refit[i].WD, b.Refit[i].WD) || !slices.Equal(a.Refit[i].WU, b.Refit[i].WU) ||
+			!slices.Equal(a.Refit[i].GA, b.Refit[i].GA) || !slices.Equal(a.Refit[i].GM, b.Refit[i].GM) {
 			t.Errorf("layer %d differs from that of the compact file", i)
 		}
 	}

@@ -96,6 +96,8 @@ func (p *plan) check() error {
 			{"W_U", r.WU, hidden * m.Layer(i).Channels.Len()},
 			{"bias of the attention output", r.BO, hidden},
 			{"bias of the MLP output", r.BD, hidden},
+			{"gain of the attention norm", r.GA, hidden},
+			{"gain of the MLP norm", r.GM, hidden},
 		} {
 			if w.values == nil {
 				continue

@@ -18,6 +18,13 @@ type Refit struct {
 	WU []float32
 	// BO and BD are biases [hidden] on the output of attention and of the MLP, nil for none.
 	BO, BD []float32
+	// GA and GM are the gains [hidden] of the norms before attention and before the MLP.
+	GA, GM []float32
+}
+
+// IsZero reports whether the layer has its original weights.
+func (r Refit) IsZero() bool {
+	return r.WO == nil && r.WD == nil && r.WU == nil && r.BO == nil && r.BD == nil && r.GA == nil && r.GM == nil
 }
 
 // Subnet holds the units kept and the weights that were re-fitted.

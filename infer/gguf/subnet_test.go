@@ -182,11 +182,12 @@ func TestRefitTakesTheKeptColumns(t *testing.T) {
 		}
 		return values
 	}
-	refit[1] = gguf.Refit{WO: fill(64*32, 1), WD: fill(64*64, 2), BO: fill(64, 3), BD: fill(64, 4), WU: fill(64*64, 5)}
+	refit[1] = gguf.Refit{WO: fill(64*32, 1), WD: fill(64*64, 2), BO: fill(64, 3), BD: fill(64, 4), WU: fill(64*64, 5), GA: fill(64, 6), GM: fill(64, 7)}
 	out, _ := write(t, f, gguf.Subnet{Masks: m, Refit: refit}, gguf.WriteOptions{Type: "F32"})
 	for name, want := range map[string][]float32{
 		"blk.1.attn_output.weight": refit[1].WO, "blk.1.ffn_down.weight": refit[1].WD,
 		"blk.1.attn_output.bias": refit[1].BO, "blk.1.ffn_down.bias": refit[1].BD, "blk.1.ffn_up.weight": refit[1].WU,
+		"blk.1.attn_norm.weight": refit[1].GA, "blk.1.ffn_norm.weight": refit[1].GM,
 	} {
 		got, _, err := out.Float32(name)
 		if diff := cmp.Diff(want, got); diff != "" || err != nil {
@@ -195,6 +196,9 @@ func TestRefitTakesTheKeptColumns(t *testing.T) {
 	}
 	if refit, ok := out.KV().Bool("general.lathe.up_refitted"); !refit || !ok {
 		t.Error("the file lacks the mark of a re-fitted W_U")
+	}
+	if refit, ok := out.KV().Bool("general.lathe.norms_refitted"); !refit || !ok {
+		t.Error("the file lacks the mark of re-fitted norms")
 	}
 	if out.Has("blk.0.attn_output.bias") {
 		t.Error("a layer without re-fitted bias has one")

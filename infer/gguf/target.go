@@ -48,7 +48,7 @@ func (p *plan) layOutTensors() error {
 	if c.Positions > 0 {
 		l.matrix("position_embd.weight", l.whole("position_embd.weight", c.Positions, c.Hidden))
 	}
-	l.norm("output_norm", "output_norm")
+	l.norm("output_norm", "output_norm", nil)
 	if !c.Tied {
 		l.matrix("output.weight", l.whole("output.weight", c.Vocab, c.Hidden))
 	}
@@ -78,7 +78,7 @@ func (l *layouter) layer(i int) {
 	if len(cut.Heads) > 0 {
 		q, k, v, o := l.headRows(cut)
 		scale, gain := l.scoreScale()
-		l.norm(to("attn_norm"), from("attn_norm"))
+		l.norm(to("attn_norm"), from("attn_norm"), refit.GA)
 		pieces := []piece{
 			l.gather(from("attn_q.weight"), q, nil, c.Hidden, scale),
 			l.gather(from("attn_k.weight"), k, nil, c.Hidden, 1),
@@ -111,7 +111,7 @@ func (l *layouter) layer(i int) {
 		}
 	}
 	if len(cut.Channels) > 0 {
-		l.norm(to("ffn_norm"), from("ffn_norm"))
+		l.norm(to("ffn_norm"), from("ffn_norm"), refit.GM)
 		if c.Ungated {
 			l.vector(to("ffn_up.bias"), l.gather(from("ffn_up.bias"), []int{0}, cut.Channels, len(cut.Channels), 1))
 		} else {
@@ -204,10 +204,14 @@ func inMemory(values []float32) piece {
 	return piece{values: values, rows: []int{0}, width: len(values), scale: 1}
 }
 
-// norm adds the gains of a norm on the residual stream, and its biases in a family with LayerNorm.
-func (l *layouter) norm(to, from string) {
+// norm adds the gains of a norm on the residual stream, re-fitted or those of the source, and its biases in a family with LayerNorm.
+func (l *layouter) norm(to, from string, refit []float32) {
 	hidden := l.config.Hidden
-	l.vector(to+".weight", l.whole(from+".weight", 1, hidden))
+	gains := l.whole(from+".weight", 1, hidden)
+	if refit != nil {
+		gains = inMemory(refit)
+	}
+	l.vector(to+".weight", gains)
 	if l.config.LayerNorm {
 		l.vector(to+".bias", l.gather(from+".bias", []int{0}, nil, hidden, 1))
 	}

@@ -64,10 +64,12 @@ type Verification struct {
 	Masks    subnet.Masks `json:"-"`
 	Findings []Finding    `json:"findings"`
 	// Exact counts the tensors with the same bytes as a cut of the source, Rounded those that differ only by rounding. Refitted lists the
-	// output matrices and biases that changed.
+	// output matrices, biases and norms that changed.
 	Exact    int      `json:"exact_tensors"`
 	Rounded  int      `json:"rounded_tensors,omitempty"`
 	Refitted []Change `json:"refitted,omitempty"`
+
+	normsRefitted bool // the metadata states that norms were changed
 }
 
 // OK reports whether no check failed.

@@ -19,6 +19,7 @@ const roundingTolerance = 1e-3
 
 // tensors compares every tensor of the file with that of a cut of the source.
 func (v *Verification) tensors(ctx context.Context, f *File, c *Config, o VerifyOptions) error {
+	v.normsRefitted, _ = f.KV().Bool(normsRefittedKey)
 	p, err := planOf(f, c, o.Source, v)
 	if err != nil {
 		v.add("tensors", Failed, "%v", err)
@@ -92,7 +93,7 @@ func (v *Verification) judge(targets []target, results []comparison) {
 			v.Exact++
 		case !r.verbatim && relative <= roundingTolerance:
 			v.Rounded++
-		case refittable(j.Name):
+		case v.refittable(j.Name):
 			v.Refitted = append(v.Refitted, Change{Tensor: j.Name, Relative: relative})
 		default:
 			wrong = append(wrong, fmt.Sprintf("tensor %q differs from the source from row %d on", j.Name, r.firstRow))
@@ -111,9 +112,13 @@ func (v *Verification) judge(targets []target, results []comparison) {
 	v.add("tensors", Passed, "%d equal to the source's to the last bit, %d differ by rounding, %d re-fitted", v.Exact, v.Rounded, len(v.Refitted))
 }
 
-// refittable reports whether re-fitting may change a tensor of that name.
-func refittable(name string) bool {
-	return strings.HasPrefix(name, "blk.") && (strings.Contains(name, ".attn_output.") || strings.Contains(name, ".ffn_down.") || strings.Contains(name, ".ffn_up."))
+// refittable reports whether re-fitting may have changed a tensor of that name.
+func (v *Verification) refittable(name string) bool {
+	if !strings.HasPrefix(name, "blk.") {
+		return false
+	}
+	norm := strings.HasSuffix(name, ".attn_norm.weight") || strings.HasSuffix(name, ".ffn_norm.weight")
+	return v.normsRefitted && norm || strings.Contains(name, ".attn_output.") || strings.Contains(name, ".ffn_down.") || strings.Contains(name, ".ffn_up.")
 }
 
 // planOf lays out the subnet of the metadata of a file, with those output biases that the file has.

@@ -45,6 +45,8 @@ type weightsStored struct {
 	BO bool `json:"bo,omitempty"`
 	BD bool `json:"bd,omitempty"`
 	WU bool `json:"wu,omitempty"`
+	GA bool `json:"ga,omitempty"`
+	GM bool `json:"gm,omitempty"`
 }
 
 const (
@@ -62,7 +64,7 @@ func (w Weights) Save(s gguf.Subnet) (name string, size int64, err error) {
 	}
 	header := weightHeader{Format: weightFormat, Masks: string(text), Layers: make([]weightsStored, len(s.Refit))}
 	for i, r := range s.Refit {
-		header.Layers[i] = weightsStored{r.WO != nil, r.WD != nil, r.BO != nil, r.BD != nil, r.WU != nil}
+		header.Layers[i] = weightsStored{r.WO != nil, r.WD != nil, r.BO != nil, r.BD != nil, r.WU != nil, r.GA != nil, r.GM != nil}
 	}
 	line, err := json.Marshal(header)
 	if err != nil {
@@ -82,9 +84,16 @@ func (w Weights) Save(s gguf.Subnet) (name string, size int64, err error) {
 	}
 	size = int64(len(line)) + 1
 	for _, r := range s.Refit {
-		size += 4 * int64(len(r.WO)+len(r.WD)+len(r.BO)+len(r.BD)+len(r.WU))
+		for _, m := range stored(r) {
+			size += 4 * int64(len(m))
+		}
 	}
 	return name, size, nil
+}
+
+// stored lists what a file contains of a layer, in its order.
+func stored(r gguf.Refit) [][]float32 {
+	return [][]float32{r.WO, r.WD, r.BO, r.BD, r.WU, r.GA, r.GM}
 }
 
 // writeWeights writes the content of a weight file.
@@ -94,7 +103,7 @@ func writeWeights(to io.Writer, header []byte, refits []gguf.Refit) error {
 		return err
 	}
 	for _, r := range refits {
-		for _, m := range [][]float32{r.WO, r.WD, r.BO, r.BD, r.WU} {
+		for _, m := range stored(r) {
 			if err := writeFloats(w, m); err != nil {
 				return err
 			}
@@ -147,6 +156,7 @@ func (w Weights) Load(ctx context.Context, name string, g *subnet.Geometry) (ggu
 		}{
 			{has.WO, &r.WO, g.Hidden * len(masks.OColumns(i))}, {has.WD, &r.WD, g.Hidden * masks.Layer(i).Channels.Len()},
 			{has.BO, &r.BO, g.Hidden}, {has.BD, &r.BD, g.Hidden}, {has.WU, &r.WU, g.Hidden * masks.Layer(i).Channels.Len()},
+			{has.GA, &r.GA, g.Hidden}, {has.GM, &r.GM, g.Hidden},
 		} {
 			if !m.has {
 				continue

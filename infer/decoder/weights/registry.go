@@ -63,11 +63,13 @@ func (r *Registry) Key(layer int, module subnet.Module, l subnet.Layer, refit gg
 		}
 		hashFloats(&h, refit.WO)
 		hashFloats(&h, refit.BO)
+		hashFloats(&h, refit.GA)
 	} else {
 		k.kept = l.Channels.String()
 		hashFloats(&h, refit.WD)
 		hashFloats(&h, refit.WU)
 		hashFloats(&h, refit.BD)
+		hashFloats(&h, refit.GM)
 	}
 	k.hash = h.Sum64()
 	return k

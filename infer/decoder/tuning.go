@@ -1,0 +1,478 @@
+package decoder
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+
+	. "github.com/gomlx/gomlx/core/graph" // graphs read as formulas
+	"github.com/gomlx/gomlx/core/tensors"
+
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/subnet"
+)
+
+// Tuning computes the divergence of a subnet from the dense model, and its gradient, as functions of a few numbers while the
+// matrices of the subnet stay as they are. Of every attention block and MLP that adds something to the residual stream these are
+//
+//	g [hidden]  the gains of the norm before it become gain·(1 + g)
+//	s [width]   the inputs of its output matrix are multiplied by 1 + s
+//	b [hidden]  unit·b is added to its output bias, where there are biases
+//
+// with unit the root mean square of what the block adds to the residual stream. All are zero at first. [Tuning.Fold] puts
+// them into the weights, which changes neither shapes nor speed.
+//
+// The gradient is computed block by block: the states between blocks are kept, everything inside a block is computed again.
+type Tuning struct {
+	m      *Model
+	s      *Subnet
+	bias   bool
+	blocks []tunedBlock
+	n      int
+}
+
+// tunedBlock is where the numbers of a block are. Blocks that add nothing but a bias have none.
+type tunedBlock struct {
+	layer              int
+	module             subnet.Module
+	width              int
+	gains, scales, add int // first index; add is -1 without biases
+	unit               float64
+}
+
+// NewTuning prepares the tuning of a subnet, with biases or without. The units of biases are measured on a window. The subnet must
+// stay open.
+func (m *Model) NewTuning(ctx context.Context, s *Subnet, window []int32, bias bool) (*Tuning, error) {
+	if err := m.check(s); err != nil {
+		return nil, err
+	}
+	t := &Tuning{m: m, s: s, bias: bias}
+	for layer := range m.layers {
+		if a := s.attention[layer]; !a.empty() {
+			t.add(layer, subnet.Attention, a.shape.groups*a.shape.reps*a.shape.value)
+		}
+		if f := s.mlp[layer]; f.width > 0 {
+			t.add(layer, subnet.MLP, f.width)
+		}
+	}
+	if !bias {
+		return t, nil
+	}
+	states, err := t.forward(ctx, make([]float32, t.n), window)
+	if err != nil {
+		return nil, err
+	}
+	defer free(states...)
+	for i := range t.blocks {
+		if t.blocks[i].unit, err = m.distance(states[i], states[i+1]); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+func (t *Tuning) add(layer int, module subnet.Module, width int) {
+	hidden := t.m.geo.Hidden
+	b := tunedBlock{layer: layer, module: module, width: width, gains: t.n, scales: t.n + hidden, add: -1, unit: 1}
+	t.n += hidden + width
+	if t.bias {
+		b.add = t.n
+		t.n += hidden
+	}
+	t.blocks = append(t.blocks, b)
+}
+
+// Len returns how many numbers are tuned.
+func (t *Tuning) Len() int { return t.n }
+
+// distance returns the root mean square of b − a.
+func (m *Model) distance(a, b *tensors.Tensor) (float64, error) {
+	x, err := m.dev.fetch(a)
+	if err != nil {
+		return 0, err
+	}
+	y, err := m.dev.fetch(b)
+	if err != nil {
+		return 0, err
+	}
+	var sum float64
+	for i, v := range y {
+		d := float64(v) - float64(x[i])
+		sum += d * d
+	}
+	return math.Sqrt(sum / float64(len(y))), nil
+}
+
+// Divergence returns the Kullback–Leibler divergence of the subnet with these numbers from the dense model, in nats, as the mean
+// over all tokens of the windows.
+func (t *Tuning) Divergence(ctx context.Context, values []float32, windows [][]int32) (float64, error) {
+	sum, tokens := 0., 0
+	for i, w := range windows {
+		states, err := t.forward(ctx, values, w)
+		if err != nil {
+			return 0, fmt.Errorf("window %d: %w", i, err)
+		}
+		kl, slope, err := t.loss(ctx, states[len(states)-1], w)
+		free(states...)
+		if err != nil {
+			return 0, fmt.Errorf("window %d: %w", i, err)
+		}
+		free(slope)
+		sum, tokens = sum+kl, tokens+len(w)
+	}
+	return sum / float64(tokens), nil
+}
+
+// Gradient returns the divergence as [Tuning.Divergence] does, and its gradient by the numbers.
+func (t *Tuning) Gradient(ctx context.Context, values []float32, windows [][]int32) (float64, []float64, error) {
+	gradient := make([]float64, t.n)
+	sum, tokens := 0., 0
+	for i, w := range windows {
+		kl, err := t.backward(ctx, values, w, gradient)
+		if err != nil {
+			return 0, nil, fmt.Errorf("window %d: %w", i, err)
+		}
+		sum, tokens = sum+kl, tokens+len(w)
+	}
+	for i := range gradient {
+		gradient[i] /= float64(tokens)
+	}
+	return sum / float64(tokens), gradient, nil
+}
+
+// forward returns the states of a window before every block that is tuned, and after the last layer.
+func (t *Tuning) forward(ctx context.Context, values []float32, window []int32) (states []*tensors.Tensor, err error) {
+	m := t.m
+	x, err := m.embed(ctx, window)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			free(append(states, x)...)
+			states = nil
+		}
+	}()
+	next := 0
+	for layer := range m.layers {
+		for _, module := range []subnet.Module{subnet.Attention, subnet.MLP} {
+			tuned := next < len(t.blocks) && t.blocks[next].layer == layer && t.blocks[next].module == module
+			var y *tensors.Tensor
+			if tuned {
+				states = append(states, x)
+				y, err = t.pass(ctx, &t.blocks[next], values, x)
+				next++
+			} else if module == subnet.Attention {
+				y, err = m.passAttention(ctx, t.s.attention[layer], x)
+			} else {
+				y, err = m.passMLP(ctx, t.s.mlp[layer], x)
+			}
+			if err != nil {
+				if tuned {
+					x = nil // states has it
+				}
+				return states, fmt.Errorf("layer %d: %w", layer, err)
+			}
+			if y != x && !tuned {
+				free(x)
+			}
+			x = y
+		}
+	}
+	return append(states, x), nil
+}
+
+// loss returns the divergence of the distributions after a state x of the subnet from those of the dense model, as the sum over the
+// tokens of a window, and its gradient by x.
+func (t *Tuning) loss(ctx context.Context, x *tensors.Tensor, window []int32) (float64, *tensors.Tensor, error) {
+	m := t.m
+	dense := m.Dense()
+	defer dense.Close()
+	want, err := m.forward(ctx, dense, window)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer free(want)
+	out, err := m.onHead(ctx, "slope of the divergence", func(head lmHead, in []*Node) []*Node {
+		x, norm, rows, want := in[0], in[1], in[2], in[3]
+		xn, wantN := head.norm(x, norm), head.norm(want, norm)
+		v := fullVocab(rows)
+		step := max(64, divergenceBlock/rows.Shape().Dimensions[0])
+		tokens := x.Shape().Dimensions[0]
+		var losses, slopes []*Node
+		for from := 0; from < tokens; from += step {
+			to := min(from+step, tokens)
+			logits, total := head.logits(Slice(xn, AxisRange(from, to)), v)
+			logQ := Sub(logits, InsertAxes(total, -1))
+			wantLogits, wantTotal := head.logits(Slice(wantN, AxisRange(from, to)), v)
+			logP := Sub(wantLogits, InsertAxes(wantTotal, -1))
+			p := Exp(logP)
+			losses = append(losses, ReduceAllSum(Mul(p, Sub(logP, logQ))))
+			slope := Sub(Exp(logQ), p) // by the logits
+			if head.cap != 0 {
+				slope = Mul(slope, OneMinus(Square(DivScalar(logits, head.cap))))
+			}
+			slopes = append(slopes, DotGeneral(slope, []int{1}, nil, rows, []int{0}, nil))
+		}
+		loss, byNormed := losses[0], slopes[0]
+		for _, l := range losses[1:] {
+			loss = Add(loss, l)
+		}
+		if len(slopes) > 1 {
+			byNormed = Concatenate(slopes, 0)
+		}
+		by := Gradient(ReduceAllSum(Mul(xn, StopGradient(byNormed))), x)
+		return []*Node{loss, by[0]}
+	}, x, want)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer free(out[0])
+	kl, err := m.dev.fetch(out[0])
+	if err != nil {
+		free(out[1])
+		return 0, nil, err
+	}
+	return float64(kl[0]), out[1], nil
+}
+
+// divergenceBlock is for how many logits at a time divergences are computed.
+const divergenceBlock = 1 << 24
+
+// backward adds the gradient for a window to sums and returns its share of the divergence.
+func (t *Tuning) backward(ctx context.Context, values []float32, window []int32, sums []float64) (float64, error) {
+	states, err := t.forward(ctx, values, window)
+	if err != nil {
+		return 0, err
+	}
+	defer free(states...)
+	kl, slope, err := t.loss(ctx, states[len(states)-1], window)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { free(slope) }()
+	for i := len(t.blocks) - 1; i >= 0; i-- {
+		b := &t.blocks[i]
+		out, err := t.back(ctx, b, values, states[i], slope)
+		if err != nil {
+			return 0, fmt.Errorf("layer %d: gradient: %w", b.layer, err)
+		}
+		free(slope)
+		slope = out[0]
+		err = t.collect(b, out[1:], sums)
+		free(out[1:]...)
+		if err != nil {
+			return 0, err
+		}
+	}
+	return kl, nil
+}
+
+// collect adds the gradients by the numbers of a block.
+func (t *Tuning) collect(b *tunedBlock, by []*tensors.Tensor, sums []float64) error {
+	for i, at := range []int{b.gains, b.scales, b.add} {
+		if i == len(by) {
+			break
+		}
+		data, err := t.m.dev.fetch(by[i])
+		if err != nil {
+			return err
+		}
+		factor := 1.
+		if at == b.add {
+			factor = b.unit
+		}
+		for j, v := range data {
+			sums[at+j] += factor * float64(v)
+		}
+	}
+	return nil
+}
+
+// pass returns x after a block with its numbers.
+func (t *Tuning) pass(ctx context.Context, b *tunedBlock, values []float32, x *tensors.Tensor) (*tensors.Tensor, error) {
+	out, err := t.run(ctx, b, "tuned", values, []*tensors.Tensor{x}, func(y *Node, _ []*Node, _ []*Node) []*Node { return []*Node{y} })
+	if err != nil {
+		return nil, err
+	}
+	return out[0], nil
+}
+
+// back returns the gradients by x and by the numbers of a block, given the gradient by what the block returns.
+func (t *Tuning) back(ctx context.Context, b *tunedBlock, values []float32, x, slope *tensors.Tensor) ([]*tensors.Tensor, error) {
+	return t.run(ctx, b, "slope of tuned", values, []*tensors.Tensor{x, slope}, func(y *Node, before, numbers []*Node) []*Node {
+		return Gradient(ReduceAllSum(Mul(y, before[1])), append([]*Node{before[0]}, numbers...)...)
+	})
+}
+
+// run runs a graph on a block with its numbers: f gets the state after the block, before (the first of which is the state before
+// it), and the numbers g, s and, with biases, unit·b.
+func (t *Tuning) run(ctx context.Context, b *tunedBlock, name string, values []float32, before []*tensors.Tensor, f func(y *Node, before, numbers []*Node) []*Node) ([]*tensors.Tensor, error) {
+	numbers, err := t.upload(b, values)
+	if err != nil {
+		return nil, err
+	}
+	defer free(numbers...)
+	k, n := len(before), len(numbers)
+	args := append(before, numbers...)
+	m := t.m
+	if b.module == subnet.MLP {
+		w := &t.s.mlp[b.layer].w
+		h, err := m.weights.Hold(w.mlpNorm, w.gateOrUpBias(), w.up, w.down, w.downBias, w.mlpPost)
+		if err != nil {
+			return nil, err
+		}
+		defer h.Release()
+		shape := m.mlpShape(w.downBias)
+		return m.dev.run(ctx, fmt.Sprintf("%s mlp %d %+v", name, n, shape), func(in []*Node) []*Node {
+			v, in2 := in[k:k+n], in[k+n:]
+			bias, post := shape.split(in2[4:])
+			mid := scaled(shape.inner(in[0], scaledNorm(in2[0], v[0]), in2[1], in2[2]), v[1])
+			return f(shape.add(in[0], mid, in2[3], plus(bias, v), post), in[:k], v)
+		}, h.With(args...)...)
+	}
+	a := t.s.attention[b.layer]
+	inputs, h, err := m.attentionArgs(a, before[0], a.w.o, a.w.oBias, a.w.attnPost)
+	if err != nil {
+		return nil, err
+	}
+	defer h.Release()
+	shape := a.shape
+	return m.dev.run(ctx, fmt.Sprintf("%s attention %d %+v", name, n, shape), func(in []*Node) []*Node {
+		v := in[k : k+n]
+		p := shape.split(in[k+n:])
+		p.norm = scaledNorm(p.norm, v[0])
+		mid := scaled(shape.attend(in[0], p), v[1])
+		p.oBias = plus(p.oBias, v)
+		return f(shape.add(in[0], mid, p), in[:k], v)
+	}, append(args, inputs[1:]...)...)
+}
+
+// upload puts the numbers of a block on the device: g, s and, with biases, unit·b.
+func (t *Tuning) upload(b *tunedBlock, values []float32) (out []*tensors.Tensor, err error) {
+	hidden := t.m.geo.Hidden
+	for _, r := range [][2]int{{b.gains, hidden}, {b.scales, b.width}, {b.add, hidden}} {
+		if r[0] < 0 {
+			continue
+		}
+		data := values[r[0] : r[0]+r[1]]
+		if r[0] == b.add {
+			data = slices.Clone(data)
+			for i := range data {
+				data[i] *= float32(b.unit)
+			}
+		}
+		x, err := t.m.dev.upload(data, r[1])
+		if err != nil {
+			free(out...)
+			return nil, err
+		}
+		out = append(out, x)
+	}
+	return out, nil
+}
+
+// scaled returns the rows of x [tokens, n] multiplied by 1 + by, [n].
+func scaled(x, by *Node) *Node { return Mul(x, InsertAxes(AddScalar(by, 1), 0)) }
+
+// scaledNorm returns the weights of a norm with its gains multiplied by 1 + by.
+func scaledNorm(norm, by *Node) *Node {
+	factor := AddScalar(by, 1)
+	if norm.Rank() == 1 {
+		return Mul(norm, factor)
+	}
+	gains := Mul(Slice(norm, AxisRange(0, 1)), InsertAxes(factor, 0))
+	return Concatenate([]*Node{gains, Slice(norm, AxisRange(1, 2))}, 0)
+}
+
+// plus returns the output bias of a block with its numbers, nil for none.
+func plus(bias *Node, numbers []*Node) *Node {
+	switch {
+	case len(numbers) < 3:
+		return bias
+	case bias == nil:
+		return numbers[2]
+	}
+	return Add(bias, numbers[2])
+}
+
+// Fold returns the re-fitted weights of a subnet with these numbers in place. spec must be what the tuned subnet was made of.
+func (t *Tuning) Fold(spec gguf.Subnet, values []float32) (gguf.Subnet, error) {
+	if len(values) != t.n {
+		return gguf.Subnet{}, fmt.Errorf("decoder: %d numbers to fold, want %d", len(values), t.n)
+	}
+	out := spec
+	out.Refit = make([]gguf.Refit, len(t.m.layers))
+	copy(out.Refit, spec.Refit)
+	for i := range t.blocks {
+		b := &t.blocks[i]
+		r, err := t.fold(b, out.Masks, out.Refit[b.layer], values)
+		if err != nil {
+			return gguf.Subnet{}, fmt.Errorf("layer %d: %w", b.layer, err)
+		}
+		out.Refit[b.layer] = r
+	}
+	return out, nil
+}
+
+func (t *Tuning) fold(b *tunedBlock, masks subnet.Masks, r gguf.Refit, values []float32) (gguf.Refit, error) {
+	m, hidden := t.m, t.m.geo.Hidden
+	norm, bias := t.s.mlp[b.layer].w.mlpNorm, t.s.mlp[b.layer].w.downBias
+	gains, matrix, added := &r.GM, &r.WD, &r.BD
+	kept := masks.Layer(b.layer).Channels.Indices()
+	order := allOf(len(kept)) // by input of the output matrix on the device, its kept column
+	if b.module == subnet.Attention {
+		norm, bias = t.s.attention[b.layer].w.attnNorm, t.s.attention[b.layer].w.oBias
+		gains, matrix, added = &r.GA, &r.WO, &r.BO
+		kept = masks.OColumns(b.layer)
+		order = m.layOutHeads(m.geo.Layers[b.layer], masks.Layer(b.layer), kept).refit
+	}
+	old, err := m.weights.Fetch(norm)
+	if err != nil {
+		return r, err
+	}
+	*gains = old[:hidden:hidden]
+	for i, v := range values[b.gains : b.gains+hidden] {
+		(*gains)[i] *= 1 + v
+	}
+	columns, err := t.output(b, kept, *matrix)
+	if err != nil {
+		return r, err
+	}
+	for j, column := range order {
+		if column < 0 {
+			continue
+		}
+		for row := range hidden {
+			columns[row*len(kept)+column] *= 1 + values[b.scales+j]
+		}
+	}
+	*matrix = columns
+	if b.add < 0 {
+		return r, nil
+	}
+	sum := make([]float32, hidden)
+	if bias != nil {
+		if sum, err = m.weights.Fetch(bias); err != nil {
+			return r, err
+		}
+	}
+	for i, v := range values[b.add : b.add+hidden] {
+		sum[i] += float32(b.unit) * v
+	}
+	*added = sum
+	return r, nil
+}
+
+// output returns a copy of the kept columns of the output matrix of a block, [hidden, kept].
+func (t *Tuning) output(b *tunedBlock, kept []int, refit []float32) ([]float32, error) {
+	if refit != nil {
+		return append([]float32(nil), refit...), nil
+	}
+	data, dims, err := t.m.Weights(b.layer, t.m.OutputMatrix(b.module))
+	if err != nil {
+		return nil, err
+	}
+	return columnsOf(data, dims[0], kept), nil
+}
