@@ -111,8 +111,8 @@ func fieldKey(path string) (key value, rest string, err error) {
 	if text == "" {
 		return nil, "", errors.New("empty attribute in format string")
 	}
-	if n, err := strconv.ParseInt(text, 10, 64); err == nil && path[0] == '[' {
-		return n, rest, nil
+	if n, err := strconv.ParseUint(text, 10, 63); err == nil && path[0] == '[' { // an index has digits alone
+		return int64(n), rest, nil
 	}
 	return text, rest, nil
 }
@@ -127,7 +127,8 @@ func (r *renderer) field(field string, a arguments, next *int, depth int) (strin
 	}
 	first, path := name[:end], name[end:]
 	var v value
-	index, err := strconv.Atoi(first)
+	number, err := strconv.ParseUint(first, 10, 31)
+	index := int(number)
 	switch {
 	case first == "":
 		if *next < 0 {
@@ -164,7 +165,7 @@ func (r *renderer) field(field string, a arguments, next *int, depth int) (strin
 		if v, err = r.item(v, key); err != nil {
 			return "", err
 		}
-		if u, ok := v.(undefined); ok {
+		if u, ok := v.(undefined); ok && path != "" {
 			return "", errors.New(u.problem)
 		}
 	}
