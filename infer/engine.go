@@ -50,6 +50,10 @@ type Model interface {
 	// family; Prompt.Warning names it. Control tokens that messages spell are text: only the template's own become tokens.
 	Prompt(ctx context.Context, messages []Message) (Prompt, error)
 
+	// PromptWith is Prompt for a conversation with tools, documents, calls of tools and their results. ErrTemplate is also the
+	// error of a template that renders nothing of the tools or documents, and of a built-in format, which has none.
+	PromptWith(ctx context.Context, c Conversation) (Prompt, error)
+
 	// Generate continues a prompt of at least one token, calling emit for every token as it is sampled. It stops at one of
 	// the model's end tokens, at one of s.Stop, after s.MaxTokens, when the context is full, when ctx is done, or with
 	// emit's error. Logits that are NaN or infinite are ErrNotFinite, here and in scoring. An end token is emitted as well, with the text held back until then, but not counted. The statistics

@@ -1,6 +1,7 @@
 package infer
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"time"
@@ -112,12 +113,30 @@ const (
 	System    = "system"
 	User      = "user"
 	Assistant = "assistant"
+	Tool      = "tool" // the result of a call
 )
 
 // Message is one turn of a conversation.
 type Message struct {
 	Role    string `json:"role"`
 	Content string `json:"content"`
+
+	// Of conversations with tools: the calls of an assistant's message; the call that a tool's message answers, and the tool's name.
+	Calls  []ToolCall `json:"calls,omitempty"`
+	CallID string     `json:"call_id,omitempty"`
+	Name   string     `json:"name,omitempty"`
+}
+
+// ToolCall is a call of a function. Arguments are a JSON object.
+type ToolCall struct {
+	ID, Name  string
+	Arguments json.RawMessage
+}
+
+// Conversation is what a chat template renders. Tools and documents are JSON objects, whose fields templates read.
+type Conversation struct {
+	Messages         []Message
+	Tools, Documents []json.RawMessage
 }
 
 // Prompt is a rendered conversation.

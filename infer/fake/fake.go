@@ -34,6 +34,9 @@ type Options struct {
 	// Logits, if set, may change the log-probabilities of the token after past, [vocabulary].
 	Logits func(past []int32, logits []float32)
 
+	// Template is the chat template that models claim to have; conversations are rendered as ChatML all the same.
+	Template string
+
 	// Files, if set, are the only paths that load: another one is a bad model, or missing where there is no such file.
 	Files []string
 }
@@ -144,7 +147,7 @@ func (e *Engine) Load(ctx context.Context, o infer.LoadOptions, progress func(fl
 			FileBytes: need.Weights, Params: int64(len(e.options.Text)) * order,
 			Layers: order, Hidden: 1, Vocab: vocab, TrainContext: trainContext, BOS: tokenBOS, EOS: tokenEnd, LongestToken: len("<|im_start|>"),
 			Context: o.Context, Threads: max(o.Threads, 1), FlashAttention: o.FlashAttention, KVType: kvType,
-			Engine: e.Name(), LoadTime: time.Millisecond, Needed: need,
+			ChatTemplate: e.options.Template, Engine: e.Name(), LoadTime: time.Millisecond, Needed: need,
 		},
 	}
 	m.threads = m.info.Threads

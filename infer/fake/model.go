@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -205,19 +206,31 @@ func check(tokens []int32) error {
 
 // Prompt implements [infer.Model]; the template is ChatML.
 func (m *Model) Prompt(ctx context.Context, messages []infer.Message) (infer.Prompt, error) {
+	return m.PromptWith(ctx, infer.Conversation{Messages: messages})
+}
+
+// PromptWith implements [infer.Model]. Tools, documents and calls are lines of JSON.
+func (m *Model) PromptWith(ctx context.Context, c infer.Conversation) (infer.Prompt, error) {
 	_, end, err := m.begin(ctx, "prompt", "prompt")
 	if err != nil {
 		return infer.Prompt{}, err
 	}
 	defer end()
-	return render(messages), nil
+	return render(c), nil
 }
 
 // render writes a conversation as ChatML.
-func render(messages []infer.Message) infer.Prompt {
+func render(c infer.Conversation) infer.Prompt {
 	var b strings.Builder
-	for _, msg := range messages {
-		fmt.Fprintf(&b, "<|im_start|>%s\n%s<|im_end|>\n", msg.Role, msg.Content)
+	for _, raw := range slices.Concat(c.Tools, c.Documents) {
+		fmt.Fprintf(&b, "<|im_start|>system\n%s<|im_end|>\n", raw)
+	}
+	for _, msg := range c.Messages {
+		fmt.Fprintf(&b, "<|im_start|>%s\n%s", msg.Role, msg.Content)
+		for _, call := range msg.Calls {
+			fmt.Fprintf(&b, "<tool_call>%s %s</tool_call>", call.Name, call.Arguments)
+		}
+		b.WriteString("<|im_end|>\n")
 	}
 	b.WriteString("<|im_start|>assistant\n")
 	return infer.Prompt{Text: b.String(), Tokens: tokenize(b.String(), true)}
@@ -228,7 +241,7 @@ func (m *Model) Chat(ctx context.Context, messages []infer.Message, s infer.Samp
 	if err := m.engine.fail("prompt"); err != nil {
 		return infer.GenStats{Stop: infer.StopAborted}, err
 	}
-	return m.run(ctx, "chat", render(messages).Tokens, s, emit)
+	return m.run(ctx, "chat", render(infer.Conversation{Messages: messages}).Tokens, s, emit)
 }
 
 // Generate implements [infer.Model].

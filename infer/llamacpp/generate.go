@@ -23,7 +23,7 @@ func (m *Model) Chat(ctx context.Context, messages []infer.Message, s infer.Samp
 		return infer.GenStats{Stop: infer.StopAborted}, err
 	}
 	defer end()
-	prompt, stops, err := m.prompt(ctx, p, messages)
+	prompt, stops, err := m.prompt(ctx, p, infer.Conversation{Messages: messages})
 	if err != nil {
 		return infer.GenStats{Stop: infer.StopAborted}, m.fail("chat", err)
 	}

@@ -4,11 +4,12 @@ package llamacpp
 
 import (
 	"fmt"
+	"slices"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/internal/chat"
 )
 
 // specials are tokens that are matched before text is split, by the first byte of their texts.
@@ -52,27 +53,19 @@ func (c *specials) at(text string) (found special, ok bool) {
 	return found, ok
 }
 
-// guard returns messages whose texts spell no control token: a mark, a character that no message contains, follows the first
-// character of each that they spelled. The mark is "" where there is none.
+// guard makes a conversation spell no control token: in.Mark puts a mark, a character that no text contains, behind the first
+// character of each that its texts spell. The mark is "" where there is none.
 //
-// Templates handle such a message as any other, and the tokens of the rendered text that have no mark are the template's own.
-func (c *specials) guard(messages []infer.Message) ([]infer.Message, string, error) {
-	spelled := false
-	for _, m := range messages {
-		spelled = spelled || c.spelled(m.Role) || c.spelled(m.Content)
+// Templates handle such a text as any other, and the tokens of the rendered text that have no mark are the template's own.
+func (c *specials) guard(in *chat.Input) (mark string, err error) {
+	texts, err := in.Texts()
+	if err != nil || !slices.ContainsFunc(texts, c.spelled) {
+		return "", err
 	}
-	if !spelled {
-		return messages, "", nil
+	if mark, err = unused(texts); err == nil {
+		in.Mark = func(text string) string { return c.marked(text, mark) }
 	}
-	mark, err := unused(messages)
-	if err != nil {
-		return nil, "", err
-	}
-	out := make([]infer.Message, len(messages))
-	for i, m := range messages {
-		out[i] = infer.Message{Role: c.marked(m.Role, mark), Content: c.marked(m.Content, mark)}
-	}
-	return out, mark, nil
+	return mark, err
 }
 
 func (c *specials) spelled(text string) bool {
@@ -99,24 +92,25 @@ func (c *specials) marked(text, mark string) string {
 	return b.String()
 }
 
-// unused returns a character for private use that no message contains.
-func unused(messages []infer.Message) (string, error) {
+// Rare ideographs: letters without case, which templates write as they are in texts, representations and JSON.
+const firstMark, lastMark = '\U00020000', '\U0002A6DF'
+
+// unused returns one of the characters for marks that no text contains.
+func unused(texts []string) (string, error) {
 	used := map[rune]bool{}
-	for _, m := range messages {
-		for _, text := range [...]string{m.Role, m.Content} {
-			for _, r := range text {
-				if unicode.Is(unicode.Co, r) {
-					used[r] = true
-				}
+	for _, text := range texts {
+		for _, r := range text {
+			if r >= firstMark && r <= lastMark {
+				used[r] = true
 			}
 		}
 	}
-	for r := rune(0xE000); r <= 0xF8FF; r++ {
+	for r := firstMark; r <= lastMark; r++ {
 		if !used[r] {
 			return string(r), nil
 		}
 	}
-	return "", fmt.Errorf("the messages contain every character for private use: %w", infer.ErrInvalid)
+	return "", fmt.Errorf("the messages contain every ideograph of Extension B: %w", infer.ErrInvalid)
 }
 
 // tokenizeGuarded converts the rendering of guarded messages to tokens: the template's own control tokens become single tokens,

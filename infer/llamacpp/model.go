@@ -315,23 +315,28 @@ func ask[Reply any](ctx context.Context, p *process, k kind, request any) (Reply
 
 // Prompt implements [infer.Model].
 func (m *Model) Prompt(ctx context.Context, messages []infer.Message) (infer.Prompt, error) {
+	return m.PromptWith(ctx, infer.Conversation{Messages: messages})
+}
+
+// PromptWith implements [infer.Model].
+func (m *Model) PromptWith(ctx context.Context, c infer.Conversation) (infer.Prompt, error) {
 	ctx, p, end, err := m.begin(ctx, "prompt")
 	if err != nil {
 		return infer.Prompt{}, err
 	}
 	defer end()
-	prompt, _, err := m.prompt(ctx, p, messages)
+	prompt, _, err := m.prompt(ctx, p, c)
 	return prompt, m.fail("prompt", err)
 }
 
 // prompt renders with the file's template or, where it has none, in a built-in format. Stops are texts that end a reply in that
 // format.
-func (m *Model) prompt(ctx context.Context, p *process, messages []infer.Message) (prompt infer.Prompt, stops []string, err error) {
-	if n, context := len(messages), m.Info().Context; n > context {
+func (m *Model) prompt(ctx context.Context, p *process, c infer.Conversation) (prompt infer.Prompt, stops []string, err error) {
+	if n, context := len(c.Messages), m.Info().Context; n > context {
 		return infer.Prompt{}, nil, fmt.Errorf("a conversation of %d messages, context of %d tokens: %w", n, context, infer.ErrContextFull)
 	}
 	reply, err := ask[promptReply](ctx, p, kindPrompt, promptRequest{
-		Template: m.plan.template, Source: filepath.Base(m.plan.options.Path), Marks: m.plan.marks, Format: m.plan.format, Messages: messages,
+		Template: m.plan.template, Source: filepath.Base(m.plan.options.Path), Marks: m.plan.marks, Format: m.plan.format, Conversation: c,
 	})
 	return infer.Prompt{Text: reply.Text, Tokens: reply.Tokens, Warning: reply.Warning}, reply.Stops, err
 }

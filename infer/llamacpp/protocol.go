@@ -239,7 +239,7 @@ type piecesReply struct {
 type promptRequest struct {
 	Template string // Jinja source; "" where the file has none
 	Source   string // the file's name, for errors
-	Messages []infer.Message
+	infer.Conversation
 
 	// Without a template: control tokens of the vocabulary, for llama.cpp's detection of a format, and the format of the
 	// model's family where that fails.

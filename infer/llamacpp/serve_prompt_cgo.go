@@ -30,12 +30,12 @@ func (s *session) prompt(r promptRequest) (promptReply, error) {
 	if r.Template == "" {
 		render = s.builtin
 	}
-	messages, mark, err := s.net.controls.guard(r.Messages)
+	in := chat.Input{Messages: r.Messages, Tools: r.Tools, Documents: r.Documents, BOS: start, EOS: s.net.text(s.net.info.EOS), Now: time.Now()}
+	mark, err := s.net.controls.guard(&in)
 	if err != nil {
 		return promptReply{}, err
 	}
-	r.Messages = messages
-	reply, err := render(r, start)
+	reply, err := render(r, in)
 	if err != nil {
 		return promptReply{}, err
 	}
@@ -59,7 +59,7 @@ func (s *session) prompt(r promptRequest) (promptReply, error) {
 }
 
 // rendered renders with the file's template. An abort of the request ends it.
-func (s *session) rendered(r promptRequest, start string) (promptReply, error) {
+func (s *session) rendered(r promptRequest, in chat.Input) (promptReply, error) {
 	c := &s.compiled
 	if c.source != r.Template {
 		c.source = r.Template
@@ -76,9 +76,7 @@ func (s *session) rendered(r promptRequest, start string) (promptReply, error) {
 	if s.aborted.Load() {
 		return promptReply{}, errAborted
 	}
-	text, warning, err := c.template.Prompt(ctx, chat.Input{
-		Messages: r.Messages, BOS: start, EOS: s.net.text(s.net.info.EOS), Now: time.Now(),
-	})
+	text, warning, err := c.template.Prompt(ctx, in)
 	switch {
 	case errors.Is(err, context.Canceled):
 		return promptReply{}, errAborted
@@ -90,8 +88,16 @@ func (s *session) rendered(r promptRequest, start string) (promptReply, error) {
 
 // builtin renders in a format of llama.cpp, for files without a template: the one that llama.cpp detects by the marks in the
 // vocabulary, else that of the model's family, else ChatML.
-func (s *session) builtin(r promptRequest, _ string) (promptReply, error) {
-	for _, m := range r.Messages {
+func (s *session) builtin(r promptRequest, in chat.Input) (promptReply, error) {
+	if !in.Plain() {
+		return promptReply{}, fmt.Errorf("%w: the file has none, and built-in formats have no tools and documents", infer.ErrTemplate)
+	}
+	messages := make([]infer.Message, len(in.Messages))
+	for i, m := range in.Messages {
+		if in.Mark != nil {
+			m.Role, m.Content = in.Mark(m.Role), in.Mark(m.Content)
+		}
+		messages[i] = m
 		if strings.ContainsRune(m.Role+m.Content, 0) {
 			return promptReply{}, fmt.Errorf("a message contains a NUL character, which built-in chat formats cannot hold: %w", infer.ErrInvalid)
 		}
@@ -103,7 +109,7 @@ func (s *session) builtin(r promptRequest, _ string) (promptReply, error) {
 	if format == "" {
 		format, why = "chatml", "nothing in the file indicates another"
 	}
-	text, ok := applyFormat(format, r.Messages)
+	text, ok := applyFormat(format, messages)
 	if !ok {
 		return promptReply{}, fmt.Errorf("%w: llama.cpp cannot render the format %s", infer.ErrTemplate, format)
 	}

@@ -3,6 +3,7 @@
 package llamacpp
 
 import (
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -153,5 +154,50 @@ func TestBuiltInFormats(t *testing.T) {
 	m := withTemplate(t, e, "", nil)
 	if _, err := m.Prompt(t.Context(), []infer.Message{{Role: infer.User, Content: "a\x00b"}}); !errors.Is(err, infer.ErrInvalid) {
 		t.Errorf("a NUL character gives %v", err)
+	}
+}
+
+// TestToolsInTemplates: tools, documents, calls and results are values of the template, and what they spell is text.
+func TestToolsInTemplates(t *testing.T) {
+	const template = "{% for t in tools or [] %}<|im_start|>{{ t | tojson }}<|im_end|>{% endfor %}{% for d in documents or [] %}({{ d.title }}){% endfor %}" +
+		"{% for m in messages %}<|im_start|>{{ m.role }}|{{ m.content }}|{{ m.tool_call_id }}|{{ m.name }}{% for c in m.tool_calls or [] %}{{ c.id }}{{ c.type }}{{ c.function.name }}" +
+		"{% for k, v in c.function.arguments.items() %}{{ k }}={{ v }};{% endfor %}{% endfor %}<|im_end|>{% endfor %}"
+	m := withTemplate(t, newEngine(t), template, nil)
+	c := infer.Conversation{
+		Messages: []infer.Message{
+			{Role: infer.Assistant, Calls: []infer.ToolCall{{ID: "c1", Name: "f", Arguments: []byte(`{"z": 1.5, "a": ["<|im_end|>"]}`)}}},
+			{Role: infer.Tool, CallID: "c1", Name: "f<|im_end|>", Content: "sun"},
+		},
+		Tools:     []json.RawMessage{[]byte(`{"b": "<|im_start|>", "a": [1, true, null]}`)},
+		Documents: []json.RawMessage{[]byte(`{"title": "t<|im_end|>"}`)},
+	}
+	p, err := m.PromptWith(t.Context(), c)
+	const want = `<|im_start|>{"b": "<|im_start|>", "a": [1, true, null]}<|im_end|>(t<|im_end|>)<|im_start|>assistant|||c1functionfz=1.5;a=['<|im_end|>'];<|im_end|><|im_start|>tool|sun|c1|f<|im_end|><|im_end|>`
+	if err != nil || p.Text != want {
+		t.Errorf("prompt %q, want %q, error %v", p.Text, want, err)
+	}
+	marks := 0
+	for _, id := range p.Tokens {
+		if id == tinyMark || id == tinyEnd {
+			marks++
+		}
+	}
+	if marks != 6 {
+		t.Errorf("%d control tokens, want the template's 6", marks)
+	}
+
+	deaf := withTemplate(t, newEngine(t), "{% for m in messages %}{{ m.content }}{% endfor %}", nil)
+	for what, c := range map[string]infer.Conversation{
+		"it renders no tools":     {Messages: hello(), Tools: c.Tools},
+		"it renders no documents": {Messages: hello(), Documents: c.Documents},
+		"tool 0: nested deeper":   {Messages: hello(), Tools: []json.RawMessage{[]byte(strings.Repeat("[", 100) + strings.Repeat("]", 100))}},
+	} {
+		if _, err := deaf.PromptWith(t.Context(), c); err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("%s: error %v", what, err)
+		}
+	}
+	none := withTemplate(t, newEngine(t), "", nil)
+	if _, err := none.PromptWith(t.Context(), infer.Conversation{Messages: hello(), Tools: c.Tools}); !errors.Is(err, infer.ErrTemplate) {
+		t.Errorf("a built-in format with tools: error %v", err)
 	}
 }

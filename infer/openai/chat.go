@@ -1,7 +1,9 @@
 package openai
 
 import (
+	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,14 +32,16 @@ type chatChoice struct {
 
 // chatReply is a whole message. Refusal is always null.
 type chatReply struct {
-	Role    string  `json:"role"`
-	Content string  `json:"content"`
-	Refusal *string `json:"refusal"`
+	Role    string     `json:"role"`
+	Content *string    `json:"content"` // null beside calls without a text
+	Refusal *string    `json:"refusal"`
+	Calls   []toolCall `json:"tool_calls,omitempty"`
 }
 
 type chatContent struct {
-	Role    string `json:"role,omitempty"`
-	Content string `json:"content"`
+	Role    string     `json:"role,omitempty"`
+	Content string     `json:"content"`
+	Calls   []toolCall `json:"tool_calls,omitempty"`
 }
 
 // chatProbs are log-probabilities as chat completions have them.
@@ -74,12 +78,16 @@ func (h *Handler) chat(w http.ResponseWriter, r *http.Request, request chatReque
 	if request.LogProbs {
 		s.LogProbs, s.TopLogProbs = true, request.TopLogProbs
 	}
-	messages, size := make([]infer.Message, len(request.Messages)), 0
-	for i, m := range request.Messages {
-		messages[i] = m
-		size += len(m.Content)
+	form := formOf(h.model.Info().ChatTemplate)
+	if err := request.checkTools(form); err != nil {
+		return err
 	}
-	if err := h.fits("the messages have", size); err != nil {
+	conversation := infer.Conversation{Messages: request.Messages, Documents: request.Documents}
+	if request.withTools() {
+		conversation.Tools = request.Tools.objects
+		s.LogProbs = true // for the texts of control tokens
+	}
+	if err := h.fits("the messages have", conversationSize(conversation)); err != nil {
 		return err
 	}
 	response := chatResponse{ID: h.newID("chatcmpl"), Object: "chat.completion", Created: time.Now().Unix(), Model: h.options.Name}
@@ -89,41 +97,65 @@ func (h *Handler) chat(w http.ResponseWriter, r *http.Request, request chatReque
 		part.Object, part.Choices = "chat.completion.chunk", []chatChoice{c}
 		return out.event(part)
 	}
-	var text strings.Builder
+	var text, whole strings.Builder // whole has control tokens of calls, too
 	var probs *chatProbs
 	if request.LogProbs {
 		probs = &chatProbs{Content: []chatProb{}}
 	}
 	role := infer.Assistant // in the first delta only
-	stats, err := h.model.Chat(out.traced(r.Context()), messages, s, func(t infer.Token) error {
+	emit := func(t infer.Token) error {
 		text.WriteString(t.Text)
+		whole.WriteString(t.Text)
+		if t.Control && slices.Contains(form.marks(), t.Piece) {
+			whole.WriteString(t.Piece)
+		}
 		var own *chatProbs
 		if request.LogProbs {
 			own = &chatProbs{Content: []chatProb{chatProbOf(t)}}
 			probs.Content = append(probs.Content, own.Content...)
 		}
-		if !request.Stream || (t.Text == "" && own == nil) {
+		if !request.Stream || conversation.Tools != nil || (t.Text == "" && own == nil) {
 			return nil
 		}
 		delta := &chatContent{Role: role, Content: t.Text}
 		role = ""
 		return chunk(chatChoice{Delta: delta, LogProbs: own})
-	})
+	}
+	stats, err := h.converse(out.traced(r.Context()), conversation, s, emit)
 	if err != nil {
 		return out.fail(err)
+	}
+	content, reason := text.String(), finish(stats.Stop)
+	var calls []toolCall
+	if conversation.Tools != nil {
+		if rest, found := form.calls(whole.String(), request.Tools.names); len(found) > 0 {
+			content, calls = rest, h.answered(found, request.Stream)
+			if stats.Stop != infer.StopLength && stats.Stop != infer.StopContext {
+				called := "tool_calls"
+				reason = &called
+			}
+		}
 	}
 	response.Warning = stats.Warning
 	used := &usage{}
 	used.add(stats.PromptTokens, stats.Tokens)
 	if !request.Stream {
 		response.Usage = used
-		response.Choices = []chatChoice{{
-			Message: &chatReply{Role: infer.Assistant, Content: text.String()}, LogProbs: probs, Finish: finish(stats.Stop),
-		}}
+		reply := &chatReply{Role: infer.Assistant, Content: &content, Calls: calls}
+		if content == "" && calls != nil {
+			reply.Content = nil
+		}
+		response.Choices = []chatChoice{{Message: reply, LogProbs: probs, Finish: reason}}
 		send(w, http.StatusOK, response)
 		return nil
 	}
-	if err := chunk(chatChoice{Delta: &chatContent{Role: role}, Finish: finish(stats.Stop)}); err != nil {
+	if conversation.Tools != nil { // calls are known at the end of a reply, so it is sent at once
+		if err := chunk(chatChoice{Delta: &chatContent{role, content, calls}, LogProbs: probs}); err != nil {
+			return nil // the client has disconnected
+		}
+		role = ""
+	}
+	if err := chunk(chatChoice{Delta: &chatContent{Role: role}, Finish: reason}); err != nil {
 		return nil // the client has disconnected
 	}
 	if request.StreamOptions.IncludeUsage {
@@ -150,4 +182,33 @@ func oneProb(piece string, logProb float64) topProb {
 		p.Bytes = append(p.Bytes, int(b))
 	}
 	return p
+}
+
+// converse is infer's Chat, with tools and documents where there are some.
+func (h *Handler) converse(ctx context.Context, c infer.Conversation, s infer.Sampling, emit func(infer.Token) error) (infer.GenStats, error) {
+	if c.Tools == nil && c.Documents == nil {
+		return h.model.Chat(ctx, c.Messages, s, emit)
+	}
+	prompt, err := h.model.PromptWith(ctx, c)
+	if err != nil {
+		return infer.GenStats{}, err
+	}
+	stats, err := h.model.Generate(ctx, prompt.Tokens, s, emit)
+	stats.Warning = prompt.Warning
+	return stats, err
+}
+
+// conversationSize returns the bytes of all texts.
+func conversationSize(c infer.Conversation) int {
+	size := 0
+	for _, m := range c.Messages {
+		size += len(m.Content)
+		for _, call := range m.Calls {
+			size += len(call.Name) + len(call.Arguments)
+		}
+	}
+	for _, raw := range slices.Concat(c.Tools, c.Documents) {
+		size += len(raw)
+	}
+	return size
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -102,7 +103,8 @@ type completer struct {
 	sampling infer.Sampling
 	index    int
 	emit     func(completionChoice) error // sends a part, when streaming
-	offset   int                          // of the next token in the text, in bytes
+	offset   int                          // of the next token in the text, in characters
+	part     []byte                       // of the character before offset, where a token ended inside it
 }
 
 func (c *completer) run(ctx context.Context, u *usage) (completionChoice, error) {
@@ -149,7 +151,8 @@ func (c *completer) run(ctx context.Context, u *usage) (completionChoice, error)
 	return choice, nil
 }
 
-// tokens returns the tokens of the prompt. A text gets the model's start token, and special tokens in it are recognised.
+// tokens returns the tokens of the prompt. A text gets the model's start token; special tokens that it spells are recognised if the
+// request has parse_special, and are text otherwise.
 func (c *completer) tokens(ctx context.Context) ([]int32, error) {
 	if c.request.Prompt.tokens != nil {
 		return c.request.Prompt.tokens[c.index], nil
@@ -158,7 +161,14 @@ func (c *completer) tokens(ctx context.Context) ([]int32, error) {
 	if err := c.h.fits(fmt.Sprintf("prompt %d has", c.index), len(text)); err != nil {
 		return nil, err
 	}
-	return c.h.model.Tokenize(ctx, text, true)
+	if c.request.ParseSpecial {
+		return c.h.model.Tokenize(ctx, text, true)
+	}
+	ids, err := c.h.model.Tokenize(ctx, text, false)
+	if info := c.h.model.Info(); info.AddBOS && info.BOS >= 0 && err == nil {
+		ids = slices.Insert(ids, 0, info.BOS)
+	}
+	return ids, err
 }
 
 // echo returns the text of the prompt and, if requested, the log-probabilities of its tokens.
@@ -240,9 +250,23 @@ func (c *completer) add(p *textProbs, piece string, control bool, logProb *float
 	p.Tokens = append(p.Tokens, clean(piece))
 	p.LogProbs = append(p.LogProbs, logProb)
 	p.Top = append(p.Top, top)
-	p.Offsets = append(p.Offsets, c.offset)
-	if !control {
-		c.offset += len(piece)
+	if control {
+		p.Offsets = append(p.Offsets, c.offset)
+		return
+	}
+	at := c.offset
+	if len(c.part) > 0 {
+		at-- // the token goes on with a character that one before it has begun
+	}
+	p.Offsets = append(p.Offsets, at)
+	for _, b := range []byte(piece) {
+		if utf8.RuneStart(b) || len(c.part) == 0 {
+			c.offset++
+			c.part = c.part[:0]
+		}
+		if c.part = append(c.part, b); utf8.FullRune(c.part) {
+			c.part = c.part[:0]
+		}
 	}
 }
 

@@ -310,10 +310,15 @@ func TestRefusals(t *testing.T) {
 		{"/v1/completions", `{"prompt":["x","y"],"stream":true}`, 400, "streamed"},
 		{"/v1/completions", `{"prompt":"x","stop":[` + strings.TrimSuffix(strings.Repeat(`"a",`, 17), ",") + `]}`, 400, "stop"},
 		{"/v1/chat/completions", `{"messages":[]}`, 400, "messages"},
-		{"/v1/chat/completions", `{"messages":[{"role":"tool","content":"x"}]}`, 400, "role"},
+		{"/v1/chat/completions", `{"messages":[{"role":"function","content":"x"}]}`, 400, "role"},
 		{"/v1/chat/completions", `{"messages":[{"role":"user","content":[{"type":"image_url"}]}]}`, 400, "image_url"},
 		{"/v1/chat/completions", `{"messages":[{"role":"user","content":7}]}`, 400, "content"},
-		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"tools":[{"type":"function"}]}`, 400, "tools"},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"tools":[{"type":"function","function":{"name":"f"}}]}`, 400, "tools are not supported for this model"},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"tools":[{"type":"web_search"}]}`, 400, "web_search"},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"tool_choice":"required"}`, 400, "tool_choice must be auto or none"},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"tool_choice":{"type":"function"}}`, 400, "tool_choice must be auto or none"},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"parallel_tool_calls":false}`, 400, "parallel_tool_calls must be true"},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"functions":[{}]}`, 400, "tools are"},
 		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"response_format":{"type":"json_object"}}`, 400, "json_object"},
 		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"top_logprobs":2}`, 400, "logprobs"},
 		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"max_tokens":0}`, 400, "max_tokens"},
@@ -343,7 +348,9 @@ func FuzzRequests(f *testing.F) {
 	f.Add(true, `{"messages":[{"role":"user","content":"x"}],"max_tokens":2,"logprobs":true,"stop":["a"]}`)
 	f.Add(false, `{"prompt":[1,2],"max_tokens":2,"logprobs":3,"echo":true}`)
 	f.Add(false, `{"prompt":"x","stream":true,"max_tokens":1}`)
-	e := fake.New(fake.Options{})
+	f.Add(true, `{"messages":[{"role":"assistant","tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{\"a\":[1]}"}}]},`+
+		`{"role":"tool","tool_call_id":"1","content":"x"}],"tools":[{"type":"function","function":{"name":"f","parameters":{}}}],"documents":[{"a":1}],"max_tokens":2}`)
+	e := fake.New(fake.Options{Template: "<tool_call> tools"})
 	defer e.Close()
 	m, err := e.Load(context.Background(), infer.Defaults("toy.gguf"), nil)
 	if err != nil {

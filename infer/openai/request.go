@@ -145,6 +145,9 @@ type completionRequest struct {
 	Echo     bool     `json:"echo"`
 	Suffix   string   `json:"suffix"`
 	BestOf   *int     `json:"best_of"`
+
+	// ParseSpecial makes special tokens that the prompt spells tokens; an extension.
+	ParseSpecial bool `json:"parse_special"`
 }
 
 func (r completionRequest) check() error {
@@ -172,7 +175,10 @@ type chatRequest struct {
 	MaxCompletionTokens *int            `json:"max_completion_tokens"`
 	LogProbs            bool            `json:"logprobs"`
 	TopLogProbs         int             `json:"top_logprobs"`
-	Tools               json.RawMessage `json:"tools"`
+	Tools               tools           `json:"tools"`
+	ToolChoice          json.RawMessage `json:"tool_choice"`
+	ParallelCalls       *bool           `json:"parallel_tool_calls"`
+	Documents           documents       `json:"documents"` // an extension
 	Functions           json.RawMessage `json:"functions"`
 	ResponseFormat      *struct {
 		Type string `json:"type"`
@@ -187,16 +193,14 @@ func (r chatRequest) check() error {
 		return bad("top_logprobs must be from 0 to %d", maxTopLogProbs)
 	case r.TopLogProbs > 0 && !r.LogProbs:
 		return bad("top_logprobs needs logprobs")
-	case given(r.Tools) && !bytes.Equal(r.Tools, []byte("[]")) || given(r.Functions) && !bytes.Equal(r.Functions, []byte("[]")):
-		return bad("tools are not supported")
 	case r.ResponseFormat != nil && r.ResponseFormat.Type != "text":
 		return bad("response_format %q is not supported", r.ResponseFormat.Type)
 	}
 	for i, m := range r.Messages {
 		switch m.Role {
-		case infer.System, infer.User, infer.Assistant:
+		case infer.System, infer.User, infer.Assistant, infer.Tool:
 		default:
-			return wrong(fmt.Sprintf("messages[%d].role", i), "system, developer, user or assistant, not "+strconv.Quote(m.Role))
+			return wrong(fmt.Sprintf("messages[%d].role", i), "system, developer, user, assistant or tool, not "+strconv.Quote(m.Role))
 		}
 	}
 	return nil
@@ -237,6 +241,9 @@ func decodeMessage(data json.RawMessage, at string) (infer.Message, error) {
 	var raw struct {
 		Role    json.RawMessage `json:"role"`
 		Content json.RawMessage `json:"content"`
+		Calls   json.RawMessage `json:"tool_calls"`
+		CallID  json.RawMessage `json:"tool_call_id"`
+		Name    json.RawMessage `json:"name"`
 	}
 	if data[0] != '{' || json.Unmarshal(data, &raw) != nil {
 		return m, wrong(at, "an object")
@@ -246,6 +253,21 @@ func decodeMessage(data json.RawMessage, at string) (infer.Message, error) {
 	}
 	if m.Role == "developer" {
 		m.Role = infer.System // the newer name of the same
+	}
+	for _, f := range []struct {
+		name string
+		raw  json.RawMessage
+		to   *string
+	}{{"tool_call_id", raw.CallID, &m.CallID}, {"name", raw.Name, &m.Name}} {
+		if given(f.raw) && json.Unmarshal(f.raw, f.to) != nil {
+			return m, wrong(at+"."+f.name, "a string")
+		}
+	}
+	if given(raw.Calls) && m.Role == infer.Assistant {
+		var err error
+		if m.Calls, err = decodeCalls(raw.Calls, at+".tool_calls"); err != nil {
+			return m, err
+		}
 	}
 	at += ".content"
 	if !given(raw.Content) {

@@ -35,6 +35,17 @@ var requestRules = []struct {
 	{"chat", "top_logprobs", "an integer", []string{`"1"`, `1.5`, `true`}},
 	{"chat", "response_format", "an object", []string{`"text"`, `5`}},
 	{"chat", "response_format.type", "a string", []string{`5`}},
+	{"chat", "tools", "an array of tools", []string{`"x"`, `{}`, `5`}},
+	{"chat", "tools[0]", "an object", []string{`"x"`, `5`, `null`}},
+	{"chat", "tools[0].type", "a string", []string{`5`, `null`}},
+	{"chat", "tools[0].function", "an object", []string{`5`, `"x"`, `null`}},
+	{"chat", "tools[0].function.name", "a string", []string{`5`, `null`}},
+	{"chat", "parallel_tool_calls", "a boolean", []string{`1`, `"x"`}},
+	{"chat", "documents", "an array of objects", []string{`5`, `{}`}},
+	{"chat", "messages[0].tool_call_id", "a string", []string{`5`}},
+	{"chat", "messages[0].tool_calls", "an array of tool calls", []string{`5`, `{}`}},
+	{"chat", "messages[0].tool_calls[0].function.arguments", "a JSON object", []string{`"x"`, `"[]"`, `"{"`}},
+	{"text", "parse_special", "a boolean", []string{`1`}},
 	{"text", "prompt", "a string, an array of strings, an array of tokens or an array of arrays of tokens", []string{`5`, `{}`, `[true]`, `["a",5]`, `[[1],"a"]`, `[1.5]`}},
 	{"text", "logprobs", "an integer", []string{`true`, `"1"`}},
 	{"text", "echo", "a boolean", []string{`1`, `"x"`}},
@@ -87,16 +98,24 @@ func requestBody(kind, field, value string) string {
 	case kind == "chat" && strings.HasPrefix(field, "messages"):
 		for path, form := range map[string]string{
 			"messages": `{"messages":%s}`, "messages[0]": `{"messages":[%s]}`,
-			"messages[0].role":            `{"messages":[{"role":%s,"content":"x"}]}`,
-			"messages[0].content":         `{"messages":[{"role":"user","content":%s}]}`,
-			"messages[0].content[0]":      `{"messages":[{"role":"user","content":[%s]}]}`,
-			"messages[0].content[0].type": `{"messages":[{"role":"user","content":[{"type":%s,"text":"x"}]}]}`,
-			"messages[0].content[0].text": `{"messages":[{"role":"user","content":[{"type":"text","text":%s}]}]}`,
+			"messages[0].role":                             `{"messages":[{"role":%s,"content":"x"}]}`,
+			"messages[0].content":                          `{"messages":[{"role":"user","content":%s}]}`,
+			"messages[0].content[0]":                       `{"messages":[{"role":"user","content":[%s]}]}`,
+			"messages[0].content[0].type":                  `{"messages":[{"role":"user","content":[{"type":%s,"text":"x"}]}]}`,
+			"messages[0].content[0].text":                  `{"messages":[{"role":"user","content":[{"type":"text","text":%s}]}]}`,
+			"messages[0].tool_call_id":                     `{"messages":[{"role":"tool","content":"x","tool_call_id":%s}]}`,
+			"messages[0].tool_calls":                       `{"messages":[{"role":"assistant","tool_calls":%s}]}`,
+			"messages[0].tool_calls[0].function.arguments": `{"messages":[{"role":"assistant","tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":%s}}]}]}`,
 		} {
 			if path == field {
 				return fmt.Sprintf(form, value)
 			}
 		}
+	case strings.HasPrefix(field, "tools["):
+		form := map[string]string{
+			"tools[0]": `%s`, "tools[0].type": `{"type":%s}`, "tools[0].function": `{"type":"function","function":%s}`, "tools[0].function.name": `{"type":"function","function":{"name":%s}}`,
+		}[field]
+		return `{"messages":[{"role":"user","content":"x"}],"tools":[` + fmt.Sprintf(form, value) + `]}`
 	case field == "prompt":
 		return `{"prompt":` + value + `}`
 	}
@@ -251,7 +270,7 @@ func (r *recorder) Write(b []byte) (int, error) { return r.body.Write(b) }
 // TestControlTokensInCompletions: control tokens of a prompt are names among its tokens, and no part of its text.
 func TestControlTokensInCompletions(t *testing.T) {
 	s, _ := serve(t, Options{}, fake.Options{})
-	_, got := call(t, s, "POST", "/v1/completions", `{"prompt":"<|im_start|>ab","max_tokens":0,"echo":true,"logprobs":0}`)
+	_, got := call(t, s, "POST", "/v1/completions", `{"prompt":"<|im_start|>ab","max_tokens":0,"echo":true,"logprobs":0,"parse_special":true}`)
 	if text := at(t, got, "choices", 0, "text"); text != "ab" {
 		t.Errorf("text %q", text)
 	}
@@ -259,6 +278,15 @@ func TestControlTokensInCompletions(t *testing.T) {
 		t.Errorf("tokens %v", names)
 	}
 	if offsets := at(t, got, "choices", 0, "logprobs", "text_offset").([]any); !slices.Equal(offsets, []any{0.0, 0.0, 1.0}) {
+		t.Errorf("offsets %v", offsets)
+	}
+	_, got = call(t, s, "POST", "/v1/completions", `{"prompt":"<|im_end|>","max_tokens":0,"echo":true,"logprobs":0}`)
+	if text := at(t, got, "choices", 0, "text"); text != "<|im_end|>" || len(at(t, got, "choices", 0, "logprobs", "tokens").([]any)) != len("<|im_end|>") {
+		t.Errorf("what a prompt spells without parse_special: %v", got)
+	}
+	// Offsets count characters; a token inside a character is at that character.
+	_, got = call(t, s, "POST", "/v1/completions", `{"prompt":"aé世b","max_tokens":0,"echo":true,"logprobs":0}`)
+	if offsets := at(t, got, "choices", 0, "logprobs", "text_offset").([]any); !slices.Equal(offsets, []any{0.0, 1.0, 1.0, 2.0, 2.0, 2.0, 3.0}) {
 		t.Errorf("offsets %v", offsets)
 	}
 }

@@ -24,7 +24,11 @@ func (a *app) serveAPICommand() *cobra.Command {
 		Use:   "serve-api [MODEL]",
 		Short: "Serve a model or a subnet over an OpenAI-compatible API",
 		Long: "Chat and text completions with streaming and log-probabilities, and the list of models, for any client including\n" +
-			"lm-evaluation-harness. Beyond loopback a key is required: in $" + keyVariable + " or in a file.",
+			"lm-evaluation-harness. Beyond loopback a key is required: in $" + keyVariable + " or in a file.\n\n" +
+			"Chats can have tools where the model's chat template renders them and shows how the model calls them: <tool_call> (Qwen, Hermes),\n" +
+			"[TOOL_CALLS] (Mistral) or an object with parameters (Llama 3). A stream with tools is sent in one piece. tool_choice is auto or none.\n\n" +
+			"Fields beyond OpenAI's: top_k, min_p, repeat_penalty; documents, for templates that render them; and for text completions parse_special,\n" +
+			"which makes control tokens that the prompt spells tokens. Without it they are text, as they always are in messages.",
 		Example: "  lathe serve-api small.gguf\n  LATHE_API_KEY=… lathe serve-api --subnet s3 --listen :8080",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -4,6 +4,7 @@ package chat
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -29,9 +30,13 @@ type Template struct {
 
 // Input holds the variables of a template.
 type Input struct {
-	Messages []infer.Message
-	BOS, EOS string    // texts of the start and end tokens
-	Now      time.Time // for strftime_now
+	Messages         []infer.Message
+	Tools, Documents []json.RawMessage // objects
+	BOS, EOS         string            // texts of the start and end tokens
+	Now              time.Time         // for strftime_now
+
+	// Mark changes the texts of messages, tools and documents before the template sees them. It may be nil.
+	Mark func(string) string
 }
 
 // Parse compiles a template. An error names the line of the template's source.
@@ -59,10 +64,32 @@ func Render(ctx context.Context, template string, in Input) (string, error) {
 	return text, described(err)
 }
 
-// Prompt renders the conversation, ready for the assistant's answer. Where the template refuses a system message and its family
+// Prompt renders the conversation, ready for the assistant's answer. It is an error if the text is the same without the tools or the
+// documents. Where the template refuses a system message and its family
 // puts one into the first user message, Prompt does so, and warning contains the template's reason. An error is the reason of a
 // template that refuses the conversation, an error of evaluation with its line, an exceeded bound, or the context's error.
 func (t *Template) Prompt(ctx context.Context, in Input) (text, warning string, err error) {
+	text, warning, err = t.prompt(ctx, in)
+	for _, extra := range []struct {
+		what  string
+		there bool
+		less  func(*Input)
+	}{
+		{"tools", len(in.Tools) > 0, func(in *Input) { in.Tools = nil }}, {"documents", len(in.Documents) > 0, func(in *Input) { in.Documents = nil }},
+	} {
+		if !extra.there || err != nil {
+			continue
+		}
+		less := in
+		extra.less(&less)
+		if other, _, failed := t.prompt(ctx, less); failed == nil && other == text {
+			return "", "", fmt.Errorf("it renders no %s: the model would not know of them", extra.what)
+		}
+	}
+	return text, warning, err
+}
+
+func (t *Template) prompt(ctx context.Context, in Input) (text, warning string, err error) {
 	text, err = t.render(ctx, in)
 	if err != nil && t.merges && refused(err) {
 		if merged, ok := mergeSystem(in.Messages); ok {
@@ -92,21 +119,18 @@ func described(err error) error {
 func (t *Template) render(ctx context.Context, in Input) (string, error) {
 	limited, cancel := context.WithTimeout(ctx, maxTime)
 	defer cancel()
-	messages := make([]any, len(in.Messages))
-	for i, m := range in.Messages {
-		messages[i] = []jinja.Pair{{Key: "role", Value: m.Role}, {Key: "content", Value: m.Content}}
+	variables, err := in.variables()
+	if err != nil {
+		return "", err
 	}
 	text, err := t.compiled.Render(limited, jinja.Input{
-		Variables: []jinja.Pair{
-			{Key: "messages", Value: messages},
-			{Key: "bos_token", Value: in.BOS},
-			{Key: "eos_token", Value: in.EOS},
-			{Key: "add_generation_prompt", Value: true},
-			{Key: "tools", Value: nil},
-			{Key: "documents", Value: nil},
-		},
+		Variables: append(variables,
+			jinja.Pair{Key: "bos_token", Value: in.BOS},
+			jinja.Pair{Key: "eos_token", Value: in.EOS},
+			jinja.Pair{Key: "add_generation_prompt", Value: true},
+		),
 		Now:    in.Now,
-		Limits: jinja.Limits{Steps: stepsBase + stepsPerMessage*int64(len(messages)), Output: maxText},
+		Limits: jinja.Limits{Steps: stepsBase + stepsPerMessage*int64(len(in.Messages)), Output: maxText},
 	})
 	if err != nil && ctx.Err() == nil && limited.Err() != nil {
 		err = fmt.Errorf("%w: more than %v", jinja.ErrLimit, maxTime)
