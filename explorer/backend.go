@@ -89,7 +89,14 @@ type ScoreRequest struct {
 	Engine  string // EngineDecoder or EngineLlama; "" is EngineDecoder
 	Type    string // tensor type of the file that EngineLlama scores; "" as the source
 	BOS     string // where start tokens are: BOSAuto, BOSEvery, BOSFirst or BOSNone; "" is BOSAuto
+	Stride  int    // tokens from one window to the next; 0 is all of a window
+	// Against is what to compare the distributions with: AgainstDense for the model as it is, or the path of a model file with the same
+	// vocabulary; "" compares with nothing.
+	Against string
 }
+
+// AgainstDense compares with the dense model.
+const AgainstDense = string(DenseID)
 
 // What can score a subnet: the graphs that search and reform compute with, or the engine that runs exported files.
 const (
@@ -138,4 +145,7 @@ type Exporter interface {
 // A Runner loads model files into an engine for chat and benchmarks.
 type Runner interface {
 	Load(ctx context.Context, o infer.LoadOptions, progress func(float64)) (infer.Model, error)
+	// Others returns how many processors other programs keep busy now, and how many there are. It may take a second. known is
+	// false where the system does not report it, and once ctx is done.
+	Others(ctx context.Context) (busy float64, of int, known bool)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,30 +14,67 @@ import (
 	"github.com/lathe-llm/lathe/infer"
 )
 
-// The defaults of benchmark settings.
+// The defaults of benchmark settings are those of llama-bench.
 const (
-	defaultGenerate = 64
-	defaultRepeats  = 3
+	defaultPrompt   = 512
+	defaultGenerate = 128
 	maxBenchRows    = 200
 )
 
-func (c StartBench) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
-	set := c.Settings
+// Check returns ErrInvalid if a setting is out of range. Zero settings are the defaults.
+func (set BenchSettings) Check() error { return set.complete() }
+
+// complete fills in the defaults and checks the settings.
+func (set *BenchSettings) complete() error {
 	if len(set.Subnets) == 0 {
 		set.Subnets = []SubnetID{DenseID}
 	}
 	if len(set.Prompt) == 0 {
-		set.Prompt = []int{128, 512}
+		set.Prompt = []int{defaultPrompt}
+	}
+	if len(set.Depth) == 0 {
+		set.Depth = []int{0}
 	}
 	if set.Generate == 0 {
 		set.Generate = defaultGenerate
 	}
 	if set.Repeats == 0 {
-		set.Repeats = defaultRepeats
+		set.Repeats = infer.DefaultRepeats
 	}
-	if set.Generate < 1 || set.Repeats < 1 || slices.Min(set.Prompt) < 1 || set.Threads < 0 || len(set.Subnets)*len(set.Prompt) > maxBenchRows {
-		return Receipt{}, fmt.Errorf("%w: %d prompts on %d subnets, %d tokens generated, %d repeats, %d threads",
-			ErrInvalid, len(set.Prompt), len(set.Subnets), set.Generate, set.Repeats, set.Threads)
+	if set.Generate < 1 || set.Repeats < 1 || slices.Min(set.Prompt) < 1 || slices.Min(set.Depth) < 0 || len(set.Subnets)*len(set.tests()) > maxBenchRows {
+		return fmt.Errorf("%w: %d subnets, prompts of %d tokens, depths of %d, %d tokens generated, %d repeats: at most %d tests of at least a token",
+			ErrInvalid, len(set.Subnets), set.Prompt, set.Depth, set.Generate, set.Repeats, maxBenchRows)
+	}
+	if err := set.load("").Validate(); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return nil
+}
+
+// tests returns the tests of each subnet, in llama-bench's order.
+func (set *BenchSettings) tests() []infer.BenchTest {
+	var tests []infer.BenchTest
+	for _, depth := range set.Depth {
+		for _, p := range set.Prompt {
+			tests = append(tests, infer.BenchTest{Prompt: p, Depth: depth})
+		}
+		tests = append(tests, infer.BenchTest{Gen: set.Generate, Depth: depth})
+	}
+	return tests
+}
+
+// load returns how the file of a subnet is loaded.
+func (set *BenchSettings) load(path string) infer.LoadOptions {
+	o := infer.Defaults(path)
+	o.Threads, o.GPULayers, o.Batch, o.KVType, o.FlashAttention = set.Threads, set.GPULayers, set.Batch, set.KVType, !set.NoFlashAttention
+	o.Context = slices.Max(set.Depth) + max(slices.Max(set.Prompt), set.Generate)
+	return o
+}
+
+func (c StartBench) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+	set := c.Settings
+	if err := set.complete(); err != nil {
+		return Receipt{}, err
 	}
 	var id BenchID
 	err := e.record(ctx, a, func(s *Snapshot) ([]record, error) {
@@ -48,11 +84,10 @@ func (c StartBench) do(ctx context.Context, e *Exploration, a Actor) (Receipt, e
 			if _, err := s.Masks(subnet); err != nil {
 				return nil, err
 			}
-			for _, p := range set.Prompt {
+			for _, t := range set.tests() {
 				newest := s.Newest(subnet)
-				b.Rows = append(b.Rows, BenchRow{
-					Subnet: subnet, Label: s.label(subnet), Prompt: p, Pending: true, Perplexity: newest.Perplexity, Relative: newest.Relative(),
-				})
+				row := BenchRow{Subnet: subnet, Label: s.label(subnet), Pending: true, Perplexity: newest.Perplexity, Relative: newest.Relative()}
+				b.Rows = append(b.Rows, row.withTest(t))
 			}
 		}
 		return []record{{Bench: &b}}, nil
@@ -110,17 +145,22 @@ func (e *Exploration) bench(ctx context.Context, a Actor, id BenchID, m *monitor
 	}
 	e.talks.models.Trim(0)
 	var failed error
+	tests := len(b.Settings.tests())
 	for i, subnet := range b.Settings.Subnets {
-		first := i * len(b.Settings.Prompt)
+		first := i * tests
 		err := e.benchSubnet(ctx, id, b.Settings, subnet, first, m)
 		if ctx.Err() != nil {
 			failed = ctx.Err()
 			break
 		}
 		if err != nil {
-			failed = errors.Join(failed, err)
-			for j := range b.Settings.Prompt {
-				e.benchRow(id, first+j, func(_ *Bench, r *BenchRow) { r.Err = oneLine(err.Error()) })
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", e.Snapshot().label(subnet), err))
+			for j := range tests {
+				e.benchRow(id, first+j, func(_ *Bench, r *BenchRow) {
+					if r.Pending {
+						r.Err = oneLine(err.Error())
+					}
+				})
 			}
 		}
 	}
@@ -153,24 +193,29 @@ func (e *Exploration) benchSubnet(ctx context.Context, id BenchID, set BenchSett
 			return err
 		}
 	}
-	o := infer.Defaults(path)
-	o.Threads, o.GPULayers, o.Context = set.Threads, set.GPULayers, slices.Max(set.Prompt)+set.Generate
-	model, err := e.model.Load(ctx, o, nil)
+	if err := m.Gate(ctx); err != nil {
+		return err
+	}
+	e.observe(ctx, id, m)
+	model, err := e.model.Load(ctx, set.load(path), nil)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, model.Close()) }()
-	total := float64(len(set.Subnets) * len(set.Prompt))
-	for j, prompt := range set.Prompt {
+	tests := set.tests()
+	total := float64(len(set.Subnets) * len(tests))
+	for j, test := range tests {
 		if err := m.Gate(ctx); err != nil {
 			return err
 		}
-		m.Progress(float64(first+j), total, "rows", fmt.Sprintf("%s · %d tokens", label, prompt))
-		prefill, err := model.Bench(ctx, infer.BenchOptions{Prompt: []int{prompt}, Repeats: set.Repeats})
-		if err != nil {
-			return err
+		m.Progress(float64(first+j), total, "tests", fmt.Sprintf("%s · %s", label, test))
+		o := infer.BenchOptions{Depth: test.Depth, Repeats: set.Repeats}
+		if test.Gen > 0 {
+			o.Gen = []int{test.Gen}
+		} else {
+			o.Prompt = []int{test.Prompt}
 		}
-		generation, err := model.Bench(ctx, infer.BenchOptions{Gen: []int{set.Generate}, Depth: prompt, Repeats: set.Repeats})
+		got, err := model.Bench(ctx, o)
 		if err != nil {
 			return err
 		}
@@ -179,31 +224,33 @@ func (e *Exploration) benchSubnet(ctx context.Context, id BenchID, set BenchSett
 			return err
 		}
 		e.benchRow(id, first+j, func(_ *Bench, r *BenchRow) {
-			r.Prefill, r.Generation, r.FirstToken = rates(prefill), rates(generation), seconds(prefill)
-			r.Load, r.FileBytes, r.Memory, r.Pending = model.Info().LoadTime, model.Info().FileBytes, memory.Resident, false
+			r.Speed, r.Threads = speedOf(got)
+			r.Load, r.FileBytes, r.Memory, r.GPU, r.Pending = model.Info().LoadTime, model.Info().FileBytes, memory.Resident, memory.GPU, false
 		})
 	}
 	return nil
 }
 
-func rates(r infer.BenchResult) Spread {
-	if len(r.Rows) == 0 {
-		return Spread{}
+// observe records what other programs do on the machine, and warns of a busy one.
+func (e *Exploration) observe(ctx context.Context, id BenchID, m *monitor) {
+	others, cores, known := e.model.Others(ctx)
+	if !known {
+		return
 	}
-	row := r.Rows[0]
-	return Spread{Mean: row.Mean(), Deviation: row.StdDev(), Runs: len(row.Samples)}
+	before, _ := e.Snapshot().Bench(id)
+	e.benchRow(id, -1, func(b *Bench, _ *BenchRow) { b.Others, b.Cores = max(b.Others, others), cores })
+	if after, _ := e.Snapshot().Bench(id); after.Busy() && !before.Busy() {
+		m.Note(after.Load() + ": the benchmark measures too low and too varied speeds")
+	}
 }
 
-// seconds are the times the runs of a result took.
-func seconds(r infer.BenchResult) Spread {
+// speedOf returns the speed of the only test of a result, and the threads that computed it.
+func speedOf(r infer.BenchResult) (Spread, int) {
 	if len(r.Rows) == 0 {
-		return Spread{}
+		return Spread{}, 0
 	}
-	row := infer.BenchRow{}
-	for _, rate := range r.Rows[0].Samples {
-		row.Samples = append(row.Samples, float64(r.Rows[0].Tokens)/math.Max(rate, 1e-9))
-	}
-	return Spread{Mean: row.Mean(), Deviation: row.StdDev(), Runs: len(row.Samples)}
+	row := r.Rows[0]
+	return Spread{Mean: row.Mean(), Deviation: row.StdDev(), Runs: len(row.Samples)}, row.Threads
 }
 
 func removeIfThere(path string) error {

@@ -142,6 +142,8 @@ type (
 		Engine  string // EngineDecoder or EngineLlama; "" is EngineDecoder
 		Type    string // tensor type of the file that EngineLlama scores; "" as the source
 		BOS     string // where start tokens are: BOSAuto, BOSEvery, BOSFirst or BOSNone; "" is BOSAuto
+		Stride  int    // tokens from one window to the next; 0 is all of a window
+		Against string // what to measure the Distance from: AgainstDense or the path of a model file; "" is nothing
 	}
 	// StartSearch starts a search, or resumes that of the workspace from its checkpoint when Resume is set. A resumed search
 	// has its own settings: those that are zero are taken from it, and only the budget, Up and the target may differ.

@@ -54,6 +54,9 @@ func (c Measure) do(ctx context.Context, e *Exploration, a Actor) (Receipt, erro
 	if c.Seq < 0 || c.Windows < 0 || c.Seq == 1 {
 		return Receipt{}, fmt.Errorf("%w: %d windows of %d tokens", ErrInvalid, c.Windows, c.Seq)
 	}
+	if c.Stride < 0 || c.Seq > 0 && c.Stride > c.Seq {
+		return Receipt{}, fmt.Errorf("%w: windows of %d tokens, %d apart: the stride is from 1 to the length of a window", ErrInvalid, c.Seq, c.Stride)
+	}
 	if c.Engine != "" && c.Engine != EngineDecoder && c.Engine != EngineLlama {
 		return Receipt{}, fmt.Errorf("%w: engine %q, not %s or %s", ErrInvalid, c.Engine, EngineDecoder, EngineLlama)
 	}

@@ -20,9 +20,9 @@ func (e *Exploration) measure(ctx context.Context, a Actor, c Measure, m *monito
 		return err
 	}
 	// On the default text, on which subnets are compared, the dense model is measured too.
-	if _, known := e.Snapshot().dense(got.Conditions); !known && c.Text == "" && c.Subnet != DenseID {
+	if _, known := e.Snapshot().dense(got.Conditions); !known && got.Dense == 0 && c.Text == "" && c.Subnet != DenseID {
 		of := c
-		of.Subnet = DenseID
+		of.Subnet, of.Against = DenseID, ""
 		dense, _, err := e.score(ctx, a, of, m)
 		if err == nil {
 			err = e.measured(ctx, a, DenseID, version, dense)
@@ -31,8 +31,8 @@ func (e *Exploration) measure(ctx context.Context, a Actor, c Measure, m *monito
 			return err
 		}
 	}
-	if c.Subnet != DenseID {
-		got.Dense, _ = e.Snapshot().dense(got.Conditions)
+	if dense, known := e.Snapshot().dense(got.Conditions); known && c.Subnet != DenseID {
+		got.Dense = dense
 	}
 	if err := e.measured(ctx, a, c.Subnet, version, got); err != nil {
 		return err
@@ -52,6 +52,7 @@ func (e *Exploration) score(ctx context.Context, a Actor, c Measure, m *monitor)
 	began := e.now()
 	got, err := e.model.Score(ctx, subject, ScoreRequest{
 		Text: c.Text, Seq: c.Seq, Windows: c.Windows, HeldOut: c.Text == "", Engine: c.Engine, Type: c.Type, BOS: c.BOS,
+		Stride: c.Stride, Against: c.Against,
 	}, m)
 	got.At, got.Seconds, got.By = e.now().UTC(), e.now().Sub(began).Seconds(), a.Name
 	got.Share = subject.Masks.Size().Ratio

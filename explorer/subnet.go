@@ -96,6 +96,9 @@ type Conditions struct {
 	BOS     bool    `json:"bos"`     // a start token is in front of windows
 	// Starts is BOSEvery where each window begins with the start token, "" where the text does, if at all.
 	Starts string `json:"starts,omitempty"`
+	// Stride is the number of tokens from one window to the next where windows overlap, 0 where they do not. Tokens that an earlier
+	// window scored are context only.
+	Stride int    `json:"stride,omitempty"`
 	Engine string `json:"engine"` // what scored: "llama.cpp", "decoder"
 	Type   string `json:"type"`   // tensor type of the scored weights: "Q4_1", "F16", …
 	Ratio  string `json:"ratio"`  // definition of the ratio: always "block parameters"
@@ -126,13 +129,30 @@ type Measurement struct {
 	NLL        float64    `json:"nll"`        // mean negative log-likelihood, nats per token
 	Perplexity float64    `json:"perplexity"` // exp(NLL)
 	// StandardError is that of Perplexity, tokens taken as independent; 0 if unknown.
-	StandardError float64   `json:"standard_error,omitempty"`
-	Dense         float64   `json:"dense,omitempty"` // perplexity of the dense model under the same conditions; 0 if unknown
-	KL            float64   `json:"kl,omitempty"`    // mean divergence to the dense model, nats per token; 0 if not measured
-	Share         float64   `json:"share"`           // parameters kept, over block parameters
-	At            time.Time `json:"at"`
-	Seconds       float64   `json:"seconds"`
-	By            string    `json:"by,omitempty"`
+	StandardError float64 `json:"standard_error,omitempty"`
+	Dense         float64 `json:"dense,omitempty"` // perplexity of the dense model under the same conditions; 0 if unknown
+	// Distance is how far the distributions are from another model's; nil if they were not compared.
+	Distance *Distance `json:"distance,omitempty"`
+	Share    float64   `json:"share"` // parameters kept, over block parameters
+	At       time.Time `json:"at"`
+	Seconds  float64   `json:"seconds"`
+	By       string    `json:"by,omitempty"`
+}
+
+// A Distance is how far a model's distributions of the next token are from a reference's, mostly those of the dense model.
+type Distance struct {
+	From string `json:"from"` // AgainstDense, or the name of a model file
+	// KL is the mean divergence of the model from the reference, nats per token: over the reference's 256 most likely tokens one by
+	// one and all others together.
+	KL      float64 `json:"kl"`
+	KLError float64 `json:"kl_standard_error"`
+	// Agreement is the share of tokens where both find the same token most likely.
+	Agreement      float64 `json:"top1_agreement"`
+	AgreementError float64 `json:"top1_agreement_standard_error"`
+	// Reference is the reference's perplexity on the same tokens; Relative is the model's over it, with the error of the paired difference.
+	Reference     float64 `json:"reference_perplexity"`
+	Relative      float64 `json:"perplexity_relative"`
+	RelativeError float64 `json:"perplexity_relative_standard_error"`
 }
 
 // Relative is the perplexity over that of the dense model under the same conditions, or 0 if that is unknown.

@@ -74,6 +74,7 @@ type Model interface {
 	Distributions(ctx context.Context, windows [][]int32, o DistributionOptions) ([][]Position, error)
 
 	// Bench measures speed as llama-bench does: every test of o on a cleared cache, after a warm-up, o.Repeats times.
+	// A model that computes NaN is ErrNotFinite.
 	Bench(ctx context.Context, o BenchOptions) (BenchResult, error)
 
 	// Memory returns what the model uses now.

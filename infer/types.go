@@ -376,6 +376,7 @@ type Memory struct {
 	Weights  int64
 	KVCache  int64 // for the whole context
 	Compute  int64 // buffers of intermediate results
+	GPU      int64 // of these three, what the engine reports in the memory of GPUs; 0 without one
 	Resident int64 // of the engine's process, including weights mapped from the file; 0 if not known
 	Peak     int64 // highest Resident so far
 	Devices  []Device

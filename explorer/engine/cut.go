@@ -138,7 +138,7 @@ func (m *model) quick(ctx context.Context, c explorer.Calibration, s gguf.Subnet
 }
 
 func (m *model) perplexity(ctx context.Context, s gguf.Subnet, p passage, mon explorer.Monitor) (float64, error) {
-	q, err := m.scoreDecoder(ctx, s, p, mon)
+	q, _, err := m.scoreDecoder(ctx, s, "", p, mon)
 	return q.Perplexity, err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer"
@@ -20,7 +21,7 @@ func (m *model) Score(ctx context.Context, s gguf.Subnet, r explorer.ScoreReques
 	if err != nil {
 		return explorer.Measurement{}, err
 	}
-	t := take{windows: r.Windows, seq: orDefault(r.Seq, defaultSeq), fromEnd: r.HeldOut, bos: r.BOS}
+	t := take{windows: r.Windows, seq: orDefault(r.Seq, defaultSeq), stride: r.Stride, fromEnd: r.HeldOut, bos: r.BOS}
 	if trained := m.Info().Context; trained > 0 && t.seq > trained {
 		mon.Note(fmt.Sprintf("windows of %d tokens are longer than the %d that the model was trained on", t.seq, trained))
 	}
@@ -33,6 +34,9 @@ func (m *model) Score(ctx context.Context, s gguf.Subnet, r explorer.ScoreReques
 		return explorer.Measurement{}, err
 	}
 	c := explorer.Conditions{Text: p.ref, Seq: t.seq, Windows: len(p.windows), Engine: r.Engine, Ratio: "block parameters"}
+	if p.from != nil {
+		c.Stride = r.Stride
+	}
 	if c.BOS = p.start != explorer.BOSNone; p.start == explorer.BOSEvery {
 		c.Starts = explorer.BOSEvery
 	}
@@ -40,37 +44,81 @@ func (m *model) Score(ctx context.Context, s gguf.Subnet, r explorer.ScoreReques
 		c.Engine = explorer.EngineDecoder
 	}
 	var q quality.PerplexityResult
+	var distance *quality.Comparison
 	if c.Engine == explorer.EngineLlama {
 		if err := m.info.Runs(); err != nil {
 			return explorer.Measurement{}, err
 		}
-		q, c.Type, err = m.scoreLlama(ctx, s, r, p, mon)
+		q, distance, c.Type, err = m.scoreLlama(ctx, s, r, p, mon)
 	} else {
-		q, err = m.scoreDecoder(ctx, s, p, mon)
+		q, distance, err = m.scoreDecoder(ctx, s, r.Against, p, mon)
 		c.Type = "F32 from " + m.info.Type()
 	}
 	if err != nil {
 		return explorer.Measurement{}, err
 	}
 	c.Tokens = q.Tokens
-	return explorer.Measurement{Conditions: c, NLL: q.NLL, Perplexity: q.Perplexity, StandardError: q.Err}, nil
+	got := explorer.Measurement{Conditions: c, NLL: q.NLL, Perplexity: q.Perplexity, StandardError: q.Err}
+	if d := distance; d != nil {
+		got.Distance = &explorer.Distance{
+			From: r.Against, KL: d.KL, KLError: d.KLErr, Agreement: d.Agreement, AgreementError: d.AgreementErr,
+			Reference: d.Reference.Perplexity, Relative: d.Relative, RelativeError: d.RelativeErr,
+		}
+		if r.Against == explorer.AgainstDense && r.Type == "" {
+			got.Dense = d.Reference.Perplexity
+		}
+	}
+	return got, nil
 }
 
 // defaultHeldOut is the default number of windows at the end of the calibration text that are measured on.
 const defaultHeldOut = 2
 
-// scoreDecoder scores a subnet with the graphs that search computes with.
-func (m *model) scoreDecoder(ctx context.Context, s gguf.Subnet, p passage, mon explorer.Monitor) (quality.PerplexityResult, error) {
+// scoreDecoder scores a subnet with the graphs that search computes with, and measures its distance from what against names.
+func (m *model) scoreDecoder(ctx context.Context, s gguf.Subnet, against string, p passage, mon explorer.Monitor) (q quality.PerplexityResult, d *quality.Comparison, err error) {
 	dm, err := m.weights(ctx)
 	if err != nil {
-		return quality.PerplexityResult{}, err
+		return q, nil, err
 	}
 	subnet, err := dm.Subnet(ctx, s)
 	if err != nil {
-		return quality.PerplexityResult{}, err
+		return q, nil, err
 	}
 	defer subnet.Close()
-	return perplexity(ctx, p, graphScorer(dm, subnet), mon, "scoring")
+	switch against {
+	case "":
+		q, err = perplexity(ctx, p, graphScorer(dm, subnet), mon, "scoring")
+		return q, nil, err
+	case explorer.AgainstDense:
+		dense := dm.Dense()
+		defer dense.Close()
+		return distance(ctx, p, graphPredictor(dm, dense), graphPredictor(dm, subnet), mon)
+	}
+	err = m.withCut(ctx, against, func(reference *decoder.Model, dense *decoder.Subnet) error {
+		q, d, err = distance(ctx, p, graphPredictor(reference, dense), graphPredictor(dm, subnet), mon)
+		return err
+	})
+	return q, d, err
+}
+
+// graphPredictor predicts with the graphs.
+func graphPredictor(dm *decoder.Model, s *decoder.Subnet) quality.Predictor {
+	return quality.LogitPredictor(dm.Config().Vocab, func(ctx context.Context, window []int32, visit func(int, []float32) error) error {
+		return dm.EachLogits(ctx, s, window, visit)
+	})
+}
+
+// distance compares the distributions of two models on a passage.
+func distance(ctx context.Context, p passage, reference, model quality.Predictor, mon explorer.Monitor) (quality.PerplexityResult, *quality.Comparison, error) {
+	d, err := quality.Compare(ctx, p.scored(), reference, model, following(mon, "comparing"))
+	return d.Model, &d, err
+}
+
+// following reports a measurement to a monitor, which can pause it between windows.
+func following(mon explorer.Monitor, step string) quality.PerplexityOptions {
+	return quality.PerplexityOptions{Gate: mon.Gate, Progress: func(q infer.Progress) {
+		mon.Progress(float64(q.Done), float64(q.Total), "tokens", step)
+	}}
 }
 
 // graphScorer scores windows with the graphs.
@@ -89,50 +137,67 @@ func graphScorer(dm *decoder.Model, s *decoder.Subnet) quality.Scorer {
 
 // perplexity scores a passage window by window, so that the work can be paused between them.
 func perplexity(ctx context.Context, p passage, score quality.Scorer, mon explorer.Monitor, step string) (quality.PerplexityResult, error) {
-	windows := make([]quality.Window, len(p.windows))
-	for i, w := range p.windows {
-		windows[i] = quality.Window{Tokens: w, From: 1}
-	}
-	return quality.Perplexity(ctx, windows, score, quality.PerplexityOptions{Gate: mon.Gate, Progress: func(q infer.Progress) {
-		mon.Progress(float64(q.Done), float64(q.Total), "tokens", step)
-	}})
+	return quality.Perplexity(ctx, p.scored(), score, following(mon, step))
 }
 
 // scoreCut scores a file that was cut from the model with the graphs, as a model of its own.
-func (m *model) scoreCut(ctx context.Context, path string, p passage, mon explorer.Monitor) (quality.PerplexityResult, error) {
+func (m *model) scoreCut(ctx context.Context, path string, p passage, mon explorer.Monitor) (q quality.PerplexityResult, err error) {
+	err = m.withCut(ctx, path, func(dm *decoder.Model, s *decoder.Subnet) error {
+		q, err = perplexity(ctx, p, graphScorer(dm, s), mon, "scoring")
+		return err
+	})
+	return q, err
+}
+
+// withCut calls use with another model file, loaded for computing. Its vocabulary must be that of the model.
+func (m *model) withCut(ctx context.Context, path string, use func(*decoder.Model, *decoder.Subnet) error) error {
 	f, err := gguf.Open(path)
 	if err != nil {
-		return quality.PerplexityResult{}, err
+		return err
 	}
 	defer func() { _ = f.Close() }() // only read from
+	if err := sameVocabulary(m.file, f); err != nil {
+		return err
+	}
 	whole, err := m.weights(ctx)
 	if err != nil {
-		return quality.PerplexityResult{}, err
+		return err
 	}
 	cut, err := m.engine.decode(ctx, whole.Device(), f)
 	if err != nil {
-		return quality.PerplexityResult{}, err
+		return err
 	}
 	defer cut.Close()
 	s := cut.Dense()
 	defer s.Close()
-	return perplexity(ctx, p, graphScorer(cut, s), mon, "scoring")
+	return use(cut, s)
 }
 
-// scoreLlama scores a subnet with llama.cpp: the model's own file for the dense model as it is, a scratch file otherwise.
-// typ is the tensor type of the scored file.
-func (m *model) scoreLlama(ctx context.Context, s gguf.Subnet, r explorer.ScoreRequest, p passage, mon explorer.Monitor) (q quality.PerplexityResult, typ string, err error) {
+// sameVocabulary returns an error unless the tokens of two files are the same.
+func sameVocabulary(a, b *gguf.File) error {
+	const key = "tokenizer.ggml.tokens"
+	x, _ := a.KV().Strings(key)
+	y, _ := b.KV().Strings(key)
+	if !slices.Equal(x, y) {
+		return fmt.Errorf("%w: %s and %s have different vocabularies: their distributions do not compare", explorer.ErrUnsupported, a.Path(), b.Path())
+	}
+	return nil
+}
+
+// scoreLlama scores a subnet with llama.cpp: the model's own file for the dense model as it is, a scratch file otherwise. It
+// measures the distance from what r.Against names. typ is the tensor type of the scored file.
+func (m *model) scoreLlama(ctx context.Context, s gguf.Subnet, r explorer.ScoreRequest, p passage, mon explorer.Monitor) (q quality.PerplexityResult, d *quality.Comparison, typ string, err error) {
 	path, typ := m.file.Path(), m.info.Type()
 	if !s.Masks.Equal(subnet.Dense(m.geometry())) || s.Refit != nil || r.Type != "" {
 		dir, err := scratch.New(m.engine.options.Scratch, "score")
 		if err != nil {
-			return q, "", err
+			return q, nil, "", err
 		}
 		defer func() { err = errors.Join(err, dir.Remove()) }()
 		path = dir.Join("subnet.gguf")
 		report, err := m.Write(ctx, s, path, r.Type, mon)
 		if err != nil {
-			return q, "", err
+			return q, nil, "", err
 		}
 		if r.Type != "" {
 			typ = r.Type
@@ -145,8 +210,46 @@ func (m *model) scoreLlama(ctx context.Context, s gguf.Subnet, r explorer.ScoreR
 			}
 		}
 	}
-	q, err = m.scoreFile(ctx, path, p, mon)
-	return q, typ, err
+	switch r.Against {
+	case "":
+		q, err = m.scoreFile(ctx, path, p, mon)
+	case explorer.AgainstDense:
+		q, d, err = m.compareFiles(ctx, m.file.Path(), path, p, mon)
+	default:
+		q, d, err = m.compareFiles(ctx, r.Against, path, p, mon)
+	}
+	return q, d, typ, err
+}
+
+// compareFiles compares a model file with a reference, both in llama.cpp.
+func (m *model) compareFiles(ctx context.Context, reference, path string, p passage, mon explorer.Monitor) (q quality.PerplexityResult, d *quality.Comparison, err error) {
+	f, err := gguf.Open(reference)
+	if err != nil {
+		return q, nil, err
+	}
+	err = errors.Join(sameVocabulary(m.file, f), f.Close())
+	if err != nil {
+		return q, nil, err
+	}
+	err = m.withFile(ctx, reference, p, func(reference infer.Model) error {
+		return m.withFile(ctx, path, p, func(model infer.Model) error {
+			q, d, err = distance(ctx, p, quality.ModelPredictor(reference), quality.ModelPredictor(model), mon)
+			return err
+		})
+	})
+	return q, d, err
+}
+
+// withFile calls use with a model file loaded in llama.cpp, with a context for the windows of a passage.
+func (m *model) withFile(ctx context.Context, path string, p passage, use func(infer.Model) error) (err error) {
+	o := infer.Defaults(path)
+	o.Context = len(p.windows[0])
+	model, err := m.engine.runtime.Load(ctx, o, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, model.Close()) }()
+	return use(model)
 }
 
 // scoreFile scores a model file with llama.cpp, or with the graphs where llama.cpp does not run it.
@@ -154,17 +257,12 @@ func (m *model) scoreFile(ctx context.Context, path string, p passage, mon explo
 	if m.info.NoRuntime != "" {
 		return m.scoreCut(ctx, path, p, mon)
 	}
-	o := infer.Defaults(path)
-	o.Context = len(p.windows[0])
-	model, err := m.engine.runtime.Load(ctx, o, nil)
-	if err != nil {
-		return q, err
-	}
-	defer func() { err = errors.Join(err, model.Close()) }()
-	q, err = perplexity(ctx, p, quality.ModelScorer(model), mon, "")
-	if err != nil {
-		err = fmt.Errorf("%s: %w", path, err)
-	}
+	err = m.withFile(ctx, path, p, func(model infer.Model) error {
+		if q, err = perplexity(ctx, p, quality.ModelScorer(model), mon, ""); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		return nil
+	})
 	return q, err
 }
 

@@ -157,6 +157,6 @@ func (s *contestants) judge(ctx context.Context, c search.Candidate) (float64, e
 	if err != nil {
 		return 0, err
 	}
-	q, err := s.m.scoreDecoder(ctx, sub, s.held, &quiet{})
+	q, _, err := s.m.scoreDecoder(ctx, sub, "", s.held, &quiet{})
 	return q.NLL, err
 }

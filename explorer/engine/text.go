@@ -130,6 +130,7 @@ type tokenKey struct {
 type passage struct {
 	ref     explorer.TextRef
 	windows [][]int32
+	from    []int  // first scored token of each window, where windows overlap; nil where it is the second of all
 	start   string // where start tokens are: explorer.BOSEvery, BOSFirst or BOSNone
 }
 
@@ -141,9 +142,22 @@ func (p passage) id() string {
 	return p.ref.SHA256
 }
 
+// scored returns the windows with the tokens of each that are scored.
+func (p passage) scored() []quality.Window {
+	windows := make([]quality.Window, len(p.windows))
+	for i, w := range p.windows {
+		windows[i] = quality.Window{Tokens: w, From: 1}
+		if p.from != nil {
+			windows[i].From = p.from[i]
+		}
+	}
+	return windows
+}
+
 // take selects windows of a text.
 type take struct {
 	windows, seq int
+	stride       int    // from one window to the next; 0 is all of a window
 	fromEnd      bool   // the last windows instead of the first
 	bos          string // as in [explorer.ScoreRequest]
 }
@@ -170,17 +184,24 @@ func (m *model) passage(ctx context.Context, path string, t take) (passage, erro
 	case explorer.BOSFirst:
 		tokens = append([]int32{info.BOS}, tokens...)
 	}
-	if n := max(t.windows, 1); own < 1 || len(tokens)/own < n {
-		return passage{}, fmt.Errorf("%s: %w: it has %d tokens, %d windows of %d need %d", path, explorer.ErrText, len(tokens), n, t.seq, n*own)
+	step := orDefault(t.stride, own)
+	if step > own {
+		return passage{}, fmt.Errorf("%w: stride %d: a window holds %d tokens of the text", explorer.ErrInvalid, step, own)
+	}
+	if n := max(t.windows, 1); own < 1 || len(tokens) < own+(n-1)*step {
+		return passage{}, fmt.Errorf("%s: %w: it has %d tokens, %d windows of %d need %d", path, explorer.ErrText, len(tokens), n, t.seq, own+(n-1)*step)
 	}
 	cut, err := quality.Windows(tokens, quality.WindowOptions{
-		Length: t.seq, Limit: t.windows, FromEnd: t.fromEnd, BOS: p.start == explorer.BOSEvery, Start: info.BOS,
+		Length: t.seq, Stride: step, Limit: t.windows, FromEnd: t.fromEnd, BOS: p.start == explorer.BOSEvery, Start: info.BOS,
 	})
 	if err != nil {
 		return passage{}, fmt.Errorf("%s: %w", path, err)
 	}
 	for _, w := range cut {
 		p.windows = append(p.windows, w.Tokens)
+		if step < own {
+			p.from = append(p.from, w.From)
+		}
 	}
 	return p, nil
 }

@@ -37,6 +37,8 @@ type Backend struct {
 	Weights bool
 	// NoRuntime is why its models cannot be run; "" where they can.
 	NoRuntime string
+	// Busy is how many of its four processors other programs keep busy.
+	Busy float64
 	// Missing are paths of models, texts and files that are not there.
 	Missing []string
 }
@@ -254,10 +256,21 @@ func (m *model) Score(ctx context.Context, s gguf.Subnet, r explorer.ScoreReques
 			return explorer.Measurement{}, err
 		}
 	}
-	nll := denseNLL + Loss(s.Masks)
-	return explorer.Measurement{NLL: nll, Perplexity: math.Exp(nll), Conditions: explorer.Conditions{
-		Text: text, Seq: seq, Windows: windows, Tokens: windows * (seq - 1), Engine: cmp.Or(r.Engine, explorer.EngineDecoder), Type: "F32", Ratio: "block parameters",
-	}}, nil
+	loss := Loss(s.Masks)
+	nll := denseNLL + loss
+	if r.Stride > 0 {
+		nll -= 0.1 // more context
+	}
+	got := explorer.Measurement{NLL: nll, Perplexity: math.Exp(nll), StandardError: 0.01 * math.Exp(nll), Conditions: explorer.Conditions{
+		Text: text, Seq: seq, Windows: windows, Tokens: windows * (seq - 1), Engine: cmp.Or(r.Engine, explorer.EngineDecoder), Type: "F32", Ratio: "block parameters", Stride: r.Stride,
+	}}
+	if r.Against != "" {
+		got.Distance = &explorer.Distance{
+			From: r.Against, KL: loss, KLError: loss / 50, Agreement: 1 / (1 + loss), AgreementError: 0.005,
+			Reference: math.Exp(denseNLL), Relative: math.Exp(loss), RelativeError: 0.002,
+		}
+	}
+	return got, nil
 }
 
 func (m *model) Write(ctx context.Context, s gguf.Subnet, path, typ string, mon explorer.Monitor) (gguf.Report, error) {
@@ -307,4 +320,8 @@ func (m *model) Load(ctx context.Context, o infer.LoadOptions, progress func(flo
 		ratio = sub.Masks.Size().Ratio
 	}
 	return &talker{Model: inner, ratio: ratio, bytes: int64(ratio * float64(m.info.Bytes))}, nil
+}
+
+func (m *model) Others(ctx context.Context) (float64, int, bool) {
+	return m.b.Busy, 4, ctx.Err() == nil
 }

@@ -143,7 +143,7 @@ func Fill(t testing.TB, e *explorer.Exploration, b *Backend) {
 	Do(t, e, explorer.Say{Chat: chat, Text: "And what does it leave?"})
 	Quiet(t, e)
 	tick()
-	Do(t, e, explorer.StartBench{Settings: explorer.BenchSettings{Subnets: []explorer.SubnetID{explorer.DenseID, cut, found}, Prompt: []int{128, 512, 2048}}})
+	Do(t, e, explorer.StartBench{Settings: explorer.BenchSettings{Subnets: []explorer.SubnetID{explorer.DenseID, cut, found}, Depth: []int{0, 2048}}})
 	tick()
 }
 

@@ -39,7 +39,7 @@ func TestFilledHasEverythingAScreenShows(t *testing.T) {
 	if r := s.Chats[0].Columns[1].Replies[1]; r.Agreement < 0 {
 		t.Errorf("agreement %g", r.Agreement)
 	}
-	if len(s.Benches) != 1 || !s.Benches[0].Done || s.Benches[0].Rows[8].Generation.Mean == 0 {
+	if len(s.Benches) != 1 || !s.Benches[0].Done || s.Benches[0].Rows[8].Speed.Mean == 0 {
 		t.Errorf("benches %+v", s.Benches)
 	}
 	for _, j := range s.Jobs {

@@ -5,12 +5,14 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/format"
+	"github.com/lathe-llm/lathe/infer"
 )
 
 // The formats of [Bench].
@@ -26,21 +28,54 @@ func BenchFormats() []string { return []string{Text, CSV, JSON, Go} }
 
 // benchLine is an explorer.BenchRow in the form that is written.
 type benchLine struct {
-	Subnet              explorer.SubnetID `json:"subnet"`
-	Name                string            `json:"name"`
-	Prompt              int               `json:"prompt_tokens"`
-	Prefill             float64           `json:"prefill_tokens_per_second"`
-	PrefillDeviation    float64           `json:"prefill_deviation"`
-	Generation          float64           `json:"generation_tokens_per_second"`
-	GenerationDeviation float64           `json:"generation_deviation"`
-	FirstToken          float64           `json:"first_token_seconds"`
-	Load                float64           `json:"load_seconds"`
-	FileBytes           int64             `json:"file_bytes"`
-	Memory              int64             `json:"memory_bytes"`
-	Perplexity          float64           `json:"perplexity,omitempty"`
-	Relative            float64           `json:"perplexity_relative,omitempty"`
-	Runs                int               `json:"runs"`
-	Err                 string            `json:"error,omitempty"`
+	Subnet     explorer.SubnetID `json:"subnet"`
+	Name       string            `json:"name"`
+	Test       string            `json:"test"`
+	Prompt     int               `json:"prompt_tokens"`
+	Generate   int               `json:"generated_tokens"`
+	Depth      int               `json:"depth"`
+	Speed      float64           `json:"tokens_per_second"`
+	Deviation  float64           `json:"deviation"`
+	Runs       int               `json:"runs"`
+	Seconds    float64           `json:"seconds"`                  // of the whole prompt, or of one generated token
+	Relative   float64           `json:"speed_relative,omitempty"` // to the dense model's
+	Differs    *bool             `json:"speed_differs,omitempty"`  // the spreads do not overlap
+	Load       float64           `json:"load_seconds"`
+	FileBytes  int64             `json:"file_bytes"`
+	Memory     int64             `json:"memory_bytes"`
+	GPU        int64             `json:"gpu_memory_bytes"`
+	Threads    int               `json:"threads"`
+	Perplexity float64           `json:"perplexity,omitempty"`
+	Quality    float64           `json:"perplexity_relative,omitempty"`
+	Err        string            `json:"error,omitempty"`
+}
+
+// A BenchDifference compares the speed of a subnet with the dense model's in one test.
+type BenchDifference struct {
+	Ratio   float64 // of the means; 0 where one of them was not measured
+	Differs bool    // the spreads do not overlap
+}
+
+// Difference compares a row of a benchmark with the dense model's row of the same test. ok is false where there is none, and for
+// the dense model itself.
+func Difference(b explorer.Bench, r explorer.BenchRow) (d BenchDifference, ok bool) {
+	i := slices.IndexFunc(b.Rows, func(of explorer.BenchRow) bool { return of.Subnet == explorer.DenseID && of.Test == r.Test })
+	if i < 0 || r.Subnet == explorer.DenseID || r.Speed.Mean <= 0 || b.Rows[i].Speed.Mean <= 0 {
+		return d, false
+	}
+	dense := b.Rows[i].Speed
+	return BenchDifference{r.Speed.Mean / dense.Mean, r.Speed.Differs(dense)}, true
+}
+
+// String returns "1.21 × faster", "1.10 × slower" or "no difference".
+func (d BenchDifference) String() string {
+	switch {
+	case !d.Differs:
+		return "no difference"
+	case d.Ratio < 1:
+		return fmt.Sprintf("%.2f × slower", 1/d.Ratio)
+	}
+	return fmt.Sprintf("%.2f × faster", d.Ratio)
 }
 
 // Bench writes a benchmark in a format. JSON is one object on one line. Its error wraps explorer.ErrInvalid for an unknown
@@ -48,15 +83,19 @@ type benchLine struct {
 func Bench(b explorer.Bench, as string) ([]byte, error) {
 	lines := []benchLine{}
 	for _, r := range b.Rows {
-		lines = append(lines, benchLine{
-			Subnet: r.Subnet, Name: r.Label, Prompt: r.Prompt, Prefill: r.Prefill.Mean, PrefillDeviation: r.Prefill.Deviation,
-			Generation: r.Generation.Mean, GenerationDeviation: r.Generation.Deviation, FirstToken: r.FirstToken.Mean, Load: r.Load.Seconds(),
-			FileBytes: r.FileBytes, Memory: r.Memory, Perplexity: r.Perplexity, Relative: r.Relative, Runs: r.Generation.Runs, Err: r.Err,
-		})
+		l := benchLine{
+			Subnet: r.Subnet, Name: r.Label, Test: r.Test, Prompt: r.Prompt, Generate: r.Generate, Depth: r.Depth, Speed: r.Speed.Mean, Deviation: r.Speed.Deviation,
+			Runs: r.Speed.Runs, Seconds: r.Seconds(), Load: r.Load.Seconds(), FileBytes: r.FileBytes, Memory: r.Memory, GPU: r.GPU, Threads: r.Threads,
+			Perplexity: r.Perplexity, Quality: r.Relative, Err: r.Err,
+		}
+		if d, ok := Difference(b, r); ok {
+			l.Relative, l.Differs = d.Ratio, &d.Differs
+		}
+		lines = append(lines, l)
 	}
 	switch as {
 	case Text:
-		return benchText(lines), nil
+		return benchText(b, lines), nil
 	case CSV:
 		return benchCSV(lines)
 	case Go:
@@ -65,38 +104,80 @@ func Bench(b explorer.Bench, as string) ([]byte, error) {
 		text, err := json.Marshal(struct {
 			Created  time.Time              `json:"created"`
 			Settings explorer.BenchSettings `json:"settings"`
+			Busy     bool                   `json:"busy"`
+			Others   float64                `json:"others_processors"` // the most that other programs used before a subnet's tests
+			Cores    int                    `json:"processors,omitempty"`
 			Rows     []benchLine            `json:"rows"`
-			Summary  string                 `json:"summary,omitempty"`
-		}{b.Created, b.Settings, lines, BenchSentence(b)})
+			Summary  []string               `json:"summary,omitempty"`
+		}{b.Created, b.Settings, b.Busy(), b.Others, b.Cores, lines, BenchSummary(b)})
 		return append(text, '\n'), err
 	}
 	return nil, fmt.Errorf("%w: format %q is not one of %s", explorer.ErrInvalid, as, strings.Join(BenchFormats(), ", "))
 }
 
-func benchText(lines []benchLine) []byte {
-	var b bytes.Buffer
-	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "subnet\tcontext\tprefill tokens/s\tgeneration tokens/s\tfirst token\tload\tfile\tmemory")
-	for _, l := range lines {
+func benchText(b explorer.Bench, lines []benchLine) []byte {
+	var out bytes.Buffer
+	t := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "subnet\ttest\ttokens/s\tspeed against dense\ttime\tmemory\tGPU memory\tfile\tload")
+	threads := 0
+	for i, l := range lines {
 		if l.Err != "" {
-			fmt.Fprintf(t, "%s\t%d\t%s\n", l.Name, l.Prompt, l.Err)
+			fmt.Fprintf(t, "%s\t%s\t%s\n", l.Name, l.Test, l.Err)
 			continue
 		}
-		fmt.Fprintf(t, "%s\t%d\t%.1f ± %.1f\t%.1f ± %.1f\t%.3f s\t%.2f s\t%s\t%s\n", l.Name, l.Prompt, l.Prefill, l.PrefillDeviation,
-			l.Generation, l.GenerationDeviation, l.FirstToken, l.Load, format.Bytes(l.FileBytes), format.Bytes(l.Memory))
+		against := ""
+		if d, ok := Difference(b, b.Rows[i]); ok {
+			against = d.String()
+		}
+		gpu := "none"
+		if l.GPU > 0 {
+			gpu = format.Bytes(l.GPU)
+		}
+		threads = max(threads, l.Threads)
+		fmt.Fprintf(t, "%s\t%s\t%.1f ± %.1f\t%s\t%s\t%s\t%s\t%s\t%.2f s\n", l.Name, l.Test, l.Speed, l.Deviation, against, benchTime(l),
+			format.Bytes(l.Memory), gpu, format.Bytes(l.FileBytes), l.Load)
 	}
 	t.Flush()
-	return b.Bytes()
+	fmt.Fprintf(&out, "%s\n", benchConditions(b.Settings, threads))
+	return out.Bytes()
+}
+
+// benchTime is the time of a whole prompt, or of one generated token.
+func benchTime(l benchLine) string {
+	if l.Generate > 0 {
+		return fmt.Sprintf("%.2f ms/token", 1000*l.Seconds)
+	}
+	return fmt.Sprintf("%.3f s", l.Seconds)
+}
+
+// benchConditions describes the settings of a benchmark that llama-bench prints as columns.
+func benchConditions(s explorer.BenchSettings, threads int) string {
+	flash, batch, kv := "on", s.Batch, s.KVType
+	if s.NoFlashAttention {
+		flash = "off"
+	}
+	if batch == 0 {
+		batch = infer.DefaultBatch
+	}
+	if kv == "" {
+		kv = infer.KVF16
+	}
+	return fmt.Sprintf("%d runs, %d threads, batch %d, flash attention %s, KV cache %s", s.Repeats, threads, batch, flash, kv)
 }
 
 func benchCSV(lines []benchLine) ([]byte, error) {
 	var b bytes.Buffer
 	c := csv.NewWriter(&b)
-	rows := [][]string{{"subnet", "name", "prompt_tokens", "prefill_tokens_per_second", "prefill_deviation", "generation_tokens_per_second",
-		"generation_deviation", "first_token_seconds", "load_seconds", "file_bytes", "memory_bytes", "perplexity", "perplexity_relative", "runs", "error"}}
+	rows := [][]string{{"subnet", "name", "test", "prompt_tokens", "generated_tokens", "depth", "tokens_per_second", "deviation", "runs", "seconds", "speed_relative",
+		"speed_differs", "load_seconds", "file_bytes", "memory_bytes", "gpu_memory_bytes", "threads", "perplexity", "perplexity_relative", "error"}}
 	for _, l := range lines {
-		row := []string{string(l.Subnet), l.Name}
-		for _, v := range []any{l.Prompt, l.Prefill, l.PrefillDeviation, l.Generation, l.GenerationDeviation, l.FirstToken, l.Load, l.FileBytes, l.Memory, l.Perplexity, l.Relative, l.Runs, l.Err} {
+		row := []string{string(l.Subnet), l.Name, l.Test}
+		differs := ""
+		if l.Differs != nil {
+			differs = fmt.Sprint(*l.Differs)
+		}
+		for _, v := range []any{l.Prompt, l.Generate, l.Depth, l.Speed, l.Deviation, l.Runs, l.Seconds, l.Relative, differs, l.Load, l.FileBytes, l.Memory, l.GPU,
+			l.Threads, l.Perplexity, l.Quality, l.Err} {
 			row = append(row, fmt.Sprint(v))
 		}
 		rows = append(rows, row)
@@ -108,7 +189,7 @@ func benchCSV(lines []benchLine) ([]byte, error) {
 func benchGo(lines []benchLine) []byte {
 	var b bytes.Buffer
 	for _, l := range lines {
-		if l.Err != "" || l.Generation <= 0 || l.Prefill <= 0 {
+		if l.Err != "" || l.Speed <= 0 {
 			continue
 		}
 		name := strings.Map(func(r rune) rune {
@@ -117,48 +198,65 @@ func benchGo(lines []benchLine) []byte {
 			}
 			return r
 		}, l.Name)
-		perToken := func(rate float64) float64 { return float64(time.Second) / rate }
-		fmt.Fprintf(&b, "BenchmarkPrefill/subnet=%s/context=%d %d %.0f ns/op %.2f tokens/s\n", name, l.Prompt, l.Runs, perToken(l.Prefill), l.Prefill)
-		fmt.Fprintf(&b, "BenchmarkGenerate/subnet=%s/context=%d %d %.0f ns/op %.2f tokens/s %d resident-B\n", name, l.Prompt, l.Runs, perToken(l.Generation), l.Generation, l.Memory)
+		perToken := float64(time.Second) / l.Speed
+		if l.Generate > 0 {
+			fmt.Fprintf(&b, "BenchmarkGenerate/subnet=%s/test=%s %d %.0f ns/op %.2f tokens/s %d resident-B\n", name, l.Test, l.Runs, perToken, l.Speed, l.Memory)
+		} else {
+			fmt.Fprintf(&b, "BenchmarkPrompt/subnet=%s/test=%s %d %.0f ns/op %.2f tokens/s\n", name, l.Test, l.Runs, perToken, l.Speed)
+		}
 	}
 	return b.Bytes()
 }
 
-// BenchSentence compares the fastest subnet of a benchmark with the dense model, at the longest context that both have: "1.21 × faster, 0.82 of the memory, 1.33 × the perplexity (first cut, 2048 tokens of context)". It is "" when
-// there is nothing to compare.
-func BenchSentence(b explorer.Bench) string {
-	var dense, best *explorer.BenchRow
-	for i := range b.Rows {
-		r := &b.Rows[i]
-		if r.Err != "" || r.Generation.Mean <= 0 {
+// BenchSummary compares each subnet of a benchmark with the dense model in all tests that both have, a line each: "first cut: 1.21 ×
+// faster (pp512), no difference (tg128), 0.82 of the memory, 1.33 × the perplexity". A line more warns of a busy machine.
+// It is empty when there is nothing to compare.
+func BenchSummary(b explorer.Bench) []string {
+	var lines []string
+	for _, id := range b.Settings.Subnets {
+		var parts, verdicts []string
+		var row explorer.BenchRow
+		tests := map[string][]string{}
+		for _, r := range b.Rows {
+			if d, ok := Difference(b, r); ok && r.Subnet == id {
+				row = r
+				verdict := d.String()
+				if tests[verdict] == nil {
+					verdicts = append(verdicts, verdict)
+				}
+				tests[verdict] = append(tests[verdict], r.Test)
+			}
+		}
+		if len(verdicts) == 0 {
 			continue
 		}
-		if r.Subnet == explorer.DenseID && (dense == nil || r.Prompt > dense.Prompt) {
-			dense = r
+		for _, v := range verdicts {
+			in := strings.Join(tests[v], ", ")
+			if len(verdicts) == 1 && len(tests[v]) > 1 {
+				in = "all tests"
+			}
+			parts = append(parts, fmt.Sprintf("%s (%s)", v, in))
+		}
+		if memory := denseMemory(b); memory > 0 && row.Memory > 0 {
+			parts = append(parts, fmt.Sprintf("%.2f of the memory", float64(row.Memory)/float64(memory)))
+		}
+		if row.Relative > 0 {
+			parts = append(parts, fmt.Sprintf("%.2f × the perplexity", row.Relative))
+		}
+		lines = append(lines, row.Label+": "+strings.Join(parts, ", "))
+	}
+	if b.Busy() {
+		lines = append(lines, b.Load()+": speeds are too low and too varied; measure again on an idle machine")
+	}
+	return lines
+}
+
+// denseMemory is the memory of the dense model after its last test.
+func denseMemory(b explorer.Bench) (bytes int64) {
+	for _, r := range b.Rows {
+		if r.Subnet == explorer.DenseID && r.Memory > 0 {
+			bytes = r.Memory
 		}
 	}
-	if dense == nil {
-		return ""
-	}
-	for i := range b.Rows {
-		r := &b.Rows[i]
-		if r.Subnet != explorer.DenseID && r.Prompt == dense.Prompt && r.Err == "" && r.Generation.Mean > 0 && (best == nil || r.Generation.Mean > best.Generation.Mean) {
-			best = r
-		}
-	}
-	if best == nil {
-		return ""
-	}
-	faster := best.Generation.Mean / dense.Generation.Mean
-	parts := []string{fmt.Sprintf("%.2f × faster", faster)}
-	if faster < 1 {
-		parts[0] = fmt.Sprintf("%.2f × slower", 1/faster)
-	}
-	if dense.Memory > 0 {
-		parts = append(parts, fmt.Sprintf("%.2f of the memory", float64(best.Memory)/float64(dense.Memory)))
-	}
-	if best.Relative > 0 {
-		parts = append(parts, fmt.Sprintf("%.2f × the perplexity", best.Relative))
-	}
-	return fmt.Sprintf("%s (%s, %d tokens of context)", strings.Join(parts, ", "), best.Label, best.Prompt)
+	return bytes
 }

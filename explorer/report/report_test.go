@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,7 +26,7 @@ func TestFormatBench(t *testing.T) {
 		}
 		return string(out)
 	}
-	if got := text(report.Text); strings.Count(got, "\n") != 1+len(b.Rows) || !strings.Contains(got, "first cut") {
+	if got := text(report.Text); strings.Count(got, "\n") != 2+len(b.Rows) || !strings.Contains(got, "first cut") {
 		t.Errorf("text:\n%s", got)
 	}
 	rows, err := csv.NewReader(strings.NewReader(text(report.CSV))).ReadAll()
@@ -34,12 +35,13 @@ func TestFormatBench(t *testing.T) {
 	}
 	var object struct {
 		Rows    []map[string]any
-		Summary string
+		Summary []string
+		Busy    *bool
 	}
-	if err := json.Unmarshal([]byte(text(report.JSON)), &object); err != nil || len(object.Rows) != len(b.Rows) {
-		t.Errorf("json: %d rows, %v", len(object.Rows), err)
+	if err := json.Unmarshal([]byte(text(report.JSON)), &object); err != nil || len(object.Rows) != len(b.Rows) || object.Busy == nil || *object.Busy {
+		t.Errorf("json: %d rows, busy %v, %v", len(object.Rows), object.Busy, err)
 	}
-	line := regexp.MustCompile(`^Benchmark(Prefill|Generate)/subnet=\S+/context=\d+ \d+ \d+ ns/op \d+\.\d+ tokens/s( \d+ resident-B)?$`)
+	line := regexp.MustCompile(`^Benchmark(Prompt|Generate)/subnet=\S+/test=(pp512|tg128)(@d2048)? \d+ \d+ ns/op \d+\.\d+ tokens/s( \d+ resident-B)?$`)
 	for _, l := range strings.Split(strings.TrimSpace(text(report.Go)), "\n") {
 		if !line.MatchString(l) {
 			t.Errorf("go: %q is no benchmark line", l)
@@ -48,11 +50,41 @@ func TestFormatBench(t *testing.T) {
 	if _, err := report.Bench(b, "xml"); !errors.Is(err, explorer.ErrInvalid) {
 		t.Errorf("xml: %v", err)
 	}
-	if s := report.BenchSentence(b); s != object.Summary || !strings.Contains(s, "× faster") || !strings.Contains(s, "2048 tokens") || !strings.Contains(s, "× the perplexity") {
-		t.Errorf("sentence %q", s)
+	summary := report.BenchSummary(b)
+	if len(summary) != 2 || !slices.Equal(summary, object.Summary) {
+		t.Errorf("summary %q, in JSON %q", summary, object.Summary)
 	}
-	if s := report.BenchSentence(explorer.Bench{}); s != "" {
-		t.Errorf("a sentence about nothing: %q", s)
+	for _, want := range []string{"first cut: ", "× faster (all tests)", "× the perplexity", "of the memory"} {
+		if !strings.Contains(summary[0], want) {
+			t.Errorf("no %q in %q", want, summary[0])
+		}
+	}
+	if s := report.BenchSummary(explorer.Bench{}); s != nil {
+		t.Errorf("a summary of nothing: %q", s)
+	}
+}
+
+// TestBenchDifference: speeds whose spreads overlap show no difference, every test is compared, and a busy machine is named.
+func TestBenchDifference(t *testing.T) {
+	row := func(id explorer.SubnetID, test string, mean, deviation float64, runs int) explorer.BenchRow {
+		return explorer.BenchRow{Subnet: id, Label: string(id), Test: test, Speed: explorer.Spread{Mean: mean, Deviation: deviation, Runs: runs}}
+	}
+	b := explorer.Bench{Settings: explorer.BenchSettings{Subnets: []explorer.SubnetID{explorer.DenseID, "s1"}}, Others: 1.9, Cores: 2, Rows: []explorer.BenchRow{
+		row("dense", "tg64@d64", 1.5, 1.2, 3), row("dense", "tg64@d128", 0.9, 0.5, 3), row("dense", "pp512", 100, 1, 3), row("dense", "tg64", 10, 0, 1), row("dense", "pp64", 10, 1, 3),
+		row("s1", "tg64@d64", 0.6, 0, 3), row("s1", "tg64@d128", 1.8, 0.4, 3), row("s1", "pp512", 120, 2, 3), row("s1", "tg64", 20, 0, 1), row("s1", "pp64", 5, 1, 3),
+	}}
+	for i, want := range []string{"no difference", "no difference", "1.20 × faster", "no difference", "2.00 × slower"} {
+		if d, ok := report.Difference(b, b.Rows[5+i]); !ok || d.String() != want {
+			t.Errorf("%s: %q, %v, want %q", b.Rows[5+i].Test, d, ok, want)
+		}
+	}
+	if _, ok := report.Difference(b, b.Rows[0]); ok {
+		t.Error("the dense model is compared with itself")
+	}
+	want := []string{"s1: no difference (tg64@d64, tg64@d128, tg64), 1.20 × faster (pp512), 2.00 × slower (pp64)",
+		"other programs use 1.9 of 2 processors: speeds are too low and too varied; measure again on an idle machine"}
+	if got := report.BenchSummary(b); !slices.Equal(got, want) {
+		t.Errorf("summary %q, want %q", got, want)
 	}
 }
 

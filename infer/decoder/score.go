@@ -90,17 +90,50 @@ func (m *Model) targets(window []int32) (*tensors.Tensor, error) {
 
 // Logits returns the logits after every token of a window, [len(window), vocab].
 func (m *Model) Logits(ctx context.Context, s *Subnet, window []int32) ([]float32, error) {
+	var all []float32
+	err := m.EachLogits(ctx, s, window, func(_ int, part []float32) error {
+		all = append(all, part...)
+		return nil
+	})
+	return all, err
+}
+
+// EachLogits passes the logits of a window to visit, in order and in parts of whole rows: part is [rows, vocab] and belongs to the
+// tokens from first on, each of which it predicts the next of. The logits of a long window over a large vocabulary would take
+// gigabytes at once.
+func (m *Model) EachLogits(ctx context.Context, s *Subnet, window []int32, visit func(first int, part []float32) error) error {
 	if len(window) == 0 {
-		return nil, fmt.Errorf("decoder: the window is empty")
+		return fmt.Errorf("decoder: the window is empty")
 	}
 	x, err := m.forward(ctx, s, window)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer free(x)
-	return m.onHead1(ctx, "logits", func(head lmHead, in []*graph.Node) *graph.Node {
-		return head.scores(head.norm(in[0], in[1]), in[2])
-	}, x)
+	states, err := m.dev.fetch(x)
+	free(x)
+	if err != nil {
+		return err
+	}
+	const rows = 256
+	hidden := m.config.Hidden
+	for first := 0; first < len(window); first += rows {
+		n := min(rows, len(window)-first)
+		part, err := m.dev.upload(states[first*hidden:(first+n)*hidden], n, hidden)
+		if err != nil {
+			return err
+		}
+		logits, err := m.onHead1(ctx, "logits", func(head lmHead, in []*graph.Node) *graph.Node {
+			return head.scores(head.norm(in[0], in[1]), in[2])
+		}, part)
+		free(part)
+		if err == nil {
+			err = visit(first, logits)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // forward returns the residual stream of a window after all layers of s, before the last norm.

@@ -130,7 +130,14 @@ llama_context:        CPU compute buffer size =    97.12 MiB
 	}
 	m, ok := measuredMemory(path)
 	mib := func(n int64) float64 { return float64(n) / (1 << 20) }
-	if !ok || mib(m.KVCache) != 90 || mib(m.Weights) < 92 || mib(m.Compute) < 97.3 || mib(m.Compute) > 97.4 {
+	if !ok || mib(m.KVCache) != 90 || mib(m.Weights) < 92 || mib(m.Compute) < 97.3 || mib(m.Compute) > 97.4 || m.GPU != 0 {
 		t.Errorf("read %+v, %v", m, ok)
+	}
+	onGPU := strings.NewReplacer("CPU KV", "CUDA0 KV", "CPU compute", "CUDA1 compute", "CPU  output", "CUDA_Host  output").Replace(log)
+	if err := os.WriteFile(path, []byte(onGPU), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if m, ok := measuredMemory(path); !ok || mib(m.GPU) < 187.1 || mib(m.GPU) > 187.2 {
+		t.Errorf("with GPUs read %+v, %v", m, ok)
 	}
 }

@@ -153,6 +153,10 @@ func needOf(f *gguf.File, r loadRequest) (need, error) {
 		headDim = hidden / uint64(heads[0])
 	}
 	keys, values := int64(count("attention.key_length", headDim)), int64(count("attention.value_length", headDim))
+	const block = 32 // values that q8_0 and q4_0 quantise together, all of one head
+	if r.KVType != infer.KVF16 && (keys%block != 0 || values%block != 0) {
+		return need{}, fmt.Errorf("%s: cache type %s needs heads of a multiple of %d channels, they have %d: %w", f.Path(), r.KVType, block, max(keys, values), infer.ErrInvalid)
+	}
 	context := int64((r.Context + contextUnit - 1) / contextUnit * contextUnit)
 	widest := int64(0) // values per token of the widest step
 	for i := range n.layers {

@@ -43,9 +43,14 @@ func TestNeed(t *testing.T) {
 	if got.Weights > size || got.Weights < size/2 {
 		t.Errorf("weights %d of a file of %d", got.Weights, size)
 	}
+	if _, err := readPlan(infer.LoadOptions{Path: p.request.Path, FlashAttention: true, KVType: infer.KVQ40}); !errors.Is(err, infer.ErrInvalid) || !strings.Contains(err.Error(), "multiple of 32") {
+		t.Errorf("a quantised cache of heads of 16: %v", err)
+	}
+	m.HeadDim = 32
+	wider := planOf(t, m, func(o *infer.LoadOptions) { o.Context = 300 }).need.memory().KVCache
 	quantised := planOf(t, m, func(o *infer.LoadOptions) { o.Context, o.KVType = 300, infer.KVQ80 })
-	if q := quantised.need.memory().KVCache; q*32 != got.KVCache*17 {
-		t.Errorf("cache of q8_0: %d beside %d of f16", q, got.KVCache)
+	if q := quantised.need.memory().KVCache; q*32 != wider*17 {
+		t.Errorf("cache of q8_0: %d beside %d of f16", q, wider)
 	}
 }
 

@@ -260,5 +260,14 @@ func (s *session) bench(r infer.BenchTest) (benchReply, error) {
 		s.net.finish()
 	}
 	s.net.finish()
-	return benchReply{time.Since(begin).Seconds()}, nil
+	took := time.Since(begin).Seconds()
+	last := 0 // index in its batch of the token computed last
+	if len(gen) == 0 {
+		last = (len(prompt) - 1) % s.net.size
+	}
+	logits, err := s.logits(last)
+	if err == nil {
+		err = s.named(sample.Check(logits))
+	}
+	return benchReply{took}, err
 }

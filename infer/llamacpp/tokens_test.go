@@ -62,6 +62,8 @@ func TestNotFinite(t *testing.T) {
 				"with log-probabilities": second(m.Generate(ctx, prompt, infer.Sampling{TopLogProbs: 3, MaxTokens: 2}, nil)),
 				"chat":                   second(m.Chat(ctx, hello(), infer.Sampling{MaxTokens: 2}, nil)),
 				"score":                  second(m.Score(ctx, [][]int32{prompt}, nil)),
+				"benchmark of a prompt":  second(m.Bench(ctx, infer.BenchOptions{Prompt: []int{5}, Repeats: 1})),
+				"benchmark of tokens":    second(m.Bench(ctx, infer.BenchOptions{Gen: []int{2}, Repeats: 1})),
 				"distributions":          second(m.Distributions(ctx, [][]int32{prompt}, infer.DistributionOptions{Top: 2})),
 			} {
 				if !errors.Is(err, infer.ErrNotFinite) || !strings.Contains(err.Error(), "the logit of token") ||

@@ -1,8 +1,9 @@
 // Package quality measures the quality of language models: perplexity with its standard error, as papers report it
-// ([Windows], [Perplexity]), and zero-shot multiple choice by log-likelihood, as EleutherAI's lm-evaluation-harness
+// ([Windows], [Perplexity]), the distance from a reference such as the dense model ([Compare]), and zero-shot multiple choice by log-likelihood, as EleutherAI's lm-evaluation-harness
 // computes it ([OpenTask], [Evaluate]).
 //
-// [Evaluate] works on any [infer.Model], [Perplexity] on any [Scorer], of which [ModelScorer] is one. Models may serve
+// [Evaluate] works on any [infer.Model], [Perplexity] on any [Scorer], of which [ModelScorer] is one, and
+// [Compare] on two [Predictor]s. Models may serve
 // other callers in between.
 //
 //	task, err := quality.OpenTask("piqa", "validation.parquet", "")

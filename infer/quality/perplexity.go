@@ -160,9 +160,7 @@ func Perplexity(ctx context.Context, windows []Window, score Scorer, o Perplexit
 	if all.n == 0 {
 		return PerplexityResult{}, fmt.Errorf("quality: %d windows have no token to score", len(windows))
 	}
-	r := PerplexityResult{NLL: all.mean(), Tokens: all.n, Perplexity: math.Exp(all.mean())}
-	r.Err = r.Perplexity * all.err()
-	return r, nil
+	return all.perplexity(), nil
 }
 
 // mean accumulates numbers for their mean and its standard error (Welford 1962).
@@ -179,6 +177,12 @@ func (m *mean) add(x float64) {
 	d := x - m.running
 	m.running += d / float64(m.n)
 	m.deviationSum += d * (x - m.running)
+}
+
+// perplexity returns the perplexity of negative log-likelihoods.
+func (m *mean) perplexity() PerplexityResult {
+	ppl := math.Exp(m.mean())
+	return PerplexityResult{NLL: m.mean(), Tokens: m.n, Perplexity: ppl, Err: ppl * m.err()}
 }
 
 func (m *mean) mean() float64 { return m.sum / float64(m.n) }

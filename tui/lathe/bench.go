@@ -19,11 +19,17 @@ func (a *app) benchCommand() *cobra.Command {
 		set     explorer.BenchSettings
 		subnets []string
 		format  string
+		flash   bool
 	)
 	cmd := &cobra.Command{
 		Use:   "bench [MODEL]",
 		Short: "Measure speed and memory of a model and its subnets on this machine",
-		Example: "  lathe bench model.gguf\n  lathe bench --subnets dense,s3 --prompt 128,2048 --repeats 5\n" +
+		Long: "Tests are those of llama-bench, in separate runs: pp512 reads a prompt of 512 tokens, tg128 generates 128 tokens, both on an\n" +
+			"empty cache or, with --depth, after that many tokens (tg128@d2048). Each test has a warm-up that is not counted. Speeds are\n" +
+			"means with the standard deviation of the runs. Two speeds differ only if their means are further apart than the sum of the\n" +
+			"deviations; otherwise the runs show no difference. A machine that other programs keep busy is reported before the first test.\n" +
+			"Memory is what the engine's process holds in the machine's memory, GPU memory what it reports for weights, KV cache and buffers.",
+		Example: "  lathe bench model.gguf\n  lathe bench --subnets dense,s3 --prompt 128,512 --depth 0,2048 --kv-type q8_0\n" +
 			"  lathe bench --format go | benchstat -col /subnet -",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -33,6 +39,10 @@ func (a *app) benchCommand() *cobra.Command {
 			}
 			if !slices.Contains(report.BenchFormats(), format) {
 				return usage(fmt.Errorf("--format %q: not one of %s", format, strings.Join(report.BenchFormats(), ", ")))
+			}
+			set.NoFlashAttention = !flash
+			if err := set.Check(); err != nil {
+				return usage(err)
 			}
 			k := inMemory
 			for _, s := range subnets {
@@ -54,11 +64,16 @@ func (a *app) benchCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringSliceVar(&subnets, "subnets", []string{string(explorer.DenseID)}, "subnets to measure: ids or names in the workspace, dense, draft")
-	flags.IntSliceVar(&set.Prompt, "prompt", []int{128, 512}, "prompt lengths, in tokens")
-	flags.IntVar(&set.Generate, "generate", 64, "tokens to generate")
-	flags.IntVar(&set.Repeats, "repeats", 3, "runs of each cell, after a warm-up")
+	flags.IntSliceVar(&set.Prompt, "prompt", []int{512}, "prompt lengths, in tokens")
+	flags.IntVar(&set.Generate, "generate", 128, "tokens to generate")
+	flags.IntSliceVar(&set.Depth, "depth", []int{0}, "tokens in the context before each test")
+	flags.IntVar(&set.Repeats, "repeats", infer.DefaultRepeats, "runs of each test, after a warm-up")
 	flags.IntVar(&set.Threads, "threads", 0, "CPU threads (default: one per core)")
 	flags.IntVar(&set.GPULayers, "gpu-layers", infer.AllLayers, "layers on the GPU, if there is one; -1 for as many as fit")
+	flags.IntVar(&set.Batch, "batch", infer.DefaultBatch, "prompt tokens computed at once")
+	flags.BoolVar(&flash, "flash-attention", true, "compute attention without storing the matrix of scores")
+	flags.StringVar(&set.KVType, "kv-type", infer.KVF16, "type of the KV cache: f16, or with flash attention q8_0 or q4_0")
+	choices(flags, "kv-type", infer.KVF16, infer.KVQ80, infer.KVQ40)
 	flags.StringVar(&set.Type, "type", "", "tensor type to write subnets in (default: the source's)")
 	choices(flags, "type", writableTypes()...)
 	flags.StringVar(&format, "format", report.Text, "output: text, csv, json, or go for Go benchmark lines")
@@ -89,8 +104,10 @@ func (a *app) bench(ctx context.Context, e exploration, set explorer.BenchSettin
 	if _, err := a.stdout.Write(text); err != nil {
 		return err
 	}
-	if sentence := report.BenchSentence(b); sentence != "" && format == report.Text {
-		fmt.Fprintln(a.stdout, sentence)
+	if format == report.Text {
+		for _, line := range report.BenchSummary(b) {
+			fmt.Fprintln(a.stdout, line)
+		}
 	}
 	return nil
 }

@@ -27,25 +27,34 @@ type evalResult struct {
 	Type       string  `json:"type"`
 	Text       string  `json:"text"`
 	TextSHA256 string  `json:"text_sha256"`
+	Stride     int     `json:"stride"` // tokens from one window to the next
 	Share      float64 `json:"share"`
-	Dense      float64 `json:"dense_perplexity,omitempty"` // under the same conditions: an earlier measurement, or of --dense
-	Seconds    float64 `json:"seconds"`
+	Dense      float64 `json:"dense_perplexity,omitempty"` // under the same conditions: an earlier measurement, or of --against
+
+	Distance *explorer.Distance `json:"distance,omitempty"` // from what --against names
+	Seconds  float64            `json:"seconds"`
 }
 
 func (a *app) evalCommand() *cobra.Command {
 	var (
-		c             explorer.Measure
-		subnet, dense string
+		c      explorer.Measure
+		subnet string
 	)
 	cmd := &cobra.Command{
 		Use:   "eval [MODEL]",
-		Short: "Measure perplexity as in the literature",
+		Short: "Measure perplexity as in the literature, and the distance from the dense model",
 		Long: "The whole text is tokenised once and cut into consecutive windows. All tokens of a window but the first are scored, given\n" +
-			"the tokens before them in the window. Each window begins with the start token (BOS) if the tokenizer adds one to texts;\n" +
-			"--bos first has it once, before the text, as many papers do. The standard error assumes independent tokens. Numbers\n" +
-			"compare only at equal text, sequence length, number of windows and start tokens.",
-		Example: "  lathe eval small.gguf --text wiki.test.raw --dense model.gguf\n  lathe eval model.gguf --subnet s3 --text wiki.test.raw --windows 4 --json",
-		Args:    cobra.MaximumNArgs(1),
+			"the tokens before them in the window; with --stride windows overlap, and tokens that an earlier window scored are context\n" +
+			"only. Each window begins with the start token (BOS) if the tokenizer adds one to texts; --bos first has it once, before the\n" +
+			"text, as many papers do. The standard error assumes independent tokens. Numbers compare only at equal text, sequence length,\n" +
+			"stride, number of windows and start tokens.\n\n" +
+			"--against compares the distributions of the next token with those of another model, by default of a subnet with its dense\n" +
+			"model: the Kullback–Leibler divergence in nats per token (0: equal), over the reference's 256 most likely tokens one by one\n" +
+			"and all others together; the share of tokens where both find the same token most likely (top-1 agreement); and the ratio of the\n" +
+			"perplexities, whose error is that of the difference at the same tokens. It takes twice as long, and holds both models.",
+		Example: "  lathe eval small.gguf --text wiki.test.raw --against model.gguf\n  lathe eval model.gguf --subnet s3 --text wiki.test.raw --windows 4 --json\n" +
+			"  lathe eval model.gguf --text wiki.test.raw --seq 1024 --stride 512",
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args)
 			if err != nil {
@@ -54,20 +63,25 @@ func (a *app) evalCommand() *cobra.Command {
 			if !slices.Contains([]string{explorer.BOSAuto, explorer.BOSEvery, explorer.BOSFirst, explorer.BOSNone}, c.BOS) {
 				return usage(fmt.Errorf("--bos %q: not auto, every, first or none", c.BOS))
 			}
+			if cmd.Flags().Changed("stride") && (c.Stride < 1 || c.Stride > c.Seq) {
+				return usage(fmt.Errorf("--stride %d: from 1 to the %d tokens of a window", c.Stride, c.Seq))
+			}
+			switch c.Against {
+			case againstAuto:
+				if c.Against = ""; subnet != string(explorer.DenseID) {
+					c.Against = explorer.AgainstDense
+				}
+			case againstNone:
+				c.Against = ""
+			case explorer.AgainstDense:
+			default:
+				if c.Against, err = a.local(cmd.Context(), c.Against); err != nil {
+					return err
+				}
+			}
 			r, err := a.eval(cmd.Context(), model, c, subnet)
 			if err != nil {
 				return err
-			}
-			if dense != "" {
-				whole, err := a.eval(cmd.Context(), dense, c, string(explorer.DenseID))
-				if err != nil {
-					return err
-				}
-				if whole.Tokens != r.Tokens || whole.TextSHA256 != r.TextSHA256 {
-					return fmt.Errorf("%w: the text has %d tokens for %s and %d for %s: their perplexities do not compare",
-						explorer.ErrUnsupported, r.Tokens, model, whole.Tokens, dense)
-				}
-				r.Dense = whole.Perplexity
 			}
 			return a.result(r, r.words)
 		},
@@ -83,7 +97,8 @@ func (a *app) evalCommand() *cobra.Command {
 	choices(flags, "bos", explorer.BOSAuto, explorer.BOSEvery, explorer.BOSFirst, explorer.BOSNone)
 	choices(flags, "engine", explorer.EngineDecoder, explorer.EngineLlama)
 	flags.StringVar(&subnet, "subnet", string(explorer.DenseID), "subnet of the workspace to measure: an id, a name, or draft")
-	flags.StringVar(&dense, "dense", "", "model file to measure and to compare with: the one that MODEL was cut from")
+	flags.IntVar(&c.Stride, "stride", 0, "tokens from one window to the next (default: all of a window)")
+	flags.StringVar(&c.Against, "against", againstAuto, "what to compare with: dense, none, or the model that MODEL was cut from (auto: dense for a subnet of the workspace)")
 	if a.shared != nil { // clients cannot name texts
 		c.Windows = 4
 		windows := flags.Lookup("windows")
@@ -95,6 +110,12 @@ func (a *app) evalCommand() *cobra.Command {
 	}
 	return cmd
 }
+
+// Values of --against besides explorer.AgainstDense and models.
+const (
+	againstAuto = "auto"
+	againstNone = "none"
+)
 
 // eval measures a subnet of a model's workspace, or a model file.
 func (a *app) eval(ctx context.Context, model string, c explorer.Measure, subnet string) (r evalResult, err error) {
@@ -136,13 +157,22 @@ func newEval(s *explorer.Snapshot, id explorer.SubnetID) (evalResult, error) {
 	r := evalResult{
 		Model: s.Model.Path, Perplexity: m.Perplexity, Err: m.StandardError, NLL: m.NLL, Tokens: m.Conditions.Tokens, Seq: m.Conditions.Seq, Windows: m.Conditions.Windows,
 		BOS: m.Conditions.BOS, Starts: m.Conditions.Start(), Engine: m.Conditions.Engine, Type: m.Conditions.Type, Text: m.Conditions.Text.Path, TextSHA256: m.Conditions.Text.SHA256,
-		Share: m.Share, Dense: m.Dense, Seconds: m.Seconds,
+		Stride: m.Conditions.Stride, Share: m.Share, Dense: m.Dense, Seconds: m.Seconds, Distance: m.Distance,
+	}
+	if r.Stride == 0 {
+		r.Stride = r.Seq
+		if r.Starts == explorer.BOSEvery {
+			r.Stride-- // the start token is not of the text
+		}
 	}
 	if id != explorer.DenseID {
 		r.Subnet = string(id)
 		return r, nil
 	}
 	r.Dense = 0 // would compare the file with itself
+	if m.Distance != nil {
+		r.Dense = m.Distance.Reference
+	}
 	if s.Model.SubnetOf != "" {
 		r.Share = s.Model.Share
 	}
@@ -158,9 +188,23 @@ func (r evalResult) words(w io.Writer) {
 	if r.BOS {
 		starts = ", start token before " + map[string]string{explorer.BOSEvery: "each", explorer.BOSFirst: "the first"}[r.Starts]
 	}
-	fmt.Fprintf(w, "perplexity %.4f%s (%.4f nats per token) on %d tokens: %d windows of %d of %s%s, scored by %s as %s, %.1f s\n",
-		r.Perplexity, spread, r.NLL, r.Tokens, r.Windows, r.Seq, r.Text, starts, r.Engine, r.Type, r.Seconds)
-	if r.Dense > 0 {
-		fmt.Fprintf(w, "%.3f × the dense model's %.4f\n", r.Perplexity/r.Dense, r.Dense)
+	stride := ""
+	if r.Stride < r.Seq-1 {
+		stride = fmt.Sprintf(", %d apart,", r.Stride)
 	}
+	fmt.Fprintf(w, "perplexity %.4f%s (%.4f nats per token) on %d tokens: %d windows of %d%s of %s%s, scored by %s as %s, %.1f s\n",
+		r.Perplexity, spread, r.NLL, r.Tokens, r.Windows, r.Seq, stride, r.Text, starts, r.Engine, r.Type, r.Seconds)
+	d := r.Distance
+	if d == nil {
+		if r.Dense > 0 {
+			fmt.Fprintf(w, "%.3f × the dense model's %.4f\n", r.Perplexity/r.Dense, r.Dense)
+		}
+		return
+	}
+	of := d.From + "'s"
+	if d.From == explorer.AgainstDense {
+		of = "the dense model's"
+	}
+	fmt.Fprintf(w, "%.3f ± %.3f × %s %.4f\n", d.Relative, d.RelativeError, of, d.Reference)
+	fmt.Fprintf(w, "divergence %.4f ± %.4f nats per token, top-1 agreement %.1f ± %.1f %%\n", d.KL, d.KLError, 100*d.Agreement, 100*d.AgreementError)
 }

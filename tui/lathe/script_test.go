@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -43,6 +44,7 @@ func fake(args []string) int {
 // fakeApp returns the program over the fake backend.
 func fakeApp(stdin io.Reader, stdout, stderr io.Writer) *app {
 	b := explorertest.New()
+	b.Busy, _ = strconv.ParseFloat(os.Getenv("LATHE_TEST_BUSY"), 64)
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, getenv: os.Getenv}
 	a.backend = func(string) (explorer.Backend, error) { return existing{b}, nil }
 	a.diagnose = func(context.Context, string, engine.Places) ([]engine.Check, error) {

@@ -96,8 +96,8 @@ func noFiles(cmd *cobra.Command) error {
 	var err error
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		switch f.Name {
-		case "text", "test", "file", "output", "dense":
-			if f.Value.String() != toStdout {
+		case "text", "test", "file", "output", "against":
+			if v := f.Value.String(); v != toStdout && !(f.Name == "against" && slices.Contains([]string{againstAuto, againstNone, explorer.AgainstDense}, v)) {
 				err = usage(fmt.Errorf("--%s names a file, and clients cannot use files of the server", f.Name))
 			}
 		}

@@ -144,6 +144,7 @@ func TestOnlyOwnersNameFiles(t *testing.T) {
 		explorer.Refit{Subnet: explorer.DraftID, Calibration: text},
 		explorer.StartSearch{Target: 0.8, Calibration: text},
 		explorer.Measure{Subnet: explorer.DraftID, Text: secret},
+		explorer.Measure{Subnet: explorer.DraftID, Against: secret},
 	} {
 		for role, want := range map[explorer.Role]bool{explorer.RoleEditor: false, explorer.RoleOwner: true} {
 			v := &session{actor: explorer.Actor{Name: "x", Role: role}}

@@ -96,7 +96,7 @@ func namesFile(c explorer.Command) bool {
 	case explorer.StartSearch:
 		return c.Calibration.Text != ""
 	case explorer.Measure:
-		return c.Text != ""
+		return c.Text != "" || c.Against != "" && c.Against != explorer.AgainstDense
 	}
 	return false
 }

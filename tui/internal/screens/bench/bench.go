@@ -13,6 +13,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/tui/internal/action"
 	"github.com/lathe-llm/lathe/tui/internal/chart"
 	"github.com/lathe-llm/lathe/tui/internal/layout"
@@ -67,7 +68,7 @@ func (s *Screen) Actions() []*action.Action {
 	}
 	return []*action.Action{
 		{ID: "bench.start", Keys: []string{"enter", "s"}, Title: "Start a benchmark", Short: "start", Changes: true, Engine: true,
-			Help: "Prompt and generation speed over context lengths, memory and load time; the dense model first.", Run: func() tea.Cmd { return s.form(s.host.Selection()) }},
+			Help: "Prompt and generation speed as llama-bench measures them, memory and load time; the dense model first.", Run: func() tea.Cmd { return s.form(s.host.Selection()) }},
 		{ID: "bench.stop", Keys: []string{"x"}, Title: "Stop the benchmark", Short: "stop", Changes: true, When: running, Run: func() tea.Cmd {
 			b, _ := s.current(s.snap())
 			return s.host.Do(explorer.StopJob{Job: b.Job}, nil)
@@ -200,15 +201,19 @@ func (s *Screen) form(ids []explorer.SubnetID) tea.Cmd {
 		note += " alone; mark subnets in Library to compare them"
 	}
 	return tea.Batch(s.host.Show(s.Name()), s.host.Open(&widget.Form{Title: "benchmark", OK: "start", Note: note, Entries: []*widget.Entry{
-		widget.TextEntry("prompt", "prompt tokens", "128, 512, 1024", "lengths to measure at, separated by commas", checkCounts),
-		widget.TextEntry("generate", "generate", "64", "tokens generated per run", widget.CountIn(1, 1<<16)),
-		widget.TextEntry("repeats", "repeats", "3", "runs per cell, after a warm-up", widget.CountIn(1, 100)),
+		widget.TextEntry("prompt", "prompt tokens", "512", "lengths of prompts, separated by commas (pp512)", checkCounts(1)),
+		widget.TextEntry("generate", "generate", "128", "tokens generated per run (tg128)", widget.CountIn(1, 1<<16)),
+		widget.TextEntry("depth", "depth", "0", "tokens in the context before each test, separated by commas", checkCounts(0)),
+		widget.TextEntry("repeats", "repeats", "5", "runs per test, after a warm-up", widget.CountIn(1, 100)),
 		widget.TextEntry("threads", "threads", "", "processor threads; empty: one per core", widget.CountIn(1, 1024)),
 		widget.TextEntry("gpu", "gpu layers", "", "layers on the GPU; empty: none", widget.CountIn(0, 1024)),
+		widget.TextEntry("batch", "batch", "512", "prompt tokens computed at once", widget.CountIn(1, 1<<16)),
+		widget.ToggleEntry("flash", "flash attention", true, "attention without the matrix of scores"),
+		widget.ChoiceEntry("kv", "KV cache", infer.KVF16, "type of the KV cache; others than f16 need flash attention", infer.KVF16, infer.KVQ80, infer.KVQ40),
 		subnets.TypeEntry("type of the matrices of subnets", "F16", "Q8_0", "Q4_1", "Q4_0"),
 	}, Submit: func(f *widget.Form) tea.Cmd {
 		b := explorer.BenchSettings{Subnets: append([]explorer.SubnetID{explorer.DenseID}, ids...), Prompt: counts(f.Get("prompt")), Generate: f.Count("generate"),
-			Repeats: f.Count("repeats"), Threads: f.Count("threads"), GPULayers: f.Count("gpu"), Type: subnets.TypeOf(f)}
+			Depth: counts(f.Get("depth")), Batch: f.Count("batch"), NoFlashAttention: !f.Yes("flash"), KVType: f.Get("kv"), Repeats: f.Count("repeats"), Threads: f.Count("threads"), GPULayers: f.Count("gpu"), Type: subnets.TypeOf(f)}
 		return s.host.Do(explorer.StartBench{Settings: b}, func(r explorer.Receipt) tea.Cmd {
 			s.id, s.list = r.Bench, widget.List{}
 			return s.host.Show(s.Name())
@@ -216,13 +221,16 @@ func (s *Screen) form(ids []explorer.SubnetID) tea.Cmd {
 	}}))
 }
 
-func checkCounts(s string) error {
-	for _, w := range strings.Split(s, ",") {
-		if n, err := strconv.Atoi(strings.TrimSpace(w)); err != nil || n < 1 || n > 1<<20 {
-			return fmt.Errorf("must be whole numbers separated by commas")
+// checkCounts checks whole numbers of at least lo, separated by commas.
+func checkCounts(lo int) func(string) error {
+	return func(s string) error {
+		for _, w := range strings.Split(s, ",") {
+			if n, err := strconv.Atoi(strings.TrimSpace(w)); err != nil || n < lo || n > 1<<20 {
+				return fmt.Errorf("must be whole numbers from %d to %d, separated by commas", lo, 1<<20)
+			}
 		}
+		return nil
 	}
-	return nil
 }
 
 func counts(s string) []int {
@@ -260,7 +268,7 @@ func (s *Screen) Panes(area layout.Rect) []screen.Pane {
 	rev := max(snap.Sections[explorer.SectionBenches], snap.Sections[explorer.SectionJobs], snap.Sections[explorer.SectionSubnets])
 	b, _ := s.current(snap)
 	table, rest := area.CutTop(layout.Clamp(len(b.Rows)+3, 6, max(6, area.H*3/5)))
-	words, rest := rest.CutTop(layout.Clamp(len(drawSentence(s.host.Theme(), b, area.W, 3)), 1, max(1, rest.H/4)))
+	words, rest := rest.CutTop(layout.Clamp(len(drawSummary(s.host.Theme(), b, area.W, 6)), 1, max(1, rest.H/4)))
 	s.list.Clamp(len(b.Rows), max(1, table.H-3))
 	st := struct {
 		id    explorer.BenchID
@@ -269,21 +277,26 @@ func (s *Screen) Panes(area layout.Rect) []screen.Pane {
 	}{b.ID, s.list, s.chart}
 	return []screen.Pane{
 		{ID: "bench.table", Rect: table, Rev: rev, State: st, Draw: func(t *theme.Theme, w, h int) []string { return s.drawTable(t, b, w, h) }},
-		{ID: "bench.words", Rect: words, Rev: rev, State: st.id, Draw: func(t *theme.Theme, w, h int) []string { return drawSentence(t, b, w, h) }},
+		{ID: "bench.words", Rect: words, Rev: rev, State: st.id, Draw: func(t *theme.Theme, w, h int) []string { return drawSummary(t, b, w, h) }},
 		{ID: "bench.chart", Rect: rest, Rev: rev, State: st, Draw: func(t *theme.Theme, w, h int) []string { return s.drawChart(t, b, w, h) }},
 	}
 }
 
-func drawSentence(t *theme.Theme, b explorer.Bench, w, h int) []string {
+// drawSummary draws the comparison in words; what does not fit into h rows is left out.
+func drawSummary(t *theme.Theme, b explorer.Bench, w, h int) []string {
 	var rows []string
-	for _, l := range strings.Split(strings.TrimSpace(report.BenchSentence(b)), "\n") {
+	for i, l := range report.BenchSummary(b) {
+		style := t.Strong
+		if b.Busy() && i == len(report.BenchSummary(b))-1 {
+			style = t.Warn
+		}
 		for k, part := range text.Wrap(text.Line(l), max(1, w-4)) {
 			mark := "  "
 			if k == 0 && part != "" {
 				mark = t.Glyph.Here + " "
 			}
 			if len(rows) < h {
-				rows = append(rows, widget.Line(w).Put(t.Accent, mark).Put(t.Strong, part).String())
+				rows = append(rows, widget.Line(w).Put(t.Accent, mark).Put(style, part).String())
 			}
 		}
 	}
@@ -313,9 +326,9 @@ func (s *Screen) drawTable(t *theme.Theme, b explorer.Bench, w, h int) []string 
 	}
 	tb := widget.Table{
 		Columns: []widget.Column{
-			{Title: "subnet", W: 12, Grow: true}, {Title: "context", W: 7, Right: true}, {Title: "generate tok/s", W: 14, Right: true},
-			{Title: "prompt tok/s", W: 13, Right: true, Rank: 1}, {Title: "first token", W: 11, Right: true, Rank: 3}, {Title: "memory", W: 8, Right: true, Rank: 2},
-			{Title: "file", W: 8, Right: true, Rank: 4}, {Title: "load", W: 7, Right: true, Rank: 6}, {Title: "ppl", W: 6, Right: true, Rank: 5},
+			{Title: "subnet", W: 12, Grow: true}, {Title: "test", W: 11}, {Title: "tokens/s", W: 15, Right: true},
+			{Title: "against dense", W: 13, Right: true, Rank: 1}, {Title: "time", W: 8, Right: true, Rank: 3}, {Title: "memory", W: 8, Right: true, Rank: 2},
+			{Title: "GPU", W: 8, Right: true, Rank: 4}, {Title: "file", W: 8, Right: true, Rank: 5}, {Title: "load", W: 7, Right: true, Rank: 7}, {Title: "ppl", W: 6, Right: true, Rank: 6},
 		},
 		N: len(b.Rows), List: s.list, Focused: true, Empty: empty,
 		Cell: func(i, col int) (string, theme.Style) {
@@ -331,24 +344,36 @@ func (s *Screen) drawTable(t *theme.Theme, b explorer.Bench, w, h int) []string 
 			case 0:
 				return text.Line(cmp.Or(r.Label, string(r.Subnet))), style
 			case 1:
-				return strconv.Itoa(r.Prompt), style
+				return text.Line(r.Test), style
 			case 2:
 				if r.Err != "" {
 					return text.Line(r.Err), t.Bad
 				}
-				if r.Pending && r.Generation.Runs == 0 {
+				if r.Pending && r.Speed.Runs == 0 {
 					return t.Glyph.Ellipsis, t.Pending
 				}
-				return spread(r.Generation), style
+				return spread(r.Speed), style
 			case 3:
-				return spread(r.Prefill), style
+				d, ok := report.Difference(b, r)
+				switch {
+				case !ok:
+					return text.None, style
+				case !d.Differs:
+					return "no difference", t.Dim
+				}
+				return fmt.Sprintf("%s %.2f", t.Glyph.Times, d.Ratio), style
 			case 4:
-				return text.Short(text.Seconds(r.FirstToken.Mean)), style
+				return text.Short(text.Seconds(r.Seconds())), style
 			case 5:
 				return text.BytesOr(r.Memory), style
 			case 6:
-				return text.BytesOr(r.FileBytes), style
+				if r.GPU == 0 && r.Speed.Runs > 0 {
+					return "none", style
+				}
+				return text.BytesOr(r.GPU), style
 			case 7:
+				return text.BytesOr(r.FileBytes), style
+			case 8:
 				return text.Short(r.Load), style
 			}
 			return text.Perplexity(r.Perplexity), style
@@ -363,16 +388,15 @@ func (s *Screen) drawChart(t *theme.Theme, b explorer.Bench, w, h int) []string 
 	points := map[explorer.SubnetID][]chart.Point{}
 	label := map[explorer.SubnetID]string{}
 	for _, r := range b.Rows {
-		v := [...]explorer.Spread{r.Generation, r.Prefill, r.FirstToken}[s.chart]
 		if !slices.Contains(ids, r.Subnet) {
 			ids = append(ids, r.Subnet)
 			label[r.Subnet] = text.Clip(text.Line(cmp.Or(r.Label, string(r.Subnet))), 20)
 		}
-		if v.Runs > 0 {
-			points[r.Subnet] = append(points[r.Subnet], chart.Point{X: float64(r.Prompt), Y: v.Mean})
+		if p, ok := s.point(r); ok {
+			points[r.Subnet] = append(points[r.Subnet], p)
 		}
 	}
-	p := chart.Plot{X: chart.Axis{Label: "context, tokens"}, Y: chart.Axis{}, Legend: true, Empty: "no measurement yet"}
+	p := chart.Plot{X: chart.Axis{Label: "tokens in the context"}, Y: chart.Axis{}, Legend: true, Empty: "no measurement yet"}
 	for i, id := range ids {
 		style, glyph := t.SeriesAt(i-1), t.Glyph.Dot
 		if id == explorer.DenseID {
@@ -381,4 +405,16 @@ func (s *Screen) drawChart(t *theme.Theme, b explorer.Bench, w, h int) []string 
 		p.Series = append(p.Series, chart.Series{Name: label[id], Style: style, Points: points[id], Join: true, Glyph: glyph})
 	}
 	return widget.Box(t, paint.Frame{Title: name, Note: "tab"}, w, h, func(w, h int) []string { return p.Draw(t, w, h) })
+}
+
+// point returns where a test is in the chart, over the tokens in the context at its end; ok is false where it is not in it.
+func (s *Screen) point(r explorer.BenchRow) (p chart.Point, ok bool) {
+	p = chart.Point{X: float64(r.Depth + r.Prompt), Y: r.Speed.Mean}
+	if s.chart == chartGeneration {
+		return p, r.Speed.Runs > 0 && r.Generate > 0
+	}
+	if s.chart == chartFirstToken {
+		p.Y = r.Seconds()
+	}
+	return p, r.Speed.Runs > 0 && r.Prompt > 0
 }

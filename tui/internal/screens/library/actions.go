@@ -149,12 +149,19 @@ func (s *Screen) importForm() tea.Cmd {
 
 // measureForm asks for the text to measure the perplexity on.
 func (s *Screen) measureForm(name string, id explorer.SubnetID) tea.Cmd {
+	against := widget.ToggleEntry("against", "against dense", id != explorer.DenseID, "KL and top-1 agreement with the dense model; takes twice as long")
 	return s.host.Open(&widget.Form{Title: "perplexity of " + name, OK: "measure", Entries: []*widget.Entry{
 		widget.TextEntry("text", "text", "", "a file or a folder; empty: the held-out end of the default text", nil),
 		widget.TextEntry("seq", "window tokens", "2048", "tokens per window", widget.CountIn(2, 1<<20)),
 		widget.TextEntry("windows", "windows", "4", "from the start of the text; empty: all of it", widget.CountIn(1, 1<<20)),
+		widget.TextEntry("stride", "stride", "", "tokens from one window to the next; empty: windows do not overlap", widget.CountIn(1, 1<<20)),
+		against,
 	}, Submit: func(f *widget.Form) tea.Cmd {
-		return s.host.Do(explorer.Measure{Subnet: id, Text: subnets.ExpandHome(f.Get("text")), Seq: f.Count("seq"), Windows: f.Count("windows")}, nil)
+		c := explorer.Measure{Subnet: id, Text: subnets.ExpandHome(f.Get("text")), Seq: f.Count("seq"), Windows: f.Count("windows"), Stride: f.Count("stride")}
+		if f.Yes("against") {
+			c.Against = explorer.AgainstDense
+		}
+		return s.host.Do(c, nil)
 	}})
 }
 

@@ -54,16 +54,22 @@ func (s *Screen) subnetRows(t *theme.Theme, n explorer.Subnet, w, h int) []strin
 			v += fmt.Sprintf(" (%.2f × dense)", r)
 		}
 		full := v
-		if k.KL > 0 {
-			full += fmt.Sprintf(", KL %.3f", k.KL)
-		}
 		c := k.Conditions
+		if c.Stride > 0 {
+			full += fmt.Sprintf(", stride %d", c.Stride)
+		}
 		on := fmt.Sprintf(" on %s tokens of %s", format.Count(float64(c.Tokens)), baseName(c.Text.Path))
 		label := ""
 		if i == 0 {
 			label = "ppl"
 		}
 		add(label, full+on+", "+c.Type, full+on, v+on, v)
+		if d := k.Distance; d != nil {
+			pm := t.Glyph.PlusMinus
+			kl, same := fmt.Sprintf("KL %.3f %s %.3f nats", d.KL, pm, d.KLError), fmt.Sprintf("top-1 %.1f %s %.1f %%", 100*d.Agreement, pm, 100*d.AgreementError)
+			from := "from " + text.Line(baseName(d.From))
+			add(from, kl+", "+same, fmt.Sprintf("KL %.3f, top-1 %.1f %%", d.KL, 100*d.Agreement))
+		}
 	}
 	if len(n.Measurements) == 0 {
 		key := s.host.Key("library.measure")

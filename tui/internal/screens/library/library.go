@@ -116,12 +116,12 @@ func (s *Screen) rows(snap *explorer.Snapshot) []libraryRow {
 	return out
 }
 
-// speedOf returns the generation speed of a subnet in the newest benchmark that has it, at its shortest context; 0 if none.
+// speedOf returns the generation speed of a subnet in the newest benchmark that has it, at its smallest depth; 0 if none.
 func speedOf(snap *explorer.Snapshot, id explorer.SubnetID) float64 {
 	for _, b := range snap.Benches {
 		for _, r := range b.Rows {
-			if r.Subnet == id && r.Generation.Runs > 0 {
-				return r.Generation.Mean
+			if r.Subnet == id && r.Generate > 0 && r.Speed.Runs > 0 {
+				return r.Speed.Mean
 			}
 		}
 	}
