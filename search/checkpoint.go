@@ -122,6 +122,27 @@ func CheckpointLevels(store Store) (string, error) {
 	return r.Levels, nil
 }
 
+// CheckpointTarget returns the target of a checkpoint, and false if there is none.
+// Errors wrap [ErrDamaged] or [ErrVersion].
+func CheckpointTarget(store Store) (Target, bool, error) {
+	data, err := store.Load()
+	if errors.Is(err, ErrNoCheckpoint) {
+		return Target{}, false, nil
+	}
+	if err != nil {
+		return Target{}, false, err
+	}
+	body, err := checkpointBody(data)
+	if err != nil {
+		return Target{}, false, err
+	}
+	var r struct{ State struct{ Target Target } }
+	if err := json.Unmarshal(body, &r); err != nil {
+		return Target{}, false, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return r.State.Target, true, nil
+}
+
 // checkpointBody checks the header of a checkpoint and returns its body.
 func checkpointBody(data []byte) ([]byte, error) {
 	if len(data) < checkpointHeader || string(data[:len(checkpointMagic)]) != checkpointMagic {
@@ -224,7 +245,7 @@ func restoreAll(all []recordedIndividual, p *Problem, t Target) ([]Individual, e
 			return nil, fmt.Errorf("%w: individual %d: %w", ErrDamaged, r.ID, err)
 		}
 		in.Ratio = float64(in.Masks.BlockParams()) / float64(p.Geometry.BlockParams())
-		in.Cost = t.cost(in.Candidate, p.Levels)
+		in.Cost = p.cost(t, in.Masks)
 		out = append(out, in)
 	}
 	return out, nil

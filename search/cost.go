@@ -7,9 +7,9 @@ import (
 	"github.com/lathe-llm/lathe/search/space"
 )
 
-// costs holds the costs of levels in whole units of a measure (parameters, bytes
-// or nanoseconds), as far as the cost of a choice is the sum over its modules.
-// [Target.cost] is exact where a file holds more than that sum.
+// costs holds the costs of levels in whole units of a measure (parameters, bytes,
+// nanoseconds or billionths), as far as the cost of a choice is the sum over its
+// modules. [Target.Cost] is exact where a file holds more than that sum.
 type costs struct {
 	level  [][]int64 // by slot and level
 	fixed  int64     // of everything that no level changes
@@ -18,51 +18,43 @@ type costs struct {
 
 func newCosts(p *Problem, t Target) costs {
 	l := p.Levels
-	c := costs{level: make([][]int64, l.Slots())}
+	dense := subnet.Dense(p.Geometry)
+	unit := 1.0 // of the target's measure, in which costs are whole
+	if t.Timed() {
+		unit = 1e-9
+	}
+	whole := p.cost(t, dense)
+	c := costs{level: make([][]int64, l.Slots()), budget: int64(t.Value / unit)}
 	for s := range c.level {
 		ladder := l.Ladder(s)
 		c.level[s] = make([]int64, len(ladder))
-		for i := range ladder {
-			c.level[s][i] = levelCost(p, t, s, i)
+		for i, level := range ladder {
+			if t.Measure == Params {
+				c.level[s][i] = level.Params
+				continue
+			}
+			// By how much the level changes the cost of the dense model.
+			m := dense.With(s/subnet.Modules, cutOf(dense.Layer(s/subnet.Modules), s, level.Mask))
+			c.level[s][i] = int64(math.Round((p.cost(t, m) - whole) / unit))
 		}
 	}
-	dense := l.Dense()
 	switch t.Measure {
 	case Params:
 		c.budget = int64(math.Floor(t.Value*float64(p.Geometry.BlockParams()) + 0.5))
-	case Latency:
-		c.budget = int64(t.Value * 1e9)
 	default:
-		whole := t.cost(Candidate{Masks: subnet.Dense(p.Geometry), Choice: dense}, l)
-		c.fixed = int64(whole) - c.of(dense)
-		c.budget = int64(t.Value)
+		c.fixed = int64(whole/unit) - c.of(l.Dense())
 	}
 	return c
 }
 
-// levelCost returns the cost of one level of one slot.
-func levelCost(p *Problem, t Target, slot, i int) int64 {
-	level := &p.Levels.Ladder(slot)[i]
-	switch t.Measure {
-	case Params:
-		return level.Params
-	case Latency:
-		return int64(math.Round(level.Seconds * 1e9))
-	default: // nothing for the others
-	}
-	// The difference that the level makes in a model of two such layers, so that
-	// no rule about first layers applies.
-	layer := slot / subnet.Modules
-	g := *p.Geometry
-	g.Layers = []subnet.LayerGeometry{g.Layers[layer], g.Layers[layer]}
-	cut := subnet.DenseLayer(g.Layers[1])
+// cutOf returns a layer with the module of a slot cut like in the mask of a level.
+func cutOf(layer subnet.Layer, slot int, mask subnet.Layer) subnet.Layer {
 	if subnet.Module(slot%subnet.Modules) == subnet.Attention {
-		cut.Heads, cut.QK, cut.VO = level.Mask.Heads, level.Mask.QK, level.Mask.VO
+		layer.Heads, layer.QK, layer.VO = mask.Heads, mask.QK, mask.VO
 	} else {
-		cut.Channels = level.Mask.Channels
+		layer.Channels = mask.Channels
 	}
-	dense := subnet.Dense(&g)
-	return int64(t.cost(Candidate{Masks: dense.With(1, cut)}, nil) - t.cost(Candidate{Masks: dense}, nil))
+	return layer
 }
 
 // of returns the cost of a choice.

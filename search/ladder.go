@@ -117,10 +117,10 @@ func (l *Ladder) Check(p *Problem, t Target) error {
 // checkChoices returns an error for invalid levels and for targets below their
 // smallest choice.
 func checkChoices(p *Problem, t Target) error {
-	if err := t.check(); err != nil {
+	if err := p.checkLevels(); err != nil {
 		return err
 	}
-	if err := p.checkLevels(t); err != nil {
+	if err := p.checkTarget(t); err != nil {
 		return err
 	}
 	c := newCosts(p, t)
@@ -132,7 +132,7 @@ func checkChoices(p *Problem, t Target) error {
 	if err != nil {
 		return err
 	}
-	if cost := t.cost(smallest, p.Levels); cost > t.Value*(1+1e-9) {
+	if cost := p.cost(t, smallest.Masks); !t.allows(cost) {
 		return t.unreachable(cost)
 	}
 	return nil
@@ -286,7 +286,7 @@ func (l *Ladder) allocate(g *generation, c costs, loss lossOf) (space.Choice, er
 		if err != nil {
 			return nil, err
 		}
-		excess := g.s.Target.cost(candidate, g.p.Levels)/g.s.Target.Value - 1
+		excess := g.p.cost(g.s.Target, candidate.Masks)/g.s.Target.Value - 1
 		if excess <= 1e-9 {
 			return choice, nil
 		}
@@ -305,7 +305,7 @@ func (g *generation) propose(field []Individual, choice space.Choice, parent Ind
 	if err != nil {
 		return Individual{}, false
 	}
-	if g.s.Target.cost(candidate, g.p.Levels) > g.s.Target.Value*(1+1e-9) {
+	if !g.s.Target.allows(g.p.cost(g.s.Target, candidate.Masks)) {
 		return Individual{}, false
 	}
 	return g.individual(candidate, parent.ID, o, moves(parent.Choice, choice)), true

@@ -91,7 +91,7 @@ func (g *generation) snapToLevels(in Individual) Individual {
 	}
 	in.Candidate = candidate
 	in.Ratio = float64(candidate.Masks.BlockParams()) / float64(g.p.Geometry.BlockParams())
-	in.Cost = g.s.Target.cost(candidate, g.p.Levels)
+	in.Cost = g.p.cost(g.s.Target, candidate.Masks)
 	return in
 }
 

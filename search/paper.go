@@ -125,11 +125,7 @@ func (s *Paper) LimitText(tokens int) int {
 
 // space returns the paper's search space for a target.
 func (s *Paper) space(p *Problem, t Target) space.Space {
-	target := t.Value
-	if t.Measure != Params {
-		target = t.Value / t.cost(Candidate{Masks: subnet.Dense(p.Geometry)}, nil)
-	}
-	bounds := space.PaperSpace(p.Geometry, target)
+	bounds := space.PaperSpace(p.Geometry, p.ShareOf(t))
 	bounds.Granularity, bounds.HeadGranularity = s.Granularity, s.HeadGranularity
 	return bounds
 }
@@ -147,13 +143,10 @@ func (s *Paper) Check(p *Problem, t Target) error {
 			return fmt.Errorf("%w: paper with a probability of %v", ErrConfig, v)
 		}
 	}
-	if err := t.check(); err != nil {
+	if err := p.checkTarget(t); err != nil {
 		return err
 	}
-	if t.Measure == Latency {
-		return fmt.Errorf("%w: the latency of masks that are not levels is unknown: targets of paper are params, bytes and memory", ErrConfig)
-	}
-	if cost := t.cost(Candidate{Masks: s.smallest(p, t)}, nil); cost > t.Value*(1+1e-9) {
+	if cost := p.cost(t, s.smallest(p, t)); !t.allows(cost) {
 		return t.unreachable(cost)
 	}
 	return nil
@@ -189,7 +182,7 @@ func uniform(g *subnet.Geometry, bounds space.Space, attention, mlp float64) sub
 // same in every block as far as the space contains it.
 func (s *Paper) base(p *Problem, t Target) (subnet.Masks, error) {
 	bounds := s.space(p, t)
-	fits := func(m subnet.Masks) bool { return t.cost(Candidate{Masks: m}, nil) <= t.Value*(1+1e-9) }
+	fits := func(m subnet.Masks) bool { return t.allows(p.cost(t, m)) }
 	const steps = 256
 	for step := steps; step > 0; step-- {
 		ratio := float64(step) / steps
@@ -347,8 +340,8 @@ func (s *Paper) breed(g *generation, batch []Individual, base subnet.Masks) []In
 
 // inRange is the paper's filter by parameters.
 func (s *Paper) inRange(g *generation, m subnet.Masks) bool {
-	cost, most := g.s.Target.cost(Candidate{Masks: m}, nil), g.s.Target.Value
-	return cost <= most*(1+1e-9) && cost >= most*(1-s.Range)
+	cost := g.p.cost(g.s.Target, m)
+	return g.s.Target.allows(cost) && cost >= g.s.Target.Value*(1-s.Range)
 }
 
 // differs describes in how many layers masks differ.

@@ -23,6 +23,9 @@ type Problem struct {
 	Start func(s space.Space, attention, mlp float64) (subnet.Masks, error)
 	// Target is the one that the search starts with.
 	Target Target
+	// Prices are what targets other than ratios are measured by; nil allows ratios
+	// only.
+	Prices Prices
 	Seed   uint64
 }
 
@@ -40,7 +43,7 @@ func (p *Problem) check() error {
 }
 
 // checkLevels reports levels that are missing, wrong or of another model.
-func (p *Problem) checkLevels(t Target) error {
+func (p *Problem) checkLevels() error {
 	if p.Levels == nil {
 		return fmt.Errorf("%w: the strategy chooses among levels, and there are none", ErrConfig)
 	}
@@ -49,15 +52,6 @@ func (p *Problem) checkLevels(t Target) error {
 	}
 	if !p.Levels.Geometry.Equal(p.Geometry) {
 		return fmt.Errorf("%w: the levels are of another model", ErrConfig)
-	}
-	if t.Measure == Latency {
-		for s := range p.Levels.Slots() {
-			for i, l := range p.Levels.Ladder(s) {
-				if l.Params > 0 && l.Seconds <= 0 {
-					return fmt.Errorf("%w: layer %d: %v level %d has no measured time", ErrConfig, s/subnet.Modules, subnet.Module(s%subnet.Modules), i)
-				}
-			}
-		}
 	}
 	return nil
 }

@@ -81,7 +81,7 @@ func (g *generation) individual(c Candidate, parent int, o Origin, moves string)
 	return Individual{
 		Candidate: c, ID: g.s.NextID, Parent: parent, Generation: g.s.Generation, Origin: o, Moves: moves,
 		Ratio: float64(c.Masks.BlockParams()) / float64(g.p.Geometry.BlockParams()),
-		Cost:  g.s.Target.cost(c, g.p.Levels),
+		Cost:  g.p.cost(g.s.Target, c.Masks),
 	}
 }
 
@@ -119,19 +119,7 @@ func (g *generation) score(ctx context.Context, batch []Individual, n int, tier 
 }
 
 // within reports whether an individual costs no more than the target.
-func within(in Individual, t Target) bool { return in.Cost <= t.Value*(1+1e-9) }
-
-// repriced recomputes the costs of individuals after a change of target and returns
-// those within it.
-func repriced(p *Problem, all []Individual, t Target) []Individual {
-	var kept []Individual
-	for _, in := range all {
-		if in.Cost = t.cost(in.Candidate, p.Levels); within(in, t) {
-			kept = append(kept, in)
-		}
-	}
-	return kept
-}
+func within(in Individual, t Target) bool { return t.allows(in.Cost) }
 
 // fingerprint identifies masks among those of one model: equal masks have equal
 // fingerprints, others practically never.

@@ -213,7 +213,7 @@ func TestImpossibleTargets(t *testing.T) {
 			{Measure: search.Memory, Value: 1000, Type: "Q8_0", Context: 100},
 		} {
 			_, err := search.NewJob(search.Options{Strategy: s, Problem: l.Problem(target, 1), Evaluator: l})
-			if !errors.Is(err, search.ErrTarget) || !strings.Contains(err.Error(), "the smallest subnet of this space takes") {
+			if !errors.Is(err, search.ErrTarget) || !strings.Contains(err.Error(), "the nearest possible is") {
 				t.Errorf("%s to %v: %v", name, target, err)
 			}
 		}
@@ -230,29 +230,75 @@ func TestImpossibleTargets(t *testing.T) {
 func TestMeasures(t *testing.T) {
 	l := landscape()
 	dense := subnet.Dense(l.Geometry)
-	var latency float64
-	for s := range l.Levels.Slots() {
-		latency += l.Levels.Ladder(s)[0].Seconds
-	}
+	latency, _ := l.Seconds(dense, "")
 	for _, target := range []search.Target{
 		{Measure: search.Bytes, Value: 0.8 * float64(dense.GGUFBytes("Q8_0")), Type: "Q8_0"},
-		{Measure: search.Memory, Value: 0.8 * float64(dense.GGUFBytes("F16")+dense.Size().KVBytesPerToken*64), Type: "F16", Context: 64},
+		{Measure: search.Bytes, Value: 0.7 * float64(dense.GGUFBytes("F16"))},
+		{Measure: search.Memory, Value: 0.8 * float64(dense.GGUFBytes("F16")+dense.Size().KVBytesPerToken*256), Type: "F16", Context: 64},
 		{Measure: search.Latency, Value: 0.8 * latency},
+		{Measure: search.Speed, Value: 1 / 1.25},
 	} {
 		for name, s := range strategies() {
-			if name == "paper" && target.Measure == search.Latency {
-				if _, err := search.NewJob(search.Options{Strategy: s, Problem: l.Problem(target, 1), Evaluator: l}); !errors.Is(err, search.ErrConfig) {
-					t.Errorf("paper to %v: %v", target, err)
-				}
-				continue
-			}
-			best := run(t, search.Options{
+			state := run(t, search.Options{
 				Strategy: s, Problem: l.Problem(target, 1), Evaluator: l, Budget: search.Budget{Generations: 5},
-			}).Best
-			if best.Cost > target.Value*(1+1e-9) || best.Cost < 0.9*target.Value {
-				t.Errorf("%s to %v: costs %v", name, target, best.Cost)
+			}).State
+			best := state.Population[0]
+			if cost := target.Cost(best.Masks, l); cost != best.Cost || cost > target.Value*(1+1e-9) || cost < 0.9*target.Value {
+				t.Errorf("%s to %v: costs %v, by its masks %v", name, target, best.Cost, cost)
+			}
+			if i, err := search.Best(state.Front, target, l); err != nil || state.Front[i].Score.Fitness > best.Score.Fitness {
+				t.Errorf("%s to %v: the best of the front is %d (%v)", name, target, i, err)
+			}
+			if share := (&search.Problem{Geometry: l.Geometry, Prices: l}).ShareOf(target); share < 0.4 || share > 0.95 {
+				t.Errorf("%v is a ratio of %v", target, share)
 			}
 		}
+	}
+}
+
+// One front serves targets of all kinds, and one that none of it meets is refused with the nearest possible.
+func TestBestOfAFront(t *testing.T) {
+	l := landscape()
+	state := run(t, search.Options{Strategy: search.DefaultLadder(), Problem: l.Problem(search.Ratio(0.7), 1), Evaluator: l, Budget: search.Budget{Generations: 20}}).State
+	for _, text := range []string{"0.7", "0.9", "350kB", "memory=600kB@256:Q8_0", "speed=1.1x", "latency=0.38ms"} {
+		target, err := search.ParseTarget(text, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		i, err := search.Best(state.Front, target, l)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		for _, in := range state.Front {
+			if target.Cost(in.Masks, l) <= target.Value && in.Score.Fitness < state.Front[i].Score.Fitness {
+				t.Errorf("%s: #%d is better than #%d and fits", text, in.ID, state.Front[i].ID)
+			}
+		}
+	}
+	for text, nearest := range map[string]string{"1kB": "kB", "speed=9x": "x", "0.01": "0."} {
+		target, err := search.ParseTarget(text, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = search.Best(state.Front, target, l)
+		if !errors.Is(err, search.ErrTarget) {
+			t.Fatalf("%s: %v", text, err)
+		}
+		_, after, found := strings.Cut(err.Error(), "the nearest possible is")
+		if !found || !strings.Contains(after, nearest) {
+			t.Errorf("%s: %v", text, err)
+		}
+		offered, err := search.ParseTarget(after[strings.LastIndex(after, ": ")+2:], "")
+		if err != nil {
+			t.Fatalf("%s: the target offered in %q: %v", text, after, err)
+		}
+		if _, err := search.Best(state.Front, offered, l); err != nil {
+			t.Errorf("%s: the target offered, %s, is refused: %v", text, offered.Text(), err)
+		}
+	}
+	if _, err := search.Best(state.Front, search.Target{Measure: search.Speed, Value: 0.5}, nil); !errors.Is(err, search.ErrTarget) {
+		t.Errorf("without times: %v", err)
 	}
 }
 

@@ -60,7 +60,7 @@ func (u *Uniform) Check(p *Problem, t Target) error {
 		if err != nil {
 			return err
 		}
-		return t.unreachable(t.cost(c, l))
+		return t.unreachable(p.cost(t, c.Masks))
 	}
 	return nil
 }
@@ -211,7 +211,7 @@ func (s *uniformSpace) fit(attention int, dropped subnet.Set) (space.Choice, boo
 		if err != nil {
 			return nil, false
 		}
-		if s.target.cost(c, l) <= s.target.Value*(1+1e-9) {
+		if s.target.allows(s.p.cost(s.target, c.Masks)) {
 			return choice, c.Masks.Size().ZeroedParams == 0
 		}
 	}

@@ -34,7 +34,7 @@ func computeBytes(g *subnet.Geometry) int64 {
 // MemoryFor is the memory, in bytes, that running masks takes at a context length: weights in the source's types, an F16
 // KV cache and the engine's working memory.
 func MemoryFor(m explorer.ModelInfo, masks subnet.Masks, context int) int64 {
-	return m.FileSize(masks, "").Tensors + masks.Size().KVBytesPerToken*int64(context) + computeBytes(m.Geometry)
+	return m.FileSize(masks, "").Tensors + masks.Size().KVBytes(context) + computeBytes(m.Geometry)
 }
 
 // FitMachine picks, among the dense model, the library and the front of the newest search, the one of lowest perplexity

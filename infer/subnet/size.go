@@ -46,6 +46,15 @@ func (m Masks) Size() Size {
 	return s
 }
 
+// contextUnit is the number of tokens that llama.cpp rounds a context up to a
+// multiple of.
+const contextUnit = 256
+
+// KVBytes returns the size of an F16 key-value cache for a context of so many tokens.
+func (s Size) KVBytes(context int) int64 {
+	return s.KVBytesPerToken * ((int64(context) + contextUnit - 1) / contextUnit * contextUnit)
+}
+
 // BlockParams returns the parameters of the block matrices that the masks keep.
 func (m Masks) BlockParams() int64 {
 	var n int64

@@ -4,6 +4,7 @@
 package searchtest
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"hash/fnv"
@@ -104,9 +105,9 @@ func (l *Landscape) levels(rng *rand.Rand) *space.Levels {
 		var attention, mlp space.Ladder
 		add := func(ladder *space.Ladder, module subnet.Module, cut subnet.Layer) {
 			a, f := cut.ModuleParams(l.Geometry, i)
-			level := space.Level{Mask: cut, Params: f, Seconds: 1e-6 + 1e-9*float64(f)}
+			level := space.Level{Mask: cut, Params: f}
 			if module == subnet.Attention {
-				level.Params, level.Seconds = a, 1e-6+1e-9*float64(a)
+				level.Params = a
 			}
 			level.Loss = factor[module] * l.moduleLoss(i, module, cut)
 			*ladder = append(*ladder, level)
@@ -213,7 +214,25 @@ func (l *Landscape) Start(s space.Space, attention, mlp float64) (subnet.Masks, 
 	return subnet.New(l.Geometry, layers)
 }
 
+// Bytes implements [search.Prices]: files have no metadata, and matrices are F16 by
+// default.
+func (l *Landscape) Bytes(m subnet.Masks, typ string) (file, tensors int64, err error) {
+	bytes := m.GGUFBytes(cmp.Or(typ, "F16"))
+	return bytes, bytes, nil
+}
+
+// Seconds implements [search.Prices]: a module takes a microsecond and a nanosecond
+// for each parameter, all else a fifth of a millisecond.
+func (l *Landscape) Seconds(m subnet.Masks, _ string) (float64, bool) {
+	seconds := 2e-4
+	for i := range m.Layers() {
+		attention, mlp := m.Layer(i).ModuleParams(l.Geometry, i)
+		seconds += subnet.Modules*1e-6 + 1e-9*float64(attention+mlp)
+	}
+	return seconds, true
+}
+
 // Problem returns the problem of searching the landscape.
 func (l *Landscape) Problem(t search.Target, seed uint64) search.Problem {
-	return search.Problem{Model: "landscape", Geometry: l.Geometry, Levels: l.Levels, Start: l.Start, Target: t, Seed: seed}
+	return search.Problem{Model: "landscape", Geometry: l.Geometry, Levels: l.Levels, Start: l.Start, Target: t, Seed: seed, Prices: l}
 }

@@ -18,9 +18,6 @@ type Level struct {
 	// Loss is the predicted rise of the fitness if this module alone is at this
 	// level and all others are dense, in nats per token.
 	Loss float64
-	// Seconds is the measured time of the module per token at this level, 0 if
-	// not measured.
-	Seconds float64
 }
 
 // Ladder holds the levels of one module, from dense (index 0) to the smallest, with
