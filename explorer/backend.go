@@ -42,6 +42,9 @@ type Monitor interface {
 	Note(text string)
 	// Gate returns at once while the job may run, and blocks while it is paused. It returns ctx's error when ctx ends.
 	Gate(ctx context.Context) error
+	// Persist calls write, and again until it succeeds while the disk is full: the job is shown as paused with the error as the
+	// reason. It returns any other error of write, and ctx's error when ctx ends.
+	Persist(ctx context.Context, write func() error) error
 }
 
 // A Statistician gathers what importance and estimates come from.

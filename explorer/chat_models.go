@@ -87,7 +87,8 @@ func (t *talks) borrow(ctx context.Context, id SubnetID) (*pool.Loaded, func(), 
 // silent is a Monitor that shows nothing.
 type silent struct{}
 
-func (silent) Progress(_, _ float64, _, _ string) {}
-func (silent) Layer(LayerProgress)                {}
-func (silent) Note(string)                        {}
-func (silent) Gate(ctx context.Context) error     { return ctx.Err() }
+func (silent) Progress(_, _ float64, _, _ string)                  {}
+func (silent) Layer(LayerProgress)                                 {}
+func (silent) Note(string)                                         {}
+func (silent) Gate(ctx context.Context) error                      { return ctx.Err() }
+func (silent) Persist(_ context.Context, write func() error) error { return write() }

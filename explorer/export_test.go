@@ -12,6 +12,25 @@ func (e *Exploration) HoldAppends(append func()) {
 	e.store = heldStore{e.store, append}
 }
 
+// FailAppends has appends fail with the error of fail, unless it is nil.
+func (e *Exploration) FailAppends(fail func() error) {
+	e.turn.take()
+	defer e.turn.release()
+	e.store = failingStore{e.store, fail}
+}
+
+type failingStore struct {
+	store
+	fail func() error
+}
+
+func (s failingStore) Append(r []record) error {
+	if err := s.fail(); err != nil {
+		return err
+	}
+	return s.store.Append(r)
+}
+
 type heldStore struct {
 	store
 	hold func()

@@ -55,6 +55,7 @@ type Job struct {
 	Ended    time.Time // zero until it ended
 	Progress Progress
 	CanPause bool
+	Reason   string       // why it is Paused although nobody paused it, such as a full disk; "" otherwise
 	Cause    error        // why it failed, for errors.Is; nil unless State is Failed
 	Err      string       // why it failed; one line
 	Result   SubnetID     // the subnet of the library that it made or measured, if any

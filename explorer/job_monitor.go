@@ -2,6 +2,7 @@ package explorer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer/draft"
 	"github.com/lathe-llm/lathe/explorer/internal/jobs"
+	"github.com/lathe-llm/lathe/infer/durable"
 )
 
 // publishEvery bounds how often progress alone makes a new snapshot.
@@ -27,8 +29,9 @@ type monitor struct {
 	meter    jobs.Meter
 	last     time.Time // when progress was last published
 	progress Progress
-	kept     int  // generation of the search that was written last; used by Publish alone
-	unkept   bool // it could not be written
+	kept     int    // generation of the search that was written last; used by Publish alone
+	unkept   bool   // it could not be written
+	blocked  string // why the job cannot continue, "" while it can
 	orders   []Order
 }
 
@@ -85,9 +88,15 @@ func (m *monitor) Held(h jobs.Hold) {
 	m.mu.Lock()
 	m.meter.Hold(now, h != jobs.Not)
 	m.mu.Unlock()
-	state := map[jobs.Hold]JobState{jobs.Not: Running, jobs.Paused: Paused, jobs.Yielded: Yielded}[h]
-	if j, ok := m.e.Snapshot().Job(m.id); ok && j.State != state {
-		m.show(func(j *Job) { j.State = state })
+	m.mu.Lock()
+	reason := m.blocked
+	m.mu.Unlock()
+	state := map[jobs.Hold]JobState{jobs.Not: Running, jobs.Paused: Paused, jobs.Blocked: Paused, jobs.Yielded: Yielded}[h]
+	if h == jobs.Not && reason != "" {
+		state = Paused // it tries again
+	}
+	if j, ok := m.e.Snapshot().Job(m.id); ok && (j.State != state || j.Reason != reason) {
+		m.show(func(j *Job) { j.State, j.Reason = state, reason })
 	}
 }
 
@@ -95,7 +104,7 @@ func (m *monitor) Held(h jobs.Hold) {
 func (m *monitor) Ended(outcome jobs.Outcome, err error) {
 	m.show(func(j *Job) {
 		j.Ended = m.e.now()
-		j.Progress.Left = 0
+		j.Progress.Left, j.Reason = 0, ""
 		switch outcome {
 		case jobs.Done:
 			j.State = Done
@@ -155,6 +164,42 @@ func (m *monitor) Note(text string) { m.e.notify(Warning, "", text) }
 // Gate implements [Monitor].
 func (m *monitor) Gate(ctx context.Context) error { return m.task.Gate(ctx) }
 
+// retryAfter is how soon a write to a full disk is tried again.
+const retryAfter = 2 * time.Second
+
+// Persist implements [Monitor].
+func (m *monitor) Persist(ctx context.Context, write func() error) error {
+	err := write()
+	if !durable.IsFull(err) || ctx.Err() != nil {
+		return err
+	}
+	m.Note(fmt.Sprintf("%s is paused until there is room: %v", m.job.Title, err))
+	for durable.IsFull(err) {
+		m.block(err)
+		if blocked := m.task.Block(ctx, retryAfter); blocked != nil {
+			m.block(nil)
+			return errors.Join(blocked, err)
+		}
+		err = write()
+	}
+	m.block(nil)
+	m.Held(jobs.Not)
+	m.e.notify(Info, "", m.job.Title+" continues: there is room again")
+	return err
+}
+
+// block records why the job cannot continue, nil once it can. It is shown when the job is held.
+func (m *monitor) block(reason error) {
+	text := ""
+	if reason != nil {
+		text = oneLine(reason.Error())
+	}
+	m.mu.Lock()
+	m.blocked = text
+	m.mu.Unlock()
+	m.e.setPaused(text)
+}
+
 // Publish implements [Orders].
 func (m *monitor) Publish(search Search) {
 	if search.Generation != m.kept { // what has been shown outlives the process
@@ -169,7 +214,13 @@ func (m *monitor) Publish(search Search) {
 
 // keepSearch writes the search into the workspace. A failure is reported once.
 func (m *monitor) keepSearch(s Search) {
-	if err := m.e.keepSearch(s); err != nil && !m.unkept {
+	if err := m.e.keepSearch(s); err != nil && !durable.IsFull(err) { // on a full disk the checkpoint pauses the search
+		m.unkeptNote(err)
+	}
+}
+
+func (m *monitor) unkeptNote(err error) {
+	if !m.unkept {
 		m.unkept = true
 		m.Note(fmt.Sprintf("the view of the search could not be written: %v", err))
 	}

@@ -27,6 +27,9 @@ func (e *Exploration) restore(st *state) (notes []Message, err error) {
 		}
 	}()
 	now.Workspace = WorkspaceInfo{Path: path, ReadOnly: lock == nil, Holder: oneLine(holder), Bytes: workspace.Bytes(path)}
+	if lock == nil {
+		now.Workspace.Paused = oneLine(workspace.Paused(path))
+	}
 	e.weights = workspace.Weights{Path: filepath.Join(path, workspace.WeightsFolder)}
 
 	file := filepath.Join(path, workspace.JournalFile)
@@ -74,6 +77,13 @@ func (e *Exploration) restore(st *state) (notes []Message, err error) {
 type lockedJournal struct {
 	*workspace.Journal[record]
 	lock *os.File
+}
+
+// setPaused records in the lock file, for other processes, why a job of this one is paused.
+func (e *Exploration) setPaused(reason string) {
+	if j, ok := e.store.(lockedJournal); ok {
+		_ = workspace.SetPaused(j.lock, reason) // it is only informative
+	}
 }
 
 func (j lockedJournal) Close() error { return errors.Join(j.Journal.Close(), j.lock.Close()) }

@@ -53,16 +53,20 @@ func (e *Exploration) ResumeSearch(ctx context.Context) error {
 func (e *Exploration) search(ctx context.Context, a Actor, c StartSearch, m *monitor) error {
 	u := Unfinished{Search: c, Author: a.Name}
 	var before *EndedSearch
-	err := e.record(ctx, a, func(s *Snapshot) ([]record, error) {
-		before, u.Paused = s.Ended, m.task.Paused()
-		return []record{{Search: &searchRecord{UnderWay: &u}}}, nil
+	err := m.Persist(ctx, func() error {
+		return e.record(ctx, a, func(s *Snapshot) ([]record, error) {
+			before, u.Paused = s.Ended, m.task.Paused()
+			return []record{{Search: &searchRecord{UnderWay: &u}}}, nil
+		})
 	})
 	if err != nil {
 		return err
 	}
 	made, err := e.model.Search(ctx, c, e.folder("search"), m, m)
 	if shown := e.Snapshot().Search; shown.Job == m.id {
-		m.keepSearch(shown)
+		if kept := m.Persist(ctx, func() error { return e.keepSearch(shown) }); kept != nil {
+			m.unkeptNote(kept)
+		}
 	}
 	stopped := errors.Is(context.Cause(ctx), jobs.ErrStopped)
 	if err != nil && ctx.Err() != nil && !stopped {
@@ -74,9 +78,11 @@ func (e *Exploration) search(ctx context.Context, a Actor, c StartSearch, m *mon
 	}
 	if made.Subnet.Masks.Layers() > 0 && (err == nil || stopped) {
 		// A stopped search keeps what it found.
-		return errors.Join(err, e.keep(a, m, made, Subnet{Origin: Searched}, over))
+		return errors.Join(err, m.Persist(ctx, func() error { return e.keep(a, m, made, Subnet{Origin: Searched}, over) }))
 	}
-	return errors.Join(err, e.record(context.WithoutCancel(ctx), a, func(*Snapshot) ([]record, error) { return []record{over}, nil }))
+	return errors.Join(err, m.Persist(ctx, func() error {
+		return e.record(context.WithoutCancel(ctx), a, func(*Snapshot) ([]record, error) { return []record{over}, nil })
+	}))
 }
 
 // ended describes a search that has just ended, nil if it scored nothing or has no folder.

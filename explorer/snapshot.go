@@ -163,6 +163,9 @@ type WorkspaceInfo struct {
 	ReadOnly bool
 	Holder   string // who holds it when read-only: "process 1234 on host" or "opened read-only"
 	Bytes    int64  // on disk when last counted
+	// Paused is why the job of the process that holds it is paused although nobody paused it; "" where none is, or where this
+	// process holds it: then the job has the reason.
+	Paused string
 }
 
 // MessageLevel orders messages by how much they matter.

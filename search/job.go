@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
@@ -28,6 +29,9 @@ type Options struct {
 	// Gate, unless nil, is called between candidates and blocks while the job is
 	// paused, with the clock stopped. It returns ctx's error when ctx ends.
 	Gate func(ctx context.Context) error
+	// Persist, unless nil, calls a function that writes until the disk has room for what it writes, with the clock stopped, and
+	// returns any other error of it.
+	Persist func(ctx context.Context, write func() error) error
 	// Now is the clock, time.Now if nil. Only Budget.Time depends on it.
 	Now func() time.Time
 }
@@ -169,6 +173,13 @@ func (j *Job) run(ctx context.Context) (State, string, error) {
 			return state, "stopped", err
 		case errors.Is(err, ErrTarget) || errors.Is(err, ErrConfig):
 			return state, "failed", err
+		case durable.IsFull(err) && j.o.Persist != nil:
+			full := err
+			err = j.o.Persist(ctx, func() error { // once, then the generation itself shows whether there is room
+				failed := full
+				full = nil
+				return failed
+			})
 		default:
 			err = j.pauseOnError(ctx, err)
 		}
@@ -209,14 +220,26 @@ func (j *Job) stamp(s State) State {
 // save writes the checkpoint; the job is paused while it cannot.
 func (j *Job) save(ctx context.Context, s State) error {
 	for {
-		err := j.write(s)
+		err := j.persist(ctx, func() error { return j.write(s) })
 		if err == nil {
 			return nil
+		}
+		if ctx.Err() != nil {
+			return errors.Join(ctx.Err(), err)
 		}
 		if err := j.pauseOnError(ctx, err); err != nil {
 			return err
 		}
 	}
+}
+
+// persist calls write, by the function of the options if it fails.
+func (j *Job) persist(ctx context.Context, write func() error) error {
+	err := write()
+	if err == nil || j.o.Persist == nil {
+		return err
+	}
+	return j.still(func() error { return j.o.Persist(ctx, write) })
 }
 
 // write writes the checkpoint, including the scores of an unfinished generation.

@@ -121,11 +121,16 @@ func (j *Job) gate(ctx context.Context) error {
 	if j.o.Gate == nil {
 		return nil
 	}
+	return j.still(func() error { return j.o.Gate(ctx) })
+}
+
+// still calls wait with the clock stopped.
+func (j *Job) still(wait func() error) error {
 	j.update(func() {
 		j.tick()
 		j.since = time.Time{}
 	})
-	err := j.o.Gate(ctx)
+	err := wait()
 	j.update(func() { j.since = j.o.Now() })
 	return err
 }

@@ -153,6 +153,9 @@ func (m *Model) showJobs() tea.Cmd {
 			if j.State == explorer.Running && j.Progress.Total > 0 {
 				detail = text.Percent(j.Progress.Fraction()) + " " + text.Line(j.Progress.Step)
 			}
+			if j.Reason != "" {
+				detail += ": " + text.Line(j.Reason)
+			}
 			if j.Err != "" {
 				detail = text.Line(j.Err)
 			}

@@ -59,7 +59,8 @@ type quiet struct {
 	gates  int
 }
 
-func (q *quiet) Progress(_, _ float64, _, _ string) {}
-func (q *quiet) Layer(l explorer.LayerProgress)     { q.layers = append(q.layers, l) }
-func (q *quiet) Note(text string)                   { q.notes = append(q.notes, text) }
-func (q *quiet) Gate(ctx context.Context) error     { q.gates++; return ctx.Err() }
+func (q *quiet) Progress(_, _ float64, _, _ string)                  {}
+func (q *quiet) Layer(l explorer.LayerProgress)                      { q.layers = append(q.layers, l) }
+func (q *quiet) Note(text string)                                    { q.notes = append(q.notes, text) }
+func (q *quiet) Gate(ctx context.Context) error                      { q.gates++; return ctx.Err() }
+func (q *quiet) Persist(_ context.Context, write func() error) error { return write() }

@@ -39,6 +39,8 @@ type Backend struct {
 	NoRuntime string
 	// Busy is how many of its four processors other programs keep busy.
 	Busy float64
+	// Write is what a search does between generations to write its checkpoint; nil writes nothing.
+	Write func() error
 	// Missing are paths of models, texts and files that are not there.
 	Missing []string
 }

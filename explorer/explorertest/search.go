@@ -56,6 +56,12 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, _ string, o 
 		s.child()
 		if s.evaluated%population == 0 {
 			s.generation()
+			if m.b.Write != nil {
+				if err := mon.Persist(ctx, m.b.Write); err != nil {
+					o.Publish(s.snapshot())
+					return s.made(), err
+				}
+			}
 		}
 		o.Publish(s.snapshot())
 	}

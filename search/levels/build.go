@@ -231,7 +231,12 @@ func sorted(w []float32, out int, columns []int) []float32 {
 
 // write stores a ladder and opens it.
 func (b *builder) write(slot int, weights [][]float32, sets []subnet.Set, lost []float64) error {
-	if err := writeLadder(b.path(slot), b.key, slot, weights, sets, lost); err != nil {
+	write := func() error { return writeLadder(b.path(slot), b.key, slot, weights, sets, lost) }
+	err := write()
+	if err != nil && b.o.Persist != nil {
+		err = b.o.Persist(b.ctx, write)
+	}
+	if err != nil {
 		return err
 	}
 	return b.take(slot)

@@ -68,6 +68,9 @@ type Options struct {
 	Progress func(Event)
 	// Gate, unless nil, is called between modules and blocks while the work is paused.
 	Gate func(context.Context) error
+	// Persist, unless nil, calls a function that writes until the disk has room for what it writes, and returns any other
+	// error of it.
+	Persist func(ctx context.Context, write func() error) error
 }
 
 // Event reports that the levels of one module are made.

@@ -3,6 +3,8 @@ package pipeline
 import (
 	"context"
 	"time"
+
+	"github.com/lathe-llm/lathe/infer/durable"
 )
 
 // A clock measures the time of a run without its pauses. It belongs to one goroutine.
@@ -31,4 +33,14 @@ func (c *clock) pause() (resume func()) {
 func (r *run) gate(ctx context.Context) error {
 	defer r.clock.pause()()
 	return r.Monitor.Gate(ctx)
+}
+
+// persist calls write, and again while the disk is full. The wait for room does not count as time of the run.
+func (r *run) persist(ctx context.Context, write func() error) error {
+	err := write()
+	if !durable.IsFull(err) {
+		return err
+	}
+	defer r.clock.pause()()
+	return r.Monitor.Persist(ctx, write)
 }

@@ -38,11 +38,16 @@ func (r *run) makeLevels(ctx context.Context) (*levels.Store, error) {
 		}
 		r.scratch, dir = temporary, temporary.Path()
 	}
-	store, err := levels.Build(ctx, r.model, r.fitting, dir, levels.Options{
-		Middle: mlpRatio(r.Geometry, r.Target), Text: r.text.ID, Gate: r.gate, Keep: r.Resume, Expect: expected,
+	options := levels.Options{
+		Middle: mlpRatio(r.Geometry, r.Target), Text: r.text.ID, Gate: r.gate, Persist: r.persist, Keep: r.Resume, Expect: expected,
 		Progress: func(e levels.Event) {
 			r.Monitor.Progress(float64(e.Done), float64(e.Total), "modules", fmt.Sprintf("levels of layer %d %v", e.Layer, e.Module))
 		},
+	}
+	var store *levels.Store
+	err := r.persist(ctx, func() (err error) { // temporary files of the text fill disks too
+		store, err = levels.Build(ctx, r.model, r.fitting, dir, options)
+		return err
 	})
 	if errors.Is(err, levels.ErrOther) {
 		err = refused(err)
@@ -85,7 +90,7 @@ func (r *run) predictLosses(ctx context.Context) error {
 	if err != nil || r.Dir == "" {
 		return err
 	}
-	return save(path, known{factors, r.pace})
+	return r.persist(ctx, func() error { return save(path, known{factors, r.pace}) })
 }
 
 // recall reads what is kept beside the levels.

@@ -38,13 +38,19 @@ func (r *run) refit(ctx context.Context, result Result) (Result, error) {
 	if searched {
 		recipe.Refit = paperRefit(paper, recipe.Refit)
 	}
-	s, report, err := oneshot.Refit(ctx, r.model, r.text.Windows[:r.plan.Refit], result.Subnet.Masks, oneshot.Config{
+	config := oneshot.Config{
 		Recipe: &recipe, Rechoose: !searched, Progress: func(e oneshot.Event) {
 			if r.Refitting != nil {
 				r.Refitting(e)
 			}
 			_ = r.gate(ctx) // the re-fit finds that ctx has ended
 		},
+	}
+	var s gguf.Subnet
+	var report oneshot.Report
+	err = r.persist(ctx, func() (err error) {
+		s, report, err = oneshot.Refit(ctx, r.model, r.text.Windows[:r.plan.Refit], result.Subnet.Masks, config)
+		return err
 	})
 	result.Windows = r.plan.Refit
 	if err != nil {

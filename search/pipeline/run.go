@@ -89,6 +89,8 @@ type Monitor interface {
 	Note(text string)
 	// Gate blocks while the run is paused. It returns ctx's error when ctx ends.
 	Gate(ctx context.Context) error
+	// Persist calls write until the disk has room for what it writes, and returns any other error of it.
+	Persist(ctx context.Context, write func() error) error
 }
 
 // A View is the search at one moment.
@@ -274,7 +276,7 @@ func (r *run) job(ctx context.Context) (*search.Job, error) {
 		return nil, err
 	}
 	o := search.Options{
-		Strategy: r.strategy, Evaluator: r.eval, Resume: r.Resume, Budget: r.Budget, Gate: r.gate, Now: r.Now,
+		Strategy: r.strategy, Evaluator: r.eval, Resume: r.Resume, Budget: r.Budget, Gate: r.gate, Persist: r.persist, Now: r.Now,
 		Problem: search.Problem{Geometry: r.Geometry, Target: search.Ratio(r.Target), Seed: r.Seed},
 	}
 	var err error

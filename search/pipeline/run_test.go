@@ -36,6 +36,8 @@ func (m *monitor) Gate(ctx context.Context) error {
 	return ctx.Err()
 }
 
+func (m *monitor) Persist(_ context.Context, write func() error) error { return write() }
+
 // set is a tiny random model on the Go backend, and what a run in it is given.
 type set struct {
 	model *decoder.Model

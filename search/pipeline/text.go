@@ -42,7 +42,7 @@ func (r *run) readText(ctx context.Context) error {
 		return err
 	}
 	if r.Dir != "" {
-		if err := save(path, textUse{len(r.text.Windows), r.levelText}); err != nil {
+		if err := r.persist(ctx, func() error { return save(path, textUse{len(r.text.Windows), r.levelText}) }); err != nil {
 			return err
 		}
 	}

@@ -177,6 +177,9 @@ func describe(j explorer.Job) string {
 	if j.State != explorer.Running {
 		parts = append(parts, string(j.State))
 	}
+	if j.Reason != "" {
+		parts = append(parts, j.Reason)
+	}
 	p := j.Progress
 	if p.Step != "" {
 		parts = append(parts, p.Step)

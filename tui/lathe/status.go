@@ -31,6 +31,8 @@ type statusResult struct {
 	Search    *searchLine     `json:"search,omitempty"`
 	// Unfinished is the search that runs, or that the end of a process interrupted.
 	Unfinished *unfinishedResult `json:"unfinished_search,omitempty"`
+	// Paused is why the job of the process that holds the workspace is paused although nobody paused it.
+	Paused string `json:"paused,omitempty"`
 	// Ended is the last search that ended and can be resumed.
 	Ended   *endedResult `json:"ended_search,omitempty"`
 	Viewers []viewerName `json:"viewers,omitempty"`
@@ -45,6 +47,7 @@ type jobResult struct {
 	Author   string            `json:"author,omitempty"`
 	Fraction float64           `json:"fraction"`
 	Left     float64           `json:"seconds_left,omitempty"`
+	Reason   string            `json:"reason,omitempty"` // why it is paused although nobody paused it
 }
 
 // unfinishedResult is a search in statusResult that has not ended.
@@ -92,12 +95,16 @@ func newStatus(s *explorer.Snapshot) statusResult {
 	}
 	for _, j := range s.Jobs {
 		if !j.State.Ended() {
-			r.Jobs = append(r.Jobs, jobResult{string(j.ID), j.Kind, j.Title, j.State, j.Author, j.Progress.Fraction(), j.Progress.Left.Seconds()})
+			r.Jobs = append(r.Jobs, jobResult{string(j.ID), j.Kind, j.Title, j.State, j.Author, j.Progress.Fraction(), j.Progress.Left.Seconds(), j.Reason})
 		}
 	}
 	if s.Search.Best != nil {
 		line := newSearchLine("state", s.Search)
 		r.Search = &line
+	}
+	r.Paused = s.Workspace.Paused
+	for _, j := range r.Jobs {
+		r.Paused = cmp.Or(r.Paused, j.Reason)
 	}
 	if u := s.Unfinished; u != nil {
 		r.Unfinished = &unfinishedResult{cmp.Or(u.Search.Retarget, u.Search.Target), u.Author, u.Paused}
@@ -140,6 +147,9 @@ func (r statusResult) words(w io.Writer) {
 	}
 	if e := r.Ended; e != nil {
 		rows = append(rows, []string{"last search", fmt.Sprintf("at %.2f, %d candidates in %s; --resume continues it", e.Target, e.Evaluated, format.Clock(time.Duration(e.Seconds*float64(time.Second))))})
+	}
+	if r.Paused != "" {
+		rows = append(rows, []string{"paused", r.Paused})
 	}
 	for _, v := range r.Viewers {
 		rows = append(rows, []string{"viewer", fmt.Sprintf("%s (%s)", v.Name, v.Role)})

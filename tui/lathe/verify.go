@@ -61,6 +61,7 @@ func (w *watcher) Progress(done, total float64, unit, step string) {
 	w.p.show(explorer.Job{Title: w.title, State: explorer.Running, Progress: explorer.Progress{Done: done, Total: total, Unit: unit, Step: step}})
 }
 
-func (w *watcher) Layer(explorer.LayerProgress)   {}
-func (w *watcher) Note(text string)               { w.p.line(text) }
-func (w *watcher) Gate(ctx context.Context) error { return ctx.Err() }
+func (w *watcher) Layer(explorer.LayerProgress)                        {}
+func (w *watcher) Note(text string)                                    { w.p.line(text) }
+func (w *watcher) Gate(ctx context.Context) error                      { return ctx.Err() }
+func (w *watcher) Persist(_ context.Context, write func() error) error { return write() }

@@ -42,6 +42,7 @@ type Hold int
 const (
 	Not     Hold = iota // it does not
 	Paused              // a person paused it
+	Blocked             // it cannot continue, see [Task.Block]
 	Yielded             // an earlier lane or a chat needs the cores
 )
 
@@ -73,7 +74,7 @@ type Scheduler struct {
 	moved      chan struct{} // closed and replaced whenever a gate may have to open or close, or a task stopped computing
 }
 
-// A Task is a job as the scheduler holds it. The scheduler's mutex guards paused and still.
+// A Task is a job as the scheduler holds it. The scheduler's mutex guards paused, again and still.
 type Task struct {
 	s      *Scheduler
 	id     string
@@ -82,6 +83,7 @@ type Task struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	paused bool
+	again  bool // a blocked task is to try again at once
 	still  bool // at a gate, computing nothing
 }
 
@@ -264,6 +266,28 @@ func (t *Task) Gate(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// Block holds a task that cannot continue, such as one whose disk is full, for as long as d or until it is resumed. It computes
+// nothing meanwhile. Like Gate it returns once the task may run, or ctx's error.
+func (t *Task) Block(ctx context.Context, d time.Duration) error {
+	s := t.s
+	s.mu.Lock()
+	t.still, t.again = true, false
+	s.signal()
+	s.mu.Unlock()
+	t.job.Held(Blocked)
+	wait, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	_ = s.await(wait, func() bool { return t.again }) // the end of d is no error
+	s.mu.Lock()
+	t.still = false
+	s.signal()
+	s.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return t.Gate(ctx)
+}
+
 // Interrupt has every job wait at its next gate, and returns when all do or after patience. The returned function resumes
 // them.
 func (s *Scheduler) Interrupt(ctx context.Context, patience time.Duration) (release func()) {
@@ -298,7 +322,7 @@ func (s *Scheduler) Pause(id string, paused bool) error {
 	if !ok {
 		return fmt.Errorf("job %s: %w among those not ended", id, fault.ErrNotFound)
 	}
-	t.paused = paused
+	t.paused, t.again = paused, !paused
 	s.signal()
 	return nil
 }

@@ -152,6 +152,8 @@ func (s *Screen) drawWelcome(t *theme.Theme, w int) []string {
 	rows = append(rows, paint.Blank(w))
 	j, runs := s.job()
 	switch {
+	case runs && j.Reason != "":
+		rows = append(rows, s.drawReason(t, j, w)...)
 	case runs && j.State == explorer.Paused:
 		rows = append(rows, widget.Paragraph(w, t.Text, "The search is paused: press "+key("search.toggle")+" to resume.")...)
 	case runs && j.Progress.Step != "":
@@ -173,6 +175,11 @@ func (s *Screen) drawWelcome(t *theme.Theme, w int) []string {
 	return append(rows, widget.Paragraph(w, t.Dim, key("search.cut")+" makes a smaller model in one shot, without a search.")...)
 }
 
+// drawReason draws why the search is paused although nobody paused it.
+func (s *Screen) drawReason(t *theme.Theme, j explorer.Job, w int) []string {
+	return widget.Paragraph(w, t.Warn, "Paused: "+text.Line(j.Reason)+". The search continues when there is room; "+s.host.Key("search.toggle")+" tries again now.")
+}
+
 // drawBest draws the selected candidate, and below it the latest events where they have no pane of their own.
 func (s *Screen) drawBest(t *theme.Theme, alone bool, w, h int) []string {
 	snap := s.snap()
@@ -188,7 +195,11 @@ func (s *Screen) drawBest(t *theme.Theme, alone bool, w, h int) []string {
 		if !ok {
 			return widget.Paragraph(w, t.Dim, "The best subnet so far appears here.")
 		}
-		rows := s.drawCandidate(t, c, w, h)
+		rows := []string(nil)
+		if j, runs := s.job(); runs && j.Reason != "" {
+			rows = s.drawReason(t, j, w)
+		}
+		rows = append(rows, s.drawCandidate(t, c, w, max(1, h-len(rows)))...)
 		if room := h - len(rows) - 2; alone && room >= 2 && len(snap.Search.Events) > 0 {
 			rows = append(rows, paint.Blank(w), widget.Line(w).Put(t.Title, "events").String())
 			rows = append(rows, eventRows(t, snap.Search.Events, w, room)...)

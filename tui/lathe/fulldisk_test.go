@@ -1,0 +1,108 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// TestFullDiskPausesASearch runs the real program on a disk that becomes full while levels are made or while candidates are scored. Each time the search waits, reports the reason, and continues when there is room; it ends like
+// one that never waited.
+func TestFullDiskPausesASearch(t *testing.T) {
+	if err := exec.Command("unshare", "--map-root-user", "--mount", "true").Run(); err != nil {
+		t.Skipf("no mounts of its own: %v", err)
+	}
+	m := newTeam(t)
+	args := []string{"search", m.model, "--target", "0.7", "--budget", "evals=300", "--seq", "32", "--windows", "4", "--text", m.path("cache", "text", "wiki.utf8"), "--json"}
+	last := func(out string) string {
+		lines := strings.Split(strings.TrimSpace(out), "\n")
+		return lines[len(lines)-1]
+	}
+	out, words, status := m.lathe(append(args, "--workspace", m.path("whole"))...)
+	if status != exitOK {
+		t.Fatalf("status %d\n%s", status, words)
+	}
+	want := last(out)
+	size := func(parts ...string) (pages int64) {
+		err := filepath.WalkDir(m.path(parts...), func(_ string, d os.DirEntry, err error) error {
+			if err == nil && d.Type().IsRegular() {
+				info, err := d.Info()
+				if err != nil {
+					return err
+				}
+				pages += (info.Size() + 4095) / 4096 * 4096
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pages
+	}
+	levels, whole := size("whole", "search", "levels"), size("whole")
+	const disk = 64 << 20
+	for name, free := range map[string]int64{
+		"levels": levels / 2, "first checkpoint": levels + 32<<10, "later": whole - size("whole", "weights"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			folder := filepath.Join(t.TempDir(), "disk")
+			if err := os.Mkdir(folder, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			script, err := filepath.Abs(filepath.Join("testdata", "fulldisk.sh"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.CommandContext(t.Context(), "unshare", append([]string{
+				"--map-root-user", "--mount", "sh", script, folder, strconv.Itoa(disk), fmt.Sprint(free), "lathe",
+			}, append(args, "--workspace", filepath.Join(folder, "workspace"))...)...)
+			var got bytes.Buffer
+			cmd.Dir, cmd.Env, cmd.Stdout = m.dir, m.env, &got
+			stderr, err := cmd.StderrPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = cmd.Process.Kill() }()
+			inside := filepath.Join("/proc", strconv.Itoa(cmd.Process.Pid), "root", folder)
+			var words strings.Builder
+			paused := false
+			for lines := bufio.NewScanner(stderr); lines.Scan(); {
+				fmt.Fprintln(&words, lines.Text())
+				if paused || !strings.Contains(lines.Text(), "search at 0.70 is paused until there is room") || !strings.Contains(lines.Text(), "no space left on device") {
+					continue
+				}
+				paused = true
+				t.Log(lines.Text())
+				out, said, status := m.lathe("search", "status", m.model, "--workspace", filepath.Join(inside, "workspace"), "--json")
+				var state struct {
+					Paused     string
+					Unfinished *unfinishedResult `json:"unfinished_search"`
+				}
+				if err := json.Unmarshal([]byte(out), &state); err != nil || status != exitOK || !strings.Contains(state.Paused, "no space left on device") || state.Unfinished == nil {
+					t.Errorf("its status is %d, %v: %s%s", status, err, out, said)
+				}
+				if err := os.Remove(filepath.Join(inside, "filler")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := cmd.Wait(); err != nil || !paused || !strings.Contains(words.String(), "search at 0.70 continues: there is room again") {
+				t.Fatalf("paused %v, %v\n%s", paused, err, &words)
+			}
+			if end := last(got.String()); end != want {
+				t.Errorf("it ends with\n%s\nnot\n%s", end, want)
+			}
+		})
+	}
+}
