@@ -44,8 +44,10 @@ type Exploration struct {
 	scratch string // folder for files that need not last
 	// temporary is the scratch folder if it is not the workspace's, otherwise nil.
 	temporary *scratch.Folder
-	talks     *talks
-	follower  *follower
+	// unreadView: the search that the workspace keeps could not be read; it is renamed before another one is written.
+	unreadView atomic.Bool
+	talks      *talks
+	follower   *follower
 
 	current atomic.Pointer[Snapshot]
 

@@ -28,6 +28,7 @@ type Search struct {
 	History         []search.Generation // one per generation, thinned to a bounded number
 	Events          []search.Event      // newest last, bounded
 	DensePerplexity float64             // of the dense model on the search's text
+	Unread          string              // why the search that the workspace keeps is not shown; "" where it is, or there is none
 }
 
 // A Candidate is a subnet that a search has scored or is scoring, with what the explorer shows beside it.

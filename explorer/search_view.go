@@ -19,6 +19,7 @@ import (
 const (
 	searchFolder = "search"
 	viewFile     = "view.json"
+	unreadSuffix = ".unread" // of a file that this program could not read
 	viewVersion  = 1
 	maxViewBytes = 256 << 20
 )
@@ -96,8 +97,15 @@ func (e *Exploration) keepSearch(s Search) error {
 	if err == nil {
 		err = os.MkdirAll(dir, 0o755)
 	}
+	path := filepath.Join(dir, viewFile)
+	if err == nil && e.unreadView.Load() { // it may be of use to another version of this program
+		if err = os.Rename(path, path+unreadSuffix); err == nil || errors.Is(err, fs.ErrNotExist) {
+			e.unreadView.Store(false)
+			err = nil
+		}
+	}
 	if err == nil {
-		err = durable.WriteFile(filepath.Join(dir, viewFile), data, 0o600)
+		err = durable.WriteFile(path, data, 0o600)
 	}
 	return err
 }
@@ -118,7 +126,10 @@ func (e *Exploration) restoreSearch(now *Snapshot) (note string) {
 		found, err = readView(path, now.Model)
 	}
 	if err != nil {
-		return fmt.Sprintf("the last search is not shown: %s: %v", path, err)
+		note = fmt.Sprintf("the last search is not shown: %s: %v", path, err)
+		now.Search.Unread = oneLine(note)
+		e.unreadView.Store(true)
+		return note
 	}
 	now.Search = found
 	return ""

@@ -1,28 +1,33 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
 	"strconv"
 	"strings"
 
-	"github.com/lathe-llm/lathe/explorer/format"
-
-	"github.com/lathe-llm/lathe/explorer/report"
-
 	"github.com/spf13/cobra"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/format"
+	"github.com/lathe-llm/lathe/explorer/report"
 )
 
 func (a *app) fitCommand() *cobra.Command {
 	var (
-		memory  string
-		context int
+		memory, name string
+		context      int
+		adopt        bool
 	)
 	cmd := &cobra.Command{
-		Use:     "fit [MODEL]",
-		Short:   "Show the best subnet so far that runs in a given amount of memory",
-		Example: "  lathe fit --memory 96MB --context 2048",
+		Use:   "fit [MODEL]",
+		Short: "Show the best subnet so far that runs in a given amount of memory",
+		Long: "Chooses among the dense model, the subnets of the workspace and the front of its last search, also of one that runs or ran in\n" +
+			"another process. --adopt adds a candidate that is chosen from the front to the workspace, with the weights of its levels.",
+		Example: "  lathe fit --memory 96MB --context 2048\n  lathe fit --memory 96MB --adopt --name small",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args)
@@ -33,38 +38,91 @@ func (a *app) fitCommand() *cobra.Command {
 			if err != nil {
 				return usage(fmt.Errorf("--memory: %w", err))
 			}
-			return a.with(cmd.Context(), model, readOnly, func(e exploration) error {
-				f, err := report.FitMachine(e.Snapshot(), limit, context)
+			if name != "" && !adopt {
+				return usage(errors.New("--name: there is nothing to name without --adopt"))
+			}
+			k := readOnly
+			if adopt {
+				k = inWorkspace
+			}
+			return a.with(cmd.Context(), model, k, func(e exploration) error {
+				s := e.Snapshot()
+				f, err := report.FitMachine(s, limit, context)
 				if err != nil {
 					return err
 				}
-				r := struct {
-					Subnet   string  `json:"subnet"`
-					Name     string  `json:"name"`
-					Memory   int64   `json:"memory_bytes"`
-					Limit    int64   `json:"limit_bytes"`
-					Context  int     `json:"context"`
-					Share    float64 `json:"share"`
-					Relative float64 `json:"perplexity_relative,omitempty"`
-				}{string(f.Subnet), f.Name, f.Memory, limit, context, f.Share, f.Relative}
-				return a.result(r, func(w io.Writer) {
-					fmt.Fprintf(w, "%s (%s): %s with %d tokens of context, %.3f of the block parameters", r.Subnet, r.Name, format.Bytes(r.Memory), context, r.Share)
-					if r.Relative > 0 {
-						fmt.Fprintf(w, ", %.3f × the dense perplexity", r.Relative)
-					} else {
-						fmt.Fprint(w, ", perplexity not measured")
+				r := fitResult{string(f.Subnet), f.Candidate, f.Name, f.Memory, limit, context, f.Share, f.Relative}
+				if f.Candidate > 0 && adopt {
+					if r, err = a.adoptFit(cmd.Context(), e, r, name); err != nil {
+						return err
 					}
-					fmt.Fprintln(w)
-				})
+				}
+				if s.Search.Unread != "" && a.shared == nil {
+					fmt.Fprintf(a.stderr, "lathe: %s\n", s.Search.Unread)
+				}
+				return a.result(r, r.words)
 			})
 		},
 	}
 	cmd.Flags().StringVar(&memory, "memory", "", "available memory, such as 4GB or 512MB")
 	cmd.Flags().IntVar(&context, "context", 4096, "tokens of context")
+	cmd.Flags().BoolVar(&adopt, "adopt", false, "add the candidate to the workspace if it is one of the search's front")
+	cmd.Flags().StringVar(&name, "name", "", "name in the workspace, with --adopt")
 	if err := cmd.MarkFlagRequired("memory"); err != nil {
 		panic(err) // the flag is defined above
 	}
 	return cmd
+}
+
+// fitResult is what `fit --json` writes.
+type fitResult struct {
+	Subnet    string  `json:"subnet"`              // "" for a candidate that is not in the workspace
+	Candidate int     `json:"candidate,omitempty"` // of the search's front
+	Name      string  `json:"name"`
+	Memory    int64   `json:"memory_bytes"`
+	Limit     int64   `json:"limit_bytes"`
+	Context   int     `json:"context"`
+	Share     float64 `json:"share"`
+	Relative  float64 `json:"perplexity_relative,omitempty"`
+}
+
+func (r fitResult) words(w io.Writer) {
+	of := fmt.Sprintf("%s (%s)", r.Subnet, r.Name)
+	if r.Subnet == "" {
+		of = fmt.Sprintf("candidate %d of the last search", r.Candidate)
+	}
+	fmt.Fprintf(w, "%s: %s with %d tokens of context, %.3f of the block parameters", of, format.Bytes(r.Memory), r.Context, r.Share)
+	if r.Relative > 0 {
+		fmt.Fprintf(w, ", %.3f × the dense perplexity", r.Relative)
+	} else {
+		fmt.Fprint(w, ", perplexity not measured")
+	}
+	fmt.Fprintln(w)
+	if r.Subnet == "" {
+		fmt.Fprintf(w, "`lathe search adopt %d` adds it to the workspace\n", r.Candidate)
+	}
+}
+
+// adoptFit adds a candidate to the workspace, unless a subnet found by a search has its masks already.
+func (a *app) adoptFit(ctx context.Context, e exploration, r fitResult, name string) (fitResult, error) {
+	s := e.Snapshot()
+	c, _ := s.Search.Candidate(r.Candidate)
+	for _, n := range s.Subnets {
+		if n.Origin == explorer.Searched && c.Masks.Layers() > 0 && n.Masks.Equal(c.Masks) {
+			r.Subnet, r.Name = string(n.ID), n.Name
+			return r, nil
+		}
+	}
+	job, err := a.start(ctx, e, explorer.Adopt{Candidate: r.Candidate, Name: name})
+	if err != nil {
+		return r, err
+	}
+	n, ok := e.Snapshot().Subnet(job.Result)
+	if !ok {
+		return r, fmt.Errorf("subnet %s: %w", job.Result, explorer.ErrNotFound)
+	}
+	r.Subnet, r.Name = string(n.ID), n.Name
+	return r, nil
 }
 
 // byteSize is the value of a flag that takes a size.

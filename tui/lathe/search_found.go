@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -58,7 +60,11 @@ func (a *app) onSearch(ctx context.Context, args []string, k storage, use func(e
 		return err
 	}
 	return a.with(ctx, model, k, func(e exploration) error {
-		if s := e.Snapshot(); s.Search.Best == nil && s.Unfinished == nil && s.Ended == nil {
+		s := e.Snapshot()
+		if s.Search.Unread != "" {
+			return marked{errors.New(s.Search.Unread), errInput}
+		}
+		if s.Search.Best == nil && s.Unfinished == nil && s.Ended == nil {
 			return fmt.Errorf("search: %w: the workspace %s has none", explorer.ErrNotFound, s.Workspace.Path)
 		}
 		return use(e)
@@ -74,22 +80,37 @@ type searchStatus struct {
 	Seconds  float64 `json:"seconds"`
 	Dense    float64 `json:"dense_perplexity,omitempty"`
 	searchLine
+	// Job is the search's job on a server, and Paused why the search is paused although nobody paused it, also one that another
+	// process runs.
+	Job        *jobResult        `json:"job,omitempty"`
+	Paused     string            `json:"paused,omitempty"`
 	Unfinished *unfinishedResult `json:"unfinished_search,omitempty"`
 	Ended      *endedResult      `json:"ended_search,omitempty"`
 }
 
 func newSearchStatus(s *explorer.Snapshot) searchStatus {
 	all := newStatus(s)
-	return searchStatus{
+	r := searchStatus{
 		Strategy: s.Search.Strategy, Target: s.Search.Target, Seed: s.Search.Seed, Fitness: s.Search.Fitness, Seconds: s.Search.Elapsed.Seconds(),
 		Dense: s.Search.DensePerplexity, searchLine: newSearchLine("state", s.Search), Unfinished: all.Unfinished, Ended: all.Ended,
+		Paused: all.Paused,
 	}
+	if i := slices.IndexFunc(all.Jobs, func(j jobResult) bool { return j.Kind == explorer.JobSearch }); i >= 0 {
+		r.Job = &all.Jobs[i]
+	}
+	return r
 }
 
 func (r searchStatus) words(w io.Writer) {
 	if r.Evaluated > 0 {
 		fmt.Fprintf(w, "%s at %.2f: generation %d, %d candidates, best fitness %.4f at share %.3f, %d on the front\n",
 			r.Strategy, r.Target, r.Generation, r.Evaluated, r.Best, r.Share, r.Front)
+	}
+	switch {
+	case r.Paused != "":
+		fmt.Fprintf(w, "paused until there is room: %s\n", r.Paused)
+	case r.Job != nil:
+		fmt.Fprintf(w, "%s, %.0f %%\n", r.Job.State, 100*r.Job.Fraction)
 	}
 	if u := r.Unfinished; u != nil {
 		fmt.Fprintf(w, "unfinished: a search at %.2f, started by %s; --resume continues it\n", u.Target, u.Author)
