@@ -47,7 +47,7 @@ type BenchSettings struct {
 	Depth     []int      `json:"depth,omitempty"` // tokens in the context before each run
 	Repeats   int        `json:"repeats"`         // runs per test, after one warm-up
 	Threads   int        `json:"threads"`         // 0: the machine's cores
-	GPULayers int        `json:"gpu_layers"`      // layers on the GPU
+	GPULayers int        `json:"gpu_layers"`      // layers on GPUs; -1: as many as fit, within the backend's setting
 	Type      string     `json:"type"`            // tensor type subnets are written as; "" as the source
 	Batch     int        `json:"batch,omitempty"` // prompt tokens computed at once; 0 is infer.DefaultBatch
 	// NoFlashAttention computes attention with the matrix of scores.
@@ -69,6 +69,8 @@ type BenchRow struct {
 	Memory     int64   // resident bytes of the engine with this model
 	GPU        int64   `json:",omitempty"` // bytes of weights, cache and buffers in the memory of GPUs
 	Threads    int     `json:",omitempty"`
+	Placement  string  `json:",omitempty"` // what computes the layers, as infer.Info has it
+	Fallback   string  `json:",omitempty"` // why fewer layers are on a GPU than was asked for; or ""
 	Perplexity float64 // newest measured; 0 if none
 	Relative   float64 // of that to the dense model's under equal conditions; 0 if unknown
 	Pending    bool

@@ -41,7 +41,7 @@ func (set *BenchSettings) complete() error {
 	if set.Repeats == 0 {
 		set.Repeats = infer.DefaultRepeats
 	}
-	if set.Generate < 1 || set.Repeats < 1 || slices.Min(set.Prompt) < 1 || slices.Min(set.Depth) < 0 || len(set.Subnets)*len(set.tests()) > maxBenchRows {
+	if set.Generate < 1 || set.Repeats < 1 || slices.Min(set.Prompt) < 1 || slices.Min(set.Depth) < 0 || set.GPULayers < infer.AllLayers || len(set.Subnets)*len(set.tests()) > maxBenchRows {
 		return fmt.Errorf("%w: %d subnets, prompts of %d tokens, depths of %d, %d tokens generated, %d repeats: at most %d tests of at least a token",
 			ErrInvalid, len(set.Subnets), set.Prompt, set.Depth, set.Generate, set.Repeats, maxBenchRows)
 	}
@@ -223,9 +223,11 @@ func (e *Exploration) benchSubnet(ctx context.Context, id BenchID, set BenchSett
 		if err != nil {
 			return err
 		}
+		info := model.Info()
 		e.benchRow(id, first+j, func(_ *Bench, r *BenchRow) {
 			r.Speed, r.Threads = speedOf(got)
-			r.Load, r.FileBytes, r.Memory, r.GPU, r.Pending = model.Info().LoadTime, model.Info().FileBytes, memory.Resident, memory.GPU, false
+			r.Load, r.FileBytes, r.Memory, r.GPU, r.Pending = info.LoadTime, info.FileBytes, memory.Resident, memory.GPU, false
+			r.Placement, r.Fallback = info.Placement, info.Fallback
 		})
 	}
 	return nil

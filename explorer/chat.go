@@ -41,7 +41,10 @@ type Column struct {
 	Replies []Reply // one per prompt; the last may be unfinished
 	Memory  int64   // bytes of weights and KV cache, 0 if unknown
 	Context int     // tokens the engine has room for
-	Used    int     // tokens of the context in use
+	// GPUMemory is the part of Memory, and of buffers, that is on GPUs. Placement and Fallback are those of infer.Info.
+	GPUMemory           int64  `json:",omitempty"`
+	Placement, Fallback string `json:",omitempty"`
+	Used                int    // tokens of the context in use
 }
 
 // A Reply is the answer of a subnet.

@@ -193,7 +193,17 @@ func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) ([]i
 	if err := model.SetThreads(threads); err != nil {
 		return nil, err
 	}
-	e.showReply(chat.ID, i, func(c *Column, _ *Reply) { c.Memory, c.Context = g.Memory.Total(), model.Info().Context })
+	place := func(c *Column) {
+		info := model.Info()
+		c.Memory, c.GPUMemory, c.Context, c.Placement, c.Fallback = g.Memory.Total(), g.Memory.GPU, info.Context, info.Placement, info.Fallback
+		if info.GPULayers == 0 {
+			c.GPUMemory = 0 // the model was on a GPU when its memory was measured
+		}
+	}
+	if fallback := model.Info().Fallback; fallback != "" && chat.Columns[i].Fallback != fallback {
+		e.notify(Warning, "", "without the GPU: "+fallback)
+	}
+	e.showReply(chat.ID, i, func(c *Column, _ *Reply) { place(c) })
 	var text strings.Builder
 	var tokens []int32
 	var shown time.Time
@@ -222,6 +232,7 @@ func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) ([]i
 	e.showReply(chat.ID, i, func(c *Column, r *Reply) {
 		r.Text, r.Tokens, r.PromptTokens = text.String(), stats.Tokens, stats.PromptTokens
 		r.FirstToken, r.TokensPerSecond, r.Warning = stats.FirstToken, stats.TokensPerSecond, stats.Warning
+		place(c)
 		c.Used, c.Context = stats.ContextUsed, stats.Context
 	})
 	if stats.Warning != "" {

@@ -95,6 +95,7 @@ type ModelInfo struct {
 	Compute      string        // backend that search and reform run on, as it describes itself; "" until it was opened
 	Engine       string        // engine that chat and bench run on
 	Files        FileSizes     // sizes of files of subnets; nil where they are not known
+	GPU          string        // how many of its layers run on GPUs there: "off", "auto" or a number
 	NoRuntime    string        // why that engine runs neither the model nor its subnets; "" where it does
 	Measurements []Measurement // of the dense model, newest first
 }

@@ -14,6 +14,9 @@ var (
 	// unknown architecture.
 	ErrBadModel = errors.New("not a model this engine can run")
 
+	// ErrNoGPU means that layers were to be on a GPU, and there is none that the engine can use.
+	ErrNoGPU = errors.New("no GPU that the engine can use")
+
 	// ErrNoMemory means that weights, cache and buffers need more memory than is free. Nothing was loaded.
 	ErrNoMemory = errors.New("not enough memory")
 

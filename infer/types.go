@@ -24,7 +24,8 @@ type LoadOptions struct {
 	Threads int // processor threads; 0 means one per physical core
 	Batch   int // prompt tokens computed at once; 0 means DefaultBatch
 
-	// GPULayers is the number of layers on the GPU: 0 for none, AllLayers for as many as fit. It is ignored without a GPU.
+	// GPULayers is the number of layers on GPUs: 0 for none, so that nothing is computed there, and AllLayers for as many as
+	// fit. A number without a GPU is ErrNoGPU.
 	GPULayers int
 
 	// FlashAttention computes attention without storing the matrix of scores. Only with it does a subnet's V cache shrink
@@ -106,6 +107,9 @@ type Info struct {
 	Engine         string
 	LoadTime       time.Duration
 	Needed         Memory // as estimated before loading
+
+	Placement string // what computes the layers: "CPU", "31 of 31 layers on CUDA0 (NVIDIA H200)"
+	Fallback  string // why the model runs with fewer layers on a GPU than LoadOptions asked for; or ""
 }
 
 // Roles of messages.
@@ -391,4 +395,16 @@ type Device struct {
 	Description string
 	GPU         bool
 	Free, Total int64 // bytes
+
+	ID         string // PCI address, such as "0000:01:00.0"; "" if not known
+	Integrated bool   // a GPU whose memory is the machine's
+	Software   bool   // a GPU that the processor emulates
+	Unused     string // why models do not use this GPU: "CUDA0 is the same card"; or ""
+
+	// Of one model, in Model.Memory: its layers on this device, and the bytes of its weights, cache and buffers there.
+	Layers int
+	Used   int64
 }
+
+// HostMemory reports whether the device's memory is the machine's.
+func (d Device) HostMemory() bool { return !d.GPU || d.Integrated || d.Software }

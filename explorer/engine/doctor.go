@@ -124,7 +124,7 @@ func text(path string) Check {
 // compute reports the device that search and re-fitting compute on.
 func (e *Engine) compute() []Check {
 	c := Check{Name: "compute", Used: "search, statistics and re-fitting"}
-	backend, err := e.open(e.options.Compute)
+	backend, err := e.open(e.device())
 	if err != nil {
 		c.State, c.Found = Broken, err.Error()
 		return []Check{c}
@@ -144,33 +144,15 @@ func (e *Engine) compute() []Check {
 // runs reports what chat and benchmarks run on.
 func (e *Engine) runs(ctx context.Context) []Check {
 	c := Check{Name: "engine", Used: "chat, benchmarks and perplexity of written files"}
-	devices, err := e.runtime.Devices(ctx)
+	devices, failed, err := e.runtime.Probe(ctx)
 	if err != nil {
 		c.State, c.Found, c.Get = Broken, err.Error(), "build with cgo and a C++ compiler: `make build`"
 		return []Check{c}
 	}
 	var names []string
-	gpu := false
 	for _, d := range devices {
 		names = append(names, fmt.Sprintf("%s (%s)", d.Name, strings.TrimSpace(d.Description)))
-		gpu = gpu || d.GPU
 	}
 	c.State, c.Found = Works, e.runtime.Name()+" on "+strings.Join(names, ", ")
-	checks := []Check{c}
-	g := Check{Name: "GPU", State: Works, Used: "chat and benchmarks"}
-	switch {
-	case gpu:
-		g.Found = "used by the engine"
-	case hasNVIDIA():
-		g.State, g.Found, g.Get = Missing, "there is an NVIDIA GPU, but not the engine's CUDA library", "run `make gpu`"
-	default:
-		g.State, g.Found, g.Used = Absent, "none found", "everything runs on the processor"
-	}
-	return append(checks, g)
-}
-
-// hasNVIDIA reports whether the machine has an NVIDIA GPU with a driver.
-func hasNVIDIA() bool {
-	found, err := filepath.Glob("/dev/nvidia[0-9]*")
-	return err == nil && len(found) > 0
+	return append([]Check{c}, e.gpus(devices, failed, cards("/sys/class/drm"))...)
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -37,24 +38,59 @@ type Options struct {
 	// first computed with, all on a device with memory of its own.
 	Weights int64
 	LogDir  string // where the engine's log goes; "" is the system's temporary folder
+	// GPU is how many layers of models run on GPUs in chats, benchmarks and evaluations that ask for as many as fit:
+	// infer.GPUOff, infer.GPUAuto (also for "") or a number. Off keeps computations off GPUs too, unless Compute names one.
+	GPU   string
+	Cache string // lathe's cache folder, where `make gpu` puts GPU libraries; "" is none
 }
 
 // Engine is an [explorer.Backend]. It may be used from any goroutine.
 type Engine struct {
-	options Options
-	runtime *llamacpp.Engine
-	open    func(spec string) (*decoder.Device, error) // opens the device: decoder.OpenDevice
+	options   Options
+	runtime   *llamacpp.Engine
+	libraries llamacpp.Options                           // of runtime
+	layers    atomic.Int64                               // of Options.GPU
+	open      func(spec string) (*decoder.Device, error) // opens the device: decoder.OpenDevice
 }
 
 var _ explorer.Backend = (*Engine)(nil)
 
 // New makes an engine. It starts and loads nothing.
 func New(o Options) (*Engine, error) {
-	runtime, err := llamacpp.New(llamacpp.Options{LogDir: o.LogDir})
+	layers, err := infer.ParseGPU(o.GPU)
+	if err != nil {
+		return nil, fmt.Errorf("GPU: %w", err)
+	}
+	run := llamacpp.Options{LogDir: o.LogDir}
+	folder, err := llamacpp.FindLibraries(o.Cache)
+	if err != nil {
+		run.NoLibraries = err.Error()
+	} else {
+		run.Libraries = folder
+	}
+	runtime, err := llamacpp.New(run)
 	if err != nil {
 		return nil, err
 	}
-	return &Engine{options: o, runtime: runtime, open: decoder.OpenDevice}, nil
+	e := &Engine{options: o, runtime: runtime, libraries: run, open: decoder.OpenDevice}
+	e.layers.Store(int64(layers))
+	return e, nil
+}
+
+// run loads a file. A load that asks for as many layers on GPUs as fit has as many as the setting permits.
+func (e *Engine) run(ctx context.Context, o infer.LoadOptions, progress func(float64)) (infer.Model, error) {
+	if o.GPULayers == infer.AllLayers {
+		o.GPULayers = int(e.layers.Load())
+	}
+	return e.runtime.Load(ctx, o, progress)
+}
+
+// device returns what decoder.OpenDevice takes.
+func (e *Engine) device() string {
+	if c := e.options.Compute; e.layers.Load() != 0 || c != "" && c != "auto" || os.Getenv(decoder.DeviceEnv) != "" {
+		return c
+	}
+	return "cpu"
 }
 
 // Close ends the child process.
@@ -110,6 +146,7 @@ func (m *model) Info() explorer.ModelInfo {
 	defer m.mu.Unlock()
 	info := m.info
 	info.Compute = m.compute
+	info.GPU = infer.FormatGPU(int(m.engine.layers.Load()))
 	return info
 }
 
@@ -143,7 +180,7 @@ func (m *model) weights(ctx context.Context) (*decoder.Model, error) {
 }
 
 func (m *model) load(ctx context.Context) (loaded, error) {
-	device, err := m.engine.open(m.engine.options.Compute)
+	device, err := m.engine.open(m.engine.device())
 	if errors.Is(err, decoder.ErrNoDevice) {
 		err = fmt.Errorf("%w: %w", explorer.ErrUnsupported, err)
 	}
@@ -262,7 +299,7 @@ func (m *model) Load(ctx context.Context, o infer.LoadOptions, progress func(flo
 	if err := m.info.Runs(); err != nil {
 		return nil, err
 	}
-	return m.engine.runtime.Load(ctx, o, progress)
+	return m.engine.run(ctx, o, progress)
 }
 
 // geometry is the shape of the dense model.

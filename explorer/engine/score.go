@@ -231,8 +231,8 @@ func (m *model) compareFiles(ctx context.Context, reference, path string, p pass
 	if err != nil {
 		return q, nil, err
 	}
-	err = m.withFile(ctx, reference, p, func(reference infer.Model) error {
-		return m.withFile(ctx, path, p, func(model infer.Model) error {
+	err = m.withFile(ctx, reference, p, mon, func(reference infer.Model) error {
+		return m.withFile(ctx, path, p, mon, func(model infer.Model) error {
 			q, d, err = distance(ctx, p, quality.ModelPredictor(reference), quality.ModelPredictor(model), mon)
 			return err
 		})
@@ -241,15 +241,19 @@ func (m *model) compareFiles(ctx context.Context, reference, path string, p pass
 }
 
 // withFile calls use with a model file loaded in llama.cpp, with a context for the windows of a passage.
-func (m *model) withFile(ctx context.Context, path string, p passage, use func(infer.Model) error) (err error) {
+func (m *model) withFile(ctx context.Context, path string, p passage, mon explorer.Monitor, use func(infer.Model) error) (err error) {
 	o := infer.Defaults(path)
 	o.Context = len(p.windows[0])
-	model, err := m.engine.runtime.Load(ctx, o, nil)
+	model, err := m.engine.run(ctx, o, nil)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, model.Close()) }()
-	return use(model)
+	err = use(model)
+	if fallback := model.Info().Fallback; fallback != "" {
+		mon.Note("without the GPU: " + fallback)
+	}
+	return err
 }
 
 // scoreFile scores a model file with llama.cpp, or with the graphs where llama.cpp does not run it.
@@ -257,7 +261,7 @@ func (m *model) scoreFile(ctx context.Context, path string, p passage, mon explo
 	if m.info.NoRuntime != "" {
 		return m.scoreCut(ctx, path, p, mon)
 	}
-	err = m.withFile(ctx, path, p, func(model infer.Model) error {
+	err = m.withFile(ctx, path, p, mon, func(model infer.Model) error {
 		if q, err = perplexity(ctx, p, quality.ModelScorer(model), mon, ""); err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}

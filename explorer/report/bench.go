@@ -45,6 +45,8 @@ type benchLine struct {
 	Memory     int64             `json:"memory_bytes"`
 	GPU        int64             `json:"gpu_memory_bytes"`
 	Threads    int               `json:"threads"`
+	Placement  string            `json:"placement,omitempty"`
+	Fallback   string            `json:"gpu_fallback,omitempty"`
 	Perplexity float64           `json:"perplexity,omitempty"`
 	Quality    float64           `json:"perplexity_relative,omitempty"`
 	Err        string            `json:"error,omitempty"`
@@ -85,7 +87,7 @@ func Bench(b explorer.Bench, as string) ([]byte, error) {
 	for _, r := range b.Rows {
 		l := benchLine{
 			Subnet: r.Subnet, Name: r.Label, Test: r.Test, Prompt: r.Prompt, Generate: r.Generate, Depth: r.Depth, Speed: r.Speed.Mean, Deviation: r.Speed.Deviation,
-			Runs: r.Speed.Runs, Seconds: r.Seconds(), Load: r.Load.Seconds(), FileBytes: r.FileBytes, Memory: r.Memory, GPU: r.GPU, Threads: r.Threads,
+			Runs: r.Speed.Runs, Seconds: r.Seconds(), Load: r.Load.Seconds(), FileBytes: r.FileBytes, Memory: r.Memory, GPU: r.GPU, Threads: r.Threads, Placement: r.Placement, Fallback: r.Fallback,
 			Perplexity: r.Perplexity, Quality: r.Relative, Err: r.Err,
 		}
 		if d, ok := Difference(b, r); ok {
@@ -138,6 +140,14 @@ func benchText(b explorer.Bench, lines []benchLine) []byte {
 			format.Bytes(l.Memory), gpu, format.Bytes(l.FileBytes), l.Load)
 	}
 	t.Flush()
+	for i, l := range lines {
+		if l.GPU > 0 && (i == 0 || lines[i-1].Placement != l.Placement) {
+			fmt.Fprintf(&out, "%s: %s\n", l.Name, l.Placement)
+		}
+		if l.Fallback != "" && (i == 0 || lines[i-1].Fallback != l.Fallback) {
+			fmt.Fprintf(&out, "%s: without the GPU: %s\n", l.Name, l.Fallback)
+		}
+	}
 	fmt.Fprintf(&out, "%s\n", benchConditions(b.Settings, threads))
 	return out.Bytes()
 }

@@ -44,6 +44,7 @@ type Device struct {
 // OpenDevice opens the device named by spec:
 //
 //	go           GoMLX's Go backend, always available
+//	cpu          the first that opens of xla and go
 //	xla          XLA on the CPU, with the plugin that is found
 //	cuda         XLA on an NVIDIA GPU, with the plugin of an installed JAX
 //	xla:/abs.so  XLA with the plugin at that path; options may follow, as in xla:/abs.so,tf32=false
@@ -58,7 +59,9 @@ func OpenDevice(spec string) (*Device, error) {
 	}
 	switch {
 	case spec == "" || spec == "auto":
-		return openFirst()
+		return openFirst(hasNVIDIA())
+	case spec == "cpu":
+		return openFirst(false)
 	case spec == "go":
 		return openGo()
 	case spec == "xla":
@@ -69,14 +72,14 @@ func OpenDevice(spec string) (*Device, error) {
 		path, options, _ := strings.Cut(strings.TrimPrefix(spec, "xla:"), ",")
 		return openXLA(kindOfPlugin(path), path, options)
 	default:
-		return nil, fmt.Errorf("decoder: unknown device %q: want auto, go, xla, cuda or xla:/path/to/plugin.so", spec)
+		return nil, fmt.Errorf("decoder: unknown device %q: want auto, cpu, go, xla, cuda or xla:/path/to/plugin.so", spec)
 	}
 }
 
-// openFirst opens the first device that works, and notes why those before it did not.
-func openFirst() (*Device, error) {
+// openFirst opens the first device that works, GPUs before the CPU, and notes why those before it did not.
+func openFirst(gpu bool) (*Device, error) {
 	var notes []string
-	if hasNVIDIA() {
+	if gpu {
 		b, err := openPlugin("cuda", cudaPlugins())
 		if err == nil {
 			return b, nil

@@ -146,7 +146,7 @@ func (e *Engine) Load(ctx context.Context, o infer.LoadOptions, progress func(fl
 			Path: o.Path, Name: filepath.Base(o.Path), Arch: "ngram", Type: "F32",
 			FileBytes: need.Weights, Params: int64(len(e.options.Text)) * order,
 			Layers: order, Hidden: 1, Vocab: vocab, TrainContext: trainContext, BOS: tokenBOS, EOS: tokenEnd, LongestToken: len("<|im_start|>"),
-			Context: o.Context, Threads: max(o.Threads, 1), FlashAttention: o.FlashAttention, KVType: kvType,
+			Context: o.Context, Placement: "CPU", Threads: max(o.Threads, 1), FlashAttention: o.FlashAttention, KVType: kvType,
 			ChatTemplate: e.options.Template, Engine: e.Name(), LoadTime: time.Millisecond, Needed: need,
 		},
 	}

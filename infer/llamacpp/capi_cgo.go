@@ -45,6 +45,28 @@ const char * ggml_backend_dev_description(struct ggml_backend_device * device);
 void ggml_backend_dev_memory(struct ggml_backend_device * device, size_t * free, size_t * total);
 int ggml_backend_dev_type(struct ggml_backend_device * device);
 
+// The beginning of struct ggml_backend_dev_props, whose layout lathe_device_id checks.
+struct lathe_dev_props {
+	const char * name;
+	const char * description;
+	size_t memory_free;
+	const char * id;
+	size_t memory_total;
+	int type;
+	const char * device_id;
+};
+void ggml_backend_dev_get_props(struct ggml_backend_device * device, void * props);
+
+// lathe_device_id returns the PCI address of a device, NULL if it is not known.
+static const char * lathe_device_id(struct ggml_backend_device * device) {
+	union { struct lathe_dev_props props; char room[4096]; } u = {{0}};
+	ggml_backend_dev_get_props(device, &u);
+	if (u.props.name != ggml_backend_dev_name(device) || u.props.type != ggml_backend_dev_type(device)) {
+		return NULL;
+	}
+	return u.props.device_id;
+}
+
 // lathe_aborted is called by ggml between the nodes of a graph, from its own threads, which must not run Go code.
 static bool lathe_aborted(void * flag) {
 	return __atomic_load_n((int32_t *) flag, __ATOMIC_RELAXED) != 0;
@@ -200,6 +222,8 @@ func listDevices() []infer.Device {
 			Name:        C.GoString(C.ggml_backend_dev_name(d)),
 			Description: C.GoString(C.ggml_backend_dev_description(d)),
 			GPU:         kind == deviceGPU || kind == deviceIGPU,
+			Integrated:  kind == deviceIGPU,
+			ID:          C.GoString(C.lathe_device_id(d)),
 			Free:        int64(free), Total: int64(total),
 		})
 	}

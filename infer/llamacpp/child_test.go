@@ -128,7 +128,8 @@ llama_context:        CPU compute buffer size =    97.12 MiB
 	if err := os.WriteFile(path, []byte(log), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	m, ok := measuredMemory(path)
+	read, ok := readMeasured(path)
+	m := read.memory
 	mib := func(n int64) float64 { return float64(n) / (1 << 20) }
 	if !ok || mib(m.KVCache) != 90 || mib(m.Weights) < 92 || mib(m.Compute) < 97.3 || mib(m.Compute) > 97.4 || m.GPU != 0 {
 		t.Errorf("read %+v, %v", m, ok)
@@ -137,7 +138,7 @@ llama_context:        CPU compute buffer size =    97.12 MiB
 	if err := os.WriteFile(path, []byte(onGPU), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if m, ok := measuredMemory(path); !ok || mib(m.GPU) < 187.1 || mib(m.GPU) > 187.2 {
+	if read, ok := readMeasured(path); !ok || mib(read.memory.GPU) < 187.1 || mib(read.memory.GPU) > 187.2 {
 		t.Errorf("with GPUs read %+v, %v", m, ok)
 	}
 }

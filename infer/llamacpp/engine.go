@@ -24,6 +24,13 @@ type Options struct {
 
 	// Env is added to the environment of children.
 	Env []string
+
+	// Libraries is the folder of ggml's GPU libraries that children load, from FindLibraries; "" means none. Without it models
+	// run on the processor, whatever else is installed.
+	Libraries string
+
+	// NoLibraries is why Libraries is "" although some are installed; or "". It is part of errors.
+	NoLibraries string
 }
 
 // Engine implements [infer.Engine]. New returns one.
@@ -65,15 +72,53 @@ func (e *Engine) Name() string {
 
 // Devices implements [infer.Engine].
 func (e *Engine) Devices(ctx context.Context) ([]infer.Device, error) {
+	list, _, err := e.Probe(ctx)
+	return list, err
+}
+
+// Probe lists the devices as Devices does, and returns one line for each GPU library that does not load: what the system's
+// loader reports, or that the process which loads it crashes.
+func (e *Engine) Probe(ctx context.Context) (list []infer.Device, failed []string, err error) {
 	if err := e.open(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	p, err := startProcess(ctx, e.options)
+	p, failed, err := startWithLibraries(ctx, e.options)
+	if err != nil && e.options.Libraries != "" && errors.Is(err, infer.ErrEngineCrashed) {
+		failed = []string{crashOfLibraries(e.options.Libraries, err)}
+		p, err = startProcess(ctx, e.options)
+	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer p.kill()
-	return devices(ctx, p)
+	list, err = devices(ctx, p)
+	return list, failed, err
+}
+
+// startWithLibraries starts a child and loads the GPU libraries in it. It returns one line for each that does not load.
+func startWithLibraries(ctx context.Context, o Options) (*process, []string, error) {
+	p, err := startProcess(ctx, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	if o.Libraries == "" {
+		return p, nil, nil
+	}
+	paths := libraries(o.Libraries)
+	reply, err := ask[openReply](ctx, p, kindOpen, openRequest{paths})
+	p.libraries = len(reply.Failed) < len(paths)
+	if err != nil {
+		if p.alive() { // the log of a crashed child is kept: the error names it
+			p.kill()
+		}
+		return nil, nil, err
+	}
+	return p, reply.Failed, nil
+}
+
+// crashOfLibraries describes the crash of a child that loads GPU libraries.
+func crashOfLibraries(folder string, err error) string {
+	return fmt.Sprintf("loading the GPU libraries in %s: %v", folder, err)
 }
 
 func devices(ctx context.Context, p *process) ([]infer.Device, error) {
@@ -82,6 +127,7 @@ func devices(ctx context.Context, p *process) ([]infer.Device, error) {
 		return nil, fmt.Errorf("llamacpp: devices: %w", err)
 	}
 	reply, err := decode[devicesReply](f)
+	classify(reply.Devices)
 	return reply.Devices, err
 }
 

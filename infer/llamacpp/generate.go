@@ -8,16 +8,39 @@ import (
 
 // Generate implements [infer.Model].
 func (m *Model) Generate(ctx context.Context, prompt []int32, s infer.Sampling, emit func(infer.Token) error) (infer.GenStats, error) {
-	ctx, p, end, err := m.begin(ctx, "generate")
-	if err != nil {
-		return infer.GenStats{Stop: infer.StopAborted}, err
+	return m.resume(emit, func(emit func(infer.Token) error) (infer.GenStats, error) {
+		ctx, p, end, err := m.begin(ctx, "generate")
+		if err != nil {
+			return infer.GenStats{Stop: infer.StopAborted}, err
+		}
+		defer end()
+		return m.generate(ctx, p, prompt, s, emit)
+	})
+}
+
+// resume calls run, and once more if a GPU fails before the first token.
+func (m *Model) resume(emit func(infer.Token) error, run func(emit func(infer.Token) error) (infer.GenStats, error)) (infer.GenStats, error) {
+	emitted := false
+	count := func(t infer.Token) error {
+		emitted = true
+		if emit == nil {
+			return nil
+		}
+		return emit(t)
 	}
-	defer end()
-	return m.generate(ctx, p, prompt, s, emit)
+	stats, err := run(count)
+	if m.resumes(err) && !emitted {
+		return run(count)
+	}
+	return stats, err
 }
 
 // Chat implements [infer.Model].
 func (m *Model) Chat(ctx context.Context, messages []infer.Message, s infer.Sampling, emit func(infer.Token) error) (infer.GenStats, error) {
+	return m.resume(emit, func(emit func(infer.Token) error) (infer.GenStats, error) { return m.chat(ctx, messages, s, emit) })
+}
+
+func (m *Model) chat(ctx context.Context, messages []infer.Message, s infer.Sampling, emit func(infer.Token) error) (infer.GenStats, error) {
 	ctx, p, end, err := m.begin(ctx, "chat")
 	if err != nil {
 		return infer.GenStats{Stop: infer.StopAborted}, err

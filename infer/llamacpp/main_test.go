@@ -14,6 +14,9 @@ import (
 
 // TestMain makes the test binary the engine's child when it is started as one.
 func TestMain(m *testing.M) {
+	if fault := os.Getenv(faultyEnv); fault != "" && len(os.Args) > 1 && os.Args[1] == childArgument {
+		os.Exit(faultyChild(fault))
+	}
 	RunIfChild()
 	if path := os.Getenv(programEnv); path != "" {
 		os.Exit(program(path))

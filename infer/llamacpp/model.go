@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -23,79 +24,153 @@ type Model struct {
 	culprit sync.Once // sets broken
 	broken  string    // tensor of the file that has a NaN; "" for none
 
-	mu      sync.Mutex
-	process *process // nil after a crash, until the next call; changed in a turn of the queue only
-	info    infer.Info
-	memory  infer.Memory // weights, cache and buffers as llama.cpp reports them
-	threads int
+	mu       sync.Mutex
+	process  *process // nil after a crash, until the next call; changed in a turn of the queue only
+	info     infer.Info
+	memory   infer.Memory // weights, cache and buffers as llama.cpp reports them
+	measured measured
+	lost     string // why GPUs are no longer used; "" while they may be
+	threads  int
 }
 
 // start starts a child and loads the model in it. It is called in a turn of the queue, or before the model is shared.
 func (m *Model) start(ctx context.Context, progress func(float64)) error {
-	p, err := startProcess(ctx, m.engine.options)
+	m.mu.Lock()
+	lost := m.lost
+	m.mu.Unlock()
+	c, err := m.launch(ctx, progress, lost)
+	if fault := (*gpuError)(nil); lost == "" && errors.As(err, &fault) && m.resumes(err) {
+		lost = fault.fault
+		c, err = m.launch(ctx, progress, lost)
+	}
 	if err != nil {
 		return err
 	}
-	loaded, plan, err := m.loadIn(ctx, p, progress)
-	if err != nil {
-		p.kill()
-		return err
-	}
+	p, plan := c.process, c.plan
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.ctx.Err() != nil {
 		p.kill()
 		return infer.ErrClosed
 	}
-	m.process = p
-	m.describe(loaded, plan)
+	m.process, m.lost = p, lost
+	m.describe(c)
 	if m.threads != plan.request.Threads {
 		return p.setThreads(m.threads)
 	}
 	return nil
 }
 
-// loadIn places the layers and loads the file in p. Cancelling ctx kills p: llama.cpp has no other way to stop a load.
-func (m *Model) loadIn(ctx context.Context, p *process, progress func(float64)) (loadReply, plan, error) {
-	ended := func() error {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+// child is a process that has loaded the model, and what is known of it.
+type child struct {
+	process  *process
+	loaded   loadReply
+	plan     plan
+	devices  []infer.Device
+	fallback string
+}
+
+// launch starts a child, places the layers and loads the file. lost is why GPUs are not to be used; "" if they may be.
+// Cancelling ctx kills the child: llama.cpp has no other way to stop a load.
+func (m *Model) launch(ctx context.Context, progress func(float64), lost string) (c child, err error) {
+	defer func() {
+		if err == nil {
+			return
 		}
-		return context.Cause(m.ctx) // nil while open
+		if c.process != nil && c.process.alive() {
+			c.process.kill()
+		}
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		} else if m.ctx.Err() != nil {
+			err = context.Cause(m.ctx)
+		}
+	}()
+	o := m.engine.options
+	c.plan, c.fallback = m.plan, lost
+	if lost != "" {
+		c.plan.request.GPULayers = 0
 	}
+	if c.plan.request.GPULayers == 0 {
+		o.Libraries = ""
+	}
+	p, failed, err := startWithLibraries(ctx, o)
+	if err != nil {
+		if o.Libraries != "" && errors.Is(err, infer.ErrEngineCrashed) {
+			err = &gpuError{crashOfLibraries(o.Libraries, err), err}
+		}
+		return c, err
+	}
+	c.process = p
+	if err := m.guard(ctx, p, func() error { return m.placeIn(ctx, &c, failed) }); err != nil {
+		return c, err
+	}
+	if c.plan.request.GPULayers == 0 && p.libraries {
+		// llama.cpp computes large products on any GPU that it finds, even with all layers on the processor.
+		p.kill()
+		o.Libraries = ""
+		if c.process, _, err = startWithLibraries(ctx, o); err != nil {
+			return c, err
+		}
+	}
+	err = m.guard(ctx, c.process, func() error { return m.loadIn(ctx, &c, progress) })
+	return c, err
+}
+
+// guard calls use, and kills p if ctx or the model ends before use returns.
+func (m *Model) guard(ctx context.Context, p *process, use func() error) error {
 	detach := context.AfterFunc(ctx, func() { _ = p.cmd.Process.Kill() })
 	defer detach()
 	detachClose := context.AfterFunc(m.ctx, func() { _ = p.cmd.Process.Kill() })
 	defer detachClose()
+	return use()
+}
 
-	plan := m.plan
-	found, err := devices(context.WithoutCancel(ctx), p)
-	if err == nil {
-		err = plan.place(found, memory.Free())
+// placeIn lists the devices and places the layers. failed has the GPU libraries that do not load.
+func (m *Model) placeIn(ctx context.Context, c *child, failed []string) error {
+	var err error
+	if c.devices, err = devices(context.WithoutCancel(ctx), c.process); err != nil {
+		return err
 	}
-	if err != nil {
-		if why := ended(); why != nil {
-			err = why
+	why := m.engine.options.NoLibraries
+	if len(failed) > 0 {
+		why = strings.Join(failed, "; ")
+	}
+	err = c.plan.place(c.devices, memory.Free())
+	if errors.Is(err, infer.ErrNoGPU) {
+		if why == "" {
+			why = "`make gpu` builds its library, lathe doctor shows what is found"
 		}
-		return loadReply{}, plan, err
+		return fmt.Errorf("%w (%s): use --gpu auto or off", err, why)
 	}
-	f, err := p.call(context.WithoutCancel(ctx), kindLoad, plan.request, func(f frame) error {
+	if m.plan.request.GPULayers != 0 && c.plan.request.GPULayers == 0 && c.fallback == "" {
+		if c.fallback = why; slices.ContainsFunc(c.devices, func(d infer.Device) bool { return d.GPU }) {
+			c.fallback = "no layer fits in the free memory of the GPU"
+		}
+	}
+	return err
+}
+
+// loadIn loads the file.
+func (m *Model) loadIn(ctx context.Context, c *child, progress func(float64)) error {
+	f, err := c.process.call(context.WithoutCancel(ctx), kindLoad, c.plan.request, func(f frame) error {
 		e, err := decode[progressEvent](f)
 		if err == nil && progress != nil {
 			progress(min(max(e.Share, 0), 1))
 		}
 		return err
 	})
-	if err != nil {
-		if why := ended(); why != nil {
-			err = why
-		} else if errors.Is(err, infer.ErrBadModel) {
-			err = explain(err, p.logPath)
+	if errors.Is(err, infer.ErrBadModel) {
+		if fault := gpuFault(c.process.logPath); fault != "" && c.process.libraries {
+			return &gpuError{fault, err}
 		}
-		return loadReply{}, plan, err
+		return explain(err, c.process.logPath)
 	}
-	loaded, err := decode[loadReply](f)
-	return loaded, plan, err
+	if err != nil {
+		return err
+	}
+	c.loaded, err = decode[loadReply](f)
+	return err
 }
 
 // explain adds the last error that llama.cpp logged while loading.
@@ -110,7 +185,8 @@ func explain(err error, logPath string) error {
 }
 
 // describe fills in m.info after a load. m.mu is held.
-func (m *Model) describe(l loadReply, p plan) {
+func (m *Model) describe(c child) {
+	l, p := c.loaded, c.plan
 	load := m.info.LoadTime
 	m.info = infer.Info{
 		Path: p.options.Path, Name: p.name, Arch: p.arch, Type: weightType(l.Type), FileBytes: p.bytes, Params: l.Params,
@@ -118,12 +194,15 @@ func (m *Model) describe(l loadReply, p plan) {
 		BOS: l.BOS, EOS: l.EOS, AddBOS: l.AddBOS, LongestToken: l.LongestToken,
 		Context: l.Context, Threads: p.request.Threads, GPULayers: p.request.GPULayers,
 		FlashAttention: p.request.FlashAttention, KVType: p.request.KVType, ChatTemplate: p.template,
-		Engine: engineName, LoadTime: load, Needed: p.need.memory(),
+		Engine: engineName, LoadTime: load, Needed: p.need.memory(), Fallback: c.fallback,
 	}
 	m.memory = m.info.Needed
-	if measured, ok := measuredMemory(m.process.logPath); ok {
-		m.memory = measured
+	read, ok := readMeasured(m.process.logPath)
+	if ok {
+		m.memory = read.memory
 	}
+	m.measured = read
+	m.info.Placement = read.placement(c.devices)
 	m.memory.Weights = l.WeightBytes
 }
 
@@ -166,8 +245,15 @@ func (m *Model) running(ctx context.Context) (*process, error) {
 	if p != nil && p.alive() {
 		return p, nil
 	}
+	lost := ""
+	if p != nil && p.libraries && m.mayFallBack() {
+		lost = gpuFault(p.logPath)
+	}
 	m.mu.Lock()
 	m.process = nil
+	if lost != "" {
+		m.lost = lost
+	}
 	m.mu.Unlock()
 	if err := m.start(ctx, nil); err != nil {
 		return nil, fmt.Errorf("restarting the engine: %w", err)
@@ -246,11 +332,12 @@ func (m *Model) Memory(ctx context.Context) (infer.Memory, error) {
 
 func (m *Model) measure(ctx context.Context, p *process) (infer.Memory, error) {
 	m.mu.Lock()
-	found := m.memory
+	found, read := m.memory, m.measured
 	m.mu.Unlock()
 	found.Resident, found.Peak = memory.Resident(p.cmd.Process.Pid)
 	var err error
 	found.Devices, err = devices(ctx, p)
+	read.fill(found.Devices)
 	return found, err
 }
 

@@ -5,6 +5,8 @@ package llamacpp
 import (
 	"errors"
 	"fmt"
+	"log/slog"
+	"os"
 	"strings"
 
 	"github.com/lathe-llm/lathe/infer"
@@ -14,7 +16,7 @@ import (
 )
 
 // engineName is what Engine.Name returns; the bindings report no version.
-const engineName = "llama.cpp (as in ollama v0.24.0)"
+const engineName = "llama.cpp (as in ollama " + bindings + ")"
 
 // network is a loaded model with its context. Its cache holds one sequence of tokens. All methods but setAbort are called by
 // one goroutine.
@@ -32,10 +34,18 @@ type network struct {
 	whole    specials // other tokens that are matched before text is split
 }
 
-func startEngine() { llama.BackendInit() }
+func startEngine() {
+	// The module would load the libraries of an Ollama that is installed beside the program.
+	_ = os.Setenv("OLLAMA_LIBRARY_PATH", "") // fails for malformed names only
+	llama.BackendInit()
+}
 
 // loadNetwork loads the file and creates its context.
 func loadNetwork(r loadRequest, progress func(float32)) (*network, error) {
+	// llama.cpp reports the device of each layer in debugging messages.
+	usual := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	defer slog.SetDefault(usual)
 	model, err := llama.LoadModelFromFile(r.Path, llama.ModelParams{
 		NumGpuLayers: r.GPULayers, UseMmap: true, Progress: progress,
 	})

@@ -227,22 +227,33 @@ func cacheBytes(kvType string, n int64) int64 {
 // scoreBatch returns how many tokens' logits are computed at once: at most 64 MiB of them.
 func scoreBatch(vocab int) int { return max(16, (64<<20)/(4*max(vocab, 1))) }
 
-// place decides how many layers are on the GPUs, and returns infer.ErrNoMemory if the model does not fit. devices are ggml's
-// in any order; host is the memory that a process can still allocate, 0 if not known.
+// place decides how many layers are on the GPUs. It returns infer.ErrNoMemory if the model does not fit, and infer.ErrNoGPU if
+// a number of layers is asked for and there is no GPU. devices are ggml's, as classify returns them; host is the memory that a
+// process can still allocate, 0 if not known.
 func (p *plan) place(devices []infer.Device, host int64) error {
-	gpu := int64(0)
+	gpus, gpu := int64(0), int64(0)
+	shared := false // the GPUs are without memory of their own
 	for _, d := range devices {
-		if d.GPU {
+		if d.GPU && d.Unused == "" {
+			gpus++
 			gpu += d.Free
+			shared = shared || d.HostMemory()
 		}
 	}
-	total := p.need.memory()
-	if gpu == 0 {
-		p.request.GPULayers = 0
+	buffers := gpus * p.need.compute
+	if shared && host > 0 {
+		gpu = min(gpu, host)
 	}
+	total := p.need.memory()
 	layers := len(p.need.layers)
-	if want := p.request.GPULayers; want < 0 || want > layers {
-		p.request.GPULayers = p.fit(gpu)
+	want := p.request.GPULayers
+	switch {
+	case gpus == 0 && want > 0:
+		return infer.ErrNoGPU
+	case gpus == 0:
+		p.request.GPULayers = 0
+	case want < 0 || want > layers:
+		p.request.GPULayers = p.fit(gpu - buffers)
 	}
 	onGPU := int64(0)
 	for i := range p.request.GPULayers {
@@ -252,22 +263,26 @@ func (p *plan) place(devices []infer.Device, host int64) error {
 		}
 	}
 	if p.request.GPULayers > 0 {
-		onGPU += p.need.compute
+		onGPU += buffers
+	}
+	onHost := total.Total()
+	if !shared {
+		onHost -= onGPU
 	}
 	switch {
 	case p.options.IgnoreMemory:
 	case onGPU > gpu:
-		return fmt.Errorf("%w: %d layers need %s on the GPU, %s are free", infer.ErrNoMemory, p.request.GPULayers, gib(onGPU), gib(gpu))
-	case host > 0 && total.Total()-onGPU > host:
+		return fmt.Errorf("%w: %d layers need %s on the GPU, %s are free: use --gpu with fewer layers, auto or off",
+			infer.ErrNoMemory, p.request.GPULayers, gib(onGPU), gib(gpu))
+	case host > 0 && onHost > host:
 		return fmt.Errorf("%w: weights %s + cache %s + buffers %s, %s are free: use a shorter context or a smaller type",
 			infer.ErrNoMemory, gib(total.Weights), gib(total.KVCache), gib(total.Compute), gib(host))
 	}
 	return nil
 }
 
-// fit returns how many of the last layers, and then the output, fit in bytes of GPU memory.
+// fit returns how many of the last layers, and then the output, fit in bytes of GPU memory, which are without buffers.
 func (p *plan) fit(bytes int64) int {
-	bytes -= p.need.compute
 	n := 0
 	for i := len(p.need.layers) - 1; i >= 0; i-- {
 		bytes -= p.need.layers[i].weights + p.need.layers[i].cache
@@ -283,3 +298,44 @@ func (p *plan) fit(bytes int64) int {
 }
 
 func gib(bytes int64) string { return fmt.Sprintf("%.2f GiB", float64(bytes)/(1<<30)) }
+
+// classify fills in what ggml does not report of its devices: which are software, and which GPUs llama.cpp leaves unused. It
+// takes one of the devices with the same PCI address, and integrated GPUs only where there is no other.
+func classify(devices []infer.Device) {
+	cards := make(map[string]string) // by PCI address
+	other := ""                      // a GPU with memory of its own
+	for i := range devices {
+		d := &devices[i]
+		if !d.GPU {
+			continue
+		}
+		d.Software = isSoftware(d.Description)
+		if d.Integrated {
+			continue
+		}
+		if name, ok := cards[d.ID]; ok && d.ID != "" {
+			d.Unused = name + " is the same card"
+			continue
+		}
+		cards[d.ID] = d.Name
+		if other == "" {
+			other = d.Name
+		}
+	}
+	for i := range devices {
+		if d := &devices[i]; d.Integrated && other != "" {
+			d.Unused = "integrated, and there is " + other
+		}
+	}
+}
+
+// isSoftware reports whether a GPU is one of the known implementations that run on the processor.
+func isSoftware(description string) bool {
+	d := strings.ToLower(description)
+	for _, name := range [...]string{"llvmpipe", "lavapipe", "swiftshader", "software"} {
+		if strings.Contains(d, name) {
+			return true
+		}
+	}
+	return false
+}

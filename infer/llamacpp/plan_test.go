@@ -76,30 +76,45 @@ func TestPlace(t *testing.T) {
 		host    int64
 		layers  int // asked for
 		want    int
-		err     bool
+		err     error
 	}{
-		{"no GPU", []infer.Device{cpu}, plenty, infer.AllLayers, 0, false},
-		{"no GPU, layers asked for", []infer.Device{cpu}, plenty, 2, 0, false},
-		{"unknown host memory", []infer.Device{cpu}, 0, 0, 0, false},
-		{"little host memory", []infer.Device{cpu}, total - 1, 0, 0, true},
-		{"just enough", []infer.Device{cpu}, total, 0, 0, false},
-		{"everything and the output on the GPU", gpu(plenty), plenty, infer.AllLayers, 4, false},
-		{"two layers fit", gpu(p.need.compute + 2*layer + layer/2), plenty, infer.AllLayers, 2, false},
-		{"none fits", gpu(1), plenty, infer.AllLayers, 0, false},
-		{"one asked for", gpu(plenty), plenty, 1, 1, false},
-		{"more asked for than fit", gpu(p.need.compute + layer/2), plenty, 2, 2, true},
-		{"more asked for than there are", gpu(plenty), plenty, 99, 4, false},
+		{"no GPU", []infer.Device{cpu}, plenty, infer.AllLayers, 0, nil},
+		{"no GPU, layers asked for", []infer.Device{cpu}, plenty, 2, 2, infer.ErrNoGPU},
+		{"unknown host memory", []infer.Device{cpu}, 0, 0, 0, nil},
+		{"little host memory", []infer.Device{cpu}, total - 1, 0, 0, infer.ErrNoMemory},
+		{"just enough", []infer.Device{cpu}, total, 0, 0, nil},
+		{"everything and the output on the GPU", gpu(plenty), plenty, infer.AllLayers, 4, nil},
+		{"two layers fit", gpu(p.need.compute + 2*layer + layer/2), plenty, infer.AllLayers, 2, nil},
+		{"none fits", gpu(1), plenty, infer.AllLayers, 0, nil},
+		{"one asked for", gpu(plenty), plenty, 1, 1, nil},
+		{"more asked for than fit", gpu(p.need.compute + layer/2), plenty, 2, 2, infer.ErrNoMemory},
+		{"more asked for than there are", gpu(plenty), plenty, 99, 4, nil},
+		{"one card by two libraries: its memory once", []infer.Device{cpu,
+			{Name: "CUDA0", GPU: true, Free: p.need.compute + layer + layer/2, ID: "0000:01:00.0"},
+			{Name: "Vulkan0", GPU: true, Free: p.need.compute + layer + layer/2, ID: "0000:01:00.0"}}, plenty, infer.AllLayers, 1, nil},
+		{"two cards, each with buffers", []infer.Device{cpu,
+			{Name: "CUDA0", GPU: true, Free: p.need.compute + layer + layer/4, ID: "0000:01:00.0"},
+			{Name: "CUDA1", GPU: true, Free: p.need.compute + layer + layer/4, ID: "0000:02:00.0"}}, plenty, infer.AllLayers, 2, nil},
+		{"two cards without addresses", []infer.Device{cpu,
+			{Name: "Vulkan0", GPU: true, Free: p.need.compute + layer}, {Name: "Vulkan1", GPU: true, Free: p.need.compute + layer}}, plenty, infer.AllLayers, 2, nil},
+		{"an integrated GPU beside a card", []infer.Device{cpu, {Name: "Vulkan1", GPU: true, Integrated: true, Free: plenty},
+			{Name: "Vulkan0", GPU: true, Free: p.need.compute + layer}}, plenty, infer.AllLayers, 1, nil},
+		{"an integrated GPU alone", []infer.Device{cpu, {Name: "Vulkan0", GPU: true, Integrated: true, Free: plenty}}, plenty, infer.AllLayers, 4, nil},
+		{"an integrated GPU has the machine's memory", []infer.Device{cpu, {Name: "Vulkan0", GPU: true, Integrated: true, Free: plenty}}, total - 1, 2, 2, infer.ErrNoMemory},
+		{"a software GPU has the machine's memory", []infer.Device{cpu, {Name: "Vulkan0", Description: "llvmpipe (LLVM 15)", GPU: true, Free: plenty}},
+			p.need.compute + 2*layer + layer/2, infer.AllLayers, 2, infer.ErrNoMemory},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			p := p
 			p.request.GPULayers = tt.layers
+			classify(tt.devices)
 			err := p.place(tt.devices, tt.host)
-			if p.request.GPULayers != tt.want || (err != nil) != tt.err || (err != nil && !errors.Is(err, infer.ErrNoMemory)) {
-				t.Errorf("%d layers, %v; want %d", p.request.GPULayers, err, tt.want)
+			if p.request.GPULayers != tt.want || !errors.Is(err, tt.err) {
+				t.Errorf("%d layers, %v; want %d and %v", p.request.GPULayers, err, tt.want, tt.err)
 			}
 			p.options.IgnoreMemory = true
-			if err := p.place(tt.devices, tt.host); err != nil {
+			if err := p.place(tt.devices, tt.host); err != nil && !errors.Is(err, infer.ErrNoGPU) {
 				t.Errorf("check switched off: %v", err)
 			}
 		})

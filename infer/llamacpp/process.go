@@ -34,6 +34,8 @@ type process struct {
 	logPath string
 	engine  string
 
+	libraries bool // whether GPU libraries were loaded
+
 	writing sync.Mutex // keeps frames whole: abort and threads are sent during a request
 	nextID  uint64
 
@@ -257,7 +259,11 @@ func (p *process) crash() error {
 	if len(lines) > 0 {
 		why += ": " + strings.Join(lines, " | ")
 	}
-	return fmt.Errorf("%w: %s (log: %s)", infer.ErrEngineCrashed, why, filepath.Clean(p.logPath))
+	err := fmt.Errorf("%w: %s (log: %s)", infer.ErrEngineCrashed, why, filepath.Clean(p.logPath))
+	if fault := gpuFault(p.logPath); p.libraries && fault != "" {
+		return &gpuError{fault, err}
+	}
+	return err
 }
 
 // lastLines returns the last lines of a file, at most n, without blank ones and each cut to a readable length.

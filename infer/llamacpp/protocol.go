@@ -14,7 +14,7 @@ import (
 
 // protocolVersion changes with every change of the messages, so that an executable that was replaced while its parent runs is
 // detected.
-const protocolVersion = 5
+const protocolVersion = 7
 
 // maxFrame bounds a frame in bytes. The largest are texts to tokenize and their tokens.
 const maxFrame = 256 << 20
@@ -24,6 +24,7 @@ type kind string
 
 // Requests, from the parent.
 const (
+	kindOpen     kind = "open"     // openRequest -> openReply
 	kindDevices  kind = "devices"  // nothing -> devicesReply
 	kindLoad     kind = "load"     // loadRequest -> progress… loadReply
 	kindTokenize kind = "tokenize" // tokenizeRequest -> tokensReply
@@ -191,6 +192,12 @@ type helloReply struct {
 	Version int
 	Engine  string // "" where the build has none
 }
+
+// openRequest names GPU libraries to load, before any other request.
+type openRequest struct{ Paths []string }
+
+// openReply has one line for each library that does not load.
+type openReply struct{ Failed []string }
 
 type devicesReply struct{ Devices []infer.Device }
 

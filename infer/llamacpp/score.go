@@ -74,27 +74,38 @@ func (m *Model) score(ctx context.Context, windows [][]int32, o infer.Distributi
 	return nil
 }
 
+// scoreWindow scores a window, the rest of it on the processor if a GPU fails.
 func (m *Model) scoreWindow(ctx context.Context, w int, window []int32, o infer.DistributionOptions,
 	take func(int, positionsEvent, [][]int32), scored func(int)) error {
+	got, err := m.scoreFrom(ctx, w, window, o, 0, take, scored)
+	if m.resumes(err) {
+		_, err = m.scoreFrom(ctx, w, window, o, got, take, scored)
+	}
+	return err
+}
+
+// scoreFrom scores the positions of a window but the first got of them, and returns how many are scored then.
+func (m *Model) scoreFrom(ctx context.Context, w int, window []int32, o infer.DistributionOptions, got int,
+	take func(int, positionsEvent, [][]int32), scored func(int)) (int, error) {
 	ctx, p, end, err := m.begin(ctx, "score")
 	if err != nil {
-		return err
+		return got, err
 	}
 	defer end()
-	request := scoreRequest{Window: window, From: o.FromOf(w), Top: min(max(o.Top, 0), infer.MaxTop)}
+	request := scoreRequest{Window: window, From: o.FromOf(w) + got, Top: min(max(o.Top, 0), infer.MaxTop)}
+	want := max(0, len(window)-o.FromOf(w))
 	var at [][]int32
 	if o.At != nil {
 		at = o.At[w]
-		request.At = make([]tokens, len(at))
-		for i := range at {
-			request.At[i] = at[i]
+		request.At = make([]tokens, len(at)-got)
+		for i := range request.At {
+			request.At[i] = at[got+i]
 		}
 	}
-	got := 0
 	_, err = p.call(ctx, kindScore, request, func(f frame) error {
 		e, err := decode[positionsEvent](f)
 		if err == nil {
-			err = e.check(got, len(window)-request.From, at)
+			err = e.check(got, want, at)
 		}
 		if err != nil {
 			return err
@@ -104,10 +115,10 @@ func (m *Model) scoreWindow(ctx context.Context, w int, window []int32, o infer.
 		scored(len(e.NLL))
 		return nil
 	})
-	if want := max(0, len(window)-request.From); err == nil && got != want {
+	if err == nil && got != want {
 		err = fmt.Errorf("%w: %d of %d positions", errProtocol, got, want)
 	}
-	return m.fail(fmt.Sprintf("score window %d", w), err)
+	return got, m.fail(fmt.Sprintf("score window %d", w), err)
 }
 
 // check returns an error for an event whose fields do not fit together, or that exceeds the window.

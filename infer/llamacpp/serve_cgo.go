@@ -129,6 +129,8 @@ func (s *session) answer(f frame) error {
 
 func (s *session) dispatch(f frame) (any, error) {
 	switch f.Kind {
+	case kindOpen:
+		return handle(f, s.open)
 	case kindDevices:
 		return devicesReply{listDevices()}, nil
 	case kindLoad:
@@ -166,6 +168,16 @@ func handle[Request, Reply any](f frame, h func(Request) (Reply, error)) (any, e
 }
 
 func (s *session) event(body any) error { return writeFrame(s.out, s.current, kindEvent, body) }
+
+func (s *session) open(r openRequest) (openReply, error) {
+	var reply openReply
+	for _, path := range r.Paths {
+		if err := openLibrary(path); err != nil {
+			reply.Failed = append(reply.Failed, err.Error())
+		}
+	}
+	return reply, nil
+}
 
 func (s *session) load(r loadRequest) (loadReply, error) {
 	if s.net != nil {

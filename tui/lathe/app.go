@@ -16,6 +16,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/engine"
+	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/scratch"
 	"github.com/lathe-llm/lathe/tui"
@@ -56,6 +57,7 @@ type app struct {
 	json      bool
 	workspace string
 	compute   string
+	gpu       string
 	spill     int64 // bytes, 0 for the default
 	weights   int64 // bytes, 0 for the default
 }
@@ -146,6 +148,9 @@ func newRoot(a *app) *cobra.Command {
 			if err := environ.Err(); err != nil {
 				return usage(err)
 			}
+			if _, err := infer.ParseGPU(a.gpu); err != nil {
+				return usage(fmt.Errorf("--gpu %w", err))
+			}
 			switch a.compute {
 			case "", "auto", "go", "xla", "cuda":
 				return nil
@@ -169,6 +174,7 @@ func newRoot(a *app) *cobra.Command {
 	flags.StringVar(&a.workspace, "workspace", "", "folder for subnets, edits and chats (default: one per model)")
 	exploreFlags(a, root)
 	flags.StringVar(&a.compute, "compute", "", "device that search and re-fit compute on: go, xla, cuda or xla:/path/plugin.so (default: the fastest one found)")
+	gpuFlag(flags, &a.gpu)
 	flags.Var((*byteSize)(&a.spill), "spill", "memory for the residual stream of calibration, and as much again for a matrix's inputs; the rest goes to a temporary file (default 4GiB)")
 	flags.Var((*byteSize)(&a.weights), "weights", "memory for weights; weights beyond it are read from the model's file when needed (default: half of the free memory)")
 	root.AddCommand(a.commands()...)

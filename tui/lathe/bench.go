@@ -40,6 +40,9 @@ func (a *app) benchCommand() *cobra.Command {
 			if !slices.Contains(report.BenchFormats(), format) {
 				return usage(fmt.Errorf("--format %q: not one of %s", format, strings.Join(report.BenchFormats(), ", ")))
 			}
+			if set.GPULayers, err = infer.ParseGPU(a.gpu); err != nil {
+				return usage(fmt.Errorf("--gpu %w", err))
+			}
 			set.NoFlashAttention = !flash
 			if err := set.Check(); err != nil {
 				return usage(err)
@@ -69,7 +72,9 @@ func (a *app) benchCommand() *cobra.Command {
 	flags.IntSliceVar(&set.Depth, "depth", []int{0}, "tokens in the context before each test")
 	flags.IntVar(&set.Repeats, "repeats", infer.DefaultRepeats, "runs of each test, after a warm-up")
 	flags.IntVar(&set.Threads, "threads", 0, "CPU threads (default: one per core)")
-	flags.IntVar(&set.GPULayers, "gpu-layers", infer.AllLayers, "layers on the GPU, if there is one; -1 for as many as fit")
+	if a.shared != nil { // elsewhere it is a flag of every command
+		gpuFlag(flags, &a.gpu)
+	}
 	flags.IntVar(&set.Batch, "batch", infer.DefaultBatch, "prompt tokens computed at once")
 	flags.BoolVar(&flash, "flash-attention", true, "compute attention without storing the matrix of scores")
 	flags.StringVar(&set.KVType, "kv-type", infer.KVF16, "type of the KV cache: f16, or with flash attention q8_0 or q4_0")

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/infer"
 )
 
@@ -29,8 +30,11 @@ type chatResult struct {
 	Context         int     `json:"context"`
 	ContextUsed     int     `json:"context_used"`
 	Seed            uint64  `json:"seed"`
-	LeftOut         int     `json:"left_out,omitempty"` // turns at the beginning that the context has no room for
-	Warning         string  `json:"warning,omitempty"`  // how the prompt differs from what the model's own chat template makes of the messages
+	LeftOut         int     `json:"left_out,omitempty"`         // turns at the beginning that the context has no room for
+	Placement       string  `json:"placement,omitempty"`        // what computes the layers
+	GPUMemory       int64   `json:"gpu_memory_bytes,omitempty"` // of weights, cache and buffers
+	Fallback        string  `json:"gpu_fallback,omitempty"`     // why fewer layers are on a GPU than was asked for
+	Warning         string  `json:"warning,omitempty"`          // how the prompt differs from what the model's own chat template makes of the messages
 }
 
 func (a *app) chatCommand() *cobra.Command {
@@ -182,11 +186,12 @@ func (a *app) replied(s *explorer.Snapshot, c explorer.Chat, column explorer.Col
 	r := chatResult{
 		Model: s.Model.Path, Prompt: c.Prompts[len(c.Prompts)-1].Text, Reply: reply.Text, PromptTokens: reply.PromptTokens, Tokens: reply.Tokens,
 		FirstToken: reply.FirstToken.Seconds(), TokensPerSecond: reply.TokensPerSecond, Context: column.Context, ContextUsed: column.Used, Seed: c.Sampling.Seed,
-		Warning: reply.Warning, LeftOut: reply.LeftOut,
+		Warning: reply.Warning, LeftOut: reply.LeftOut, Placement: column.Placement, GPUMemory: column.GPUMemory, Fallback: column.Fallback,
 	}
 	if r.LeftOut > 0 {
 		fmt.Fprintf(a.stderr, "lathe: the context of %d tokens is full: the prompt is without the conversation's first %d turns\n", r.Context, r.LeftOut)
 	}
+	a.warnFallback(infer.Info{Fallback: r.Fallback})
 	if r.Warning != "" {
 		fmt.Fprintf(a.stderr, "lathe: warning: %s\n", r.Warning)
 	}
@@ -194,8 +199,12 @@ func (a *app) replied(s *explorer.Snapshot, c explorer.Chat, column explorer.Col
 		r.Subnet = string(column.Subnet)
 	}
 	if !a.json {
-		fmt.Fprintf(a.stderr, "[%d tokens, first after %.2f s, then %.1f tokens/s, %d of %d context]\n",
-			r.Tokens, r.FirstToken, r.TokensPerSecond, r.ContextUsed, r.Context)
+		gpu := ""
+		if r.GPUMemory > 0 {
+			gpu = fmt.Sprintf(", %s, %s", r.Placement, format.Bytes(r.GPUMemory))
+		}
+		fmt.Fprintf(a.stderr, "[%d tokens, first after %.2f s, then %.1f tokens/s, %d of %d context%s]\n",
+			r.Tokens, r.FirstToken, r.TokensPerSecond, r.ContextUsed, r.Context, gpu)
 		return nil
 	}
 	return a.result(r, nil)

@@ -113,7 +113,7 @@ func status(err error) int {
 		return exitUsage
 	case is(errInput):
 		return exitInput
-	case is(convert.ErrUnsupported, convert.ErrPickle, hub.ErrDenied, hub.ErrOffline, hub.ErrParts, gguf.ErrArchitecture, gguf.ErrType, explorer.ErrUnsupported, infer.ErrUnavailable, infer.ErrNoMemory):
+	case is(convert.ErrUnsupported, convert.ErrPickle, hub.ErrDenied, hub.ErrOffline, hub.ErrParts, gguf.ErrArchitecture, gguf.ErrType, explorer.ErrUnsupported, infer.ErrUnavailable, infer.ErrNoMemory, infer.ErrNoGPU):
 		return exitUnsupported
 	case is(convert.ErrFormat, hub.ErrNotFound, hub.ErrDamaged, gguf.ErrFormat, gguf.ErrMissing, infer.ErrBadModel, explorer.ErrDamaged, explorer.ErrText, subnet.ErrSyntax, fs.ErrNotExist):
 		return exitInput

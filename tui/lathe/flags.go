@@ -7,8 +7,10 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/reform"
 )
 
@@ -29,6 +31,11 @@ func reformFlags(cmd *cobra.Command, o *explorer.ReformOptions) {
 	flags.Var(&optionalInt{&o.Up}, "up", "steps of the re-fit of W_U, 0 to leave W_U unchanged (default: the method's own)")
 	flags.Float64Var(&o.Rho, "rho", 0, "penalty of ADMM (default 1)")
 	flags.IntVar(&o.Steps, "steps", 0, "steps of ADMM (default 30)")
+}
+
+// gpuFlag adds the flag for the layers of models on GPUs.
+func gpuFlag(flags *pflag.FlagSet, to *string) {
+	flags.StringVar(to, "gpu", infer.GPUAuto, "layers of a model on the GPU where it is run: off, auto (as many as fit) or a number; off keeps search and re-fit off it too")
 }
 
 // checkAddress returns an error for an address to listen on that has no port.

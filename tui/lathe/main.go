@@ -54,8 +54,12 @@ func realMain() int {
 			return opened, nil
 		}
 		var err error
+		cache, err := a.inCache()
+		if err != nil {
+			cache = "" // nothing is there, and commands that need the folder report it
+		}
 		opened, err = engine.New(engine.Options{
-			Compute: spec, Text: a.calibrationText(), Scratch: os.Getenv("LATHE_SCRATCH"), Spill: a.spill, Weights: a.weights,
+			Compute: spec, Text: a.calibrationText(), Scratch: os.Getenv("LATHE_SCRATCH"), Spill: a.spill, Weights: a.weights, GPU: a.gpu, Cache: cache,
 		})
 		return opened, err
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer"
 )
 
 // result writes the result of a command: v as one JSON object with --json, otherwise what words writes.
@@ -202,4 +203,11 @@ func describe(j explorer.Job) string {
 		parts = append(parts, format.Clock(p.Left)+" left")
 	}
 	return strings.Join(parts, " · ")
+}
+
+// warnFallback reports why a model runs with fewer layers on a GPU than was asked for.
+func (a *app) warnFallback(i infer.Info) {
+	if i.Fallback != "" {
+		fmt.Fprintf(a.stderr, "lathe: warning: without the GPU: %s\n", i.Fallback)
+	}
 }

@@ -66,7 +66,6 @@ func (a *app) serveAPICommand() *cobra.Command {
 	flags.StringVar(&id, "id", "", "id of the model for clients (default: the model's name; that of a subnet has the subnet's id after a colon)")
 	flags.IntVar(&o.Context, "context", o.Context, "tokens of context; 0 for 4096, or the model's limit if that is smaller")
 	flags.IntVar(&o.Threads, "threads", o.Threads, "CPU threads; 0 for one per core")
-	flags.IntVar(&o.GPULayers, "gpu-layers", o.GPULayers, "layers on the GPU; -1 for as many as fit")
 	flags.StringVar(&o.KVType, "kv-type", infer.KVF16, "type of the KV cache: "+strings.Join([]string{infer.KVF16, infer.KVQ80, infer.KVQ40}, ", "))
 	choices(flags, "kv-type", infer.KVF16, infer.KVQ80, infer.KVQ40)
 	return cmd
@@ -116,6 +115,10 @@ func (a *app) serveFile(ctx context.Context, model string, o infer.LoadOptions, 
 	}
 	if info.TrainContext > 0 && info.Context > info.TrainContext {
 		fmt.Fprintf(a.stderr, "lathe: warning: a context of %d tokens is longer than the %d that the model was trained on\n", info.Context, info.TrainContext)
+	}
+	a.warnFallback(info)
+	if info.GPULayers > 0 {
+		fmt.Fprintf(a.stderr, "lathe: %s\n", info.Placement)
 	}
 	fmt.Fprintf(a.stderr, "lathe: serving %s at http://%s/v1\n", served.Name, l.Addr())
 	return openai.Serve(ctx, l, openai.New(loaded, served))

@@ -167,6 +167,8 @@ func (a *app) evaluate(ctx context.Context, model, path string, tasks []quality.
 		}
 		results = append(results, r)
 	}
+	p.clear()
+	a.warnFallback(loaded.Info())
 	return results, nil
 }
 

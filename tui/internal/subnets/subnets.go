@@ -3,6 +3,7 @@
 package subnets
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/tui/internal/screen"
 	"github.com/lathe-llm/lathe/tui/internal/text"
@@ -150,4 +152,21 @@ func ModelName(mi explorer.ModelInfo) string {
 		stem = strings.TrimRight(stem[:n], ".-_")
 	}
 	return text.Line(stem)
+}
+
+// CheckGPU lets pass what [GPULayers] reads.
+func CheckGPU(text string) error {
+	if _, err := infer.ParseGPU(strings.TrimSpace(text)); err != nil {
+		return errors.New("must be off, auto or a number of layers")
+	}
+	return nil
+}
+
+// GPULayers is the number of layers that a form's text means, infer.AllLayers for as many as fit.
+func GPULayers(text string) int {
+	n, err := infer.ParseGPU(strings.TrimSpace(text))
+	if err != nil { // a form is not submitted with it
+		return 0
+	}
+	return n
 }

@@ -206,14 +206,14 @@ func (s *Screen) form(ids []explorer.SubnetID) tea.Cmd {
 		widget.TextEntry("depth", "depth", "0", "tokens in the context before each test, separated by commas", checkCounts(0)),
 		widget.TextEntry("repeats", "repeats", "5", "runs per test, after a warm-up", widget.CountIn(1, 100)),
 		widget.TextEntry("threads", "threads", "", "processor threads; empty: one per core", widget.CountIn(1, 1024)),
-		widget.TextEntry("gpu", "gpu layers", "", "layers on the GPU; empty: none", widget.CountIn(0, 1024)),
+		widget.TextEntry("gpu", "gpu layers", cmp.Or(s.snap().Model.GPU, infer.GPUAuto), "off, auto for as many as fit, or a number", subnets.CheckGPU),
 		widget.TextEntry("batch", "batch", "512", "prompt tokens computed at once", widget.CountIn(1, 1<<16)),
 		widget.ToggleEntry("flash", "flash attention", true, "attention without the matrix of scores"),
 		widget.ChoiceEntry("kv", "KV cache", infer.KVF16, "type of the KV cache; others than f16 need flash attention", infer.KVF16, infer.KVQ80, infer.KVQ40),
 		subnets.TypeEntry("type of the matrices of subnets", "F16", "Q8_0", "Q4_1", "Q4_0"),
 	}, Submit: func(f *widget.Form) tea.Cmd {
 		b := explorer.BenchSettings{Subnets: append([]explorer.SubnetID{explorer.DenseID}, ids...), Prompt: counts(f.Get("prompt")), Generate: f.Count("generate"),
-			Depth: counts(f.Get("depth")), Batch: f.Count("batch"), NoFlashAttention: !f.Yes("flash"), KVType: f.Get("kv"), Repeats: f.Count("repeats"), Threads: f.Count("threads"), GPULayers: f.Count("gpu"), Type: subnets.TypeOf(f)}
+			Depth: counts(f.Get("depth")), Batch: f.Count("batch"), NoFlashAttention: !f.Yes("flash"), KVType: f.Get("kv"), Repeats: f.Count("repeats"), Threads: f.Count("threads"), GPULayers: subnets.GPULayers(f.Get("gpu")), Type: subnets.TypeOf(f)}
 		return s.host.Do(explorer.StartBench{Settings: b}, func(r explorer.Receipt) tea.Cmd {
 			s.id, s.list = r.Bench, widget.List{}
 			return s.host.Show(s.Name())
@@ -317,6 +317,9 @@ func (s *Screen) drawTable(t *theme.Theme, b explorer.Bench, w, h int) []string 
 		title += fmt.Sprintf(", %d runs", b.Settings.Repeats)
 	}
 	note := ""
+	if at := slices.IndexFunc(b.Rows, func(r explorer.BenchRow) bool { return r.GPU > 0 || r.Fallback != "" }); at >= 0 {
+		note = text.Clip(text.Line(cmp.Or(b.Rows[at].Fallback, b.Rows[at].Placement)), max(0, w-len(title)-8))
+	}
 	if j, ok := snap.Job(b.Job); ok && !j.State.Ended() {
 		note = string(j.State) + " " + text.Percent(j.Progress.Fraction())
 	}

@@ -109,6 +109,9 @@ func (s *Screen) speed(col explorer.Column, room int) string {
 	if col.Memory > 0 {
 		parts = append(parts, format.Bytes(float64(col.Memory)))
 	}
+	if col.GPUMemory > 0 {
+		parts = append(parts, format.Bytes(float64(col.GPUMemory))+" on GPU")
+	}
 	return joinFit(parts, " · ", room)
 }
 
