@@ -20,6 +20,8 @@ type Chat struct {
 	Prompts  []Prompt // of the person, in order
 	Columns  []Column
 	Busy     bool // columns are answering
+	// Apart asks each prompt by itself: earlier turns are not part of what the models read.
+	Apart bool `json:",omitempty"`
 	// Blind hides which column is which until it is revealed; Votes counts a person's choices per column.
 	Blind bool
 	Votes []int
@@ -29,6 +31,8 @@ type Chat struct {
 type Prompt struct {
 	At   time.Time
 	Text string
+	Name string `json:",omitempty"` // of a built-in prompt: what it tests
+	Look string `json:",omitempty"` // of a built-in prompt: what a good reply has
 }
 
 // A Column is one subnet's side of a chat.

@@ -76,6 +76,11 @@ func (c DeleteChat) do(ctx context.Context, e *Exploration, a Actor) (Receipt, e
 }
 
 func (c OpenChat) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+	return c.open(ctx, e, a, false)
+}
+
+// open adds the chat; apart is [Chat].Apart.
+func (c OpenChat) open(ctx context.Context, e *Exploration, a Actor, apart bool) (Receipt, error) {
 	sampling := DefaultSampling()
 	if c.Sampling != nil {
 		sampling = *c.Sampling
@@ -96,7 +101,7 @@ func (c OpenChat) do(ctx context.Context, e *Exploration, a Actor) (Receipt, err
 			return nil, err
 		}
 		id = ChatID("c" + strconv.Itoa(e.folded.serial.Chat+1))
-		chat := Chat{ID: id, Name: CleanName(c.Name), Author: a.Name, Created: e.now().UTC(), System: system, Sampling: sampling, Blind: c.Blind}
+		chat := Chat{ID: id, Name: CleanName(c.Name), Author: a.Name, Created: e.now().UTC(), System: system, Sampling: sampling, Blind: c.Blind, Apart: apart}
 		if chat.Name == "" {
 			chat.Name = "chat " + string(id)
 		}
@@ -236,16 +241,7 @@ func (c Say) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, err
 	}
-	return e.exchange(ctx, a, c.Chat, func(s *Snapshot, chat *Chat) error {
-		if err := s.roomFor(len(text)); err != nil {
-			return err
-		}
-		chat.Prompts = append(chat.Prompts, Prompt{At: e.now().UTC(), Text: text})
-		for i := range chat.Columns {
-			chat.Columns[i].Replies = append(slices.Clone(chat.Columns[i].Replies), Reply{})
-		}
-		return nil
-	})
+	return e.exchange(ctx, a, c.Chat, e.saying(Prompt{Text: text}))
 }
 
 // again generates the last replies again, after change.

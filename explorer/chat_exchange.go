@@ -19,26 +19,30 @@ const yieldPatience = 5 * time.Second
 // streamEvery bounds how often a growing reply makes a new snapshot.
 const streamEvery = 25 * time.Millisecond
 
-// exchange changes a chat so that it ends with a prompt, and has every column answer it.
-func (e *Exploration) exchange(ctx context.Context, a Actor, id ChatID, change func(*Snapshot, *Chat) error) (Receipt, error) {
+// exchange changes a chat so that it ends with a prompt, and has every column answer it; then the same with the other turns, unless
+// the replies are stopped.
+func (e *Exploration) exchange(ctx context.Context, a Actor, id ChatID, turns ...func(*Snapshot, *Chat) error) (Receipt, error) {
 	talk, cancel := context.WithCancel(infer.WithQueueOwner(e.talks.ctx, a.Name))
 	if err := e.talks.begin(id, exchange{a.Name, cancel}); err != nil {
 		cancel()
 		return Receipt{}, err
 	}
-	_, err := e.changeChat(ctx, a, id, func(s *Snapshot, chat *Chat) error {
-		if err := change(s, chat); err != nil {
-			return err
-		}
-		chat.Busy = true
-		for i := range chat.Columns {
-			column := &chat.Columns[i]
-			column.Err = ""
-			column.Replies[len(column.Replies)-1] = Reply{Started: e.now().UTC(), Streaming: true, Agreement: -1}
-		}
-		return nil
-	})
-	if err != nil {
+	ask := func(ctx context.Context, change func(*Snapshot, *Chat) error) error {
+		_, err := e.changeChat(ctx, a, id, func(s *Snapshot, chat *Chat) error {
+			if err := change(s, chat); err != nil {
+				return err
+			}
+			chat.Busy = true
+			for i := range chat.Columns {
+				column := &chat.Columns[i]
+				column.Err = ""
+				column.Replies[len(column.Replies)-1] = Reply{Started: e.now().UTC(), Streaming: true, Agreement: -1}
+			}
+			return nil
+		})
+		return err
+	}
+	if err := ask(ctx, turns[0]); err != nil {
 		e.talks.end(id)
 		cancel()
 		return Receipt{}, err
@@ -46,6 +50,16 @@ func (e *Exploration) exchange(ctx context.Context, a Actor, id ChatID, change f
 	e.talks.wg.Go(func() {
 		defer cancel()
 		e.answer(talk, id)
+		var failed error
+		for _, turn := range turns[1:] {
+			if talk.Err() != nil {
+				break
+			}
+			if failed = ask(talk, turn); failed != nil {
+				break
+			}
+			e.answer(talk, id)
+		}
 		_, err := e.changeChat(context.WithoutCancel(talk), a, id, func(_ *Snapshot, chat *Chat) error {
 			chat.Busy = false
 			e.talks.end(id) // with the change, so that a viewer who sees the chat idle can use it
@@ -54,8 +68,8 @@ func (e *Exploration) exchange(ctx context.Context, a Actor, id ChatID, change f
 		if err != nil {
 			e.talks.end(id)
 		}
-		if err != nil && !errors.Is(err, ErrNotFound) {
-			e.notify(Failure, a.Name, "the chat could not be saved: "+err.Error())
+		if err = errors.Join(failed, err); err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, context.Canceled) {
+			e.notify(Failure, a.Name, "the chat could not be saved: "+oneLine(err.Error()))
 		}
 	})
 	return Receipt{Chat: id}, nil
@@ -139,6 +153,9 @@ func (c Chat) messages(column, leftOut int) []infer.Message {
 	}
 	for i, p := range c.Prompts {
 		last := i == len(c.Prompts)-1
+		if c.Apart && !last {
+			continue
+		}
 		if r := c.Columns[column].Replies[i]; !last && (i < leftOut || r.Err != "" && r.Text == "") {
 			continue
 		}
@@ -154,6 +171,9 @@ func (c Chat) messages(column, leftOut int) []infer.Message {
 // reply, and how many it leaves out. The last prompt is always in it.
 func (c Chat) recent(ctx context.Context, model infer.Model, column int) (messages []infer.Message, leftOut int) {
 	last := len(c.Prompts) - 1
+	if c.Apart {
+		return c.messages(column, 0), 0
+	}
 	if last > 0 {
 		leftOut = c.Columns[column].Replies[last-1].LeftOut
 	}

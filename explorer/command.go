@@ -247,6 +247,12 @@ type (
 		Chat ChatID
 		Text string
 	}
+	// Probe opens a chat with the subnets as columns that asks each of some prompts by itself.
+	Probe struct {
+		Subnets  []SubnetID
+		Prompts  []string        // nil: the built-in ones
+		Sampling *infer.Sampling // nil: ProbeSampling
+	}
 	// StopReply stops the running replies.
 	StopReply struct{ Chat ChatID }
 	// Regenerate generates the last reply again, with the next seed.
@@ -316,6 +322,7 @@ func (Inject) needs() needs           { return anEditor }
 func (Adopt) needs() needs            { return aChange }
 func (OpenChat) needs() needs         { return aRun }
 func (Say) needs() needs              { return aRun }
+func (Probe) needs() needs            { return aRun }
 func (StopReply) needs() needs        { return anEditor }
 func (Regenerate) needs() needs       { return aRun }
 func (EditPrompt) needs() needs       { return aRun }

@@ -20,6 +20,9 @@ func ChatMarkdown(c explorer.Chat) []byte {
 	}
 	for i, p := range c.Prompts {
 		fmt.Fprintf(&b, "\n## Prompt\n\n%s\n", quoted(p.Text))
+		if p.Look != "" {
+			fmt.Fprintf(&b, "\nA good reply has: %s\n", p.Look)
+		}
 		for _, column := range c.Columns {
 			r := column.Replies[i]
 			fmt.Fprintf(&b, "\n### %s\n\n%s\n", column.Label, strings.TrimSpace(r.Text))

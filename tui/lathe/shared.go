@@ -57,7 +57,7 @@ func (a *app) sharedCommands() []*cobra.Command {
 	)
 	return []*cobra.Command{
 		a.infoCommand(), a.statusCommand(), a.subnetsCommand(), a.masksCommand(), a.cutCommand(), a.reformCommand(), search, a.evalCommand(),
-		a.chatCommand(), a.benchCommand(), a.fitCommand(),
+		a.chatCommand(), a.probeCommand(), a.benchCommand(), a.fitCommand(),
 		a.steerCommand("stop JOB", "Stop a job, as listed by `status`", cobra.ExactArgs(1), func(_ *explorer.Snapshot, args []string) (explorer.Command, error) {
 			return explorer.StopJob{Job: explorer.JobID(args[0])}, nil
 		}),

@@ -78,6 +78,8 @@ func (s *Screen) Actions() []*action.Action {
 			}},
 		{ID: "chat.edit", Keys: []string{"e"}, Title: "Edit the last prompt and ask again", Short: "edit last", Changes: true, Engine: true, When: noPrompt, Run: s.editLast},
 		{ID: "chat.new", Keys: []string{"n"}, Title: "New chat: the dense model and a subnet side by side", Short: "new", Changes: true, Engine: true, Run: s.newChat},
+		{ID: "chat.probe", Keys: []string{"p"}, Title: "Probe: ask the built-in prompts of the dense model and a subnet", Short: "probe", Changes: true, Engine: true,
+			Help: "A quick check of quality: each prompt by itself, the same seed, the most likely tokens; esc stops it.", Run: s.probe},
 		{ID: "chat.list", Keys: []string{"l"}, Title: "Go to another chat", Short: "chats", When: none, Run: s.pickChat},
 		{ID: "chat.columns", Keys: []string{"v"}, Title: "Compare the dense model with another subnet", Short: "subnet", Changes: true, When: idle, Run: func() tea.Cmd {
 			c, _ := s.current(s.snap())
@@ -167,6 +169,21 @@ func (s *Screen) newChat() tea.Cmd {
 		}
 		return s.host.Do(explorer.OpenChat{Subnets: subnets}, func(r explorer.Receipt) tea.Cmd {
 			s.enter(r.Chat)
+			return nil
+		})
+	})
+}
+
+// probe asks which subnet to probe beside the dense model.
+func (s *Screen) probe() tea.Cmd {
+	return subnets.Pick(s.host, "probe", []explorer.SubnetID{explorer.DenseID, explorer.DraftID}, func(id explorer.SubnetID) tea.Cmd {
+		columns := []explorer.SubnetID{explorer.DenseID}
+		if id != explorer.DenseID {
+			columns = append(columns, id)
+		}
+		return s.host.Do(explorer.Probe{Subnets: columns}, func(r explorer.Receipt) tea.Cmd {
+			s.enter(r.Chat)
+			s.focused = false
 			return nil
 		})
 	})

@@ -142,6 +142,9 @@ func (s *Screen) columnRows(t *theme.Theme, c explorer.Chat, position, w int) []
 			}
 			rows = append(rows, widget.Line(w).Put(t.User, mark+l).String())
 		}
+		if p.Look != "" {
+			rows = append(rows, widget.Line(w).Put(t.Faint, text.Clip("  good: "+text.Line(p.Look), w)).String())
+		}
 		if i < len(col.Replies) {
 			rows = append(rows, s.replyRows(t, c, col, i, w)...)
 		}
