@@ -8,8 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/ollama/ollama/llama"
 
 	"github.com/lathe-llm/lathe/infer/convert"
 	"github.com/lathe-llm/lathe/infer/convert/converttest"
@@ -23,12 +26,12 @@ const loadScript = `
 import sys, json, torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from tokenizers import Tokenizer
-dir, tokens, spelled = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
+dir, tokens, spelled, texts = sys.argv[1], *map(json.loads, sys.argv[2:])
 model, info = AutoModelForCausalLM.from_pretrained(dir, output_loading_info=True, dtype=torch.float32)
 with torch.no_grad(): logits = model(torch.tensor([tokens])).logits[0, -1].tolist()
 t = AutoTokenizer.from_pretrained(dir)
 print(json.dumps({"class": type(model).__name__, "missing": sorted(info["missing_keys"]) + sorted(info["unexpected_keys"]), "logits": logits,
-  "ids": [t.convert_tokens_to_ids(s) for s in spelled], "eos": t.eos_token_id, "text": t("<s>the</s>", add_special_tokens=False).input_ids}))
+  "ids": [t.convert_tokens_to_ids(s) for s in spelled], "eos": t.eos_token_id, "texts": t(texts).input_ids}))
 `
 
 // transformers loads a written folder of equal widths, with every token under its number and the logits of llama.cpp. LATHE_TRANSFORMERS names a
@@ -43,7 +46,26 @@ func TestTransformersLoadsFolders(t *testing.T) {
 		return folderToFile(t, dir, convert.Options{Type: "F32"})
 	}
 	ofPieces := folderToFile(t, pieces(t, converttest.Pieces(true, "<unk>", "<s>", "</s>"), map[string]any{}), convert.Options{Type: "F32"})
+	folder := func(name string, change func(tokenizer map[string]any)) *gguf.File {
+		dir, _ := converttest.Open(t, folders()[name])
+		if change != nil {
+			b, err := os.ReadFile(filepath.Join(dir, "tokenizer.json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var tokenizer map[string]any
+			if err := json.Unmarshal(b, &tokenizer); err != nil {
+				t.Fatal(err)
+			}
+			change(tokenizer)
+			put(t, dir, "tokenizer.json", tokenizer)
+		}
+		return folderToFile(t, dir, convert.Options{Type: "F32"})
+	}
+	texts := []string{"the cat", "Th 123 that", "a\n\nthe  th ", "\u00dcml\u00e4ut 猫 it's", " the"}
 	for name, f := range map[string]*gguf.File{
+		"llama 3": folder("llama3", nil), "mistral": folder("mistral", nil),
+		"NFC":   folder("llama3", func(tokenizer map[string]any) { tokenizer["normalizer"] = map[string]any{"type": "NFC"} }),
 		"dense": source(nil), "tied": source(func(m *gguftest.Model) { m.Tied = true }), "pieces": ofPieces,
 		"cut": cutFile(t, tiny("llama", nil), "F32", func(_ int, l *subnet.Layer) { l.Channels, l.Heads = subnet.Range(128, 32, 96), keep(4, 2, 3) }),
 	} {
@@ -67,7 +89,11 @@ func TestTransformersLoadsFolders(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			cmd := exec.CommandContext(t.Context(), python, "-c", loadScript, dir, string(tokens), string(list))
+			textList, err := json.Marshal(texts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.CommandContext(t.Context(), python, "-c", loadScript, dir, string(tokens), string(list), string(textList))
 			cmd.Stderr = os.Stderr
 			out, err := cmd.Output()
 			if err != nil {
@@ -79,7 +105,7 @@ func TestTransformersLoadsFolders(t *testing.T) {
 				Logits  []float64
 				IDs     []int
 				EOS     uint64
-				Text    []int
+				Texts   [][]int
 			}
 			if err := json.Unmarshal(out, &got); err != nil {
 				t.Fatalf("%v: %.300s", err, out)
@@ -94,6 +120,20 @@ func TestTransformersLoadsFolders(t *testing.T) {
 			}
 			if eos, _ := f.KV().Uint("tokenizer.ggml.eos_token_id"); got.EOS != eos {
 				t.Errorf("end token %d, in the file %d", got.EOS, eos)
+			}
+			model, err := llama.LoadModelFromFile(f.Path(), llama.ModelParams{VocabOnly: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer llama.FreeModel(model)
+			kind, _ := f.KV().String("tokenizer.ggml.model")
+			for i, text := range texts {
+				if kind == "llama" && (strings.HasPrefix(text, " ") || strings.Contains(text, "  ")) {
+					continue // transformers puts no space before a space, and one behind a piece of two
+				}
+				if want, err := model.Tokenize(text, true, false); err != nil || !slices.Equal(got.Texts[i], want) {
+					t.Errorf("%q is %v, of llama.cpp %v, error %v", text, got.Texts[i], want, err)
+				}
 			}
 			for i, want := range logits(t, f.Path(), someTokens()) {
 				if d := math.Abs(float64(want) - got.Logits[i]); !(d < 0.03) {

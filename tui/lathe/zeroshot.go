@@ -35,7 +35,10 @@ func (a *app) zeroShotCommand() *cobra.Command {
 		Short: "Evaluate a model on multiple-choice tasks, as lm-evaluation-harness does",
 		Long: "Tasks are " + strings.Join(quality.Tasks(), ", ") + ".\n" +
 			"Questions are the datasets' own files, parquet or JSON lines; if the answers are in a file of their own, it follows after\n" +
-			"a comma. acc is the accuracy of the most likely choice, acc_norm that of the most likely choice per character.",
+			"a comma. acc is the accuracy of the most likely choice, acc_norm that of the most likely choice per character.\n\n" +
+			"Without --bos the figures are those of the harness's hf model with its defaults, with --bos those of add_bos_token=True, and with\n" +
+			"--bos=none those of add_bos_token=False. Where tokenizer.json has the start token among its added tokens alone, transformers 5 gives\n" +
+			"it another number under add_bos_token=True; the harness then scores other texts.",
 		Example: "  lathe zeroshot small.gguf --task arc_easy=test.parquet --task piqa=valid.jsonl,valid-labels.lst --limit 200",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
