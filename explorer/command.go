@@ -120,6 +120,8 @@ type (
 	Cut struct {
 		Preset      string  // "" is the default preset
 		Target      float64 // inheriting ratio over block parameters, in (0, 1]
+		Attention   *bool   // whether KV groups are dropped too; nil leaves it to the preset
+		Granularity int     // step of MLP widths; 0 is the default
 		Calibration Calibration
 		Reform      ReformOptions
 		Seed        uint64
@@ -156,6 +158,8 @@ type (
 		Up          *int // steps by which W_U of what is found is re-fitted, 0 leaves it; nil where there is much time
 		Seed        uint64
 		Set         string `json:",omitempty"` // options of the strategy, such as "population=20,alpha=0.9"
+		Granularity int    `json:",omitempty"` // step of MLP widths; 0 is the strategy's own
+		Reform      ReformOptions
 		Resume      bool
 		// Retarget is the target to change to when the search is resumed; 0 keeps that of the checkpoint. It is set from
 		// Target, which remains the one that the search was started with.
@@ -195,15 +199,18 @@ type Calibration struct {
 	Seq     int
 }
 
-// ReformOptions say how surviving weights are re-fitted. Zero fields take the defaults.
+// ReformOptions say how surviving weights are re-fitted. Zero fields leave it to the preset.
 type ReformOptions struct {
-	Method string // "exact", "admm", "none"; "" is the preset's own
-	Lambda float64
-	Pull   *bool
-	Bias   *bool
-	Rho    float64
-	Steps  int
-	Up     *int // steps of conjugate gradients by which W_U is re-fitted, 0 leaves it
+	Method string   `json:",omitempty"` // "exact", "admm" (as in the paper, unless other fields change it), "none"
+	Target string   `json:",omitempty"` // one of FitTargets: what re-fitted matrices reproduce
+	Lambda *float64 `json:",omitempty"` // ridge, as a share of the mean diagonal of the inputs' second moments
+	Pull   *bool    `json:",omitempty"` // toward the original weights instead of zero
+	Bias   *bool    `json:",omitempty"` // a bias compensates for the means of dropped units
+	Rho    float64  `json:",omitempty"` // ADMM's penalty, relative as the ridge
+	Steps  int      `json:",omitempty"` // ADMM's
+	Up     *int     `json:",omitempty"` // steps of conjugate gradients by which W_U is re-fitted, 0 leaves it
+	// OwnRidge has admm solve the preset's own problem, ridge included, as recipes from before the paper's was the default do.
+	OwnRidge bool `json:"-"`
 }
 
 // Budget limits a search; the first limit reached ends it. Zero fields do not limit. Unlike [search.Budget], the journal stores it.

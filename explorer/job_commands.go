@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"path/filepath"
 	"strings"
 	"time"
@@ -27,7 +26,8 @@ func (c GatherStatistics) do(ctx context.Context, e *Exploration, a Actor) (Rece
 }
 
 func (c Cut) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
-	if err := errors.Join(checkRatio("ratio", c.Target), checkCalibration(c.Calibration), checkPreset(c.Preset)); err != nil {
+	g := e.Snapshot().Model.Geometry
+	if err := errors.Join(checkRatio("ratio", c.Target), checkCalibration(c.Calibration), checkPreset(c.Preset), c.Reform.check(), c.Reform.checkTarget(g), c.checkWidths(g)); err != nil {
 		return Receipt{}, err
 	}
 	title := fmt.Sprintf("cut to %.2f", c.Target)
@@ -39,7 +39,7 @@ func (c Refit) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error)
 	if _, err := s.Masks(c.Subnet); err != nil {
 		return Receipt{}, err
 	}
-	if err := errors.Join(checkCalibration(c.Calibration), checkPreset(c.Preset)); err != nil {
+	if err := errors.Join(checkCalibration(c.Calibration), checkPreset(c.Preset), c.Reform.check(), c.Reform.checkBias(s.Model.Arch), c.Reform.checkTarget(s.Model.Geometry)); err != nil {
 		return Receipt{}, err
 	}
 	title := "re-fit " + s.label(c.Subnet)
@@ -71,7 +71,8 @@ func (c StartSearch) do(ctx context.Context, e *Exploration, a Actor) (Receipt, 
 			return Receipt{}, err
 		}
 	}
-	if err := errors.Join(checkRatio("target", c.Target), checkCalibration(c.Calibration)); err != nil {
+	m := e.Snapshot().Model
+	if err := errors.Join(checkRatio("target", c.Target), checkCalibration(c.Calibration), checkGranularity(m.Geometry, c.Granularity), c.Reform.check(), c.Reform.checkBias(m.Arch), c.Reform.checkTarget(m.Geometry)); err != nil {
 		return Receipt{}, err
 	}
 	if err := c.checkSettings(); err != nil {
@@ -132,17 +133,11 @@ func checkPreset(name string) error {
 }
 
 func checkRatio(what string, r float64) error {
-	if math.IsNaN(r) || r <= 0 || r > 1 {
-		return fmt.Errorf("%w: %s %g is not in (0, 1]", ErrInvalid, what, r)
-	}
-	return nil
+	return RatioRange().check(what, r)
 }
 
 func checkCalibration(c Calibration) error {
-	if c.Windows < 0 || c.Seq < 0 || c.Seq == 1 {
-		return fmt.Errorf("%w: calibration on %d windows of %d tokens", ErrInvalid, c.Windows, c.Seq)
-	}
-	return nil
+	return errors.Join(WindowsRange().optional("calibration windows", float64(c.Windows)), SeqRange().optional("tokens per calibration window", float64(c.Seq)))
 }
 
 // label returns the name of a subnet in messages.

@@ -16,6 +16,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search/oneshot/preset"
 )
 
 // recipeFormat names the format and its version.
@@ -138,6 +139,9 @@ func (e *Exploration) buildRecipe(ctx context.Context, a Actor, c BuildRecipe, m
 	}
 	if !IsPreset(r.Method.Preset) { // a strategy's name: its subnets are re-fitted by the default preset
 		r.Method.Preset = ""
+		if r.Method.Reform == "exact" && r.Method.FitTarget == "local" && !r.Method.Pull { // that of the paper's strategies
+			r.Method.Preset = string(preset.OBS)
+		}
 	}
 	made := Made{Subnet: gguf.Subnet{Masks: masks}, Method: r.Method}
 	if r.Method.Bias || r.Method.Reform != "" && r.Method.Reform != "none" {
@@ -146,10 +150,14 @@ func (e *Exploration) buildRecipe(ctx context.Context, a Actor, c BuildRecipe, m
 			text = recipeText(c.Path, r.Method.Text.Path)
 		}
 		pull, bias, up := r.Method.Pull, r.Method.Bias, r.Method.Up
+		old := r.Method.Reform == "admm" && r.Method.FitTarget == "" // before the paper's was the default
 		refit := Refit{
 			Preset:      r.Method.Preset,
 			Calibration: Calibration{Text: text, Windows: r.Method.Windows, Seq: r.Method.Seq},
-			Reform:      ReformOptions{Method: r.Method.Reform, Lambda: r.Method.Lambda, Pull: &pull, Bias: &bias, Rho: r.Method.Rho, Steps: r.Method.Steps, Up: &up},
+			Reform: ReformOptions{
+				Method: r.Method.Reform, Target: r.Method.FitTarget, Lambda: r.Method.Lambda, Pull: &pull, Bias: &bias, Rho: r.Method.Rho,
+				Steps: r.Method.Steps, Up: &up, OwnRidge: old,
+			},
 		}
 		e.begin(m, DenseID, r.Method)
 		if made, err = e.model.Refit(ctx, masks, refit, m); err != nil {

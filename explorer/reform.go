@@ -33,4 +33,8 @@ type LayerProgress struct {
 	Kept, Of  int          // units
 	ErrBefore float64      // relative squared error of the block's output before the re-fit
 	ErrAfter  float64
+	HeldOut   float64   // ErrAfter on the text that ridges are chosen on, 0 without one
+	Ridge     float64   // the ridge used, relative to the mean diagonal of the inputs' second moments
+	Raised    bool      // the ridge was raised to make the system solvable
+	Curve     []float64 // ADMM's error after each step
 }

@@ -54,6 +54,7 @@ func (s *Snapshot) resumed(c StartSearch) (StartSearch, error) {
 		{"text", last.Calibration.Text, cmp.Or(c.Calibration.Text, last.Calibration.Text)},
 		{"windows", fmt.Sprint(last.Calibration.Windows), fmt.Sprint(cmp.Or(c.Calibration.Windows, last.Calibration.Windows))},
 		{"tokens per window", fmt.Sprint(last.Calibration.Seq), fmt.Sprint(cmp.Or(c.Calibration.Seq, last.Calibration.Seq))},
+		{"granularity", fmt.Sprint(last.Granularity), fmt.Sprint(cmp.Or(c.Granularity, last.Granularity))},
 	} {
 		if setting.took != setting.own {
 			return c, fmt.Errorf("%w: the search to resume has the %s %q, not %q: leave it out, or start another search", ErrInvalid, setting.name, setting.own, setting.took)
@@ -63,7 +64,10 @@ func (s *Snapshot) resumed(c StartSearch) (StartSearch, error) {
 		c.Retarget = c.Target
 	}
 	c.Strategy, c.Target, c.Fitness, c.Seed, c.Calibration = last.Strategy, last.Target, last.Fitness, last.Seed, last.Calibration
-	c.Set = cmp.Or(c.Set, last.Set)
+	c.Set, c.Granularity = cmp.Or(c.Set, last.Set), last.Granularity
+	if c.Reform == (ReformOptions{}) {
+		c.Reform = last.Reform
+	}
 	if c.Up == nil {
 		c.Up = last.Up
 	}

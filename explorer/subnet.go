@@ -62,22 +62,28 @@ type HeldOut struct {
 
 // Method records how a subnet was made, in full: with the text at hand it can be made again.
 type Method struct {
-	Preset  string  `json:"preset,omitempty"`  // one-shot preset or search strategy
-	Target  float64 `json:"target,omitempty"`  // inheriting ratio asked for, over block parameters
-	Reform  string  `json:"reform,omitempty"`  // "exact", "admm", "none"
-	Lambda  float64 `json:"lambda,omitempty"`  // ridge term, relative to the mean diagonal of H
-	Pull    bool    `json:"pull,omitempty"`    // ridge pulls toward the original weights instead of zero
-	Bias    bool    `json:"bias,omitempty"`    // a bias compensates for the means of dropped units
-	Rho     float64 `json:"rho,omitempty"`     // ADMM's penalty
-	Steps   int     `json:"steps,omitempty"`   // ADMM's steps
-	Up      int     `json:"up,omitempty"`      // steps by which W_U was re-fitted, 0 when it was not
-	Text    TextRef `json:"text,omitzero"`     // calibration text
-	Windows int     `json:"windows,omitempty"` // calibration windows
-	Seq     int     `json:"seq,omitempty"`     // tokens per window
-	Seed    uint64  `json:"seed,omitempty"`    // of everything random
-	Tokens  int64   `json:"tokens,omitempty"`  // tokens computed by the search that found it
-	Seconds float64 `json:"seconds,omitempty"` // wall time to make it
-	Backend string  `json:"backend,omitempty"` // what computed it
+	Preset string  `json:"preset,omitempty"` // one-shot preset or search strategy
+	Target float64 `json:"target,omitempty"` // inheriting ratio asked for, over block parameters
+	Reform string  `json:"reform,omitempty"` // "exact", "admm", "none"
+	// Attention is whether KV groups could be dropped too, and Granularity the step of MLP widths.
+	Attention   bool `json:"attention,omitempty"`
+	Granularity int  `json:"granularity,omitempty"`
+	// FitTarget is what the re-fit reproduced: local, dense or residual outputs; "" in entries from before it was recorded.
+	FitTarget string `json:"fit_target,omitempty"`
+	// Lambda is the ridge, relative to the mean diagonal of H; nil where each block's was chosen among the preset's.
+	Lambda  *float64 `json:"lambda,omitempty"`
+	Pull    bool     `json:"pull,omitempty"`    // ridge pulls toward the original weights instead of zero
+	Bias    bool     `json:"bias,omitempty"`    // a bias compensates for the means of dropped units
+	Rho     float64  `json:"rho,omitempty"`     // ADMM's penalty, relative to the mean diagonal of H
+	Steps   int      `json:"steps,omitempty"`   // ADMM's steps
+	Up      int      `json:"up,omitempty"`      // steps by which W_U was re-fitted, 0 when it was not
+	Text    TextRef  `json:"text,omitzero"`     // calibration text
+	Windows int      `json:"windows,omitempty"` // calibration windows
+	Seq     int      `json:"seq,omitempty"`     // tokens per window
+	Seed    uint64   `json:"seed,omitempty"`    // of everything random
+	Tokens  int64    `json:"tokens,omitempty"`  // tokens computed by the search that found it
+	Seconds float64  `json:"seconds,omitempty"` // wall time to make it
+	Backend string   `json:"backend,omitempty"` // what computed it
 }
 
 // TextRef names a text and pins its content.

@@ -14,10 +14,10 @@ import "github.com/lathe-llm/lathe/reform/linalg"
 func solveADMM(p Problem, w0 []float64, kept []int, n *normal, lambda float64, o Options) ([]float64, Result, error) {
 	rho, steps := o.Rho, o.Steps
 	if rho == 0 {
-		rho = defaultRho
+		rho = DefaultRho
 	}
 	if steps == 0 {
-		steps = defaultSteps
+		steps = DefaultSteps
 	}
 	all := make([]int, p.In)
 	for i := range all {

@@ -29,8 +29,8 @@ type Options struct {
 	Lambdas []float64
 	Pull    bool    // pull toward the original weights and not toward zero
 	Bias    bool    // also fit a bias, which compensates for the mean output of the dropped columns
-	Rho     float64 // ADMM's penalty, 0 is 1
-	Steps   int     // ADMM's iterations, 0 is 30
+	Rho     float64 // ADMM's penalty, as a share of the mean diagonal of the Gram matrix; 0 is DefaultRho
+	Steps   int     // ADMM's iterations, 0 is DefaultSteps
 }
 
 // DefaultLambda is the ridge used where none is given, as a share of the mean diagonal of the Gram matrix.

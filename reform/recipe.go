@@ -1,6 +1,16 @@
 package reform
 
-import "github.com/lathe-llm/lathe/infer/subnet"
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/lathe-llm/lathe/infer/subnet"
+)
+
+// ErrTarget means that a target does not exist.
+var ErrTarget = errors.New("unknown target of re-fitting")
 
 // Target is what a re-fitted output matrix should reproduce.
 type Target int
@@ -15,6 +25,27 @@ const (
 	// error, that of the layers before. Models that normalise the outputs of modules are re-fitted to LocalOutput instead.
 	DenseResidual
 )
+
+// TargetNames lists the names of the targets, in their order.
+func TargetNames() []string { return []string{"local", "dense", "residual"} }
+
+// String returns the name of a target: local, dense or residual.
+func (t Target) String() string { return TargetNames()[t] }
+
+// ParseTarget returns the target of a name.
+func ParseTarget(name string) (Target, error) {
+	i := slices.Index(TargetNames(), name)
+	if i < 0 {
+		return 0, fmt.Errorf("%w %q: not one of %s", ErrTarget, name, strings.Join(TargetNames(), ", "))
+	}
+	return Target(i), nil
+}
+
+// Paper returns the re-fit of arXiv 2409.17372: ADMM toward the outputs of the original matrix on the subnet's own inputs, with
+// the paper's ρ and steps, without a ridge and without a pull toward the original weights.
+func Paper() Recipe {
+	return Recipe{Solve: Options{Method: ADMM, Lambdas: []float64{0}, Rho: DefaultRho, Steps: DefaultSteps}}
+}
 
 // Recipe is how the weights of a subnet are re-fitted. The zero value is exact least squares with the default ridge.
 type Recipe struct {
@@ -37,6 +68,9 @@ type Recipe struct {
 	// all tokens.
 	Relative bool
 }
+
+// RefitsUp reports whether UpSteps have an effect.
+func (r Recipe) RefitsUp() bool { return r.refitsUp(subnet.MLP) }
 
 // refitsUp reports whether W_U of a module is re-fitted.
 func (r Recipe) refitsUp(m subnet.Module) bool {

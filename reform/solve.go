@@ -10,9 +10,13 @@ import (
 	"github.com/lathe-llm/lathe/reform/linalg"
 )
 
+// The paper's penalty and number of steps of ADMM.
 const (
-	defaultRho   = 1
-	defaultSteps = 30
+	DefaultRho   = 1
+	DefaultSteps = 30
+)
+
+const (
 	// With fewer than safeTokens tokens a kept column, and no text to choose by, the ridge is at least safeLambda.
 	safeTokens = 2
 	safeLambda = 0.1

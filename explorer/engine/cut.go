@@ -1,11 +1,12 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
+	"strings"
 
 	"github.com/lathe-llm/lathe/explorer/draft"
 
@@ -22,6 +23,7 @@ import (
 func (m *model) Cut(ctx context.Context, c explorer.Cut, mon explorer.Monitor) (explorer.Made, error) {
 	method := explorer.Method{Preset: c.Preset, Target: c.Target, Seed: c.Seed}
 	return m.make(ctx, c.Calibration, c.Reform, method, mon, func(w work) (gguf.Subnet, oneshot.Report, error) {
+		w.config.Attention, w.config.Granularity = c.Attention, c.Granularity
 		return oneshot.OneShot(ctx, w.dm, w.text.windows, c.Target, w.config)
 	})
 }
@@ -64,17 +66,8 @@ func (m *model) make(ctx context.Context, c explorer.Calibration, o explorer.Ref
 	if method.Preset == "" {
 		made.Method.Preset = string(report.Preset)
 	}
-	made.Method.Reform, made.Method.Pull, made.Method.Bias = string(recipe.Refit.Solve.Method), recipe.Refit.Solve.Pull, recipe.Refit.Solve.Bias
-	if recipe.Refit.Solve.Method == "" {
-		made.Method.Reform = string(reform.Exact)
-	}
-	if len(recipe.Refit.Solve.Lambdas) == 1 {
-		made.Method.Lambda = recipe.Refit.Solve.Lambdas[0]
-	}
-	if recipe.Refit.Solve.Method == reform.ADMM {
-		made.Method.Rho, made.Method.Steps = recipe.Refit.Solve.Rho, recipe.Refit.Solve.Steps
-	}
-	made.Method.Up = upSteps(sub, recipe.Refit)
+	made.Method.Attention, made.Method.Granularity = report.Attention, report.Granularity
+	recordRefit(&made.Method, sub, recipe.Refit, m.geometry())
 	made.Method.Text, made.Method.Windows, made.Method.Seq = w.text.ref, len(w.text.windows), len(w.text.windows[0])
 	made.Method.Seconds, made.Method.Backend = report.Seconds, m.Info().Compute
 	if made.Before, made.After, err = m.quick(ctx, c, sub, mon); err != nil {
@@ -88,6 +81,30 @@ func (m *model) make(ctx context.Context, c explorer.Calibration, o explorer.Ref
 		}
 	}
 	return made, err
+}
+
+// recordRefit records how a subnet was re-fitted.
+func recordRefit(me *explorer.Method, s gguf.Subnet, r reform.Recipe, g *subnet.Geometry) {
+	solve := r.Solve
+	if r.Target == reform.DenseResidual && !explorer.FitsResidual(g) {
+		r.Target = reform.LocalOutput
+	}
+	me.Reform = string(cmp.Or(solve.Method, reform.Exact))
+	me.Bias, me.Up = solve.Bias, upSteps(s, r)
+	if solve.Method == reform.None {
+		return
+	}
+	me.Pull, me.FitTarget = solve.Pull, r.Target.String()
+	switch len(solve.Lambdas) {
+	case 0:
+		lambda := reform.DefaultLambda
+		me.Lambda = &lambda
+	case 1:
+		me.Lambda = &solve.Lambdas[0]
+	}
+	if solve.Method == reform.ADMM {
+		me.Rho, me.Steps = cmp.Or(solve.Rho, reform.DefaultRho), cmp.Or(solve.Steps, reform.DefaultSteps)
+	}
 }
 
 // upSteps is by how many steps W_U of a subnet was re-fitted.
@@ -151,38 +168,73 @@ func recipeOf(name string, o explorer.ReformOptions) (oneshot.Recipe, error) {
 	if err != nil {
 		return r, fmt.Errorf("%w: %w", explorer.ErrInvalid, err)
 	}
-	switch reform.Method(o.Method) {
+	r.Refit, err = changed(r.Refit, o)
+	return r, err
+}
+
+// changed returns a recipe changed by the options of a command. Options that have no effect on it are errors.
+func changed(r reform.Recipe, o explorer.ReformOptions) (reform.Recipe, error) {
+	method := reform.Method(o.Method)
+	switch method {
 	case "":
-	case reform.Exact, reform.ADMM, reform.None:
-		r.Refit.Solve.Method = reform.Method(o.Method)
-		if r.Refit.Solve.Method != reform.Exact { // the paper's re-fit, or none, of each block by itself
-			r.Refit.Target = reform.LocalOutput
+	case reform.ADMM:
+		if o.OwnRidge {
+			r.Solve.Method, r.Target = method, reform.LocalOutput
+		} else if r.Solve.Method != reform.ADMM {
+			r = reform.Paper()
 		}
+	case reform.Exact:
+		r.Solve.Method = method
+	case reform.None:
+		r.Solve.Method, r.Target = method, reform.LocalOutput
 	default:
-		return r, fmt.Errorf("%w: re-fitting by %q, not %s, %s or %s", explorer.ErrInvalid, o.Method, reform.Exact, reform.ADMM, reform.None)
+		return r, fmt.Errorf("%w: re-fitting by %q, not %s", explorer.ErrInvalid, o.Method, strings.Join(explorer.FitMethods(), ", "))
 	}
-	if math.IsNaN(o.Lambda) || o.Lambda < 0 || math.IsNaN(o.Rho) || o.Rho < 0 || o.Steps < 0 || o.Up != nil && *o.Up < 0 {
-		return r, fmt.Errorf("%w: ridge %g, penalty %g, %d steps", explorer.ErrInvalid, o.Lambda, o.Rho, o.Steps)
+	if o.Target != "" {
+		target, err := reform.ParseTarget(o.Target)
+		if err != nil {
+			return r, fmt.Errorf("%w: %w", explorer.ErrInvalid, err)
+		}
+		r.Target = target
 	}
-	if o.Lambda > 0 {
-		r.Refit.Solve.Lambdas = []float64{o.Lambda}
+	if o.Lambda != nil {
+		r.Solve.Lambdas = []float64{*o.Lambda}
 	}
 	if o.Pull != nil {
-		r.Refit.Solve.Pull = *o.Pull
+		r.Solve.Pull = *o.Pull
 	}
 	if o.Bias != nil {
-		r.Refit.Solve.Bias = *o.Bias
+		r.Solve.Bias = *o.Bias
 	}
-	if o.Rho > 0 {
-		r.Refit.Solve.Rho = o.Rho
-	}
+	r.Solve.Rho, r.Solve.Steps = cmp.Or(o.Rho, r.Solve.Rho), cmp.Or(o.Steps, r.Solve.Steps)
 	if o.Up != nil {
-		r.Refit.UpSteps = *o.Up
+		r.UpSteps = *o.Up
 	}
-	if o.Steps > 0 {
-		r.Refit.Solve.Steps = o.Steps
+	return r, withoutEffect(r, o)
+}
+
+// withoutEffect returns an error that names an option which a recipe does not use.
+func withoutEffect(r reform.Recipe, o explorer.ReformOptions) error {
+	method := cmp.Or(r.Solve.Method, reform.Exact)
+	refused := func(option, needs string) error {
+		return fmt.Errorf("%w: %s has no effect: it needs %s, and the re-fit is %s", explorer.ErrInvalid, option, needs, method)
 	}
-	return r, nil
+	weights := "one that changes weights (exact or admm)"
+	switch none := method == reform.None; {
+	case o.Rho != 0 && method != reform.ADMM:
+		return refused("rho", "admm")
+	case o.Steps != 0 && method != reform.ADMM:
+		return refused("steps", "admm")
+	case o.Lambda != nil && none:
+		return refused("lambda", weights)
+	case o.Pull != nil && *o.Pull && none:
+		return refused("pull", weights)
+	case o.Target != "" && none && !r.Solve.Bias:
+		return refused("a target", weights)
+	case o.Up != nil && *o.Up > 0 && !r.RefitsUp():
+		return refused("up", "an exact re-fit without a bias, to another target than dense")
+	}
+	return nil
 }
 
 // reportAndGate reports an event and blocks while the job is paused. The caller's computation finds that ctx has ended.
@@ -202,7 +254,10 @@ func report(mon explorer.Monitor, e oneshot.Event) {
 		if r.Module == subnet.Attention.String() {
 			part = draft.Attention
 		}
-		mon.Layer(explorer.LayerProgress{Layer: r.Layer, Module: part, Kept: r.Kept, Of: r.Of, ErrBefore: r.ErrBefore, ErrAfter: r.ErrAfter})
+		mon.Layer(explorer.LayerProgress{
+			Layer: r.Layer, Module: part, Kept: r.Kept, Of: r.Of, ErrBefore: r.ErrBefore, ErrAfter: r.ErrAfter,
+			HeldOut: r.HeldOut, Ridge: r.Lambda, Raised: r.Raised, Curve: r.Curve,
+		})
 	}
 	mon.Progress(float64(e.Done), float64(e.Total), unit, step)
 }
@@ -210,7 +265,7 @@ func report(mon explorer.Monitor, e oneshot.Event) {
 // translate gives errors of packages oneshot and reform the sentinels of the explorer.
 func translate(err error) error {
 	switch {
-	case errors.Is(err, oneshot.ErrRatio), errors.Is(err, oneshot.ErrPreset):
+	case errors.Is(err, oneshot.ErrRatio), errors.Is(err, oneshot.ErrPreset), errors.Is(err, subnet.ErrInvalid):
 		return fmt.Errorf("%w: %w", explorer.ErrInvalid, err)
 	case errors.Is(err, reform.ErrText):
 		return fmt.Errorf("%w: %w", explorer.ErrText, err)

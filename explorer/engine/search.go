@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,7 +25,14 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 	found, err := pipeline.Run(ctx, pipeline.Config{
 		Request: pipeline.Request{
 			Strategy: r.Strategy, Target: r.Target, Fitness: score.Fitness(r.Fitness), Seed: r.Seed, Set: r.Set, UpSteps: r.Up, Resume: r.Resume, Retarget: r.Retarget,
-			Windows: r.Calibration.Windows,
+			Windows: r.Calibration.Windows, Granularity: r.Granularity,
+			Change: func(own reform.Recipe) (reform.Recipe, error) {
+				o := r.Reform
+				if r.Up != nil {
+					o.Up = r.Up
+				}
+				return changed(own, o)
+			},
 			Budget: search.Budget{
 				Time: time.Duration(r.Budget.Seconds * float64(time.Second)), Evaluations: r.Budget.Evaluations, Tokens: r.Budget.Tokens,
 			},
@@ -63,8 +69,8 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 	if err != nil || found.Report == nil {
 		return made, translate(err)
 	}
-	made.Method.Reform, made.Method.Pull = cmp.Or(string(found.Recipe.Solve.Method), string(reform.Exact)), found.Recipe.Solve.Pull
-	made.Method.Up, made.Method.Seconds = upSteps(found.Subnet, *found.Recipe), found.Report.Seconds
+	recordRefit(&made.Method, found.Subnet, *found.Recipe, m.geometry())
+	made.Method.Granularity, made.Method.Seconds = r.Granularity, found.Report.Seconds
 	made.Before, made.After, err = m.quick(ctx, explorer.Calibration{Text: r.Calibration.Text, Windows: found.Windows, Seq: found.Seq}, found.Subnet, mon)
 	return made, err
 }

@@ -31,6 +31,8 @@ type Backend struct {
 	Pace func(ctx context.Context, unit string) error
 	// Predicting is called before every prediction, which has no other way to take long; nil does nothing.
 	Predicting func(subnet.Masks)
+	// Refitting is called before every re-fit, that of a cut included, with what was asked for; nil does nothing.
+	Refitting func(explorer.ReformOptions)
 	// Says is the text that its models generate from; "" is package fake's.
 	Says string
 	// Weights makes cuts and re-fits return weights as large as real ones. Without it they return a bias in one layer.
@@ -184,13 +186,22 @@ func (m *model) Predict(s explorer.Statistics, masks subnet.Masks) (float64, boo
 
 // uniform keeps the same share of MLP channels in every layer so that the whole model keeps about target.
 func (m *model) uniform(target float64) subnet.Masks {
+	return m.cut(target, false, subnet.DefaultGranularity)
+}
+
+// cut is uniform in steps of channels; with attention it drops the last KV group of every layer too.
+func (m *model) cut(target float64, attention bool, step int) subnet.Masks {
 	masks := subnet.Dense(m.info.Geometry)
 	for i, g := range m.info.Geometry.Layers {
-		attention, mlp := m.info.Geometry.ModuleParams(i)
-		share := max(0, (target*float64(attention+mlp)-float64(attention))/float64(mlp))
-		keep := 32 * int(math.Round(share*float64(g.FFN)/32))
 		l := masks.Layer(i)
-		l.Channels = subnet.Of(g.FFN, draft.Rank(scores(i, g.FFN))[:min(max(keep, 32), g.FFN)]...)
+		if attention && g.KVHeads > 1 {
+			l.Heads = subnet.Range(g.Heads, 0, g.Heads-g.HeadsPerGroup())
+		}
+		kept, _ := l.ModuleParams(m.info.Geometry, i)
+		heads, mlp := m.info.Geometry.ModuleParams(i)
+		share := max(0, (target*float64(heads+mlp)-float64(kept))/float64(mlp))
+		keep := step * int(math.Round(share*float64(g.FFN)/float64(step)))
+		l.Channels = subnet.Of(g.FFN, draft.Rank(scores(i, g.FFN))[:min(max(keep, step), g.FFN)]...)
 		masks = masks.With(i, l)
 	}
 	return masks
@@ -200,8 +211,9 @@ func (m *model) Cut(ctx context.Context, c explorer.Cut, mon explorer.Monitor) (
 	if !(c.Target > 0 && c.Target <= 1) || !explorer.IsPreset(c.Preset) {
 		return explorer.Made{}, fmt.Errorf("%w: a cut to %g by %q", explorer.ErrInvalid, c.Target, c.Preset)
 	}
-	method := explorer.Method{Preset: cmp.Or(c.Preset, explorer.Presets()[0]), Target: c.Target, Seed: c.Seed}
-	return m.fit(ctx, m.uniform(c.Target), c.Calibration, c.Reform, method, mon)
+	method := explorer.Method{Preset: cmp.Or(c.Preset, explorer.Presets()[0]), Target: c.Target, Seed: c.Seed, Granularity: cmp.Or(c.Granularity, subnet.DefaultGranularity)}
+	method.Attention = c.Attention != nil && *c.Attention
+	return m.fit(ctx, m.cut(c.Target, method.Attention, method.Granularity), c.Calibration, c.Reform, method, mon)
 }
 
 func (m *model) Refit(ctx context.Context, masks subnet.Masks, c explorer.Refit, mon explorer.Monitor) (explorer.Made, error) {
@@ -218,6 +230,24 @@ func (m *model) fit(ctx context.Context, masks subnet.Masks, c explorer.Calibrat
 	if !slices.Contains([]string{"exact", "admm", "none"}, method.Reform) {
 		return explorer.Made{}, fmt.Errorf("%w: re-fit by %q", explorer.ErrInvalid, o.Method)
 	}
+	if m.b.Refitting != nil {
+		m.b.Refitting(o)
+	}
+	method.FitTarget, method.Lambda = o.Target, o.Lambda
+	method.Pull, method.Bias = o.Pull != nil && *o.Pull, o.Bias != nil && *o.Bias
+	if method.Reform == "admm" {
+		method.Rho, method.Steps = cmp.Or(o.Rho, 1), cmp.Or(o.Steps, 30)
+	}
+	report := func(p explorer.LayerProgress) {
+		p.Ridge = 0.01
+		if o.Lambda != nil {
+			p.Ridge = *o.Lambda
+		}
+		for step := range method.Steps {
+			p.Curve = append(p.Curve, p.ErrAfter+(p.ErrBefore-p.ErrAfter)*math.Exp(-float64(step+1)/5))
+		}
+		mon.Layer(p)
+	}
 	refit := make([]gguf.Refit, masks.Layers())
 	for i, g := range masks.Geometry().Layers {
 		if err := m.step(ctx, mon, i, masks.Layers(), "layers", fmt.Sprintf("layer %d", i)); err != nil {
@@ -226,8 +256,8 @@ func (m *model) fit(ctx context.Context, masks subnet.Masks, c explorer.Calibrat
 		l := masks.Layer(i)
 		a := weight(i, masks.Layers(), draft.Attention) * (1.01 - float64(l.Heads.Len())/float64(g.Heads))
 		b := weight(i, masks.Layers(), draft.MLP) * (1.01 - float64(l.Channels.Len())/float64(g.FFN))
-		mon.Layer(explorer.LayerProgress{Layer: i, Module: draft.Attention, Kept: l.Heads.Len(), Of: g.Heads, ErrBefore: 4 * a, ErrAfter: 2 * a})
-		mon.Layer(explorer.LayerProgress{Layer: i, Module: draft.MLP, Kept: l.Channels.Len(), Of: g.FFN, ErrBefore: 6 * b, ErrAfter: 2.5 * b})
+		report(explorer.LayerProgress{Layer: i, Module: draft.Attention, Kept: l.Heads.Len(), Of: g.Heads, ErrBefore: 4 * a, ErrAfter: 2 * a})
+		report(explorer.LayerProgress{Layer: i, Module: draft.MLP, Kept: l.Channels.Len(), Of: g.FFN, ErrBefore: 6 * b, ErrAfter: 2.5 * b})
 		if m.b.Weights {
 			refit[i] = gguf.Refit{WO: make([]float32, 576*len(masks.OColumns(i))), WD: make([]float32, 576*l.Channels.Len())}
 		}

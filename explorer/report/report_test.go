@@ -127,7 +127,8 @@ func TestRecipeRoundTrip(t *testing.T) {
 	g := explorertest.Geometry()
 	e := explorertest.Filled(t, explorertest.New())
 	masks := e.Snapshot().Draft.Masks
-	want := explorer.Recipe{Format: "lathe-recipe 1", Name: "a <b>", Masks: masksText(t, masks), Method: explorer.Method{Preset: "obs", Lambda: 0.1}}
+	lambda := 0.1
+	want := explorer.Recipe{Format: "lathe-recipe 1", Name: "a <b>", Masks: masksText(t, masks), Method: explorer.Method{Preset: "obs", Lambda: &lambda}}
 	var b bytes.Buffer
 	if err := explorer.WriteRecipe(&b, want); err != nil {
 		t.Fatal(err)

@@ -3,7 +3,6 @@ package oneshot
 import (
 	"errors"
 
-	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/search/oneshot/preset"
 )
@@ -16,8 +15,11 @@ type Config struct {
 	Preset preset.Preset // "" is the default
 	// Recipe replaces what the preset does; nil leaves it.
 	Recipe *Recipe
-	// Granularity is the step of MLP widths, 0 is subnet.DefaultGranularity.
+	// Granularity is the step of MLP widths, 0 is subnet.DefaultGranularity. Others must divide the MLP widths of the model.
 	Granularity int
+	// Attention is whether KV groups are dropped too. nil leaves it to the recipe, which has them dropped as well where MLP
+	// channels alone do not reach the ratio.
+	Attention *bool
 	// Seed is for random choices.
 	Seed uint64
 	// HeldOut is as in reform.Config.
@@ -33,9 +35,6 @@ type Config struct {
 func (c *Config) resolve() (Recipe, error) {
 	if c.Preset == "" {
 		c.Preset = preset.Default
-	}
-	if c.Granularity == 0 {
-		c.Granularity = subnet.DefaultGranularity
 	}
 	if c.Recipe != nil {
 		return *c.Recipe, nil
@@ -77,6 +76,10 @@ type Event struct {
 type Report struct {
 	Preset preset.Preset `json:"preset,omitempty"`
 	Target float64       `json:"target,omitempty"` // requested inheriting ratio
+	// Granularity is the step of MLP widths, 0 where none were chosen.
+	Granularity int `json:"granularity,omitempty"`
+	// Attention reports whether KV groups could be dropped too.
+	Attention bool `json:"attention,omitempty"`
 	// Predicted is the rise of the loss, in nats per token, by which the widths were chosen; 0 where they were not.
 	Predicted float64 `json:"predicted,omitempty"`
 	reform.Report

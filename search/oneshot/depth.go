@@ -1,9 +1,11 @@
 package oneshot
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
@@ -40,6 +42,59 @@ func (p *plan) dropLayers(ctx context.Context) (subnet.Masks, error) {
 		p.config.report(Event{Phase: Measuring, Done: done, Total: max(total, done)})
 	}
 	return masks, nil
+}
+
+// dropSimilarLayers drops the layers with the largest cosine between the hidden states before and after them in the dense
+// model, over the first window, until the ratio is met (ShortGPT).
+func (p *plan) dropSimilarLayers(ctx context.Context) (subnet.Masks, error) {
+	g := p.m.Geometry()
+	most, err := budget(g, p.ratio)
+	if err != nil {
+		return subnet.Masks{}, err
+	}
+	dense, err := newPass(ctx, p.m, p.windows[:1])
+	if err != nil {
+		return subnet.Masks{}, err
+	}
+	defer dense.close()
+	cosines := make([]float64, len(g.Layers))
+	err = dense.run(ctx, visitor{
+		skip: func(subnet.Module) bool { return true },
+		layer: func(layer int, cosine float64) error {
+			if dense.finite() != nil { // tokens with NaN are left out of the cosine
+				return notFinite(ctx, p.m, p.windows[:1])
+			}
+			cosines[layer] = cosine
+			p.config.report(Event{Phase: Surveying, Done: layer + 1, Total: len(g.Layers)})
+			return nil
+		},
+	})
+	if err != nil {
+		return subnet.Masks{}, err
+	}
+	masks := subnet.Dense(g)
+	for _, layer := range mostSimilar(cosines) {
+		if masks.BlockParams() <= most {
+			return masks, nil
+		}
+		if without := masks.With(layer, dropped(g, layer)); without.Validate() == nil {
+			masks = without
+		}
+	}
+	if masks.BlockParams() > most {
+		return subnet.Masks{}, fmt.Errorf("no layer can be dropped: %w", ErrRatio)
+	}
+	return masks, nil
+}
+
+// mostSimilar returns the layers from the largest cosine to the least, of equal ones the later first.
+func mostSimilar(cosines []float64) []int {
+	order := make([]int, len(cosines))
+	for i := range order {
+		order[i] = len(order) - 1 - i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(cosines[b], cosines[a]) })
+	return order
 }
 
 // cheapestLayer returns the layer of masks without which the loss is least.

@@ -36,7 +36,14 @@ func oneShot(ctx context.Context, m *decoder.Model, windows [][]int32, ratio flo
 	if _, err := budget(m.Geometry(), ratio); err != nil {
 		return gguf.Subnet{}, Report{}, err
 	}
+	if err := m.Geometry().CheckGranularity(c.Granularity); err != nil {
+		return gguf.Subnet{}, Report{}, err
+	}
+	if c.Granularity == 0 {
+		c.Granularity = subnet.DefaultGranularity
+	}
 	p := &plan{m: m, windows: windows, ratio: ratio, recipe: recipe, config: c}
+	warning := p.decideAttention()
 	masks, chooser, err := p.make(ctx)
 	if err != nil {
 		return gguf.Subnet{}, Report{}, err
@@ -46,7 +53,14 @@ func oneShot(ctx context.Context, m *decoder.Model, windows [][]int32, ratio flo
 		return gguf.Subnet{}, Report{}, err
 	}
 	r.Seconds = time.Since(started).Seconds()
-	return s, Report{Preset: c.Preset, Target: ratio, Predicted: p.predicted, Report: r}, nil
+	if warning != "" {
+		r.Warnings = append([]string{warning}, r.Warnings...)
+	}
+	report := Report{Preset: c.Preset, Target: ratio, Predicted: p.predicted, Report: r}
+	if p.recipe.Layers == NoLayers {
+		report.Attention, report.Granularity = p.recipe.Attention, c.Granularity
+	}
+	return s, report, nil
 }
 
 // Refit re-fits a subnet of given masks with the recipe of the configuration or of its preset. It ignores how the recipe
@@ -80,10 +94,31 @@ type plan struct {
 	predicted float64
 }
 
+// decideAttention decides whether KV groups are dropped too. It returns a warning where they are because MLP channels alone do
+// not reach the ratio.
+func (p *plan) decideAttention() (warning string) {
+	if p.config.Attention != nil {
+		p.recipe.Attention = *p.config.Attention
+		return ""
+	}
+	if w := p.widths(); p.recipe.Layers == NoLayers && !w.attention && !w.reachesRatio(p.recipe.Widths) {
+		p.recipe.Attention = true
+		return fmt.Sprintf("MLP channels alone allow ratios from %.3f: KV groups are dropped too", w.leastRatio())
+	}
+	return ""
+}
+
+func (p *plan) widths() widths {
+	return widths{g: p.m.Geometry(), ratio: p.ratio, step: p.config.Granularity, attention: p.recipe.Attention, floor: p.recipe.Floor}
+}
+
 // make returns final masks, or, for units that are chosen during the re-fit, the masks to start from and the chooser.
 func (p *plan) make(ctx context.Context) (subnet.Masks, reform.Chooser, error) {
 	switch {
-	case p.recipe.Layers:
+	case p.recipe.Layers == ByCosine:
+		masks, err := p.dropSimilarLayers(ctx)
+		return masks, nil, err
+	case p.recipe.Layers == ByLoss:
 		masks, err := p.dropLayers(ctx)
 		return masks, nil, err
 	case p.recipe.Method == "":
@@ -94,8 +129,11 @@ func (p *plan) make(ctx context.Context) (subnet.Masks, reform.Chooser, error) {
 		if err != nil {
 			return subnet.Masks{}, nil, err
 		}
-		chooses := func(_ int, module subnet.Module) bool { return module == subnet.MLP || p.recipe.Attention }
-		return subnet.Dense(p.m.Geometry()), &ranker{p.m, p.recipe.Method, chooses, keep.of}, nil
+		g := p.m.Geometry()
+		chooses := func(layer int, module subnet.Module) bool {
+			return module == subnet.MLP || keep.groups[layer] < g.Layers[layer].KVHeads
+		}
+		return subnet.Dense(g), &ranker{p.m, p.recipe.Method, chooses, keep.of}, nil
 	}
 	masks, err := p.ranked(ctx)
 	return masks, nil, err
@@ -127,7 +165,7 @@ func (p *plan) ranked(ctx context.Context) (subnet.Masks, error) {
 
 // counts shares the units out over the layers.
 func (p *plan) counts(ctx context.Context, s *Survey) (counts, error) {
-	w := widths{g: p.m.Geometry(), ratio: p.ratio, step: p.config.Granularity, attention: p.recipe.Attention, floor: p.recipe.Floor}
+	w := p.widths()
 	switch p.recipe.Widths {
 	case Global:
 		if s == nil {
@@ -163,7 +201,7 @@ func (p *plan) counts(ctx context.Context, s *Survey) (counts, error) {
 // random keeps random units, the same share of each layer.
 func (p *plan) random() (subnet.Masks, error) {
 	g := p.m.Geometry()
-	keep, err := widths{g: g, ratio: p.ratio, step: p.config.Granularity, attention: p.recipe.Attention}.uniform()
+	keep, err := p.widths().uniform()
 	if err != nil {
 		return subnet.Masks{}, err
 	}

@@ -44,7 +44,7 @@ func testPresets(t *testing.T, m *decoder.Model) {
 			if got := s.Masks.Size().Ratio; got > ratio || got < ratio-0.34 || got != r.Ratio {
 				t.Errorf("ratio %.3f, reported %.3f, want at most %g and not much less", got, r.Ratio, ratio)
 			}
-			if p != preset.Depth && r.Ratio < ratio-0.01 {
+			if !preset.DropsLayers(string(p)) && r.Ratio < ratio-0.01 {
 				t.Errorf("ratio %.3f, want nearly %g", r.Ratio, ratio)
 			}
 			for phase, e := range events {
@@ -202,5 +202,83 @@ func TestSequentialChoiceByPhi(t *testing.T) {
 	}
 	if r.Ratio > 0.7 || r.Ratio < 0.69 {
 		t.Errorf("ratio %g", r.Ratio)
+	}
+}
+
+// A ratio that MLP channels alone do not reach is reached with KV groups; without them it is refused.
+func TestAttentionReachesSmallRatios(t *testing.T) {
+	m := decodertest.Load(t, gguftest.Tiny("llama"))
+	g := m.Geometry()
+	windows := decodertest.Windows(4, 2, 48, g.Vocab)
+	no, yes := false, true
+	dense := subnet.Dense(g).Size().KVBytesPerToken
+	for _, p := range []preset.Preset{preset.Allocated, preset.OBS, preset.FLAPGlobal, preset.Taylor, preset.Random} {
+		const ratio = 0.35
+		_, _, err := oneshot.OneShot(t.Context(), m, windows, ratio, oneshot.Config{Preset: p, Granularity: 8, Attention: &no})
+		if !errors.Is(err, oneshot.ErrRatio) {
+			t.Errorf("%s without KV groups: error %v", p, err)
+		}
+		s, r, err := oneshot.OneShot(t.Context(), m, windows, ratio, oneshot.Config{Preset: p, Granularity: 8})
+		if err != nil {
+			t.Errorf("%s: %v", p, err)
+			continue
+		}
+		size := s.Masks.Size()
+		if size.Ratio > ratio || size.Ratio < ratio-0.08 || size.KVBytesPerToken >= dense || !r.Attention {
+			t.Errorf("%s: ratio %.3f, %d of %d KV bytes per token, attention %v", p, size.Ratio, size.KVBytesPerToken, dense, r.Attention)
+		}
+		if warned := len(r.Warnings) > 0 && strings.Contains(r.Warnings[0], "KV groups are dropped too"); warned != (p != preset.Allocated) {
+			t.Errorf("%s: warnings %q", p, r.Warnings)
+		}
+		if s, _, err = oneshot.OneShot(t.Context(), m, windows, 0.6, oneshot.Config{Preset: p, Granularity: 8, Attention: &yes}); err != nil {
+			t.Errorf("%s with KV groups: %v", p, err)
+		} else if size := s.Masks.Size(); p != preset.FLAPGlobal && p != preset.Allocated && size.KVBytesPerToken >= dense {
+			t.Errorf("%s: no KV group is dropped", p)
+		}
+	}
+}
+
+func TestGranularity(t *testing.T) {
+	m := decodertest.Load(t, gguftest.Tiny("llama"))
+	g := m.Geometry()
+	windows := decodertest.Windows(4, 2, 48, g.Vocab)
+	s, r, err := oneshot.OneShot(t.Context(), m, windows, 0.7, oneshot.Config{Preset: preset.Allocated, Granularity: 16})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range g.Layers {
+		if n := s.Masks.Layer(i).Channels.Len(); n%16 != 0 {
+			t.Errorf("layer %d keeps %d channels", i, n)
+		}
+	}
+	if r.Granularity != 16 {
+		t.Errorf("granularity %d reported", r.Granularity)
+	}
+	for n, want := range map[int]string{7: "does not divide", g.Layers[0].FFN: "too large", 1 << 20: "too large", -1: "not in [1,"} {
+		_, _, err := oneshot.OneShot(t.Context(), m, windows, 0.7, oneshot.Config{Preset: preset.OBS, Granularity: n})
+		if !errors.Is(err, subnet.ErrInvalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("granularity %d: error %v", n, err)
+		}
+	}
+}
+
+// The preset cosine drops the layers with the largest cosine that a survey of the first window finds.
+func TestCosineDropsSimilarLayers(t *testing.T) {
+	m := decodertest.Load(t, gguftest.Tiny("llama"))
+	windows := decodertest.Windows(4, 2, 48, m.Geometry().Vocab)
+	s, _, err := oneshot.OneShot(t.Context(), m, windows, 0.7, oneshot.Config{Preset: preset.Cosine})
+	if err != nil {
+		t.Fatal(err)
+	}
+	survey, err := oneshot.NewSurvey(t.Context(), m, windows[:1], []importance.Method{importance.Magnitude}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range survey.Layers {
+		for j := range survey.Layers {
+			if s.Masks.Layer(i).IsDropped() && !s.Masks.Layer(j).IsDropped() && survey.Layers[i].Cosine < survey.Layers[j].Cosine {
+				t.Errorf("layer %d with cosine %g is dropped, layer %d with %g kept", i, survey.Layers[i].Cosine, j, survey.Layers[j].Cosine)
+			}
+		}
 	}
 }

@@ -22,14 +22,24 @@ const (
 	Sensitive               // where the model's loss rises least
 )
 
+// Layers is whether whole layers are dropped, and which.
+type Layers int
+
+// The ways to drop layers.
+const (
+	NoLayers Layers = iota // units of layers are dropped instead
+	ByLoss                 // each time the one without which the model's loss is least (SLEB)
+	ByCosine               // those whose hidden states before and after are the most similar (ShortGPT)
+)
+
 // Recipe is what a preset does.
 type Recipe struct {
 	Method     importance.Method // how units are ranked; "" is random
 	Widths     Widths
 	Floor      float64 // share of its channels that every layer keeps; uniform widths ignore it
-	Attention  bool    // KV groups are dropped too; otherwise MLP channels alone
+	Attention  bool    // KV groups are dropped too; otherwise MLP channels alone, as long as those reach the ratio
 	Sequential bool    // units are ranked on the subnet's own inputs; otherwise on the dense model's
-	Layers     bool    // whole layers are dropped and nothing else
+	Layers     Layers  // other than NoLayers: whole layers are dropped and nothing else
 	Refit      reform.Recipe
 }
 
@@ -55,8 +65,16 @@ func RecipeOf(p preset.Preset) (Recipe, error) {
 		}}, nil
 	case preset.Taylor:
 		return Recipe{Method: importance.Taylor, Refit: none}, nil
+	case preset.Magnitude:
+		return Recipe{Method: importance.Magnitude, Refit: none}, nil
+	case preset.PhiDiagonal:
+		return Recipe{Method: importance.PhiDiagonal, Sequential: true, Refit: none}, nil
+	case preset.Leverage:
+		return Recipe{Method: importance.Leverage, Sequential: true}, nil
 	case preset.Depth:
-		return Recipe{Layers: true, Refit: none}, nil
+		return Recipe{Layers: ByLoss, Refit: none}, nil
+	case preset.Cosine:
+		return Recipe{Layers: ByCosine, Refit: none}, nil
 	case preset.Random:
 		return Recipe{Refit: none}, nil
 	}

@@ -3,11 +3,13 @@ package oneshot
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/reform"
+	"github.com/lathe-llm/lathe/reform/linalg"
 	"github.com/lathe-llm/lathe/search/importance"
 )
 
@@ -76,7 +78,9 @@ func NewSurvey(ctx context.Context, m *decoder.Model, windows [][]int32, methods
 	v := visitor{
 		module: func(layer int, module subnet.Module, b *importance.Block) error {
 			to := s.Layers[layer].Module(module)
-			to.Energy = importance.Energy(b)
+			if to.Energy = importance.Energy(b); math.IsNaN(to.Energy) || math.IsInf(to.Energy, 0) { // magnitude does not use the inputs
+				return fmt.Errorf("inputs of the output matrix: %w", linalg.ErrNotFinite)
+			}
 			for _, method := range methods {
 				r, err := importance.Rank(method, b, units(module), importance.Options{})
 				if err != nil {

@@ -115,8 +115,26 @@ func (w widths) leastChannels(layer int) int {
 	return min(least, all)
 }
 
+// reachesRatio reports whether widths of a kind reach the ratio.
+func (w widths) reachesRatio(kind Widths) bool {
+	if kind == Uniform {
+		_, err := w.uniform()
+		return err == nil
+	}
+	return w.leastRatio() <= w.ratio
+}
+
 // tooSmall reports the smallest ratio that the units that may be dropped allow.
 func (w widths) tooSmall() error {
+	hint := ""
+	if !w.attention {
+		hint = " (MLP channels alone)"
+	}
+	return fmt.Errorf("the units that may be dropped%s allow ratios from %.3f, not %g: %w", hint, w.leastRatio(), w.ratio, ErrRatio)
+}
+
+// leastRatio returns the ratio with as few units as may be kept.
+func (w widths) leastRatio() float64 {
 	c := denseCounts(w.g)
 	for i, l := range w.g.Layers {
 		c.channels[i] = w.leastChannels(i)
@@ -124,8 +142,7 @@ func (w widths) tooSmall() error {
 			c.groups[i] = min(1, l.KVHeads)
 		}
 	}
-	least := float64(c.params(w.g)) / float64(w.g.BlockParams())
-	return fmt.Errorf("the units that may be dropped allow ratios from %.3f: %w", least, ErrRatio)
+	return float64(c.params(w.g)) / float64(w.g.BlockParams())
 }
 
 // drop is the next step of one module: the number of units it would keep.

@@ -25,6 +25,22 @@ func (r *run) refitBriefly(ctx context.Context, text [][]int32, c search.Candida
 	return s, err
 }
 
+// recipe returns how the result is re-fitted: as its strategy does, changed as requested.
+func (r *run) recipe() (reform.Recipe, error) {
+	allocated, err := oneshot.RecipeOf(preset.Allocated)
+	if err != nil {
+		return reform.Recipe{}, err
+	}
+	recipe := allocated.Refit
+	if paper, ok := r.strategy.(*search.Paper); ok {
+		recipe = paperRefit(paper, recipe)
+	}
+	if r.Change == nil {
+		return recipe, nil
+	}
+	return r.Change(recipe)
+}
+
 // refit re-fits the result, layer by layer. It chooses its units again, as many of each module, unless the masks themselves
 // were searched.
 func (r *run) refit(ctx context.Context, result Result) (Result, error) {
@@ -33,11 +49,11 @@ func (r *run) refit(ctx context.Context, result Result) (Result, error) {
 		return result, err
 	}
 	r.plan = r.plan.Revise(r.basis())
-	recipe.Refit.UpSteps = r.plan.UpSteps
-	paper, searched := r.strategy.(*search.Paper)
-	if searched {
-		recipe.Refit = paperRefit(paper, recipe.Refit)
+	if recipe.Refit, err = r.recipe(); err != nil {
+		return result, err
 	}
+	recipe.Refit.UpSteps = r.plan.UpSteps
+	_, searched := r.strategy.(*search.Paper)
 	config := oneshot.Config{
 		Recipe: &recipe, Rechoose: !searched, Progress: func(e oneshot.Event) {
 			if r.Refitting != nil {
@@ -70,5 +86,7 @@ func paperRefit(p *search.Paper, lathe reform.Recipe) reform.Recipe {
 	case search.RefitNone:
 		return reform.Recipe{Solve: reform.Options{Method: reform.None}}
 	}
-	return reform.Recipe{Solve: reform.Options{Method: reform.ADMM, Lambdas: []float64{0}, Rho: p.Rho, Steps: p.Steps}}
+	recipe := reform.Paper()
+	recipe.Solve.Rho, recipe.Solve.Steps = p.Rho, p.Steps
+	return recipe
 }

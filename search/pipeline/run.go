@@ -34,6 +34,10 @@ type Request struct {
 	Windows int
 	// UpSteps is how many steps of the last re-fit change W_U; nil leaves them to the plan.
 	UpSteps *int
+	// Granularity is the step of MLP widths, 0 for that of the strategy.
+	Granularity int
+	// Change, unless nil, changes how the result is re-fitted. It is called before the search too, to find errors.
+	Change func(reform.Recipe) (reform.Recipe, error)
 	// Resume continues from what an earlier run of the same request left in the folder.
 	Resume bool
 	// Retarget is the ratio to change to when the search is resumed, 0 for that of the checkpoint. Target remains what the
@@ -193,11 +197,19 @@ func (r *run) check() error {
 	if r.strategy, err = search.New(r.Strategy); err != nil {
 		return refused(err)
 	}
+	if err := r.Geometry.CheckGranularity(r.Granularity); err != nil {
+		return refused(err)
+	}
+	paper, ok := r.strategy.(*search.Paper)
+	if ok {
+		paper.Granularity = cmp.Or(r.Granularity, paper.Granularity)
+		r.Fitness = cmp.Or(r.Fitness, score.Perplexity)
+	}
 	if err := search.Set(r.strategy, r.Set); err != nil {
 		return refused(err)
 	}
-	if _, ok := r.strategy.(*search.Paper); ok {
-		r.Fitness = cmp.Or(r.Fitness, score.Perplexity)
+	if _, err := r.recipe(); err != nil {
+		return refused(err)
 	}
 	if !r.Geometry.Limits().PerLayer && r.Strategy != uniform {
 		return refused(fmt.Errorf("files of %s models have the same widths in all layers, which the strategy %s does not search: use %s", r.Geometry.Arch, r.Strategy, uniform))
@@ -210,7 +222,7 @@ func (r *run) check() error {
 	}
 	p := &search.Problem{Geometry: r.Geometry, Target: search.Ratio(r.Target)}
 	if r.strategy.UsesLevels() {
-		p.Levels = levels.Bare(p.Geometry, levels.Options{})
+		p.Levels = levels.Bare(p.Geometry, levels.Options{Granularity: r.Granularity})
 	}
 	return refused(r.strategy.Check(p, p.Target))
 }

@@ -31,6 +31,7 @@ type compareRow struct {
 	Method     string  `json:"method"`
 	Ratio      float64 `json:"ratio"` // requested
 	Share      float64 `json:"share"` // reached
+	KVBytes    int64   `json:"kv_bytes_per_token"`
 	Perplexity float64 `json:"perplexity"`
 	Relative   float64 `json:"relative"` // to dense
 	Seconds    float64 `json:"seconds"`  // to make it
@@ -103,8 +104,11 @@ func (f *compareFlags) add(cmd *cobra.Command) {
 	choices(flags, "type", writableTypes()...)
 	choices(flags, "format", "text", "csv")
 	flags.Uint64Var(&f.cut.Seed, "seed", 1, "random seed")
+	attentionFlag(cmd, &f.cut)
+	granularityFlag(cmd, &f.cut.Granularity, "32")
 	calibrationFlags(cmd, &f.cut.Calibration)
 	reformFlags(cmd, &f.cut.Reform)
+	upFlag(cmd, &f.cut.Reform.Up, "the method's own")
 }
 
 func (a *app) compare(ctx context.Context, e exploration, methods []string, ratios []float64, c explorer.Cut, test explorer.Measure, also string) (compareResult, error) {
@@ -151,7 +155,7 @@ func (a *app) compareOne(ctx context.Context, e exploration, c explorer.Cut, tes
 		return row, err
 	}
 	if n, ok := e.Snapshot().Subnet(job.Result); ok {
-		row.Share, row.Bytes, row.Seconds = n.Size.Ratio, n.Bytes, n.Method.Seconds
+		row.Share, row.KVBytes, row.Bytes, row.Seconds = n.Size.Ratio, n.Size.KVBytesPerToken, n.Bytes, n.Method.Seconds
 	}
 	m, err := a.measure(ctx, e, job.Result, test)
 	if err != nil {

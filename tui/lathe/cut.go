@@ -22,6 +22,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/reform"
 )
 
 // madeResult is what `cut` and `reform` write with --json.
@@ -32,6 +33,9 @@ type madeResult struct {
 	Share       float64         `json:"share"`     // parameters kept, over block parameters
 	ShareAll    float64         `json:"share_all"` // over all parameters
 	KVBytes     int64           `json:"kv_bytes_per_token"`
+	FLOPs       flopsResult     `json:"flops_per_token"`
+	DenseFLOPs  flopsResult     `json:"dense_flops_per_token"`
+	Modules     []moduleResult  `json:"modules,omitempty"` // that were re-fitted, in the model's order
 	Method      explorer.Method `json:"method"`
 	Before      float64         `json:"perplexity_unfitted,omitempty"` // on held-out calibration text
 	After       float64         `json:"perplexity,omitempty"`
@@ -85,8 +89,11 @@ func (a *app) cutCommand() *cobra.Command {
 	flags.Uint64Var(&c.Seed, "seed", 1, "random seed")
 	flags.StringVar(&c.Name, "name", "", "name in the workspace")
 	choices(flags, "method", explorer.Presets()...)
+	attentionFlag(cmd, &c)
+	granularityFlag(cmd, &c.Granularity, "32")
 	calibrationFlags(cmd, &c.Calibration)
 	reformFlags(cmd, &c.Reform)
+	upFlag(cmd, &c.Reform.Up, "the method's own")
 	out.add(cmd)
 	return cmd
 }
@@ -121,6 +128,7 @@ func (a *app) reformCommand() *cobra.Command {
 	cmd.Flags().StringVar(&c.Name, "name", "", "name of the result in the workspace")
 	calibrationFlags(cmd, &c.Calibration)
 	reformFlags(cmd, &c.Reform)
+	upFlag(cmd, &c.Reform.Up, "the method's own")
 	out.add(cmd)
 	return cmd
 }
@@ -232,6 +240,7 @@ func (a *app) make(ctx context.Context, e exploration, c explorer.Command, out o
 	r := madeResult{
 		Model: s.Model.Path, Name: n.Name, Share: n.Size.Ratio, ShareAll: n.Size.RatioAll, KVBytes: n.Size.KVBytesPerToken,
 		Method: n.Method, Before: s.Reform.Before, After: s.Reform.After, SourceBytes: s.Model.Bytes,
+		FLOPs: newFLOPs(n.Masks), DenseFLOPs: newFLOPs(subnet.Dense(s.Model.Geometry)), Modules: newModules(s.Reform),
 	}
 	if g := s.Reform.General; g.Dense > 0 {
 		r.General = &generalResult{g.Dense, g.After}
@@ -263,16 +272,17 @@ func checkBiases(arch string, c explorer.Cut) error {
 	if err != nil {
 		return nil // the command has the error
 	}
-	biased := recipe.Refit.Solve.Bias
-	if c.Reform.Bias != nil {
-		biased = *c.Reform.Bias
+	biased, by := recipe.Refit.Solve.Bias, "--method "+c.Preset
+	if c.Reform.Method == string(reform.ADMM) { // the paper's, which has none
+		biased = false
 	}
-	family, _ := subnet.FamilyOf(arch)
-	ragged, _ := subnet.FamilyOf(family.Ragged)
-	if !biased || family.OutBias || ragged.OutBias {
+	if c.Reform.Bias != nil {
+		biased, by = *c.Reform.Bias, "--bias"
+	}
+	if !biased || explorer.HoldsBias(arch) {
 		return nil
 	}
-	return fmt.Errorf("%w: --method %s compensates by output biases, and %s files hold none: choose another method", explorer.ErrUnsupported, c.Preset, arch)
+	return fmt.Errorf("%w: %s compensates by output biases, and %s files hold none: choose another method", explorer.ErrUnsupported, by, arch)
 }
 
 // keep stores a subnet that could not be written to its output in the model's workspace, where minutes or hours of work are not

@@ -11,26 +11,44 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer"
-	"github.com/lathe-llm/lathe/reform"
 )
 
 // calibrationFlags adds the flags of the calibration text.
 func calibrationFlags(cmd *cobra.Command, c *explorer.Calibration) {
 	flags := cmd.Flags()
 	flags.StringVar(&c.Text, "text", "", "calibration text: a file, or a folder of text files (default: the Wikipedia text that `make setup` downloads)")
-	flags.IntVar(&c.Windows, "windows", 0, "calibration windows (default 8)")
-	flags.IntVar(&c.Seq, "seq", 0, "tokens per calibration window (default 2048)")
+	flags.Var(&whole{&c.Windows, explorer.WindowsRange()}, "windows", "calibration windows (default 8)")
+	flags.Var(&whole{&c.Seq, explorer.SeqRange()}, "seq", "tokens per calibration window (default 2048)")
 }
 
 // reformFlags adds the flags of the re-fit.
 func reformFlags(cmd *cobra.Command, o *explorer.ReformOptions) {
 	flags := cmd.Flags()
-	flags.StringVar(&o.Method, "reform", "", "how to re-fit the remaining weights: exact, admm or none (default: the method's own)")
-	choices(flags, "reform", string(reform.Exact), string(reform.ADMM), string(reform.None))
-	flags.Float64Var(&o.Lambda, "lambda", 0, "ridge term, relative to the mean diagonal of the inputs' second moments (default: the method's own)")
-	flags.Var(&optionalInt{&o.Up}, "up", "steps of the re-fit of W_U, 0 to leave W_U unchanged (default: the method's own)")
-	flags.Float64Var(&o.Rho, "rho", 0, "penalty of ADMM (default 1)")
-	flags.IntVar(&o.Steps, "steps", 0, "steps of ADMM (default 30)")
+	flags.StringVar(&o.Method, "reform", "", "how to re-fit the remaining weights: exact; admm, as in the paper: rho 1, 30 steps, no ridge and no pull unless given; or none (default: the method's own)")
+	flags.StringVar(&o.Target, "fit-target", "", "what re-fitted matrices reproduce: local, the original matrix's outputs on the subnet's own inputs; dense, its outputs in the dense model; residual, the dense model's hidden states (default: the method's own)")
+	flags.Var(&optionalNumber{&o.Lambda, explorer.LambdaRange()}, "lambda", "ridge term, relative to the mean diagonal of the inputs' second moments (default: the method's own, chosen for each block among several by allocated)")
+	optionalBool(flags, &o.Pull, "pull", "pull re-fitted weights toward the original ones instead of toward zero, with the strength of the ridge (default: the method's own)")
+	optionalBool(flags, &o.Bias, "bias", "also fit output biases, which compensate for the means of dropped units (default: the method's own)")
+	flags.Var(&number{&o.Rho, explorer.RhoRange()}, "rho", "penalty of ADMM, relative to the mean diagonal of the inputs' second moments (default 1)")
+	flags.Var(&whole{&o.Steps, explorer.StepsRange()}, "steps", "steps of ADMM (default 30)")
+	choices(flags, "reform", explorer.FitMethods()...)
+	choices(flags, "fit-target", explorer.FitTargets()...)
+}
+
+// upFlag adds the flag of the re-fit of W_U.
+func upFlag(cmd *cobra.Command, to **int, byDefault string) {
+	cmd.Flags().Var(&optionalWhole{to, explorer.UpRange()}, "up", "steps of the re-fit of W_U, 0 to leave W_U unchanged (default: "+byDefault+")")
+}
+
+// granularityFlag adds the flag of the step of MLP widths.
+func granularityFlag(cmd *cobra.Command, to *int, byDefault string) {
+	cmd.Flags().Var(&whole{to, explorer.Range{Lo: 1, Hi: 1 << 20}}, "granularity",
+		"number that MLP widths are a multiple of; it must divide those of the model, and K-quant types need 256 (default: "+byDefault+")")
+}
+
+// attentionFlag adds the flag that has KV groups dropped.
+func attentionFlag(cmd *cobra.Command, c *explorer.Cut) {
+	optionalBool(cmd.Flags(), &c.Attention, "attention", "drop KV groups too, so that the KV cache shrinks (default: the method's own, and where MLP channels alone do not reach the ratio)")
 }
 
 // gpuFlag adds the flag for the layers of models on GPUs.
@@ -46,26 +64,128 @@ func checkAddress(address string) error {
 	return nil
 }
 
-// optionalInt is the value of a flag for a non-negative integer that stays nil unless the flag is given.
-type optionalInt struct{ to **int }
+// whole is the value of a flag for an integer in a range; 0, where that is outside, is the default.
+type whole struct {
+	to *int
+	in explorer.Range
+}
 
-func (o *optionalInt) String() string {
+func (w *whole) String() string {
+	if w.to == nil || *w.to == 0 {
+		return ""
+	}
+	return strconv.Itoa(*w.to)
+}
+
+func (w *whole) Set(text string) error {
+	n, err := strconv.Atoi(text)
+	if err != nil || !w.in.Has(float64(n)) {
+		return fmt.Errorf("%q is not an integer in %v", text, w.in)
+	}
+	*w.to = n
+	return nil
+}
+
+func (w *whole) Type() string { return "int" }
+
+// optionalWhole is the value of a flag for an integer in a range that stays nil unless the flag is given.
+type optionalWhole struct {
+	to **int
+	in explorer.Range
+}
+
+func (o *optionalWhole) String() string {
 	if o.to == nil || *o.to == nil {
 		return ""
 	}
 	return strconv.Itoa(**o.to)
 }
 
-func (o *optionalInt) Set(text string) error {
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 0 {
-		return fmt.Errorf("%q is not a non-negative integer", text)
+func (o *optionalWhole) Set(text string) error {
+	n := new(int)
+	if err := (&whole{n, o.in}).Set(text); err != nil {
+		return err
 	}
-	*o.to = &n
+	*o.to = n
 	return nil
 }
 
-func (o *optionalInt) Type() string { return "int" }
+func (o *optionalWhole) Type() string { return "int" }
+
+// number is the value of a flag for a number in a range; 0, where that is outside, is the default.
+type number struct {
+	to *float64
+	in explorer.Range
+}
+
+func (f *number) String() string {
+	if f.to == nil || *f.to == 0 {
+		return ""
+	}
+	return strconv.FormatFloat(*f.to, 'g', -1, 64)
+}
+
+func (f *number) Set(text string) error {
+	v, err := strconv.ParseFloat(text, 64)
+	if err != nil || !f.in.Has(v) {
+		return fmt.Errorf("%q is not a number in %v", text, f.in)
+	}
+	*f.to = v
+	return nil
+}
+
+func (f *number) Type() string { return "float" }
+
+// optionalNumber is the value of a flag for a number in a range that stays nil unless the flag is given.
+type optionalNumber struct {
+	to **float64
+	in explorer.Range
+}
+
+func (o *optionalNumber) String() string {
+	if o.to == nil || *o.to == nil {
+		return ""
+	}
+	return strconv.FormatFloat(**o.to, 'g', -1, 64)
+}
+
+func (o *optionalNumber) Set(text string) error {
+	v := new(float64)
+	if err := (&number{v, o.in}).Set(text); err != nil {
+		return err
+	}
+	*o.to = v
+	return nil
+}
+
+func (o *optionalNumber) Type() string { return "float" }
+
+// optionalBool adds a flag for yes or no that stays nil unless it is given: --name is yes, --name=false no.
+func optionalBool(flags *pflag.FlagSet, to **bool, name, usage string) {
+	flags.Var(&yesNo{to}, name, usage)
+	flags.Lookup(name).NoOptDefVal = "true"
+}
+
+// yesNo is the value of such a flag.
+type yesNo struct{ to **bool }
+
+func (y *yesNo) String() string {
+	if y.to == nil || *y.to == nil {
+		return ""
+	}
+	return strconv.FormatBool(**y.to)
+}
+
+func (y *yesNo) Set(text string) error {
+	v, err := strconv.ParseBool(text)
+	if err != nil {
+		return fmt.Errorf("%q is not true or false", text)
+	}
+	*y.to = &v
+	return nil
+}
+
+func (y *yesNo) Type() string { return "bool" }
 
 // presetNames returns the names of the one-shot methods, separated by commas.
 func presetNames() string { return strings.Join(explorer.Presets(), ", ") }

@@ -73,7 +73,7 @@ func templated(ts *testscript.TestScript, neg bool, args []string) {
 
 // special writes a tiny model of a kind: nan has a NaN in a norm; turns generates <|im_start|> and A in turns; ends generates
 // <|im_start|> and names it among its end tokens; adds has a tokenizer that adds a start and an end token; none is an ordinary one
-// of Qwen2, whose tokenizer adds neither.
+// of Qwen2, whose tokenizer adds neither; qwen3 and gemma2 are ordinary ones of these families.
 func special(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: special KIND MODEL")
@@ -95,6 +95,8 @@ func special(ts *testscript.TestScript, neg bool, args []string) {
 		recipe.Edit = func(kv *gguf.KV) { ts.Check(kv.Set("tokenizer.ggml.add_eos_token", true)) }
 	case "none":
 		recipe = gguftest.Tiny("qwen2")
+	case "qwen3", "gemma2":
+		recipe = gguftest.Tiny(args[0])
 	}
 	ts.Check(recipe.Write(ts.MkAbs(args[1])))
 }

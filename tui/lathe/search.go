@@ -108,7 +108,9 @@ func (a *app) newSearchCommand(run func(context.Context, exploration, explorer.S
 	choices(flags, "strategy", search.Names()...)
 	choices(flags, "fitness", "kl", "perplexity")
 	flags.Uint64Var(&c.Seed, "seed", 1, "random seed; the same seed and budget in evaluations give the same subnet")
-	flags.Var(&optionalInt{&c.Up}, "up", "steps of the re-fit of W_U of the best subnet, 0 to leave W_U unchanged (default: 4 if the time budget allows much text as well)")
+	granularityFlag(cmd, &c.Granularity, "32; 1 with paper and paper+")
+	reformFlags(cmd, &c.Reform)
+	upFlag(cmd, &c.Up, "4 if the time budget allows much text as well")
 	flags.BoolVar(&c.Resume, "resume", false, "continue the workspace's last search with its own settings, to another --target or with a larger --budget if they are given")
 	calibrationFlags(cmd, &c.Calibration)
 	flags.Lookup("windows").Usage = "calibration windows (default 8; with only a time budget, as many as there is time to re-fit with, up to 128)"

@@ -116,8 +116,8 @@ func Searching(snap *explorer.Snapshot) (explorer.Job, bool) {
 func CalibrationEntries() []*widget.Entry {
 	return []*widget.Entry{
 		widget.TextEntry("text", "text", "", "a file, or a folder of text files; empty: the default text", nil),
-		widget.TextEntry("windows", "windows", "", "windows of calibration text; more is better and takes longer", widget.CountIn(1, 100000)),
-		widget.TextEntry("seq", "window tokens", "", "tokens per window", widget.CountIn(16, 1<<20)),
+		widget.TextEntry("windows", "windows", "", "windows of calibration text; more is better and takes longer", widget.CountIn(1, int(explorer.WindowsRange().Hi))),
+		widget.TextEntry("seq", "window tokens", "", "tokens per window", widget.CountIn(int(explorer.SeqRange().Lo), int(explorer.SeqRange().Hi))),
 	}
 }
 
@@ -132,8 +132,11 @@ func MethodName(me explorer.Method) string {
 	if me.Preset != "" {
 		s = me.Preset + ", " + s
 	}
-	if me.Lambda > 0 {
-		s += fmt.Sprintf(", lambda %.3g", me.Lambda)
+	if me.Steps > 0 {
+		s += fmt.Sprintf(", rho %.3g, %d steps", me.Rho, me.Steps)
+	}
+	if me.Lambda != nil {
+		s += fmt.Sprintf(", lambda %.3g", *me.Lambda)
 	}
 	if me.Pull {
 		s += " to the original"

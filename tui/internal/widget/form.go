@@ -359,6 +359,20 @@ func NumberIn(lo, hi float64) func(string) error {
 	}
 }
 
+// InRange accepts numbers that has accepts; r is how they are described.
+func InRange(has func(float64) bool, r fmt.Stringer) func(string) error {
+	return func(s string) error {
+		if s == "" {
+			return nil
+		}
+		v, err := ParseNumber(s)
+		if err == nil && !has(v) {
+			err = fmt.Errorf("must be in %v", r)
+		}
+		return err
+	}
+}
+
 // CountIn accepts whole numbers from lo to hi.
 func CountIn(lo, hi int) func(string) error {
 	return func(s string) error {

@@ -3,8 +3,6 @@ package reform
 
 import (
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/lathe-llm/lathe/explorer/format"
@@ -13,6 +11,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search/oneshot/preset"
 	"github.com/lathe-llm/lathe/tui/internal/action"
 	"github.com/lathe-llm/lathe/tui/internal/layout"
 	"github.com/lathe-llm/lathe/tui/internal/paint"
@@ -28,8 +27,8 @@ type Screen struct {
 	costs  subnets.Costs
 	host   screen.Host
 	subnet explorer.SubnetID // what will be re-fitted; "" is the draft
-	list   widget.List       // scroll position of the layers
-	pinned bool              // the user scrolled: do not follow the running layer
+	list   widget.List       // the layer that is shown in detail, and the scroll position of the layers
+	pinned bool              // the user chose it: do not follow the running layer
 }
 
 // New returns the screen.
@@ -83,10 +82,10 @@ func (s *Screen) Actions() []*action.Action {
 			})},
 		{ID: "reform.edit", Keys: []string{"m"}, Title: "Edit the masks of the result", Short: "masks", Changes: true, When: noResult, Run: result(func(id explorer.SubnetID) tea.Cmd { return s.host.Ask(screen.EditMasks{Subnet: id}) })},
 		{ID: "reform.export", Keys: []string{"e"}, Title: "Export the result as a GGUF file or as a recipe", Short: "export", Changes: true, When: noResult, Run: result(func(id explorer.SubnetID) tea.Cmd { return subnets.Export(s.host, id) })},
-		{ID: "reform.down", Keys: []string{"down", "j"}, Title: "Scroll down", Run: func() tea.Cmd { return s.scroll(1) }},
-		{ID: "reform.up", Keys: []string{"up", "k"}, Title: "Scroll up", Run: func() tea.Cmd { return s.scroll(-1) }},
-		{ID: "reform.pagedown", Keys: []string{"pgdown"}, Title: "Scroll a page down", Run: func() tea.Cmd { return s.scroll(10) }},
-		{ID: "reform.pageup", Keys: []string{"pgup"}, Title: "Scroll a page up", Run: func() tea.Cmd { return s.scroll(-10) }},
+		{ID: "reform.down", Keys: []string{"down", "j"}, Title: "Next layer", Run: func() tea.Cmd { return s.scroll(1) }},
+		{ID: "reform.up", Keys: []string{"up", "k"}, Title: "Previous layer", Run: func() tea.Cmd { return s.scroll(-1) }},
+		{ID: "reform.pagedown", Keys: []string{"pgdown"}, Title: "Ten layers down", Run: func() tea.Cmd { return s.scroll(10) }},
+		{ID: "reform.pageup", Keys: []string{"pgup"}, Title: "Ten layers up", Run: func() tea.Cmd { return s.scroll(-10) }},
 	}
 }
 
@@ -150,6 +149,9 @@ func (s *Screen) Mouse(p screen.Pane, e screen.MouseEvent) tea.Cmd {
 		return s.scroll(e.Delta * 3)
 	case e.Kind == screen.Click && p.ID == "reform.setting":
 		return s.host.Perform("reform.subnet")
+	case e.Kind == screen.Click && p.ID == "reform.layers" && e.Y >= 2:
+		s.pinned = true
+		s.list.At = min(s.list.Top+e.Y-2, max(0, len(s.snap().Reform.Layers)-1))
 	}
 	return nil
 }
@@ -207,49 +209,39 @@ func (s *Screen) Undo() tea.Cmd {
 // form asks for the settings of a re-fit.
 func (s *Screen) form() tea.Cmd {
 	id := s.target()
-	admm := func(f *widget.Form) bool { return f.Get("method") != "admm" }
-	exact := func(f *widget.Form) bool { return f.Get("method") != "exact" }
-	pull := widget.ToggleEntry("pull", "pull to original", true, "regularizes towards the original weights instead of zero; better with little text")
-	lambda := widget.TextEntry("lambda", "lambda", "", "ridge term, relative to the mean of the diagonal of H", widget.NumberIn(0, 100))
-	rho := widget.TextEntry("rho", "rho", "", "penalty of the paper's method", widget.NumberIn(1e-6, 1e6))
-	steps := widget.TextEntry("steps", "steps", "", "iterations of the paper's method", widget.CountIn(1, 1000))
-	pull.Hidden, lambda.Hidden, rho.Hidden, steps.Hidden = exact, exact, admm, admm
-	entries := append([]*widget.Entry{
-		widget.ChoiceEntry("method", "method", "exact", "exact: least squares; admm: the paper's iteration to the same solution; none: keep the original weights", "exact", "admm", "none"),
-		lambda, pull, rho, steps,
-		widget.ToggleEntry("bias", "bias", false, "also fits a bias per output; stock llama.cpp loads such files"),
-		widget.TextEntry("name", "name", "", "of the result in the library", nil),
-	}, subnets.CalibrationEntries()...)
+	entries := append(subnets.RefitEntries("default", nil), widget.TextEntry("name", "name", "", "of the result in the library", nil))
+	entries = append(entries, subnets.CalibrationEntries()...)
 	return s.host.Open(&widget.Form{Title: "re-fit " + subnets.Name(s.snap(), id), OK: "start", Entries: entries, Submit: func(f *widget.Form) tea.Cmd {
-		return s.host.Do(explorer.Refit{Subnet: id, Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Reform: reformOptions(f)}, func(_ explorer.Receipt) tea.Cmd { return s.host.Show(s.Name()) })
+		return s.host.Do(explorer.Refit{Subnet: id, Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Reform: subnets.RefitOf(f)}, func(_ explorer.Receipt) tea.Cmd { return s.host.Show(s.Name()) })
 	}})
 }
 
-func reformOptions(f *widget.Form) explorer.ReformOptions {
-	o := explorer.ReformOptions{Method: f.Get("method")}
-	bias := f.Yes("bias")
-	o.Bias = &bias
-	switch o.Method {
-	case "exact":
-		pull := f.Yes("pull")
-		o.Lambda, o.Pull = f.Number("lambda"), &pull
-	case "admm":
-		o.Rho, o.Steps = f.Number("rho"), f.Count("steps")
-	}
-	return o
-}
+// presetsOwn is the choice that leaves a setting to the preset.
+const presetsOwn = "preset's own"
 
 // cutForm asks for a one-shot cut and starts it.
 func (s *Screen) cutForm() tea.Cmd {
+	attention := widget.ChoiceEntry("attention", "KV groups", presetsOwn, "drop: KV groups are dropped too, so that the KV cache shrinks; keep: MLP channels alone", presetsOwn, "drop", "keep")
+	granularity := subnets.GranularityEntry("32")
+	layers := func(f *widget.Form) bool { return preset.DropsLayers(f.Get("preset")) }
+	attention.Hidden, granularity.Hidden = layers, layers
 	entries := append([]*widget.Entry{
 		widget.TextEntry("target", "target", "0.80", "inheriting ratio: the share of block parameters to keep", widget.Ratio),
 		widget.ChoiceEntry("preset", "preset", "", "how units are selected", explorer.Presets()...),
-		widget.ChoiceEntry("method", "re-fit", "exact", "exact: least squares; admm: the paper's iteration; none: keep the original weights", "exact", "admm", "none"),
-		widget.TextEntry("name", "name", "", "of the result in the library", nil),
-	}, subnets.CalibrationEntries()...)
+		attention, granularity,
+	}, subnets.RefitEntries(presetsOwn, nil)...)
+	entries = append(entries, widget.TextEntry("name", "name", "", "of the result in the library", nil))
+	entries = append(entries, subnets.CalibrationEntries()...)
 	return s.host.Open(&widget.Form{Title: "one-shot cut", OK: "cut", Note: "Chooses units by the statistics of the calibration text, then re-fits the remaining weights layer by layer.", Entries: entries,
 		Submit: func(f *widget.Form) tea.Cmd {
-			c := explorer.Cut{Preset: f.Get("preset"), Target: f.Number("target"), Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Reform: explorer.ReformOptions{Method: f.Get("method")}}
+			c := explorer.Cut{Preset: f.Get("preset"), Target: f.Number("target"), Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Reform: subnets.RefitOf(f)}
+			if !layers(f) {
+				c.Granularity = f.Count("granularity")
+				if v := f.Get("attention"); v != presetsOwn {
+					drop := v == "drop"
+					c.Attention = &drop
+				}
+			}
 			return s.host.Do(c, func(_ explorer.Receipt) tea.Cmd { return s.host.Show(s.Name()) })
 		}})
 }
@@ -259,19 +251,24 @@ func (s *Screen) Panes(area layout.Rect) []screen.Pane {
 	snap := s.snap()
 	first, second := layout.Side(area, 44, 9)
 	rev := max(snap.Sections[explorer.SectionReform], snap.Sections[explorer.SectionJobs], snap.Sections[explorer.SectionSubnets], snap.Sections[explorer.SectionDraft], snap.Sections[explorer.SectionModel])
+	second, detail := splitLayers(second, snap.Reform.Layers)
 	s.list.Clamp(len(snap.Reform.Layers), max(1, second.H-3))
 	j, running := s.job()
 	elapsed := int64(0)
 	if running && !j.Started.IsZero() {
 		elapsed = int64(s.host.Now().Sub(j.Started).Seconds())
 	}
-	return []screen.Pane{
+	panes := []screen.Pane{
 		{ID: "reform.setting", Rect: first, Rev: rev, State: struct {
 			id      explorer.SubnetID
 			elapsed int64
 		}{s.target(), elapsed}, Draw: func(t *theme.Theme, w, h int) []string { return s.drawSetting(t, w, h, elapsed) }},
 		{ID: "reform.layers", Rect: second, Rev: rev, State: s.list, Draw: func(t *theme.Theme, w, h int) []string { return s.drawLayers(t, w, h) }},
 	}
+	if !detail.Empty() {
+		panes = append(panes, screen.Pane{ID: "reform.layer", Rect: detail, Rev: rev, State: s.list.At, Draw: func(t *theme.Theme, w, h int) []string { return s.drawLayer(t, w, h) }})
+	}
+	return panes
 }
 
 // drawSetting draws the subnet to re-fit or the progress of the re-fit, and the last result.
@@ -328,8 +325,11 @@ func (s *Screen) drawSetting(t *theme.Theme, w, h int, elapsed int64) []string {
 				add("of", subnets.Name(snap, rf.Of))
 			}
 			short := rf.Method
-			short.Pull = false
+			short.Pull, short.Steps = false, 0
 			add("method", subnets.MethodName(rf.Method), subnets.MethodName(short))
+			if rf.Method.Steps > 0 {
+				add("admm", fmt.Sprintf("rho %.3g, %d steps", rf.Method.Rho, rf.Method.Steps))
+			}
 			if rf.Method.Windows > 0 {
 				add("calibration", fmt.Sprintf("%d × %d tokens", rf.Method.Windows, rf.Method.Seq))
 			}
@@ -339,64 +339,4 @@ func (s *Screen) drawSetting(t *theme.Theme, w, h int, elapsed int64) []string {
 		}
 		return rows
 	})
-}
-
-// drawLayers draws a row per layer: the error of its blocks before and after the re-fit.
-func (s *Screen) drawLayers(t *theme.Theme, w, h int) []string {
-	layers := s.snap().Reform.Layers
-	done := 0
-	highest := 0.0
-	for _, l := range layers {
-		if l.Attention != nil && l.MLP != nil {
-			done++
-		}
-		for _, k := range []*explorer.LayerProgress{l.Attention, l.MLP} {
-			if k != nil {
-				highest = max(highest, k.ErrBefore)
-			}
-		}
-	}
-	note := ""
-	if len(layers) > 0 {
-		note = fmt.Sprintf("%d/%d", done, len(layers))
-	}
-	return widget.Box(t, paint.Frame{Title: "error of each block", Note: note, Foot: widget.ScrollNote(s.list.Top, h-3, len(layers))}, w, h, func(w, h int) []string {
-		if len(layers) == 0 {
-			return append([]string{paint.Blank(w)}, widget.Paragraph(w, t.Dim, "Each layer gets a bar here as it is re-fitted: the relative error of its output before and after the re-fit.")...)
-		}
-		bar := max(4, (w-8)/2-16)
-		head := paint.NewRow(w, theme.Style{}).Put(t.Dim, "   L").Pad(6).Put(t.Dim, "attention").Pad(6+(w-6)/2).Put(t.Dim, "mlp")
-		rows := []string{head.String()}
-		for i := s.list.Top; i < min(len(layers), s.list.Top+h-1); i++ {
-			l := layers[i]
-			r := paint.NewRow(w, theme.Style{}).Num(t.Text, strconv.Itoa(i), 4).Pad(6)
-			errorBar(r, t, l.Attention, highest, bar)
-			r.Pad(6 + (w-6)/2)
-			errorBar(r, t, l.MLP, highest, bar)
-			rows = append(rows, r.String())
-		}
-		return rows
-	})
-}
-
-// errorBar draws the error after the re-fit as a solid bar and the rest of the error before it as a faint one.
-func errorBar(r *paint.Row, t *theme.Theme, l *explorer.LayerProgress, highest float64, w int) {
-	if l == nil {
-		r.Put(t.Dropped, t.Glyph.Shades[1])
-		return
-	}
-	if l.Kept == l.Of {
-		r.Put(t.Dim, "all kept")
-		return
-	}
-	if highest <= 0 {
-		highest = 1
-	}
-	after := t.Glyph.HBar(l.ErrAfter/highest, w)
-	before := int(min(1, l.ErrBefore/highest)*float64(w) + 0.5)
-	r.Put(t.Kept, after)
-	if n := before - text.Width(after); n > 0 {
-		r.Put(t.Removed, strings.Repeat(t.Glyph.Shades[1], n))
-	}
-	r.Put(t.Dim, " "+text.Small(l.ErrBefore)+t.Glyph.Right).Put(t.Text, text.Small(l.ErrAfter))
 }

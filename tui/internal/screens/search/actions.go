@@ -218,10 +218,16 @@ func (s *Screen) start() tea.Cmd {
 		widget.TextEntry("seq", "window tokens", count(was.Calibration.Seq), "tokens per window", widget.CountIn(16, 1<<20)),
 		widget.TextEntry("seed", "seed", strconv.FormatUint(seed, 10), "equal seeds give equal searches", widget.CountIn(0, 1<<30)),
 		widget.TextEntry("set", "settings", was.Set, "of the strategy, such as population=20,alpha=0.9; empty: its own", nil),
+		subnets.GranularityEntry("32, or 1 with paper and paper+"),
+		widget.ToggleEntry("fitting", "re-fit settings", false, "how the weights of the result are re-fitted; no: as the strategy does"),
 	}
+	entries = append(entries, subnets.RefitEntries("strategy's own", func(f *widget.Form) bool { return !f.Yes("fitting") })...)
 	if resumable {
 		for _, e := range entries {
-			e.Hidden = func(f *widget.Form) bool { return f.Yes("resume") && (e.ID != "minutes" || !last.ended) }
+			hidden := e.Hidden
+			e.Hidden = func(f *widget.Form) bool {
+				return f.Yes("resume") && (e.ID != "minutes" || !last.ended) || hidden != nil && hidden(f)
+			}
 		}
 		entries = append([]*widget.Entry{widget.ToggleEntry("resume", "resume the last", true, last.summary+"; no discards it and starts a new one")}, entries...)
 	}
@@ -242,7 +248,12 @@ func (s *Screen) start() tea.Cmd {
 		if fitness == defaultFitness {
 			fitness = ""
 		}
+		var refit explorer.ReformOptions
+		if f.Yes("fitting") {
+			refit = subnets.RefitOf(f)
+		}
 		return s.host.Do(explorer.StartSearch{
+			Granularity: f.Count("granularity"), Reform: refit,
 			Strategy: f.Get("strategy"), Target: f.Number("target"), Fitness: fitness, Set: f.Get("set"), Seed: uint64(f.Count("seed")),
 			Budget:      explorer.Budget{Seconds: more},
 			Calibration: explorer.Calibration{Text: f.Get("text"), Windows: f.Count("windows"), Seq: f.Count("seq")},

@@ -1,0 +1,90 @@
+package subnets
+
+import (
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/tui/internal/widget"
+)
+
+// RefitEntries are the entries of forms about how weights are re-fitted, which [RefitOf] reads. own is the choice that leaves a
+// setting as it is without the form, such as "preset's own"; it is preselected. hidden, unless nil, hides all of them.
+func RefitEntries(own string, hidden func(*widget.Form) bool) []*widget.Entry {
+	with := func(list ...string) []string { return append([]string{own}, list...) }
+	number := func(id, label, help string, r explorer.Range) *widget.Entry {
+		return widget.TextEntry(id, label, "", help, widget.InRange(r.Has, r))
+	}
+	whole := func(id, label, help string, r explorer.Range) *widget.Entry {
+		return widget.TextEntry(id, label, "", help, widget.CountIn(int(r.Lo), int(r.Hi)))
+	}
+	entries := []*widget.Entry{
+		widget.ChoiceEntry("refit", "re-fit", own, "exact: least squares; admm: the paper's iteration, without ridge and pull unless set here; none: keep the original weights", with(explorer.FitMethods()...)...),
+		widget.ChoiceEntry("fit-target", "reproduce", own, "local: outputs of the original matrix on the subnet's inputs; dense: its outputs in the dense model; residual: the dense model's hidden states", with(explorer.FitTargets()...)...),
+		number("lambda", "lambda", "ridge term, relative to the mean of the diagonal of H", explorer.LambdaRange()),
+		widget.ChoiceEntry("pull", "pull", own, "the ridge pulls toward the original weights instead of zero; better with little text", with("yes", "no")...),
+		widget.ChoiceEntry("bias", "bias", own, "also fits a bias per output; stock llama.cpp loads such files", with("yes", "no")...),
+		number("rho", "rho", "penalty of admm, relative to the mean of the diagonal of H; empty: 1, the paper's", explorer.RhoRange()),
+		whole("steps", "steps", "iterations of admm; empty: 30, the paper's", explorer.StepsRange()),
+		whole("up", "steps of W_U", "steps by which W_U of the MLPs is re-fitted too; 0 leaves it", explorer.UpRange()),
+	}
+	for _, e := range entries {
+		e.Hidden = func(f *widget.Form) bool { return hidden != nil && hidden(f) || !refitApplies(f, e.ID) }
+	}
+	return entries
+}
+
+// refitApplies reports whether a setting has an effect with the others of the form.
+func refitApplies(f *widget.Form, id string) bool {
+	method := f.Get("refit")
+	switch id {
+	case "lambda", "pull", "fit-target":
+		return method != "none"
+	case "rho", "steps":
+		return method == "admm"
+	case "up":
+		return method != "none" && method != "admm" && f.Get("fit-target") != "dense" && f.Get("bias") != "yes"
+	}
+	return true
+}
+
+// RefitOf returns the settings chosen in a form with [RefitEntries].
+func RefitOf(f *widget.Form) explorer.ReformOptions {
+	text := func(id string) string {
+		if !refitApplies(f, id) {
+			return ""
+		}
+		return f.Get(id)
+	}
+	yesNo := func(id string) *bool {
+		switch v := text(id); v {
+		case "yes", "no":
+			yes := v == "yes"
+			return &yes
+		}
+		return nil
+	}
+	oneOf := func(id string, all []string) string {
+		for _, v := range all {
+			if text(id) == v {
+				return v
+			}
+		}
+		return "" // its own
+	}
+	o := explorer.ReformOptions{Method: oneOf("refit", explorer.FitMethods()), Target: oneOf("fit-target", explorer.FitTargets()), Pull: yesNo("pull"), Bias: yesNo("bias")}
+	if text("lambda") != "" {
+		lambda := f.Number("lambda")
+		o.Lambda = &lambda
+	}
+	if refitApplies(f, "rho") {
+		o.Rho, o.Steps = f.Number("rho"), f.Count("steps")
+	}
+	if text("up") != "" {
+		up := f.Count("up")
+		o.Up = &up
+	}
+	return o
+}
+
+// GranularityEntry is an entry for the step of MLP widths, which [widget.Form.Count] reads.
+func GranularityEntry(byDefault string) *widget.Entry {
+	return widget.TextEntry("granularity", "granularity", "", "MLP widths are a multiple of it; K-quant types need 256; empty: "+byDefault, widget.CountIn(1, 1<<20))
+}

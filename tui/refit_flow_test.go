@@ -1,0 +1,65 @@
+package tui
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/explorertest"
+	"github.com/lathe-llm/lathe/tui/internal/text"
+)
+
+// cutBy cuts through the form and returns the method that was recorded.
+func (l *loop) cutBy(keys ...string) explorer.Method {
+	l.t.Helper()
+	n := len(l.m.snap.Subnets)
+	l.press("n")
+	l.sees("one-shot cut")
+	l.press(keys...)
+	l.press("enter")
+	l.until("the cut", func() bool { return len(l.m.snap.Subnets) == n+1 && l.m.snap.Reform.Result != "" })
+	s, _ := l.m.snap.Subnet(l.m.snap.Reform.Result)
+	return s.Method
+}
+
+// TestRefitForms checks that forms leave everything to the preset unless it is changed, and that what is changed arrives.
+func TestRefitForms(t *testing.T) {
+	b := explorertest.New()
+	asked := make(chan explorer.ReformOptions, 4)
+	b.Refitting = func(o explorer.ReformOptions) { asked <- o }
+	l := newLoopOver(t, explorertest.Filled(t, b), b, 100, 40, nil)
+	for len(asked) > 0 {
+		<-asked
+	}
+	l.press("3")
+	if me := l.cutBy(); me.Attention || me.Granularity != 32 {
+		t.Errorf("untouched, the form cuts by %+v", me)
+	}
+	if o := <-asked; o != (explorer.ReformOptions{}) {
+		t.Errorf("untouched, the form asks for %+v", o)
+	}
+	me := l.cutBy("tab", "tab", "right", "tab", "2", "5", "6", "tab", "a", "tab", "d", "tab", "0", "tab", "y", "tab", "y", "tab", "2", "tab", "7")
+	o := <-asked
+	if !me.Attention || me.Granularity != 256 || o.Method != "admm" || o.Target != "dense" || o.Lambda == nil || *o.Lambda != 0 || !*o.Pull || !*o.Bias || o.Rho != 2 || o.Steps != 7 {
+		t.Errorf("the form asks for %+v, %+v", me, o)
+	}
+	screen := l.screen()
+	for _, want := range []string{"step of ADMM", "no ridge", "layer 29", "rho 2, 7 steps"} {
+		if !strings.Contains(screen, want) {
+			t.Errorf("no %q on the screen:\n%s", want, screen)
+		}
+	}
+	before := l.m.snap.Reform.Layers[28].MLP.ErrBefore
+	l.press("up")
+	l.sees("layer 28")
+	l.sees(text.Small(before))
+	l.press("n", "right") // no: the target is a text
+	l.press("tab")
+	for range 11 { // a preset that drops layers has neither
+		l.press("right")
+	}
+	l.sees("cosine")
+	if s := l.screen(); strings.Contains(s, "granularity") || strings.Contains(s, "KV groups") {
+		t.Errorf("settings without effect are shown:\n%s", s)
+	}
+}
