@@ -180,7 +180,7 @@ func (e *Exploration) cut(ctx context.Context, a Actor, c Cut, m *monitor) error
 	if err != nil {
 		return err
 	}
-	return e.keep(a, m, made, Subnet{Name: c.Name, Origin: OneShot})
+	return m.Persist(ctx, func() error { return e.keep(a, m, made, Subnet{Name: c.Name, Origin: OneShot}) })
 }
 
 func (e *Exploration) refit(ctx context.Context, a Actor, c Refit, m *monitor) error {
@@ -202,7 +202,7 @@ func (e *Exploration) refit(ctx context.Context, a Actor, c Refit, m *monitor) e
 	if name == "" {
 		name = s.label(c.Subnet) + " re-fitted"
 	}
-	return e.keep(a, m, made, Subnet{Name: name, Origin: Reformed, Parent: parent})
+	return m.Persist(ctx, func() error { return e.keep(a, m, made, Subnet{Name: name, Origin: Reformed, Parent: parent}) })
 }
 
 // keep adds what a job made to the library. Its weights are on the disk first. also is recorded with it, both or neither.

@@ -168,7 +168,7 @@ func (e *Exploration) buildRecipe(ctx context.Context, a Actor, c BuildRecipe, m
 				baseName(r.Method.Text.Path), want, made.Method.Text.SHA256)
 		}
 	}
-	if err := e.keep(a, m, made, Subnet{Name: r.Name, Origin: Imported, Note: r.Note}); err != nil {
+	if err := m.Persist(ctx, func() error { return e.keep(a, m, made, Subnet{Name: r.Name, Origin: Imported, Note: r.Note}) }); err != nil {
 		return err
 	}
 	if c.To == "" {

@@ -21,6 +21,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/convert"
 	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/scratch"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/reform"
 )
@@ -306,12 +307,29 @@ func (a *app) keep(ctx context.Context, e exploration, n explorer.Subnet, err er
 	return err
 }
 
-// moveToWorkspace adds a subnet of an exploration in memory to the model's workspace, by way of a temporary file.
+// moveToWorkspace adds a subnet of an exploration in memory to the model's workspace, by way of a temporary file: in the scratch
+// folder, or where that has no room, among the workspaces.
 func (a *app) moveToWorkspace(ctx context.Context, e exploration, n explorer.Subnet) (id explorer.SubnetID, err error) {
 	dir, err := a.scratch("keep")
 	if err != nil {
 		return "", err
 	}
+	id, err = a.moveThrough(ctx, e, n, dir)
+	if !durable.IsFull(err) {
+		return id, err
+	}
+	all, failed := a.workspaces()
+	if failed != nil {
+		return "", err
+	}
+	if dir, failed = scratch.New(all, "keep"); failed != nil {
+		return "", err
+	}
+	return a.moveThrough(ctx, e, n, dir)
+}
+
+// moveThrough is moveToWorkspace by way of a file in dir, which it removes.
+func (a *app) moveThrough(ctx context.Context, e exploration, n explorer.Subnet, dir *scratch.Folder) (id explorer.SubnetID, err error) {
 	defer func() { err = errors.Join(err, dir.Remove()) }()
 	path := dir.Join("subnet.gguf")
 	if _, err := a.start(ctx, e, explorer.Export{Subnet: n.ID, Path: path}); err != nil {

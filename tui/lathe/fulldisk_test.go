@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -104,5 +105,64 @@ func TestFullDiskPausesASearch(t *testing.T) {
 				t.Errorf("it ends with\n%s\nnot\n%s", end, want)
 			}
 		})
+	}
+}
+
+// TestFullDisksKeepASubnet: a cut waits for room for its weights in the scratch folder; where its output has no room, it is in the workspace
+// and exported later.
+func TestFullDisksKeepASubnet(t *testing.T) {
+	if err := exec.Command("unshare", "--map-root-user", "--mount", "true").Run(); err != nil {
+		t.Skipf("no mounts of its own: %v", err)
+	}
+	m := newTeam(t)
+	script, err := filepath.Abs(filepath.Join("testdata", "fulldisk.sh"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"--map-root-user", "--mount"}
+	for name, size := range map[string]int{"out": 1 << 20, "scratch": 220 << 10} { // the scratch folder never holds the file of the subnet
+		if err := os.Mkdir(m.path(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, "sh", script, m.path(name), strconv.Itoa(size), strconv.Itoa(32<<10))
+	}
+	args = append(args, "lathe", "cut", m.model, "--ratio", "0.7", "--seq", "32", "--windows", "4", "--text", m.path("cache", "text", "wiki.utf8"), "-o", m.path("out", "x.gguf"))
+	cmd := exec.CommandContext(t.Context(), "unshare", args...)
+	cmd.Dir, cmd.Env = m.dir, append(m.env, "LATHE_SCRATCH="+m.path("scratch"))
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill() }()
+	var words strings.Builder
+	waited := false
+	for lines := bufio.NewScanner(stderr); lines.Scan(); {
+		fmt.Fprintln(&words, lines.Text())
+		if !waited && strings.Contains(lines.Text(), "is paused until there is room") && strings.Contains(lines.Text(), "scratch") {
+			waited = true
+			if err := os.Remove(filepath.Join("/proc", strconv.Itoa(cmd.Process.Pid), "root", m.path("scratch"), "filler")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := cmd.Wait(); err == nil || !waited || !strings.Contains(words.String(), "no space left on device") {
+		t.Fatalf("waited %v, %v\n%s", waited, err, &words)
+	}
+	line := regexp.MustCompile("the subnet is kept in the workspace as (s[0-9]+): `lathe (subnets export [^`]*) -o FILE`").FindStringSubmatch(words.String())
+	if line == nil {
+		t.Fatalf("it is not kept:\n%s", &words)
+	}
+	if _, words, status := m.lathe(append(strings.Fields(line[2]), "-o", m.path("later.gguf"))...); status != exitOK {
+		t.Errorf("its export: status %d\n%s", status, words)
+	}
+	if info, err := os.Stat(m.path("later.gguf")); err != nil || info.Size() < 230<<10 {
+		t.Errorf("the export: %v, %v", info, err)
+	}
+	left, err := filepath.Glob(m.path("workspaces", "*keep*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left: %q, %v", left, err)
 	}
 }
