@@ -44,6 +44,21 @@ func TestHomeFromTheUserDatabase(t *testing.T) {
 	}
 }
 
+// TestNoLibraryConfiguration: in a container without /etc/ld.so.conf standard error has lathe's own words alone.
+func TestNoLibraryConfiguration(t *testing.T) {
+	if err := exec.Command("unshare", "--map-root-user", "--mount", "true").Run(); err != nil {
+		t.Skipf("no mounts of its own: %v", err)
+	}
+	const empty = `mount -t tmpfs tmpfs /etc && exec "$@"`
+	stdout, stderr, status := program(t, t.TempDir(), []string{"HOME=" + t.TempDir()}, "unshare", "--map-root-user", "--mount", "sh", "-c", empty, "sh", "lathe", "--version")
+	if status != 0 || stderr != "" || !strings.HasPrefix(stdout, "lathe version") {
+		t.Errorf("status %d, %q, standard error %q", status, stdout, stderr)
+	}
+	if _, stderr, status := program(t, t.TempDir(), []string{"HOME=" + t.TempDir()}, "unshare", "--map-root-user", "--mount", "sh", "-c", empty, "sh", "lathe", "info", "none.gguf"); status != exitInput || !strings.HasPrefix(stderr, "lathe: ") {
+		t.Errorf("a missing model: status %d, standard error %q", status, stderr)
+	}
+}
+
 func TestFolderVariablesAreExpanded(t *testing.T) {
 	home, dir := t.TempDir(), t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "model.gguf"), nil, 0o600); err != nil {

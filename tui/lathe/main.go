@@ -31,7 +31,10 @@ import (
 	"github.com/lathe-llm/lathe/infer/convert"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/llamacpp"
+	"github.com/lathe-llm/lathe/tui/lathe/internal/environ"
 )
+
+func init() { environ.Initialised() } // the main package is the last one
 
 func main() {
 	llamacpp.RunIfChild()

@@ -3,12 +3,15 @@
 // A service manager or a container's environment file passes a ~ and a $VARIABLE as they are written.
 //
 // The package imports little, so that it is initialised before k8s.io/klog and all that logs with it: go-xla looks for the home
-// folder in its initialisation, and logs to standard error if there is none. In particular it must not import regexp.
+// folder in its initialisation, and logs to standard error if there is none. In particular it must not import regexp. It logs the same if
+// there is no /etc/ld.so.conf, as in small containers, so standard error is hidden from initialisation then; package log has its own.
 package environ
 
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	_ "log" // takes standard error before it is hidden
 	"os"
 	"os/user"
 	"path/filepath"
@@ -26,7 +29,25 @@ var folders = []string{
 
 var problems error
 
-func init() { problems = complete() }
+// hidden is standard error while os.Stderr is another file.
+var hidden *os.File
+
+func init() {
+	problems = complete()
+	if _, err := os.Stat("/etc/ld.so.conf"); errors.Is(err, fs.ErrNotExist) {
+		if null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0); err == nil {
+			hidden, os.Stderr = os.Stderr, null
+		}
+	}
+}
+
+// Initialised shows standard error again, once all packages are initialised.
+func Initialised() {
+	if hidden != nil {
+		_ = os.Stderr.Close() // the null device
+		hidden, os.Stderr = nil, hidden
+	}
+}
 
 // Err returns the errors of variables that cannot be expanded, each with the variable's name.
 func Err() error { return problems }
