@@ -50,6 +50,10 @@ func serve(t *testing.T, files map[string]string) *server {
 	mux.HandleFunc("/api/models/tiny/model/revision/main", s.guard(s.describe))
 	mux.HandleFunc("/tiny/model/resolve/"+commit+"/", s.guard(func(w http.ResponseWriter, r *http.Request) {
 		name := strings.TrimPrefix(r.URL.Path, "/tiny/model/resolve/"+commit+"/")
+		if strings.Contains(r.URL.EscapedPath(), "%2F") { // folders are parts of the path, as huggingface_hub sends them
+			http.NotFound(w, r)
+			return
+		}
 		if isLarge(name) { // localhost is another host than 127.0.0.1
 			http.Redirect(w, r, strings.Replace(store.URL, "127.0.0.1", "localhost", 1)+"/"+name, http.StatusFound)
 			return

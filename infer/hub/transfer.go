@@ -162,7 +162,7 @@ func (t *transfer) blob(ctx context.Context, name string, f remote) (string, err
 
 // download completes a partial file, tries again after errors of the network, and compares the hash of the whole.
 func (t *transfer) download(ctx context.Context, name string, f remote, part string) error {
-	address, err := t.url(url.PathEscape(name))
+	address, err := t.url((&url.URL{Path: name}).EscapedPath())
 	if err != nil {
 		return err
 	}
