@@ -64,6 +64,10 @@ type Made struct {
 	// Before and After are perplexities on the last [HeldOutTokens] tokens of the calibration text, which were not calibrated
 	// on, with the original and the re-fitted weights, 0 if not measured.
 	Before, After float64
+	// Dense is the perplexity of the dense model on those tokens, 0 if not measured.
+	Dense float64
+	// Rejected is the perplexity with re-fitted weights that were worse and are not in Subnet; 0 if they are in it.
+	Rejected float64
 	// General is the effect on the default text where another one was calibrated on.
 	General Effect
 }
@@ -141,6 +145,9 @@ type Injection struct {
 type Exporter interface {
 	// Write writes the subnet to path, atomically: the file is whole or not there. typ "" is the source's types.
 	Write(ctx context.Context, s gguf.Subnet, path, typ string, m Monitor) (gguf.Report, error)
+	// WriteFolder writes the subnet as a folder in the layout of Hugging Face's transformers. typ is F32, F16 or BF16, "" for the
+	// one nearest to the source. Subnets that the layout does not hold are refused with the reason.
+	WriteFolder(ctx context.Context, s gguf.Subnet, path, typ string, m Monitor) (gguf.Report, error)
 	// Read opens a model file that was cut from this model and finds its masks.
 	Read(ctx context.Context, path string) (gguf.Subnet, error)
 }

@@ -84,9 +84,9 @@ func (c StartBench) do(ctx context.Context, e *Exploration, a Actor) (Receipt, e
 			if _, err := s.Masks(subnet); err != nil {
 				return nil, err
 			}
+			figure := s.Figure(subnet)
 			for _, t := range set.tests() {
-				newest := s.Newest(subnet)
-				row := BenchRow{Subnet: subnet, Label: s.label(subnet), Pending: true, Perplexity: newest.Perplexity, Relative: newest.Relative()}
+				row := BenchRow{Subnet: subnet, Label: s.label(subnet), Pending: true, Perplexity: figure.Perplexity, Relative: figure.Relative}
 				b.Rows = append(b.Rows, row.withTest(t))
 			}
 		}
@@ -104,19 +104,21 @@ func (c StartBench) do(ctx context.Context, e *Exploration, a Actor) (Receipt, e
 	return Receipt{Job: jobID, Bench: id}, nil
 }
 
-// Newest returns the newest measurement of a subnet, zero if none was taken.
-func (s *Snapshot) Newest(id SubnetID) Measurement {
-	list := s.Model.Measurements
+// Figure returns the quality of a subnet, zero if it was not measured.
+func (s *Snapshot) Figure(id SubnetID) Figure {
 	switch n, ok := s.Subnet(id); {
 	case ok:
-		list = n.Measurements
-	case id == DraftID:
-		return Measurement{}
+		return n.Figure()
+	case id == DraftID && s.Draft.Measured != nil && s.Draft.MeasuredVersion == s.Draft.Version:
+		return Subnet{Measurements: []Measurement{*s.Draft.Measured}}.Figure()
+	case id == DenseID:
+		f := Subnet{Measurements: s.Model.Measurements}.Figure()
+		if s.Model.SubnetOf == "" {
+			f.Relative = 1
+		}
+		return f
 	}
-	if len(list) == 0 {
-		return Measurement{}
-	}
-	return list[0]
+	return Figure{}
 }
 
 // benchRow publishes a bench with one row changed; -1 is none.

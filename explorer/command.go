@@ -165,11 +165,12 @@ type (
 		// Target, which remains the one that the search was started with.
 		Retarget float64 `json:",omitempty"`
 	}
-	// Export writes a subnet as a GGUF file.
+	// Export writes a subnet as a GGUF file, or as a folder of Hugging Face's transformers.
 	Export struct {
 		Subnet SubnetID
 		Path   string
 		Type   string // tensor type; "" as the source
+		As     string `json:",omitempty"` // AsGGUF or AsFolder; "" is AsGGUF
 	}
 	// ExportRecipe writes what is needed to make a subnet's file again elsewhere: no weights.
 	ExportRecipe struct {
@@ -219,6 +220,12 @@ type Budget struct {
 	Evaluations int
 	Tokens      int64
 }
+
+// The forms of [Export].
+const (
+	AsGGUF   = "gguf"
+	AsFolder = "hf"
+)
 
 // Commands on jobs and on the running search.
 type (

@@ -90,6 +90,9 @@ func (c Export) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error
 	if c.Path == "" {
 		return Receipt{}, fmt.Errorf("%w: no file to export to", ErrInvalid)
 	}
+	if c.As != "" && c.As != AsGGUF && c.As != AsFolder {
+		return Receipt{}, fmt.Errorf("%w: export as %q, not %s or %s", ErrInvalid, c.As, AsGGUF, AsFolder)
+	}
 	title := fmt.Sprintf("export %s to %s", s.label(c.Subnet), filepath.Base(c.Path))
 	return e.launch(a, jobs.Foreground, JobExport, title, func(ctx context.Context, m *monitor) error { return e.export(ctx, c, m) })
 }
@@ -198,6 +201,9 @@ func (e *Exploration) refit(ctx context.Context, a Actor, c Refit, m *monitor) e
 	if err != nil {
 		return err
 	}
+	if err := e.keepPrevious(ctx, c.Subnet, &made, m); err != nil {
+		return err
+	}
 	name := c.Name
 	if name == "" {
 		name = s.label(c.Subnet) + " re-fitted"
@@ -205,11 +211,30 @@ func (e *Exploration) refit(ctx context.Context, a Actor, c Refit, m *monitor) e
 	return m.Persist(ctx, func() error { return e.keep(a, m, made, Subnet{Name: name, Origin: Reformed, Parent: parent}) })
 }
 
+// keepPrevious drops re-fitted weights that are worse on held-out text than those that the subnet had.
+func (e *Exploration) keepPrevious(ctx context.Context, id SubnetID, made *Made, m *monitor) error {
+	old, ok := e.Snapshot().Subnet(id)
+	was := old.HeldOut.Perplexity
+	if !ok || old.Refit == "" || was <= 0 || made.After <= WorseBy*max(was, made.Dense) || old.Method.Text.SHA256 != made.Method.Text.SHA256 {
+		return nil
+	}
+	fitted, err := e.loadSubnet(ctx, id)
+	if err != nil {
+		return err
+	}
+	if made.Rejected == 0 {
+		made.Rejected = made.After
+	}
+	m.Note(fmt.Sprintf("the re-fit is worse than the weights that %s has (perplexity %.2f instead of %.2f on held-out text): those are kept", old.Name, made.Rejected, was))
+	made.Subnet, made.After, made.Method.Kept = fitted, was, KeptPrevious
+	return nil
+}
+
 // keep adds what a job made to the library. Its weights are on the disk first. also is recorded with it, both or neither.
 func (e *Exploration) keep(a Actor, m *monitor, made Made, n Subnet, also ...record) error {
 	e.refresh()
 	n.Author, n.Masks, n.Method = a.Name, made.Subnet.Masks, made.Method
-	n.HeldOut = HeldOut{Unfitted: made.Before, Perplexity: made.After}
+	n.HeldOut = HeldOut{Unfitted: made.Before, Perplexity: made.After, Dense: made.Dense, Rejected: made.Rejected}
 	if hasRefit(made.Subnet) {
 		file, bytes, err := e.weights.Save(made.Subnet)
 		if err != nil {
@@ -236,7 +261,8 @@ func (e *Exploration) keep(a Actor, m *monitor, made Made, n Subnet, also ...rec
 	}
 	e.update(SectionReform, func(s *Snapshot) {
 		if s.Reform.Job == m.id {
-			s.Reform.Result, s.Reform.Method, s.Reform.Before, s.Reform.After, s.Reform.General = id, made.Method, made.Before, made.After, made.General
+			s.Reform.Result, s.Reform.Method, s.Reform.General = id, made.Method, made.General
+			s.Reform.Before, s.Reform.After, s.Reform.Dense, s.Reform.Rejected = made.Before, made.After, made.Dense, made.Rejected
 		}
 	})
 	return nil
@@ -284,12 +310,29 @@ func (e *Exploration) export(ctx context.Context, c Export, m *monitor) error {
 	if n, ok := e.Snapshot().Subnet(c.Subnet); ok {
 		subject.Provenance = n.provenance()
 	}
-	report, err := e.model.Write(ctx, subject, c.Path, c.Type, m)
+	write := e.model.Write
+	if c.As == AsFolder {
+		write = e.model.WriteFolder
+	}
+	report, err := write(ctx, subject, c.Path, c.Type, m)
 	if err != nil {
 		return err
 	}
+	e.warnUnfitted(c.Subnet, m)
 	m.show(func(j *Job) { j.Output, j.Report = report.Path, &report })
 	return nil
+}
+
+// warnUnfitted notes that a subnet that leaves the library has original weights, where another one has the same masks re-fitted.
+func (e *Exploration) warnUnfitted(id SubnetID, m *monitor) {
+	s := e.Snapshot()
+	n, ok := s.Subnet(id)
+	if !ok {
+		return
+	}
+	if other, ok := s.Refitted(n); ok {
+		m.Note(fmt.Sprintf("%s is not re-fitted; %s (%s) has the same masks with re-fitted weights", n.Name, other.ID, other.Name))
+	}
 }
 
 // provenance returns the metadata of an exported file on how it was made, besides the writer's own on masks and source.

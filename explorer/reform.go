@@ -12,6 +12,9 @@ type Reform struct {
 	// Before and After are perplexities on the last [HeldOutTokens] tokens of the calibration text, which were not calibrated
 	// on, with the original and the re-fitted weights, 0 where not measured.
 	Before, After float64
+	// Dense is that of the dense model, and Rejected that with re-fitted weights that were worse than those before, which the
+	// result has.
+	Dense, Rejected float64
 	// General is the effect on the default text where another one was calibrated on: what calibrating on one's own text
 	// costs elsewhere.
 	General Effect

@@ -29,6 +29,9 @@ type Search struct {
 	Events          []search.Event      // newest last, bounded
 	DensePerplexity float64             // of the dense model on the search's text
 	Unread          string              // why the search that the workspace keeps is not shown; "" where it is, or there is none
+	// Result is the re-fitted subnet that the search has ended with, made from the candidate ResultOf; "" before its end.
+	Result   SubnetID
+	ResultOf int
 }
 
 // A Candidate is a subnet that a search has scored or is scoring, with what the explorer shows beside it.

@@ -122,6 +122,36 @@ func (c Adopt) do(_ context.Context, e *Exploration, a Actor) (Receipt, error) {
 	return Receipt{Job: id}, err
 }
 
+// Kept returns the subnet of the library that was made from a candidate of the search: the one with re-fitted weights where
+// there is one with the candidate's masks, or the search has ended with one.
+func (s *Snapshot) Kept(c Candidate) (n Subnet, ok bool) {
+	if result, there := s.Subnet(s.Search.Result); there && c.ID == s.Search.ResultOf && result.Deleted.IsZero() {
+		return result, true
+	}
+	for _, other := range s.Subnets {
+		same := c.Masks.Layers() > 0 && other.Masks.Layers() == c.Masks.Layers() && other.Masks.Equal(c.Masks)
+		if same && (other.Refit != "" || !ok && other.Origin == Searched) {
+			n, ok = other, true
+			if n.Refit != "" {
+				break
+			}
+		}
+	}
+	return n, ok
+}
+
+// Refitted returns a subnet of the library with the masks of n and re-fitted weights, if n has none itself.
+func (s *Snapshot) Refitted(n Subnet) (Subnet, bool) {
+	if n.Refit != "" || n.Masks.Layers() == 0 {
+		return Subnet{}, false
+	}
+	i := slices.IndexFunc(s.Subnets, func(o Subnet) bool { return o.Refit != "" && o.Masks.Layers() > 0 && o.Masks.Equal(n.Masks) })
+	if i < 0 {
+		return Subnet{}, false
+	}
+	return s.Subnets[i], true
+}
+
 // Candidate finds a candidate of the front or the population; 0 is the best.
 func (s Search) Candidate(id int) (Candidate, bool) {
 	if id == 0 {

@@ -78,11 +78,26 @@ func (e *Exploration) search(ctx context.Context, a Actor, c StartSearch, m *mon
 	}
 	if made.Subnet.Masks.Layers() > 0 && (err == nil || stopped) {
 		// A stopped search keeps what it found.
-		return errors.Join(err, m.Persist(ctx, func() error { return e.keep(a, m, made, Subnet{Origin: Searched}, over) }))
+		err = errors.Join(err, m.Persist(ctx, func() error { return e.keep(a, m, made, Subnet{Origin: Searched}, over) }))
+		e.showResult(m)
+		return err
 	}
 	return errors.Join(err, m.Persist(ctx, func() error {
 		return e.record(context.WithoutCancel(ctx), a, func(*Snapshot) ([]record, error) { return []record{over}, nil })
 	}))
+}
+
+// showResult links the subnet that a search has ended with to the candidate it was made from.
+func (e *Exploration) showResult(m *monitor) {
+	j, _ := e.Snapshot().Job(m.id)
+	e.update(SectionSearch, func(s *Snapshot) {
+		if s.Search.Job == m.id && s.Search.Best != nil && j.Result != "" {
+			s.Search.Result, s.Search.ResultOf = j.Result, s.Search.Best.ID
+		}
+	})
+	if s := e.Snapshot().Search; s.Job == m.id {
+		m.keepSearch(s)
+	}
 }
 
 // ended describes a search that has just ended, nil if it scored nothing or has no folder.

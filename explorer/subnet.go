@@ -53,11 +53,60 @@ type Subnet struct {
 const HeldOutTokens = 1024
 
 // HeldOut is the first measurement of a subnet: its perplexity on the last [HeldOutTokens] tokens, one window, of the text
-// it was calibrated on. It shows the effect of the re-fit and is not comparable with measurements, whose text is longer and
-// another. Values are 0 where nothing was measured.
+// it was calibrated on, and the dense model's on the same tokens. It shows the effect of the re-fit. Perplexities do not
+// compare with those of measurements, whose text is longer and another. Values are 0 where nothing was measured.
 type HeldOut struct {
 	Unfitted   float64 `json:"perplexity_unfitted,omitempty"` // with the original weights
 	Perplexity float64 `json:"perplexity,omitempty"`
+	Dense      float64 `json:"dense_perplexity,omitempty"`
+	// Rejected is the perplexity with re-fitted weights that were worse than those the subnet has.
+	Rejected float64 `json:"perplexity_rejected,omitempty"`
+}
+
+// Relative is the perplexity over that of the dense model on the same tokens, or 0 if that is unknown.
+func (h HeldOut) Relative() float64 {
+	if h.Dense <= 0 {
+		return 0
+	}
+	return h.Perplexity / h.Dense
+}
+
+// WorseBy is the factor in perplexity from which on a re-fit counts as worse than the weights that it would replace and than the
+// dense model: less is within what [HeldOutTokens] tokens tell apart.
+const WorseBy = 1.01
+
+// The values of [Method.Kept] of a subnet whose re-fit was worse than the weights that it would have replaced.
+const (
+	KeptOriginal = "original" // those of the dense model
+	KeptPrevious = "previous" // re-fitted earlier
+)
+
+// A Figure is the quality of a subnet as lists show it: one number for each subnet, the same everywhere.
+type Figure struct {
+	Relative   float64 // perplexity over that of the dense model on the same tokens; 0 if unknown
+	Perplexity float64 // 0 if the subnet was not measured
+	Text       string  // path of the text, "" for the default one
+	Tokens     int     // that were scored
+}
+
+// Figure returns the newest measurement that the dense model was measured under the conditions of, else the held-out figure
+// of its making, else the newest measurement.
+func (n Subnet) Figure() Figure {
+	measured := func(m Measurement) Figure {
+		return Figure{m.Relative(), m.Perplexity, m.Conditions.Text.Path, m.Conditions.Tokens}
+	}
+	for _, m := range n.Measurements {
+		if m.Relative() > 0 {
+			return measured(m)
+		}
+	}
+	if n.HeldOut.Perplexity > 0 && (n.HeldOut.Dense > 0 || len(n.Measurements) == 0) {
+		return Figure{n.HeldOut.Relative(), n.HeldOut.Perplexity, n.Method.Text.Path, HeldOutTokens - 1}
+	}
+	if len(n.Measurements) > 0 {
+		return measured(n.Measurements[0])
+	}
+	return Figure{}
 }
 
 // Method records how a subnet was made, in full: with the text at hand it can be made again.
@@ -73,6 +122,7 @@ type Method struct {
 	// Lambda is the ridge, relative to the mean diagonal of H; nil where each block's was chosen among the preset's.
 	Lambda  *float64 `json:"lambda,omitempty"`
 	Pull    bool     `json:"pull,omitempty"`    // ridge pulls toward the original weights instead of zero
+	Kept    string   `json:"kept,omitempty"`    // KeptOriginal or KeptPrevious: the re-fit was worse on held-out text and its weights were dropped
 	Bias    bool     `json:"bias,omitempty"`    // a bias compensates for the means of dropped units
 	Rho     float64  `json:"rho,omitempty"`     // ADMM's penalty, relative to the mean diagonal of H
 	Steps   int      `json:"steps,omitempty"`   // ADMM's steps

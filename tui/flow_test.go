@@ -188,7 +188,7 @@ func TestTwoEditorsNeverLoseAnEdit(t *testing.T) {
 func TestSearchFlow(t *testing.T) {
 	l := newLoop(t, 100, 30, nil)
 	n := len(l.ex.Snapshot().Subnets)
-	l.press("esc", "down", "down", "down", "a")
+	l.press("esc", "down", "down", "a")
 	l.until("the candidate in the library", func() bool { return len(l.ex.Snapshot().Subnets) > n })
 	l.sees("is in the library")
 	if got := len(l.ex.Snapshot().Subnets); got != n+1 {

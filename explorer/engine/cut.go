@@ -70,17 +70,7 @@ func (m *model) make(ctx context.Context, c explorer.Calibration, o explorer.Ref
 	recordRefit(&made.Method, sub, recipe.Refit, m.geometry())
 	made.Method.Text, made.Method.Windows, made.Method.Seq = w.text.ref, len(w.text.windows), len(w.text.windows[0])
 	made.Method.Seconds, made.Method.Backend = report.Seconds, m.Info().Compute
-	if made.Before, made.After, err = m.quick(ctx, c, sub, mon); err != nil {
-		return made, err
-	}
-	if general := m.engine.options.Text; general != "" && c.Text != "" && c.Text != general {
-		other := explorer.Calibration{Text: general, Windows: 1, Seq: quickSeq}
-		made.General.Dense, _, err = m.quick(ctx, other, gguf.Subnet{Masks: subnet.Dense(m.geometry())}, mon)
-		if err == nil {
-			_, made.General.After, err = m.quick(ctx, other, sub, mon)
-		}
-	}
-	return made, err
+	return made, m.judge(ctx, c, &made, mon)
 }
 
 // recordRefit records how a subnet was re-fitted.
@@ -124,6 +114,34 @@ type work struct {
 
 // quickSeq is how many tokens at the end of the calibration text show the effect of a re-fitting.
 const quickSeq = explorer.HeldOutTokens
+
+// judge measures what was made on text that was not calibrated on, beside the dense model, and on the default text where
+// another one was calibrated on. Re-fitted weights that are worse there than the original ones are dropped.
+func (m *model) judge(ctx context.Context, c explorer.Calibration, made *explorer.Made, mon explorer.Monitor) error {
+	var err error
+	if made.Before, made.After, err = m.quick(ctx, c, made.Subnet, mon); err != nil {
+		return err
+	}
+	dense := gguf.Subnet{Masks: subnet.Dense(m.geometry())}
+	if made.Before > 0 {
+		if made.Dense, _, err = m.quick(ctx, c, dense, mon); err != nil {
+			return err
+		}
+	}
+	if made.Subnet.Refit != nil && made.Before > 0 && !(made.After <= explorer.WorseBy*max(made.Before, made.Dense)) {
+		mon.Note(fmt.Sprintf("the re-fit made the subnet worse (perplexity %.2f instead of %.2f on held-out text): the original weights are kept", made.After, made.Before))
+		made.Rejected, made.After, made.Method.Kept = made.After, made.Before, explorer.KeptOriginal
+		made.Subnet.Refit = nil
+	}
+	if general := m.engine.options.Text; general != "" && c.Text != "" && c.Text != general {
+		other := explorer.Calibration{Text: general, Windows: 1, Seq: quickSeq}
+		made.General.Dense, _, err = m.quick(ctx, other, dense, mon)
+		if err == nil {
+			_, made.General.After, err = m.quick(ctx, other, made.Subnet, mon)
+		}
+	}
+	return err
+}
 
 // quick takes the perplexity of a subnet, without and with its re-fitted weights, on one window of the text that was not
 // calibrated on. A text without one gives 0.

@@ -71,8 +71,7 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 	}
 	recordRefit(&made.Method, found.Subnet, *found.Recipe, m.geometry())
 	made.Method.Granularity, made.Method.Seconds = r.Granularity, found.Report.Seconds
-	made.Before, made.After, err = m.quick(ctx, explorer.Calibration{Text: r.Calibration.Text, Windows: found.Windows, Seq: found.Seq}, found.Subnet, mon)
-	return made, err
+	return made, m.judge(ctx, explorer.Calibration{Text: r.Calibration.Text, Windows: found.Windows, Seq: found.Seq}, &made, mon)
 }
 
 // keepLevels keeps levels open for Assemble, and closes those of an earlier search.

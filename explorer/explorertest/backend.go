@@ -37,6 +37,8 @@ type Backend struct {
 	Says string
 	// Weights makes cuts and re-fits return weights as large as real ones. Without it they return a bias in one layer.
 	Weights bool
+	// Worse makes every re-fit worse than the original weights.
+	Worse bool
 	// NoRuntime is why its models cannot be run; "" where they can.
 	NoRuntime string
 	// Busy is how many of its four processors other programs keep busy.
@@ -266,7 +268,12 @@ func (m *model) fit(ctx context.Context, masks subnet.Masks, c explorer.Calibrat
 	mon.Progress(float64(masks.Layers()), float64(masks.Layers()), "layers", "")
 	method.Seconds, method.Backend = 41, "fake"
 	before := math.Exp(denseNLL + 1.6*Loss(masks))
-	return explorer.Made{Subnet: gguf.Subnet{Masks: masks, Refit: refit}, Method: method, Before: before, After: math.Exp(denseNLL + Loss(masks))}, nil
+	made := explorer.Made{Subnet: gguf.Subnet{Masks: masks, Refit: refit}, Method: method, Before: before, After: math.Exp(denseNLL + Loss(masks)), Dense: math.Exp(denseNLL)}
+	if m.b.Worse {
+		made.Subnet.Refit, made.Method.Kept = nil, explorer.KeptOriginal
+		made.Rejected, made.After = 2*before, before
+	}
+	return made, nil
 }
 
 func (m *model) Carry(_ context.Context, from gguf.Subnet, to subnet.Masks) (gguf.Subnet, error) {
@@ -324,6 +331,16 @@ func (m *model) Write(ctx context.Context, s gguf.Subnet, path, typ string, mon 
 		return gguf.Report{}, err
 	}
 	return gguf.Report{Path: path, Arch: "deci", Bytes: size, TensorBytes: size, SourceBytes: m.info.Bytes, ByType: map[string]int64{typ: size}}, nil
+}
+
+// WriteFolder writes the content of Write to a file in the folder.
+func (m *model) WriteFolder(ctx context.Context, s gguf.Subnet, path, typ string, mon explorer.Monitor) (gguf.Report, error) {
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		return gguf.Report{}, err
+	}
+	r, err := m.Write(ctx, s, filepath.Join(path, "model.safetensors"), cmp.Or(typ, "F16"), mon)
+	r.Path, r.Arch = path, "DeciLMForCausalLM"
+	return r, err
 }
 
 func (m *model) Read(_ context.Context, path string) (gguf.Subnet, error) {

@@ -152,7 +152,11 @@ func (c contract) cut(t *testing.T) {
 	if m.Preset == "" || m.Target != 0.7 || m.Reform == "" || m.Text.SHA256 == "" || m.Windows <= 0 || m.Seq <= 0 || m.Backend == "" {
 		t.Errorf("method %+v", m)
 	}
-	if len(made.Subnet.Refit) != c.m.Info().Layers || made.Before < 0 || made.After < 0 {
+	fitted := len(made.Subnet.Refit) == c.m.Info().Layers
+	if fitted == (made.Method.Kept != "") || !fitted && !(made.Rejected > made.After && made.After == made.Before) {
+		t.Errorf("%d layers of weights, kept %q, perplexity %g instead of %g", len(made.Subnet.Refit), made.Method.Kept, made.After, made.Rejected)
+	}
+	if made.Before < 0 || made.After < 0 {
 		t.Errorf("%d layers of weights, perplexity %g and %g", len(made.Subnet.Refit), made.Before, made.After)
 	}
 	again, err := c.m.Cut(t.Context(), ask, watch(t))

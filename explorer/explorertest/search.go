@@ -190,7 +190,10 @@ func (s *searching) snapshot() explorer.Search {
 }
 
 func (s *searching) made() explorer.Made {
-	return explorer.Made{Subnet: gguf.Subnet{Masks: s.best().Masks}, Method: explorer.Method{
+	masks := s.best().Masks
+	refit := make([]gguf.Refit, masks.Layers())
+	refit[0].BD = slices.Repeat([]float32{0.125}, masks.Geometry().Hidden)
+	return explorer.Made{Subnet: gguf.Subnet{Masks: masks, Refit: refit}, Before: math.Exp(denseNLL + 1.6*Loss(masks)), After: math.Exp(denseNLL + Loss(masks)), Dense: math.Exp(denseNLL), Method: explorer.Method{
 		Preset: s.view.Strategy, Target: s.target, Seed: s.view.Seed, Tokens: int64(s.evaluated) * 2048,
 	}}
 }

@@ -47,7 +47,7 @@ func FitMachine(s *explorer.Snapshot, memory int64, context int) (Fit, error) {
 	dense := subnet.Dense(s.Model.Geometry)
 	all := []Fit{{Subnet: explorer.DenseID, Name: "dense", Memory: MemoryFor(s.Model, dense, context), Relative: 1, Share: 1}}
 	for _, n := range s.Subnets {
-		all = append(all, Fit{Subnet: n.ID, Name: n.Name, Memory: MemoryFor(s.Model, n.Masks, context), Relative: s.Newest(n.ID).Relative(), Share: n.Size.Ratio})
+		all = append(all, Fit{Subnet: n.ID, Name: n.Name, Memory: MemoryFor(s.Model, n.Masks, context), Relative: n.Figure().Relative, Share: n.Size.Ratio})
 	}
 	for _, c := range s.Search.Front {
 		f := Fit{Candidate: c.ID, Name: fmt.Sprintf("#%d", c.ID), Memory: MemoryFor(s.Model, c.Masks, context), Share: c.Ratio}

@@ -34,6 +34,9 @@ type FolderReport struct {
 	Notes []string `json:"notes,omitempty"`
 }
 
+// FolderTypes returns the names of the types that WriteFolder takes matrices in.
+func FolderTypes() []string { return []string{"F32", "F16", "BF16"} }
+
 // WriteFolder writes a GGUF file of Llama's network, with matrices in F32, F16 or BF16, as a folder of Hugging Face's
 // transformers: config.json, safetensors and the tokenizer. A file of equal layers becomes a LlamaForCausalLM, any other a
 // DeciLMForCausalLM, which has counts for each layer and marks blocks of zeros as without effect. Either the whole folder

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // Readable reports whether this build can convert numbers of a type to float32. A build without cgo converts fewer types.
@@ -14,6 +15,23 @@ func Readable(t Type) bool {
 // Writable reports whether this build can store float32 numbers as a type. Types that need an importance matrix never can.
 func Writable(t Type) bool {
 	return t == F32 || encodable(t)
+}
+
+// WritableNames returns the names of the types that this build can store, the largest first.
+func WritableNames() []string {
+	var types []Type
+	for t := range Type(256) {
+		if t.Known() && Writable(t) {
+			types = append(types, t)
+		}
+	}
+	bits := func(t Type) int { return 8192 * t.BlockBytes() / t.Block() }
+	slices.SortStableFunc(types, func(a, b Type) int { return bits(b) - bits(a) })
+	names := make([]string, len(types))
+	for i, t := range types {
+		names[i] = t.String()
+	}
+	return names
 }
 
 // Decode converts whole stored blocks to numbers. It wraps [ErrType] for a type that this build cannot convert.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/gguf"
 )
 
 func (a *app) benchCommand() *cobra.Command {
@@ -80,7 +81,7 @@ func (a *app) benchCommand() *cobra.Command {
 	flags.StringVar(&set.KVType, "kv-type", infer.KVF16, "type of the KV cache: f16, or with flash attention q8_0 or q4_0")
 	choices(flags, "kv-type", infer.KVF16, infer.KVQ80, infer.KVQ40)
 	flags.StringVar(&set.Type, "type", "", "tensor type to write subnets in (default: the source's)")
-	choices(flags, "type", writableTypes()...)
+	choices(flags, "type", gguf.WritableNames()...)
 	flags.StringVar(&format, "format", report.Text, "output: text, csv, json, or go for Go benchmark lines")
 	choices(flags, "format", report.BenchFormats()...)
 	return cmd

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/gguf"
 )
 
 // compareResult is what `compare --json` writes.
@@ -101,7 +102,7 @@ func (f *compareFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.format, "format", "text", "output: text or csv")
 	choices(flags, "methods", explorer.Presets()...)
 	choices(flags, "engine", explorer.EngineDecoder, explorer.EngineLlama)
-	choices(flags, "type", writableTypes()...)
+	choices(flags, "type", gguf.WritableNames()...)
 	choices(flags, "format", "text", "csv")
 	flags.Uint64Var(&f.cut.Seed, "seed", 1, "random seed")
 	attentionFlag(cmd, &f.cut)

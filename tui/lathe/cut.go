@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,7 +41,11 @@ type madeResult struct {
 	Method      explorer.Method `json:"method"`
 	Before      float64         `json:"perplexity_unfitted,omitempty"` // on held-out calibration text
 	After       float64         `json:"perplexity,omitempty"`
-	General     *generalResult  `json:"general_text,omitempty"` // if the calibration text was not the default one
+	Dense       float64         `json:"dense_perplexity,omitempty"` // on the same tokens
+	Relative    float64         `json:"perplexity_relative,omitempty"`
+	Rejected    float64         `json:"perplexity_rejected,omitempty"` // of the re-fit, if it was worse
+	Kept        string          `json:"kept,omitempty"`                // original or previous: the weights that were kept instead of a worse re-fit
+	General     *generalResult  `json:"general_text,omitempty"`        // if the calibration text was not the default one
 	Seconds     float64         `json:"seconds"`
 	Export      *gguf.Report    `json:"export,omitempty"`
 	SourceBytes int64           `json:"source_bytes"`
@@ -147,13 +152,13 @@ func (o *outFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&o.typ, "type", "", "tensor type to write: F32, F16, BF16, Q8_0, Q4_0 or Q4_1, … (default: the source's)")
 	flags.BoolVar(&o.force, "force", false, "replace an existing file")
 	choices(flags, "as", asGGUF, asHF)
-	choices(flags, "type", writableTypes()...)
+	choices(flags, "type", gguf.WritableNames()...)
 }
 
 // Output formats of a subnet.
 const (
-	asGGUF = "gguf"
-	asHF   = "hf"
+	asGGUF = explorer.AsGGUF
+	asHF   = explorer.AsFolder
 )
 
 // toStdout is the file name that stands for standard output.
@@ -209,10 +214,8 @@ func (o *outFlags) probe() error {
 
 // checkFolder is check for a Hugging Face folder.
 func (o *outFlags) checkFolder() error {
-	switch strings.ToUpper(o.typ) {
-	case "", "F32", "F16", "BF16":
-	default:
-		return usage(fmt.Errorf("--type %s: safetensors files have F32, F16 or BF16", o.typ))
+	if o.typ != "" && !slices.Contains(convert.FolderTypes(), strings.ToUpper(o.typ)) {
+		return usage(fmt.Errorf("--type %s: safetensors files have %s", o.typ, strings.Join(convert.FolderTypes(), " or ")))
 	}
 	if o.path == "" || o.path == toStdout {
 		return usage(errors.New("-o FOLDER is missing"))
@@ -240,7 +243,8 @@ func (a *app) make(ctx context.Context, e exploration, c explorer.Command, out o
 	}
 	r := madeResult{
 		Model: s.Model.Path, Name: n.Name, Share: n.Size.Ratio, ShareAll: n.Size.RatioAll, KVBytes: n.Size.KVBytesPerToken,
-		Method: n.Method, Before: s.Reform.Before, After: s.Reform.After, SourceBytes: s.Model.Bytes,
+		Method: n.Method, Before: n.HeldOut.Unfitted, After: n.HeldOut.Perplexity, Dense: n.HeldOut.Dense,
+		Relative: n.HeldOut.Relative(), Rejected: n.HeldOut.Rejected, Kept: n.Method.Kept, SourceBytes: s.Model.Bytes,
 		FLOPs: newFLOPs(n.Masks), DenseFLOPs: newFLOPs(subnet.Dense(s.Model.Geometry)), Modules: newModules(s.Reform),
 	}
 	if g := s.Reform.General; g.Dense > 0 {
@@ -345,10 +349,7 @@ func (a *app) moveThrough(ctx context.Context, e exploration, n explorer.Subnet,
 
 // export writes a subnet to the output file, or by way of a temporary file to standard output.
 func (a *app) export(ctx context.Context, e exploration, id explorer.SubnetID, out outFlags) (_ *gguf.Report, err error) {
-	c := explorer.Export{Subnet: id, Path: out.path, Type: out.typ}
-	if out.as == asHF {
-		return a.exportFolder(ctx, e, c)
-	}
+	c := explorer.Export{Subnet: id, Path: out.path, Type: out.typ, As: out.as}
 	if out.path != toStdout {
 		job, err := a.start(ctx, e, c)
 		return job.Report, err
@@ -376,43 +377,6 @@ func (a *app) export(ctx context.Context, e exploration, id explorer.SubnetID, o
 	return job.Report, err
 }
 
-// exportFolder writes a subnet as a Hugging Face folder, by way of a temporary file.
-func (a *app) exportFolder(ctx context.Context, e exploration, c explorer.Export) (_ *gguf.Report, err error) {
-	if family, _ := subnet.FamilyOf(e.Snapshot().Model.Arch); !family.Runs { // checked before the temporary file is written
-		return nil, fmt.Errorf("%w: the layout is Llama's, and the model is %s", convert.ErrUnsupported, family.Arch)
-	}
-	dir, err := a.scratch("export")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, dir.Remove()) }()
-	to := c.Path
-	c.Path = dir.Join("subnet.gguf")
-	if c.Type == "" {
-		if c.Type = e.Snapshot().Model.FileType; c.Type != "F32" && c.Type != "BF16" {
-			c.Type = "F16"
-		}
-	}
-	job, err := a.start(ctx, e, c)
-	if err != nil {
-		return nil, err
-	}
-	f, err := gguf.Open(c.Path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }() // only read from
-	p := a.newMeter("write " + to)
-	defer p.clear()
-	written, err := convert.WriteFolder(ctx, f, to, func(done, total int64) { p.at(done, total, "") })
-	if err != nil {
-		return nil, err
-	}
-	r := *job.Report
-	r.Path, r.Arch, r.Bytes, r.Notes = written.Path, written.Class, written.Bytes, written.Notes
-	return &r, nil
-}
-
 // fallbackWords writes which tensors have another type than requested: one line for each pair of types.
 func fallbackWords(w io.Writer, fallbacks []gguf.Fallback) {
 	type pair struct{ want, got string }
@@ -435,8 +399,17 @@ func fallbackWords(w io.Writer, fallbacks []gguf.Fallback) {
 
 func (r madeResult) words(w io.Writer) {
 	fmt.Fprintf(w, "%.3f of the block parameters kept (%.3f with embeddings), %s of KV cache per token\n", r.Share, r.ShareAll, format.Bytes(r.KVBytes))
-	if r.Before > 0 && r.After > 0 {
-		fmt.Fprintf(w, "perplexity on held-out calibration text: %.2f without re-fitting, %.2f with it\n", r.Before, r.After)
+	relative := func(v float64) string {
+		if r.Dense <= 0 {
+			return fmt.Sprintf("perplexity %.2f", v)
+		}
+		return fmt.Sprintf("%.3f × dense (perplexity %.2f)", v/r.Dense, v)
+	}
+	switch {
+	case r.Kept != "":
+		fmt.Fprintf(w, "the re-fit made it worse on held-out calibration text, so the %s weights are kept: %s, with the re-fit %s\n", r.Kept, relative(r.After), relative(r.Rejected))
+	case r.Before > 0 && r.After > 0:
+		fmt.Fprintf(w, "on held-out calibration text: %s without re-fitting, %s with it\n", relative(r.Before), relative(r.After))
 	}
 	if g := r.General; g != nil {
 		fmt.Fprintf(w, "on the default text: %.2f, %.3f × the dense model's %.2f\n", g.After, g.After/g.Dense, g.Dense)

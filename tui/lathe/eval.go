@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/gguf"
 )
 
 // evalResult is what `eval --json` writes.
@@ -93,7 +94,7 @@ func (a *app) evalCommand() *cobra.Command {
 	flags.StringVar(&c.Engine, "engine", "", "what scores: llama.cpp, or decoder for the graphs that search uses (default: llama.cpp if it runs the model)")
 	flags.StringVar(&c.Type, "type", "", "tensor type to write a subnet in for llama.cpp (default: the source's)")
 	flags.StringVar(&c.BOS, "bos", explorer.BOSAuto, "windows that begin with the start token: every, first or none (auto: every if the tokenizer adds it)")
-	choices(flags, "type", writableTypes()...)
+	choices(flags, "type", gguf.WritableNames()...)
 	choices(flags, "bos", explorer.BOSAuto, explorer.BOSEvery, explorer.BOSFirst, explorer.BOSNone)
 	choices(flags, "engine", explorer.EngineDecoder, explorer.EngineLlama)
 	flags.StringVar(&subnet, "subnet", string(explorer.DenseID), "subnet of the workspace to measure: an id, a name, or draft")

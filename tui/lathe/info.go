@@ -15,6 +15,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/engine"
 	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search/oneshot"
 )
@@ -118,7 +119,7 @@ func newInfo(m explorer.ModelInfo, limits oneshot.Limits) infoResult {
 		KVBytes: size.KVBytesPerToken, FLOPs: newFLOPs(subnet.Dense(m.Geometry)), SubnetOf: m.SubnetOf, Share: m.Share,
 		CutMemory: oneshot.MemoryOf(m.Geometry, 0.8, cutWindows, cutTokens, limits).Total(),
 	}
-	for _, typ := range writableTypes() {
+	for _, typ := range gguf.WritableNames() {
 		if bytes := m.FileSize(subnet.Dense(m.Geometry), typ).File; bytes > 0 {
 			r.Types = append(r.Types, typeSize{typ, bytes})
 		}

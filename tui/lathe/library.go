@@ -53,7 +53,8 @@ type subnetResult struct {
 	Refitted     bool                   `json:"refitted"`
 	Method       explorer.Method        `json:"method"`
 	Note         string                 `json:"note,omitempty"`
-	HeldOut      *heldOutResult         `json:"held_out,omitempty"` // measured when it was cut or re-fitted
+	HeldOut      *heldOutResult         `json:"held_out,omitempty"`            // measured when it was cut or re-fitted
+	Relative     float64                `json:"perplexity_relative,omitempty"` // the figure of lists: perplexity over the dense model's on the same tokens
 	Deleted      bool                   `json:"deleted,omitempty"`
 	Measurements []explorer.Measurement `json:"measurements"`
 }
@@ -69,6 +70,7 @@ func newSubnet(n explorer.Subnet) subnetResult {
 	r := subnetResult{
 		ID: string(n.ID), Name: n.Name, Origin: n.Origin, Parent: string(n.Parent), Author: n.Author, Created: n.Created, Size: newSize(n.Size, n.Bytes),
 		Refitted: n.Refit != "", Method: n.Method, Note: n.Note, Deleted: !n.Deleted.IsZero(), Measurements: n.Measurements,
+		Relative: n.Figure().Relative,
 	}
 	if r.Measurements == nil {
 		r.Measurements = []explorer.Measurement{}
@@ -115,23 +117,23 @@ func subnetsTable(w io.Writer, list []explorer.Subnet) {
 		fmt.Fprintln(w, "no subnets yet: `lathe cut` and `lathe search` make some")
 		return
 	}
-	rows := [][]string{{"id", "name", "origin", "share", "size", "perplexity", "× dense", "held-out", "created"}}
+	rows := [][]string{{"id", "name", "origin", "weights", "share", "size", "× dense", "perplexity", "created"}}
 	for _, n := range list {
-		row := []string{string(n.ID), n.Name, string(n.Origin), fmt.Sprintf("%.3f", n.Size.Ratio), format.Bytes(n.Bytes), "", "", "", n.Created.Local().Format("2006-01-02 15:04")}
-		if len(n.Measurements) > 0 {
-			m := n.Measurements[0]
-			row[5] = fmt.Sprintf("%.2f", m.Perplexity)
-			if m.Relative() > 0 {
-				row[6] = fmt.Sprintf("%.3f", m.Relative())
-			}
+		weights := "original"
+		if n.Refit != "" {
+			weights = "re-fitted"
 		}
-		if n.HeldOut.Perplexity > 0 {
-			row[7] = fmt.Sprintf("%.2f", n.HeldOut.Perplexity)
+		row := []string{string(n.ID), n.Name, string(n.Origin), weights, fmt.Sprintf("%.3f", n.Size.Ratio), format.Bytes(n.Bytes), "", "", n.Created.Local().Format("2006-01-02 15:04")}
+		if f := n.Figure(); f.Perplexity > 0 {
+			row[7] = fmt.Sprintf("%.2f", f.Perplexity)
+			if f.Relative > 0 {
+				row[6] = fmt.Sprintf("%.3f", f.Relative)
+			}
 		}
 		rows = append(rows, row)
 	}
 	table(w, rows...)
-	fmt.Fprintf(w, "\nperplexity: the last measurement; held-out: on the last %d tokens of the calibration text, when the subnet was made\n", explorer.HeldOutTokens)
+	fmt.Fprintf(w, "\n× dense, perplexity: of the newest measurement beside the dense model, else on the last %d tokens of the calibration text\n", explorer.HeldOutTokens)
 }
 
 // changeLibrary runs a command on a subnet and shows the subnet afterwards.

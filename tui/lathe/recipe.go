@@ -58,7 +58,7 @@ func (a *app) recipeExportCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&c.Path, "output", "o", "", "file to write")
 	cmd.Flags().StringVar(&c.Type, "type", "", "tensor type of the GGUF file that the recipe builds (default: the source's)")
-	choices(cmd.Flags(), "type", writableTypes()...)
+	choices(cmd.Flags(), "type", gguf.WritableNames()...)
 	cmd.Flags().BoolVar(&force, "force", false, "replace an existing file")
 	return cmd
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/hub"
 )
 
@@ -47,17 +46,6 @@ func checkChoices(cmd *cobra.Command) error {
 		}
 	})
 	return err
-}
-
-// writableTypes returns the names of the tensor types that files can be written in.
-func writableTypes() []string {
-	var names []string
-	for t := range gguf.Type(256) {
-		if t.Known() && gguf.Writable(t) {
-			names = append(names, t.String())
-		}
-	}
-	return names
 }
 
 // subcommandArgs refuses arguments of a command that only groups others.

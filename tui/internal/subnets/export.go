@@ -10,36 +10,61 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/convert"
 	"github.com/lathe-llm/lathe/infer/durable"
+	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/tui/internal/screen"
 	"github.com/lathe-llm/lathe/tui/internal/text"
 	"github.com/lathe-llm/lathe/tui/internal/widget"
 )
 
-// Export asks where and how to write a subnet: as a GGUF file, or as a recipe to make the same file elsewhere.
+// What a subnet can be exported as.
+const (
+	asFile   = "GGUF file"
+	asFolder = "HF folder"
+	asRecipe = "recipe"
+)
+
+// Export asks where and how to write a subnet: as a GGUF file, as a folder for transformers, or as a recipe to make the same
+// subnet elsewhere.
 func Export(host screen.Host, id explorer.SubnetID) tea.Cmd {
 	snap := host.Snapshot()
 	if _, ok := Masks(snap, id); !ok {
 		return nil
 	}
-	note := func(f *widget.Form) string {
-		typ := TypeOf(f)
-		return fmt.Sprintf("%s: %s as %s", Name(snap, id), text.BytesOr(snap.ExportBytes(id, typ)), cmp.Or(typ, snap.Model.Type()))
+	unfitted := ""
+	if n, ok := snap.Subnet(id); ok {
+		if other, ok := snap.Refitted(n); ok {
+			unfitted = ". It is not re-fitted; " + text.Line(other.Name) + " has the same masks, re-fitted"
+		}
 	}
+	note := func(f *widget.Form) string {
+		if f.Get("what") == asFolder {
+			return Name(snap, id) + unfitted
+		}
+		typ := TypeOf(f)
+		return fmt.Sprintf("%s: %s as %s", Name(snap, id), text.BytesOr(snap.ExportBytes(id, typ)), cmp.Or(typ, snap.Model.Type())) + unfitted
+	}
+	folder := typeEntry("folder-type", "type of the tensors in the folder; as the source: the nearest of them", convert.FolderTypes())
+	file := TypeEntry("type of the matrices in the file", gguf.WritableNames()...)
+	file.Hidden = func(f *widget.Form) bool { return f.Get("what") == asFolder }
+	folder.Hidden = func(f *widget.Form) bool { return f.Get("what") != asFolder }
 	return host.Open(&widget.Form{Title: "export", OK: "write", NoteOf: note, Entries: []*widget.Entry{
-		widget.ChoiceEntry("what", "what", "GGUF file", "a recipe contains masks, settings and hashes, no weights: it makes the same file elsewhere", "GGUF file", "recipe"),
-		TypeEntry("type of the matrices in the file", "F32", "F16", "Q8_0", "Q4_1", "Q4_0"),
-		widget.TextEntry("path", "file", fileName(Name(snap, id)), "on the machine that runs lathe; .gguf or .recipe is added to a name without an ending", widget.NeedText),
+		widget.ChoiceEntry("what", "what", asFile, "HF folder: config.json, safetensors and tokenizer, for transformers; recipe: masks, settings and hashes, no weights", asFile, asFolder, asRecipe),
+		file, folder,
+		widget.TextEntry("path", "to", fileName(Name(snap, id)), "on the machine that runs lathe; .gguf or .recipe is added to a name without an ending", widget.NeedText),
 	}, Submit: func(f *widget.Form) tea.Cmd {
-		path, typ := ExpandHome(f.Get("path")), TypeOf(f)
-		recipe := f.Get("what") == "recipe"
+		path := ExpandHome(f.Get("path"))
 		var c explorer.Command
-		if recipe {
+		switch f.Get("what") {
+		case asRecipe:
 			path = withEnding(path, ".recipe")
-			c = explorer.ExportRecipe{Subnet: id, Path: path, Type: typ}
-		} else {
+			c = explorer.ExportRecipe{Subnet: id, Path: path, Type: TypeOf(f)}
+		case asFolder:
+			c = explorer.Export{Subnet: id, Path: path, Type: typeIn(f, "folder-type"), As: explorer.AsFolder}
+		default:
 			path = withEnding(path, ".gguf")
-			c = explorer.Export{Subnet: id, Path: path, Type: typ}
+			c = explorer.Export{Subnet: id, Path: path, Type: TypeOf(f)}
 		}
 		return host.Do(c, func(r explorer.Receipt) tea.Cmd {
 			if j, _ := host.Snapshot().Job(r.Job); !j.State.Ended() { // otherwise its outcome is on the screen already
@@ -54,13 +79,17 @@ func Export(host screen.Host, id explorer.SubnetID) tea.Cmd {
 const sourceType = "as the source"
 
 // TypeEntry is an entry for the ggml type of written matrices, which [TypeOf] reads.
-func TypeEntry(help string, types ...string) *widget.Entry {
-	return widget.ChoiceEntry("type", "type", sourceType, help, append([]string{sourceType}, types...)...)
+func TypeEntry(help string, types ...string) *widget.Entry { return typeEntry("type", help, types) }
+
+func typeEntry(id, help string, types []string) *widget.Entry {
+	return widget.ChoiceEntry(id, "type", sourceType, help, append([]string{sourceType}, types...)...)
 }
 
 // TypeOf returns the ggml type chosen in a form with a [TypeEntry]; "" is that of the source.
-func TypeOf(f *widget.Form) string {
-	if typ := f.Get("type"); typ != sourceType {
+func TypeOf(f *widget.Form) string { return typeIn(f, "type") }
+
+func typeIn(f *widget.Form, id string) string {
+	if typ := f.Get(id); typ != sourceType {
 		return typ
 	}
 	return ""

@@ -48,14 +48,6 @@ func Masks(s *explorer.Snapshot, id explorer.SubnetID) (m subnet.Masks, ok bool)
 	return n.Masks, ok && n.Masks.Layers() > 0
 }
 
-// Newest returns the newest measurement of a subnet, or nil.
-func Newest(n explorer.Subnet) *explorer.Measurement {
-	if len(n.Measurements) == 0 {
-		return nil
-	}
-	return &n.Measurements[0]
-}
-
 // Pick asks for a subnet of the library; extra IDs come first.
 func Pick(host screen.Host, title string, extra []explorer.SubnetID, run func(id explorer.SubnetID) tea.Cmd) tea.Cmd {
 	return host.Open(&widget.Picker{Title: title, Choices: func() []widget.Choice {
@@ -70,8 +62,11 @@ func Pick(host screen.Host, title string, extra []explorer.SubnetID, run func(id
 		}
 		for _, n := range snap.Subnets {
 			detail := fmt.Sprintf("%s  ratio %.3f", n.Origin, n.Size.Ratio)
-			if k := Newest(n); k != nil {
-				detail += "  ppl " + text.Perplexity(k.Perplexity)
+			if f := n.Figure(); f.Relative > 0 {
+				detail += "  " + text.Relative(f.Relative) + " × dense"
+			}
+			if n.Refit == "" {
+				detail += "  not re-fitted"
 			}
 			out = append(out, widget.Choice{Title: text.Line(n.Name), Detail: detail, Run: func() tea.Cmd { return run(n.ID) }})
 		}
@@ -129,8 +124,11 @@ func CalibrationOf(f *widget.Form) explorer.Calibration {
 // MethodName describes how a subnet was made.
 func MethodName(me explorer.Method) string {
 	s := me.Reform
-	if me.Preset != "" {
+	switch {
+	case me.Preset != "" && s != "":
 		s = me.Preset + ", " + s
+	case me.Preset != "":
+		s = me.Preset
 	}
 	if me.Steps > 0 {
 		s += fmt.Sprintf(", rho %.3g, %d steps", me.Rho, me.Steps)

@@ -36,6 +36,9 @@ func Perplexity(v float64) string {
 	return strconv.FormatFloat(v, 'g', 2, 64)
 }
 
+// Relative writes a perplexity over the dense model's: 1.00, 12.3.
+func Relative(v float64) string { return Perplexity(v) }
+
 // Percent writes a fraction as whole percent: 0.816 is "82 %".
 func Percent(v float64) string {
 	if math.IsNaN(v) || math.IsInf(v, 0) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/tui/internal/action"
 	"github.com/lathe-llm/lathe/tui/internal/chart"
 	"github.com/lathe-llm/lathe/tui/internal/layout"
@@ -210,7 +211,7 @@ func (s *Screen) form(ids []explorer.SubnetID) tea.Cmd {
 		widget.TextEntry("batch", "batch", "512", "prompt tokens computed at once", widget.CountIn(1, 1<<16)),
 		widget.ToggleEntry("flash", "flash attention", true, "attention without the matrix of scores"),
 		widget.ChoiceEntry("kv", "KV cache", infer.KVF16, "type of the KV cache; others than f16 need flash attention", infer.KVF16, infer.KVQ80, infer.KVQ40),
-		subnets.TypeEntry("type of the matrices of subnets", "F16", "Q8_0", "Q4_1", "Q4_0"),
+		subnets.TypeEntry("type of the matrices of subnets", gguf.WritableNames()...),
 	}, Submit: func(f *widget.Form) tea.Cmd {
 		b := explorer.BenchSettings{Subnets: append([]explorer.SubnetID{explorer.DenseID}, ids...), Prompt: counts(f.Get("prompt")), Generate: f.Count("generate"),
 			Depth: counts(f.Get("depth")), Batch: f.Count("batch"), NoFlashAttention: !f.Yes("flash"), KVType: f.Get("kv"), Repeats: f.Count("repeats"), Threads: f.Count("threads"), GPULayers: subnets.GPULayers(f.Get("gpu")), Type: subnets.TypeOf(f)}
@@ -331,7 +332,7 @@ func (s *Screen) drawTable(t *theme.Theme, b explorer.Bench, w, h int) []string 
 		Columns: []widget.Column{
 			{Title: "subnet", W: 12, Grow: true}, {Title: "test", W: 11}, {Title: "tokens/s", W: 15, Right: true},
 			{Title: "against dense", W: 13, Right: true, Rank: 1}, {Title: "time", W: 8, Right: true, Rank: 3}, {Title: "memory", W: 8, Right: true, Rank: 2},
-			{Title: "GPU", W: 8, Right: true, Rank: 4}, {Title: "file", W: 8, Right: true, Rank: 5}, {Title: "load", W: 7, Right: true, Rank: 7}, {Title: "ppl", W: 6, Right: true, Rank: 6},
+			{Title: "GPU", W: 8, Right: true, Rank: 4}, {Title: "file", W: 8, Right: true, Rank: 5}, {Title: "load", W: 7, Right: true, Rank: 7}, {Title: "× dense", W: 7, Right: true, Rank: 6},
 		},
 		N: len(b.Rows), List: s.list, Focused: true, Empty: empty,
 		Cell: func(i, col int) (string, theme.Style) {
@@ -379,7 +380,7 @@ func (s *Screen) drawTable(t *theme.Theme, b explorer.Bench, w, h int) []string 
 			case 8:
 				return text.Short(r.Load), style
 			}
-			return text.Perplexity(r.Perplexity), style
+			return text.Relative(r.Relative), style
 		},
 	}
 	return widget.Box(t, paint.Frame{Title: title, Note: note, Focused: true, Foot: widget.ScrollNote(s.list.Top, h-3, len(b.Rows))}, w, h, func(w, h int) []string { return tb.Draw(t, w, h) })

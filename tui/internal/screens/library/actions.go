@@ -42,7 +42,7 @@ func (s *Screen) Actions() []*action.Action {
 			Run: of(func(n explorer.Subnet) tea.Cmd { return s.host.Ask(screen.ChatWith{Subnet: n.ID}) })},
 		{ID: "library.edit", Keys: []string{"m"}, Title: "Edit the subnet's masks", Short: "masks", Changes: true, When: none,
 			Run: of(func(n explorer.Subnet) tea.Cmd { return s.host.Ask(screen.EditMasks{Subnet: n.ID}) })},
-		{ID: "library.export", Keys: []string{"e"}, Title: "Export the subnet as a GGUF file or as a recipe", Short: "export", Changes: true, When: none,
+		{ID: "library.export", Keys: []string{"e"}, Title: "Export the subnet as a GGUF file, a Hugging Face folder or a recipe", Short: "export", Changes: true, When: none,
 			Run: of(func(n explorer.Subnet) tea.Cmd { return subnets.Export(s.host, n.ID) })},
 		{ID: "library.mark", Keys: []string{"space"}, Title: "Mark the subnet, for comparisons and benchmarks", Short: "mark", When: none,
 			Run: of(func(n explorer.Subnet) tea.Cmd {

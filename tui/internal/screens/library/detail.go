@@ -49,9 +49,9 @@ func (s *Screen) subnetRows(t *theme.Theme, n explorer.Subnet, w, h int) []strin
 		if i == 3 {
 			break
 		}
-		v := text.Perplexity(k.Perplexity)
+		v := text.Perplexity(k.Perplexity) + " ppl"
 		if r := k.Relative(); r > 0 {
-			v += fmt.Sprintf(" (%.2f × dense)", r)
+			v = text.Relative(r) + " × dense, " + v
 		}
 		full := v
 		c := k.Conditions
@@ -61,7 +61,7 @@ func (s *Screen) subnetRows(t *theme.Theme, n explorer.Subnet, w, h int) []strin
 		on := fmt.Sprintf(" on %s tokens of %s", format.Count(float64(c.Tokens)), baseName(c.Text.Path))
 		label := ""
 		if i == 0 {
-			label = "ppl"
+			label = "quality"
 		}
 		add(label, full+on+", "+c.Type, full+on, v+on, v)
 		if d := k.Distance; d != nil {
@@ -73,9 +73,19 @@ func (s *Screen) subnetRows(t *theme.Theme, n explorer.Subnet, w, h int) []strin
 	}
 	if len(n.Measurements) == 0 {
 		key := s.host.Key("library.measure")
-		add("ppl", "not measured: "+key+" measures it", "none yet: "+key+" measures it")
+		add("quality", "not measured: "+key+" measures it", "none yet: "+key+" measures it")
 	}
 	add("held-out", heldOut(n)...)
+	switch other, ok := snap.Refitted(n); {
+	case n.Method.Kept != "":
+		rows = append(rows, widget.Line(w).Col(t.Dim, "weights", widget.FactLabel).Put(t.Bad, n.Method.Kept+": a re-fit was worse").String())
+	case n.Refit != "":
+		add("weights", "re-fitted")
+	case ok:
+		add("weights", "not re-fitted; "+text.Line(other.Name)+" has the same masks, re-fitted", "not re-fitted; "+text.Line(other.Name)+" is", "not re-fitted")
+	default:
+		add("weights", "not re-fitted")
+	}
 	add("method", subnets.MethodName(n.Method))
 	if n.Method.Windows > 0 {
 		windows := fmt.Sprintf("%d × %d tokens", n.Method.Windows, n.Method.Seq)
@@ -102,9 +112,15 @@ func heldOut(n explorer.Subnet) []string {
 	if k.Perplexity <= 0 {
 		return nil
 	}
-	after, before := text.Perplexity(k.Perplexity), ""
+	after, before := text.Perplexity(k.Perplexity)+" ppl", ""
+	if r := k.Relative(); r > 0 {
+		after = text.Relative(r) + " × dense, " + after
+	}
 	if k.Unfitted > 0 && k.Unfitted != k.Perplexity {
 		before = ", " + text.Perplexity(k.Unfitted) + " before re-fitting"
+	}
+	if k.Rejected > 0 {
+		before = ", " + text.Perplexity(k.Rejected) + " with the re-fit"
 	}
 	on := fmt.Sprintf(" on %d tokens", explorer.HeldOutTokens)
 	return []string{after + before + "," + on + " of " + baseName(n.Method.Text.Path), after + before + "," + on, after + on, after}

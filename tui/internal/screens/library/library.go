@@ -38,9 +38,9 @@ const (
 	colOrigin
 	colShare
 	colBytes
-	colPerplexity
 	colRelative
-	colHeldOut
+	colPerplexity
+	colWeights
 	colSpeed
 	colDate
 	libraryColumns
@@ -64,8 +64,8 @@ func (s *Screen) cost(masks subnet.Masks) subnets.Cost {
 	return s.costs.Of(masks, &s.snap().Model)
 }
 
-// A libraryRow is a subnet with the numbers it is compared by. Perplexities are those of the newest measurement, so rows may
-// differ in their conditions, which the detail shows.
+// A libraryRow is a subnet with the numbers it is compared by. Rows may differ in the
+// text of their figure, which the detail shows.
 type libraryRow struct {
 	explorer.Subnet
 	perplexity, relative, speed float64
@@ -76,9 +76,8 @@ func (s *Screen) rows(snap *explorer.Snapshot) []libraryRow {
 	out := make([]libraryRow, len(snap.Subnets))
 	for i, n := range snap.Subnets {
 		out[i] = libraryRow{Subnet: n, speed: speedOf(snap, n.ID)}
-		if k := subnets.Newest(n); k != nil {
-			out[i].perplexity, out[i].relative = k.Perplexity, k.Relative()
-		}
+		f := n.Figure()
+		out[i].perplexity, out[i].relative = f.Perplexity, f.Relative
 	}
 	known := func(a, b float64) (c int, both bool) { // subnets without a measurement come last in both directions
 		if (a > 0) != (b > 0) {
@@ -101,8 +100,8 @@ func (s *Screen) rows(snap *explorer.Snapshot) []libraryRow {
 			c, both = known(a.perplexity, b.perplexity)
 		case colRelative:
 			c, both = known(a.relative, b.relative)
-		case colHeldOut:
-			c, both = known(a.HeldOut.Perplexity, b.HeldOut.Perplexity)
+		case colWeights:
+			c = cmp.Compare(weights(a.Subnet), weights(b.Subnet))
 		case colSpeed:
 			c, both = known(a.speed, b.speed)
 		case colDate:
@@ -114,6 +113,14 @@ func (s *Screen) rows(snap *explorer.Snapshot) []libraryRow {
 		return c
 	})
 	return out
+}
+
+// weights describes the weights of a subnet.
+func weights(n explorer.Subnet) string {
+	if n.Refit != "" {
+		return "re-fitted"
+	}
+	return "original"
 }
 
 // speedOf returns the generation speed of a subnet in the newest benchmark that has it, at its smallest depth; 0 if none.
@@ -195,8 +202,12 @@ func (s *Screen) Announce(j explorer.Job) string {
 	case explorer.JobImport:
 		return subnets.Name(snap, j.Result) + " is in the library"
 	case explorer.JobMeasure:
-		if n, ok := snap.Subnet(j.Result); ok && subnets.Newest(n) != nil {
-			return "the perplexity of " + subnets.Name(snap, j.Result) + " is " + text.Perplexity(subnets.Newest(n).Perplexity)
+		if n, ok := snap.Subnet(j.Result); ok && len(n.Measurements) > 0 {
+			out := "the perplexity of " + subnets.Name(snap, j.Result) + " is "
+			if r := n.Measurements[0].Relative(); r > 0 {
+				return out + text.Relative(r) + " × dense (" + text.Perplexity(n.Measurements[0].Perplexity) + ")"
+			}
+			return out + text.Perplexity(n.Measurements[0].Perplexity)
 		}
 	default: // nothing for the others
 	}
@@ -322,7 +333,7 @@ func (s *Screen) drawTable(t *theme.Theme, w, h int) []string {
 	key := s.host.Key
 	columns := []widget.Column{
 		colName: {Title: "name", W: 14, Grow: true}, colOrigin: {Title: "origin", W: 9, Rank: 4}, colShare: {Title: "ratio", W: 6, Right: true}, colBytes: {Title: "bytes", W: 8, Right: true, Rank: 1},
-		colPerplexity: {Title: "ppl", W: 6, Right: true}, colRelative: {Title: "× dense", W: 7, Right: true, Rank: 3}, colHeldOut: {Title: "held-out", W: 9, Right: true, Rank: 5},
+		colRelative: {Title: "× dense", W: 7, Right: true}, colPerplexity: {Title: "ppl", W: 6, Right: true, Rank: 3}, colWeights: {Title: "weights", W: 9, Rank: 5},
 		colSpeed: {Title: "tok/s", W: 6, Right: true, Rank: 2}, colDate: {Title: "made", W: 12, Rank: 6},
 	}
 	arrow := t.Glyph.Up
@@ -354,12 +365,9 @@ func (s *Screen) drawTable(t *theme.Theme, w, h int) []string {
 			case colPerplexity:
 				return text.Perplexity(r.perplexity), t.Text
 			case colRelative:
-				if r.relative == 0 {
-					return text.None, t.Dim
-				}
-				return fmt.Sprintf("%.2f", r.relative), t.Text
-			case colHeldOut:
-				return text.Perplexity(r.HeldOut.Perplexity), t.Dim
+				return text.Relative(r.relative), t.Strong
+			case colWeights:
+				return weights(r.Subnet), t.Dim
 			case colSpeed:
 				if r.speed == 0 {
 					return text.None, t.Dim

@@ -280,9 +280,9 @@ func (s *Screen) quality(t *theme.Theme, w int) []widget.Segment {
 	case ahead:
 		out = append(out, widget.Segment{Style: t.Dim, Text: "estimating"})
 	case e.Valid:
-		est := "est. loss " + text.Signed(e.Loss, 3)
-		if e.Perplexity > 0 {
-			est = "est. " + text.Perplexity(e.Perplexity) + " ppl"
+		est := "est. " + text.Relative(math.Exp(e.Loss)) + " × dense"
+		if e.Perplexity > 0 && !narrow {
+			est += ", " + text.Perplexity(e.Perplexity) + " ppl"
 		}
 		out = append(out, widget.Segment{Style: t.Strong, Text: est + accuracy(t, e, narrow)})
 	default:
@@ -292,17 +292,25 @@ func (s *Screen) quality(t *theme.Theme, w int) []widget.Segment {
 	case d.Measuring:
 		out = append(out, widget.Segment{Style: t.Pending, Text: "measuring the true perplexity"})
 	case k != nil && d.MeasuredVersion == d.Version && !ahead:
-		truth := t.Glyph.Check + " true " + text.Perplexity(k.Perplexity)
+		truth := t.Glyph.Check + " true " + relative(k)
 		if !narrow {
 			truth += fmt.Sprintf(", %s tokens, %s", format.Count(float64(k.Conditions.Tokens)), k.At.Local().Format("15:04"))
 		}
 		out = append(out, widget.Segment{Style: t.Good, Text: truth})
 	case k != nil:
-		out = append(out, widget.Segment{Style: t.Dim, Text: "true " + text.Perplexity(k.Perplexity) + " before the last edit"})
+		out = append(out, widget.Segment{Style: t.Dim, Text: "true " + relative(k) + " before the last edit"})
 	default:
 		out = append(out, widget.Segment{Style: t.Dim, Text: s.host.Key("masks.measure") + " measures it"})
 	}
 	return out
+}
+
+// relative is the measured perplexity relative to the dense model's, or alone where that is not known.
+func relative(k *explorer.Measurement) string {
+	if r := k.Relative(); r > 0 {
+		return text.Relative(r) + " × dense, " + text.Perplexity(k.Perplexity) + " ppl"
+	}
+	return text.Perplexity(k.Perplexity) + " ppl"
 }
 
 // accuracy describes the typical error of estimates of this kind. Before one was compared with a measurement it is that

@@ -81,7 +81,7 @@ func (s *Screen) Actions() []*action.Action {
 				return s.host.Ask(screen.Benchmark{Subnets: []explorer.SubnetID{id}})
 			})},
 		{ID: "reform.edit", Keys: []string{"m"}, Title: "Edit the masks of the result", Short: "masks", Changes: true, When: noResult, Run: result(func(id explorer.SubnetID) tea.Cmd { return s.host.Ask(screen.EditMasks{Subnet: id}) })},
-		{ID: "reform.export", Keys: []string{"e"}, Title: "Export the result as a GGUF file or as a recipe", Short: "export", Changes: true, When: noResult, Run: result(func(id explorer.SubnetID) tea.Cmd { return subnets.Export(s.host, id) })},
+		{ID: "reform.export", Keys: []string{"e"}, Title: "Export the result as a GGUF file, a Hugging Face folder or a recipe", Short: "export", Changes: true, When: noResult, Run: result(func(id explorer.SubnetID) tea.Cmd { return subnets.Export(s.host, id) })},
 		{ID: "reform.down", Keys: []string{"down", "j"}, Title: "Next layer", Run: func() tea.Cmd { return s.scroll(1) }},
 		{ID: "reform.up", Keys: []string{"up", "k"}, Title: "Previous layer", Run: func() tea.Cmd { return s.scroll(-1) }},
 		{ID: "reform.pagedown", Keys: []string{"pgdown"}, Title: "Ten layers down", Run: func() tea.Cmd { return s.scroll(10) }},
@@ -177,8 +177,11 @@ func (s *Screen) Announce(j explorer.Job) string {
 	out := subnets.Name(snap, j.Result) + " is made"
 	if n, ok := snap.Subnet(j.Result); ok {
 		out += fmt.Sprintf(": ratio %.3f", n.Size.Ratio)
-		if snap.Reform.Result == j.Result && snap.Reform.After > 0 {
-			out += ", held-out ppl " + text.Perplexity(snap.Reform.After)
+		if f := n.Figure(); f.Relative > 0 {
+			out += ", " + text.Relative(f.Relative) + " × dense"
+		}
+		if n.Method.Kept != "" {
+			out += "; the re-fit made it worse, so its " + n.Method.Kept + " weights are kept"
 		}
 	}
 	return out + "; " + s.host.Key("reform.chat") + " on Reform chats with it"
@@ -307,15 +310,9 @@ func (s *Screen) drawSetting(t *theme.Theme, w, h int, elapsed int64) []string {
 			if h >= 9 {
 				rows = append(rows, paint.Blank(w), widget.Line(w).Put(t.Title, "last").String())
 			}
-			if rf.Before > 0 && rf.After > 0 {
-				r := widget.Line(w).Col(t.Dim, "held-out", widget.FactLabel).Put(t.Text, "ppl "+text.Perplexity(rf.Before)+" "+t.Glyph.Right+" ").Put(t.Good, text.Perplexity(rf.After))
-				if rf.Method.Seconds > 0 {
-					r.Put(t.Dim, ", "+text.Short(text.Seconds(rf.Method.Seconds)))
-				}
-				rows = append(rows, r.String())
-			}
+			rows = append(rows, outcome(t, rf, w)...)
 			if g := rf.General; g.Dense > 0 && g.After > 0 {
-				both := fmt.Sprintf("ppl %s, dense %s", text.Perplexity(g.After), text.Perplexity(g.Dense))
+				both := fmt.Sprintf("%s × dense, %s ppl", text.Relative(g.After/g.Dense), text.Perplexity(g.After))
 				add("general", both+" on the default text", both)
 			}
 			if rf.Result != "" {
@@ -323,6 +320,9 @@ func (s *Screen) drawSetting(t *theme.Theme, w, h int, elapsed int64) []string {
 			}
 			if rf.Of != "" {
 				add("of", subnets.Name(snap, rf.Of))
+			}
+			if rf.Method.Seconds > 0 {
+				add("took", text.Short(text.Seconds(rf.Method.Seconds)))
 			}
 			short := rf.Method
 			short.Pull, short.Steps = false, 0
@@ -339,4 +339,29 @@ func (s *Screen) drawSetting(t *theme.Theme, w, h int, elapsed int64) []string {
 		}
 		return rows
 	})
+}
+
+// outcome describes the perplexity before and after the re-fit, relative to the dense model's on the same tokens. A re-fit
+// that made it worse is in red.
+func outcome(t *theme.Theme, rf explorer.Reform, w int) []string {
+	if rf.Before <= 0 || rf.After <= 0 {
+		return nil
+	}
+	after, style := rf.After, t.Good
+	if rf.Rejected > 0 {
+		after, style = rf.Rejected, t.Bad
+	}
+	number := text.Perplexity
+	unit := " ppl"
+	if rf.Dense > 0 {
+		number, unit = func(v float64) string { return text.Relative(v / rf.Dense) }, " × dense"
+	}
+	rows := []string{widget.Line(w).Col(t.Dim, "held-out", widget.FactLabel).Put(t.Text, number(rf.Before)+" "+t.Glyph.Right+" ").Put(style, number(after)+unit).String()}
+	if rf.Dense > 0 {
+		rows = append(rows, widget.Line(w).Col(t.Dim, "", widget.FactLabel).Put(t.Dim, "ppl "+text.Perplexity(rf.Before)+" "+t.Glyph.Right+" "+text.Perplexity(after)).String())
+	}
+	if rf.Rejected > 0 {
+		rows = append(rows, widget.Line(w).Put(t.Bad, "Worse: the "+rf.Method.Kept+" weights are kept").String())
+	}
+	return rows
 }

@@ -143,13 +143,12 @@ func (s *Screen) toggle() tea.Cmd {
 	return s.host.Do(explorer.PauseJob{Job: j.ID}, nil)
 }
 
-// adopt adds the selected candidate to the library, unless it is there already, and then runs a function on it.
+// adopt adds the selected candidate to the library, unless it is there already, and then runs a function on it: the one with
+// re-fitted weights, where there is one.
 func (s *Screen) adopt(then func(id explorer.SubnetID) tea.Cmd) tea.Cmd {
 	c, _ := s.selected(s.snap())
-	for _, n := range s.snap().Subnets {
-		if n.Origin == explorer.Searched && c.Masks.Layers() > 0 && n.Masks.Layers() == c.Masks.Layers() && n.Masks.Equal(c.Masks) {
-			return then(n.ID)
-		}
+	if n, ok := s.snap().Kept(c); ok {
+		return then(n.ID)
 	}
 	return s.host.Do(explorer.Adopt{Candidate: c.ID}, func(r explorer.Receipt) tea.Cmd {
 		return s.host.AfterJob(r.Job, func(j explorer.Job) tea.Cmd { return then(j.Result) })

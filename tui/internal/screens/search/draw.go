@@ -45,9 +45,15 @@ func (s *Screen) plot(t *theme.Theme, snap *explorer.Snapshot) chart.Plot {
 	label := fitnessName(sr)
 	if showsPerplexity(sr) {
 		label = "ppl"
+		if sr.DensePerplexity > 0 {
+			label = "ppl, × dense"
+		}
 	}
 	y := chart.Axis{Log: s.logY, Label: label}
-	dense := sr.DensePerplexity
+	dense := 0.0
+	if sr.DensePerplexity > 0 {
+		dense = 1
+	}
 	if !showsPerplexity(sr) || squeezes(1, cloud, front) {
 		dense = 0
 	}
@@ -216,15 +222,20 @@ func (s *Screen) drawCandidate(t *theme.Theme, c explorer.Candidate, w, h int) [
 		segs = append(segs, widget.Segment{Style: style, Text: fmt.Sprintf(format, args...)})
 	}
 	if perplexity := c.Score.Perplexity(); perplexity > 0 {
-		add(t.Subnet.With(t.Strong), "%s ppl", text.Perplexity(perplexity))
 		if sr.DensePerplexity > 0 {
-			add(t.Text, "%.2f × dense", perplexity/sr.DensePerplexity)
+			add(t.Subnet.With(t.Strong), "%s × dense", text.Relative(perplexity/sr.DensePerplexity))
+			add(t.Text, "%s ppl", text.Perplexity(perplexity))
+		} else {
+			add(t.Subnet.With(t.Strong), "%s ppl", text.Perplexity(perplexity))
 		}
 	}
 	if c.Score.KL > 0 {
 		add(t.Text, "KL %.3g nats/token", c.Score.KL)
 	}
 	rows := widget.Flow(t, w, segs, 2)
+	if n, ok := snap.Kept(c); ok {
+		rows = append(rows, keptRow(t, n, w))
+	}
 	segs = nil
 	add(t.Text, "%.3f of block parameters", c.Ratio)
 	if c.Zeroed > 0 {
@@ -259,6 +270,21 @@ func (s *Screen) drawCandidate(t *theme.Theme, c explorer.Candidate, w, h int) [
 		rows = append(rows, subnets.Strips(t, c.Masks, w)...)
 	}
 	return rows
+}
+
+// keptRow describes the subnet of the library that was made from a candidate.
+func keptRow(t *theme.Theme, n explorer.Subnet, w int) string {
+	r := widget.Line(w)
+	figure := n.Figure()
+	switch {
+	case n.Refit == "":
+		r.Put(t.Warn, "not re-fitted")
+	case figure.Relative > 0:
+		r.Put(t.Good, "re-fitted "+text.Relative(figure.Relative)+" × dense")
+	default:
+		r.Put(t.Good, "re-fitted")
+	}
+	return r.Put(t.Dim, "  "+text.Line(n.Name)).String()
 }
 
 func (s *Screen) drawHistory(t *theme.Theme, snap *explorer.Snapshot, w, h int) []string {
@@ -336,19 +362,21 @@ func (s *Screen) drawPopulation(t *theme.Theme, snap *explorer.Snapshot, w, h in
 		title = "front"
 	}
 	focused := s.focus == partPopulation
+	list := s.list
+	list.At = s.cursor(rows)
 	tb := widget.Table{
 		Columns: []widget.Column{
-			{Title: "#", W: 5, Right: true}, {Title: "KL", W: 6, Right: true}, {Title: "ppl", W: 6, Right: true}, {Title: "ratio", W: 5, Right: true, Rank: 1},
+			{Title: "#", W: 5, Right: true}, {Title: "× dense", W: 7, Right: true}, {Title: "ppl", W: 6, Right: true}, {Title: "ratio", W: 5, Right: true, Rank: 1},
 			{Title: "bytes", W: 7, Right: true, Rank: 3}, {Title: "moves", W: 10, Grow: true, Rank: 4}, {Title: "tier", W: 4, Rank: 2},
 		},
-		N: len(rows), List: s.list, Focused: focused, Empty: "no candidate yet",
+		N: len(rows), List: list, Focused: focused, Empty: "no candidate yet",
 		Marked: func(i int) bool { return rows[i].ID == s.chosen },
-		Cell:   func(i, col int) (string, theme.Style) { return candidateCell(t, rows[i], col) },
+		Cell:   func(i, col int) (string, theme.Style) { return candidateCell(t, snap.Search, rows[i], col) },
 	}
 	return widget.Box(t, paint.Frame{Title: title, Focused: focused, Foot: widget.ScrollNote(s.list.Top, h-3, len(rows))}, w, h, func(w, h int) []string { return tb.Draw(t, w, h) })
 }
 
-func candidateCell(t *theme.Theme, c explorer.Candidate, col int) (string, theme.Style) {
+func candidateCell(t *theme.Theme, sr explorer.Search, c explorer.Candidate, col int) (string, theme.Style) {
 	style := t.Text
 	scoring := c.Tiers > 0 && c.Tier < c.Tiers
 	if scoring {
@@ -361,10 +389,10 @@ func candidateCell(t *theme.Theme, c explorer.Candidate, col int) (string, theme
 		}
 		return strconv.Itoa(c.ID), style
 	case 1:
-		if c.Score.KL <= 0 {
+		if sr.DensePerplexity <= 0 {
 			return text.None, t.Dim
 		}
-		return fmt.Sprintf("%.3f", c.Score.KL), style
+		return text.Relative(c.Score.Perplexity() / sr.DensePerplexity), style
 	case 2:
 		return text.Perplexity(c.Score.Perplexity()), style
 	case 3:

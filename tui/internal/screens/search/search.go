@@ -26,7 +26,7 @@ type Screen struct {
 	costs  subnets.Costs
 	host   screen.Host
 	focus  int // the pane that has the keys
-	chosen int // candidate under the cursor; 0 is the best one at the moment
+	chosen int // candidate under the cursor; 0 keeps the cursor on the best one
 	front  bool
 	list   widget.List
 	logY   bool
@@ -145,17 +145,19 @@ func (s *Screen) selected(snap *explorer.Snapshot) (c explorer.Candidate, ok boo
 
 // Follow keeps the cursor on its candidate while the population changes under it.
 func (s *Screen) Follow() {
-	if s.chosen == 0 {
-		return
-	}
-	rows := s.candidates(s.snap())
-	if i := slices.IndexFunc(rows, func(c explorer.Candidate) bool { return c.ID == s.chosen }); i >= 0 {
-		s.list.At = i
-		return
-	}
 	if c, ok := s.selected(s.snap()); !ok || c.ID != s.chosen {
-		s.chosen, s.list = 0, widget.List{}
+		s.chosen = 0
 	}
+	s.list.At = max(0, s.cursor(s.candidates(s.snap())))
+}
+
+// cursor returns the row of the selected candidate, -1 if it is not listed: what is highlighted is what keys act on.
+func (s *Screen) cursor(rows []explorer.Candidate) int {
+	selected, ok := s.selected(s.snap())
+	if !ok {
+		return -1
+	}
+	return slices.IndexFunc(rows, func(c explorer.Candidate) bool { return c.ID == selected.ID })
 }
 
 // Status returns live numbers for the footer.
@@ -183,6 +185,7 @@ func (s *Screen) running() bool {
 func (s *Screen) Back() (bool, tea.Cmd) {
 	if s.chosen != 0 {
 		s.chosen, s.list = 0, widget.List{}
+		s.Follow()
 		return true, nil
 	}
 	return false, nil
@@ -225,7 +228,7 @@ func (s *Screen) move(by int) tea.Cmd {
 	if len(rows) == 0 {
 		return nil
 	}
-	if s.chosen == 0 && s.list.At == 0 && by > 0 {
+	if s.cursor(rows) < 0 && by > 0 {
 		by-- // the first step makes the cursor visible
 	}
 	s.list.Move(by, len(rows))
@@ -311,6 +314,9 @@ func quality(sr explorer.Search, perplexity, fitness float64) float64 {
 	}
 	if perplexity <= 0 {
 		return math.NaN()
+	}
+	if sr.DensePerplexity > 0 {
+		return perplexity / sr.DensePerplexity
 	}
 	return perplexity
 }
