@@ -161,24 +161,24 @@ func TestVerifyWithoutSource(t *testing.T) {
 	}
 }
 
-func TestVerifyAsksForLogits(t *testing.T) {
+func TestVerifyAsksForDistributions(t *testing.T) {
 	f := gguftest.Open(t, gguftest.Tiny("llama"))
 	m := dropLayer(subnet.Dense(geometryOf(t, f)), 1)
 	out, _ := write(t, f, gguf.Subnet{Masks: m}, gguf.WriteOptions{})
 	broken := errors.New("no engine")
 	for _, test := range []struct {
-		difference float64
-		err        error
-		ok         bool
-	}{{0.01, nil, true}, {0.03, nil, false}, {math.NaN(), nil, false}, {0, broken, true}} {
-		v, err := gguf.Verify(context.Background(), out, gguf.VerifyOptions{Source: f, Tolerance: 0.02,
-			Logits: func(_ context.Context, masks subnet.Masks) (float64, string, error) {
+		outcome gguf.Outcome
+		err     error
+		ok      bool
+	}{{gguf.Passed, nil, true}, {gguf.Failed, nil, false}, {gguf.Skipped, nil, true}, {gguf.Passed, broken, true}} {
+		v, err := gguf.Verify(context.Background(), out, gguf.VerifyOptions{Source: f,
+			Distributions: func(_ context.Context, masks subnet.Masks) ([]gguf.Finding, error) {
 				if !masks.Equal(m) {
 					t.Error("other masks")
 				}
-				return test.difference, "log-probabilities of 8 tokens", test.err
+				return []gguf.Finding{{Check: "engine", Outcome: test.outcome, Detail: "8 tokens"}}, test.err
 			}})
-		if !errors.Is(err, test.err) || v.OK() != test.ok {
+		if !errors.Is(err, test.err) || v.OK() != test.ok || v.Findings[len(v.Findings)-1].Check != "engine" {
 			t.Errorf("%+v: %+v, error %v", test, v.Findings, err)
 		}
 	}
