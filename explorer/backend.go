@@ -6,6 +6,7 @@ import (
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search"
 )
 
 // A Backend opens models. It is the only way from the domain to what computes.
@@ -119,6 +120,9 @@ type Searcher interface {
 	// Assemble returns a candidate with its re-fitted weights, from what the search that found it keeps in dir, also while that
 	// search is paused at a gate. A search without re-fitted weights returns the masks alone.
 	Assemble(ctx context.Context, c Candidate, dir string) (gguf.Subnet, error)
+	// Prices returns what a target is measured by. For a target in time it measures, unless dir, the folder of searches, has the times of
+	// this machine: it then takes as long as a benchmark.
+	Prices(ctx context.Context, t search.Target, dir string, m Monitor) (search.Prices, error)
 }
 
 // Orders connects a running search with its viewers.

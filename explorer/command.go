@@ -5,6 +5,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer/draft"
 	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/search"
 )
 
 // Role is what an actor may do. The zero value may only look.
@@ -151,7 +152,7 @@ type (
 	// has its own settings: those that are zero are taken from it, and only the budget, Up and the target may differ.
 	StartSearch struct {
 		Strategy    string // "" is the default strategy
-		Target      float64
+		Target      search.Target
 		Budget      Budget
 		Calibration Calibration
 		Fitness     string
@@ -161,9 +162,9 @@ type (
 		Granularity int    `json:",omitempty"` // step of MLP widths; 0 is the strategy's own
 		Reform      ReformOptions
 		Resume      bool
-		// Retarget is the target to change to when the search is resumed; 0 keeps that of the checkpoint. It is set from
-		// Target, which remains the one that the search was started with.
-		Retarget float64 `json:",omitempty"`
+		// Retarget is the target to change to when the search is resumed; the zero value keeps that of the checkpoint. It is set
+		// from Target, which remains the one that the search was started with.
+		Retarget search.Target `json:",omitzero"`
 	}
 	// Export writes a subnet as a GGUF file, or as a folder of Hugging Face's transformers.
 	Export struct {
@@ -236,12 +237,14 @@ type (
 	// StopJob ends a job; a search keeps what it has found.
 	StopJob struct{ Job JobID }
 	// Retarget changes what the running search aims at.
-	Retarget struct{ Target float64 }
+	Retarget struct{ Target search.Target }
 	// Inject adds a subnet to the population of the running search.
 	Inject struct{ Subnet SubnetID }
-	// Adopt adds a candidate of the search to the library. Candidate 0 is the best so far.
+	// Adopt adds a candidate of the search to the library. Candidate 0 is the best so far or, with a target, the best of the front that
+	// meets it.
 	Adopt struct {
 		Candidate int
+		Target    search.Target
 		Name      string
 	}
 )

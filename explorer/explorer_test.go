@@ -10,6 +10,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search"
 )
 
 func TestEditUndoRedo(t *testing.T) {
@@ -64,11 +65,11 @@ func TestCommandsRefused(t *testing.T) {
 		"rename unknown":    {editor, explorer.RenameSubnet{Subnet: "s7", Name: "x"}, explorer.ErrNotFound},
 		"ratio 0":           {editor, explorer.Cut{}, explorer.ErrInvalid},
 		"ratio 1.1":         {editor, explorer.Cut{Target: 1.1}, explorer.ErrInvalid},
-		"target -1":         {editor, explorer.StartSearch{Target: -1}, explorer.ErrInvalid},
+		"target -1":         {editor, explorer.StartSearch{Target: search.Ratio(-1)}, explorer.ErrInvalid},
 		"window of 1":       {editor, explorer.Cut{Target: 0.5, Calibration: explorer.Calibration{Seq: 1}}, explorer.ErrInvalid},
 		"measure unknown":   {editor, explorer.Measure{Subnet: "s7"}, explorer.ErrNotFound},
 		"export nowhere":    {editor, explorer.Export{Subnet: explorer.DenseID}, explorer.ErrInvalid},
-		"no search":         {editor, explorer.Retarget{Target: 0.7}, explorer.ErrNotFound},
+		"no search":         {editor, explorer.Retarget{Target: search.Ratio(0.7)}, explorer.ErrNotFound},
 		"no candidate":      {editor, explorer.Adopt{}, explorer.ErrNotFound},
 		"no job":            {editor, explorer.StopJob{Job: "j9"}, explorer.ErrNotFound},
 		"chat of nobody":    {editor, explorer.OpenChat{}, explorer.ErrInvalid},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
+	"github.com/lathe-llm/lathe/search"
 )
 
 // TestFullDiskPausesASearch has the disk full while a search writes: the search waits with the error as the reason, shows it to other
@@ -28,7 +29,7 @@ func TestFullDiskPausesASearch(t *testing.T) {
 	for name, resume := range map[string]bool{"by itself": false, "resumed": true} {
 		t.Run(name, func(t *testing.T) {
 			full.Store(true)
-			id := start(t, e, explorer.StartSearch{Target: 0.8, Budget: explorer.Budget{Evaluations: 60}})
+			id := start(t, e, explorer.StartSearch{Target: search.Ratio(0.8), Budget: explorer.Budget{Evaluations: 60}})
 			s := explorertest.Until(t, e, "the pause", func(s *explorer.Snapshot) bool {
 				j, _ := s.Job(id)
 				return j.State == explorer.Paused
@@ -68,7 +69,7 @@ func TestFullDiskPausesASearch(t *testing.T) {
 		})
 	}
 	full.Store(true)
-	id := start(t, e, explorer.StartSearch{Target: 0.8, Budget: explorer.Budget{Evaluations: 60}})
+	id := start(t, e, explorer.StartSearch{Target: search.Ratio(0.8), Budget: explorer.Budget{Evaluations: 60}})
 	untilState(t, e, id, explorer.Paused)
 	command(t, e, explorer.StopJob{Job: id})
 	if j := explorertest.Ended(t, e, id); j.State == explorer.Done || j.Reason != "" {
@@ -91,7 +92,7 @@ func TestFullDiskKeepsWhatASearchFound(t *testing.T) {
 	})
 	v.close("candidates")
 	full.Store(true)
-	id := start(t, e, explorer.StartSearch{Target: 0.8, Budget: explorer.Budget{Evaluations: 40}})
+	id := start(t, e, explorer.StartSearch{Target: search.Ratio(0.8), Budget: explorer.Budget{Evaluations: 40}})
 	untilState(t, e, id, explorer.Paused)
 	full.Store(false)
 	explorertest.Until(t, e, "its start", func(s *explorer.Snapshot) bool { return s.Unfinished != nil })

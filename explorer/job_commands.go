@@ -72,13 +72,13 @@ func (c StartSearch) do(ctx context.Context, e *Exploration, a Actor) (Receipt, 
 		}
 	}
 	m := e.Snapshot().Model
-	if err := errors.Join(checkRatio("target", c.Target), checkCalibration(c.Calibration), checkGranularity(m.Geometry, c.Granularity), c.Reform.check(), c.Reform.checkBias(m.Arch), c.Reform.checkTarget(m.Geometry)); err != nil {
+	if err := errors.Join(checkTarget(cmp.Or(c.Retarget, c.Target)), checkCalibration(c.Calibration), checkGranularity(m.Geometry, c.Granularity), c.Reform.check(), c.Reform.checkBias(m.Arch), c.Reform.checkTarget(m.Geometry)); err != nil {
 		return Receipt{}, err
 	}
 	if err := c.checkSettings(); err != nil {
 		return Receipt{}, err
 	}
-	title := fmt.Sprintf("search at %.2f", cmp.Or(c.Retarget, c.Target))
+	title := "search at " + TargetName(cmp.Or(c.Retarget, c.Target))
 	return e.launch(a, jobs.Background, JobSearch, title, func(ctx context.Context, m *monitor) error { return e.search(ctx, a, c, m) })
 }
 

@@ -96,7 +96,7 @@ func TestSearchYieldsToWhoeverWaits(t *testing.T) {
 	b := explorertest.New()
 	b.Pace = v.pace
 	e := explorertest.Open(t, b, "")
-	searching := start(t, e, explorer.StartSearch{Target: 0.8, Budget: explorer.Budget{Evaluations: 1 << 20}})
+	searching := start(t, e, explorer.StartSearch{Target: search.Ratio(0.8), Budget: explorer.Budget{Evaluations: 1 << 20}})
 	explorertest.Until(t, e, "candidates", func(s *explorer.Snapshot) bool { return s.Search.Evaluated > 10 })
 
 	v.close("windows")
@@ -120,8 +120,10 @@ func TestSearchYieldsToWhoeverWaits(t *testing.T) {
 	command(t, e, explorer.ResumeJob{Job: searching})
 	untilState(t, e, searching, explorer.Running)
 
-	command(t, e, explorer.Retarget{Target: 0.7})
-	explorertest.Until(t, e, "the new target", func(s *explorer.Snapshot) bool { return s.Search.Target == 0.7 && s.Search.Best.Ratio < 0.72 })
+	command(t, e, explorer.Retarget{Target: search.Ratio(0.7)})
+	explorertest.Until(t, e, "the new target", func(s *explorer.Snapshot) bool {
+		return s.Search.Target == search.Ratio(0.7) && s.Search.Best.Ratio < 0.72
+	})
 	command(t, e, explorer.Inject{Subnet: explorer.DenseID})
 	explorertest.Until(t, e, "the injected one", func(s *explorer.Snapshot) bool {
 		for _, c := range s.Search.Population {
@@ -150,7 +152,7 @@ func TestStatisticsYieldToASearch(t *testing.T) {
 	v.close("layers")
 	statistics := start(t, e, explorer.GatherStatistics{})
 	untilState(t, e, statistics, explorer.Running)
-	search := start(t, e, explorer.StartSearch{Target: 0.8, Budget: explorer.Budget{Evaluations: 20}})
+	search := start(t, e, explorer.StartSearch{Target: search.Ratio(0.8), Budget: explorer.Budget{Evaluations: 20}})
 	v.open("layers") // it comes to its gate and lets the search in
 	untilState(t, e, statistics, explorer.Yielded)
 	v.open("candidates")
@@ -191,7 +193,7 @@ func TestDraftIsMeasuredByItself(t *testing.T) {
 func TestCloseStopsEverything(t *testing.T) {
 	b, dir := explorertest.New(), t.TempDir()
 	e := explorertest.Open(t, b, dir)
-	start(t, e, explorer.StartSearch{Target: 0.8, Budget: explorer.Budget{Evaluations: 1 << 30}})
+	start(t, e, explorer.StartSearch{Target: search.Ratio(0.8), Budget: explorer.Budget{Evaluations: 1 << 30}})
 	explorertest.Until(t, e, "candidates", func(s *explorer.Snapshot) bool { return s.Search.Evaluated > 3 })
 	if err := e.Close(); err != nil {
 		t.Fatal(err)

@@ -10,7 +10,7 @@ import (
 type Search struct {
 	Job             JobID
 	Strategy        string
-	Target          float64 // inheriting ratio over block parameters
+	Target          search.Target
 	Seed            uint64
 	Fitness         string // what is minimised: "kl", "perplexity"
 	Generation      int

@@ -28,7 +28,7 @@ func (c StartSearch) checkSettings() error {
 // resumed completes a search that is to be resumed with the settings of the last one, if there is one.
 func (s *Snapshot) resumed(c StartSearch) (StartSearch, error) {
 	var last StartSearch
-	target := 0.0 // at its end
+	var target search.Target // at its end
 	switch {
 	case s.Unfinished != nil:
 		last = s.Unfinished.Search
@@ -36,7 +36,7 @@ func (s *Snapshot) resumed(c StartSearch) (StartSearch, error) {
 		if c.Budget == (Budget{}) {
 			c.Budget = last.Budget
 		}
-		if c.Retarget == 0 {
+		if c.Retarget == (search.Target{}) {
 			c.Retarget = last.Retarget
 		}
 	case s.Ended != nil:
@@ -60,7 +60,7 @@ func (s *Snapshot) resumed(c StartSearch) (StartSearch, error) {
 			return c, fmt.Errorf("%w: the search to resume has the %s %q, not %q: leave it out, or start another search", ErrInvalid, setting.name, setting.own, setting.took)
 		}
 	}
-	if c.Target != 0 && c.Target != target {
+	if c.Target != (search.Target{}) && c.Target != target {
 		c.Retarget = c.Target
 	}
 	c.Strategy, c.Target, c.Fitness, c.Seed, c.Calibration = last.Strategy, last.Target, last.Fitness, last.Seed, last.Calibration
@@ -78,7 +78,7 @@ func (s *Snapshot) resumed(c StartSearch) (StartSearch, error) {
 func strategyName(s string) string { return cmp.Or(s, "ladder") }
 
 func (c Retarget) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
-	if err := checkRatio("target", c.Target); err != nil {
+	if err := checkTarget(c.Target); err != nil {
 		return Receipt{}, err
 	}
 	if err := e.order(c); err != nil {
@@ -106,13 +106,28 @@ func (c Inject) do(ctx context.Context, e *Exploration, _ Actor) (Receipt, error
 // do adds a candidate as it is now to the library; the job only fetches its re-fitted weights.
 func (c Adopt) do(_ context.Context, e *Exploration, a Actor) (Receipt, error) {
 	s := e.Snapshot()
+	target := cmp.Or(c.Target, s.Search.Target)
 	found, ok := s.Search.Candidate(c.Candidate)
+	title := fmt.Sprintf("adopt #%d", found.ID)
+	chosen := c.Candidate == 0 && c.Target != (search.Target{}) // from the front, by the job
+	if chosen {
+		if err := checkTarget(c.Target); err != nil {
+			return Receipt{}, err
+		}
+		title, ok = "adopt the best for "+target.Text(), len(s.Search.Front) > 0
+	}
 	if !ok {
 		return Receipt{}, fmt.Errorf("candidate %d: %w", c.Candidate, ErrNotFound)
 	}
-	method := Method{Preset: s.Search.Strategy, Target: s.Search.Target, Seed: s.Search.Seed}
-	job := Job{Author: a.Name, Kind: JobAdopt, Title: fmt.Sprintf("adopt #%d", found.ID)}
+	method := Method{Preset: s.Search.Strategy, Seed: s.Search.Seed}.AimedAt(target)
+	job := Job{Author: a.Name, Kind: JobAdopt, Title: title}
 	id, err := e.start(jobs.Foreground, job, func(ctx context.Context, m *monitor) error {
+		if chosen {
+			var err error
+			if found, err = e.bestOfFront(ctx, target, s.Search.Front, m); err != nil {
+				return err
+			}
+		}
 		subnet, err := e.model.Assemble(ctx, found, e.folder("search"))
 		if err != nil {
 			return err
@@ -150,6 +165,30 @@ func (s *Snapshot) Refitted(n Subnet) (Subnet, bool) {
 		return Subnet{}, false
 	}
 	return s.Subnets[i], true
+}
+
+// bestOfFront returns the best candidate of a front that is within a target.
+func (e *Exploration) bestOfFront(ctx context.Context, t search.Target, front []Candidate, m Monitor) (Candidate, error) {
+	prices, err := e.model.Prices(ctx, t, e.folder("search"), m)
+	if err != nil {
+		return Candidate{}, err
+	}
+	all := make([]search.Individual, len(front))
+	for i, c := range front {
+		all[i] = c.Individual
+	}
+	i, err := search.Best(all, t, prices)
+	if err != nil {
+		return Candidate{}, fmt.Errorf("%w: %w", ErrUnsupported, err)
+	}
+	return front[i], nil
+}
+
+func checkTarget(t search.Target) error {
+	if err := t.Check(); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return nil
 }
 
 // Candidate finds a candidate of the front or the population; 0 is the best.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lathe-llm/lathe/explorer/internal/jobs"
+	"github.com/lathe-llm/lathe/search"
 )
 
 // Unfinished is a search that has started and has neither ended by itself nor been stopped by a person: the one that runs
@@ -19,9 +20,9 @@ type Unfinished struct {
 // EndedSearch is a search that ended by itself or was stopped, and whose checkpoint is in the workspace: it can be resumed
 // with the same settings and a larger budget.
 type EndedSearch struct {
-	Search    StartSearch // as requested
-	Target    float64     // at its end, after any Retarget
-	Evaluated int         // candidates scored
+	Search    StartSearch   // as requested
+	Target    search.Target // at its end, after any Retarget
+	Evaluated int           // candidates scored
 	Elapsed   time.Duration
 	At        time.Time
 }
@@ -40,7 +41,7 @@ func (e *Exploration) ResumeSearch(ctx context.Context) error {
 		return nil
 	}
 	u := *s.Unfinished
-	u.Search.Resume, u.Search.Target = true, 0 // it has one
+	u.Search.Resume, u.Search.Target = true, search.Target{} // it has one
 	a := Actor{Name: u.Author, Role: RoleEditor}
 	r, err := e.Do(ctx, a, u.Search)
 	if err == nil && u.Paused {
@@ -106,7 +107,7 @@ func (e *Exploration) ended(c StartSearch, m *monitor) *EndedSearch {
 	if s.Job != m.id || s.Evaluated == 0 || e.folder("search") == "" {
 		return nil
 	}
-	c.Resume, c.Retarget = false, 0
+	c.Resume, c.Retarget = false, search.Target{}
 	return &EndedSearch{Search: c, Target: s.Target, Evaluated: s.Evaluated, Elapsed: s.Elapsed, At: e.now().UTC()}
 }
 

@@ -9,12 +9,13 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
+	"github.com/lathe-llm/lathe/search"
 )
 
 // TestInterruptedSearchGoesOn ends a process in several ways while a search is under way, and opens its workspace again.
 func TestInterruptedSearchGoesOn(t *testing.T) {
 	ed := explorer.Actor{Name: "ed", Role: explorer.RoleEditor}
-	asked := explorer.StartSearch{Target: 0.7, Seed: 3, Strategy: "ladder", Budget: explorer.Budget{Evaluations: 40}}
+	asked := explorer.StartSearch{Target: search.Ratio(0.7), Seed: 3, Strategy: "ladder", Budget: explorer.Budget{Evaluations: 40}}
 	broken := errors.New("broken")
 	for name, test := range map[string]struct {
 		during   func(t *testing.T, e *explorer.Exploration, v *valve, id explorer.JobID) // the end, else it is closed in the middle
@@ -88,7 +89,7 @@ func TestInterruptedSearchGoesOn(t *testing.T) {
 				t.Fatalf("under way: %+v, want %v", u, test.resumes)
 			}
 			ended := e.Snapshot().Ended
-			if (ended == nil) != test.resumes || ended != nil && (ended.Search != asked || ended.Target != 0.7 || ended.Evaluated == 0 || ended.At.IsZero()) {
+			if (ended == nil) != test.resumes || ended != nil && (ended.Search != asked || ended.Target != search.Ratio(0.7) || ended.Evaluated == 0 || ended.At.IsZero()) {
 				t.Errorf("to be taken up again: %+v", ended)
 			}
 			if err := e.ResumeSearch(t.Context()); err != nil {
@@ -142,7 +143,7 @@ func TestInterruptedSearchIsLeftToWhoHoldsTheWorkspace(t *testing.T) {
 	b.Pace = v.pace
 	folder := t.TempDir()
 	holder := explorertest.Open(t, b, folder)
-	id := start(t, holder, explorer.StartSearch{Target: 0.7})
+	id := start(t, holder, explorer.StartSearch{Target: search.Ratio(0.7)})
 	explorertest.Until(t, holder, "the record of it", func(s *explorer.Snapshot) bool { return s.Unfinished != nil })
 	other := explorertest.Open(t, explorertest.New(), folder)
 	if err := other.ResumeSearch(t.Context()); err != nil || len(other.Snapshot().Jobs) != 0 {
@@ -164,13 +165,13 @@ func TestEndedSearch(t *testing.T) {
 	}
 	folder := t.TempDir()
 	e := explorertest.Open(t, b, folder)
-	first := explorer.StartSearch{Target: 0.7, Seed: 3, Budget: explorer.Budget{Evaluations: 40}}
+	first := explorer.StartSearch{Target: search.Ratio(0.7), Seed: 3, Budget: explorer.Budget{Evaluations: 40}}
 	explorertest.Do(t, e, first)
 	if s := e.Snapshot(); s.Ended == nil || s.Ended.Search != first || s.Ended.Evaluated != s.Search.Evaluated {
 		t.Fatalf("after the first: %+v", s.Ended)
 	}
 	refuse = true
-	explorertest.Ended(t, e, start(t, e, explorer.StartSearch{Target: 0.6}))
+	explorertest.Ended(t, e, start(t, e, explorer.StartSearch{Target: search.Ratio(0.6)}))
 	if s := e.Snapshot(); s.Ended == nil || s.Ended.Search != first {
 		t.Errorf("after one that was refused: %+v", s.Ended)
 	}

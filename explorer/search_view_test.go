@@ -10,13 +10,14 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
+	"github.com/lathe-llm/lathe/search"
 )
 
 // TestSearchStaysVisible opens a workspace again after a search: its front and population are there, and can be adopted.
 func TestSearchStaysVisible(t *testing.T) {
 	folder := t.TempDir()
 	e := explorertest.Open(t, explorertest.New(), folder)
-	explorertest.Do(t, e, explorer.StartSearch{Target: 0.7, Seed: 3, Budget: explorer.Budget{Evaluations: 40}})
+	explorertest.Do(t, e, explorer.StartSearch{Target: search.Ratio(0.7), Seed: 3, Budget: explorer.Budget{Evaluations: 40}})
 	was := e.Snapshot().Search
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
@@ -24,7 +25,7 @@ func TestSearchStaysVisible(t *testing.T) {
 
 	e = explorertest.Open(t, explorertest.New(), folder)
 	is := e.Snapshot().Search
-	if is.Job != "" || is.Target != 0.7 || is.Seed != 3 || is.Evaluated != was.Evaluated || is.Generation != was.Generation || is.Best == nil || is.Best.ID != was.Best.ID {
+	if is.Job != "" || is.Target != search.Ratio(0.7) || is.Seed != 3 || is.Evaluated != was.Evaluated || is.Generation != was.Generation || is.Best == nil || is.Best.ID != was.Best.ID {
 		t.Errorf("it is shown as %d candidates in %d generations to %v", is.Evaluated, is.Generation, is.Target)
 	}
 	if len(is.Front) == 0 || len(is.Front) != len(was.Front) || len(is.Population) != len(was.Population) || !reflect.DeepEqual(is.Cloud, was.Cloud) || len(is.History) != len(was.History) {
@@ -81,14 +82,14 @@ func TestSearchStaysVisible(t *testing.T) {
 func TestResumedSearchHasItsOwnSettings(t *testing.T) {
 	e := explorertest.Open(t, explorertest.New(), t.TempDir())
 	asked := explorer.StartSearch{
-		Target: 0.9, Seed: 3, Strategy: "paper-laptop", Fitness: "kl", Set: "epochs=7", Budget: explorer.Budget{Evaluations: 40}, Calibration: explorer.Calibration{Windows: 6},
+		Target: search.Ratio(0.9), Seed: 3, Strategy: "paper-laptop", Fitness: "kl", Set: "epochs=7", Budget: explorer.Budget{Evaluations: 40}, Calibration: explorer.Calibration{Windows: 6},
 	}
 	explorertest.Do(t, e, asked)
 	more := explorer.Budget{Evaluations: 60}
 	explorertest.Do(t, e, explorer.StartSearch{Resume: true, Budget: more})
 	want := asked
 	want.Budget = more
-	if got := e.Snapshot().Ended; got == nil || got.Search != want || e.Snapshot().Search.Target != 0.9 {
+	if got := e.Snapshot().Ended; got == nil || got.Search != want || e.Snapshot().Search.Target != search.Ratio(0.9) {
 		t.Errorf("it was resumed as %+v", got)
 	}
 	for name, c := range map[string]explorer.StartSearch{
@@ -102,7 +103,7 @@ func TestResumedSearchHasItsOwnSettings(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	bad := explorer.StartSearch{Target: 0.8, Strategy: "paper", Set: "alpha=7"}
+	bad := explorer.StartSearch{Target: search.Ratio(0.8), Strategy: "paper", Set: "alpha=7"}
 	if _, err := e.Do(t.Context(), explorertest.Owner, bad); !errors.Is(err, explorer.ErrInvalid) || !strings.Contains(err.Error(), "alpha") {
 		t.Errorf("alpha=7: %v", err)
 	}

@@ -1,10 +1,12 @@
 package explorer
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/lathe-llm/lathe/infer/quality"
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search"
 )
 
 // SubnetID names a subnet within its workspace. [DenseID] is the model itself, [DraftID] the draft.
@@ -113,6 +115,7 @@ func (n Subnet) Figure() Figure {
 type Method struct {
 	Preset string  `json:"preset,omitempty"` // one-shot preset or search strategy
 	Target float64 `json:"target,omitempty"` // inheriting ratio asked for, over block parameters
+	Goal   string  `json:"goal,omitempty"`   // target of a search that was no ratio, as [search.ParseTarget] reads it
 	Reform string  `json:"reform,omitempty"` // "exact", "admm", "none"
 	// Attention is whether KV groups could be dropped too, and Granularity the step of MLP widths.
 	Attention   bool `json:"attention,omitempty"`
@@ -134,6 +137,35 @@ type Method struct {
 	Tokens  int64    `json:"tokens,omitempty"`  // tokens computed by the search that found it
 	Seconds float64  `json:"seconds,omitempty"` // wall time to make it
 	Backend string   `json:"backend,omitempty"` // what computed it
+}
+
+// AimedAt returns the method with the target of a search.
+func (m Method) AimedAt(t search.Target) Method {
+	m.Target, m.Goal = t.Share(), ""
+	if t.Measure != search.Params {
+		m.Goal = t.Text()
+	}
+	return m
+}
+
+// Aim returns the target that the subnet was made for, the zero value where there was none.
+func (m Method) Aim() search.Target {
+	if m.Goal == "" {
+		if m.Target == 0 {
+			return search.Target{}
+		}
+		return search.Ratio(m.Target)
+	}
+	t, _ := search.ParseTarget(m.Goal, "") // what aimedAt wrote
+	return t
+}
+
+// TargetName returns a target in few letters: 0.80, 80MB.
+func TargetName(t search.Target) string {
+	if t.Measure == search.Params {
+		return fmt.Sprintf("%.2f", t.Value)
+	}
+	return t.Text()
 }
 
 // TextRef names a text and pins its content.

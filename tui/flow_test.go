@@ -14,6 +14,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search"
 )
 
 // settle waits until the masks on the screen are those of the exploration.
@@ -353,7 +354,7 @@ func TestFirstSteps(t *testing.T) {
 func TestSearchIsTakenUpAgain(t *testing.T) {
 	b, folder := explorertest.New(), t.TempDir()
 	ex := explorertest.Open(t, b, folder)
-	asked := explorer.StartSearch{Target: 0.7, Seed: 5, Strategy: "random", Calibration: explorer.Calibration{Windows: 6}, Budget: explorer.Budget{Evaluations: 40}}
+	asked := explorer.StartSearch{Target: search.Ratio(0.7), Seed: 5, Strategy: "random", Calibration: explorer.Calibration{Windows: 6}, Budget: explorer.Budget{Evaluations: 40}}
 	explorertest.Do(t, ex, asked)
 	spent := ex.Snapshot().Ended.Elapsed.Seconds()
 	if err := ex.Close(); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
+	"github.com/lathe-llm/lathe/search"
 )
 
 // TestSearchShowsWhyItIsPaused has the disk full during a search, and resumes it by its key.
@@ -25,7 +26,7 @@ func TestSearchShowsWhyItIsPaused(t *testing.T) {
 		return nil
 	}
 	l.press("1")
-	if _, err := l.ex.Do(t.Context(), explorertest.Owner, explorer.StartSearch{Target: 0.8, Budget: explorer.Budget{Evaluations: 60}}); err != nil {
+	if _, err := l.ex.Do(t.Context(), explorertest.Owner, explorer.StartSearch{Target: search.Ratio(0.8), Budget: explorer.Budget{Evaluations: 60}}); err != nil {
 		t.Fatal(err)
 	}
 	l.sees("Paused: search: checkpoint")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/search"
 )
 
 // BenchmarkChatDuringSearch compares how fast the default model answers while a search is under way with how fast it answers
@@ -67,7 +68,7 @@ func BenchmarkChatDuringSearch(b *testing.B) {
 	for range alone {
 		idle += reply(explorer.Regenerate{Chat: chat}).TokensPerSecond / alone
 	}
-	job := do(explorer.StartSearch{Target: 0.8, Seed: 1, Calibration: explorer.Calibration{Windows: 4, Seq: 512}}).Job
+	job := do(explorer.StartSearch{Target: search.Ratio(0.8), Seed: 1, Calibration: explorer.Calibration{Windows: 4, Seq: 512}}).Job
 	n, seen := 0.0, 0
 	for b.Loop() {
 		until(func(s *explorer.Snapshot) bool { // it computes again

@@ -113,7 +113,7 @@ func (e *Engine) Open(ctx context.Context, path string) (explorer.Model, error) 
 	if family, _ := subnet.FamilyOf(info.Arch); !family.Runs {
 		info.NoRuntime = fmt.Sprintf("llama.cpp has no runtime for %s: such models can be searched, cut, re-fitted and scored, not run", strings.ToUpper(info.Arch))
 	}
-	return &model{engine: e, file: file, info: info, tokens: make(map[tokenKey][]int32)}, nil
+	return &model{engine: e, file: file, info: info, prices: prices{files: info.Files}, tokens: make(map[tokenKey][]int32)}, nil
 }
 
 // model is an opened model. What computes is loaded when it is first needed.
@@ -123,7 +123,8 @@ type model struct {
 	info   explorer.ModelInfo // but for Compute
 
 	loaded     lazy[loaded]
-	vocabulary lazy[*scratch.Folder]              // folder of the vocabulary's file, for a model without a runtime
+	vocabulary lazy[*scratch.Folder] // folder of the vocabulary's file, for a model without a runtime
+	prices     prices
 	statistics atomic.Pointer[oneshot.Statistics] // those gathered or recalled last; nil before
 
 	mu      sync.Mutex // guards what follows; never held over I/O or a call of the device

@@ -38,6 +38,7 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 			},
 		},
 		Source: pipeline.Source{
+			Prices:   func(ctx context.Context, t search.Target) (search.Prices, error) { return m.Prices(ctx, t, dir, mon) },
 			Geometry: m.geometry(), Identity: m.SHA256, Model: m.weights, Levels: m.keepLevels, Predict: m.predictor(),
 			Text: func(ctx context.Context, windows int, atMost bool) (pipeline.Text, error) {
 				c := r.Calibration
@@ -52,8 +53,10 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 			},
 		},
 		Monitor: mon, Dir: dir, Scratch: m.engine.options.Scratch,
-		Show:      func(s pipeline.View) { o.Publish(v.view(s)) },
-		Command:   func(j *search.Job) { obey(j, o, mon) },
+		Show: func(s pipeline.View) { o.Publish(v.view(s)) },
+		Command: func(ctx context.Context, j *search.Job, hold func(context.Context) (func(), error)) {
+			m.obey(ctx, j, o, dir, hold, mon)
+		},
 		Refitting: func(e oneshot.Event) { report(mon, e) },
 	})
 	if refused := (*pipeline.RequestError)(nil); errors.As(err, &refused) {
@@ -63,9 +66,9 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 		return explorer.Made{}, translate(err)
 	}
 	made := explorer.Made{Subnet: found.Subnet, Method: explorer.Method{
-		Preset: found.Strategy, Target: found.Target, Seed: r.Seed, Text: text.ref, Windows: found.Windows, Seq: found.Seq,
+		Preset: found.Strategy, Seed: r.Seed, Text: text.ref, Windows: found.Windows, Seq: found.Seq,
 		Backend: m.Info().Compute,
-	}}
+	}.AimedAt(found.Target)}
 	if err != nil || found.Report == nil {
 		return made, translate(err)
 	}
@@ -86,13 +89,16 @@ func (m *model) keepLevels(s *levels.Store) error {
 	return nil
 }
 
-// obey carries out what the search was ordered.
-func obey(job *search.Job, o explorer.Orders, mon explorer.Monitor) {
+// obey carries out what the search was ordered. Where a new target needs times, the search is held while they are measured.
+func (m *model) obey(ctx context.Context, job *search.Job, o explorer.Orders, dir string, hold func(context.Context) (func(), error), mon explorer.Monitor) {
 	for order, ok := o.Next(); ok; order, ok = o.Next() {
 		var err error
 		switch order := order.(type) {
 		case explorer.Retarget:
-			err = job.Retarget(search.Ratio(order.Target))
+			err = m.timesFor(ctx, order.Target, dir, hold, mon)
+			if err == nil {
+				err = job.Retarget(order.Target)
+			}
 		case explorer.Injection:
 			err = job.Inject(order.Subnet.Masks, order.Name)
 		}
@@ -101,6 +107,26 @@ func obey(job *search.Job, o explorer.Orders, mon explorer.Monitor) {
 		}
 	}
 }
+
+// timesFor measures what a target needs while the search is held.
+func (m *model) timesFor(ctx context.Context, t search.Target, dir string, hold func(context.Context) (func(), error), mon explorer.Monitor) error {
+	if !t.Timed() || m.prices.timed(t.Type) != nil {
+		return nil
+	}
+	release, err := hold(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	_, err = m.Prices(ctx, t, dir, ungated{mon})
+	return err
+}
+
+// ungated is a monitor that does not wait at gates: the search waits there already.
+type ungated struct{ explorer.Monitor }
+
+// Gate returns ctx's error.
+func (ungated) Gate(ctx context.Context) error { return ctx.Err() }
 
 // Assemble implements [explorer.Searcher].
 func (m *model) Assemble(_ context.Context, c explorer.Candidate, dir string) (gguf.Subnet, error) {
@@ -140,7 +166,7 @@ type size struct {
 
 func (v *viewer) view(s pipeline.View) explorer.Search {
 	out := explorer.Search{
-		Strategy: s.Strategy, Target: s.Target.Value, Seed: s.Seed, Fitness: string(s.Fitness), Generation: s.State.Generation,
+		Strategy: s.Strategy, Target: s.Target, Seed: s.Seed, Fitness: string(s.Fitness), Generation: s.State.Generation,
 		Evaluated: s.Spent.Evaluations, Dropped: s.Spent.Dropped, Tokens: s.Spent.Tokens, PerMinute: s.CandidatesPerMinute,
 		DensePerplexity: s.DensePerplexity, Elapsed: s.Elapsed, Left: max(s.Left, 0), PrefixReuse: s.Reused,
 		Cloud: s.State.Points, History: s.State.History, Events: s.State.Events,

@@ -45,7 +45,7 @@ func (d *recorder) last() explorer.Search { return d.shown[len(d.shown)-1] }
 // asked returns a search that ends after so many candidates.
 func asked(strategy string, candidates int) explorer.StartSearch {
 	return explorer.StartSearch{
-		Strategy: strategy, Target: 0.8, Seed: 1, Budget: explorer.Budget{Evaluations: candidates},
+		Strategy: strategy, Target: search.Ratio(0.8), Seed: 1, Budget: explorer.Budget{Evaluations: candidates},
 		Calibration: explorer.Calibration{Windows: 4, Seq: 32},
 	}
 }
@@ -116,7 +116,7 @@ func TestSearchResumesOnlyItself(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := asked("", 30)
-	r.Target = 0.7
+	r.Target = search.Ratio(0.7)
 	interrupted, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := m.Search(interrupted, r, dir, &recorder{}, &quiet{}); !errors.Is(err, context.Canceled) {
@@ -158,14 +158,14 @@ func TestSearchTakesOrders(t *testing.T) {
 	l.Channels = subnet.Range(l.Channels.N(), 0, l.Channels.N()/2)
 	half = half.With(0, l)
 	d := &recorder{orders: []explorer.Order{
-		explorer.Retarget{Target: 0.7}, explorer.Retarget{Target: 1e-9},
+		explorer.Retarget{Target: search.Ratio(0.7)}, explorer.Retarget{Target: search.Ratio(1e-9)},
 		explorer.Injection{Name: "mine", Subnet: gguf.Subnet{Masks: half}},
 	}}
 	q := &quiet{}
 	if _, err := m.Search(t.Context(), asked("", 200), "", d, q); err != nil {
 		t.Fatal(err)
 	}
-	if s := d.last(); s.Target != 0.7 || s.Best.Ratio > 0.7 {
+	if s := d.last(); s.Target != search.Ratio(0.7) || s.Best.Ratio > 0.7 {
 		t.Errorf("target %v, best has %v", s.Target, s.Best.Ratio)
 	}
 	if len(q.notes) == 0 {
@@ -180,7 +180,7 @@ func TestSearchRefuses(t *testing.T) {
 		"strategy": func(r *explorer.StartSearch) { r.Strategy = "magic" },
 		"fitness":  func(r *explorer.StartSearch) { r.Fitness = "beauty" },
 		"up":       func(r *explorer.StartSearch) { r.Up = new(-1) },
-		"target":   func(r *explorer.StartSearch) { r.Target = 1e-9 },
+		"target":   func(r *explorer.StartSearch) { r.Target = search.Ratio(1e-9) },
 	} {
 		r := asked("", 10)
 		change(&r)
@@ -189,8 +189,8 @@ func TestSearchRefuses(t *testing.T) {
 		}
 	}
 	r := asked("", 10)
-	r.Target, r.Calibration.Text = 1e-9, filepath.Join(t.TempDir(), "none") // refused before the text is looked for
-	if _, err := m.Search(t.Context(), r, t.TempDir(), &recorder{}, &quiet{}); !errors.Is(err, search.ErrTarget) || !strings.Contains(err.Error(), "smallest") {
+	r.Target, r.Calibration.Text = search.Ratio(1e-9), filepath.Join(t.TempDir(), "none") // refused before the text is looked for
+	if _, err := m.Search(t.Context(), r, t.TempDir(), &recorder{}, &quiet{}); !errors.Is(err, search.ErrTarget) || !strings.Contains(err.Error(), "nearest possible") {
 		t.Errorf("an impossible target: %v", err)
 	}
 	r = asked("", 10)

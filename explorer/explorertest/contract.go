@@ -15,6 +15,7 @@ import (
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search"
 )
 
 // A Subject is a backend under [Contract].
@@ -259,7 +260,7 @@ func (c contract) files(t *testing.T) {
 }
 
 func (c contract) ask() explorer.StartSearch {
-	return explorer.StartSearch{Target: 0.8, Seed: 1, Budget: explorer.Budget{Evaluations: c.Evaluations}, Calibration: c.Calibration}
+	return explorer.StartSearch{Target: search.Ratio(0.8), Seed: 1, Budget: explorer.Budget{Evaluations: c.Evaluations}, Calibration: c.Calibration}
 }
 
 func (c contract) search(t *testing.T) {
@@ -305,15 +306,15 @@ func (c contract) search(t *testing.T) {
 }
 
 func (c contract) searchOrders(t *testing.T) {
-	o := &orders{given: []explorer.Order{explorer.Retarget{Target: 0.7}, explorer.Injection{Name: "by hand", Subnet: gguf.Subnet{Masks: c.without(0)}}}}
+	o := &orders{given: []explorer.Order{explorer.Retarget{Target: search.Ratio(0.7)}, explorer.Injection{Name: "by hand", Subnet: gguf.Subnet{Masks: c.without(0)}}}}
 	ask := c.ask()
 	ask.Budget.Evaluations *= 10 // candidates enough for the orders to come in between
 	made, err := c.m.Search(t.Context(), ask, "", o, watch(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if last := o.last(); last.Target != 0.7 || made.Method.Target != 0.7 || made.Subnet.Masks.Size().Ratio > 0.71 {
-		t.Errorf("target %g, ratio %g", last.Target, made.Subnet.Masks.Size().Ratio)
+	if last := o.last(); last.Target != search.Ratio(0.7) || made.Method.Target != 0.7 || made.Subnet.Masks.Size().Ratio > 0.71 {
+		t.Errorf("target %v, ratio %g", last.Target, made.Subnet.Masks.Size().Ratio)
 	}
 }
 
@@ -364,7 +365,7 @@ func (c contract) searchRefused(t *testing.T) {
 	for name, change := range map[string]func(*explorer.StartSearch){
 		"strategy": func(s *explorer.StartSearch) { s.Strategy = "none such" },
 		"fitness":  func(s *explorer.StartSearch) { s.Fitness = "none such" },
-		"target":   func(s *explorer.StartSearch) { s.Target = 1.5 },
+		"target":   func(s *explorer.StartSearch) { s.Target = search.Ratio(1.5) },
 	} {
 		ask := c.ask()
 		change(&ask)

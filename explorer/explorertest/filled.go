@@ -10,6 +10,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search"
 )
 
 // Owner is an actor who may do everything.
@@ -113,7 +114,7 @@ func Fill(t testing.TB, e *explorer.Exploration, b *Backend) {
 	tick()
 	Do(t, e, explorer.Measure{Subnet: cut, Seq: 2048, Windows: 4})
 	tick()
-	found := Do(t, e, explorer.StartSearch{Target: 0.8, Seed: 1}).Subnet
+	found := Do(t, e, explorer.StartSearch{Target: search.Ratio(0.8), Seed: 1}).Subnet
 	tick()
 	Do(t, e, explorer.RenameSubnet{Subnet: found, Name: "evening search"})
 	Do(t, e, explorer.Measure{Subnet: found, Seq: 2048, Windows: 4})

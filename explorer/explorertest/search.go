@@ -37,10 +37,10 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, _ string, o 
 		limit = evaluations
 	}
 	s := searching{
-		m: m, rng: rand.New(rand.NewPCG(r.Seed, 17)), target: r.Target, began: m.b.Clock.Now(),
+		m: m, rng: rand.New(rand.NewPCG(r.Seed, 17)), target: m.share(r.Target), began: m.b.Clock.Now(),
 		view: explorer.Search{Strategy: cmp.Or(r.Strategy, "ladder"), Target: r.Target, Seed: r.Seed, Fitness: cmp.Or(r.Fitness, "kl"), DensePerplexity: math.Exp(denseNLL)},
 	}
-	s.add(m.uniform(r.Target), 0, "start", search.Seeded)
+	s.add(m.uniform(s.target), 0, "start", search.Seeded)
 	for _, target := range []float64{0.5, 0.6, 0.7, 0.9, 1} {
 		s.add(m.uniform(target), 0, "start", search.Seeded)
 	}
@@ -74,10 +74,32 @@ func check(r explorer.StartSearch) error {
 	if _, err := search.New(r.Strategy); err != nil {
 		return fmt.Errorf("%w: %w", explorer.ErrInvalid, err)
 	}
-	if !(r.Target > 0 && r.Target <= 1) || !slices.Contains([]string{"", "kl", "perplexity"}, r.Fitness) {
-		return fmt.Errorf("%w: a search at %g by fitness %q", explorer.ErrInvalid, r.Target, r.Fitness)
+	if err := r.Target.Check(); err != nil || !slices.Contains([]string{"", "kl", "perplexity"}, r.Fitness) {
+		return fmt.Errorf("%w: a search at %v by fitness %q", explorer.ErrInvalid, r.Target, r.Fitness)
 	}
 	return nil
+}
+
+// Prices implements [explorer.Searcher].
+func (m *model) Prices(ctx context.Context, t search.Target, _ string, _ explorer.Monitor) (search.Prices, error) {
+	return prices{sizes{}}, ctx.Err()
+}
+
+// prices are those of fake files. A third of the time of a token does not depend on the masks.
+type prices struct{ sizes }
+
+func (p prices) Bytes(m subnet.Masks, typ string) (file, tensors int64, err error) {
+	size, err := p.Of(m, gguf.Refitted{}, typ)
+	return size.File, size.Tensors, err
+}
+
+func (prices) Seconds(m subnet.Masks, _ string) (float64, bool) {
+	return 0.01 * (1 + 2*m.Size().Ratio) / 3, true
+}
+
+// share is the ratio of the fake subnet for a target.
+func (m *model) share(t search.Target) float64 {
+	return (&search.Problem{Geometry: m.info.Geometry, Prices: prices{sizes{}}}).ShareOf(t)
 }
 
 // Assemble returns a candidate's masks; fake candidates have no weights.
@@ -99,9 +121,9 @@ type searching struct {
 func (s *searching) obey(order explorer.Order) {
 	switch order := order.(type) {
 	case explorer.Retarget:
-		s.target, s.view.Target, s.all = order.Target, order.Target, nil
-		s.event(fmt.Sprintf("target is now %.2f", order.Target))
-		s.add(s.m.uniform(order.Target), 0, "start", search.Seeded)
+		s.target, s.view.Target, s.all = s.m.share(order.Target), order.Target, nil
+		s.event("target is now " + explorer.TargetName(order.Target))
+		s.add(s.m.uniform(s.target), 0, "start", search.Seeded)
 	case explorer.Injection:
 		s.event(order.Name + " was added to the population")
 		s.add(order.Subnet.Masks, 0, "", search.ByHand)
@@ -194,6 +216,6 @@ func (s *searching) made() explorer.Made {
 	refit := make([]gguf.Refit, masks.Layers())
 	refit[0].BD = slices.Repeat([]float32{0.125}, masks.Geometry().Hidden)
 	return explorer.Made{Subnet: gguf.Subnet{Masks: masks, Refit: refit}, Before: math.Exp(denseNLL + 1.6*Loss(masks)), After: math.Exp(denseNLL + Loss(masks)), Dense: math.Exp(denseNLL), Method: explorer.Method{
-		Preset: s.view.Strategy, Target: s.target, Seed: s.view.Seed, Tokens: int64(s.evaluated) * 2048,
-	}}
+		Preset: s.view.Strategy, Seed: s.view.Seed, Tokens: int64(s.evaluated) * 2048,
+	}.AimedAt(s.view.Target)}
 }

@@ -32,7 +32,7 @@ func (c *clock) pause() (resume func()) {
 // gate blocks while the run is paused. The pause does not count as time of the run.
 func (r *run) gate(ctx context.Context) error {
 	defer r.clock.pause()()
-	return r.Monitor.Gate(ctx)
+	return r.hold.pass(func() error { return r.Monitor.Gate(ctx) })
 }
 
 // persist calls write, and again while the disk is full. The wait for room does not count as time of the run.

@@ -39,7 +39,7 @@ func (r *run) makeLevels(ctx context.Context) (*levels.Store, error) {
 		r.scratch, dir = temporary, temporary.Path()
 	}
 	options := levels.Options{
-		Granularity: r.Granularity, Middle: mlpRatio(r.Geometry, r.Target), Text: r.text.ID, Gate: r.gate, Persist: r.persist, Keep: r.Resume, Expect: expected,
+		Granularity: r.Granularity, Middle: mlpRatio(r.Geometry, r.share()), Text: r.text.ID, Gate: r.gate, Persist: r.persist, Keep: r.Resume, Expect: expected,
 		Progress: func(e levels.Event) {
 			r.Monitor.Progress(float64(e.Done), float64(e.Total), "modules", fmt.Sprintf("levels of layer %d %v", e.Layer, e.Module))
 		},
@@ -57,6 +57,22 @@ func (r *run) makeLevels(ctx context.Context) (*levels.Store, error) {
 	}
 	return store, r.Levels(store)
 }
+
+// share returns the ratio that levels are made for. It depends on no time that was measured, so that a search that is resumed
+// finds its levels.
+func (r *run) share() float64 {
+	switch r.Target.Measure {
+	case search.Latency:
+		return defaultShare
+	case search.Speed:
+		return r.Target.Value
+	default: // nothing for the others
+	}
+	return (&search.Problem{Geometry: r.Geometry, Prices: r.prices}).ShareOf(r.Target)
+}
+
+// defaultShare is the ratio that levels are made for where the target has none.
+const defaultShare = 0.8
 
 // mlpRatio returns the ratio that MLPs keep in a subnet of the given ratio whose attention is dense.
 func mlpRatio(g *subnet.Geometry, ratio float64) float64 {

@@ -22,8 +22,8 @@ import (
 
 // A Request describes a run.
 type Request struct {
-	Strategy string        // as in [search.New]; "" is ladder, or uniform where files of the model hold equal widths only
-	Target   float64       // inheriting ratio over the block parameters, in (0, 1]
+	Strategy string // as in [search.New]; "" is ladder, or uniform where files of the model hold equal widths only
+	Target   search.Target
 	Fitness  score.Fitness // "" is [score.KL], or [score.Perplexity] with the paper's strategies
 	Seed     uint64
 	// Set holds options of the strategy, as for [search.Set].
@@ -40,9 +40,9 @@ type Request struct {
 	Change func(reform.Recipe) (reform.Recipe, error)
 	// Resume continues from what an earlier run of the same request left in the folder.
 	Resume bool
-	// Retarget is the ratio to change to when the search is resumed, 0 for that of the checkpoint. Target remains what the
-	// levels were made for.
-	Retarget float64
+	// Retarget is the target to change to when the search is resumed, the zero value for that of the checkpoint. Target remains
+	// what the levels were made for.
+	Retarget search.Target
 }
 
 // A RequestError is a request that cannot be carried out.
@@ -76,6 +76,9 @@ type Source struct {
 	// Text returns so many windows of calibration text; as many as there are, up to that number, if atMost is set. 0 is the
 	// default number.
 	Text func(ctx context.Context, windows int, atMost bool) (Text, error)
+	// Prices returns what a target is measured by, and for a target in time measures it where that is necessary. What it returns for
+	// one target is valid for those before. Unlike the others it is called for each target. It may be nil where all targets are ratios.
+	Prices func(context.Context, search.Target) (search.Prices, error)
 	// Model loads the model.
 	Model func(context.Context) (*decoder.Model, error)
 	// Levels takes over the store of the levels, which the run reads until it ends. It must not close it before.
@@ -115,8 +118,9 @@ type Config struct {
 	Scratch string // folder for temporary files, "" for the system's
 	// Show, unless nil, is called when the search has changed, and once at its end.
 	Show func(View)
-	// Command, unless nil, is called several times a second while the search runs, and may command it.
-	Command func(*search.Job)
+	// Command, unless nil, is called several times a second while the search runs, and may command it. hold stops the search until release
+	// is called. ctx ends with the search.
+	Command func(ctx context.Context, job *search.Job, hold func(context.Context) (release func(), err error))
 	// Refitting, unless nil, is called after each module of the last re-fit.
 	Refitting func(oneshot.Event)
 	// Now is the clock, time.Now if nil.
@@ -127,9 +131,9 @@ type Config struct {
 type Result struct {
 	Subnet   gguf.Subnet
 	Strategy string
-	Target   float64 // at the end of the search
-	Windows  int     // of text for the last re-fit
-	Seq      int     // tokens per window
+	Target   search.Target // at the end of the search
+	Windows  int           // of text for the last re-fit
+	Seq      int           // tokens per window
 	// Recipe and Report are those of the last re-fit, nil where it did not take place.
 	Recipe *reform.Recipe
 	Report *reform.Report
@@ -140,7 +144,9 @@ type run struct {
 	Config
 	strategy search.Strategy
 	clock    clock
+	hold     hold
 	plan     Plan
+	prices   search.Prices // nil for ratios
 
 	text      Text
 	tuning    [][]int32 // windows that candidates are scored on
@@ -159,7 +165,7 @@ type run struct {
 func Run(ctx context.Context, c Config) (Result, error) {
 	r := &run{Config: c, clock: newClock(c.Now)}
 	defer r.close()
-	if err := r.check(); err != nil {
+	if err := r.check(ctx); err != nil {
 		return Result{}, err
 	}
 	if err := r.prepare(ctx); err != nil {
@@ -191,7 +197,7 @@ func Run(ctx context.Context, c Config) (Result, error) {
 }
 
 // check rejects what the strategy cannot work with or reach, before anything takes long.
-func (r *run) check() error {
+func (r *run) check(ctx context.Context) error {
 	r.useUniformIfRequired()
 	var err error
 	if r.strategy, err = search.New(r.Strategy); err != nil {
@@ -220,11 +226,37 @@ func (r *run) check() error {
 	if r.UpSteps != nil && *r.UpSteps < 0 {
 		return refused(fmt.Errorf("%d steps of re-fitting W_U", *r.UpSteps))
 	}
-	p := &search.Problem{Geometry: r.Geometry, Target: search.Ratio(r.Target)}
+	p := &search.Problem{Geometry: r.Geometry, Target: r.Target}
 	if r.strategy.UsesLevels() {
 		p.Levels = levels.Bare(p.Geometry, levels.Options{Granularity: r.Granularity})
 	}
-	return refused(r.strategy.Check(p, p.Target))
+	targets := []search.Target{r.Target}
+	if r.Resume && r.Dir != "" {
+		found, ok, err := search.CheckpointTarget(search.FileStore(r.checkpoint()))
+		if err == nil && ok { // a checkpoint that cannot be read is reported when the search resumes from it
+			targets = append(targets, found)
+		}
+	}
+	if r.Retarget != (search.Target{}) {
+		targets = append(targets, r.Retarget)
+	}
+	// Options are checked before a target in time is measured, which takes a while.
+	if err := r.strategy.Check(p, search.Ratio(1)); err != nil {
+		return refused(err)
+	}
+	for _, t := range targets {
+		if err := t.Check(); err != nil {
+			return refused(err)
+		}
+		if r.Prices == nil {
+			continue
+		}
+		if r.prices, err = r.Prices(ctx, t); err != nil {
+			return err
+		}
+	}
+	p.Prices = r.prices
+	return refused(r.strategy.Check(p, targets[len(targets)-1]))
 }
 
 // The strategies that a run chooses by itself.
@@ -289,7 +321,7 @@ func (r *run) job(ctx context.Context) (*search.Job, error) {
 	}
 	o := search.Options{
 		Strategy: r.strategy, Evaluator: r.eval, Resume: r.Resume, Budget: r.Budget, Gate: r.gate, Persist: r.persist, Now: r.Now,
-		Problem: search.Problem{Geometry: r.Geometry, Target: search.Ratio(r.Target), Seed: r.Seed},
+		Problem: search.Problem{Geometry: r.Geometry, Target: r.Target, Seed: r.Seed, Prices: r.prices},
 	}
 	var err error
 	if o.Problem.Model, err = r.Identity(ctx); err != nil {
@@ -306,8 +338,8 @@ func (r *run) job(ctx context.Context) (*search.Job, error) {
 		o.Store = search.FileStore(r.checkpoint())
 	}
 	job, err := search.NewJob(o)
-	if err == nil && r.Resume && r.Retarget > 0 && job.Snapshot().Target != search.Ratio(r.Retarget) {
-		err = job.Retarget(search.Ratio(r.Retarget))
+	if err == nil && r.Resume && r.Retarget != (search.Target{}) && job.Snapshot().Target != r.Retarget {
+		err = job.Retarget(r.Retarget)
 	}
 	if errors.Is(err, search.ErrTarget) || errors.Is(err, search.ErrConfig) {
 		err = refused(err)
@@ -338,7 +370,7 @@ func (r *run) subnet(c search.Candidate) (gguf.Subnet, error) {
 
 func (r *run) result(found search.Result) Result {
 	return Result{
-		Subnet: gguf.Subnet{Masks: found.Best.Masks}, Strategy: r.Strategy, Target: found.State.Target.Value,
+		Subnet: gguf.Subnet{Masks: found.Best.Masks}, Strategy: r.Strategy, Target: found.State.Target,
 		Windows: r.plan.Refit, Seq: len(r.text.Windows[0]),
 	}
 }

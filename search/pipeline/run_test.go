@@ -69,7 +69,7 @@ func newSet(t *testing.T, arch string) *set {
 func (s *set) config(dir string, candidates int) Config {
 	const available, byDefault, seq = 10, 4, 32
 	return Config{
-		Request: Request{Target: 0.8, Seed: 1, Budget: search.Budget{Evaluations: candidates}},
+		Request: Request{Target: search.Ratio(0.8), Seed: 1, Budget: search.Budget{Evaluations: candidates}},
 		Source: Source{
 			Geometry: s.model.Geometry(),
 			Identity: func(context.Context) (string, error) { return "tiny", nil },
@@ -119,7 +119,7 @@ func TestRun(t *testing.T) {
 		if err := got.Subnet.Masks.Validate(); err != nil || got.Subnet.Masks.Size().Ratio > 0.8 || got.Subnet.Refit == nil {
 			t.Errorf("%q: ratio %v, %v", strategy, got.Subnet.Masks.Size().Ratio, err)
 		}
-		if got.Report == nil || got.Recipe == nil || modules == 0 || got.Seq != 32 || got.Target != 0.8 {
+		if got.Report == nil || got.Recipe == nil || modules == 0 || got.Seq != 32 || got.Target != search.Ratio(0.8) {
 			t.Errorf("%q: %d windows of %d, target %v, %d modules reported", strategy, got.Windows, got.Seq, got.Target, modules)
 			continue
 		}
@@ -198,10 +198,12 @@ func TestRunResumesWithItsText(t *testing.T) {
 func TestRunRefuses(t *testing.T) {
 	s := newSet(t, "llama")
 	for name, change := range map[string]func(*Config){
-		"strategy": func(c *Config) { c.Strategy = "magic" },
-		"fitness":  func(c *Config) { c.Fitness = "beauty" },
-		"steps":    func(c *Config) { c.UpSteps = new(-1) },
-		"target":   func(c *Config) { c.Target = 1e-9 },
+		"strategy":       func(c *Config) { c.Strategy = "magic" },
+		"fitness":        func(c *Config) { c.Fitness = "beauty" },
+		"steps":          func(c *Config) { c.UpSteps = new(-1) },
+		"target":         func(c *Config) { c.Target = search.Ratio(1e-9) },
+		"no such target": func(c *Config) { c.Target = search.Target{Measure: "weight", Value: 1} },
+		"no prices":      func(c *Config) { c.Target = search.Target{Measure: search.Bytes, Value: 1e5} },
 	} {
 		c := s.config(t.TempDir(), 10)
 		change(&c)
@@ -230,7 +232,7 @@ func prepared(t *testing.T, c Config) *run {
 	t.Helper()
 	r := &run{Config: c, clock: newClock(c.Now)}
 	t.Cleanup(r.close)
-	if err := errors.Join(r.check(), r.prepare(t.Context())); err != nil {
+	if err := errors.Join(r.check(t.Context()), r.prepare(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	return r

@@ -21,6 +21,7 @@ const (
 // superviseJob shows the search while it runs, passes commands on and resumes it after errors, until stop is called.
 func (r *run) superviseJob(ctx context.Context, job *search.Job) (stop func()) {
 	done, ended := make(chan struct{}), make(chan struct{})
+	ctx, cancel := context.WithCancel(ctx)
 	go func() {
 		defer close(ended)
 		tick := time.NewTicker(pollEvery)
@@ -36,7 +37,7 @@ func (r *run) superviseJob(ctx context.Context, job *search.Job) (stop func()) {
 			case <-tick.C:
 			}
 			if r.Command != nil {
-				r.Command(job)
+				r.Command(ctx, job, r.hold.take)
 			}
 			s := job.Snapshot()
 			if s.Revision != shown {
@@ -58,6 +59,7 @@ func (r *run) superviseJob(ctx context.Context, job *search.Job) (stop func()) {
 	}()
 	return func() {
 		close(done)
+		cancel()
 		<-ended
 	}
 }

@@ -45,7 +45,8 @@ func (a *app) searchCommand() *cobra.Command {
 		"for each generation and one at the end. --resume continues the last search with its own settings,\n" +
 		"also after a crash; with another --target it continues from what it has found.\n\n" + strategiesHelp()
 	cmd.Example = "  lathe search model.gguf --target 0.8 --budget 20m\n  lathe search --target 0.6 --strategy paper --budget evals=2000 --json\n" +
-		"  lathe search --target 0.6 --strategy paper-laptop --set epochs=10,alpha=0.9,refit=exact"
+		"  lathe search --target 0.6 --strategy paper-laptop --set epochs=10,alpha=0.9,refit=exact\n" +
+		"  lathe search --target 80MB --type Q4_0\n  lathe search --target memory=512MB@4096\n  lathe search --target speed=1.5x"
 	cmd.AddCommand(a.foundCommands()...)
 	return cmd
 }
@@ -80,6 +81,7 @@ func (a *app) newSearchCommand(run func(context.Context, exploration, explorer.S
 	var (
 		c      explorer.StartSearch
 		budget string
+		target targetFlags
 	)
 	cmd := &cobra.Command{
 		Args: cobra.MaximumNArgs(1),
@@ -91,6 +93,9 @@ func (a *app) newSearchCommand(run func(context.Context, exploration, explorer.S
 			if c.Budget, err = parseBudget(budget); err != nil {
 				return usage(err)
 			}
+			if c.Target, err = target.target(); err != nil {
+				return err
+			}
 			return a.with(cmd.Context(), model, inWorkspace, func(e exploration) error {
 				if c.Resume {
 					c = resumed(cmd, e.Snapshot(), c)
@@ -100,7 +105,7 @@ func (a *app) newSearchCommand(run func(context.Context, exploration, explorer.S
 		},
 	}
 	flags := cmd.Flags()
-	flags.Float64Var(&c.Target, "target", 0.8, "ratio of the block parameters to keep, in (0, 1]")
+	target.add(flags, "0.8", "what to search for: "+targetUsage)
 	flags.StringVar(&c.Strategy, "strategy", "", "search strategy: "+strings.Join(search.Names(), ", ")+" (default ladder)")
 	flags.StringVar(&c.Set, "set", "", "settings of the strategy, as name=value,name=value")
 	flags.StringVar(&budget, "budget", "10m", "limit: a duration such as 20m, evals=N, tokens=N, or several separated by commas")
@@ -124,7 +129,7 @@ func resumed(cmd *cobra.Command, s *explorer.Snapshot, c explorer.StartSearch) e
 	}
 	flags := cmd.Flags()
 	if !flags.Changed("target") {
-		c.Target = 0
+		c.Target = search.Target{}
 	}
 	if !flags.Changed("seed") {
 		c.Seed = 0

@@ -34,22 +34,39 @@ func (a *app) foundCommands() []*cobra.Command {
 			})
 		},
 	}
-	var name string
+	var (
+		c      explorer.Adopt
+		target targetFlags
+	)
 	adopt := &cobra.Command{
-		Use: "adopt N [MODEL]", Short: "Add candidate N of the last search to the library", Args: cobra.RangeArgs(1, 2),
-		Long: "N is the number of a candidate of the front or the population, as `search front` lists them, or best.",
+		Use: "adopt [N] [MODEL]", Short: "Add candidate N of the last search to the library, or the best for a target", Args: cobra.RangeArgs(0, 2),
+		Long: "N is the number of a candidate of the front or the population, as `search front` lists them, or best. With --target instead of N\n" +
+			"the best candidate of the front that meets the target is added: one search serves targets of all kinds.",
+		Example: "  lathe search adopt 12\n  lathe search adopt --target 80MB\n  lathe search adopt --target speed=1.5x --type Q8_0",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id := 0
-			if args[0] != "best" {
-				var err error
-				if id, err = strconv.Atoi(args[0]); err != nil || id < 1 {
-					return usage(fmt.Errorf("%q is not the number of a candidate, nor best", args[0]))
-				}
+			var err error
+			if c.Target, err = target.target(); err != nil {
+				return err
 			}
-			return a.onSearch(cmd.Context(), args[1:], inWorkspace, func(e exploration) error { return a.adopt(cmd.Context(), e, id, name) })
+			c.Candidate = 0
+			if target.text == "" {
+				if len(args) == 0 {
+					return usage(errors.New("the number of a candidate, best or --target is missing"))
+				}
+				if args[0] != "best" {
+					if c.Candidate, err = strconv.Atoi(args[0]); err != nil || c.Candidate < 1 {
+						return usage(fmt.Errorf("%q is not the number of a candidate, nor best", args[0]))
+					}
+				}
+				args = args[1:]
+			} else if len(args) > 1 {
+				return usage(errors.New("either the number of a candidate or --target"))
+			}
+			return a.onSearch(cmd.Context(), args, inWorkspace, func(e exploration) error { return a.adopt(cmd.Context(), e, c) })
 		},
 	}
-	adopt.Flags().StringVar(&name, "name", "", "name in the workspace")
+	adopt.Flags().StringVar(&c.Name, "name", "", "name in the workspace")
+	target.add(adopt.Flags(), "", "add the best of the front for a target: "+targetUsage)
 	return []*cobra.Command{status, front, adopt}
 }
 
@@ -73,12 +90,12 @@ func (a *app) onSearch(ctx context.Context, args []string, k storage, use func(e
 
 // searchStatus is what `search status --json` writes.
 type searchStatus struct {
-	Strategy string  `json:"strategy"`
-	Target   float64 `json:"target"`
-	Seed     uint64  `json:"seed"`
-	Fitness  string  `json:"fitness"`
-	Seconds  float64 `json:"seconds"`
-	Dense    float64 `json:"dense_perplexity,omitempty"`
+	Strategy string       `json:"strategy"`
+	Target   targetResult `json:"target"`
+	Seed     uint64       `json:"seed"`
+	Fitness  string       `json:"fitness"`
+	Seconds  float64      `json:"seconds"`
+	Dense    float64      `json:"dense_perplexity,omitempty"`
 	searchLine
 	// Job is the search's job on a server, and Paused why the search is paused although nobody paused it, also one that another
 	// process runs.
@@ -91,7 +108,7 @@ type searchStatus struct {
 func newSearchStatus(s *explorer.Snapshot) searchStatus {
 	all := newStatus(s)
 	r := searchStatus{
-		Strategy: s.Search.Strategy, Target: s.Search.Target, Seed: s.Search.Seed, Fitness: s.Search.Fitness, Seconds: s.Search.Elapsed.Seconds(),
+		Strategy: s.Search.Strategy, Target: targetResult(s.Search.Target), Seed: s.Search.Seed, Fitness: s.Search.Fitness, Seconds: s.Search.Elapsed.Seconds(),
 		Dense: s.Search.DensePerplexity, searchLine: newSearchLine("state", s.Search), Unfinished: all.Unfinished, Ended: all.Ended,
 		Paused: all.Paused,
 	}
@@ -103,8 +120,8 @@ func newSearchStatus(s *explorer.Snapshot) searchStatus {
 
 func (r searchStatus) words(w io.Writer) {
 	if r.Evaluated > 0 {
-		fmt.Fprintf(w, "%s at %.2f: generation %d, %d candidates, best fitness %.4f at share %.3f, %d on the front\n",
-			r.Strategy, r.Target, r.Generation, r.Evaluated, r.Best, r.Share, r.Front)
+		fmt.Fprintf(w, "%s at %s: generation %d, %d candidates, best fitness %.4f at share %.3f, %d on the front\n",
+			r.Strategy, r.Target.name(), r.Generation, r.Evaluated, r.Best, r.Share, r.Front)
 	}
 	switch {
 	case r.Paused != "":
@@ -113,17 +130,17 @@ func (r searchStatus) words(w io.Writer) {
 		fmt.Fprintf(w, "%s, %.0f %%\n", r.Job.State, 100*r.Job.Fraction)
 	}
 	if u := r.Unfinished; u != nil {
-		fmt.Fprintf(w, "unfinished: a search at %.2f, started by %s; --resume continues it\n", u.Target, u.Author)
+		fmt.Fprintf(w, "unfinished: a search at %s, started by %s; --resume continues it\n", u.Target.name(), u.Author)
 	}
 	if e := r.Ended; e != nil {
-		fmt.Fprintf(w, "ended at %.2f after %d candidates; --resume continues it\n", e.Target, e.Evaluated)
+		fmt.Fprintf(w, "ended at %s after %d candidates; --resume continues it\n", e.Target.name(), e.Evaluated)
 	}
 }
 
 // frontResult is what `search front --json` writes.
 type frontResult struct {
 	Strategy   string        `json:"strategy"`
-	Target     float64       `json:"target"`
+	Target     targetResult  `json:"target"`
 	Fitness    string        `json:"fitness"`
 	Dense      float64       `json:"dense_perplexity,omitempty"`
 	Candidates []foundSubnet `json:"candidates"` // smallest first
@@ -143,7 +160,7 @@ type foundSubnet struct {
 }
 
 func newFront(s explorer.Search) frontResult {
-	r := frontResult{Strategy: s.Strategy, Target: s.Target, Fitness: s.Fitness, Dense: s.DensePerplexity, Candidates: []foundSubnet{}}
+	r := frontResult{Strategy: s.Strategy, Target: targetResult(s.Target), Fitness: s.Fitness, Dense: s.DensePerplexity, Candidates: []foundSubnet{}}
 	for _, c := range s.Front {
 		r.Candidates = append(r.Candidates, foundSubnet{
 			c.ID, c.Ratio, c.Zeroed, c.Bytes, c.Score.Fitness, c.Score.Perplexity(), c.Score.KL, c.Generation, s.Best != nil && s.Best.ID == c.ID,
@@ -169,15 +186,16 @@ func (r frontResult) words(w io.Writer) {
 
 // adoptResult is what `search adopt --json` writes.
 type adoptResult struct {
-	Candidate int     `json:"candidate"` // 0 for the best
+	Candidate int     `json:"candidate"` // 0 for the best, and for the best for a target
 	Subnet    string  `json:"subnet"`
 	Name      string  `json:"name"`
 	Share     float64 `json:"share"`
+	Bytes     int64   `json:"bytes"`
 	Refitted  bool    `json:"refitted"` // with the re-fitted weights of its levels
 }
 
-func (a *app) adopt(ctx context.Context, e exploration, id int, name string) error {
-	receipt, err := e.Do(ctx, a.actor(), explorer.Adopt{Candidate: id, Name: name})
+func (a *app) adopt(ctx context.Context, e exploration, c explorer.Adopt) error {
+	receipt, err := e.Do(ctx, a.actor(), c)
 	if err != nil {
 		return err
 	}
@@ -189,8 +207,8 @@ func (a *app) adopt(ctx context.Context, e exploration, id int, name string) err
 	if !ok {
 		return fmt.Errorf("subnet %s: %w", job.Result, explorer.ErrNotFound)
 	}
-	r := adoptResult{id, string(n.ID), n.Name, n.Size.Ratio, n.Refit != ""}
+	r := adoptResult{c.Candidate, string(n.ID), n.Name, n.Size.Ratio, n.Bytes, n.Refit != ""}
 	return a.result(r, func(w io.Writer) {
-		fmt.Fprintf(w, "kept in the workspace as %s (%s): %.3f of the block parameters\n", r.Subnet, r.Name, r.Share)
+		fmt.Fprintf(w, "kept in the workspace as %s (%s): %.3f of the block parameters, %s\n", r.Subnet, r.Name, r.Share, format.Bytes(r.Bytes))
 	})
 }

@@ -128,7 +128,7 @@ func (a *app) serve(ctx context.Context, model string, f serveFlags) (err error)
 	}
 	a.gatherInBackground(ctx, e)
 	if u := e.Snapshot().Unfinished; u != nil && f.resume {
-		log.Info("resuming the interrupted search", "target", u.Search.Target, "author", u.Author)
+		log.Info("resuming the interrupted search", "target", explorer.TargetName(u.Search.Target), "author", u.Author)
 		if err := e.ResumeSearch(ctx); err != nil {
 			log.Error("the interrupted search cannot be resumed", "err", err)
 		}

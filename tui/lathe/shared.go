@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -43,12 +42,9 @@ func (a *app) sharedCommands() []*cobra.Command {
 			id, err := searching(s)
 			return explorer.StopJob{Job: id}, err
 		}),
-		a.steerCommand("retarget RATIO", "Change the target of the running search", cobra.ExactArgs(1), func(_ *explorer.Snapshot, args []string) (explorer.Command, error) {
-			ratios, err := parseRatios(args[0])
-			if err != nil || len(ratios) != 1 {
-				return nil, usage(errors.Join(err, fmt.Errorf("%q is not one ratio", args[0])))
-			}
-			return explorer.Retarget{Target: ratios[0]}, nil
+		a.steerCommand("retarget TARGET", "Change the target of the running search, to any that `search --target` takes", cobra.ExactArgs(1), func(_ *explorer.Snapshot, args []string) (explorer.Command, error) {
+			t, err := (&targetFlags{text: args[0]}).target()
+			return explorer.Retarget{Target: t}, err
 		}),
 		a.steerCommand("inject SUBNET", "Add a subnet to the population of the running search", cobra.ExactArgs(1), func(s *explorer.Snapshot, args []string) (explorer.Command, error) {
 			id, err := find(s, args[0])

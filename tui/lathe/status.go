@@ -52,17 +52,17 @@ type jobResult struct {
 
 // unfinishedResult is a search in statusResult that has not ended.
 type unfinishedResult struct {
-	Target float64 `json:"target"`
-	Author string  `json:"author"`
-	Paused bool    `json:"paused"`
+	Target targetResult `json:"target"`
+	Author string       `json:"author"`
+	Paused bool         `json:"paused"`
 }
 
 // endedResult is a search in statusResult that has ended.
 type endedResult struct {
-	Target    float64   `json:"target"`
-	Evaluated int       `json:"evaluated"`
-	Seconds   float64   `json:"seconds"`
-	At        time.Time `json:"at"`
+	Target    targetResult `json:"target"`
+	Evaluated int          `json:"evaluated"`
+	Seconds   float64      `json:"seconds"`
+	At        time.Time    `json:"at"`
 }
 
 // viewerName is a person with an open session on the server.
@@ -107,10 +107,10 @@ func newStatus(s *explorer.Snapshot) statusResult {
 		r.Paused = cmp.Or(r.Paused, j.Reason)
 	}
 	if u := s.Unfinished; u != nil {
-		r.Unfinished = &unfinishedResult{cmp.Or(u.Search.Retarget, u.Search.Target), u.Author, u.Paused}
+		r.Unfinished = &unfinishedResult{targetResult(cmp.Or(u.Search.Retarget, u.Search.Target)), u.Author, u.Paused}
 	}
 	if e := s.Ended; e != nil {
-		r.Ended = &endedResult{e.Target, e.Evaluated, e.Elapsed.Seconds(), e.At}
+		r.Ended = &endedResult{targetResult(e.Target), e.Evaluated, e.Elapsed.Seconds(), e.At}
 	}
 	for _, v := range s.Presence {
 		r.Viewers = append(r.Viewers, viewerName{v.Name, v.Role.String()})
@@ -143,10 +143,10 @@ func (r statusResult) words(w io.Writer) {
 		rows = append(rows, []string{"search", fmt.Sprintf("generation %d, %d candidates, best fitness %.4f at share %.3f", s.Generation, s.Evaluated, s.Best, s.Share)})
 	}
 	if u := r.Unfinished; u != nil && len(r.Jobs) == 0 {
-		rows = append(rows, []string{"unfinished", fmt.Sprintf("a search at %.2f, started by %s", u.Target, u.Author)})
+		rows = append(rows, []string{"unfinished", fmt.Sprintf("a search at %s, started by %s", u.Target.name(), u.Author)})
 	}
 	if e := r.Ended; e != nil {
-		rows = append(rows, []string{"last search", fmt.Sprintf("at %.2f, %d candidates in %s; --resume continues it", e.Target, e.Evaluated, format.Clock(time.Duration(e.Seconds*float64(time.Second))))})
+		rows = append(rows, []string{"last search", fmt.Sprintf("at %s, %d candidates in %s; --resume continues it", e.Target.name(), e.Evaluated, format.Clock(time.Duration(e.Seconds*float64(time.Second))))})
 	}
 	if r.Paused != "" {
 		rows = append(rows, []string{"paused", r.Paused})

@@ -18,6 +18,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
+	"github.com/lathe-llm/lathe/search"
 )
 
 // took checks how much time of a clock has passed, to within what rounding in the limiter makes of it.
@@ -142,7 +143,7 @@ func TestOnlyOwnersNameFiles(t *testing.T) {
 		explorer.GatherStatistics{Calibration: text},
 		explorer.Cut{Target: 0.8, Calibration: text},
 		explorer.Refit{Subnet: explorer.DraftID, Calibration: text},
-		explorer.StartSearch{Target: 0.8, Calibration: text},
+		explorer.StartSearch{Target: search.Ratio(0.8), Calibration: text},
 		explorer.Measure{Subnet: explorer.DraftID, Text: secret},
 		explorer.Measure{Subnet: explorer.DraftID, Against: secret},
 	} {

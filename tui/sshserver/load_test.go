@@ -20,6 +20,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
+	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/tui"
 )
 
@@ -165,7 +166,7 @@ func (l *load) search() {
 		return ctx.Err()
 	}
 	explorertest.Do(l.b, l.exploration, explorer.GatherStatistics{})
-	started, err := l.exploration.Do(l.b.Context(), explorertest.Owner, explorer.StartSearch{Target: 0.8, Seed: 1, Budget: explorer.Budget{Evaluations: 1 << 20}})
+	started, err := l.exploration.Do(l.b.Context(), explorertest.Owner, explorer.StartSearch{Target: search.Ratio(0.8), Seed: 1, Budget: explorer.Budget{Evaluations: 1 << 20}})
 	if err != nil {
 		l.b.Fatal(err)
 	}

@@ -162,8 +162,8 @@ func (s *Screen) retarget() tea.Cmd {
 	}
 	return s.host.Open(&widget.Form{
 		Title: "target", OK: "set", Note: "The search continues from what it has found.",
-		Entries: []*widget.Entry{widget.TextEntry("target", "inheriting ratio", targetName(s.snap().Search.Target), "share of block parameters to keep: 0.8, or 80 %", widget.Ratio)},
-		Submit:  func(f *widget.Form) tea.Cmd { return s.host.Do(explorer.Retarget{Target: f.Number("target")}, nil) },
+		Entries: []*widget.Entry{widget.TextEntry("target", "target", explorer.TargetName(s.snap().Search.Target), targetForms, targetText)},
+		Submit:  func(f *widget.Form) tea.Cmd { return s.host.Do(explorer.Retarget{Target: targetOf(f)}, nil) },
 	})
 }
 
@@ -181,11 +181,11 @@ func (s *Screen) last() (lastSearch, bool) {
 		return lastSearch{}, false
 	}
 	if e := s.snap().Ended; e != nil {
-		summary := fmt.Sprintf("at %s, ended %s after %s candidates", targetName(e.Target), e.At.Local().Format("2 Jan 15:04"), format.Count(float64(e.Evaluated)))
+		summary := fmt.Sprintf("at %s, ended %s after %s candidates", explorer.TargetName(e.Target), e.At.Local().Format("2 Jan 15:04"), format.Count(float64(e.Evaluated)))
 		return lastSearch{e.Search, summary, e.Elapsed, true}, true
 	}
 	if u := s.snap().Unfinished; u != nil {
-		return lastSearch{search: u.Search, summary: "at " + targetName(u.Search.Target) + ", interrupted by the end of the program"}, true
+		return lastSearch{search: u.Search, summary: "at " + explorer.TargetName(u.Search.Target) + ", interrupted by the end of the program"}, true
 	}
 	return lastSearch{}, false
 }
@@ -199,7 +199,7 @@ func (s *Screen) start() tea.Cmd {
 	was := last.search
 	target, seed := was.Target, was.Seed
 	if !resumable {
-		target, seed = 0.8, 1
+		target, seed = search.Ratio(0.8), 1
 	}
 	count := func(n int) string {
 		if n == 0 {
@@ -208,7 +208,7 @@ func (s *Screen) start() tea.Cmd {
 		return strconv.Itoa(n)
 	}
 	entries := []*widget.Entry{
-		widget.TextEntry("target", "target", targetName(target), "inheriting ratio: the share of block parameters to keep", widget.Ratio),
+		widget.TextEntry("target", "target", explorer.TargetName(target), targetForms, targetText),
 		widget.TextEntry("minutes", "minutes", "20", "how long it may take; empty: until you stop it", widget.NumberIn(0, 1e6)),
 		widget.ChoiceEntry("strategy", "strategy", cmp.Or(was.Strategy, "ladder"), "ladder: levels computed in advance; paper: the evolution of masks of arXiv 2409.17372; paper+: that, re-fitted as ladder; paper-laptop: a smaller one", search.Names()...),
 		widget.ChoiceEntry("fitness", "fitness", cmp.Or(was.Fitness, defaultFitness), "kl: divergence from the dense model; perplexity: on the text; default: kl, or perplexity with the paper's strategies", defaultFitness, "kl", "perplexity"),
@@ -234,7 +234,7 @@ func (s *Screen) start() tea.Cmd {
 		more := 60 * f.Number("minutes")
 		if resumable && f.Yes("resume") {
 			c := was
-			c.Resume, c.Target = true, 0 // it has one
+			c.Resume, c.Target = true, search.Target{} // it has one
 			if last.ended {
 				c.Budget = explorer.Budget{}
 				if more > 0 {
@@ -253,7 +253,7 @@ func (s *Screen) start() tea.Cmd {
 		}
 		return s.host.Do(explorer.StartSearch{
 			Granularity: f.Count("granularity"), Reform: refit,
-			Strategy: f.Get("strategy"), Target: f.Number("target"), Fitness: fitness, Set: f.Get("set"), Seed: uint64(f.Count("seed")),
+			Strategy: f.Get("strategy"), Target: targetOf(f), Fitness: fitness, Set: f.Get("set"), Seed: uint64(f.Count("seed")),
 			Budget:      explorer.Budget{Seconds: more},
 			Calibration: explorer.Calibration{Text: f.Get("text"), Windows: f.Count("windows"), Seq: f.Count("seq")},
 		}, nil)

@@ -192,7 +192,7 @@ func (s *Screen) drawBest(t *theme.Theme, alone bool, w, h int) []string {
 	c, ok := s.selected(snap)
 	title := "best"
 	if ok {
-		title = "best at " + targetName(snap.Search.Target)
+		title = "best at " + explorer.TargetName(snap.Search.Target)
 		if s.chosen != 0 {
 			title = fmt.Sprintf("candidate #%d", c.ID)
 		}
