@@ -13,6 +13,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/draft"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
+	"github.com/lathe-llm/lathe/search"
 )
 
 // errRecorded is what a recorder answers.
@@ -315,7 +316,7 @@ func TestHighlightDuringSearch(t *testing.T) {
 		}
 	}
 	rec := &recorder{Exploration: ex, unsorted: true}
-	receipt, err := ex.Do(t.Context(), explorertest.Owner, explorer.StartSearch{Target: 0.8, Seed: 3})
+	receipt, err := ex.Do(t.Context(), explorertest.Owner, explorer.StartSearch{Target: search.Ratio(0.8), Seed: 3})
 	if err != nil {
 		t.Fatal(err)
 	}

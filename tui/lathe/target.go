@@ -21,7 +21,7 @@ const targetUsage = "ratio of the block parameters to keep such as 0.8, file siz
 func (f *targetFlags) add(flags *pflag.FlagSet, otherwise, usage string) {
 	flags.StringVar(&f.text, "target", otherwise, usage)
 	flags.StringVar(&f.typ, "type", "", "tensor type of the file that a target other than a ratio is about (default: the source's)")
-	choices(flags, "type", writableTypes()...)
+	choices(flags, "type", gguf.WritableNames()...)
 }
 
 // target reads the flags. No text is no target.
