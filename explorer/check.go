@@ -17,14 +17,26 @@ type Range struct {
 	Above  bool // Lo itself is excluded
 }
 
-// The ranges of settings. Zero leaves a setting to its default where a command holds it by value.
-func RatioRange() Range   { return Range{0, 1, true} }
-func LambdaRange() Range  { return Range{0, 100, false} }
-func RhoRange() Range     { return Range{0, 1e6, true} }
-func StepsRange() Range   { return Range{1, 10000, false} }
-func UpRange() Range      { return Range{0, 1000, false} }
+// RatioRange is the range of inheriting ratios.
+func RatioRange() Range { return Range{0, 1, true} }
+
+// LambdaRange is the range of ridges, as shares of the mean diagonal.
+func LambdaRange() Range { return Range{0, 100, false} }
+
+// RhoRange is the range of ADMM's penalty, a share likewise.
+func RhoRange() Range { return Range{0, 1e6, true} }
+
+// StepsRange is the range of ADMM's steps.
+func StepsRange() Range { return Range{1, 10000, false} }
+
+// UpRange is the range of steps by which W_U is re-fitted.
+func UpRange() Range { return Range{0, 1000, false} }
+
+// WindowsRange is the range of calibration windows.
 func WindowsRange() Range { return Range{1, 100000, false} }
-func SeqRange() Range     { return Range{2, 1 << 20, false} }
+
+// SeqRange is the range of tokens per calibration window.
+func SeqRange() Range { return Range{2, 1 << 20, false} }
 
 // Has reports whether a number is in the range.
 func (r Range) Has(v float64) bool {

@@ -43,7 +43,7 @@ func (m *model) make(ctx context.Context, c explorer.Calibration, o explorer.Ref
 		return explorer.Made{}, err
 	}
 	if g := m.geometry(); recipe.Widths != oneshot.Uniform && !g.Limits().PerLayer {
-		recipe.Widths = oneshot.Uniform
+		recipe.Widths, recipe.Attention = oneshot.Uniform, false
 		mon.Note(fmt.Sprintf("files of %s models have the same widths in all layers, so all keep the same share", g.Arch))
 	}
 	w := work{config: oneshot.Config{Preset: preset.Preset(method.Preset), Recipe: &recipe, Seed: method.Seed, Progress: func(e oneshot.Event) { reportAndGate(ctx, mon, e) }}}

@@ -2,11 +2,13 @@ package engine
 
 import (
 	"errors"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/reform"
@@ -168,5 +170,31 @@ func TestSearchSettingsOfTheRefit(t *testing.T) {
 	r.Granularity = 7
 	if _, err := m.Search(t.Context(), r, t.TempDir(), &recorder{}, &quiet{}); !errors.Is(err, explorer.ErrInvalid) {
 		t.Errorf("granularity 7: %v", err)
+	}
+}
+
+// TestGranularityOfKQuants checks that widths which are multiples of 256 keep the matrices of MLPs in a K-quant type, and that others
+// do not.
+func TestGranularityOfKQuants(t *testing.T) {
+	b := newEngine(t)
+	wide := gguftest.Tiny("llama")
+	wide.Hidden, wide.HeadDim = 256, 64
+	for i := range wide.Layers {
+		wide.Layers[i].FFN = 768
+	}
+	m := open(t, b, wide)
+	for granularity, whole := range map[int]bool{256: true, 32: false} {
+		made, err := m.Cut(t.Context(), explorer.Cut{Preset: "random", Target: 0.8, Granularity: granularity, Seed: 1, Calibration: explorer.Calibration{Windows: 2, Seq: 32}}, &quiet{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := m.Write(t.Context(), made.Subnet, filepath.Join(t.TempDir(), "x.gguf"), "Q4_K", &quiet{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		other := slices.ContainsFunc(r.Fallbacks, func(f gguf.Fallback) bool { return strings.Contains(f.Tensor, "ffn_down") })
+		if other == whole {
+			t.Errorf("granularity %d: ffn_down in another type: %v", granularity, other)
+		}
 	}
 }

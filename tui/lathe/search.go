@@ -159,7 +159,7 @@ func parseBudget(text string) (explorer.Budget, error) {
 		}
 		n, err := strconv.ParseFloat(value, 64)
 		if err != nil || !(n >= 1 && n <= 1e15) {
-			return b, fmt.Errorf("--budget %q: %q is not a count", part, value)
+			return b, fmt.Errorf("--budget %q: %q is not a number in [1, 1e15]", part, value)
 		}
 		switch key {
 		case "evals":
