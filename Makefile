@@ -48,7 +48,7 @@ test: setup build
 
 # Packages whose tests need neither a model nor a C compiler.
 FAST := ./infer ./infer/durable ./infer/fake ./infer/gguf ./infer/hub ./infer/internal/... ./infer/memory ./infer/openai \
-  ./infer/subnet ./reform/linalg ./search/... ./explorer ./explorer/draft ./explorer/format ./explorer/internal/... \
+  ./infer/subnet ./reform/linalg ./reform/tune ./search/... ./explorer ./explorer/draft ./explorer/format ./explorer/internal/... \
   ./explorer/report ./tui ./tui/internal/... ./tui/sshserver ./tui/tuitest/...
 
 test-fast:

@@ -26,6 +26,7 @@ type Model interface {
 	SHA256(ctx context.Context) (string, error)
 	Statistician
 	Cutter
+	Tuner
 	Scorer
 	Searcher
 	Exporter

@@ -324,6 +324,7 @@ func (AddSubnet) needs() needs        { return aChange }
 func (GatherStatistics) needs() needs { return aChange }
 func (Cut) needs() needs              { return aChange }
 func (Refit) needs() needs            { return aChange }
+func (Tune) needs() needs             { return aChange }
 func (c Measure) needs() needs        { return needs{role: RoleEditor, runtime: c.Engine == EngineLlama} }
 func (StartSearch) needs() needs      { return aChange }
 func (Export) needs() needs           { return anEditor }

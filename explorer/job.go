@@ -17,6 +17,7 @@ const (
 	JobStatistics JobKind = "statistics"
 	JobCut        JobKind = "cut"
 	JobReform     JobKind = "reform"
+	JobTune       JobKind = "tune"
 	JobMeasure    JobKind = "measure"
 	JobSearch     JobKind = "search"
 	JobExport     JobKind = "export"

@@ -103,6 +103,8 @@ func (c ExportRecipe) do(ctx context.Context, e *Exploration, a Actor) (Receipt,
 	switch {
 	case !ok:
 		return Receipt{}, fmt.Errorf("subnet %s: %w", c.Subnet, ErrNotFound)
+	case n.Method.Tune != nil:
+		return Receipt{}, fmt.Errorf("%w: recipes do not hold tuning, and %s is tuned: export it as a file", ErrUnsupported, n.Name)
 	case !rebuildable(n):
 		return Receipt{}, fmt.Errorf("%w: it is not known how the weights of %s were re-fitted (%s)", ErrUnsupported, n.Name, n.Origin)
 	case c.Path == "":

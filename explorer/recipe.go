@@ -51,7 +51,9 @@ type Source struct {
 }
 
 // rebuildable reports whether a subnet's file can be rebuilt from its entry.
-func rebuildable(n Subnet) bool { return n.Refit == "" || n.Method.Reform != "" }
+func rebuildable(n Subnet) bool {
+	return n.Refit == "" || n.Method.Reform != "" && n.Method.Tune == nil
+}
 
 // recipe returns the recipe of a subnet of the library.
 func (s *Snapshot) recipe(n Subnet, typ string) (Recipe, error) {

@@ -130,6 +130,7 @@ type Method struct {
 	Rho     float64  `json:"rho,omitempty"`     // ADMM's penalty, relative to the mean diagonal of H
 	Steps   int      `json:"steps,omitempty"`   // ADMM's steps
 	Up      int      `json:"up,omitempty"`      // steps by which W_U was re-fitted, 0 when it was not
+	Tune    *Tuned   `json:"tune,omitempty"`    // what tuning did, nil without
 	Text    TextRef  `json:"text,omitzero"`     // calibration text
 	Windows int      `json:"windows,omitempty"` // calibration windows
 	Seq     int      `json:"seq,omitempty"`     // tokens per window

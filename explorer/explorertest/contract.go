@@ -33,7 +33,7 @@ func Contract(t *testing.T, subject func(*testing.T) Subject) {
 		name string
 		run  func(contract, *testing.T)
 	}{
-		{"open", contract.open}, {"statistics", contract.statistics}, {"cut", contract.cut}, {"refit", contract.refit}, {"score", contract.score},
+		{"open", contract.open}, {"statistics", contract.statistics}, {"cut", contract.cut}, {"refit", contract.refit}, {"tune", contract.tune}, {"score", contract.score},
 		{"files", contract.files}, {"search", contract.search}, {"search orders", contract.searchOrders}, {"search paused", contract.searchPaused},
 		{"search cancelled", contract.searchCancelled}, {"search refused", contract.searchRefused}, {"chat", contract.chat}, {"cancelled", contract.cancelled},
 	} {
@@ -193,6 +193,31 @@ func (c contract) refit(t *testing.T) {
 	carried, err := c.m.Carry(t.Context(), made.Subnet, c.dense())
 	if err != nil || !carried.Masks.Equal(c.dense()) {
 		t.Errorf("carried to other masks (%v)", err)
+	}
+}
+
+func (c contract) tune(t *testing.T) {
+	ask := explorer.Tune{Calibration: c.Calibration, Tuning: explorer.Tuning{Steps: 3, Seed: 1}}
+	ask.Calibration.Windows = 4
+	w := watch(t)
+	made, err := c.m.Tune(t.Context(), gguf.Subnet{Masks: c.without(1)}, ask, t.TempDir(), w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.worked()
+	tuned := made.Method.Tune
+	if tuned == nil || tuned.Steps <= 0 || tuned.Before <= 0 || tuned.After > tuned.Before || len(tuned.Curve) == 0 || made.Method.Text.SHA256 == "" {
+		t.Fatalf("method %+v, tuned %+v", made.Method, tuned)
+	}
+	if !made.Subnet.Masks.Equal(c.without(1)) {
+		t.Error("the masks changed")
+	}
+	if tuned.Best > 0 && len(made.Subnet.Refit) != c.m.Info().Layers {
+		t.Errorf("weights of %d layers", len(made.Subnet.Refit))
+	}
+	ask.Calibration.Text = c.Missing
+	if _, err := c.m.Tune(t.Context(), gguf.Subnet{Masks: c.without(1)}, ask, "", watch(t)); !errors.Is(err, explorer.ErrText) {
+		t.Errorf("a missing text: %v", err)
 	}
 }
 

@@ -184,7 +184,7 @@ func newRoot(a *app) *cobra.Command {
 // commands returns the subcommands of the root.
 func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
-		a.infoCommand(), a.convertCommand(), a.cutCommand(), a.reformCommand(), a.searchCommand(), a.compareCommand(), a.masksCommand(),
+		a.infoCommand(), a.convertCommand(), a.cutCommand(), a.reformCommand(), a.tuneCommand(), a.searchCommand(), a.compareCommand(), a.masksCommand(),
 		a.evalCommand(), a.zeroShotCommand(), a.chatCommand(), a.probeCommand(), a.benchCommand(), a.statusCommand(), a.subnetsCommand(), a.recipeCommand(), a.fitCommand(),
 		a.verifyCommand(), a.serveCommand(), a.serveAPICommand(), a.doctorCommand(),
 	}

@@ -60,8 +60,9 @@ type generalResult struct {
 
 func (a *app) cutCommand() *cobra.Command {
 	var (
-		c   explorer.Cut
-		out outFlags
+		c      explorer.Cut
+		out    outFlags
+		tuning explorer.Tuning
 	)
 	cmd := &cobra.Command{
 		Use:   "cut [MODEL]",
@@ -85,7 +86,7 @@ func (a *app) cutCommand() *cobra.Command {
 					}
 					fmt.Fprintf(a.stderr, "lathe: warning: the subnet cannot be exported: %s\n", firstLine(err))
 				}
-				return a.make(cmd.Context(), e, c, out)
+				return a.make(cmd.Context(), e, c, out, tuning)
 			})
 		},
 	}
@@ -100,15 +101,17 @@ func (a *app) cutCommand() *cobra.Command {
 	calibrationFlags(cmd, &c.Calibration)
 	reformFlags(cmd, &c.Reform)
 	upFlag(cmd, &c.Reform.Up, "the method's own")
+	tuneFlag(cmd, &tuning)
 	out.add(cmd)
 	return cmd
 }
 
 func (a *app) reformCommand() *cobra.Command {
 	var (
-		c   explorer.Refit
-		out outFlags
-		sub string
+		c      explorer.Refit
+		out    outFlags
+		sub    string
+		tuning explorer.Tuning
 	)
 	cmd := &cobra.Command{
 		Use:   "reform [MODEL]",
@@ -126,7 +129,7 @@ func (a *app) reformCommand() *cobra.Command {
 				if c.Subnet, err = find(e.Snapshot(), sub); err != nil {
 					return err
 				}
-				return a.make(cmd.Context(), e, c, out)
+				return a.make(cmd.Context(), e, c, out, tuning)
 			})
 		},
 	}
@@ -135,6 +138,7 @@ func (a *app) reformCommand() *cobra.Command {
 	calibrationFlags(cmd, &c.Calibration)
 	reformFlags(cmd, &c.Reform)
 	upFlag(cmd, &c.Reform.Up, "the method's own")
+	tuneFlag(cmd, &tuning)
 	out.add(cmd)
 	return cmd
 }
@@ -229,12 +233,17 @@ func (o *outFlags) checkFolder() error {
 	return o.probe()
 }
 
-// make runs a command that makes a subnet, writes the output file, if any, and shows the result.
-func (a *app) make(ctx context.Context, e exploration, c explorer.Command, out outFlags) error {
+// make runs a command that makes a subnet, tunes it if that is asked for, writes the output file, if any, and shows the result.
+func (a *app) make(ctx context.Context, e exploration, c explorer.Command, out outFlags, t explorer.Tuning) error {
 	began := time.Now()
 	job, err := a.start(ctx, e, c)
 	if err != nil {
 		return err
+	}
+	if t.On() {
+		if job.Result, err = a.tune(ctx, e, job.Result, textOf(c), t); err != nil {
+			return err
+		}
 	}
 	s := e.Snapshot()
 	n, ok := s.Subnet(job.Result)
@@ -399,6 +408,7 @@ func fallbackWords(w io.Writer, fallbacks []gguf.Fallback) {
 
 func (r madeResult) words(w io.Writer) {
 	fmt.Fprintf(w, "%.3f of the block parameters kept (%.3f with embeddings), %s of KV cache per token\n", r.Share, r.ShareAll, format.Bytes(r.KVBytes))
+	tuneWords(w, r.Method.Tune)
 	relative := func(v float64) string {
 		if r.Dense <= 0 {
 			return fmt.Sprintf("perplexity %.2f", v)

@@ -36,6 +36,8 @@ type searchLine struct {
 	Subnet string           `json:"subnet,omitempty"`
 	Masks  string           `json:"masks,omitempty"`
 	Method *explorer.Method `json:"method,omitempty"`
+	Tuned  string           `json:"tuned_subnet,omitempty"` // the subnet with --tune
+	Tune   *explorer.Tuned  `json:"tune,omitempty"`
 }
 
 func (a *app) searchCommand() *cobra.Command {
@@ -77,11 +79,12 @@ func strategiesHelp() string {
 }
 
 // newSearchCommand returns a command with the flags of a search, which passes the search to run.
-func (a *app) newSearchCommand(run func(context.Context, exploration, explorer.StartSearch) error) *cobra.Command {
+func (a *app) newSearchCommand(run func(context.Context, exploration, explorer.StartSearch, explorer.Tuning) error) *cobra.Command {
 	var (
 		c      explorer.StartSearch
 		budget string
 		target targetFlags
+		tuning explorer.Tuning
 	)
 	cmd := &cobra.Command{
 		Args: cobra.MaximumNArgs(1),
@@ -100,7 +103,7 @@ func (a *app) newSearchCommand(run func(context.Context, exploration, explorer.S
 				if c.Resume {
 					c = resumed(cmd, e.Snapshot(), c)
 				}
-				return run(cmd.Context(), e, c)
+				return run(cmd.Context(), e, c, tuning)
 			})
 		},
 	}
@@ -117,6 +120,7 @@ func (a *app) newSearchCommand(run func(context.Context, exploration, explorer.S
 	reformFlags(cmd, &c.Reform)
 	upFlag(cmd, &c.Up, "4 if the time budget allows much text as well")
 	flags.BoolVar(&c.Resume, "resume", false, "continue the workspace's last search with its own settings, to another --target or with a larger --budget if they are given")
+	tuneFlag(cmd, &tuning)
 	calibrationFlags(cmd, &c.Calibration)
 	flags.Lookup("windows").Usage = "calibration windows (default 8; with only a time budget, as many as there is time to re-fit with, up to 128)"
 	return cmd
@@ -173,7 +177,7 @@ func parseBudget(text string) (explorer.Budget, error) {
 	return b, nil
 }
 
-func (a *app) search(ctx context.Context, e exploration, c explorer.StartSearch) error {
+func (a *app) search(ctx context.Context, e exploration, c explorer.StartSearch, t explorer.Tuning) error {
 	receipt, err := e.Do(ctx, a.actor(), c)
 	if err != nil {
 		return err
@@ -199,6 +203,14 @@ func (a *app) search(ctx context.Context, e exploration, c explorer.StartSearch)
 			return failed
 		}
 		line.Masks = string(masks)
+		if err == nil && t.On() {
+			var tuned explorer.SubnetID
+			if tuned, err = a.tune(ctx, e, n.ID, c.Calibration.Text, t); err == nil && tuned != n.ID {
+				if better, ok := e.Snapshot().Subnet(tuned); ok {
+					line.Tuned, line.Tune = string(tuned), better.Method.Tune
+				}
+			}
+		}
 		if a.json {
 			if err := lines.Encode(line); err != nil {
 				return err
@@ -229,4 +241,8 @@ func (l searchLine) words(w io.Writer, n explorer.Subnet) {
 		fmt.Fprintf(w, ", perplexity %.2f", l.Perplexity)
 	}
 	fmt.Fprintf(w, ", %s; %d candidates in %d generations, %.3g tokens computed\n", format.Bytes(l.Bytes), l.Evaluated, l.Generation, float64(l.Tokens))
+	if l.Tuned != "" {
+		fmt.Fprintf(w, "%s: ", l.Tuned)
+		tuneWords(w, l.Tune)
+	}
 }

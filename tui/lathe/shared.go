@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -20,7 +21,10 @@ func (a *app) sharedCommands() []*cobra.Command {
 	search.Use, search.Args, search.Example = "search", subcommandArgs, ""
 	search.Long = "Starts a search and follows it until its budget is spent; the best subnet goes into the workspace. With --json it writes a\n" +
 		"line for each generation and one at the end. The search belongs to the server and continues if the client disconnects."
-	begin := a.newSearchCommand(func(ctx context.Context, e exploration, c explorer.StartSearch) error {
+	begin := a.newSearchCommand(func(ctx context.Context, e exploration, c explorer.StartSearch, t explorer.Tuning) error {
+		if t.On() {
+			return usage(errors.New("--tune: the search runs on the server; tune what it found by `lathe tune`"))
+		}
 		if _, err := e.Do(ctx, a.actor(), c); err != nil {
 			return err
 		}
@@ -52,7 +56,7 @@ func (a *app) sharedCommands() []*cobra.Command {
 		}),
 	)
 	return []*cobra.Command{
-		a.infoCommand(), a.statusCommand(), a.subnetsCommand(), a.masksCommand(), a.cutCommand(), a.reformCommand(), search, a.evalCommand(),
+		a.infoCommand(), a.statusCommand(), a.subnetsCommand(), a.masksCommand(), a.cutCommand(), a.reformCommand(), a.tuneCommand(), search, a.evalCommand(),
 		a.chatCommand(), a.probeCommand(), a.benchCommand(), a.fitCommand(),
 		a.steerCommand("stop JOB", "Stop a job, as listed by `status`", cobra.ExactArgs(1), func(_ *explorer.Snapshot, args []string) (explorer.Command, error) {
 			return explorer.StopJob{Job: explorer.JobID(args[0])}, nil

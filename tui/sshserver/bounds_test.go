@@ -144,6 +144,7 @@ func TestOnlyOwnersNameFiles(t *testing.T) {
 		explorer.Cut{Target: 0.8, Calibration: text},
 		explorer.Refit{Subnet: explorer.DraftID, Calibration: text},
 		explorer.StartSearch{Target: search.Ratio(0.8), Calibration: text},
+		explorer.Tune{Subnet: explorer.DraftID, Calibration: text, Tuning: explorer.Tuning{Steps: 1}},
 		explorer.Measure{Subnet: explorer.DraftID, Text: secret},
 		explorer.Measure{Subnet: explorer.DraftID, Against: secret},
 	} {

@@ -93,6 +93,8 @@ func namesFile(c explorer.Command) bool {
 		return c.Calibration.Text != ""
 	case explorer.Refit:
 		return c.Calibration.Text != ""
+	case explorer.Tune:
+		return c.Calibration.Text != ""
 	case explorer.StartSearch:
 		return c.Calibration.Text != ""
 	case explorer.Measure:

@@ -71,6 +71,8 @@ func (s *Screen) Actions() []*action.Action {
 			return subnets.Pick(s.host, "re-fit", []explorer.SubnetID{explorer.DraftID}, func(id explorer.SubnetID) tea.Cmd { s.subnet = id; return nil })
 		}},
 		{ID: "reform.cut", Keys: []string{"n"}, Title: "One-shot cut of the dense model, then a re-fit", Short: "one-shot cut", Changes: true, Run: s.cutForm},
+		{ID: "reform.tune", Keys: []string{"t"}, Title: "Tune norms and channel scales of the subnet", Short: "tune", Changes: true,
+			Help: "Trains a few numbers of the subnet end to end on the divergence from the dense model; its matrices stay as they are.", Run: s.tuneForm},
 		{ID: "reform.stop", Keys: []string{"x"}, Title: "Stop re-fitting", Short: "stop", Changes: true, When: noJob, Run: func() tea.Cmd {
 			j, _ := s.job()
 			return s.host.Do(explorer.StopJob{Job: j.ID}, nil)
@@ -106,11 +108,16 @@ func (s *Screen) target() explorer.SubnetID {
 // job is the cut or re-fit that has not ended.
 func (s *Screen) job() (explorer.Job, bool) {
 	for _, j := range s.snap().Jobs {
-		if (j.Kind == explorer.JobReform || j.Kind == explorer.JobCut) && !j.State.Ended() {
+		if makes(j) && !j.State.Ended() {
 			return j, true
 		}
 	}
 	return explorer.Job{}, false
+}
+
+// makes reports whether a job cuts, re-fits or tunes.
+func makes(j explorer.Job) bool {
+	return j.Kind == explorer.JobReform || j.Kind == explorer.JobCut || j.Kind == explorer.JobTune
 }
 
 // Follow adjusts the screen to a new snapshot.
@@ -170,7 +177,7 @@ func (s *Screen) Answer(r screen.Request) (tea.Cmd, bool) {
 
 // Announce reports a subnet that was cut or re-fitted.
 func (s *Screen) Announce(j explorer.Job) string {
-	if j.Kind != explorer.JobCut && j.Kind != explorer.JobReform || j.Result == "" {
+	if !makes(j) || j.Result == "" || j.Kind == explorer.JobTune && s.snap().Reform.Result != j.Result { // tuning that gained nothing has a message of its own
 		return ""
 	}
 	snap := s.snap()
@@ -323,6 +330,9 @@ func (s *Screen) drawSetting(t *theme.Theme, w, h int, elapsed int64) []string {
 			}
 			if rf.Method.Seconds > 0 {
 				add("took", text.Short(text.Seconds(rf.Method.Seconds)))
+			}
+			if u := rf.Method.Tune; u != nil {
+				add("tuned", fmt.Sprintf("divergence %.3f %s %.3f in %d steps", u.Before, t.Glyph.Right, u.After, u.Best), fmt.Sprintf("%.3f %s %.3f", u.Before, t.Glyph.Right, u.After))
 			}
 			short := rf.Method
 			short.Pull, short.Steps = false, 0

@@ -1,0 +1,123 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/durable"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/reform/tune"
+)
+
+const (
+	tuneSeq     = 512 // tokens of a window: the states of one are kept between all blocks
+	tuneWindows = 256 // most windows, where none are asked for
+	tuneState   = "tuning.state"
+	maxState    = 1 << 32
+)
+
+// Tune implements [explorer.Tuner].
+func (m *model) Tune(ctx context.Context, s gguf.Subnet, c explorer.Tune, dir string, mon explorer.Monitor) (explorer.Made, error) {
+	bias := m.holdsBiases()
+	if ask := c.Tuning.Bias; ask != nil {
+		if *ask && !bias {
+			return explorer.Made{}, fmt.Errorf("%w: %s files hold no output biases to tune", explorer.ErrUnsupported, m.geometry().Arch)
+		}
+		bias = *ask
+	}
+	mon.Progress(0, 0, "steps", "tokenising")
+	calibration := c.Calibration
+	calibration.Seq = orDefault(calibration.Seq, tuneSeq)
+	text, err := m.upTo(ctx, calibration, orDefault(calibration.Windows, tuneWindows))
+	if err != nil {
+		return explorer.Made{}, err
+	}
+	mon.Progress(0, 0, "steps", "loading the model")
+	dm, err := m.weights(ctx)
+	if err != nil {
+		return explorer.Made{}, err
+	}
+	config := tune.Config{
+		Steps: c.Tuning.Steps, Time: time.Duration(c.Tuning.Seconds * float64(time.Second)), Rate: orRate(c.Tuning.Rate), Seed: c.Tuning.Seed, Bias: bias,
+		Progress: func(e tune.Event) {
+			mon.Progress(e.Share, 1, "of the tuning", fmt.Sprintf("step %d · divergence %.4f · held out %.4f", e.Step, e.Loss, e.HeldOut))
+			_ = mon.Gate(ctx) // the run finds that ctx has ended
+		},
+	}
+	if dir != "" {
+		path := filepath.Join(dir, tuneState)
+		config.Load = func() ([]byte, error) { return loadState(path) }
+		config.Save = func(state []byte) error {
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				return err
+			}
+			return durable.Write(path, 0o600, func(w io.Writer) error { _, err := w.Write(state); return err })
+		}
+	}
+	out, report, err := tune.Tune(ctx, dm, s, text.windows, config)
+	if errors.Is(err, tune.ErrText) {
+		err = fmt.Errorf("%w: %w", explorer.ErrText, err)
+	}
+	if err != nil {
+		return explorer.Made{}, err
+	}
+	tuned := &explorer.Tuned{
+		Steps: report.Steps, Tokens: report.Tokens, Numbers: report.Numbers, Rate: config.Rate, Bias: bias, Seed: config.Seed, Seconds: report.Seconds,
+		Before: report.Before, After: report.After, Best: report.Best, Stopped: report.Stopped,
+	}
+	for _, p := range report.Curve {
+		tuned.Curve = append(tuned.Curve, explorer.TunedPoint(p))
+	}
+	made := explorer.Made{Subnet: out, Method: explorer.Method{Tune: tuned, Text: text.ref, Windows: len(text.windows), Seq: calibration.Seq, Backend: m.Info().Compute}}
+	calibration.Windows = len(text.windows)
+	made.Before, made.After, err = m.quick(ctx, calibration, out, mon)
+	if err == nil && made.Before > 0 {
+		made.Dense, _, err = m.quick(ctx, calibration, gguf.Subnet{Masks: subnet.Dense(m.geometry())}, mon)
+	}
+	if err == nil && dir != "" {
+		err = removeState(filepath.Join(dir, tuneState))
+	}
+	return made, err
+}
+
+// holdsBiases reports whether files of subnets of the model hold output biases.
+func (m *model) holdsBiases() bool {
+	family, _ := subnet.FamilyOf(m.geometry().Arch)
+	ragged, _ := subnet.FamilyOf(family.Ragged)
+	return family.OutBias || ragged.OutBias
+}
+
+func orRate(rate float64) float64 {
+	if rate == 0 {
+		return tune.DefaultRate
+	}
+	return rate
+}
+
+// loadState returns the state of an interrupted run, nil for none.
+func loadState(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // only read from
+	return io.ReadAll(io.LimitReader(f, maxState))
+}
+
+func removeState(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

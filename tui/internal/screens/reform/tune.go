@@ -1,0 +1,41 @@
+package reform
+
+import (
+	"fmt"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/tui/internal/subnets"
+	"github.com/lathe-llm/lathe/tui/internal/widget"
+)
+
+// tuneForm asks how to tune a subnet: the chosen one, else the last result.
+func (s *Screen) tuneForm() tea.Cmd {
+	id := s.target()
+	if n, ok := s.snap().Subnet(s.snap().Reform.Result); ok && s.subnet == "" && n.Deleted.IsZero() {
+		id = n.ID
+	}
+	entries := append([]*widget.Entry{
+		widget.TextEntry("time", "time", "10m", "how long to compute; more text is seen in more time", duration),
+		widget.TextEntry("rate", "rate", "", "step of Adam at first, a share of the size of the numbers; empty: 0.003", widget.NumberIn(0, 1)),
+		widget.TextEntry("name", "name", "", "of the result in the library", nil),
+	}, subnets.CalibrationEntries()...)
+	return s.host.Open(&widget.Form{
+		Title: "tune " + subnets.Name(s.snap(), id), OK: "start", Entries: entries,
+		Note: "Trains norms, channel scales and output biases end to end on the divergence from the dense model. The matrices stay as they are.",
+		Submit: func(f *widget.Form) tea.Cmd {
+			d, _ := time.ParseDuration(f.Get("time")) // checked by the entry
+			c := explorer.Tune{Subnet: id, Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Tuning: explorer.Tuning{Seconds: d.Seconds(), Rate: f.Number("rate"), Seed: 1}}
+			return s.host.Do(c, func(_ explorer.Receipt) tea.Cmd { return s.host.Show(s.Name()) })
+		}})
+}
+
+// duration checks an entry for a positive duration.
+func duration(text string) error {
+	if d, err := time.ParseDuration(text); err != nil || d <= 0 {
+		return fmt.Errorf("not a duration such as 10m")
+	}
+	return nil
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lathe-llm/lathe/explorer"
+)
+
+func (a *app) tuneCommand() *cobra.Command {
+	var (
+		c   explorer.Tune
+		out outFlags
+		sub string
+	)
+	cmd := &cobra.Command{
+		Use:   "tune [MODEL]",
+		Short: "Train the norms and channel scales of a subnet of the workspace",
+		Long: "Trains the gains of the norms, one scale for each kept channel and, where files hold them, the output biases, end to end on the\n" +
+			"divergence from the dense model. The matrices stay as they are, and the subnet is neither larger nor slower. Part of the text is\n" +
+			"held out: the best state on it is the result. The same command continues a run that was interrupted.",
+		Example: "  lathe tune model.gguf --subnet s3 --budget 10m\n  lathe tune --subnet s3 --budget 60steps --text notes/ -o small.gguf",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			model, err := a.modelArg(args)
+			if err != nil {
+				return err
+			}
+			if err := out.check(); err != nil {
+				return err
+			}
+			return a.with(cmd.Context(), model, inWorkspace, func(e exploration) error {
+				if c.Subnet, err = find(e.Snapshot(), sub); err != nil {
+					return err
+				}
+				return a.make(cmd.Context(), e, c, out, explorer.Tuning{})
+			})
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&sub, "subnet", string(explorer.DraftID), "subnet to tune: an id, a name, or draft")
+	flags.StringVar(&c.Name, "name", "", "name of the result in the workspace")
+	c.Tuning.Seconds = (10 * time.Minute).Seconds()
+	flags.Var(&tuneValue{&c.Tuning}, "budget", "limit: a duration such as 10m, or a number of steps such as 60steps")
+	flags.Float64Var(&c.Tuning.Rate, "rate", 0, "step of Adam at first, a share of the numbers' size; it falls to zero (default 0.003)")
+	optionalBool(flags, &c.Tuning.Bias, "bias", "tune output biases (default: where files of the model hold them)")
+	flags.Uint64Var(&c.Tuning.Seed, "seed", 1, "random seed of the order of windows")
+	calibrationFlags(cmd, &c.Calibration)
+	flags.Lookup("windows").Usage = "windows of text, a quarter of them, and at most 4, held out (default: as many as the text has, up to 256)"
+	flags.Lookup("seq").Usage = "tokens per window (default 512)"
+	out.add(cmd)
+	return cmd
+}
+
+// tuneFlag adds --tune, which tunes what a command makes.
+func tuneFlag(cmd *cobra.Command, t *explorer.Tuning) {
+	cmd.Flags().Var(&tuneValue{t}, "tune", "then tune norms and channel scales, for a duration such as 10m or a number of steps such as 60steps (see lathe tune)")
+	t.Seed = 1
+}
+
+// tuneValue is the value of a flag that limits tuning.
+type tuneValue struct{ to *explorer.Tuning }
+
+func (v *tuneValue) String() string {
+	switch {
+	case v.to == nil || !v.to.On():
+		return ""
+	case v.to.Steps > 0:
+		return fmt.Sprintf("%dsteps", v.to.Steps)
+	}
+	return time.Duration(v.to.Seconds * float64(time.Second)).String()
+}
+
+func (v *tuneValue) Set(text string) error {
+	if number, ok := strings.CutSuffix(text, "steps"); ok {
+		n, err := strconv.Atoi(strings.TrimSpace(number))
+		if err != nil || n < 1 {
+			return fmt.Errorf("%q is not a number of steps such as 60steps", text)
+		}
+		v.to.Steps, v.to.Seconds = n, 0
+		return nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 {
+		return fmt.Errorf("%q is neither a duration such as 10m nor a number of steps such as 60steps", text)
+	}
+	v.to.Seconds, v.to.Steps = d.Seconds(), 0
+	return nil
+}
+
+func (v *tuneValue) Type() string { return "duration" }
+
+// tune tunes a subnet that a command made, on the same text, and returns the result.
+func (a *app) tune(ctx context.Context, e exploration, id explorer.SubnetID, text string, t explorer.Tuning) (explorer.SubnetID, error) {
+	job, err := a.start(ctx, e, explorer.Tune{Subnet: id, Calibration: explorer.Calibration{Text: text}, Tuning: t})
+	return job.Result, err
+}
+
+// textOf returns the calibration text of a command that makes a subnet.
+func textOf(c explorer.Command) string {
+	switch c := c.(type) {
+	case explorer.Cut:
+		return c.Calibration.Text
+	case explorer.Refit:
+		return c.Calibration.Text
+	}
+	return ""
+}
+
+// tuneWords describes what tuning did.
+func tuneWords(w io.Writer, t *explorer.Tuned) {
+	if t == nil {
+		return
+	}
+	fmt.Fprintf(w, "tuned %d numbers by %d steps on %d tokens: divergence from the dense model on held-out text %.4f before, %.4f after (step %d)\n",
+		t.Numbers, t.Steps, t.Tokens, t.Before, t.After, t.Best)
+	if t.Stopped != "" {
+		fmt.Fprintf(w, "tuning ended early: %s\n", t.Stopped)
+	}
+}
