@@ -17,6 +17,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer/convert"
+	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/hub"
 )
 
@@ -61,6 +62,13 @@ func (a *app) convertTo(ctx context.Context, source string, out outFlags) error 
 		return err
 	}
 	if s.gguf != "" {
+		f, err := gguf.Open(s.gguf)
+		if err != nil { // missing, or something else
+			return input(err)
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
 		return input(fmt.Errorf("%s is already a GGUF file: %s", source, s.gguf))
 	}
 	r := convertResult{Source: source, Commit: s.commit}
