@@ -72,7 +72,9 @@ func (g *guard) update(msg tea.Msg) (cmd tea.Cmd) {
 		return nil
 	case tea.WindowSizeMsg:
 		g.width, g.height, g.input = msg.Width, msg.Height, g.now()
-		g.drawn = time.Time{} // a frame of another size is never shown, so there is none to keep
+		// A frame of another size is not kept, and the next one does not wait for the pace, which would have a session on a busy machine
+		// begin with a blank screen: the program draws first without a size.
+		g.drawn = time.Time{}
 	case tea.KeyPressMsg, tea.MouseMsg, tea.PasteMsg:
 		g.input = g.now()
 	}

@@ -73,6 +73,56 @@ func TestWatchersAreDrawnAtThePace(t *testing.T) {
 	}
 }
 
+// laid is blank until it knows its size, and slow to lay itself out.
+type laid struct {
+	clock *still
+	width int
+}
+
+func (l *laid) Init() tea.Cmd { return nil }
+func (l *laid) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
+	if size, ok := msg.(tea.WindowSizeMsg); ok {
+		l.width = size.Width
+		l.clock.now = l.clock.now.Add(typingTime + time.Millisecond) // as on a busy machine
+	}
+	return l, nil
+}
+func (l *laid) View() tea.View { return tea.NewView(strings.Repeat("x", l.width)) }
+
+// TestTheFirstSizeIsDrawnAtOnce: a program that has drawn nothing before it knows its size is drawn with it, however slow the pace.
+func TestTheFirstSizeIsDrawnAtOnce(t *testing.T) {
+	_, _, clock := testGuard()
+	p := newPacer()
+	p.cores, p.sessions = 1, 1000
+	for range 200 {
+		p.observe(10 * time.Second)
+	}
+	g := newGuard(&laid{clock: clock}, p, func(any) {})
+	g.now = clock.Now
+	if v := g.View(); v.Content != "" {
+		t.Fatalf("without a size it is %q", v.Content)
+	}
+	g.update(changedMsg{}) // a frame is due at the pace
+	g.update(tea.WindowSizeMsg{Width: 3, Height: 1})
+	if v := g.View(); v.Content != "xxx" {
+		t.Errorf("with its size it is %q", v.Content)
+	}
+}
+
+// TestSizesAreTheNewest: a program that learns late of the size that it started with has the size of the last resize.
+func TestSizesAreTheNewest(t *testing.T) {
+	f := filter(func() size { return size{width: 100, height: 30} })
+	if got := f(nil, tea.WindowSizeMsg{Width: 80, Height: 24}); got != (tea.WindowSizeMsg{Width: 100, Height: 30}) {
+		t.Errorf("size %v", got)
+	}
+	if got := f(nil, tea.SuspendMsg{}); got != (tea.ResumeMsg{}) {
+		t.Errorf("a suspension is %v", got)
+	}
+	if got := f(nil, changedMsg{}); got != (changedMsg{}) {
+		t.Errorf("another message is %v", got)
+	}
+}
+
 func TestPaceGrowsWithTheLoad(t *testing.T) {
 	p := newPacer()
 	p.cores = 2

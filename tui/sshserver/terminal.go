@@ -61,7 +61,7 @@ func (s *Server) terminal(sess ssh.Session, session *session, c *channel) int {
 	})
 	p := tea.NewProgram(g, append(append([]tea.ProgramOption{tea.WithColorProfile(profile), tea.WithEnvironment(environ)}, options...),
 		tea.WithContext(ctx), tea.WithInput(noInput{ctx}), tea.WithOutput(out), tea.WithWindowSize(window.width, window.height),
-		tea.WithoutSignalHandler(), tea.WithFilter(withoutSuspend))...)
+		tea.WithoutSignalHandler(), tea.WithFilter(filter(c.window)))...)
 
 	s.presence.enter(session.actor)
 	defer s.presence.leave(session.actor)
@@ -69,7 +69,6 @@ func (s *Server) terminal(sess ssh.Session, session *session, c *channel) int {
 	defer s.pacer.leave()
 	h := &host{server: s, session: session, channel: c, program: p, cancel: cancel, changed: make(chan struct{}, 1), finished: make(chan struct{}), awake: make(chan struct{}, 1)}
 	h.input.Store(time.Now().UnixNano())
-	h.post(func() { h.size = window }) // again, in case the program has drawn before its own first message of it
 	var wg sync.WaitGroup
 	wg.Go(func() { h.deliver(ctx) })
 	wg.Go(func() { h.run(ctx) })
@@ -96,12 +95,19 @@ func (s *Server) terminal(sess ssh.Session, session *session, c *channel) int {
 	return exitEnded
 }
 
-// withoutSuspend replaces a message that would suspend the server's process.
-func withoutSuspend(_ tea.Model, msg tea.Msg) tea.Msg {
-	if _, ok := msg.(tea.SuspendMsg); ok {
-		return tea.ResumeMsg{}
+// filter returns a filter of messages to a program. It replaces one that would suspend the server's process, and gives every size the
+// newest values: a program sends the size that it started with to itself at some later time, perhaps after a resize.
+func filter(window func() size) func(tea.Model, tea.Msg) tea.Msg {
+	return func(_ tea.Model, msg tea.Msg) tea.Msg {
+		switch msg.(type) {
+		case tea.SuspendMsg:
+			return tea.ResumeMsg{}
+		case tea.WindowSizeMsg:
+			now := window()
+			return tea.WindowSizeMsg{Width: now.width, Height: now.height}
+		}
+		return msg
 	}
-	return msg
 }
 
 // noInput is the input of the program itself, which is empty. Events come from host.listen, which also reads them when the
