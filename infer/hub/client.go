@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -95,17 +96,32 @@ type Snapshot struct {
 	Commit string
 	// Dir is the folder of its files, and File the GGUF file in it, "" where the model is safetensors.
 	Dir, File string
+	Files     []string // those that were chosen, with slashes
 }
+
+// chooser returns the files of a repository to download, given the names of all. read returns the content of a file.
+type chooser func(names []string, read func(name string) ([]byte, error)) ([]string, error)
 
 // Fetch returns the files of a model, and downloads what the cache lacks. Where the hub cannot be reached, or HF_HUB_OFFLINE is
 // set, it returns a cached commit.
 func (c *Client) Fetch(ctx context.Context, r Repo, progress func(Progress)) (Snapshot, error) {
+	return c.fetchChosen(ctx, r, func(names []string, read func(string) ([]byte, error)) ([]string, error) {
+		return choose(r, names, read)
+	}, progress)
+}
+
+// FetchFiles is Fetch for files that choose returns, given the names of all.
+func (c *Client) FetchFiles(ctx context.Context, r Repo, choose func(names []string) ([]string, error), progress func(Progress)) (Snapshot, error) {
+	return c.fetchChosen(ctx, r, func(names []string, _ func(string) ([]byte, error)) ([]string, error) { return choose(names) }, progress)
+}
+
+func (c *Client) fetchChosen(ctx context.Context, r Repo, choose chooser, progress func(Progress)) (Snapshot, error) {
 	if c.offline {
-		return c.cached(r, ErrOffline)
+		return c.cached(r, choose, ErrOffline)
 	}
-	s, err := c.fetch(ctx, r, progress)
+	s, err := c.fetch(ctx, r, choose, progress)
 	if unreachable := (*unreachableError)(nil); errors.As(err, &unreachable) {
-		return c.cached(r, err)
+		return c.cached(r, choose, err)
 	}
 	if err != nil {
 		return Snapshot{}, r.fail(err)
@@ -114,7 +130,7 @@ func (c *Client) Fetch(ctx context.Context, r Repo, progress func(Progress)) (Sn
 }
 
 // cached returns the cached commit of a repository, or else reason as its error.
-func (c *Client) cached(r Repo, reason error) (Snapshot, error) {
+func (c *Client) cached(r Repo, choose chooser, reason error) (Snapshot, error) {
 	commit := r.Revision
 	if !isCommit(commit) {
 		b, err := os.ReadFile(filepath.Join(r.folder(c.cache), "refs", filepath.FromSlash(r.Revision)))
@@ -127,7 +143,7 @@ func (c *Client) cached(r Repo, reason error) (Snapshot, error) {
 	if err != nil {
 		return Snapshot{}, r.fail(reason)
 	}
-	chosen, err := choose(r, names, func(name string) ([]byte, error) { return os.ReadFile(filepath.Join(s.Dir, name)) })
+	chosen, err := choose(names, func(name string) ([]byte, error) { return os.ReadFile(filepath.Join(s.Dir, name)) })
 	if errors.Is(err, ErrNotFound) {
 		err = reason
 	}
@@ -139,7 +155,7 @@ func (c *Client) cached(r Repo, reason error) (Snapshot, error) {
 			return Snapshot{}, r.fail(fmt.Errorf("%s: %w", name, reason))
 		}
 	}
-	s.File = ggufOf(chosen)
+	s.File, s.Files = ggufOf(chosen), chosen
 	return s, nil
 }
 
@@ -170,7 +186,7 @@ func isName(name string) bool {
 }
 
 // fetch looks up the repository and downloads what is missing.
-func (c *Client) fetch(ctx context.Context, r Repo, progress func(Progress)) (Snapshot, error) {
+func (c *Client) fetch(ctx context.Context, r Repo, choose chooser, progress func(Progress)) (Snapshot, error) {
 	info, repo, err := c.describe(ctx, r)
 	if err != nil {
 		return Snapshot{}, err
@@ -185,7 +201,7 @@ func (c *Client) fetch(ctx context.Context, r Repo, progress func(Progress)) (Sn
 		names = append(names, f.Name)
 		t.byName[f.Name] = newRemote(f)
 	}
-	chosen, err := choose(r, names, func(name string) ([]byte, error) {
+	chosen, err := choose(names, func(name string) ([]byte, error) {
 		path, err := t.file(ctx, name)
 		if err != nil {
 			return nil, err
@@ -207,7 +223,7 @@ func (c *Client) fetch(ctx context.Context, r Repo, progress func(Progress)) (Sn
 			return Snapshot{}, err
 		}
 	}
-	s.File = ggufOf(chosen)
+	s.File, s.Files = ggufOf(chosen), chosen
 	return s, nil
 }
 
@@ -219,7 +235,10 @@ func (e *unreachableError) Unwrap() error { return e.error }
 // describe asks the hub for the files of a repository. The library asks without a context, so describe may return before it has
 // an answer.
 func (c *Client) describe(ctx context.Context, r Repo) (*hf.RepoInfo, *hf.Repo, error) {
-	repo := hf.New(r.ID()).WithRevision(r.Revision).WithAuth(c.token).WithCacheDir(c.cache)
+	repo := hf.New(r.ID()).WithRevision(url.PathEscape(r.Revision)).WithAuth(c.token).WithCacheDir(c.cache)
+	if r.Dataset {
+		repo = repo.WithType(hf.RepoTypeDataset)
+	}
 	repo.Verbosity = 0
 	asked := make(chan error, 1)
 	go func() {

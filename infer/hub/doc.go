@@ -5,6 +5,8 @@
 // downloaded again, and interrupted downloads resume. A file is in the cache only once its hash is the one that the hub gives,
 // and its content and name are on the disk.
 //
+// [Client.FetchFiles] does the same for chosen files of a repository, such as the questions of a dataset.
+//
 // URLs and descriptions of repositories come from github.com/gomlx/go-huggingface, which also reads HF_ENDPOINT. This package
 // adds HF_HOME and HF_HUB_CACHE (where the cache is), HF_TOKEN and the token that is stored there (sent to the hub and nowhere else), HF_HUB_OFFLINE (only the cache
 // is used), progress and resuming.

@@ -345,12 +345,12 @@ func TestFetchGGUF(t *testing.T) {
 
 func TestParse(t *testing.T) {
 	for text, want := range map[string]Repo{
-		"HuggingFaceTB/SmolLM2-135M": {"HuggingFaceTB", "SmolLM2-135M", "main", ""},
-		"a/b@v1.0":                   {"a", "b", "v1.0", ""},
-		"a/b@refs/pr/1":              {"a", "b", "refs/pr/1", ""},
-		"a/b/x.gguf":                 {"a", "b", "main", "x.gguf"},
-		"a/b@v1/x.gguf":              {"a", "b", "v1", "x.gguf"},
-		"a/b@refs/pr/1/x.gguf":       {"a", "b", "refs/pr/1", "x.gguf"},
+		"HuggingFaceTB/SmolLM2-135M": {"HuggingFaceTB", "SmolLM2-135M", "main", "", false},
+		"a/b@v1.0":                   {"a", "b", "v1.0", "", false},
+		"a/b@refs/pr/1":              {"a", "b", "refs/pr/1", "", false},
+		"a/b/x.gguf":                 {"a", "b", "main", "x.gguf", false},
+		"a/b@v1/x.gguf":              {"a", "b", "v1", "x.gguf", false},
+		"a/b@refs/pr/1/x.gguf":       {"a", "b", "refs/pr/1", "x.gguf", false},
 	} {
 		got, ok := Parse(text)
 		if !ok || got != want || got.String() != text {

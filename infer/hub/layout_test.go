@@ -115,11 +115,11 @@ func TestStoredTokens(t *testing.T) {
 
 func TestParseFilesInFolders(t *testing.T) {
 	for text, want := range map[string]Repo{
-		"o/n/a/b/m.gguf":                {"o", "n", "main", "a/b/m.gguf"},
-		"o/n@main/a/m.gguf":             {"o", "n", "main", "a/m.gguf"},
-		"o/n@refs/pr/1/a/m.gguf":        {"o", "n", "refs/pr/1", "a/m.gguf"},
-		"o/n@" + commit + "/a/b/m.gguf": {"o", "n", commit, "a/b/m.gguf"},
-		"o/n@feature/x/m.gguf":          {"o", "n", "feature/x", "m.gguf"},
+		"o/n/a/b/m.gguf":                {"o", "n", "main", "a/b/m.gguf", false},
+		"o/n@main/a/m.gguf":             {"o", "n", "main", "a/m.gguf", false},
+		"o/n@refs/pr/1/a/m.gguf":        {"o", "n", "refs/pr/1", "a/m.gguf", false},
+		"o/n@" + commit + "/a/b/m.gguf": {"o", "n", commit, "a/b/m.gguf", false},
+		"o/n@feature/x/m.gguf":          {"o", "n", "feature/x", "m.gguf", false},
 	} {
 		if got, ok := Parse(text); !ok || got != want {
 			t.Errorf("%s: %+v, %v", text, got, ok)

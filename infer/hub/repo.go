@@ -23,11 +23,12 @@ var (
 	ErrDamaged = errors.New("damaged")
 )
 
-// Repo names a repository of a model at a revision, and one GGUF file in it where File is not "".
+// Repo names a repository of a model at a revision, and one GGUF file in it where File is not "", or a repository of a dataset.
 type Repo struct {
 	Owner, Name string
 	Revision    string // a branch, a tag or a commit
 	File        string
+	Dataset     bool
 }
 
 // String returns owner/name, followed by @revision where it is not main, and /file where there is one.
@@ -102,7 +103,11 @@ func Parse(text string) (Repo, bool) {
 
 // folder returns the path of the repository in a cache.
 func (r Repo) folder(cache string) string {
-	return filepath.Join(cache, "models--"+r.Owner+"--"+r.Name)
+	kind := "models--"
+	if r.Dataset {
+		kind = "datasets--"
+	}
+	return filepath.Join(cache, kind+r.Owner+"--"+r.Name)
 }
 
 func (r Repo) fail(err error) error { return fmt.Errorf("hub: %s: %w", r, err) }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/hub"
 	"github.com/lathe-llm/lathe/infer/quality"
 )
 
@@ -35,18 +37,19 @@ func (a *app) zeroShotCommand() *cobra.Command {
 		Short: "Evaluate a model on multiple-choice tasks, as lm-evaluation-harness does",
 		Long: "Tasks are " + strings.Join(quality.Tasks(), ", ") + ".\n" +
 			"Questions are the datasets' own files, parquet or JSON lines; if the answers are in a file of their own, it follows after\n" +
-			"a comma. acc is the accuracy of the most likely choice, acc_norm that of the most likely choice per character.\n\n" +
+			"a comma. A task without a file is taken from the Hugging Face hub, or from its cache: the parquet file of the split that the\n" +
+			"harness evaluates (HF_* variables apply as for models). acc is the accuracy of the most likely choice, acc_norm that of the most likely choice per character.\n\n" +
 			"Without --bos the figures are those of the harness's hf model with its defaults, with --bos those of add_bos_token=True, and with\n" +
 			"--bos=none those of add_bos_token=False. Where tokenizer.json has the start token among its added tokens alone, transformers 5 gives\n" +
 			"it another number under add_bos_token=True; the harness then scores other texts.",
-		Example: "  lathe zeroshot small.gguf --task arc_easy=test.parquet --task piqa=valid.jsonl,valid-labels.lst --limit 200",
+		Example: "  lathe zeroshot small.gguf --task piqa --task winogrande --limit 200\n  lathe zeroshot small.gguf --task arc_easy=test.parquet --task piqa=valid.jsonl,valid-labels.lst",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args)
 			if err != nil {
 				return err
 			}
-			list, err := openTasks(tasks)
+			list, err := a.openTasks(cmd.Context(), tasks)
 			if err != nil {
 				return err
 			}
@@ -60,7 +63,7 @@ func (a *app) zeroShotCommand() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringArrayVar(&tasks, "task", nil, "TASK=FILE or TASK=FILE,ANSWERS; may be repeated")
+	flags.StringArrayVar(&tasks, "task", nil, "TASK, from the hub, TASK=FILE or TASK=FILE,ANSWERS; may be repeated")
 	flags.IntVar(&o.Limit, "limit", 0, "limit of questions per task, from the start (default: all)")
 	flags.StringVar(&o.BOS, "bos", quality.BOSAuto, "texts that begin with the start token: every or none (auto, as in the harness: every if the tokenizer adds it)")
 	choices(flags, "bos", quality.BOSAuto, quality.BOSEvery, quality.BOSNone)
@@ -73,16 +76,25 @@ func (a *app) zeroShotCommand() *cobra.Command {
 }
 
 // openTasks reads the questions of all tasks, before a model is loaded.
-func openTasks(list []string) ([]quality.Task, error) {
+func (a *app) openTasks(ctx context.Context, list []string) ([]quality.Task, error) {
 	var tasks []quality.Task
-	for _, text := range list {
-		name, files, ok := strings.Cut(text, "=")
-		path, answers, _ := strings.Cut(files, ",")
-		if !ok || path == "" {
-			return nil, usage(fmt.Errorf("--task %q: not TASK=FILE", text))
+	for _, text := range list { // before anything is downloaded
+		name, files, named := strings.Cut(text, "=")
+		if path, _, _ := strings.Cut(files, ","); named && path == "" {
+			return nil, usage(fmt.Errorf("--task %q: not TASK or TASK=FILE", text))
 		}
 		if !slices.Contains(quality.Tasks(), name) {
 			return nil, usage(fmt.Errorf("--task %q: unknown task %q: not one of %s; the nearest is %s", text, name, strings.Join(quality.Tasks(), ", "), nearest(name, quality.Tasks())))
+		}
+	}
+	for _, text := range list {
+		name, files, named := strings.Cut(text, "=")
+		path, answers, _ := strings.Cut(files, ",")
+		if !named {
+			var err error
+			if path, err = a.dataset(ctx, name); err != nil {
+				return nil, err
+			}
 		}
 		t, err := quality.OpenTask(name, path, answers)
 		if err != nil {
@@ -91,6 +103,31 @@ func openTasks(list []string) ([]quality.Task, error) {
 		tasks = append(tasks, t)
 	}
 	return tasks, nil
+}
+
+// dataset returns the file with the questions of a task, from the hub or its cache.
+func (a *app) dataset(ctx context.Context, task string) (string, error) {
+	d, ok := quality.DatasetOf(task)
+	if !ok {
+		return "", usage(fmt.Errorf("--task %s: no dataset is known: name its file, as --task %s=FILE", task, task))
+	}
+	p := a.newMeter("download " + d.Owner + "/" + d.Name)
+	defer p.clear()
+	var failed error
+	for _, revision := range []string{quality.ParquetRevision, "main"} { // of those that the hub does not convert, authors store parquet
+		repo := hub.Repo{Owner: d.Owner, Name: d.Name, Dataset: true, Revision: revision}
+		s, err := hub.New(a.getenv).FetchFiles(ctx, repo, d.Choose, func(q hub.Progress) { p.at(q.Done, q.Total, q.File) })
+		if err == nil {
+			return filepath.Join(s.Dir, filepath.FromSlash(s.Files[0])), nil
+		}
+		if failed == nil {
+			failed = err
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return "", fmt.Errorf("%s: %w; with the file at hand: --task %s=FILE", task, failed, task)
 }
 
 func (a *app) zeroShot(ctx context.Context, model, subnet string, tasks []quality.Task, o quality.EvalOptions) (err error) {
