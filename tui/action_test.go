@@ -162,14 +162,15 @@ func TestHelpShowsReboundKeys(t *testing.T) {
 func keysDoc(table []*action.Action) string {
 	var b strings.Builder
 	b.WriteString("# Keys\n\n" +
-		"Every action of the explorer, read from its table of actions. `?` shows the same on the screen, `:` finds an action by its name.\n\n" +
-		"A key map in TOML rebinds them: `lathe` reads `keys.toml` in its configuration folder. Names are those in the last column;\n" +
+		"Every action of the explorer, read from its table of actions. `?` shows the same on the screen, `:` finds an action by its name,\n" +
+		"`lathe keys` lists them. The last column is the command of `lathe` that does the same; the other actions concern the screen only.\n\n" +
+		"A key map in TOML rebinds them: `lathe` reads `keys.toml` in its configuration folder. Names are those in the third column;\n" +
 		"unknown names and clashing keys are reported and ignored; everything else keeps its default.\n\n" +
 		"```toml\n[keys]\n\"search.toggle\" = \"p\"\nquit = [\"Q\", \"ctrl+q\"]\n```\n\n" +
 		"`esc` goes back one step from anywhere and `ctrl+c` quits; these two cannot be rebound.\n")
 	for _, sc := range action.Scopes(table) {
 		title := strings.ToUpper(sc[:1]) + sc[1:]
-		fmt.Fprintf(&b, "\n## %s\n\n| keys | what it does | name |\n|---|---|---|\n", title)
+		fmt.Fprintf(&b, "\n## %s\n\n| keys | what it does | name | command |\n|---|---|---|---|\n", title)
 		for _, a := range table {
 			if a.Scope != sc {
 				continue
@@ -182,7 +183,11 @@ func keysDoc(table []*action.Action) string {
 			if a.Help != "" {
 				what += " " + a.Help
 			}
-			fmt.Fprintf(&b, "| %s | %s | `%s` |\n", strings.Join(keys, " "), what, a.ID)
+			command := ""
+			if c := commands()[a.ID]; c != "" {
+				command = "`" + c + "`"
+			}
+			fmt.Fprintf(&b, "| %s | %s | `%s` | %s |\n", strings.Join(keys, " "), what, a.ID, command)
 		}
 	}
 	return b.String()

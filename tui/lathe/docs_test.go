@@ -45,12 +45,19 @@ func TestCommandsPage(t *testing.T) {
 	flags(&b, root.PersistentFlags())
 	document(&b, root)
 	b.WriteString("\n## Over SSH\n\n`ssh host COMMAND` runs these commands on the exploration of a server, with the name and the role of the key. Flags that\n" +
-		"name files are refused; `-o -` sends a file to the client. [Sessions](../../tui/sshserver/docs/sessions.md) has more.\n\n")
+		"name files are refused; `-o -` sends a file to the client. In brackets: the least role that may run a command. [Sessions](../../tui/sshserver/docs/sessions.md) has more.\n\n")
 	shared := newRoot(&app{shared: &explorer.Exploration{}})
 	var paths []string
 	list(&paths, shared)
 	for _, path := range paths {
-		fmt.Fprintf(&b, "* `%s`\n", path)
+		role := explorer.RoleEditor // of a running search
+		for i := len(strings.Fields(path)); i > 0; i-- {
+			if line, ok := sharedLines("", "", "")[strings.Join(strings.Fields(path)[:i], " ")]; ok {
+				role = line.role
+				break
+			}
+		}
+		fmt.Fprintf(&b, "* `%s` (%s)\n", path, role)
 	}
 	if *update {
 		if err := os.WriteFile(page, b.Bytes(), 0o644); err != nil {

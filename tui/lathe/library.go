@@ -37,7 +37,7 @@ func (a *app) subnetsCommand() *cobra.Command {
 		a.subnetsOneCommand("restore", "Restore a subnet from the trash", func(id explorer.SubnetID) explorer.Command {
 			return explorer.RestoreSubnet{Subnet: id}
 		}),
-		a.subnetsEmptyCommand())
+		a.subnetsEmptyCommand(), a.subnetsMeasureCommand())
 	return cmd
 }
 

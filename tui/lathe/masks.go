@@ -21,7 +21,7 @@ import (
 func (a *app) masksCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "masks", Short: "Show and edit masks", Args: subcommandArgs, RunE: needsSubcommand}
 	cmd.AddCommand(a.masksShowCommand(), a.masksSetCommand(), a.masksUndoCommand("undo", "Undo the last edit"),
-		a.masksUndoCommand("redo", "Redo the last undone edit"), a.masksDiffCommand(), a.masksCheckoutCommand())
+		a.masksUndoCommand("redo", "Redo the last undone edit"), a.masksDiffCommand(), a.masksCheckoutCommand(), a.masksStepsCommand())
 	return cmd
 }
 

@@ -15,7 +15,8 @@ import (
 
 // setFlags are the flags of `masks set`.
 type setFlags struct {
-	layers, heads, mlp               string // sets of indices, as subnet.ParseSet reads them
+	layers, heads, mlp, qk, vo       string // sets of indices, as subnet.ParseSet reads them
+	group                            int    // that qk and vo apply to; -1: all
 	drop, restore, invert, equalise  string // attention, mlp or layer
 	keepChannels, keepGroups, source int    // -1: not given
 	file, save                       string
@@ -41,7 +42,10 @@ func (a *app) masksSetCommand() *cobra.Command {
 			if err != nil {
 				return nil, err
 			}
-			commands := []explorer.Command{explorer.Edit{Version: f.version, Mutations: list}}
+			var commands []explorer.Command
+			if len(list) > 0 {
+				commands = append(commands, explorer.Edit{Version: f.version, Mutations: list})
+			}
 			if cmd.Flags().Changed("save") {
 				commands = append(commands, explorer.SaveDraft{Name: f.save})
 			}
@@ -63,6 +67,9 @@ func (f *setFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.equalise, "equalise", "", "keep the same number of units of attention, mlp or layer in each of the layers")
 	flags.IntVar(&f.keepChannels, "keep-channels", -1, "keep this many MLP channels, the most important ones")
 	flags.IntVar(&f.keepGroups, "keep-groups", -1, "keep this many KV groups, the most important ones")
+	flags.IntVar(&f.group, "group", -1, "KV group that --qk and --vo apply to (default: every group)")
+	flags.StringVar(&f.qk, "qk", "", "channels inside the heads to keep in W_Q and W_K, in rotary pairs")
+	flags.StringVar(&f.vo, "vo", "", "channels inside the heads to keep in W_V and W_O")
 	flags.IntVar(&f.source, "copy-from", -1, "copy the masks of this layer to the layers")
 	for _, name := range []string{"drop", "restore", "invert", "equalise"} {
 		choices(flags, name, string(draft.Attention), string(draft.MLP), string(draft.Whole))
@@ -103,6 +110,9 @@ func (f *setFlags) mutations(g *subnet.Geometry) ([]draft.Mutation, error) {
 		return nil, err
 	}
 	list = append(list, modules...)
+	if len(list) == 0 && f.save != "" {
+		return nil, nil // the draft is saved as it is
+	}
 	if len(list) == 0 {
 		return nil, usage(errors.New("nothing to set: give --mlp, --heads, --drop, --restore, --keep-channels, …"))
 	}
@@ -145,6 +155,38 @@ func (f *setFlags) sets(g *subnet.Geometry, on []int) ([]draft.Mutation, error) 
 				return nil, usage(fmt.Errorf("--mlp: layer %d: %w", i, err))
 			}
 			list = append(list, draft.SetChannels{Layer: i, Set: units})
+		}
+		inside, err := f.insideHeads(g, i)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, inside...)
+	}
+	return list, nil
+}
+
+// insideHeads returns the mutations of --qk and --vo in one layer.
+func (f *setFlags) insideHeads(g *subnet.Geometry, layer int) ([]draft.Mutation, error) {
+	groups := g.Layers[layer].KVHeads
+	if f.group >= groups {
+		return nil, usage(fmt.Errorf("--group %d: layer %d has the KV groups 0 to %d", f.group, layer, groups-1))
+	}
+	var list []draft.Mutation
+	for _, kind := range []struct {
+		name, value string
+		vo          bool
+	}{{"qk", f.qk, false}, {"vo", f.vo, true}} {
+		if kind.value == "" {
+			continue
+		}
+		units, err := subnet.ParseSet(g.HeadDim, kind.value)
+		if err != nil {
+			return nil, usage(fmt.Errorf("--%s: layer %d: %w", kind.name, layer, err))
+		}
+		for group := range groups {
+			if f.group < 0 || f.group == group {
+				list = append(list, draft.SetHeadChannels{Layer: layer, Group: group, VO: kind.vo, Set: units})
+			}
 		}
 	}
 	return list, nil

@@ -50,6 +50,7 @@ func (a *app) searchCommand() *cobra.Command {
 		"  lathe search --target 0.6 --strategy paper-laptop --set epochs=10,alpha=0.9,refit=exact\n" +
 		"  lathe search --target 80MB --type Q4_0\n  lathe search --target memory=512MB@4096\n  lathe search --target speed=1.5x"
 	cmd.AddCommand(a.foundCommands()...)
+	cmd.AddCommand(a.steerCommands()...)
 	return cmd
 }
 

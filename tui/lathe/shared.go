@@ -32,52 +32,66 @@ func (a *app) sharedCommands() []*cobra.Command {
 		return a.result(r, r.words)
 	})
 	begin.Use, begin.Short, begin.Args = "start", "Start a search and show the status", cobra.NoArgs
-	search.AddCommand(
-		begin,
-		a.steerCommand("pause", "Pause the running search", cobra.NoArgs, func(s *explorer.Snapshot, _ []string) (explorer.Command, error) {
+	search.AddCommand(begin)
+	return []*cobra.Command{
+		a.infoCommand(), a.statusCommand(), a.subnetsCommand(), a.masksCommand(), a.cutCommand(), a.reformCommand(), a.tuneCommand(), search, a.evalCommand(),
+		a.chatCommand(), a.probeCommand(), a.benchCommand(), a.fitCommand(), a.chatsCommand(), a.benchesCommand(), a.statisticsCommand(), a.messagesCommand(), a.keysCommand(),
+		a.stopCommand(),
+	}
+}
+
+// steerCommands returns the commands on the running search.
+func (a *app) steerCommands() []*cobra.Command {
+	return []*cobra.Command{
+		a.steerCommand("pause", "Pause the running search", 0, func(s *explorer.Snapshot, _ []string) (explorer.Command, error) {
 			id, err := searching(s)
 			return explorer.PauseJob{Job: id}, err
 		}),
-		a.steerCommand("resume", "Resume the paused search", cobra.NoArgs, func(s *explorer.Snapshot, _ []string) (explorer.Command, error) {
+		a.steerCommand("resume", "Resume the paused search", 0, func(s *explorer.Snapshot, _ []string) (explorer.Command, error) {
 			id, err := searching(s)
 			return explorer.ResumeJob{Job: id}, err
 		}),
-		a.steerCommand("stop", "Stop the running search and keep its best subnet", cobra.NoArgs, func(s *explorer.Snapshot, _ []string) (explorer.Command, error) {
+		a.steerCommand("stop", "Stop the running search and keep its best subnet", 0, func(s *explorer.Snapshot, _ []string) (explorer.Command, error) {
 			id, err := searching(s)
 			return explorer.StopJob{Job: id}, err
 		}),
-		a.steerCommand("retarget TARGET", "Change the target of the running search, to any that `search --target` takes", cobra.ExactArgs(1), func(_ *explorer.Snapshot, args []string) (explorer.Command, error) {
+		a.steerCommand("retarget TARGET", "Change the target of the running search, to any that `search --target` takes", 1, func(_ *explorer.Snapshot, args []string) (explorer.Command, error) {
 			t, err := (&targetFlags{text: args[0]}).target()
 			return explorer.Retarget{Target: t}, err
 		}),
-		a.steerCommand("inject SUBNET", "Add a subnet to the population of the running search", cobra.ExactArgs(1), func(s *explorer.Snapshot, args []string) (explorer.Command, error) {
+		a.steerCommand("inject SUBNET", "Add a subnet to the population of the running search", 1, func(s *explorer.Snapshot, args []string) (explorer.Command, error) {
 			id, err := find(s, args[0])
 			return explorer.Inject{Subnet: id}, err
-		}),
-	)
-	return []*cobra.Command{
-		a.infoCommand(), a.statusCommand(), a.subnetsCommand(), a.masksCommand(), a.cutCommand(), a.reformCommand(), a.tuneCommand(), search, a.evalCommand(),
-		a.chatCommand(), a.probeCommand(), a.benchCommand(), a.fitCommand(),
-		a.steerCommand("stop JOB", "Stop a job, as listed by `status`", cobra.ExactArgs(1), func(_ *explorer.Snapshot, args []string) (explorer.Command, error) {
-			return explorer.StopJob{Job: explorer.JobID(args[0])}, nil
 		}),
 	}
 }
 
-// steerCommand returns a command that runs one command on the server's exploration and shows the status.
-func (a *app) steerCommand(use, short string, args cobra.PositionalArgs, command func(*explorer.Snapshot, []string) (explorer.Command, error)) *cobra.Command {
+func (a *app) stopCommand() *cobra.Command {
+	return a.steerCommand("stop JOB", "Stop a job, as listed by `status`", 1, func(_ *explorer.Snapshot, args []string) (explorer.Command, error) {
+		return explorer.StopJob{Job: explorer.JobID(args[0])}, nil
+	})
+}
+
+// steerCommand returns a command with n arguments that runs one command on the running explorer and shows the status.
+func (a *app) steerCommand(use, short string, n int, command func(*explorer.Snapshot, []string) (explorer.Command, error)) *cobra.Command {
 	return &cobra.Command{
-		Use: use, Short: short, Args: args,
+		Use: use + " [MODEL]", Short: short, Args: cobra.RangeArgs(n, n+1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := command(a.shared.Snapshot(), args)
+			model, err := a.modelArg(args[n:])
 			if err != nil {
 				return err
 			}
-			if _, err := a.shared.Do(cmd.Context(), a.actor(), c); err != nil {
-				return err
-			}
-			r := newStatus(a.shared.Snapshot())
-			return a.result(r, r.words)
+			return a.with(cmd.Context(), model, inWorkspace, func(e exploration) error {
+				c, err := command(e.Snapshot(), args[:n])
+				if err != nil {
+					return err
+				}
+				if _, err := e.Do(cmd.Context(), a.actor(), c); err != nil {
+					return err
+				}
+				r := newStatus(e.Snapshot())
+				return a.result(r, r.words)
+			})
 		},
 	}
 }
