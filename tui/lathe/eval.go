@@ -202,6 +202,11 @@ func (r evalResult) words(w io.Writer) {
 		}
 		return
 	}
+	distanceWords(w, *d)
+}
+
+// distanceWords writes a distance in two lines.
+func distanceWords(w io.Writer, d explorer.Distance) {
 	of := d.From + "'s"
 	if d.From == explorer.AgainstDense {
 		of = "the dense model's"

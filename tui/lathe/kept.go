@@ -199,6 +199,11 @@ func (a *app) subnetsMeasureCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if c.Against != "" && c.Against != explorer.AgainstDense {
+				if c.Against, err = a.local(cmd.Context(), c.Against); err != nil {
+					return err
+				}
+			}
 			return a.with(cmd.Context(), model, inWorkspace, func(e exploration) error {
 				if c.Subnet, err = find(e.Snapshot(), args[0]); err != nil {
 					return err
@@ -226,6 +231,9 @@ func (a *app) subnetsMeasureCommand() *cobra.Command {
 						fmt.Fprintf(w, "%.3f × dense, ", r.Relative)
 					}
 					fmt.Fprintf(w, "perplexity %.2f on %d tokens of %s\n", m.Perplexity, m.Conditions.Tokens, m.Conditions.Text.Path)
+					if d := m.Distance; d != nil {
+						distanceWords(w, *d)
+					}
 				})
 			})
 		},
@@ -234,5 +242,7 @@ func (a *app) subnetsMeasureCommand() *cobra.Command {
 	flags.StringVar(&c.Text, "text", "", "text to measure on: a file or a folder (default: the held-out end of the default text)")
 	flags.IntVar(&c.Seq, "seq", 0, "tokens per window (default 2048)")
 	flags.IntVar(&c.Windows, "windows", 0, "windows (default: 2 of the default text, all of --text)")
+	flags.IntVar(&c.Stride, "stride", 0, "tokens from one window to the next (default: all of a window)")
+	flags.StringVar(&c.Against, "against", "", "what to compare distributions with: dense, or a model file; takes twice as long")
 	return cmd
 }
