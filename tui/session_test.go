@@ -116,7 +116,7 @@ type plan struct {
 func (s *session) walk(p plan) {
 	s.see("space start")
 	s.press("space") // search
-	s.see("inheriting ratio")
+	s.see("ratio of block parameters to keep")
 	s.fill([]string{"target", "minutes", "strategy", "fitness", "text", "windows", "window tokens", "seed"}, p.search)
 	s.press("enter")
 	s.see("of block parameters")
