@@ -2,6 +2,7 @@
 #
 # LATHE_CACHE   where headers, the default model, calibration text and the XLA plugin are kept
 # MODEL         what `make run` opens (default: the default model)
+# GPU           what `make gpu` builds: vulkan or cuda (default: Vulkan where there is a GPU)
 
 SHELL := /bin/bash
 LATHE_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lathe
@@ -18,7 +19,7 @@ export GOMLX_NO_AUTO_INSTALL := 1
 PYTHON ?= python3
 BENCH ?= ./...
 
-.PHONY: run test test-fast race build check setup headers lint fuzz bench golden env clean
+.PHONY: run test test-fast test-gpu race build check setup headers gpu gpu-check gpu-search lint fuzz bench golden env clean
 
 run: setup build
 	@bin/lathe $(MODEL)
@@ -40,6 +41,26 @@ headers: check
 
 setup: check
 	@$(PYTHON) .ci/setup.py "$(LATHE_CACHE)"
+
+# The engine's library for GPUs, built once into the cache: Vulkan for those of every vendor, or what GPU names (vulkan, cuda).
+gpu: check
+	@$(PYTHON) .ci/gpu/gpu.py "$(LATHE_CACHE)" build $(GPU)
+
+# XLA for NVIDIA GPUs, which search and re-fits compute on: 2.5 GB of wheels.
+gpu-search: check
+	@$(PYTHON) .ci/setup.py "$(LATHE_CACHE)" xla-cuda
+
+# Compiles two files of the CUDA library, with the system's nvcc or with NVIDIA's wheels. It needs no GPU.
+gpu-check: check
+	@$(PYTHON) .ci/gpu/gpu.py "$(LATHE_CACHE)" check
+
+# The engine on Vulkan, on Mesa's software device: no GPU is needed. Without the packages the tests are skipped, with a warning.
+GPU_TESTS := TestVulkan|TestFamilies|TestScoreAgrees|TestReuse|TestStops|TestCrashAndRestart|TestAbort|TestCloseInMidGeneration|TestQueueOfCallers|TestCancelLoad|TestSilence|TestChildDiesWithParent|TestBrokenChildren|TestLoadRefuses|TestTemplates
+test-gpu: setup build
+	@env=$$($(PYTHON) .ci/gpu/gpu.py "$(LATHE_CACHE)" test); status=$$?; \
+	if [ $$status = 77 ]; then echo "lathe: WARNING: the tests on a GPU were skipped" >&2; exit 0; fi; \
+	[ $$status = 0 ] && eval "$$env" && go test -count=1 -timeout 20m -run '$(GPU_TESTS)' ./infer/llamacpp && \
+	  go test -count=1 -timeout 20m -run 'TestVulkan' ./infer/decoder ./tui/lathe
 
 # Everything, on the real default model.
 test: setup build

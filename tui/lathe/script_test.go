@@ -111,7 +111,23 @@ func (b existing) Open(ctx context.Context, path string) (explorer.Model, error)
 	return b.Backend.Open(ctx, path)
 }
 
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { runScripts(t, "testdata/script", nil) }
+
+// TestVulkan runs scripts on the GPU whose libraries LATHE_TEST_GPU names, as make test-gpu sets it.
+func TestVulkan(t *testing.T) {
+	folder := os.Getenv("LATHE_TEST_GPU")
+	if folder == "" {
+		t.Skip("LATHE_TEST_GPU is not set: run make test-gpu")
+	}
+	env := map[string]string{"LATHE_GPU_LIBRARIES": folder}
+	for _, name := range []string{"LD_LIBRARY_PATH", "VK_DRIVER_FILES", "VK_ICD_FILENAMES", "GGML_VK_VISIBLE_DEVICES"} {
+		env[name] = os.Getenv(name)
+	}
+	runScripts(t, "testdata/vulkan", env)
+}
+
+// runScripts runs the scripts of a folder with more variables than those of the harness.
+func runScripts(t *testing.T, dir string, env map[string]string) {
 	cache := os.Getenv("LATHE_CACHE")
 	if cache == "" {
 		home, err := os.UserHomeDir()
@@ -120,17 +136,25 @@ func TestScripts(t *testing.T) {
 		}
 		cache = filepath.Join(home, ".cache", "lathe")
 	}
+	repository, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
-		Dir:           "testdata/script",
+		Dir:           dir,
 		UpdateScripts: *update,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("LATHE_CACHE", filepath.Join(e.WorkDir, "cache"))
 			e.Setenv("LATHE_WORKSPACES", filepath.Join(e.WorkDir, "workspaces"))
 			e.Setenv("REAL_CACHE", cache)
+			e.Setenv("REPOSITORY", repository)
 			e.Setenv("USER", "ada")
 			e.Setenv("HF_HOME", filepath.Join(e.WorkDir, "hf"))
 			e.Setenv("HF_HUB_OFFLINE", "1")
 			e.Setenv("LATHE_BACKEND", os.Getenv("LATHE_BACKEND"))
+			for name, value := range env {
+				e.Setenv(name, value)
+			}
 			if err := gguftest.Tiny("llama").Write(filepath.Join(e.WorkDir, "tiny.gguf")); err != nil {
 				return err
 			}

@@ -24,7 +24,7 @@ const NoHome = os.DevNull
 // folders are the variables that are expanded.
 var folders = []string{
 	"TMPDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN_PATH",
-	"LATHE_CACHE", "LATHE_WORKSPACES", "LATHE_SCRATCH",
+	"LATHE_CACHE", "LATHE_WORKSPACES", "LATHE_SCRATCH", "LATHE_GPU_LIBRARIES",
 }
 
 var problems error
