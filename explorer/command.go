@@ -181,9 +181,10 @@ type (
 	}
 	// BuildRecipe makes the subnet and the file of a recipe.
 	BuildRecipe struct {
-		Path string // the recipe
-		Text string // calibration text, where it is not at the path that the recipe names
-		To   string // GGUF file to write; "" only adds the subnet to the library
+		Path string    // the recipe
+		Text string    // calibration text, where it is not at the path that the recipe names
+		Mix  []MixText // the same for a recipe with a mix: paths of some of its texts
+		To   string    // GGUF file to write; "" only adds the subnet to the library
 	}
 	// StartBench measures speed and memory.
 	StartBench struct{ Settings BenchSettings }
@@ -193,13 +194,6 @@ type (
 		Name string
 	}
 )
-
-// Calibration names the text statistics and re-fitting learn from. Zero fields take the defaults.
-type Calibration struct {
-	Text    string // a file, or a folder whose text files are joined; "" is the default text
-	Windows int
-	Seq     int
-}
 
 // ReformOptions say how surviving weights are re-fitted. Zero fields leave it to the preset.
 type ReformOptions struct {

@@ -3,6 +3,7 @@ package explorer
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -19,7 +20,7 @@ import (
 // The commands that start a job check what is quick to check, and queue the job.
 
 func (c GatherStatistics) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
-	if err := checkCalibration(c.Calibration); err != nil {
+	if err := c.Calibration.check(); err != nil {
 		return Receipt{}, err
 	}
 	return e.launch(a, jobs.Idle, JobStatistics, "statistics", func(ctx context.Context, m *monitor) error { return e.gather(ctx, c, m) })
@@ -27,7 +28,7 @@ func (c GatherStatistics) do(ctx context.Context, e *Exploration, a Actor) (Rece
 
 func (c Cut) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
 	g := e.Snapshot().Model.Geometry
-	if err := errors.Join(checkRatio("ratio", c.Target), checkCalibration(c.Calibration), checkPreset(c.Preset), c.Reform.check(), c.Reform.checkTarget(g), c.checkWidths(g)); err != nil {
+	if err := errors.Join(checkRatio("ratio", c.Target), c.Calibration.check(), checkPreset(c.Preset), c.Reform.check(), c.Reform.checkTarget(g), c.checkWidths(g)); err != nil {
 		return Receipt{}, err
 	}
 	title := fmt.Sprintf("cut to %.2f", c.Target)
@@ -39,7 +40,7 @@ func (c Refit) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error)
 	if _, err := s.Masks(c.Subnet); err != nil {
 		return Receipt{}, err
 	}
-	if err := errors.Join(checkCalibration(c.Calibration), checkPreset(c.Preset), c.Reform.check(), c.Reform.checkBias(s.Model.Arch), c.Reform.checkTarget(s.Model.Geometry)); err != nil {
+	if err := errors.Join(c.Calibration.check(), checkPreset(c.Preset), c.Reform.check(), c.Reform.checkBias(s.Model.Arch), c.Reform.checkTarget(s.Model.Geometry)); err != nil {
 		return Receipt{}, err
 	}
 	title := "re-fit " + s.label(c.Subnet)
@@ -72,11 +73,14 @@ func (c StartSearch) do(ctx context.Context, e *Exploration, a Actor) (Receipt, 
 		}
 	}
 	m := e.Snapshot().Model
-	if err := errors.Join(checkTarget(cmp.Or(c.Retarget, c.Target)), checkCalibration(c.Calibration), checkGranularity(m.Geometry, c.Granularity), c.Reform.check(), c.Reform.checkBias(m.Arch), c.Reform.checkTarget(m.Geometry)); err != nil {
+	if err := errors.Join(checkTarget(cmp.Or(c.Retarget, c.Target)), c.Calibration.check(), checkGranularity(m.Geometry, c.Granularity), c.Reform.check(), c.Reform.checkBias(m.Arch), c.Reform.checkTarget(m.Geometry)); err != nil {
 		return Receipt{}, err
 	}
 	if err := c.checkSettings(); err != nil {
 		return Receipt{}, err
+	}
+	if c.Calibration.Draw == "" { // recorded, since searches of earlier versions had another one
+		c.Calibration.Draw = DrawWhole
 	}
 	title := "search at " + TargetName(cmp.Or(c.Retarget, c.Target))
 	return e.launch(a, jobs.Background, JobSearch, title, func(ctx context.Context, m *monitor) error { return e.search(ctx, a, c, m) })
@@ -139,10 +143,6 @@ func checkPreset(name string) error {
 
 func checkRatio(what string, r float64) error {
 	return RatioRange().check(what, r)
-}
-
-func checkCalibration(c Calibration) error {
-	return errors.Join(WindowsRange().optional("calibration windows", float64(c.Windows)), SeqRange().optional("tokens per calibration window", float64(c.Seq)))
 }
 
 // label returns the name of a subnet in messages.
@@ -345,6 +345,11 @@ func (n *Subnet) provenance() map[string]any {
 	} {
 		if value != "" {
 			p[key] = value
+		}
+	}
+	if len(n.Method.Mix) > 0 {
+		if mix, err := json.Marshal(n.Method.Mix); err == nil {
+			p["calibration.mix"] = string(mix)
 		}
 	}
 	return p

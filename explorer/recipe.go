@@ -147,15 +147,15 @@ func (e *Exploration) buildRecipe(ctx context.Context, a Actor, c BuildRecipe, m
 	}
 	made := Made{Subnet: gguf.Subnet{Masks: masks}, Method: r.Method}
 	if r.Method.Bias || r.Method.Reform != "" && r.Method.Reform != "none" {
-		text := c.Text
-		if text == "" {
-			text = recipeText(c.Path, r.Method.Text.Path)
+		calibration, err := c.calibration(r)
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.Path, err)
 		}
 		pull, bias, up := r.Method.Pull, r.Method.Bias, r.Method.Up
 		old := r.Method.Reform == "admm" && r.Method.FitTarget == "" // before the paper's was the default
 		refit := Refit{
 			Preset:      r.Method.Preset,
-			Calibration: Calibration{Text: text, Windows: r.Method.Windows, Seq: r.Method.Seq},
+			Calibration: calibration,
 			Reform: ReformOptions{
 				Method: r.Method.Reform, Target: r.Method.FitTarget, Lambda: r.Method.Lambda, Pull: &pull, Bias: &bias, Rho: r.Method.Rho,
 				Steps: r.Method.Steps, Up: &up, OwnRidge: old,
@@ -166,8 +166,7 @@ func (e *Exploration) buildRecipe(ctx context.Context, a Actor, c BuildRecipe, m
 			return err
 		}
 		if want := r.Method.Text.SHA256; want != "" && made.Method.Text.SHA256 != want {
-			return fmt.Errorf("%s: %w: the recipe was calibrated on another text, %s (%.12s, not %.12s)", made.Method.Text.Path, ErrText,
-				baseName(r.Method.Text.Path), want, made.Method.Text.SHA256)
+			return fmt.Errorf("%s: %w", made.Method.Text.Path, otherText(r.Method, made.Method))
 		}
 	}
 	if err := m.Persist(ctx, func() error { return e.keep(a, m, made, Subnet{Name: r.Name, Origin: Imported, Note: r.Note}) }); err != nil {
@@ -190,6 +189,50 @@ func (e *Exploration) buildRecipe(ctx context.Context, a Actor, c BuildRecipe, m
 			filepath.Base(c.To), hash, r.Result))
 	}
 	return nil
+}
+
+// calibration returns the calibration of a recipe.
+func (c BuildRecipe) calibration(r Recipe) (Calibration, error) {
+	out := Calibration{Windows: r.Method.Windows, Seq: r.Method.Seq, Of: r.Method.Drawn, Draw: r.Method.Draw, Seed: r.Method.Seed}
+	if len(r.Method.Mix) == 0 {
+		if out.Text = c.Text; out.Text == "" {
+			out.Text = recipeText(c.Path, r.Method.Text.Path)
+		}
+		if len(c.Mix) > 0 {
+			return out, fmt.Errorf("%w: the recipe was calibrated on one text, %s, not on a mix", ErrInvalid, baseName(r.Method.Text.Path))
+		}
+		return out.stored(), nil
+	}
+	given := make(map[string]string)
+	for _, t := range c.Mix {
+		if !slices.ContainsFunc(r.Method.Mix, func(p MixPart) bool { return p.Name == t.Name }) {
+			return out, fmt.Errorf("%w: the mix of the recipe, %s, has no text named %s", ErrInvalid, r.Method.Text.Path, t.Name)
+		}
+		given[t.Name] = t.Path
+	}
+	if c.Text != "" {
+		return out, fmt.Errorf("%w: the recipe was calibrated on a mix, %s: name its texts, --text NAME=FILE", ErrInvalid, r.Method.Text.Path)
+	}
+	for _, p := range r.Method.Mix {
+		t := MixText{Name: p.Name, Share: p.Share, Path: given[p.Name]}
+		if t.Path == "" && p.Text != "" {
+			if t.Path = recipeText(c.Path, p.Text); t.Path == "" {
+				return out, fmt.Errorf("%w: the text %s of the mix, %s, is neither in the working folder nor beside the recipe: name it, --text %s=FILE", ErrText, p.Name, p.Text, p.Name)
+			}
+		}
+		out.Mix = append(out.Mix, t)
+	}
+	return out, nil
+}
+
+// otherText returns the error of a recipe that was calibrated on another text than the one found.
+func otherText(want, got Method) error {
+	for i, p := range want.Mix {
+		if i < len(got.Mix) && got.Mix[i].SHA256 != p.SHA256 {
+			return fmt.Errorf("%w: the recipe was calibrated on another text %s (%.12s, not %.12s): name it, --text %s=FILE", ErrText, p.Name, p.SHA256, got.Mix[i].SHA256, p.Name)
+		}
+	}
+	return fmt.Errorf("%w: the recipe was calibrated on another text, %s (%.12s, not %.12s)", ErrText, baseName(want.Text.Path), want.Text.SHA256, got.Text.SHA256)
 }
 
 // recipeText returns the calibration text of a recipe: the file of its name in the working directory or beside the recipe, else "", the default

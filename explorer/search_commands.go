@@ -44,6 +44,7 @@ func (s *Snapshot) resumed(c StartSearch) (StartSearch, error) {
 	default:
 		return c, nil
 	}
+	last.Calibration = last.Calibration.stored()
 	for _, setting := range []struct {
 		name      string
 		own, took string
@@ -51,7 +52,8 @@ func (s *Snapshot) resumed(c StartSearch) (StartSearch, error) {
 		{"strategy", strategyName(last.Strategy), strategyName(cmp.Or(c.Strategy, last.Strategy))},
 		{"fitness", last.Fitness, cmp.Or(c.Fitness, last.Fitness)},
 		{"seed", fmt.Sprint(last.Seed), fmt.Sprint(cmp.Or(c.Seed, last.Seed))},
-		{"text", last.Calibration.Text, cmp.Or(c.Calibration.Text, last.Calibration.Text)},
+		{"text", last.Calibration.Texts(), cmp.Or(c.Calibration.Texts(), last.Calibration.Texts())},
+		{"draw", last.Calibration.Draw, cmp.Or(c.Calibration.Draw, last.Calibration.Draw)},
 		{"windows", fmt.Sprint(last.Calibration.Windows), fmt.Sprint(cmp.Or(c.Calibration.Windows, last.Calibration.Windows))},
 		{"tokens per window", fmt.Sprint(last.Calibration.Seq), fmt.Sprint(cmp.Or(c.Calibration.Seq, last.Calibration.Seq))},
 		{"granularity", fmt.Sprint(last.Granularity), fmt.Sprint(cmp.Or(c.Granularity, last.Granularity))},

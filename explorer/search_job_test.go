@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -89,7 +90,7 @@ func TestInterruptedSearchGoesOn(t *testing.T) {
 				t.Fatalf("under way: %+v, want %v", u, test.resumes)
 			}
 			ended := e.Snapshot().Ended
-			if (ended == nil) != test.resumes || ended != nil && (ended.Search != asked || ended.Target != search.Ratio(0.7) || ended.Evaluated == 0 || ended.At.IsZero()) {
+			if (ended == nil) != test.resumes || ended != nil && (!reflect.DeepEqual(ended.Search, recorded(asked)) || ended.Target != search.Ratio(0.7) || ended.Evaluated == 0 || ended.At.IsZero()) {
 				t.Errorf("to be taken up again: %+v", ended)
 			}
 			if err := e.ResumeSearch(t.Context()); err != nil {
@@ -102,7 +103,7 @@ func TestInterruptedSearchGoesOn(t *testing.T) {
 				}
 				return
 			}
-			if u.Search != asked || u.Author != "ed" || u.Paused != test.paused || len(jobs) != 1 || jobs[0].Kind != explorer.JobSearch || jobs[0].Author != "ed" {
+			if !reflect.DeepEqual(u.Search, recorded(asked)) || u.Author != "ed" || u.Paused != test.paused || len(jobs) != 1 || jobs[0].Kind != explorer.JobSearch || jobs[0].Author != "ed" {
 				t.Fatalf("%+v was resumed as %+v", u, jobs)
 			}
 			v.open("candidates")
@@ -167,12 +168,12 @@ func TestEndedSearch(t *testing.T) {
 	e := explorertest.Open(t, b, folder)
 	first := explorer.StartSearch{Target: search.Ratio(0.7), Seed: 3, Budget: explorer.Budget{Evaluations: 40}}
 	explorertest.Do(t, e, first)
-	if s := e.Snapshot(); s.Ended == nil || s.Ended.Search != first || s.Ended.Evaluated != s.Search.Evaluated {
+	if s := e.Snapshot(); s.Ended == nil || !reflect.DeepEqual(s.Ended.Search, recorded(first)) || s.Ended.Evaluated != s.Search.Evaluated {
 		t.Fatalf("after the first: %+v", s.Ended)
 	}
 	refuse = true
 	explorertest.Ended(t, e, start(t, e, explorer.StartSearch{Target: search.Ratio(0.6)}))
-	if s := e.Snapshot(); s.Ended == nil || s.Ended.Search != first {
+	if s := e.Snapshot(); s.Ended == nil || !reflect.DeepEqual(s.Ended.Search, recorded(first)) {
 		t.Errorf("after one that was refused: %+v", s.Ended)
 	}
 	refuse = false
@@ -184,7 +185,13 @@ func TestEndedSearch(t *testing.T) {
 		t.Fatal(err)
 	}
 	e = explorertest.Open(t, explorertest.New(), folder)
-	if s := e.Snapshot(); s.Ended == nil || s.Ended.Search != again || s.Ended.Evaluated < 60 {
+	if s := e.Snapshot(); s.Ended == nil || !reflect.DeepEqual(s.Ended.Search, recorded(again)) || s.Ended.Evaluated < 60 {
 		t.Errorf("after the first was taken up, in another process: %+v", s.Ended)
 	}
+}
+
+// recorded returns a search as its workspace has it.
+func recorded(c explorer.StartSearch) explorer.StartSearch {
+	c.Calibration.Draw = explorer.DrawWhole
+	return c
 }

@@ -88,8 +88,8 @@ func TestResumedSearchHasItsOwnSettings(t *testing.T) {
 	more := explorer.Budget{Evaluations: 60}
 	explorertest.Do(t, e, explorer.StartSearch{Resume: true, Budget: more})
 	want := asked
-	want.Budget = more
-	if got := e.Snapshot().Ended; got == nil || got.Search != want || e.Snapshot().Search.Target != search.Ratio(0.9) {
+	want.Budget, want.Calibration.Draw = more, explorer.DrawWhole
+	if got := e.Snapshot().Ended; got == nil || !reflect.DeepEqual(got.Search, want) || e.Snapshot().Search.Target != search.Ratio(0.9) {
 		t.Errorf("it was resumed as %+v", got)
 	}
 	for name, c := range map[string]explorer.StartSearch{
@@ -98,6 +98,7 @@ func TestResumedSearchHasItsOwnSettings(t *testing.T) {
 		"fitness":  {Resume: true, Fitness: "perplexity"},
 		"windows":  {Resume: true, Calibration: explorer.Calibration{Windows: 5}},
 		"text":     {Resume: true, Calibration: explorer.Calibration{Text: "other.txt"}},
+		"draw":     {Resume: true, Calibration: explorer.Calibration{Draw: explorer.DrawStart}},
 	} {
 		if _, err := e.Do(t.Context(), explorertest.Owner, c); !errors.Is(err, explorer.ErrInvalid) || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)

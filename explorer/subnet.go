@@ -123,21 +123,25 @@ type Method struct {
 	// FitTarget is what the re-fit reproduced: local, dense or residual outputs; "" in entries from before it was recorded.
 	FitTarget string `json:"fit_target,omitempty"`
 	// Lambda is the ridge, relative to the mean diagonal of H; nil where each block's was chosen among the preset's.
-	Lambda  *float64 `json:"lambda,omitempty"`
-	Pull    bool     `json:"pull,omitempty"`    // ridge pulls toward the original weights instead of zero
-	Kept    string   `json:"kept,omitempty"`    // KeptOriginal or KeptPrevious: the re-fit was worse on held-out text and its weights were dropped
-	Bias    bool     `json:"bias,omitempty"`    // a bias compensates for the means of dropped units
-	Rho     float64  `json:"rho,omitempty"`     // ADMM's penalty, relative to the mean diagonal of H
-	Steps   int      `json:"steps,omitempty"`   // ADMM's steps
-	Up      int      `json:"up,omitempty"`      // steps by which W_U was re-fitted, 0 when it was not
-	Tune    *Tuned   `json:"tune,omitempty"`    // what tuning did, nil without
-	Text    TextRef  `json:"text,omitzero"`     // calibration text
-	Windows int      `json:"windows,omitempty"` // calibration windows
-	Seq     int      `json:"seq,omitempty"`     // tokens per window
-	Seed    uint64   `json:"seed,omitempty"`    // of everything random
-	Tokens  int64    `json:"tokens,omitempty"`  // tokens computed by the search that found it
-	Seconds float64  `json:"seconds,omitempty"` // wall time to make it
-	Backend string   `json:"backend,omitempty"` // what computed it
+	Lambda *float64 `json:"lambda,omitempty"`
+	Pull   bool     `json:"pull,omitempty"`  // ridge pulls toward the original weights instead of zero
+	Kept   string   `json:"kept,omitempty"`  // KeptOriginal or KeptPrevious: the re-fit was worse on held-out text and its weights were dropped
+	Bias   bool     `json:"bias,omitempty"`  // a bias compensates for the means of dropped units
+	Rho    float64  `json:"rho,omitempty"`   // ADMM's penalty, relative to the mean diagonal of H
+	Steps  int      `json:"steps,omitempty"` // ADMM's steps
+	Up     int      `json:"up,omitempty"`    // steps by which W_U was re-fitted, 0 when it was not
+	Tune   *Tuned   `json:"tune,omitempty"`  // what tuning did, nil without
+	Text   TextRef  `json:"text,omitzero"`   // calibration text
+	// Mix has the texts of a mix, nil for a single text. Text describes the mix, and its hash is that of all of them.
+	Mix     []MixPart `json:"mix,omitempty"`
+	Draw    string    `json:"draw,omitempty"`    // DrawWhole or DrawStart; "" is DrawStart
+	Windows int       `json:"windows,omitempty"` // calibration windows
+	Drawn   int       `json:"drawn,omitempty"`   // windows that were drawn, of which the first were used; 0 if all were
+	Seq     int       `json:"seq,omitempty"`     // tokens per window
+	Seed    uint64    `json:"seed,omitempty"`    // of everything random
+	Tokens  int64     `json:"tokens,omitempty"`  // tokens computed by the search that found it
+	Seconds float64   `json:"seconds,omitempty"` // wall time to make it
+	Backend string    `json:"backend,omitempty"` // what computed it
 }
 
 // AimedAt returns the method with the target of a search.

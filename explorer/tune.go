@@ -72,7 +72,7 @@ func (c Tune) do(_ context.Context, e *Exploration, a Actor) (Receipt, error) {
 	if c.Subnet == DenseID {
 		return Receipt{}, fmt.Errorf("%w: the dense model does not diverge from itself: tune a subnet", ErrInvalid)
 	}
-	if err := errors.Join(checkCalibration(c.Calibration), c.Tuning.check()); err != nil {
+	if err := errors.Join(c.Calibration.check(), c.Tuning.check()); err != nil {
 		return Receipt{}, err
 	}
 	title := "tune " + s.label(c.Subnet)
@@ -113,6 +113,7 @@ func (e *Exploration) tune(ctx context.Context, a Actor, c Tune, m *monitor) err
 	text := made.Method
 	if made.Method = n.Method; !made.Method.Text.named() {
 		made.Method.Text, made.Method.Windows, made.Method.Seq = text.Text, text.Windows, text.Seq
+		made.Method.Mix, made.Method.Draw, made.Method.Drawn = text.Mix, text.Draw, text.Drawn
 	}
 	made.Method.Tune, made.Method.Backend = tuned, text.Backend
 	if tuned.Best == 0 {

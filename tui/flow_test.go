@@ -2,6 +2,7 @@ package tui
 
 import (
 	"context"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -385,8 +386,8 @@ func TestSearchIsTakenUpAgain(t *testing.T) {
 	l.press("enter")
 	l.until("the search to begin", func() bool { return l.m.snap.Unfinished != nil })
 	want := asked
-	want.Resume, want.Budget = true, explorer.Budget{Seconds: spent + 600}
-	if got := l.m.snap.Unfinished.Search; got != want {
+	want.Resume, want.Budget, want.Calibration.Draw = true, explorer.Budget{Seconds: spent + 600}, explorer.DrawWhole
+	if got := l.m.snap.Unfinished.Search; !reflect.DeepEqual(got, want) {
 		t.Errorf("asked for %+v, want %+v", got, want)
 	}
 	l.press("s")
@@ -424,4 +425,18 @@ func TestStoppingWhatHasEnded(t *testing.T) {
 	if notes := l.m.unread(); len(notes) != 0 {
 		t.Errorf("stopping a reply that has ended leads to %v", notes)
 	}
+}
+
+// TestMixInAForm gathers statistics on a mix that is typed.
+func TestMixInAForm(t *testing.T) {
+	l := newLoop(t, 100, 30, nil)
+	l.press("g")
+	l.sees("wiki:0.4, web:0.4, chat:0.2")
+	l.write("wiki:0.5, chat:0.6")
+	l.press("enter")
+	l.sees("add up to 1.1")
+	l.press("ctrl+u")
+	l.write("wiki:0.5, notes=a/notes.txt")
+	l.press("enter")
+	l.until("statistics of the mix", func() bool { return l.m.snap.Statistics.Text.Path == "wiki:0.5, notes=a/notes.txt" })
 }

@@ -22,6 +22,9 @@ import (
 // Cut implements [explorer.Cutter].
 func (m *model) Cut(ctx context.Context, c explorer.Cut, mon explorer.Monitor) (explorer.Made, error) {
 	method := explorer.Method{Preset: c.Preset, Target: c.Target, Seed: c.Seed}
+	if c.Calibration.Seed == 0 {
+		c.Calibration.Seed = c.Seed
+	}
 	return m.make(ctx, c.Calibration, c.Reform, method, mon, func(w work) (gguf.Subnet, oneshot.Report, error) {
 		w.config.Attention, w.config.Granularity = c.Attention, c.Granularity
 		return oneshot.OneShot(ctx, w.dm, w.text.windows, c.Target, w.config)
@@ -30,7 +33,7 @@ func (m *model) Cut(ctx context.Context, c explorer.Cut, mon explorer.Monitor) (
 
 // Refit implements [explorer.Cutter].
 func (m *model) Refit(ctx context.Context, masks subnet.Masks, c explorer.Refit, mon explorer.Monitor) (explorer.Made, error) {
-	return m.make(ctx, c.Calibration, c.Reform, explorer.Method{Preset: c.Preset}, mon, func(w work) (gguf.Subnet, oneshot.Report, error) {
+	return m.make(ctx, c.Calibration, c.Reform, explorer.Method{Preset: c.Preset, Seed: c.Calibration.Seed}, mon, func(w work) (gguf.Subnet, oneshot.Report, error) {
 		return oneshot.Refit(ctx, w.dm, w.text.windows, masks, w.config)
 	})
 }
@@ -48,7 +51,7 @@ func (m *model) make(ctx context.Context, c explorer.Calibration, o explorer.Ref
 	}
 	w := work{config: oneshot.Config{Preset: preset.Preset(method.Preset), Recipe: &recipe, Seed: method.Seed, Progress: func(e oneshot.Event) { reportAndGate(ctx, mon, e) }}}
 	mon.Progress(0, 0, "layers", "tokenising")
-	if w.text, err = m.calibration(ctx, c); err != nil {
+	if w.text, err = m.calibration(ctx, c, c.Windows, false, mon); err != nil {
 		return explorer.Made{}, err
 	}
 	mon.Progress(0, 0, "layers", "loading the model")
@@ -68,9 +71,10 @@ func (m *model) make(ctx context.Context, c explorer.Calibration, o explorer.Ref
 	}
 	made.Method.Attention, made.Method.Granularity = report.Attention, report.Granularity
 	recordRefit(&made.Method, sub, recipe.Refit, m.geometry())
-	made.Method.Text, made.Method.Windows, made.Method.Seq = w.text.ref, len(w.text.windows), len(w.text.windows[0])
+	w.text.describe(&made.Method, len(w.text.windows))
+	made.Method.Seq = len(w.text.windows[0])
 	made.Method.Seconds, made.Method.Backend = report.Seconds, m.Info().Compute
-	return made, m.judge(ctx, c, &made, mon)
+	return made, m.judge(ctx, w.text, &made, mon)
 }
 
 // recordRefit records how a subnet was re-fitted.
@@ -117,14 +121,14 @@ const quickSeq = explorer.HeldOutTokens
 
 // judge measures what was made on text that was not calibrated on, beside the dense model, and on the default text where
 // another one was calibrated on. Re-fitted weights that are worse there than the original ones are dropped.
-func (m *model) judge(ctx context.Context, c explorer.Calibration, made *explorer.Made, mon explorer.Monitor) error {
+func (m *model) judge(ctx context.Context, p passage, made *explorer.Made, mon explorer.Monitor) error {
 	var err error
-	if made.Before, made.After, err = m.quick(ctx, c, made.Subnet, mon); err != nil {
+	if made.Before, made.After, err = m.quick(ctx, p, made.Subnet, mon); err != nil {
 		return err
 	}
 	dense := gguf.Subnet{Masks: subnet.Dense(m.geometry())}
 	if made.Before > 0 {
-		if made.Dense, _, err = m.quick(ctx, c, dense, mon); err != nil {
+		if made.Dense, _, err = m.quick(ctx, p, dense, mon); err != nil {
 			return err
 		}
 	}
@@ -133,38 +137,27 @@ func (m *model) judge(ctx context.Context, c explorer.Calibration, made *explore
 		made.Rejected, made.After, made.Method.Kept = made.After, made.Before, explorer.KeptOriginal
 		made.Subnet.Refit = nil
 	}
-	if general := m.engine.options.Text; general != "" && c.Text != "" && c.Text != general {
-		other := explorer.Calibration{Text: general, Windows: 1, Seq: quickSeq}
-		made.General.Dense, _, err = m.quick(ctx, other, dense, mon)
-		if err == nil {
-			_, made.General.After, err = m.quick(ctx, other, made.Subnet, mon)
+	if general := m.engine.options.Text; general != "" && p.other {
+		end, err := m.end(ctx, general, 1)
+		if err != nil {
+			return err
 		}
+		if made.General.Dense, _, err = m.quick(ctx, end, dense, mon); err != nil {
+			return err
+		}
+		_, made.General.After, err = m.quick(ctx, end, made.Subnet, mon)
+		return err
 	}
-	return err
+	return nil
 }
 
-// quick takes the perplexity of a subnet, without and with its re-fitted weights, on one window of the text that was not
-// calibrated on. A text without one gives 0.
-func (m *model) quick(ctx context.Context, c explorer.Calibration, s gguf.Subnet, mon explorer.Monitor) (before, after float64, err error) {
-	path, err := m.text(c.Text)
-	if err != nil {
-		return 0, 0, err
-	}
-	used := orDefault(c.Windows, defaultWindows) * orDefault(c.Seq, defaultSeq)
-	_, err = m.passage(ctx, path, take{windows: (used+quickSeq-1)/quickSeq + 1, seq: quickSeq})
-	if errors.Is(err, explorer.ErrText) {
+// quick takes the perplexity of a subnet, without and with its re-fitted weights, on the ends of texts that were not calibrated on. A
+// passage without one gives 0.
+func (m *model) quick(ctx context.Context, p passage, s gguf.Subnet, mon explorer.Monitor) (before, after float64, err error) {
+	if len(p.end) == 0 {
 		return 0, 0, nil
 	}
-	if err != nil {
-		return 0, 0, err
-	}
-	p, err := m.passage(ctx, path, take{windows: 1, seq: quickSeq, fromEnd: true})
-	if errors.Is(err, explorer.ErrText) {
-		return 0, 0, nil
-	}
-	if err != nil {
-		return 0, 0, err
-	}
+	p.windows = p.end
 	if after, err = m.perplexity(ctx, s, p, mon); err != nil || s.Refit == nil {
 		return after, after, err
 	}

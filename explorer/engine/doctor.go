@@ -44,7 +44,7 @@ type Places struct {
 // Diagnose checks everything that lathe can use.
 func (e *Engine) Diagnose(ctx context.Context, p Places) []Check {
 	checks := []Check{e.machine(ctx), folder(p.Cache)}
-	checks = append(checks, defaultModel(p.Model), text(e.options.Text))
+	checks = append(checks, defaultModel(p.Model), text("calibration text", e.options.Text), text("web text", e.options.Web))
 	checks = append(checks, e.compute()...)
 	checks = append(checks, e.runs(ctx)...)
 	return checks
@@ -106,8 +106,8 @@ func defaultModel(path string) Check {
 	return c
 }
 
-func text(path string) Check {
-	c := Check{Name: "calibration text", Used: "statistics and re-fitting where no text is named"}
+func text(name, path string) Check {
+	c := Check{Name: name, Used: "statistics and re-fitting where no text is named"}
 	if path == "" {
 		c.State, c.Get = Missing, "run `make setup`, or name one with --text"
 		return c

@@ -28,8 +28,13 @@ import (
 // Options are the settings of New. The zero value selects the best device.
 type Options struct {
 	Compute string // what decoder.OpenDevice takes: "", "go", "xla", "cuda", "xla:/path/plugin.so"
-	Text    string // calibration text where none is named; "" for none
-	Scratch string // folder for files that need not last; "" is the system's temporary folder
+	Text    string // the text explorer.TextWiki, which is measured on where none is named; "" for none
+	Web     string // the text explorer.TextWeb, with what is left to tests at its start; "" for none
+	// Conversation is how many tokens of explorer.TextChat a model writes, 0 for none, and Conversations the folder that they are kept
+	// in; "" keeps them for as long as the model is open.
+	Conversation  int
+	Conversations string
+	Scratch       string // folder for files that need not last; "" is the system's temporary folder
 	// Spill is how many bytes of the hidden states of calibration text are held in memory, the rest being in a temporary
 	// file, and apart from that of the inputs of a matrix, the rest of which is recomputed; 0 is the decoder's default.
 	Spill int64
@@ -123,6 +128,7 @@ type model struct {
 	info   explorer.ModelInfo // but for Compute
 
 	loaded     lazy[loaded]
+	written    lazy[[]string]        // conversations
 	vocabulary lazy[*scratch.Folder] // folder of the vocabulary's file, for a model without a runtime
 	prices     prices
 	statistics atomic.Pointer[oneshot.Statistics] // those gathered or recalled last; nil before

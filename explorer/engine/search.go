@@ -42,13 +42,11 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 			Geometry: m.geometry(), Identity: m.SHA256, Model: m.weights, Levels: m.keepLevels, Predict: m.predictor(),
 			Text: func(ctx context.Context, windows int, atMost bool) (pipeline.Text, error) {
 				c := r.Calibration
-				c.Windows = windows
-				var err error
-				if atMost {
-					text, err = m.upTo(ctx, c, windows)
-				} else {
-					text, err = m.calibration(ctx, c)
+				if c.Seed == 0 {
+					c.Seed = r.Seed
 				}
+				var err error
+				text, err = m.calibration(ctx, c, windows, atMost, mon)
 				return pipeline.Text{Windows: text.windows, ID: text.id()}, err
 			},
 		},
@@ -66,15 +64,16 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 		return explorer.Made{}, translate(err)
 	}
 	made := explorer.Made{Subnet: found.Subnet, Method: explorer.Method{
-		Preset: found.Strategy, Seed: r.Seed, Text: text.ref, Windows: found.Windows, Seq: found.Seq,
+		Preset: found.Strategy, Seed: r.Seed, Seq: found.Seq,
 		Backend: m.Info().Compute,
 	}.AimedAt(found.Target)}
+	text.describe(&made.Method, found.Windows)
 	if err != nil || found.Report == nil {
 		return made, translate(err)
 	}
 	recordRefit(&made.Method, found.Subnet, *found.Recipe, m.geometry())
 	made.Method.Granularity, made.Method.Seconds = r.Granularity, found.Report.Seconds
-	return made, m.judge(ctx, explorer.Calibration{Text: r.Calibration.Text, Windows: found.Windows, Seq: found.Seq}, &made, mon)
+	return made, m.judge(ctx, text, &made, mon)
 }
 
 // keepLevels keeps levels open for Assemble, and closes those of an earlier search.

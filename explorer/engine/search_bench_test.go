@@ -109,7 +109,7 @@ type contestants struct {
 // searchSet makes levels from six windows of a text and an evaluator on two others.
 func searchSet(b *testing.B, m *model, text string) *contestants {
 	b.Helper()
-	p, err := m.calibration(b.Context(), explorer.Calibration{Windows: 8})
+	p, err := m.calibration(b.Context(), explorer.Calibration{}, 8, false, &quiet{})
 	if err != nil {
 		b.Fatal(err)
 	}

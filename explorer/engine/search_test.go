@@ -208,7 +208,7 @@ func TestSearchRefuses(t *testing.T) {
 func TestCalibrationTakesWhatThereIs(t *testing.T) {
 	m := open(t, newEngine(t), gguftest.Tiny("llama"))
 	for most, want := range map[int]int{2: 2, 1000: 0} {
-		p, err := m.upTo(t.Context(), explorer.Calibration{Seq: 16}, most)
+		p, err := m.calibration(t.Context(), explorer.Calibration{Seq: 16}, most, true, &quiet{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -216,7 +216,7 @@ func TestCalibrationTakesWhatThereIs(t *testing.T) {
 			t.Errorf("at most %d: %d windows", most, len(p.windows))
 		}
 	}
-	if _, err := m.upTo(t.Context(), explorer.Calibration{Seq: 1 << 20}, 4); !errors.Is(err, explorer.ErrText) {
+	if _, err := m.calibration(t.Context(), explorer.Calibration{Seq: 1 << 20}, 4, true, &quiet{}); !errors.Is(err, explorer.ErrText) {
 		t.Errorf("text shorter than a window: %v", err)
 	}
 }

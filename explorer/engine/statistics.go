@@ -32,6 +32,7 @@ type keptStatistics struct {
 	Windows  int              `json:"windows"`
 	Seq      int              `json:"seq"`
 	Starts   string           `json:"starts,omitempty"` // explorer.BOSEvery where each window begins with a start token
+	Draw     string           `json:"draw,omitempty"`   // how the windows were drawn, "" for those from the start of the text
 	Gathered time.Time        `json:"gathered"`
 	// Statistics are as package oneshot writes them.
 	Statistics json.RawMessage `json:"statistics"`
@@ -39,27 +40,26 @@ type keptStatistics struct {
 
 // Gather implements [explorer.Statistician].
 func (m *model) Gather(ctx context.Context, c explorer.Calibration, dir string, mon explorer.Monitor) (explorer.Statistics, error) {
-	path, err := m.text(c.Text)
+	src, err := m.sources(ctx, c, mon)
 	if err != nil {
 		return explorer.Statistics{}, err
 	}
-	_, ref, err := readText(path)
-	if err != nil {
-		return explorer.Statistics{}, err
+	defer src.close()
+	want := keptStatistics{
+		Model: m.Info().Fingerprint, Text: src.ref, Windows: orDefault(c.Windows, defaultWindows), Seq: orDefault(c.Seq, defaultSeq), Draw: src.drawName(),
 	}
-	want := keptStatistics{Model: m.Info().Fingerprint, Text: ref, Windows: orDefault(c.Windows, defaultWindows), Seq: orDefault(c.Seq, defaultSeq)}
 	if adds, err := m.addsStart(ctx); err != nil {
 		return explorer.Statistics{}, err
 	} else if adds {
 		want.Starts = explorer.BOSEvery
 	}
 	if s, at, err := m.recall(dir, want); err == nil {
-		return m.adopt(s, ref, at), nil
+		return m.adopt(s, src.ref, at), nil
 	} else if !errors.Is(err, os.ErrNotExist) {
 		mon.Note(fmt.Sprintf("statistics are gathered again: %v", err))
 	}
 	mon.Progress(0, 0, "layers", "tokenising")
-	p, err := m.calibration(ctx, c)
+	p, err := src.windows(ctx, c.Windows, false)
 	if err != nil {
 		return explorer.Statistics{}, err
 	}
@@ -96,7 +96,7 @@ func (m *model) recall(dir string, want keptStatistics) (*oneshot.Statistics, ti
 	if err := json.NewDecoder(io.LimitReader(f, maxStatistics)).Decode(&kept); err != nil {
 		return nil, time.Time{}, fmt.Errorf("%s: %w: %w", f.Name(), explorer.ErrDamaged, err)
 	}
-	if kept.Model != want.Model || kept.Text.SHA256 != want.Text.SHA256 || kept.Windows != want.Windows || kept.Seq != want.Seq || kept.Starts != want.Starts {
+	if kept.Model != want.Model || kept.Text.SHA256 != want.Text.SHA256 || kept.Windows != want.Windows || kept.Seq != want.Seq || kept.Starts != want.Starts || kept.Draw != want.Draw {
 		return nil, time.Time{}, errOther
 	}
 	s, err := oneshot.LoadStatistics(bytes.NewReader(kept.Statistics), m.geometry())

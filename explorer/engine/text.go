@@ -25,24 +25,40 @@ const maxText = 1 << 30
 
 // readText reads a text file, or a folder's text files joined in order of their paths.
 func readText(path string) (string, explorer.TextRef, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return "", explorer.TextRef{}, fmt.Errorf("%w: %w", explorer.ErrText, err)
-	}
-	var text string
-	if info.IsDir() {
-		text, err = readFolder(path)
-	} else {
-		text, err = readFile(path, info.Size())
-	}
+	texts, err := readTexts(path)
 	if err != nil {
 		return "", explorer.TextRef{}, err
 	}
-	if strings.TrimSpace(text) == "" {
-		return "", explorer.TextRef{}, fmt.Errorf("%s: %w: it is empty", path, explorer.ErrText)
+	text := strings.Join(texts, "")
+	return text, reference(path, text), nil
+}
+
+// readTexts reads a text file, or each text file of a folder.
+func readTexts(path string) ([]string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", explorer.ErrText, err)
 	}
+	var texts []string
+	if info.IsDir() {
+		texts, err = readFolder(path)
+	} else {
+		texts = make([]string, 1)
+		texts[0], err = readFile(path, info.Size())
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(texts, func(s string) bool { return strings.TrimSpace(s) != "" }) {
+		return nil, fmt.Errorf("%s: %w: it is empty", path, explorer.ErrText)
+	}
+	return texts, nil
+}
+
+// reference pins the content of a text.
+func reference(path, text string) explorer.TextRef {
 	sum := sha256.Sum256([]byte(text))
-	return text, explorer.TextRef{Path: path, Bytes: int64(len(text)), SHA256: hex.EncodeToString(sum[:])}, nil
+	return explorer.TextRef{Path: path, Bytes: int64(len(text)), SHA256: hex.EncodeToString(sum[:])}
 }
 
 func readFile(path string, size int64) (string, error) {
@@ -68,7 +84,7 @@ func readFile(path string, size int64) (string, error) {
 var textNames = [...]string{".txt", ".text", ".md", ".markdown", ".utf8", ".raw", ".rst", ".org", ".tex", ".log", ".csv", ".json", ".jsonl", ".html",
 	".go", ".py", ".c", ".h", ".rs", ".java", ".js", ".ts", ".sh"}
 
-func readFolder(path string) (string, error) {
+func readFolder(path string) ([]string, error) {
 	var names []string
 	err := filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -86,26 +102,26 @@ func readFolder(path string) (string, error) {
 		return nil
 	})
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", explorer.ErrText, err)
+		return nil, fmt.Errorf("%w: %w", explorer.ErrText, err)
 	}
 	if len(names) == 0 {
-		return "", fmt.Errorf("%s: %w: the folder has no text files (%s)", path, explorer.ErrText, strings.Join(textNames[:6], " "))
+		return nil, fmt.Errorf("%s: %w: the folder has no text files (%s)", path, explorer.ErrText, strings.Join(textNames[:6], " "))
 	}
 	slices.Sort(names)
-	var b strings.Builder
+	texts, total := make([]string, 0, len(names)), int64(0)
 	for _, name := range names {
 		info, err := os.Stat(name)
 		if err != nil {
-			return "", fmt.Errorf("%w: %w", explorer.ErrText, err)
+			return nil, fmt.Errorf("%w: %w", explorer.ErrText, err)
 		}
-		text, err := readFile(name, info.Size()+int64(b.Len()))
+		text, err := readFile(name, info.Size()+total)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
-		b.WriteString(text)
-		b.WriteString("\n\n")
+		total += int64(len(text))
+		texts = append(texts, text+"\n\n")
 	}
-	return b.String(), nil
+	return texts, nil
 }
 
 // firstInvalid is the offset of the first byte that is not UTF-8, -1 if there is none.
@@ -132,6 +148,14 @@ type passage struct {
 	windows [][]int32
 	from    []int  // first scored token of each window, where windows overlap; nil where it is the second of all
 	start   string // where start tokens are: explorer.BOSEvery, BOSFirst or BOSNone
+
+	// Of calibration.
+	mix   []explorer.MixPart // nil for a single text
+	of    []int              // the text of the mix that a window is from
+	draw  string             // as in [explorer.Calibration]
+	end   [][]int32          // a window of [quickSeq] of the end of each text that has one outside the windows
+	other bool               // the text that set-up fetches is not among the texts
+	drawn int                // windows of which these are the first, if there were more; 0 if not
 }
 
 // id identifies the tokens of a text's windows, up to their number and length.
@@ -327,35 +351,6 @@ func (m *model) vocabularyFile(ctx context.Context) (string, error) {
 	return folder.Join(name), nil
 }
 
-// calibration returns the text that statistics and re-fitting learn from.
-func (m *model) calibration(ctx context.Context, c explorer.Calibration) (passage, error) {
-	path, err := m.text(c.Text)
-	if err != nil {
-		return passage{}, err
-	}
-	return m.passage(ctx, path, take{windows: orDefault(c.Windows, defaultWindows), seq: orDefault(c.Seq, defaultSeq)})
-}
-
-// upTo is calibration with as many windows as the text has, at most the given number.
-func (m *model) upTo(ctx context.Context, c explorer.Calibration, most int) (passage, error) {
-	c.Windows = most
-	p, err := m.calibration(ctx, c)
-	if !errors.Is(err, explorer.ErrText) {
-		return p, err
-	}
-	path, err := m.text(c.Text)
-	if err != nil {
-		return passage{}, err
-	}
-	return m.passage(ctx, path, take{seq: orDefault(c.Seq, defaultSeq)})
-}
-
-// The defaults of calibration.
-const (
-	defaultWindows = 8
-	defaultSeq     = 2048
-)
-
 // text returns the path of a text, or of the default one.
 func (m *model) text(path string) (string, error) {
 	if path != "" {
@@ -365,11 +360,4 @@ func (m *model) text(path string) (string, error) {
 		return "", fmt.Errorf("%w: none was named and there is no default text: name one with --text, or run `make setup`", explorer.ErrText)
 	}
 	return m.engine.options.Text, nil
-}
-
-func orDefault(v, otherwise int) int {
-	if v == 0 {
-		return otherwise
-	}
-	return v
 }

@@ -36,7 +36,7 @@ func (m *model) Tune(ctx context.Context, s gguf.Subnet, c explorer.Tune, dir st
 	mon.Progress(0, 0, "steps", "tokenising")
 	calibration := c.Calibration
 	calibration.Seq = orDefault(calibration.Seq, tuneSeq)
-	text, err := m.upTo(ctx, calibration, orDefault(calibration.Windows, tuneWindows))
+	text, err := m.calibration(ctx, calibration, orDefault(calibration.Windows, tuneWindows), true, mon)
 	if err != nil {
 		return explorer.Made{}, err
 	}
@@ -76,11 +76,11 @@ func (m *model) Tune(ctx context.Context, s gguf.Subnet, c explorer.Tune, dir st
 	for _, p := range report.Curve {
 		tuned.Curve = append(tuned.Curve, explorer.TunedPoint(p))
 	}
-	made := explorer.Made{Subnet: out, Method: explorer.Method{Tune: tuned, Text: text.ref, Windows: len(text.windows), Seq: calibration.Seq, Backend: m.Info().Compute}}
-	calibration.Windows = len(text.windows)
-	made.Before, made.After, err = m.quick(ctx, calibration, out, mon)
+	made := explorer.Made{Subnet: out, Method: explorer.Method{Tune: tuned, Seq: calibration.Seq, Backend: m.Info().Compute}}
+	text.describe(&made.Method, len(text.windows))
+	made.Before, made.After, err = m.quick(ctx, text, out, mon)
 	if err == nil && made.Before > 0 {
-		made.Dense, _, err = m.quick(ctx, calibration, gguf.Subnet{Masks: subnet.Dense(m.geometry())}, mon)
+		made.Dense, _, err = m.quick(ctx, text, gguf.Subnet{Masks: subnet.Dense(m.geometry())}, mon)
 	}
 	if err == nil && dir != "" {
 		err = removeState(filepath.Join(dir, tuneState))

@@ -143,7 +143,7 @@ func Loss(masks subnet.Masks) float64 {
 }
 
 func (m *model) Gather(ctx context.Context, c explorer.Calibration, _ string, mon explorer.Monitor) (explorer.Statistics, error) {
-	text, err := m.text(c.Text)
+	text, _, err := m.texts(c)
 	if err != nil {
 		return explorer.Statistics{}, err
 	}
@@ -177,6 +177,29 @@ func (m *model) text(path string) (explorer.TextRef, error) {
 		return explorer.TextRef{}, fmt.Errorf("%w: %s: %w", explorer.ErrText, path, os.ErrNotExist)
 	}
 	return explorer.TextRef{Path: cmp.Or(path, "wiki.utf8"), Bytes: 2 << 20, SHA256: "feedface"}, nil
+}
+
+// texts describes the texts of a calibration. The default one is a single text.
+func (m *model) texts(c explorer.Calibration) (explorer.TextRef, []explorer.MixPart, error) {
+	shares, err := c.Shares()
+	if err != nil || len(c.Mix) == 0 {
+		text, failed := m.text(c.Text)
+		return text, nil, errors.Join(err, failed)
+	}
+	var mix []explorer.MixPart
+	for i, t := range c.Mix {
+		text, err := m.text(t.Path)
+		if err != nil {
+			return text, nil, err
+		}
+		part := explorer.MixPart{Name: t.Name, Share: shares[i], Windows: 8 / len(c.Mix), Bytes: text.Bytes, SHA256: text.SHA256}
+		if t.Path != "" {
+			part.Text = filepath.Base(t.Path)
+		}
+		mix = append(mix, part)
+	}
+	mix[0].Windows += 8 % len(c.Mix)
+	return explorer.TextRef{Path: c.Texts(), Bytes: 4 << 20, SHA256: "feedfacefeed"}, mix, nil
 }
 
 func (m *model) Predict(s explorer.Statistics, masks subnet.Masks) (float64, bool) {
@@ -224,11 +247,12 @@ func (m *model) Refit(ctx context.Context, masks subnet.Masks, c explorer.Refit,
 
 // fit reports a re-fit of masks layer by layer.
 func (m *model) fit(ctx context.Context, masks subnet.Masks, c explorer.Calibration, o explorer.ReformOptions, method explorer.Method, mon explorer.Monitor) (explorer.Made, error) {
-	text, err := m.text(c.Text)
+	text, mix, err := m.texts(c)
 	if err != nil {
 		return explorer.Made{}, err
 	}
 	method.Reform, method.Text, method.Windows, method.Seq = cmp.Or(o.Method, "exact"), text, 8, 2048
+	method.Mix, method.Draw = mix, cmp.Or(c.Draw, explorer.DrawWhole)
 	if !slices.Contains([]string{"exact", "admm", "none"}, method.Reform) {
 		return explorer.Made{}, fmt.Errorf("%w: re-fit by %q", explorer.ErrInvalid, o.Method)
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -177,6 +178,42 @@ func (c contract) cut(t *testing.T) {
 	ask.Calibration.Text = c.Missing
 	if _, err := c.m.Cut(t.Context(), ask, watch(t)); !errors.Is(err, explorer.ErrText) {
 		t.Errorf("a missing text: %v", err)
+	}
+	c.mix(t, ask)
+}
+
+// mix cuts on two texts.
+func (c contract) mix(t *testing.T, ask explorer.Cut) {
+	one, two := filepath.Join(t.TempDir(), "one.txt"), filepath.Join(t.TempDir(), "two.md")
+	for path, line := range map[string]string{one: "The lathe turns a block of wood.\n", two: "What the blade takes away was never needed.\n"} {
+		if err := os.WriteFile(path, []byte(strings.Repeat(line, 200)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask.Calibration.Text = ""
+	ask.Calibration.Mix = []explorer.MixText{{Name: "first", Path: one, Share: 0.75}, {Name: "second", Path: two}}
+	made, err := c.m.Cut(t.Context(), ask, watch(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := made.Method
+	if len(m.Mix) != 2 || m.Text.SHA256 == "" || m.Draw != explorer.DrawWhole {
+		t.Fatalf("method %+v", m)
+	}
+	windows := 0
+	for i, want := range []explorer.MixPart{{Name: "first", Text: "one.txt", Share: 0.75}, {Name: "second", Text: "two.md", Share: 0.25}} {
+		got := m.Mix[i]
+		windows += got.Windows
+		if got.Name != want.Name || got.Text != want.Text || got.Share != want.Share || got.Windows == 0 || got.Bytes == 0 || got.SHA256 == "" {
+			t.Errorf("part %+v, want %+v", got, want)
+		}
+	}
+	if windows != m.Windows {
+		t.Errorf("%d windows of the parts, %d of all", windows, m.Windows)
+	}
+	ask.Calibration.Mix[1].Path = c.Missing
+	if _, err := c.m.Cut(t.Context(), ask, watch(t)); !errors.Is(err, explorer.ErrText) {
+		t.Errorf("a text of the mix that is missing: %v", err)
 	}
 }
 

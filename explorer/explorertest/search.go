@@ -29,7 +29,7 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, _ string, o 
 	if err := check(r); err != nil {
 		return explorer.Made{}, err
 	}
-	if _, err := m.text(r.Calibration.Text); err != nil {
+	if _, _, err := m.texts(r.Calibration); err != nil {
 		return explorer.Made{}, err
 	}
 	limit := r.Budget.Evaluations

@@ -11,7 +11,7 @@ import (
 
 // Tune implements [explorer.Tuner] without computing: the divergence falls by a fifth.
 func (m *model) Tune(ctx context.Context, s gguf.Subnet, c explorer.Tune, _ string, mon explorer.Monitor) (explorer.Made, error) {
-	text, err := m.text(c.Calibration.Text)
+	text, mix, err := m.texts(c.Calibration)
 	if err != nil {
 		return explorer.Made{}, err
 	}
@@ -38,6 +38,6 @@ func (m *model) Tune(ctx context.Context, s gguf.Subnet, c explorer.Tune, _ stri
 	before := math.Exp(denseNLL + 1.6*loss)
 	return explorer.Made{
 		Subnet: gguf.Subnet{Masks: s.Masks, Refit: refit},
-		Method: explorer.Method{Tune: tuned, Text: text, Windows: 256, Seq: 512, Backend: "fake"}, Before: before, After: math.Exp(denseNLL + 0.8*loss),
+		Method: explorer.Method{Tune: tuned, Text: text, Mix: mix, Draw: explorer.DrawWhole, Windows: 256, Seq: 512, Backend: "fake"}, Before: before, After: math.Exp(denseNLL + 0.8*loss),
 	}, nil
 }

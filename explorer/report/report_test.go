@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"errors"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -134,7 +135,7 @@ func TestRecipeRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, read, err := explorer.ReadRecipe(&b, g)
-	if err != nil || got.Name != want.Name || got.Method != want.Method || !read.Equal(masks) {
+	if err != nil || got.Name != want.Name || !reflect.DeepEqual(got.Method, want.Method) || !read.Equal(masks) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	for _, text := range []string{"", "{}", `{"format":"lathe-recipe 2"}`, `{"format":"lathe-recipe 1","masks":"junk"}`, "[1]"} {

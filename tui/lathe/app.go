@@ -273,6 +273,15 @@ func (a *app) calibrationText() string {
 	return path
 }
 
+// cached returns a path in the folder for data that can be downloaded or made again, "" where there is none.
+func (a *app) cached(parts ...string) string {
+	path, err := a.inCache(parts...)
+	if err != nil {
+		return ""
+	}
+	return path
+}
+
 // scratch creates a folder for temporary files.
 func (a *app) scratch(purpose string) (*scratch.Folder, error) {
 	dir, err := scratch.New(a.getenv("LATHE_SCRATCH"), purpose)

@@ -241,7 +241,7 @@ func (a *app) make(ctx context.Context, e exploration, c explorer.Command, out o
 		return err
 	}
 	if t.On() {
-		if job.Result, err = a.tune(ctx, e, job.Result, textOf(c), t); err != nil {
+		if job.Result, err = a.tune(ctx, e, job.Result, calibrationOf(c), t); err != nil {
 			return err
 		}
 	}
@@ -408,6 +408,9 @@ func fallbackWords(w io.Writer, fallbacks []gguf.Fallback) {
 
 func (r madeResult) words(w io.Writer) {
 	fmt.Fprintf(w, "%.3f of the block parameters kept (%.3f with embeddings), %s of KV cache per token\n", r.Share, r.ShareAll, format.Bytes(r.KVBytes))
+	if words := mixWords(r.Method); words != "" {
+		fmt.Fprintln(w, words)
+	}
 	tuneWords(w, r.Method.Tune)
 	relative := func(v float64) string {
 		if r.Dense <= 0 {
@@ -441,6 +444,18 @@ func (r madeResult) words(w io.Writer) {
 		fmt.Fprintf(w, "kept in the workspace as %s (%s)\n", r.Subnet, r.Name)
 	}
 	fmt.Fprintf(w, "%s\n", format.Clock(time.Duration(r.Seconds*float64(time.Second))))
+}
+
+// mixWords describes the mix that a subnet was calibrated on, "" for a single text.
+func mixWords(m explorer.Method) string {
+	if len(m.Mix) == 0 {
+		return ""
+	}
+	parts := make([]string, len(m.Mix))
+	for i, p := range m.Mix {
+		parts[i] = fmt.Sprintf("%s %d", p.Name, p.Windows)
+	}
+	return fmt.Sprintf("calibrated on %d windows of %d tokens: %s", m.Windows, m.Seq, strings.Join(parts, ", "))
 }
 
 // find returns the subnet with an id or a name.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -16,10 +17,33 @@ import (
 // calibrationFlags adds the flags of the calibration text.
 func calibrationFlags(cmd *cobra.Command, c *explorer.Calibration) {
 	flags := cmd.Flags()
-	flags.StringVar(&c.Text, "text", "", "calibration text: a file, or a folder of text files (default: the Wikipedia text that `make setup` downloads)")
+	flags.Var(&calibrationText{c: c}, "text", "calibration text: a file, or a folder of text files; several times for a mix, as NAME=PATH:SHARE; wiki, web and chat are built in (default: wiki:0.4, web:0.4, chat:0.2)")
+	flags.StringVar(&c.Draw, "draw", "", "where windows are drawn from: whole, over the whole text, or start, from the start of a single text (default whole)")
+	choices(flags, "draw", explorer.DrawWhole, explorer.DrawStart)
 	flags.Var(&whole{&c.Windows, explorer.WindowsRange()}, "windows", "calibration windows (default 8)")
 	flags.Var(&whole{&c.Seq, explorer.SeqRange()}, "seq", "tokens per calibration window (default 2048)")
 }
+
+// calibrationText is the value of the flag of calibration texts, which may be given several times.
+type calibrationText struct {
+	c     *explorer.Calibration
+	texts []string
+}
+
+// String returns the texts that were given.
+func (v *calibrationText) String() string { return strings.Join(v.texts, ", ") }
+
+// Set adds a text.
+func (v *calibrationText) Set(text string) error {
+	if text == "" {
+		return errors.New("no text is named")
+	}
+	v.texts = append(v.texts, text)
+	return v.c.SetTexts(v.texts)
+}
+
+// Type names the values in the documentation.
+func (v *calibrationText) Type() string { return "string" }
 
 // reformFlags adds the flags of the re-fit.
 func reformFlags(cmd *cobra.Command, o *explorer.ReformOptions) {

@@ -63,6 +63,7 @@ func realMain() int {
 		}
 		opened, err = engine.New(engine.Options{
 			Compute: spec, Text: a.calibrationText(), Scratch: os.Getenv("LATHE_SCRATCH"), Spill: a.spill, Weights: a.weights, GPU: a.gpu, Cache: cache,
+			Web: a.cached("text", "c4.utf8"), Conversation: engine.DefaultConversation, Conversations: a.cached("conversations"),
 		})
 		return opened, err
 	}

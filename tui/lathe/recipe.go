@@ -65,8 +65,9 @@ func (a *app) recipeExportCommand() *cobra.Command {
 
 func (a *app) recipeBuildCommand() *cobra.Command {
 	var (
-		c   explorer.BuildRecipe
-		out outFlags
+		c     explorer.BuildRecipe
+		texts explorer.Calibration
+		out   outFlags
 	)
 	cmd := &cobra.Command{
 		Use:   "build RECIPE [MODEL]",
@@ -83,7 +84,7 @@ func (a *app) recipeBuildCommand() *cobra.Command {
 			if err := out.check(); err != nil {
 				return err
 			}
-			c.Path, c.To = args[0], out.path
+			c.Path, c.To, c.Text, c.Mix = args[0], out.path, texts.Text, texts.Mix
 			return a.with(cmd.Context(), model, out.storage(), func(e exploration) error {
 				began := time.Now()
 				job, err := a.start(cmd.Context(), e, c)
@@ -110,7 +111,7 @@ func (a *app) recipeBuildCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&c.Text, "text", "", "calibration text, if it is not at the path in the recipe")
+	cmd.Flags().Var(&calibrationText{c: &texts}, "text", "calibration text, if it is not at the path in the recipe; of a mix NAME=PATH, several times")
 	cmd.Flags().StringVarP(&out.path, "output", "o", "", "GGUF file to write (default: only add the subnet to the workspace)")
 	cmd.Flags().BoolVar(&out.force, "force", false, "replace an existing file")
 	return cmd

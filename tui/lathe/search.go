@@ -206,7 +206,7 @@ func (a *app) search(ctx context.Context, e exploration, c explorer.StartSearch,
 		line.Masks = string(masks)
 		if err == nil && t.On() {
 			var tuned explorer.SubnetID
-			if tuned, err = a.tune(ctx, e, n.ID, c.Calibration.Text, t); err == nil && tuned != n.ID {
+			if tuned, err = a.tune(ctx, e, n.ID, c.Calibration, t); err == nil && tuned != n.ID {
 				if better, ok := e.Snapshot().Subnet(tuned); ok {
 					line.Tuned, line.Tune = string(tuned), better.Method.Tune
 				}
@@ -242,6 +242,9 @@ func (l searchLine) words(w io.Writer, n explorer.Subnet) {
 		fmt.Fprintf(w, ", perplexity %.2f", l.Perplexity)
 	}
 	fmt.Fprintf(w, ", %s; %d candidates in %d generations, %.3g tokens computed\n", format.Bytes(l.Bytes), l.Evaluated, l.Generation, float64(l.Tokens))
+	if words := mixWords(n.Method); words != "" {
+		fmt.Fprintln(w, words)
+	}
 	if l.Tuned != "" {
 		fmt.Fprintf(w, "%s: ", l.Tuned)
 		tuneWords(w, l.Tune)

@@ -111,6 +111,9 @@ func noFiles(cmd *cobra.Command) error {
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		switch f.Name {
 		case "text", "test", "file", "output", "against":
+			if text, ok := f.Value.(*calibrationText); ok && !text.c.NamesFile() {
+				return // built-in texts
+			}
 			if v := f.Value.String(); v != toStdout && !(f.Name == "against" && slices.Contains([]string{againstAuto, againstNone, explorer.AgainstDense}, v)) {
 				err = usage(fmt.Errorf("--%s names a file, and clients cannot use files of the server", f.Name))
 			}

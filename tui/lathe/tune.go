@@ -97,20 +97,21 @@ func (v *tuneValue) Set(text string) error {
 func (v *tuneValue) Type() string { return "duration" }
 
 // tune tunes a subnet that a command made, on the same text, and returns the result.
-func (a *app) tune(ctx context.Context, e exploration, id explorer.SubnetID, text string, t explorer.Tuning) (explorer.SubnetID, error) {
-	job, err := a.start(ctx, e, explorer.Tune{Subnet: id, Calibration: explorer.Calibration{Text: text}, Tuning: t})
+func (a *app) tune(ctx context.Context, e exploration, id explorer.SubnetID, c explorer.Calibration, t explorer.Tuning) (explorer.SubnetID, error) {
+	c.Windows, c.Seq = 0, 0 // windows of tuning are shorter and more
+	job, err := a.start(ctx, e, explorer.Tune{Subnet: id, Calibration: c, Tuning: t})
 	return job.Result, err
 }
 
-// textOf returns the calibration text of a command that makes a subnet.
-func textOf(c explorer.Command) string {
+// calibrationOf returns the calibration of a command that makes a subnet.
+func calibrationOf(c explorer.Command) explorer.Calibration {
 	switch c := c.(type) {
 	case explorer.Cut:
-		return c.Calibration.Text
+		return c.Calibration
 	case explorer.Refit:
-		return c.Calibration.Text
+		return c.Calibration
 	}
-	return ""
+	return explorer.Calibration{}
 }
 
 // tuneWords describes what tuning did.

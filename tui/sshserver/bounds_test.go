@@ -142,6 +142,7 @@ func TestOnlyOwnersNameFiles(t *testing.T) {
 		explorer.ImportFile{Path: secret},
 		explorer.GatherStatistics{Calibration: text},
 		explorer.Cut{Target: 0.8, Calibration: text},
+		explorer.Cut{Target: 0.8, Calibration: explorer.Calibration{Mix: []explorer.MixText{{Name: explorer.TextWiki}, {Name: "secret", Path: secret}}}},
 		explorer.Refit{Subnet: explorer.DraftID, Calibration: text},
 		explorer.StartSearch{Target: search.Ratio(0.8), Calibration: text},
 		explorer.Tune{Subnet: explorer.DraftID, Calibration: text, Tuning: explorer.Tuning{Steps: 1}},
@@ -159,6 +160,10 @@ func TestOnlyOwnersNameFiles(t *testing.T) {
 	if _, err := newSessionView(f.Server, &session{actor: explorer.Actor{Role: explorer.RoleEditor}}, false).Do(t.Context(), explorer.Actor{},
 		explorer.Cut{Target: 0.8}); err != nil {
 		t.Errorf("a cut on the default text: %v", err)
+	}
+	if _, err := newSessionView(f.Server, &session{actor: explorer.Actor{Role: explorer.RoleEditor}}, false).Do(t.Context(), explorer.Actor{},
+		explorer.Cut{Target: 0.8, Calibration: explorer.Calibration{Mix: []explorer.MixText{{Name: explorer.TextWiki}, {Name: explorer.TextChat}}}}); err != nil {
+		t.Errorf("a cut on built-in texts: %v", err)
 	}
 	f.journal.until(t, "refused export", func(e Event) bool {
 		return e.Event == eventDo && e.What == "Export subnet=dense" && e.Result == "forbidden"

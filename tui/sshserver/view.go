@@ -88,15 +88,15 @@ func namesFile(c explorer.Command) bool {
 	case explorer.Export, explorer.ExportRecipe, explorer.BuildRecipe, explorer.ImportFile:
 		return true
 	case explorer.GatherStatistics:
-		return c.Calibration.Text != ""
+		return c.Calibration.NamesFile()
 	case explorer.Cut:
-		return c.Calibration.Text != ""
+		return c.Calibration.NamesFile()
 	case explorer.Refit:
-		return c.Calibration.Text != ""
+		return c.Calibration.NamesFile()
 	case explorer.Tune:
-		return c.Calibration.Text != ""
+		return c.Calibration.NamesFile()
 	case explorer.StartSearch:
-		return c.Calibration.Text != ""
+		return c.Calibration.NamesFile()
 	case explorer.Measure:
 		return c.Text != "" || c.Against != "" && c.Against != explorer.AgainstDense
 	}

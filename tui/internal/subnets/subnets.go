@@ -110,15 +110,26 @@ func Searching(snap *explorer.Snapshot) (explorer.Job, bool) {
 // CalibrationEntries are the entries of forms about calibration text, which [CalibrationOf] reads.
 func CalibrationEntries() []*widget.Entry {
 	return []*widget.Entry{
-		widget.TextEntry("text", "text", "", "a file, or a folder of text files; empty: the default text", nil),
+		TextEntry(explorer.Calibration{}),
 		widget.TextEntry("windows", "windows", "", "windows of calibration text; more is better and takes longer", widget.CountIn(1, int(explorer.WindowsRange().Hi))),
 		widget.TextEntry("seq", "window tokens", "", "tokens per window", widget.CountIn(int(explorer.SeqRange().Lo), int(explorer.SeqRange().Hi))),
 	}
 }
 
+// TextEntry is the entry of the calibration text in forms that [CalibrationOf] reads.
+func TextEntry(c explorer.Calibration) *widget.Entry {
+	const help = "a file or a folder; a mix of them: notes=PATH:0.5, wiki:0.3, chat:0.2; empty: wiki:0.4, web:0.4, chat:0.2"
+	return widget.TextEntry("text", "text", c.Texts(), help, func(text string) error {
+		_, err := explorer.ParseTexts(text)
+		return err
+	})
+}
+
 // CalibrationOf returns the calibration text chosen in a form with [CalibrationEntries].
 func CalibrationOf(f *widget.Form) explorer.Calibration {
-	return explorer.Calibration{Text: f.Get("text"), Windows: f.Count("windows"), Seq: f.Count("seq")}
+	c, _ := explorer.ParseTexts(f.Get("text")) // the form has checked it
+	c.Windows, c.Seq = f.Count("windows"), f.Count("seq")
+	return c
 }
 
 // MethodName describes how a subnet was made.

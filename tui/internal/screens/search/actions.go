@@ -212,7 +212,7 @@ func (s *Screen) start() tea.Cmd {
 		widget.TextEntry("minutes", "minutes", "20", "how long it may take; empty: until you stop it", widget.NumberIn(0, 1e6)),
 		widget.ChoiceEntry("strategy", "strategy", cmp.Or(was.Strategy, "ladder"), "ladder: levels computed in advance; paper: the evolution of masks of arXiv 2409.17372; paper+: that, re-fitted as ladder; paper-laptop: a smaller one", search.Names()...),
 		widget.ChoiceEntry("fitness", "fitness", cmp.Or(was.Fitness, defaultFitness), "kl: divergence from the dense model; perplexity: on the text; default: kl, or perplexity with the paper's strategies", defaultFitness, "kl", "perplexity"),
-		widget.TextEntry("text", "text", was.Calibration.Text, "calibration text: a file or a folder; empty: the default text", nil),
+		subnets.TextEntry(was.Calibration),
 		widget.TextEntry("windows", "windows", count(was.Calibration.Windows), "windows of calibration text", widget.CountIn(1, 100000)),
 		widget.TextEntry("seq", "window tokens", count(was.Calibration.Seq), "tokens per window", widget.CountIn(16, 1<<20)),
 		widget.TextEntry("seed", "seed", strconv.FormatUint(seed, 10), "equal seeds give equal searches", widget.CountIn(0, 1<<30)),
@@ -255,7 +255,7 @@ func (s *Screen) start() tea.Cmd {
 			Granularity: f.Count("granularity"), Reform: refit,
 			Strategy: f.Get("strategy"), Target: targetOf(f), Fitness: fitness, Set: f.Get("set"), Seed: uint64(f.Count("seed")),
 			Budget:      explorer.Budget{Seconds: more},
-			Calibration: explorer.Calibration{Text: f.Get("text"), Windows: f.Count("windows"), Seq: f.Count("seq")},
+			Calibration: subnets.CalibrationOf(f),
 		}, nil)
 	}})
 }

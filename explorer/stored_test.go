@@ -1,0 +1,56 @@
+package explorer
+
+import (
+	"reflect"
+	"testing"
+
+	"github.com/lathe-llm/lathe/search"
+)
+
+// TestSearchOfEarlierVersionKeepsItsText resumes searches that were recorded before windows were drawn over whole texts.
+func TestSearchOfEarlierVersionKeepsItsText(t *testing.T) {
+	for text, want := range map[string]string{"": TextWiki, "notes.txt": "notes.txt"} {
+		old := StartSearch{Target: search.Ratio(0.7), Seed: 3, Calibration: Calibration{Text: text, Windows: 6}}
+		for _, s := range []*Snapshot{{Unfinished: &Unfinished{Search: old}}, {Ended: &EndedSearch{Search: old, Target: search.Ratio(0.7)}}} {
+			got, err := s.resumed(StartSearch{Resume: true})
+			if err != nil || !reflect.DeepEqual(got.Calibration, Calibration{Text: want, Windows: 6, Draw: DrawStart}) {
+				t.Errorf("%q: resumed with %+v, error %v", text, got.Calibration, err)
+			}
+		}
+	}
+	mix := Calibration{Mix: []MixText{{Name: TextWiki}, {Name: TextChat}}, Draw: DrawWhole, Seed: 4}
+	s := &Snapshot{Ended: &EndedSearch{Search: StartSearch{Target: search.Ratio(0.7), Seed: 3, Calibration: mix}, Target: search.Ratio(0.7)}}
+	if got, err := s.resumed(StartSearch{Resume: true}); err != nil || !reflect.DeepEqual(got.Calibration, mix) {
+		t.Errorf("a mix is resumed with %+v, error %v", got.Calibration, err)
+	}
+}
+
+// TestRecipeCalibrates rebuilds recipes of one text and of a mix.
+func TestRecipeCalibrates(t *testing.T) {
+	old := Recipe{Method: Method{Text: TextRef{Path: "gone.txt"}, Windows: 6, Seq: 32, Seed: 2}}
+	got, err := BuildRecipe{Path: "r.json"}.calibration(old)
+	if err != nil || !reflect.DeepEqual(got, Calibration{Text: TextWiki, Windows: 6, Seq: 32, Seed: 2, Draw: DrawStart}) {
+		t.Errorf("of an earlier version: %+v, error %v", got, err)
+	}
+	mixed := Recipe{Method: Method{Windows: 6, Drawn: 20, Seq: 32, Seed: 2, Draw: DrawWhole, Mix: []MixPart{{Name: TextWiki, Share: 0.5}, {Name: "notes", Text: "gone.txt", Share: 0.5}}}}
+	if _, err := (BuildRecipe{Path: "r.json"}).calibration(mixed); err == nil {
+		t.Error("a text that is missing is not reported")
+	}
+	given := BuildRecipe{Path: "r.json", Mix: []MixText{{Name: "notes", Path: "here.txt"}}}
+	want := Calibration{Windows: 6, Of: 20, Seq: 32, Seed: 2, Draw: DrawWhole, Mix: []MixText{{Name: TextWiki, Share: 0.5}, {Name: "notes", Path: "here.txt", Share: 0.5}}}
+	if got, err := given.calibration(mixed); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("of a mix: %+v, error %v", got, err)
+	}
+	for name, c := range map[string]struct {
+		r Recipe
+		c BuildRecipe
+	}{
+		"a name that the mix lacks": {mixed, BuildRecipe{Mix: []MixText{{Name: "notes", Path: "a"}, {Name: "other", Path: "b"}}}},
+		"one text for a mix":        {mixed, BuildRecipe{Text: "a", Mix: []MixText{{Name: "notes", Path: "a"}}}},
+		"a mix for one text":        {old, BuildRecipe{Mix: []MixText{{Name: "notes", Path: "a"}}}},
+	} {
+		if _, err := c.c.calibration(c.r); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
