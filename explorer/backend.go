@@ -57,6 +57,9 @@ type Statistician interface {
 	// Predict estimates the rise of the loss, in nats per token, that masks cause once the weights that stay are re-fitted,
 	// from gathered statistics. It is quick (well under a frame) and false before Gather.
 	Predict(s Statistics, masks subnet.Masks) (loss float64, ok bool)
+	// Bound returns an interval that the rise of the loss of masks that drop whole modules is in for 9 of 10 such masks. It is
+	// false for other masks.
+	Bound(s Statistics, masks subnet.Masks) (low, high float64, ok bool)
 }
 
 // A Made is the result of a cut, a re-fit or a search.

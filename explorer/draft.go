@@ -49,6 +49,9 @@ type Estimate struct {
 	// It is 0 where Compared, the number of masks with an estimate and a measurement, is 0.
 	Spread   float64
 	Compared int
+	// Low and High bound the rise of the loss of masks that drop whole modules: the truth is between them for 9 of 10 such edits.
+	// Both are 0 for other masks.
+	Low, High float64
 }
 
 // The errors of estimates that are assumed before any was measured: on the default model, for 30 random edits of one to three

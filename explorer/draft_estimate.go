@@ -22,6 +22,9 @@ func (e *Exploration) estimate() {
 			base = math.Log(m.Dense)
 		}
 		est = Estimate{Valid: true, Loss: loss, Perplexity: math.Exp(base + loss)}
+		if low, high, ok := e.model.Bound(now.Statistics, now.Draft.Masks); ok {
+			est.Low, est.High = low, high
+		}
 	}
 	e.update(SectionDraft, func(s *Snapshot) {
 		if s.Draft.Version == now.Draft.Version && s.Draft.Measured == now.Draft.Measured && s.Sections[SectionStatistics] == now.Sections[SectionStatistics] {

@@ -19,5 +19,6 @@ type Statistics struct {
 	Sensitivity []Sensitivity      // of modules, per layer; nil before Ready
 }
 
-// Sensitivity is the predicted rise of the loss when a whole module of a layer is dropped, in nats per token.
+// Sensitivity is the rise of the loss when a whole module of a layer is dropped, as measured when the statistics were gathered, in nats per
+// token.
 type Sensitivity struct{ Attention, MLP float64 }

@@ -117,3 +117,15 @@ func TestExportOffersEveryType(t *testing.T) {
 		return len(j) > 0 && j[0].Kind == explorer.JobExport && j[0].Output == dir
 	})
 }
+
+// TestWholeBlocksAreBounded drops a layer of the dense model by key: the estimate has a bound.
+func TestWholeBlocksAreBounded(t *testing.T) {
+	b := explorertest.New()
+	ex := explorertest.Filled(t, b)
+	explorertest.Do(t, ex, explorer.Checkout{Subnet: explorer.DenseID})
+	l := newLoopOver(t, ex, b, 120, 40, func(o *Options) { o.Screen = "masks" })
+	l.press("esc", "down", "X")
+	l.sees("9 of 10 within ")
+	l.press("up", "left")
+	l.until("an estimate without a bound", func() bool { return !strings.Contains(l.screen(), "9 of 10 within") })
+}

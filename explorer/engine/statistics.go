@@ -170,3 +170,12 @@ func (m *model) Predict(s explorer.Statistics, masks subnet.Masks) (float64, boo
 	}
 	return statistics.Predict(masks), true
 }
+
+// Bound implements [explorer.Statistician].
+func (m *model) Bound(s explorer.Statistics, masks subnet.Masks) (low, high float64, ok bool) {
+	statistics := m.statistics.Load()
+	if !s.Ready || statistics == nil {
+		return 0, 0, false
+	}
+	return statistics.Bound(masks)
+}

@@ -209,6 +209,19 @@ func (m *model) Predict(s explorer.Statistics, masks subnet.Masks) (float64, boo
 	return 0.9 * Loss(masks), s.Ready
 }
 
+// Bound is a fifth of the prediction on both sides, for masks that drop whole modules.
+func (m *model) Bound(s explorer.Statistics, masks subnet.Masks) (low, high float64, ok bool) {
+	for i, g := range masks.Geometry().Layers {
+		l := masks.Layer(i)
+		partial := func(kept, of int) bool { return kept > 0 && kept < of }
+		if partial(l.Heads.Len(), g.Heads) || partial(l.Channels.Len(), g.FFN) {
+			return 0, 0, false
+		}
+	}
+	loss := 0.9 * Loss(masks)
+	return 0.8 * loss, 1.2 * loss, s.Ready && loss > 0
+}
+
 // uniform keeps the same share of MLP channels in every layer so that the whole model keeps about target.
 func (m *model) uniform(target float64) subnet.Masks {
 	return m.cut(target, false, subnet.DefaultGranularity)

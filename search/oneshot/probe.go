@@ -110,6 +110,31 @@ func (p *prober) rise(ctx context.Context, layer int, l subnet.Layer, b *importa
 		return 0, err
 	}
 	defer cut.Close()
+	return p.divergence(ctx, cut)
+}
+
+// without measures how much the model loses, in nats per token, without a module.
+func (p *prober) without(ctx context.Context, layer int, module subnet.Module) (float64, error) {
+	cut, err := p.dense.WithLayer(ctx, layer, droppedModule(p.dense.Masks().Layer(layer), module), gguf.Refit{})
+	if err != nil {
+		return 0, err
+	}
+	defer cut.Close()
+	return p.divergence(ctx, cut)
+}
+
+// droppedModule returns a layer without a module.
+func droppedModule(l subnet.Layer, module subnet.Module) subnet.Layer {
+	if module == subnet.Attention {
+		l.Heads, l.QK, l.VO = subnet.Empty(l.Heads.N()), nil, nil
+	} else {
+		l.Channels = subnet.Empty(l.Channels.N())
+	}
+	return l
+}
+
+// divergence measures the divergence of a subnet from the dense model, in nats per token.
+func (p *prober) divergence(ctx context.Context, cut *decoder.Subnet) (float64, error) {
 	score, err := p.scorer.Score(ctx, cut, p.text)
 	if err != nil {
 		return 0, err

@@ -24,6 +24,8 @@ type Statistics struct {
 	Tokens   int               `json:"tokens"`    // of calibration text
 	DenseNLL float64           `json:"dense_nll"` // nats per token of the dense model on the text that losses were measured on
 	Layers   []LayerStatistics `json:"layers"`
+	// Checks are edits that drop whole modules, predicted and measured: the errors of predictions of such edits.
+	Checks []Check `json:"checks,omitempty"`
 }
 
 // LayerStatistics are the statistics of one layer. Heads are query heads.
@@ -42,6 +44,8 @@ type UnitStatistics struct {
 	// Rise is the measured loss of a re-fitted cut that cost Probed, as divergence from dense in nats per token.
 	Rise   float64 `json:"rise"`
 	Probed float64 `json:"probed"`
+	// Whole is the measured loss without the module, in the same unit; 0 in statistics from before it was measured.
+	Whole float64 `json:"whole,omitempty"`
 }
 
 // cost returns the cost of dropping the given units. A unit costs Alone when nothing is dropped before it and Cost when all
@@ -66,20 +70,31 @@ func (u *UnitStatistics) cost(dropped subnet.Set) float64 {
 
 // rise predicts the rise of the loss.
 func (u *UnitStatistics) rise(dropped subnet.Set) float64 {
-	if dropped.IsEmpty() || u.Probed == 0 {
+	switch {
+	case dropped.IsEmpty():
+		return 0
+	case u.Whole > 0 && dropped.Len() == len(u.Order):
+		return u.Whole
+	case u.Probed == 0:
 		return 0
 	}
-	return u.Rise * u.cost(dropped) / u.Probed
+	rise := u.Rise * u.cost(dropped) / u.Probed
+	if u.Whole > 0 {
+		return min(rise, u.Whole) // the rest of the module does no harm
+	}
+	return rise
 }
 
 // Predict estimates the rise of the model's loss, in nats per token, when it is cut to masks and re-fitted. It does not compute
-// with the model. In-head channels count as their share of the head.
+// with the model. In-head channels count as their share of the head. Losses of modules add up, to no more than that of guessing
+// among all words, or than what one layer alone costs.
 func (s *Statistics) Predict(masks subnet.Masks) float64 {
-	var sum float64
+	var sum, largest float64
 	for i := range masks.Layers() {
-		sum += s.PredictLayer(masks, i)
+		rise := s.PredictLayer(masks, i)
+		sum, largest = sum+rise, max(largest, rise)
 	}
-	return sum
+	return min(sum, max(largest, math.Log(float64(max(1, masks.Geometry().Vocab)))-s.DenseNLL))
 }
 
 // PredictLayer returns what one layer adds to Predict.
@@ -88,9 +103,16 @@ func (s *Statistics) PredictLayer(masks subnet.Masks, layer int) float64 {
 		return 0
 	}
 	g, l, st := masks.Geometry(), masks.Layer(layer), &s.Layers[layer]
-	sum := st.Channels.rise(l.Channels.Complement())
+	guessing := math.Log(float64(max(2, g.Vocab))) // no module whose loss was extrapolated costs more
+	bounded := func(u *UnitStatistics, gone subnet.Set) float64 {
+		if rise := u.rise(gone); u.Whole == 0 {
+			return min(rise, guessing)
+		}
+		return u.rise(gone)
+	}
+	sum := bounded(&st.Channels, l.Channels.Complement())
 	gone := l.Heads.Complement()
-	sum += st.Heads.rise(gone)
+	sum += bounded(&st.Heads, gone)
 	if l.QK == nil && l.VO == nil {
 		return sum
 	}
@@ -130,7 +152,7 @@ func NewStatistics(ctx context.Context, m *decoder.Model, windows [][]int32, pro
 	if err != nil {
 		return nil, err
 	}
-	return s, nil
+	return s, s.check(ctx, m, p)
 }
 
 // measure ranks the units of a module and measures the rise of the loss without half of them.
@@ -160,7 +182,11 @@ func (s *Statistics) measure(ctx context.Context, p *prober, layer int, b *impor
 	} else {
 		l.Channels = r.Keep(all - drop)
 	}
-	u.Rise, err = p.rise(ctx, layer, l, b)
+	if u.Rise, err = p.rise(ctx, layer, l, b); err != nil {
+		return err
+	}
+	u.Whole, err = p.without(ctx, layer, b.Module)
+	u.Whole = max(u.Whole, u.Rise)
 	return err
 }
 

@@ -74,7 +74,7 @@ func (s *Screen) drawSensitivity(t *theme.Theme, w, h int) []string {
 	}
 	rows := []string{widget.Line(w).Put(t.Text, label+value).Put(t.Dim, unit).String()}
 	if s.zoom == zoomModel && h >= 20 {
-		rows = append(rows, widget.Paragraph(w, t.Dim, "sensitivity: predicted rise of the loss without it")...)
+		rows = append(rows, widget.Paragraph(w, t.Dim, "sensitivity: rise of the loss without it")...)
 	}
 	return rows
 }
@@ -317,6 +317,8 @@ func relative(k *explorer.Measurement) string {
 // on another model, which is valid for re-fitted masks only.
 func accuracy(t *theme.Theme, e explorer.Estimate, short bool) string {
 	switch {
+	case e.High != 0:
+		return fmt.Sprintf(", 9 of 10 within %s to %s", text.Relative(math.Exp(e.Low)), text.Relative(math.Exp(e.High)))
 	case e.Compared == 0 && short:
 		return ", untested here"
 	case e.Compared == 0 && !e.Refitted:
