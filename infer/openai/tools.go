@@ -151,8 +151,8 @@ const (
 // formOf returns the form of calls that a template shows.
 func formOf(template string) callForm {
 	switch {
-	case strings.Contains(template, "<function="), !strings.Contains(template, "tools"):
-		return callsUnknown
+	case strings.Contains(template, "<function="), strings.Contains(template, "<arg_key>"), !strings.Contains(template, "tools"):
+		return callsUnknown // tags of names and arguments
 	case strings.Contains(template, tagOpen):
 		return callsTagged
 	case strings.Contains(template, listMark):

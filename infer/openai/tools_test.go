@@ -133,7 +133,7 @@ func TestToolPrompt(t *testing.T) {
 // TestFormOf: the form of calls is the one that a template shows.
 func TestFormOf(t *testing.T) {
 	for template, want := range map[string]callForm{
-		"": callsUnknown, "{{ messages }} <tool_call>": callsUnknown, "{{ tools }}": callsUnknown, "{{ tools }}<tool_call>": callsTagged, "{{ tools }}<tool_call><function=": callsUnknown,
+		"": callsUnknown, "{{ messages }} <tool_call>": callsUnknown, "{{ tools }}": callsUnknown, "{{ tools }}<tool_call>": callsTagged, "{{ tools }}<tool_call><function=": callsUnknown, "{{ tools }}<tool_call>f<arg_key>": callsUnknown,
 		"{{ tools }}[TOOL_CALLS]": callsListed, `{{ tools }} "parameters" ipython`: callsBare,
 	} {
 		if got := formOf(template); got != want {
