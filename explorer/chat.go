@@ -17,9 +17,12 @@ type Chat struct {
 	Created  time.Time
 	System   string // system prompt; "" for none
 	Sampling infer.Sampling
-	Prompts  []Prompt // of the person, in order
-	Columns  []Column
-	Busy     bool // columns are answering
+	// GPU is how many layers of its models run on GPUs: "off", a number, or "auto", also for "", for as many as fit, within the
+	// backend's setting.
+	GPU     string   `json:",omitempty"`
+	Prompts []Prompt // of the person, in order
+	Columns []Column
+	Busy    bool // columns are answering
 	// Apart asks each prompt by itself: earlier turns are not part of what the models read.
 	Apart bool `json:",omitempty"`
 	// Blind hides which column is which until it is revealed; Votes counts a person's choices per column.

@@ -182,6 +182,12 @@ func configure(s *Snapshot, chat *Chat, c ConfigureChat) error {
 		}
 		chat.Sampling = *c.Sampling
 	}
+	if c.GPU != nil {
+		if _, err := infer.ParseGPU(*c.GPU); err != nil {
+			return fmt.Errorf("%w: layers on the GPU: %w", ErrInvalid, err)
+		}
+		chat.GPU = *c.GPU
+	}
 	return nil
 }
 

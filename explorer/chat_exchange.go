@@ -199,7 +199,7 @@ func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) ([]i
 		e.showReply(chat.ID, i, func(c *Column, _ *Reply) { c.Place = position })
 	})
 	e.showReply(chat.ID, i, func(c *Column, _ *Reply) { c.Loading = true })
-	g, give, err := e.talks.borrow(ctx, chat.Columns[i].Subnet)
+	g, give, err := e.talks.borrow(ctx, chat.Columns[i].Subnet, chat.GPU)
 	e.showReply(chat.ID, i, func(c *Column, _ *Reply) {
 		if c.Loading = false; err != nil {
 			c.Err = oneLine(err.Error())
@@ -286,7 +286,7 @@ func (e *Exploration) agree(ctx context.Context, chat Chat, tokens [][]int32) {
 	if dense < 0 || len(chat.Columns) < 2 || ctx.Err() != nil {
 		return
 	}
-	g, give, err := e.talks.borrow(ctx, DenseID)
+	g, give, err := e.talks.borrow(ctx, DenseID, chat.GPU)
 	if err != nil {
 		return
 	}

@@ -59,9 +59,18 @@ func (s *Snapshot) key(id SubnetID) string {
 	return string(id)
 }
 
-// borrow returns the loaded model of a subnet, whose file is written first where it has none.
-func (t *talks) borrow(ctx context.Context, id SubnetID) (*pool.Loaded, func(), error) {
-	key := func() string { return t.e.Snapshot().key(id) }
+// borrow returns the loaded model of a subnet, whose file is written first where it has none. gpu is that of the chat.
+func (t *talks) borrow(ctx context.Context, id SubnetID, gpu string) (*pool.Loaded, func(), error) {
+	layers, err := infer.ParseGPU(gpu)
+	if err != nil {
+		return nil, nil, err
+	}
+	key := func() string {
+		if layers == infer.AllLayers {
+			return t.e.Snapshot().key(id)
+		}
+		return fmt.Sprintf("%s-gpu%d", t.e.Snapshot().key(id), layers)
+	}
 	return t.models.Borrow(ctx, string(id), key, func(ctx context.Context, key string) (infer.Model, func() error, error) {
 		path := t.e.Snapshot().Model.Path
 		var remove func() error
@@ -76,7 +85,9 @@ func (t *talks) borrow(ctx context.Context, id SubnetID) (*pool.Loaded, func(), 
 			}
 			remove = func() error { return os.Remove(path) }
 		}
-		m, err := t.e.model.Load(ctx, infer.Defaults(path), nil)
+		o := infer.Defaults(path)
+		o.GPULayers = layers
+		m, err := t.e.model.Load(ctx, o, nil)
 		if err != nil && remove != nil {
 			err = errors.Join(err, remove())
 		}

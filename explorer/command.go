@@ -280,6 +280,7 @@ type (
 		System   *string
 		Sampling *infer.Sampling
 		Blind    *bool
+		GPU      *string // as Chat.GPU
 	}
 	// SetColumns changes who takes part; columns that stay keep their replies.
 	SetColumns struct {

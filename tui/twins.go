@@ -71,7 +71,7 @@ func commands() map[string]string {
 		"chat.write": "chats say", "chat.stop": "chats stop", "chat.again": "chats again", "chat.edit": "chats edit", "chat.new": "chats new --subnets",
 		"chat.probe": "probe", "chat.list": "chats list", "chat.columns": "chats columns", "chat.add": "chats columns", "chat.remove": "chats columns",
 		"chat.blind": "chats set --blind", "chat.voteleft": "chats vote", "chat.voteright": "chats vote", "chat.system": "chats set --system",
-		"chat.sampling": "chats set --temperature", "chat.rename": "chats rename", "chat.delete": "chats delete", "chat.export": "chats export", "chat.copy": "chats show",
+		"chat.sampling": "chats set --temperature --gpu", "chat.rename": "chats rename", "chat.delete": "chats delete", "chat.export": "chats export", "chat.copy": "chats show",
 
 		"bench.start": "bench", "bench.stop": "stop", "bench.list": "benches list", "bench.export": "benches export --format", "bench.copy": "benches export",
 		"bench.chat": "chat --subnet",

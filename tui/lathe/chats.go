@@ -341,12 +341,15 @@ func (a *app) chatsSetCommand() *cobra.Command {
 	)
 	sampling := explorer.DefaultSampling()
 	cmd := &cobra.Command{
-		Use: "set CHAT [MODEL]", Short: "Change the system prompt, the sampling, or whether a chat is blind", Args: cobra.RangeArgs(1, 2),
+		Use: "set CHAT [MODEL]", Short: "Change the system prompt, the sampling, --gpu, or whether a chat is blind", Args: cobra.RangeArgs(1, 2),
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&system, "system", "", "system prompt")
 	flags.BoolVar(&blind, "blind", false, "hide which column is which")
 	samplingFlags(cmd, &sampling)
+	if a.shared != nil { // elsewhere it is a flag of every command
+		gpuFlag(flags, &a.gpu)
+	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		model, err := a.modelArg(args[1:])
 		if err != nil {
@@ -358,6 +361,9 @@ func (a *app) chatsSetCommand() *cobra.Command {
 				return err
 			}
 			c := explorer.ConfigureChat{Chat: chat.ID}
+			if cmd.Flags().Changed("gpu") {
+				c.GPU = &a.gpu
+			}
 			if flags.Changed("system") {
 				c.System = &system
 			}

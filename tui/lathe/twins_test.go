@@ -42,7 +42,7 @@ func exists(root *cobra.Command, line string) error {
 	at := root
 	for _, word := range strings.Fields(line) {
 		if flag, ok := strings.CutPrefix(word, "--"); ok {
-			if at.Flags().Lookup(flag) == nil {
+			if at.Flags().Lookup(flag) == nil && at.InheritedFlags().Lookup(flag) == nil {
 				return errors.New("no flag --" + flag)
 			}
 			continue

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/lathe-llm/lathe/explorer/report"
 
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/tui/internal/action"
 	"github.com/lathe-llm/lathe/tui/internal/layout"
 	"github.com/lathe-llm/lathe/tui/internal/subnets"
@@ -113,7 +115,7 @@ func (s *Screen) Actions() []*action.Action {
 		{ID: "chat.voteleft", Keys: []string{"<"}, Title: "Vote for the left column", Changes: true, When: votable, Run: func() tea.Cmd { return s.vote(0) }},
 		{ID: "chat.voteright", Keys: []string{">"}, Title: "Vote for the right column", Changes: true, When: votable, Run: func() tea.Cmd { return s.vote(1) }},
 		{ID: "chat.system", Keys: []string{"s"}, Title: "Change the system prompt", Short: "system", Changes: true, When: idle, Run: s.systemForm},
-		{ID: "chat.sampling", Keys: []string{"t"}, Title: "Change temperature, seed and other sampling settings", Short: "sampling", Changes: true, When: idle, Run: s.samplingForm},
+		{ID: "chat.sampling", Keys: []string{"t"}, Title: "Change temperature, seed, other sampling settings and layers on the GPU", Short: "sampling", Changes: true, When: idle, Run: s.samplingForm},
 		{ID: "chat.next", Keys: []string{"tab"}, Title: "Next column", When: none, Run: func() tea.Cmd { return s.turn(1) }},
 		{ID: "chat.previous", Keys: []string{"shift+tab"}, Title: "Previous column", When: none, Run: func() tea.Cmd { return s.turn(-1) }},
 		{ID: "chat.alone", Keys: []string{"a"}, Title: "Show one column alone, or all", When: two, Run: func() tea.Cmd { s.alone = !s.alone; return nil }},
@@ -261,6 +263,7 @@ func (s *Screen) samplingForm() tea.Cmd {
 		widget.TextEntry("topp", "top p", num(float64(sa.TopP)), "only the most likely tokens with total probability p", widget.NumberIn(0, 1)),
 		widget.TextEntry("minp", "min p", num(float64(sa.MinP)), "only tokens at least this probable, relative to the best", widget.NumberIn(0, 1)),
 		widget.TextEntry("repeat", "repeat penalty", num(float64(sa.RepeatPenalty)), "1 for none", widget.NumberIn(0, 5)),
+		widget.TextEntry("gpu", "gpu layers", cmp.Or(c.GPU, s.snap().Model.GPU, infer.GPUAuto), "off, auto for as many as fit, or a number", subnets.CheckGPU),
 	}, Submit: func(f *widget.Form) tea.Cmd {
 		set(&sa.Temperature, f.Number("temperature"))
 		set(&sa.Seed, f.Number("seed"))
@@ -269,7 +272,11 @@ func (s *Screen) samplingForm() tea.Cmd {
 		set(&sa.TopP, f.Number("topp"))
 		set(&sa.MinP, f.Number("minp"))
 		set(&sa.RepeatPenalty, f.Number("repeat"))
-		return s.host.Do(explorer.ConfigureChat{Chat: c.ID, Sampling: &sa}, nil)
+		change := explorer.ConfigureChat{Chat: c.ID, Sampling: &sa}
+		if gpu := strings.TrimSpace(f.Get("gpu")); gpu != cmp.Or(c.GPU, s.snap().Model.GPU, infer.GPUAuto) {
+			change.GPU = &gpu
+		}
+		return s.host.Do(change, nil)
 	}})
 }
 
