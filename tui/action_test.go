@@ -164,7 +164,7 @@ func keysDoc(table []*action.Action) string {
 	b.WriteString("# Keys\n\n" +
 		"Every action of the explorer, read from its table of actions. `?` shows the same on the screen, `:` finds an action by its name,\n" +
 		"`lathe keys` lists them. The last column is the command of `lathe` that does the same; the other actions concern the screen only.\n\n" +
-		"A key map in TOML rebinds them: `lathe` reads `keys.toml` in its configuration folder. Names are those in the third column;\n" +
+		"A key map in TOML rebinds them: `lathe` reads `keys.toml` in its configuration folder, or the content of `$LATHE_KEYS`, also over SSH. Names are those in the third column;\n" +
 		"unknown names and clashing keys are reported and ignored; everything else keeps its default.\n\n" +
 		"```toml\n[keys]\n\"search.toggle\" = \"p\"\nquit = [\"Q\", \"ctrl+q\"]\n```\n\n" +
 		"`esc` goes back one step from anywhere and `ctrl+c` quits; these two cannot be rebound.\n")

@@ -12,6 +12,7 @@ const (
 	ColorVariable = "LATHE_COLOR" // as ParseColor reads it; overrides NO_COLOR and what the terminal reports
 	ThemeVariable = "LATHE_THEME" // as ParseTheme reads it; overrides the background that the terminal reports
 	ASCIIVariable = "LATHE_ASCII" // 1 draws with ASCII characters only, 0 does not
+	KeysVariable  = "LATHE_KEYS"  // content of a TOML key map, which overrides that of a file
 )
 
 // Theme is the kind of background to draw for; the zero value asks the terminal.
@@ -48,7 +49,7 @@ func ParseTheme(text string) (Theme, error) {
 	return ThemeAuto, fmt.Errorf("%q is not auto, dark or light", text)
 }
 
-// ReadEnvironment sets Color, Theme and ASCII from the variables that are set. A variable with an invalid value changes
+// ReadEnvironment sets Color, Theme, ASCII and Keys from the variables that are set. A variable with an invalid value changes
 // nothing; the error names all of them.
 func (o *Options) ReadEnvironment(getenv func(string) string) error {
 	var failed []error
@@ -79,6 +80,10 @@ func (o *Options) ReadEnvironment(getenv func(string) string) error {
 			return fmt.Errorf("%q is not 1 or 0", text)
 		}
 		o.ASCII = ascii
+		return nil
+	})
+	read(KeysVariable, func(text string) error {
+		o.Keys = text // its problems are shown when it is read
 		return nil
 	})
 	return errors.Join(failed...)

@@ -35,7 +35,7 @@ func (m *Model) draw() (string, *tea.Cursor) {
 	if !f.HeadRule.Empty() {
 		rows = append(rows, rule)
 	}
-	body := compose(f.Body, m.active().Panes(f.Body), func(p screen.Pane) []string { return m.panes.rows(t, p) })
+	body := compose(f.Body, m.active().Panes(f.Body), func(p screen.Pane) []string { return m.panes.rows(t, m.opts.KeyFile+m.opts.Keys, p) })
 	var cursor *tea.Cursor
 	if in := m.input(); in != nil && in.Typing() && len(m.overlays) == 0 {
 		if x, y, ok := in.Cursor(f.Body); ok {

@@ -3,6 +3,7 @@ package tui
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"time"
@@ -52,6 +53,9 @@ type Model struct {
 	frame tea.View
 }
 
+// mostProblems is how many problems of a key map are shown.
+const mostProblems = 5
+
 // New returns a viewer of an exploration. ctx bounds the commands it gives and its waiting for snapshots: end it when the
 // program that runs the model has ended.
 func New(ctx context.Context, ex Exploration, o Options) *Model {
@@ -73,7 +77,14 @@ func New(ctx context.Context, ex Exploration, o Options) *Model {
 	m.screens = newScreens(host{m})
 	m.actions = m.table()
 	var problems []string
-	m.keys, problems = action.Load(m.actions, o.KeyFile)
+	if o.Keys != "" {
+		m.keys, problems = action.Parse(m.actions, []byte(o.Keys))
+	} else {
+		m.keys, problems = action.Load(m.actions, o.KeyFile)
+	}
+	if more := len(problems) - mostProblems; more > 0 {
+		problems = append(problems[:mostProblems:mostProblems], fmt.Sprintf("key map: %d more problems", more))
+	}
 	for _, p := range append(problems, o.Warnings...) {
 		m.note(explorer.Warning, p)
 	}

@@ -16,6 +16,7 @@ type paneKey struct {
 	state any
 	w, h  int
 	look  theme.Look
+	keys  string // the viewer's key map, which panes name keys of
 }
 
 // maxPanes bounds a store: the panes of some screens for a few viewers.
@@ -37,9 +38,9 @@ type drawnPane struct {
 func NewPanes() *Panes { return &Panes{drawn: map[paneKey]*drawnPane{}} }
 
 // rows returns the pane's rows, drawing them if they are not in the store.
-func (p *Panes) rows(t *theme.Theme, pn screen.Pane) []string {
+func (p *Panes) rows(t *theme.Theme, keys string, pn screen.Pane) []string {
 	w, h := pn.Rect.W, pn.Rect.H
-	key := paneKey{pn.ID, pn.Rev, pn.State, w, h, t.Look}
+	key := paneKey{pn.ID, pn.Rev, pn.State, w, h, t.Look, keys}
 	p.mu.Lock()
 	p.clock++
 	if d, ok := p.drawn[key]; ok {

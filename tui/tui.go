@@ -80,6 +80,7 @@ type Options struct {
 	ASCII   bool   // draw with ASCII only
 	NoMouse bool   // start with the mouse released
 	KeyFile string // TOML key map; "" for none
+	Keys    string // content of such a file, which overrides KeyFile; "" for none
 	Tour    bool   // show the first-run tour
 	Screen  string // screen to start on: "search", "masks", "reform", "chat", "bench", "library"
 	// Warnings are messages to show when the viewer opens.

@@ -36,6 +36,7 @@ func TestCommandsPage(t *testing.T) {
 		"| `LATHE_COLOR` | colours of the explorer if `--color` is not given: `auto`, `none`, `16`, `256` or `true`; over SSH each session's own |\n" +
 		"| `LATHE_THEME` | background of the explorer: `auto` (as the terminal reports), `dark` or `light`; over SSH each session's own |\n" +
 		"| `LATHE_ASCII` | `1`: the explorer draws with ASCII characters only, if `--ascii` is not given; over SSH each session's own |\n" +
+		"| `LATHE_KEYS` | content of a key map in TOML, which overrides the file of `--keys`; over SSH each session's own |\n" +
 		"| `LATHE_API_KEY` | key that clients of `serve-api` must send |\n" +
 		"| `LATHE_BACKEND` | device if `--compute` is not given |\n")
 	b.WriteString("\nA leading `~` and `$VARIABLE` are expanded in the variables of folders. Without `HOME` the home folder is that of the user\n" +

@@ -23,10 +23,12 @@ var looks = []struct {
 }{
 	{"terminal", nil, `38;5;`, `38;2;`},
 	{"ascii", []string{"LATHE_ASCII=1"}, `38;5;`, `[^\x00-\x7f]`},
-	{"no colour", []string{"LATHE_COLOR=none"}, `[^\x00-\x7f]`, `\x1b\[[\d;]*[34]8;|\x1b\[(?:\d;)*[39][0-7]m`},
+	{"no colour", []string{"LATHE_COLOR=none"}, `[^\x00-\x7f]`, `\x1b\[[\d;]*[34]8;[\d;]*m|\x1b\[(?:\d;)*[39][0-7]m`},
 	{"sixteen colours", []string{"LATHE_COLOR=16"}, `\x1b\[[\d;]*[39][0-7][;m]`, `[34]8;[25];`},
 	{"dark", []string{"LATHE_COLOR=true", "LATHE_THEME=dark"}, `38;2;242;166;90`, `38;2;168;90;0`},
 	{"light", []string{"LATHE_COLOR=true", "LATHE_THEME=light"}, `38;2;168;90;0`, `38;2;242;166;90`},
+	{"keys", []string{"LATHE_KEYS=[keys]\n\"search.toggle\" = \"P\"\n"}, `P starts one`, `space starts one`},
+	{"wrong keys", []string{"LATHE_KEYS=[keys]\n\"search.dance\" = \"P\"\n"}, `there is no action "search.dance"`, `P starts`},
 	{"invalid", []string{"LATHE_THEME=dusk"}, `LATHE_THEME: "dusk" is not auto, dark or light`, `38;2;`},
 }
 

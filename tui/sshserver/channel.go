@@ -20,6 +20,7 @@ const (
 	maxCommandLine    = 32 << 10 // bytes
 	maxTerm           = 64       // bytes of a terminal's name
 	maxEnvValue       = 128      // bytes
+	maxKeyMap         = 16 << 10 // bytes of LATHE_KEYS
 	maxEnv            = 16       // variables
 	defaultWidth      = 80
 	defaultHeight     = 24
@@ -27,7 +28,10 @@ const (
 
 // environment lists the variables that a client may set: they describe its terminal and the preferences of its user. A name
 // that ends in * stands for all names with that prefix.
-const environment = "LANG LC_* COLORTERM NO_COLOR CLICOLOR CLICOLOR_FORCE TERM_PROGRAM TERM_PROGRAM_VERSION LATHE_COLOR LATHE_THEME LATHE_ASCII"
+const environment = "LANG LC_* COLORTERM NO_COLOR CLICOLOR CLICOLOR_FORCE TERM_PROGRAM TERM_PROGRAM_VERSION LATHE_COLOR LATHE_THEME LATHE_ASCII LATHE_KEYS"
+
+// keysVariable is the variable of environment that holds a key map.
+const keysVariable = "LATHE_KEYS"
 
 // size is a window's size in cells.
 type size struct{ width, height int }
@@ -212,7 +216,11 @@ func allowedVariable(payload []byte) bool {
 		return false
 	}
 	value, _, ok := cutString(rest)
-	if !ok || len(value) > maxEnvValue || !utf8.ValidString(value) || strings.ContainsFunc(value, unicode.IsControl) {
+	longest, control := maxEnvValue, unicode.IsControl
+	if name == keysVariable { // a file of lines
+		longest, control = maxKeyMap, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' && r != '\r' }
+	}
+	if !ok || len(value) > longest || !utf8.ValidString(value) || strings.ContainsFunc(value, control) {
 		return false
 	}
 	for _, allowed := range strings.Fields(environment) {

@@ -81,6 +81,11 @@ func TestEnvironmentIsListedAndBounded(t *testing.T) {
 		{"LC_" + strings.Repeat("A", 100), "x", false},
 		{"LATHE_CACHE", "/evil", false},
 		{"LANG", strings.Repeat("x", maxEnvValue+1), false},
+		{"LANG", "C\n", false},
+		{"LATHE_KEYS", "[keys]\n\"search.toggle\" = \"P\"\n", true},
+		{"LATHE_KEYS", strings.Repeat("x", maxKeyMap), true},
+		{"LATHE_KEYS", strings.Repeat("x", maxKeyMap+1), false},
+		{"LATHE_KEYS", "[keys]\x1b", false},
 		{"LANG", "a\nb", false},
 		{"LANG", "a\x1b[2J", false},
 		{"LANG", "\xff", false},
@@ -89,7 +94,7 @@ func TestEnvironmentIsListedAndBounded(t *testing.T) {
 			t.Errorf("%s=%q: %v", v.name, v.value, err)
 		}
 	}
-	for i := 3; i < maxEnv+5; i++ {
+	for i := 5; i < maxEnv+5; i++ {
 		if err := s.Setenv("NO_COLOR", ""); (err == nil) != (i < maxEnv) {
 			t.Errorf("variable %d: %v", i, err)
 		}
