@@ -72,7 +72,7 @@ func (a *app) benchCommand() *cobra.Command {
 	flags.IntVar(&set.Generate, "generate", 128, "tokens to generate")
 	flags.IntSliceVar(&set.Depth, "depth", []int{0}, "tokens in the context before each test")
 	flags.IntVar(&set.Repeats, "repeats", infer.DefaultRepeats, "runs of each test, after a warm-up")
-	flags.IntVar(&set.Threads, "threads", 0, "CPU threads (default: one per core)")
+	flags.IntVar(&set.Threads, "threads", 0, "processor threads (default: one per core)")
 	if a.shared != nil { // elsewhere it is a flag of every command
 		gpuFlag(flags, &a.gpu)
 	}

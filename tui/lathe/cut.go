@@ -115,7 +115,7 @@ func (a *app) reformCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "reform [MODEL]",
-		Short: "Re-fit the remaining weights of a subnet of the workspace",
+		Short: "Fit the remaining weights of a subnet of the workspace again",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args)
@@ -151,7 +151,7 @@ type outFlags struct {
 
 func (o *outFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVarP(&o.path, "output", "o", "", "GGUF file to write; with --as hf a folder")
+	flags.StringVarP(&o.path, "output", "o", "", "file to write (GGUF); with --as hf a folder")
 	flags.StringVar(&o.as, "as", asGGUF, "format: gguf, or hf for a Hugging Face folder in the layout of DeciLM")
 	flags.StringVar(&o.typ, "type", "", "tensor type to write: F32, F16, BF16, Q8_0, Q4_0 or Q4_1, … (default: the source's)")
 	flags.BoolVar(&o.force, "force", false, "replace an existing file")

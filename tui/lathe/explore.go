@@ -41,7 +41,7 @@ func exploreFlags(a *app, root *cobra.Command) {
 	flags.BoolVar(&o.NoMouse, "no-mouse", false, "do not capture the mouse")
 	flags.StringVar(&o.Screen, "screen", "", "first screen: search, masks, reform, chat, bench or library")
 	choices(flags, "screen", tui.ScreenNames()...)
-	flags.StringVar(&o.KeyFile, "keys", "", "TOML file with a key map (default: lathe/keys.toml in the user's configuration folder)")
+	flags.StringVar(&o.KeyFile, "keys", "", "file with a key map, TOML (default: lathe/keys.toml in the user's configuration folder)")
 }
 
 // explore opens the terminal interface on a model. Without a terminal it returns an error and draws nothing.

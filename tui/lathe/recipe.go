@@ -112,7 +112,7 @@ func (a *app) recipeBuildCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().Var(&calibrationText{c: &texts}, "text", "calibration text, if it is not at the path in the recipe; of a mix NAME=PATH, several times")
-	cmd.Flags().StringVarP(&out.path, "output", "o", "", "GGUF file to write (default: only add the subnet to the workspace)")
+	cmd.Flags().StringVarP(&out.path, "output", "o", "", "file to write, GGUF (default: only add the subnet to the workspace)")
 	cmd.Flags().BoolVar(&out.force, "force", false, "replace an existing file")
 	return cmd
 }

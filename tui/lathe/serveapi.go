@@ -65,7 +65,7 @@ func (a *app) serveAPICommand() *cobra.Command {
 	flags.StringVar(&subnet, "subnet", string(explorer.DenseID), "subnet of the workspace to serve: an id, a name, or draft")
 	flags.StringVar(&id, "id", "", "id of the model for clients (default: the model's name; that of a subnet has the subnet's id after a colon)")
 	flags.IntVar(&o.Context, "context", o.Context, "tokens of context; 0 for 4096, or the model's limit if that is smaller")
-	flags.IntVar(&o.Threads, "threads", o.Threads, "CPU threads; 0 for one per core")
+	flags.IntVar(&o.Threads, "threads", o.Threads, "processor threads; 0 for one per core")
 	flags.StringVar(&o.KVType, "kv-type", infer.KVF16, "type of the KV cache: "+strings.Join([]string{infer.KVF16, infer.KVQ80, infer.KVQ40}, ", "))
 	choices(flags, "kv-type", infer.KVF16, infer.KVQ80, infer.KVQ40)
 	return cmd

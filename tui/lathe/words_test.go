@@ -9,6 +9,9 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/text/cases"
+	"golang.org/x/text/language"
 
 	"github.com/lathe-llm/lathe/tui"
 )
@@ -114,4 +117,25 @@ func TestChoicesOfFlags(t *testing.T) {
 			t.Errorf("the help of --screen lacks %s", name)
 		}
 	}
+}
+
+// TestFirstWordsOfHelp checks that the first words of help texts survive being capitalised: the library that writes help turns
+// GGUF into Gguf and Re-fit into Re-Fit.
+func TestFirstWordsOfHelp(t *testing.T) {
+	check := func(where, text string) {
+		word, _, _ := strings.Cut(text, " ")
+		capital := strings.ToUpper(word[:min(1, len(word))]) + word[min(1, len(word)):]
+		if shown := cases.Title(language.AmericanEnglish).String(word); shown != capital {
+			t.Errorf("%s: the help of it begins with %q, shown as %q", where, word, shown)
+		}
+	}
+	var visit func(c *cobra.Command)
+	visit = func(c *cobra.Command) {
+		check(c.CommandPath(), c.Short)
+		c.Flags().VisitAll(func(f *pflag.Flag) { check(c.CommandPath()+" --"+f.Name, f.Usage) })
+		for _, sub := range c.Commands() {
+			visit(sub)
+		}
+	}
+	visit(newRoot(&app{}))
 }
