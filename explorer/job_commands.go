@@ -236,7 +236,7 @@ func (e *Exploration) keepPrevious(ctx context.Context, id SubnetID, made *Made,
 func (e *Exploration) keep(a Actor, m *monitor, made Made, n Subnet, also ...record) error {
 	e.refresh()
 	n.Author, n.Masks, n.Method = a.Name, made.Subnet.Masks, made.Method
-	n.HeldOut = HeldOut{Unfitted: made.Before, Perplexity: made.After, Dense: made.Dense, Rejected: made.Rejected}
+	n.HeldOut = HeldOut{Unfitted: made.Before, Perplexity: made.After, Dense: made.Dense, Rejected: made.Rejected, General: made.General.After, GeneralDense: made.General.Dense}
 	if hasRefit(made.Subnet) {
 		file, bytes, err := e.weights.Save(made.Subnet)
 		if err != nil {

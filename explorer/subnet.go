@@ -63,6 +63,10 @@ type HeldOut struct {
 	Dense      float64 `json:"dense_perplexity,omitempty"`
 	// Rejected is the perplexity with re-fitted weights that were worse than those the subnet has.
 	Rejected float64 `json:"perplexity_rejected,omitempty"`
+	// General and GeneralDense are the perplexities of the subnet and the dense model on the default text, where another one
+	// was calibrated on.
+	General      float64 `json:"general_perplexity,omitempty"`
+	GeneralDense float64 `json:"general_dense_perplexity,omitempty"`
 }
 
 // Relative is the perplexity over that of the dense model on the same tokens, or 0 if that is unknown.

@@ -3,15 +3,17 @@
 // A [Strategy] is a seeded, pure function from one [State] to the next: everything
 // it has learned is in the state, its random numbers depend on the seed and the
 // generation alone, and an [Evaluator] scores its candidates. A search can
-// therefore be interrupted at any point and still ends in the same state. There
-// are four strategies:
+// therefore be interrupted at any point and still ends in the same state. The
+// strategies, with their names in [New]:
 //
-//   - [Ladder], the default: choices of prepared levels under a fixed budget,
+//   - [Ladder], ladder, the default: choices of prepared levels under a fixed budget,
 //     few moves per child, most children scored on little text;
-//   - [Uniform]: the same widths in all layers, for model families whose files
+//   - [Uniform], uniform: the same widths in all layers, for model families whose files
 //     hold no others;
-//   - [Paper]: the evolution of Shen et al., arXiv 2409.17372, over masks;
-//   - [Random]: random choices of levels, the baseline.
+//   - [Paper]: the evolution of Shen et al., arXiv 2409.17372, over masks: paper,
+//     whose result its ADMM re-fits; paper+, re-fitted as after ladder; paper-laptop,
+//     with a smaller population, fewer epochs and less text;
+//   - [Random], random: random choices of levels, the baseline.
 //
 // A [Job] runs a strategy: it enforces budgets, accepts commands while it runs
 // (stop, another target, subnets made by hand), pauses, publishes [Snapshot]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -78,6 +79,25 @@ func TestSearch(t *testing.T) {
 		if err != nil || sub.Refit == nil || !sub.Masks.Equal(s.Best.Masks) {
 			t.Errorf("%q: assembled: %v", strategy, err)
 		}
+	}
+}
+
+// TestSearchOnOwnText searches on a text other than the default one: the effect on the default text is measured too.
+func TestSearchOnOwnText(t *testing.T) {
+	b := newEngine(t)
+	m := open(t, b, gguftest.Tiny("llama"))
+	own := filepath.Join(t.TempDir(), "own.txt")
+	if err := os.WriteFile(own, []byte(strings.Repeat("Chips fall from the turning block of wood, one after the other. ", 200)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := asked("random", 8)
+	r.Calibration.Text = own
+	made, err := m.Search(t.Context(), r, t.TempDir(), &recorder{}, &quiet{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if made.After <= 1 || made.Dense <= 1 || made.General.Dense <= 1 || made.General.After <= 1 || made.General.Dense == made.Dense {
+		t.Errorf("own text %g, dense %g; default text %g, dense %g", made.After, made.Dense, made.General.After, made.General.Dense)
 	}
 }
 

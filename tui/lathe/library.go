@@ -75,10 +75,16 @@ func newSubnet(n explorer.Subnet) subnetResult {
 	if r.Measurements == nil {
 		r.Measurements = []explorer.Measurement{}
 	}
-	if n.HeldOut != (explorer.HeldOut{}) {
-		r.HeldOut = &heldOutResult{n.HeldOut, explorer.HeldOutTokens, n.Method.Text.Path}
-	}
+	r.HeldOut = newHeldOut(n)
 	return r
+}
+
+// newHeldOut returns the first measurement of a subnet, nil if there is none.
+func newHeldOut(n explorer.Subnet) *heldOutResult {
+	if n.HeldOut == (explorer.HeldOut{}) {
+		return nil
+	}
+	return &heldOutResult{n.HeldOut, explorer.HeldOutTokens, n.Method.Text.Path}
 }
 
 func (a *app) subnetsListCommand() *cobra.Command {

@@ -73,7 +73,8 @@ func (a *app) recipeBuildCommand() *cobra.Command {
 		Use:   "build RECIPE [MODEL]",
 		Short: "Build the subnet and the file of a recipe",
 		Long: "Checks the hashes of the model and of the calibration text against the recipe's, and re-fits the weights. With the same\n" +
-			"device the file is identical byte for byte; the command reports whether it is.",
+			"device the file is identical byte for byte to the one whose hash the recipe has; the command reports whether it is. It has no\n" +
+			"provenance (name, origin, method, time), which `subnets export` writes, so that the two files differ in their metadata.",
 		Example: "  lathe recipe build s3.recipe.json model.gguf -o small.gguf",
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -32,12 +32,13 @@ type searchLine struct {
 	Front      int     `json:"front"`
 
 	// In the last line only.
-	Model  string           `json:"model,omitempty"`
-	Subnet string           `json:"subnet,omitempty"`
-	Masks  string           `json:"masks,omitempty"`
-	Method *explorer.Method `json:"method,omitempty"`
-	Tuned  string           `json:"tuned_subnet,omitempty"` // the subnet with --tune
-	Tune   *explorer.Tuned  `json:"tune,omitempty"`
+	Model   string           `json:"model,omitempty"`
+	Subnet  string           `json:"subnet,omitempty"`
+	Masks   string           `json:"masks,omitempty"`
+	Method  *explorer.Method `json:"method,omitempty"`
+	HeldOut *heldOutResult   `json:"held_out,omitempty"`     // of the re-fitted subnet
+	Tuned   string           `json:"tuned_subnet,omitempty"` // the subnet with --tune
+	Tune    *explorer.Tuned  `json:"tune,omitempty"`
 }
 
 func (a *app) searchCommand() *cobra.Command {
@@ -198,6 +199,7 @@ func (a *app) search(ctx context.Context, e exploration, c explorer.StartSearch,
 		line := newSearchLine("end", s.Search)
 		line.Model, line.Subnet, line.Method, line.Share, line.Bytes = s.Model.Path, string(n.ID), &n.Method, n.Size.Ratio, n.Bytes
 		line.Zeroed = float64(n.Size.ZeroedParams) / float64(max(n.Size.DenseBlockParams, 1))
+		line.HeldOut = newHeldOut(n)
 		line.Method.Seconds = 0 // so that equal searches end with equal lines
 		masks, failed := n.Masks.MarshalText()
 		if failed != nil {
@@ -248,5 +250,14 @@ func (l searchLine) words(w io.Writer, n explorer.Subnet) {
 	if l.Tuned != "" {
 		fmt.Fprintf(w, "%s: ", l.Tuned)
 		tuneWords(w, l.Tune)
+	}
+	if h := l.HeldOut; h != nil && h.Dense > 0 {
+		fmt.Fprintf(w, "re-fitted: %.3f × dense on held-out calibration text (perplexity %.2f)\n", h.Relative(), h.Perplexity)
+	}
+	if h := l.HeldOut; h != nil && h.Rejected > 0 {
+		fmt.Fprintf(w, "the re-fit made it worse (perplexity %.2f): the %s weights are kept\n", h.Rejected, n.Method.Kept)
+	}
+	if h := l.HeldOut; h != nil && h.GeneralDense > 0 {
+		fmt.Fprintf(w, "on the default text: %.3f × dense (perplexity %.2f)\n", h.General/h.GeneralDense, h.General)
 	}
 }

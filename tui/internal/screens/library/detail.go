@@ -76,6 +76,10 @@ func (s *Screen) subnetRows(t *theme.Theme, n explorer.Subnet, w, h int) []strin
 		add("quality", "not measured: "+key+" measures it", "none yet: "+key+" measures it")
 	}
 	add("held-out", heldOut(n)...)
+	if k := n.HeldOut; k.GeneralDense > 0 {
+		both := fmt.Sprintf("%s × dense, %s ppl", text.Relative(k.General/k.GeneralDense), text.Perplexity(k.General))
+		add("general", both+" on the default text", both)
+	}
 	switch other, ok := snap.Refitted(n); {
 	case n.Method.Kept != "":
 		rows = append(rows, widget.Line(w).Col(t.Dim, "weights", widget.FactLabel).Put(t.Bad, n.Method.Kept+": a re-fit was worse").String())
