@@ -22,6 +22,13 @@
 //
 // The child exits at the end of its standard input, so it does not outlive its parent; on Linux the kernel kills it too.
 //
+// # GPUs
+//
+// A child loads the GPU libraries in the folder of [Options].Libraries by their paths, and no others, before it lists devices. One
+// that does not load is reported with what the system's loader reports. A model without layers on a GPU runs in a child without
+// libraries, since ggml computes large products on any GPU that it has. A GPU that fails is an error with the line of the child's log
+// that reports it; with [infer.AllLayers] the model continues on the processor, and [infer.Info].Fallback is the reason.
+//
 // # Without cgo
 //
 // The package builds without cgo. Loading then fails with [infer.ErrUnavailable].
