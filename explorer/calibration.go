@@ -177,6 +177,9 @@ func (c Calibration) check() error {
 // maxMix bounds the texts of a mix.
 const maxMix = 64
 
+// IsTextName reports whether a text of a mix may have that name.
+func IsTextName(name string) bool { return mixName.MatchString(name) }
+
 // mixName matches the name of a text.
 var mixName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$`)
 

@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"context"
 	"encoding/csv"
+	"errors"
 	"fmt"
 	"io"
 	"math"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,9 +24,16 @@ import (
 // compareResult is what `compare --json` writes.
 type compareResult struct {
 	Model     string                `json:"model"`
-	Dense     explorer.Measurement  `json:"dense"`
+	Dense     explorer.Measurement  `json:"dense"`                // on the first text
 	DenseAlso *explorer.Measurement `json:"dense_also,omitempty"` // on the second text
+	Texts     []compareText         `json:"texts"`
 	Rows      []compareRow          `json:"rows"`
+}
+
+// compareText is a text with the dense model's measurement.
+type compareText struct {
+	Name  string               `json:"name"`
+	Dense explorer.Measurement `json:"dense"`
 }
 
 // compareRow is one method at one ratio.
@@ -33,21 +42,82 @@ type compareRow struct {
 	Ratio      float64 `json:"ratio"` // requested
 	Share      float64 `json:"share"` // reached
 	KVBytes    int64   `json:"kv_bytes_per_token"`
-	Perplexity float64 `json:"perplexity"`
-	Relative   float64 `json:"relative"` // to dense
-	Seconds    float64 `json:"seconds"`  // to make it
+	Perplexity float64 `json:"perplexity"` // on the first text
+	Relative   float64 `json:"relative"`   // to dense
+	Seconds    float64 `json:"seconds"`    // to make it
 	Bytes      int64   `json:"bytes"`
 	// On the second text, if one was given.
-	AlsoPerplexity float64 `json:"also_perplexity,omitempty"`
-	AlsoRelative   float64 `json:"also_relative,omitempty"`
-	Err            string  `json:"error,omitempty"`
+	AlsoPerplexity float64     `json:"also_perplexity,omitempty"`
+	AlsoRelative   float64     `json:"also_relative,omitempty"`
+	On             []compareOn `json:"on,omitempty"`
+	Err            string      `json:"error,omitempty"`
+}
+
+// compareOn is the measurement of a subnet on one text.
+type compareOn struct {
+	Text          string             `json:"text"` // its name
+	Perplexity    float64            `json:"perplexity"`
+	StandardError float64            `json:"standard_error,omitempty"`
+	Relative      float64            `json:"relative"`
+	Distance      *explorer.Distance `json:"distance,omitempty"` // from the dense model
 }
 
 // compareFlags are the flags of `compare`.
 type compareFlags struct {
-	ratios, methods, format, also string
-	test                          explorer.Measure
-	cut                           explorer.Cut
+	ratios, methods, format string
+	texts                   testTexts
+	distance                bool
+	test                    explorer.Measure
+	cut                     explorer.Cut
+}
+
+// testTexts are named texts to measure on.
+type testTexts struct{ list []testText }
+
+// testText is one of them; path "" is the end of the default text.
+type testText struct{ name, path string }
+
+// testValue is the value of a flag that adds a text, as NAME=FILE or FILE.
+type testValue struct {
+	to   *testTexts
+	name string // of a text without one; "" for that of the file
+}
+
+// String returns the paths of the texts.
+func (v *testValue) String() string {
+	var paths []string
+	if v.to != nil {
+		for _, t := range v.to.list {
+			paths = append(paths, t.path)
+		}
+	}
+	return strings.Join(paths, ", ")
+}
+
+// Set adds a text.
+func (v *testValue) Set(text string) error {
+	if name, path, named := strings.Cut(text, "="); named && path != "" && explorer.IsTextName(name) {
+		return v.to.add(testText{name, path})
+	}
+	if text == "" {
+		return errors.New("no text is named")
+	}
+	name := v.name
+	if name == "" {
+		name = filepath.Base(text)
+	}
+	return v.to.add(testText{name, text})
+}
+
+// Type names the values in the documentation.
+func (v *testValue) Type() string { return "string" }
+
+func (t *testTexts) add(text testText) error {
+	if slices.ContainsFunc(t.list, func(o testText) bool { return o.name == text.name }) {
+		return fmt.Errorf("two texts are named %s: name them NAME=FILE", text.name)
+	}
+	t.list = append(t.list, text)
+	return nil
 }
 
 func (a *app) compareCommand() *cobra.Command {
@@ -56,10 +126,11 @@ func (a *app) compareCommand() *cobra.Command {
 		Use:   "compare [MODEL]",
 		Short: "Compare one-shot methods under equal conditions",
 		Long: "Cuts the model with each method to each ratio, with the same calibration text and the same definition of the ratio, and\n" +
-			"measures the perplexity of each result on a test text and, with --also, on a second one. Calibration helps most on text\n" +
-			"of its own kind; a second text of another kind shows how much of that remains elsewhere.",
+			"measures each result on one test text or several: perplexity, divergence from the dense model (KL, nats per token) and the\n" +
+			"share of tokens where both find the same token most likely, with standard errors. Calibration helps most on text of its own\n" +
+			"kind; texts of other kinds show how much of that remains elsewhere.",
 		Example: "  lathe compare --ratios 0.8,0.6 --methods flap,obs,allocated --test wiki.test.raw --test-windows 4\n" +
-			"  lathe compare --ratios 0.8 --test wiki.test.raw --also web.txt --format csv",
+			"  lathe compare --ratios 0.8 --test wiki=wiki.test.raw --test web=web.txt --test code=src/ --format csv",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args)
@@ -74,7 +145,7 @@ func (a *app) compareCommand() *cobra.Command {
 				return usage(fmt.Errorf("--format %q: not text or csv", f.format))
 			}
 			return a.with(cmd.Context(), model, inMemory, func(e exploration) error {
-				r, err := a.compare(cmd.Context(), e, strings.Split(f.methods, ","), ratios, f.cut, f.test, f.also)
+				r, err := a.compare(cmd.Context(), e, strings.Split(f.methods, ","), ratios, f)
 				if err != nil {
 					return err
 				}
@@ -93,8 +164,9 @@ func (f *compareFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.ratios, "ratios", "0.9,0.8,0.7,0.6,0.5", "ratios of the block parameters to keep")
 	flags.StringVar(&f.methods, "methods", strings.Join(explorer.Presets(), ","), "methods to compare")
-	flags.StringVar(&f.test.Text, "test", "", "text to measure on (default: the end of the calibration text, which is not used for calibration)")
-	flags.StringVar(&f.also, "also", "", "second text to measure on")
+	flags.Var(&testValue{to: &f.texts}, "test", "text to measure on, as FILE or NAME=FILE; may be given several times (default: the end of the Wikipedia text that `make setup` downloads, which is not used for calibration)")
+	flags.Var(&testValue{to: &f.texts, name: "also"}, "also", "another text to measure on, as --test also=FILE")
+	flags.BoolVar(&f.distance, "distance", true, "measure the divergence from the dense model too, which takes as long as the perplexity once more")
 	flags.IntVar(&f.test.Seq, "test-seq", 2048, "tokens per window of the test texts")
 	flags.IntVar(&f.test.Windows, "test-windows", 4, "windows of each test text")
 	flags.StringVar(&f.test.Engine, "engine", explorer.EngineDecoder, "what measures: decoder, or llama.cpp on temporary files")
@@ -112,30 +184,36 @@ func (f *compareFlags) add(cmd *cobra.Command) {
 	upFlag(cmd, &f.cut.Reform.Up, "the method's own")
 }
 
-func (a *app) compare(ctx context.Context, e exploration, methods []string, ratios []float64, c explorer.Cut, test explorer.Measure, also string) (compareResult, error) {
+func (a *app) compare(ctx context.Context, e exploration, methods []string, ratios []float64, f compareFlags) (compareResult, error) {
 	for _, m := range methods {
 		if !slices.Contains(explorer.Presets(), m) {
 			return compareResult{}, usage(fmt.Errorf("--methods: %q is not one of %s", m, presetNames()))
 		}
 	}
-	second := test
-	second.Text = also
-	r := compareResult{Model: e.Snapshot().Model.Path}
-	var err error
-	if r.Dense, err = a.measure(ctx, e, explorer.DenseID, test); err != nil {
-		return r, err
+	if len(f.texts.list) == 0 || f.texts.list[0].name == "also" && len(f.texts.list) == 1 {
+		f.texts.list = append([]testText{{name: "default text"}}, f.texts.list...)
 	}
-	if also != "" {
-		m, err := a.measure(ctx, e, explorer.DenseID, second)
+	r := compareResult{Model: e.Snapshot().Model.Path}
+	for i, t := range f.texts.list {
+		c := f.test
+		c.Text = t.path
+		dense, err := a.measure(ctx, e, explorer.DenseID, c)
 		if err != nil {
 			return r, err
 		}
-		r.DenseAlso = &m
+		switch i {
+		case 0:
+			r.Dense = dense
+		case 1:
+			r.DenseAlso = &dense
+		}
+		r.Texts = append(r.Texts, compareText{t.name, dense})
 	}
 	for _, method := range methods {
 		for _, ratio := range ratios {
+			c := f.cut
 			c.Preset, c.Target = method, ratio
-			row, err := a.compareOne(ctx, e, c, test, second)
+			row, err := a.compareOne(ctx, e, c, f)
 			if ctx.Err() != nil {
 				return r, ctx.Err()
 			}
@@ -148,8 +226,8 @@ func (a *app) compare(ctx context.Context, e exploration, methods []string, rati
 	return r, nil
 }
 
-// compareOne makes one subnet and measures it; second has no text if there is only one test text.
-func (a *app) compareOne(ctx context.Context, e exploration, c explorer.Cut, test, second explorer.Measure) (compareRow, error) {
+// compareOne makes one subnet and measures it on all texts.
+func (a *app) compareOne(ctx context.Context, e exploration, c explorer.Cut, f compareFlags) (compareRow, error) {
 	row := compareRow{Method: c.Preset, Ratio: c.Target}
 	job, err := a.start(ctx, e, c)
 	if err != nil {
@@ -158,18 +236,24 @@ func (a *app) compareOne(ctx context.Context, e exploration, c explorer.Cut, tes
 	if n, ok := e.Snapshot().Subnet(job.Result); ok {
 		row.Share, row.KVBytes, row.Bytes, row.Seconds = n.Size.Ratio, n.Size.KVBytesPerToken, n.Bytes, n.Method.Seconds
 	}
-	m, err := a.measure(ctx, e, job.Result, test)
-	if err != nil {
-		return row, err
+	for i, t := range f.texts.list {
+		test := f.test
+		test.Text = t.path
+		if f.distance {
+			test.Against = explorer.AgainstDense
+		}
+		m, err := a.measure(ctx, e, job.Result, test)
+		if err != nil {
+			return row, err
+		}
+		switch i {
+		case 0:
+			row.Perplexity, row.Relative = m.Perplexity, m.Relative()
+		case 1:
+			row.AlsoPerplexity, row.AlsoRelative = m.Perplexity, m.Relative()
+		}
+		row.On = append(row.On, compareOn{t.name, m.Perplexity, m.StandardError, m.Relative(), m.Distance})
 	}
-	row.Perplexity, row.Relative = m.Perplexity, m.Relative()
-	if second.Text == "" {
-		return row, nil
-	}
-	if m, err = a.measure(ctx, e, job.Result, second); err != nil {
-		return row, err
-	}
-	row.AlsoPerplexity, row.AlsoRelative = m.Perplexity, m.Relative()
 	return row, nil
 }
 
@@ -188,32 +272,56 @@ func (a *app) measure(ctx context.Context, e exploration, id explorer.SubnetID, 
 }
 
 func (r compareResult) words(w io.Writer) {
-	head := []string{"method", "ratio", "share", "perplexity", "× dense"}
-	dense := []string{"dense", "1", "1.000", fmt.Sprintf("%.3f", r.Dense.Perplexity), "1.000"}
-	if r.DenseAlso != nil {
-		head = append(head, "also", "× dense")
-		dense = append(dense, fmt.Sprintf("%.3f", r.DenseAlso.Perplexity), "1.000")
+	head, dense := []string{"method", "ratio", "share"}, []string{"dense", "1", "1.000"}
+	distance := slices.ContainsFunc(r.Rows, func(row compareRow) bool { return len(row.On) > 0 && row.On[0].Distance != nil })
+	for i, t := range r.Texts {
+		name := t.Name
+		if i == 0 {
+			name = "perplexity"
+		}
+		head, dense = append(head, name, "× dense"), append(dense, withError(t.Dense.Perplexity, t.Dense.StandardError), "1.000")
+		if distance {
+			head, dense = append(head, "KL", "top-1"), append(dense, "0", "1")
+		}
 	}
 	rows := [][]string{append(head, "time", "size"), dense}
 	for _, row := range r.Rows {
+		cells := []string{row.Method, fmt.Sprint(row.Ratio)}
 		if row.Err != "" {
-			rows = append(rows, []string{row.Method, fmt.Sprint(row.Ratio), row.Err})
+			rows = append(rows, append(cells, row.Err))
 			continue
 		}
-		cells := []string{row.Method, fmt.Sprint(row.Ratio), fmt.Sprintf("%.3f", row.Share), fmt.Sprintf("%.3f", row.Perplexity), fmt.Sprintf("%.3f", row.Relative)}
-		if r.DenseAlso != nil {
-			cells = append(cells, fmt.Sprintf("%.3f", row.AlsoPerplexity), fmt.Sprintf("%.3f", row.AlsoRelative))
+		cells = append(cells, fmt.Sprintf("%.3f", row.Share))
+		for _, on := range row.On {
+			relative, d := 0.0, on.Distance
+			if d != nil {
+				relative = d.RelativeError
+			}
+			cells = append(cells, withError(on.Perplexity, on.StandardError), withError(on.Relative, relative))
+			if d != nil {
+				cells = append(cells, withError(d.KL, d.KLError), withError(d.Agreement, d.AgreementError))
+			}
 		}
 		rows = append(rows, append(cells, fmt.Sprintf("%.1f s", row.Seconds), format.Bytes(row.Bytes)))
 	}
 	table(w, rows...)
-	c := r.Dense.Conditions
-	fmt.Fprintf(w, "\nperplexity on %d windows of %d tokens of %s\n", c.Windows, c.Seq, c.Text.Path)
-	if r.DenseAlso != nil {
-		c := r.DenseAlso.Conditions
-		fmt.Fprintf(w, "also on %d windows of %d tokens of %s\n", c.Windows, c.Seq, c.Text.Path)
+	fmt.Fprintln(w)
+	for i, t := range r.Texts {
+		c, what := t.Dense.Conditions, "perplexity"
+		if i > 0 {
+			what = t.Name
+		}
+		fmt.Fprintf(w, "%s on %d windows of %d tokens of %s\n", what, c.Windows, c.Seq, c.Text.Path)
 	}
 	r.chart(w)
+}
+
+// withError formats a number with its standard error, where that is known.
+func withError(v, err float64) string {
+	if err == 0 {
+		return fmt.Sprintf("%.3f", v)
+	}
+	return fmt.Sprintf("%.3f ±%.3f", v, err)
 }
 
 // chart draws the perplexity relative to dense as bars, one block of rows per ratio. The length of a bar is proportional to
@@ -253,14 +361,32 @@ func (r compareResult) csv(w io.Writer) error {
 		}
 		return strconv.FormatFloat(v, 'f', -1, 64)
 	}
+	head := []string{"method", "ratio", "share", "perplexity", "relative", "also_perplexity", "also_relative", "seconds", "bytes", "error"}
 	dense := []string{"dense", "1", "1", number(r.Dense.Perplexity), "1", "", "", "", "", ""}
 	if r.DenseAlso != nil {
 		dense[5], dense[6] = number(r.DenseAlso.Perplexity), "1"
 	}
-	rows := [][]string{{"method", "ratio", "share", "perplexity", "relative", "also_perplexity", "also_relative", "seconds", "bytes", "error"}, dense}
+	for _, t := range r.Texts {
+		for _, column := range []string{"perplexity", "standard_error", "relative", "relative_standard_error", "kl", "kl_standard_error", "top1", "top1_standard_error"} {
+			head = append(head, t.Name+" "+column)
+		}
+		dense = append(dense, number(t.Dense.Perplexity), number(t.Dense.StandardError), "1", "", "", "", "", "")
+	}
+	rows := [][]string{head, dense}
 	for _, row := range r.Rows {
-		rows = append(rows, []string{row.Method, number(row.Ratio), number(row.Share), number(row.Perplexity), number(row.Relative),
-			number(row.AlsoPerplexity), number(row.AlsoRelative), number(row.Seconds), number(float64(row.Bytes)), row.Err})
+		cells := []string{
+			row.Method, number(row.Ratio), number(row.Share), number(row.Perplexity), number(row.Relative),
+			number(row.AlsoPerplexity), number(row.AlsoRelative), number(row.Seconds), number(float64(row.Bytes)), row.Err,
+		}
+		for _, on := range row.On {
+			var d explorer.Distance
+			if on.Distance != nil {
+				d = *on.Distance
+			}
+			cells = append(cells, number(on.Perplexity), number(on.StandardError), number(on.Relative), number(d.RelativeError),
+				number(d.KL), number(d.KLError), number(d.Agreement), number(d.AgreementError))
+		}
+		rows = append(rows, append(cells, make([]string, len(head)-len(cells))...))
 	}
 	return csv.NewWriter(w).WriteAll(rows)
 }
