@@ -9,6 +9,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/llamacpp"
 )
 
 // A card is a graphics card of the machine, or a part of its processor, as the kernel lists it.
@@ -83,6 +84,10 @@ func (e *Engine) gpus(devices []infer.Device, failed []string, cards []card) []C
 	}
 	library := Check{Name: "GPU library", State: Works, Found: e.libraries.Libraries, Used: purpose}
 	switch {
+	case len(failed) > 0 && !slices.ContainsFunc(failed, func(line string) bool { return !llamacpp.WithoutDriver(line) }):
+		library.State, library.Found = Missing, e.libraries.Libraries+": "+strings.Join(failed, "; ")
+		library.Used = "nothing: everything runs on the processor"
+		library.Get = "install the driver of the GPU (explorer/docs/gpu.md)"
 	case len(failed) > 0:
 		library.State, library.Found = Broken, "is there and does not load: "+strings.Join(failed, "; ")
 		library.Used = "nothing: everything runs on the processor"

@@ -58,6 +58,8 @@ func TestDoctorGPUs(t *testing.T) {
 			[]string{"absent GPU library", "missing GPU|AMD|0000:03:00.0|make gpu"}},
 		{"a library that does not load", llamacpp.Options{Libraries: "/lib"}, false, []infer.Device{cpu}, []string{"libvulkan.so.1: cannot open"}, []card{{"AMD", "0000:03:00.0"}},
 			[]string{"broken GPU library|libvulkan.so.1: cannot open|make gpu", "missing GPU|driver"}},
+		{"a library without any driver", llamacpp.Options{Libraries: "/lib"}, false, []infer.Device{cpu}, []string{"libggml-vulkan.so: finds no GPU with a driver"}, nil,
+			[]string{"missing GPU library|/lib|no GPU with a driver|install the driver", "absent GPU"}},
 		{"a library of another version", llamacpp.Options{NoLibraries: "other version"}, false, []infer.Device{cpu}, nil, nil,
 			[]string{"broken GPU library|other version|make gpu", "absent GPU"}},
 		{"a library without a driver", llamacpp.Options{Libraries: "/lib"}, false, []infer.Device{cpu}, nil, []card{{"Intel", ""}},

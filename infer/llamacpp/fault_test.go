@@ -89,6 +89,7 @@ func faultyChild(fault string) int {
 				return 134
 			}
 			_ = writeFrame(out, f.ID, kindEvent, e)
+		default: // an empty reply
 		}
 		if err := writeFrame(out, f.ID, kindResult, reply); err != nil {
 			return 1

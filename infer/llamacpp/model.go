@@ -77,7 +77,8 @@ func (m *Model) launch(ctx context.Context, progress func(float64), lost string)
 		if err == nil {
 			return
 		}
-		if c.process != nil && c.process.alive() {
+		ended := ctx.Err() != nil || m.ctx.Err() != nil
+		if c.process != nil && (ended || c.process.alive()) { // the log of a crashed child is kept: the error names it
 			c.process.kill()
 		}
 		if ctx.Err() != nil {
