@@ -8,6 +8,8 @@ var (
 	// ErrConfig is wrapped when options contradict each other or lie outside
 	// their ranges.
 	ErrConfig = errors.New("search: bad options")
+	// ErrTimes is wrapped when times per token cannot be measured reliably.
+	ErrTimes = errors.New("search: unreliable times")
 	// ErrNoCheckpoint is returned by a [Store] that holds none.
 	ErrNoCheckpoint = errors.New("search: no checkpoint")
 	// ErrDamaged is wrapped when a checkpoint is truncated or altered.

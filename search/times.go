@@ -109,7 +109,7 @@ func keptInFile(m subnet.Masks) [][subnet.Modules]float64 {
 // token of both, taken under the same conditions.
 type Bench func(ctx context.Context, m subnet.Masks) (cut, dense float64, err error)
 
-// MeasureTimes measures the times of a model with all layers cut alike: MLPs at four
+// MeasureTimes measures the times of a model with all layers cut alike: MLPs at three
 // widths, and attention at up to four numbers of KV groups. Progress, unless nil, is
 // called before each.
 func MeasureTimes(ctx context.Context, g *subnet.Geometry, bench Bench, progress func(done, total int)) (Times, error) {
@@ -153,7 +153,24 @@ func MeasureTimes(ctx context.Context, g *subnet.Geometry, bench Bench, progress
 		}
 	}
 	t.Attention, t.MLP = falling(t.Attention), falling(t.MLP)
+	if !plausible(t.Attention, t.Dense) || !plausible(t.MLP, t.Dense) {
+		return Times{}, fmt.Errorf("%w: a narrower cut took longer than a wider one: other work on the machine disturbs the measurement, try again later", ErrTimes)
+	}
 	return t, nil
+}
+
+// plausible makes times not rise where the widths fall. It reports whether none rises by more than a measurement on a quiet machine varies.
+func plausible(points []TimePoint, dense float64) bool {
+	const varies = 1.1
+	last := dense
+	for i := range points {
+		if points[i].Seconds > varies*last {
+			return false
+		}
+		last = min(last, points[i].Seconds)
+		points[i].Seconds = last
+	}
+	return true
 }
 
 // falling sorts points by their shares and removes those that are not below the one
@@ -189,7 +206,7 @@ func timedCuts(g *subnet.Geometry) (attention, mlp []subnet.Masks) {
 			}
 		})
 	}
-	for _, eighths := range []int{6, 4, 2, 1} {
+	for _, eighths := range []int{6, 4, 2} {
 		mlp = appendCut(mlp, g, func(l *subnet.Layer, lg subnet.LayerGeometry) {
 			n := lg.FFN * eighths / 8
 			if step := subnet.DefaultGranularity; n > step {

@@ -21,6 +21,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/memory"
 	"github.com/lathe-llm/lathe/infer/scratch"
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/search/levels"
 	"github.com/lathe-llm/lathe/search/oneshot"
 )
@@ -56,6 +57,8 @@ type Engine struct {
 	libraries llamacpp.Options                           // of runtime
 	layers    atomic.Int64                               // of Options.GPU
 	open      func(spec string) (*decoder.Device, error) // opens the device: decoder.OpenDevice
+	// time measures times per token: measureTimes.
+	time func(ctx context.Context, m *model, typ string, mon explorer.Monitor) (search.Times, error)
 }
 
 var _ explorer.Backend = (*Engine)(nil)
@@ -77,7 +80,7 @@ func New(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{options: o, runtime: runtime, libraries: run, open: decoder.OpenDevice}
+	e := &Engine{options: o, runtime: runtime, libraries: run, open: decoder.OpenDevice, time: measureTimes}
 	e.layers.Store(int64(layers))
 	return e, nil
 }

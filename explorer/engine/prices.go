@@ -89,13 +89,13 @@ func (m *model) Prices(ctx context.Context, t search.Target, dir string, mon exp
 	if slices.ContainsFunc(kept, func(k search.Times) bool { return k.Machine != machine }) {
 		mon.Note("the times per token were measured on another machine, so they are measured again")
 	}
-	times, err := m.measureTimes(ctx, t.Type, mon)
+	times, err := m.engine.time(ctx, m, t.Type, mon)
 	if err != nil {
 		return nil, err
 	}
 	times.Machine, times.Model, times.Type, times.At = machine, m.info.Fingerprint, t.Type, time.Now().UTC()
 	m.prices.add(times)
-	return &m.prices, writeTimes(dir, kept, times)
+	return &m.prices, mon.Persist(ctx, func() error { return writeTimes(dir, kept, times) })
 }
 
 // identity identifies what generates tokens: the machine with its processor and GPUs, and the engine.
@@ -178,15 +178,18 @@ func writeTimes(dir string, kept []search.Times, t search.Times) error {
 }
 
 const (
-	// timedRounds is how often a cut and the dense model generate in turn, and timedRun for about how long each time. The fastest run of
-	// each counts: other work on the machine only makes runs slower.
-	timedRounds = 8
-	timedRun    = 250 * time.Millisecond
-	timedMost   = 64 // tokens in one run
+	// timedRounds is how often at most a cut and the dense model generate in turn, and timedRun for about how long each time. The fastest
+	// run of each counts, since other work on the machine only makes runs slower; there is an end when steadyRounds have made neither
+	// faster by more than a share of steady.
+	timedRounds  = 10
+	steadyRounds = 2
+	steady       = 0.01
+	timedRun     = 250 * time.Millisecond
+	timedMost    = 64 // tokens in one run
 )
 
 // measureTimes measures the times per token with matrices of a type.
-func (m *model) measureTimes(ctx context.Context, typ string, mon explorer.Monitor) (_ search.Times, err error) {
+func measureTimes(ctx context.Context, m *model, typ string, mon explorer.Monitor) (_ search.Times, err error) {
 	folder, err := scratch.New(m.engine.options.Scratch, "times")
 	if err != nil {
 		return search.Times{}, err
@@ -194,7 +197,11 @@ func (m *model) measureTimes(ctx context.Context, typ string, mon explorer.Monit
 	defer func() { err = errors.Join(err, folder.Remove()) }()
 	load := func(s subnet.Masks, name string) (infer.Model, error) {
 		path := folder.Join(name)
-		if _, err := gguf.WriteSubnet(ctx, m.file, path, gguf.Subnet{Masks: s}, gguf.WriteOptions{Type: typ}); err != nil {
+		err := mon.Persist(ctx, func() error {
+			_, err := gguf.WriteSubnet(ctx, m.file, path, gguf.Subnet{Masks: s}, gguf.WriteOptions{Type: typ})
+			return err
+		})
+		if err != nil {
 			return nil, err
 		}
 		o := infer.Defaults(path)
@@ -220,7 +227,8 @@ func (m *model) measureTimes(ctx context.Context, typ string, mon explorer.Monit
 		}
 		defer func() { err = errors.Join(err, cut.Close(), os.Remove(folder.Join("cut.gguf"))) }()
 		cutTime, denseTime = math.Inf(1), math.Inf(1)
-		for range timedRounds {
+		same := 0 // rounds that made nothing faster
+		for round := 0; round < timedRounds && same < steadyRounds; round++ {
 			if err := mon.Gate(ctx); err != nil {
 				return 0, 0, err
 			}
@@ -231,6 +239,9 @@ func (m *model) measureTimes(ctx context.Context, typ string, mon explorer.Monit
 			b, err := perToken(ctx, cut, tokens)
 			if err != nil {
 				return 0, 0, err
+			}
+			if same++; a < denseTime*(1-steady) || b < cutTime*(1-steady) {
+				same = 0
 			}
 			denseTime, cutTime = min(denseTime, a), min(cutTime, b)
 		}

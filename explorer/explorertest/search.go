@@ -37,8 +37,8 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, _ string, o 
 		limit = evaluations
 	}
 	s := searching{
-		m: m, rng: rand.New(rand.NewPCG(r.Seed, 17)), target: m.share(r.Target), began: m.b.Clock.Now(),
-		view: explorer.Search{Strategy: cmp.Or(r.Strategy, "ladder"), Target: r.Target, Seed: r.Seed, Fitness: cmp.Or(r.Fitness, "kl"), DensePerplexity: math.Exp(denseNLL)},
+		m: m, rng: rand.New(rand.NewPCG(r.Seed, 17)), target: m.share(cmp.Or(r.Retarget, r.Target)), began: m.b.Clock.Now(),
+		view: explorer.Search{Strategy: cmp.Or(r.Strategy, "ladder"), Target: cmp.Or(r.Retarget, r.Target), Seed: r.Seed, Fitness: cmp.Or(r.Fitness, "kl"), DensePerplexity: math.Exp(denseNLL)},
 	}
 	s.add(m.uniform(s.target), 0, "start", search.Seeded)
 	for _, target := range []float64{0.5, 0.6, 0.7, 0.9, 1} {
