@@ -50,6 +50,10 @@ type app struct {
 	shared exploration
 	who    explorer.Actor
 
+	sameUser    bool           // shared is the exploration of another process of this user, who may name files
+	command     *cobra.Command // that runs, with its arguments
+	arguments   []string
+	modelGiven  bool   // the last argument is MODEL
 	first       string // argument of the program
 	lastMessage uint64 // id of the last message of the exploration that was printed
 
@@ -86,7 +90,7 @@ func (a *app) execute(ctx context.Context, args []string) int {
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	report := func(w io.Writer, err error) {
-		if s, ok := a.stdout.(*stdout); (!ok || s.failure() == nil) && !errors.Is(err, context.Canceled) {
+		if s, ok := a.stdout.(*stdout); (!ok || s.failure() == nil) && !errors.Is(err, context.Canceled) && !errors.As(err, new(forwarded)) {
 			fmt.Fprintf(w, "lathe: %s\n", firstLine(err))
 		}
 	}
@@ -138,9 +142,13 @@ func newRoot(a *app) *cobra.Command {
 		Example: "  # explore the default model\n  lathe\n" +
 			"  # cut a model to 0.8 of its block parameters and chat with it\n  lathe cut model.gguf --ratio 0.8 -o small.gguf\n  lathe chat small.gguf",
 		Args: rootArgs,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+		PersistentPreRunE: func(cmd *cobra.Command, args []string) error {
+			a.command, a.arguments = cmd, args
 			if err := checkChoices(cmd); err != nil {
 				return err
+			}
+			if a.sameUser {
+				return nil
 			}
 			if a.shared != nil {
 				return noFiles(cmd)
@@ -199,7 +207,7 @@ func (a *app) modelArg(args []string) (string, error) {
 		}
 		return a.shared.Snapshot().Model.Path, nil
 	}
-	if len(args) > 0 {
+	if a.modelGiven = len(args) > 0; a.modelGiven {
 		return args[0], nil
 	}
 	path, err := a.inCache("models", defaultModel)
@@ -355,7 +363,7 @@ func (a *app) openExploration(ctx context.Context, model string, k storage) (*ex
 		return nil, err
 	}
 	if w := e.Snapshot().Workspace; k == inWorkspace && w.ReadOnly {
-		return nil, errors.Join(fmt.Errorf("workspace %s is %s: %w", w.Path, w.Holder, explorer.ErrReadOnly), e.Close())
+		return nil, held{errors.Join(fmt.Errorf("workspace %s is %s: %w", w.Path, w.Holder, explorer.ErrReadOnly), e.Close()), w.Path}
 	}
 	return e, nil
 }
@@ -366,10 +374,33 @@ func (a *app) with(ctx context.Context, model string, k storage, use func(explor
 		return use(a.shared)
 	}
 	e, err := a.openExploration(ctx, model, k)
+	if h := (held{}); errors.As(err, &h) {
+		if done, failed := a.forward(ctx, h.workspace); done {
+			return failed
+		}
+	}
 	if err != nil {
 		return err
 	}
 	a.lastMessage = 0
 	defer func() { err = errors.Join(err, e.Close()) }()
+	if k == readOnly && a.showsLive() {
+		if done, failed := a.forward(ctx, e.Snapshot().Workspace.Path); done {
+			return failed
+		}
+	}
+	defer a.serveControl(ctx, e)()
 	return use(e)
+}
+
+// showsLive reports whether the command shows the state of the process that holds the workspace.
+func (a *app) showsLive() bool {
+	if a.command == nil {
+		return false
+	}
+	switch strings.TrimPrefix(a.command.CommandPath(), "lathe ") {
+	case "status", "search status", "search front", "messages":
+		return true
+	}
+	return false
 }

@@ -101,6 +101,10 @@ func status(err error) int {
 	switch {
 	case err == nil:
 		return exitOK
+	case errors.As(err, new(forwarded)):
+		f := forwarded{}
+		errors.As(err, &f)
+		return f.status
 	case errors.As(err, new(folder)):
 		return exitHeld
 	case errors.As(err, new(output)):

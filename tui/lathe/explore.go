@@ -73,11 +73,18 @@ func (a *app) explore(ctx context.Context, args []string, o tui.Options) error {
 	if err != nil {
 		return err
 	}
+	controlled, cancel := context.WithCancel(ctx) // quitting does not wait for the commands of others
+	defer cancel()
+	stop := a.serveControl(controlled, e)
 	a.gatherInBackground(ctx, e)
 	if err := e.ResumeSearch(ctx); err != nil {
+		stop()
 		return errors.Join(err, e.Close())
 	}
-	return errors.Join(a.open(ctx, a, e, o), e.Close())
+	err = a.open(ctx, a, e, o)
+	cancel()
+	stop()
+	return errors.Join(err, e.Close())
 }
 
 // keyFile returns the path of the user's key map, "" if there is none.

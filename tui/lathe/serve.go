@@ -115,6 +115,7 @@ func (a *app) serve(ctx context.Context, model string, f serveFlags) (err error)
 	if w := e.Snapshot().Workspace; w.ReadOnly {
 		return fmt.Errorf("workspace %s is %s: %w", w.Path, w.Holder, explorer.ErrReadOnly)
 	}
+	defer a.serveControl(ctx, e)()
 	o.Exploration = e
 	o.Commands = func(ctx context.Context, c sshserver.Command) int { return runShared(ctx, c, e.Scratch()) }
 	panes := tui.NewPanes()

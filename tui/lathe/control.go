@@ -1,0 +1,222 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/lathe-llm/lathe/explorer"
+)
+
+// A process that holds a workspace runs the commands of other processes on it, by a socket in a folder that only its user can
+// enter. A request is a JSON line, the answer JSON lines until one with a status.
+const (
+	controlFolder  = "control"
+	controlSocket  = "sock"
+	maxSocketPath  = 100     // bytes; systems allow 104 or more
+	maxControlLine = 1 << 20 // bytes of a request
+)
+
+// controlRequest is a command line, without the program's name.
+type controlRequest struct {
+	Args     []string `json:"args"`
+	Terminal bool     `json:"terminal"` // standard error is a terminal that understands escape sequences
+}
+
+// controlFrame is a piece of the answer.
+type controlFrame struct {
+	Out    []byte `json:"out,omitempty"`
+	Err    []byte `json:"err,omitempty"`
+	Status *int   `json:"status,omitempty"`
+}
+
+// forwarded is the status of a command that another process has run; its messages are written already.
+type forwarded struct{ status int }
+
+func (f forwarded) Error() string { return fmt.Sprintf("status %d", f.status) }
+
+// held is the error of a workspace that another process holds.
+type held struct {
+	error
+	workspace string
+}
+
+func (h held) Unwrap() error { return h.error }
+
+func controlPath(workspace string) (string, bool) {
+	path, err := filepath.Abs(filepath.Join(workspace, controlFolder, controlSocket))
+	return path, err == nil && workspace != "" && len(path) <= maxSocketPath
+}
+
+// serveControl runs commands of other processes on an exploration until stop is called, which waits for those that run. Where
+// there can be no socket, others are told who holds the workspace.
+func (a *app) serveControl(ctx context.Context, e *explorer.Exploration) (stop func()) {
+	w := e.Snapshot().Workspace
+	path, ok := controlPath(w.Path)
+	if !ok || w.ReadOnly {
+		return func() {}
+	}
+	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return func() {}
+	}
+	_ = os.Remove(path) // of a process that was killed; the lock is ours
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
+	if err != nil {
+		return func() {}
+	}
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			running.Go(func() { a.control(ctx, conn, e) })
+		}
+	})
+	return func() {
+		_ = listener.Close() // which removes the socket
+		running.Wait()
+	}
+}
+
+// control runs one command. A client that closes its end cancels it.
+func (a *app) control(ctx context.Context, conn net.Conn, e *explorer.Exploration) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	defer func() { _ = conn.Close() }()
+	in := bufio.NewReader(io.LimitReader(conn, maxControlLine))
+	line, err := in.ReadBytes('\n')
+	var r controlRequest
+	if err != nil || json.Unmarshal(line, &r) != nil {
+		return
+	}
+	go func() {
+		_, _ = io.Copy(io.Discard, in) // ends with the connection
+		cancel()
+	}()
+	var mu sync.Mutex
+	send := func(f controlFrame) error {
+		mu.Lock()
+		defer mu.Unlock()
+		return json.NewEncoder(conn).Encode(f)
+	}
+	out := controlWriter(func(b []byte) error { return send(controlFrame{Out: b}) })
+	words := controlWriter(func(b []byte) error { return send(controlFrame{Err: b}) })
+	client := &app{stdin: strings.NewReader(""), stdout: out, stderr: words, getenv: a.getenv, shared: e, who: a.actor(), sameUser: true}
+	if r.Terminal {
+		client.stderr = clientTerminal{words}
+	}
+	if old := e.Snapshot().Messages; len(old) > 0 {
+		client.lastMessage = old[len(old)-1].ID
+	}
+	status := run(ctx, client, r.Args)
+	_ = send(controlFrame{Status: &status})
+}
+
+// controlWriter sends what is written.
+type controlWriter func([]byte) error
+
+func (w controlWriter) Write(b []byte) (int, error) {
+	if err := w(b); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// forward runs the command of this process on the exploration of the process that holds a workspace; done is false if that
+// process takes no commands, or not this one.
+func (a *app) forward(ctx context.Context, workspace string) (done bool, err error) {
+	path, ok := controlPath(workspace)
+	if !ok || a.command == nil || !sharedCommand(a.command) {
+		return false, nil
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
+	if err != nil {
+		return false, nil
+	}
+	defer func() { _ = conn.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	args, err := a.commandLine()
+	if err != nil {
+		return true, err
+	}
+	if err := json.NewEncoder(conn).Encode(controlRequest{Args: args, Terminal: a.animates()}); err != nil {
+		return true, err
+	}
+	for frames := json.NewDecoder(conn); ; {
+		var f controlFrame
+		if err := frames.Decode(&f); err != nil {
+			if ctx.Err() != nil {
+				return true, ctx.Err()
+			}
+			return true, fmt.Errorf("the process that holds the workspace ended: %w", err)
+		}
+		if _, err := a.stdout.Write(f.Out); err != nil {
+			return true, err
+		}
+		if _, err := a.stderr.Write(f.Err); err != nil {
+			return true, err
+		}
+		switch {
+		case f.Status == nil:
+		case *f.Status == exitOK:
+			return true, nil
+		default:
+			return true, forwarded{*f.Status}
+		}
+	}
+}
+
+// sharedCommand reports whether a server offers a command.
+func sharedCommand(cmd *cobra.Command) bool {
+	at := newRoot(&app{shared: (*explorer.Exploration)(nil)})
+	for _, word := range strings.Fields(cmd.CommandPath())[1:] {
+		i := slices.IndexFunc(at.Commands(), func(c *cobra.Command) bool { return c.Name() == word })
+		if i < 0 {
+			return false
+		}
+		at = at.Commands()[i]
+	}
+	return true
+}
+
+// commandLine returns the command with the names of files made absolute, without MODEL and what concerns this process alone.
+func (a *app) commandLine() ([]string, error) {
+	args := strings.Fields(a.command.CommandPath())[1:]
+	own := a.arguments
+	if a.modelGiven && len(own) > 0 {
+		own = own[:len(own)-1]
+	}
+	var failed error
+	a.command.Flags().Visit(func(f *pflag.Flag) {
+		value := f.Value.String()
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			value = strings.Join(list.GetSlice(), ",")
+		}
+		switch f.Name {
+		case "workspace", "compute", "spill", "weights":
+			return
+		case "text", "test", "file", "output", "against":
+			if value != toStdout && !(f.Name == "against" && slices.Contains([]string{againstAuto, againstNone, explorer.AgainstDense}, value)) {
+				full, err := filepath.Abs(value)
+				failed, value = errors.Join(failed, err), full
+			}
+		}
+		args = append(args, "--"+f.Name+"="+value)
+	})
+	return append(append(args, "--"), own...), failed
+}
