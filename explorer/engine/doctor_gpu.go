@@ -110,11 +110,10 @@ func (e *Engine) gpus(devices []infer.Device, failed []string, cards []card) []C
 		if c.address != "" {
 			missing.Found += " at " + c.address
 		}
-		switch {
-		case library.State == Absent:
+		if library.State == Absent {
 			missing.Found += ", but not the engine's library"
 			missing.Get = "run `make gpu`"
-		default:
+		} else {
 			missing.Found += ", that the engine's library does not find"
 			missing.Get = "install its driver (explorer/docs/gpu.md)"
 		}
