@@ -157,18 +157,6 @@ func (m Method) AimedAt(t search.Target) Method {
 	return m
 }
 
-// Aim returns the target that the subnet was made for, the zero value where there was none.
-func (m Method) Aim() search.Target {
-	if m.Goal == "" {
-		if m.Target == 0 {
-			return search.Target{}
-		}
-		return search.Ratio(m.Target)
-	}
-	t, _ := search.ParseTarget(m.Goal, "") // what aimedAt wrote
-	return t
-}
-
 // TargetName returns a target in few letters: 0.80, 80MB.
 func TargetName(t search.Target) string {
 	if t.Measure == search.Params {

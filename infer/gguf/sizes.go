@@ -13,17 +13,6 @@ import (
 // Refitted lists which weights of a subnet are re-fitted, in every layer: they are not copied from the source, and biases may be new.
 type Refitted struct{ Outputs, Up, Biases bool }
 
-// RefittedOf returns which weights are re-fitted in any layer.
-func RefittedOf(refit []Refit) Refitted {
-	var r Refitted
-	for _, l := range refit {
-		r.Outputs = r.Outputs || l.WO != nil || l.WD != nil
-		r.Up = r.Up || l.WU != nil
-		r.Biases = r.Biases || l.BO != nil || l.BD != nil
-	}
-	return r
-}
-
 // FileSize holds the sizes of a file in bytes.
 type FileSize struct {
 	File    int64 // with metadata and padding
