@@ -194,6 +194,30 @@ func sharedCommand(cmd *cobra.Command) bool {
 	return true
 }
 
+// fullPaths makes the names of files absolute in PATH, or in NAME=PATH,NAME=PATH. Words that name no file stay.
+func fullPaths(text string) string {
+	full := func(path string) string {
+		if abs, err := filepath.Abs(path); err == nil {
+			if _, err := os.Stat(abs); err == nil {
+				return abs
+			}
+		}
+		return path
+	}
+	if whole := full(text); whole != text {
+		return whole
+	}
+	parts := strings.Split(text, ",")
+	for i, part := range parts {
+		if name, path, ok := strings.Cut(part, "="); ok {
+			parts[i] = name + "=" + full(path)
+		} else {
+			parts[i] = full(part)
+		}
+	}
+	return strings.Join(parts, ",")
+}
+
 // commandLine returns the command with the names of files made absolute, without MODEL and what concerns this process alone.
 func (a *app) commandLine() ([]string, error) {
 	args := strings.Fields(a.command.CommandPath())[1:]
@@ -208,10 +232,12 @@ func (a *app) commandLine() ([]string, error) {
 			value = strings.Join(list.GetSlice(), ",")
 		}
 		switch f.Name {
-		case "workspace", "compute", "spill", "weights":
+		case "workspace", "compute", "spill", "weights", "gpu":
 			return
-		case "text", "test", "file", "output", "against":
-			if value != toStdout && !(f.Name == "against" && slices.Contains([]string{againstAuto, againstNone, explorer.AgainstDense}, value)) {
+		case "text", "test", "against":
+			value = fullPaths(value)
+		case "file", "output":
+			if value != toStdout {
 				full, err := filepath.Abs(value)
 				failed, value = errors.Join(failed, err), full
 			}

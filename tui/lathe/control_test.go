@@ -85,3 +85,21 @@ func TestCommandsReachARunningSearch(t *testing.T) {
 		t.Errorf("the library has %s", out)
 	}
 }
+
+func TestFullPaths(t *testing.T) {
+	t.Chdir(t.TempDir())
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile("a.txt", nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{
+		"a.txt": dir + "/a.txt", "web=a.txt,wiki": "web=" + dir + "/a.txt,wiki", "dense": "dense", "": "",
+	} {
+		if got := fullPaths(text); got != want && text != "" {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
