@@ -11,7 +11,7 @@ import (
 )
 
 // Refitted lists which weights of a subnet are re-fitted, in every layer: they are not copied from the source, and biases may be new.
-type Refitted struct{ Outputs, Up, Biases bool }
+type Refitted struct{ Outputs, Up, Biases, Norms bool }
 
 // FileSize holds the sizes of a file in bytes.
 type FileSize struct {
@@ -139,6 +139,9 @@ func (r Refitted) layers(m subnet.Masks, zeros []float32) []Refit {
 		}
 		if r.Biases {
 			refit.BO, refit.BD = zeros, zeros
+		}
+		if r.Norms {
+			refit.GA, refit.GM = zeros, zeros
 		}
 	}
 	return layers

@@ -78,6 +78,7 @@ func refittedOf(refit []gguf.Refit) gguf.Refitted {
 		r.Outputs = r.Outputs || l.WO != nil || l.WD != nil
 		r.Up = r.Up || l.WU != nil
 		r.Biases = r.Biases || l.BO != nil || l.BD != nil
+		r.Norms = r.Norms || l.GA != nil || l.GM != nil
 	}
 	return r
 }
