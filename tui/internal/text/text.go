@@ -27,10 +27,10 @@ func Width(s string) int {
 // visible pictures of themselves, and characters that would reorder or overlay the text around them are dropped.
 func Line(s string) string { return clean(s, false) }
 
-// Block is Line for text of several rows: it keeps "\n", turns "\r\n" into it and a tab into four spaces.
+// Block is Line for text of several rows: it keeps "\n", turns "\r\n" and "\r" into it and a tab into four spaces.
 func Block(s string) string {
-	if strings.Contains(s, "\r\n") {
-		s = strings.ReplaceAll(s, "\r\n", "\n")
+	if strings.Contains(s, "\r") {
+		s = strings.ReplaceAll(strings.ReplaceAll(s, "\r\n", "\n"), "\r", "\n")
 	}
 	return clean(s, true)
 }

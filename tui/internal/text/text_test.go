@@ -101,3 +101,12 @@ func FuzzLine(f *testing.F) {
 		}
 	})
 }
+
+func TestBlockKeepsLines(t *testing.T) {
+	const want = "one\ntwo\nthree\n"
+	for _, s := range []string{"one\ntwo\nthree\n", "one\r\ntwo\r\nthree\r\n", "one\rtwo\rthree\r", "one\rtwo\r\nthree\n"} {
+		if got := Block(s); got != want {
+			t.Errorf("%q is drawn as %q", s, got)
+		}
+	}
+}
