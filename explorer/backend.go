@@ -3,6 +3,7 @@ package explorer
 import (
 	"context"
 
+	"github.com/lathe-llm/lathe/explorer/draft"
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
@@ -38,6 +39,8 @@ type Model interface {
 type Monitor interface {
 	// Progress reports done of total units ("layers", "tokens", …) and what is being worked on. A total of 0 is unknown.
 	Progress(done, total float64, unit, step string)
+	// Phase reports in which phase the job is, and how much time is left of all of it. Jobs of one phase do not call it.
+	Phase(Phase)
 	// Layer reports that a layer's module was cut or re-fitted.
 	Layer(LayerProgress)
 	// Note shows a message that is not a failure: a fallback that was taken, a warning. One line.
@@ -54,6 +57,8 @@ type Statistician interface {
 	// Gather runs the calibration text through the dense model. What it gathers it keeps in dir ("" keeps nothing), and it
 	// takes from there what an earlier pass over the same text left.
 	Gather(ctx context.Context, c Calibration, dir string, m Monitor) (Statistics, error)
+	// Norms ranks the units of each layer by the norms of their weights alone: no text, no loaded model, as fast as its file can be read.
+	Norms(ctx context.Context) ([]draft.Importance, error)
 	// Predict estimates the rise of the loss, in nats per token, that masks cause once the weights that stay are re-fitted,
 	// from gathered statistics. It is quick (well under a frame) and false before Gather.
 	Predict(s Statistics, masks subnet.Masks) (loss float64, ok bool)

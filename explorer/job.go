@@ -30,7 +30,7 @@ const (
 // JobState is the state a job is in.
 type JobState string
 
-// The states of a job. Yielded means that it is paused because chat or bench needs the cores, and resumes by itself.
+// The states of a job. Yielded means that it is paused because a chat or another job needs the cores, and resumes by itself.
 const (
 	Queued  JobState = "queued"
 	Running JobState = "running"
@@ -71,6 +71,65 @@ type Progress struct {
 	Rate        float64       // units per second; 0 until it is known
 	Left        time.Duration // 0 until it is known
 	Step        string        // what is being done now: "layer 12 · mlp"
+	Phase       Phase         // zero for a job of one phase
+	At          time.Time     // when Left was computed
+}
+
+// A Phase is a part of a job that consists of several, each with units of its own.
+type Phase struct {
+	Number, Of int           // from 1
+	Name       string        // "levels", "sensitivity", "search", "re-fit"
+	Left       time.Duration // of all of the job, where it has a time limit; 0 until it is known
+}
+
+// Last reports whether no phase follows, so that what is left of it is what is left of the job.
+func (p Phase) Last() bool { return p.Number >= p.Of }
+
+// Whole is the share of the job that is done, in [0, 1]: of a job of several phases, each of which counts alike.
+func (p Progress) Whole() float64 {
+	if p.Phase.Of <= 1 {
+		return p.Fraction()
+	}
+	return (float64(p.Phase.Number-1) + p.Fraction()) / float64(p.Phase.Of)
+}
+
+// Remaining is the time that is left of the job at a later moment of its run, 0 while it is not known.
+func (p Progress) Remaining(now time.Time) time.Duration {
+	if p.Left <= 0 || p.At.IsZero() {
+		return p.Left
+	}
+	return max(p.Left-max(now.Sub(p.At), 0), time.Second)
+}
+
+// Awaits returns what a job that does not run waits for, as people read it: the title of another job, or "a chat". It is "" for
+// jobs that wait for nothing, such as one that a person paused.
+func (s *Snapshot) Awaits(j Job) string {
+	if j.State != Queued && j.State != Yielded {
+		return ""
+	}
+	for _, other := range s.Jobs {
+		if other.ID != j.ID && other.State == Running {
+			return other.Title
+		}
+	}
+	if j.State == Yielded {
+		for _, c := range s.Chats {
+			if c.Busy {
+				return "a chat"
+			}
+		}
+	}
+	for _, other := range s.Jobs { // one that is paused holds the place of those after it
+		if other.ID != j.ID && other.State == Paused && j.State == Queued {
+			return other.Title + ", which is paused"
+		}
+	}
+	for _, other := range s.Jobs { // one that is about to run
+		if other.ID != j.ID && other.State == Queued && j.State == Yielded {
+			return other.Title
+		}
+	}
+	return ""
 }
 
 // Fraction is the share done in [0, 1], or 0 while the total is not known.

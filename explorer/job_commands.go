@@ -47,7 +47,12 @@ func (c Refit) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error)
 	return e.launch(a, jobs.Foreground, JobReform, title, func(ctx context.Context, m *monitor) error { return e.refit(ctx, a, c, m) })
 }
 
-func (c Measure) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+func (c Measure) do(_ context.Context, e *Exploration, a Actor) (Receipt, error) {
+	return c.launch(e, a, jobs.Foreground)
+}
+
+// launch queues the measurement in a lane.
+func (c Measure) launch(e *Exploration, a Actor, l jobs.Lane) (Receipt, error) {
 	s := e.Snapshot()
 	if _, err := s.Masks(c.Subnet); err != nil {
 		return Receipt{}, err
@@ -62,7 +67,7 @@ func (c Measure) do(ctx context.Context, e *Exploration, a Actor) (Receipt, erro
 		return Receipt{}, fmt.Errorf("%w: engine %q, not %s or %s", ErrInvalid, c.Engine, EngineDecoder, EngineLlama)
 	}
 	title := "perplexity of " + s.label(c.Subnet)
-	return e.launch(a, jobs.Foreground, JobMeasure, title, func(ctx context.Context, m *monitor) error { return e.measure(ctx, a, c, m) })
+	return e.launch(a, l, JobMeasure, title, func(ctx context.Context, m *monitor) error { return e.measure(ctx, a, c, m) })
 }
 
 func (c StartSearch) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
@@ -159,8 +164,16 @@ func (s *Snapshot) label(id SubnetID) string {
 	return string(id)
 }
 
-// gather runs the statistics pass.
+// gather runs the statistics pass. The first one ranks units by their weights before that, so that they can be edited meanwhile.
 func (e *Exploration) gather(ctx context.Context, c GatherStatistics, m *monitor) error {
+	if e.Snapshot().Statistics.Importance == nil {
+		m.Progress(0, 0, "layers", "ranking by the norms of weights")
+		if norms, err := e.model.Norms(ctx); err != nil {
+			m.Note(fmt.Sprintf("units are not ranked by their weights: %v", err))
+		} else {
+			e.update(SectionStatistics, func(s *Snapshot) { s.Statistics.Importance, s.Statistics.ByNorms = norms, true })
+		}
+	}
 	stats, err := e.model.Gather(ctx, c.Calibration, e.folder("statistics"), m)
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lathe-llm/lathe/explorer/internal/jobs"
 	"github.com/lathe-llm/lathe/infer/gguf"
 )
 
@@ -98,6 +99,7 @@ type follower struct {
 	mu    sync.Mutex
 	timer *time.Timer
 	job   JobID
+	edits int // that it has seen
 }
 
 // settle is how long a draft has to rest before it is measured.
@@ -110,6 +112,7 @@ func (f *follower) changed() {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.edits++
 	if f.timer == nil {
 		f.timer = time.AfterFunc(settle, f.start)
 	} else {
@@ -121,20 +124,28 @@ func (f *follower) changed() {
 	}
 }
 
+// start measures the draft after the jobs that a person asked for, searches included.
 func (f *follower) start() {
+	f.mu.Lock()
+	edits := f.edits
+	f.mu.Unlock()
 	s := f.e.Snapshot()
 	if s.Draft.MeasuredVersion == s.Draft.Version {
 		return
 	}
 	c := *f.e.options.MeasureDraft
 	c.Subnet = DraftID
-	receipt, err := c.do(context.Background(), f.e, Actor{Role: RoleEditor})
+	receipt, err := c.launch(f.e, Actor{Role: RoleEditor}, jobs.Following)
 	if err != nil {
 		f.e.notify(Warning, "", "the draft was not measured: "+err.Error())
 		return
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.edits != edits { // the draft was edited meanwhile and is measured a moment later
+		_ = f.e.jobs.Stop(string(receipt.Job))
+		return
+	}
 	f.job = receipt.Job
 }
 

@@ -29,6 +29,7 @@ type monitor struct {
 	meter    jobs.Meter
 	last     time.Time // when progress was last published
 	progress Progress
+	phase    Phase
 	kept     int    // generation of the search that was written last; used by Publish alone
 	unkept   bool   // it could not be written
 	blocked  string // why the job cannot continue, "" while it can
@@ -128,7 +129,14 @@ func (m *monitor) Progress(done, total float64, unit, step string) {
 	p := Progress{Done: done, Total: total, Unit: unit, Step: step}
 	m.mu.Lock()
 	p.Rate, p.Left = m.meter.Count(now, done, total, unit)
-	news := p.Step != m.progress.Step || p.Unit != m.progress.Unit || (total > 0 && done >= total) || now.Sub(m.last) >= publishEvery
+	p.Phase, p.At = m.phase, now
+	switch {
+	case p.Phase.Left > 0:
+		p.Left = max(p.Left, p.Phase.Left)
+	case !p.Phase.Last(): // the rate does not include the phases that follow
+		p.Left = 0
+	}
+	news := p.Phase.Number != m.progress.Phase.Number || p.Step != m.progress.Step || p.Unit != m.progress.Unit || (total > 0 && done >= total) || now.Sub(m.last) >= publishEvery
 	m.progress = p
 	if news {
 		m.last = now
@@ -137,6 +145,13 @@ func (m *monitor) Progress(done, total float64, unit, step string) {
 	if news {
 		m.show(func(j *Job) { j.Progress = p })
 	}
+}
+
+// Phase implements [Monitor].
+func (m *monitor) Phase(p Phase) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.phase = p
 }
 
 // Layer implements [Monitor].

@@ -15,7 +15,8 @@ type Statistics struct {
 	Gathered time.Time
 	// DenseNLL is the dense model's loss on the calibration text, nats per token; 0 if not known.
 	DenseNLL    float64
-	Importance  []draft.Importance // of units, per layer; nil before Ready
+	Importance  []draft.Importance // of units, per layer; nil before they are ranked
+	ByNorms     bool               // Importance comes from the norms of weights alone, before Ready
 	Sensitivity []Sensitivity      // of modules, per layer; nil before Ready
 }
 

@@ -198,14 +198,14 @@ func (m *Model) jobStatus() string {
 	}
 	s := m.jobMark(j) + " " + string(j.Kind)
 	switch {
-	case j.State == explorer.Yielded:
-		s += " yielding"
 	case j.State != explorer.Running:
-		s += " " + string(j.State)
-	case j.Progress.Left > 0:
-		s += " " + format.Clock(j.Progress.Left) + " left"
-	case j.Progress.Total > 0:
-		s += " " + text.Percent(j.Progress.Fraction())
+		if what := m.snap.Awaits(j); what != "" {
+			s += " waits for " + text.Clip(text.Line(what), 24)
+		} else {
+			s += " " + string(j.State)
+		}
+	default:
+		s += m.progress(j.Progress)
 	}
 	more := 0
 	for _, other := range m.snap.Jobs {
@@ -219,6 +219,21 @@ func (m *Model) jobStatus() string {
 	return s
 }
 
+// progress is the phase of a job and what is left of it: the time, or the share of the phase while no time is known.
+func (m *Model) progress(p explorer.Progress) string {
+	s := ""
+	if p.Phase.Of > 1 {
+		s = fmt.Sprintf(" %d/%d", p.Phase.Number, p.Phase.Of)
+	}
+	switch left := p.Remaining(m.now()); {
+	case left > 0:
+		s += " " + format.Clock(left) + " left"
+	case p.Total > 0:
+		s += " " + text.Percent(p.Fraction())
+	}
+	return s
+}
+
 // shortStatus is jobStatus for heads without much room.
 func (m *Model) shortStatus() string {
 	j, ok := m.leading()
@@ -226,8 +241,8 @@ func (m *Model) shortStatus() string {
 		return ""
 	}
 	s := m.jobMark(j)
-	if j.State == explorer.Running && j.Progress.Left > 0 {
-		s += " " + format.Clock(j.Progress.Left)
+	if left := j.Progress.Remaining(m.now()); j.State == explorer.Running && left > 0 {
+		s += " " + format.Clock(left)
 	}
 	return s
 }
@@ -270,7 +285,7 @@ func (m *Model) windowTitle() string {
 		title += " - " + name
 	}
 	if j, ok := m.leading(); ok && j.State == explorer.Running && j.Progress.Total > 0 {
-		title += fmt.Sprintf(" (%s %.0f %%)", j.Kind, 100*j.Progress.Fraction())
+		title += fmt.Sprintf(" (%s %.0f %%)", j.Kind, 100*j.Progress.Whole())
 	}
 	return title
 }

@@ -150,8 +150,11 @@ func (m *Model) showJobs() tea.Cmd {
 		var out []widget.Choice
 		for _, j := range m.snap.Jobs {
 			detail := string(j.State)
-			if j.State == explorer.Running && j.Progress.Total > 0 {
-				detail = text.Percent(j.Progress.Fraction()) + " " + text.Line(j.Progress.Step)
+			if j.State == explorer.Running && (j.Progress.Total > 0 || j.Progress.Phase.Of > 1) {
+				detail = strings.TrimSpace(m.progress(j.Progress)) + " " + text.Line(j.Progress.Step)
+			}
+			if what := m.snap.Awaits(j); what != "" {
+				detail = "waits for " + text.Line(what)
 			}
 			if j.Reason != "" {
 				detail += ": " + text.Line(j.Reason)

@@ -312,7 +312,7 @@ func (m *Model) View() tea.View {
 		v.MouseMode = tea.MouseModeCellMotion
 	}
 	if j, ok := m.leading(); ok && j.State == explorer.Running && j.Progress.Total > 0 {
-		v.ProgressBar = tea.NewProgressBar(tea.ProgressBarDefault, int(100*j.Progress.Fraction()))
+		v.ProgressBar = tea.NewProgressBar(tea.ProgressBarDefault, int(100*j.Progress.Whole()))
 	}
 	m.frame = v
 	return v

@@ -55,6 +55,9 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 		Command: func(ctx context.Context, j *search.Job, hold func(context.Context) (func(), error)) {
 			m.obey(ctx, j, o, dir, hold, mon)
 		},
+		Phase: func(p pipeline.Phase) {
+			mon.Phase(explorer.Phase{Number: p.Number, Of: p.Of, Name: p.Name, Left: p.Left})
+		},
 		Refitting: func(e oneshot.Event) { report(mon, e) },
 	})
 	if refused := (*pipeline.RequestError)(nil); errors.As(err, &refused) {

@@ -161,6 +161,15 @@ func (m *model) Gather(ctx context.Context, c explorer.Calibration, _ string, mo
 	return s, nil
 }
 
+// Norms implements [explorer.Statistician].
+func (m *model) Norms(ctx context.Context) ([]draft.Importance, error) {
+	var out []draft.Importance
+	for i, g := range m.info.Geometry.Layers {
+		out = append(out, draft.Importance{Channels: scores(i+7, g.FFN), Heads: scores(i+1007, g.Heads)})
+	}
+	return out, ctx.Err()
+}
+
 // scores are n importances with the long tail real ones have.
 func scores(seed, n int) []float64 {
 	out := make([]float64, n)

@@ -101,6 +101,15 @@ func (c contract) statistics(t *testing.T) {
 	if _, ok := c.m.Predict(explorer.Statistics{}, c.dense()); ok {
 		t.Error("a prediction before statistics")
 	}
+	norms, err := c.m.Norms(t.Context())
+	if err != nil || len(norms) != len(c.m.Info().Geometry.Layers) {
+		t.Fatalf("norms of %d layers, %v", len(norms), err)
+	}
+	for i, l := range c.m.Info().Geometry.Layers {
+		if len(norms[i].Channels) != l.FFN || len(norms[i].Heads) != l.Heads {
+			t.Errorf("layer %d: norms of %d channels, %d heads", i, len(norms[i].Channels), len(norms[i].Heads))
+		}
+	}
 	dir := t.TempDir()
 	w := watch(t)
 	s, err := c.m.Gather(t.Context(), c.Calibration, dir, w)
@@ -530,6 +539,8 @@ func (w *watcher) Progress(done, total float64, unit, _ string) {
 	}
 	w.unit, w.done = unit, done
 }
+
+func (w *watcher) Phase(explorer.Phase) {}
 
 func (w *watcher) Layer(l explorer.LayerProgress) {
 	if l.Layer < 0 || l.Kept < 0 || l.Kept > l.Of || l.Module != draft.Attention && l.Module != draft.MLP || math.IsNaN(l.ErrAfter) {

@@ -48,6 +48,7 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, _ string, o 
 		for order, ok := o.Next(); ok; order, ok = o.Next() {
 			s.obey(order)
 		}
+		mon.Phase(explorer.Phase{Number: 3, Of: 4, Name: "search", Left: time.Duration(r.Budget.Seconds * float64(time.Second))})
 		err := m.step(ctx, mon, s.evaluated, limit, "candidates", fmt.Sprintf("generation %d", s.view.Generation))
 		if err != nil {
 			o.Publish(s.snapshot())

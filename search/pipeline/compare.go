@@ -29,7 +29,7 @@ func (r *run) compare(ctx context.Context, found search.Result) (search.Result, 
 	for i, c := range field {
 		began := r.clock.elapsed()
 		s, err := r.refitBriefly(ctx, text, c, func(done, total int) {
-			r.Monitor.Progress(float64(i*total+done), float64(len(field)*total), "modules", "comparing the best subnet with a one-shot, both re-fitted")
+			r.progress(refitting, float64(i*total+done), float64(len(field)*total), "modules", "comparing the best subnet with a one-shot, both re-fitted")
 		})
 		if err != nil {
 			return found, err

@@ -41,7 +41,7 @@ func (r *run) makeLevels(ctx context.Context) (*levels.Store, error) {
 	options := levels.Options{
 		Granularity: r.Granularity, Middle: mlpRatio(r.Geometry, r.share()), Text: r.text.ID, Gate: r.gate, Persist: r.persist, Keep: r.Resume, Expect: expected,
 		Progress: func(e levels.Event) {
-			r.Monitor.Progress(float64(e.Done), float64(e.Total), "modules", fmt.Sprintf("levels of layer %d %v", e.Layer, e.Module))
+			r.progress(makingLevels, float64(e.Done), float64(e.Total), "modules", fmt.Sprintf("levels of layer %d %v", e.Layer, e.Module))
 		},
 	}
 	var store *levels.Store
@@ -132,7 +132,7 @@ func (r *run) lossFactors(ctx context.Context) ([]float64, error) {
 		defer eval.Close()
 	}
 	return eval.Probe(ctx, probeTexts, func(done, total int) error {
-		r.Monitor.Progress(float64(done), float64(total), "modules", "measuring the sensitivity of each module")
+		r.progress(measuringSensitivity, float64(done), float64(total), "modules", "measuring the sensitivity of each module")
 		return r.gate(ctx)
 	})
 }

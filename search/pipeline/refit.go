@@ -49,6 +49,7 @@ func (r *run) refit(ctx context.Context, result Result) (Result, error) {
 		return result, err
 	}
 	r.plan = r.plan.Revise(r.basis())
+	r.enter(refitting)
 	if recipe.Refit, err = r.recipe(); err != nil {
 		return result, err
 	}
@@ -56,6 +57,7 @@ func (r *run) refit(ctx context.Context, result Result) (Result, error) {
 	_, searched := r.strategy.(*search.Paper)
 	config := oneshot.Config{
 		Recipe: &recipe, Rechoose: !searched, Progress: func(e oneshot.Event) {
+			r.enter(refitting)
 			if r.Refitting != nil {
 				r.Refitting(e)
 			}

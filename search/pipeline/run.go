@@ -118,6 +118,8 @@ type Config struct {
 	Scratch string // folder for temporary files, "" for the system's
 	// Show, unless nil, is called when the search has changed, and once at its end.
 	Show func(View)
+	// Phase, unless nil, is called as phases begin and go on.
+	Phase func(Phase)
 	// Command, unless nil, is called several times a second while the search runs, and may command it. hold stops the search until release
 	// is called. ctx ends with the search.
 	Command func(ctx context.Context, job *search.Job, hold func(context.Context) (release func(), err error))
@@ -126,6 +128,21 @@ type Config struct {
 	// Now is the clock, time.Now if nil.
 	Now func() time.Time
 }
+
+// A Phase is a part of a run.
+type Phase struct {
+	Number, Of int // from 1
+	Name       string
+	Left       time.Duration // of the run's time limit, 0 without one
+}
+
+// The phases of a run. A strategy without levels has the last two.
+const (
+	makingLevels = iota
+	measuringSensitivity
+	searching
+	refitting
+)
 
 // A Result is what a run has found.
 type Result struct {
@@ -143,7 +160,7 @@ type Result struct {
 type run struct {
 	Config
 	strategy search.Strategy
-	clock    clock
+	clock    *clock
 	hold     hold
 	plan     Plan
 	prices   search.Prices // nil for ratios
@@ -295,7 +312,7 @@ func (r *run) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.Monitor.Progress(0, 0, "tokens", "loading the model")
+	r.progress(makingLevels, 0, 0, "tokens", "loading the model")
 	if r.model, err = r.Model(ctx); err != nil {
 		return err
 	}

@@ -111,14 +111,38 @@ func (r *run) report(s *search.Snapshot) {
 	}
 	switch b := r.Budget; {
 	case b.Tokens > 0:
-		r.Monitor.Progress(float64(min(s.Spent.Tokens, b.Tokens)), float64(b.Tokens), "tokens", step)
+		r.progress(searching, float64(min(s.Spent.Tokens, b.Tokens)), float64(b.Tokens), "tokens", step)
 	case b.Evaluations > 0:
-		r.Monitor.Progress(float64(min(s.Spent.Evaluations, b.Evaluations)), float64(b.Evaluations), "candidates", step)
+		r.progress(searching, float64(min(s.Spent.Evaluations, b.Evaluations)), float64(b.Evaluations), "candidates", step)
 	case b.Time > 0:
-		r.Monitor.Progress(min(s.Elapsed, r.plan.Search).Seconds(), r.plan.Search.Seconds(), "seconds", step)
+		r.progress(searching, min(s.Elapsed, r.plan.Search).Seconds(), r.plan.Search.Seconds(), "seconds", step)
 	default:
-		r.Monitor.Progress(float64(s.Spent.Evaluations), 0, "candidates", step)
+		r.progress(searching, float64(s.Spent.Evaluations), 0, "candidates", step)
 	}
+}
+
+// progress reports the progress of a phase.
+func (r *run) progress(phase int, done, total float64, unit, step string) {
+	r.enter(phase)
+	r.Monitor.Progress(done, total, unit, step)
+}
+
+// enter reports a phase, and the time that is left.
+func (r *run) enter(phase int) {
+	if r.Phase == nil {
+		return
+	}
+	p := Phase{Number: phase + 1, Of: refitting + 1, Name: [...]string{"levels", "sensitivity", "search", "re-fit"}[phase]}
+	if r.strategy != nil && !r.strategy.UsesLevels() {
+		p.Number, p.Of = max(phase-searching, 0)+1, 2
+		if phase < searching {
+			p.Name = "search"
+		}
+	}
+	if r.Budget.Time > 0 && !r.Resume { // the limit of a resumed run includes time of earlier ones
+		p.Left = max(r.Budget.Time-r.clock.elapsed(), 0)
+	}
+	r.Phase(p)
 }
 
 // formatFitness formats a fitness for people: a divergence, or the perplexity of a negative log-likelihood.

@@ -182,6 +182,9 @@ func describe(j explorer.Job) string {
 		parts = append(parts, j.Reason)
 	}
 	p := j.Progress
+	if phase := phaseOf(j); phase != "" {
+		parts = append(parts, phase)
+	}
 	if p.Step != "" {
 		parts = append(parts, p.Step)
 	}

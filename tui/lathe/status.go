@@ -48,6 +48,8 @@ type jobResult struct {
 	Fraction float64           `json:"fraction"`
 	Left     float64           `json:"seconds_left,omitempty"`
 	Reason   string            `json:"reason,omitempty"` // why it is paused although nobody paused it
+	Phase    string            `json:"phase,omitempty"`  // "2/4 sensitivity"
+	Awaits   string            `json:"waits_for,omitempty"`
 }
 
 // unfinishedResult is a search in statusResult that has not ended.
@@ -95,7 +97,7 @@ func newStatus(s *explorer.Snapshot) statusResult {
 	}
 	for _, j := range s.Jobs {
 		if !j.State.Ended() {
-			r.Jobs = append(r.Jobs, jobResult{string(j.ID), j.Kind, j.Title, j.State, j.Author, j.Progress.Fraction(), j.Progress.Left.Seconds(), j.Reason})
+			r.Jobs = append(r.Jobs, jobResult{string(j.ID), j.Kind, j.Title, j.State, j.Author, j.Progress.Fraction(), j.Progress.Left.Seconds(), j.Reason, phaseOf(j), s.Awaits(j)})
 		}
 	}
 	if s.Search.Best != nil {
@@ -118,6 +120,15 @@ func newStatus(s *explorer.Snapshot) statusResult {
 	return r
 }
 
+// phaseOf is the phase that a job is in, "" for one of a single phase.
+func phaseOf(j explorer.Job) string {
+	p := j.Progress.Phase
+	if p.Of <= 1 {
+		return ""
+	}
+	return fmt.Sprintf("%d/%d %s", p.Number, p.Of, p.Name)
+}
+
 func (r statusResult) words(w io.Writer) {
 	rows := [][]string{
 		{"model", r.Model},
@@ -134,6 +145,12 @@ func (r statusResult) words(w io.Writer) {
 	}
 	for _, j := range r.Jobs {
 		text := fmt.Sprintf("%s, %s, %.0f %%", j.Title, j.State, 100*j.Fraction)
+		if j.Phase != "" {
+			text += " of " + j.Phase
+		}
+		if j.Awaits != "" {
+			text += ", waits for " + j.Awaits
+		}
 		if j.Left > 0 {
 			text += ", " + format.Clock(time.Duration(j.Left*float64(time.Second))) + " left"
 		}

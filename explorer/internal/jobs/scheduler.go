@@ -17,6 +17,7 @@ import (
 type Job interface {
 	// Queued is called before Start returns, with the scheduler's lock held.
 	Queued(id string)
+	// Started is called when the job may compute: those of later lanes wait at their gates.
 	Started()
 	// Run does the work, and calls Gate of the task between pieces of it.
 	Run(ctx context.Context, t *Task) error
@@ -53,6 +54,7 @@ type Lane int
 const (
 	Foreground Lane = iota // a person waits for it: a cut, a re-fit, a benchmark
 	Background             // a search
+	Following              // a measurement that follows the edits of a draft without being asked for
 	Idle                   // statistics, for which no person waits
 	lanes
 )
@@ -138,9 +140,9 @@ func (s *Scheduler) dispatch(l Lane) {
 
 // work runs a task from its start to its end.
 func (s *Scheduler) work(t *Task) {
-	t.job.Started()
 	err := s.device(t)
 	if err == nil {
+		t.job.Started()
 		err = t.protect()
 	}
 	outcome := Done

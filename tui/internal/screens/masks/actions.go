@@ -38,8 +38,8 @@ func (s *Screen) Actions() []*action.Action {
 		if s.block.kind == subnet.QK || s.block.kind == subnet.VO {
 			return "channels inside heads are not ranked"
 		}
-		if !s.snap().Statistics.Ready {
-			return "statistics are not gathered yet"
+		if len(s.snap().Statistics.Importance) == 0 {
+			return "units are not ranked yet"
 		}
 		return ""
 	}

@@ -42,6 +42,10 @@ func (s *Screen) drawDetail(t *theme.Theme, w, h int) []string {
 		hints := s.detailHints(t, w)
 		room := h - len(rows) - len(hints) - 1
 		if scores := s.block.importance(s.snap().Statistics, i); len(scores) == set.N() && len(scores) > 0 && room >= 3 {
+			if s.snap().Statistics.ByNorms && room >= 5 {
+				rows = append(rows, widget.Paragraph(w, t.Warn, "Ranked by weight norms alone until statistics are gathered.")...)
+				room = h - len(rows) - len(hints) - 1
+			}
 			rows = append(rows, drawRanks(t, set, scores, w, min(room, 14))...)
 		} else if room >= 2 && s.block.importance(s.snap().Statistics, i) == nil && (s.block.kind == subnet.Channels || s.block.kind == subnet.Heads) {
 			rows = append(rows, paint.Blank(w))

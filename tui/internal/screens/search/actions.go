@@ -137,7 +137,11 @@ func (s *Screen) toggle() tea.Cmd {
 	case j.State == explorer.Paused:
 		return s.host.Do(explorer.ResumeJob{Job: j.ID}, nil)
 	case j.State == explorer.Yielded:
-		s.host.Note(explorer.Info, "the search is paused while chat or bench uses the cores, and resumes by itself")
+		what := "another job"
+		if awaited := s.snap().Awaits(j); awaited != "" {
+			what = awaited
+		}
+		s.host.Note(explorer.Info, "the search waits for "+what+", and resumes by itself")
 		return nil
 	}
 	return s.host.Do(explorer.PauseJob{Job: j.ID}, nil)

@@ -162,8 +162,14 @@ func (s *Screen) drawWelcome(t *theme.Theme, w int) []string {
 		rows = append(rows, s.drawReason(t, j, w)...)
 	case runs && j.State == explorer.Paused:
 		rows = append(rows, widget.Paragraph(w, t.Text, "The search is paused: press "+key("search.toggle")+" to resume.")...)
+	case runs && snap.Awaits(j) != "":
+		rows = append(rows, widget.Paragraph(w, t.Text, "The search waits for "+text.Line(snap.Awaits(j))+".")...)
 	case runs && j.Progress.Step != "":
-		rows = append(rows, widget.Paragraph(w, t.Text, "Preparing the search: "+text.Line(j.Progress.Step)+".")...)
+		phase := ""
+		if p := j.Progress.Phase; p.Of > 1 {
+			phase = fmt.Sprintf(", %d/%d %s", p.Number, p.Of, p.Name)
+		}
+		rows = append(rows, widget.Paragraph(w, t.Text, "Preparing the search"+phase+": "+text.Line(j.Progress.Step)+".")...)
 	case runs:
 		rows = append(rows, widget.Paragraph(w, t.Text, "The search is starting.")...)
 	case !snap.Statistics.Ready && snap.Statistics.Layers > 0:

@@ -1,0 +1,147 @@
+package tui
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/draft"
+	"github.com/lathe-llm/lathe/explorer/explorertest"
+	"github.com/lathe-llm/lathe/search"
+)
+
+// pieces is a backend whose units of work each wait for a value.
+func pieces(b *explorertest.Backend, units ...string) map[string]chan struct{} {
+	gates, came := map[string]chan struct{}{}, make(chan struct{}, 1<<12)
+	gates["came"] = came // a value for each unit that is to begin
+	for _, u := range units {
+		gates[u] = make(chan struct{}, 1<<12)
+	}
+	b.Pace = func(ctx context.Context, unit string) error {
+		gate, ok := gates[unit]
+		if !ok {
+			return nil
+		}
+		came <- struct{}{}
+		select {
+		case <-gate:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return gates
+}
+
+// TestSearchGoesBeforeAutomaticMeasurements starts a search while a draft is measured unasked: the measurement gives way, and the
+// list of jobs names what each waits for.
+func TestSearchGoesBeforeAutomaticMeasurements(t *testing.T) {
+	b := explorertest.New()
+	gates := pieces(b, "windows", "candidates")
+	ex, err := explorer.Open(t.Context(), explorer.Options{
+		Model: "m.gguf", Backend: b, Now: b.Clock.Now, Scratch: t.TempDir(), MeasureDraft: &explorer.Measure{Seq: 512, Windows: 4},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ex.Close() })
+	l := newLoopOver(t, ex, b, 120, 40, nil)
+	explorertest.Do(t, ex, explorer.Edit{Mutations: []draft.Mutation{draft.DropMLP{Layers: []int{4}}}})
+	l.press("J")
+	<-gates["came"]
+	if _, err := ex.Do(t.Context(), explorertest.Owner, explorer.StartSearch{Target: search.Ratio(0.8), Budget: explorer.Budget{Evaluations: 20}}); err != nil {
+		t.Fatal(err)
+	}
+	l.sees("waits for perplexity of")
+	gates["windows"] <- struct{}{} // it comes to its next gate
+	l.sees("waits for search at 0.80")
+	for range 1 << 6 {
+		gates["candidates"] <- struct{}{}
+		gates["windows"] <- struct{}{}
+	}
+	l.until("the measurement to end", func() bool { return l.m.snap.Draft.Measured != nil })
+	var ended []explorer.JobKind
+	for _, j := range l.m.snap.Jobs {
+		if j.State == explorer.Done {
+			ended = append(ended, j.Kind)
+		}
+	}
+	if len(ended) == 0 || ended[len(ended)-1] != explorer.JobSearch {
+		t.Errorf("ended, the newest first: %v", ended)
+	}
+}
+
+// TestTimeLeftTicks shows the phase of a search and a time left that falls between reports of progress.
+func TestTimeLeftTicks(t *testing.T) {
+	b := explorertest.New()
+	gates := pieces(b, "candidates")
+	ex := explorertest.Open(t, b, "")
+	l := newLoopOver(t, ex, b, 120, 40, nil)
+	job, err := ex.Do(t.Context(), explorertest.Owner, explorer.StartSearch{Target: search.Ratio(0.8), Budget: explorer.Budget{Seconds: 600}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gates["candidates"] <- struct{}{}
+	l.sees("search 3/4 10:00 left")
+	b.Clock.Advance(7 * time.Second)
+	l.send(clockMsg{})
+	if head, _, _ := strings.Cut(l.screen(), "\n"); !strings.Contains(head, "search 3/4 9:53 left") {
+		t.Errorf("seven seconds later: %s", head)
+	}
+	if title := l.m.View().WindowTitle; strings.Contains(title, "100 %") {
+		t.Errorf("title %q", title)
+	}
+	if _, err := ex.Do(t.Context(), explorertest.Owner, explorer.StopJob{Job: job.Job}); err != nil {
+		t.Fatal(err)
+	}
+	explorertest.Ended(t, ex, job.Job)
+}
+
+// TestPasteKeepsLinesThatEndInReturns pastes lines as terminals send them, with carriage returns, and shows them as lines.
+func TestPasteKeepsLinesThatEndInReturns(t *testing.T) {
+	l := newLoop(t, 100, 30, nil)
+	l.press("4", "enter")
+	l.send(tea.PasteMsg{Content: "alpha one\rbeta two\r    gamma three"})
+	rows := map[string]int{}
+	for y, row := range strings.Split(l.screen(), "\n") {
+		for _, line := range []string{"alpha one", "beta two", "    gamma three"} {
+			if strings.Contains(row, line) {
+				rows[line] = y
+			}
+		}
+	}
+	if rows["beta two"] != rows["alpha one"]+1 || rows["    gamma three"] != rows["beta two"]+1 {
+		t.Errorf("rows %v of\n%s", rows, l.screen())
+	}
+}
+
+// TestUnitsAreRankedBeforeStatistics cuts by hand while the statistics are gathered: units are ranked by their weights until then.
+func TestUnitsAreRankedBeforeStatistics(t *testing.T) {
+	b := explorertest.New()
+	gates := pieces(b, "layers")
+	ex := explorertest.Open(t, b, "")
+	l := newLoopOver(t, ex, b, 120, 40, nil)
+	job, err := ex.Do(t.Context(), explorertest.Owner, explorer.GatherStatistics{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.press("2")
+	l.sees("Ranked by weight norms alone")
+	l.press("left")
+	l.until("a cut by hand", func() bool { return len(l.m.snap.Draft.Steps) == 1 })
+	if kept := l.m.snap.Draft.Masks.Size().Ratio; kept >= 1 {
+		t.Errorf("a ratio of %g after the cut", kept)
+	}
+	for range 1 << 8 {
+		gates["layers"] <- struct{}{}
+	}
+	explorertest.Ended(t, ex, job.Job)
+	l.until("statistics", func() bool { return l.m.snap.Statistics.Ready })
+	if s := l.screen(); strings.Contains(s, "Ranked by weight norms") {
+		t.Errorf("still ranked by weights:\n%s", s)
+	}
+}
