@@ -161,6 +161,8 @@ type Exporter interface {
 	// WriteFolder writes the subnet as a folder in the layout of Hugging Face's transformers. typ is F32, F16 or BF16, "" for the
 	// one nearest to the source. Subnets that the layout does not hold are refused with the reason.
 	WriteFolder(ctx context.Context, s gguf.Subnet, path, typ string, m Monitor) (gguf.Report, error)
+	// CheckFile returns why Read cannot read a file, where its header shows that: it is missing or no model file. It is quick.
+	CheckFile(path string) error
 	// Read opens a model file that was cut from this model and finds its masks.
 	Read(ctx context.Context, path string) (gguf.Subnet, error)
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -124,11 +125,22 @@ func (c ExportRecipe) do(ctx context.Context, e *Exploration, a Actor) (Receipt,
 }
 
 func (c BuildRecipe) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+	f, err := os.Open(c.Path)
+	if err != nil {
+		return Receipt{}, err
+	}
+	_, _, err = ReadRecipe(f, e.Snapshot().Model.Geometry)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return Receipt{}, fmt.Errorf("%s: %w", c.Path, err)
+	}
 	title := "build " + filepath.Base(c.Path)
 	return e.launch(a, jobs.Foreground, JobRecipe, title, func(ctx context.Context, m *monitor) error { return e.buildRecipe(ctx, a, c, m) })
 }
 
 func (c ImportFile) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
+	if err := e.model.CheckFile(c.Path); err != nil {
+		return Receipt{}, err
+	}
 	title := "import " + filepath.Base(c.Path)
 	return e.launch(a, jobs.Foreground, JobImport, title, func(ctx context.Context, m *monitor) error { return e.importFile(ctx, a, c, m) })
 }

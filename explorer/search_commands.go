@@ -86,6 +86,9 @@ func (c Retarget) do(ctx context.Context, e *Exploration, a Actor) (Receipt, err
 	if err := e.order(c); err != nil {
 		return Receipt{}, err
 	}
+	if m, ok := e.jobs.Running(jobs.Background).(*monitor); ok {
+		m.show(func(j *Job) { j.Title = "search at " + TargetName(c.Target) })
+	}
 	// A process that ends before the search has changed its target resumes it with the new one.
 	return Receipt{}, e.record(ctx, a, func(s *Snapshot) ([]record, error) {
 		if s.Unfinished == nil || cmp.Or(s.Unfinished.Search.Retarget, s.Unfinished.Search.Target) == c.Target {

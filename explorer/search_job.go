@@ -3,6 +3,7 @@ package explorer
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/lathe-llm/lathe/explorer/internal/jobs"
@@ -78,7 +79,15 @@ func (e *Exploration) search(ctx context.Context, a Actor, c StartSearch, m *mon
 		over.Search.Ended = before
 	}
 	if made.Subnet.Masks.Layers() > 0 && (err == nil || stopped) {
-		// A stopped search keeps what it found.
+		// A stopped search keeps what it found. One that was resumed and found nothing better has its result in the library.
+		if n, ok := e.Snapshot().found(made); ok {
+			m.show(func(j *Job) { j.Result = n.ID })
+			err = errors.Join(err, m.Persist(ctx, func() error {
+				return e.record(context.WithoutCancel(ctx), a, func(*Snapshot) ([]record, error) { return []record{over}, nil })
+			}))
+			e.showResult(m)
+			return err
+		}
 		err = errors.Join(err, m.Persist(ctx, func() error { return e.keep(a, m, made, Subnet{Origin: Searched}, over) }))
 		e.showResult(m)
 		return err
@@ -86,6 +95,18 @@ func (e *Exploration) search(ctx context.Context, a Actor, c StartSearch, m *mon
 	return errors.Join(err, m.Persist(ctx, func() error {
 		return e.record(context.WithoutCancel(ctx), a, func(*Snapshot) ([]record, error) { return []record{over}, nil })
 	}))
+}
+
+// found returns the subnet of the library that an earlier part of the same search ended with, if that equals what it ends with now.
+func (s *Snapshot) found(made Made) (Subnet, bool) {
+	i := slices.IndexFunc(s.Subnets, func(n Subnet) bool {
+		return n.Origin == Searched && n.Masks.Layers() > 0 && n.Method.Preset == made.Method.Preset && n.Method.Seed == made.Method.Seed && (n.Refit != "") == hasRefit(made.Subnet) &&
+			n.HeldOut.Unfitted == made.Before && n.HeldOut.Perplexity == made.After && n.Masks.Equal(made.Subnet.Masks)
+	})
+	if i < 0 {
+		return Subnet{}, false
+	}
+	return s.Subnets[i], true
 }
 
 // showResult links the subnet that a search has ended with to the candidate it was made from.

@@ -78,6 +78,9 @@ func (h host) Hint(id string) screen.Hint {
 	return screen.Hint{Key: h.m.keyOf(a), Label: a.Word(), Action: id}
 }
 
+// Shows implements [screen.Host].
+func (h host) Shows(o screen.Overlay) bool { return slices.Contains(h.m.overlays, o) }
+
 func (h host) Blocked(id string) string  { return h.m.blocked(h.m.action(id)) }
 func (h host) Perform(id string) tea.Cmd { return h.m.perform(h.m.action(id)) }
 func (h host) Show(name string) tea.Cmd  { return h.m.show(h.m.screenNamed(name)) }

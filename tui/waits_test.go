@@ -2,6 +2,8 @@ package tui
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -143,5 +145,74 @@ func TestUnitsAreRankedBeforeStatistics(t *testing.T) {
 	l.until("statistics", func() bool { return l.m.snap.Statistics.Ready })
 	if s := l.screen(); strings.Contains(s, "Ranked by weight norms") {
 		t.Errorf("still ranked by weights:\n%s", s)
+	}
+}
+
+// TestImportFormStaysUntilTheFileIsRead submits a file that is no model: the form stays, with the reason, and keys go to it.
+func TestImportFormStaysUntilTheFileIsRead(t *testing.T) {
+	l := newLoop(t, 120, 40, nil)
+	path := filepath.Join(t.TempDir(), "README.md")
+	if err := os.WriteFile(path, []byte("# lathe\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	version, jobs := l.m.snap.Draft.Version, len(l.m.snap.Jobs)
+	for what, reason := range map[string]string{"GGUF file": "valid", "recipe": "invalid character"} {
+		l.press("6", "i")
+		l.write(path)
+		if what == "recipe" {
+			l.press("tab", "right")
+		}
+		l.press("enter", "enter")
+		l.sees(reason)
+		if len(l.m.overlays) != 1 {
+			t.Errorf("%s: %d forms are open after a file that is none:\n%s", what, len(l.m.overlays), l.screen())
+		}
+		l.press("x", "m", "esc")
+	}
+	if s := l.m.snap; s.Draft.Version != version || len(s.Jobs) != jobs {
+		t.Errorf("version %d of the draft after %d, %d jobs after %d", s.Draft.Version, version, len(s.Jobs), jobs)
+	}
+}
+
+// TestTargetOfASearchWithoutCandidates asks for another target before there is a candidate.
+func TestTargetOfASearchWithoutCandidates(t *testing.T) {
+	b := explorertest.New()
+	pieces(b, "candidates")
+	ex := explorertest.Open(t, b, "")
+	l := newLoopOver(t, ex, b, 120, 40, nil)
+	job, err := ex.Do(t.Context(), explorertest.Owner, explorer.StartSearch{Target: search.Ratio(0.7)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.until("the search", func() bool { return l.m.snap.Unfinished != nil })
+	l.press("t")
+	l.sees("0.70")
+	l.press("ctrl+u")
+	l.write("0.6")
+	l.press("enter")
+	l.sees("the search continues with the target 0.60")
+	l.press("x")
+	l.sees("nothing to resume")
+	l.press("esc", "J")
+	l.sees("search at 0.60")
+	if _, err := ex.Do(t.Context(), explorertest.Owner, explorer.StopJob{Job: job.Job}); err != nil {
+		t.Fatal(err)
+	}
+	explorertest.Ended(t, ex, job.Job)
+}
+
+// TestResumedSearchAddsNoSecondSubnet resumes a search that finds nothing better: the library keeps one subnet of it.
+func TestResumedSearchAddsNoSecondSubnet(t *testing.T) {
+	b := explorertest.New()
+	ex := explorertest.Open(t, b, t.TempDir())
+	c := explorer.StartSearch{Target: search.Ratio(0.7), Seed: 1, Budget: explorer.Budget{Evaluations: 40}}
+	first := explorertest.Do(t, ex, c).Subnet
+	l := newLoopOver(t, ex, b, 120, 40, nil)
+	c.Resume = true
+	second := explorertest.Do(t, ex, c).Subnet
+	l.press("6")
+	l.until("the search to end", func() bool { return len(l.m.snap.Jobs) == 2 && l.m.snap.Jobs[0].State == explorer.Done })
+	if n := len(l.m.snap.Subnets); n != 1 || first != second || first == "" {
+		t.Errorf("%d subnets, %q and then %q", n, first, second)
 	}
 }

@@ -61,6 +61,15 @@ func (m *model) WriteFolder(ctx context.Context, s gguf.Subnet, path, typ string
 	return report, nil
 }
 
+// CheckFile implements [explorer.Exporter].
+func (m *model) CheckFile(path string) error {
+	f, err := gguf.Open(path)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
 // Read implements [explorer.Exporter].
 func (m *model) Read(ctx context.Context, path string) (gguf.Subnet, error) {
 	f, err := gguf.Open(path)

@@ -389,6 +389,12 @@ func (m *model) WriteFolder(ctx context.Context, s gguf.Subnet, path, typ string
 	return r, err
 }
 
+// CheckFile implements [explorer.Exporter].
+func (m *model) CheckFile(path string) error {
+	_, err := m.Read(context.Background(), path)
+	return err
+}
+
 func (m *model) Read(_ context.Context, path string) (gguf.Subnet, error) {
 	content, err := os.ReadFile(path)
 	if err != nil {

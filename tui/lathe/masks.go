@@ -178,7 +178,9 @@ func (a *app) masksDiffCommand() *cobra.Command {
 // draftResult is the draft in the --json output of commands that change it.
 type draftResult struct {
 	Version uint64     `json:"version"`
-	Step    string     `json:"step,omitempty"`
+	Step    string     `json:"step,omitempty"`   // the newest step of the draft
+	Undone  string     `json:"undone,omitempty"` // by this command
+	Redone  string     `json:"redone,omitempty"`
 	Undo    int        `json:"undo"`
 	Redo    int        `json:"redo"`
 	Size    sizeResult `json:"size"`
@@ -186,14 +188,26 @@ type draftResult struct {
 	Estimate *estimateResult `json:"estimate"`
 }
 
-func (a *app) drafted(s *explorer.Snapshot) error {
+// drafted shows the draft after a command, and the step that it undid or redid.
+func (a *app) drafted(before, s *explorer.Snapshot) error {
 	d := s.Draft
 	r := draftResult{Version: d.Version, Undo: len(d.Steps), Redo: len(d.Undone), Size: newSize(d.Size, d.Bytes), Estimate: newEstimate(d.Estimate)}
 	if n := len(d.Steps); n > 0 {
 		r.Step = d.Steps[n-1].Summary
 	}
+	moved := len(d.Undone) - len(before.Draft.Undone)
+	if n := len(before.Draft.Steps); moved > 0 && n > 0 {
+		r.Undone = before.Draft.Steps[n-1].Summary
+	} else if moved < 0 && len(d.Steps) > n {
+		r.Redone = r.Step
+	}
 	return a.result(r, func(w io.Writer) {
-		if r.Step != "" {
+		switch {
+		case r.Undone != "":
+			fmt.Fprintln(w, "undone: "+r.Undone)
+		case r.Redone != "":
+			fmt.Fprintln(w, "redone: "+r.Redone)
+		case r.Step != "":
 			fmt.Fprintln(w, r.Step)
 		}
 		fmt.Fprintf(w, "share %.3f, %s; %d steps to undo, %d to redo\n", r.Size.Share, format.Bytes(r.Size.Bytes), r.Undo, r.Redo)
@@ -209,7 +223,8 @@ func (a *app) change(ctx context.Context, args []string, calibration explorer.Ca
 		return err
 	}
 	return a.with(ctx, model, inWorkspace, func(e exploration) error {
-		list, err := commands(e.Snapshot())
+		before := e.Snapshot()
+		list, err := commands(before)
 		if err != nil {
 			return err
 		}
@@ -223,7 +238,7 @@ func (a *app) change(ctx context.Context, args []string, calibration explorer.Ca
 				return err
 			}
 		}
-		return a.drafted(e.Snapshot())
+		return a.drafted(before, e.Snapshot())
 	})
 }
 

@@ -159,6 +159,8 @@ type Host interface {
 	// Open puts an overlay on top; Close removes one, and everything above it.
 	Open(o Overlay) tea.Cmd
 	Close(o Overlay)
+	// Shows reports whether an overlay is open.
+	Shows(o Overlay) bool
 	// Note shows a message until it is dismissed. Of informational messages only the newest stays.
 	Note(level explorer.MessageLevel, s string)
 	// Fail shows an error.

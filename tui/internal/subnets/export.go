@@ -49,7 +49,7 @@ func Export(host screen.Host, id explorer.SubnetID) tea.Cmd {
 	file := TypeEntry("type of the matrices in the file", gguf.WritableNames()...)
 	file.Hidden = func(f *widget.Form) bool { return f.Get("what") == asFolder }
 	folder.Hidden = func(f *widget.Form) bool { return f.Get("what") != asFolder }
-	return host.Open(&widget.Form{Title: "export", OK: "write", NoteOf: note, Entries: []*widget.Entry{
+	return host.Open(&widget.Form{Title: "export", OK: "write", Stays: true, NoteOf: note, Entries: []*widget.Entry{
 		widget.ChoiceEntry("what", "what", asFile, "HF folder: config.json, safetensors and tokenizer, for transformers; recipe: masks, settings and hashes, no weights", asFile, asFolder, asRecipe),
 		file, folder,
 		widget.TextEntry("path", "to", fileName(Name(snap, id)), "on the machine that runs lathe; .gguf or .recipe is added to a name without an ending", widget.NeedText),
@@ -66,7 +66,7 @@ func Export(host screen.Host, id explorer.SubnetID) tea.Cmd {
 			path = withEnding(path, ".gguf")
 			c = explorer.Export{Subnet: id, Path: path, Type: TypeOf(f)}
 		}
-		return host.Do(c, func(r explorer.Receipt) tea.Cmd {
+		return f.Send(host, c, func(r explorer.Receipt) tea.Cmd {
 			if j, _ := host.Snapshot().Job(r.Job); !j.State.Ended() { // otherwise its outcome is on the screen already
 				host.Note(explorer.Info, "writing "+path)
 			}

@@ -9,6 +9,7 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 
+	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/tui/internal/layout"
 	"github.com/lathe-llm/lathe/tui/internal/paint"
 	"github.com/lathe-llm/lathe/tui/internal/screen"
@@ -62,9 +63,29 @@ type Form struct {
 	Entries     []*Entry
 	OK          string // what enter does
 	Submit      func(f *Form) tea.Cmd
+	// Stays leaves the form open when it is submitted: Submit closes it once the values are accepted, or calls Reject.
+	Stays bool
 
 	at      int
 	problem string
+	waits   bool // submitted, and neither closed nor rejected
+}
+
+// Reject shows why the values that were submitted are not accepted, so that they can be corrected.
+func (f *Form) Reject(err error) { f.problem, f.waits = text.Line(err.Error()), false }
+
+// Send submits a form that Stays by a command: the form closes when the exploration accepts it, and shows its error otherwise.
+func (f *Form) Send(host screen.Host, c explorer.Command, then func(explorer.Receipt) tea.Cmd) tea.Cmd {
+	return host.Try(c, func(r explorer.Receipt) tea.Cmd {
+		host.Close(f)
+		if then == nil {
+			return nil
+		}
+		return then(r)
+	}, func(err error) bool {
+		f.Reject(err)
+		return host.Shows(f) // otherwise the error becomes a message
+	})
 }
 
 var _ screen.Overlay = (*Form)(nil)
@@ -289,6 +310,13 @@ func (f *Form) finish(host screen.Host) tea.Cmd {
 			f.at, f.problem = i, e.label+": "+err.Error()
 			return nil
 		}
+	}
+	if f.waits {
+		return nil
+	}
+	if f.Stays {
+		f.waits = true
+		return f.Submit(f)
 	}
 	host.Close(f)
 	return f.Submit(f)

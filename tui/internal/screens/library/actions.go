@@ -137,13 +137,13 @@ func (s *Screen) importForm() tea.Cmd {
 	calibration := widget.TextEntry("text", "text", "", "calibration text, if it is not at the path in the recipe", nil)
 	to := widget.TextEntry("to", "write to", "", "GGUF file to write; empty: only add the subnet to the library", nil)
 	calibration.Hidden, to.Hidden = recipe, recipe
-	return s.host.Open(&widget.Form{Title: "import", OK: "import", Note: "A GGUF file pruned from this model, or a recipe for one.", Entries: []*widget.Entry{
+	return s.host.Open(&widget.Form{Title: "import", OK: "import", Stays: true, Note: "A GGUF file pruned from this model, or a recipe for one.", Entries: []*widget.Entry{
 		widget.TextEntry("path", "file", "", "on the machine that runs lathe", widget.NeedText), widget.ChoiceEntry("what", "what", "GGUF file", "what is in the file", "GGUF file", "recipe"), name, calibration, to,
 	}, Submit: func(f *widget.Form) tea.Cmd {
 		if f.Get("what") == "recipe" {
-			return s.host.Do(explorer.BuildRecipe{Path: subnets.ExpandHome(f.Get("path")), Text: subnets.ExpandHome(f.Get("text")), To: subnets.ExpandHome(f.Get("to"))}, nil)
+			return f.Send(s.host, explorer.BuildRecipe{Path: subnets.ExpandHome(f.Get("path")), Text: subnets.ExpandHome(f.Get("text")), To: subnets.ExpandHome(f.Get("to"))}, nil)
 		}
-		return s.host.Do(explorer.ImportFile{Path: subnets.ExpandHome(f.Get("path")), Name: f.Get("name")}, nil)
+		return f.Send(s.host, explorer.ImportFile{Path: subnets.ExpandHome(f.Get("path")), Name: f.Get("name")}, nil)
 	}})
 }
 

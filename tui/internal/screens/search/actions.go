@@ -57,7 +57,11 @@ func (s *Screen) Actions() []*action.Action {
 		{ID: "search.stop", Keys: []string{"x"}, Title: "Stop the search", Short: "stop", Changes: true, When: noSearch,
 			Run: func() tea.Cmd {
 				j, _ := s.job()
-				return widget.Ask(s.host, "stop", "The search stops. Its results stay, and it can be resumed later.", "stop it", func() tea.Cmd { return s.host.Do(explorer.StopJob{Job: j.ID}, nil) })
+				text := "The search stops. Its results stay, and it can be resumed later."
+				if sr := s.snap().Search; sr.Job != j.ID || sr.Evaluated == 0 {
+					text = "The search stops. It has tried no candidate yet: there is nothing to resume."
+				}
+				return widget.Ask(s.host, "stop", text, "stop it", func() tea.Cmd { return s.host.Do(explorer.StopJob{Job: j.ID}, nil) })
 			}},
 		{ID: "search.start", Keys: []string{"s"}, Title: "Start a search with other settings", Changes: true, Run: func() tea.Cmd { return s.start() }},
 		{ID: "search.inject", Keys: []string{"i"}, Title: "Inject the draft into the population", Changes: true, When: noSearch,
@@ -164,10 +168,23 @@ func (s *Screen) retarget() tea.Cmd {
 	if _, ok := s.job(); !ok {
 		return s.start()
 	}
+	now := s.snap().Search.Target
+	if u := s.snap().Unfinished; u != nil { // before the first candidates too
+		now = cmp.Or(u.Search.Retarget, u.Search.Target, now)
+	}
 	return s.host.Open(&widget.Form{
-		Title: "target", OK: "set", Note: "The search continues from what it has found.",
-		Entries: []*widget.Entry{widget.TextEntry("target", "target", explorer.TargetName(s.snap().Search.Target), targetForms, targetText)},
-		Submit:  func(f *widget.Form) tea.Cmd { return s.host.Do(explorer.Retarget{Target: targetOf(f)}, nil) },
+		Title: "target", OK: "set", Note: "The search continues from what it has found.", Stays: true,
+		Entries: []*widget.Entry{widget.TextEntry("target", "target", explorer.TargetName(now), targetForms, targetText)},
+		Submit: func(f *widget.Form) tea.Cmd {
+			return f.Send(s.host, explorer.Retarget{Target: targetOf(f)}, func(explorer.Receipt) tea.Cmd {
+				note := "the search continues with the target " + explorer.TargetName(targetOf(f))
+				if j, ok := s.job(); ok && j.State == explorer.Paused {
+					note += " when it is resumed"
+				}
+				s.host.Note(explorer.Info, note)
+				return nil
+			})
+		},
 	})
 }
 
