@@ -162,6 +162,7 @@ type (
 		Granularity int    `json:",omitempty"` // step of MLP widths; 0 is the strategy's own
 		Reform      ReformOptions
 		Resume      bool
+		LevelsSpace int64 `json:",omitempty"` // the most bytes of disk that levels may take; 0 is half of what is free
 		// Retarget is the target to change to when the search is resumed; the zero value keeps that of the checkpoint. It is set
 		// from Target, which remains the one that the search was started with.
 		Retarget search.Target `json:",omitzero"`

@@ -28,6 +28,8 @@ type Search struct {
 	History         []search.Generation // one per generation, thinned to a bounded number
 	Events          []search.Event      // newest last, bounded
 	DensePerplexity float64             // of the dense model on the search's text
+	LevelsBytes     int64               // of the levels on the disk, 0 for strategies without levels
+	LevelsSpace     int64               // the most that they may take, 0 for no bound
 	Unread          string              // why the search that the workspace keeps is not shown; "" where it is, or there is none
 	// Result is the re-fitted subnet that the search has ended with, made from the candidate ResultOf; "" before its end.
 	Result   SubnetID

@@ -12,6 +12,9 @@ import (
 
 // checkSettings reports options that the strategy does not have, or values that they cannot have.
 func (c StartSearch) checkSettings() error {
+	if c.LevelsSpace < 0 {
+		return fmt.Errorf("%w: %d bytes of disk for levels", ErrInvalid, c.LevelsSpace)
+	}
 	if c.Set == "" {
 		return nil
 	}
@@ -67,6 +70,7 @@ func (s *Snapshot) resumed(c StartSearch) (StartSearch, error) {
 	}
 	c.Strategy, c.Target, c.Fitness, c.Seed, c.Calibration = last.Strategy, last.Target, last.Fitness, last.Seed, last.Calibration
 	c.Set, c.Granularity = cmp.Or(c.Set, last.Set), last.Granularity
+	c.LevelsSpace = cmp.Or(c.LevelsSpace, last.LevelsSpace)
 	if c.Reform == (ReformOptions{}) {
 		c.Reform = last.Reform
 	}

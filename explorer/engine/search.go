@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -21,11 +22,12 @@ import (
 // Search implements [explorer.Searcher] by [pipeline.Run].
 func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, o explorer.Orders, mon explorer.Monitor) (explorer.Made, error) {
 	var text passage
-	v := viewer{m: m, sizes: make(map[int]size)}
+	space := cmp.Or(r.LevelsSpace, defaultLevelsSpace(dir, m.engine.options.Scratch))
+	v := viewer{m: m, sizes: make(map[int]size), levels: space}
 	found, err := pipeline.Run(ctx, pipeline.Config{
 		Request: pipeline.Request{
 			Strategy: r.Strategy, Target: r.Target, Fitness: score.Fitness(r.Fitness), Seed: r.Seed, Set: r.Set, UpSteps: r.Up, Resume: r.Resume, Retarget: r.Retarget,
-			Windows: r.Calibration.Windows, Granularity: r.Granularity,
+			Windows: r.Calibration.Windows, Granularity: r.Granularity, LevelsSpace: space,
 			Change: func(own reform.Recipe) (reform.Recipe, error) {
 				o := r.Reform
 				if r.Up != nil {
@@ -77,6 +79,30 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 	recordRefit(&made.Method, found.Subnet, *found.Recipe, m.geometry())
 	made.Method.Granularity, made.Method.Seconds = r.Granularity, found.Report.Seconds
 	return made, m.judge(ctx, text, &made, mon)
+}
+
+// defaultLevelsSpace is half of the disk that is free or taken by the levels of an earlier search, 0 where that is unknown. Levels
+// are in the folder of the search or, if that is "", in a temporary one.
+func defaultLevelsSpace(dir, scratch string) int64 {
+	disk, taken := cmp.Or(scratch, os.TempDir()), int64(0)
+	if dir != "" {
+		files, _ := filepath.Glob(filepath.Join(dir, pipeline.LevelsFolder, "*.levels"))
+		for _, path := range files {
+			if info, err := os.Stat(path); err == nil {
+				taken += info.Size()
+			}
+		}
+		for disk = dir; ; disk = filepath.Dir(disk) { // the folder may not be there yet
+			if _, err := os.Stat(disk); err == nil || disk == filepath.Dir(disk) {
+				break
+			}
+		}
+	}
+	free, ok := freeBytes(disk)
+	if !ok {
+		return 0
+	}
+	return max(1, (free+taken)/2)
 }
 
 // keepLevels keeps levels open for Assemble, and closes those of an earlier search.
@@ -156,8 +182,9 @@ func (m *model) Assemble(_ context.Context, c explorer.Candidate, dir string) (g
 
 // viewer shows the states of one search as the explorer has them.
 type viewer struct {
-	m     *model
-	sizes map[int]size // by candidate
+	m      *model
+	sizes  map[int]size // by candidate
+	levels int64        // bytes of disk that levels may take, 0 for no bound
 }
 
 // size is what is computed once for a candidate, see [explorer.Candidate].
@@ -171,7 +198,7 @@ func (v *viewer) view(s pipeline.View) explorer.Search {
 		Strategy: s.Strategy, Target: s.Target, Seed: s.Seed, Fitness: string(s.Fitness), Generation: s.State.Generation,
 		Evaluated: s.Spent.Evaluations, Dropped: s.Spent.Dropped, Tokens: s.Spent.Tokens, PerMinute: s.CandidatesPerMinute,
 		DensePerplexity: s.DensePerplexity, Elapsed: s.Elapsed, Left: max(s.Left, 0), PrefixReuse: s.Reused,
-		Cloud: s.State.Points, History: s.State.History, Events: s.State.Events,
+		LevelsBytes: s.LevelsBytes, LevelsSpace: v.levels, Cloud: s.State.Points, History: s.State.History, Events: s.State.Events,
 	}
 	tiers := 1
 	if l := s.State.Ladder; l != nil {

@@ -2,14 +2,15 @@ package levels
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
 	"math"
-	"os"
+	"strconv"
+	"strings"
 
 	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/subnet"
@@ -34,14 +35,15 @@ type fileHeader struct {
 }
 
 type fileLevel struct {
-	Units  subnet.Set // KV groups of attention, channels of an MLP
-	Lost   float64    // share of the output's energy
-	Floats int        // of the matrix, 0 for the original matrix or an empty level
+	Units  string  // text form of the set of KV groups of attention, or of the channels of an MLP
+	Lost   float64 // share of the output's energy
+	Floats int     // of the matrix, 0 for the original matrix or an empty level
 }
 
 // ladderFile is an open ladder.
 type ladderFile struct {
-	file   *os.File
+	path   string
+	data   content
 	header fileHeader
 	start  int64 // of the matrices
 	ladder space.Ladder
@@ -50,7 +52,11 @@ type ladderFile struct {
 func writeLadder(path, key string, slot int, weights [][]float32, sets []subnet.Set, lost []float64) error {
 	header := fileHeader{Key: key, Slot: slot}
 	for i := range weights {
-		header.Levels = append(header.Levels, fileLevel{Units: sets[i], Lost: lost[i], Floats: len(weights[i])})
+		units, err := sets[i].MarshalText()
+		if err != nil {
+			return err
+		}
+		header.Levels = append(header.Levels, fileLevel{Units: string(units), Lost: lost[i], Floats: len(weights[i])})
 	}
 	text, err := json.Marshal(header)
 	if err != nil {
@@ -92,16 +98,20 @@ func writeBody(to io.Writer, header []byte, weights [][]float32) error {
 
 func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
 
-// openLadder opens and checks the file of a slot. Errors wrap [ErrDamaged] if there
-// is a file.
+// openLadder opens and checks the file of a slot. Errors name the file and the field, and wrap [ErrDamaged] if there is a file.
 func openLadder(path, key string, g *subnet.Geometry, slot int) (*ladderFile, error) {
-	file, err := os.Open(path)
+	return openLadderAs(path, key, g, slot, mapFile)
+}
+
+// openLadderAs is openLadder with the function that maps the file.
+func openLadderAs(path, key string, g *subnet.Geometry, slot int, mapped mapper) (*ladderFile, error) {
+	data, err := openContent(path, mapped)
 	if err != nil {
 		return nil, err
 	}
-	f := &ladderFile{file: file}
+	f := &ladderFile{path: path, data: data}
 	if err := f.check(key, g, slot); err != nil {
-		_ = file.Close()
+		_ = data.close()
 		return nil, fmt.Errorf("%w: %s: %w", ErrDamaged, path, err)
 	}
 	return f, nil
@@ -109,59 +119,68 @@ func openLadder(path, key string, g *subnet.Geometry, slot int) (*ladderFile, er
 
 func (f *ladderFile) check(key string, g *subnet.Geometry, slot int) error {
 	head := make([]byte, fileStart)
-	if _, err := io.ReadFull(f.file, head); err != nil {
-		return err
+	if err := f.data.readAt(head, 0); err != nil {
+		return fmt.Errorf("its start of %d bytes: %w", fileStart, err)
 	}
 	if string(head[:len(fileMagic)]) != fileMagic {
-		return errors.New("it does not begin with the magic")
+		return fmt.Errorf("magic %q is not %q", head[:len(fileMagic)], fileMagic)
 	}
-	sum := crc32.New(castagnoli())
-	_, _ = sum.Write(head[fileStart-4:])
-	if _, err := io.Copy(sum, bufio.NewReaderSize(f.file, 1<<20)); err != nil {
-		return err
+	length := int64(binary.LittleEndian.Uint32(head[fileStart-4:]))
+	if length > maxHeader || length > f.data.size-int64(fileStart) {
+		return fmt.Errorf("header length %d: at most %d bytes, and the file has %d", length, maxHeader, f.data.size)
 	}
-	if binary.LittleEndian.Uint32(head[len(fileMagic):]) != sum.Sum32() {
-		return errors.New("wrong checksum")
+	sum, err := f.data.checksum(int64(fileStart - 4))
+	if err != nil {
+		return fmt.Errorf("checksum: %w", err)
 	}
-	length := binary.LittleEndian.Uint32(head[fileStart-4:])
-	if length > maxHeader {
-		return fmt.Errorf("its header has %d bytes", length)
+	if want := binary.LittleEndian.Uint32(head[len(fileMagic):]); want != sum {
+		return fmt.Errorf("checksum %08x, its content has %08x", want, sum)
 	}
 	text := make([]byte, length)
-	if _, err := f.file.ReadAt(text, int64(fileStart)); err != nil {
-		return err
+	if err := f.data.readAt(text, int64(fileStart)); err != nil {
+		return fmt.Errorf("header: %w", err)
+	}
+	if n := units(g, slot); bytes.Count(text, []byte("{")) > n+2 { // one for each level, of which there are n+1 at most
+		return fmt.Errorf("header.Levels: more than %d levels of %d units", n+1, n)
 	}
 	if err := json.Unmarshal(text, &f.header); err != nil {
-		return err
+		return fmt.Errorf("header: %w", err)
 	}
-	f.start = int64(fileStart) + int64(length)
-	if f.header.Key != key || f.header.Slot != slot {
-		return errors.New("it belongs to other levels")
+	f.start = int64(fileStart) + length
+	switch {
+	case f.header.Key != key:
+		return fmt.Errorf("header.Key %.40q: it belongs to other levels, not to %q", f.header.Key, key)
+	case f.header.Slot != slot:
+		return fmt.Errorf("header.Slot %d: it belongs to another module, not to %d", f.header.Slot, slot)
 	}
 	return f.makeLadder(g, slot)
 }
 
 // makeLadder makes the ladder from the units in the header.
 func (f *ladderFile) makeLadder(g *subnet.Geometry, slot int) error {
-	info, err := f.file.Stat()
-	if err != nil {
-		return err
+	n := units(g, slot)
+	if count := len(f.header.Levels); count == 0 || count > n+1 { // every level keeps fewer units than the one before
+		return fmt.Errorf("header.Levels: %d levels of %d units", count, n)
 	}
 	end := f.start
 	for i, level := range f.header.Levels {
-		if level.Units.N() != units(g, slot) {
-			return errShape
+		var set subnet.Set
+		if !strings.HasSuffix(level.Units, "/"+strconv.Itoa(n)) {
+			return fmt.Errorf("header.Levels[%d].Units %.40q: %w: it has %d units", i, level.Units, errShape, n)
 		}
-		l, columns := levelOf(g, slot, level.Units)
+		if err := set.UnmarshalText([]byte(level.Units)); err != nil {
+			return fmt.Errorf("header.Levels[%d].Units: %w", i, err)
+		}
+		l, columns := levelOf(g, slot, set)
 		if level.Floats != 0 && level.Floats != columns*g.Hidden || level.Floats == 0 && i > 0 && columns > 0 {
-			return errShape
+			return fmt.Errorf("header.Levels[%d].Floats %d: %w: it has %d columns of %d", i, level.Floats, errShape, columns, g.Hidden)
 		}
 		end += 4 * int64(level.Floats)
 		l.Loss = level.Lost
 		f.ladder = append(f.ladder, l)
 	}
-	if end != info.Size() || len(f.ladder) == 0 {
-		return errShape
+	if end != f.data.size {
+		return fmt.Errorf("%w: it has %d bytes, its header describes %d", errShape, f.data.size, end)
 	}
 	return nil
 }
@@ -198,13 +217,9 @@ func (f *ladderFile) read(level int) ([]float32, error) {
 	if n == 0 {
 		return nil, nil
 	}
-	raw := make([]byte, 4*n)
-	if _, err := f.file.ReadAt(raw, at); err != nil {
-		return nil, err
-	}
 	out := make([]float32, n)
-	for i := range out {
-		out[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))
+	if err := f.data.floats(out, at); err != nil {
+		return nil, fmt.Errorf("%s: level %d: %w", f.path, level, err)
 	}
 	return out, nil
 }
@@ -213,5 +228,5 @@ func (f *ladderFile) close() error {
 	if f == nil {
 		return nil
 	}
-	return f.file.Close()
+	return f.data.close()
 }

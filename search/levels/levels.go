@@ -36,7 +36,7 @@ var (
 	// ErrOther is wrapped when the levels are not those that are expected.
 	ErrOther = errors.New("levels: made from other text or with other options")
 	// ErrSpace is wrapped when the levels need more disk than is allowed.
-	ErrSpace = errors.New("levels: too little disk allowed")
+	ErrSpace = errors.New("levels: too little disk is allowed")
 	// ErrDamaged is wrapped when a file of a store is truncated or altered.
 	ErrDamaged = errors.New("levels: damaged file")
 )
@@ -54,7 +54,7 @@ type Options struct {
 	// Lambda is the ridge of the re-fit toward the original weights, as a share
 	// of the mean diagonal; 0 is 0.1.
 	Lambda float64
-	// MaxBytes bounds the folder, 0 for no bound.
+	// MaxBytes bounds the matrices of the levels, 0 for no bound.
 	MaxBytes int64
 	// Model identifies the model file, as in [search.Problem].
 	Model string
@@ -106,8 +106,11 @@ func (o Options) key(windows [][]int32) string {
 		Model, Text                 string
 		Windows                     [][]int32
 	}{fileVersion, o.Steps, o.Granularity, o.Middle, o.Lambda, o.Model, o.Text, windows})
-	return hex.EncodeToString(h.Sum(nil)[:16])
+	return hex.EncodeToString(h.Sum(nil)[:keyBytes])
 }
+
+// keyBytes is the length of a key before it is written in hexadecimal digits.
+const keyBytes = 16
 
 // Store is a folder of levels. It may be read from several goroutines.
 type Store struct {
@@ -127,6 +130,17 @@ func (s *Store) Pace() Pace { return s.pace }
 // Levels returns the levels. Until [Store.SetLosses], their losses are the shares of
 // the module's output energy that they lose.
 func (s *Store) Levels() *space.Levels { return &s.levels }
+
+// Bytes returns the size of the files.
+func (s *Store) Bytes() int64 {
+	var n int64
+	for _, m := range s.modules {
+		if m != nil {
+			n += m.data.size
+		}
+	}
+	return n
+}
 
 // SetLosses sets the predicted loss of every level to its lost share of energy times
 // the factor of its slot. It must be called before the levels are searched.
@@ -195,8 +209,8 @@ func Build(ctx context.Context, m *decoder.Model, windows [][]int32, dir string,
 	}
 	o = o.withDefaults()
 	g := m.Geometry()
-	if need := bytesNeeded(g, o); o.MaxBytes > 0 && need > o.MaxBytes {
-		return nil, fmt.Errorf("%w: %d levels need %d MB, %d MB are allowed", ErrSpace, o.Steps, need>>20, o.MaxBytes>>20)
+	if err := CheckSpace(g, o); err != nil {
+		return nil, err
 	}
 	if err := durable.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("levels: %w", err)
@@ -220,11 +234,20 @@ func Build(ctx context.Context, m *decoder.Model, windows [][]int32, dir string,
 	return b.store, nil
 }
 
-// bytesNeeded returns the size of the matrices of all levels.
+// CheckSpace returns an error, which wraps [ErrSpace], if the levels that [Build] makes of a model are larger than is allowed.
+func CheckSpace(g *subnet.Geometry, o Options) error {
+	o = o.withDefaults()
+	if need := bytesNeeded(g, o); o.MaxBytes > 0 && need > o.MaxBytes {
+		return fmt.Errorf("%w: they need %.3g MB, %.3g MB are allowed", ErrSpace, float64(need)/1e6, float64(o.MaxBytes)/1e6)
+	}
+	return nil
+}
+
+// bytesNeeded returns the size of the matrices of all levels; dense ones are not stored.
 func bytesNeeded(g *subnet.Geometry, o Options) int64 {
 	var columns int64
 	for _, l := range g.Layers {
-		for _, n := range widths(l.FFN, o.Steps, o.Granularity) {
+		for _, n := range widths(l.FFN, o.Steps, o.Granularity)[1:] {
 			columns += int64(n)
 		}
 		for kept := range l.KVHeads {

@@ -2,6 +2,7 @@ package levels
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -73,8 +74,11 @@ func readKey(path string) (string, error) {
 		return "", fmt.Errorf("%w: %s: %w", ErrDamaged, path, err)
 	}
 	var header fileHeader
-	if err := json.Unmarshal(text, &header); err != nil || len(header.Key) < 8 {
-		return "", fmt.Errorf("%w: %s: its header cannot be read", ErrDamaged, path)
+	if err := json.Unmarshal(text, &header); err != nil {
+		return "", fmt.Errorf("%w: %s: header: %w", ErrDamaged, path, err)
+	}
+	if raw, err := hex.DecodeString(header.Key); err != nil || len(raw) != keyBytes {
+		return "", fmt.Errorf("%w: %s: header.Key %.40q is not %d hexadecimal digits", ErrDamaged, path, header.Key, 2*keyBytes)
 	}
 	return header.Key, nil
 }

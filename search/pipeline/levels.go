@@ -39,7 +39,7 @@ func (r *run) makeLevels(ctx context.Context) (*levels.Store, error) {
 		r.scratch, dir = temporary, temporary.Path()
 	}
 	options := levels.Options{
-		Granularity: r.Granularity, Middle: mlpRatio(r.Geometry, r.share()), Text: r.text.ID, Gate: r.gate, Persist: r.persist, Keep: r.Resume, Expect: expected,
+		Granularity: r.Granularity, Middle: mlpRatio(r.Geometry, r.share()), Text: r.text.ID, MaxBytes: r.LevelsSpace, Gate: r.gate, Persist: r.persist, Keep: r.Resume, Expect: expected,
 		Progress: func(e levels.Event) {
 			r.progress(makingLevels, float64(e.Done), float64(e.Total), "modules", fmt.Sprintf("levels of layer %d %v", e.Layer, e.Module))
 		},

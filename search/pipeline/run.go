@@ -32,6 +32,8 @@ type Request struct {
 	Budget search.Budget
 	// Windows is how many windows of text to use, 0 for as many as the time allows.
 	Windows int
+	// LevelsSpace is how many bytes of disk the levels may take, 0 for no bound.
+	LevelsSpace int64
 	// UpSteps is how many steps of the last re-fit change W_U; nil leaves them to the plan.
 	UpSteps *int
 	// Granularity is the step of MLP widths, 0 for that of the strategy.
@@ -106,6 +108,7 @@ type View struct {
 	Strategy        string
 	Fitness         score.Fitness
 	DensePerplexity float64 // of the dense model on all of the text that candidates are scored on
+	LevelsBytes     int64   // size of the levels on the disk
 	Reused          float64 // share of layers that were not computed because of a common prefix
 }
 
@@ -245,7 +248,11 @@ func (r *run) check(ctx context.Context) error {
 	}
 	p := &search.Problem{Geometry: r.Geometry, Target: r.Target}
 	if r.strategy.UsesLevels() {
-		p.Levels = levels.Bare(p.Geometry, levels.Options{Granularity: r.Granularity})
+		o := levels.Options{Granularity: r.Granularity, MaxBytes: r.LevelsSpace}
+		if err := levels.CheckSpace(p.Geometry, o); err != nil {
+			return refused(fmt.Errorf("%w: allow more (--levels-space), or make room", err))
+		}
+		p.Levels = levels.Bare(p.Geometry, o)
 	}
 	targets := []search.Target{r.Target}
 	if r.Resume && r.Dir != "" {

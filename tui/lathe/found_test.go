@@ -85,6 +85,16 @@ func TestFoundByAnotherProcess(t *testing.T) {
 		t.Errorf("exit status %d\n%s", status, s.log)
 	}
 
+	// Levels are bounded on the disk, and their size is shown.
+	var state searchStatus
+	if out, words, status := here("search", "status"); status != exitOK || json.Unmarshal([]byte(out), &state) != nil || state.Levels <= 0 || state.Space <= state.Levels {
+		t.Errorf("levels: status %d, %s%s", status, out, words)
+	}
+	out, words, status = m.lathe("search", m.model, "--levels-space", "1kB", "--budget", "evals=9", "--text", text, "--workspace", workspace)
+	if status != exitUsage || !strings.Contains(words, "they need 0.0") || !strings.Contains(words, "--levels-space") {
+		t.Errorf("levels beyond their bound: status %d\n%s%s", status, out, words)
+	}
+
 	// A front of another version is refused and kept, also by the next search.
 	view := m.path("workspace", "search", "view.json")
 	text2, err := os.ReadFile(view)

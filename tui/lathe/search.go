@@ -123,6 +123,7 @@ func (a *app) newSearchCommand(run func(context.Context, exploration, explorer.S
 	upFlag(cmd, &c.Up, "4 if the time budget allows much text as well")
 	flags.BoolVar(&c.Resume, "resume", false, "continue the workspace's last search with its own settings, to another --target or with a larger --budget if they are given")
 	tuneFlag(cmd, &tuning)
+	flags.Var((*byteSize)(&c.LevelsSpace), "levels-space", "the most disk that the levels of strategies with levels may take (default: half of what is free)")
 	calibrationFlags(cmd, &c.Calibration)
 	flags.Lookup("windows").Usage = "calibration windows (default 8; with only a time budget, as many as there is time to re-fit with, up to 128)"
 	return cmd

@@ -96,6 +96,8 @@ type searchStatus struct {
 	Fitness  string       `json:"fitness"`
 	Seconds  float64      `json:"seconds"`
 	Dense    float64      `json:"dense_perplexity,omitempty"`
+	Levels   int64        `json:"levels_bytes,omitempty"`
+	Space    int64        `json:"levels_space,omitempty"` // the most that levels may take
 	searchLine
 	// Job is the search's job on a server, and Paused why the search is paused although nobody paused it, also one that another
 	// process runs.
@@ -109,7 +111,7 @@ func newSearchStatus(s *explorer.Snapshot) searchStatus {
 	all := newStatus(s)
 	r := searchStatus{
 		Strategy: s.Search.Strategy, Target: targetResult(s.Search.Target), Seed: s.Search.Seed, Fitness: s.Search.Fitness, Seconds: s.Search.Elapsed.Seconds(),
-		Dense: s.Search.DensePerplexity, searchLine: newSearchLine("state", s.Search), Unfinished: all.Unfinished, Ended: all.Ended,
+		Dense: s.Search.DensePerplexity, Levels: s.Search.LevelsBytes, Space: s.Search.LevelsSpace, searchLine: newSearchLine("state", s.Search), Unfinished: all.Unfinished, Ended: all.Ended,
 		Paused: all.Paused,
 	}
 	if i := slices.IndexFunc(all.Jobs, func(j jobResult) bool { return j.Kind == explorer.JobSearch }); i >= 0 {
@@ -122,6 +124,13 @@ func (r searchStatus) words(w io.Writer) {
 	if r.Evaluated > 0 {
 		fmt.Fprintf(w, "%s at %s: generation %d, %d candidates, best fitness %.4f at share %.3f, %d on the front\n",
 			r.Strategy, r.Target.name(), r.Generation, r.Evaluated, r.Best, r.Share, r.Front)
+	}
+	if r.Levels > 0 {
+		fmt.Fprintf(w, "levels: %s on the disk", format.Bytes(r.Levels))
+		if r.Space > 0 {
+			fmt.Fprintf(w, ", %s are allowed", format.Bytes(r.Space))
+		}
+		fmt.Fprintln(w)
 	}
 	switch {
 	case r.Paused != "":
