@@ -13,6 +13,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search"
+	"github.com/lathe-llm/lathe/search/space"
 )
 
 // The newest search is kept in the workspace as it was shown last, so that its front and population outlive the process.
@@ -46,13 +47,21 @@ type candidateView struct {
 	ShareAll, Zeroed       float64
 	Bytes                  int64
 	Bits                   []byte // of the masks
+	// Choice and Weights are those of a candidate with modules of a subnet made by hand, ByHand.
+	ByHand  bool         `json:",omitempty"`
+	Choice  space.Choice `json:",omitempty"`
+	Weights string       `json:",omitempty"`
 }
 
 func viewOf(c Candidate) candidateView {
-	return candidateView{
+	v := candidateView{
 		ID: c.ID, Parent: c.Parent, Generation: c.Generation, Origin: c.Origin, Moves: c.Moves, Ratio: c.Ratio, Cost: c.Cost, Score: c.Score,
 		Tier: c.Tier, Tiers: c.Tiers, ShareAll: c.ShareAll, Zeroed: c.Zeroed, Bytes: c.Bytes, Bits: c.Masks.AppendBits(nil),
 	}
+	if c.Base != nil {
+		v.ByHand, v.Choice, v.Weights = true, c.Choice, c.Base.Weights
+	}
+	return v
 }
 
 func (v candidateView) candidate(m *ModelInfo) (Candidate, error) {
@@ -60,9 +69,16 @@ func (v candidateView) candidate(m *ModelInfo) (Candidate, error) {
 	if err != nil {
 		return Candidate{}, fmt.Errorf("candidate %d: %w", v.ID, err)
 	}
+	found := search.Candidate{Masks: masks}
+	if v.ByHand { // its modules that are of the base are those of its masks
+		found.Choice, found.Base = v.Choice, &space.Base{Masks: masks, Weights: v.Weights}
+		if len(v.Choice) != 0 && len(v.Choice) != subnet.Modules*masks.Layers() {
+			return Candidate{}, fmt.Errorf("candidate %d: a choice of %d modules", v.ID, len(v.Choice))
+		}
+	}
 	return Candidate{
 		Individual: search.Individual{
-			Candidate: search.Candidate{Masks: masks}, ID: v.ID, Parent: v.Parent, Generation: v.Generation, Origin: v.Origin, Moves: v.Moves,
+			Candidate: found, ID: v.ID, Parent: v.Parent, Generation: v.Generation, Origin: v.Origin, Moves: v.Moves,
 			Ratio: v.Ratio, Cost: v.Cost, Score: v.Score, Tier: v.Tier,
 		},
 		ShareAll: v.ShareAll, Zeroed: v.Zeroed, Bytes: m.FileSize(masks, "").File, Tiers: v.Tiers,

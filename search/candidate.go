@@ -14,6 +14,25 @@ type Candidate struct {
 	// Choice holds the levels that the masks consist of, with their re-fitted
 	// weights; nil for masks with the original weights.
 	Choice space.Choice
+	// Base is the subnet made by hand that exact modules of Choice are of, or all
+	// modules if Choice is nil; nil where none is.
+	Base *space.Base
+}
+
+// exact identifies which modules are of the base, "" where none is.
+func (c Candidate) exact() string {
+	if c.Base == nil {
+		return ""
+	}
+	modules := make([]byte, 0, len(c.Choice))
+	for _, v := range c.Choice {
+		bit := byte('0')
+		if v == space.Exact {
+			bit = '1'
+		}
+		modules = append(modules, bit)
+	}
+	return c.Base.Weights + ":" + string(modules)
 }
 
 // Tier is the text that a candidate is scored on.

@@ -33,6 +33,8 @@ type record struct {
 	State   State
 	// The lists of the state, in a form without geometry.
 	Population, Front, Pending, Top []recordedIndividual
+	// Bases are the subnets made by hand that individuals have modules of.
+	Bases []recordedBase `json:",omitempty"`
 	// Memo holds the scores of the generation that was interrupted.
 	Memo []recordedScore
 }
@@ -45,6 +47,12 @@ type recordedIndividual struct {
 	Tier                   int
 	Choice                 space.Choice `json:",omitempty"`
 	Bits                   []byte       `json:",omitempty"`
+	Base                   int          `json:",omitempty"` // from 1, in the record's list; 0 for none
+}
+
+type recordedBase struct {
+	Bits    []byte
+	Weights string `json:",omitempty"`
 }
 
 type recordedScore struct {
@@ -56,11 +64,12 @@ type recordedScore struct {
 type memoKey struct {
 	Masks  uint64 // fingerprint
 	Levels bool   // with the re-fitted weights of levels
+	Exact  string `json:",omitempty"` // which modules are of which base
 	Tier   Tier
 }
 
 func keyOf(c Candidate, t Tier) memoKey {
-	return memoKey{Masks: fingerprint(c.Masks), Levels: c.Choice != nil, Tier: t}
+	return memoKey{Masks: fingerprint(c.Masks), Levels: c.Choice != nil, Exact: c.exact(), Tier: t}
 }
 
 // newRecord returns a record bound to a problem and a strategy, without a state.
@@ -183,16 +192,20 @@ func decodeBody(body []byte, p *Problem, s Strategy) (record, error) {
 	if err := r.State.Target.check(); err != nil {
 		return record{}, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
+	bases, err := r.bases(p)
+	if err != nil {
+		return record{}, err
+	}
 	for _, list := range []struct {
 		from []recordedIndividual
 		to   *[]Individual
 	}{{r.Population, &r.State.Population}, {r.Front, &r.State.Front}, {r.Pending, &r.State.Pending}} {
-		if *list.to, err = restoreAll(list.from, p, r.State.Target); err != nil {
+		if *list.to, err = restoreAll(list.from, p, r.State.Target, bases); err != nil {
 			return record{}, err
 		}
 	}
 	if r.State.Paper != nil {
-		if r.State.Paper.Top, err = restoreAll(r.Top, p, r.State.Target); err != nil {
+		if r.State.Paper.Top, err = restoreAll(r.Top, p, r.State.Target, bases); err != nil {
 			return record{}, err
 		}
 	}
@@ -205,13 +218,28 @@ func decodeBody(body []byte, p *Problem, s Strategy) (record, error) {
 // setState puts a state into the record.
 func (r *record) setState(s State) {
 	r.State = s
-	r.Population, r.Front, r.Pending = recordAll(s.Population), recordAll(s.Front), recordAll(s.Pending)
+	number := map[*space.Base]int{}
+	r.Population, r.Front, r.Pending = r.list(s.Population, number), r.list(s.Front, number), r.list(s.Pending, number)
 	if s.Paper != nil {
-		r.Top = recordAll(s.Paper.Top)
+		r.Top = r.list(s.Paper.Top, number)
 	}
 }
 
-func recordAll(all []Individual) []recordedIndividual {
+// bases returns the bases of the record.
+func (r *record) bases(p *Problem) ([]*space.Base, error) {
+	out := make([]*space.Base, len(r.Bases))
+	for i, b := range r.Bases {
+		masks, err := subnet.FromBits(p.Geometry, b.Bits)
+		if err != nil {
+			return nil, fmt.Errorf("%w: Bases[%d]: %w", ErrDamaged, i, err)
+		}
+		out[i] = &space.Base{Masks: masks, Weights: b.Weights}
+	}
+	return out, nil
+}
+
+// list returns the recorded form of individuals, and adds their bases to the record. number holds those that it has, from 1.
+func (r *record) list(all []Individual, number map[*space.Base]int) []recordedIndividual {
 	out := make([]recordedIndividual, len(all))
 	for i, in := range all {
 		out[i] = recordedIndividual{
@@ -221,11 +249,19 @@ func recordAll(all []Individual) []recordedIndividual {
 		if in.Choice == nil {
 			out[i].Bits = in.Masks.AppendBits(nil)
 		}
+		if in.Base == nil {
+			continue
+		}
+		if number[in.Base] == 0 {
+			r.Bases = append(r.Bases, recordedBase{in.Base.Masks.AppendBits(nil), in.Base.Weights})
+			number[in.Base] = len(r.Bases)
+		}
+		out[i].Base = number[in.Base]
 	}
 	return out
 }
 
-func restoreAll(all []recordedIndividual, p *Problem, t Target) ([]Individual, error) {
+func restoreAll(all []recordedIndividual, p *Problem, t Target, bases []*space.Base) ([]Individual, error) {
 	var out []Individual
 	for _, r := range all {
 		in := Individual{
@@ -233,13 +269,20 @@ func restoreAll(all []recordedIndividual, p *Problem, t Target) ([]Individual, e
 			Score: r.Score, Tier: r.Tier,
 		}
 		var err error
+		var base *space.Base
+		if r.Base > 0 && r.Base <= len(bases) {
+			base = bases[r.Base-1]
+		}
 		switch {
+		case r.Base < 0 || r.Base > len(bases):
+			err = fmt.Errorf("Base %d of %d", r.Base, len(bases))
 		case r.Choice == nil:
+			in.Base = base
 			in.Masks, err = subnet.FromBits(p.Geometry, r.Bits)
 		case p.Levels == nil:
 			err = fmt.Errorf("it chooses among levels, and there are none")
 		default:
-			in.Candidate, err = p.candidate(r.Choice)
+			in.Candidate, err = p.candidateOver(r.Choice, base)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%w: individual %d: %w", ErrDamaged, r.ID, err)

@@ -12,6 +12,7 @@ import (
 // modules. [Target.Cost] is exact where a file holds more than that sum.
 type costs struct {
 	level  [][]int64 // by slot and level
+	exact  []int64   // by slot, of the modules of a base; nil without one
 	fixed  int64     // of everything that no level changes
 	budget int64
 }
@@ -19,10 +20,7 @@ type costs struct {
 func newCosts(p *Problem, t Target) costs {
 	l := p.Levels
 	dense := subnet.Dense(p.Geometry)
-	unit := 1.0 // of the target's measure, in which costs are whole
-	if t.Timed() {
-		unit = 1e-9
-	}
+	unit := t.unit()
 	whole := p.cost(t, dense)
 	c := costs{level: make([][]int64, l.Slots()), budget: int64(t.Value / unit)}
 	for s := range c.level {
@@ -47,6 +45,14 @@ func newCosts(p *Problem, t Target) costs {
 	return c
 }
 
+// unit is the unit of the target's measure in which costs are whole.
+func (t Target) unit() float64 {
+	if t.Timed() {
+		return 1e-9
+	}
+	return 1
+}
+
 // cutOf returns a layer with the module of a slot cut like in the mask of a level.
 func cutOf(layer subnet.Layer, slot int, mask subnet.Layer) subnet.Layer {
 	if subnet.Module(slot%subnet.Modules) == subnet.Attention {
@@ -57,11 +63,74 @@ func cutOf(layer subnet.Layer, slot int, mask subnet.Layer) subnet.Layer {
 	return layer
 }
 
+// over returns the costs with those of the modules of a base, which may be nil.
+func (c costs) over(p *Problem, t Target, base *space.Base) costs {
+	if base == nil {
+		return c
+	}
+	dense := subnet.Dense(p.Geometry)
+	whole, unit := p.cost(t, dense), t.unit()
+	c.exact = make([]int64, len(c.level))
+	for s := range c.exact {
+		i := s / subnet.Modules
+		cut := cutOf(dense.Layer(i), s, base.Masks.Layer(i))
+		if t.Measure == Params {
+			params := [subnet.Modules]int64{}
+			params[subnet.Attention], params[subnet.MLP] = cut.ModuleParams(p.Geometry, i)
+			c.exact[s] = params[s%subnet.Modules]
+			continue
+		}
+		c.exact[s] = int64(math.Round((p.cost(t, dense.With(i, cut)) - whole) / unit))
+	}
+	return c
+}
+
+// at returns the cost of one level of a slot, or of the base's module.
+func (c costs) at(s int, v int16) int64 {
+	if v == space.Exact {
+		return c.exact[s]
+	}
+	return c.level[s][v]
+}
+
+// raised returns the level that is step levels above another. That above a module of the base is the first that costs more than
+// the module; where none does it is the module itself.
+func (c costs) raised(s int, v, step int16) int16 {
+	if v != space.Exact {
+		return max(0, v-step)
+	}
+	above := int16(-1)
+	for i, cost := range c.level[s] {
+		if cost > c.exact[s] {
+			above = int16(i)
+		}
+	}
+	if above < 0 {
+		return v
+	}
+	return max(0, above-step+1)
+}
+
+// lowered returns the level that is step levels below another, as far as there are levels. That below a module of the base is
+// the first that costs less than the module; where none does it is the module itself.
+func (c costs) lowered(s int, v, step int16) int16 {
+	bottom := int16(len(c.level[s]) - 1)
+	if v != space.Exact {
+		return min(bottom, v+step)
+	}
+	for i, cost := range c.level[s] {
+		if cost < c.exact[s] {
+			return min(bottom, int16(i)+step-1)
+		}
+	}
+	return v
+}
+
 // of returns the cost of a choice.
 func (c costs) of(choice space.Choice) int64 {
 	sum := c.fixed
 	for s, v := range choice {
-		sum += c.level[s][v]
+		sum += c.at(s, v)
 	}
 	return sum
 }

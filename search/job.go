@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/lathe-llm/lathe/infer/durable"
-	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search/space"
 )
 
 // Options configure a job.
@@ -342,16 +342,22 @@ func (j *Job) Retarget(t Target) error {
 	return nil
 }
 
-// Inject adds a subnet made by hand to the next generation. The name is for people.
-func (j *Job) Inject(m subnet.Masks, name string) error {
+// Inject adds a subnet made by hand to the next generation, as it is: strategies with levels use the weights of the base, the
+// others, which search masks, the original ones. The name is for people.
+func (j *Job) Inject(b space.Base, name string) error {
+	m := b.Masks
 	if err := m.Validate(); err != nil {
 		return err
 	}
 	if !m.Geometry().Equal(j.o.Problem.Geometry) {
 		return fmt.Errorf("%w: the subnet is of another model", ErrConfig)
 	}
+	c := Candidate{Masks: m}
+	if j.o.Strategy.UsesLevels() {
+		c.Base = &b
+	}
 	j.update(func() {
-		j.injected = append(j.injected, Candidate{Masks: m})
+		j.injected = append(j.injected, c)
 		j.names = append(j.names, name)
 	})
 	return nil

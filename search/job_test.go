@@ -20,6 +20,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/search/searchtest"
+	"github.com/lathe-llm/lathe/search/space"
 )
 
 // memory is a store in memory; fail, unless nil, is the error of Save.
@@ -494,10 +495,10 @@ func TestCommands(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := job.Inject(hand, "mine"); err != nil {
+		if err := job.Inject(space.Base{Masks: hand}, "mine"); err != nil {
 			t.Fatal(err)
 		}
-		if err := job.Inject(subnet.Dense(searchtest.New(searchtest.Options{Layers: 2}).Geometry), "other"); !errors.Is(err, search.ErrConfig) {
+		if err := job.Inject(space.Base{Masks: subnet.Dense(searchtest.New(searchtest.Options{Layers: 2}).Geometry)}, "other"); !errors.Is(err, search.ErrConfig) {
 			t.Errorf("%s: subnet of another model: %v", name, err)
 		}
 		once.Do(func() { close(hold) })

@@ -301,7 +301,7 @@ func (g *generation) propose(field []Individual, choice space.Choice, parent Ind
 	if same(parent) || slices.ContainsFunc(field, same) {
 		return Individual{}, false
 	}
-	candidate, err := g.p.candidate(choice)
+	candidate, err := g.p.candidateOver(choice, parent.Base)
 	if err != nil {
 		return Individual{}, false
 	}
@@ -326,6 +326,10 @@ func moves(from, to space.Choice) string {
 		}
 		if shown++; shown > 1 {
 			b.WriteByte(' ')
+		}
+		if from[s] == space.Exact {
+			fmt.Fprintf(&b, "L%d %v to level %d", s/subnet.Modules, subnet.Module(s%subnet.Modules), to[s])
+			continue
 		}
 		arrow := "↑"
 		if d < 0 {

@@ -43,7 +43,7 @@ func (l *Ladder) scorePending(ctx context.Context, g *generation) error {
 	var waiting []Individual
 	for _, in := range g.s.Pending {
 		if in.Origin == ByHand {
-			in = g.snapToLevels(in)
+			in = g.asItIs(in)
 		}
 		waiting = append(waiting, in)
 	}
@@ -78,26 +78,19 @@ func (l *Ladder) scorePending(ctx context.Context, g *generation) error {
 	return l.begin(ctx, g, []Individual{first})
 }
 
-// snapToLevels replaces a subnet made by hand by the nearest choice of levels.
-func (g *generation) snapToLevels(in Individual) Individual {
-	choice := g.p.Levels.Nearest(in.Masks)
-	candidate, err := g.p.candidate(choice)
-	if err != nil {
-		g.s.event(fmt.Sprintf("#%d (you) is scored as it is, because the nearest levels keep nothing", in.ID))
-		return in
+// asItIs makes a subnet made by hand a choice of its own modules.
+func (g *generation) asItIs(in Individual) Individual {
+	if in.Base == nil {
+		in.Base = &space.Base{Masks: in.Masks}
 	}
-	if edits := subnet.Diff(in.Masks, candidate.Masks); len(edits) > 0 {
-		g.s.event(fmt.Sprintf("#%d (you) is replaced by the nearest levels, with %d differences", in.ID, len(edits)))
-	}
-	in.Candidate = candidate
-	in.Ratio = float64(candidate.Masks.BlockParams()) / float64(g.p.Geometry.BlockParams())
-	in.Cost = g.p.cost(g.s.Target, candidate.Masks)
+	in.Choice = slices.Repeat(space.Choice{space.Exact}, g.p.Levels.Slots())
 	return in
 }
 
 // children proposes λ children of the parent, or fewer where it finds no others.
 func (l *Ladder) children(g *generation, parent Individual) ([]Individual, error) {
 	c := newCosts(g.p, g.s.Target)
+	own := c.over(g.p, g.s.Target, parent.Base)
 	weights := g.s.Ladder.Sense.mean()
 	mutate, learn := g.rng(phaseMutate), g.rng(phaseLearn)
 	var field []Individual
@@ -120,7 +113,7 @@ func (l *Ladder) children(g *generation, parent Individual) ([]Individual, error
 		add(choice, Learned)
 	}
 	for tries := 0; len(field) < l.Lambda && tries < 20*l.Lambda; tries++ {
-		add(l.mutate(mutate, g, c, parent.Choice, weights), Mutated)
+		add(l.mutate(mutate, g, own, parent.Choice, weights), Mutated)
 	}
 	return field, nil
 }
@@ -138,26 +131,30 @@ func (l *Ladder) mutate(rng *rand.Rand, g *generation, c costs, parent space.Cho
 			if choice[s] == 0 || raised.Has(s) {
 				return 0
 			}
-			return gain(s, max(0, choice[s]-step))
+			up := c.raised(s, choice[s], step)
+			if up == choice[s] {
+				return 0
+			}
+			return gain(s, up)
 		})
 		if s < 0 {
 			break
 		}
-		choice[s] = max(0, choice[s]-step)
+		choice[s] = c.raised(s, choice[s], step)
 		raised = raised.With(s)
 	}
 	for !c.fits(choice) {
 		s := l.pick(rng, choice, func(s int) float64 {
-			bottom := int16(len(c.level[s]) - 1)
-			if choice[s] == bottom || raised.Has(s) {
+			down := c.lowered(s, choice[s], step)
+			if down == choice[s] || raised.Has(s) {
 				return 0
 			}
-			return 1 / gain(s, min(bottom, choice[s]+step))
+			return 1 / gain(s, down)
 		})
 		if s < 0 {
 			return nil
 		}
-		choice[s] = min(int16(len(c.level[s])-1), choice[s]+step)
+		choice[s] = c.lowered(s, choice[s], step)
 		lowered = lowered.With(s)
 	}
 	l.fill(c, choice, lowered, gain)
@@ -168,9 +165,37 @@ func (l *Ladder) mutate(rng *rand.Rand, g *generation, c costs, parent space.Cho
 // per unit of cost. It is positive in either order.
 func (l *Ladder) lossPerCost(g *generation, c costs, weights []float64, s int, from, to int16) float64 {
 	ladder := g.p.Levels.Ladder(s)
+	if from == space.Exact || to == space.Exact {
+		small, large := from, to
+		if c.at(s, small) > c.at(s, large) {
+			small, large = large, small
+		}
+		loss := weights[s] * (g.lossAt(c, s, small) - g.lossAt(c, s, large))
+		return max(loss, 1e-9) / float64(max(c.at(s, large)-c.at(s, small), 1))
+	}
 	loss := weights[s] * (ladder[max(from, to)].Loss - ladder[min(from, to)].Loss)
 	cost := c.level[s][min(from, to)] - c.level[s][max(from, to)]
 	return max(loss, 1e-9) / float64(max(cost, 1))
+}
+
+// lossAt returns the predicted loss of a level, and for the module of a base that of a level of its cost.
+func (g *generation) lossAt(c costs, s int, v int16) float64 {
+	ladder := g.p.Levels.Ladder(s)
+	if v != space.Exact {
+		return ladder[v].Loss
+	}
+	for i, cost := range c.level[s] {
+		if cost > c.exact[s] {
+			continue
+		}
+		if i == 0 || cost == c.exact[s] {
+			return ladder[i].Loss
+		}
+		before := c.level[s][i-1]
+		share := float64(before-c.exact[s]) / float64(before-cost)
+		return ladder[i-1].Loss + share*(ladder[i].Loss-ladder[i-1].Loss)
+	}
+	return ladder[len(ladder)-1].Loss
 }
 
 // pick draws one of the slots with a positive weight: with probability Uniform all
@@ -199,13 +224,13 @@ func (l *Ladder) pick(rng *rand.Rand, choice space.Choice, weight func(s int) fl
 }
 
 // fill raises modules by one level each while that fits, those with the highest gain
-// first. Modules just lowered stay.
+// first. Modules just lowered stay, and those of a base.
 func (l *Ladder) fill(c costs, choice space.Choice, lowered subnet.Set, gain func(s int, to int16) float64) {
 	room := c.budget - c.of(choice)
 	for {
 		at, most := -1, 0.0
 		for s, v := range choice {
-			if v == 0 || lowered.Has(s) || c.level[s][v-1]-c.level[s][v] > room {
+			if v <= 0 || lowered.Has(s) || c.level[s][v-1]-c.level[s][v] > room {
 				continue
 			}
 			if w := gain(s, v-1); w > most {
@@ -246,7 +271,9 @@ func (l *Ladder) scoreChildren(ctx context.Context, g *generation, parent Indivi
 			scored = slices.Delete(scored, at, at+1)
 		}
 		for _, in := range scored {
-			ld.Sense.observe(mean, l.lossDifference(g, in.Choice, parent.Choice), in.Score.Fitness-rival, n, tier.Tokens)
+			if difference, ok := l.lossDifference(g, in.Choice, parent.Choice); ok {
+				ld.Sense.observe(mean, difference, in.Score.Fitness-rival, n, tier.Tokens)
+			}
 		}
 		if n > 1 {
 			l.tune(g, n, field, scored)
@@ -278,15 +305,20 @@ func (l *Ladder) promoted(n, tiers int, scored []Individual, rival float64) []In
 	return slices.Clone(kept)
 }
 
-// lossDifference returns, for each slot, the predicted loss of a minus that of b.
-func (l *Ladder) lossDifference(g *generation, a, b space.Choice) []float64 {
+// lossDifference returns, for each slot, the predicted loss of a minus that of b. It
+// is false where one of them has a module of a base in a slot, whose loss no level
+// predicts.
+func (l *Ladder) lossDifference(g *generation, a, b space.Choice) (difference []float64, ok bool) {
 	d := make([]float64, len(a))
 	for s := range d {
 		if a[s] != b[s] {
+			if a[s] == space.Exact || b[s] == space.Exact {
+				return nil, false
+			}
 			d[s] = g.p.Levels.Level(a, s).Loss - g.p.Levels.Level(b, s).Loss
 		}
 	}
-	return d
+	return d, true
 }
 
 const (

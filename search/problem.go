@@ -3,6 +3,7 @@ package search
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search/space"
@@ -57,7 +58,14 @@ func (p *Problem) checkLevels() error {
 }
 
 // candidate returns the subnet of a choice.
-func (p *Problem) candidate(c space.Choice) (Candidate, error) {
-	m, err := p.Levels.Masks(c)
-	return Candidate{Masks: m, Choice: c}, err
+func (p *Problem) candidate(c space.Choice) (Candidate, error) { return p.candidateOver(c, nil) }
+
+// candidateOver returns the subnet of a choice whose exact modules, if it has any, are
+// those of a base.
+func (p *Problem) candidateOver(c space.Choice, base *space.Base) (Candidate, error) {
+	if !slices.Contains(c, space.Exact) {
+		base = nil
+	}
+	m, err := p.Levels.MasksOver(c, base)
+	return Candidate{Masks: m, Choice: c, Base: base}, err
 }

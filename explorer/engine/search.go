@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,7 +55,7 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 		},
 		Monitor: mon, Dir: dir, Scratch: m.engine.options.Scratch,
 		Show: func(s pipeline.View) { o.Publish(v.view(s)) },
-		Command: func(ctx context.Context, j *search.Job, hold func(context.Context) (func(), error)) {
+		Command: func(ctx context.Context, j pipeline.Running, hold func(context.Context) (func(), error)) {
 			m.obey(ctx, j, o, dir, hold, mon)
 		},
 		Phase: func(p pipeline.Phase) {
@@ -118,7 +119,7 @@ func (m *model) keepLevels(s *levels.Store) error {
 }
 
 // obey carries out what the search was ordered. Where a new target needs times, the search is held while they are measured.
-func (m *model) obey(ctx context.Context, job *search.Job, o explorer.Orders, dir string, hold func(context.Context) (func(), error), mon explorer.Monitor) {
+func (m *model) obey(ctx context.Context, job pipeline.Running, o explorer.Orders, dir string, hold func(context.Context) (func(), error), mon explorer.Monitor) {
 	for order, ok := o.Next(); ok; order, ok = o.Next() {
 		var err error
 		switch order := order.(type) {
@@ -128,7 +129,7 @@ func (m *model) obey(ctx context.Context, job *search.Job, o explorer.Orders, di
 				err = job.Retarget(order.Target)
 			}
 		case explorer.Injection:
-			err = job.Inject(order.Subnet.Masks, order.Name)
+			err = job.Inject(order.Subnet, order.Name)
 		}
 		if err != nil {
 			mon.Note(err.Error())
@@ -172,8 +173,15 @@ func (m *model) Assemble(_ context.Context, c explorer.Candidate, dir string) (g
 	if store == nil {
 		return gguf.Subnet{Masks: c.Masks}, nil
 	}
+	if c.Base != nil {
+		if c.Choice != nil {
+			return store.Subnet(c.Choice, c.Base)
+		}
+		refit, err := store.Refit(nil, c.Base)
+		return gguf.Subnet{Masks: c.Masks, Refit: refit}, err
+	}
 	choice := store.Levels().Nearest(c.Masks)
-	sub, err := store.Subnet(choice)
+	sub, err := store.Subnet(choice, nil)
 	if err != nil || !sub.Masks.Equal(c.Masks) {
 		return gguf.Subnet{Masks: c.Masks}, nil // masks alone, or of other levels
 	}

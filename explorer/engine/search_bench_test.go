@@ -149,7 +149,7 @@ func (s *contestants) judge(ctx context.Context, c search.Candidate) (float64, e
 	var sub gguf.Subnet
 	var err error
 	if c.Choice != nil {
-		sub, err = s.m.levels.Subnet(c.Choice)
+		sub, err = s.m.levels.Subnet(c.Choice, c.Base)
 	} else {
 		recipe := reform.Recipe{Solve: reform.Options{Lambdas: []float64{0.1}, Pull: true}}
 		sub, _, err = reform.Refit(ctx, s.dm, s.fitting, c.Masks, reform.Config{Recipe: recipe})

@@ -83,6 +83,11 @@ func (b *builder) path(slot int) string {
 
 // prune removes the files of other levels, unless they are to be kept, and the remains of interrupted writes.
 func (b *builder) prune() error {
+	if !b.o.Keep {
+		if err := removeBases(b.dir); err != nil {
+			return err
+		}
+	}
 	files, err := filepath.Glob(filepath.Join(b.dir, "*.levels*"))
 	if err != nil {
 		return err

@@ -68,6 +68,33 @@ func (c content) guarded(read func()) (err error) {
 	return nil
 }
 
+// header checks the magic, the length of the header and the checksum of a file and returns its header.
+func (c content) header(magic string) ([]byte, error) {
+	head := make([]byte, fileStart)
+	if err := c.readAt(head, 0); err != nil {
+		return nil, fmt.Errorf("its start of %d bytes: %w", fileStart, err)
+	}
+	if string(head[:len(magic)]) != magic {
+		return nil, fmt.Errorf("magic %q is not %q", head[:len(magic)], magic)
+	}
+	length := int64(binary.LittleEndian.Uint32(head[fileStart-4:]))
+	if length > maxHeader || length > c.size-int64(fileStart) {
+		return nil, fmt.Errorf("header length %d: at most %d bytes, and the file has %d", length, maxHeader, c.size)
+	}
+	sum, err := c.checksum(int64(fileStart - 4))
+	if err != nil {
+		return nil, fmt.Errorf("checksum: %w", err)
+	}
+	if want := binary.LittleEndian.Uint32(head[len(magic):]); want != sum {
+		return nil, fmt.Errorf("checksum %08x, its content has %08x", want, sum)
+	}
+	text := make([]byte, length)
+	if err := c.readAt(text, int64(fileStart)); err != nil {
+		return nil, fmt.Errorf("header: %w", err)
+	}
+	return text, nil
+}
+
 // readAt fills p from an offset.
 func (c content) readAt(p []byte, at int64) error {
 	if at < 0 || at > c.size || int64(len(p)) > c.size-at {

@@ -118,27 +118,9 @@ func openLadderAs(path, key string, g *subnet.Geometry, slot int, mapped mapper)
 }
 
 func (f *ladderFile) check(key string, g *subnet.Geometry, slot int) error {
-	head := make([]byte, fileStart)
-	if err := f.data.readAt(head, 0); err != nil {
-		return fmt.Errorf("its start of %d bytes: %w", fileStart, err)
-	}
-	if string(head[:len(fileMagic)]) != fileMagic {
-		return fmt.Errorf("magic %q is not %q", head[:len(fileMagic)], fileMagic)
-	}
-	length := int64(binary.LittleEndian.Uint32(head[fileStart-4:]))
-	if length > maxHeader || length > f.data.size-int64(fileStart) {
-		return fmt.Errorf("header length %d: at most %d bytes, and the file has %d", length, maxHeader, f.data.size)
-	}
-	sum, err := f.data.checksum(int64(fileStart - 4))
+	text, err := f.data.header(fileMagic)
 	if err != nil {
-		return fmt.Errorf("checksum: %w", err)
-	}
-	if want := binary.LittleEndian.Uint32(head[len(fileMagic):]); want != sum {
-		return fmt.Errorf("checksum %08x, its content has %08x", want, sum)
-	}
-	text := make([]byte, length)
-	if err := f.data.readAt(text, int64(fileStart)); err != nil {
-		return fmt.Errorf("header: %w", err)
+		return err
 	}
 	if n := units(g, slot); bytes.Count(text, []byte("{")) > n+2 { // one for each level, of which there are n+1 at most
 		return fmt.Errorf("header.Levels: more than %d levels of %d units", n+1, n)
@@ -146,7 +128,7 @@ func (f *ladderFile) check(key string, g *subnet.Geometry, slot int) error {
 	if err := json.Unmarshal(text, &f.header); err != nil {
 		return fmt.Errorf("header: %w", err)
 	}
-	f.start = int64(fileStart) + length
+	f.start = int64(fileStart) + int64(len(text))
 	switch {
 	case f.header.Key != key:
 		return fmt.Errorf("header.Key %.40q: it belongs to other levels, not to %q", f.header.Key, key)

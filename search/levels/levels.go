@@ -21,6 +21,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/lathe-llm/lathe/infer/decoder"
@@ -117,6 +118,10 @@ type Store struct {
 	levels  space.Levels
 	modules []*ladderFile // by slot, nil for modules without units
 	pace    Pace
+	dir     string
+
+	mu    sync.Mutex
+	bases map[string]*baseFile // that are open; guarded by mu
 }
 
 // Pace is the time that making levels takes: for each window of text, and independently of the text.
@@ -156,15 +161,28 @@ func (s *Store) SetLosses(factor []float64) {
 // Lost returns the share of output energy that a level of a slot loses.
 func (s *Store) Lost(slot, level int) float64 { return s.modules[slot].loss(level) }
 
-// Refit returns the re-fitted matrices of a choice, one element per layer.
-func (s *Store) Refit(c space.Choice) ([]gguf.Refit, error) {
+// Refit returns the re-fitted matrices of a choice, one element per layer. The base, which may be nil, is that of its exact
+// modules or, if the choice is nil, all modules are those of the base.
+func (s *Store) Refit(c space.Choice, base *space.Base) ([]gguf.Refit, error) {
 	out := make([]gguf.Refit, len(s.levels.Geometry.Layers))
-	for slot, v := range c {
-		if err := s.RefitModule(&out[slot/subnet.Modules], slot, int(v)); err != nil {
+	for slot := range s.levels.Slots() {
+		level := space.Exact
+		if c != nil {
+			level = c[slot]
+		}
+		if err := s.RefitOver(&out[slot/subnet.Modules], slot, level, base); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
+}
+
+// RefitOver sets the re-fitted matrices of one level of a slot in r or, for [space.Exact], those of the base's module.
+func (s *Store) RefitOver(r *gguf.Refit, slot int, level int16, base *space.Base) error {
+	if level == space.Exact {
+		return s.refitExact(r, slot, base)
+	}
+	return s.RefitModule(r, slot, int(level))
 }
 
 // RefitModule sets the re-fitted matrix of one level of a slot in r.
@@ -181,13 +199,13 @@ func (s *Store) RefitModule(r *gguf.Refit, slot, level int) error {
 	return nil
 }
 
-// Subnet returns the masks and re-fitted matrices of a choice.
-func (s *Store) Subnet(c space.Choice) (gguf.Subnet, error) {
-	masks, err := s.levels.Masks(c)
+// Subnet returns the masks and re-fitted matrices of a choice. The base, which may be nil, is that of its exact modules.
+func (s *Store) Subnet(c space.Choice, base *space.Base) (gguf.Subnet, error) {
+	masks, err := s.levels.MasksOver(c, base)
 	if err != nil {
 		return gguf.Subnet{}, err
 	}
-	refit, err := s.Refit(c)
+	refit, err := s.Refit(c, base)
 	return gguf.Subnet{Masks: masks, Refit: refit}, err
 }
 
@@ -197,6 +215,12 @@ func (s *Store) Close() error {
 	for _, m := range s.modules {
 		err = errors.Join(err, m.close())
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, b := range s.bases {
+		err = errors.Join(err, b.data.close())
+	}
+	clear(s.bases)
 	return err
 }
 
@@ -216,7 +240,7 @@ func Build(ctx context.Context, m *decoder.Model, windows [][]int32, dir string,
 		return nil, fmt.Errorf("levels: %w", err)
 	}
 	key := o.key(windows)
-	b := builder{ctx: ctx, m: m, dir: dir, o: o, key: key, store: &Store{levels: space.Levels{Geometry: g, Key: key}}}
+	b := builder{ctx: ctx, m: m, dir: dir, o: o, key: key, store: &Store{levels: space.Levels{Geometry: g, Key: key}, dir: dir}}
 	if o.Expect != "" && o.Expect != key {
 		return nil, fmt.Errorf("%w than those of the search to resume", ErrOther)
 	}

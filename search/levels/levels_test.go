@@ -113,7 +113,7 @@ func TestBuild(t *testing.T) {
 		}
 		return sum
 	}
-	spec, err := s.Subnet(middle(l))
+	spec, err := s.Subnet(middle(l), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ func Open(dir string, g *subnet.Geometry) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("levels: %w", err)
 	}
-	b := builder{dir: dir, key: key, store: &Store{levels: space.Levels{Geometry: g, Key: key}}}
+	b := builder{dir: dir, key: key, store: &Store{levels: space.Levels{Geometry: g, Key: key}, dir: dir}}
 	b.o = Options{}.withDefaults()
 	for slot := range 2 * len(g.Layers) {
 		f, err := openLadder(b.path(slot), key, g, slot)

@@ -42,7 +42,7 @@ func (r *run) recipe() (reform.Recipe, error) {
 }
 
 // refit re-fits the result, layer by layer. It chooses its units again, as many of each module, unless the masks themselves
-// were searched.
+// were searched or made by hand.
 func (r *run) refit(ctx context.Context, result Result) (Result, error) {
 	recipe, err := oneshot.RecipeOf(preset.Allocated)
 	if err != nil {
@@ -56,7 +56,7 @@ func (r *run) refit(ctx context.Context, result Result) (Result, error) {
 	recipe.Refit.UpSteps = r.plan.UpSteps
 	_, searched := r.strategy.(*search.Paper)
 	config := oneshot.Config{
-		Recipe: &recipe, Rechoose: !searched, Progress: func(e oneshot.Event) {
+		Recipe: &recipe, Rechoose: !searched && !r.asItIs, Progress: func(e oneshot.Event) {
 			r.enter(refitting)
 			if r.Refitting != nil {
 				r.Refitting(e)

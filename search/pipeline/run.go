@@ -18,6 +18,7 @@ import (
 	"github.com/lathe-llm/lathe/search/levels"
 	"github.com/lathe-llm/lathe/search/oneshot"
 	"github.com/lathe-llm/lathe/search/score"
+	"github.com/lathe-llm/lathe/search/space"
 )
 
 // A Request describes a run.
@@ -125,7 +126,7 @@ type Config struct {
 	Phase func(Phase)
 	// Command, unless nil, is called several times a second while the search runs, and may command it. hold stops the search until release
 	// is called. ctx ends with the search.
-	Command func(ctx context.Context, job *search.Job, hold func(context.Context) (release func(), err error))
+	Command func(ctx context.Context, job Running, hold func(context.Context) (release func(), err error))
 	// Refitting, unless nil, is called after each module of the last re-fit.
 	Refitting func(oneshot.Event)
 	// Now is the clock, time.Now if nil.
@@ -178,6 +179,25 @@ type run struct {
 	eval      *score.Evaluator
 	pace      levels.Pace // at which levels were made, zero while unknown
 	dense     float64     // perplexity of the dense model
+	asItIs    bool        // the result has modules of a subnet made by hand, whose units stay
+}
+
+// Running is a search that runs.
+type Running struct {
+	*search.Job
+	run *run
+}
+
+// Inject adds a subnet made by hand to the next generation, with its re-fitted weights where the strategy has levels.
+func (r Running) Inject(s gguf.Subnet, name string) error {
+	b := space.Base{Masks: s.Masks}
+	if r.run.store != nil {
+		var err error
+		if b.Weights, err = r.run.store.KeepBase(s); err != nil {
+			return err
+		}
+	}
+	return r.Job.Inject(b, name)
 }
 
 // Run searches for a subnet and re-fits it. Where the search was stopped or an error ended it, the result is the best subnet
@@ -213,6 +233,7 @@ func Run(ctx context.Context, c Config) (Result, error) {
 	if found, err = r.compare(ctx, found); err != nil {
 		return result, err
 	}
+	r.asItIs = found.Best.Base != nil
 	return r.refit(ctx, r.result(found))
 }
 
@@ -383,9 +404,14 @@ func (r *run) measureDense(ctx context.Context, tokens int) error {
 // subnet returns a candidate with the re-fitted weights of its levels, if it has any.
 func (r *run) subnet(c search.Candidate) (gguf.Subnet, error) {
 	if c.Choice == nil {
-		return gguf.Subnet{Masks: c.Masks}, nil
+		s := gguf.Subnet{Masks: c.Masks}
+		var err error
+		if c.Base != nil && r.store != nil {
+			s.Refit, err = r.store.Refit(nil, c.Base)
+		}
+		return s, err
 	}
-	s, err := r.store.Subnet(c.Choice)
+	s, err := r.store.Subnet(c.Choice, c.Base)
 	if err != nil {
 		return gguf.Subnet{Masks: c.Masks}, err
 	}

@@ -37,7 +37,7 @@ func (r *run) superviseJob(ctx context.Context, job *search.Job) (stop func()) {
 			case <-tick.C:
 			}
 			if r.Command != nil {
-				r.Command(ctx, job, r.hold.take)
+				r.Command(ctx, Running{job, r}, r.hold.take)
 			}
 			s := job.Snapshot()
 			if s.Revision != shown {

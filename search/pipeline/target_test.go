@@ -121,7 +121,7 @@ func TestHold(t *testing.T) {
 		t.Fatal(err)
 	}
 	var once sync.Once
-	c.Command = func(ctx context.Context, job *search.Job, hold func(context.Context) (func(), error)) {
+	c.Command = func(ctx context.Context, job Running, hold func(context.Context) (func(), error)) {
 		if job.Snapshot().State.Generation < 2 {
 			return
 		}

@@ -60,8 +60,8 @@ type Evaluator struct {
 }
 
 type recent struct {
-	choice space.Choice
-	sub    *decoder.Subnet
+	search.Candidate // its choice and base
+	sub              *decoder.Subnet
 }
 
 // New returns an evaluator on windows of one length; the fitness "" is [KL]. The
@@ -202,7 +202,14 @@ func (e *Evaluator) score(ctx context.Context, sub *decoder.Subnet, text decoder
 // subnet returns a candidate on the device and a function that releases it.
 func (e *Evaluator) subnet(ctx context.Context, c search.Candidate) (*decoder.Subnet, func(), error) {
 	if c.Choice == nil {
-		sub, err := e.m.Subnet(ctx, gguf.Subnet{Masks: c.Masks})
+		whole := gguf.Subnet{Masks: c.Masks}
+		if c.Base != nil && e.store != nil {
+			var err error
+			if whole.Refit, err = e.store.Refit(nil, c.Base); err != nil {
+				return nil, nil, err
+			}
+		}
+		sub, err := e.m.Subnet(ctx, whole)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -215,7 +222,7 @@ func (e *Evaluator) subnet(ctx context.Context, c search.Candidate) (*decoder.Su
 	if err != nil {
 		return nil, nil, err
 	}
-	e.recent = slices.Insert(e.recent, 0, recent{c.Choice, sub})
+	e.recent = slices.Insert(e.recent, 0, recent{c, sub})
 	for len(e.recent) > kept {
 		e.recent[len(e.recent)-1].sub.Close()
 		e.recent = e.recent[:len(e.recent)-1]
@@ -225,10 +232,10 @@ func (e *Evaluator) subnet(ctx context.Context, c search.Candidate) (*decoder.Su
 
 // assemble makes the subnet of a choice from the nearest one on the device.
 func (e *Evaluator) assemble(ctx context.Context, c search.Candidate) (*decoder.Subnet, error) {
-	dense := recent{e.store.Levels().Dense(), nil}
+	dense := recent{search.Candidate{Choice: e.store.Levels().Dense()}, nil}
 	nearest := dense
 	for _, r := range e.recent {
-		if differing(r.choice, c.Choice) < differing(nearest.choice, c.Choice) {
+		if differing(r.Candidate, c) < differing(nearest.Candidate, c) {
 			nearest = r
 		}
 	}
@@ -246,11 +253,11 @@ func (e *Evaluator) assemble(ctx context.Context, c search.Candidate) (*decoder.
 			}
 		}
 	}
-	for _, i := range changes(nearest.choice, c) {
+	for _, i := range changes(nearest.Candidate, c) {
 		var refit gguf.Refit
 		for module := range subnet.Modules {
 			slot := subnet.Modules*i + module
-			if err := e.store.RefitModule(&refit, slot, int(c.Choice[slot])); err != nil {
+			if err := e.store.RefitOver(&refit, slot, c.Choice[slot], c.Base); err != nil {
 				sub.Close()
 				return nil, err
 			}
@@ -265,13 +272,13 @@ func (e *Evaluator) assemble(ctx context.Context, c search.Candidate) (*decoder.
 	return sub, nil
 }
 
-// changes lists the layers in which a candidate differs from a choice, those that it
+// changes lists the layers in which a candidate differs from another, those that it
 // keeps first, so that no intermediate subnet drops all layers.
-func changes(from space.Choice, c search.Candidate) []int {
+func changes(from, c search.Candidate) []int {
 	var kept, dropped []int
 	for i := range c.Masks.Layers() {
 		switch {
-		case layerEqual(from, c.Choice, i):
+		case layerEqual(from, c, i):
 		case c.Masks.Layer(i).IsDropped():
 			dropped = append(dropped, i)
 		default:
@@ -281,10 +288,10 @@ func changes(from space.Choice, c search.Candidate) []int {
 	return append(kept, dropped...)
 }
 
-// differing counts the layers in which two choices differ.
-func differing(a, b space.Choice) int {
+// differing counts the layers in which two candidates differ.
+func differing(a, b search.Candidate) int {
 	n := 0
-	for i := range len(a) / subnet.Modules {
+	for i := range len(a.Choice) / subnet.Modules {
 		if !layerEqual(a, b, i) {
 			n++
 		}
@@ -292,9 +299,12 @@ func differing(a, b space.Choice) int {
 	return n
 }
 
-func layerEqual(a, b space.Choice, layer int) bool {
+func layerEqual(a, b search.Candidate, layer int) bool {
 	lo, hi := subnet.Modules*layer, subnet.Modules*(layer+1)
-	return slices.Equal(a[lo:hi], b[lo:hi])
+	if !slices.Equal(a.Choice[lo:hi], b.Choice[lo:hi]) {
+		return false
+	}
+	return a.Base == b.Base || !slices.Contains(a.Choice[lo:hi], space.Exact)
 }
 
 // probeLength is the length in tokens of the texts that modules are probed on:

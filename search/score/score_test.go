@@ -65,7 +65,7 @@ func newSet(t *testing.T, opts ...decoder.Option) set {
 // plain scores a candidate by a forward pass of a subnet made separately.
 func (s set) plain(t *testing.T, c space.Choice, windows [][]int32) float64 {
 	t.Helper()
-	spec, err := s.store.Subnet(c)
+	spec, err := s.store.Subnet(c, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

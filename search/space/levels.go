@@ -37,6 +37,16 @@ type Levels struct {
 // Choice selects a level for every module: index Modules·layer + module.
 type Choice []int16
 
+// Exact, in place of a level, selects the module of a [Base] as it is.
+const Exact int16 = -1
+
+// Base is a subnet made by hand. Choices select modules of it by [Exact].
+type Base struct {
+	Masks subnet.Masks
+	// Weights identifies its re-fitted matrices, "" for the original ones.
+	Weights string
+}
+
 // Slots returns the number of modules.
 func (l *Levels) Slots() int { return subnet.Modules * len(l.Geometry.Layers) }
 
@@ -82,24 +92,41 @@ func (l *Levels) Loss(c Choice) float64 {
 	return sum
 }
 
-// Masks returns the masks of a choice. Errors wrap [subnet.ErrInvalid].
-func (l *Levels) Masks(c Choice) (subnet.Masks, error) {
-	if err := l.check(c); err != nil {
+// Masks returns the masks of a choice, which has no exact modules. Errors wrap
+// [subnet.ErrInvalid].
+func (l *Levels) Masks(c Choice) (subnet.Masks, error) { return l.MasksOver(c, nil) }
+
+// MasksOver returns the masks of a choice, the exact modules of which are those of a
+// base. Errors wrap [subnet.ErrInvalid].
+func (l *Levels) MasksOver(c Choice, base *Base) (subnet.Masks, error) {
+	if err := l.check(c, base); err != nil {
 		return subnet.Masks{}, err
 	}
 	layers := make([]subnet.Layer, len(l.Geometry.Layers))
 	for i := range layers {
-		layers[i] = l.Level(c, subnet.Modules*i+int(subnet.Attention)).Mask
-		layers[i].Channels = l.Level(c, subnet.Modules*i+int(subnet.MLP)).Mask.Channels
+		mask := func(m subnet.Module) subnet.Layer {
+			if slot := subnet.Modules*i + int(m); c[slot] != Exact {
+				return l.Level(c, slot).Mask
+			}
+			return base.Masks.Layer(i)
+		}
+		layers[i] = mask(subnet.Attention)
+		layers[i].Channels = mask(subnet.MLP).Channels
 	}
 	return subnet.New(l.Geometry, layers)
 }
 
-func (l *Levels) check(c Choice) error {
+func (l *Levels) check(c Choice, base *Base) error {
 	if len(c) != l.Slots() {
 		return fmt.Errorf("%w: choice of %d modules, the model has %d", subnet.ErrInvalid, len(c), l.Slots())
 	}
+	if base != nil && !base.Masks.Geometry().Equal(l.Geometry) {
+		return fmt.Errorf("%w: the exact modules are of another model", subnet.ErrInvalid)
+	}
 	for s, v := range c {
+		if v == Exact && base != nil {
+			continue
+		}
 		if n := len(l.Ladder(s)); v < 0 || int(v) >= n {
 			return fmt.Errorf("%w: layer %d: %v level %d of %d", subnet.ErrInvalid, s/subnet.Modules, subnet.Module(s%subnet.Modules), v, n)
 		}

@@ -65,6 +65,7 @@ func (s *Screen) Actions() []*action.Action {
 			}},
 		{ID: "search.start", Keys: []string{"s"}, Title: "Start a search with other settings", Changes: true, Run: func() tea.Cmd { return s.start() }},
 		{ID: "search.inject", Keys: []string{"i"}, Title: "Inject the draft into the population", Changes: true, When: noSearch,
+			Help: "It enters as it is, with its re-fitted weights where the strategy has levels; mutations change its modules to levels.",
 			Run: func() tea.Cmd {
 				return s.host.Do(explorer.Inject{Subnet: explorer.DraftID}, func(_ explorer.Receipt) tea.Cmd {
 					s.host.Note(explorer.Info, "the draft is in the population, marked as yours")
