@@ -150,7 +150,8 @@ func (t *Tuning) forward(ctx context.Context, values []float32, window []int32) 
 	}
 	defer func() {
 		if err != nil {
-			free(append(states, x)...)
+			free(x)
+			free(states...)
 			states = nil
 		}
 	}()
@@ -159,13 +160,14 @@ func (t *Tuning) forward(ctx context.Context, values []float32, window []int32) 
 		for _, module := range []subnet.Module{subnet.Attention, subnet.MLP} {
 			tuned := next < len(t.blocks) && t.blocks[next].layer == layer && t.blocks[next].module == module
 			var y *tensors.Tensor
-			if tuned {
+			switch {
+			case tuned:
 				states = append(states, x)
 				y, err = t.pass(ctx, &t.blocks[next], values, x)
 				next++
-			} else if module == subnet.Attention {
+			case module == subnet.Attention:
 				y, err = m.passAttention(ctx, t.s.attention[layer], x)
-			} else {
+			default:
 				y, err = m.passMLP(ctx, t.s.mlp[layer], x)
 			}
 			if err != nil {
@@ -315,7 +317,7 @@ func (t *Tuning) run(ctx context.Context, b *tunedBlock, name string, values []f
 	}
 	defer free(numbers...)
 	k, n := len(before), len(numbers)
-	args := append(before, numbers...)
+	args := slices.Concat(before, numbers)
 	m := t.m
 	if b.module == subnet.MLP {
 		w := &t.s.mlp[b.layer].w

@@ -128,15 +128,15 @@ func Tune(ctx context.Context, m *decoder.Model, spec gguf.Subnet, windows [][]i
 
 // run is one run of Adam.
 type run struct {
-	c             Config
-	tuning        *decoder.Tuning
-	train, held   [][]int32
-	s             state
-	sum           float64 // of losses since the last check
-	count         int
-	saved         time.Duration
-	order         []int
-	epoch, placed int // what order is of
+	c           Config
+	tuning      *decoder.Tuning
+	train, held [][]int32
+	s           state
+	sum         float64 // of losses since the last check
+	count       int
+	saved       time.Duration
+	order       []int
+	epoch       int // what order is of
 }
 
 // split holds out windows spread over the text.

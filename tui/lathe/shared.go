@@ -114,7 +114,9 @@ func noFiles(cmd *cobra.Command) error {
 			if text, ok := f.Value.(*calibrationText); ok && !text.c.NamesFile() {
 				return // built-in texts
 			}
-			if v := f.Value.String(); v != toStdout && !(f.Name == "against" && slices.Contains([]string{againstAuto, againstNone, explorer.AgainstDense}, v)) {
+			v := f.Value.String()
+			word := f.Name == "against" && slices.Contains([]string{againstAuto, againstNone, explorer.AgainstDense}, v)
+			if v != toStdout && !word {
 				err = usage(fmt.Errorf("--%s names a file, and clients cannot use files of the server", f.Name))
 			}
 		}
