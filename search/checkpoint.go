@@ -275,7 +275,7 @@ func restoreAll(all []recordedIndividual, p *Problem, t Target, bases []*space.B
 		}
 		switch {
 		case r.Base < 0 || r.Base > len(bases):
-			err = fmt.Errorf("Base %d of %d", r.Base, len(bases))
+			err = fmt.Errorf("field Base is %d of %d", r.Base, len(bases))
 		case r.Choice == nil:
 			in.Base = base
 			in.Masks, err = subnet.FromBits(p.Geometry, r.Bits)

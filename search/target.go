@@ -132,7 +132,7 @@ func ParseTarget(text, typ string) (Target, error) {
 		typ = own
 	}
 	t := Target{Type: strings.ToUpper(strings.TrimSpace(typ))}
-	ok := true
+	var ok bool
 	switch key = strings.ToLower(strings.TrimSpace(key)); key {
 	case "", "size", "ratio":
 		var share float64

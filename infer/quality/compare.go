@@ -171,7 +171,7 @@ func predict(ctx context.Context, w Window, p Predictor, ask Ask, progress func(
 		switch {
 		case q.NLL-q.NLL != 0:
 			return nil, fmt.Errorf("quality: the log-likelihood of token %d is %v: %w", w.From+i, -q.NLL, infer.ErrNotFinite)
-		case len(q.Top) == 0, len(q.Top) != len(q.TopProbs), ask.At != nil && len(q.At) != len(ask.At[i]):
+		case len(q.Top) == 0, len(q.Top) != len(q.TopProbs), len(ask.At) > 0 && len(q.At) != len(ask.At[i]):
 			return nil, fmt.Errorf("quality: token %d: an incomplete distribution", w.From+i)
 		}
 	}

@@ -37,7 +37,7 @@ type Levels struct {
 // Choice selects a level for every module: index Modules·layer + module.
 type Choice []int16
 
-// Exact, in place of a level, selects the module of a [Base] as it is.
+// Exact selects, in place of a level, the module of a [Base] as it is.
 const Exact int16 = -1
 
 // Base is a subnet made by hand. Choices select modules of it by [Exact].
