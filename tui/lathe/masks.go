@@ -188,18 +188,19 @@ type draftResult struct {
 	Estimate *estimateResult `json:"estimate"`
 }
 
-// drafted shows the draft after a command, and the step that it undid or redid.
-func (a *app) drafted(before, s *explorer.Snapshot) error {
+// drafted shows the draft after commands, and the step that the last of them undid or redid.
+func (a *app) drafted(before, s *explorer.Snapshot, last explorer.Command) error {
 	d := s.Draft
 	r := draftResult{Version: d.Version, Undo: len(d.Steps), Redo: len(d.Undone), Size: newSize(d.Size, d.Bytes), Estimate: newEstimate(d.Estimate)}
 	if n := len(d.Steps); n > 0 {
 		r.Step = d.Steps[n-1].Summary
 	}
-	moved := len(d.Undone) - len(before.Draft.Undone)
-	if n := len(before.Draft.Steps); moved > 0 && n > 0 {
+	switch n := len(before.Draft.Steps); last.(type) {
+	case explorer.Undo:
 		r.Undone = before.Draft.Steps[n-1].Summary
-	} else if moved < 0 && len(d.Steps) > n {
+	case explorer.Redo:
 		r.Redone = r.Step
+	default: // nothing for the others
 	}
 	return a.result(r, func(w io.Writer) {
 		switch {
@@ -238,7 +239,7 @@ func (a *app) change(ctx context.Context, args []string, calibration explorer.Ca
 				return err
 			}
 		}
-		return a.drafted(before, e.Snapshot())
+		return a.drafted(before, e.Snapshot(), list[len(list)-1])
 	})
 }
 

@@ -35,6 +35,7 @@ func TestSharedCommands(t *testing.T) {
 		{"masks undo", editor, exitOK, "undone: layer 10"},
 		{"masks redo", editor, exitOK, "redone: layer 10"},
 		{"masks undo --json", editor, exitOK, `"undone":"layer 10`},
+		{"masks set --layers 11 --drop attention --json", editor, exitOK, `"step":"layer 11: heads 6 → 0 (KV groups 2 → 0)","undo"`},
 		{"subnets rename s1 renamed", editor, exitOK, "renamed"},
 		{"chat -p hello --max-tokens 4", editor, exitOK, "\n"},
 		{"subnets export s1 -o -", editor, exitOK, "lathe-masks"},
