@@ -39,7 +39,20 @@ type Snapshot struct {
 
 // Best returns the best subnet within the target so far, and false before there
 // is one.
-func (s *Snapshot) Best() (Individual, bool) { return s.State.Best() }
+// A candidate of the generation under way is the best as soon as it is scored on all of the text that the others were. The paper's
+// strategy draws other text for each generation: scores of different generations do not compare.
+func (s *Snapshot) Best() (Individual, bool) {
+	best, found := s.State.Best()
+	if s.State.Ladder == nil {
+		return best, found
+	}
+	for _, in := range s.Scoring {
+		if in.Tier == len(s.State.Ladder.Tiers) && s.Target.allows(in.Cost) && (!found || in.Tier >= best.Tier && in.Score.Fitness < best.Score.Fitness) {
+			best, found = in, true
+		}
+	}
+	return best, found
+}
 
 // Result is the result of a search.
 type Result struct {

@@ -9,7 +9,9 @@ import (
 type Axis struct {
 	Min, Max float64
 	Log      bool
-	Label    string // quantity and unit
+	Integer  bool    // of whole numbers: ticks are at those alone
+	Span     float64 // least range that is taken from the data: Max - Min, or Max / Min of a logarithmic axis; 0 for any
+	Label    string  // quantity and unit
 }
 
 // usable reports whether the axis has a range to draw.
@@ -46,6 +48,13 @@ func (a Axis) fit(values func(yield func(float64) bool)) Axis {
 		d := (hi - lo) * 0.05
 		lo, hi = lo-d, hi+d
 	}
+	if a.Log && a.Span > 1 && hi/lo < a.Span {
+		f := math.Sqrt(a.Span / (hi / lo))
+		lo, hi = lo/f, hi*f
+	} else if !a.Log && hi-lo < a.Span {
+		d := (a.Span - (hi - lo)) / 2
+		lo, hi = lo-d, hi+d
+	}
 	a.Min, a.Max = lo, hi
 	return a
 }
@@ -71,7 +80,11 @@ func (a Axis) ticks(n int) []float64 {
 			return t
 		}
 	}
-	step := niceStep((a.Max - a.Min) / float64(n))
+	nice := niceStep
+	if a.Integer {
+		nice = wholeStep
+	}
+	step := nice((a.Max - a.Min) / float64(n))
 	var out []float64
 	for {
 		out = out[:0]
@@ -86,7 +99,7 @@ func (a Axis) ticks(n int) []float64 {
 		if len(out) <= n {
 			return out
 		}
-		step = niceStep(step * 1.01)
+		step = nice(step * 1.01)
 	}
 }
 
@@ -119,6 +132,15 @@ func niceStep(v float64) float64 {
 		}
 	}
 	return 10 * p
+}
+
+// wholeStep is niceStep among whole numbers.
+func wholeStep(v float64) float64 {
+	step := niceStep(max(v, 1))
+	if step != math.Trunc(step) {
+		return niceStep(step * 1.01)
+	}
+	return step
 }
 
 // labels writes ticks, which grow, with just as many decimals as they need to differ and to be even steps.

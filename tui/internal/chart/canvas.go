@@ -62,6 +62,14 @@ func (c *canvas) dot(x, y int, ink uint8) {
 	c.ink[i] = max(c.ink[i], ink)
 }
 
+// spot sets a square of four dots, which is seen where one is not.
+func (c *canvas) spot(x, y int, ink uint8) {
+	x, y = min(x, c.w*dotsX-2), min(y, c.h*dotsY-2)
+	for _, d := range [4][2]int{{0, 0}, {1, 0}, {0, 1}, {1, 1}} {
+		c.dot(max(x, 0)+d[0], max(y, 0)+d[1], ink)
+	}
+}
+
 // line sets the dots from one dot to another.
 func (c *canvas) line(x0, y0, x1, y1 int, ink uint8) {
 	dx, dy := abs(x1-x0), -abs(y1-y0)

@@ -35,7 +35,7 @@ type Plot struct {
 	X, Y   Axis
 	Series []Series
 	Marks  []Mark
-	Legend bool   // name the series above the area, or in its upper right corner where there is no row for it
+	Legend bool   // name the series above the area; without room there they are not named
 	Empty  string // shown in the middle of a chart without points
 }
 
@@ -44,7 +44,8 @@ type plotFrame struct {
 	x, y     Axis
 	gutter   int // columns of y labels, axis line included
 	area     struct{ w, h int }
-	top      int // rows above the area
+	top      int  // rows above the area
+	legend   bool // the last of them is the legend, and nothing else
 	yticks   []float64
 	ylabels  []string
 	hasXAxis bool
@@ -61,6 +62,10 @@ func (p Plot) frame(w, h int) plotFrame {
 	if (p.Y.Label != "" || p.Legend) && f.area.h >= 4 {
 		f.top = 1
 		f.area.h--
+		if f.legend = p.Legend && p.Y.Label != "" && !p.legendFits(w) && f.area.h >= 8; f.legend {
+			f.top++
+			f.area.h--
+		}
 	}
 	if w >= 16 && h >= 3 {
 		f.yticks = f.y.ticks(max(2, f.area.h/2))
@@ -167,9 +172,6 @@ func (p Plot) Draw(t *theme.Theme, w, h int) []string {
 			c.label(cx+2, cy, m.Label, ink)
 		}
 	}
-	if p.Legend && !p.legendAbove(f, w) {
-		p.drawLegend(t, c)
-	}
 	return p.assemble(t, f, c, w, h)
 }
 
@@ -195,7 +197,9 @@ func (p Plot) drawSeries(c *canvas, f plotFrame, s Series) {
 		switch {
 		case s.Join && haveLast:
 			c.line(lastX, lastY, x, y, ink)
-		case s.Glyph == "" || s.Join:
+		case s.Glyph == "" && !s.Join:
+			c.spot(x, y, ink)
+		case s.Join:
 			c.dot(x, y, ink)
 		}
 		if s.Glyph != "" {
@@ -205,63 +209,67 @@ func (p Plot) drawSeries(c *canvas, f plotFrame, s Series) {
 	}
 }
 
-// legendAbove reports whether the legend has room on the row of the y axis' label.
-func (p Plot) legendAbove(f plotFrame, w int) bool {
-	n := text.Width(p.Y.Label)
-	for _, s := range p.Series {
-		n += text.Width(s.Name) + 4
-	}
-	return f.top > 0 && n <= w
-}
+// legendFits reports whether the legend has room beside the label of the y axis.
+func (p Plot) legendFits(w int) bool { return text.Width(p.Y.Label)+p.legendWidth() <= w }
 
-// topRow is the row above the area: the label of the y axis and, where it has room, the legend.
-func (p Plot) topRow(t *theme.Theme, f plotFrame, w int) string {
-	r := paint.NewRow(w, theme.Style{}).Put(t.Label, p.Y.Label)
-	if !p.Legend || !p.legendAbove(f, w) {
-		return r.String()
-	}
+func (p Plot) legendWidth() int {
 	n := 0
 	for _, s := range p.Series {
 		if s.Name != "" {
 			n += text.Width(s.Name) + 4
 		}
 	}
-	r.Pad(w - n)
+	return n
+}
+
+// topRows are the rows above the area: the label of the y axis and the legend, on a row of its own where it has no room beside it.
+func (p Plot) topRows(t *theme.Theme, f plotFrame, w int) []string {
+	r := paint.NewRow(w, theme.Style{}).Put(t.Label, p.Y.Label)
+	if !p.Legend || !f.legend && p.Y.Label != "" && !p.legendFits(w) {
+		return []string{r.String()}
+	}
+	var rows []string
+	if f.legend {
+		rows = append(rows, r.String())
+		r = paint.NewRow(w, theme.Style{})
+	}
+	room, named := w, 0
 	for _, s := range p.Series {
 		if s.Name != "" {
-			r.Put(t.Label, "  ").Put(s.Style, s.sign(t)).Put(t.Label, " "+s.Name)
+			named++
 		}
 	}
-	return r.String()
+	r.Pad(w - min(p.legendWidth(), room))
+	for _, s := range p.Series {
+		if s.Name != "" {
+			name := s.Name
+			if p.legendWidth() > room {
+				name = text.Clip(name, max(1, room/named-4))
+			}
+			r.Put(t.Label, "  ").Put(s.Style, s.sign(t)).Put(t.Label, " "+name)
+		}
+	}
+	return append(rows, r.String())
 }
 
 // sign is the symbol of a series in the legend.
 func (s Series) sign(t *theme.Theme) string {
-	if s.Glyph == "" {
+	switch {
+	case s.Glyph != "":
+		return s.Glyph
+	case s.Join:
 		return t.Glyph.H
+	case t.Look.ASCII:
+		return ":"
 	}
-	return s.Glyph
-}
-
-func (p Plot) drawLegend(t *theme.Theme, c *canvas) {
-	y := 0
-	for _, s := range p.Series {
-		n := text.Width(s.Name)
-		if s.Name == "" || n+4 > c.w || y >= c.h-1 {
-			continue
-		}
-		ink := c.add(s.Style)
-		c.mark(c.w-n-2, y, s.sign(t), ink)
-		c.label(c.w-n, y, s.Name, ink)
-		y++
-	}
+	return "·"
 }
 
 // assemble puts axes around the canvas.
 func (p Plot) assemble(t *theme.Theme, f plotFrame, c *canvas, w, h int) []string {
 	rows := make([]string, 0, h)
 	if f.top > 0 {
-		rows = append(rows, p.topRow(t, f, w))
+		rows = append(rows, p.topRows(t, f, w)...)
 	}
 	at := map[int]string{}
 	for i, v := range f.yticks {

@@ -393,9 +393,9 @@ func (s *Screen) plot(t *theme.Theme, snap *explorer.Snapshot) chart.Plot {
 				front = append(front, chart.Point{X: c.Ratio, Y: perplexity / dense})
 			}
 		}
-		slices.SortFunc(front, func(a, b chart.Point) int { return cmp.Compare(a.X, b.X) })
+		front = chart.Front(front)
 	}
-	p := chart.Plot{X: chart.Axis{Label: "ratio"}, Y: chart.Axis{Label: "ppl, × dense"}, Empty: "no subnet is measured yet", Legend: true}
+	p := chart.Plot{X: chart.Axis{Label: "ratio", Span: 0.1}, Y: chart.Axis{Label: "ppl, × dense", Span: 0.5}, Empty: "no subnet is measured yet", Legend: true}
 	for _, r := range s.rows(snap) {
 		if r.relative <= 0 {
 			continue

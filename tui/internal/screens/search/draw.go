@@ -21,27 +21,12 @@ import (
 // plot is the chart of size against quality.
 func (s *Screen) plot(t *theme.Theme, snap *explorer.Snapshot) chart.Plot {
 	sr := snap.Search
-	var cloud, front []chart.Point
-	for _, p := range sr.Cloud {
-		cloud = append(cloud, chart.Point{X: p.Ratio, Y: quality(sr, p.Perplexity(), p.Fitness)})
-	}
+	cloud, full := scoredPoints(sr)
+	front := chart.Front(full)
 	top := 0.0
-	for _, c := range sr.Front {
-		y := quality(sr, c.Score.Perplexity(), c.Score.Fitness)
-		front = append(front, chart.Point{X: c.Ratio, Y: y})
-		if !math.IsNaN(y) {
-			top = max(top, y)
-		}
+	for _, p := range front {
+		top = max(top, p.Y)
 	}
-	slices.SortFunc(front, func(a, b chart.Point) int {
-		switch {
-		case a.X < b.X:
-			return -1
-		case a.X > b.X:
-			return 1
-		}
-		return 0
-	})
 	label := fitnessName(sr)
 	if showsPerplexity(sr) {
 		label = "ppl"
@@ -49,7 +34,10 @@ func (s *Screen) plot(t *theme.Theme, snap *explorer.Snapshot) chart.Plot {
 			label = "ppl, × dense"
 		}
 	}
-	y := chart.Axis{Log: s.logY, Label: label}
+	y := chart.Axis{Log: s.logY, Label: label, Span: 0.1}
+	if s.logY {
+		y.Span = 1.25
+	}
 	dense := 0.0
 	if sr.DensePerplexity > 0 {
 		dense = 1
@@ -65,7 +53,7 @@ func (s *Screen) plot(t *theme.Theme, snap *explorer.Snapshot) chart.Plot {
 		y.Label += "  log"
 	}
 	p := chart.Plot{
-		X: chart.Axis{Label: "inheriting ratio"}, Y: y, Empty: "no candidate yet",
+		X: chart.Axis{Label: "inheriting ratio", Span: 0.1}, Y: y, Legend: true, Empty: "no candidate yet",
 		Series: []chart.Series{
 			{Name: "candidates", Style: t.Cloud, Points: cloud},
 			{Name: "front", Style: t.Front, Points: front, Join: true, Glyph: t.Glyph.Dot},
@@ -88,6 +76,35 @@ func (s *Screen) plot(t *theme.Theme, snap *explorer.Snapshot) chart.Plot {
 		p.Marks = append(p.Marks, mark)
 	}
 	return p
+}
+
+// scoredPoints are the candidates as the chart shows them, those of the generation under way included, and of these the ones that were
+// scored on all of the text: scores on less text do not compare well enough for a front.
+func scoredPoints(sr explorer.Search) (cloud, full []chart.Point) {
+	tier, known := 1, make(map[int]bool, len(sr.Cloud))
+	for _, p := range sr.Cloud {
+		tier, known[p.ID] = max(tier, p.Tier), true
+	}
+	all := slices.Concat(sr.Front, sr.Population)
+	for _, c := range all {
+		tier = max(tier, c.Tier)
+	}
+	add := func(of int, p chart.Point) {
+		cloud = append(cloud, p)
+		if of == tier {
+			full = append(full, p)
+		}
+	}
+	for _, p := range sr.Cloud {
+		add(p.Tier, chart.Point{X: p.Ratio, Y: quality(sr, p.Perplexity(), p.Fitness)})
+	}
+	for _, c := range all {
+		if c.Tier > 0 && !known[c.ID] {
+			known[c.ID] = true
+			add(c.Tier, chart.Point{X: c.Ratio, Y: quality(sr, c.Score.Perplexity(), c.Score.Fitness)})
+		}
+	}
+	return cloud, full
 }
 
 // squeezes reports whether an axis that reaches x leaves the points less than a tenth of it.
@@ -141,7 +158,7 @@ func (s *Screen) drawChart(t *theme.Theme, w, h int) []string {
 		title = "size and quality"
 	}
 	return widget.Box(t, paint.Frame{Title: title, Focused: s.focus == partChart}, w, h, func(w, h int) []string {
-		if snap.Search.Evaluated == 0 {
+		if cloud, _ := scoredPoints(snap.Search); snap.Search.Evaluated == 0 && len(cloud) == 0 {
 			return s.drawWelcome(t, w)
 		}
 		return s.plot(t, snap).Draw(t, w, h)
@@ -303,7 +320,7 @@ func (s *Screen) drawHistory(t *theme.Theme, snap *explorer.Snapshot, w, h int) 
 		}
 		foot := historyFacts(sr, w)
 		p := chart.Plot{
-			X: chart.Axis{Label: "generation"}, Y: chart.Axis{Label: fitnessName(sr)}, Legend: true, Empty: "no generation yet",
+			X: chart.Axis{Label: "generation", Integer: true, Span: 4}, Y: chart.Axis{Label: fitnessName(sr), Span: 0.02}, Legend: true, Empty: "no generation yet",
 			Series: []chart.Series{{Name: "median", Style: t.SeriesAt(4), Points: median, Join: true}, {Name: "best", Style: t.Front, Points: best, Join: true}},
 		}
 		if h < 8 {
