@@ -86,7 +86,7 @@ func (m *Model) showMessages() tea.Cmd {
 			for k, l := range text.Wrap(own[i].text, max(1, w-12)) {
 				r := paint.NewRow(w, theme.Style{})
 				if k == 0 {
-					r.Pad(8).Put(style, " "+mark+" ")
+					r.Put(m.theme.Dim, own[i].at.Local().Format("15:04:05")).Put(style, " "+mark+" ")
 				}
 				out = append(out, r.Pad(11).Put(m.theme.Text, l).String())
 			}

@@ -48,6 +48,7 @@ type Model struct {
 	after    map[explorer.JobID]func(explorer.Job) tea.Cmd // runs when jobs end
 	mouseOff bool
 	clock    bool // a clock message is under way
+	fades    bool // a message that a note has faded is under way
 
 	dirty bool // something changed since frame was drawn
 	frame tea.View
@@ -177,7 +178,11 @@ func (m *Model) try(c explorer.Command, then func(explorer.Receipt) tea.Cmd, fai
 
 // Update handles a message.
 func (m *Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
-	return m, m.update(msg)
+	cmd := m.update(msg)
+	if fades := m.fading(); fades != nil {
+		cmd = tea.Batch(cmd, fades)
+	}
+	return m, cmd
 }
 
 func (m *Model) update(msg tea.Msg) tea.Cmd {
@@ -206,6 +211,8 @@ func (m *Model) update(msg tea.Msg) tea.Cmd {
 	case clockMsg:
 		m.clock = false
 		return m.tick()
+	case fadedMsg:
+		m.fades = false
 	case doneMsg:
 		return m.done(msg)
 	case subnets.WroteMsg:

@@ -3,6 +3,11 @@ package tui
 import (
 	"errors"
 	"fmt"
+	"strings"
+	"time"
+	"unicode"
+
+	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/tui/internal/action"
@@ -15,6 +20,42 @@ import (
 type note struct {
 	level explorer.MessageLevel
 	text  string
+	at    time.Time
+	more  int // messages like it that it stands for
+}
+
+// fadeAfter is how long a message stays on the screen, 0 for until it is dismissed. All stay in the list of messages.
+func fadeAfter(l explorer.MessageLevel) time.Duration {
+	switch l {
+	case explorer.Info:
+		return 10 * time.Second
+	case explorer.Warning:
+		return time.Minute
+	default: // nothing for the others
+	}
+	return 0
+}
+
+// left is how long a note stays on the screen from now on, and false where it stays until it is dismissed.
+func (n note) left(now time.Time) (time.Duration, bool) {
+	d := fadeAfter(n.level)
+	return d - now.Sub(n.at), d > 0
+}
+
+// kind is what messages that differ in numbers alone have in common.
+func (n note) kind() string {
+	number := false
+	return strings.Map(func(r rune) rune {
+		was := number
+		number = unicode.IsDigit(r)
+		switch {
+		case number && was:
+			return -1
+		case number:
+			return '0'
+		}
+		return r
+	}, n.text)
 }
 
 // shownNotes is the number of messages on the screen at once; the others follow when these are dismissed.
@@ -22,9 +63,9 @@ const shownNotes = 3
 
 // note shows a message until it is dismissed. Of informational messages only the newest stays.
 func (m *Model) note(level explorer.MessageLevel, s string) {
-	n := note{level, text.Line(s)}
+	n := note{level: level, text: text.Line(s), at: m.now()}
 	for i, old := range m.notes {
-		if old == n || level == explorer.Info && old.level == explorer.Info {
+		if old.level == n.level && old.text == n.text || level == explorer.Info && old.level == explorer.Info {
 			m.notes = append(m.notes[:i:i], m.notes[i+1:]...)
 			break
 		}
@@ -69,7 +110,7 @@ func (m *Model) unread() []note {
 		if msg.ID <= m.readUpTo {
 			continue
 		}
-		n := note{msg.Level, text.Line(msg.Text)}
+		n := note{level: msg.Level, text: text.Line(msg.Text), at: msg.At}
 		if msg.Author != "" && msg.Author != m.actor.Name {
 			n.text = text.Line(msg.Author) + ": " + n.text
 		}
@@ -79,7 +120,56 @@ func (m *Model) unread() []note {
 		}
 		all = append(all, n)
 	}
-	return append(all, m.notes...)
+	return m.folded(append(all, m.notes...))
+}
+
+// folded are the notes that have not faded, one for each kind: the newest of it.
+func (m *Model) folded(all []note) []note {
+	now, out, at := m.now(), all[:0:0], map[string]int{}
+	for _, n := range all {
+		if left, fades := n.left(now); fades && left <= 0 {
+			continue
+		}
+		if i, ok := at[n.kind()]; ok && out[i].level == n.level {
+			n.more = out[i].more + 1
+			out[i] = n
+			continue
+		}
+		at[n.kind()] = len(out)
+		out = append(out, n)
+	}
+	return out
+}
+
+// fadedMsg is sent when a note is to leave the screen.
+type fadedMsg struct{}
+
+// fading waits for the first note that is to leave the screen.
+func (m *Model) fading() tea.Cmd {
+	if m.fades {
+		return nil
+	}
+	now, first := m.now(), time.Duration(-1)
+	for _, n := range m.unread() {
+		if left, fades := n.left(now); fades && (first < 0 || left < first) {
+			first = left
+		}
+	}
+	if first < 0 {
+		return nil
+	}
+	m.fades = true
+	ctx := m.ctx
+	return func() tea.Msg {
+		t := time.NewTimer(first)
+		defer t.Stop()
+		select {
+		case <-t.C:
+			return fadedMsg{}
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // dismissNotes marks every message as read and reports whether there was one.
@@ -102,6 +192,9 @@ func (m *Model) drawNotes(w, h int) []string {
 	var rows []string
 	for i, n := range shown {
 		style, mark := m.noteLook(n.level)
+		if n.more > 0 {
+			n.text = fmt.Sprintf("(%d like it) ", n.more) + n.text
+		}
 		r := paint.NewRow(w, theme.Style{})
 		end := ""
 		if i == len(shown)-1 {
