@@ -292,6 +292,7 @@ func (e *Exploration) keep(a Actor, m *monitor, made Made, n Subnet, also ...rec
 			s.Reform.Before, s.Reform.After, s.Reform.Dense, s.Reform.Rejected = made.Before, made.After, made.Dense, made.Rejected
 		}
 	})
+	e.keepReform(m)
 	return nil
 }
 

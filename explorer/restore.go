@@ -38,8 +38,10 @@ func (e *Exploration) restore(st *state) (notes []Message, err error) {
 		return nil, err
 	}
 	now.Chats = settled(now.Chats)
-	if note := e.restoreSearch(now); note != "" {
-		notes = append(notes, Message{Level: Warning, Text: note})
+	for _, note := range []string{e.restoreSearch(now), e.restoreReform(now)} {
+		if note != "" {
+			notes = append(notes, Message{Level: Warning, Text: note})
+		}
 	}
 	if lock == nil {
 		if !e.options.ReadOnly { // the caller asked for it

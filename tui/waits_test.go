@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -215,4 +216,48 @@ func TestResumedSearchAddsNoSecondSubnet(t *testing.T) {
 	if n := len(l.m.snap.Subnets); n != 1 || first != second || first == "" {
 		t.Errorf("%d subnets, %q and then %q", n, first, second)
 	}
+}
+
+// TestReformComesBack cuts, opens the workspace again and shows the errors of the re-fit by layer; a damaged file of them is
+// named.
+func TestReformComesBack(t *testing.T) {
+	dir := t.TempDir()
+	open := func() *explorer.Exploration {
+		b := explorertest.New()
+		ex, err := explorer.Open(t.Context(), explorer.Options{Model: "m.gguf", Workspace: dir, Backend: b, Now: b.Clock.Now, Scratch: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ex
+	}
+	show := func(ex *explorer.Exploration) *loop {
+		return newLoopOver(t, ex, explorertest.New(), 120, 40, func(o *Options) { o.Screen = "reform" })
+	}
+	ex := open()
+	explorertest.Do(t, ex, explorer.Cut{Target: 0.8})
+	want := show(ex).screen()
+	if err := ex.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ex = open()
+	bars := func(s string) (out []string) {
+		for _, row := range strings.Split(s, "\n") {
+			if _, bar, ok := strings.Cut(row, "││"); ok {
+				out = append(out, bar)
+			}
+		}
+		return out
+	}
+	if got := show(ex).screen(); len(bars(want)) < 20 || !slices.Equal(bars(got), bars(want)) || !strings.Contains(got, "1.55 → 1.31 × dense") {
+		t.Errorf("after a restart:\n%s\nbefore it:\n%s", got, want)
+	}
+	if err := ex.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "reform", "view.json"), []byte(`{"Version":1,"Model":"other"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ex = open()
+	t.Cleanup(func() { _ = ex.Close() })
+	show(ex).sees("the last re-fit is not shown")
 }

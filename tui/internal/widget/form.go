@@ -155,9 +155,9 @@ func (f *Form) Place(_ screen.Host, body layout.Rect) layout.Rect {
 	return body.Center(w, height(body, f.head(w-2)+len(f.visible())+3+f.foot(w-2)))
 }
 
-// foot is the number of rows below the entries: enough for the longest help of one of them.
+// foot is the number of rows below the entries: enough for the longest help of one of them and the problem.
 func (f *Form) foot(w int) int {
-	n := 1
+	n := len(text.Wrap(f.problem, max(1, w-2)))
 	for _, e := range f.Entries {
 		n = max(n, len(text.Wrap(e.help, max(1, w-2))))
 	}

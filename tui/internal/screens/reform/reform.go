@@ -313,7 +313,7 @@ func (s *Screen) drawSetting(t *theme.Theme, w, h int, elapsed int64) []string {
 			enter := s.host.Key("reform.start")
 			rows = append(rows, widget.Line(w).Put(t.Key, enter).Put(t.KeyText, " re-fits its weights").String())
 		}
-		if rf.Job != "" && len(rows) < h {
+		if (rf.Job != "" || rf.Result != "") && len(rows) < h {
 			if h >= 9 {
 				rows = append(rows, paint.Blank(w), widget.Line(w).Put(t.Title, "last").String())
 			}
