@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/internal/logtail"
 )
 
 // TestBrokenChildren starts programs that are not engines: each gives one line of error, without waiting.
@@ -108,11 +109,11 @@ func TestLastLines(t *testing.T) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	got := lastLines(path, 3)
+	got := logtail.Lines(path, 3)
 	if len(got) != 3 || got[0] != "one" || got[1] != "two [31m" || len(got[2]) > 210 {
 		t.Errorf("got %q", got)
 	}
-	if got := lastLines(path+"x", 3); got != nil {
+	if got := logtail.Lines(path+"x", 3); got != nil {
 		t.Errorf("a missing log has lines %q", got)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/internal/logtail"
 )
 
 // measured is what llama.cpp reports of a loaded model, and in its log only.
@@ -115,7 +116,7 @@ func gpuFault(logPath string) string {
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		if line := strings.TrimSpace(strings.Map(printable, lines.Text())); fault.MatchString(line) {
+		if line := strings.TrimSpace(strings.Map(logtail.Printable, lines.Text())); fault.MatchString(line) {
 			const longest = 200
 			if len(line) > longest {
 				line = strings.ToValidUTF8(line[:longest], "") + "…"

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/internal/logtail"
 	"github.com/lathe-llm/lathe/infer/memory"
 )
 
@@ -176,7 +177,7 @@ func (m *Model) loadIn(ctx context.Context, c *child, progress func(float64)) er
 
 // explain adds the last error that llama.cpp logged while loading.
 func explain(err error, logPath string) error {
-	lines := lastLines(logPath, 40)
+	lines := logtail.Lines(logPath, 40)
 	for i := len(lines) - 1; i >= 0; i-- {
 		if _, why, ok := strings.Cut(lines[i], "error loading model: "); ok {
 			return fmt.Errorf("%w: %s", err, why)

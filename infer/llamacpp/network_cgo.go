@@ -11,6 +11,7 @@ import (
 
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/internal/vocabulary"
 	"github.com/ollama/ollama/llama"
 	"github.com/ollama/ollama/ml"
 )
@@ -29,9 +30,7 @@ type network struct {
 	size  int            // of a batch
 	ends  map[int32]bool // end tokens of the file that llama.cpp does not know
 
-	steps    gguf.TextSteps
-	controls specials // control tokens
-	whole    specials // other tokens that are matched before text is split
+	tokenizer vocabulary.Tokenizer
 }
 
 func startEngine() {
@@ -79,8 +78,8 @@ func loadNetwork(r loadRequest, progress func(float32)) (*network, error) {
 	net.info.Hidden = model.NEmbd()
 	net.info.AddBOS = model.AddBOSToken()
 	n.describe(&net.info)
-	net.steps = gguf.TextSteps{Compose: r.Compose, SpacePrefix: r.SpacePrefix}
-	net.controls, net.whole, net.info.LongestToken = n.readVocabulary(net.info.Vocab)
+	net.tokenizer = vocabulary.Tokenizer{BOS: net.info.BOS, Steps: gguf.TextSteps{Compose: r.Compose, SpacePrefix: r.SpacePrefix}, Split: net.split}
+	net.tokenizer.Controls, net.tokenizer.Whole, net.info.LongestToken = n.readVocabulary(net.info.Vocab)
 	net.info.Context = min(net.info.Context, r.Context) // llama.cpp pads it
 	return net, nil
 }

@@ -2,7 +2,6 @@ package llamacpp
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/internal/logtail"
 )
 
 // abortGrace is how long a child may take to end an aborted request. It is long because a batch on a GPU cannot be
@@ -255,7 +255,7 @@ func (p *process) crash() error {
 	if p.readErr != nil {
 		why = p.readErr.Error()
 	}
-	lines := lastLines(p.logPath, logTail)
+	lines := logtail.Lines(p.logPath, logTail)
 	if len(lines) > 0 {
 		why += ": " + strings.Join(lines, " | ")
 	}
@@ -264,41 +264,4 @@ func (p *process) crash() error {
 		return &gpuError{fault, err}
 	}
 	return err
-}
-
-// lastLines returns the last lines of a file, at most n, without blank ones and each cut to a readable length.
-func lastLines(path string, n int) []string {
-	const tail, longest = 1 << 14, 200
-	f, err := os.Open(path)
-	if err != nil {
-		return nil
-	}
-	defer func() { _ = f.Close() }() // only read
-	info, err := f.Stat()
-	if err != nil {
-		return nil
-	}
-	data, err := io.ReadAll(io.NewSectionReader(f, max(0, info.Size()-tail), tail))
-	if err != nil {
-		return nil
-	}
-	var lines []string
-	for line := range bytes.Lines(data) {
-		text := strings.Map(printable, strings.TrimSpace(string(line)))
-		if text == "" {
-			continue
-		}
-		if len(text) > longest {
-			text = strings.ToValidUTF8(text[:longest], "") + "…"
-		}
-		lines = append(lines, text)
-	}
-	return lines[max(0, len(lines)-n):]
-}
-
-func printable(r rune) rune {
-	if r < ' ' || r == 0x7f {
-		return ' '
-	}
-	return r
 }

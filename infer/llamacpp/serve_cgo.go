@@ -202,7 +202,7 @@ func (s *session) load(r loadRequest) (loadReply, error) {
 }
 
 func (s *session) tokenize(r tokenizeRequest) (tokensReply, error) {
-	ids, err := s.net.tokenize(string(r.Text), r.Special && s.net.info.AddBOS, r.Special)
+	ids, err := s.net.tokenizer.Tokenize(string(r.Text), r.Special && s.net.info.AddBOS, r.Special)
 	return tokensReply{ids}, err
 }
 

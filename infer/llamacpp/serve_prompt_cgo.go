@@ -31,7 +31,7 @@ func (s *session) prompt(r promptRequest) (promptReply, error) {
 		render = s.builtin
 	}
 	in := chat.Input{Messages: r.Messages, Tools: r.Tools, Documents: r.Documents, BOS: start, EOS: s.net.text(s.net.info.EOS), Now: time.Now()}
-	mark, err := s.net.controls.guard(&in)
+	mark, err := s.net.tokenizer.Controls.Guard(&in)
 	if err != nil {
 		return promptReply{}, err
 	}
@@ -50,10 +50,10 @@ func (s *session) prompt(r promptRequest) (promptReply, error) {
 	// Many templates write the start token themselves; models are not trained on two of them.
 	written := start != "" && strings.HasPrefix(reply.Text, start)
 	if mark == "" {
-		reply.Tokens, err = s.net.tokenize(reply.Text, s.net.info.AddBOS && !written, true)
+		reply.Tokens, err = s.net.tokenizer.Tokenize(reply.Text, s.net.info.AddBOS && !written, true)
 		return reply, err
 	}
-	reply.Tokens, err = s.net.tokenizeGuarded(reply.Text, mark, s.net.info.AddBOS && !written)
+	reply.Tokens, err = s.net.tokenizer.Guarded(reply.Text, mark, s.net.info.AddBOS && !written)
 	reply.Text = text
 	return reply, err
 }
