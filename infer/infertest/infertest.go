@@ -29,6 +29,9 @@ type Subject struct {
 
 	// Model is the path of a file that the engine loads with a context of 256 tokens.
 	Model string
+
+	// Except holds the tests that do not apply to the engine, subtests of Run or cases of "load", with the reasons.
+	Except map[string]string
 }
 
 // Run tests the engine and its models, in a subtest for each part of the contract.
@@ -61,7 +64,12 @@ func Run(t *testing.T, s Subject) {
 		{"queue", (*suite).queue},
 		{"concurrent", (*suite).concurrent},
 	} {
-		t.Run(test.name, func(t *testing.T) { test.run(shared, t) })
+		t.Run(test.name, func(t *testing.T) {
+			if why := s.Except[test.name]; why != "" {
+				t.Skip(why)
+			}
+			test.run(shared, t)
+		})
 	}
 	t.Run("close", s.closing)
 }

@@ -71,6 +71,9 @@ func (s Subject) load(t *testing.T) {
 			o.KVType, o.FlashAttention = infer.KVQ80, false
 		}, infer.ErrInvalid},
 	} {
+		if s.Except[test.name] != "" {
+			continue
+		}
 		o := s.options()
 		test.edit(&o)
 		_, err := e.Load(t.Context(), o, func(float64) { t.Errorf("%s: loading began", test.name) })
