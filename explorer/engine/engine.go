@@ -18,6 +18,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/llamacpp"
+	"github.com/lathe-llm/lathe/infer/llamaserver"
 	"github.com/lathe-llm/lathe/infer/memory"
 	"github.com/lathe-llm/lathe/infer/scratch"
 	"github.com/lathe-llm/lathe/infer/subnet"
@@ -48,12 +49,17 @@ type Options struct {
 	// infer.GPUOff, infer.GPUAuto (also for "") or a number. Off keeps computations off GPUs too, unless Compute names one.
 	GPU   string
 	Cache string // lathe's cache folder, where `make gpu` puts GPU libraries; "" is none
+	// Runner is what runs models in chats, benchmarks and the HTTP endpoint: "" for the built-in llama.cpp, or what llamaserver.Parse
+	// takes. RunnerKey is the key of a llama-server that runs, Report is called with a line about what runs on the built-in one instead.
+	Runner, RunnerKey string
+	Report            func(line string)
 }
 
 // Engine is an [explorer.Backend]. It may be used from any goroutine.
 type Engine struct {
 	options   Options
 	runtime   *llamacpp.Engine
+	runner    infer.Engine                               // of chats, benchmarks and the endpoint: runtime, or a llama-server
 	libraries llamacpp.Options                           // of runtime
 	layers    atomic.Int64                               // of Options.GPU
 	open      func(spec string) (*decoder.Device, error) // opens the device: decoder.OpenDevice
@@ -80,17 +86,25 @@ func New(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{options: o, runtime: runtime, libraries: run, open: decoder.OpenDevice, time: measureTimes}
+	e := &Engine{options: o, runtime: runtime, runner: runtime, libraries: run, open: decoder.OpenDevice, time: measureTimes}
+	server, ok, err := llamaserver.Parse(o.Runner)
+	if err != nil {
+		return nil, fmt.Errorf("engine: %w", err)
+	}
+	if ok {
+		server.Key, server.Fallback, server.Report, server.LogDir = o.RunnerKey, runtime, o.Report, o.LogDir
+		e.runner = llamaserver.New(server)
+	}
 	e.layers.Store(int64(layers))
 	return e, nil
 }
 
-// run loads a file. A load that asks for as many layers on GPUs as fit has as many as the setting permits.
-func (e *Engine) run(ctx context.Context, o infer.LoadOptions, progress func(float64)) (infer.Model, error) {
+// run loads a file in an engine. A load that asks for as many layers on GPUs as fit has as many as the setting permits.
+func (e *Engine) run(ctx context.Context, on infer.Engine, o infer.LoadOptions, progress func(float64)) (infer.Model, error) {
 	if o.GPULayers == infer.AllLayers {
 		o.GPULayers = int(e.layers.Load())
 	}
-	return e.runtime.Load(ctx, o, progress)
+	return on.Load(ctx, o, progress)
 }
 
 // device returns what decoder.OpenDevice takes.
@@ -101,8 +115,13 @@ func (e *Engine) device() string {
 	return "cpu"
 }
 
-// Close ends the child process.
-func (e *Engine) Close() error { return e.runtime.Close() }
+// Close ends the child processes.
+func (e *Engine) Close() error {
+	if e.runner == e.runtime {
+		return e.runtime.Close()
+	}
+	return errors.Join(e.runner.Close(), e.runtime.Close())
+}
 
 // Open implements [explorer.Backend].
 func (e *Engine) Open(ctx context.Context, path string) (explorer.Model, error) {
@@ -117,7 +136,7 @@ func (e *Engine) Open(ctx context.Context, path string) (explorer.Model, error) 
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	info.Engine = e.runtime.Name()
+	info.Engine = e.runner.Name()
 	if family, _ := subnet.FamilyOf(info.Arch); !family.Runs {
 		info.NoRuntime = fmt.Sprintf("llama.cpp has no runtime for %s: such models can be searched, cut, re-fitted and scored, not run", strings.ToUpper(info.Arch))
 	}
@@ -309,7 +328,7 @@ func (m *model) Load(ctx context.Context, o infer.LoadOptions, progress func(flo
 	if err := m.info.Runs(); err != nil {
 		return nil, err
 	}
-	return m.engine.run(ctx, o, progress)
+	return m.engine.run(ctx, m.engine.runner, o, progress)
 }
 
 // geometry is the shape of the dense model.

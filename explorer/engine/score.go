@@ -244,9 +244,12 @@ func (m *model) compareFiles(ctx context.Context, reference, path string, p pass
 func (m *model) withFile(ctx context.Context, path string, p passage, mon explorer.Monitor, use func(infer.Model) error) (err error) {
 	o := infer.Defaults(path)
 	o.Context = len(p.windows[0])
-	model, err := m.engine.run(ctx, o, nil)
+	model, err := m.engine.run(ctx, m.engine.runtime, o, nil)
 	if err != nil {
 		return err
+	}
+	if m.engine.runner != m.engine.runtime {
+		mon.Note("llama-server computes no log-probabilities of texts: the built-in llama.cpp computes them")
 	}
 	defer func() { err = errors.Join(err, model.Close()) }()
 	err = use(model)

@@ -18,6 +18,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer/engine"
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/llamaserver"
 	"github.com/lathe-llm/lathe/infer/scratch"
 	"github.com/lathe-llm/lathe/tui"
 	"github.com/lathe-llm/lathe/tui/lathe/internal/environ"
@@ -62,6 +63,7 @@ type app struct {
 	workspace string
 	compute   string
 	gpu       string
+	engine    string
 	spill     int64 // bytes, 0 for the default
 	weights   int64 // bytes, 0 for the default
 }
@@ -159,6 +161,12 @@ func newRoot(a *app) *cobra.Command {
 			if _, err := infer.ParseGPU(a.gpu); err != nil {
 				return usage(fmt.Errorf("--gpu %w", err))
 			}
+			if !cmd.Root().PersistentFlags().Changed("engine") { // eval and compare have a flag of the same name
+				a.engine = a.getenv(engineVariable)
+			}
+			if _, _, err := llamaserver.Parse(a.engine); err != nil {
+				return usage(fmt.Errorf("--engine %w", err))
+			}
 			switch a.compute {
 			case "", "auto", "go", "xla", "cuda":
 				return nil
@@ -183,6 +191,7 @@ func newRoot(a *app) *cobra.Command {
 	exploreFlags(a, root)
 	flags.StringVar(&a.compute, "compute", "", "device that search and re-fit compute on: go, xla, cuda or xla:/path/plugin.so (default: the fastest one found)")
 	gpuFlag(flags, &a.gpu)
+	flags.StringVar(&a.engine, "engine", "", "what runs models in chats, benchmarks and serve-api: llama.cpp (built in), llama-server (an installed one), llama-server=PATH or llama-server=URL (default: $"+engineVariable+", else llama.cpp)")
 	flags.Var((*byteSize)(&a.spill), "spill", "memory for the residual stream of calibration, and as much again for a matrix's inputs; the rest goes to a temporary file (default 4GiB)")
 	flags.Var((*byteSize)(&a.weights), "weights", "memory for weights; weights beyond it are read from the model's file when needed (default: half of the free memory)")
 	root.AddCommand(a.commands()...)
@@ -228,6 +237,9 @@ const (
 	cacheVariable      = "LATHE_CACHE"
 	workspacesVariable = "LATHE_WORKSPACES"
 )
+
+// engineVariable has the value of --engine where that is not given.
+const engineVariable = "LATHE_ENGINE"
 
 // inCache returns a path in the folder for data that can be downloaded again.
 func (a *app) inCache(parts ...string) (string, error) {

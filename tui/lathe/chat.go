@@ -34,6 +34,7 @@ type chatResult struct {
 	Placement       string  `json:"placement,omitempty"`        // what computes the layers
 	GPUMemory       int64   `json:"gpu_memory_bytes,omitempty"` // of weights, cache and buffers
 	Fallback        string  `json:"gpu_fallback,omitempty"`     // why fewer layers are on a GPU than was asked for
+	Engine          string  `json:"engine"`                     // what runs the model
 	Warning         string  `json:"warning,omitempty"`          // how the prompt differs from what the model's own chat template makes of the messages
 }
 
@@ -187,6 +188,7 @@ func (a *app) replied(s *explorer.Snapshot, c explorer.Chat, column explorer.Col
 		Model: s.Model.Path, Prompt: c.Prompts[len(c.Prompts)-1].Text, Reply: reply.Text, PromptTokens: reply.PromptTokens, Tokens: reply.Tokens,
 		FirstToken: reply.FirstToken.Seconds(), TokensPerSecond: reply.TokensPerSecond, Context: column.Context, ContextUsed: column.Used, Seed: c.Sampling.Seed,
 		Warning: reply.Warning, LeftOut: reply.LeftOut, Placement: column.Placement, GPUMemory: column.GPUMemory, Fallback: column.Fallback,
+		Engine: s.Model.Engine,
 	}
 	if r.LeftOut > 0 {
 		fmt.Fprintf(a.stderr, "lathe: the context of %d tokens is full: the prompt is without the conversation's first %d turns\n", r.Context, r.LeftOut)

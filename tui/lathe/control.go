@@ -227,6 +227,9 @@ func (a *app) commandLine() ([]string, error) {
 	}
 	var failed error
 	a.command.Flags().Visit(func(f *pflag.Flag) {
+		if f == a.command.Root().PersistentFlags().Lookup("engine") { // eval and compare have a flag of the same name
+			return
+		}
 		value := f.Value.String()
 		if list, ok := f.Value.(pflag.SliceValue); ok {
 			value = strings.Join(list.GetSlice(), ",")

@@ -20,17 +20,20 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"sync/atomic"
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/engine"
 	"github.com/lathe-llm/lathe/infer/convert"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/llamacpp"
+	"github.com/lathe-llm/lathe/tui"
 	"github.com/lathe-llm/lathe/tui/lathe/internal/environ"
 )
 
@@ -50,7 +53,13 @@ func realMain() int {
 	ctx, stop := signal.NotifyContext(context.Background(), endSignals()...)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, open: openInterface}
+	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
+	var screens atomic.Bool // whether the terminal interface runs, which lines on standard error would disturb
+	a.open = func(ctx context.Context, a *app, e *explorer.Exploration, o tui.Options) error {
+		screens.Store(true)
+		defer screens.Store(false)
+		return openInterface(ctx, a, e, o)
+	}
 	var opened *engine.Engine
 	open := func(spec string) (*engine.Engine, error) {
 		if opened != nil {
@@ -64,6 +73,12 @@ func realMain() int {
 		opened, err = engine.New(engine.Options{
 			Compute: spec, Text: a.calibrationText(), Scratch: os.Getenv("LATHE_SCRATCH"), Spill: a.spill, Weights: a.weights, GPU: a.gpu, Cache: cache,
 			Web: a.cached("text", "c4.utf8"), Conversation: engine.DefaultConversation, Conversations: a.cached("conversations"),
+			Runner: a.engine, RunnerKey: os.Getenv("LLAMA_API_KEY"),
+			Report: func(line string) {
+				if !screens.Load() {
+					fmt.Fprintf(a.stderr, "lathe: %s\n", line)
+				}
+			},
 		})
 		return opened, err
 	}

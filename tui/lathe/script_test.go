@@ -31,8 +31,9 @@ func TestMain(m *testing.M) {
 	llamacpp.RunIfChild()
 	convert.RunIfChild()
 	testscript.Main(m, map[string]func(){
-		"lathe": func() { ignoreSizeSignal(); os.Exit(realMain()) },
-		"fake":  func() { os.Exit(fake(os.Args[1:])) },
+		"lathe":        func() { ignoreSizeSignal(); os.Exit(realMain()) },
+		"fake":         func() { os.Exit(fake(os.Args[1:])) },
+		"llama-server": func() { os.Exit(llamaServer(os.Args[1:])) },
 	})
 }
 
