@@ -68,12 +68,12 @@ type Report struct {
 
 const (
 	defaultBatch = 2
-	checks       = 12 // held-out checks of a run
-	patience     = 4  // checks without a gain after which the run ends
-	warmUp       = 5  // steps until the full rate
-	saveEvery    = 30 * time.Second
-	mostHeldOut  = 4  // windows
-	divergedAt   = 2. // times the first held-out divergence
+	checks       = 12               // held-out checks of a run
+	patience     = 4                // checks without a gain after which the run ends
+	warmUp       = 5                // steps until the full rate
+	saveEvery    = 30 * time.Second // and at every check
+	mostHeldOut  = 4                // windows
+	divergedAt   = 2.               // times the first held-out divergence
 	beta1, beta2 = 0.9, 0.99
 	epsilon      = 1e-10
 )
@@ -207,13 +207,15 @@ func (r *run) steps(ctx context.Context) error {
 		r.s.Step++
 		r.sum, r.count = r.sum+loss, r.count+1
 		r.s.Elapsed += r.c.Now().Sub(from)
-		if share := r.share(); int(share*checks) > r.s.Checks || share == 1 {
+		share := r.share()
+		checked := int(share*checks) > r.s.Checks || share == 1
+		if checked {
 			r.s.Checks = int(share * checks)
 			if err := r.check(ctx); err != nil {
 				return err
 			}
 		}
-		if r.s.Elapsed-r.saved >= saveEvery || r.s.Stopped != "" || r.share() == 1 {
+		if checked || r.s.Elapsed-r.saved >= saveEvery || r.share() == 1 { // the time of the check counts too
 			if err := r.save(); err != nil {
 				return err
 			}
