@@ -101,6 +101,23 @@ func TestTune(t *testing.T) {
 	}
 }
 
+// A run of less time than lies between two states keeps one at each check of held-out text.
+func TestSaveAtChecks(t *testing.T) {
+	m, spec, windows := open(t)
+	saves := 0
+	_, report, err := tune.Tune(t.Context(), m, spec, windows, tune.Config{
+		Steps: 6, Rate: 0.02, Seed: 3,
+		Now:  func() time.Time { return time.Unix(0, 0) },
+		Save: func([]byte) error { saves++; return nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if checks := len(report.Curve) - 1; saves != checks || saves < report.Steps { // the curve begins before the first step
+		t.Errorf("%d states were saved at %d checks of %d steps", saves, checks, report.Steps)
+	}
+}
+
 // A run that is interrupted at any step continues to the same weights.
 func TestResume(t *testing.T) {
 	m, spec, windows := open(t)

@@ -110,6 +110,9 @@ func TestKilledJobsLoseNothing(t *testing.T) {
 			if run.err != nil {
 				t.Fatalf("%v: %v\n%s", args, run.err, run.words)
 			}
+			if kind.name == "tune" && run.kept["state"] < 2 {
+				t.Errorf("tuning keeps %d states", run.kept["state"])
+			}
 			whole[kind.name] = run
 		}
 		want := whole[kind.name]
