@@ -82,10 +82,7 @@ func (m *model) Tune(ctx context.Context, s gguf.Subnet, c explorer.Tune, dir st
 	if err == nil && made.Before > 0 {
 		made.Dense, _, err = m.quick(ctx, text, gguf.Subnet{Masks: subnet.Dense(m.geometry())}, mon)
 	}
-	if err == nil && dir != "" {
-		err = removeState(filepath.Join(dir, tuneState))
-	}
-	return made, err
+	return made, err // the state stays until another run replaces it: the subnet is not stored yet
 }
 
 // holdsBiases reports whether files of subnets of the model hold output biases.
@@ -113,11 +110,4 @@ func loadState(path string) ([]byte, error) {
 	}
 	defer func() { _ = f.Close() }() // only read from
 	return io.ReadAll(io.LimitReader(f, maxState))
-}
-
-func removeState(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
 }
