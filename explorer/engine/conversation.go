@@ -73,7 +73,7 @@ func (m *model) write(ctx context.Context, mon explorer.Monitor) (documents []st
 	}
 	defer func() { err = errors.Join(err, load.Close()) }()
 	return conversation.Generate(ctx, load, conversation.Options{
-		Tokens: m.engine.options.Conversation, Limit: conversationLimit, Seed: conversationSeed, Gate: mon.Gate,
+		Tokens: m.engine.options.Conversation, Limit: conversationLimit, Seed: conversationSeed, Gate: m.written.gate(mon.Gate),
 		Progress: func(done, total int) { mon.Progress(float64(done), float64(total), "tokens", step) },
 	})
 }

@@ -15,9 +15,10 @@ type lazy[T any] struct {
 
 // attempt is one try to make a value. Its fields are written before ready is closed.
 type attempt[T any] struct {
-	ready chan struct{}
-	value T
-	err   error
+	ready  chan struct{}
+	wanted chan struct{} // closed when another caller waits for it; guarded by lazy.mu until then
+	value  T
+	err    error
 }
 
 // get returns the value, made by the first caller with its context. Others wait until it is made or their context ends.
@@ -32,6 +33,7 @@ func (l *lazy[T]) get(ctx context.Context, make func(context.Context) (T, error)
 			close(a.ready)
 			return a.value, a.err
 		}
+		l.want(a)
 		select {
 		case <-a.ready:
 		case <-ctx.Done():
@@ -50,10 +52,50 @@ func (l *lazy[T]) attempt() (a *attempt[T], first bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.made == nil {
-		l.made = &attempt[T]{ready: make(chan struct{})}
+		l.made = &attempt[T]{ready: make(chan struct{}), wanted: make(chan struct{})}
 		first = true
 	}
 	return l.made, first
+}
+
+// want notes that a caller waits for an attempt.
+func (l *lazy[T]) want(a *attempt[T]) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-a.wanted:
+	default:
+		close(a.wanted)
+	}
+}
+
+// gate returns a gate for the function that makes the value: it blocks as hold does, but not while another caller waits for the
+// value. That caller's job may be what the maker is held for.
+func (l *lazy[T]) gate(hold func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		l.mu.Lock()
+		a := l.made
+		l.mu.Unlock()
+		if a == nil {
+			return hold(ctx)
+		}
+		waiting, cancel := context.WithCancel(ctx)
+		defer cancel()
+		done := make(chan struct{})
+		defer close(done)
+		go func() {
+			select {
+			case <-a.wanted:
+				cancel()
+			case <-done:
+			}
+		}()
+		err := hold(waiting)
+		if err != nil && ctx.Err() == nil && waiting.Err() != nil {
+			return nil
+		}
+		return err
+	}
 }
 
 // take forgets an attempt, or with nil whichever there is, and returns what was forgotten.

@@ -89,3 +89,43 @@ func TestLazy(t *testing.T) {
 		t.Errorf("reset returned %d, %v", v, ok)
 	}
 }
+
+// TestHeldMakerServesWhoWaits holds the caller that makes a value until another has it: jobs that are held for a second job make
+// what the second one needs.
+func TestHeldMakerServesWhoWaits(t *testing.T) {
+	var l lazy[int]
+	held := make(chan struct{})
+	made := make(chan error, 1)
+	hold := func(ctx context.Context) error {
+		close(held)
+		<-ctx.Done() // held for as long as nobody waits
+		return ctx.Err()
+	}
+	go func() {
+		_, err := l.get(t.Context(), func(ctx context.Context) (int, error) { return 3, l.gate(hold)(ctx) })
+		made <- err
+	}()
+	<-held
+	v, err := l.get(t.Context(), func(context.Context) (int, error) { return 0, errors.New("made twice") })
+	if v != 3 || err != nil {
+		t.Errorf("the second caller got %d, %v", v, err)
+	}
+	if err := <-made; err != nil {
+		t.Errorf("the first caller: %v", err)
+	}
+	// A gate that fails for another reason fails, and so does one whose own context ends.
+	var other lazy[int]
+	fail := errors.New("fail")
+	if _, err := other.get(t.Context(), func(ctx context.Context) (int, error) {
+		return 0, other.gate(func(context.Context) error { return fail })(ctx)
+	}); !errors.Is(err, fail) {
+		t.Errorf("error %v", err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := other.get(ended, func(ctx context.Context) (int, error) {
+		return 0, other.gate(func(ctx context.Context) error { return ctx.Err() })(ctx)
+	}); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+}
