@@ -126,7 +126,7 @@ func TestResume(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for at := 1; at < config.Steps; at++ {
+	for _, at := range []int{1, 4} {
 		var stored []byte
 		c := config
 		now := time.Unix(0, 0)
