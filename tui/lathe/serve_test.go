@@ -183,7 +183,7 @@ func TestExportOverSSH(t *testing.T) {
 		{"ed", "subnets export s1 -o home.gguf", exitUsage, "cannot use"},
 		{"ed", "subnets export s1", exitUsage, "-o FILE is missing"},
 		{"vera", "subnets export s1 -o -", exitUsage, "this needs the role editor"},
-		{"ed", "cut --ratio 0.7 --windows 9999 --seq 2048 -o -", exitInput, "tokens"},
+		{"ed", "cut --ratio 0.7 --text wiki --windows 9999 --seq 2048 -o -", exitInput, "tokens"},
 	} {
 		out, words, status := s.ssh(c.who, strings.Fields(c.line)...)
 		if status != c.status || out != "" || !strings.Contains(words, c.words) || strings.Count(words, "\n") != 1 {
