@@ -79,16 +79,16 @@ func readReform(r io.Reader, m ModelInfo) (Reform, error) {
 	}
 	switch {
 	case v.Version != reformVersion:
-		return Reform{}, fmt.Errorf("Version is %d, this program reads %d", v.Version, reformVersion)
+		return Reform{}, fmt.Errorf("field Version is %d, this program reads %d", v.Version, reformVersion)
 	case v.Model != m.Fingerprint:
 		return Reform{}, errors.New("Model is another one")
 	case len(v.Reform.Layers) != 0 && len(v.Reform.Layers) != m.Layers:
-		return Reform{}, fmt.Errorf("Layers has %d entries for %d layers", len(v.Reform.Layers), m.Layers)
+		return Reform{}, fmt.Errorf("field Layers has %d entries for %d layers", len(v.Reform.Layers), m.Layers)
 	}
 	for i, l := range v.Reform.Layers {
 		for _, b := range []*LayerProgress{l.Attention, l.MLP} {
 			if b != nil && (b.Layer != i || b.Kept < 0 || b.Kept > b.Of) {
-				return Reform{}, fmt.Errorf("Layers: entry %d has layer %d with %d of %d units", i, b.Layer, b.Kept, b.Of)
+				return Reform{}, fmt.Errorf("field Layers: entry %d has layer %d with %d of %d units", i, b.Layer, b.Kept, b.Of)
 			}
 		}
 	}
