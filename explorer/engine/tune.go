@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,7 +27,7 @@ const (
 
 // Tune implements [explorer.Tuner].
 func (m *model) Tune(ctx context.Context, s gguf.Subnet, c explorer.Tune, dir string, mon explorer.Monitor) (explorer.Made, error) {
-	bias := m.holdsBiases()
+	bias := explorer.HoldsBias(m.geometry().Arch)
 	if ask := c.Tuning.Bias; ask != nil {
 		if *ask && !bias {
 			return explorer.Made{}, fmt.Errorf("%w: %s files hold no output biases to tune", explorer.ErrUnsupported, m.geometry().Arch)
@@ -46,7 +47,7 @@ func (m *model) Tune(ctx context.Context, s gguf.Subnet, c explorer.Tune, dir st
 		return explorer.Made{}, err
 	}
 	config := tune.Config{
-		Steps: c.Tuning.Steps, Time: time.Duration(c.Tuning.Seconds * float64(time.Second)), Rate: orRate(c.Tuning.Rate), Seed: c.Tuning.Seed, Bias: bias,
+		Steps: c.Tuning.Steps, Time: time.Duration(c.Tuning.Seconds * float64(time.Second)), Rate: cmp.Or(c.Tuning.Rate, tune.DefaultRate), Seed: c.Tuning.Seed, Bias: bias,
 		Progress: func(e tune.Event) {
 			mon.Progress(e.Share, 1, "of the tuning", fmt.Sprintf("step %d · divergence %.4f · held out %.4f", e.Step, e.Loss, e.HeldOut))
 			_ = mon.Gate(ctx) // the run finds that ctx has ended
@@ -83,20 +84,6 @@ func (m *model) Tune(ctx context.Context, s gguf.Subnet, c explorer.Tune, dir st
 		made.Dense, _, err = m.quick(ctx, text, gguf.Subnet{Masks: subnet.Dense(m.geometry())}, mon)
 	}
 	return made, err // the state stays until another run replaces it: the subnet is not stored yet
-}
-
-// holdsBiases reports whether files of subnets of the model hold output biases.
-func (m *model) holdsBiases() bool {
-	family, _ := subnet.FamilyOf(m.geometry().Arch)
-	ragged, _ := subnet.FamilyOf(family.Ragged)
-	return family.OutBias || ragged.OutBias
-}
-
-func orRate(rate float64) float64 {
-	if rate == 0 {
-		return tune.DefaultRate
-	}
-	return rate
 }
 
 // loadState returns the state of an interrupted run, nil for none.

@@ -25,7 +25,9 @@ type state struct {
 	BestStep      int
 	BestHeldOut   float64
 	Before        float64
-	Worse         int // checks since the best
+	Worse         int     // checks since the best
+	Sum           float64 // of the losses of Count steps since the last check
+	Count         int
 	Curve         []Point
 	Stopped       string
 }

@@ -132,8 +132,6 @@ type run struct {
 	tuning      *decoder.Tuning
 	train, held [][]int32
 	s           state
-	sum         float64 // of losses since the last check
-	count       int
 	saved       time.Duration
 	order       []int
 	epoch       int // what order is of
@@ -205,7 +203,7 @@ func (r *run) steps(ctx context.Context) error {
 		}
 		r.s.adam(gradient, r.rate())
 		r.s.Step++
-		r.sum, r.count = r.sum+loss, r.count+1
+		r.s.Sum, r.s.Count = r.s.Sum+loss, r.s.Count+1
 		r.s.Elapsed += r.c.Now().Sub(from)
 		share := r.share()
 		checked := int(share*checks) > r.s.Checks || share == 1
@@ -253,8 +251,8 @@ func (r *run) check(ctx context.Context) error {
 		return err
 	}
 	r.s.Elapsed += r.c.Now().Sub(from)
-	r.s.Curve = append(r.s.Curve, Point{Step: r.s.Step, Loss: r.sum / float64(max(1, r.count)), HeldOut: kl})
-	r.sum, r.count = 0, 0
+	r.s.Curve = append(r.s.Curve, Point{Step: r.s.Step, Loss: r.s.Sum / float64(max(1, r.s.Count)), HeldOut: kl})
+	r.s.Sum, r.s.Count = 0, 0
 	switch {
 	case math.IsNaN(kl) || kl > divergedAt*r.s.Before:
 		r.s.Stopped = fmt.Sprintf("the held-out divergence grew from %.3f to %.3f nats per token", r.s.Before, kl)

@@ -156,7 +156,7 @@ func TestResume(t *testing.T) {
 		if diff := cmp.Diff(want.Refit, got.Refit); diff != "" {
 			t.Errorf("interrupted at step %d: the weights differ: %s", at, diff)
 		}
-		if report.After != wantReport.After || report.Best != wantReport.Best || report.Steps != wantReport.Steps {
+		if report.After != wantReport.After || report.Best != wantReport.Best || report.Steps != wantReport.Steps || !cmp.Equal(report.Curve, wantReport.Curve) {
 			t.Errorf("interrupted at step %d: %+v, want %+v", at, report, wantReport)
 		}
 		other := c
