@@ -50,7 +50,7 @@ func (v *outVocab) pieceTokenizer(prefix bool) map[string]any {
 		if !t.Special {
 			content = mark(content)
 		}
-		added = append(added, map[string]any{"id": t.ID, "content": content, "special": t.Special, "lstrip": false, "rstrip": false, "normalized": false, "single_word": false})
+		added = append(added, map[string]any{"id": t.ID, "content": content, "special": t.Special, "lstrip": t.LStrip, "rstrip": t.RStrip, "normalized": false, "single_word": t.SingleWord})
 	}
 	var unknown any
 	if id, ok := v.id("unknown"); ok {

@@ -3,6 +3,7 @@ package convert
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -89,9 +90,14 @@ func (v *outVocab) id(key string) (int, bool) {
 // added returns the tokens that are matched before text is split.
 func (v *outVocab) added() []addedToken {
 	var list []addedToken
+	whole := v.kv.WholeTokens()
 	for i, token := range v.tokens {
 		if kind := v.types[i]; kind == typeControl || kind == typeUser || kind == typeUnknown {
-			list = append(list, addedToken{ID: i, Content: token, Special: kind != typeUser})
+			id := int32(i)
+			list = append(list, addedToken{
+				ID: i, Content: token, Special: kind != typeUser,
+				LStrip: slices.Contains(whole.LStrip, id), RStrip: slices.Contains(whole.RStrip, id), SingleWord: slices.Contains(whole.SingleWord, id),
+			})
 		}
 	}
 	return list
@@ -109,7 +115,7 @@ func (v *outVocab) settings() (map[string]any, error) {
 			t.Content = mark(t.Content)
 		}
 		decoder[strconv.Itoa(t.ID)] = map[string]any{
-			"content": t.Content, "special": t.Special, "lstrip": false, "rstrip": false, "normalized": false, "single_word": false,
+			"content": t.Content, "special": t.Special, "lstrip": t.LStrip, "rstrip": t.RStrip, "normalized": false, "single_word": t.SingleWord,
 		}
 	}
 	out["added_tokens_decoder"] = decoder
@@ -195,7 +201,7 @@ func (v *outVocab) pairs() (map[string]any, error) {
 	}
 	added := []any{}
 	for _, t := range v.added() {
-		added = append(added, map[string]any{"id": t.ID, "content": t.Content, "special": t.Special, "lstrip": false, "rstrip": false, "normalized": false, "single_word": false})
+		added = append(added, map[string]any{"id": t.ID, "content": t.Content, "special": t.Special, "lstrip": t.LStrip, "rstrip": t.RStrip, "normalized": false, "single_word": t.SingleWord})
 	}
 	out := map[string]any{
 		"version": "1.0", "added_tokens": added, "normalizer": normalizer,

@@ -89,13 +89,34 @@ func fromJSON(files folder, vocab int) (*vocabulary, error) {
 	if err := t.frame(v); err != nil {
 		return nil, err
 	}
-	for _, a := range t.Added {
-		if a.LStrip || a.RStrip || a.SingleWord {
-			v.notes = append(v.notes, fmt.Sprintf("tokenizer.json: added token %.40q takes spaces beside it (lstrip %v, rstrip %v) or only whole words (single_word %v), in llama.cpp it does not", a.Content, a.LStrip, a.RStrip, a.SingleWord))
-			break
-		}
+	if err := v.whole(t.Added); err != nil {
+		return nil, err
 	}
 	return v, nil
+}
+
+// whole sets the keys of added tokens that take part in what is beside them, which lathe computes itself.
+func (v *vocabulary) whole(added []addedToken) error {
+	noted := false
+	for _, a := range added {
+		if a.SingleWord && !a.Special {
+			return fmt.Errorf("tokenizer.json: %w: added token %.40q: single_word of a token that is not special, which llama.cpp matches everywhere", ErrUnsupported, a.Content)
+		}
+		for _, flag := range []struct {
+			set bool
+			key string
+		}{{a.LStrip, gguf.LStripKey}, {a.RStrip, gguf.RStripKey}, {a.SingleWord, gguf.SingleWordKey}} {
+			if flag.set {
+				ids, _ := v.values[flag.key].([]int32)
+				v.values[flag.key] = append(ids, int32(a.ID))
+			}
+		}
+		if (a.LStrip || a.RStrip || a.SingleWord) && !noted {
+			noted = true
+			v.notes = append(v.notes, fmt.Sprintf("tokenizer.json: added token %.40q (lstrip %v, rstrip %v, single_word %v): other programs with llama.cpp leave white space beside it in the text, and match it inside words", a.Content, a.LStrip, a.RStrip, a.SingleWord))
+		}
+	}
+	return nil
 }
 
 // list returns the tokens by their numbers, padded with unused ones to the rows of the embedding.

@@ -109,6 +109,9 @@ func TestTokenizerSteps(t *testing.T) {
 		{"other processor", func(t object) { t["post_processor"] = object{"type": "RobertaProcessing"} }, "post_processor RobertaProcessing", ""},
 		{"two tokens before", func(t object) { t["post_processor"] = template([]string{"<s>", "</s>"}, nil) }, "puts 2 tokens before", ""},
 		{"another token before", func(t object) { t["post_processor"] = template([]string{"</s>"}, nil) }, "puts token 1 first, llama.cpp the bos token 0", ""},
+		{"whole words", func(t object) {
+			t["added_tokens"].([]any)[0].(object)["single_word"], t["added_tokens"].([]any)[0].(object)["special"] = true, false
+		}, "single_word of a token that is not special", ""},
 		{"dropout", model("dropout", 0.1), "dropout 0.1", ""},
 		{"suffix", model("end_of_word_suffix", "</w>"), `end_of_word_suffix "</w>"`, ""},
 		{"merge of no token", model("merges", []string{"t zz"}), `merges: "zz" is not a token`, ""},
@@ -142,6 +145,34 @@ func TestTokenizerSteps(t *testing.T) {
 		if len(r.Notes) != 1 || !strings.Contains(r.Notes[0], test.note) {
 			t.Errorf("%s: notes %q", test.note, r.Notes)
 		}
+	}
+}
+
+// Properties of added tokens are stored in the file and in folders that are written of it.
+func TestWholeTokens(t *testing.T) {
+	flags := func(id int, names ...string) func(object) {
+		return func(t object) {
+			for _, name := range names {
+				t["added_tokens"].([]any)[id].(object)[name] = true
+			}
+		}
+	}
+	r, f := convertTo(t, tokenizerFolder(t, flags(0, "lstrip", "rstrip", "single_word"), nil), "")
+	want := gguf.WholeTokens{LStrip: []int32{0}, RStrip: []int32{0}, SingleWord: []int32{0}}
+	id := int32(-1)
+	for _, n := range f.KV().WholeTokens().LStrip {
+		id = n
+	}
+	want.LStrip[0], want.RStrip[0], want.SingleWord[0] = id, id, id
+	if got := f.KV().WholeTokens(); id < 0 || !reflect.DeepEqual(got, want) || len(r.Notes) != 1 {
+		t.Errorf("%+v, notes %q", got, r.Notes)
+	}
+	to := filepath.Join(t.TempDir(), "folder")
+	if _, err := convert.WriteFolder(t.Context(), f, to, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, again := convertTo(t, to, ""); !reflect.DeepEqual(again.KV().WholeTokens(), want) {
+		t.Errorf("of the written folder: %+v", again.KV().WholeTokens())
 	}
 }
 

@@ -26,3 +26,37 @@ func (kv *KV) TextSteps() TextSteps {
 	s.SpacePrefix, _ = kv.Bool(SpacePrefixKey)
 	return s
 }
+
+// Keys of the tokens that are matched as a whole and that llama.cpp matches otherwise; values are token numbers.
+const (
+	LStripKey     = "lathe.tokenizer.lstrip"
+	RStripKey     = "lathe.tokenizer.rstrip"
+	SingleWordKey = "lathe.tokenizer.single_word"
+)
+
+// WholeTokens are the numbers of tokens that are matched as a whole and take part in what is beside them. llama.cpp has no such
+// property for most files.
+type WholeTokens struct {
+	LStrip     []int32 `json:",omitempty"` // white space before the token belongs to it
+	RStrip     []int32 `json:",omitempty"` // white space behind the token belongs to it
+	SingleWord []int32 `json:",omitempty"` // the token is matched only where no letter, digit or underscore is beside it
+}
+
+// Empty reports whether no token has such a property.
+func (w *WholeTokens) Empty() bool { return len(w.LStrip)+len(w.RStrip)+len(w.SingleWord) == 0 }
+
+// WholeTokens returns the tokens of the file that take part in what is beside them. Numbers that are no tokens are left out.
+func (kv *KV) WholeTokens() WholeTokens {
+	tokens, _ := kv.Strings("tokenizer.ggml.tokens")
+	list := func(key string) []int32 {
+		values, _ := kv.Ints(key)
+		var ids []int32
+		for _, v := range values {
+			if v >= 0 && v < int64(len(tokens)) {
+				ids = append(ids, int32(v))
+			}
+		}
+		return ids
+	}
+	return WholeTokens{LStrip: list(LStripKey), RStrip: list(RStripKey), SingleWord: list(SingleWordKey)}
+}

@@ -78,8 +78,8 @@ func loadNetwork(r loadRequest, progress func(float32)) (*network, error) {
 	net.info.Hidden = model.NEmbd()
 	net.info.AddBOS = model.AddBOSToken()
 	n.describe(&net.info)
-	net.tokenizer = vocabulary.Tokenizer{BOS: net.info.BOS, Steps: gguf.TextSteps{Compose: r.Compose, SpacePrefix: r.SpacePrefix}, Split: net.split}
-	net.tokenizer.Controls, net.tokenizer.Whole, net.info.LongestToken = n.readVocabulary(net.info.Vocab)
+	net.tokenizer = vocabulary.Tokenizer{BOS: net.info.BOS, Steps: gguf.TextSteps{Compose: r.Compose, SpacePrefix: r.SpacePrefix}, Apart: !r.Whole.Empty(), Split: net.split}
+	net.tokenizer.Controls, net.tokenizer.Whole, net.info.LongestToken = n.readVocabulary(net.info.Vocab, r.Whole)
 	net.info.Context = min(net.info.Context, r.Context) // llama.cpp pads it
 	return net, nil
 }

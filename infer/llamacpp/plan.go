@@ -57,6 +57,7 @@ func readPlan(o infer.LoadOptions) (plan, error) {
 	p.request.Ends = endTokens(f.KV())
 	steps := f.KV().TextSteps()
 	p.request.Compose, p.request.SpacePrefix = steps.Compose, steps.SpacePrefix
+	p.request.Whole = f.KV().WholeTokens()
 	r := &p.request
 	trained, _ := f.KV().Uint(p.arch + ".context_length")
 	if r.Context == 0 {

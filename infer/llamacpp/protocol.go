@@ -10,11 +10,12 @@ import (
 	"math"
 
 	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/gguf"
 )
 
 // protocolVersion changes with every change of the messages, so that an executable that was replaced while its parent runs is
 // detected.
-const protocolVersion = 7
+const protocolVersion = 8
 
 // maxFrame bounds a frame in bytes. The largest are texts to tokenize and their tokens.
 const maxFrame = 256 << 20
@@ -213,6 +214,7 @@ type loadRequest struct {
 
 	// Steps of the tokenizer that llama.cpp has none for, see [gguf.TextSteps].
 	Compose, SpacePrefix bool
+	Whole                gguf.WholeTokens
 }
 
 type loadReply struct {

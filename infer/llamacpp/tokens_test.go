@@ -265,3 +265,27 @@ func TestTextSteps(t *testing.T) {
 		})
 	}
 }
+
+// TestWholeTokens: white space beside a token belongs to it where the file has this property.
+func TestWholeTokens(t *testing.T) {
+	recipe := gguftest.Tiny("qwen2")
+	recipe.Edit = func(kv *gguf.KV) {
+		set(t, kv, gguf.LStripKey, []int32{tinyMark, 1 << 30})
+		set(t, kv, gguf.RStripKey, []int32{tinyEnd})
+		set(t, kv, "tokenizer.ggml.merges", []string{})
+	}
+	m := loadTiny(t, recipe)
+	b := func(c byte) int32 { return 5 + int32(c) }
+	for _, test := range []struct {
+		text string
+		want []int32
+	}{
+		{"a \n<|im_start|> b", []int32{b('a'), tinyMark, b(' '), b('b')}},
+		{"a <|im_end|> \nb", []int32{b('a'), b(' '), tinyEnd, b('b')}},
+		{"<|im_end|> <|im_start|>", []int32{tinyEnd, tinyMark}},
+	} {
+		if got, err := m.Tokenize(t.Context(), test.text, true); err != nil || !slices.Equal(got, test.want) {
+			t.Errorf("%q is %v, want %v, error %v", test.text, got, test.want, err)
+		}
+	}
+}

@@ -2,15 +2,18 @@
 
 package llamacpp
 
-import "github.com/lathe-llm/lathe/infer/internal/vocabulary"
+import (
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/internal/vocabulary"
+)
 
 // readVocabulary returns the control tokens, the tokens that users have defined, and the length in bytes of the longest token.
-func (n *native) readVocabulary(size int) (controls, whole vocabulary.Specials, longest int) {
+func (n *native) readVocabulary(size int, w gguf.WholeTokens) (controls, whole vocabulary.Specials, longest int) {
 	for id := range int32(size) {
 		piece := n.piece(id)
 		longest = max(longest, len(piece))
 		attributes := n.attributes(id)
-		token := vocabulary.Special{ID: id, Text: string(piece), LStrip: attributes&attrLStrip != 0, RStrip: attributes&attrRStrip != 0}
+		token := vocabulary.Special{ID: id, Text: string(piece), LStrip: attributes&attrLStrip != 0, RStrip: attributes&attrRStrip != 0}.With(w)
 		switch {
 		case n.isControl(id):
 			controls.Add(token)

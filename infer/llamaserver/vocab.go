@@ -70,8 +70,9 @@ func (v *vocab) read(path string, info *infer.Info) error {
 	default:
 		return fmt.Errorf("%s: tokenizer.ggml.model %q: not gpt2, llama or t5: %w", path, model, infer.ErrBadModel)
 	}
+	whole := kv.WholeTokens()
 	for id := range v.texts {
-		token := vocabulary.Special{ID: int32(id), Text: v.piece(int32(id))}
+		token := vocabulary.Special{ID: int32(id), Text: v.piece(int32(id))}.With(whole)
 		v.longest = max(v.longest, len(token.Text))
 		switch {
 		case v.control(token.ID):
@@ -80,7 +81,7 @@ func (v *vocab) read(path string, info *infer.Info) error {
 			v.Whole.Add(token)
 		}
 	}
-	v.Steps = kv.TextSteps()
+	v.Steps, v.Apart = kv.TextSteps(), !whole.Empty()
 	special := func(key string, otherwise int32) int32 {
 		if id, ok := kv.Int("tokenizer.ggml." + key); ok && id >= 0 && id < int64(len(v.texts)) {
 			return int32(id)

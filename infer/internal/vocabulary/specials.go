@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/internal/chat"
 )
 
@@ -17,6 +19,30 @@ type Special struct {
 	ID             int32
 	Text           string
 	LStrip, RStrip bool // white space before it, or behind it, belongs to it
+	SingleWord     bool // it is matched only where no letter, digit or underscore is beside it
+}
+
+// With returns the token with the properties that its file has for it.
+func (t Special) With(w gguf.WholeTokens) Special {
+	t.LStrip = t.LStrip || slices.Contains(w.LStrip, t.ID)
+	t.RStrip = t.RStrip || slices.Contains(w.RStrip, t.ID)
+	t.SingleWord = t.SingleWord || slices.Contains(w.SingleWord, t.ID)
+	return t
+}
+
+// alone reports whether the token may stand between two texts.
+func (t *Special) alone(before, after string) bool {
+	if !t.SingleWord {
+		return true
+	}
+	last, _ := utf8.DecodeLastRuneInString(before)
+	first, _ := utf8.DecodeRuneInString(after)
+	return !(before != "" && inWord(last)) && !(after != "" && inWord(first))
+}
+
+// inWord reports whether regular expressions count a character as one of a word (\w).
+func inWord(r rune) bool {
+	return r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.Is(unicode.M, r) || unicode.Is(unicode.Pc, r) || r == '\u200c' || r == '\u200d'
 }
 
 // Specials are tokens that are matched before text is split, by the first byte of their texts.

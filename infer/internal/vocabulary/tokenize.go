@@ -16,6 +16,7 @@ type Tokenizer struct {
 	Controls Specials // control tokens
 	Whole    Specials // other tokens that are matched before text is split
 	Steps    gguf.TextSteps
+	Apart    bool // tokens have properties that Split does not know: it only gets the texts between them
 
 	// Split converts text that is not empty to tokens, without a start token. With parse, special tokens that are spelled out are
 	// recognised.
@@ -31,7 +32,7 @@ func (n *Tokenizer) Tokenize(text string, start, parse bool) ([]int32, error) {
 	var rest []int32
 	var err error
 	switch {
-	case n.Steps == gguf.TextSteps{}:
+	case !n.Apart && n.Steps == gguf.TextSteps{}:
 		rest, err = n.split(text, parse)
 	case parse:
 		rest, err = between(text, n.Controls.At, n.plain)
@@ -43,7 +44,7 @@ func (n *Tokenizer) Tokenize(text string, start, parse bool) ([]int32, error) {
 
 // plain converts text without control tokens to tokens.
 func (n *Tokenizer) plain(text string) ([]int32, error) {
-	if n.Steps == (gguf.TextSteps{}) {
+	if !n.Apart && n.Steps == (gguf.TextSteps{}) {
 		return n.split(text, false)
 	}
 	return between(text, n.Whole.At, func(part string) ([]int32, error) { return n.split(prepare(part, n.Steps), false) })
@@ -76,6 +77,10 @@ func between(text string, find func(string) (Special, bool), convert func(string
 		c, ok := find(text[i:])
 		if !ok {
 			i++
+			continue
+		}
+		if !c.alone(text[:i], text[i+len(c.Text):]) {
+			i += len(c.Text)
 			continue
 		}
 		before := text[begin:i]
