@@ -8,7 +8,7 @@ their folder in LATHE_TEMPLATES.
       writes each template as FOLDER/SHA256.jinja, from the *.jinja files of git repositories and from JSON files of objects
       with a field template or chatTemplate, and where they are from to FOLDER/sources.json
   templates.py record FOLDER > infer/internal/jinja/testdata/templates.json
-      renders each with each conversation of conversations.json; a result is the first 16 digits of the text's SHA-256,
+      renders each with each conversation of conversations.json, and those that name tools or documents with each of tools.json; a result is the first 16 digits of the text's SHA-256,
       "raised: " with a template's own reason, or "error"
 
 Needs jinja2 3.1.
@@ -57,20 +57,23 @@ def record(folder):
 
     env = environment()
     conversations = json.load(open(TESTDATA / "conversations.json"))
+    with_tools = json.load(open(TESTDATA / "tools.json"))
+
+    def result(text, **variables):
+        out, error = rendered(env, text, bos_token="<s>", eos_token="</s>", add_generation_prompt=True, **variables)
+        if error.startswith("TemplateError: raised: "):
+            return error.removeprefix("TemplateError: ")
+        return "error" if error else hashlib.sha256(out.encode()).hexdigest()[:16]
+
     rows = []
     for digest, source in sorted(json.load(open(folder / "sources.json")).items(), key=lambda p: p[1]):
         text = (folder / (digest + ".jinja")).read_bytes().decode()
-        results = []
-        for messages in conversations:
-            out, error = rendered(env, text, messages=messages, bos_token="<s>", eos_token="</s>", add_generation_prompt=True, tools=None, documents=None)
-            if error.startswith("TemplateError: raised: "):
-                results.append(error.removeprefix("TemplateError: "))
-            elif error:
-                results.append("error")
-            else:
-                results.append(hashlib.sha256(out.encode()).hexdigest()[:16])
+        results = [result(text, messages=messages, tools=None, documents=None) for messages in conversations]
         if any(r != "error" and not r.startswith("raised") for r in results):  # others are not for such conversations
-            rows.append({"source": source, "sha256": digest, "results": results})
+            row = {"source": source, "sha256": digest, "results": results}
+            if re.search("tool|documents", text):
+                row["tools"] = [result(text, **c) for c in with_tools]
+            rows.append(row)
     json.dump(rows, sys.stdout, indent=0, ensure_ascii=False)
     print()
 

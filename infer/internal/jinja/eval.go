@@ -11,7 +11,8 @@ import (
 
 func sortedKeys(m map[string]any) []string { return slices.Sorted(maps.Keys(m)) }
 
-func (r *renderer) eval(e expr, s *scope) (value, error) {
+// evalMarked returns the value of an expression, which may be markup.
+func (r *renderer) evalMarked(e expr, s *scope) (value, error) {
 	if err := r.step(); err != nil {
 		return nil, err
 	}
@@ -34,11 +35,11 @@ func (r *renderer) eval(e expr, s *scope) (value, error) {
 	case condExpr:
 		return r.conditional(e, s)
 	case logic:
-		left, err := r.eval(e.left, s)
-		if err != nil || truth(left) != e.and {
+		left, err := r.evalMarked(e.left, s)
+		if err != nil || truth(plain(left)) != e.and {
 			return left, err
 		}
-		return r.eval(e.right, s)
+		return r.evalMarked(e.right, s)
 	case not:
 		v, err := r.eval(e.e, s)
 		return !truth(v), err
@@ -49,15 +50,15 @@ func (r *renderer) eval(e expr, s *scope) (value, error) {
 		}
 		return negated(v, e.minus)
 	case binary:
-		left, err := r.eval(e.left, s)
+		left, err := r.evalMarked(e.left, s)
 		if err != nil {
 			return nil, err
 		}
-		right, err := r.eval(e.right, s)
+		right, err := r.evalMarked(e.right, s)
 		if err != nil {
 			return nil, err
 		}
-		return r.binary(e.op, left, right)
+		return r.markedBinary(e.op, left, right)
 	case concat:
 		return r.concat(e, s)
 	case comparison:
@@ -73,11 +74,11 @@ func (r *renderer) eval(e expr, s *scope) (value, error) {
 	case call:
 		return r.call(e, s, nil)
 	case filter:
-		v, err := r.eval(e.e, s)
+		v, err := r.evalMarked(e.e, s)
 		if err != nil {
 			return nil, err
 		}
-		return r.filter(e, v, s)
+		return r.markedFilter(e, v, s)
 	case test:
 		return r.test(e, s)
 	}
@@ -126,11 +127,11 @@ func (r *renderer) conditional(e condExpr, s *scope) (value, error) {
 	case err != nil:
 		return nil, err
 	case truth(test):
-		return r.eval(e.then, s)
+		return r.evalMarked(e.then, s)
 	case e.otherwise == nil:
 		return undefined{"the inline if-expression evaluated to false and no else section was defined"}, nil
 	}
-	return r.eval(e.otherwise, s)
+	return r.evalMarked(e.otherwise, s)
 }
 
 func (r *renderer) concat(e concat, s *scope) (value, error) {

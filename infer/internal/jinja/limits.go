@@ -105,6 +105,8 @@ func (r *renderer) sizeOf(v value, depth int) int {
 	switch v := v.(type) {
 	case string:
 		return len(v)
+	case markup:
+		return len(v)
 	case *list:
 		return sum(v.items)
 	case tuple:

@@ -264,7 +264,7 @@ func (r *renderer) statement(st stmt, s *scope) (flow, error) {
 	case forStmt:
 		return onward, r.loop(st, s)
 	case setStmt:
-		v, err := r.eval(st.e, s)
+		v, err := r.evalMarked(st.e, s)
 		if err != nil {
 			return onward, err
 		}

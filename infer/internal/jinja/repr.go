@@ -78,6 +78,10 @@ func writeRepr(b *reprWriter, v value, depth int) {
 		b.WriteString(floatText(v))
 	case string:
 		writeQuoted(b, v)
+	case markup:
+		b.WriteString("Markup(")
+		writeQuoted(b, string(v))
+		b.WriteString(")")
 	case *list:
 		sequence("[", v.items, "]")
 	case tuple:

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,22 +14,25 @@ import (
 	"testing"
 )
 
-// TestTemplates renders the templates of models with eight conversations each and compares with Python (.ci/templates.py). It
-// reads those that are there: in the folder LATHE_TEMPLATES, and in a module that the build uses.
+// TestTemplates renders the templates of models with eight conversations each, those that name tools or documents also with six
+// conversations that have some, and compares with Python (.ci/templates.py). It reads those that are there: in the folder
+// LATHE_TEMPLATES, and in a module that the build uses.
 func TestTemplates(t *testing.T) {
-	var conversations [][]struct{ Role, Content string }
-	readJSON(t, filepath.Join("testdata", "conversations.json"), &conversations)
+	var conversations, withTools []any
+	readOrdered(t, filepath.Join("testdata", "conversations.json"), &conversations)
+	readOrdered(t, filepath.Join("testdata", "tools.json"), &withTools)
 	var rows []struct {
 		Source, SHA256 string
-		Results        []string
+		Results, Tools []string
 	}
 	readJSON(t, filepath.Join("testdata", "templates.json"), &rows)
-	if len(rows) < 150 || len(conversations) != 8 {
-		t.Fatalf("%d templates, %d conversations", len(rows), len(conversations))
+	if len(rows) < 150 || len(conversations) != 8 || len(withTools) != 6 {
+		t.Fatalf("%d templates, %d conversations, %d with tools", len(rows), len(conversations), len(withTools))
 	}
 	folder := os.Getenv("LATHE_TEMPLATES")
 	texts := moduleTemplates(t)
-	var equal, refused, failed, other, read int
+	var plain, tools tally
+	var read int
 	for _, row := range rows {
 		source, ok := texts[row.SHA256]
 		if folder != "" {
@@ -48,41 +52,57 @@ func TestTemplates(t *testing.T) {
 		}
 		read++
 		template, err := Parse(source)
-		for i, want := range row.Results {
-			got := ""
-			if err == nil {
-				got = outcome(template, conversations[i])
-			} else {
-				got = "not parsed: " + err.Error()
+		result := func(variables []Pair) string {
+			if err != nil {
+				return "not parsed: " + err.Error()
 			}
-			switch {
-			case got == want && strings.HasPrefix(got, "raised: "):
-				refused++
-			case want == "error" && strings.HasPrefix(got, "error: "):
-				failed++
-			case got == want:
-				equal++
-			default:
-				other++
+			return outcome(template, variables)
+		}
+		for i, want := range row.Results {
+			got := result([]Pair{{"messages", conversations[i]}, {"tools", nil}, {"documents", nil}})
+			if !plain.count(got, want) {
 				t.Errorf("%s (%.8s), conversation %d: %q, Python %q", row.Source, row.SHA256, i, got, want)
+			}
+		}
+		for i, want := range row.Tools {
+			if got := result(withTools[i].([]Pair)); !tools.count(got, want) {
+				t.Errorf("%s (%.8s), conversation %d with tools: %q, Python %q", row.Source, row.SHA256, i, got, want)
 			}
 		}
 	}
 	if read == 0 {
 		t.Skip("no templates: LATHE_TEMPLATES is not set, and the module cache is empty")
 	}
-	t.Logf("%d of %d templates: %d texts equal, %d refused with the same reason, %d errors in both, %d other", read, len(rows), equal, refused, failed, other)
+	t.Logf("%d of %d templates: %v; with tools or documents: %v", read, len(rows), plain, tools)
+}
+
+// tally counts results that agree with Python's.
+type tally struct{ equal, refused, failed, other int }
+
+func (n *tally) count(got, want string) bool {
+	switch {
+	case got == want && strings.HasPrefix(got, "raised: "):
+		n.refused++
+	case want == "error" && strings.HasPrefix(got, "error: "):
+		n.failed++
+	case got == want:
+		n.equal++
+	default:
+		n.other++
+		return false
+	}
+	return true
+}
+
+func (n tally) String() string {
+	return fmt.Sprintf("%d texts equal, %d refused with the same reason, %d errors in both, %d other", n.equal, n.refused, n.failed, n.other)
 }
 
 // outcome renders a conversation: the start of the text's hash, or what failed.
-func outcome(template *Template, conversation []struct{ Role, Content string }) string {
-	messages := make([]any, len(conversation))
-	for i, m := range conversation {
-		messages[i] = []Pair{{"role", m.Role}, {"content", m.Content}}
-	}
-	text, err := template.Render(context.Background(), Input{Now: now, Variables: []Pair{
-		{"messages", messages}, {"bos_token", "<s>"}, {"eos_token", "</s>"}, {"add_generation_prompt", true}, {"tools", nil}, {"documents", nil},
-	}})
+func outcome(template *Template, variables []Pair) string {
+	text, err := template.Render(context.Background(), Input{Now: now, Variables: append([]Pair{
+		{"bos_token", "<s>"}, {"eos_token", "</s>"}, {"add_generation_prompt", true},
+	}, variables...)})
 	var raised *RaisedError
 	switch {
 	case errors.As(err, &raised):
@@ -108,6 +128,56 @@ func readJSON(t *testing.T, path string, v any) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// readOrdered reads a list of values of templates: objects have their keys in the order of the file.
+func readOrdered(t *testing.T, path string, to *[]any) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	tokens := json.NewDecoder(f)
+	tokens.UseNumber()
+	var value func() any
+	value = func() any {
+		token, err := tokens.Token()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch token := token.(type) {
+		case json.Number:
+			if n, err := token.Int64(); err == nil {
+				return n
+			}
+			x, err := token.Float64()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return x
+		case json.Delim:
+			list, pairs := []any{}, []Pair{}
+			for tokens.More() {
+				v := value()
+				if token == '{' {
+					pairs = append(pairs, Pair{v.(string), value()})
+				} else {
+					list = append(list, v)
+				}
+			}
+			if _, err := tokens.Token(); err != nil {
+				t.Fatal(err)
+			}
+			if token == '{' {
+				return pairs
+			}
+			return list
+		default:
+			return token
+		}
+	}
+	*to = value().([]any)
 }
 
 // moduleTemplates returns the templates in the module with the bindings of llama.cpp, by their SHA-256; none where the module
