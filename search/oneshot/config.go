@@ -18,7 +18,7 @@ type Config struct {
 	// Granularity is the step of MLP widths, 0 is subnet.DefaultGranularity. Others must divide the MLP widths of the model.
 	Granularity int
 	// Attention is whether KV groups are dropped too. nil leaves it to the recipe, except that they are where MLP channels alone
-	// do not reach the ratio, and otherwise are not in files that would keep their queries as zeros.
+	// do not reach the ratio.
 	Attention *bool
 	// Seed is for random choices.
 	Seed uint64

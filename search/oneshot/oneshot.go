@@ -101,9 +101,6 @@ func (p *plan) decideAttention() (warning string) {
 		p.recipe.Attention = *p.config.Attention
 		return ""
 	}
-	if p.m.Geometry().Limits().AllQuery { // the queries of a dropped group would stay in the file as zeros
-		p.recipe.Attention = false
-	}
 	if w := p.widths(); p.recipe.Layers == NoLayers && !w.attention && !w.reachesRatio(p.recipe.Widths) {
 		p.recipe.Attention = true
 		return fmt.Sprintf("MLP channels alone allow ratios from %.3f: KV groups are dropped too", w.leastRatio())

@@ -59,7 +59,7 @@ func RecipeOf(p preset.Preset) (Recipe, error) {
 	case preset.OBS:
 		return Recipe{Method: importance.OBS, Sequential: true}, nil
 	case preset.Allocated:
-		return Recipe{Method: importance.OBS, Sequential: true, Widths: Sensitive, Attention: true, Refit: reform.Recipe{
+		return Recipe{Method: importance.OBS, Sequential: true, Widths: Sensitive, Refit: reform.Recipe{
 			Solve: reform.Options{Lambdas: []float64{0.01, 0.03, 0.1, 0.3}, Pull: true}, Relative: true,
 			Target: reform.DenseResidual, Blend: 0.6, ShrinkBlend: true, RefitUncutAttention: true,
 		}}, nil

@@ -72,7 +72,7 @@ func granularityFlag(cmd *cobra.Command, to *int, byDefault string) {
 
 // attentionFlag adds the flag that has KV groups dropped.
 func attentionFlag(cmd *cobra.Command, c *explorer.Cut) {
-	optionalBool(cmd.Flags(), &c.Attention, "attention", "drop KV groups too, so that the KV cache shrinks (default: allocated does where that costs less than channels, others where MLP channels alone do not reach the ratio)")
+	optionalBool(cmd.Flags(), &c.Attention, "attention", "drop KV groups too, so that the KV cache shrinks; allocated measures which cost less than channels (default: only where MLP channels alone do not reach the ratio)")
 }
 
 // gpuFlag adds the flag for the layers of models on GPUs.

@@ -231,7 +231,7 @@ const presetsOwn = "preset's own"
 
 // cutForm asks for a one-shot cut and starts it.
 func (s *Screen) cutForm() tea.Cmd {
-	attention := widget.ChoiceEntry("attention", "KV groups", presetsOwn, "drop: KV groups are dropped too, so that the KV cache shrinks; keep: MLP channels alone; allocated drops them where that costs less", presetsOwn, "drop", "keep")
+	attention := widget.ChoiceEntry("attention", "KV groups", presetsOwn, "drop: KV groups are dropped too, so that the KV cache shrinks; keep: MLP channels alone; by itself only where those do not reach the ratio", presetsOwn, "drop", "keep")
 	granularity := subnets.GranularityEntry("32")
 	layers := func(f *widget.Form) bool { return preset.DropsLayers(f.Get("preset")) }
 	attention.Hidden, granularity.Hidden = layers, layers
