@@ -138,6 +138,8 @@ type Searcher interface {
 type Orders interface {
 	// Publish shows the search's present state. The value and what it refers to must not change afterwards.
 	Publish(Search)
+	// Prepare shows what was measured of a module before candidates are scored. Modules are those of all layers, attention before MLP.
+	Prepare(module int, p Prepared)
 	// Next returns the next order, if there is one.
 	Next() (Order, bool)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer/draft"
 	"github.com/lathe-llm/lathe/explorer/internal/jobs"
 	"github.com/lathe-llm/lathe/infer/durable"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // publishEvery bounds how often progress alone makes a new snapshot.
@@ -224,6 +225,22 @@ func (m *monitor) Publish(search Search) {
 	m.e.update(SectionSearch, func(s *Snapshot) {
 		search.Job = m.id
 		s.Search = search
+	})
+}
+
+// Prepare implements [Orders].
+func (m *monitor) Prepare(module int, p Prepared) {
+	m.e.update(SectionSearch, func(s *Snapshot) {
+		now := s.Preparation
+		if now.Job != m.id {
+			now = Preparation{Job: m.id, Modules: make([]Prepared, subnet.Modules*s.Model.Layers)}
+		}
+		if module < 0 || module >= len(now.Modules) {
+			return
+		}
+		now.Modules = slices.Clone(now.Modules)
+		now.Modules[module], now.Last = p, module
+		s.Preparation = now
 	})
 }
 

@@ -36,6 +36,21 @@ type Search struct {
 	ResultOf int
 }
 
+// Preparation is what a search has measured of the modules of the dense model before it scores candidates.
+type Preparation struct {
+	Job     JobID
+	Modules []Prepared // of all layers, attention before MLP
+	Last    int        // the module measured last
+}
+
+// Prepared is what a search has measured of one module.
+type Prepared struct {
+	Levels   int     // widths that are prepared, 0 before
+	Lost     float64 // share of the module's output energy that the middle one loses
+	Rise     float64 // of the loss at that width, in nats per token, if Measured
+	Measured bool
+}
+
 // A Candidate is a subnet that a search has scored or is scoring, with what the explorer shows beside it.
 type Candidate struct {
 	search.Individual

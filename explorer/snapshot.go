@@ -20,22 +20,24 @@ type Snapshot struct {
 	Jobs       []Job // running or paused first, then queued in order, then the last few that ended, newest first
 	Statistics Statistics
 	Search     Search
-	Unfinished *Unfinished  // nil: no search is under way, nor was one interrupted
-	Ended      *EndedSearch // the search that was over last, in this process or an earlier one; nil: none, or one is under way
-	Subnets    []Subnet     // not deleted, newest first
-	Trash      []Subnet     // deleted and still restorable, last deleted first
-	Draft      Draft
-	Reform     Reform
-	Chats      []Chat  // newest first
-	Benches    []Bench // newest first
-	Messages   []Message
-	Presence   []Viewer
+	// Preparation is that of the newest search, also before Search is of it.
+	Preparation Preparation
+	Unfinished  *Unfinished  // nil: no search is under way, nor was one interrupted
+	Ended       *EndedSearch // the search that was over last, in this process or an earlier one; nil: none, or one is under way
+	Subnets     []Subnet     // not deleted, newest first
+	Trash       []Subnet     // deleted and still restorable, last deleted first
+	Draft       Draft
+	Reform      Reform
+	Chats       []Chat  // newest first
+	Benches     []Bench // newest first
+	Messages    []Message
+	Presence    []Viewer
 }
 
 // A Section is a part of a snapshot that changes as one.
 type Section int
 
-// The sections of a snapshot. Unfinished and Ended belong to the search, the trash to the subnets.
+// The sections of a snapshot. Unfinished, Ended and Preparation belong to the search, the trash to the subnets.
 const (
 	SectionModel Section = iota
 	SectionWorkspace
@@ -68,7 +70,7 @@ func (s Section) kept() bool {
 // takeLive gives a snapshot whose kept sections were changed by records everything else as it is in now.
 func (s *Snapshot) takeLive(now *Snapshot) {
 	s.Revision, s.Sections = now.Revision, now.Sections
-	s.Workspace, s.Jobs, s.Statistics, s.Search = now.Workspace, now.Jobs, now.Statistics, now.Search
+	s.Workspace, s.Jobs, s.Statistics, s.Search, s.Preparation = now.Workspace, now.Jobs, now.Statistics, now.Search, now.Preparation
 	s.Reform, s.Messages, s.Presence = now.Reform, now.Messages, now.Presence
 }
 

@@ -81,7 +81,7 @@ func onRows() map[string]int { // number of forms to submit
 func elsewhere() []string {
 	return []string{
 		"search.toggle", "search.target", "search.details", "search.cut", "search.stop", "search.start", "search.inject", "search.gather", "search.list",
-		"search.log", "search.copy", "search.down", "search.up", "search.pagedown", "search.pageup", "search.left", "search.right", "search.next", "search.previous",
+		"search.log", "search.zoom", "search.copy", "search.down", "search.up", "search.pagedown", "search.pageup", "search.left", "search.right", "search.next", "search.previous",
 		"library.details", "library.mark", "library.compare", "library.empty", "library.sort", "library.reverse", "library.import", "library.fit", "library.copy",
 		"library.down", "library.up", "library.pagedown", "library.pageup", "library.first", "library.last",
 		"masks.in", "masks.out", "masks.toggle", "masks.block", "masks.save", "masks.like", "masks.equalise", "masks.range", "masks.all", "masks.blockback", "masks.sort",

@@ -43,7 +43,7 @@ func local(a *action.Action) string {
 		return moves
 	case "masks.range", "masks.all", "masks.extenddown", "masks.extendup", "masks.extendright", "masks.extendleft", "masks.finer", "masks.coarser", "library.mark":
 		return selects
-	case "palette", "mouse", "look", "tour", "redraw", "quit", "search.log", "masks.sort", "chat.alone", "bench.chart", "library.sort", "library.reverse":
+	case "palette", "search.zoom", "mouse", "look", "tour", "redraw", "quit", "search.log", "masks.sort", "chat.alone", "bench.chart", "library.sort", "library.reverse":
 		return shows
 	}
 	return ""

@@ -61,6 +61,9 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 		Phase: func(p pipeline.Phase) {
 			mon.Phase(explorer.Phase{Number: p.Number, Of: p.Of, Name: p.Name, Left: p.Left})
 		},
+		Prepared: func(p pipeline.Prepared) {
+			o.Prepare(p.Slot, explorer.Prepared{Levels: p.Levels, Lost: p.Lost, Rise: p.Rise, Measured: p.Measured})
+		},
 		Refitting: func(e oneshot.Event) { report(mon, e) },
 	})
 	if refused := (*pipeline.RequestError)(nil); errors.As(err, &refused) {

@@ -24,6 +24,9 @@ type recorder struct {
 	orders []explorer.Order
 }
 
+// Prepare implements [explorer.Orders].
+func (*recorder) Prepare(int, explorer.Prepared) {}
+
 func (d *recorder) Publish(s explorer.Search) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

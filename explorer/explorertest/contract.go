@@ -3,6 +3,7 @@ package explorertest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -345,6 +346,9 @@ func (c contract) search(t *testing.T) {
 	if r := made.Subnet.Masks.Size().Ratio; made.Subnet.Masks.Validate() != nil || r > 0.81 || made.Method.Preset == "" || made.Method.Target != 0.8 {
 		t.Errorf("ratio %g by %+v", r, made.Method)
 	}
+	if o.wrong != "" || len(o.measured) == 0 {
+		t.Errorf("sensitivities of %d modules are shown; wrong: %s", len(o.measured), o.wrong)
+	}
 	evaluated := 0
 	for _, s := range o.all() {
 		if s.Evaluated < evaluated {
@@ -579,6 +583,9 @@ type orders struct {
 	mu    sync.Mutex
 	given []explorer.Order
 	shown []explorer.Search
+	// measured are the modules whose sensitivity was shown, and wrong is one that was shown with impossible values.
+	measured map[int]bool
+	wrong    string
 }
 
 func (o *orders) Publish(s explorer.Search) {
@@ -587,6 +594,20 @@ func (o *orders) Publish(s explorer.Search) {
 	o.mu.Unlock()
 	if o.published != nil {
 		o.published(s)
+	}
+}
+
+func (o *orders) Prepare(module int, p explorer.Prepared) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if module < 0 || p.Levels <= 0 || !(p.Lost >= 0) || p.Measured && !(p.Rise >= 0) {
+		o.wrong = fmt.Sprintf("module %d: %+v", module, p)
+	}
+	if p.Measured {
+		if o.measured == nil {
+			o.measured = make(map[int]bool)
+		}
+		o.measured[module] = true
 	}
 }
 

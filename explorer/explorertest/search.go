@@ -40,6 +40,9 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, _ string, o 
 		m: m, rng: rand.New(rand.NewPCG(r.Seed, 17)), target: m.share(cmp.Or(r.Retarget, r.Target)), began: m.b.Clock.Now(),
 		view: explorer.Search{Strategy: cmp.Or(r.Strategy, "ladder"), Target: cmp.Or(r.Retarget, r.Target), Seed: r.Seed, Fitness: cmp.Or(r.Fitness, "kl"), DensePerplexity: math.Exp(denseNLL)},
 	}
+	if err := m.prepare(ctx, o, mon); err != nil {
+		return explorer.Made{}, err
+	}
 	s.add(m.uniform(s.target), 0, "start", search.Seeded)
 	for _, target := range []float64{0.5, 0.6, 0.7, 0.9, 1} {
 		s.add(m.uniform(target), 0, "start", search.Seeded)
@@ -68,6 +71,29 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, _ string, o 
 	}
 	o.Publish(s.snapshot())
 	return s.made(), nil
+}
+
+// prepare makes fake levels of every module, and then measures their sensitivity.
+func (m *model) prepare(ctx context.Context, o explorer.Orders, mon explorer.Monitor) error {
+	n := subnet.Modules * m.info.Layers
+	for i := range 2 * n {
+		slot, layer, module := i%n, i%n/subnet.Modules, draft.Attention
+		if slot%subnet.Modules == 1 {
+			module = draft.MLP
+		}
+		p := explorer.Prepared{Levels: 17, Lost: 4 * weight(layer, m.info.Layers, module)}
+		phase, unit := explorer.Phase{Number: 1, Of: 4, Name: "levels"}, "levels"
+		if i >= n {
+			p.Measured, p.Rise = true, 1.4*weight(layer, m.info.Layers, module)
+			phase, unit = explorer.Phase{Number: 2, Of: 4, Name: "sensitivity"}, "sensitivities"
+		}
+		mon.Phase(phase)
+		if err := m.step(ctx, mon, slot, n, unit, fmt.Sprintf("%s of layer %d", unit, layer)); err != nil {
+			return err
+		}
+		o.Prepare(slot, p)
+	}
+	return nil
 }
 
 // check refuses what the real search refuses.

@@ -70,9 +70,10 @@ func (b *builder) run(windows [][]int32) error {
 
 func (b *builder) report(slot int, reused bool) {
 	if b.o.Progress != nil {
+		n := len(b.store.levels.Ladder(slot))
 		b.o.Progress(Event{
 			Layer: slot / subnet.Modules, Module: subnet.Module(slot % subnet.Modules),
-			Done: slot + 1, Total: b.store.levels.Slots(), Reused: reused,
+			Done: slot + 1, Total: b.store.levels.Slots(), Reused: reused, Levels: n, Lost: b.store.Lost(slot, n/2),
 		})
 	}
 }

@@ -79,7 +79,9 @@ type Event struct {
 	Layer       int
 	Module      subnet.Module
 	Done, Total int
-	Reused      bool // they were in the folder
+	Reused      bool    // they were in the folder
+	Levels      int     // of the module
+	Lost        float64 // share of its output energy that the middle one loses
 }
 
 func (o Options) withDefaults() Options {

@@ -42,6 +42,9 @@ func (r *run) makeLevels(ctx context.Context) (*levels.Store, error) {
 		Granularity: r.Granularity, Middle: mlpRatio(r.Geometry, r.share()), Text: r.text.ID, MaxBytes: r.LevelsSpace, Gate: r.gate, Persist: r.persist, Keep: r.Resume, Expect: expected,
 		Progress: func(e levels.Event) {
 			r.progress(makingLevels, float64(e.Done), float64(e.Total), "modules", fmt.Sprintf("levels of layer %d %v", e.Layer, e.Module))
+			if r.Prepared != nil {
+				r.Prepared(Prepared{Slot: e.Layer*subnet.Modules + int(e.Module), Levels: e.Levels, Lost: e.Lost})
+			}
 		},
 	}
 	var store *levels.Store
@@ -97,16 +100,34 @@ func (r *run) predictLosses(ctx context.Context) error {
 	path := filepath.Join(r.Dir, LevelsFolder, fmt.Sprintf("%s-%s.json", r.store.Levels().Key, score.KL))
 	if k, ok := r.recall(path); ok {
 		r.store.SetLosses(k.Losses)
+		r.prepared()
 		if r.pace == (levels.Pace{}) {
 			r.pace = k.Pace
 		}
 		return nil
 	}
 	factors, err := r.lossFactors(ctx)
-	if err != nil || r.Dir == "" {
+	if err != nil {
 		return err
 	}
+	r.prepared()
+	if r.Dir == "" {
+		return nil
+	}
 	return r.persist(ctx, func() error { return save(path, known{factors, r.pace}) })
+}
+
+// prepared reports what is known of all modules once the losses of the levels are set.
+func (r *run) prepared() {
+	if r.Prepared == nil {
+		return
+	}
+	for slot := range r.store.Levels().Slots() {
+		ladder := r.store.Levels().Ladder(slot)
+		if at := len(ladder) / 2; len(ladder) > 1 {
+			r.Prepared(Prepared{Slot: slot, Levels: len(ladder), Lost: r.store.Lost(slot, at), Rise: ladder[at].Loss, Measured: true})
+		}
+	}
 }
 
 // recall reads what is kept beside the levels.
@@ -131,8 +152,12 @@ func (r *run) lossFactors(ctx context.Context) ([]float64, error) {
 		}
 		defer eval.Close()
 	}
-	return eval.Probe(ctx, probeTexts, func(done, total int) error {
-		r.progress(measuringSensitivity, float64(done), float64(total), "modules", "measuring the sensitivity of each module")
+	return eval.Probe(ctx, probeTexts, func(p score.Probed) error {
+		step := fmt.Sprintf("sensitivity of layer %d %v", p.Slot/subnet.Modules, subnet.Module(p.Slot%subnet.Modules))
+		r.progress(measuringSensitivity, float64(p.Done), float64(p.Total), "modules", step)
+		if n := len(r.store.Levels().Ladder(p.Slot)); r.Prepared != nil {
+			r.Prepared(Prepared{Slot: p.Slot, Levels: n, Lost: r.store.Lost(p.Slot, n/2), Rise: max(p.Rise, 0), Measured: true})
+		}
 		return r.gate(ctx)
 	})
 }

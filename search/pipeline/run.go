@@ -127,10 +127,21 @@ type Config struct {
 	// Command, unless nil, is called several times a second while the search runs, and may command it. hold stops the search until release
 	// is called. ctx ends with the search.
 	Command func(ctx context.Context, job Running, hold func(context.Context) (release func(), err error))
+	// Prepared, unless nil, is called when something was measured of a module before the search.
+	Prepared func(Prepared)
 	// Refitting, unless nil, is called after each module of the last re-fit.
 	Refitting func(oneshot.Event)
 	// Now is the clock, time.Now if nil.
 	Now func() time.Time
+}
+
+// Prepared is what was measured of a module before the search.
+type Prepared struct {
+	Slot     int     // as that of levels: modules of all layers, attention before MLP
+	Levels   int     // how many it has
+	Lost     float64 // share of its output energy that the middle level loses
+	Rise     float64 // of the loss at the middle level, in nats per token, if Measured
+	Measured bool
 }
 
 // A Phase is a part of a run.

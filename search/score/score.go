@@ -311,13 +311,20 @@ func layerEqual(a, b search.Candidate, layer int) bool {
 // several short ones are more informative than a long one.
 const probeLength = 512
 
+// Probed is a module that [Evaluator.Probe] has measured.
+type Probed struct {
+	Slot        int     // as that of levels
+	Rise        float64 // of the fitness without half of the module
+	Done, Total int
+}
+
 // Probe measures, for every module alone, by how much the fitness rises when half
 // of it is cut and re-fitted. It sets the predicted losses of the store's levels in
 // proportion to the share of the module's output energy that they lose, and returns
 // the factors, for a later [levels.Store.SetLosses]. MLPs, which most of a cut is
 // allocated among, are measured on so many texts, attention on one. step, unless
 // nil, is called after each module; its error ends the probe.
-func (e *Evaluator) Probe(ctx context.Context, texts int, step func(done, total int) error) ([]float64, error) {
+func (e *Evaluator) Probe(ctx context.Context, texts int, step func(Probed) error) ([]float64, error) {
 	l := e.store.Levels()
 	var order []int
 	for slot := l.Slots() - 1; slot >= 0; slot-- { // those with a common prefix follow one another
@@ -353,7 +360,7 @@ func (e *Evaluator) Probe(ctx context.Context, texts int, step func(done, total 
 		}
 		factor[slot] = max(rise, minRise) / e.store.Lost(slot, int(c[slot]))
 		if step != nil {
-			if err := step(done+1, len(order)); err != nil {
+			if err := step(Probed{Slot: slot, Rise: rise, Done: done + 1, Total: len(order)}); err != nil {
 				return nil, err
 			}
 		}

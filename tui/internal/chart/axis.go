@@ -11,6 +11,7 @@ type Axis struct {
 	Log      bool
 	Integer  bool    // of whole numbers: ticks are at those alone
 	Span     float64 // least range that is taken from the data: Max - Min, or Max / Min of a logarithmic axis; 0 for any
+	Zero     bool    // a range that is taken from the data begins at 0
 	Label    string  // quantity and unit
 }
 
@@ -54,6 +55,9 @@ func (a Axis) fit(values func(yield func(float64) bool)) Axis {
 	} else if !a.Log && hi-lo < a.Span {
 		d := (a.Span - (hi - lo)) / 2
 		lo, hi = lo-d, hi+d
+	}
+	if a.Zero && !a.Log && lo > 0 {
+		lo = 0
 	}
 	a.Min, a.Max = lo, hi
 	return a

@@ -12,22 +12,28 @@ func Single(r Rect) bool { return r.W < splitW || r.H < splitH }
 // Tabs splits a body into a line of tabs and the pane below.
 func Tabs(r Rect) (tabs, rest Rect) { return r.CutTop(1) }
 
-// Search is the layout of the Search screen: two columns of two panes, with a third pane below where there is room.
-type Search struct{ Chart, Best, History, Population, Events Rect }
+// Search is the layout of the Search screen: the model on the left, the chart beside it, tables and progress where they fit.
+// Without room, Population takes turns with History and Events.
+type Search struct{ Stack, Chart, Population, History, Events Rect }
 
 // NewSearch lays out the Search screen.
 func NewSearch(r Rect) Search {
 	var s Search
-	best := Clamp(r.H*11/20, 9, 22)
-	top, bottom := r.CutTop(best)
-	left := Clamp(r.W*11/20, 36, r.W-40)
-	s.Chart, s.Best = top.CutLeft(left)
 	if r.W >= 150 {
-		cols := bottom.Columns(4, 5, 3)
-		s.History, s.Population, s.Events = cols[0], cols[1], cols[2]
+		cols := r.Columns(8, 9, 7)
+		s.Stack = cols[0]
+		middle, right := cols[1].Rows(3, 2), cols[2].Rows(3, 2)
+		s.Chart, s.History, s.Population, s.Events = middle[0], middle[1], right[0], right[1]
 		return s
 	}
-	s.History, s.Population = bottom.CutLeft(left * 9 / 10)
+	s.Stack, r = r.CutLeft(Clamp(r.W/2, 38, 66))
+	if r.H < 30 {
+		rows := r.Rows(11, 9)
+		s.Chart, s.Population = rows[0], rows[1]
+		return s
+	}
+	rows := r.Rows(5, 4, 4)
+	s.Chart, s.Population, s.History = rows[0], rows[1], rows[2]
 	return s
 }
 

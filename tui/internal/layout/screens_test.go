@@ -39,7 +39,7 @@ func TestLayoutsStayInsideAtEverySize(t *testing.T) {
 				}
 				if !Single(f.Body) {
 					s := NewSearch(f.Body)
-					inside(t, "search", f.Body, s.Chart, s.Best, s.History, s.Population, s.Events)
+					inside(t, "search", f.Body, s.Stack, s.Chart, s.History, s.Population, s.Events)
 				}
 				for _, detail := range []bool{false, true} {
 					m := NewMasks(f.Body, detail)

@@ -24,10 +24,7 @@ type LayerColumns struct {
 func NewLayerColumns(g *subnet.Geometry, w int, numbers bool) LayerColumns {
 	w-- // numbers do not touch the border
 	c := LayerColumns{Attention: 6}
-	for _, l := range g.Layers {
-		c.AttentionW = max(c.AttentionW, headCells(l, w))
-	}
-	c.AttentionW = max(c.AttentionW, len("attention"))
+	c.AttentionW = max(AttentionWidth(g, w), len("attention"))
 	c.MLP = c.Attention + c.AttentionW + 2
 	room := w - c.MLP
 	const loss = len("sensitivity") + 1
@@ -40,6 +37,15 @@ func NewLayerColumns(g *subnet.Geometry, w int, numbers bool) LayerColumns {
 	}
 	c.MLPW = max(0, room)
 	return c
+}
+
+// AttentionWidth returns how many cells the heads of every layer take on a row of w cells.
+func AttentionWidth(g *subnet.Geometry, w int) int {
+	n := 0
+	for _, l := range g.Layers {
+		n = max(n, headCells(l, w))
+	}
+	return n
 }
 
 // headCells is how many cells the heads of a layer take on a row of w cells.

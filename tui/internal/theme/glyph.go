@@ -9,17 +9,17 @@ type Glyphs struct {
 	H, V, TopLeft, TopRight, BottomLeft, BottomRight string // box lines
 	Tee, Corner, Tick                                string // axis: "┤", "└", "┬"
 
-	Here, Dot, Ring, Diamond, Star string // cursor of a list, marks of charts
-	Kept, Dropped, Partial, Zeroed string // units of a mask
-	Check, Cross, Bang, Note       string // states
-	Ellipsis, Times, PlusMinus     string
-	Up, Down, Left, Right, Return  string
-	Bars                           []string // eight heights, lowest first
-	Blocks                         []string // eight widths of a horizontal bar, thinnest first
-	Shades                         []string // five densities, empty first
-	Spinner                        []string
-	Full                           string // a filled cell
-	Divider                        string // between facts on one row
+	Here, Dot, Ring, Diamond, Star, Square string // cursor of a list, marks of charts
+	Kept, Dropped, Partial, Zeroed         string // units of a mask
+	Check, Cross, Bang, Note               string // states
+	Ellipsis, Times, PlusMinus             string
+	Up, Down, Left, Right, Return          string
+	Bars                                   []string // eight heights, lowest first
+	Blocks                                 []string // eight widths of a horizontal bar, thinnest first
+	Shades                                 []string // five densities, empty first
+	Spinner                                []string
+	Full                                   string // a filled cell
+	Divider                                string // between facts on one row
 }
 
 func glyphs(ascii bool) Glyphs {
@@ -27,7 +27,7 @@ func glyphs(ascii bool) Glyphs {
 		return Glyphs{
 			H: "-", V: "|", TopLeft: "+", TopRight: "+", BottomLeft: "+", BottomRight: "+",
 			Tee: "+", Corner: "+", Tick: "+",
-			Here: ">", Dot: "*", Ring: "o", Diamond: "#", Star: "@",
+			Here: ">", Dot: "*", Ring: "o", Diamond: "#", Star: "@", Square: "%",
 			Kept: "#", Dropped: ".", Partial: "+", Zeroed: "0",
 			Check: "v", Cross: "x", Bang: "!", Note: "i",
 			Ellipsis: "~", Times: "x", PlusMinus: "+-",
@@ -43,7 +43,7 @@ func glyphs(ascii bool) Glyphs {
 		Unicode: true,
 		H:       "─", V: "│", TopLeft: "╭", TopRight: "╮", BottomLeft: "╰", BottomRight: "╯",
 		Tee: "┤", Corner: "└", Tick: "┬",
-		Here: "▸", Dot: "●", Ring: "○", Diamond: "◆", Star: "★",
+		Here: "▸", Dot: "●", Ring: "○", Diamond: "◆", Star: "★", Square: "■",
 		Kept: "▣", Dropped: "□", Partial: "▨", Zeroed: "◌",
 		Check: "✓", Cross: "✗", Bang: "!", Note: "i",
 		Ellipsis: "…", Times: "×", PlusMinus: "±",

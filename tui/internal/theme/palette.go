@@ -77,6 +77,16 @@ func series() []spec {
 	}
 }
 
+// ages run from dim to bright.
+func ages() []spec {
+	return []spec{
+		{dark: "3f5068", light: "b9c9de", dark16: brightBlack, light16: white, attr: faint},
+		{dark: "5f7fa8", light: "87a5cb", dark16: blue, light16: cyan, attr: faint},
+		{dark: "8db4e6", light: "4a7ab5", dark16: brightBlue, light16: blue},
+		{dark: "e3efff", light: "0b3a75", dark16: brightWhite, light16: black, attr: bold},
+	}
+}
+
 // ramp runs from cold to hot with rising lightness on dark backgrounds and falling lightness on light ones.
 func ramp() []spec {
 	return []spec{

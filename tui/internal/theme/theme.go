@@ -66,6 +66,7 @@ type Theme struct {
 	Input, Placeholder       Style // text fields
 	User, Code               Style // chat: the user's turns, code
 	Series                   []Style
+	Ages                     []Style // of the dots of a chart, from old to young
 	Heat                     []Style // a ramp from low to high
 }
 
@@ -96,6 +97,9 @@ func New(look Look) *Theme {
 	}
 	for _, s := range series() {
 		t.Series = append(t.Series, look.style(s))
+	}
+	for _, s := range ages() {
+		t.Ages = append(t.Ages, look.style(s))
 	}
 	for _, s := range ramp() {
 		t.Heat = append(t.Heat, look.style(s))

@@ -13,7 +13,6 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/tui/internal/action"
-	"github.com/lathe-llm/lathe/tui/internal/layout"
 	"github.com/lathe-llm/lathe/tui/internal/paint"
 	"github.com/lathe-llm/lathe/tui/internal/screen"
 	"github.com/lathe-llm/lathe/tui/internal/subnets"
@@ -91,6 +90,10 @@ func (s *Screen) Actions() []*action.Action {
 			s.logY = !s.logY
 			return nil
 		}},
+		{ID: "search.zoom", Keys: []string{"+"}, Title: "Zoom the chart to the population, or out to the dense model", Run: func() tea.Cmd {
+			s.near = !s.near
+			return nil
+		}},
 		{ID: "search.copy", Keys: []string{"y"}, Title: "Copy the candidate's masks as text", When: noCandidate, Run: func() tea.Cmd {
 			c, _ := s.selected(s.snap())
 			masks, err := c.Masks.MarshalText()
@@ -111,14 +114,9 @@ func (s *Screen) Actions() []*action.Action {
 	}
 }
 
-// turn moves the focus to another pane that is on the screen.
+// turn moves the focus to another pane.
 func (s *Screen) turn(by int) tea.Cmd {
-	parts := searchParts
-	area := s.host.Body()
-	if !layout.Single(area) && layout.NewSearch(area).Events.Empty() {
-		parts--
-	}
-	s.focus = (min(s.focus, parts-1) + by + parts) % parts
+	s.focus = (s.focus + by + searchParts) % searchParts
 	return nil
 }
 
@@ -296,7 +294,7 @@ func (s *Screen) details() tea.Cmd {
 	}
 	s.host.Open(&widget.Pager{Title: fmt.Sprintf("candidate #%d", c.ID), Width: 96, Lines: func(w int) []string {
 		t := s.host.Theme()
-		rows := s.drawCandidate(t, c, w, 99)
+		rows := s.drawCandidate(t, c, w)
 		rows = append(rows, paint.Blank(w), widget.Line(w).Put(t.Title, "lineage").String())
 		known := map[int]explorer.Candidate{}
 		for _, l := range [][]explorer.Candidate{s.snap().Search.Front, s.snap().Search.Population} {

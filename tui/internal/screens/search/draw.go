@@ -18,7 +18,7 @@ import (
 	"github.com/lathe-llm/lathe/tui/internal/widget"
 )
 
-// plot is the chart of size against quality.
+// plot is the chart of size against quality: candidates by their age, the front, the library and the dense model.
 func (s *Screen) plot(t *theme.Theme, snap *explorer.Snapshot) chart.Plot {
 	sr := snap.Search
 	cloud, full := scoredPoints(sr)
@@ -39,28 +39,42 @@ func (s *Screen) plot(t *theme.Theme, snap *explorer.Snapshot) chart.Plot {
 		y.Span = 1.25
 	}
 	dense := 0.0
-	if sr.DensePerplexity > 0 {
+	if sr.DensePerplexity > 0 && showsPerplexity(sr) {
 		dense = 1
 	}
-	if !showsPerplexity(sr) || squeezes(1, cloud, front) {
-		dense = 0
-	}
-	y, above := limitAxis(y, cloud, top, dense)
-	if above > 0 {
-		y.Label += fmt.Sprintf("  (%d points above)", above)
+	x := chart.Axis{Label: "inheriting ratio", Span: 0.1}
+	if s.near {
+		x, y, dense = s.surroundings(sr, x, y)
+	} else {
+		var above int
+		if y, above = limitAxis(y, cloud, top, dense); above > 0 {
+			y.Label += fmt.Sprintf("  (%d points above)", above)
+		}
 	}
 	if s.logY {
 		y.Label += "  log"
 	}
-	p := chart.Plot{
-		X: chart.Axis{Label: "inheriting ratio", Span: 0.1}, Y: y, Legend: true, Empty: "no candidate yet",
-		Series: []chart.Series{
-			{Name: "candidates", Style: t.Cloud, Points: cloud},
-			{Name: "front", Style: t.Front, Points: front, Join: true, Glyph: t.Glyph.Dot},
-		},
+	p := chart.Plot{X: x, Y: y, Legend: true, Empty: "no candidate yet"}
+	for i, style := range t.Ages { // the oldest below the youngest
+		name := ""
+		switch i {
+		case 0:
+			name = "old"
+		case len(t.Ages) - 1:
+			name = "young"
+		}
+		p.Series = append(p.Series, chart.Series{Name: name, Style: style, Points: cloud[i*len(cloud)/len(t.Ages) : (i+1)*len(cloud)/len(t.Ages)]})
 	}
-	if dense > 0 {
-		p.Marks = append(p.Marks, chart.Mark{Point: chart.Point{X: 1, Y: dense}, Glyph: t.Glyph.Diamond, Label: "dense", Style: t.Dense})
+	p.Series = append(p.Series, chart.Series{Name: "front", Style: t.Front, Points: front, Join: true, Glyph: t.Glyph.Dot})
+	if dense > 0 || s.near && sr.DensePerplexity > 0 && showsPerplexity(sr) {
+		var kept []chart.Point
+		for _, n := range snap.Subnets {
+			if r := n.Figure().Relative; r > 0 {
+				kept = append(kept, chart.Point{X: n.Size.Ratio, Y: r})
+			}
+		}
+		p.Series = append(p.Series, chart.Series{Name: "library", Style: t.Subnet, Points: kept, Glyph: t.Glyph.Square})
+		p.Marks = append(p.Marks, chart.Mark{Point: chart.Point{X: 1, Y: 1}, Glyph: t.Glyph.Diamond, Label: "dense", Style: t.Dense})
 	}
 	for _, c := range slices.Concat(sr.Front, sr.Population) {
 		if c.Origin == search.ByHand {
@@ -76,6 +90,25 @@ func (s *Screen) plot(t *theme.Theme, snap *explorer.Snapshot) chart.Plot {
 		p.Marks = append(p.Marks, mark)
 	}
 	return p
+}
+
+// surroundings are axes around the population, with a margin of its own size.
+func (s *Screen) surroundings(sr explorer.Search, x, y chart.Axis) (chart.Axis, chart.Axis, float64) {
+	lo, hi := chart.Point{X: math.Inf(1), Y: math.Inf(1)}, chart.Point{X: math.Inf(-1), Y: math.Inf(-1)}
+	for _, c := range sr.Population {
+		v := quality(sr, c.Score.Perplexity(), c.Score.Fitness)
+		if c.Tier == 0 || math.IsNaN(v) || math.IsInf(v, 0) {
+			continue
+		}
+		lo, hi = chart.Point{X: min(lo.X, c.Ratio), Y: min(lo.Y, v)}, chart.Point{X: max(hi.X, c.Ratio), Y: max(hi.Y, v)}
+	}
+	if lo.X > hi.X {
+		return x, y, 0
+	}
+	dx, dy := max(hi.X-lo.X, 0.02), max(hi.Y-lo.Y, 0.02*hi.Y)
+	x.Min, x.Max = lo.X-dx, hi.X+dx
+	y.Min, y.Max = max(lo.Y-dy, lo.Y/2), hi.Y+dy
+	return x, y, 0
 }
 
 // scoredPoints are the candidates as the chart shows them, those of the generation under way included, and of these the ones that were
@@ -95,7 +128,7 @@ func scoredPoints(sr explorer.Search) (cloud, full []chart.Point) {
 			full = append(full, p)
 		}
 	}
-	for _, p := range sr.Cloud {
+	for _, p := range sr.Cloud { // the oldest first
 		add(p.Tier, chart.Point{X: p.Ratio, Y: quality(sr, p.Perplexity(), p.Fitness)})
 	}
 	for _, c := range all {
@@ -105,16 +138,6 @@ func scoredPoints(sr explorer.Search) (cloud, full []chart.Point) {
 		}
 	}
 	return cloud, full
-}
-
-// squeezes reports whether an axis that reaches x leaves the points less than a tenth of it.
-func squeezes(x float64, lists ...[]chart.Point) bool {
-	const least = 0.1
-	lo, hi := math.Inf(1), math.Inf(-1)
-	for _, p := range slices.Concat(lists...) {
-		lo, hi = min(lo, p.X), max(hi, p.X)
-	}
-	return hi-lo < least*(max(hi, x)-min(lo, x))
 }
 
 // limitAxis ends an axis above the bulk of the points, so that a few very bad candidates do not flatten the rest, and
@@ -209,36 +232,17 @@ func (s *Screen) drawReason(t *theme.Theme, j explorer.Job, w int) []string {
 	return widget.Paragraph(w, t.Warn, "Paused: "+text.Line(j.Reason)+". The search continues when there is room; "+s.host.Key("search.toggle")+" tries again now.")
 }
 
-// drawBest draws the selected candidate, and below it the latest events where they have no pane of their own.
-func (s *Screen) drawBest(t *theme.Theme, alone bool, w, h int) []string {
-	snap := s.snap()
-	c, ok := s.selected(snap)
-	title := "best"
-	if ok {
-		title = "best at " + explorer.TargetName(snap.Search.Target)
-		if s.chosen != 0 {
-			title = fmt.Sprintf("candidate #%d", c.ID)
-		}
+// drawCandidate draws the facts about a candidate and strips of its layers.
+func (s *Screen) drawCandidate(t *theme.Theme, c explorer.Candidate, w int) []string {
+	rows := s.candidateFacts(t, c, w)
+	if c.Masks.Layers() > 0 {
+		rows = append(append(rows, paint.Blank(w)), subnets.Strips(t, c.Masks, w)...)
 	}
-	return widget.Box(t, paint.Frame{Title: title, Focused: s.focus == partBest}, w, h, func(w, h int) []string {
-		if !ok {
-			return widget.Paragraph(w, t.Dim, "The best subnet so far appears here.")
-		}
-		rows := []string(nil)
-		if j, runs := s.job(); runs && j.Reason != "" {
-			rows = s.drawReason(t, j, w)
-		}
-		rows = append(rows, s.drawCandidate(t, c, w, max(1, h-len(rows)))...)
-		if room := h - len(rows) - 2; alone && room >= 2 && len(snap.Search.Events) > 0 {
-			rows = append(rows, paint.Blank(w), widget.Line(w).Put(t.Title, "events").String())
-			rows = append(rows, eventRows(t, snap.Search.Events, w, room)...)
-		}
-		return rows
-	})
+	return rows
 }
 
-// drawCandidate draws the facts about a candidate, most important first.
-func (s *Screen) drawCandidate(t *theme.Theme, c explorer.Candidate, w, h int) []string {
+// candidateFacts are the facts about a candidate, most important first.
+func (s *Screen) candidateFacts(t *theme.Theme, c explorer.Candidate, w int) []string {
 	snap, sr := s.snap(), s.snap().Search
 	var segs []widget.Segment
 	add := func(style theme.Style, format string, args ...any) {
@@ -283,15 +287,6 @@ func (s *Screen) drawCandidate(t *theme.Theme, c explorer.Candidate, w, h int) [
 	}
 	add(t.Dim, "%s", text.Line(c.Moves))
 	rows = append(rows, widget.Flow(t, w, segs, 2)...)
-	if c.Masks.Layers() > 0 && len(rows)+4 > h { // the strips matter more than the lineage
-		rows = rows[:max(1, h-4)]
-	}
-	if len(rows)+5 <= h {
-		rows = append(rows, paint.Blank(w))
-	}
-	if c.Masks.Layers() > 0 {
-		rows = append(rows, subnets.Strips(t, c.Masks, w)...)
-	}
 	return rows
 }
 

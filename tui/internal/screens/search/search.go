@@ -31,20 +31,22 @@ type Screen struct {
 	front  bool
 	list   widget.List
 	logY   bool
+	near   bool // the chart shows the surroundings of the population
+	seen   seen
 }
 
 // The panes of the screen, in the order that tab visits them.
 const (
-	partChart = iota
-	partBest
-	partHistory
+	partStack = iota
+	partChart
 	partPopulation
+	partHistory
 	partEvents
 	searchParts
 )
 
 func searchPartName(i int) string {
-	return [...]string{"chart", "best", "progress", "population", "events"}[i]
+	return [...]string{"model", "chart", "population", "progress", "events"}[i]
 }
 
 // New returns the screen.
@@ -68,11 +70,11 @@ func (s *Screen) cost(masks subnet.Masks) subnets.Cost {
 // searchCursor is the state of the screen that its panes depend on.
 type searchCursor struct {
 	focus, chosen, at, top int
-	front, logY, alone     bool
+	front, logY, near      bool
 }
 
 func (s *Screen) state(pane int) searchCursor {
-	c := searchCursor{chosen: s.chosen, at: s.list.At, top: s.list.Top, front: s.front, logY: s.logY}
+	c := searchCursor{chosen: s.chosen, at: s.list.At, top: s.list.Top, front: s.front, logY: s.logY, near: s.near}
 	if s.focus == pane {
 		c.focus = 1
 	}
@@ -83,29 +85,43 @@ func (s *Screen) state(pane int) searchCursor {
 func (s *Screen) Panes(area layout.Rect) []screen.Pane {
 	snap := s.snap()
 	rev := max(snap.Sections[explorer.SectionSearch], snap.Sections[explorer.SectionModel], snap.Sections[explorer.SectionJobs], snap.Sections[explorer.SectionStatistics])
-	alone := !layout.Single(area) && layout.NewSearch(area).Events.Empty() // the events have no pane
-	draw := [searchParts]func(*theme.Theme, int, int) []string{
-		func(t *theme.Theme, w, h int) []string { return s.drawChart(t, w, h) },
-		func(t *theme.Theme, w, h int) []string { return s.drawBest(t, alone, w, h) },
-		func(t *theme.Theme, w, h int) []string { return s.drawHistory(t, snap, w, h) },
-		func(t *theme.Theme, w, h int) []string { return s.drawPopulation(t, snap, w, h) },
-		func(t *theme.Theme, w, h int) []string { return s.drawEvents(t, snap, w, h) },
-	}
+	kept := max(rev, snap.Sections[explorer.SectionSubnets]) // the chart and the candidate show subnets of the library
 	one := func(part int, r layout.Rect) screen.Pane {
-		if part == partPopulation {
+		p := screen.Pane{ID: "search." + searchPartName(part), Rect: r, Rev: rev, State: s.state(part)}
+		switch part {
+		case partStack:
+			st := s.stackState()
+			p.Rev, p.State = kept, st
+			p.Draw = func(t *theme.Theme, w, h int) []string { return s.drawStack(t, st, w, h) }
+		case partChart:
+			p.Rev, p.Draw = kept, s.drawChart
+		case partHistory:
+			p.Draw = func(t *theme.Theme, w, h int) []string { return s.drawHistory(t, snap, w, h) }
+		case partPopulation:
 			s.list.Clamp(len(s.candidates(snap)), max(0, r.H-3))
+			p.State = s.state(part)
+			p.Draw = func(t *theme.Theme, w, h int) []string { return s.drawPopulation(t, snap, w, h) }
+		case partEvents:
+			p.Draw = func(t *theme.Theme, w, h int) []string { return s.drawEvents(t, snap, w, h) }
 		}
-		state := s.state(part)
-		state.alone = alone
-		return screen.Pane{ID: "search." + searchPartName(part), Rect: r, Rev: rev, State: state, Draw: draw[part]}
+		return p
 	}
 	if layout.Single(area) {
 		tabs, rest := layout.Tabs(area)
 		return []screen.Pane{widget.Tabs("search.tabs", tabs, s.focus, searchPartNames()), one(s.focus, rest)}
 	}
 	l := layout.NewSearch(area)
+	places := [searchParts]layout.Rect{partStack: l.Stack, partChart: l.Chart, partPopulation: l.Population, partHistory: l.History, partEvents: l.Events}
+	if places[s.focus].Empty() { // it takes the place of another one
+		for _, other := range []int{partHistory, partPopulation} {
+			if !places[other].Empty() {
+				places[s.focus], places[other] = places[other], layout.Rect{}
+				break
+			}
+		}
+	}
 	var out []screen.Pane
-	for part, r := range []layout.Rect{l.Chart, l.Best, l.History, l.Population, l.Events} {
+	for part, r := range places {
 		if !r.Empty() {
 			out = append(out, one(part, r))
 		}
@@ -150,6 +166,7 @@ func (s *Screen) Follow() {
 		s.chosen = 0
 	}
 	s.list.At = max(0, s.cursor(s.candidates(s.snap())))
+	s.watchBest()
 }
 
 // cursor returns the row of the selected candidate, -1 if it is not listed: what is highlighted is what keys act on.
