@@ -13,7 +13,7 @@ import (
 
 // Calibration names the text that statistics and re-fitting learn from. Zero fields take the defaults.
 type Calibration struct {
-	// Text is a file, a folder whose text files are joined, or the name of a built-in text; "" is the mix, or without one the
+	// Text is a file, a folder whose text files are joined, a data set (HubText), or the name of a built-in text; "" is the mix, or without one the
 	// default mix: TextWiki, TextWeb and TextChat.
 	Text    string
 	Mix     []MixText `json:",omitempty"`
@@ -28,7 +28,7 @@ type Calibration struct {
 // A MixText is a text of a mix with its share of the windows.
 type MixText struct {
 	Name  string  `json:"name"`
-	Path  string  `json:"path,omitempty"`  // file or folder; "" is the built-in text of the name
+	Path  string  `json:"path,omitempty"`  // file, folder or data set (HubText); "" is the built-in text of the name
 	Share float64 `json:"share,omitempty"` // of the windows; 0 is an equal part of what the others leave
 }
 
@@ -38,6 +38,9 @@ const (
 	TextWeb  = "web"  // web pages, which set-up fetches, without their first 60,000 bytes
 	TextChat = "chat" // conversations, which the dense model writes
 )
+
+// HubText begins the path of a text that is a data set of the Hugging Face hub: hub:OWNER/NAME[@REVISION][/CONFIG[/SPLIT]][#FIELD].
+const HubText = "hub:"
 
 // DefaultMix returns the mix of a calibration that names no text.
 func DefaultMix() []MixText {
@@ -266,6 +269,13 @@ func parseMixText(text string) (MixText, error) {
 
 // nameOf returns the name of a text that was given by its path alone.
 func nameOf(path string) string {
+	if hub, ok := strings.CutPrefix(path, HubText); ok { // the name of the data set
+		if parts := strings.Split(hub, "/"); len(parts) > 1 {
+			path, _, _ = strings.Cut(parts[1], "@")
+			path, _, _ = strings.Cut(path, "#")
+			path += ".txt"
+		}
+	}
 	base := filepath.Base(path)
 	base = strings.TrimSuffix(base, filepath.Ext(base))
 	name := strings.Trim(strings.Map(func(r rune) rune {

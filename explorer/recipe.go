@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lathe-llm/lathe/infer/durable"
@@ -238,8 +239,8 @@ func otherText(want, got Method) error {
 // recipeText returns the calibration text of a recipe: the file of its name in the working directory or beside the recipe, else "", the default
 // text.
 func recipeText(recipe, name string) string {
-	if name == "" {
-		return ""
+	if name == "" || strings.HasPrefix(name, HubText) {
+		return name
 	}
 	for _, path := range []string{name, filepath.Join(filepath.Dir(recipe), name)} {
 		if _, err := os.Stat(path); err == nil {

@@ -52,6 +52,7 @@ type sources struct {
 type source struct {
 	explorer.MixPart
 	path  string
+	file  string   // what is read, of a path that names a data set of the hub
 	texts []string // its content: of a file, of the files of a folder, or conversations
 	text  *corpus.Text
 }
@@ -113,9 +114,16 @@ func (src *sources) read(ctx context.Context, s *source, t explorer.MixText, opt
 	switch {
 	case t.Path != "":
 		s.path, s.Text = t.Path, filepath.Base(t.Path)
-		if s.texts, err = readTexts(t.Path); errors.Is(err, fs.ErrNotExist) {
+		s.file = t.Path
+		if name, ok := strings.CutPrefix(t.Path, explorer.HubText); ok {
+			s.Text = t.Path
+			if s.file, err = src.m.fetchDataSet(ctx, name, src.mon); err != nil {
+				return err
+			}
+		}
+		if s.texts, err = readTexts(s.file); errors.Is(err, fs.ErrNotExist) {
 			if _, named := hub.Parse(t.Path); named {
-				err = fmt.Errorf("%w (data sets of the hub are not downloaded: name a file or a folder of one)", err)
+				err = fmt.Errorf("%w (a data set of the hub is named as %s%s)", err, explorer.HubText, t.Path)
 			}
 		}
 	case t.Name == explorer.TextChat:
@@ -350,17 +358,18 @@ func (src *sources) first(ctx context.Context, n, seq int, atMost bool) (passage
 	if s.path == "" || s.Name == explorer.TextWeb {
 		return passage{}, fmt.Errorf("%w: %s has no windows from its %s", explorer.ErrInvalid, s.Name, explorer.DrawStart)
 	}
-	p, err := src.m.passage(ctx, s.path, take{windows: n, seq: seq})
+	path := orDefault(s.file, s.path)
+	p, err := src.m.passage(ctx, path, take{windows: n, seq: seq})
 	if atMost && errors.Is(err, explorer.ErrText) {
-		if p, err = src.m.passage(ctx, s.path, take{seq: seq}); err == nil && len(p.windows) < min(n, defaultWindows) {
+		if p, err = src.m.passage(ctx, path, take{seq: seq}); err == nil && len(p.windows) < min(n, defaultWindows) {
 			src.mon.Note(fmt.Sprintf("the calibration text has %d windows of %d tokens, not %d: all are used", len(p.windows), seq, min(n, defaultWindows)))
 		}
 	}
 	if err != nil {
 		return passage{}, err
 	}
-	end, err := src.m.end(ctx, s.path, (len(p.windows)*seq+quickSeq-1)/quickSeq)
-	p.end, p.draw, p.other = end.end, explorer.DrawStart, src.other()
+	end, err := src.m.end(ctx, path, (len(p.windows)*seq+quickSeq-1)/quickSeq)
+	p.ref, p.end, p.draw, p.other = src.ref, end.end, explorer.DrawStart, src.other()
 	return p, err
 }
 
@@ -395,8 +404,8 @@ func (p passage) describe(method *explorer.Method, windows int) {
 	}
 }
 
-func orDefault(v, otherwise int) int {
-	if v == 0 {
+func orDefault[T comparable](v, otherwise T) T {
+	if v == *new(T) {
 		return otherwise
 	}
 	return v

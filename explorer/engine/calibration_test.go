@@ -1,9 +1,14 @@
 package engine
 
 import (
+	"bytes"
+	"crypto/sha1"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -323,5 +328,62 @@ func TestDefaultMixGoesWithout(t *testing.T) {
 	c := explorer.Calibration{Seq: 32, Mix: []explorer.MixText{{Name: explorer.TextWiki}, {Name: explorer.TextChat}}}
 	if _, err := m.calibration(t.Context(), c, 4, false, &quiet{}); !errors.Is(err, explorer.ErrUnsupported) || !strings.Contains(err.Error(), "chat") {
 		t.Errorf("a mix that names what cannot be had: %v", err)
+	}
+}
+
+// TestDataSets calibrates on JSON lines, and on a data set of a hub, whose records are documents.
+func TestDataSets(t *testing.T) {
+	var lines bytes.Buffer
+	for i := range 60 {
+		fmt.Fprintf(&lines, "{\"id\": %d, \"body\": \"gamma%04d %s\"}\n", i, i, strings.Repeat("gamma ", 40))
+	}
+	const commit, name = "0123456789abcdef0123456789abcdef01234567", "data/train-00000-of-00002.jsonl"
+	sum := sha1.Sum(fmt.Appendf(nil, "blob %d\x00%s", lines.Len(), lines.Bytes()))
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.EscapedPath() {
+		case "/api/datasets/someone/pages/revision/main":
+			_ = json.NewEncoder(w).Encode(map[string]any{"id": "someone/pages", "sha": commit, "siblings": []map[string]any{
+				{"rfilename": "README.md", "size": 1}, {"rfilename": name, "size": lines.Len(), "blobId": hex.EncodeToString(sum[:])},
+			}})
+		case "/datasets/someone/pages/resolve/" + commit + "/" + name:
+			_, _ = w.Write(lines.Bytes())
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	t.Cleanup(s.Close)
+	t.Setenv("HF_ENDPOINT", s.URL)
+	t.Setenv("HF_HOME", t.TempDir())
+	local := filepath.Join(t.TempDir(), "pages.jsonl")
+	if err := os.WriteFile(local, lines.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m := open(t, newEngine(t), gguftest.Tiny("llama"))
+	var windows [][]string
+	for _, text := range []string{local, local + "#body", "hub:someone/pages", "hub:someone/pages/default/train#body", "code=hub:someone/pages:1"} {
+		var c explorer.Calibration
+		if err := c.SetTexts([]string{text}); err != nil {
+			t.Fatal(err)
+		}
+		c.Seq = 64
+		p, err := m.calibration(t.Context(), c, 4, false, &quiet{})
+		if err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		windows = append(windows, p.texts(t, m))
+		if !slices.Equal(windows[0], windows[len(windows)-1]) || !strings.HasPrefix(strings.TrimSpace(windows[0][0]), "gamma0") {
+			t.Errorf("%s: %.40q", text, windows[len(windows)-1])
+		}
+		if strings.HasPrefix(text, explorer.HubText) && p.ref.Path != text {
+			t.Errorf("%s: recorded as %s", text, p.ref.Path)
+		}
+	}
+	for text, want := range map[string]string{
+		"hub:someone/pages/other": "no split train of the configuration other: it has default/train", "hub:someone/pages/default/test": "no split test",
+		"hub:pages": "hub:OWNER/NAME", "hub:someone/none": "hub:someone/none", local + "#title": `in the field "title"`, "someone/pages": "hub:someone/pages",
+	} {
+		if _, err := m.calibration(t.Context(), explorer.Calibration{Text: text, Seq: 64}, 4, false, &quiet{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/corpus"
 	"github.com/lathe-llm/lathe/infer/quality"
 	"github.com/lathe-llm/lathe/infer/scratch"
 )
@@ -33,16 +34,24 @@ func readText(path string) (string, explorer.TextRef, error) {
 	return text, reference(path, text), nil
 }
 
-// readTexts reads a text file, or each text file of a folder.
+// readTexts reads a text file, each text file of a folder, or the records of a data set, whose field may be named behind a #.
 func readTexts(path string) ([]string, error) {
 	info, err := os.Stat(path)
+	field := ""
+	if at := strings.LastIndexByte(path, '#'); at > 0 && errors.Is(err, fs.ErrNotExist) && corpus.IsDataSet(path[:at]) {
+		path, field = path[:at], path[at+1:]
+		info, err = os.Stat(path)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", explorer.ErrText, err)
 	}
 	var texts []string
-	if info.IsDir() {
+	switch {
+	case info.IsDir():
 		texts, err = readFolder(path)
-	} else {
+	case corpus.IsDataSet(path):
+		texts, err = readDataSet(path, field, maxDataSet)
+	default:
 		texts = make([]string, 1)
 		texts[0], err = readFile(path, info.Size())
 	}
@@ -53,6 +62,15 @@ func readTexts(path string) ([]string, error) {
 		return nil, fmt.Errorf("%s: %w: it is empty", path, explorer.ErrText)
 	}
 	return texts, nil
+}
+
+// readDataSet reads the texts of a data set.
+func readDataSet(path, field string, most int64) ([]string, error) {
+	texts, err := corpus.ReadDataSet(path, field, most)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", explorer.ErrText, err)
+	}
+	return texts, err
 }
 
 // reference pins the content of a text.
@@ -81,7 +99,7 @@ func readFile(path string, size int64) (string, error) {
 }
 
 // textNames are the endings of files that are taken from a folder.
-var textNames = [...]string{".txt", ".text", ".md", ".markdown", ".utf8", ".raw", ".rst", ".org", ".tex", ".log", ".csv", ".json", ".jsonl", ".html",
+var textNames = [...]string{".txt", ".text", ".md", ".markdown", ".utf8", ".raw", ".rst", ".org", ".tex", ".log", ".csv", ".json", ".html",
 	".go", ".py", ".c", ".h", ".rs", ".java", ".js", ".ts", ".sh"}
 
 func readFolder(path string) ([]string, error) {
@@ -96,7 +114,7 @@ func readFolder(path string) ([]string, error) {
 			}
 			return nil
 		}
-		if d.Type().IsRegular() && slices.Contains(textNames[:], strings.ToLower(filepath.Ext(name))) {
+		if d.Type().IsRegular() && (slices.Contains(textNames[:], strings.ToLower(filepath.Ext(name))) || corpus.IsDataSet(name)) {
 			names = append(names, name)
 		}
 		return nil
@@ -113,6 +131,19 @@ func readFolder(path string) ([]string, error) {
 		info, err := os.Stat(name)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", explorer.ErrText, err)
+		}
+		if corpus.IsDataSet(name) {
+			records, err := readDataSet(name, "", maxDataSet-total)
+			if err != nil {
+				return nil, err
+			}
+			for _, text := range records {
+				total += int64(len(text))
+			}
+			if texts = append(texts, records...); total >= maxDataSet {
+				break
+			}
+			continue
 		}
 		text, err := readFile(name, info.Size()+total)
 		if err != nil {

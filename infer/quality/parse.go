@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/lathe-llm/lathe/infer/internal/records"
 )
 
 // ErrFormat means that a file is not in the format of its task.
@@ -98,8 +100,8 @@ func OpenTask(name, path, labels string) (Task, error) {
 	if err != nil {
 		return Task{}, err
 	}
-	var magic [len(parquetMagic)]byte
-	if _, err := f.ReadAt(magic[:], 0); err == nil && string(magic[:]) == parquetMagic {
+	var magic [len(records.Magic)]byte
+	if _, err := f.ReadAt(magic[:], 0); err == nil && string(magic[:]) == records.Magic {
 		t, err := ParseParquet(name, f, info.Size())
 		return t, inFile(path, err)
 	}

@@ -17,7 +17,7 @@ import (
 // calibrationFlags adds the flags of the calibration text.
 func calibrationFlags(cmd *cobra.Command, c *explorer.Calibration) {
 	flags := cmd.Flags()
-	flags.Var(&calibrationText{c: c}, "text", "calibration text: a file, or a folder of text files; several times for a mix, as NAME=PATH:SHARE; wiki, web and chat are built in (default: wiki:0.4, web:0.4, chat:0.2)")
+	flags.Var(&calibrationText{c: c}, "text", "calibration text: a file (text, JSON lines or parquet), a folder of them, or hub:OWNER/NAME, a data set of the Hugging Face hub; several times for a mix, as NAME=PATH:SHARE; wiki, web and chat are built in (default: wiki:0.4, web:0.4, chat:0.2)")
 	flags.StringVar(&c.Draw, "draw", "", "where windows are drawn from: whole, over the whole text, or start, from the start of a single text (default whole)")
 	choices(flags, "draw", explorer.DrawWhole, explorer.DrawStart)
 	flags.Var(&whole{&c.Windows, explorer.WindowsRange()}, "windows", "calibration windows (default 8)")
