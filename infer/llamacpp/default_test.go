@@ -7,7 +7,9 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -107,11 +109,22 @@ func TestReference(t *testing.T) {
 // one KV group of three in the others.
 func halved(t *testing.T) string {
 	t.Helper()
+	f, m := halvedMasks(t)
+	defer f.Close()
+	path := filepath.Join(t.TempDir(), "subnet.gguf")
+	if _, err := gguf.WriteSubnet(t.Context(), f, path, gguf.Subnet{Masks: m}, gguf.WriteOptions{Type: "F16"}); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// halvedMasks returns the masks of that subnet, and the file of the default model.
+func halvedMasks(t *testing.T) (*gguf.File, subnet.Masks) {
+	t.Helper()
 	f, err := gguf.Open(defaultModel(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
 	config, err := f.Config()
 	if err != nil {
 		t.Fatal(err)
@@ -127,11 +140,7 @@ func halved(t *testing.T) string {
 		}
 		m = m.With(i, l)
 	}
-	path := filepath.Join(t.TempDir(), "subnet.gguf")
-	if _, err := gguf.WriteSubnet(t.Context(), f, path, gguf.Subnet{Masks: m}, gguf.WriteOptions{Type: "F16"}); err != nil {
-		t.Fatal(err)
-	}
-	return path
+	return f, m
 }
 
 // TestMemoryNeeded compares the estimate made before loading with what llama.cpp reports and with what the process grew by
@@ -206,5 +215,62 @@ func TestBenchDefaultModel(t *testing.T) {
 			t.Errorf("row %+v", row)
 		}
 		t.Logf("%s %.1f ± %.1f tokens/s, %d threads", row.Test, row.Mean(), row.StdDev(), row.Threads)
+	}
+}
+
+// TestMemoryOfTargets: what a target of memory promises, the tensors and a key-value cache for a context, is what llama.cpp
+// allocates for them, within 2 %.
+func TestMemoryOfTargets(t *testing.T) {
+	const tolerance = 0.02
+	f, masks := halvedMasks(t)
+	defer f.Close()
+	for _, tt := range []struct {
+		name    string
+		masks   subnet.Masks
+		typ     string
+		context int
+	}{
+		{"dense", subnet.Dense(masks.Geometry()), "", 4096},
+		{"subnet", masks, "", 4096},
+		{"subnet in another type", masks, "Q8_0", 2048},
+		{"a context that is padded", masks, "F16", 1000},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "subnet.gguf")
+			if _, err := gguf.WriteSubnet(t.Context(), f, path, gguf.Subnet{Masks: tt.masks}, gguf.WriteOptions{Type: tt.typ}); err != nil {
+				t.Fatal(err)
+			}
+			sizes, err := gguf.NewSizes(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			size, err := sizes.Of(tt.masks, gguf.Refitted{}, tt.typ)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := infer.Defaults(path)
+			o.Context = tt.context
+			m := loadModel(t, newEngine(t), o)
+			log, err := os.ReadFile(m.process.logPath)
+			if err != nil {
+				t.Fatal(err)
+			}
+			mib := func(expression string) float64 {
+				var sum float64
+				for _, found := range regexp.MustCompile(expression+` += +([0-9.]+) MiB`).FindAllSubmatch(log, -1) {
+					n, err := strconv.ParseFloat(string(found[1]), 64)
+					if err != nil {
+						t.Fatal(err)
+					}
+					sum += n
+				}
+				return sum
+			}
+			got, want := mib("model buffer size")+mib("KV buffer size"), float64(size.Tensors+tt.masks.Size().KVBytes(tt.context))/(1<<20)
+			t.Logf("promised %.2f MiB, allocated %.2f MiB", want, got)
+			if math.Abs(got/want-1) > tolerance {
+				t.Errorf("promised %.2f MiB, allocated %.2f MiB", want, got)
+			}
+		})
 	}
 }
