@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -17,11 +16,9 @@ import (
 	"time"
 
 	"github.com/lathe-llm/lathe/explorer"
-	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/llamacpp"
-	"github.com/lathe-llm/lathe/infer/scratch"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search"
 )
@@ -175,91 +172,4 @@ func writeTimes(dir string, kept []search.Times, t search.Times) error {
 		return err
 	}
 	return durable.WriteFile(filepath.Join(dir, timesFile), data, 0o600)
-}
-
-const (
-	// timedRounds is how often at most a cut and the dense model generate in turn, and timedRun for about how long each time. The fastest
-	// run of each counts, since other work on the machine only makes runs slower; there is an end when steadyRounds have made neither
-	// faster by more than a share of steady.
-	timedRounds  = 10
-	steadyRounds = 2
-	steady       = 0.01
-	timedRun     = 250 * time.Millisecond
-	timedMost    = 64 // tokens in one run
-)
-
-// measureTimes measures the times per token with matrices of a type.
-func measureTimes(ctx context.Context, m *model, typ string, mon explorer.Monitor) (_ search.Times, err error) {
-	folder, err := scratch.New(m.engine.options.Scratch, "times")
-	if err != nil {
-		return search.Times{}, err
-	}
-	defer func() { err = errors.Join(err, folder.Remove()) }()
-	load := func(s subnet.Masks, name string) (infer.Model, error) {
-		path := folder.Join(name)
-		err := mon.Persist(ctx, func() error {
-			_, err := gguf.WriteSubnet(ctx, m.file, path, gguf.Subnet{Masks: s}, gguf.WriteOptions{Type: typ})
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-		o := infer.Defaults(path)
-		o.Context = 2 * timedMost
-		return m.engine.runtime.Load(ctx, o, nil)
-	}
-	step := "times per token: the dense model"
-	mon.Progress(0, 0, "cuts", step)
-	dense, err := load(subnet.Dense(m.geometry()), "dense.gguf")
-	if err != nil {
-		return search.Times{}, err
-	}
-	defer func() { err = errors.Join(err, dense.Close()) }()
-	first, err := perToken(ctx, dense, 4)
-	if err != nil {
-		return search.Times{}, err
-	}
-	tokens := min(max(int(timedRun.Seconds()/first), 2), timedMost)
-	bench := func(ctx context.Context, s subnet.Masks) (cutTime, denseTime float64, err error) {
-		cut, err := load(s, "cut.gguf")
-		if err != nil {
-			return 0, 0, err
-		}
-		defer func() { err = errors.Join(err, cut.Close(), os.Remove(folder.Join("cut.gguf"))) }()
-		cutTime, denseTime = math.Inf(1), math.Inf(1)
-		same := 0 // rounds that made nothing faster
-		for round := 0; round < timedRounds && same < steadyRounds; round++ {
-			if err := mon.Gate(ctx); err != nil {
-				return 0, 0, err
-			}
-			a, err := perToken(ctx, dense, tokens)
-			if err != nil {
-				return 0, 0, err
-			}
-			b, err := perToken(ctx, cut, tokens)
-			if err != nil {
-				return 0, 0, err
-			}
-			if same++; a < denseTime*(1-steady) || b < cutTime*(1-steady) {
-				same = 0
-			}
-			denseTime, cutTime = min(denseTime, a), min(cutTime, b)
-		}
-		return cutTime, denseTime, nil
-	}
-	return search.MeasureTimes(ctx, m.geometry(), bench, func(done, total int) {
-		mon.Progress(float64(done), float64(total), "cuts", fmt.Sprintf("times per token: cut %d of %d", done+1, total))
-	})
-}
-
-// perToken returns the seconds in which a model generates one of so many tokens.
-func perToken(ctx context.Context, m infer.Model, tokens int) (float64, error) {
-	r, err := m.Bench(ctx, infer.BenchOptions{Gen: []int{tokens}, Repeats: 1})
-	if err != nil {
-		return 0, err
-	}
-	if len(r.Rows) == 0 || !(r.Rows[0].Mean() > 0) {
-		return 0, errors.New("the engine measured no speed")
-	}
-	return 1 / r.Rows[0].Mean(), nil
 }
