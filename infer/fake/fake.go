@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/lathe-llm/lathe/infer"
@@ -50,10 +49,7 @@ const DefaultText = `A model is a tool, and a smaller tool that does the same wo
 // Engine implements [infer.Engine].
 type Engine struct {
 	options Options
-
-	mu     sync.Mutex
-	closed bool
-	models []*Model
+	models  infer.Models
 }
 
 var (
@@ -85,11 +81,8 @@ func (e *Engine) Devices(ctx context.Context) ([]infer.Device, error) {
 
 // begin starts a call on the engine.
 func (e *Engine) begin(call string) error {
-	e.mu.Lock()
-	closed := e.closed
-	e.mu.Unlock()
-	if closed {
-		return fmt.Errorf("fake: %w", infer.ErrClosed)
+	if err := e.models.Check(); err != nil {
+		return fmt.Errorf("fake: %w", err)
 	}
 	return e.fail(call)
 }
@@ -153,27 +146,14 @@ func (e *Engine) Load(ctx context.Context, o infer.LoadOptions, progress func(fl
 	m.threads = m.info.Threads
 	m.ctx, m.cancel = context.WithCancelCause(context.Background())
 
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed {
-		return nil, fmt.Errorf("fake: %w", infer.ErrClosed)
+	if err := e.models.Add(m); err != nil {
+		return nil, fmt.Errorf("fake: %w", err)
 	}
-	e.models = append(e.models, m)
 	return m, nil
 }
 
 // Close implements [infer.Engine].
-func (e *Engine) Close() error {
-	e.mu.Lock()
-	models := e.models
-	e.models, e.closed = nil, true
-	e.mu.Unlock()
-	var errs []error
-	for _, m := range models {
-		errs = append(errs, m.Close())
-	}
-	return errors.Join(errs...)
-}
+func (e *Engine) Close() error { return e.models.Close() }
 
 func (e *Engine) fail(call string) error {
 	if e.options.Fail == nil {

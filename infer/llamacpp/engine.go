@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/lathe-llm/lathe/infer"
@@ -36,10 +35,7 @@ type Options struct {
 // Engine implements [infer.Engine]. New returns one.
 type Engine struct {
 	options Options
-
-	mu     sync.Mutex
-	closed bool
-	models map[*Model]bool
+	models  infer.Models
 }
 
 var (
@@ -59,7 +55,7 @@ func New(o Options) (*Engine, error) {
 		}
 		o.Executable = path
 	}
-	return &Engine{options: o, models: map[*Model]bool{}}, nil
+	return &Engine{options: o}, nil
 }
 
 // Name implements [infer.Engine].
@@ -142,8 +138,8 @@ func (e *Engine) Load(ctx context.Context, o infer.LoadOptions, progress func(fl
 	}
 	m := &Model{engine: e, plan: plan, threads: plan.request.Threads}
 	m.ctx, m.cancel = context.WithCancelCause(context.Background())
-	if err := e.add(m); err != nil {
-		return nil, err
+	if err := e.models.Add(m); err != nil {
+		return nil, fmt.Errorf("llamacpp: %w", err)
 	}
 	begin := time.Now()
 	if err := m.start(ctx, progress); err != nil {
@@ -155,45 +151,14 @@ func (e *Engine) Load(ctx context.Context, o infer.LoadOptions, progress func(fl
 }
 
 func (e *Engine) open() error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed {
-		return fmt.Errorf("llamacpp: %w", infer.ErrClosed)
+	if err := e.models.Check(); err != nil {
+		return fmt.Errorf("llamacpp: %w", err)
 	}
 	return nil
-}
-
-func (e *Engine) add(m *Model) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed {
-		return fmt.Errorf("llamacpp: %w", infer.ErrClosed)
-	}
-	e.models[m] = true
-	return nil
-}
-
-func (e *Engine) remove(m *Model) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	delete(e.models, m)
 }
 
 // Close implements [infer.Engine].
-func (e *Engine) Close() error {
-	e.mu.Lock()
-	e.closed = true
-	models := make([]*Model, 0, len(e.models))
-	for m := range e.models {
-		models = append(models, m)
-	}
-	e.mu.Unlock()
-	var errs []error
-	for _, m := range models {
-		errs = append(errs, m.Close())
-	}
-	return errors.Join(errs...)
-}
+func (e *Engine) Close() error { return e.models.Close() }
 
 // openFile opens a model file with package gguf, which refuses files that llama.cpp would crash on.
 func openFile(path string) (*gguf.File, error) {

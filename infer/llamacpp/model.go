@@ -311,7 +311,7 @@ func (m *Model) SetThreads(n int) error {
 // Close implements [infer.Model].
 func (m *Model) Close() error {
 	m.cancel(infer.ErrClosed)
-	m.engine.remove(m)
+	m.engine.models.Remove(m)
 	m.mu.Lock()
 	p := m.process
 	m.mu.Unlock()

@@ -13,7 +13,6 @@ import (
 	"net/url"
 	"os/exec"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/lathe-llm/lathe/infer"
@@ -65,10 +64,7 @@ func Parse(text string) (o Options, ok bool, err error) {
 // Engine implements [infer.Engine]. New returns one.
 type Engine struct {
 	options Options
-
-	mu     sync.Mutex
-	closed bool
-	models map[*Model]bool
+	models  infer.Models
 }
 
 var (
@@ -81,7 +77,7 @@ func New(o Options) *Engine {
 	if o.StartTimeout == 0 {
 		o.StartTimeout = 10 * time.Minute
 	}
-	return &Engine{options: o, models: map[*Model]bool{}}
+	return &Engine{options: o}
 }
 
 // Name implements [infer.Engine].
@@ -128,8 +124,8 @@ func (e *Engine) Load(ctx context.Context, o infer.LoadOptions, progress func(fl
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("llama-server: %w", err)
 	}
-	if err := e.add(m); err != nil {
-		return nil, err
+	if err := e.models.Add(m); err != nil {
+		return nil, fmt.Errorf("llama-server: %w", err)
 	}
 	if progress == nil {
 		progress = func(float64) {}
@@ -145,36 +141,11 @@ func (e *Engine) Load(ctx context.Context, o infer.LoadOptions, progress func(fl
 }
 
 func (e *Engine) open() error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed {
-		return fmt.Errorf("llama-server: %w", infer.ErrClosed)
+	if err := e.models.Check(); err != nil {
+		return fmt.Errorf("llama-server: %w", err)
 	}
-	return nil
-}
-
-func (e *Engine) add(m *Model) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed {
-		return fmt.Errorf("llama-server: %w", infer.ErrClosed)
-	}
-	e.models[m] = true
 	return nil
 }
 
 // Close implements [infer.Engine]. The fallback stays open.
-func (e *Engine) Close() error {
-	e.mu.Lock()
-	e.closed = true
-	models := make([]*Model, 0, len(e.models))
-	for m := range e.models {
-		models = append(models, m)
-	}
-	e.mu.Unlock()
-	var errs []error
-	for _, m := range models {
-		errs = append(errs, m.Close())
-	}
-	return errors.Join(errs...)
-}
+func (e *Engine) Close() error { return e.models.Close() }

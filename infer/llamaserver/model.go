@@ -250,9 +250,7 @@ func (m *Model) SetThreads(n int) error {
 // Close implements [infer.Model].
 func (m *Model) Close() error {
 	m.cancel(infer.ErrClosed)
-	m.engine.mu.Lock()
-	delete(m.engine.models, m)
-	m.engine.mu.Unlock()
+	m.engine.models.Remove(m)
 	m.mu.Lock()
 	s := m.server
 	m.mu.Unlock()
