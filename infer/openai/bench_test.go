@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -45,7 +46,7 @@ func BenchmarkSlowBodies(b *testing.B) {
 				go trickle(ctx, l.Addr().String())
 			}
 			for ctx.Err() == nil && h.reading.Load() < int64(test.slow) {
-				time.Sleep(time.Millisecond) // until all are under way
+				runtime.Gosched() // until all are under way
 			}
 			if test.long {
 				go flood(ctx, "http://"+l.Addr().String())
@@ -62,6 +63,8 @@ func BenchmarkSlowBodies(b *testing.B) {
 
 // trickle sends bodies at a byte a second until ctx is done.
 func trickle(ctx context.Context, address string) {
+	pace := time.NewTicker(time.Second)
+	defer pace.Stop()
 	for ctx.Err() == nil {
 		c, err := net.Dial("tcp", address)
 		if err != nil {
@@ -71,7 +74,10 @@ func trickle(ctx context.Context, address string) {
 		_, err = fmt.Fprintf(c, "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n")
 		for err == nil {
 			if _, err = c.Write([]byte{' '}); err == nil {
-				time.Sleep(time.Second)
+				select {
+				case <-pace.C:
+				case <-ctx.Done():
+				}
 			}
 		}
 		end()
