@@ -30,6 +30,7 @@ type Tuning struct {
 	bias   bool
 	blocks []tunedBlock
 	n      int
+	held   map[*int32]*tensors.Tensor // states of the dense model after windows, by their first tokens
 }
 
 // tunedBlock is where the numbers of a block are. Blocks that add nothing but a bias have none.
@@ -102,6 +103,35 @@ func (m *Model) distance(a, b *tensors.Tensor) (float64, error) {
 		sum += d * d
 	}
 	return math.Sqrt(sum / float64(len(y))), nil
+}
+
+// Hold computes the dense model's states after windows, which [Tuning.Divergence] then does not compute again for these windows, the same slices. Close
+// frees them.
+func (t *Tuning) Hold(ctx context.Context, windows [][]int32) error {
+	dense := t.m.Dense()
+	defer dense.Close()
+	for i, w := range windows {
+		if len(w) == 0 || t.held[&w[0]] != nil {
+			continue
+		}
+		state, err := t.m.forward(ctx, dense, w)
+		if err != nil {
+			return fmt.Errorf("window %d: %w", i, err)
+		}
+		if t.held == nil {
+			t.held = make(map[*int32]*tensors.Tensor)
+		}
+		t.held[&w[0]] = state
+	}
+	return nil
+}
+
+// Close frees what Hold has computed.
+func (t *Tuning) Close() {
+	for _, state := range t.held {
+		free(state)
+	}
+	t.held = nil
 }
 
 // Divergence returns the Kullback–Leibler divergence of the subnet with these numbers from the dense model, in nats, as the mean
@@ -189,13 +219,16 @@ func (t *Tuning) forward(ctx context.Context, values []float32, window []int32) 
 // tokens of a window, and its gradient by x.
 func (t *Tuning) loss(ctx context.Context, x *tensors.Tensor, window []int32) (float64, *tensors.Tensor, error) {
 	m := t.m
-	dense := m.Dense()
-	defer dense.Close()
-	want, err := m.forward(ctx, dense, window)
-	if err != nil {
-		return 0, nil, err
+	want := t.held[&window[0]]
+	if want == nil {
+		dense := m.Dense()
+		defer dense.Close()
+		var err error
+		if want, err = m.forward(ctx, dense, window); err != nil {
+			return 0, nil, err
+		}
+		defer free(want)
 	}
-	defer free(want)
 	out, err := m.onHead(ctx, "slope of the divergence", func(head lmHead, in []*Node) []*Node {
 		x, norm, rows, want := in[0], in[1], in[2], in[3]
 		xn, wantN := head.norm(x, norm), head.norm(want, norm)

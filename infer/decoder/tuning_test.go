@@ -43,6 +43,13 @@ func TestTuning(t *testing.T) {
 						if want := loss(); err != nil || math.Abs(got-want) > 1e-4*(1+want) {
 							t.Errorf("%s, %s, biases %t: divergence %g, %v, want %g", device, name, bias, got, err, want)
 						}
+						if err := tuning.Hold(t.Context(), windows); err != nil {
+							t.Fatal(err)
+						}
+						if held, err := tuning.Divergence(t.Context(), values, windows); err != nil || held != got {
+							t.Errorf("%s, %s, biases %t: divergence %g, %v, with the dense model's states held %g", device, name, bias, got, err, held)
+						}
+						tuning.Close()
 						again, gradient, err := tuning.Gradient(t.Context(), values, windows)
 						if err != nil || math.Abs(again-got) > 1e-6*(1+got) || len(gradient) != len(values) {
 							t.Fatalf("%s, %s, biases %t: divergence %g beside %d derivatives, %v, want %g", device, name, bias, again, len(gradient), err, got)

@@ -109,6 +109,7 @@ func Tune(ctx context.Context, m *decoder.Model, spec gguf.Subnet, windows [][]i
 	if r.tuning, err = m.NewTuning(ctx, sub, r.train[0], c.Bias); err != nil {
 		return spec, Report{}, err
 	}
+	defer r.tuning.Close()
 	if r.tuning.Len() == 0 {
 		return spec, Report{Stopped: "the subnet has nothing to tune"}, nil
 	}
@@ -151,6 +152,11 @@ func (r *run) split(windows [][]int32) {
 
 // begin takes up the stored state or makes the first one.
 func (r *run) begin(ctx context.Context, key string) error {
+	from := r.c.Now()
+	if err := r.tuning.Hold(ctx, r.held); err != nil {
+		return err
+	}
+	held := r.c.Now().Sub(from)
 	if r.c.Load != nil {
 		data, err := r.c.Load()
 		if err != nil {
@@ -159,13 +165,13 @@ func (r *run) begin(ctx context.Context, key string) error {
 		if s, ok := decodeState(data, key, r.tuning.Len()); ok {
 			r.s = s
 			r.saved = s.Elapsed
+			r.s.Elapsed += held
 			r.event(0)
 			return nil
 		}
 	}
 	n := r.tuning.Len()
 	r.s = state{Key: key, Values: make([]float32, n), First: make([]float64, n), Second: make([]float64, n)}
-	from := r.c.Now()
 	kl, err := r.tuning.Divergence(ctx, r.s.Values, r.held)
 	if err != nil {
 		return err
