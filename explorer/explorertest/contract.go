@@ -3,13 +3,11 @@ package explorertest
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -17,7 +15,6 @@ import (
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
-	"github.com/lathe-llm/lathe/search"
 )
 
 // A Subject is a backend under [Contract].
@@ -331,130 +328,6 @@ func (c contract) files(t *testing.T) {
 	}
 }
 
-func (c contract) ask() explorer.StartSearch {
-	return explorer.StartSearch{Target: search.Ratio(0.8), Seed: 1, Budget: explorer.Budget{Evaluations: c.Evaluations}, Calibration: c.Calibration}
-}
-
-func (c contract) search(t *testing.T) {
-	w, o := watch(t), &orders{}
-	dir := t.TempDir()
-	made, err := c.m.Search(t.Context(), c.ask(), dir, o, w)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.worked()
-	if r := made.Subnet.Masks.Size().Ratio; made.Subnet.Masks.Validate() != nil || r > 0.81 || made.Method.Preset == "" || made.Method.Target != 0.8 {
-		t.Errorf("ratio %g by %+v", r, made.Method)
-	}
-	if o.wrong != "" || len(o.measured) == 0 {
-		t.Errorf("sensitivities of %d modules are shown; wrong: %s", len(o.measured), o.wrong)
-	}
-	evaluated := 0
-	for _, s := range o.all() {
-		if s.Evaluated < evaluated {
-			t.Errorf("%d candidates after %d", s.Evaluated, evaluated)
-		}
-		evaluated = s.Evaluated
-	}
-	last := o.last()
-	if last.Best == nil || last.Evaluated < c.Evaluations || last.DensePerplexity <= 1 || len(last.Front) == 0 || len(last.Cloud) == 0 || last.Strategy == "" || last.Seed != 1 {
-		t.Fatalf("the last state is %+v", last)
-	}
-	if !slices.IsSortedFunc(last.Front, func(a, b explorer.Candidate) int {
-		if a.Ratio < b.Ratio {
-			return -1
-		}
-		return 1
-	}) {
-		t.Error("the front is not in order of size")
-	}
-	sub, err := c.m.Assemble(t.Context(), *last.Best, dir)
-	if err != nil || !sub.Masks.Equal(last.Best.Masks) {
-		t.Errorf("assembled other masks (%v)", err)
-	}
-	more := c.ask()
-	more.Resume, more.Budget.Evaluations = true, c.Evaluations+10
-	o = &orders{}
-	if _, err := c.m.Search(t.Context(), more, dir, o, watch(t)); err != nil || o.last().Evaluated < c.Evaluations+10 {
-		t.Errorf("resumed with a larger budget: %d candidates (%v)", o.last().Evaluated, err)
-	}
-}
-
-func (c contract) searchOrders(t *testing.T) {
-	o := &orders{given: []explorer.Order{explorer.Retarget{Target: search.Ratio(0.7)}, explorer.Injection{Name: "by hand", Subnet: gguf.Subnet{Masks: c.without(0)}}}}
-	ask := c.ask()
-	ask.Budget.Evaluations *= 10 // candidates enough for the orders to come in between
-	made, err := c.m.Search(t.Context(), ask, "", o, watch(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if last := o.last(); last.Target != search.Ratio(0.7) || made.Method.Target != 0.7 || made.Subnet.Masks.Size().Ratio > 0.71 {
-		t.Errorf("target %v, ratio %g", last.Target, made.Subnet.Masks.Size().Ratio)
-	}
-}
-
-func (c contract) searchPaused(t *testing.T) {
-	w, o := watch(t), &orders{}
-	w.held, w.release = make(chan struct{}), make(chan struct{})
-	ended := make(chan error)
-	go func() {
-		_, err := c.m.Search(t.Context(), c.ask(), "", o, w)
-		ended <- err
-	}()
-	select {
-	case <-w.held:
-	case err := <-ended:
-		t.Fatalf("it ended without a gate: %v", err)
-	}
-	select {
-	case err := <-ended:
-		t.Errorf("it ended while it was paused: %v", err)
-	default:
-	}
-	close(w.release)
-	if err := <-ended; err != nil || o.last().Evaluated < c.Evaluations {
-		t.Errorf("resumed: %d candidates (%v)", o.last().Evaluated, err)
-	}
-}
-
-func (c contract) searchCancelled(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	o := &orders{published: func(s explorer.Search) {
-		if s.Best != nil {
-			cancel()
-		}
-	}}
-	ask := c.ask()
-	ask.Budget.Evaluations = 1 << 20
-	made, err := c.m.Search(ctx, ask, t.TempDir(), o, watch(t))
-	if err != nil && !errors.Is(err, context.Canceled) {
-		t.Fatal(err)
-	}
-	if made.Subnet.Masks.Layers() == 0 {
-		t.Error("what was found is lost")
-	}
-}
-
-func (c contract) searchRefused(t *testing.T) {
-	for name, change := range map[string]func(*explorer.StartSearch){
-		"strategy": func(s *explorer.StartSearch) { s.Strategy = "none such" },
-		"fitness":  func(s *explorer.StartSearch) { s.Fitness = "none such" },
-		"target":   func(s *explorer.StartSearch) { s.Target = search.Ratio(1.5) },
-	} {
-		ask := c.ask()
-		change(&ask)
-		if _, err := c.m.Search(t.Context(), ask, "", &orders{}, watch(t)); !errors.Is(err, explorer.ErrInvalid) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	ask := c.ask()
-	ask.Calibration.Text = c.Missing
-	if _, err := c.m.Search(t.Context(), ask, "", &orders{}, watch(t)); !errors.Is(err, explorer.ErrText) {
-		t.Errorf("a missing text: %v", err)
-	}
-}
-
 func (c contract) chat(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "subnet.gguf")
 	if _, err := c.m.Write(t.Context(), gguf.Subnet{Masks: c.without(0)}, path, "", watch(t)); err != nil {
@@ -507,130 +380,4 @@ func (c contract) cancelled(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-}
-
-// watcher is a Monitor that checks what is reported to it.
-type watcher struct {
-	t             *testing.T
-	held, release chan struct{} // where set, the first gate closes held and waits for release
-
-	mu      sync.Mutex
-	reports int
-	gates   int
-	unit    string
-	done    float64
-}
-
-func watch(t *testing.T) *watcher { return &watcher{t: t} }
-
-// worked checks that work was reported and could have been paused.
-func (w *watcher) worked() {
-	w.t.Helper()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.reports == 0 || w.gates == 0 {
-		w.t.Errorf("%d reports of progress, %d gates", w.reports, w.gates)
-	}
-}
-
-// Progress fails the test where progress falls, unless a new phase begins with its first unit.
-func (w *watcher) Progress(done, total float64, unit, _ string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.reports++
-	if unit == "" || done < 0 || total > 0 && done > total*(1+1e-9) || unit == w.unit && done < w.done && done > 1 {
-		w.t.Errorf("progress of %g of %g %s after %g %s", done, total, unit, w.done, w.unit)
-	}
-	w.unit, w.done = unit, done
-}
-
-func (w *watcher) Phase(explorer.Phase) {}
-
-func (w *watcher) Layer(l explorer.LayerProgress) {
-	if l.Layer < 0 || l.Kept < 0 || l.Kept > l.Of || l.Module != draft.Attention && l.Module != draft.MLP || math.IsNaN(l.ErrAfter) {
-		w.t.Errorf("layer %+v", l)
-	}
-}
-
-func (w *watcher) Note(text string) {
-	if text == "" {
-		w.t.Error("an empty note")
-	}
-}
-
-func (w *watcher) Gate(ctx context.Context) error {
-	w.mu.Lock()
-	w.gates++
-	first := w.gates == 1
-	w.mu.Unlock()
-	if first && w.held != nil {
-		close(w.held)
-		select {
-		case <-w.release:
-		case <-ctx.Done():
-		}
-	}
-	return ctx.Err()
-}
-
-// Persist writes once: the disks of tests are not full.
-func (w *watcher) Persist(_ context.Context, write func() error) error { return write() }
-
-// orders is a search's Orders: it keeps what is published.
-type orders struct {
-	published func(explorer.Search) // nil does nothing
-
-	mu    sync.Mutex
-	given []explorer.Order
-	shown []explorer.Search
-	// measured are the modules whose sensitivity was shown, and wrong is one that was shown with impossible values.
-	measured map[int]bool
-	wrong    string
-}
-
-func (o *orders) Publish(s explorer.Search) {
-	o.mu.Lock()
-	o.shown = append(o.shown, s)
-	o.mu.Unlock()
-	if o.published != nil {
-		o.published(s)
-	}
-}
-
-func (o *orders) Prepare(module int, p explorer.Prepared) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if module < 0 || p.Levels <= 0 || !(p.Lost >= 0) || p.Measured && !(p.Rise >= 0) {
-		o.wrong = fmt.Sprintf("module %d: %+v", module, p)
-	}
-	if p.Measured {
-		if o.measured == nil {
-			o.measured = make(map[int]bool)
-		}
-		o.measured[module] = true
-	}
-}
-
-func (o *orders) Next() (explorer.Order, bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if len(o.given) == 0 {
-		return nil, false
-	}
-	next := o.given[0]
-	o.given = o.given[1:]
-	return next, true
-}
-
-func (o *orders) all() []explorer.Search {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return slices.Clone(o.shown)
-}
-
-func (o *orders) last() explorer.Search {
-	if all := o.all(); len(all) > 0 {
-		return all[len(all)-1]
-	}
-	return explorer.Search{}
 }
