@@ -1,42 +1,18 @@
 package engine
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/draft"
-	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search/oneshot"
 )
-
-// statisticsFile is the file, in the folder given to Gather, that statistics are kept in.
-const statisticsFile = "statistics.json"
-
-// maxStatistics bounds such a file, in bytes: about 100 for each unit of a model of the largest kind in use.
-const maxStatistics = 1 << 30
-
-// keptStatistics are statistics with what they were gathered from.
-type keptStatistics struct {
-	Model    string           `json:"model"` // fingerprint
-	Text     explorer.TextRef `json:"text"`
-	Windows  int              `json:"windows"`
-	Seq      int              `json:"seq"`
-	Starts   string           `json:"starts,omitempty"` // explorer.BOSEvery where each window begins with a start token
-	Draw     string           `json:"draw,omitempty"`   // how the windows were drawn, "" for those from the start of the text
-	Gathered time.Time        `json:"gathered"`
-	// Statistics are as package oneshot writes them.
-	Statistics json.RawMessage `json:"statistics"`
-}
 
 // Gather implements [explorer.Statistician].
 func (m *model) Gather(ctx context.Context, c explorer.Calibration, dir string, mon explorer.Monitor) (explorer.Statistics, error) {
@@ -45,7 +21,7 @@ func (m *model) Gather(ctx context.Context, c explorer.Calibration, dir string, 
 		return explorer.Statistics{}, err
 	}
 	defer src.close()
-	want := keptStatistics{
+	want := statisticsOf{
 		Model: m.Info().Fingerprint, Text: src.ref, Windows: orDefault(c.Windows, defaultWindows), Seq: orDefault(c.Seq, defaultSeq), Draw: src.drawName(),
 	}
 	if adds, err := m.addsStart(ctx); err != nil {
@@ -53,7 +29,8 @@ func (m *model) Gather(ctx context.Context, c explorer.Calibration, dir string, 
 	} else if adds {
 		want.Starts = explorer.BOSEvery
 	}
-	if s, at, err := m.recall(dir, want); err == nil {
+	kept := statisticsFolder{dir: dir, of: want, geometry: m.geometry()}
+	if s, at, err := kept.read(); err == nil {
 		return m.adopt(s, src.ref, at), nil
 	} else if !errors.Is(err, os.ErrNotExist) {
 		mon.Note(fmt.Sprintf("statistics are gathered again: %v", err))
@@ -68,58 +45,39 @@ func (m *model) Gather(ctx context.Context, c explorer.Calibration, dir string, 
 	if err != nil {
 		return explorer.Statistics{}, err
 	}
-	s, err := oneshot.NewStatistics(ctx, dm, p.windows, func(e oneshot.Event) { reportAndGate(ctx, mon, e) })
+	// That they cannot be kept is no reason not to have them, but on a full disk the job waits for room.
+	unkept := false
+	keep := func(write func() error) error {
+		err := mon.Persist(ctx, write)
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if !unkept {
+			unkept = true
+			mon.Note(fmt.Sprintf("statistics could not be stored: %v", err))
+		}
+		return nil
+	}
+	var s *oneshot.Statistics
+	gathering := oneshot.Gathering{
+		Kept: kept.readLayer,
+		Keep: func(layer int, s *oneshot.LayerStatistics) error {
+			return keep(func() error { return kept.writeLayer(layer, s) })
+		},
+		Progress: func(e oneshot.Event) { reportAndGate(ctx, mon, e) },
+	}
+	err = mon.Persist(ctx, func() (err error) { // its temporary files are as large as the text's states
+		s, err = oneshot.NewStatistics(ctx, dm, p.windows, gathering)
+		return err
+	})
 	if err != nil {
 		return explorer.Statistics{}, translate(err)
 	}
-	want.Gathered = time.Now().UTC()
-	if err := keep(dir, want, s); err != nil {
-		mon.Note(fmt.Sprintf("statistics could not be stored: %v", err))
+	now := time.Now().UTC()
+	if err := keep(func() error { return kept.write(s, now) }); err != nil {
+		return explorer.Statistics{}, err
 	}
-	return m.adopt(s, p.ref, want.Gathered), nil
-}
-
-// errOther is returned for stored statistics of another text.
-var errOther = fmt.Errorf("the stored statistics are of another text: %w", os.ErrNotExist)
-
-// recall reads stored statistics. Its error wraps os.ErrNotExist when there are none of this text.
-func (m *model) recall(dir string, want keptStatistics) (*oneshot.Statistics, time.Time, error) {
-	if dir == "" {
-		return nil, time.Time{}, os.ErrNotExist
-	}
-	f, err := os.Open(filepath.Join(dir, statisticsFile))
-	if err != nil {
-		return nil, time.Time{}, err
-	}
-	defer func() { _ = f.Close() }() // only read from
-	var kept keptStatistics
-	if err := json.NewDecoder(io.LimitReader(f, maxStatistics)).Decode(&kept); err != nil {
-		return nil, time.Time{}, fmt.Errorf("%s: %w: %w", f.Name(), explorer.ErrDamaged, err)
-	}
-	if kept.Model != want.Model || kept.Text.SHA256 != want.Text.SHA256 || kept.Windows != want.Windows || kept.Seq != want.Seq || kept.Starts != want.Starts || kept.Draw != want.Draw {
-		return nil, time.Time{}, errOther
-	}
-	s, err := oneshot.LoadStatistics(bytes.NewReader(kept.Statistics), m.geometry())
-	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("%s: %w", f.Name(), err)
-	}
-	return s, kept.Gathered, nil
-}
-
-// keep stores statistics.
-func keep(dir string, k keptStatistics, s *oneshot.Statistics) error {
-	if dir == "" {
-		return nil
-	}
-	var b bytes.Buffer
-	if err := s.Save(&b); err != nil {
-		return err
-	}
-	k.Statistics = b.Bytes()
-	if err := durable.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	return durable.Write(filepath.Join(dir, statisticsFile), 0o600, func(w io.Writer) error { return json.NewEncoder(w).Encode(k) })
+	return m.adopt(s, p.ref, now), nil
 }
 
 // adopt makes statistics those that Predict uses, and returns what the explorer shows of them.

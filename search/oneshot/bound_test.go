@@ -21,7 +21,7 @@ func TestBoundHolds(t *testing.T) {
 	inside, all := 0, 0
 	for seed := range uint64(8) {
 		windows := decodertest.Windows(seed+20, 4, 48, g.Vocab)
-		s, err := oneshot.NewStatistics(t.Context(), m, windows, nil)
+		s, err := oneshot.NewStatistics(t.Context(), m, windows, oneshot.Gathering{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -72,7 +72,7 @@ func TestBoundHolds(t *testing.T) {
 func TestPredictionsAreCapped(t *testing.T) {
 	m := decodertest.Load(t, gguftest.Tiny("llama"))
 	g := m.Geometry()
-	s, err := oneshot.NewStatistics(t.Context(), m, decodertest.Windows(7, 4, 48, g.Vocab), nil)
+	s, err := oneshot.NewStatistics(t.Context(), m, decodertest.Windows(7, 4, 48, g.Vocab), oneshot.Gathering{})
 	if err != nil {
 		t.Fatal(err)
 	}

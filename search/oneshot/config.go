@@ -3,6 +3,7 @@ package oneshot
 import (
 	"errors"
 
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/search/oneshot/preset"
 )
@@ -20,6 +21,9 @@ type Config struct {
 	// Attention is whether KV groups are dropped too. nil leaves it to the recipe, except that they are where MLP channels alone
 	// do not reach the ratio.
 	Attention *bool
+	// Within replaces the ratio: it returns nil for masks that are small enough, and otherwise an error that names the nearest
+	// possible. OneShot then ignores its ratio and drops as little as Within allows.
+	Within func(subnet.Masks) error
 	// Seed is for random choices.
 	Seed uint64
 	// HeldOut is as in reform.Config.

@@ -105,7 +105,7 @@ func TestPredictionRanksEdits(t *testing.T) {
 		t.Skip("takes minutes: set LATHE_SLOW=1")
 	}
 	m, windows := defaultModel(t, 10, 512)
-	stats, err := oneshot.NewStatistics(t.Context(), m, windows[:8], nil)
+	stats, err := oneshot.NewStatistics(t.Context(), m, windows[:8], oneshot.Gathering{})
 	if err != nil {
 		t.Fatal(err)
 	}

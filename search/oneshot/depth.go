@@ -16,10 +16,6 @@ import (
 // The scorer computes layers that candidates have in common once.
 func (p *plan) dropLayers(ctx context.Context) (subnet.Masks, error) {
 	g := p.m.Geometry()
-	most, err := budget(g, p.ratio)
-	if err != nil {
-		return subnet.Masks{}, err
-	}
 	texts, _ := probeTexts(p.windows)
 	scorer, err := p.m.NewScorer(texts, decoder.ScorerOptions{})
 	if err != nil {
@@ -32,7 +28,7 @@ func (p *plan) dropLayers(ctx context.Context) (subnet.Masks, error) {
 	}
 	masks := subnet.Dense(g)
 	total := int(math.Ceil((1 - p.ratio) * float64(len(g.Layers))))
-	for done := 0; masks.BlockParams() > most; {
+	for done := 0; !p.enough(masks); {
 		best, err := p.cheapestLayer(ctx, scorer, text, masks)
 		if err != nil {
 			return subnet.Masks{}, err
@@ -48,10 +44,6 @@ func (p *plan) dropLayers(ctx context.Context) (subnet.Masks, error) {
 // model, over the first window, until the ratio is met (ShortGPT).
 func (p *plan) dropSimilarLayers(ctx context.Context) (subnet.Masks, error) {
 	g := p.m.Geometry()
-	most, err := budget(g, p.ratio)
-	if err != nil {
-		return subnet.Masks{}, err
-	}
 	dense, err := newPass(ctx, p.m, p.windows[:1])
 	if err != nil {
 		return subnet.Masks{}, err
@@ -59,7 +51,7 @@ func (p *plan) dropSimilarLayers(ctx context.Context) (subnet.Masks, error) {
 	defer dense.close()
 	cosines := make([]float64, len(g.Layers))
 	err = dense.run(ctx, visitor{
-		skip: func(subnet.Module) bool { return true },
+		skip: func(int, subnet.Module) bool { return true },
 		layer: func(layer int, cosine float64) error {
 			if dense.finite() != nil { // tokens with NaN are left out of the cosine
 				return notFinite(ctx, p.m, p.windows[:1])
@@ -74,14 +66,14 @@ func (p *plan) dropSimilarLayers(ctx context.Context) (subnet.Masks, error) {
 	}
 	masks := subnet.Dense(g)
 	for _, layer := range mostSimilar(cosines) {
-		if masks.BlockParams() <= most {
+		if p.enough(masks) {
 			return masks, nil
 		}
 		if without := masks.With(layer, dropped(g, layer)); without.Validate() == nil {
 			masks = without
 		}
 	}
-	if masks.BlockParams() > most {
+	if !p.enough(masks) {
 		return subnet.Masks{}, fmt.Errorf("no layer can be dropped: %w", ErrRatio)
 	}
 	return masks, nil

@@ -88,7 +88,7 @@ func TestNotFiniteIsNamed(t *testing.T) {
 				_, _, err := oneshot.OneShot(t.Context(), m, windows, 0.66, oneshot.Config{Preset: p, Granularity: 8})
 				check(string(p), err)
 			}
-			_, err := oneshot.NewStatistics(t.Context(), m, windows, nil)
+			_, err := oneshot.NewStatistics(t.Context(), m, windows, oneshot.Gathering{})
 			check("statistics", err)
 			for _, method := range []importance.Method{
 				importance.Phi, importance.PhiDiagonal, importance.OBS, importance.FLAP, importance.Wanda, importance.Leverage, importance.Taylor,

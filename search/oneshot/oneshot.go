@@ -33,6 +33,9 @@ func oneShot(ctx context.Context, m *decoder.Model, windows [][]int32, ratio flo
 	if _, err := reform.CheckText(windows); err != nil {
 		return gguf.Subnet{}, Report{}, err
 	}
+	if c.Within != nil {
+		ratio = 1
+	}
 	if _, err := budget(m.Geometry(), ratio); err != nil {
 		return gguf.Subnet{}, Report{}, err
 	}
@@ -43,7 +46,7 @@ func oneShot(ctx context.Context, m *decoder.Model, windows [][]int32, ratio flo
 		c.Granularity = subnet.DefaultGranularity
 	}
 	p := &plan{m: m, windows: windows, ratio: ratio, recipe: recipe, config: c}
-	warning := p.decideAttention()
+	p.decideAttention()
 	masks, chooser, err := p.make(ctx)
 	if err != nil {
 		return gguf.Subnet{}, Report{}, err
@@ -53,8 +56,9 @@ func oneShot(ctx context.Context, m *decoder.Model, windows [][]int32, ratio flo
 		return gguf.Subnet{}, Report{}, err
 	}
 	r.Seconds = time.Since(started).Seconds()
-	if warning != "" {
-		r.Warnings = append([]string{warning}, r.Warnings...)
+	r.Warnings = append(p.warnings, r.Warnings...)
+	if c.Within != nil {
+		ratio = 0
 	}
 	report := Report{Preset: c.Preset, Target: ratio, Predicted: p.predicted, Report: r}
 	if p.recipe.Layers == NoLayers {
@@ -92,20 +96,20 @@ type plan struct {
 	recipe    Recipe
 	config    Config
 	predicted float64
+	warnings  []string
 }
 
-// decideAttention decides whether KV groups are dropped too. It returns a warning where they are because MLP channels alone do
-// not reach the ratio.
-func (p *plan) decideAttention() (warning string) {
+// decideAttention decides whether KV groups are dropped too. It adds a warning where they are because MLP channels alone are not
+// enough.
+func (p *plan) decideAttention() {
 	if p.config.Attention != nil {
 		p.recipe.Attention = *p.config.Attention
-		return ""
+		return
 	}
-	if w := p.widths(); p.recipe.Layers == NoLayers && !w.attention && !w.reachesRatio(p.recipe.Widths) {
+	if w := p.widths(); p.recipe.Layers == NoLayers && !w.attention && !p.reaches(w) {
 		p.recipe.Attention = true
-		return fmt.Sprintf("MLP channels alone allow ratios from %.3f: KV groups are dropped too", w.leastRatio())
+		p.warnings = append(p.warnings, fmt.Sprintf("MLP channels alone allow ratios from %.3f: KV groups are dropped too", w.leastRatio()))
 	}
-	return ""
 }
 
 func (p *plan) widths() widths {
@@ -165,7 +169,6 @@ func (p *plan) ranked(ctx context.Context) (subnet.Masks, error) {
 
 // counts shares the units out over the layers.
 func (p *plan) counts(ctx context.Context, s *Survey) (counts, error) {
-	w := p.widths()
 	switch p.recipe.Widths {
 	case Global:
 		if s == nil {
@@ -177,31 +180,35 @@ func (p *plan) counts(ctx context.Context, s *Survey) (counts, error) {
 				scores[i][m] = standardized(s.Layers[i].Module(m).Rankings[p.recipe.Method])
 			}
 		}
-		return w.allocateGreedy(func(layer int, m subnet.Module, have, keep int) float64 {
-			all := scores[layer][m] // from the first to drop to the last
-			return sumOf(all[len(all)-have : len(all)-keep])
+		return p.allocated(func(w widths) (counts, error) {
+			return w.allocateGreedy(func(layer int, m subnet.Module, have, keep int) float64 {
+				all := scores[layer][m] // from the first to drop to the last
+				return sumOf(all[len(all)-have : len(all)-keep])
+			})
 		})
 	case Sensitive:
 		loss, err := p.sensitivity(ctx)
 		if err != nil {
 			return counts{}, err
 		}
-		c, err := w.allocateGreedy(func(layer int, m subnet.Module, have, keep int) float64 {
-			return loss.at(layer, m, keep) - loss.at(layer, m, have)
+		c, err := p.allocated(func(w widths) (counts, error) {
+			return w.allocateGreedy(func(layer int, m subnet.Module, have, keep int) float64 {
+				return loss.at(layer, m, keep) - loss.at(layer, m, have)
+			})
 		})
 		if err == nil {
 			p.predicted = loss.total(c)
 		}
 		return c, err
 	default:
-		return w.uniform()
+		return p.allocated(widths.uniform)
 	}
 }
 
 // random keeps random units, the same share of each layer.
 func (p *plan) random() (subnet.Masks, error) {
 	g := p.m.Geometry()
-	keep, err := p.widths().uniform()
+	keep, err := p.allocated(widths.uniform)
 	if err != nil {
 		return subnet.Masks{}, err
 	}

@@ -32,7 +32,7 @@ func (p *pass) close() {
 // visitor is called on the way of a pass.
 type visitor struct {
 	needs importance.Needs
-	skip  func(subnet.Module) bool // modules that are not visited; nil skips none
+	skip  func(layer int, m subnet.Module) bool // modules that are not visited; nil skips none
 	// module is called before the text passes a module, with the moments of its inputs and what is needed beside them.
 	module func(layer int, module subnet.Module, b *importance.Block) error
 	// layer is called after each layer, with the cosine between the hidden states before and after it over the first window.
@@ -74,7 +74,7 @@ func (p *pass) module(ctx context.Context, layer int, module subnet.Module, v vi
 		return err
 	}
 	defer in.Close()
-	if v.skip == nil || !v.skip(module) {
+	if v.skip == nil || !v.skip(layer, module) {
 		b, err := newBlock(p.m, layer, module, v.needs.Weights)
 		if err != nil {
 			return err

@@ -47,7 +47,7 @@ func (p *plan) sensitivity(ctx context.Context) (losses, error) {
 	defer pr.close()
 	return l, pr.run(ctx, visitor{
 		needs: importance.Needs{Weights: importance.NeedsOf(p.recipe.Method).Weights},
-		skip:  func(module subnet.Module) bool { return module == subnet.Attention && !p.recipe.Attention },
+		skip:  func(_ int, module subnet.Module) bool { return module == subnet.Attention && !p.recipe.Attention },
 		module: func(layer int, module subnet.Module, b *importance.Block) error {
 			all := b.Count(units(module))
 			if all < 2 {

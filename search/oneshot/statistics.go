@@ -125,10 +125,20 @@ func (s *Statistics) PredictLayer(masks subnet.Masks, layer int) float64 {
 	return sum
 }
 
+// Gathering configures [NewStatistics].
+type Gathering struct {
+	// Kept returns the statistics of a layer that an interrupted run over the same windows kept, nil where there are none. nil keeps
+	// nothing.
+	Kept func(layer int) *LayerStatistics
+	// Keep, unless nil, is called with the statistics of each layer that was not kept.
+	Keep     func(layer int, s *LayerStatistics) error
+	Progress func(Event) // as in Config
+}
+
 // NewStatistics passes windows through the dense model. Beside the statistics of all units it measures, for each module,
 // how much the loss rises when half of it is cut and the rest re-fitted, on windows held out of the statistics where there
-// are several.
-func NewStatistics(ctx context.Context, m *decoder.Model, windows [][]int32, progress func(Event)) (*Statistics, error) {
+// are several. A run that continues an interrupted one has the same result as one in one go.
+func NewStatistics(ctx context.Context, m *decoder.Model, windows [][]int32, o Gathering) (*Statistics, error) {
 	tokens, err := reform.CheckText(windows)
 	if err != nil {
 		return nil, err
@@ -139,14 +149,29 @@ func NewStatistics(ctx context.Context, m *decoder.Model, windows [][]int32, pro
 	}
 	defer p.close()
 	s := &Statistics{Tokens: tokens, DenseNLL: p.base.NLL / float64(p.base.Tokens), Layers: make([]LayerStatistics, len(m.Geometry().Layers))}
+	kept := make([]bool, len(s.Layers))
+	for i := range s.Layers {
+		if o.Kept == nil {
+			break
+		}
+		if l := o.Kept(i); l != nil {
+			s.Layers[i], kept[i] = *l, true
+		}
+	}
 	err = p.run(ctx, visitor{
+		skip:   func(layer int, _ subnet.Module) bool { return kept[layer] },
 		module: func(layer int, _ subnet.Module, b *importance.Block) error { return s.measure(ctx, p, layer, b) },
 		layer: func(layer int, cosine float64) error {
 			s.Layers[layer].Cosine = cosine
-			if progress != nil {
-				progress(Event{Phase: Surveying, Done: layer + 1, Total: len(s.Layers)})
+			if o.Keep != nil && !kept[layer] {
+				if err := o.Keep(layer, &s.Layers[layer]); err != nil {
+					return err
+				}
 			}
-			return nil
+			if o.Progress != nil {
+				o.Progress(Event{Phase: Surveying, Done: layer + 1, Total: len(s.Layers)})
+			}
+			return ctx.Err()
 		},
 	})
 	if err != nil {
@@ -216,11 +241,16 @@ func LoadStatistics(r io.Reader, g *subnet.Geometry) (*Statistics, error) {
 		return nil, fmt.Errorf("%w: they have %d layers, the model %d", ErrStatistics, len(in.Layers), len(g.Layers))
 	}
 	for i, l := range in.Layers {
-		if !l.Channels.fits(g.Layers[i].FFN) || !l.Heads.fits(g.Layers[i].Heads) {
+		if !l.Fits(g.Layers[i]) {
 			return nil, fmt.Errorf("%w: layer %d has another shape or is damaged", ErrStatistics, i)
 		}
 	}
 	return in.Statistics, nil
+}
+
+// Fits reports whether the statistics are those of a layer of the given shape.
+func (l *LayerStatistics) Fits(g subnet.LayerGeometry) bool {
+	return l.Channels.fits(g.FFN) && l.Heads.fits(g.Heads)
 }
 
 // fits reports whether u describes n units, each once.

@@ -14,10 +14,51 @@ import (
 	"github.com/lathe-llm/lathe/search/oneshot"
 )
 
+// A run that ends after some layers is continued by another, which measures only the rest, to the same result.
+func TestStatisticsContinue(t *testing.T) {
+	m := decodertest.Load(t, gguftest.Tiny("llama"))
+	windows := decodertest.Windows(7, 6, 64, m.Geometry().Vocab)
+	save := func(s *oneshot.Statistics) string {
+		var b strings.Builder
+		if err := s.Save(&b); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	whole, err := oneshot.NewStatistics(t.Context(), m, windows, oneshot.Gathering{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := make(map[int]*oneshot.LayerStatistics)
+	stop := errors.New("stop")
+	keep := func(layer int, s *oneshot.LayerStatistics) error {
+		if kept[layer] != nil {
+			t.Errorf("layer %d is measured again", layer)
+		}
+		same := *s
+		kept[layer] = &same
+		if layer == 1 && len(kept) == 2 {
+			return stop
+		}
+		return nil
+	}
+	o := oneshot.Gathering{Keep: keep, Kept: func(layer int) *oneshot.LayerStatistics { return kept[layer] }}
+	if _, err := oneshot.NewStatistics(t.Context(), m, windows, o); !errors.Is(err, stop) || len(kept) != 2 {
+		t.Fatalf("%d layers are kept, %v", len(kept), err)
+	}
+	rest, err := oneshot.NewStatistics(t.Context(), m, windows, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if save(rest) != save(whole) || len(kept) != len(whole.Layers) {
+		t.Errorf("continued, the statistics differ (%d layers kept)", len(kept))
+	}
+}
+
 func TestStatistics(t *testing.T) {
 	m := decodertest.Load(t, gguftest.Tiny("llama"))
 	g := m.Geometry()
-	s, err := oneshot.NewStatistics(t.Context(), m, decodertest.Windows(7, 6, 64, g.Vocab), nil)
+	s, err := oneshot.NewStatistics(t.Context(), m, decodertest.Windows(7, 6, 64, g.Vocab), oneshot.Gathering{})
 	if err != nil {
 		t.Fatal(err)
 	}

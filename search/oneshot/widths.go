@@ -135,6 +135,11 @@ func (w widths) tooSmall() error {
 
 // leastRatio returns the ratio with as few units as may be kept.
 func (w widths) leastRatio() float64 {
+	return float64(w.least().params(w.g)) / float64(w.g.BlockParams())
+}
+
+// least returns as few units as may be kept.
+func (w widths) least() counts {
 	c := denseCounts(w.g)
 	for i, l := range w.g.Layers {
 		c.channels[i] = w.leastChannels(i)
@@ -142,7 +147,7 @@ func (w widths) leastRatio() float64 {
 			c.groups[i] = min(1, l.KVHeads)
 		}
 	}
-	return float64(c.params(w.g)) / float64(w.g.BlockParams())
+	return c
 }
 
 // drop is the next step of one module: the number of units it would keep.
