@@ -387,7 +387,7 @@ func (a *app) with(ctx context.Context, model string, k storage, use func(explor
 	}
 	e, err := a.openExploration(ctx, model, k)
 	if h := (held{}); errors.As(err, &h) {
-		if done, failed := a.forward(ctx, h.workspace); done {
+		if done, failed := a.forward(ctx, h.workspace, a.machineFlags()); done {
 			return failed
 		}
 	}
@@ -397,7 +397,7 @@ func (a *app) with(ctx context.Context, model string, k storage, use func(explor
 	a.lastMessage = 0
 	defer func() { err = errors.Join(err, e.Close()) }()
 	if k == readOnly && a.showsLive() {
-		if done, failed := a.forward(ctx, e.Snapshot().Workspace.Path); done {
+		if done, failed := a.forward(ctx, e.Snapshot().Workspace.Path, nil); done {
 			return failed
 		}
 	}

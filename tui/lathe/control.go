@@ -2,11 +2,13 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -18,6 +20,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer"
 )
 
 // A process that holds a workspace runs the commands of other processes on it, by a socket in a folder that only its user can
@@ -33,6 +36,9 @@ const (
 type controlRequest struct {
 	Args     []string `json:"args"`
 	Terminal bool     `json:"terminal"` // standard error is a terminal that understands escape sequences
+	// Machine has the flags that were given for what computes, by their names, besides those in Args. The process must run with equal
+	// ones.
+	Machine map[string]string `json:"machine,omitempty"`
 }
 
 // controlFrame is a piece of the answer.
@@ -123,7 +129,12 @@ func (a *app) control(ctx context.Context, conn net.Conn, e *explorer.Exploratio
 	if old := e.Snapshot().Messages; len(old) > 0 {
 		client.lastMessage = old[len(old)-1].ID
 	}
-	status := run(ctx, client, r.Args)
+	status := exitHeld
+	if err := a.sameMachine(r.Machine); err != nil {
+		fmt.Fprintf(client.stderr, "lathe: %s\n", err)
+	} else {
+		status = run(ctx, client, r.Args)
+	}
 	_ = send(controlFrame{Status: &status})
 }
 
@@ -139,9 +150,9 @@ func (w controlWriter) Write(b []byte) (int, error) {
 
 // forward runs the command of this process on the exploration of the process that holds a workspace; done is false if that
 // process takes no commands, or not this one.
-func (a *app) forward(ctx context.Context, workspace string) (done bool, err error) {
+func (a *app) forward(ctx context.Context, workspace string, machine map[string]string) (done bool, err error) {
 	path, ok := controlPath(workspace)
-	if !ok || a.command == nil || !sharedCommand(a.command) {
+	if !ok || a.command == nil || sharedCommand(a.command) == nil {
 		return false, nil
 	}
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
@@ -154,7 +165,7 @@ func (a *app) forward(ctx context.Context, workspace string) (done bool, err err
 	if err != nil {
 		return true, err
 	}
-	if err := json.NewEncoder(conn).Encode(controlRequest{Args: args, Terminal: a.animates()}); err != nil {
+	if err := json.NewEncoder(conn).Encode(controlRequest{Args: args, Terminal: a.animates(), Machine: machine}); err != nil {
 		return true, err
 	}
 	for frames := json.NewDecoder(conn); ; {
@@ -181,17 +192,49 @@ func (a *app) forward(ctx context.Context, workspace string) (done bool, err err
 	}
 }
 
-// sharedCommand reports whether a server offers a command.
-func sharedCommand(cmd *cobra.Command) bool {
+// machine returns the values of the flags for what this process computes with, by their names.
+func (a *app) machine() map[string]string {
+	return map[string]string{
+		"compute": cmp.Or(a.compute, "auto"), "gpu": cmp.Or(a.gpu, infer.GPUAuto), "engine": cmp.Or(a.engine, "llama.cpp"),
+		"spill": cmp.Or((*byteSize)(&a.spill).String(), "the default"), "weights": cmp.Or((*byteSize)(&a.weights).String(), "the default"),
+	}
+}
+
+// machineFlags returns those that were given, but for flags that the command has at a server too.
+func (a *app) machineFlags() map[string]string {
+	given := make(map[string]string)
+	shared := sharedCommand(a.command)
+	for name, value := range a.machine() {
+		own := shared != nil && shared.Flags().Lookup(name) != nil && name != "engine" // eval and compare have another one
+		if a.command.Root().PersistentFlags().Changed(name) && !own {
+			given[name] = value
+		}
+	}
+	return given
+}
+
+// sameMachine returns an error that names a flag by which a client asks to compute with something else than this process does.
+func (a *app) sameMachine(asked map[string]string) error {
+	mine := a.machine()
+	for _, name := range slices.Sorted(maps.Keys(asked)) {
+		if asked[name] != mine[name] {
+			return fmt.Errorf("--%s %s: the workspace is held by process %d, which runs with %s: leave the flag out, or end that process", name, asked[name], os.Getpid(), mine[name])
+		}
+	}
+	return nil
+}
+
+// sharedCommand returns the command of a server with the name of cmd, nil if it offers none.
+func sharedCommand(cmd *cobra.Command) *cobra.Command {
 	at := newRoot(&app{shared: (*explorer.Exploration)(nil)})
 	for _, word := range strings.Fields(cmd.CommandPath())[1:] {
 		i := slices.IndexFunc(at.Commands(), func(c *cobra.Command) bool { return c.Name() == word })
 		if i < 0 {
-			return false
+			return nil
 		}
 		at = at.Commands()[i]
 	}
-	return true
+	return at
 }
 
 // fullPaths makes the names of files absolute in PATH, or in NAME=PATH,NAME=PATH. Words that name no file stay.
@@ -226,6 +269,7 @@ func (a *app) commandLine() ([]string, error) {
 		own = own[:len(own)-1]
 	}
 	var failed error
+	shared := sharedCommand(a.command)
 	a.command.Flags().Visit(func(f *pflag.Flag) {
 		if f == a.command.Root().PersistentFlags().Lookup("engine") { // eval and compare have a flag of the same name
 			return
@@ -235,8 +279,12 @@ func (a *app) commandLine() ([]string, error) {
 			value = strings.Join(list.GetSlice(), ",")
 		}
 		switch f.Name {
-		case "workspace", "compute", "spill", "weights", "gpu":
+		case "workspace", "compute", "spill", "weights":
 			return
+		case "gpu":
+			if shared == nil || shared.Flags().Lookup(f.Name) == nil { // see machineFlags
+				return
+			}
 		case "text", "test", "against":
 			value = fullPaths(value)
 		case "file", "output":

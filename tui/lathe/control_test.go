@@ -77,6 +77,22 @@ func TestCommandsReachARunningSearch(t *testing.T) {
 	if _, said, status := lathe("subnets", "import", "masks.txt", m.model); status != exitHeld || !strings.Contains(said, "held by process") {
 		t.Errorf("a command that is not run elsewhere: status %d: %s", status, said)
 	}
+	// What computes is the other process's; a flag that asks for something else is refused by its name, one that agrees is not.
+	for _, c := range []struct {
+		status int
+		args   []string
+	}{
+		{exitHeld, []string{"--compute", "xla"}}, {exitHeld, []string{"--gpu", "off"}}, {exitHeld, []string{"--engine", "llama-server"}}, {exitHeld, []string{"--spill", "1GB"}},
+		{exitHeld, []string{"--weights", "1GB"}}, {exitOK, []string{"--compute", "auto"}}, {exitOK, []string{"--gpu", "auto"}}, {exitOK, []string{"--engine", "llama.cpp"}},
+	} {
+		_, said, status := lathe(append([]string{"search", "pause", m.model}, c.args...)...)
+		if status != c.status || status == exitHeld && (!strings.Contains(said, c.args[0]+" "+c.args[1]) || !strings.Contains(said, "leave the flag out")) {
+			t.Errorf("%v: status %d: %s", c.args, status, said)
+		}
+	}
+	if out, said, status := lathe("bench", m.model, "--gpu", "7", "--prompt", "8", "--generate", "2", "--repeats", "1"); status == 0 || !strings.Contains(said, "GPU") {
+		t.Errorf("a benchmark with layers on a GPU that is not there: status %d: %s%s", status, out, said)
+	}
 	if out, said, status := lathe("search", "stop", m.model); status != 0 {
 		t.Errorf("stop: status %d: %s%s", status, out, said)
 	}
