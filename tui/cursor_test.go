@@ -260,6 +260,8 @@ func subjectOf(s *explorer.Snapshot, c explorer.Command) []string {
 		return []string{strconv.Itoa(c.Candidate)}
 	case explorer.OpenChat:
 		return of(c.Subnets[len(c.Subnets)-1])
+	case explorer.Probe:
+		return of(c.Subnets[len(c.Subnets)-1])
 	case explorer.SetColumns:
 		return of(c.Subnets[len(c.Subnets)-1])
 	case explorer.Checkout:

@@ -219,7 +219,7 @@ func (s *Screen) addColumn() tea.Cmd {
 	have := columns(c)
 	return subnets.Pick(s.host, "add a column", []explorer.SubnetID{explorer.DenseID, explorer.DraftID}, func(id explorer.SubnetID) tea.Cmd {
 		if slices.Contains(have, id) {
-			s.host.Note(explorer.Info, subnets.Name(s.snap(), id)+"is already in the chat")
+			s.host.Note(explorer.Info, subnets.Name(s.snap(), id)+" is already in the chat")
 			return nil
 		}
 		return s.host.Do(explorer.SetColumns{Chat: c.ID, Subnets: append(have, id)}, nil)
