@@ -166,7 +166,7 @@ func (e *Exploration) bench(ctx context.Context, a Actor, id BenchID, m *monitor
 			}
 		}
 	}
-	saved := e.record(context.WithoutCancel(ctx), a, func(s *Snapshot) ([]record, error) {
+	saved := m.record(ctx, a, func(s *Snapshot) ([]record, error) {
 		b, ok := s.Bench(id)
 		if !ok {
 			return nil, nil
@@ -191,7 +191,7 @@ func (e *Exploration) benchSubnet(ctx context.Context, id BenchID, set BenchSett
 		}
 		path = filepath.Join(e.scratch, "bench.gguf")
 		defer func() { err = errors.Join(err, removeIfThere(path)) }()
-		if _, err := e.model.Write(ctx, s, path, set.Type, silent{}); err != nil {
+		if _, err := e.model.Write(ctx, s, path, set.Type, beside{m: m}); err != nil {
 			return err
 		}
 	}
@@ -233,6 +233,17 @@ func (e *Exploration) benchSubnet(ctx context.Context, id BenchID, set BenchSett
 		})
 	}
 	return nil
+}
+
+// beside is the monitor of work whose progress is not that of the job.
+type beside struct {
+	silent
+	m *monitor
+}
+
+func (b beside) Gate(ctx context.Context) error { return b.m.Gate(ctx) }
+func (b beside) Persist(ctx context.Context, write func() error) error {
+	return b.m.Persist(ctx, write)
 }
 
 // observe records what other programs do on the machine, and warns of a busy one.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/durable"
 )
 
 // yieldPatience bounds how long an exchange waits for running jobs to pause before it starts beside them.
@@ -23,7 +24,8 @@ const streamEvery = 25 * time.Millisecond
 // the replies are stopped.
 func (e *Exploration) exchange(ctx context.Context, a Actor, id ChatID, turns ...func(*Snapshot, *Chat) error) (Receipt, error) {
 	talk, cancel := context.WithCancel(infer.WithQueueOwner(e.talks.ctx, a.Name))
-	if err := e.talks.begin(id, exchange{a.Name, cancel}); err != nil {
+	x := exchange{a.Name, cancel}
+	if err := e.talks.begin(id, x); err != nil {
 		cancel()
 		return Receipt{}, err
 	}
@@ -55,18 +57,22 @@ func (e *Exploration) exchange(ctx context.Context, a Actor, id ChatID, turns ..
 			if talk.Err() != nil {
 				break
 			}
-			if failed = ask(talk, turn); failed != nil {
+			if failed = e.talks.persist(talk, id, x, func() error { return ask(talk, turn) }); failed != nil {
 				break
 			}
 			e.answer(talk, id)
 		}
-		_, err := e.changeChat(context.WithoutCancel(talk), a, id, func(_ *Snapshot, chat *Chat) error {
-			chat.Busy = false
-			e.talks.end(id) // with the change, so that a viewer who sees the chat idle can use it
-			return nil
+		err := e.talks.persist(talk, id, x, func() error {
+			_, err := e.changeChat(context.WithoutCancel(talk), a, id, func(_ *Snapshot, chat *Chat) error {
+				chat.Busy = false
+				e.talks.end(id) // with the change, so that a viewer who sees the chat idle can use it
+				return nil
+			})
+			return err
 		})
 		if err != nil {
 			e.talks.end(id)
+			e.showIdle(id)
 		}
 		if err = errors.Join(failed, err); err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, context.Canceled) {
 			e.notify(Failure, a.Name, "the chat could not be saved: "+oneLine(err.Error()))
@@ -99,6 +105,42 @@ func (t *talks) end(id ChatID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.running, id)
+}
+
+// persist calls write, and again while the disk is full, until the exchange is stopped.
+func (t *talks) persist(ctx context.Context, id ChatID, x exchange, write func() error) error {
+	err := write()
+	if !durable.IsFull(err) || ctx.Err() != nil {
+		return err
+	}
+	t.e.notify(Warning, x.author, "the chat is paused until there is room: "+oneLine(err.Error()))
+	t.e.setPaused(oneLine(err.Error()))
+	defer t.e.setPaused("")
+	for durable.IsFull(err) {
+		t.mu.Lock()
+		t.running[id] = x // it can still be stopped
+		t.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(retryAfter):
+		}
+		err = write()
+	}
+	if err == nil {
+		t.e.notify(Info, x.author, "the chat continues: there is room again")
+	}
+	return err
+}
+
+// showIdle shows a chat that could not be saved as one that does not answer.
+func (e *Exploration) showIdle(id ChatID) {
+	e.update(SectionChats, func(s *Snapshot) {
+		if at := slices.IndexFunc(s.Chats, func(c Chat) bool { return c.ID == id }); at >= 0 {
+			s.Chats = slices.Clone(s.Chats)
+			s.Chats[at].Busy = false
+		}
+	})
 }
 
 func (t *talks) stop(id ChatID) error {

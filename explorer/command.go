@@ -119,10 +119,12 @@ type (
 	GatherStatistics struct{ Calibration Calibration }
 	// Cut makes a subnet at once, without a search.
 	Cut struct {
-		Preset      string  // "" is the default preset
-		Target      float64 // inheriting ratio over block parameters, in (0, 1]
-		Attention   *bool   // whether KV groups are dropped too; nil leaves it to the preset
-		Granularity int     // step of MLP widths; 0 is the default
+		Preset string  // "" is the default preset
+		Target float64 // inheriting ratio over block parameters, in (0, 1]
+		// Within is the target instead of Target; the zero value leaves it.
+		Within      search.Target `json:",omitzero"`
+		Attention   *bool         // whether KV groups are dropped too; nil leaves it to the preset
+		Granularity int           // step of MLP widths; 0 is the default
 		Calibration Calibration
 		Reform      ReformOptions
 		Seed        uint64
@@ -173,6 +175,7 @@ type (
 		Path   string
 		Type   string // tensor type; "" as the source
 		As     string `json:",omitempty"` // AsGGUF or AsFolder; "" is AsGGUF
+		NoWait bool   `json:",omitempty"` // fail where the disk is full instead of waiting for room
 	}
 	// ExportRecipe writes what is needed to make a subnet's file again elsewhere: no weights.
 	ExportRecipe struct {
@@ -191,8 +194,9 @@ type (
 	StartBench struct{ Settings BenchSettings }
 	// ImportFile takes a model file that was cut from this model elsewhere into the library.
 	ImportFile struct {
-		Path string
-		Name string
+		Path   string
+		Name   string
+		NoWait bool `json:",omitempty"` // as for Export
 	}
 )
 
@@ -242,6 +246,9 @@ type (
 		Target    search.Target
 		Name      string
 	}
+	// FindFit finds the best of the dense model, the library and the front of the newest search that is within a target, also one in
+	// time. The job has the result.
+	FindFit struct{ Target search.Target }
 )
 
 // Commands on chats.
@@ -334,15 +341,18 @@ func (StopJob) needs() needs          { return anEditor }
 func (Retarget) needs() needs         { return anEditor }
 func (Inject) needs() needs           { return anEditor }
 func (Adopt) needs() needs            { return aChange }
-func (OpenChat) needs() needs         { return aRun }
-func (Say) needs() needs              { return aRun }
-func (Probe) needs() needs            { return aRun }
-func (StopReply) needs() needs        { return anEditor }
-func (Regenerate) needs() needs       { return aRun }
-func (EditPrompt) needs() needs       { return aRun }
-func (ConfigureChat) needs() needs    { return anEditor }
-func (SetColumns) needs() needs       { return anEditor }
-func (Vote) needs() needs             { return anEditor }
-func (DeleteChat) needs() needs       { return anEditor }
-func (Attach) needs() needs           { return aViewer }
-func (Detach) needs() needs           { return aViewer }
+func (c FindFit) needs() needs {
+	return needs{role: RoleEditor, runtime: c.Target.Timed(), workspace: c.Target.Timed()} // times are kept
+}
+func (OpenChat) needs() needs      { return aRun }
+func (Say) needs() needs           { return aRun }
+func (Probe) needs() needs         { return aRun }
+func (StopReply) needs() needs     { return anEditor }
+func (Regenerate) needs() needs    { return aRun }
+func (EditPrompt) needs() needs    { return aRun }
+func (ConfigureChat) needs() needs { return anEditor }
+func (SetColumns) needs() needs    { return anEditor }
+func (Vote) needs() needs          { return anEditor }
+func (DeleteChat) needs() needs    { return anEditor }
+func (Attach) needs() needs        { return aViewer }
+func (Detach) needs() needs        { return aViewer }

@@ -88,16 +88,16 @@ func (e *Exploration) comparison(s *Snapshot, masks subnet.Masks, refitted bool,
 }
 
 // compare records the estimate of a subnet with its measurement.
-func (e *Exploration) compare(ctx context.Context, a Actor, subject gguf.Subnet, got Measurement) error {
+func (e *Exploration) compare(ctx context.Context, a Actor, subject gguf.Subnet, got Measurement, m *monitor) error {
 	c, ok := e.comparison(e.Snapshot(), subject.Masks, hasRefit(subject), got)
 	if !ok {
 		return nil
 	}
-	return e.record(context.WithoutCancel(ctx), a, func(*Snapshot) ([]record, error) { return []record{{Compared: &c}}, nil })
+	return m.record(ctx, a, func(*Snapshot) ([]record, error) { return []record{{Compared: &c}}, nil })
 }
 
 // compareAll does so for every subnet of the library that was measured, by the statistics there are now.
-func (e *Exploration) compareAll(ctx context.Context) error {
+func (e *Exploration) compareAll(ctx context.Context, job *monitor) error {
 	s := e.Snapshot()
 	var found comparisons
 	for _, n := range slices.Backward(s.Subnets) {
@@ -108,7 +108,7 @@ func (e *Exploration) compareAll(ctx context.Context) error {
 			}
 		}
 	}
-	return e.record(context.WithoutCancel(ctx), Actor{}, func(*Snapshot) ([]record, error) {
+	return job.record(ctx, Actor{}, func(*Snapshot) ([]record, error) {
 		var out []record
 		for _, c := range found {
 			if !slices.Contains(e.folded.comparisons, c) {

@@ -2,6 +2,9 @@ package explorer_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -106,5 +109,137 @@ func TestFullDiskKeepsWhatASearchFound(t *testing.T) {
 	j := explorertest.Ended(t, e, id)
 	if _, ok := e.Snapshot().Subnet(j.Result); j.State != explorer.Done || !ok {
 		t.Errorf("it ended as %s with the subnet %q", j.State, j.Result)
+	}
+}
+
+// TestFullDiskPausesEveryJob has the disk full while jobs of every kind write: each waits with the reason, and is done once there is room.
+func TestFullDiskPausesEveryJob(t *testing.T) {
+	const plenty = 1 << 30
+	var room atomic.Int64 // writes that the disk has room for
+	room.Store(plenty)
+	write := func() error {
+		if room.Add(-1) < 0 {
+			return fmt.Errorf("write: %w", syscall.ENOSPC)
+		}
+		return nil
+	}
+	b, out := explorertest.New(), t.TempDir()
+	b.Write = write
+	e := explorertest.Open(t, b, t.TempDir())
+	e.FailAppends(write)
+	cut := explorertest.Do(t, e, explorer.Cut{Target: 0.8, Name: "thin"}).Subnet
+	explorertest.Do(t, e, explorer.StartSearch{Target: search.Ratio(0.8), Budget: explorer.Budget{Evaluations: 40}})
+	recipe, file := filepath.Join(out, "recipe.json"), filepath.Join(out, "thin.gguf")
+	explorertest.Do(t, e, explorer.ExportRecipe{Subnet: cut, Path: recipe})
+	explorertest.Do(t, e, explorer.Export{Subnet: cut, Path: file})
+	seen := map[explorer.JobKind]bool{
+		explorer.JobSearch: true, // TestFullDiskPausesASearch
+		explorer.JobFit:    true, // it writes times, as a search does
+	}
+	for _, c := range []struct {
+		name  string
+		start explorer.Command
+		room  int64 // for what is written before the job is queued
+	}{
+		{"statistics", explorer.GatherStatistics{}, 0},
+		{"cut", explorer.Cut{Target: 0.7}, 0},
+		{"re-fit", explorer.Refit{Subnet: cut}, 0},
+		{"tuning", explorer.Tune{Subnet: cut, Tuning: explorer.Tuning{Steps: 5}}, 0},
+		{"perplexity", explorer.Measure{Subnet: cut}, 0},
+		{"benchmark", explorer.StartBench{Settings: explorer.BenchSettings{Subnets: []explorer.SubnetID{cut}}}, 1},
+		{"export", explorer.Export{Subnet: cut, Path: filepath.Join(out, "x.gguf")}, 0},
+		{"folder", explorer.Export{Subnet: cut, Path: filepath.Join(out, "x"), As: explorer.AsFolder}, 0},
+		{"recipe", explorer.ExportRecipe{Subnet: cut, Path: filepath.Join(out, "x.json")}, 0},
+		{"build", explorer.BuildRecipe{Path: recipe}, 0},
+		{"import", explorer.ImportFile{Path: file}, 0},
+		{"adopted candidate", explorer.Adopt{}, 0},
+	} {
+		room.Store(c.room)
+		id := start(t, e, c.start)
+		untilState(t, e, id, explorer.Paused)
+		j, _ := e.Snapshot().Job(id)
+		if !strings.Contains(j.Reason, "no space left on device") {
+			t.Errorf("%s: the reason is %q", c.name, j.Reason)
+		}
+		room.Store(plenty)
+		command(t, e, explorer.ResumeJob{Job: id})
+		if j = explorertest.Ended(t, e, id); j.State != explorer.Done || j.Reason != "" {
+			t.Errorf("%s: it ended as %s, %q, %s", c.name, j.State, j.Reason, j.Err)
+		}
+		seen[j.Kind] = true
+	}
+	source, err := os.ReadFile("job.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range regexp.MustCompile(`JobKind = "([a-z]+)"`).FindAllStringSubmatch(string(source), -1) {
+		if !seen[explorer.JobKind(kind[1])] {
+			t.Errorf("jobs of the kind %s are not tested", kind[1])
+		}
+	}
+}
+
+// TestFullDiskPausesAChat has the disk full when a reply is complete: the chat waits for room with the reply, is saved then, and can be
+// stopped before.
+func TestFullDiskPausesAChat(t *testing.T) {
+	var full atomic.Bool
+	v := &valve{}
+	b, folder := explorertest.New(), t.TempDir()
+	b.Pace = v.pace
+	e := explorertest.Open(t, b, folder)
+	e.FailAppends(func() error {
+		if full.Load() {
+			return fmt.Errorf("write journal: %w", syscall.ENOSPC)
+		}
+		return nil
+	})
+	chat := explorertest.Do(t, e, explorer.OpenChat{Subnets: []explorer.SubnetID{explorer.DenseID}}).Chat
+	pauses := 0
+	say := func(text string) {
+		t.Helper()
+		pauses++
+		v.close("token")
+		command(t, e, explorer.Say{Chat: chat, Text: text})
+		full.Store(true)
+		v.open("token")
+		explorertest.Until(t, e, "the pause", func(s *explorer.Snapshot) bool {
+			c, _ := s.Chat(chat)
+			shown := 0
+			for _, m := range s.Messages {
+				if strings.Contains(m.Text, "the chat is paused until there is room") && strings.Contains(m.Text, "no space left") {
+					shown++
+				}
+			}
+			return c.Busy && shown == pauses
+		})
+	}
+	idle := func(s *explorer.Snapshot) bool {
+		c, _ := s.Chat(chat)
+		return !c.Busy
+	}
+	say("one")
+	full.Store(false)
+	s := explorertest.Until(t, e, "the saved chat", idle)
+	if c, _ := s.Chat(chat); c.Columns[0].Replies[0].Text == "" {
+		t.Error("the reply is lost")
+	}
+	say("two")
+	command(t, e, explorer.StopReply{Chat: chat})
+	s = explorertest.Until(t, e, "an idle chat", idle)
+	if c, _ := s.Chat(chat); c.Columns[0].Replies[1].Text == "" {
+		t.Error("the reply that could not be saved is not shown")
+	}
+	full.Store(false)
+	command(t, e, explorer.Say{Chat: chat, Text: "three"})
+	c, _ := explorertest.Quiet(t, e).Chat(chat)
+	if len(c.Prompts) != 3 {
+		t.Errorf("prompts %v", c.Prompts)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again := explorertest.Open(t, explorertest.New(), folder)
+	if c, _ = again.Snapshot().Chat(chat); len(c.Prompts) != 3 || c.Columns[0].Replies[1].Text == "" {
+		t.Errorf("the stored chat has %+v", c)
 	}
 }

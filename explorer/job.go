@@ -25,6 +25,7 @@ const (
 	JobImport     JobKind = "import"
 	JobAdopt      JobKind = "adopt"
 	JobRecipe     JobKind = "recipe"
+	JobFit        JobKind = "fit"
 )
 
 // JobState is the state a job is in.
@@ -62,6 +63,7 @@ type Job struct {
 	Result   SubnetID     // the subnet of the library that it made or measured, if any
 	Output   string       // the file it wrote, if it wrote one
 	Report   *gguf.Report // what is in that file
+	Fit      *Fit         // what a job of the kind JobFit found
 }
 
 // Progress of a job. Total is 0 while it is not known.

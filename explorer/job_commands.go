@@ -16,6 +16,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer/internal/workspace"
 
 	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/search"
 )
 
 // The commands that start a job check what is quick to check, and queue the job.
@@ -29,11 +30,24 @@ func (c GatherStatistics) do(ctx context.Context, e *Exploration, a Actor) (Rece
 
 func (c Cut) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
 	g := e.Snapshot().Model.Geometry
-	if err := errors.Join(checkRatio("ratio", c.Target), c.Calibration.check(), checkPreset(c.Preset), c.Reform.check(), c.Reform.checkTarget(g), c.checkWidths(g)); err != nil {
+	if err := errors.Join(c.checkTarget(), c.Calibration.check(), checkPreset(c.Preset), c.Reform.check(), c.Reform.checkTarget(g), c.checkWidths(g)); err != nil {
 		return Receipt{}, err
 	}
-	title := fmt.Sprintf("cut to %.2f", c.Target)
+	title := "cut to " + TargetName(c.target())
 	return e.launch(a, jobs.Foreground, JobCut, title, func(ctx context.Context, m *monitor) error { return e.cut(ctx, a, c, m) })
+}
+
+// target returns what the cut aims at.
+func (c Cut) target() search.Target { return cmp.Or(c.Within, search.Ratio(c.Target)) }
+
+func (c Cut) checkTarget() error {
+	if c.Within == (search.Target{}) {
+		return checkRatio("ratio", c.Target)
+	}
+	if c.Target != 0 {
+		return fmt.Errorf("%w: a cut to a ratio of %g and within %s: give one of them", ErrInvalid, c.Target, c.Within.Text())
+	}
+	return checkTarget(c.Within)
 }
 
 func (c Refit) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
@@ -104,7 +118,10 @@ func (c Export) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error
 		return Receipt{}, fmt.Errorf("%w: export as %q, not %s or %s", ErrInvalid, c.As, AsGGUF, AsFolder)
 	}
 	title := fmt.Sprintf("export %s to %s", s.label(c.Subnet), filepath.Base(c.Path))
-	return e.launch(a, jobs.Foreground, JobExport, title, func(ctx context.Context, m *monitor) error { return e.export(ctx, c, m) })
+	return e.launch(a, jobs.Foreground, JobExport, title, func(ctx context.Context, m *monitor) error {
+		m.noWait = c.NoWait
+		return e.export(ctx, c, m)
+	})
 }
 
 func (c ExportRecipe) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
@@ -142,7 +159,10 @@ func (c ImportFile) do(ctx context.Context, e *Exploration, a Actor) (Receipt, e
 		return Receipt{}, err
 	}
 	title := "import " + filepath.Base(c.Path)
-	return e.launch(a, jobs.Foreground, JobImport, title, func(ctx context.Context, m *monitor) error { return e.importFile(ctx, a, c, m) })
+	return e.launch(a, jobs.Foreground, JobImport, title, func(ctx context.Context, m *monitor) error {
+		m.noWait = c.NoWait
+		return e.importFile(ctx, a, c, m)
+	})
 }
 
 // launch queues a job that can be paused.
@@ -192,7 +212,7 @@ func (e *Exploration) gather(ctx context.Context, c GatherStatistics, m *monitor
 	}
 	e.refresh()
 	e.update(SectionStatistics, func(s *Snapshot) { s.Statistics = stats })
-	if err := e.compareAll(ctx); err != nil {
+	if err := e.compareAll(ctx, m); err != nil {
 		return err
 	}
 	e.estimate()
@@ -205,7 +225,12 @@ func (e *Exploration) begin(m *monitor, of SubnetID, method Method) {
 }
 
 func (e *Exploration) cut(ctx context.Context, a Actor, c Cut, m *monitor) error {
-	e.begin(m, DenseID, Method{Preset: c.Preset, Target: c.Target, Reform: c.Reform.Method})
+	e.begin(m, DenseID, Method{Preset: c.Preset, Reform: c.Reform.Method}.AimedAt(c.target()))
+	if c.Within.Timed() { // from the times that the workspace has, or measured and kept there
+		if _, err := e.model.Prices(ctx, c.Within, e.folder("search"), m); err != nil {
+			return err
+		}
+	}
 	made, err := e.model.Cut(ctx, c, m)
 	if err != nil {
 		return err
@@ -286,6 +311,12 @@ func (e *Exploration) keep(a Actor, m *monitor, made Made, n Subnet, also ...rec
 		bytes := workspace.Bytes(path)
 		e.update(SectionWorkspace, func(s *Snapshot) { s.Workspace.Bytes = bytes })
 	}
+	e.endReform(m, id, made)
+	return nil
+}
+
+// endReform shows what the re-fit of a job has made, and keeps it.
+func (e *Exploration) endReform(m *monitor, id SubnetID, made Made) {
 	e.update(SectionReform, func(s *Snapshot) {
 		if s.Reform.Job == m.id {
 			s.Reform.Result, s.Reform.Method, s.Reform.General = id, made.Method, made.General
@@ -293,7 +324,6 @@ func (e *Exploration) keep(a Actor, m *monitor, made Made, n Subnet, also ...rec
 		}
 	})
 	e.keepReform(m)
-	return nil
 }
 
 func hasRefit(s gguf.Subnet) bool {
@@ -398,5 +428,7 @@ func (e *Exploration) importFile(ctx context.Context, a Actor, c ImportFile, m *
 	if name == "" {
 		name = filepath.Base(c.Path)
 	}
-	return e.keep(a, m, Made{Subnet: subnet}, Subnet{Name: name, Origin: Imported, Note: "from " + filepath.Base(c.Path)})
+	return m.Persist(ctx, func() error {
+		return e.keep(a, m, Made{Subnet: subnet}, Subnet{Name: name, Origin: Imported, Note: "from " + filepath.Base(c.Path)})
+	})
 }

@@ -26,7 +26,7 @@ func (e *Exploration) measure(ctx context.Context, a Actor, c Measure, m *monito
 		of.Subnet, of.Against = DenseID, ""
 		dense, _, err := e.score(ctx, a, of, m)
 		if err == nil {
-			err = e.measured(ctx, a, DenseID, version, dense)
+			err = e.measured(ctx, a, DenseID, version, dense, m)
 		}
 		if err != nil {
 			return err
@@ -35,13 +35,13 @@ func (e *Exploration) measure(ctx context.Context, a Actor, c Measure, m *monito
 	if dense, known := e.Snapshot().dense(got.Conditions); known && c.Subnet != DenseID {
 		got.Dense = dense
 	}
-	if err := e.measured(ctx, a, c.Subnet, version, got); err != nil {
+	if err := e.measured(ctx, a, c.Subnet, version, got, m); err != nil {
 		return err
 	}
 	if c.Subnet != DenseID && c.Subnet != DraftID {
 		m.show(func(j *Job) { j.Result = c.Subnet })
 	}
-	return e.compare(ctx, a, subject, got)
+	return e.compare(ctx, a, subject, got, m)
 }
 
 // score takes one measurement, and returns the subnet that it measured.
@@ -70,13 +70,13 @@ func (s *Snapshot) dense(c Conditions) (float64, bool) {
 }
 
 // measured records a measurement. A model that is itself a cut is not its own dense reference.
-func (e *Exploration) measured(ctx context.Context, a Actor, id SubnetID, version uint64, got Measurement) error {
+func (e *Exploration) measured(ctx context.Context, a Actor, id SubnetID, version uint64, got Measurement, m *monitor) error {
 	e.refresh()
 	if id == DenseID && e.Snapshot().Model.SubnetOf == "" {
 		got.Dense = got.Perplexity
 	}
 	if id != DraftID {
-		return e.record(context.WithoutCancel(ctx), a, func(*Snapshot) ([]record, error) {
+		return m.record(ctx, a, func(*Snapshot) ([]record, error) {
 			return []record{{Measured: &measuredRecord{Subnet: id, Measurement: got}}}, nil
 		})
 	}

@@ -26,6 +26,9 @@ type monitor struct {
 
 	task *jobs.Task // set before run is called
 
+	noWait bool          // fail where the disk is full; set by run
+	layers []LayerReform // of the re-fit of a search; used by Layer alone
+
 	mu       sync.Mutex
 	meter    jobs.Meter
 	last     time.Time // when progress was last published
@@ -158,7 +161,16 @@ func (m *monitor) Phase(p Phase) {
 // Layer implements [Monitor].
 func (m *monitor) Layer(l LayerProgress) {
 	m.e.update(SectionReform, func(s *Snapshot) {
-		if s.Reform.Job != m.id || l.Layer < 0 || l.Layer >= s.Model.Layers {
+		if l.Layer < 0 || l.Layer >= s.Model.Layers {
+			return
+		}
+		if m.job.Kind == JobSearch { // its last part is a re-fit, which shows itself with the first module, and again where another one came between
+			if s.Reform.Job != m.id {
+				s.Reform = Reform{Job: m.id, Method: Method{Preset: s.Search.Strategy}}
+			}
+			s.Reform.Layers = m.layers
+		}
+		if s.Reform.Job != m.id {
 			return
 		}
 		layers := slices.Clone(s.Reform.Layers)
@@ -170,7 +182,7 @@ func (m *monitor) Layer(l LayerProgress) {
 		} else {
 			layers[l.Layer].MLP = &l
 		}
-		s.Reform.Layers = layers
+		s.Reform.Layers, m.layers = layers, layers
 	})
 }
 
@@ -186,7 +198,7 @@ const retryAfter = 2 * time.Second
 // Persist implements [Monitor].
 func (m *monitor) Persist(ctx context.Context, write func() error) error {
 	err := write()
-	if !durable.IsFull(err) || ctx.Err() != nil {
+	if !durable.IsFull(err) || ctx.Err() != nil || m.noWait {
 		return err
 	}
 	m.Note(fmt.Sprintf("%s is paused until there is room: %v", m.job.Title, err))
@@ -202,6 +214,11 @@ func (m *monitor) Persist(ctx context.Context, write func() error) error {
 	m.Held(jobs.Not)
 	m.e.notify(Info, "", m.job.Title+" continues: there is room again")
 	return err
+}
+
+// record records what a job has done, also when it was stopped meanwhile. On a full disk it waits as Persist does.
+func (m *monitor) record(ctx context.Context, a Actor, make func(*Snapshot) ([]record, error)) error {
+	return m.Persist(ctx, func() error { return m.e.record(context.WithoutCancel(ctx), a, make) })
 }
 
 // block records why the job cannot continue, nil once it can. It is shown when the job is held.

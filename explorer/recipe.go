@@ -94,7 +94,10 @@ func (e *Exploration) exportRecipe(ctx context.Context, c ExportRecipe, m *monit
 	if r.Result, err = e.writeHashed(ctx, subject, made, c.Type, m); err != nil {
 		return err
 	}
-	if err := durable.Write(c.Path, 0o600, func(w io.Writer) error { return WriteRecipe(w, r) }); err != nil {
+	err = m.Persist(ctx, func() error {
+		return durable.Write(c.Path, 0o600, func(w io.Writer) error { return WriteRecipe(w, r) })
+	})
+	if err != nil {
 		return err
 	}
 	m.show(func(j *Job) { j.Output = c.Path })

@@ -141,7 +141,9 @@ func (c Adopt) do(_ context.Context, e *Exploration, a Actor) (Receipt, error) {
 		if err != nil {
 			return err
 		}
-		return e.keep(a, m, Made{Subnet: subnet, Method: method}, Subnet{Name: c.Name, Origin: Searched})
+		return m.Persist(ctx, func() error {
+			return e.keep(a, m, Made{Subnet: subnet, Method: method}, Subnet{Name: c.Name, Origin: Searched})
+		})
 	})
 	return Receipt{Job: id}, err
 }

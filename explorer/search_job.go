@@ -82,9 +82,8 @@ func (e *Exploration) search(ctx context.Context, a Actor, c StartSearch, m *mon
 		// A stopped search keeps what it found. One that was resumed and found nothing better has its result in the library.
 		if n, ok := e.Snapshot().found(made); ok {
 			m.show(func(j *Job) { j.Result = n.ID })
-			err = errors.Join(err, m.Persist(ctx, func() error {
-				return e.record(context.WithoutCancel(ctx), a, func(*Snapshot) ([]record, error) { return []record{over}, nil })
-			}))
+			e.endReform(m, n.ID, made)
+			err = errors.Join(err, m.record(ctx, a, func(*Snapshot) ([]record, error) { return []record{over}, nil }))
 			e.showResult(m)
 			return err
 		}
@@ -92,9 +91,7 @@ func (e *Exploration) search(ctx context.Context, a Actor, c StartSearch, m *mon
 		e.showResult(m)
 		return err
 	}
-	return errors.Join(err, m.Persist(ctx, func() error {
-		return e.record(context.WithoutCancel(ctx), a, func(*Snapshot) ([]record, error) { return []record{over}, nil })
-	}))
+	return errors.Join(err, m.record(ctx, a, func(*Snapshot) ([]record, error) { return []record{over}, nil }))
 }
 
 // found returns the subnet of the library that an earlier part of the same search ended with, if that equals what it ends with now.

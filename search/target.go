@@ -225,6 +225,18 @@ func (t Target) Share() float64 {
 // Timed reports whether the target is a time, which a machine must have measured.
 func (t Target) Timed() bool { return t.Measure == Latency || t.Measure == Speed }
 
+// Within returns nil for a cost that the target allows, and otherwise an error that names the cost as
+// the nearest possible. It wraps [ErrTarget].
+func (t Target) Within(cost float64) error {
+	if t.allows(cost) {
+		return nil
+	}
+	if math.IsInf(cost, 0) || math.IsNaN(cost) {
+		return fmt.Errorf("%w: the cost in %s is not known", ErrTarget, t.Measure)
+	}
+	return t.unreachable(cost)
+}
+
 // Check returns an error for a target that is not valid. It wraps [ErrConfig].
 func (t Target) Check() error { return t.check() }
 

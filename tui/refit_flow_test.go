@@ -22,6 +22,41 @@ func (l *loop) cutBy(keys ...string) explorer.Method {
 	return s.Method
 }
 
+// TestCutFormTakesTargets cuts to a size of the file through the form.
+func TestCutFormTakesTargets(t *testing.T) {
+	b := explorertest.New()
+	l := newLoopOver(t, explorertest.Filled(t, b), b, 100, 40, nil)
+	l.press("3", "n")
+	l.sees("one-shot cut")
+	l.press("ctrl+u")
+	l.write("70XB")
+	l.press("enter")
+	l.sees("is not a ratio such as 0.8")
+	l.press("ctrl+u")
+	l.write("70MB")
+	n := len(l.m.snap.Subnets)
+	l.press("enter")
+	l.until("the cut", func() bool { return len(l.m.snap.Subnets) == n+1 && l.m.snap.Reform.Result != "" })
+	made, _ := l.m.snap.Subnet(l.m.snap.Reform.Result)
+	if made.Method.Goal != "70MB" || l.m.snap.ExportBytes(made.ID, "") > 70e6 {
+		t.Errorf("%q with %d bytes", made.Method.Goal, l.m.snap.ExportBytes(made.ID, ""))
+	}
+}
+
+// TestFitForm finds the best subnet for a target through the form of the library, also for one in time.
+func TestFitForm(t *testing.T) {
+	b := explorertest.New()
+	l := newLoopOver(t, explorertest.Filled(t, b), b, 120, 40, nil)
+	for target, want := range map[string]string{"85MB": " MB", "speed=1.05x": "the best for speed=1.05x is "} {
+		l.press("6", "f")
+		l.sees("fit my machine")
+		l.press("tab", "tab")
+		l.write(target)
+		l.press("enter")
+		l.sees(want)
+	}
+}
+
 // TestRefitForms checks that forms leave everything to the preset unless it is changed, and that what is changed arrives.
 func TestRefitForms(t *testing.T) {
 	b := explorertest.New()

@@ -54,7 +54,11 @@ func (m *model) converse(ctx context.Context, mon explorer.Monitor) ([]string, e
 	if err != nil || dir == "" {
 		return documents, err
 	}
-	kept, err := conversation.Save(dir, hash, documents)
+	var kept []string
+	err = mon.Persist(ctx, func() (err error) {
+		kept, err = conversation.Save(dir, hash, documents)
+		return err
+	})
 	if err != nil {
 		mon.Note(fmt.Sprintf("the model's conversations could not be kept: %v", err))
 	}

@@ -15,20 +15,62 @@ import (
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/reform"
+	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/search/oneshot"
 	"github.com/lathe-llm/lathe/search/oneshot/preset"
 )
 
 // Cut implements [explorer.Cutter].
 func (m *model) Cut(ctx context.Context, c explorer.Cut, mon explorer.Monitor) (explorer.Made, error) {
-	method := explorer.Method{Preset: c.Preset, Target: c.Target, Seed: c.Seed}
+	method := explorer.Method{Preset: c.Preset, Seed: c.Seed}.AimedAt(cmp.Or(c.Within, search.Ratio(c.Target)))
+	within, err := m.within(ctx, c, mon)
+	if err != nil {
+		return explorer.Made{}, err
+	}
 	if c.Calibration.Seed == 0 {
 		c.Calibration.Seed = c.Seed
 	}
 	return m.make(ctx, c.Calibration, c.Reform, method, mon, func(w work) (gguf.Subnet, oneshot.Report, error) {
-		w.config.Attention, w.config.Granularity = c.Attention, c.Granularity
+		w.config.Attention, w.config.Granularity, w.config.Within = c.Attention, c.Granularity, within
 		return oneshot.OneShot(ctx, w.dm, w.text.windows, c.Target, w.config)
 	})
+}
+
+// within returns what decides whether a cut is small enough, nil where its ratio does.
+func (m *model) within(ctx context.Context, c explorer.Cut, mon explorer.Monitor) (func(subnet.Masks) error, error) {
+	if c.Within == (search.Target{}) {
+		return nil, nil
+	}
+	recipe, err := recipeOf(c.Preset, c.Reform)
+	if err != nil {
+		return nil, err
+	}
+	all, err := m.Prices(ctx, c.Within, "", mon)
+	if err != nil {
+		return nil, err
+	}
+	if p, ok := all.(*prices); ok && recipe.Refit.Solve.Bias {
+		all = biased{p}
+	}
+	return func(masks subnet.Masks) error {
+		cost := c.Within.Cost(masks, all)
+		if c.Within.Measure == search.Bytes {
+			cost += metadataRoom
+		}
+		return c.Within.Within(cost)
+	}, nil
+}
+
+// metadataRoom is how many bytes files of cuts have, beyond those of other masks with as many units, for which units they keep and how
+// they were made.
+const metadataRoom = 2048
+
+// biased are the prices of subnets with output biases.
+type biased struct{ *prices }
+
+func (b biased) Bytes(m subnet.Masks, typ string) (file, tensors int64, err error) {
+	size, err := b.files.Of(m, gguf.Refitted{Outputs: true, Biases: true}, typ)
+	return size.File, size.Tensors, err
 }
 
 // Refit implements [explorer.Cutter].
@@ -58,7 +100,12 @@ func (m *model) make(ctx context.Context, c explorer.Calibration, o explorer.Ref
 	if w.dm, err = m.weights(ctx); err != nil {
 		return explorer.Made{}, err
 	}
-	sub, report, err := run(w)
+	var sub gguf.Subnet
+	var report oneshot.Report
+	err = mon.Persist(ctx, func() (err error) { // its temporary files are as large as the text's states
+		sub, report, err = run(w)
+		return err
+	})
 	if err != nil {
 		return explorer.Made{}, translate(err)
 	}
@@ -276,6 +323,8 @@ func report(mon explorer.Monitor, e oneshot.Event) {
 // translate gives errors of packages oneshot and reform the sentinels of the explorer.
 func translate(err error) error {
 	switch {
+	case errors.Is(err, search.ErrTarget) && !errors.Is(err, explorer.ErrInvalid):
+		return fmt.Errorf("%w: %w", explorer.ErrUnsupported, err)
 	case errors.Is(err, oneshot.ErrRatio), errors.Is(err, oneshot.ErrPreset), errors.Is(err, subnet.ErrInvalid):
 		return fmt.Errorf("%w: %w", explorer.ErrInvalid, err)
 	case errors.Is(err, reform.ErrText):

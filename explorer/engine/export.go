@@ -16,10 +16,14 @@ import (
 
 // Write implements [explorer.Exporter].
 func (m *model) Write(ctx context.Context, s gguf.Subnet, path, typ string, mon explorer.Monitor) (gguf.Report, error) {
-	r, err := gguf.WriteSubnet(ctx, m.file, path, s, gguf.WriteOptions{Type: typ, Progress: func(done, total int64) {
-		mon.Progress(float64(done), float64(total), "bytes", "")
-		_ = mon.Gate(ctx) // the writer finds that ctx has ended
-	}})
+	var r gguf.Report
+	err := mon.Persist(ctx, func() (err error) {
+		r, err = gguf.WriteSubnet(ctx, m.file, path, s, gguf.WriteOptions{Type: typ, Progress: func(done, total int64) {
+			mon.Progress(float64(done), float64(total), "bytes", "")
+			_ = mon.Gate(ctx) // the writer finds that ctx has ended
+		}})
+		return err
+	})
 	if why := m.info.NoRuntime; why != "" && err == nil {
 		mon.Note("only lathe reads the file: " + why)
 	}
@@ -53,7 +57,11 @@ func (m *model) WriteFolder(ctx context.Context, s gguf.Subnet, path, typ string
 		return report, err
 	}
 	defer func() { _ = f.Close() }() // only read from
-	written, err := convert.WriteFolder(ctx, f, path, func(done, total int64) { mon.Progress(float64(done), float64(total), "bytes", "folder") })
+	var written convert.FolderReport
+	err = mon.Persist(ctx, func() (err error) {
+		written, err = convert.WriteFolder(ctx, f, path, func(done, total int64) { mon.Progress(float64(done), float64(total), "bytes", "folder") })
+		return err
+	})
 	if err != nil {
 		return report, err
 	}

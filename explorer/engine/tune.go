@@ -57,13 +57,20 @@ func (m *model) Tune(ctx context.Context, s gguf.Subnet, c explorer.Tune, dir st
 		path := filepath.Join(dir, tuneState)
 		config.Load = func() ([]byte, error) { return loadState(path) }
 		config.Save = func(state []byte) error {
-			if err := os.MkdirAll(dir, 0o755); err != nil {
-				return err
-			}
-			return durable.Write(path, 0o600, func(w io.Writer) error { _, err := w.Write(state); return err })
+			return mon.Persist(ctx, func() error {
+				if err := durable.MkdirAll(dir, 0o755); err != nil {
+					return err
+				}
+				return durable.WriteFile(path, state, 0o600)
+			})
 		}
 	}
-	out, report, err := tune.Tune(ctx, dm, s, text.windows, config)
+	var out gguf.Subnet
+	var report tune.Report
+	err = mon.Persist(ctx, func() (err error) { // its temporary files are as large as the text's states
+		out, report, err = tune.Tune(ctx, dm, s, text.windows, config)
+		return err
+	})
 	if errors.Is(err, tune.ErrText) {
 		err = fmt.Errorf("%w: %w", explorer.ErrText, err)
 	}

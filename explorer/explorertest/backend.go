@@ -18,6 +18,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/fake"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search"
 )
 
 // Backend is a fake explorer.Backend: it computes nothing, and the same each time. It keeps [Contract]. Its models have the shape of the default
@@ -43,7 +44,8 @@ type Backend struct {
 	NoRuntime string
 	// Busy is how many of its four processors other programs keep busy.
 	Busy float64
-	// Write is what a search does between generations to write its checkpoint; nil writes nothing.
+	// Write is called before a file is written: by a search between generations for its checkpoint, by statistics and tuning for their
+	// states, and by exports. nil writes nothing.
 	Write func() error
 	// Missing are paths of models, texts and files that are not there.
 	Missing []string
@@ -158,7 +160,7 @@ func (m *model) Gather(ctx context.Context, c explorer.Calibration, _ string, mo
 		})
 	}
 	mon.Progress(float64(m.info.Layers), float64(m.info.Layers), "layers", "")
-	return s, nil
+	return s, m.b.persist(ctx, mon, func() error { return nil })
 }
 
 // Norms implements [explorer.Statistician].
@@ -255,12 +257,17 @@ func (m *model) cut(target float64, attention bool, step int) subnet.Masks {
 }
 
 func (m *model) Cut(ctx context.Context, c explorer.Cut, mon explorer.Monitor) (explorer.Made, error) {
-	if !(c.Target > 0 && c.Target <= 1) || !explorer.IsPreset(c.Preset) {
-		return explorer.Made{}, fmt.Errorf("%w: a cut to %g by %q", explorer.ErrInvalid, c.Target, c.Preset)
+	aim := cmp.Or(c.Within, search.Ratio(c.Target))
+	if aim.Check() != nil || !explorer.IsPreset(c.Preset) {
+		return explorer.Made{}, fmt.Errorf("%w: a cut to %v by %q", explorer.ErrInvalid, aim, c.Preset)
 	}
-	method := explorer.Method{Preset: cmp.Or(c.Preset, explorer.Presets()[0]), Target: c.Target, Seed: c.Seed, Granularity: cmp.Or(c.Granularity, subnet.DefaultGranularity)}
+	method := explorer.Method{Preset: cmp.Or(c.Preset, explorer.Presets()[0]), Seed: c.Seed, Granularity: cmp.Or(c.Granularity, subnet.DefaultGranularity)}
 	method.Attention = c.Attention != nil && *c.Attention
-	return m.fit(ctx, m.cut(c.Target, method.Attention, method.Granularity), c.Calibration, c.Reform, method, mon)
+	masks := m.cut(m.share(aim), method.Attention, method.Granularity)
+	if err := aim.Within(aim.Cost(masks, prices{sizes{}})); err != nil && aim.Measure != search.Params { // ratios are rounded to widths
+		return explorer.Made{}, fmt.Errorf("%w: %w", explorer.ErrUnsupported, err)
+	}
+	return m.fit(ctx, masks, c.Calibration, c.Reform, method.AimedAt(aim), mon)
 }
 
 func (m *model) Refit(ctx context.Context, masks subnet.Masks, c explorer.Refit, mon explorer.Monitor) (explorer.Made, error) {
@@ -373,10 +380,23 @@ func (m *model) Write(ctx context.Context, s gguf.Subnet, path, typ string, mon 
 	if err != nil {
 		return gguf.Report{}, err
 	}
-	if err := os.WriteFile(path, content, 0o644); err != nil {
+	err = m.b.persist(ctx, mon, func() error { return os.WriteFile(path, content, 0o644) })
+	if err != nil {
 		return gguf.Report{}, err
 	}
 	return gguf.Report{Path: path, Arch: "deci", Bytes: size, TensorBytes: size, SourceBytes: m.info.Bytes, ByType: map[string]int64{typ: size}}, nil
+}
+
+// persist writes, after Write.
+func (b *Backend) persist(ctx context.Context, mon explorer.Monitor, write func() error) error {
+	return mon.Persist(ctx, func() error {
+		if b.Write != nil {
+			if err := b.Write(); err != nil {
+				return err
+			}
+		}
+		return write()
+	})
 }
 
 // WriteFolder writes the content of Write to a file in the folder.

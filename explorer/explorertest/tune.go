@@ -25,6 +25,9 @@ func (m *model) Tune(ctx context.Context, s gguf.Subnet, c explorer.Tune, _ stri
 		}
 		tuned.Curve = append(tuned.Curve, explorer.TunedPoint{Step: i + 1, Loss: held, HeldOut: held})
 	}
+	if err := m.b.persist(ctx, mon, func() error { return nil }); err != nil {
+		return explorer.Made{}, err
+	}
 	tuned.Steps, tuned.Best, tuned.Tokens = steps, steps, steps*1024
 	if loss == 0 {
 		tuned.Best, tuned.After = 0, 0

@@ -1,9 +1,7 @@
 package report
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/format"
@@ -12,12 +10,8 @@ import (
 
 // A Fit is a subnet that fits into a given memory.
 type Fit struct {
-	Subnet    explorer.SubnetID // of the library, or explorer.DenseID; "" when it is a candidate of the search's front
-	Candidate int               // of the search's front; 0 when it is a subnet
-	Name      string
-	Memory    int64   // bytes it needs at that context
-	Relative  float64 // perplexity relative to the dense model, as last measured; 0 if it was not
-	Share     float64 // of the block parameters
+	explorer.Fit
+	Memory int64 // bytes it needs at that context
 }
 
 // computeBytes is the working memory the engine needs besides weights and cache, for a batch of 512 tokens: the logits of
@@ -44,42 +38,10 @@ func FitMachine(s *explorer.Snapshot, memory int64, context int) (Fit, error) {
 	if memory <= 0 || context <= 0 {
 		return Fit{}, fmt.Errorf("%w: %d bytes of memory, %d tokens of context", explorer.ErrInvalid, memory, context)
 	}
-	dense := subnet.Dense(s.Model.Geometry)
-	all := []Fit{{Subnet: explorer.DenseID, Name: "dense", Memory: MemoryFor(s.Model, dense, context), Relative: 1, Share: 1}}
-	for _, n := range s.Subnets {
-		all = append(all, Fit{Subnet: n.ID, Name: n.Name, Memory: MemoryFor(s.Model, n.Masks, context), Relative: n.Figure().Relative, Share: n.Size.Ratio})
-	}
-	for _, c := range s.Search.Front {
-		f := Fit{Candidate: c.ID, Name: fmt.Sprintf("#%d", c.ID), Memory: MemoryFor(s.Model, c.Masks, context), Share: c.Ratio}
-		if s.Search.DensePerplexity > 0 {
-			f.Relative = c.Score.Perplexity() / s.Search.DensePerplexity
-		}
-		all = append(all, f)
-	}
-	smallest := slices.MinFunc(all, func(a, b Fit) int { return cmp.Compare(a.Memory, b.Memory) })
-	fitting := slices.DeleteFunc(all, func(f Fit) bool { return f.Memory > memory })
-	if len(fitting) == 0 {
+	best, least, ok := s.BestWithin(float64(memory), func(m subnet.Masks) float64 { return float64(MemoryFor(s.Model, m, context)) })
+	if !ok {
 		return Fit{}, fmt.Errorf("%w: nothing found so far runs in %s with %d tokens of context; the smallest, %s, needs %s",
-			explorer.ErrUnsupported, format.Bytes(memory), context, smallest.Name, format.Bytes(smallest.Memory))
+			explorer.ErrUnsupported, format.Bytes(memory), context, least.Name, format.Bytes(int64(least.Cost)))
 	}
-	// The dense model, where it fits, is the best there is. Others that were not measured count as worse than those that
-	// were, and the larger of them as the better.
-	return slices.MinFunc(fitting, func(a, b Fit) int {
-		rank := func(f Fit) int {
-			switch {
-			case f.Subnet == explorer.DenseID:
-				return 0
-			case f.Relative > 0:
-				return 1
-			}
-			return 2
-		}
-		if d := rank(a) - rank(b); d != 0 {
-			return d
-		}
-		if rank(a) == 1 && a.Relative != b.Relative {
-			return cmp.Compare(a.Relative, b.Relative)
-		}
-		return cmp.Compare(b.Share, a.Share)
-	}), nil
+	return Fit{best, int64(best.Cost)}, nil
 }

@@ -112,7 +112,11 @@ func (a *app) lookUp(ctx context.Context, text string) (source, error) {
 	}
 	p := a.newMeter("download " + repo.String())
 	defer p.clear()
-	s, err := hub.New(a.getenv).Fetch(ctx, repo, func(q hub.Progress) { p.at(q.Done, q.Total, q.File) })
+	var s hub.Snapshot
+	err = a.untilRoom(ctx, "download "+repo.String(), func() (err error) {
+		s, err = hub.New(a.getenv).Fetch(ctx, repo, func(q hub.Progress) { p.at(q.Done, q.Total, q.File) })
+		return err
+	})
 	if err != nil && isUnwritable(err, "") {
 		err = unwritable(err, "HF_HOME")
 	}
@@ -128,7 +132,12 @@ func (a *app) lookUp(ctx context.Context, text string) (source, error) {
 func (a *app) convertFolder(ctx context.Context, s source, dst, typ string) (convert.Report, error) {
 	p := a.newMeter("convert " + s.name)
 	defer p.clear()
-	return convert.Process(ctx, s.dir, dst, convert.Options{Type: typ, Name: s.name, Progress: func(done, total int64) { p.at(done, total, "") }})
+	var r convert.Report
+	err := a.untilRoom(ctx, p.title, func() (err error) {
+		r, err = convert.Process(ctx, s.dir, dst, convert.Options{Type: typ, Name: s.name, Progress: func(done, total int64) { p.at(done, total, "") }})
+		return err
+	})
+	return r, err
 }
 
 // local returns the GGUF file of a model: the file itself, or the one that a folder or a repository on the hub is converted

@@ -22,9 +22,9 @@ import (
 	"github.com/lathe-llm/lathe/infer/convert"
 	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/gguf"
-	"github.com/lathe-llm/lathe/infer/scratch"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/reform"
+	"github.com/lathe-llm/lathe/search"
 )
 
 // madeResult is what `cut` and `reform` write with --json.
@@ -63,13 +63,14 @@ func (a *app) cutCommand() *cobra.Command {
 		c      explorer.Cut
 		out    outFlags
 		tuning explorer.Tuning
+		target string
 	)
 	cmd := &cobra.Command{
 		Use:   "cut [MODEL]",
 		Short: "Cut a model in one shot, without a search",
 		Long: "Chooses the units to keep by importance, re-fits the remaining weights on calibration text, and writes the smaller model.\n" +
-			"Without -o the subnet goes into the model's workspace instead.",
-		Example: "  lathe cut model.gguf --ratio 0.8 -o small.gguf\n  lathe cut --ratio 0.6 --method flap --text notes/ --type Q8_0 -o small.gguf",
+			"Without -o the subnet goes into the model's workspace instead. With --target it drops as little as the target allows.",
+		Example: "  lathe cut model.gguf --ratio 0.8 -o small.gguf\n  lathe cut --target 80MB -o small.gguf\n  lathe cut --ratio 0.6 --method flap --text notes/ --type Q8_0 -o small.gguf",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args)
@@ -78,6 +79,17 @@ func (a *app) cutCommand() *cobra.Command {
 			}
 			if err := out.check(); err != nil {
 				return err
+			}
+			if target != "" {
+				if cmd.Flags().Changed("ratio") {
+					return usage(errors.New("--ratio and --target: give one of them"))
+				}
+				if c.Within, err = (&targetFlags{text: target, typ: out.typ}).target(); err != nil {
+					return err
+				}
+				if c.Target = 0; c.Within.Measure == search.Params {
+					c.Target, c.Within = c.Within.Value, search.Target{}
+				}
 			}
 			return a.with(cmd.Context(), model, out.storage(), func(e exploration) error {
 				if err := checkBiases(e.Snapshot().Model.Arch, c); err != nil {
@@ -92,6 +104,7 @@ func (a *app) cutCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.Float64Var(&c.Target, "ratio", 0.8, "ratio of the block parameters to keep, in (0, 1]")
+	flags.StringVar(&target, "target", "", "what to cut to, instead of --ratio: "+targetUsage)
 	flags.StringVar(&c.Preset, "method", "", "how to choose units: "+presetNames()+" (default: the best known)")
 	flags.Uint64Var(&c.Seed, "seed", 1, "random seed")
 	flags.StringVar(&c.Name, "name", "", "name in the workspace")
@@ -118,18 +131,9 @@ func (a *app) reformCommand() *cobra.Command {
 		Short: "Fit the remaining weights of a subnet of the workspace again",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			model, err := a.modelArg(args)
-			if err != nil {
-				return err
-			}
-			if err := out.check(); err != nil {
-				return err
-			}
-			return a.with(cmd.Context(), model, inWorkspace, func(e exploration) error {
-				if c.Subnet, err = find(e.Snapshot(), sub); err != nil {
-					return err
-				}
-				return a.make(cmd.Context(), e, c, out, tuning)
+			return a.makeFrom(cmd.Context(), args, sub, out, tuning, func(id explorer.SubnetID) explorer.Command {
+				c.Subnet = id
+				return c
 			})
 		},
 	}
@@ -233,6 +237,24 @@ func (o *outFlags) checkFolder() error {
 	return o.probe()
 }
 
+// makeFrom is make for a command on a subnet of the workspace, which sub names.
+func (a *app) makeFrom(ctx context.Context, args []string, sub string, out outFlags, t explorer.Tuning, command func(explorer.SubnetID) explorer.Command) error {
+	model, err := a.modelArg(args)
+	if err != nil {
+		return err
+	}
+	if err := out.check(); err != nil {
+		return err
+	}
+	return a.with(ctx, model, inWorkspace, func(e exploration) error {
+		id, err := find(e.Snapshot(), sub)
+		if err != nil {
+			return err
+		}
+		return a.make(ctx, e, command(id), out, t)
+	})
+}
+
 // make runs a command that makes a subnet, tunes it if that is asked for, writes the output file, if any, and shows the result.
 func (a *app) make(ctx context.Context, e exploration, c explorer.Command, out outFlags, t explorer.Tuning) error {
 	began := time.Now()
@@ -297,63 +319,6 @@ func checkBiases(arch string, c explorer.Cut) error {
 		return nil
 	}
 	return fmt.Errorf("%w: %s compensates by output biases, and %s files hold none: choose another method", explorer.ErrUnsupported, by, arch)
-}
-
-// keep stores a subnet that could not be written to its output in the model's workspace, where minutes or hours of work are not
-// lost, and reports how to export it. It returns err.
-func (a *app) keep(ctx context.Context, e exploration, n explorer.Subnet, err error) error {
-	ctx = context.WithoutCancel(ctx)
-	s := e.Snapshot()
-	if s.Workspace.Path != "" {
-		fmt.Fprintf(a.stderr, "lathe: the subnet is kept: `lathe subnets export %s %s -o FILE` writes it\n", n.ID, s.Model.Path)
-		return err
-	}
-	if a.shared != nil {
-		return err
-	}
-	id, failed := a.moveToWorkspace(ctx, e, n)
-	if failed != nil {
-		fmt.Fprintf(a.stderr, "lathe: the subnet could not be kept in the workspace either: %s\n", firstLine(failed))
-		return err
-	}
-	fmt.Fprintf(a.stderr, "lathe: the subnet is kept in the workspace as %s: `lathe subnets export %s %s -o FILE` writes it\n", id, id, s.Model.Path)
-	return err
-}
-
-// moveToWorkspace adds a subnet of an exploration in memory to the model's workspace, by way of a temporary file: in the scratch
-// folder, or where that has no room, among the workspaces.
-func (a *app) moveToWorkspace(ctx context.Context, e exploration, n explorer.Subnet) (id explorer.SubnetID, err error) {
-	dir, err := a.scratch("keep")
-	if err != nil {
-		return "", err
-	}
-	id, err = a.moveThrough(ctx, e, n, dir)
-	if !durable.IsFull(err) {
-		return id, err
-	}
-	all, failed := a.workspaces()
-	if failed != nil {
-		return "", err
-	}
-	if dir, failed = scratch.New(all, "keep"); failed != nil {
-		return "", err
-	}
-	return a.moveThrough(ctx, e, n, dir)
-}
-
-// moveThrough is moveToWorkspace by way of a file in dir, which it removes.
-func (a *app) moveThrough(ctx context.Context, e exploration, n explorer.Subnet, dir *scratch.Folder) (id explorer.SubnetID, err error) {
-	defer func() { err = errors.Join(err, dir.Remove()) }()
-	path := dir.Join("subnet.gguf")
-	if _, err := a.start(ctx, e, explorer.Export{Subnet: n.ID, Path: path}); err != nil {
-		return "", err
-	}
-	err = a.with(ctx, e.Snapshot().Model.Path, inWorkspace, func(kept exploration) error {
-		job, err := a.start(ctx, kept, explorer.ImportFile{Path: path, Name: n.Name})
-		id = job.Result
-		return err
-	})
-	return id, err
 }
 
 // export writes a subnet to the output file, or by way of a temporary file to standard output.

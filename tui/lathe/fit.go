@@ -14,6 +14,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/explorer/report"
+	"github.com/lathe-llm/lathe/search"
 )
 
 func (a *app) fitCommand() *cobra.Command {
@@ -21,38 +22,39 @@ func (a *app) fitCommand() *cobra.Command {
 		memory, name string
 		context      int
 		adopt        bool
+		target       targetFlags
 	)
 	cmd := &cobra.Command{
 		Use:   "fit [MODEL]",
-		Short: "Show the best subnet so far that runs in a given amount of memory",
+		Short: "Show the best subnet so far that runs in a given amount of memory, or meets another target",
 		Long: "Chooses among the dense model, the subnets of the workspace and the front of its last search, also of one that runs or ran in\n" +
-			"another process. --adopt adds a candidate that is chosen from the front to the workspace, with the weights of its levels.",
-		Example: "  lathe fit --memory 96MB --context 2048\n  lathe fit --memory 96MB --adopt --name small",
+			"another process. --memory is all that a model needs to run; --target is a target as of searches. Times per token are measured\n" +
+			"once on this machine. --adopt adds a candidate that is chosen from the front to the workspace, with the weights of its levels.",
+		Example: "  lathe fit --memory 96MB --context 2048\n  lathe fit --target speed=1.3x\n  lathe fit --memory 96MB --adopt --name small",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args)
 			if err != nil {
 				return err
 			}
-			limit, err := parseBytes(memory)
-			if err != nil {
-				return usage(fmt.Errorf("--memory: %w", err))
-			}
 			if name != "" && !adopt {
 				return usage(errors.New("--name: there is nothing to name without --adopt"))
 			}
+			find, timed, err := fitFor(cmd, memory, context, &target)
+			if err != nil {
+				return err
+			}
 			k := readOnly
-			if adopt {
+			if adopt || timed {
 				k = inWorkspace
 			}
 			return a.with(cmd.Context(), model, k, func(e exploration) error {
 				s := e.Snapshot()
-				f, err := report.FitMachine(s, limit, context)
+				r, err := find(cmd.Context(), a, e)
 				if err != nil {
 					return err
 				}
-				r := fitResult{string(f.Subnet), f.Candidate, f.Name, f.Memory, limit, context, f.Share, f.Relative}
-				if f.Candidate > 0 && adopt {
+				if r.Candidate > 0 && adopt {
 					if r, err = a.adoptFit(cmd.Context(), e, r, name); err != nil {
 						return err
 					}
@@ -65,25 +67,83 @@ func (a *app) fitCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&memory, "memory", "", "available memory, such as 4GB or 512MB")
-	cmd.Flags().IntVar(&context, "context", 4096, "tokens of context")
+	cmd.Flags().IntVar(&context, "context", 4096, "tokens of context, with --memory")
+	target.add(cmd.Flags(), "", "instead of --memory: "+targetUsage)
 	cmd.Flags().BoolVar(&adopt, "adopt", false, "add the candidate to the workspace if it is one of the search's front")
 	cmd.Flags().StringVar(&name, "name", "", "name in the workspace, with --adopt")
-	if err := cmd.MarkFlagRequired("memory"); err != nil {
-		panic(err) // the flag is defined above
-	}
 	return cmd
+}
+
+// fitFor reads the flags of what to fit into. find finds the subnet; timed reports whether that may measure times.
+func fitFor(cmd *cobra.Command, memory string, tokens int, flags *targetFlags) (find func(context.Context, *app, exploration) (fitResult, error), timed bool, err error) {
+	switch {
+	case memory != "" && flags.text != "":
+		return nil, false, usage(errors.New("--memory and --target: give one of them"))
+	case memory == "" && flags.text == "":
+		return nil, false, usage(errors.New("--memory or --target is missing"))
+	case flags.text != "" && cmd.Flags().Changed("context"):
+		return nil, false, usage(errors.New("--context: a target has its own, as in memory=512MB@4096"))
+	case memory != "" && cmd.Flags().Changed("type"):
+		return nil, false, usage(errors.New("--type: it belongs to --target"))
+	case memory != "":
+		limit, err := parseBytes(memory)
+		if err != nil {
+			return nil, false, usage(fmt.Errorf("--memory: %w", err))
+		}
+		return func(_ context.Context, _ *app, e exploration) (fitResult, error) {
+			f, err := report.FitMachine(e.Snapshot(), limit, tokens)
+			r := newFit(f.Fit)
+			r.Memory, r.Limit, r.Context = f.Memory, limit, tokens
+			return r, err
+		}, false, nil
+	}
+	t, err := flags.target()
+	if err != nil {
+		return nil, false, err
+	}
+	return func(ctx context.Context, a *app, e exploration) (fitResult, error) {
+		f, err := a.fitTarget(ctx, e, t)
+		r := newFit(f)
+		r.target, r.Target = t, &fitTarget{Asked: targetResult(t), Cost: f.Cost}
+		return r, err
+	}, t.Timed(), nil
+}
+
+// fitTarget finds the best for a target, by a job where that measures times.
+func (a *app) fitTarget(ctx context.Context, e exploration, t search.Target) (explorer.Fit, error) {
+	if !t.Timed() {
+		return e.Snapshot().FitTarget(t)
+	}
+	job, err := a.start(ctx, e, explorer.FindFit{Target: t})
+	if err != nil || job.Fit == nil {
+		return explorer.Fit{}, err
+	}
+	return *job.Fit, nil
 }
 
 // fitResult is what `fit --json` writes.
 type fitResult struct {
-	Subnet    string  `json:"subnet"`              // "" for a candidate that is not in the workspace
-	Candidate int     `json:"candidate,omitempty"` // of the search's front
-	Name      string  `json:"name"`
-	Memory    int64   `json:"memory_bytes"`
-	Limit     int64   `json:"limit_bytes"`
-	Context   int     `json:"context"`
-	Share     float64 `json:"share"`
-	Relative  float64 `json:"perplexity_relative,omitempty"`
+	Subnet    string     `json:"subnet"`              // "" for a candidate that is not in the workspace
+	Candidate int        `json:"candidate,omitempty"` // of the search's front
+	Name      string     `json:"name"`
+	Memory    int64      `json:"memory_bytes,omitempty"` // with --memory, as the two next ones
+	Limit     int64      `json:"limit_bytes,omitempty"`
+	Context   int        `json:"context,omitempty"`
+	Target    *fitTarget `json:"target,omitempty"`
+	Share     float64    `json:"share"`
+	Relative  float64    `json:"perplexity_relative,omitempty"`
+
+	target search.Target
+}
+
+// fitTarget is a target and what the subnet costs in its unit: the ratio, bytes, seconds per token, or those over the dense model's.
+type fitTarget struct {
+	Asked targetResult `json:"asked"`
+	Cost  float64      `json:"cost"`
+}
+
+func newFit(f explorer.Fit) fitResult {
+	return fitResult{Subnet: string(f.Subnet), Candidate: f.Candidate, Name: f.Name, Share: f.Share, Relative: f.Relative}
 }
 
 func (r fitResult) words(w io.Writer) {
@@ -91,7 +151,13 @@ func (r fitResult) words(w io.Writer) {
 	if r.Subnet == "" {
 		of = fmt.Sprintf("candidate %d of the last search", r.Candidate)
 	}
-	fmt.Fprintf(w, "%s: %s with %d tokens of context, %.3f of the block parameters", of, format.Bytes(r.Memory), r.Context, r.Share)
+	if r.Target != nil {
+		got := r.target
+		got.Value = r.Target.Cost
+		fmt.Fprintf(w, "%s: %v, %.3f of the block parameters", of, got, r.Share)
+	} else {
+		fmt.Fprintf(w, "%s: %s with %d tokens of context, %.3f of the block parameters", of, format.Bytes(r.Memory), r.Context, r.Share)
+	}
 	if r.Relative > 0 {
 		fmt.Fprintf(w, ", %.3f × the dense perplexity", r.Relative)
 	} else {
@@ -113,7 +179,7 @@ func (a *app) adoptFit(ctx context.Context, e exploration, r fitResult, name str
 			return r, nil
 		}
 	}
-	job, err := a.start(ctx, e, explorer.Adopt{Candidate: r.Candidate, Name: name})
+	job, err := a.start(ctx, e, explorer.Adopt{Candidate: r.Candidate, Target: r.target, Name: name})
 	if err != nil {
 		return r, err
 	}

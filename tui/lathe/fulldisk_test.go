@@ -14,6 +14,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/lathe-llm/lathe/infer/convert/converttest"
+	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
 )
 
 // TestFullDiskPausesASearch runs the real program on a disk that becomes full while levels are made or while candidates are scored. Each time the search waits, reports the reason, and continues when there is room; it ends like
@@ -108,8 +111,8 @@ func TestFullDiskPausesASearch(t *testing.T) {
 	}
 }
 
-// TestFullDisksKeepASubnet: a cut waits for room for its weights in the scratch folder; where its output has no room, it is in the workspace
-// and exported later.
+// TestFullDisksKeepASubnet: a cut waits for room for its weights in the scratch folder, and its export for room for the output. Interrupted then, it is in
+// the workspace and exported later.
 func TestFullDisksKeepASubnet(t *testing.T) {
 	if err := exec.Command("unshare", "--map-root-user", "--mount", "true").Run(); err != nil {
 		t.Skipf("no mounts of its own: %v", err)
@@ -138,7 +141,7 @@ func TestFullDisksKeepASubnet(t *testing.T) {
 	}
 	defer func() { _ = cmd.Process.Kill() }()
 	var words strings.Builder
-	waited := false
+	waited, interrupted := false, false
 	for lines := bufio.NewScanner(stderr); lines.Scan(); {
 		fmt.Fprintln(&words, lines.Text())
 		if !waited && strings.Contains(lines.Text(), "is paused until there is room") && strings.Contains(lines.Text(), "scratch") {
@@ -146,9 +149,14 @@ func TestFullDisksKeepASubnet(t *testing.T) {
 			if err := os.Remove(filepath.Join("/proc", strconv.Itoa(cmd.Process.Pid), "root", m.path("scratch"), "filler")); err != nil {
 				t.Fatal(err)
 			}
+		} else if waited && !interrupted && strings.Contains(lines.Text(), "to x.gguf is paused until there is room") {
+			interrupted = true
+			if err := cmd.Process.Signal(os.Interrupt); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
-	if err := cmd.Wait(); err == nil || !waited || !strings.Contains(words.String(), "no space left on device") {
+	if err := cmd.Wait(); err == nil || !waited || !interrupted || !strings.Contains(words.String(), "no space left on device") {
 		t.Fatalf("waited %v, %v\n%s", waited, err, &words)
 	}
 	line := regexp.MustCompile("the subnet is kept in the workspace as (s[0-9]+): `lathe (subnets export [^`]*) -o FILE`").FindStringSubmatch(words.String())
@@ -164,5 +172,75 @@ func TestFullDisksKeepASubnet(t *testing.T) {
 	left, err := filepath.Glob(m.path("workspaces", "*keep*"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left: %q, %v", left, err)
+	}
+}
+
+// TestFullDiskPausesOtherWork runs commands of the real program whose workspace, output or temporary files are on a full disk: each waits, and
+// succeeds once there is room.
+func TestFullDiskPausesOtherWork(t *testing.T) {
+	if err := exec.Command("unshare", "--map-root-user", "--mount", "true").Run(); err != nil {
+		t.Skipf("no mounts of its own: %v", err)
+	}
+	m := newTeam(t)
+	text := []string{"--text", m.path("cache", "text", "wiki.utf8"), "--seq", "32", "--windows", "4"}
+	if _, words, status := m.lathe(append([]string{"cut", m.model, "--ratio", "0.7", "--name", "thin", "--workspace", m.path("base")}, text...)...); status != exitOK {
+		t.Fatal(words)
+	}
+	folder := m.path("folder")
+	if err := os.Mkdir(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := converttest.Write(folder, converttest.Folder{Model: gguftest.Tiny("llama"), Class: "LlamaForCausalLM"}); err != nil {
+		t.Fatal(err)
+	}
+	script, err := filepath.Abs(filepath.Join("testdata", "fulldisk.sh"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		args    []string // DISK is the folder of the full disk
+		scratch bool     // temporary files are on it
+	}{
+		"export":     {[]string{"subnets", "export", "thin", m.model, "--workspace", m.path("base"), "-o", "DISK/x.gguf"}, false},
+		"folder":     {[]string{"subnets", "export", "thin", m.model, "--workspace", m.path("base"), "--as", "hf", "-o", "DISK/x"}, false},
+		"cut":        {append([]string{"cut", m.model, "--ratio", "0.7", "-o", "DISK/x.gguf"}, text...), false},
+		"convert":    {[]string{"convert", folder, "-o", "DISK/x.gguf"}, false},
+		"benchmark":  {[]string{"bench", m.model, "--subnets", "thin", "--workspace", m.path("base"), "--prompt", "4", "--generate", "2", "--repeats", "1"}, true},
+		"perplexity": {append([]string{"eval", m.model, "--subnet", "thin", "--engine", "llama.cpp", "--workspace", m.path("base")}, text...), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			disk := t.TempDir()
+			args := []string{"--map-root-user", "--mount", "sh", script, disk, strconv.Itoa(2 << 20), strconv.Itoa(16 << 10), "lathe"}
+			for _, arg := range c.args {
+				args = append(args, strings.ReplaceAll(arg, "DISK", disk))
+			}
+			cmd := exec.CommandContext(t.Context(), "unshare", args...)
+			cmd.Dir, cmd.Env = m.dir, m.env
+			if c.scratch {
+				cmd.Env = append(cmd.Env, "LATHE_SCRATCH="+disk)
+			}
+			stderr, err := cmd.StderrPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = cmd.Process.Kill() }()
+			var words strings.Builder
+			paused := false
+			for lines := bufio.NewScanner(stderr); lines.Scan(); {
+				fmt.Fprintln(&words, lines.Text())
+				if !paused && strings.Contains(lines.Text(), "is paused until there is room") && strings.Contains(lines.Text(), "no space left on device") {
+					paused = true
+					if err := os.Remove(filepath.Join("/proc", strconv.Itoa(cmd.Process.Pid), "root", disk, "filler")); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if err := cmd.Wait(); err != nil || !paused {
+				t.Errorf("paused %v, %v\n%s", paused, err, &words)
+			}
+		})
 	}
 }

@@ -37,6 +37,7 @@ type searchLine struct {
 	Masks   string           `json:"masks,omitempty"`
 	Method  *explorer.Method `json:"method,omitempty"`
 	HeldOut *heldOutResult   `json:"held_out,omitempty"`     // of the re-fitted subnet
+	Modules []moduleResult   `json:"modules,omitempty"`      // that its last re-fit has changed, in the model's order
 	Tuned   string           `json:"tuned_subnet,omitempty"` // the subnet with --tune
 	Tune    *explorer.Tuned  `json:"tune,omitempty"`
 }
@@ -201,6 +202,9 @@ func (a *app) search(ctx context.Context, e exploration, c explorer.StartSearch,
 		line.Model, line.Subnet, line.Method, line.Share, line.Bytes = s.Model.Path, string(n.ID), &n.Method, n.Size.Ratio, n.Bytes
 		line.Zeroed = float64(n.Size.ZeroedParams) / float64(max(n.Size.DenseBlockParams, 1))
 		line.HeldOut = newHeldOut(n)
+		if s.Reform.Job == receipt.Job {
+			line.Modules = newModules(s.Reform)
+		}
 		line.Method.Seconds = 0 // so that equal searches end with equal lines
 		masks, failed := n.Masks.MarshalText()
 		if failed != nil {
@@ -209,7 +213,11 @@ func (a *app) search(ctx context.Context, e exploration, c explorer.StartSearch,
 		line.Masks = string(masks)
 		if err == nil && t.On() {
 			var tuned explorer.SubnetID
-			if tuned, err = a.tune(ctx, e, n.ID, c.Calibration, t); err == nil && tuned != n.ID {
+			text := c.Calibration
+			if s.Ended != nil { // a resumed search has its own
+				text = s.Ended.Search.Calibration
+			}
+			if tuned, err = a.tune(ctx, e, n.ID, text, t); err == nil && tuned != n.ID {
 				if better, ok := e.Snapshot().Subnet(tuned); ok {
 					line.Tuned, line.Tune = string(tuned), better.Method.Tune
 				}

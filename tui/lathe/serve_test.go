@@ -153,6 +153,34 @@ func TestDefaultModelOutlivesTheServer(t *testing.T) {
 	}
 }
 
+// TestSteeringNeedsAnEditor steers a running search over SSH: a viewer is refused each command, an editor is not.
+func TestSteeringNeedsAnEditor(t *testing.T) {
+	m := newTeam(t)
+	s := m.serve("steered")
+	if _, words, status := s.ssh("ed", "cut", "--ratio", "0.9", "--name", "mine", "--seq", "32", "--windows", "4"); status != exitOK {
+		t.Fatalf("cut: status %d\n%s", status, words)
+	}
+	if _, words, status := s.ssh("ed", "search", "start", "--target", "0.7", "--budget", "10m", "--seq", "32", "--windows", "4", "--strategy", "random"); status != exitOK {
+		t.Fatalf("search start: status %d\n%s", status, words)
+	}
+	s.until("the search", func(r statusResult) bool { return r.Search != nil && r.Search.Evaluated > 0 })
+	args := map[string][]string{"search retarget": {"0.75"}, "search inject": {"mine"}}
+	left := runningSearch()
+	for _, command := range []string{"search pause", "search resume", "search retarget", "search inject", "search stop"} {
+		left = slices.DeleteFunc(left, func(c string) bool { return c == command })
+		line := append(strings.Fields(command), args[command]...)
+		if _, words, status := s.ssh("vera", line...); status != exitUsage || !strings.Contains(words, "this needs the role editor") {
+			t.Errorf("%s as a viewer: status %d\n%s", command, status, words)
+		}
+		if _, words, status := s.ssh("ed", line...); status != exitOK {
+			t.Errorf("%s as an editor: status %d\n%s", command, status, words)
+		}
+	}
+	if len(left) > 0 {
+		t.Errorf("not tested: %q", left)
+	}
+}
+
 // TestExportOverSSH brings a subnet home as a file and checks it there.
 func TestExportOverSSH(t *testing.T) {
 	m := newTeam(t)

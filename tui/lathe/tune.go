@@ -28,18 +28,9 @@ func (a *app) tuneCommand() *cobra.Command {
 		Example: "  lathe tune model.gguf --subnet s3 --budget 10m\n  lathe tune --subnet s3 --budget 60steps --text notes/ -o small.gguf",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			model, err := a.modelArg(args)
-			if err != nil {
-				return err
-			}
-			if err := out.check(); err != nil {
-				return err
-			}
-			return a.with(cmd.Context(), model, inWorkspace, func(e exploration) error {
-				if c.Subnet, err = find(e.Snapshot(), sub); err != nil {
-					return err
-				}
-				return a.make(cmd.Context(), e, c, out, explorer.Tuning{})
+			return a.makeFrom(cmd.Context(), args, sub, out, explorer.Tuning{}, func(id explorer.SubnetID) explorer.Command {
+				c.Subnet = id
+				return c
 			})
 		},
 	}

@@ -67,7 +67,6 @@ func TestCommandsNeedTheirRoles(t *testing.T) {
 	s := ex.Snapshot()
 	sub, chat, bench := string(s.Subnets[0].ID), string(s.Chats[0].ID), string(s.Benches[0].ID)
 	lines := sharedLines(sub, chat, bench)
-	// They need a running search, which the test of sessions has.
 	running := runningSearch()
 	var walk func(c *cobra.Command)
 	walk = func(c *cobra.Command) {
@@ -105,7 +104,7 @@ type sharedLine struct {
 	args []string
 }
 
-// runningSearch are the commands that need a running search. Editors may run them.
+// runningSearch are the commands that need a running search. TestSteeringNeedsAnEditor runs them.
 func runningSearch() []string {
 	return []string{"search pause", "search resume", "search stop", "search retarget", "search inject"}
 }

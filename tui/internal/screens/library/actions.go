@@ -7,6 +7,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer/format"
 
 	"github.com/lathe-llm/lathe/explorer/report"
+	"github.com/lathe-llm/lathe/search"
 
 	tea "charm.land/bubbletea/v2"
 
@@ -204,7 +205,19 @@ func (s *Screen) fitForm() tea.Cmd {
 			return widget.NumberIn(1, 1e8)(v)
 		}),
 		widget.TextEntry("context", "context, tokens", "2048", "length of chats", widget.CountIn(1, 1<<24)),
+		subnets.TargetEntry("or a target", "", true),
 	}, Submit: func(f *widget.Form) tea.Cmd {
+		if t := subnets.TargetOf(f); t.Timed() { // measured once
+			return s.host.Do(explorer.FindFit{Target: t}, nil)
+		} else if t != (search.Target{}) {
+			fit, err := s.snap().FitTarget(t)
+			if err != nil {
+				s.host.Fail(err)
+				return nil
+			}
+			s.host.Note(explorer.Info, fitWords(fit, t))
+			return s.showFit(fit)
+		}
 		fit, err := report.FitMachine(s.snap(), int64(f.Number("memory")*1e6), max(1, f.Count("context")))
 		if err != nil {
 			s.host.Fail(err)
@@ -215,13 +228,28 @@ func (s *Screen) fitForm() tea.Cmd {
 			found += fmt.Sprintf(", %.2f × the perplexity of dense", fit.Relative)
 		}
 		s.host.Note(explorer.Info, found)
-		switch {
-		case fit.Candidate != 0:
-			return s.host.Ask(screen.ShowCandidate{ID: fit.Candidate})
-		case fit.Subnet != explorer.DenseID:
-			s.chosen = fit.Subnet
-			s.Follow()
-		}
-		return nil
+		return s.showFit(fit.Fit)
 	}})
+}
+
+// showFit goes to a subnet that was found.
+func (s *Screen) showFit(f explorer.Fit) tea.Cmd {
+	switch {
+	case f.Candidate != 0:
+		return s.host.Ask(screen.ShowCandidate{ID: f.Candidate})
+	case f.Subnet != explorer.DenseID:
+		s.chosen = f.Subnet
+		s.Follow()
+	}
+	return nil
+}
+
+// fitWords describes a subnet that was found for a target.
+func fitWords(f explorer.Fit, t search.Target) string {
+	t.Value = f.Cost
+	found := fmt.Sprintf("%s: %v", f.Name, t)
+	if f.Relative > 0 {
+		found += fmt.Sprintf(", %.2f × the perplexity of dense", f.Relative)
+	}
+	return found
 }

@@ -199,6 +199,10 @@ func (s *Screen) Announce(j explorer.Job) string {
 		if j.Output != "" {
 			return "wrote " + j.Output
 		}
+	case explorer.JobFit:
+		if j.Fit != nil {
+			return fmt.Sprintf("%s is %s", j.Title, j.Fit.Name)
+		}
 	case explorer.JobImport:
 		return subnets.Name(snap, j.Result) + " is in the library"
 	case explorer.JobMeasure:

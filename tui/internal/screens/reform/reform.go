@@ -11,6 +11,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/search/oneshot/preset"
 	"github.com/lathe-llm/lathe/tui/internal/action"
 	"github.com/lathe-llm/lathe/tui/internal/layout"
@@ -236,7 +237,7 @@ func (s *Screen) cutForm() tea.Cmd {
 	layers := func(f *widget.Form) bool { return preset.DropsLayers(f.Get("preset")) }
 	attention.Hidden, granularity.Hidden = layers, layers
 	entries := append([]*widget.Entry{
-		widget.TextEntry("target", "target", "0.80", "inheriting ratio: the share of block parameters to keep", widget.Ratio),
+		subnets.TargetEntry("target", "0.80", false),
 		widget.ChoiceEntry("preset", "preset", "", "how units are selected", explorer.Presets()...),
 		attention, granularity,
 	}, subnets.RefitEntries(presetsOwn, nil)...)
@@ -244,7 +245,10 @@ func (s *Screen) cutForm() tea.Cmd {
 	entries = append(entries, subnets.CalibrationEntries()...)
 	return s.host.Open(&widget.Form{Title: "one-shot cut", OK: "cut", Note: "Chooses units by the statistics of the calibration text, then re-fits the remaining weights layer by layer.", Entries: entries,
 		Submit: func(f *widget.Form) tea.Cmd {
-			c := explorer.Cut{Preset: f.Get("preset"), Target: f.Number("target"), Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Reform: subnets.RefitOf(f)}
+			c := explorer.Cut{Preset: f.Get("preset"), Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Reform: subnets.RefitOf(f)}
+			if c.Within = subnets.TargetOf(f); c.Within.Measure == search.Params {
+				c.Target, c.Within = c.Within.Value, search.Target{}
+			}
 			if !layers(f) {
 				c.Granularity = f.Count("granularity")
 				if v := f.Get("attention"); v != presetsOwn {

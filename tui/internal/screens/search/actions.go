@@ -173,10 +173,10 @@ func (s *Screen) retarget() tea.Cmd {
 	}
 	return s.host.Open(&widget.Form{
 		Title: "target", OK: "set", Note: "The search continues from what it has found.", Stays: true,
-		Entries: []*widget.Entry{widget.TextEntry("target", "target", explorer.TargetName(now), targetForms, targetText)},
+		Entries: []*widget.Entry{subnets.TargetEntry("target", explorer.TargetName(now), false)},
 		Submit: func(f *widget.Form) tea.Cmd {
-			return f.Send(s.host, explorer.Retarget{Target: targetOf(f)}, func(explorer.Receipt) tea.Cmd {
-				note := "the search continues with the target " + explorer.TargetName(targetOf(f))
+			return f.Send(s.host, explorer.Retarget{Target: subnets.TargetOf(f)}, func(explorer.Receipt) tea.Cmd {
+				note := "the search continues with the target " + explorer.TargetName(subnets.TargetOf(f))
 				if j, ok := s.job(); ok && j.State == explorer.Paused {
 					note += " when it is resumed"
 				}
@@ -228,7 +228,7 @@ func (s *Screen) start() tea.Cmd {
 		return strconv.Itoa(n)
 	}
 	entries := []*widget.Entry{
-		widget.TextEntry("target", "target", explorer.TargetName(target), targetForms, targetText),
+		subnets.TargetEntry("target", explorer.TargetName(target), false),
 		widget.TextEntry("minutes", "minutes", "20", "how long it may take; empty: until you stop it", widget.NumberIn(0, 1e6)),
 		widget.ChoiceEntry("strategy", "strategy", cmp.Or(was.Strategy, "ladder"), "ladder: levels computed in advance; paper: the evolution of masks of arXiv 2409.17372; paper+: that, re-fitted as ladder; paper-laptop: a smaller one", search.Names()...),
 		widget.ChoiceEntry("fitness", "fitness", cmp.Or(was.Fitness, defaultFitness), "kl: divergence from the dense model; perplexity: on the text; default: kl, or perplexity with the paper's strategies", defaultFitness, "kl", "perplexity"),
@@ -273,7 +273,7 @@ func (s *Screen) start() tea.Cmd {
 		}
 		return s.host.Do(explorer.StartSearch{
 			Granularity: f.Count("granularity"), Reform: refit,
-			Strategy: f.Get("strategy"), Target: targetOf(f), Fitness: fitness, Set: f.Get("set"), Seed: uint64(f.Count("seed")),
+			Strategy: f.Get("strategy"), Target: subnets.TargetOf(f), Fitness: fitness, Set: f.Get("set"), Seed: uint64(f.Count("seed")),
 			Budget:      explorer.Budget{Seconds: more},
 			Calibration: subnets.CalibrationOf(f),
 		}, nil)

@@ -2,7 +2,6 @@
 package search
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer/subnet"
-	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/tui/internal/chart"
 	"github.com/lathe-llm/lathe/tui/internal/layout"
 	"github.com/lathe-llm/lathe/tui/internal/screen"
@@ -341,23 +339,4 @@ func quality(sr explorer.Search, perplexity, fitness float64) float64 {
 
 func showsPerplexity(sr explorer.Search) bool {
 	return sr.DensePerplexity > 0 || sr.Best != nil && sr.Best.Score.Perplexity() > 0
-}
-
-// targetForms is the help of an entry for a target.
-const targetForms = "ratio of block parameters to keep: 0.8, or 80 %; file: 80MB; memory=512MB@4096: weights and KV cache at a context; " +
-	"speed=1.5x or latency=12ms: per generated token on this machine; with :Q4_0 of the file in that type"
-
-// targetText lets the text of a target pass.
-func targetText(v string) error {
-	_, err := search.ParseTarget(v, "")
-	if err != nil {
-		return errors.New(strings.TrimPrefix(err.Error(), search.ErrConfig.Error()+": "))
-	}
-	return nil
-}
-
-// targetOf returns the target entered in a form.
-func targetOf(f *widget.Form) search.Target {
-	t, _ := search.ParseTarget(f.Get("target"), "") // it has passed
-	return t
 }
