@@ -144,11 +144,12 @@ type Orders interface {
 	Next() (Order, bool)
 }
 
-// An Order changes a running search: a [Retarget] or an [Injection].
+// An Order changes a running search: a [Retarget], an [Injection] or a [DrainWorker].
 type Order interface{ order() }
 
-func (Retarget) order()  {}
-func (Injection) order() {}
+func (Retarget) order()    {}
+func (Injection) order()   {}
+func (DrainWorker) order() {}
 
 // An Injection is an order to add masks to the population.
 type Injection struct {

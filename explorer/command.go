@@ -168,6 +168,8 @@ type (
 		// Retarget is the target to change to when the search is resumed; the zero value keeps that of the checkpoint. It is set
 		// from Target, which remains the one that the search was started with.
 		Retarget search.Target `json:",omitzero"`
+		// Machines is where candidates are scored besides this process; the zero value is nowhere.
+		Machines Machines `json:",omitzero"`
 	}
 	// Export writes a subnet as a GGUF file, or as a folder of Hugging Face's transformers.
 	Export struct {
@@ -237,6 +239,8 @@ type (
 	StopJob struct{ Job JobID }
 	// Retarget changes what the running search aims at.
 	Retarget struct{ Target search.Target }
+	// DrainWorker has a worker of the running search finish its task and leave.
+	DrainWorker struct{ Worker string }
 	// Inject adds a subnet to the population of the running search.
 	Inject struct{ Subnet SubnetID }
 	// Adopt adds a candidate of the search to the library. Candidate 0 is the best so far or, with a target, the best of the front that
@@ -339,6 +343,7 @@ func (PauseJob) needs() needs         { return anEditor }
 func (ResumeJob) needs() needs        { return anEditor }
 func (StopJob) needs() needs          { return anEditor }
 func (Retarget) needs() needs         { return anEditor }
+func (DrainWorker) needs() needs      { return anEditor }
 func (Inject) needs() needs           { return anEditor }
 func (Adopt) needs() needs            { return aChange }
 func (c FindFit) needs() needs {

@@ -93,7 +93,7 @@ func (c StartSearch) do(ctx context.Context, e *Exploration, a Actor) (Receipt, 
 		}
 	}
 	m := e.Snapshot().Model
-	if err := errors.Join(checkTarget(cmp.Or(c.Retarget, c.Target)), c.Calibration.check(), checkGranularity(m.Geometry, c.Granularity), c.Reform.check(), c.Reform.checkBias(m.Arch), c.Reform.checkTarget(m.Geometry)); err != nil {
+	if err := errors.Join(checkTarget(cmp.Or(c.Retarget, c.Target)), c.Calibration.check(), checkGranularity(m.Geometry, c.Granularity), c.Reform.check(), c.Reform.checkBias(m.Arch), c.Reform.checkTarget(m.Geometry), c.Machines.check()); err != nil {
 		return Receipt{}, err
 	}
 	if err := c.checkSettings(); err != nil {

@@ -34,6 +34,11 @@ type Search struct {
 	// Result is the re-fitted subnet that the search has ended with, made from the candidate ResultOf; "" before its end.
 	Result   SubnetID
 	ResultOf int
+	// Workers are the processes that score candidates while a search with [Machines] runs, and Queued is how many candidates wait for
+	// them. They are not kept.
+	Workers []Worker `json:"-"`
+	Queued  int      `json:"-"`
+	Async   bool     `json:",omitempty"` // it did not wait for stragglers: the seed does not determine the result
 }
 
 // Preparation is what a search has measured of the modules of the dense model before it scores candidates.

@@ -71,6 +71,7 @@ func (s *Snapshot) resumed(c StartSearch) (StartSearch, error) {
 	c.Strategy, c.Target, c.Fitness, c.Seed, c.Calibration = last.Strategy, last.Target, last.Fitness, last.Seed, last.Calibration
 	c.Set, c.Granularity = cmp.Or(c.Set, last.Set), last.Granularity
 	c.LevelsSpace = cmp.Or(c.LevelsSpace, last.LevelsSpace)
+	c.Machines = cmp.Or(c.Machines, last.Machines)
 	if c.Reform == (ReformOptions{}) {
 		c.Reform = last.Reform
 	}

@@ -55,7 +55,13 @@ type Score struct {
 	// Parts are the fitness on parts of the text, the same parts for every
 	// candidate scored on it; nil where they are not known.
 	Parts []float64 `json:",omitempty"`
+	// Late is set where an asynchronous evaluator did not wait for the score.
+	Late bool `json:",omitempty"`
 }
+
+// NotWaitedFor returns the score of a candidate that an asynchronous evaluator goes on
+// without. Its fitness is NaN.
+func NotWaitedFor() Score { return Score{Fitness: math.NaN(), Late: true} }
 
 // significantlyBetter reports whether s is better than another score on the same
 // text by at least z standard errors of the difference, estimated from the parts of

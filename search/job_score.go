@@ -105,13 +105,16 @@ func (j *Job) scored(i, n int, s Score) bool {
 		j.rate.add(j.elapsed, s.Tokens)
 		// Snapshots share the slice: never change it.
 		j.shown.Scoring = slices.Clone(j.shown.Scoring)
+		over = j.timeOver()
+		if s.Late {
+			return
+		}
 		j.shown.Scoring[i].Score, j.shown.Scoring[i].Tier = s, n
 		j.shown.Spent.Evaluations++
 		j.shown.Spent.Tokens += s.Tokens
 		if !s.valid() {
 			j.shown.Spent.Dropped++
 		}
-		over = j.timeOver()
 	})
 	return over
 }

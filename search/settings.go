@@ -28,6 +28,8 @@ func Settings(s Strategy) []Setting {
 	switch s := s.(type) {
 	case *Paper:
 		return s.settings()
+	case *Ladder:
+		return []Setting{whole("children", "mutations of the parent in a generation; more of them keep more workers busy", &s.Lambda, 1, 10000)}
 	case *Random:
 		return []Setting{
 			whole("batch", "choices per generation", &s.Batch, 1, 100000),

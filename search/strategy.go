@@ -96,7 +96,12 @@ func (g *generation) score(ctx context.Context, batch []Individual, n int, tier 
 		return nil, err
 	}
 	kept := make([]Individual, 0, len(batch))
+	late := 0
 	for i, in := range batch {
+		if scores[i].Late {
+			late++
+			continue
+		}
 		g.s.Spent.Evaluations++
 		g.s.Spent.Tokens += scores[i].Tokens
 		if !scores[i].valid() {
@@ -111,7 +116,10 @@ func (g *generation) score(ctx context.Context, batch []Individual, n int, tier 
 		}
 	}
 	g.s.Points = thinned(g.s.Points, maxPoints)
-	if dropped := len(batch) - len(kept); dropped > 0 {
+	if late > 0 {
+		g.s.event(fmt.Sprintf("%d of %d candidates were not waited for", late, len(batch)))
+	}
+	if dropped := len(batch) - len(kept) - late; dropped > 0 {
 		g.s.event(fmt.Sprintf("%d of %d candidates dropped: their fitness is NaN or infinite", dropped, len(batch)))
 	}
 	slices.SortStableFunc(kept, better)

@@ -53,6 +53,11 @@ type Options struct {
 	// takes. RunnerKey is the key of a llama-server that runs, Report is called with a line about what runs on the built-in one instead.
 	Runner, RunnerKey string
 	Report            func(line string)
+	// Version identifies this program to workers, which must be of the same version. Worker is the command that starts a worker, without
+	// its flags; none if searches cannot start workers. NATSUser and NATSPassword are what a NATS server is sent, "" for none.
+	Version                string
+	Worker                 []string
+	NATSUser, NATSPassword string
 }
 
 // Engine is an [explorer.Backend]. It may be used from any goroutine.

@@ -25,6 +25,17 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 	var text passage
 	space := cmp.Or(r.LevelsSpace, defaultLevelsSpace(dir, m.engine.options.Scratch))
 	v := viewer{m: m, sizes: make(map[int]size), levels: space}
+	var handOut func(context.Context, pipeline.Scoring) (pipeline.Handed, error)
+	if r.Machines.On() {
+		handOut = func(ctx context.Context, s pipeline.Scoring) (pipeline.Handed, error) {
+			h, err := m.handOut(ctx, r.Machines, s, mon)
+			if err != nil {
+				return nil, err
+			}
+			v.handed = h
+			return h, nil
+		}
+	}
 	found, err := pipeline.Run(ctx, pipeline.Config{
 		Request: pipeline.Request{
 			Strategy: r.Strategy, Target: r.Target, Fitness: score.Fitness(r.Fitness), Seed: r.Seed, Set: r.Set, UpSteps: r.Up, Resume: r.Resume, Retarget: r.Retarget,
@@ -43,6 +54,7 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 		Source: pipeline.Source{
 			Prices:   func(ctx context.Context, t search.Target) (search.Prices, error) { return m.Prices(ctx, t, dir, mon) },
 			Geometry: m.geometry(), Identity: m.SHA256, Model: m.weights, Levels: m.keepLevels, Predict: m.predictor(),
+			HandOut: handOut,
 			Text: func(ctx context.Context, windows int, atMost bool) (pipeline.Text, error) {
 				c := r.Calibration
 				if c.Seed == 0 {
@@ -56,7 +68,7 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 		Monitor: mon, Dir: dir, Scratch: m.engine.options.Scratch,
 		Show: func(s pipeline.View) { o.Publish(v.view(s)) },
 		Command: func(ctx context.Context, j pipeline.Running, hold func(context.Context) (func(), error)) {
-			m.obey(ctx, j, o, dir, hold, mon)
+			m.obey(ctx, j, o, dir, hold, v.handed, mon)
 		},
 		Phase: func(p pipeline.Phase) {
 			mon.Phase(explorer.Phase{Number: p.Number, Of: p.Of, Name: p.Name, Left: p.Left})
@@ -122,7 +134,7 @@ func (m *model) keepLevels(s *levels.Store) error {
 }
 
 // obey carries out what the search was ordered. Where a new target needs times, the search is held while they are measured.
-func (m *model) obey(ctx context.Context, job pipeline.Running, o explorer.Orders, dir string, hold func(context.Context) (func(), error), mon explorer.Monitor) {
+func (m *model) obey(ctx context.Context, job pipeline.Running, o explorer.Orders, dir string, hold func(context.Context) (func(), error), workers *handed, mon explorer.Monitor) {
 	for order, ok := o.Next(); ok; order, ok = o.Next() {
 		var err error
 		switch order := order.(type) {
@@ -133,6 +145,10 @@ func (m *model) obey(ctx context.Context, job pipeline.Running, o explorer.Order
 			}
 		case explorer.Injection:
 			err = job.Inject(order.Subnet, order.Name)
+		case explorer.DrainWorker:
+			if workers != nil {
+				err = workers.Drain(order.Worker)
+			}
 		}
 		if err != nil {
 			mon.Note(err.Error())
@@ -196,6 +212,7 @@ type viewer struct {
 	m      *model
 	sizes  map[int]size // by candidate
 	levels int64        // bytes of disk that levels may take, 0 for no bound
+	handed *handed      // nil where candidates are scored here; set before the search runs
 }
 
 // size is what is computed once for a candidate, see [explorer.Candidate].
@@ -232,6 +249,7 @@ func (v *viewer) view(s pipeline.View) explorer.Search {
 		c := v.candidate(best, tiers)
 		out.Best = &c
 	}
+	v.handed.show(&out)
 	return out
 }
 

@@ -43,6 +43,7 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, _ string, o 
 	if err := m.prepare(ctx, o, mon); err != nil {
 		return explorer.Made{}, err
 	}
+	s.view.Workers, s.view.Async = workers(r.Machines), r.Machines.Async
 	s.add(m.uniform(s.target), 0, "start", search.Seeded)
 	for _, target := range []float64{0.5, 0.6, 0.7, 0.9, 1} {
 		s.add(m.uniform(target), 0, "start", search.Seeded)
@@ -151,6 +152,13 @@ func (s *searching) obey(order explorer.Order) {
 		s.target, s.view.Target, s.all = s.m.share(order.Target), order.Target, nil
 		s.event("target is now " + explorer.TargetName(order.Target))
 		s.add(s.m.uniform(s.target), 0, "start", search.Seeded)
+	case explorer.DrainWorker:
+		s.view.Workers = slices.Clone(s.view.Workers)
+		for i := range s.view.Workers {
+			if s.view.Workers[i].ID == order.Worker {
+				s.view.Workers[i].State = "gone"
+			}
+		}
 	case explorer.Injection:
 		s.event(order.Name + " was added to the population")
 		s.add(order.Subnet.Masks, 0, "", search.ByHand)
@@ -202,6 +210,18 @@ func (s *searching) add(masks subnet.Masks, parent int, moves string, origin sea
 	s.front = merge(s.front, c)
 }
 
+// workers are the fake workers of a search: those of this machine, or one elsewhere.
+func workers(m explorer.Machines) []explorer.Worker {
+	if !m.On() {
+		return nil
+	}
+	out := make([]explorer.Worker, max(1, m.Workers))
+	for i := range out {
+		out[i] = explorer.Worker{ID: fmt.Sprintf("local-%d", i+1), Host: "machine", Device: "go", State: "scoring", PerMinute: 15.5}
+	}
+	return out
+}
+
 // merge adds a candidate to a Pareto front, smallest first.
 func merge(front []explorer.Candidate, c explorer.Candidate) []explorer.Candidate {
 	for _, f := range front {
@@ -234,6 +254,12 @@ func (s *searching) snapshot() explorer.Search {
 	best := s.best()
 	v.Best, v.Population, v.Front, v.Evaluated, v.Tokens = &best, s.all, s.front, s.evaluated, int64(s.evaluated)*2048
 	v.PerMinute, v.PrefixReuse, v.TierHits = 31, 0.58, 0.81
+	if n := len(v.Workers); n > 0 {
+		v.Queued, v.Workers = 2*n, slices.Clone(v.Workers)
+		for i := range v.Workers {
+			v.Workers[i].Scored = s.evaluated / n
+		}
+	}
 	v.Elapsed = s.m.b.Clock.Now().Sub(s.began)
 	return v
 }

@@ -86,9 +86,28 @@ type Source struct {
 	Model func(context.Context) (*decoder.Model, error)
 	// Levels takes over the store of the levels, which the run reads until it ends. It must not close it before.
 	Levels func(*levels.Store) error
+	// HandOut, unless nil, returns an evaluator that has candidates scored elsewhere. The run closes it when the search has ended.
+	HandOut func(context.Context, Scoring) (Handed, error)
 	// Predict predicts by how much masks raise the loss, in nats per token, from statistics; nil where there are none, so that
 	// losses are measured.
 	Predict func(subnet.Masks) float64
+}
+
+// Scoring is what the scores of a search depend on besides the candidates.
+type Scoring struct {
+	Model   string        // as Identity returned it
+	Levels  *levels.Store // nil for strategies without levels
+	Windows [][]int32     // that candidates are scored on
+	Local   *score.Evaluator
+	Dense   search.Candidate
+}
+
+// Handed is an evaluator that hands candidates out.
+type Handed interface {
+	search.Evaluator
+	// Revision rises when there is something new about those who score.
+	Revision() uint64
+	Close() error
 }
 
 // A Monitor is informed about a run. Its methods may be called at the same time.
@@ -188,6 +207,7 @@ type run struct {
 	store     *levels.Store   // nil for strategies without levels
 	scratch   *scratch.Folder // of levels that are not kept, nil for none
 	eval      *score.Evaluator
+	handed    Handed      // nil where candidates are scored here
 	pace      levels.Pace // at which levels were made, zero while unknown
 	dense     float64     // perplexity of the dense model
 	asItIs    bool        // the result has modules of a subnet made by hand, whose units stay
@@ -230,6 +250,7 @@ func Run(ctx context.Context, c Config) (Result, error) {
 	found, err := job.Run(ctx)
 	stop()
 	r.show(job.Snapshot())
+	r.takeBack()
 	if found.Best.ID == 0 {
 		return Result{}, err
 	}
@@ -383,6 +404,12 @@ func (r *run) job(ctx context.Context) (*search.Job, error) {
 	if o.Problem.Model, err = r.Identity(ctx); err != nil {
 		return nil, err
 	}
+	if r.HandOut != nil {
+		if err := r.handOut(ctx, o.Problem.Model); err != nil {
+			return nil, err
+		}
+		o.Evaluator = r.handed
+	}
 	r.plan = NewPlan(r.basis())
 	o.Budget.Time = r.plan.Search
 	if r.store != nil {
@@ -405,11 +432,16 @@ func (r *run) job(ctx context.Context) (*search.Job, error) {
 
 // measureDense measures the dense model's perplexity on as much text as candidates are scored on in full.
 func (r *run) measureDense(ctx context.Context, tokens int) error {
+	return r.eval.Evaluate(ctx, []search.Candidate{r.denseCandidate()}, search.Tier{Tokens: tokens}, func(_ int, s search.Score) { r.dense = s.Perplexity() })
+}
+
+// denseCandidate returns the dense model as a candidate.
+func (r *run) denseCandidate() search.Candidate {
 	dense := search.Candidate{Masks: subnet.Dense(r.Geometry)}
 	if r.store != nil {
 		dense.Choice = r.store.Levels().Dense()
 	}
-	return r.eval.Evaluate(ctx, []search.Candidate{dense}, search.Tier{Tokens: tokens}, func(_ int, s search.Score) { r.dense = s.Perplexity() })
+	return dense
 }
 
 // subnet returns a candidate with the re-fitted weights of its levels, if it has any.
@@ -440,6 +472,7 @@ func (r *run) result(found search.Result) Result {
 func (r *run) checkpoint() string { return filepath.Join(r.Dir, "checkpoint") }
 
 func (r *run) close() {
+	r.takeBack()
 	if r.scratch != nil {
 		_ = r.scratch.Remove() // open files can still be read
 	}

@@ -26,7 +26,7 @@ func (r *run) superviseJob(ctx context.Context, job *search.Job) (stop func()) {
 		defer close(ended)
 		tick := time.NewTicker(pollEvery)
 		defer tick.Stop()
-		var shown uint64
+		var shown, heard uint64
 		var retries retries
 		for {
 			select {
@@ -40,8 +40,8 @@ func (r *run) superviseJob(ctx context.Context, job *search.Job) (stop func()) {
 				r.Command(ctx, Running{job, r}, r.hold.take)
 			}
 			s := job.Snapshot()
-			if s.Revision != shown {
-				shown = s.Revision
+			if others := r.handedRevision(); s.Revision != shown || others != heard {
+				shown, heard = s.Revision, others
 				r.show(s)
 				r.report(s)
 			}

@@ -20,6 +20,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/llamaserver"
 	"github.com/lathe-llm/lathe/infer/scratch"
+	"github.com/lathe-llm/lathe/search/remote"
 	"github.com/lathe-llm/lathe/tui"
 	"github.com/lathe-llm/lathe/tui/lathe/internal/environ"
 )
@@ -41,6 +42,8 @@ type app struct {
 	backend func(spec string) (explorer.Backend, error)
 	// diagnose checks the components that are installed on this machine.
 	diagnose func(ctx context.Context, spec string, p engine.Places) ([]engine.Check, error)
+	// work scores candidates for searches of other processes.
+	work func(ctx context.Context, spec string, r engine.WorkRequest) (remote.Done, error)
 	// verify checks a file against the model that it was cut from.
 	verify func(ctx context.Context, spec, path, source string, m explorer.Monitor) (gguf.Verification, error)
 	// open runs the terminal interface over an exploration.
@@ -204,7 +207,7 @@ func (a *app) commands() []*cobra.Command {
 		a.infoCommand(), a.convertCommand(), a.cutCommand(), a.reformCommand(), a.tuneCommand(), a.searchCommand(), a.compareCommand(), a.masksCommand(),
 		a.evalCommand(), a.zeroShotCommand(), a.chatCommand(), a.probeCommand(), a.benchCommand(), a.statusCommand(), a.subnetsCommand(), a.chatsCommand(), a.benchesCommand(), a.statisticsCommand(), a.messagesCommand(),
 		a.stopCommand(), a.keysCommand(), a.recipeCommand(), a.fitCommand(),
-		a.verifyCommand(), a.serveCommand(), a.serveAPICommand(), a.doctorCommand(),
+		a.verifyCommand(), a.serveCommand(), a.serveAPICommand(), a.workerCommand(), a.doctorCommand(),
 	}
 }
 

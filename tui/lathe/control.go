@@ -287,6 +287,9 @@ func (a *app) commandLine() ([]string, error) {
 			}
 		case "text", "test", "against":
 			value = fullPaths(value)
+		case "creds", "nats-ca", "nats-cert", "nats-key", "shared":
+			full, err := filepath.Abs(value)
+			failed, value = errors.Join(failed, err), full
 		case "file", "output":
 			if value != toStdout {
 				full, err := filepath.Abs(value)

@@ -13,6 +13,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/hub"
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search/remote"
 )
 
 // Exit statuses of all commands.
@@ -117,7 +118,7 @@ func status(err error) int {
 		return exitUsage
 	case is(errInput):
 		return exitInput
-	case is(convert.ErrUnsupported, convert.ErrPickle, hub.ErrDenied, hub.ErrOffline, hub.ErrParts, gguf.ErrArchitecture, gguf.ErrType, explorer.ErrUnsupported, infer.ErrUnavailable, infer.ErrNoMemory, infer.ErrNoGPU):
+	case is(convert.ErrUnsupported, convert.ErrPickle, hub.ErrDenied, hub.ErrOffline, hub.ErrParts, gguf.ErrArchitecture, gguf.ErrType, explorer.ErrUnsupported, infer.ErrUnavailable, infer.ErrNoMemory, infer.ErrNoGPU, remote.ErrRefused):
 		return exitUnsupported
 	case is(convert.ErrFormat, hub.ErrNotFound, hub.ErrDamaged, gguf.ErrFormat, gguf.ErrMissing, infer.ErrBadModel, explorer.ErrDamaged, explorer.ErrText, subnet.ErrSyntax, fs.ErrNotExist):
 		return exitInput

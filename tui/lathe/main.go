@@ -33,6 +33,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/convert"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/llamacpp"
+	"github.com/lathe-llm/lathe/search/remote"
 	"github.com/lathe-llm/lathe/tui"
 	"github.com/lathe-llm/lathe/tui/lathe/internal/environ"
 )
@@ -74,6 +75,7 @@ func realMain() int {
 			Compute: spec, Text: a.calibrationText(), Scratch: os.Getenv("LATHE_SCRATCH"), Spill: a.spill, Weights: a.weights, GPU: a.gpu, Cache: cache,
 			Web: a.cached("text", "c4.utf8"), Conversation: engine.DefaultConversation, Conversations: a.cached("conversations"),
 			Runner: a.engine, RunnerKey: os.Getenv("LLAMA_API_KEY"),
+			Version: buildVersion(), Worker: workerProgram(), NATSUser: os.Getenv(engine.NATSUserVariable), NATSPassword: os.Getenv(engine.NATSPasswordVariable),
 			Report: func(line string) {
 				if !screens.Load() {
 					fmt.Fprintf(a.stderr, "lathe: %s\n", line)
@@ -97,6 +99,13 @@ func realMain() int {
 		}
 		return b.Verify(ctx, path, source, m)
 	}
+	a.work = func(ctx context.Context, spec string, r engine.WorkRequest) (remote.Done, error) {
+		b, err := open(spec)
+		if err != nil {
+			return remote.Done{}, err
+		}
+		return b.Work(ctx, r)
+	}
 	surviveBrokenPipes()
 	code := run(ctx, a, os.Args[1:])
 	if opened != nil {
@@ -112,5 +121,8 @@ func version() string {
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
 		return info.Main.Version
 	}
-	return "unreleased"
+	return unreleased
 }
+
+// unreleased is the version of a build from a checkout.
+const unreleased = "unreleased"

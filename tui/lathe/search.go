@@ -50,7 +50,8 @@ func (a *app) searchCommand() *cobra.Command {
 		"also after a crash; with another --target it continues from what it has found.\n\n" + strategiesHelp()
 	cmd.Example = "  lathe search model.gguf --target 0.8 --budget 20m\n  lathe search --target 0.6 --strategy paper --budget evals=2000 --json\n" +
 		"  lathe search --target 0.6 --strategy paper-laptop --set epochs=10,alpha=0.9,refit=exact\n" +
-		"  lathe search --target 80MB --type Q4_0\n  lathe search --target memory=512MB@4096\n  lathe search --target speed=1.5x"
+		"  lathe search --target 80MB --type Q4_0\n  lathe search --target memory=512MB@4096\n  lathe search --target speed=1.5x\n" +
+		"  lathe search --target 0.7 --workers 2\n  lathe search --target 0.7 --nats tls://nats.example.org:4222 --creds lathe.creds"
 	cmd.AddCommand(a.foundCommands()...)
 	cmd.AddCommand(a.steerCommands()...)
 	return cmd
@@ -74,11 +75,13 @@ func strategiesHelp() string {
 	for _, s := range search.Settings(search.PaperFull()) {
 		fmt.Fprintf(&b, "  %-17s %-8s %s: %s\n", s.Name, s.Value(), s.Help, s.Values)
 	}
-	b.WriteString("\nSettings of random:")
-	for _, s := range search.Settings(search.DefaultRandom()) {
-		fmt.Fprintf(&b, "\n  %-17s %-8s %s: %s", s.Name, s.Value(), s.Help, s.Values)
+	for _, other := range []search.Strategy{search.DefaultLadder(), search.DefaultRandom()} {
+		fmt.Fprintf(&b, "\nSettings of %s:\n", other.Name())
+		for _, s := range search.Settings(other) {
+			fmt.Fprintf(&b, "  %-17s %-8s %s: %s\n", s.Name, s.Value(), s.Help, s.Values)
+		}
 	}
-	return b.String()
+	return strings.TrimSuffix(b.String(), "\n")
 }
 
 // newSearchCommand returns a command with the flags of a search, which passes the search to run.
@@ -125,6 +128,7 @@ func (a *app) newSearchCommand(run func(context.Context, exploration, explorer.S
 	flags.BoolVar(&c.Resume, "resume", false, "continue the workspace's last search with its own settings, to another --target or with a larger --budget if they are given")
 	tuneFlag(cmd, &tuning)
 	flags.Var((*byteSize)(&c.LevelsSpace), "levels-space", "the most disk that the levels of strategies with levels may take (default: half of what is free)")
+	machinesFlags(flags, &c.Machines)
 	calibrationFlags(cmd, &c.Calibration)
 	flags.Lookup("windows").Usage = "calibration windows (default 8; with only a time budget, as many as there is time to re-fit with, up to 128)"
 	return cmd

@@ -102,6 +102,9 @@ type searchStatus struct {
 	// Job is the search's job on a server, and Paused why the search is paused although nobody paused it, also one that another
 	// process runs.
 	Job        *jobResult        `json:"job,omitempty"`
+	Workers    []workerState     `json:"workers,omitempty"` // that score candidates
+	Queued     int               `json:"queued,omitempty"`  // candidates that were handed out to them and are not scored
+	Async      bool              `json:"async,omitempty"`   // it does not wait for stragglers, so that the seed does not determine the result
 	Paused     string            `json:"paused,omitempty"`
 	Unfinished *unfinishedResult `json:"unfinished_search,omitempty"`
 	Ended      *endedResult      `json:"ended_search,omitempty"`
@@ -112,7 +115,10 @@ func newSearchStatus(s *explorer.Snapshot) searchStatus {
 	r := searchStatus{
 		Strategy: s.Search.Strategy, Target: targetResult(s.Search.Target), Seed: s.Search.Seed, Fitness: s.Search.Fitness, Seconds: s.Search.Elapsed.Seconds(),
 		Dense: s.Search.DensePerplexity, Levels: s.Search.LevelsBytes, Space: s.Search.LevelsSpace, searchLine: newSearchLine("state", s.Search), Unfinished: all.Unfinished, Ended: all.Ended,
-		Paused: all.Paused,
+		Paused: all.Paused, Queued: s.Search.Queued, Async: s.Search.Async,
+	}
+	for _, w := range s.Search.Workers {
+		r.Workers = append(r.Workers, workerState(w))
 	}
 	if i := slices.IndexFunc(all.Jobs, func(j jobResult) bool { return j.Kind == explorer.JobSearch }); i >= 0 {
 		r.Job = &all.Jobs[i]
@@ -137,6 +143,12 @@ func (r searchStatus) words(w io.Writer) {
 		fmt.Fprintf(w, "paused until there is room: %s\n", r.Paused)
 	case r.Job != nil:
 		fmt.Fprintf(w, "%s, %.0f %%\n", r.Job.State, 100*r.Job.Fraction)
+	}
+	if r.Async {
+		fmt.Fprintln(w, "it does not wait for stragglers: the same seed may end with another subnet")
+	}
+	if len(r.Workers) > 0 {
+		workerWords(w, r.Workers, r.Queued)
 	}
 	if u := r.Unfinished; u != nil {
 		fmt.Fprintf(w, "unfinished: a search at %s, started by %s; --resume continues it\n", u.Target.name(), u.Author)
@@ -220,4 +232,26 @@ func (a *app) adopt(ctx context.Context, e exploration, c explorer.Adopt) error 
 	return a.result(r, func(w io.Writer) {
 		fmt.Fprintf(w, "kept in the workspace as %s (%s): %.3f of the block parameters, %s\n", r.Subnet, r.Name, r.Share, format.Bytes(r.Bytes))
 	})
+}
+
+// workerState is a worker of a running search.
+type workerState struct {
+	ID        string  `json:"id"`
+	Host      string  `json:"host"`
+	Device    string  `json:"device"`
+	State     string  `json:"state"` // preparing, refused, idle, scoring, draining, gone, lost
+	Scored    int     `json:"scored"`
+	Failed    int     `json:"failed"` // candidates that it could not score
+	PerMinute float64 `json:"candidates_per_minute,omitempty"`
+	Error     string  `json:"error,omitempty"` // the last one
+}
+
+// workerWords lists the workers of a search.
+func workerWords(w io.Writer, workers []workerState, queued int) {
+	fmt.Fprintf(w, "%d workers, %d candidates handed out\n", len(workers), queued)
+	rows := [][]string{{"worker", "host", "device", "state", "scored", "per minute", "failed", ""}}
+	for _, s := range workers {
+		rows = append(rows, []string{s.ID, s.Host, s.Device, s.State, fmt.Sprint(s.Scored), fmt.Sprintf("%.1f", s.PerMinute), fmt.Sprint(s.Failed), s.Error})
+	}
+	table(w, rows...)
 }

@@ -59,6 +59,9 @@ func (a *app) steerCommands() []*cobra.Command {
 			t, err := (&targetFlags{text: args[0]}).target()
 			return explorer.Retarget{Target: t}, err
 		}),
+		a.steerCommand("drain WORKER", "Have a worker of the running search finish its task and leave", 1, func(_ *explorer.Snapshot, args []string) (explorer.Command, error) {
+			return explorer.DrainWorker{Worker: args[0]}, nil
+		}),
 		a.steerCommand("inject SUBNET", "Add a subnet to the population of the running search", 1, func(s *explorer.Snapshot, args []string) (explorer.Command, error) {
 			id, err := find(s, args[0])
 			return explorer.Inject{Subnet: id}, err
@@ -109,6 +112,10 @@ func searching(s *explorer.Snapshot) (explorer.JobID, error) {
 func noFiles(cmd *cobra.Command) error {
 	var err error
 	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if namesMachine(f.Name) {
+			err = usage(fmt.Errorf("--%s is for the server's own user: clients cannot use its files or connect it to others", f.Name))
+			return
+		}
 		switch f.Name {
 		case "text", "test", "file", "output", "against":
 			if text, ok := f.Value.(*calibrationText); ok && !text.c.NamesFile() {

@@ -96,7 +96,7 @@ func namesFile(c explorer.Command) bool {
 	case explorer.Tune:
 		return c.Calibration.NamesFile()
 	case explorer.StartSearch:
-		return c.Calibration.NamesFile()
+		return c.Calibration.NamesFile() || c.Machines.NamesFile()
 	case explorer.Measure:
 		return c.Text != "" || c.Against != "" && c.Against != explorer.AgainstDense
 	}

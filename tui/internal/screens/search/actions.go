@@ -77,6 +77,8 @@ func (s *Screen) Actions() []*action.Action {
 			Run: with(func(id explorer.SubnetID) tea.Cmd {
 				return s.host.Ask(screen.Benchmark{Subnets: []explorer.SubnetID{id}})
 			})},
+		{ID: "search.workers", Keys: []string{"w"}, Title: "Show the workers that score candidates", When: s.noWorkers, Run: func() tea.Cmd { return s.showWorkers() }},
+		{ID: "search.drain", Keys: []string{"d"}, Title: "Have a worker finish its task and leave", Changes: true, When: s.noWorkers, Run: func() tea.Cmd { return s.drain() }},
 		{ID: "search.gather", Keys: []string{"g"}, Title: "Gather statistics on the calibration text", Changes: true, Remedies: explorer.ErrNoStatistics,
 			Help: "Unit importance and edit estimates come from them.", Run: func() tea.Cmd { return s.gatherForm() }},
 		{ID: "search.list", Keys: []string{"f"}, Title: "Show the front instead of the population", Run: func() tea.Cmd {
@@ -240,6 +242,7 @@ func (s *Screen) start() tea.Cmd {
 		subnets.GranularityEntry("32, or 1 with paper and paper+"),
 		widget.ToggleEntry("fitting", "re-fit settings", false, "how the weights of the result are re-fitted; no: as the strategy does"),
 	}
+	entries = append(entries, machinesEntries(was.Machines)...)
 	entries = append(entries, subnets.RefitEntries("strategy's own", func(f *widget.Form) bool { return !f.Yes("fitting") })...)
 	if resumable {
 		for _, e := range entries {
@@ -275,6 +278,7 @@ func (s *Screen) start() tea.Cmd {
 			Granularity: f.Count("granularity"), Reform: refit,
 			Strategy: f.Get("strategy"), Target: subnets.TargetOf(f), Fitness: fitness, Set: f.Get("set"), Seed: uint64(f.Count("seed")),
 			Budget:      explorer.Budget{Seconds: more},
+			Machines:    machinesOf(f),
 			Calibration: subnets.CalibrationOf(f),
 		}, nil)
 	}})

@@ -345,6 +345,9 @@ func historyFacts(sr explorer.Search, w int) []string {
 		return nil
 	}
 	facts := []string{format.Count(float64(sr.Tokens)) + " tokens"}
+	if len(sr.Workers) > 0 {
+		facts = append(facts, workersFact(sr))
+	}
 	if sr.PrefixReuse > 0 {
 		facts = append(facts, fmt.Sprintf("prefix reuse %.0f %%", 100*sr.PrefixReuse))
 	}

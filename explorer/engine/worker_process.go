@@ -1,0 +1,109 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lathe-llm/lathe/search/remote"
+)
+
+// workerProcess is a worker on this machine.
+type workerProcess struct {
+	engine  *Engine
+	spec    remote.Spec
+	address remote.Address
+	shared  string
+	name    string
+	gpu     string // of CUDA_VISIBLE_DEVICES, "" leaves it
+	of      int    // how many there are
+	only    bool   // there are no workers elsewhere
+}
+
+// errRefusedWorker is wrapped by the error of a worker that cannot score for the search.
+var errRefusedWorker = errors.New("refused")
+
+// WorkerRefused is the exit status of a worker that cannot score for a search.
+const WorkerRefused = 4
+
+// The variables with which a NATS server is sent a user and a password.
+const (
+	NATSUserVariable     = "LATHE_NATS_USER"
+	NATSPasswordVariable = "LATHE_NATS_PASSWORD"
+)
+
+// run runs the worker until it ends or ctx does. It ends too when this process does, with its standard input.
+func (p workerProcess) run(ctx context.Context) error {
+	o := p.engine.options
+	args := append([]string{}, o.Worker[1:]...)
+	args = append(args, "--nats", p.address.URL, "--search", p.spec.Search, "--shared", p.shared, "--name", p.name, "--once", "--with-parent", "--compute", p.spec.Device)
+	for _, option := range [][2]string{{"--creds", p.address.Creds}, {"--nats-ca", p.address.CA}, {"--nats-cert", p.address.Cert}, {"--nats-key", p.address.Key}} {
+		if option[1] != "" {
+			args = append(args, option[:]...)
+		}
+	}
+	if strings.HasPrefix(o.Compute, "xla:") {
+		args = append(args, "--compute", o.Compute)
+	}
+	if p.spec.Device != "cuda" {
+		if free := DefaultWeights(); o.Weights == 0 && free > 0 {
+			args = append(args, "--weights", strconv.FormatInt(max(1, free/int64(p.of)), 10))
+		}
+	}
+	if o.Weights > 0 {
+		args = append(args, "--weights", strconv.FormatInt(o.Weights, 10))
+	}
+	cmd := exec.CommandContext(ctx, o.Worker[0], args...) //nolint:gosec // the program itself, with arguments of this process
+	cmd.Env = append(os.Environ(), NATSUserVariable+"="+p.address.User, NATSPasswordVariable+"="+p.address.Password)
+	if p.gpu != "" {
+		cmd.Env = append(cmd.Env, "CUDA_VISIBLE_DEVICES="+p.gpu)
+	}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = stdin.Close() }()
+	words := &lastLines{}
+	cmd.Stderr, cmd.Stdout = words, io.Discard
+	cmd.Cancel = func() error { return stdin.Close() } // which ends it
+	cmd.WaitDelay = 10 * time.Second
+	err = cmd.Run()
+	switch exit := (*exec.ExitError)(nil); {
+	case err == nil:
+		return nil
+	case errors.As(err, &exit) && exit.ExitCode() == WorkerRefused:
+		return fmt.Errorf("%w: %s", errRefusedWorker, words.last())
+	}
+	if last := words.last(); last != "" {
+		return fmt.Errorf("%w: %s", err, last)
+	}
+	return err
+}
+
+// maxWords bounds what is kept of what a worker prints.
+const maxWords = 16 << 10
+
+// lastLines keeps the end of what is written to it.
+type lastLines struct{ data []byte }
+
+// Write implements [io.Writer].
+func (l *lastLines) Write(b []byte) (int, error) {
+	l.data = append(l.data, b...)
+	if len(l.data) > maxWords {
+		l.data = bytes.Clone(l.data[len(l.data)-maxWords:])
+	}
+	return len(b), nil
+}
+
+// last returns the last line.
+func (l *lastLines) last() string {
+	lines := strings.Split(strings.TrimSpace(string(l.data)), "\n")
+	return strings.TrimPrefix(lines[len(lines)-1], "lathe: ")
+}

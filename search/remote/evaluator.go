@@ -1,0 +1,361 @@
+package remote
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/lathe-llm/lathe/search"
+)
+
+// Timing holds the times of the exchange between a search and its workers. Zero fields have the defaults.
+type Timing struct {
+	AckWait    time.Duration // after which a task whose worker is silent goes to another; 30 s
+	Heartbeat  time.Duration // of a worker that has a task; 10 s
+	Status     time.Duration // between two reports of a worker; 5 s
+	Announce   time.Duration // between two announcements of a search; 2 s
+	Audit      time.Duration // between two comparisons of what is missing with what the server has; 2 s
+	Lost       time.Duration // after which a worker that is not heard of is lost; 30 s
+	Silence    time.Duration // after which a search that is not heard of is over; 60 s
+	Deliveries int           // how often a task is delivered before it is given up; 5
+}
+
+func (t Timing) withDefaults() Timing {
+	t.AckWait = cmp.Or(t.AckWait, 30*time.Second)
+	t.Heartbeat = cmp.Or(t.Heartbeat, 10*time.Second)
+	t.Status = cmp.Or(t.Status, 5*time.Second)
+	t.Announce = cmp.Or(t.Announce, 2*time.Second)
+	t.Audit = cmp.Or(t.Audit, 2*time.Second)
+	t.Lost = cmp.Or(t.Lost, 30*time.Second)
+	t.Silence = cmp.Or(t.Silence, 60*time.Second)
+	t.Deliveries = cmp.Or(t.Deliveries, 5)
+	return t
+}
+
+// failures is how many workers may fail on a candidate before it is given up.
+const failures = 3
+
+// Options configure an [Evaluator].
+type Options struct {
+	Conn *nats.Conn
+	Spec Spec // Protocol is set
+	// Local scores candidates that workers gave up on, as a search without workers does.
+	Local search.Evaluator
+	// Base returns the file with the weights of a subnet made by hand.
+	Base func(weights string) (path string, err error)
+	// Note, unless nil, is called with a line about something noteworthy that is not an error.
+	Note func(text string)
+	// Async has the search go on without the last candidates of a batch once workers have nothing else to do. Their scores have Late set.
+	Async bool
+	// Shared is a folder that workers see too, "" for none. Here is set where all of them are on this machine.
+	Shared string
+	Here   bool
+	Timing Timing
+	Now    func() time.Time // time.Now if nil
+}
+
+// An Evaluator hands candidates out to workers. It implements [search.Evaluator].
+type Evaluator struct {
+	o        Options
+	t        Timing
+	identity string
+	js       jetstream.JetStream
+	replicas int
+	tasks    jetstream.Stream
+	results  jetstream.Stream
+	queue    jetstream.Consumer
+	roster   *roster
+	supply   *supply
+	subs     []*nats.Subscription
+	revision atomic.Uint64
+	wake     chan struct{} // has an element when something has arrived
+	end      context.CancelFunc
+	ended    sync.WaitGroup
+
+	mu     sync.Mutex
+	handed map[string]bool         // keys that a worker may report a score of
+	scores map[string]search.Score // reported and not yet passed on
+	failed []failure
+	broken error    // makes Evaluate fail
+	dead   []uint64 // sequences of tasks that were delivered too often
+	given  []GivenUp
+}
+
+// GivenUp is a candidate that workers could not score.
+type GivenUp struct {
+	Candidate string // what identifies it, for people
+	Reason    string
+}
+
+// New opens the streams of a search and announces it. Files that workers need are offered with [Evaluator.Offer] before.
+func New(ctx context.Context, o Options) (*Evaluator, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Note == nil {
+		o.Note = func(string) {}
+	}
+	o.Spec.Protocol = protocol
+	if err := o.Spec.check(); err != nil {
+		return nil, err
+	}
+	js, err := streams(o.Conn)
+	if err != nil {
+		return nil, err
+	}
+	e := &Evaluator{
+		o: o, t: o.Timing.withDefaults(), identity: o.Spec.identity(), js: js, replicas: 1, wake: make(chan struct{}, 1),
+		handed: map[string]bool{}, scores: map[string]search.Score{},
+	}
+	e.roster = newRoster(e.t.Lost, o.Now)
+	if o.Conn.ConnectedClusterName() != "" {
+		e.replicas = 3
+	}
+	if err := e.open(ctx); err != nil {
+		return nil, err
+	}
+	e.supply = newSupply(js, o.Spec.Search, e.replicas)
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	e.end = cancel
+	if err := e.listen(running); err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	e.ended.Go(func() { e.announce(running) })
+	return e, nil
+}
+
+// open creates the streams and the consumer, or finds them.
+func (e *Evaluator) open(ctx context.Context) error {
+	search := e.o.Spec.Search
+	const week = 7 * 24 * time.Hour
+	var err error
+	for {
+		e.tasks, err = e.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+			Name: tasksName(search), Subjects: []string{taskSubject(search)}, Retention: jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage, Replicas: e.replicas,
+			Discard: jetstream.DiscardNew, MaxMsgSize: maxPayload, MaxBytes: 1 << 30, MaxAge: week,
+		})
+		if err == nil || e.replicas == 1 || ctx.Err() != nil {
+			break
+		}
+		e.replicas = 1 // a cluster with fewer servers
+	}
+	if err == nil {
+		e.results, err = e.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+			Name: resultsName(search), Subjects: []string{resultSubject(search, "*")}, Storage: jetstream.FileStorage, Replicas: e.replicas,
+			MaxMsgsPerSubject: 1, MaxMsgSize: maxResult, MaxBytes: 1 << 30, MaxAge: week, AllowDirect: true,
+		})
+	}
+	if err == nil {
+		e.queue, err = e.tasks.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
+			Durable: consumerName, AckPolicy: jetstream.AckExplicitPolicy, AckWait: e.t.AckWait, MaxDeliver: e.t.Deliveries,
+			MaxAckPending: 1 << 16, MaxWaiting: 1 << 14,
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("%w: the streams of the search: %w", ErrServer, err)
+	}
+	return nil
+}
+
+// listen subscribes to what workers report.
+func (e *Evaluator) listen(ctx context.Context) error {
+	search := e.o.Spec.Search
+	for subject, handle := range map[string]func(*nats.Msg){
+		resultSubject(search, "*"): e.heardResult,
+		failedSubject(search):      e.heardFailure,
+		statusSubject(search, "*"): e.heardStatus,
+		deadSubject(search):        e.heardDead,
+		fileSubject(search):        func(m *nats.Msg) { e.supply.answer(ctx, m) },
+	} {
+		sub, err := e.o.Conn.Subscribe(subject, handle)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrServer, err)
+		}
+		e.subs = append(e.subs, sub)
+	}
+	return nil
+}
+
+// announce announces the search until ctx ends.
+func (e *Evaluator) announce(ctx context.Context) {
+	data, _ := json.Marshal(e.o.Spec) // it has been checked
+	for {
+		_ = e.o.Conn.Publish(announceSubject(e.o.Spec.Search), data) // again soon
+		if pause(ctx, e.t.Announce) != nil {
+			return
+		}
+	}
+}
+
+// Offer makes a file available to workers.
+func (e *Evaluator) Offer(f File, path string) error {
+	if e.o.Shared != "" {
+		if err := Share(e.o.Shared, f, path, e.o.Here); err != nil {
+			return err
+		}
+	}
+	e.supply.add(f, path)
+	return nil
+}
+
+// Close ends the search for its workers and removes its streams.
+func (e *Evaluator) Close() error {
+	e.end()
+	e.ended.Wait()
+	for _, sub := range e.subs {
+		_ = sub.Unsubscribe() // the connection may be closed already
+	}
+	over := Spec{Protocol: protocol, Search: e.o.Spec.Search, Ended: true}
+	data, err := json.Marshal(over)
+	if err != nil {
+		return err
+	}
+	if !e.o.Conn.IsConnected() {
+		return nil
+	}
+	_ = e.o.Conn.Publish(announceSubject(e.o.Spec.Search), data)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return Remove(ctx, e.o.Conn, e.o.Spec.Search)
+}
+
+// Remove removes what a search has left on a server.
+func Remove(ctx context.Context, conn *nats.Conn, search string) error {
+	js, err := streams(conn)
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{tasksName(search), resultsName(search)} {
+		if gone := js.DeleteStream(ctx, name); gone != nil && !errors.Is(gone, jetstream.ErrStreamNotFound) {
+			err = errors.Join(err, gone)
+		}
+	}
+	if gone := js.DeleteObjectStore(ctx, bucketName(search)); gone != nil && !errors.Is(gone, jetstream.ErrBucketNotFound) && !errors.Is(gone, jetstream.ErrStreamNotFound) {
+		err = errors.Join(err, gone)
+	}
+	return err
+}
+
+// Revision rises when workers have reported, and now and then.
+func (e *Evaluator) Revision() uint64 { return e.revision.Load() }
+
+// Workers returns the workers that have reported, by their identities.
+func (e *Evaluator) Workers() []Worker { return e.roster.workers() }
+
+// GivenUp returns the candidates that workers could not score, the last ones last.
+func (e *Evaluator) GivenUp() []GivenUp {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.given)
+}
+
+// Queued returns how many candidates have been handed out and are not scored.
+func (e *Evaluator) Queued() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.handed)
+}
+
+// ErrNoWorker is wrapped when there is no such worker.
+var ErrNoWorker = errors.New("no such worker")
+
+// Drain asks a worker to finish its task and leave.
+func (e *Evaluator) Drain(id string) error {
+	i := slices.IndexFunc(e.roster.workers(), func(w Worker) bool { return w.ID == id && w.State != Gone && w.State != Lost })
+	if i < 0 {
+		return fmt.Errorf("worker %.64q: %w", id, ErrNoWorker)
+	}
+	return e.o.Conn.Publish(drainSubject(e.o.Spec.Search, id), nil)
+}
+
+// Fail makes Evaluate return an error, because nobody is left who scores; nil takes it back.
+func (e *Evaluator) Fail(err error) {
+	e.mu.Lock()
+	e.broken = err
+	e.mu.Unlock()
+	e.signal()
+}
+
+// signal wakes up Evaluate.
+func (e *Evaluator) signal() {
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (e *Evaluator) heardResult(m *nats.Msg) {
+	_, s, err := decodeResult(m.Data)
+	if err != nil {
+		return // it is missing, and handed out again
+	}
+	e.accept(m.Subject[strings.LastIndexByte(m.Subject, '.')+1:], s)
+}
+
+// accept takes a score over if it was asked for and is the first of its key.
+func (e *Evaluator) accept(key string, s search.Score) {
+	e.mu.Lock()
+	if e.handed[key] {
+		delete(e.handed, key)
+		e.scores[key] = s
+	}
+	e.mu.Unlock()
+	e.signal()
+}
+
+func (e *Evaluator) heardFailure(m *nats.Msg) {
+	f, err := decodeFailure(m.Data)
+	if err != nil {
+		return
+	}
+	e.mu.Lock()
+	if e.handed[f.Key] {
+		e.failed = append(e.failed, f)
+	}
+	e.mu.Unlock()
+	e.signal()
+}
+
+func (e *Evaluator) heardStatus(m *nats.Msg) {
+	w, err := decodeStatus(m.Data)
+	if err != nil || !strings.HasSuffix(m.Subject, "."+w.ID) {
+		return
+	}
+	before, known := e.roster.heard(w)
+	e.revision.Add(1)
+	switch {
+	case known && before.State == w.State:
+	case w.State == Refused:
+		e.o.Note(fmt.Sprintf("worker %s on %s cannot score for this search: %s", w.ID, w.Host, w.Error))
+	case w.State == Gone && w.Error != "":
+		e.o.Note(fmt.Sprintf("worker %s on %s has left: %s", w.ID, w.Host, w.Error))
+	case w.State == Idle && !w.Exact && before.State != Scoring && before.State != Idle:
+		e.o.Note(fmt.Sprintf("worker %s on %s computes scores that differ in their last digits: the same seed may end with another subnet", w.ID, w.Host))
+	default: // nothing for the others
+	}
+	e.signal()
+}
+
+// heardDead records that the server gave up on a task.
+func (e *Evaluator) heardDead(m *nats.Msg) {
+	var advisory struct {
+		Sequence uint64 `json:"stream_seq"`
+	}
+	if decode(m.Data, maxStatus, &advisory) != nil {
+		return // the audit finds it
+	}
+	e.mu.Lock()
+	e.dead = append(e.dead, advisory.Sequence)
+	e.mu.Unlock()
+	e.signal()
+}

@@ -1,0 +1,177 @@
+package remote
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/lathe-llm/lathe/infer/durable"
+)
+
+// partBytes is the size of the parts in which files are transferred, but for the last one.
+const partBytes = 4 << 20
+
+// errAltered is wrapped when content is not that of its hash.
+var errAltered = errors.New("its content is not that of its hash")
+
+// HashFile describes a file.
+func HashFile(ctx context.Context, path string) (File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return File{}, err
+	}
+	defer func() { _ = f.Close() }() // only read from
+	h := sha256.New()
+	n, err := io.Copy(h, &reader{ctx, f})
+	if err != nil {
+		return File{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return File{hex.EncodeToString(h.Sum(nil)), n}, nil
+}
+
+// reader ends with the context.
+type reader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r *reader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p)
+}
+
+// Share puts a file into a folder that workers see too, under its hash. For workers of this machine it is a symbolic link; for others a
+// hard link where the file system allows it, else a copy.
+func Share(folder string, f File, path string, here bool) error {
+	to := filepath.Join(folder, f.SHA256)
+	if info, err := os.Stat(to); err == nil && info.Size() == f.Bytes {
+		return nil
+	}
+	if err := durable.MkdirAll(folder, 0o700); err != nil {
+		return err
+	}
+	if err := os.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) { // it has another size
+		return err
+	}
+	if here {
+		full, err := filepath.Abs(path)
+		if err != nil {
+			return err
+		}
+		return os.Symlink(full, to)
+	}
+	if err := os.Link(path, to); err == nil || errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	from, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = from.Close() }() // only read from
+	return durable.Write(to, 0o600, func(w io.Writer) error {
+		_, err := io.Copy(w, from)
+		return err
+	})
+}
+
+// partRequest asks for a part of a file.
+type partRequest struct {
+	SHA256 string
+	Part   int64
+	Again  bool // it was not in the object store after the last answer
+}
+
+// partReply answers that the part is in the object store, or why not.
+type partReply struct{ Error string }
+
+// partName is the name of a part in the object store.
+func partName(hash string, part int64) string { return fmt.Sprintf("%s.%d", hash, part) }
+
+// supply puts the parts that workers ask for into the object store of a search.
+type supply struct {
+	js       jetstream.JetStream
+	search   string
+	replicas int
+
+	mu     sync.Mutex
+	paths  map[string]string // by hash
+	files  map[string]File
+	bucket jetstream.ObjectStore // nil before the first request
+	there  map[string]bool       // parts
+}
+
+func newSupply(js jetstream.JetStream, search string, replicas int) *supply {
+	return &supply{js: js, search: search, replicas: replicas, paths: map[string]string{}, files: map[string]File{}, there: map[string]bool{}}
+}
+
+// add offers a file.
+func (s *supply) add(f File, path string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.paths[f.SHA256], s.files[f.SHA256] = path, f
+}
+
+// answer answers one request. Requests come one after another.
+func (s *supply) answer(ctx context.Context, m *nats.Msg) {
+	reply := partReply{}
+	if err := s.provide(ctx, m.Data); err != nil {
+		reply.Error = line(err.Error())
+	}
+	data, _ := json.Marshal(reply) // a struct of text
+	_ = m.Respond(data)            // the worker asks again
+}
+
+func (s *supply) provide(ctx context.Context, data []byte) error {
+	var r partRequest
+	if err := decode(data, maxStatus, &r); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	path, known := s.paths[r.SHA256]
+	size, there := s.files[r.SHA256].Bytes, s.there[partName(r.SHA256, r.Part)]
+	s.mu.Unlock()
+	switch {
+	case !known:
+		return errors.New("the search has no such file")
+	case r.Part < 0 || r.Part >= (size+partBytes-1)/partBytes:
+		return errors.New("the file has no such part")
+	case there && !r.Again:
+		return nil
+	}
+	if s.bucket == nil {
+		var err error
+		s.bucket, err = s.js.CreateOrUpdateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: bucketName(s.search), Storage: jetstream.FileStorage, Replicas: s.replicas})
+		if err != nil {
+			return err
+		}
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return errors.New("the file is gone")
+	}
+	defer func() { _ = f.Close() }() // only read from
+	piece := make([]byte, min(partBytes, size-r.Part*partBytes))
+	if _, err := f.ReadAt(piece, r.Part*partBytes); err != nil {
+		return errors.New("the file cannot be read")
+	}
+	if _, err := s.bucket.PutBytes(ctx, partName(r.SHA256, r.Part), piece); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.there[partName(r.SHA256, r.Part)] = true
+	s.mu.Unlock()
+	return nil
+}

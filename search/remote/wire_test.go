@@ -1,0 +1,217 @@
+package remote
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search"
+	"github.com/lathe-llm/lathe/search/searchtest"
+	"github.com/lathe-llm/lathe/search/space"
+)
+
+func encoded(tb testing.TB, v any) []byte {
+	tb.Helper()
+	data, err := json.Marshal(v)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return data
+}
+
+func validSpec() Spec {
+	f := File{strings.Repeat("0a", 32), 5}
+	return Spec{Protocol: protocol, Search: "0123456789abcdef", Version: "v1", Device: "go", Fitness: "kl", Model: f, Text: f, Levels: []File{f}}
+}
+
+// someCandidates are a choice of levels, masks, and both with modules of a subnet made by hand.
+func someCandidates(tb testing.TB, l *searchtest.Landscape) []search.Candidate {
+	tb.Helper()
+	smallest, mixed := l.Levels.Smallest(), l.Levels.Dense()
+	for slot := range smallest {
+		smallest[slot]--
+	}
+	base := &space.Base{Masks: subnet.Dense(l.Geometry), Weights: strings.Repeat("f0", 16)}
+	mixed[1], mixed[3] = space.Exact, 2
+	var out []search.Candidate
+	for _, c := range []search.Candidate{{Choice: smallest}, {Choice: mixed, Base: base}, {Masks: subnet.Dense(l.Geometry)}, {Masks: subnet.Dense(l.Geometry), Base: base}} {
+		if c.Choice != nil {
+			masks, err := l.Levels.MasksOver(c.Choice, c.Base)
+			if err != nil {
+				tb.Fatal(err)
+			}
+			c.Masks = masks
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// TestTaskRoundTrip sends candidates of all kinds. They arrive as they are, with equal keys, and no two have the same key.
+func TestTaskRoundTrip(t *testing.T) {
+	l := searchtest.New(searchtest.Options{Seed: 1})
+	all := someCandidates(t, l)
+	tier := search.Tier{Tokens: 64, Draw: math.MaxUint64}
+	file := File{strings.Repeat("ab", 32), 3}
+	sent, err := newTask(all, tier, func(string) (File, error) { return file, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	task, err := decodeTask(encoded(t, sent))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := task.candidates(l.Geometry, l.Levels)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if task.Tier != tier || len(task.Bases) != 1 || *task.Bases[0].File != file {
+		t.Errorf("tier %v, bases %v", task.Tier, task.Bases)
+	}
+	keys := map[string]bool{}
+	for i, c := range got {
+		if !c.Masks.Equal(all[i].Masks) || !c.Choice.Equal(all[i].Choice) || (c.Base == nil) != (all[i].Base == nil) {
+			t.Errorf("candidate %d: %v", i, c.Choice)
+		}
+		key := keyOf("identity", c, tier)
+		if key != keyOf("identity", all[i], tier) || keys[key] {
+			t.Errorf("candidate %d: key %s", i, key)
+		}
+		if key == keyOf("another", c, tier) || key == keyOf("identity", c, search.Tier{Tokens: 64, Draw: 1}) {
+			t.Errorf("candidate %d: its key depends on the candidate alone", i)
+		}
+		keys[key] = true
+	}
+}
+
+// TestResultRoundTrip sends scores: the bits arrive, NaN and infinity included.
+func TestResultRoundTrip(t *testing.T) {
+	for _, want := range []search.Score{
+		{Fitness: 1. / 3, NLL: math.Pi, KL: 5e-324, Tokens: 1 << 40, Parts: []float64{0, math.Copysign(0, -1), 1e300}},
+		{Fitness: math.NaN(), NLL: math.Inf(1), Tokens: 2},
+	} {
+		worker, got, err := decodeResult(encoded(t, newResult("w", want)))
+		if err != nil || worker != "w" {
+			t.Fatalf("worker %q, error %v", worker, err)
+		}
+		if !bytes.Equal(newResult("", got).Numbers, newResult("", want).Numbers) || got.Tokens != want.Tokens || len(got.Parts) != len(want.Parts) {
+			t.Errorf("got %v, sent %v", got, want)
+		}
+	}
+}
+
+// TestInvalidMessages checks that errors name the field.
+func TestInvalidMessages(t *testing.T) {
+	spec := func(change func(*Spec)) []byte {
+		s := validSpec()
+		change(&s)
+		return encoded(t, s)
+	}
+	taskOf := func(data []byte) error { _, err := decodeTask(data); return err }
+	specOf := func(data []byte) error { _, err := decodeSpec(data); return err }
+	statusOf := func(data []byte) error { _, err := decodeStatus(data); return err }
+	failureOf := func(data []byte) error { _, err := decodeFailure(data); return err }
+	resultOf := func(data []byte) error { _, _, err := decodeResult(data); return err }
+	if err := specOf(spec(func(*Spec) {})); err != nil {
+		t.Errorf("a valid search: %v", err)
+	}
+	for _, test := range []struct {
+		want string
+		read func([]byte) error
+		data []byte
+	}{
+		{"Protocol 9", specOf, spec(func(s *Spec) { s.Protocol = 9 })},
+		{"Search", specOf, spec(func(s *Spec) { s.Search = "../../etc" })},
+		{"Model.SHA256", specOf, spec(func(s *Spec) { s.Model.SHA256 = "../" + s.Model.SHA256[3:] })},
+		{"Text.Bytes", specOf, spec(func(s *Spec) { s.Text.Bytes = -1 })},
+		{"Levels[0].SHA256", specOf, spec(func(s *Spec) { s.Levels[0].SHA256 = strings.ToUpper(s.Levels[0].SHA256) })},
+		{"Version", specOf, spec(func(s *Spec) { s.Version = "v1\x1b[2J" })},
+		{"more than", specOf, make([]byte, maxSpec+1)},
+		{"Levels has", specOf, spec(func(s *Spec) { s.Levels = make([]File, maxLevelFiles+1) })},
+		{"Candidates has 0", taskOf, []byte(`{}`)},
+		{"Candidates has 300", taskOf, encoded(t, task{Candidates: make([]taskCandidate, 300)})},
+		{"Candidates[0] has neither", taskOf, []byte(`{"Candidates":[{}]}`)},
+		{"Candidates[0].Base is 2 of 0", taskOf, []byte(`{"Candidates":[{"Bits":"AA==","Base":2}]}`)},
+		{"Bases[0].Weights", taskOf, []byte(`{"Candidates":[{"Bits":"AA==","Base":1}],"Bases":[{"Weights":"../x","File":{}}]}`)},
+		{"more than", taskOf, make([]byte, maxTask+1)},
+		{"State", statusOf, []byte(`{"ID":"w","State":"root"}`)},
+		{"ID", statusOf, []byte(`{"ID":"a.>","State":"idle"}`)},
+		{"Seconds", statusOf, []byte(`{"ID":"w","State":"idle","Seconds":-1}`)},
+		{"Key", failureOf, []byte(`{"Key":"x"}`)},
+		{"Numbers has 8", resultOf, []byte(`{"Numbers":"AAAAAAAAAAA="}`)},
+		{"Tokens", resultOf, encoded(t, result{Numbers: make([]byte, 24), Tokens: -1})},
+	} {
+		if err := test.read(test.data); !errors.Is(err, errMessage) || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: error %v", test.want, err)
+		}
+	}
+}
+
+// FuzzMessages reads altered messages: they are refused as invalid, or what they hold is within the limits and can be sent again.
+func FuzzMessages(f *testing.F) {
+	l := searchtest.New(searchtest.Options{Seed: 1})
+	sent, err := newTask(someCandidates(f, l), search.Tier{Tokens: 4}, func(string) (File, error) { return File{strings.Repeat("ab", 32), 3}, nil })
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, v := range []any{validSpec(), sent, newResult("w", search.Score{Fitness: 1, Parts: []float64{1, 2}}), failure{"w", strings.Repeat("0", keyDigits), "x"}, Worker{ID: "w", State: Idle}} {
+		f.Add(encoded(f, v))
+	}
+	f.Add([]byte(`{"Candidates":[{"Choice":[-1,99]}]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if s, err := decodeSpec(data); err == nil {
+			if again, err := decodeSpec(encoded(t, s)); err != nil || !reflect.DeepEqual(again, s) {
+				t.Errorf("%+v, again %+v: %v", s, again, err)
+			}
+		} else if !errors.Is(err, errMessage) {
+			t.Error(err)
+		}
+		if task, err := decodeTask(data); err == nil {
+			for _, levels := range []*space.Levels{l.Levels, nil} {
+				got, err := task.candidates(l.Geometry, levels)
+				if err != nil && !errors.Is(err, errMessage) {
+					t.Error(err)
+				}
+				for _, c := range got {
+					if c.Masks.Validate() != nil {
+						t.Errorf("invalid masks of %v", c.Choice)
+					}
+				}
+			}
+		}
+		if worker, s, err := decodeResult(data); err == nil && (len(s.Parts) > maxParts || len(worker) > maxText) {
+			t.Errorf("%d parts of %q", len(s.Parts), worker)
+		}
+		if w, err := decodeStatus(data); err == nil && (w.Error != line(w.Error) || !validWorker(w.ID)) {
+			t.Errorf("%+v", w)
+		}
+		if x, err := decodeFailure(data); err == nil && x.Error != line(x.Error) {
+			t.Errorf("%+v", x)
+		}
+	})
+}
+
+// FuzzWindows reads altered files of windows.
+func FuzzWindows(f *testing.F) {
+	good := EncodeWindows([][]int32{{1, 2, 3}, {4, 5, 6}})
+	f.Add(good)
+	f.Add(good[:len(good)-1])
+	f.Add(append([]byte(windowsMagic), 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff, 0x7f))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		w, err := DecodeWindows(data, 256)
+		if err != nil {
+			if !errors.Is(err, errMessage) {
+				t.Error(err)
+			}
+			return
+		}
+		if !bytes.Equal(EncodeWindows(w), data) {
+			t.Errorf("%v", w)
+		}
+	})
+}

@@ -1,0 +1,374 @@
+package remote
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search"
+	"github.com/lathe-llm/lathe/search/space"
+)
+
+// A Scorer scores the candidates of one search in a worker. Its methods are called one at a time.
+type Scorer interface {
+	search.Evaluator
+	Geometry() *subnet.Geometry
+	Levels() *space.Levels // nil for strategies without levels
+	// Dense returns the dense model as a candidate.
+	Dense() search.Candidate
+	// AddBase makes the weights of a subnet made by hand, which are in a file, available to candidates.
+	AddBase(weights, path string) error
+	Reused() float64
+	Close()
+}
+
+// Opened holds the paths of the files of a search.
+type Opened struct {
+	Model, Text string
+	Levels      []string // by slot
+}
+
+// WorkerOptions configure [Work].
+type WorkerOptions struct {
+	Conn    *nats.Conn
+	ID      string // in subjects: letters, digits, - and _
+	Host    string
+	Version string
+	Device  string // kind of device, as in [Spec]
+	Compute string // the device, for people
+	Files   Files
+	// Models are the hashes of the models that the worker scores for, all if there are none.
+	Models []string
+	Search string // the only search to work for, "" for any
+	Once   bool   // end with the search, and when it is refused
+	// Open loads a model and what candidates are scored on.
+	Open func(ctx context.Context, s Spec, o Opened) (Scorer, error)
+	// Log, unless nil, is called with lines for people.
+	Log    func(text string)
+	Timing Timing
+}
+
+// tolerance is by how much the reference of a worker may differ, relatively: devices add up in different orders.
+const tolerance = 1e-3
+
+// ErrRefused is wrapped when a worker cannot score for a search.
+var ErrRefused = errors.New("this worker cannot score for the search")
+
+// worker works for one search after another.
+type worker struct {
+	o  WorkerOptions
+	t  Timing
+	js jetstream.JetStream
+
+	mu       sync.Mutex
+	searches map[string]announced
+	over     map[string]bool // ended, refused or left
+	state    Worker
+	search   string // present one, for reports; "" for none
+	wake     chan struct{}
+}
+
+type announced struct {
+	spec Spec
+	at   time.Time
+}
+
+// maxSearches bounds how many searches a worker remembers.
+const maxSearches = 1024
+
+// Done is what a worker has done.
+type Done struct {
+	Worker                   string
+	Searches, Scored, Failed int
+}
+
+// Work scores candidates until ctx ends, it is drained or, with Once, its search ends.
+func Work(ctx context.Context, o WorkerOptions) (Done, error) {
+	d := Done{Worker: o.ID}
+	if !validWorker(o.ID) {
+		return d, fmt.Errorf("remote: worker %.70q: its name has letters, digits, - and _ only, 64 at most", o.ID)
+	}
+	if o.Log == nil {
+		o.Log = func(string) {}
+	}
+	js, err := streams(o.Conn)
+	if err != nil {
+		return d, err
+	}
+	w := &worker{
+		o: o, t: o.Timing.withDefaults(), js: js, searches: map[string]announced{}, over: map[string]bool{}, wake: make(chan struct{}, 1),
+		state: Worker{ID: o.ID, Host: line(o.Host), Device: line(o.Compute)},
+	}
+	which := "*"
+	if o.Search != "" {
+		which = o.Search
+	}
+	sub, err := o.Conn.Subscribe(announceSubject(which), w.heard)
+	if err != nil {
+		return d, fmt.Errorf("%w: %w", ErrServer, err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	for {
+		spec, err := w.next(ctx)
+		if err != nil {
+			return d, nil // ctx has ended
+		}
+		err = w.serve(ctx, spec)
+		d.Scored, d.Failed = d.Scored+w.state.Scored, d.Failed+w.state.Failed
+		if w.state.Scored > 0 {
+			d.Searches++
+		}
+		switch {
+		case ctx.Err() != nil || errors.Is(err, errDrained):
+			return d, nil
+		case errors.Is(err, errOver):
+			o.Log(fmt.Sprintf("search %s is over", spec.Search))
+			err = nil
+		case err != nil:
+			o.Log(fmt.Sprintf("search %s: %v", spec.Search, err))
+		}
+		if o.Once {
+			return d, err
+		}
+	}
+}
+
+var (
+	errOver    = errors.New("the search is over")
+	errDrained = errors.New("drained")
+)
+
+// heard records an announcement.
+func (w *worker) heard(m *nats.Msg) {
+	s, err := decodeSpec(m.Data)
+	if err != nil || m.Subject != announceSubject(s.Search) {
+		if err != nil && isHex(strings.TrimPrefix(m.Subject, announceSubject("")), searchDigits) {
+			w.refuseUnread(strings.TrimPrefix(m.Subject, announceSubject("")), err)
+		}
+		return
+	}
+	w.mu.Lock()
+	switch {
+	case s.Ended:
+		w.over[s.Search] = true
+		delete(w.searches, s.Search)
+	case !w.over[s.Search] && len(w.searches) < maxSearches:
+		w.searches[s.Search] = announced{s, time.Now()}
+	}
+	if len(w.over) > maxSearches {
+		clear(w.over) // they are heard of again, or not
+	}
+	w.mu.Unlock()
+	w.signal()
+}
+
+// refuseUnread reports once that an announcement cannot be read, as of another version of the protocol.
+func (w *worker) refuseUnread(search string, err error) {
+	w.mu.Lock()
+	known := w.over[search]
+	w.over[search] = true
+	w.mu.Unlock()
+	if !known {
+		w.o.Log(fmt.Sprintf("search %s: %v: %v", search, ErrRefused, err))
+	}
+}
+
+func (w *worker) signal() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// next waits for a search to work for: of several, one by chance.
+func (w *worker) next(ctx context.Context) (Spec, error) {
+	for {
+		w.mu.Lock()
+		for id, a := range w.searches {
+			if !w.over[id] && time.Since(a.at) < w.t.Silence {
+				w.mu.Unlock()
+				return a.spec, nil
+			}
+		}
+		w.mu.Unlock()
+		select {
+		case <-w.wake:
+		case <-ctx.Done():
+			return Spec{}, ctx.Err()
+		}
+	}
+}
+
+// isOver reports whether a search has ended or has not been heard of for long.
+func (w *worker) isOver(search string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	a, known := w.searches[search]
+	if known && !w.o.Conn.IsConnected() {
+		a.at = time.Now() // nothing is heard without a connection
+		w.searches[search] = a
+	}
+	return !known || time.Since(a.at) > w.t.Silence
+}
+
+// leave makes the worker forget a search.
+func (w *worker) leave(search string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.over[search] = true
+	delete(w.searches, search)
+}
+
+// report changes the state and publishes it.
+func (w *worker) report(change func(*Worker)) {
+	w.mu.Lock()
+	change(&w.state)
+	state, search := w.state, w.search
+	w.mu.Unlock()
+	if search == "" {
+		return
+	}
+	if data, err := json.Marshal(state); err == nil {
+		_ = w.o.Conn.Publish(statusSubject(search, w.o.ID), data) // the next report follows soon
+	}
+}
+
+// serve works for one search.
+func (w *worker) serve(ctx context.Context, spec Spec) (err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	drain, err := w.o.Conn.Subscribe(drainSubject(spec.Search, w.o.ID), func(*nats.Msg) { w.report(func(s *Worker) { s.State = Draining }) })
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrServer, err)
+	}
+	defer func() { _ = drain.Unsubscribe() }()
+	w.mu.Lock()
+	w.search = spec.Search
+	w.state = Worker{ID: w.o.ID, Host: w.state.Host, Device: w.state.Device}
+	w.mu.Unlock()
+	w.report(func(s *Worker) { s.State = Preparing })
+	var beats sync.WaitGroup
+	beats.Go(func() {
+		for pause(ctx, w.t.Status) == nil {
+			w.report(func(*Worker) {})
+			if w.isOver(spec.Search) {
+				cancel(errOver)
+			}
+		}
+	})
+	defer func() {
+		if err != nil && context.Cause(ctx) != nil && errors.Is(context.Cause(ctx), errOver) {
+			err = errOver
+		}
+		cancel(nil)
+		beats.Wait()
+		w.leave(spec.Search)
+		w.report(func(s *Worker) {
+			s.State, s.Error = Gone, ""
+			switch {
+			case errors.Is(err, ErrRefused):
+				s.State, s.Error = Refused, line(err.Error())
+			case err != nil && !errors.Is(err, errOver) && !errors.Is(err, errDrained) && ctx.Err() == nil:
+				s.Error = line(err.Error())
+			}
+		})
+		_ = w.o.Conn.FlushTimeout(time.Second)
+		w.mu.Lock()
+		w.search = ""
+		w.mu.Unlock()
+	}()
+	scorer, err := w.prepare(ctx, spec)
+	if err != nil {
+		return err
+	}
+	defer scorer.Close()
+	return w.work(ctx, spec, scorer)
+}
+
+// check refuses a search that this worker is not made for.
+func (w *worker) check(s Spec) error {
+	switch {
+	case s.Version != w.o.Version:
+		return fmt.Errorf("%w: it runs in version %s, the worker is version %s", ErrRefused, s.Version, w.o.Version)
+	case s.Device != w.o.Device:
+		return fmt.Errorf("%w: it computes on %s, the worker on %s", ErrRefused, s.Device, w.o.Device)
+	case len(w.o.Models) > 0 && !slices.Contains(w.o.Models, s.Model.SHA256):
+		return fmt.Errorf("%w: its model has the hash %.12s, the worker's %.12s", ErrRefused, s.Model.SHA256, strings.Join(w.o.Models, " "))
+	}
+	return nil
+}
+
+// prepare gets the files of a search, loads them and computes the reference.
+func (w *worker) prepare(ctx context.Context, s Spec) (Scorer, error) {
+	if err := w.check(s); err != nil {
+		return nil, err
+	}
+	get := func(name string, f File) (string, error) {
+		var told int64
+		path, err := w.o.Files.get(ctx, w.o.Conn, w.js, s.Search, f, func(done int64) {
+			if done-told >= 1<<28 || done == f.Bytes {
+				told = done
+				w.o.Log(fmt.Sprintf("%s: %d of %d MB", name, done>>20, f.Bytes>>20))
+			}
+		})
+		if errors.Is(err, errAltered) {
+			err = fmt.Errorf("%w: its %s: %w", ErrRefused, name, err)
+		} else if err != nil {
+			err = fmt.Errorf("the %s of the search: %w", name, err)
+		}
+		return path, err
+	}
+	var o Opened
+	var err error
+	if o.Model, err = get("model", s.Model); err != nil {
+		return nil, err
+	}
+	if o.Text, err = get("text", s.Text); err != nil {
+		return nil, err
+	}
+	for i, f := range s.Levels {
+		path, err := get(fmt.Sprintf("levels %d of %d", i+1, len(s.Levels)), f)
+		if err != nil {
+			return nil, err
+		}
+		o.Levels = append(o.Levels, path)
+	}
+	scorer, err := w.o.Open(ctx, s, o)
+	if err != nil {
+		if ctx.Err() == nil {
+			err = fmt.Errorf("%w: %w", ErrRefused, err)
+		}
+		return nil, err
+	}
+	if err := w.compare(ctx, s, scorer); err != nil {
+		scorer.Close()
+		return nil, err
+	}
+	return scorer, nil
+}
+
+// compare computes the reference of a search.
+func (w *worker) compare(ctx context.Context, s Spec, scorer Scorer) error {
+	got := math.NaN()
+	err := scorer.Evaluate(ctx, []search.Candidate{scorer.Dense()}, s.Reference.Tier, func(_ int, s search.Score) { got = s.NLL })
+	if err != nil {
+		return err
+	}
+	if !(math.Abs(got-s.Reference.NLL) <= tolerance*math.Abs(s.Reference.NLL)) {
+		return fmt.Errorf("%w: the dense model's loss is %.6g here and %.6g there", ErrRefused, got, s.Reference.NLL)
+	}
+	w.mu.Lock()
+	w.state.Exact = got == s.Reference.NLL
+	w.mu.Unlock()
+	return nil
+}

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/engine"
+	"github.com/lathe-llm/lathe/search/remote"
+)
+
+// workerResult is what `worker --json` writes at its end.
+type workerResult struct {
+	Worker   string `json:"worker"`
+	Searches int    `json:"searches"`
+	Scored   int    `json:"scored"`
+	Failed   int    `json:"failed"`
+}
+
+func (a *app) workerCommand() *cobra.Command {
+	var (
+		r          engine.WorkRequest
+		withParent bool
+	)
+	cmd := &cobra.Command{
+		Use:   "worker [MODEL...]",
+		Short: "Score candidates for searches of other processes or machines, through a NATS server",
+		Long: "Takes candidates of searches that run with --nats and the same server, scores them on the device of this machine and sends\n" +
+			"their scores back, until it is interrupted or drained. The model, the levels and the text come from files named here, from a\n" +
+			"shared folder or through the server; their hashes are checked. With MODEL it works for searches on these models only. A search\n" +
+			"in another version, on another kind of device or with other content is refused.\n\n" +
+			"$" + engine.NATSUserVariable + " and $" + engine.NATSPasswordVariable + " are the user and the password for servers that have them.",
+		Example: "  lathe worker --nats tls://nats.example.org:4222 --creds lathe.creds\n" +
+			"  lathe worker --nats nats://10.0.0.5:4222 --creds lathe.creds --shared /mnt/models --once",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if r.Machines.NATS == "" {
+				return usage(errors.New("--nats URL is missing"))
+			}
+			if err := a.address(r.Machines).Check(); err != nil {
+				return usage(err)
+			}
+			for _, model := range args {
+				path, err := a.local(cmd.Context(), model)
+				if err != nil {
+					return err
+				}
+				r.Models = append(r.Models, path)
+			}
+			if r.Files == "" {
+				var err error
+				if r.Files, err = a.inCache("worker"); err != nil {
+					return err
+				}
+			}
+			ctx := cmd.Context()
+			if withParent {
+				var cancel func()
+				ctx, cancel = untilEnd(ctx, a.stdin)
+				defer cancel()
+			}
+			var mu sync.Mutex
+			r.Log = func(text string) {
+				mu.Lock()
+				defer mu.Unlock()
+				fmt.Fprintf(a.stderr, "lathe: %s\n", text)
+			}
+			done, err := a.work(ctx, a.compute, r)
+			if err != nil {
+				return err
+			}
+			result := workerResult{done.Worker, done.Searches, done.Scored, done.Failed}
+			return a.result(result, func(w io.Writer) {
+				fmt.Fprintf(w, "%s: %d candidates scored for %d searches", result.Worker, result.Scored, result.Searches)
+				if result.Failed > 0 {
+					fmt.Fprintf(w, ", %d could not be scored", result.Failed)
+				}
+				fmt.Fprintln(w)
+			})
+		},
+	}
+	flags := cmd.Flags()
+	natsFlags(flags, &r.Machines)
+	flags.StringVar(&r.Machines.Shared, "shared", "", "folder in which a search puts the model and the levels, if this machine sees it too")
+	flags.StringVar(&r.Name, "name", "", "name of the worker: letters, digits, - and _ (default: host and process)")
+	flags.StringVar(&r.Files, "files", "", "folder for files that come through the server (default: worker in the cache)")
+	flags.StringVar(&r.Search, "search", "", "identity of the only search to work for")
+	flags.BoolVar(&r.Once, "once", false, "end with the first search, with status 4 if it is refused")
+	flags.BoolVar(&withParent, "with-parent", false, "end when standard input does")
+	if err := flags.MarkHidden("with-parent"); err != nil {
+		panic(err) // the flag exists
+	}
+	return cmd
+}
+
+// natsFlags adds the flags of a NATS server.
+func natsFlags(flags *pflag.FlagSet, m *explorer.Machines) {
+	flags.StringVar(&m.NATS, "nats", "", "NATS server with JetStream: nats://HOST:PORT or tls://HOST:PORT, several separated by commas")
+	flags.StringVar(&m.Creds, "creds", "", "credentials file for the NATS server")
+	flags.StringVar(&m.CA, "nats-ca", "", "file with the certificates that the NATS server's is checked with (default: those of the system)")
+	flags.StringVar(&m.Cert, "nats-cert", "", "file with a certificate for the NATS server, with --nats-key")
+	flags.StringVar(&m.Key, "nats-key", "", "file with the key of --nats-cert")
+}
+
+// machinesFlags adds the flags of where candidates are scored.
+func machinesFlags(flags *pflag.FlagSet, m *explorer.Machines) {
+	flags.Var(&whole{&m.Workers, explorer.WorkersRange()}, "workers", "have so many worker processes on this machine score candidates, on a GPU each where there are GPUs (default: this process scores them)")
+	natsFlags(flags, m)
+	flags.Lookup("nats").Usage = "have workers score candidates, which `lathe worker` runs anywhere: " + flags.Lookup("nats").Usage
+	flags.StringVar(&m.Shared, "shared", "", "folder that workers on other machines see too, to put the model and the levels into (default: send them through the server)")
+	flags.BoolVar(&m.Async, "async", false, "go on without candidates that take much longer than others: no worker is waited for, and the seed does not determine the result")
+}
+
+// namesMachine reports whether a flag names a file or a server that the clients of a server may not use.
+func namesMachine(flag string) bool {
+	return slices.Contains([]string{"nats", "creds", "nats-ca", "nats-cert", "nats-key", "shared"}, flag)
+}
+
+// address is that of the NATS server of settings, with the user of the environment.
+func (a *app) address(m explorer.Machines) remote.Address {
+	return remote.Address{URL: m.NATS, Creds: m.Creds, CA: m.CA, Cert: m.Cert, Key: m.Key, User: a.getenv(engine.NATSUserVariable), Password: a.getenv(engine.NATSPasswordVariable)}
+}
+
+// buildVersion identifies the program to workers: its version or, where it has none, the hash of its file.
+func buildVersion() string {
+	v := version()
+	if v != unreleased {
+		return v
+	}
+	path, err := os.Executable()
+	if err != nil {
+		return v
+	}
+	f, err := os.Open(filepath.Clean(path))
+	if err != nil {
+		return v
+	}
+	defer func() { _ = f.Close() }() // only read from
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return v
+	}
+	return strings.Join([]string{v, hex.EncodeToString(h.Sum(nil))[:12]}, " ")
+}
+
+// workerProgram is the command that starts a worker.
+func workerProgram() []string {
+	path, err := os.Executable()
+	if err != nil {
+		return nil // a search with workers reports that there is none
+	}
+	return []string{path, "worker"}
+}
+
+// untilEnd returns a context that ends when a stream does.
+func untilEnd(ctx context.Context, in io.Reader) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		_, _ = io.Copy(io.Discard, in) // its error is an end too
+		cancel()
+	}()
+	return ctx, cancel
+}

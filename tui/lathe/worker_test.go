@@ -1,0 +1,101 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/engine"
+	"github.com/lathe-llm/lathe/explorer/explorertest"
+	"github.com/lathe-llm/lathe/search"
+)
+
+// startNATS starts a NATS server for a script. NATS is its address, and the variables of user and password are those that it asks for.
+func startNATS(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: nats")
+	}
+	s, err := server.NewServer(&server.Options{
+		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true, JetStream: true, StoreDir: filepath.Join(ts.MkAbs("."), "nats"), SyncAlways: true,
+		Username: "ada", Password: "lovelace",
+	})
+	ts.Check(err)
+	s.Start()
+	ts.Defer(func() {
+		s.Shutdown()
+		s.WaitForShutdown()
+	})
+	if !s.ReadyForConnections(time.Minute) {
+		ts.Fatalf("the NATS server does not start")
+	}
+	ts.Setenv("NATS", s.ClientURL())
+	ts.Setenv(engine.NATSUserVariable, "ada")
+	ts.Setenv(engine.NATSPasswordVariable, "lovelace")
+}
+
+// lastLine copies the last line of a file.
+func lastLine(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: lastline FROM TO")
+	}
+	lines := strings.Split(strings.TrimSpace(ts.ReadFile(args[0])), "\n")
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(lines[len(lines)-1]+"\n"), 0o600))
+}
+
+// TestWorkersOfARunningSearch shows the workers of a search while it is paused, and drains one.
+func TestWorkersOfARunningSearch(t *testing.T) {
+	b := explorertest.New()
+	ex := explorertest.Open(t, b, "")
+	lathe := func(role explorer.Role, args ...string) (string, int) {
+		var out, words strings.Builder
+		a := &app{stdin: strings.NewReader(""), stdout: &out, stderr: &words, getenv: func(string) string { return "" }, shared: ex, who: explorer.Actor{Name: "ed", Role: role}}
+		status := run(t.Context(), a, args)
+		return out.String() + words.String(), status
+	}
+	r, err := ex.Do(t.Context(), explorertest.Owner, explorer.StartSearch{Target: search.Ratio(0.8), Machines: explorer.Machines{Workers: 2, Async: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	explorertest.Until(t, ex, "workers", func(s *explorer.Snapshot) bool { return len(s.Search.Workers) == 2 })
+	if _, err := ex.Do(t.Context(), explorertest.Owner, explorer.PauseJob{Job: r.Job}); err != nil {
+		t.Fatal(err)
+	}
+	var shown searchStatus
+	out, status := lathe(explorer.RoleViewer, "search", "status", "--json")
+	if err := json.Unmarshal([]byte(out), &shown); err != nil || status != 0 {
+		t.Fatalf("status %d: %s: %v", status, out, err)
+	}
+	if len(shown.Workers) != 2 || shown.Workers[0].ID != "local-1" || shown.Workers[0].PerMinute == 0 || shown.Workers[0].Device == "" || shown.Queued == 0 || !shown.Async {
+		t.Errorf("workers %+v, %d handed out, async %v", shown.Workers, shown.Queued, shown.Async)
+	}
+	if out, _ := lathe(explorer.RoleViewer, "search", "status"); !strings.Contains(out, "2 workers, 4 candidates handed out") || !strings.Contains(out, "does not wait for stragglers") {
+		t.Errorf("status: %s", out)
+	}
+	if out, status := lathe(explorer.RoleViewer, "search", "drain", "local-1"); status == 0 || !strings.Contains(out, "needs the role editor") {
+		t.Errorf("a viewer drains: status %d: %s", status, out)
+	}
+	if out, status := lathe(explorer.RoleEditor, "search", "drain", "local-3"); status == 0 || !strings.Contains(out, `worker "local-3": not found`) {
+		t.Errorf("no such worker: status %d: %s", status, out)
+	}
+	if out, status := lathe(explorer.RoleEditor, "search", "drain", "local-1"); status != 0 {
+		t.Errorf("drain: status %d: %s", status, out)
+	}
+	if _, err := ex.Do(t.Context(), explorertest.Owner, explorer.ResumeJob{Job: r.Job}); err != nil {
+		t.Fatal(err)
+	}
+	explorertest.Until(t, ex, "a worker to leave", func(s *explorer.Snapshot) bool {
+		return len(s.Search.Workers) == 2 && s.Search.Workers[0].State == "gone"
+	})
+	for _, args := range [][]string{{"--nats", "nats://127.0.0.1:4222"}, {"--creds", "x"}, {"--shared", "x"}, {"--nats-ca", "x"}} {
+		if out, status := lathe(explorer.RoleOwner, append([]string{"search", "start"}, args...)...); status != exitUsage || !strings.Contains(out, "is for the server's own user") {
+			t.Errorf("%v of a client: status %d: %s", args, status, out)
+		}
+	}
+}

@@ -1,0 +1,51 @@
+package tui
+
+import (
+	"testing"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/explorertest"
+	"github.com/lathe-llm/lathe/search"
+)
+
+// TestWorkersByKeys starts a search with workers by the form, lists them and drains one.
+func TestWorkersByKeys(t *testing.T) {
+	l := newLoop(t, 120, 40, nil)
+	l.press("1", "w")
+	l.sees("the search has no workers")
+	if _, err := l.ex.Do(t.Context(), explorertest.Owner, explorer.StartSearch{Target: search.Ratio(0.8), Machines: explorer.Machines{Workers: 2, Async: true}}); err != nil {
+		t.Fatal(err)
+	}
+	l.until("workers", func() bool { return len(l.m.snap.Search.Workers) == 2 })
+	l.press("w")
+	l.sees("2 of 2 workers, 4 candidates with them")
+	l.sees("does not wait for stragglers")
+	l.sees("local-2")
+	l.press("d")
+	l.sees("The worker finishes what it has and leaves.")
+	l.press("enter")
+	l.until("a worker to leave", func() bool { return l.ex.Snapshot().Search.Workers[0].State == "gone" })
+}
+
+// TestWorkersForm fills in the entries of workers in the form of a search.
+func TestWorkersForm(t *testing.T) {
+	l := newLoop(t, 120, 50, nil)
+	var asked explorer.Machines
+	l.press("1", "s")
+	for range 11 {
+		l.press("down")
+	}
+	l.sees("other processes or machines score the candidates")
+	l.press("space", "down")
+	l.write("3")
+	l.press("down")
+	l.write("nats://127.0.0.1:4222")
+	l.press("down", "down")
+	l.write("/mnt/models")
+	l.press("down", "space", "enter")
+	l.until("the search", func() bool { return l.ex.Snapshot().Unfinished != nil })
+	asked = l.ex.Snapshot().Unfinished.Search.Machines
+	if want := (explorer.Machines{Workers: 3, NATS: "nats://127.0.0.1:4222", Shared: "/mnt/models", Async: true}); asked != want {
+		t.Errorf("asked for %+v, want %+v", asked, want)
+	}
+}
