@@ -97,7 +97,7 @@ func TestSet(t *testing.T) {
 			t.Errorf("%s: %v", list, err)
 		}
 	}
-	if err := search.Set(search.DefaultLadder(), "alpha=1"); !errors.Is(err, search.ErrConfig) || !strings.Contains(err.Error(), "it has none") {
+	if err := search.Set(search.DefaultLadder(), "alpha=1"); !errors.Is(err, search.ErrConfig) || !strings.Contains(err.Error(), "it has children") {
 		t.Errorf("ladder: %v", err)
 	}
 	for _, name := range search.Names() {

@@ -1,7 +1,7 @@
 package remote_test
 
 import (
-	"path/filepath"
+	"fmt"
 	"testing"
 
 	"github.com/lathe-llm/lathe/search"
@@ -10,7 +10,7 @@ import (
 )
 
 // BenchmarkOverhead scores candidates that cost nothing, in this process and by a worker on this machine: what is left is the overhead
-// of the exchange, per candidate. One candidate a task is what tasks are where a candidate takes seconds.
+// of the exchange, per candidate: of a batch of one candidate, which is a task of its own, and of many in a few tasks.
 func BenchmarkOverhead(b *testing.B) {
 	l := searchtest.New(options())
 	batch := func(n int) []search.Candidate {
@@ -29,8 +29,7 @@ func BenchmarkOverhead(b *testing.B) {
 		}
 		return out
 	}
-	const size = 32
-	run := func(b *testing.B, e search.Evaluator) {
+	run := func(b *testing.B, e search.Evaluator, size int) {
 		all, draw := batch(size), uint64(0)
 		for b.Loop() {
 			draw++
@@ -40,11 +39,13 @@ func BenchmarkOverhead(b *testing.B) {
 		}
 		b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*size), "µs/candidate")
 	}
-	b.Run("process", func(b *testing.B) { run(b, l) })
-	b.Run("worker", func(b *testing.B) {
-		s := newSite(b, func(o *remote.Options) { o.Timing = remote.Timing{}; o.Shared = filepath.Join(b.TempDir(), "shared") })
-		s.worker(func(c *childSettings) { c.Timing = remote.Timing{}; c.Shared = nil })
-		s.until("worker", func(w []remote.Worker) bool { return len(w) == 1 && w[0].State == remote.Idle })
-		run(b, s.e)
-	})
+	for _, size := range []int{1, 32} {
+		b.Run(fmt.Sprintf("process/%d", size), func(b *testing.B) { run(b, l, size) })
+		b.Run(fmt.Sprintf("worker/%d", size), func(b *testing.B) {
+			s := newSite(b, func(o *remote.Options) { o.Timing = remote.Timing{} })
+			s.worker(func(c *childSettings) { c.Timing = remote.Timing{} })
+			s.until("worker", func(w []remote.Worker) bool { return len(w) == 1 && w[0].State == remote.Idle })
+			run(b, s.e, size)
+		})
+	}
 }
