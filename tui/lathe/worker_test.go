@@ -40,8 +40,8 @@ func startNATS(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(engine.NATSPasswordVariable, "lovelace")
 }
 
-// lastLine copies the last line of a file.
-func lastLine(ts *testscript.TestScript, neg bool, args []string) {
+// copyLastLine copies the last line of a file.
+func copyLastLine(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: lastline FROM TO")
 	}
