@@ -9,7 +9,8 @@ import (
 
 // AppendBits appends the masks as bits, without their geometry: for each layer
 // the heads, the MLP channels, and for Q/K and V/O one byte, 1 where the in-head
-// sets of its groups follow and 0 otherwise. Each set takes whole bytes.
+// sets of its groups follow and 0 otherwise. The entries of the vocabulary follow
+// where not all are kept. Each set takes whole bytes.
 func (m Masks) AppendBits(b []byte) []byte {
 	for _, l := range m.layers {
 		b = l.Heads.appendBits(b)
@@ -25,7 +26,7 @@ func (m Masks) AppendBits(b []byte) []byte {
 			}
 		}
 	}
-	return b
+	return m.vocab.appendBits(b)
 }
 
 // FromBits is the inverse of [Masks.AppendBits] for a model of the geometry.
@@ -52,10 +53,17 @@ func FromBits(g *Geometry, b []byte) (Masks, error) {
 			return Masks{}, fmt.Errorf("%w: layer %d: the bits end early or do not fit", ErrSyntax, i)
 		}
 	}
+	vocab := Full(g.Vocab)
 	if len(r.b) > 0 {
-		return Masks{}, fmt.Errorf("%w: %d bytes follow the last layer", ErrSyntax, len(r.b))
+		if vocab = r.set(g.Vocab); r.failed || len(r.b) > 0 {
+			return Masks{}, fmt.Errorf("%w: %d bytes follow the last layer, no mask of %d entries of the vocabulary", ErrSyntax, len(r.b), g.Vocab)
+		}
 	}
-	return New(g, layers)
+	m, err := New(g, layers)
+	if err != nil {
+		return Masks{}, err
+	}
+	return m.WithVocab(vocab)
 }
 
 func (s Set) appendBits(b []byte) []byte {

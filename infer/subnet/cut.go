@@ -58,6 +58,8 @@ type Cut struct {
 	// Pairs holds the dense Q/K channel behind each of the HeadDim written
 	// channels, for the rotary frequencies; the same in all heads.
 	Pairs []int
+	// Vocab is the number of entries of the vocabulary.
+	Vocab int
 	// Layers holds the kept layers in order, and dropped ones only where the file
 	// needs them, filled with zeros.
 	Layers []CutLayer
@@ -137,7 +139,7 @@ func (l Limits) sameKind(layer, position int) bool {
 // every kept head.
 func (m Masks) headCut(limits Limits) Cut {
 	dim := m.geometry.HeadDim
-	whole := Cut{HeadDim: dim, Pairs: Full(dim).Indices()}
+	whole := Cut{HeadDim: dim, Pairs: Full(dim).Indices(), Vocab: m.VocabLen()}
 	if !limits.InHead || dim%2 != 0 {
 		return whole
 	}
@@ -161,7 +163,7 @@ func (m Masks) headCut(limits Limits) Cut {
 	if pairs.IsEmpty() {
 		return whole
 	}
-	return Cut{HeadDim: pairs.Len(), Pairs: pairs.Indices()}
+	return Cut{HeadDim: pairs.Len(), Pairs: pairs.Indices(), Vocab: whole.Vocab}
 }
 
 // cutHeads sets the groups and heads to those that l keeps.

@@ -63,8 +63,8 @@ func (e Edit) String() string {
 	return b.String()
 }
 
-// Diff returns the edits that turn a into b, masks of one geometry, in order of
-// layer, kind and group.
+// Diff returns the edits that turn the layers of a into those of b, masks of one
+// geometry, in order of layer, kind and group. It leaves out the vocabulary.
 func Diff(a, b Masks) []Edit {
 	var edits []Edit
 	for i := range a.layers {
@@ -90,7 +90,7 @@ func Diff(a, b Masks) []Edit {
 // Apply returns m with the edits made. Adding a kept unit and dropping a dropped
 // one have no effect. Errors wrap [ErrInvalid].
 func (m Masks) Apply(edits ...Edit) (Masks, error) {
-	out := Masks{m.geometry, slices.Clone(m.layers)}
+	out := Masks{geometry: m.geometry, layers: slices.Clone(m.layers)}
 	for _, e := range edits {
 		if e.Layer < 0 || e.Layer >= len(out.layers) {
 			return Masks{}, fmt.Errorf("%w: edit of layer %d, the model has %d", ErrInvalid, e.Layer, len(out.layers))
@@ -99,7 +99,12 @@ func (m Masks) Apply(edits ...Edit) (Masks, error) {
 			return Masks{}, fmt.Errorf("%w: layer %d: %w", ErrInvalid, e.Layer, err)
 		}
 	}
-	return New(m.geometry, out.layers)
+	out, err := New(m.geometry, out.layers)
+	if err != nil {
+		return Masks{}, err
+	}
+	out.vocab = m.vocab
+	return out, nil
 }
 
 func (m Masks) apply(e Edit) error {

@@ -208,12 +208,14 @@ func (l Layer) Validate(g LayerGeometry, headDim int) error {
 	return nil
 }
 
-// Masks is an immutable choice of units for all layers of a model. Masks derived
+// Masks is an immutable choice of units for all layers of a model, and of entries
+// of its vocabulary. Masks derived
 // from one another share their unchanged layers. The zero value has no layers
 // and is not valid.
 type Masks struct {
 	geometry *Geometry
 	layers   []Layer
+	vocab    Set // entries of the vocabulary that are kept; the zero value for all
 }
 
 // Dense returns the masks that keep everything.
@@ -222,16 +224,16 @@ func Dense(g *Geometry) Masks {
 	for i, l := range g.Layers {
 		layers[i] = DenseLayer(l)
 	}
-	return Masks{g, layers}
+	return Masks{geometry: g, layers: layers}
 }
 
-// New returns the masks made of the given layers, checked as by
-// [Masks.Validate].
+// New returns the masks made of the given layers and the whole vocabulary, checked
+// as by [Masks.Validate].
 func New(g *Geometry, layers []Layer) (Masks, error) {
 	if err := g.Validate(); err != nil {
 		return Masks{}, err
 	}
-	m := Masks{g, slices.Clone(layers)}
+	m := Masks{geometry: g, layers: slices.Clone(layers)}
 	if err := m.Validate(); err != nil {
 		return Masks{}, err
 	}
@@ -264,7 +266,7 @@ func (m Masks) With(i int, l Layer) Masks {
 
 // Equal reports whether m and n keep the same units of models of one shape.
 func (m Masks) Equal(n Masks) bool {
-	return m.geometry.Equal(n.geometry) && slices.EqualFunc(m.layers, n.layers, Layer.Equal)
+	return m.geometry.Equal(n.geometry) && slices.EqualFunc(m.layers, n.layers, Layer.Equal) && m.vocab.Equal(n.vocab)
 }
 
 // Validate returns an error about the first layer and unit that do not fit the
@@ -285,6 +287,9 @@ func (m Masks) Validate() error {
 	}
 	if !kept {
 		return fmt.Errorf("%w: every layer is dropped", ErrInvalid)
+	}
+	if m.TrimsVocab() {
+		return checkVocab(m.geometry, m.vocab)
 	}
 	return nil
 }

@@ -216,6 +216,7 @@ func FuzzParseMasks(f *testing.F) {
 		}
 		f.Add(text)
 	}
+	f.Add([]byte("lathe-masks 1\nmodel arch=llama hidden=8 vocab=16 head=4\nvocab 3/16 BwA=\nlayer 0 heads=all/2 groups=1 mlp=all/4\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var m Masks
 		if err := m.UnmarshalText(text); err != nil {

@@ -132,7 +132,7 @@ func (m Masks) FLOPs(context int) (prefill, decode float64) {
 	}
 	matrices := 2 * float64(block)
 	attention := 4 * float64(heads*cut.HeadDim) * float64(context)
-	head := 2 * float64(g.Vocab) * float64(g.Hidden)
+	head := 2 * float64(cut.Vocab) * float64(g.Hidden)
 	return matrices + attention/2 + head/float64(max(context, 1)), matrices + attention + head
 }
 

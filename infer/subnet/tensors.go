@@ -132,7 +132,7 @@ func (l *tensorList) norm(name string, n int) {
 // Tensors returns the tensors of a file of that shape, those of the model first.
 func (cut Cut) Tensors(g *Geometry) []Tensor {
 	f := g.family()
-	ts := slices.DeleteFunc(f.ModelTensors(g.Vocab, g.Hidden, cut.HeadDim, g.Positions), func(t Tensor) bool {
+	ts := slices.DeleteFunc(f.ModelTensors(cut.Vocab, g.Hidden, cut.HeadDim, g.Positions), func(t Tensor) bool {
 		if t.Name == ropeFreqs {
 			return !g.RopeFreqs && cut.HeadDim == g.HeadDim
 		}

@@ -20,7 +20,9 @@ const textHeader = "lathe-masks 1"
 //	layer 1 heads=0-5/9 groups=3 mlp=none/1536 vo=all;0-47;all
 //
 // A set is written as by [Set.String], followed by a slash and its N; qk and vo
-// list one set per KV group and are left out where all channels are kept.
+// list one set per KV group and are left out where all channels are kept. Where
+// not all of the vocabulary is kept, the line of [Masks.VocabText] is before the
+// first layer.
 // Readers ignore empty lines and lines that start with #.
 func (m Masks) MarshalText() ([]byte, error) {
 	if err := m.Validate(); err != nil {
@@ -38,6 +40,9 @@ func (m Masks) MarshalText() ([]byte, error) {
 		}
 	}
 	b.WriteByte('\n')
+	if line := m.VocabText(); line != "" {
+		b.WriteString(line + "\n")
+	}
 	for i := range m.layers {
 		b.WriteString(m.LayerText(i))
 		b.WriteByte('\n')
@@ -109,6 +114,7 @@ func parse(want *Geometry, text []byte) (Masks, error) {
 	}
 	var g Geometry
 	var layers []Layer
+	vocab := ""
 	seen := 0 // lines other than comments
 	number := 0
 	for line := range bytes.Lines(text) {
@@ -119,13 +125,16 @@ func parse(want *Geometry, text []byte) (Masks, error) {
 		}
 		seen++
 		var err error
-		switch seen {
-		case 1:
+		switch {
+		case seen == 1:
 			if line != textHeader {
 				err = fmt.Errorf("%w: not %q", ErrSyntax, textHeader)
 			}
-		case 2:
+		case seen == 2:
 			err = g.parseModel(line)
+		case strings.HasPrefix(line, vocabLine) && vocab == "" && len(layers) == 0:
+			vocab, seen = line, seen-1
+			_, err = ParseVocab(g.Vocab, line)
 		default:
 			err = g.appendLayer(&layers, line)
 		}
@@ -141,7 +150,15 @@ func parse(want *Geometry, text []byte) (Masks, error) {
 	} else if err := sameModel(want, &g); err != nil {
 		return Masks{}, err
 	}
-	return New(want, layers)
+	m, err := New(want, layers)
+	if err != nil {
+		return Masks{}, err
+	}
+	kept, err := ParseVocab(want.Vocab, vocab)
+	if err != nil {
+		return Masks{}, err
+	}
+	return m.WithVocab(kept)
 }
 
 // sameModel returns an error about how the geometry of a text differs from want.
