@@ -170,7 +170,8 @@ func firstInvalid(data []byte) int {
 // tokenKey names a tokenised text.
 type tokenKey struct {
 	sha256 string
-	cut    int // bytes of the text that were tokenised, counted from the end when negative; 0 is all
+	cut    int    // bytes of the text that were tokenised, counted from the end when negative; 0 is all
+	vocab  string // hash of the entries of the vocabulary, "" for all
 }
 
 // passage is tokens of a text, cut into windows.
@@ -179,6 +180,7 @@ type passage struct {
 	windows [][]int32
 	from    []int  // first scored token of each window, where windows overlap; nil where it is the second of all
 	start   string // where start tokens are: explorer.BOSEvery, BOSFirst or BOSNone
+	kept    []int  // entry of the model's vocabulary of each token, where the tokens are of a smaller one; nil where they are the model's
 
 	// Of calibration.
 	mix   []explorer.MixPart // nil for a single text
@@ -215,6 +217,7 @@ type take struct {
 	stride       int    // from one window to the next; 0 is all of a window
 	fromEnd      bool   // the last windows instead of the first
 	bos          string // as in [explorer.ScoreRequest]
+	kept         []int  // entries of the vocabulary, in increasing order; nil for all
 }
 
 // passage tokenises a text and cuts it into consecutive windows. A window is never shorter than seq, start token included; fewer
@@ -228,7 +231,7 @@ func (m *model) passage(ctx context.Context, path string, t take) (passage, erro
 	if err != nil {
 		return passage{}, err
 	}
-	p := passage{ref: ref}
+	p := passage{ref: ref, kept: t.kept}
 	if p.start, err = startOf(t, info); err != nil {
 		return passage{}, err
 	}
@@ -286,7 +289,7 @@ func (m *model) addsStart(ctx context.Context) (bool, error) {
 	if adds, ok := m.file.KV().Bool("tokenizer.ggml.add_bos_token"); ok {
 		return adds, nil
 	}
-	load, err := m.tokenizer(ctx)
+	load, err := m.tokenizer(ctx, nil)
 	if err != nil {
 		return false, err
 	}
@@ -295,14 +298,20 @@ func (m *model) addsStart(ctx context.Context) (bool, error) {
 
 // tokenise returns the whole text as tokens, or enough of its beginning or end for the windows asked for, without a start token.
 func (m *model) tokenise(ctx context.Context, text string, ref explorer.TextRef, t take) ([]int32, infer.Info, error) {
-	load, err := m.tokenizer(ctx)
+	load, err := m.tokenizer(ctx, t.kept)
 	if err != nil {
 		return nil, infer.Info{}, err
 	}
 	info := load.Info()
+	vocab := ""
+	if t.kept != nil {
+		h := sha256.New()
+		fmt.Fprint(h, t.kept)
+		vocab = string(h.Sum(nil))
+	}
 	defer func() { _ = load.Close() }() // nothing was written
 	for bytesPerToken := 6; ; bytesPerToken *= 2 {
-		key := tokenKey{sha256: ref.SHA256}
+		key := tokenKey{sha256: ref.SHA256, vocab: vocab}
 		part := text
 		if need := t.windows * t.seq * bytesPerToken; t.windows > 0 && need < len(text) {
 			if key.cut = need; t.fromEnd {
@@ -346,8 +355,11 @@ func excerpt(text string, n int) string {
 	return text[at:]
 }
 
-// tokenizer loads the model just to tokenise.
-func (m *model) tokenizer(ctx context.Context) (infer.Model, error) {
+// tokenizer loads the model just to tokenise, with the kept entries of its vocabulary or, where they are nil, all.
+func (m *model) tokenizer(ctx context.Context, kept []int) (infer.Model, error) {
+	if kept != nil {
+		return m.trimmed(ctx, kept)
+	}
 	path, err := m.vocabularyFile(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("the tokenizer: %w", err)
@@ -371,7 +383,7 @@ func (m *model) vocabularyFile(ctx context.Context) (string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := m.file.WriteVocabulary(dir.Join(name)); err != nil {
+		if err := m.file.WriteVocabulary(dir.Join(name), nil); err != nil {
 			return nil, errors.Join(err, dir.Remove())
 		}
 		return dir, nil

@@ -25,9 +25,11 @@ const normsRefittedKey = provenancePrefix + "norms_refitted"
 
 // metadata returns the metadata of the file: that of the source with the file's own counts, and the provenance.
 func (p *plan) metadata(sourceHash string) (*KV, error) {
-	from := p.src.KV()
+	from, err := p.src.trimmed(p.vocab)
+	if err != nil {
+		return nil, err
+	}
 	kv := &KV{}
-	var err error
 	set := func(key string, value any) {
 		if err == nil {
 			err = kv.Set(key, value)
@@ -49,6 +51,9 @@ func (p *plan) metadata(sourceHash string) (*KV, error) {
 		}
 	}
 	set("general.architecture", p.to.Arch)
+	if size := p.to.Arch + ".vocab_size"; p.vocab != nil && kv.Has(size) {
+		set(size, uint32(len(p.vocab)))
+	}
 	p.shape(func(key string, value any) { set(p.to.Arch+"."+key, value) })
 	if t, ok := FileType(p.tensors()); ok && (p.opts.Type != "" || !from.Has("general.file_type")) {
 		set("general.file_type", t)

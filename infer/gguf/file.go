@@ -21,6 +21,8 @@ type File struct {
 
 	hashing sync.Mutex
 	hash    string // SHA-256, "" until it is computed
+
+	vocabulary vocabularies
 }
 
 // header is everything before the tensor data.

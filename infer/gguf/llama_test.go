@@ -164,7 +164,7 @@ func TestRuntimeLoadsVocabularies(t *testing.T) {
 	}
 	written := func(arch string) string {
 		path := filepath.Join(t.TempDir(), "vocabulary.gguf")
-		if err := gguftest.Open(t, gguftest.Tiny(arch)).WriteVocabulary(path); err != nil {
+		if err := gguftest.Open(t, gguftest.Tiny(arch)).WriteVocabulary(path, nil); err != nil {
 			t.Fatal(err)
 		}
 		return path
@@ -179,7 +179,7 @@ func TestRuntimeLoadsVocabularies(t *testing.T) {
 	}
 	bare := gguftest.Tiny("opt")
 	bare.NoTokenizer = true
-	if err := gguftest.Open(t, bare).WriteVocabulary(filepath.Join(t.TempDir(), "x")); !errors.Is(err, gguf.ErrMissing) {
+	if err := gguftest.Open(t, bare).WriteVocabulary(filepath.Join(t.TempDir(), "x"), nil); !errors.Is(err, gguf.ErrMissing) {
 		t.Errorf("without a vocabulary: error %v", err)
 	}
 }

@@ -18,8 +18,10 @@ type plan struct {
 	to     subnet.Family // of the file
 	// biasO and biasD hold the output biases of the layers of the file, nil for none.
 	biasO, biasD [][]float32
-	targets      []target
-	report       Report
+	// vocab holds the entries of the vocabulary that the file has, nil for all.
+	vocab   []int
+	targets []target
+	report  Report
 	// sizing is set in the plan of a file that is not written: it has neither the values of biases and re-fitted weights nor the positions in
 	// re-fitted matrices.
 	sizing bool
@@ -50,6 +52,9 @@ func (p *plan) layOut() error {
 		p.cut = zeroedCut(p.subnet.Masks)
 	} else {
 		p.cut = p.subnet.Masks.Cut()
+	}
+	if p.subnet.Masks.TrimsVocab() {
+		p.vocab = p.subnet.Masks.Vocab().Indices()
 	}
 	if err := p.foldBiases(); err != nil {
 		return err
@@ -136,7 +141,7 @@ func zeroedCut(m subnet.Masks) subnet.Cut {
 		}
 		return out
 	}
-	cut := subnet.Cut{HeadDim: g.HeadDim, Pairs: subnet.Full(g.HeadDim).Indices()}
+	cut := subnet.Cut{HeadDim: g.HeadDim, Pairs: subnet.Full(g.HeadDim).Indices(), Vocab: m.VocabLen()}
 	for i, lg := range g.Layers {
 		l := m.Layer(i)
 		c := subnet.CutLayer{Source: i, Groups: keptOrZero(l.Groups(lg)), Heads: keptOrZero(l.Heads), Channels: keptOrZero(l.Channels)}

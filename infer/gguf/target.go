@@ -44,13 +44,13 @@ func (p *plan) layOutTensors() error {
 		l.asked = &t
 	}
 	c := p.config
-	l.matrix("token_embd.weight", l.whole("token_embd.weight", c.Vocab, c.Hidden))
+	l.matrix("token_embd.weight", l.entries("token_embd.weight"))
 	if c.Positions > 0 {
 		l.matrix("position_embd.weight", l.whole("position_embd.weight", c.Positions, c.Hidden))
 	}
 	l.norm("output_norm", "output_norm", nil)
 	if !c.Tied {
-		l.matrix("output.weight", l.whole("output.weight", c.Vocab, c.Hidden))
+		l.matrix("output.weight", l.entries("output.weight"))
 	}
 	if factors := p.ropeFactors(); factors != nil {
 		l.vector("rope_freqs.weight", inMemory(factors))
@@ -189,6 +189,14 @@ func (l *layouter) whole(src string, rows, width int) piece {
 		return inMemory(slices.Repeat([]float32{1}, rows*width))
 	}
 	return piece{origin: src, src: src, rows: l.all(rows), width: width, scale: 1}
+}
+
+// entries takes the rows of the kept entries of the vocabulary.
+func (l *layouter) entries(src string) piece {
+	if l.vocab == nil {
+		return l.whole(src, l.config.Vocab, l.config.Hidden)
+	}
+	return l.gather(src, l.vocab, nil, l.config.Hidden, 1)
 }
 
 // all returns the numbers below n. The caller must not change them.

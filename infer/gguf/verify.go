@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -129,6 +130,8 @@ func Verify(ctx context.Context, f *File, o VerifyOptions) (Verification, error)
 		return v, err
 	} else if err := v.compare(ctx, f, &config, o); err != nil {
 		return v, err
+	} else {
+		v.vocabulary(f, o.Source)
 	}
 	return v, v.distributions(ctx, o)
 }
@@ -200,6 +203,9 @@ func differs(c *Config, cut subnet.Cut) string {
 	if len(layers) == len(cut.Layers)+1 && c.OutBias && layers[0] == (subnet.LayerGeometry{Heads: 1, KVHeads: 1, FFN: subnet.MinChannels}) {
 		layers = layers[1:]
 	}
+	if c.Vocab != cut.Vocab {
+		return fmt.Sprintf("a vocabulary of %d, the masks need %d", c.Vocab, cut.Vocab)
+	}
 	if len(layers) != len(cut.Layers) || c.HeadDim != cut.HeadDim {
 		return fmt.Sprintf("%d layers with heads of %d, the masks need %d with heads of %d", len(c.Layers), c.HeadDim, len(cut.Layers), cut.HeadDim)
 	}
@@ -236,4 +242,26 @@ func (v *Verification) distributions(ctx context.Context, o VerifyOptions) error
 	found, err := o.Distributions(ctx, v.Masks)
 	v.Findings = append(v.Findings, found...)
 	return err
+}
+
+// vocabulary compares the tables of a tokenizer whose entries were dropped with those that the masks lead to. Chat templates may be others.
+func (v *Verification) vocabulary(f, source *File) {
+	if !v.Masks.TrimsVocab() {
+		return
+	}
+	want, err := source.trimmed(v.Masks.Vocab().Indices())
+	if err != nil {
+		v.add("vocabulary", Failed, "%v", err)
+		return
+	}
+	isTable := func(key string) bool {
+		return strings.HasPrefix(key, tokenizerPrefix) && !strings.Contains(key, "chat_template")
+	}
+	for _, key := range slices.Concat(want.keys, f.KV().keys) {
+		if a, b := want.values[key], f.KV().values[key]; isTable(key) && !reflect.DeepEqual(a, b) {
+			v.add("vocabulary", Failed, "key %q is not what the source has for the kept tokens", key)
+			return
+		}
+	}
+	v.add("vocabulary", Passed, "%d of %d tokens, their merges and numbers", v.Masks.VocabLen(), v.Masks.Geometry().Vocab)
 }

@@ -6,13 +6,14 @@ import (
 )
 
 // WriteVocabulary writes to dst the vocabulary of f with the smallest network that llama.cpp loads, one layer of zeros. With it llama.cpp
-// tokenises for models that it has no runtime for. It wraps [ErrMissing] where f has no vocabulary.
-func (f *File) WriteVocabulary(dst string) error {
-	kv, err := f.vocabulary()
+// tokenises for models that it has no runtime for, and for subnets that are not written. kept holds the entries to write, in increasing order,
+// nil for all. It wraps [ErrMissing] where f has no vocabulary.
+func (f *File) WriteVocabulary(dst string, kept []int) error {
+	kv, err := f.vocabularyKV(kept)
 	if err != nil {
 		return fmt.Errorf("gguf: %s: %w", f.path, err)
 	}
-	tokens, _ := f.KV().Strings("tokenizer.ggml.tokens")
+	tokens, _ := kv.Strings(tokensKey)
 	const hidden = vocabularyHidden
 	tensors := []Tensor{{Name: "token_embd.weight", Type: F16, Dims: []int{len(tokens), hidden}}, {Name: "output_norm.weight", Type: F32, Dims: []int{hidden}}}
 	for _, name := range []string{"attn_norm", "ffn_norm"} {
@@ -37,14 +38,17 @@ func (f *File) WriteVocabulary(dst string) error {
 // vocabularyHidden is the hidden size of that network and the size of its one head.
 const vocabularyHidden = 32
 
-// vocabulary returns the metadata of that file.
-func (f *File) vocabulary() (*KV, error) {
-	from, kv := f.KV(), &KV{}
-	if !from.Has("tokenizer.ggml.tokens") {
-		return nil, fmt.Errorf("key %q: %w", "tokenizer.ggml.tokens", ErrMissing)
+// vocabularyKV returns the metadata of that file.
+func (f *File) vocabularyKV(kept []int) (*KV, error) {
+	from, err := f.trimmed(kept)
+	if err != nil {
+		return nil, err
+	}
+	kv := &KV{}
+	if !from.Has(tokensKey) {
+		return nil, fmt.Errorf("key %q: %w", tokensKey, ErrMissing)
 	}
 	const arch = "llama"
-	var err error
 	set := func(key string, value any) {
 		if err == nil {
 			err = kv.Set(key, value)
