@@ -28,6 +28,7 @@ type Model interface {
 	Statistician
 	Cutter
 	Tuner
+	Trimmer
 	Scorer
 	Searcher
 	Exporter

@@ -129,6 +129,7 @@ type (
 		Reform      ReformOptions
 		Seed        uint64
 		Name        string
+		Vocab       VocabSize `json:",omitzero"` // of the vocabulary; the zero value keeps all
 	}
 	// Refit makes a subnet with the masks of another and re-fitted weights.
 	Refit struct {
@@ -178,6 +179,9 @@ type (
 		Type   string // tensor type; "" as the source
 		As     string `json:",omitempty"` // AsGGUF or AsFolder; "" is AsGGUF
 		NoWait bool   `json:",omitempty"` // fail where the disk is full instead of waiting for room
+		// Vocab is the size of the file's vocabulary, chosen on the texts of Calibration; the zero value keeps that of the subnet.
+		Vocab       VocabSize   `json:",omitzero"`
+		Calibration Calibration `json:",omitzero"`
 	}
 	// ExportRecipe writes what is needed to make a subnet's file again elsewhere: no weights.
 	ExportRecipe struct {

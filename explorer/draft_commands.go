@@ -33,11 +33,20 @@ func (s *state) foldDraft(r record) error {
 			}
 			after = after.With(i, l)
 		}
+		if op.Vocab != nil {
+			kept, err := subnet.ParseVocab(s.geometry().Vocab, *op.Vocab)
+			if err == nil {
+				after, err = after.WithVocab(kept)
+			}
+			if err != nil {
+				return fmt.Errorf("draft: %w", err)
+			}
+		}
 		if err := after.Validate(); err != nil {
 			return fmt.Errorf("%w: draft: %w", ErrDamaged, err)
 		}
 		step := Step{Author: r.By, At: r.At, Summary: op.Summary, Edits: subnet.Diff(d.Masks, after), before: d.Masks, after: after}
-		if len(step.Edits) == 0 {
+		if len(step.Edits) == 0 && d.Masks.Vocab().Equal(after.Vocab()) {
 			return fmt.Errorf("%w: draft: a step that changes nothing", ErrDamaged)
 		}
 		d.Steps = pushed(d.Steps, step)
@@ -120,10 +129,14 @@ func (c Edit) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) 
 // stepTo is the record of a step from masks a to b. Its error wraps ErrInvalid when they are the same.
 func stepTo(a, b subnet.Masks) (record, error) {
 	edits := subnet.Diff(a, b)
-	if len(edits) == 0 {
+	d := draftRecord{Op: opStep, Summary: draft.Describe(a, b)}
+	if !a.Vocab().Equal(b.Vocab()) {
+		line := b.VocabText()
+		d.Vocab = &line
+	}
+	if len(edits) == 0 && d.Vocab == nil {
 		return record{}, fmt.Errorf("%w: that changes nothing", ErrInvalid)
 	}
-	d := draftRecord{Op: opStep, Summary: draft.Describe(a, b)}
 	last := -1
 	for _, edit := range edits {
 		if edit.Layer != last {

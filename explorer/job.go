@@ -18,6 +18,7 @@ const (
 	JobCut        JobKind = "cut"
 	JobReform     JobKind = "reform"
 	JobTune       JobKind = "tune"
+	JobVocab      JobKind = "vocabulary"
 	JobMeasure    JobKind = "measure"
 	JobSearch     JobKind = "search"
 	JobExport     JobKind = "export"
@@ -64,6 +65,7 @@ type Job struct {
 	Output   string       // the file it wrote, if it wrote one
 	Report   *gguf.Report // what is in that file
 	Fit      *Fit         // what a job of the kind JobFit found
+	Vocab    *Vocab       // how the vocabulary of that file was trimmed for it
 }
 
 // Progress of a job. Total is 0 while it is not known.

@@ -33,6 +33,9 @@ func (c Cut) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
 	if err := errors.Join(c.checkTarget(), c.Calibration.check(), checkPreset(c.Preset), c.Reform.check(), c.Reform.checkTarget(g), c.checkWidths(g)); err != nil {
 		return Receipt{}, err
 	}
+	if err := c.Vocab.optional(g); err != nil {
+		return Receipt{}, err
+	}
 	title := "cut to " + TargetName(c.target())
 	return e.launch(a, jobs.Foreground, JobCut, title, func(ctx context.Context, m *monitor) error { return e.cut(ctx, a, c, m) })
 }
@@ -116,6 +119,9 @@ func (c Export) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error
 	}
 	if c.As != "" && c.As != AsGGUF && c.As != AsFolder {
 		return Receipt{}, fmt.Errorf("%w: export as %q, not %s or %s", ErrInvalid, c.As, AsGGUF, AsFolder)
+	}
+	if err := errors.Join(c.Vocab.optional(s.Model.Geometry), c.Calibration.check()); err != nil {
+		return Receipt{}, err
 	}
 	title := fmt.Sprintf("export %s to %s", s.label(c.Subnet), filepath.Base(c.Path))
 	return e.launch(a, jobs.Foreground, JobExport, title, func(ctx context.Context, m *monitor) error {
@@ -232,6 +238,9 @@ func (e *Exploration) cut(ctx context.Context, a Actor, c Cut, m *monitor) error
 		}
 	}
 	made, err := e.model.Cut(ctx, c, m)
+	if err == nil && c.Vocab.On() {
+		err = e.trim(ctx, &made.Subnet, &made.Method, c.Vocab, c.Calibration, m)
+	}
 	if err != nil {
 		return err
 	}
@@ -368,6 +377,12 @@ func (e *Exploration) export(ctx context.Context, c Export, m *monitor) error {
 	if n, ok := e.Snapshot().Subnet(c.Subnet); ok {
 		subject.Provenance = n.provenance()
 	}
+	var method Method
+	if c.Vocab.On() {
+		if err := e.trim(ctx, &subject, &method, c.Vocab, c.Calibration, m); err != nil {
+			return err
+		}
+	}
 	write := e.model.Write
 	if c.As == AsFolder {
 		write = e.model.WriteFolder
@@ -377,7 +392,7 @@ func (e *Exploration) export(ctx context.Context, c Export, m *monitor) error {
 		return err
 	}
 	e.warnUnfitted(c.Subnet, m)
-	m.show(func(j *Job) { j.Output, j.Report = report.Path, &report })
+	m.show(func(j *Job) { j.Output, j.Report, j.Vocab = report.Path, &report, method.Vocab })
 	return nil
 }
 

@@ -2,6 +2,7 @@ package explorer
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -16,9 +17,23 @@ func (e *Exploration) measure(ctx context.Context, a Actor, c Measure, m *monito
 		e.update(SectionDraft, func(s *Snapshot) { s.Draft.Measuring = true })
 		defer e.update(SectionDraft, func(s *Snapshot) { s.Draft.Measuring = false })
 	}
+	masks, err := e.Snapshot().Masks(c.Subnet)
+	if err != nil {
+		return err
+	}
+	bits := false // of the dense model are wanted
+	if masks.TrimsVocab() && c.Against != "" {
+		if c.Against != AgainstDense {
+			return fmt.Errorf("%w: distributions over %d and %d tokens do not compare: measure without a reference, in bits per byte", ErrUnsupported, masks.VocabLen(), masks.Geometry().Vocab)
+		}
+		c.Against, bits = "", true
+	}
 	got, subject, err := e.score(ctx, a, c, m)
 	if err != nil {
 		return err
+	}
+	if masks.TrimsVocab() {
+		return e.measuredTrimmed(ctx, a, c, got, version, bits || c.Text == "", m)
 	}
 	// On the default text, on which subnets are compared, the dense model is measured too.
 	if _, known := e.Snapshot().dense(got.Conditions); !known && got.Dense == 0 && c.Text == "" && c.Subnet != DenseID {
@@ -42,6 +57,32 @@ func (e *Exploration) measure(ctx context.Context, a Actor, c Measure, m *monito
 		m.show(func(j *Job) { j.Result = c.Subnet })
 	}
 	return e.compare(ctx, a, subject, got, m)
+}
+
+// measuredTrimmed records the measurement of a subnet whose vocabulary was trimmed, and measures the dense model on the same text where that
+// is wanted and not known.
+func (e *Exploration) measuredTrimmed(ctx context.Context, a Actor, c Measure, got Measurement, version uint64, dense bool, m *monitor) error {
+	if _, known := e.Snapshot().denseBits(got); !known && dense {
+		of := c
+		of.Subnet, of.Type = DenseID, ""
+		reference, _, err := e.score(ctx, a, of, m)
+		if err == nil {
+			err = e.measured(ctx, a, DenseID, version, reference, m)
+		}
+		if err != nil {
+			return err
+		}
+		got.DenseBits = reference.BitsPerByte()
+	} else {
+		got.DenseBits, _ = e.Snapshot().denseBits(got)
+	}
+	if err := e.measured(ctx, a, c.Subnet, version, got, m); err != nil {
+		return err
+	}
+	if c.Subnet != DraftID {
+		m.show(func(j *Job) { j.Result = c.Subnet })
+	}
+	return nil
 }
 
 // score takes one measurement, and returns the subnet that it measured.

@@ -44,6 +44,7 @@ type draftRecord struct {
 	Masks   string   `json:"masks,omitempty"`   // checkout: text form
 	Summary string   `json:"summary,omitempty"` // step
 	Layers  []string `json:"layers,omitempty"`  // step: the changed layers as they are afterwards, in text form
+	Vocab   *string  `json:"vocab,omitempty"`   // step: the vocabulary afterwards, in text form, "" for all; nil where it did not change
 }
 
 // subnetRecord is a subnet that was added to the library.

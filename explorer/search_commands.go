@@ -110,6 +110,7 @@ func (c Inject) do(ctx context.Context, e *Exploration, _ Actor) (Receipt, error
 	if err != nil {
 		return Receipt{}, err
 	}
+	sub.Masks = sub.Masks.WithAllVocab() // which searches score on
 	return Receipt{}, e.order(Injection{Name: e.Snapshot().label(c.Subnet), Subnet: sub})
 }
 

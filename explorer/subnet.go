@@ -28,6 +28,7 @@ const (
 	Edited   Origin = "edited"   // made by hand in the mask editor
 	Reformed Origin = "reformed" // another subnet with its weights re-fitted
 	Imported Origin = "imported" // read from a file made elsewhere
+	Trimmed  Origin = "trimmed"  // another subnet with a smaller vocabulary
 )
 
 // A Subnet is an entry of the library: masks, perhaps with re-fitted weights, and what is known about them.
@@ -135,6 +136,7 @@ type Method struct {
 	Steps  int      `json:"steps,omitempty"` // ADMM's steps
 	Up     int      `json:"up,omitempty"`    // steps by which W_U was re-fitted, 0 when it was not
 	Tune   *Tuned   `json:"tune,omitempty"`  // what tuning did, nil without
+	Vocab  *Vocab   `json:"vocab,omitempty"` // how the vocabulary was trimmed, nil where all of it is kept
 	Text   TextRef  `json:"text,omitzero"`   // calibration text
 	// Mix has the texts of a mix, nil for a single text. Text describes the mix, and its hash is that of all of them.
 	Mix     []MixPart `json:"mix,omitempty"`
@@ -184,9 +186,10 @@ type Conditions struct {
 	// Stride is the number of tokens from one window to the next where windows overlap, 0 where they do not. Tokens that an earlier
 	// window scored are context only.
 	Stride int    `json:"stride,omitempty"`
-	Engine string `json:"engine"` // what scored: "llama.cpp", "decoder"
-	Type   string `json:"type"`   // tensor type of the scored weights: "Q4_1", "F16", …
-	Ratio  string `json:"ratio"`  // definition of the ratio: always "block parameters"
+	Engine string `json:"engine"`          // what scored: "llama.cpp", "decoder"
+	Type   string `json:"type"`            // tensor type of the scored weights: "Q4_1", "F16", …
+	Ratio  string `json:"ratio"`           // definition of the ratio: always "block parameters"
+	Vocab  int    `json:"vocab,omitempty"` // entries of a vocabulary that was trimmed, 0 for the model's own
 }
 
 // Where start tokens are, in [ScoreRequest] and [Measure].
@@ -216,6 +219,9 @@ type Measurement struct {
 	// StandardError is that of Perplexity, tokens taken as independent; 0 if unknown.
 	StandardError float64 `json:"standard_error,omitempty"`
 	Dense         float64 `json:"dense,omitempty"` // perplexity of the dense model under the same conditions; 0 if unknown
+	Bytes         int64   `json:"bytes,omitempty"` // of the scored tokens; 0 if unknown
+	// DenseBits is the dense model's bits per byte on the text, for a vocabulary that was trimmed; 0 if unknown.
+	DenseBits float64 `json:"dense_bits_per_byte,omitempty"`
 	// Distance is how far the distributions are from another model's; nil if they were not compared.
 	Distance *Distance `json:"distance,omitempty"`
 	Share    float64   `json:"share"` // parameters kept, over block parameters
@@ -240,8 +246,12 @@ type Distance struct {
 	RelativeError float64 `json:"perplexity_relative_standard_error"`
 }
 
-// Relative is the perplexity over that of the dense model under the same conditions, or 0 if that is unknown.
+// Relative is the perplexity over that of the dense model under the same conditions, or 0 if that is unknown. With a trimmed vocabulary it
+// is computed from the bits per byte of both.
 func (m Measurement) Relative() float64 {
+	if m.Conditions.Vocab > 0 {
+		return m.relativeOfBits()
+	}
 	if m.Dense <= 0 {
 		return 0
 	}

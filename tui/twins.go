@@ -64,7 +64,7 @@ func commands() map[string]string {
 		"masks.top": "masks set --keep-groups", "masks.drop": "masks set --mlp", "masks.droplayer": "masks set --drop", "masks.restore": "masks set --restore",
 		"masks.invert": "masks set --invert", "masks.like": "masks set --copy-from", "masks.equalise": "masks set --equalise", "masks.open": "masks checkout --subnet",
 		"masks.diff": "masks diff --with", "masks.measure": "subnets measure", "masks.chat": "chat --subnet", "masks.reform": "reform --subnet",
-		"masks.steps": "masks steps", "masks.copy": "masks show --subnet",
+		"masks.vocab": "vocab --subnet", "masks.steps": "masks steps", "masks.copy": "masks show --subnet",
 
 		"reform.start": "reform", "reform.tune": "tune", "reform.subnet": "reform --subnet", "reform.cut": "cut", "reform.stop": "stop", "reform.chat": "chat --subnet",
 		"reform.bench": "bench --subnets", "reform.edit": "masks checkout --subnet", "reform.export": "subnets export",

@@ -266,8 +266,17 @@ func headsOf(g subnet.LayerGeometry, groups []int) subnet.Set {
 // Describe returns the change from a to b in one line.
 func Describe(a, b subnet.Masks) string {
 	edits := subnet.Diff(a, b)
-	if len(edits) == 0 {
+	vocab := ""
+	if x, y := a.VocabLen(), b.VocabLen(); !a.Vocab().Equal(b.Vocab()) {
+		vocab = fmt.Sprintf("vocabulary %d → %d", x, y)
+	}
+	switch {
+	case len(edits) == 0 && vocab == "":
 		return "no change"
+	case len(edits) == 0:
+		return vocab
+	case vocab != "":
+		vocab = ", " + vocab
 	}
 	layers := make(map[int]bool)
 	for _, e := range edits {
@@ -275,7 +284,7 @@ func Describe(a, b subnet.Masks) string {
 	}
 	if len(layers) > 1 {
 		first, last := edits[0].Layer, edits[len(edits)-1].Layer
-		return fmt.Sprintf("%d layers of %d to %d: ratio %.3f → %.3f", len(layers), first, last, a.Size().Ratio, b.Size().Ratio)
+		return fmt.Sprintf("%d layers of %d to %d: ratio %.3f → %.3f", len(layers), first, last, a.Size().Ratio, b.Size().Ratio) + vocab
 	}
 	i := edits[0].Layer
 	g, x, y := a.Geometry().Layers[i], a.Layer(i), b.Layer(i)
@@ -292,5 +301,5 @@ func Describe(a, b subnet.Masks) string {
 	if x.Heads.Equal(y.Heads) && x.Channels.Equal(y.Channels) {
 		text += " channels inside heads"
 	}
-	return text
+	return text + vocab
 }

@@ -218,7 +218,7 @@ func (src *sources) windows(ctx context.Context, n int, atMost bool) (passage, e
 	if src.c.Draw == explorer.DrawStart {
 		return src.first(ctx, n, seq, atMost)
 	}
-	load, err := src.m.tokenizer(ctx)
+	load, err := src.m.tokenizer(ctx, nil)
 	if err != nil {
 		return passage{}, err
 	}

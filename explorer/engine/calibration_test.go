@@ -37,7 +37,7 @@ func file(t *testing.T, name, word string, documents int) string {
 // texts returns the windows of a passage as text.
 func (p passage) texts(t *testing.T, m *model) []string {
 	t.Helper()
-	load, err := m.tokenizer(t.Context())
+	load, err := m.tokenizer(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

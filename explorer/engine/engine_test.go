@@ -185,7 +185,7 @@ func TestTexts(t *testing.T) {
 // text0 returns the first tokens of the default text, without a start token.
 func text0(t *testing.T, m *model, n int) []int32 {
 	t.Helper()
-	load, err := m.tokenizer(t.Context())
+	load, err := m.tokenizer(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

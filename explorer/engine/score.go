@@ -21,7 +21,7 @@ func (m *model) Score(ctx context.Context, s gguf.Subnet, r explorer.ScoreReques
 	if err != nil {
 		return explorer.Measurement{}, err
 	}
-	t := take{windows: r.Windows, seq: orDefault(r.Seq, defaultSeq), stride: r.Stride, fromEnd: r.HeldOut, bos: r.BOS}
+	t := take{windows: r.Windows, seq: orDefault(r.Seq, defaultSeq), stride: r.Stride, fromEnd: r.HeldOut, bos: r.BOS, kept: keptOf(s.Masks)}
 	if trained := m.Info().Context; trained > 0 && t.seq > trained {
 		mon.Note(fmt.Sprintf("windows of %d tokens are longer than the %d that the model was trained on", t.seq, trained))
 	}
@@ -57,8 +57,8 @@ func (m *model) Score(ctx context.Context, s gguf.Subnet, r explorer.ScoreReques
 	if err != nil {
 		return explorer.Measurement{}, err
 	}
-	c.Tokens = q.Tokens
-	got := explorer.Measurement{Conditions: c, NLL: q.NLL, Perplexity: q.Perplexity, StandardError: q.Err}
+	c.Tokens, c.Vocab = q.Tokens, len(p.kept)
+	got := explorer.Measurement{Conditions: c, NLL: q.NLL, Perplexity: q.Perplexity, StandardError: q.Err, Bytes: m.textBytes(p)}
 	if d := distance; d != nil {
 		got.Distance = &explorer.Distance{
 			From: r.Against, KL: d.KL, KLError: d.KLErr, Agreement: d.Agreement, AgreementError: d.AgreementErr,
@@ -87,14 +87,18 @@ func (m *model) scoreDecoder(ctx context.Context, s gguf.Subnet, against string,
 	defer subnet.Close()
 	switch against {
 	case "":
-		q, err = perplexity(ctx, p, graphScorer(dm, subnet), mon, "scoring")
+		score := graphScorer(dm, subnet)
+		if p.kept != nil {
+			score = predictionScorer(keptPredictor(dm, subnet, p.kept))
+		}
+		q, err = perplexity(ctx, p, score, mon, "scoring")
 		return q, nil, err
 	case explorer.AgainstDense:
 		dense := dm.Dense()
 		defer dense.Close()
 		return distance(ctx, p, graphPredictor(dm, dense), graphPredictor(dm, subnet), mon)
 	}
-	err = m.withCut(ctx, against, func(reference *decoder.Model, dense *decoder.Subnet) error {
+	err = m.withCut(ctx, against, nil, func(reference *decoder.Model, dense *decoder.Subnet) error {
 		q, d, err = distance(ctx, p, graphPredictor(reference, dense), graphPredictor(dm, subnet), mon)
 		return err
 	})
@@ -106,6 +110,47 @@ func graphPredictor(dm *decoder.Model, s *decoder.Subnet) quality.Predictor {
 	return quality.LogitPredictor(dm.Config().Vocab, func(ctx context.Context, window []int32, visit func(int, []float32) error) error {
 		return dm.EachLogits(ctx, s, window, visit)
 	})
+}
+
+// keptPredictor predicts tokens of a smaller vocabulary with the graphs: over its entries, which are kept of the model's vocabulary.
+func keptPredictor(dm *decoder.Model, s *decoder.Subnet, kept []int) quality.Predictor {
+	if kept == nil {
+		return graphPredictor(dm, s)
+	}
+	all := dm.Config().Vocab
+	return quality.LogitPredictor(len(kept), func(ctx context.Context, window []int32, visit func(int, []float32) error) error {
+		ids := make([]int32, len(window))
+		for i, token := range window {
+			if token < 0 || int(token) >= len(kept) {
+				return fmt.Errorf("token %d of %d: %w", token, len(kept), infer.ErrBadToken)
+			}
+			ids[i] = int32(kept[token])
+		}
+		return dm.EachLogits(ctx, s, ids, func(first int, part []float32) error {
+			own := make([]float32, 0, len(part)/all*len(kept))
+			for row := range slices.Chunk(part, all) {
+				for _, id := range kept {
+					own = append(own, row[id])
+				}
+			}
+			return visit(first, own)
+		})
+	})
+}
+
+// predictionScorer scores windows with a predictor.
+func predictionScorer(predict quality.Predictor) quality.Scorer {
+	return func(ctx context.Context, w quality.Window, progress func(int)) ([]float32, error) {
+		positions, err := predict(ctx, w, quality.Ask{}, progress)
+		if err != nil {
+			return nil, err
+		}
+		nll := make([]float32, len(positions))
+		for i, p := range positions {
+			nll[i] = p.NLL
+		}
+		return nll, nil
+	}
 }
 
 // distance compares the distributions of two models on a passage.
@@ -142,21 +187,21 @@ func perplexity(ctx context.Context, p passage, score quality.Scorer, mon explor
 
 // scoreCut scores a file that was cut from the model with the graphs, as a model of its own.
 func (m *model) scoreCut(ctx context.Context, path string, p passage, mon explorer.Monitor) (q quality.PerplexityResult, err error) {
-	err = m.withCut(ctx, path, func(dm *decoder.Model, s *decoder.Subnet) error {
+	err = m.withCut(ctx, path, p.kept, func(dm *decoder.Model, s *decoder.Subnet) error {
 		q, err = perplexity(ctx, p, graphScorer(dm, s), mon, "scoring")
 		return err
 	})
 	return q, err
 }
 
-// withCut calls use with another model file, loaded for computing. Its vocabulary must be that of the model.
-func (m *model) withCut(ctx context.Context, path string, use func(*decoder.Model, *decoder.Subnet) error) error {
+// withCut calls use with another model file, loaded for computing. Its vocabulary must be that of the model, or the kept entries of it.
+func (m *model) withCut(ctx context.Context, path string, kept []int, use func(*decoder.Model, *decoder.Subnet) error) error {
 	f, err := gguf.Open(path)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = f.Close() }() // only read from
-	if err := sameVocabulary(m.file, f); err != nil {
+	if err := sameVocabulary(m.file, f, kept); err != nil {
 		return err
 	}
 	whole, err := m.weights(ctx)
@@ -173,11 +218,20 @@ func (m *model) withCut(ctx context.Context, path string, use func(*decoder.Mode
 	return use(cut, s)
 }
 
-// sameVocabulary returns an error unless the tokens of two files are the same.
-func sameVocabulary(a, b *gguf.File) error {
+// sameVocabulary returns an error unless the tokens of b are those of a, or the kept ones of them where kept is not nil.
+func sameVocabulary(a, b *gguf.File, kept []int) error {
 	const key = "tokenizer.ggml.tokens"
 	x, _ := a.KV().Strings(key)
 	y, _ := b.KV().Strings(key)
+	if kept != nil {
+		own := make([]string, 0, len(kept))
+		for _, id := range kept {
+			if id < len(x) {
+				own = append(own, x[id])
+			}
+		}
+		x = own
+	}
 	if !slices.Equal(x, y) {
 		return fmt.Errorf("%w: %s and %s have different vocabularies: their distributions do not compare", explorer.ErrUnsupported, a.Path(), b.Path())
 	}
@@ -227,7 +281,7 @@ func (m *model) compareFiles(ctx context.Context, reference, path string, p pass
 	if err != nil {
 		return q, nil, err
 	}
-	err = errors.Join(sameVocabulary(m.file, f), f.Close())
+	err = errors.Join(sameVocabulary(m.file, f, p.kept), f.Close())
 	if err != nil {
 		return q, nil, err
 	}

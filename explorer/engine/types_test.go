@@ -51,7 +51,7 @@ func TestEveryTypeComputesItsNumbers(t *testing.T) {
 			}
 			compare := func(path string) (d *quality.Comparison) {
 				t.Helper()
-				err := m.withCut(ctx, filepath.Join(dir, "cut.gguf"), func(file *decoder.Model, dense *decoder.Subnet) error {
+				err := m.withCut(ctx, filepath.Join(dir, "cut.gguf"), nil, func(file *decoder.Model, dense *decoder.Subnet) error {
 					return m.withFile(ctx, path, p, mon, func(engine infer.Model) error {
 						var err error
 						_, d, err = distance(ctx, p, graphPredictor(file, dense), quality.ModelPredictor(engine), explorer.Monitor(mon))

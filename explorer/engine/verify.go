@@ -70,7 +70,7 @@ func (m *model) checkDistributions(ctx context.Context, f *gguf.File, text strin
 	if err != nil {
 		return nil, err
 	}
-	p, err := m.passage(ctx, text, take{windows: 1, seq: min(verifySeq, m.Info().Context)})
+	p, err := m.passage(ctx, text, take{windows: 1, seq: min(verifySeq, m.Info().Context), kept: keptOf(s.Masks)})
 	if err != nil {
 		return nil, err
 	}
@@ -84,8 +84,8 @@ func (m *model) checkDistributions(ctx context.Context, f *gguf.File, text strin
 	}
 	defer cut.Close()
 	written := types(f)
-	err = m.withCut(ctx, f.Path(), func(file *decoder.Model, whole *decoder.Subnet) error {
-		_, d, err := distance(ctx, p, graphPredictor(dm, cut), graphPredictor(file, whole), mon)
+	err = m.withCut(ctx, f.Path(), p.kept, func(file *decoder.Model, whole *decoder.Subnet) error {
+		_, d, err := distance(ctx, p, keptPredictor(dm, cut, p.kept), graphPredictor(file, whole), mon)
 		if err != nil {
 			return err
 		}

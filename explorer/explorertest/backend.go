@@ -62,6 +62,9 @@ func Geometry() *subnet.Geometry {
 	}
 }
 
+// bytesPerToken is how many bytes of text a token of the fake models is.
+const bytesPerToken = 4.2
+
 // denseNLL is the fake loss of the dense model, nats per token.
 var denseNLL = math.Log(20.3)
 
@@ -356,6 +359,11 @@ func (m *model) Score(ctx context.Context, s gguf.Subnet, r explorer.ScoreReques
 	got := explorer.Measurement{NLL: nll, Perplexity: math.Exp(nll), StandardError: 0.01 * math.Exp(nll), Conditions: explorer.Conditions{
 		Text: text, Seq: seq, Windows: windows, Tokens: windows * (seq - 1), Engine: cmp.Or(r.Engine, explorer.EngineDecoder), Type: "F32", Ratio: "block parameters", Stride: r.Stride,
 	}}
+	got.Bytes = int64(bytesPerToken * float64(got.Conditions.Tokens))
+	if s.Masks.TrimsVocab() {
+		got.Conditions.Vocab = s.Masks.VocabLen()
+		got.Bytes -= got.Bytes / 50 // of shorter tokens
+	}
 	if r.Against != "" {
 		got.Distance = &explorer.Distance{
 			From: r.Against, KL: loss, KLError: loss / 50, Agreement: 1 / (1 + loss), AgreementError: 0.005,

@@ -32,7 +32,7 @@ func Contract(t *testing.T, subject func(*testing.T) Subject) {
 		name string
 		run  func(contract, *testing.T)
 	}{
-		{"open", contract.open}, {"statistics", contract.statistics}, {"cut", contract.cut}, {"refit", contract.refit}, {"tune", contract.tune}, {"score", contract.score},
+		{"open", contract.open}, {"statistics", contract.statistics}, {"cut", contract.cut}, {"refit", contract.refit}, {"tune", contract.tune}, {"score", contract.score}, {"vocabulary", contract.vocabulary},
 		{"files", contract.files}, {"search", contract.search}, {"search orders", contract.searchOrders}, {"search paused", contract.searchPaused},
 		{"search cancelled", contract.searchCancelled}, {"search refused", contract.searchRefused}, {"chat", contract.chat}, {"cancelled", contract.cancelled},
 	} {

@@ -115,6 +115,7 @@ func (a *app) cutCommand() *cobra.Command {
 	reformFlags(cmd, &c.Reform)
 	upFlag(cmd, &c.Reform.Up, "the method's own")
 	tuneFlag(cmd, &tuning)
+	vocabFlag(cmd, &c.Vocab, "the calibration texts")
 	out.add(cmd)
 	return cmd
 }
@@ -151,6 +152,8 @@ func (a *app) reformCommand() *cobra.Command {
 type outFlags struct {
 	path, typ, as string
 	force         bool
+	vocab         explorer.VocabSize   // of the file; the zero value for that of the subnet
+	calibration   explorer.Calibration // the texts that it is chosen on
 }
 
 func (o *outFlags) add(cmd *cobra.Command) {
@@ -323,7 +326,7 @@ func checkBiases(arch string, c explorer.Cut) error {
 
 // export writes a subnet to the output file, or by way of a temporary file to standard output.
 func (a *app) export(ctx context.Context, e exploration, id explorer.SubnetID, out outFlags) (_ *gguf.Report, err error) {
-	c := explorer.Export{Subnet: id, Path: out.path, Type: out.typ, As: out.as}
+	c := explorer.Export{Subnet: id, Path: out.path, Type: out.typ, As: out.as, Vocab: out.vocab, Calibration: out.calibration}
 	if out.path != toStdout {
 		job, err := a.start(ctx, e, c)
 		return job.Report, err
@@ -377,6 +380,7 @@ func (r madeResult) words(w io.Writer) {
 		fmt.Fprintln(w, words)
 	}
 	tuneWords(w, r.Method.Tune)
+	vocabWords(w, r.Method.Vocab)
 	relative := func(v float64) string {
 		if r.Dense <= 0 {
 			return fmt.Sprintf("perplexity %.2f", v)

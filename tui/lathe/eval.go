@@ -32,6 +32,13 @@ type evalResult struct {
 	Share      float64 `json:"share"`
 	Dense      float64 `json:"dense_perplexity,omitempty"` // under the same conditions: an earlier measurement, or of --against
 
+	// BitsPerByte compares across vocabularies, of which Vocab tokens are kept, 0 for all. DenseBits is the dense model's, for a smaller
+	// vocabulary; Bytes are of the text scored.
+	BitsPerByte float64 `json:"bits_per_byte,omitempty"`
+	DenseBits   float64 `json:"dense_bits_per_byte,omitempty"`
+	Bytes       int64   `json:"bytes,omitempty"`
+	Vocab       int     `json:"vocab,omitempty"`
+
 	Distance *explorer.Distance `json:"distance,omitempty"` // from what --against names
 	Seconds  float64            `json:"seconds"`
 }
@@ -159,6 +166,7 @@ func newEval(s *explorer.Snapshot, id explorer.SubnetID) (evalResult, error) {
 		Model: s.Model.Path, Perplexity: m.Perplexity, Err: m.StandardError, NLL: m.NLL, Tokens: m.Conditions.Tokens, Seq: m.Conditions.Seq, Windows: m.Conditions.Windows,
 		BOS: m.Conditions.BOS, Starts: m.Conditions.Start(), Engine: m.Conditions.Engine, Type: m.Conditions.Type, Text: m.Conditions.Text.Path, TextSHA256: m.Conditions.Text.SHA256,
 		Stride: m.Conditions.Stride, Share: m.Share, Dense: m.Dense, Seconds: m.Seconds, Distance: m.Distance,
+		BitsPerByte: m.BitsPerByte(), DenseBits: m.DenseBits, Bytes: m.Bytes, Vocab: m.Conditions.Vocab,
 	}
 	if r.Stride == 0 {
 		r.Stride = r.Seq
@@ -195,6 +203,13 @@ func (r evalResult) words(w io.Writer) {
 	}
 	fmt.Fprintf(w, "perplexity %.4f%s (%.4f nats per token) on %d tokens: %d windows of %d%s of %s%s, scored by %s as %s, %.1f s\n",
 		r.Perplexity, spread, r.NLL, r.Tokens, r.Windows, r.Seq, stride, r.Text, starts, r.Engine, r.Type, r.Seconds)
+	if r.BitsPerByte > 0 {
+		fmt.Fprintf(w, "%.4f bits per byte on %d bytes", r.BitsPerByte, r.Bytes)
+		if r.DenseBits > 0 {
+			fmt.Fprintf(w, ", the dense model with all tokens %.4f (%+.2f %%)", r.DenseBits, 100*(r.BitsPerByte/r.DenseBits-1))
+		}
+		fmt.Fprintln(w)
+	}
 	d := r.Distance
 	if d == nil {
 		if r.Dense > 0 {

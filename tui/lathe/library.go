@@ -224,6 +224,9 @@ func (a *app) subnetsExportCommand() *cobra.Command {
 			if err := out.check(); err != nil {
 				return err
 			}
+			if cmd.Flags().Changed("text") && !out.vocab.On() {
+				return usage(errors.New("--text: there is nothing to count tokens for without --vocab"))
+			}
 			return a.with(cmd.Context(), model, readOnly, func(e exploration) error {
 				id, err := find(e.Snapshot(), args[0])
 				if err != nil {
@@ -246,6 +249,8 @@ func (a *app) subnetsExportCommand() *cobra.Command {
 		},
 	}
 	out.add(cmd)
+	vocabFlag(cmd, &out.vocab, "the texts")
+	cmd.Flags().Var(&calibrationText{c: &out.calibration}, "text", "with --vocab, the text to count tokens in, as for lathe vocab (default: wiki:0.4, web:0.4, chat:0.2)")
 	return cmd
 }
 

@@ -95,6 +95,8 @@ func namesFile(c explorer.Command) bool {
 		return c.Calibration.NamesFile()
 	case explorer.Tune:
 		return c.Calibration.NamesFile()
+	case explorer.TrimVocab:
+		return c.Calibration.NamesFile()
 	case explorer.StartSearch:
 		return c.Calibration.NamesFile() || c.Machines.NamesFile()
 	case explorer.Measure:

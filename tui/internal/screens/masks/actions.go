@@ -113,6 +113,7 @@ func (s *Screen) Actions() []*action.Action {
 			Run: func() tea.Cmd { return s.host.Ask(screen.ChatWith{Subnet: explorer.DraftID}) }},
 		{ID: "masks.reform", Keys: []string{"r"}, Title: "Re-fit the weights of the draft", Short: "reform", Changes: true,
 			Run: func() tea.Cmd { return s.host.Ask(screen.Refit{Subnet: explorer.DraftID}) }},
+		{ID: "masks.vocab", Keys: []string{"V"}, Title: "Drop tokens of the vocabulary", Short: "vocabulary", Changes: true, Run: s.vocabForm},
 		{ID: "masks.steps", Keys: []string{"H"}, Title: "Show the steps of the draft", Run: s.steps},
 		{ID: "masks.copy", Keys: []string{"y"}, Title: "Copy the masks as text", Run: func() tea.Cmd {
 			return subnets.CopyMasks(s.host, s.masks(), "masks")

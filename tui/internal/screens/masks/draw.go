@@ -47,10 +47,11 @@ func (s *Screen) drawLayers(t *theme.Theme, w, h int) []string {
 			first.Pad(c.Loss).Put(t.Dim, " sensitivity")
 		}
 		rows := []string{first.String()}
-		for i := s.layer.Top; i < min(masks.Layers(), s.layer.Top+h-1); i++ {
+		last := s.drawVocab(t, masks, w)
+		for i := s.layer.Top; i < min(masks.Layers(), s.layer.Top+h-1-len(last)); i++ {
 			rows = append(rows, s.drawLayer(t, masks, other, c, i, w))
 		}
-		return rows
+		return append(rows, last...)
 	})
 }
 

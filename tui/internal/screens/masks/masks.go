@@ -347,11 +347,15 @@ func (s *Screen) Panes(area layout.Rect) []screen.Pane {
 	snap := s.snap()
 	l := layout.NewMasks(area, s.zoom != zoomModel)
 	rev := max(snap.Sections[explorer.SectionDraft], snap.Sections[explorer.SectionStatistics], snap.Sections[explorer.SectionModel])
-	if s.other != "" {
+	masks := s.masks()
+	visible := l.Layers.H - 3
+	if masks.TrimsVocab() {
+		visible-- // its row
+	}
+	if s.other != "" || masks.TrimsVocab() {
 		rev = max(rev, snap.Sections[explorer.SectionSubnets])
 	}
-	n := s.masks().Layers()
-	s.layer.Clamp(n, max(1, l.Layers.H-3))
+	s.layer.Clamp(masks.Layers(), max(1, visible))
 	if s.zoom == zoomUnits {
 		r := s.unitsRect(l)
 		newGrid(s.units().N(), r.W-2, r.H-2).follow(&s.unit)

@@ -44,7 +44,7 @@ func (s *Screen) mouseLayers(p screen.Pane, e screen.MouseEvent) tea.Cmd {
 		return nil
 	}
 	row := s.layer.Top + e.Y - 2
-	if e.Y < 2 || row >= masks.Layers() {
+	if e.Y < 2 || row >= masks.Layers() || masks.TrimsVocab() && e.Y >= p.Rect.H-2 {
 		return nil
 	}
 	if e.Kind == screen.Drag {

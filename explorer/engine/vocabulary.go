@@ -1,0 +1,317 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"regexp"
+	"strings"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/scratch"
+	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/infer/vocab"
+)
+
+// Limits of counting, in bytes: of one text, of a part that is tokenised at once, and of all texts that are tokenised again.
+const (
+	maxCounted = 16 << 20
+	countedAt  = 64 << 10
+	maxAgain   = 2 << 20
+)
+
+// maxWeight is how much more a token of a short text may count than one of a long text, so that the texts of a mix have their shares.
+const maxWeight = 4
+
+// curvePoints is how many sizes a curve has.
+const curvePoints = 24
+
+// TrimVocab implements [explorer.Trimmer].
+func (m *model) TrimVocab(ctx context.Context, v explorer.VocabSize, c explorer.Calibration, mon explorer.Monitor) (subnet.Set, explorer.Vocab, error) {
+	fail := func(err error) (subnet.Set, explorer.Vocab, error) { return subnet.Set{}, explorer.Vocab{}, err }
+	words, err := m.file.Vocabulary()
+	if err != nil {
+		return fail(err)
+	}
+	src, err := m.sources(ctx, c, mon)
+	if err != nil {
+		return fail(err)
+	}
+	defer src.close()
+	load, err := m.tokenizer(ctx, nil)
+	if err != nil {
+		return fail(err)
+	}
+	defer func() { _ = load.Close() }() // nothing was written
+	counted, err := countTokens(ctx, load, words.Len(), src, mon)
+	if err != nil {
+		return fail(err)
+	}
+	wanted := make(map[int]string)
+	if err := m.templateTokens(ctx, load, wanted); err != nil {
+		return fail(err)
+	}
+	words.Letters(counted.counts, wanted)
+	ranking, err := words.Rank(vocab.Request{Counts: counted.counts, Wanted: wanted})
+	if err != nil {
+		return fail(err)
+	}
+	n := v.Keep
+	if v.Share > 0 {
+		n = ranking.Share(v.Share)
+	}
+	if n, err = ranking.Keep(n, v.Force); err != nil {
+		return fail(fmt.Errorf("%w: %w", explorer.ErrInvalid, err))
+	}
+	kept := ranking.Kept(n)
+	made := explorer.Vocab{
+		Asked: v, Kept: n, Of: words.Len(), Least: ranking.Least(v.Force), Text: src.ref, Tokens: counted.tokens, Covered: ranking.Covered(n),
+		Scripts: words.Scripts(kept), Curve: m.vocabCurve(ranking, v.Force),
+	}
+	if made.DenseTokensPerWord, made.TokensPerWord, err = m.perWord(ctx, load, counted.again, kept, mon); err != nil {
+		return fail(err)
+	}
+	return subnet.Of(words.Len(), kept...), made, nil
+}
+
+// counted are the tokens of texts.
+type counted struct {
+	counts []float64 // of each entry, weighted by the shares of the texts
+	tokens int64
+	again  []string // parts that are tokenised with the smaller vocabulary too
+}
+
+// countTokens counts the tokens of texts.
+func countTokens(ctx context.Context, load infer.Model, entries int, src *sources, mon explorer.Monitor) (counted, error) {
+	var texts [][]string
+	total := 0.0
+	for _, s := range src.texts {
+		parts := spread(s.texts, maxCounted)
+		texts = append(texts, parts)
+		for _, p := range parts {
+			total += float64(len(p))
+		}
+	}
+	out := counted{counts: make([]float64, entries)}
+	counts, sums := make([][]float64, len(texts)), make([]float64, len(texts))
+	done, all := 0.0, 0.0
+	for i, parts := range texts {
+		counts[i] = make([]float64, entries)
+		for _, part := range parts {
+			if err := mon.Gate(ctx); err != nil {
+				return out, err
+			}
+			tokens, err := load.Tokenize(ctx, part, true)
+			if err != nil {
+				return out, err
+			}
+			if load.Info().AddBOS && len(tokens) > 0 {
+				tokens = tokens[1:]
+			}
+			for _, id := range tokens {
+				counts[i][id]++
+			}
+			sums[i] += float64(len(tokens))
+			done += float64(len(part))
+			mon.Progress(done, total, "bytes", "counting tokens")
+		}
+		all += sums[i]
+		out.again = append(out.again, spread(parts, int(src.shares[i]*maxAgain))...)
+	}
+	out.tokens = int64(all)
+	for i := range texts {
+		if sums[i] == 0 {
+			continue
+		}
+		weight := min(maxWeight, src.shares[i]*all/sums[i])
+		for id, n := range counts[i] {
+			out.counts[id] += weight * n
+		}
+	}
+	return out, nil
+}
+
+// spread divides texts into parts that end at white space and returns parts of up to so many bytes, evenly over all.
+func spread(texts []string, most int) []string {
+	var parts []string
+	total := 0
+	for _, text := range texts {
+		for text != "" {
+			part := text
+			if len(text) > countedAt {
+				part = excerpt(text, countedAt)
+				if at := strings.LastIndexAny(part, " \n"); at > 0 {
+					part = part[:at]
+				}
+			}
+			parts, text = append(parts, part), text[len(part):]
+			total += len(part)
+		}
+	}
+	if total <= most {
+		return parts
+	}
+	var out []string
+	seen, taken := 0, 0
+	for _, p := range parts {
+		seen += len(p)
+		if share := float64(most) / float64(total); float64(taken) < share*float64(seen) && taken+len(p) <= max(most, countedAt) {
+			out, taken = append(out, p), taken+len(p)
+		}
+	}
+	return out
+}
+
+// literal matches the texts between quotes in a template, and outside matches what is outside its statements and expressions.
+var (
+	literal = regexp.MustCompile(`'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"`)
+	outside = regexp.MustCompile(`(?s)\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\}`)
+)
+
+// templateTokens adds the tokens that the chat template writes: those of conversations of all roles, and of all texts in the template.
+func (m *model) templateTokens(ctx context.Context, load infer.Model, to map[int]string) error {
+	add := func(tokens []int32) {
+		for _, id := range tokens {
+			if to[int(id)] == "" {
+				to[int(id)] = "chat template"
+			}
+		}
+	}
+	say := func(role, text string) infer.Message { return infer.Message{Role: role, Content: text} }
+	tool := []byte(`{"type":"function","function":{"name":"0","description":"0","parameters":{"type":"object","properties":{"0":{"type":"string","description":"0"}},"required":["0"]}}}`)
+	for _, c := range []infer.Conversation{
+		{Messages: []infer.Message{say(infer.User, "0")}},
+		{Messages: []infer.Message{say(infer.System, "0"), say(infer.User, "0"), say(infer.Assistant, "0"), say(infer.User, "0")}},
+		{Messages: []infer.Message{say(infer.User, "0")}, Tools: []json.RawMessage{tool}},
+		{Messages: []infer.Message{say(infer.User, "0"), {Role: infer.Assistant, Calls: []infer.ToolCall{{ID: "0", Name: "0", Arguments: json.RawMessage(`{"0":"0"}`)}}},
+			{Role: infer.Tool, Content: "0", CallID: "0", Name: "0"}}, Tools: []json.RawMessage{tool}},
+	} {
+		p, err := load.PromptWith(ctx, c)
+		if errors.Is(err, infer.ErrTemplate) { // it refuses such a conversation
+			continue
+		}
+		if err != nil && ctx.Err() != nil {
+			return err
+		}
+		if err == nil {
+			add(p.Tokens)
+		}
+	}
+	template, _ := m.file.KV().String("tokenizer.chat_template")
+	const most = 1 << 20
+	template = template[:min(len(template), most)]
+	texts := outside.Split(template, -1)
+	for _, quoted := range literal.FindAllString(strings.Join(outside.FindAllString(template, -1), " "), -1) {
+		texts = append(texts, strings.NewReplacer(`\n`, "\n", `\t`, "\t", `\'`, "'", `\"`, `"`, `\\`, `\`).Replace(quoted[1:len(quoted)-1]))
+	}
+	for _, text := range texts {
+		if text == "" {
+			continue
+		}
+		tokens, err := load.Tokenize(ctx, text, true)
+		if err != nil {
+			return err
+		}
+		add(tokens)
+	}
+	return nil
+}
+
+// vocabCurve returns sizes from all entries to the fewest.
+func (m *model) vocabCurve(r *vocab.Ranking, force bool) []explorer.VocabPoint {
+	all, least := m.geometry().Vocab, r.Least(force)
+	var bytes int64 // of an entry
+	for _, name := range []string{"token_embd.weight", "output.weight"} {
+		if t, ok := m.file.Tensor(name); ok {
+			bytes += t.Size / int64(t.Dims[0])
+		}
+	}
+	var curve []explorer.VocabPoint
+	for i := range curvePoints {
+		n := all - int(math.Round(float64(all-least)*float64(i)/(curvePoints-1)))
+		curve = append(curve, explorer.VocabPoint{Kept: n, Bytes: int64(n) * bytes, Longer: r.Longer(n)})
+	}
+	return curve
+}
+
+// perWord returns how many tokens a word of texts has with all entries and with the kept ones.
+func (m *model) perWord(ctx context.Context, load infer.Model, texts []string, kept []int, mon explorer.Monitor) (before, after float64, err error) {
+	small, err := m.tokenizer(ctx, kept)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { err = errors.Join(err, small.Close()) }()
+	words := 0
+	for i, text := range texts {
+		if err := mon.Gate(ctx); err != nil {
+			return 0, 0, err
+		}
+		mon.Progress(float64(i), float64(len(texts)), "parts", "counting tokens of the smaller vocabulary")
+		a, err := load.Tokenize(ctx, text, true)
+		if err != nil {
+			return 0, 0, err
+		}
+		b, err := small.Tokenize(ctx, text, true)
+		if err != nil {
+			return 0, 0, err
+		}
+		words += len(strings.Fields(text))
+		before, after = before+float64(len(a)), after+float64(len(b))
+	}
+	return before / float64(max(words, 1)), after / float64(max(words, 1)), nil
+}
+
+// trimmedTokenizer is a model that only tokenises, in a folder that is removed with it.
+type trimmedTokenizer struct {
+	infer.Model
+	dir *scratch.Folder
+}
+
+// Close implements [infer.Model].
+func (t *trimmedTokenizer) Close() error { return errors.Join(t.Model.Close(), t.dir.Remove()) }
+
+// trimmed loads the kept entries of the vocabulary to tokenise.
+func (m *model) trimmed(ctx context.Context, kept []int) (infer.Model, error) {
+	dir, err := scratch.New(m.engine.options.Scratch, "vocabulary")
+	if err != nil {
+		return nil, err
+	}
+	path := dir.Join("vocabulary.gguf")
+	if err := m.file.WriteVocabulary(path, kept); err != nil {
+		return nil, errors.Join(err, dir.Remove())
+	}
+	load, err := m.engine.runtime.Load(ctx, infer.LoadOptions{Path: path, Context: 512, FlashAttention: true}, nil)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("loading the tokenizer: %w", err), dir.Remove())
+	}
+	return &trimmedTokenizer{load, dir}, nil
+}
+
+// keptOf returns the kept entries of a vocabulary that is trimmed, else nil.
+func keptOf(masks subnet.Masks) []int {
+	if !masks.TrimsVocab() {
+		return nil
+	}
+	return masks.Vocab().Indices()
+}
+
+// textBytes returns how many bytes of text the scored tokens of a passage are, 0 where that is not known.
+func (m *model) textBytes(p passage) int64 {
+	words, err := m.file.Vocabulary()
+	if err != nil {
+		return 0
+	}
+	var n int64
+	for _, w := range p.scored() {
+		for _, id := range w.Tokens[w.From:] {
+			if p.kept != nil {
+				id = int32(p.kept[id])
+			}
+			n += int64(len(words.Text(int(id))))
+		}
+	}
+	return n
+}
