@@ -87,6 +87,12 @@ type Made struct {
 type Cutter interface {
 	Cut(ctx context.Context, c Cut, m Monitor) (Made, error)
 	Refit(ctx context.Context, masks subnet.Masks, c Refit, m Monitor) (Made, error)
+	// Quantize makes a subnet of a size of the masks of from, or with c.Widths of the dense model, with types chosen by losses, which it keeps in
+	// dir ("" keeps nothing) for other sizes. Sizes that cannot be reached are ErrInvalid and name the smallest.
+	//
+	// CheckSize returns that error where the file's header shows it. It is quick.
+	CheckSize(masks subnet.Masks, c Quantize) error
+	Quantize(ctx context.Context, from gguf.Subnet, c Quantize, dir string, m Monitor) (Made, error)
 	// Carry takes re-fitted weights over to other masks of the same model: columns kept in both stay as they were fitted,
 	// columns added come from the dense model, layers without re-fitted weights stay without.
 	Carry(ctx context.Context, from gguf.Subnet, to subnet.Masks) (gguf.Subnet, error)

@@ -23,14 +23,14 @@ type Fit struct {
 
 // BestWithin returns, of the dense model, the library and the front of the newest search, the one of lowest perplexity whose cost is
 // at most limit, and the one of least cost. It reports false where none is within the limit.
-func (s *Snapshot) BestWithin(limit float64, cost func(subnet.Masks) float64) (best, least Fit, ok bool) {
+func (s *Snapshot) BestWithin(limit float64, cost func(Subnet) float64) (best, least Fit, ok bool) {
 	dense := subnet.Dense(s.Model.Geometry)
-	all := []Fit{{Subnet: DenseID, Name: "dense", Cost: cost(dense), Relative: 1, Share: 1}}
+	all := []Fit{{Subnet: DenseID, Name: "dense", Cost: cost(Subnet{Masks: dense}), Relative: 1, Share: 1}}
 	for _, n := range s.Subnets {
-		all = append(all, Fit{Subnet: n.ID, Name: n.Name, Cost: cost(n.Masks), Relative: n.Figure().Relative, Share: n.Size.Ratio})
+		all = append(all, Fit{Subnet: n.ID, Name: n.Name, Cost: cost(n), Relative: n.Figure().Relative, Share: n.Size.Ratio})
 	}
 	for _, c := range s.Search.Front {
-		f := Fit{Candidate: c.ID, Name: fmt.Sprintf("#%d", c.ID), Cost: cost(c.Masks), Share: c.Ratio}
+		f := Fit{Candidate: c.ID, Name: fmt.Sprintf("#%d", c.ID), Cost: cost(Subnet{Masks: c.Masks}), Share: c.Ratio}
 		if s.Search.DensePerplexity > 0 {
 			f.Relative = c.Score.Perplexity() / s.Search.DensePerplexity
 		}
@@ -73,7 +73,12 @@ func (s *Snapshot) FitTarget(t search.Target) (Fit, error) {
 }
 
 func (s *Snapshot) fit(t search.Target, prices search.Prices) (Fit, error) {
-	best, least, ok := s.BestWithin(t.Value*(1+1e-9), func(m subnet.Masks) float64 { return t.Cost(m, prices) })
+	best, least, ok := s.BestWithin(t.Value*(1+1e-9), func(n Subnet) float64 {
+		if n.Types != nil && t.Type == "" && !t.Timed() {
+			return t.Cost(n.Masks, typedPrices{sizePrices{&s.Model}, &n})
+		}
+		return t.Cost(n.Masks, prices)
+	})
 	if ok {
 		return best, nil
 	}
@@ -85,6 +90,20 @@ type sizePrices struct{ m *ModelInfo }
 
 func (p sizePrices) Bytes(m subnet.Masks, typ string) (file, tensors int64, err error) {
 	size := p.m.FileSize(m, typ)
+	if size.File == 0 {
+		return 0, 0, fmt.Errorf("%w: no file can hold it", ErrUnsupported)
+	}
+	return size.File, size.Tensors, nil
+}
+
+// typedPrices are the sizes of a subnet in its own types.
+type typedPrices struct {
+	sizePrices
+	n *Subnet
+}
+
+func (p typedPrices) Bytes(subnet.Masks, string) (file, tensors int64, err error) {
+	size := p.m.SubnetSize(p.n)
 	if size.File == 0 {
 		return 0, 0, fmt.Errorf("%w: no file can hold it", ErrUnsupported)
 	}

@@ -27,6 +27,7 @@ const (
 	JobAdopt      JobKind = "adopt"
 	JobRecipe     JobKind = "recipe"
 	JobFit        JobKind = "fit"
+	JobQuantize   JobKind = "quantize"
 )
 
 // JobState is the state a job is in.

@@ -58,6 +58,9 @@ func (c Refit) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error)
 	if _, err := s.Masks(c.Subnet); err != nil {
 		return Receipt{}, err
 	}
+	if n, ok := s.Subnet(c.Subnet); ok && n.Types != nil {
+		return Receipt{}, fmt.Errorf("%w: the matrices of %s have types of their own: quantize re-fits to rounded matrices", ErrUnsupported, n.Name)
+	}
 	if err := errors.Join(c.Calibration.check(), checkPreset(c.Preset), c.Reform.check(), c.Reform.checkBias(s.Model.Arch), c.Reform.checkTarget(s.Model.Geometry)); err != nil {
 		return Receipt{}, err
 	}
@@ -136,6 +139,8 @@ func (c ExportRecipe) do(ctx context.Context, e *Exploration, a Actor) (Receipt,
 	switch {
 	case !ok:
 		return Receipt{}, fmt.Errorf("subnet %s: %w", c.Subnet, ErrNotFound)
+	case n.Types != nil:
+		return Receipt{}, fmt.Errorf("%w: recipes do not hold types of matrices, and %s has some: export it as a file", ErrUnsupported, n.Name)
 	case n.Method.Tune != nil:
 		return Receipt{}, fmt.Errorf("%w: recipes do not hold tuning, and %s is tuned: export it as a file", ErrUnsupported, n.Name)
 	case !rebuildable(n):
@@ -296,7 +301,8 @@ func (e *Exploration) keep(a Actor, m *monitor, made Made, n Subnet, also ...rec
 	e.refresh()
 	n.Author, n.Masks, n.Method = a.Name, made.Subnet.Masks, made.Method
 	n.HeldOut = HeldOut{Unfitted: made.Before, Perplexity: made.After, Dense: made.Dense, Rejected: made.Rejected, General: made.General.After, GeneralDense: made.General.Dense}
-	if hasRefit(made.Subnet) {
+	n.Types = made.Subnet.Types
+	if hasRefit(made.Subnet) || n.Types != nil {
 		file, bytes, err := e.weights.Save(made.Subnet)
 		if err != nil {
 			return err

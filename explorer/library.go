@@ -67,7 +67,7 @@ func (c SaveDraft) do(ctx context.Context, e *Exploration, a Actor) (Receipt, er
 		n := Subnet{Name: c.Name, Origin: Edited, Parent: s.Draft.Base, Author: a.Name, Masks: s.Draft.Masks}
 		if base, ok := s.Subnet(s.Draft.Base); ok {
 			// Re-fitted weights of the base are kept by reference: layers edited since take theirs by column.
-			n.Method, n.Refit, n.RefitBytes = base.Method, base.Refit, base.RefitBytes
+			n.Method, n.Refit, n.RefitBytes, n.Types = base.Method, base.Refit, base.RefitBytes, base.Types
 		}
 		if m := s.Draft.Measured; m != nil && s.Draft.MeasuredVersion == s.Draft.Version {
 			n.Measurements = []Measurement{*m}
@@ -154,6 +154,6 @@ func (e *Exploration) newSubnet(n Subnet) (record, error) {
 	}
 	return record{Subnet: &subnetRecord{
 		ID: id, Name: n.Name, Origin: n.Origin, Parent: n.Parent, Author: n.Author, Created: e.now().UTC(), Method: n.Method,
-		Masks: string(text), Refit: n.Refit, RefitBytes: n.RefitBytes, Note: n.Note, HeldOut: n.HeldOut, Measurements: n.Measurements,
+		Masks: string(text), Refit: n.Refit, RefitBytes: n.RefitBytes, Types: typeNames(n.Types), Note: n.Note, HeldOut: n.HeldOut, Measurements: n.Measurements,
 	}}, nil
 }

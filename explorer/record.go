@@ -59,8 +59,10 @@ type subnetRecord struct {
 	Masks      string    `json:"masks"`
 	Refit      string    `json:"refit,omitempty"`
 	RefitBytes int64     `json:"refit_bytes,omitempty"`
-	Note       string    `json:"note,omitempty"`
-	HeldOut    HeldOut   `json:"held_out,omitzero"`
+	// Types are the names of types by those of tensors.
+	Types   map[string]string `json:"types,omitempty"`
+	Note    string            `json:"note,omitempty"`
+	HeldOut HeldOut           `json:"held_out,omitzero"`
 
 	Measurements []Measurement `json:"measurements,omitempty"`
 	Deleted      time.Time     `json:"deleted,omitzero"`
@@ -160,12 +162,16 @@ func (s *state) foldSubnet(r *subnetRecord) error {
 	if err != nil {
 		return fmt.Errorf("subnet %s: %w", r.ID, err)
 	}
+	types, err := parseTypes(r.Types)
+	if err != nil {
+		return fmt.Errorf("subnet %s: %w", r.ID, err)
+	}
 	n := Subnet{
-		ID: r.ID, Name: r.Name, Origin: r.Origin, Parent: r.Parent, Author: r.Author, Created: r.Created, Method: r.Method,
+		Types: types, ID: r.ID, Name: r.Name, Origin: r.Origin, Parent: r.Parent, Author: r.Author, Created: r.Created, Method: r.Method,
 		Masks: masks, Size: masks.Size(), Refit: r.Refit, RefitBytes: r.RefitBytes, Note: r.Note, HeldOut: r.HeldOut,
 		Measurements: r.Measurements, Deleted: r.Deleted,
 	}
-	n.Bytes = s.now.Model.fileSize(masks, n.refitted(), "").WithProvenance(n.provenance())
+	n.Bytes = s.now.Model.sizeOf(&n, masks, "").WithProvenance(n.provenance())
 	s.serial.Subnet = max(s.serial.Subnet, number(string(r.ID)))
 	id := func(n Subnet) SubnetID { return n.ID }
 	if n.Deleted.IsZero() {

@@ -101,7 +101,7 @@ func (s *state) records() ([]record, error) {
 			}
 			out = append(out, record{Subnet: &subnetRecord{
 				ID: n.ID, Name: n.Name, Origin: n.Origin, Parent: n.Parent, Author: n.Author, Created: n.Created, Method: n.Method,
-				Masks: string(text), Refit: n.Refit, RefitBytes: n.RefitBytes, Note: n.Note, HeldOut: n.HeldOut, Measurements: n.Measurements, Deleted: n.Deleted,
+				Masks: string(text), Refit: n.Refit, RefitBytes: n.RefitBytes, Types: typeNames(n.Types), Note: n.Note, HeldOut: n.HeldOut, Measurements: n.Measurements, Deleted: n.Deleted,
 			}})
 		}
 	}

@@ -105,6 +105,7 @@ type ModelInfo struct {
 // FileSizes computes sizes of files of subnets without writing them, as [gguf.Sizes] does. It may be used concurrently.
 type FileSizes interface {
 	Of(m subnet.Masks, r gguf.Refitted, typ string) (gguf.FileSize, error)
+	OfTypes(m subnet.Masks, r gguf.Refitted, types map[string]subnet.Type) (gguf.FileSize, error)
 }
 
 // FileSize returns the size of the file of masks with matrices of a type, "" for the types of the source. Besides the dense model's, the output
@@ -113,6 +114,21 @@ func (m *ModelInfo) FileSize(masks subnet.Masks, typ string) gguf.FileSize {
 	dense := masks.Geometry() != nil && masks.Equal(subnet.Dense(masks.Geometry()))
 	return m.fileSize(masks, gguf.Refitted{Outputs: !dense}, typ)
 }
+
+// sizeOf returns the size of the file of masks with the re-fitted weights of a subnet, in its types where typ is "".
+func (m *ModelInfo) sizeOf(n *Subnet, masks subnet.Masks, typ string) gguf.FileSize {
+	if m.Files == nil || n.Types == nil || typ != "" {
+		return m.fileSize(masks, n.refitted(), typ)
+	}
+	size, err := m.Files.OfTypes(masks, n.refitted(), n.Types)
+	if err != nil {
+		return gguf.FileSize{}
+	}
+	return size
+}
+
+// SubnetSize returns the size of the file of a subnet of the library in its own types.
+func (m *ModelInfo) SubnetSize(n *Subnet) gguf.FileSize { return m.sizeOf(n, n.Masks, "") }
 
 func (m *ModelInfo) fileSize(masks subnet.Masks, r gguf.Refitted, typ string) gguf.FileSize {
 	if m.Files == nil {
@@ -133,10 +149,10 @@ func (s *Snapshot) ExportBytes(id SubnetID, typ string) int64 {
 		return 0
 	}
 	if n, ok := s.Subnet(id); ok {
-		return s.Model.fileSize(masks, n.refitted(), typ).WithProvenance(n.provenance())
+		return s.Model.sizeOf(&n, masks, typ).WithProvenance(n.provenance())
 	}
 	if n, ok := s.Subnet(s.Draft.Base); ok && id == DraftID && n.Refit != "" {
-		return s.Model.fileSize(masks, n.refitted(), typ).File
+		return s.Model.sizeOf(&n, masks, typ).File
 	}
 	return s.Model.FileSize(masks, typ).File
 }

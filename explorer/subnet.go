@@ -29,20 +29,24 @@ const (
 	Reformed Origin = "reformed" // another subnet with its weights re-fitted
 	Imported Origin = "imported" // read from a file made elsewhere
 	Trimmed  Origin = "trimmed"  // another subnet with a smaller vocabulary
+	// Quantized is another subnet, or the model, with types chosen for a size.
+	Quantized Origin = "quantized"
 )
 
 // A Subnet is an entry of the library: masks, perhaps with re-fitted weights, and what is known about them.
 type Subnet struct {
-	ID         SubnetID
-	Name       string
-	Origin     Origin
-	Parent     SubnetID // the subnet it was edited, reformed or duplicated from; "" if none
-	Author     string
-	Created    time.Time
-	Method     Method // how masks and weights were chosen
-	Masks      subnet.Masks
-	Size       subnet.Size
-	Bytes      int64  // of the file in the source's types, 0 if unknown
+	ID      SubnetID
+	Name    string
+	Origin  Origin
+	Parent  SubnetID // the subnet it was edited, reformed or duplicated from; "" if none
+	Author  string
+	Created time.Time
+	Method  Method // how masks and weights were chosen
+	Masks   subnet.Masks
+	Size    subnet.Size
+	// Types are those of matrices by the names of tensors of the model, as in [gguf.Subnet]; nil for those of the source.
+	Types      map[string]subnet.Type
+	Bytes      int64  // of the file in these types, 0 if unknown
 	Refit      string // file of the re-fitted weights, relative to the workspace; "" if the original weights are used
 	RefitBytes int64
 	Note       string
@@ -137,6 +141,7 @@ type Method struct {
 	Up     int      `json:"up,omitempty"`    // steps by which W_U was re-fitted, 0 when it was not
 	Tune   *Tuned   `json:"tune,omitempty"`  // what tuning did, nil without
 	Vocab  *Vocab   `json:"vocab,omitempty"` // how the vocabulary was trimmed, nil where all of it is kept
+	Typed  *Typed   `json:"types,omitempty"` // how types were chosen, nil for those of the source
 	Text   TextRef  `json:"text,omitzero"`   // calibration text
 	// Mix has the texts of a mix, nil for a single text. Text describes the mix, and its hash is that of all of them.
 	Mix     []MixPart `json:"mix,omitempty"`
@@ -191,6 +196,9 @@ type Conditions struct {
 	Ratio  string `json:"ratio"`           // definition of the ratio: always "block parameters"
 	Vocab  int    `json:"vocab,omitempty"` // entries of a vocabulary that was trimmed, 0 for the model's own
 }
+
+// MixedTypes stands for the types of a subnet whose matrices have types of their own, in [Conditions].Type.
+const MixedTypes = "mixed types"
 
 // Where start tokens are, in [ScoreRequest] and [Measure].
 const (

@@ -11,23 +11,29 @@ import (
 // activations are the residual streams of calibration text before one module: those of the subnet and, where the target
 // needs them, those of the dense model.
 type activations struct {
-	m      *decoder.Model
+	m      *decoder.Model // of the subnet
+	ref    *decoder.Model // the dense model: m, or that which m has the rounded weights of
 	target Target
 	own    *decoder.States
 	dense  *decoder.States // nil where the target needs none
 }
 
-func newActivations(ctx context.Context, m *decoder.Model, windows [][]int32, target Target) (*activations, error) {
+func newActivations(ctx context.Context, m, ref *decoder.Model, windows [][]int32, target Target) (*activations, error) {
 	own, err := m.NewStates(ctx, windows)
 	if err != nil {
 		return nil, err
 	}
-	a := &activations{m: m, target: target, own: own}
-	if target != LocalOutput {
-		if a.dense, err = own.Clone(ctx); err != nil {
-			own.Close()
-			return nil, err
-		}
+	a := &activations{m: m, ref: ref, target: target, own: own}
+	switch {
+	case target == LocalOutput:
+	case m == ref:
+		a.dense, err = own.Clone(ctx)
+	default:
+		a.dense, err = ref.NewStates(ctx, windows)
+	}
+	if err != nil {
+		own.Close()
+		return nil, err
 	}
 	return a, nil
 }
@@ -68,7 +74,7 @@ func (a *activations) enter(ctx context.Context, layer int, module subnet.Module
 		return nil, err
 	}
 	if a.target == DenseOutput {
-		if in.dense, err = a.m.OutputInputs(ctx, layer, module, nil, a.dense); err != nil {
+		if in.dense, err = a.ref.OutputInputs(ctx, layer, module, nil, a.dense); err != nil {
 			in.own.Close()
 			return nil, err
 		}
@@ -169,7 +175,7 @@ func (in *moduleInput) advanceDense(ctx context.Context, dense *decoder.Subnet) 
 	}
 	in.advanced = true
 	if in.dense == nil {
-		return in.a.m.AdvanceBlock(ctx, in.layer, in.module, dense, in.a.dense)
+		return in.a.ref.AdvanceBlock(ctx, in.layer, in.module, dense, in.a.dense)
 	}
-	return in.a.m.AddOutput(ctx, in.layer, in.module, dense, in.dense, in.a.dense)
+	return in.a.ref.AddOutput(ctx, in.layer, in.module, dense, in.dense, in.a.dense)
 }

@@ -10,8 +10,9 @@ import (
 
 // moduleFit is the re-fit of one module.
 type moduleFit struct {
-	m         *decoder.Model
-	dense     *decoder.Subnet
+	m         *decoder.Model  // of the subnet
+	ref       *decoder.Model  // the dense model
+	dense     *decoder.Subnet // of ref
 	layer     int
 	module    subnet.Module
 	recipe    Recipe       // as it applies to this module
@@ -30,7 +31,7 @@ func (f *moduleFit) close() {
 
 // gather computes the moments of the output matrix.
 func (f *moduleFit) gather(ctx context.Context) error {
-	w, dims, err := f.m.Weights(f.layer, f.m.OutputMatrix(f.module))
+	w, dims, err := f.ref.Weights(f.layer, f.m.OutputMatrix(f.module))
 	if err != nil {
 		return err
 	}

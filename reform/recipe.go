@@ -59,6 +59,9 @@ type Recipe struct {
 	// RefitUncutAttention also re-fits W_O of attention blocks that are not cut, where the target is DenseResidual and
 	// something before them is cut. Otherwise they stay as they are.
 	RefitUncutAttention bool
+	// RefitAll re-fits the output matrices of all modules, also of those that are not cut, where the target is DenseResidual and the weights of
+	// the subnet are rounded.
+	RefitAll bool
 	// UpSteps is how many steps of conjugate gradients re-fit W_U of an MLP's kept channels, between two re-fits of its W_D; 0
 	// leaves W_U as it is. It has an effect with exact re-fits without a bias and with targets other than DenseOutput; W_U
 	// itself is always fitted to LocalOutput.

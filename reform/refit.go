@@ -22,8 +22,28 @@ type Config struct {
 	// HeldOut is the share of the windows that ridges are chosen on, 0 is a quarter. With fewer than four windows, or
 	// one ridge to choose from, none are held out.
 	HeldOut float64
+	// Rounded, unless nil, is the model with the weights that the file of the subnet will hold: the calibration text passes through it, and
+	// targets and original weights are those of the model itself. It must be on the same device.
+	Rounded *decoder.Model
+	// Rounder, unless nil, rounds re-fitted output matrices before the text passes through them.
+	Rounder Rounder
 	// Progress, unless nil, is called from one goroutine after each module: done of total are finished.
 	Progress func(done, total int, m ModuleReport)
+}
+
+// Rounder rounds an output matrix to the type that its file will have. It returns the weights to keep in the subnet, which the writer of the
+// file rounds to the stored ones.
+type Rounder func(o Output) (keep, stored []float32, err error)
+
+// Output is an output matrix as a Rounder sees it.
+type Output struct {
+	Layer   int
+	Module  subnet.Module
+	Columns []int // that are kept, in dense order
+	Out     int
+	Weights []float32 // [Out, len(Columns)]
+	// Gram returns the second moments [len(Columns), len(Columns)] of the inputs.
+	Gram func() []float64
 }
 
 // Chooser chooses the units of modules that a subnet keeps. Refit calls it module by module, in the order in which the
@@ -85,7 +105,7 @@ func Refit(ctx context.Context, m *decoder.Model, windows [][]int32, masks subne
 		return gguf.Subnet{}, Report{}, err
 	}
 	s, modules := gguf.Subnet{Masks: masks}, []ModuleReport(nil)
-	if c.Chooser != nil || c.Recipe.changes() {
+	if c.Chooser != nil || c.Recipe.changes() || c.Rounder != nil {
 		w, err := newWalk(ctx, m, windows, masks, c)
 		if err != nil {
 			return gguf.Subnet{}, Report{}, err

@@ -6,20 +6,25 @@ import (
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/reform/linalg"
 )
 
 // walk passes calibration text through the layers of a subnet while they are re-fitted: the units of each module are chosen and
 // its weights re-fitted on inputs that have passed through the modules re-fitted before it.
 type walk struct {
-	m         *decoder.Model
+	m         *decoder.Model // of the subnet
+	ref       *decoder.Model // the dense model: m, or that which m has the rounded weights of
 	recipe    Recipe
-	chooser   Chooser      // may be nil
-	fit, held *activations // held is nil where no text is held out
-	dense     *decoder.Subnet
+	chooser   Chooser         // may be nil
+	round     Rounder         // may be nil
+	fit, held *activations    // held is nil where no text is held out
+	dense     *decoder.Subnet // of ref
+	base      *decoder.Subnet // the dense subnet of m
 	masks     subnet.Masks    // so far
 	changed   bool            // a module so far differs from the dense model
 	sub       *decoder.Subnet // has masks and re-fitted weights in the current layer alone, so that it holds the weights of one
 	refit     []gguf.Refit
+	rounded   gguf.Refit // of the current layer: refit as the file will hold it
 	modules   []ModuleReport
 	progress  func(done, total int, m ModuleReport)
 }
@@ -30,19 +35,26 @@ func newWalk(ctx context.Context, m *decoder.Model, windows [][]int32, masks sub
 	}
 	w := &walk{
 		m: m, recipe: c.Recipe, chooser: c.Chooser, progress: c.Progress, masks: masks,
-		refit: make([]gguf.Refit, masks.Layers()), dense: m.Dense(), sub: m.Dense(),
+		refit: make([]gguf.Refit, masks.Layers()), ref: m, round: c.Rounder,
 	}
+	if c.Rounded != nil {
+		if !c.Rounded.Geometry().Equal(m.Geometry()) {
+			return nil, decoder.ErrGeometry
+		}
+		w.m, w.changed = c.Rounded, true
+	}
+	w.dense, w.base, w.sub = w.ref.Dense(), w.m.Dense(), w.m.Dense()
 	if m.Config().PostNorms && c.Recipe.Target == DenseResidual {
 		w.recipe.Target = LocalOutput
 	}
 	fit, held := split(windows, c.HeldOut, len(c.Recipe.Solve.Lambdas))
 	var err error
-	if w.fit, err = newActivations(ctx, m, fit, w.recipe.Target); err != nil {
+	if w.fit, err = newActivations(ctx, w.m, w.ref, fit, w.recipe.Target); err != nil {
 		w.close()
 		return nil, err
 	}
 	if held != nil {
-		if w.held, err = newActivations(ctx, m, held, w.recipe.Target); err != nil {
+		if w.held, err = newActivations(ctx, w.m, w.ref, held, w.recipe.Target); err != nil {
 			w.close()
 			return nil, err
 		}
@@ -52,6 +64,7 @@ func newWalk(ctx context.Context, m *decoder.Model, windows [][]int32, masks sub
 
 func (w *walk) close() {
 	w.sub.Close()
+	w.base.Close()
 	w.dense.Close()
 	for _, a := range []*activations{w.fit, w.held} {
 		if a != nil {
@@ -63,6 +76,7 @@ func (w *walk) close() {
 // run passes through all layers.
 func (w *walk) run(ctx context.Context) error {
 	for layer := range w.refit {
+		w.rounded = gguf.Refit{}
 		if err := w.rebuild(ctx, layer); err != nil {
 			return err
 		}
@@ -82,7 +96,7 @@ func (w *walk) run(ctx context.Context) error {
 
 // rebuild rebuilds sub with the masks of a layer and its weights re-fitted so far.
 func (w *walk) rebuild(ctx context.Context, layer int) error {
-	next, err := w.dense.WithLayer(ctx, layer, w.masks.Layer(layer), w.refit[layer])
+	next, err := w.base.WithLayer(ctx, layer, w.masks.Layer(layer), w.rounded)
 	if err != nil {
 		return err
 	}
@@ -114,7 +128,7 @@ func (w *walk) module(ctx context.Context, layer int, module subnet.Module) (Mod
 
 // enter computes the inputs of a module. The caller must close the fit.
 func (w *walk) enter(ctx context.Context, layer int, module subnet.Module) (_ *moduleFit, err error) {
-	f := &moduleFit{m: w.m, dense: w.dense, layer: layer, module: module}
+	f := &moduleFit{m: w.m, ref: w.ref, dense: w.dense, layer: layer, module: module}
 	defer func() {
 		if err != nil {
 			f.close()
@@ -130,7 +144,7 @@ func (w *walk) enter(ctx context.Context, layer int, module subnet.Module) (_ *m
 		}
 		tokens += w.held.own.Tokens()
 	}
-	if f.bias, _, err = w.m.Weights(layer, w.m.OutputMatrix(module)+"_bias"); err != nil {
+	if f.bias, _, err = w.ref.Weights(layer, w.m.OutputMatrix(module)+"_bias"); err != nil {
 		return nil, err
 	}
 	f.recipe = w.recipe.shrunk(tokens, w.m.Geometry().OutputColumns(layer, module))
@@ -143,6 +157,9 @@ func (w *walk) enter(ctx context.Context, layer int, module subnet.Module) (_ *m
 // mayChange reports whether a module of the subnet could differ from the dense one.
 func (w *walk) mayChange(f *moduleFit) bool {
 	if f.recipe.RefitUncutAttention && f.recipe.Target == DenseResidual && w.changed && f.module == subnet.Attention {
+		return true
+	}
+	if w.recipe.RefitAll && f.recipe.Target == DenseResidual && w.changed {
 		return true
 	}
 	return w.chosen(f) || len(w.masks.OutputColumns(f.layer, f.module)) < w.m.Geometry().OutputColumns(f.layer, f.module)
@@ -169,13 +186,57 @@ func (w *walk) reform(ctx context.Context, f *moduleFit, report *ModuleReport) e
 	}
 	report.ErrBefore, report.ErrAfter, report.HeldOut = r.ErrBefore, r.ErrAfter, r.HeldOut
 	report.Lambda, report.Raised, report.Curve, report.Warning = r.Lambda, r.Raised, r.Curve, r.Warning
-	if f.module == subnet.Attention {
-		w.refit[f.layer].WO, w.refit[f.layer].BO = refit.WO, refit.BO
-	} else {
-		w.refit[f.layer].WD, w.refit[f.layer].BD, w.refit[f.layer].WU = refit.WD, refit.BD, refit.WU
+	rounded := refit
+	if w.round != nil {
+		if refit, rounded, err = w.roundOutput(f, refit); err != nil {
+			return err
+		}
 	}
+	take := func(to *gguf.Refit, from gguf.Refit) {
+		if f.module == subnet.Attention {
+			to.WO, to.BO = from.WO, from.BO
+		} else {
+			to.WD, to.BD, to.WU = from.WD, from.BD, from.WU
+		}
+	}
+	take(&w.refit[f.layer], refit)
+	take(&w.rounded, rounded)
 	w.changed = true
 	return w.rebuild(ctx, f.layer)
+}
+
+// roundOutput rounds the output matrix of a module that was re-fitted, or that keeps its original columns. It returns the weights to keep
+// and what the file will hold.
+func (w *walk) roundOutput(f *moduleFit, refit gguf.Refit) (keep, rounded gguf.Refit, err error) {
+	kept, in := w.masks.OutputColumns(f.layer, f.module), f.problem.In
+	o := Output{Layer: f.layer, Module: f.module, Columns: kept, Out: f.problem.Out, Weights: refit.WO}
+	if f.module == subnet.MLP {
+		o.Weights = refit.WD
+	}
+	if len(kept) == 0 {
+		return refit, refit, nil
+	}
+	if o.Weights == nil {
+		o.Weights = linalg.Narrow(linalg.Columns(linalg.Widen(f.problem.W), f.problem.Out, in, kept))
+	}
+	o.Gram = func() []float64 { return linalg.Sub(f.problem.inputMoments().H, in, kept, kept) }
+	to, stored, err := w.round(o)
+	if err != nil {
+		return refit, refit, err
+	}
+	keep, rounded = refit, refit
+	if f.module == subnet.Attention {
+		rounded.WO = stored
+		if refit.WO != nil {
+			keep.WO = to
+		}
+	} else {
+		rounded.WD = stored
+		if refit.WD != nil {
+			keep.WD = to
+		}
+	}
+	return keep, rounded, nil
 }
 
 // choose replaces the mask of a module by the one that the chooser returns.

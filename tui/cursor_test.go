@@ -70,7 +70,7 @@ func onRows() map[string]int { // number of forms to submit
 	return map[string]int{
 		"search.chat": 0, "search.edit": 0, "search.adopt": 0, "search.reform": 1, "search.bench": 1,
 		"library.chat": 0, "library.edit": 0, "library.export": 1, "library.bench": 1, "library.reform": 1, "library.measure": 0, "library.measureon": 1,
-		"library.rename": 1, "library.note": 1, "library.duplicate": 1, "library.delete": 0, "library.inject": 0,
+		"library.quantize": 1, "library.rename": 1, "library.note": 1, "library.duplicate": 1, "library.delete": 0, "library.inject": 0,
 		"masks.shrink": 0, "masks.grow": 0, "masks.top": 1, "masks.drop": 0, "masks.droplayer": 0, "masks.restore": 0, "masks.invert": 0,
 		"bench.chat": 0,
 	}
@@ -271,6 +271,8 @@ func subjectOf(s *explorer.Snapshot, c explorer.Command) []string {
 	case explorer.StartBench:
 		return of(c.Settings.Subnets[len(c.Settings.Subnets)-1])
 	case explorer.Export:
+		return of(c.Subnet)
+	case explorer.Quantize:
 		return of(c.Subnet)
 	case explorer.Measure:
 		return of(c.Subnet)

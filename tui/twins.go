@@ -78,7 +78,7 @@ func commands() map[string]string {
 		"bench.chat": "chat --subnet",
 
 		"library.details": "subnets list", "library.chat": "chat --subnet", "library.edit": "masks checkout --subnet", "library.export": "subnets export --as",
-		"library.compare": "masks diff --with", "library.bench": "bench --subnets", "library.reform": "reform --subnet", "library.measure": "subnets measure",
+		"library.compare": "masks diff --with", "library.bench": "bench --subnets", "library.reform": "reform --subnet", "library.quantize": "quantize --target", "library.measure": "subnets measure",
 		"library.measureon": "subnets measure --text", "library.rename": "subnets rename", "library.note": "subnets note", "library.duplicate": "subnets duplicate",
 		"library.delete": "subnets delete", "library.empty": "subnets empty-trash", "library.import": "subnets import", "library.fit": "fit --memory",
 		"library.inject": "search inject", "library.copy": "masks show --subnet",

@@ -117,6 +117,7 @@ func (m *model) make(ctx context.Context, c explorer.Calibration, o explorer.Ref
 		made.Method.Preset = string(report.Preset)
 	}
 	made.Method.Attention, made.Method.Granularity = report.Attention, report.Granularity
+	made.Method.Typed = typed(report.Size)
 	recordRefit(&made.Method, sub, recipe.Refit, m.geometry())
 	w.text.describe(&made.Method, len(w.text.windows))
 	made.Method.Seq = len(w.text.windows[0])
@@ -184,6 +185,11 @@ func (m *model) judge(ctx context.Context, p passage, made *explorer.Made, mon e
 		made.Rejected, made.After, made.Method.Kept = made.After, made.Before, explorer.KeptOriginal
 		made.Subnet.Refit = nil
 	}
+	if t := made.Method.Typed; t != nil {
+		if t.Measured, err = m.divergence(ctx, p, made.Subnet, mon); err != nil {
+			return err
+		}
+	}
 	if general := m.engine.options.Text; general != "" && p.other {
 		end, err := m.end(ctx, general, 1)
 		if err != nil {
@@ -208,7 +214,8 @@ func (m *model) quick(ctx context.Context, p passage, s gguf.Subnet, mon explore
 	if after, err = m.perplexity(ctx, s, p, mon); err != nil || s.Refit == nil {
 		return after, after, err
 	}
-	before, err = m.perplexity(ctx, gguf.Subnet{Masks: s.Masks}, p, mon)
+	s.Refit = nil
+	before, err = m.perplexity(ctx, s, p, mon)
 	return before, after, err
 }
 
@@ -303,7 +310,7 @@ func reportAndGate(ctx context.Context, mon explorer.Monitor, e oneshot.Event) {
 
 // report reports an event.
 func report(mon explorer.Monitor, e oneshot.Event) {
-	step := map[oneshot.Phase]string{oneshot.Surveying: "statistics", oneshot.Measuring: "measuring what cuts cost", oneshot.Reforming: "re-fitting"}[e.Phase]
+	step := map[oneshot.Phase]string{oneshot.Surveying: "statistics", oneshot.Measuring: "measuring what cuts cost", oneshot.Typing: "measuring what types cost", oneshot.Reforming: "re-fitting"}[e.Phase]
 	unit := "layers"
 	if r := e.Module; r != nil {
 		unit = "blocks"
@@ -325,6 +332,8 @@ func translate(err error) error {
 	switch {
 	case errors.Is(err, search.ErrTarget) && !errors.Is(err, explorer.ErrInvalid):
 		return fmt.Errorf("%w: %w", explorer.ErrUnsupported, err)
+	case errors.Is(err, oneshot.ErrSize):
+		return fmt.Errorf("%w: %w", explorer.ErrInvalid, err)
 	case errors.Is(err, oneshot.ErrRatio), errors.Is(err, oneshot.ErrPreset), errors.Is(err, subnet.ErrInvalid):
 		return fmt.Errorf("%w: %w", explorer.ErrInvalid, err)
 	case errors.Is(err, reform.ErrText):

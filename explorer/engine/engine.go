@@ -233,12 +233,13 @@ func (m *model) load(ctx context.Context) (loaded, error) {
 }
 
 // decode loads a file for computing, within the limits of memory.
-func (e *Engine) decode(ctx context.Context, backend *decoder.Device, f *gguf.File) (*decoder.Model, error) {
+func (e *Engine) decode(ctx context.Context, backend *decoder.Device, f *gguf.File, more ...decoder.Option) (*decoder.Model, error) {
 	o := e.options
 	if o.Spill == 0 {
 		o.Spill = decoder.DefaultMemory
 	}
-	return decoder.Load(ctx, backend, f, decoder.WithMemory(o.Spill, o.Scratch), decoder.WithWeights(e.weightLimit(backend)))
+	more = append(more, decoder.WithMemory(o.Spill, o.Scratch), decoder.WithWeights(e.weightLimit(backend)))
+	return decoder.Load(ctx, backend, f, more...)
 }
 
 // weightLimit is how many bytes of weights stay in memory, 0 for all.

@@ -52,7 +52,7 @@ func (m *model) Score(ctx context.Context, s gguf.Subnet, r explorer.ScoreReques
 		q, distance, c.Type, err = m.scoreLlama(ctx, s, r, p, mon)
 	} else {
 		q, distance, err = m.scoreDecoder(ctx, s, r.Against, p, mon)
-		c.Type = "F32 from " + m.info.Type()
+		c.Type = m.typeOfScore(s)
 	}
 	if err != nil {
 		return explorer.Measurement{}, err
@@ -76,31 +76,29 @@ const defaultHeldOut = 2
 
 // scoreDecoder scores a subnet with the graphs that search computes with, and measures its distance from what against names.
 func (m *model) scoreDecoder(ctx context.Context, s gguf.Subnet, against string, p passage, mon explorer.Monitor) (q quality.PerplexityResult, d *quality.Comparison, err error) {
-	dm, err := m.weights(ctx)
-	if err != nil {
-		return q, nil, err
-	}
-	subnet, err := dm.Subnet(ctx, s)
-	if err != nil {
-		return q, nil, err
-	}
-	defer subnet.Close()
-	switch against {
-	case "":
-		score := graphScorer(dm, subnet)
-		if p.kept != nil {
-			score = predictionScorer(keptPredictor(dm, subnet, p.kept))
+	err = m.withSubnet(ctx, s, p.kept, mon, func(own *decoder.Model, subnet *decoder.Subnet) error {
+		switch against {
+		case "":
+			score := graphScorer(own, subnet)
+			if p.kept != nil && s.Types == nil { // a file has the kept vocabulary
+				score = predictionScorer(keptPredictor(own, subnet, p.kept))
+			}
+			q, err = perplexity(ctx, p, score, mon, "scoring")
+			return err
+		case explorer.AgainstDense:
+			dm, err := m.weights(ctx)
+			if err != nil {
+				return err
+			}
+			dense := dm.Dense()
+			defer dense.Close()
+			q, d, err = distance(ctx, p, graphPredictor(dm, dense), graphPredictor(own, subnet), mon)
+			return err
 		}
-		q, err = perplexity(ctx, p, score, mon, "scoring")
-		return q, nil, err
-	case explorer.AgainstDense:
-		dense := dm.Dense()
-		defer dense.Close()
-		return distance(ctx, p, graphPredictor(dm, dense), graphPredictor(dm, subnet), mon)
-	}
-	err = m.withCut(ctx, against, nil, func(reference *decoder.Model, dense *decoder.Subnet) error {
-		q, d, err = distance(ctx, p, graphPredictor(reference, dense), graphPredictor(dm, subnet), mon)
-		return err
+		return m.withCut(ctx, against, nil, func(reference *decoder.Model, dense *decoder.Subnet) error {
+			q, d, err = distance(ctx, p, graphPredictor(reference, dense), graphPredictor(own, subnet), mon)
+			return err
+		})
 	})
 	return q, d, err
 }
@@ -242,7 +240,7 @@ func sameVocabulary(a, b *gguf.File, kept []int) error {
 // measures the distance from what r.Against names. typ is the tensor type of the scored file.
 func (m *model) scoreLlama(ctx context.Context, s gguf.Subnet, r explorer.ScoreRequest, p passage, mon explorer.Monitor) (q quality.PerplexityResult, d *quality.Comparison, typ string, err error) {
 	path, typ := m.file.Path(), m.info.Type()
-	if !s.Masks.Equal(subnet.Dense(m.geometry())) || s.Refit != nil || r.Type != "" {
+	if !s.Masks.Equal(subnet.Dense(m.geometry())) || s.Refit != nil || s.Types != nil || r.Type != "" {
 		dir, err := scratch.New(m.engine.options.Scratch, "score")
 		if err != nil {
 			return q, nil, "", err
@@ -253,8 +251,11 @@ func (m *model) scoreLlama(ctx context.Context, s gguf.Subnet, r explorer.ScoreR
 		if err != nil {
 			return q, nil, "", err
 		}
-		if r.Type != "" {
+		switch {
+		case r.Type != "":
 			typ = r.Type
+		case s.Types != nil:
+			typ = explorer.MixedTypes
 		}
 		if n := len(report.Fallbacks); n > 0 {
 			f := report.Fallbacks[0]

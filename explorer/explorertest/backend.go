@@ -90,6 +90,19 @@ func (sizes) Of(m subnet.Masks, _ gguf.Refitted, typ string) (gguf.FileSize, err
 	return gguf.FileSize{File: bytes, Tensors: bytes}, nil
 }
 
+// OfTypes is Of with types of matrices by the names of tensors.
+func (sizes) OfTypes(m subnet.Masks, _ gguf.Refitted, types map[string]subnet.Type) (gguf.FileSize, error) {
+	var bytes int64
+	for _, t := range m.Cut().Tensors(m.Geometry()) {
+		typ, ok := types[t.Name]
+		if !ok {
+			typ = subnet.Q4_1
+		}
+		bytes += t.Bytes(typ)
+	}
+	return gguf.FileSize{File: bytes, Tensors: bytes}, nil
+}
+
 const sourceType = "Q4_1"
 
 // pace calls Pace, if it is set.
@@ -277,6 +290,33 @@ func (m *model) Refit(ctx context.Context, masks subnet.Masks, c explorer.Refit,
 	return m.fit(ctx, masks, c.Calibration, c.Reform, explorer.Method{}, mon)
 }
 
+// CheckSize implements explorer.Cutter.
+func (m *model) CheckSize(_ subnet.Masks, c explorer.Quantize) error {
+	if least := float64(m.info.Bytes) / 3; c.Target.Value < least {
+		return fmt.Errorf("%w: %.2f MB, the smallest is %.2f MB", explorer.ErrInvalid, c.Target.Value/1e6, least/1e6)
+	}
+	return nil
+}
+
+// Quantize gives the matrices of the first layer a type; the smallest file takes a third of the model's.
+func (m *model) Quantize(ctx context.Context, from gguf.Subnet, c explorer.Quantize, _ string, mon explorer.Monitor) (explorer.Made, error) {
+	if err := m.CheckSize(from.Masks, c); err != nil {
+		return explorer.Made{}, err
+	}
+	masks := from.Masks
+	if c.Widths {
+		masks = m.cut(0.8, false, subnet.DefaultGranularity)
+	}
+	made, err := m.fit(ctx, masks, c.Calibration, c.Reform, explorer.Method{Preset: cmp.Or(c.Preset, explorer.Presets()[0])}.AimedAt(c.Target), mon)
+	if err != nil {
+		return made, err
+	}
+	made.Subnet.Types = map[string]subnet.Type{"blk.0.ffn_up.weight": subnet.Q4_0, "blk.0.ffn_gate.weight": subnet.Q4_0, "blk.0.ffn_down.weight": subnet.Q3_K}
+	made.Subnet.Importance = map[string][]float32{"blk.0.ffn_up.weight": make([]float32, 576)}
+	made.Method.Typed = &explorer.Typed{Matrices: map[string]int{"Q4_0": 2, "Q3_K": 1}, Predicted: 0.02, Measured: 0.021}
+	return made, nil
+}
+
 // fit reports a re-fit of masks layer by layer.
 func (m *model) fit(ctx context.Context, masks subnet.Masks, c explorer.Calibration, o explorer.ReformOptions, method explorer.Method, mon explorer.Monitor) (explorer.Made, error) {
 	text, mix, err := m.texts(c)
@@ -337,7 +377,7 @@ func (m *model) Carry(_ context.Context, from gguf.Subnet, to subnet.Masks) (ggu
 	for i, r := range from.Refit {
 		refit[i] = gguf.Refit{BO: r.BO, BD: r.BD, GA: r.GA, GM: r.GM}
 	}
-	return gguf.Subnet{Masks: to, Refit: refit}, nil
+	return gguf.Subnet{Masks: to, Refit: refit, Types: from.Types, Importance: from.Importance}, nil
 }
 
 func (m *model) Score(ctx context.Context, s gguf.Subnet, r explorer.ScoreRequest, mon explorer.Monitor) (explorer.Measurement, error) {
@@ -379,6 +419,13 @@ func (m *model) Write(ctx context.Context, s gguf.Subnet, path, typ string, mon 
 	}
 	const steps = 10
 	size := s.Masks.GGUFBytes(typ)
+	if s.Types != nil && typ == m.info.FileType {
+		typed, err := sizes{}.OfTypes(s.Masks, gguf.Refitted{}, s.Types)
+		if err != nil {
+			return gguf.Report{}, err
+		}
+		size = typed.File
+	}
 	for i := range steps {
 		if err := m.step(ctx, mon, int(size)*i/steps, int(size), "bytes", ""); err != nil {
 			return gguf.Report{}, err

@@ -15,6 +15,7 @@ import (
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search"
 )
 
 // A Subject is a backend under [Contract].
@@ -32,7 +33,7 @@ func Contract(t *testing.T, subject func(*testing.T) Subject) {
 		name string
 		run  func(contract, *testing.T)
 	}{
-		{"open", contract.open}, {"statistics", contract.statistics}, {"cut", contract.cut}, {"refit", contract.refit}, {"tune", contract.tune}, {"score", contract.score}, {"vocabulary", contract.vocabulary},
+		{"open", contract.open}, {"statistics", contract.statistics}, {"cut", contract.cut}, {"quantize", contract.quantize}, {"refit", contract.refit}, {"tune", contract.tune}, {"score", contract.score}, {"vocabulary", contract.vocabulary},
 		{"files", contract.files}, {"search", contract.search}, {"search orders", contract.searchOrders}, {"search paused", contract.searchPaused},
 		{"search cancelled", contract.searchCancelled}, {"search refused", contract.searchRefused}, {"chat", contract.chat}, {"cancelled", contract.cancelled},
 	} {
@@ -221,6 +222,26 @@ func (c contract) mix(t *testing.T, ask explorer.Cut) {
 	ask.Calibration.Mix[1].Path = c.Missing
 	if _, err := c.m.Cut(t.Context(), ask, watch(t)); !errors.Is(err, explorer.ErrText) {
 		t.Errorf("a text of the mix that is missing: %v", err)
+	}
+}
+
+func (c contract) quantize(t *testing.T) {
+	w := watch(t)
+	ask := explorer.Quantize{Subnet: explorer.DenseID, Target: search.Target{Measure: search.Bytes, Value: 0.93 * float64(c.m.Info().Bytes)}, Calibration: c.Calibration}
+	made, err := c.m.Quantize(t.Context(), gguf.Subnet{Masks: c.without(1)}, ask, t.TempDir(), w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.worked()
+	if !made.Subnet.Masks.Equal(c.without(1)) || made.Method.Typed == nil || made.Method.Goal == "" || made.Method.Text.SHA256 == "" {
+		t.Errorf("other masks, or method %+v", made.Method)
+	}
+	if carried, err := c.m.Carry(t.Context(), made.Subnet, c.dense()); err != nil || len(carried.Types) != len(made.Subnet.Types) {
+		t.Errorf("types were not carried to other masks (%v)", err)
+	}
+	ask.Target.Value = 1000
+	if _, err := c.m.Quantize(t.Context(), gguf.Subnet{Masks: c.dense()}, ask, "", watch(t)); !errors.Is(err, explorer.ErrInvalid) || !strings.Contains(err.Error(), "smallest") {
+		t.Errorf("1000 bytes: %v", err)
 	}
 }
 

@@ -25,10 +25,21 @@ func computeBytes(g *subnet.Geometry) int64 {
 	return batch * float * int64(g.Vocab+8*widest)
 }
 
+// WorkingBytes is the memory that the engine needs besides weights and KV cache.
+func WorkingBytes(m explorer.ModelInfo) int64 { return computeBytes(m.Geometry) }
+
 // MemoryFor is the memory, in bytes, that running masks takes at a context length: weights in the source's types, an F16
 // KV cache and the engine's working memory.
 func MemoryFor(m explorer.ModelInfo, masks subnet.Masks, context int) int64 {
 	return m.FileSize(masks, "").Tensors + masks.Size().KVBytes(context) + computeBytes(m.Geometry)
+}
+
+// MemoryOf is MemoryFor for a subnet, in its own types.
+func MemoryOf(m explorer.ModelInfo, n explorer.Subnet, context int) int64 {
+	if n.Types == nil {
+		return MemoryFor(m, n.Masks, context)
+	}
+	return m.SubnetSize(&n).Tensors + n.Masks.Size().KVBytes(context) + computeBytes(m.Geometry)
 }
 
 // FitMachine picks, among the dense model, the library and the front of the newest search, the one of lowest perplexity
@@ -38,7 +49,7 @@ func FitMachine(s *explorer.Snapshot, memory int64, context int) (Fit, error) {
 	if memory <= 0 || context <= 0 {
 		return Fit{}, fmt.Errorf("%w: %d bytes of memory, %d tokens of context", explorer.ErrInvalid, memory, context)
 	}
-	best, least, ok := s.BestWithin(float64(memory), func(m subnet.Masks) float64 { return float64(MemoryFor(s.Model, m, context)) })
+	best, least, ok := s.BestWithin(float64(memory), func(n explorer.Subnet) float64 { return float64(MemoryOf(s.Model, n, context)) })
 	if !ok {
 		return Fit{}, fmt.Errorf("%w: nothing found so far runs in %s with %d tokens of context; the smallest, %s, needs %s",
 			explorer.ErrUnsupported, format.Bytes(memory), context, least.Name, format.Bytes(int64(least.Cost)))

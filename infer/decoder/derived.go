@@ -9,11 +9,12 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
-// Difference returns the residual error a − b, [tokens, hidden], of states of the same windows: the target of re-fits that
+// Difference returns the residual error a − b, [tokens, hidden], of states of the same windows, b of m and a of m or a model of the same
+// shape on its device: the target of re-fits that
 // compensate for upstream error. It is good for moments and cross moments and cannot be added to states; it is stale once a or b
 // advances. The caller must Close it.
 func (m *Model) Difference(ctx context.Context, a, b *States) (*Inputs, error) {
-	if a.m != m || b.m != m {
+	if b.m != m || a.m.dev != m.dev || !a.m.geo.Equal(&m.geo) {
 		return nil, errOtherStates
 	}
 	if !slices.Equal(a.lengths, b.lengths) {

@@ -21,6 +21,7 @@ type options struct {
 	bucket int    // MLP widths are padded to a multiple of this
 
 	weights int64 // bytes of weights kept on the device, 0 for all
+	round   func(tensor string, width int, data []float32) error
 }
 
 // DefaultMemory is the default limit of WithMemory.
@@ -37,6 +38,12 @@ func WithMemory(bytes int64, dir string) Option {
 // folder of WithMemory). What one step of a computation needs may exceed the limit: the
 // weights of one block, attention or MLP, or of the LM head.
 func WithWeights(bytes int64) Option { return func(o *options) { o.weights = bytes } }
+
+// WithRounding has matrices changed as they are read: round replaces the numbers of the matrix of a tensor, rows of width in the order of the
+// file, by those that a file in other types would hold. It is called concurrently with itself.
+func WithRounding(round func(tensor string, width int, data []float32) error) Option {
+	return func(o *options) { o.round = round }
+}
 
 // WeightBytes returns the most memory on the device, in bytes, that weights of a model of that geometry take with a limit as for
 // WithWeights while one layer after the other is cut: the dense weights, three copies of the layer being cut (before, cut and
@@ -192,6 +199,9 @@ func (l *loader) weight(name string, arrange func(data []float32), dims ...int) 
 	}
 	return &weights.Weight{Dims: dims, Stage: l.stage, Load: func(to []float32) error {
 		err := l.f.ReadFloat32(name, to)
+		if round := l.m.opts.round; err == nil && round != nil && len(dims) == 2 {
+			err = round(name, dims[1], to)
+		}
 		if err == nil && arrange != nil {
 			arrange(to)
 		}

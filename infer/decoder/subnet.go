@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
+	"github.com/lathe-llm/lathe/infer/decoder/weights"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
@@ -101,6 +103,68 @@ func (s *Subnet) WithLayer(ctx context.Context, i int, l subnet.Layer, refit ggu
 		return nil, err
 	}
 	return s.with(masks, i, a, f), nil
+}
+
+// WithMatrices returns the subnet with matrices of layer i replaced, by the names of [Model.Weights] and with the extents there. The layer must
+// be the dense model's; all other layers are shared. The caller must Close it.
+func (s *Subnet) WithMatrices(ctx context.Context, i int, by map[string][]float32) (*Subnet, error) {
+	m := s.model
+	if err := errors.Join(m.checkLayer(i), ctx.Err()); err != nil {
+		return nil, err
+	}
+	a, f := s.attention[i], s.mlp[i]
+	if a != m.attention[i] || f != m.mlp[i] {
+		return nil, fmt.Errorf("decoder: layer %d is cut: only matrices of dense layers can be replaced", i)
+	}
+	used := 0
+	replace := func(g *gathering, names map[string]**weights.Weight) bool {
+		before := used
+		for name, at := range names {
+			data, ok := by[name]
+			if !ok || g.err != nil {
+				continue
+			}
+			own := *at
+			if own == nil || len(data) != own.Numbers() {
+				g.err = fmt.Errorf("decoder: layer %d: %d numbers do not replace matrix %q", i, len(data), name)
+				continue
+			}
+			if name == "q" || name == "k" {
+				data = slices.Clone(data)
+				permuteHeads(data, own.Dims[1], m.config.HeadDim, m.order)
+			}
+			*at = g.keep(data, own.Dims...)
+			used++
+		}
+		return used > before || g.err != nil
+	}
+	g := &gathering{m: m, layer: i}
+	attention := &attentionBlock{shape: a.shape, pairs: a.pairs, local: a.local, refitInner: true, w: a.w}
+	if w := &attention.w; replace(g, map[string]**weights.Weight{"q": &w.q, "k": &w.k, "v": &w.v, "o": &w.o}) {
+		if err := g.finish(&attention.Block); err != nil {
+			return nil, err
+		}
+		a = attention
+	} else {
+		a.Retain()
+	}
+	g = &gathering{m: m, layer: i}
+	mlp := &mlpBlock{width: f.width, refitInner: true, w: f.w}
+	if w := &mlp.w; replace(g, map[string]**weights.Weight{"gate": &w.gate, "up": &w.up, "down": &w.down}) {
+		if err := g.finish(&mlp.Block); err != nil {
+			a.Release()
+			return nil, err
+		}
+		f = mlp
+	} else {
+		f.Retain()
+	}
+	n := s.with(s.masks, i, a, f)
+	if used != len(by) {
+		n.Close()
+		return nil, fmt.Errorf("decoder: layer %d has not all of %d matrices to replace", i, len(by))
+	}
+	return n, nil
 }
 
 // WithModule returns the subnet with one module of layer i from another subnet of the same model. It costs no memory: all blocks

@@ -8,10 +8,10 @@ import (
 )
 
 // Carry returns the subnet of src that keeps other units and has the re-fitted weights of from where both keep a unit, and those of src
-// elsewhere.
+// elsewhere. Types stay.
 func Carry(ctx context.Context, src *File, from Subnet, to subnet.Masks) (Subnet, error) {
 	hidden := to.Geometry().Hidden
-	s := Subnet{Masks: to, Refit: make([]Refit, to.Layers())}
+	s := Subnet{Masks: to, Refit: make([]Refit, to.Layers()), Types: from.Types, Importance: from.Importance}
 	for i, old := range from.Refit {
 		if err := ctx.Err(); err != nil {
 			return Subnet{}, err

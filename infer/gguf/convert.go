@@ -59,6 +59,12 @@ func Decode(t Type, data []byte) ([]float32, error) {
 // Encode converts rows of width numbers to their stored form. It wraps [ErrType] for a type that this build cannot write or whose blocks do not
 // divide the width, and [ErrRange] for a number that would become infinite.
 func Encode(t Type, values []float32, width int) ([]byte, error) {
+	return EncodeWeighted(t, values, width, nil)
+}
+
+// EncodeWeighted is [Encode] where a squared error in column i counts importance[i] times, in the types for which this build has such a
+// rounding. Columns of no importance count a little. A nil importance is that of Encode.
+func EncodeWeighted(t Type, values []float32, width int, importance []float32) ([]byte, error) {
 	if !Writable(t) {
 		return nil, fmt.Errorf("%w: %s cannot be written", ErrType, t)
 	}
@@ -74,6 +80,10 @@ func Encode(t Type, values []float32, width int) ([]byte, error) {
 	if err := CheckRange(t, values); err != nil {
 		return nil, err
 	}
+	weights, err := positive(importance, width)
+	if err != nil {
+		return nil, err
+	}
 	if t == F32 {
 		data := make([]byte, 0, 4*len(values))
 		for _, v := range values {
@@ -81,5 +91,42 @@ func Encode(t Type, values []float32, width int) ([]byte, error) {
 		}
 		return data, nil
 	}
-	return encode(t, values, width), nil
+	return encode(t, values, width, weights), nil
+}
+
+// leastImportance is the least importance of a column, as a share of the mean: ggml divides by sums of them.
+const leastImportance = 1e-6
+
+// positive returns the importance of width columns with small and zero numbers raised, nil where there is none.
+func positive(importance []float32, width int) ([]float32, error) {
+	if importance == nil {
+		return nil, nil
+	}
+	if len(importance) != width {
+		return nil, fmt.Errorf("importance of %d columns, the rows have %d", len(importance), width)
+	}
+	var mean float64
+	for i, v := range importance {
+		if !(v >= 0) || math.IsInf(float64(v), 0) {
+			return nil, fmt.Errorf("the importance of column %d is %v", i, v)
+		}
+		mean += float64(v) / float64(width)
+	}
+	if mean == 0 {
+		return nil, nil
+	}
+	weights := make([]float32, width)
+	for i, v := range importance {
+		weights[i] = max(v/float32(mean), leastImportance)
+	}
+	return weights, nil
+}
+
+// Round returns what numbers become when they are stored as a type and read back, as [EncodeWeighted] and [Decode] do.
+func Round(t Type, values []float32, width int, importance []float32) ([]float32, error) {
+	data, err := EncodeWeighted(t, values, width, importance)
+	if err != nil {
+		return nil, err
+	}
+	return Decode(t, data)
 }

@@ -20,4 +20,7 @@ func encodable(t Type) bool {
 
 func decode(t Type, data []byte, n int) []float32 { return decodePure(t, data, n) }
 
-func encode(t Type, values []float32, _ int) []byte { return encodePure(t, values) }
+func encode(t Type, values []float32, _ int, _ []float32) []byte { return encodePure(t, values) }
+
+// weighable reports whether this build rounds to a type by the importance of columns.
+func weighable(Type) bool { return false }

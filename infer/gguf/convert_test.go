@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // pureTypes are those that Go converts itself.
@@ -83,6 +84,7 @@ func TestEncodeDecode(t *testing.T) {
 	worst := map[gguf.Type]float64{
 		gguf.F32: 0, gguf.F16: 0.002, gguf.BF16: 0.02, gguf.Q8_0: 0.02, gguf.Q5_0: 0.2, gguf.Q5_1: 0.15, gguf.Q4_0: 0.4, gguf.Q4_1: 0.3,
 		gguf.Q6_K: 0.15, gguf.Q5_K: 0.3, gguf.Q4_K: 0.5, gguf.Q3_K: 1, gguf.Q2_K: 1.5,
+		subnet.IQ4_NL: 0.5, subnet.IQ4_XS: 0.5, subnet.IQ3_S: 1.2, subnet.IQ3_XXS: 1.5, subnet.IQ2_S: 2.5,
 	}
 	for typ, tolerance := range worst {
 		if !gguf.Writable(typ) {

@@ -23,6 +23,9 @@ const upRefittedKey = provenancePrefix + "up_refitted"
 // normsRefittedKey is true in files where gains of norms were changed.
 const normsRefittedKey = provenancePrefix + "norms_refitted"
 
+// mixedKey is true in files whose matrices have types of their own, [Subnet].Types.
+const mixedKey = provenancePrefix + "types_mixed"
+
 // metadata returns the metadata of the file: that of the source with the file's own counts, and the provenance.
 func (p *plan) metadata(sourceHash string) (*KV, error) {
 	from, err := p.src.trimmed(p.vocab)
@@ -55,7 +58,7 @@ func (p *plan) metadata(sourceHash string) (*KV, error) {
 		set(size, uint32(len(p.vocab)))
 	}
 	p.shape(func(key string, value any) { set(p.to.Arch+"."+key, value) })
-	if t, ok := FileType(p.tensors()); ok && (p.opts.Type != "" || !from.Has("general.file_type")) {
+	if t, ok := FileType(p.tensors()); ok && (p.opts.Type != "" || p.subnet.Types != nil || !from.Has("general.file_type")) {
 		set("general.file_type", t)
 	}
 	if _, ok := from.Uint("general.parameter_count"); ok {
@@ -81,6 +84,9 @@ func (p *plan) metadata(sourceHash string) (*KV, error) {
 	}
 	if slices.ContainsFunc(p.subnet.Refit, func(r Refit) bool { return r.GA != nil || r.GM != nil }) {
 		set(normsRefittedKey, true)
+	}
+	if p.subnet.Types != nil && p.opts.Type == "" {
+		set(mixedKey, true)
 	}
 	set(provenancePrefix+"ratio", p.subnet.Masks.Size().Ratio)
 	for _, key := range slices.Sorted(maps.Keys(p.subnet.Provenance)) {

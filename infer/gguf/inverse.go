@@ -31,6 +31,9 @@ func ReadSubnet(ctx context.Context, src, f *File) (Subnet, error) {
 	}
 	s := Subnet{Masks: masks, Refit: make([]Refit, masks.Layers())}
 	front := len(config.Layers) - len(cut.Layers) // 1 for a layer that carries the biases of dropped ones
+	if mixed, _ := f.KV().Bool(mixedKey); mixed {
+		s.Types = typesOf(src, f, cut, front)
+	}
 	for i, l := range cut.Layers {
 		if err := ctx.Err(); err != nil {
 			return Subnet{}, err
@@ -48,6 +51,27 @@ func ReadSubnet(ctx context.Context, src, f *File) (Subnet, error) {
 		zeroFoldedBiases(s.Refit, cut, config.Hidden)
 	}
 	return s, nil
+}
+
+// typesOf returns the types of matrices of a file that differ from those of the source. Layer i of the cut is layer front+i of the file.
+func typesOf(src, f *File, cut subnet.Cut, front int) map[string]Type {
+	types := make(map[string]Type)
+	add := func(name, written string) {
+		from, ok := src.Tensor(name)
+		to, has := f.Tensor(written)
+		if ok && has && len(from.Dims) == 2 && from.Type != to.Type {
+			types[name] = to.Type
+		}
+	}
+	for _, name := range []string{"token_embd.weight", "position_embd.weight", "output.weight"} {
+		add(name, name)
+	}
+	for i, l := range cut.Layers {
+		for _, rest := range []string{"attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_output.weight", "ffn_gate.weight", "ffn_up.weight", "ffn_down.weight"} {
+			add(layerName(l.Source, rest), layerName(front+i, rest))
+		}
+	}
+	return types
 }
 
 // masksOf returns the masks that a file has in its metadata, or those that its rows lead to.

@@ -26,7 +26,7 @@ func wide() gguftest.Model {
 
 // writableTypes are the types of which files are shown to run.
 func writableTypes() []string {
-	return []string{"F32", "F16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K"}
+	return []string{"F32", "F16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "IQ3_S", "IQ3_XXS", "IQ2_S"}
 }
 
 // halfOfLayerOne keeps every second MLP channel of one of two layers.

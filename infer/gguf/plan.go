@@ -1,6 +1,7 @@
 package gguf
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -82,7 +83,7 @@ func (p *plan) checkMasks() error {
 
 // check compares the masks and the re-fitted weights with the model.
 func (p *plan) check() error {
-	if err := p.checkMasks(); err != nil || p.subnet.Refit == nil {
+	if err := errors.Join(p.checkMasks(), p.checkTypes()); err != nil || p.subnet.Refit == nil {
 		return err
 	}
 	m := p.subnet.Masks
@@ -115,6 +116,23 @@ func (p *plan) check() error {
 					return fmt.Errorf("%w: layer %d: re-fitted %s holds %v", ErrSubnet, i, w.name, v)
 				}
 			}
+		}
+	}
+	return nil
+}
+
+// checkTypes compares the types of matrices and the importance of their columns with the model.
+func (p *plan) checkTypes() error {
+	for name, t := range p.subnet.Types {
+		src, ok := p.src.Tensor(name)
+		if !ok || len(src.Dims) != 2 {
+			return fmt.Errorf("%w: it has a type for %.100q, which is no matrix of the model", ErrSubnet, name)
+		}
+		if t != src.Type && !Writable(t) {
+			return fmt.Errorf("%w: %s of %q cannot be written", ErrType, t, name)
+		}
+		if of := p.subnet.Importance[name]; of != nil && len(of) != src.Dims[1] {
+			return fmt.Errorf("%w: importance of %d columns of %q, it has %d", ErrSubnet, len(of), name, src.Dims[1])
 		}
 	}
 	return nil

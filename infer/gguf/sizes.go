@@ -91,7 +91,7 @@ func (z *Sizes) Of(m subnet.Masks, r Refitted, typ string) (FileSize, error) {
 	if ok {
 		return size, nil
 	}
-	size, err := z.compute(m, r, typ)
+	size, err := z.compute(m, r, typ, nil)
 	if err != nil {
 		return FileSize{}, err
 	}
@@ -104,8 +104,13 @@ func (z *Sizes) Of(m subnet.Masks, r Refitted, typ string) (FileSize, error) {
 	return size, nil
 }
 
-func (z *Sizes) compute(m subnet.Masks, r Refitted, typ string) (FileSize, error) {
-	p := &plan{src: z.src, config: z.config, subnet: Subnet{Masks: m}, opts: WriteOptions{Type: typ}, sizing: true, zeros: z.zeros, every: z.every}
+// OfTypes returns the size of the file of a subnet with [Subnet].Types.
+func (z *Sizes) OfTypes(m subnet.Masks, r Refitted, types map[string]Type) (FileSize, error) {
+	return z.compute(m, r, "", types)
+}
+
+func (z *Sizes) compute(m subnet.Masks, r Refitted, typ string, types map[string]Type) (FileSize, error) {
+	p := &plan{src: z.src, config: z.config, subnet: Subnet{Masks: m, Types: types}, opts: WriteOptions{Type: typ}, sizing: true, zeros: z.zeros, every: z.every}
 	if err := p.checkMasks(); err != nil {
 		return FileSize{}, fmt.Errorf("gguf: %s: %w", z.src.path, err)
 	}

@@ -55,6 +55,19 @@ func (p *plan) rows(out Type, piece piece, rows []int) ([]byte, error) {
 	if piece.verbatim(src.Type, out) {
 		return p.copyRows(src, rows)
 	}
+	values, err := p.values(piece, src, rows)
+	if err != nil {
+		return nil, err
+	}
+	b, err := EncodeWeighted(out, values, piece.outWidth(), p.importance(piece))
+	if err != nil && piece.src != "" {
+		return nil, fmt.Errorf("gguf: %s: tensor %q: %w", p.src.path, piece.src, err)
+	}
+	return b, err
+}
+
+// values returns rows of a piece as numbers.
+func (p *plan) values(piece piece, src Tensor, rows []int) ([]float32, error) {
 	width := piece.outWidth()
 	values := make([]float32, len(rows)*width)
 	err := eachRun(rows, func(at, row, n int) error {
@@ -81,14 +94,7 @@ func (p *plan) rows(out Type, piece piece, rows []int) ([]byte, error) {
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	b, err := Encode(out, values, width)
-	if err != nil && piece.src != "" {
-		return nil, fmt.Errorf("gguf: %s: tensor %q: %w", p.src.path, piece.src, err)
-	}
-	return b, err
+	return values, err
 }
 
 // widen gives tensors with numbers beyond the range of their type one that holds them. It reads those that are converted from a type of a

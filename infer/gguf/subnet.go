@@ -32,13 +32,20 @@ type Subnet struct {
 	Masks subnet.Masks
 	// Refit has one element per layer of the dense model, or is nil where nothing was re-fitted.
 	Refit []Refit
+	// Types are the types of matrices by the names of their tensors in the source, such as blk.3.ffn_up.weight; those not listed have
+	// that of the source. As with [WriteOptions].Type, a matrix falls back to a type that fits its rows.
+	Types map[string]Type
+	// Importance holds, by the same names, the mean squares of what multiplies the columns of a matrix of the source. Matrices listed in
+	// Types are rounded so that errors in important columns are small, see [EncodeWeighted].
+	Importance map[string][]float32
 	// Provenance is stored under general.lathe.KEY; values are of the types that [KV.Set] takes.
 	Provenance map[string]any
 }
 
 // WriteOptions are the options of [WriteSubnet].
 type WriteOptions struct {
-	// Type is the type of the matrices (F32, F16, Q8_0, Q4_0, Q4_1, Q6_K, Q5_K, Q4_K, …); "" keeps that of each in the source. Matrices whose rows
+	// Type is the type of the matrices (F32, F16, Q8_0, Q4_0, Q4_1, Q6_K, Q5_K, Q4_K, …) in place of [Subnet].Types; "" keeps those, or that of each
+	// in the source. Matrices whose rows
 	// are not whole blocks of the type, or with numbers beyond its range, fall back to one that fits, see [Report].
 	Type string
 	// Zeroed writes the shapes and the architecture of the dense model, with zeros for dropped units: the same function, but no smaller.

@@ -23,6 +23,7 @@ type piece struct {
 	rows, cols []int
 	width      int // columns of that matrix
 	scale      float32
+	inputs     []int // the column of the source's matrix at each column, [subnet.Zero] for none; nil for all in order
 }
 
 // verbatim reports whether the stored rows of a source of type src can be copied to a tensor of type out.
@@ -235,6 +236,7 @@ func (l *layouter) gather(src string, rows, cols []int, width int, scale float32
 	if isIdentity(cols, p.width) {
 		p.cols = nil
 	}
+	p.inputs = p.cols
 	return p
 }
 
@@ -251,7 +253,7 @@ func (l *layouter) columns(src string, at, kept []int, refit []float32) piece {
 	if isIdentity(cols, len(kept)) {
 		cols = nil
 	}
-	return piece{origin: src, values: refit, rows: rows, cols: cols, width: len(kept), scale: 1}
+	return piece{origin: src, values: refit, rows: rows, cols: cols, width: len(kept), scale: 1, inputs: at}
 }
 
 // rows takes the rows at of W_U. A re-fitted matrix has only the kept rows, in that order.
@@ -306,13 +308,17 @@ func (l *layouter) vector(name string, p piece) {
 	l.targets = append(l.targets, target{Tensor{Name: name, Type: F32, Dims: []int{p.outWidth()}}, []piece{p}})
 }
 
-// matrix adds a matrix in the type asked for or, by default, in that of its source, or in a fallback whose blocks fit its rows.
+// matrix adds a matrix in the type asked for or, by default, in that of the subnet or of its source, or in a fallback whose blocks fit its rows.
 func (l *layouter) matrix(name string, pieces ...piece) {
 	width, rows, want := pieces[0].outWidth(), 0, F16
 	for i, p := range pieces {
 		rows += len(p.rows)
-		if t, ok := l.src.Tensor(p.origin); ok && (i == 0 || density(t.Type) > density(want)) {
-			want = t.Type
+		t, ok := l.subnet.Types[p.origin]
+		if src, has := l.src.Tensor(p.origin); !ok && has {
+			t, ok = src.Type, true
+		}
+		if ok && (i == 0 || density(t) > density(want)) {
+			want = t
 		}
 	}
 	if l.asked != nil {
@@ -342,6 +348,24 @@ func (l *layouter) matrix(name string, pieces ...piece) {
 		l.report.Fallbacks = append(l.report.Fallbacks, Fallback{Tensor: name, Want: want.String(), Got: got.String(), Reason: reason})
 	}
 	l.targets = append(l.targets, target{Tensor{Name: name, Type: got, Dims: []int{rows, width}}, pieces})
+}
+
+// importance returns the importance of the columns of a piece, nil where it is not known or types are not the subnet's.
+func (p *plan) importance(piece piece) []float32 {
+	of := p.subnet.Importance[piece.origin]
+	if _, listed := p.subnet.Types[piece.origin]; !listed || of == nil || p.opts.Type != "" {
+		return nil
+	}
+	if piece.inputs == nil {
+		return of
+	}
+	out := make([]float32, len(piece.inputs))
+	for i, c := range piece.inputs {
+		if c != subnet.Zero {
+			out[i] = of[c]
+		}
+	}
+	return out
 }
 
 // density returns the average number of bits of a number, times 256.

@@ -70,6 +70,7 @@ type Verification struct {
 	Refitted []Change `json:"refitted,omitempty"`
 
 	normsRefitted bool // the metadata states that norms were changed
+	mixed         bool // the metadata states that matrices have types of their own
 }
 
 // OK reports whether no check failed.

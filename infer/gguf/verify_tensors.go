@@ -17,9 +17,14 @@ import (
 // rounding explains.
 const roundingTolerance = 1e-3
 
+// weightedTolerance is the largest squared error of numbers that were rounded by the importance of columns, over that of plain rounding to
+// the same type. Weighted rounding has more error in unimportant columns.
+const weightedTolerance = 4
+
 // tensors compares every tensor of the file with that of a cut of the source.
 func (v *Verification) tensors(ctx context.Context, f *File, c *Config, o VerifyOptions) error {
 	v.normsRefitted, _ = f.KV().Bool(normsRefittedKey)
+	v.mixed, _ = f.KV().Bool(mixedKey)
 	p, err := planOf(f, c, o.Source, v)
 	if err != nil {
 		v.add("tensors", Failed, "%v", err)
@@ -56,7 +61,7 @@ func (v *Verification) tensors(ctx context.Context, f *File, c *Config, o Verify
 	for i, j := range p.targets {
 		g.Go(func() (err error) {
 			t, _ := f.Tensor(j.Name)
-			if results[i], err = p.compare(ctx, f, t, j); err != nil {
+			if results[i], err = p.compare(ctx, f, t, j, v.mixed); err != nil {
 				return err
 			}
 			mu.Lock()
@@ -91,7 +96,7 @@ func (v *Verification) judge(targets []target, results []comparison) {
 			unknown = append(unknown, j.Name)
 		case r.firstRow < 0:
 			v.Exact++
-		case !r.verbatim && relative <= roundingTolerance:
+		case !r.verbatim && (relative <= roundingTolerance || v.mixed && r.error <= weightedTolerance*r.plain):
 			v.Rounded++
 		case v.refittable(j.Name):
 			v.Refitted = append(v.Refitted, Change{Tensor: j.Name, Relative: relative})
@@ -155,13 +160,14 @@ func planOf(f *File, c *Config, source *File, v *Verification) (*plan, error) {
 type comparison struct {
 	firstRow         int     // first row that differs in its bytes, -1 for none
 	difference, norm float64 // sums of squares of the difference and of the cut, over the rows that differ
+	error, plain     float64 // of files of mixed types: sums of squared errors of the file and of plain rounding, over these rows
 	verbatim         bool    // rows are copied, not converted
 	unreadable       bool    // this build cannot convert to the type
 	bad              string  // a difference that neither rounding nor re-fitting explains
 }
 
 // compare compares the rows of a tensor with those of a cut in the same type.
-func (p *plan) compare(ctx context.Context, f *File, t Tensor, j target) (comparison, error) {
+func (p *plan) compare(ctx context.Context, f *File, t Tensor, j target, mixed bool) (comparison, error) {
 	r := comparison{firstRow: -1, verbatim: true}
 	width := t.Dims[len(t.Dims)-1]
 	rowSize, _ := t.Type.RowSize(width)
@@ -192,11 +198,38 @@ func (p *plan) compare(ctx context.Context, f *File, t Tensor, j target) (compar
 				if err := r.measure(t.Type, got, want, int(rowSize), first); err != nil {
 					return r, err
 				}
+				if mixed && !verbatim && r.bad == "" {
+					exact, err := p.values(piece, src, rows)
+					if err == nil {
+						err = r.measureErrors(t.Type, got, want, exact)
+					}
+					if err != nil {
+						return r, err
+					}
+				}
 			}
 			first += len(rows)
 		}
 	}
 	return r, nil
+}
+
+// measureErrors adds the errors of rows that differ.
+func (r *comparison) measureErrors(t Type, got, want []byte, exact []float32) error {
+	a, err := Decode(t, got)
+	if err != nil {
+		return err
+	}
+	b, err := Decode(t, want)
+	if err != nil {
+		return err
+	}
+	for i, v := range exact {
+		own, plain := float64(a[i])-float64(v), float64(b[i])-float64(v)
+		r.error += own * own
+		r.plain += plain * plain
+	}
+	return nil
 }
 
 // measure adds rows that differ. row is the first of them in the tensor.

@@ -58,6 +58,15 @@ const (
 	maxRaises  = 12
 )
 
+// Lower returns L, [n, n], with zeros above its diagonal.
+func (f *Factor) Lower() []float64 {
+	out := make([]float64, f.n*f.n)
+	for i := range f.n {
+		copy(out[i*f.n:i*f.n+i+1], f.l[i*f.ld:])
+	}
+	return out
+}
+
 // Leading returns the factor of the first k rows and columns of the matrix, which shares the memory of f.
 func (f *Factor) Leading(k int) *Factor { return &Factor{n: k, ld: f.ld, l: f.l} }
 

@@ -66,6 +66,7 @@ type Phase string
 const (
 	Surveying Phase = "survey"  // statistics of the dense model
 	Measuring Phase = "measure" // loss of cuts in single layers
+	Typing    Phase = "types"   // loss of types in single groups of matrices
 	Reforming Phase = "reform"  // choosing and re-fitting, layer by layer
 )
 
@@ -86,5 +87,7 @@ type Report struct {
 	Attention bool `json:"attention,omitempty"`
 	// Predicted is the rise of the loss, in nats per token, by which the widths were chosen; 0 where they were not.
 	Predicted float64 `json:"predicted,omitempty"`
+	// Size is the choice of Sized, nil for others.
+	Size *SizeReport `json:"size,omitempty"`
 	reform.Report
 }

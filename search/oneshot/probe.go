@@ -36,12 +36,13 @@ type prober struct {
 	*pass  // of the text that cuts are re-fitted on
 	scorer *decoder.Scorer
 	text   decoder.Text // what losses are measured on
+	probes [][]int32    // its windows
 	base   decoder.Scored
 }
 
 func newProber(ctx context.Context, m *decoder.Model, windows [][]int32) (_ *prober, err error) {
 	texts, statistics := probeTexts(windows)
-	p := &prober{}
+	p := &prober{probes: texts}
 	if p.pass, err = newPass(ctx, m, statistics); err != nil {
 		return nil, err
 	}

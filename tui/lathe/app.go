@@ -204,7 +204,7 @@ func newRoot(a *app) *cobra.Command {
 // commands returns the subcommands of the root.
 func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
-		a.infoCommand(), a.convertCommand(), a.cutCommand(), a.reformCommand(), a.tuneCommand(), a.vocabCommand(), a.searchCommand(), a.compareCommand(), a.masksCommand(),
+		a.infoCommand(), a.convertCommand(), a.cutCommand(), a.quantizeCommand(), a.reformCommand(), a.tuneCommand(), a.vocabCommand(), a.searchCommand(), a.compareCommand(), a.masksCommand(),
 		a.evalCommand(), a.zeroShotCommand(), a.chatCommand(), a.probeCommand(), a.benchCommand(), a.statusCommand(), a.subnetsCommand(), a.chatsCommand(), a.benchesCommand(), a.statisticsCommand(), a.messagesCommand(),
 		a.stopCommand(), a.keysCommand(), a.recipeCommand(), a.fitCommand(),
 		a.verifyCommand(), a.serveCommand(), a.serveAPICommand(), a.workerCommand(), a.doctorCommand(),

@@ -50,6 +50,7 @@ type madeResult struct {
 	Export      *gguf.Report    `json:"export,omitempty"`
 	SourceBytes int64           `json:"source_bytes"`
 	DenseBytes  int64           `json:"dense_bytes,omitempty"` // of the dense model in the output type
+	types       string          // for people
 }
 
 // generalResult is the perplexity on the default text.
@@ -64,14 +65,17 @@ func (a *app) cutCommand() *cobra.Command {
 		out    outFlags
 		tuning explorer.Tuning
 		target string
+		types  typesFlag
 	)
 	cmd := &cobra.Command{
 		Use:   "cut [MODEL]",
 		Short: "Cut a model in one shot, without a search",
 		Long: "Chooses the units to keep by importance, re-fits the remaining weights on calibration text, and writes the smaller model.\n" +
-			"Without -o the subnet goes into the model's workspace instead. With --target it drops as little as the target allows.",
-		Example: "  lathe cut model.gguf --ratio 0.8 -o small.gguf\n  lathe cut --target 80MB -o small.gguf\n  lathe cut --ratio 0.6 --method flap --text notes/ --type Q8_0 -o small.gguf",
-		Args:    cobra.MaximumNArgs(1),
+			"Without -o the subnet goes into the model's workspace instead. With --target it drops as little as the target allows, and with --types\n" +
+			"besides, widths and types of matrices are chosen together for a size.",
+		Example: "  lathe cut model.gguf --ratio 0.8 -o small.gguf\n  lathe cut --target 80MB -o small.gguf\n  lathe cut --target 60MB --types auto -o small.gguf\n" +
+			"  lathe cut --ratio 0.6 --method flap --text notes/ --type Q8_0 -o small.gguf",
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args)
 			if err != nil {
@@ -79,6 +83,15 @@ func (a *app) cutCommand() *cobra.Command {
 			}
 			if err := out.check(); err != nil {
 				return err
+			}
+			if types.on() {
+				sized, err := sizedCut(cmd, c, target, types, out)
+				if err != nil {
+					return err
+				}
+				return a.with(cmd.Context(), model, out.storage(), func(e exploration) error {
+					return a.make(cmd.Context(), e, sized, out, tuning)
+				})
 			}
 			if target != "" {
 				if cmd.Flags().Changed("ratio") {
@@ -105,6 +118,7 @@ func (a *app) cutCommand() *cobra.Command {
 	flags := cmd.Flags()
 	flags.Float64Var(&c.Target, "ratio", 0.8, "ratio of the block parameters to keep, in (0, 1]")
 	flags.StringVar(&target, "target", "", "what to cut to, instead of --ratio: "+targetUsage)
+	types.add(flags, nil)
 	flags.StringVar(&c.Preset, "method", "", "how to choose units: "+presetNames()+" (default: the best known)")
 	flags.Uint64Var(&c.Seed, "seed", 1, "random seed")
 	flags.StringVar(&c.Name, "name", "", "name in the workspace")
@@ -118,6 +132,29 @@ func (a *app) cutCommand() *cobra.Command {
 	vocabFlag(cmd, &c.Vocab, "the calibration texts")
 	out.add(cmd)
 	return cmd
+}
+
+// sizedCut returns the command for a cut to a size, which chooses widths and types together.
+func sizedCut(cmd *cobra.Command, c explorer.Cut, target string, types typesFlag, out outFlags) (explorer.Quantize, error) {
+	size, err := sizeTarget(target)
+	if err != nil {
+		return explorer.Quantize{}, err
+	}
+	for flag, why := range map[string]string{"ratio": "the size decides", "type": "types are chosen by their losses", "up": "W_U is not re-fitted when matrices are rounded"} {
+		if cmd.Flags().Changed(flag) {
+			return explorer.Quantize{}, usage(fmt.Errorf("--%s with --types: %s", flag, why))
+		}
+	}
+	if out.as == asHF {
+		return explorer.Quantize{}, usage(fmt.Errorf("--as %s with --types: safetensors files have one type", asHF))
+	}
+	if c.Preset != "" && c.Preset != string(preset.Allocated) {
+		return explorer.Quantize{}, usage(fmt.Errorf("--method %s with --types: widths and types are chosen together by %s alone", c.Preset, preset.Allocated))
+	}
+	return explorer.Quantize{
+		Subnet: explorer.DenseID, Widths: true, Target: size, Types: types.names(), Preset: c.Preset, Attention: c.Attention, Granularity: c.Granularity,
+		Calibration: c.Calibration, Reform: c.Reform, Seed: c.Seed, Name: c.Name,
+	}, nil
 }
 
 func (a *app) reformCommand() *cobra.Command {
@@ -164,6 +201,12 @@ func (o *outFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&o.force, "force", false, "replace an existing file")
 	choices(flags, "as", asGGUF, asHF)
 	choices(flags, "type", gguf.WritableNames()...)
+}
+
+// addFile adds the flags of a GGUF file whose types the command chooses.
+func (o *outFlags) addFile(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&o.path, "output", "o", "", "GGUF file to write")
+	cmd.Flags().BoolVar(&o.force, "force", false, "replace an existing file")
 }
 
 // Output formats of a subnet.
@@ -275,18 +318,7 @@ func (a *app) make(ctx context.Context, e exploration, c explorer.Command, out o
 	if !ok {
 		return fmt.Errorf("%s made no subnet", job.Title)
 	}
-	r := madeResult{
-		Model: s.Model.Path, Name: n.Name, Share: n.Size.Ratio, ShareAll: n.Size.RatioAll, KVBytes: n.Size.KVBytesPerToken,
-		Method: n.Method, Before: n.HeldOut.Unfitted, After: n.HeldOut.Perplexity, Dense: n.HeldOut.Dense,
-		Relative: n.HeldOut.Relative(), Rejected: n.HeldOut.Rejected, Kept: n.Method.Kept, SourceBytes: s.Model.Bytes,
-		FLOPs: newFLOPs(n.Masks), DenseFLOPs: newFLOPs(subnet.Dense(s.Model.Geometry)), Modules: newModules(s.Reform),
-	}
-	if g := s.Reform.General; g.Dense > 0 {
-		r.General = &generalResult{g.Dense, g.After}
-	}
-	if s.Workspace.Path != "" {
-		r.Subnet = string(n.ID)
-	}
+	r := newMade(s, n)
 	if out.path != "" {
 		if r.Export, err = a.export(ctx, e, n.ID, out); err != nil {
 			return a.keep(ctx, e, n, err)
@@ -302,6 +334,24 @@ func (a *app) make(ctx context.Context, e exploration, c explorer.Command, out o
 		return nil
 	}
 	return a.result(r, func(w io.Writer) { r.words(w) })
+}
+
+// newMade returns the result of a command that made a subnet.
+func newMade(s *explorer.Snapshot, n explorer.Subnet) madeResult {
+	r := madeResult{
+		Model: s.Model.Path, Name: n.Name, Share: n.Size.Ratio, ShareAll: n.Size.RatioAll, KVBytes: n.Size.KVBytesPerToken,
+		Method: n.Method, Before: n.HeldOut.Unfitted, After: n.HeldOut.Perplexity, Dense: n.HeldOut.Dense,
+		Relative: n.HeldOut.Relative(), Rejected: n.HeldOut.Rejected, Kept: n.Method.Kept, SourceBytes: s.Model.Bytes,
+		FLOPs: newFLOPs(n.Masks), DenseFLOPs: newFLOPs(subnet.Dense(s.Model.Geometry)), Modules: newModules(s.Reform),
+	}
+	r.types = n.TypesText()
+	if g := s.Reform.General; g.Dense > 0 {
+		r.General = &generalResult{g.Dense, g.After}
+	}
+	if s.Workspace.Path != "" {
+		r.Subnet = string(n.ID)
+	}
+	return r
 }
 
 // checkBiases returns an error for a cut that compensates by biases which files of the architecture do not hold: that is known
@@ -381,6 +431,7 @@ func (r madeResult) words(w io.Writer) {
 	}
 	tuneWords(w, r.Method.Tune)
 	vocabWords(w, r.Method.Vocab)
+	typedWords(w, r.Method, r.types)
 	relative := func(v float64) string {
 		if r.Dense <= 0 {
 			return fmt.Sprintf("perplexity %.2f", v)

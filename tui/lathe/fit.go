@@ -23,32 +23,53 @@ func (a *app) fitCommand() *cobra.Command {
 		context      int
 		adopt        bool
 		target       targetFlags
+		speed        float64
+		out          outFlags
+		c            = explorer.Quantize{Subnet: explorer.DenseID, Widths: true}
 	)
 	cmd := &cobra.Command{
 		Use:   "fit [MODEL]",
-		Short: "Show the best subnet so far that runs in a given amount of memory, or meets another target",
+		Short: "Show the best subnet so far that runs in a given amount of memory, or meets another target, or make one",
 		Long: "Chooses among the dense model, the subnets of the workspace and the front of its last search, also of one that runs or ran in\n" +
 			"another process. --memory is all that a model needs to run; --target is a target as of searches. Times per token are measured\n" +
-			"once on this machine. --adopt adds a candidate that is chosen from the front to the workspace, with the weights of its levels.",
-		Example: "  lathe fit --memory 96MB --context 2048\n  lathe fit --target speed=1.3x\n  lathe fit --memory 96MB --adopt --name small",
-		Args:    cobra.MaximumNArgs(1),
+			"once on this machine. --adopt adds a candidate that is chosen from the front to the workspace, with the weights of its levels.\n\n" +
+			"With --memory and -o it makes a file, also where nothing was searched yet: it first writes what it expects, then chooses widths and\n" +
+			"types for what the engine's working memory leaves at the context, measures the speed where --speed is given, and writes the file.",
+		Example: "  lathe fit --memory 96MB --context 2048\n  lathe fit --target speed=1.3x\n  lathe fit --memory 96MB --adopt --name small\n" +
+			"  lathe fit model.gguf --memory 2GB --context 8192 --speed 20 -o small.gguf",
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args)
 			if err != nil {
 				return err
 			}
-			if name != "" && !adopt {
-				return usage(errors.New("--name: there is nothing to name without --adopt"))
+			if name != "" && !adopt && out.path == "" {
+				return usage(errors.New("--name: there is nothing to name without --adopt or -o"))
+			}
+			if err := makes(memory, speed, adopt, out); err != nil {
+				return err
 			}
 			find, timed, err := fitFor(cmd, memory, context, &target)
 			if err != nil {
 				return err
 			}
 			k := readOnly
-			if adopt || timed {
+			if adopt || timed || out.path != "" {
 				k = inWorkspace
 			}
 			return a.with(cmd.Context(), model, k, func(e exploration) error {
+				if out.path != "" {
+					limit, err := parseBytes(memory)
+					if err != nil {
+						return usage(fmt.Errorf("--memory: %w", err))
+					}
+					p, err := a.planFit(cmd.Context(), e, limit, context, speed)
+					if err != nil {
+						return err
+					}
+					c.Name = name
+					return a.fitMake(cmd.Context(), e, c, p, out)
+				}
 				s := e.Snapshot()
 				r, err := find(cmd.Context(), a, e)
 				if err != nil {
@@ -70,7 +91,11 @@ func (a *app) fitCommand() *cobra.Command {
 	cmd.Flags().IntVar(&context, "context", 4096, "tokens of context, with --memory")
 	target.add(cmd.Flags(), "", "instead of --memory: "+targetUsage)
 	cmd.Flags().BoolVar(&adopt, "adopt", false, "add the candidate to the workspace if it is one of the search's front")
-	cmd.Flags().StringVar(&name, "name", "", "name in the workspace, with --adopt")
+	cmd.Flags().StringVar(&name, "name", "", "name in the workspace, with --adopt or -o")
+	cmd.Flags().Float64Var(&speed, "speed", 0, "tokens per second that the file generates at least here, with -o")
+	calibrationFlags(cmd, &c.Calibration)
+	cmd.Flags().Uint64Var(&c.Seed, "seed", 1, "random seed, with -o")
+	out.addFile(cmd)
 	return cmd
 }
 

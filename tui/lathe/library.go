@@ -51,6 +51,7 @@ type subnetResult struct {
 	Created      time.Time              `json:"created"`
 	Size         sizeResult             `json:"size"`
 	Refitted     bool                   `json:"refitted"`
+	Types        map[string]string      `json:"types,omitempty"` // of matrices by their tensors in the model, where they are not the model's
 	Method       explorer.Method        `json:"method"`
 	Note         string                 `json:"note,omitempty"`
 	HeldOut      *heldOutResult         `json:"held_out,omitempty"`            // measured when it was cut or re-fitted
@@ -69,7 +70,7 @@ type heldOutResult struct {
 func newSubnet(n explorer.Subnet) subnetResult {
 	r := subnetResult{
 		ID: string(n.ID), Name: n.Name, Origin: n.Origin, Parent: string(n.Parent), Author: n.Author, Created: n.Created, Size: newSize(n.Size, n.Bytes),
-		Refitted: n.Refit != "", Method: n.Method, Note: n.Note, Deleted: !n.Deleted.IsZero(), Measurements: n.Measurements,
+		Refitted: n.Refitted(), Types: n.TypeNames(), Method: n.Method, Note: n.Note, Deleted: !n.Deleted.IsZero(), Measurements: n.Measurements,
 		Relative: n.Figure().Relative,
 	}
 	if r.Measurements == nil {
@@ -123,17 +124,21 @@ func subnetsTable(w io.Writer, list []explorer.Subnet) {
 		fmt.Fprintln(w, "no subnets yet: `lathe cut` and `lathe search` make some")
 		return
 	}
-	rows := [][]string{{"id", "name", "origin", "weights", "share", "size", "× dense", "perplexity", "created"}}
+	rows := [][]string{{"id", "name", "origin", "weights", "types", "share", "size", "× dense", "perplexity", "created"}}
 	for _, n := range list {
 		weights := "original"
-		if n.Refit != "" {
+		if n.Refitted() {
 			weights = "re-fitted"
 		}
-		row := []string{string(n.ID), n.Name, string(n.Origin), weights, fmt.Sprintf("%.3f", n.Size.Ratio), format.Bytes(n.Bytes), "", "", n.Created.Local().Format("2006-01-02 15:04")}
+		types := "source"
+		if n.Types != nil {
+			types = "mixed"
+		}
+		row := []string{string(n.ID), n.Name, string(n.Origin), weights, types, fmt.Sprintf("%.3f", n.Size.Ratio), format.Bytes(n.Bytes), "", "", n.Created.Local().Format("2006-01-02 15:04")}
 		if f := n.Figure(); f.Perplexity > 0 {
-			row[7] = fmt.Sprintf("%.2f", f.Perplexity)
+			row[8] = fmt.Sprintf("%.2f", f.Perplexity)
 			if f.Relative > 0 {
-				row[6] = fmt.Sprintf("%.3f", f.Relative)
+				row[7] = fmt.Sprintf("%.3f", f.Relative)
 			}
 		}
 		rows = append(rows, row)

@@ -72,6 +72,20 @@ func templated(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(recipe.Write(ts.MkAbs(args[0])))
 }
 
+// atmost fails unless a file has at most some bytes: atmost FILE BYTES.
+func atmost(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: atmost FILE BYTES")
+	}
+	most, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
+	info, err := os.Stat(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if info.Size() > most {
+		ts.Fatalf("%s has %d bytes, more than %d", args[0], info.Size(), most)
+	}
+}
+
 // special writes a tiny model of a kind: nan has a NaN in a norm; turns generates <|im_start|> and A in turns; ends generates
 // <|im_start|> and names it among its end tokens; adds has a tokenizer that adds a start and an end token; none is an ordinary one
 // of Qwen2, whose tokenizer adds neither; qwen3 and gemma2 are ordinary ones of these families.
@@ -194,7 +208,7 @@ func runScripts(t *testing.T, dir string, env map[string]string) {
 			return false, fmt.Errorf("unknown condition %q", name)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "jsonshape": jsonshape, "templated": templated, "special": special, "nats": startNATS, "lastline": copyLastLine,
+			"atmost": atmost, "exits": exits, "jsonshape": jsonshape, "templated": templated, "special": special, "nats": startNATS, "lastline": copyLastLine,
 		},
 	})
 }

@@ -34,7 +34,7 @@ func (a *app) sharedCommands() []*cobra.Command {
 	begin.Use, begin.Short, begin.Args = "start", "Start a search and show the status", cobra.NoArgs
 	search.AddCommand(begin)
 	return []*cobra.Command{
-		a.infoCommand(), a.statusCommand(), a.subnetsCommand(), a.masksCommand(), a.cutCommand(), a.reformCommand(), a.tuneCommand(), a.vocabCommand(), search, a.evalCommand(),
+		a.infoCommand(), a.statusCommand(), a.subnetsCommand(), a.masksCommand(), a.cutCommand(), a.quantizeCommand(), a.reformCommand(), a.tuneCommand(), a.vocabCommand(), search, a.evalCommand(),
 		a.chatCommand(), a.probeCommand(), a.benchCommand(), a.fitCommand(), a.chatsCommand(), a.benchesCommand(), a.statisticsCommand(), a.messagesCommand(), a.keysCommand(),
 		a.stopCommand(),
 	}

@@ -101,6 +101,8 @@ func calibrationOf(c explorer.Command) explorer.Calibration {
 		return c.Calibration
 	case explorer.Refit:
 		return c.Calibration
+	case explorer.Quantize:
+		return c.Calibration
 	}
 	return explorer.Calibration{}
 }

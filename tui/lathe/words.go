@@ -33,7 +33,9 @@ func checkChoices(cmd *cobra.Command) error {
 			return
 		}
 		given := []string{f.Value.String()}
-		if strings.HasSuffix(f.Name, "s") { // a list
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			given = list.GetSlice()
+		} else if strings.HasSuffix(f.Name, "s") { // a list
 			given = strings.Split(given[0], ",")
 		}
 		for _, v := range given {

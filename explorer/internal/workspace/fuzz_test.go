@@ -29,6 +29,16 @@ func FuzzWeights(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(content)
+	typed, _, err := folder.Save(gguf.Subnet{
+		Masks: subnet.Dense(g), Refit: refit, Types: map[string]subnet.Type{"blk.0.attn_q.weight": subnet.Q4_0}, Importance: map[string][]float32{"blk.0.attn_q.weight": make([]float32, 8)},
+	})
+	if err != nil {
+		f.Fatal(err)
+	}
+	if content, err = os.ReadFile(filepath.Join(folder.Path, typed)); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(content)
 	f.Add([]byte(`{"format":"lathe-weights 1"}` + "\n"))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		dir := t.TempDir()

@@ -11,9 +11,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/lathe-llm/lathe/explorer/internal/fault"
@@ -36,6 +38,15 @@ type weightHeader struct {
 	Format string          `json:"format"` // weightFormat
 	Masks  string          `json:"masks"`  // text form of the masks the weights were fitted for
 	Layers []weightsStored `json:"layers"` // one per layer of the model
+	// Types are the types of matrices by the names of tensors, and Importance the tensors whose importance of columns follows the matrices.
+	Types      map[string]string  `json:"types,omitempty"`
+	Importance []importanceStored `json:"importance,omitempty"`
+}
+
+// importanceStored is the importance of the columns of one tensor, which has so many.
+type importanceStored struct {
+	Tensor  string `json:"tensor"`
+	Columns int    `json:"columns"`
 }
 
 // weightsStored reports which matrices of a layer a file contains.
@@ -52,6 +63,7 @@ type weightsStored struct {
 const (
 	weightFormat    = "lathe-weights 1"
 	weightSuffix    = ".weights"
+	maxColumns      = 1 << 24 // of a matrix
 	maxWeightHeader = subnet.MaxText + 1<<20
 )
 
@@ -62,23 +74,32 @@ func (w Weights) Save(s gguf.Subnet) (name string, size int64, err error) {
 	if err != nil {
 		return "", 0, err
 	}
+	if s.Refit == nil { // types alone
+		s.Refit = make([]gguf.Refit, s.Masks.Layers())
+	}
 	header := weightHeader{Format: weightFormat, Masks: string(text), Layers: make([]weightsStored, len(s.Refit))}
 	for i, r := range s.Refit {
 		header.Layers[i] = weightsStored{r.WO != nil, r.WD != nil, r.BO != nil, r.BD != nil, r.WU != nil, r.GA != nil, r.GM != nil}
+	}
+	var vectors [][]float32
+	header.Types = typeNames(s.Types)
+	for _, tensor := range slices.Sorted(maps.Keys(s.Importance)) {
+		header.Importance = append(header.Importance, importanceStored{tensor, len(s.Importance[tensor])})
+		vectors = append(vectors, s.Importance[tensor])
 	}
 	line, err := json.Marshal(header)
 	if err != nil {
 		return "", 0, err
 	}
 	sum := sha256.New()
-	if err := writeWeights(sum, line, s.Refit); err != nil {
+	if err := writeWeights(sum, line, s.Refit, vectors); err != nil {
 		return "", 0, err
 	}
 	name = hex.EncodeToString(sum.Sum(nil)) + weightSuffix
 	if err := w.Disk.MkdirAll(w.Path, 0o755); err != nil {
 		return "", 0, err
 	}
-	err = w.Disk.Write(filepath.Join(w.Path, name), 0o600, func(f io.Writer) error { return writeWeights(f, line, s.Refit) })
+	err = w.Disk.Write(filepath.Join(w.Path, name), 0o600, func(f io.Writer) error { return writeWeights(f, line, s.Refit, vectors) })
 	if err != nil {
 		return "", 0, err
 	}
@@ -87,6 +108,9 @@ func (w Weights) Save(s gguf.Subnet) (name string, size int64, err error) {
 		for _, m := range stored(r) {
 			size += 4 * int64(len(m))
 		}
+	}
+	for _, v := range vectors {
+		size += 4 * int64(len(v))
 	}
 	return name, size, nil
 }
@@ -97,7 +121,7 @@ func stored(r gguf.Refit) [][]float32 {
 }
 
 // writeWeights writes the content of a weight file.
-func writeWeights(to io.Writer, header []byte, refits []gguf.Refit) error {
+func writeWeights(to io.Writer, header []byte, refits []gguf.Refit, vectors [][]float32) error {
 	w := bufio.NewWriterSize(to, 1<<20)
 	if _, err := w.Write(append(header, '\n')); err != nil {
 		return err
@@ -107,6 +131,11 @@ func writeWeights(to io.Writer, header []byte, refits []gguf.Refit) error {
 			if err := writeFloats(w, m); err != nil {
 				return err
 			}
+		}
+	}
+	for _, v := range vectors {
+		if err := writeFloats(w, v); err != nil {
+			return err
 		}
 	}
 	return w.Flush()
@@ -166,6 +195,9 @@ func (w Weights) Load(ctx context.Context, name string, g *subnet.Geometry) (ggu
 			}
 		}
 	}
+	if err := readTypes(in, header, &s); err != nil {
+		return fail(err)
+	}
 	if _, err := in.ReadByte(); !errors.Is(err, io.EOF) {
 		return fail(fmt.Errorf("%w: it is longer than its header states", fault.ErrDamaged))
 	}
@@ -173,6 +205,45 @@ func (w Weights) Load(ctx context.Context, name string, g *subnet.Geometry) (ggu
 		return fail(fmt.Errorf("%w: its content does not match its name", fault.ErrDamaged))
 	}
 	return s, nil
+}
+
+// typeNames returns types by their names.
+func typeNames(types map[string]subnet.Type) map[string]string {
+	if types == nil {
+		return nil
+	}
+	out := make(map[string]string, len(types))
+	for tensor, t := range types {
+		out[tensor] = t.String()
+	}
+	return out
+}
+
+// readTypes reads the types of a subnet and the importance of their columns, which follows the matrices of a file. The writer of model files
+// compares both with the model.
+func readTypes(in io.Reader, header weightHeader, s *gguf.Subnet) error {
+	if header.Types == nil {
+		return nil
+	}
+	s.Types, s.Importance = make(map[string]subnet.Type, len(header.Types)), make(map[string][]float32, len(header.Importance))
+	for tensor, name := range header.Types {
+		t, err := subnet.ParseType(name)
+		if err != nil {
+			return fmt.Errorf("%w: type of %.100q: %w", fault.ErrDamaged, tensor, err)
+		}
+		s.Types[tensor] = t
+	}
+	for _, v := range header.Importance {
+		if v.Columns < 0 || v.Columns > maxColumns {
+			return fmt.Errorf("%w: importance of %d columns of %.100q", fault.ErrDamaged, v.Columns, v.Tensor)
+		}
+		values, err := readFloats(in, v.Columns)
+		if err != nil {
+			return err
+		}
+		s.Importance[v.Tensor] = values
+	}
+	return nil
 }
 
 // Sweep removes the files that are not used and those that interrupted writes left.

@@ -105,6 +105,7 @@ func (s *Screen) Actions() []*action.Action {
 		{ID: "library.import", Keys: []string{"i"}, Title: "Import a pruned model file or a recipe", Changes: true, Run: func() tea.Cmd {
 			return s.importForm()
 		}},
+		{ID: "library.quantize", Keys: []string{"t"}, Title: "Choose types of matrices for a file size", Short: "types", Changes: true, Run: func() tea.Cmd { return s.quantizeForm() }},
 		{ID: "library.fit", Keys: []string{"f"}, Title: "Find the best subnet for a memory size", Short: "fit", Run: func() tea.Cmd { return s.fitForm() }},
 		{ID: "library.inject", Keys: []string{"A"}, Title: "Inject the subnet into the running search", Changes: true, When: func() string {
 			if why := none(); why != "" {

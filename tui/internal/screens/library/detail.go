@@ -83,12 +83,15 @@ func (s *Screen) subnetRows(t *theme.Theme, n explorer.Subnet, w, h int) []strin
 	switch other, ok := snap.Refitted(n); {
 	case n.Method.Kept != "":
 		rows = append(rows, widget.Line(w).Col(t.Dim, "weights", widget.FactLabel).Put(t.Bad, n.Method.Kept+": a re-fit was worse").String())
-	case n.Refit != "":
+	case n.Refitted():
 		add("weights", "re-fitted")
 	case ok:
 		add("weights", "not re-fitted; "+text.Line(other.Name)+" has the same masks, re-fitted", "not re-fitted; "+text.Line(other.Name)+" is", "not re-fitted")
 	default:
 		add("weights", "not re-fitted")
+	}
+	if types := n.TypesText(); types != "" {
+		add("types", "mixed: "+types, "mixed")
 	}
 	add("method", subnets.MethodName(n.Method))
 	if n.Method.Windows > 0 {

@@ -117,7 +117,7 @@ func (s *Screen) rows(snap *explorer.Snapshot) []libraryRow {
 
 // weights describes the weights of a subnet.
 func weights(n explorer.Subnet) string {
-	if n.Refit != "" {
+	if n.Refitted() {
 		return "re-fitted"
 	}
 	return "original"

@@ -118,7 +118,7 @@ func (s *Screen) job() (explorer.Job, bool) {
 
 // makes reports whether a job cuts, re-fits or tunes.
 func makes(j explorer.Job) bool {
-	return j.Kind == explorer.JobReform || j.Kind == explorer.JobCut || j.Kind == explorer.JobTune
+	return j.Kind == explorer.JobReform || j.Kind == explorer.JobCut || j.Kind == explorer.JobTune || j.Kind == explorer.JobQuantize
 }
 
 // Follow adjusts the screen to a new snapshot.

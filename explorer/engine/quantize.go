@@ -1,0 +1,247 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/infer/durable"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/scratch"
+	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search"
+	"github.com/lathe-llm/lathe/search/oneshot"
+)
+
+// Quantize implements [explorer.Cutter].
+func (m *model) Quantize(ctx context.Context, from gguf.Subnet, c explorer.Quantize, dir string, mon explorer.Monitor) (explorer.Made, error) {
+	method := explorer.Method{Preset: c.Preset, Seed: c.Seed}.AimedAt(c.Target)
+	size, err := m.sizeOf(from, c)
+	if err != nil {
+		return explorer.Made{}, err
+	}
+	if err := m.CheckSize(from.Masks, c); err != nil {
+		return explorer.Made{}, err
+	}
+	size.Load = func(ctx context.Context, round func(string, int, []float32) error) (*decoder.Model, error) {
+		whole, err := m.weights(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return m.engine.decode(ctx, whole.Device(), m.file, decoder.WithRounding(round))
+	}
+	made, err := m.make(ctx, c.Calibration, c.Reform, method, mon, func(w work) (gguf.Subnet, oneshot.Report, error) {
+		w.config.Attention, w.config.Granularity = c.Attention, c.Granularity
+		var err error
+		if size.Losses, err = m.typeLosses(ctx, w, size.Load, dir, mon); err != nil {
+			return gguf.Subnet{}, oneshot.Report{}, err
+		}
+		return oneshot.Sized(ctx, w.dm, w.text.windows, size, w.config)
+	})
+	if err == nil && made.Method.Typed != nil {
+		made.Method.Typed.Compensated = size.Compensate && len(made.Subnet.Refit) > 0
+	}
+	return made, err
+}
+
+// sizeOf returns what a subnet is made to fit, but for what is measured.
+func (m *model) sizeOf(from gguf.Subnet, c explorer.Quantize) (oneshot.Size, error) {
+	size := oneshot.Size{Budget: int64(c.Target.Value), Cost: m.costOf(c.Target), Compensate: c.Compensate == nil || *c.Compensate}
+	if !c.Widths {
+		size.From = &from
+	}
+	if c.Target.Measure == search.Memory {
+		size.Group = subnet.Dense(m.geometry()).Size().KVBytes(c.Target.Context) / int64(max(1, groupsOf(m.geometry())))
+	}
+	for _, name := range c.Types {
+		t, err := subnet.ParseType(name)
+		if err != nil {
+			return size, fmt.Errorf("%w: %w", explorer.ErrInvalid, err)
+		}
+		if !gguf.Writable(t) {
+			return size, fmt.Errorf("%w: %s cannot be written", explorer.ErrInvalid, t)
+		}
+		size.Types = append(size.Types, t)
+	}
+	return size, nil
+}
+
+// CheckSize implements [explorer.Cutter].
+func (m *model) CheckSize(masks subnet.Masks, c explorer.Quantize) error {
+	size, err := m.sizeOf(gguf.Subnet{Masks: masks}, c)
+	if err != nil {
+		return err
+	}
+	attention := !m.geometry().Limits().AllQuery && (c.Attention == nil || *c.Attention)
+	least, err := oneshot.Smallest(m.geometry(), m.file, size, c.Granularity, attention)
+	if err == nil && least > size.Budget {
+		err = translate(oneshot.TooSmall(size.Budget, least))
+	}
+	return err
+}
+
+// groupsOf returns the number of KV groups of all layers.
+func groupsOf(g *subnet.Geometry) int {
+	n := 0
+	for _, l := range g.Layers {
+		n += l.KVHeads
+	}
+	return n
+}
+
+// costOf returns the function that computes what a target bounds. A file also holds how it was made, which is at most about this long.
+func (m *model) costOf(t search.Target) func(subnet.Masks, map[string]subnet.Type) (int64, error) {
+	provenance := map[string]any{"name": strings.Repeat("n", explorer.MaxName), "method": strings.Repeat("m", 1500)}
+	return func(masks subnet.Masks, types map[string]subnet.Type) (int64, error) {
+		size, err := m.info.Files.OfTypes(masks, gguf.Refitted{Outputs: true}, types)
+		if err != nil {
+			return 0, err
+		}
+		if t.Measure == search.Memory {
+			return size.Tensors + masks.Size().KVBytes(t.Context), nil
+		}
+		return size.WithProvenance(provenance), nil
+	}
+}
+
+const (
+	// typesFile is the file, in the folder of statistics, that the losses of types are kept in; maxTypes bounds it, in bytes.
+	typesFile = "types.json"
+	maxTypes  = 1 << 30
+	// typesVersion is incremented when the meaning of stored losses changes.
+	typesVersion = 1
+)
+
+// keptTypes are losses of types with what they were measured on.
+type keptTypes struct {
+	Version int                 `json:"version"`
+	Model   string              `json:"model"` // fingerprint
+	Text    string              `json:"text"`  // see [passage.id]
+	Windows int                 `json:"windows"`
+	Seq     int                 `json:"seq"`
+	Draw    string              `json:"draw,omitempty"`
+	Types   []string            `json:"types"` // candidates, those that another build has differ
+	Losses  *oneshot.TypeLosses `json:"losses"`
+}
+
+// same reports whether two measurements have the same conditions.
+func (k keptTypes) same(o keptTypes) bool {
+	return k.Version == o.Version && k.Model == o.Model && k.Text == o.Text && k.Windows == o.Windows && k.Seq == o.Seq && k.Draw == o.Draw && strings.Join(k.Types, " ") == strings.Join(o.Types, " ")
+}
+
+// typeLosses returns what types cost, measured or, where the folder has them for this text, read.
+func (m *model) typeLosses(ctx context.Context, w work, load oneshot.Loader, dir string, mon explorer.Monitor) (*oneshot.TypeLosses, error) {
+	want := keptTypes{
+		Version: typesVersion, Model: m.info.Fingerprint, Text: w.text.id(), Windows: len(w.text.windows), Seq: len(w.text.windows[0]), Draw: w.text.draw,
+	}
+	for _, t := range oneshot.TypeCandidates() {
+		want.Types = append(want.Types, t.String())
+	}
+	kept, err := readTypes(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		mon.Note(fmt.Sprintf("the losses of types are measured again: %v", err))
+	}
+	if err == nil && kept.same(want) && kept.Losses != nil && kept.Losses.Fits(m.geometry(), m.file) {
+		return kept.Losses, nil
+	}
+	mon.Progress(0, 0, "layers", "measuring what types cost")
+	want.Losses, err = oneshot.MeasureTypes(ctx, w.dm, m.file, load, w.text.windows, func(e oneshot.Event) { reportAndGate(ctx, mon, e) })
+	if err != nil {
+		return nil, err
+	}
+	if dir == "" {
+		return want.Losses, nil
+	}
+	err = durable.MkdirAll(dir, 0o755)
+	if err == nil {
+		err = durable.Write(filepath.Join(dir, typesFile), 0o600, func(to io.Writer) error { return json.NewEncoder(to).Encode(want) })
+	}
+	if err != nil {
+		mon.Note(fmt.Sprintf("the losses of types could not be stored: %v", err))
+	}
+	return want.Losses, nil
+}
+
+// readTypes reads stored losses.
+func readTypes(dir string) (k keptTypes, err error) {
+	if dir == "" {
+		return k, os.ErrNotExist
+	}
+	f, err := os.Open(filepath.Join(dir, typesFile))
+	if err != nil {
+		return k, err
+	}
+	defer func() { _ = f.Close() }() // only read from
+	if err := json.NewDecoder(io.LimitReader(f, maxTypes)).Decode(&k); err != nil {
+		return k, fmt.Errorf("%s: %w: %w", f.Name(), explorer.ErrDamaged, err)
+	}
+	return k, nil
+}
+
+// withSubnet calls use with a subnet on the device: that of the model or, where its matrices have types of their own, its file's, so that it
+// computes with the numbers that the file holds. A file has the kept vocabulary, or all of it where kept is nil.
+func (m *model) withSubnet(ctx context.Context, s gguf.Subnet, kept []int, mon explorer.Monitor, use func(*decoder.Model, *decoder.Subnet) error) (err error) {
+	if s.Types == nil {
+		dm, err := m.weights(ctx)
+		if err != nil {
+			return err
+		}
+		sub, err := dm.Subnet(ctx, s)
+		if err != nil {
+			return err
+		}
+		defer sub.Close()
+		return use(dm, sub)
+	}
+	dir, err := scratch.New(m.engine.options.Scratch, "types")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dir.Remove()) }()
+	path := dir.Join("subnet.gguf")
+	if kept == nil {
+		s.Masks = s.Masks.WithAllVocab()
+	}
+	if _, err := m.Write(ctx, s, path, "", mon); err != nil {
+		return err
+	}
+	return m.withCut(ctx, path, kept, use)
+}
+
+// divergence measures how far a subnet is from the dense model on the ends of calibration texts, in nats per token, 0 where there are none.
+func (m *model) divergence(ctx context.Context, p passage, s gguf.Subnet, mon explorer.Monitor) (float64, error) {
+	if len(p.end) == 0 {
+		return 0, nil
+	}
+	p.windows, p.from, p.kept = p.end, nil, nil
+	_, d, err := m.scoreDecoder(ctx, s, explorer.AgainstDense, p, mon)
+	if err != nil || d == nil {
+		return 0, err
+	}
+	return d.KL, nil
+}
+
+// typed records the choice of types.
+func typed(r *oneshot.SizeReport) *explorer.Typed {
+	if r == nil {
+		return nil
+	}
+	return &explorer.Typed{Matrices: r.Types, Predicted: r.Predicted}
+}
+
+// typeOfScore names the type of what the graphs compute with.
+func (m *model) typeOfScore(s gguf.Subnet) string {
+	from := cmp.Or(m.info.Type(), "the source")
+	if s.Types != nil {
+		from = explorer.MixedTypes
+	}
+	return "F32 from " + from
+}

@@ -1,0 +1,111 @@
+package oneshot
+
+import (
+	"fmt"
+
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/reform"
+	"github.com/lathe-llm/lathe/reform/linalg"
+)
+
+// compensationRidge keeps the second moments of inputs from being singular, as a share of their mean diagonal.
+const compensationRidge = 0.01
+
+// round rounds a re-fitted output matrix to its type. It implements [reform.Rounder].
+func (k *sizing) round(o reform.Output) (keep, stored []float32, err error) {
+	tensor := outputTensor(o.Layer, o.Module)
+	t, ok := k.types[tensor]
+	if !ok {
+		if t, err = subnet.ParseType(k.groupOf(o.Layer, o.Module, true).Source); err != nil {
+			return nil, nil, err
+		}
+	}
+	width := len(o.Columns)
+	for t.Known() && (width%t.Block() != 0 || !gguf.Writable(t)) { // as the writer of the file does
+		t = t.Fallback()
+	}
+	var weights []float32
+	if of := k.size.Losses.Importance[tensor]; of != nil && ok {
+		weights = make([]float32, width)
+		for i, c := range o.Columns {
+			weights[i] = of[c]
+		}
+	}
+	keep = o.Weights
+	if k.size.Compensate && t.Block() > 1 && t.Block() < width {
+		if keep, err = compensated(t, o, weights); err != nil {
+			return nil, nil, err
+		}
+	}
+	stored, err = gguf.Round(t, keep, width, weights)
+	return keep, stored, err
+}
+
+// compensated returns weights whose rounding to a type has less error in the outputs: block of columns after block of columns is rounded, and
+// the error of each is compensated by the columns after it, as in GPTQ (arXiv 2210.17323) with the type's own rounding of a block in place of
+// that of one number. Rounding the result gives the same numbers again, since types round blocks independently.
+func compensated(t subnet.Type, o reform.Output, weights []float32) ([]float32, error) {
+	n, block := len(o.Columns), t.Block()
+	factor, err := inverseFactor(o.Gram(), n)
+	if err != nil {
+		return nil, fmt.Errorf("compensation: %w", err)
+	}
+	w := linalg.Widen(o.Weights)
+	for at := 0; at < n; at += block {
+		part := make([]float32, o.Out*block)
+		for r := range o.Out {
+			for j := range block {
+				part[r*block+j] = float32(w[r*n+at+j])
+			}
+		}
+		var of []float32
+		if weights != nil {
+			of = weights[at : at+block]
+		}
+		back, err := gguf.Round(t, part, block, of)
+		if err != nil {
+			return nil, err
+		}
+		rest := n - at - block
+		if rest == 0 {
+			break
+		}
+		// The error E of the block moves the columns after it by −E·L_bb⁻ᵀ·L_rbᵀ.
+		scaled := make([]float64, o.Out*block)
+		for r := range o.Out {
+			e := scaled[r*block : (r+1)*block]
+			for j := range block {
+				v := float64(part[r*block+j]) - float64(back[r*block+j])
+				for i := range j {
+					v -= e[i] * factor[(at+j)*n+at+i]
+				}
+				e[j] = v / factor[(at+j)*n+at+j]
+			}
+		}
+		after := make([]float64, 0, rest*block)
+		for i := at + block; i < n; i++ {
+			after = append(after, factor[i*n+at:i*n+at+block]...)
+		}
+		moved := linalg.ProductT(o.Out, rest, block, scaled, after)
+		for r := range o.Out {
+			for j, v := range moved[r*rest : (r+1)*rest] {
+				w[r*n+at+block+j] -= v
+			}
+		}
+	}
+	return linalg.Narrow(w), nil
+}
+
+// inverseFactor returns the lower triangular L [n, n] with L·Lᵀ = (H + ridge)⁻¹.
+func inverseFactor(gram []float64, n int) ([]float64, error) {
+	f, _, err := linalg.Ridged(gram, n, compensationRidge)
+	if err != nil {
+		return nil, err
+	}
+	lower, err := linalg.Factorize(f.Inverse(), n, 0)
+	if err != nil {
+		return nil, err
+	}
+	return lower.Lower(), nil
+}

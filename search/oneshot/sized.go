@@ -1,0 +1,513 @@
+package oneshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/reform"
+)
+
+// ErrSize means that a size is below the smallest that widths and types allow.
+var ErrSize = errors.New("size out of reach")
+
+// Size is what a subnet is made to fit.
+type Size struct {
+	Budget int64 // bytes
+	// Cost returns the bytes that count, of masks with types.
+	Cost func(masks subnet.Masks, types map[string]subnet.Type) (int64, error)
+	// Group is how many of them a KV group takes besides its weights.
+	Group int64
+	// From, unless nil, is a subnet whose masks are kept, and without a re-fit its weights; otherwise widths are chosen too.
+	From *gguf.Subnet
+	// Types may be chosen besides the type of the source; nil is all candidates.
+	Types []subnet.Type
+	// Losses are those of the model's types.
+	Losses *TypeLosses
+	Load   Loader
+	// Compensate has rounding errors of output matrices compensated by the columns that are not rounded yet.
+	Compensate bool
+}
+
+// SizeReport reports the choice of Sized.
+type SizeReport struct {
+	Budget    int64          `json:"budget_bytes"`
+	Predicted float64        `json:"predicted"` // rise of the loss, in nats per token, by which widths and types were chosen
+	Types     map[string]int `json:"types"`     // how many matrices have each type
+}
+
+// Sized makes a subnet of at most a number of bytes, calibrated on windows of text: it chooses widths and types together by their losses,
+// which are taken to add up, has units chosen and output matrices re-fitted as its recipe does, on the inputs that the rounded matrices
+// before them give.
+func Sized(ctx context.Context, m *decoder.Model, windows [][]int32, size Size, c Config) (gguf.Subnet, Report, error) {
+	s, r, err := sized(ctx, m, windows, size, c)
+	if err != nil {
+		return gguf.Subnet{}, Report{}, fmt.Errorf("size: %w", err)
+	}
+	return s, r, nil
+}
+
+func sized(ctx context.Context, m *decoder.Model, windows [][]int32, size Size, c Config) (gguf.Subnet, Report, error) {
+	started := time.Now()
+	recipe, err := c.resolve()
+	if err != nil {
+		return gguf.Subnet{}, Report{}, err
+	}
+	if _, err := reform.CheckText(windows); err != nil {
+		return gguf.Subnet{}, Report{}, err
+	}
+	if c.Granularity == 0 {
+		c.Granularity = subnet.DefaultGranularity
+	}
+	recipe.Refit.UpSteps, recipe.Refit.RefitAll = 0, true
+	p := &plan{m: m, windows: windows, ratio: 1, recipe: recipe, config: c}
+	k := &sizing{plan: p, size: size, vocab: m.Geometry().Vocab, refits: recipe.Refit.Solve.Method != reform.None}
+	var chooser reform.Chooser
+	masks := subnet.Dense(m.Geometry())
+	switch {
+	case size.From != nil:
+		masks = size.From.Masks
+		k.vocab = masks.VocabLen()
+		err = k.chooseTypes(masks)
+	case !m.Geometry().Limits().PerLayer:
+		err = fmt.Errorf("%w: files of %s models have the same widths in all layers", ErrTypes, m.Geometry().Arch)
+	default:
+		k.decideGroups()
+		chooser, err = k.chooseBoth(ctx)
+	}
+	if err != nil {
+		return gguf.Subnet{}, Report{}, err
+	}
+	s, report, err := k.refit(ctx, masks, chooser)
+	if err != nil {
+		return gguf.Subnet{}, Report{}, err
+	}
+	if size.From != nil && !k.refits {
+		s.Refit = size.From.Refit
+	}
+	if err := k.shrink(&s); err != nil {
+		return gguf.Subnet{}, Report{}, err
+	}
+	report.Seconds = time.Since(started).Seconds()
+	out := Report{Preset: c.Preset, Report: report, Predicted: k.predicted, Size: &SizeReport{Budget: size.Budget, Predicted: k.predicted, Types: k.countTypes(s)}}
+	if size.From == nil {
+		out.Attention, out.Granularity = recipe.Attention, c.Granularity
+	}
+	return s, out, nil
+}
+
+// Smallest returns the bytes of the smallest subnet that Sized can make of a model, about: of the widths that a granularity allows, with its
+// smallest types.
+func Smallest(g *subnet.Geometry, file *gguf.File, size Size, granularity int, attention bool) (int64, error) {
+	types := make(map[string]subnet.Type)
+	for _, t := range file.Tensors() {
+		if len(t.Dims) != 2 || t.Name == "position_embd.weight" {
+			continue
+		}
+		least := t.Type
+		for _, typ := range TypeCandidates() {
+			if _, fits := typ.RowSize(t.Dims[1]); fits && bits(typ) < bits(least) && (size.Types == nil || slices.Contains(size.Types, typ)) {
+				least = typ
+			}
+		}
+		if least != t.Type {
+			types[t.Name] = least
+		}
+	}
+	masks := subnet.Dense(g)
+	if size.From != nil {
+		return size.Cost(size.From.Masks, types)
+	}
+	if granularity == 0 {
+		granularity = subnet.DefaultGranularity
+	}
+	for i, lg := range g.Layers {
+		l := masks.Layer(i)
+		if attention && lg.KVHeads > 0 {
+			l = withUnits(g, i, l, subnet.Attention, subnet.Range(lg.KVHeads, 0, 1))
+		}
+		masks = masks.With(i, withUnits(g, i, l, subnet.MLP, subnet.Range(lg.FFN, 0, min(lg.FFN, granularity))))
+	}
+	return size.Cost(masks, types)
+}
+
+// TooSmall returns the error for a budget below the smallest size.
+func TooSmall(budget, least int64) error {
+	return fmt.Errorf("%w: %.2f MB, the smallest is %.2f MB", ErrSize, float64(budget)/1e6, float64(least)/1e6)
+}
+
+// sizing chooses widths and types for a size.
+type sizing struct {
+	*plan
+	size      Size
+	refits    bool
+	vocab     int // entries kept
+	types     map[string]subnet.Type
+	predicted float64
+}
+
+// typeLoss is a type with what it costs.
+type typeLoss struct {
+	typ  subnet.Type
+	loss float64
+}
+
+// allowed returns the types that a group may have with rows of a width, with their losses.
+func (k *sizing) allowed(g *TypeGroup, width int) []typeLoss {
+	losses := g.Losses
+	if g.Output && k.refits && len(g.Refitted) > 0 {
+		losses = g.Refitted
+	}
+	var out []typeLoss
+	for _, name := range slices.Sorted(maps.Keys(losses)) {
+		t, err := subnet.ParseType(name)
+		if err != nil || name != g.Source && k.size.Types != nil && !slices.Contains(k.size.Types, t) {
+			continue
+		}
+		if _, fits := t.RowSize(width); fits {
+			out = append(out, typeLoss{t, losses[name]})
+		}
+	}
+	return out
+}
+
+// shape returns how many rows a tensor of a group has, and how wide they are, where a module keeps units: KV groups or channels.
+func (k *sizing) shape(g *TypeGroup, tensor string, groups, channels int) (rows, width int) {
+	geo := k.m.Geometry()
+	if g.Layer < 0 {
+		return k.vocab, g.Width
+	}
+	lg := geo.Layers[g.Layer]
+	if g.Module == subnet.MLP {
+		if g.Output {
+			return geo.Hidden, channels
+		}
+		return channels, geo.Hidden
+	}
+	heads := groups * lg.HeadsPerGroup()
+	switch {
+	case g.Output:
+		return geo.Hidden, heads * geo.HeadDim
+	case tensor == tensorName(g.Layer, "q"):
+		return heads * geo.HeadDim, geo.Hidden
+	}
+	return groups * geo.HeadDim, geo.Hidden
+}
+
+// bytes returns the size of a group in a type where its module keeps so many units.
+func (k *sizing) bytes(g *TypeGroup, t subnet.Type, groups, channels int) int64 {
+	var n int64
+	for _, tensor := range g.Tensors {
+		rows, width := k.shape(g, tensor, groups, channels)
+		row, _ := t.RowSize(width)
+		n += int64(rows) * row
+	}
+	return n
+}
+
+// typeOption is an option of one group.
+type typeOption struct {
+	group *TypeGroup
+	typ   subnet.Type
+}
+
+// chooseTypes chooses types for given masks.
+func (k *sizing) chooseTypes(masks subnet.Masks) error {
+	g := k.m.Geometry()
+	var items [][]option
+	var meaning [][]typeOption
+	for i := range k.size.Losses.Groups {
+		group := &k.size.Losses.Groups[i]
+		groups, channels := 0, 0
+		if group.Layer >= 0 {
+			l := masks.Layer(group.Layer)
+			groups, channels = l.Groups(g.Layers[group.Layer]).Len(), l.Channels.Len()
+			if group.Module == subnet.Attention && groups == 0 || group.Module == subnet.MLP && channels == 0 {
+				continue
+			}
+		}
+		_, width := k.shape(group, group.Tensors[0], groups, channels)
+		var options []option
+		var means []typeOption
+		for _, t := range k.allowed(group, width) {
+			options = append(options, option{t.loss, k.bytes(group, t.typ, groups, channels)})
+			means = append(means, typeOption{group, t.typ})
+		}
+		if len(options) == 0 {
+			continue
+		}
+		items, meaning = append(items, options), append(meaning, means)
+	}
+	return k.fit(items, func(chosen []int) (subnet.Masks, map[string]subnet.Type) {
+		types := make(map[string]subnet.Type)
+		for i, j := range chosen {
+			setTypes(types, meaning[i][j])
+		}
+		return masks, types
+	})
+}
+
+// setTypes sets the type of a group's tensors, unless it is that of the source.
+func setTypes(types map[string]subnet.Type, o typeOption) {
+	for _, tensor := range o.group.Tensors {
+		if o.typ.String() != o.group.Source {
+			types[tensor] = o.typ
+		}
+	}
+}
+
+// decideGroups decides whether KV groups are dropped too.
+func (k *sizing) decideGroups() {
+	if k.m.Geometry().Limits().AllQuery { // the queries of a dropped group would stay in the file as zeros
+		k.recipe.Attention = false
+	}
+	if k.config.Attention != nil {
+		k.recipe.Attention = *k.config.Attention
+	}
+}
+
+// fit chooses options whose exact cost is within the budget. What options do not show, metadata and alignment, is learned from the exact cost
+// of a choice.
+func (k *sizing) fit(items [][]option, mean func(chosen []int) (subnet.Masks, map[string]subnet.Type)) error {
+	exact := func(chosen []int) (int64, error) {
+		masks, types := mean(chosen)
+		return k.size.Cost(masks, types)
+	}
+	smallest := cheapest(items, math.Inf(1))
+	least, err := exact(smallest)
+	if err != nil {
+		return err
+	}
+	if least > k.size.Budget {
+		return k.tooSmall(least)
+	}
+	overhead := least - sizeOf(items, smallest)
+	for range 8 {
+		chosen, err := allocate(items, k.size.Budget-overhead)
+		if err != nil {
+			return k.tooSmall(least)
+		}
+		got, err := exact(chosen)
+		if err != nil {
+			return err
+		}
+		if got <= k.size.Budget {
+			_, k.types = mean(chosen)
+			k.predicted = lossOf(items, chosen)
+			return nil
+		}
+		overhead += got - k.size.Budget
+	}
+	_, k.types = mean(smallest)
+	k.predicted = lossOf(items, smallest)
+	return nil
+}
+
+func (k *sizing) tooSmall(least int64) error {
+	return TooSmall(k.size.Budget, least)
+}
+
+// moduleOption is an option of one module, or of a group outside the layers.
+type moduleOption struct {
+	layer  int
+	module subnet.Module
+	keep   int // KV groups or channels
+	types  []typeOption
+}
+
+// chooseBoth chooses widths and types together and returns what chooses the units.
+func (k *sizing) chooseBoth(ctx context.Context) (reform.Chooser, error) {
+	loss, err := k.sensitivity(ctx)
+	if err != nil {
+		return nil, err
+	}
+	g := k.m.Geometry()
+	var items [][]option
+	var meaning [][]moduleOption
+	add := func(options []option, means []moduleOption) {
+		if len(options) > 0 {
+			items, meaning = append(items, options), append(meaning, means)
+		}
+	}
+	for i := range g.Layers {
+		for _, module := range []subnet.Module{subnet.Attention, subnet.MLP} {
+			add(k.moduleOptions(loss, i, module))
+		}
+	}
+	for i := range k.size.Losses.Groups {
+		group := &k.size.Losses.Groups[i]
+		if group.Layer >= 0 {
+			continue
+		}
+		var options []option
+		var means []moduleOption
+		for _, t := range k.allowed(group, group.Width) {
+			options = append(options, option{t.loss, k.bytes(group, t.typ, 0, 0)})
+			means = append(means, moduleOption{layer: -1, types: []typeOption{{group, t.typ}}})
+		}
+		add(options, means)
+	}
+	keep := denseCounts(g)
+	rng := rand.New(rand.NewPCG(1, 1))
+	mean := func(chosen []int) (subnet.Masks, map[string]subnet.Type) {
+		types := make(map[string]subnet.Type)
+		for i, j := range chosen {
+			o := meaning[i][j]
+			for _, t := range o.types {
+				setTypes(types, t)
+			}
+			if o.layer >= 0 {
+				keep.list(o.module)[o.layer] = o.keep
+			}
+		}
+		masks := subnet.Dense(g)
+		for i, lg := range g.Layers { // random units: their text is no shorter than that of others
+			l := withUnits(g, i, masks.Layer(i), subnet.Attention, subnet.Full(lg.KVHeads).Sample(rng, keep.groups[i]))
+			masks = masks.With(i, withUnits(g, i, l, subnet.MLP, subnet.Full(lg.FFN).Sample(rng, keep.channels[i])))
+		}
+		return masks, types
+	}
+	if err := k.fit(items, mean); err != nil {
+		return nil, err
+	}
+	chooses := func(layer int, module subnet.Module) bool {
+		return keep.of(layer, module) < denseCounts(g).of(layer, module)
+	}
+	return &ranker{k.m, k.recipe.Method, chooses, keep.of}, nil
+}
+
+// moduleOptions returns the widths and types of a module. The errors of types grow with the units that are kept.
+func (k *sizing) moduleOptions(loss losses, layer int, module subnet.Module) ([]option, []moduleOption) {
+	all := denseCounts(k.m.Geometry()).of(layer, module)
+	if all == 0 {
+		return nil, nil
+	}
+	widths := []int{all}
+	if module == subnet.MLP {
+		for n := (all - 1) / k.config.Granularity * k.config.Granularity; n >= k.config.Granularity; n -= k.config.Granularity {
+			widths = append(widths, n)
+		}
+	} else if k.recipe.Attention && loss.probed[layer][module] > 0 {
+		for n := all - 1; n >= 1; n-- {
+			widths = append(widths, n)
+		}
+	}
+	inner, output := k.groupOf(layer, module, false), k.groupOf(layer, module, true)
+	var options []option
+	var means []moduleOption
+	for _, keep := range widths {
+		groups, channels := keep, keep
+		share := float64(keep) / float64(all)
+		var extra int64
+		if module == subnet.Attention {
+			extra = int64(keep) * k.size.Group
+		}
+		for _, in := range k.choicesOf(inner, groups, channels) {
+			for _, out := range k.choicesOf(output, groups, channels) {
+				options = append(options, option{loss.at(layer, module, keep) + share*(in.loss+out.loss), in.bytes + out.bytes + extra})
+				means = append(means, moduleOption{layer, module, keep, append(slices.Clone(in.types), out.types...)})
+			}
+		}
+	}
+	return options, means
+}
+
+// groupChoice is a type of a group.
+type groupChoice struct {
+	loss  float64
+	bytes int64
+	types []typeOption
+}
+
+// choicesOf returns the types of a group at a width, without losses the type of the source.
+func (k *sizing) choicesOf(g *TypeGroup, groups, channels int) []groupChoice {
+	_, width := k.shape(g, g.Tensors[0], groups, channels)
+	var all []groupChoice
+	for _, t := range k.allowed(g, width) {
+		all = append(all, groupChoice{t.loss, k.bytes(g, t.typ, groups, channels), []typeOption{{g, t.typ}}})
+	}
+	return all
+}
+
+// groupOf returns the group of a module's matrices.
+func (k *sizing) groupOf(layer int, module subnet.Module, output bool) *TypeGroup {
+	i := slices.IndexFunc(k.size.Losses.Groups, func(g TypeGroup) bool { return g.Layer == layer && g.Module == module && g.Output == output })
+	return &k.size.Losses.Groups[i]
+}
+
+// refit chooses units and re-fits output matrices, with all matrices rounded to their types.
+func (k *sizing) refit(ctx context.Context, masks subnet.Masks, chooser reform.Chooser) (gguf.Subnet, reform.Report, error) {
+	c := k.config.refit(k.recipe, chooser)
+	if len(k.types) > 0 && (k.refits || chooser != nil) {
+		rounded, err := k.size.Load(ctx, func(tensor string, width int, data []float32) error {
+			t, ok := k.types[tensor]
+			if _, fits := t.RowSize(width); !ok || !fits {
+				return nil
+			}
+			back, err := gguf.Round(t, data, width, k.size.Losses.Importance[tensor])
+			copy(data, back)
+			return err
+		})
+		if err != nil {
+			return gguf.Subnet{}, reform.Report{}, err
+		}
+		defer rounded.Close()
+		c.Rounded, c.Rounder = rounded, k.round
+	}
+	s, r, err := reform.Refit(ctx, k.m, k.windows, masks, c)
+	if err != nil {
+		return gguf.Subnet{}, reform.Report{}, err
+	}
+	k.withTypes(&s)
+	return s, r, nil
+}
+
+// withTypes gives a subnet the types, and the importance of their columns.
+func (k *sizing) withTypes(s *gguf.Subnet) {
+	if len(k.types) == 0 {
+		s.Types, s.Importance = nil, nil
+		return
+	}
+	s.Types, s.Importance = k.types, make(map[string][]float32)
+	for tensor := range k.types {
+		if of := k.size.Losses.Importance[tensor]; of != nil {
+			s.Importance[tensor] = of
+		}
+	}
+}
+
+// shrink takes smaller types where the units that were chosen take more room in the metadata than was expected.
+func (k *sizing) shrink(s *gguf.Subnet) error {
+	cost, err := k.size.Cost(s.Masks, s.Types)
+	if err != nil || cost <= k.size.Budget {
+		return err
+	}
+	if err := k.chooseTypes(s.Masks); err != nil {
+		return err
+	}
+	k.withTypes(s)
+	return nil
+}
+
+// countTypes counts the matrices of a subnet by their types.
+func (k *sizing) countTypes(s gguf.Subnet) map[string]int {
+	n := make(map[string]int)
+	for _, g := range k.size.Losses.Groups {
+		for _, tensor := range g.Tensors {
+			name := g.Source
+			if t, ok := s.Types[tensor]; ok {
+				name = t.String()
+			}
+			n[name]++
+		}
+	}
+	return n
+}

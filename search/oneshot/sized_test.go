@@ -1,0 +1,135 @@
+//go:build cgo && !nocgo
+
+package oneshot_test
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"testing"
+
+	"github.com/lathe-llm/lathe/infer/decoder"
+	"github.com/lathe-llm/lathe/infer/decoder/decodertest"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search/oneshot"
+)
+
+// sizedModel is a tiny model whose W_D fits every type and whose other matrices fit those of 32 numbers.
+func sizedModel() gguftest.Model {
+	recipe := gguftest.Tiny("llama")
+	for i := range recipe.Layers {
+		recipe.Layers[i].FFN = 512
+	}
+	return recipe
+}
+
+// sizedCase is a model with the losses of its types.
+type sizedCase struct {
+	f       *gguf.File
+	m       *decoder.Model
+	windows [][]int32
+	sizes   *gguf.Sizes
+	load    oneshot.Loader
+	losses  *oneshot.TypeLosses
+}
+
+func newSizedCase(t *testing.T) sizedCase {
+	t.Helper()
+	f := gguftest.Open(t, sizedModel())
+	m := decodertest.LoadFile(t, f)
+	sizes, err := gguf.NewSizes(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := sizedCase{f: f, m: m, windows: decodertest.Windows(1, 6, 64, m.Geometry().Vocab), sizes: sizes}
+	c.load = func(ctx context.Context, round func(string, int, []float32) error) (*decoder.Model, error) {
+		return decoder.Load(ctx, m.Device(), f, decoder.WithRounding(round))
+	}
+	events := 0
+	c.losses, err = oneshot.MeasureTypes(t.Context(), m, f, c.load, c.windows, func(e oneshot.Event) {
+		if e.Phase == oneshot.Typing {
+			events++
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !c.losses.Fits(m.Geometry(), f) || events == 0 {
+		t.Fatalf("losses of %d groups after %d events do not fit the model", len(c.losses.Groups), events)
+	}
+	return c
+}
+
+func (c sizedCase) cost(masks subnet.Masks, types map[string]subnet.Type) (int64, error) {
+	size, err := c.sizes.OfTypes(masks, gguf.Refitted{Outputs: true}, types)
+	return size.File, err
+}
+
+// written returns the size of the file of a subnet and its divergence from the dense model, in nats per token.
+func (c sizedCase) written(t *testing.T, s gguf.Subnet) (bytes int64, divergence float64) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "sized.gguf")
+	report, err := gguf.WriteSubnet(t.Context(), c.f, path, s, gguf.WriteOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := gguf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }() // only read from
+	d, err := oneshot.DivergenceOf(t.Context(), c.m, decodertest.LoadFile(t, f), c.windows[4:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report.Bytes, d
+}
+
+// TestSized makes subnets of given sizes: files are within them, larger ones lose less, the predicted divergence of types alone is about the
+// measured one, and widths and types together lose no more than widths alone.
+func TestSized(t *testing.T) {
+	c := newSizedCase(t)
+	dense := gguf.Subnet{Masks: subnet.Dense(c.m.Geometry())}
+	whole, err := c.cost(dense.Masks, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	make := func(share float64, size oneshot.Size) (float64, oneshot.Report) {
+		t.Helper()
+		size.Budget, size.Cost, size.Load = int64(share*float64(whole)), c.cost, c.load
+		s, r, err := oneshot.Sized(t.Context(), c.m, c.windows[:4], size, oneshot.Config{Granularity: 32})
+		if err != nil {
+			t.Fatal(err)
+		}
+		bytes, d := c.written(t, s)
+		if bytes > size.Budget || float64(bytes) < 0.93*float64(size.Budget) {
+			t.Errorf("%d bytes for %d", bytes, size.Budget)
+		}
+		t.Logf("%.2f of the file: predicted %.4f, measured %.4f, %v", share, r.Predicted, d, r.Size.Types)
+		return d, r
+	}
+	last := 0.0
+	for _, share := range []float64{0.75, 0.6, 0.45} {
+		d, r := make(share, oneshot.Size{From: &dense, Losses: c.losses})
+		if d <= last {
+			t.Errorf("%.2f of the file diverges by %g, a larger one by %g", share, d, last)
+		}
+		if last = d; r.Predicted < d/5 || r.Predicted > 5*d {
+			t.Errorf("%.2f of the file: predicted %g, measured %g", share, r.Predicted, d)
+		}
+	}
+	widths, _ := make(0.5, oneshot.Size{Losses: c.losses, Types: []subnet.Type{}})
+	both, r := make(0.5, oneshot.Size{Losses: c.losses, Compensate: true})
+	if both > widths {
+		t.Errorf("widths and types diverge by %g, widths alone by %g", both, widths)
+	}
+	if len(r.Size.Types) < 2 {
+		t.Errorf("types %v", r.Size.Types)
+	}
+	_, _, err = oneshot.Sized(t.Context(), c.m, c.windows[:4], oneshot.Size{From: &dense, Losses: c.losses, Budget: whole / 50, Cost: c.cost, Load: c.load}, oneshot.Config{})
+	if !errors.Is(err, oneshot.ErrSize) {
+		t.Errorf("a fiftieth of the file: %v", err)
+	}
+}
