@@ -82,6 +82,10 @@ func sized(ctx context.Context, m *decoder.Model, windows [][]int32, size Size, 
 	default:
 		k.decideGroups()
 		chooser, err = k.chooseBoth(ctx)
+		if errors.Is(err, ErrSize) && c.Attention == nil && !k.recipe.Attention && !m.Geometry().Limits().AllQuery {
+			k.recipe.Attention = true // MLP channels and types alone do not reach the size
+			chooser, err = k.chooseBoth(ctx)
+		}
 	}
 	if err != nil {
 		return gguf.Subnet{}, Report{}, err
@@ -99,7 +103,7 @@ func sized(ctx context.Context, m *decoder.Model, windows [][]int32, size Size, 
 	report.Seconds = time.Since(started).Seconds()
 	out := Report{Preset: c.Preset, Report: report, Predicted: k.predicted, Size: &SizeReport{Budget: size.Budget, Predicted: k.predicted, Types: k.countTypes(s)}}
 	if size.From == nil {
-		out.Attention, out.Granularity = recipe.Attention, c.Granularity
+		out.Attention, out.Granularity = k.recipe.Attention, c.Granularity
 	}
 	return s, out, nil
 }
