@@ -19,8 +19,9 @@ type Series struct {
 	Name   string
 	Style  theme.Style
 	Points []Point
-	Join   bool   // connect the points in order
-	Glyph  string // mark every point with it
+	Join   bool      // connect the points in order
+	Glyph  string    // mark every point with it
+	Spread []float64 // half the length of the bar through each point, which shows how certain it is; nil for none
 }
 
 // A Mark is a highlighted point with a label beside it.
@@ -30,11 +31,18 @@ type Mark struct {
 	Style        theme.Style
 }
 
+// A Line is a vertical line across the chart, such as for an event.
+type Line struct {
+	X     float64
+	Style theme.Style
+}
+
 // A Plot is a chart of series over two axes.
 type Plot struct {
 	X, Y   Axis
 	Series []Series
 	Marks  []Mark
+	Lines  []Line
 	Legend bool   // name the series above the area; without room there they are not named
 	Empty  string // shown in the middle of a chart without points
 }
@@ -49,6 +57,7 @@ type plotFrame struct {
 	yticks   []float64
 	ylabels  []string
 	hasXAxis bool
+	xLabel   bool // the label of the x axis has a row of its own
 }
 
 // frame lays the plot out on w × h cells. Small charts lose the x axis first, then the labels of the y axis.
@@ -58,6 +67,9 @@ func (p Plot) frame(w, h int) plotFrame {
 	f.area.h = h
 	if f.hasXAxis {
 		f.area.h -= 2
+		if f.xLabel = p.X.Label != "" && h >= 10; f.xLabel {
+			f.area.h--
+		}
 	}
 	if (p.Y.Label != "" || p.Legend) && f.area.h >= 4 {
 		f.top = 1
@@ -96,8 +108,12 @@ func (p Plot) values(y bool) iter.Seq[float64] {
 func (p Plot) points() iter.Seq[Point] {
 	return func(yield func(Point) bool) {
 		for _, s := range p.Series {
-			for _, pt := range s.Points {
-				if !yield(pt) {
+			for i, pt := range s.Points {
+				d := 0.0
+				if i < len(s.Spread) {
+					d = s.Spread[i]
+				}
+				if !yield(Point{pt.X, pt.Y - d}) || d > 0 && !yield(Point{pt.X, pt.Y + d}) {
 					return
 				}
 			}
@@ -154,6 +170,15 @@ func (p Plot) Draw(t *theme.Theme, w, h int) []string {
 		return paint.Fill(nil, w, h)
 	}
 	c := newCanvas(t, f.area.w, f.area.h)
+	for _, l := range p.Lines {
+		ink := c.add(l.Style)
+		if at := f.x.at(l.X); at >= 0 && at <= 1 {
+			x := int(math.Round(at * float64(f.area.w*dotsX-1)))
+			for y := 0; y < f.area.h*dotsY; y += 2 {
+				c.dot(x, y, ink)
+			}
+		}
+	}
 	for _, s := range p.Series {
 		p.drawSeries(c, f, s)
 	}
@@ -188,11 +213,18 @@ func (p Plot) isEmpty() bool {
 func (p Plot) drawSeries(c *canvas, f plotFrame, s Series) {
 	ink := c.add(s.Style)
 	haveLast, lastX, lastY := false, 0, 0
-	for _, pt := range s.Points {
+	for i, pt := range s.Points {
 		x, y, ok := f.position(pt)
 		if !ok {
 			haveLast = false
 			continue
+		}
+		if i < len(s.Spread) && s.Spread[i] > 0 {
+			low, high := f.y.at(pt.Y-s.Spread[i]), f.y.at(pt.Y+s.Spread[i])
+			dots := float64(f.area.h*dotsY - 1)
+			if !math.IsNaN(low + high) {
+				c.line(x, int(math.Round((1-min(high, 1))*dots)), x, int(math.Round((1-max(low, 0))*dots)), ink)
+			}
 		}
 		switch {
 		case s.Join && haveLast:
@@ -314,11 +346,21 @@ func (p Plot) xAxis(t *theme.Theme, f plotFrame, w int) []string {
 			under.Pad(start).Put(t.Label, names[i])
 		}
 	}
+	// The label is below the ticks or, without a row for it, on the axis where it covers no tick.
 	over := paint.NewRow(w, theme.Style{}).Pad(f.gutter - 1)
-	if n := text.Width(p.X.Label); n > 0 && n+1 < f.area.w {
-		over.Put(t.Axis, t.Glyph.Corner+strings.Join(line[:f.area.w-n-1], "")).Put(t.Label, " "+p.X.Label)
+	n := text.Width(p.X.Label)
+	free := len(line)
+	for free > 0 && line[free-1] != t.Glyph.Tick {
+		free--
+	}
+	if !f.xLabel && n > 0 && len(line)-free > n+1 {
+		over.Put(t.Axis, t.Glyph.Corner+strings.Join(line[:len(line)-n-1], "")).Put(t.Label, " "+p.X.Label)
 	} else {
 		over.Put(t.Axis, t.Glyph.Corner+strings.Join(line, ""))
 	}
-	return []string{over.String(), under.String()}
+	rows := []string{over.String(), under.String()}
+	if f.xLabel {
+		rows = append(rows, paint.NewRow(w, theme.Style{}).Pad(w-n).Put(t.Label, p.X.Label).String())
+	}
+	return rows
 }

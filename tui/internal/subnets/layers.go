@@ -3,6 +3,7 @@ package subnets
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/tui/internal/chart"
@@ -125,6 +126,54 @@ func LayerRow(t *theme.Theme, masks subnet.Masks, i, w int) string {
 		r.Put(t.Dropped, "none")
 	} else {
 		r.Put(t.Kept, t.Glyph.HBar(Kept(l.Channels), max(1, c.MLPW-7))).Put(t.Dim, " "+strconv.Itoa(l.Channels.Len()))
+	}
+	return r.String()
+}
+
+// MLPRun draws the MLP channels of a layer on w cells: those kept, and in other colours how many more or fewer than another subnet it keeps.
+func MLPRun(r *paint.Row, t *theme.Theme, masks, other subnet.Masks, i, w int) {
+	v, o := Kept(masks.Layer(i).Channels), Kept(other.Layer(i).Channels)
+	bar := t.Glyph.HBar(min(v, o), w)
+	r.Put(t.Kept, bar)
+	used := text.Width(bar)
+	if n := min(int(max(v, o)*float64(w)+0.5)-used, w-used); n > 0 {
+		if v > o {
+			r.Put(t.Added, strings.Repeat(t.Glyph.Shades[3], n))
+		} else {
+			r.Put(t.Removed, strings.Repeat(t.Glyph.Shades[1], n))
+		}
+		used += n
+	}
+	r.Put(t.Dropped, strings.Repeat(t.Glyph.Divider, max(0, w-used)))
+}
+
+// PairRow draws one layer of two subnets side by side, with what differs in other colours, and by how many units.
+func PairRow(t *theme.Theme, a, b subnet.Masks, i, w int) string {
+	g := a.Geometry()
+	half := (w - 4 - 16) / 2
+	heads := AttentionWidth(g, half)
+	r := paint.NewRow(w, theme.Style{}).Num(t.Dim, strconv.Itoa(i), 3).Put(t.Dim, " ")
+	for k, pair := range [2][2]subnet.Masks{{a, b}, {b, a}} {
+		x := 4 + k*half
+		r.Pad(x)
+		AttentionRun(r, t, pair[0], &pair[1], i, heads)
+		r.Pad(x + heads + 1)
+		MLPRun(r, t, pair[0], pair[1], i, max(1, half-heads-3))
+	}
+	r.Pad(4 + 2*half)
+	la, lb := a.Layer(i), b.Layer(i)
+	for _, one := range []struct {
+		name string
+		a, b subnet.Set
+	}{{"heads", la.Heads, lb.Heads}, {"mlp", la.Channels, lb.Channels}} {
+		switch d := one.b.Len() - one.a.Len(); {
+		case d > 0:
+			r.Put(t.Added, fmt.Sprintf("%s %+d ", one.name, d))
+		case d < 0:
+			r.Put(t.Removed, fmt.Sprintf("%s %+d ", one.name, d))
+		case !one.a.Equal(one.b):
+			r.Put(t.Partial, fmt.Sprintf("%s %d others ", one.name, one.b.Minus(one.a).Len()))
+		}
 	}
 	return r.String()
 }

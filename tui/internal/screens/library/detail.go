@@ -206,7 +206,8 @@ func (s *Screen) compareRows(t *theme.Theme, a, b explorer.SubnetID, am, bm subn
 		}
 		rows = append(rows, widget.Line(w).Col(t.Dim, k, 12).Num(t.Text, x, col).Num(t.Text, y, col).Num(style, change, col).String())
 	}
-	number := func(k string, x, y float64, format func(float64) string) {
+	number := func(k string, x, y float64, format func(float64) string, higher ...bool) { // higher: more is better
+
 		if x <= 0 || y <= 0 {
 			none := func(v float64) string {
 				if v <= 0 {
@@ -224,6 +225,9 @@ func (s *Screen) compareRows(t *theme.Theme, a, b explorer.SubnetID, am, bm subn
 		case y > x:
 			better = -1
 		}
+		if len(higher) > 0 {
+			better = -better
+		}
 		row(k, format(x), format(y), text.Signed(100*(y/x-1), 1)+" %", better)
 	}
 	ac, bc := s.cost(am), s.cost(bm)
@@ -232,7 +236,9 @@ func (s *Screen) compareRows(t *theme.Theme, a, b explorer.SubnetID, am, bm subn
 	number("KV/token", float64(ac.Size.KVBytesPerToken), float64(bc.Size.KVBytesPerToken), format.Bytes[float64])
 	number("FLOPs/token", ac.FLOPs, bc.FLOPs, format.SI[float64])
 	ap, bp, same := comparablePerplexities(snap, a, b)
+	number("× dense", relativeOf(snap, a), relativeOf(snap, b), text.Relative)
 	number("ppl", ap, bp, text.Perplexity)
+	number("tok/s", speedOf(snap, a), speedOf(snap, b), func(v float64) string { return text.Fixed(v, 1) }, true)
 	if !same && ap > 0 && bp > 0 {
 		rows = append(rows, widget.Line(w).Put(t.Warn, "the two perplexities were measured under different conditions").String())
 	}
@@ -241,16 +247,28 @@ func (s *Screen) compareRows(t *theme.Theme, a, b explorer.SubnetID, am, bm subn
 	if len(edits) == 0 {
 		return append(rows, widget.Line(w).Put(t.Dim, "the masks are the same").String())
 	}
-	rows = append(rows, widget.Line(w).Put(t.Title, fmt.Sprintf("layers that differ: + kept only by %s, - kept only by the other", subnets.Name(snap, b))).String())
+	half := (w - 4 - 16) / 2
+	rows = append(rows, paint.NewRow(w, theme.Style{}).Pad(4).Col(t.Title, text.Clip(subnets.Name(snap, a), half-1), half).Col(t.Title, text.Clip(subnets.Name(snap, b), half-1), half).
+		Put(t.Dim, "change").String())
+	for i := range am.Layers() {
+		rows = append(rows, subnets.PairRow(t, am, bm, i, w))
+	}
 	for _, e := range edits {
-		what := fmt.Sprintf("layer %-3d %s", e.Layer, e.Kind)
 		if e.Kind == subnet.QK || e.Kind == subnet.VO {
-			what += fmt.Sprintf(" group %d", e.Group)
+			what := fmt.Sprintf("layer %d, %s channels of group %d", e.Layer, e.Kind, e.Group)
+			rows = append(rows, widget.Line(w).Col(t.Text, what, 36).Put(t.Added, fmt.Sprintf("+%d ", e.Added.Len())).Put(t.Removed, fmt.Sprintf("-%d", e.Dropped.Len())).String())
 		}
-		rows = append(rows, widget.Line(w).Col(t.Text, what, 26).Put(t.Added, fmt.Sprintf("+%d ", e.Added.Len())).Put(t.Removed, fmt.Sprintf("-%d  ", e.Dropped.Len())).
-			Put(t.Dim, text.Clip(e.String(), max(0, w-42))).String())
 	}
 	return rows
+}
+
+// relativeOf returns the perplexity of a subnet over that of the dense model, 0 if it is not known.
+func relativeOf(snap *explorer.Snapshot, id explorer.SubnetID) float64 {
+	if id == explorer.DenseID {
+		return 1
+	}
+	n, _ := snap.Subnet(id)
+	return n.Figure().Relative
 }
 
 // comparablePerplexities returns the perplexities of two subnets, under equal conditions where possible.
