@@ -101,7 +101,8 @@ func TestKeymap(t *testing.T) {
 		{name: "a list", file: "[keys]\nquit = [\"Q\", \"f12\"]", scope: action.Everywhere, key: "f12", want: "quit"},
 		{name: "unbound", file: "[keys]\nquit = []", scope: action.Everywhere, key: "q"},
 		{name: "others keep theirs", file: "[keys]\nquit = []", scope: action.Everywhere, key: "?", want: "help"},
-		{name: "a user's key wins over a default", file: "[keys]\n\"search.chat\" = \"a\"", scope: "search", key: "a", want: "search.chat"},
+		{name: "a user's key wins over a default", file: "[keys]\n\"search.chat\" = \"a\"", scope: "search", key: "a", want: "search.chat", problems: []string{"search.adopt loses a to search.chat"}},
+		{name: "no such key", file: "[keys]\nhelp = \"F99\"", scope: action.Everywhere, key: "?", problems: []string{"\"F99\" is no key"}},
 		{name: "unknown action", file: "[keys]\n\"search.dance\" = \"d\"", scope: "search", key: "space", want: "search.toggle", problems: []string{"there is no action"}},
 		{name: "reserved key", file: "[keys]\nquit = \"esc\"", scope: action.Everywhere, key: "esc", problems: []string{"cannot be bound"}},
 		{name: "wrong kind", file: "[keys]\nquit = 3", scope: action.Everywhere, key: "q", want: "quit", problems: []string{"a key or a list"}},
@@ -153,7 +154,7 @@ func TestHelpShowsReboundKeys(t *testing.T) {
 		t.Errorf("the footer does not show the new key:\n%s", got)
 	}
 	l.press("?")
-	if got := l.screen(); !strings.Contains(got, "P            Start, pause or resume the search") {
+	if got := l.screen(); !strings.Contains(got, "P              Start, pause or resume the search") {
 		t.Errorf("the help does not show the new key:\n%s", got)
 	}
 }

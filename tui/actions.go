@@ -8,7 +8,6 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/tui/internal/action"
 	"github.com/lathe-llm/lathe/tui/internal/screen"
-	"github.com/lathe-llm/lathe/tui/internal/theme"
 	"github.com/lathe-llm/lathe/tui/internal/widget"
 )
 
@@ -23,6 +22,9 @@ func (m *Model) globalActions() []*action.Action {
 	out = append(out,
 		&action.Action{ID: "help", Keys: []string{"?"}, Title: "Show all keys", Short: "keys", Run: m.help},
 		&action.Action{ID: "palette", Keys: []string{":", "ctrl+p"}, Title: "Find an action by name", Short: "commands", Run: m.palette},
+		&action.Action{ID: "find", Keys: []string{"/"}, Title: "Find rows of the table", Short: "find",
+			Help: "Narrows the table while you type. Then `n` and `N` go to the next and to the previous row, and `esc` shows all rows again. The same keys work in help and other texts.",
+			When: m.cannotFind, Run: m.find},
 		&action.Action{ID: "undo", Keys: []string{"z", "ctrl+z"}, Title: "Undo", Changes: true,
 			Help: "Takes back the last step on the draft; on Reform the last re-fit, on Library the last deletion.", When: m.cannotUndo, Run: m.undo},
 		&action.Action{ID: "redo", Keys: []string{"Z", "ctrl+y"}, Title: "Redo", Changes: true, Help: "Repeats the step on the draft that was undone last.",
@@ -45,19 +47,8 @@ func (m *Model) globalActions() []*action.Action {
 				}
 				return nil
 			}},
-		&action.Action{ID: "look", Keys: []string{"T"}, Title: "Switch between dark, light and ASCII", Run: func() tea.Cmd {
-			m.look(func(l *theme.Look) {
-				switch {
-				case l.ASCII:
-					l.ASCII, l.Light = false, false
-				case l.Light:
-					l.ASCII, l.Light = true, false
-				default:
-					l.Light = true
-				}
-			})
-			return nil
-		}},
+		&action.Action{ID: "look", Keys: []string{"T"}, Title: "Choose the theme, the background and the characters", Help: "They are kept for the next time.", Run: m.pickTheme},
+		&action.Action{ID: "open", Keys: []string{"O"}, Title: "Open another model or workspace", When: m.cannotOpen, Run: m.openForm},
 		&action.Action{ID: "tour", Title: "Show the tour", Run: func() tea.Cmd {
 			m.open(tour{m})
 			m.at = 0 // below it, with all overlays
@@ -93,14 +84,17 @@ func (m *Model) undo() tea.Cmd {
 }
 
 // quit quits; while a job runs that a user started, it asks first.
-func (m *Model) quit() tea.Cmd {
+func (m *Model) quit() tea.Cmd { return m.leave("quit", "quit", func() tea.Cmd { return tea.Quit }) }
+
+// leave ends the program by a function; while a job runs that a user started, it asks first.
+func (m *Model) leave(title, yes string, end func() tea.Cmd) tea.Cmd {
 	if !m.opts.Hosted {
 		for _, j := range m.snap.Jobs {
 			if j.State == explorer.Running && j.Author != "" { // others restart by themselves
-				return widget.Ask(host{m}, "quit", "The job that runs now ("+string(j.Kind)+") stops. A search continues from its last generation when you start it again; other jobs start over.",
-					"quit", func() tea.Cmd { return tea.Quit })
+				return widget.Ask(host{m}, title, "The job that runs now ("+string(j.Kind)+") stops. A search continues from its last generation when you start it again; other jobs start over.",
+					yes, end)
 			}
 		}
 	}
-	return tea.Quit
+	return end()
 }

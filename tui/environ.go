@@ -10,7 +10,7 @@ import (
 // each session has its own.
 const (
 	ColorVariable = "LATHE_COLOR" // as ParseColor reads it; overrides NO_COLOR and what the terminal reports
-	ThemeVariable = "LATHE_THEME" // as ParseTheme reads it; overrides the background that the terminal reports
+	ThemeVariable = "LATHE_THEME" // as ParseStyle reads it; overrides the kept theme and the background that the terminal reports
 	ASCIIVariable = "LATHE_ASCII" // 1 draws with ASCII characters only, 0 does not
 	KeysVariable  = "LATHE_KEYS"  // content of a TOML key map, which overrides that of a file
 )
@@ -46,10 +46,10 @@ func ParseTheme(text string) (Theme, error) {
 		return ThemeAuto, nil
 	default: // nothing for the others
 	}
-	return ThemeAuto, fmt.Errorf("%q is not auto, dark or light", text)
+	return ThemeAuto, fmt.Errorf("%q is not %s", text, themeWords)
 }
 
-// ReadEnvironment sets Color, Theme, ASCII and Keys from the variables that are set. A variable with an invalid value changes
+// ReadEnvironment sets Color, Theme, Colours, ASCII and Keys from the variables that are set. A variable with an invalid value changes
 // nothing; the error names all of them.
 func (o *Options) ReadEnvironment(getenv func(string) string) error {
 	var failed []error
@@ -68,11 +68,15 @@ func (o *Options) ReadEnvironment(getenv func(string) string) error {
 		return err
 	})
 	read(ThemeVariable, func(text string) error {
-		t, err := ParseTheme(text)
-		if err == nil {
-			o.Theme = t
+		s, err := ParseStyle(text)
+		if err != nil {
+			return err
 		}
-		return err
+		o.Theme = s.Background
+		if s.Theme != "" {
+			o.Colours = s.Theme
+		}
+		return nil
 	})
 	read(ASCIIVariable, func(text string) error {
 		ascii, err := strconv.ParseBool(text)

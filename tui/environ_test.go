@@ -20,7 +20,7 @@ func TestReadEnvironment(t *testing.T) {
 		{"LATHE_COLOR=true LATHE_THEME=light LATHE_ASCII=0", Options{Color: ColorTrue, Theme: ThemeLight, Light: true}, ""},
 		{"LATHE_COLOR=mauve LATHE_THEME=light", Options{Color: Color16, Theme: ThemeLight, Light: true}, `LATHE_COLOR: "mauve" is not auto, none, 16, 256 or true`},
 		{"LATHE_THEME=dusk LATHE_ASCII=some", Options{Color: Color16, Light: true},
-			"LATHE_THEME: \"dusk\" is not auto, dark or light\nLATHE_ASCII: \"some\" is not 1 or 0"},
+			"LATHE_THEME: \"dusk\" is not auto, dark or light, nor a theme: lathe, ocean, forest, rose, contrast, mono\nLATHE_ASCII: \"some\" is not 1 or 0"},
 	} {
 		set := map[string]string{}
 		for _, e := range strings.Fields(test.environ) {

@@ -430,7 +430,7 @@ func TestStoppingWhatHasEnded(t *testing.T) {
 // TestMixInAForm gathers statistics on a mix that is typed.
 func TestMixInAForm(t *testing.T) {
 	l := newLoop(t, 100, 30, nil)
-	l.press("g")
+	l.press("S")
 	l.sees("wiki:0.4, web:0.4, chat:0.2")
 	l.write("wiki:0.5, chat:0.6")
 	l.press("enter")

@@ -13,6 +13,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/tui/internal/action"
 	"github.com/lathe-llm/lathe/tui/internal/paint"
+	"github.com/lathe-llm/lathe/tui/internal/screen"
 	"github.com/lathe-llm/lathe/tui/internal/text"
 	"github.com/lathe-llm/lathe/tui/internal/theme"
 	"github.com/lathe-llm/lathe/tui/internal/widget"
@@ -123,7 +124,7 @@ func (m *Model) showModel() tea.Cmd {
 		}
 		if g := mi.Geometry; g != nil && len(g.Layers) > 0 {
 			l := g.Layers[0]
-			rows = append(rows, struct{ k, v string }{"first layer", fmt.Sprintf("%d query heads in %d groups of width %d, MLP %d", l.Heads, l.KVHeads, g.HeadDim, l.FFN)})
+			rows = append(rows, struct{ k, v string }{"first layer", fmt.Sprintf("%d query %s in %d %s of width %d, MLP %d", l.Heads, text.Plural(l.Heads, "head", "heads"), l.KVHeads, text.Plural(l.KVHeads, "group", "groups"), g.HeadDim, l.FFN)})
 		}
 		rows = append(rows, struct{ k, v string }{"computes on", mi.Compute}, struct{ k, v string }{"chats on", cmp.Or(mi.NoRuntime, mi.Engine)}, struct{ k, v string }{"workspace", ws.Path})
 		if ws.ReadOnly {
@@ -195,9 +196,9 @@ func (m *Model) jobMenu(j explorer.Job) tea.Cmd {
 	})
 }
 
-// palette opens the list of all actions, those of the active screen first.
+// palette opens the list of all actions, those of the active screen first, and of places.
 func (m *Model) palette() tea.Cmd {
-	return widget.Pick(host{m}, "commands", func() []widget.Choice {
+	widget.Pick(host{m}, "commands", func() []widget.Choice {
 		var out []widget.Choice
 		for _, here := range []bool{true, false} {
 			for _, a := range m.actions {
@@ -211,8 +212,27 @@ func (m *Model) palette() tea.Cmd {
 				out = append(out, widget.Choice{Title: a.Title, Detail: a.ID, Key: key, Off: m.blocked(a), Run: func() tea.Cmd { return m.invoke(a) }})
 			}
 		}
-		return out
+		return append(out, m.places()...)
 	})
+	return m.listModels()
+}
+
+// places are what the palette finds besides actions: subnets, chats, layers, themes and model files.
+func (m *Model) places() []widget.Choice {
+	var out []widget.Choice
+	for _, n := range m.snap.Subnets {
+		detail := fmt.Sprintf("%s, ratio %.3f, %s", n.Origin, n.Size.Ratio, n.ID)
+		out = append(out, widget.Choice{Title: "Subnet " + text.Line(n.Name), Detail: detail, Run: func() tea.Cmd { return host{m}.Ask(screen.ShowSubnet{Subnet: n.ID}) }})
+	}
+	for _, c := range m.snap.Chats {
+		detail := fmt.Sprintf("%d %s", len(c.Prompts), text.Plural(len(c.Prompts), "prompt", "prompts"))
+		out = append(out, widget.Choice{Title: "Chat " + text.Line(c.Name), Detail: detail, Run: func() tea.Cmd { return host{m}.Ask(screen.ShowChat{Chat: c.ID}) }})
+	}
+	for i := range m.snap.Model.Layers {
+		out = append(out, widget.Choice{Title: fmt.Sprintf("Layer %d", i), Detail: "of the draft, on Masks", Run: func() tea.Cmd { return host{m}.Ask(screen.ShowLayer{Layer: i}) }})
+	}
+	out = append(out, m.themeChoices("Theme ")...)
+	return append(out, m.modelChoices()...)
 }
 
 // invoke runs an action by name, on its own screen.

@@ -33,6 +33,9 @@ func (m *Model) key(k tea.KeyPressMsg) tea.Cmd {
 	if m.typing() && !chord(k) {
 		return m.input().Typed(k)
 	}
+	if !m.typing() && m.findNext(name) {
+		return nil
+	}
 	for _, scope := range []string{m.active().Name(), action.Everywhere} {
 		if a := m.keys.Lookup(scope, name); a != nil {
 			return m.perform(a)
@@ -63,6 +66,10 @@ func chord(k tea.KeyPressMsg) bool {
 // escape goes back one step: it closes the top overlay, leaves a text field or a zoom level, or dismisses messages.
 func (m *Model) escape() tea.Cmd {
 	if n := len(m.overlays); n > 0 {
+		top := m.overlays[n-1]
+		if e, ok := top.(interface{ Escaped() (kept bool) }); ok && e.Escaped() {
+			return nil
+		}
 		m.overlays = m.overlays[:n-1]
 		return nil
 	}
@@ -71,7 +78,7 @@ func (m *Model) escape() tea.Cmd {
 			return cmd
 		}
 	}
-	if m.dismissNotes() {
+	if m.dismissNotes() || m.showAll() {
 		return nil
 	}
 	_, cmd := m.active().Back()

@@ -47,8 +47,11 @@ type Model struct {
 	readUpTo uint64                                        // the exploration's messages up to this one were read
 	after    map[explorer.JobID]func(explorer.Job) tea.Cmd // runs when jobs end
 	mouseOff bool
-	clock    bool // a clock message is under way
-	fades    bool // a message that a note has faded is under way
+	reported bool     // the terminal reports a light background
+	models   []string // that the palette offers to open
+	next     *Opening // what to open when the program has ended; nil for nothing
+	clock    bool     // a clock message is under way
+	fades    bool     // a message that a note has faded is under way
 
 	dirty bool // something changed since frame was drawn
 	frame tea.View
@@ -74,7 +77,8 @@ func New(ctx context.Context, ex Exploration, o Options) *Model {
 	}
 	m := &Model{ctx: ctx, ex: ex, actor: o.Actor, opts: o, now: o.Now, panes: o.Panes, toASCII: newASCII(), after: map[explorer.JobID]func(explorer.Job) tea.Cmd{}, snap: ex.Snapshot(), mouseOff: o.NoMouse, dirty: true}
 	profile, _ := o.Color.profile()
-	m.theme = theme.New(theme.Look{Profile: profile, Light: o.Theme == ThemeLight || o.Theme == ThemeAuto && o.Light, ASCII: o.ASCII})
+	m.theme = theme.New(theme.Look{Profile: profile, Light: o.Theme == ThemeLight || o.Theme == ThemeAuto && o.Light, ASCII: o.ASCII, Name: o.Colours})
+	m.reported = o.Light
 	m.screens = newScreens(host{m})
 	m.actions = m.table()
 	var problems []string
@@ -197,6 +201,7 @@ func (m *Model) update(msg tea.Msg) tea.Cmd {
 			}
 		})
 	case tea.BackgroundColorMsg:
+		m.reported = !msg.IsDark()
 		if m.opts.Theme == ThemeAuto {
 			m.look(func(l *theme.Look) { l.Light = !msg.IsDark() })
 		}
@@ -215,6 +220,12 @@ func (m *Model) update(msg tea.Msg) tea.Cmd {
 		m.fades = false
 	case doneMsg:
 		return m.done(msg)
+	case keptMsg:
+		m.kept(msg)
+	case modelsMsg:
+		m.models = msg.paths
+	case openingMsg:
+		return m.opening(msg)
 	case subnets.WroteMsg:
 		if msg.Err != nil {
 			m.fail(msg.Err)

@@ -286,7 +286,7 @@ func TestSession(t *testing.T) {
 	s.see("welcome")
 	s.press("esc")
 	s.see("space start")
-	s.press("g") // the program gathers statistics by itself; here it is asked to
+	s.press("S") // the program gathers statistics by itself; here it is asked to
 	s.see("Runs the calibration text")
 	s.press("enter")
 	s.see("statistics are gathered")

@@ -57,7 +57,7 @@ func (tr tour) Draw(h screen.Host, width, height int) []string {
 
 func (tr tour) Key(h screen.Host, k tea.KeyPressMsg) tea.Cmd {
 	h.Close(tr)
-	if name := k.String(); name != "enter" && name != "space" {
+	if k.String() != "enter" { // its lines name keys: they work
 		return tr.m.key(k)
 	}
 	return nil

@@ -76,6 +76,7 @@ type Options struct {
 
 	Color   Color
 	Theme   Theme
+	Colours string // name of the theme; "" is the default one
 	Light   bool   // with ThemeAuto: assume a light background until the terminal reports its own
 	ASCII   bool   // draw with ASCII only
 	NoMouse bool   // start with the mouse released
@@ -85,6 +86,13 @@ type Options struct {
 	Screen  string // screen to start on: "search", "masks", "reform", "chat", "bench", "library"
 	// Warnings are messages to show when the viewer opens.
 	Warnings []string
+
+	// KeepStyle keeps the look that a person has chosen; nil keeps nothing. It may take long.
+	KeepStyle func(Style) error
+	// Left is called with the name of the screen that was shown last, when the program ends; it may be nil.
+	Left func(screen string)
+	// Opener opens other models; nil opens none.
+	Opener Opener
 
 	// Hosted means that the exploration outlives this viewer, as on a server: quitting stops nothing.
 	Hosted bool
@@ -98,18 +106,24 @@ type Options struct {
 	Now  func() time.Time // nil: time.Now
 }
 
-// Run shows the exploration until the user quits or ctx ends.
+// Run shows the exploration until the user quits or ctx ends. Its error is an *[Opening] when the user has opened another model.
 func Run(ctx context.Context, ex Exploration, o Options) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	m := New(ctx, ex, o)
 	p := tea.NewProgram(m, ProgramOptions(ctx, o)...)
 	_, err := p.Run()
+	if o.Left != nil {
+		o.Left(m.active().Name())
+	}
 	if errors.Is(err, tea.ErrInterrupted) || ctx.Err() != nil && errors.Is(err, tea.ErrProgramKilled) {
 		err = nil
 	}
 	if err != nil {
 		return fmt.Errorf("terminal: %w", err)
+	}
+	if m.next != nil {
+		return m.next
 	}
 	return context.Cause(ctx)
 }

@@ -28,23 +28,26 @@ const (
 	moves   = "moves the cursor, scrolls or zooms"
 	selects = "selects what other actions act on"
 	shows   = "changes only what this screen shows"
+	opens   = "closes this explorer and opens another, as `lathe MODEL --workspace FOLDER` does"
 )
 
 // local returns why an action has no command, "" if it has one or is in no table.
 func local(a *action.Action) string {
 	switch a.ID {
 	case "screen.search", "screen.masks", "screen.reform", "screen.chat", "screen.bench", "screen.library",
-		"search.down", "search.up", "search.pagedown", "search.pageup", "search.left", "search.right", "search.next", "search.previous",
+		"search.first", "search.last", "search.down", "search.up", "search.pagedown", "search.pageup", "search.left", "search.right", "search.next", "search.previous",
 		"masks.in", "masks.out", "masks.block", "masks.blockback", "masks.down", "masks.up", "masks.pagedown", "masks.pageup", "masks.first", "masks.last",
-		"reform.down", "reform.up", "reform.pagedown", "reform.pageup",
+		"reform.first", "reform.last", "reform.down", "reform.up", "reform.pagedown", "reform.pageup",
 		"chat.next", "chat.previous", "chat.down", "chat.up", "chat.pagedown", "chat.pageup", "chat.first", "chat.last",
-		"bench.down", "bench.up", "bench.pagedown", "bench.pageup",
+		"bench.first", "bench.last", "bench.down", "bench.up", "bench.pagedown", "bench.pageup",
 		"library.down", "library.up", "library.pagedown", "library.pageup", "library.first", "library.last":
 		return moves
 	case "masks.range", "masks.all", "masks.extenddown", "masks.extendup", "masks.extendright", "masks.extendleft", "masks.finer", "masks.coarser", "library.mark":
 		return selects
-	case "palette", "search.zoom", "mouse", "look", "tour", "redraw", "quit", "search.log", "masks.sort", "chat.alone", "bench.chart", "library.sort", "library.reverse":
+	case "palette", "find", "search.zoom", "mouse", "tour", "redraw", "quit", "search.log", "masks.sort", "chat.shade", "chat.alone", "bench.chart", "library.sort", "library.reverse":
 		return shows
+	case "open":
+		return opens
 	}
 	return ""
 }
@@ -52,7 +55,7 @@ func local(a *action.Action) string {
 // commands returns the commands of actions, by their names.
 func commands() map[string]string {
 	return map[string]string{
-		"help": "keys", "undo": "masks undo", "redo": "masks redo", "jobs": "status", "messages": "messages", "model": "info",
+		"help": "keys", "look": "themes", "undo": "masks undo", "redo": "masks redo", "jobs": "status", "messages": "messages", "model": "info",
 
 		"search.toggle": "search", "search.start": "search", "search.stop": "search stop", "search.target": "search retarget", "search.inject": "search inject",
 		"search.workers": "search status", "search.drain": "search drain",
@@ -70,7 +73,7 @@ func commands() map[string]string {
 		"reform.bench": "bench --subnets", "reform.edit": "masks checkout --subnet", "reform.export": "subnets export",
 
 		"chat.write": "chats say", "chat.stop": "chats stop", "chat.again": "chats again", "chat.edit": "chats edit", "chat.new": "chats new --subnets",
-		"chat.probe": "probe", "chat.list": "chats list", "chat.columns": "chats columns", "chat.add": "chats columns", "chat.remove": "chats columns",
+		"chat.probe": "probe", "chat.differences": "chats show", "chat.list": "chats list", "chat.columns": "chats columns", "chat.add": "chats columns", "chat.remove": "chats columns",
 		"chat.blind": "chats set --blind", "chat.voteleft": "chats vote", "chat.voteright": "chats vote", "chat.system": "chats set --system",
 		"chat.sampling": "chats set --temperature --gpu", "chat.rename": "chats rename", "chat.delete": "chats delete", "chat.export": "chats export", "chat.copy": "chats show",
 

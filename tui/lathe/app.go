@@ -206,7 +206,7 @@ func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
 		a.infoCommand(), a.convertCommand(), a.cutCommand(), a.quantizeCommand(), a.reformCommand(), a.tuneCommand(), a.vocabCommand(), a.searchCommand(), a.compareCommand(), a.masksCommand(),
 		a.evalCommand(), a.zeroShotCommand(), a.chatCommand(), a.probeCommand(), a.benchCommand(), a.statusCommand(), a.subnetsCommand(), a.chatsCommand(), a.benchesCommand(), a.statisticsCommand(), a.messagesCommand(),
-		a.stopCommand(), a.keysCommand(), a.recipeCommand(), a.fitCommand(),
+		a.stopCommand(), a.keysCommand(), a.themesCommand(), a.recipeCommand(), a.fitCommand(),
 		a.verifyCommand(), a.serveCommand(), a.serveAPICommand(), a.workerCommand(), a.doctorCommand(),
 	}
 }

@@ -19,7 +19,7 @@ func TestEveryActionHasACommand(t *testing.T) {
 	here := newRoot(&app{})
 	there := newRoot(&app{shared: explorertest.Open(t, explorertest.New(), "")})
 	// Commands that read files of the server's machine are not offered to its clients.
-	files := []string{"subnets import"}
+	files := []string{"subnets import", "themes"}
 	for _, a := range tui.Actions() {
 		if (a.Command == "") == (a.Local == "") {
 			t.Errorf("%s (%s): command %q, local %q: one of them is needed", a.ID, a.Title, a.Command, a.Local)

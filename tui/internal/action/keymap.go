@@ -6,7 +6,9 @@ import (
 	"os"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
 )
@@ -114,6 +116,10 @@ func Parse(actions []*Action, data []byte) (*Keymap, []string) {
 			continue
 		}
 		keys = slices.DeleteFunc(keys, func(key string) bool {
+			if !isKey(key) {
+				report("%s: %q is no key", id, key)
+				return true
+			}
 			why := Reserved(key)
 			if why != "" {
 				report("%s: %s cannot be bound: %s", id, key, why)
@@ -146,12 +152,44 @@ func Parse(actions []*Action, data []byte) (*Keymap, []string) {
 				continue
 			}
 			if !chosen {
-				keys = slices.DeleteFunc(slices.Clone(a.Keys), func(key string) bool { return clash(taken, a.Scope, key) != "" })
+				keys = slices.DeleteFunc(slices.Clone(a.Keys), func(key string) bool {
+					other := clash(taken, a.Scope, key)
+					if _, moved := wanted[other]; moved {
+						report("%s loses %s to %s", a.ID, key, other)
+					}
+					return other != ""
+				})
 			}
 			k.bind(a, claim(a, keys))
 		}
 	}
 	return k, problems
+}
+
+// isKey reports whether a terminal can send a key of this name.
+func isKey(name string) bool {
+	for {
+		rest, ok := name, false
+		for _, mod := range []string{"ctrl+", "alt+", "shift+", "super+", "meta+", "hyper+"} {
+			if r, cut := strings.CutPrefix(rest, mod); cut && r != "" {
+				rest, ok = r, true
+			}
+		}
+		if name = rest; !ok {
+			break
+		}
+	}
+	if utf8.RuneCountInString(name) == 1 {
+		return true
+	}
+	if n, err := strconv.Atoi(strings.TrimPrefix(name, "f")); err == nil && strings.HasPrefix(name, "f") {
+		return n >= 1 && n <= 63
+	}
+	switch name {
+	case "up", "down", "left", "right", "enter", "tab", "space", "backspace", "delete", "insert", "home", "end", "pgup", "pgdown", "esc", "begin", "find", "select", "menu":
+		return true
+	}
+	return false
 }
 
 // clash returns the action that already has a key where an action of the scope would use it; "" if none.

@@ -79,6 +79,15 @@ type (
 		// Selection returns the selected subnets in the order shown.
 		Selection() []explorer.SubnetID
 	}
+	// A Finder is a screen with rows that a text finds.
+	Finder interface {
+		// Find narrows the rows to those that contain the text or, where all rows stay, goes to the first of them; "" shows all.
+		Find(text string)
+		// Found returns the present text, how many rows contain it, and how many there are.
+		Found() (text string, n, of int)
+		// Next moves to the next row that contains the text or, for by of -1, to the previous one.
+		Next(by int)
+	}
 	// An Announcer reports jobs of its kind that ended well.
 	Announcer interface {
 		// Announce returns a message about a finished job; "" if there is nothing to report or it is not of its kind.
@@ -103,6 +112,10 @@ type (
 	Benchmark struct{ Subnets []explorer.SubnetID }
 	// ShowCandidate goes to a candidate of the search.
 	ShowCandidate struct{ ID int }
+	// ShowSubnet goes to a subnet of the library, ShowChat to a chat, and ShowLayer to a layer of the draft.
+	ShowSubnet struct{ Subnet explorer.SubnetID }
+	ShowChat   struct{ Chat explorer.ChatID }
+	ShowLayer  struct{ Layer int }
 	// Made moves the cursor of a list of subnets to a new one, unless the list is on the screen.
 	Made struct{ Subnet explorer.SubnetID }
 )
@@ -113,6 +126,9 @@ func (Refit) request()         {}
 func (OneShot) request()       {}
 func (Benchmark) request()     {}
 func (ShowCandidate) request() {}
+func (ShowSubnet) request()    {}
+func (ShowChat) request()      {}
+func (ShowLayer) request()     {}
 func (Made) request()          {}
 
 // A Host is the frame, as screens and overlays see it.

@@ -50,10 +50,18 @@ func Masks(s *explorer.Snapshot, id explorer.SubnetID) (m subnet.Masks, ok bool)
 
 // Pick asks for a subnet of the library; extra IDs come first.
 func Pick(host screen.Host, title string, extra []explorer.SubnetID, run func(id explorer.SubnetID) tea.Cmd) tea.Cmd {
+	return PickBut(host, title, extra, nil, run)
+}
+
+// PickBut is Pick without some subnets.
+func PickBut(host screen.Host, title string, extra, without []explorer.SubnetID, run func(id explorer.SubnetID) tea.Cmd) tea.Cmd {
 	return host.Open(&widget.Picker{Title: title, Choices: func() []widget.Choice {
 		snap := host.Snapshot()
 		var out []widget.Choice
 		for _, id := range extra {
+			if slices.Contains(without, id) {
+				continue
+			}
 			detail := "the model as loaded"
 			if id == explorer.DraftID {
 				detail = fmt.Sprintf("the masks being edited, ratio %.3f", snap.Draft.Size.Ratio)
@@ -61,6 +69,9 @@ func Pick(host screen.Host, title string, extra []explorer.SubnetID, run func(id
 			out = append(out, widget.Choice{Title: Name(snap, id), Detail: detail, Run: func() tea.Cmd { return run(id) }})
 		}
 		for _, n := range snap.Subnets {
+			if slices.Contains(without, n.ID) {
+				continue
+			}
 			detail := fmt.Sprintf("%s  ratio %.3f", n.Origin, n.Size.Ratio)
 			if f := n.Figure(); f.Relative > 0 {
 				detail += "  " + text.Relative(f.Relative) + " × dense"

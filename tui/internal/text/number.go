@@ -33,7 +33,15 @@ func Perplexity(v float64) string {
 	case v < 1e6:
 		return strconv.FormatFloat(v, 'f', 0, 64)
 	}
-	return strconv.FormatFloat(v, 'g', 2, 64)
+	for _, unit := range []string{"M", "G", "T"} { // "6.5M"
+		if v /= 1000; unit == "M" {
+			v /= 1000
+		}
+		if v < 999.5 {
+			return strconv.FormatFloat(v, 'f', 1, 64) + unit
+		}
+	}
+	return ">999T"
 }
 
 // Relative writes a perplexity over the dense model's: 1.00, 12.3.

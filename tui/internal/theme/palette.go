@@ -77,6 +77,16 @@ func series() []spec {
 	}
 }
 
+// shades run from plain text to words that stand out.
+func shades() []spec {
+	return []spec{
+		{},
+		{dark: "f5c451", light: "8a6100", dark16: yellow, light16: magenta},
+		{dark: "f2a65a", light: "a85a00", dark16: brightYellow, light16: red, attr: underline},
+		{dark: "ff8266", light: "b3321b", dark16: brightRed, light16: red, attr: bold | underline},
+	}
+}
+
 // ages run from dim to bright.
 func ages() []spec {
 	return []spec{

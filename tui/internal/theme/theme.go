@@ -16,8 +16,9 @@ import (
 // Look is the capability of a terminal and the preference of its user. It is comparable and part of cache keys.
 type Look struct {
 	Profile colorprofile.Profile
-	Light   bool // the terminal's background is light
-	ASCII   bool // draw with ASCII only: no braille, blocks or box lines
+	Light   bool   // the terminal's background is light
+	ASCII   bool   // draw with ASCII only: no braille, blocks or box lines
+	Name    string // of the theme; "" is Default
 }
 
 // Style is an opening escape sequence; the zero Style draws plain text. Styles are values and comparable.
@@ -67,6 +68,7 @@ type Theme struct {
 	User, Code               Style // chat: the user's turns, code
 	Series                   []Style
 	Ages                     []Style // of the dots of a chart, from old to young
+	Shades                   []Style // of words, from plain to marked, each with attributes of its own
 	Heat                     []Style // a ramp from low to high
 }
 
@@ -91,18 +93,24 @@ const (
 
 // New builds the theme for a look.
 func New(look Look) *Theme {
-	t := &Theme{Look: look, Glyph: glyphs(look.ASCII)}
+	if look.Name == "" {
+		look.Name = Default
+	}
+	t, n := &Theme{Look: look, Glyph: glyphs(look.ASCII)}, look.named()
 	for token, s := range tokens(t) {
-		*token = look.style(s)
+		*token = look.style(n.spec(s))
 	}
 	for _, s := range series() {
-		t.Series = append(t.Series, look.style(s))
+		t.Series = append(t.Series, look.style(n.spec(s)))
+	}
+	for _, s := range shades() {
+		t.Shades = append(t.Shades, look.style(n.spec(s)))
 	}
 	for _, s := range ages() {
-		t.Ages = append(t.Ages, look.style(s))
+		t.Ages = append(t.Ages, look.style(n.spec(s)))
 	}
-	for _, s := range ramp() {
-		t.Heat = append(t.Heat, look.style(s))
+	for _, s := range n.heat() {
+		t.Heat = append(t.Heat, look.style(n.spec(s)))
 	}
 	return t
 }

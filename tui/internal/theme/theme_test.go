@@ -68,21 +68,50 @@ func TestEveryTokenIsDefined(t *testing.T) {
 func TestContrast(t *testing.T) {
 	th := &Theme{}
 	hints := map[*Style]bool{&th.Faint: true, &th.Border: true, &th.KeyOff: true, &th.Dropped: true, &th.Axis: true, &th.Placeholder: true, &th.Cloud: true}
-	for token, s := range tokens(th) {
-		want := 4.5
-		if hints[token] {
-			want = 1.9
-		}
-		if s.dark != "" {
-			if got := contrast(parseHex(s.dark), parseHex("1b1e24")); got < want {
-				t.Errorf("%s on dark: contrast %.2f, want %.1f", s.dark, got, want)
+	for _, n := range all() {
+		for token, s := range tokens(th) {
+			s = n.spec(s)
+			want := 4.5
+			if hints[token] {
+				want = 1.9
+			}
+			if s.dark != "" {
+				if got := contrast(parseHex(s.dark), parseHex("1b1e24")); got < want {
+					t.Errorf("%s: %s on dark: contrast %.2f, want %.1f", n.name, s.dark, got, want)
+				}
+			}
+			if s.light != "" {
+				if got := contrast(parseHex(s.light), parseHex("fbfbf8")); got < want {
+					t.Errorf("%s: %s on light: contrast %.2f, want %.1f", n.name, s.light, got, want)
+				}
 			}
 		}
-		if s.light != "" {
-			if got := contrast(parseHex(s.light), parseHex("fbfbf8")); got < want {
-				t.Errorf("%s on light: contrast %.2f, want %.1f", s.light, got, want)
+	}
+}
+
+// TestThemesReplaceColoursThatThereAre checks that every colour that a theme replaces is one of the default theme.
+func TestThemesReplaceColoursThatThereAre(t *testing.T) {
+	dark, light := map[string]bool{}, map[string]bool{}
+	for _, s := range tokens(&Theme{}) {
+		dark[s.dark], light[s.light] = true, true
+	}
+	for _, n := range all() {
+		for hex := range n.dark {
+			if !dark[hex] {
+				t.Errorf("%s replaces %s, which is no colour on dark backgrounds", n.name, hex)
 			}
 		}
+		for hex := range n.light {
+			if !light[hex] {
+				t.Errorf("%s replaces %s, which is no colour on light backgrounds", n.name, hex)
+			}
+		}
+		if got := len(New(Look{Profile: colorprofile.TrueColor, Name: n.name}).Heat); got != len(ramp()) {
+			t.Errorf("the ramp of %s has %d colours", n.name, got)
+		}
+	}
+	if New(Look{Profile: colorprofile.TrueColor, Name: "ocean"}).Accent == New(Look{Profile: colorprofile.TrueColor}).Accent {
+		t.Error("two themes have the same accent")
 	}
 }
 

@@ -28,11 +28,12 @@ type Entry struct {
 	choices []string // non-empty: the value is one of these
 	chosen  int
 	check   func(string) error // nil: every text passes
+	fresh   bool               // the text was not edited yet: the first character replaces it
 }
 
 // TextEntry is an entry for a text, which check lets pass; nil lets every text pass.
 func TextEntry(id, label, value, help string, check func(string) error) *Entry {
-	return &Entry{ID: id, label: label, help: help, text: NewField(value, false), check: check}
+	return &Entry{ID: id, label: label, help: help, text: NewField(value, false), check: check, fresh: value != ""}
 }
 
 // ChoiceEntry is an entry with a value among choices.
@@ -224,6 +225,9 @@ func (f *Form) drawEntry(t *theme.Theme, e *Entry, here bool, w int) string {
 				s = "needed"
 			}
 		}
+		if here && e.fresh {
+			style = style.With(t.Selected)
+		}
 		return r.Put(style, s).String()
 	}
 	if !here {
@@ -259,6 +263,10 @@ func (f *Form) Typing() bool { return true }
 // Paste inserts pasted text and returns how many characters there is no room for.
 func (f *Form) Paste(s string) (lost int) {
 	if e := f.current(); len(e.choices) == 0 {
+		if e.fresh {
+			e.text.Set("")
+			e.fresh = false
+		}
 		lost = e.text.Insert(s)
 		f.problem = ""
 	}
@@ -280,6 +288,10 @@ func (f *Form) Key(host screen.Host, k tea.KeyPressMsg) tea.Cmd {
 	}
 	f.problem = ""
 	if len(e.choices) == 0 {
+		if e.fresh && k.Text != "" && k.Mod&(tea.ModCtrl|tea.ModAlt|tea.ModMeta|tea.ModSuper) == 0 {
+			e.text.Set("")
+		}
+		e.fresh = false
 		e.text.Key(k)
 		return nil
 	}

@@ -17,6 +17,17 @@ type List struct{ At, Top int }
 // Move moves the cursor within n rows.
 func (l *List) Move(by, n int) { l.At = layout.Clamp(l.At+by, 0, max(0, n-1)) }
 
+// NextMatch returns the next of n rows for which match holds, or for by of -1 the previous one; after the last comes the first. It returns
+// at where there is none.
+func NextMatch(at, by, n int, match func(int) bool) int {
+	for i := range n {
+		if k := ((at+by*(i+1))%n + n) % n; match(k) {
+			return k
+		}
+	}
+	return at
+}
+
 // Clamp keeps the cursor within n rows and the cursor's row within the visible ones.
 func (l *List) Clamp(n, visible int) {
 	l.At = layout.Clamp(l.At, 0, max(0, n-1))

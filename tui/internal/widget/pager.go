@@ -1,7 +1,10 @@
 package widget
 
 import (
+	"fmt"
+
 	tea "charm.land/bubbletea/v2"
+	"github.com/charmbracelet/x/ansi"
 
 	"github.com/lathe-llm/lathe/tui/internal/layout"
 	"github.com/lathe-llm/lathe/tui/internal/paint"
@@ -22,14 +25,17 @@ func EscHint(label string) screen.Hint { return screen.Hint{Key: "esc", Label: l
 // arrows are the keys up and down as they are shown.
 func arrows(host screen.Host) string { return host.Theme().Glyph.Up + host.Theme().Glyph.Down }
 
-// A Pager is a text to scroll, with keys of its own at the end.
+// A Pager is a text to scroll, with keys of its own at the end, and a search in it.
 type Pager struct {
-	screen.NoText
 	Title string
 	Lines func(w int) []string // rows of w cells
 	Width int                  // wanted width
 	More  []PagerAction
 	top   int
+
+	finding bool // the text to find has the keys
+	find    Field
+	w       int // of the rows, when they were drawn last
 }
 
 // A PagerAction is a key of a pager.
@@ -49,12 +55,27 @@ func (p *Pager) Draw(host screen.Host, w, h int) []string {
 	lines := p.Lines(max(0, w-4))
 	p.top = layout.Clamp(p.top, 0, max(0, len(lines)-(h-2)))
 	rows := make([]string, 0, h)
+	p.w = max(0, w-4)
+	t := host.Theme()
 	for _, l := range lines[min(p.top, len(lines)):] {
-		rows = append(rows, " "+l+" ")
+		mark := " "
+		if p.matches(l) {
+			mark = t.Accent.Render(t.Glyph.Here)
+		}
+		rows = append(rows, mark+l+" ")
 	}
 	foot := ""
 	if len(lines) > h-2 {
 		foot = ScrollNote(p.top, h-2, len(lines))
+	}
+	if p.finding || !p.find.Empty() {
+		n := 0
+		for _, l := range lines {
+			if p.matches(l) {
+				n++
+			}
+		}
+		foot = fmt.Sprintf("/%s  %d %s", text.Line(p.find.String()), n, text.Plural(n, "row", "rows"))
 	}
 	return paint.Box(host.Theme(), paint.Frame{Title: p.Title, Foot: foot, Focused: true}, w, h, rows)
 }
@@ -62,7 +83,33 @@ func (p *Pager) Draw(host screen.Host, w, h int) []string {
 // Key handles a key press.
 func (p *Pager) Key(host screen.Host, k tea.KeyPressMsg) tea.Cmd {
 	page := max(1, host.Body().H-3)
+	if p.finding {
+		switch k.String() {
+		case "enter":
+			p.finding = false
+		case "down", "ctrl+n":
+			p.next(1)
+		case "up", "ctrl+p":
+			p.next(-1)
+		default:
+			if p.find.Key(k) {
+				p.top--
+				p.next(1)
+			}
+		}
+		return nil
+	}
 	switch k.String() {
+	case "/":
+		p.finding = true
+	case "n":
+		p.next(1)
+	case "N":
+		p.next(-1)
+	case "ctrl+d":
+		p.top += page / 2
+	case "ctrl+u":
+		p.top -= page / 2
 	case "up", "k":
 		p.top--
 	case "down", "j":
@@ -89,6 +136,46 @@ func (p *Pager) Key(host screen.Host, k tea.KeyPressMsg) tea.Cmd {
 	return nil
 }
 
+// matches reports whether a row contains the text to find.
+func (p *Pager) matches(row string) bool {
+	return !p.find.Empty() && Contains(ansi.Strip(row), p.find.String())
+}
+
+// next scrolls to the next row that contains the text, or for by of -1 to the previous one; after the last comes the first.
+func (p *Pager) next(by int) {
+	lines := p.Lines(p.w)
+	for i := range lines {
+		at := ((p.top+by*(i+1))%len(lines) + len(lines)) % len(lines)
+		if p.matches(lines[at]) {
+			p.top = at
+			return
+		}
+	}
+	p.top = max(0, p.top)
+}
+
+// Escaped ends the search, and reports whether there was one: then the text stays.
+func (p *Pager) Escaped() (kept bool) {
+	kept = p.finding || !p.find.Empty()
+	p.find.Set("")
+	p.finding = false
+	return kept
+}
+
+// Typing reports whether the text to find has the keys.
+func (p *Pager) Typing() bool { return p.finding }
+
+// Paste inserts pasted text into the text to find.
+func (p *Pager) Paste(s string) (lost int) {
+	if !p.finding {
+		return 0
+	}
+	return p.find.Insert(s)
+}
+
+// Cursor reports that there is none.
+func (p *Pager) Cursor(int, int) (int, int, bool) { return 0, 0, false }
+
 // Mouse handles a mouse event inside the box.
 func (p *Pager) Mouse(_ screen.Host, e screen.MouseEvent) tea.Cmd {
 	if e.Kind == screen.Wheel {
@@ -100,10 +187,13 @@ func (p *Pager) Mouse(_ screen.Host, e screen.MouseEvent) tea.Cmd {
 // Hints returns the keys of the box.
 func (p *Pager) Hints(host screen.Host) []screen.Hint {
 	var out []screen.Hint
+	if p.finding {
+		return []screen.Hint{{Key: host.Theme().Glyph.Return, Label: "keep"}, {Key: arrows(host), Label: "next"}, EscHint("back")}
+	}
 	for _, a := range p.More {
 		out = append(out, screen.Hint{Key: a.Key, Label: a.Label})
 	}
-	return append(out, screen.Hint{Key: arrows(host), Label: "scroll"}, EscHint("close"))
+	return append(out, screen.Hint{Key: arrows(host), Label: "scroll"}, screen.Hint{Key: "/", Label: "find"}, EscHint("close"))
 }
 
 // A Question asks for a yes or no.

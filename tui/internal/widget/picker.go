@@ -44,7 +44,7 @@ func (p *Picker) matches() []Choice {
 	for _, c := range all {
 		s := c.Title + " " + c.Detail
 		switch {
-		case containsFold(s, want):
+		case Contains(s, want):
 			exact = append(exact, c)
 		case subsequence(s, want):
 			loose = append(loose, c)
@@ -53,7 +53,8 @@ func (p *Picker) matches() []Choice {
 	return append(exact, loose...)
 }
 
-func containsFold(s, want string) bool {
+// Contains reports whether a text contains all words of another, in any case of letters.
+func Contains(s, want string) bool {
 	s = strings.ToLower(s)
 	for _, word := range strings.Fields(strings.ToLower(want)) {
 		if !strings.Contains(s, word) {

@@ -32,6 +32,7 @@ type Screen struct {
 	id    explorer.BenchID // the benchmark on the screen; "" is the newest
 	list  widget.List
 	chart int // the quantity that the chart shows
+	find  string
 }
 
 // The quantities of the chart.
@@ -91,15 +92,18 @@ func (s *Screen) Actions() []*action.Action {
 		}},
 		{ID: "bench.chat", Keys: []string{"c"}, Title: "Chat with the subnet of the row, alongside the dense model", Short: "chat", Changes: true, Engine: true, When: none, Run: func() tea.Cmd {
 			b, _ := s.current(s.snap())
-			if s.list.At >= len(b.Rows) {
+			rows := s.rows(b)
+			if s.list.At >= len(rows) {
 				return nil
 			}
-			return s.host.Ask(screen.ChatWith{Subnet: b.Rows[s.list.At].Subnet})
+			return s.host.Ask(screen.ChatWith{Subnet: rows[s.list.At].Subnet})
 		}},
 		{ID: "bench.down", Keys: []string{"down", "j"}, Title: "Next row", Run: func() tea.Cmd { return s.move(1) }},
 		{ID: "bench.up", Keys: []string{"up", "k"}, Title: "Previous row", Run: func() tea.Cmd { return s.move(-1) }},
-		{ID: "bench.pagedown", Keys: []string{"pgdown"}, Title: "Ten rows down", Run: func() tea.Cmd { return s.move(10) }},
-		{ID: "bench.pageup", Keys: []string{"pgup"}, Title: "Ten rows up", Run: func() tea.Cmd { return s.move(-10) }},
+		{ID: "bench.pagedown", Keys: []string{"pgdown", "ctrl+d"}, Title: "Ten rows down", Run: func() tea.Cmd { return s.move(10) }},
+		{ID: "bench.pageup", Keys: []string{"pgup", "ctrl+u"}, Title: "Ten rows up", Run: func() tea.Cmd { return s.move(-10) }},
+		{ID: "bench.first", Keys: []string{"home", "g"}, Title: "First row", Run: func() tea.Cmd { return s.move(-1 << 20) }},
+		{ID: "bench.last", Keys: []string{"end", "G"}, Title: "Last row", Run: func() tea.Cmd { return s.move(1 << 20) }},
 	}
 }
 
@@ -118,9 +122,35 @@ func (s *Screen) current(snap *explorer.Snapshot) (explorer.Bench, bool) {
 
 func (s *Screen) move(by int) tea.Cmd {
 	b, _ := s.current(s.snap())
-	s.list.Move(by, len(b.Rows))
+	s.list.Move(by, len(s.rows(b)))
 	return nil
 }
+
+// rows are the rows of a benchmark that are found.
+func (s *Screen) rows(b explorer.Bench) []explorer.BenchRow {
+	if s.find == "" {
+		return b.Rows
+	}
+	var out []explorer.BenchRow
+	for _, r := range b.Rows {
+		if widget.Contains(cmp.Or(r.Label, string(r.Subnet))+" "+r.Test, s.find) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// Find narrows the table.
+func (s *Screen) Find(text string) { s.find, s.list = text, widget.List{} }
+
+// Found returns the text that the table is narrowed by.
+func (s *Screen) Found() (text string, n, of int) {
+	b, _ := s.current(s.snap())
+	return s.find, len(s.rows(b)), len(b.Rows)
+}
+
+// Next moves to the next row.
+func (s *Screen) Next(by int) { s.move(by) }
 
 // Follow adjusts the screen to a new snapshot.
 func (s *Screen) Follow() {}
@@ -146,7 +176,7 @@ func (s *Screen) Mouse(p screen.Pane, e screen.MouseEvent) tea.Cmd {
 	case e.Kind == screen.Wheel && p.ID == "bench.table":
 		return s.move(e.Delta)
 	case e.Kind == screen.Click && p.ID == "bench.table":
-		if b, _ := s.current(s.snap()); e.Y >= 2 && s.list.Top+e.Y-2 < len(b.Rows) {
+		if b, _ := s.current(s.snap()); e.Y >= 2 && s.list.Top+e.Y-2 < len(s.rows(b)) {
 			s.list.At = s.list.Top + e.Y - 2
 		}
 	case e.Kind == screen.Click && p.ID == "bench.chart":
@@ -270,12 +300,13 @@ func (s *Screen) Panes(area layout.Rect) []screen.Pane {
 	b, _ := s.current(snap)
 	table, rest := area.CutTop(layout.Clamp(len(b.Rows)+3, 6, max(6, area.H*3/5)))
 	words, rest := rest.CutTop(layout.Clamp(len(drawSummary(s.host.Theme(), b, area.W, 6)), 1, max(1, rest.H/4)))
-	s.list.Clamp(len(b.Rows), max(1, table.H-3))
+	s.list.Clamp(len(s.rows(b)), max(1, table.H-3))
 	st := struct {
 		id    explorer.BenchID
 		list  widget.List
 		chart int
-	}{b.ID, s.list, s.chart}
+		find  string
+	}{b.ID, s.list, s.chart, s.find}
 	return []screen.Pane{
 		{ID: "bench.table", Rect: table, Rev: rev, State: st, Draw: func(t *theme.Theme, w, h int) []string { return s.drawTable(t, b, w, h) }},
 		{ID: "bench.words", Rect: words, Rev: rev, State: st.id, Draw: func(t *theme.Theme, w, h int) []string { return drawSummary(t, b, w, h) }},
@@ -306,6 +337,7 @@ func drawSummary(t *theme.Theme, b explorer.Bench, w, h int) []string {
 
 func (s *Screen) drawTable(t *theme.Theme, b explorer.Bench, w, h int) []string {
 	snap := s.snap()
+	found := s.rows(b)
 	pm := t.Glyph.PlusMinus
 	spread := func(sp explorer.Spread) string {
 		if sp.Runs == 0 {
@@ -316,6 +348,9 @@ func (s *Screen) drawTable(t *theme.Theme, b explorer.Bench, w, h int) []string 
 	title := "speed and memory"
 	if b.Settings.Repeats > 0 {
 		title += fmt.Sprintf(", %d runs", b.Settings.Repeats)
+	}
+	if s.find != "" {
+		title += " /" + text.Line(s.find)
 	}
 	note := ""
 	if at := slices.IndexFunc(b.Rows, func(r explorer.BenchRow) bool { return r.GPU > 0 || r.Fallback != "" }); at >= 0 {
@@ -334,9 +369,9 @@ func (s *Screen) drawTable(t *theme.Theme, b explorer.Bench, w, h int) []string 
 			{Title: "against dense", W: 13, Right: true, Rank: 1}, {Title: "time", W: 8, Right: true, Rank: 3}, {Title: "memory", W: 8, Right: true, Rank: 2},
 			{Title: "GPU", W: 8, Right: true, Rank: 4}, {Title: "file", W: 8, Right: true, Rank: 5}, {Title: "load", W: 7, Right: true, Rank: 7}, {Title: "× dense", W: 7, Right: true, Rank: 6},
 		},
-		N: len(b.Rows), List: s.list, Focused: true, Empty: empty,
+		N: len(found), List: s.list, Focused: true, Empty: empty,
 		Cell: func(i, col int) (string, theme.Style) {
-			r := b.Rows[i]
+			r := found[i]
 			style := t.Text
 			if r.Subnet == explorer.DenseID {
 				style = t.Dense
@@ -383,42 +418,54 @@ func (s *Screen) drawTable(t *theme.Theme, b explorer.Bench, w, h int) []string 
 			return text.Relative(r.Relative), style
 		},
 	}
-	return widget.Box(t, paint.Frame{Title: title, Note: note, Focused: true, Foot: widget.ScrollNote(s.list.Top, h-3, len(b.Rows))}, w, h, func(w, h int) []string { return tb.Draw(t, w, h) })
+	return widget.Box(t, paint.Frame{Title: title, Note: note, Focused: true, Foot: widget.ScrollNote(s.list.Top, h-3, len(found))}, w, h, func(w, h int) []string { return tb.Draw(t, w, h) })
 }
 
 func (s *Screen) drawChart(t *theme.Theme, b explorer.Bench, w, h int) []string {
 	name := [...]string{"generation, tokens per second", "prompt, tokens per second", "first token, seconds"}[s.chart]
 	var ids []explorer.SubnetID
-	points := map[explorer.SubnetID][]chart.Point{}
+	points, spreads := map[explorer.SubnetID][]chart.Point{}, map[explorer.SubnetID][]float64{}
 	label := map[explorer.SubnetID]string{}
 	for _, r := range b.Rows {
 		if !slices.Contains(ids, r.Subnet) {
 			ids = append(ids, r.Subnet)
 			label[r.Subnet] = text.Clip(text.Line(cmp.Or(r.Label, string(r.Subnet))), 20)
 		}
-		if p, ok := s.point(r); ok {
-			points[r.Subnet] = append(points[r.Subnet], p)
+		if p, spread, ok := s.point(r); ok {
+			points[r.Subnet], spreads[r.Subnet] = append(points[r.Subnet], p), append(spreads[r.Subnet], spread)
 		}
 	}
-	p := chart.Plot{X: chart.Axis{Label: "tokens in the context"}, Y: chart.Axis{}, Legend: true, Empty: "no measurement yet"}
+	p := chart.Plot{X: chart.Axis{Label: "tokens in the context"}, Y: chart.Axis{Zero: true}, Legend: true, Empty: "no measurement yet"}
 	for i, id := range ids {
 		style, glyph := t.SeriesAt(i-1), t.Glyph.Dot
 		if id == explorer.DenseID {
 			style, glyph = t.Dense, t.Glyph.Diamond
 		}
-		p.Series = append(p.Series, chart.Series{Name: label[id], Style: style, Points: points[id], Join: true, Glyph: glyph})
+		p.Series = append(p.Series, chart.Series{Name: label[id], Style: style, Points: points[id], Spread: spreads[id], Join: true, Glyph: glyph})
 	}
-	return widget.Box(t, paint.Frame{Title: name, Note: "tab"}, w, h, func(w, h int) []string { return p.Draw(t, w, h) })
+	note := "tab"
+	if rows := s.rows(b); s.list.At < len(rows) {
+		r := rows[s.list.At]
+		if at, spread, ok := s.point(r); ok {
+			p.Marks = append(p.Marks, chart.Mark{Point: at, Glyph: t.Glyph.Ring, Style: t.Strong})
+			note = fmt.Sprintf("%s %s: %.3g %s %.2g", label[r.Subnet], text.Line(r.Test), at.Y, t.Glyph.PlusMinus, spread)
+		}
+	}
+	return widget.Box(t, paint.Frame{Title: name, Note: note}, w, h, func(w, h int) []string { return p.Draw(t, w, h) })
 }
 
-// point returns where a test is in the chart, over the tokens in the context at its end; ok is false where it is not in it.
-func (s *Screen) point(r explorer.BenchRow) (p chart.Point, ok bool) {
-	p = chart.Point{X: float64(r.Depth + r.Prompt), Y: r.Speed.Mean}
+// point returns where a test is in the chart, over the tokens in the context at its end, and the standard deviation of its runs; ok is
+// false where it is not in it.
+func (s *Screen) point(r explorer.BenchRow) (p chart.Point, spread float64, ok bool) {
+	p, spread = chart.Point{X: float64(r.Depth + r.Prompt), Y: r.Speed.Mean}, r.Speed.Deviation
 	if s.chart == chartGeneration {
-		return p, r.Speed.Runs > 0 && r.Generate > 0
+		return p, spread, r.Speed.Runs > 0 && r.Generate > 0
 	}
 	if s.chart == chartFirstToken {
 		p.Y = r.Seconds()
+		if r.Speed.Mean > 0 {
+			spread *= p.Y / r.Speed.Mean
+		}
 	}
-	return p, r.Speed.Runs > 0 && r.Prompt > 0
+	return p, spread, r.Speed.Runs > 0 && r.Prompt > 0
 }

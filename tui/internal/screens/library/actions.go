@@ -123,10 +123,10 @@ func (s *Screen) Actions() []*action.Action {
 		})},
 		{ID: "library.down", Keys: []string{"down", "j"}, Title: "Next subnet", Run: move(1)},
 		{ID: "library.up", Keys: []string{"up", "k"}, Title: "Previous subnet", Run: move(-1)},
-		{ID: "library.pagedown", Keys: []string{"pgdown"}, Title: "Ten subnets down", Run: move(10)},
-		{ID: "library.pageup", Keys: []string{"pgup"}, Title: "Ten subnets up", Run: move(-10)},
-		{ID: "library.first", Keys: []string{"home"}, Title: "First subnet", Run: move(-1 << 20)},
-		{ID: "library.last", Keys: []string{"end"}, Title: "Last subnet", Run: move(1 << 20)},
+		{ID: "library.pagedown", Keys: []string{"pgdown", "ctrl+d"}, Title: "Ten subnets down", Run: move(10)},
+		{ID: "library.pageup", Keys: []string{"pgup", "ctrl+u"}, Title: "Ten subnets up", Run: move(-10)},
+		{ID: "library.first", Keys: []string{"home", "g"}, Title: "First subnet", Run: move(-1 << 20)},
+		{ID: "library.last", Keys: []string{"end", "G"}, Title: "Last subnet", Run: move(1 << 20)},
 	}
 }
 

@@ -30,6 +30,7 @@ type Screen struct {
 	marked map[explorer.SubnetID]bool
 	sort   int // index into libraryColumns
 	down   bool
+	find   string
 }
 
 // The columns of the table. It can be sorted by each of them.
@@ -40,6 +41,7 @@ const (
 	colBytes
 	colRelative
 	colPerplexity
+	colText
 	colWeights
 	colSpeed
 	colDate
@@ -69,15 +71,18 @@ func (s *Screen) cost(masks subnet.Masks) subnets.Cost {
 type libraryRow struct {
 	explorer.Subnet
 	perplexity, relative, speed float64
+	text                        string // that these were measured on
 }
 
-// rows are the subnets in the order they are shown.
+// rows are the subnets that are found, in the order they are shown.
 func (s *Screen) rows(snap *explorer.Snapshot) []libraryRow {
-	out := make([]libraryRow, len(snap.Subnets))
-	for i, n := range snap.Subnets {
-		out[i] = libraryRow{Subnet: n, speed: speedOf(snap, n.ID)}
+	out := make([]libraryRow, 0, len(snap.Subnets))
+	for _, n := range snap.Subnets {
+		if s.find != "" && !widget.Contains(strings.Join([]string{string(n.ID), n.Name, string(n.Origin), weights(n), n.Method.Preset, n.Note, n.Author}, " "), s.find) {
+			continue
+		}
 		f := n.Figure()
-		out[i].perplexity, out[i].relative = f.Perplexity, f.Relative
+		out = append(out, libraryRow{Subnet: n, speed: speedOf(snap, n.ID), perplexity: f.Perplexity, relative: f.Relative, text: measuredOn(f)})
 	}
 	known := func(a, b float64) (c int, both bool) { // subnets without a measurement come last in both directions
 		if (a > 0) != (b > 0) {
@@ -100,6 +105,8 @@ func (s *Screen) rows(snap *explorer.Snapshot) []libraryRow {
 			c, both = known(a.perplexity, b.perplexity)
 		case colRelative:
 			c, both = known(a.relative, b.relative)
+		case colText:
+			c = cmp.Compare(a.text, b.text)
 		case colWeights:
 			c = cmp.Compare(weights(a.Subnet), weights(b.Subnet))
 		case colSpeed:
@@ -113,6 +120,28 @@ func (s *Screen) rows(snap *explorer.Snapshot) []libraryRow {
 		return c
 	})
 	return out
+}
+
+// measuredOn names the text of a figure, "" where there is none.
+func measuredOn(f explorer.Figure) string {
+	if f.Perplexity <= 0 {
+		return ""
+	}
+	return baseName(f.Text)
+}
+
+// usualText is the text that most rows are measured on: figures on others do not compare with theirs.
+func usualText(rows []libraryRow) string {
+	count, most := map[string]int{}, ""
+	for _, r := range rows {
+		if r.text == "" {
+			continue
+		}
+		if count[r.text]++; most == "" || count[r.text] > count[most] {
+			most = r.text
+		}
+	}
+	return most
 }
 
 // weights describes the weights of a subnet.
@@ -181,8 +210,27 @@ func (s *Screen) Follow() {
 	}
 }
 
-// Answer moves the cursor to a new subnet, unless the screen is shown.
+// Find narrows the table.
+func (s *Screen) Find(text string) {
+	s.find = text
+	s.Follow()
+}
+
+// Found returns the text that the table is narrowed by.
+func (s *Screen) Found() (text string, n, of int) {
+	return s.find, len(s.rows(s.snap())), len(s.snap().Subnets)
+}
+
+// Next moves to the next subnet.
+func (s *Screen) Next(by int) { s.move(by) }
+
+// Answer goes to a subnet, or moves the cursor to a new one unless the screen is shown.
 func (s *Screen) Answer(r screen.Request) (tea.Cmd, bool) {
+	if show, ok := r.(screen.ShowSubnet); ok {
+		s.find, s.chosen = "", show.Subnet
+		s.Follow()
+		return s.host.Show(s.Name()), true
+	}
 	made, ok := r.(screen.Made)
 	if ok && s.host.Active() != s.Name() {
 		s.chosen = made.Subnet
@@ -310,7 +358,7 @@ func (s *Screen) Panes(area layout.Rect) []screen.Pane {
 		cols := rest.Columns(1, 1)
 		detail, front = cols[0], cols[1]
 	}
-	s.list.Clamp(len(snap.Subnets), max(1, table.H-3))
+	s.list.Clamp(len(s.rows(snap)), max(1, table.H-3))
 	rev := max(snap.Sections[explorer.SectionSubnets], snap.Sections[explorer.SectionBenches], snap.Sections[explorer.SectionModel], snap.Sections[explorer.SectionSearch])
 	st := struct {
 		list   widget.List
@@ -318,7 +366,8 @@ func (s *Screen) Panes(area layout.Rect) []screen.Pane {
 		marks  string
 		sort   int
 		down   bool
-	}{s.list, s.chosen, "", s.sort, s.down}
+		find   string
+	}{s.list, s.chosen, "", s.sort, s.down, s.find}
 	if len(s.marked) > 0 {
 		st.marks = fmt.Sprint(s.marked)
 	}
@@ -335,9 +384,14 @@ func (s *Screen) drawTable(t *theme.Theme, w, h int) []string {
 	snap := s.snap()
 	rows := s.rows(snap)
 	key := s.host.Key
+	usual, names, others := usualText(rows), map[string]int{}, false
+	for _, r := range rows {
+		names[r.Name]++
+		others = others || r.relative > 0 && r.text != usual
+	}
 	columns := []widget.Column{
 		colName: {Title: "name", W: 14, Grow: true}, colOrigin: {Title: "origin", W: 9, Rank: 4}, colShare: {Title: "ratio", W: 6, Right: true}, colBytes: {Title: "bytes", W: 8, Right: true, Rank: 1},
-		colRelative: {Title: "× dense", W: 7, Right: true}, colPerplexity: {Title: "ppl", W: 6, Right: true, Rank: 3}, colWeights: {Title: "weights", W: 9, Rank: 5},
+		colRelative: {Title: "× dense", W: 7, Right: true}, colPerplexity: {Title: "ppl", W: 6, Right: true, Rank: 3}, colText: {Title: "on", W: 10, Rank: 5}, colWeights: {Title: "weights", W: 9, Rank: 5},
 		colSpeed: {Title: "tok/s", W: 6, Right: true, Rank: 2}, colDate: {Title: "made", W: 12, Rank: 6},
 	}
 	arrow := t.Glyph.Up
@@ -352,6 +406,9 @@ func (s *Screen) drawTable(t *theme.Theme, w, h int) []string {
 			switch col {
 			case colName:
 				name, style := text.Line(r.Name), t.Strong
+				if names[r.Name] > 1 {
+					name += " (" + string(r.ID) + ")"
+				}
 				if s.marked[r.ID] {
 					name = "+ " + name
 				}
@@ -369,7 +426,12 @@ func (s *Screen) drawTable(t *theme.Theme, w, h int) []string {
 			case colPerplexity:
 				return text.Perplexity(r.perplexity), t.Text
 			case colRelative:
+				if r.relative > 0 && r.text != usual {
+					return text.Relative(r.relative) + "*", t.Partial
+				}
 				return text.Relative(r.relative), t.Strong
+			case colText:
+				return r.text, t.Dim
 			case colWeights:
 				return weights(r.Subnet), t.Dim
 			case colSpeed:
@@ -380,11 +442,19 @@ func (s *Screen) drawTable(t *theme.Theme, w, h int) []string {
 			}
 			return text.Date(r.Created), t.Dim
 		}}
+	title := "library"
+	if s.find != "" {
+		title += " /" + text.Line(s.find)
+		tb.Empty = "nothing matches"
+	}
 	note := ""
 	if n := len(snap.Trash); n > 0 {
 		note = fmt.Sprintf("%d in the trash", n)
 	}
-	return widget.Box(t, paint.Frame{Title: "library", Note: note, Focused: true, Foot: widget.ScrollNote(s.list.Top, h-3, len(rows))}, w, h, func(w, h int) []string { return tb.Draw(t, w, h) })
+	if others {
+		note = strings.TrimSuffix("* not on "+usual+", "+note, ", ")
+	}
+	return widget.Box(t, paint.Frame{Title: title, Note: note, Focused: true, Foot: widget.ScrollNote(s.list.Top, h-3, len(rows))}, w, h, func(w, h int) []string { return tb.Draw(t, w, h) })
 }
 
 // plot charts all subnets by size and perplexity, with the front of the search behind them. Perplexity is relative to the

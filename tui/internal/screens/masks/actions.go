@@ -124,10 +124,10 @@ func (s *Screen) Actions() []*action.Action {
 		{ID: "masks.extendup", Keys: []string{"shift+up"}, Title: "Up, selecting", Run: func() tea.Cmd { s.extend(); return s.vertical(-1) }},
 		{ID: "masks.extendright", Keys: []string{"shift+right"}, Title: "Right, selecting units", When: onlyUnits, Run: func() tea.Cmd { s.extend(); return s.sideways(1) }},
 		{ID: "masks.extendleft", Keys: []string{"shift+left"}, Title: "Left, selecting units", When: onlyUnits, Run: func() tea.Cmd { s.extend(); return s.sideways(-1) }},
-		{ID: "masks.pagedown", Keys: []string{"pgdown"}, Title: "Ten rows down", Run: func() tea.Cmd { return s.vertical(10) }},
-		{ID: "masks.pageup", Keys: []string{"pgup"}, Title: "Ten rows up", Run: func() tea.Cmd { return s.vertical(-10) }},
-		{ID: "masks.first", Keys: []string{"home"}, Title: "First row", Run: func() tea.Cmd { return s.vertical(-1 << 20) }},
-		{ID: "masks.last", Keys: []string{"end"}, Title: "Last row", Run: func() tea.Cmd { return s.vertical(1 << 20) }},
+		{ID: "masks.pagedown", Keys: []string{"pgdown", "ctrl+d"}, Title: "Ten rows down", Run: func() tea.Cmd { return s.vertical(10) }},
+		{ID: "masks.pageup", Keys: []string{"pgup", "ctrl+u"}, Title: "Ten rows up", Run: func() tea.Cmd { return s.vertical(-10) }},
+		{ID: "masks.first", Keys: []string{"home", "g"}, Title: "First row", Run: func() tea.Cmd { return s.vertical(-1 << 20) }},
+		{ID: "masks.last", Keys: []string{"end", "G"}, Title: "Last row", Run: func() tea.Cmd { return s.vertical(1 << 20) }},
 	}
 }
 

@@ -271,7 +271,21 @@ func (s *Screen) costSegments(t *theme.Theme, base, masks subnet.Masks) []widget
 	if z := now.Size.ZeroedParams; z > 0 {
 		out = append(out, widget.Segment{Style: t.Warn, Text: format.Count(float64(z)) + " only zeroed"})
 	}
+	if now.Bytes > 0 && now.Size.Ratio < 1 && now.Bytes >= dense.Bytes {
+		out = append(out, widget.Segment{Style: t.Warn, Text: "file not smaller: " + whyLarge(masks)})
+	}
 	return out
+}
+
+// whyLarge is why the file of masks is not smaller than that of the dense model.
+func whyLarge(masks subnet.Masks) string {
+	const block = 32 // values that quantised types store together
+	for i := range masks.Layers() {
+		if masks.Layer(i).Channels.Len()%block != 0 {
+			return "widths that are no multiple of 32 are stored in larger types"
+		}
+	}
+	return "what is dropped is less than what the format adds"
 }
 
 // quality is the estimated perplexity with its typical error, and the measured one. Narrow rows get shorter words.

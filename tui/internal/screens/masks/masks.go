@@ -49,6 +49,7 @@ type Screen struct {
 	other   explorer.SubnetID
 	brush   brush
 	strokes int // grows with every change of the brush, for caches
+	find    string
 }
 
 // New returns the screen.
@@ -75,8 +76,12 @@ func (s *Screen) masks() subnet.Masks {
 	return masks
 }
 
-// Answer takes a subnet's masks into the editor, as one step that can be undone.
+// Answer goes to a layer, or takes a subnet's masks into the editor, as one step that can be undone.
 func (s *Screen) Answer(r screen.Request) (tea.Cmd, bool) {
+	if show, ok := r.(screen.ShowLayer); ok {
+		s.zoom, s.layer.At = zoomModel, layout.Clamp(show.Layer, 0, max(0, s.masks().Layers()-1))
+		return s.host.Show(s.Name()), true
+	}
 	edit, ok := r.(screen.EditMasks)
 	if !ok {
 		return nil, false
@@ -86,6 +91,49 @@ func (s *Screen) Answer(r screen.Request) (tea.Cmd, bool) {
 		return cmd, true
 	}
 	return tea.Batch(cmd, s.checkout(edit.Subnet)), true
+}
+
+// found reports whether the text to find is in the row of a layer.
+func (s *Screen) found(i int) bool {
+	masks := s.masks()
+	l := masks.Layer(i)
+	row := fmt.Sprintf("layer %d", i)
+	if l.Heads.IsEmpty() {
+		row += " no attention"
+	}
+	if l.Channels.IsEmpty() {
+		row += " no mlp"
+	}
+	if !l.Equal(subnet.Dense(masks.Geometry()).Layer(i)) {
+		row += " cut"
+	}
+	if s.isSelected(i) {
+		row += " selected"
+	}
+	return widget.Contains(row, s.find)
+}
+
+// Find goes to the first layer that contains a text: "12", "cut", "no mlp", "selected".
+func (s *Screen) Find(text string) {
+	if s.find = text; text != "" && s.layer.At < s.masks().Layers() && !s.found(s.layer.At) {
+		s.Next(1)
+	}
+}
+
+// Found returns the text that layers are found by.
+func (s *Screen) Found() (text string, n, of int) {
+	of = s.masks().Layers()
+	for i := range of {
+		if s.found(i) {
+			n++
+		}
+	}
+	return s.find, n, of
+}
+
+// Next goes to the next layer that is found.
+func (s *Screen) Next(by int) {
+	s.layer.At = widget.NextMatch(s.layer.At, by, s.masks().Layers(), s.found)
 }
 
 // checkout replaces the draft by a subnet's masks; a draft with edits stays reachable by undo.

@@ -29,7 +29,8 @@ type Screen struct {
 	host   screen.Host
 	subnet explorer.SubnetID // what will be re-fitted; "" is the draft
 	list   widget.List       // the layer that is shown in detail, and the scroll position of the layers
-	pinned bool              // the user chose it: do not follow the running layer
+	find   string
+	pinned bool // the user chose it: do not follow the running layer
 }
 
 // New returns the screen.
@@ -87,9 +88,53 @@ func (s *Screen) Actions() []*action.Action {
 		{ID: "reform.export", Keys: []string{"e"}, Title: "Export the result as a GGUF file, a Hugging Face folder or a recipe", Short: "export", Changes: true, When: noResult, Run: result(func(id explorer.SubnetID) tea.Cmd { return subnets.Export(s.host, id) })},
 		{ID: "reform.down", Keys: []string{"down", "j"}, Title: "Next layer", Run: func() tea.Cmd { return s.scroll(1) }},
 		{ID: "reform.up", Keys: []string{"up", "k"}, Title: "Previous layer", Run: func() tea.Cmd { return s.scroll(-1) }},
-		{ID: "reform.pagedown", Keys: []string{"pgdown"}, Title: "Ten layers down", Run: func() tea.Cmd { return s.scroll(10) }},
-		{ID: "reform.pageup", Keys: []string{"pgup"}, Title: "Ten layers up", Run: func() tea.Cmd { return s.scroll(-10) }},
+		{ID: "reform.pagedown", Keys: []string{"pgdown", "ctrl+d"}, Title: "Ten layers down", Run: func() tea.Cmd { return s.scroll(10) }},
+		{ID: "reform.pageup", Keys: []string{"pgup", "ctrl+u"}, Title: "Ten layers up", Run: func() tea.Cmd { return s.scroll(-10) }},
+		{ID: "reform.first", Keys: []string{"home", "g"}, Title: "First layer", Run: func() tea.Cmd { return s.scroll(-1 << 20) }},
+		{ID: "reform.last", Keys: []string{"end", "G"}, Title: "Last layer", Run: func() tea.Cmd { return s.scroll(1 << 20) }},
 	}
+}
+
+// found reports whether the text to find is in the row of a layer.
+func (s *Screen) found(i int) bool {
+	l := s.snap().Reform.Layers[i]
+	row := fmt.Sprintf("layer %d", i)
+	for name, k := range map[string]*explorer.LayerProgress{"attention": l.Attention, "mlp": l.MLP} {
+		switch {
+		case k == nil:
+			row += " no " + name + " yet"
+		case k.Kept == k.Of:
+			row += " " + name + " all kept"
+		}
+	}
+	return widget.Contains(row, s.find)
+}
+
+// Find goes to the first layer that contains a text.
+func (s *Screen) Find(text string) {
+	if s.find = text; text != "" {
+		s.list.At = min(s.list.At, max(0, len(s.snap().Reform.Layers)-1))
+		if len(s.snap().Reform.Layers) > 0 && !s.found(s.list.At) {
+			s.Next(1)
+		}
+	}
+}
+
+// Found returns the text that layers are found by.
+func (s *Screen) Found() (text string, n, of int) {
+	of = len(s.snap().Reform.Layers)
+	for i := range of {
+		if s.found(i) {
+			n++
+		}
+	}
+	return s.find, n, of
+}
+
+// Next goes to the next layer that is found.
+func (s *Screen) Next(by int) {
+	s.pinned = true
+	s.list.At = widget.NextMatch(s.list.At, by, len(s.snap().Reform.Layers), s.found)
 }
 
 func (s *Screen) scroll(by int) tea.Cmd {

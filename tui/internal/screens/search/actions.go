@@ -79,7 +79,7 @@ func (s *Screen) Actions() []*action.Action {
 			})},
 		{ID: "search.workers", Keys: []string{"w"}, Title: "Show the workers that score candidates", When: s.noWorkers, Run: func() tea.Cmd { return s.showWorkers() }},
 		{ID: "search.drain", Keys: []string{"d"}, Title: "Have a worker finish its task and leave", Changes: true, When: s.noWorkers, Run: func() tea.Cmd { return s.drain() }},
-		{ID: "search.gather", Keys: []string{"g"}, Title: "Gather statistics on the calibration text", Changes: true, Remedies: explorer.ErrNoStatistics,
+		{ID: "search.gather", Keys: []string{"S"}, Title: "Gather statistics on the calibration text", Changes: true, Remedies: explorer.ErrNoStatistics,
 			Help: "Unit importance and edit estimates come from them.", Run: func() tea.Cmd { return s.gatherForm() }},
 		{ID: "search.list", Keys: []string{"f"}, Title: "Show the front instead of the population", Run: func() tea.Cmd {
 			s := s
@@ -107,8 +107,10 @@ func (s *Screen) Actions() []*action.Action {
 		}},
 		{ID: "search.down", Keys: []string{"down", "j"}, Title: "Next candidate", Run: func() tea.Cmd { return s.move(1) }},
 		{ID: "search.up", Keys: []string{"up", "k"}, Title: "Previous candidate", Run: func() tea.Cmd { return s.move(-1) }},
-		{ID: "search.pagedown", Keys: []string{"pgdown"}, Title: "Ten candidates down", Run: func() tea.Cmd { return s.move(10) }},
-		{ID: "search.pageup", Keys: []string{"pgup"}, Title: "Ten candidates up", Run: func() tea.Cmd { return s.move(-10) }},
+		{ID: "search.pagedown", Keys: []string{"pgdown", "ctrl+d"}, Title: "Ten candidates down", Run: func() tea.Cmd { return s.move(10) }},
+		{ID: "search.pageup", Keys: []string{"pgup", "ctrl+u"}, Title: "Ten candidates up", Run: func() tea.Cmd { return s.move(-10) }},
+		{ID: "search.first", Keys: []string{"home", "g"}, Title: "First candidate", Run: func() tea.Cmd { return s.move(-1 << 20) }},
+		{ID: "search.last", Keys: []string{"end", "G"}, Title: "Last candidate", Run: func() tea.Cmd { return s.move(1 << 20) }},
 		{ID: "search.left", Keys: []string{"left"}, Title: "Smaller candidate on the front", Run: func() tea.Cmd { return s.along(-1) }},
 		{ID: "search.right", Keys: []string{"right"}, Title: "Larger candidate on the front", Run: func() tea.Cmd { return s.along(1) }},
 		{ID: "search.next", Keys: []string{"tab"}, Title: "Next pane", Run: func() tea.Cmd { return s.turn(1) }},

@@ -173,19 +173,33 @@ func limitAxis(y chart.Axis, cloud []chart.Point, front, dense float64) (chart.A
 
 func (s *Screen) drawChart(t *theme.Theme, w, h int) []string {
 	snap := s.snap()
-	title := "size × perplexity"
+	title := "size and perplexity"
 	if !showsPerplexity(snap.Search) {
-		title = "size × divergence"
+		title = "size and divergence"
 	}
-	if t.Look.ASCII {
-		title = "size and quality"
-	}
-	return widget.Box(t, paint.Frame{Title: title, Focused: s.focus == partChart}, w, h, func(w, h int) []string {
+	return widget.Box(t, paint.Frame{Title: title, Note: s.readOut(snap), Focused: s.focus == partChart}, w, h, func(w, h int) []string {
 		if cloud, _ := scoredPoints(snap.Search); snap.Search.Evaluated == 0 && len(cloud) == 0 {
 			return s.drawWelcome(t, w)
 		}
 		return s.plot(t, snap).Draw(t, w, h)
 	})
+}
+
+// readOut is where the candidate under the cursor is in the chart.
+func (s *Screen) readOut(snap *explorer.Snapshot) string {
+	c, ok := s.selected(snap)
+	if !ok {
+		return ""
+	}
+	v := quality(snap.Search, c.Score.Perplexity(), c.Score.Fitness)
+	out := fmt.Sprintf("#%d: %.3f, ", c.ID, c.Ratio)
+	switch {
+	case !showsPerplexity(snap.Search):
+		return out + fmt.Sprintf("%.3g", v)
+	case snap.Search.DensePerplexity > 0:
+		return out + text.Relative(v) + " × dense"
+	}
+	return out + text.Perplexity(v) + " ppl"
 }
 
 // drawWelcome draws the model and the state of the search where the chart will be.
@@ -318,6 +332,9 @@ func (s *Screen) drawHistory(t *theme.Theme, snap *explorer.Snapshot, w, h int) 
 			X: chart.Axis{Label: "generation", Integer: true, Span: 4}, Y: chart.Axis{Label: fitnessName(sr), Span: 0.02}, Legend: true, Empty: "no generation yet",
 			Series: []chart.Series{{Name: "median", Style: t.SeriesAt(4), Points: median, Join: true}, {Name: "best", Style: t.Front, Points: best, Join: true}},
 		}
+		for _, e := range sr.Events { // when the target changed, for example
+			p.Lines = append(p.Lines, chart.Line{X: float64(e.Generation), Style: t.Faint})
+		}
 		if h < 8 {
 			p.Y.Label = ""
 		}
@@ -382,7 +399,14 @@ func (s *Screen) drawPopulation(t *theme.Theme, snap *explorer.Snapshot, w, h in
 	if s.front {
 		title = "front"
 	}
+	if s.find != "" {
+		title += " /" + text.Line(s.find)
+	}
 	focused := s.focus == partPopulation
+	empty := "no candidate yet"
+	if s.find != "" {
+		empty = "nothing matches"
+	}
 	list := s.list
 	list.At = s.cursor(rows)
 	tb := widget.Table{
@@ -390,7 +414,7 @@ func (s *Screen) drawPopulation(t *theme.Theme, snap *explorer.Snapshot, w, h in
 			{Title: "#", W: 5, Right: true}, {Title: "× dense", W: 7, Right: true}, {Title: "ppl", W: 6, Right: true}, {Title: "ratio", W: 5, Right: true, Rank: 1},
 			{Title: "bytes", W: 7, Right: true, Rank: 3}, {Title: "moves", W: 10, Grow: true, Rank: 4}, {Title: "tier", W: 4, Rank: 2},
 		},
-		N: len(rows), List: list, Focused: focused, Empty: "no candidate yet",
+		N: len(rows), List: list, Focused: focused, Empty: empty,
 		Marked: func(i int) bool { return rows[i].ID == s.chosen },
 		Cell:   func(i, col int) (string, theme.Style) { return candidateCell(t, snap.Search, rows[i], col) },
 	}

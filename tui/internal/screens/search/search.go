@@ -29,6 +29,7 @@ type Screen struct {
 	front  bool
 	list   widget.List
 	logY   bool
+	find   string
 	near   bool // the chart shows the surroundings of the population
 	seen   seen
 }
@@ -69,10 +70,11 @@ func (s *Screen) cost(masks subnet.Masks) subnets.Cost {
 type searchCursor struct {
 	focus, chosen, at, top int
 	front, logY, near      bool
+	find                   string
 }
 
 func (s *Screen) state(pane int) searchCursor {
-	c := searchCursor{chosen: s.chosen, at: s.list.At, top: s.list.Top, front: s.front, logY: s.logY, near: s.near}
+	c := searchCursor{chosen: s.chosen, at: s.list.At, top: s.list.Top, front: s.front, logY: s.logY, near: s.near, find: s.find}
 	if s.focus == pane {
 		c.focus = 1
 	}
@@ -137,11 +139,46 @@ func searchPartNames() []string {
 
 // candidates are the rows of the population pane.
 func (s *Screen) candidates(snap *explorer.Snapshot) []explorer.Candidate {
+	all := s.all(snap)
+	if s.find == "" {
+		return all
+	}
+	var out []explorer.Candidate
+	for _, c := range all {
+		if widget.Contains(fmt.Sprintf("#%d %s %s ratio %.3f tier %d/%d", c.ID, c.Origin, c.Moves, c.Ratio, c.Tier, c.Tiers), s.find) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// all are the rows of the population pane when none are hidden.
+func (s *Screen) all(snap *explorer.Snapshot) []explorer.Candidate {
 	if s.front {
 		return snap.Search.Front
 	}
 	return snap.Search.Population
 }
+
+// Find narrows the table of candidates.
+func (s *Screen) Find(text string) {
+	s.find = text
+	if rows := s.candidates(s.snap()); text != "" && len(rows) > 0 && s.cursor(rows) < 0 {
+		s.chosen = rows[0].ID
+	}
+	if s.focus != partPopulation && text != "" {
+		s.focus = partPopulation
+	}
+	s.Follow()
+}
+
+// Found returns the text that the candidates are narrowed by.
+func (s *Screen) Found() (text string, n, of int) {
+	return s.find, len(s.candidates(s.snap())), len(s.all(s.snap()))
+}
+
+// Next moves to the next candidate of the table.
+func (s *Screen) Next(by int) { s.move(by) }
 
 // selected is the candidate that actions are about; ok is false before there is one.
 func (s *Screen) selected(snap *explorer.Snapshot) (c explorer.Candidate, ok bool) {
