@@ -23,11 +23,17 @@ type Chat struct {
 	Prompts []Prompt // of the person, in order
 	Columns []Column
 	Busy    bool // columns are answering
+	// Pausing reports that the columns wait for running jobs to pause before they answer.
+	Pausing bool `json:"-"`
+	// Comparing is how many prompts have replies that are being compared with the dense model.
+	Comparing int `json:"-"`
 	// Apart asks each prompt by itself: earlier turns are not part of what the models read.
 	Apart bool `json:",omitempty"`
 	// Blind hides which column is which until it is revealed; Votes counts a person's choices per column.
 	Blind bool
 	Votes []int
+	// Ballots are, for each prompt, the column that was voted for, from 1; 0 for none, also where the slice ends.
+	Ballots []int `json:",omitempty"`
 }
 
 // A Prompt is one message of the person.
@@ -68,6 +74,10 @@ type Reply struct {
 	TokensPerSecond float64       // of generation
 	// Agreement is the share of its tokens that the dense model would have chosen too; negative while unknown.
 	Agreement float64
+	// Pieces are its tokens, compared with the dense model; nil before they are, and where that has no column.
+	Pieces []Piece `json:",omitempty"`
+	// Uncompared is why it could not be compared; one line.
+	Uncompared string `json:",omitempty"`
 	// LeftOut is how many turns at the beginning of the conversation, after the system prompt, the prompt does not have because
 	// the context has no room for them.
 	LeftOut int `json:",omitempty"`

@@ -59,10 +59,19 @@ func (c Vote) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) 
 		if c.Column < 0 || c.Column >= len(chat.Columns) {
 			return fmt.Errorf("%w: column %d of %d", ErrInvalid, c.Column, len(chat.Columns))
 		}
-		votes := make([]int, len(chat.Columns))
+		last := len(chat.Prompts) - 1
+		if last < 0 {
+			return fmt.Errorf("%w: the chat has no replies to vote on", ErrInvalid)
+		}
+		votes, ballots := make([]int, len(chat.Columns)), make([]int, len(chat.Prompts))
 		copy(votes, chat.Votes)
+		copy(ballots, chat.Ballots)
+		if before := ballots[last] - 1; before >= 0 && before < len(votes) { // a prompt has one vote, which may be changed
+			votes[before]--
+		}
 		votes[c.Column]++
-		chat.Votes = votes
+		ballots[last] = c.Column + 1
+		chat.Votes, chat.Ballots = votes, ballots
 		return nil
 	})
 }
@@ -103,7 +112,7 @@ func (c OpenChat) open(ctx context.Context, e *Exploration, a Actor, apart bool)
 		id = ChatID("c" + strconv.Itoa(e.folded.serial.Chat+1))
 		chat := Chat{ID: id, Name: CleanName(c.Name), Author: a.Name, Created: e.now().UTC(), System: system, Sampling: sampling, Blind: c.Blind, Apart: apart}
 		if chat.Name == "" {
-			chat.Name = "chat " + string(id)
+			chat.Name = untitled(id)
 		}
 		subnets := slices.Clone(c.Subnets)
 		if c.Blind {
@@ -115,6 +124,28 @@ func (c OpenChat) open(ctx context.Context, e *Exploration, a Actor, apart bool)
 		return []record{{Chat: &chat}}, nil
 	})
 	return Receipt{Chat: id}, err
+}
+
+// untitled is the name of a chat without one, until its first prompt.
+func untitled(id ChatID) string { return "chat " + string(id) }
+
+// maxTitle bounds the title that a chat gets from its first prompt, in runes.
+const maxTitle = 48
+
+// title is the beginning of a prompt: whole words of its first line that has some.
+func title(prompt string) string {
+	var out []rune
+	for _, word := range strings.Fields(strings.TrimSpace(prompt)) {
+		if len(out) > 0 && len(out)+1+len([]rune(word)) > maxTitle {
+			out = append(out, '…')
+			break
+		}
+		if len(out) > 0 {
+			out = append(out, ' ')
+		}
+		out = append(out, []rune(word)...)
+	}
+	return CleanName(string(out[:min(len(out), maxTitle+1)]))
 }
 
 // setColumns gives the chat a column per subnet. Columns that stay keep their replies, new ones lack them.
@@ -136,7 +167,7 @@ func (s *Snapshot) setColumns(chat *Chat, subnets []SubnetID) error {
 		}
 		columns = append(columns, column)
 	}
-	chat.Columns, chat.Votes = columns, nil
+	chat.Columns, chat.Votes, chat.Ballots = columns, nil, nil
 	return nil
 }
 
@@ -258,6 +289,9 @@ func (e *Exploration) again(ctx context.Context, a Actor, id ChatID, change func
 		}
 		for i := range chat.Columns {
 			chat.Columns[i].Replies = slices.Clone(chat.Columns[i].Replies)
+		}
+		if last := len(chat.Prompts) - 1; len(chat.Ballots) > last { // the new replies have a vote of their own
+			chat.Ballots = slices.Clone(chat.Ballots[:last])
 		}
 		return change(s, chat)
 	})

@@ -34,7 +34,7 @@ func (e *Exploration) exchange(ctx context.Context, a Actor, id ChatID, turns ..
 			if err := change(s, chat); err != nil {
 				return err
 			}
-			chat.Busy = true
+			chat.Busy, chat.Pausing = true, true
 			for i := range chat.Columns {
 				column := &chat.Columns[i]
 				column.Err = ""
@@ -51,20 +51,25 @@ func (e *Exploration) exchange(ctx context.Context, a Actor, id ChatID, turns ..
 	}
 	e.talks.wg.Go(func() {
 		defer cancel()
-		e.answer(talk, id)
+		chat, replies := e.answer(talk, id)
 		var failed error
 		for _, turn := range turns[1:] {
 			if talk.Err() != nil {
 				break
 			}
+			e.compareReplies(talk, chat, replies)
 			if failed = e.talks.persist(talk, id, x, func() error { return ask(talk, turn) }); failed != nil {
 				break
 			}
-			e.answer(talk, id)
+			chat, replies = e.answer(talk, id)
 		}
+		compares := talk.Err() == nil
 		err := e.talks.persist(talk, id, x, func() error {
 			_, err := e.changeChat(context.WithoutCancel(talk), a, id, func(_ *Snapshot, chat *Chat) error {
 				chat.Busy = false
+				if compares {
+					chat.Comparing++
+				}
 				e.talks.end(id) // with the change, so that a viewer who sees the chat idle can use it
 				return nil
 			})
@@ -73,6 +78,8 @@ func (e *Exploration) exchange(ctx context.Context, a Actor, id ChatID, turns ..
 		if err != nil {
 			e.talks.end(id)
 			e.showIdle(id)
+		} else if compares { // the next prompt does not wait for it
+			err = e.compareBehind(talk, a, chat, replies)
 		}
 		if err = errors.Join(failed, err); err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, context.Canceled) {
 			e.notify(Failure, a.Name, "the chat could not be saved: "+oneLine(err.Error()))
@@ -154,24 +161,31 @@ func (t *talks) stop(id ChatID) error {
 	return nil
 }
 
-// answer has all columns answer the last prompt at once, sharing the cores, while jobs are paused.
-func (e *Exploration) answer(ctx context.Context, id ChatID) {
+// answer has all columns answer the last prompt at once, sharing the cores, while jobs are paused. It returns the chat as it was before,
+// and what was generated.
+func (e *Exploration) answer(ctx context.Context, id ChatID) (Chat, []replied) {
 	release := e.jobs.Interrupt(ctx, yieldPatience)
 	defer release()
+	e.update(SectionChats, func(s *Snapshot) {
+		if k := slices.IndexFunc(s.Chats, func(c Chat) bool { return c.ID == id }); k >= 0 {
+			s.Chats = slices.Clone(s.Chats)
+			s.Chats[k].Pausing = false
+		}
+	})
 	chat, ok := e.Snapshot().Chat(id)
 	if !ok {
-		return
+		return Chat{}, nil
 	}
 	threads := 0
 	if n := len(chat.Columns); n > 1 {
 		threads = max(1, runtime.NumCPU()/n)
 	}
-	tokens := make([][]int32, len(chat.Columns))
+	replies := make([]replied, len(chat.Columns))
 	var wg sync.WaitGroup
 	for i := range chat.Columns {
 		wg.Go(func() {
 			var err error
-			tokens[i], err = e.reply(ctx, chat, i, threads)
+			replies[i], err = e.reply(ctx, chat, i, threads)
 			e.showReply(id, i, func(_ *Column, r *Reply) {
 				r.Streaming = false
 				if errors.Is(err, context.Canceled) {
@@ -183,7 +197,7 @@ func (e *Exploration) answer(ctx context.Context, id ChatID) {
 		})
 	}
 	wg.Wait()
-	e.agree(ctx, chat, tokens)
+	return chat, replies
 }
 
 // messages are the conversation as a column saw it, up to its last prompt, without the first turns. Turns whose reply failed
@@ -235,8 +249,8 @@ func (c Chat) recent(ctx context.Context, model infer.Model, column int) (messag
 	}
 }
 
-// reply has one column answer and returns its tokens.
-func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) ([]int32, error) {
+// reply has one column answer and returns what it generated.
+func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) (said replied, err error) {
 	ctx = infer.WithQueueTrace(ctx, func(position int) {
 		e.showReply(chat.ID, i, func(c *Column, _ *Reply) { c.Place = position })
 	})
@@ -248,12 +262,12 @@ func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) ([]i
 		}
 	})
 	if err != nil {
-		return nil, err
+		return said, err
 	}
 	defer give()
 	model := g.Model
 	if err := model.SetThreads(threads); err != nil {
-		return nil, err
+		return said, err
 	}
 	place := func(c *Column) {
 		info := model.Info()
@@ -267,7 +281,6 @@ func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) ([]i
 	}
 	e.showReply(chat.ID, i, func(c *Column, _ *Reply) { place(c) })
 	var text strings.Builder
-	var tokens []int32
 	var shown time.Time
 	began := e.now()
 	messages, leftOut := chat.recent(ctx, model, i)
@@ -277,15 +290,16 @@ func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) ([]i
 	}
 	stats, err := model.Chat(ctx, messages, chat.Sampling, func(t infer.Token) error {
 		text.WriteString(printable(t.Text))
-		tokens = append(tokens, t.ID) // with the end token, which is not counted
-		if now := e.now(); len(tokens) == 1 || now.Sub(shown) >= streamEvery {
+		said.tokens = append(said.tokens, t.ID) // with the end token, which is not counted
+		said.texts = append(said.texts, printable(t.Text))
+		if now := e.now(); len(said.tokens) == 1 || now.Sub(shown) >= streamEvery {
 			shown = now
 			e.showReply(chat.ID, i, func(_ *Column, r *Reply) {
-				r.Text, r.Tokens = text.String(), len(tokens)
-				if len(tokens) == 1 {
+				r.Text, r.Tokens = text.String(), len(said.tokens)
+				if len(said.tokens) == 1 {
 					r.FirstToken = now.Sub(began)
 				} else if d := now.Sub(began) - r.FirstToken; d > 0 {
-					r.TokensPerSecond = float64(len(tokens)-1) / d.Seconds()
+					r.TokensPerSecond = float64(len(said.tokens)-1) / d.Seconds()
 				}
 			})
 		}
@@ -300,64 +314,33 @@ func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) ([]i
 	if stats.Warning != "" {
 		e.notify(Warning, "", stats.Warning)
 	}
-	return tokens, err
+	return said, err
 }
 
 // showReply publishes a column of a chat with its last reply changed.
 func (e *Exploration) showReply(id ChatID, column int, change func(*Column, *Reply)) {
+	e.showReplyAt(id, column, -1, change)
+}
+
+// showReplyAt is showReply for the reply to prompt n, -1 for the last.
+func (e *Exploration) showReplyAt(id ChatID, column, n int, change func(*Column, *Reply)) {
 	e.update(SectionChats, func(s *Snapshot) {
-		at := slices.IndexFunc(s.Chats, func(c Chat) bool { return c.ID == id })
-		if at < 0 || column >= len(s.Chats[at].Columns) {
+		k := slices.IndexFunc(s.Chats, func(c Chat) bool { return c.ID == id })
+		if k < 0 || column >= len(s.Chats[k].Columns) {
 			return
 		}
 		s.Chats = slices.Clone(s.Chats)
-		chat := &s.Chats[at]
+		chat := &s.Chats[k]
 		chat.Columns = slices.Clone(chat.Columns)
 		c := &chat.Columns[column]
-		if len(c.Replies) == 0 {
+		at := n
+		if at < 0 {
+			at = len(c.Replies) - 1
+		}
+		if at < 0 || at >= len(c.Replies) {
 			return
 		}
 		c.Replies = slices.Clone(c.Replies)
-		change(c, &c.Replies[len(c.Replies)-1])
+		change(c, &c.Replies[at])
 	})
-}
-
-// agree computes how many tokens of the other columns the dense model, if it has a column, would have chosen too.
-func (e *Exploration) agree(ctx context.Context, chat Chat, tokens [][]int32) {
-	dense := slices.IndexFunc(chat.Columns, func(c Column) bool { return c.Subnet == DenseID })
-	if dense < 0 || len(chat.Columns) < 2 || ctx.Err() != nil {
-		return
-	}
-	g, give, err := e.talks.borrow(ctx, DenseID, chat.GPU)
-	if err != nil {
-		return
-	}
-	defer give()
-	model := g.Model
-	for i := range chat.Columns {
-		if i == dense || len(tokens[i]) == 0 {
-			continue
-		}
-		replied, ok := e.Snapshot().Chat(chat.ID)
-		if !ok || len(replied.Columns) <= i {
-			return
-		}
-		prompt, err := model.Prompt(ctx, chat.messages(i, replied.Columns[i].Replies[len(chat.Prompts)-1].LeftOut))
-		if err != nil {
-			return
-		}
-		window := append(slices.Clone(prompt.Tokens), tokens[i]...)
-		positions, err := model.Distributions(ctx, [][]int32{window}, infer.DistributionOptions{})
-		if err != nil || len(positions) == 0 || len(positions[0]) < len(tokens[i]) {
-			return
-		}
-		same := 0
-		last := positions[0][len(positions[0])-len(tokens[i]):]
-		for _, p := range last {
-			if p.Greedy {
-				same++
-			}
-		}
-		e.showReply(chat.ID, i, func(_ *Column, r *Reply) { r.Agreement = float64(same) / float64(len(last)) })
-	}
 }

@@ -61,6 +61,9 @@ func (e *Exploration) saying(p Prompt) func(*Snapshot, *Chat) error {
 		if err := s.roomFor(len(p.Text)); err != nil {
 			return err
 		}
+		if name := title(p.Text); len(chat.Prompts) == 0 && chat.Name == untitled(chat.ID) && name != "" {
+			chat.Name = name
+		}
 		p.At = e.now().UTC()
 		chat.Prompts = append(chat.Prompts, p)
 		for i := range chat.Columns {

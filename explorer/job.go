@@ -119,7 +119,7 @@ func (s *Snapshot) Awaits(j Job) string {
 	}
 	if j.State == Yielded {
 		for _, c := range s.Chats {
-			if c.Busy {
+			if c.Busy || c.Comparing > 0 {
 				return "a chat"
 			}
 		}

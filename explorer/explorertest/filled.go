@@ -63,7 +63,7 @@ func Ended(t testing.TB, e *explorer.Exploration, id explorer.JobID) explorer.Jo
 	return job
 }
 
-// Quiet waits until no job runs and no chat is being answered.
+// Quiet waits until no job runs and no chat is being answered or compared.
 func Quiet(t testing.TB, e *explorer.Exploration) *explorer.Snapshot {
 	t.Helper()
 	return Until(t, e, "quiet", func(s *explorer.Snapshot) bool {
@@ -73,7 +73,7 @@ func Quiet(t testing.TB, e *explorer.Exploration) *explorer.Snapshot {
 			}
 		}
 		for _, c := range s.Chats {
-			if c.Busy {
+			if c.Busy || c.Comparing > 0 {
 				return false
 			}
 		}

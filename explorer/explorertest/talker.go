@@ -2,6 +2,7 @@ package explorertest
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"github.com/lathe-llm/lathe/infer"
@@ -52,4 +53,41 @@ func (t *talker) Bench(ctx context.Context, o infer.BenchOptions) (infer.BenchRe
 	}
 	result.Load = 120 * time.Millisecond
 	return result, err
+}
+
+// Distributions are flatter the less the subnet keeps, and at some tokens the two most likely ones change places.
+func (t *talker) Distributions(ctx context.Context, windows [][]int32, o infer.DistributionOptions) ([][]infer.Position, error) {
+	if t.ratio >= 1 {
+		return t.Model.Distributions(ctx, windows, o)
+	}
+	all := o
+	all.Top, all.At = infer.MaxTop, nil // more than the vocabulary has
+	got, err := t.Model.Distributions(ctx, windows, all)
+	for w := range got {
+		for i := range got[w] {
+			p := &got[w][i]
+			if i%7 == 3 {
+				p.Top[0], p.Top[1] = p.Top[1], p.Top[0]
+			}
+			sum := 0.0
+			for k := range p.TopProbs {
+				p.TopProbs[k] *= float32(t.ratio)
+				sum += math.Exp(float64(p.TopProbs[k]))
+			}
+			of := make(map[int32]float32, len(p.Top))
+			for k, id := range p.Top {
+				p.TopProbs[k] -= float32(math.Log(sum))
+				of[id] = p.TopProbs[k]
+			}
+			token := windows[w][o.FromOf(w)+i]
+			p.NLL, p.Greedy = -of[token], p.Top[0] == token
+			if o.At != nil {
+				for _, id := range o.At[w][i] {
+					p.At = append(p.At, of[id])
+				}
+			}
+			p.Top, p.TopProbs = p.Top[:min(o.Top, len(p.Top))], p.TopProbs[:min(o.Top, len(p.TopProbs))]
+		}
+	}
+	return got, err
 }

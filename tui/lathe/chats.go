@@ -34,9 +34,11 @@ type keptChat struct {
 
 // chatColumn is one subnet's side of a chat.
 type chatColumn struct {
-	Subnet  string      `json:"subnet,omitempty"`
-	Label   string      `json:"label"`
-	Votes   int         `json:"votes"`
+	Subnet string `json:"subnet,omitempty"`
+	Label  string `json:"label"`
+	Votes  int    `json:"votes"`
+	// Share is the interval that the column's share of all votes is in with 95 % confidence; absent without votes.
+	Share   []float64   `json:"share_95,omitempty"`
 	Replies []chatReply `json:"replies"` // one per prompt
 	Error   string      `json:"error,omitempty"`
 }
@@ -47,6 +49,17 @@ type chatReply struct {
 	Tokens    int      `json:"tokens"`
 	Agreement *float64 `json:"agreement,omitempty"` // share of the tokens that the dense model would have chosen too
 	Error     string   `json:"error,omitempty"`
+	// Pieces are the tokens compared with the dense model, and Parting is the first at which the two find different tokens most likely.
+	Pieces     []chatPiece `json:"pieces,omitempty"`
+	Parting    *int        `json:"parting,omitempty"`
+	Uncompared string      `json:"uncompared,omitempty"` // why they are not
+}
+
+// chatPiece is a token of a reply.
+type chatPiece struct {
+	Text       string  `json:"text"`
+	Divergence float64 `json:"divergence"`      // from the dense model, nats
+	Dense      string  `json:"dense,omitempty"` // the dense model's most likely token, where it is another
 }
 
 func newKeptChat(c explorer.Chat) keptChat {
@@ -62,10 +75,24 @@ func newKeptChat(c explorer.Chat) keptChat {
 		if i < len(c.Votes) {
 			out.Votes = c.Votes[i]
 		}
+		all := 0
+		for _, v := range c.Votes {
+			all += v
+		}
+		if all > 0 {
+			low, high := report.VoteInterval(out.Votes, all)
+			out.Share = []float64{low, high}
+		}
 		for _, reply := range column.Replies {
 			said := chatReply{Text: reply.Text, Tokens: reply.Tokens, Error: reply.Err}
 			if reply.Agreement >= 0 && column.Subnet != explorer.DenseID && !c.Blind {
-				said.Agreement = &reply.Agreement
+				said.Agreement, said.Uncompared = &reply.Agreement, reply.Uncompared
+				for _, p := range reply.Pieces {
+					said.Pieces = append(said.Pieces, chatPiece{p.Text, p.Divergence, p.Dense})
+				}
+				if at := reply.Parting(); at >= 0 {
+					said.Parting = &at
+				}
 			}
 			out.Replies = append(out.Replies, said)
 		}
@@ -78,8 +105,8 @@ func (r keptChat) labels() string {
 	labels := make([]string, len(r.Columns))
 	for i, c := range r.Columns {
 		labels[i] = c.Label
-		if c.Votes > 0 {
-			labels[i] += fmt.Sprintf(" (%d votes)", c.Votes)
+		if len(c.Share) == 2 {
+			labels[i] += fmt.Sprintf(" (%d %s, %.0f to %.0f %%)", c.Votes, map[bool]string{true: "vote", false: "votes"}[c.Votes == 1], 100*c.Share[0], 100*c.Share[1])
 		}
 	}
 	return strings.Join(labels, ", ")
@@ -226,7 +253,7 @@ func (a *app) onColumns(ctx context.Context, e exploration, c explorer.Chat, do 
 			return a.result(newKeptChat(c), func(w io.Writer) { fmt.Fprintf(w, "%s: %s: deleted\n", c.ID, c.Name) })
 		case !ok:
 			return fmt.Errorf("chat %s: %w", c.ID, explorer.ErrNotFound)
-		case !now.Busy:
+		case !now.Busy && now.Comparing == 0:
 			r := newKeptChat(now)
 			return errors.Join(a.result(r, r.words), failedReplies(now))
 		}

@@ -140,7 +140,7 @@ func (a *app) probe(ctx context.Context, e exploration, id explorer.ChatID) erro
 		for ; written < ready && !a.json; written++ {
 			probeWords(a.stdout, c, written)
 		}
-		if !c.Busy {
+		if !c.Busy && c.Comparing == 0 {
 			r := newProbe(s.Model.Path, c)
 			r.Seconds = time.Since(began).Seconds()
 			return errors.Join(cancelled, a.result(r, r.words))

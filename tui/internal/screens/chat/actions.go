@@ -119,6 +119,15 @@ func (s *Screen) Actions() []*action.Action {
 		{ID: "chat.next", Keys: []string{"tab"}, Title: "Next column", When: none, Run: func() tea.Cmd { return s.turn(1) }},
 		{ID: "chat.previous", Keys: []string{"shift+tab"}, Title: "Previous column", When: none, Run: func() tea.Cmd { return s.turn(-1) }},
 		{ID: "chat.alone", Keys: []string{"a"}, Title: "Show one column alone, or all", When: two, Run: func() tea.Cmd { s.alone = !s.alone; return nil }},
+		{ID: "chat.differences", Keys: []string{"d"}, Title: "Show where the reply and the dense model differ, and what dense would have written", Short: "differences",
+			When: func() string {
+				if _, _, ok := s.compared(); !ok {
+					return "no reply is compared with the dense model"
+				}
+				return ""
+			}, Run: s.differences},
+		{ID: "chat.shade", Keys: []string{"h"}, Title: "Shade words by their divergence from the dense model, or render Markdown", When: none, Help: "The first word at which the two models part is marked.",
+			Run: func() tea.Cmd { s.plain = !s.plain; return nil }},
 		{ID: "chat.rename", Keys: []string{"R"}, Title: "Rename the chat", Changes: true, When: none, Run: func() tea.Cmd {
 			c, _ := s.current(s.snap())
 			return s.host.Open(&widget.Form{Title: "rename the chat", OK: "rename", Entries: []*widget.Entry{widget.TextEntry("name", "name", c.Name, "", widget.NeedText)}, Submit: func(f *widget.Form) tea.Cmd {
@@ -141,10 +150,10 @@ func (s *Screen) Actions() []*action.Action {
 		}},
 		{ID: "chat.down", Keys: []string{"down", "j"}, Title: "Scroll down", Run: func() tea.Cmd { return s.scroll(1) }},
 		{ID: "chat.up", Keys: []string{"up", "k"}, Title: "Scroll up", Run: func() tea.Cmd { return s.scroll(-1) }},
-		{ID: "chat.pagedown", Keys: []string{"pgdown"}, Title: "Scroll a page down", Run: func() tea.Cmd { return s.scroll(s.host.Body().H / 2) }},
-		{ID: "chat.pageup", Keys: []string{"pgup"}, Title: "Scroll a page up", Run: func() tea.Cmd { return s.scroll(-s.host.Body().H / 2) }},
-		{ID: "chat.first", Keys: []string{"home"}, Title: "Scroll to the beginning", Run: func() tea.Cmd { return s.scroll(-1 << 20) }},
-		{ID: "chat.last", Keys: []string{"end"}, Title: "Scroll to the end", Run: func() tea.Cmd { return s.scroll(1 << 20) }},
+		{ID: "chat.pagedown", Keys: []string{"pgdown", "ctrl+d"}, Title: "Scroll a page down", Run: func() tea.Cmd { return s.scroll(s.host.Body().H / 2) }},
+		{ID: "chat.pageup", Keys: []string{"pgup", "ctrl+u"}, Title: "Scroll a page up", Run: func() tea.Cmd { return s.scroll(-s.host.Body().H / 2) }},
+		{ID: "chat.first", Keys: []string{"home", "g"}, Title: "Scroll to the beginning", Run: func() tea.Cmd { return s.scroll(-1 << 20) }},
+		{ID: "chat.last", Keys: []string{"end", "G"}, Title: "Scroll to the end", Run: func() tea.Cmd { return s.scroll(1 << 20) }},
 	}
 }
 
@@ -217,11 +226,7 @@ func columns(c explorer.Chat) []explorer.SubnetID {
 func (s *Screen) addColumn() tea.Cmd {
 	c, _ := s.current(s.snap())
 	have := columns(c)
-	return subnets.Pick(s.host, "add a column", []explorer.SubnetID{explorer.DenseID, explorer.DraftID}, func(id explorer.SubnetID) tea.Cmd {
-		if slices.Contains(have, id) {
-			s.host.Note(explorer.Info, subnets.Name(s.snap(), id)+" is already in the chat")
-			return nil
-		}
+	return subnets.PickBut(s.host, "add a column", []explorer.SubnetID{explorer.DenseID, explorer.DraftID}, have, func(id explorer.SubnetID) tea.Cmd {
 		return s.host.Do(explorer.SetColumns{Chat: c.ID, Subnets: append(have, id)}, nil)
 	})
 }
@@ -237,7 +242,7 @@ func (s *Screen) vote(position int) tea.Cmd {
 	c, _ := s.current(s.snap())
 	name := columnName(c, position)
 	return s.host.Do(explorer.Vote{Chat: c.ID, Column: order(c)[position]}, func(_ explorer.Receipt) tea.Cmd {
-		s.host.Note(explorer.Info, "a vote for "+name)
+		s.host.Note(explorer.Info, "the vote on this prompt is for "+name)
 		return nil
 	})
 }

@@ -29,7 +29,8 @@ type Screen struct {
 	sending bool
 	column  int // position of the column under the cursor, from the left
 	alone   bool
-	up      int // rows scrolled up from the end; 0 follows the end
+	plain   bool // replies are shown as Markdown, not by their words
+	up      int  // rows scrolled up from the end; 0 follows the end
 }
 
 var (
@@ -64,8 +65,13 @@ func (s *Screen) current(snap *explorer.Snapshot) (explorer.Chat, bool) {
 	return explorer.Chat{}, false
 }
 
-// Answer goes to a chat of the dense model beside a subnet: the newest one, or a new one.
+// Answer goes to a chat, or to one of the dense model beside a subnet: the newest one, or a new one.
 func (s *Screen) Answer(r screen.Request) (tea.Cmd, bool) {
+	if show, ok := r.(screen.ShowChat); ok {
+		s.enter(show.Chat)
+		s.focused = false
+		return s.host.Show(s.Name()), true
+	}
 	with, ok := r.(screen.ChatWith)
 	if !ok {
 		return nil, false
@@ -160,6 +166,7 @@ type chatState struct {
 	focused  bool
 	up       int
 	only     bool // other columns are hidden
+	plain    bool
 	clock    int64
 }
 
@@ -177,7 +184,7 @@ func (s *Screen) Panes(area layout.Rect) []screen.Pane {
 		if i >= len(l.Columns) {
 			break
 		}
-		st := chatState{chat: c.ID, position: position, focused: position == s.column, up: s.up, only: len(shown) < len(c.Columns)}
+		st := chatState{chat: c.ID, position: position, focused: position == s.column, up: s.up, only: len(shown) < len(c.Columns), plain: s.plain}
 		if c.Busy {
 			st.clock = s.host.Now().UnixMilli() / screen.ClockEvery.Milliseconds()
 		}

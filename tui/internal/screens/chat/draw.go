@@ -7,6 +7,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer/format"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/report"
 	"github.com/lathe-llm/lathe/tui/internal/paint"
 	"github.com/lathe-llm/lathe/tui/internal/screen"
 	"github.com/lathe-llm/lathe/tui/internal/text"
@@ -45,7 +46,7 @@ func (s *Screen) drawHead(t *theme.Theme, c explorer.Chat, w int) []string {
 	return []string{r.String()}
 }
 
-// votes is the running score, in the order of the columns on the screen.
+// votes is the running score, in the order of the columns on the screen, and the interval that the share of the left one is in.
 func votes(c explorer.Chat) string {
 	total := 0
 	for _, v := range c.Votes {
@@ -60,7 +61,13 @@ func votes(c explorer.Chat) string {
 			parts = append(parts, fmt.Sprintf("%s %d", text.Clip(columnName(c, position), 14), c.Votes[i]))
 		}
 	}
-	return "votes: " + strings.Join(parts, ", ")
+	out := "votes: " + strings.Join(parts, ", ")
+	if n := len(c.Votes); n >= 2 {
+		first := order(c)[0]
+		low, high := report.VoteInterval(c.Votes[first], total)
+		out += fmt.Sprintf("; left %.0f to %.0f %%", 100*low, 100*high)
+	}
+	return out
 }
 
 func (s *Screen) drawNone(t *theme.Theme, w, h int) []string {
@@ -172,11 +179,24 @@ func (s *Screen) replyRows(t *theme.Theme, c explorer.Chat, col explorer.Column,
 		rows = append(rows, widget.Line(w).Put(t.Pending, spinner+" loading the model").String())
 	case last && r.Streaming && col.Place > 0:
 		rows = append(rows, widget.Line(w).Put(t.Pending, fmt.Sprintf("%s waiting for the model, position %d", spinner, col.Place)).String())
+	case last && r.Streaming && c.Pausing:
+		what := "starting"
+		for _, j := range s.snap().Jobs {
+			if j.State == explorer.Running {
+				what = "waiting for " + text.Line(j.Title) + " to pause"
+				break
+			}
+		}
+		rows = append(rows, widget.Line(w).Put(t.Pending, text.Clip(spinner+" "+what, w-1)).String())
 	case r.Streaming && r.Text == "":
 		rows = append(rows, widget.Line(w).Put(t.Pending, spinner+" reading the prompt").String())
 	}
 	if strings.TrimSpace(r.Text) != "" {
-		for _, l := range s.prose.rows(t, max(1, w-2), r.Text, r.Streaming) {
+		shown := s.prose.rows
+		if s.shaded(c, r) {
+			shown = func(t *theme.Theme, w int, _ string, _ bool) []string { return shadedRows(t, r, w) }
+		}
+		for _, l := range shown(t, max(1, w-2), r.Text, r.Streaming) {
 			rows = append(rows, widget.Line(w).Raw(l, text.Width(l)).String())
 		}
 	}
@@ -200,6 +220,9 @@ func replyFacts(r explorer.Reply, w int) string {
 	}
 	if r.Agreement >= 0 {
 		parts = append(parts, "agreement "+text.Percent(r.Agreement))
+	}
+	if r.Uncompared != "" {
+		parts = append(parts, "words not compared: "+text.Line(r.Uncompared))
 	}
 	parts = append(parts, fmt.Sprintf("%d tokens", r.Tokens))
 	if r.TokensPerSecond > 0 {

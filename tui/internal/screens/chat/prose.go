@@ -126,10 +126,7 @@ func proseStyle(t *theme.Theme) ansi.StyleConfig {
 	if t.Look.ASCII {
 		bullet, rule = "* ", "--------"
 	}
-	accent, code := "#f2a65a", "#f5c451"
-	if t.Look.Light {
-		accent, code = "#a85a00", "#8a6100"
-	}
+	accent, code := t.Look.Colour("f2a65a", "a85a00"), t.Look.Colour("f5c451", "8a6100")
 	block := ansi.StyleBlock{Margin: &zero}
 	heading := ansi.StyleBlock{StylePrimitive: ansi.StylePrimitive{Bold: &yes, Color: &accent, BlockSuffix: "\n"}}
 	sub := func(prefix string) ansi.StyleBlock {
