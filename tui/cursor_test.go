@@ -85,7 +85,7 @@ func elsewhere() []string {
 		"library.details", "library.mark", "library.compare", "library.empty", "library.sort", "library.reverse", "library.import", "library.fit", "library.copy",
 		"library.down", "library.up", "library.pagedown", "library.pageup", "library.first", "library.last",
 		"masks.in", "masks.out", "masks.toggle", "masks.block", "masks.save", "masks.like", "masks.equalise", "masks.range", "masks.all", "masks.blockback", "masks.sort",
-		"masks.finer", "masks.coarser", "masks.open", "masks.diff", "masks.measure", "masks.chat", "masks.reform", "masks.steps", "masks.copy", "masks.down", "masks.up",
+		"masks.finer", "masks.coarser", "masks.open", "masks.diff", "masks.measure", "masks.vocab", "masks.chat", "masks.reform", "masks.steps", "masks.copy", "masks.down", "masks.up",
 		"masks.extenddown", "masks.extendup", "masks.extendright", "masks.extendleft", "masks.pagedown", "masks.pageup", "masks.first", "masks.last",
 		"bench.start", "bench.stop", "bench.list", "bench.chart", "bench.export", "bench.copy", "bench.first", "bench.last", "bench.down", "bench.up", "bench.pagedown", "bench.pageup",
 	}

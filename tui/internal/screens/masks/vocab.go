@@ -29,8 +29,7 @@ func (s *Screen) vocab() *explorer.Vocab {
 // vocabForm asks how many tokens of the vocabulary to keep.
 func (s *Screen) vocabForm() tea.Cmd {
 	all := s.snap().Model.Vocab
-	note := fmt.Sprintf("Drops the tokens that the text uses least, with their rows of the embedding, and adds the draft with the others to the library. Now %d of %d.",
-		s.masks().VocabLen(), all)
+	note := fmt.Sprintf("Drops tokens that the text uses least; %d of %d now.", s.masks().VocabLen(), all)
 	if v := s.vocab(); v != nil {
 		note += " " + curveWords(v)
 	}
@@ -48,15 +47,24 @@ func (s *Screen) vocabForm() tea.Cmd {
 			widget.TextEntry("name", "name", "", "of the result in the library", nil),
 		},
 		Submit: func(f *widget.Form) tea.Cmd {
-			size, _ := explorer.ParseVocabSize(f.Get("size")) // checked by the entry
-			return s.host.Do(explorer.TrimVocab{Subnet: explorer.DraftID, Vocab: size, Calibration: subnets.CalibrationOf(f), Name: f.Get("name")}, nil)
+			size, _ := explorer.ParseVocabSize(f.Get("size")) // checked by the entries
+			texts, _ := explorer.ParseTexts(f.Get("text"))
+			version := s.snap().Draft.Version
+			return s.host.Do(explorer.TrimVocab{Subnet: explorer.DraftID, Vocab: size, Calibration: texts, Name: f.Get("name")}, func(r explorer.Receipt) tea.Cmd {
+				return s.host.AfterJob(r.Job, func(j explorer.Job) tea.Cmd {
+					if s.snap().Draft.Version != version {
+						return nil // it was edited meanwhile
+					}
+					return s.host.EditDraft(explorer.Checkout{Subnet: j.Result, Keep: true})
+				})
+			})
 		}})
 }
 
-// curveWords lists three sizes of a curve.
+// curveWords lists two sizes of a curve.
 func curveWords(v *explorer.Vocab) string {
 	var parts []string
-	for _, at := range []int{1, 2, 3} {
+	for _, at := range []int{1, 2} {
 		p := v.Curve[at*(len(v.Curve)-1)/3]
 		parts = append(parts, fmt.Sprintf("%d: %s, %+.1f %% tokens", p.Kept, format.Bytes(p.Bytes), 100*(p.Longer-1)))
 	}
@@ -85,7 +93,7 @@ func (s *Screen) drawVocab(t *theme.Theme, masks subnet.Masks, w int) []string {
 		}
 	}
 	p := v.Curve[at]
-	r.Put(t.Dim, fmt.Sprintf(" · %s · %+.1f %% tokens per word ", format.Bytes(p.Bytes), 100*(p.Longer-1)))
+	r.Put(t.Dim, fmt.Sprintf(" · %s · %+.1f %% tokens ", format.Bytes(p.Bytes), 100*(p.Longer-1)))
 	width := min(len(values), r.Room())
 	if width < 4 {
 		return []string{r.String()}
