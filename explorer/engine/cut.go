@@ -93,7 +93,7 @@ func (m *model) make(ctx context.Context, c explorer.Calibration, o explorer.Ref
 	}
 	w := work{config: oneshot.Config{Preset: preset.Preset(method.Preset), Recipe: &recipe, Seed: method.Seed, Progress: func(e oneshot.Event) { reportAndGate(ctx, mon, e) }}}
 	mon.Progress(0, 0, "layers", "tokenising")
-	if w.text, err = m.calibration(ctx, c, c.Windows, false, mon); err != nil {
+	if w.text, err = m.calibration(ctx, c, orDefault(c.Windows, fitWindows), c.Windows == 0, mon); err != nil {
 		return explorer.Made{}, err
 	}
 	mon.Progress(0, 0, "layers", "loading the model")

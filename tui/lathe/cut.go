@@ -126,6 +126,7 @@ func (a *app) cutCommand() *cobra.Command {
 	attentionFlag(cmd, &c)
 	granularityFlag(cmd, &c.Granularity, "32")
 	calibrationFlags(cmd, &c.Calibration)
+	cmd.Flags().Lookup("windows").Usage = fitWindowsUsage
 	reformFlags(cmd, &c.Reform)
 	upFlag(cmd, &c.Reform.Up, "the method's own")
 	tuneFlag(cmd, &tuning)
@@ -178,6 +179,7 @@ func (a *app) reformCommand() *cobra.Command {
 	cmd.Flags().StringVar(&sub, "subnet", string(explorer.DraftID), "subnet to re-fit: an id, a name, or draft")
 	cmd.Flags().StringVar(&c.Name, "name", "", "name of the result in the workspace")
 	calibrationFlags(cmd, &c.Calibration)
+	cmd.Flags().Lookup("windows").Usage = fitWindowsUsage
 	reformFlags(cmd, &c.Reform)
 	upFlag(cmd, &c.Reform.Up, "the method's own")
 	tuneFlag(cmd, &tuning)

@@ -24,6 +24,9 @@ func calibrationFlags(cmd *cobra.Command, c *explorer.Calibration) {
 	flags.Var(&whole{&c.Seq, explorer.SeqRange()}, "seq", "tokens per calibration window (default 2048)")
 }
 
+// fitWindowsUsage is the usage of --windows where weights are re-fitted.
+const fitWindowsUsage = "calibration windows; more lose less and take longer (default 24)"
+
 // calibrationText is the value of the flag of calibration texts, which may be given several times.
 type calibrationText struct {
 	c     *explorer.Calibration

@@ -118,11 +118,12 @@ func Searching(snap *explorer.Snapshot) (explorer.Job, bool) {
 	return snap.Jobs[i], true
 }
 
-// CalibrationEntries are the entries of forms about calibration text, which [CalibrationOf] reads.
-func CalibrationEntries() []*widget.Entry {
+// CalibrationEntries are the entries of forms about calibration text, which [CalibrationOf] reads. windows is how many windows an
+// empty entry means, in words.
+func CalibrationEntries(windows string) []*widget.Entry {
 	return []*widget.Entry{
 		TextEntry(explorer.Calibration{}),
-		widget.TextEntry("windows", "windows", "", "windows of calibration text; more is better and takes longer", widget.CountIn(1, int(explorer.WindowsRange().Hi))),
+		widget.TextEntry("windows", "windows", "", "windows of calibration text; more is better and takes longer; empty: "+windows, widget.CountIn(1, int(explorer.WindowsRange().Hi))),
 		widget.TextEntry("seq", "window tokens", "", "tokens per window", widget.CountIn(int(explorer.SeqRange().Lo), int(explorer.SeqRange().Hi))),
 	}
 }

@@ -266,7 +266,7 @@ func (s *Screen) Undo() tea.Cmd {
 func (s *Screen) form() tea.Cmd {
 	id := s.target()
 	entries := append(subnets.RefitEntries("default", nil), widget.TextEntry("name", "name", "", "of the result in the library", nil))
-	entries = append(entries, subnets.CalibrationEntries()...)
+	entries = append(entries, subnets.CalibrationEntries("24")...)
 	return s.host.Open(&widget.Form{Title: "re-fit " + subnets.Name(s.snap(), id), OK: "start", Entries: entries, Submit: func(f *widget.Form) tea.Cmd {
 		return s.host.Do(explorer.Refit{Subnet: id, Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Reform: subnets.RefitOf(f)}, func(_ explorer.Receipt) tea.Cmd { return s.host.Show(s.Name()) })
 	}})
@@ -287,7 +287,7 @@ func (s *Screen) cutForm() tea.Cmd {
 		attention, granularity,
 	}, subnets.RefitEntries(presetsOwn, nil)...)
 	entries = append(entries, widget.TextEntry("name", "name", "", "of the result in the library", nil))
-	entries = append(entries, subnets.CalibrationEntries()...)
+	entries = append(entries, subnets.CalibrationEntries("24")...)
 	return s.host.Open(&widget.Form{Title: "one-shot cut", OK: "cut", Note: "Chooses units by the statistics of the calibration text, then re-fits the remaining weights layer by layer.", Entries: entries,
 		Submit: func(f *widget.Form) tea.Cmd {
 			c := explorer.Cut{Preset: f.Get("preset"), Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Reform: subnets.RefitOf(f)}

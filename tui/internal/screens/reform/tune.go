@@ -21,7 +21,7 @@ func (s *Screen) tuneForm() tea.Cmd {
 		widget.TextEntry("time", "time", "10m", "how long to compute; more text is seen in more time", duration),
 		widget.TextEntry("rate", "rate", "", "step of Adam at first, a share of the size of the numbers; empty: 0.003", widget.NumberIn(0, 1)),
 		widget.TextEntry("name", "name", "", "of the result in the library", nil),
-	}, subnets.CalibrationEntries()...)
+	}, subnets.CalibrationEntries("all of the text, up to 256")...)
 	return s.host.Open(&widget.Form{
 		Title: "tune " + subnets.Name(s.snap(), id), OK: "start", Entries: entries,
 		Note: "Trains norms, channel scales and output biases end to end on the divergence from the dense model. The matrices stay as they are.",

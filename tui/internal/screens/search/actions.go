@@ -333,7 +333,7 @@ func (s *Screen) details() tea.Cmd {
 // gatherForm asks for the calibration text and gathers statistics.
 func (s *Screen) gatherForm() tea.Cmd {
 	return s.host.Open(&widget.Form{Title: "statistics", OK: "gather", Note: "Runs the calibration text through the dense model once. All rankings of units come from these statistics.",
-		Entries: subnets.CalibrationEntries(), Submit: func(f *widget.Form) tea.Cmd {
+		Entries: subnets.CalibrationEntries("8"), Submit: func(f *widget.Form) tea.Cmd {
 			return s.host.Do(explorer.GatherStatistics{Calibration: subnets.CalibrationOf(f)}, nil)
 		}})
 }
