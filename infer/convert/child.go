@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/lathe-llm/lathe/infer/durable"
@@ -57,7 +58,7 @@ type message struct {
 func sentinels() map[string]error {
 	return map[string]error{
 		"format": ErrFormat, "unsupported": ErrUnsupported, "pickle": ErrPickle, "type": gguf.ErrType, "missing": fs.ErrNotExist,
-		"permission": fs.ErrPermission, "canceled": context.Canceled,
+		"permission": fs.ErrPermission, "canceled": context.Canceled, "full": syscall.ENOSPC, "quota": syscall.EDQUOT,
 	}
 }
 
