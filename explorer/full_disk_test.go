@@ -153,6 +153,7 @@ func TestFullDiskPausesEveryJob(t *testing.T) {
 		{"build", explorer.BuildRecipe{Path: recipe}, 0},
 		{"import", explorer.ImportFile{Path: file}, 0},
 		{"adopted candidate", explorer.Adopt{}, 0},
+		{"vocabulary", explorer.TrimVocab{Subnet: cut, Vocab: explorer.VocabSize{Keep: 24000}}, 0},
 	} {
 		room.Store(c.room)
 		id := start(t, e, c.start)

@@ -18,12 +18,18 @@ func TestSearchStaysVisible(t *testing.T) {
 	folder := t.TempDir()
 	e := explorertest.Open(t, explorertest.New(), folder)
 	explorertest.Do(t, e, explorer.StartSearch{Target: search.Ratio(0.7), Seed: 3, Budget: explorer.Budget{Evaluations: 40}})
-	was := e.Snapshot().Search
+	was, refit := e.Snapshot().Search, e.Snapshot().Reform
+	if refit.Result != was.Result || refit.Result == "" || len(refit.Layers) != 30 || refit.Layers[29].MLP == nil || refit.After <= 0 {
+		t.Errorf("the re-fit of %s is shown as that of %s, with %d layers", was.Result, refit.Result, len(refit.Layers))
+	}
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
 	}
 
 	e = explorertest.Open(t, explorertest.New(), folder)
+	if again := e.Snapshot().Reform; again.Result != refit.Result || len(again.Layers) != 30 || again.Layers[0].MLP.ErrAfter != refit.Layers[0].MLP.ErrAfter {
+		t.Errorf("opened again, the re-fit is shown with %d layers", len(again.Layers))
+	}
 	is := e.Snapshot().Search
 	if is.Job != "" || is.Target != search.Ratio(0.7) || is.Seed != 3 || is.Evaluated != was.Evaluated || is.Generation != was.Generation || is.Best == nil || is.Best.ID != was.Best.ID {
 		t.Errorf("it is shown as %d candidates in %d generations to %v", is.Evaluated, is.Generation, is.Target)

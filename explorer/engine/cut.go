@@ -52,7 +52,18 @@ func (m *model) within(ctx context.Context, c explorer.Cut, mon explorer.Monitor
 	if p, ok := all.(*prices); ok && recipe.Refit.Solve.Bias {
 		all = biased{p}
 	}
-	return func(masks subnet.Masks) error {
+	var vocab subnet.Set
+	if c.Vocab.On() { // trimmed afterwards
+		if vocab, _, err = m.TrimVocab(ctx, c.Vocab, c.Calibration, mon); err != nil {
+			return nil, err
+		}
+	}
+	return func(masks subnet.Masks) (err error) {
+		if c.Vocab.On() {
+			if masks, err = masks.WithVocab(vocab); err != nil {
+				return err
+			}
+		}
 		cost := c.Within.Cost(masks, all)
 		if c.Within.Measure == search.Bytes {
 			cost += metadataRoom

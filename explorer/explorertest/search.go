@@ -71,7 +71,13 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, _ string, o 
 		o.Publish(s.snapshot())
 	}
 	o.Publish(s.snapshot())
-	return s.made(), nil
+	made := s.made()
+	for i, g := range m.info.Geometry.Layers {
+		mon.Layer(explorer.LayerProgress{
+			Layer: i, Module: draft.MLP, Kept: made.Subnet.Masks.Layer(i).Channels.Len(), Of: g.FFN, ErrBefore: 0.1 / float64(i+1), ErrAfter: 0.04 / float64(i+1), Ridge: 0.1,
+		})
+	}
+	return made, nil
 }
 
 // prepare makes fake levels of every module, and then measures their sensitivity.
