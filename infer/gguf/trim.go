@@ -119,14 +119,15 @@ func (kv *KV) vocabulary() (*vocab.Vocabulary, error) {
 func (kv *KV) tokenIDs() map[string][]int64 {
 	out := make(map[string][]int64)
 	for _, key := range kv.keys {
-		if !strings.HasPrefix(key, tokenizerPrefix) {
+		own := key == LStripKey || key == RStripKey || key == SingleWordKey
+		if !own && !strings.HasPrefix(key, tokenizerPrefix) {
 			continue
 		}
 		list, ok := kv.Ints(key)
 		if one, scalar := kv.Int(key); scalar {
 			list, ok = []int64{one}, true
 		}
-		if ok && (strings.HasSuffix(key, "_token_id") || strings.HasSuffix(key, "_token_ids") || strings.HasSuffix(key, "suppress_tokens")) {
+		if ok && (own || strings.HasSuffix(key, "_token_id") || strings.HasSuffix(key, "_token_ids") || strings.HasSuffix(key, "suppress_tokens")) {
 			out[key] = list
 		}
 	}
@@ -174,7 +175,7 @@ func (kv *KV) trimmed(v *vocab.Vocabulary, kept []int) (_ *KV, err error) {
 		list := reflect.ValueOf(value)
 		_, named := ids[key]
 		switch {
-		case !strings.HasPrefix(key, tokenizerPrefix):
+		case !named && !strings.HasPrefix(key, tokenizerPrefix):
 		case key == mergesKey:
 			set(key, v.Merges(kept))
 		case key == hugKey:

@@ -53,7 +53,7 @@ func TestTrimmedFiles(t *testing.T) {
 			m.Edit = func(kv *gguf.KV) {
 				for key, value := range map[string]any{
 					"tokenizer.ggml.eos_token_ids": []int32{2, 4}, "tokenizer.ggml.mask_token_id": int32(-1), "tokenizer.huggingface.json": "{}",
-					"tokenizer.ggml.suppress_tokens": []int32{3},
+					"tokenizer.ggml.suppress_tokens": []int32{3}, gguf.LStripKey: []int32{4}, gguf.RStripKey: []int32{4, 3}, gguf.SingleWordKey: []int32{3},
 				} {
 					if err := kv.Set(key, value); err != nil {
 						t.Fatal(err)
@@ -157,6 +157,17 @@ func checkTrimmedTokens(t *testing.T, f, out *gguf.File, kept []int) {
 		if a, b := named(f, key), named(out, key); a == nil || !slices.Equal(a, b) {
 			t.Errorf("%s is %q, in the source %q", key, b, a)
 		}
+	}
+	texts := func(f *gguf.File) (out []string) {
+		tokens, _ := f.KV().Strings(prefix + "tokens")
+		w := f.KV().WholeTokens()
+		for _, id := range slices.Concat(w.LStrip, w.RStrip, w.SingleWord) {
+			out = append(out, tokens[id])
+		}
+		return out
+	}
+	if a, b := texts(f), texts(out); len(a) != 4 || !slices.Equal(a, b) {
+		t.Errorf("tokens with white space are %q, in the source %q", b, a)
 	}
 	merges, pairs := out.KV().Strings(prefix + "merges")
 	has := func(token string) bool { return slices.Contains(some, token) }
