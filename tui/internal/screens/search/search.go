@@ -45,7 +45,7 @@ const (
 )
 
 func searchPartName(i int) string {
-	return [...]string{"model", "chart", "population", "progress", "events"}[i]
+	return [...]string{"layers", "chart", "population", "progress", "events"}[i]
 }
 
 // New returns the screen.

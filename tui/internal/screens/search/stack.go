@@ -214,7 +214,7 @@ func (s *Screen) drawStack(t *theme.Theme, st stackState, w, h int) []string {
 	g := snap.Model.Geometry
 	c, found := s.selected(snap)
 	m, measuring := s.measured()
-	frame := paint.Frame{Title: "model", Focused: s.focus == partStack}
+	frame := paint.Frame{Title: "layers", Focused: s.focus == partStack}
 	switch {
 	case measuring:
 	case s.chosen != 0 && found:
