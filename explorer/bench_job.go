@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/explorer/internal/jobs"
 
 	"github.com/lathe-llm/lathe/infer"
@@ -160,7 +161,7 @@ func (e *Exploration) bench(ctx context.Context, a Actor, id BenchID, m *monitor
 			for j := range tests {
 				e.benchRow(id, first+j, func(_ *Bench, r *BenchRow) {
 					if r.Pending {
-						r.Err = oneLine(err.Error())
+						r.Err = oneLine(format.Error(err))
 					}
 				})
 			}

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/durable"
 )
@@ -82,7 +83,7 @@ func (e *Exploration) exchange(ctx context.Context, a Actor, id ChatID, turns ..
 			err = e.compareBehind(talk, a, chat, replies)
 		}
 		if err = errors.Join(failed, err); err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, context.Canceled) {
-			e.notify(Failure, a.Name, "the chat could not be saved: "+oneLine(err.Error()))
+			e.notify(Failure, a.Name, "the chat could not be saved: "+oneLine(format.Error(err)))
 		}
 	})
 	return Receipt{Chat: id}, nil
@@ -191,7 +192,7 @@ func (e *Exploration) answer(ctx context.Context, id ChatID) (Chat, []replied) {
 				if errors.Is(err, context.Canceled) {
 					r.Stopped = true
 				} else if err != nil {
-					r.Err, r.Cause = oneLine(err.Error()), err
+					r.Err, r.Cause = oneLine(format.Error(err)), err
 				}
 			})
 		})
@@ -258,7 +259,7 @@ func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) (sai
 	g, give, err := e.talks.borrow(ctx, chat.Columns[i].Subnet, chat.GPU)
 	e.showReply(chat.ID, i, func(c *Column, _ *Reply) {
 		if c.Loading = false; err != nil {
-			c.Err = oneLine(err.Error())
+			c.Err = oneLine(format.Error(err))
 		}
 	})
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/explorer/internal/pool"
 	"github.com/lathe-llm/lathe/infer"
 )
@@ -39,7 +40,7 @@ type exchange struct {
 
 func newTalks(e *Exploration) *talks {
 	t := &talks{e: e, running: make(map[ChatID]exchange)}
-	t.models = pool.New(maxLoaded, func(err error) { e.notify(Warning, "", "unloading a model: "+err.Error()) })
+	t.models = pool.New(maxLoaded, func(err error) { e.notify(Warning, "", "unloading a model: "+format.Error(err)) })
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t
 }

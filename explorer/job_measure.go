@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/explorer/internal/jobs"
 	"github.com/lathe-llm/lathe/infer/gguf"
 )
@@ -178,7 +179,7 @@ func (f *follower) start() {
 	c.Subnet = DraftID
 	receipt, err := c.launch(f.e, Actor{Role: RoleEditor}, jobs.Following)
 	if err != nil {
-		f.e.notify(Warning, "", "the draft was not measured: "+err.Error())
+		f.e.notify(Warning, "", "the draft was not measured: "+format.Error(err))
 		return
 	}
 	f.mu.Lock()

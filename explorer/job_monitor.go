@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lathe-llm/lathe/explorer/draft"
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/explorer/internal/jobs"
 	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/subnet"
@@ -119,11 +120,11 @@ func (m *monitor) Ended(outcome jobs.Outcome, err error) {
 		case jobs.Stopped:
 			j.State = Stopped
 		case jobs.Failed:
-			j.State, j.Err, j.Cause = Failed, oneLine(err.Error()), err
+			j.State, j.Err, j.Cause = Failed, oneLine(format.Error(err)), err
 		}
 	})
 	if outcome == jobs.Failed {
-		m.e.notify(Failure, m.job.Author, fmt.Sprintf("%s failed: %s", m.job.Title, oneLine(err.Error())))
+		m.e.notify(Failure, m.job.Author, fmt.Sprintf("%s failed: %s", m.job.Title, oneLine(format.Error(err))))
 	}
 }
 
@@ -225,7 +226,7 @@ func (m *monitor) record(ctx context.Context, a Actor, make func(*Snapshot) ([]r
 func (m *monitor) block(reason error) {
 	text := ""
 	if reason != nil {
-		text = oneLine(reason.Error())
+		text = oneLine(format.Error(reason))
 	}
 	m.mu.Lock()
 	m.blocked = text

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/explorer/internal/workspace"
 
 	"github.com/lathe-llm/lathe/infer/durable"
@@ -160,7 +161,7 @@ func (e *Exploration) sweep() {
 	err := e.sweepUnused(e.Snapshot())
 	e.turn.release()
 	if err != nil {
-		e.notify(Warning, "", "weights that are no longer used could not be removed: "+err.Error())
+		e.notify(Warning, "", "weights that are no longer used could not be removed: "+format.Error(err))
 	}
 }
 

@@ -35,7 +35,7 @@ var (
 	ErrBadToken = errors.New("token outside the vocabulary")
 
 	// ErrInvalid means that options or arguments are out of range, or do not fit together.
-	ErrInvalid = errors.New("invalid argument")
+	ErrInvalid = errors.New("invalid setting")
 
 	// ErrUnavailable means that this build contains no engine (it was built without cgo).
 	ErrUnavailable = errors.New("no engine in this build")

@@ -10,6 +10,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/tui/internal/action"
 	"github.com/lathe-llm/lathe/tui/internal/paint"
 	"github.com/lathe-llm/lathe/tui/internal/text"
@@ -82,16 +83,16 @@ func (m *Model) note(level explorer.MessageLevel, s string) {
 func (m *Model) fail(err error) {
 	switch {
 	case errors.Is(err, explorer.ErrStale):
-		m.note(explorer.Warning, "not done: "+err.Error()+"; check the screen and try again")
+		m.note(explorer.Warning, "not done: "+format.Error(err)+"; check the screen and try again")
 	default:
 		for _, a := range m.actions {
 			if a.Remedies != nil && errors.Is(err, a.Remedies) {
 				scope := m.screens[m.screenNamed(a.Scope)].Title()
-				m.note(explorer.Warning, fmt.Sprintf("%s: %s on %s: %s", err, m.keyOf(a), scope, action.LowerFirst(a.Title)))
+				m.note(explorer.Warning, fmt.Sprintf("%s: %s on %s: %s", format.Error(err), m.keyOf(a), scope, action.LowerFirst(a.Title)))
 				return
 			}
 		}
-		m.note(explorer.Failure, err.Error())
+		m.note(explorer.Failure, format.Error(err))
 	}
 }
 

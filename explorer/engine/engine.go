@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
@@ -83,7 +84,7 @@ func New(o Options) (*Engine, error) {
 	run := llamacpp.Options{LogDir: o.LogDir}
 	folder, err := llamacpp.FindLibraries(o.Cache)
 	if err != nil {
-		run.NoLibraries = err.Error()
+		run.NoLibraries = format.Error(err)
 	} else {
 		run.Libraries = folder
 	}

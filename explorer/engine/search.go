@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/search"
@@ -151,7 +152,7 @@ func (m *model) obey(ctx context.Context, job pipeline.Running, o explorer.Order
 			}
 		}
 		if err != nil {
-			mon.Note(err.Error())
+			mon.Note(format.Error(err))
 		}
 	}
 }

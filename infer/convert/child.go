@@ -20,6 +20,7 @@ import (
 
 	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/plain"
 	"github.com/lathe-llm/lathe/infer/scratch"
 )
 
@@ -104,7 +105,7 @@ func child(in io.Reader, out io.Writer) int {
 	}})
 	last := message{Report: &report}
 	if err != nil {
-		last = message{Error: err.Error()}
+		last = message{Error: plain.Error(err)}
 		for name, sentinel := range sentinels() {
 			if errors.Is(err, sentinel) {
 				last.Is = append(last.Is, name)
@@ -184,7 +185,7 @@ func runChild(ctx context.Context, o request, progress func(done, total int64)) 
 	}
 	why := "no result"
 	if err != nil {
-		why = err.Error()
+		why = plain.Error(err)
 	}
 	if line := stderr.line(); line != "" {
 		why += ": " + line

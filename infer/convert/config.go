@@ -3,8 +3,10 @@ package convert
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -72,6 +74,9 @@ type ropeScaling struct {
 // readConfig reads and checks config.json.
 func readConfig(dir string) (*config, error) {
 	b, err := readLimited(filepath.Join(dir, "config.json"), maxJSONBytes)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: there is no config.json: expected a folder as transformers writes it", ErrFormat)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -235,7 +235,7 @@ func (t *tokenizerJSON) byteFallback(v *vocabulary) error {
 		case v.types[id] == typeControl && token == t.Model.Unknown:
 			v.types[id] = typeUnknown
 		case v.types[id] == typeUser && !merged:
-			v.tokens[id] = plain(token)
+			v.tokens[id] = plainText(token)
 		case v.types[id] == typeUser: // its merges give it
 			v.types[id] = typeNormal
 		case isByte(token):

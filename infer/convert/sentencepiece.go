@@ -79,7 +79,7 @@ func newVocabulary(model *sentencepiece.ModelProto, vocab int) (*pieceList, erro
 		}
 		token := p.GetPiece()
 		if kind == typeUser {
-			token = plain(token)
+			token = plainText(token)
 		}
 		v.tokens, v.scores, v.types = append(v.tokens, token), append(v.scores, p.GetScore()), append(v.types, kind)
 	}
@@ -127,14 +127,14 @@ func (v *pieceList) addFrom(files folder, config settings) error {
 		if t.Special || v.types[t.ID] == typeControl {
 			v.set(t.ID, t.Content, typeControl)
 		} else {
-			v.set(t.ID, plain(t.Content), typeUser)
+			v.set(t.ID, plainText(t.Content), typeUser)
 		}
 	}
 	return nil
 }
 
-// plain returns the text of a piece. Added tokens are matched against text with spaces.
-func plain(piece string) string { return strings.ReplaceAll(piece, spaceMark, " ") }
+// plainText returns the text of a piece. Added tokens are matched against text with spaces.
+func plainText(piece string) string { return strings.ReplaceAll(piece, spaceMark, " ") }
 
 // set makes a token an added one, unless it already is.
 func (v *pieceList) set(id int, token string, kind int32) {

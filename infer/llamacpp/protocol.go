@@ -11,6 +11,7 @@ import (
 
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/plain"
 )
 
 // protocolVersion changes with every change of the messages, so that an executable that was replaced while its parent runs is
@@ -332,10 +333,10 @@ var errAborted = errors.New("aborted")
 func failureOf(err error) failure {
 	for code, sentinel := range failureCodes() {
 		if errors.Is(err, sentinel) { // no error wraps two of them
-			return failure{Code: code, Message: err.Error()}
+			return failure{Code: code, Message: plain.Error(err)}
 		}
 	}
-	return failure{Message: err.Error()}
+	return failure{Message: plain.Error(err)}
 }
 
 // err returns an error with the text it had in the child, which wraps its sentinel.

@@ -10,6 +10,7 @@ import (
 	"github.com/anmitsu/go-shlex"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/format"
 )
 
 // A Command is a command line of a client.
@@ -111,7 +112,7 @@ func (s *Server) command(sess ssh.Session, session *session, c *channel, words [
 		}
 	}
 	if reason := session.reason(); reason != nil && !errors.Is(reason, errStalled) {
-		_, _ = io.WriteString(stderr, "lathe: "+reason.Error()+"\n")
+		_, _ = io.WriteString(stderr, "lathe: "+format.Error(reason)+"\n")
 		if status == 0 {
 			status = exitEnded
 		}

@@ -11,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
+
+	"github.com/lathe-llm/lathe/explorer/format"
 )
 
 // A Keymap maps keys to actions, by scope. It never changes after it was built.
@@ -80,7 +82,7 @@ func Load(actions []*Action, path string) (*Keymap, []string) {
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return Default(actions), []string{"key map: " + err.Error()}
+		return Default(actions), []string{"key map: " + format.Error(err)}
 	}
 	return Parse(actions, data)
 }
@@ -91,7 +93,7 @@ func Parse(actions []*Action, data []byte) (*Keymap, []string) {
 		Keys map[string]any `toml:"keys"`
 	}
 	if err := toml.Unmarshal(data, &file); err != nil {
-		line := strings.ReplaceAll(err.Error(), "\n", " ")
+		line := strings.ReplaceAll(format.Error(err), "\n", " ")
 		return Default(actions), []string{"key map not used: " + line}
 	}
 	var problems []string

@@ -10,6 +10,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/tui/internal/layout"
 	"github.com/lathe-llm/lathe/tui/internal/paint"
 	"github.com/lathe-llm/lathe/tui/internal/screen"
@@ -73,7 +74,7 @@ type Form struct {
 }
 
 // Reject shows why the values that were submitted are not accepted, so that they can be corrected.
-func (f *Form) Reject(err error) { f.problem, f.waits = text.Line(err.Error()), false }
+func (f *Form) Reject(err error) { f.problem, f.waits = text.Line(format.Error(err)), false }
 
 // Send submits a form that Stays by a command: the form closes when the exploration accepts it, and shows its error otherwise.
 func (f *Form) Send(host screen.Host, c explorer.Command, then func(explorer.Receipt) tea.Cmd) tea.Cmd {
@@ -319,7 +320,7 @@ func (f *Form) finish(host screen.Host) tea.Cmd {
 			continue
 		}
 		if err := e.check(e.value()); err != nil {
-			f.at, f.problem = i, e.label+": "+err.Error()
+			f.at, f.problem = i, e.label+": "+format.Error(err)
 			return nil
 		}
 	}
