@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/lathe-llm/lathe/infer/shipped"
 )
 
 // pluginHint returns what would provide a plugin of a kind.
@@ -23,8 +25,22 @@ func kindOfPlugin(path string) string {
 	return "xla"
 }
 
+// Plugin returns the path of the XLA plugin for processors that is preferred, "" if none is found, and its version where lathe's
+// set-up installed it.
+func Plugin() (path, version string) {
+	found := cpuPlugins()
+	if len(found) == 0 {
+		return "", ""
+	}
+	const stamp = "pjrt-cpu-"
+	for _, s := range glob(filepath.Dir(filepath.Dir(found[0])), filepath.Join("stamps", "*"+stamp+"*")) {
+		_, version, _ = strings.Cut(filepath.Base(s), stamp)
+	}
+	return found[0], version
+}
+
 // cpuPlugins lists XLA CPU plugins in order of preference: in folders that the user names, where GoMLX's installer puts them,
-// and the one in lathe's cache.
+// the one in lathe's cache, and the one that came with the program.
 func cpuPlugins() []string {
 	var paths []string
 	for _, dir := range pluginDirs() {
@@ -33,6 +49,9 @@ func cpuPlugins() []string {
 	}
 	if cache := cacheDir(); cache != "" {
 		paths = append(paths, glob(cache, "xla/pjrt_c_api_cpu_plugin.so")...)
+	}
+	if dir := shipped.Dir(); dir != "" {
+		paths = append(paths, glob(dir, "xla/pjrt_c_api_cpu_plugin.so")...)
 	}
 	return paths
 }

@@ -159,6 +159,30 @@ func (c *Client) cached(r Repo, choose chooser, reason error) (Snapshot, error) 
 	return s, nil
 }
 
+// Cached returns the names of the models in the cache that have a commit there, sorted.
+func (c *Client) Cached() []string {
+	entries, err := os.ReadDir(c.cache)
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, e := range entries {
+		folder, ok := strings.CutPrefix(e.Name(), modelPrefix)
+		owner, name, two := strings.Cut(folder, "--")
+		if !ok || !two {
+			continue
+		}
+		r, ok := Parse(owner + "/" + name)
+		if !ok {
+			continue
+		}
+		if commits, err := os.ReadDir(filepath.Join(r.folder(c.cache), "snapshots")); err == nil && len(commits) > 0 {
+			names = append(names, r.ID())
+		}
+	}
+	return names
+}
+
 // files returns the names of a snapshot's files, with slashes.
 func files(dir string) ([]string, error) {
 	var names []string

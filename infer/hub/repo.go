@@ -101,9 +101,12 @@ func Parse(text string) (Repo, bool) {
 	return r, true
 }
 
+// modelPrefix begins the names of the folders of models in a cache.
+const modelPrefix = "models--"
+
 // folder returns the path of the repository in a cache.
 func (r Repo) folder(cache string) string {
-	kind := "models--"
+	kind := modelPrefix
 	if r.Dataset {
 		kind = "datasets--"
 	}

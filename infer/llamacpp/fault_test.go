@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -230,19 +231,19 @@ func TestFindLibraries(t *testing.T) {
 	expect("nothing built", "", "")
 	write("vulkan\n", "gpu", "ollama-v0.1.0", chosenName)
 	expect("another version built", "", "another version")
-	write("../vulkan", "gpu", "ollama-"+bindings, chosenName)
+	write("../vulkan", "gpu", "ollama-"+Bindings, chosenName)
 	expect("a path", "", "not the name of a folder")
-	write("vulkan\n", "gpu", "ollama-"+bindings, chosenName)
-	folder := write(`{"bindings": "v0.1.0"}`, "gpu", "ollama-"+bindings, "vulkan", "lib", "ollama", manifestName)
+	write("vulkan\n", "gpu", "ollama-"+Bindings, chosenName)
+	folder := write(`{"bindings": "v0.1.0"}`, "gpu", "ollama-"+Bindings, "vulkan", "lib", "ollama", manifestName)
 	expect("the manifest of another version", folder, `"v0.1.0"`)
-	write(`{`, "gpu", "ollama-"+bindings, "vulkan", "lib", "ollama", manifestName)
+	write(`{`, "gpu", "ollama-"+Bindings, "vulkan", "lib", "ollama", manifestName)
 	expect("a broken manifest", folder, manifestName)
-	write(`{"bindings": "`+bindings+`"}`, "gpu", "ollama-"+bindings, "vulkan", "lib", "ollama", manifestName)
+	write(`{"bindings": "`+Bindings+`"}`, "gpu", "ollama-"+Bindings, "vulkan", "lib", "ollama", manifestName)
 	expect("no library", folder, "no GPU library")
-	write("", "gpu", "ollama-"+bindings, "vulkan", "lib", "ollama", "libggml-base.so.0")
-	write("", "gpu", "ollama-"+bindings, "vulkan", "lib", "ollama", "libggml-cpu-haswell.so")
+	write("", "gpu", "ollama-"+Bindings, "vulkan", "lib", "ollama", "libggml-base.so.0")
+	write("", "gpu", "ollama-"+Bindings, "vulkan", "lib", "ollama", "libggml-cpu-haswell.so")
 	expect("ggml alone", folder, "no GPU library")
-	write("", "gpu", "ollama-"+bindings, "vulkan", "lib", "ollama", "libggml-vulkan.so")
+	write("", "gpu", "ollama-"+Bindings, "vulkan", "lib", "ollama", "libggml-vulkan.so")
 	expect("all there", folder, "")
 	t.Setenv(LibrariesEnv, "none")
 	expect("none", "", "")
@@ -258,8 +259,19 @@ func TestBindings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(mod), "github.com/ollama/ollama "+bindings+"\n") {
-		t.Errorf("go.mod has another version of the bindings than %s", bindings)
+	if !strings.Contains(string(mod), "github.com/ollama/ollama "+Bindings+"\n") {
+		t.Errorf("go.mod has another version of the bindings than %s", Bindings)
+	}
+	dir, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/ollama/ollama").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), "llama", "build-info.cpp"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(info), `LLAMA_COMMIT = "`+Commit+`"`) {
+		t.Errorf("the module has another commit of llama.cpp than %s:\n%s", Commit, info)
 	}
 }
 

@@ -11,9 +11,12 @@ import (
 	"strings"
 )
 
-// bindings is the version of the Go module with llama.cpp. GPU libraries must be of the same version: llama.cpp and they
+// Bindings is the version of the Go module with llama.cpp. GPU libraries must be of the same version: llama.cpp and they
 // exchange structs.
-const bindings = "v0.24.0"
+const Bindings = "v0.24.0"
+
+// Commit is the commit of llama.cpp that the module has.
+const Commit = "ec98e2002"
 
 // LibrariesEnv is the environment variable that names a folder of GPU libraries, instead of that in the cache; "none" is no
 // folder.
@@ -50,11 +53,11 @@ func FindLibraries(cache string) (string, error) {
 		return "", nil
 	}
 	versions := filepath.Join(cache, "gpu")
-	all := filepath.Join(versions, "ollama-"+bindings)
+	all := filepath.Join(versions, "ollama-"+Bindings)
 	name, err := os.ReadFile(filepath.Join(all, chosenName))
 	if errors.Is(err, fs.ErrNotExist) {
 		if others, _ := filepath.Glob(filepath.Join(versions, "ollama-*", chosenName)); len(others) > 0 {
-			return "", fmt.Errorf("%s is of another version of llama.cpp than this program's, %s: run `make gpu`", filepath.Dir(others[len(others)-1]), bindings)
+			return "", fmt.Errorf("%s is of another version of llama.cpp than this program's, %s: run `make gpu`", filepath.Dir(others[len(others)-1]), Bindings)
 		}
 		return "", nil
 	}
@@ -91,8 +94,8 @@ func checkLibraries(folder string) error {
 	if err := json.Unmarshal(data, &m); err != nil {
 		return fmt.Errorf("%s: %w: run `make gpu`", path, err)
 	}
-	if m.Bindings != bindings {
-		return fmt.Errorf("%s: bindings: the libraries are of llama.cpp as in ollama %q, this program has that in %s: run `make gpu`", path, m.Bindings, bindings)
+	if m.Bindings != Bindings {
+		return fmt.Errorf("%s: bindings: the libraries are of llama.cpp as in ollama %q, this program has that in %s: run `make gpu`", path, m.Bindings, Bindings)
 	}
 	if len(libraries(folder)) == 0 {
 		return fmt.Errorf("%s has no GPU library: run `make gpu`", folder)

@@ -16,8 +16,8 @@ import (
 	"github.com/ollama/ollama/ml"
 )
 
-// engineName is what Engine.Name returns; the bindings report no version.
-const engineName = "llama.cpp (as in ollama " + bindings + ")"
+// engineName is what Engine.Name returns; the Bindings report no version.
+const engineName = "llama.cpp (as in ollama " + Bindings + ")"
 
 // network is a loaded model with its context. Its cache holds one sequence of tokens. All methods but setAbort are called by
 // one goroutine.
