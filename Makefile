@@ -19,7 +19,7 @@ export GOMLX_NO_AUTO_INSTALL := 1
 PYTHON ?= python3
 BENCH ?= ./...
 
-.PHONY: run test test-fast test-gpu race build check setup headers gpu gpu-check gpu-search lint fuzz bench golden env clean
+.PHONY: run test test-fast test-gpu race build check setup headers gpu gpu-check gpu-search lint fuzz bench golden dist env clean
 
 run: setup build
 	@bin/lathe $(MODEL)
@@ -116,6 +116,14 @@ fuzz: build
 golden: setup build
 	go test ./tui ./tui/lathe -update
 	LATHE_SLOW=1 LATHE_RECORD=1 go test ./tui -run TestRealSession -timeout 60m
+
+# The archive of a release in bin/dist, for processors of the level DIST_MARCH: x86-64-v3 is every x86-64 processor with AVX2. With
+# other flags than `make build` has, llama.cpp is compiled again once. DIST_MODEL=1 packs the default model too (98 MB).
+DIST_MARCH ?= $(if $(filter x86_64 amd64,$(shell uname -m)),x86-64-v3,native)
+dist: setup headers
+	@mkdir -p bin/dist
+	@CGO_CFLAGS="-O3 -march=$(DIST_MARCH) -w" CGO_CXXFLAGS="-O3 -march=$(DIST_MARCH) -w" go build -trimpath -ldflags "-s -w" -o bin/dist/lathe ./tui/lathe
+	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || echo 0) $(PYTHON) .ci/dist.py "$(LATHE_CACHE)" bin/dist/lathe bin/dist $(if $(DIST_MODEL),--model)
 
 # Prints the build environment for a shell: eval "$(make -s env)".
 env:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -336,15 +337,22 @@ func TestRealSession(t *testing.T) {
 		_, err = s.cast.WriteTo(f)
 		s.mu.Unlock()
 		s.must(errors.Join(err, f.Close()))
-		s.must(os.WriteFile(filepath.Join(docs, "session.svg"), movie(t), 0o644))
+		for name, drawing := range movies() {
+			s.must(os.WriteFile(filepath.Join(docs, name), drawn(t, drawing), 0o644))
+		}
 	}
 	s = start(t, 80, 24, program.run)
 	s.term.Patience = patience
 	s.revisit()
 }
 
-// movie draws docs/session.cast as an SVG that moves.
-func movie(t *testing.T) []byte {
+// movies are the drawings of docs/session.cast, by the names of their files.
+func movies() map[string]func(io.Writer, io.Reader, record.Look) error {
+	return map[string]func(io.Writer, io.Reader, record.Look) error{"session.svg": record.Movie, "session.gif": record.GIF}
+}
+
+// drawn draws docs/session.cast.
+func drawn(t *testing.T, draw func(io.Writer, io.Reader, record.Look) error) []byte {
 	t.Helper()
 	f, err := os.Open(filepath.Join("docs", "session.cast"))
 	if err != nil {
@@ -352,29 +360,31 @@ func movie(t *testing.T) []byte {
 	}
 	defer f.Close()
 	var b bytes.Buffer
-	if err := record.Movie(&b, f, record.Dark()); err != nil {
+	if err := draw(&b, f, record.Dark()); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
 }
 
-// TestMovie compares docs/session.svg with the recorded session.
+// TestMovie compares docs/session.svg and docs/session.gif with the recorded session.
 func TestMovie(t *testing.T) {
-	path := filepath.Join("docs", "session.svg")
-	want := movie(t)
-	if f := flag.Lookup("update"); f.Value.String() == "true" {
-		if err := os.WriteFile(path, want, 0o644); err != nil {
+	for name, draw := range movies() {
+		path := filepath.Join("docs", name)
+		want := drawn(t, draw)
+		if f := flag.Lookup("update"); f.Value.String() == "true" {
+			if err := os.WriteFile(path, want, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := os.ReadFile(path)
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	got, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("%s is not drawn from the recorded session; run go test ./tui -run TestMovie -update", path)
-	}
-	if len(got) > 1<<20 {
-		t.Errorf("%s has %d bytes, too many for a page", path, len(got))
+		if !bytes.Equal(got, want) {
+			t.Errorf("%s is not drawn from the recorded session; run go test ./tui -run TestMovie -update", path)
+		}
+		if len(got) > 3<<19 {
+			t.Errorf("%s has %d bytes, too many for a page", path, len(got))
+		}
 	}
 }

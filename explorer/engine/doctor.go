@@ -71,17 +71,17 @@ func folder(path string) Check {
 	c := Check{Name: "cache folder", State: Works, Found: path, Used: "default model, texts, plug-ins"}
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		c.State, c.Get = Broken, "set LATHE_CACHE to a folder that can be written to"
-		c.Found = err.Error()
+		c.Found = format.Error(err)
 		return c
 	}
 	probe, err := durable.Create(filepath.Join(path, "probe"), 0o600)
 	if err != nil {
 		c.State, c.Get = Broken, "set LATHE_CACHE to a folder that can be written to"
-		c.Found = err.Error()
+		c.Found = format.Error(err)
 		return c
 	}
 	if err := probe.Close(); err != nil {
-		c.Found = err.Error()
+		c.Found = format.Error(err)
 		return c
 	}
 	if free, ok := freeBytes(path); ok {
@@ -94,12 +94,12 @@ func defaultModel(path string) Check {
 	c := Check{Name: "default model", Found: path, Used: "where no model is named"}
 	f, err := gguf.Open(path)
 	if err != nil {
-		c.State, c.Found, c.Get = Missing, err.Error(), "run `make setup`, or name a GGUF file"
+		c.State, c.Found, c.Get = Missing, format.Error(err), "run `make setup`, or name a GGUF file"
 		return c
 	}
 	defer func() { _ = f.Close() }() // only read from
 	if _, err := f.Config(); err != nil {
-		c.State, c.Found = Broken, err.Error()
+		c.State, c.Found = Broken, format.Error(err)
 		return c
 	}
 	c.State = Works
@@ -114,7 +114,7 @@ func text(name, path string) Check {
 	}
 	info, err := os.Stat(path)
 	if err != nil {
-		c.State, c.Found, c.Get = Missing, err.Error(), "run `make setup`, or name one with --text"
+		c.State, c.Found, c.Get = Missing, format.Error(err), "run `make setup`, or name one with --text"
 		return c
 	}
 	c.State, c.Found = Works, fmt.Sprintf("%s (%s)", path, format.Bytes(info.Size()))
@@ -126,7 +126,7 @@ func (e *Engine) compute() []Check {
 	c := Check{Name: "compute", Used: "search, statistics and re-fitting"}
 	backend, err := e.open(e.device())
 	if err != nil {
-		c.State, c.Found = Broken, err.Error()
+		c.State, c.Found = Broken, format.Error(err)
 		return []Check{c}
 	}
 	defer backend.Close()
@@ -146,7 +146,7 @@ func (e *Engine) runs(ctx context.Context) []Check {
 	c := Check{Name: "engine", Used: "chat, benchmarks and perplexity of written files"}
 	devices, failed, err := e.runtime.Probe(ctx)
 	if err != nil {
-		c.State, c.Found, c.Get = Broken, err.Error(), "build with cgo and a C++ compiler: `make build`"
+		c.State, c.Found, c.Get = Broken, format.Error(err), "build with cgo and a C++ compiler: `make build`"
 		return []Check{c}
 	}
 	var names []string

@@ -9,6 +9,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"charm.land/fang/v2"
@@ -20,6 +21,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/llamaserver"
 	"github.com/lathe-llm/lathe/infer/scratch"
+	"github.com/lathe-llm/lathe/infer/shipped"
 	"github.com/lathe-llm/lathe/search/remote"
 	"github.com/lathe-llm/lathe/tui"
 	"github.com/lathe-llm/lathe/tui/lathe/internal/environ"
@@ -90,6 +92,9 @@ func (a *app) execute(ctx context.Context, args []string) int {
 		a.first = args[0]
 	}
 	root := newRoot(a)
+	if slices.Contains(args, "--version") || slices.Contains(args, "-v") {
+		root.SetVersionTemplate(builtFrom().String())
+	}
 	root.SetArgs(args)
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
@@ -99,27 +104,25 @@ func (a *app) execute(ctx context.Context, args []string) int {
 			fmt.Fprintf(w, "lathe: %s\n", firstLine(err))
 		}
 	}
-	root.InitDefaultCompletionCmd()
-	for _, c := range root.Commands() {
-		if c.Name() == "completion" {
-			c.Args, c.RunE = subcommandArgs, needsSubcommand
+	if a.shared == nil && (a.first == cobra.ShellCompRequestCmd || a.first == cobra.ShellCompNoDescRequestCmd) {
+		root.InitDefaultHelpCmd()
+		if err := a.complete(root); err != nil {
+			report(a.stderr, err)
+			return exitFailure
 		}
 	}
 	// fang's styles ask the terminal of this process, which is not the client's, or is one that does not understand the question.
 	if a.shared != nil || a.dumb() && isTerminal(a.stdout) {
 		root.SilenceUsage, root.SilenceErrors = true, true
-		if a.shared == nil {
-			root.Version = version()
-		}
-		err := commandError(root, root.ExecuteContext(ctx))
+		err := commandError(root, args, root.ExecuteContext(ctx))
 		if err != nil {
 			report(a.stderr, err)
 		}
 		return status(err)
 	}
 	joinLines(root)
-	err := fang.Execute(ctx, root, fang.WithVersion(version()), fang.WithErrorHandler(func(w io.Writer, _ fang.Styles, err error) {
-		report(w, commandError(root, err))
+	err := fang.Execute(ctx, root, fang.WithVersion(version()), fang.WithoutManpage(), fang.WithErrorHandler(func(w io.Writer, _ fang.Styles, err error) {
+		report(w, commandError(root, args, err))
 	}))
 	return status(err)
 }
@@ -184,14 +187,15 @@ func newRoot(a *app) *cobra.Command {
 	flags.BoolVar(&a.json, "json", false, "write results as JSON on standard output, and nothing else")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flagError(cmd, err, a.first) })
 	root.SetHelpCommand(helpCommand())
+	root.CompletionOptions.DisableDefaultCmd = true // it is one of the commands
 	if a.shared != nil {
 		root.Use, root.Example, root.Args, root.RunE = "lathe", "", subcommandArgs, needsSubcommand
-		root.CompletionOptions.DisableDefaultCmd = true
 		root.AddCommand(a.sharedCommands()...)
 		return root
 	}
 	flags.StringVar(&a.workspace, "workspace", "", "folder for subnets, edits and chats (default: one per model)")
 	exploreFlags(a, root)
+	root.Version = version()
 	flags.StringVar(&a.compute, "compute", "", "device that search and re-fit compute on: go, xla, cuda or xla:/path/plugin.so (default: the fastest one found)")
 	gpuFlag(flags, &a.gpu)
 	flags.StringVar(&a.engine, "engine", "", "what runs models in chats, benchmarks and serve-api: llama.cpp (built in), llama-server (an installed one), llama-server=PATH or llama-server=URL (default: $"+engineVariable+", else llama.cpp)")
@@ -208,6 +212,7 @@ func (a *app) commands() []*cobra.Command {
 		a.evalCommand(), a.zeroShotCommand(), a.chatCommand(), a.probeCommand(), a.benchCommand(), a.statusCommand(), a.subnetsCommand(), a.chatsCommand(), a.benchesCommand(), a.statisticsCommand(), a.messagesCommand(),
 		a.stopCommand(), a.keysCommand(), a.themesCommand(), a.recipeCommand(), a.fitCommand(),
 		a.verifyCommand(), a.serveCommand(), a.serveAPICommand(), a.workerCommand(), a.doctorCommand(),
+		a.completionCommand(), a.manCommand(), a.versionCommand(),
 	}
 }
 
@@ -222,7 +227,7 @@ func (a *app) modelArg(args []string) (string, error) {
 	if a.modelGiven = len(args) > 0; a.modelGiven {
 		return args[0], nil
 	}
-	path, err := a.inCache("models", defaultModel)
+	path, err := a.provided("models", defaultModel)
 	if err != nil {
 		return "", err
 	}
@@ -257,6 +262,24 @@ func (a *app) inCache(parts ...string) (string, error) {
 	return filepath.Join(append([]string{dir}, parts...)...), nil
 }
 
+// provided returns a path in the folder for data that can be downloaded again, or in the folder of files that came with the
+// program, where only that has it.
+func (a *app) provided(parts ...string) (string, error) {
+	path, err := a.inCache(parts...)
+	if err == nil {
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		}
+	}
+	if dir := shipped.Dir(); dir != "" {
+		own := filepath.Join(append([]string{dir}, parts...)...)
+		if _, err := os.Stat(own); err == nil {
+			return own, nil
+		}
+	}
+	return path, err
+}
+
 // workspaces returns the folder of the workspaces of all models.
 func (a *app) workspaces() (string, error) {
 	if dir := a.getenv(workspacesVariable); dir != "" {
@@ -286,11 +309,20 @@ func unwritable(err error, variable string) error {
 
 // calibrationText returns the path of the default calibration text, "" if it was not downloaded.
 func (a *app) calibrationText() string {
-	path, err := a.inCache("text", "wiki.utf8")
+	path, err := a.provided("text", "wiki.utf8")
 	if err != nil {
 		return ""
 	}
 	if _, err := os.Stat(path); err != nil {
+		return ""
+	}
+	return path
+}
+
+// webText returns the path of the built-in text of web pages, "" where there is no cache.
+func (a *app) webText() string {
+	path, err := a.provided("text", "c4.utf8")
+	if err != nil {
 		return ""
 	}
 	return path

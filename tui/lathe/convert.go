@@ -98,6 +98,9 @@ type source struct {
 
 // lookUp finds a source on this machine or, if no file or folder has that name, on the hub.
 func (a *app) lookUp(ctx context.Context, text string) (source, error) {
+	if text == "" {
+		return source{}, usage(errors.New("no model is named: an empty text"))
+	}
 	info, err := os.Stat(text)
 	switch {
 	case err == nil && info.IsDir():
@@ -147,18 +150,14 @@ func (a *app) local(ctx context.Context, model string) (string, error) {
 	if err != nil || s.gguf != "" {
 		return s.gguf, err
 	}
-	key, err := folderKey(s.dir)
+	path, err := a.convertedPath(s)
 	if err != nil {
 		return "", err
 	}
-	dir, err := a.inCache("converted")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, s.name+"-"+key+".gguf")
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
+	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		if isUnwritable(err, dir) {
 			err = unwritable(err, cacheVariable)
@@ -172,6 +171,15 @@ func (a *app) local(ctx context.Context, model string) (string, error) {
 	}
 	noteWords(a.stderr, r.Notes)
 	return path, err
+}
+
+// convertedPath returns the path in the cache of the file that a folder is converted to.
+func (a *app) convertedPath(s source) (string, error) {
+	key, err := folderKey(s.dir)
+	if err != nil {
+		return "", err
+	}
+	return a.inCache("converted", s.name+"-"+key+".gguf")
 }
 
 // conversion is the version of the conversion: files in the cache that an older one wrote are not used.

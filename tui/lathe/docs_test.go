@@ -25,20 +25,10 @@ func TestCommandsPage(t *testing.T) {
 	for _, s := range exitStatuses {
 		fmt.Fprintf(&b, "| %d | %s |\n", s.status, s.meaning)
 	}
-	b.WriteString("\n## Environment\n\n| variable | meaning |\n|---|---|\n" +
-		"| `LATHE_CACHE` | folder for data that can be downloaded again: default model, texts, plug-ins, converted models (default: `lathe` in the user's cache folder) |\n" +
-		"| `LATHE_WORKSPACES` | folder of the workspaces of all models (default: `lathe/workspaces` in the user's data folder) |\n" +
-		"| `LATHE_SCRATCH` | folder for temporary files, as large as a model (default: the system's) |\n" +
-		"| `HF_HOME`, `HF_HUB_CACHE` | cache of the Hugging Face hub, shared with its own programs |\n" +
-		"| `HF_TOKEN`, `HF_TOKEN_PATH` | token for the hub, or its file (default: `token` in `HF_HOME`, where `hf auth login` stores it) |\n" +
-		"| `HF_HUB_OFFLINE` | `1` uses the cache only |\n" +
-		"| `HF_ENDPOINT` | URL of the hub |\n" +
-		"| `LATHE_COLOR` | colours of the explorer if `--color` is not given: `auto`, `none`, `16`, `256` or `true`; over SSH each session's own |\n" +
-		"| `LATHE_THEME` | background of the explorer: `auto` (as the terminal reports), `dark` or `light`; over SSH each session's own |\n" +
-		"| `LATHE_ASCII` | `1`: the explorer draws with ASCII characters only, if `--ascii` is not given; over SSH each session's own |\n" +
-		"| `LATHE_KEYS` | content of a key map in TOML, which overrides the file of `--keys`; over SSH each session's own |\n" +
-		"| `LATHE_API_KEY` | key that clients of `serve-api` must send |\n" +
-		"| `LATHE_BACKEND` | device if `--compute` is not given |\n")
+	b.WriteString("\n## Environment\n\n| variable | meaning |\n|---|---|\n")
+	for _, v := range variables {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", strings.ReplaceAll(v.names, ", ", "`, `"), v.meaning)
+	}
 	b.WriteString("\nA leading `~` and `$VARIABLE` are expanded in the variables of folders. Without `HOME` the home folder is that of the user\n" +
 		"database.\n")
 	root := newRoot(&app{})

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -21,11 +20,15 @@ func (a *app) doctorCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			model, err := a.provided("models", defaultModel)
+			if err != nil {
+				return err
+			}
 			workspaces, err := a.workspaces()
 			if err != nil {
 				return err
 			}
-			checks, err := a.diagnose(cmd.Context(), a.compute, engine.Places{Cache: cache, Model: filepath.Join(cache, "models", defaultModel)})
+			checks, err := a.diagnose(cmd.Context(), a.compute, engine.Places{Cache: cache, Model: model})
 			if err != nil {
 				return err
 			}

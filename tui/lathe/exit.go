@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/convert"
 	"github.com/lathe-llm/lathe/infer/gguf"
@@ -140,5 +141,5 @@ func isCobraUsage(err error) bool {
 
 // firstLine returns an error's text in one line.
 func firstLine(err error) string {
-	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+	return strings.Join(strings.FieldsFunc(format.Error(err), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
 }

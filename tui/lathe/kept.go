@@ -53,7 +53,7 @@ func (a *app) benchesCommand() *cobra.Command {
 			return a.onWorkspace(cmd, args[1:], func(s *explorer.Snapshot) error {
 				b, ok := s.Bench(explorer.BenchID(args[0]))
 				if !ok {
-					return fmt.Errorf("benchmark %q: %w (`lathe benches list` shows them)", args[0], explorer.ErrNotFound)
+					return noBench(s, args[0])
 				}
 				if a.json && to == toStdout {
 					as = report.JSON
@@ -71,6 +71,18 @@ func (a *app) benchesCommand() *cobra.Command {
 	export.Flags().StringVarP(&to, "output", "o", toStdout, "file to write, which must not exist; - for standard output")
 	cmd.AddCommand(list, export)
 	return cmd
+}
+
+// noBench returns the error of a benchmark that there is none of.
+func noBench(s *explorer.Snapshot, id string) error {
+	if len(s.Benches) == 0 {
+		return fmt.Errorf("benchmark %q: %w: the workspace has none", id, explorer.ErrNotFound)
+	}
+	var ids []string
+	for _, b := range s.Benches {
+		ids = append(ids, string(b.ID))
+	}
+	return fmt.Errorf("benchmark %q: %w; the nearest is %s (`lathe benches list` shows them)", id, explorer.ErrNotFound, nearest(id, ids))
 }
 
 // onWorkspace runs a function on the state of the workspace of the model in args.

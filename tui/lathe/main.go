@@ -25,7 +25,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"sync/atomic"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -54,7 +53,18 @@ func realMain() int {
 	ctx, stop := signal.NotifyContext(context.Background(), endSignals()...)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
+	a, end := newApp(os.Stdin, os.Stdout, os.Stderr)
+	surviveBrokenPipes()
+	code := run(ctx, a, os.Args[1:])
+	if err := end(); err != nil && code == exitOK {
+		code = exitFailure
+	}
+	return code
+}
+
+// newApp returns the program over streams with the real backend, and the function that closes the backend.
+func newApp(stdin io.Reader, stdout, stderr io.Writer) (_ *app, end func() error) {
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, getenv: os.Getenv}
 	var screens atomic.Bool // whether the terminal interface runs, which lines on standard error would disturb
 	a.open = func(ctx context.Context, a *app, e *explorer.Exploration, o tui.Options) error {
 		screens.Store(true)
@@ -73,7 +83,7 @@ func realMain() int {
 		}
 		opened, err = engine.New(engine.Options{
 			Compute: spec, Text: a.calibrationText(), Scratch: os.Getenv("LATHE_SCRATCH"), Spill: a.spill, Weights: a.weights, GPU: a.gpu, Cache: cache,
-			Web: a.cached("text", "c4.utf8"), Conversation: engine.DefaultConversation, Conversations: a.cached("conversations"),
+			Web: a.webText(), Conversation: engine.DefaultConversation, Conversations: a.cached("conversations"),
 			Runner: a.engine, RunnerKey: os.Getenv("LLAMA_API_KEY"),
 			Version: buildVersion(), Worker: workerProgram(), NATSUser: os.Getenv(engine.NATSUserVariable), NATSPassword: os.Getenv(engine.NATSPasswordVariable),
 			Report: func(line string) {
@@ -106,23 +116,10 @@ func realMain() int {
 		}
 		return b.Work(ctx, r)
 	}
-	surviveBrokenPipes()
-	code := run(ctx, a, os.Args[1:])
-	if opened != nil {
-		if err := opened.Close(); err != nil && code == exitOK {
-			code = exitFailure
+	return a, func() error {
+		if opened == nil {
+			return nil
 		}
+		return opened.Close()
 	}
-	return code
 }
-
-// version returns the module's version as recorded by the Go tool.
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
-		return info.Main.Version
-	}
-	return unreleased
-}
-
-// unreleased is the version of a build from a checkout.
-const unreleased = "unreleased"

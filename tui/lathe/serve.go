@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/tui"
 	"github.com/lathe-llm/lathe/tui/sshserver"
@@ -151,7 +152,7 @@ func (a *app) serve(ctx context.Context, model string, f serveFlags) (err error)
 func viewerOptions(s *sshserver.Session, panes *tui.Panes) tui.Options {
 	o := tui.Options{Actor: s.Actor, Environ: s.Environ, Pace: s.Pace, Panes: panes, Hosted: true}
 	if err := o.ReadEnvironment(variable(s.Environ)); err != nil {
-		o.Warnings = strings.Split(err.Error(), "\n")
+		o.Warnings = strings.Split(format.Error(err), "\n")
 	}
 	return o
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -35,7 +36,7 @@ func checkChoices(cmd *cobra.Command) error {
 		given := []string{f.Value.String()}
 		if list, ok := f.Value.(pflag.SliceValue); ok {
 			given = list.GetSlice()
-		} else if strings.HasSuffix(f.Name, "s") { // a list
+		} else if isList(f) {
 			given = strings.Split(given[0], ",")
 		}
 		for _, v := range given {
@@ -122,13 +123,73 @@ func flagError(cmd *cobra.Command, err error, first string) error {
 			return usage(fmt.Errorf("%w; the nearest is --%s", err, nearest(word, names)))
 		}
 	}
+	if invalid := (*pflag.InvalidValueError)(nil); errors.As(err, &invalid) {
+		return usage(valueError(invalid))
+	}
+	if missing := (*pflag.ValueRequiredError)(nil); errors.As(err, &missing) {
+		f := missing.GetFlag()
+		return usage(fmt.Errorf("--%s: the value is missing: %s", f.Name, f.Usage))
+	}
 	return usage(err)
 }
 
-// commandError adds the nearest command to the parser's error of an unknown one.
-func commandError(root *cobra.Command, err error) error {
+// valueError returns the error of a flag's value: what it should be.
+func valueError(err *pflag.InvalidValueError) error {
+	f := err.GetFlag()
+	expected := map[string]string{
+		"int": "a whole number", "int64": "a whole number", "uint64": "a whole number of at least 0", "float64": "a number",
+		"bool": "true or false", "duration": "a duration such as 90s or 10m", "intSlice": "a list of whole numbers such as 128,512",
+	}[f.Value.Type()]
+	switch cause := err.Unwrap(); {
+	case errors.As(cause, new(*strconv.NumError)), strings.HasPrefix(cause.Error(), "time: "): // of Go's own types
+		if expected != "" {
+			return fmt.Errorf("--%s: %q is not %s", f.Name, err.GetValue(), expected)
+		}
+		return fmt.Errorf("--%s: %w", f.Name, cause)
+	default:
+		return fmt.Errorf("--%s: %w", f.Name, cause)
+	}
+}
+
+// argumentsError returns the error of a command with too few or too many arguments.
+func argumentsError(cmd *cobra.Command) error {
+	given, names := cmd.Flags().Args(), placeholders(cmd)
+	switch {
+	case len(given) > len(names) && len(names) == 0:
+		return usage(fmt.Errorf("%s takes no arguments: unexpected %q", cmd.CommandPath(), given[0]))
+	case len(given) > len(names):
+		return usage(fmt.Errorf("unexpected argument %q: %s", given[len(names)], usageOf(cmd)))
+	case len(given) < len(names):
+		return usage(fmt.Errorf("%s is missing: %s", names[len(given)], usageOf(cmd)))
+	}
+	return usage(errors.New(usageOf(cmd)))
+}
+
+// usageOf returns how a command is called.
+func usageOf(cmd *cobra.Command) string {
+	return "lathe " + strings.TrimSuffix(strings.TrimPrefix(cmd.UseLine(), "lathe "), " [flags]")
+}
+
+var (
+	wrongCount   = regexp.MustCompile(`^(accepts |requires at )`)
+	missingFlags = regexp.MustCompile(`^required flag\(s\) (.+) not set$`)
+)
+
+// commandError adds to the parser's errors what was expected: the nearest command to an unknown one, the arguments and flags
+// that are missing.
+func commandError(root *cobra.Command, args []string, err error) error {
 	if err == nil {
 		return nil
+	}
+	if wrongCount.MatchString(err.Error()) {
+		if cmd, _, found := root.Find(args); found == nil {
+			return argumentsError(cmd)
+		}
+	}
+	if m := missingFlags.FindStringSubmatch(err.Error()); m != nil {
+		if cmd, _, found := root.Find(args); found == nil {
+			return usage(missingFlag(cmd, m[1]))
+		}
 	}
 	m := unknownCommands.FindStringSubmatch(err.Error())
 	if m == nil || errors.Is(err, errUsage) {
@@ -148,18 +209,23 @@ func commandError(root *cobra.Command, err error) error {
 	return unknownCommand(cmd, m[1])
 }
 
+// missingFlag returns the error of required flags, whose names are in quotes and separated by commas.
+func missingFlag(cmd *cobra.Command, quoted string) error {
+	name := strings.Trim(strings.Split(quoted, ", ")[0], `"`)
+	if f := cmd.Flags().Lookup(name); f != nil {
+		return fmt.Errorf("--%s is missing: %s", name, f.Usage)
+	}
+	return fmt.Errorf("--%s is missing", name)
+}
+
 // helpCommand is `help`, which refuses unknown commands.
 func helpCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "help [command]", Short: "Help about any command",
+		Use: "help [COMMAND]", Short: "Help about any command",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			at := cmd.Root()
-			for _, word := range args {
-				i := slices.IndexFunc(at.Commands(), func(c *cobra.Command) bool { return c.Name() == word || c.HasAlias(word) })
-				if i < 0 {
-					return usage(fmt.Errorf("unknown command %q for %s; the nearest is %s", word, at.CommandPath(), nearest(word, subcommands(at))))
-				}
-				at = at.Commands()[i]
+			at, err := commandAt(cmd.Root(), args)
+			if err != nil {
+				return err
 			}
 			at.InitDefaultHelpFlag()
 			return at.Help()

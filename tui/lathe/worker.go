@@ -132,11 +132,12 @@ func (a *app) address(m explorer.Machines) remote.Address {
 	return remote.Address{URL: m.NATS, Creds: m.Creds, CA: m.CA, Cert: m.Cert, Key: m.Key, User: a.getenv(engine.NATSUserVariable), Password: a.getenv(engine.NATSPasswordVariable)}
 }
 
-// buildVersion identifies the program to workers: its version or, where it has none, the hash of its file.
+// buildVersion identifies the program to workers: its version and commit or, where it was built from other files, the hash of its
+// file.
 func buildVersion() string {
 	v := version()
-	if v != unreleased {
-		return v
+	if commit, modified := builtAt(); commit != "" && !modified {
+		return v + " " + commit
 	}
 	path, err := os.Executable()
 	if err != nil {

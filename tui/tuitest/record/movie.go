@@ -41,6 +41,15 @@ type movie struct {
 // Movie draws a session that [Cast.WriteTo] wrote as an SVG that plays in a loop. It is animated with CSS alone, which
 // browsers run in images too, and draws each distinct row once.
 func Movie(w io.Writer, cast io.Reader, look Look) error {
+	m, title, err := play(cast, look, func(*vt.Emulator) {})
+	if err != nil {
+		return err
+	}
+	return m.write(w, title)
+}
+
+// play runs a session and returns its frames and its title. Each frame is also passed to shown, on the terminal.
+func play(cast io.Reader, look Look, shown func(*vt.Emulator)) (m *movie, title string, err error) {
 	lines := bufio.NewScanner(cast)
 	lines.Buffer(nil, 16<<20)
 	var header struct {
@@ -49,9 +58,9 @@ func Movie(w io.Writer, cast io.Reader, look Look) error {
 	}
 	lines.Scan()
 	if err := json.Unmarshal(lines.Bytes(), &header); err != nil {
-		return fmt.Errorf("header of the session: %w", err)
+		return nil, "", fmt.Errorf("header of the session: %w", err)
 	}
-	m := &movie{w: header.Width, h: header.Height, look: look, index: map[string]int{}, texts: make([]string, header.Height), class: map[string]int{}}
+	m = &movie{w: header.Width, h: header.Height, look: look, index: map[string]int{}, texts: make([]string, header.Height), class: map[string]int{}}
 	emu := vt.NewEmulator(m.w, m.h)
 	go func() { _, _ = io.Copy(io.Discard, emu) }() // the emulator's answers
 	if pipe, ok := emu.InputPipe().(io.Closer); ok {
@@ -62,23 +71,21 @@ func Movie(w io.Writer, cast io.Reader, look Look) error {
 		var seconds float64
 		var kind, data string
 		if err := json.Unmarshal(lines.Bytes(), &[]any{&seconds, &kind, &data}); err != nil {
-			return fmt.Errorf("event of the session: %w", err)
+			return nil, "", fmt.Errorf("event of the session: %w", err)
 		}
 		at := time.Duration(seconds * float64(time.Second))
 		if at-before >= settled && m.take(emu, before-taken) {
 			taken = before
+			shown(emu)
 		}
 		before = at
 		if kind == "o" {
 			if _, err := emu.WriteString(data); err != nil {
-				return err
+				return nil, "", err
 			}
 		}
 	}
-	if err := lines.Err(); err != nil {
-		return err
-	}
-	return m.write(w, header.Title)
+	return m, header.Title, lines.Err()
 }
 
 // take adds the screen as a frame, some time after the last one, if it differs enough.
