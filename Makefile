@@ -16,6 +16,9 @@ export CGO_CXXFLAGS := -O3 -march=native -w
 export CPATH := $(LATHE_CACHE)/headers$(if $(CPATH),:$(CPATH))
 export GOMLX_NO_AUTO_INSTALL := 1
 
+# The program has the commit that it is built at, where git knows it.
+STAMP := -buildvcs=$(if $(shell git rev-parse HEAD 2>/dev/null),true,false)
+
 PYTHON ?= python3
 BENCH ?= ./...
 
@@ -26,7 +29,7 @@ run: setup build
 
 build: check headers
 	@if [ ! -x bin/lathe ]; then echo "lathe: building (the first build compiles llama.cpp: about 5 minutes on 2 cores)" >&2; fi
-	@go build -o bin/lathe ./tui/lathe
+	@go build $(STAMP) -o bin/lathe ./tui/lathe
 
 # The tools no step can do without, each with what to install.
 check:
@@ -122,7 +125,7 @@ golden: setup build
 DIST_MARCH ?= $(if $(filter x86_64 amd64,$(shell uname -m)),x86-64-v3,native)
 dist: setup headers
 	@mkdir -p bin/dist
-	@CGO_CFLAGS="-O3 -march=$(DIST_MARCH) -w" CGO_CXXFLAGS="-O3 -march=$(DIST_MARCH) -w" go build -trimpath -ldflags "-s -w" -o bin/dist/lathe ./tui/lathe
+	@CGO_CFLAGS="-O3 -march=$(DIST_MARCH) -w" CGO_CXXFLAGS="-O3 -march=$(DIST_MARCH) -w" go build $(STAMP) -trimpath -ldflags "-s -w" -o bin/dist/lathe ./tui/lathe
 	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || echo 0) $(PYTHON) .ci/dist.py "$(LATHE_CACHE)" bin/dist/lathe bin/dist $(if $(DIST_MODEL),--model)
 
 # Prints the build environment for a shell: eval "$(make -s env)".

@@ -57,7 +57,7 @@ func (a *app) complete(c *cobra.Command) error {
 func placeholders(cmd *cobra.Command) []string {
 	var names []string
 	for _, word := range strings.Fields(cmd.Use)[1:] {
-		names = append(names, strings.Trim(word, "[]"))
+		names = append(names, strings.TrimSuffix(strings.Trim(word, "[]"), "..."))
 	}
 	return names
 }
@@ -70,6 +70,9 @@ func (a *app) argumentCandidates(cmd *cobra.Command, args []string) candidates {
 	names := placeholders(cmd)
 	if f := cmd.Flags().Lookup("target"); len(names) > 0 && names[0] == "N" && f != nil && f.Changed {
 		names = names[1:] // --target stands for it
+	}
+	if n := len(names); n > 0 && len(args) >= n && strings.HasSuffix(strings.TrimSuffix(cmd.Use, "]"), "...") {
+		return a.wordCandidates(cmd, names[n-1]) // it may be given several times
 	}
 	if len(args) >= len(names) {
 		return nil
@@ -109,7 +112,7 @@ func (a *app) wordCandidates(cmd *cobra.Command, name string) candidates {
 		return filesOf("gguf")
 	case "SHELL":
 		return values(shells()...)
-	case "NAME", "NOTE", "PROMPT":
+	case "NAME", "NOTE", "PROMPT", "WORKER":
 		return none
 	}
 	return nil
@@ -184,6 +187,16 @@ func (a *app) flagCandidates(cmd *cobra.Command, f *pflag.Flag) candidates {
 		return filesOf("gguf")
 	case "keys":
 		return filesOf("toml")
+	case "creds":
+		return filesOf("creds")
+	case "nats-ca", "nats-cert", "nats-key":
+		return filesOf("pem", "crt", "key")
+	case "shared", "files":
+		return folders
+	case "nats":
+		return values("nats://", "tls://")
+	case "vocab":
+		return values("0.999\tof the tokens of the texts", "0.99")
 	case "audit":
 		return filesOf("jsonl")
 	case "file", "key-file", "authorized-keys", "host-key":
@@ -196,7 +209,7 @@ func (a *app) flagCandidates(cmd *cobra.Command, f *pflag.Flag) candidates {
 		return values("1GB", "2GB", "4GB", "8GB", "16GB")
 	case "listen":
 		return values(f.DefValue)
-	case "name", "save", "prompt", "system", "id":
+	case "name", "save", "prompt", "system", "id", "search":
 		return none
 	}
 	switch f.Value.Type() {
@@ -354,20 +367,25 @@ func targets(_ *cobra.Command, _ []string, word string) ([]string, cobra.ShellCo
 	})
 }
 
-// settings returns the settings of the strategy that --strategy names, or of the paper's.
+// settings returns the settings of the strategy that --strategy names, or of all.
 func settings(cmd *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
-	strategy, err := search.New(cmd.Flag("strategy").Value.String())
-	if err != nil {
-		return nil, ended
-	}
-	known := search.Settings(strategy)
-	if len(known) == 0 && !cmd.Flag("strategy").Changed {
-		known = search.Settings(search.PaperFull())
+	names := search.Names()
+	if f := cmd.Flag("strategy"); f.Changed {
+		names = []string{f.Value.String()}
 	}
 	at := strings.LastIndexByte(word, ',') + 1
 	var words []string
-	for _, s := range known {
-		words = append(words, word[:at]+s.Name+"=\t"+s.Help+": "+s.Values)
+	for _, name := range names {
+		strategy, err := search.New(name)
+		if err != nil {
+			return nil, ended
+		}
+		for _, s := range search.Settings(strategy) {
+			value := word[:at] + s.Name + "="
+			if !slices.ContainsFunc(words, func(w string) bool { return strings.HasPrefix(w, value+"\t") }) {
+				words = append(words, value+"\t"+s.Help+": "+s.Values)
+			}
+		}
 	}
 	return begin(word, words)
 }

@@ -183,6 +183,10 @@ func TestArchiveWithoutGo(t *testing.T) {
 	if os.Geteuid() != 0 || exec.Command("unshare", "--net", "--mount", "true").Run() != nil {
 		t.Skip("the user may not unshare the network")
 	}
+	chroot, err := exec.LookPath("chroot")
+	if err != nil {
+		t.Fatal(err)
+	}
 	root, _ := packed(t)
 	bare := t.TempDir()
 	libraries, err := exec.CommandContext(t.Context(), "ldd", filepath.Join(root, "bin", "lathe")).Output()
@@ -213,7 +217,7 @@ func TestArchiveWithoutGo(t *testing.T) {
 	for _, line := range []string{
 		"version", "info /tiny.gguf", "cut /tiny.gguf --ratio 0.8 --method magnitude --text wiki --windows 1 --seq 32 -o /tmp/small.gguf", "chat /tmp/small.gguf -p hello --max-tokens 4",
 	} {
-		script := `mount -t proc proc "$0/proc" && mount --bind /dev "$0/dev" && exec env -i HOME=/tmp LATHE_BACKEND=go HF_HUB_OFFLINE=1 chroot "$0" /lathe/bin/lathe ` + line
+		script := `mount -t proc proc "$0/proc" && mount --bind /dev "$0/dev" && exec env -i HOME=/tmp LATHE_BACKEND=go HF_HUB_OFFLINE=1 ` + chroot + ` "$0" /lathe/bin/lathe ` + line
 		out, err := exec.CommandContext(t.Context(), "unshare", "--net", "--mount", "--fork", "--pid", "sh", "-c", script, bare).CombinedOutput()
 		if err != nil {
 			t.Errorf("%s: %v: %s", line, err, out)

@@ -81,7 +81,7 @@ func manName(c *cobra.Command) string { return strings.ReplaceAll(c.CommandPath(
 // manPage returns a command's page.
 func manPage(c *cobra.Command) []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, ".TH %s 1 \"\" \"lathe %s\" \"lathe manual\"\n", strings.ToUpper(roff(manName(c))), release)
+	fmt.Fprintf(&b, ".TH %s 1 \"\" \"lathe %s\" \"lathe manual\"\n.ad l\n", strings.ToUpper(roff(manName(c))), release)
 	fmt.Fprintf(&b, ".SH NAME\n%s \\- %s\n", roff(manName(c)), roff(c.Short))
 	if c.Runnable() || !c.HasParent() {
 		fmt.Fprintf(&b, ".SH SYNOPSIS\n.nf\n%s\n.fi\n", roff(c.UseLine()))

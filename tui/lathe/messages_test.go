@@ -214,29 +214,12 @@ func TestMessages(t *testing.T) {
 
 // TestMessagesOfProcesses checks the texts of a workspace that another process holds and of standard output that cannot be written.
 func TestMessagesOfProcesses(t *testing.T) {
-	dir, env, _ := library(t)
-	held := exec.CommandContext(t.Context(), "lathe", "serve", "--listen", "127.0.0.1:0")
-	held.Dir, held.Env = dir, env
-	stderr, err := held.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	if err := held.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = held.Process.Kill(); _ = held.Wait() }()
-	b := make([]byte, 1<<12)
-	for said := ""; !strings.Contains(said, "listening"); {
-		n, err := stderr.Read(b)
-		if said += string(b[:n]); err != nil {
-			t.Fatalf("%v: %s", err, said)
-		}
-	}
-	for _, line := range []string{"lathe recipe build made.recipe.json", "lathe cut --ratio 0.8 --name x 1>/dev/full", "lathe serve --listen 127.0.0.1:0", "lathe serve-api --listen :0", "lathe info >/dev/full", "lathe doctor >/dev/full"} {
-		cmd := exec.CommandContext(ctx, "sh", "-c", line)
-		cmd.Dir, cmd.Env = dir, env
+	m := newTeam(t)
+	m.serve("w")
+	m.write("{}", 0o600, "made.recipe.json")
+	for _, line := range []string{"lathe recipe build made.recipe.json tiny.gguf --workspace w", "lathe subnets import tiny.gguf tiny.gguf --workspace w", "lathe serve tiny.gguf --listen 127.0.0.1:0 --workspace w --authorized-keys authorized_keys", "lathe status tiny.gguf --workspace w >/dev/full", "lathe info tiny.gguf >/dev/full", "lathe keys --json >/dev/full"} {
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", line)
+		cmd.Dir, cmd.Env = m.dir, m.env
 		var words bytes.Buffer
 		cmd.Stderr = &words
 		if err := cmd.Run(); err == nil {

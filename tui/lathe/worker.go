@@ -106,7 +106,7 @@ func (a *app) workerCommand() *cobra.Command {
 
 // natsFlags adds the flags of a NATS server.
 func natsFlags(flags *pflag.FlagSet, m *explorer.Machines) {
-	flags.StringVar(&m.NATS, "nats", "", "NATS server with JetStream: nats://HOST:PORT or tls://HOST:PORT, several separated by commas")
+	flags.StringVar(&m.NATS, "nats", "", "server that runs NATS with JetStream: nats://HOST:PORT or tls://HOST:PORT, several separated by commas")
 	flags.StringVar(&m.Creds, "creds", "", "credentials file for the NATS server")
 	flags.StringVar(&m.CA, "nats-ca", "", "file with the certificates that the NATS server's is checked with (default: those of the system)")
 	flags.StringVar(&m.Cert, "nats-cert", "", "file with a certificate for the NATS server, with --nats-key")
