@@ -13,6 +13,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/hub"
 	"github.com/lathe-llm/lathe/infer/quality"
 	"github.com/lathe-llm/lathe/search"
+	"github.com/lathe-llm/lathe/tui"
 )
 
 // candidates returns what the word that is being typed can become, given the arguments before it: values, each followed by a tab
@@ -195,6 +196,8 @@ func (a *app) flagCandidates(cmd *cobra.Command, f *pflag.Flag) candidates {
 		return folders
 	case "nats":
 		return values("nats://", "tls://")
+	case "theme":
+		return listOf(values(append(tui.ThemeNames(), "dark", "light")...))
 	case "vocab":
 		return values("0.999\tof the tokens of the texts", "0.99")
 	case "audit":
@@ -221,8 +224,11 @@ func (a *app) flagCandidates(cmd *cobra.Command, f *pflag.Flag) candidates {
 	return nil
 }
 
-// isList reports whether the value of a flag is a list, as its plural says.
-func isList(f *pflag.Flag) bool { return strings.HasSuffix(f.Name, "s") }
+// isList reports whether the value of a flag is a list, as its type or its plural says.
+func isList(f *pflag.Flag) bool {
+	_, ok := f.Value.(pflag.SliceValue)
+	return ok || strings.HasSuffix(f.Name, "s")
+}
 
 func none(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) { return nil, ended }
 

@@ -207,7 +207,7 @@ func (o *outFlags) add(cmd *cobra.Command) {
 
 // addFile adds the flags of a GGUF file whose types the command chooses.
 func (o *outFlags) addFile(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&o.path, "output", "o", "", "GGUF file to write")
+	cmd.Flags().StringVarP(&o.path, "output", "o", "", "file to write, GGUF")
 	cmd.Flags().BoolVar(&o.force, "force", false, "replace an existing file")
 }
 

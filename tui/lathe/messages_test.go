@@ -129,7 +129,7 @@ func TestMessages(t *testing.T) {
 	}
 	t.Run("flags", func(t *testing.T) {
 		leaves(newRoot(a), valid, func(c *cobra.Command, path, args, flags []string) {
-			if slices.Contains([]string{"doctor", "keys", "version", "man", "completion"}, c.Name()) {
+			if slices.Contains([]string{"doctor", "keys", "themes", "version", "man", "completion"}, c.Name()) {
 				return // they succeed without MODEL
 			}
 			line := func(more ...string) []string {

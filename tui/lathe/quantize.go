@@ -60,7 +60,7 @@ func (a *app) quantizeCommand() *cobra.Command {
 	types.add(flags, []string{autoTypes})
 	flags.StringVar(&sub, "subnet", string(explorer.DenseID), "subnet whose units are kept: an id, a name, dense or draft")
 	flags.StringVar(&c.Name, "name", "", "name in the workspace")
-	flags.StringVar(&c.Preset, "method", "", "one-shot method whose way of re-fitting is taken: "+presetNames()+" (default: the best known)")
+	flags.StringVar(&c.Preset, "method", "", "method of a cut whose way of re-fitting is taken: "+presetNames()+" (default: the best known)")
 	choices(flags, "method", explorer.Presets()...)
 	optionalBool(flags, &c.Compensate, "compensate", "compensate rounding errors of output matrices in the columns that are rounded later (default true)")
 	calibrationFlags(cmd, &c.Calibration)
