@@ -265,11 +265,13 @@ func (s *site) open(a remote.Address, change func(*remote.Options)) {
 	if change != nil {
 		change(&o)
 	}
-	if s.e, err = remote.New(s.t.Context(), o); err != nil {
+	e, err := remote.New(s.t.Context(), o)
+	if err != nil {
 		s.t.Fatal(err)
 	}
+	s.e = e
 	s.t.Cleanup(func() {
-		if err := s.e.Close(); err != nil {
+		if err := e.Close(); err != nil {
 			s.t.Error(err)
 		}
 	})
@@ -283,8 +285,12 @@ func (s *site) open(a remote.Address, change func(*remote.Options)) {
 // settings are those of the next worker.
 func (s *site) settings() childSettings {
 	s.next++
+	var a remote.Address
+	if s.server != nil {
+		a = s.server.Workers()
+	}
 	return childSettings{
-		Address: s.server.Workers(), ID: fmt.Sprintf("w%d", s.next), Version: "v1", Device: "go", Timing: quick(), Search: s.spec.Search,
+		Address: a, ID: fmt.Sprintf("w%d", s.next), Version: "v1", Device: "go", Timing: quick(), Search: s.spec.Search,
 		Dir: filepath.Join(s.dir, "files"), Shared: []string{filepath.Join(s.dir, "shared")},
 	}
 }

@@ -2,12 +2,14 @@ package remote
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -86,9 +88,17 @@ func Dial(ctx context.Context, a Address, name string, changed func(connected bo
 	if changed == nil {
 		changed = func(bool) {}
 	}
+	var verifies atomic.Bool // the server asks for a certificate of this side
 	options := []nats.Option{
 		nats.Name(name), nats.Timeout(connectWithin), nats.MaxReconnects(-1), nats.ReconnectWait(500 * time.Millisecond), nats.ReconnectJitter(500*time.Millisecond, time.Second),
-		nats.DisconnectErrHandler(func(*nats.Conn, error) { changed(false) }), nats.ReconnectHandler(func(*nats.Conn) { changed(true) }),
+		nats.DisconnectErrHandler(func(*nats.Conn, error) { changed(false) }),
+		nats.ReconnectHandler(func(conn *nats.Conn) {
+			if mayUse(conn.ConnectedUrl(), conn.AuthRequired() || verifies.Load()) != nil {
+				conn.Close() // one of several servers lets in everybody
+				return
+			}
+			changed(true)
+		}),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // the default writes to standard error
 		nats.NoCallbacksAfterClientClose(), nats.SetCustomDialer(&net.Dialer{Timeout: connectWithin}),
 	}
@@ -98,11 +108,21 @@ func Dial(ctx context.Context, a Address, name string, changed func(connected bo
 	if a.Password != "" {
 		options = append(options, nats.UserInfo(a.User, a.Password))
 	}
-	if a.CA != "" {
-		options = append(options, nats.RootCAs(a.CA))
-	}
 	if a.Cert != "" {
-		options = append(options, nats.ClientCert(a.Cert, a.Key))
+		cert, err := tls.LoadX509KeyPair(a.Cert, a.Key)
+		if err != nil {
+			return nil, fmt.Errorf("%w %s: the certificate %s: %w", ErrServer, a.URL, a.Cert, err)
+		}
+		options = append(options, nats.Secure(&tls.Config{
+			MinVersion: tls.VersionTLS12,
+			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				verifies.Store(true)
+				return &cert, nil
+			},
+		}))
+	}
+	if a.CA != "" { // after the certificate, whose settings it adds to
+		options = append(options, nats.RootCAs(a.CA))
 	}
 	type dialled struct {
 		conn *nats.Conn
@@ -127,7 +147,7 @@ func Dial(ctx context.Context, a Address, name string, changed func(connected bo
 	if got.err != nil {
 		return nil, fmt.Errorf("%w %s: %w", ErrServer, a.URL, got.err)
 	}
-	if err := mayUse(got.conn); err != nil {
+	if err := mayUse(got.conn.ConnectedUrl(), got.conn.AuthRequired() || verifies.Load()); err != nil {
 		got.conn.Close()
 		return nil, err
 	}
@@ -135,13 +155,13 @@ func Dial(ctx context.Context, a Address, name string, changed func(connected bo
 }
 
 // mayUse refuses a server on another machine that lets in everybody.
-func mayUse(conn *nats.Conn) error {
-	u, err := url.Parse(conn.ConnectedUrl())
+func mayUse(address string, authenticates bool) error {
+	u, err := url.Parse(address)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrServer, err)
+		return fmt.Errorf("%w %s: not an address", ErrServer, redacted(address))
 	}
-	if !isLoopback(u.Hostname()) && !conn.AuthRequired() && !conn.TLSRequired() {
-		return fmt.Errorf("%w %s: it lets in everybody, and is not on this machine: set up users or credentials", ErrServer, conn.ConnectedUrlRedacted())
+	if !isLoopback(u.Hostname()) && !authenticates {
+		return fmt.Errorf("%w %s: it lets in everybody, and is not on this machine: set up users, credentials or the verification of certificates", ErrServer, u.Redacted())
 	}
 	return nil
 }

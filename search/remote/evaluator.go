@@ -134,6 +134,9 @@ func New(ctx context.Context, o Options) (*Evaluator, error) {
 	return e, nil
 }
 
+// maxMessages bounds the messages of a stream: results of that many candidates ago are of no use.
+const maxMessages = 1 << 17
+
 // open creates the streams and the consumer, or finds them.
 func (e *Evaluator) open(ctx context.Context) error {
 	search := e.o.Spec.Search
@@ -142,7 +145,7 @@ func (e *Evaluator) open(ctx context.Context) error {
 	for {
 		e.tasks, err = e.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 			Name: tasksName(search), Subjects: []string{taskSubject(search)}, Retention: jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage, Replicas: e.replicas,
-			Discard: jetstream.DiscardNew, MaxMsgSize: maxPayload, MaxBytes: 1 << 30, MaxAge: week,
+			Discard: jetstream.DiscardNew, MaxMsgSize: maxPayload, MaxMsgs: maxMessages, MaxAge: week, // a limit of bytes would be reserved
 		})
 		if err == nil || e.replicas == 1 || ctx.Err() != nil {
 			break
@@ -152,7 +155,7 @@ func (e *Evaluator) open(ctx context.Context) error {
 	if err == nil {
 		e.results, err = e.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 			Name: resultsName(search), Subjects: []string{resultSubject(search, "*")}, Storage: jetstream.FileStorage, Replicas: e.replicas,
-			MaxMsgsPerSubject: 1, MaxMsgSize: maxResult, MaxBytes: 1 << 30, MaxAge: week, AllowDirect: true,
+			MaxMsgsPerSubject: 1, MaxMsgSize: maxResult, MaxMsgs: maxMessages, MaxAge: week, AllowDirect: true,
 		})
 	}
 	if err == nil {

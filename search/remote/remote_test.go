@@ -305,6 +305,63 @@ func TestPoisonedCandidate(t *testing.T) {
 	}
 }
 
+// memory keeps a checkpoint.
+type memory struct{ data []byte }
+
+func (m *memory) Save(data []byte) error {
+	m.data = data
+	return nil
+}
+
+func (m *memory) Load() ([]byte, error) {
+	if m.data == nil {
+		return nil, search.ErrNoCheckpoint
+	}
+	return m.data, nil
+}
+
+// TestResumedSearch interrupts a search again and again and resumes it from its checkpoint, each time under another identity: what streams
+// hold of the one before is not needed, and the end is that of the search alone.
+func TestResumedSearch(t *testing.T) {
+	s := newSite(t, nil)
+	want := alone(t, s)
+	store, rng := &memory{}, rand.New(rand.NewPCG(3, 4))
+	var got search.Result
+	for parts := 0; ; parts++ {
+		if parts > 0 {
+			s.spec.Search = remote.NewSearchID()
+			s.open(s.server.Own(), nil)
+		}
+		// A worker of the whole server: those that it starts itself are confined to its first search.
+		w := s.worker(func(c *childSettings) { c.Address = s.server.Own() })
+		ctx, cancel := context.WithCancel(t.Context())
+		left := 20 + rng.IntN(40)
+		job, err := search.NewJob(search.Options{
+			Strategy: search.DefaultLadder(), Problem: s.problem(), Budget: search.Budget{Evaluations: evaluations}, Unattended: true, Store: store, Resume: true,
+			Evaluator: counted{s.e, func() {
+				if left--; left == 0 {
+					cancel()
+				}
+			}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err = job.Run(ctx)
+		cancel()
+		w.kill()
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, context.Canceled) || parts > 20 {
+			t.Fatalf("part %d: %v", parts, err)
+		}
+	}
+	if !got.Best.Masks.Equal(want.Best.Masks) || got.State.Spent != want.State.Spent || !reflect.DeepEqual(got.State.Points, want.State.Points) {
+		t.Errorf("best %v, spent %+v; alone %v, %+v", got.Best.Score, got.State.Spent, want.Best.Score, want.State.Spent)
+	}
+}
+
 // TestSlowWorker has one worker that never finishes. Its candidates are handed out again.
 func TestSlowWorker(t *testing.T) {
 	s := newSite(t, nil)
