@@ -83,11 +83,7 @@ func (h *handed) start(ctx context.Context, m *model, r explorer.Machines, s pip
 		own, theirs = h.server.Own(), h.server.Workers()
 		o.Shared, o.Here = h.folder.Join("files"), true
 	}
-	h.conn, err = remote.Dial(ctx, own, "lathe search "+spec.Search, func(connected bool) {
-		if !connected {
-			mon.Note("the connection to the NATS server is lost: the search continues when it is there again")
-		}
-	})
+	h.conn, err = remote.Dial(ctx, own, "lathe search "+spec.Search, mon.Note)
 	if err != nil {
 		return err
 	}

@@ -61,7 +61,7 @@ func (e *Engine) Work(ctx context.Context, r WorkRequest) (remote.Done, error) {
 	o.Open = func(ctx context.Context, s remote.Spec, files remote.Opened) (remote.Scorer, error) {
 		return e.openScorer(ctx, device, s, files)
 	}
-	if o.Conn, err = remote.Dial(ctx, e.address(r.Machines), "lathe worker "+o.ID, nil); err != nil {
+	if o.Conn, err = remote.Dial(ctx, e.address(r.Machines), "lathe worker "+o.ID, r.Log); err != nil {
 		return remote.Done{}, err
 	}
 	defer o.Conn.Close()

@@ -89,7 +89,7 @@ func child(text string) int {
 		}
 		return nil
 	}
-	conn, err := remote.Dial(ctx, s.Address, s.ID, nil)
+	conn, err := remote.Dial(ctx, s.Address, s.ID, func(text string) { fmt.Fprintln(os.Stderr, text) })
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -253,7 +253,7 @@ func (s *site) describe() remote.Spec {
 // open connects the search.
 func (s *site) open(a remote.Address, change func(*remote.Options)) {
 	s.t.Helper()
-	conn, err := remote.Dial(s.t.Context(), a, "test", nil)
+	conn, err := remote.Dial(s.t.Context(), a, "test", func(text string) { fmt.Fprintln(s.notes, text) })
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -265,6 +265,11 @@ func (s *site) open(a remote.Address, change func(*remote.Options)) {
 	if change != nil {
 		change(&o)
 	}
+	s.t.Cleanup(func() {
+		if s.t.Failed() {
+			s.t.Logf("notes: %s", s.notes)
+		}
+	})
 	e, err := remote.New(s.t.Context(), o)
 	if err != nil {
 		s.t.Fatal(err)

@@ -80,26 +80,33 @@ func isLoopback(host string) bool {
 const connectWithin = 10 * time.Second
 
 // Dial connects to a server. Once connected, the connection is made again for as long as it takes. A server on another machine that
-// lets in everybody is refused. changed, unless nil, is called when the connection is lost or there again.
-func Dial(ctx context.Context, a Address, name string, changed func(connected bool)) (*nats.Conn, error) {
+// lets in everybody is refused. report, unless nil, is called with a line when the connection is lost or there again, and with what the server
+// does not permit.
+func Dial(ctx context.Context, a Address, name string, report func(text string)) (*nats.Conn, error) {
 	if err := a.Check(); err != nil {
 		return nil, err
 	}
-	if changed == nil {
-		changed = func(bool) {}
+	if report == nil {
+		report = func(string) {}
 	}
 	var verifies atomic.Bool // the server asks for a certificate of this side
 	options := []nats.Option{
 		nats.Name(name), nats.Timeout(connectWithin), nats.MaxReconnects(-1), nats.ReconnectWait(500 * time.Millisecond), nats.ReconnectJitter(500*time.Millisecond, time.Second),
-		nats.DisconnectErrHandler(func(*nats.Conn, error) { changed(false) }),
+		nats.DisconnectErrHandler(func(*nats.Conn, error) {
+			report("the connection to the NATS server is lost: the work continues when it is there again")
+		}),
 		nats.ReconnectHandler(func(conn *nats.Conn) {
 			if mayUse(conn.ConnectedUrl(), conn.AuthRequired() || verifies.Load()) != nil {
 				conn.Close() // one of several servers lets in everybody
 				return
 			}
-			changed(true)
+			report("the NATS server is there again")
 		}),
-		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // the default writes to standard error
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			if errors.Is(err, nats.ErrPermissionViolation) {
+				report(line(err.Error()))
+			}
+		}),
 		nats.NoCallbacksAfterClientClose(), nats.SetCustomDialer(&net.Dialer{Timeout: connectWithin}),
 	}
 	if a.Creds != "" {

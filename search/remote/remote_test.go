@@ -19,6 +19,9 @@ import (
 	"github.com/lathe-llm/lathe/search/remote"
 )
 
+// patience is how long a search of a test may take: much longer than it does, so that only one that has stopped fails.
+const patience = 4 * time.Minute
+
 // evaluations is the budget of the searches of the tests.
 const evaluations = 150
 
@@ -33,7 +36,9 @@ func find(t *testing.T, problem search.Problem, e search.Evaluator, after func(n
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := job.Run(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	r, err := job.Run(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
