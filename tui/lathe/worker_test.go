@@ -1,18 +1,12 @@
-//go:build unix
-
 package main
 
 import (
 	"encoding/json"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -22,7 +16,6 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/engine"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
-	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
 	"github.com/lathe-llm/lathe/search"
 )
 
@@ -142,95 +135,4 @@ func TestExamplesOfWorkers(t *testing.T) {
 	if found < 15 {
 		t.Errorf("%d flags in the examples", found)
 	}
-}
-
-// TestKilledLocalWorkers kills worker processes of a search by SIGKILL, again and again. It ends as one without workers.
-func TestKilledLocalWorkers(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Skip("child processes are found in /proc")
-	}
-	dir := t.TempDir()
-	model, text := filepath.Join(dir, "tiny.gguf"), filepath.Join(dir, "words.txt")
-	if err := gguftest.Tiny("llama").Write(model); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(text, []byte(strings.Repeat("The lathe turns a heavy block of wood until only the shape that was wanted remains. ", 40)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	program := filepath.Join(dir, "lathe") // dispatched on by its name
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Link(self, program); err != nil {
-		data, err := os.ReadFile(self)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(program, data, 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	start := func(workspace string, args ...string) (*exec.Cmd, *strings.Builder) {
-		cmd := exec.Command(program, append([]string{"search", model, "--workspace", filepath.Join(dir, workspace), "--text", text, "--windows", "4", "--seq", "64", "--target", "0.7", "--budget", "evals=60", "--seed", "5", "--json"}, args...)...)
-		cmd.Env = append(os.Environ(), "LATHE_CACHE="+filepath.Join(dir, "cache"), "LATHE_SCRATCH="+dir)
-		out := &strings.Builder{}
-		cmd.Stdout = out
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		return cmd, out
-	}
-	alone, want := start("alone")
-	if err := alone.Wait(); err != nil {
-		t.Fatal(err)
-	}
-	with, got := start("with", "--workers", "2")
-	ended := make(chan error, 1)
-	go func() { ended <- with.Wait() }()
-	tick := time.NewTicker(200 * time.Millisecond)
-	defer tick.Stop()
-	for kills, running := 0, true; running; {
-		select {
-		case err := <-ended:
-			if err != nil {
-				t.Errorf("the search: %v", err)
-			}
-			if running = false; kills == 0 {
-				t.Error("no worker was killed")
-			}
-		case <-tick.C:
-			for _, pid := range workersOf(with.Process.Pid) {
-				if kills < 3 {
-					kills++
-					_ = syscall.Kill(pid, syscall.SIGKILL)
-				}
-			}
-		}
-	}
-	if g, w := lastLine(got.String()), lastLine(want.String()); g != w || !strings.Contains(w, `"event":"end"`) {
-		t.Errorf("the search with workers ends with\n%s\nand without\n%s", g, w)
-	}
-}
-
-// workersOf returns the child processes of a process that are workers.
-func workersOf(parent int) []int {
-	dirs, _ := filepath.Glob("/proc/[0-9]*")
-	var out []int
-	for _, dir := range dirs {
-		stat, err := os.ReadFile(filepath.Join(dir, "stat"))
-		if err != nil {
-			continue
-		}
-		command, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
-		_, rest, _ := strings.Cut(string(stat), ") ")
-		fields := strings.Fields(rest)
-		if len(fields) < 2 || fields[1] != strconv.Itoa(parent) || !strings.Contains(string(command), "\x00worker\x00") {
-			continue
-		}
-		if pid, err := strconv.Atoi(filepath.Base(dir)); err == nil {
-			out = append(out, pid)
-		}
-	}
-	return out
 }
