@@ -110,6 +110,7 @@ type ScoreRequest struct {
 	Seq     int    // tokens per window
 	Windows int    // from the start; 0 is all
 	HeldOut bool   // take windows from the end of the text, which calibration does not reach
+	Span    int64  // bytes of the text to score, all of them, so that the last window may be shorter, instead of so many windows; 0 is no limit
 	Engine  string // EngineDecoder or EngineLlama; "" is EngineDecoder
 	Type    string // tensor type of the file that EngineLlama scores; "" as the source
 	BOS     string // where start tokens are: BOSAuto, BOSEvery, BOSFirst or BOSNone; "" is BOSAuto

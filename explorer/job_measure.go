@@ -29,7 +29,7 @@ func (e *Exploration) measure(ctx context.Context, a Actor, c Measure, m *monito
 		}
 		c.Against, bits = "", true
 	}
-	got, subject, err := e.score(ctx, a, c, m)
+	got, subject, err := e.score(ctx, a, c, 0, m)
 	if err != nil {
 		return err
 	}
@@ -40,7 +40,7 @@ func (e *Exploration) measure(ctx context.Context, a Actor, c Measure, m *monito
 	if _, known := e.Snapshot().dense(got.Conditions); !known && got.Dense == 0 && c.Text == "" && c.Subnet != DenseID {
 		of := c
 		of.Subnet, of.Against = DenseID, ""
-		dense, _, err := e.score(ctx, a, of, m)
+		dense, _, err := e.score(ctx, a, of, 0, m)
 		if err == nil {
 			err = e.measured(ctx, a, DenseID, version, dense, m)
 		}
@@ -60,13 +60,13 @@ func (e *Exploration) measure(ctx context.Context, a Actor, c Measure, m *monito
 	return e.compare(ctx, a, subject, got, m)
 }
 
-// measuredTrimmed records the measurement of a subnet whose vocabulary was trimmed, and measures the dense model on the same text where that
-// is wanted and not known.
+// measuredTrimmed records the measurement of a subnet whose vocabulary was trimmed, and measures the dense model on the same bytes where that
+// is wanted and not known: as many of its windows are of more text.
 func (e *Exploration) measuredTrimmed(ctx context.Context, a Actor, c Measure, got Measurement, version uint64, dense bool, m *monitor) error {
 	if _, known := e.Snapshot().denseBits(got); !known && dense {
 		of := c
 		of.Subnet, of.Type = DenseID, ""
-		reference, _, err := e.score(ctx, a, of, m)
+		reference, _, err := e.score(ctx, a, of, got.Bytes, m)
 		if err == nil {
 			err = e.measured(ctx, a, DenseID, version, reference, m)
 		}
@@ -86,8 +86,8 @@ func (e *Exploration) measuredTrimmed(ctx context.Context, a Actor, c Measure, g
 	return nil
 }
 
-// score takes one measurement, and returns the subnet that it measured.
-func (e *Exploration) score(ctx context.Context, a Actor, c Measure, m *monitor) (Measurement, gguf.Subnet, error) {
+// score takes one measurement, of so many bytes of the text where span is not 0, and returns the subnet that it measured.
+func (e *Exploration) score(ctx context.Context, a Actor, c Measure, span int64, m *monitor) (Measurement, gguf.Subnet, error) {
 	subject, err := e.loadSubnet(ctx, c.Subnet)
 	if err != nil {
 		return Measurement{}, subject, err
@@ -95,7 +95,7 @@ func (e *Exploration) score(ctx context.Context, a Actor, c Measure, m *monitor)
 	began := e.now()
 	got, err := e.model.Score(ctx, subject, ScoreRequest{
 		Text: c.Text, Seq: c.Seq, Windows: c.Windows, HeldOut: c.Text == "", Engine: c.Engine, Type: c.Type, BOS: c.BOS,
-		Stride: c.Stride, Against: c.Against,
+		Stride: c.Stride, Against: c.Against, Span: span,
 	}, m)
 	got.At, got.Seconds, got.By = e.now().UTC(), e.now().Sub(began).Seconds(), a.Name
 	got.Share = subject.Masks.Size().Ratio

@@ -98,7 +98,9 @@ type Vocab struct {
 	Text    TextRef `json:"text,omitzero"`
 	Tokens  int64   `json:"tokens"`
 	Covered float64 `json:"covered"`
-	// Words are runs of characters other than white space, of the texts or, of long ones, of a part of them.
+	// Words are runs of characters other than white space. HeldOut is true where they are of an eighth of the texts that was not counted, and
+	// false for texts that are too short for that.
+	HeldOut            bool           `json:"held_out"`
 	TokensPerWord      float64        `json:"tokens_per_word"`
 	DenseTokensPerWord float64        `json:"dense_tokens_per_word"`
 	Scripts            []vocab.Script `json:"scripts,omitempty"`
@@ -210,7 +212,7 @@ func (m Measurement) relativeOfBits() float64 {
 func (m Measurement) sameText(of Measurement) bool {
 	a, b := m.Conditions, of.Conditions
 	a.Tokens, a.Windows, a.Vocab, a.Type = b.Tokens, b.Windows, b.Vocab, b.Type
-	const close = 0.05 // windows of as many tokens end at other bytes
+	const close = 0.005 // the first token of each window is not scored
 	return a == b && of.Bytes > 0 && math.Abs(float64(m.Bytes)/float64(of.Bytes)-1) < close
 }
 

@@ -21,7 +21,7 @@ func (m *model) Score(ctx context.Context, s gguf.Subnet, r explorer.ScoreReques
 	if err != nil {
 		return explorer.Measurement{}, err
 	}
-	t := take{windows: r.Windows, seq: orDefault(r.Seq, defaultSeq), stride: r.Stride, fromEnd: r.HeldOut, bos: r.BOS, kept: keptOf(s.Masks)}
+	t := take{windows: r.Windows, seq: orDefault(r.Seq, defaultSeq), stride: r.Stride, fromEnd: r.HeldOut, bos: r.BOS, kept: keptOf(s.Masks), span: r.Span}
 	if trained := m.Info().Context; trained > 0 && t.seq > trained {
 		mon.Note(fmt.Sprintf("windows of %d tokens are longer than the %d that the model was trained on", t.seq, trained))
 	}

@@ -218,6 +218,8 @@ type take struct {
 	fromEnd      bool   // the last windows instead of the first
 	bos          string // as in [explorer.ScoreRequest]
 	kept         []int  // entries of the vocabulary, in increasing order; nil for all
+	span         int64  // bytes of the text, of which the last window may be shorter, instead of a number of windows; 0 for no limit
+	cut          int    // as in tokenKey, of a text that was cut before
 }
 
 // passage tokenises a text and cuts it into consecutive windows. A window is never shorter than seq, start token included; fewer
@@ -226,6 +228,16 @@ func (m *model) passage(ctx context.Context, path string, t take) (passage, erro
 	text, ref, err := readText(path)
 	if err != nil {
 		return passage{}, err
+	}
+	if t.span > 0 && t.span < int64(len(text)) {
+		n := int(t.span)
+		if t.fromEnd {
+			n = -n
+		}
+		text, t.cut = excerpt(text, n), n
+	}
+	if t.span > 0 {
+		t.windows, t.fromEnd = 0, false
 	}
 	tokens, info, err := m.tokenise(ctx, text, ref, t)
 	if err != nil {
@@ -245,6 +257,17 @@ func (m *model) passage(ctx context.Context, path string, t take) (passage, erro
 	step := orDefault(t.stride, own)
 	if step > own {
 		return passage{}, fmt.Errorf("%w: stride %d: a window holds %d tokens of the text", explorer.ErrInvalid, step, own)
+	}
+	if t.span > 0 && own > 0 && step == own && len(tokens) > 1 {
+		for part := range slices.Chunk(tokens, own) {
+			if p.start == explorer.BOSEvery {
+				part = append([]int32{info.BOS}, part...)
+			}
+			if len(part) > 1 {
+				p.windows = append(p.windows, part)
+			}
+		}
+		return p, nil
 	}
 	if n := max(t.windows, 1); own < 1 || len(tokens) < own+(n-1)*step {
 		return passage{}, fmt.Errorf("%s: %w: it has %d tokens, %d windows of %d need %d", path, explorer.ErrText, len(tokens), n, t.seq, own+(n-1)*step)
@@ -311,7 +334,7 @@ func (m *model) tokenise(ctx context.Context, text string, ref explorer.TextRef,
 	}
 	defer func() { _ = load.Close() }() // nothing was written
 	for bytesPerToken := 6; ; bytesPerToken *= 2 {
-		key := tokenKey{sha256: ref.SHA256, vocab: vocab}
+		key := tokenKey{sha256: ref.SHA256, cut: t.cut, vocab: vocab}
 		part := text
 		if need := t.windows * t.seq * bytesPerToken; t.windows > 0 && need < len(text) {
 			if key.cut = need; t.fromEnd {

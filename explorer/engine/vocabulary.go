@@ -23,6 +23,10 @@ const (
 	maxAgain   = 2 << 20
 )
 
+// heldOutEvery is which parts of a text are not counted, every such: tokens per word are of those, since a text loses fewer of the tokens that were
+// counted in it than another one does.
+const heldOutEvery = 8
+
 // maxWeight is how much more a token of a short text may count than one of a long text, so that the texts of a mix have their shares.
 const maxWeight = 4
 
@@ -68,7 +72,7 @@ func (m *model) TrimVocab(ctx context.Context, v explorer.VocabSize, c explorer.
 	}
 	kept := ranking.Kept(n)
 	made := explorer.Vocab{
-		Asked: v, Kept: n, Of: words.Len(), Least: ranking.Least(v.Force), Text: src.ref, Tokens: counted.tokens, Covered: ranking.Covered(n),
+		Asked: v, Kept: n, Of: words.Len(), Least: ranking.Least(v.Force), Text: src.ref, Tokens: counted.tokens, Covered: ranking.Covered(n), HeldOut: counted.held,
 		Scripts: words.Scripts(kept), Curve: m.vocabCurve(ranking, v.Force),
 	}
 	if made.DenseTokensPerWord, made.TokensPerWord, err = m.perWord(ctx, load, counted.again, kept, mon); err != nil {
@@ -82,20 +86,32 @@ type counted struct {
 	counts []float64 // of each entry, weighted by the shares of the texts
 	tokens int64
 	again  []string // parts that are tokenised with the smaller vocabulary too
+	held   bool     // these were not counted
 }
 
 // countTokens counts the tokens of texts.
 func countTokens(ctx context.Context, load infer.Model, entries int, src *sources, mon explorer.Monitor) (counted, error) {
 	var texts [][]string
 	total := 0.0
-	for _, s := range src.texts {
+	out := counted{counts: make([]float64, entries)}
+	for i, s := range src.texts {
 		parts := spread(s.texts, maxCounted)
+		var own, held []string
+		for j, p := range parts {
+			if j%heldOutEvery == heldOutEvery-1 {
+				held = append(held, p)
+			} else {
+				own = append(own, p)
+			}
+		}
+		if parts = own; len(held) > 0 {
+			out.again, out.held = append(out.again, spread(held, int(src.shares[i]*maxAgain))...), true
+		}
 		texts = append(texts, parts)
 		for _, p := range parts {
 			total += float64(len(p))
 		}
 	}
-	out := counted{counts: make([]float64, entries)}
 	counts, sums := make([][]float64, len(texts)), make([]float64, len(texts))
 	done, all := 0.0, 0.0
 	for i, parts := range texts {
@@ -119,7 +135,9 @@ func countTokens(ctx context.Context, load infer.Model, entries int, src *source
 			mon.Progress(done, total, "bytes", "counting tokens")
 		}
 		all += sums[i]
-		out.again = append(out.again, spread(parts, int(src.shares[i]*maxAgain))...)
+		if !out.held {
+			out.again = append(out.again, spread(parts, int(src.shares[i]*maxAgain))...)
+		}
 	}
 	out.tokens = int64(all)
 	for i := range texts {

@@ -399,6 +399,9 @@ func (m *model) Score(ctx context.Context, s gguf.Subnet, r explorer.ScoreReques
 	got := explorer.Measurement{NLL: nll, Perplexity: math.Exp(nll), StandardError: 0.01 * math.Exp(nll), Conditions: explorer.Conditions{
 		Text: text, Seq: seq, Windows: windows, Tokens: windows * (seq - 1), Engine: cmp.Or(r.Engine, explorer.EngineDecoder), Type: "F32", Ratio: "block parameters", Stride: r.Stride,
 	}}
+	if r.Span > 0 {
+		got.Conditions.Tokens = int(float64(r.Span) / bytesPerToken)
+	}
 	got.Bytes = int64(bytesPerToken * float64(got.Conditions.Tokens))
 	if s.Masks.TrimsVocab() {
 		got.Conditions.Vocab = s.Masks.VocabLen()

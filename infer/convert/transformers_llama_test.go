@@ -19,7 +19,40 @@ import (
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/infer/vocab"
 )
+
+// trimmedFile writes a file without a quarter of the entries of its vocabulary that can be dropped.
+func trimmedFile(t *testing.T, source *gguf.File) *gguf.File {
+	t.Helper()
+	v, err := source.Vocabulary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := v.Rank(vocab.Request{Counts: make([]float64, v.Len())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := source.Config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := c.Geometry()
+	masks, err := subnet.Dense(&g).WithVocab(subnet.Of(v.Len(), r.Kept(v.Len()-(v.Len()-r.Least(true))/4)...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "trimmed.gguf")
+	if _, err := gguf.WriteSubnet(t.Context(), source, path, gguf.Subnet{Masks: masks}, gguf.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	f, err := gguf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return f
+}
 
 // loadScript prints what transformers makes of a folder: the number of every token, the logits behind some tokens, and what was missing.
 const loadScript = `
@@ -67,6 +100,7 @@ func TestTransformersLoadsFolders(t *testing.T) {
 		"llama 3": folder("llama3", nil), "mistral": folder("mistral", nil),
 		"NFC":   folder("llama3", func(tokenizer map[string]any) { tokenizer["normalizer"] = map[string]any{"type": "NFC"} }),
 		"dense": source(nil), "tied": source(func(m *gguftest.Model) { m.Tied = true }), "pieces": ofPieces,
+		"trimmed pairs": trimmedFile(t, source(nil)), "trimmed pieces": trimmedFile(t, ofPieces),
 		"cut": cutFile(t, tiny("llama", nil), "F32", func(_ int, l *subnet.Layer) { l.Channels, l.Heads = subnet.Range(128, 32, 96), keep(4, 2, 3) }),
 	} {
 		t.Run(name, func(t *testing.T) {

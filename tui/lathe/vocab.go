@@ -42,7 +42,7 @@ func (a *app) vocabCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "vocab [MODEL]",
 		Short: "Drop the tokens of the vocabulary that texts use least",
-		Long: "Counts the tokens of texts, all of each up to 16 MiB, and drops those that occur least, with their rows of the embedding and of\n" +
+		Long: "Counts the tokens of texts, seven eighths of each up to 16 MiB, and drops those that occur least, with their rows of the embedding and of\n" +
 			"the output matrix. Special tokens, bytes, digits, tokens that the chat template writes, letters of the texts' scripts and every token\n" +
 			"that a kept one is merged of stay, so that every text still becomes tokens: shorter ones where a token was dropped.\n\n" +
 			"Perplexity is per token and does not compare across vocabularies: bits per byte do. They are measured at the end of the default\n" +
@@ -175,8 +175,12 @@ func vocabWords(w io.Writer, v *explorer.Vocab) {
 	if v == nil {
 		return
 	}
-	fmt.Fprintf(w, "%d of %d tokens of the vocabulary kept, %.2f %% of %s tokens counted: %.3f tokens per word instead of %.3f (%+.1f %%)\n",
-		v.Kept, v.Of, 100*v.Covered, format.Count(v.Tokens), v.TokensPerWord, v.DenseTokensPerWord, 100*(v.Longer()-1))
+	where := "on the text that was counted"
+	if v.HeldOut {
+		where = "on held-out text"
+	}
+	fmt.Fprintf(w, "%d of %d tokens of the vocabulary kept, %.2f %% of %s tokens counted; %s %.3f tokens per word instead of %.3f (%+.1f %%)\n",
+		v.Kept, v.Of, 100*v.Covered, format.Count(v.Tokens), where, v.TokensPerWord, v.DenseTokensPerWord, 100*(v.Longer()-1))
 }
 
 // vocabFlag adds the flag of the size of a vocabulary.

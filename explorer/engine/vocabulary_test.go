@@ -1,0 +1,77 @@
+package engine
+
+import (
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+	"github.com/lathe-llm/lathe/infer/subnet"
+)
+
+// The graphs score the kept entries of a vocabulary as llama.cpp scores the file that holds them, and the dense model is scored on the same
+// bytes, which are more than its own windows hold.
+func TestScoreOfATrimmedVocabulary(t *testing.T) {
+	b := newEngine(t)
+	opened, err := b.Open(t.Context(), gguftest.Write(t, gguftest.Tiny("llama")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := opened.(*model)
+	defer func() { _ = m.Close() }()
+	kept, made, err := m.TrimVocab(t.Context(), explorer.VocabSize{Keep: 1 << 20, Share: 0}, explorer.Calibration{}, &quiet{})
+	if err != nil || kept.Len() != 320 || made.Longer() != 1 {
+		t.Fatalf("all entries: %d, %+v, error %v", kept.Len(), made, err)
+	}
+	if kept, made, err = m.TrimVocab(t.Context(), explorer.VocabSize{Keep: 270, Force: true}, explorer.Calibration{}, &quiet{}); err != nil {
+		t.Fatal(err)
+	}
+	masks, err := subnet.Dense(m.geometry()).WithVocab(kept)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := gguf.Subnet{Masks: masks}
+	r := explorer.ScoreRequest{Seq: 64, Windows: 3}
+	graphs, err := m.Score(t.Context(), s, r, &quiet{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Engine = explorer.EngineLlama
+	file, err := m.Score(t.Context(), s, r, &quiet{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if math.Abs(graphs.NLL-file.NLL) > 2e-3 || graphs.Bytes != file.Bytes || graphs.Conditions.Vocab != 270 || graphs.Conditions.Tokens != file.Conditions.Tokens {
+		t.Errorf("%.5f nats at %d bytes in the graphs, %.5f at %d in llama.cpp", graphs.NLL, graphs.Bytes, file.NLL, file.Bytes)
+	}
+	r.Windows, r.Span = 3, file.Bytes
+	whole, err := m.Score(t.Context(), gguf.Subnet{Masks: subnet.Dense(m.geometry())}, r, &quiet{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := math.Abs(float64(whole.Bytes)/float64(file.Bytes) - 1); d > 0.05 || whole.Conditions.Tokens > file.Conditions.Tokens || made.Longer() <= 1 {
+		t.Errorf("%d tokens of %d bytes, the smaller vocabulary %d of %d (%.2f times)", whole.Conditions.Tokens, whole.Bytes, file.Conditions.Tokens, file.Bytes, made.Longer())
+	}
+	again, err := m.Score(t.Context(), gguf.Subnet{Masks: subnet.Dense(m.geometry())}, explorer.ScoreRequest{Seq: 64, Windows: 3}, &quiet{})
+	if err != nil || again.Conditions.Tokens != 3*62 && again.Conditions.Tokens != 3*63 {
+		t.Errorf("three windows after that: %+v, error %v", again.Conditions, err)
+	}
+}
+
+func TestSpread(t *testing.T) {
+	text := strings.Repeat("word after word ", 40000) // ten parts
+	parts := spread([]string{text, "short", ""}, 1<<20)
+	if got := strings.Join(parts, ""); got != text+"short" || len(parts) < 10 {
+		t.Errorf("%d parts of %d bytes", len(parts), len(got))
+	}
+	some := spread([]string{text}, 200_000)
+	n := 0
+	for _, p := range some {
+		n += len(p)
+	}
+	if n > 200_000 || n < 100_000 {
+		t.Errorf("%d bytes of %d", n, len(text))
+	}
+}
