@@ -133,7 +133,7 @@ func LayerRow(t *theme.Theme, masks subnet.Masks, i, w int) string {
 // MLPRun draws the MLP channels of a layer on w cells: those kept, and in other colours how many more or fewer than another subnet it keeps.
 func MLPRun(r *paint.Row, t *theme.Theme, masks, other subnet.Masks, i, w int) {
 	v, o := Kept(masks.Layer(i).Channels), Kept(other.Layer(i).Channels)
-	bar := t.Glyph.HBar(min(v, o), w)
+	bar := strings.TrimRight(t.Glyph.HBar(min(v, o), w), " ") // in ASCII parts of a cell are blank
 	r.Put(t.Kept, bar)
 	used := text.Width(bar)
 	if n := min(int(max(v, o)*float64(w)+0.5)-used, w-used); n > 0 {

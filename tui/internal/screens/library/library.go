@@ -375,7 +375,11 @@ func (s *Screen) Panes(area layout.Rect) []screen.Pane {
 		{ID: "library.table", Rect: table, Rev: rev, State: st, Draw: func(t *theme.Theme, w, h int) []string { return s.drawTable(t, w, h) }},
 		{ID: "library.detail", Rect: detail, Rev: rev, State: st, Draw: func(t *theme.Theme, w, h int) []string { return s.drawDetail(t, w, h) }},
 		{ID: "library.front", Rect: front, Rev: rev, State: st, Draw: func(t *theme.Theme, w, h int) []string {
-			return widget.Box(t, paint.Frame{Title: "size and perplexity"}, w, h, func(w, h int) []string { return s.plot(t, snap).Draw(t, w, h) })
+			note := ""
+			if n, ok := s.selected(); ok && n.Figure().Relative > 0 {
+				note = fmt.Sprintf("%.3f, %s × dense", n.Size.Ratio, text.Relative(n.Figure().Relative))
+			}
+			return widget.Box(t, paint.Frame{Title: "size and perplexity", Note: note}, w, h, func(w, h int) []string { return s.plot(t, snap).Draw(t, w, h) })
 		}},
 	}
 }

@@ -302,7 +302,7 @@ func (s *Screen) stackMask(r *paint.Row, t *theme.Theme, c stackColumns, masks s
 		to = subnets.Kept(candidate.Layer(layer).Channels)
 	}
 	solid, pending := min(v, to), max(v, to)
-	bar := t.Glyph.HBar(solid, c.mlpW)
+	bar := strings.TrimRight(t.Glyph.HBar(solid, c.mlpW), " ") // in ASCII parts of a cell are blank
 	r.Put(kept, bar)
 	used := text.Width(bar)
 	if pending > solid {
