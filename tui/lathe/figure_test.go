@@ -96,8 +96,8 @@ func linesOf(page string) ([]measuredLine, map[float64]float64, error) {
 // drawResults draws the lines over the size of the file, with × dense on a logarithmic axis.
 func drawResults(lines []measuredLine, sizes map[float64]float64) []byte {
 	const (
-		w, h                     = 760, 380
-		left, right, top, bottom = 64, 200, 34, 56
+		w, h                     = 800, 380
+		left, right, top, bottom = 64, 240, 34, 56
 		most                     = 8.0
 	)
 	lo, hi := sizes[1], sizes[1]

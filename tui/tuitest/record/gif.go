@@ -182,6 +182,16 @@ func tileMask(char rune) []uint8 {
 		}
 		return mask
 	}
+	if rows, ok := signs[char]; ok {
+		for y, bits := range rows {
+			for x := range movieW {
+				if bits>>(movieW-1-x)&1 != 0 {
+					mask[(y+4)*movieW+x] = shades
+				}
+			}
+		}
+		return mask
+	}
 	const left, right, up, down = 1, 2, 4, 8
 	arms := map[rune]int{'─': left | right, '│': up | down, '├': up | down | right, '┤': up | down | left, '┬': left | right | down, '┴': left | right | up,
 		'┼': left | right | up | down, '└': up | right, '┌': down | right, '┐': down | left, '┘': up | left, '╭': down | right, '╮': down | left, '╰': up | right, '╯': up | left}[char]
@@ -202,6 +212,21 @@ func tileMask(char rune) []uint8 {
 		rect(mx, my, mx+1, movieH)
 	}
 	return mask
+}
+
+// signs are characters that the fonts lack, as rows of bits below the upper quarter of a cell.
+var signs = map[rune][8]uint8{
+	'▸': {0, 0x20, 0x30, 0x38, 0x3c, 0x38, 0x30, 0x20},
+	'◂': {0, 0x04, 0x0c, 0x1c, 0x3c, 0x1c, 0x0c, 0x04},
+	'▴': {0, 0, 0x10, 0x10, 0x38, 0x38, 0x7c, 0x7c},
+	'▾': {0, 0, 0x7c, 0x7c, 0x38, 0x38, 0x10, 0x10},
+	'◆': {0, 0x10, 0x38, 0x7c, 0xfe, 0x7c, 0x38, 0x10},
+	'◇': {0, 0x10, 0x28, 0x44, 0x82, 0x44, 0x28, 0x10},
+	'▣': {0xfe, 0x82, 0xba, 0xba, 0xba, 0x82, 0xfe, 0},
+	'✓': {0x02, 0x02, 0x04, 0x04, 0x88, 0x48, 0x30, 0x10},
+	'✗': {0x82, 0x44, 0x28, 0x10, 0x28, 0x44, 0x82, 0},
+	'⏎': {0x02, 0x02, 0x22, 0x42, 0xfe, 0x40, 0x20, 0},
+	'↵': {0x02, 0x02, 0x22, 0x42, 0xfe, 0x40, 0x20, 0},
 }
 
 // mix returns the colour that is so many shades from one to another.

@@ -59,6 +59,19 @@ func TestGIF(t *testing.T) {
 	if second := g.Image[1].Bounds(); second.Min.Y < 2*movieH || second.Max.X > 2*movieW {
 		t.Errorf("the second frame redraws %v, want the last row alone", second)
 	}
+	p, err := newPainter(Dark())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for char := range signs { // the fonts draw nothing or a box for them
+		covered := 0
+		for _, v := range p.glyph(char, false) {
+			covered += int(v)
+		}
+		if covered == 0 {
+			t.Errorf("%c is not drawn", char)
+		}
+	}
 	if GIF(io.Discard, strings.NewReader("no session"), Dark()) == nil {
 		t.Error("a movie was made of something else")
 	}
