@@ -37,24 +37,25 @@ const (
 // model generate in turn, so that a change of the machine's speed affects them alike,
 // and the fastest run of each counts, since other work on the machine only makes runs
 // slower. Times of narrower cuts that exceed those of wider ones by no more than noise
-// explains become equal to them by isotonic regression. Progress, unless nil, is called
-// before each round with the number of the try, from 1.
+// explains become equal to them by isotonic regression. Where runs differ too much, or
+// a narrower cut is slower, there is a second and longer try. Progress, unless nil, is
+// called before each round, in the second try with the reason for it.
 //
-// The error wraps [ErrTimes] where runs differ too much, or a narrower cut is slower,
-// in a second and longer try too.
-func MeasureTimes(ctx context.Context, g *subnet.Geometry, run Timer, progress func(try, round, rounds int)) (Times, error) {
+// The error wraps [ErrTimes] where the second try is disturbed too.
+func MeasureTimes(ctx context.Context, g *subnet.Geometry, run Timer, progress func(round, rounds int, again string)) (Times, error) {
 	attention, mlp := timedCuts(g)
 	if len(attention)+len(mlp) == 0 {
 		return Times{}, fmt.Errorf("%w: the model has nothing to cut", ErrConfig)
 	}
 	cuts := slices.Concat(attention, mlp)
 	var t Times
-	var unreliable error
-	for i, try := range timedTries() {
+	unreliable, again := "", ""
+	for _, try := range timedTries() {
+		again = unreliable
 		runs := make([][]float64, 1+len(cuts)) // of the dense model, then of each cut
 		for round := range try.most {
 			if progress != nil {
-				progress(i+1, round, try.most)
+				progress(round, try.most, again)
 			}
 			if err := runAll(ctx, cuts, runs, round%2 == 1, func(m subnet.Masks) (float64, error) { return run(ctx, m, try.seconds) }); err != nil {
 				return Times{}, err
@@ -62,12 +63,12 @@ func MeasureTimes(ctx context.Context, g *subnet.Geometry, run Timer, progress f
 			if round+1 < leastRounds {
 				continue
 			}
-			if t, unreliable = timesOf(g, cuts, len(attention), runs); unreliable == nil && (t.spread() <= quietSpread || round+1 == try.most) {
+			if t, unreliable = timesOf(g, cuts, len(attention), runs); unreliable == "" && (t.spread() <= quietSpread || round+1 == try.most) {
 				return t, nil
 			}
 		}
 	}
-	return Times{}, unreliable
+	return Times{}, fmt.Errorf("%w: %s: other work on the machine disturbs the measurement, try again later", ErrTimes, unreliable)
 }
 
 // runAll appends a run of the dense model and of each cut, in the order of runs or
@@ -96,10 +97,9 @@ func runAll(ctx context.Context, cuts []subnet.Masks, runs [][]float64, backward
 	return nil
 }
 
-// timesOf returns the times of runs. The first cuts are of attention, the others of
-// MLPs. The error wraps [ErrTimes].
-func timesOf(g *subnet.Geometry, cuts []subnet.Masks, attention int, runs [][]float64) (Times, error) {
-	var t Times
+// timesOf returns the times of runs, and why they are unreliable, "" where they are not. The
+// first cuts are of attention, the others of MLPs.
+func timesOf(g *subnet.Geometry, cuts []subnet.Masks, attention int, runs [][]float64) (t Times, unreliable string) {
 	t.Dense, t.Spread = fastestRun(runs[0])
 	for i, m := range cuts {
 		module, points := subnet.Attention, &t.Attention
@@ -111,20 +111,19 @@ func timesOf(g *subnet.Geometry, cuts []subnet.Masks, attention int, runs [][]fl
 		*points = append(*points, p)
 	}
 	if s := t.spread(); s > mostSpread {
-		return t, fmt.Errorf("%w: the %d fastest of %d runs differ by %.0f %%, more than %.0f %%: other work on the machine disturbs the measurement, try again later",
-			ErrTimes, fastest, len(runs[0]), 100*s, 100*mostSpread)
+		return t, fmt.Sprintf("the %d fastest of %d runs differ by %.0f %%, more than %.0f %%", fastest, len(runs[0]), 100*s, 100*mostSpread)
 	}
 	for _, of := range []struct {
 		name   string
 		points *[]TimePoint
 	}{{"attention", &t.Attention}, {"MLPs", &t.MLP}} {
 		*of.points = byWidth(*of.points)
-		if err := checkOrder(of.name, t, *of.points); err != nil {
-			return t, err
+		if rise := risen(of.name, t, *of.points); rise != "" {
+			return t, rise
 		}
 		regress(*of.points, t.Dense)
 	}
-	return t, nil
+	return t, ""
 }
 
 // fastestRun returns the time of the fastest of some runs, and how far the few fastest
@@ -154,20 +153,20 @@ func keptOf(g *subnet.Geometry, m subnet.Masks, module subnet.Module) float64 {
 	return sum / n
 }
 
-// checkOrder reports a cut that took longer than a wider one by more than their spreads
-// explain.
-func checkOrder(name string, t Times, points []TimePoint) error {
+// risen describes a cut that took longer than a wider one by more than their spreads
+// explain, "" for none.
+func risen(name string, t Times, points []TimePoint) string {
 	chain := append([]TimePoint{{Kept: 1, Seconds: t.Dense, Spread: t.Spread}}, points...)
 	for i, narrow := range chain {
 		for _, wide := range chain[:i] {
 			noise := math.Hypot(narrow.Spread, wide.Spread)
 			if rise := narrow.Seconds/wide.Seconds - 1; rise > noise+minorRise {
-				return fmt.Errorf("%w: with %s of %.2f of their width a token took %.3g ms, %.0f %% longer than with %.2f, and runs differ by %.0f %%: other work on the machine disturbs the measurement, try again later",
-					ErrTimes, name, narrow.Kept, 1e3*narrow.Seconds, 100*rise, wide.Kept, 100*noise)
+				return fmt.Sprintf("with %s of %.2f of their width a token took %.3g ms, %.0f %% longer than with %.2f, and runs differ by %.0f %%",
+					name, narrow.Kept, 1e3*narrow.Seconds, 100*rise, wide.Kept, 100*noise)
 			}
 		}
 	}
-	return nil
+	return ""
 }
 
 // regress replaces the times of points, from the widest on, by those next to them that

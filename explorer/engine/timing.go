@@ -51,10 +51,13 @@ func measureTimes(ctx context.Context, m *model, typ string, mon explorer.Monito
 		}
 		return perToken(ctx, loaded, int(min(max(seconds*perSecond, 2), timedMost)))
 	}
-	return search.MeasureTimes(ctx, m.geometry(), run, func(try, round, rounds int) {
+	return search.MeasureTimes(ctx, m.geometry(), run, func(round, rounds int, again string) {
 		step := "times per token of cuts"
-		if try > 1 {
-			step = "times per token of cuts, again: other work disturbed the measurement"
+		if again != "" {
+			step += ", again"
+			if round == 0 {
+				mon.Note("times per token are measured again, with longer runs: " + again)
+			}
 		}
 		mon.Progress(float64(round), float64(rounds), "rounds", step)
 	})
