@@ -10,10 +10,11 @@ const costContext = 2048
 
 // A Cost is what a subnet costs. Computing it takes as long as drawing the rest of a frame.
 type Cost struct {
-	Size  subnet.Size
-	Bytes int64   // of the file in the model's types
-	FLOPs float64 // per token generated at a context of 2048 tokens
-	masks subnet.Masks
+	Size    subnet.Size
+	Bytes   int64   // of the file in the model's types
+	FLOPs   float64 // per token generated at a context of 2048 tokens
+	Prefill float64 // per token of a prompt of as many, on average
+	masks   subnet.Masks
 }
 
 // Costs caches the costs of the masks last asked for. The zero Costs is empty.
@@ -27,7 +28,7 @@ func (c *Costs) Of(masks subnet.Masks, m *explorer.ModelInfo) Cost {
 		}
 	}
 	k := Cost{masks: masks, Size: masks.Size(), Bytes: m.FileSize(masks, "").File}
-	_, k.FLOPs = masks.FLOPs(costContext)
+	k.Prefill, k.FLOPs = masks.FLOPs(costContext)
 	const remembered = 8
 	if len(c.known) == remembered {
 		c.known = c.known[1:]

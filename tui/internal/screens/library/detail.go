@@ -235,6 +235,7 @@ func (s *Screen) compareRows(t *theme.Theme, a, b explorer.SubnetID, am, bm subn
 	number("GGUF", float64(ac.Bytes), float64(bc.Bytes), format.Bytes[float64])
 	number("KV/token", float64(ac.Size.KVBytesPerToken), float64(bc.Size.KVBytesPerToken), format.Bytes[float64])
 	number("FLOPs/token", ac.FLOPs, bc.FLOPs, format.SI[float64])
+	number("prefill", ac.Prefill, bc.Prefill, format.SI[float64])
 	ap, bp, same := comparablePerplexities(snap, a, b)
 	number("× dense", relativeOf(snap, a), relativeOf(snap, b), text.Relative)
 	number("ppl", ap, bp, text.Perplexity)
