@@ -120,9 +120,9 @@ func TestChoicesDoWhatTheirTitlesName(t *testing.T) {
 	rec := &recorder{Exploration: ex}
 	for scope, ids := range map[string][]string{"chat": {"chat.new", "chat.columns", "chat.add", "chat.probe", "chat.list"}, "reform": {"reform.subnet"}, "masks": {"masks.open"}} {
 		for _, id := range ids {
-			l := newLoopOver(t, ex, b, 140, 60, func(o *Options) { o.Screen = scope })
-			l.m.ex = rec
 			for row := 0; ; row++ {
+				l := newLoopOver(t, ex, b, 140, 60, func(o *Options) { o.Screen = scope })
+				l.m.ex = rec
 				l.press("esc", "esc", keyOf(l, id))
 				p, ok := l.m.overlays[len(l.m.overlays)-1].(*widget.Picker)
 				if !ok {
