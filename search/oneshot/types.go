@@ -103,9 +103,9 @@ func TypeCandidates() []subnet.Type {
 const (
 	// typeRows is how many rows of a matrix the errors of types are computed on, evenly spread.
 	typeRows = 128
-	// probeBits is the largest size of the probed type, in bits for a number: coarse enough that its divergence is far above rounding
-	// errors, and near the types that are chosen.
-	probeBits = 4.75
+	// leastProbeBits and probeBits bound the size of the probed type, in bits for a number: coarse enough that its divergence is far above
+	// rounding errors, and near the types that are chosen.
+	leastProbeBits, probeBits = 4.2, 4.75
 	// typeProbeTokens is how many tokens of each window type losses are measured on.
 	typeProbeTokens = 512
 	// headProbeTokens is the same for embeddings and the LM head, on the whole vocabulary.
@@ -303,8 +303,7 @@ func (t *typeMeter) errors(layer int, module subnet.Module, output bool, matrice
 		if err != nil {
 			return nil, nil, 0, err
 		}
-		// The largest type below the limit, otherwise the smallest.
-		if own > 0 && (probe == nil || bits(*probe) > probeBits) {
+		if own > 0 && (probe == nil || betterProbe(typ, own, *probe, scale)) {
 			probe, scale = &typ, own
 		}
 	}
@@ -312,6 +311,20 @@ func (t *typeMeter) errors(layer int, module subnet.Module, output bool, matrice
 		g.Probe = probe.String()
 	}
 	return g, probe, scale, nil
+}
+
+// betterProbe reports whether a type with an error is the better one to measure: one of about four bits and a half, of those that with the
+// larger error, whose divergence is the farthest above rounding errors; otherwise the smaller one. A type whose grid nearly holds that of the
+// source has next to no error.
+func betterProbe(t subnet.Type, err float64, than subnet.Type, its float64) bool {
+	inside := func(t subnet.Type) bool { return bits(t) > leastProbeBits && bits(t) <= probeBits }
+	switch {
+	case inside(t) && inside(than):
+		return err > its
+	case inside(t) || inside(than):
+		return inside(t)
+	}
+	return bits(t) < bits(than)
 }
 
 // finish turns errors into losses, by the measured loss of the probe and its error.
