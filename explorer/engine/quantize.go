@@ -117,7 +117,7 @@ const (
 	typesFile = "types.json"
 	maxTypes  = 1 << 30
 	// typesVersion is incremented when the meaning of stored losses changes.
-	typesVersion = 1
+	typesVersion = 2
 )
 
 // keptTypes are losses of types with what they were measured on.
@@ -152,22 +152,33 @@ func (m *model) typeLosses(ctx context.Context, w work, load oneshot.Loader, dir
 	if err == nil && kept.same(want) && kept.Losses != nil && kept.Losses.Fits(m.geometry(), m.file) {
 		return kept.Losses, nil
 	}
+	o := oneshot.TypeMeasuring{Progress: func(e oneshot.Event) { reportAndGate(ctx, mon, e) }}
+	if err == nil && kept.same(want) {
+		o.Kept = kept.Losses // of an interrupted run
+	}
+	if dir != "" {
+		o.Keep = func(l *oneshot.TypeLosses) error {
+			want.Losses = l
+			return mon.Persist(ctx, func() error { return writeTypes(dir, want) })
+		}
+	}
 	mon.Progress(0, 0, "layers", "measuring what types cost")
-	want.Losses, err = oneshot.MeasureTypes(ctx, w.dm, m.file, load, w.text.windows, func(e oneshot.Event) { reportAndGate(ctx, mon, e) })
+	losses, err := oneshot.MeasureTypes(ctx, w.dm, m.file, load, w.text.windows, o)
 	if err != nil {
 		return nil, err
 	}
-	if dir == "" {
-		return want.Losses, nil
+	if o.Keep != nil {
+		err = o.Keep(losses)
 	}
-	err = durable.MkdirAll(dir, 0o755)
-	if err == nil {
-		err = durable.Write(filepath.Join(dir, typesFile), 0o600, func(to io.Writer) error { return json.NewEncoder(to).Encode(want) })
+	return losses, err
+}
+
+// writeTypes stores losses.
+func writeTypes(dir string, k keptTypes) error {
+	if err := durable.MkdirAll(dir, 0o755); err != nil {
+		return err
 	}
-	if err != nil {
-		mon.Note(fmt.Sprintf("the losses of types could not be stored: %v", err))
-	}
-	return want.Losses, nil
+	return durable.Write(filepath.Join(dir, typesFile), 0o600, func(to io.Writer) error { return json.NewEncoder(to).Encode(k) })
 }
 
 // readTypes reads stored losses.

@@ -4,9 +4,12 @@ package oneshot_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"path/filepath"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/decoder/decodertest"
@@ -48,11 +51,11 @@ func newSizedCase(t *testing.T) sizedCase {
 		return decoder.Load(ctx, m.Device(), f, decoder.WithRounding(round))
 	}
 	events := 0
-	c.losses, err = oneshot.MeasureTypes(t.Context(), m, f, c.load, c.windows, func(e oneshot.Event) {
+	c.losses, err = oneshot.MeasureTypes(t.Context(), m, f, c.load, c.windows, oneshot.TypeMeasuring{Progress: func(e oneshot.Event) {
 		if e.Phase == oneshot.Typing {
 			events++
 		}
-	})
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,6 +63,48 @@ func newSizedCase(t *testing.T) sizedCase {
 		t.Fatalf("losses of %d groups after %d events do not fit the model", len(c.losses.Groups), events)
 	}
 	return c
+}
+
+// TestMeasureTypesContinues stops a measurement after a layer: the run that continues it has the same losses, and measures the other layers only.
+func TestMeasureTypesContinues(t *testing.T) {
+	c := newSizedCase(t)
+	var kept []byte
+	stop := errors.New("stop")
+	_, err := oneshot.MeasureTypes(t.Context(), c.m, c.f, c.load, c.windows, oneshot.TypeMeasuring{Keep: func(l *oneshot.TypeLosses) (err error) {
+		if kept, err = json.Marshal(l); err != nil {
+			return err
+		}
+		return stop
+	}})
+	if !errors.Is(err, stop) {
+		t.Fatal(err)
+	}
+	o := oneshot.TypeMeasuring{Kept: &oneshot.TypeLosses{}}
+	if err := json.Unmarshal(kept, o.Kept); err != nil {
+		t.Fatal(err)
+	}
+	if len(o.Kept.Groups) != 4 || o.Kept.Fits(c.m.Geometry(), c.f) {
+		t.Fatalf("%d groups were kept of a layer", len(o.Kept.Groups))
+	}
+	o.Kept.Groups[0].Measured = 123 // shows that it is not measured again
+	measured := 0
+	o.Keep = func(*oneshot.TypeLosses) error { measured++; return nil }
+	got, err := oneshot.MeasureTypes(t.Context(), c.m, c.f, c.load, c.windows, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if measured != len(c.m.Geometry().Layers)-1 || got.Groups[0].Measured != 123 {
+		t.Errorf("%d layers were measured", measured)
+	}
+	got.Groups[0].Measured = c.losses.Groups[0].Measured
+	if diff := cmp.Diff(c.losses, got); diff != "" {
+		t.Errorf("other losses than in one go: %s", diff)
+	}
+	o.Kept.Groups[0].Tensors[0] = "blk.9.attn_q.weight"
+	measured = 0
+	if _, err := oneshot.MeasureTypes(t.Context(), c.m, c.f, c.load, c.windows, o); err != nil || measured != len(c.m.Geometry().Layers) {
+		t.Errorf("losses of another model were taken: %d layers measured (%v)", measured, err)
+	}
 }
 
 func (c sizedCase) cost(masks subnet.Masks, types map[string]subnet.Type) (int64, error) {

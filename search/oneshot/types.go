@@ -1,6 +1,7 @@
 package oneshot
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,15 +51,21 @@ func (g *TypeGroup) Name() string {
 	return fmt.Sprintf("layer %d %v inner", g.Layer, g.Module)
 }
 
-// Fits reports whether the losses are of a model of a shape, as its file has it.
+// Fits reports whether the losses are complete, of a model of a shape, as its file has it.
 func (t *TypeLosses) Fits(g *subnet.Geometry, file *gguf.File) bool {
+	heads := slices.IndexFunc(t.Groups, func(g TypeGroup) bool { return g.Layer < 0 })
+	return heads >= 0 && t.complete(g, file, 0, len(g.Layers))
+}
+
+// complete reports whether the losses have each group of some layers once, as the file has it.
+func (t *TypeLosses) complete(g *subnet.Geometry, file *gguf.File, from, to int) bool {
 	type key struct {
 		layer  int
 		module subnet.Module
 		output bool
 	}
 	want := make(map[key]bool)
-	for i := range g.Layers {
+	for i := from; i < to; i++ {
 		for _, module := range []subnet.Module{subnet.Attention, subnet.MLP} {
 			if g.OutputColumns(i, module) > 0 {
 				want[key{i, module, false}], want[key{i, module, true}] = true, true
@@ -117,8 +124,18 @@ const (
 // ErrTypes means that matrices cannot be stored in types that were asked for.
 var ErrTypes = errors.New("types cannot be chosen")
 
-// MeasureTypes measures, group by group, what types cost, in one pass of windows through the dense model. file is that of the model.
-func MeasureTypes(ctx context.Context, m *decoder.Model, file *gguf.File, load Loader, windows [][]int32, progress func(Event)) (*TypeLosses, error) {
+// TypeMeasuring configures [MeasureTypes].
+type TypeMeasuring struct {
+	// Kept are the losses that an interrupted run over the same windows kept, nil for none: its whole layers are not measured again.
+	Kept *TypeLosses
+	// Keep, unless nil, is called after each layer with the losses so far.
+	Keep     func(*TypeLosses) error
+	Progress func(Event) // as in Config
+}
+
+// MeasureTypes measures, group by group, what types cost, in one pass of windows through the dense model. file is that of the model. A run that
+// continues an interrupted one has the same result as one in one go.
+func MeasureTypes(ctx context.Context, m *decoder.Model, file *gguf.File, load Loader, windows [][]int32, o TypeMeasuring) (*TypeLosses, error) {
 	p, err := newProber(ctx, m, windows)
 	if err != nil {
 		return nil, err
@@ -130,15 +147,28 @@ func MeasureTypes(ctx context.Context, m *decoder.Model, file *gguf.File, load L
 	for _, w := range p.probes {
 		t.losses.Tokens += min(len(w), typeProbeTokens)
 	}
+	kept := make([]bool, layers)
+	for layer := range layers {
+		kept[layer] = o.Kept != nil && t.losses.take(o.Kept, m.Geometry(), file, layer)
+	}
+	report := func(done int) {
+		if o.Progress != nil {
+			o.Progress(Event{Phase: Typing, Done: done, Total: layers + 1})
+		}
+	}
 	err = p.run(ctx, visitor{
 		needs: importance.Needs{Weights: true, Inputs: true},
+		skip:  func(layer int, _ subnet.Module) bool { return kept[layer] },
 		module: func(layer int, module subnet.Module, b *importance.Block) error {
 			return t.module(ctx, layer, module, b)
 		},
 		layer: func(layer int, _ float64) error {
-			if progress != nil {
-				progress(Event{Phase: Typing, Done: layer + 1, Total: layers + 1})
+			if o.Keep != nil && !kept[layer] {
+				if err := o.Keep(t.losses); err != nil {
+					return err
+				}
 			}
+			report(layer + 1)
 			return ctx.Err()
 		},
 	})
@@ -152,10 +182,31 @@ func MeasureTypes(ctx context.Context, m *decoder.Model, file *gguf.File, load L
 			}
 		}
 	}
-	if progress != nil {
-		progress(Event{Phase: Typing, Done: layers + 1, Total: layers + 1})
-	}
+	slices.SortStableFunc(t.losses.Groups, func(a, b TypeGroup) int { return cmp.Compare(uint(a.Layer), uint(b.Layer)) }) // those outside layers last
+	report(layers + 1)
 	return t.losses, nil
+}
+
+// take takes over the groups of a layer from other losses, where they are complete, and reports whether they are.
+func (t *TypeLosses) take(from *TypeLosses, g *subnet.Geometry, file *gguf.File, layer int) bool {
+	one := &TypeLosses{Importance: from.Importance}
+	for _, group := range from.Groups {
+		if group.Layer == layer {
+			one.Groups = append(one.Groups, group)
+		}
+	}
+	if !one.complete(g, file, layer, layer+1) {
+		return false
+	}
+	for _, group := range one.Groups {
+		t.Groups = append(t.Groups, group)
+		for _, tensor := range group.Tensors {
+			if of := from.Importance[tensor]; of != nil {
+				t.Importance[tensor] = of
+			}
+		}
+	}
+	return true
 }
 
 // typeMeter measures the losses of types.

@@ -112,7 +112,7 @@ func runningSearch() []string {
 // sharedLines are the other commands that a server offers.
 func sharedLines(sub, chat, bench string) map[string]sharedLine {
 	return map[string]sharedLine{
-		"bench": {explorer.RoleEditor, nil}, "chat": {explorer.RoleEditor, []string{"-p", "hi"}}, "cut": {explorer.RoleEditor, nil}, "quantize": {explorer.RoleEditor, []string{"--target", "60MB"}}, "eval": {explorer.RoleEditor, nil},
+		"bench": {explorer.RoleEditor, nil}, "chat": {explorer.RoleEditor, []string{"-p", "hi"}}, "cut": {explorer.RoleEditor, nil}, "quantize": {explorer.RoleEditor, []string{"--target", "60MB"}}, "vocab": {explorer.RoleEditor, []string{"--keep", "24000"}}, "eval": {explorer.RoleEditor, nil},
 		"probe": {explorer.RoleEditor, nil}, "reform": {explorer.RoleEditor, nil}, "tune": {explorer.RoleEditor, nil}, "search": {explorer.RoleEditor, []string{"--budget", "evals=20"}},
 		"fit": {explorer.RoleViewer, []string{"--memory", "1GB"}}, "info": {}, "keys": {}, "status": {}, "messages": {}, "statistics": {explorer.RoleEditor, nil},
 		"masks checkout": {explorer.RoleEditor, nil}, "masks diff": {}, "masks show": {}, "masks steps": {}, "masks redo": {explorer.RoleEditor, nil},
