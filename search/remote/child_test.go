@@ -162,11 +162,17 @@ func (w *words) String() string {
 // spawn starts a worker process, which ends with the test.
 func spawn(t testing.TB, s childSettings) *process {
 	t.Helper()
+	return spawnBy(t, s, os.Args[0])
+}
+
+// spawnBy starts a worker process by a command.
+func spawnBy(t testing.TB, s childSettings, command ...string) *process {
+	t.Helper()
 	data, err := json.Marshal(s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(os.Args[0])
+	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Env = append(os.Environ(), childVariable+"="+string(data))
 	p := &process{cmd: cmd, words: &words{}, ended: make(chan struct{})}
 	cmd.Stderr = p.words
