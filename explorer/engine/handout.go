@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/scratch"
 	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/search/pipeline"
@@ -27,13 +29,16 @@ type handed struct {
 	folder  *scratch.Folder
 	workers *localWorkers // nil for none
 	async   bool
+	left    string // file with what is on a server elsewhere while the search runs, "" for none
 }
 
 // Close ends the workers of this machine and removes what the search has stored.
 func (h *handed) Close() error {
 	var err error
 	if h.Evaluator != nil {
-		err = h.Evaluator.Close()
+		if err = h.Evaluator.Close(); err == nil && h.left != "" {
+			err = os.Remove(h.left)
+		}
 	}
 	if h.workers != nil {
 		h.workers.stop()
@@ -53,9 +58,37 @@ func (h *handed) Close() error {
 // referenceTokens is how much text the reference is computed on.
 const referenceTokens = 512
 
-// handOut starts what workers need, and the workers of this machine.
-func (m *model) handOut(ctx context.Context, r explorer.Machines, s pipeline.Scoring, mon explorer.Monitor) (*handed, error) {
+// leftFile is the file, in the folder of a search, with the identity of the search on a server elsewhere.
+const leftFile = "nats.json"
+
+// left is its content.
+type left struct{ NATS, Search string }
+
+// tidy removes what a search of this folder has left on the server because its process was killed, and records what this one will have
+// there.
+func (h *handed) tidy(ctx context.Context, server, search string) error {
+	var before left
+	if data, err := os.ReadFile(h.left); err == nil && json.Unmarshal(data, &before) == nil && before.NATS == server {
+		if err := remote.Remove(ctx, h.conn, before.Search); err != nil {
+			return err
+		}
+	}
+	data, err := json.Marshal(left{server, search})
+	if err != nil {
+		return err
+	}
+	if err := durable.MkdirAll(filepath.Dir(h.left), 0o755); err != nil {
+		return err
+	}
+	return durable.WriteFile(h.left, data, 0o600)
+}
+
+// handOut starts what workers need, and the workers of this machine. dir is the folder of the search, "" for none.
+func (m *model) handOut(ctx context.Context, r explorer.Machines, dir string, s pipeline.Scoring, mon explorer.Monitor) (*handed, error) {
 	h := &handed{async: r.Async}
+	if r.NATS != "" && dir != "" {
+		h.left = filepath.Join(dir, leftFile)
+	}
 	if err := h.start(ctx, m, r, s, mon); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
@@ -86,6 +119,11 @@ func (h *handed) start(ctx context.Context, m *model, r explorer.Machines, s pip
 	h.conn, err = remote.Dial(ctx, own, "lathe search "+spec.Search, mon.Note)
 	if err != nil {
 		return err
+	}
+	if h.left != "" {
+		if err := h.tidy(ctx, r.NATS, spec.Search); err != nil {
+			return err
+		}
 	}
 	o.Conn = h.conn
 	if h.Evaluator, err = remote.New(ctx, o); err != nil {

@@ -29,7 +29,7 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 	var handOut func(context.Context, pipeline.Scoring) (pipeline.Handed, error)
 	if r.Machines.On() {
 		handOut = func(ctx context.Context, s pipeline.Scoring) (pipeline.Handed, error) {
-			h, err := m.handOut(ctx, r.Machines, s, mon)
+			h, err := m.handOut(ctx, r.Machines, dir, s, mon)
 			if err != nil {
 				return nil, err
 			}

@@ -234,6 +234,9 @@ func (e *Evaluator) Close() error {
 
 // Remove removes what a search has left on a server.
 func Remove(ctx context.Context, conn *nats.Conn, search string) error {
+	if !isHex(search, searchDigits) {
+		return fmt.Errorf("remote: %.40q is not the identity of a search", search)
+	}
 	js, err := streams(conn)
 	if err != nil {
 		return err

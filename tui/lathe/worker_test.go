@@ -1,16 +1,20 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -40,6 +44,44 @@ func startNATS(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("NATS", s.ClientURL())
 	ts.Setenv(engine.NATSUserVariable, "ada")
 	ts.Setenv(engine.NATSPasswordVariable, "lovelace")
+}
+
+// jetStream connects to the server of a script.
+func jetStream(ts *testscript.TestScript) (jetstream.JetStream, func()) {
+	conn, err := nats.Connect(ts.Getenv("NATS"), nats.UserInfo("ada", "lovelace"))
+	ts.Check(err)
+	js, err := jetstream.New(conn)
+	ts.Check(err)
+	return js, conn.Close
+}
+
+// countStreams checks how many streams the server of a script has.
+func countStreams(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: streams N")
+	}
+	js, end := jetStream(ts)
+	defer end()
+	info, err := js.AccountInfo(context.Background())
+	ts.Check(err)
+	if got := strconv.Itoa(info.Streams); got != args[0] {
+		ts.Fatalf("the server has %s streams, not %s", got, args[0])
+	}
+}
+
+// leaveStream makes the server and a workspace look as if a search of the workspace had been killed.
+func leaveStream(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: leave FILE")
+	}
+	const search = "0123456789abcdef"
+	js, end := jetStream(ts)
+	defer end()
+	_, err := js.CreateStream(context.Background(), jetstream.StreamConfig{Name: "lathe-" + search + "-tasks", Subjects: []string{"lathe." + search + ".task"}})
+	ts.Check(err)
+	data, err := json.Marshal(map[string]string{"NATS": ts.Getenv("NATS"), "Search": search})
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), data, 0o600))
 }
 
 // copyLastLine copies the last line of a file.
