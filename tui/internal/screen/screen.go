@@ -112,10 +112,12 @@ type (
 	Benchmark struct{ Subnets []explorer.SubnetID }
 	// ShowCandidate goes to a candidate of the search.
 	ShowCandidate struct{ ID int }
-	// ShowSubnet goes to a subnet of the library, ShowChat to a chat, and ShowLayer to a layer of the draft.
+	// ShowSubnet goes to a subnet of the library.
 	ShowSubnet struct{ Subnet explorer.SubnetID }
-	ShowChat   struct{ Chat explorer.ChatID }
-	ShowLayer  struct{ Layer int }
+	// ShowChat goes to a chat.
+	ShowChat struct{ Chat explorer.ChatID }
+	// ShowLayer goes to a layer of the draft.
+	ShowLayer struct{ Layer int }
 	// Made moves the cursor of a list of subnets to a new one, unless the list is on the screen.
 	Made struct{ Subnet explorer.SubnetID }
 )
