@@ -141,7 +141,10 @@ func (a *app) exploreOne(ctx context.Context, model string, o tui.Options) error
 
 // keptStyle sets the look that the settings choose.
 func (a *app) keptStyle(o *tui.Options) error {
-	_, _, s, err := a.settings()
+	path, _, s, err := a.settings()
+	if path == "" { // there is no folder to keep settings in
+		return nil
+	}
 	if err == nil {
 		o.Colours, o.Theme, o.ASCII = s.Theme, s.Background, s.ASCII
 	}

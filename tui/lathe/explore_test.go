@@ -79,6 +79,10 @@ func TestExplorerOpensAnotherModel(t *testing.T) {
 	if err := a.keptStyle(&o); err != nil || o.Colours != "rose" {
 		t.Errorf("the kept theme is %q, %v", o.Colours, err)
 	}
+	homeless := &app{getenv: func(string) string { return "" }}
+	if err := homeless.keptStyle(&tui.Options{}); err != nil {
+		t.Errorf("without a home folder: %v", err)
+	}
 }
 
 // FuzzSettings reads settings from any content of their files.
