@@ -182,7 +182,12 @@ const quickSeq = explorer.HeldOutTokens
 // another one was calibrated on. Re-fitted weights that are worse there than the original ones are dropped.
 func (m *model) judge(ctx context.Context, p passage, made *explorer.Made, mon explorer.Monitor) error {
 	var err error
-	if made.Before, made.After, err = m.quick(ctx, p, made.Subnet, mon); err != nil {
+	if t := made.Method.Typed; t != nil && len(p.end) > 0 {
+		made.Before, made.After, t.Measured, err = m.quickTyped(ctx, p, made.Subnet, mon)
+	} else {
+		made.Before, made.After, err = m.quick(ctx, p, made.Subnet, mon)
+	}
+	if err != nil {
 		return err
 	}
 	dense := gguf.Subnet{Masks: subnet.Dense(m.geometry())}
@@ -195,10 +200,10 @@ func (m *model) judge(ctx context.Context, p passage, made *explorer.Made, mon e
 		mon.Note(fmt.Sprintf("the re-fit made the subnet worse (perplexity %.2f instead of %.2f on held-out text): the original weights are kept", made.After, made.Before))
 		made.Rejected, made.After, made.Method.Kept = made.After, made.Before, explorer.KeptOriginal
 		made.Subnet.Refit = nil
-	}
-	if t := made.Method.Typed; t != nil {
-		if t.Measured, err = m.divergence(ctx, p, made.Subnet, mon); err != nil {
-			return err
+		if t := made.Method.Typed; t != nil {
+			if _, _, t.Measured, err = m.quickTyped(ctx, p, made.Subnet, mon); err != nil {
+				return err
+			}
 		}
 	}
 	if general := m.engine.options.Text; general != "" && p.other {

@@ -227,17 +227,36 @@ func (m *model) withSubnet(ctx context.Context, s gguf.Subnet, kept []int, mon e
 	return m.withCut(ctx, path, kept, use)
 }
 
-// divergence measures how far a subnet is from the dense model on the ends of calibration texts, in nats per token, 0 where there are none.
-func (m *model) divergence(ctx context.Context, p passage, s gguf.Subnet, mon explorer.Monitor) (float64, error) {
-	if len(p.end) == 0 {
-		return 0, nil
-	}
+// quickTyped is quick for a subnet whose matrices have types of their own, on the numbers of one file, and also returns the divergence from the
+// dense model on one of the ends, in nats per token. Distributions are over the whole vocabulary, so that one window is enough.
+func (m *model) quickTyped(ctx context.Context, p passage, s gguf.Subnet, mon explorer.Monitor) (before, after, divergence float64, err error) {
 	p.windows, p.from, p.kept = p.end, nil, nil
-	_, d, err := m.scoreDecoder(ctx, s, explorer.AgainstDense, p, mon)
-	if err != nil || d == nil {
-		return 0, err
+	err = m.withSubnet(ctx, s, nil, mon, func(own *decoder.Model, subnet *decoder.Subnet) error {
+		q, err := perplexity(ctx, p, graphScorer(own, subnet), mon, "scoring")
+		if err != nil {
+			return err
+		}
+		after = q.Perplexity
+		dm, err := m.weights(ctx)
+		if err != nil {
+			return err
+		}
+		dense := dm.Dense()
+		defer dense.Close()
+		one := p
+		one.windows = p.end[:1]
+		_, d, err := distance(ctx, one, graphPredictor(dm, dense), graphPredictor(own, subnet), mon)
+		if err == nil {
+			divergence = d.KL
+		}
+		return err
+	})
+	if err != nil || s.Refit == nil {
+		return after, after, divergence, err
 	}
-	return d.KL, nil
+	s.Refit = nil
+	before, err = m.perplexity(ctx, s, p, mon)
+	return before, after, divergence, err
 }
 
 // typed records the choice of types.
