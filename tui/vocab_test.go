@@ -30,7 +30,9 @@ func TestTrimVocabByKeys(t *testing.T) {
 	if n.Origin != explorer.Trimmed || n.Masks.VocabLen() != 24000 {
 		t.Errorf("the library has %+v", n)
 	}
-	l.press("V") // what is known about other sizes
+	l.press("6", "home")
+	l.sees("vocabulary 24000 of 49152")
+	l.press("2", "V") // what is known about other sizes
 	l.sees("+5.0 % tokens")
 	l.press("esc", "z")
 	l.settle()

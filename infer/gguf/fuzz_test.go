@@ -6,6 +6,7 @@ import (
 
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+	"github.com/lathe-llm/lathe/infer/vocab"
 )
 
 // FuzzOpen runs all readers on arbitrary files: they return an error or what the header describes.
@@ -22,10 +23,32 @@ func FuzzOpen(f *testing.F) {
 		}
 		f.Add(b)
 	}
+	for _, arch := range []string{"llama", "qwen2"} { // with their vocabularies
+		m := gguftest.Tiny(arch)
+		m.Hidden, m.HeadDim, m.Layers = 8, 2, m.Layers[:1]
+		m.Layers[0].FFN = 8
+		b, err := os.ReadFile(gguftest.Write(f, m))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		file, err := gguf.NewFile(b)
 		if err != nil {
 			return
+		}
+		if v, err := file.Vocabulary(); err == nil {
+			r, err := v.Rank(vocab.Request{Counts: make([]float64, v.Len())})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, n := range []int{r.Least(true), r.Least(false), v.Len()} {
+				if err := v.Check(r.Kept(n)); err != nil {
+					t.Errorf("%d of %d entries: %v", n, v.Len(), err)
+				}
+			}
+			v.Scripts(nil)
 		}
 		if c, err := file.Config(); err == nil {
 			g := c.Geometry()

@@ -160,3 +160,28 @@ func firstDifference(a, b []int) int {
 	}
 	return -1
 }
+
+// Files of a smaller vocabulary too, tiny ones of both kinds and the default model with half of its tokens.
+func TestStockRuntimeAgreesOnTrimmedVocabularies(t *testing.T) {
+	stockPython(t)
+	var jobs []stockJob
+	var names []string
+	add := func(name string, f *gguf.File, n int, tokens func(path string, kept int) []int, generate int) {
+		m := withVocab(t, f, subnet.Dense(geometryOf(t, f)), n)
+		out, _ := write(t, f, gguf.Subnet{Masks: m}, gguf.WriteOptions{})
+		names = append(names, name)
+		jobs = append(jobs, stockJob{Model: out.Path(), Tokens: tokens(out.Path(), m.VocabLen()), From: 8, Generate: generate})
+	}
+	for _, arch := range []string{"llama", "qwen2"} {
+		add(arch+" F16", gguftest.Open(t, gguftest.Tiny(arch)), 270, func(_ string, kept int) []int { return randomTokens(200, kept) }, 12)
+	}
+	if path := defaultModel(t); path != "" {
+		f, err := gguf.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = f.Close() }() // only read from
+		add("default model", f, 24000, func(path string, _ int) []int { return textTokens(t, path, 64) }, 24)
+	}
+	compareStock(t, names, jobs)
+}

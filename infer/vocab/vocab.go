@@ -82,10 +82,6 @@ func New(t Tables) (*Vocabulary, error) {
 // Len returns the number of entries.
 func (v *Vocabulary) Len() int { return len(v.t.Tokens) }
 
-// Parts returns the entries that an entry is merged of in the last step, none for an entry that no merge makes. The caller must not change
-// them.
-func (v *Vocabulary) Parts(id int) []int32 { return v.parts[id] }
-
 // Text returns the text of an entry, which may be a part of a character.
 func (v *Vocabulary) Text(id int) string {
 	token := v.t.Tokens[id]
@@ -126,7 +122,7 @@ func textOfPairs(token string) string {
 		switch {
 		case r < 256 && isPrintable(byte(r)):
 			out = append(out, byte(r))
-		case r < 256+68:
+		case r >= 256 && int(r) < 256+len(hidden):
 			out = append(out, hidden[r-256])
 		default: // no byte: text of an added token
 			out = utf8.AppendRune(out, r)

@@ -99,12 +99,13 @@ func randomTables(rng *rand.Rand, pairs bool, merges int) vocab.Tables {
 }
 
 func byteRune(b byte) rune {
-	if b >= '!' && b <= '~' || b >= 0xa1 && b <= 0xac || b >= 0xae {
+	printable := func(c byte) bool { return c >= '!' && c <= '~' || c >= 0xa1 && c <= 0xac || c >= 0xae }
+	if printable(b) {
 		return rune(b)
 	}
 	r := rune(256)
 	for c := range b {
-		if !(c >= '!' && c <= '~' || c >= 0xa1 && c <= 0xac || c >= 0xae) {
+		if !printable(c) {
 			r++
 		}
 	}
@@ -369,6 +370,26 @@ func TestScriptsAndLetters(t *testing.T) {
 	v.Letters(counts, wanted)
 	if want := map[int]string{2: "chat template", 5: "letter of Cyrillic"}; fmt.Sprint(wanted) != fmt.Sprint(want) { // Han is below a thousandth
 		t.Errorf("%v, want %v", wanted, want)
+	}
+}
+
+// A byte-level vocabulary of an untrusted file may hold characters that represent no byte.
+func TestTextOfCharactersThatAreNoBytes(t *testing.T) {
+	tables := words()
+	for _, token := range []string{"a b", "\x00", "\xff", "猫", "Ġ\n", string(rune(256 + 68))} {
+		tables.Tokens, tables.Types = append(tables.Tokens, token), append(tables.Types, 1)
+	}
+	v, err := vocab.New(tables)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"a b", "\x00", "\ufffd", "猫", " \n", string(rune(256 + 68))} {
+		if got := v.Text(first + 5 + i); got != want {
+			t.Errorf("%q is the text %q, want %q", tables.Tokens[first+5+i], got, want)
+		}
+	}
+	if n := len(v.Scripts(nil)); n == 0 {
+		t.Error("no scripts")
 	}
 }
 

@@ -162,6 +162,9 @@ func MethodName(me explorer.Method) string {
 	if me.Pull {
 		s += " to the original"
 	}
+	if v := me.Vocab; v != nil {
+		s = strings.TrimPrefix(fmt.Sprintf("%s, vocabulary %d of %d", s, v.Kept, v.Of), ", ")
+	}
 	return s
 }
 
