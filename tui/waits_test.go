@@ -157,7 +157,7 @@ func TestImportFormStaysUntilTheFileIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	version, jobs := l.m.snap.Draft.Version, len(l.m.snap.Jobs)
-	for what, reason := range map[string]string{"GGUF file": "valid", "recipe": "invalid character"} {
+	for what, reason := range map[string]string{"GGUF file": "valid", "recipe": "not a recipe"} {
 		l.press("6", "i")
 		l.write(path)
 		if what == "recipe" {
