@@ -110,7 +110,7 @@ def main():
     os.makedirs(folder, exist_ok=True)
     archive = os.path.join(folder, name + ".tar.gz")
     partial = archive + ".part"
-    with open(partial, "wb") as raw, gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=EPOCH) as packed:
+    with open(partial, "wb") as raw, gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=EPOCH) as packed:
         with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar:
             for path, (data, mode) in sorted(files.items()):
                 entry = tarfile.TarInfo(name + "/" + path)

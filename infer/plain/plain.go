@@ -67,10 +67,12 @@ func pathOf(err error) (string, bool) {
 
 // inWords returns the text for an error of Go's packages; ok is false for another error.
 func inWords(err error) (text string, ok bool) {
-	switch err { //nolint:errorlint // the error itself, not what it wraps
-	case io.ErrUnexpectedEOF, io.EOF:
-		return "the data ends early: the file is truncated, or of another kind", true
-	case os.ErrDeadlineExceeded:
+	for _, end := range []error{io.ErrUnexpectedEOF, io.EOF} {
+		if err == end { //nolint:errorlint // the error itself, not what it wraps
+			return "the data ends early: the file is truncated, or of another kind", true
+		}
+	}
+	if err == os.ErrDeadlineExceeded { //nolint:errorlint // the same
 		return "no answer in time", true
 	}
 	switch err := err.(type) { //nolint:errorlint // the same

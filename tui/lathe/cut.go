@@ -477,7 +477,11 @@ func mixWords(m explorer.Method) string {
 	for i, p := range m.Mix {
 		parts[i] = fmt.Sprintf("%s %d", p.Name, p.Windows)
 	}
-	return fmt.Sprintf("calibrated on %d windows of %d tokens: %s", m.Windows, m.Seq, strings.Join(parts, ", "))
+	noun := "windows"
+	if m.Windows == 1 {
+		noun = "window"
+	}
+	return fmt.Sprintf("calibrated on %d %s of %d tokens: %s", m.Windows, noun, m.Seq, strings.Join(parts, ", "))
 }
 
 // find returns the subnet with an id or a name.
@@ -500,6 +504,10 @@ func find(s *explorer.Snapshot, what string) (explorer.SubnetID, error) {
 		return found[0], nil
 	case 0:
 		names := []string{string(explorer.DenseID), string(explorer.DraftID)}
+		const typing = 2 // edits that a word which is meant for one of the names has at most
+		if len(s.Subnets) == 0 && edits([]rune(what), []rune(nearest(what, names))) > typing {
+			return "", fmt.Errorf("subnet %q: %w: %s", what, explorer.ErrNotFound, noSubnets)
+		}
 		for _, n := range s.Subnets {
 			names = append(names, n.Name, string(n.ID))
 		}

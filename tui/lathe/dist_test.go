@@ -76,7 +76,7 @@ func packed(t *testing.T) (root string, paths map[string]int64) {
 	paths = map[string]int64{}
 	for r := tar.NewReader(zipped); ; {
 		h, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

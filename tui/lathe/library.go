@@ -119,9 +119,12 @@ func (a *app) subnetsListCommand() *cobra.Command {
 	return cmd
 }
 
+// noSubnets is shown for a workspace without subnets.
+const noSubnets = "the workspace has no subnets yet: `lathe cut` without -o and `lathe search` make some, `lathe subnets import FILE` adds a file"
+
 func subnetsTable(w io.Writer, list []explorer.Subnet) {
 	if len(list) == 0 {
-		fmt.Fprintln(w, "no subnets yet: `lathe cut` and `lathe search` make some")
+		fmt.Fprintln(w, noSubnets)
 		return
 	}
 	rows := [][]string{{"id", "name", "origin", "weights", "types", "share", "size", "× dense", "perplexity", "created"}}

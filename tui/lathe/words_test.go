@@ -27,7 +27,7 @@ func TestUnknownWords(t *testing.T) {
 	for line, near := range map[string]string{
 		"foo":                                                   "fit",
 		"evla":                                                  "eval",
-		"versoin":                                               "version",
+		"vesrion":                                               "version",
 		"infos model.gguf":                                      "info",
 		"chta -p hello":                                         "chat",
 		"subnets lsit":                                          "list",

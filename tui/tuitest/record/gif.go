@@ -258,7 +258,7 @@ func animate(pictures []picture, w, h int, ticks []int) *gif.GIF {
 		now := make([]uint8, len(pic))
 		changed := image.Rectangle{}
 		for k, c := range pic {
-			if now[k] = index[c]; shown == nil || now[k] != shown[k] {
+			if now[k] = index[c]; i == 0 || now[k] != shown[k] {
 				changed = changed.Union(image.Rect(k%w, k/w, k%w+1, k/w+1))
 			}
 		}
@@ -266,7 +266,7 @@ func animate(pictures []picture, w, h int, ticks []int) *gif.GIF {
 		for y := changed.Min.Y; y < changed.Max.Y; y++ {
 			for x := changed.Min.X; x < changed.Max.X; x++ {
 				v := now[y*w+x]
-				if shown != nil && v == shown[y*w+x] {
+				if i > 0 && v == shown[y*w+x] {
 					v = transparent
 				}
 				frame.SetColorIndex(x, y, v)
