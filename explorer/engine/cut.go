@@ -196,7 +196,11 @@ func (m *model) judge(ctx context.Context, p passage, made *explorer.Made, mon e
 			return err
 		}
 	}
-	if made.Subnet.Refit != nil && made.Before > 0 && !(made.After <= explorer.WorseBy*max(made.Before, made.Dense)) {
+	limit := explorer.WorseBy * max(made.Before, made.Dense)
+	if made.Method.Typed != nil { // whole matrices may be copied without it, which cost nothing
+		limit = made.Before
+	}
+	if made.Subnet.Refit != nil && made.Before > 0 && !(made.After <= limit) {
 		mon.Note(fmt.Sprintf("the re-fit made the subnet worse (perplexity %.2f instead of %.2f on held-out text): the original weights are kept", made.After, made.Before))
 		made.Rejected, made.After, made.Method.Kept = made.After, made.Before, explorer.KeptOriginal
 		made.Subnet.Refit = nil
