@@ -68,6 +68,7 @@ type widths struct {
 	step      int     // granularity of MLP widths
 	attention bool    // KV groups are dropped too
 	floor     float64 // share of its channels that every layer keeps
+	groups    float64 // share of its KV groups that uniform keeps in every layer; 0 is the ratio
 }
 
 // uniform gives each layer the same share of its channels, and of its KV groups where attention is cut too: those are
@@ -79,12 +80,16 @@ func (w widths) uniform() (counts, error) {
 		return counts{}, err
 	}
 	w.floor = 0
+	groups := w.ratio
+	if w.groups > 0 {
+		groups = w.groups
+	}
 	c := denseCounts(w.g)
 	var channels int64
 	left := most
 	for i, l := range w.g.Layers {
 		if w.attention && l.KVHeads > 0 {
-			c.groups[i] = max(1, int(math.Round(w.ratio*float64(l.KVHeads))))
+			c.groups[i] = max(1, int(math.Round(groups*float64(l.KVHeads))))
 		}
 		left -= int64(c.groups[i]) * unitParams(w.g, i, subnet.Attention)
 		channels += int64(l.FFN)

@@ -27,16 +27,51 @@ func (p *plan) allocated(allocate func(widths) (counts, error)) (counts, error) 
 		return allocate(w)
 	}
 	g := p.m.Geometry()
-	dense := denseCounts(g)
 	if p.config.Within(subnet.Dense(g)) == nil {
 		p.warnings = append(p.warnings, "the dense model is within the target: nothing is dropped")
-		return dense, nil
+		return denseCounts(g), nil
 	}
-	var (
-		best  counts
-		found bool
-		why   error // of the smallest counts
-	)
+	all := []widths{w}
+	if most := p.mostGroups(); w.attention && p.recipe.Widths == Uniform && most > 0 { // how many groups are best depends on the context
+		all = all[:0]
+		for k := range most {
+			w.groups = float64(k+1) / float64(most)
+			all = append(all, w)
+		}
+	}
+	var best counts
+	var why error
+	for _, w := range all {
+		c, outside, err := p.largest(w, allocate)
+		if err != nil {
+			return counts{}, err
+		}
+		switch {
+		case outside != nil:
+			if why == nil { // of the fewest groups
+				why = outside
+			}
+		case best.groups == nil || c.params(g) > best.params(g):
+			best = c
+		}
+	}
+	if best.groups == nil {
+		return counts{}, why
+	}
+	return best, nil
+}
+
+// mostGroups returns the largest number of KV groups of a layer.
+func (p *plan) mostGroups() (most int) {
+	for _, l := range p.m.Geometry().Layers {
+		most = max(most, l.KVHeads)
+	}
+	return most
+}
+
+// largest returns the counts that allocate gives for the largest ratio that Config.Within allows. outside is why there is none.
+func (p *plan) largest(w widths, allocate func(widths) (counts, error)) (best counts, outside, err error) {
+	found := false
 	for low, high, i := 0.0, 1.0, 0; i < withinSteps; i++ {
 		w.ratio = (low + high) / 2
 		c, err := allocate(w)
@@ -45,25 +80,25 @@ func (p *plan) allocated(allocate func(widths) (counts, error)) (counts, error) 
 			continue
 		}
 		if err != nil {
-			return counts{}, err
+			return counts{}, nil, err
 		}
-		masks, err := c.masks(g)
+		masks, err := c.masks(p.m.Geometry())
 		if err != nil {
-			return counts{}, err
+			return counts{}, nil, err
 		}
-		if outside := p.config.Within(masks); outside != nil {
-			high, why = w.ratio, outside
+		if not := p.config.Within(masks); not != nil {
+			high, outside = w.ratio, not
 			continue
 		}
 		low, best, found = w.ratio, c, true
 	}
-	if !found && why == nil {
-		return counts{}, p.widths().tooSmall()
+	switch {
+	case found:
+		return best, nil, nil
+	case outside == nil:
+		outside = p.widths().tooSmall()
 	}
-	if !found {
-		return counts{}, why
-	}
-	return best, nil
+	return counts{}, outside, nil
 }
 
 // reaches reports whether the units that may be dropped are enough for what is asked.
