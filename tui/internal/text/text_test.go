@@ -69,7 +69,7 @@ func TestWrap(t *testing.T) {
 
 func TestNumbers(t *testing.T) {
 	for _, c := range []struct{ got, want string }{
-		{Perplexity(8.534), "8.53"}, {Perplexity(27.04), "27.0"}, {Perplexity(1240.4), "1240"}, {Perplexity(0), None}, {Perplexity(3.2e7), "3.2e+07"},
+		{Perplexity(8.534), "8.53"}, {Perplexity(27.04), "27.0"}, {Perplexity(1240.4), "1240"}, {Perplexity(0), None}, {Perplexity(3.2e7), "32.0M"}, {Perplexity(6.5e6), "6.5M"}, {Perplexity(2e18), ">999T"},
 		{Percent(0.816), "82 %"}, {Signed(0.4, 2), "+0.40"}, {Signed(-1.2, 1), "-1.2"}, {Signed(0, 2), "0.00"},
 		{Short(240 * time.Millisecond), "240 ms"}, {Short(1400 * time.Millisecond), "1.4 s"}, {Short(41 * time.Second), "41 s"},
 		{Short(200 * time.Second), "3:20"}, {Short(0), None},
