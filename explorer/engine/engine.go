@@ -54,9 +54,9 @@ type Options struct {
 	// takes. RunnerKey is the key of a llama-server that runs, Report is called with a line about what runs on the built-in one instead.
 	Runner, RunnerKey string
 	Report            func(line string)
-	// Version identifies this program to workers, which must be of the same version. Worker is the command that starts a worker, without
-	// its flags; none if searches cannot start workers. NATSUser and NATSPassword are what a NATS server is sent, "" for none.
-	Version                string
+	// Version identifies this program to workers, which must be of the same version; it may take a moment. Worker is the command that
+	// starts a worker, without its flags; none if searches cannot start workers. NATSUser and NATSPassword are what a NATS server is sent, "" for none.
+	Version                func() string
 	Worker                 []string
 	NATSUser, NATSPassword string
 }
@@ -111,6 +111,14 @@ func (e *Engine) run(ctx context.Context, on infer.Engine, o infer.LoadOptions, 
 		o.GPULayers = int(e.layers.Load())
 	}
 	return on.Load(ctx, o, progress)
+}
+
+// version identifies the program to workers.
+func (e *Engine) version() string {
+	if e.options.Version == nil {
+		return ""
+	}
+	return e.options.Version()
 }
 
 // device returns what decoder.OpenDevice takes.

@@ -157,7 +157,7 @@ func (m *model) spec(ctx context.Context, s pipeline.Scoring, windows string) (r
 		return remote.Spec{}, nil, err
 	}
 	spec := remote.Spec{
-		Search: remote.NewSearchID(), Version: m.engine.options.Version, Device: l.device.Name(), Fitness: string(s.Local.Fitness()),
+		Search: remote.NewSearchID(), Version: m.engine.version(), Device: l.device.Name(), Fitness: string(s.Local.Fitness()),
 		Model:     remote.File{SHA256: s.Model, Bytes: m.file.Size()},
 		Reference: remote.Reference{Tier: search.Tier{Tokens: min(referenceTokens, len(s.Windows[0]))}},
 	}

@@ -41,7 +41,7 @@ func (e *Engine) Work(ctx context.Context, r WorkRequest) (remote.Done, error) {
 		host = "unknown"
 	}
 	o := remote.WorkerOptions{
-		ID: r.Name, Host: host, Version: e.options.Version, Device: device.Name(), Compute: device.Description(), Search: r.Search, Once: r.Once, Log: r.Log,
+		ID: r.Name, Host: host, Version: e.version(), Device: device.Name(), Compute: device.Description(), Search: r.Search, Once: r.Once, Log: r.Log,
 		Files: remote.Files{Dir: r.Files, Known: map[string]string{}},
 	}
 	if o.ID == "" {
