@@ -38,6 +38,8 @@ type Search struct {
 	// them. They are not kept.
 	Workers []Worker `json:"-"`
 	Queued  int      `json:"-"`
+	// GivenUp are the candidates that workers could not score, each with the reason, the last ones last: the search has scored them itself.
+	GivenUp []string `json:",omitempty"`
 	Async   bool     `json:",omitempty"` // it did not wait for stragglers: the seed does not determine the result
 }
 

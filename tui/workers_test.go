@@ -21,6 +21,7 @@ func TestWorkersByKeys(t *testing.T) {
 	l.sees("2 of 2 workers, 4 candidates with them")
 	l.sees("does not wait for stragglers")
 	l.sees("local-2")
+	l.sees("3 workers could not score it")
 	l.press("d")
 	l.sees("The worker finishes what it has and leaves.")
 	l.press("enter")

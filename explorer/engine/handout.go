@@ -204,6 +204,9 @@ func (h *handed) show(out *explorer.Search) {
 		}
 		out.Workers = append(out.Workers, shown)
 	}
+	for _, g := range h.GivenUp() {
+		out.GivenUp = append(out.GivenUp, g.Candidate+": "+g.Reason)
+	}
 	out.Queued, out.Async = h.Queued(), h.async
 	out.PrefixReuse = reused / float64(max(1, n))
 }

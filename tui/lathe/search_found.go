@@ -102,9 +102,10 @@ type searchStatus struct {
 	// Job is the search's job on a server, and Paused why the search is paused although nobody paused it, also one that another
 	// process runs.
 	Job        *jobResult        `json:"job,omitempty"`
-	Workers    []workerState     `json:"workers,omitempty"` // that score candidates
-	Queued     int               `json:"queued,omitempty"`  // candidates that were handed out to them and are not scored
-	Async      bool              `json:"async,omitempty"`   // it does not wait for stragglers, so that the seed does not determine the result
+	Workers    []workerState     `json:"workers,omitempty"`  // that score candidates
+	Queued     int               `json:"queued,omitempty"`   // candidates that were handed out to them and are not scored
+	GivenUp    []string          `json:"given_up,omitempty"` // candidates that workers could not score, with the reasons
+	Async      bool              `json:"async,omitempty"`    // it does not wait for stragglers, so that the seed does not determine the result
 	Paused     string            `json:"paused,omitempty"`
 	Unfinished *unfinishedResult `json:"unfinished_search,omitempty"`
 	Ended      *endedResult      `json:"ended_search,omitempty"`
@@ -115,7 +116,7 @@ func newSearchStatus(s *explorer.Snapshot) searchStatus {
 	r := searchStatus{
 		Strategy: s.Search.Strategy, Target: targetResult(s.Search.Target), Seed: s.Search.Seed, Fitness: s.Search.Fitness, Seconds: s.Search.Elapsed.Seconds(),
 		Dense: s.Search.DensePerplexity, Levels: s.Search.LevelsBytes, Space: s.Search.LevelsSpace, searchLine: newSearchLine("state", s.Search), Unfinished: all.Unfinished, Ended: all.Ended,
-		Paused: all.Paused, Queued: s.Search.Queued, Async: s.Search.Async,
+		Paused: all.Paused, Queued: s.Search.Queued, Async: s.Search.Async, GivenUp: s.Search.GivenUp,
 	}
 	for _, w := range s.Search.Workers {
 		r.Workers = append(r.Workers, workerState(w))
@@ -149,6 +150,9 @@ func (r searchStatus) words(w io.Writer) {
 	}
 	if len(r.Workers) > 0 {
 		workerWords(w, r.Workers, r.Queued)
+	}
+	for _, g := range r.GivenUp {
+		fmt.Fprintf(w, "scored by the search itself: candidate %s\n", g)
 	}
 	if u := r.Unfinished; u != nil {
 		fmt.Fprintf(w, "unfinished: a search at %s, started by %s; --resume continues it\n", u.Target.name(), u.Author)

@@ -116,10 +116,10 @@ func TestWorkersOfARunningSearch(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &shown); err != nil || status != 0 {
 		t.Fatalf("status %d: %s: %v", status, out, err)
 	}
-	if len(shown.Workers) != 2 || shown.Workers[0].ID != "local-1" || shown.Workers[0].PerMinute == 0 || shown.Workers[0].Device == "" || shown.Queued == 0 || !shown.Async {
+	if len(shown.Workers) != 2 || shown.Workers[0].ID != "local-1" || shown.Workers[0].PerMinute == 0 || shown.Workers[0].Device == "" || shown.Queued == 0 || !shown.Async || len(shown.GivenUp) != 1 {
 		t.Errorf("workers %+v, %d handed out, async %v", shown.Workers, shown.Queued, shown.Async)
 	}
-	if out, _ := lathe(explorer.RoleViewer, "search", "status"); !strings.Contains(out, "2 workers, 4 candidates handed out") || !strings.Contains(out, "does not wait for stragglers") {
+	if out, _ := lathe(explorer.RoleViewer, "search", "status"); !strings.Contains(out, "2 workers, 4 candidates handed out") || !strings.Contains(out, "does not wait for stragglers") || !strings.Contains(out, "3 workers could not score it") {
 		t.Errorf("status: %s", out)
 	}
 	if out, status := lathe(explorer.RoleViewer, "search", "drain", "local-1"); status == 0 || !strings.Contains(out, "needs the role editor") {

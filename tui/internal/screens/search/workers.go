@@ -71,6 +71,9 @@ func (s *Screen) showWorkers() tea.Cmd {
 				rows = append(rows, widget.Paragraph(w, t.Warn, "  "+text.Line(k.Error))...)
 			}
 		}
+		for _, g := range sr.GivenUp {
+			rows = append(rows, widget.Paragraph(w, t.Dim, "Scored by the search itself: candidate "+text.Line(g))...)
+		}
 		return rows
 	}, More: []widget.PagerAction{{Key: "d", Label: "drain", Run: func() tea.Cmd { return s.host.Perform("search.drain") }}}})
 	return nil
