@@ -65,6 +65,11 @@ func (e *Exploration) search(ctx context.Context, a Actor, c StartSearch, m *mon
 		return err
 	}
 	made, err := e.model.Search(ctx, c, e.folder("search"), m, m)
+	e.update(SectionSearch, func(s *Snapshot) {
+		if s.Search.Job == m.id {
+			s.Search.Workers, s.Search.Queued = nil, 0 // they have ended with it
+		}
+	})
 	if shown := e.Snapshot().Search; shown.Job == m.id {
 		if kept := m.Persist(ctx, func() error { return e.keepSearch(shown) }); kept != nil {
 			m.unkeptNote(kept)

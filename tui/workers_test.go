@@ -13,19 +13,30 @@ func TestWorkersByKeys(t *testing.T) {
 	l := newLoop(t, 120, 40, nil)
 	l.press("1", "w")
 	l.sees("the search has no workers")
-	if _, err := l.ex.Do(t.Context(), explorertest.Owner, explorer.StartSearch{Target: search.Ratio(0.8), Machines: explorer.Machines{Workers: 2, Async: true}}); err != nil {
+	job, err := l.ex.Do(t.Context(), explorertest.Owner, explorer.StartSearch{Target: search.Ratio(0.8), Budget: explorer.Budget{Evaluations: 100000}, Machines: explorer.Machines{Workers: 2, Async: true}})
+	if err != nil {
 		t.Fatal(err)
 	}
 	l.until("workers", func() bool { return len(l.m.snap.Search.Workers) == 2 })
+	if _, err := l.ex.Do(t.Context(), explorertest.Owner, explorer.PauseJob{Job: job.Job}); err != nil {
+		t.Fatal(err)
+	}
 	l.press("w")
 	l.sees("2 of 2 workers, 4 candidates with them")
 	l.sees("does not wait for stragglers")
 	l.sees("local-2")
-	l.sees("3 workers could not score it")
+	l.sees("3 workers could not")
 	l.press("d")
 	l.sees("The worker finishes what it has and leaves.")
 	l.press("enter")
-	l.until("a worker to leave", func() bool { return l.ex.Snapshot().Search.Workers[0].State == "gone" })
+	if _, err := l.ex.Do(t.Context(), explorertest.Owner, explorer.ResumeJob{Job: job.Job}); err != nil {
+		t.Fatal(err)
+	}
+	l.until("a worker to leave", func() bool { w := l.ex.Snapshot().Search.Workers; return len(w) == 2 && w[0].State == "gone" })
+	if _, err := l.ex.Do(t.Context(), explorertest.Owner, explorer.StopJob{Job: job.Job}); err != nil {
+		t.Fatal(err)
+	}
+	l.until("the workers to end with the search", func() bool { return len(l.ex.Snapshot().Search.Workers) == 0 })
 }
 
 // TestWorkersForm fills in the entries of workers in the form of a search.

@@ -103,7 +103,7 @@ func TestWorkersOfARunningSearch(t *testing.T) {
 		status := run(t.Context(), a, args)
 		return out.String() + words.String(), status
 	}
-	r, err := ex.Do(t.Context(), explorertest.Owner, explorer.StartSearch{Target: search.Ratio(0.8), Machines: explorer.Machines{Workers: 2, Async: true}})
+	r, err := ex.Do(t.Context(), explorertest.Owner, explorer.StartSearch{Target: search.Ratio(0.8), Budget: explorer.Budget{Evaluations: 100000}, Machines: explorer.Machines{Workers: 2, Async: true}})
 	if err != nil {
 		t.Fatal(err)
 	}
