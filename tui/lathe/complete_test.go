@@ -3,8 +3,6 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -161,16 +159,37 @@ func TestCandidates(t *testing.T) {
 	}
 }
 
-// TestCandidatesOfJobs completes a job that another process runs, in the shared workspace.
+// TestCandidatesOfJobs completes a job that another process runs.
 func TestCandidatesOfJobs(t *testing.T) {
-	var out, words bytes.Buffer
-	a := fakeApp(strings.NewReader(""), &out, &words)
-	root := newRoot(a)
-	if err := a.complete(root); err != nil {
+	m := newTeam(t)
+	model, err := os.ReadFile(m.model)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if status := run(context.Background(), a, []string{cobra.ShellCompNoDescRequestCmd, "stop", "x"}); status != exitOK || !strings.HasPrefix(out.String(), ":4") {
-		t.Errorf("status %d: %s %s", status, out.String(), words.String())
+	if err := os.MkdirAll(m.path("cache", "models"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	m.write(string(model), 0o600, "cache", "models", defaultModel)
+	s := m.serve("w")
+	if _, words, status := s.ssh("olga", "search", "start", "--budget", "30m", "--windows", "1", "--seq", "64"); status != exitOK {
+		t.Fatalf("status %d: %s", status, words)
+	}
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
+	late := time.After(patience)
+	for {
+		out, _, status := m.lathe(cobra.ShellCompRequestCmd, "stop", "--workspace", "w", "")
+		if status == exitOK && strings.HasPrefix(out, "j") && strings.Contains(out, "\tsearch") {
+			break
+		}
+		select {
+		case <-look.C:
+		case <-late:
+			t.Fatalf("the search is no candidate: %q", out)
+		}
+	}
+	if out, _, _ := m.lathe(cobra.ShellCompRequestCmd, "stop", "--workspace", "other", ""); !strings.HasPrefix(out, ":4") {
+		t.Errorf("jobs of another workspace: %q", out)
 	}
 }
 

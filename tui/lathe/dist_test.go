@@ -121,6 +121,20 @@ func TestArchive(t *testing.T) {
 		}
 	}
 	pages(newRoot(&app{}))
+	image, err := os.ReadFile("../../.container/Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	added := regexp.MustCompile(`(?m)^ADD (\S+) /opt/$`).FindSubmatch(image)
+	linked := regexp.MustCompile(`(?m)^RUN ln -s /opt/(\S+)/bin/lathe /usr/local/bin/lathe`).FindSubmatch(image)
+	if added == nil || linked == nil {
+		t.Fatalf("the image does not unpack the archive:\n%s", image)
+	}
+	for pattern, name := range map[string]string{string(added[1]): filepath.Base(root) + ".tar.gz", string(linked[1]): filepath.Base(root)} {
+		if ok, err := filepath.Match(pattern, name); !ok || err != nil {
+			t.Errorf("%v: the image takes %s, which %s is not", err, pattern, name)
+		}
+	}
 	for _, path := range want {
 		if paths[path] == 0 {
 			t.Errorf("the archive lacks %s", path)
