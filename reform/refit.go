@@ -42,8 +42,9 @@ type Output struct {
 	Columns []int // that are kept, in dense order
 	Out     int
 	Weights []float32 // [Out, len(Columns)]
-	// Gram returns the second moments [len(Columns), len(Columns)] of the inputs.
-	Gram func() []float64
+	// Gram returns the second moments [len(Columns), len(Columns)] of the inputs, over Tokens tokens.
+	Gram   func() []float64
+	Tokens int
 }
 
 // Chooser chooses the units of modules that a subnet keeps. Refit calls it module by module, in the order in which the

@@ -219,7 +219,9 @@ func (w *walk) roundOutput(f *moduleFit, refit gguf.Refit) (keep, rounded gguf.R
 	if o.Weights == nil {
 		o.Weights = linalg.Narrow(linalg.Columns(linalg.Widen(f.problem.W), f.problem.Out, in, kept))
 	}
-	o.Gram = func() []float64 { return linalg.Sub(f.problem.inputMoments().H, in, kept, kept) }
+	moments := f.problem.inputMoments()
+	o.Tokens = moments.Tokens
+	o.Gram = func() []float64 { return linalg.Sub(moments.H, in, kept, kept) }
 	to, stored, err := w.round(o)
 	if err != nil {
 		return refit, refit, err

@@ -47,7 +47,7 @@ func (k *sizing) round(o reform.Output) (keep, stored []float32, err error) {
 // that of one number. Rounding the result gives the same numbers again, since types round blocks independently.
 func compensated(t subnet.Type, o reform.Output, weights []float32) ([]float32, error) {
 	n, block := len(o.Columns), t.Block()
-	factor, err := inverseFactor(o.Gram(), n)
+	factor, err := inverseFactor(shrunk(o.Gram(), n, o.Tokens), n)
 	if err != nil {
 		return nil, fmt.Errorf("compensation: %w", err)
 	}
@@ -95,6 +95,19 @@ func compensated(t subnet.Type, o reform.Output, weights []float32) ([]float32, 
 		}
 	}
 	return linalg.Narrow(w), nil
+}
+
+// shrunk returns second moments with the products of different columns multiplied by T/(T + n), for T tokens and n columns: with few tokens
+// they are mostly chance, and errors would be moved where they do harm.
+func shrunk(gram []float64, n, tokens int) []float64 {
+	share := float64(tokens) / float64(tokens+n)
+	out := make([]float64, len(gram))
+	for i, v := range gram {
+		if out[i] = share * v; i/n == i%n {
+			out[i] = v
+		}
+	}
+	return out
 }
 
 // inverseFactor returns the lower triangular L [n, n] with L·Lᵀ = (H + ridge)⁻¹.

@@ -36,7 +36,7 @@ func TestCompensated(t *testing.T) {
 			}
 		}
 	}
-	o := reform.Output{Out: out, Columns: make([]int, n), Weights: make([]float32, out*n), Gram: func() []float64 { return gram }}
+	o := reform.Output{Out: out, Tokens: tokens, Columns: make([]int, n), Weights: make([]float32, out*n), Gram: func() []float64 { return gram }}
 	for i := range o.Weights {
 		o.Weights[i] = float32(rng.NormFloat64())
 	}
