@@ -60,7 +60,7 @@ func (p workerProcess) run(ctx context.Context) error {
 	if o.Weights > 0 {
 		args = append(args, "--weights", strconv.FormatInt(o.Weights, 10))
 	}
-	cmd := exec.CommandContext(ctx, o.Worker[0], args...) //nolint:gosec // the program itself, with arguments of this process
+	cmd := exec.CommandContext(ctx, o.Worker[0], args...)
 	cmd.Env = append(os.Environ(), NATSUserVariable+"="+p.address.User, NATSPasswordVariable+"="+p.address.Password)
 	if p.gpu != "" {
 		cmd.Env = append(cmd.Env, "CUDA_VISIBLE_DEVICES="+p.gpu)
