@@ -23,11 +23,11 @@ type versions struct {
 	Modified bool   `json:"modified,omitempty"` // built from files that differ from the commit
 	Go       string `json:"go"`
 	Platform string `json:"platform"`
-	LlamaCPP string `json:"llama_cpp"`             // commit of llama.cpp
-	Ollama   string `json:"ollama"`                // version of the Go module that has it
+	LlamaCPP string `json:"llama_cpp,omitempty"`   // commit of llama.cpp
+	Ollama   string `json:"ollama,omitempty"`      // version of the Go module that has it
 	GoMLX    string `json:"gomlx,omitempty"`       // versions of the Go modules that compute
 	XLA      string `json:"go_xla,omitempty"`      // of the one that loads XLA
-	Plugin   string `json:"xla_plug_in"`           // path of XLA's plug-in for processors, "" if none was found
+	Plugin   string `json:"xla_plug_in,omitempty"` // path of XLA's plug-in for processors, "" if none was found
 	Pinned   string `json:"xla_version,omitempty"` // of that plug-in, where set-up installed it
 }
 
@@ -37,9 +37,11 @@ func version() string { return release }
 // builtFrom returns the versions of the program and of what it is built from.
 func builtFrom() versions {
 	v := versions{
-		Version: release, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH, LlamaCPP: llamacpp.Commit, Ollama: llamacpp.Bindings,
+		Version: release, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
 	}
-	v.Plugin, v.Pinned = decoder.Plugin()
+	if llamacpp.BuiltIn {
+		v.LlamaCPP, v.Ollama = llamacpp.Commit, llamacpp.Bindings
+	}
 	v.Commit, v.Modified = builtAt()
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -52,6 +54,9 @@ func builtFrom() versions {
 		case "github.com/gomlx/go-xla":
 			v.XLA = d.Version
 		}
+	}
+	if v.XLA != "" {
+		v.Plugin, v.Pinned = decoder.Plugin()
 	}
 	return v
 }
@@ -84,14 +89,20 @@ func (v versions) String() string {
 		}
 		b.WriteString(")")
 	}
-	fmt.Fprintf(&b, "\nllama.cpp %s (as in ollama %s)\nXLA ", v.LlamaCPP, v.Ollama)
+	if v.LlamaCPP == "" {
+		b.WriteString("\nllama.cpp: not in this build, which was made without cgo\nXLA")
+	} else {
+		fmt.Fprintf(&b, "\nllama.cpp %s (as in ollama %s)\nXLA", v.LlamaCPP, v.Ollama)
+	}
 	switch {
+	case v.XLA == "":
+		b.WriteString(": not in this build")
 	case v.Plugin == "":
-		b.WriteString("plug-in: none found")
+		b.WriteString(" plug-in: none found")
 	case v.Pinned != "":
-		fmt.Fprintf(&b, "plug-in %s, %s", v.Pinned, v.Plugin)
+		fmt.Fprintf(&b, " plug-in %s, %s", v.Pinned, v.Plugin)
 	default:
-		fmt.Fprintf(&b, "plug-in %s", v.Plugin)
+		fmt.Fprintf(&b, " plug-in %s", v.Plugin)
 	}
 	if v.XLA != "" {
 		fmt.Fprintf(&b, " (go-xla %s, GoMLX %s)", v.XLA, v.GoMLX)

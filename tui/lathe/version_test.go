@@ -16,7 +16,7 @@ func TestVersions(t *testing.T) {
 		if status := run(t.Context(), fakeApp(strings.NewReader(""), &out, &words), args); status != exitOK {
 			t.Fatalf("%v: status %d: %s", args, status, words.String())
 		}
-		for _, part := range []string{"lathe version " + release, "llama.cpp ", "ollama v", "XLA ", "go-xla v", "GoMLX v", "go1."} {
+		for _, part := range []string{"lathe version " + release, "llama.cpp ", "ollama v", "XLA plug-in", "go-xla v", "GoMLX v", "go1."} {
 			if !strings.Contains(out.String(), part) {
 				t.Errorf("%v lacks %q: %s", args, part, out.String())
 			}
