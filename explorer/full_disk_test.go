@@ -37,7 +37,7 @@ func TestFullDiskPausesASearch(t *testing.T) {
 				j, _ := s.Job(id)
 				return j.State == explorer.Paused
 			})
-			if j, _ := s.Job(id); j.Reason != "search: checkpoint: no space left on device" {
+			if j, _ := s.Job(id); j.Reason != "search: checkpoint: no space left on the disk" {
 				t.Errorf("the reason is %q", j.Reason)
 			}
 			other, err := explorer.Open(t.Context(), explorer.Options{Model: "model.gguf", Workspace: folder, Backend: explorertest.New(), ReadOnly: true})
@@ -98,7 +98,10 @@ func TestFullDiskKeepsWhatASearchFound(t *testing.T) {
 	id := start(t, e, explorer.StartSearch{Target: search.Ratio(0.8), Budget: explorer.Budget{Evaluations: 40}})
 	untilState(t, e, id, explorer.Paused)
 	full.Store(false)
-	explorertest.Until(t, e, "its start", func(s *explorer.Snapshot) bool { return s.Unfinished != nil })
+	explorertest.Until(t, e, "its start", func(s *explorer.Snapshot) bool {
+		j, _ := s.Job(id)
+		return s.Unfinished != nil && j.State != explorer.Paused
+	})
 	full.Store(true)
 	v.open("candidates")
 	untilState(t, e, id, explorer.Paused)
@@ -153,13 +156,14 @@ func TestFullDiskPausesEveryJob(t *testing.T) {
 		{"build", explorer.BuildRecipe{Path: recipe}, 0},
 		{"import", explorer.ImportFile{Path: file}, 0},
 		{"adopted candidate", explorer.Adopt{}, 0},
+		{"types", explorer.Quantize{Subnet: explorer.DenseID, Target: search.Target{Measure: search.Bytes, Value: 60e6}}, 0},
 		{"vocabulary", explorer.TrimVocab{Subnet: cut, Vocab: explorer.VocabSize{Keep: 24000}}, 0},
 	} {
 		room.Store(c.room)
 		id := start(t, e, c.start)
 		untilState(t, e, id, explorer.Paused)
 		j, _ := e.Snapshot().Job(id)
-		if !strings.Contains(j.Reason, "no space left on device") {
+		if !strings.Contains(j.Reason, "no space left on the disk") {
 			t.Errorf("%s: the reason is %q", c.name, j.Reason)
 		}
 		room.Store(plenty)

@@ -106,7 +106,7 @@ func TestKeymap(t *testing.T) {
 		{name: "unknown action", file: "[keys]\n\"search.dance\" = \"d\"", scope: "search", key: "space", want: "search.toggle", problems: []string{"there is no action"}},
 		{name: "reserved key", file: "[keys]\nquit = \"esc\"", scope: action.Everywhere, key: "esc", problems: []string{"cannot be bound"}},
 		{name: "wrong kind", file: "[keys]\nquit = 3", scope: action.Everywhere, key: "q", want: "quit", problems: []string{"a key or a list"}},
-		{name: "clash", file: "[keys]\n\"search.chat\" = \"Z\"\n\"search.edit\" = \"Z\"", scope: "search", key: "Z", want: "search.chat", problems: []string{"already means"}},
+		{name: "clash", file: "[keys]\n\"search.chat\" = \"%\"\n\"search.edit\" = \"%\"", scope: "search", key: "%", want: "search.chat", problems: []string{"already means"}},
 		{name: "no toml", file: "keys = [", scope: action.Everywhere, key: "q", want: "quit", problems: []string{"not used"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

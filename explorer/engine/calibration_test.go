@@ -195,7 +195,7 @@ func TestCalibrationReports(t *testing.T) {
 	}{
 		"missing":          {explorer.Calibration{Mix: []explorer.MixText{{Name: "long", Path: long}, {Name: "gone", Path: none}}}, 0, "the text gone of the mix"},
 		"no web":           {explorer.Calibration{Text: explorer.TextWeb}, 0, "--text web=FILE"},
-		"hub":              {explorer.Calibration{Text: "allenai/c4"}, 0, "data sets of the hub"},
+		"hub":              {explorer.Calibration{Text: "allenai/c4"}, 0, "hub:allenai/c4"},
 		"too many windows": {explorer.Calibration{Text: short, Seq: 256}, 100, "100 windows"},
 		"of a mix":         {explorer.Calibration{Seq: 256, Mix: []explorer.MixText{{Name: "a", Path: short}, {Name: "b", Path: short}}}, 100, "not 100"},
 		"no window":        {explorer.Calibration{Text: short, Seq: 1 << 20}, 0, "a window needs"},

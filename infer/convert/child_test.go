@@ -75,7 +75,7 @@ func TestProcessFails(t *testing.T) {
 		reason         string
 	}{
 		{"bad folder", bad, "", convert.ErrFormat, "config.json: not a valid model folder: num_hidden_layers is 0"},
-		{"no folder", filepath.Join(bad, "none"), "", os.ErrNotExist, "config.json"},
+		{"no folder", filepath.Join(bad, "none"), "", convert.ErrFormat, "config.json"},
 	} {
 		_, err := convert.Process(t.Context(), test.dir, dst, convert.Options{Type: test.typ})
 		if !errors.Is(err, test.want) || !strings.Contains(err.Error(), test.reason) || strings.Contains(err.Error(), "\n") {

@@ -301,7 +301,7 @@ func TestFolderRefuses(t *testing.T) {
 		want   error
 		reason string
 	}{
-		{"no config", remove("config.json", ""), os.ErrNotExist, "config.json"},
+		{"no config", remove("config.json", ""), convert.ErrFormat, "config.json"},
 		{"config is not JSON", file("config.json", []byte("{")), convert.ErrFormat, "config.json"},
 		{"another class", key("architectures", []string{"BloomForCausalLM"}), convert.ErrUnsupported, "BloomForCausalLM"},
 		{"quantised", key("quantization_config", map[string]any{"quant_method": "gptq"}), convert.ErrUnsupported, "quantised"},
