@@ -221,8 +221,8 @@ func (r *round) publish(ctx context.Context, keys []string) (int, error) {
 		}
 		r.e.mu.Unlock()
 		within, cancel := context.WithTimeout(ctx, publishWithin)
-		defer cancel()
 		ack, err := r.e.js.Publish(within, taskSubject(r.e.o.Spec.Search), data, jetstream.WithMsgID(randomHex(16)), jetstream.WithExpectStream(tasksName(r.e.o.Spec.Search)))
+		cancel()
 		if err != nil {
 			return 0, err
 		}

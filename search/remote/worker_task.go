@@ -120,8 +120,10 @@ func (w *worker) task(ctx context.Context, s Spec, scorer Scorer, results jetstr
 	for _, p := range pending {
 		select {
 		case <-p.Ok():
-		case <-p.Err():
-			return // the same
+		case err := <-p.Err():
+			if err != nil {
+				return // the same
+			}
 		case <-ctx.Done():
 			return
 		}

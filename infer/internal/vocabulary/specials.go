@@ -37,7 +37,7 @@ func (t *Special) alone(before, after string) bool {
 	}
 	last, _ := utf8.DecodeLastRuneInString(before)
 	first, _ := utf8.DecodeRuneInString(after)
-	return !(before != "" && inWord(last)) && !(after != "" && inWord(first))
+	return (before == "" || !inWord(last)) && (after == "" || !inWord(first))
 }
 
 // inWord reports whether regular expressions count a character as one of a word (\w).
