@@ -121,7 +121,7 @@ func (t *talks) persist(ctx context.Context, id ChatID, x exchange, write func()
 	if !durable.IsFull(err) || ctx.Err() != nil {
 		return err
 	}
-	t.e.notify(Warning, x.author, "the chat is paused until there is room: "+oneLine(err.Error()))
+	t.e.notify(Warning, x.author, "the chat is paused until there is room: "+oneLine(format.Error(err)))
 	t.e.setPaused(oneLine(err.Error()))
 	defer t.e.setPaused("")
 	for durable.IsFull(err) {

@@ -202,7 +202,7 @@ func (m *monitor) Persist(ctx context.Context, write func() error) error {
 	if !durable.IsFull(err) || ctx.Err() != nil || m.noWait {
 		return err
 	}
-	m.Note(fmt.Sprintf("%s is paused until there is room: %v", m.job.Title, err))
+	m.Note(fmt.Sprintf("%s is paused until there is room: %s", m.job.Title, format.Error(err)))
 	for durable.IsFull(err) {
 		m.block(err)
 		if blocked := m.task.Block(ctx, retryAfter); blocked != nil {

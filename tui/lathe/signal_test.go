@@ -115,7 +115,7 @@ func TestFullStandardOutput(t *testing.T) {
 		cmd.Stdout, cmd.Stderr = full, &words
 		cmd.Env = append(os.Environ(), "LATHE_SCRATCH="+dir, "LATHE_WORKSPACES="+filepath.Join(dir, "workspaces"))
 		_ = cmd.Run()
-		if status := cmd.ProcessState.ExitCode(); status != exitFailure || !strings.Contains(words.String(), "no space left on device") {
+		if status := cmd.ProcessState.ExitCode(); status != exitFailure || !strings.Contains(words.String(), "standard output: no space left on") {
 			t.Errorf("%v: status %d, %q", args, status, words.String())
 		}
 		_ = full.Close()
