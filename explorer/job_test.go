@@ -16,6 +16,18 @@ import (
 type valve struct {
 	mu   sync.Mutex
 	shut map[string]chan struct{}
+	some chan struct{} // closed once something waits
+	once sync.Once
+}
+
+// waited returns a channel that is closed once something has waited at the valve.
+func (v *valve) waited() <-chan struct{} {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.some == nil {
+		v.some = make(chan struct{})
+	}
+	return v.some
 }
 
 func (v *valve) pace(ctx context.Context, unit string) error {
@@ -25,6 +37,8 @@ func (v *valve) pace(ctx context.Context, unit string) error {
 	if c == nil {
 		return nil
 	}
+	v.waited()
+	v.once.Do(func() { close(v.some) })
 	select {
 	case <-c:
 		return nil

@@ -36,7 +36,8 @@ func TestInterruptedSearchGoesOn(t *testing.T) {
 			command(t, e, explorer.PauseJob{Job: id})
 			command(t, e, explorer.ResumeJob{Job: id})
 		}},
-		"stopped by a person": {during: func(t *testing.T, e *explorer.Exploration, _ *valve, id explorer.JobID) {
+		"stopped by a person": {during: func(t *testing.T, e *explorer.Exploration, v *valve, id explorer.JobID) {
+			<-v.waited()
 			command(t, e, explorer.StopJob{Job: id})
 			explorertest.Ended(t, e, id)
 		}},
@@ -81,9 +82,9 @@ func TestInterruptedSearchGoesOn(t *testing.T) {
 			}
 
 			b = explorertest.New()
-			v = &valve{}
-			v.close("candidates")
-			b.Pace = v.pace
+			again := &valve{}
+			again.close("candidates")
+			b.Pace = again.pace
 			e = explorertest.Open(t, b, folder)
 			u := e.Snapshot().Unfinished
 			if (u != nil) != test.resumes {
@@ -106,7 +107,7 @@ func TestInterruptedSearchGoesOn(t *testing.T) {
 			if !reflect.DeepEqual(u.Search, recorded(asked)) || u.Author != "ed" || u.Paused != test.paused || len(jobs) != 1 || jobs[0].Kind != explorer.JobSearch || jobs[0].Author != "ed" {
 				t.Fatalf("%+v was resumed as %+v", u, jobs)
 			}
-			v.open("candidates")
+			again.open("candidates")
 			if test.paused {
 				untilState(t, e, jobs[0].ID, explorer.Paused)
 				command(t, e, explorer.ResumeJob{Job: jobs[0].ID})

@@ -3,7 +3,9 @@ package tui
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/charmbracelet/x/exp/golden"
@@ -146,13 +148,32 @@ func (p *places) Check(_ context.Context, o Opening) error {
 
 func (p *places) Models(context.Context) []string { return []string{"/models/other.gguf"} }
 
+// styles are those that were kept, by commands that run beside the test.
+type styles struct {
+	mu   sync.Mutex
+	list []Style
+}
+
+func (k *styles) keep(s Style) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.list = append(k.list, s)
+	return nil
+}
+
+func (k *styles) kept() []Style {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Clone(k.list)
+}
+
 // TestPaletteFindsPlaces goes to a subnet, a chat, a layer, a theme and a model by their names.
 func TestPaletteFindsPlaces(t *testing.T) {
 	p := &places{}
-	var styles []Style
+	var kept styles
 	l := newLoop(t, 100, 30, func(o *Options) {
 		o.Opener = p
-		o.KeepStyle = func(s Style) error { styles = append(styles, s); return nil }
+		o.KeepStyle = kept.keep
 	})
 	find := func(words string) {
 		t.Helper()
@@ -179,9 +200,9 @@ func TestPaletteFindsPlaces(t *testing.T) {
 	if l.m.theme.Look.Name != "ocean" || l.m.theme.Accent == before {
 		t.Errorf("the theme is %q", l.m.theme.Look.Name)
 	}
-	l.until("the theme to be kept", func() bool { return len(styles) == 1 })
-	if styles[0].Theme != "ocean" {
-		t.Errorf("kept %+v", styles)
+	l.until("the theme to be kept", func() bool { return len(kept.kept()) == 1 })
+	if got := kept.kept(); got[0].Theme != "ocean" {
+		t.Errorf("kept %+v", got)
 	}
 	find("open other.gguf")
 	l.until("the program to end", func() bool { return l.quit })
@@ -213,23 +234,23 @@ func TestOpenByForm(t *testing.T) {
 
 // TestThemesByKeys chooses a theme, a background and ASCII from the list.
 func TestThemesByKeys(t *testing.T) {
-	var kept []Style
-	l := newLoop(t, 100, 30, func(o *Options) { o.KeepStyle = func(s Style) error { kept = append(kept, s); return nil } })
+	var kept styles
+	l := newLoop(t, 100, 30, func(o *Options) { o.KeepStyle = kept.keep })
 	l.press("esc", "T")
 	golden.RequireEqual(t, l.screen()+"\n")
 	l.write("forest")
 	l.press("enter")
-	l.until("the theme to be kept", func() bool { return len(kept) == 1 })
+	l.until("the theme to be kept", func() bool { return len(kept.kept()) == 1 })
 	l.press("T")
 	l.write("background: light")
 	l.press("enter")
-	l.until("the background to be kept", func() bool { return len(kept) == 2 })
+	l.until("the background to be kept", func() bool { return len(kept.kept()) == 2 })
 	l.press("T")
 	l.write("ascii")
 	l.press("enter")
-	l.until("the characters to be kept", func() bool { return len(kept) == 3 })
-	if want := (Style{Theme: "forest", Background: ThemeLight, ASCII: true}); kept[2] != want {
-		t.Errorf("kept %+v, want %+v", kept[2], want)
+	l.until("the characters to be kept", func() bool { return len(kept.kept()) == 3 })
+	if want := (Style{Theme: "forest", Background: ThemeLight, ASCII: true}); kept.kept()[2] != want {
+		t.Errorf("kept %+v, want %+v", kept.kept()[2], want)
 	}
 	if look := l.m.theme.Look; look.Name != "forest" || !look.Light || !look.ASCII {
 		t.Errorf("the look is %+v", look)
