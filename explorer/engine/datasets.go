@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -12,6 +13,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer/corpus"
 	"github.com/lathe-llm/lathe/infer/hub"
+	"github.com/lathe-llm/lathe/infer/quality"
 )
 
 // maxDataSet is how much text of a data set is read, in bytes.
@@ -53,7 +55,7 @@ func parseDataSet(text string) (hubDataSet, error) {
 // part is a file of a split.
 type part struct{ config, split, name string }
 
-// parts returns the data files of a repository: CONFIG/SPLIT/0000.parquet, as the hub converts data sets, or CONFIG/SPLIT-00000-of-00009.parquet
+// dataParts returns the data files of a repository: CONFIG/SPLIT/0000.parquet, as the hub converts data sets, or CONFIG/SPLIT-00000-of-00009.parquet
 // and SPLIT.jsonl, as authors store them.
 func dataParts(names []string) []part {
 	var list []part
@@ -129,9 +131,6 @@ func firstOf(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// parquetRevision is where the hub keeps data sets converted to parquet.
-const parquetRevision = "refs/convert/parquet"
-
 // fetchDataSet returns the file of a data set, from the hub or its cache, as a path with the field of the text.
 func (m *model) fetchDataSet(ctx context.Context, name string, mon explorer.Monitor) (string, error) {
 	d, err := parseDataSet(name)
@@ -140,7 +139,7 @@ func (m *model) fetchDataSet(ctx context.Context, name string, mon explorer.Moni
 	}
 	revisions := []string{d.repo.Revision}
 	if !strings.Contains(name, "@") { // of those that the hub does not convert, authors store parquet or JSON lines
-		revisions = []string{parquetRevision, d.repo.Revision}
+		revisions = []string{quality.ParquetRevision, d.repo.Revision}
 	}
 	var failed error
 	for _, revision := range revisions {
@@ -158,7 +157,7 @@ func (m *model) fetchDataSet(ctx context.Context, name string, mon explorer.Moni
 		if ctx.Err() != nil {
 			return "", err
 		}
-		if failed == nil || !strings.Contains(failed.Error(), explorer.ErrText.Error()) {
+		if failed == nil || !errors.Is(failed, explorer.ErrText) {
 			failed = err
 		}
 	}
