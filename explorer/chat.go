@@ -1,6 +1,9 @@
 package explorer
 
 import (
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
 	"time"
 
 	"github.com/lathe-llm/lathe/infer"
@@ -34,6 +37,21 @@ type Chat struct {
 	Votes []int
 	// Ballots are, for each prompt, the column that was voted for, from 1; 0 for none, also where the slice ends.
 	Ballots []int `json:",omitempty"`
+}
+
+// Order is the order in which the replies to a prompt are shown: that of the columns or, while the chat is blind, one drawn for each
+// prompt, so that a guess about one prompt is worth nothing at the next.
+func (c Chat) Order(prompt int) []int {
+	if c.Blind {
+		h := fnv.New64a()
+		_, _ = fmt.Fprint(h, c.ID, c.Created.UnixNano()) // a hash never fails
+		return rand.New(rand.NewPCG(h.Sum64(), uint64(max(prompt, 0)))).Perm(len(c.Columns))
+	}
+	out := make([]int, len(c.Columns))
+	for i := range out {
+		out[i] = i
+	}
+	return out
 }
 
 // A Prompt is one message of the person.
@@ -72,6 +90,8 @@ type Reply struct {
 	Tokens          int
 	FirstToken      time.Duration // from sending the prompt
 	TokensPerSecond float64       // of generation
+	// Deviation is the standard deviation of that speed between parts of the reply; 0 for short ones.
+	Deviation float64 `json:",omitempty"`
 	// Agreement is the share of its tokens that the dense model would have chosen too; negative while unknown.
 	Agreement float64
 	// Pieces are its tokens, compared with the dense model; nil before they are, and where that has no column.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"strings"
@@ -283,6 +284,7 @@ func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) (sai
 	e.showReply(chat.ID, i, func(c *Column, _ *Reply) { place(c) })
 	var text strings.Builder
 	var shown time.Time
+	var arrived []time.Time // of the tokens
 	began := e.now()
 	messages, leftOut := chat.recent(ctx, model, i)
 	if leftOut > 0 {
@@ -293,6 +295,7 @@ func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) (sai
 		text.WriteString(printable(t.Text))
 		said.tokens = append(said.tokens, t.ID) // with the end token, which is not counted
 		said.texts = append(said.texts, printable(t.Text))
+		arrived = append(arrived, e.now())
 		if now := e.now(); len(said.tokens) == 1 || now.Sub(shown) >= streamEvery {
 			shown = now
 			e.showReply(chat.ID, i, func(_ *Column, r *Reply) {
@@ -309,6 +312,7 @@ func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) (sai
 	e.showReply(chat.ID, i, func(c *Column, r *Reply) {
 		r.Text, r.Tokens, r.PromptTokens = text.String(), stats.Tokens, stats.PromptTokens
 		r.FirstToken, r.TokensPerSecond, r.Warning = stats.FirstToken, stats.TokensPerSecond, stats.Warning
+		r.Deviation = deviation(arrived)
 		place(c)
 		c.Used, c.Context = stats.ContextUsed, stats.Context
 	})
@@ -316,6 +320,27 @@ func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) (sai
 		e.notify(Warning, "", stats.Warning)
 	}
 	return said, err
+}
+
+// speedParts is into how many parts of equal length a reply is divided for the deviation of its speed, and leastPart the tokens of each.
+const speedParts, leastPart = 5, 4
+
+// deviation returns the standard deviation of the speed between parts of a reply whose tokens arrived at so many times.
+func deviation(arrived []time.Time) float64 {
+	if len(arrived) <= speedParts*leastPart {
+		return 0
+	}
+	var sum, squares float64
+	for i := range speedParts {
+		from, to := i*(len(arrived)-1)/speedParts, (i+1)*(len(arrived)-1)/speedParts
+		d := arrived[to].Sub(arrived[from]).Seconds()
+		if d <= 0 {
+			return 0
+		}
+		v := float64(to-from) / d
+		sum, squares = sum+v, squares+v*v
+	}
+	return math.Sqrt(max(0, squares-sum*sum/speedParts) / (speedParts - 1))
 }
 
 // showReply publishes a column of a chat with its last reply changed.

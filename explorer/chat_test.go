@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
@@ -266,5 +268,50 @@ func TestLibraryIsBounded(t *testing.T) {
 	command(t, e, explorer.AnnotateSubnet{Subnet: first, Note: strings.Repeat("ä", 2*explorer.MaxNote)})
 	if n, _ := e.Snapshot().Subnet(first); len([]rune(n.Note)) != explorer.MaxNote {
 		t.Errorf("a note of %d runes", len([]rune(n.Note)))
+	}
+}
+
+// TestSpeedHasADeviation chats with a model that pauses now and then, and with one that does not.
+func TestSpeedHasADeviation(t *testing.T) {
+	for name, steady := range map[string]bool{"steady": true, "with pauses": false} {
+		b := explorertest.New()
+		n := 0
+		b.Pace = func(_ context.Context, unit string) error {
+			if unit == "token" {
+				b.Clock.Advance(10 * time.Millisecond)
+				if n++; n%50 < 25 && !steady {
+					b.Clock.Advance(10 * time.Millisecond)
+				}
+			}
+			return nil
+		}
+		e := explorertest.Open(t, b, "")
+		chat := explorertest.Do(t, e, explorer.OpenChat{Subnets: []explorer.SubnetID{explorer.DenseID}, Sampling: &infer.Sampling{MaxTokens: 120, Seed: 1}}).Chat
+		command(t, e, explorer.Say{Chat: chat, Text: "Hi"})
+		explorertest.Quiet(t, e)
+		c, _ := e.Snapshot().Chat(chat)
+		if r := c.Columns[0].Replies[0]; r.Tokens < 100 || (r.Deviation < 1) != steady || r.Deviation > 50 {
+			t.Errorf("%s: %d tokens, %.3g ± %.3g per second", name, r.Tokens, r.TokensPerSecond, r.Deviation)
+		}
+	}
+}
+
+// TestOrderOfABlindChat draws an order for each prompt, always the same one, while the chat is blind.
+func TestOrderOfABlindChat(t *testing.T) {
+	c := explorer.Chat{ID: "c1", Created: explorertest.Start, Columns: make([]explorer.Column, 2), Blind: true}
+	first := 0
+	for prompt := range 200 {
+		order := c.Order(prompt)
+		if !slices.Equal(order, c.Order(prompt)) || order[0]+order[1] != 1 {
+			t.Fatalf("prompt %d: %v, then %v", prompt, order, c.Order(prompt))
+		}
+		first += order[0]
+	}
+	if first < 70 || first > 130 { // four standard deviations
+		t.Errorf("the second column is first at %d of 200 prompts", first)
+	}
+	c.Blind = false
+	if order := c.Order(7); !slices.Equal(order, []int{0, 1}) {
+		t.Errorf("revealed: %v", order)
 	}
 }

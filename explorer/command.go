@@ -171,6 +171,8 @@ type (
 		Retarget search.Target `json:",omitzero"`
 		// Machines is where candidates are scored besides this process; the zero value is nowhere.
 		Machines Machines `json:",omitzero"`
+		// Prompt is what each new best candidate answers while the search runs; "" has none of them answer.
+		Prompt string `json:",omitempty"`
 	}
 	// Export writes a subnet as a GGUF file, or as a folder of Hugging Face's transformers.
 	Export struct {
@@ -245,6 +247,8 @@ type (
 	Retarget struct{ Target search.Target }
 	// DrainWorker has a worker of the running search finish its task and leave.
 	DrainWorker struct{ Worker string }
+	// SetPrompt changes what new best candidates of the running search answer; "" has none of them answer.
+	SetPrompt struct{ Prompt string }
 	// Inject adds a subnet to the population of the running search.
 	Inject struct{ Subnet SubnetID }
 	// Adopt adds a candidate of the search to the library. Candidate 0 is the best so far or, with a target, the best of the front that
@@ -348,6 +352,7 @@ func (ResumeJob) needs() needs        { return anEditor }
 func (StopJob) needs() needs          { return anEditor }
 func (Retarget) needs() needs         { return anEditor }
 func (DrainWorker) needs() needs      { return anEditor }
+func (SetPrompt) needs() needs        { return anEditor }
 func (Inject) needs() needs           { return anEditor }
 func (Adopt) needs() needs            { return aChange }
 func (c FindFit) needs() needs {

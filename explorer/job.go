@@ -77,7 +77,9 @@ type Progress struct {
 	Left        time.Duration // 0 until it is known
 	Step        string        // what is being done now: "layer 12 · mlp"
 	Phase       Phase         // zero for a job of one phase
-	At          time.Time     // when Left was computed
+	PhaseLeft   time.Duration // of the phase, where Left is not known; 0 until it is known
+	Spent       time.Duration // that the job has computed
+	At          time.Time     // when the times were computed
 }
 
 // A Phase is a part of a job that consists of several, each with units of its own.
@@ -85,6 +87,7 @@ type Phase struct {
 	Number, Of int           // from 1
 	Name       string        // "levels", "sensitivity", "search", "re-fit"
 	Left       time.Duration // of all of the job, where it has a time limit; 0 until it is known
+	After      time.Duration // that the phases after this one take; 0 while it is not known
 }
 
 // Last reports whether no phase follows, so that what is left of it is what is left of the job.
@@ -106,6 +109,20 @@ func (p Progress) Remaining(now time.Time) time.Duration {
 	return max(p.Left-max(now.Sub(p.At), 0), time.Second)
 }
 
+// Clock returns the time that a bar shows at a later moment of the job's run, and what it is: "left" of the job, "left of levels" where that
+// of the job is not known, or "so far". It is 0 before the job runs.
+func (p Progress) Clock(now time.Time) (d time.Duration, what string) {
+	switch {
+	case p.Left > 0:
+		return p.Remaining(now), "left"
+	case p.PhaseLeft > 0:
+		return Progress{Left: p.PhaseLeft, At: p.At}.Remaining(now), "left of " + p.Phase.Name
+	case p.At.IsZero():
+		return 0, ""
+	}
+	return p.Spent + max(now.Sub(p.At), 0), "so far"
+}
+
 // Awaits returns what a job that does not run waits for, as people read it: the title of another job, or "a chat". It is "" for
 // jobs that wait for nothing, such as one that a person paused.
 func (s *Snapshot) Awaits(j Job) string {
@@ -118,6 +135,9 @@ func (s *Snapshot) Awaits(j Job) string {
 		}
 	}
 	if j.State == Yielded {
+		if s.Answers.Busy && s.Answers.Job == j.ID {
+			return "an answer of its best"
+		}
 		for _, c := range s.Chats {
 			if c.Busy || c.Comparing > 0 {
 				return "a chat"

@@ -105,6 +105,15 @@ func (c StartSearch) do(ctx context.Context, e *Exploration, a Actor) (Receipt, 
 	if err := c.checkSettings(); err != nil {
 		return Receipt{}, err
 	}
+	var err error
+	if c.Prompt, err = checkAnswered(c.Prompt); err != nil {
+		return Receipt{}, err
+	}
+	if c.Prompt != "" && !c.Resume {
+		if err := m.Runs(); err != nil {
+			return Receipt{}, fmt.Errorf("nothing answers the prompt: %w", err)
+		}
+	}
 	if c.Calibration.Draw == "" { // recorded, since searches of earlier versions had another one
 		c.Calibration.Draw = DrawWhole
 	}

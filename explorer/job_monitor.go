@@ -27,6 +27,8 @@ type monitor struct {
 
 	task *jobs.Task // set before run is called
 
+	answers *answering // of a search; set by run, used by Next
+
 	noWait bool          // fail where the disk is full; set by run
 	layers []LayerReform // of the re-fit of a search; used by Layer alone
 
@@ -134,12 +136,15 @@ func (m *monitor) Progress(done, total float64, unit, step string) {
 	p := Progress{Done: done, Total: total, Unit: unit, Step: step}
 	m.mu.Lock()
 	p.Rate, p.Left = m.meter.Count(now, done, total, unit)
-	p.Phase, p.At = m.phase, now
+	p.Phase, p.At, p.Spent = m.phase, now, m.meter.Spent(now)
 	switch {
 	case p.Phase.Left > 0:
 		p.Left = max(p.Left, p.Phase.Left)
-	case !p.Phase.Last(): // the rate does not include the phases that follow
-		p.Left = 0
+	case p.Phase.Last():
+	case p.Phase.After > 0 && p.Left > 0:
+		p.Left += p.Phase.After
+	default: // the rate does not include the phases that follow
+		p.Left, p.PhaseLeft = 0, p.Left
 	}
 	news := p.Phase.Number != m.progress.Phase.Number || p.Step != m.progress.Step || p.Unit != m.progress.Unit || (total > 0 && done >= total) || now.Sub(m.last) >= publishEvery
 	m.progress = p
@@ -278,14 +283,17 @@ func (m *monitor) unkeptNote(err error) {
 
 // Next implements [Orders].
 func (m *monitor) Next() (Order, bool) {
+	var o Order
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(m.orders) == 0 {
-		return nil, false
+	if len(m.orders) > 0 {
+		o, m.orders = m.orders[0], m.orders[1:]
 	}
-	o := m.orders[0]
-	m.orders = m.orders[1:]
-	return o, true
+	m.mu.Unlock()
+	if m.answers != nil {
+		r, ok := o.(Retarget)
+		m.answers.measures(ok && r.Target.Timed())
+	}
+	return o, o != nil
 }
 
 // show publishes the job changed by change.

@@ -72,6 +72,7 @@ func (s *Snapshot) resumed(c StartSearch) (StartSearch, error) {
 	c.Set, c.Granularity = cmp.Or(c.Set, last.Set), last.Granularity
 	c.LevelsSpace = cmp.Or(c.LevelsSpace, last.LevelsSpace)
 	c.Machines = cmp.Or(c.Machines, last.Machines)
+	c.Prompt = cmp.Or(c.Prompt, last.Prompt)
 	if c.Reform == (ReformOptions{}) {
 		c.Reform = last.Reform
 	}

@@ -64,7 +64,9 @@ func (e *Exploration) search(ctx context.Context, a Actor, c StartSearch, m *mon
 	if err != nil {
 		return err
 	}
+	answers := e.answerBest(ctx, c, m)
 	made, err := e.model.Search(ctx, c, e.folder("search"), m, m)
+	answers.stop()
 	e.update(SectionSearch, func(s *Snapshot) {
 		if s.Search.Job == m.id {
 			s.Search.Workers, s.Search.Queued = nil, 0 // they have ended with it
@@ -89,10 +91,13 @@ func (e *Exploration) search(ctx context.Context, a Actor, c StartSearch, m *mon
 			m.show(func(j *Job) { j.Result = n.ID })
 			e.endReform(m, n.ID, made)
 			err = errors.Join(err, m.record(ctx, a, func(*Snapshot) ([]record, error) { return []record{over}, nil }))
+			answers.last(ctx, n.ID)
 			e.showResult(m)
 			return err
 		}
 		err = errors.Join(err, m.Persist(ctx, func() error { return e.keep(a, m, made, Subnet{Origin: Searched}, over) }))
+		j, _ := e.Snapshot().Job(m.id)
+		answers.last(ctx, j.Result)
 		e.showResult(m)
 		return err
 	}
@@ -131,6 +136,9 @@ func (e *Exploration) ended(c StartSearch, m *monitor) *EndedSearch {
 		return nil
 	}
 	c.Resume, c.Retarget = false, search.Target{}
+	if answers := e.Snapshot().Answers; answers.Job == m.id {
+		c.Prompt = answers.Prompt
+	}
 	return &EndedSearch{Search: c, Target: s.Target, Evaluated: s.Evaluated, Elapsed: s.Elapsed, At: e.now().UTC()}
 }
 

@@ -34,6 +34,7 @@ type searchView struct {
 	Best       *candidateView
 	Population []candidateView
 	Front      []candidateView
+	Answers    *Answers `json:",omitempty"`
 }
 
 // candidateView is a [Candidate].
@@ -109,6 +110,10 @@ func (e *Exploration) keepSearch(s Search) error {
 	if best := views([]Candidate{*s.Best}); len(best) > 0 {
 		v.Best = &best[0]
 	}
+	if a := e.Snapshot().Answers; a.Prompt != "" || len(a.Best) > 0 {
+		a.Busy, a.Now = false, nil
+		v.Answers = &a
+	}
 	data, err := json.Marshal(v)
 	if err == nil {
 		err = os.MkdirAll(dir, 0o755)
@@ -135,11 +140,12 @@ func (e *Exploration) restoreSearch(now *Snapshot) (note string) {
 		return ""
 	}
 	var found Search
+	var answers Answers
 	if err == nil && info.Size() > maxViewBytes {
 		err = fmt.Errorf("it has %d bytes", info.Size())
 	}
 	if err == nil {
-		found, err = readView(path, now.Model)
+		found, answers, err = readView(path, now.Model)
 	}
 	if err != nil {
 		note = fmt.Sprintf("the last search is not shown: %s: %v", path, err)
@@ -147,24 +153,24 @@ func (e *Exploration) restoreSearch(now *Snapshot) (note string) {
 		e.unreadView.Store(true)
 		return note
 	}
-	now.Search = found
+	now.Search, now.Answers = found, answers
 	return ""
 }
 
-func readView(path string, m ModelInfo) (Search, error) {
+func readView(path string, m ModelInfo) (Search, Answers, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return Search{}, err
+		return Search{}, Answers{}, err
 	}
 	var v searchView
 	if err := json.Unmarshal(data, &v); err != nil {
-		return Search{}, err
+		return Search{}, Answers{}, err
 	}
 	switch {
 	case v.Version != viewVersion:
-		return Search{}, fmt.Errorf("it has version %d, this program reads %d", v.Version, viewVersion)
+		return Search{}, Answers{}, fmt.Errorf("it has version %d, this program reads %d", v.Version, viewVersion)
 	case v.Model != m.Fingerprint:
-		return Search{}, errors.New("it is of another model")
+		return Search{}, Answers{}, errors.New("it is of another model")
 	}
 	s := v.Search
 	s.Job, s.Best, s.Population, s.Front = "", nil, nil, nil
@@ -175,7 +181,7 @@ func readView(path string, m ModelInfo) (Search, error) {
 		for _, c := range list.from {
 			got, err := c.candidate(&m)
 			if err != nil {
-				return Search{}, err
+				return Search{}, Answers{}, err
 			}
 			*list.to = append(*list.to, got)
 		}
@@ -183,9 +189,14 @@ func readView(path string, m ModelInfo) (Search, error) {
 	if v.Best != nil {
 		best, err := v.Best.candidate(&m)
 		if err != nil {
-			return Search{}, err
+			return Search{}, Answers{}, err
 		}
 		s.Best = &best
 	}
-	return s, nil
+	if v.Answers == nil {
+		return s, Answers{}, nil
+	}
+	a := *v.Answers
+	a.Job, a.Busy, a.Now = "", false, nil
+	return s, a.bounded(), nil
 }

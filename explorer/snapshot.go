@@ -22,22 +22,24 @@ type Snapshot struct {
 	Search     Search
 	// Preparation is that of the newest search, also before Search is of it.
 	Preparation Preparation
-	Unfinished  *Unfinished  // nil: no search is under way, nor was one interrupted
-	Ended       *EndedSearch // the search that was over last, in this process or an earlier one; nil: none, or one is under way
-	Subnets     []Subnet     // not deleted, newest first
-	Trash       []Subnet     // deleted and still restorable, last deleted first
-	Draft       Draft
-	Reform      Reform
-	Chats       []Chat  // newest first
-	Benches     []Bench // newest first
-	Messages    []Message
-	Presence    []Viewer
+	// Answers are those of the newest search that had a prompt.
+	Answers    Answers
+	Unfinished *Unfinished  // nil: no search is under way, nor was one interrupted
+	Ended      *EndedSearch // the search that was over last, in this process or an earlier one; nil: none, or one is under way
+	Subnets    []Subnet     // not deleted, newest first
+	Trash      []Subnet     // deleted and still restorable, last deleted first
+	Draft      Draft
+	Reform     Reform
+	Chats      []Chat  // newest first
+	Benches    []Bench // newest first
+	Messages   []Message
+	Presence   []Viewer
 }
 
 // A Section is a part of a snapshot that changes as one.
 type Section int
 
-// The sections of a snapshot. Unfinished, Ended and Preparation belong to the search, the trash to the subnets.
+// The sections of a snapshot. Unfinished, Ended, Preparation and Answers belong to the search, the trash to the subnets.
 const (
 	SectionModel Section = iota
 	SectionWorkspace
@@ -71,6 +73,7 @@ func (s Section) kept() bool {
 func (s *Snapshot) takeLive(now *Snapshot) {
 	s.Revision, s.Sections = now.Revision, now.Sections
 	s.Workspace, s.Jobs, s.Statistics, s.Search, s.Preparation = now.Workspace, now.Jobs, now.Statistics, now.Search, now.Preparation
+	s.Answers = now.Answers
 	s.Reform, s.Messages, s.Presence = now.Reform, now.Messages, now.Presence
 }
 

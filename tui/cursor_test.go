@@ -80,7 +80,7 @@ func onRows() map[string]int { // number of forms to submit
 // row (their content is compared by TestCandidateDetails and the golden files).
 func elsewhere() []string {
 	return []string{
-		"search.toggle", "search.target", "search.details", "search.cut", "search.stop", "search.start", "search.inject", "search.workers", "search.drain", "search.gather", "search.list",
+		"search.toggle", "search.target", "search.details", "search.cut", "search.stop", "search.start", "search.inject", "search.workers", "search.drain", "search.prompt", "search.gather", "search.list",
 		"search.log", "search.zoom", "search.first", "search.last", "search.copy", "search.down", "search.up", "search.pagedown", "search.pageup", "search.left", "search.right", "search.next", "search.previous",
 		"library.details", "library.mark", "library.compare", "library.empty", "library.sort", "library.reverse", "library.import", "library.fit", "library.copy",
 		"library.down", "library.up", "library.pagedown", "library.pageup", "library.first", "library.last",

@@ -245,7 +245,15 @@ func TestChatFlow(t *testing.T) {
 		}
 	}
 	l.press(">")
-	l.sees("votes: A 0, B 1")
+	l.sees("1 vote")
+	if strings.Contains(l.screen(), "votes: ") {
+		t.Errorf("a blind chat shows whose votes there are:\n%s", l.screen())
+	}
+	c = l.m.snap.Chats[0]
+	voted := c.Order(len(c.Prompts) - 1)[1]
+	l.press("esc", "b")
+	want := [2]string{"votes: dense 1, first cut 0", "votes: dense 0, first cut 1"}[voted]
+	l.sees(want)
 }
 
 func TestLibraryFlow(t *testing.T) {

@@ -225,9 +225,9 @@ func (m *Model) progress(p explorer.Progress) string {
 	if p.Phase.Of > 1 {
 		s = fmt.Sprintf(" %d/%d", p.Phase.Number, p.Phase.Of)
 	}
-	switch left := p.Remaining(m.now()); {
-	case left > 0:
-		s += " " + format.Clock(left) + " left"
+	switch d, what := p.Clock(m.now()); {
+	case d > 0:
+		s += " " + format.Clock(d) + " " + what
 	case p.Total > 0:
 		s += " " + text.Percent(p.Fraction())
 	}
@@ -241,8 +241,11 @@ func (m *Model) shortStatus() string {
 		return ""
 	}
 	s := m.jobMark(j)
-	if left := j.Progress.Remaining(m.now()); j.State == explorer.Running && left > 0 {
-		s += " " + format.Clock(left)
+	if d, what := j.Progress.Clock(m.now()); j.State == explorer.Running && d > 0 {
+		s += " " + format.Clock(d)
+		if what == "so far" {
+			s += " " + what
+		}
 	}
 	return s
 }

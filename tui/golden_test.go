@@ -61,7 +61,7 @@ func TestParts(t *testing.T) {
 		{"search-form", 80, 24, []string{"s", "down"}, nil},
 		{"search-candidate", 80, 24, []string{"down", "down", "down", "enter"}, nil},
 		{"search-front", 120, 40, []string{"f", "left", "left", "l"}, nil},
-		{"search-tabs-best", 60, 18, []string{"tab", "tab", "tab"}, nil},
+		{"search-tabs-best", 60, 18, []string{"tab", "tab", "tab", "tab"}, nil},
 		{"masks-layer", 80, 24, []string{"2", "down", "down", "enter", "down"}, nil},
 		{"masks-units", 120, 40, []string{"2", "down", "enter", "enter", "shift+right", "shift+down"}, nil},
 		{"masks-heads", 80, 24, []string{"2", "end", "tab", "enter", "enter"}, nil},

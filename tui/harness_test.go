@@ -46,7 +46,7 @@ func newLoop(t testing.TB, w, h int, change func(*Options)) *loop {
 
 func newLoopOver(t testing.TB, ex *explorer.Exploration, b *explorertest.Backend, w, h int, change func(*Options)) *loop {
 	t.Helper()
-	o := Options{Actor: explorertest.Owner, Now: b.Clock.Now, Color: ColorTrue, Files: true}
+	o := Options{Actor: explorertest.Owner, Now: b.Clock.Now, Color: ColorTrue, Files: true, Folder: "/home/ada"}
 	if change != nil {
 		change(&o)
 	}

@@ -28,6 +28,7 @@ func (h host) Body() layout.Rect            { return h.m.area().Body }
 func (h host) Now() time.Time               { return h.m.now() }
 func (h host) Active() string               { return h.m.active().Name() }
 func (h host) WritesFiles() bool            { return h.m.opts.Files }
+func (h host) Folder() string               { return h.m.opts.Folder }
 
 func (h host) Do(c explorer.Command, then func(explorer.Receipt) tea.Cmd) tea.Cmd {
 	return h.m.try(c, then, nil)

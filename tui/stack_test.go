@@ -48,7 +48,7 @@ func TestPreparationFillsTheStack(t *testing.T) {
 	for _, size := range [][2]int{{60, 18}, {80, 24}, {120, 40}} {
 		l.send(tea.WindowSizeMsg{Width: size[0], Height: size[1]})
 		if size[0] == 60 {
-			l.press("tab", "tab", "tab")
+			l.press("tab", "tab", "tab", "tab")
 		}
 		t.Run(fmt.Sprintf("levels-%dx%d", size[0], size[1]), func(t *testing.T) { golden.RequireEqual(t, l.screen()+"\n") })
 	}

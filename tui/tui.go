@@ -98,6 +98,8 @@ type Options struct {
 	Hosted bool
 	// Files allows actions that write files on the machine the program runs on, other than through the exploration.
 	Files bool
+	// Folder is the program's current one, which names of files without a folder are in; "" where it is unknown.
+	Folder string
 	// Panes is a store of drawn panes shared by the viewers of one exploration; nil: the viewer has its own.
 	Panes *Panes
 	// Pace is the least time between two looks at a changing exploration; nil: 80 ms. It is asked before each look, so a

@@ -57,7 +57,7 @@ func commands() map[string]string {
 	return map[string]string{
 		"help": "keys", "look": "themes", "undo": "masks undo", "redo": "masks redo", "jobs": "status", "messages": "messages", "model": "info",
 
-		"search.toggle": "search", "search.start": "search", "search.stop": "search stop", "search.target": "search retarget", "search.inject": "search inject",
+		"search.toggle": "search", "search.start": "search", "search.stop": "search stop", "search.target": "search retarget", "search.inject": "search inject", "search.prompt": "search prompt",
 		"search.workers": "search status", "search.drain": "search drain",
 		"search.chat": "chat --subnet", "search.edit": "masks checkout --subnet", "search.adopt": "search adopt", "search.details": "search front",
 		"search.cut": "cut", "search.reform": "reform --subnet", "search.bench": "bench --subnets", "search.gather": "statistics", "search.list": "search front",

@@ -44,7 +44,7 @@ func TestWorkersForm(t *testing.T) {
 	l := newLoop(t, 120, 50, nil)
 	var asked explorer.Machines
 	l.press("1", "s")
-	for range 11 {
+	for range 12 {
 		l.press("down")
 	}
 	l.sees("other processes or machines score the candidates")

@@ -72,7 +72,7 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 			m.obey(ctx, j, o, dir, hold, v.handed, mon)
 		},
 		Phase: func(p pipeline.Phase) {
-			mon.Phase(explorer.Phase{Number: p.Number, Of: p.Of, Name: p.Name, Left: p.Left})
+			mon.Phase(explorer.Phase{Number: p.Number, Of: p.Of, Name: p.Name, Left: p.Left, After: p.After})
 		},
 		Prepared: func(p pipeline.Prepared) {
 			o.Prepare(p.Slot, explorer.Prepared{Levels: p.Levels, Lost: p.Lost, Rise: p.Rise, Measured: p.Measured})

@@ -72,6 +72,10 @@ func TestMasksRoundTrip(t *testing.T) {
 			if back, err := ParseMasks(g, text); err != nil || !back.Equal(m) {
 				t.Fatalf("read back %v from\n%s", err, text)
 			}
+			compact, err := m.CompactText()
+			if back, failed := ParseMasks(g, compact); err != nil || failed != nil || !back.Equal(m) || len(compact) > len(text) {
+				t.Fatalf("%v: read back %v from\n%s", err, failed, compact)
+			}
 			var free Masks
 			if err := free.UnmarshalText(text); err != nil || !free.Equal(m) {
 				t.Fatalf("unmarshalled %v from\n%s", err, text)
@@ -215,6 +219,9 @@ func FuzzParseMasks(f *testing.F) {
 			f.Fatal(err)
 		}
 		f.Add(text)
+	}
+	for _, bits := range []string{"bits:Bw", "bits:_w", "bits:", "bits:Bw==", "bits:////"} { // four units are half a byte
+		f.Add([]byte("lathe-masks 1\nmodel arch=llama hidden=8 vocab=16 head=4\nlayer 0 heads=all/2 groups=1 mlp=" + bits + "/4\n"))
 	}
 	f.Add([]byte("lathe-masks 1\nmodel arch=llama hidden=8 vocab=16 head=4\nvocab 3/16 BwA=\nlayer 0 heads=all/2 groups=1 mlp=all/4\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {

@@ -1,6 +1,7 @@
 package subnet
 
 import (
+	"encoding/base64"
 	"fmt"
 	"math/bits"
 	"math/rand/v2"
@@ -167,8 +168,41 @@ func (s Set) String() string {
 	return b.String()
 }
 
-// ParseSet is the inverse of [Set.String]. It accepts "all", "none", or a
-// comma-separated list of units and ranges in any order, each inside [0, n).
+// bitsPrefix begins the form of a set as bits.
+const bitsPrefix = "bits:"
+
+// Compact returns the units as [Set.String] or, where that is shorter, as
+// bits: one for each unit, the first in the lowest bit of the first byte, in
+// URL-safe base64 without padding after "bits:". [ParseSet] reads both.
+func (s Set) Compact() string {
+	text := s.String()
+	if size := (s.n + 7) / 8; len(text) > len(bitsPrefix)+base64.RawURLEncoding.EncodedLen(size) {
+		return bitsPrefix + base64.RawURLEncoding.EncodeToString(s.appendBits(nil))
+	}
+	return text
+}
+
+// parseBits reads the form of a set as bits.
+func parseBits(n int, text string) (Set, error) {
+	size := (n + 7) / 8
+	if len(text) != base64.RawURLEncoding.EncodedLen(size) {
+		return Set{}, fmt.Errorf("%w: bits of %d characters, not %d for %d units", ErrSyntax, len(text), base64.RawURLEncoding.EncodedLen(size), n)
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if err != nil {
+		return Set{}, fmt.Errorf("%w: bits: %w", ErrSyntax, err)
+	}
+	r := bitReader{b: b}
+	s := r.set(n)
+	if r.failed {
+		return Set{}, fmt.Errorf("%w: bits after the last of %d units", ErrSyntax, n)
+	}
+	return s, nil
+}
+
+// ParseSet is the inverse of [Set.String] and of [Set.Compact]. It accepts
+// "all", "none", bits, or a comma-separated list of units and ranges in any
+// order, each inside [0, n).
 func ParseSet(n int, text string) (Set, error) {
 	if n < 0 || n > MaxUnits {
 		return Set{}, fmt.Errorf("%w: %d units, outside 0 to %d", ErrSyntax, n, MaxUnits)
@@ -178,6 +212,9 @@ func ParseSet(n int, text string) (Set, error) {
 		return Full(n), nil
 	case "none":
 		return Empty(n), nil
+	}
+	if encoded, ok := strings.CutPrefix(text, bitsPrefix); ok {
+		return parseBits(n, encoded)
 	}
 	s := Empty(n)
 	for part := range strings.SplitSeq(text, ",") {

@@ -1,6 +1,7 @@
 package subnet
 
 import (
+	"encoding/base64"
 	"errors"
 	"math/rand/v2"
 	"reflect"
@@ -60,6 +61,12 @@ func TestSetLaws(t *testing.T) {
 		"text": func(p pair) bool {
 			back, err := ParseSet(p.A.N(), p.A.String())
 			return err == nil && back.Equal(p.A)
+		},
+		"compact text": func(p pair) bool {
+			back, err := ParseSet(p.A.N(), p.A.Compact())
+			bits := "bits:" + base64.RawURLEncoding.EncodeToString(p.A.appendBits(nil))
+			whole, failed := ParseSet(p.A.N(), bits)
+			return err == nil && back.Equal(p.A) && failed == nil && whole.Equal(p.A) && len(p.A.Compact()) <= min(len(bits), len(p.A.String()))
 		},
 		"marshalled text": func(p pair) bool {
 			text, err := p.A.MarshalText()

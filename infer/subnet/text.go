@@ -24,7 +24,14 @@ const textHeader = "lathe-masks 1"
 // not all of the vocabulary is kept, the line of [Masks.VocabText] is before the
 // first layer.
 // Readers ignore empty lines and lines that start with #.
-func (m Masks) MarshalText() ([]byte, error) {
+func (m Masks) MarshalText() ([]byte, error) { return m.text(Set.String) }
+
+// CompactText writes m in its text form with sets as by [Set.Compact], which
+// is several times shorter for scattered units. [ParseMasks] reads both.
+func (m Masks) CompactText() ([]byte, error) { return m.text(Set.Compact) }
+
+// text writes m in its text form with sets written by a function.
+func (m Masks) text(write func(Set) string) ([]byte, error) {
 	if err := m.Validate(); err != nil {
 		return nil, err
 	}
@@ -44,26 +51,28 @@ func (m Masks) MarshalText() ([]byte, error) {
 		b.WriteString(line + "\n")
 	}
 	for i := range m.layers {
-		b.WriteString(m.LayerText(i))
+		b.WriteString(m.layerText(i, write))
 		b.WriteByte('\n')
 	}
 	return b.Bytes(), nil
 }
 
 // LayerText returns the line of layer i in the text form of m.
-func (m Masks) LayerText(i int) string {
+func (m Masks) LayerText(i int) string { return m.layerText(i, Set.String) }
+
+func (m Masks) layerText(i int, write func(Set) string) string {
 	var b strings.Builder
 	g, l := m.geometry.Layers[i], m.layers[i]
-	fmt.Fprintf(&b, "layer %d heads=%v/%d groups=%d mlp=%v/%d", i, l.Heads, g.Heads, g.KVHeads, l.Channels, g.FFN)
+	fmt.Fprintf(&b, "layer %d heads=%s/%d groups=%d mlp=%s/%d", i, write(l.Heads), g.Heads, g.KVHeads, write(l.Channels), g.FFN)
 	for _, in := range []struct {
 		kind Kind
 		sets []Set
 	}{{QK, l.QK}, {VO, l.VO}} {
 		for j, s := range in.sets {
 			if j == 0 {
-				fmt.Fprintf(&b, " %v=%v", in.kind, s)
+				fmt.Fprintf(&b, " %v=%s", in.kind, write(s))
 			} else {
-				fmt.Fprintf(&b, ";%v", s)
+				b.WriteString(";" + write(s))
 			}
 		}
 	}

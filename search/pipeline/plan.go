@@ -159,6 +159,18 @@ func share(part float64, whole time.Duration) time.Duration {
 	return time.Duration(part * float64(whole))
 }
 
+// after returns how long what follows the search is expected to take, 0 while the pace is unknown.
+func (p Plan) after(pace levels.Pace) time.Duration {
+	if pace.Window <= 0 {
+		return 0
+	}
+	t := refitTime(pace, p.Refit, p.UpSteps)
+	if p.Compare {
+		t += comparisonTime(pace)
+	}
+	return t
+}
+
 // affordable returns how many of so many windows a re-fit can use in the time left, at least minRefitWindows where there are as many.
 func affordable(p levels.Pace, left time.Duration, windows, upSteps int) int {
 	n := min(windows, minRefitWindows)

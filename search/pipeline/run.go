@@ -168,6 +168,7 @@ type Phase struct {
 	Number, Of int // from 1
 	Name       string
 	Left       time.Duration // of the run's time limit, 0 without one
+	After      time.Duration // that the phases after this one are expected to take; 0 where that is unknown
 }
 
 // The phases of a run. A strategy without levels has the last two.

@@ -146,6 +146,9 @@ func (r *run) enter(phase int) {
 	if r.Budget.Time > 0 && !r.Resume { // the limit of a resumed run includes time of earlier ones
 		p.Left = max(r.Budget.Time-r.clock.elapsed(), 0)
 	}
+	if phase == searching {
+		p.After = r.plan.after(r.pace)
+	}
 	r.Phase(p)
 }
 

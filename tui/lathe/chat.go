@@ -27,6 +27,7 @@ type chatResult struct {
 	Tokens          int     `json:"tokens"`
 	FirstToken      float64 `json:"first_token_seconds"`
 	TokensPerSecond float64 `json:"tokens_per_second"`
+	Deviation       float64 `json:"tokens_per_second_deviation,omitempty"` // between parts of the reply
 	Context         int     `json:"context"`
 	ContextUsed     int     `json:"context_used"`
 	Seed            uint64  `json:"seed"`
@@ -186,7 +187,7 @@ func (a *app) replied(s *explorer.Snapshot, c explorer.Chat, column explorer.Col
 	}
 	r := chatResult{
 		Model: s.Model.Path, Prompt: c.Prompts[len(c.Prompts)-1].Text, Reply: reply.Text, PromptTokens: reply.PromptTokens, Tokens: reply.Tokens,
-		FirstToken: reply.FirstToken.Seconds(), TokensPerSecond: reply.TokensPerSecond, Context: column.Context, ContextUsed: column.Used, Seed: c.Sampling.Seed,
+		FirstToken: reply.FirstToken.Seconds(), TokensPerSecond: reply.TokensPerSecond, Deviation: reply.Deviation, Context: column.Context, ContextUsed: column.Used, Seed: c.Sampling.Seed,
 		Warning: reply.Warning, LeftOut: reply.LeftOut, Placement: column.Placement, GPUMemory: column.GPUMemory, Fallback: column.Fallback,
 		Engine: s.Model.Engine,
 	}
@@ -205,8 +206,12 @@ func (a *app) replied(s *explorer.Snapshot, c explorer.Chat, column explorer.Col
 		if r.GPUMemory > 0 {
 			gpu = fmt.Sprintf(", %s, %s", r.Placement, format.Bytes(r.GPUMemory))
 		}
-		fmt.Fprintf(a.stderr, "[%d tokens, first after %.2f s, then %.1f tokens/s, %d of %d context%s]\n",
-			r.Tokens, r.FirstToken, r.TokensPerSecond, r.ContextUsed, r.Context, gpu)
+		speed := fmt.Sprintf("%.1f", r.TokensPerSecond)
+		if r.Deviation > 0 {
+			speed += fmt.Sprintf(" ± %.1f", r.Deviation)
+		}
+		fmt.Fprintf(a.stderr, "[%d tokens, first after %.2f s, then %s tokens/s, %d of %d context%s]\n",
+			r.Tokens, r.FirstToken, speed, r.ContextUsed, r.Context, gpu)
 		return nil
 	}
 	return a.result(r, nil)

@@ -27,7 +27,8 @@ type keptChat struct {
 	Created time.Time    `json:"created"`
 	System  string       `json:"system,omitempty"`
 	Seed    uint64       `json:"seed"`
-	Blind   bool         `json:"blind"` // columns are called A, B, … and their subnets are not named
+	Blind   bool         `json:"blind"` // columns are called A, B, …, their subnets are not named, and each prompt has an order of its own
+	Voted   int          `json:"voted"` // prompts with a vote
 	Columns []chatColumn `json:"columns"`
 	Prompts []string     `json:"prompts"`
 }
@@ -36,7 +37,7 @@ type keptChat struct {
 type chatColumn struct {
 	Subnet string `json:"subnet,omitempty"`
 	Label  string `json:"label"`
-	Votes  int    `json:"votes"`
+	Votes  int    `json:"votes"` // 0 while the chat is blind
 	// Share is the interval that the column's share of all votes is in with 95 % confidence; absent without votes.
 	Share   []float64   `json:"share_95,omitempty"`
 	Replies []chatReply `json:"replies"` // one per prompt
@@ -67,19 +68,19 @@ func newKeptChat(c explorer.Chat) keptChat {
 	for _, p := range c.Prompts {
 		r.Prompts = append(r.Prompts, p.Text)
 	}
+	for _, v := range c.Votes {
+		r.Voted += v
+	}
+	c = report.Blinded(c)
 	for i, column := range c.Columns {
 		out := chatColumn{Subnet: string(column.Subnet), Label: column.Label, Replies: []chatReply{}, Error: column.Err}
 		if c.Blind {
-			out.Subnet, out.Label = "", string(rune('A'+i%26))
+			out.Subnet = ""
 		}
 		if i < len(c.Votes) {
 			out.Votes = c.Votes[i]
 		}
-		all := 0
-		for _, v := range c.Votes {
-			all += v
-		}
-		if all > 0 {
+		if all := r.Voted; all > 0 && !c.Blind {
 			low, high := report.VoteInterval(out.Votes, all)
 			out.Share = []float64{low, high}
 		}
@@ -109,7 +110,11 @@ func (r keptChat) labels() string {
 			labels[i] += fmt.Sprintf(" (%d %s, %.0f to %.0f %%)", c.Votes, map[bool]string{true: "vote", false: "votes"}[c.Votes == 1], 100*c.Share[0], 100*c.Share[1])
 		}
 	}
-	return strings.Join(labels, ", ")
+	out := strings.Join(labels, ", ")
+	if r.Blind && r.Voted > 0 {
+		out += fmt.Sprintf(" (%d %s)", r.Voted, map[bool]string{true: "vote", false: "votes"}[r.Voted == 1])
+	}
+	return out
 }
 
 // words writes the last prompt's replies.
@@ -148,6 +153,9 @@ func (a *app) chatsCommand() *cobra.Command {
 		}),
 		a.onChat("vote CHAT COLUMN", "Vote for a column: left, right, or its number from 1", 1, inWorkspace, func(_ *explorer.Snapshot, c explorer.Chat, args []string) (explorer.Command, error) {
 			n, err := columnOf(c, args[0])
+			if err == nil {
+				n = c.Order(len(c.Prompts) - 1)[n]
+			}
 			return explorer.Vote{Chat: c.ID, Column: n}, err
 		}),
 		a.onChat("rename CHAT NAME", "Rename a chat", 1, inWorkspace, func(_ *explorer.Snapshot, c explorer.Chat, args []string) (explorer.Command, error) {
@@ -160,7 +168,7 @@ func (a *app) chatsCommand() *cobra.Command {
 	return cmd
 }
 
-// columnOf returns the index of a column.
+// columnOf returns the position of a column.
 func columnOf(c explorer.Chat, text string) (int, error) {
 	switch text {
 	case "left":
@@ -280,22 +288,8 @@ func failedReplies(c explorer.Chat) error {
 
 func (a *app) showChat(c explorer.Chat) error {
 	return a.result(newKeptChat(c), func(w io.Writer) {
-		_, _ = w.Write(report.ChatMarkdown(blinded(c))) // the writer of standard output keeps its error
+		_, _ = w.Write(report.ChatMarkdown(c)) // the writer of standard output keeps its error
 	})
-}
-
-// blinded hides the names of the columns of a blind chat.
-func blinded(c explorer.Chat) explorer.Chat {
-	if !c.Blind {
-		return c
-	}
-	columns := make([]explorer.Column, len(c.Columns))
-	for i, column := range c.Columns {
-		column.Label = string(rune('A' + i%26))
-		columns[i] = column
-	}
-	c.Columns = columns
-	return c
 }
 
 func (a *app) chatsListCommand() *cobra.Command {
@@ -328,7 +322,7 @@ func (a *app) chatsNewCommand() *cobra.Command {
 	var names []string
 	cmd := &cobra.Command{
 		Use: "new [MODEL]", Short: "Open a chat with subnets side by side", Args: cobra.MaximumNArgs(1),
-		Long: "With --blind the columns are shuffled and called A, B, …, until `chats set --blind=false` reveals them.",
+		Long: "With --blind the columns are called A, B, …, in an order drawn for each prompt, until `chats set --blind=false` reveals them.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args)
 			if err != nil {
@@ -436,7 +430,7 @@ func (a *app) chatsExportCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.writeText(to, report.ChatMarkdown(blinded(c)))
+				return a.writeText(to, report.ChatMarkdown(c))
 			})
 		},
 	}

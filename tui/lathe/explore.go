@@ -81,6 +81,7 @@ func (a *app) explore(ctx context.Context, args []string, o tui.Options) error {
 		o.KeyFile = a.keyFile()
 	}
 	o.Actor, o.Files = a.actor(), true
+	o.Folder, _ = os.Getwd() // "" where it is gone
 	workspaces, err := a.workspaces()
 	if err != nil && a.workspace == "" {
 		return err

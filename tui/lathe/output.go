@@ -202,8 +202,8 @@ func describe(j explorer.Job) string {
 	case p.Rate > 0 && p.Unit != "seconds":
 		parts = append(parts, fmt.Sprintf("%.3g/s", p.Rate))
 	}
-	if p.Left > 0 {
-		parts = append(parts, format.Clock(p.Left)+" left")
+	if d, what := p.Clock(p.At); d >= time.Second {
+		parts = append(parts, format.Clock(d)+" "+what)
 	}
 	return strings.Join(parts, " · ")
 }

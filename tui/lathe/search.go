@@ -19,7 +19,7 @@ import (
 
 // searchLine is one line of `search --json`: the state after a generation, or the end.
 type searchLine struct {
-	Event      string  `json:"event"` // "generation" or "end"
+	Event      string  `json:"event"` // "generation", "answer" or "end"
 	Generation int     `json:"generation"`
 	Evaluated  int     `json:"evaluated"`
 	Tokens     int64   `json:"tokens"` // computed
@@ -31,7 +31,10 @@ type searchLine struct {
 	Bytes      int64   `json:"best_bytes"`
 	Front      int     `json:"front"`
 
+	Answer *answerResult `json:"answer,omitempty"` // of an event "answer"
+
 	// In the last line only.
+	Answers *answersResult   `json:"answers,omitempty"`
 	Model   string           `json:"model,omitempty"`
 	Subnet  string           `json:"subnet,omitempty"`
 	Masks   string           `json:"masks,omitempty"`
@@ -128,6 +131,7 @@ func (a *app) newSearchCommand(run func(context.Context, exploration, explorer.S
 	flags.BoolVar(&c.Resume, "resume", false, "continue the workspace's last search with its own settings, to another --target or with a larger --budget if they are given")
 	tuneFlag(cmd, &tuning)
 	flags.Var((*byteSize)(&c.LevelsSpace), "levels-space", "the most disk that the levels of strategies with levels may take (default: half of what is free)")
+	flags.StringVar(&c.Prompt, "prompt", "", "have the dense model and each new best candidate answer this while the search runs, in 3 % of the time at most (default: none answers)")
 	machinesFlags(flags, &c.Machines)
 	calibrationFlags(cmd, &c.Calibration)
 	flags.Lookup("windows").Usage = "calibration windows (default 8; with only a time budget, as many as there is time to re-fit with, up to 128)"
@@ -192,8 +196,18 @@ func (a *app) search(ctx context.Context, e exploration, c explorer.StartSearch,
 	}
 	lines := json.NewEncoder(a.stdout)
 	lines.SetEscapeHTML(false)
-	last := 0
+	last, answered := 0, len(e.Snapshot().Answers.Best)
 	job, err := a.follow(ctx, e, receipt.Job, func(s *explorer.Snapshot) error {
+		if all := s.Answers.Best; a.json && s.Answers.Job == receipt.Job && len(all) != answered {
+			if answered = len(all); answered > 0 {
+				line := newSearchLine("answer", s.Search)
+				r := newAnswer(all[answered-1])
+				line.Answer = &r
+				if err := lines.Encode(line); err != nil {
+					return err
+				}
+			}
+		}
 		if !a.json || s.Search.Job != receipt.Job || s.Search.Generation == last || s.Search.Best == nil {
 			return nil
 		}
@@ -206,6 +220,7 @@ func (a *app) search(ctx context.Context, e exploration, c explorer.StartSearch,
 		line.Model, line.Subnet, line.Method, line.Share, line.Bytes = s.Model.Path, string(n.ID), &n.Method, n.Size.Ratio, n.Bytes
 		line.Zeroed = float64(n.Size.ZeroedParams) / float64(max(n.Size.DenseBlockParams, 1))
 		line.HeldOut = newHeldOut(n)
+		line.Answers = newAnswers(s.Answers)
 		if s.Reform.Job == receipt.Job {
 			line.Modules = newModules(s.Reform)
 		}
@@ -267,6 +282,7 @@ func (l searchLine) words(w io.Writer, n explorer.Subnet) {
 	if h := l.HeldOut; h != nil && h.Dense > 0 {
 		fmt.Fprintf(w, "re-fitted: %.3f × dense on held-out calibration text (perplexity %.2f)\n", h.Relative(), h.Perplexity)
 	}
+	l.Answers.words(w, true)
 	if h := l.HeldOut; h != nil && h.Rejected > 0 {
 		fmt.Fprintf(w, "the re-fit made it worse (perplexity %.2f): the %s weights are kept\n", h.Rejected, n.Method.Kept)
 	}

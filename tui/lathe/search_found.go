@@ -107,6 +107,7 @@ type searchStatus struct {
 	GivenUp    []string          `json:"given_up,omitempty"` // candidates that workers could not score, with the reasons
 	Async      bool              `json:"async,omitempty"`    // it does not wait for stragglers, so that the seed does not determine the result
 	Paused     string            `json:"paused,omitempty"`
+	Answers    *answersResult    `json:"answers,omitempty"`
 	Unfinished *unfinishedResult `json:"unfinished_search,omitempty"`
 	Ended      *endedResult      `json:"ended_search,omitempty"`
 }
@@ -118,6 +119,7 @@ func newSearchStatus(s *explorer.Snapshot) searchStatus {
 		Dense: s.Search.DensePerplexity, Levels: s.Search.LevelsBytes, Space: s.Search.LevelsSpace, searchLine: newSearchLine("state", s.Search), Unfinished: all.Unfinished, Ended: all.Ended,
 		Paused: all.Paused, Queued: s.Search.Queued, Async: s.Search.Async, GivenUp: s.Search.GivenUp,
 	}
+	r.Answers = newAnswers(s.Answers)
 	for _, w := range s.Search.Workers {
 		r.Workers = append(r.Workers, workerState(w))
 	}
@@ -154,6 +156,7 @@ func (r searchStatus) words(w io.Writer) {
 	for _, g := range r.GivenUp {
 		fmt.Fprintf(w, "scored by the search itself: candidate %s\n", g)
 	}
+	r.Answers.words(w, false)
 	if u := r.Unfinished; u != nil {
 		fmt.Fprintf(w, "unfinished: a search at %s, started by %s; --resume continues it\n", u.Target.name(), u.Author)
 	}

@@ -151,6 +151,7 @@ func (a *app) serve(ctx context.Context, model string, f serveFlags) (err error)
 // the other sessions. Variables with invalid values become warnings on the screen, since the client's shell shows nothing.
 func viewerOptions(s *sshserver.Session, panes *tui.Panes) tui.Options {
 	o := tui.Options{Actor: s.Actor, Environ: s.Environ, Pace: s.Pace, Panes: panes, Hosted: true}
+	o.Folder, _ = os.Getwd() // "" where it is gone
 	if err := o.ReadEnvironment(variable(s.Environ)); err != nil {
 		o.Warnings = strings.Split(format.Error(err), "\n")
 	}

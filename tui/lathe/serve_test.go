@@ -164,9 +164,9 @@ func TestSteeringNeedsAnEditor(t *testing.T) {
 		t.Fatalf("search start: status %d\n%s", status, words)
 	}
 	s.until("the search", func(r statusResult) bool { return r.Search != nil && r.Search.Evaluated > 0 })
-	args := map[string][]string{"search retarget": {"0.75"}, "search inject": {"mine"}, "search drain": {"local-1"}}
+	args := map[string][]string{"search retarget": {"0.75"}, "search inject": {"mine"}, "search drain": {"local-1"}, "search prompt": {"Hello"}}
 	left := runningSearch()
-	for _, command := range []string{"search pause", "search resume", "search retarget", "search inject", "search drain", "search stop"} {
+	for _, command := range []string{"search pause", "search resume", "search retarget", "search inject", "search drain", "search prompt", "search stop"} {
 		left = slices.DeleteFunc(left, func(c string) bool { return c == command })
 		line := append(strings.Fields(command), args[command]...)
 		if _, words, status := s.ssh("vera", line...); status != exitUsage || !strings.Contains(words, "this needs the role editor") {

@@ -59,6 +59,9 @@ func (a *app) steerCommands() []*cobra.Command {
 			t, err := (&targetFlags{text: args[0]}).target()
 			return explorer.Retarget{Target: t}, err
 		}),
+		a.steerCommand("prompt PROMPT", "Change the prompt that new best candidates of the running search answer; '' ends the answers", 1, func(_ *explorer.Snapshot, args []string) (explorer.Command, error) {
+			return explorer.SetPrompt{Prompt: args[0]}, nil
+		}),
 		a.steerCommand("drain WORKER", "Have a worker of the running search finish its task and leave", 1, func(_ *explorer.Snapshot, args []string) (explorer.Command, error) {
 			return explorer.DrainWorker{Worker: args[0]}, nil
 		}),

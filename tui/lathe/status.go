@@ -47,9 +47,12 @@ type jobResult struct {
 	Author   string            `json:"author,omitempty"`
 	Fraction float64           `json:"fraction"`
 	Left     float64           `json:"seconds_left,omitempty"`
-	Reason   string            `json:"reason,omitempty"` // why it is paused although nobody paused it
-	Phase    string            `json:"phase,omitempty"`  // "2/4 sensitivity"
-	Awaits   string            `json:"waits_for,omitempty"`
+	// PhaseLeft is what is left of the phase, where what is left of the job is not known; Spent is how long it has computed.
+	PhaseLeft float64 `json:"phase_seconds_left,omitempty"`
+	Spent     float64 `json:"seconds,omitempty"`
+	Reason    string  `json:"reason,omitempty"` // why it is paused although nobody paused it
+	Phase     string  `json:"phase,omitempty"`  // "2/4 sensitivity"
+	Awaits    string  `json:"waits_for,omitempty"`
 }
 
 // unfinishedResult is a search in statusResult that has not ended.
@@ -97,7 +100,10 @@ func newStatus(s *explorer.Snapshot) statusResult {
 	}
 	for _, j := range s.Jobs {
 		if !j.State.Ended() {
-			r.Jobs = append(r.Jobs, jobResult{string(j.ID), j.Kind, j.Title, j.State, j.Author, j.Progress.Fraction(), j.Progress.Left.Seconds(), j.Reason, phaseOf(j), s.Awaits(j)})
+			p := j.Progress
+			r.Jobs = append(r.Jobs, jobResult{
+				string(j.ID), j.Kind, j.Title, j.State, j.Author, p.Fraction(), p.Left.Seconds(), p.PhaseLeft.Seconds(), p.Spent.Seconds(), j.Reason, phaseOf(j), s.Awaits(j),
+			})
 		}
 	}
 	if s.Search.Best != nil {
@@ -151,8 +157,14 @@ func (r statusResult) words(w io.Writer) {
 		if j.Awaits != "" {
 			text += ", waits for " + j.Awaits
 		}
-		if j.Left > 0 {
-			text += ", " + format.Clock(time.Duration(j.Left*float64(time.Second))) + " left"
+		clock := func(seconds float64) string { return ", " + format.Clock(time.Duration(seconds*float64(time.Second))) }
+		switch {
+		case j.Left > 0:
+			text += clock(j.Left) + " left"
+		case j.PhaseLeft > 0:
+			text += clock(j.PhaseLeft) + " left of the phase"
+		case j.Spent > 0:
+			text += clock(j.Spent) + " so far"
 		}
 		rows = append(rows, []string{"job " + j.ID, text})
 	}

@@ -106,7 +106,7 @@ type sharedLine struct {
 
 // runningSearch are the commands that need a running search. TestSteeringNeedsAnEditor runs them.
 func runningSearch() []string {
-	return []string{"search pause", "search resume", "search stop", "search retarget", "search inject", "search drain"}
+	return []string{"search pause", "search resume", "search stop", "search retarget", "search inject", "search drain", "search prompt"}
 }
 
 // sharedLines are the other commands that a server offers.

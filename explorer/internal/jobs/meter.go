@@ -11,10 +11,24 @@ type Meter struct {
 	since  time.Time     // when the job came to its gate; zero while it computes
 	unit   string
 	done   float64
+
+	started time.Time     // the job, not the phase
+	idle    time.Duration // pauses of the job
 }
 
 // Start begins to measure.
-func (m *Meter) Start(now time.Time) { m.began = now }
+func (m *Meter) Start(now time.Time) { m.began, m.started = now, now }
+
+// Spent returns how long the job has computed.
+func (m *Meter) Spent(now time.Time) time.Duration {
+	if m.started.IsZero() {
+		return 0
+	}
+	if !m.since.IsZero() {
+		now = m.since
+	}
+	return now.Sub(m.started) - m.idle
+}
 
 // Hold stops the clock, and with held false starts it again.
 func (m *Meter) Hold(now time.Time, held bool) {
@@ -23,6 +37,7 @@ func (m *Meter) Hold(now time.Time, held bool) {
 		m.since = now
 	case !held && !m.since.IsZero():
 		m.paused += now.Sub(m.since)
+		m.idle += now.Sub(m.since)
 		m.since = time.Time{}
 	}
 }

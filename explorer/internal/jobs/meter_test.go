@@ -32,7 +32,13 @@ func TestMeter(t *testing.T) {
 	}
 	m.Hold(at(42), true)
 	m.Hold(at(45), true)
+	if spent := m.Spent(at(50)); spent != 42*time.Second {
+		t.Errorf("%s spent in a pause that began after 42 s", spent)
+	}
 	m.Hold(at(52), false)
+	if spent := m.Spent(at(60)); spent != 50*time.Second {
+		t.Errorf("%s spent in 60 s with ten seconds of pause", spent)
+	}
 	if rate, _ := m.Count(at(54), 5, 10, "windows"); rate != 1 {
 		t.Errorf("rate %g with ten seconds of pause, want 1", rate)
 	}

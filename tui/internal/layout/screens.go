@@ -13,20 +13,33 @@ func Single(r Rect) bool { return r.W < splitW || r.H < splitH }
 func Tabs(r Rect) (tabs, rest Rect) { return r.CutTop(1) }
 
 // Search is the layout of the Search screen: the model on the left, the chart beside it, tables and progress where they fit.
-// Without room, Population takes turns with History and Events.
-type Search struct{ Stack, Chart, Population, History, Events Rect }
+// Without room, Population takes turns with History and Events, and where there are answers they take the place of History.
+type Search struct{ Stack, Chart, Population, History, Events, Answers Rect }
 
-// NewSearch lays out the Search screen.
-func NewSearch(r Rect) Search {
+// NewSearch lays out the Search screen, with answers of candidates or without.
+func NewSearch(r Rect, answers bool) Search {
 	var s Search
 	if r.W >= 150 {
 		cols := r.Columns(8, 9, 7)
 		s.Stack = cols[0]
 		middle, right := cols[1].Rows(3, 2), cols[2].Rows(3, 2)
+		if answers {
+			right = cols[2].Rows(4, 4, 2)
+			s.Answers, right = right[1], []Rect{right[0], right[2]}
+		}
 		s.Chart, s.History, s.Population, s.Events = middle[0], middle[1], right[0], right[1]
 		return s
 	}
 	s.Stack, r = r.CutLeft(Clamp(r.W/2, 38, 66))
+	if answers {
+		weights := []int{5, 4, 4}
+		if r.H < 30 {
+			weights = []int{8, 6, 7}
+		}
+		rows := r.Rows(weights...)
+		s.Chart, s.Population, s.Answers = rows[0], rows[1], rows[2]
+		return s
+	}
 	if r.H < 30 {
 		rows := r.Rows(11, 9)
 		s.Chart, s.Population = rows[0], rows[1]

@@ -38,8 +38,13 @@ func TestLayoutsStayInsideAtEverySize(t *testing.T) {
 					continue
 				}
 				if !Single(f.Body) {
-					s := NewSearch(f.Body)
-					inside(t, "search", f.Body, s.Stack, s.Chart, s.History, s.Population, s.Events)
+					for _, answers := range []bool{false, true} {
+						s := NewSearch(f.Body, answers)
+						inside(t, "search", f.Body, s.Stack, s.Chart, s.History, s.Population, s.Events, s.Answers)
+						if s.Answers.Empty() == answers {
+							t.Fatalf("answers %v at %d×%d take %+v", answers, w, h, s.Answers)
+						}
+					}
 				}
 				for _, detail := range []bool{false, true} {
 					m := NewMasks(f.Body, detail)

@@ -146,6 +146,8 @@ type Host interface {
 	Active() string
 	// WritesFiles reports whether files may be written on the machine the program runs on, other than through the exploration.
 	WritesFiles() bool
+	// Folder is the current one of the program, "" where it is unknown.
+	Folder() string
 
 	// Do sends a command to the exploration; then, which may be nil, runs on success. An error becomes a message.
 	Do(c explorer.Command, then func(explorer.Receipt) tea.Cmd) tea.Cmd

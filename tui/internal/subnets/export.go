@@ -39,11 +39,15 @@ func Export(host screen.Host, id explorer.SubnetID) tea.Cmd {
 		}
 	}
 	note := func(f *widget.Form) string {
+		in := ""
+		if folder := folderOf(host.Folder(), f.Get("path")); folder != "" {
+			in = ". Folder: " + text.Line(folder)
+		}
 		if f.Get("what") == asFolder {
-			return Name(snap, id) + unfitted
+			return Name(snap, id) + unfitted + in
 		}
 		typ := TypeOf(f)
-		return fmt.Sprintf("%s: %s as %s", Name(snap, id), text.BytesOr(snap.ExportBytes(id, typ)), cmp.Or(typ, snap.Model.Type())) + unfitted
+		return fmt.Sprintf("%s: %s as %s", Name(snap, id), text.BytesOr(snap.ExportBytes(id, typ)), cmp.Or(typ, snap.Model.Type())) + unfitted + in
 	}
 	folder := typeEntry("folder-type", "type of the tensors in the folder; as the source: the nearest of them", convert.FolderTypes())
 	file := TypeEntry("type of the matrices in the file", gguf.WritableNames()...)
@@ -52,7 +56,7 @@ func Export(host screen.Host, id explorer.SubnetID) tea.Cmd {
 	return host.Open(&widget.Form{Title: "export", OK: "write", Stays: true, NoteOf: note, Entries: []*widget.Entry{
 		widget.ChoiceEntry("what", "what", asFile, "HF folder: config.json, safetensors and tokenizer, for transformers; recipe: masks, settings and hashes, no weights", asFile, asFolder, asRecipe),
 		file, folder,
-		widget.TextEntry("path", "to", fileName(Name(snap, id)), "on the machine that runs lathe; .gguf or .recipe is added to a name without an ending", widget.NeedText),
+		widget.TextEntry("path", "to", fileName(Name(snap, id)), "a file on the machine that runs lathe; .gguf or .recipe is added to a name without an ending", widget.NeedText),
 	}, Submit: func(f *widget.Form) tea.Cmd {
 		path := ExpandHome(f.Get("path"))
 		var c explorer.Command
@@ -104,7 +108,13 @@ func ExportText(host screen.Host, what, name, content string) tea.Cmd {
 	ext := filepath.Ext(name)
 	write := func() tea.Cmd {
 		path := widget.TextEntry("path", "file", fileName(strings.TrimSuffix(name, ext))+ext, "an existing file is not overwritten", widget.NeedText)
-		return host.Open(&widget.Form{Title: "write the " + what, OK: "write", Entries: []*widget.Entry{path},
+		note := func(f *widget.Form) string {
+			if folder := folderOf(host.Folder(), f.Get("path")); folder != "" {
+				return "Folder: " + text.Line(folder)
+			}
+			return ""
+		}
+		return host.Open(&widget.Form{Title: "write the " + what, OK: "write", NoteOf: note, Entries: []*widget.Entry{path},
 			Submit: func(f *widget.Form) tea.Cmd { return writeFile(ExpandHome(f.Get("path")), content) }})
 	}
 	return host.Open(&widget.Picker{Title: "export the " + what, Choices: func() []widget.Choice {
@@ -142,6 +152,18 @@ func fileName(s string) string {
 		return "lathe"
 	}
 	return s
+}
+
+// folderOf returns the folder that a path is in, seen from another folder; "" where that is unknown.
+func folderOf(here, path string) string {
+	path = ExpandHome(path)
+	if !filepath.IsAbs(path) {
+		if here == "" {
+			return ""
+		}
+		path = filepath.Join(here, path)
+	}
+	return filepath.Dir(path)
 }
 
 // withEnding adds an ending to a path that has none.

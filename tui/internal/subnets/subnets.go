@@ -96,9 +96,15 @@ func Measure(host screen.Host, id explorer.SubnetID) tea.Cmd {
 	})
 }
 
+// readableMasks is how long the text of masks may be before its sets are written as bits: terminals accept little.
+const readableMasks = 16 << 10
+
 // CopyMasks copies masks as text; what names them.
 func CopyMasks(host screen.Host, masks subnet.Masks, what string) tea.Cmd {
 	b, err := masks.MarshalText()
+	if err == nil && len(b) > readableMasks {
+		b, err = masks.CompactText()
+	}
 	if err != nil {
 		host.Fail(err)
 		return nil

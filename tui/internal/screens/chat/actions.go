@@ -142,7 +142,7 @@ func (s *Screen) Actions() []*action.Action {
 		{ID: "chat.export", Keys: []string{"w"}, Title: "Export the chat as Markdown", When: none, Run: s.export},
 		{ID: "chat.copy", Keys: []string{"y"}, Title: "Copy the last reply of the column", When: noPrompt, Run: func() tea.Cmd {
 			c, _ := s.current(s.snap())
-			col := c.Columns[order(c)[layout.Clamp(s.column, 0, len(c.Columns)-1)]]
+			col := column(c, last(c), layout.Clamp(s.column, 0, len(c.Columns)-1))
 			if len(col.Replies) == 0 {
 				return nil
 			}
@@ -233,7 +233,7 @@ func (s *Screen) addColumn() tea.Cmd {
 
 func (s *Screen) removeColumn() tea.Cmd {
 	c, _ := s.current(s.snap())
-	i := order(c)[layout.Clamp(s.column, 0, len(c.Columns)-1)]
+	i := c.Order(last(c))[layout.Clamp(s.column, 0, len(c.Columns)-1)]
 	return s.host.Do(explorer.SetColumns{Chat: c.ID, Subnets: slices.Delete(columns(c), i, i+1)}, nil)
 }
 
@@ -241,7 +241,7 @@ func (s *Screen) removeColumn() tea.Cmd {
 func (s *Screen) vote(position int) tea.Cmd {
 	c, _ := s.current(s.snap())
 	name := columnName(c, position)
-	return s.host.Do(explorer.Vote{Chat: c.ID, Column: order(c)[position]}, func(_ explorer.Receipt) tea.Cmd {
+	return s.host.Do(explorer.Vote{Chat: c.ID, Column: c.Order(last(c))[position]}, func(_ explorer.Receipt) tea.Cmd {
 		s.host.Note(explorer.Info, "the vote on this prompt is for "+name)
 		return nil
 	})

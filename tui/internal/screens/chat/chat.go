@@ -2,8 +2,6 @@
 package chat
 
 import (
-	"fmt"
-	"hash/fnv"
 	"slices"
 	"strconv"
 	"strings"
@@ -107,28 +105,20 @@ func (s *Screen) enter(id explorer.ChatID) {
 	}
 }
 
-// order is the order in which the columns are shown: their own, or one derived from the chat's ID while it is blind.
-func order(c explorer.Chat) []int {
-	out := make([]int, len(c.Columns))
-	for i := range out {
-		out[i] = i
-	}
-	if c.Blind {
-		h := fnv.New32a()
-		h.Write([]byte(c.ID))
-		if h.Sum32()%2 == 1 {
-			slices.Reverse(out)
-		}
-	}
-	return out
+// column returns the column whose reply to a prompt is shown at a position.
+func column(c explorer.Chat, prompt, position int) explorer.Column {
+	return c.Columns[c.Order(prompt)[position]]
 }
+
+// last is the last prompt of a chat.
+func last(c explorer.Chat) int { return len(c.Prompts) - 1 }
 
 // columnName is what a column is called: its subnet, or a letter while the chat is blind.
 func columnName(c explorer.Chat, position int) string {
 	if c.Blind {
 		return string(rune('A' + position))
 	}
-	return text.Line(c.Columns[order(c)[position]].Label)
+	return text.Line(c.Columns[position].Label)
 }
 
 // shown are the positions of the columns on the screen.
@@ -216,10 +206,9 @@ func (s *Screen) Status() string {
 		return ""
 	}
 	var parts []string
-	for _, i := range order(c) {
-		col := c.Columns[i]
+	for _, col := range c.Columns {
 		if k := len(col.Replies); k > 0 && col.Replies[k-1].TokensPerSecond > 0 {
-			parts = append(parts, fmt.Sprintf("%.1f", col.Replies[k-1].TokensPerSecond))
+			parts = append(parts, speedText(col.Replies[k-1]))
 		}
 	}
 	if len(parts) == 0 {

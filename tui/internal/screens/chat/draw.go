@@ -46,7 +46,7 @@ func (s *Screen) drawHead(t *theme.Theme, c explorer.Chat, w int) []string {
 	return []string{r.String()}
 }
 
-// votes is the running score, in the order of the columns on the screen, and the interval that the share of the left one is in.
+// votes is the running score and the interval that the share of the left column is in; while the chat is blind, only how many there are.
 func votes(c explorer.Chat) string {
 	total := 0
 	for _, v := range c.Votes {
@@ -55,16 +55,18 @@ func votes(c explorer.Chat) string {
 	if total == 0 {
 		return ""
 	}
+	if c.Blind {
+		return fmt.Sprintf("%d %s", total, text.Plural(total, "vote", "votes"))
+	}
 	var parts []string
-	for position, i := range order(c) {
+	for i := range c.Columns {
 		if i < len(c.Votes) {
-			parts = append(parts, fmt.Sprintf("%s %d", text.Clip(columnName(c, position), 14), c.Votes[i]))
+			parts = append(parts, fmt.Sprintf("%s %d", text.Clip(columnName(c, i), 14), c.Votes[i]))
 		}
 	}
 	out := "votes: " + strings.Join(parts, ", ")
-	if n := len(c.Votes); n >= 2 {
-		first := order(c)[0]
-		low, high := report.VoteInterval(c.Votes[first], total)
+	if len(c.Votes) >= 2 {
+		low, high := report.VoteInterval(c.Votes[0], total)
 		out += fmt.Sprintf("; left %.0f to %.0f %%", 100*low, 100*high)
 	}
 	return out
@@ -84,7 +86,7 @@ func (s *Screen) drawNone(t *theme.Theme, w, h int) []string {
 // drawColumn draws one column of the chat: its end, unless it is scrolled.
 func (s *Screen) drawColumn(t *theme.Theme, c explorer.Chat, st chatState, w, h int) []string {
 	position := st.position
-	col := c.Columns[order(c)[position]]
+	col := column(c, last(c), position)
 	frame := paint.Frame{Title: columnName(c, position), Focused: st.focused}
 	if !c.Blind {
 		frame.Note = s.speed(col, w-text.Width(frame.Title)-8)
@@ -107,7 +109,7 @@ func (s *Screen) speed(col explorer.Column, room int) string {
 	if k := len(col.Replies); k > 0 {
 		r := col.Replies[k-1]
 		if r.TokensPerSecond > 0 {
-			parts = append(parts, fmt.Sprintf("%.1f tok/s", r.TokensPerSecond))
+			parts = append(parts, speedText(r)+" tok/s")
 		}
 		if r.FirstToken > 0 {
 			parts = append(parts, "first "+text.Short(r.FirstToken))
@@ -136,9 +138,9 @@ func contextUse(col explorer.Column, room int) string {
 
 // columnRows are all rows of a column, w cells wide.
 func (s *Screen) columnRows(t *theme.Theme, c explorer.Chat, position, w int) []string {
-	col := c.Columns[order(c)[position]]
 	var rows []string
 	for i, p := range c.Prompts {
+		col := column(c, i, position)
 		if i > 0 {
 			rows = append(rows, paint.Blank(w))
 		}
@@ -156,6 +158,7 @@ func (s *Screen) columnRows(t *theme.Theme, c explorer.Chat, position, w int) []
 			rows = append(rows, s.replyRows(t, c, col, i, w)...)
 		}
 	}
+	col := column(c, last(c), position)
 	if col.Err != "" {
 		rows = append(rows, widget.Paragraph(w, t.Bad, text.Line(col.Err))...)
 	}
@@ -226,12 +229,20 @@ func replyFacts(r explorer.Reply, w int) string {
 	}
 	parts = append(parts, fmt.Sprintf("%d tokens", r.Tokens))
 	if r.TokensPerSecond > 0 {
-		parts = append(parts, fmt.Sprintf("%.1f tok/s", r.TokensPerSecond))
+		parts = append(parts, speedText(r)+" tok/s")
 	}
 	if r.FirstToken > 0 {
 		parts = append(parts, "first "+text.Short(r.FirstToken))
 	}
 	return joinFit(parts, " · ", w)
+}
+
+// speedText is the speed of a reply in tokens per second, with its deviation between parts of the reply.
+func speedText(r explorer.Reply) string {
+	if r.Deviation > 0 {
+		return fmt.Sprintf("%.1f ± %.1f", r.TokensPerSecond, r.Deviation)
+	}
+	return fmt.Sprintf("%.1f", r.TokensPerSecond)
 }
 
 // joinFit joins as many parts as fit w cells.

@@ -139,7 +139,7 @@ func (s *Screen) compared() (name string, r explorer.Reply, ok bool) {
 		positions = append(positions, i)
 	}
 	for _, position := range positions {
-		col := c.Columns[order(c)[position]]
+		col := c.Columns[position]
 		for k := len(col.Replies) - 1; k >= 0; k-- {
 			if len(col.Replies[k].Pieces) > 0 {
 				return columnName(c, position), col.Replies[k], true

@@ -77,6 +77,9 @@ func (s *Screen) Actions() []*action.Action {
 			Run: with(func(id explorer.SubnetID) tea.Cmd {
 				return s.host.Ask(screen.Benchmark{Subnets: []explorer.SubnetID{id}})
 			})},
+		{ID: "search.prompt", Keys: []string{"p"}, Title: "Change the prompt that new best candidates answer", Changes: true, Engine: true, When: noSearch,
+			Help: "The dense model and each new best candidate answer it while the search runs, which takes 3 % of the time at most. An empty prompt ends the answers.",
+			Run:  func() tea.Cmd { return s.askPrompt() }},
 		{ID: "search.workers", Keys: []string{"w"}, Title: "Show the workers that score candidates", When: s.noWorkers, Run: func() tea.Cmd { return s.showWorkers() }},
 		{ID: "search.drain", Keys: []string{"d"}, Title: "Have a worker finish its task and leave", Changes: true, When: s.noWorkers, Run: func() tea.Cmd { return s.drain() }},
 		{ID: "search.gather", Keys: []string{"S"}, Title: "Gather statistics on the calibration text", Changes: true, Remedies: explorer.ErrNoStatistics,
@@ -98,12 +101,7 @@ func (s *Screen) Actions() []*action.Action {
 		}},
 		{ID: "search.copy", Keys: []string{"y"}, Title: "Copy the candidate's masks as text", When: noCandidate, Run: func() tea.Cmd {
 			c, _ := s.selected(s.snap())
-			masks, err := c.Masks.MarshalText()
-			if err != nil {
-				s.host.Fail(err)
-				return nil
-			}
-			return s.host.Copy(string(masks), fmt.Sprintf("masks of candidate #%d", c.ID))
+			return subnets.CopyMasks(s.host, c.Masks, fmt.Sprintf("masks of candidate #%d", c.ID))
 		}},
 		{ID: "search.down", Keys: []string{"down", "j"}, Title: "Next candidate", Run: func() tea.Cmd { return s.move(1) }},
 		{ID: "search.up", Keys: []string{"up", "k"}, Title: "Previous candidate", Run: func() tea.Cmd { return s.move(-1) }},
@@ -242,7 +240,13 @@ func (s *Screen) start() tea.Cmd {
 		widget.TextEntry("seed", "seed", strconv.FormatUint(seed, 10), "equal seeds give equal searches", widget.CountIn(0, 1<<30)),
 		widget.TextEntry("set", "settings", was.Set, "of the strategy, such as population=20,alpha=0.9; empty: its own", nil),
 		subnets.GranularityEntry("32, or 1 with paper and paper+"),
+		promptEntry(cmp.Or(was.Prompt, explorer.DefaultPrompt)),
 		widget.ToggleEntry("fitting", "re-fit settings", false, "how the weights of the result are re-fitted; no: as the strategy does"),
+	}
+	for _, e := range entries {
+		if e.ID == "prompt" {
+			e.Hidden = func(*widget.Form) bool { return s.snap().Model.NoRuntime != "" }
+		}
 	}
 	entries = append(entries, machinesEntries(was.Machines)...)
 	entries = append(entries, subnets.RefitEntries("strategy's own", func(f *widget.Form) bool { return !f.Yes("fitting") })...)
@@ -281,6 +285,7 @@ func (s *Screen) start() tea.Cmd {
 			Strategy: f.Get("strategy"), Target: subnets.TargetOf(f), Fitness: fitness, Set: f.Get("set"), Seed: uint64(f.Count("seed")),
 			Budget:      explorer.Budget{Seconds: more},
 			Machines:    machinesOf(f),
+			Prompt:      s.promptOf(f),
 			Calibration: subnets.CalibrationOf(f),
 		}, nil)
 	}})

@@ -41,11 +41,12 @@ const (
 	partPopulation
 	partHistory
 	partEvents
+	partAnswers
 	searchParts
 )
 
 func searchPartName(i int) string {
-	return [...]string{"layers", "chart", "population", "progress", "events"}[i]
+	return [...]string{"layers", "chart", "population", "progress", "events", "answers"}[i]
 }
 
 // New returns the screen.
@@ -103,6 +104,8 @@ func (s *Screen) Panes(area layout.Rect) []screen.Pane {
 			p.Draw = func(t *theme.Theme, w, h int) []string { return s.drawPopulation(t, snap, w, h) }
 		case partEvents:
 			p.Draw = func(t *theme.Theme, w, h int) []string { return s.drawEvents(t, snap, w, h) }
+		case partAnswers:
+			p.Rev, p.Draw = kept, func(t *theme.Theme, w, h int) []string { return s.drawAnswers(t, snap, w, h) }
 		}
 		return p
 	}
@@ -110,10 +113,12 @@ func (s *Screen) Panes(area layout.Rect) []screen.Pane {
 		tabs, rest := layout.Tabs(area)
 		return []screen.Pane{widget.Tabs("search.tabs", tabs, s.focus, searchPartNames()), one(s.focus, rest)}
 	}
-	l := layout.NewSearch(area)
-	places := [searchParts]layout.Rect{partStack: l.Stack, partChart: l.Chart, partPopulation: l.Population, partHistory: l.History, partEvents: l.Events}
+	l := layout.NewSearch(area, s.answers())
+	places := [searchParts]layout.Rect{
+		partStack: l.Stack, partChart: l.Chart, partPopulation: l.Population, partHistory: l.History, partEvents: l.Events, partAnswers: l.Answers,
+	}
 	if places[s.focus].Empty() { // it takes the place of another one
-		for _, other := range []int{partHistory, partPopulation} {
+		for _, other := range []int{partHistory, partAnswers, partPopulation} {
 			if !places[other].Empty() {
 				places[s.focus], places[other] = places[other], layout.Rect{}
 				break

@@ -102,13 +102,17 @@ func tried(sr explorer.Search) []explorer.Candidate {
 // stackState is what the picture of the model depends on besides the snapshot.
 type stackState struct {
 	searchCursor
-	beat int64 // of the flicker; -1 while nothing is tried
-	glow string
+	beat   int64 // of the flicker; -1 while nothing is tried
+	second int64 // of the time in the phase bar; 0 while no search runs
+	glow   string
 }
 
 func (s *Screen) stackState() stackState {
 	st := stackState{searchCursor: s.state(partStack), beat: -1, glow: s.glow()}
 	_, measuring := s.measured()
+	if s.running() {
+		st.second = s.host.Now().Unix()
+	}
 	if s.running() && (measuring || s.chosen == 0 && len(tried(s.snap().Search)) > 0) {
 		st.beat = s.host.Now().UnixMilli() / screen.ClockEvery.Milliseconds()
 	}
@@ -387,15 +391,18 @@ func (s *Screen) phaseBar(t *theme.Theme, j explorer.Job, w int) string {
 	r := widget.Line(w)
 	of, at, name := max(1, p.Phase.Of), max(1, p.Phase.Number), p.Phase.Name
 	end := ""
-	switch left := p.Remaining(s.host.Now()); {
+	switch d, what := p.Clock(s.host.Now()); {
 	case j.State != explorer.Running:
 		end = string(j.State)
-	case left > 0:
-		end = format.Clock(left) + " left"
+	case d > 0:
+		end = format.Clock(d) + " " + what
+		if strings.HasSuffix(what, name) { // "left of levels"
+			name = ""
+		}
 	case p.Total > 0:
 		end = text.Percent(p.Fraction())
 	}
-	if name != "" {
+	if of > 1 {
 		end = strings.TrimSpace(fmt.Sprintf("%d/%d %s  %s", at, of, name, end))
 	}
 	segment := max(2, min(8, (w-text.Width(end)-4)/of))
