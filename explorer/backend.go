@@ -48,6 +48,8 @@ type Monitor interface {
 	Note(text string)
 	// Gate returns at once while the job may run, and blocks while it is paused. It returns ctx's error when ctx ends.
 	Gate(ctx context.Context) error
+	// Workers shows the workers of the job, and again when there is news of them.
+	Workers(c Crew)
 	// Persist calls write, and again until it succeeds while the disk is full: the job is shown as paused with the error as the
 	// reason. It returns any other error of write, and ctx's error when ctx ends.
 	Persist(ctx context.Context, write func() error) error
@@ -56,8 +58,8 @@ type Monitor interface {
 // A Statistician gathers what importance and estimates come from.
 type Statistician interface {
 	// Gather runs the calibration text through the dense model. What it gathers it keeps in dir ("" keeps nothing), and it
-	// takes from there what an earlier pass over the same text left.
-	Gather(ctx context.Context, c Calibration, dir string, m Monitor) (Statistics, error)
+	// takes from there what an earlier pass over the same text left. Workers have no effect on the result.
+	Gather(ctx context.Context, c GatherStatistics, dir string, m Monitor) (Statistics, error)
 	// Norms ranks the units of each layer by the norms of their weights alone: no text, no loaded model, as fast as its file can be read.
 	Norms(ctx context.Context) ([]draft.Importance, error)
 	// Predict estimates the rise of the loss, in nats per token, that masks cause once the weights that stay are re-fitted,
@@ -102,6 +104,9 @@ type Cutter interface {
 // which the first token is not scored.
 type Scorer interface {
 	Score(ctx context.Context, s gguf.Subnet, r ScoreRequest, m Monitor) (Measurement, error)
+	// ScoreAll scores several subnets, which load returns, by workers. done is called with each score, which is that of Score, and its Seconds,
+	// or with the error of Score; an error of done ends the work.
+	ScoreAll(ctx context.Context, load func(ctx context.Context, i int) (gguf.Subnet, error), r []ScoreRequest, on Machines, m Monitor, done func(i int, got Measurement, err error) error) error
 }
 
 // A ScoreRequest is the text that a subnet is scored on, and by what.

@@ -103,5 +103,6 @@ func (silent) Progress(_, _ float64, _, _ string)                  {}
 func (silent) Layer(LayerProgress)                                 {}
 func (silent) Phase(Phase)                                         {}
 func (silent) Note(string)                                         {}
+func (silent) Workers(Crew)                                        {}
 func (silent) Gate(ctx context.Context) error                      { return ctx.Err() }
 func (silent) Persist(_ context.Context, write func() error) error { return write() }

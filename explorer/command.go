@@ -116,7 +116,11 @@ type (
 // Commands that start a job.
 type (
 	// GatherStatistics runs the calibration text through the model and scores every unit.
-	GatherStatistics struct{ Calibration Calibration }
+	GatherStatistics struct {
+		Calibration Calibration
+		// Machines is where layers are gathered besides this process; the zero value is nowhere.
+		Machines Machines `json:",omitzero"`
+	}
 	// Cut makes a subnet at once, without a search.
 	Cut struct {
 		Preset string  // "" is the default preset
@@ -150,6 +154,12 @@ type (
 		BOS     string // where start tokens are: BOSAuto, BOSEvery, BOSFirst or BOSNone; "" is BOSAuto
 		Stride  int    // tokens from one window to the next; 0 is all of a window
 		Against string // what to measure the Distance from: AgainstDense or the path of a model file; "" is nothing
+	}
+	// MeasureAll takes several measurements in one job. What is measured is kept, also where others fail.
+	MeasureAll struct {
+		Of []Measure
+		// Machines is where they are taken; the zero value is this process.
+		Machines Machines `json:",omitzero"`
 	}
 	// StartSearch starts a search, or resumes that of the workspace from its checkpoint when Resume is set. A resumed search
 	// has its own settings: those that are zero are taken from it, and only the budget, Up and the target may differ.
@@ -245,7 +255,7 @@ type (
 	StopJob struct{ Job JobID }
 	// Retarget changes what the running search aims at.
 	Retarget struct{ Target search.Target }
-	// DrainWorker has a worker of the running search finish its task and leave.
+	// DrainWorker has a worker of the running search or another job finish its task and leave.
 	DrainWorker struct{ Worker string }
 	// SetPrompt changes what new best candidates of the running search answer; "" has none of them answer.
 	SetPrompt struct{ Prompt string }
@@ -341,6 +351,13 @@ func (Cut) needs() needs              { return aChange }
 func (Refit) needs() needs            { return aChange }
 func (Tune) needs() needs             { return aChange }
 func (c Measure) needs() needs        { return needs{role: RoleEditor, runtime: c.Engine == EngineLlama} }
+func (c MeasureAll) needs() needs {
+	n := needs{role: RoleEditor}
+	for _, of := range c.Of {
+		n.runtime = n.runtime || of.needs().runtime
+	}
+	return n
+}
 func (StartSearch) needs() needs      { return aChange }
 func (Export) needs() needs           { return anEditor }
 func (ExportRecipe) needs() needs     { return anEditor }

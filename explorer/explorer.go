@@ -48,6 +48,7 @@ type Exploration struct {
 	unreadView atomic.Bool
 	talks      *talks
 	follower   *follower
+	crew       crew
 
 	current atomic.Pointer[Snapshot]
 

@@ -22,7 +22,7 @@ import (
 // The commands that start a job check what is quick to check, and queue the job.
 
 func (c GatherStatistics) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
-	if err := c.Calibration.check(); err != nil {
+	if err := errors.Join(c.Calibration.check(), c.Machines.checkPieces()); err != nil {
 		return Receipt{}, err
 	}
 	return e.launch(a, jobs.Idle, JobStatistics, "statistics", func(ctx context.Context, m *monitor) error { return e.gather(ctx, c, m) })
@@ -75,20 +75,43 @@ func (c Measure) do(_ context.Context, e *Exploration, a Actor) (Receipt, error)
 // launch queues the measurement in a lane.
 func (c Measure) launch(e *Exploration, a Actor, l jobs.Lane) (Receipt, error) {
 	s := e.Snapshot()
-	if _, err := s.Masks(c.Subnet); err != nil {
+	if err := c.check(s); err != nil {
 		return Receipt{}, err
 	}
+	title := "perplexity of " + s.label(c.Subnet)
+	return e.launch(a, l, JobMeasure, title, func(ctx context.Context, m *monitor) error { return e.measure(ctx, a, c, nil, m) })
+}
+
+func (c Measure) check(s *Snapshot) error {
+	if _, err := s.Masks(c.Subnet); err != nil {
+		return err
+	}
 	if c.Seq < 0 || c.Windows < 0 || c.Seq == 1 {
-		return Receipt{}, fmt.Errorf("%w: %d windows of %d tokens", ErrInvalid, c.Windows, c.Seq)
+		return fmt.Errorf("%w: %d windows of %d tokens", ErrInvalid, c.Windows, c.Seq)
 	}
 	if c.Stride < 0 || c.Seq > 0 && c.Stride > c.Seq {
-		return Receipt{}, fmt.Errorf("%w: windows of %d tokens, %d apart: the stride is from 1 to the length of a window", ErrInvalid, c.Seq, c.Stride)
+		return fmt.Errorf("%w: windows of %d tokens, %d apart: the stride is from 1 to the length of a window", ErrInvalid, c.Seq, c.Stride)
 	}
 	if c.Engine != "" && c.Engine != EngineDecoder && c.Engine != EngineLlama {
-		return Receipt{}, fmt.Errorf("%w: engine %q, not %s or %s", ErrInvalid, c.Engine, EngineDecoder, EngineLlama)
+		return fmt.Errorf("%w: engine %q, not %s or %s", ErrInvalid, c.Engine, EngineDecoder, EngineLlama)
 	}
-	title := "perplexity of " + s.label(c.Subnet)
-	return e.launch(a, l, JobMeasure, title, func(ctx context.Context, m *monitor) error { return e.measure(ctx, a, c, m) })
+	return nil
+}
+
+func (c MeasureAll) do(_ context.Context, e *Exploration, a Actor) (Receipt, error) {
+	if len(c.Of) == 0 {
+		return Receipt{}, fmt.Errorf("%w: no measurements", ErrInvalid)
+	}
+	for _, of := range c.Of {
+		if err := of.check(e.Snapshot()); err != nil {
+			return Receipt{}, err
+		}
+	}
+	if err := c.Machines.checkPieces(); err != nil {
+		return Receipt{}, err
+	}
+	title := fmt.Sprintf("%d measurements", len(c.Of))
+	return e.launch(a, jobs.Foreground, JobMeasure, title, func(ctx context.Context, m *monitor) error { return e.measureAll(ctx, a, c, m) })
 }
 
 func (c StartSearch) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
@@ -226,7 +249,7 @@ func (e *Exploration) gather(ctx context.Context, c GatherStatistics, m *monitor
 			e.update(SectionStatistics, func(s *Snapshot) { s.Statistics.Importance, s.Statistics.ByNorms = norms, true })
 		}
 	}
-	stats, err := e.model.Gather(ctx, c.Calibration, e.folder("statistics"), m)
+	stats, err := e.model.Gather(ctx, c, e.folder("statistics"), m)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package explorer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -10,9 +11,79 @@ import (
 	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/explorer/internal/jobs"
 	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-func (e *Exploration) measure(ctx context.Context, a Actor, c Measure, m *monitor) error {
+// measureAll takes several measurements, by workers where there are any.
+func (e *Exploration) measureAll(ctx context.Context, a Actor, c MeasureAll, m *monitor) error {
+	var failed error
+	if !c.Machines.On() {
+		for i, of := range c.Of {
+			if err := m.Gate(ctx); err != nil {
+				return err
+			}
+			m.name(fmt.Sprintf("%d of %d", i+1, len(c.Of)))
+			if err := e.measure(ctx, a, of, nil, m); err != nil {
+				if ctx.Err() != nil {
+					return err
+				}
+				failed = errors.Join(failed, fmt.Errorf("%s: %w", e.Snapshot().label(of.Subnet), err))
+			}
+		}
+		return failed
+	}
+	ask := make([]ScoreRequest, len(c.Of))
+	for i, of := range c.Of {
+		masks, err := e.Snapshot().Masks(of.Subnet)
+		if err != nil {
+			return err
+		}
+		if of, _, err = of.against(masks); err != nil {
+			return err
+		}
+		ask[i] = of.request(0)
+	}
+	load := func(ctx context.Context, i int) (gguf.Subnet, error) { return e.loadSubnet(ctx, c.Of[i].Subnet) }
+	err := e.model.ScoreAll(ctx, load, ask, c.Machines, m, func(i int, got Measurement, err error) error {
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", e.Snapshot().label(c.Of[i].Subnet), err))
+			return nil
+		}
+		of, err := load(ctx, i)
+		if err != nil {
+			return err
+		}
+		got.At, got.By, got.Share = e.now().UTC(), a.Name, of.Masks.Size().Ratio
+		return e.measure(ctx, a, c.Of[i], &got, m)
+	})
+	if err != nil {
+		return err
+	}
+	return failed
+}
+
+// against returns the measurement as it is taken of masks: one with a smaller vocabulary is not compared with the dense model's distributions,
+// but with its bits per byte where bits is set.
+func (c Measure) against(masks subnet.Masks) (_ Measure, bits bool, err error) {
+	if masks.TrimsVocab() && c.Against != "" {
+		if c.Against != AgainstDense {
+			return c, false, fmt.Errorf("%w: distributions over %d and %d tokens do not compare: measure without a reference, in bits per byte", ErrUnsupported, masks.VocabLen(), masks.Geometry().Vocab)
+		}
+		c.Against, bits = "", true
+	}
+	return c, bits, nil
+}
+
+// request is what a backend is asked for, with so many bytes of the text where span is not 0.
+func (c Measure) request(span int64) ScoreRequest {
+	return ScoreRequest{
+		Text: c.Text, Seq: c.Seq, Windows: c.Windows, HeldOut: c.Text == "", Engine: c.Engine, Type: c.Type, BOS: c.BOS,
+		Stride: c.Stride, Against: c.Against, Span: span,
+	}
+}
+
+// measure takes a measurement, unless it was taken already, and records it with what it is compared with.
+func (e *Exploration) measure(ctx context.Context, a Actor, c Measure, taken *Measurement, m *monitor) error {
 	version := e.Snapshot().Draft.Version
 	if c.Subnet == DraftID {
 		e.update(SectionDraft, func(s *Snapshot) { s.Draft.Measuring = true })
@@ -22,14 +93,18 @@ func (e *Exploration) measure(ctx context.Context, a Actor, c Measure, m *monito
 	if err != nil {
 		return err
 	}
-	bits := false // of the dense model are wanted
-	if masks.TrimsVocab() && c.Against != "" {
-		if c.Against != AgainstDense {
-			return fmt.Errorf("%w: distributions over %d and %d tokens do not compare: measure without a reference, in bits per byte", ErrUnsupported, masks.VocabLen(), masks.Geometry().Vocab)
-		}
-		c.Against, bits = "", true
+	c, bits, err := c.against(masks)
+	if err != nil {
+		return err
 	}
-	got, subject, err := e.score(ctx, a, c, 0, m)
+	var got Measurement
+	var subject gguf.Subnet
+	if taken != nil {
+		got = *taken
+		subject, err = e.loadSubnet(ctx, c.Subnet)
+	} else {
+		got, subject, err = e.score(ctx, a, c, 0, m)
+	}
 	if err != nil {
 		return err
 	}
@@ -93,10 +168,7 @@ func (e *Exploration) score(ctx context.Context, a Actor, c Measure, span int64,
 		return Measurement{}, subject, err
 	}
 	began := e.now()
-	got, err := e.model.Score(ctx, subject, ScoreRequest{
-		Text: c.Text, Seq: c.Seq, Windows: c.Windows, HeldOut: c.Text == "", Engine: c.Engine, Type: c.Type, BOS: c.BOS,
-		Stride: c.Stride, Against: c.Against, Span: span,
-	}, m)
+	got, err := e.model.Score(ctx, subject, c.request(span), m)
 	got.At, got.Seconds, got.By = e.now().UTC(), e.now().Sub(began).Seconds(), a.Name
 	got.Share = subject.Masks.Size().Ratio
 	return got, subject, err

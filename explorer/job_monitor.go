@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -39,6 +40,7 @@ type monitor struct {
 	phase    Phase
 	kept     int    // generation of the search that was written last; used by Publish alone
 	unkept   bool   // it could not be written
+	step     string // what goes before the steps that are reported, "" for nothing
 	blocked  string // why the job cannot continue, "" while it can
 	orders   []Order
 }
@@ -135,6 +137,9 @@ func (m *monitor) Progress(done, total float64, unit, step string) {
 	now := m.e.now()
 	p := Progress{Done: done, Total: total, Unit: unit, Step: step}
 	m.mu.Lock()
+	if m.step != "" {
+		p.Step = strings.TrimSuffix(m.step+", "+step, ", ")
+	}
 	p.Rate, p.Left = m.meter.Count(now, done, total, unit)
 	p.Phase, p.At, p.Spent = m.phase, now, m.meter.Spent(now)
 	switch {
@@ -155,6 +160,13 @@ func (m *monitor) Progress(done, total float64, unit, step string) {
 	if news {
 		m.show(func(j *Job) { j.Progress = p })
 	}
+}
+
+// name names the part of the job that follows.
+func (m *monitor) name(step string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.step = step
 }
 
 // Phase implements [Monitor].

@@ -34,8 +34,8 @@ type Search struct {
 	// Result is the re-fitted subnet that the search has ended with, made from the candidate ResultOf; "" before its end.
 	Result   SubnetID
 	ResultOf int
-	// Workers are the processes that score candidates while a search with [Machines] runs, and Queued is how many candidates wait for
-	// them. They are not kept.
+	// Workers are the processes that work for a running job with [Machines], a search or another one, and Queued is how many candidates
+	// or pieces of work they have. They are not kept.
 	Workers []Worker `json:"-"`
 	Queued  int      `json:"-"`
 	// GivenUp are the candidates that workers could not score, each with the reason, the last ones last: the search has scored them itself.

@@ -1,15 +1,14 @@
 package engine
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -21,22 +20,39 @@ import (
 	"github.com/lathe-llm/lathe/search/remote"
 )
 
-// handed has the candidates of one search scored by workers.
+// handed has work of one job done by workers.
 type handed struct {
-	*remote.Evaluator
+	*remote.Exchange
+	engine  *Engine
+	machine explorer.Machines
+	mon     explorer.Monitor
 	conn    *nats.Conn
 	server  *remote.Server // nil for one elsewhere
 	folder  *scratch.Folder
+	shared  string        // folder that workers of this machine see, "" for none
 	workers *localWorkers // nil for none
-	async   bool
-	left    string // file with what is on a server elsewhere while the search runs, "" for none
+	left    string        // file with what is on a server elsewhere while the work goes on, "" for none
+	closed  sync.Once
+	err     error // of Close
+	end     context.CancelFunc
+	shown   sync.WaitGroup
 }
 
-// Close ends the workers of this machine and removes what the search has stored.
+// Close ends the workers of this machine and removes what the job has stored on the server.
 func (h *handed) Close() error {
+	h.closed.Do(func() { h.err = h.close() })
+	return h.err
+}
+
+func (h *handed) close() error {
 	var err error
-	if h.Evaluator != nil {
-		if err = h.Evaluator.Close(); err == nil && h.left != "" {
+	if h.end != nil {
+		h.end()
+		h.shown.Wait()
+		h.mon.Workers(explorer.Crew{})
+	}
+	if h.Exchange != nil {
+		if err = h.Exchange.Close(); err == nil && h.left != "" {
 			err = os.Remove(h.left)
 		}
 	}
@@ -64,7 +80,7 @@ const leftFile = "nats.json"
 // left is its content.
 type left struct{ NATS, Search string }
 
-// tidy removes what a search of this folder has left on the server because its process was killed, and records what this one will have
+// tidy removes what a job with this folder has left on the server because its process was killed, and records what this one will have
 // there.
 func (h *handed) tidy(ctx context.Context, server, search string) error {
 	var before left
@@ -83,210 +99,246 @@ func (h *handed) tidy(ctx context.Context, server, search string) error {
 	return durable.WriteFile(h.left, data, 0o600)
 }
 
-// handOut starts what workers need, and the workers of this machine. dir is the folder of the search, "" for none.
-func (m *model) handOut(ctx context.Context, r explorer.Machines, dir string, s pipeline.Scoring, mon explorer.Monitor) (*handed, error) {
-	h := &handed{async: r.Async}
+// errand is what workers are to do in a phase of a job.
+type errand struct {
+	spec   remote.Spec
+	offers map[string]remote.File // by their paths
+	local  search.Evaluator       // nil where there are no candidates
+	base   func(weights string) (string, error)
+}
+
+// hand starts what workers need, and the workers of this machine. dir is the folder of the job, "" for none, and prepare describes the
+// work: it may write files into the folder that it is given.
+func (e *Engine) hand(ctx context.Context, r explorer.Machines, dir string, mon explorer.Monitor, prepare func(folder *scratch.Folder) (errand, error)) (*handed, error) {
+	h := &handed{engine: e, machine: r, mon: mon}
 	if r.NATS != "" && dir != "" {
 		h.left = filepath.Join(dir, leftFile)
 	}
-	if err := h.start(ctx, m, r, s, mon); err != nil {
+	if err := h.start(ctx, prepare); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
 	return h, nil
 }
 
-func (h *handed) start(ctx context.Context, m *model, r explorer.Machines, s pipeline.Scoring, mon explorer.Monitor) error {
+func (h *handed) start(ctx context.Context, prepare func(*scratch.Folder) (errand, error)) error {
+	e, r := h.engine, h.machine
 	var err error
-	if h.folder, err = scratch.New(m.engine.options.Scratch, "workers"); err != nil {
+	if h.folder, err = scratch.New(e.options.Scratch, "workers"); err != nil {
 		return err
 	}
-	spec, offers, err := m.spec(ctx, s, h.folder.Join("windows"))
+	work, err := prepare(h.folder)
 	if err != nil {
 		return err
 	}
-	o := remote.Options{Spec: spec, Local: s.Local, Note: mon.Note, Async: r.Async, Shared: r.Shared}
-	if s.Levels != nil {
-		o.Base = s.Levels.BaseFile
-	}
-	own, theirs := m.engine.address(r), m.engine.address(r)
+	work.spec.Search = remote.NewSearchID()
+	o := remote.Options{Spec: work.spec, Local: work.local, Base: work.base, Note: h.mon.Note, Async: r.Async, Shared: r.Shared, Dir: h.folder.Join("products")}
+	own, theirs := e.address(r), e.address(r)
 	if r.NATS == "" {
-		if h.server, err = remote.StartServer(spec.Search, h.folder.Join("nats")); err != nil {
+		if h.server, err = remote.StartServer(work.spec.Search, h.folder.Join("nats")); err != nil {
 			return err
 		}
 		own, theirs = h.server.Own(), h.server.Workers()
 		o.Shared, o.Here = h.folder.Join("files"), true
 	}
-	h.conn, err = remote.Dial(ctx, own, "lathe search "+spec.Search, mon.Note)
+	h.conn, err = remote.Dial(ctx, own, "lathe search "+work.spec.Search, h.mon.Note)
 	if err != nil {
 		return err
 	}
 	if h.left != "" {
-		if err := h.tidy(ctx, r.NATS, spec.Search); err != nil {
+		if err := h.tidy(ctx, r.NATS, work.spec.Search); err != nil {
 			return err
 		}
 	}
 	o.Conn = h.conn
-	if h.Evaluator, err = remote.New(ctx, o); err != nil {
+	if h.Exchange, err = remote.New(ctx, o); err != nil {
 		return err
 	}
-	for path, f := range offers {
-		if err := h.Offer(f, path); err != nil {
-			return fmt.Errorf("files for workers: %w", err)
-		}
+	if h.shared = o.Shared; h.shared == "" && r.Workers > 0 { // workers of this machine need no transfer
+		h.shared = h.folder.Join("files")
 	}
+	if err := h.offer(work); err != nil {
+		return err
+	}
+	shows, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	h.end = cancel
+	h.shown.Go(func() { h.show(shows) })
 	if r.Workers == 0 {
 		return nil
 	}
-	shared := o.Shared
-	if shared == "" { // workers of this machine need no transfer
-		shared = h.folder.Join("files")
-		for path, f := range offers {
-			if err := remote.Share(shared, f, path, true); err != nil {
+	h.workers, err = e.startWorkers(r.Workers, h.server != nil, work.spec, theirs, h.shared, h.mon.Note, h.Fail)
+	return err
+}
+
+// offer makes files available to workers.
+func (h *handed) offer(work errand) error {
+	for path, f := range work.offers {
+		if err := h.Offer(f, path); err != nil {
+			return fmt.Errorf("files for workers: %w", err)
+		}
+		if h.machine.NATS != "" && h.machine.Shared == "" && h.shared != "" {
+			if err := remote.Share(h.shared, f, path, true); err != nil {
 				return fmt.Errorf("files for workers: %w", err)
 			}
 		}
 	}
-	h.workers, err = m.engine.startWorkers(r.Workers, h.server != nil, spec, theirs, shared, mon.Note, h.Fail)
-	return err
+	return nil
 }
 
-// spec describes a search to workers, and returns the files that they need by their paths. The windows are written to a file.
-func (m *model) spec(ctx context.Context, s pipeline.Scoring, windows string) (remote.Spec, map[string]remote.File, error) {
-	l, err := m.loaded.get(ctx, m.load)
-	if err != nil {
-		return remote.Spec{}, nil, err
+// begin begins the next phase of the job.
+func (h *handed) begin(work errand) error {
+	if err := h.offer(work); err != nil {
+		return err
 	}
-	spec := remote.Spec{
-		Search: remote.NewSearchID(), Version: m.engine.version(), Device: l.device.Name(), Fitness: string(s.Local.Fitness()),
-		Model:     remote.File{SHA256: s.Model, Bytes: m.file.Size()},
-		Reference: remote.Reference{Tier: search.Tier{Tokens: min(referenceTokens, len(s.Windows[0]))}},
-	}
-	offers := map[string]remote.File{m.file.Path(): spec.Model}
-	if err := os.WriteFile(windows, remote.EncodeWindows(s.Windows), 0o600); err != nil {
-		return spec, nil, err
-	}
-	if spec.Text, err = remote.HashFile(ctx, windows); err != nil {
-		return spec, nil, err
-	}
-	offers[windows] = spec.Text
-	if s.Levels != nil {
-		for _, path := range s.Levels.Files() {
-			f, err := remote.HashFile(ctx, path)
-			if err != nil {
-				return spec, nil, err
-			}
-			spec.Levels = append(spec.Levels, f)
-			offers[path] = f
+	return h.Begin(work.spec, work.local, work.base)
+}
+
+// showEvery is how often news of workers are looked for.
+const showEvery = 500 * time.Millisecond
+
+// show shows the workers to the monitor until ctx ends.
+func (h *handed) show(ctx context.Context) {
+	tick := time.NewTicker(showEvery)
+	defer tick.Stop()
+	for last := uint64(0); ; {
+		if now := h.Revision(); now != last {
+			last = now
+			list, _ := h.list()
+			h.mon.Workers(explorer.Crew{Workers: list, Queued: h.Queued(), Drain: h.Drain})
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
 		}
 	}
-	err = s.Local.Evaluate(ctx, []search.Candidate{s.Dense}, spec.Reference.Tier, func(_ int, got search.Score) { spec.Reference.NLL = got.NLL })
-	return spec, offers, err
 }
 
-// address is that of the server of a search, with the user of this process.
-func (e *Engine) address(r explorer.Machines) remote.Address {
-	return remote.Address{URL: r.NATS, Creds: r.Creds, CA: r.CA, Cert: r.Cert, Key: r.Key, User: e.options.NATSUser, Password: e.options.NATSPassword}
-}
-
-// show adds the workers to a view of the search.
-func (h *handed) show(out *explorer.Search) {
-	if h == nil {
-		return
-	}
-	reused, n := 0.0, 0
-	for _, w := range h.Evaluator.Workers() {
-		shown := explorer.Worker{ID: w.ID, Host: w.Host, Device: w.Device, State: string(w.State), Scored: w.Scored, Failed: w.Failed, Error: w.Error}
+// list lists the workers for viewers, with the share of layers that they had computed before.
+func (h *handed) list() (workers []explorer.Worker, reused float64) {
+	n := 0
+	for _, w := range h.Exchange.Workers() {
+		shown := explorer.Worker{ID: w.ID, Host: w.Host, Device: w.Device, State: string(w.State), Scored: w.Scored, Failed: w.Failed, Error: w.Error, Doing: w.Doing}
 		if w.Seconds > 0 {
 			shown.PerMinute = 60 / w.Seconds
 		}
 		if w.Scored > 0 {
 			reused, n = reused+w.Reused, n+1
 		}
-		out.Workers = append(out.Workers, shown)
+		workers = append(workers, shown)
 	}
-	for _, g := range h.GivenUp() {
-		out.GivenUp = append(out.GivenUp, g.Candidate+": "+g.Reason)
-	}
-	out.Queued, out.Async = h.Queued(), h.async
-	out.PrefixReuse = reused / float64(max(1, n))
+	return workers, reused / float64(max(1, n))
 }
 
-// localWorkers are the worker processes that a search has started.
-type localWorkers struct {
-	cancel context.CancelFunc
-	ended  sync.WaitGroup
-
-	mu    sync.Mutex
-	alive int
-	notes func(string)
-	fail  func(error)
+// searchHands are the workers of a search, through its phases.
+type searchHands struct {
+	m   *model
+	r   explorer.Machines
+	dir string // of the search, "" for none
+	mon explorer.Monitor
+	*handed
 }
 
-// stop ends the workers.
-func (l *localWorkers) stop() {
-	l.cancel()
-	l.ended.Wait()
+// to has workers do what prepare describes: in the next phase where there are workers already.
+func (s *searchHands) to(ctx context.Context, name string, prepare func(*scratch.Folder) (errand, error)) error {
+	if s.handed == nil {
+		var err error
+		s.handed, err = s.m.engine.hand(ctx, s.r, s.dir, s.mon, prepare)
+		return err
+	}
+	work, err := prepare(s.folder)
+	if err != nil {
+		return err
+	}
+	if err := s.begin(work); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
 }
 
-// workerRestarts is how often a worker that ends unexpectedly is started again.
-const workerRestarts = 20
-
-// startWorkers starts workers on this machine. They end with this process, and one that dies is started again. Where there can be no
-// others, fail is called when none is left.
-func (e *Engine) startWorkers(n int, only bool, spec remote.Spec, a remote.Address, shared string, note func(string), fail func(error)) (*localWorkers, error) {
-	if len(e.options.Worker) == 0 {
-		return nil, fmt.Errorf("%w: this program cannot start workers", explorer.ErrUnsupported)
+// score has candidates scored and modules measured.
+func (s *searchHands) score(ctx context.Context, of pipeline.Scoring) (pipeline.Handed, error) {
+	err := s.to(ctx, "candidates", func(f *scratch.Folder) (errand, error) { return s.m.scoring(ctx, of, f) })
+	if err != nil {
+		return nil, err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	l := &localWorkers{cancel: cancel, alive: n, notes: note, fail: fail}
-	gpus := visibleGPUs(spec.Device)
-	for i := range n {
-		p := workerProcess{engine: e, spec: spec, address: a, shared: shared, name: fmt.Sprintf("local-%d", i+1), of: n, only: only}
-		if len(gpus) > 0 {
-			p.gpu = gpus[i%len(gpus)]
-		}
-		l.ended.Go(func() { l.keep(ctx, p) })
-	}
-	return l, nil
+	return s, nil
 }
 
-// keep runs a worker, again when it ends unexpectedly.
-func (l *localWorkers) keep(ctx context.Context, p workerProcess) {
-	var err error
-	for range workerRestarts {
-		err = p.run(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		if err == nil { // drained
-			break
-		}
-		l.notes(fmt.Sprintf("worker %s ended: %v", p.name, err))
-		if errors.Is(err, errRefusedWorker) {
-			break
-		}
-	}
-	l.mu.Lock()
-	l.alive--
-	none := l.alive == 0
-	l.mu.Unlock()
-	if none && p.only { // on a server elsewhere, others may come
-		l.fail(fmt.Errorf("the search has no workers left: %w", cmp.Or(err, errors.New("all were drained"))))
-	}
-}
-
-// visibleGPUs lists what CUDA_VISIBLE_DEVICES may be for one GPU, one for each; none where workers compute on the processor.
-func visibleGPUs(device string) []string {
-	if device != "cuda" {
+// Close ends the workers, if there are any.
+func (s *searchHands) Close() error {
+	if s == nil || s.handed == nil {
 		return nil
 	}
-	if list := os.Getenv("CUDA_VISIBLE_DEVICES"); list != "" {
-		return strings.Split(list, ",")
+	return s.handed.Close()
+}
+
+// show adds the workers to a view of the search.
+func (s *searchHands) show(out *explorer.Search) {
+	if s == nil || s.handed == nil {
+		return
 	}
-	found, _ := filepath.Glob("/dev/nvidia[0-9]*")
-	out := make([]string, len(found))
-	for i := range found {
-		out[i] = fmt.Sprint(i)
+	out.Workers, out.PrefixReuse = s.list()
+	for _, g := range s.GivenUp() {
+		out.GivenUp = append(out.GivenUp, g.Candidate+": "+g.Reason)
 	}
-	return out
+	out.Queued, out.Async = s.Queued(), s.r.Async
+}
+
+// scoring describes the scoring of candidates.
+func (m *model) scoring(ctx context.Context, s pipeline.Scoring, folder *scratch.Folder) (errand, error) {
+	work, err := m.work(ctx, s.Windows, s.Local, s.Dense, folder.Join("windows"))
+	if err != nil {
+		return work, err
+	}
+	work.local, work.spec.Fitness = s.Local, string(s.Local.Fitness())
+	if s.Levels == nil {
+		return work, nil
+	}
+	work.base = s.Levels.BaseFile
+	for _, path := range s.Levels.Files() {
+		f, err := remote.HashFile(ctx, path)
+		if err != nil {
+			return work, err
+		}
+		work.spec.Levels = append(work.spec.Levels, f)
+		work.offers[path] = f
+	}
+	return work, nil
+}
+
+// work describes work with the model on windows of text, which are written to a file. The reference is what local finds of the dense model.
+func (m *model) work(ctx context.Context, windows [][]int32, local search.Evaluator, dense search.Candidate, file string) (errand, error) {
+	l, err := m.loaded.get(ctx, m.load)
+	if err != nil {
+		return errand{}, err
+	}
+	work, err := m.errand(ctx, l.device.Name())
+	if err != nil {
+		return work, err
+	}
+	if err := os.WriteFile(file, remote.EncodeWindows(windows), 0o600); err != nil {
+		return work, err
+	}
+	if work.spec.Text, err = remote.HashFile(ctx, file); err != nil {
+		return work, err
+	}
+	work.offers[file] = work.spec.Text
+	work.spec.Reference.Tier = search.Tier{Tokens: min(referenceTokens, len(windows[0]))}
+	err = local.Evaluate(ctx, []search.Candidate{dense}, work.spec.Reference.Tier, func(_ int, got search.Score) { work.spec.Reference.NLL = got.NLL })
+	return work, err
+}
+
+// errand describes work with the model that needs no text.
+func (m *model) errand(ctx context.Context, device string) (errand, error) {
+	sum, err := m.SHA256(ctx)
+	if err != nil {
+		return errand{}, err
+	}
+	spec := remote.Spec{Version: m.engine.version(), Device: device, Model: remote.File{SHA256: sum, Bytes: m.file.Size()}}
+	return errand{spec: spec, offers: map[string]remote.File{m.file.Path(): spec.Model}}, nil
+}
+
+// address is that of the server of a search, with the user of this process.
+func (e *Engine) address(r explorer.Machines) remote.Address {
+	return remote.Address{URL: r.NATS, Creds: r.Creds, CA: r.CA, Cert: r.Cert, Key: r.Key, User: e.options.NATSUser, Password: e.options.NATSPassword}
 }

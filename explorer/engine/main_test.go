@@ -61,6 +61,7 @@ type quiet struct {
 
 func (q *quiet) Progress(_, _ float64, _, _ string)                  {}
 func (q *quiet) Phase(explorer.Phase)                                {}
+func (q *quiet) Workers(explorer.Crew)                               {}
 func (q *quiet) Layer(l explorer.LayerProgress)                      { q.layers = append(q.layers, l) }
 func (q *quiet) Note(text string)                                    { q.notes = append(q.notes, text) }
 func (q *quiet) Gate(ctx context.Context) error                      { q.gates++; return ctx.Err() }

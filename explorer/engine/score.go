@@ -17,9 +17,22 @@ import (
 
 // Score implements [explorer.Scorer].
 func (m *model) Score(ctx context.Context, s gguf.Subnet, r explorer.ScoreRequest, mon explorer.Monitor) (explorer.Measurement, error) {
-	path, err := m.text(r.Text)
+	p, t, err := m.passageOf(ctx, s, r, mon)
 	if err != nil {
 		return explorer.Measurement{}, err
+	}
+	got, err := m.scorePassage(ctx, s, r, p, mon)
+	if err != nil {
+		return explorer.Measurement{}, err
+	}
+	return m.measurement(r, p, t, got), nil
+}
+
+// passageOf returns the passage of a request.
+func (m *model) passageOf(ctx context.Context, s gguf.Subnet, r explorer.ScoreRequest, mon explorer.Monitor) (passage, take, error) {
+	path, err := m.text(r.Text)
+	if err != nil {
+		return passage{}, take{}, err
 	}
 	t := take{windows: r.Windows, seq: orDefault(r.Seq, defaultSeq), stride: r.Stride, fromEnd: r.HeldOut, bos: r.BOS, kept: keptOf(s.Masks), span: r.Span}
 	if trained := m.Info().Context; trained > 0 && t.seq > trained {
@@ -30,9 +43,33 @@ func (m *model) Score(ctx context.Context, s gguf.Subnet, r explorer.ScoreReques
 	}
 	mon.Progress(0, 0, "tokens", "tokenising")
 	p, err := m.passage(ctx, path, t)
-	if err != nil {
-		return explorer.Measurement{}, err
+	return p, t, err
+}
+
+// scored is what was measured of a passage.
+type scored struct {
+	Perplexity quality.PerplexityResult
+	Distance   *quality.Comparison `json:",omitempty"`
+	Type       string              // of the tensors
+	Seconds    float64             `json:",omitempty"` // that a worker took
+}
+
+// scorePassage scores a subnet on a passage. Of r it needs what scores, the type and the reference.
+func (m *model) scorePassage(ctx context.Context, s gguf.Subnet, r explorer.ScoreRequest, p passage, mon explorer.Monitor) (got scored, err error) {
+	if r.Engine == explorer.EngineLlama {
+		if err := m.info.Runs(); err != nil {
+			return got, err
+		}
+		got.Perplexity, got.Distance, got.Type, err = m.scoreLlama(ctx, s, r, p, mon)
+		return got, err
 	}
+	got.Perplexity, got.Distance, err = m.scoreDecoder(ctx, s, r.Against, p, mon)
+	got.Type = m.typeOfScore(s)
+	return got, err
+}
+
+// measurement describes what was measured.
+func (m *model) measurement(r explorer.ScoreRequest, p passage, t take, of scored) explorer.Measurement {
 	c := explorer.Conditions{Text: p.ref, Seq: t.seq, Windows: len(p.windows), Engine: r.Engine, Ratio: "block parameters"}
 	if p.from != nil {
 		c.Stride = r.Stride
@@ -43,23 +80,10 @@ func (m *model) Score(ctx context.Context, s gguf.Subnet, r explorer.ScoreReques
 	if c.Engine == "" {
 		c.Engine = explorer.EngineDecoder
 	}
-	var q quality.PerplexityResult
-	var distance *quality.Comparison
-	if c.Engine == explorer.EngineLlama {
-		if err := m.info.Runs(); err != nil {
-			return explorer.Measurement{}, err
-		}
-		q, distance, c.Type, err = m.scoreLlama(ctx, s, r, p, mon)
-	} else {
-		q, distance, err = m.scoreDecoder(ctx, s, r.Against, p, mon)
-		c.Type = m.typeOfScore(s)
-	}
-	if err != nil {
-		return explorer.Measurement{}, err
-	}
-	c.Tokens, c.Vocab = q.Tokens, len(p.kept)
+	q := of.Perplexity
+	c.Type, c.Tokens, c.Vocab = of.Type, q.Tokens, len(p.kept)
 	got := explorer.Measurement{Conditions: c, NLL: q.NLL, Perplexity: q.Perplexity, StandardError: q.Err, Bytes: m.textBytes(p)}
-	if d := distance; d != nil {
+	if d := of.Distance; d != nil {
 		got.Distance = &explorer.Distance{
 			From: r.Against, KL: d.KL, KLError: d.KLErr, Agreement: d.Agreement, AgreementError: d.AgreementErr,
 			Reference: d.Reference.Perplexity, Relative: d.Relative, RelativeError: d.RelativeErr,
@@ -68,7 +92,7 @@ func (m *model) Score(ctx context.Context, s gguf.Subnet, r explorer.ScoreReques
 			got.Dense = d.Reference.Perplexity
 		}
 	}
-	return got, nil
+	return got
 }
 
 // defaultHeldOut is the default number of windows at the end of the calibration text that are measured on.

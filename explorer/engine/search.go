@@ -27,15 +27,15 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 	space := cmp.Or(r.LevelsSpace, defaultLevelsSpace(dir, m.engine.options.Scratch))
 	v := viewer{m: m, sizes: make(map[int]size), levels: space}
 	var handOut func(context.Context, pipeline.Scoring) (pipeline.Handed, error)
+	var handOutLevels func(context.Context, levels.Deliveries) (levels.Fitter, error)
 	if r.Machines.On() {
-		handOut = func(ctx context.Context, s pipeline.Scoring) (pipeline.Handed, error) {
-			h, err := m.handOut(ctx, r.Machines, dir, s, mon)
-			if err != nil {
-				return nil, err
+		v.handed = &searchHands{m: m, r: r.Machines, dir: dir, mon: mon}
+		handOut, handOutLevels = v.handed.score, v.handed.fitLevels
+		defer func() {
+			if err := v.handed.Close(); err != nil { // after an error before the search; else it is closed already
+				mon.Note("search: ending the work of others: " + err.Error())
 			}
-			v.handed = h
-			return h, nil
-		}
+		}()
 	}
 	found, err := pipeline.Run(ctx, pipeline.Config{
 		Request: pipeline.Request{
@@ -55,7 +55,7 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 		Source: pipeline.Source{
 			Prices:   func(ctx context.Context, t search.Target) (search.Prices, error) { return m.Prices(ctx, t, dir, mon) },
 			Geometry: m.geometry(), Identity: m.SHA256, Model: m.weights, Levels: m.keepLevels, Predict: m.predictor(),
-			HandOut: handOut,
+			HandOut: handOut, HandOutLevels: handOutLevels,
 			Text: func(ctx context.Context, windows int, atMost bool) (pipeline.Text, error) {
 				c := r.Calibration
 				if c.Seed == 0 {
@@ -135,7 +135,7 @@ func (m *model) keepLevels(s *levels.Store) error {
 }
 
 // obey carries out what the search was ordered. Where a new target needs times, the search is held while they are measured.
-func (m *model) obey(ctx context.Context, job pipeline.Running, o explorer.Orders, dir string, hold func(context.Context) (func(), error), workers *handed, mon explorer.Monitor) {
+func (m *model) obey(ctx context.Context, job pipeline.Running, o explorer.Orders, dir string, hold func(context.Context) (func(), error), workers *searchHands, mon explorer.Monitor) {
 	for order, ok := o.Next(); ok; order, ok = o.Next() {
 		var err error
 		switch order := order.(type) {
@@ -147,7 +147,7 @@ func (m *model) obey(ctx context.Context, job pipeline.Running, o explorer.Order
 		case explorer.Injection:
 			err = job.Inject(order.Subnet, order.Name)
 		case explorer.DrainWorker:
-			if workers != nil {
+			if workers != nil && workers.handed != nil {
 				err = workers.Drain(order.Worker)
 			}
 		}
@@ -213,7 +213,7 @@ type viewer struct {
 	m      *model
 	sizes  map[int]size // by candidate
 	levels int64        // bytes of disk that levels may take, 0 for no bound
-	handed *handed      // nil where candidates are scored here; set before the search runs
+	handed *searchHands // nil where candidates are scored here
 }
 
 // size is what is computed once for a candidate, see [explorer.Candidate].

@@ -15,7 +15,8 @@ import (
 )
 
 // Gather implements [explorer.Statistician].
-func (m *model) Gather(ctx context.Context, c explorer.Calibration, dir string, mon explorer.Monitor) (explorer.Statistics, error) {
+func (m *model) Gather(ctx context.Context, g explorer.GatherStatistics, dir string, mon explorer.Monitor) (explorer.Statistics, error) {
+	c := g.Calibration
 	src, err := m.sources(ctx, c, mon)
 	if err != nil {
 		return explorer.Statistics{}, err
@@ -65,6 +66,11 @@ func (m *model) Gather(ctx context.Context, c explorer.Calibration, dir string, 
 			return keep(func() error { return kept.writeLayer(layer, s) })
 		},
 		Progress: func(e oneshot.Event) { reportAndGate(ctx, mon, e) },
+	}
+	if g.Machines.On() {
+		gathering.Others = func(ctx context.Context, layers []int, keep func(int, *oneshot.LayerStatistics) error) error {
+			return m.gatherElsewhere(ctx, g.Machines, p.windows, layers, keep, mon)
+		}
 	}
 	err = mon.Persist(ctx, func() (err error) { // its temporary files are as large as the text's states
 		s, err = oneshot.NewStatistics(ctx, dm, p.windows, gathering)

@@ -13,6 +13,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/search/levels"
+	"github.com/lathe-llm/lathe/search/oneshot"
 	"github.com/lathe-llm/lathe/search/remote"
 	"github.com/lathe-llm/lathe/search/score"
 	"github.com/lathe-llm/lathe/search/space"
@@ -29,7 +30,7 @@ type WorkRequest struct {
 	Log      func(text string)
 }
 
-// Work scores candidates of searches of other processes until ctx ends or the worker is drained.
+// Work works for searches and other jobs of other processes until ctx ends or the worker is drained.
 func (e *Engine) Work(ctx context.Context, r WorkRequest) (remote.Done, error) {
 	device, err := e.open(e.device())
 	if err != nil {
@@ -41,7 +42,8 @@ func (e *Engine) Work(ctx context.Context, r WorkRequest) (remote.Done, error) {
 		host = "unknown"
 	}
 	o := remote.WorkerOptions{
-		ID: r.Name, Host: host, Version: e.version(), Device: device.Name(), Compute: device.Description(), Search: r.Search, Once: r.Once, Log: r.Log,
+		Scratch: e.options.Scratch,
+		ID:      r.Name, Host: host, Version: e.version(), Device: device.Name(), Compute: device.Description(), Search: r.Search, Once: r.Once, Log: r.Log,
 		Files: remote.Files{Dir: r.Files, Known: map[string]string{}},
 	}
 	if o.ID == "" {
@@ -59,7 +61,7 @@ func (e *Engine) Work(ctx context.Context, r WorkRequest) (remote.Done, error) {
 		o.Models = append(o.Models, f.SHA256)
 	}
 	o.Open = func(ctx context.Context, s remote.Spec, files remote.Opened) (remote.Scorer, error) {
-		return e.openScorer(ctx, device, s, files)
+		return e.openScorer(ctx, device, s, files, r.Log)
 	}
 	if o.Conn, err = remote.Dial(ctx, e.address(r.Machines), "lathe worker "+o.ID, r.Log); err != nil {
 		return remote.Done{}, err
@@ -76,30 +78,41 @@ func wordRune(r rune) rune {
 	return '-'
 }
 
-// scorer scores candidates of one search in a worker.
+// scorer works for one phase of a search in a worker. What it needs for pieces of work is loaded when it is first needed.
 type scorer struct {
-	*score.Evaluator
-	file   *gguf.File
-	model  *decoder.Model
-	store  *levels.Store // nil for strategies without levels
-	folder *scratch.Folder
+	*score.Evaluator // nil where there are no candidates
+	engine           *Engine
+	device           *decoder.Device
+	path             string // of the model
+	file             *gguf.File
+	model            *decoder.Model  // nil before it is needed
+	store            *levels.Store   // nil for strategies without levels
+	windows          [][]int32       // nil where there is no text
+	layers           *oneshot.LayerGatherer // nil before statistics are gathered
+	whole            *model          // nil before a subnet is measured
+	folder           *scratch.Folder
+	log              func(string)
 }
 
 // openScorer loads the files of a search.
-func (e *Engine) openScorer(ctx context.Context, device *decoder.Device, s remote.Spec, files remote.Opened) (_ remote.Scorer, err error) {
-	sc := &scorer{}
+func (e *Engine) openScorer(ctx context.Context, device *decoder.Device, s remote.Spec, files remote.Opened, log func(string)) (_ remote.Scorer, err error) {
+	sc := &scorer{engine: e, device: device, path: files.Model, log: log}
+	if log == nil {
+		sc.log = func(string) {}
+	}
 	defer func() {
 		if err != nil {
 			sc.Close()
 		}
 	}()
-	if sc.file, err = gguf.Open(files.Model); err != nil {
+	if sc.file, err = gguf.Open(files.Model); err != nil || files.Text == "" {
+		return sc, err
+	}
+	dm, err := sc.decoder(ctx)
+	if err != nil {
 		return nil, err
 	}
-	if sc.model, err = e.decode(ctx, device, sc.file); err != nil {
-		return nil, err
-	}
-	g := sc.model.Geometry()
+	g := dm.Geometry()
 	if len(files.Levels) > 0 {
 		if sc.folder, err = scratch.New(e.options.Scratch, "levels"); err != nil {
 			return nil, err
@@ -112,12 +125,56 @@ func (e *Engine) openScorer(ctx context.Context, device *decoder.Device, s remot
 	if err != nil {
 		return nil, err
 	}
-	windows, err := remote.DecodeWindows(data, g.Vocab)
-	if err != nil {
+	if sc.windows, err = remote.DecodeWindows(data, g.Vocab); err != nil {
 		return nil, err
 	}
-	sc.Evaluator, err = score.New(sc.model, sc.store, windows, score.Fitness(s.Fitness))
+	fitness := score.Fitness(s.Fitness)
+	if fitness == "" { // the reference is all that is scored
+		fitness = score.Perplexity
+	}
+	sc.Evaluator, err = score.New(dm, sc.store, sc.windows, fitness)
 	return sc, err
+}
+
+// decoder returns the model for computing.
+func (s *scorer) decoder(ctx context.Context) (*decoder.Model, error) {
+	if s.model == nil {
+		var err error
+		if s.model, err = s.engine.decode(ctx, s.device, s.file); err != nil {
+			return nil, err
+		}
+	}
+	return s.model, nil
+}
+
+// opened returns the model as a backend has it.
+func (s *scorer) opened(ctx context.Context) (*model, error) {
+	if s.whole == nil {
+		m, err := s.engine.Open(ctx, s.path)
+		if err != nil {
+			return nil, err
+		}
+		s.whole = m.(*model)
+	}
+	return s.whole, nil
+}
+
+func (s *scorer) monitor() explorer.Monitor { return unseen{s.log} }
+
+// Evaluate implements [search.Evaluator].
+func (s *scorer) Evaluate(ctx context.Context, batch []search.Candidate, t search.Tier, done func(int, search.Score)) error {
+	if s.Evaluator == nil {
+		return fmt.Errorf("%w: there is no text to score on", errPiece)
+	}
+	return s.Evaluator.Evaluate(ctx, batch, t, done)
+}
+
+// Reused implements [remote.Scorer].
+func (s *scorer) Reused() float64 {
+	if s.Evaluator == nil {
+		return 0
+	}
+	return s.Evaluator.Reused()
 }
 
 // Geometry implements [remote.Scorer].
@@ -150,6 +207,12 @@ func (s *scorer) AddBase(weights, path string) error {
 
 // Close implements [remote.Scorer].
 func (s *scorer) Close() {
+	if s.layers != nil {
+		s.layers.Close()
+	}
+	if s.whole != nil {
+		_ = s.whole.Close() // only read from
+	}
 	if s.Evaluator != nil {
 		s.Evaluator.Close()
 	}

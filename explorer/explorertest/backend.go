@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"github.com/lathe-llm/lathe/explorer/draft"
 
@@ -160,11 +161,12 @@ func Loss(masks subnet.Masks) float64 {
 	return 8 * loss
 }
 
-func (m *model) Gather(ctx context.Context, c explorer.Calibration, _ string, mon explorer.Monitor) (explorer.Statistics, error) {
-	text, _, err := m.texts(c)
+func (m *model) Gather(ctx context.Context, c explorer.GatherStatistics, _ string, mon explorer.Monitor) (explorer.Statistics, error) {
+	text, _, err := m.texts(c.Calibration)
 	if err != nil {
 		return explorer.Statistics{}, err
 	}
+	defer m.hire(c.Machines, mon)()
 	s := explorer.Statistics{Ready: true, Text: text, Tokens: 8192, Layers: m.info.Layers, Gathered: m.b.Clock.Now(), DenseNLL: denseNLL}
 	for i, g := range m.info.Geometry.Layers {
 		if err := m.step(ctx, mon, i, m.info.Layers, "layers", fmt.Sprintf("layer %d", i)); err != nil {
@@ -414,6 +416,50 @@ func (m *model) Score(ctx context.Context, s gguf.Subnet, r explorer.ScoreReques
 		}
 	}
 	return got, nil
+}
+
+// ScoreAll scores one after another, as if by workers.
+func (m *model) ScoreAll(ctx context.Context, load func(context.Context, int) (gguf.Subnet, error), r []explorer.ScoreRequest, on explorer.Machines, mon explorer.Monitor, done func(int, explorer.Measurement, error) error) error {
+	defer m.hire(on, mon)()
+	for i, ask := range r {
+		s, err := load(ctx, i)
+		if err != nil {
+			return err
+		}
+		got, err := m.Score(ctx, s, ask, mon)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err := done(i, got, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hire shows fake workers until its result is called. One that is drained has gone.
+func (m *model) hire(on explorer.Machines, mon explorer.Monitor) (dismiss func()) {
+	if !on.On() {
+		return func() {}
+	}
+	var mu sync.Mutex
+	list := workers(on)
+	crew := explorer.Crew{Workers: slices.Clone(list), Queued: 2}
+	crew.Drain = func(worker string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		for i := range list {
+			if list[i].ID == worker {
+				list[i].State = "gone"
+			}
+		}
+		now := crew
+		now.Workers = slices.Clone(list)
+		mon.Workers(now)
+		return nil
+	}
+	mon.Workers(crew)
+	return func() { mon.Workers(explorer.Crew{}) }
 }
 
 func (m *model) Write(ctx context.Context, s gguf.Subnet, path, typ string, mon explorer.Monitor) (gguf.Report, error) {

@@ -111,7 +111,7 @@ func (c contract) statistics(t *testing.T) {
 	}
 	dir := t.TempDir()
 	w := watch(t)
-	s, err := c.m.Gather(t.Context(), c.Calibration, dir, w)
+	s, err := c.m.Gather(t.Context(), explorer.GatherStatistics{Calibration: c.Calibration}, dir, w)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func (c contract) statistics(t *testing.T) {
 	if _, err := draft.Apply(c.dense(), s.Importance, draft.KeepTop{Layers: []int{0}, Module: draft.MLP, Count: 1}); err != nil {
 		t.Error(err)
 	}
-	again, err := c.m.Gather(t.Context(), c.Calibration, dir, watch(t))
+	again, err := c.m.Gather(t.Context(), explorer.GatherStatistics{Calibration: c.Calibration}, dir, watch(t))
 	if err != nil || !slices.Equal(again.Importance[0].Channels, s.Importance[0].Channels) {
 		t.Errorf("gathered again, importance differs (%v)", err)
 	}
@@ -382,7 +382,7 @@ func (c contract) cancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for name, run := range map[string]func() error{
-		"gather": func() error { _, err := c.m.Gather(ctx, c.Calibration, "", watch(t)); return err },
+		"gather": func() error { _, err := c.m.Gather(ctx, explorer.GatherStatistics{Calibration: c.Calibration}, "", watch(t)); return err },
 		"cut": func() error {
 			_, err := c.m.Cut(ctx, explorer.Cut{Target: 0.7, Calibration: c.Calibration}, watch(t))
 			return err

@@ -49,6 +49,8 @@ func (w *watcher) Progress(done, total float64, unit, _ string) {
 
 func (w *watcher) Phase(explorer.Phase) {}
 
+func (w *watcher) Workers(explorer.Crew) {}
+
 func (w *watcher) Layer(l explorer.LayerProgress) {
 	if l.Layer < 0 || l.Kept < 0 || l.Kept > l.Of || l.Module != draft.Attention && l.Module != draft.MLP || math.IsNaN(l.ErrAfter) {
 		w.t.Errorf("layer %+v", l)

@@ -32,6 +32,19 @@ type Choice struct {
 	Length       int // divisor of acc_norm: characters of the answer, without the space before it
 }
 
+// Check reports a task that cannot be evaluated: one without questions, or a question without choices or without a correct one.
+func (t Task) Check() error {
+	if len(t.Items) == 0 {
+		return fmt.Errorf("task %.40q has no questions", t.Name)
+	}
+	for i, item := range t.Items {
+		if item.Gold < 0 || item.Gold >= len(item.Choices) {
+			return fmt.Errorf("question %d of task %.40q: choice %d of %d is correct", i+1, t.Name, item.Gold, len(item.Choices))
+		}
+	}
+	return nil
+}
+
 // EvalOptions select the questions of a task and how they are asked.
 type EvalOptions struct {
 	Limit int // maximum number of questions, from the start; 0 means all

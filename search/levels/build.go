@@ -13,8 +13,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
-	"github.com/lathe-llm/lathe/reform"
-	"github.com/lathe-llm/lathe/search/importance"
+	"github.com/lathe-llm/lathe/search/space"
 )
 
 // builder is the state of one Build.
@@ -25,10 +24,14 @@ type builder struct {
 	o     Options
 	key   string
 	store *Store
+
+	windows [][]int32
 	st    *decoder.States
 	sub   *decoder.Subnet // the middle levels so far, dense after
 	text  time.Duration   // spent on text
 	fixed time.Duration   // spent on choosing and re-fitting
+	made  int             // modules whose ladders are there
+	away  *away           // ladders that are made elsewhere, nil where all are made here
 }
 
 func (b *builder) run(windows [][]int32) error {
@@ -37,11 +40,16 @@ func (b *builder) run(windows [][]int32) error {
 	for have < slots && b.take(have) == nil {
 		have++
 	}
+	b.made = have
 	if have == slots {
 		b.report(slots-1, true)
 		return nil
 	}
-	var err error
+	err := b.handOut()
+	if err != nil {
+		return err
+	}
+	defer b.away.close()
 	if b.st, err = b.m.NewStates(b.ctx, windows); err != nil {
 		return err
 	}
@@ -60,7 +68,19 @@ func (b *builder) run(windows [][]int32) error {
 		if err := b.module(slot, reused); err != nil {
 			return fmt.Errorf("levels: layer %d: %v: %w", slot/subnet.Modules, subnet.Module(slot%subnet.Modules), err)
 		}
+		if err := b.away.collect(b); err != nil {
+			return err
+		}
+		if b.away.waits(slot) {
+			continue
+		}
+		if slot >= have {
+			b.made++
+		}
 		b.report(slot, reused)
+	}
+	if err := b.away.finish(b); err != nil {
+		return err
 	}
 	if !found {
 		b.store.pace = Pace{Window: b.text / time.Duration(len(windows)), Fixed: b.fixed}
@@ -73,7 +93,7 @@ func (b *builder) report(slot int, reused bool) {
 		n := len(b.store.levels.Ladder(slot))
 		b.o.Progress(Event{
 			Layer: slot / subnet.Modules, Module: subnet.Module(slot % subnet.Modules),
-			Done: slot + 1, Total: b.store.levels.Slots(), Reused: reused, Levels: n, Lost: b.store.Lost(slot, n/2),
+			Done: b.made, Total: b.store.levels.Slots(), Reused: reused, Levels: n, Lost: b.store.Lost(slot, n/2),
 		})
 	}
 }
@@ -115,15 +135,23 @@ func (b *builder) take(slot int) error {
 	return nil
 }
 
-// add sets the ladder of a slot; slots are added in order.
+// add sets the ladder of a slot.
 func (b *builder) add(slot int, f *ladderFile) {
-	b.store.modules = append(b.store.modules[:slot], f)
-	l := &b.store.levels
+	l, layer := &b.store.levels, slot/subnet.Modules
+	b.store.modules = extended(b.store.modules, slot)
+	b.store.modules[slot] = f
 	if subnet.Module(slot%subnet.Modules) == subnet.Attention {
-		l.Attention = append(l.Attention[:slot/subnet.Modules], f.ladder)
+		l.Attention = extended(l.Attention, layer)
+		l.Attention[layer] = f.ladder
 	} else {
-		l.MLP = append(l.MLP[:slot/subnet.Modules], f.ladder)
+		l.MLP = extended(l.MLP, layer)
+		l.MLP[layer] = f.ladder
 	}
+}
+
+// extended returns a list that has an element at an index.
+func extended[T any](list []T, at int) []T {
+	return append(list, make([]T, max(0, at+1-len(list)))...)
 }
 
 // module makes the ladder of a slot, unless it is reused, and advances the text past
@@ -132,7 +160,7 @@ func (b *builder) module(slot int, reused bool) error {
 	layer, module := slot/subnet.Modules, subnet.Module(slot%subnet.Modules)
 	if units(b.m.Geometry(), slot) == 0 {
 		if !reused {
-			return b.write(slot, [][]float32{nil}, []subnet.Set{subnet.Empty(0)}, []float64{0})
+			return b.write(slot, solved{[][]float32{nil}, []subnet.Set{subnet.Empty(0)}, []float64{0}})
 		}
 		return nil
 	}
@@ -148,64 +176,41 @@ func (b *builder) module(slot int, reused bool) error {
 			return err
 		}
 	}
-	if err := b.middle(slot); err != nil {
-		return err
+	if !b.away.waits(slot) { // else it is set already
+		if err := b.middle(slot); err != nil {
+			return err
+		}
 	}
 	return b.m.AddOutput(b.ctx, layer, module, b.sub, in, b.st)
 }
 
-// fit orders the units of a module and re-fits its output matrix at every level.
+// fit orders the units of a module and re-fits its output matrix at every level, or has that done elsewhere.
 func (b *builder) fit(slot int, in *decoder.Inputs) error {
-	layer, module := slot/subnet.Modules, subnet.Module(slot%subnet.Modules)
-	name, unit := "down", importance.Channels
-	if module == subnet.Attention {
-		name, unit = "o", importance.Groups
-	}
-	w, dims, err := b.m.Weights(layer, name)
-	if err != nil {
-		return err
-	}
 	mo, err := moments(b.ctx, in)
 	if err != nil {
 		return err
 	}
 	started := time.Now()
 	defer func() { b.fixed += time.Since(started) }()
-	block := &importance.Block{
-		Module: module, HeadDim: b.m.Geometry().HeadDim, Layer: b.m.Geometry().Layers[layer],
-		Output: importance.Matrix{Out: dims[0], In: dims[1], Data: w},
-		Mid:    importance.Inputs{N: mo.N, Gram: mo.H, Mean: mo.Mean, Var: mo.Var},
-	}
-	rank, err := importance.Rank(importance.OBS, block, unit, importance.Options{})
+	rank, err := rankUnits(b.m, slot, mo)
 	if err != nil {
 		return err
 	}
-	best := slices.Clone(rank.Order) // the best units first
-	slices.Reverse(best)
-	columns := block.Columns(unit, best)
-	counts := counts(b.m.Geometry(), slot, b.o)
-	keep := make([]int, len(counts))
-	for i, count := range counts {
-		keep[i] = count * len(columns) / len(best)
+	f := Fit{Slot: slot, Key: b.key, Lambda: b.o.Lambda, Counts: counts(b.m.Geometry(), slot, b.o), Tokens: mo.Tokens, Order: slices.Clone(rank.Order)}
+	slices.Reverse(f.Order) // the best units first
+	if b.away != nil {
+		return b.away.send(b, f, mo)
 	}
-	problem := reform.Problem{W: w, Out: dims[0], In: dims[1], Fit: reform.Moments{Gram: mo.H, Mean: mo.Mean, Tokens: mo.Tokens}}
-	fitted, losses, err := reform.SolveNested(problem, columns, keep, b.o.Lambda, true)
+	return b.solve(f, mo)
+}
+
+// solve makes a ladder here.
+func (b *builder) solve(f Fit, mo *decoder.Moments) error {
+	l, err := f.solve(b.m, mo)
 	if err != nil {
 		return err
 	}
-	sets, lost := make([]subnet.Set, len(counts)), make([]float64, len(counts))
-	for i, count := range counts {
-		sets[i] = rank.Keep(count)
-		switch {
-		case i == 0:
-			fitted[i] = nil // the original
-		case count == 0:
-			fitted[i], lost[i] = nil, 1
-		default:
-			fitted[i], lost[i] = sorted(fitted[i], dims[0], columns[:keep[i]]), losses[i]
-		}
-	}
-	return b.write(slot, fitted, sets, lost)
+	return b.write(f.Slot, l)
 }
 
 // moments weights every token by the size of its residual, like the re-fit of a whole subnet.
@@ -236,16 +241,21 @@ func sorted(w []float32, out int, columns []int) []float32 {
 }
 
 // write stores a ladder and opens it.
-func (b *builder) write(slot int, weights [][]float32, sets []subnet.Set, lost []float64) error {
-	write := func() error { return writeLadder(b.path(slot), b.key, slot, weights, sets, lost) }
-	err := write()
-	if err != nil && b.o.Persist != nil {
-		err = b.o.Persist(b.ctx, write)
-	}
+func (b *builder) write(slot int, l solved) error {
+	err := b.persist(func() error { return writeLadder(b.path(slot), b.key, slot, l.weights, l.sets, l.lost) })
 	if err != nil {
 		return err
 	}
 	return b.take(slot)
+}
+
+// persist writes, on a full disk when it has room again.
+func (b *builder) persist(write func() error) error {
+	err := write()
+	if err != nil && b.o.Persist != nil {
+		err = b.o.Persist(b.ctx, write)
+	}
+	return err
 }
 
 // middle sets the middle level of a slot in the subnet that the text passes through.
@@ -253,20 +263,31 @@ func (b *builder) middle(slot int) error {
 	if subnet.Module(slot%subnet.Modules) == subnet.Attention {
 		return nil
 	}
-	layer, ladder := slot/subnet.Modules, b.store.levels.Ladder(slot)
-	at := 0
-	for at+1 < len(ladder) && float64(ladder[at+1].Params) >= b.o.Middle*float64(ladder[0].Params) {
-		at++
-	}
+	ladder := b.store.levels.Ladder(slot)
+	at := middleOf(ladder, b.o.Middle)
 	if at == 0 {
 		return nil
 	}
-	l := b.sub.Masks().Layer(layer)
-	l.Channels = ladder[at].Mask.Channels
 	var refit gguf.Refit
 	if err := b.store.RefitModule(&refit, slot, at); err != nil {
 		return err
 	}
+	return b.passThrough(slot/subnet.Modules, ladder[at].Mask.Channels, refit)
+}
+
+// middleOf returns the level of a ladder that the text passes through.
+func middleOf(ladder space.Ladder, middle float64) int {
+	at := 0
+	for at+1 < len(ladder) && float64(ladder[at+1].Params) >= middle*float64(ladder[0].Params) {
+		at++
+	}
+	return at
+}
+
+// passThrough sets the MLP of a layer in the subnet that the text passes through.
+func (b *builder) passThrough(layer int, channels subnet.Set, refit gguf.Refit) error {
+	l := b.sub.Masks().Layer(layer)
+	l.Channels = channels
 	next, err := b.sub.WithLayer(b.ctx, layer, l, refit)
 	if err != nil {
 		return err

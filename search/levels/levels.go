@@ -69,6 +69,9 @@ type Options struct {
 	Progress func(Event)
 	// Gate, unless nil, is called between modules and blocks while the work is paused.
 	Gate func(context.Context) error
+	// HandOut, unless nil, is called once if any ladder is missing. It returns what has ladders made by other processes.
+	HandOut func(ctx context.Context, d Deliveries) (Fitter, error)
+	Scratch string // folder for the temporary files of HandOut, "" for the system's
 	// Persist, unless nil, calls a function that writes until the disk has room for what it writes, and returns any other
 	// error of it.
 	Persist func(ctx context.Context, write func() error) error
@@ -242,7 +245,7 @@ func Build(ctx context.Context, m *decoder.Model, windows [][]int32, dir string,
 		return nil, fmt.Errorf("levels: %w", err)
 	}
 	key := o.key(windows)
-	b := builder{ctx: ctx, m: m, dir: dir, o: o, key: key, store: &Store{levels: space.Levels{Geometry: g, Key: key}, dir: dir}}
+	b := &builder{ctx: ctx, m: m, dir: dir, o: o, key: key, windows: windows, store: &Store{levels: space.Levels{Geometry: g, Key: key}, dir: dir}}
 	if o.Expect != "" && o.Expect != key {
 		return nil, fmt.Errorf("%w than those of the search to resume", ErrOther)
 	}

@@ -14,6 +14,7 @@ type pass struct {
 	m     *decoder.Model
 	st    *decoder.States
 	dense *decoder.Subnet
+	at    int // layers that the text has passed
 }
 
 func newPass(ctx context.Context, m *decoder.Model, windows [][]int32) (*pass, error) {
@@ -41,12 +42,18 @@ type visitor struct {
 
 // run passes the text through all layers.
 func (p *pass) run(ctx context.Context, v visitor) error {
+	return p.runTo(ctx, len(p.m.Geometry().Layers), v)
+}
+
+// runTo passes the text through the layers before end that it has not passed.
+func (p *pass) runTo(ctx context.Context, end int, v visitor) error {
 	g := p.m.Geometry()
 	before, err := p.st.Hidden(0)
 	if err != nil {
 		return err
 	}
-	for layer := range g.Layers {
+	for ; p.at < end; p.at++ {
+		layer := p.at
 		for _, module := range []subnet.Module{subnet.Attention, subnet.MLP} {
 			if g.OutputColumns(layer, module) == 0 {
 				continue

@@ -131,7 +131,10 @@ type Gathering struct {
 	// nothing.
 	Kept func(layer int) *LayerStatistics
 	// Keep, unless nil, is called with the statistics of each layer that was not kept.
-	Keep     func(layer int, s *LayerStatistics) error
+	Keep func(layer int, s *LayerStatistics) error
+	// Others, unless nil, has the statistics of layers gathered by other processes, see [LayerGatherer]. keep takes one over. What it leaves out is
+	// gathered here.
+	Others   func(ctx context.Context, layers []int, keep func(layer int, s *LayerStatistics) error) error
 	Progress func(Event) // as in Config
 }
 
@@ -149,42 +152,154 @@ func NewStatistics(ctx context.Context, m *decoder.Model, windows [][]int32, o G
 	}
 	defer p.close()
 	s := &Statistics{Tokens: tokens, DenseNLL: p.base.NLL / float64(p.base.Tokens), Layers: make([]LayerStatistics, len(m.Geometry().Layers))}
-	kept := make([]bool, len(s.Layers))
-	for i := range s.Layers {
-		if o.Kept == nil {
-			break
-		}
-		if l := o.Kept(i); l != nil {
-			s.Layers[i], kept[i] = *l, true
-		}
-	}
-	err = p.run(ctx, visitor{
-		skip:   func(layer int, _ subnet.Module) bool { return kept[layer] },
-		module: func(layer int, _ subnet.Module, b *importance.Block) error { return s.measure(ctx, p, layer, b) },
-		layer: func(layer int, cosine float64) error {
-			s.Layers[layer].Cosine = cosine
-			if o.Keep != nil && !kept[layer] {
-				if err := o.Keep(layer, &s.Layers[layer]); err != nil {
-					return err
-				}
-			}
-			if o.Progress != nil {
-				o.Progress(Event{Phase: Surveying, Done: layer + 1, Total: len(s.Layers)})
-			}
-			return ctx.Err()
-		},
-	})
-	if err != nil {
+	g := gathering{Gathering: o, p: p, s: s, kept: make([]bool, len(s.Layers))}
+	if err := g.run(ctx); err != nil {
 		return nil, err
 	}
 	return s, s.check(ctx, m, p)
 }
 
+// gathering is one NewStatistics.
+type gathering struct {
+	Gathering
+	p    *prober
+	s    *Statistics
+	kept []bool
+	done int
+}
+
+func (g *gathering) run(ctx context.Context) error {
+	for i := range g.kept {
+		if g.Kept == nil {
+			break
+		}
+		if l := g.Kept(i); l != nil {
+			g.s.Layers[i], g.kept[i] = *l, true
+		}
+	}
+	if missing := g.missing(); g.Others != nil && len(missing) > 0 {
+		g.done = len(g.kept) - len(missing)
+		err := g.Others(ctx, missing, func(layer int, l *LayerStatistics) error {
+			if g.kept[layer] {
+				return nil
+			}
+			g.s.Layers[layer], g.kept[layer] = *l, true
+			g.done++
+			return g.keep(layer, g.done)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	missing := g.missing()
+	if len(missing) == 0 {
+		g.report(len(g.kept))
+		return nil
+	}
+	return g.p.runTo(ctx, missing[len(missing)-1]+1, visitor{
+		skip: func(layer int, _ subnet.Module) bool { return g.kept[layer] },
+		module: func(layer int, _ subnet.Module, b *importance.Block) error {
+			return g.s.Layers[layer].measure(ctx, g.p, layer, b)
+		},
+		layer: func(layer int, cosine float64) error {
+			if !g.kept[layer] {
+				g.s.Layers[layer].Cosine = cosine
+				if err := g.keep(layer, max(layer+1, g.done)); err != nil {
+					return err
+				}
+			} else {
+				g.report(max(layer+1, g.done))
+			}
+			return ctx.Err()
+		},
+	})
+}
+
+// missing lists the layers without statistics.
+func (g *gathering) missing() []int {
+	var out []int
+	for i, kept := range g.kept {
+		if !kept {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+// keep keeps the statistics of a layer.
+func (g *gathering) keep(layer, done int) error {
+	if g.Keep != nil {
+		if err := g.Keep(layer, &g.s.Layers[layer]); err != nil {
+			return err
+		}
+	}
+	g.report(done)
+	return nil
+}
+
+func (g *gathering) report(done int) {
+	if g.Progress != nil {
+		g.Progress(Event{Phase: Surveying, Done: done, Total: len(g.kept)})
+	}
+}
+
+// A LayerGatherer gathers the statistics of single layers for a [NewStatistics] of another process.
+type LayerGatherer struct {
+	m       *decoder.Model
+	windows [][]int32
+	p       *prober // nil before the first layer
+}
+
+// NewLayerGatherer returns one for the windows that are given to [NewStatistics].
+func NewLayerGatherer(m *decoder.Model, windows [][]int32) (*LayerGatherer, error) {
+	_, err := reform.CheckText(windows)
+	return &LayerGatherer{m: m, windows: windows}, err
+}
+
+// Layer returns the statistics of a layer. It passes the text through the layers before it, those excepted that it has passed already when
+// the layers come in ascending order.
+func (l *LayerGatherer) Layer(ctx context.Context, layer int) (_ *LayerStatistics, err error) {
+	if layer < 0 || layer >= len(l.m.Geometry().Layers) {
+		return nil, fmt.Errorf("%w: layer %d of %d", ErrStatistics, layer, len(l.m.Geometry().Layers))
+	}
+	if l.p != nil && l.p.at > layer {
+		l.Close()
+	}
+	if l.p == nil {
+		if l.p, err = newProber(ctx, l.m, l.windows); err != nil {
+			return nil, err
+		}
+	}
+	defer func() {
+		if err != nil {
+			l.Close() // the text is somewhere in the layer
+		}
+	}()
+	var s LayerStatistics
+	err = l.p.runTo(ctx, layer+1, visitor{
+		skip:   func(at int, _ subnet.Module) bool { return at != layer },
+		module: func(_ int, _ subnet.Module, b *importance.Block) error { return s.measure(ctx, l.p, layer, b) },
+		layer: func(_ int, cosine float64) error {
+			s.Cosine = cosine
+			return ctx.Err()
+		},
+	})
+	return &s, err
+}
+
+// Close frees what Layer holds.
+func (l *LayerGatherer) Close() {
+	if l.p != nil {
+		l.p.close()
+		l.p = nil
+	}
+}
+
 // measure ranks the units of a module and measures the rise of the loss without half of them.
-func (s *Statistics) measure(ctx context.Context, p *prober, layer int, b *importance.Block) error {
-	unit, u := importance.Channels, &s.Layers[layer].Channels
+func (s *LayerStatistics) measure(ctx context.Context, p *prober, layer int, b *importance.Block) error {
+	unit, u := importance.Channels, &s.Channels
 	if b.Module == subnet.Attention {
-		unit, u = importance.Heads, &s.Layers[layer].Heads
+		unit, u = importance.Heads, &s.Heads
 	}
 	r, err := importance.Rank(importance.OBS, b, unit, importance.Options{})
 	if err != nil {

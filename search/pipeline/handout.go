@@ -2,10 +2,13 @@ package pipeline
 
 import "context"
 
-// handOut has candidates scored elsewhere.
-func (r *run) handOut(ctx context.Context, model string) error {
-	r.progress(searching, 0, 0, "candidates", "starting workers")
-	var err error
+// handOut has candidates scored elsewhere, and modules measured.
+func (r *run) handOut(ctx context.Context) error {
+	r.progress(measuringSensitivity, 0, 0, "modules", "starting workers")
+	model, err := r.identify(ctx)
+	if err != nil {
+		return err
+	}
 	r.handed, err = r.HandOut(ctx, Scoring{Model: model, Levels: r.store, Windows: r.tuning, Local: r.eval, Dense: r.denseCandidate()})
 	return err
 }
@@ -27,4 +30,14 @@ func (r *run) handedRevision() uint64 {
 		return 0
 	}
 	return r.handed.Revision()
+}
+
+// identify returns what identifies the model.
+func (r *run) identify(ctx context.Context) (string, error) {
+	if r.identity != "" {
+		return r.identity, nil
+	}
+	var err error
+	r.identity, err = r.Identity(ctx)
+	return r.identity, err
 }

@@ -40,6 +40,7 @@ func (r *run) makeLevels(ctx context.Context) (*levels.Store, error) {
 	}
 	options := levels.Options{
 		Granularity: r.Granularity, Middle: mlpRatio(r.Geometry, r.share()), Text: r.text.ID, MaxBytes: r.LevelsSpace, Gate: r.gate, Persist: r.persist, Keep: r.Resume, Expect: expected,
+		HandOut: r.HandOutLevels, Scratch: r.Scratch,
 		Progress: func(e levels.Event) {
 			r.progress(makingLevels, float64(e.Done), float64(e.Total), "modules", fmt.Sprintf("levels of layer %d %v", e.Layer, e.Module))
 			if r.Prepared != nil {
@@ -152,7 +153,13 @@ func (r *run) lossFactors(ctx context.Context) ([]float64, error) {
 		}
 		defer eval.Close()
 	}
-	return eval.Probe(ctx, probeTexts, func(p score.Probed) error {
+	var others score.Others
+	if eval == r.eval && r.handed != nil {
+		others = func(ctx context.Context, slots []int, measured func(int, float64) error) error {
+			return r.handed.Probe(ctx, slots, probeTexts, measured)
+		}
+	}
+	return eval.Probe(ctx, probeTexts, others, func(p score.Probed) error {
 		step := fmt.Sprintf("sensitivity of layer %d %v", p.Slot/subnet.Modules, subnet.Module(p.Slot%subnet.Modules))
 		r.progress(measuringSensitivity, float64(p.Done), float64(p.Total), "modules", step)
 		if n := len(r.store.Levels().Ladder(p.Slot)); r.Prepared != nil {

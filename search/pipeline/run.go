@@ -88,6 +88,8 @@ type Source struct {
 	Levels func(*levels.Store) error
 	// HandOut, unless nil, returns an evaluator that has candidates scored elsewhere. The run closes it when the search has ended.
 	HandOut func(context.Context, Scoring) (Handed, error)
+	// HandOutLevels, unless nil, has levels made elsewhere, see [levels.Options].
+	HandOutLevels func(context.Context, levels.Deliveries) (levels.Fitter, error)
 	// Predict predicts by how much masks raise the loss, in nats per token, from statistics; nil where there are none, so that
 	// losses are measured.
 	Predict func(subnet.Masks) float64
@@ -105,6 +107,8 @@ type Scoring struct {
 // Handed is an evaluator that hands candidates out.
 type Handed interface {
 	search.Evaluator
+	// Probe measures modules elsewhere, see [score.Others].
+	Probe(ctx context.Context, slots []int, texts int, measured func(slot int, fitness float64) error) error
 	// Revision rises when there is something new about those who score.
 	Revision() uint64
 	Close() error
@@ -209,6 +213,7 @@ type run struct {
 	scratch   *scratch.Folder // of levels that are not kept, nil for none
 	eval      *score.Evaluator
 	handed    Handed      // nil where candidates are scored here
+	identity  string      // of the model, "" before it is known
 	pace      levels.Pace // at which levels were made, zero while unknown
 	dense     float64     // perplexity of the dense model
 	asItIs    bool        // the result has modules of a subnet made by hand, whose units stay
@@ -386,6 +391,9 @@ func (r *run) prepare(ctx context.Context) error {
 	if errors.Is(err, search.ErrConfig) {
 		return refused(err)
 	}
+	if err == nil && r.HandOut != nil {
+		err = r.handOut(ctx)
+	}
 	if err == nil && r.store != nil {
 		err = r.predictLosses(ctx)
 	}
@@ -402,13 +410,10 @@ func (r *run) job(ctx context.Context) (*search.Job, error) {
 		Problem: search.Problem{Geometry: r.Geometry, Target: r.Target, Seed: r.Seed, Prices: r.prices},
 	}
 	var err error
-	if o.Problem.Model, err = r.Identity(ctx); err != nil {
+	if o.Problem.Model, err = r.identify(ctx); err != nil {
 		return nil, err
 	}
-	if r.HandOut != nil {
-		if err := r.handOut(ctx, o.Problem.Model); err != nil {
-			return nil, err
-		}
+	if r.handed != nil {
 		o.Evaluator = r.handed
 	}
 	r.plan = NewPlan(r.basis())

@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/lathe-llm/lathe/search"
 )
 
 // quietAudits is how many audits one after another must find nothing under way before what is missing is handed out again: the
@@ -65,43 +63,43 @@ func (r *round) again() {
 	r.e.signal()
 }
 
-// unscored returns the keys of which no score has arrived.
+// unscored returns the keys of which no result has arrived.
 func (r *round) unscored(keys []string) []string {
 	r.e.mu.Lock()
 	defer r.e.mu.Unlock()
 	var out []string
 	for _, key := range keys {
-		if _, arrived := r.e.scores[key]; !arrived && r.missing[key] {
+		if _, arrived := r.e.arrived[key]; !arrived && r.missing[key] {
 			out = append(out, key)
 		}
 	}
 	return out
 }
 
-// readResults reads the results of missing candidates from the stream.
+// readResults reads the results of missing keys from the stream.
 func (r *round) readResults(ctx context.Context) {
 	for key := range r.missing {
-		m, err := r.e.results.GetLastMsgForSubject(ctx, resultSubject(r.e.o.Spec.Search, key))
+		m, err := r.e.results.GetLastMsgForSubject(ctx, resultSubject(r.e.search(), key))
 		if err != nil {
 			continue
 		}
-		if _, s, err := decodeResult(m.Data); err == nil {
-			r.e.accept(key, s)
+		if result, err := r.w.read(m.Data); err == nil {
+			r.e.accept(key, result)
 		}
 	}
 }
 
-// The last candidates of a batch are worth hurrying once they take so many times as long as others, and at least so long.
+// The last of the work is worth hurrying once it takes so many times as long as other work, and at least so long.
 const (
 	hurryTimes = 3
 	hurryAfter = 5 * time.Second
 )
 
-// hurry deals with tasks that take much longer than others while other workers have nothing to do. Their candidates are handed out
-// again, once; an asynchronous search goes on without them if at least half of the batch is scored.
+// hurry deals with tasks that take much longer than others while other workers have nothing to do. They are handed out again, once; an
+// asynchronous search goes on without their candidates if at least half of the batch is scored.
 func (r *round) hurry(ctx context.Context) {
 	c := r.e.roster.crew()
-	if len(r.queue)+len(r.alone) > 0 || c.idle == 0 || c.idle <= r.unstarted(c) {
+	if len(r.queue)+len(r.alone) > 0 || r.open || c.idle == 0 || c.idle <= r.unstarted(c) {
 		return
 	}
 	for _, t := range r.tasks {
@@ -109,10 +107,7 @@ func (r *round) hurry(ctx context.Context) {
 		if c.seconds == 0 || r.e.o.Now().Sub(t.at) < max(expected, min(hurryAfter, 4*r.e.t.Audit)) {
 			continue
 		}
-		if r.e.o.Async && 2*len(r.missing) <= len(r.index) {
-			for _, key := range append([]string(nil), t.keys...) {
-				r.goOn(ctx, key)
-			}
+		if r.e.o.Async && 2*len(r.missing) <= r.all && r.goOn(ctx, t) {
 			continue
 		}
 		if !t.helped {
@@ -126,7 +121,13 @@ func (r *round) hurry(ctx context.Context) {
 // unstarted returns how many tasks there are beyond those that workers are busy with.
 func (r *round) unstarted(c crew) int { return max(0, len(r.tasks)-(c.ready-c.idle)) }
 
-// goOn passes a late candidate on without a score. Its score is kept when it arrives.
-func (r *round) goOn(ctx context.Context, key string) {
-	_ = r.pass(ctx, key, search.NotWaitedFor()) // its error is that of ctx, which Evaluate finds too
+// goOn goes on without the results of a task, and reports whether that is possible.
+func (r *round) goOn(ctx context.Context, t *sent) bool {
+	for _, key := range append([]string(nil), t.keys...) {
+		if !r.w.late(ctx, key) {
+			return false
+		}
+		r.forget(key)
+	}
+	return true
 }

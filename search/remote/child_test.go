@@ -47,6 +47,11 @@ type childSettings struct {
 	// scoring fail for such a candidate.
 	Gated         bool
 	Poison, Fails int64
+	// PoisonPiece kills it by a piece with that number, and FailsPiece makes such a piece fail. WrongPiece has it send something else. GatedPieces has
+	// it read a line before each piece.
+	PoisonPiece, FailsPiece, WrongPiece int
+	GatedPieces                         bool
+	Lines                               chan struct{} `json:"-"`
 }
 
 func options() searchtest.Options { return searchtest.Options{Seed: 7, Noise: 0.5, Text: 0.5} }
@@ -70,6 +75,7 @@ func child(text string) int {
 			lines <- struct{}{}
 		}
 	}()
+	s.Lines = lines
 	l := searchtest.New(options())
 	l.Before = func(ctx context.Context, c search.Candidate, t search.Tier) error {
 		n := c.Masks.BlockParams()
@@ -102,7 +108,7 @@ func child(text string) int {
 			if data, err := os.ReadFile(o.Model); err != nil || len(data) == 0 {
 				return nil, fmt.Errorf("model %s: %d bytes, %w", o.Model, len(data), err)
 			}
-			return &scorer{l}, nil
+			return &scorer{l, s}, nil
 		},
 		Log: func(text string) { fmt.Fprintln(os.Stderr, text) },
 	})
@@ -114,7 +120,10 @@ func child(text string) int {
 }
 
 // scorer is the landscape as a worker has it.
-type scorer struct{ l *searchtest.Landscape }
+type scorer struct {
+	l        *searchtest.Landscape
+	settings childSettings
+}
 
 func (s *scorer) Evaluate(ctx context.Context, batch []search.Candidate, t search.Tier, done func(int, search.Score)) error {
 	return s.l.Evaluate(ctx, batch, t, done)
@@ -122,6 +131,9 @@ func (s *scorer) Evaluate(ctx context.Context, batch []search.Candidate, t searc
 func (s *scorer) Geometry() *subnet.Geometry { return s.l.Geometry }
 func (s *scorer) Levels() *space.Levels      { return s.l.Levels }
 func (s *scorer) Dense() search.Candidate    { return dense(s.l) }
+func (s *scorer) Do(ctx context.Context, p remote.Piece, files []string, dir string) (remote.Product, error) {
+	return do(ctx, s.settings, p, files, dir)
+}
 func (s *scorer) AddBase(string, string) error {
 	return nil
 }
@@ -215,7 +227,7 @@ type site struct {
 	t      testing.TB
 	dir    string
 	server *remote.Server
-	e      *remote.Evaluator
+	e      *remote.Exchange
 	spec   remote.Spec
 	l      *searchtest.Landscape
 	notes  *words

@@ -102,7 +102,7 @@ func (s Files) download(ctx context.Context, path string, f File, get func(part 
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			if try >= partTries || errors.Is(err, errRefusedPart) {
+			if try >= partTries || errors.Is(err, errRefusedPart) || errors.Is(err, errUnwanted) {
 				return fmt.Errorf("file %.12s: %w", f.SHA256, err)
 			}
 			if err := pause(ctx, 500*time.Millisecond); err != nil {
@@ -148,6 +148,9 @@ func getPart(ctx context.Context, conn *nats.Conn, js jetstream.JetStream, searc
 	var reply partReply
 	if err := decode(m.Data, maxStatus, &reply); err != nil {
 		return nil, err
+	}
+	if reply.Unwanted {
+		return nil, errUnwanted
 	}
 	if reply.Error != "" {
 		return nil, fmt.Errorf("%w: %s", errRefusedPart, line(reply.Error))

@@ -95,7 +95,10 @@ type partRequest struct {
 }
 
 // partReply answers that the part is in the object store, or why not.
-type partReply struct{ Error string }
+type partReply struct {
+	Error    string
+	Unwanted bool `json:",omitempty"` // the piece that needed the file has a product, or was withdrawn
+}
 
 // partName is the name of a part in the object store.
 func partName(hash string, part int64) string { return fmt.Sprintf("%s.%d", hash, part) }
@@ -111,10 +114,11 @@ type supply struct {
 	files  map[string]File
 	bucket jetstream.ObjectStore // nil before the first request
 	there  map[string]bool       // parts
+	gone   map[string]bool       // hashes of files that were taken back
 }
 
 func newSupply(js jetstream.JetStream, search string, replicas int) *supply {
-	return &supply{js: js, search: search, replicas: replicas, paths: map[string]string{}, files: map[string]File{}, there: map[string]bool{}}
+	return &supply{js: js, search: search, replicas: replicas, paths: map[string]string{}, files: map[string]File{}, there: map[string]bool{}, gone: map[string]bool{}}
 }
 
 // add offers a file.
@@ -122,13 +126,34 @@ func (s *supply) add(f File, path string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.paths[f.SHA256], s.files[f.SHA256] = path, f
+	delete(s.gone, f.SHA256)
+}
+
+// remove takes a file back, and its parts from the object store.
+func (s *supply) remove(ctx context.Context, f File) {
+	s.mu.Lock()
+	delete(s.paths, f.SHA256)
+	delete(s.files, f.SHA256)
+	s.gone[f.SHA256] = true
+	bucket := s.bucket
+	var parts []string
+	for part := range (f.Bytes + partBytes - 1) / partBytes {
+		if name := partName(f.SHA256, part); s.there[name] {
+			delete(s.there, name)
+			parts = append(parts, name)
+		}
+	}
+	s.mu.Unlock()
+	for _, name := range parts {
+		_ = bucket.Delete(ctx, name) // all of it is removed at the end
+	}
 }
 
 // answer answers one request. Requests come one after another.
 func (s *supply) answer(ctx context.Context, m *nats.Msg) {
 	reply := partReply{}
 	if err := s.provide(ctx, m.Data); err != nil {
-		reply.Error = line(err.Error())
+		reply.Error, reply.Unwanted = line(err.Error()), errors.Is(err, errUnwanted)
 	}
 	data, _ := json.Marshal(reply) // a struct of text
 	_ = m.Respond(data)            // the worker asks again
@@ -142,8 +167,11 @@ func (s *supply) provide(ctx context.Context, data []byte) error {
 	s.mu.Lock()
 	path, known := s.paths[r.SHA256]
 	size, there := s.files[r.SHA256].Bytes, s.there[partName(r.SHA256, r.Part)]
+	gone := s.gone[r.SHA256]
 	s.mu.Unlock()
 	switch {
+	case gone:
+		return errUnwanted
 	case !known:
 		return errors.New("the search has no such file")
 	case r.Part < 0 || r.Part >= (size+partBytes-1)/partBytes:
@@ -151,12 +179,18 @@ func (s *supply) provide(ctx context.Context, data []byte) error {
 	case there && !r.Again:
 		return nil
 	}
-	if s.bucket == nil {
+	s.mu.Lock()
+	bucket := s.bucket
+	s.mu.Unlock()
+	if bucket == nil {
 		var err error
-		s.bucket, err = s.js.CreateOrUpdateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: bucketName(s.search), Storage: jetstream.FileStorage, Replicas: s.replicas})
+		bucket, err = s.js.CreateOrUpdateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: bucketName(s.search), Storage: jetstream.FileStorage, Replicas: s.replicas, TTL: week})
 		if err != nil {
 			return err
 		}
+		s.mu.Lock()
+		s.bucket = bucket
+		s.mu.Unlock()
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -167,7 +201,7 @@ func (s *supply) provide(ctx context.Context, data []byte) error {
 	if _, err := f.ReadAt(piece, r.Part*partBytes); err != nil {
 		return errors.New("the file cannot be read")
 	}
-	if _, err := s.bucket.PutBytes(ctx, partName(r.SHA256, r.Part), piece); err != nil {
+	if _, err := bucket.PutBytes(ctx, partName(r.SHA256, r.Part), piece); err != nil {
 		return err
 	}
 	s.mu.Lock()

@@ -9,6 +9,7 @@ func failedSubject(search string) string      { return "lathe." + search + ".fai
 func statusSubject(search, id string) string  { return "lathe." + search + ".status." + id }
 func drainSubject(search, id string) string   { return "lathe." + search + ".drain." + id }
 func fileSubject(search string) string        { return "lathe." + search + ".file" }
+func productSubject(search string) string     { return "lathe." + search + ".product" }
 func tasksName(search string) string          { return "lathe-" + search + "-tasks" }
 func resultsName(search string) string        { return "lathe-" + search + "-results" }
 func bucketName(search string) string         { return "lathe-" + search }

@@ -2,53 +2,80 @@ package remote
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/lathe-llm/lathe/search"
 )
 
-// round is one call of Evaluate.
+// work is what a round hands out: things with keys, each of which has one result.
+type work interface {
+	// changed returns the keys that are to be handed out since the last call, in that order, those that are not needed any more, and
+	// whether more may follow.
+	changed() (more, less []string, open bool)
+	// single reports whether each key is a task of its own.
+	single() bool
+	// message returns the task of the first of the keys, as many as fit into a message, and how many those are. Its error wraps errTask.
+	message(ctx context.Context, keys []string) (data []byte, n int, err error)
+	// read reads a result from a message.
+	read(data []byte) (any, error)
+	// done takes the result of a key over. An error that wraps errUnusable is one of the worker's.
+	done(ctx context.Context, key string, result any) error
+	// here does what no worker could do in this process. result is nil where that is left to the caller.
+	here(ctx context.Context, key, reason string) (result any, err error)
+	// late goes on without the result of a key, and reports whether that is possible.
+	late(ctx context.Context, key string) bool
+	// name names the subject of a key for people.
+	name(key string) string
+}
+
+// round is one exchange of work for results.
 type round struct {
-	e       *Evaluator
-	batch   []search.Candidate
-	tier    search.Tier
-	done    func(int, search.Score)
-	index   map[string][]int // where each key is in the batch
-	missing map[string]bool  // keys without a score
-	queue   []string         // keys to hand out, in the order of their choices
+	e       *Exchange
+	w       work
+	open    bool             // more work may follow
+	all     int              // how many keys there were
+	missing map[string]bool  // keys without a result
+	queue   []string         // keys to hand out, in order
 	alone   []string         // the same, each in a task of its own
 	tasks   map[uint64]*sent // by sequence in the stream
 	tries   map[string]int   // how often workers failed on a key
 	quiet   int              // audits one after another that found nothing under way
 }
 
-// sent is a task that was published and has candidates without a score.
+// sent is a task that was published and has keys without a result.
 type sent struct {
 	keys   []string
 	at     time.Time
-	helped bool // its candidates were handed out again, to workers that had nothing to do
+	helped bool // its keys were handed out again, to workers that had nothing to do
 }
 
 // publishWithin is how long a server may take to acknowledge a message.
 const publishWithin = 5 * time.Second
 
-// Evaluate implements [search.Evaluator]. It returns when all candidates have scores or, if it is asynchronous, when those that are
-// left are not worth waiting for.
-func (e *Evaluator) Evaluate(ctx context.Context, batch []search.Candidate, tier search.Tier, done func(int, search.Score)) error {
-	r := e.newRound(batch, tier, done)
+var (
+	// errTask is wrapped when a task cannot be made or is too large for a message.
+	errTask = errors.New("remote: task")
+	// errUnusable is wrapped by the error of a result that cannot be what was asked for.
+	errUnusable = errors.New("unusable result")
+)
+
+// run hands work out until all of it has results or, if the exchange is asynchronous, until what is left is not worth waiting for.
+func (e *Exchange) run(ctx context.Context, w work) error {
+	r := &round{e: e, w: w, missing: map[string]bool{}, tasks: map[uint64]*sent{}, tries: map[string]int{}}
+	e.mu.Lock()
+	e.read = w.read
+	e.mu.Unlock()
 	tick := time.NewTicker(e.t.Audit)
 	defer tick.Stop()
 	for {
+		r.change()
 		if err := r.collect(ctx); err != nil {
 			return errors.Join(err, r.abandon(ctx))
 		}
-		if len(r.missing) == 0 {
+		if len(r.missing) == 0 && !r.open {
 			return nil
 		}
 		if err := r.giveUp(ctx); err != nil {
@@ -70,71 +97,77 @@ func (e *Evaluator) Evaluate(ctx context.Context, batch []search.Candidate, tier
 	}
 }
 
-func (e *Evaluator) newRound(batch []search.Candidate, tier search.Tier, done func(int, search.Score)) *round {
-	r := &round{e: e, batch: batch, tier: tier, done: done, index: map[string][]int{}, missing: map[string]bool{}, tasks: map[uint64]*sent{}, tries: map[string]int{}}
-	order := make([]int, len(batch))
-	for i := range order {
-		order[i] = i
-	}
-	// Candidates with a common prefix of levels follow one another, so that a worker computes it once.
-	slices.SortStableFunc(order, func(a, b int) int { return slices.Compare(batch[a].Choice, batch[b].Choice) })
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, i := range order {
-		key := keyOf(e.identity, batch[i], tier)
-		if r.index[key] == nil {
-			r.missing[key] = true
-			if _, known := e.scores[key]; !known {
-				r.queue = append(r.queue, key)
-			}
+// change takes over what was added to the work and what was withdrawn.
+func (r *round) change() {
+	more, less, open := r.w.changed()
+	r.open = open
+	r.e.mu.Lock()
+	defer r.e.mu.Unlock()
+	for _, key := range more {
+		r.missing[key] = true
+		r.all++
+		if _, known := r.e.arrived[key]; !known {
+			r.queue = append(r.queue, key)
 		}
-		r.index[key] = append(r.index[key], i)
 	}
-	return r
+	for _, key := range less {
+		delete(r.e.handed, key)
+		delete(r.e.arrived, key)
+		r.forget(key)
+	}
 }
 
-// collect passes on the scores that have arrived.
+// collect passes on the results that have arrived.
 func (r *round) collect(ctx context.Context) error {
 	for {
-		key, s, ok := r.take()
+		key, result, ok := r.take()
 		if !ok {
 			return ctx.Err()
 		}
-		if err := r.pass(ctx, key, s); err != nil {
+		if err := r.pass(ctx, key, result); err != nil {
 			return err
 		}
 	}
 }
 
-// take returns a score that has arrived for a missing key.
-func (r *round) take() (string, search.Score, bool) {
+// take returns a result that has arrived for a missing key.
+func (r *round) take() (string, any, bool) {
 	r.e.mu.Lock()
 	defer r.e.mu.Unlock()
-	for key, s := range r.e.scores {
+	for key, result := range r.e.arrived {
 		if r.missing[key] {
-			delete(r.e.scores, key)
-			return key, s, true
+			delete(r.e.arrived, key)
+			return key, result, true
 		}
 	}
-	return "", search.Score{}, false
+	return "", nil, false
 }
 
-// pass passes a score on, and forgets the key.
-func (r *round) pass(ctx context.Context, key string, s search.Score) error {
+// forget removes a key.
+func (r *round) forget(key string) {
 	delete(r.missing, key)
+	r.untask(key)
+}
+
+// untask removes a key from the tasks under way.
+func (r *round) untask(key string) {
 	for seq, t := range r.tasks {
 		t.keys = slices.DeleteFunc(t.keys, func(k string) bool { return k == key })
 		if len(t.keys) == 0 {
 			delete(r.tasks, seq)
 		}
 	}
-	for _, i := range r.index[key] {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		r.done(i, s)
+}
+
+// pass passes a result on, and forgets the key.
+func (r *round) pass(ctx context.Context, key string, result any) error {
+	r.forget(key)
+	err := r.w.done(ctx, key, result)
+	if err == nil || !errors.Is(err, errUnusable) || ctx.Err() != nil {
+		return err
 	}
-	return nil
+	r.missing[key] = true
+	return r.failed(ctx, key, line(err.Error()))
 }
 
 // abandon removes the tasks that no worker has taken, and keeps the error of ctx as it is.
@@ -185,70 +218,37 @@ func (r *round) next(c crew) []string {
 		}
 		return []string{key}
 	}
-	n := c.batchSize(len(r.queue))
+	n := 1
+	if !r.w.single() {
+		n = c.batchSize(len(r.queue))
+	}
 	keys := slices.Clone(r.queue[:n])
 	r.queue = r.queue[n:]
 	return slices.DeleteFunc(keys, func(key string) bool { return !pending(key) })
 }
 
-// errTask is wrapped when a task cannot be made or is too large for a message.
-var errTask = errors.New("remote: task")
-
 // publish publishes a task of the first keys, and returns how many of them it has.
 func (r *round) publish(ctx context.Context, keys []string) (int, error) {
-	for n := len(keys); ; n = (n + 1) / 2 {
-		batch := make([]search.Candidate, n)
-		for i, key := range keys[:n] {
-			batch[i] = r.batch[r.index[key][0]]
-		}
-		t, err := newTask(batch, r.tier, func(weights string) (File, error) { return r.e.offerBase(ctx, weights) })
-		if err != nil {
-			return 0, fmt.Errorf("%w: %w", errTask, err)
-		}
-		data, err := json.Marshal(t)
-		if err != nil {
-			return 0, fmt.Errorf("%w: %w", errTask, err)
-		}
-		if len(data) > maxTask {
-			if n == 1 {
-				return 0, fmt.Errorf("%w: a candidate has %d bytes, messages have %d at most", errTask, len(data), maxTask)
-			}
-			continue
-		}
-		r.e.mu.Lock()
-		for _, key := range keys[:n] {
-			r.e.handed[key] = true
-		}
-		r.e.mu.Unlock()
-		within, cancel := context.WithTimeout(ctx, publishWithin)
-		ack, err := r.e.js.Publish(within, taskSubject(r.e.o.Spec.Search), data, jetstream.WithMsgID(randomHex(16)), jetstream.WithExpectStream(tasksName(r.e.o.Spec.Search)))
-		cancel()
-		if err != nil {
-			return 0, err
-		}
-		r.tasks[ack.Sequence] = &sent{keys: slices.Clone(keys[:n]), at: r.e.o.Now()}
-		return n, nil
+	data, n, err := r.w.message(ctx, keys)
+	if err != nil {
+		return 0, err
 	}
+	r.e.mu.Lock()
+	for _, key := range keys[:n] {
+		r.e.handed[key] = true
+	}
+	r.e.mu.Unlock()
+	within, cancel := context.WithTimeout(ctx, publishWithin)
+	defer cancel()
+	ack, err := r.e.js.Publish(within, taskSubject(r.e.search()), data, jetstream.WithMsgID(randomHex(16)), jetstream.WithExpectStream(tasksName(r.e.search())))
+	if err != nil {
+		return 0, err
+	}
+	r.tasks[ack.Sequence] = &sent{keys: slices.Clone(keys[:n]), at: r.e.o.Now()}
+	return n, nil
 }
 
-// offerBase makes the weights of a subnet made by hand available.
-func (e *Evaluator) offerBase(ctx context.Context, weights string) (File, error) {
-	if e.o.Base == nil {
-		return File{}, errors.New("there are no weights of subnets made by hand")
-	}
-	path, err := e.o.Base(weights)
-	if err != nil {
-		return File{}, err
-	}
-	f, err := HashFile(ctx, path)
-	if err != nil {
-		return File{}, err
-	}
-	return f, e.Offer(f, path)
-}
-
-// giveUp handles what workers failed on: a task of several candidates is divided, a candidate that several workers could not score is
-// scored here.
+// giveUp handles what workers failed on: a task of several keys is divided, what several workers could not do is done here.
 func (r *round) giveUp(ctx context.Context) error {
 	r.e.mu.Lock()
 	failed, dead, broken := r.e.failed, r.e.dead, r.e.broken
@@ -261,11 +261,7 @@ func (r *round) giveUp(ctx context.Context) error {
 		if !r.missing[f.Key] {
 			continue
 		}
-		if r.tries[f.Key]++; r.tries[f.Key] < failures {
-			r.alone = append(r.alone, f.Key)
-			continue
-		}
-		if err := r.here(ctx, f.Key, fmt.Sprintf("%d workers could not score it, the last was %s: %s", failures, f.Worker, f.Error)); err != nil {
+		if err := r.failed(ctx, f.Key, fmt.Sprintf("the last was %s: %s", f.Worker, f.Error)); err != nil {
 			return err
 		}
 	}
@@ -275,6 +271,24 @@ func (r *round) giveUp(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// failed counts that a worker failed on a key.
+func (r *round) failed(ctx context.Context, key, last string) error {
+	r.untask(key)
+	if r.tries[key]++; r.tries[key] < failures {
+		r.alone = append(r.alone, key)
+		return nil
+	}
+	return r.here(ctx, key, fmt.Sprintf("%d workers could not %s it, %s", failures, r.verb(), last))
+}
+
+// verb is what workers do with the work.
+func (r *round) verb() string {
+	if r.w.single() {
+		return "do"
+	}
+	return "score"
 }
 
 // bury handles a task that was delivered as often as it may be, without a result.
@@ -292,13 +306,12 @@ func (r *round) bury(ctx context.Context, seq uint64) error {
 	return r.here(ctx, t.keys[0], fmt.Sprintf("%d workers took it and were not heard of again", r.e.t.Deliveries))
 }
 
-// maxGivenUp bounds how many candidates that were given up are listed.
+// maxGivenUp bounds how much that was given up is listed.
 const maxGivenUp = 100
 
-// here scores a candidate in this process.
+// here does in this process what workers could not do.
 func (r *round) here(ctx context.Context, key, reason string) error {
-	i := r.index[key][0]
-	name := r.name(i)
+	name := r.w.name(key)
 	r.e.mu.Lock()
 	r.e.given = append(r.e.given, GivenUp{name, reason})
 	if n := len(r.e.given); n > maxGivenUp {
@@ -306,23 +319,13 @@ func (r *round) here(ctx context.Context, key, reason string) error {
 	}
 	delete(r.e.handed, key)
 	r.e.mu.Unlock()
-	if r.e.o.Local == nil {
-		return fmt.Errorf("remote: candidate %s: %s", name, reason)
-	}
-	r.e.o.Note(fmt.Sprintf("candidate %s: %s: it is scored by the search itself", name, reason))
-	var got *search.Score
-	err := r.e.o.Local.Evaluate(ctx, r.batch[i:i+1], r.tier, func(_ int, s search.Score) { got = &s })
+	result, err := r.w.here(ctx, key, reason)
 	if err != nil {
 		return err
 	}
-	if got == nil {
-		return errors.New("remote: the search's own evaluator left out a candidate")
+	if result == nil {
+		r.forget(key)
+		return nil
 	}
-	return r.pass(ctx, key, *got)
-}
-
-// name names a candidate for people: the beginning of its key and its share of block parameters.
-func (r *round) name(i int) string {
-	m := r.batch[i].Masks
-	return fmt.Sprintf("%.8s (%.3f of the block parameters)", keyOf(r.e.identity, r.batch[i], r.tier), float64(m.BlockParams())/float64(max(1, m.Geometry().BlockParams())))
+	return r.pass(ctx, key, result)
 }

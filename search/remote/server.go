@@ -73,7 +73,7 @@ func workerPermissions(search string) *server.Permissions {
 	tasks, results := tasksName(search), resultsName(search)
 	return &server.Permissions{
 		Publish: &server.SubjectPermission{Allow: []string{
-			resultSubject(search, ">"), failedSubject(search), statusSubject(search, "*"), fileSubject(search),
+			resultSubject(search, ">"), failedSubject(search), statusSubject(search, "*"), fileSubject(search), productSubject(search),
 			"$JS.API.STREAM.INFO." + tasks, "$JS.API.STREAM.INFO." + results, "$JS.API.CONSUMER.INFO." + tasks + "." + consumerName,
 			"$JS.API.CONSUMER.MSG.NEXT." + tasks + "." + consumerName, "$JS.ACK." + tasks + ".>", "$JS.API.DIRECT.GET." + results + ".>", "$JS.API.STREAM.MSG.GET." + results,
 		}},

@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -18,7 +17,7 @@ import (
 )
 
 // protocol is the version of the messages.
-const protocol = 1
+const protocol = 2
 
 // Limits of messages, in bytes unless stated otherwise.
 const (
@@ -30,6 +29,7 @@ const (
 	maxCandidates = 256  // in a task
 	maxParts      = 8192 // of a score
 	maxLevelFiles = 4096
+	maxPhases     = 16 // of a search
 )
 
 // errMessage is wrapped by the errors of messages that are not what they should be.
@@ -56,17 +56,19 @@ func isHex(text string, digits int) bool {
 	return len(text) == digits && strings.Trim(text, "0123456789abcdef") == ""
 }
 
-// A Spec describes a search to workers: what they must have to score its candidates.
+// A Spec describes a search to workers, or other work that is handed out: what they must have to score its candidates and to do its pieces.
 type Spec struct {
 	Protocol int
 	Search   string // identity, 16 hexadecimal digits
+	Phase    int    `json:",omitempty"` // of the search, see [Exchange.Begin]
 	Version  string // of the program
 	Device   string // kind of device that computes: go, xla, cuda
-	Fitness  string
+	Fitness  string `json:",omitempty"` // "" where there are no candidates
 	Model    File
-	Text     File   // windows, as [EncodeWindows] writes them
+	Text     File   `json:",omitzero"`  // windows, as [EncodeWindows] writes them; the zero value for none
 	Levels   []File `json:",omitempty"` // by slot; none for strategies without levels
-	// Reference is the dense model's negative log-likelihood on a piece of the text, which a worker computes too before it takes tasks.
+	// Reference is the dense model's negative log-likelihood on a piece of the text, which a worker computes too before it takes tasks; the
+	// zero value for none.
 	Reference Reference
 	Ended     bool `json:",omitempty"` // the search is over
 }
@@ -80,7 +82,7 @@ type Reference struct {
 // Identity identifies what scores depend on besides the candidate and its tier.
 func (s Spec) identity() string {
 	h := sha256.New()
-	fmt.Fprintf(h, "%s %s %s", s.Model.SHA256, s.Text.SHA256, s.Fitness)
+	fmt.Fprintf(h, "%d %s %s %s", s.Phase, s.Model.SHA256, s.Text.SHA256, s.Fitness)
 	for _, f := range s.Levels {
 		fmt.Fprintf(h, " %s", f.SHA256)
 	}
@@ -95,6 +97,8 @@ func (s Spec) check() error {
 		return fmt.Errorf("%w: Search %.40q", errMessage, s.Search)
 	case len(s.Levels) > maxLevelFiles:
 		return fmt.Errorf("%w: Levels has %d files", errMessage, len(s.Levels))
+	case s.Phase < 0 || s.Phase > maxPhases:
+		return fmt.Errorf("%w: Phase %d", errMessage, s.Phase)
 	case s.Reference.Tier.Tokens < 0:
 		return fmt.Errorf("%w: Reference.Tier.Tokens %d", errMessage, s.Reference.Tier.Tokens)
 	}
@@ -109,8 +113,12 @@ func (s Spec) check() error {
 	if err := s.Model.check("Model"); err != nil {
 		return err
 	}
-	if err := s.Text.check("Text"); err != nil {
-		return err
+	if s.Text != (File{}) {
+		if err := s.Text.check("Text"); err != nil {
+			return err
+		}
+	} else if s.Fitness != "" || s.Reference.Tier.Tokens > 0 {
+		return fmt.Errorf("%w: Text is missing", errMessage)
 	}
 	for i, f := range s.Levels {
 		if err := f.check(fmt.Sprintf("Levels[%d]", i)); err != nil {
@@ -156,11 +164,13 @@ func line(text string) string {
 	return text
 }
 
-// task is a batch of candidates to score on one text.
+// task is a batch of candidates to score on one text, or a piece of work.
 type task struct {
-	Tier       search.Tier
-	Candidates []taskCandidate
-	Bases      []taskBase `json:",omitempty"`
+	Phase      int             `json:",omitempty"` // of the search
+	Tier       search.Tier     `json:",omitzero"`
+	Candidates []taskCandidate `json:",omitempty"`
+	Bases      []taskBase      `json:",omitempty"`
+	Piece      *Piece          `json:",omitempty"`
 }
 
 // taskCandidate is a choice of levels or masks as bits, with the number of its base from 1, 0 for none.
@@ -210,6 +220,12 @@ func decodeTask(data []byte) (task, error) {
 	var t task
 	if err := decode(data, maxTask, &t); err != nil {
 		return task{}, err
+	}
+	if t.Piece != nil {
+		if len(t.Candidates)+len(t.Bases) > 0 {
+			return task{}, fmt.Errorf("%w: Candidates and Piece in one task", errMessage)
+		}
+		return t, t.Piece.check()
 	}
 	switch {
 	case len(t.Candidates) == 0 || len(t.Candidates) > maxCandidates:
@@ -371,10 +387,11 @@ type Worker struct {
 	Host    string
 	Device  string
 	State   State
-	Scored  int     // candidates
-	Failed  int     // candidates that it could not score
-	Seconds float64 // per candidate, lately; 0 while unknown
+	Scored  int     // candidates, or pieces of work
+	Failed  int     // those that it could not score or do
+	Seconds float64 // for each of them, lately; 0 while unknown
 	Reused  float64 // share of layers that were not computed because of a common prefix
+	Doing   string  `json:",omitempty"` // kind of its task: "candidates", or that of a piece of work
 	Error   string  `json:",omitempty"` // the last one
 	Exact   bool    `json:",omitempty"` // computes the reference to the last bit
 }
@@ -397,58 +414,11 @@ func decodeStatus(data []byte) (Worker, error) {
 	case !(w.Seconds >= 0 && w.Seconds < 1e9) || !(w.Reused >= 0 && w.Reused <= 1):
 		return Worker{}, fmt.Errorf("%w: Seconds %v, Reused %v", errMessage, w.Seconds, w.Reused)
 	}
-	w.Host, w.Device, w.Error = line(w.Host), line(w.Device), line(w.Error)
+	w.Host, w.Device, w.Error, w.Doing = line(w.Host), line(w.Device), line(w.Error), line(w.Doing)
 	return w, nil
 }
 
 // validWorker reports whether an identity of a worker can be part of a subject.
 func validWorker(id string) bool {
 	return id != "" && len(id) <= 64 && strings.Trim(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") == ""
-}
-
-// windowsMagic begins a file of windows.
-const windowsMagic = "lathewin"
-
-// EncodeWindows returns windows of equal lengths as a file: magic, number and length of windows, and tokens, as little-endian numbers
-// of 32 bits.
-func EncodeWindows(windows [][]int32) []byte {
-	seq := 0
-	if len(windows) > 0 {
-		seq = len(windows[0])
-	}
-	out := binary.LittleEndian.AppendUint32([]byte(windowsMagic), uint32(len(windows)))
-	out = binary.LittleEndian.AppendUint32(out, uint32(seq))
-	for _, w := range windows {
-		for _, v := range w {
-			out = binary.LittleEndian.AppendUint32(out, uint32(v))
-		}
-	}
-	return out
-}
-
-// maxWindowsBytes bounds a file of windows.
-const maxWindowsBytes = 1 << 30
-
-// DecodeWindows reads a file of windows for a model with so many tokens in its vocabulary.
-func DecodeWindows(data []byte, vocab int) ([][]int32, error) {
-	const start = len(windowsMagic) + 8
-	if len(data) < start || !bytes.HasPrefix(data, []byte(windowsMagic)) {
-		return nil, fmt.Errorf("%w: the text does not begin with the magic", errMessage)
-	}
-	n, seq := int64(binary.LittleEndian.Uint32(data[start-8:])), int64(binary.LittleEndian.Uint32(data[start-4:]))
-	if n == 0 || seq < 2 || n*seq > maxWindowsBytes/4 || int64(len(data)-start) != 4*n*seq {
-		return nil, fmt.Errorf("%w: the text has %d bytes for %d windows of %d tokens", errMessage, len(data)-start, n, seq)
-	}
-	out := make([][]int32, n)
-	for i := range out {
-		out[i] = make([]int32, seq)
-		for k := range out[i] {
-			v := int32(binary.LittleEndian.Uint32(data[start:][4*(int64(i)*seq+int64(k)):]))
-			if v < 0 || int(v) >= vocab {
-				return nil, fmt.Errorf("%w: token %d of window %d of the text is %d, the model has %d", errMessage, k, i, v, vocab)
-			}
-			out[i][k] = v
-		}
-	}
-	return out, nil
 }

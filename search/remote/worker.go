@@ -19,9 +19,11 @@ import (
 	"github.com/lathe-llm/lathe/search/space"
 )
 
-// A Scorer scores the candidates of one search in a worker. Its methods are called one at a time.
+// A Scorer scores the candidates of one phase of a search in a worker, and does pieces of work. Its methods are called one at a time.
 type Scorer interface {
 	search.Evaluator
+	// Do does a piece of work. Files are the paths of its files, and dir is a folder for those that it results in.
+	Do(ctx context.Context, p Piece, files []string, dir string) (Product, error)
 	Geometry() *subnet.Geometry
 	Levels() *space.Levels // nil for strategies without levels
 	// Dense returns the dense model as a candidate.
@@ -34,7 +36,7 @@ type Scorer interface {
 
 // Opened holds the paths of the files of a search.
 type Opened struct {
-	Model, Text string
+	Model, Text string   // Text is "" where there is none
 	Levels      []string // by slot
 }
 
@@ -47,6 +49,7 @@ type WorkerOptions struct {
 	Device  string // kind of device, as in [Spec]
 	Compute string // the device, for people
 	Files   Files
+	Scratch string // folder for temporary files, "" for the system's
 	// Models are the hashes of the models that the worker scores for, all if there are none.
 	Models []string
 	Search string // the only search to work for, "" for any
@@ -75,7 +78,17 @@ type worker struct {
 	over     map[string]bool // ended, refused or left
 	state    Worker
 	search   string // present one, for reports; "" for none
+	last     string // the last one
 	wake     chan struct{}
+
+	held *held // by the goroutine of Work alone
+}
+
+// held is a task of a phase that the worker has not heard of yet.
+type held struct {
+	m       jetstream.Msg
+	phase   int
+	release func() // ends its heartbeats
 }
 
 type announced struct {
@@ -92,7 +105,7 @@ type Done struct {
 	Searches, Scored, Failed int
 }
 
-// Work scores candidates until ctx ends, it is drained or, with Once, its search ends.
+// Work scores candidates and does pieces of work until ctx ends, it is drained or, with Once, its search ends.
 func Work(ctx context.Context, o WorkerOptions) (Done, error) {
 	d := Done{Worker: o.ID}
 	if !validWorker(o.ID) {
@@ -123,14 +136,22 @@ func Work(ctx context.Context, o WorkerOptions) (Done, error) {
 		if err != nil {
 			return d, nil // ctx has ended
 		}
+		scored, failed := w.counted(spec)
 		err = w.serve(ctx, spec)
-		d.Scored, d.Failed = d.Scored+w.state.Scored, d.Failed+w.state.Failed
-		if w.state.Scored > 0 {
+		d.Scored, d.Failed = d.Scored+w.state.Scored-scored, d.Failed+w.state.Failed-failed
+		if w.state.Scored > 0 && !errors.Is(err, errPhase) {
 			d.Searches++
+		}
+		if w.held != nil && !errors.Is(err, errPhase) {
+			_ = w.held.m.Nak() // to another worker
+			w.held.release()
+			w.held = nil
 		}
 		switch {
 		case ctx.Err() != nil || errors.Is(err, errDrained):
 			return d, nil
+		case errors.Is(err, errPhase):
+			continue
 		case errors.Is(err, errOver):
 			o.Log(fmt.Sprintf("search %s is over", spec.Search))
 			err = nil
@@ -146,6 +167,7 @@ func Work(ctx context.Context, o WorkerOptions) (Done, error) {
 var (
 	errOver    = errors.New("the search is over")
 	errDrained = errors.New("drained")
+	errPhase   = errors.New("the phase of the search is over")
 )
 
 // heard records an announcement.
@@ -162,6 +184,7 @@ func (w *worker) heard(m *nats.Msg) {
 	case s.Ended:
 		w.over[s.Search] = true
 		delete(w.searches, s.Search)
+	case w.searches[s.Search].spec.Phase > s.Phase: // an announcement of a connection before
 	case !w.over[s.Search] && len(w.searches) < maxSearches:
 		w.searches[s.Search] = announced{s, time.Now()}
 	}
@@ -190,11 +213,24 @@ func (w *worker) signal() {
 	}
 }
 
-// next waits for a search to work for: of several, one by chance.
+// counted returns what the worker has done for a search in the phases before.
+func (w *worker) counted(s Spec) (scored, failed int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.last != s.Search {
+		return 0, 0
+	}
+	return w.state.Scored, w.state.Failed
+}
+
+// next waits for a search to work for: of several, one by chance. One whose task is held comes first, once its phase is heard of.
 func (w *worker) next(ctx context.Context) (Spec, error) {
 	for {
 		w.mu.Lock()
 		for id, a := range w.searches {
+			if w.held != nil && (id != w.last || a.spec.Phase < w.held.phase) {
+				continue
+			}
 			if !w.over[id] && time.Since(a.at) < w.t.Silence {
 				w.mu.Unlock()
 				return a.spec, nil
@@ -206,7 +242,18 @@ func (w *worker) next(ctx context.Context) (Spec, error) {
 		case <-ctx.Done():
 			return Spec{}, ctx.Err()
 		}
+		if w.held != nil && w.isOver(w.last) {
+			w.held.release()
+			w.held = nil
+		}
 	}
+}
+
+// isPast reports whether a later phase of the search has begun.
+func (w *worker) isPast(s Spec) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.searches[s.Search].spec.Phase > s.Phase
 }
 
 // isOver reports whether a search has ended or has not been heard of for long.
@@ -253,25 +300,44 @@ func (w *worker) serve(ctx context.Context, spec Spec) (err error) {
 	}
 	defer func() { _ = drain.Unsubscribe() }()
 	w.mu.Lock()
-	w.search = spec.Search
-	w.state = Worker{ID: w.o.ID, Host: w.state.Host, Device: w.state.Device}
+	before := Worker{}
+	if w.last == spec.Search { // its counts go on
+		before = w.state
+	}
+	w.search, w.last = spec.Search, spec.Search
+	w.state = Worker{ID: w.o.ID, Host: w.state.Host, Device: w.state.Device, Scored: before.Scored, Failed: before.Failed}
+	if before.State == Draining {
+		w.state.State = Draining
+	}
 	w.mu.Unlock()
-	w.report(func(s *Worker) { s.State = Preparing })
+	w.report(func(s *Worker) {
+		if s.State != Draining {
+			s.State = Preparing
+		}
+	})
 	var beats sync.WaitGroup
 	beats.Go(func() {
 		for pause(ctx, w.t.Status) == nil {
 			w.report(func(*Worker) {})
-			if w.isOver(spec.Search) {
+			switch {
+			case w.isOver(spec.Search):
 				cancel(errOver)
+			case w.isPast(spec):
+				cancel(errPhase)
 			}
 		}
 	})
 	defer func() {
-		if err != nil && context.Cause(ctx) != nil && errors.Is(context.Cause(ctx), errOver) {
-			err = errOver
+		for _, end := range []error{errOver, errPhase} {
+			if err != nil && errors.Is(context.Cause(ctx), end) {
+				err = end
+			}
 		}
 		cancel(nil)
 		beats.Wait()
+		if errors.Is(err, errPhase) {
+			return
+		}
 		w.leave(spec.Search)
 		w.report(func(s *Worker) {
 			s.State, s.Error = Gone, ""
@@ -333,8 +399,10 @@ func (w *worker) prepare(ctx context.Context, s Spec) (Scorer, error) {
 	if o.Model, err = get("model", s.Model); err != nil {
 		return nil, err
 	}
-	if o.Text, err = get("text", s.Text); err != nil {
-		return nil, err
+	if s.Text != (File{}) {
+		if o.Text, err = get("text", s.Text); err != nil {
+			return nil, err
+		}
 	}
 	for i, f := range s.Levels {
 		path, err := get(fmt.Sprintf("levels %d of %d", i+1, len(s.Levels)), f)
@@ -357,8 +425,14 @@ func (w *worker) prepare(ctx context.Context, s Spec) (Scorer, error) {
 	return scorer, nil
 }
 
-// compare computes the reference of a search.
+// compare computes the reference of a search, if it has one.
 func (w *worker) compare(ctx context.Context, s Spec, scorer Scorer) error {
+	if s.Reference.Tier.Tokens == 0 {
+		w.mu.Lock()
+		w.state.Exact = true // nothing shows otherwise
+		w.mu.Unlock()
+		return nil
+	}
 	got := math.NaN()
 	err := scorer.Evaluate(ctx, []search.Candidate{scorer.Dense()}, s.Reference.Tier, func(_ int, s search.Score) { got = s.NLL })
 	if err != nil {

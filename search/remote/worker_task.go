@@ -23,8 +23,17 @@ func (w *worker) work(ctx context.Context, s Spec, scorer Scorer) error {
 	if err != nil {
 		return err
 	}
-	w.o.Log(fmt.Sprintf("scores for search %s", s.Search))
-	w.report(func(s *Worker) { s.State = Idle })
+	w.o.Log(fmt.Sprintf("works for search %s", s.Search))
+	w.report(func(s *Worker) {
+		if s.State != Draining {
+			s.State = Idle
+		}
+	})
+	if h := w.held; h != nil {
+		w.held = nil
+		w.task(ctx, s, scorer, results, h.m)
+		h.release()
+	}
 	var queue jetstream.Consumer
 	for {
 		if err := ctx.Err(); err != nil {
@@ -32,6 +41,9 @@ func (w *worker) work(ctx context.Context, s Spec, scorer Scorer) error {
 		}
 		if w.draining() {
 			return errDrained
+		}
+		if w.isPast(s) {
+			return errPhase
 		}
 		if queue == nil {
 			if queue, err = w.js.Consumer(ctx, tasksName(s.Search), consumerName); err != nil {
@@ -50,6 +62,9 @@ func (w *worker) work(ctx context.Context, s Spec, scorer Scorer) error {
 		for m := range batch.Messages() {
 			w.task(ctx, s, scorer, results, m)
 		}
+		if w.held != nil {
+			return errPhase
+		}
 		if err := batch.Error(); err != nil && !errors.Is(err, nats.ErrTimeout) && !errors.Is(err, jetstream.ErrNoMessages) {
 			queue = nil
 			if pause(ctx, 200*time.Millisecond) != nil {
@@ -65,11 +80,22 @@ func (w *worker) draining() bool {
 	return w.state.State == Draining
 }
 
-// task scores the candidates of a task.
+// task scores the candidates of a task, or does its piece of work. One of a phase that follows is held until then.
 func (w *worker) task(ctx context.Context, s Spec, scorer Scorer, results jetstream.Stream, m jetstream.Msg) {
 	t, err := decodeTask(m.Data())
+	if err == nil && t.Phase > s.Phase {
+		w.held = &held{m, t.Phase, w.beat(context.WithoutCancel(ctx), m)}
+		return
+	}
+	if err == nil && t.Phase < s.Phase {
+		_ = m.Term() // nobody waits for it
+		return
+	}
 	var candidates []search.Candidate
-	if err == nil {
+	if err == nil && t.Piece == nil && s.Fitness == "" {
+		err = fmt.Errorf("%w: candidates, and the search has none", errMessage)
+	}
+	if err == nil && t.Piece == nil {
 		candidates, err = t.candidates(scorer.Geometry(), scorer.Levels())
 	}
 	if err != nil {
@@ -80,7 +106,12 @@ func (w *worker) task(ctx context.Context, s Spec, scorer Scorer, results jetstr
 	}
 	stop := w.beat(ctx, m)
 	defer stop()
+	doing := "candidates"
+	if t.Piece != nil {
+		doing = t.Piece.Kind
+	}
 	w.report(func(s *Worker) {
+		s.Doing = doing
 		if s.State != Draining {
 			s.State = Scoring
 		}
@@ -90,6 +121,10 @@ func (w *worker) task(ctx context.Context, s Spec, scorer Scorer, results jetstr
 			s.State = Idle
 		}
 	})
+	if t.Piece != nil {
+		w.piece(ctx, s, scorer, *t.Piece, m)
+		return
+	}
 	again := true
 	if meta, err := m.Metadata(); err == nil {
 		again = meta.NumDelivered > 1
@@ -151,16 +186,21 @@ func (w *worker) score(ctx context.Context, s Spec, t task, i int, c search.Cand
 	if err != nil {
 		return search.Score{}, err
 	}
+	w.took(time.Since(began), scorer)
+	return *got, nil
+}
+
+// took counts something that was done.
+func (w *worker) took(d time.Duration, scorer Scorer) {
 	const weight = 0.2 // of the newest in the mean
-	seconds := time.Since(began).Seconds()
+	seconds := d.Seconds()
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.state.Seconds > 0 {
 		seconds = (1-weight)*w.state.Seconds + weight*seconds
 	}
 	w.state.Seconds, w.state.Reused = seconds, scorer.Reused()
 	w.state.Scored++
-	w.mu.Unlock()
-	return *got, nil
 }
 
 // publish publishes a score.
@@ -172,9 +212,9 @@ func (w *worker) publish(s Spec, key string, score search.Score) (jetstream.PubA
 	return w.js.PublishAsync(resultSubject(s.Search, key), data)
 }
 
-// fail reports that a candidate could not be scored.
+// fail reports that a candidate could not be scored, or a piece of work not be done.
 func (w *worker) fail(s Spec, key string, err error) {
-	w.o.Log(fmt.Sprintf("candidate %.8s: %v", key, err))
+	w.o.Log(fmt.Sprintf("task %.8s: %v", key, err))
 	w.report(func(s *Worker) { s.Failed, s.Error = s.Failed+1, line(err.Error()) })
 	if data, err := json.Marshal(failure{w.o.ID, key, line(err.Error())}); err == nil {
 		_ = w.o.Conn.Publish(failedSubject(s.Search), data) // lost, the candidate is handed out again

@@ -318,13 +318,18 @@ type Probed struct {
 	Done, Total int
 }
 
+// Others measures the fitness of modules in other processes, see [Evaluator.ProbeModule]. measured takes over that of one slot. What it leaves
+// out is measured here.
+type Others func(ctx context.Context, slots []int, measured func(slot int, fitness float64) error) error
+
 // Probe measures, for every module alone, by how much the fitness rises when half
 // of it is cut and re-fitted. It sets the predicted losses of the store's levels in
 // proportion to the share of the module's output energy that they lose, and returns
 // the factors, for a later [levels.Store.SetLosses]. MLPs, which most of a cut is
-// allocated among, are measured on so many texts, attention on one. step, unless
-// nil, is called after each module; its error ends the probe.
-func (e *Evaluator) Probe(ctx context.Context, texts int, step func(Probed) error) ([]float64, error) {
+// allocated among, are measured on so many texts, attention on one. others, which may
+// be nil, has modules measured elsewhere. step, unless nil, is called after each
+// module; its error ends the probe.
+func (e *Evaluator) Probe(ctx context.Context, texts int, others Others, step func(Probed) error) ([]float64, error) {
 	l := e.store.Levels()
 	var order []int
 	for slot := l.Slots() - 1; slot >= 0; slot-- { // those with a common prefix follow one another
@@ -332,41 +337,76 @@ func (e *Evaluator) Probe(ctx context.Context, texts int, step func(Probed) erro
 			order = append(order, slot)
 		}
 	}
-	texts = min(max(1, texts), len(e.windows))
-	var text [subnet.Modules]decoder.Text
 	var dense [subnet.Modules]float64
-	for module, n := range [subnet.Modules]int{subnet.Attention: 1, subnet.MLP: texts} {
-		text[module].Length = min(probeLength, len(e.windows[0]))
-		for i := range n {
-			text[module].Windows = append(text[module].Windows, i*len(e.windows)/n)
-		}
-		s, err := e.choice(ctx, l.Dense(), text[module])
+	for _, module := range []subnet.Module{subnet.Attention, subnet.MLP} {
+		s, err := e.choice(ctx, l.Dense(), e.probeText(module, texts))
 		if err != nil {
 			return nil, err
 		}
 		dense[module] = s.Fitness
 	}
-	factor := make([]float64, l.Slots())
-	for done, slot := range order {
-		c, module := l.Dense(), subnet.Module(slot%subnet.Modules)
-		c[slot] = int16(len(l.Ladder(slot)) / 2)
-		s, err := e.choice(ctx, c, text[module])
-		if err != nil {
+	factor, known := make([]float64, l.Slots()), make([]bool, l.Slots())
+	done := 0
+	measured := func(slot int, fitness float64) error {
+		if known[slot] {
+			return nil
+		}
+		rise := fitness - dense[slot%subnet.Modules]
+		if math.IsNaN(rise) || math.IsInf(rise, 0) {
+			return fmt.Errorf("score: layer %d: %v: the loss without half of it is NaN or infinite", slot/subnet.Modules, subnet.Module(slot%subnet.Modules))
+		}
+		known[slot] = true
+		done++
+		factor[slot] = max(rise, minRise) / e.store.Lost(slot, len(l.Ladder(slot))/2)
+		if step == nil {
+			return nil
+		}
+		return step(Probed{Slot: slot, Rise: rise, Done: done, Total: len(order)})
+	}
+	if others != nil {
+		if err := others(ctx, order, measured); err != nil {
 			return nil, err
 		}
-		rise := s.Fitness - dense[module]
-		if math.IsNaN(rise) || math.IsInf(rise, 0) {
-			return nil, fmt.Errorf("score: layer %d: %v: the loss without half of it is NaN or infinite", slot/subnet.Modules, module)
+	}
+	for _, slot := range order {
+		if known[slot] {
+			continue
 		}
-		factor[slot] = max(rise, minRise) / e.store.Lost(slot, int(c[slot]))
-		if step != nil {
-			if err := step(Probed{Slot: slot, Rise: rise, Done: done + 1, Total: len(order)}); err != nil {
-				return nil, err
-			}
+		fitness, err := e.ProbeModule(ctx, slot, texts)
+		if err == nil {
+			err = measured(slot, fitness)
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
 	e.store.SetLosses(factor)
 	return factor, nil
+}
+
+// ProbeModule returns the fitness when half of the module of a slot is cut and re-fitted, on as much text as [Evaluator.Probe] uses.
+func (e *Evaluator) ProbeModule(ctx context.Context, slot, texts int) (float64, error) {
+	l := e.store.Levels()
+	if slot < 0 || slot >= l.Slots() || len(l.Ladder(slot)) < 2 {
+		return 0, fmt.Errorf("score: slot %d has no levels", slot)
+	}
+	c := l.Dense()
+	c[slot] = int16(len(l.Ladder(slot)) / 2)
+	s, err := e.choice(ctx, c, e.probeText(subnet.Module(slot%subnet.Modules), texts))
+	return s.Fitness, err
+}
+
+// probeText is the text that modules of a kind are probed on.
+func (e *Evaluator) probeText(module subnet.Module, texts int) decoder.Text {
+	n := 1
+	if module == subnet.MLP {
+		n = min(max(1, texts), len(e.windows))
+	}
+	text := decoder.Text{Length: min(probeLength, len(e.windows[0]))}
+	for i := range n {
+		text.Windows = append(text.Windows, i*len(e.windows)/n)
+	}
+	return text
 }
 
 func (e *Evaluator) choice(ctx context.Context, c space.Choice, text decoder.Text) (search.Score, error) {

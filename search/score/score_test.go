@@ -226,7 +226,7 @@ func TestWeightLimit(t *testing.T) {
 // TestSearch runs a whole search over a real, if tiny, model.
 func TestSearch(t *testing.T) {
 	s := newSet(t)
-	if _, err := s.eval.Probe(t.Context(), 4, nil); err != nil {
+	if _, err := s.eval.Probe(t.Context(), 4, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	ladder := search.DefaultLadder()

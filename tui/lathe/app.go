@@ -44,8 +44,10 @@ type app struct {
 	backend func(spec string) (explorer.Backend, error)
 	// diagnose checks the components that are installed on this machine.
 	diagnose func(ctx context.Context, spec string, p engine.Places) ([]engine.Check, error)
-	// work scores candidates for searches of other processes.
+	// work works for commands of other processes.
 	work func(ctx context.Context, spec string, r engine.WorkRequest) (remote.Done, error)
+	// evaluateElsewhere has files evaluated on tasks by workers.
+	evaluateElsewhere func(ctx context.Context, spec string, r engine.ZeroShotRequest) error
 	// verify checks a file against the model that it was cut from.
 	verify func(ctx context.Context, spec, path, source string, m explorer.Monitor) (gguf.Verification, error)
 	// open runs the terminal interface over an exploration.

@@ -69,6 +69,7 @@ type compareFlags struct {
 	distance                bool
 	test                    explorer.Measure
 	cut                     explorer.Cut
+	on                      explorer.Machines
 }
 
 // testTexts are named texts to measure on.
@@ -128,9 +129,11 @@ func (a *app) compareCommand() *cobra.Command {
 		Long: "Cuts the model with each method to each ratio, with the same calibration text and the same definition of the ratio, and\n" +
 			"measures each result on one test text or several: perplexity, divergence from the dense model (KL, nats per token) and the\n" +
 			"share of tokens where both find the same token most likely, with standard errors. Calibration helps most on text of its own\n" +
-			"kind; texts of other kinds show how much of that remains elsewhere.",
+			"kind; texts of other kinds show how much of that remains elsewhere.\n\n" +
+			"Workers measure the subnets, several at the same time; the subnets are made by the process itself, one after another.",
 		Example: "  lathe compare --ratios 0.8,0.6 --methods flap,obs,allocated --test wiki.test.raw --test-windows 4\n" +
-			"  lathe compare --ratios 0.8 --test wiki=wiki.test.raw --test web=web.txt --test code=src/ --format csv",
+			"  lathe compare --ratios 0.8 --test wiki=wiki.test.raw --test web=web.txt --test code=src/ --format csv\n" +
+			"  lathe compare --ratios 0.8,0.6 --test wiki.test.raw --workers 2",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args)
@@ -183,6 +186,7 @@ func (f *compareFlags) add(cmd *cobra.Command) {
 	cmd.Flags().Lookup("windows").Usage = fitWindowsUsage
 	reformFlags(cmd, &f.cut.Reform)
 	upFlag(cmd, &f.cut.Reform.Up, "the method's own")
+	piecesFlags(flags, &f.on, "measure")
 }
 
 func (a *app) compare(ctx context.Context, e exploration, methods []string, ratios []float64, f compareFlags) (compareResult, error) {
@@ -210,42 +214,103 @@ func (a *app) compare(ctx context.Context, e exploration, methods []string, rati
 		}
 		r.Texts = append(r.Texts, compareText{t.name, dense})
 	}
+	var made []explorer.SubnetID
 	for _, method := range methods {
 		for _, ratio := range ratios {
 			c := f.cut
 			c.Preset, c.Target = method, ratio
-			row, err := a.compareOne(ctx, e, c, f)
+			row, id, err := a.compareCut(ctx, e, c)
+			if err == nil && !f.on.On() {
+				err = a.compareOn(ctx, e, &row, id, f, nil)
+			}
 			if ctx.Err() != nil {
 				return r, ctx.Err()
 			}
 			if err != nil {
 				row.Err = firstLine(err)
 			}
-			r.Rows = append(r.Rows, row)
+			r.Rows, made = append(r.Rows, row), append(made, id)
 		}
+	}
+	if f.on.On() {
+		return r, a.compareElsewhere(ctx, e, r, made, f)
 	}
 	return r, nil
 }
 
-// compareOne makes one subnet and measures it on all texts.
-func (a *app) compareOne(ctx context.Context, e exploration, c explorer.Cut, f compareFlags) (compareRow, error) {
+// compareElsewhere has subnets measured by workers.
+func (a *app) compareElsewhere(ctx context.Context, e exploration, r compareResult, made []explorer.SubnetID, f compareFlags) error {
+	all := explorer.MeasureAll{Machines: f.on}
+	for i, id := range made {
+		if r.Rows[i].Err != "" {
+			continue
+		}
+		for _, t := range f.texts.list {
+			of := f.measure(t)
+			of.Subnet = id
+			all.Of = append(all.Of, of)
+		}
+	}
+	if len(all.Of) == 0 {
+		return nil
+	}
+	if _, err := a.start(ctx, e, all); err != nil && (ctx.Err() != nil || len(e.Snapshot().Subnets) == 0) {
+		return err
+	}
+	for i, id := range made {
+		if r.Rows[i].Err != "" {
+			continue
+		}
+		if err := a.compareOn(ctx, e, &r.Rows[i], id, f, r.Texts); err != nil {
+			r.Rows[i].Err = firstLine(err)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// measure is how subnets are measured on a text.
+func (f compareFlags) measure(t testText) explorer.Measure {
+	test := f.test
+	test.Text = t.path
+	if f.distance {
+		test.Against = explorer.AgainstDense
+	}
+	return test
+}
+
+// compareCut makes one subnet.
+func (a *app) compareCut(ctx context.Context, e exploration, c explorer.Cut) (compareRow, explorer.SubnetID, error) {
 	row := compareRow{Method: c.Preset, Ratio: c.Target}
 	job, err := a.start(ctx, e, c)
 	if err != nil {
-		return row, err
+		return row, "", err
 	}
 	if n, ok := e.Snapshot().Subnet(job.Result); ok {
 		row.Share, row.KVBytes, row.Bytes, row.Seconds = n.Size.Ratio, n.Size.KVBytesPerToken, n.Bytes, n.Method.Seconds
 	}
+	return row, job.Result, nil
+}
+
+// compareOn measures a subnet on all texts. It takes over what was measured already under the conditions of measured, the dense model's.
+func (a *app) compareOn(ctx context.Context, e exploration, row *compareRow, id explorer.SubnetID, f compareFlags, measured []compareText) error {
 	for i, t := range f.texts.list {
-		test := f.test
-		test.Text = t.path
-		if f.distance {
-			test.Against = explorer.AgainstDense
+		var m explorer.Measurement
+		found := false
+		if n, ok := e.Snapshot().Subnet(id); ok && measured != nil {
+			for _, of := range n.Measurements {
+				if of.Conditions.Text.SHA256 == measured[i].Dense.Conditions.Text.SHA256 && of.Conditions.Text.Path == measured[i].Dense.Conditions.Text.Path {
+					m, found = of, true
+				}
+			}
 		}
-		m, err := a.measure(ctx, e, job.Result, test)
-		if err != nil {
-			return row, err
+		if !found {
+			var err error
+			if m, err = a.measure(ctx, e, id, f.measure(t)); err != nil {
+				return err
+			}
 		}
 		switch i {
 		case 0:
@@ -255,7 +320,7 @@ func (a *app) compareOne(ctx context.Context, e exploration, c explorer.Cut, f c
 		}
 		row.On = append(row.On, compareOn{t.name, m.Perplexity, m.StandardError, m.Relative(), m.Distance})
 	}
-	return row, nil
+	return nil
 }
 
 // measure returns a new measurement of a subnet, or of the dense model.

@@ -45,8 +45,9 @@ type evalResult struct {
 
 func (a *app) evalCommand() *cobra.Command {
 	var (
-		c      explorer.Measure
-		subnet string
+		c       explorer.Measure
+		subnets []string
+		on      explorer.Machines
 	)
 	cmd := &cobra.Command{
 		Use:   "eval [MODEL]",
@@ -59,9 +60,11 @@ func (a *app) evalCommand() *cobra.Command {
 			"--against compares the distributions of the next token with those of another model, by default of a subnet with its dense\n" +
 			"model: the Kullback–Leibler divergence in nats per token (0: equal), over the reference's 256 most likely tokens one by one\n" +
 			"and all others together; the share of tokens where both find the same token most likely (top-1 agreement); and the ratio of the\n" +
-			"perplexities, whose error is that of the difference at the same tokens. It takes twice as long, and holds both models.",
+			"perplexities, whose error is that of the difference at the same tokens. It takes twice as long, and holds both models.\n\n" +
+			"Several subnets are measured one after another, or by workers at the same time: the figures are the same.",
 		Example: "  lathe eval small.gguf --text wiki.test.raw --against model.gguf\n  lathe eval model.gguf --subnet s3 --text wiki.test.raw --windows 4 --json\n" +
-			"  lathe eval model.gguf --text wiki.test.raw --seq 1024 --stride 512",
+			"  lathe eval model.gguf --text wiki.test.raw --seq 1024 --stride 512\n" +
+			"  lathe eval model.gguf --text wiki.test.raw --subnet s1 --subnet s2 --subnet s3 --workers 2",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args)
@@ -76,8 +79,8 @@ func (a *app) evalCommand() *cobra.Command {
 			}
 			switch c.Against {
 			case againstAuto:
-				if c.Against = ""; subnet != string(explorer.DenseID) {
-					c.Against = explorer.AgainstDense
+				if c.Against = explorer.AgainstDense; len(subnets) == 1 && subnets[0] == string(explorer.DenseID) {
+					c.Against = ""
 				}
 			case againstNone:
 				c.Against = ""
@@ -87,11 +90,17 @@ func (a *app) evalCommand() *cobra.Command {
 					return err
 				}
 			}
-			r, err := a.eval(cmd.Context(), model, c, subnet)
+			if err := distinct(subnets); err != nil {
+				return err
+			}
+			r, err := a.eval(cmd.Context(), model, c, subnets, on, cmd.Flags().Lookup("against").Value.String() == againstAuto)
 			if err != nil {
 				return err
 			}
-			return a.result(r, r.words)
+			if len(r) == 1 {
+				return a.result(r[0], r[0].words)
+			}
+			return a.result(evalResults{r}, evalResults{r}.words)
 		},
 	}
 	flags := cmd.Flags()
@@ -104,7 +113,8 @@ func (a *app) evalCommand() *cobra.Command {
 	choices(flags, "type", gguf.WritableNames()...)
 	choices(flags, "bos", explorer.BOSAuto, explorer.BOSEvery, explorer.BOSFirst, explorer.BOSNone)
 	choices(flags, "engine", explorer.EngineDecoder, explorer.EngineLlama)
-	flags.StringVar(&subnet, "subnet", string(explorer.DenseID), "subnet of the workspace to measure: an id, a name, or draft")
+	flags.StringArrayVar(&subnets, "subnet", []string{string(explorer.DenseID)}, "subnet of the workspace to measure: an id, a name, draft or dense; may be given several times")
+	piecesFlags(flags, &on, "measure")
 	flags.IntVar(&c.Stride, "stride", 0, "tokens from one window to the next (default: all of a window)")
 	flags.StringVar(&c.Against, "against", againstAuto, "what to compare with: dense, none, or the model that MODEL was cut from (auto: dense for a subnet of the workspace)")
 	if a.shared != nil { // clients cannot name texts
@@ -125,28 +135,75 @@ const (
 	againstNone = "none"
 )
 
-// eval measures a subnet of a model's workspace, or a model file.
-func (a *app) eval(ctx context.Context, model string, c explorer.Measure, subnet string) (r evalResult, err error) {
+// evalResults is what `eval --json` writes of several subnets.
+type evalResults struct {
+	Subnets []evalResult `json:"subnets"`
+}
+
+func (r evalResults) words(w io.Writer) {
+	for _, of := range r.Subnets {
+		name := of.Subnet
+		if name == "" {
+			name = string(explorer.DenseID)
+		}
+		fmt.Fprintf(w, "%s: ", name)
+		of.words(w)
+	}
+}
+
+// distinct refuses a subnet that is named twice.
+func distinct(subnets []string) error {
+	for i, name := range subnets {
+		if slices.Contains(subnets[:i], name) {
+			return usage(fmt.Errorf("--subnet %s is given twice", name))
+		}
+	}
+	return nil
+}
+
+// eval measures subnets of a model's workspace, or a model file. auto leaves out what would compare the dense model with itself.
+func (a *app) eval(ctx context.Context, model string, c explorer.Measure, subnets []string, on explorer.Machines, auto bool) (list []evalResult, err error) {
 	k := inMemory
-	if subnet != string(explorer.DenseID) {
+	if len(subnets) > 1 || subnets[0] != string(explorer.DenseID) {
 		k = inWorkspace
 	}
 	err = a.with(ctx, model, k, func(e exploration) error {
-		if c.Subnet, err = find(e.Snapshot(), subnet); err != nil {
-			return err
-		}
 		if c.Engine == "" {
 			if c.Engine = explorer.EngineLlama; e.Snapshot().Model.NoRuntime != "" {
 				c.Engine = explorer.EngineDecoder
 			}
 		}
-		if _, err := a.start(ctx, e, c); err != nil {
+		all := explorer.MeasureAll{Machines: on}
+		for _, name := range subnets {
+			of := c
+			if of.Subnet, err = find(e.Snapshot(), name); err != nil {
+				return err
+			}
+			if auto && of.Subnet == explorer.DenseID {
+				of.Against = ""
+			}
+			if slices.ContainsFunc(all.Of, func(o explorer.Measure) bool { return o.Subnet == of.Subnet }) {
+				return usage(fmt.Errorf("--subnet %s is given twice, the second time by another name", of.Subnet))
+			}
+			all.Of = append(all.Of, of)
+		}
+		var do explorer.Command = all
+		if len(all.Of) == 1 && !on.On() {
+			do = all.Of[0]
+		}
+		if _, err := a.start(ctx, e, do); err != nil {
 			return err
 		}
-		r, err = newEval(e.Snapshot(), c.Subnet)
-		return err
+		for _, of := range all.Of {
+			r, err := newEval(e.Snapshot(), of.Subnet)
+			if err != nil {
+				return err
+			}
+			list = append(list, r)
+		}
+		return nil
 	})
-	return r, err
+	return list, err
 }
 
 // newEval returns the newest measurement of a subnet.

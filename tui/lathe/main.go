@@ -116,6 +116,13 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) (_ *app, end func() error
 		}
 		return b.Work(ctx, r)
 	}
+	a.evaluateElsewhere = func(ctx context.Context, spec string, r engine.ZeroShotRequest) error {
+		b, err := open(spec)
+		if err != nil {
+			return err
+		}
+		return b.ZeroShot(ctx, r)
+	}
 	return a, func() error {
 		if opened == nil {
 			return nil

@@ -208,7 +208,7 @@ func runScripts(t *testing.T, dir string, env map[string]string) {
 			return false, fmt.Errorf("unknown condition %q", name)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"atmost": atmost, "exits": exits, "jsonshape": jsonshape, "templated": templated, "special": special, "nats": startNATS, "lastline": copyLastLine, "streams": countStreams, "leave": leaveStream,
+			"atmost": atmost, "exits": exits, "jsonshape": jsonshape, "templated": templated, "special": special, "nats": startNATS, "lastline": copyLastLine, "streams": countStreams, "leave": leaveStream, "timeless": timeless,
 		},
 	})
 }

@@ -248,17 +248,28 @@ type workerState struct {
 	Device    string  `json:"device"`
 	State     string  `json:"state"` // preparing, refused, idle, scoring, draining, gone, lost
 	Scored    int     `json:"scored"`
-	Failed    int     `json:"failed"` // candidates that it could not score
+	Failed    int     `json:"failed"` // candidates or pieces of work that it could not score or do
 	PerMinute float64 `json:"candidates_per_minute,omitempty"`
 	Error     string  `json:"error,omitempty"` // the last one
+	Doing     string  `json:"doing,omitempty"` // candidates, levels, sensitivity, statistics, perplexity or zeroshot
 }
 
-// workerWords lists the workers of a search.
+// workerWords lists workers.
 func workerWords(w io.Writer, workers []workerState, queued int) {
-	fmt.Fprintf(w, "%d workers, %d candidates handed out\n", len(workers), queued)
-	rows := [][]string{{"worker", "host", "device", "state", "scored", "per minute", "failed", ""}}
+	fmt.Fprintf(w, "%d workers, %d %s handed out\n", len(workers), queued, workName(workers))
+	rows := [][]string{{"worker", "host", "device", "state", "doing", "done", "per minute", "failed", ""}}
 	for _, s := range workers {
-		rows = append(rows, []string{s.ID, s.Host, s.Device, s.State, fmt.Sprint(s.Scored), fmt.Sprintf("%.1f", s.PerMinute), fmt.Sprint(s.Failed), s.Error})
+		rows = append(rows, []string{s.ID, s.Host, s.Device, s.State, s.Doing, fmt.Sprint(s.Scored), fmt.Sprintf("%.1f", s.PerMinute), fmt.Sprint(s.Failed), s.Error})
 	}
 	table(w, rows...)
+}
+
+// workName names what workers do, in the plural.
+func workName(workers []workerState) string {
+	for _, s := range workers {
+		if s.Doing != "" && s.Doing != "candidates" {
+			return "pieces of work"
+		}
+	}
+	return "candidates"
 }

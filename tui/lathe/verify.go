@@ -66,6 +66,7 @@ func (w *watcher) Progress(done, total float64, unit, step string) {
 
 func (w *watcher) Layer(explorer.LayerProgress)                        {}
 func (w *watcher) Phase(explorer.Phase)                                {}
+func (w *watcher) Workers(explorer.Crew)                               {}
 func (w *watcher) Note(text string)                                    { w.p.line(text) }
 func (w *watcher) Gate(ctx context.Context) error                      { return ctx.Err() }
 func (w *watcher) Persist(_ context.Context, write func() error) error { return write() }

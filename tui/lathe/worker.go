@@ -36,11 +36,12 @@ func (a *app) workerCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "worker [MODEL...]",
-		Short: "Score candidates for searches of other processes or machines, through a NATS server",
-		Long: "Takes candidates of searches that run with --nats and the same server, scores them on the device of this machine and sends\n" +
-			"their scores back, until it is interrupted or drained. The model, the levels and the text come from files named here, from a\n" +
-			"shared folder or through the server; their hashes are checked. With MODEL it works for searches on these models only. A search\n" +
-			"in another version, on another kind of device or with other content is refused.\n\n" +
+		Short: "Work for searches and other commands of other processes or machines, through a NATS server",
+		Long: "Takes work of commands that run with --nats and the same server, does it on the device of this machine and sends the results\n" +
+			"back, until it is interrupted or drained: levels, sensitivities and candidates of `search`, layers of `statistics`, subnets of\n" +
+			"`eval`, `zeroshot` and `compare`. The model, the levels and the text come from files named here, from a shared folder or through\n" +
+			"the server; their hashes are checked. With MODEL it works with these models only. A command in another version, on another kind\n" +
+			"of device or with other content is refused.\n\n" +
 			"$" + engine.NATSUserVariable + " and $" + engine.NATSPasswordVariable + " are the user and the password for servers that have them.",
 		Example: "  lathe worker --nats tls://nats.example.org:4222 --creds lathe.creds\n" +
 			"  lathe worker --nats nats://10.0.0.5:4222 --creds lathe.creds --shared /mnt/models --once",
@@ -82,9 +83,9 @@ func (a *app) workerCommand() *cobra.Command {
 			}
 			result := workerResult{done.Worker, done.Searches, done.Scored, done.Failed}
 			return a.result(result, func(w io.Writer) {
-				fmt.Fprintf(w, "%s: %d candidates scored for %d searches", result.Worker, result.Scored, result.Searches)
+				fmt.Fprintf(w, "%s: %d tasks done for %d commands", result.Worker, result.Scored, result.Searches)
 				if result.Failed > 0 {
-					fmt.Fprintf(w, ", %d could not be scored", result.Failed)
+					fmt.Fprintf(w, ", %d could not be done", result.Failed)
 				}
 				fmt.Fprintln(w)
 			})
@@ -92,11 +93,11 @@ func (a *app) workerCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	natsFlags(flags, &r.Machines)
-	flags.StringVar(&r.Machines.Shared, "shared", "", "folder in which a search puts the model and the levels, if this machine sees it too")
+	flags.StringVar(&r.Machines.Shared, "shared", "", "folder in which a command puts files that are needed, if this machine sees it too")
 	flags.StringVar(&r.Name, "name", "", "name of the worker: letters, digits, - and _ (default: host and process)")
 	flags.StringVar(&r.Files, "files", "", "folder for files that come through the server (default: worker in the cache)")
-	flags.StringVar(&r.Search, "search", "", "identity of the only search to work for")
-	flags.BoolVar(&r.Once, "once", false, "end with the first search, with status 4 if it is refused")
+	flags.StringVar(&r.Search, "search", "", "identity of the only search or other command to work for")
+	flags.BoolVar(&r.Once, "once", false, "end with the first command that it works for, with status 4 if that is refused")
 	flags.BoolVar(&withParent, "with-parent", false, "end when standard input does")
 	if err := flags.MarkHidden("with-parent"); err != nil {
 		panic(err) // the flag exists
@@ -113,12 +114,17 @@ func natsFlags(flags *pflag.FlagSet, m *explorer.Machines) {
 	flags.StringVar(&m.Key, "nats-key", "", "file with the key of --nats-cert")
 }
 
-// machinesFlags adds the flags of where candidates are scored.
-func machinesFlags(flags *pflag.FlagSet, m *explorer.Machines) {
-	flags.Var(&whole{&m.Workers, explorer.WorkersRange()}, "workers", "have so many worker processes on this machine score candidates, on a GPU each where there are GPUs (default: this process scores them)")
+// piecesFlags adds the flags of where pieces of work are done, what being a verb with its object.
+func piecesFlags(flags *pflag.FlagSet, m *explorer.Machines, what string) {
+	flags.Var(&whole{&m.Workers, explorer.WorkersRange()}, "workers", "have so many worker processes on this machine "+what+", on a GPU each where there are GPUs (default: this process does)")
 	natsFlags(flags, m)
-	flags.Lookup("nats").Usage = "have workers score candidates, which `lathe worker` runs anywhere: " + flags.Lookup("nats").Usage
-	flags.StringVar(&m.Shared, "shared", "", "folder that workers on other machines see too, to put the model and the levels into (default: send them through the server)")
+	flags.Lookup("nats").Usage = "have workers " + what + ", which `lathe worker` runs anywhere: " + flags.Lookup("nats").Usage
+	flags.StringVar(&m.Shared, "shared", "", "folder that workers on other machines see too, to put files into that they need (default: send them through the server)")
+}
+
+// machinesFlags adds the flags of where a search has its work done.
+func machinesFlags(flags *pflag.FlagSet, m *explorer.Machines) {
+	piecesFlags(flags, m, "make levels and score candidates")
 	flags.BoolVar(&m.Async, "async", false, "go on without candidates that take much longer than others: no worker is waited for, and the seed does not determine the result")
 }
 

@@ -93,6 +93,15 @@ func copyLastLine(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(lines[len(lines)-1]+"\n"), 0o600))
 }
 
+// timeless removes the durations and moments from a file of JSON.
+func timeless(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: timeless FILE")
+	}
+	text := regexp.MustCompile(`,"([Ss]econds":[0-9.e+-]+|[Aa]t":"[^"]*")`).ReplaceAllString(ts.ReadFile(args[0]), "")
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+}
+
 // TestWorkersOfARunningSearch shows the workers of a search while it is paused, and drains one.
 func TestWorkersOfARunningSearch(t *testing.T) {
 	b := explorertest.New()

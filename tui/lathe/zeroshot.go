@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/engine"
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/hub"
 	"github.com/lathe-llm/lathe/infer/quality"
@@ -23,14 +24,15 @@ type zeroShotResult struct {
 	Model   string               `json:"model"`
 	Subnet  string               `json:"subnet,omitempty"`
 	Tasks   []quality.EvalResult `json:"tasks"`
-	Seconds float64              `json:"seconds"`
+	Seconds float64              `json:"seconds,omitempty"` // not of a subnet that workers have evaluated with others
 }
 
 func (a *app) zeroShotCommand() *cobra.Command {
 	var (
-		tasks  []string
-		subnet string
-		o      quality.EvalOptions
+		tasks   []string
+		subnets []string
+		o       quality.EvalOptions
+		on      explorer.Machines
 	)
 	cmd := &cobra.Command{
 		Use:   "zeroshot [MODEL]",
@@ -41,13 +43,21 @@ func (a *app) zeroShotCommand() *cobra.Command {
 			"harness evaluates (HF_* variables apply as for models). acc is the accuracy of the most likely choice, acc_norm that of the most likely choice per character.\n\n" +
 			"Without --bos the figures are those of the harness's hf model with its defaults, with --bos those of add_bos_token=True, and with\n" +
 			"--bos=none those of add_bos_token=False. Where tokenizer.json has the start token among its added tokens alone, transformers 5 gives\n" +
-			"it another number under add_bos_token=True; the harness then scores other texts.",
-		Example: "  lathe zeroshot small.gguf --task piqa --task winogrande --limit 200\n  lathe zeroshot small.gguf --task arc_easy=test.parquet --task piqa=valid.jsonl,valid-labels.lst",
+			"it another number under add_bos_token=True; the harness then scores other texts.\n\n" +
+			"Several subnets are evaluated one after another, or by workers at the same time, each task by one of them: the figures are the same.",
+		Example: "  lathe zeroshot small.gguf --task piqa --task winogrande --limit 200\n  lathe zeroshot small.gguf --task arc_easy=test.parquet --task piqa=valid.jsonl,valid-labels.lst\n" +
+			"  lathe zeroshot model.gguf --subnet dense --subnet s1 --subnet s2 --task piqa --task arc_easy --workers 2",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args)
 			if err != nil {
 				return err
+			}
+			if err := distinct(subnets); err != nil {
+				return err
+			}
+			if err := on.Check(); err != nil {
+				return usage(err)
 			}
 			list, err := a.openTasks(cmd.Context(), tasks)
 			if err != nil {
@@ -59,7 +69,7 @@ func (a *app) zeroShotCommand() *cobra.Command {
 			if !slices.Contains([]string{quality.BOSAuto, quality.BOSEvery, quality.BOSNone}, o.BOS) {
 				return usage(fmt.Errorf("--bos %q: not auto, every or none", o.BOS))
 			}
-			return a.zeroShot(cmd.Context(), model, subnet, list, o)
+			return a.zeroShot(cmd.Context(), model, subnets, list, o, on)
 		},
 	}
 	flags := cmd.Flags()
@@ -68,7 +78,8 @@ func (a *app) zeroShotCommand() *cobra.Command {
 	flags.StringVar(&o.BOS, "bos", quality.BOSAuto, "texts that begin with the start token: every or none (auto, as in the harness: every if the tokenizer adds it)")
 	choices(flags, "bos", quality.BOSAuto, quality.BOSEvery, quality.BOSNone)
 	flags.Lookup("bos").NoOptDefVal = quality.BOSEvery
-	flags.StringVar(&subnet, "subnet", string(explorer.DenseID), "subnet of the workspace to evaluate: an id, a name, or draft")
+	flags.StringArrayVar(&subnets, "subnet", []string{string(explorer.DenseID)}, "subnet of the workspace to evaluate: an id, a name, draft or dense; may be given several times")
+	piecesFlags(flags, &on, "evaluate")
 	if err := cmd.MarkFlagRequired("task"); err != nil {
 		panic(err) // the flag is defined above
 	}
@@ -130,28 +141,75 @@ func (a *app) dataset(ctx context.Context, task string) (string, error) {
 	return "", fmt.Errorf("%s: %w; with the file at hand: --task %s=FILE", task, failed, task)
 }
 
-func (a *app) zeroShot(ctx context.Context, model, subnet string, tasks []quality.Task, o quality.EvalOptions) (err error) {
+// zeroShotResults is what `zeroshot --json` writes of several subnets.
+type zeroShotResults struct {
+	Subnets []zeroShotResult `json:"subnets"`
+	Seconds float64          `json:"seconds"`
+}
+
+func (r zeroShotResults) words(w io.Writer) {
+	rows := [][]string{{"subnet", "task", "questions", "acc", "acc_norm"}}
+	for _, of := range r.Subnets {
+		name := of.Subnet
+		if name == "" {
+			name = string(explorer.DenseID)
+		}
+		for _, row := range of.rows()[1:] {
+			rows = append(rows, append([]string{name}, row...))
+		}
+	}
+	table(w, rows...)
+}
+
+func (a *app) zeroShot(ctx context.Context, model string, subnets []string, tasks []quality.Task, o quality.EvalOptions, on explorer.Machines) (err error) {
 	began := time.Now()
-	r := zeroShotResult{Model: model}
+	named := model
 	if model, err = a.local(ctx, model); err != nil {
 		return err
 	}
-	path := model
-	if subnet != string(explorer.DenseID) {
-		dir, err := a.scratch("zeroshot")
+	dir, err := a.scratch("zeroshot")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dir.Remove()) }()
+	all, paths := make([]zeroShotResult, len(subnets)), make([]string, len(subnets))
+	for i, subnet := range subnets {
+		all[i], paths[i] = zeroShotResult{Model: named, Tasks: make([]quality.EvalResult, len(tasks))}, model
+		if subnet == string(explorer.DenseID) {
+			continue
+		}
+		paths[i] = dir.Join(fmt.Sprintf("subnet-%d.gguf", i))
+		if all[i].Subnet, err = a.writeSubnet(ctx, model, subnet, paths[i]); err != nil {
+			return err
+		}
+	}
+	if on.On() {
+		watch := &watcher{p: progress{w: a.stderr, live: a.animates(), now: time.Now}, title: "zeroshot"}
+		err = a.evaluateElsewhere(ctx, a.compute, engine.ZeroShotRequest{
+			Files: paths, Tasks: tasks, Options: o, On: on, Monitor: watch,
+			Done: func(file, task int, r quality.EvalResult) error {
+				all[file].Tasks[task] = r
+				return nil
+			},
+		})
+		watch.p.clear()
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, dir.Remove()) }()
-		path = dir.Join("subnet.gguf")
-		if r.Subnet, err = a.writeSubnet(ctx, model, subnet, path); err != nil {
-			return err
+	} else {
+		for i, path := range paths {
+			one := time.Now()
+			if all[i].Tasks, err = a.evaluate(ctx, model, path, tasks, o); err != nil {
+				return err
+			}
+			all[i].Seconds = time.Since(one).Seconds()
 		}
 	}
-	if r.Tasks, err = a.evaluate(ctx, model, path, tasks, o); err != nil {
-		return err
+	if len(all) == 1 {
+		all[0].Seconds = time.Since(began).Seconds()
+		return a.result(all[0], all[0].words)
 	}
-	r.Seconds = time.Since(began).Seconds()
+	r := zeroShotResults{all, time.Since(began).Seconds()}
 	return a.result(r, r.words)
 }
 
@@ -212,7 +270,9 @@ func (a *app) evaluate(ctx context.Context, model, path string, tasks []quality.
 	return results, nil
 }
 
-func (r zeroShotResult) words(w io.Writer) {
+func (r zeroShotResult) words(w io.Writer) { table(w, r.rows()...) }
+
+func (r zeroShotResult) rows() [][]string {
 	rows := [][]string{{"task", "questions", "acc", "acc_norm"}}
 	for _, t := range r.Tasks {
 		norm := ""
@@ -221,5 +281,5 @@ func (r zeroShotResult) words(w io.Writer) {
 		}
 		rows = append(rows, []string{t.Task, fmt.Sprint(t.Questions), fmt.Sprintf("%.4f ± %.4f", t.Acc, t.AccErr), norm})
 	}
-	table(w, rows...)
+	return rows
 }

@@ -3,6 +3,7 @@ package sshserver
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -88,7 +89,7 @@ func namesFile(c explorer.Command) bool {
 	case explorer.Export, explorer.ExportRecipe, explorer.BuildRecipe, explorer.ImportFile:
 		return true
 	case explorer.GatherStatistics:
-		return c.Calibration.NamesFile()
+		return c.Calibration.NamesFile() || c.Machines.NamesFile()
 	case explorer.Cut:
 		return c.Calibration.NamesFile()
 	case explorer.Refit:
@@ -99,6 +100,8 @@ func namesFile(c explorer.Command) bool {
 		return c.Calibration.NamesFile()
 	case explorer.StartSearch:
 		return c.Calibration.NamesFile() || c.Machines.NamesFile()
+	case explorer.MeasureAll:
+		return c.Machines.NamesFile() || slices.ContainsFunc(c.Of, func(of explorer.Measure) bool { return namesFile(of) })
 	case explorer.Measure:
 		return c.Text != "" || c.Against != "" && c.Against != explorer.AgainstDense
 	}

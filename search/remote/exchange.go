@@ -6,6 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -45,10 +48,10 @@ func (t Timing) withDefaults() Timing {
 // failures is how many workers may fail on a candidate before it is given up.
 const failures = 3
 
-// Options configure an [Evaluator].
+// Options configure an [Exchange].
 type Options struct {
 	Conn *nats.Conn
-	Spec Spec // Protocol is set
+	Spec Spec // of the first phase; Protocol is set
 	// Local scores candidates that workers gave up on, as a search without workers does.
 	Local search.Evaluator
 	// Base returns the file with the weights of a subnet made by hand.
@@ -57,6 +60,8 @@ type Options struct {
 	Note func(text string)
 	// Async has the search go on without the last candidates of a batch once workers have nothing else to do. Their scores have Late set.
 	Async bool
+	// Dir is a folder for files that pieces of work result in, "" where there are none.
+	Dir string
 	// Shared is a folder that workers see too, "" for none. Here is set where all of them are on this machine.
 	Shared string
 	Here   bool
@@ -64,11 +69,10 @@ type Options struct {
 	Now    func() time.Time // time.Now if nil
 }
 
-// An Evaluator hands candidates out to workers. It implements [search.Evaluator].
-type Evaluator struct {
+// An Exchange hands work out to workers: it implements [search.Evaluator], and [Exchange.Do] has other pieces of work carried out.
+type Exchange struct {
 	o        Options
 	t        Timing
-	identity string
 	js       jetstream.JetStream
 	replicas int
 	tasks    jetstream.Stream
@@ -76,29 +80,32 @@ type Evaluator struct {
 	queue    jetstream.Consumer
 	roster   *roster
 	supply   *supply
+	intake   *intake
 	subs     []*nats.Subscription
 	revision atomic.Uint64
 	wake     chan struct{} // has an element when something has arrived
 	end      context.CancelFunc
 	ended    sync.WaitGroup
 
-	mu     sync.Mutex
-	handed map[string]bool         // keys that a worker may report a score of
-	scores map[string]search.Score // reported and not yet passed on
-	failed []failure
-	broken error    // makes Evaluate fail
-	dead   []uint64 // sequences of tasks that were delivered too often
-	given  []GivenUp
+	mu      sync.Mutex
+	now     Spec                      // of the present phase
+	handed  map[string]bool           // keys that a worker may report a result of
+	arrived map[string]any            // results that are not passed on yet
+	read    func([]byte) (any, error) // reads results of the present round, nil before the first
+	failed  []failure
+	broken  error    // makes rounds fail
+	dead    []uint64 // sequences of tasks that were delivered too often
+	given   []GivenUp
 }
 
-// GivenUp is a candidate that workers could not score.
+// GivenUp is a candidate that workers could not score, or a piece of work that they could not do.
 type GivenUp struct {
 	Candidate string // what identifies it, for people
 	Reason    string
 }
 
-// New opens the streams of a search and announces it. Files that workers need are offered with [Evaluator.Offer] before.
-func New(ctx context.Context, o Options) (*Evaluator, error) {
+// New opens the streams of a search and announces it. Files that workers need are offered with [Exchange.Offer] before.
+func New(ctx context.Context, o Options) (*Exchange, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -113,9 +120,9 @@ func New(ctx context.Context, o Options) (*Evaluator, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Evaluator{
-		o: o, t: o.Timing.withDefaults(), identity: o.Spec.identity(), js: js, replicas: 1, wake: make(chan struct{}, 1),
-		handed: map[string]bool{}, scores: map[string]search.Score{},
+	e := &Exchange{
+		o: o, t: o.Timing.withDefaults(), js: js, replicas: 1, wake: make(chan struct{}, 1),
+		now: o.Spec, handed: map[string]bool{}, arrived: map[string]any{},
 	}
 	e.roster = newRoster(e.t.Lost, o.Now)
 	if o.Conn.ConnectedClusterName() != "" {
@@ -124,7 +131,7 @@ func New(ctx context.Context, o Options) (*Evaluator, error) {
 	if err := e.open(ctx); err != nil {
 		return nil, err
 	}
-	e.supply = newSupply(js, o.Spec.Search, e.replicas)
+	e.supply, e.intake = newSupply(js, o.Spec.Search, e.replicas), newIntake(o.Dir)
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	e.end = cancel
 	if err := e.listen(running); err != nil {
@@ -134,13 +141,15 @@ func New(ctx context.Context, o Options) (*Evaluator, error) {
 	return e, nil
 }
 
+// week is how long messages and parts of files stay at most, if they are not removed.
+const week = 7 * 24 * time.Hour
+
 // maxMessages bounds the messages of a stream: results of that many candidates ago are of no use.
 const maxMessages = 1 << 17
 
 // open creates the streams and the consumer, or finds them.
-func (e *Evaluator) open(ctx context.Context) error {
+func (e *Exchange) open(ctx context.Context) error {
 	search := e.o.Spec.Search
-	const week = 7 * 24 * time.Hour
 	var err error
 	for {
 		e.tasks, err = e.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
@@ -171,7 +180,7 @@ func (e *Evaluator) open(ctx context.Context) error {
 }
 
 // listen subscribes to what workers report.
-func (e *Evaluator) listen(ctx context.Context) error {
+func (e *Exchange) listen(ctx context.Context) error {
 	search := e.o.Spec.Search
 	for subject, handle := range map[string]func(*nats.Msg){
 		resultSubject(search, "*"): e.heardResult,
@@ -179,6 +188,7 @@ func (e *Evaluator) listen(ctx context.Context) error {
 		statusSubject(search, "*"): e.heardStatus,
 		deadSubject(search):        e.heardDead,
 		fileSubject(search):        func(m *nats.Msg) { e.supply.answer(ctx, m) },
+		productSubject(search):     e.intake.answer,
 	} {
 		sub, err := e.o.Conn.Subscribe(subject, handle)
 		if err != nil {
@@ -190,18 +200,51 @@ func (e *Evaluator) listen(ctx context.Context) error {
 }
 
 // announce announces the search until ctx ends.
-func (e *Evaluator) announce(ctx context.Context) {
-	data, _ := json.Marshal(e.o.Spec) // it has been checked
+func (e *Exchange) announce(ctx context.Context) {
 	for {
-		_ = e.o.Conn.Publish(announceSubject(e.o.Spec.Search), data) // again soon
+		e.cry()
 		if pause(ctx, e.t.Announce) != nil {
 			return
 		}
 	}
 }
 
+// cry announces the search once.
+func (e *Exchange) cry() {
+	data, _ := json.Marshal(e.spec())                       // it has been checked
+	_ = e.o.Conn.Publish(announceSubject(e.search()), data) // again soon
+}
+
+// search is the identity of the search.
+func (e *Exchange) search() string { return e.o.Spec.Search }
+
+// spec describes the present phase of the search.
+func (e *Exchange) spec() Spec {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.now
+}
+
+// Begin ends the present phase of the search and begins another one, in which workers need other files. Local and base replace those of
+// the options. No work may be under way.
+func (e *Exchange) Begin(spec Spec, local search.Evaluator, base func(weights string) (string, error)) error {
+	e.mu.Lock()
+	spec.Protocol, spec.Search, spec.Phase = protocol, e.now.Search, e.now.Phase+1
+	err := spec.check()
+	if err == nil {
+		e.now, e.o.Local, e.o.Base = spec, local, base
+		clear(e.handed)
+		clear(e.arrived)
+	}
+	e.mu.Unlock()
+	if err == nil {
+		e.cry()
+	}
+	return err
+}
+
 // Offer makes a file available to workers.
-func (e *Evaluator) Offer(f File, path string) error {
+func (e *Exchange) Offer(f File, path string) error {
 	if e.o.Shared != "" {
 		if err := Share(e.o.Shared, f, path, e.o.Here); err != nil {
 			return err
@@ -211,8 +254,20 @@ func (e *Evaluator) Offer(f File, path string) error {
 	return nil
 }
 
+// Retract takes back what [Exchange.Offer] has made available.
+func (e *Exchange) Retract(f File) error {
+	e.supply.remove(context.Background(), f)
+	if e.o.Shared == "" {
+		return nil
+	}
+	if err := os.Remove(filepath.Join(e.o.Shared, f.SHA256)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
 // Close ends the search for its workers and removes its streams.
-func (e *Evaluator) Close() error {
+func (e *Exchange) Close() error {
 	e.end()
 	e.ended.Wait()
 	for _, sub := range e.subs {
@@ -253,20 +308,20 @@ func Remove(ctx context.Context, conn *nats.Conn, search string) error {
 }
 
 // Revision rises when workers have reported, and now and then.
-func (e *Evaluator) Revision() uint64 { return e.revision.Load() }
+func (e *Exchange) Revision() uint64 { return e.revision.Load() }
 
 // Workers returns the workers that have reported, by their identities.
-func (e *Evaluator) Workers() []Worker { return e.roster.workers() }
+func (e *Exchange) Workers() []Worker { return e.roster.workers() }
 
 // GivenUp returns the candidates that workers could not score, the last ones last.
-func (e *Evaluator) GivenUp() []GivenUp {
+func (e *Exchange) GivenUp() []GivenUp {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return slices.Clone(e.given)
 }
 
-// Queued returns how many candidates have been handed out and are not scored.
-func (e *Evaluator) Queued() int {
+// Queued returns how many candidates and pieces of work have been handed out and have no result.
+func (e *Exchange) Queued() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return len(e.handed)
@@ -276,7 +331,7 @@ func (e *Evaluator) Queued() int {
 var ErrNoWorker = errors.New("no such worker")
 
 // Drain asks a worker to finish its task and leave.
-func (e *Evaluator) Drain(id string) error {
+func (e *Exchange) Drain(id string) error {
 	i := slices.IndexFunc(e.roster.workers(), func(w Worker) bool { return w.ID == id && w.State != Gone && w.State != Lost })
 	if i < 0 {
 		return fmt.Errorf("worker %.64q: %w", id, ErrNoWorker)
@@ -284,42 +339,48 @@ func (e *Evaluator) Drain(id string) error {
 	return e.o.Conn.Publish(drainSubject(e.o.Spec.Search, id), nil)
 }
 
-// Fail makes Evaluate return an error, because nobody is left who scores; nil takes it back.
-func (e *Evaluator) Fail(err error) {
+// Fail makes Evaluate and Do return an error, because nobody is left who works; nil takes it back.
+func (e *Exchange) Fail(err error) {
 	e.mu.Lock()
 	e.broken = err
 	e.mu.Unlock()
 	e.signal()
 }
 
-// signal wakes up Evaluate.
-func (e *Evaluator) signal() {
+// signal wakes up the round.
+func (e *Exchange) signal() {
 	select {
 	case e.wake <- struct{}{}:
 	default:
 	}
 }
 
-func (e *Evaluator) heardResult(m *nats.Msg) {
-	_, s, err := decodeResult(m.Data)
+func (e *Exchange) heardResult(m *nats.Msg) {
+	e.mu.Lock()
+	read := e.read
+	e.mu.Unlock()
+	if read == nil {
+		return
+	}
+	result, err := read(m.Data)
 	if err != nil {
 		return // it is missing, and handed out again
 	}
-	e.accept(m.Subject[strings.LastIndexByte(m.Subject, '.')+1:], s)
+	e.accept(m.Subject[strings.LastIndexByte(m.Subject, '.')+1:], result)
 }
 
-// accept takes a score over if it was asked for and is the first of its key.
-func (e *Evaluator) accept(key string, s search.Score) {
+// accept takes a result over if it was asked for and is the first of its key.
+func (e *Exchange) accept(key string, result any) {
 	e.mu.Lock()
 	if e.handed[key] {
 		delete(e.handed, key)
-		e.scores[key] = s
+		e.arrived[key] = result
 	}
 	e.mu.Unlock()
 	e.signal()
 }
 
-func (e *Evaluator) heardFailure(m *nats.Msg) {
+func (e *Exchange) heardFailure(m *nats.Msg) {
 	f, err := decodeFailure(m.Data)
 	if err != nil {
 		return
@@ -332,7 +393,7 @@ func (e *Evaluator) heardFailure(m *nats.Msg) {
 	e.signal()
 }
 
-func (e *Evaluator) heardStatus(m *nats.Msg) {
+func (e *Exchange) heardStatus(m *nats.Msg) {
 	w, err := decodeStatus(m.Data)
 	if err != nil || !strings.HasSuffix(m.Subject, "."+w.ID) {
 		return
@@ -353,7 +414,7 @@ func (e *Evaluator) heardStatus(m *nats.Msg) {
 }
 
 // heardDead records that the server gave up on a task.
-func (e *Evaluator) heardDead(m *nats.Msg) {
+func (e *Exchange) heardDead(m *nats.Msg) {
 	var advisory struct {
 		Sequence uint64 `json:"stream_seq"`
 	}
