@@ -358,20 +358,20 @@ func (c MeasureAll) needs() needs {
 	}
 	return n
 }
-func (StartSearch) needs() needs      { return aChange }
-func (Export) needs() needs           { return anEditor }
-func (ExportRecipe) needs() needs     { return anEditor }
-func (BuildRecipe) needs() needs      { return aChange }
-func (StartBench) needs() needs       { return aRun }
-func (ImportFile) needs() needs       { return aChange }
-func (PauseJob) needs() needs         { return anEditor }
-func (ResumeJob) needs() needs        { return anEditor }
-func (StopJob) needs() needs          { return anEditor }
-func (Retarget) needs() needs         { return anEditor }
-func (DrainWorker) needs() needs      { return anEditor }
-func (SetPrompt) needs() needs        { return anEditor }
-func (Inject) needs() needs           { return anEditor }
-func (Adopt) needs() needs            { return aChange }
+func (StartSearch) needs() needs  { return aChange }
+func (Export) needs() needs       { return anEditor }
+func (ExportRecipe) needs() needs { return anEditor }
+func (BuildRecipe) needs() needs  { return aChange }
+func (StartBench) needs() needs   { return aRun }
+func (ImportFile) needs() needs   { return aChange }
+func (PauseJob) needs() needs     { return anEditor }
+func (ResumeJob) needs() needs    { return anEditor }
+func (StopJob) needs() needs      { return anEditor }
+func (Retarget) needs() needs     { return anEditor }
+func (DrainWorker) needs() needs  { return anEditor }
+func (SetPrompt) needs() needs    { return anEditor }
+func (Inject) needs() needs       { return anEditor }
+func (Adopt) needs() needs        { return aChange }
 func (c FindFit) needs() needs {
 	return needs{role: RoleEditor, runtime: c.Target.Timed(), workspace: c.Target.Timed()} // times are kept
 }

@@ -114,7 +114,7 @@ func TestStatisticsAreKeyedByTheMix(t *testing.T) {
 	dir := t.TempDir()
 	c := explorer.Calibration{Windows: 2, Seq: 32, Mix: []explorer.MixText{{Name: "alpha", Path: file(t, "a.txt", "alpha", 60)}, {Name: "beta", Path: file(t, "b.txt", "beta", 60)}}}
 	gather := func(c explorer.Calibration) explorer.Statistics {
-		s, err := m.Gather(t.Context(), c, dir, &quiet{})
+		s, err := m.Gather(t.Context(), explorer.GatherStatistics{Calibration: c}, dir, &quiet{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -133,7 +133,7 @@ func searchSet(b *testing.B, m *model, text string) *contestants {
 		b.Fatal(err)
 	}
 	b.Cleanup(s.eval.Close)
-	if _, err := s.eval.Probe(b.Context(), 4, nil); err != nil {
+	if _, err := s.eval.Probe(b.Context(), 4, nil, nil); err != nil {
 		b.Fatal(err)
 	}
 	if s.held, err = m.passage(b.Context(), text, take{windows: 4, seq: judgedSeq, fromEnd: true}); err != nil {

@@ -55,7 +55,7 @@ func TestStatisticsSurviveInterruptions(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
 		mon := &passing{stop: stop, at: stopAfter}
-		_, err = opened.Gather(ctx, c, dir, mon)
+		_, err = opened.Gather(ctx, explorer.GatherStatistics{Calibration: c}, dir, mon)
 		return opened.(*model), mon, err
 	}
 	files := func() []string {

@@ -85,11 +85,11 @@ type scorer struct {
 	device           *decoder.Device
 	path             string // of the model
 	file             *gguf.File
-	model            *decoder.Model  // nil before it is needed
-	store            *levels.Store   // nil for strategies without levels
-	windows          [][]int32       // nil where there is no text
+	model            *decoder.Model         // nil before it is needed
+	store            *levels.Store          // nil for strategies without levels
+	windows          [][]int32              // nil where there is no text
 	layers           *oneshot.LayerGatherer // nil before statistics are gathered
-	whole            *model          // nil before a subnet is measured
+	whole            *model                 // nil before a subnet is measured
 	folder           *scratch.Folder
 	log              func(string)
 }

@@ -382,7 +382,10 @@ func (c contract) cancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for name, run := range map[string]func() error{
-		"gather": func() error { _, err := c.m.Gather(ctx, explorer.GatherStatistics{Calibration: c.Calibration}, "", watch(t)); return err },
+		"gather": func() error {
+			_, err := c.m.Gather(ctx, explorer.GatherStatistics{Calibration: c.Calibration}, "", watch(t))
+			return err
+		},
 		"cut": func() error {
 			_, err := c.m.Cut(ctx, explorer.Cut{Target: 0.7, Calibration: c.Calibration}, watch(t))
 			return err

@@ -26,12 +26,12 @@ type builder struct {
 	store *Store
 
 	windows [][]int32
-	st    *decoder.States
-	sub   *decoder.Subnet // the middle levels so far, dense after
-	text  time.Duration   // spent on text
-	fixed time.Duration   // spent on choosing and re-fitting
-	made  int             // modules whose ladders are there
-	away  *away           // ladders that are made elsewhere, nil where all are made here
+	st      *decoder.States
+	sub     *decoder.Subnet // the middle levels so far, dense after
+	text    time.Duration   // spent on text
+	fixed   time.Duration   // spent on choosing and re-fitting
+	made    int             // modules whose ladders are there
+	away    *away           // ladders that are made elsewhere, nil where all are made here
 }
 
 func (b *builder) run(windows [][]int32) error {

@@ -2,8 +2,8 @@
 // NATS server with JetStream.
 //
 // An [Exchange] is a [search.Evaluator]. It publishes candidates as tasks into a work queue and collects their scores. [Pieces] are other
-// work, which has settings and files and results in a value and files. [Work] is the other side: it takes tasks, scores their candidates and publishes the results. A [Server] is a NATS server inside the process, for
-// workers on the same machine; [Dial] connects to one elsewhere.
+// work, which has settings and files and results in a value and files. [Work] is the other side: it takes tasks, does them and publishes
+// the results. A [Server] is a NATS server inside the process, for workers on the same machine; [Dial] connects to one elsewhere.
 //
 // Nothing in JetStream is a record: the checkpoint of the search is. A task that is lost is published again, a result that arrives
 // twice changes nothing, and what a stream holds from before is never needed. Scores depend on the candidate and its text alone, so

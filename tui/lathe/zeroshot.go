@@ -47,7 +47,7 @@ func (a *app) zeroShotCommand() *cobra.Command {
 			"Several subnets are evaluated one after another, or by workers at the same time, each task by one of them: the figures are the same.",
 		Example: "  lathe zeroshot small.gguf --task piqa --task winogrande --limit 200\n  lathe zeroshot small.gguf --task arc_easy=test.parquet --task piqa=valid.jsonl,valid-labels.lst\n" +
 			"  lathe zeroshot model.gguf --subnet dense --subnet s1 --subnet s2 --task piqa --task arc_easy --workers 2",
-		Args:    cobra.MaximumNArgs(1),
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args)
 			if err != nil {
