@@ -89,6 +89,7 @@ func (r BenchRow) Seconds() float64 {
 type Spread struct {
 	Mean, Deviation float64
 	Runs            int
+	Samples         []float64 `json:",omitempty"` // of each run, in order; earlier versions kept none
 }
 
 // Differs reports whether two spreads, of at least two runs each, do not overlap: means lie further apart than the sum of the

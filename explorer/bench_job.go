@@ -266,7 +266,7 @@ func speedOf(r infer.BenchResult) (Spread, int) {
 		return Spread{}, 0
 	}
 	row := r.Rows[0]
-	return Spread{Mean: row.Mean(), Deviation: row.StdDev(), Runs: len(row.Samples)}, row.Threads
+	return Spread{Mean: row.Mean(), Deviation: row.StdDev(), Runs: len(row.Samples), Samples: row.Samples}, row.Threads
 }
 
 func removeIfThere(path string) error {

@@ -24,8 +24,8 @@ type Times struct {
 }
 
 // TimePoint is the time per token where the modules of a kind keep a share of their
-// width in the file. Spread is by how much the fastest runs that it was taken from
-// differ, as a share of it.
+// width in the file. Spread is by how much the time differs between parts of the
+// measurement, as a share of it.
 type TimePoint struct {
 	Kept, Seconds float64
 	Spread        float64 `json:",omitempty"`

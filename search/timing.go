@@ -10,70 +10,60 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// Timer generates tokens with masks for about so many seconds, and returns the seconds
-// per token.
-type Timer func(ctx context.Context, m subnet.Masks, seconds float64) (float64, error)
-
-// A timedTry is a series of rounds. In each round every subnet generates once.
-type timedTry struct {
-	most    int     // rounds
-	seconds float64 // of one run
-}
-
-// timedTries are the tries to measure times: another, longer one follows where noise
-// does not explain what the first one measured.
-func timedTries() []timedTry { return []timedTry{{16, 0.25}, {32, 0.5}} }
+// Timer generates a few tokens with masks some times over, and returns the seconds per
+// token of each time.
+type Timer func(ctx context.Context, m subnet.Masks) ([]float64, error)
 
 const (
-	leastRounds = 6
-	fastest     = 3    // runs that the spread is taken from
-	quietSpread = 0.02 // ends a try
-	mostSpread  = 0.05 // of times that can be used
+	roundsApart = 8 // between two looks at the times; each look is a chance to end too early
+	mostRounds  = 64
+	lowest      = 0.05 // quantile of the times of one cut that counts
+	quietSpread = 0.02 // ends a measurement
+	mostSpread  = 0.06 // of times that can be used, as multiples of the dense model's
+	denseSpread = 0.10 // of the dense model's time that can be used
 	minorRise   = 0.02 // of times of narrower cuts, besides their spreads
 )
 
 // MeasureTimes measures the times of a model with all layers cut alike: MLPs at three
 // widths, and attention at up to four numbers of KV groups. All of them and the dense
 // model generate in turn, so that a change of the machine's speed affects them alike,
-// and the fastest run of each counts, since other work on the machine only makes runs
-// slower. Times of narrower cuts that exceed those of wider ones by no more than noise
-// explains become equal to them by isotonic regression. Where runs differ too much, or
-// a narrower cut is slower, there is a second and longer try. Progress, unless nil, is
-// called before each round, in the second try with the reason for it.
+// and a low quantile of each one's times counts, since other work on the machine, or
+// on the host of a virtual one, only makes them longer. Rounds go on until this
+// quantile is nearly the same in different parts of the measurement. Times of narrower
+// cuts that exceed those of wider ones by no more than noise explains become equal to
+// them by isotonic regression. Progress, unless nil, is called before each round.
 //
-// The error wraps [ErrTimes] where the second try is disturbed too.
-func MeasureTimes(ctx context.Context, g *subnet.Geometry, run Timer, progress func(round, rounds int, again string)) (Times, error) {
+// The error wraps [ErrTimes] where times still differ after the last round.
+func MeasureTimes(ctx context.Context, g *subnet.Geometry, run Timer, progress func(round, rounds int)) (Times, error) {
 	attention, mlp := timedCuts(g)
 	if len(attention)+len(mlp) == 0 {
 		return Times{}, fmt.Errorf("%w: the model has nothing to cut", ErrConfig)
 	}
 	cuts := slices.Concat(attention, mlp)
-	var t Times
-	unreliable, again := "", ""
-	for _, try := range timedTries() {
-		again = unreliable
-		runs := make([][]float64, 1+len(cuts)) // of the dense model, then of each cut
-		for round := range try.most {
-			if progress != nil {
-				progress(round, try.most, again)
-			}
-			if err := runAll(ctx, cuts, runs, round%2 == 1, func(m subnet.Masks) (float64, error) { return run(ctx, m, try.seconds) }); err != nil {
-				return Times{}, err
-			}
-			if round+1 < leastRounds {
-				continue
-			}
-			if t, unreliable = timesOf(g, cuts, len(attention), runs); unreliable == "" && (t.spread() <= quietSpread || round+1 == try.most) {
-				return t, nil
-			}
+	runs := make([][][]float64, 1+len(cuts)) // of the dense model, then of each cut: rounds of times
+	for round := 1; ; round++ {
+		if progress != nil {
+			progress(round-1, mostRounds)
+		}
+		if err := runAll(ctx, cuts, runs, round%2 == 0, run); err != nil {
+			return Times{}, err
+		}
+		if round%roundsApart != 0 {
+			continue
+		}
+		t, unreliable := timesOf(g, cuts, len(attention), runs)
+		switch {
+		case unreliable == "" && (max(t.Spread, t.spread()) <= quietSpread || round == mostRounds):
+			return t, nil
+		case round == mostRounds:
+			return Times{}, fmt.Errorf("%w: %s: other work on the machine disturbs the measurement, try again later", ErrTimes, unreliable)
 		}
 	}
-	return Times{}, fmt.Errorf("%w: %s: other work on the machine disturbs the measurement, try again later", ErrTimes, unreliable)
 }
 
-// runAll appends a run of the dense model and of each cut, in the order of runs or
+// runAll appends a round of the dense model and of each cut, in the order of runs or
 // backwards.
-func runAll(ctx context.Context, cuts []subnet.Masks, runs [][]float64, backwards bool, run func(subnet.Masks) (float64, error)) error {
+func runAll(ctx context.Context, cuts []subnet.Masks, runs [][][]float64, backwards bool, run Timer) error {
 	for k := range runs {
 		i := k
 		if backwards {
@@ -83,14 +73,14 @@ func runAll(ctx context.Context, cuts []subnet.Masks, runs [][]float64, backward
 		if i > 0 {
 			m = cuts[i-1]
 		}
-		seconds, err := run(m)
+		seconds, err := run(ctx, m)
 		switch {
 		case err != nil:
 			return err
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case !(seconds > 0) || math.IsInf(seconds, 0):
-			return fmt.Errorf("search: a token took %v s", seconds)
+		case len(seconds) == 0 || slices.ContainsFunc(seconds, func(s float64) bool { return !(s > 0) || math.IsInf(s, 0) }):
+			return fmt.Errorf("search: tokens took %v s", seconds)
 		}
 		runs[i] = append(runs[i], seconds)
 	}
@@ -99,19 +89,19 @@ func runAll(ctx context.Context, cuts []subnet.Masks, runs [][]float64, backward
 
 // timesOf returns the times of runs, and why they are unreliable, "" where they are not. The
 // first cuts are of attention, the others of MLPs.
-func timesOf(g *subnet.Geometry, cuts []subnet.Masks, attention int, runs [][]float64) (t Times, unreliable string) {
-	t.Dense, t.Spread = fastestRun(runs[0])
+func timesOf(g *subnet.Geometry, cuts []subnet.Masks, attention int, runs [][][]float64) (t Times, unreliable string) {
+	t.Dense, t.Spread = undisturbed(runs[0], nil)
 	for i, m := range cuts {
 		module, points := subnet.Attention, &t.Attention
 		if i >= attention {
 			module, points = subnet.MLP, &t.MLP
 		}
 		p := TimePoint{Kept: keptOf(g, m, module)}
-		p.Seconds, p.Spread = fastestRun(runs[i+1])
+		p.Seconds, p.Spread = undisturbed(runs[i+1], runs[0])
 		*points = append(*points, p)
 	}
-	if s := t.spread(); s > mostSpread {
-		return t, fmt.Sprintf("the %d fastest of %d runs differ by %.0f %%, more than %.0f %%", fastest, len(runs[0]), 100*s, 100*mostSpread)
+	if s := t.spread(); t.Spread > denseSpread || s > mostSpread {
+		return t, fmt.Sprintf("between parts of the measurement, times per token of the dense model differ by %.0f %%, and times of cuts as multiples of it by up to %.0f %%", 100*t.Spread, 100*s)
 	}
 	for _, of := range []struct {
 		name   string
@@ -126,16 +116,46 @@ func timesOf(g *subnet.Geometry, cuts []subnet.Masks, attention int, runs [][]fl
 	return t, ""
 }
 
-// fastestRun returns the time of the fastest of some runs, and how far the few fastest
-// lie apart as a share of it.
-func fastestRun(runs []float64) (seconds, spread float64) {
-	sorted := slices.Sorted(slices.Values(runs))
-	return sorted[0], sorted[min(fastest, len(sorted))-1]/sorted[0] - 1
+// parts returns parts of a measurement, which are compared two by two: even and odd
+// rounds, and its halves.
+func parts(rounds [][]float64) [4][][]float64 {
+	n := len(rounds) / 2
+	p := [4][][]float64{2: rounds[:n], 3: rounds[n:]}
+	for i, r := range rounds {
+		p[i%2] = append(p[i%2], r)
+	}
+	return p
 }
 
-// spread returns the largest spread.
+// undisturbed returns the time without other work, the low quantile of the times of
+// some rounds, and its spread: by how much it differs between parts of the measurement,
+// as a share of it. With base, times count as multiples of those of base in each part,
+// so that a slower machine in one of them makes no difference.
+func undisturbed(rounds, base [][]float64) (seconds, spread float64) {
+	of := parts(rounds)
+	var times [len(of)]float64
+	for i, p := range of {
+		times[i] = low(p)
+	}
+	seconds, share := low(rounds), low(rounds)
+	if base != nil {
+		for i, p := range parts(base) {
+			times[i] /= low(p)
+		}
+		share /= low(base)
+	}
+	return seconds, max(math.Abs(times[0]-times[1]), math.Abs(times[2]-times[3])) / share
+}
+
+// low returns the low quantile of the times of rounds.
+func low(rounds [][]float64) float64 {
+	sorted := slices.Sorted(slices.Values(slices.Concat(rounds...)))
+	return sorted[int(lowest*float64(len(sorted)))]
+}
+
+// spread returns the largest spread of cuts.
 func (t *Times) spread() float64 {
-	largest := t.Spread
+	largest := 0.0
 	for _, p := range slices.Concat(t.Attention, t.MLP) {
 		largest = max(largest, p.Spread)
 	}

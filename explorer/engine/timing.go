@@ -20,8 +20,10 @@ import (
 )
 
 const (
-	timedMost  = 128 // tokens in one run
-	firstToken = 4   // tokens of the run that shows how many there are in a second
+	timedMost    = 128  // tokens generated at a time
+	timedRepeats = 6    // times of a round
+	timedSeconds = 0.04 // about how long one time takes; longer ones would more often contain other work
+	firstTokens  = 4    // generated to find how many there are in a second
 )
 
 // measureTimes measures the times per token with matrices of a type.
@@ -34,32 +36,25 @@ func measureTimes(ctx context.Context, m *model, typ string, mon explorer.Monito
 	defer func() { err = errors.Join(err, all.close(), folder.Remove()) }()
 	mon.Progress(0, 0, "rounds", "times per token: the dense model")
 	perSecond := 0.0
-	run := func(ctx context.Context, s subnet.Masks, seconds float64) (float64, error) {
+	run := func(ctx context.Context, s subnet.Masks) ([]float64, error) {
 		if err := mon.Gate(ctx); err != nil {
-			return 0, err
+			return nil, err
 		}
 		loaded, err := all.load(ctx, s, mon)
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
 		if perSecond == 0 {
-			first, err := perToken(ctx, loaded, firstToken)
+			first, err := perToken(ctx, loaded, firstTokens, 1)
 			if err != nil {
-				return 0, err
+				return nil, err
 			}
-			perSecond = 1 / first
+			perSecond = 1 / first[0]
 		}
-		return perToken(ctx, loaded, int(min(max(seconds*perSecond, 2), timedMost)))
+		return perToken(ctx, loaded, int(min(max(timedSeconds*perSecond, 2), timedMost)), timedRepeats)
 	}
-	return search.MeasureTimes(ctx, m.geometry(), run, func(round, rounds int, again string) {
-		step := "times per token of cuts"
-		if again != "" {
-			step += ", again"
-			if round == 0 {
-				mon.Note("times per token are measured again, with longer runs: " + again)
-			}
-		}
-		mon.Progress(float64(round), float64(rounds), "rounds", step)
+	return search.MeasureTimes(ctx, m.geometry(), run, func(round, rounds int) {
+		mon.Progress(float64(round), float64(rounds), "rounds", "times per token of cuts")
 	})
 }
 
@@ -179,14 +174,18 @@ func (t *timedModel) close() error {
 	return err
 }
 
-// perToken returns the seconds in which a model generates one of so many tokens.
-func perToken(ctx context.Context, m infer.Model, tokens int) (float64, error) {
-	r, err := m.Bench(ctx, infer.BenchOptions{Gen: []int{tokens}, Repeats: 1})
+// perToken returns the seconds in which a model generates one of so many tokens, some times over.
+func perToken(ctx context.Context, m infer.Model, tokens, repeats int) ([]float64, error) {
+	r, err := m.Bench(ctx, infer.BenchOptions{Gen: []int{tokens}, Repeats: repeats})
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	if len(r.Rows) == 0 || !(r.Rows[0].Mean() > 0) {
-		return 0, errors.New("the engine measured no speed")
+	if len(r.Rows) == 0 || len(r.Rows[0].Samples) == 0 {
+		return nil, errors.New("the engine measured no speed")
 	}
-	return 1 / r.Rows[0].Mean(), nil
+	seconds := make([]float64, len(r.Rows[0].Samples))
+	for i, speed := range r.Rows[0].Samples {
+		seconds[i] = 1 / speed
+	}
+	return seconds, nil
 }

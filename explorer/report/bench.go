@@ -37,6 +37,7 @@ type benchLine struct {
 	Speed      float64           `json:"tokens_per_second"`
 	Deviation  float64           `json:"deviation"`
 	Runs       int               `json:"runs"`
+	Samples    []float64         `json:"samples,omitempty"`        // tokens per second of each run, as llama-bench's samples_ts
 	Seconds    float64           `json:"seconds"`                  // of the whole prompt, or of one generated token
 	Relative   float64           `json:"speed_relative,omitempty"` // to the dense model's
 	Differs    *bool             `json:"speed_differs,omitempty"`  // the spreads do not overlap
@@ -87,7 +88,7 @@ func Bench(b explorer.Bench, as string) ([]byte, error) {
 	for _, r := range b.Rows {
 		l := benchLine{
 			Subnet: r.Subnet, Name: r.Label, Test: r.Test, Prompt: r.Prompt, Generate: r.Generate, Depth: r.Depth, Speed: r.Speed.Mean, Deviation: r.Speed.Deviation,
-			Runs: r.Speed.Runs, Seconds: r.Seconds(), Load: r.Load.Seconds(), FileBytes: r.FileBytes, Memory: r.Memory, GPU: r.GPU, Threads: r.Threads, Placement: r.Placement, Fallback: r.Fallback,
+			Runs: r.Speed.Runs, Samples: r.Speed.Samples, Seconds: r.Seconds(), Load: r.Load.Seconds(), FileBytes: r.FileBytes, Memory: r.Memory, GPU: r.GPU, Threads: r.Threads, Placement: r.Placement, Fallback: r.Fallback,
 			Perplexity: r.Perplexity, Quality: r.Relative, Err: r.Err,
 		}
 		if d, ok := Difference(b, r); ok {
