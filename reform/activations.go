@@ -16,6 +16,8 @@ type activations struct {
 	target Target
 	own    *decoder.States
 	dense  *decoder.States // nil where the target needs none
+	// factors are those of tokens where the recipe weighs them by gradients.
+	factors tokenFactors
 }
 
 func newActivations(ctx context.Context, m, ref *decoder.Model, windows [][]int32, target Target) (*activations, error) {
@@ -62,6 +64,7 @@ type moduleInput struct {
 	module   subnet.Module
 	own      *decoder.Inputs
 	dense    *decoder.Inputs // nil unless the target is DenseOutput
+	gap      int             // dropped layers behind the module that the dense stream is advanced past with it
 	advanced bool            // the dense stream has been advanced past the module
 }
 
@@ -92,14 +95,11 @@ func (in *moduleInput) close() {
 // moments computes what the output matrix w [out, in] is fitted to. With the target DenseResidual it advances the dense
 // stream past the module.
 func (in *moduleInput) moments(ctx context.Context, r Recipe, w []float32, out int, dense *decoder.Subnet) (Moments, error) {
-	own := in.own
-	if r.relative() {
-		var err error
-		if own, err = in.own.Relative(ctx); err != nil {
-			return Moments{}, err
-		}
-		defer own.Close()
+	own, done, err := in.weigh(ctx, r, in.own)
+	if err != nil {
+		return Moments{}, err
 	}
+	defer done()
 	mo, err := own.Moments(ctx)
 	if err != nil {
 		return Moments{}, err
@@ -149,15 +149,15 @@ func (in *moduleInput) reference(ctx context.Context, r Recipe, dense *decoder.S
 		return nil, nil, err
 	}
 	residual, err := in.a.m.Difference(ctx, in.a.dense, in.a.own)
-	if err != nil || !r.relative() {
-		return residual, func() { residual.Close() }, err
+	if err != nil {
+		return nil, nil, err
 	}
-	relative, err := residual.Relative(ctx)
+	weighed, done, err := in.weigh(ctx, r, residual)
 	if err != nil {
 		residual.Close()
 		return nil, nil, err
 	}
-	return relative, func() { relative.Close(); residual.Close() }, nil
+	return weighed, func() { done(); residual.Close() }, nil
 }
 
 // advance moves both streams past the module.
@@ -175,7 +175,17 @@ func (in *moduleInput) advanceDense(ctx context.Context, dense *decoder.Subnet) 
 	}
 	in.advanced = true
 	if in.dense == nil {
-		return in.a.ref.AdvanceBlock(ctx, in.layer, in.module, dense, in.a.dense)
+		if err := in.a.ref.AdvanceBlock(ctx, in.layer, in.module, dense, in.a.dense); err != nil {
+			return err
+		}
+		for layer := in.layer + 1; layer <= in.layer+in.gap; layer++ {
+			for _, module := range []subnet.Module{subnet.Attention, subnet.MLP} {
+				if err := in.a.ref.AdvanceBlock(ctx, layer, module, dense, in.a.dense); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
 	}
 	return in.a.ref.AddOutput(ctx, in.layer, in.module, dense, in.dense, in.a.dense)
 }

@@ -62,6 +62,9 @@ type Recipe struct {
 	// RefitAll re-fits the output matrices of all modules, also of those that are not cut, where the target is DenseResidual and the weights of
 	// the subnet are rounded.
 	RefitAll bool
+	// Bridge fits W_D of the last MLP before dropped layers to the dense model's hidden states behind them, and as RefitAll the output
+	// matrices of all modules behind. It has an effect with the target DenseResidual.
+	Bridge bool
 	// UpSteps is how many steps of conjugate gradients re-fit W_U of an MLP's kept channels, between two re-fits of its W_D; 0
 	// leaves W_U as it is. It has an effect with exact re-fits without a bias and with targets other than DenseOutput; W_U
 	// itself is always fitted to LocalOutput.
@@ -70,6 +73,9 @@ type Recipe struct {
 	// with very large states decide. It has no effect with DenseOutput, nor where a bias is fitted, which is the same for
 	// all tokens.
 	Relative bool
+	// ByGradient weighs each token by the gradient of the dense model's loss by its hidden state after the module instead: an error counts as
+	// much as it moves the loss, to first order. It has an effect where Relative does.
+	ByGradient bool
 }
 
 // RefitsUp reports whether UpSteps have an effect.
@@ -77,10 +83,15 @@ func (r Recipe) RefitsUp() bool { return r.refitsUp(subnet.MLP) }
 
 // refitsUp reports whether W_U of a module is re-fitted.
 func (r Recipe) refitsUp(m subnet.Module) bool {
-	return m == subnet.MLP && r.UpSteps > 0 && r.Target != DenseOutput && (r.Solve.Method == "" || r.Solve.Method == Exact) && !r.Solve.Bias
+	return m == subnet.MLP && r.UpSteps > 0 && !r.byGradient() && r.Target != DenseOutput && (r.Solve.Method == "" || r.Solve.Method == Exact) && !r.Solve.Bias
 }
 
-func (r Recipe) relative() bool { return r.Relative && r.Target != DenseOutput && !r.Solve.Bias }
+func (r Recipe) relative() bool { return r.Relative && !r.ByGradient && r.weighs() }
+
+func (r Recipe) byGradient() bool { return r.ByGradient && r.weighs() }
+
+// weighs reports whether tokens may count differently.
+func (r Recipe) weighs() bool { return r.Target != DenseOutput && !r.Solve.Bias }
 
 func (r Recipe) blend() float64 {
 	if r.Blend == 0 {

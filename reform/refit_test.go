@@ -135,6 +135,55 @@ func TestRefitOfWholeBlocks(t *testing.T) {
 	})
 }
 
+// The MLP before dropped layers is fitted to the hidden states behind them: with the last layers dropped no other W_D is nearer to the
+// dense model's last states, and with layers between the modules behind them follow.
+func TestBridge(t *testing.T) {
+	families(t, []string{"llama mha", "llama", "deci"}, func(t *testing.T, _ string, m *decoder.Model) {
+		g := m.Geometry()
+		windows := decodertest.Windows(2, 6, 64, g.Vocab)
+		without := func(layers ...int) subnet.Masks {
+			masks := subnet.Dense(g)
+			for _, i := range layers {
+				masks = masks.With(i, subnet.Layer{Heads: subnet.Empty(g.Layers[i].Heads), Channels: subnet.Empty(g.Layers[i].FFN)})
+			}
+			return masks
+		}
+		refit := func(masks subnet.Masks, bridge bool) (gguf.Subnet, float64, reform.Report) {
+			fit, report, err := reform.Refit(t.Context(), m, windows, masks, reform.Config{Recipe: reform.Recipe{
+				Target: reform.DenseResidual, RefitUncutAttention: true, Bridge: bridge, Solve: reform.Options{Pull: true, Lambdas: []float64{1e-6}},
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return fit, decodertest.Distance(t, m, fit, windows), report
+		}
+		last := len(g.Layers) - 1
+		end := without(last-1, last)
+		fit, got, report := refit(end, true)
+		if none := decodertest.Distance(t, m, gguf.Subnet{Masks: end}, windows); got > 0.9*none {
+			t.Errorf("last layers dropped: states differ by %.4f, without a re-fit by %.4f", got, none)
+		}
+		if len(report.Modules) != subnet.Modules*len(g.Layers) || report.Modules[len(report.Modules)-1].Kept != 0 {
+			t.Errorf("modules %+v", report.Modules)
+		}
+		rng := rand.New(rand.NewPCG(4, 4))
+		best := slices.Clone(fit.Refit[last-2].WD)
+		for range 4 {
+			for i, v := range best {
+				fit.Refit[last-2].WD[i] = v + 0.02*float32(rng.NormFloat64())
+			}
+			if other := decodertest.Distance(t, m, fit, windows); other <= got {
+				t.Errorf("another W_D is nearer: %.6f, the fitted one %.6f", other, got)
+			}
+		}
+		middle := without(1)
+		_, bridged, _ := refit(middle, true)
+		if _, plain, _ := refit(middle, false); bridged >= plain {
+			t.Errorf("a layer between dropped: states differ by %.4f, without a bridge by %.4f", bridged, plain)
+		}
+	})
+}
+
 func TestRefitRefusesMasksOfAnotherModel(t *testing.T) {
 	m := decodertest.Load(t, gguftest.Tiny("llama"))
 	g := *m.Geometry()

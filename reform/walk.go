@@ -22,6 +22,7 @@ type walk struct {
 	base      *decoder.Subnet // the dense subnet of m
 	masks     subnet.Masks    // so far
 	changed   bool            // a module so far differs from the dense model
+	passed    int             // layers that the text has passed, where those behind the last one are dropped
 	sub       *decoder.Subnet // has masks and re-fitted weights in the current layer alone, so that it holds the weights of one
 	refit     []gguf.Refit
 	rounded   gguf.Refit // of the current layer: refit as the file will hold it
@@ -59,6 +60,15 @@ func newWalk(ctx context.Context, m *decoder.Model, windows [][]int32, masks sub
 			return nil, err
 		}
 	}
+	if w.recipe.byGradient() {
+		if w.fit.factors, err = newTokenFactors(ctx, w.ref, fit); err == nil && held != nil {
+			w.held.factors, err = newTokenFactors(ctx, w.ref, held)
+		}
+		if err != nil {
+			w.close()
+			return nil, err
+		}
+	}
 	return w, nil
 }
 
@@ -77,8 +87,10 @@ func (w *walk) close() {
 func (w *walk) run(ctx context.Context) error {
 	for layer := range w.refit {
 		w.rounded = gguf.Refit{}
-		if err := w.rebuild(ctx, layer); err != nil {
-			return err
+		if layer >= w.passed {
+			if err := w.rebuild(ctx, layer); err != nil {
+				return err
+			}
 		}
 		for _, module := range []subnet.Module{subnet.Attention, subnet.MLP} {
 			report, err := w.module(ctx, layer, module)
@@ -109,7 +121,7 @@ func (w *walk) rebuild(ctx context.Context, layer int) error {
 func (w *walk) module(ctx context.Context, layer int, module subnet.Module) (ModuleReport, error) {
 	n := w.m.Geometry().OutputColumns(layer, module)
 	report := ModuleReport{Layer: layer, Module: module.String(), Of: n}
-	if n == 0 {
+	if n == 0 || layer < w.passed {
 		return report, nil
 	}
 	f, err := w.enter(ctx, layer, module)
@@ -117,6 +129,14 @@ func (w *walk) module(ctx context.Context, layer int, module subnet.Module) (Mod
 		return report, err
 	}
 	defer f.close()
+	if gap := w.gap(f); gap > 0 {
+		f.recipe.Blend, w.passed = 1, layer+1+gap
+		for _, in := range []*moduleInput{f.fit, f.held} {
+			if in != nil {
+				in.gap = gap
+			}
+		}
+	}
 	if w.mayChange(f) {
 		if err := w.reform(ctx, f, &report); err != nil {
 			return report, err
@@ -154,12 +174,27 @@ func (w *walk) enter(ctx context.Context, layer int, module subnet.Module) (_ *m
 	return f, nil
 }
 
+// gap is how many dropped layers follow an MLP that is fitted to the hidden states behind them.
+func (w *walk) gap(f *moduleFit) int {
+	if !w.recipe.Bridge || f.recipe.Target != DenseResidual || f.module != subnet.MLP || w.masks.Layer(f.layer).Channels.IsEmpty() {
+		return 0
+	}
+	n := 0
+	for f.layer+n+1 < len(w.refit) && w.masks.Layer(f.layer+n+1).IsDropped() {
+		n++
+	}
+	return n
+}
+
 // mayChange reports whether a module of the subnet could differ from the dense one.
 func (w *walk) mayChange(f *moduleFit) bool {
 	if f.recipe.RefitUncutAttention && f.recipe.Target == DenseResidual && w.changed && f.module == subnet.Attention {
 		return true
 	}
 	if w.recipe.RefitAll && f.recipe.Target == DenseResidual && w.changed {
+		return true
+	}
+	if w.recipe.Bridge && f.recipe.Target == DenseResidual && (w.changed || w.passed > f.layer) {
 		return true
 	}
 	return w.chosen(f) || len(w.masks.OutputColumns(f.layer, f.module)) < w.m.Geometry().OutputColumns(f.layer, f.module)

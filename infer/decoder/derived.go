@@ -55,6 +55,34 @@ func (in *Inputs) Relative(ctx context.Context) (*Inputs, error) {
 			return graph.Mul(in[1], graph.Rsqrt(graph.AddScalar(square, eps)))
 		}, x, values)
 	}
+	return in.scaled(ctx, func(ctx context.Context, _ int, x, values *tensors.Tensor) (*tensors.Tensor, error) {
+		return divide(ctx, x, values)
+	})
+}
+
+// Weighted returns the same inputs with each token multiplied by its factor: of each window as many as it has tokens. The caller must
+// Close it, before in.
+func (in *Inputs) Weighted(ctx context.Context, factors [][]float32) (*Inputs, error) {
+	if err := in.usable(); err != nil {
+		return nil, err
+	}
+	for i, n := range in.st.lengths {
+		if i >= len(factors) || len(factors[i]) != n {
+			return nil, fmt.Errorf("decoder: factors for the tokens of %d windows, want %d of them with the windows' tokens", len(factors), len(in.st.lengths))
+		}
+	}
+	return in.scaled(ctx, func(ctx context.Context, window int, _, values *tensors.Tensor) (*tensors.Tensor, error) {
+		f, err := in.m.dev.upload(factors[window], len(factors[window]), 1)
+		if err != nil {
+			return nil, err
+		}
+		defer free(f)
+		return in.m.dev.run1(ctx, "weighted", func(in []*graph.Node) *graph.Node { return graph.Mul(in[0], in[1]) }, values, f)
+	})
+}
+
+// scaled returns inputs that scale computes of those of each window and of the states x they come from.
+func (in *Inputs) scaled(ctx context.Context, scale func(ctx context.Context, window int, x, values *tensors.Tensor) (*tensors.Tensor, error)) (*Inputs, error) {
 	out := &Inputs{
 		m: in.m, st: in.st, layer: -1, module: in.module, n: in.n, moves: in.moves, release: func() {},
 		other: in.other, otherMoves: in.otherMoves,
@@ -65,7 +93,7 @@ func (in *Inputs) Relative(ctx context.Context) (*Inputs, error) {
 			return nil, err
 		}
 		defer free(values)
-		return divide(ctx, x, values)
+		return scale(ctx, window, x, values)
 	}
 	out.kept = make([]*tensors.Tensor, len(in.kept))
 	if in.n == 0 {
@@ -76,7 +104,7 @@ func (in *Inputs) Relative(ctx context.Context) (*Inputs, error) {
 			continue
 		}
 		err := in.st.hidden.Use(i, func(x *tensors.Tensor) (err error) {
-			out.kept[i], err = divide(ctx, x, values)
+			out.kept[i], err = scale(ctx, i, x, values)
 			return err
 		})
 		if err != nil {

@@ -6,6 +6,8 @@ import (
 
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
+
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // Gradients computes the gradients of the dense model's mean negative log-likelihood of windows, of which the first token is not
@@ -42,12 +44,66 @@ func (m *Model) Gradients(ctx context.Context, windows [][]int32, visit func(lay
 	return nil
 }
 
+// TokenGradients returns how much the dense model's negative log-likelihood of a window depends on the hidden state of each token after
+// each block: the root mean square, over channels, of its gradient, by layer, module and token. The first token is not scored.
+//
+// The state before every block is kept meanwhile.
+func (m *Model) TokenGradients(ctx context.Context, window []int32) ([][subnet.Modules][]float32, error) {
+	if len(window) < 2 {
+		return nil, errShort
+	}
+	b := &backward{m: m, tokens: len(window) - 1, statesOnly: true}
+	defer b.free()
+	if err := b.forward(ctx, window); err != nil {
+		return nil, err
+	}
+	out := make([][subnet.Modules][]float32, len(m.layers))
+	for layer := len(m.layers) - 1; layer >= 0; layer-- {
+		for _, module := range []subnet.Module{subnet.MLP, subnet.Attention} {
+			sizes, err := b.sizes(ctx)
+			if err == nil && module == subnet.MLP && m.mlp[layer].width > 0 {
+				err = b.backMLP(ctx, 0, layer, nil)
+			}
+			if err == nil && module == subnet.Attention && !m.attention[layer].empty() {
+				err = b.backAttention(ctx, 0, layer, nil)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("layer %d: gradients: %w", layer, err)
+			}
+			out[layer][module] = sizes
+		}
+	}
+	return out, nil
+}
+
+// sizes returns the root mean squares of the slope of the first window.
+func (b *backward) sizes(ctx context.Context) ([]float32, error) {
+	t, err := b.m.dev.run1(ctx, "sizes of slopes", func(in []*graph.Node) *graph.Node {
+		return graph.Sqrt(graph.ReduceMean(graph.Square(in[0]), -1))
+	}, b.slopes[0])
+	if err != nil {
+		return nil, err
+	}
+	defer free(t)
+	return b.m.dev.fetch(t)
+}
+
 // backward is one pass back through the layers.
 type backward struct {
 	m      *Model
 	tokens int                 // scored, of all windows
 	states [][]*tensors.Tensor // of each window, before every attention block and every MLP
 	slopes []*tensors.Tensor   // of each window: the gradient by its state, before the layer reached
+	// statesOnly leaves out the gradients by matrices.
+	statesOnly bool
+}
+
+// by returns what to take gradients by: the state and, unless those are left out, the matrices.
+func (b *backward) by(state *graph.Node, matrices ...*graph.Node) []*graph.Node {
+	if b.statesOnly {
+		return []*graph.Node{state}
+	}
+	return append([]*graph.Node{state}, matrices...)
 }
 
 func (b *backward) free() {
@@ -127,14 +183,14 @@ func (b *backward) backMLP(ctx context.Context, window, layer int, sums map[stri
 	}
 	defer h.Release()
 	shape := m.mlpShape(f.w.downBias)
-	out, err := m.dev.run(ctx, fmt.Sprintf("slope of mlp %+v", shape), func(in []*graph.Node) []*graph.Node {
+	out, err := m.dev.run(ctx, fmt.Sprintf("slope of mlp %+v %t", shape, b.statesOnly), func(in []*graph.Node) []*graph.Node {
 		bias, post := shape.split(in[5 : len(in)-1])
 		y := shape.add(in[0], shape.inner(in[0], in[1], in[2], in[3]), in[4], bias, post)
-		by := []*graph.Node{in[0], in[3], in[4]}
+		by := []*graph.Node{in[3], in[4]}
 		if !shape.ungated {
 			by = append(by, in[2])
 		}
-		return graph.Gradient(graph.ReduceAllSum(graph.Mul(y, in[len(in)-1])), by...)
+		return graph.Gradient(graph.ReduceAllSum(graph.Mul(y, in[len(in)-1])), b.by(in[0], by...)...)
 	}, append(h.With(b.states[window][2*layer+1]), b.slopes[window])...)
 	if err != nil {
 		return err
@@ -151,10 +207,10 @@ func (b *backward) backAttention(ctx context.Context, window, layer int, sums ma
 	defer h.Release()
 	args = append(args, b.slopes[window])
 	shape := a.shape
-	out, err := m.dev.run(ctx, fmt.Sprintf("slope of attention %+v", shape), func(in []*graph.Node) []*graph.Node {
+	out, err := m.dev.run(ctx, fmt.Sprintf("slope of attention %+v %t", shape, b.statesOnly), func(in []*graph.Node) []*graph.Node {
 		p := shape.split(in[1 : len(in)-1])
 		y := shape.add(in[0], shape.attend(in[0], p), p)
-		return graph.Gradient(graph.ReduceAllSum(graph.Mul(y, in[len(in)-1])), in[0], p.q, p.k, p.v, p.o)
+		return graph.Gradient(graph.ReduceAllSum(graph.Mul(y, in[len(in)-1])), b.by(in[0], p.q, p.k, p.v, p.o)...)
 	}, args...)
 	if err != nil {
 		return err

@@ -382,6 +382,11 @@ func (n *naive) logits(window []int32) [][]float64 {
 	for i := range n.c.Layers {
 		x = n.feed(i, n.attend(i, x))
 	}
+	return n.scores(x)
+}
+
+// scores returns the scores of the last states, [t, vocab].
+func (n *naive) scores(x [][]float64) [][]float64 {
 	head := "output.weight"
 	if n.tensor[head] == nil {
 		head = "token_embd.weight"
