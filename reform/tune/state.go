@@ -29,6 +29,7 @@ type state struct {
 	Sum           float64 // of the losses of Count steps since the last check
 	Count         int
 	Curve         []Point
+	Marks         []int // see [Report]
 	Stopped       string
 }
 
@@ -62,7 +63,7 @@ func decodeState(data []byte, key string, n int) (state, bool) {
 // runKey identifies what decides the result of a run.
 func runKey(spec gguf.Subnet, windows [][]int32, c Config) string {
 	h := sha256.New()
-	fmt.Fprintf(h, "tune 1 %d %d %g %d %d %t\n", c.Steps, c.Time, c.Rate, c.Batch, c.Seed, c.Bias)
+	fmt.Fprintf(h, "tune 2 %d %d %g %d %d %t %d %v\n", c.Steps, c.Time, c.Rate, c.Batch, c.Seed, c.Bias, c.Until, c.Marks)
 	if text, err := spec.Masks.MarshalText(); err == nil {
 		h.Write(text)
 	}

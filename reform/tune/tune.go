@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/lathe-llm/lathe/infer/decoder"
@@ -23,6 +24,11 @@ type Config struct {
 	Batch int           // windows in a step, 0 is 2
 	Seed  uint64        // of the order of the windows
 	Bias  bool          // tune output biases, too
+	// Until, unless 0, is the step whose numbers are the result: the run repeats one of Steps or of Marks until there, instead of choosing a
+	// step by held-out checks.
+	Until int
+	// Marks are those of the report of a run with a Time, which Until repeats; Time must be 0.
+	Marks []int
 	// Progress, unless nil, is called from one goroutine before the first step and after each. Its time does not count.
 	Progress func(Event)
 	// Load returns what Save got last, nil for nothing; Save stores the state of the run durably. Either may be nil. A state of
@@ -62,6 +68,8 @@ type Report struct {
 	After   float64 `json:"divergence_after"`
 	Best    int     `json:"best_step"` // 0 where the subnet stays as it was
 	Curve   []Point `json:"curve"`
+	// Marks are the steps before which each part of Time had passed, which the rates of the steps depend on; nil where only Steps limit.
+	Marks []int `json:"marks,omitempty"`
 	// Stopped is why the run ended before its budget, or "".
 	Stopped string `json:"stopped,omitempty"`
 }
@@ -74,6 +82,7 @@ const (
 	saveEvery    = 30 * time.Second // and at every check
 	mostHeldOut  = 4                // windows
 	divergedAt   = 2.               // times the first held-out divergence
+	parts        = 64               // of Time: the rate falls after each, so that few numbers repeat a run
 	beta1, beta2 = 0.9, 0.99
 	epsilon      = 1e-10
 )
@@ -81,8 +90,11 @@ const (
 // Tune tunes a subnet of a model on windows of text. The windows should be short: the states between all blocks are kept for one of
 // them. Where nothing better is found it returns spec itself.
 func Tune(ctx context.Context, m *decoder.Model, spec gguf.Subnet, windows [][]int32, c Config) (gguf.Subnet, Report, error) {
-	if c.Steps <= 0 && c.Time <= 0 {
+	if c.Steps <= 0 && c.Time <= 0 && len(c.Marks) == 0 {
 		return spec, Report{}, errors.New("tuning: neither steps nor time")
+	}
+	if c.Until < 0 || c.Until > 0 && c.Time > 0 || c.Until == 0 && c.Marks != nil || !slices.IsSorted(c.Marks) || len(c.Marks) > parts {
+		return spec, Report{}, fmt.Errorf("tuning: until step %d of a run with marks %v and %v", c.Until, c.Marks, c.Time)
 	}
 	if c.Steps < 0 || c.Time < 0 || c.Rate < 0 || math.IsNaN(c.Rate) || math.IsInf(c.Rate, 0) || c.Batch < 0 {
 		return spec, Report{}, fmt.Errorf("tuning: %d steps, %v, rate %g, %d windows in a step", c.Steps, c.Time, c.Rate, c.Batch)
@@ -166,6 +178,7 @@ func (r *run) begin(ctx context.Context, key string) error {
 			r.s = s
 			r.saved = s.Elapsed
 			r.s.Elapsed += held
+			r.mark()
 			r.event(0)
 			return nil
 		}
@@ -179,25 +192,52 @@ func (r *run) begin(ctx context.Context, key string) error {
 	r.s.Elapsed += r.c.Now().Sub(from)
 	r.s.Before, r.s.BestHeldOut = kl, kl
 	r.s.Curve = []Point{{HeldOut: kl, Loss: kl}}
+	r.mark()
 	r.event(0)
 	return nil
 }
 
-// share is how much of the run is done.
+// share is how much of the run is done, which rates and checks depend on: time counts in whole parts.
 func (r *run) share() float64 {
-	share := 0.
+	share, marks := 0., r.s.Marks
 	if r.c.Steps > 0 {
 		share = float64(r.s.Step) / float64(r.c.Steps)
 	}
+	if r.c.Until > 0 {
+		marks = r.c.Marks
+	}
+	passed, _ := slices.BinarySearch(marks, r.s.Step+1)
+	return min(1, max(share, float64(passed)/parts))
+}
+
+// mark records the parts of the time that have passed before the next step.
+func (r *run) mark() {
+	if r.c.Time <= 0 {
+		return
+	}
+	for passed := min(parts, int(parts*r.s.Elapsed/r.c.Time)); len(r.s.Marks) < passed; {
+		r.s.Marks = append(r.s.Marks, r.s.Step)
+	}
+}
+
+// progress is share for people.
+func (r *run) progress() float64 {
+	if r.c.Until > 0 {
+		return min(1, float64(r.s.Step)/float64(r.c.Until))
+	}
+	share := r.share()
 	if r.c.Time > 0 {
 		share = max(share, float64(r.s.Elapsed)/float64(r.c.Time))
 	}
 	return min(1, share)
 }
 
+// ended reports whether all steps were made.
+func (r *run) ended() bool { return r.share() == 1 || r.c.Until > 0 && r.s.Step >= r.c.Until }
+
 // steps runs until the budget is spent or nothing is to be gained.
 func (r *run) steps(ctx context.Context) error {
-	for r.s.Stopped == "" && r.share() < 1 {
+	for r.s.Stopped == "" && !r.ended() {
 		from := r.c.Now()
 		loss, gradient, err := r.tuning.Gradient(ctx, r.s.Values, r.batch())
 		if err != nil {
@@ -211,15 +251,20 @@ func (r *run) steps(ctx context.Context) error {
 		r.s.Step++
 		r.s.Sum, r.s.Count = r.s.Sum+loss, r.s.Count+1
 		r.s.Elapsed += r.c.Now().Sub(from)
+		r.mark()
 		share := r.share()
 		checked := int(share*checks) > r.s.Checks || share == 1
+		if r.c.Until > 0 {
+			checked = r.s.Step == r.c.Until
+		}
 		if checked {
 			r.s.Checks = int(share * checks)
 			if err := r.check(ctx); err != nil {
 				return err
 			}
+			r.mark() // the time of the check counts too
 		}
-		if checked || r.s.Elapsed-r.saved >= saveEvery || r.share() == 1 { // the time of the check counts too
+		if checked || r.s.Elapsed-r.saved >= saveEvery || r.ended() {
 			if err := r.save(); err != nil {
 				return err
 			}
@@ -288,7 +333,7 @@ func (r *run) event(loss float64) {
 	if r.c.Progress == nil {
 		return
 	}
-	e := Event{Step: r.s.Step, Share: r.share(), Elapsed: r.s.Elapsed, Loss: loss}
+	e := Event{Step: r.s.Step, Share: r.progress(), Elapsed: r.s.Elapsed, Loss: loss}
 	e.HeldOut = r.s.Curve[len(r.s.Curve)-1].HeldOut
 	r.c.Progress(e)
 }
@@ -300,6 +345,6 @@ func (r *run) report() Report {
 	}
 	return Report{
 		Steps: r.s.Step, Tokens: r.s.Step * r.c.Batch * tokens / len(r.train), Numbers: r.tuning.Len(), Seconds: r.s.Elapsed.Seconds(),
-		Before: r.s.Before, After: r.s.BestHeldOut, Best: r.s.BestStep, Curve: r.s.Curve, Stopped: r.s.Stopped,
+		Before: r.s.Before, After: r.s.BestHeldOut, Best: r.s.BestStep, Curve: r.s.Curve, Marks: r.s.Marks, Stopped: r.s.Stopped,
 	}
 }

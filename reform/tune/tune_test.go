@@ -168,6 +168,46 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// A run is repeated from its report: one of steps, and one of time whose steps took unequal times and whose best step is not the last.
+func TestRepeat(t *testing.T) {
+	m, spec, windows := open(t)
+	for name, c := range map[string]tune.Config{
+		"steps": {Steps: 9, Rate: 0.05, Seed: 3},
+		"time":  {Time: time.Minute, Rate: 0.05, Seed: 3},
+		"both":  {Steps: 30, Time: time.Minute, Rate: 0.05, Seed: 3},
+	} {
+		now, calls := time.Unix(0, 0), 0
+		c.Now = func() time.Time {
+			calls++
+			now = now.Add(time.Duration(calls%5) * time.Second)
+			return now
+		}
+		want, report, err := tune.Tune(t.Context(), m, spec, windows, c)
+		if err != nil || report.Best == 0 {
+			t.Fatalf("%s: best step %d, %v", name, report.Best, err)
+		}
+		again := tune.Config{Steps: c.Steps, Rate: c.Rate, Seed: c.Seed, Until: report.Best, Marks: report.Marks}
+		got, repeated, err := tune.Tune(t.Context(), m, spec, windows, again)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if diff := cmp.Diff(want.Refit, got.Refit); diff != "" {
+			t.Errorf("%s: the weights differ: %.300s", name, diff)
+		}
+		if repeated.Best != report.Best || repeated.Before != report.Before || repeated.After != report.After {
+			t.Errorf("%s: %+v, want the result of %+v", name, repeated, report)
+		}
+		if c.Time > 0 {
+			again.Marks = again.Marks[:len(again.Marks)/4]
+			if other, _, err := tune.Tune(t.Context(), m, spec, windows, again); err != nil || cmp.Equal(want.Refit, other.Refit) {
+				t.Errorf("%s: marks have no effect, error %v", name, err)
+			}
+		} else if report.Marks != nil {
+			t.Errorf("%s: marks %v", name, report.Marks)
+		}
+	}
+}
+
 // A run that diverges, or gains nothing, leaves the subnet as it was.
 func TestKeepsTheBetter(t *testing.T) {
 	m, spec, windows := open(t)
@@ -194,6 +234,10 @@ func TestTuneRefuses(t *testing.T) {
 		"no budget":     {tune.Config{}, windows, nil},
 		"NaN rate":      {tune.Config{Steps: 1, Rate: math.NaN()}, windows, nil},
 		"negative step": {tune.Config{Steps: -1, Time: time.Second}, windows, nil},
+		"two ends":      {tune.Config{Until: 3, Time: time.Second}, windows, nil},
+		"marks alone":   {tune.Config{Steps: 3, Marks: []int{1}}, windows, nil},
+		"marks back":    {tune.Config{Until: 3, Marks: []int{2, 1}}, windows, nil},
+		"many marks":    {tune.Config{Until: 3, Marks: make([]int, 65)}, windows, nil},
 	} {
 		_, _, err := tune.Tune(t.Context(), m, spec, c.windows, c.config)
 		if err == nil || c.want != nil && !errors.Is(err, c.want) {
