@@ -89,6 +89,9 @@ type Made struct {
 type Cutter interface {
 	Cut(ctx context.Context, c Cut, m Monitor) (Made, error)
 	Refit(ctx context.Context, masks subnet.Masks, c Refit, m Monitor) (Made, error)
+	// Identify returns the text that a calibration has, and of a mix its texts, with the hashes of their contents. Of conversations
+	// that are not written yet it has the model write them.
+	Identify(ctx context.Context, c Calibration, m Monitor) (TextRef, []MixPart, error)
 	// Quantize makes a subnet of a size of the masks of from, or with c.Widths of the dense model, with types chosen by losses, which it keeps in
 	// dir ("" keeps nothing) for other sizes. Sizes that cannot be reached are ErrInvalid and name the smallest.
 	//
@@ -118,7 +121,7 @@ type ScoreRequest struct {
 	Span    int64  // bytes of the text to score, all of them, so that the last window may be shorter, instead of so many windows; 0 is no limit
 	Engine  string // EngineDecoder or EngineLlama; "" is EngineDecoder
 	Type    string // tensor type of the file that EngineLlama scores; "" as the source
-	BOS     string // where start tokens are: BOSAuto, BOSEvery, BOSFirst or BOSNone; "" is BOSAuto
+	BOS     string // where start tokens are: BOSAuto, BOSAutoFirst, BOSEvery, BOSFirst or BOSNone; "" is BOSAuto
 	Stride  int    // tokens from one window to the next; 0 is all of a window
 	// Against is what to compare the distributions with: AgainstDense for the model as it is, or the path of a model file with the same
 	// vocabulary; "" compares with nothing.

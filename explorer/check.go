@@ -72,6 +72,10 @@ func (r Range) optional(name string, v float64) error {
 // outputs in the dense model, or the dense model's hidden states after the module.
 func FitTargets() []string { return []string{"local", "dense", "residual"} }
 
+// Weighings lists what tokens count by in a re-fit: all the same, by the inverse size of their hidden states, or by the gradient of the dense
+// model's loss.
+func Weighings() []string { return []string{"none", "state", "gradient"} }
+
 // FitMethods lists the ways to re-fit.
 func FitMethods() []string { return []string{"exact", "admm", "none"} }
 
@@ -85,6 +89,7 @@ func (o ReformOptions) check() error {
 	}
 	oneOf("re-fit", o.Method, FitMethods())
 	oneOf("target of the re-fit", o.Target, FitTargets())
+	oneOf("weight of tokens", o.Weigh, Weighings())
 	if o.Lambda != nil {
 		errs = append(errs, LambdaRange().check("lambda", *o.Lambda))
 	}
@@ -105,8 +110,12 @@ func (o ReformOptions) checkBias(arch string) error {
 
 // checkTarget refuses a target that models of a shape are not re-fitted to.
 func (o ReformOptions) checkTarget(g *subnet.Geometry) error {
-	if o.Target != FitTargets()[2] || g == nil || FitsResidual(g) {
+	bridge := o.Bridge != nil && *o.Bridge
+	if o.Target != FitTargets()[2] && !bridge || g == nil || FitsResidual(g) {
 		return nil
+	}
+	if bridge {
+		return fmt.Errorf("%w: the outputs of modules of %s models are normalised or have biases: they are not fitted to hidden states, which bridge does", ErrUnsupported, g.Arch)
 	}
 	return fmt.Errorf("%w: the outputs of modules of %s models are normalised or have biases: their re-fit reproduces local or dense outputs, not the %s", ErrUnsupported, g.Arch, o.Target)
 }

@@ -151,7 +151,7 @@ type (
 		Windows int
 		Engine  string // EngineDecoder or EngineLlama; "" is EngineDecoder
 		Type    string // tensor type of the file that EngineLlama scores; "" as the source
-		BOS     string // where start tokens are: BOSAuto, BOSEvery, BOSFirst or BOSNone; "" is BOSAuto
+		BOS     string // where start tokens are: BOSAuto, BOSAutoFirst, BOSEvery, BOSFirst or BOSNone; "" is BOSAuto
 		Stride  int    // tokens from one window to the next; 0 is all of a window
 		Against string // what to measure the Distance from: AgainstDense or the path of a model file; "" is nothing
 	}
@@ -225,9 +225,12 @@ type ReformOptions struct {
 	Lambda *float64 `json:",omitempty"` // ridge, as a share of the mean diagonal of the inputs' second moments
 	Pull   *bool    `json:",omitempty"` // toward the original weights instead of zero
 	Bias   *bool    `json:",omitempty"` // a bias compensates for the means of dropped units
-	Rho    float64  `json:",omitempty"` // ADMM's penalty, relative as the ridge
-	Steps  int      `json:",omitempty"` // ADMM's
-	Up     *int     `json:",omitempty"` // steps of conjugate gradients by which W_U is re-fitted, 0 leaves it
+	// Bridge fits W_D of the last MLP before dropped layers to the dense model's hidden states behind them, and all output matrices after.
+	Bridge *bool   `json:",omitempty"`
+	Weigh  string  `json:",omitempty"` // one of Weighings: what tokens count by
+	Rho    float64 `json:",omitempty"` // ADMM's penalty, relative as the ridge
+	Steps  int     `json:",omitempty"` // ADMM's
+	Up     *int    `json:",omitempty"` // steps of conjugate gradients by which W_U is re-fitted, 0 leaves it
 	// OwnRidge has admm solve the preset's own problem, ridge included, as recipes from before the paper's was the default do.
 	OwnRidge bool `json:"-"`
 }

@@ -173,8 +173,8 @@ func (c ExportRecipe) do(ctx context.Context, e *Exploration, a Actor) (Receipt,
 		return Receipt{}, fmt.Errorf("subnet %s: %w", c.Subnet, ErrNotFound)
 	case n.Types != nil:
 		return Receipt{}, fmt.Errorf("%w: recipes do not hold types of matrices, and %s has some: export it as a file", ErrUnsupported, n.Name)
-	case n.Method.Tune != nil:
-		return Receipt{}, fmt.Errorf("%w: recipes do not hold tuning, and %s is tuned: export it as a file", ErrUnsupported, n.Name)
+	case n.Method.Tune.repeatable() != nil:
+		return Receipt{}, fmt.Errorf("%s: %w", n.Name, n.Method.Tune.repeatable())
 	case !rebuildable(n):
 		return Receipt{}, fmt.Errorf("%w: it is not known how the weights of %s were re-fitted (%s)", ErrUnsupported, n.Name, n.Origin)
 	case c.Path == "":

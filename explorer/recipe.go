@@ -1,6 +1,7 @@
 package explorer
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -53,13 +54,14 @@ type Source struct {
 
 // rebuildable reports whether a subnet's file can be rebuilt from its entry.
 func rebuildable(n Subnet) bool {
-	return n.Refit == "" || n.Method.Reform != "" && n.Method.Tune == nil
+	return n.Refit == "" || n.Method.Reform != "" && n.Types == nil && n.Method.Tune.repeatable() == nil
 }
 
 // recipe returns the recipe of a subnet of the library.
 func (s *Snapshot) recipe(n Subnet, typ string) (Recipe, error) {
 	text, err := n.Masks.MarshalText()
 	n.Method.Text.Path = baseName(n.Method.Text.Path) // a recipe is read on other machines
+	n.Method.Tune = n.Method.Tune.portable()
 	n.Measurements = slices.Clone(n.Measurements)
 	for i := range n.Measurements {
 		at := &n.Measurements[i].Conditions.Text.Path
@@ -149,29 +151,13 @@ func (e *Exploration) buildRecipe(ctx context.Context, a Actor, c BuildRecipe, m
 			r.Method.Preset = string(preset.OBS)
 		}
 	}
-	made := Made{Subnet: gguf.Subnet{Masks: masks}, Method: r.Method}
-	if r.Method.Bias || r.Method.Reform != "" && r.Method.Reform != "none" {
-		calibration, err := c.calibration(r)
-		if err != nil {
-			return fmt.Errorf("%s: %w", c.Path, err)
-		}
-		pull, bias, up := r.Method.Pull, r.Method.Bias, r.Method.Up
-		old := r.Method.Reform == "admm" && r.Method.FitTarget == "" // before the paper's was the default
-		refit := Refit{
-			Preset:      r.Method.Preset,
-			Calibration: calibration,
-			Reform: ReformOptions{
-				Method: r.Method.Reform, Target: r.Method.FitTarget, Lambda: r.Method.Lambda, Pull: &pull, Bias: &bias, Rho: r.Method.Rho,
-				Steps: r.Method.Steps, Up: &up, OwnRidge: old,
-			},
-		}
-		e.begin(m, DenseID, r.Method)
-		if made, err = e.model.Refit(ctx, masks, refit, m); err != nil {
-			return err
-		}
-		if want := r.Method.Text.SHA256; want != "" && made.Method.Text.SHA256 != want {
-			return fmt.Errorf("%s: %w", made.Method.Text.Path, otherText(r.Method, made.Method))
-		}
+	texts, err := e.recipeTexts(ctx, c, r, m)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.Path, err)
+	}
+	made, err := e.rebuild(ctx, a, r, masks, texts, m)
+	if err != nil {
+		return err
 	}
 	if err := m.Persist(ctx, func() error { return e.keep(a, m, made, Subnet{Name: r.Name, Origin: Imported, Note: r.Note}) }); err != nil {
 		return err
@@ -195,29 +181,128 @@ func (e *Exploration) buildRecipe(ctx context.Context, a Actor, c BuildRecipe, m
 	return nil
 }
 
-// calibration returns the calibration of a recipe.
-func (c BuildRecipe) calibration(r Recipe) (Calibration, error) {
-	out := Calibration{Windows: r.Method.Windows, Seq: r.Method.Seq, Of: r.Method.Drawn, Draw: r.Method.Draw, Seed: r.Method.Seed}
-	if len(r.Method.Mix) == 0 {
-		if out.Text = c.Text; out.Text == "" {
-			out.Text = recipeText(c.Path, r.Method.Text.Path)
+// rebuild re-fits and tunes the masks of a recipe again. texts are those of its re-fit, if it has one, and of its tunings.
+func (e *Exploration) rebuild(ctx context.Context, a Actor, r Recipe, masks subnet.Masks, texts []Calibration, m *monitor) (Made, error) {
+	runs := r.Method.Tune.runs()
+	r.Method.Tune = nil
+	made := Made{Subnet: gguf.Subnet{Masks: masks}, Method: r.Method}
+	if r.Method.refits() {
+		pull, bias, bridge, up := r.Method.Pull, r.Method.Bias, r.Method.Bridge, r.Method.Up
+		old := r.Method.Reform == "admm" && r.Method.FitTarget == "" // before the paper's was the default
+		refit := Refit{
+			Preset:      r.Method.Preset,
+			Calibration: texts[0],
+			Reform: ReformOptions{
+				Method: r.Method.Reform, Target: r.Method.FitTarget, Lambda: r.Method.Lambda, Pull: &pull, Bias: &bias, Rho: r.Method.Rho,
+				Steps: r.Method.Steps, Up: &up, Bridge: &bridge, Weigh: r.Method.Weigh, OwnRidge: old,
+			},
 		}
-		if len(c.Mix) > 0 {
-			return out, fmt.Errorf("%w: the recipe was calibrated on one text, %s, not on a mix", ErrInvalid, baseName(r.Method.Text.Path))
+		e.begin(m, DenseID, r.Method)
+		var err error
+		if made, err = e.model.Refit(ctx, masks, refit, m); err != nil {
+			return Made{}, err
+		}
+	}
+	for i, run := range runs {
+		tune := Tune{Calibration: texts[len(texts)-len(runs)+i], Tuning: run.again()}
+		next, err := e.tuned(ctx, made.Subnet, made.Method, tune, m)
+		if err != nil {
+			return Made{}, err
+		}
+		if next.Method.Tune.Best == 0 {
+			e.notify(Warning, a.Name, fmt.Sprintf("tuning gained nothing here, and %s stays as it was before: %s", r.Name, cmp.Or(next.Method.Tune.Stopped, "the divergence on held-out text did not fall")))
+			continue
+		}
+		made = next
+	}
+	return made, nil
+}
+
+// refits reports whether a subnet was re-fitted, so that rebuilding it needs the text.
+func (m Method) refits() bool { return m.Bias || m.Reform != "" && m.Reform != "none" }
+
+// recipeTexts returns the calibrations of a recipe's re-fit, if it has one, and of its tunings, whose texts are those of the recipe by
+// their hashes.
+func (e *Exploration) recipeTexts(ctx context.Context, c BuildRecipe, r Recipe, m *monitor) ([]Calibration, error) {
+	var wants []Method // their texts
+	if r.Method.refits() {
+		wants = append(wants, r.Method)
+	}
+	for _, t := range r.Method.Tune.runs() {
+		wants = append(wants, t.learned())
+	}
+	if err := c.checkTexts(wants); err != nil {
+		return nil, err
+	}
+	var out []Calibration
+	for _, want := range wants {
+		calibration, err := c.calibration(want)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, calibration)
+	}
+	for i, want := range wants {
+		if i > 0 && want.Text.SHA256 == wants[i-1].Text.SHA256 || want.Text.SHA256 == "" {
+			continue
+		}
+		m.Progress(0, 0, "bytes", "checking the calibration text")
+		text, mix, err := e.model.Identify(ctx, out[i], m)
+		if err != nil {
+			return nil, err
+		}
+		if text.SHA256 != want.Text.SHA256 {
+			return nil, otherText(want, Method{Text: text, Mix: mix})
+		}
+	}
+	return out, nil
+}
+
+// checkTexts refuses texts that a recipe, which needs those of wants, does not name.
+func (c BuildRecipe) checkTexts(wants []Method) error {
+	if len(wants) == 0 {
+		return nil
+	}
+	single, mixes, mixed := "", "", false
+	names := make(map[string]bool)
+	for _, w := range wants {
+		if len(w.Mix) == 0 {
+			single = cmp.Or(single, baseName(w.Text.Path), "the default text")
+			continue
+		}
+		mixes, mixed = cmp.Or(mixes, w.Text.Path), true
+		for _, p := range w.Mix {
+			names[p.Name] = true
+		}
+	}
+	switch {
+	case len(c.Mix) > 0 && !mixed:
+		return fmt.Errorf("%w: the recipe was calibrated on one text, %s, not on a mix", ErrInvalid, single)
+	case c.Text != "" && single == "":
+		return fmt.Errorf("%w: the recipe was calibrated on a mix, %s: name its texts, --text NAME=FILE", ErrInvalid, mixes)
+	}
+	for _, t := range c.Mix {
+		if !names[t.Name] {
+			return fmt.Errorf("%w: the mix of the recipe, %s, has no text named %s", ErrInvalid, mixes, t.Name)
+		}
+	}
+	return nil
+}
+
+// calibration returns the calibration of what a recipe repeats.
+func (c BuildRecipe) calibration(by Method) (Calibration, error) {
+	out := Calibration{Windows: by.Windows, Seq: by.Seq, Of: by.Drawn, Draw: by.Draw, Seed: by.Seed}
+	if len(by.Mix) == 0 {
+		if out.Text = c.Text; out.Text == "" {
+			out.Text = recipeText(c.Path, by.Text.Path)
 		}
 		return out.stored(), nil
 	}
 	given := make(map[string]string)
 	for _, t := range c.Mix {
-		if !slices.ContainsFunc(r.Method.Mix, func(p MixPart) bool { return p.Name == t.Name }) {
-			return out, fmt.Errorf("%w: the mix of the recipe, %s, has no text named %s", ErrInvalid, r.Method.Text.Path, t.Name)
-		}
 		given[t.Name] = t.Path
 	}
-	if c.Text != "" {
-		return out, fmt.Errorf("%w: the recipe was calibrated on a mix, %s: name its texts, --text NAME=FILE", ErrInvalid, r.Method.Text.Path)
-	}
-	for _, p := range r.Method.Mix {
+	for _, p := range by.Mix {
 		t := MixText{Name: p.Name, Share: p.Share, Path: given[p.Name]}
 		if t.Path == "" && p.Text != "" {
 			if t.Path = recipeText(c.Path, p.Text); t.Path == "" {
@@ -277,6 +362,19 @@ func ReadRecipe(r io.Reader, g *subnet.Geometry) (Recipe, subnet.Masks, error) {
 	masks, err := subnet.ParseMasks(g, []byte(recipe.Masks))
 	if err != nil {
 		return Recipe{}, subnet.Masks{}, fmt.Errorf("%w: masks: %w", ErrDamaged, err)
+	}
+	if err := recipe.Method.Tune.repeatable(); err != nil {
+		return Recipe{}, subnet.Masks{}, fmt.Errorf("%w: method.tune: %w", ErrDamaged, err)
+	}
+	for _, t := range recipe.Method.Tune.runs() {
+		c := Calibration{Windows: t.Windows, Seq: t.Seq, Of: t.Drawn}
+		err := errors.Join(t.again().check(), c.check())
+		if t.Best < 1 {
+			err = fmt.Errorf("%w: the best step is %d", ErrInvalid, t.Best)
+		}
+		if err != nil {
+			return Recipe{}, subnet.Masks{}, fmt.Errorf("%w: method.tune: %w", ErrDamaged, err)
+		}
 	}
 	return recipe, masks, nil
 }

@@ -27,12 +27,12 @@ func TestSearchOfEarlierVersionKeepsItsText(t *testing.T) {
 
 // TestRecipeCalibrates rebuilds recipes of one text and of a mix.
 func TestRecipeCalibrates(t *testing.T) {
-	old := Recipe{Method: Method{Text: TextRef{Path: "gone.txt"}, Windows: 6, Seq: 32, Seed: 2}}
+	old := Method{Text: TextRef{Path: "gone.txt"}, Windows: 6, Seq: 32, Seed: 2}
 	got, err := BuildRecipe{Path: "r.json"}.calibration(old)
 	if err != nil || !reflect.DeepEqual(got, Calibration{Text: TextWiki, Windows: 6, Seq: 32, Seed: 2, Draw: DrawStart}) {
 		t.Errorf("of an earlier version: %+v, error %v", got, err)
 	}
-	mixed := Recipe{Method: Method{Windows: 6, Drawn: 20, Seq: 32, Seed: 2, Draw: DrawWhole, Mix: []MixPart{{Name: TextWiki, Share: 0.5}, {Name: "notes", Text: "gone.txt", Share: 0.5}}}}
+	mixed := Method{Windows: 6, Drawn: 20, Seq: 32, Seed: 2, Draw: DrawWhole, Mix: []MixPart{{Name: TextWiki, Share: 0.5}, {Name: "notes", Text: "gone.txt", Share: 0.5}}}
 	if _, err := (BuildRecipe{Path: "r.json"}).calibration(mixed); err == nil {
 		t.Error("a text that is missing is not reported")
 	}
@@ -42,15 +42,18 @@ func TestRecipeCalibrates(t *testing.T) {
 		t.Errorf("of a mix: %+v, error %v", got, err)
 	}
 	for name, c := range map[string]struct {
-		r Recipe
-		c BuildRecipe
+		by Method
+		c  BuildRecipe
 	}{
 		"a name that the mix lacks": {mixed, BuildRecipe{Mix: []MixText{{Name: "notes", Path: "a"}, {Name: "other", Path: "b"}}}},
 		"one text for a mix":        {mixed, BuildRecipe{Text: "a", Mix: []MixText{{Name: "notes", Path: "a"}}}},
 		"a mix for one text":        {old, BuildRecipe{Mix: []MixText{{Name: "notes", Path: "a"}}}},
 	} {
-		if _, err := c.c.calibration(c.r); err == nil {
+		if c.c.checkTexts([]Method{c.by}) == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+	if err := (BuildRecipe{Text: "a", Mix: []MixText{{Name: "notes", Path: "b"}}}).checkTexts([]Method{old, mixed}); err != nil {
+		t.Errorf("texts of a re-fit and of a tuning: %v", err)
 	}
 }

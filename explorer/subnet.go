@@ -133,16 +133,18 @@ type Method struct {
 	FitTarget string `json:"fit_target,omitempty"`
 	// Lambda is the ridge, relative to the mean diagonal of H; nil where each block's was chosen among the preset's.
 	Lambda *float64 `json:"lambda,omitempty"`
-	Pull   bool     `json:"pull,omitempty"`  // ridge pulls toward the original weights instead of zero
-	Kept   string   `json:"kept,omitempty"`  // KeptOriginal or KeptPrevious: the re-fit was worse on held-out text and its weights were dropped
-	Bias   bool     `json:"bias,omitempty"`  // a bias compensates for the means of dropped units
-	Rho    float64  `json:"rho,omitempty"`   // ADMM's penalty, relative to the mean diagonal of H
-	Steps  int      `json:"steps,omitempty"` // ADMM's steps
-	Up     int      `json:"up,omitempty"`    // steps by which W_U was re-fitted, 0 when it was not
-	Tune   *Tuned   `json:"tune,omitempty"`  // what tuning did, nil without
-	Vocab  *Vocab   `json:"vocab,omitempty"` // how the vocabulary was trimmed, nil where all of it is kept
-	Typed  *Typed   `json:"types,omitempty"` // how types were chosen, nil for those of the source
-	Text   TextRef  `json:"text,omitzero"`   // calibration text
+	Pull   bool     `json:"pull,omitempty"`   // ridge pulls toward the original weights instead of zero
+	Kept   string   `json:"kept,omitempty"`   // KeptOriginal or KeptPrevious: the re-fit was worse on held-out text and its weights were dropped
+	Bias   bool     `json:"bias,omitempty"`   // a bias compensates for the means of dropped units
+	Bridge bool     `json:"bridge,omitempty"` // the last MLPs before dropped layers reproduce the hidden states behind them
+	Weigh  string   `json:"weigh,omitempty"`  // what tokens counted by in the re-fit, "" in entries from before it was recorded
+	Rho    float64  `json:"rho,omitempty"`    // ADMM's penalty, relative to the mean diagonal of H
+	Steps  int      `json:"steps,omitempty"`  // ADMM's steps
+	Up     int      `json:"up,omitempty"`     // steps by which W_U was re-fitted, 0 when it was not
+	Tune   *Tuned   `json:"tune,omitempty"`   // what tuning did, nil without
+	Vocab  *Vocab   `json:"vocab,omitempty"`  // how the vocabulary was trimmed, nil where all of it is kept
+	Typed  *Typed   `json:"types,omitempty"`  // how types were chosen, nil for those of the source
+	Text   TextRef  `json:"text,omitzero"`    // calibration text
 	// Mix has the texts of a mix, nil for a single text. Text describes the mix, and its hash is that of all of them.
 	Mix     []MixPart `json:"mix,omitempty"`
 	Draw    string    `json:"draw,omitempty"`    // DrawWhole or DrawStart; "" is DrawStart
@@ -206,6 +208,8 @@ const (
 	BOSEvery = quality.BOSEvery
 	BOSFirst = quality.BOSFirst
 	BOSNone  = quality.BOSNone
+	// BOSAutoFirst is BOSFirst where the tokenizer adds start tokens, and BOSNone elsewhere: as most papers measure.
+	BOSAutoFirst = quality.BOSAutoFirst
 )
 
 // Start returns where start tokens were: BOSEvery, BOSFirst or BOSNone.

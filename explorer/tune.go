@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/lathe-llm/lathe/explorer/internal/jobs"
 	"github.com/lathe-llm/lathe/infer/gguf"
@@ -27,15 +28,19 @@ type Tuning struct {
 	Rate    float64 `json:"rate,omitempty"`    // Adam's step at first, 0 is the default
 	Bias    *bool   `json:"bias,omitempty"`    // tune output biases; nil where files of the model hold them
 	Seed    uint64  `json:"seed,omitempty"`
+	// Until and Marks repeat an earlier run up to its best step: [Tuned.Best] and [Tuned.Marks]. Steps is then [Tuned.Of].
+	Until int   `json:"until,omitempty"`
+	Marks []int `json:"marks,omitempty"`
 }
 
 // On reports whether there is anything to tune for.
 func (t Tuning) On() bool { return t.Seconds > 0 || t.Steps > 0 }
 
-// Tuned is what tuning did to a subnet.
+// Tuned is what tuning did to a subnet: with the text at hand it can be done again.
 type Tuned struct {
 	Steps   int     `json:"steps"`
-	Tokens  int     `json:"tokens"` // of all steps, repetitions counted
+	Of      int     `json:"of_steps,omitempty"` // that were asked for, 0 for a time alone
+	Tokens  int     `json:"tokens"`             // of all steps, repetitions counted
 	Numbers int     `json:"numbers"`
 	Rate    float64 `json:"rate"`
 	Bias    bool    `json:"bias"`
@@ -48,6 +53,18 @@ type Tuned struct {
 	Curve  []TunedPoint `json:"curve,omitempty"`
 	// Stopped is why the run ended before its budget, or "".
 	Stopped string `json:"stopped,omitempty"`
+	// Marks are the steps before which each 64th of the time had passed, which the rates of the steps depend on; nil without a time.
+	Marks []int `json:"marks,omitempty"`
+	// Text and the fields after it are what the subnet was tuned on, as in [Method]; in entries from before they were recorded they are zero.
+	Text     TextRef   `json:"text,omitzero"`
+	Mix      []MixPart `json:"mix,omitempty"`
+	Draw     string    `json:"draw,omitempty"`
+	Windows  int       `json:"windows,omitempty"`
+	Drawn    int       `json:"drawn,omitempty"`
+	Seq      int       `json:"seq,omitempty"`
+	DrawSeed uint64    `json:"draw_seed,omitempty"` // of the windows
+	// Prior is an earlier tuning of the same subnet, nil for none.
+	Prior *Tuned `json:"prior,omitempty"`
 }
 
 // TunedPoint is a check of a run on held-out windows.
@@ -87,11 +104,20 @@ func (t Tuning) check() error {
 		return fmt.Errorf("%w: tuning by %d steps, not in [0, 1000000]", ErrInvalid, t.Steps)
 	case math.IsNaN(t.Rate) || t.Rate < 0 || t.Rate > 1:
 		return fmt.Errorf("%w: tuning rate %g, not in [0, 1]", ErrInvalid, t.Rate)
+	case t.Until < 0 || t.Until > 1e6 || t.Until == 0 && t.Marks != nil || t.Until > 0 && (t.Seconds > 0 || t.Steps > 0 && t.Until > t.Steps):
+		return fmt.Errorf("%w: tuning until step %d of %d", ErrInvalid, t.Until, t.Steps)
+	case len(t.Marks) > maxMarks || !slices.IsSorted(t.Marks) || len(t.Marks) > 0 && (t.Marks[0] < 0 || t.Marks[len(t.Marks)-1] > 1e6):
+		return fmt.Errorf("%w: the marks of tuning are %v, not up to %d steps in their order", ErrInvalid, t.Marks, maxMarks)
+	case t.Until > 0 && (t.Steps > 0 || len(t.Marks) > 0):
+		return nil
 	case !t.On():
 		return fmt.Errorf("%w: tuning needs a time or a number of steps", ErrInvalid)
 	}
 	return nil
 }
+
+// maxMarks is how many marks a run has at most.
+const maxMarks = 64
 
 func (e *Exploration) tune(ctx context.Context, a Actor, c Tune, m *monitor) error {
 	before := e.Snapshot()
@@ -105,18 +131,18 @@ func (e *Exploration) tune(ctx context.Context, a Actor, c Tune, m *monitor) err
 	}
 	n, _ := before.Subnet(parent)
 	e.begin(m, c.Subnet, n.Method)
-	made, err := e.model.Tune(ctx, subject, c, e.folder("tuning"), m)
+	base := n.Method
+	switch {
+	case !hasRefit(subject): // whatever was recorded of other weights
+		base.Reform, base.Bias, base.Tune = "none", false, nil
+	case c.Subnet == DraftID && !n.Masks.Equal(subject.Masks): // its weights were carried over, which a recipe does not repeat
+		base.Reform = ""
+	}
+	made, err := e.tuned(ctx, subject, base, c, m)
 	if err != nil {
 		return err
 	}
-	tuned := made.Method.Tune
-	text := made.Method
-	if made.Method = n.Method; !made.Method.Text.named() {
-		made.Method.Text, made.Method.Windows, made.Method.Seq = text.Text, text.Windows, text.Seq
-		made.Method.Mix, made.Method.Draw, made.Method.Drawn = text.Mix, text.Draw, text.Drawn
-	}
-	made.Method.Tune, made.Method.Backend = tuned, text.Backend
-	if tuned.Best == 0 {
+	if tuned := made.Method.Tune; tuned.Best == 0 {
 		why := cmp.Or(tuned.Stopped, "the divergence on held-out text did not fall")
 		if c.Subnet == DraftID {
 			return fmt.Errorf("tuning the draft gained nothing: %s", why)
@@ -131,6 +157,73 @@ func (e *Exploration) tune(ctx context.Context, a Actor, c Tune, m *monitor) err
 	}
 	return m.Persist(ctx, func() error { return e.keep(a, m, made, Subnet{Name: name, Origin: Reformed, Parent: parent}) })
 }
+
+// tuned tunes a subnet that was made by a method, and returns it with the method that includes the tuning.
+func (e *Exploration) tuned(ctx context.Context, s gguf.Subnet, by Method, c Tune, m *monitor) (Made, error) {
+	made, err := e.model.Tune(ctx, s, c, e.folder("tuning"), m)
+	if err != nil {
+		return Made{}, err
+	}
+	on, tuned := made.Method, made.Method.Tune
+	if tuned.Of = c.Tuning.Steps; c.Tuning.Until > 0 {
+		tuned.Marks = c.Tuning.Marks
+	}
+	tuned.Text, tuned.Mix, tuned.Draw, tuned.Windows, tuned.Drawn, tuned.Seq = on.Text, on.Mix, on.Draw, on.Windows, on.Drawn, on.Seq
+	tuned.DrawSeed, tuned.Prior = max(c.Calibration.Seed, 1), by.Tune
+	if made.Method = by; !by.Text.named() {
+		made.Method.Text, made.Method.Windows, made.Method.Seq = on.Text, on.Windows, on.Seq
+		made.Method.Mix, made.Method.Draw, made.Method.Drawn = on.Mix, on.Draw, on.Drawn
+	}
+	made.Method.Tune, made.Method.Backend, made.Method.Kept = tuned, on.Backend, ""
+	return made, nil
+}
+
+// again returns the settings that repeat a tuning up to its best step.
+func (t *Tuned) again() Tuning {
+	return Tuning{Steps: t.Of, Rate: t.Rate, Bias: &t.Bias, Seed: t.Seed, Until: t.Best, Marks: t.Marks}
+}
+
+// learned returns a method with the text of the tuning.
+func (t *Tuned) learned() Method {
+	return Method{Text: t.Text, Mix: t.Mix, Draw: t.Draw, Windows: t.Windows, Drawn: t.Drawn, Seq: t.Seq, Seed: t.DrawSeed}
+}
+
+// portable returns the tuning with the names of texts, without the folders of this machine.
+func (t *Tuned) portable() *Tuned {
+	if t == nil {
+		return nil
+	}
+	out := *t
+	out.Text.Path, out.Prior = baseName(t.Text.Path), t.Prior.portable()
+	return &out
+}
+
+// runs returns the tunings of a subnet in their order.
+func (t *Tuned) runs() []*Tuned {
+	var out []*Tuned
+	for ; t != nil; t = t.Prior {
+		out = append(out, t)
+	}
+	slices.Reverse(out)
+	return out
+}
+
+// repeatable returns why a tuning cannot be repeated, nil where it can.
+func (t *Tuned) repeatable() error {
+	runs := t.runs()
+	if len(runs) > maxTunings {
+		return fmt.Errorf("%w: it was tuned %d times, more than %d", ErrUnsupported, len(runs), maxTunings)
+	}
+	for _, r := range runs {
+		if !r.Text.named() {
+			return fmt.Errorf("%w: it was tuned before recipes held tuning, and its text is not known: tune it again, or export it as a file", ErrUnsupported)
+		}
+	}
+	return nil
+}
+
+// maxTunings is how many tunings of one subnet a recipe repeats.
+const maxTunings = 16
 
 // named reports whether the reference names a text.
 func (t TextRef) named() bool { return t.Path != "" || t.SHA256 != "" }

@@ -38,6 +38,23 @@ func (m *model) calibration(ctx context.Context, c explorer.Calibration, windows
 	return src.windows(ctx, windows, atMost)
 }
 
+// Identify implements [explorer.Cutter].
+func (m *model) Identify(ctx context.Context, c explorer.Calibration, mon explorer.Monitor) (explorer.TextRef, []explorer.MixPart, error) {
+	src, err := m.sources(ctx, c, mon)
+	if err != nil {
+		return explorer.TextRef{}, nil, err
+	}
+	defer src.close()
+	if !src.mixed() {
+		return src.ref, nil, nil
+	}
+	mix := make([]explorer.MixPart, len(src.texts))
+	for i, s := range src.texts {
+		mix[i] = s.MixPart
+	}
+	return src.ref, mix, nil
+}
+
 // sources are the texts of a calibration, whose content is known and of which nothing is tokenised yet.
 type sources struct {
 	m      *model

@@ -148,6 +148,7 @@ func recordRefit(me *explorer.Method, s gguf.Subnet, r reform.Recipe, g *subnet.
 		return
 	}
 	me.Pull, me.FitTarget = solve.Pull, r.Target.String()
+	me.Bridge, me.Weigh = r.Bridge && r.Target == reform.DenseResidual, weighing(r)
 	switch len(solve.Lambdas) {
 	case 0:
 		lambda := reform.DefaultLambda
@@ -158,6 +159,18 @@ func recordRefit(me *explorer.Method, s gguf.Subnet, r reform.Recipe, g *subnet.
 	if solve.Method == reform.ADMM {
 		me.Rho, me.Steps = cmp.Or(solve.Rho, reform.DefaultRho), cmp.Or(solve.Steps, reform.DefaultSteps)
 	}
+}
+
+// weighing returns what tokens count by in a re-fit.
+func weighing(r reform.Recipe) string {
+	list := explorer.Weighings()
+	switch {
+	case r.Target == reform.DenseOutput || r.Solve.Bias || !r.Relative && !r.ByGradient:
+		return list[0]
+	case r.ByGradient:
+		return list[2]
+	}
+	return list[1]
 }
 
 // upSteps is by how many steps W_U of a subnet was re-fitted.
@@ -275,6 +288,11 @@ func changed(r reform.Recipe, o explorer.ReformOptions) (reform.Recipe, error) {
 	default:
 		return r, fmt.Errorf("%w: re-fitting by %q, not %s", explorer.ErrInvalid, o.Method, strings.Join(explorer.FitMethods(), ", "))
 	}
+	if o.Bridge != nil {
+		if r.Bridge = *o.Bridge; r.Bridge {
+			r = bridged(r, o)
+		}
+	}
 	if o.Target != "" {
 		target, err := reform.ParseTarget(o.Target)
 		if err != nil {
@@ -291,11 +309,29 @@ func changed(r reform.Recipe, o explorer.ReformOptions) (reform.Recipe, error) {
 	if o.Bias != nil {
 		r.Solve.Bias = *o.Bias
 	}
+	if o.Weigh != "" {
+		r.Relative, r.ByGradient = o.Weigh == explorer.Weighings()[1], o.Weigh == explorer.Weighings()[2]
+		if r.ByGradient && o.Up == nil {
+			r.UpSteps = 0
+		}
+	}
 	r.Solve.Rho, r.Solve.Steps = cmp.Or(o.Rho, r.Solve.Rho), cmp.Or(o.Steps, r.Solve.Steps)
 	if o.Up != nil {
 		r.UpSteps = *o.Up
 	}
 	return r, withoutEffect(r, o)
+}
+
+// bridged returns a recipe that fits modules before dropped layers to what is behind them. One that re-fits nothing gets the re-fit of the
+// default preset.
+func bridged(r reform.Recipe, o explorer.ReformOptions) reform.Recipe {
+	if r.Solve.Method == reform.None && !r.Solve.Bias && o.Method == "" {
+		if d, err := oneshot.RecipeOf(preset.Default); err == nil {
+			r.Solve, r.Relative = d.Refit.Solve, d.Refit.Relative
+		}
+	}
+	r.Target = reform.DenseResidual
+	return r
 }
 
 // withoutEffect returns an error that names an option which a recipe does not use.
@@ -316,6 +352,10 @@ func withoutEffect(r reform.Recipe, o explorer.ReformOptions) error {
 		return refused("pull", weights)
 	case o.Target != "" && none && !r.Solve.Bias:
 		return refused("a target", weights)
+	case (r.Relative || r.ByGradient) && o.Weigh != "" && (none || r.Solve.Bias || r.Target == reform.DenseOutput):
+		return refused("weigh", weights+" without a bias, to another target than dense")
+	case r.Bridge && (none || r.Target != reform.DenseResidual):
+		return refused("bridge", weights+" to the target residual")
 	case o.Up != nil && *o.Up > 0 && !r.RefitsUp():
 		return refused("up", "an exact re-fit without a bias, to another target than dense")
 	}

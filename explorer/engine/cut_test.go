@@ -66,15 +66,61 @@ func TestOptionsWithoutEffectAreRefused(t *testing.T) {
 		"pull":   {Method: "none", Pull: &yes},
 		"target": {Method: "none", Target: "dense"},
 		"up":     {Method: "admm", Up: &steps},
+		"bridge": {Bridge: &yes, Target: "local"},
+		"weigh":  {Weigh: "gradient", Bias: &yes},
 	} {
 		if _, err := recipeOf("", o); !errors.Is(err, explorer.ErrInvalid) || !strings.Contains(err.Error(), what+" has no effect") {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	for _, o := range []explorer.ReformOptions{{Up: &steps, Bias: &yes}, {Up: &steps, Target: "dense"}} {
+	for _, o := range []explorer.ReformOptions{{Up: &steps, Bias: &yes}, {Up: &steps, Target: "dense"}, {Bridge: &yes, Method: "none"}} {
 		if _, err := recipeOf("", o); !errors.Is(err, explorer.ErrInvalid) {
 			t.Errorf("%+v: %v", o, err)
 		}
+	}
+}
+
+// TestBridgedDepth drops a layer and fits the MLP before it; the setting is recorded, and a preset that re-fits nothing gets a re-fit.
+func TestBridgedDepth(t *testing.T) {
+	b := newEngine(t)
+	m := open(t, b, gguftest.Tiny("llama"))
+	yes := true
+	cut := explorer.Cut{Preset: "depth", Target: 0.7, Calibration: explorer.Calibration{Windows: 4, Seq: 64}, Reform: explorer.ReformOptions{Bridge: &yes}}
+	made, err := m.Cut(t.Context(), cut, &quiet{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if me := made.Method; !me.Bridge || me.Reform != "exact" || me.FitTarget != "residual" || !me.Pull {
+		t.Errorf("method %+v", me)
+	}
+	refit, err := m.Refit(t.Context(), made.Subnet.Masks, explorer.Refit{Preset: "depth", Calibration: cut.Calibration, Reform: cut.Reform}, &quiet{})
+	if err != nil || !refit.Method.Bridge || refit.After != made.After {
+		t.Errorf("re-fitted to %g (%v), the cut has %g", refit.After, err, made.After)
+	}
+}
+
+// TestCutWeighsByGradients cuts with tokens weighed by gradients: it is recorded, and the weights are others.
+func TestCutWeighsByGradients(t *testing.T) {
+	b := newEngine(t)
+	m := open(t, b, gguftest.Tiny("llama"))
+	cut := explorer.Cut{Preset: "obs", Target: 0.7, Calibration: explorer.Calibration{Windows: 4, Seq: 64}}
+	perplexities := make(map[float64]string)
+	for _, cut.Reform.Weigh = range append(explorer.Weighings(), "") {
+		made, err := m.Cut(t.Context(), cut, &quiet{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := cut.Reform.Weigh
+		if want == "" {
+			want = "none"
+		}
+		if made.Method.Weigh != want {
+			t.Errorf("%q: recorded as %q", cut.Reform.Weigh, made.Method.Weigh)
+		}
+		if other, ok := perplexities[made.After]; ok && other != want {
+			t.Errorf("weighed by %s and by %s it is the same subnet", other, want)
+		}
+		perplexities[made.After] = want
 	}
 }
 

@@ -295,10 +295,15 @@ func startOf(t take, tokenizer infer.Info) (string, error) {
 			start = explorer.BOSEvery
 		}
 	}
+	if start == explorer.BOSAutoFirst {
+		if start = explorer.BOSNone; tokenizer.AddBOS {
+			start = explorer.BOSFirst
+		}
+	}
 	switch {
 	case !slices.Contains([]string{explorer.BOSEvery, explorer.BOSFirst, explorer.BOSNone}, start):
-		return "", fmt.Errorf("%w: start tokens %q: not %s, %s, %s or %s", explorer.ErrInvalid, start,
-			explorer.BOSAuto, explorer.BOSEvery, explorer.BOSFirst, explorer.BOSNone)
+		return "", fmt.Errorf("%w: start tokens %q: not %s, %s, %s, %s or %s", explorer.ErrInvalid, start,
+			explorer.BOSAuto, explorer.BOSAutoFirst, explorer.BOSEvery, explorer.BOSFirst, explorer.BOSNone)
 	case start != explorer.BOSNone && tokenizer.BOS < 0:
 		return "", fmt.Errorf("%w: the model has no start token", explorer.ErrUnsupported)
 	case start == explorer.BOSFirst && t.fromEnd:

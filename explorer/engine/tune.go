@@ -48,6 +48,7 @@ func (m *model) Tune(ctx context.Context, s gguf.Subnet, c explorer.Tune, dir st
 	}
 	config := tune.Config{
 		Steps: c.Tuning.Steps, Time: time.Duration(c.Tuning.Seconds * float64(time.Second)), Rate: cmp.Or(c.Tuning.Rate, tune.DefaultRate), Seed: c.Tuning.Seed, Bias: bias,
+		Until: c.Tuning.Until, Marks: c.Tuning.Marks,
 		Progress: func(e tune.Event) {
 			mon.Progress(e.Share, 1, "of the tuning", fmt.Sprintf("step %d · divergence %.4f · held out %.4f", e.Step, e.Loss, e.HeldOut))
 			_ = mon.Gate(ctx) // the run finds that ctx has ended
@@ -79,7 +80,7 @@ func (m *model) Tune(ctx context.Context, s gguf.Subnet, c explorer.Tune, dir st
 	}
 	tuned := &explorer.Tuned{
 		Steps: report.Steps, Tokens: report.Tokens, Numbers: report.Numbers, Rate: config.Rate, Bias: bias, Seed: config.Seed, Seconds: report.Seconds,
-		Before: report.Before, After: report.After, Best: report.Best, Stopped: report.Stopped,
+		Before: report.Before, After: report.After, Best: report.Best, Stopped: report.Stopped, Marks: report.Marks,
 	}
 	for _, p := range report.Curve {
 		tuned.Curve = append(tuned.Curve, explorer.TunedPoint(p))

@@ -292,6 +292,11 @@ func (m *model) Refit(ctx context.Context, masks subnet.Masks, c explorer.Refit,
 	return m.fit(ctx, masks, c.Calibration, c.Reform, explorer.Method{}, mon)
 }
 
+// Identify implements explorer.Cutter.
+func (m *model) Identify(_ context.Context, c explorer.Calibration, _ explorer.Monitor) (explorer.TextRef, []explorer.MixPart, error) {
+	return m.texts(c)
+}
+
 // CheckSize implements explorer.Cutter.
 func (m *model) CheckSize(_ subnet.Masks, c explorer.Quantize) error {
 	if least := float64(m.info.Bytes) / 3; c.Target.Value < least {

@@ -255,6 +255,15 @@ func (c contract) refit(t *testing.T) {
 	if !made.Subnet.Masks.Equal(c.without(1)) || len(made.Subnet.Refit) != c.m.Info().Layers || made.Method.Reform == "" {
 		t.Errorf("other masks, or weights of %d layers by %q", len(made.Subnet.Refit), made.Method.Reform)
 	}
+	text, mix, err := c.m.Identify(t.Context(), c.Calibration, watch(t))
+	if err != nil || text.SHA256 != made.Method.Text.SHA256 || len(mix) != len(made.Method.Mix) {
+		t.Errorf("the text is identified as %+v with %d parts (%v), the re-fit has %+v with %d", text, len(mix), err, made.Method.Text, len(made.Method.Mix))
+	}
+	lost := c.Calibration
+	lost.Text, lost.Mix = c.Missing, nil
+	if _, _, err := c.m.Identify(t.Context(), lost, watch(t)); !errors.Is(err, explorer.ErrText) {
+		t.Errorf("a missing text: %v", err)
+	}
 	carried, err := c.m.Carry(t.Context(), made.Subnet, c.dense())
 	if err != nil || !carried.Masks.Equal(c.dense()) {
 		t.Errorf("carried to other masks (%v)", err)
@@ -279,6 +288,17 @@ func (c contract) tune(t *testing.T) {
 	}
 	if tuned.Best > 0 && len(made.Subnet.Refit) != c.m.Info().Layers {
 		t.Errorf("weights of %d layers", len(made.Subnet.Refit))
+	}
+	if tuned.Best > 0 {
+		again := ask
+		again.Tuning = explorer.Tuning{Steps: tuned.Of, Rate: tuned.Rate, Bias: &tuned.Bias, Seed: tuned.Seed, Until: tuned.Best, Marks: tuned.Marks}
+		if tuned.Of == 0 { // the explorer records it
+			again.Tuning.Steps = ask.Tuning.Steps
+		}
+		repeated, err := c.m.Tune(t.Context(), gguf.Subnet{Masks: c.without(1)}, again, "", watch(t))
+		if err != nil || repeated.Method.Tune.Best != tuned.Best || repeated.Method.Tune.After != tuned.After {
+			t.Errorf("repeated until step %d: %+v, %v", tuned.Best, repeated.Method.Tune, err)
+		}
 	}
 	ask.Calibration.Text = c.Missing
 	if _, err := c.m.Tune(t.Context(), gguf.Subnet{Masks: c.without(1)}, ask, "", watch(t)); !errors.Is(err, explorer.ErrText) {

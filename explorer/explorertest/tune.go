@@ -17,9 +17,14 @@ func (m *model) Tune(ctx context.Context, s gguf.Subnet, c explorer.Tune, _ stri
 	}
 	loss := Loss(s.Masks)
 	tuned := &explorer.Tuned{Rate: 0.003, Seed: c.Tuning.Seed, Seconds: 41, Numbers: 1000, Before: loss, After: 0.8 * loss}
-	const steps = 12
+	steps := 12
+	if c.Tuning.Until > 0 {
+		steps = c.Tuning.Until
+	} else if c.Tuning.Seconds > 0 {
+		tuned.Marks = []int{0, 5}
+	}
 	for i := range steps {
-		held := loss * (1 - 0.2*float64(i+1)/steps)
+		held := loss * (1 - 0.2*float64(i+1)/float64(steps))
 		if err := m.step(ctx, mon, i, steps, "of the tuning", fmt.Sprintf("step %d · divergence %.4f · held out %.4f", i+1, held, held)); err != nil {
 			return explorer.Made{}, err
 		}

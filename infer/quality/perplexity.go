@@ -16,7 +16,9 @@ const (
 	BOSAuto  = "auto"  // in front of every text or window if the tokenizer puts one in front of texts
 	BOSEvery = "every" // in front of every text or window
 	BOSFirst = "first" // in front of a text, and so of its first window only
-	BOSNone  = "none"
+	// BOSAutoFirst is BOSFirst if the tokenizer puts one in front of texts, else BOSNone: as most papers measure.
+	BOSAutoFirst = "auto-first"
+	BOSNone      = "none"
 )
 
 // A Window is a stretch of tokens of which those from From on are scored, each given all that precede it in the window.

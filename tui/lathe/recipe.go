@@ -72,7 +72,8 @@ func (a *app) recipeBuildCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "build RECIPE [MODEL]",
 		Short: "Build the subnet and the file of a recipe",
-		Long: "Checks the hashes of the model and of the calibration text against the recipe's, and re-fits the weights. With the same\n" +
+		Long: "Checks the hashes of the model and of the calibration texts against the recipe's, re-fits the weights, and tunes them where the\n" +
+			"recipe is of a tuned subnet, for as many steps as led to its best state. With the same\n" +
 			"device the file is identical byte for byte to the one whose hash the recipe has; the command reports whether it is. It has no\n" +
 			"provenance (name, origin, method, time), which `subnets export` writes, so that the two files differ in their metadata.",
 		Example: "  lathe recipe build s3.recipe.json model.gguf -o small.gguf",
@@ -112,7 +113,7 @@ func (a *app) recipeBuildCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().Var(&calibrationText{c: &texts}, "text", "calibration text, if it is not at the path in the recipe; of a mix NAME=PATH, several times")
+	cmd.Flags().Var(&calibrationText{c: &texts}, "text", "calibration text of the re-fit and of tuning, if it is not at the path in the recipe; of a mix NAME=PATH, several times")
 	cmd.Flags().StringVarP(&out.path, "output", "o", "", "file to write, GGUF (default: only add the subnet to the workspace)")
 	cmd.Flags().BoolVar(&out.force, "force", false, "replace an existing file")
 	return cmd

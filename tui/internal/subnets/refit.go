@@ -21,6 +21,8 @@ func RefitEntries(own string, hidden func(*widget.Form) bool) []*widget.Entry {
 		number("lambda", "lambda", "ridge term, relative to the mean of the diagonal of H", explorer.LambdaRange()),
 		widget.ChoiceEntry("pull", "pull", own, "the ridge pulls toward the original weights instead of zero; better with little text", with("yes", "no")...),
 		widget.ChoiceEntry("bias", "bias", own, "also fits a bias per output; stock llama.cpp loads such files", with("yes", "no")...),
+		widget.ChoiceEntry("bridge", "bridge", own, "before dropped layers W_D is fitted to the hidden states behind them, and all output matrices after", with("yes", "no")...),
+		widget.ChoiceEntry("weigh", "tokens count by", own, "state: the inverse size of their hidden states; gradient: that of the dense model's loss", with(explorer.Weighings()...)...),
 		number("rho", "rho", "penalty of admm, relative to the mean of the diagonal of H; empty: 1, the paper's", explorer.RhoRange()),
 		whole("steps", "steps", "iterations of admm; empty: 30, the paper's", explorer.StepsRange()),
 		whole("up", "steps of W_U", "steps by which W_U of the MLPs is re-fitted too; 0 leaves it", explorer.UpRange()),
@@ -37,6 +39,10 @@ func refitApplies(f *widget.Form, id string) bool {
 	switch id {
 	case "lambda", "pull", "fit-target":
 		return method != "none"
+	case "weigh":
+		return method != "none" && f.Get("fit-target") != "dense" && f.Get("bias") != "yes"
+	case "bridge":
+		return method != "none" && method != "admm" && f.Get("fit-target") != "local" && f.Get("fit-target") != "dense"
 	case "rho", "steps":
 		return method == "admm"
 	case "up":
@@ -69,7 +75,7 @@ func RefitOf(f *widget.Form) explorer.ReformOptions {
 		}
 		return "" // its own
 	}
-	o := explorer.ReformOptions{Method: oneOf("refit", explorer.FitMethods()), Target: oneOf("fit-target", explorer.FitTargets()), Pull: yesNo("pull"), Bias: yesNo("bias")}
+	o := explorer.ReformOptions{Method: oneOf("refit", explorer.FitMethods()), Target: oneOf("fit-target", explorer.FitTargets()), Pull: yesNo("pull"), Bias: yesNo("bias"), Bridge: yesNo("bridge"), Weigh: oneOf("weigh", explorer.Weighings())}
 	if text("lambda") != "" {
 		lambda := f.Number("lambda")
 		o.Lambda = &lambda
