@@ -49,12 +49,22 @@ func IsDataSet(path string) bool {
 // of text, content, document, article, story and body that the first record has. Records without it, or with an empty one, are
 // left out. Errors wrap [ErrRecords] where the file is at fault.
 func ReadDataSet(path, field string, most int64) ([]string, error) {
+	return read(path, dataSet{field: field, left: most})
+}
+
+// JoinDataSet is ReadDataSet with the texts as they are, empty ones included, joined by a separator: published perplexities are on such
+// texts.
+func JoinDataSet(path, field, separator string, most int64) (string, error) {
+	texts, err := read(path, dataSet{field: field, left: most, asIs: true})
+	return strings.Join(texts, separator), err
+}
+
+func read(path string, set dataSet) ([]string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }() // only read from
-	set := dataSet{field: field, left: most}
 	bounds := records.Bounds{Rows: maxRecords, Row: maxRecord}
 	if strings.ToLower(filepath.Ext(path)) == ".parquet" {
 		info, err := f.Stat()
@@ -86,6 +96,7 @@ func unpacked(path string, f io.Reader) (io.Reader, error) {
 type dataSet struct {
 	field string
 	left  int64
+	asIs  bool // empty texts too, and nothing behind them
 	texts []string
 }
 
@@ -108,10 +119,14 @@ func (d *dataSet) add(_ int, object []byte) error {
 	if err := json.Unmarshal(raw, &text); err != nil {
 		return fmt.Errorf("%w: the field %s is no text", ErrRecords, d.field)
 	}
-	if text == nil || strings.TrimSpace(*text) == "" {
+	switch {
+	case text != nil && d.asIs:
+		d.texts = append(d.texts, *text)
+	case text == nil || strings.TrimSpace(*text) == "":
 		return nil
+	default:
+		d.texts = append(d.texts, *text+"\n\n")
 	}
-	d.texts = append(d.texts, *text+"\n\n")
 	if d.left -= int64(len(*text)); d.left <= 0 {
 		return records.ErrStop
 	}

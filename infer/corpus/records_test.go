@@ -99,6 +99,22 @@ func TestReadDataSet(t *testing.T) {
 	}
 }
 
+// TestJoinDataSet keeps empty texts, as published evaluations do, and joins with what they join.
+func TestJoinDataSet(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.parquet")
+	if err := os.WriteFile(path, parquetFile(t, []page{{"a", " = One = \n"}, {"b", ""}, {"c", "Two"}}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for separator, want := range map[string]string{"\n\n": " = One = \n\n\n\n\nTwo", " ": " = One = \n  Two"} {
+		if got, err := JoinDataSet(path, "text", separator, 1<<20); err != nil || got != want {
+			t.Errorf("%q, %v, want %q", got, err, want)
+		}
+	}
+	if _, err := JoinDataSet(path, "title", " ", 1<<20); !errors.Is(err, ErrRecords) {
+		t.Errorf("a field that is not there: %v", err)
+	}
+}
+
 // FuzzReadDataSet reads damaged data sets: no panic, and no error but that of the file.
 func FuzzReadDataSet(f *testing.F) {
 	f.Add(uint8(0), []byte(`{"text": "a"}`+"\n"+`{"text": null}`))

@@ -1,24 +1,22 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"encoding/csv"
 	"errors"
 	"fmt"
-	"io"
-	"math"
+	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-
-	"github.com/lathe-llm/lathe/explorer/format"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/infer/quality"
+	"github.com/lathe-llm/lathe/search"
 )
 
 // compareResult is what `compare --json` writes.
@@ -27,7 +25,10 @@ type compareResult struct {
 	Dense     explorer.Measurement  `json:"dense"`                // on the first text
 	DenseAlso *explorer.Measurement `json:"dense_also,omitempty"` // on the second text
 	Texts     []compareText         `json:"texts"`
+	Tasks     *taskScores           `json:"tasks,omitempty"` // of the dense model
 	Rows      []compareRow          `json:"rows"`
+	Published *publishedModel       `json:"published,omitempty"` // of a protocol, for the model
+	Figure    string                `json:"figure,omitempty"`    // the file of --svg
 }
 
 // compareText is a text with the dense model's measurement.
@@ -50,7 +51,17 @@ type compareRow struct {
 	AlsoPerplexity float64     `json:"also_perplexity,omitempty"`
 	AlsoRelative   float64     `json:"also_relative,omitempty"`
 	On             []compareOn `json:"on,omitempty"`
+	Tuned          bool        `json:"tuned,omitempty"` // by --tune
+	Tasks          *taskScores `json:"tasks,omitempty"` // of --task
 	Err            string      `json:"error,omitempty"`
+}
+
+// name is the method as tables have it.
+func (r compareRow) name() string {
+	if r.Tuned {
+		return r.Method + " tuned"
+	}
+	return r.Method
 }
 
 // compareOn is the measurement of a subnet on one text.
@@ -70,6 +81,16 @@ type compareFlags struct {
 	test                    explorer.Measure
 	cut                     explorer.Cut
 	on                      explorer.Machines
+	budget, set             string // of searches
+	tuning                  explorer.Tuning
+	tasks                   []string
+	limit                   int
+	svg                     string
+	force                   bool
+	protocol                string
+
+	search explorer.Budget
+	opened []quality.Task
 }
 
 // testTexts are named texts to measure on.
@@ -125,32 +146,50 @@ func (a *app) compareCommand() *cobra.Command {
 	var f compareFlags
 	cmd := &cobra.Command{
 		Use:   "compare [MODEL]",
-		Short: "Compare one-shot methods under equal conditions",
+		Short: "Compare one-shot methods and searches under equal conditions",
 		Long: "Cuts the model with each method to each ratio, with the same calibration text and the same definition of the ratio, and\n" +
 			"measures each result on one test text or several: perplexity, divergence from the dense model (KL, nats per token) and the\n" +
 			"share of tokens where both find the same token most likely, with standard errors. Calibration helps most on text of its own\n" +
 			"kind; texts of other kinds show how much of that remains elsewhere.\n\n" +
-			"Workers measure the subnets, several at the same time; the subnets are made by the process itself, one after another.",
+			"Methods are those of cut, and searches: search, or search:STRATEGY, each with --budget. --tune adds a row for each result, tuned.\n" +
+			"--task adds zero-shot tasks, as lathe zeroshot takes them. Two ratios or more are drawn, loss against ratio; --svg draws them to a file.\n\n" +
+			"Workers measure the subnets on texts, several at the same time; the process itself makes them, one after another, and evaluates tasks.\n\n" +
+			protocolHelp,
 		Example: "  lathe compare --ratios 0.8,0.6 --methods flap,obs,allocated --test wiki.test.raw --test-windows 4\n" +
 			"  lathe compare --ratios 0.8 --test wiki=wiki.test.raw --test web=web.txt --test code=src/ --format csv\n" +
-			"  lathe compare --ratios 0.8,0.6 --test wiki.test.raw --workers 2",
+			"  lathe compare --ratios 0.9,0.8,0.7 --methods allocated,search:ladder,search:paper-laptop --budget 20m --tune 40steps --svg loss.svg\n" +
+			"  lathe compare --ratios 0.8 --methods allocated --task piqa --task arc_easy=test.parquet --limit 500\n" +
+			"  lathe compare --ratios 0.8,0.6 --test wiki.test.raw --workers 2\n" +
+			"  lathe compare llama-7b.gguf --protocol paper",
 		Args: cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) (failed error) {
 			model, err := a.modelArg(args)
 			if err != nil {
 				return err
 			}
-			ratios, err := parseRatios(f.ratios)
+			f.choose(cmd)
+			ratios, err := f.check()
 			if err != nil {
-				return usage(fmt.Errorf("--ratios: %w", err))
+				return err
 			}
-			if f.format != "text" && f.format != "csv" {
-				return usage(fmt.Errorf("--format %q: not text or csv", f.format))
+			if f.opened, err = a.openTasks(cmd.Context(), f.tasks); err != nil {
+				return err
 			}
+			remove, err := a.protocolTexts(cmd, &f)
+			if err != nil {
+				return err
+			}
+			defer func() { failed = errors.Join(failed, remove()) }()
 			return a.with(cmd.Context(), model, inMemory, func(e exploration) error {
 				r, err := a.compare(cmd.Context(), e, strings.Split(f.methods, ","), ratios, f)
 				if err != nil {
 					return err
+				}
+				if f.svg != "" {
+					if err := r.writeFigure(f.svg); err != nil {
+						return output{fmt.Errorf("--svg %s: %w", f.svg, err)}
+					}
+					r.Figure = f.svg
 				}
 				if f.format == "csv" && !a.json {
 					return r.csv(a.stdout)
@@ -166,16 +205,26 @@ func (a *app) compareCommand() *cobra.Command {
 func (f *compareFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.ratios, "ratios", "0.9,0.8,0.7,0.6,0.5", "ratios of the block parameters to keep")
-	flags.StringVar(&f.methods, "methods", strings.Join(explorer.Presets(), ","), "methods to compare")
+	flags.StringVar(&f.methods, "methods", strings.Join(explorer.Presets(), ","), "methods to compare: presets of cut, search or search:STRATEGY")
+	flags.StringVar(&f.budget, "budget", "10m", "limit of each search: a duration such as 20m, evals=N, tokens=N, or several separated by commas; none for no limit")
+	flags.StringVar(&f.set, "set", "", "settings of the searches' strategy, as name=value,name=value")
+	flags.StringVar(&f.protocol, "protocol", "", "settings of published figures: paper, those of arXiv 2409.17372")
+	choices(flags, "protocol", protocolPaper)
 	flags.Var(&testValue{to: &f.texts}, "test", "text to measure on, as FILE or NAME=FILE; may be given several times (default: the end of the Wikipedia text that `make setup` downloads, which is not used for calibration)")
 	flags.Var(&testValue{to: &f.texts, name: "also"}, "also", "another text to measure on, as --test also=FILE")
 	flags.BoolVar(&f.distance, "distance", true, "measure the divergence from the dense model too, which takes as long as the perplexity once more")
 	flags.IntVar(&f.test.Seq, "test-seq", 2048, "tokens per window of the test texts")
 	flags.IntVar(&f.test.Windows, "test-windows", 4, "windows of each test text")
+	flags.StringVar(&f.test.BOS, "bos", explorer.BOSAuto, startUsage)
+	choices(flags, "bos", startChoices()...)
+	flags.StringArrayVar(&f.tasks, "task", nil, "zero-shot task: TASK (from the hub), TASK=FILE or TASK=FILE,ANSWERS; may be repeated")
+	flags.IntVar(&f.limit, "limit", 0, "limit of questions per task, from the start (default: all)")
+	flags.StringVar(&f.svg, "svg", "", "file to draw loss against ratio to")
+	flags.BoolVar(&f.force, "force", false, "replace an existing file of --svg")
 	flags.StringVar(&f.test.Engine, "engine", explorer.EngineDecoder, "what measures: decoder, or llama.cpp on temporary files")
 	flags.StringVar(&f.test.Type, "type", "", "tensor type of those files (default: the source's)")
 	flags.StringVar(&f.format, "format", "text", "output: text or csv")
-	choices(flags, "methods", explorer.Presets()...)
+	choices(flags, "methods", comparedMethods()...)
 	choices(flags, "engine", explorer.EngineDecoder, explorer.EngineLlama)
 	choices(flags, "type", gguf.WritableNames()...)
 	choices(flags, "format", "text", "csv")
@@ -187,18 +236,82 @@ func (f *compareFlags) add(cmd *cobra.Command) {
 	reformFlags(cmd, &f.cut.Reform)
 	upFlag(cmd, &f.cut.Reform.Up, "the method's own")
 	piecesFlags(flags, &f.on, "measure")
+	tuneFlag(cmd, &f.tuning)
+	cmd.Flags().Lookup("tune").Usage = "add a row for each result, tuned for a duration such as 10m or a number of steps such as 60steps (see lathe tune)"
+}
+
+// searchPrefix begins the name of a strategy among methods; alone, without its colon, it is the default strategy.
+const searchPrefix = "search:"
+
+// comparedMethods returns the methods that can be compared.
+func comparedMethods() []string {
+	list := append(explorer.Presets(), "search")
+	for _, name := range search.Names() {
+		list = append(list, searchPrefix+name)
+	}
+	return list
+}
+
+// strategyOf returns the strategy that a method names, if it is a search.
+func strategyOf(method string) (string, bool) {
+	if method == "search" {
+		return "", true
+	}
+	return strings.CutPrefix(method, searchPrefix)
+}
+
+// check returns the ratios, and the errors of flags that are known before the work.
+func (f *compareFlags) check() ([]float64, error) {
+	ratios, err := parseRatios(f.ratios)
+	if err != nil {
+		return nil, usage(fmt.Errorf("--ratios: %w", err))
+	}
+	if f.format != "text" && f.format != "csv" {
+		return nil, usage(fmt.Errorf("--format %q: not text or csv", f.format))
+	}
+	for _, m := range strings.Split(f.methods, ",") {
+		if !slices.Contains(comparedMethods(), m) {
+			return nil, usage(fmt.Errorf("--methods: %q is not one of %s", m, strings.Join(comparedMethods(), ", ")))
+		}
+	}
+	if f.budget != "none" {
+		if f.search, err = parseBudget(f.budget); err != nil {
+			return nil, usage(err)
+		}
+	}
+	if f.limit < 0 {
+		return nil, usage(fmt.Errorf("--limit %d", f.limit))
+	}
+	if f.svg == "" {
+		return ratios, nil
+	}
+	switch info, err := os.Stat(f.svg); {
+	case err == nil && info.IsDir():
+		return nil, usage(fmt.Errorf("--svg %s: is a directory", f.svg))
+	case err == nil && !f.force:
+		return nil, usage(fmt.Errorf("--svg %s: file exists (--force replaces it)", f.svg))
+	}
+	probe, err := durable.Create(filepath.Clean(f.svg), 0o600)
+	if err != nil {
+		return nil, output{fmt.Errorf("--svg %s: cannot write there: %w", f.svg, err)}
+	}
+	return ratios, probe.Close()
 }
 
 func (a *app) compare(ctx context.Context, e exploration, methods []string, ratios []float64, f compareFlags) (compareResult, error) {
-	for _, m := range methods {
-		if !slices.Contains(explorer.Presets(), m) {
-			return compareResult{}, usage(fmt.Errorf("--methods: %q is not one of %s", m, presetNames()))
-		}
-	}
 	if len(f.texts.list) == 0 || f.texts.list[0].name == "also" && len(f.texts.list) == 1 {
 		f.texts.list = append([]testText{{name: "default text"}}, f.texts.list...)
 	}
-	r := compareResult{Model: e.Snapshot().Model.Path}
+	info := e.Snapshot().Model
+	r := compareResult{Model: info.Path}
+	if f.protocol == protocolPaper {
+		r.Published = publishedFor(info.Geometry)
+	}
+	if len(f.opened) > 0 {
+		if err := info.Runs(); err != nil {
+			return r, fmt.Errorf("--task: %w", err)
+		}
+	}
 	for i, t := range f.texts.list {
 		c := f.test
 		c.Text = t.path
@@ -214,28 +327,44 @@ func (a *app) compare(ctx context.Context, e exploration, methods []string, rati
 		}
 		r.Texts = append(r.Texts, compareText{t.name, dense})
 	}
+	var err error
+	if r.Tasks, err = a.tasksOf(ctx, e, explorer.DenseID, f); err != nil {
+		return r, err
+	}
 	var made []explorer.SubnetID
 	for _, method := range methods {
 		for _, ratio := range ratios {
-			c := f.cut
-			c.Preset, c.Target = method, ratio
-			row, id, err := a.compareCut(ctx, e, c)
-			if err == nil && !f.on.On() {
-				err = a.compareOn(ctx, e, &row, id, f, nil)
+			rows, ids := a.compareMake(ctx, e, method, ratio, f)
+			for i := range rows {
+				if ctx.Err() == nil && rows[i].Err == "" && !f.on.On() {
+					a.compareOn(ctx, e, &rows[i], ids[i], f, nil)
+				}
 			}
 			if ctx.Err() != nil {
 				return r, ctx.Err()
 			}
-			if err != nil {
-				row.Err = firstLine(err)
-			}
-			r.Rows, made = append(r.Rows, row), append(made, id)
+			r.Rows, made = append(r.Rows, rows...), append(made, ids...)
 		}
 	}
 	if f.on.On() {
 		return r, a.compareElsewhere(ctx, e, r, made, f)
 	}
 	return r, nil
+}
+
+// makes returns the command that makes a subnet by a method.
+func (f *compareFlags) makes(method string, ratio float64) explorer.Command {
+	c := f.cut
+	if strategy, ok := strategyOf(method); ok {
+		s := explorer.StartSearch{
+			Strategy: strategy, Target: search.Ratio(ratio), Budget: f.search, Calibration: c.Calibration, Seed: c.Seed, Set: f.set,
+			Granularity: c.Granularity, Reform: c.Reform, Up: c.Reform.Up,
+		}
+		s.Reform.Up = nil
+		return s
+	}
+	c.Preset, c.Target = method, ratio
+	return c
 }
 
 // compareElsewhere has subnets measured by workers.
@@ -261,9 +390,7 @@ func (a *app) compareElsewhere(ctx context.Context, e exploration, r compareResu
 		if r.Rows[i].Err != "" {
 			continue
 		}
-		if err := a.compareOn(ctx, e, &r.Rows[i], id, f, r.Texts); err != nil {
-			r.Rows[i].Err = firstLine(err)
-		}
+		a.compareOn(ctx, e, &r.Rows[i], id, f, r.Texts)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -281,21 +408,61 @@ func (f compareFlags) measure(t testText) explorer.Measure {
 	return test
 }
 
-// compareCut makes one subnet.
-func (a *app) compareCut(ctx context.Context, e exploration, c explorer.Cut) (compareRow, explorer.SubnetID, error) {
-	row := compareRow{Method: c.Preset, Ratio: c.Target}
-	job, err := a.start(ctx, e, c)
+// compareMake makes a subnet, and with --tune another one of it. A row has the error of what failed, and its subnet is "".
+func (a *app) compareMake(ctx context.Context, e exploration, method string, ratio float64, f compareFlags) ([]compareRow, []explorer.SubnetID) {
+	began := time.Now()
+	row := compareRow{Method: method, Ratio: ratio}
+	job, err := a.start(ctx, e, f.makes(method, ratio))
+	n, ok := e.Snapshot().Subnet(job.Result)
+	if err == nil && !ok {
+		err = errors.New("it found no subnet")
+	}
 	if err != nil {
-		return row, "", err
+		row.Err = firstLine(err)
+		return []compareRow{row}, []explorer.SubnetID{""}
 	}
-	if n, ok := e.Snapshot().Subnet(job.Result); ok {
-		row.Share, row.KVBytes, row.Bytes, row.Seconds = n.Size.Ratio, n.Size.KVBytesPerToken, n.Bytes, n.Method.Seconds
+	if row.Seconds = n.Method.Seconds; row.Seconds == 0 { // a search
+		row.Seconds = time.Since(began).Seconds()
 	}
-	return row, job.Result, nil
+	row.sized(n)
+	if !f.tuning.On() {
+		return []compareRow{row}, []explorer.SubnetID{n.ID}
+	}
+	began = time.Now()
+	tuned := compareRow{Method: method, Ratio: ratio, Tuned: true}
+	id, err := a.tune(ctx, e, n.ID, f.cut.Calibration, f.tuning)
+	if err == nil && id == n.ID {
+		err = errors.New("tuning gained nothing")
+	}
+	if err != nil {
+		tuned.Err, id = firstLine(err), ""
+	}
+	if better, ok := e.Snapshot().Subnet(id); ok {
+		tuned.sized(better)
+	}
+	tuned.Seconds = row.Seconds + time.Since(began).Seconds()
+	return []compareRow{row, tuned}, []explorer.SubnetID{n.ID, id}
 }
 
-// compareOn measures a subnet on all texts. It takes over what was measured already under the conditions of measured, the dense model's.
-func (a *app) compareOn(ctx context.Context, e exploration, row *compareRow, id explorer.SubnetID, f compareFlags, measured []compareText) error {
+// sized sets the sizes of a row's subnet.
+func (r *compareRow) sized(n explorer.Subnet) {
+	r.Share, r.KVBytes, r.Bytes = n.Size.Ratio, n.Size.KVBytesPerToken, n.Bytes
+}
+
+// compareOn measures a subnet on all texts and tasks. It takes over what was measured already under the conditions of measured, the
+// dense model's.
+func (a *app) compareOn(ctx context.Context, e exploration, row *compareRow, id explorer.SubnetID, f compareFlags, measured []compareText) {
+	err := a.compareTexts(ctx, e, row, id, f, measured)
+	if err == nil {
+		row.Tasks, err = a.tasksOf(ctx, e, id, f)
+	}
+	if err != nil {
+		row.Err = firstLine(err)
+	}
+}
+
+// compareTexts is compareOn for texts.
+func (a *app) compareTexts(ctx context.Context, e exploration, row *compareRow, id explorer.SubnetID, f compareFlags, measured []compareText) error {
 	for i, t := range f.texts.list {
 		var m explorer.Measurement
 		found := false
@@ -335,124 +502,4 @@ func (a *app) measure(ctx context.Context, e exploration, id explorer.SubnetID, 
 		list = n.Measurements
 	}
 	return list[0], nil // the newest
-}
-
-func (r compareResult) words(w io.Writer) {
-	head, dense := []string{"method", "ratio", "share"}, []string{"dense", "1", "1.000"}
-	distance := slices.ContainsFunc(r.Rows, func(row compareRow) bool { return len(row.On) > 0 && row.On[0].Distance != nil })
-	for i, t := range r.Texts {
-		name := t.Name
-		if i == 0 {
-			name = "perplexity"
-		}
-		head, dense = append(head, name, "× dense"), append(dense, withError(t.Dense.Perplexity, t.Dense.StandardError), "1.000")
-		if distance {
-			head, dense = append(head, "KL", "top-1"), append(dense, "0", "1")
-		}
-	}
-	rows := [][]string{append(head, "time", "size"), dense}
-	for _, row := range r.Rows {
-		cells := []string{row.Method, fmt.Sprint(row.Ratio)}
-		if row.Err != "" {
-			rows = append(rows, append(cells, row.Err))
-			continue
-		}
-		cells = append(cells, fmt.Sprintf("%.3f", row.Share))
-		for _, on := range row.On {
-			relative, d := 0.0, on.Distance
-			if d != nil {
-				relative = d.RelativeError
-			}
-			cells = append(cells, withError(on.Perplexity, on.StandardError), withError(on.Relative, relative))
-			if d != nil {
-				cells = append(cells, withError(d.KL, d.KLError), withError(d.Agreement, d.AgreementError))
-			}
-		}
-		rows = append(rows, append(cells, fmt.Sprintf("%.1f s", row.Seconds), format.Bytes(row.Bytes)))
-	}
-	table(w, rows...)
-	fmt.Fprintln(w)
-	for i, t := range r.Texts {
-		c, what := t.Dense.Conditions, "perplexity"
-		if i > 0 {
-			what = t.Name
-		}
-		fmt.Fprintf(w, "%s on %d windows of %d tokens of %s\n", what, c.Windows, c.Seq, c.Text.Path)
-	}
-	r.chart(w)
-}
-
-// withError formats a number with its standard error, where that is known.
-func withError(v, err float64) string {
-	if err == 0 {
-		return fmt.Sprintf("%.3f", v)
-	}
-	return fmt.Sprintf("%.3f ±%.3f", v, err)
-}
-
-// chart draws the perplexity relative to dense as bars, one block of rows per ratio. The length of a bar is proportional to
-// the logarithm, which is the rise of the loss: a method that fails does not hide the differences between the others.
-func (r compareResult) chart(w io.Writer) {
-	const width = 50
-	most := 0.0
-	for _, row := range r.Rows {
-		if row.Relative > 1 {
-			most = max(most, math.Log(row.Relative))
-		}
-	}
-	ordered := slices.Clone(r.Rows)
-	slices.SortStableFunc(ordered, func(a, b compareRow) int { return cmp.Compare(b.Ratio, a.Ratio) })
-	last := -1.0
-	for _, row := range ordered {
-		if row.Err != "" {
-			continue
-		}
-		if row.Ratio != last {
-			fmt.Fprintf(w, "\nratio %g, perplexity relative to dense (bars: logarithm)\n", row.Ratio)
-			last = row.Ratio
-		}
-		bar := 0
-		if row.Relative > 1 {
-			bar = max(1, int(math.Round(width*math.Log(row.Relative)/most)))
-		}
-		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("  %-12s %7.3f %s", row.Method, row.Relative, strings.Repeat("#", bar)), " "))
-	}
-}
-
-// csv writes a row for the dense model and one for each subnet. Values that were not measured are empty.
-func (r compareResult) csv(w io.Writer) error {
-	number := func(v float64) string {
-		if v == 0 {
-			return ""
-		}
-		return strconv.FormatFloat(v, 'f', -1, 64)
-	}
-	head := []string{"method", "ratio", "share", "perplexity", "relative", "also_perplexity", "also_relative", "seconds", "bytes", "error"}
-	dense := []string{"dense", "1", "1", number(r.Dense.Perplexity), "1", "", "", "", "", ""}
-	if r.DenseAlso != nil {
-		dense[5], dense[6] = number(r.DenseAlso.Perplexity), "1"
-	}
-	for _, t := range r.Texts {
-		for _, column := range []string{"perplexity", "standard_error", "relative", "relative_standard_error", "kl", "kl_standard_error", "top1", "top1_standard_error"} {
-			head = append(head, t.Name+" "+column)
-		}
-		dense = append(dense, number(t.Dense.Perplexity), number(t.Dense.StandardError), "1", "", "", "", "", "")
-	}
-	rows := [][]string{head, dense}
-	for _, row := range r.Rows {
-		cells := []string{
-			row.Method, number(row.Ratio), number(row.Share), number(row.Perplexity), number(row.Relative),
-			number(row.AlsoPerplexity), number(row.AlsoRelative), number(row.Seconds), number(float64(row.Bytes)), row.Err,
-		}
-		for _, on := range row.On {
-			var d explorer.Distance
-			if on.Distance != nil {
-				d = *on.Distance
-			}
-			cells = append(cells, number(on.Perplexity), number(on.StandardError), number(on.Relative), number(d.RelativeError),
-				number(d.KL), number(d.KLError), number(d.Agreement), number(d.AgreementError))
-		}
-		rows = append(rows, append(cells, make([]string, len(head)-len(cells))...))
-	}
-	return csv.NewWriter(w).WriteAll(rows)
 }

@@ -140,9 +140,11 @@ func (a *app) flagCandidates(cmd *cobra.Command, f *pflag.Flag) candidates {
 		return filesOf()
 	case "fit --memory":
 		return values("96MB", "512MB", "1GB", "2GB", "4GB", "8GB")
-	case "tune --budget", "search --tune", "cut --tune", "reform --tune":
+	case "tune --budget", "search --tune", "cut --tune", "reform --tune", "compare --tune":
 		return values("60steps", "10m", "30m")
-	case "search --budget":
+	case "compare --svg":
+		return filesOf("svg")
+	case "search --budget", "compare --budget":
 		return values("10m", "20m", "1h", "evals=\tcandidates", "tokens=\tcalibration tokens")
 	}
 	switch f.Name {
@@ -376,7 +378,7 @@ func targets(_ *cobra.Command, _ []string, word string) ([]string, cobra.ShellCo
 // settings returns the settings of the strategy that --strategy names, or of all.
 func settings(cmd *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
 	names := search.Names()
-	if f := cmd.Flag("strategy"); f.Changed {
+	if f := cmd.Flag("strategy"); f != nil && f.Changed {
 		names = []string{f.Value.String()}
 	}
 	at := strings.LastIndexByte(word, ',') + 1

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -43,6 +44,14 @@ type evalResult struct {
 	Seconds  float64            `json:"seconds"`
 }
 
+// startUsage describes where start tokens are in the windows of a text.
+const startUsage = "windows that begin with the start token: every, first or none (auto: every if the tokenizer adds it; auto-first: the first if it does, as most papers measure)"
+
+// startChoices are the places of start tokens.
+func startChoices() []string {
+	return []string{explorer.BOSAuto, explorer.BOSAutoFirst, explorer.BOSEvery, explorer.BOSFirst, explorer.BOSNone}
+}
+
 func (a *app) evalCommand() *cobra.Command {
 	var (
 		c       explorer.Measure
@@ -71,8 +80,8 @@ func (a *app) evalCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if !slices.Contains([]string{explorer.BOSAuto, explorer.BOSEvery, explorer.BOSFirst, explorer.BOSNone}, c.BOS) {
-				return usage(fmt.Errorf("--bos %q: not auto, every, first or none", c.BOS))
+			if !slices.Contains(startChoices(), c.BOS) {
+				return usage(fmt.Errorf("--bos %q: not one of %s", c.BOS, strings.Join(startChoices(), ", ")))
 			}
 			if cmd.Flags().Changed("stride") && (c.Stride < 1 || c.Stride > c.Seq) {
 				return usage(fmt.Errorf("--stride %d: from 1 to the %d tokens of a window", c.Stride, c.Seq))
@@ -109,9 +118,9 @@ func (a *app) evalCommand() *cobra.Command {
 	flags.IntVar(&c.Windows, "windows", 0, "windows from the start of the text (default: all)")
 	flags.StringVar(&c.Engine, "engine", "", "what scores: llama.cpp, or decoder for the graphs that search uses (default: llama.cpp if it runs the model)")
 	flags.StringVar(&c.Type, "type", "", "tensor type to write a subnet in for llama.cpp (default: the source's)")
-	flags.StringVar(&c.BOS, "bos", explorer.BOSAuto, "windows that begin with the start token: every, first or none (auto: every if the tokenizer adds it)")
+	flags.StringVar(&c.BOS, "bos", explorer.BOSAuto, startUsage)
 	choices(flags, "type", gguf.WritableNames()...)
-	choices(flags, "bos", explorer.BOSAuto, explorer.BOSEvery, explorer.BOSFirst, explorer.BOSNone)
+	choices(flags, "bos", startChoices()...)
 	choices(flags, "engine", explorer.EngineDecoder, explorer.EngineLlama)
 	flags.StringArrayVar(&subnets, "subnet", []string{string(explorer.DenseID)}, "subnet of the workspace to measure: an id, a name, draft or dense; may be given several times")
 	piecesFlags(flags, &on, "measure")

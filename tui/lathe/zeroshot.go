@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -15,7 +14,6 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/engine"
 	"github.com/lathe-llm/lathe/infer"
-	"github.com/lathe-llm/lathe/infer/hub"
 	"github.com/lathe-llm/lathe/infer/quality"
 )
 
@@ -122,23 +120,11 @@ func (a *app) dataset(ctx context.Context, task string) (string, error) {
 	if !ok {
 		return "", usage(fmt.Errorf("--task %s: no dataset is known: name its file, as --task %s=FILE", task, task))
 	}
-	p := a.newMeter("download " + d.Owner + "/" + d.Name)
-	defer p.clear()
-	var failed error
-	for _, revision := range []string{quality.ParquetRevision, "main"} { // of those that the hub does not convert, authors store parquet
-		repo := hub.Repo{Owner: d.Owner, Name: d.Name, Dataset: true, Revision: revision}
-		s, err := hub.New(a.getenv).FetchFiles(ctx, repo, d.Choose, func(q hub.Progress) { p.at(q.Done, q.Total, q.File) })
-		if err == nil {
-			return filepath.Join(s.Dir, filepath.FromSlash(s.Files[0])), nil
-		}
-		if failed == nil {
-			failed = err
-		}
-		if ctx.Err() != nil {
-			break
-		}
+	file, err := a.dataFile(ctx, d)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w; with the file at hand: --task %s=FILE", task, err, task)
 	}
-	return "", fmt.Errorf("%s: %w; with the file at hand: --task %s=FILE", task, failed, task)
+	return file, nil
 }
 
 // zeroShotResults is what `zeroshot --json` writes of several subnets.
