@@ -168,6 +168,10 @@ type (
 		Target      search.Target
 		Budget      Budget
 		Calibration Calibration
+		// Types are those that matrices may get besides their own, AutoTypeName for all that fit; nil searches none. Vocab is the size of the
+		// vocabulary, or that it is searched too.
+		Types       []string  `json:",omitempty"`
+		Vocab       VocabSize `json:",omitzero"`
 		Fitness     string
 		Up          *int // steps by which W_U of what is found is re-fitted, 0 leaves it; nil where there is much time
 		Seed        uint64

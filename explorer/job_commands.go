@@ -125,7 +125,7 @@ func (c StartSearch) do(ctx context.Context, e *Exploration, a Actor) (Receipt, 
 	if err := errors.Join(checkTarget(cmp.Or(c.Retarget, c.Target)), c.Calibration.check(), checkGranularity(m.Geometry, c.Granularity), c.Reform.check(), c.Reform.checkBias(m.Arch), c.Reform.checkTarget(m.Geometry), c.Machines.check()); err != nil {
 		return Receipt{}, err
 	}
-	if err := c.checkSettings(); err != nil {
+	if err := errors.Join(c.checkSettings(), c.Vocab.optional(m.Geometry)); err != nil {
 		return Receipt{}, err
 	}
 	var err error

@@ -23,6 +23,8 @@ type Quantize struct {
 	Target      search.Target // a size or a memory
 	Types       []string      // that may be chosen besides those of the source; nil is all that fit
 	Compensate  *bool         // compensate rounding errors of output matrices in later columns; nil is yes
+	Inner       *bool         // the same of all other matrices in the layers; nil is yes
+	Vocab       VocabSize     // with Widths: the size of the vocabulary, or that it is chosen too; the zero value keeps all
 	Preset      string
 	Attention   *bool // whether KV groups are dropped too; nil leaves it to the preset
 	Granularity int   // step of MLP widths; 0 is the default
@@ -46,6 +48,10 @@ func (c Quantize) check(s *Snapshot) error {
 	if c.Widths && !s.Model.Geometry.Limits().PerLayer {
 		errs = append(errs, fmt.Errorf("%w: files of %s models have the same widths in all layers: widths are not chosen for a size", ErrUnsupported, s.Model.Arch))
 	}
+	if c.Vocab.On() && !c.Widths {
+		errs = append(errs, fmt.Errorf("%w: the vocabulary is chosen together with widths alone", ErrInvalid))
+	}
+	errs = append(errs, c.Vocab.optional(s.Model.Geometry))
 	if c.Reform.Up != nil && *c.Reform.Up > 0 {
 		errs = append(errs, fmt.Errorf("%w: W_U is not re-fitted when matrices are rounded", ErrInvalid))
 	}
@@ -113,7 +119,17 @@ type Typed struct {
 	Measured  float64        `json:"divergence,omitempty"` // of the rounded subnet on held-out text; 0 if it was not measured
 	// Compensated is whether rounding errors of output matrices were compensated in later columns.
 	Compensated bool `json:"compensated,omitempty"`
+	// Inner is whether those of all other matrices in the layers were.
+	Inner bool `json:"compensated_inner,omitempty"`
 }
+
+// AutoTypes reports whether a list of types stands for all that fit.
+func AutoTypes(names []string) bool {
+	return len(names) == 1 && strings.EqualFold(names[0], AutoTypeName)
+}
+
+// AutoTypeName stands for all types that fit.
+const AutoTypeName = "auto"
 
 // TypesText describes the types of a subnet's matrices in a line: the number of matrices of each, the most frequent first. It is "" for a
 // subnet with the types of the source.

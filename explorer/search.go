@@ -1,6 +1,7 @@
 package explorer
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/lathe-llm/lathe/search"
@@ -23,6 +24,7 @@ type Search struct {
 	TierHits        float64 // share of candidates whose rank held on the next tier
 	Best            *Candidate
 	Population      []Candidate         // of the present generation, best first
+	Plain           []PlainType         `json:",omitempty"` // the dense model in plain types, the smallest first, where types are searched
 	Front           []Candidate         // Pareto front of size and fitness, smallest first
 	Cloud           []search.Point      // scores so far, thinned to a bounded number
 	History         []search.Generation // one per generation, thinned to a bounded number
@@ -66,4 +68,43 @@ type Candidate struct {
 	// Zeroed is the share of the block parameters that a file contains besides those kept, as zeros: channels inside heads.
 	Zeroed float64
 	Tiers  int // tiers of the search, 0 if unknown; Tier of them are scored
+	// BitsPerByte is the mean negative log-likelihood of the search's text in bits for each of its bytes, where types are searched, else 0.
+	BitsPerByte float64
+}
+
+// PlainType is the dense model stored in one type.
+type PlainType struct {
+	Type        string  // "" is that of the source
+	Bytes       int64   // of the file
+	BitsPerByte float64 // of the search's text
+}
+
+// PlainAdvice returns, where a plain type that is no larger than the best candidate has as few bits per byte, a sentence that recommends it, otherwise "".
+func (s Search) PlainAdvice() string {
+	if s.Best == nil || s.Best.BitsPerByte == 0 {
+		return ""
+	}
+	best := -1
+	for i, p := range s.Plain {
+		if p.Bytes <= s.Best.Bytes && p.BitsPerByte <= s.Best.BitsPerByte && (best < 0 || p.BitsPerByte < s.Plain[best].BitsPerByte) {
+			best = i
+		}
+	}
+	if best < 0 {
+		return ""
+	}
+	p := s.Plain[best]
+	if p.Type == "" {
+		return fmt.Sprintf("the model as it is, %.1f MB, has %.4f bits per byte, no more than the best candidate: nothing has to be cut", float64(p.Bytes)/1e6, p.BitsPerByte)
+	}
+	return fmt.Sprintf("plain %s, %.1f MB, has %.4f bits per byte, no more than the best candidate: quantise the model plainly, with lathe subnets export dense --type %s",
+		p.Type, float64(p.Bytes)/1e6, p.BitsPerByte, p.Type)
+}
+
+// PlainRival is the dense model in the plain type that was the best within the target of a search over types, on the same held-out text.
+type PlainRival struct {
+	Type       string  `json:"type"`
+	Bytes      int64   `json:"bytes"`
+	Perplexity float64 `json:"perplexity"`
+	Better     bool    `json:"better"` // than the result, or as good
 }

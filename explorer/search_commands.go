@@ -5,13 +5,31 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/lathe-llm/lathe/explorer/internal/jobs"
+	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search"
 )
 
 // checkSettings reports options that the strategy does not have, or values that they cannot have.
 func (c StartSearch) checkSettings() error {
+	if c.Typed() {
+		if t := cmp.Or(c.Retarget, c.Target); t.Measure != search.Bytes && t.Measure != search.Memory || t.Type != "" {
+			return fmt.Errorf("%w: types and the vocabulary are searched for a size such as 60MB or a memory such as memory=512MB@4096, without a type, not for %s", ErrInvalid, TargetName(t))
+		}
+		if c.Machines.On() {
+			return fmt.Errorf("%w: types and the vocabulary are searched without workers", ErrInvalid)
+		}
+		if c.Up != nil && *c.Up > 0 || c.Reform.Up != nil && *c.Reform.Up > 0 {
+			return fmt.Errorf("%w: W_U is not re-fitted when matrices are rounded", ErrInvalid)
+		}
+		for _, name := range c.Types {
+			if _, err := subnet.ParseType(name); err != nil && !AutoTypes(c.Types) {
+				return fmt.Errorf("%w: %w", ErrInvalid, err)
+			}
+		}
+	}
 	if c.LevelsSpace < 0 {
 		return fmt.Errorf("%w: %d bytes of disk for levels", ErrInvalid, c.LevelsSpace)
 	}
@@ -27,6 +45,9 @@ func (c StartSearch) checkSettings() error {
 	}
 	return nil
 }
+
+// Typed reports whether types of matrices or the vocabulary are searched.
+func (c StartSearch) Typed() bool { return len(c.Types) > 0 || c.Vocab.On() }
 
 // resumed completes a search that is to be resumed with the settings of the last one, if there is one.
 func (s *Snapshot) resumed(c StartSearch) (StartSearch, error) {
@@ -59,6 +80,8 @@ func (s *Snapshot) resumed(c StartSearch) (StartSearch, error) {
 		{"draw", last.Calibration.Draw, cmp.Or(c.Calibration.Draw, last.Calibration.Draw)},
 		{"windows", fmt.Sprint(last.Calibration.Windows), fmt.Sprint(cmp.Or(c.Calibration.Windows, last.Calibration.Windows))},
 		{"tokens per window", fmt.Sprint(last.Calibration.Seq), fmt.Sprint(cmp.Or(c.Calibration.Seq, last.Calibration.Seq))},
+		{"types", strings.Join(last.Types, ","), cmp.Or(strings.Join(c.Types, ","), strings.Join(last.Types, ","))},
+		{"vocabulary", last.Vocab.String(), cmp.Or(c.Vocab.String(), last.Vocab.String())},
 		{"granularity", fmt.Sprint(last.Granularity), fmt.Sprint(cmp.Or(c.Granularity, last.Granularity))},
 	} {
 		if setting.took != setting.own {
@@ -70,6 +93,7 @@ func (s *Snapshot) resumed(c StartSearch) (StartSearch, error) {
 	}
 	c.Strategy, c.Target, c.Fitness, c.Seed, c.Calibration = last.Strategy, last.Target, last.Fitness, last.Seed, last.Calibration
 	c.Set, c.Granularity = cmp.Or(c.Set, last.Set), last.Granularity
+	c.Types, c.Vocab = last.Types, last.Vocab
 	c.LevelsSpace = cmp.Or(c.LevelsSpace, last.LevelsSpace)
 	c.Machines = cmp.Or(c.Machines, last.Machines)
 	c.Prompt = cmp.Or(c.Prompt, last.Prompt)

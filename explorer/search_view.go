@@ -1,6 +1,7 @@
 package explorer
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -52,12 +53,18 @@ type candidateView struct {
 	ByHand  bool         `json:",omitempty"`
 	Choice  space.Choice `json:",omitempty"`
 	Weights string       `json:",omitempty"`
+	// Choice is also that of a candidate of levels that have types. File and Tensors are its sizes.
+	File, Tensors int64   `json:",omitempty"`
+	BitsPerByte   float64 `json:",omitempty"`
 }
 
 func viewOf(c Candidate) candidateView {
 	v := candidateView{
 		ID: c.ID, Parent: c.Parent, Generation: c.Generation, Origin: c.Origin, Moves: c.Moves, Ratio: c.Ratio, Cost: c.Cost, Score: c.Score,
 		Tier: c.Tier, Tiers: c.Tiers, ShareAll: c.ShareAll, Zeroed: c.Zeroed, Bytes: c.Bytes, Bits: c.Masks.AppendBits(nil),
+	}
+	if c.Individual.Bytes > 0 {
+		v.Choice, v.File, v.Tensors, v.BitsPerByte = c.Choice, c.Individual.Bytes, c.Individual.Tensors, c.BitsPerByte
 	}
 	if c.Base != nil {
 		v.ByHand, v.Choice, v.Weights = true, c.Choice, c.Base.Weights
@@ -77,12 +84,20 @@ func (v candidateView) candidate(m *ModelInfo) (Candidate, error) {
 			return Candidate{}, fmt.Errorf("candidate %d: a choice of %d modules", v.ID, len(v.Choice))
 		}
 	}
+	if v.File > 0 {
+		found.Choice = v.Choice
+		if len(v.Choice) != subnet.Modules*masks.Layers()+1 {
+			return Candidate{}, fmt.Errorf("candidate %d: a choice of %d levels", v.ID, len(v.Choice))
+		}
+	}
 	return Candidate{
+		BitsPerByte: v.BitsPerByte,
 		Individual: search.Individual{
+			Bytes: v.File, Tensors: v.Tensors,
 			Candidate: found, ID: v.ID, Parent: v.Parent, Generation: v.Generation, Origin: v.Origin, Moves: v.Moves,
 			Ratio: v.Ratio, Cost: v.Cost, Score: v.Score, Tier: v.Tier,
 		},
-		ShareAll: v.ShareAll, Zeroed: v.Zeroed, Bytes: m.FileSize(masks, "").File, Tiers: v.Tiers,
+		ShareAll: v.ShareAll, Zeroed: v.Zeroed, Bytes: cmp.Or(v.File, m.FileSize(masks, "").File), Tiers: v.Tiers,
 	}, nil
 }
 

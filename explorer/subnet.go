@@ -143,8 +143,10 @@ type Method struct {
 	Up     int      `json:"up,omitempty"`     // steps by which W_U was re-fitted, 0 when it was not
 	Tune   *Tuned   `json:"tune,omitempty"`   // what tuning did, nil without
 	Vocab  *Vocab   `json:"vocab,omitempty"`  // how the vocabulary was trimmed, nil where all of it is kept
-	Typed  *Typed   `json:"types,omitempty"`  // how types were chosen, nil for those of the source
-	Text   TextRef  `json:"text,omitzero"`    // calibration text
+	// Plain is the best plain type within the target, nil where there was none or types were not searched.
+	Plain *PlainRival `json:"plain,omitempty"`
+	Typed *Typed      `json:"types,omitempty"` // how types were chosen, nil for those of the source
+	Text  TextRef     `json:"text,omitzero"`   // calibration text
 	// Mix has the texts of a mix, nil for a single text. Text describes the mix, and its hash is that of all of them.
 	Mix     []MixPart `json:"mix,omitempty"`
 	Draw    string    `json:"draw,omitempty"`    // DrawWhole or DrawStart; "" is DrawStart

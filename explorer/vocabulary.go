@@ -27,16 +27,19 @@ type TrimVocab struct {
 type VocabSize struct {
 	Keep  int     `json:"keep,omitempty"`
 	Share float64 `json:"share,omitempty"` // in (0, 1)
+	Auto  bool    `json:"auto,omitempty"`  // chosen together with widths and types for a size
 	// Force drops tokens of the chat template and letters of the texts' scripts too, where Keep needs that.
 	Force bool `json:"force,omitempty"`
 }
 
 // On reports whether there is a size.
-func (v VocabSize) On() bool { return v.Keep != 0 || v.Share != 0 }
+func (v VocabSize) On() bool { return v.Keep != 0 || v.Share != 0 || v.Auto }
 
 // String returns the size as [ParseVocabSize] reads it.
 func (v VocabSize) String() string {
 	switch {
+	case v.Auto:
+		return AutoTypeName
 	case v.Share != 0:
 		return strconv.FormatFloat(v.Share, 'g', -1, 64)
 	case v.Keep != 0:
@@ -52,6 +55,9 @@ func VocabShareRange() Range { return Range{0, 1, true} }
 func ParseVocabSize(text string) (VocabSize, error) {
 	text = strings.TrimSpace(text)
 	var v VocabSize
+	if strings.EqualFold(text, AutoTypeName) {
+		return VocabSize{Auto: true}, nil
+	}
 	var err error
 	if strings.ContainsAny(text, ".eE") {
 		v.Share, err = strconv.ParseFloat(text, 64)
@@ -59,7 +65,7 @@ func ParseVocabSize(text string) (VocabSize, error) {
 		v.Keep, err = strconv.Atoi(text)
 	}
 	if err != nil || !v.On() {
-		return VocabSize{}, fmt.Errorf("%w: %q is neither a number of tokens such as 24000 nor a share such as 0.999", ErrInvalid, text)
+		return VocabSize{}, fmt.Errorf("%w: %q is neither a number of tokens such as 24000 nor a share such as 0.999, nor auto", ErrInvalid, text)
 	}
 	return v, v.check(nil)
 }
@@ -78,6 +84,10 @@ func (v VocabSize) check(g *subnet.Geometry) error {
 		most = g.Vocab
 	}
 	switch {
+	case v.Auto && (v.Keep != 0 || v.Share != 0):
+		return fmt.Errorf("%w: a size of the vocabulary and auto", ErrInvalid)
+	case v.Auto:
+		return nil
 	case v.Keep != 0 && v.Share != 0:
 		return fmt.Errorf("%w: both %d entries of the vocabulary and a share of %g", ErrInvalid, v.Keep, v.Share)
 	case v.Share != 0 && (!VocabShareRange().Has(v.Share) || v.Share == 1):
@@ -162,8 +172,16 @@ func (e *Exploration) trimVocab(ctx context.Context, a Actor, c TrimVocab, m *mo
 	return m.Persist(ctx, func() error { return e.keep(a, m, made, Subnet{Name: name, Origin: Trimmed, Parent: parent}) })
 }
 
+// errVocabAuto is the error for a size that nothing chooses.
+func errVocabAuto() error {
+	return fmt.Errorf("%w: the vocabulary is chosen by itself together with widths and types alone: with --target 60MB --types auto", ErrInvalid)
+}
+
 // trim gives a subnet a smaller vocabulary, and records it in its method.
 func (e *Exploration) trim(ctx context.Context, s *gguf.Subnet, method *Method, v VocabSize, c Calibration, m *monitor) error {
+	if v.Auto {
+		return errVocabAuto()
+	}
 	kept, made, err := e.model.TrimVocab(ctx, v, c, m)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package search
 import (
 	"context"
 	"math"
+	"slices"
 
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search/space"
@@ -63,6 +64,22 @@ type Score struct {
 // without. Its fitness is NaN.
 func NotWaitedFor() Score { return Score{Fitness: math.NaN(), Late: true} }
 
+// Plus returns the score with a loss added, in nats per token, that the text does not show.
+func (s Score) Plus(loss float64) Score {
+	s.Fitness += loss
+	if s.NLL != 0 {
+		s.NLL += loss
+	}
+	if s.KL != 0 {
+		s.KL += loss
+	}
+	s.Parts = slices.Clone(s.Parts)
+	for i := range s.Parts {
+		s.Parts[i] += loss
+	}
+	return s
+}
+
 // significantlyBetter reports whether s is better than another score on the same
 // text by at least z standard errors of the difference, estimated from the parts of
 // the text. Without parts any difference is significant.
@@ -118,6 +135,13 @@ const (
 	ForOthers Origin = "front"     // at another size, for the front
 )
 
+// Plain is the dense model in a plain type, which a search over types compares its candidates with.
+type Plain struct {
+	Type  string  // "" is that of the source
+	Bytes int64   // of the file
+	NLL   float64 // mean negative log-likelihood, in nats per token
+}
+
 // Individual is a candidate with its history.
 type Individual struct {
 	Candidate
@@ -128,8 +152,11 @@ type Individual struct {
 	Moves      string  // what it changed over its parent, for people
 	Ratio      float64 // inheriting ratio over the block matrices
 	Cost       float64 // in the unit of the target's measure
-	Score      Score   // of the last tier it reached
-	Tier       int     // how many tiers it was scored on, 0 for none
+	// Bytes is the size of the file of a choice of levels that have types, and Tensors that of its tensors; 0 for others.
+	Bytes   int64 `json:",omitempty"`
+	Tensors int64 `json:",omitempty"`
+	Score   Score // of the last tier it reached
+	Tier    int   // how many tiers it was scored on, 0 for none
 }
 
 // better orders individuals, for people and for selection: those scored on more

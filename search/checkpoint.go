@@ -65,11 +65,16 @@ type memoKey struct {
 	Masks  uint64 // fingerprint
 	Levels bool   // with the re-fitted weights of levels
 	Exact  string `json:",omitempty"` // which modules are of which base
+	Choice string `json:",omitempty"` // of levels that have types, which masks do not determine
 	Tier   Tier
 }
 
 func keyOf(c Candidate, t Tier) memoKey {
-	return memoKey{Masks: fingerprint(c.Masks), Levels: c.Choice != nil, Exact: c.exact(), Tier: t}
+	k := memoKey{Masks: fingerprint(c.Masks), Levels: c.Choice != nil, Exact: c.exact(), Tier: t}
+	if len(c.Choice) > subnet.Modules*c.Masks.Layers() { // one for the vocabulary
+		k.Choice = fmt.Sprint([]int16(c.Choice))
+	}
+	return k
 }
 
 // newRecord returns a record bound to a problem and a strategy, without a state.
@@ -288,7 +293,8 @@ func restoreAll(all []recordedIndividual, p *Problem, t Target, bases []*space.B
 			return nil, fmt.Errorf("%w: individual %d: %w", ErrDamaged, r.ID, err)
 		}
 		in.Ratio = float64(in.Masks.BlockParams()) / float64(p.Geometry.BlockParams())
-		in.Cost = p.cost(t, in.Masks)
+		in.Bytes, in.Tensors = p.sizes(in.Candidate)
+		in.Cost = in.cost(t, p.Prices)
 		out = append(out, in)
 	}
 	return out, nil

@@ -15,14 +15,18 @@ type costs struct {
 	exact  []int64   // by slot, of the modules of a base; nil without one
 	fixed  int64     // of everything that no level changes
 	budget int64
+	typed  bool // the last slot is that of the vocabulary
 }
 
 func newCosts(p *Problem, t Target) costs {
 	l := p.Levels
 	dense := subnet.Dense(p.Geometry)
 	unit := t.unit()
-	whole := p.cost(t, dense)
 	c := costs{level: make([][]int64, l.Slots()), budget: int64(t.Value / unit)}
+	if l.Typed() {
+		return c.ofTypes(p, t)
+	}
+	whole := p.cost(t, dense)
 	for s := range c.level {
 		ladder := l.Ladder(s)
 		c.level[s] = make([]int64, len(ladder))
@@ -41,6 +45,30 @@ func newCosts(p *Problem, t Target) costs {
 		c.budget = int64(math.Floor(t.Value*float64(p.Geometry.BlockParams()) + 0.5))
 	default:
 		c.fixed = int64(whole/unit) - c.of(l.Dense())
+	}
+	return c
+}
+
+// ofTypes completes the costs of levels that have types: the bytes of their matrices, and for a memory those of the KV cache too.
+func (c costs) ofTypes(p *Problem, t Target) costs {
+	l := p.Levels
+	c.typed = true
+	dense := subnet.Dense(p.Geometry)
+	for s := range c.level {
+		ladder := l.Ladder(s)
+		c.level[s] = make([]int64, len(ladder))
+		for i, level := range ladder {
+			c.level[s][i] = level.Bytes
+			if t.Measure == Memory && !l.IsVocab(s) && subnet.Module(s%subnet.Modules) == subnet.Attention {
+				at := s / subnet.Modules
+				c.level[s][i] += t.CacheBytes(dense.With(at, cutOf(dense.Layer(at), s, level.Mask))) - t.CacheBytes(dense)
+			}
+		}
+	}
+	if whole, err := p.candidate(l.Dense()); err == nil {
+		if cost := p.costOf(t, whole); !math.IsInf(cost, 0) {
+			c.fixed = int64(cost) - c.of(l.Dense())
+		}
 	}
 	return c
 }

@@ -230,5 +230,5 @@ func (j *Job) publish() {
 }
 
 func compareKeys(a, b memoKey) int {
-	return cmp.Or(cmp.Compare(a.Masks, b.Masks), cmp.Compare(a.Exact, b.Exact), cmp.Compare(a.Tier.Tokens, b.Tier.Tokens), cmp.Compare(a.Tier.Draw, b.Tier.Draw))
+	return cmp.Or(cmp.Compare(a.Masks, b.Masks), cmp.Compare(a.Exact, b.Exact), cmp.Compare(a.Choice, b.Choice), cmp.Compare(a.Tier.Tokens, b.Tier.Tokens), cmp.Compare(a.Tier.Draw, b.Tier.Draw))
 }

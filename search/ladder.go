@@ -123,6 +123,9 @@ func checkChoices(p *Problem, t Target) error {
 	if err := p.checkTarget(t); err != nil {
 		return err
 	}
+	if _, ok := p.Prices.(TypedPrices); p.Levels.Typed() && (!ok || t.Type != "" || t.Measure != Bytes && t.Measure != Memory) {
+		return fmt.Errorf("%w: types of matrices are searched for a file size such as 60MB or a memory such as memory=512MB@4096, without a type, not for %v", ErrConfig, t)
+	}
 	c := newCosts(p, t)
 	least := c.cheapest()
 	if everyLayerDropped(p.Levels, least) {
@@ -132,7 +135,7 @@ func checkChoices(p *Problem, t Target) error {
 	if err != nil {
 		return err
 	}
-	if cost := p.cost(t, smallest.Masks); !t.allows(cost) {
+	if cost := p.costOf(t, smallest); !t.allows(cost) {
 		return t.unreachable(cost)
 	}
 	return nil
@@ -147,6 +150,9 @@ func everyLayerDropped(l *space.Levels, c space.Choice) bool {
 func ensureNonEmpty(c costs, choice space.Choice) space.Choice {
 	slot, level, least := 0, int16(0), int64(math.MaxInt64)
 	for s := range choice {
+		if c.typed && s == len(choice)-1 {
+			continue // the vocabulary is no layer
+		}
 		for i, v := range c.level[s] {
 			if d := v - c.level[s][choice[s]]; d > 0 && d < least {
 				slot, level, least = s, int16(i), d
@@ -175,7 +181,7 @@ func (l *Ladder) Start(ctx context.Context, p *Problem, eval Scorer) (State, err
 	for _, attentionWeight := range []float64{1, 0.5, 2, 4, attentionLast} {
 		w := make([]float64, p.Levels.Slots())
 		for s := range w {
-			if w[s] = 1; subnet.Module(s%subnet.Modules) == subnet.Attention {
+			if w[s] = 1; !p.Levels.IsVocab(s) && subnet.Module(s%subnet.Modules) == subnet.Attention {
 				w[s] = attentionWeight
 			}
 		}
@@ -183,6 +189,9 @@ func (l *Ladder) Start(ctx context.Context, p *Problem, eval Scorer) (State, err
 			name string
 			loss lossOf
 		}{{"", predicted(p.Levels)}, {", by the share cut", byShare(p.Levels)}} {
+			if shape.name != "" && p.Levels.Typed() { // its levels differ in more than their share
+				continue
+			}
 			choice, err := l.allocate(g, c, shape.loss.weighted(w))
 			if err != nil {
 				return State{}, err
@@ -286,7 +295,7 @@ func (l *Ladder) allocate(g *generation, c costs, loss lossOf) (space.Choice, er
 		if err != nil {
 			return nil, err
 		}
-		excess := g.p.cost(g.s.Target, candidate.Masks)/g.s.Target.Value - 1
+		excess := g.p.costOf(g.s.Target, candidate)/g.s.Target.Value - 1
 		if excess <= 1e-9 {
 			return choice, nil
 		}
@@ -305,7 +314,7 @@ func (g *generation) propose(field []Individual, choice space.Choice, parent Ind
 	if err != nil {
 		return Individual{}, false
 	}
-	if !g.s.Target.allows(g.p.cost(g.s.Target, candidate.Masks)) {
+	if !g.s.Target.allows(g.p.costOf(g.s.Target, candidate)) {
 		return Individual{}, false
 	}
 	return g.individual(candidate, parent.ID, o, moves(parent.Choice, choice)), true
@@ -328,14 +337,14 @@ func moves(from, to space.Choice) string {
 			b.WriteByte(' ')
 		}
 		if from[s] == space.Exact {
-			fmt.Fprintf(&b, "L%d %v to level %d", s/subnet.Modules, subnet.Module(s%subnet.Modules), to[s])
+			fmt.Fprintf(&b, "%s to level %d", to.SlotName(s), to[s])
 			continue
 		}
 		arrow := "↑"
 		if d < 0 {
 			arrow, d = "↓", -d
 		}
-		fmt.Fprintf(&b, "L%d %v %s%d", s/subnet.Modules, subnet.Module(s%subnet.Modules), arrow, d)
+		fmt.Fprintf(&b, "%s %s%d", to.SlotName(s), arrow, d)
 	}
 	if more > 0 {
 		fmt.Fprintf(&b, " and %d more", more)

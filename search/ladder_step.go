@@ -359,6 +359,9 @@ func (l *Ladder) tune(g *generation, n int, before, after []Individual) {
 	}
 }
 
+// typedFront are the sizes, as shares of the target, of the other subnets of the front where levels have types.
+func typedFront() []float64 { return []float64{1.15, 0.9, 1.3, 0.8, 1.05} }
+
 // fillFront scores, every FrontEvery generations, an allocation for another size.
 func (l *Ladder) fillFront(ctx context.Context, g *generation) error {
 	ld := g.s.Ladder
@@ -373,6 +376,11 @@ func (l *Ladder) fillFront(ctx context.Context, g *generation) error {
 	// Allocated for that size; its cost is still in the unit of the search's target.
 	other := *g
 	other.s.Target = Ratio(size)
+	if g.p.Levels.Typed() { // sizes around the target
+		size = typedFront()[(ld.Sized-1)%len(typedFront())]
+		other.s.Target = g.s.Target
+		other.s.Target.Value *= size
+	}
 	choice, err := l.allocate(&other, newCosts(g.p, other.s.Target), predicted(g.p.Levels).weighted(ld.Sense.mean()))
 	if err != nil {
 		return nil // the levels do not reach that size
@@ -382,7 +390,11 @@ func (l *Ladder) fillFront(ctx context.Context, g *generation) error {
 		return err
 	}
 	n := len(ld.Tiers)
-	in := g.individual(candidate, 0, ForOthers, fmt.Sprintf("allocated for %g", size))
+	name := fmt.Sprintf("allocated for %g", size)
+	if g.p.Levels.Typed() {
+		name = fmt.Sprintf("allocated for %v", other.s.Target)
+	}
+	in := g.individual(candidate, 0, ForOthers, name)
 	_, err = g.score(ctx, []Individual{in}, n, Tier{Tokens: ld.Tiers[n-1]})
 	return err
 }

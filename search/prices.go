@@ -19,6 +19,13 @@ type Prices interface {
 	Seconds(m subnet.Masks, typ string) (float64, bool)
 }
 
+// TypedPrices are prices of subnets whose matrices have types of their own.
+type TypedPrices interface {
+	Prices
+	// BytesOf is Bytes for matrices of given types, by the names of their tensors; those not listed have that of the source.
+	BytesOf(m subnet.Masks, types map[string]subnet.Type) (file, tensors int64, err error)
+}
+
 // Cost returns the cost of masks in the unit of the target, infinite where it is not
 // known. prices may be nil for a ratio.
 func (t Target) Cost(m subnet.Masks, prices Prices) float64 {
@@ -37,7 +44,7 @@ func (t Target) Cost(m subnet.Masks, prices Prices) float64 {
 		if t.Measure == Bytes {
 			return float64(file)
 		}
-		return float64(tensors + m.Size().KVBytes(t.Context))
+		return float64(tensors + t.CacheBytes(m))
 	case Latency, Speed:
 		seconds, ok := prices.Seconds(m, t.Type)
 		if !ok {
@@ -62,7 +69,7 @@ func Best(front []Individual, t Target, prices Prices) (int, error) {
 	}
 	best, least := -1, math.Inf(1)
 	for i, in := range front {
-		cost := t.Cost(in.Masks, prices)
+		cost := in.cost(t, prices)
 		least = min(least, cost)
 		if t.allows(cost) && (best < 0 || in.Score.Fitness < front[best].Score.Fitness) {
 			best = i
@@ -77,6 +84,53 @@ func Best(front []Individual, t Target, prices Prices) (int, error) {
 		return 0, fmt.Errorf("%w: the costs of the candidates in %s are not known", ErrTarget, t.Measure)
 	}
 	return 0, t.unreachable(least)
+}
+
+// CacheBytes returns the size of the KV cache of masks, in the type of the target.
+func (t Target) CacheBytes(m subnet.Masks) int64 {
+	n := m.Size().KVBytes(t.Context)
+	typ, err := subnet.ParseType(t.KV)
+	if err != nil {
+		return n
+	}
+	return n / 2 * int64(typ.BlockBytes()) / int64(typ.Block()) // F16 numbers have 2 bytes
+}
+
+// cost returns the cost of an individual in the unit of a target.
+func (in Individual) cost(t Target, prices Prices) float64 {
+	if in.Bytes > 0 {
+		switch t.Measure {
+		case Bytes:
+			return float64(in.Bytes)
+		case Memory:
+			return float64(in.Tensors + t.CacheBytes(in.Masks))
+		default: // nothing for the others
+		}
+	}
+	return t.Cost(in.Masks, prices)
+}
+
+// sizes returns the bytes of the file of a choice of levels that have types, and of its tensors; 0 for other candidates and where no file can hold
+// them.
+func (p *Problem) sizes(c Candidate) (file, tensors int64) {
+	prices, ok := p.Prices.(TypedPrices)
+	if !ok || c.Choice == nil || p.Levels == nil || !p.Levels.Typed() {
+		return 0, 0
+	}
+	file, tensors, err := prices.BytesOf(c.Masks, p.Levels.Types(c.Choice))
+	if err != nil {
+		return 0, 0
+	}
+	return file, tensors
+}
+
+// costOf returns the cost of a candidate in the unit of a target, infinite where it is not known.
+func (p *Problem) costOf(t Target, c Candidate) float64 {
+	in := Individual{Candidate: c}
+	if in.Bytes, in.Tensors = p.sizes(c); in.Bytes == 0 && p.Levels != nil && p.Levels.Typed() && c.Choice != nil {
+		return math.Inf(1)
+	}
+	return in.cost(t, p.Prices)
 }
 
 // cost returns the cost of masks in the unit of a target.
@@ -131,7 +185,7 @@ func (p *Problem) ShareOf(t Target) float64 {
 func repriced(p *Problem, all []Individual, t Target) []Individual {
 	var kept []Individual
 	for _, in := range all {
-		if in.Cost = p.cost(t, in.Masks); t.allows(in.Cost) {
+		if in.Cost = in.cost(t, p.Prices); t.allows(in.Cost) {
 			kept = append(kept, in)
 		}
 	}

@@ -125,14 +125,22 @@ func (s *State) close() {
 	s.History = thinned(append(s.History, g), maxHistory)
 }
 
+// size is what fronts are ordered by: the inheriting ratio, or the bytes of the file where types differ too.
+func (in Individual) size() float64 {
+	if in.Bytes > 0 {
+		return float64(in.Bytes)
+	}
+	return in.Ratio
+}
+
 // addToFront adds an individual that was scored in full to the front, unless one
 // that is not larger is as good.
 func (s *State) addToFront(in Individual) {
-	at, _ := slices.BinarySearchFunc(s.Front, in.Ratio, func(f Individual, ratio float64) int { return cmp.Compare(f.Ratio, ratio) })
+	at, _ := slices.BinarySearchFunc(s.Front, in.size(), func(f Individual, size float64) int { return cmp.Compare(f.size(), size) })
 	if at > 0 && s.Front[at-1].Score.Fitness <= in.Score.Fitness {
 		return
 	}
-	if at < len(s.Front) && s.Front[at].Ratio == in.Ratio && s.Front[at].Score.Fitness <= in.Score.Fitness {
+	if at < len(s.Front) && s.Front[at].size() == in.size() && s.Front[at].Score.Fitness <= in.Score.Fitness {
 		return
 	}
 	end := at
@@ -148,9 +156,9 @@ func (s *State) addToFront(in Individual) {
 // crowded returns the index of the inner member of a front whose neighbours are
 // closest to each other.
 func crowded(front []Individual) int {
-	at, least := 1, front[2].Ratio-front[0].Ratio
+	at, least := 1, front[2].size()-front[0].size()
 	for i := 2; i+1 < len(front); i++ {
-		if d := front[i+1].Ratio - front[i-1].Ratio; d < least {
+		if d := front[i+1].size() - front[i-1].size(); d < least {
 			at, least = i, d
 		}
 	}

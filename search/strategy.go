@@ -78,11 +78,13 @@ func (g *generation) rng(phase uint64) *rand.Rand { return g.p.rng(g.s.Generatio
 // individual makes a candidate an individual of this generation.
 func (g *generation) individual(c Candidate, parent int, o Origin, moves string) Individual {
 	g.s.NextID++
-	return Individual{
+	in := Individual{
 		Candidate: c, ID: g.s.NextID, Parent: parent, Generation: g.s.Generation, Origin: o, Moves: moves,
 		Ratio: float64(c.Masks.BlockParams()) / float64(g.p.Geometry.BlockParams()),
-		Cost:  g.p.cost(g.s.Target, c.Masks),
 	}
+	in.Bytes, in.Tensors = g.p.sizes(c)
+	in.Cost = in.cost(g.s.Target, g.p.Prices)
+	return in
 }
 
 // score scores the batch on the n-th tier and returns those whose fitness is

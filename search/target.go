@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,8 +23,7 @@ const (
 	Params Measure = "params"
 	// Bytes: the size of the GGUF file.
 	Bytes Measure = "bytes"
-	// Memory: the tensors of that file and an F16 KV cache of Target.Context
-	// tokens.
+	// Memory: the tensors of that file and a KV cache of Target.Context tokens.
 	Memory Measure = "memory"
 	// Latency: seconds per generated token on this machine.
 	Latency Measure = "latency"
@@ -37,7 +37,11 @@ type Target struct {
 	Value   float64
 	Type    string // storage type of the matrices, for all measures but Params; "" is that of each in the source
 	Context int    // tokens in the cache, for Memory
+	KV      string `json:",omitempty"` // type of the cache, for Memory; "" is F16
 }
+
+// CacheTypes are the types that a KV cache may have, the default first.
+func CacheTypes() []string { return []string{"F16", "Q8_0", "Q4_0"} }
 
 // Ratio returns the target of an inheriting ratio.
 func Ratio(share float64) Target { return Target{Measure: Params, Value: share} }
@@ -52,7 +56,11 @@ func (t Target) String() string {
 	case Bytes:
 		return fmt.Sprintf("%.4g MB%s", t.Value/1e6, in)
 	case Memory:
-		return fmt.Sprintf("%.4g MB of memory%s with %d tokens of context", t.Value/1e6, in, t.Context)
+		cache := ""
+		if t.KV != "" {
+			cache = " in " + t.KV
+		}
+		return fmt.Sprintf("%.4g MB of memory%s with %d tokens of context%s", t.Value/1e6, in, t.Context, cache)
 	case Latency:
 		return fmt.Sprintf("%.4g ms per token%s", t.Value*1e3, in)
 	case Speed:
@@ -63,7 +71,7 @@ func (t Target) String() string {
 }
 
 // Text returns the form that [ParseTarget] reads: 0.8, 80MB, memory=512MB@4096,
-// latency=12ms, speed=1.5x, with :TYPE where the target has one. It is "" for no
+// memory=512MB@4096/Q8_0, latency=12ms, speed=1.5x, with :TYPE where the target has one. It is "" for no
 // target.
 func (t Target) Text() string {
 	number := func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
@@ -77,7 +85,11 @@ func (t Target) Text() string {
 	case Bytes:
 		return bytesText(t.Value) + in
 	case Memory:
-		return fmt.Sprintf("memory=%s@%d%s", bytesText(t.Value), t.Context, in)
+		cache := ""
+		if t.KV != "" {
+			cache = "/" + t.KV
+		}
+		return fmt.Sprintf("memory=%s@%d%s%s", bytesText(t.Value), t.Context, cache, in)
 	case Latency:
 		return "latency=" + number(roundTo(t.Value*1e3)) + "ms" + in
 	case Speed:
@@ -118,7 +130,7 @@ const targetForms = "a ratio such as 0.8, a file size such as 80MB, memory=512MB
 
 // ParseTarget reads a target: 0.8 or 80% is an inheriting ratio, 80MB or size=80MB
 // the size of the file, memory=512MB@4096 that of weights and KV cache at a
-// context, speed=1.5x and latency=12ms the time per generated token. All but ratios
+// context, of F16 or as in memory=512MB@4096/Q8_0 of another type, speed=1.5x and latency=12ms the time per generated token. All but ratios
 // may end in :TYPE, the type of the matrices; typ is the type of those that do not,
 // "" for that of the source. Errors wrap [ErrConfig].
 func ParseTarget(text, typ string) (Target, error) {
@@ -145,6 +157,8 @@ func ParseTarget(text, typ string) (Target, error) {
 		ok = ok && key != "ratio"
 	case "memory":
 		size, context, at := strings.Cut(value, "@")
+		context, cache, _ := strings.Cut(context, "/")
+		t.KV = strings.ToUpper(strings.TrimSpace(cache))
 		n, err := strconv.Atoi(strings.TrimSpace(context))
 		t.Measure, t.Context = Memory, n
 		t.Value, ok = parseBytes(size)
@@ -253,6 +267,9 @@ func (t Target) check() error {
 		}
 		if t.Context < 0 || t.Context > 1<<30 {
 			return fmt.Errorf("%w: a context of %d tokens", ErrConfig, t.Context)
+		}
+		if t.KV != "" && !slices.Contains(CacheTypes(), t.KV) {
+			return fmt.Errorf("%w: a KV cache of %.20q: the types are %s", ErrConfig, t.KV, strings.Join(CacheTypes(), ", "))
 		}
 	default:
 		return fmt.Errorf("%w: unknown measure %q", ErrConfig, t.Measure)

@@ -31,12 +31,13 @@ func (m *model) Quantize(ctx context.Context, from gguf.Subnet, c explorer.Quant
 	if err := m.CheckSize(from.Masks, c); err != nil {
 		return explorer.Made{}, err
 	}
-	size.Load = func(ctx context.Context, round func(string, int, []float32) error) (*decoder.Model, error) {
-		whole, err := m.weights(ctx)
-		if err != nil {
-			return nil, err
+	size.Load = m.loader()
+	var vocab vocabChoice
+	if c.Vocab.On() {
+		if vocab, err = m.vocabLevels(ctx, c.Vocab, c.Calibration, mon); err != nil {
+			return explorer.Made{}, err
 		}
-		return m.engine.decode(ctx, whole.Device(), m.file, decoder.WithRounding(round))
+		size.Vocab = vocab.levels
 	}
 	made, err := m.make(ctx, c.Calibration, c.Reform, method, mon, func(w work) (gguf.Subnet, oneshot.Report, error) {
 		w.config.Attention, w.config.Granularity = c.Attention, c.Granularity
@@ -48,6 +49,10 @@ func (m *model) Quantize(ctx context.Context, from gguf.Subnet, c explorer.Quant
 	})
 	if err == nil && made.Method.Typed != nil {
 		made.Method.Typed.Compensated = size.Compensate && len(made.Subnet.Refit) > 0
+		made.Method.Typed.Inner = size.Inner && len(made.Subnet.Refit) > 0
+	}
+	if err == nil && made.Subnet.Masks.TrimsVocab() && c.Vocab.On() {
+		made.Method.Vocab, err = vocab.record(ctx, m, made.Subnet.Masks.VocabLen(), mon)
 	}
 	return made, err
 }
@@ -55,23 +60,16 @@ func (m *model) Quantize(ctx context.Context, from gguf.Subnet, c explorer.Quant
 // sizeOf returns what a subnet is made to fit, but for what is measured.
 func (m *model) sizeOf(from gguf.Subnet, c explorer.Quantize) (oneshot.Size, error) {
 	size := oneshot.Size{Budget: int64(c.Target.Value), Cost: m.costOf(c.Target), Compensate: c.Compensate == nil || *c.Compensate}
+	size.Inner = c.Inner == nil || *c.Inner
 	if !c.Widths {
 		size.From = &from
 	}
 	if c.Target.Measure == search.Memory {
-		size.Group = subnet.Dense(m.geometry()).Size().KVBytes(c.Target.Context) / int64(max(1, groupsOf(m.geometry())))
+		size.Group = c.Target.CacheBytes(subnet.Dense(m.geometry())) / int64(max(1, groupsOf(m.geometry())))
 	}
-	for _, name := range c.Types {
-		t, err := subnet.ParseType(name)
-		if err != nil {
-			return size, fmt.Errorf("%w: %w", explorer.ErrInvalid, err)
-		}
-		if !gguf.Writable(t) {
-			return size, fmt.Errorf("%w: %s cannot be written", explorer.ErrInvalid, t)
-		}
-		size.Types = append(size.Types, t)
-	}
-	return size, nil
+	var err error
+	size.Types, err = allowedTypes(c.Types)
+	return size, err
 }
 
 // CheckSize implements [explorer.Cutter].
@@ -79,6 +77,13 @@ func (m *model) CheckSize(masks subnet.Masks, c explorer.Quantize) error {
 	size, err := m.sizeOf(gguf.Subnet{Masks: masks}, c)
 	if err != nil {
 		return err
+	}
+	if c.Vocab.On() {
+		least, err := m.leastVocab(c.Vocab)
+		if err != nil {
+			return err
+		}
+		size.Vocab = []oneshot.VocabLevel{{Set: least}}
 	}
 	attention := !m.geometry().Limits().AllQuery && (c.Attention == nil || *c.Attention)
 	least, err := oneshot.Smallest(m.geometry(), m.file, size, c.Granularity, attention)
@@ -99,14 +104,14 @@ func groupsOf(g *subnet.Geometry) int {
 
 // costOf returns the function that computes what a target bounds. A file also holds how it was made, which is at most about this long.
 func (m *model) costOf(t search.Target) func(subnet.Masks, map[string]subnet.Type) (int64, error) {
-	provenance := map[string]any{"name": strings.Repeat("n", explorer.MaxName), "method": strings.Repeat("m", 1500)}
+	provenance := provenanceRoom()
 	return func(masks subnet.Masks, types map[string]subnet.Type) (int64, error) {
 		size, err := m.info.Files.OfTypes(masks, gguf.Refitted{Outputs: true}, types)
 		if err != nil {
 			return 0, err
 		}
 		if t.Measure == search.Memory {
-			return size.Tensors + masks.Size().KVBytes(t.Context), nil
+			return size.Tensors + t.CacheBytes(masks), nil
 		}
 		return size.WithProvenance(provenance), nil
 	}
@@ -231,6 +236,7 @@ func (m *model) withSubnet(ctx context.Context, s gguf.Subnet, kept []int, mon e
 // dense model on one of the ends, in nats per token. Distributions are over the whole vocabulary, so that one window is enough.
 func (m *model) quickTyped(ctx context.Context, p passage, s gguf.Subnet, mon explorer.Monitor) (before, after, divergence float64, err error) {
 	p.windows, p.from, p.kept = p.end, nil, nil
+	s.Masks = s.Masks.WithAllVocab() // whose tokens the ends are of
 	err = m.withSubnet(ctx, s, nil, mon, func(own *decoder.Model, subnet *decoder.Subnet) error {
 		q, err := perplexity(ctx, p, graphScorer(own, subnet), mon, "scoring")
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -37,6 +38,14 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 			}
 		}()
 	}
+	types, err := m.typedSearch(r, dir, mon, &text)
+	if err != nil {
+		return explorer.Made{}, err
+	}
+	var searched *pipeline.Types
+	if types != nil {
+		searched = types.types
+	}
 	found, err := pipeline.Run(ctx, pipeline.Config{
 		Request: pipeline.Request{
 			Strategy: r.Strategy, Target: r.Target, Fitness: score.Fitness(r.Fitness), Seed: r.Seed, Set: r.Set, UpSteps: r.Up, Resume: r.Resume, Retarget: r.Retarget,
@@ -55,7 +64,7 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 		Source: pipeline.Source{
 			Prices:   func(ctx context.Context, t search.Target) (search.Prices, error) { return m.Prices(ctx, t, dir, mon) },
 			Geometry: m.geometry(), Identity: m.SHA256, Model: m.weights, Levels: m.keepLevels, Predict: m.predictor(),
-			HandOut: handOut, HandOutLevels: handOutLevels,
+			HandOut: handOut, HandOutLevels: handOutLevels, Types: searched,
 			Text: func(ctx context.Context, windows int, atMost bool) (pipeline.Text, error) {
 				c := r.Calibration
 				if c.Seed == 0 {
@@ -95,7 +104,16 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 	}
 	recordRefit(&made.Method, found.Subnet, *found.Recipe, m.geometry())
 	made.Method.Granularity, made.Method.Seconds = r.Granularity, found.Report.Seconds
-	return made, m.judge(ctx, text, &made, mon)
+	if types == nil {
+		return made, m.judge(ctx, text, &made, mon)
+	}
+	if err := types.describe(ctx, found, &made); err != nil {
+		return made, err
+	}
+	if err := m.judge(ctx, text, &made, mon); err != nil {
+		return made, err
+	}
+	return made, types.rival(ctx, found, &made)
 }
 
 // defaultLevelsSpace is half of the disk that is free or taken by the levels of an earlier search, 0 where that is unknown. Levels
@@ -200,6 +218,12 @@ func (m *model) Assemble(_ context.Context, c explorer.Candidate, dir string) (g
 		refit, err := store.Refit(nil, c.Base)
 		return gguf.Subnet{Masks: c.Masks, Refit: refit}, err
 	}
+	if l := store.Levels(); l.Typed() {
+		if len(c.Choice) != l.Slots() {
+			return gguf.Subnet{Masks: c.Masks}, nil // of another search
+		}
+		return store.Subnet(c.Choice, nil)
+	}
 	choice := store.Levels().Nearest(c.Masks)
 	sub, err := store.Subnet(choice, nil)
 	if err != nil || !sub.Masks.Equal(c.Masks) {
@@ -240,15 +264,25 @@ func (v *viewer) view(s pipeline.View) explorer.Search {
 	if len(s.Scoring) > 0 {
 		population = s.Scoring
 	}
+	show := func(in search.Individual) explorer.Candidate {
+		c := v.candidate(in, tiers)
+		if s.BytesPerToken > 0 {
+			c.BitsPerByte = in.Score.NLL / math.Ln2 / s.BytesPerToken
+		}
+		return c
+	}
 	for _, in := range population {
-		out.Population = append(out.Population, v.candidate(in, tiers))
+		out.Population = append(out.Population, show(in))
 	}
 	for _, in := range s.State.Front {
-		out.Front = append(out.Front, v.candidate(in, tiers))
+		out.Front = append(out.Front, show(in))
 	}
 	if best, ok := s.Best(); ok {
-		c := v.candidate(best, tiers)
+		c := show(best)
 		out.Best = &c
+	}
+	for _, p := range s.Plain {
+		out.Plain = append(out.Plain, explorer.PlainType{Type: p.Type, Bytes: p.Bytes, BitsPerByte: p.NLL / math.Ln2 / s.BytesPerToken})
 	}
 	v.handed.show(&out)
 	return out
@@ -259,7 +293,7 @@ func (v *viewer) candidate(in search.Individual, tiers int) explorer.Candidate {
 	s, ok := v.sizes[in.ID]
 	if !ok {
 		costs := in.Masks.Size()
-		s = size{info.FileSize(in.Masks, "").File, float64(costs.ZeroedParams) / float64(max(costs.DenseBlockParams, 1))}
+		s = size{cmp.Or(in.Bytes, info.FileSize(in.Masks, "").File), float64(costs.ZeroedParams) / float64(max(costs.DenseBlockParams, 1))}
 		v.sizes[in.ID] = s
 	}
 	dropped := in.Masks.Geometry().BlockParams() - in.Masks.BlockParams()

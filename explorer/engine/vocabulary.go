@@ -35,50 +35,90 @@ const curvePoints = 24
 
 // TrimVocab implements [explorer.Trimmer].
 func (m *model) TrimVocab(ctx context.Context, v explorer.VocabSize, c explorer.Calibration, mon explorer.Monitor) (subnet.Set, explorer.Vocab, error) {
-	fail := func(err error) (subnet.Set, explorer.Vocab, error) { return subnet.Set{}, explorer.Vocab{}, err }
+	r, err := m.rankVocab(ctx, c, mon)
+	if err != nil {
+		return subnet.Set{}, explorer.Vocab{}, err
+	}
+	n, err := r.size(v)
+	if err != nil {
+		return subnet.Set{}, explorer.Vocab{}, err
+	}
+	made, err := r.record(ctx, m, v, n, mon)
+	if err != nil {
+		return subnet.Set{}, explorer.Vocab{}, err
+	}
+	return r.set(n), *made, nil
+}
+
+// rankedVocab is a vocabulary with the order in which its entries are dropped.
+type rankedVocab struct {
+	words   *vocab.Vocabulary
+	ranking *vocab.Ranking
+	counted counted
+	ref     explorer.TextRef // what was counted
+}
+
+// rankVocab counts tokens and ranks the entries of the vocabulary.
+func (m *model) rankVocab(ctx context.Context, c explorer.Calibration, mon explorer.Monitor) (*rankedVocab, error) {
 	words, err := m.file.Vocabulary()
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
 	src, err := m.sources(ctx, c, mon)
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
 	defer src.close()
 	load, err := m.tokenizer(ctx, nil)
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
 	defer func() { _ = load.Close() }() // nothing was written
-	counted, err := countTokens(ctx, load, words.Len(), src, mon)
-	if err != nil {
-		return fail(err)
+	r := &rankedVocab{words: words, ref: src.ref}
+	if r.counted, err = countTokens(ctx, load, words.Len(), src, mon); err != nil {
+		return nil, err
 	}
 	wanted := make(map[int]string)
 	if err := m.templateTokens(ctx, load, wanted); err != nil {
-		return fail(err)
+		return nil, err
 	}
-	words.Letters(counted.counts, wanted)
-	ranking, err := words.Rank(vocab.Request{Counts: counted.counts, Wanted: wanted})
-	if err != nil {
-		return fail(err)
-	}
+	words.Letters(r.counted.counts, wanted)
+	r.ranking, err = words.Rank(vocab.Request{Counts: r.counted.counts, Wanted: wanted})
+	return r, err
+}
+
+// size returns how many entries a size keeps.
+func (r *rankedVocab) size(v explorer.VocabSize) (int, error) {
 	n := v.Keep
 	if v.Share > 0 {
-		n = ranking.Share(v.Share)
+		n = r.ranking.Share(v.Share)
 	}
-	if n, err = ranking.Keep(n, v.Force); err != nil {
-		return fail(fmt.Errorf("%w: %w", explorer.ErrInvalid, err))
+	n, err := r.ranking.Keep(n, v.Force)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", explorer.ErrInvalid, err)
 	}
-	kept := ranking.Kept(n)
-	made := explorer.Vocab{
-		Asked: v, Kept: n, Of: words.Len(), Least: ranking.Least(v.Force), Text: src.ref, Tokens: counted.tokens, Covered: ranking.Covered(n), HeldOut: counted.held,
-		Scripts: words.Scripts(kept), Curve: m.vocabCurve(ranking, v.Force),
+	return n, nil
+}
+
+// set returns the n entries that are kept.
+func (r *rankedVocab) set(n int) subnet.Set {
+	return subnet.Of(r.words.Len(), r.ranking.Kept(n)...)
+}
+
+// record describes a choice of n entries.
+func (r *rankedVocab) record(ctx context.Context, m *model, v explorer.VocabSize, n int, mon explorer.Monitor) (*explorer.Vocab, error) {
+	load, err := m.tokenizer(ctx, nil)
+	if err != nil {
+		return nil, err
 	}
-	if made.DenseTokensPerWord, made.TokensPerWord, err = m.perWord(ctx, load, counted.again, kept, mon); err != nil {
-		return fail(err)
+	defer func() { _ = load.Close() }() // nothing was written
+	kept := r.ranking.Kept(n)
+	made := &explorer.Vocab{
+		Asked: v, Kept: n, Of: r.words.Len(), Least: r.ranking.Least(v.Force), Text: r.ref, Tokens: r.counted.tokens, Covered: r.ranking.Covered(n), HeldOut: r.counted.held,
+		Scripts: r.words.Scripts(kept), Curve: m.vocabCurve(r.ranking, v.Force),
 	}
-	return subnet.Of(words.Len(), kept...), made, nil
+	made.DenseTokensPerWord, made.TokensPerWord, err = m.perWord(ctx, load, r.counted.again, kept, mon)
+	return made, err
 }
 
 // counted are the tokens of texts.

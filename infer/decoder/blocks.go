@@ -181,6 +181,36 @@ func (g *gathering) bias(refit []float32, own *weights.Weight) *weights.Weight {
 	return g.keep(refit, len(refit))
 }
 
+// headRows returns re-fitted rows of W_Q, W_K or W_V, own for none. The matrix has the rows kept of the dense one, in that order, and at are the
+// rows on the device, where the channels of rotary heads have another order.
+func (g *gathering) headRows(own *weights.Weight, refit []float32, at, kept []int, rotary bool) *weights.Weight {
+	if g.err != nil || refit == nil {
+		return own
+	}
+	hidden, dim := g.m.geo.Hidden, g.m.config.HeadDim
+	if len(refit) != hidden*len(kept) {
+		g.err = fmt.Errorf("decoder: layer %d: re-fitted rows of heads have %d numbers, want %d by %d", g.layer, len(refit), len(kept), hidden)
+		return nil
+	}
+	if rotary {
+		refit = slices.Clone(refit)
+		permuteHeads(refit, hidden, dim, g.m.order)
+	}
+	place := make(map[int]int) // of a head among the kept ones
+	for i := 0; i < len(kept); i += dim {
+		place[kept[i]/dim] = i / dim
+	}
+	rows := make([]int, len(at))
+	for i, r := range at {
+		if rows[i] = -1; r >= 0 {
+			if p, ok := place[r/dim]; ok {
+				rows[i] = p*dim + r%dim
+			}
+		}
+	}
+	return g.rowsOf(refit, hidden, rows)
+}
+
 // norm returns the weights of a norm on the residual stream, with re-fitted gains [hidden], nil for its own.
 func (g *gathering) norm(own *weights.Weight, gains []float32) *weights.Weight {
 	if g.err != nil || gains == nil {
@@ -217,7 +247,7 @@ func (g *gathering) finish(b *weights.Block) error {
 // cutMLP returns the MLP block of a layer with the given channels and re-fit, with a reference for the caller. Where
 // nothing differs from the dense model it is the dense block.
 func (m *Model) cutMLP(layer int, l subnet.Layer, refit gguf.Refit) (*mlpBlock, error) {
-	if dense := m.mlp[layer]; l.Channels.IsFull() && refit.WD == nil && refit.WU == nil && refit.BD == nil && refit.GM == nil {
+	if dense := m.mlp[layer]; l.Channels.IsFull() && refit.WD == nil && refit.WU == nil && refit.WG == nil && refit.BD == nil && refit.GM == nil {
 		dense.Retain()
 		return dense, nil
 	}
@@ -234,6 +264,9 @@ func (m *Model) gatherMLP(layer int, l subnet.Layer, refit gguf.Refit) (*mlpBloc
 	if refit.WU != nil && len(refit.WU) != m.geo.Hidden*len(kept) {
 		return nil, fmt.Errorf("decoder: layer %d: re-fitted W_U has %d numbers, want %d by %d", layer, len(refit.WU), len(kept), m.geo.Hidden)
 	}
+	if refit.WG != nil && (dense.w.gate == nil || len(refit.WG) != m.geo.Hidden*len(kept)) {
+		return nil, fmt.Errorf("decoder: layer %d: re-fitted W_G has %d numbers, want %d by %d", layer, len(refit.WG), len(kept), m.geo.Hidden)
+	}
 	b := &mlpBlock{w: denseLayer{mlpNorm: dense.w.mlpNorm, gate: dense.w.gate, up: dense.w.up, upBias: dense.w.upBias, down: dense.w.down, mlpPost: dense.w.mlpPost}}
 	b.w.downBias = g.bias(refit.BD, dense.w.downBias)
 	b.width = len(kept)
@@ -244,7 +277,10 @@ func (m *Model) gatherMLP(layer int, l subnet.Layer, refit gguf.Refit) (*mlpBloc
 		if narrower {
 			b.width = min((len(kept)+m.opts.bucket-1)/m.opts.bucket*m.opts.bucket, dense.width)
 			kept, columns = pad(kept, b.width), pad(columns, b.width)
-			b.w.gate, b.w.upBias = g.rows(dense.w.gate, kept), g.rows(dense.w.upBias, kept)
+			b.w.upBias = g.rows(dense.w.upBias, kept)
+			if refit.WG == nil {
+				b.w.gate = g.rows(dense.w.gate, kept)
+			}
 			if refit.WU == nil {
 				b.w.up = g.rows(dense.w.up, kept)
 			}
@@ -252,6 +288,10 @@ func (m *Model) gatherMLP(layer int, l subnet.Layer, refit gguf.Refit) (*mlpBloc
 		if refit.WU != nil {
 			b.refitInner = true
 			b.w.up = g.rowsOf(refit.WU, m.geo.Hidden, columns)
+		}
+		if refit.WG != nil {
+			b.refitInner = true
+			b.w.gate = g.rowsOf(refit.WG, m.geo.Hidden, columns)
 		}
 		switch {
 		case refit.WD != nil:
@@ -275,7 +315,7 @@ func pad(list []int, n int) []int {
 // reference for the caller. Where nothing differs from the dense model it is the dense block.
 func (m *Model) cutAttention(layer int, masks subnet.Masks, refit gguf.Refit) (*attentionBlock, error) {
 	l := masks.Layer(layer)
-	if dense := m.attention[layer]; l.Heads.IsFull() && l.QK == nil && l.VO == nil && refit.WO == nil && refit.BO == nil && refit.GA == nil {
+	if dense := m.attention[layer]; l.Heads.IsFull() && l.QK == nil && l.VO == nil && refit.WO == nil && refit.BO == nil && refit.GA == nil && refit.WQ == nil && refit.WK == nil && refit.WV == nil {
 		dense.Retain()
 		return dense, nil
 	}
@@ -309,6 +349,10 @@ func (m *Model) gatherAttention(layer int, masks subnet.Masks, refit gguf.Refit)
 			b.w.v, b.w.vBias = g.rows(dense.w.v, p.v), g.rows(dense.w.vBias, p.v)
 			b.w.qGain, b.w.kGain = g.rows(dense.w.qGain, p.gain), g.rows(dense.w.kGain, p.gain)
 		}
+		b.w.q = g.headRows(b.w.q, refit.WQ, p.q, masks.QRows(layer), true)
+		b.w.k = g.headRows(b.w.k, refit.WK, p.k, masks.KVRows(layer), true)
+		b.w.v = g.headRows(b.w.v, refit.WV, p.v, masks.KVRows(layer), false)
+		b.refitInner = b.refitInner || refit.WQ != nil || refit.WK != nil || refit.WV != nil
 		if refit.WO != nil {
 			b.w.o = g.columnsOf(refit.WO, m.geo.Hidden, p.refit)
 		} else {

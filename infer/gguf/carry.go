@@ -29,6 +29,20 @@ func Carry(ctx context.Context, src *File, from Subnet, to subnet.Masks) (Subnet
 		if old.WU != nil && err == nil {
 			r.WU, err = src.carryRows(layerName(i, "ffn_up.weight"), hidden, old.WU, channels, newChannels)
 		}
+		for _, w := range []struct {
+			rest     string
+			old      []float32
+			to       *[]float32
+			have, at []int
+		}{
+			{"ffn_gate.weight", old.WG, &r.WG, channels, newChannels}, {"attn_q.weight", old.WQ, &r.WQ, from.Masks.QRows(i), to.QRows(i)},
+			{"attn_k.weight", old.WK, &r.WK, from.Masks.KVRows(i), to.KVRows(i)}, {"attn_v.weight", old.WV, &r.WV, from.Masks.KVRows(i), to.KVRows(i)},
+		} {
+			if l := to.Layer(i); w.old == nil || err != nil || w.rest != "ffn_gate.weight" && (l.QK != nil || l.VO != nil) {
+				continue // with channels dropped inside heads the rows are those of the source
+			}
+			*w.to, err = src.carryRows(layerName(i, w.rest), hidden, w.old, w.have, w.at)
+		}
 		if err != nil {
 			return Subnet{}, err
 		}

@@ -23,6 +23,9 @@ const upRefittedKey = provenancePrefix + "up_refitted"
 // normsRefittedKey is true in files where gains of norms were changed.
 const normsRefittedKey = provenancePrefix + "norms_refitted"
 
+// innerRefittedKey is true in files whose matrices before the output matrices, W_U aside, were changed.
+const innerRefittedKey = provenancePrefix + "inner_refitted"
+
 // mixedKey is true in files whose matrices have types of their own, [Subnet].Types.
 const mixedKey = provenancePrefix + "types_mixed"
 
@@ -81,6 +84,9 @@ func (p *plan) metadata(sourceHash string) (*KV, error) {
 	set(provenancePrefix+"masks", string(text))
 	if slices.ContainsFunc(p.subnet.Refit, func(r Refit) bool { return r.WU != nil }) {
 		set(upRefittedKey, true)
+	}
+	if slices.ContainsFunc(p.subnet.Refit, Refit.Inner) {
+		set(innerRefittedKey, true)
 	}
 	if slices.ContainsFunc(p.subnet.Refit, func(r Refit) bool { return r.GA != nil || r.GM != nil }) {
 		set(normsRefittedKey, true)

@@ -41,6 +41,11 @@ func ReadSubnet(ctx context.Context, src, f *File) (Subnet, error) {
 		if s.Refit[l.Source], err = f.readLayer(masks, front+i, l, cut.HeadDim); err != nil {
 			return Subnet{}, err
 		}
+		if inner, _ := f.KV().Bool(innerRefittedKey); inner {
+			if err := readInner(src, f, &s, front+i, i, cut); err != nil {
+				return Subnet{}, err
+			}
+		}
 	}
 	if front > 0 {
 		if s.Refit[0].BD, _, err = f.Float32(layerName(0, "ffn_down.bias")); err != nil {
@@ -152,6 +157,60 @@ func (f *File) readLayer(masks subnet.Masks, i int, l subnet.CutLayer, headDim i
 		}
 	}
 	return r, nil
+}
+
+// readInner reads the matrices before the output matrices of layer i of a file, which is layer j of the cut.
+func readInner(src, f *File, s *Subnet, i, j int, cut subnet.Cut) error {
+	from, err := src.Config()
+	if err != nil {
+		return err
+	}
+	to, err := f.Config()
+	if err != nil {
+		return err
+	}
+	l := cut.Layers[j]
+	r, layer := &s.Refit[l.Source], s.Masks.Layer(l.Source)
+	type matrix struct {
+		rest    string
+		to      *[]float32
+		at      []int // rows of the source in the file
+		want    []int // those that the masks keep
+		scale   float32
+		skipped bool
+	}
+	family, _ := subnet.FamilyOf(to.Arch)
+	p := &plan{config: from, cut: cut, to: family}
+	var all []matrix
+	if len(l.Channels) > 0 && !from.Ungated {
+		kept := layer.Channels.Indices()
+		all = append(all, matrix{"ffn_gate.weight", &r.WG, l.Channels, kept, 1, len(kept) == 0}, matrix{"ffn_up.weight", &r.WU, l.Channels, kept, 1, len(kept) == 0})
+	}
+	if len(l.Heads) > 0 && layer.QK == nil && layer.VO == nil && !p.to.FusedQKV {
+		q, k, v, _ := p.headRows(l)
+		scale, _ := p.scoreScale()
+		queries, pairs := s.Masks.QRows(l.Source), s.Masks.KVRows(l.Source)
+		all = append(all, matrix{"attn_q.weight", &r.WQ, q, queries, scale, len(queries) == 0},
+			matrix{"attn_k.weight", &r.WK, k, pairs, 1, len(pairs) == 0}, matrix{"attn_v.weight", &r.WV, v, pairs, 1, len(pairs) == 0})
+	}
+	for _, m := range all {
+		if m.skipped {
+			continue
+		}
+		at := positions(m.want, m.at)
+		if slices.Contains(at, subnet.Zero) {
+			return fmt.Errorf("gguf: %s: %w: tensor %q lacks rows that the masks keep", f.path, ErrFormat, layerName(i, m.rest))
+		}
+		if *m.to, err = f.rows(layerName(i, m.rest), at); err != nil {
+			return err
+		}
+		if m.scale != 1 {
+			for n := range *m.to {
+				(*m.to)[n] /= m.scale
+			}
+		}
+	}
+	return nil
 }
 
 // attentionColumns returns the columns of W_O of a file that hold kept units, in the order of the dense model's columns.

@@ -92,6 +92,9 @@ func (p *plan) check() error {
 	}
 	for i, r := range p.subnet.Refit {
 		hidden := p.config.Hidden
+		if l := m.Layer(i); (r.WQ != nil || r.WK != nil || r.WV != nil) && (l.QK != nil || l.VO != nil) {
+			return fmt.Errorf("%w: layer %d: re-fitted W_Q, W_K or W_V with channels dropped inside heads", ErrSubnet, i)
+		}
 		for _, w := range []struct {
 			name   string
 			values []float32
@@ -100,6 +103,10 @@ func (p *plan) check() error {
 			{"W_O", r.WO, hidden * len(m.OColumns(i))},
 			{"W_D", r.WD, hidden * m.Layer(i).Channels.Len()},
 			{"W_U", r.WU, hidden * m.Layer(i).Channels.Len()},
+			{"W_G", r.WG, hidden * m.Layer(i).Channels.Len()},
+			{"W_Q", r.WQ, hidden * len(m.QRows(i))},
+			{"W_K", r.WK, hidden * len(m.KVRows(i))},
+			{"W_V", r.WV, hidden * len(m.KVRows(i))},
 			{"bias of the attention output", r.BO, hidden},
 			{"bias of the MLP output", r.BD, hidden},
 			{"gain of the attention norm", r.GA, hidden},

@@ -16,6 +16,9 @@ type Refit struct {
 	WD []float32
 	// WU is [kept MLP channels, hidden], the rows in increasing order.
 	WU []float32
+	// WG is the same of the gate. WQ, WK and WV are [kept channels, hidden], the rows in increasing order, of layers that keep all channels inside
+	// their heads.
+	WG, WQ, WK, WV []float32
 	// BO and BD are biases [hidden] on the output of attention and of the MLP, nil for none.
 	BO, BD []float32
 	// GA and GM are the gains [hidden] of the norms before attention and before the MLP.
@@ -24,8 +27,11 @@ type Refit struct {
 
 // IsZero reports whether the layer has its original weights.
 func (r Refit) IsZero() bool {
-	return r.WO == nil && r.WD == nil && r.WU == nil && r.BO == nil && r.BD == nil && r.GA == nil && r.GM == nil
+	return r.WO == nil && r.WD == nil && r.WU == nil && r.BO == nil && r.BD == nil && r.GA == nil && r.GM == nil && !r.Inner()
 }
+
+// Inner reports whether a matrix before the output matrices is re-fitted that no other field of the layer is about: all but W_U.
+func (r Refit) Inner() bool { return r.WG != nil || r.WQ != nil || r.WK != nil || r.WV != nil }
 
 // Subnet holds the units kept and the weights that were re-fitted.
 type Subnet struct {

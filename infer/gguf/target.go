@@ -81,9 +81,9 @@ func (l *layouter) layer(i int) {
 		scale, gain := l.scoreScale()
 		l.norm(to("attn_norm"), from("attn_norm"), refit.GA)
 		pieces := []piece{
-			l.gather(from("attn_q.weight"), q, nil, c.Hidden, scale),
-			l.gather(from("attn_k.weight"), k, nil, c.Hidden, 1),
-			l.gather(from("attn_v.weight"), v, nil, c.Hidden, 1),
+			l.rows(from("attn_q.weight"), q, masks.QRows(cut.Source), refit.WQ, scale),
+			l.rows(from("attn_k.weight"), k, masks.KVRows(cut.Source), refit.WK, 1),
+			l.rows(from("attn_v.weight"), v, masks.KVRows(cut.Source), refit.WV, 1),
 		}
 		if l.to.QKNorm {
 			norm := l.whole(from("attn_q_norm.weight"), 1, l.cut.HeadDim)
@@ -113,13 +113,13 @@ func (l *layouter) layer(i int) {
 	}
 	if len(cut.Channels) > 0 {
 		l.norm(to("ffn_norm"), from("ffn_norm"), refit.GM)
+		kept := masks.Layer(cut.Source).Channels.Indices()
 		if c.Ungated {
 			l.vector(to("ffn_up.bias"), l.gather(from("ffn_up.bias"), []int{0}, cut.Channels, len(cut.Channels), 1))
 		} else {
-			l.matrix(to("ffn_gate.weight"), l.gather(from("ffn_gate.weight"), cut.Channels, nil, c.Hidden, 1))
+			l.matrix(to("ffn_gate.weight"), l.rows(from("ffn_gate.weight"), cut.Channels, kept, refit.WG, 1))
 		}
-		kept := masks.Layer(cut.Source).Channels.Indices()
-		l.matrix(to("ffn_up.weight"), l.rows(from("ffn_up.weight"), cut.Channels, kept, refit.WU))
+		l.matrix(to("ffn_up.weight"), l.rows(from("ffn_up.weight"), cut.Channels, kept, refit.WU, 1))
 		l.matrix(to("ffn_down.weight"), l.columns(from("ffn_down.weight"), cut.Channels, kept, refit.WD))
 		if b := l.biasD[i]; b != nil {
 			l.vector(to("ffn_down.bias"), inMemory(b))
@@ -256,15 +256,15 @@ func (l *layouter) columns(src string, at, kept []int, refit []float32) piece {
 	return piece{origin: src, values: refit, rows: rows, cols: cols, width: len(kept), scale: 1, inputs: at}
 }
 
-// rows takes the rows at of W_U. A re-fitted matrix has only the kept rows, in that order.
-func (l *layouter) rows(src string, at, kept []int, refit []float32) piece {
+// rows takes the rows at of a matrix before an output matrix. A re-fitted matrix has only the kept rows, in that order.
+func (l *layouter) rows(src string, at, kept []int, refit []float32, scale float32) piece {
 	if refit == nil || len(kept) == 0 {
-		return l.gather(src, at, nil, l.config.Hidden, 1)
+		return l.gather(src, at, nil, l.config.Hidden, scale)
 	}
 	if l.sizing {
-		return piece{origin: src, rows: at, width: l.config.Hidden, scale: 1}
+		return piece{origin: src, rows: at, width: l.config.Hidden, scale: scale}
 	}
-	return piece{origin: src, values: refit, rows: positions(at, kept), width: l.config.Hidden, scale: 1}
+	return piece{origin: src, values: refit, rows: positions(at, kept), width: l.config.Hidden, scale: scale}
 }
 
 // positions returns the index in kept of each unit of at, [subnet.Zero] for one that is not kept.

@@ -70,6 +70,7 @@ type Verification struct {
 	Refitted []Change `json:"refitted,omitempty"`
 
 	normsRefitted bool // the metadata states that norms were changed
+	innerRefitted bool // the same of W_Q, W_K, W_V and W_G
 	mixed         bool // the metadata states that matrices have types of their own
 }
 

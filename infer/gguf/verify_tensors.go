@@ -24,6 +24,7 @@ const weightedTolerance = 4
 // tensors compares every tensor of the file with that of a cut of the source.
 func (v *Verification) tensors(ctx context.Context, f *File, c *Config, o VerifyOptions) error {
 	v.normsRefitted, _ = f.KV().Bool(normsRefittedKey)
+	v.innerRefitted, _ = f.KV().Bool(innerRefittedKey)
 	v.mixed, _ = f.KV().Bool(mixedKey)
 	p, err := planOf(f, c, o.Source, v)
 	if err != nil {
@@ -123,7 +124,8 @@ func (v *Verification) refittable(name string) bool {
 		return false
 	}
 	norm := strings.HasSuffix(name, ".attn_norm.weight") || strings.HasSuffix(name, ".ffn_norm.weight")
-	return v.normsRefitted && norm || strings.Contains(name, ".attn_output.") || strings.Contains(name, ".ffn_down.") || strings.Contains(name, ".ffn_up.")
+	inner := slices.ContainsFunc([]string{".attn_q.weight", ".attn_k.weight", ".attn_v.weight", ".attn_qkv.weight", ".ffn_gate.weight"}, func(end string) bool { return strings.HasSuffix(name, end) })
+	return v.normsRefitted && norm || v.innerRefitted && inner || strings.Contains(name, ".attn_output.") || strings.Contains(name, ".ffn_down.") || strings.Contains(name, ".ffn_up.")
 }
 
 // planOf lays out the subnet of the metadata of a file, with those output biases that the file has.

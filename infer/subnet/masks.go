@@ -294,6 +294,24 @@ func (m Masks) Validate() error {
 	return nil
 }
 
+// QRows returns the rows of W_Q of a layer's kept query heads in dense order, each head·HeadDim + channel, with all channels.
+func (m Masks) QRows(layer int) []int { return m.headRows(m.layers[layer].Heads) }
+
+// KVRows returns the rows of W_K and W_V of a layer's kept KV groups in dense order, with all channels.
+func (m Masks) KVRows(layer int) []int {
+	return m.headRows(m.layers[layer].Groups(m.geometry.Layers[layer]))
+}
+
+func (m Masks) headRows(units Set) []int {
+	rows := make([]int, 0, units.Len()*m.geometry.HeadDim)
+	for _, u := range units.Indices() {
+		for c := range m.geometry.HeadDim {
+			rows = append(rows, u*m.geometry.HeadDim+c)
+		}
+	}
+	return rows
+}
+
 // OColumns returns the kept columns of W_O of a layer in dense order, each
 // head·HeadDim + channel.
 func (m Masks) OColumns(layer int) []int {

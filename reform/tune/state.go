@@ -68,7 +68,7 @@ func runKey(spec gguf.Subnet, windows [][]int32, c Config) string {
 		h.Write(text)
 	}
 	for _, r := range spec.Refit {
-		for _, m := range [][]float32{r.WO, r.WD, r.WU, r.BO, r.BD, r.GA, r.GM} {
+		for _, m := range [][]float32{r.WO, r.WD, r.WU, r.BO, r.BD, r.GA, r.GM, r.WG, r.WQ, r.WK, r.WV} {
 			fmt.Fprintf(h, "\n%d ", len(m))
 			write(h, m)
 		}

@@ -105,7 +105,7 @@ func (b *builder) path(slot int) string {
 // prune removes the files of other levels, unless they are to be kept, and the remains of interrupted writes.
 func (b *builder) prune() error {
 	if !b.o.Keep {
-		if err := removeBases(b.dir); err != nil {
+		if err := errors.Join(removeBases(b.dir), remove(filepath.Join(b.dir, typedFile))); err != nil {
 			return err
 		}
 	}
@@ -121,6 +121,14 @@ func (b *builder) prune() error {
 		if err := os.Remove(path); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// remove removes a file, if there is one.
+func remove(path string) error {
+	if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
+		return err
 	}
 	return nil
 }

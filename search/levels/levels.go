@@ -124,6 +124,9 @@ type Store struct {
 	modules []*ladderFile // by slot, nil for modules without units
 	pace    Pace
 	dir     string
+	// Of typed levels, see [Store.Types].
+	source     map[string]subnet.Type
+	importance map[string][]float32
 
 	mu    sync.Mutex
 	bases map[string]*baseFile // that are open; guarded by mu
@@ -164,13 +167,13 @@ func (s *Store) SetLosses(factor []float64) {
 }
 
 // Lost returns the share of output energy that a level of a slot loses.
-func (s *Store) Lost(slot, level int) float64 { return s.modules[slot].loss(level) }
+func (s *Store) Lost(slot, level int) float64 { return s.modules[slot].loss(s.width(slot, level)) }
 
 // Refit returns the re-fitted matrices of a choice, one element per layer. The base, which may be nil, is that of its exact
 // modules or, if the choice is nil, all modules are those of the base.
 func (s *Store) Refit(c space.Choice, base *space.Base) ([]gguf.Refit, error) {
 	out := make([]gguf.Refit, len(s.levels.Geometry.Layers))
-	for slot := range s.levels.Slots() {
+	for slot := range s.modules {
 		level := space.Exact
 		if c != nil {
 			level = c[slot]
@@ -192,7 +195,7 @@ func (s *Store) RefitOver(r *gguf.Refit, slot int, level int16, base *space.Base
 
 // RefitModule sets the re-fitted matrix of one level of a slot in r.
 func (s *Store) RefitModule(r *gguf.Refit, slot, level int) error {
-	w, err := s.modules[slot].read(level)
+	w, err := s.modules[slot].read(s.width(slot, level))
 	if err != nil {
 		return fmt.Errorf("levels: layer %d: %v level %d: %w", slot/subnet.Modules, subnet.Module(slot%subnet.Modules), level, err)
 	}
@@ -211,7 +214,16 @@ func (s *Store) Subnet(c space.Choice, base *space.Base) (gguf.Subnet, error) {
 		return gguf.Subnet{}, err
 	}
 	refit, err := s.Refit(c, base)
-	return gguf.Subnet{Masks: masks, Refit: refit}, err
+	sub := gguf.Subnet{Masks: masks, Refit: refit, Types: s.levels.Types(c)}
+	for tensor := range sub.Types {
+		if of := s.importance[tensor]; of != nil {
+			if sub.Importance == nil {
+				sub.Importance = make(map[string][]float32)
+			}
+			sub.Importance[tensor] = of
+		}
+	}
+	return sub, err
 }
 
 // Close closes the files.

@@ -35,6 +35,10 @@ func Open(dir string, g *subnet.Geometry) (*Store, error) {
 		_ = b.store.Close()
 		return nil, err
 	}
+	if err := b.store.openTypes(); err != nil {
+		_ = b.store.Close()
+		return nil, fmt.Errorf("levels: %w", err)
+	}
 	return b.store, nil
 }
 

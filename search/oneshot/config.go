@@ -64,10 +64,11 @@ type Phase string
 
 // The phases, in the order in which they run; not every preset has all.
 const (
-	Surveying Phase = "survey"  // statistics of the dense model
-	Measuring Phase = "measure" // loss of cuts in single layers
-	Typing    Phase = "types"   // loss of types in single groups of matrices
-	Reforming Phase = "reform"  // choosing and re-fitting, layer by layer
+	Surveying Phase = "survey"   // statistics of the dense model
+	Measuring Phase = "measure"  // loss of cuts in single layers
+	Typing    Phase = "types"    // loss of types in single groups of matrices
+	Rounding  Phase = "rounding" // compensation of rounding errors
+	Reforming Phase = "reform"   // choosing and re-fitting, layer by layer
 )
 
 // Event reports progress: Done of Total steps of a phase are finished.

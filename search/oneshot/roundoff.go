@@ -34,7 +34,11 @@ func (k *sizing) round(o reform.Output) (keep, stored []float32, err error) {
 	}
 	keep = o.Weights
 	if k.size.Compensate && t.Block() > 1 && t.Block() < width {
-		if keep, err = compensated(t, o, weights); err != nil {
+		factor, err := inverseFactor(shrunk(o.Gram(), width, o.Tokens), width)
+		if err != nil {
+			return nil, nil, fmt.Errorf("compensation: %w", err)
+		}
+		if keep, err = compensated(t, o.Weights, o.Out, factor, weights); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -44,17 +48,14 @@ func (k *sizing) round(o reform.Output) (keep, stored []float32, err error) {
 
 // compensated returns weights whose rounding to a type has less error in the outputs: block of columns after block of columns is rounded, and
 // the error of each is compensated by the columns after it, as in GPTQ (arXiv 2210.17323) with the type's own rounding of a block in place of
-// that of one number. Rounding the result gives the same numbers again, since types round blocks independently.
-func compensated(t subnet.Type, o reform.Output, weights []float32) ([]float32, error) {
-	n, block := len(o.Columns), t.Block()
-	factor, err := inverseFactor(shrunk(o.Gram(), n, o.Tokens), n)
-	if err != nil {
-		return nil, fmt.Errorf("compensation: %w", err)
-	}
-	w := linalg.Widen(o.Weights)
+// that of one number. Rounding the result gives the same numbers again, since types round blocks independently. The matrix has out rows, factor is
+// the inverse factor of the second moments of its inputs, and weights is the importance of its columns.
+func compensated(t subnet.Type, matrix []float32, out int, factor []float64, weights []float32) ([]float32, error) {
+	n, block := len(matrix)/out, t.Block()
+	w := linalg.Widen(matrix)
 	for at := 0; at < n; at += block {
-		part := make([]float32, o.Out*block)
-		for r := range o.Out {
+		part := make([]float32, out*block)
+		for r := range out {
 			for j := range block {
 				part[r*block+j] = float32(w[r*n+at+j])
 			}
@@ -72,8 +73,8 @@ func compensated(t subnet.Type, o reform.Output, weights []float32) ([]float32, 
 			break
 		}
 		// The error E of the block moves the columns after it by −E·L_bb⁻ᵀ·L_rbᵀ.
-		scaled := make([]float64, o.Out*block)
-		for r := range o.Out {
+		scaled := make([]float64, out*block)
+		for r := range out {
 			e := scaled[r*block : (r+1)*block]
 			for j := range block {
 				v := float64(part[r*block+j]) - float64(back[r*block+j])
@@ -87,8 +88,8 @@ func compensated(t subnet.Type, o reform.Output, weights []float32) ([]float32, 
 		for i := at + block; i < n; i++ {
 			after = append(after, factor[i*n+at:i*n+at+block]...)
 		}
-		moved := linalg.ProductT(o.Out, rest, block, scaled, after)
-		for r := range o.Out {
+		moved := linalg.ProductT(out, rest, block, scaled, after)
+		for r := range out {
 			for j, v := range moved[r*rest : (r+1)*rest] {
 				w[r*n+at+block+j] -= v
 			}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
-	"github.com/lathe-llm/lathe/reform"
 	"github.com/lathe-llm/lathe/reform/linalg"
 )
 
@@ -36,9 +35,13 @@ func TestCompensated(t *testing.T) {
 			}
 		}
 	}
-	o := reform.Output{Out: out, Tokens: tokens, Columns: make([]int, n), Weights: make([]float32, out*n), Gram: func() []float64 { return gram }}
-	for i := range o.Weights {
-		o.Weights[i] = float32(rng.NormFloat64())
+	matrix := make([]float32, out*n)
+	for i := range matrix {
+		matrix[i] = float32(rng.NormFloat64())
+	}
+	factor, err := inverseFactor(shrunk(gram, n, tokens), n)
+	if err != nil {
+		t.Fatal(err)
 	}
 	errorOf := func(w []float32, typ subnet.Type) float64 {
 		back, err := gguf.Round(typ, w, n, nil)
@@ -47,16 +50,16 @@ func TestCompensated(t *testing.T) {
 		}
 		d := make([]float64, len(back))
 		for i := range d {
-			d[i] = float64(back[i]) - float64(o.Weights[i])
+			d[i] = float64(back[i]) - float64(matrix[i])
 		}
 		return linalg.Dot(linalg.Product(out, n, n, d, gram), d)
 	}
 	for _, typ := range []subnet.Type{subnet.Q4_0, subnet.IQ4_NL, subnet.Q5_1} {
-		w, err := compensated(typ, o, nil)
+		w, err := compensated(typ, matrix, out, factor, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		plain, own := errorOf(o.Weights, typ), errorOf(w, typ)
+		plain, own := errorOf(matrix, typ), errorOf(w, typ)
 		t.Logf("%v: %.4g, compensated %.4g", typ, plain, own)
 		if !(own < 0.8*plain) || math.IsNaN(own) {
 			t.Errorf("%v: error %g, %g without compensation", typ, own, plain)

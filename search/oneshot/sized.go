@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -33,15 +31,25 @@ type Size struct {
 	// Losses are those of the model's types.
 	Losses *TypeLosses
 	Load   Loader
-	// Compensate has rounding errors of output matrices compensated by the columns that are not rounded yet.
-	Compensate bool
+	// Compensate has rounding errors of output matrices compensated by the columns that are not rounded yet, and Inner those of all others in
+	// the layers.
+	Compensate, Inner bool
+	// Vocab are the sizes of the vocabulary to choose from where widths are chosen too; none is the whole vocabulary.
+	Vocab []VocabLevel
+}
+
+// VocabLevel is a size of the vocabulary.
+type VocabLevel struct {
+	Set  subnet.Set // of the entries that are kept
+	Loss float64    // what it costs, in nats for each token that the whole vocabulary makes of a text
 }
 
 // SizeReport reports the choice of Sized.
 type SizeReport struct {
 	Budget    int64          `json:"budget_bytes"`
-	Predicted float64        `json:"predicted"` // rise of the loss, in nats per token, by which widths and types were chosen
-	Types     map[string]int `json:"types"`     // how many matrices have each type
+	Predicted float64        `json:"predicted"`       // rise of the loss, in nats per token, by which widths and types were chosen
+	Types     map[string]int `json:"types"`           // how many matrices have each type
+	Vocab     int            `json:"vocab,omitempty"` // entries of the vocabulary, where their number was chosen too
 }
 
 // Sized makes a subnet of at most a number of bytes, calibrated on windows of text: it chooses widths and types together by their losses,
@@ -105,7 +113,47 @@ func sized(ctx context.Context, m *decoder.Model, windows [][]int32, size Size, 
 	if size.From == nil {
 		out.Attention, out.Granularity = k.recipe.Attention, c.Granularity
 	}
+	if len(size.Vocab) > 0 {
+		out.Size.Vocab = k.vocab
+	}
 	return s, out, nil
+}
+
+// RefitTyped re-fits a subnet of given masks and types, as [Sized] does once it has chosen them. predicted is the loss by which they were chosen. It
+// ignores what the size is chosen from.
+func RefitTyped(ctx context.Context, m *decoder.Model, windows [][]int32, s gguf.Subnet, predicted float64, size Size, c Config) (gguf.Subnet, Report, error) {
+	started := time.Now()
+	recipe, err := c.resolve()
+	if err == nil {
+		_, err = reform.CheckText(windows)
+	}
+	if err == nil {
+		err = s.Masks.Validate()
+	}
+	if err != nil {
+		return gguf.Subnet{}, Report{}, fmt.Errorf("reform: %w", err)
+	}
+	recipe.Refit.UpSteps, recipe.Refit.RefitAll = 0, true
+	p := &plan{m: m, windows: windows, ratio: 1, recipe: recipe, config: c}
+	k := &sizing{plan: p, size: size, vocab: s.Masks.VocabLen(), refits: recipe.Refit.Solve.Method != reform.None, types: s.Types, predicted: predicted}
+	if s.Masks.TrimsVocab() {
+		vocab := s.Masks.Vocab()
+		k.trimmed = &vocab
+	}
+	masks := s.Masks.WithAllVocab()
+	var chooser reform.Chooser
+	if c.Rechoose && recipe.Method != "" {
+		chooser = rechooser(m, masks, recipe.Method)
+	}
+	made, report, err := k.refit(ctx, masks, chooser)
+	if err == nil {
+		err = k.shrink(&made)
+	}
+	if err != nil {
+		return gguf.Subnet{}, Report{}, fmt.Errorf("reform: %w", err)
+	}
+	report.Seconds = time.Since(started).Seconds()
+	return made, Report{Preset: c.Preset, Report: report, Predicted: predicted, Size: &SizeReport{Budget: size.Budget, Predicted: predicted, Types: k.countTypes(made)}}, nil
 }
 
 // Smallest returns the bytes of the smallest subnet that Sized can make of a model, about: of the widths that a granularity allows, with its
@@ -130,6 +178,12 @@ func Smallest(g *subnet.Geometry, file *gguf.File, size Size, granularity int, a
 	if size.From != nil {
 		return size.Cost(size.From.Masks, types)
 	}
+	for _, v := range size.Vocab { // the smallest is the last one
+		var err error
+		if masks, err = masks.WithVocab(v.Set); err != nil {
+			return 0, err
+		}
+	}
 	if granularity == 0 {
 		granularity = subnet.DefaultGranularity
 	}
@@ -153,68 +207,25 @@ type sizing struct {
 	*plan
 	size      Size
 	refits    bool
-	vocab     int // entries kept
+	vocab     int         // entries kept
+	trimmed   *subnet.Set // of those entries, where they were chosen too and are not all
 	types     map[string]subnet.Type
 	predicted float64
 }
 
-// typeLoss is a type with what it costs.
-type typeLoss struct {
-	typ  subnet.Type
-	loss float64
-}
-
 // allowed returns the types that a group may have with rows of a width, with their losses.
-func (k *sizing) allowed(g *TypeGroup, width int) []typeLoss {
-	losses := g.Losses
-	if g.Output && k.refits && len(g.Refitted) > 0 {
-		losses = g.Refitted
-	}
-	var out []typeLoss
-	for _, name := range slices.Sorted(maps.Keys(losses)) {
-		t, err := subnet.ParseType(name)
-		if err != nil || name != g.Source && k.size.Types != nil && !slices.Contains(k.size.Types, t) {
-			continue
-		}
-		if _, fits := t.RowSize(width); fits {
-			out = append(out, typeLoss{t, losses[name]})
-		}
-	}
-	return out
+func (k *sizing) allowed(g *TypeGroup, width int) []TypeOption {
+	return g.allowed(width, g.Output && k.refits, k.size.Types)
 }
 
 // shape returns how many rows a tensor of a group has, and how wide they are, where a module keeps units: KV groups or channels.
 func (k *sizing) shape(g *TypeGroup, tensor string, groups, channels int) (rows, width int) {
-	geo := k.m.Geometry()
-	if g.Layer < 0 {
-		return k.vocab, g.Width
-	}
-	lg := geo.Layers[g.Layer]
-	if g.Module == subnet.MLP {
-		if g.Output {
-			return geo.Hidden, channels
-		}
-		return channels, geo.Hidden
-	}
-	heads := groups * lg.HeadsPerGroup()
-	switch {
-	case g.Output:
-		return geo.Hidden, heads * geo.HeadDim
-	case tensor == tensorName(g.Layer, "q"):
-		return heads * geo.HeadDim, geo.Hidden
-	}
-	return groups * geo.HeadDim, geo.Hidden
+	return g.shape(k.m.Geometry(), tensor, groups, channels, k.vocab)
 }
 
 // bytes returns the size of a group in a type where its module keeps so many units.
 func (k *sizing) bytes(g *TypeGroup, t subnet.Type, groups, channels int) int64 {
-	var n int64
-	for _, tensor := range g.Tensors {
-		rows, width := k.shape(g, tensor, groups, channels)
-		row, _ := t.RowSize(width)
-		n += int64(rows) * row
-	}
-	return n
+	return g.bytes(k.m.Geometry(), t, groups, channels, k.vocab)
 }
 
 // typeOption is an option of one group.
@@ -242,8 +253,8 @@ func (k *sizing) chooseTypes(masks subnet.Masks) error {
 		var options []option
 		var means []typeOption
 		for _, t := range k.allowed(group, width) {
-			options = append(options, option{t.loss, k.bytes(group, t.typ, groups, channels)})
-			means = append(means, typeOption{group, t.typ})
+			options = append(options, option{t.Loss, k.bytes(group, t.Type, groups, channels)})
+			means = append(means, typeOption{group, t.Type})
 		}
 		if len(options) == 0 {
 			continue
@@ -319,144 +330,27 @@ func (k *sizing) tooSmall(least int64) error {
 	return TooSmall(k.size.Budget, least)
 }
 
-// moduleOption is an option of one module, or of a group outside the layers.
-type moduleOption struct {
-	layer  int
-	module subnet.Module
-	keep   int // KV groups or channels
-	types  []typeOption
-}
-
-// chooseBoth chooses widths and types together and returns what chooses the units.
-func (k *sizing) chooseBoth(ctx context.Context) (reform.Chooser, error) {
-	loss, err := k.sensitivity(ctx)
-	if err != nil {
-		return nil, err
-	}
-	g := k.m.Geometry()
-	var items [][]option
-	var meaning [][]moduleOption
-	add := func(options []option, means []moduleOption) {
-		if len(options) > 0 {
-			items, meaning = append(items, options), append(meaning, means)
-		}
-	}
-	for i := range g.Layers {
-		for _, module := range []subnet.Module{subnet.Attention, subnet.MLP} {
-			add(k.moduleOptions(loss, i, module))
-		}
-	}
-	for i := range k.size.Losses.Groups {
-		group := &k.size.Losses.Groups[i]
-		if group.Layer >= 0 {
-			continue
-		}
-		var options []option
-		var means []moduleOption
-		for _, t := range k.allowed(group, group.Width) {
-			options = append(options, option{t.loss, k.bytes(group, t.typ, 0, 0)})
-			means = append(means, moduleOption{layer: -1, types: []typeOption{{group, t.typ}}})
-		}
-		add(options, means)
-	}
-	keep := denseCounts(g)
-	rng := rand.New(rand.NewPCG(1, 1))
-	mean := func(chosen []int) (subnet.Masks, map[string]subnet.Type) {
-		types := make(map[string]subnet.Type)
-		for i, j := range chosen {
-			o := meaning[i][j]
-			for _, t := range o.types {
-				setTypes(types, t)
-			}
-			if o.layer >= 0 {
-				keep.list(o.module)[o.layer] = o.keep
-			}
-		}
-		masks := subnet.Dense(g)
-		for i, lg := range g.Layers { // random units: their text is no shorter than that of others
-			l := withUnits(g, i, masks.Layer(i), subnet.Attention, subnet.Full(lg.KVHeads).Sample(rng, keep.groups[i]))
-			masks = masks.With(i, withUnits(g, i, l, subnet.MLP, subnet.Full(lg.FFN).Sample(rng, keep.channels[i])))
-		}
-		return masks, types
-	}
-	if err := k.fit(items, mean); err != nil {
-		return nil, err
-	}
-	chooses := func(layer int, module subnet.Module) bool {
-		return keep.of(layer, module) < denseCounts(g).of(layer, module)
-	}
-	return &ranker{k.m, k.recipe.Method, chooses, keep.of}, nil
-}
-
-// moduleOptions returns the widths and types of a module. The errors of types grow with the units that are kept.
-func (k *sizing) moduleOptions(loss losses, layer int, module subnet.Module) ([]option, []moduleOption) {
-	all := denseCounts(k.m.Geometry()).of(layer, module)
-	if all == 0 {
-		return nil, nil
-	}
-	widths := []int{all}
-	if module == subnet.MLP {
-		for n := (all - 1) / k.config.Granularity * k.config.Granularity; n >= k.config.Granularity; n -= k.config.Granularity {
-			widths = append(widths, n)
-		}
-	} else if k.recipe.Attention && loss.probed[layer][module] > 0 {
-		for n := all - 1; n >= 1; n-- {
-			widths = append(widths, n)
-		}
-	}
-	inner, output := k.groupOf(layer, module, false), k.groupOf(layer, module, true)
-	var options []option
-	var means []moduleOption
-	for _, keep := range widths {
-		groups, channels := keep, keep
-		share := float64(keep) / float64(all)
-		var extra int64
-		if module == subnet.Attention {
-			extra = int64(keep) * k.size.Group
-		}
-		for _, in := range k.choicesOf(inner, groups, channels) {
-			for _, out := range k.choicesOf(output, groups, channels) {
-				options = append(options, option{loss.at(layer, module, keep) + share*(in.loss+out.loss), in.bytes + out.bytes + extra})
-				means = append(means, moduleOption{layer, module, keep, append(slices.Clone(in.types), out.types...)})
-			}
-		}
-	}
-	return options, means
-}
-
-// groupChoice is a type of a group.
-type groupChoice struct {
-	loss  float64
-	bytes int64
-	types []typeOption
-}
-
-// choicesOf returns the types of a group at a width, without losses the type of the source.
-func (k *sizing) choicesOf(g *TypeGroup, groups, channels int) []groupChoice {
-	_, width := k.shape(g, g.Tensors[0], groups, channels)
-	var all []groupChoice
-	for _, t := range k.allowed(g, width) {
-		all = append(all, groupChoice{t.loss, k.bytes(g, t.typ, groups, channels), []typeOption{{g, t.typ}}})
-	}
-	return all
-}
-
-// groupOf returns the group of a module's matrices.
-func (k *sizing) groupOf(layer int, module subnet.Module, output bool) *TypeGroup {
-	i := slices.IndexFunc(k.size.Losses.Groups, func(g TypeGroup) bool { return g.Layer == layer && g.Module == module && g.Output == output })
-	return &k.size.Losses.Groups[i]
-}
-
 // refit chooses units and re-fits output matrices, with all matrices rounded to their types.
 func (k *sizing) refit(ctx context.Context, masks subnet.Masks, chooser reform.Chooser) (gguf.Subnet, reform.Report, error) {
 	c := k.config.refit(k.recipe, chooser)
+	var inner map[string][]float32
 	if len(k.types) > 0 && (k.refits || chooser != nil) {
+		if k.size.Inner && k.refits {
+			var err error
+			if inner, err = k.compensateInner(ctx); err != nil {
+				return gguf.Subnet{}, reform.Report{}, err
+			}
+		}
 		rounded, err := k.size.Load(ctx, func(tensor string, width int, data []float32) error {
 			t, ok := k.types[tensor]
 			if _, fits := t.RowSize(width); !ok || !fits {
 				return nil
 			}
-			back, err := gguf.Round(t, data, width, k.size.Losses.Importance[tensor])
+			from := data
+			if w := inner[tensor]; w != nil {
+				from = w
+			}
+			back, err := gguf.Round(t, from, width, k.size.Losses.Importance[tensor])
 			copy(data, back)
 			return err
 		})
@@ -469,6 +363,12 @@ func (k *sizing) refit(ctx context.Context, masks subnet.Masks, chooser reform.C
 	s, r, err := reform.Refit(ctx, k.m, k.windows, masks, c)
 	if err != nil {
 		return gguf.Subnet{}, reform.Report{}, err
+	}
+	keepInner(&s, inner)
+	if k.trimmed != nil {
+		if s.Masks, err = s.Masks.WithVocab(*k.trimmed); err != nil {
+			return gguf.Subnet{}, reform.Report{}, err
+		}
 	}
 	k.withTypes(&s)
 	return s, r, nil

@@ -30,6 +30,7 @@ func (r *run) makeLevels(ctx context.Context) (*levels.Store, error) {
 		if expected, err = search.CheckpointLevels(search.FileStore(r.checkpoint())); err != nil {
 			return nil, err
 		}
+		expected = levels.BaseKey(expected)
 	}
 	if r.Dir == "" {
 		temporary, err := scratch.New(r.Scratch, "levels")
@@ -65,6 +66,9 @@ func (r *run) makeLevels(ctx context.Context) (*levels.Store, error) {
 // share returns the ratio that levels are made for. It depends on no time that was measured, so that a search that is resumed
 // finds its levels.
 func (r *run) share() float64 {
+	if r.Types != nil { // types take most of a size
+		return typedShare
+	}
 	switch r.Target.Measure {
 	case search.Latency:
 		return defaultShare
@@ -74,6 +78,9 @@ func (r *run) share() float64 {
 	}
 	return (&search.Problem{Geometry: r.Geometry, Prices: r.prices}).ShareOf(r.Target)
 }
+
+// typedShare is the ratio that levels are made for where types are searched too.
+const typedShare = 0.9
 
 // defaultShare is the ratio that levels are made for where the target has none.
 const defaultShare = 0.8

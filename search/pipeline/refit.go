@@ -64,6 +64,10 @@ func (r *run) refit(ctx context.Context, result Result) (Result, error) {
 			_ = r.gate(ctx) // the re-fit finds that ctx has ended
 		},
 	}
+	if r.Types != nil {
+		result.Windows = r.plan.Refit
+		return r.refitTyped(ctx, result, config)
+	}
 	var s gguf.Subnet
 	var report oneshot.Report
 	err = r.persist(ctx, func() (err error) {

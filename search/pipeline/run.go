@@ -90,6 +90,8 @@ type Source struct {
 	HandOut func(context.Context, Scoring) (Handed, error)
 	// HandOutLevels, unless nil, has levels made elsewhere, see [levels.Options].
 	HandOutLevels func(context.Context, levels.Deliveries) (levels.Fitter, error)
+	// Types, unless nil, has types of matrices and the vocabulary searched too.
+	Types *Types
 	// Predict predicts by how much masks raise the loss, in nats per token, from statistics; nil where there are none, so that
 	// losses are measured.
 	Predict func(subnet.Masks) float64
@@ -131,9 +133,11 @@ type View struct {
 	*search.Snapshot
 	Strategy        string
 	Fitness         score.Fitness
-	DensePerplexity float64 // of the dense model on all of the text that candidates are scored on
-	LevelsBytes     int64   // size of the levels on the disk
-	Reused          float64 // share of layers that were not computed because of a common prefix
+	DensePerplexity float64        // of the dense model on all of the text that candidates are scored on
+	LevelsBytes     int64          // size of the levels on the disk
+	Plain           []search.Plain // the dense model in plain types, where types are searched
+	BytesPerToken   float64        // of text, where types are searched
+	Reused          float64        // share of layers that were not computed because of a common prefix
 }
 
 // Config configures a run.
@@ -193,6 +197,8 @@ type Result struct {
 	// Recipe and Report are those of the last re-fit, nil where it did not take place.
 	Recipe *reform.Recipe
 	Report *reform.Report
+	Size   *oneshot.SizeReport // where types were searched
+	Plain  []search.Plain      // the dense model in plain types, where types were searched
 }
 
 // run is a run in progress.
@@ -216,7 +222,11 @@ type run struct {
 	identity  string      // of the model, "" before it is known
 	pace      levels.Pace // at which levels were made, zero while unknown
 	dense     float64     // perplexity of the dense model
-	asItIs    bool        // the result has modules of a subnet made by hand, whose units stay
+	plain     []search.Plain
+	// bytesPerToken are those of the text that candidates are scored on in full, 0 where types are not searched.
+	bytesPerToken float64
+	predicted     float64 // loss of the best choice, where levels have types
+	asItIs        bool    // the result has modules of a subnet made by hand, whose units stay
 }
 
 // Running is a search that runs.
@@ -227,6 +237,9 @@ type Running struct {
 
 // Inject adds a subnet made by hand to the next generation, with its re-fitted weights where the strategy has levels.
 func (r Running) Inject(s gguf.Subnet, name string) error {
+	if r.run.Types != nil {
+		return fmt.Errorf("%w: a search over types of matrices takes no subnets made by hand", search.ErrConfig)
+	}
 	b := space.Base{Masks: s.Masks}
 	if r.run.store != nil {
 		var err error
@@ -268,11 +281,17 @@ func Run(ctx context.Context, c Config) (Result, error) {
 		}
 		return result, err
 	}
-	if found, err = r.compare(ctx, found); err != nil {
+	if r.Types != nil {
+		r.predicted = r.store.Levels().Loss(found.Best.Choice)
+	} else if found, err = r.compare(ctx, found); err != nil {
 		return result, err
 	}
 	r.asItIs = found.Best.Base != nil
-	return r.refit(ctx, r.result(found))
+	result = r.result(found)
+	if r.Types != nil {
+		result.Subnet.Types = r.store.Levels().Types(found.Best.Choice)
+	}
+	return r.refit(ctx, result)
 }
 
 // check rejects what the strategy cannot work with or reach, before anything takes long.
@@ -313,6 +332,14 @@ func (r *run) check(ctx context.Context) error {
 		}
 		p.Levels = levels.Bare(p.Geometry, o)
 	}
+	if r.Types != nil {
+		if !r.strategy.UsesLevels() || r.Strategy == uniform {
+			return refused(fmt.Errorf("types of matrices and the vocabulary are searched by the strategies %s and random, not by %s", ladder, r.Strategy))
+		}
+		if r.HandOut != nil {
+			return refused(errors.New("types of matrices and the vocabulary are searched by this process alone, without workers"))
+		}
+	}
 	targets := []search.Target{r.Target}
 	if r.Resume && r.Dir != "" {
 		found, ok, err := search.CheckpointTarget(search.FileStore(r.checkpoint()))
@@ -324,8 +351,10 @@ func (r *run) check(ctx context.Context) error {
 		targets = append(targets, r.Retarget)
 	}
 	// Options are checked before a target in time is measured, which takes a while.
-	if err := r.strategy.Check(p, search.Ratio(1)); err != nil {
-		return refused(err)
+	if r.Types == nil {
+		if err := r.strategy.Check(p, search.Ratio(1)); err != nil {
+			return refused(err)
+		}
 	}
 	for _, t := range targets {
 		if err := t.Check(); err != nil {
@@ -339,6 +368,11 @@ func (r *run) check(ctx context.Context) error {
 		}
 	}
 	p.Prices = r.prices
+	if r.Types != nil {
+		if p.Levels, err = r.bareTypes(p.Levels); err != nil {
+			return refused(err)
+		}
+	}
 	return refused(r.strategy.Check(p, targets[len(targets)-1]))
 }
 
@@ -397,13 +431,22 @@ func (r *run) prepare(ctx context.Context) error {
 	if err == nil && r.store != nil {
 		err = r.predictLosses(ctx)
 	}
+	if err == nil && r.Types != nil {
+		err = r.typeLevels(ctx)
+	}
 	return err
 }
 
 // job makes the search itself and plans its time.
 func (r *run) job(ctx context.Context) (*search.Job, error) {
-	if err := r.measureDense(ctx, r.strategy.LimitText(r.eval.Tokens())); err != nil {
+	tokens := r.strategy.LimitText(r.eval.Tokens())
+	if err := r.measureDense(ctx, tokens); err != nil {
 		return nil, err
+	}
+	if r.Types != nil {
+		if err := r.measurePlain(ctx, tokens); err != nil {
+			return nil, err
+		}
 	}
 	o := search.Options{
 		Strategy: r.strategy, Evaluator: r.eval, Resume: r.Resume, Budget: r.Budget, Gate: r.gate, Persist: r.persist, Now: r.Now,
@@ -438,7 +481,12 @@ func (r *run) job(ctx context.Context) (*search.Job, error) {
 
 // measureDense measures the dense model's perplexity on as much text as candidates are scored on in full.
 func (r *run) measureDense(ctx context.Context, tokens int) error {
-	return r.eval.Evaluate(ctx, []search.Candidate{r.denseCandidate()}, search.Tier{Tokens: tokens}, func(_ int, s search.Score) { r.dense = s.Perplexity() })
+	return r.eval.Evaluate(ctx, []search.Candidate{r.denseCandidate()}, search.Tier{Tokens: tokens}, func(_ int, s search.Score) {
+		if r.Types != nil { // of the largest vocabulary that there is to choose
+			s = s.Plus(-r.store.Levels().Heads[0].Loss)
+		}
+		r.dense = s.Perplexity()
+	})
 }
 
 // denseCandidate returns the dense model as a candidate.
@@ -470,7 +518,7 @@ func (r *run) subnet(c search.Candidate) (gguf.Subnet, error) {
 func (r *run) result(found search.Result) Result {
 	return Result{
 		Subnet: gguf.Subnet{Masks: found.Best.Masks}, Strategy: r.Strategy, Target: found.State.Target,
-		Windows: r.plan.Refit, Seq: len(r.text.Windows[0]),
+		Windows: r.plan.Refit, Seq: len(r.text.Windows[0]), Plain: r.plain,
 	}
 }
 

@@ -99,7 +99,7 @@ func (r *retries) next(s *search.Snapshot, now time.Time) retry {
 // show passes a snapshot on.
 func (r *run) show(s *search.Snapshot) {
 	if r.Show != nil {
-		v := View{Snapshot: s, Strategy: r.Strategy, Fitness: r.eval.Fitness(), DensePerplexity: r.dense, Reused: r.eval.Reused()}
+		v := View{Snapshot: s, Strategy: r.Strategy, Fitness: r.eval.Fitness(), DensePerplexity: r.dense, Reused: r.eval.Reused(), Plain: r.plain, BytesPerToken: r.bytesPerToken}
 		if r.store != nil {
 			v.LevelsBytes = r.store.Bytes()
 		}

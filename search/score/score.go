@@ -51,6 +51,7 @@ type Evaluator struct {
 	store   *levels.Store
 	windows [][]int32
 	fitness Fitness
+	rounded *roundedCache // of typed levels; guarded by mu
 
 	mu     sync.Mutex
 	scorer *decoder.Scorer
@@ -89,7 +90,7 @@ func New(m *decoder.Model, store *levels.Store, windows [][]int32, fitness Fitne
 	if err != nil {
 		return nil, err
 	}
-	return &Evaluator{m: m, store: store, windows: windows, fitness: fitness, scorer: scorer}, nil
+	return &Evaluator{m: m, store: store, windows: windows, fitness: fitness, scorer: scorer, rounded: newRoundedCache()}, nil
 }
 
 // Close releases the subnets on the device.
@@ -162,7 +163,11 @@ func (e *Evaluator) one(ctx context.Context, c search.Candidate, text decoder.Te
 		return search.Score{}, err
 	}
 	defer release()
-	return e.score(ctx, sub, text)
+	s, err := e.score(ctx, sub, text)
+	if err == nil && e.store != nil && e.store.Levels().Typed() && c.Choice != nil {
+		s = s.Plus(e.store.Levels().Level(c.Choice, len(c.Choice)-1).Loss)
+	}
+	return s, err
 }
 
 // Subnet scores a subnet of any weights on all of the text.
@@ -258,6 +263,12 @@ func (e *Evaluator) assemble(ctx context.Context, c search.Candidate) (*decoder.
 		for module := range subnet.Modules {
 			slot := subnet.Modules*i + module
 			if err := e.store.RefitOver(&refit, slot, c.Choice[slot], c.Base); err != nil {
+				sub.Close()
+				return nil, err
+			}
+		}
+		if e.store.Levels().Typed() {
+			if err := e.roundLayer(i, c, &refit); err != nil {
 				sub.Close()
 				return nil, err
 			}

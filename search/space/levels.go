@@ -18,10 +18,27 @@ type Level struct {
 	// Loss is the predicted rise of the fitness if this module alone is at this
 	// level and all others are dense, in nats per token.
 	Loss float64
+
+	// The other fields are those of levels that differ in types of matrices too, see [Levels.Heads].
+
+	// Width is the index of the level with the same units among the prepared ones, whose re-fitted matrix it has.
+	Width int
+	// Types are the types of the module's matrices that are not those of the source.
+	Types []TensorType
+	// Bytes is the size of the module's matrices, or of the vocabulary with its matrices.
+	Bytes int64
+	// Vocab holds the entries of the vocabulary that are kept, of the levels of [Levels.Heads]; the zero value is all.
+	Vocab subnet.Set
+}
+
+// TensorType is the type of a tensor, by its name in the source.
+type TensorType struct {
+	Tensor string
+	Type   subnet.Type
 }
 
 // Ladder holds the levels of one module, from dense (index 0) to the smallest, with
-// strictly falling Params. The last level may keep nothing.
+// strictly falling Params, or strictly falling Bytes where levels have types. The last level may keep nothing.
 type Ladder []Level
 
 // Levels holds the ladders of all modules of a model.
@@ -32,9 +49,15 @@ type Levels struct {
 	Key string
 	// Attention and MLP hold one ladder per layer.
 	Attention, MLP []Ladder
+	// Heads are sizes of the vocabulary with the types of the embedding and the LM head, in one more slot after those of modules. Where it is
+	// not nil all levels have types.
+	Heads Ladder
 }
 
-// Choice selects a level for every module: index Modules·layer + module.
+// Typed reports whether levels have types.
+func (l *Levels) Typed() bool { return l.Heads != nil }
+
+// Choice selects a level for every module, index Modules·layer + module, and one for the vocabulary after them where levels have types.
 type Choice []int16
 
 // Exact selects, in place of a level, the module of a [Base] as it is.
@@ -47,11 +70,42 @@ type Base struct {
 	Weights string
 }
 
-// Slots returns the number of modules.
-func (l *Levels) Slots() int { return subnet.Modules * len(l.Geometry.Layers) }
+// Slots returns the number of modules, and one more where levels have types.
+func (l *Levels) Slots() int {
+	n := l.modules()
+	if l.Typed() {
+		n++
+	}
+	return n
+}
+
+// modules returns the number of modules, which is the slot of the vocabulary.
+func (l *Levels) modules() int { return subnet.Modules * len(l.Geometry.Layers) }
+
+// IsVocab reports whether a slot is that of the vocabulary.
+func (l *Levels) IsVocab(slot int) bool { return slot == l.modules() }
+
+// SlotName names a slot of a choice in few letters.
+func (c Choice) SlotName(slot int) string {
+	if slot == len(c)/subnet.Modules*subnet.Modules {
+		return "vocabulary"
+	}
+	return fmt.Sprintf("L%d %v", slot/subnet.Modules, subnet.Module(slot%subnet.Modules))
+}
+
+// slotName names a slot in errors.
+func (l *Levels) slotName(slot int) string {
+	if l.IsVocab(slot) {
+		return "vocabulary:"
+	}
+	return fmt.Sprintf("layer %d: %v", slot/subnet.Modules, subnet.Module(slot%subnet.Modules))
+}
 
 // Ladder returns the levels of slot Modules·layer + module.
 func (l *Levels) Ladder(slot int) Ladder {
+	if l.IsVocab(slot) {
+		return l.Heads
+	}
 	if subnet.Module(slot%subnet.Modules) == subnet.Attention {
 		return l.Attention[slot/subnet.Modules]
 	}
@@ -113,22 +167,47 @@ func (l *Levels) MasksOver(c Choice, base *Base) (subnet.Masks, error) {
 		layers[i] = mask(subnet.Attention)
 		layers[i].Channels = mask(subnet.MLP).Channels
 	}
-	return subnet.New(l.Geometry, layers)
+	masks, err := subnet.New(l.Geometry, layers)
+	if err != nil || !l.Typed() {
+		return masks, err
+	}
+	if kept := l.Level(c, l.modules()).Vocab; kept.N() > 0 {
+		return masks.WithVocab(kept)
+	}
+	return masks, nil
+}
+
+// Types returns the types of matrices of a choice by the names of tensors, those of the source left out, and nil where levels have no types.
+// Modules of a base have those of the source.
+func (l *Levels) Types(c Choice) map[string]subnet.Type {
+	if !l.Typed() || len(c) != l.Slots() {
+		return nil
+	}
+	types := make(map[string]subnet.Type)
+	for s, v := range c {
+		if v == Exact {
+			continue
+		}
+		for _, t := range l.Level(c, s).Types {
+			types[t.Tensor] = t.Type
+		}
+	}
+	return types
 }
 
 func (l *Levels) check(c Choice, base *Base) error {
 	if len(c) != l.Slots() {
-		return fmt.Errorf("%w: choice of %d modules, the model has %d", subnet.ErrInvalid, len(c), l.Slots())
+		return fmt.Errorf("%w: choice of %d levels, the model has %d ladders", subnet.ErrInvalid, len(c), l.Slots())
 	}
 	if base != nil && !base.Masks.Geometry().Equal(l.Geometry) {
 		return fmt.Errorf("%w: the exact modules are of another model", subnet.ErrInvalid)
 	}
 	for s, v := range c {
-		if v == Exact && base != nil {
+		if v == Exact && base != nil && !l.IsVocab(s) {
 			continue
 		}
 		if n := len(l.Ladder(s)); v < 0 || int(v) >= n {
-			return fmt.Errorf("%w: layer %d: %v level %d of %d", subnet.ErrInvalid, s/subnet.Modules, subnet.Module(s%subnet.Modules), v, n)
+			return fmt.Errorf("%w: %s level %d of %d", subnet.ErrInvalid, l.slotName(s), v, n)
 		}
 	}
 	return nil
@@ -138,7 +217,7 @@ func (l *Levels) check(c Choice, base *Base) error {
 // nearest number of parameters, the larger of two equally near ones.
 func (l *Levels) Nearest(m subnet.Masks) Choice {
 	c := l.Dense()
-	for s := range c {
+	for s := range l.modules() {
 		attention, mlp := m.Layer(s/subnet.Modules).ModuleParams(l.Geometry, s/subnet.Modules)
 		want := mlp
 		if subnet.Module(s%subnet.Modules) == subnet.Attention {
@@ -167,7 +246,24 @@ func (l *Levels) Validate() error {
 	}
 	for s := range l.Slots() {
 		if err := l.validateLadder(s); err != nil {
-			return fmt.Errorf("%w: layer %d: %v %w", subnet.ErrInvalid, s/subnet.Modules, subnet.Module(s%subnet.Modules), err)
+			return fmt.Errorf("%w: %s %w", subnet.ErrInvalid, l.slotName(s), err)
+		}
+	}
+	return nil
+}
+
+// validateHeads checks the levels of the vocabulary.
+func (l *Levels) validateHeads() error {
+	for i, level := range l.Heads {
+		switch n := level.Vocab.N(); {
+		case n != 0 && n != l.Geometry.Vocab:
+			return fmt.Errorf("level %d: entries of a vocabulary of %d, the model has %d", i, n, l.Geometry.Vocab)
+		case n != 0 && level.Vocab.IsEmpty():
+			return fmt.Errorf("level %d keeps no entry of the vocabulary", i)
+		case i > 0 && level.Bytes >= l.Heads[i-1].Bytes:
+			return fmt.Errorf("level %d is not smaller than level %d", i, i-1)
+		case math.IsNaN(level.Loss) || math.IsInf(level.Loss, 0):
+			return fmt.Errorf("level %d: predicted loss is %v", i, level.Loss)
 		}
 	}
 	return nil
@@ -177,6 +273,9 @@ func (l *Levels) validateLadder(slot int) error {
 	ladder, layer := l.Ladder(slot), slot/subnet.Modules
 	if len(ladder) == 0 || len(ladder) > math.MaxInt16 {
 		return fmt.Errorf("has %d levels", len(ladder))
+	}
+	if l.IsVocab(slot) {
+		return l.validateHeads()
 	}
 	dense := subnet.DenseLayer(l.Geometry.Layers[layer])
 	for i, level := range ladder {
@@ -199,7 +298,7 @@ func (l *Levels) validateLadder(slot int) error {
 			return fmt.Errorf("level %d: %d parameters, its mask keeps %d", i, level.Params, params)
 		case i == 0 && !whole.Equal(dense):
 			return fmt.Errorf("level 0 is not dense")
-		case i > 0 && params >= ladder[i-1].Params:
+		case i > 0 && !l.Typed() && params >= ladder[i-1].Params, i > 0 && l.Typed() && level.Bytes >= ladder[i-1].Bytes:
 			return fmt.Errorf("level %d is not smaller than level %d", i, i-1)
 		case math.IsNaN(level.Loss) || math.IsInf(level.Loss, 0):
 			return fmt.Errorf("level %d: predicted loss is %v", i, level.Loss)

@@ -73,7 +73,7 @@ func (a *app) cutCommand() *cobra.Command {
 		Long: "Chooses the units to keep by importance, re-fits the remaining weights on calibration text, and writes the smaller model.\n" +
 			"Without -o the subnet goes into the model's workspace instead. With --target it drops as little as the target allows, and with --types\n" +
 			"besides, widths and types of matrices are chosen together for a size.",
-		Example: "  lathe cut model.gguf --ratio 0.8 -o small.gguf\n  lathe cut --target 80MB -o small.gguf\n  lathe cut --target 60MB --types auto -o small.gguf\n" +
+		Example: "  lathe cut model.gguf --ratio 0.8 -o small.gguf\n  lathe cut --target 80MB -o small.gguf\n  lathe cut --target 60MB --types auto --vocab auto -o small.gguf\n" +
 			"  lathe cut --ratio 0.6 --method flap --text notes/ --type Q8_0 -o small.gguf",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -92,6 +92,9 @@ func (a *app) cutCommand() *cobra.Command {
 				return a.with(cmd.Context(), model, out.storage(), func(e exploration) error {
 					return a.make(cmd.Context(), e, sized, out, tuning)
 				})
+			}
+			if c.Vocab.Auto {
+				return usage(errors.New("--vocab auto needs --types: the vocabulary is chosen together with widths and types for a size"))
 			}
 			if target != "" {
 				if cmd.Flags().Changed("ratio") {
@@ -154,7 +157,7 @@ func sizedCut(cmd *cobra.Command, c explorer.Cut, target string, types typesFlag
 	}
 	return explorer.Quantize{
 		Subnet: explorer.DenseID, Widths: true, Target: size, Types: types.names(), Preset: c.Preset, Attention: c.Attention, Granularity: c.Granularity,
-		Calibration: c.Calibration, Reform: c.Reform, Seed: c.Seed, Name: c.Name,
+		Calibration: c.Calibration, Reform: c.Reform, Seed: c.Seed, Name: c.Name, Vocab: c.Vocab,
 	}, nil
 }
 

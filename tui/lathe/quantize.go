@@ -62,6 +62,7 @@ func (a *app) quantizeCommand() *cobra.Command {
 	flags.StringVar(&c.Name, "name", "", "name in the workspace")
 	flags.StringVar(&c.Preset, "method", "", "method of a cut whose way of re-fitting is taken: "+presetNames()+" (default: the best known)")
 	choices(flags, "method", explorer.Presets()...)
+	optionalBool(flags, &c.Inner, "compensate-inner", "the same of all other matrices in the layers; their weights then take room in the workspace too (default true)")
 	optionalBool(flags, &c.Compensate, "compensate", "compensate rounding errors of output matrices in the columns that are rounded later (default true)")
 	calibrationFlags(cmd, &c.Calibration)
 	reformFlags(cmd, &c.Reform)
@@ -73,7 +74,7 @@ func (a *app) quantizeCommand() *cobra.Command {
 type typesFlag []string
 
 // autoTypes stands for all types that fit.
-const autoTypes = "auto"
+const autoTypes = explorer.AutoTypeName
 
 func (f *typesFlag) add(flags *pflag.FlagSet, otherwise []string) {
 	usage := "types that matrices may get besides their own, separated by commas, or auto for all that fit"

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -30,6 +32,9 @@ type searchLine struct {
 	Zeroed     float64 `json:"best_zeroed_share,omitempty"` // filled with zeros in a file, besides best_share
 	Bytes      int64   `json:"best_bytes"`
 	Front      int     `json:"front"`
+	// Of searches over types.
+	BitsPerByte float64     `json:"best_bits_per_byte,omitempty"`
+	Plain       []plainLine `json:"plain,omitempty"` // the dense model in plain types
 
 	Answer *answerResult `json:"answer,omitempty"` // of an event "answer"
 
@@ -45,15 +50,33 @@ type searchLine struct {
 	Tune    *explorer.Tuned  `json:"tune,omitempty"`
 }
 
+// plainLine is the dense model in a plain type.
+type plainLine struct {
+	Type        string  `json:"type"`
+	Bytes       int64   `json:"bytes"`
+	BitsPerByte float64 `json:"bits_per_byte"`
+}
+
+func plainLines(all []explorer.PlainType) []plainLine {
+	var out []plainLine
+	for _, p := range all {
+		out = append(out, plainLine{cmp.Or(p.Type, "as it is"), p.Bytes, p.BitsPerByte})
+	}
+	return out
+}
+
 func (a *app) searchCommand() *cobra.Command {
 	cmd := a.newSearchCommand(a.search)
 	cmd.Use, cmd.Short = "search [MODEL]", "Search for the best subnet of a given size"
 	cmd.Long = "Runs until the budget is spent or it is interrupted; the best subnet goes into the workspace. With --json it writes a line\n" +
 		"for each generation and one at the end. --resume continues the last search with its own settings,\n" +
-		"also after a crash; with another --target it continues from what it has found.\n\n" + strategiesHelp()
+		"also after a crash; with another --target it continues from what it has found.\n" +
+		"With --types, types of matrices are searched together with widths, and with --vocab the vocabulary too, for a size or a memory. Candidates are scored\n" +
+		"with the numbers that their file holds; what the types of the embedding and a smaller vocabulary cost is measured once and added. The front then has\n" +
+		"bits per byte of text, beside the model in each plain type.\n\n" + strategiesHelp()
 	cmd.Example = "  lathe search model.gguf --target 0.8 --budget 20m\n  lathe search --target 0.6 --strategy paper --budget evals=2000 --json\n" +
 		"  lathe search --target 0.6 --strategy paper-laptop --set epochs=10,alpha=0.9,refit=exact\n" +
-		"  lathe search --target 80MB --type Q4_0\n  lathe search --target memory=512MB@4096\n  lathe search --target speed=1.5x\n" +
+		"  lathe search --target 80MB --type Q4_0\n  lathe search --target 60MB --types auto --vocab auto\n  lathe search --target memory=512MB@4096\n  lathe search --target speed=1.5x\n" +
 		"  lathe search --target 0.7 --workers 2\n  lathe search --target 0.7 --nats tls://nats.example.org:4222 --creds lathe.creds"
 	cmd.AddCommand(a.foundCommands()...)
 	cmd.AddCommand(a.steerCommands()...)
@@ -94,6 +117,7 @@ func (a *app) newSearchCommand(run func(context.Context, exploration, explorer.S
 		budget string
 		target targetFlags
 		tuning explorer.Tuning
+		types  typesFlag
 	)
 	cmd := &cobra.Command{
 		Args: cobra.MaximumNArgs(1),
@@ -108,6 +132,12 @@ func (a *app) newSearchCommand(run func(context.Context, exploration, explorer.S
 			if c.Target, err = target.target(); err != nil {
 				return err
 			}
+			if c.Types = types; types.names() != nil {
+				c.Types = types.names()
+			}
+			if c.Typed() && target.typ != "" {
+				return usage(errors.New("--type with --types or --vocab: types are chosen by their losses"))
+			}
 			return a.with(cmd.Context(), model, inWorkspace, func(e exploration) error {
 				if c.Resume {
 					c = resumed(cmd, e.Snapshot(), c)
@@ -118,6 +148,8 @@ func (a *app) newSearchCommand(run func(context.Context, exploration, explorer.S
 	}
 	flags := cmd.Flags()
 	target.add(flags, "0.8", "what to search for: "+targetUsage)
+	types.add(flags, nil)
+	vocabFlag(cmd, &c.Vocab, "the calibration texts")
 	flags.StringVar(&c.Strategy, "strategy", "", "search strategy: "+strings.Join(search.Names(), ", ")+" (default ladder)")
 	flags.StringVar(&c.Set, "set", "", "settings of the strategy, as name=value,name=value")
 	flags.StringVar(&budget, "budget", "10m", "limit: a duration such as 20m, evals=N, tokens=N, or several separated by commas")
@@ -257,8 +289,9 @@ func newSearchLine(event string, s explorer.Search) searchLine {
 	line := searchLine{Event: event, Generation: s.Generation, Evaluated: s.Evaluated, Tokens: s.Tokens, Front: len(s.Front)}
 	if b := s.Best; b != nil {
 		line.Best, line.Perplexity, line.KL, line.Share, line.Bytes = b.Score.Fitness, b.Score.Perplexity(), b.Score.KL, b.Ratio, b.Bytes
-		line.Zeroed = b.Zeroed
+		line.Zeroed, line.BitsPerByte = b.Zeroed, b.BitsPerByte
 	}
+	line.Plain = plainLines(s.Plain)
 	return line
 }
 
@@ -278,6 +311,21 @@ func (l searchLine) words(w io.Writer, n explorer.Subnet) {
 	if l.Tuned != "" {
 		fmt.Fprintf(w, "%s: ", l.Tuned)
 		tuneWords(w, l.Tune)
+	}
+	if l.BitsPerByte > 0 {
+		fmt.Fprintf(w, "%.4f bits per byte before the last re-fit; the model in plain types:", l.BitsPerByte)
+		for i, p := range l.Plain {
+			if i > 0 {
+				fmt.Fprint(w, ",")
+			}
+			fmt.Fprintf(w, " %s %.4f (%s)", p.Type, p.BitsPerByte, format.Bytes(p.Bytes))
+		}
+		fmt.Fprintln(w)
+		typedWords(w, n.Method, n.TypesText())
+		vocabWords(w, n.Method.Vocab)
+	}
+	if p := n.Method.Plain; p != nil && p.Better {
+		fmt.Fprintf(w, "quantise plainly instead: %s predicts held-out text as well (perplexity %.2f) in %s: lathe subnets export dense --type %s\n", p.Type, p.Perplexity, format.Bytes(p.Bytes), p.Type)
 	}
 	if h := l.HeldOut; h != nil && h.Dense > 0 {
 		fmt.Fprintf(w, "re-fitted: %.3f × dense on held-out calibration text (perplexity %.2f)\n", h.Relative(), h.Perplexity)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 
@@ -171,7 +172,9 @@ type frontResult struct {
 	Target     targetResult  `json:"target"`
 	Fitness    string        `json:"fitness"`
 	Dense      float64       `json:"dense_perplexity,omitempty"`
-	Candidates []foundSubnet `json:"candidates"` // smallest first
+	Candidates []foundSubnet `json:"candidates"`      // smallest first
+	Plain      []plainLine   `json:"plain,omitempty"` // the dense model in plain types, smallest first, of a search over types
+	Advice     string        `json:"advice,omitempty"`
 }
 
 // foundSubnet is a candidate of a search.
@@ -185,19 +188,32 @@ type foundSubnet struct {
 	KL         float64 `json:"kl,omitempty"`
 	Generation int     `json:"generation"`
 	Best       bool    `json:"best"` // of those within the target
+	// Of searches over types.
+	BitsPerByte float64 `json:"bits_per_byte,omitempty"`
+	Vocab       int     `json:"vocab,omitempty"` // entries of the vocabulary
 }
 
 func newFront(s explorer.Search) frontResult {
 	r := frontResult{Strategy: s.Strategy, Target: targetResult(s.Target), Fitness: s.Fitness, Dense: s.DensePerplexity, Candidates: []foundSubnet{}}
 	for _, c := range s.Front {
-		r.Candidates = append(r.Candidates, foundSubnet{
-			c.ID, c.Ratio, c.Zeroed, c.Bytes, c.Score.Fitness, c.Score.Perplexity(), c.Score.KL, c.Generation, s.Best != nil && s.Best.ID == c.ID,
-		})
+		row := foundSubnet{
+			ID: c.ID, Share: c.Ratio, Zeroed: c.Zeroed, Bytes: c.Bytes, Score: c.Score.Fitness, Perplexity: c.Score.Perplexity(), KL: c.Score.KL, Generation: c.Generation,
+			Best: s.Best != nil && s.Best.ID == c.ID,
+		}
+		if row.BitsPerByte = c.BitsPerByte; row.BitsPerByte > 0 && c.Masks.Layers() > 0 {
+			row.Vocab = c.Masks.VocabLen()
+		}
+		r.Candidates = append(r.Candidates, row)
 	}
+	r.Plain, r.Advice = plainLines(s.Plain), s.PlainAdvice()
 	return r
 }
 
 func (r frontResult) words(w io.Writer) {
+	if len(r.Plain) > 0 {
+		r.typedWords(w)
+		return
+	}
 	rows := [][]string{{"candidate", "share", "as zeros", "bytes", "fitness", "perplexity", ""}}
 	for _, c := range r.Candidates {
 		mark := ""
@@ -210,6 +226,31 @@ func (r frontResult) words(w io.Writer) {
 		})
 	}
 	table(w, rows...)
+}
+
+// typedWords lists candidates and plain types by their bytes.
+func (r frontResult) typedWords(w io.Writer) {
+	rows := [][]string{{"candidate", "bytes", "bits per byte", "share", "vocabulary", "fitness", ""}}
+	plain := r.Plain
+	add := func(upTo int64) {
+		for len(plain) > 0 && plain[0].Bytes <= upTo {
+			rows = append(rows, []string{"plain " + plain[0].Type, format.Bytes(plain[0].Bytes), fmt.Sprintf("%.4f", plain[0].BitsPerByte), "1.000", "", "", ""})
+			plain = plain[1:]
+		}
+	}
+	for _, c := range r.Candidates {
+		add(c.Bytes)
+		mark := ""
+		if c.Best {
+			mark = "best"
+		}
+		rows = append(rows, []string{fmt.Sprint(c.ID), format.Bytes(c.Bytes), fmt.Sprintf("%.4f", c.BitsPerByte), fmt.Sprintf("%.3f", c.Share), fmt.Sprint(c.Vocab), fmt.Sprintf("%.4f", c.Score), mark})
+	}
+	add(math.MaxInt64)
+	table(w, rows...)
+	if r.Advice != "" {
+		fmt.Fprintln(w, r.Advice)
+	}
 }
 
 // adoptResult is what `search adopt --json` writes.

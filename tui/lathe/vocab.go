@@ -185,7 +185,7 @@ func vocabWords(w io.Writer, v *explorer.Vocab) {
 
 // vocabFlag adds the flag of the size of a vocabulary.
 func vocabFlag(cmd *cobra.Command, to *explorer.VocabSize, texts string) {
-	cmd.Flags().Var(&vocabValue{to}, "vocab", "drop tokens of the vocabulary: how many to keep, such as 24000, or which share of the tokens of "+texts+", such as 0.999 (see lathe vocab)")
+	cmd.Flags().Var(&vocabValue{to}, "vocab", "drop tokens of the vocabulary: how many to keep, such as 24000, or which share of the tokens of "+texts+", such as 0.999 (see lathe vocab), or auto where types are chosen for a size")
 }
 
 // vocabValue is the value of that flag.

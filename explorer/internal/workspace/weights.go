@@ -58,6 +58,10 @@ type weightsStored struct {
 	WU bool `json:"wu,omitempty"`
 	GA bool `json:"ga,omitempty"`
 	GM bool `json:"gm,omitempty"`
+	WG bool `json:"wg,omitempty"`
+	WQ bool `json:"wq,omitempty"`
+	WK bool `json:"wk,omitempty"`
+	WV bool `json:"wv,omitempty"`
 }
 
 const (
@@ -79,7 +83,10 @@ func (w Weights) Save(s gguf.Subnet) (name string, size int64, err error) {
 	}
 	header := weightHeader{Format: weightFormat, Masks: string(text), Layers: make([]weightsStored, len(s.Refit))}
 	for i, r := range s.Refit {
-		header.Layers[i] = weightsStored{r.WO != nil, r.WD != nil, r.BO != nil, r.BD != nil, r.WU != nil, r.GA != nil, r.GM != nil}
+		header.Layers[i] = weightsStored{
+			WO: r.WO != nil, WD: r.WD != nil, BO: r.BO != nil, BD: r.BD != nil, WU: r.WU != nil, GA: r.GA != nil, GM: r.GM != nil,
+			WG: r.WG != nil, WQ: r.WQ != nil, WK: r.WK != nil, WV: r.WV != nil,
+		}
 	}
 	var vectors [][]float32
 	header.Types = typeNames(s.Types)
@@ -117,7 +124,7 @@ func (w Weights) Save(s gguf.Subnet) (name string, size int64, err error) {
 
 // stored lists what a file contains of a layer, in its order.
 func stored(r gguf.Refit) [][]float32 {
-	return [][]float32{r.WO, r.WD, r.BO, r.BD, r.WU, r.GA, r.GM}
+	return [][]float32{r.WO, r.WD, r.BO, r.BD, r.WU, r.GA, r.GM, r.WG, r.WQ, r.WK, r.WV}
 }
 
 // writeWeights writes the content of a weight file.
@@ -186,6 +193,8 @@ func (w Weights) Load(ctx context.Context, name string, g *subnet.Geometry) (ggu
 			{has.WO, &r.WO, g.Hidden * len(masks.OColumns(i))}, {has.WD, &r.WD, g.Hidden * masks.Layer(i).Channels.Len()},
 			{has.BO, &r.BO, g.Hidden}, {has.BD, &r.BD, g.Hidden}, {has.WU, &r.WU, g.Hidden * masks.Layer(i).Channels.Len()},
 			{has.GA, &r.GA, g.Hidden}, {has.GM, &r.GM, g.Hidden},
+			{has.WG, &r.WG, g.Hidden * masks.Layer(i).Channels.Len()}, {has.WQ, &r.WQ, g.Hidden * len(masks.QRows(i))},
+			{has.WK, &r.WK, g.Hidden * len(masks.KVRows(i))}, {has.WV, &r.WV, g.Hidden * len(masks.KVRows(i))},
 		} {
 			if !m.has {
 				continue

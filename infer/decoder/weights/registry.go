@@ -64,12 +64,16 @@ func (r *Registry) Key(layer int, module subnet.Module, l subnet.Layer, refit gg
 		hashFloats(&h, refit.WO)
 		hashFloats(&h, refit.BO)
 		hashFloats(&h, refit.GA)
+		hashFloats(&h, refit.WQ)
+		hashFloats(&h, refit.WK)
+		hashFloats(&h, refit.WV)
 	} else {
 		k.kept = l.Channels.String()
 		hashFloats(&h, refit.WD)
 		hashFloats(&h, refit.WU)
 		hashFloats(&h, refit.BD)
 		hashFloats(&h, refit.GM)
+		hashFloats(&h, refit.WG)
 	}
 	k.hash = h.Sum64()
 	return k

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/lathe-llm/lathe/explorer/format"
@@ -212,6 +213,32 @@ func (s *Screen) last() (lastSearch, bool) {
 	return lastSearch{}, false
 }
 
+// ownTypes leaves matrices in the types of the model.
+const ownTypes = "own"
+
+// typesOf returns the types that are searched.
+func typesOf(f *widget.Form) []string {
+	if t := f.Get("types"); t != ownTypes && t != "" {
+		return strings.Split(t, ",")
+	}
+	return nil
+}
+
+// checkVocab checks a size of the vocabulary, which may be empty.
+func checkVocab(text string) error {
+	if strings.TrimSpace(text) == "" {
+		return nil
+	}
+	_, err := explorer.ParseVocabSize(text)
+	return err
+}
+
+// vocabOf returns the size of the vocabulary, the zero value for all of it.
+func vocabOf(f *widget.Form) explorer.VocabSize {
+	v, _ := explorer.ParseVocabSize(f.Get("vocab")) // the entry has checked it
+	return v
+}
+
 // defaultFitness leaves the fitness to the strategy.
 const defaultFitness = "default"
 
@@ -239,6 +266,8 @@ func (s *Screen) start() tea.Cmd {
 		widget.TextEntry("seq", "window tokens", count(was.Calibration.Seq), "tokens per window", widget.CountIn(16, 1<<20)),
 		widget.TextEntry("seed", "seed", strconv.FormatUint(seed, 10), "equal seeds give equal searches", widget.CountIn(0, 1<<30)),
 		widget.TextEntry("set", "settings", was.Set, "of the strategy, such as population=20,alpha=0.9; empty: its own", nil),
+		widget.ChoiceEntry("types", "types", cmp.Or(strings.Join(was.Types, ","), ownTypes), "auto: types of matrices are searched together with widths, for a size or a memory; own: those of the model", ownTypes, explorer.AutoTypeName),
+		widget.TextEntry("vocab", "vocabulary", was.Vocab.String(), "entries to keep such as 24000, a share of the tokens such as 0.999, or auto to have it searched too; empty: all", checkVocab),
 		subnets.GranularityEntry("32, or 1 with paper and paper+"),
 		promptEntry(cmp.Or(was.Prompt, explorer.DefaultPrompt)),
 		widget.ToggleEntry("fitting", "re-fit settings", false, "how the weights of the result are re-fitted; no: as the strategy does"),
@@ -281,7 +310,7 @@ func (s *Screen) start() tea.Cmd {
 			refit = subnets.RefitOf(f)
 		}
 		return s.host.Do(explorer.StartSearch{
-			Granularity: f.Count("granularity"), Reform: refit,
+			Granularity: f.Count("granularity"), Reform: refit, Types: typesOf(f), Vocab: vocabOf(f),
 			Strategy: f.Get("strategy"), Target: subnets.TargetOf(f), Fitness: fitness, Set: f.Get("set"), Seed: uint64(f.Count("seed")),
 			Budget:      explorer.Budget{Seconds: more},
 			Machines:    machinesOf(f),

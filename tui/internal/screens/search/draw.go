@@ -174,12 +174,18 @@ func limitAxis(y chart.Axis, cloud []chart.Point, front, dense float64) (chart.A
 func (s *Screen) drawChart(t *theme.Theme, w, h int) []string {
 	snap := s.snap()
 	title := "size and perplexity"
-	if !showsPerplexity(snap.Search) {
+	switch {
+	case searchesTypes(snap.Search):
+		title = "size and bits per byte"
+	case !showsPerplexity(snap.Search):
 		title = "size and divergence"
 	}
 	return widget.Box(t, paint.Frame{Title: title, Note: s.readOut(snap), Focused: s.focus == partChart}, w, h, func(w, h int) []string {
 		if cloud, _ := scoredPoints(snap.Search); snap.Search.Evaluated == 0 && len(cloud) == 0 {
 			return s.drawWelcome(t, w)
+		}
+		if searchesTypes(snap.Search) {
+			return s.bitsPlot(t, snap).Draw(t, w, h)
 		}
 		return s.plot(t, snap).Draw(t, w, h)
 	})
@@ -190,6 +196,9 @@ func (s *Screen) readOut(snap *explorer.Snapshot) string {
 	c, ok := s.selected(snap)
 	if !ok {
 		return ""
+	}
+	if searchesTypes(snap.Search) {
+		return bitsReadOut(snap.Search, c)
 	}
 	v := quality(snap.Search, c.Score.Perplexity(), c.Score.Fitness)
 	out := fmt.Sprintf("#%d: %.3f, ", c.ID, c.Ratio)
@@ -285,7 +294,15 @@ func (s *Screen) candidateFacts(t *theme.Theme, c explorer.Candidate, w int) []s
 	add(t.Dim, "%.2f with embedding", c.ShareAll)
 	rows = append(rows, widget.Flow(t, w, segs, 2)...)
 	segs = nil
-	add(t.Text, "GGUF %s %s", snap.Model.Type(), format.Bytes(float64(c.Bytes)))
+	typ := snap.Model.Type()
+	if c.BitsPerByte > 0 {
+		typ = "of mixed types"
+		add(t.Text, "%.4f bits per byte", c.BitsPerByte)
+	}
+	add(t.Text, "GGUF %s %s", typ, format.Bytes(float64(c.Bytes)))
+	if advice := sr.PlainAdvice(); advice != "" && sr.Best != nil && sr.Best.ID == c.ID {
+		add(t.Warn, "%s", text.Line(advice))
+	}
 	add(t.Dim, "source %s", format.Bytes(float64(snap.Model.Bytes)))
 	if c.Masks.Layers() > 0 {
 		add(t.Text, "KV %s/token", format.Bytes(float64(s.cost(c.Masks).Size.KVBytesPerToken)))

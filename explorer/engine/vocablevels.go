@@ -1,0 +1,138 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search/oneshot"
+)
+
+const (
+	// vocabTexts parts of vocabBytes each are what the losses of vocabularies are measured on.
+	vocabTexts, vocabBytes = 4, 4000
+)
+
+// vocabShares are the shares of the vocabulary that are tried where its size is chosen, besides all of it.
+func vocabShares() []float64 { return []float64{0.85, 0.73, 0.61, 0.5} }
+
+// vocabChoice are sizes of the vocabulary with what they cost.
+type vocabChoice struct {
+	levels []oneshot.VocabLevel // the largest first
+	ranked *rankedVocab         // nil where there is nothing to choose
+	asked  explorer.VocabSize
+	text   explorer.Calibration
+}
+
+// vocabLevels measures what sizes of the vocabulary cost: the size that was asked for, or several.
+func (m *model) vocabLevels(ctx context.Context, v explorer.VocabSize, c explorer.Calibration, mon explorer.Monitor) (vocabChoice, error) {
+	out := vocabChoice{asked: v, text: c}
+	var err error
+	if out.ranked, err = m.rankVocab(ctx, c, mon); err != nil {
+		return out, err
+	}
+	all := out.ranked.words.Len()
+	var sizes []int
+	if v.Auto {
+		sizes = append(sizes, all)
+		for _, share := range vocabShares() {
+			if n := int(share * float64(all)); n >= out.ranked.ranking.Least(v.Force) && n < all {
+				sizes = append(sizes, n)
+			}
+		}
+	} else {
+		n, err := out.ranked.size(v)
+		if err != nil {
+			return out, err
+		}
+		sizes = append(sizes, n)
+	}
+	texts := out.ranked.texts()
+	whole, tokens, err := m.vocabScore(ctx, texts, nil, mon)
+	if err != nil {
+		return out, err
+	}
+	least := 0.0
+	for i, n := range sizes {
+		mon.Progress(float64(i), float64(len(sizes)), "sizes", "measuring what vocabularies cost")
+		level := oneshot.VocabLevel{Set: subnet.Full(all)}
+		if n < all {
+			level.Set = out.ranked.set(n)
+			own, _, err := m.vocabScore(ctx, texts, out.ranked.ranking.Kept(n), mon)
+			if err != nil {
+				return out, err
+			}
+			least = max(least, (own-whole)/tokens) // a smaller vocabulary never gains
+			level.Loss = least
+		}
+		out.levels = append(out.levels, level)
+	}
+	return out, nil
+}
+
+// record describes the size that was chosen.
+func (v vocabChoice) record(ctx context.Context, m *model, n int, mon explorer.Monitor) (*explorer.Vocab, error) {
+	if v.ranked == nil { // a search that was resumed has chosen among sizes that it measured before
+		var err error
+		if v.ranked, err = m.rankVocab(ctx, v.text, mon); err != nil {
+			return nil, err
+		}
+	}
+	return v.ranked.record(ctx, m, v.asked, n, mon)
+}
+
+// texts returns the parts of the texts that losses are measured on, none of which were counted where the texts are long enough.
+func (r *rankedVocab) texts() []string {
+	all := r.counted.again
+	var out []string
+	for i := range min(vocabTexts, len(all)) {
+		part := all[i*len(all)/min(vocabTexts, len(all))]
+		if len(part) > vocabBytes {
+			part = excerpt(part, vocabBytes)
+			if at := strings.LastIndexAny(part, " \n"); at > 0 {
+				part = part[:at]
+			}
+		}
+		out = append(out, part)
+	}
+	return out
+}
+
+// vocabScore returns the negative log-likelihood of texts in nats, with the kept entries of the vocabulary or all where kept is nil, and how many
+// tokens they are.
+func (m *model) vocabScore(ctx context.Context, texts []string, kept []int, mon explorer.Monitor) (nats, tokens float64, err error) {
+	load, err := m.tokenizer(ctx, kept)
+	if err != nil {
+		return 0, 0, err
+	}
+	p := passage{kept: kept}
+	for _, text := range texts {
+		ids, err := load.Tokenize(ctx, text, false)
+		if err != nil {
+			return 0, 0, errors.Join(err, load.Close())
+		}
+		if ids = ids[:min(len(ids), max(m.Info().Context, 2))]; len(ids) > 1 {
+			p.windows = append(p.windows, ids)
+		}
+	}
+	if err := load.Close(); err != nil {
+		return 0, 0, err
+	}
+	if len(p.windows) == 0 {
+		return 0, 1, nil
+	}
+	dm, err := m.weights(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	dense := dm.Dense()
+	defer dense.Close()
+	score := graphScorer(dm, dense)
+	if kept != nil {
+		score = predictionScorer(keptPredictor(dm, dense, kept))
+	}
+	q, err := perplexity(ctx, p, score, mon, "scoring")
+	return q.NLL * float64(q.Tokens), float64(q.Tokens), err
+}
