@@ -56,7 +56,7 @@ func (a *app) quantizeCommand() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&target, "target", "", "file size such as 60MB, or memory=512MB@4096 (weights and KV cache at a context)")
+	flags.StringVar(&target, "target", "", "file size such as 60MB, or memory=512MB@4096 (weights and KV cache at a context; memory=512MB@4096/Q8_0 for a cache of another type than F16)")
 	types.add(flags, []string{autoTypes})
 	flags.StringVar(&sub, "subnet", string(explorer.DenseID), "subnet whose units are kept: an id, a name, dense or draft")
 	flags.StringVar(&c.Name, "name", "", "name in the workspace")

@@ -15,7 +15,7 @@ import (
 type targetFlags struct{ text, typ string }
 
 // targetUsage describes the forms of a target.
-const targetUsage = "ratio of the block parameters to keep such as 0.8, file size such as 80MB, memory=512MB@4096 (weights and KV cache at a context), " +
+const targetUsage = "ratio of the block parameters to keep such as 0.8, file size such as 80MB, memory=512MB@4096 (weights and KV cache at a context, /Q8_0 for another type of cache than F16), " +
 	"speed=1.5x (of the dense model) or latency=12ms (per generated token on this machine)"
 
 func (f *targetFlags) add(flags *pflag.FlagSet, otherwise, usage string) {
