@@ -23,7 +23,7 @@ import (
 // Cut implements [explorer.Cutter].
 func (m *model) Cut(ctx context.Context, c explorer.Cut, mon explorer.Monitor) (explorer.Made, error) {
 	method := explorer.Method{Preset: c.Preset, Seed: c.Seed}.AimedAt(cmp.Or(c.Within, search.Ratio(c.Target)))
-	within, err := m.within(ctx, c, mon)
+	within, cost, err := m.within(ctx, c, mon)
 	if err != nil {
 		return explorer.Made{}, err
 	}
@@ -31,23 +31,23 @@ func (m *model) Cut(ctx context.Context, c explorer.Cut, mon explorer.Monitor) (
 		c.Calibration.Seed = c.Seed
 	}
 	return m.make(ctx, c.Calibration, c.Reform, method, mon, func(w work) (gguf.Subnet, oneshot.Report, error) {
-		w.config.Attention, w.config.Granularity, w.config.Within = c.Attention, c.Granularity, within
+		w.config.Attention, w.config.Granularity, w.config.Within, w.config.Cost = c.Attention, c.Granularity, within, cost
 		return oneshot.OneShot(ctx, w.dm, w.text.windows, c.Target, w.config)
 	})
 }
 
-// within returns what decides whether a cut is small enough, nil where its ratio does.
-func (m *model) within(ctx context.Context, c explorer.Cut, mon explorer.Monitor) (func(subnet.Masks) error, error) {
+// within returns what decides whether a cut is small enough, and what it compares: nil where the ratio decides.
+func (m *model) within(ctx context.Context, c explorer.Cut, mon explorer.Monitor) (enough func(subnet.Masks) error, cost func(subnet.Masks) float64, err error) {
 	if c.Within == (search.Target{}) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	recipe, err := recipeOf(c.Preset, c.Reform)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	all, err := m.Prices(ctx, c.Within, "", mon)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if p, ok := all.(*prices); ok && recipe.Refit.Solve.Bias {
 		all = biased{p}
@@ -55,21 +55,23 @@ func (m *model) within(ctx context.Context, c explorer.Cut, mon explorer.Monitor
 	var vocab subnet.Set
 	if c.Vocab.On() { // trimmed afterwards
 		if vocab, _, err = m.TrimVocab(ctx, c.Vocab, c.Calibration, mon); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return func(masks subnet.Masks) (err error) {
+	cost = func(masks subnet.Masks) float64 { return c.Within.Cost(masks, all) }
+	enough = func(masks subnet.Masks) (err error) {
 		if c.Vocab.On() {
 			if masks, err = masks.WithVocab(vocab); err != nil {
 				return err
 			}
 		}
-		cost := c.Within.Cost(masks, all)
+		size := cost(masks)
 		if c.Within.Measure == search.Bytes {
-			cost += metadataRoom
+			size += metadataRoom
 		}
-		return c.Within.Within(cost)
-	}, nil
+		return c.Within.Within(size)
+	}
+	return enough, cost, nil
 }
 
 // metadataRoom is how many bytes files of cuts have, beyond those of other masks with as many units, for which units they keep and how

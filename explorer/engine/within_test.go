@@ -65,6 +65,23 @@ func TestCutWithinATarget(t *testing.T) {
 			t.Errorf("%s: notes %q", name, mon.notes)
 		}
 	}
+	// Where both may be dropped, KV groups go before channels in a long context and after them in a short one.
+	yes := true
+	var groups [2]int
+	for i, context := range []int{1 << 14, 16} {
+		kv := subnet.Dense(m.geometry()).Size().KVBytes(context)
+		made, _, err := cut("allocated", search.Target{Measure: search.Memory, Value: 0.8 * float64(dense.Tensors+kv), Context: context}, &yes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for layer, lg := range m.geometry().Layers {
+			groups[i] += made.Subnet.Masks.Layer(layer).Groups(lg).Len()
+		}
+	}
+	t.Logf("KV groups that remain: %d", groups)
+	if groups[0] >= groups[1] {
+		t.Errorf("%d KV groups remain in a long context, %d in a short one", groups[0], groups[1])
+	}
 	m.prices.add(search.Times{Dense: 0.01, MLP: []search.TimePoint{{Kept: 0.5, Seconds: 0.006}}})
 	speed := search.Target{Measure: search.Speed, Value: 0.8}
 	made, _, err := cut("obs", speed, nil)

@@ -24,6 +24,9 @@ type Config struct {
 	// Within replaces the ratio: it returns nil for masks that are small enough, and otherwise an error that names the nearest
 	// possible. OneShot then ignores its ratio and drops as little as Within allows.
 	Within func(subnet.Masks) error
+	// Cost, with Within, is what it compares, such as bytes with a KV cache or seconds: units whose loss is compared across modules
+	// are dropped where they lose least for what they save of it. nil is the number of parameters.
+	Cost func(subnet.Masks) float64
 	// Seed is for random choices.
 	Seed uint64
 	// HeldOut is as in reform.Config.

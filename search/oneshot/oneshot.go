@@ -46,6 +46,11 @@ func oneShot(ctx context.Context, m *decoder.Model, windows [][]int32, ratio flo
 		c.Granularity = subnet.DefaultGranularity
 	}
 	p := &plan{m: m, windows: windows, ratio: ratio, recipe: recipe, config: c}
+	if c.Within != nil && c.Cost != nil {
+		if p.saved, err = savingsOf(m.Geometry(), c.Cost); err != nil {
+			return gguf.Subnet{}, Report{}, err
+		}
+	}
 	p.decideAttention()
 	masks, chooser, err := p.make(ctx)
 	if err != nil {
@@ -97,6 +102,7 @@ type plan struct {
 	config    Config
 	predicted float64
 	warnings  []string
+	saved     savings // of Config.Cost
 }
 
 // decideAttention decides whether KV groups are dropped too. It adds a warning where they are because MLP channels alone are not
@@ -113,7 +119,7 @@ func (p *plan) decideAttention() {
 }
 
 func (p *plan) widths() widths {
-	return widths{g: p.m.Geometry(), ratio: p.ratio, step: p.config.Granularity, attention: p.recipe.Attention, floor: p.recipe.Floor}
+	return widths{g: p.m.Geometry(), ratio: p.ratio, step: p.config.Granularity, attention: p.recipe.Attention, floor: p.recipe.Floor, saved: p.saved}
 }
 
 // make returns final masks, or, for units that are chosen during the re-fit, the masks to start from and the chooser.

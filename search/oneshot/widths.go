@@ -69,6 +69,44 @@ type widths struct {
 	attention bool    // KV groups are dropped too
 	floor     float64 // share of its channels that every layer keeps
 	groups    float64 // share of its KV groups that uniform keeps in every layer; 0 is the ratio
+	saved     savings // nil for parameters
+}
+
+// savings is what dropping a unit of each module saves of the cost that a target compares.
+type savings [][subnet.Modules]float64
+
+// savingsOf returns the mean savings over half of each module's units: costs such as the time per token are not linear. It returns nil, for
+// parameters, where units of one layer alone save nothing, as where files hold them as zeros.
+func savingsOf(g *subnet.Geometry, cost func(subnet.Masks) float64) (savings, error) {
+	s := make(savings, len(g.Layers))
+	dense := denseCounts(g)
+	all, err := dense.masks(g)
+	if err != nil {
+		return nil, err
+	}
+	whole := cost(all)
+	for i := range g.Layers {
+		for _, m := range []subnet.Module{subnet.Attention, subnet.MLP} {
+			c := denseCounts(g)
+			have := c.of(i, m)
+			dropped := have - have/2
+			if have < 2 {
+				dropped = have
+			}
+			if dropped == 0 {
+				continue
+			}
+			c.list(m)[i] = have - dropped
+			masks, err := c.masks(g)
+			if err != nil {
+				return nil, err
+			}
+			if s[i][m] = (whole - cost(masks)) / float64(dropped); !(s[i][m] > 0) {
+				return nil, nil
+			}
+		}
+	}
+	return s, nil
 }
 
 // uniform gives each layer the same share of its channels, and of its KV groups where attention is cut too: those are
@@ -160,7 +198,7 @@ type drop struct {
 	layer  int
 	module subnet.Module
 	keep   int
-	rate   float64 // cost per parameter
+	rate   float64 // cost per parameter, or per what the target saves
 }
 
 // costs returns the cost of dropping units of a module, from have to keep.
@@ -219,8 +257,11 @@ func (w widths) next(c counts, layer int, m subnet.Module, cost costs) (drop, bo
 	if keep < least || have == 0 {
 		return drop{}, false
 	}
-	params := float64(int64(have-keep) * unitParams(w.g, layer, m))
-	return drop{layer, m, keep, cost(layer, m, have, keep) / params}, true
+	unit := float64(unitParams(w.g, layer, m))
+	if w.saved != nil {
+		unit = w.saved[layer][m]
+	}
+	return drop{layer, m, keep, cost(layer, m, have, keep) / max(float64(have-keep)*unit, math.SmallestNonzeroFloat32)}, true
 }
 
 // standardized returns the scores of a ranking in its order, with mean 0 and variance 1, so that those of different

@@ -92,6 +92,31 @@ func TestAllocateGreedyIsOptimal(t *testing.T) {
 	if err != nil || slices.Max(c.groups) != 1 {
 		t.Errorf("groups cost no more than a step of channels and are larger: kept %v, error %v", c.groups, err)
 	}
+	for name, tt := range map[string]struct {
+		saved  func(subnet.Masks) float64
+		groups int // of each layer that remain at most, or at least where negative
+	}{
+		"groups save more than their weights": {func(m subnet.Masks) float64 { return float64(m.BlockParams() + 1000*m.Size().KVBytesPerToken) }, 1},
+		"groups save nearly nothing": {func(m subnet.Masks) float64 {
+			n := 0.0
+			for i := range g.Layers {
+				n += float64(m.Layer(i).Channels.Len()) + 1e-9*float64(m.Layer(i).Heads.Len())
+			}
+			return n
+		}, -3},
+	} {
+		saved, err := savingsOf(g, tt.saved)
+		if err != nil || saved == nil {
+			t.Fatal(name, saved, err)
+		}
+		c, err := widths{g: g, ratio: 0.8, step: 32, attention: true, saved: saved}.allocateGreedy(func(_ int, _ subnet.Module, have, keep int) float64 { return float64(have - keep) })
+		if err != nil || tt.groups > 0 && slices.Max(c.groups) > tt.groups || tt.groups < 0 && slices.Min(c.groups) < -tt.groups {
+			t.Errorf("%s: kept groups %v, error %v", name, c.groups, err)
+		}
+	}
+	if saved, err := savingsOf(g, func(subnet.Masks) float64 { return 1 }); saved != nil || err != nil {
+		t.Errorf("units that save nothing: %v, %v", saved, err)
+	}
 }
 
 func TestFloor(t *testing.T) {
