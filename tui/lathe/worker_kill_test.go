@@ -4,8 +4,11 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -13,31 +16,61 @@ import (
 	"time"
 )
 
-// TestKilledLocalWorkers kills worker processes of a search by SIGKILL, again and again. It ends as one without workers.
+// TestKilledLocalWorkers kills worker processes of commands by SIGKILL, again and again: of a search while it makes levels, measures sensitivities and
+// scores candidates, of statistics, and of measurements. They end as those without workers.
 func TestKilledLocalWorkers(t *testing.T) {
 	m := newTeam(t)
-	want := lastLine(m.output(m.command("alone", m.shortSearch("0.7")...)))
-	with := m.command("with", m.shortSearch("0.7", "--workers", "2")...)
+	text := []string{"--seq", "32", "--windows", "4", "--text", m.path("cache", "text", "wiki.utf8")}
+	for _, of := range []struct {
+		name, workspace string
+		args            []string
+		want            string // part of the last line
+	}{
+		{"search", "", m.shortSearch("0.7"), `"event":"end"`},
+		{"statistics", "", append([]string{"statistics", m.model}, text...), `"layers":[{`},
+		{"eval", "alone-search", []string{"eval", m.model, "--seq", "32", "--text", m.path("cache", "text", "wiki.utf8"), "--subnet", "dense", "--subnet", "s1"}, `"subnets":[{`},
+	} {
+		alone, with := "alone-"+of.name, "with-"+of.name
+		if of.workspace != "" {
+			alone, with = of.workspace, of.workspace
+		}
+		want := untimed(lastLine(m.output(m.command(alone, of.args...))))
+		got, kills := m.killing(m.command(with, append(of.args, "--workers", "2")...))
+		if untimed(lastLine(got)) != want || !strings.Contains(want, of.want) {
+			t.Errorf("%s with workers, %d of which were killed, ends with\n%s\nand without\n%s", of.name, kills, got, want)
+		}
+		if kills == 0 {
+			t.Errorf("%s: no worker was killed", of.name)
+		}
+	}
+}
+
+// untimed removes durations from a line of JSON.
+func untimed(line string) string {
+	return regexp.MustCompile(`,"[Ss]econds":[0-9.e+-]+`).ReplaceAllString(line, "")
+}
+
+// killing runs a command, kills three of its worker processes one after another, and returns its output.
+func (m *team) killing(cmd *exec.Cmd) (string, int) {
+	m.t.Helper()
 	var out, words bytes.Buffer
-	with.Stdout, with.Stderr = &out, &words
-	if err := with.Start(); err != nil {
-		t.Fatal(err)
+	cmd.Stdout, cmd.Stderr = &out, &words
+	if err := cmd.Start(); err != nil {
+		m.t.Fatal(err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- with.Wait() }()
+	go func() { ended <- cmd.Wait() }()
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
-	for kills, running := 0, true; running; {
+	for kills := 0; ; {
 		select {
 		case err := <-ended:
 			if err != nil {
-				t.Errorf("the search: %v: %s", err, &words)
+				m.t.Errorf("%v: %v: %s", cmd.Args, err, &words)
 			}
-			if running = false; kills == 0 {
-				t.Error("no worker was killed")
-			}
+			return strings.TrimSpace(out.String()), kills
 		case <-tick.C:
-			for _, pid := range workersOf(with.Process.Pid) {
+			for _, pid := range workersOf(cmd.Process.Pid) {
 				if kills < 3 {
 					kills++
 					_ = syscall.Kill(pid, syscall.SIGKILL)
@@ -45,8 +78,42 @@ func TestKilledLocalWorkers(t *testing.T) {
 			}
 		}
 	}
-	if got := lastLine(strings.TrimSpace(out.String())); got != want || !strings.Contains(want, `"event":"end"`) {
-		t.Errorf("the search with workers ends with\n%s\nand without\n%s", got, want)
+}
+
+// TestEightWorkers runs one search with one worker process and with eight: the last lines are equal, masks and all, and equal to that without workers.
+func TestEightWorkers(t *testing.T) {
+	m := newTeam(t)
+	args := append(m.shortSearch("0.7"), "--seed", "3")
+	want := lastLine(m.output(m.command("alone", args...)))
+	for _, n := range []int{1, 8} {
+		cmd := m.command(fmt.Sprint("with-", n), append(args, "--workers", fmt.Sprint(n))...)
+		var out, words bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &words
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		tick := time.NewTicker(100 * time.Millisecond)
+		seen := map[int]bool{}
+		var err error
+		for running := true; running; {
+			select {
+			case err = <-ended:
+				running = false
+			case <-tick.C:
+				for _, pid := range workersOf(cmd.Process.Pid) {
+					seen[pid] = true
+				}
+			}
+		}
+		tick.Stop()
+		if got := lastLine(strings.TrimSpace(out.String())); err != nil || got != want || !strings.Contains(want, `"event":"end"`) {
+			t.Errorf("%d workers: %v: %s: the search ends with\n%s\nand without workers with\n%s", n, err, &words, got, want)
+		}
+		if len(seen) != n || strings.Contains(words.String(), "ended:") {
+			t.Errorf("%d worker processes, not %d: %s", len(seen), n, &words)
+		}
 	}
 }
 
