@@ -40,7 +40,8 @@ type Search struct {
 	// or pieces of work they have. They are not kept.
 	Workers []Worker `json:"-"`
 	Queued  int      `json:"-"`
-	// GivenUp are the candidates that workers could not score, each with the reason, the last ones last: the search has scored them itself.
+	// GivenUp names the candidates that workers could not score and the levels and sensitivities that they could not do, each with the reason, the
+	// last ones last: the search has done that itself.
 	GivenUp []string `json:",omitempty"`
 	Async   bool     `json:",omitempty"` // it did not wait for stragglers: the seed does not determine the result
 }

@@ -1,6 +1,8 @@
 package tui
 
 import (
+	"context"
+	"strings"
 	"testing"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -12,7 +14,7 @@ import (
 func TestWorkersByKeys(t *testing.T) {
 	l := newLoop(t, 120, 40, nil)
 	l.press("1", "w")
-	l.sees("the search has no workers")
+	l.sees("no search or other job has workers now")
 	job, err := l.ex.Do(t.Context(), explorertest.Owner, explorer.StartSearch{Target: search.Ratio(0.8), Budget: explorer.Budget{Evaluations: 100000}, Machines: explorer.Machines{Workers: 2, Async: true}})
 	if err != nil {
 		t.Fatal(err)
@@ -47,7 +49,7 @@ func TestWorkersForm(t *testing.T) {
 	for range 12 {
 		l.press("down")
 	}
-	l.sees("other processes or machines score the candidates")
+	l.sees("other processes or machines make levels and score candidates")
 	l.press("space", "down")
 	l.write("3")
 	l.press("down")
@@ -60,4 +62,39 @@ func TestWorkersForm(t *testing.T) {
 	if want := (explorer.Machines{Workers: 3, NATS: "nats://127.0.0.1:4222", Shared: "/mnt/models", Async: true}); asked != want {
 		t.Errorf("asked for %+v, want %+v", asked, want)
 	}
+}
+
+// TestWorkersOfStatistics gathers statistics by workers, as entered in the form, and shows them.
+func TestWorkersOfStatistics(t *testing.T) {
+	b, hold := explorertest.New(), make(chan struct{})
+	ex := explorertest.Filled(t, b)
+	b.Pace = func(ctx context.Context, unit string) error {
+		if unit != "layers" {
+			return nil
+		}
+		select {
+		case <-hold:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	l := newLoopOver(t, ex, b, 120, 50, nil)
+	l.press("1", "S")
+	for range 20 {
+		if strings.Contains(l.screen(), "other processes or machines gather layers") {
+			break
+		}
+		l.press("down")
+	}
+	l.sees("other processes or machines gather layers")
+	l.press("space", "down")
+	l.write("2")
+	l.press("enter")
+	l.until("workers", func() bool { return len(l.m.snap.Search.Workers) == 2 })
+	l.press("w")
+	l.sees("2 of 2 workers")
+	l.sees("local-2")
+	close(hold)
+	l.until("the workers to end with the statistics", func() bool { return len(l.ex.Snapshot().Search.Workers) == 0 })
 }

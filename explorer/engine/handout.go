@@ -279,7 +279,7 @@ func (s *searchHands) show(out *explorer.Search) {
 	}
 	out.Workers, out.PrefixReuse = s.list()
 	for _, g := range s.GivenUp() {
-		out.GivenUp = append(out.GivenUp, g.Candidate+": "+g.Reason)
+		out.GivenUp = append(out.GivenUp, g.Name+": "+g.Reason)
 	}
 	out.Queued, out.Async = s.Queued(), s.r.Async
 }

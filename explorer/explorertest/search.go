@@ -262,7 +262,7 @@ func (s *searching) snapshot() explorer.Search {
 	v.PerMinute, v.PrefixReuse, v.TierHits = 31, 0.58, 0.81
 	if n := len(v.Workers); n > 0 {
 		v.Queued, v.Workers = 2*n, slices.Clone(v.Workers)
-		v.GivenUp = []string{"0a1b2c3d (0.800 of the block parameters): 3 workers could not score it"}
+		v.GivenUp = []string{"candidate 0a1b2c3d (0.800 of the block parameters): 3 workers could not score it"}
 		for i := range v.Workers {
 			v.Workers[i].Scored = s.evaluated / n
 		}

@@ -2,6 +2,7 @@ package levels
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"hash/crc32"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
@@ -184,4 +186,58 @@ func TestCutOffLadder(t *testing.T) {
 	if err := f.close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// FuzzMoments reads altered files of moments, and fits as a worker gets them. They are refused, or have the size of the module.
+func FuzzMoments(f *testing.F) {
+	g := tinyGeometry(f)
+	n := g.OutputColumns(1, subnet.MLP)
+	mo := &decoder.Moments{N: n, Tokens: 7, H: make([]float64, n*n), Mean: make([]float64, n)}
+	for i := range mo.H {
+		mo.H[i] = float64(i)
+	}
+	good := filepath.Join(f.TempDir(), "moments")
+	if err := writeMoments(good, mo); err != nil {
+		f.Fatal(err)
+	}
+	data, err := os.ReadFile(good)
+	if err != nil {
+		f.Fatal(err)
+	}
+	fit := Fit{Slot: 3, Key: testKey, Lambda: 0.1, Counts: []int{128, 64, 0}, Tokens: 7}
+	for i := range 128 {
+		fit.Order = append(fit.Order, 127-i)
+	}
+	settings, err := json.Marshal(fit)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data, settings)
+	f.Add(data[:len(data)-8], []byte(`{"Slot":-1}`))
+	f.Add([]byte(momentsMagic), []byte(`{"Slot":3,"Order":[0,0],"Counts":[2,3]}`))
+	path := filepath.Join(f.TempDir(), "altered")
+	f.Fuzz(func(t *testing.T, data, settings []byte) {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := readMoments(path, n); err == nil {
+			if got.N != n || len(got.H) != n*n || len(got.Mean) != n || got.Tokens < 1 {
+				t.Errorf("moments of %d inputs and %d tokens", got.N, got.Tokens)
+			}
+		} else if !errors.Is(err, ErrDamaged) {
+			t.Error(err)
+		}
+		var fit Fit
+		if json.Unmarshal(settings, &fit) != nil || fit.check(g) != nil {
+			return
+		}
+		if fit.bytes(g) <= 0 {
+			t.Errorf("%d bytes", fit.bytes(g))
+		}
+		for i, count := range fit.Counts {
+			if fit.keep(i).Len() != count {
+				t.Errorf("level %d keeps %d units, not %d", i, fit.keep(i).Len(), count)
+			}
+		}
+	})
 }

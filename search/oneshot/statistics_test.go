@@ -2,6 +2,7 @@ package oneshot_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"math"
 	"reflect"
@@ -52,6 +53,64 @@ func TestStatisticsContinue(t *testing.T) {
 	}
 	if save(rest) != save(whole) || len(kept) != len(whole.Layers) {
 		t.Errorf("continued, the statistics differ (%d layers kept)", len(kept))
+	}
+}
+
+// TestStatisticsOfOthers has layers gathered one by one, as other processes do, in any order, and some not at all. The statistics are those of one process.
+func TestStatisticsOfOthers(t *testing.T) {
+	m := decodertest.Load(t, gguftest.Tiny("llama"))
+	windows := decodertest.Windows(7, 6, 64, m.Geometry().Vocab)
+	save := func(s *oneshot.Statistics) string {
+		var b strings.Builder
+		if err := s.Save(&b); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	whole, err := oneshot.NewStatistics(t.Context(), m, windows, oneshot.Gathering{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := oneshot.NewLayerGatherer(m, windows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	for _, order := range [][]int{{0, 1, 2}, {2, 0, 1}, {1, 1}, {}} {
+		kept := map[int]int{}
+		got, err := oneshot.NewStatistics(t.Context(), m, windows, oneshot.Gathering{
+			Keep: func(layer int, _ *oneshot.LayerStatistics) error {
+				kept[layer]++
+				return nil
+			},
+			Others: func(ctx context.Context, layers []int, keep func(int, *oneshot.LayerStatistics) error) error {
+				if len(layers) != 3 {
+					t.Errorf("layers %v are missing", layers)
+				}
+				for _, layer := range order {
+					s, err := other.Layer(ctx, layer)
+					if err != nil {
+						return err
+					}
+					if err := keep(layer, s); err != nil {
+						return err
+					}
+				}
+				return nil
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if save(got) != save(whole) {
+			t.Errorf("layers %v of others: other statistics", order)
+		}
+		if kept[0] != 1 || kept[1] != 1 || kept[2] != 1 {
+			t.Errorf("layers %v of others: kept %v times", order, kept)
+		}
+	}
+	if _, err := other.Layer(t.Context(), 3); !errors.Is(err, oneshot.ErrStatistics) {
+		t.Errorf("layer 3 of 3: %v", err)
 	}
 }
 

@@ -114,9 +114,9 @@ func (c *candidates) done(ctx context.Context, key string, result any) error {
 func (c *candidates) here(ctx context.Context, key, reason string) (any, error) {
 	i := c.index[key][0]
 	if c.e.o.Local == nil {
-		return nil, fmt.Errorf("remote: candidate %s: %s", c.name(key), reason)
+		return nil, fmt.Errorf("remote: %s: %s", c.name(key), reason)
 	}
-	c.e.o.Note(fmt.Sprintf("candidate %s: %s: it is scored by the search itself", c.name(key), reason))
+	c.e.o.Note(fmt.Sprintf("%s: %s: it is scored by the search itself", c.name(key), reason))
 	var got *search.Score
 	err := c.e.o.Local.Evaluate(ctx, c.batch[i:i+1], c.tier, func(_ int, s search.Score) { got = &s })
 	if err != nil {
@@ -137,5 +137,5 @@ func (c *candidates) late(ctx context.Context, key string) bool {
 // name names a candidate by the beginning of its key and its share of block parameters.
 func (c *candidates) name(key string) string {
 	m := c.batch[c.index[key][0]].Masks
-	return fmt.Sprintf("%.8s (%.3f of the block parameters)", key, float64(m.BlockParams())/float64(max(1, m.Geometry().BlockParams())))
+	return fmt.Sprintf("candidate %.8s (%.3f of the block parameters)", key, float64(m.BlockParams())/float64(max(1, m.Geometry().BlockParams())))
 }

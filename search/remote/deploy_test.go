@@ -95,9 +95,14 @@ func TestDeployedServer(t *testing.T) {
 	s := &site{t: t, dir: dir, l: searchtest.New(options()), notes: &words{}}
 	s.spec = s.describe()
 	want := alone(t, s)
-	s.open(address("search", "of-searches"), func(o *remote.Options) { o.Shared = "" })
+	s.open(address("search", "of-searches"), func(o *remote.Options) { o.Shared, o.Dir = "", filepath.Join(dir, "products") })
 	p := s.worker(func(c *childSettings) { c.Address, c.Shared = address("worker", "of-workers"), nil })
 	same(t, find(t, s.problem(), s.e, nil), want)
+	work := &worksite{site: s}
+	work.hand(nil)
+	if len(work.left) > 0 {
+		t.Errorf("no worker could do %v: %s", work.left, s.notes)
+	}
 	for _, f := range []remote.File{s.spec.Model, s.spec.Text} {
 		if got, err := remote.HashFile(t.Context(), filepath.Join(dir, "files", f.SHA256)); err != nil || got != f {
 			t.Errorf("file of the worker: %v, %v", got, err)

@@ -100,8 +100,8 @@ type Exchange struct {
 
 // GivenUp is a candidate that workers could not score, or a piece of work that they could not do.
 type GivenUp struct {
-	Candidate string // what identifies it, for people
-	Reason    string
+	Name   string // for people
+	Reason string
 }
 
 // New opens the streams of a search and announces it. Files that workers need are offered with [Exchange.Offer] before.
@@ -313,7 +313,7 @@ func (e *Exchange) Revision() uint64 { return e.revision.Load() }
 // Workers returns the workers that have reported, by their identities.
 func (e *Exchange) Workers() []Worker { return e.roster.workers() }
 
-// GivenUp returns the candidates that workers could not score, the last ones last.
+// GivenUp returns the candidates that workers could not score and the pieces that they could not do, the last ones last.
 func (e *Exchange) GivenUp() []GivenUp {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -80,7 +80,7 @@ func TestWorkersAreConfined(t *testing.T) {
 	defer conn.Close()
 	search := "0123456789abcdef"
 	for _, subject := range []string{
-		taskSubject(search), announceSubject(search), drainSubject(search, "w"), resultSubject("fedcba9876543210", "k"), statusSubject("fedcba9876543210", "w"),
+		taskSubject(search), announceSubject(search), drainSubject(search, "w"), resultSubject("fedcba9876543210", "k"), statusSubject("fedcba9876543210", "w"), productSubject("fedcba9876543210"),
 		"$JS.API.STREAM.CREATE." + tasksName(search), "$JS.API.STREAM.PURGE." + tasksName(search), "$JS.API.STREAM.DELETE." + resultsName(search),
 		"$JS.API.CONSUMER.DELETE." + tasksName(search) + "." + consumerName, "$JS.API.STREAM.MSG.DELETE." + tasksName(search), "$SYS.REQ.SERVER.PING",
 	} {
@@ -91,7 +91,7 @@ func TestWorkersAreConfined(t *testing.T) {
 			t.Errorf("%s: %v", subject, err)
 		}
 	}
-	for _, subject := range []string{">", "lathe.>", resultSubject(search, "*"), taskSubject(search), "$JS.EVENT.>", announceSubject("*")} {
+	for _, subject := range []string{">", "lathe.>", resultSubject(search, "*"), taskSubject(search), productSubject(search), "$JS.EVENT.>", announceSubject("*")} {
 		if _, err := conn.Subscribe(subject, func(*nats.Msg) {}); err != nil {
 			t.Fatal(err)
 		}

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -116,6 +118,8 @@ func TestInvalidMessages(t *testing.T) {
 	specOf := func(data []byte) error { _, err := decodeSpec(data); return err }
 	statusOf := func(data []byte) error { _, err := decodeStatus(data); return err }
 	failureOf := func(data []byte) error { _, err := decodeFailure(data); return err }
+	productOf := func(data []byte) error { _, err := decodeProduct(data); return err }
+	sliceOf := func(data []byte) error { _, _, err := decodeSlice(data); return err }
 	resultOf := func(data []byte) error { _, _, err := decodeResult(data); return err }
 	if err := specOf(spec(func(*Spec) {})); err != nil {
 		t.Errorf("a valid search: %v", err)
@@ -139,6 +143,21 @@ func TestInvalidMessages(t *testing.T) {
 		{"Candidates[0].Base is 2 of 0", taskOf, []byte(`{"Candidates":[{"Bits":"AA==","Base":2}]}`)},
 		{"Bases[0].Weights", taskOf, []byte(`{"Candidates":[{"Bits":"AA==","Base":1}],"Bases":[{"Weights":"../x","File":{}}]}`)},
 		{"more than", taskOf, make([]byte, maxTask+1)},
+		{"Piece.Kind", taskOf, []byte(`{"Piece":{"Kind":"../x"}}`)},
+		{"Piece.Files[0].SHA256", taskOf, []byte(`{"Piece":{"Kind":"x","Files":[{"SHA256":"../x"}]}}`)},
+		{"Piece.Spent", taskOf, []byte(`{"Piece":{"Kind":"x","Spent":1}}`)},
+		{"Piece.Limit", taskOf, []byte(`{"Piece":{"Kind":"x","Limit":-1}}`)},
+		{"Candidates and Piece", taskOf, []byte(`{"Piece":{"Kind":"x"},"Candidates":[{"Bits":"AA=="}]}`)},
+		{"Phase 99", specOf, spec(func(s *Spec) { s.Phase = 99 })},
+		{"Text is missing", specOf, spec(func(s *Spec) { s.Text = File{} })},
+		{"Value has 0", productOf, []byte(`{"Worker":"w"}`)},
+		{"Worker", productOf, []byte(`{"Worker":"../w","Value":1}`)},
+		{"Files[0].Bytes", productOf, []byte(`{"Worker":"w","Value":1,"Files":[{"SHA256":"` + strings.Repeat("ab", 32) + `","Bytes":-1}]}`)},
+		{"no line", sliceOf, make([]byte, 2*maxSliceHead)},
+		{"Worker", sliceOf, []byte("{}\n")},
+		{"Key", sliceOf, []byte("{\"Worker\":\"w\"}\n")},
+		{"Offset", sliceOf, []byte("{\"Worker\":\"w\",\"Key\":\"" + strings.Repeat("0", keyDigits) + "\",\"Offset\":1}\n")},
+		{"1 bytes at 0 of 0", sliceOf, []byte("{\"Worker\":\"w\",\"Key\":\"" + strings.Repeat("0", keyDigits) + "\"}\nx")},
 		{"State", statusOf, []byte(`{"ID":"w","State":"root"}`)},
 		{"ID", statusOf, []byte(`{"ID":"a.>","State":"idle"}`)},
 		{"Seconds", statusOf, []byte(`{"ID":"w","State":"idle","Seconds":-1}`)},
@@ -163,6 +182,15 @@ func FuzzMessages(f *testing.F) {
 		f.Add(encoded(f, v))
 	}
 	f.Add([]byte(`{"Candidates":[{"Choice":[-1,99]}]}`))
+	for _, v := range []any{task{Phase: 1, Piece: somePiece()}, product{"w", []byte("1"), []File{{strings.Repeat("ab", 32), 3}}}, partRequest{SHA256: strings.Repeat("ab", 32)}, sliceReply{Have: 3}} {
+		f.Add(encoded(f, v))
+	}
+	slice, err := encodeSlice(partOfProduct{"w", strings.Repeat("0", keyDigits), File{strings.Repeat("ab", 32), 5}, 2}, []byte("abc"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(slice)
+	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if s, err := decodeSpec(data); err == nil {
 			if again, err := decodeSpec(encoded(t, s)); err != nil || !reflect.DeepEqual(again, s) {
@@ -171,7 +199,34 @@ func FuzzMessages(f *testing.F) {
 		} else if !errors.Is(err, errMessage) {
 			t.Error(err)
 		}
-		if task, err := decodeTask(data); err == nil {
+		if p, err := decodeProduct(data); err == nil {
+			if again, err := decodeProduct(encoded(t, p)); err != nil || !reflect.DeepEqual(again.Files, p.Files) {
+				t.Errorf("%+v, again %+v: %v", p, again, err)
+			}
+		} else if !errors.Is(err, errMessage) {
+			t.Error(err)
+		}
+		if p, body, err := decodeSlice(data); err == nil {
+			if int64(len(body)) > p.File.Bytes-p.Offset || len(body) > sliceBytes || !validWorker(p.Worker) || !isHex(p.Key, keyDigits) {
+				t.Errorf("%+v of %d bytes", p, len(body))
+			}
+			n := newIntake(dir)
+			n.expect(p.Key, 1<<10)
+			if have, err := n.take(data); err == nil && (have < 0 || have > p.File.Bytes) {
+				t.Errorf("%+v: %d bytes are there", p, have)
+			}
+			n.forget(p.Key)
+			if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+				t.Errorf("%+v: %d files are left: %v", p, len(left), err)
+			}
+		} else if !errors.Is(err, errMessage) {
+			t.Error(err)
+		}
+		if task, err := decodeTask(data); err == nil && task.Piece != nil {
+			if key := keyOfPiece("identity", *task.Piece); !isHex(key, keyDigits) || len(task.Candidates) > 0 || task.Piece.check() != nil {
+				t.Errorf("%+v", task)
+			}
+		} else if err == nil {
 			for _, levels := range []*space.Levels{l.Levels, nil} {
 				got, err := task.candidates(l.Geometry, levels)
 				if err != nil && !errors.Is(err, errMessage) {
@@ -194,6 +249,95 @@ func FuzzMessages(f *testing.F) {
 			t.Errorf("%+v", x)
 		}
 	})
+}
+
+// somePiece is a piece of work.
+func somePiece() *Piece {
+	return &Piece{Kind: "levels", Settings: []byte(`{"Slot":1}`), Files: []File{{strings.Repeat("ab", 32), 3}}, Spent: 1, Limit: 10}
+}
+
+// TestPieceKeys: no two pieces have the same key, and neither has one of another search.
+func TestPieceKeys(t *testing.T) {
+	keys := map[string]string{}
+	add := func(name, identity string, change func(*Piece)) {
+		p := somePiece()
+		change(p)
+		if err := p.check(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		key := keyOfPiece(identity, *p)
+		if other, known := keys[key]; known {
+			t.Errorf("%s and %s have the same key", name, other)
+		}
+		keys[key] = name
+	}
+	add("a piece", "identity", func(*Piece) {})
+	add("of another search", "another", func(*Piece) {})
+	add("of another kind", "identity", func(p *Piece) { p.Kind = "level" })
+	add("with other settings", "identity", func(p *Piece) { p.Settings = []byte(`{"Slot":2}`) })
+	add("with another file", "identity", func(p *Piece) { p.Files[0].SHA256 = strings.Repeat("cd", 32) })
+	add("with two files", "identity", func(p *Piece) { p.Files = append(p.Files, p.Files[0]) })
+}
+
+// TestIntake sends files in parts: what is not asked for, is too large, or has another content than its hash is refused, and nothing of it stays. A part
+// that comes twice or too early changes nothing.
+func TestIntake(t *testing.T) {
+	path, f, data := content(t)
+	key, dir := strings.Repeat("0", keyDigits), filepath.Join(t.TempDir(), "in")
+	n := newIntake(dir)
+	send := func(worker string, at int64, part []byte) (int64, error) {
+		message, err := encodeSlice(partOfProduct{worker, key, f, at}, part)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n.take(message)
+	}
+	part := func(at int64) []byte { return data[at:min(int64(len(data)), at+sliceBytes)] }
+	if _, err := send("w", 0, part(0)); !errors.Is(err, errUnwanted) {
+		t.Errorf("a file that nobody wants: %v", err)
+	}
+	n.expect(key, f.Bytes-1)
+	if _, err := send("w", 0, part(0)); err == nil || !strings.Contains(err.Error(), "may result in") {
+		t.Errorf("a file beyond the limit: %v", err)
+	}
+	n.expect(key, f.Bytes)
+	for _, at := range []int64{sliceBytes, 0, 0, 2 * sliceBytes, sliceBytes} {
+		if _, err := send("w", at, part(at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if have, err := send("other", 0, part(0)); err != nil || have != sliceBytes {
+		t.Errorf("the same file of another worker: %d bytes, %v", have, err)
+	}
+	have := int64(2 * sliceBytes)
+	for have < f.Bytes {
+		next, err := send("w", have, part(have))
+		if err != nil || next <= have {
+			t.Fatalf("%d bytes after %d: %v", next, have, err)
+		}
+		have = next
+	}
+	if got, err := HashFile(t.Context(), filepath.Join(dir, f.SHA256)); err != nil || got != f {
+		t.Errorf("%v, %v", got, err)
+	}
+	n.spent(f)
+	if err := os.Remove(filepath.Join(dir, f.SHA256)); err != nil {
+		t.Fatal(err)
+	}
+	for at := int64(0); at < f.Bytes; at += sliceBytes {
+		wrong := bytes.Clone(part(at))
+		wrong[0] ^= 1
+		if _, err := send("x", at, wrong); at+sliceBytes >= f.Bytes && !errors.Is(err, errAltered) || at+sliceBytes < f.Bytes && err != nil {
+			t.Errorf("altered at %d: %v", at, err)
+		}
+	}
+	n.forget(key)
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("%d files are left: %v", len(left), err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Error(err)
+	}
 }
 
 // FuzzWindows reads altered files of windows.

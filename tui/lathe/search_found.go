@@ -18,9 +18,9 @@ import (
 // foundCommands returns the commands on what the last search of a workspace has found.
 func (a *app) foundCommands() []*cobra.Command {
 	status := &cobra.Command{
-		Use: "status [MODEL]", Short: "Show the last search of a workspace", Args: cobra.MaximumNArgs(1),
+		Use: "status [MODEL]", Short: "Show the last search of a workspace, and the workers of the running job", Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.onSearch(cmd.Context(), args, readOnly, func(e exploration) error {
+			return a.onSearchOr(cmd.Context(), args, readOnly, func(s *explorer.Snapshot) bool { return len(s.Search.Workers) > 0 }, func(e exploration) error {
 				r := newSearchStatus(e.Snapshot())
 				return a.result(r, r.words)
 			})
@@ -73,6 +73,11 @@ func (a *app) foundCommands() []*cobra.Command {
 
 // onSearch runs use on the exploration of the model in args, which must have a search.
 func (a *app) onSearch(ctx context.Context, args []string, k storage, use func(exploration) error) error {
+	return a.onSearchOr(ctx, args, k, func(*explorer.Snapshot) bool { return false }, use)
+}
+
+// onSearchOr is onSearch where there is a search or something else that is shown.
+func (a *app) onSearchOr(ctx context.Context, args []string, k storage, other func(*explorer.Snapshot) bool, use func(exploration) error) error {
 	model, err := a.modelArg(args)
 	if err != nil {
 		return err
@@ -82,7 +87,7 @@ func (a *app) onSearch(ctx context.Context, args []string, k storage, use func(e
 		if s.Search.Unread != "" {
 			return marked{errors.New(s.Search.Unread), errInput}
 		}
-		if s.Search.Best == nil && s.Unfinished == nil && s.Ended == nil {
+		if s.Search.Best == nil && s.Unfinished == nil && s.Ended == nil && !other(s) {
 			return fmt.Errorf("search: %w: the workspace %s has none", explorer.ErrNotFound, s.Workspace.Path)
 		}
 		return use(e)
@@ -100,12 +105,12 @@ type searchStatus struct {
 	Levels   int64        `json:"levels_bytes,omitempty"`
 	Space    int64        `json:"levels_space,omitempty"` // the most that levels may take
 	searchLine
-	// Job is the search's job on a server, and Paused why the search is paused although nobody paused it, also one that another
+	// Job is the search's job on a server, or the running one that has workers, and Paused why the search is paused although nobody paused it, also one that another
 	// process runs.
 	Job        *jobResult        `json:"job,omitempty"`
-	Workers    []workerState     `json:"workers,omitempty"`  // that score candidates
-	Queued     int               `json:"queued,omitempty"`   // candidates that were handed out to them and are not scored
-	GivenUp    []string          `json:"given_up,omitempty"` // candidates that workers could not score, with the reasons
+	Workers    []workerState     `json:"workers,omitempty"`  // of the search, or of another job
+	Queued     int               `json:"queued,omitempty"`   // candidates or pieces of work that they have
+	GivenUp    []string          `json:"given_up,omitempty"` // what workers could not score or do, with the reasons
 	Async      bool              `json:"async,omitempty"`    // it does not wait for stragglers, so that the seed does not determine the result
 	Paused     string            `json:"paused,omitempty"`
 	Answers    *answersResult    `json:"answers,omitempty"`
@@ -124,7 +129,11 @@ func newSearchStatus(s *explorer.Snapshot) searchStatus {
 	for _, w := range s.Search.Workers {
 		r.Workers = append(r.Workers, workerState(w))
 	}
-	if i := slices.IndexFunc(all.Jobs, func(j jobResult) bool { return j.Kind == explorer.JobSearch }); i >= 0 {
+	i := slices.IndexFunc(all.Jobs, func(j jobResult) bool { return j.Kind == explorer.JobSearch })
+	if at := slices.IndexFunc(all.Jobs, func(j jobResult) bool { return j.State == explorer.Running }); at >= 0 && len(r.Workers) > 0 {
+		i = at
+	}
+	if i >= 0 {
 		r.Job = &all.Jobs[i]
 	}
 	return r
@@ -146,6 +155,9 @@ func (r searchStatus) words(w io.Writer) {
 	case r.Paused != "":
 		fmt.Fprintf(w, "paused until there is room: %s\n", r.Paused)
 	case r.Job != nil:
+		if r.Job.Kind != explorer.JobSearch {
+			fmt.Fprintf(w, "%s: ", r.Job.Title)
+		}
 		fmt.Fprintf(w, "%s, %.0f %%\n", r.Job.State, 100*r.Job.Fraction)
 	}
 	if r.Async {
@@ -155,7 +167,7 @@ func (r searchStatus) words(w io.Writer) {
 		workerWords(w, r.Workers, r.Queued)
 	}
 	for _, g := range r.GivenUp {
-		fmt.Fprintf(w, "scored by the search itself: candidate %s\n", g)
+		fmt.Fprintf(w, "done by the search itself: %s\n", g)
 	}
 	r.Answers.words(w, false)
 	if u := r.Unfinished; u != nil {

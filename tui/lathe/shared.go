@@ -62,7 +62,7 @@ func (a *app) steerCommands() []*cobra.Command {
 		a.steerCommand("prompt PROMPT", "Change the prompt that new best candidates of the running search answer; '' ends the answers", 1, func(_ *explorer.Snapshot, args []string) (explorer.Command, error) {
 			return explorer.SetPrompt{Prompt: args[0]}, nil
 		}),
-		a.steerCommand("drain WORKER", "Have a worker of the running search finish its task and leave", 1, func(_ *explorer.Snapshot, args []string) (explorer.Command, error) {
+		a.steerCommand("drain WORKER", "Have a worker of the running search or another job finish its task and leave", 1, func(_ *explorer.Snapshot, args []string) (explorer.Command, error) {
 			return explorer.DrainWorker{Worker: args[0]}, nil
 		}),
 		a.steerCommand("inject SUBNET", "Add a subnet to the population of the running search", 1, func(s *explorer.Snapshot, args []string) (explorer.Command, error) {

@@ -153,6 +153,61 @@ func TestWorkersOfARunningSearch(t *testing.T) {
 	}
 }
 
+// TestWorkersOfOtherJobs shows the workers of statistics and of measurements while they run, and drains one.
+func TestWorkersOfOtherJobs(t *testing.T) {
+	for name, command := range map[string]explorer.Command{
+		"statistics":   explorer.GatherStatistics{Machines: explorer.Machines{Workers: 2}},
+		"measurements": explorer.MeasureAll{Of: []explorer.Measure{{Subnet: explorer.DenseID, Seq: 64}, {Subnet: explorer.DraftID, Seq: 64}}, Machines: explorer.Machines{Workers: 2}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := explorertest.New()
+			hold := make(chan struct{})
+			b.Pace = func(ctx context.Context, _ string) error {
+				select {
+				case <-hold:
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+			ex := explorertest.Open(t, b, "")
+			lathe := func(args ...string) (string, int) {
+				var out, words strings.Builder
+				a := &app{stdin: strings.NewReader(""), stdout: &out, stderr: &words, getenv: func(string) string { return "" }, shared: ex, who: explorer.Actor{Name: "ed", Role: explorer.RoleEditor}}
+				status := run(t.Context(), a, args)
+				return out.String() + words.String(), status
+			}
+			r, err := ex.Do(t.Context(), explorertest.Owner, command)
+			if err != nil {
+				t.Fatal(err)
+			}
+			explorertest.Until(t, ex, "workers", func(s *explorer.Snapshot) bool { return len(s.Search.Workers) == 2 })
+			var shown searchStatus
+			out, status := lathe("search", "status", "--json")
+			if err := json.Unmarshal([]byte(out), &shown); err != nil || status != 0 {
+				t.Fatalf("status %d: %s: %v", status, out, err)
+			}
+			if len(shown.Workers) != 2 || shown.Workers[0].ID != "local-1" || shown.Queued != 2 {
+				t.Errorf("workers %+v, %d handed out", shown.Workers, shown.Queued)
+			}
+			if out, status := lathe("search", "drain", "local-1"); status != 0 {
+				t.Errorf("drain: status %d: %s", status, out)
+			}
+			if s := ex.Snapshot().Search; len(s.Workers) != 2 || s.Workers[0].State != "gone" {
+				t.Errorf("workers %+v", s.Workers)
+			}
+			close(hold)
+			explorertest.Until(t, ex, "the end", func(s *explorer.Snapshot) bool {
+				j, ok := s.Job(r.Job)
+				return ok && j.State == explorer.Done && len(s.Search.Workers) == 0
+			})
+			if out, status := lathe("search", "drain", "local-1"); status == 0 || !strings.Contains(out, "not found") {
+				t.Errorf("drain after the end: status %d: %s", status, out)
+			}
+		})
+	}
+}
+
 // TestExamplesOfWorkers checks that the flags in the examples of a deployment exist.
 func TestExamplesOfWorkers(t *testing.T) {
 	root := newRoot(&app{stdout: io.Discard, stderr: io.Discard})

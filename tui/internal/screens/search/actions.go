@@ -81,7 +81,7 @@ func (s *Screen) Actions() []*action.Action {
 		{ID: "search.prompt", Keys: []string{"p"}, Title: "Change the prompt that new best candidates answer", Changes: true, Engine: true, When: noSearch,
 			Help: "The dense model and each new best candidate answer it while the search runs, which takes 3 % of the time at most. An empty prompt ends the answers.",
 			Run:  func() tea.Cmd { return s.askPrompt() }},
-		{ID: "search.workers", Keys: []string{"w"}, Title: "Show the workers that score candidates", When: s.noWorkers, Run: func() tea.Cmd { return s.showWorkers() }},
+		{ID: "search.workers", Keys: []string{"w"}, Title: "Show the workers of the search or another job", When: s.noWorkers, Run: func() tea.Cmd { return s.showWorkers() }},
 		{ID: "search.drain", Keys: []string{"d"}, Title: "Have a worker finish its task and leave", Changes: true, When: s.noWorkers, Run: func() tea.Cmd { return s.drain() }},
 		{ID: "search.gather", Keys: []string{"S"}, Title: "Gather statistics on the calibration text", Changes: true, Remedies: explorer.ErrNoStatistics,
 			Help: "Unit importance and edit estimates come from them.", Run: func() tea.Cmd { return s.gatherForm() }},
@@ -367,7 +367,7 @@ func (s *Screen) details() tea.Cmd {
 // gatherForm asks for the calibration text and gathers statistics.
 func (s *Screen) gatherForm() tea.Cmd {
 	return s.host.Open(&widget.Form{Title: "statistics", OK: "gather", Note: "Runs the calibration text through the dense model once. All rankings of units come from these statistics.",
-		Entries: subnets.CalibrationEntries("8"), Submit: func(f *widget.Form) tea.Cmd {
-			return s.host.Do(explorer.GatherStatistics{Calibration: subnets.CalibrationOf(f)}, nil)
+		Entries: append(subnets.CalibrationEntries("8"), piecesEntries(explorer.Machines{}, "gather layers")...), Submit: func(f *widget.Form) tea.Cmd {
+			return s.host.Do(explorer.GatherStatistics{Calibration: subnets.CalibrationOf(f), Machines: piecesOf(f)}, nil)
 		}})
 }

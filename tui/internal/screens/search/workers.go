@@ -13,8 +13,16 @@ import (
 	"github.com/lathe-llm/lathe/tui/internal/widget"
 )
 
-// machinesEntries are the entries of a form for where candidates are scored.
+// machinesEntries are the entries of a form for where the work of a search is done.
 func machinesEntries(m explorer.Machines) []*widget.Entry {
+	entries := append(piecesEntries(m, "make levels and score candidates"),
+		widget.ToggleEntry("async", "asynchronous", m.Async, "go on without candidates that take much longer than others; the seed then does not determine the result"))
+	entries[len(entries)-1].Hidden = entries[1].Hidden
+	return entries
+}
+
+// piecesEntries are those for other work, what being a verb with its object.
+func piecesEntries(m explorer.Machines, what string) []*widget.Entry {
 	count := ""
 	if m.Workers > 0 {
 		count = strconv.Itoa(m.Workers)
@@ -22,12 +30,11 @@ func machinesEntries(m explorer.Machines) []*widget.Entry {
 	hidden := func(f *widget.Form) bool { return !f.Yes("elsewhere") }
 	elsewhere := func(f *widget.Form) bool { return hidden(f) || f.Get("nats") == "" }
 	entries := []*widget.Entry{
-		widget.ToggleEntry("elsewhere", "workers", m.On(), "other processes or machines score the candidates; no: this process does"),
+		widget.ToggleEntry("elsewhere", "workers", m.On(), "other processes or machines "+what+"; no: this process does"),
 		widget.TextEntry("workers", "on this machine", count, "how many workers to start here, on a GPU each where there are GPUs; empty: none", widget.CountIn(1, explorer.MaxWorkers)),
 		widget.TextEntry("nats", "NATS server", m.NATS, "of workers elsewhere, which `lathe worker` runs: nats://HOST:PORT or tls://HOST:PORT; empty: none", nil),
 		widget.TextEntry("creds", "credentials", m.Creds, "credentials file for the NATS server", nil),
 		widget.TextEntry("shared", "shared folder", m.Shared, "that workers see too; empty: files go through the server", nil),
-		widget.ToggleEntry("async", "asynchronous", m.Async, "go on without candidates that take much longer than others; the seed then does not determine the result"),
 	}
 	for _, e := range entries[1:] {
 		e.Hidden = hidden
@@ -36,12 +43,19 @@ func machinesEntries(m explorer.Machines) []*widget.Entry {
 	return entries
 }
 
-// machinesOf returns what was entered.
+// machinesOf returns what was entered for a search.
 func machinesOf(f *widget.Form) explorer.Machines {
+	m := piecesOf(f)
+	m.Async = m.On() && f.Yes("async")
+	return m
+}
+
+// piecesOf returns what was entered for other work.
+func piecesOf(f *widget.Form) explorer.Machines {
 	if !f.Yes("elsewhere") {
 		return explorer.Machines{}
 	}
-	m := explorer.Machines{Workers: f.Count("workers"), NATS: f.Get("nats"), Async: f.Yes("async")}
+	m := explorer.Machines{Workers: f.Count("workers"), NATS: f.Get("nats")}
 	if m.NATS != "" {
 		m.Creds, m.Shared = f.Get("creds"), f.Get("shared")
 	}
@@ -51,7 +65,7 @@ func machinesOf(f *widget.Form) explorer.Machines {
 // noWorkers is why there is nothing to show or to drain.
 func (s *Screen) noWorkers() string {
 	if len(s.snap().Search.Workers) == 0 {
-		return "the search has no workers"
+		return "no search or other job has workers now"
 	}
 	return ""
 }
@@ -72,7 +86,7 @@ func (s *Screen) showWorkers() tea.Cmd {
 			}
 		}
 		for _, g := range sr.GivenUp {
-			rows = append(rows, widget.Paragraph(w, t.Dim, "Scored by the search itself: candidate "+text.Line(g))...)
+			rows = append(rows, widget.Paragraph(w, t.Dim, "Done by the search itself: "+text.Line(g))...)
 		}
 		return rows
 	}, More: []widget.PagerAction{{Key: "d", Label: "drain", Run: func() tea.Cmd { return s.host.Perform("search.drain") }}}})
@@ -87,7 +101,13 @@ func workersFact(sr explorer.Search) string {
 			works++
 		}
 	}
-	return fmt.Sprintf("%d of %d workers, %d candidates with them", works, len(sr.Workers), sr.Queued)
+	what := "candidates"
+	for _, k := range sr.Workers {
+		if k.Doing != "" && k.Doing != what {
+			what = "pieces of work"
+		}
+	}
+	return fmt.Sprintf("%d of %d workers, %d %s with them", works, len(sr.Workers), sr.Queued, what)
 }
 
 func workerRow(t *theme.Theme, k explorer.Worker, w int) string {
@@ -100,9 +120,12 @@ func workerRow(t *theme.Theme, k explorer.Worker, w int) string {
 		speed = fmt.Sprintf("%.1f", k.PerMinute)
 	}
 	r := widget.Line(w).Put(style, fmt.Sprintf("%-16.16s ", text.Line(k.ID))).Put(style, fmt.Sprintf("%-10s ", k.State))
-	r.Num(t.Text, strconv.Itoa(k.Scored), 6).Put(t.Dim, " scored  ").Num(t.Text, speed, 6).Put(t.Dim, " per minute")
+	r.Num(t.Text, strconv.Itoa(k.Scored), 6).Put(t.Dim, " done  ").Num(t.Text, speed, 6).Put(t.Dim, " per minute")
 	if k.Failed > 0 {
 		r.Put(t.Warn, fmt.Sprintf("  %d failed", k.Failed))
+	}
+	if k.Doing != "" && k.Doing != "candidates" {
+		r.Put(t.Dim, "  "+text.Line(k.Doing))
 	}
 	return r.Put(t.Dim, "  "+text.Line(k.Host)+"  "+text.Line(k.Device)).String()
 }
@@ -116,11 +139,11 @@ func (s *Screen) drain() tea.Cmd {
 		}
 	}
 	if len(ids) == 0 {
-		s.host.Note(explorer.Info, "no worker takes candidates now")
+		s.host.Note(explorer.Info, "no worker takes work now")
 		return nil
 	}
 	return s.host.Open(&widget.Form{
-		Title: "drain", OK: "drain", Note: "The worker finishes what it has and leaves. Its candidates go to the others.",
+		Title: "drain", OK: "drain", Note: "The worker finishes what it has and leaves. The rest goes to the others.",
 		Entries: []*widget.Entry{widget.ChoiceEntry("worker", "worker", ids[0], "which worker leaves", ids...)},
 		Submit: func(f *widget.Form) tea.Cmd {
 			return s.host.Do(explorer.DrainWorker{Worker: f.Get("worker")}, func(explorer.Receipt) tea.Cmd {
