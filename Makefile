@@ -22,7 +22,7 @@ STAMP := -buildvcs=$(if $(shell git rev-parse HEAD 2>/dev/null),true,false)
 PYTHON ?= python3
 BENCH ?= ./...
 
-.PHONY: run test test-fast test-gpu race build check setup headers gpu gpu-check gpu-search lint fuzz bench golden dist env clean
+.PHONY: run test test-fast test-gpu race build check setup headers gpu gpu-check gpu-search lint fuzz bench bench-workers golden dist env clean
 
 run: setup build
 	@bin/lathe $(MODEL)
@@ -106,6 +106,10 @@ lint: build $(GOLANGCI) $(DEADCODE)
 # LATHE_SLOW=1 adds the comparison of search strategies, which takes an hour and more.
 bench: setup build
 	go test -run '^$$' -bench . -benchtime 3x -timeout 4h $(BENCH)
+
+# What handing out a candidate costs, beside scoring it in the process; see search/docs/workers.md.
+bench-workers:
+	@CGO_ENABLED=0 go test -tags nocgo ./search/remote -run '^$$' -bench Overhead -benchtime $(or $(BENCHTIME),200x)
 
 # Every fuzz target for FUZZTIME (default one minute each).
 fuzz: build

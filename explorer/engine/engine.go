@@ -68,6 +68,7 @@ type Engine struct {
 	runner    infer.Engine                               // of chats, benchmarks and the endpoint: runtime, or a llama-server
 	libraries llamacpp.Options                           // of runtime
 	layers    atomic.Int64                               // of Options.GPU
+	threads   atomic.Int64                               // of models whose settings leave them open; 0 leaves them to the engine
 	open      func(spec string) (*decoder.Device, error) // opens the device: decoder.OpenDevice
 	// time measures times per token: measureTimes.
 	time func(ctx context.Context, m *model, typ string, mon explorer.Monitor) (search.Times, error)
@@ -109,6 +110,9 @@ func New(o Options) (*Engine, error) {
 func (e *Engine) run(ctx context.Context, on infer.Engine, o infer.LoadOptions, progress func(float64)) (infer.Model, error) {
 	if o.GPULayers == infer.AllLayers {
 		o.GPULayers = int(e.layers.Load())
+	}
+	if o.Threads == 0 {
+		o.Threads = int(e.threads.Load())
 	}
 	return on.Load(ctx, o, progress)
 }

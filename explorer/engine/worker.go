@@ -27,11 +27,13 @@ type WorkRequest struct {
 	Files    string            // folder for downloads
 	Search   string            // identity of the only search to work for, "" for any
 	Once     bool              // end with the search
+	Threads  int               // of models in llama.cpp, 0 leaves them to it
 	Log      func(text string)
 }
 
 // Work works for searches and other jobs of other processes until ctx ends or the worker is drained.
 func (e *Engine) Work(ctx context.Context, r WorkRequest) (remote.Done, error) {
+	e.threads.Store(int64(r.Threads))
 	device, err := e.open(e.device())
 	if err != nil {
 		return remote.Done{}, err

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -56,6 +57,9 @@ func (p workerProcess) run(ctx context.Context) error {
 		if free := DefaultWeights(); o.Weights == 0 && free > 0 {
 			args = append(args, "--weights", strconv.FormatInt(max(1, free/int64(p.of)), 10))
 		}
+	}
+	if p.of > 1 && p.gpu == "" { // llama.cpp's threads wait busily for each other
+		args = append(args, "--threads", strconv.Itoa(max(1, runtime.NumCPU()/p.of)))
 	}
 	if o.Weights > 0 {
 		args = append(args, "--weights", strconv.FormatInt(o.Weights, 10))

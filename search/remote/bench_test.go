@@ -3,6 +3,7 @@ package remote_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/search/remote"
@@ -29,7 +30,7 @@ func BenchmarkOverhead(b *testing.B) {
 		}
 		return out
 	}
-	run := func(b *testing.B, e search.Evaluator, size int) {
+	measure := func(b *testing.B, e search.Evaluator, size int) (each time.Duration) {
 		all, draw := batch(size), uint64(0)
 		for b.Loop() {
 			draw++
@@ -37,15 +38,20 @@ func BenchmarkOverhead(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
-		b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*size), "µs/candidate")
+		each = b.Elapsed() / time.Duration(b.N*size)
+		b.ReportMetric(float64(each.Microseconds()), "µs/candidate")
+		return each
 	}
 	for _, size := range []int{1, 32} {
-		b.Run(fmt.Sprintf("process/%d", size), func(b *testing.B) { run(b, l, size) })
+		var here time.Duration
+		b.Run(fmt.Sprintf("process/%d", size), func(b *testing.B) { here = measure(b, l, size) })
 		b.Run(fmt.Sprintf("worker/%d", size), func(b *testing.B) {
 			s := newSite(b, func(o *remote.Options) { o.Timing = remote.Timing{} })
 			s.worker(func(c *childSettings) { c.Timing = remote.Timing{} })
 			s.until("worker", func(w []remote.Worker) bool { return len(w) == 1 && w[0].State == remote.Idle })
-			run(b, s.e, size)
+			more := measure(b, s.e, size) - here
+			b.ReportMetric(float64(more.Microseconds()), "µs-more/candidate")
+			b.ReportMetric(100*more.Seconds()/2, "%-of-2s")
 		})
 	}
 }

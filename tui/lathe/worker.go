@@ -18,6 +18,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/engine"
+	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/search/remote"
 )
 
@@ -59,6 +60,9 @@ func (a *app) workerCommand() *cobra.Command {
 				}
 				r.Models = append(r.Models, path)
 			}
+			if err := infer.ValidateThreads(r.Threads); err != nil {
+				return usage(fmt.Errorf("--threads: %w", err))
+			}
 			if r.Files == "" {
 				var err error
 				if r.Files, err = a.inCache("worker"); err != nil {
@@ -98,6 +102,7 @@ func (a *app) workerCommand() *cobra.Command {
 	flags.StringVar(&r.Files, "files", "", "folder for files that come through the server (default: worker in the cache)")
 	flags.StringVar(&r.Search, "search", "", "identity of the only search or other command to work for")
 	flags.BoolVar(&r.Once, "once", false, "end with the first command that it works for, with status 4 if that is refused")
+	flags.IntVar(&r.Threads, "threads", 0, "processor threads of models in llama.cpp (default: one for each core)")
 	flags.BoolVar(&withParent, "with-parent", false, "end when standard input does")
 	if err := flags.MarkHidden("with-parent"); err != nil {
 		panic(err) // the flag exists
