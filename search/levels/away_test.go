@@ -110,17 +110,17 @@ func TestLevelsMadeElsewhere(t *testing.T) {
 		t.Fatalf("%d files", len(want))
 	}
 	for name, test := range map[string]struct {
-		b       bench
+		b       *bench
 		damaged bool // what is delivered is refused
 	}{
-		"all":   {b: bench{ahead: 100}},
-		"none":  {b: bench{ahead: 100, never: true}},
-		"two":   {b: bench{ahead: 2}},
-		"cut":   {b: bench{ahead: 100, alter: func(_ int, data []byte) []byte { return data[:len(data)-4] }}, damaged: true},
-		"flip":  {b: bench{ahead: 100, alter: func(_ int, data []byte) []byte { data[len(data)-100] ^= 1; return data }}, damaged: true},
-		"empty": {b: bench{ahead: 100, alter: func(int, []byte) []byte { return nil }}, damaged: true},
-		"ridge": {b: bench{ahead: 100, ridge: 0.1000001}, damaged: true}, // whole, and not equal to the last bit
-		"another": {b: bench{ahead: 100, alter: func(slot int, data []byte) []byte {
+		"all":   {b: &bench{ahead: 100}},
+		"none":  {b: &bench{ahead: 100, never: true}},
+		"two":   {b: &bench{ahead: 2}},
+		"cut":   {b: &bench{ahead: 100, alter: func(_ int, data []byte) []byte { return data[:len(data)-4] }}, damaged: true},
+		"flip":  {b: &bench{ahead: 100, alter: func(_ int, data []byte) []byte { data[len(data)-100] ^= 1; return data }}, damaged: true},
+		"empty": {b: &bench{ahead: 100, alter: func(int, []byte) []byte { return nil }}, damaged: true},
+		"ridge": {b: &bench{ahead: 100, ridge: 0.1000001}, damaged: true}, // whole, and not equal to the last bit
+		"another": {b: &bench{ahead: 100, alter: func(slot int, data []byte) []byte {
 			for name, other := range want { // of a later module
 				if name[len(name)-15:] == "002-mlp.levels" || slot == 5 {
 					return bytes.Clone(other)
@@ -130,7 +130,7 @@ func TestLevelsMadeElsewhere(t *testing.T) {
 		}}, damaged: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := &test.b
+			b := test.b
 			b.t, b.m = t, m
 			dir, o := t.TempDir(), options
 			o.Scratch = t.TempDir()

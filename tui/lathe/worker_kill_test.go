@@ -80,6 +80,63 @@ func (m *team) killing(cmd *exec.Cmd) (string, int) {
 	}
 }
 
+// TestKilledCommandsWithWorkers kills a search and the gathering of statistics, with their workers, once something that was made is on the disk,
+// and runs them again. They continue with that, and end as those that were not killed and had no workers. No worker outlives its command.
+func TestKilledCommandsWithWorkers(t *testing.T) {
+	m := newTeam(t)
+	for _, of := range []struct {
+		name, made    string // a file that is made in turn
+		args, resumed []string
+	}{
+		{"search", "search/levels/*.levels", m.shortSearch("0.7"), []string{"search", m.model, "--resume"}},
+		{"statistics", "statistics/*/layer-*.json", []string{"statistics", m.model, "--seq", "32", "--windows", "4", "--text", m.path("cache", "text", "wiki.utf8")}, nil},
+	} {
+		want := lastLine(m.output(m.command("whole-"+of.name, of.args...)))
+		killed := m.command("killed-"+of.name, append(of.args, "--workers", "2")...)
+		if err := killed.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- killed.Wait() }()
+		tick := time.NewTicker(10 * time.Millisecond)
+		var workers []int
+		for there := false; !there; {
+			select {
+			case err := <-ended:
+				t.Fatalf("%s ended before it could be killed: %v", of.name, err)
+			case <-tick.C:
+				files, err := filepath.Glob(m.path("killed-"+of.name, of.made))
+				if err != nil {
+					t.Fatal(err)
+				}
+				workers = workersOf(killed.Process.Pid)
+				there = len(files) > 0 && len(workers) == 2
+			}
+		}
+		if err := killed.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		<-ended
+		for alive := true; alive; { // they end with their standard input
+			<-tick.C
+			alive = false
+			for _, pid := range workers {
+				if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil && !strings.Contains(string(stat), ") Z ") {
+					alive = true
+				}
+			}
+		}
+		tick.Stop()
+		again := of.resumed
+		if again == nil {
+			again = of.args
+		}
+		if got := lastLine(m.output(m.command("killed-"+of.name, append(again, "--workers", "2")...))); got != want {
+			t.Errorf("%s, killed and run again, ends with\n%s\nand at once without workers\n%s", of.name, got, want)
+		}
+	}
+}
+
 // TestEightWorkers runs one search with one worker process and with eight: the last lines are equal, masks and all, and equal to that without workers.
 func TestEightWorkers(t *testing.T) {
 	m := newTeam(t)
