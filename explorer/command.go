@@ -134,6 +134,7 @@ type (
 		Seed        uint64
 		Name        string
 		Vocab       VocabSize `json:",omitzero"` // of the vocabulary; the zero value keeps all
+		Tuning      Tuning    `json:",omitzero"` // of the result, on the same texts; the zero value leaves it
 	}
 	// Refit makes a subnet with the masks of another and re-fitted weights.
 	Refit struct {

@@ -36,6 +36,9 @@ func (c Cut) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
 	if err := c.Vocab.optional(g); err != nil {
 		return Receipt{}, err
 	}
+	if err := c.Tuning.check(); c.Tuning.On() && err != nil {
+		return Receipt{}, err
+	}
 	title := "cut to " + TargetName(c.target())
 	return e.launch(a, jobs.Foreground, JobCut, title, func(ctx context.Context, m *monitor) error { return e.cut(ctx, a, c, m) })
 }
@@ -281,7 +284,18 @@ func (e *Exploration) cut(ctx context.Context, a Actor, c Cut, m *monitor) error
 	if err != nil {
 		return err
 	}
-	return m.Persist(ctx, func() error { return e.keep(a, m, made, Subnet{Name: c.Name, Origin: OneShot}) })
+	keep := func(made Made) error { return e.keep(a, m, made, Subnet{Name: c.Name, Origin: OneShot}) }
+	if c.Tuning.On() {
+		tuned, err := e.tuneMade(ctx, made, c.Calibration, c.Tuning, m)
+		if errors.Is(err, ErrText) || errors.Is(context.Cause(ctx), jobs.ErrStopped) { // what was made stays
+			return errors.Join(err, keep(made))
+		}
+		if err != nil {
+			return err
+		}
+		made = tuned
+	}
+	return m.Persist(ctx, func() error { return keep(made) })
 }
 
 func (e *Exploration) refit(ctx context.Context, a Actor, c Refit, m *monitor) error {

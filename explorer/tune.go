@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/lathe-llm/lathe/explorer/internal/jobs"
 	"github.com/lathe-llm/lathe/infer/gguf"
@@ -176,6 +179,41 @@ func (e *Exploration) tuned(ctx context.Context, s gguf.Subnet, by Method, c Tun
 	}
 	made.Method.Tune, made.Method.Backend, made.Method.Kept = tuned, on.Backend, ""
 	return made, nil
+}
+
+// tuneMade tunes what a job has made, on the same texts. Where tuning gains nothing it stays as it was, with a note.
+func (e *Exploration) tuneMade(ctx context.Context, made Made, c Calibration, t Tuning, m *monitor) (Made, error) {
+	c.Windows, c.Seq, c.Of = 0, 0, 0 // windows of tuning are shorter and more
+	base := made.Method
+	if !hasRefit(made.Subnet) {
+		base.Reform, base.Bias = "none", false
+	}
+	tuned, err := e.tuned(ctx, made.Subnet, base, Tune{Calibration: c, Tuning: t}, m)
+	if err != nil {
+		return Made{}, fmt.Errorf("tuning: %w", err)
+	}
+	if u := tuned.Method.Tune; u.Best == 0 {
+		m.Note("tuning gained nothing, and the subnet stays as it was: " + cmp.Or(u.Stopped, "the divergence on held-out text did not fall"))
+		return made, nil
+	}
+	tuned.Method.Seconds += tuned.Method.Tune.Seconds
+	return tuned, nil
+}
+
+// ParseTuning reads a limit of tuning: a duration such as 10m or a number of steps such as 60steps.
+func ParseTuning(text string) (Tuning, error) {
+	if number, ok := strings.CutSuffix(text, "steps"); ok {
+		n, err := strconv.Atoi(strings.TrimSpace(number))
+		if err != nil || n < 1 {
+			return Tuning{}, fmt.Errorf("%q is not a number of steps such as 60steps", text)
+		}
+		return Tuning{Steps: n}, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 {
+		return Tuning{}, fmt.Errorf("%q is neither a duration such as 10m nor a number of steps such as 60steps", text)
+	}
+	return Tuning{Seconds: d.Seconds()}, nil
 }
 
 // again returns the settings that repeat a tuning up to its best step.

@@ -1,6 +1,7 @@
 package tui
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -40,6 +41,18 @@ func TestCutFormTakesTargets(t *testing.T) {
 	made, _ := l.m.snap.Subnet(l.m.snap.Reform.Result)
 	if made.Method.Goal != "70MB" || l.m.snap.ExportBytes(made.ID, "") > 70e6 {
 		t.Errorf("%q with %d bytes", made.Method.Goal, l.m.snap.ExportBytes(made.ID, ""))
+	}
+}
+
+// TestCutFormTunes tunes what the form of a cut makes: one subnet of the library.
+func TestCutFormTunes(t *testing.T) {
+	b := explorertest.New()
+	l := newLoopOver(t, explorertest.Filled(t, b), b, 100, 40, nil)
+	l.press("3")
+	keys := slices.Repeat([]string{"tab"}, 12)
+	me := l.cutBy(append(keys, "4", "0", "s", "t", "e", "p", "s")...)
+	if me.Tune == nil || me.Tune.Of != 40 || me.Preset == "" {
+		t.Errorf("method %+v, tuned %+v", me, me.Tune)
 	}
 }
 

@@ -225,18 +225,24 @@ func (m *model) judge(ctx context.Context, p passage, made *explorer.Made, mon e
 			}
 		}
 	}
-	if general := m.engine.options.Text; general != "" && p.other {
-		end, err := m.end(ctx, general, 1)
-		if err != nil {
-			return err
-		}
-		if made.General.Dense, _, err = m.quick(ctx, end, dense, mon); err != nil {
-			return err
-		}
-		_, made.General.After, err = m.quick(ctx, end, made.Subnet, mon)
+	return m.general(ctx, p, made, mon)
+}
+
+// general measures what was made on the default text, where another one was calibrated on.
+func (m *model) general(ctx context.Context, p passage, made *explorer.Made, mon explorer.Monitor) error {
+	general := m.engine.options.Text
+	if general == "" || !p.other {
+		return nil
+	}
+	end, err := m.end(ctx, general, 1)
+	if err != nil {
 		return err
 	}
-	return nil
+	if made.General.Dense, _, err = m.quick(ctx, end, gguf.Subnet{Masks: subnet.Dense(m.geometry())}, mon); err != nil {
+		return err
+	}
+	_, made.General.After, err = m.quick(ctx, end, made.Subnet, mon)
+	return err
 }
 
 // quick takes the perplexity of a subnet, without and with its re-fitted weights, on the ends of texts that were not calibrated on. A

@@ -91,6 +91,9 @@ func (m *model) Tune(ctx context.Context, s gguf.Subnet, c explorer.Tune, dir st
 	if err == nil && made.Before > 0 {
 		made.Dense, _, err = m.quick(ctx, text, gguf.Subnet{Masks: subnet.Dense(m.geometry())}, mon)
 	}
+	if err == nil {
+		err = m.general(ctx, text, &made, mon)
+	}
 	return made, err // the state stays until another run replaces it: the subnet is not stored yet
 }
 

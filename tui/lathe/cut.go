@@ -114,7 +114,8 @@ func (a *app) cutCommand() *cobra.Command {
 					}
 					fmt.Fprintf(a.stderr, "lathe: warning: the subnet cannot be exported: %s\n", firstLine(err))
 				}
-				return a.make(cmd.Context(), e, c, out, tuning)
+				c.Tuning = tuning
+				return a.make(cmd.Context(), e, c, out, explorer.Tuning{})
 			})
 		},
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -69,19 +67,11 @@ func (v *tuneValue) String() string {
 }
 
 func (v *tuneValue) Set(text string) error {
-	if number, ok := strings.CutSuffix(text, "steps"); ok {
-		n, err := strconv.Atoi(strings.TrimSpace(number))
-		if err != nil || n < 1 {
-			return fmt.Errorf("%q is not a number of steps such as 60steps", text)
-		}
-		v.to.Steps, v.to.Seconds = n, 0
-		return nil
+	t, err := explorer.ParseTuning(text)
+	if err != nil {
+		return err
 	}
-	d, err := time.ParseDuration(text)
-	if err != nil || d <= 0 {
-		return fmt.Errorf("%q is neither a duration such as 10m nor a number of steps such as 60steps", text)
-	}
-	v.to.Seconds, v.to.Steps = d.Seconds(), 0
+	v.to.Seconds, v.to.Steps = t.Seconds, t.Steps
 	return nil
 }
 

@@ -286,11 +286,12 @@ func (s *Screen) cutForm() tea.Cmd {
 		widget.ChoiceEntry("preset", "preset", "", "how units are selected", explorer.Presets()...),
 		attention, granularity,
 	}, subnets.RefitEntries(presetsOwn, nil)...)
-	entries = append(entries, widget.TextEntry("name", "name", "", "of the result in the library", nil))
+	entries = append(entries, widget.TextEntry("tune", "tune", "", "norms and channel scales afterwards, for steps such as 40steps or a time such as 10m; empty: not", tuning),
+		widget.TextEntry("name", "name", "", "of the result in the library", nil))
 	entries = append(entries, subnets.CalibrationEntries("24")...)
 	return s.host.Open(&widget.Form{Title: "one-shot cut", OK: "cut", Note: "Chooses units by the statistics of the calibration text, then re-fits the remaining weights layer by layer.", Entries: entries,
 		Submit: func(f *widget.Form) tea.Cmd {
-			c := explorer.Cut{Preset: f.Get("preset"), Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Reform: subnets.RefitOf(f)}
+			c := explorer.Cut{Tuning: tuningOf(f), Preset: f.Get("preset"), Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Reform: subnets.RefitOf(f)}
 			if c.Within = subnets.TargetOf(f); c.Within.Measure == search.Params {
 				c.Target, c.Within = c.Within.Value, search.Target{}
 			}

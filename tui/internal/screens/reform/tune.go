@@ -32,6 +32,25 @@ func (s *Screen) tuneForm() tea.Cmd {
 		}})
 }
 
+// tuning checks an entry for a limit of tuning, or none.
+func tuning(text string) error {
+	if text == "" {
+		return nil
+	}
+	_, err := explorer.ParseTuning(text)
+	return err
+}
+
+// tuningOf returns the limit of tuning in a form.
+func tuningOf(f *widget.Form) explorer.Tuning {
+	t, err := explorer.ParseTuning(f.Get("tune"))
+	if err != nil { // empty; the entry has checked it
+		return explorer.Tuning{}
+	}
+	t.Seed = 1
+	return t
+}
+
 // duration checks an entry for a positive duration.
 func duration(text string) error {
 	if d, err := time.ParseDuration(text); err != nil || d <= 0 {
