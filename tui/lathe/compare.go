@@ -29,6 +29,8 @@ type compareResult struct {
 	Rows      []compareRow          `json:"rows"`
 	Published *publishedModel       `json:"published,omitempty"` // of a protocol, for the model
 	Figure    string                `json:"figure,omitempty"`    // the file of --svg
+	// Interrupted is whether rows are missing.
+	Interrupted bool `json:"interrupted,omitempty"`
 }
 
 // compareText is a text with the dense model's measurement.
@@ -182,7 +184,7 @@ func (a *app) compareCommand() *cobra.Command {
 			defer func() { failed = errors.Join(failed, remove()) }()
 			return a.with(cmd.Context(), model, inMemory, func(e exploration) error {
 				r, err := a.compare(cmd.Context(), e, strings.Split(f.methods, ","), ratios, f)
-				if err != nil {
+				if r.Interrupted = cmd.Context().Err() != nil && len(r.Rows) > 0; err != nil && !r.Interrupted {
 					return err
 				}
 				if f.svg != "" {
@@ -192,9 +194,9 @@ func (a *app) compareCommand() *cobra.Command {
 					r.Figure = f.svg
 				}
 				if f.format == "csv" && !a.json {
-					return r.csv(a.stdout)
+					return errors.Join(err, r.csv(a.stdout))
 				}
-				return a.result(r, r.words)
+				return errors.Join(err, a.result(r, r.words))
 			})
 		},
 	}

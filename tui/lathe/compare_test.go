@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha1"
 	"encoding/hex"
 	"encoding/json"
@@ -200,6 +201,33 @@ func TestCompareFigure(t *testing.T) {
 		if len(ticks) < 3 && most > 1.1 || len(ticks) > 9 || !slices.IsSorted(ticks) || ticks[len(ticks)-1] > most {
 			t.Errorf("ticks to %g: %v", most, ticks)
 		}
+	}
+}
+
+// TestInterruptedComparison shows the results that there are.
+func TestInterruptedComparison(t *testing.T) {
+	model := filepath.Join(t.TempDir(), "model.gguf")
+	if err := os.WriteFile(model, []byte("fake"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var stdout, stderr bytes.Buffer
+	a := &app{stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr, getenv: variable([]string{"HOME=" + t.TempDir()})}
+	b := explorertest.New()
+	cuts := 0
+	b.Refitting = func(explorer.ReformOptions) {
+		if cuts++; cuts == 2 {
+			cancel()
+		}
+	}
+	a.backend = func(string) (explorer.Backend, error) { return existing{b}, nil }
+	status := run(ctx, a, []string{"compare", model, "--methods", "flap", "--ratios", "0.9,0.8,0.7", "--json"})
+	var r compareResult
+	if err := json.Unmarshal(stdout.Bytes(), &r); err != nil || status == exitOK {
+		t.Fatalf("status %d, %v, %q", status, err, stderr.String())
+	}
+	if !r.Interrupted || len(r.Rows) != 1 || r.Rows[0].Ratio != 0.9 || r.Rows[0].Relative <= 1 {
+		t.Errorf("interrupted %t, rows %+v", r.Interrupted, r.Rows)
 	}
 }
 

@@ -54,6 +54,9 @@ func (r compareResult) words(w io.Writer) {
 		rows = append(rows, append(cells, fmt.Sprintf("%.1f s", row.Seconds), format.Bytes(row.Bytes)))
 	}
 	table(w, rows...)
+	if r.Interrupted {
+		fmt.Fprintf(w, "interrupted after %d results\n", len(r.Rows))
+	}
 	fmt.Fprintln(w)
 	for i, t := range r.Texts {
 		c, what := t.Dense.Conditions, "perplexity"
