@@ -170,6 +170,10 @@ func TestSized(t *testing.T) {
 	if both > widths {
 		t.Errorf("widths and types diverge by %g, widths alone by %g", both, widths)
 	}
+	inner, _ := make(0.5, oneshot.Size{Losses: c.losses, Compensate: true, Inner: true})
+	if inner > 1.5*both {
+		t.Errorf("with all rounding errors compensated it diverges by %g, by %g without", inner, both)
+	}
 	if len(r.Size.Types) < 2 {
 		t.Errorf("types %v", r.Size.Types)
 	}
