@@ -57,24 +57,27 @@ type BenchSettings struct {
 
 // A BenchRow is one test of one subnet.
 type BenchRow struct {
-	Subnet     SubnetID
-	Label      string
-	Test       string // as llama-bench names it: "pp512", "tg128", "tg128@d2048"
-	Prompt     int    // tokens that the test reads; 0 in a test of generation
-	Generate   int    // tokens that it generates; 0 in a test of a prompt
-	Depth      int    // tokens in the context before
-	Speed      Spread // tokens per second
-	Load       time.Duration
-	FileBytes  int64
-	Memory     int64   // resident bytes of the engine with this model
-	GPU        int64   `json:",omitempty"` // bytes of weights, cache and buffers in the memory of GPUs
-	Threads    int     `json:",omitempty"`
-	Placement  string  `json:",omitempty"` // what computes the layers, as infer.Info has it
-	Fallback   string  `json:",omitempty"` // why fewer layers are on a GPU than was asked for; or ""
-	Perplexity float64 // newest measured; 0 if none
-	Relative   float64 // of that to the dense model's under equal conditions; 0 if unknown
-	Pending    bool
-	Err        string
+	Subnet    SubnetID
+	Label     string
+	Test      string // as llama-bench names it: "pp512", "tg128", "tg128@d2048"
+	Prompt    int    // tokens that the test reads; 0 in a test of generation
+	Generate  int    // tokens that it generates; 0 in a test of a prompt
+	Depth     int    // tokens in the context before
+	Speed     Spread // tokens per second
+	Load      time.Duration
+	FileBytes int64
+	Memory    int64  // resident bytes of the engine with this model
+	GPU       int64  `json:",omitempty"` // bytes of weights, cache and buffers in the memory of GPUs
+	Threads   int    `json:",omitempty"`
+	Placement string `json:",omitempty"` // what computes the layers, as infer.Info has it
+	Fallback  string `json:",omitempty"` // why fewer layers are on a GPU than was asked for; or ""
+	// CharsPerToken are characters of text for each token, where the benchmark has a subnet of a smaller vocabulary: tokens of different vocabularies do
+	// not compare. 0 elsewhere.
+	CharsPerToken float64 `json:",omitempty"`
+	Perplexity    float64 // newest measured; 0 if none
+	Relative      float64 // of that to the dense model's under equal conditions; 0 if unknown
+	Pending       bool
+	Err           string
 }
 
 // Seconds is how long the test took: reading the prompt up to the first token, or generating one token.
@@ -83,6 +86,14 @@ func (r BenchRow) Seconds() float64 {
 		return 0
 	}
 	return float64(max(r.Prompt, 1)) / r.Speed.Mean
+}
+
+// CharsPerSecond is how many characters of text the test generates in a second, 0 for other tests and where that is not known.
+func (r BenchRow) CharsPerSecond() float64 {
+	if r.Generate == 0 {
+		return 0
+	}
+	return r.Speed.Mean * r.CharsPerToken
 }
 
 // A Spread is the mean and the standard deviation of repeated runs.

@@ -87,7 +87,7 @@ func (c StartBench) do(ctx context.Context, e *Exploration, a Actor) (Receipt, e
 			}
 			figure := s.Figure(subnet)
 			for _, t := range set.tests() {
-				row := BenchRow{Subnet: subnet, Label: s.label(subnet), Pending: true, Perplexity: figure.Perplexity, Relative: figure.Relative}
+				row := BenchRow{CharsPerToken: s.charsPerToken(subnet, set.Subnets), Subnet: subnet, Label: s.label(subnet), Pending: true, Perplexity: figure.Perplexity, Relative: figure.Relative}
 				b.Rows = append(b.Rows, row.withTest(t))
 			}
 		}

@@ -110,9 +110,12 @@ type Vocab struct {
 	Covered float64 `json:"covered"`
 	// Words are runs of characters other than white space. HeldOut is true where they are of an eighth of the texts that was not counted, and
 	// false for texts that are too short for that.
-	HeldOut            bool           `json:"held_out"`
-	TokensPerWord      float64        `json:"tokens_per_word"`
-	DenseTokensPerWord float64        `json:"dense_tokens_per_word"`
+	HeldOut            bool    `json:"held_out"`
+	TokensPerWord      float64 `json:"tokens_per_word"`
+	DenseTokensPerWord float64 `json:"dense_tokens_per_word"`
+	// Characters of the same texts for each token; 0 in entries from before they were counted.
+	CharsPerToken      float64        `json:"characters_per_token,omitempty"`
+	DenseCharsPerToken float64        `json:"dense_characters_per_token,omitempty"`
 	Scripts            []vocab.Script `json:"scripts,omitempty"`
 	Curve              []VocabPoint   `json:"curve,omitempty"` // from all entries to the fewest
 }
@@ -130,6 +133,20 @@ func (v *Vocab) Longer() float64 {
 		return 0
 	}
 	return v.TokensPerWord / v.DenseTokensPerWord
+}
+
+// charsPerToken returns how many characters of text a token of a subnet is, by the texts that the vocabulary of one of some subnets was chosen on; 0
+// where none is trimmed.
+func (s *Snapshot) charsPerToken(id SubnetID, among []SubnetID) float64 {
+	if n, ok := s.Subnet(id); ok && n.Method.Vocab != nil {
+		return n.Method.Vocab.CharsPerToken
+	}
+	for _, other := range among {
+		if n, ok := s.Subnet(other); ok && n.Method.Vocab != nil && n.Method.Vocab.DenseCharsPerToken > 0 {
+			return n.Method.Vocab.DenseCharsPerToken
+		}
+	}
+	return 0
 }
 
 // A Trimmer chooses entries of the vocabulary.

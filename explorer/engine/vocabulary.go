@@ -8,6 +8,7 @@ import (
 	"math"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer"
@@ -117,8 +118,7 @@ func (r *rankedVocab) record(ctx context.Context, m *model, v explorer.VocabSize
 		Asked: v, Kept: n, Of: r.words.Len(), Least: r.ranking.Least(v.Force), Text: r.ref, Tokens: r.counted.tokens, Covered: r.ranking.Covered(n), HeldOut: r.counted.held,
 		Scripts: r.words.Scripts(kept), Curve: m.vocabCurve(r.ranking, v.Force),
 	}
-	made.DenseTokensPerWord, made.TokensPerWord, err = m.perWord(ctx, load, r.counted.again, kept, mon)
-	return made, err
+	return made, m.perWord(ctx, load, r.counted.again, kept, made, mon)
 }
 
 // counted are the tokens of texts.
@@ -295,31 +295,34 @@ func (m *model) vocabCurve(r *vocab.Ranking, force bool) []explorer.VocabPoint {
 	return curve
 }
 
-// perWord returns how many tokens a word of texts has with all entries and with the kept ones.
-func (m *model) perWord(ctx context.Context, load infer.Model, texts []string, kept []int, mon explorer.Monitor) (before, after float64, err error) {
+// perWord counts the tokens of texts with all entries and with the kept ones: for each word, and the characters for each of them.
+func (m *model) perWord(ctx context.Context, load infer.Model, texts []string, kept []int, to *explorer.Vocab, mon explorer.Monitor) (err error) {
 	small, err := m.tokenizer(ctx, kept)
 	if err != nil {
-		return 0, 0, err
+		return err
 	}
 	defer func() { err = errors.Join(err, small.Close()) }()
-	words := 0
+	words, chars := 0, 0
+	var before, after float64
 	for i, text := range texts {
 		if err := mon.Gate(ctx); err != nil {
-			return 0, 0, err
+			return err
 		}
 		mon.Progress(float64(i), float64(len(texts)), "parts", "counting tokens of the smaller vocabulary")
 		a, err := load.Tokenize(ctx, text, true)
 		if err != nil {
-			return 0, 0, err
+			return err
 		}
 		b, err := small.Tokenize(ctx, text, true)
 		if err != nil {
-			return 0, 0, err
+			return err
 		}
-		words += len(strings.Fields(text))
+		words, chars = words+len(strings.Fields(text)), chars+utf8.RuneCountInString(text)
 		before, after = before+float64(len(a)), after+float64(len(b))
 	}
-	return before / float64(max(words, 1)), after / float64(max(words, 1)), nil
+	to.DenseTokensPerWord, to.TokensPerWord = before/float64(max(words, 1)), after/float64(max(words, 1))
+	to.DenseCharsPerToken, to.CharsPerToken = float64(chars)/max(before, 1), float64(chars)/max(after, 1)
+	return nil
 }
 
 // trimmedTokenizer is a model that only tokenises, in a folder that is removed with it.

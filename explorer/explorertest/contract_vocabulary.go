@@ -22,7 +22,7 @@ func (c contract) vocabulary(t *testing.T) {
 	if kept.N() != all || kept.Len() != all-1 || made.Kept != all-1 || made.Of != all || made.Least < 1 || made.Least > made.Kept || made.Text.SHA256 == "" {
 		t.Errorf("%d of %d entries, %+v", kept.Len(), kept.N(), made)
 	}
-	if made.Tokens <= 0 || made.Covered <= 0 || made.Covered > 1 || made.TokensPerWord <= 0 || made.Longer() < 1 || len(made.Scripts) == 0 {
+	if made.Tokens <= 0 || made.Covered <= 0 || made.Covered > 1 || made.TokensPerWord <= 0 || made.Longer() < 1 || made.CharsPerToken <= 0 || made.CharsPerToken > made.DenseCharsPerToken || len(made.Scripts) == 0 {
 		t.Errorf("%+v", made)
 	}
 	for i, p := range made.Curve {

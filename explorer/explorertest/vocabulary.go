@@ -35,6 +35,7 @@ func (m *model) TrimVocab(ctx context.Context, v explorer.VocabSize, c explorer.
 	longer := func(n int) float64 { return 1 + 0.1*float64(all-n)/float64(all) }
 	made := explorer.Vocab{
 		Asked: v, Kept: n, Of: all, Least: leastVocab, Text: text, Tokens: 1 << 20, Covered: 1 - 0.01*float64(all-n)/float64(all),
+		DenseCharsPerToken: 4.4, CharsPerToken: 4.4 / longer(n),
 		DenseTokensPerWord: 1.3, TokensPerWord: 1.3 * longer(n), Scripts: []vocab.Script{{Name: "Latin", Kept: n - 200, Of: all - 500}, {Name: vocab.Symbols, Kept: 200, Of: 300}, {Name: "Cyrillic", Kept: 0, Of: 200}},
 	}
 	for _, at := range []int{all, all / 2, all / 4, leastVocab} {

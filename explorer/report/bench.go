@@ -37,10 +37,11 @@ type benchLine struct {
 	Speed      float64           `json:"tokens_per_second"`
 	Deviation  float64           `json:"deviation"`
 	Runs       int               `json:"runs"`
-	Samples    []float64         `json:"samples,omitempty"`        // tokens per second of each run, as llama-bench's samples_ts
-	Seconds    float64           `json:"seconds"`                  // of the whole prompt, or of one generated token
-	Relative   float64           `json:"speed_relative,omitempty"` // to the dense model's
-	Differs    *bool             `json:"speed_differs,omitempty"`  // the spreads do not overlap
+	Samples    []float64         `json:"samples,omitempty"`               // tokens per second of each run, as llama-bench's samples_ts
+	Seconds    float64           `json:"seconds"`                         // of the whole prompt, or of one generated token
+	Chars      float64           `json:"characters_per_second,omitempty"` // generated, where a subnet has a smaller vocabulary
+	Relative   float64           `json:"speed_relative,omitempty"`        // to the dense model's
+	Differs    *bool             `json:"speed_differs,omitempty"`         // the spreads do not overlap
 	Load       float64           `json:"load_seconds"`
 	FileBytes  int64             `json:"file_bytes"`
 	Memory     int64             `json:"memory_bytes"`
@@ -89,7 +90,7 @@ func Bench(b explorer.Bench, as string) ([]byte, error) {
 		l := benchLine{
 			Subnet: r.Subnet, Name: r.Label, Test: r.Test, Prompt: r.Prompt, Generate: r.Generate, Depth: r.Depth, Speed: r.Speed.Mean, Deviation: r.Speed.Deviation,
 			Runs: r.Speed.Runs, Samples: r.Speed.Samples, Seconds: r.Seconds(), Load: r.Load.Seconds(), FileBytes: r.FileBytes, Memory: r.Memory, GPU: r.GPU, Threads: r.Threads, Placement: r.Placement, Fallback: r.Fallback,
-			Perplexity: r.Perplexity, Quality: r.Relative, Err: r.Err,
+			Perplexity: r.Perplexity, Quality: r.Relative, Err: r.Err, Chars: r.CharsPerSecond(),
 		}
 		if d, ok := Difference(b, r); ok {
 			l.Relative, l.Differs = d.Ratio, &d.Differs
@@ -141,6 +142,11 @@ func benchText(b explorer.Bench, lines []benchLine) []byte {
 			format.Bytes(l.Memory), gpu, format.Bytes(l.FileBytes), l.Load)
 	}
 	t.Flush()
+	for _, l := range lines {
+		if l.Chars > 0 {
+			fmt.Fprintf(&out, "%s, %s: %.0f characters/s, at %.2f characters for each token\n", l.Name, l.Test, l.Chars, l.Chars/l.Speed)
+		}
+	}
 	for i, l := range lines {
 		if l.GPU > 0 && (i == 0 || lines[i-1].Placement != l.Placement) {
 			fmt.Fprintf(&out, "%s: %s\n", l.Name, l.Placement)
