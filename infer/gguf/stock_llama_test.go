@@ -5,7 +5,9 @@ package gguf_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"math"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"slices"
@@ -184,4 +186,51 @@ func TestStockRuntimeAgreesOnTrimmedVocabularies(t *testing.T) {
 		add("default model", f, 24000, func(path string, _ int) []int { return textTokens(t, path, 64) }, 24)
 	}
 	compareStock(t, names, jobs)
+}
+
+// Files of mixed types too: a tiny one with changed matrices of every kind, and the default model with fewer channels and tokens.
+func TestStockRuntimeAgreesOnMixedTypes(t *testing.T) {
+	stockPython(t)
+	f := gguftest.Open(t, wide())
+	s := gguf.Subnet{Masks: everySecondChannel(subnet.Dense(geometryOf(t, f)), 1, 0)}
+	s.Types, s.Importance = mixedTypes(f)
+	s.Refit = randomRefit(t, f, s.Masks, false)
+	for i := range s.Refit {
+		hidden := s.Masks.Geometry().Hidden
+		s.Refit[i].WG = randomMatrix(uint64(i), s.Masks.Layer(i).Channels.Len(), hidden)
+		s.Refit[i].WQ = randomMatrix(uint64(10+i), len(s.Masks.QRows(i)), hidden)
+	}
+	out, _ := write(t, f, s, gguf.WriteOptions{})
+	names := []string{"tiny, mixed"}
+	jobs := []stockJob{{Model: out.Path(), Tokens: randomTokens(400, 320), From: 8, Generate: 12}}
+	if path := defaultModel(t); path != "" {
+		f, err := gguf.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = f.Close() }() // only read from
+		types := map[string]gguf.Type{"token_embd.weight": gguf.Q5_1}
+		inner, down := []gguf.Type{gguf.Q8_0, gguf.Q5_1, gguf.Q5_0, gguf.Q4_1, gguf.Q4_0, subnet.IQ4_NL}, []gguf.Type{gguf.Q6_K, gguf.Q5_K, gguf.Q4_K, subnet.IQ4_XS, gguf.Q3_K, subnet.IQ3_S}
+		m := everySecondChannel(subnet.Dense(geometryOf(t, f)), 20, 1)
+		for i := range m.Layers() {
+			for j, rest := range []string{"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up"} {
+				types[fmt.Sprintf("blk.%d.%s.weight", i, rest)] = inner[(i+j)%len(inner)]
+			}
+			types[fmt.Sprintf("blk.%d.ffn_down.weight", i)] = down[i%len(down)]
+		}
+		out, _ := write(t, f, gguf.Subnet{Masks: withVocab(t, f, m, 36000), Types: types}, gguf.WriteOptions{})
+		names = append(names, "default model, mixed, 36,000 tokens")
+		jobs = append(jobs, stockJob{Model: out.Path(), Tokens: textTokens(t, out.Path(), 256), From: 8, Generate: 24})
+	}
+	compareStock(t, names, jobs)
+}
+
+// randomMatrix returns a matrix of small numbers.
+func randomMatrix(seed uint64, rows, columns int) []float32 {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	out := make([]float32, rows*columns)
+	for i := range out {
+		out[i] = float32(rng.NormFloat64() / math.Sqrt(float64(columns)))
+	}
+	return out
 }
