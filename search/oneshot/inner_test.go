@@ -92,7 +92,9 @@ func TestCompensateInnerOfDefaultModel(t *testing.T) {
 		module subnet.Module
 	}
 	held := make(map[key][]float64)
-	grams(windowsOf(len(text)/2), func(layer int, module subnet.Module, b *importance.Block, _ int) { held[key{layer, module}] = b.In.Gram })
+	grams(windowsOf(len(text)/2), func(layer int, module subnet.Module, b *importance.Block, _ int) {
+		held[key{layer, module}] = b.In.Gram
+	})
 	var before, after float64
 	grams(windowsOf(0), func(layer int, module subnet.Module, b *importance.Block, tokens int) {
 		n := b.In.N
