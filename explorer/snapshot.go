@@ -98,6 +98,7 @@ type ModelInfo struct {
 	Fingerprint  string  // identifies the file's content (header, size and samples), hexadecimal
 	Geometry     *subnet.Geometry
 	Compute      string        // backend that search and reform run on, as it describes itself; "" until it was opened
+	Algebra      string        // what computes the linear algebra of re-fits there: "go" for the processor's kernels, "xla" for the device
 	Engine       string        // engine that chat and bench run on
 	Files        FileSizes     // sizes of files of subnets; nil where they are not known
 	GPU          string        // how many of its layers run on GPUs there: "off", "auto" or a number

@@ -157,6 +157,11 @@ type Method struct {
 	Tokens  int64     `json:"tokens,omitempty"`  // tokens computed by the search that found it
 	Seconds float64   `json:"seconds,omitempty"` // wall time to make it
 	Backend string    `json:"backend,omitempty"` // what computed it
+	// Algebra is what computed the linear algebra of choosing units and re-fitting: "go" or "xla"; "" in entries from before it was
+	// recorded.
+	Algebra string `json:"linear_algebra,omitempty"`
+	// ComputeType is the type of the weights that it was computed with; "" is f32.
+	ComputeType string `json:"compute_type,omitempty"`
 }
 
 // AimedAt returns the method with the target of a search.

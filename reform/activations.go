@@ -5,6 +5,7 @@ import (
 
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/reform/algebra"
 	"github.com/lathe-llm/lathe/reform/linalg"
 )
 
@@ -119,7 +120,10 @@ func (in *moduleInput) moments(ctx context.Context, r Recipe, w []float32, out i
 	}
 	w0 := linalg.Widen(w)
 	second := r.Target == DenseOutput || r.Solve.Bias // the reference's own moments are needed, not only its energy
-	local.complete(Problem{Out: out, In: mo.N}, w0, second)
+	by := algebra.Of(in.a.ref.Device())
+	if err := local.complete(Problem{Out: out, In: mo.N, Algebra: by}, w0, second); err != nil {
+		return Moments{}, err
+	}
 	other := Moments{Cross: cross.H, Energy: cross.Energy}
 	if second {
 		y, err := reference.Moments(ctx)
@@ -128,11 +132,15 @@ func (in *moduleInput) moments(ctx context.Context, r Recipe, w []float32, out i
 		}
 		other.OutMean = y.Mean
 		if r.Target == DenseOutput { // the dense module's outputs are w times its inputs
-			other = Moments{
-				Cross:   linalg.Product(out, y.N, mo.N, w0, cross.H),
-				Energy:  linalg.Dot(linalg.Product(out, y.N, y.N, w0, y.H), w0),
-				OutMean: linalg.ProductT(out, 1, y.N, w0, y.Mean),
+			mapped, err := by.Product(out, y.N, mo.N, w0, cross.H)
+			if err != nil {
+				return Moments{}, err
 			}
+			outputs, err := by.Product(out, y.N, y.N, w0, y.H)
+			if err != nil {
+				return Moments{}, err
+			}
+			other = Moments{Cross: mapped, Energy: linalg.Dot(outputs, w0), OutMean: linalg.ProductT(out, 1, y.N, w0, y.Mean)}
 		}
 	}
 	return local.blend(r.blend(), other, w0), nil

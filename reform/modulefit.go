@@ -6,6 +6,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/reform/algebra"
 )
 
 // moduleFit is the re-fit of one module.
@@ -35,7 +36,7 @@ func (f *moduleFit) gather(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p := Problem{Name: ModuleName(f.layer, f.module), W: w, Out: dims[0], In: dims[1]}
+	p := Problem{Name: ModuleName(f.layer, f.module), W: w, Out: dims[0], In: dims[1], Algebra: algebra.Of(f.ref.Device())}
 	if p.Fit, err = f.fit.moments(ctx, f.recipe, p.W, p.Out, f.dense); err != nil {
 		return err
 	}

@@ -30,12 +30,15 @@ func solveNested(p Problem, order, keep []int, lambda float64, pull bool) ([][]f
 		return nil, nil, fmt.Errorf("order of %d columns of a matrix with %d", len(order), p.In)
 	}
 	w0 := linalg.Widen(p.W)
-	p.Fit.complete(p, w0, false)
+	if err := p.Fit.complete(p, w0, false); err != nil {
+		return nil, nil, err
+	}
 	all := newNormal(p, p.Fit, order, false)
-	f, used, err := linalg.Ridged(all.h, p.In, lambda)
+	f, used, err := linalg.Ridged(all.by, all.h, p.In, lambda)
 	if err != nil {
 		return nil, nil, err
 	}
+	defer f.Close()
 	ridge := used * linalg.MeanDiagonal(all.h, p.In)
 	target := append([]float64(nil), all.c...) // B
 	if pull {
@@ -44,14 +47,18 @@ func solveNested(p Problem, order, keep []int, lambda float64, pull bool) ([][]f
 		}
 	}
 	forward := append([]float64(nil), target...)
-	f.SolveLower(forward, p.Out)
+	if err := f.SolveLower(forward, p.Out); err != nil {
+		return nil, nil, err
+	}
 	weights, lost := make([][]float32, len(keep)), make([]float64, len(keep))
 	for i, k := range keep {
 		if k < 0 || k > p.In {
 			return nil, nil, fmt.Errorf("%d columns to keep of %d", k, p.In)
 		}
 		w := leading(forward, p.Out, p.In, k)
-		f.Leading(k).SolveUpper(w, p.Out)
+		if err := solveLeading(f, k, w, p.Out); err != nil {
+			return nil, nil, err
+		}
 		weights[i] = linalg.Narrow(w)
 		if all.total > 0 {
 			// E‖y − ŷ‖² is E‖y‖² + ⟨W·H, W⟩ − 2⟨C, W⟩.
@@ -60,6 +67,19 @@ func solveNested(p Problem, order, keep []int, lambda float64, pull bool) ([][]f
 		}
 	}
 	return weights, lost, nil
+}
+
+// solveLeading replaces b [rows, k] by b·L⁻¹ for the first k rows and columns of a factor.
+func solveLeading(f linalg.Factored, k int, b []float64, rows int) error {
+	if k == 0 {
+		return nil
+	}
+	part, err := f.Leading(k)
+	if err != nil {
+		return err
+	}
+	defer part.Close()
+	return part.SolveUpper(b, rows)
 }
 
 // leading returns the first k columns of a [rows, n].

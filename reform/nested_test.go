@@ -39,7 +39,11 @@ func TestSolveNestedIsSolve(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i, k := range keep {
-			near(t, "share lost", lost[i], newNormal(p, whole, order[:k], false).error(linalg.Widen(got[i])), 1e-6)
+			want, err := newNormal(p, whole, order[:k], false).error(linalg.Widen(got[i]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			near(t, "share lost", lost[i], want, 1e-6)
 		}
 	}
 	if _, _, err := SolveNested(p, order[:3], keep, 0, false); err == nil {

@@ -55,7 +55,8 @@ type Problem struct {
 	W       []float32 // [Out, In] original weights
 	Out, In int
 	Fit     Moments
-	HeldOut *Moments // of other text, which the ridge is chosen on; may be nil
+	HeldOut *Moments       // of other text, which the ridge is chosen on; may be nil
+	Algebra linalg.Algebra // what computes; nil is linalg.CPU
 }
 
 // Result is what a fit returns beside the weights.
@@ -71,15 +72,19 @@ type Result struct {
 }
 
 // complete computes what follows from the original weights where the target is their outputs.
-func (t *Moments) complete(p Problem, w0 []float64, bias bool) {
+func (t *Moments) complete(p Problem, w0 []float64, bias bool) error {
 	if t.Cross != nil {
-		return
+		return nil
 	}
-	t.Cross = linalg.Product(p.Out, p.In, p.In, w0, t.Gram)
-	t.Energy = linalg.Dot(t.Cross, w0)
+	cross, err := linalg.OrCPU(p.Algebra).Product(p.Out, p.In, p.In, w0, t.Gram)
+	if err != nil {
+		return err
+	}
+	t.Cross, t.Energy = cross, linalg.Dot(cross, w0)
 	if bias {
 		t.OutMean = linalg.ProductT(p.Out, 1, p.In, w0, t.Mean)
 	}
+	return nil
 }
 
 // blend returns the moments for target outputs (1 − share)·y + share·y', where y are the outputs of the original weights

@@ -9,6 +9,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/reform/linalg"
 )
 
 // ErrText means that there is too little calibration text.
@@ -45,6 +46,8 @@ type Output struct {
 	// Gram returns the second moments [len(Columns), len(Columns)] of the inputs, over Tokens tokens.
 	Gram   func() []float64
 	Tokens int
+	// Algebra is what the device is set to.
+	Algebra linalg.Algebra
 }
 
 // Chooser chooses the units of modules that a subnet keeps. Refit calls it module by module, in the order in which the

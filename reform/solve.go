@@ -45,12 +45,16 @@ func solve(p Problem, kept []int, o Options) ([]float32, Result, error) {
 	w0 := linalg.Widen(p.W)
 	start := linalg.Columns(w0, p.Out, p.In, kept)
 	original := p.Fit.Cross == nil && (p.HeldOut == nil || p.HeldOut.Cross == nil)
-	p.Fit.complete(p, w0, o.Bias)
+	if err := p.Fit.complete(p, w0, o.Bias); err != nil {
+		return nil, Result{}, err
+	}
 	fit := newNormal(p, p.Fit, kept, o.Bias)
 	var held *normal
 	if p.HeldOut != nil {
 		t := *p.HeldOut
-		t.complete(p, w0, o.Bias)
+		if err := t.complete(p, w0, o.Bias); err != nil {
+			return nil, Result{}, err
+		}
 		p.HeldOut, held = &t, newNormal(p, t, kept, o.Bias)
 	}
 	lambda, warning, err := chooseLambda(fit, held, start, o)
@@ -74,10 +78,16 @@ func solve(p Problem, kept []int, o Options) ([]float32, Result, error) {
 	if o.Bias {
 		before = newNormal(p, p.Fit, kept, false)
 	}
-	r.ErrBefore = before.error(start)
-	r.ErrAfter = fit.error(weights)
+	if r.ErrBefore, err = before.error(start); err != nil {
+		return nil, Result{}, err
+	}
+	if r.ErrAfter, err = fit.error(weights); err != nil {
+		return nil, Result{}, err
+	}
 	if held != nil {
-		r.HeldOut = held.error(weights)
+		if r.HeldOut, err = held.error(weights); err != nil {
+			return nil, Result{}, err
+		}
 	}
 	if o.Bias {
 		r.Bias = fit.pooled(held).bias(weights)
@@ -133,6 +143,7 @@ func (p Problem) check(kept []int, o Options) error {
 
 // normal is the normal equations of the least-squares fit of the kept columns.
 type normal struct {
+	by      linalg.Algebra
 	out, k  int
 	tokens  int
 	h       []float64 // [k, k], centred with a bias
@@ -146,7 +157,7 @@ type normal struct {
 // newNormal restricts complete moments to the kept columns.
 func newNormal(p Problem, t Moments, kept []int, bias bool) *normal {
 	n := &normal{
-		out: p.Out, k: len(kept), tokens: t.Tokens, energy: t.Energy, total: t.Energy,
+		by: linalg.OrCPU(p.Algebra), out: p.Out, k: len(kept), tokens: t.Tokens, energy: t.Energy, total: t.Energy,
 		h: linalg.Sub(t.Gram, p.In, kept, kept), c: linalg.Columns(t.Cross, p.Out, p.In, kept),
 	}
 	if bias {
@@ -179,7 +190,7 @@ func (n *normal) pooled(other *normal) *normal {
 		share = float64(n.tokens) / float64(tokens)
 	}
 	both := &normal{
-		out: n.out, k: n.k, tokens: tokens, h: mix(n.h, other.h, share), c: mix(n.c, other.c, share),
+		by: n.by, out: n.out, k: n.k, tokens: tokens, h: mix(n.h, other.h, share), c: mix(n.c, other.c, share),
 		energy: share*n.energy + (1-share)*other.energy, total: share*n.total + (1-share)*other.total,
 	}
 	if n.mean == nil {
@@ -210,10 +221,11 @@ func (n *normal) ridge(start []float64, lambda float64, pull bool) ([]float64, R
 	if n.k == 0 || scale == 0 {
 		return start, r, nil // weights of inputs that are always zero are arbitrary
 	}
-	f, used, err := linalg.Ridged(n.h, n.k, lambda)
+	f, used, err := linalg.Ridged(n.by, n.h, n.k, lambda)
 	if err != nil {
 		return nil, Result{}, err
 	}
+	defer f.Close()
 	r.Lambda, r.Raised = used, used > lambda
 	w := append([]float64(nil), n.c...)
 	if pull {
@@ -221,25 +233,35 @@ func (n *normal) ridge(start []float64, lambda float64, pull bool) ([]float64, R
 			w[i] += r.Lambda * scale * v
 		}
 	}
-	f.Solve(w, n.out)
+	if err := f.Solve(w, n.out); err != nil {
+		return nil, Result{}, err
+	}
 	return w, r, nil
 }
 
 // error returns E‖y − ŷ‖²/E‖y‖² of weights w [out, k], with the best bias where n is centred. Rounding errors do not make it
 // negative.
-func (n *normal) error(w []float64) float64 {
+func (n *normal) error(w []float64) (float64, error) {
 	if n.total <= 0 {
-		return 0
+		return 0, nil
 	}
-	return max((n.energy+n.excess(w))/n.total, 0)
+	excess, err := n.excess(w)
+	return n.share(excess), err
 }
 
+// share returns E‖y − ŷ‖²/E‖y‖² for an excess.
+func (n *normal) share(excess float64) float64 { return max((n.energy+excess)/n.total, 0) }
+
 // excess returns E‖y − ŷ‖² − E‖y‖².
-func (n *normal) excess(w []float64) float64 {
+func (n *normal) excess(w []float64) (float64, error) {
 	if n.k == 0 {
-		return 0
+		return 0, nil
 	}
-	return linalg.Dot(linalg.Product(n.out, n.k, n.k, w, n.h), w) - 2*linalg.Dot(w, n.c)
+	wh, err := n.by.Product(n.out, n.k, n.k, w, n.h)
+	if err != nil {
+		return 0, err
+	}
+	return linalg.Dot(wh, w) - 2*linalg.Dot(w, n.c), nil
 }
 
 // bias returns the bias [out] with which the mean output of weights w is that of the target.
@@ -277,7 +299,15 @@ func chooseLambda(fit, held *normal, start []float64, o Options) (lambda float64
 	}
 	if fit.out >= sketchFrom*sketchRows {
 		s := sketch(fit.out)
-		fit, held, start = fit.sketched(s), held.sketched(s), linalg.Product(sketchRows, fit.k, fit.out, s, start)
+		if start, err = fit.by.Product(sketchRows, fit.k, fit.out, s, start); err != nil {
+			return 0, "", err
+		}
+		if fit, err = fit.sketched(s); err != nil {
+			return 0, "", err
+		}
+		if held, err = held.sketched(s); err != nil {
+			return 0, "", err
+		}
 	}
 	least := math.Inf(1)
 	for _, l := range lambdas {
@@ -285,7 +315,11 @@ func chooseLambda(fit, held *normal, start []float64, o Options) (lambda float64
 		if err != nil {
 			return 0, "", err
 		}
-		if e := held.excess(w); e < least {
+		e, err := held.excess(w)
+		if err != nil {
+			return 0, "", err
+		}
+		if e < least {
 			lambda, least = l, e
 		}
 	}
@@ -311,6 +345,7 @@ func sketch(out int) []float64 {
 }
 
 // sketched returns the normal equations of mixtures s [sketchRows, out] of the outputs, without their energy.
-func (n *normal) sketched(s []float64) *normal {
-	return &normal{out: sketchRows, k: n.k, tokens: n.tokens, h: n.h, c: linalg.Product(sketchRows, n.k, n.out, s, n.c)}
+func (n *normal) sketched(s []float64) (*normal, error) {
+	c, err := n.by.Product(sketchRows, n.k, n.out, s, n.c)
+	return &normal{by: n.by, out: sketchRows, k: n.k, tokens: n.tokens, h: n.h, c: c}, err
 }

@@ -306,13 +306,18 @@ func TestLambdaOfManyOutputs(t *testing.T) {
 			w0 := linalg.Widen(p.W)
 			start := linalg.Columns(w0, out, in, kept)
 			a, b := fitted, other
-			a.complete(p, w0, false)
-			b.complete(p, w0, false)
+			if err := errors.Join(a.complete(p, w0, false), b.complete(p, w0, false)); err != nil {
+				t.Fatal(err)
+			}
 			w, _, err := newNormal(p, a, kept, false).ridge(start, lambda, true)
 			if err != nil {
 				t.Fatal(err)
 			}
-			return newNormal(p, b, kept, false).error(w)
+			e, err := newNormal(p, b, kept, false).error(w)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return e
 		}
 		_, r, err := Solve(p, kept, Options{Lambdas: lambdas, Pull: true})
 		if err != nil {

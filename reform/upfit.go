@@ -34,7 +34,7 @@ func (u *upFit) run(ctx context.Context, down []float32, r *Result) (up, wd []fl
 	if up, err = u.up(ctx, down); err != nil {
 		return nil, nil, fmt.Errorf("W_U: %w", err)
 	}
-	p := Problem{Name: u.problem.Name, Out: u.problem.Out, In: u.kept.Len()}
+	p := Problem{Name: u.problem.Name, Out: u.problem.Out, In: u.kept.Len(), Algebra: u.problem.Algebra}
 	w0 := linalg.Widen(u.problem.W)
 	p.W = linalg.Narrow(linalg.Columns(w0, u.problem.Out, u.problem.In, u.kept.Indices()))
 	if p.Fit, err = u.moments(ctx, u.fit, u.problem.Fit, w0, up); err != nil {
@@ -86,10 +86,12 @@ func (u *upFit) moments(ctx context.Context, in *moduleInput, own Moments, w0 []
 	if err != nil {
 		return Moments{}, err
 	}
-	own.complete(u.problem, w0, false)
-	target := Moments{
-		Gram: mo.H, Mean: mo.Mean, Tokens: mo.Tokens, Energy: own.Energy,
-		Cross: linalg.Product(u.problem.Out, mo.N, u.problem.In, w0, cross.H),
+	if err := own.complete(u.problem, w0, false); err != nil {
+		return Moments{}, err
+	}
+	target := Moments{Gram: mo.H, Mean: mo.Mean, Tokens: mo.Tokens, Energy: own.Energy}
+	if target.Cross, err = linalg.OrCPU(u.problem.Algebra).Product(u.problem.Out, mo.N, u.problem.In, w0, cross.H); err != nil {
+		return Moments{}, err
 	}
 	if u.recipe.Target == LocalOutput {
 		return target, nil
@@ -131,6 +133,7 @@ func (u *upFit) up(ctx context.Context, down []float32) ([]float32, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer pre.inputs.Close()
 	var pull float64
 	move, err := conjugateGradients(residual, pre.solve, u.recipe.UpSteps, func(direction, curved []float64) ([]float64, error) {
 		out, err := problem.Apply(ctx, linalg.Narrow(direction))
@@ -160,7 +163,7 @@ func (u *upFit) up(ctx context.Context, down []float32) ([]float32, error) {
 // preconditioner is diag(scale) ⊗ inputs.
 type preconditioner struct {
 	scale  []float64
-	inputs *linalg.Factor
+	inputs linalg.Factored
 }
 
 // preconditioner computes the preconditioner from the second moments of the MLP's inputs. energy is E act(W_G·x̂)² of each kept
@@ -184,7 +187,7 @@ func (u *upFit) preconditioner(ctx context.Context, down []float32, energy []flo
 	}
 	p := &preconditioner{scale: make([]float64, len(energy))}
 	mean := linalg.MeanDiagonal(mo.H, mo.N)
-	if p.inputs, err = linalg.Factorize(mo.H, mo.N, upRidge*mean); err != nil {
+	if p.inputs, err = linalg.OrCPU(u.problem.Algebra).Factorize(mo.H, mo.N, upRidge*mean); err != nil {
 		return nil, err
 	}
 	columns := linalg.ColumnEnergies(linalg.Widen(down), len(down)/len(energy), len(energy))
@@ -200,25 +203,30 @@ func (u *upFit) preconditioner(ctx context.Context, down []float32, energy []flo
 }
 
 // solve divides a [kept, hidden] by the preconditioner.
-func (p *preconditioner) solve(a []float64) []float64 {
+func (p *preconditioner) solve(a []float64) ([]float64, error) {
 	rows := len(p.scale)
 	out := append([]float64(nil), a...)
-	p.inputs.Solve(out, rows)
+	if err := p.inputs.Solve(out, rows); err != nil {
+		return nil, err
+	}
 	n := len(a) / rows
 	for i, s := range p.scale {
 		for j := range out[i*n : (i+1)*n] {
 			out[i*n+j] /= s
 		}
 	}
-	return out
+	return out, nil
 }
 
 // conjugateGradients approaches the solution x of A·x = b, from 0. precondition divides by the preconditioner; apply returns
 // A·d for a direction d, and its second argument is the preconditioner times d.
-func conjugateGradients(b []float64, precondition func([]float64) []float64, steps int, apply func(d, curved []float64) ([]float64, error)) ([]float64, error) {
+func conjugateGradients(b []float64, precondition func([]float64) ([]float64, error), steps int, apply func(d, curved []float64) ([]float64, error)) ([]float64, error) {
 	x := make([]float64, len(b))
 	rest := append([]float64(nil), b...) // b − A·x
-	z := precondition(rest)
+	z, err := precondition(rest)
+	if err != nil {
+		return nil, err
+	}
 	d, curved := append([]float64(nil), z...), append([]float64(nil), rest...)
 	rz := linalg.Dot(rest, z)
 	for range steps {
@@ -238,7 +246,9 @@ func conjugateGradients(b []float64, precondition func([]float64) []float64, ste
 			x[i] += alpha * d[i]
 			rest[i] -= alpha * ad[i]
 		}
-		z = precondition(rest)
+		if z, err = precondition(rest); err != nil {
+			return nil, err
+		}
 		next := linalg.Dot(rest, z)
 		beta := next / rz
 		for i := range d {

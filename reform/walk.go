@@ -244,7 +244,7 @@ func (w *walk) reform(ctx context.Context, f *moduleFit, report *ModuleReport) e
 // and what the file will hold.
 func (w *walk) roundOutput(f *moduleFit, refit gguf.Refit) (keep, rounded gguf.Refit, err error) {
 	kept, in := w.masks.OutputColumns(f.layer, f.module), f.problem.In
-	o := Output{Layer: f.layer, Module: f.module, Columns: kept, Out: f.problem.Out, Weights: refit.WO}
+	o := Output{Layer: f.layer, Module: f.module, Columns: kept, Out: f.problem.Out, Weights: refit.WO, Algebra: f.problem.Algebra}
 	if f.module == subnet.MLP {
 		o.Weights = refit.WD
 	}

@@ -7,7 +7,8 @@ Usage: bench.py pack FOLDER            copies the program, the libraries of `mak
 
 For the default model and a random model of the shape of LLaMA-7B, dense and cut to 0.8 and 0.5: tokens per second of prompts and
 generation, and memory on the GPU. For both: candidates per minute of the paper's search, on 5 x 2048 tokens, and from that the
-hours of its schedule. For the second, with two layers: seconds of one layer's re-fit, on the processor and on the GPU. A step that
+hours of its schedule. For the second, with two layers: seconds of one layer's re-fit, exact and by ADMM, on the processor and on the GPU, there with the
+linear algebra on either. A step that
 the time is too short for is named in the results, as is one that fails. The models' weights are random: only speed is measured.
 """
 import argparse
@@ -218,18 +219,20 @@ class Bench:
             return {"candidates_per_minute": rate, "candidates": seen[-1][1] - seen[0][1], "tokens": 128 if small else 10240, "schedule_hours": SCHEDULE / rate / 60}
         self.step("candidates of %s" % name, 0.3, use)
 
-    def refit(self, name, model, layers, device):
+    def refit(self, name, model, layers, device, algebra, method):
         """Times one layer's re-fit: what a cut with a re-fit takes longer than one without, by layer."""
         def use(limit):
-            seconds = []
-            for method in ("none", "exact"):
+            seconds, made = [], {}
+            for reform in ("none", method):
                 path = os.path.join(self.work, "refit.gguf")
-                out = self.run(limit / 2, "cut", model, "--ratio", "0.8", "--method", "random", "--reform", method, "--windows", "1" if self.o.toy else "2",
-                               "--seq", "64" if self.o.toy else "2048", "--text", self.o.text, "-o", path, "--force", "--json", "--compute", device)
-                seconds.append(json.loads(out)["seconds"])
+                out = self.run(limit / 2, "cut", model, "--ratio", "0.8", "--method", "random", "--reform", reform, "--windows", "1" if self.o.toy else "2",
+                               "--seq", "64" if self.o.toy else "2048", "--text", self.o.text, "-o", path, "--force", "--json", "--compute", device,
+                               "--linear-algebra", algebra)
+                made = json.loads(out)
+                seconds.append(made["seconds"])
                 os.unlink(path)
-            return {"seconds_per_layer": (seconds[1] - seconds[0]) / layers, "device": device}
-        self.step("re-fit of a layer of %s on %s" % (name, device), 0.3, use)
+            return {"seconds_per_layer": (seconds[1] - seconds[0]) / layers, "device": device, "method": method, "linear_algebra": made["method"]["linear_algebra"]}
+        self.step("%s re-fit of a layer of %s on %s, linear algebra by %s" % (method, name, device, algebra), 0.2, use)
 
     def all(self):
         def about(limit):
@@ -246,9 +249,15 @@ class Bench:
         else:
             self.step("two layers of the shape of 7B", 0.3, lambda _: write_model(two, SHAPES["7b-two-layers"], self.o.model, False))
             layers = 2
-        devices = ["go"] if toy else ["xla" if os.path.exists(os.path.join(self.work, "cache", "xla")) else "go", "cuda"]
-        for device in devices:
-            self.refit("7B shape", two, layers, device)
+        if toy:
+            refits = [("go", "go", "exact"), ("go", "go", "admm")]
+            if os.environ.get("PJRT_PLUGIN_LIBRARY_PATH"):  # XLA stands for the GPU
+                refits += [("xla", "xla", "exact"), ("xla", "xla", "admm")]
+        else:
+            processor = "xla" if os.path.exists(os.path.join(self.work, "cache", "xla")) else "go"
+            refits = [(processor, "go", "exact"), ("cuda", "go", "exact"), ("cuda", "xla", "exact"), ("cuda", "xla", "admm")]
+        for device, algebra, method in refits:
+            self.refit("7B shape", two, layers, device, algebra, method)
         if not toy:
             self.step("the shape of 7B", 0.5, lambda _: write_model(big, SHAPES["7b"], self.o.model, False))
         self.speed("7B shape", big)

@@ -96,6 +96,11 @@ func (m *model) Refit(ctx context.Context, masks subnet.Masks, c explorer.Refit,
 // make prepares calibration, lets a function of package reform work, and measures what came out.
 func (m *model) make(ctx context.Context, c explorer.Calibration, o explorer.ReformOptions, method explorer.Method, mon explorer.Monitor,
 	run func(work) (gguf.Subnet, oneshot.Report, error)) (explorer.Made, error) {
+	return withRoom(ctx, m, mon, func(bool) (explorer.Made, error) { return m.makeOnce(ctx, c, o, method, mon, run) })
+}
+
+func (m *model) makeOnce(ctx context.Context, c explorer.Calibration, o explorer.ReformOptions, method explorer.Method, mon explorer.Monitor,
+	run func(work) (gguf.Subnet, oneshot.Report, error)) (explorer.Made, error) {
 	recipe, err := recipeOf(method.Preset, o)
 	if err != nil {
 		return explorer.Made{}, err
@@ -134,8 +139,18 @@ func (m *model) make(ctx context.Context, c explorer.Calibration, o explorer.Ref
 	recordRefit(&made.Method, sub, recipe.Refit, m.geometry())
 	w.text.describe(&made.Method, len(w.text.windows))
 	made.Method.Seq = len(w.text.windows[0])
-	made.Method.Seconds, made.Method.Backend = report.Seconds, m.Info().Compute
+	made.Method.Seconds = report.Seconds
+	m.recordCompute(&made.Method)
 	return made, m.judge(ctx, w.text, &made, mon)
+}
+
+// recordCompute records what computed.
+func (m *model) recordCompute(me *explorer.Method) {
+	info := m.Info()
+	me.Backend, me.Algebra = info.Compute, info.Algebra
+	if m.engine.options.Half {
+		me.ComputeType = HalfFloats
+	}
 }
 
 // recordRefit records how a subnet was re-fitted.

@@ -13,6 +13,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/llamacpp"
+	"github.com/lathe-llm/lathe/reform/algebra"
 )
 
 // State of a check.
@@ -124,7 +125,7 @@ func text(name, path string) Check {
 // compute reports the device that search and re-fitting compute on.
 func (e *Engine) compute() []Check {
 	c := Check{Name: "compute", Used: "search, statistics and re-fitting"}
-	backend, err := e.open(e.device())
+	backend, err := e.openDevice(e.device())
 	if err != nil {
 		c.State, c.Found = Broken, format.Error(err)
 		return []Check{c}
@@ -134,7 +135,11 @@ func (e *Engine) compute() []Check {
 	if backend.Name() == "go" {
 		c.State, c.Get = Missing, "the Go device is several times slower than XLA: run `make setup` to fetch the XLA plug-in"
 	}
-	checks := []Check{c}
+	by := Check{Name: "linear algebra", State: Works, Found: "the kernels of this program, on the processor (go)", Used: "choosing units and re-fitting: factors, solutions, ADMM"}
+	if algebra.Of(backend).Name() == AlgebraXLA {
+		by.Found = "XLA in 64 bits, on the device of compute (xla)"
+	}
+	checks := []Check{c, by}
 	for _, note := range backend.Notes() {
 		checks = append(checks, Check{Name: "compute, skipped", State: Absent, Found: note})
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/memory"
 	"github.com/lathe-llm/lathe/infer/scratch"
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/reform/algebra"
 	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/search/levels"
 	"github.com/lathe-llm/lathe/search/oneshot"
@@ -45,7 +46,13 @@ type Options struct {
 	// own; what is left of them is read from the model's file when it is needed. 0 is half of what is free when the model is
 	// first computed with, all on a device with memory of its own.
 	Weights int64
-	LogDir  string // where the engine's log goes; "" is the system's temporary folder
+	// Algebra is what computes the linear algebra of re-fits: AlgebraAuto (also for ""), AlgebraGo or AlgebraXLA.
+	Algebra string
+	// Half has the device hold matrices as bfloat16. AtOnce is how many calibration windows a graph computes at once; 0 is one on a
+	// processor, and on a GPU as many as its free memory permits.
+	Half   bool
+	AtOnce int
+	LogDir string // where the engine's log goes; "" is the system's temporary folder
 	// GPU is how many layers of models run on GPUs in chats, benchmarks and evaluations that ask for as many as fit:
 	// infer.GPUOff, infer.GPUAuto (also for "") or a number. Off keeps computations off GPUs too, unless Compute names one.
 	GPU   string
@@ -133,6 +140,56 @@ func (e *Engine) device() string {
 	return "cpu"
 }
 
+// The values of [Options].Algebra: the device where that is a GPU and the processor elsewhere, the processor's kernels, or XLA on the
+// device whatever that is.
+const (
+	AlgebraAuto = "auto"
+	AlgebraGo   = "go"
+	AlgebraXLA  = "xla"
+)
+
+// The types of weights in the memory of what computes.
+const (
+	Floats     = "f32"
+	HalfFloats = "bf16"
+)
+
+// ComputeTypes lists them.
+func ComputeTypes() []string { return []string{Floats, HalfFloats} }
+
+// Algebras lists the values of [Options].Algebra.
+func Algebras() []string { return []string{AlgebraAuto, AlgebraGo, AlgebraXLA} }
+
+// openDevice opens the device that computes with the model.
+func (m *model) openDevice() (*decoder.Device, error) {
+	m.mu.Lock()
+	processor := m.processor
+	m.mu.Unlock()
+	if processor {
+		return m.engine.openDevice("cpu")
+	}
+	return m.engine.openDevice(m.engine.device())
+}
+
+// openDevice opens a device, set as the options require.
+func (e *Engine) openDevice(spec string) (*decoder.Device, error) {
+	device, err := e.open(spec)
+	if err != nil {
+		return nil, err
+	}
+	switch e.options.Algebra {
+	case AlgebraGo:
+		err = device.SetAlgebra(false)
+	case AlgebraXLA:
+		err = device.SetAlgebra(true)
+	}
+	if err != nil {
+		device.Close()
+		return nil, err
+	}
+	return device, nil
+}
+
 // Close ends the child processes.
 func (e *Engine) Close() error {
 	if e.runner == e.runtime {
@@ -173,10 +230,12 @@ type model struct {
 	prices     prices
 	statistics atomic.Pointer[oneshot.Statistics] // those gathered or recalled last; nil before
 
-	mu      sync.Mutex // guards what follows; never held over I/O or a call of the device
-	compute string     // the device, once it is open
-	tokens  map[tokenKey][]int32
-	levels  *levels.Store // of the newest search
+	mu             sync.Mutex // guards what follows; never held over I/O or a call of the device
+	compute        string     // the device, once it is open
+	algebra        string     // what computes linear algebra, likewise
+	gpu, processor bool       // it is a GPU; it must be none any more
+	tokens         map[tokenKey][]int32
+	levels         *levels.Store // of the newest search
 }
 
 // loaded is a model whose weights are at hand, on the device that computes.
@@ -192,7 +251,7 @@ func (m *model) Info() explorer.ModelInfo {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	info := m.info
-	info.Compute = m.compute
+	info.Compute, info.Algebra = m.compute, m.algebra
 	info.GPU = infer.FormatGPU(int(m.engine.layers.Load()))
 	return info
 }
@@ -227,7 +286,7 @@ func (m *model) weights(ctx context.Context) (*decoder.Model, error) {
 }
 
 func (m *model) load(ctx context.Context) (loaded, error) {
-	device, err := m.engine.open(m.engine.device())
+	device, err := m.openDevice()
 	if errors.Is(err, decoder.ErrNoDevice) {
 		err = fmt.Errorf("%w: %w", explorer.ErrUnsupported, err)
 	}
@@ -240,7 +299,8 @@ func (m *model) load(ctx context.Context) (loaded, error) {
 		return loaded{}, err
 	}
 	m.mu.Lock()
-	m.compute = device.Description()
+	m.gpu = onGPU(device)
+	m.compute, m.algebra = device.Description(), algebra.Of(device).Name()
 	m.mu.Unlock()
 	return loaded{device, weights}, nil
 }
@@ -251,7 +311,10 @@ func (e *Engine) decode(ctx context.Context, backend *decoder.Device, f *gguf.Fi
 	if o.Spill == 0 {
 		o.Spill = decoder.DefaultMemory
 	}
-	more = append(more, decoder.WithMemory(o.Spill, o.Scratch), decoder.WithWeights(e.weightLimit(backend)))
+	more = append(more, decoder.WithMemory(o.Spill, o.Scratch), decoder.WithWeights(e.weightLimit(backend)), decoder.WithBatches(e.batches(ctx, backend)))
+	if o.Half {
+		more = append(more, decoder.WithHalf())
+	}
 	return decoder.Load(ctx, backend, f, more...)
 }
 
@@ -260,7 +323,7 @@ func (e *Engine) weightLimit(backend *decoder.Device) int64 {
 	switch {
 	case e.options.Weights > 0:
 		return e.options.Weights
-	case backend.Name() == "cuda":
+	case onGPU(backend):
 		return 0
 	}
 	return DefaultWeights()

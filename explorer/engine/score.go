@@ -17,6 +17,10 @@ import (
 
 // Score implements [explorer.Scorer].
 func (m *model) Score(ctx context.Context, s gguf.Subnet, r explorer.ScoreRequest, mon explorer.Monitor) (explorer.Measurement, error) {
+	return withRoom(ctx, m, mon, func(bool) (explorer.Measurement, error) { return m.scoreOnce(ctx, s, r, mon) })
+}
+
+func (m *model) scoreOnce(ctx context.Context, s gguf.Subnet, r explorer.ScoreRequest, mon explorer.Monitor) (explorer.Measurement, error) {
 	p, t, err := m.passageOf(ctx, s, r, mon)
 	if err != nil {
 		return explorer.Measurement{}, err

@@ -24,6 +24,13 @@ import (
 
 // Search implements [explorer.Searcher] by [pipeline.Run].
 func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, o explorer.Orders, mon explorer.Monitor) (explorer.Made, error) {
+	return withRoom(ctx, m, mon, func(again bool) (explorer.Made, error) {
+		r.Resume = r.Resume || again && dir != ""
+		return m.searchOnce(ctx, r, dir, o, mon)
+	})
+}
+
+func (m *model) searchOnce(ctx context.Context, r explorer.StartSearch, dir string, o explorer.Orders, mon explorer.Monitor) (explorer.Made, error) {
 	var text passage
 	space := cmp.Or(r.LevelsSpace, defaultLevelsSpace(dir, m.engine.options.Scratch))
 	v := viewer{m: m, sizes: make(map[int]size), levels: space}
@@ -96,8 +103,8 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, 
 	}
 	made := explorer.Made{Subnet: found.Subnet, Method: explorer.Method{
 		Preset: found.Strategy, Seed: r.Seed, Seq: found.Seq,
-		Backend: m.Info().Compute,
 	}.AimedAt(found.Target)}
+	m.recordCompute(&made.Method)
 	text.describe(&made.Method, found.Windows)
 	if err != nil || found.Report == nil {
 		return made, translate(err)

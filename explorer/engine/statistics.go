@@ -16,6 +16,10 @@ import (
 
 // Gather implements [explorer.Statistician].
 func (m *model) Gather(ctx context.Context, g explorer.GatherStatistics, dir string, mon explorer.Monitor) (explorer.Statistics, error) {
+	return withRoom(ctx, m, mon, func(bool) (explorer.Statistics, error) { return m.gatherOnce(ctx, g, dir, mon) })
+}
+
+func (m *model) gatherOnce(ctx context.Context, g explorer.GatherStatistics, dir string, mon explorer.Monitor) (explorer.Statistics, error) {
 	c := g.Calibration
 	src, err := m.sources(ctx, c, mon)
 	if err != nil {

@@ -27,6 +27,10 @@ const (
 
 // Tune implements [explorer.Tuner].
 func (m *model) Tune(ctx context.Context, s gguf.Subnet, c explorer.Tune, dir string, mon explorer.Monitor) (explorer.Made, error) {
+	return withRoom(ctx, m, mon, func(bool) (explorer.Made, error) { return m.tuneOnce(ctx, s, c, dir, mon) })
+}
+
+func (m *model) tuneOnce(ctx context.Context, s gguf.Subnet, c explorer.Tune, dir string, mon explorer.Monitor) (explorer.Made, error) {
 	bias := explorer.HoldsBias(m.geometry().Arch)
 	if ask := c.Tuning.Bias; ask != nil {
 		if *ask && !bias {
@@ -85,7 +89,8 @@ func (m *model) Tune(ctx context.Context, s gguf.Subnet, c explorer.Tune, dir st
 	for _, p := range report.Curve {
 		tuned.Curve = append(tuned.Curve, explorer.TunedPoint(p))
 	}
-	made := explorer.Made{Subnet: out, Method: explorer.Method{Tune: tuned, Seq: calibration.Seq, Backend: m.Info().Compute}}
+	made := explorer.Made{Subnet: out, Method: explorer.Method{Tune: tuned, Seq: calibration.Seq}}
+	m.recordCompute(&made.Method)
 	text.describe(&made.Method, len(text.windows))
 	made.Before, made.After, err = m.quick(ctx, text, out, mon)
 	if err == nil && made.Before > 0 {

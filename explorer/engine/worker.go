@@ -34,7 +34,7 @@ type WorkRequest struct {
 // Work works for searches and other jobs of other processes until ctx ends or the worker is drained.
 func (e *Engine) Work(ctx context.Context, r WorkRequest) (remote.Done, error) {
 	e.threads.Store(int64(r.Threads))
-	device, err := e.open(e.device())
+	device, err := e.openDevice(e.device())
 	if err != nil {
 		return remote.Done{}, err
 	}

@@ -133,7 +133,7 @@ func BenchmarkBlocks(b *testing.B) {
 			})
 		})
 	}
-	run("attention", func() (*tensors.Tensor, error) { return m.passAttention(ctx, m.attention[0], x) })
+	run("attention", func() (*tensors.Tensor, error) { return m.passAttention(ctx, m.attention[0], x, 1) })
 	run("mlp", func() (*tensors.Tensor, error) { return m.passMLP(ctx, m.mlp[0], x) })
 	both := halves(&m.geo)[2].masks // one KV group kept in layer 0, two in layer 1
 	s, err := m.Subnet(ctx, gguf.Subnet{Masks: both})
@@ -141,8 +141,8 @@ func BenchmarkBlocks(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer s.Close()
-	run("attention-one-group", func() (*tensors.Tensor, error) { return m.passAttention(ctx, s.attention[0], x) })
-	run("attention-two-groups", func() (*tensors.Tensor, error) { return m.passAttention(ctx, s.attention[1], x) })
+	run("attention-one-group", func() (*tensors.Tensor, error) { return m.passAttention(ctx, s.attention[0], x, 1) })
+	run("attention-two-groups", func() (*tensors.Tensor, error) { return m.passAttention(ctx, s.attention[1], x, 1) })
 	run("mlp-half", func() (*tensors.Tensor, error) { return m.passMLP(ctx, s.mlp[0], x) })
 	b.Run("head", func(b *testing.B) {
 		measure(b, len(w), func() error {
@@ -157,7 +157,7 @@ func BenchmarkBlocks(b *testing.B) {
 		}
 		defer sc.Close()
 		b.Run(name, func(b *testing.B) {
-			t, err := sc.targets(ctx, textKey{0, len(w)})
+			t, err := sc.targets(ctx, windowKey{0, len(w)})
 			if err != nil {
 				b.Fatal(err)
 			}

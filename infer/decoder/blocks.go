@@ -60,7 +60,7 @@ func (m *Model) makeDense() {
 // attentionShape returns the fields that are the same for all attention blocks of the model.
 func (m *Model) attentionShape() attentionShape {
 	return attentionShape{
-		headDim: m.config.HeadDim, scale: m.attnScale(), eps: m.config.NormEps, cap: m.config.AttnSoftCap, postNorm: m.config.PostNorms,
+		windows: 1, headDim: m.config.HeadDim, scale: m.attnScale(), eps: m.config.NormEps, cap: m.config.AttnSoftCap, postNorm: m.config.PostNorms,
 	}
 }
 
@@ -85,9 +85,13 @@ type gathering struct {
 	layer int
 }
 
-// keep makes a weight, which the block will own.
+// keep makes a weight, which the block will own; a matrix is stored as the model's are.
 func (g *gathering) keep(data []float32, dims ...int) *weights.Weight {
-	w, err := g.m.weights.Add(data, stageOf(g.layer), dims...)
+	return g.keepAs(g.m.opts.half && len(dims) == 2, data, dims...)
+}
+
+func (g *gathering) keepAs(half bool, data []float32, dims ...int) *weights.Weight {
+	w, err := g.m.weights.Add(half, data, stageOf(g.layer), dims...)
 	if err != nil {
 		g.err = fmt.Errorf("layer %d: %w", g.layer, err)
 		return nil
@@ -229,7 +233,7 @@ func (g *gathering) norm(own *weights.Weight, gains []float32) *weights.Weight {
 		return nil
 	}
 	copy(data, gains)
-	return g.keep(data, own.Dims...)
+	return g.keepAs(false, data, own.Dims...)
 }
 
 // finish hands the tensors to the block, or frees them after an error.

@@ -17,7 +17,7 @@ func (m *Model) Difference(ctx context.Context, a, b *States) (*Inputs, error) {
 	if b.m != m || a.m.dev != m.dev || !a.m.geo.Equal(&m.geo) {
 		return nil, errOtherStates
 	}
-	if !slices.Equal(a.lengths, b.lengths) {
+	if !slices.Equal(a.lengths, b.lengths) || !slices.Equal(a.batches, b.batches) {
 		return nil, fmt.Errorf("decoder: difference of states of different windows")
 	}
 	if m.config.PostNorms {
@@ -27,8 +27,8 @@ func (m *Model) Difference(ctx context.Context, a, b *States) (*Inputs, error) {
 		return nil, err
 	}
 	in := &Inputs{m: m, st: b, layer: -1, n: m.geo.Hidden, release: func() {}, other: a, otherMoves: a.moves}
-	in.compute = func(ctx context.Context, window int, y *tensors.Tensor) (out *tensors.Tensor, err error) {
-		err = a.hidden.Use(window, func(x *tensors.Tensor) error {
+	in.compute = func(ctx context.Context, at int, y *tensors.Tensor) (out *tensors.Tensor, err error) {
+		err = a.hidden.Use(at, func(x *tensors.Tensor) error {
 			out, err = m.dev.run1(ctx, "difference", func(in []*graph.Node) *graph.Node { return graph.Sub(in[0], in[1]) }, x, y)
 			return err
 		})
@@ -71,8 +71,10 @@ func (in *Inputs) Weighted(ctx context.Context, factors [][]float32) (*Inputs, e
 			return nil, fmt.Errorf("decoder: factors for the tokens of %d windows, want %d of them with the windows' tokens", len(factors), len(in.st.lengths))
 		}
 	}
-	return in.scaled(ctx, func(ctx context.Context, window int, _, values *tensors.Tensor) (*tensors.Tensor, error) {
-		f, err := in.m.dev.upload(factors[window], len(factors[window]), 1)
+	return in.scaled(ctx, func(ctx context.Context, at int, _, values *tensors.Tensor) (*tensors.Tensor, error) {
+		b := in.st.batches[at]
+		all := slices.Concat(factors[b.first : b.first+b.windows]...)
+		f, err := in.m.dev.upload(all, len(all), 1)
 		if err != nil {
 			return nil, err
 		}
@@ -81,19 +83,19 @@ func (in *Inputs) Weighted(ctx context.Context, factors [][]float32) (*Inputs, e
 	})
 }
 
-// scaled returns inputs that scale computes of those of each window and of the states x they come from.
-func (in *Inputs) scaled(ctx context.Context, scale func(ctx context.Context, window int, x, values *tensors.Tensor) (*tensors.Tensor, error)) (*Inputs, error) {
+// scaled returns inputs that scale computes of those of each batch and of the states x they come from.
+func (in *Inputs) scaled(ctx context.Context, scale func(ctx context.Context, at int, x, values *tensors.Tensor) (*tensors.Tensor, error)) (*Inputs, error) {
 	out := &Inputs{
 		m: in.m, st: in.st, layer: -1, module: in.module, n: in.n, moves: in.moves, release: func() {},
 		other: in.other, otherMoves: in.otherMoves,
 	}
-	out.compute = func(ctx context.Context, window int, x *tensors.Tensor) (*tensors.Tensor, error) {
-		values, err := in.compute(ctx, window, x)
+	out.compute = func(ctx context.Context, at int, x *tensors.Tensor) (*tensors.Tensor, error) {
+		values, err := in.compute(ctx, at, x)
 		if err != nil {
 			return nil, err
 		}
 		defer free(values)
-		return scale(ctx, window, x, values)
+		return scale(ctx, at, x, values)
 	}
 	out.kept = make([]*tensors.Tensor, len(in.kept))
 	if in.n == 0 {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/dtypes/bfloat16"
 	"github.com/gomlx/compute/gobackend"
 	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
@@ -35,10 +36,13 @@ type Device struct {
 	plugin  string   // path of the PJRT plugin, "" for the Go backend
 	notes   []string // why better devices were passed over
 
-	mu     sync.Mutex // held while a graph compiles or runs
-	execs  map[string]*graph.Exec
-	heap   *heap // nil where buffers are elsewhere
-	closed bool
+	mu       sync.Mutex // held while a graph or a program compiles or runs
+	execs    map[string]*graph.Exec
+	client   client // runs programs, nil where there is none
+	programs map[string]executable
+	algebra  bool  // see Algebra
+	heap     *heap // nil where buffers are elsewhere
+	closed   bool
 }
 
 // OpenDevice opens the device named by spec:
@@ -121,11 +125,15 @@ func openGo() (*Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("decoder: open the Go backend: %w", err)
 	}
-	return newDevice(dev, "go", ""), nil
+	return NewDevice(dev, "go", ""), nil
 }
 
-func newDevice(dev compute.Backend, name, plugin string) *Device {
-	return &Device{compute: dev, name: name, plugin: plugin, execs: make(map[string]*graph.Exec)}
+// NewDevice makes a device of a backend of GoMLX, with the name of its kind ("go", "xla" or "cuda") and the path of its plugin, "" for
+// none. The device owns the backend.
+func NewDevice(dev compute.Backend, name, plugin string) *Device {
+	d := &Device{compute: dev, name: name, plugin: plugin, execs: make(map[string]*graph.Exec), client: clientOf(dev)}
+	d.algebra = name == "cuda" && d.RunsPrograms()
+	return d
 }
 
 // Name returns "go", "xla" or "cuda".
@@ -133,6 +141,19 @@ func (d *Device) Name() string { return d.name }
 
 // Notes returns, one line each, why devices that would have come first were passed over.
 func (d *Device) Notes() []string { return d.notes }
+
+// Algebra reports whether the linear algebra of re-fits is to run on the device, as programs in 64-bit floats. It is by default on GPUs:
+// XLA on a processor is slower at it than the kernels of package linalg.
+func (d *Device) Algebra() bool { return d.algebra }
+
+// SetAlgebra sets what Algebra reports, before the device is used. Devices without XLA run no programs, which is ErrNoDevice.
+func (d *Device) SetAlgebra(on bool) error {
+	if on && !d.RunsPrograms() {
+		return fmt.Errorf("%w: linear algebra on a device needs XLA, and this one is %s", ErrNoDevice, d.name)
+	}
+	d.algebra = on
+	return nil
+}
 
 // Description returns one line to show: what computes, and the plugin that it is loaded from.
 func (d *Device) Description() string {
@@ -158,7 +179,10 @@ func (d *Device) Close() {
 	for _, e := range d.execs {
 		e.Finalize()
 	}
-	d.execs = nil
+	for _, p := range d.programs {
+		p.free()
+	}
+	d.execs, d.programs = nil, nil
 	d.compute.Finalize()
 }
 
@@ -179,12 +203,12 @@ func (d *Device) run(ctx context.Context, key string, build func(in []*graph.Nod
 	}
 	defer func() {
 		if r := recover(); r != nil {
-			out, err = nil, fmt.Errorf("decoder: %s: %v", key, r)
+			out, err = nil, failed(key, fmt.Errorf("%v", r))
 		}
 	}()
 	exec := d.execs[key]
 	if exec == nil {
-		exec, err = graph.NewExec(d.compute, build)
+		exec, err = graph.NewExec(d.compute, func(in []*graph.Node) []*graph.Node { return build(widened(in)) })
 		if err != nil {
 			return nil, fmt.Errorf("decoder: %s: %w", key, err)
 		}
@@ -200,9 +224,20 @@ func (d *Device) run(ctx context.Context, key string, build func(in []*graph.Nod
 	}
 	out, err = exec.Call(in...)
 	if err != nil {
-		return nil, fmt.Errorf("decoder: %s: %w", key, err)
+		return nil, failed(key, err)
 	}
 	return out, nil
+}
+
+// widened returns the inputs of a graph with weights that are stored as bfloat16 as 32-bit floats.
+func widened(in []*graph.Node) []*graph.Node {
+	out := make([]*graph.Node, len(in))
+	for i, n := range in {
+		if out[i] = n; n.DType() == dtypes.BFloat16 {
+			out[i] = graph.ConvertDType(n, dtypes.Float32)
+		}
+	}
+	return out
 }
 
 // run1 is run for a graph of one output.
@@ -224,10 +259,10 @@ func (d *Device) uploadInts(data []int32, dims ...int) (*tensors.Tensor, error) 
 	return uploadAs(d, dtypes.Int32, data, dims...)
 }
 
-func uploadAs[T float32 | int32](d *Device, dtype dtypes.DType, data []T, dims ...int) (t *tensors.Tensor, err error) {
+func uploadAs[T float32 | int32 | bfloat16.BFloat16](d *Device, dtype dtypes.DType, data []T, dims ...int) (t *tensors.Tensor, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			t, err = nil, fmt.Errorf("decoder: copy %v to the device: %v", dims, r)
+			t, err = nil, failed(fmt.Sprintf("copy %v to the device", dims), fmt.Errorf("%v", r))
 		}
 	}()
 	d.mu.Lock()
@@ -237,7 +272,7 @@ func uploadAs[T float32 | int32](d *Device, dtype dtypes.DType, data []T, dims .
 	}
 	t, err = tensors.FromRaw(d.compute, 0, shapes.Make(dtype, dims...), dtypes.UnsafeByteSlice(data))
 	if err != nil {
-		return nil, fmt.Errorf("decoder: copy %v to the device: %w", dims, err)
+		return nil, failed(fmt.Sprintf("copy %v to the device", dims), err)
 	}
 	return t, nil
 }
@@ -268,7 +303,7 @@ func (d *Device) create(fill func(to []float32) error, dims ...int) (*tensors.Te
 func (d *Device) allocate(dims []int) (t *tensors.Tensor, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			t, err = nil, fmt.Errorf("decoder: allocate %v: %v", dims, r)
+			t, err = nil, failed(fmt.Sprintf("allocate %v", dims), fmt.Errorf("%v", r))
 		}
 	}()
 	d.mu.Lock()
@@ -278,7 +313,7 @@ func (d *Device) allocate(dims []int) (t *tensors.Tensor, err error) {
 	}
 	t, err = tensors.FromShapeForBackend(d.compute, 0, shapes.Make(dtypes.Float32, dims...))
 	if err != nil {
-		return nil, fmt.Errorf("decoder: allocate %v: %w", dims, err)
+		return nil, failed(fmt.Sprintf("allocate %v", dims), err)
 	}
 	return t, nil
 }
@@ -297,11 +332,24 @@ func (d *Device) read(t *tensors.Tensor, use func(data []float32)) (err error) {
 			err = fmt.Errorf("decoder: read from the device: %v", r)
 		}
 	}()
+	if t.DType() == dtypes.BFloat16 {
+		return readAs(d, t, func(data []bfloat16.BFloat16) {
+			wide := make([]float32, len(data))
+			for i, v := range data {
+				wide[i] = v.Float32()
+			}
+			use(wide)
+		})
+	}
+	return readAs(d, t, use)
+}
+
+func readAs[T float32 | bfloat16.BFloat16](d *Device, t *tensors.Tensor, use func(data []T)) error {
 	if d.shared() {
 		return tensors.ConstFlatData(t, use)
 	}
 	// A tensor read in place would keep its host copy, so the copy is made of the buffer.
-	data := make([]float32, t.Size())
+	data := make([]T, t.Size())
 	buf, err := t.Buffer(d.compute, 0)
 	if err != nil {
 		return fmt.Errorf("decoder: read from the device: %w", err)
@@ -333,11 +381,21 @@ func free(ts ...*tensors.Tensor) {
 // memory is the memory of a device, for package weights.
 type memory struct{ d *Device }
 
-func (m memory) Create(fill func(to []float32) error, dims ...int) (*tensors.Tensor, error) {
-	return m.d.create(fill, dims...)
+func (m memory) Create(half bool, fill func(to []float32) error, dims ...int) (*tensors.Tensor, error) {
+	if !half {
+		return m.d.create(fill, dims...)
+	}
+	data := make([]float32, shapes.Make(dtypes.Float32, dims...).Size())
+	if err := fill(data); err != nil {
+		return nil, err
+	}
+	return m.Upload(true, data, dims...)
 }
 
-func (m memory) Upload(data []float32, dims ...int) (*tensors.Tensor, error) {
+func (m memory) Upload(half bool, data []float32, dims ...int) (*tensors.Tensor, error) {
+	if half {
+		return uploadAs(m.d, dtypes.BFloat16, bfloat16.FromFloat32s(data...), dims...)
+	}
 	return m.d.upload(data, dims...)
 }
 

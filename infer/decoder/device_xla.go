@@ -38,7 +38,7 @@ func openXLA(kind, path, options string) (b *Device, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("decoder: open %s: %w", path, err)
 	}
-	b = newDevice(dev, kind, path)
+	b = NewDevice(dev, kind, path)
 	b.heap = h
 	return b, nil
 }

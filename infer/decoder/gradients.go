@@ -124,7 +124,7 @@ func (b *backward) forward(ctx context.Context, window []int32) error {
 	b.states = append(b.states, []*tensors.Tensor{x})
 	for layer := range m.layers {
 		for _, step := range []func() (*tensors.Tensor, error){
-			func() (*tensors.Tensor, error) { return m.passAttention(ctx, m.attention[layer], x) },
+			func() (*tensors.Tensor, error) { return m.passAttention(ctx, m.attention[layer], x, 1) },
 			func() (*tensors.Tensor, error) { return m.passMLP(ctx, m.mlp[layer], x) },
 		} {
 			y, err := step()
@@ -200,7 +200,7 @@ func (b *backward) backMLP(ctx context.Context, window, layer int, sums map[stri
 
 func (b *backward) backAttention(ctx context.Context, window, layer int, sums map[string][]float32) error {
 	m, a := b.m, b.m.attention[layer]
-	args, h, err := m.attentionArgs(a, b.states[window][2*layer], a.w.o, a.w.oBias, a.w.attnPost)
+	args, h, err := m.attentionArgs(a, b.states[window][2*layer], 1, a.w.o, a.w.oBias, a.w.attnPost)
 	if err != nil {
 		return err
 	}

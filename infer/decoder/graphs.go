@@ -43,6 +43,7 @@ func inverseRoot(x *Node) *Node { return Reciprocal(Sqrt(x)) }
 
 // attentionShape is everything about an attention block that its graph depends on besides the shapes of its inputs.
 type attentionShape struct {
+	windows      int // that are computed at once, each with as many tokens
 	groups, reps int // KV groups and query heads per group
 	pairs, rest  int // rotary pairs and unrotated channels of a query or key head
 	value        int // channels of a value head
@@ -81,40 +82,44 @@ func (a attentionShape) split(in []*Node) attentionInputs {
 	return p
 }
 
-// attend returns the inputs of W_O, [tokens, groups·reps·value], for the residual stream x [tokens, hidden]: causal softmax
-// attention of the kept heads, with rotary positions where they have rotary pairs.
+// attend returns the inputs of W_O, [windows·tokens, groups·reps·value], for the residual stream x [windows·tokens, hidden]: causal
+// softmax attention of the kept heads, with rotary positions where they have rotary pairs. The groups of different windows are
+// computed like those of one.
 func (a attentionShape) attend(x *Node, p attentionInputs) *Node {
-	tokens := x.Shape().Dimensions[0]
+	rows := x.Shape().Dimensions[0]
+	tokens := rows / a.windows
 	width := 2*a.pairs + a.rest
 	xn := norm(x, p.norm, a.eps)
-	q := Reshape(linear(xn, p.q, p.qBias), tokens, a.groups, a.reps, width)
-	k := Reshape(linear(xn, p.k, p.kBias), tokens, a.groups, 1, width)
-	v := Reshape(linear(xn, p.v, p.vBias), tokens, a.groups, a.value)
+	q := Reshape(linear(xn, p.q, p.qBias), rows, a.groups, a.reps, width)
+	k := Reshape(linear(xn, p.k, p.kBias), rows, a.groups, 1, width)
+	v := Reshape(linear(xn, p.v, p.vBias), rows, a.groups, a.value)
 	if a.qkNorm {
 		q, k = a.headNorm(q, p.qGain), a.headNorm(k, p.kGain)
 	}
-	q, k = a.rotate(MulScalar(q, a.scale), p.cos, p.sin), a.rotate(k, p.cos, p.sin)
-	q = TransposeAllAxes(q, 1, 2, 0, 3)                                // [groups, reps, tokens, width]
-	k = TransposeAllAxes(Reshape(k, tokens, a.groups, width), 1, 0, 2) // [groups, tokens, width]
-	v = TransposeAllAxes(v, 1, 0, 2)                                   // [groups, tokens, value]
+	cos, sin := repeated(p.cos, a.windows), repeated(p.sin, a.windows)
+	q, k = a.rotate(MulScalar(q, a.scale), cos, sin), a.rotate(k, cos, sin)
+	groups := a.windows * a.groups
+	q = byGroup(q, a.windows, 1, 2, 0, 3)                              // [groups, reps, tokens, width]
+	k = byGroup(Reshape(k, rows, a.groups, width), a.windows, 1, 0, 2) // [groups, tokens, width]
+	v = byGroup(v, a.windows, 1, 0, 2)                                 // [groups, tokens, value]
 
 	// With columns of ones next to the values, the product with the weights also sums them, faster than a sum over rows.
-	v = Concatenate([]*Node{v, Ones(v.Graph(), shapes.Make(v.DType(), a.groups, tokens, onesColumns))}, 2)
+	v = Concatenate([]*Node{v, Ones(v.Graph(), shapes.Make(v.DType(), groups, tokens, onesColumns))}, 2)
 
 	var blocks []*Node
 	for from := 0; from < tokens; from += queryBlock {
 		to := min(from+queryBlock, tokens)
 		n := to - from
-		qb := Reshape(Slice(q, AxisRange(), AxisRange(), AxisRange(from, to)), a.groups, a.reps*n, width)
+		qb := Reshape(Slice(q, AxisRange(), AxisRange(), AxisRange(from, to)), groups, a.reps*n, width)
 		kb := Slice(k, AxisRange(), AxisRange(0, to))
 		vb := Slice(v, AxisRange(), AxisRange(0, to))
-		scores := Reshape(DotGeneral(qb, []int{2}, []int{0}, kb, []int{2}, []int{0}), a.groups, a.reps, n, to)
+		scores := Reshape(DotGeneral(qb, []int{2}, []int{0}, kb, []int{2}, []int{0}), groups, a.reps, n, to)
 		scores = softCap(scores, a.cap)
 		causal := Slice(p.causal, AxisRange(0, n), AxisRange(tokens-from, tokens+n))
 		scores = Add(scores, Reshape(causal, 1, 1, n, to))
 		weights := Exp(Sub(scores, ReduceAndKeep(scores, ReduceMax, -1)))
-		out := DotGeneral(Reshape(weights, a.groups, a.reps*n, to), []int{2}, []int{0}, vb, []int{1}, []int{0})
-		out = Reshape(out, a.groups, a.reps, n, a.value+onesColumns)
+		out := DotGeneral(Reshape(weights, groups, a.reps*n, to), []int{2}, []int{0}, vb, []int{1}, []int{0})
+		out = Reshape(out, groups, a.reps, n, a.value+onesColumns)
 		out = Div(SliceAxis(out, 3, AxisRange(0, a.value)), SliceAxis(out, 3, AxisRange(a.value, a.value+1)))
 		blocks = append(blocks, TransposeAllAxes(out, 2, 0, 1, 3))
 	}
@@ -122,7 +127,36 @@ func (a attentionShape) attend(x *Node, p attentionInputs) *Node {
 	if len(blocks) > 1 {
 		all = Concatenate(blocks, 0)
 	}
-	return Reshape(all, tokens, a.groups*a.reps*a.value)
+	if a.windows > 1 {
+		all = TransposeAllAxes(Reshape(all, tokens, a.windows, a.groups*a.reps*a.value), 1, 0, 2)
+	}
+	return Reshape(all, rows, a.groups*a.reps*a.value)
+}
+
+// repeated returns x [tokens, ...] once for each window, [windows·tokens, ...]; a nil x stays nil.
+func repeated(x *Node, windows int) *Node {
+	if x == nil || windows == 1 {
+		return x
+	}
+	dims := x.Shape().Dimensions
+	each := BroadcastToDims(InsertAxes(x, 0), append([]int{windows}, dims...)...)
+	return Reshape(each, append([]int{windows * dims[0]}, dims[1:]...)...)
+}
+
+// byGroup transposes x [windows·tokens, groups, ...] by axes, which are those of one window and begin with the groups, and returns
+// the groups of all windows, [windows·groups, ...].
+func byGroup(x *Node, windows int, axes ...int) *Node {
+	if windows == 1 {
+		return TransposeAllAxes(x, axes...)
+	}
+	dims := x.Shape().Dimensions
+	moved := []int{0}
+	for _, a := range axes {
+		moved = append(moved, a+1)
+	}
+	y := TransposeAllAxes(Reshape(x, append([]int{windows, dims[0] / windows}, dims[1:]...)...), moved...)
+	dims = y.Shape().Dimensions
+	return Reshape(y, append([]int{dims[0] * dims[1]}, dims[2:]...)...)
 }
 
 // onesColumns is how many columns of ones follow the values: one is needed, and a multiple of the width of vector registers

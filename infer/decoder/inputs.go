@@ -12,17 +12,17 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// Inputs are the activations that enter one matrix of one layer, [tokens, n] for every window. Those of windows past the model's
-// memory limit are computed each time they are needed.
+// Inputs are the activations that enter one matrix of one layer, [tokens, n] for every window. Those of batches of windows past the
+// model's memory limit are computed each time they are needed.
 type Inputs struct {
 	m       *Model
 	st      *States
 	layer   int
 	module  subnet.Module
 	n       int
-	moves   int // of the states when the inputs were computed
-	kept    []*tensors.Tensor
-	compute func(ctx context.Context, window int, x *tensors.Tensor) (*tensors.Tensor, error)
+	moves   int               // of the states when the inputs were computed
+	kept    []*tensors.Tensor // by batch of the states
+	compute func(ctx context.Context, at int, x *tensors.Tensor) (*tensors.Tensor, error)
 	release func()
 
 	other      *States // the other states of a Difference, nil otherwise
@@ -49,8 +49,8 @@ func (m *Model) AttentionInputs(ctx context.Context, layer int, s *Subnet, st *S
 		b = cut
 	}
 	in := &Inputs{m: m, st: st, layer: layer, module: subnet.Attention, n: geo.Heads * m.config.HeadDim, release: b.Release}
-	in.compute = func(ctx context.Context, _ int, x *tensors.Tensor) (*tensors.Tensor, error) {
-		return m.headOutputs(ctx, b, x)
+	in.compute = func(ctx context.Context, at int, x *tensors.Tensor) (*tensors.Tensor, error) {
+		return m.headOutputs(ctx, b, x, st.batches[at].windows)
 	}
 	return in.fill(ctx)
 }
@@ -110,17 +110,17 @@ func (m *Model) normed(ctx context.Context, x *tensors.Tensor, weights *weights.
 	}, h.With(x)...)
 }
 
-// fill computes the windows that fit the memory limit.
+// fill computes the batches that fit the memory limit.
 func (in *Inputs) fill(ctx context.Context) (*Inputs, error) {
 	if err := in.st.usable(); err != nil {
 		in.Close()
 		return nil, err
 	}
 	in.moves = in.st.moves
-	in.kept = make([]*tensors.Tensor, len(in.st.lengths))
+	in.kept = make([]*tensors.Tensor, len(in.st.batches))
 	left := in.m.opts.memory
-	for i, tokens := range in.st.lengths {
-		size := 4 * int64(tokens) * int64(in.n)
+	for i, b := range in.st.batches {
+		size := 4 * int64(b.windows*in.st.lengths[b.first]) * int64(in.n)
 		if in.n == 0 || size > left {
 			break
 		}
@@ -150,12 +150,12 @@ func (in *Inputs) Close() {
 	}
 }
 
-// use calls f with the inputs of a window, given the state they come from.
-func (in *Inputs) use(ctx context.Context, window int, x *tensors.Tensor, f func(t *tensors.Tensor) error) error {
-	if t := in.kept[window]; t != nil {
+// use calls f with the inputs of a batch, given the states they come from.
+func (in *Inputs) use(ctx context.Context, at int, x *tensors.Tensor, f func(t *tensors.Tensor) error) error {
+	if t := in.kept[at]; t != nil {
 		return f(t)
 	}
-	t, err := in.compute(ctx, window, x)
+	t, err := in.compute(ctx, at, x)
 	if err != nil {
 		return err
 	}
@@ -163,8 +163,8 @@ func (in *Inputs) use(ctx context.Context, window int, x *tensors.Tensor, f func
 	return f(t)
 }
 
-// each calls f with the inputs of every window in turn.
-func (in *Inputs) each(ctx context.Context, f func(window int, t *tensors.Tensor) error) error {
+// each calls f with the inputs of every batch in turn.
+func (in *Inputs) each(ctx context.Context, f func(at int, t *tensors.Tensor) error) error {
 	if err := in.usable(); err != nil {
 		return err
 	}
@@ -203,14 +203,18 @@ func (in *Inputs) Values(ctx context.Context, window int) ([]float32, error) {
 	if in.n == 0 {
 		return nil, nil
 	}
+	at, i := in.st.find(window)
 	var out []float32
-	err := in.st.hidden.Use(window, func(x *tensors.Tensor) error {
-		return in.use(ctx, window, x, func(t *tensors.Tensor) (err error) {
+	err := in.st.hidden.Use(at, func(x *tensors.Tensor) error {
+		return in.use(ctx, at, x, func(t *tensors.Tensor) (err error) {
 			out, err = in.m.dev.fetch(t)
 			return err
 		})
 	})
-	return out, err
+	if err != nil {
+		return nil, err
+	}
+	return part(out, in.st.batches[at], i), nil
 }
 
 // AddAttention passes st through the attention of a layer: to every state it adds the kept columns of in times the W_O of s,
@@ -226,7 +230,9 @@ func (m *Model) AddAttention(ctx context.Context, layer int, s *Subnet, in *Inpu
 		return m.addAll(ctx, in, out, nil, st)
 	}
 	if b.refitInner { // in was computed with the original norm
-		return st.advance(func(_ int, x *tensors.Tensor) (*tensors.Tensor, error) { return m.passAttention(ctx, b, x) })
+		return st.advance(func(at int, x *tensors.Tensor) (*tensors.Tensor, error) {
+			return m.passAttention(ctx, b, x, st.batches[at].windows)
+		})
 	}
 	if out.w = b.w.o; out.w == m.layers[layer].o {
 		return m.addAll(ctx, in, out, nil, st)

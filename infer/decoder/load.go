@@ -21,7 +21,11 @@ type options struct {
 	bucket int    // MLP widths are padded to a multiple of this
 
 	weights int64 // bytes of weights kept on the device, 0 for all
-	round   func(tensor string, width int, data []float32) error
+	half    bool  // matrices are bfloat16 on the device
+
+	batch      int   // windows that a graph computes at once, 0 for as many as batchBytes are enough for
+	batchBytes int64 // of the temporary memory of a graph
+	round      func(tensor string, width int, data []float32) error
 }
 
 // DefaultMemory is the default limit of WithMemory.
@@ -38,6 +42,10 @@ func WithMemory(bytes int64, dir string) Option {
 // folder of WithMemory). What one step of a computation needs may exceed the limit: the
 // weights of one block, attention or MLP, or of the LM head.
 func WithWeights(bytes int64) Option { return func(o *options) { o.weights = bytes } }
+
+// WithHalf has the device hold matrices as bfloat16, in half of the memory. Graphs compute on them in 32 bits as before. What
+// [Model.Weights] returns is not rounded.
+func WithHalf() Option { return func(o *options) { o.half = true } }
 
 // WithRounding has matrices changed as they are read: round replaces the numbers of the matrix of a tensor, rows of width in the order of the
 // file, by those that a file in other types would hold. It is called concurrently with itself.
@@ -197,7 +205,7 @@ func (l *loader) weight(name string, arrange func(data []float32), dims ...int) 
 	if l.err != nil {
 		return nil
 	}
-	return &weights.Weight{Dims: dims, Stage: l.stage, Load: func(to []float32) error {
+	return &weights.Weight{Dims: dims, Stage: l.stage, Half: l.m.opts.half && len(dims) == 2, Load: func(to []float32) error {
 		err := l.f.ReadFloat32(name, to)
 		if round := l.m.opts.round; err == nil && round != nil && len(dims) == 2 {
 			err = round(name, dims[1], to)

@@ -284,17 +284,21 @@ func (m *Model) checkLayer(layer int) error {
 	return nil
 }
 
-// embed returns the embeddings of a window, [tokens, hidden], with those of its positions where the model has them.
-func (m *Model) embed(ctx context.Context, window []int32) (*tensors.Tensor, error) {
-	for i, id := range window {
+// embed returns the embeddings of windows of one length, [windows·tokens, hidden], with those of their positions where the model has
+// them.
+func (m *Model) embed(ctx context.Context, windows ...[]int32) (*tensors.Tensor, error) {
+	count := len(windows)
+	all := slices.Concat(windows...)
+	tokens := len(all) / count
+	for i, id := range all {
 		if id < 0 || int(id) >= m.config.Vocab {
-			return nil, fmt.Errorf("decoder: token %d at %d is outside the vocabulary of %d", id, i, m.config.Vocab)
+			return nil, fmt.Errorf("decoder: token %d at %d is outside the vocabulary of %d", id, i%tokens, m.config.Vocab)
 		}
 	}
-	if n := m.config.Positions; n > 0 && len(window) > n {
-		return nil, fmt.Errorf("decoder: a window of %d tokens, but the model has %d positions", len(window), n)
+	if n := m.config.Positions; n > 0 && tokens > n {
+		return nil, fmt.Errorf("decoder: a window of %d tokens, but the model has %d positions", tokens, n)
 	}
-	ids, err := m.dev.uploadInts(window, len(window), 1)
+	ids, err := m.dev.uploadInts(all, len(all), 1)
 	if err != nil {
 		return nil, err
 	}
@@ -305,13 +309,13 @@ func (m *Model) embed(ctx context.Context, window []int32) (*tensors.Tensor, err
 	}
 	defer h.Release()
 	scale := m.config.EmbedScale
-	return m.dev.run1(ctx, fmt.Sprintf("embed %g", scale), func(in []*graph.Node) *graph.Node {
+	return m.dev.run1(ctx, fmt.Sprintf("embed %g %d", scale, count), func(in []*graph.Node) *graph.Node {
 		rows := graph.Gather(in[1], in[0])
 		if scale != 0 {
 			rows = graph.MulScalar(rows, scale)
 		}
 		if len(in) > 2 {
-			rows = graph.Add(rows, graph.Slice(in[2], graph.AxisRange(0, rows.Shape().Dimensions[0])))
+			rows = graph.Add(rows, repeated(graph.Slice(in[2], graph.AxisRange(0, rows.Shape().Dimensions[0]/count)), count))
 		}
 		return rows
 	}, h.With(ids)...)

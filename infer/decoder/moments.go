@@ -3,6 +3,7 @@ package decoder
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
@@ -25,7 +26,7 @@ type Cross struct {
 	Energy        float64 // E‖y‖²
 }
 
-// Moments computes the moments over all windows. The product of a window is computed on the device in 32-bit floats; windows
+// Moments computes the moments over all windows. The product of a batch of windows is computed on the device in 32-bit floats; batches
 // are summed on the host in 64 bits.
 func (in *Inputs) Moments(ctx context.Context) (*Moments, error) {
 	mo := &Moments{N: in.n, H: make([]float64, in.n*in.n), Mean: make([]float64, in.n), Var: make([]float64, in.n)}
@@ -68,8 +69,8 @@ func (in *Inputs) Moments(ctx context.Context) (*Moments, error) {
 func (in *Inputs) CrossMoments(ctx context.Context, y *Inputs) (*Cross, error) {
 	c := &Cross{Rows: y.n, Columns: in.n, H: make([]float64, y.n*in.n)}
 	var energy [1]float64
-	if len(y.kept) != len(in.kept) {
-		return nil, fmt.Errorf("decoder: cross moments of %d and %d windows", len(y.kept), len(in.kept))
+	if !slices.Equal(y.st.batches, in.st.batches) {
+		return nil, fmt.Errorf("decoder: cross moments of states of %d and %d windows, of other lengths or batches", y.st.Windows(), in.st.Windows())
 	}
 	if err := y.usable(); err != nil {
 		return nil, err
@@ -77,9 +78,9 @@ func (in *Inputs) CrossMoments(ctx context.Context, y *Inputs) (*Cross, error) {
 	if len(c.H) == 0 {
 		return c, in.usable()
 	}
-	err := in.each(ctx, func(window int, x *tensors.Tensor) error {
-		return y.st.hidden.Use(window, func(state *tensors.Tensor) error {
-			return y.use(ctx, window, state, func(yt *tensors.Tensor) error {
+	err := in.each(ctx, func(at int, x *tensors.Tensor) error {
+		return y.st.hidden.Use(at, func(state *tensors.Tensor) error {
+			return y.use(ctx, at, state, func(yt *tensors.Tensor) error {
 				out, err := in.m.dev.run(ctx, "cross", func(in []*graph.Node) []*graph.Node {
 					return []*graph.Node{product(in[0], in[1]), graph.ReduceAllSum(graph.Square(in[0]))}
 				}, yt, x)

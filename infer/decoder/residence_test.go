@@ -14,12 +14,12 @@ import (
 )
 
 // everything is what a model computes in all its ways: of each kind of cut what it scores, inputs and states on a walk,
-// gradients and weights.
-func everything(t *testing.T, m *decoder.Model) map[string]any {
+// gradients and weights. Where kinds of cuts are named, it is those alone.
+func everything(t *testing.T, m *decoder.Model, only ...string) map[string]any {
 	t.Helper()
 	ctx, out := t.Context(), make(map[string]any)
 	geo := m.Geometry()
-	windows := [][]int32{window(1, 24, geo.Vocab), window(2, 17, geo.Vocab)}
+	windows := [][]int32{window(1, 24, geo.Vocab), window(2, 24, geo.Vocab), window(3, 17, geo.Vocab)}
 	note := func(name string, v any, err error) {
 		t.Helper()
 		if err != nil {
@@ -34,13 +34,18 @@ func everything(t *testing.T, m *decoder.Model) map[string]any {
 	defer sc.Close()
 	specs := cuts(t, geo)
 	for _, name := range slices.Sorted(maps.Keys(specs)) {
+		if len(only) > 0 && !slices.Contains(only, name) {
+			continue
+		}
 		s, err := m.Subnet(ctx, specs[name])
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer s.Close() // all at once are more than the limit
-		scored, err := sc.Score(ctx, s, decoder.Text{Windows: []int{0, 1}})
+		scored, err := sc.Score(ctx, s, decoder.Text{Windows: []int{0, 1, 2}})
 		note(name+" scored", scored.Score, err)
+		score, err := m.Score(ctx, s, windows)
+		note(name+" score", score, err)
 		logits, err := m.Logits(ctx, s, windows[1])
 		note(name+" logits", logits, err)
 		st, err := m.NewStates(ctx, windows)
@@ -51,8 +56,10 @@ func everything(t *testing.T, m *decoder.Model) map[string]any {
 		for i := range geo.Layers {
 			step(t, m, i, s, st, note, name)
 		}
-		x, err := st.Hidden(0)
-		note(name+" state", x, err)
+		for i := range windows {
+			x, err := st.Hidden(i)
+			note(fmt.Sprintf("%s state %d", name, i), x, err)
+		}
 	}
 	note("gradients", "", m.Gradients(ctx, windows, func(layer int, g map[string][]float32) error {
 		for name, v := range g {

@@ -11,31 +11,32 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// headOutputs computes the inputs of W_O of an attention block that keeps heads, [tokens, groups·reps·value].
-func (m *Model) headOutputs(ctx context.Context, b *attentionBlock, x *tensors.Tensor) (*tensors.Tensor, error) {
-	args, h, err := m.attentionArgs(b, x)
+// headOutputs computes the inputs of W_O of an attention block that keeps heads, [windows·tokens, groups·reps·value].
+func (m *Model) headOutputs(ctx context.Context, b *attentionBlock, x *tensors.Tensor, windows int) (*tensors.Tensor, error) {
+	args, h, err := m.attentionArgs(b, x, windows)
 	if err != nil {
 		return nil, err
 	}
 	defer h.Release()
 	shape := b.shape
-	shape.outBias, shape.postNorm = false, false
+	shape.windows, shape.outBias, shape.postNorm = windows, false, false
 	return m.dev.run1(ctx, fmt.Sprintf("attend %+v", shape), func(in []*graph.Node) *graph.Node {
 		return shape.attend(in[0], shape.split(in[1:]))
 	}, args...)
 }
 
 // passAttention returns x plus the output of an attention block, x itself where that is zero.
-func (m *Model) passAttention(ctx context.Context, b *attentionBlock, x *tensors.Tensor) (*tensors.Tensor, error) {
+func (m *Model) passAttention(ctx context.Context, b *attentionBlock, x *tensors.Tensor, windows int) (*tensors.Tensor, error) {
 	if b.empty() {
 		return m.addBias(ctx, x, b.w.oBias, b.w.attnPost)
 	}
-	args, h, err := m.attentionArgs(b, x, b.w.o, b.w.oBias, b.w.attnPost)
+	args, h, err := m.attentionArgs(b, x, windows, b.w.o, b.w.oBias, b.w.attnPost)
 	if err != nil {
 		return nil, err
 	}
 	defer h.Release()
 	shape := b.shape
+	shape.windows = windows
 	return m.dev.run1(ctx, fmt.Sprintf("attention %+v", shape), func(in []*graph.Node) *graph.Node {
 		p := shape.split(in[1:])
 		return shape.add(in[0], shape.attend(in[0], p), p)
@@ -44,8 +45,8 @@ func (m *Model) passAttention(ctx context.Context, b *attentionBlock, x *tensors
 
 // attentionArgs returns the inputs of an attention graph up to those of W_O, followed by more weights. The caller must release
 // the held weights.
-func (m *Model) attentionArgs(b *attentionBlock, x *tensors.Tensor, more ...*weights.Weight) ([]*tensors.Tensor, *weights.Held, error) {
-	pos, err := m.tablesOf(b, x.Shape().Dimensions[0])
+func (m *Model) attentionArgs(b *attentionBlock, x *tensors.Tensor, windows int, more ...*weights.Weight) ([]*tensors.Tensor, *weights.Held, error) {
+	pos, err := m.tablesOf(b, x.Shape().Dimensions[0]/windows)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -24,17 +24,29 @@ func (s Score) Perplexity() float64 { return math.Exp(s.NLL / float64(s.Tokens))
 // Score returns the likelihood of windows under a subnet, each separately; the first token of a window is not scored.
 func (m *Model) Score(ctx context.Context, s *Subnet, windows [][]int32) (Score, error) {
 	var total Score
+	lengths := make([]int, len(windows))
 	for i, w := range windows {
-		x, err := m.forward(ctx, s, w)
-		if err != nil {
-			return Score{}, fmt.Errorf("window %d: %w", i, err)
+		if lengths[i] = len(w); len(w) < 2 {
+			return Score{}, fmt.Errorf("window %d: %w", i, errShort)
 		}
-		nll, err := m.nll(ctx, x, w)
+	}
+	for _, b := range m.batches(lengths) {
+		x, err := m.forward(ctx, s, windowsOf(windows, b)...)
+		if err != nil {
+			return Score{}, fmt.Errorf("window %d: %w", b.first, err)
+		}
+		err = b.each(ctx, m.dev, x, func(i int, x *tensors.Tensor) error {
+			nll, err := m.nll(ctx, x, windows[i])
+			if err != nil {
+				return fmt.Errorf("window %d: %w", i, err)
+			}
+			total.add(nll)
+			return nil
+		})
 		free(x)
 		if err != nil {
-			return Score{}, fmt.Errorf("window %d: %w", i, err)
+			return Score{}, err
 		}
-		total.add(nll)
 	}
 	return total, nil
 }
@@ -136,17 +148,17 @@ func (m *Model) EachLogits(ctx context.Context, s *Subnet, window []int32, visit
 	return nil
 }
 
-// forward returns the residual stream of a window after all layers of s, before the last norm.
-func (m *Model) forward(ctx context.Context, s *Subnet, window []int32) (*tensors.Tensor, error) {
+// forward returns the residual stream of windows of one length after all layers of s, before the last norm.
+func (m *Model) forward(ctx context.Context, s *Subnet, windows ...[]int32) (*tensors.Tensor, error) {
 	if err := m.check(s); err != nil {
 		return nil, err
 	}
-	x, err := m.embed(ctx, window)
+	x, err := m.embed(ctx, windows...)
 	if err != nil {
 		return nil, err
 	}
 	for i := range m.layers {
-		y, err := m.passLayer(ctx, s, i, x)
+		y, err := m.passLayer(ctx, s, i, x, len(windows))
 		if y != x {
 			free(x)
 		}

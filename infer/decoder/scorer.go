@@ -53,7 +53,7 @@ type Segment struct {
 
 // Scorer scores many subnets on the same windows. It reuses common prefixes: the state of a window after the first layers of a
 // subnet is cached once a second subnet with the same first layers is scored. The score of a subnet on a text is the same to the
-// last bit, whatever is cached.
+// last bit, whatever is cached. Windows of one length are computed in batches of as many as Model.AtOnce.
 //
 // Calls are serialised.
 type Scorer struct {
@@ -63,13 +63,19 @@ type Scorer struct {
 
 	mu     sync.Mutex
 	dense  map[int]*distribution // by window
-	texts  map[textKey]*targets
+	texts  map[windowKey]*targets
 	states *prefixCache
 	closed bool
 }
 
-// textKey is the first tokens of a window.
-type textKey struct{ window, length int }
+// windowKey is the first tokens of a window.
+type windowKey struct{ window, length int }
+
+// textKey is the first tokens of windows that are computed at once, as text.
+type textKey struct {
+	windows string
+	length  int
+}
 
 // targets is what the LM head needs of a text, on the device.
 type targets struct {
@@ -96,7 +102,7 @@ func (m *Model) NewScorer(windows [][]int32, o ScorerOptions) (*Scorer, error) {
 	}
 	return &Scorer{
 		m: m, windows: windows, o: o,
-		dense: make(map[int]*distribution), texts: make(map[textKey]*targets), states: newPrefixCache(o.Memory),
+		dense: make(map[int]*distribution), texts: make(map[windowKey]*targets), states: newPrefixCache(o.Memory),
 	}, nil
 }
 
@@ -124,32 +130,54 @@ func (sc *Scorer) Score(ctx context.Context, s *Subnet, text Text) (Scored, erro
 		return Scored{}, err
 	}
 	var out Scored
-	for _, w := range text.Windows {
+	lengths := make([]int, len(text.Windows))
+	for i, w := range text.Windows {
 		if w < 0 || w >= len(sc.windows) {
 			return Scored{}, fmt.Errorf("decoder: window %d of %d", w, len(sc.windows))
 		}
-		key := textKey{w, len(sc.windows[w])}
+		lengths[i] = len(sc.windows[w])
 		if text.Length > 0 {
-			key.length = min(text.Length, key.length)
+			lengths[i] = min(text.Length, lengths[i])
 		}
-		if err := sc.window(ctx, s, key, &out); err != nil {
-			return Scored{}, fmt.Errorf("window %d: %w", w, err)
+	}
+	for _, b := range sc.m.batches(lengths) {
+		if err := sc.batch(ctx, s, b, text.Windows[b.first:b.first+b.windows], lengths[b.first], &out); err != nil {
+			return Scored{}, err
 		}
 	}
 	return out, nil
 }
 
-// window adds the score of one text.
-func (sc *Scorer) window(ctx context.Context, s *Subnet, key textKey, out *Scored) error {
+// batch adds the scores of the first tokens of some windows, which are a batch of a text's.
+func (sc *Scorer) batch(ctx context.Context, s *Subnet, b batch, windows []int, length int, out *Scored) error {
+	named := func(w int, err error) error {
+		if err == nil {
+			return nil
+		}
+		return fmt.Errorf("window %d: %w", w, err)
+	}
+	for _, w := range windows {
+		if _, err := sc.targets(ctx, windowKey{w, length}); err != nil {
+			return named(w, err)
+		}
+	}
+	x, err := sc.last(ctx, s, windows, length, out)
+	if err != nil {
+		return named(windows[0], err)
+	}
+	defer free(x)
+	return b.each(ctx, sc.m.dev, x, func(i int, x *tensors.Tensor) error {
+		w := windows[i-b.first]
+		return named(w, sc.window(ctx, x, windowKey{w, length}, out))
+	})
+}
+
+// window adds the score of the first tokens of one window, given the state after the last layer.
+func (sc *Scorer) window(ctx context.Context, x *tensors.Tensor, key windowKey, out *Scored) error {
 	t, err := sc.targets(ctx, key)
 	if err != nil {
 		return err
 	}
-	x, err := sc.last(ctx, s, key, out)
-	if err != nil {
-		return err
-	}
-	defer free(x)
 	nll, kl, err := sc.head(ctx, x, t)
 	if err != nil {
 		return err
@@ -171,35 +199,39 @@ func (sc *Scorer) window(ctx context.Context, s *Subnet, key textKey, out *Score
 	return nil
 }
 
-// last returns the state after all layers, which the caller owns.
-func (sc *Scorer) last(ctx context.Context, s *Subnet, key textKey, out *Scored) (*tensors.Tensor, error) {
-	chain := newChain(key, s)
-	layers := len(sc.m.layers)
+// last returns the states of the first tokens of some windows after all layers, which the caller owns.
+func (sc *Scorer) last(ctx context.Context, s *Subnet, windows []int, length int, out *Scored) (*tensors.Tensor, error) {
+	chain := newChain(textKey{fmt.Sprint(windows), length}, s)
+	layers, count := len(sc.m.layers), len(windows)
 	from, x := sc.states.longest(chain, layers-1)
 	own := x == nil // whether x is to be freed
 	if x == nil {
+		texts := make([][]int32, count)
+		for i, w := range windows {
+			texts[i] = sc.windows[w][:length]
+		}
 		var err error
-		if x, err = sc.m.embed(ctx, sc.windows[key.window][:key.length]); err != nil {
+		if x, err = sc.m.embed(ctx, texts...); err != nil {
 			return nil, err
 		}
 	}
-	out.LayersReused += from
+	out.LayersReused += from * count
 	for i := from; i < layers; i++ {
-		y, err := sc.m.passLayer(ctx, s, i, x)
+		y, err := sc.m.passLayer(ctx, s, i, x, count)
 		if err != nil {
 			if own {
 				free(x)
 			}
 			return nil, fmt.Errorf("layer %d: %w", i, err)
 		}
-		out.LayersRun++
+		out.LayersRun += count
 		if y == x {
 			continue
 		}
 		if own {
 			free(x)
 		}
-		// No other subnet can use the state after the last layer.
+		// No other subnet can use the states after the last layer.
 		own = i == layers-1 || !sc.states.offer(chain, i+1, y)
 		x = y
 	}
@@ -241,7 +273,7 @@ func (sc *Scorer) head(ctx context.Context, x *tensors.Tensor, t *targets) (nll,
 }
 
 // targets returns what the LM head needs of a text, made at the first use.
-func (sc *Scorer) targets(ctx context.Context, key textKey) (*targets, error) {
+func (sc *Scorer) targets(ctx context.Context, key windowKey) (*targets, error) {
 	if t := sc.texts[key]; t != nil {
 		return t, nil
 	}
@@ -266,7 +298,7 @@ func (sc *Scorer) targets(ctx context.Context, key textKey) (*targets, error) {
 
 // distribution returns the dense model's distribution of a text or more of the window, computed at the first use. With a sampled
 // vocabulary it covers the whole window, so that the sample does not depend on which text is scored first.
-func (sc *Scorer) distribution(ctx context.Context, key textKey) (*distribution, error) {
+func (sc *Scorer) distribution(ctx context.Context, key windowKey) (*distribution, error) {
 	d, window := sc.dense[key.window], sc.windows[key.window]
 	if sc.o.Vocab == 0 {
 		window = window[:key.length]

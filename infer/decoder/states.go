@@ -20,21 +20,25 @@ var errOtherStates = errors.New("decoder: states of another model")
 type States struct {
 	m       *Model
 	lengths []int
-	hidden  *weights.Store
-	moves   int // how often they advanced
+	batches []batch
+	hidden  *weights.Store // by batch
+	moves   int            // how often they advanced
 	broken  error
 }
 
 // NewStates embeds the windows. The caller must Close them.
 func (m *Model) NewStates(ctx context.Context, windows [][]int32) (*States, error) {
-	st := &States{m: m, hidden: weights.NewStore(memory{m.dev}, len(windows), m.opts.memory, m.opts.dir)}
+	st := &States{m: m}
 	for i, w := range windows {
 		if len(w) == 0 {
-			st.Close()
 			return nil, fmt.Errorf("decoder: window %d is empty", i)
 		}
 		st.lengths = append(st.lengths, len(w))
-		x, err := m.embed(ctx, w)
+	}
+	st.batches = m.batches(st.lengths)
+	st.hidden = weights.NewStore(memory{m.dev}, len(st.batches), m.opts.memory, m.opts.dir)
+	for i, b := range st.batches {
+		x, err := m.embed(ctx, windowsOf(windows, b)...)
 		if err == nil {
 			err = st.hidden.Put(i, x)
 		}
@@ -63,8 +67,8 @@ func (st *States) Clone(ctx context.Context) (*States, error) {
 	if err := st.usable(); err != nil {
 		return nil, err
 	}
-	c := &States{m: st.m, lengths: st.lengths, hidden: weights.NewStore(memory{st.m.dev}, len(st.lengths), st.m.opts.memory, st.m.opts.dir)}
-	for i := range st.lengths {
+	c := &States{m: st.m, lengths: st.lengths, batches: st.batches, hidden: weights.NewStore(memory{st.m.dev}, len(st.batches), st.m.opts.memory, st.m.opts.dir)}
+	for i := range st.batches {
 		err := st.hidden.Use(i, func(x *tensors.Tensor) error {
 			y, err := st.m.dev.run1(ctx, "copy", identity, x)
 			if err != nil {
@@ -85,12 +89,32 @@ func (st *States) Hidden(window int) ([]float32, error) {
 	if err := st.usable(); err != nil {
 		return nil, err
 	}
+	at, i := st.find(window)
 	var out []float32
-	err := st.hidden.Use(window, func(x *tensors.Tensor) (err error) {
+	err := st.hidden.Use(at, func(x *tensors.Tensor) (err error) {
 		out, err = st.m.dev.fetch(x)
 		return err
 	})
-	return out, err
+	if err != nil {
+		return nil, err
+	}
+	return part(out, st.batches[at], i), nil
+}
+
+// find returns the batch of a window, and which of its windows that is.
+func (st *States) find(window int) (at, i int) {
+	for at, b := range st.batches {
+		if window < b.first+b.windows {
+			return at, window - b.first
+		}
+	}
+	panic(fmt.Sprintf("decoder: window %d of %d", window, len(st.lengths)))
+}
+
+// part returns the numbers of a batch's window i.
+func part(all []float32, b batch, i int) []float32 {
+	n := len(all) / b.windows
+	return all[i*n : (i+1)*n]
 }
 
 // Close frees the states.
@@ -108,14 +132,14 @@ func (st *States) usable() error {
 	return nil
 }
 
-// advance replaces the state of every window by what step returns for it, which may be its argument. After an error the states
+// advance replaces the states of every batch by what step returns for them, which may be its argument. After an error the states
 // are unusable.
-func (st *States) advance(step func(window int, x *tensors.Tensor) (*tensors.Tensor, error)) error {
+func (st *States) advance(step func(at int, x *tensors.Tensor) (*tensors.Tensor, error)) error {
 	if err := st.usable(); err != nil {
 		return err
 	}
 	st.moves++
-	for i := range st.lengths {
+	for i := range st.batches {
 		var next *tensors.Tensor
 		err := st.hidden.Use(i, func(x *tensors.Tensor) error {
 			y, err := step(i, x)
@@ -140,8 +164,8 @@ func (m *Model) Advance(ctx context.Context, layer int, s *Subnet, st *States) e
 	if err := m.checkStep(layer, s, st); err != nil {
 		return err
 	}
-	return st.advance(func(_ int, x *tensors.Tensor) (*tensors.Tensor, error) {
-		return m.passLayer(ctx, s, layer, x)
+	return st.advance(func(at int, x *tensors.Tensor) (*tensors.Tensor, error) {
+		return m.passLayer(ctx, s, layer, x, st.batches[at].windows)
 	})
 }
 
@@ -150,17 +174,17 @@ func (m *Model) AdvanceBlock(ctx context.Context, layer int, module subnet.Modul
 	if err := m.checkStep(layer, s, st); err != nil {
 		return err
 	}
-	return st.advance(func(_ int, x *tensors.Tensor) (*tensors.Tensor, error) {
+	return st.advance(func(at int, x *tensors.Tensor) (*tensors.Tensor, error) {
 		if module == subnet.Attention {
-			return m.passAttention(ctx, s.attention[layer], x)
+			return m.passAttention(ctx, s.attention[layer], x, st.batches[at].windows)
 		}
 		return m.passMLP(ctx, s.mlp[layer], x)
 	})
 }
 
-// layer returns x after a layer of s, x itself where the layer adds nothing.
-func (m *Model) passLayer(ctx context.Context, s *Subnet, layer int, x *tensors.Tensor) (*tensors.Tensor, error) {
-	y, err := m.passAttention(ctx, s.attention[layer], x)
+// passLayer returns x, the states of so many windows, after a layer of s; x itself where the layer adds nothing.
+func (m *Model) passLayer(ctx context.Context, s *Subnet, layer int, x *tensors.Tensor, windows int) (*tensors.Tensor, error) {
+	y, err := m.passAttention(ctx, s.attention[layer], x, windows)
 	if err != nil {
 		return nil, err
 	}

@@ -196,7 +196,7 @@ func (t *Tuning) forward(ctx context.Context, values []float32, window []int32) 
 				y, err = t.pass(ctx, &t.blocks[next], values, x)
 				next++
 			case module == subnet.Attention:
-				y, err = m.passAttention(ctx, t.s.attention[layer], x)
+				y, err = m.passAttention(ctx, t.s.attention[layer], x, 1)
 			default:
 				y, err = m.passMLP(ctx, t.s.mlp[layer], x)
 			}
@@ -368,7 +368,7 @@ func (t *Tuning) run(ctx context.Context, b *tunedBlock, name string, values []f
 		}, h.With(args...)...)
 	}
 	a := t.s.attention[b.layer]
-	inputs, h, err := m.attentionArgs(a, before[0], a.w.o, a.w.oBias, a.w.attnPost)
+	inputs, h, err := m.attentionArgs(a, before[0], 1, a.w.o, a.w.oBias, a.w.attnPost)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package decoder
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	. "github.com/gomlx/gomlx/core/graph" // graphs read as formulas
 	"github.com/gomlx/gomlx/core/tensors"
@@ -50,9 +51,9 @@ func (m *Model) NewUpProblem(ctx context.Context, layer int, kept subnet.Set, do
 	}
 	p := &UpProblem{m: m, in: in, block: block, down: m.layers[layer].down, windows: windows, kept: kept.Len(), relative: relative}
 	for _, w := range windows {
-		if w < 0 || w >= len(in.kept) {
+		if w < 0 || w >= len(in.st.lengths) {
 			block.Release()
-			return nil, fmt.Errorf("decoder: window %d of %d", w, len(in.kept))
+			return nil, fmt.Errorf("decoder: window %d of %d", w, len(in.st.lengths))
 		}
 		p.tokens += in.st.lengths[w]
 	}
@@ -92,33 +93,41 @@ func (p *UpProblem) sum(ctx context.Context, up []float32, residual bool) (gradi
 	gradient, energy = make([]float64, width*hidden), make([]float64, width)
 	shape, w := p.m.mlpShape(nil), &p.block.w
 	name := fmt.Sprintf("up %+v %t %t", shape, p.relative, residual)
-	for _, window := range p.windows {
-		err := p.in.st.hidden.Use(window, func(x *tensors.Tensor) error {
-			run := func(mid *tensors.Tensor, dense *weights.Weight) error {
-				h, err := p.m.weights.Hold(w.mlpNorm, w.gate, w.down, dense)
-				if err != nil {
-					return err
-				}
-				defer h.Release()
-				t := h.Tensors
-				args := []*tensors.Tensor{x, t[0], t[1], u, t[2]}
-				if dense != nil {
-					args = append(args, mid, t[3])
-				}
-				out, err := p.m.dev.run(ctx, name, func(in []*Node) []*Node { return shape.upGradient(in, p.relative, residual) }, args...)
-				if err != nil {
-					return err
-				}
-				defer free(out...)
-				if err := p.m.dev.accumulate(gradient, out[0]); err != nil {
-					return err
-				}
-				return p.m.dev.accumulate(energy, out[1])
-			}
+	run := func(x, mid *tensors.Tensor) error {
+		dense := p.down
+		if mid == nil {
+			dense = nil
+		}
+		h, err := p.m.weights.Hold(w.mlpNorm, w.gate, w.down, dense)
+		if err != nil {
+			return err
+		}
+		defer h.Release()
+		t := h.Tensors
+		args := []*tensors.Tensor{x, t[0], t[1], u, t[2]}
+		if mid != nil {
+			args = append(args, mid, t[3])
+		}
+		out, err := p.m.dev.run(ctx, name, func(in []*Node) []*Node { return shape.upGradient(in, p.relative, residual) }, args...)
+		if err != nil {
+			return err
+		}
+		defer free(out...)
+		if err := p.m.dev.accumulate(gradient, out[0]); err != nil {
+			return err
+		}
+		return p.m.dev.accumulate(energy, out[1])
+	}
+	for at := range p.in.st.batches {
+		chosen := p.chosen(at)
+		if len(chosen) == 0 {
+			continue
+		}
+		err := p.in.st.hidden.Use(at, func(x *tensors.Tensor) error {
 			if !residual {
-				return run(nil, nil)
+				return p.parts(ctx, at, chosen, x, nil, run)
 			}
-			return p.in.use(ctx, window, x, func(mid *tensors.Tensor) error { return run(mid, p.down) })
+			return p.in.use(ctx, at, x, func(mid *tensors.Tensor) error { return p.parts(ctx, at, chosen, x, mid, run) })
 		})
 		if err != nil {
 			return nil, nil, err
@@ -127,6 +136,38 @@ func (p *UpProblem) sum(ctx context.Context, up []float32, residual bool) (gradi
 	divide(gradient, p.tokens)
 	divide(energy, p.tokens)
 	return gradient[:p.kept*hidden], energy[:p.kept], nil
+}
+
+// chosen returns which windows of a batch the problem has.
+func (p *UpProblem) chosen(at int) []int {
+	var list []int
+	b := p.in.st.batches[at]
+	for i := range b.windows {
+		if slices.Contains(p.windows, b.first+i) {
+			list = append(list, i)
+		}
+	}
+	return list
+}
+
+// parts runs a step on the chosen windows of a batch: at once where those are all, else one at a time. mid may be nil.
+func (p *UpProblem) parts(ctx context.Context, at int, chosen []int, x, mid *tensors.Tensor, run func(x, mid *tensors.Tensor) error) error {
+	b := p.in.st.batches[at]
+	if len(chosen) == b.windows {
+		return run(x, mid)
+	}
+	for _, i := range chosen {
+		err := b.only(ctx, p.m.dev, x, i, func(x *tensors.Tensor) error {
+			if mid == nil {
+				return run(x, nil)
+			}
+			return b.only(ctx, p.m.dev, mid, i, func(mid *tensors.Tensor) error { return run(x, mid) })
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // upGradient returns (W_D·r ⊙ s)ᵀ·x̂ [kept, hidden] and Σ s² [kept] over the tokens, s being act(x̂·W_Gᵀ) and both

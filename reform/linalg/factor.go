@@ -38,21 +38,6 @@ func Factorize(a []float64, n int, ridge float64) (*Factor, error) {
 	return f, nil
 }
 
-// Ridged factors a + share·m·I, where m is the mean of a's diagonal, or 1 for a matrix of zeros. Where that is not positive
-// definite, share is raised tenfold, to at least leastShare, until it is. Ridged returns the share used.
-func Ridged(a []float64, n int, share float64) (f *Factor, used float64, err error) {
-	scale := MeanDiagonal(a, n)
-	if scale == 0 {
-		scale = 1
-	}
-	f, err = Factorize(a, n, share*scale)
-	for raises := 0; errors.Is(err, ErrNotPositive) && raises < maxRaises; raises++ {
-		share = max(10*share, leastShare)
-		f, err = Factorize(a, n, share*scale)
-	}
-	return f, share, err
-}
-
 const (
 	leastShare = 1e-8
 	maxRaises  = 12

@@ -75,10 +75,11 @@ type Block struct {
 	Module  subnet.Module
 	HeadDim int // attention only
 	Layer   subnet.LayerGeometry
-	Inner   []Matrix // units own rows of these: W_Q, W_K, W_V, or W_G (where there is one) and W_U
-	Output  Matrix   // units own columns of this: W_O, or W_D
-	In      Inputs   // of the inner matrices
-	Mid     Inputs   // of the output matrix
+	Inner   []Matrix       // units own rows of these: W_Q, W_K, W_V, or W_G (where there is one) and W_U
+	Output  Matrix         // units own columns of this: W_O, or W_D
+	In      Inputs         // of the inner matrices
+	Mid     Inputs         // of the output matrix
+	Algebra linalg.Algebra // inverts second moments; nil is linalg.CPU
 }
 
 // Count returns how many units of a kind the block has.

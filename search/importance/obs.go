@@ -35,12 +35,12 @@ type surgeon struct {
 
 func newSurgeon(b *Block, ridge float64) (*surgeon, error) {
 	n, out := b.Output.In, b.Output.Out
-	f, _, err := linalg.Ridged(b.Mid.Gram, n, ridge)
+	inverse, err := linalg.Inverse(linalg.OrCPU(b.Algebra), b.Mid.Gram, n, ridge)
 	if err != nil {
 		return nil, err
 	}
 	s := &surgeon{
-		out: out, left: n, inverse: f.Inverse(), columns: make([]int, n), alive: make([]bool, n), diag: make([]float64, n),
+		out: out, left: n, inverse: inverse, columns: make([]int, n), alive: make([]bool, n), diag: make([]float64, n),
 		w: make([]float64, n*out),
 	}
 	for j := range n {

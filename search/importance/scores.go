@@ -34,11 +34,11 @@ func (b *Block) columnNorms() []float64 {
 }
 
 func phi(b *Block, u Unit, o Options) ([]float64, error) {
-	mid, err := inverseDiagonal(b.Mid, o)
+	mid, err := inverseDiagonal(b.Algebra, b.Mid, o)
 	if err != nil {
 		return nil, err
 	}
-	in, err := inverseDiagonal(b.In, o)
+	in, err := inverseDiagonal(b.Algebra, b.In, o)
 	if err != nil {
 		return nil, err
 	}
@@ -69,12 +69,11 @@ func phiWith(b *Block, u Unit, in, mid []float64) []float64 {
 
 // inverseDiagonal returns the diagonal of (2H + damp)⁻¹, where damp is the ridge's share of the mean diagonal of 2H, raised
 // tenfold until the sum is positive definite.
-func inverseDiagonal(in Inputs, o Options) ([]float64, error) {
-	f, _, err := linalg.Ridged(in.Gram, in.N, o.ridge())
+func inverseDiagonal(by linalg.Algebra, in Inputs, o Options) ([]float64, error) {
+	inverse, err := linalg.Inverse(linalg.OrCPU(by), in.Gram, in.N, o.ridge())
 	if err != nil {
 		return nil, err
 	}
-	inverse := f.Inverse()
 	d := make([]float64, in.N)
 	for i := range d {
 		d[i] = inverse[i*in.N+i] / 2
@@ -128,12 +127,11 @@ func wanda(b *Block, u Unit, _ Options) ([]float64, error) {
 func leverage(b *Block, u Unit, _ Options) ([]float64, error) {
 	n := b.Mid.N
 	lambda := linalg.MeanDiagonal(b.Mid.Gram, n)
-	f, _, err := linalg.Ridged(b.Mid.Gram, n, 1)
+	inverse, err := linalg.Inverse(linalg.OrCPU(b.Algebra), b.Mid.Gram, n, 1)
 	if err != nil {
 		return nil, err
 	}
 	// H(H + λI)⁻¹ = I − λ(H + λI)⁻¹
-	inverse := f.Inverse()
 	columns := make([]float64, n)
 	for j := range columns {
 		columns[j] = 1 - lambda*inverse[j*n+j]

@@ -15,6 +15,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/reform"
+	"github.com/lathe-llm/lathe/reform/algebra"
 	"github.com/lathe-llm/lathe/search/importance"
 )
 
@@ -98,7 +99,7 @@ func blockOf(m *decoder.Model, slot int, mo *decoder.Moments) (*importance.Block
 	return &importance.Block{
 		Module: module, HeadDim: m.Geometry().HeadDim, Layer: m.Geometry().Layers[layer],
 		Output: importance.Matrix{Out: dims[0], In: dims[1], Data: w},
-		Mid:    importance.Inputs{N: mo.N, Gram: mo.H, Mean: mo.Mean, Var: mo.Var},
+		Mid:    importance.Inputs{N: mo.N, Gram: mo.H, Mean: mo.Mean, Var: mo.Var}, Algebra: algebra.Of(m.Device()),
 	}, unit, nil
 }
 
@@ -128,7 +129,7 @@ func (f Fit) solve(m *decoder.Model, mo *decoder.Moments, only ...int) (solved, 
 		keep[i] = f.Counts[level] * len(columns) / len(f.Order)
 	}
 	out := block.Output.Out
-	problem := reform.Problem{W: block.Output.Data, Out: out, In: block.Output.In, Fit: reform.Moments{Gram: mo.H, Mean: mo.Mean, Tokens: mo.Tokens}}
+	problem := reform.Problem{W: block.Output.Data, Out: out, In: block.Output.In, Fit: reform.Moments{Gram: mo.H, Mean: mo.Mean, Tokens: mo.Tokens}, Algebra: block.Algebra}
 	fitted, losses, err := reform.SolveNested(problem, columns, keep, f.Lambda, true)
 	if err != nil {
 		return solved{}, err

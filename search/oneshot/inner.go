@@ -47,7 +47,7 @@ func (k *sizing) roundsInner(layer int, module subnet.Module) bool {
 // compensateModule adds the matrices of one module.
 func (k *sizing) compensateModule(layer int, module subnet.Module, b *importance.Block, tokens int, to map[string][]float32) error {
 	n := b.In.N
-	factor, err := inverseFactor(shrunk(b.In.Gram, n, tokens), n)
+	factor, err := inverseFactor(b.Algebra, shrunk(b.In.Gram, n, tokens), n)
 	if err != nil {
 		return fmt.Errorf("compensation: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/reform"
+	"github.com/lathe-llm/lathe/reform/algebra"
 	"github.com/lathe-llm/lathe/search/importance"
 )
 
@@ -138,6 +139,7 @@ func blockOf(m *decoder.Model, layer int, module subnet.Module, output importanc
 	g := m.Geometry()
 	return &importance.Block{
 		Name: reform.ModuleName(layer, module), Module: module, HeadDim: g.HeadDim, Layer: g.Layers[layer], Output: output,
+		Algebra: algebra.Of(m.Device()),
 	}
 }
 

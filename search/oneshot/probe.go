@@ -96,7 +96,7 @@ func probeTexts(windows [][]int32) (texts, statistics [][]int32) {
 // rise measures how much the model loses, in nats per token, when the module of b is cut as in l and re-fitted.
 func (p *prober) rise(ctx context.Context, layer int, l subnet.Layer, b *importance.Block) (float64, error) {
 	kept := p.dense.Masks().With(layer, l).OutputColumns(layer, b.Module)
-	problem := reform.Problem{W: b.Output.Data, Out: b.Output.Out, In: b.Output.In}
+	problem := reform.Problem{W: b.Output.Data, Out: b.Output.Out, In: b.Output.In, Algebra: b.Algebra}
 	problem.Fit = reform.Moments{Gram: b.Mid.Gram, Mean: b.Mid.Mean, Tokens: p.st.Tokens()}
 	weights, _, err := reform.Solve(problem, kept, reform.Options{Lambdas: []float64{probeLambda}, Pull: true})
 	if err != nil {

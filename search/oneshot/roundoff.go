@@ -34,7 +34,7 @@ func (k *sizing) round(o reform.Output) (keep, stored []float32, err error) {
 	}
 	keep = o.Weights
 	if k.size.Compensate && t.Block() > 1 && t.Block() < width {
-		factor, err := inverseFactor(shrunk(o.Gram(), width, o.Tokens), width)
+		factor, err := inverseFactor(o.Algebra, shrunk(o.Gram(), width, o.Tokens), width)
 		if err != nil {
 			return nil, nil, fmt.Errorf("compensation: %w", err)
 		}
@@ -112,12 +112,12 @@ func shrunk(gram []float64, n, tokens int) []float64 {
 }
 
 // inverseFactor returns the lower triangular L [n, n] with L·Lᵀ = (H + ridge)⁻¹.
-func inverseFactor(gram []float64, n int) ([]float64, error) {
-	f, _, err := linalg.Ridged(gram, n, compensationRidge)
+func inverseFactor(by linalg.Algebra, gram []float64, n int) ([]float64, error) {
+	inverse, err := linalg.Inverse(linalg.OrCPU(by), gram, n, compensationRidge)
 	if err != nil {
 		return nil, err
 	}
-	lower, err := linalg.Factorize(f.Inverse(), n, 0)
+	lower, err := linalg.Factorize(inverse, n, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -39,7 +39,7 @@ func TestCompensated(t *testing.T) {
 	for i := range matrix {
 		matrix[i] = float32(rng.NormFloat64())
 	}
-	factor, err := inverseFactor(shrunk(gram, n, tokens), n)
+	factor, err := inverseFactor(nil, shrunk(gram, n, tokens), n)
 	if err != nil {
 		t.Fatal(err)
 	}

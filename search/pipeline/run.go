@@ -227,6 +227,7 @@ type run struct {
 	bytesPerToken float64
 	predicted     float64 // loss of the best choice, where levels have types
 	asItIs        bool    // the result has modules of a subnet made by hand, whose units stay
+	full          error   // why the search was stopped: the device's memory is full; nil otherwise
 }
 
 // Running is a search that runs.
@@ -270,6 +271,9 @@ func Run(ctx context.Context, c Config) (Result, error) {
 	stop()
 	r.show(job.Snapshot())
 	r.takeBack()
+	if r.full != nil {
+		err = r.full
+	}
 	if found.Best.ID == 0 {
 		return Result{}, err
 	}

@@ -2,10 +2,12 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"time"
 
+	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/search/score"
 )
@@ -44,6 +46,11 @@ func (r *run) superviseJob(ctx context.Context, job *search.Job) (stop func()) {
 				shown, heard = s.Revision, others
 				r.show(s)
 				r.report(s)
+			}
+			if errors.Is(s.Err, decoder.ErrMemory) { // waiting frees none
+				r.full = s.Err
+				job.Stop()
+				return
 			}
 			switch retries.next(s, time.Now()) {
 			case failing:

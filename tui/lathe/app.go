@@ -66,13 +66,16 @@ type app struct {
 	lastMessage uint64 // id of the last message of the exploration that was printed
 
 	// Set by flags.
-	json      bool
-	workspace string
-	compute   string
-	gpu       string
-	engine    string
-	spill     int64 // bytes, 0 for the default
-	weights   int64 // bytes, 0 for the default
+	json        bool
+	workspace   string
+	compute     string
+	gpu         string
+	engine      string
+	algebra     string // what computes linear algebra
+	computeType string // of weights on the device
+	atOnce      int    // windows that a graph computes, 0 for the default
+	spill       int64  // bytes, 0 for the default
+	weights     int64  // bytes, 0 for the default
 }
 
 // run runs a command line and returns its exit status.
@@ -175,6 +178,15 @@ func newRoot(a *app) *cobra.Command {
 			if _, _, err := llamaserver.Parse(a.engine); err != nil {
 				return usage(fmt.Errorf("--engine %w", err))
 			}
+			if a.algebra != "" && !slices.Contains(engine.Algebras(), a.algebra) {
+				return usage(fmt.Errorf("--linear-algebra %q: not %s", a.algebra, strings.Join(engine.Algebras(), ", ")))
+			}
+			if a.computeType != "" && !slices.Contains(engine.ComputeTypes(), a.computeType) {
+				return usage(fmt.Errorf("--compute-type %q: not %s", a.computeType, strings.Join(engine.ComputeTypes(), ", ")))
+			}
+			if a.atOnce < 0 {
+				return usage(fmt.Errorf("--at-once %d: a number of windows is 1 or more", a.atOnce))
+			}
 			switch a.compute {
 			case "", "auto", "go", "xla", "cuda":
 				return nil
@@ -199,6 +211,9 @@ func newRoot(a *app) *cobra.Command {
 	exploreFlags(a, root)
 	root.Version = version()
 	flags.StringVar(&a.compute, "compute", "", "device that search and re-fit compute on: go, xla, cuda or xla:/path/plugin.so (default: the fastest one found)")
+	flags.StringVar(&a.algebra, "linear-algebra", engine.AlgebraAuto, "what computes the linear algebra of re-fits: auto (the device of --compute where that is a GPU, else go), go (the processor), xla (the device)")
+	flags.StringVar(&a.computeType, "compute-type", engine.Floats, "type of the weights in the memory that search and re-fit compute in: f32, or bf16, which takes half of it and rounds them")
+	flags.IntVar(&a.atOnce, "at-once", 0, "calibration windows that a graph computes at once (default: one on the processor; on a GPU as many as its free memory permits)")
 	gpuFlag(flags, &a.gpu)
 	flags.StringVar(&a.engine, "engine", "", "what runs models in chats, benchmarks and serve-api: llama.cpp (built in), llama-server (an installed one), llama-server=PATH or llama-server=URL (default: $"+engineVariable+", else llama.cpp)")
 	flags.Var((*byteSize)(&a.spill), "spill", "memory for the residual stream of calibration, and as much again for a matrix's inputs; the rest goes to a temporary file (default 4GiB)")

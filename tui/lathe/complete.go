@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/engine"
 	"github.com/lathe-llm/lathe/infer/hub"
 	"github.com/lathe-llm/lathe/infer/quality"
 	"github.com/lathe-llm/lathe/search"
@@ -180,6 +181,10 @@ func (a *app) flagCandidates(cmd *cobra.Command, f *pflag.Flag) candidates {
 		return orFiles(words, ".gguf")
 	case "compute":
 		return values("go", "xla", "cuda", "xla:/\tpath of a plug-in")
+	case "compute-type":
+		return values(engine.ComputeTypes()...)
+	case "linear-algebra":
+		return values(engine.Algebras()...)
 	case "gpu":
 		return values("auto\tas many layers as fit", "off\tthe processor alone")
 	case "engine":

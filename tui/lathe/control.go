@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/engine"
 	"github.com/lathe-llm/lathe/infer"
 )
 
@@ -195,7 +197,8 @@ func (a *app) forward(ctx context.Context, workspace string, machine map[string]
 // machine returns the values of the flags for what this process computes with, by their names.
 func (a *app) machine() map[string]string {
 	return map[string]string{
-		"compute": cmp.Or(a.compute, "auto"), "gpu": cmp.Or(a.gpu, infer.GPUAuto), "engine": cmp.Or(a.engine, "llama.cpp"),
+		"compute": cmp.Or(a.compute, "auto"), "linear-algebra": cmp.Or(a.algebra, engine.AlgebraAuto),
+		"compute-type": cmp.Or(a.computeType, engine.Floats), "at-once": strconv.Itoa(a.atOnce), "gpu": cmp.Or(a.gpu, infer.GPUAuto), "engine": cmp.Or(a.engine, "llama.cpp"),
 		"spill": cmp.Or((*byteSize)(&a.spill).String(), "the default"), "weights": cmp.Or((*byteSize)(&a.weights).String(), "the default"),
 	}
 }
@@ -279,7 +282,7 @@ func (a *app) commandLine() ([]string, error) {
 			value = strings.Join(list.GetSlice(), ",")
 		}
 		switch f.Name {
-		case "workspace", "compute", "spill", "weights":
+		case "workspace", "compute", "compute-type", "at-once", "linear-algebra", "spill", "weights":
 			return
 		case "gpu":
 			if shared == nil || shared.Flags().Lookup(f.Name) == nil { // see machineFlags

@@ -200,6 +200,9 @@ func runScripts(t *testing.T, dir string, env map[string]string) {
 			case "model": // the default model was downloaded
 				_, err := os.Stat(filepath.Join(cache, "models", defaultModel))
 				return err == nil, nil
+			case "xla": // XLA's plug-in for processors was downloaded
+				_, err := os.Stat(filepath.Join(cache, "xla", "pjrt_c_api_cpu_plugin.so"))
+				return err == nil, nil
 			case "slow": // slow tests are enabled
 				return os.Getenv("LATHE_SLOW") != "", nil
 			case "root": // permissions do not apply to this user

@@ -17,12 +17,12 @@ package weights
 
 import "github.com/gomlx/gomlx/core/tensors"
 
-// Device is the memory of a device, in tensors of 32-bit floats.
+// Device is the memory of a device, in tensors of 32-bit floats or, half as large, of bfloat16.
 type Device interface {
-	// Create makes a tensor whose numbers fill writes.
-	Create(fill func(to []float32) error, dims ...int) (*tensors.Tensor, error)
-	// Upload makes a tensor of a copy of data.
-	Upload(data []float32, dims ...int) (*tensors.Tensor, error)
+	// Create makes a tensor whose numbers fill writes, rounded to bfloat16 where half is set.
+	Create(half bool, fill func(to []float32) error, dims ...int) (*tensors.Tensor, error)
+	// Upload makes a tensor of a copy of data, rounded to bfloat16 where half is set.
+	Upload(half bool, data []float32, dims ...int) (*tensors.Tensor, error)
 	// Read calls use with the numbers of a tensor, which are valid during the call only and must not be modified.
 	Read(t *tensors.Tensor, use func(data []float32)) error
 }

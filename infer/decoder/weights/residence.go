@@ -15,6 +15,8 @@ type Weight struct {
 	Stage int
 	// Load reads the numbers from the model's file; nil for gathered weights, which are spilled instead.
 	Load func(to []float32) error
+	// Half has the device hold the numbers as bfloat16.
+	Half bool
 
 	// The rest is guarded by Residence.mu.
 	tensor  *tensors.Tensor // nil where it is not on the device
@@ -33,7 +35,12 @@ func (w *Weight) Numbers() int {
 }
 
 // Bytes returns the size on the device.
-func (w *Weight) Bytes() int64 { return 4 * int64(w.Numbers()) }
+func (w *Weight) Bytes() int64 {
+	if w.Half {
+		return 2 * int64(w.Numbers())
+	}
+	return 4 * int64(w.Numbers())
+}
 
 // Residence keeps weights on the device, up to a limit. Past it, weights that are not held are evicted, the one first whose
 // stage is farthest ahead: passes go through the layers in order, so the stage passed last is needed last. Evicted weights of
@@ -127,7 +134,7 @@ func (r *Residence) bring(w *Weight) (err error) {
 	if load == nil {
 		load = func(to []float32) error { return r.spilled.read(w.copied, to) }
 	}
-	if w.tensor, err = r.dev.Create(load, w.Dims...); err != nil {
+	if w.tensor, err = r.dev.Create(w.Half, load, w.Dims...); err != nil {
 		return err
 	}
 	r.count(w)
@@ -184,15 +191,15 @@ func (r *Residence) spill(w *Weight) error {
 	return errors.Join(err, werr)
 }
 
-// Add makes a gathered weight of a stage.
-func (r *Residence) Add(data []float32, stage int, dims ...int) (w *Weight, err error) {
+// Add makes a gathered weight of a stage, in bfloat16 where half is set.
+func (r *Residence) Add(half bool, data []float32, stage int, dims ...int) (w *Weight, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	w = &Weight{Dims: dims, Stage: stage}
+	w = &Weight{Dims: dims, Stage: stage, Half: half}
 	if err := r.makeRoom(w); err != nil {
 		return nil, err
 	}
-	if w.tensor, err = r.dev.Upload(data, dims...); err != nil {
+	if w.tensor, err = r.dev.Upload(half, data, dims...); err != nil {
 		return nil, err
 	}
 	r.count(w)
@@ -213,7 +220,7 @@ func (r *Residence) Drop(ws ...*Weight) {
 	}
 }
 
-// Read calls use with the numbers of a weight, which are valid during the call only and must not be modified. A weight
+// Read calls use with the numbers of a weight as the device has them, which are valid during the call only and must not be modified. A weight
 // of the file that does not fit on the device is read from the file alone.
 func (r *Residence) Read(w *Weight, use func(data []float32)) error {
 	r.mu.Lock()
@@ -235,8 +242,12 @@ func (r *Residence) Read(w *Weight, use func(data []float32)) error {
 	return r.dev.Read(h.Tensors[0], use)
 }
 
-// Fetch copies the numbers of a weight to the host.
+// Fetch copies the numbers of a weight to the host: those of the file, which are not rounded to bfloat16, where it is from one.
 func (r *Residence) Fetch(w *Weight) ([]float32, error) {
+	if w.Half && w.Load != nil {
+		out := make([]float32, w.Numbers())
+		return out, w.Load(out)
+	}
 	var out []float32
 	err := r.Read(w, func(data []float32) { out = append(make([]float32, 0, len(data)), data...) })
 	return out, err

@@ -58,7 +58,7 @@ func (s *Store) Use(i int, f func(t *tensors.Tensor) error) error {
 	if it.tensor != nil {
 		return f(it.tensor)
 	}
-	t, err := s.dev.Create(func(to []float32) error { return s.spilled.read(it.space, to) }, it.dims...)
+	t, err := s.dev.Create(false, func(to []float32) error { return s.spilled.read(it.space, to) }, it.dims...)
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ import (
 // host is a device in the memory of Go.
 type host struct{}
 
-func (host) Create(fill func(to []float32) error, dims ...int) (*tensors.Tensor, error) {
+func (host) Create(_ bool, fill func(to []float32) error, dims ...int) (*tensors.Tensor, error) {
 	t := tensors.FromShape(shapes.Make(dtypes.Float32, dims...))
 	var ferr error
 	if err := tensors.MutableFlatData(t, func(to []float32) { ferr = fill(to) }); err != nil {
@@ -25,8 +25,8 @@ func (host) Create(fill func(to []float32) error, dims ...int) (*tensors.Tensor,
 	return t, ferr
 }
 
-func (h host) Upload(data []float32, dims ...int) (*tensors.Tensor, error) {
-	return h.Create(func(to []float32) error { copy(to, data); return nil }, dims...)
+func (h host) Upload(half bool, data []float32, dims ...int) (*tensors.Tensor, error) {
+	return h.Create(half, func(to []float32) error { copy(to, data); return nil }, dims...)
 }
 
 func (host) Read(t *tensors.Tensor, use func(data []float32)) error {
@@ -70,7 +70,7 @@ func TestEviction(t *testing.T) {
 	if want := []int{0, 1, 2, 1}; !slices.Equal(loads, want) {
 		t.Errorf("loads %v, want %v", loads, want)
 	}
-	gathered, err := r.Add([]float32{1, 2, 3, 4}, 1, 4)
+	gathered, err := r.Add(false, []float32{1, 2, 3, 4}, 1, 4)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func TestRegistry(t *testing.T) {
 	var freed []int
 	build := func(id int) func() (*Block, error) {
 		return func() (*Block, error) {
-			w, err := residence.Add(make([]float32, 4), 0, 4)
+			w, err := residence.Add(false, make([]float32, 4), 0, 4)
 			if err != nil {
 				return nil, err
 			}
