@@ -60,6 +60,8 @@ type Statistician interface {
 	// Gather runs the calibration text through the dense model. What it gathers it keeps in dir ("" keeps nothing), and it
 	// takes from there what an earlier pass over the same text left. Workers have no effect on the result.
 	Gather(ctx context.Context, c GatherStatistics, dir string, m Monitor) (Statistics, error)
+	// CheckTexts returns why the texts of a calibration cannot be read, where the file system shows that: one is missing. It is quick.
+	CheckTexts(c Calibration) error
 	// Norms ranks the units of each layer by the norms of their weights alone: no text, no loaded model, as fast as its file can be read.
 	Norms(ctx context.Context) ([]draft.Importance, error)
 	// Predict estimates the rise of the loss, in nats per token, that masks cause once the weights that stay are re-fitted,

@@ -21,8 +21,16 @@ import (
 
 // The commands that start a job check what is quick to check, and queue the job.
 
+// checkCalibration reports a calibration that cannot be used, a text that is missing included.
+func (e *Exploration) checkCalibration(c Calibration) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	return e.model.CheckTexts(c)
+}
+
 func (c GatherStatistics) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
-	if err := errors.Join(c.Calibration.check(), c.Machines.checkPieces()); err != nil {
+	if err := errors.Join(e.checkCalibration(c.Calibration), c.Machines.checkPieces()); err != nil {
 		return Receipt{}, err
 	}
 	return e.launch(a, jobs.Idle, JobStatistics, "statistics", func(ctx context.Context, m *monitor) error { return e.gather(ctx, c, m) })
@@ -30,7 +38,7 @@ func (c GatherStatistics) do(ctx context.Context, e *Exploration, a Actor) (Rece
 
 func (c Cut) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
 	g := e.Snapshot().Model.Geometry
-	if err := errors.Join(c.checkTarget(), c.Calibration.check(), checkPreset(c.Preset), c.Reform.check(), c.Reform.checkTarget(g), c.checkWidths(g)); err != nil {
+	if err := errors.Join(c.checkTarget(), e.checkCalibration(c.Calibration), checkPreset(c.Preset), c.Reform.check(), c.Reform.checkTarget(g), c.checkWidths(g)); err != nil {
 		return Receipt{}, err
 	}
 	if err := c.Vocab.optional(g); err != nil {
@@ -64,7 +72,7 @@ func (c Refit) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error)
 	if n, ok := s.Subnet(c.Subnet); ok && n.Types != nil {
 		return Receipt{}, fmt.Errorf("%w: the matrices of %s have types of their own: quantize re-fits to rounded matrices", ErrUnsupported, n.Name)
 	}
-	if err := errors.Join(c.Calibration.check(), checkPreset(c.Preset), c.Reform.check(), c.Reform.checkBias(s.Model.Arch), c.Reform.checkTarget(s.Model.Geometry)); err != nil {
+	if err := errors.Join(e.checkCalibration(c.Calibration), checkPreset(c.Preset), c.Reform.check(), c.Reform.checkBias(s.Model.Arch), c.Reform.checkTarget(s.Model.Geometry)); err != nil {
 		return Receipt{}, err
 	}
 	title := "re-fit " + s.label(c.Subnet)
@@ -125,7 +133,11 @@ func (c StartSearch) do(ctx context.Context, e *Exploration, a Actor) (Receipt, 
 		}
 	}
 	m := e.Snapshot().Model
-	if err := errors.Join(checkTarget(cmp.Or(c.Retarget, c.Target)), c.Calibration.check(), checkGranularity(m.Geometry, c.Granularity), c.Reform.check(), c.Reform.checkBias(m.Arch), c.Reform.checkTarget(m.Geometry), c.Machines.check()); err != nil {
+	text := e.checkCalibration(c.Calibration)
+	if c.Resume { // a search whose text is gone fails as its job, beside which the rest can be used
+		text = c.Calibration.check()
+	}
+	if err := errors.Join(checkTarget(cmp.Or(c.Retarget, c.Target)), text, checkGranularity(m.Geometry, c.Granularity), c.Reform.check(), c.Reform.checkBias(m.Arch), c.Reform.checkTarget(m.Geometry), c.Machines.check()); err != nil {
 		return Receipt{}, err
 	}
 	if err := errors.Join(c.checkSettings(), c.Vocab.optional(m.Geometry)); err != nil {
@@ -158,7 +170,7 @@ func (c Export) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error
 	if c.As != "" && c.As != AsGGUF && c.As != AsFolder {
 		return Receipt{}, fmt.Errorf("%w: export as %q, not %s or %s", ErrInvalid, c.As, AsGGUF, AsFolder)
 	}
-	if err := errors.Join(c.Vocab.optional(s.Model.Geometry), c.Calibration.check()); err != nil {
+	if err := errors.Join(c.Vocab.optional(s.Model.Geometry), e.checkCalibration(c.Calibration)); err != nil {
 		return Receipt{}, err
 	}
 	title := fmt.Sprintf("export %s to %s", s.label(c.Subnet), filepath.Base(c.Path))

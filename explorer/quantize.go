@@ -73,6 +73,9 @@ func (c Quantize) do(_ context.Context, e *Exploration, a Actor) (Receipt, error
 	}
 	masks, err := s.Masks(c.Subnet)
 	if err == nil {
+		err = e.checkCalibration(c.Calibration)
+	}
+	if err == nil {
 		err = e.model.CheckSize(masks, c)
 	}
 	if err != nil {

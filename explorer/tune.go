@@ -92,7 +92,7 @@ func (c Tune) do(_ context.Context, e *Exploration, a Actor) (Receipt, error) {
 	if c.Subnet == DenseID {
 		return Receipt{}, fmt.Errorf("%w: the dense model does not diverge from itself: tune a subnet", ErrInvalid)
 	}
-	if err := errors.Join(c.Calibration.check(), c.Tuning.check()); err != nil {
+	if err := errors.Join(e.checkCalibration(c.Calibration), c.Tuning.check()); err != nil {
 		return Receipt{}, err
 	}
 	title := "tune " + s.label(c.Subnet)

@@ -163,7 +163,7 @@ func (c TrimVocab) do(_ context.Context, e *Exploration, a Actor) (Receipt, erro
 	if _, err := s.Masks(c.Subnet); err != nil {
 		return Receipt{}, err
 	}
-	if err := errors.Join(c.Calibration.check(), c.Vocab.check(s.Model.Geometry)); err != nil {
+	if err := errors.Join(e.checkCalibration(c.Calibration), c.Vocab.check(s.Model.Geometry)); err != nil {
 		return Receipt{}, err
 	}
 	title := fmt.Sprintf("vocabulary of %s to %v", s.label(c.Subnet), c.Vocab)

@@ -261,3 +261,27 @@ func TestReformComesBack(t *testing.T) {
 	t.Cleanup(func() { _ = ex.Close() })
 	show(ex).sees("the last re-fit is not shown")
 }
+
+// TestFormsStayUntilTextsAreFound submits forms with a text that is missing: they stay, with the reason.
+func TestFormsStayUntilTextsAreFound(t *testing.T) {
+	for name, keys := range map[string][]string{"a search": {"1", "s"}, "a cut": {"1", "o"}, "a re-fit": {"3", "enter"}, "statistics": {"1", "S"}} {
+		b := explorertest.New()
+		b.Missing = []string{"notes.txt"}
+		l := newLoopOver(t, explorertest.Open(t, b, ""), b, 100, 40, nil)
+		l.press("esc")
+		l.press(keys...)
+		l.sees("window tokens")
+		for range 20 {
+			if strings.Contains(l.screen(), "▸ text ") {
+				break
+			}
+			l.press("down")
+		}
+		l.write("notes.txt")
+		l.press("enter")
+		l.sees("notes.txt: file does not exist")
+		if !strings.Contains(l.screen(), "▸ text ") || len(l.ex.Snapshot().Jobs) > 0 {
+			t.Errorf("%s: the form has closed, or there is a job:\n%s", name, l.screen())
+		}
+	}
+}

@@ -46,7 +46,10 @@ func TestWorkersForm(t *testing.T) {
 	l := newLoop(t, 120, 50, nil)
 	var asked explorer.Machines
 	l.press("1", "s")
-	for range 12 {
+	for range 40 {
+		if strings.Contains(l.screen(), "other processes or machines make levels") {
+			break
+		}
 		l.press("down")
 	}
 	l.sees("other processes or machines make levels and score candidates")

@@ -14,7 +14,6 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/corpus"
-	"github.com/lathe-llm/lathe/infer/hub"
 )
 
 // The defaults of calibration.
@@ -139,11 +138,7 @@ func (src *sources) read(ctx context.Context, s *source, t explorer.MixText, opt
 				return err
 			}
 		}
-		if s.texts, err = readTexts(s.file); errors.Is(err, fs.ErrNotExist) {
-			if _, named := hub.Parse(t.Path); named {
-				err = fmt.Errorf("%w (a data set of the hub is named as %s%s)", err, explorer.HubText, t.Path)
-			}
-		}
+		s.texts, err = readTexts(s.file)
 	case t.Name == explorer.TextChat:
 		if optional && o.Conversation == 0 {
 			return errNone
@@ -338,7 +333,7 @@ func (src *sources) apportion(ctx context.Context, n, own int, atMost bool) ([]i
 		return nil, fmt.Errorf("%s: %w: it has %d windows of %d tokens, not %d", src.ref.Path, explorer.ErrText, n, seq, max(asked, 1))
 	}
 	for i, s := range src.texts {
-		if missing[i] > 0 && len(src.texts) > 1 {
+		if missing[i] > 0 && len(src.texts) > 1 && len(src.c.Mix) > 0 { // nobody has asked for the shares of the default mix
 			src.mon.Note(fmt.Sprintf("%s has %d windows of %d tokens, fewer than its share of the calibration text: the other texts have more", s.Name, counts[i], seq))
 		}
 	}

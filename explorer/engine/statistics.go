@@ -21,6 +21,7 @@ func (m *model) Gather(ctx context.Context, g explorer.GatherStatistics, dir str
 
 func (m *model) gatherOnce(ctx context.Context, g explorer.GatherStatistics, dir string, mon explorer.Monitor) (explorer.Statistics, error) {
 	c := g.Calibration
+	mon.Progress(0, 0, "layers", "reading the text")
 	src, err := m.sources(ctx, c, mon)
 	if err != nil {
 		return explorer.Statistics{}, err
@@ -42,11 +43,17 @@ func (m *model) gatherOnce(ctx context.Context, g explorer.GatherStatistics, dir
 	}
 	mon.Progress(0, 0, "layers", "tokenising")
 	p, err := src.windows(ctx, c.Windows, false)
+	if err == nil {
+		err = mon.Gate(ctx) // nobody waits for these preparations
+	}
 	if err != nil {
 		return explorer.Statistics{}, err
 	}
 	mon.Progress(0, 0, "layers", "loading the model")
 	dm, err := m.weights(ctx)
+	if err == nil {
+		err = mon.Gate(ctx)
+	}
 	if err != nil {
 		return explorer.Statistics{}, err
 	}
@@ -70,6 +77,7 @@ func (m *model) gatherOnce(ctx context.Context, g explorer.GatherStatistics, dir
 			return keep(func() error { return kept.writeLayer(layer, s) })
 		},
 		Progress: func(e oneshot.Event) { reportAndGate(ctx, mon, e) },
+		Gate:     mon.Gate,
 	}
 	if g.Machines.On() {
 		gathering.Others = func(ctx context.Context, layers []int, keep func(int, *oneshot.LayerStatistics) error) error {

@@ -17,6 +17,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/corpus"
+	"github.com/lathe-llm/lathe/infer/hub"
 	"github.com/lathe-llm/lathe/infer/quality"
 	"github.com/lathe-llm/lathe/infer/scratch"
 )
@@ -36,14 +37,9 @@ func readText(path string) (string, explorer.TextRef, error) {
 
 // readTexts reads a text file, each text file of a folder, or the records of a data set, whose field may be named behind a #.
 func readTexts(path string) ([]string, error) {
-	info, err := os.Stat(path)
-	field := ""
-	if at := strings.LastIndexByte(path, '#'); at > 0 && errors.Is(err, fs.ErrNotExist) && corpus.IsDataSet(path[:at]) {
-		path, field = path[:at], path[at+1:]
-		info, err = os.Stat(path)
-	}
+	path, field, info, err := statText(path)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", explorer.ErrText, err)
+		return nil, err
 	}
 	var texts []string
 	switch {
@@ -62,6 +58,44 @@ func readTexts(path string) ([]string, error) {
 		return nil, fmt.Errorf("%s: %w: it is empty", path, explorer.ErrText)
 	}
 	return texts, nil
+}
+
+// statText looks at the file or folder of a text, and divides the name of a data set from its field.
+func statText(name string) (path, field string, info fs.FileInfo, err error) {
+	path = name
+	info, err = os.Stat(path)
+	if at := strings.LastIndexByte(path, '#'); at > 0 && errors.Is(err, fs.ErrNotExist) && corpus.IsDataSet(path[:at]) {
+		path, field = path[:at], path[at+1:]
+		info, err = os.Stat(path)
+	}
+	if err != nil {
+		err = fmt.Errorf("%w: %w", explorer.ErrText, err)
+		if _, named := hub.Parse(name); named && errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w (a data set of the hub is named as %s%s)", err, explorer.HubText, name)
+		}
+	}
+	return path, field, info, err
+}
+
+// CheckTexts implements [explorer.Statistician].
+func (m *model) CheckTexts(c explorer.Calibration) error {
+	named := c.Mix
+	if c.Text != "" && !explorer.IsBuiltIn(c.Text) {
+		named = append([]explorer.MixText{{Path: c.Text}}, named...)
+	}
+	for _, t := range named {
+		if _, ofHub := strings.CutPrefix(t.Path, explorer.HubText); t.Path == "" || ofHub {
+			continue
+		}
+		_, _, _, err := statText(t.Path)
+		switch {
+		case err != nil && len(named) > 1:
+			return fmt.Errorf("the text %s of the mix: %w", t.Name, err)
+		case err != nil:
+			return err
+		}
+	}
+	return nil
 }
 
 // readDataSet reads the texts of a data set.

@@ -181,6 +181,12 @@ func (m *model) Gather(ctx context.Context, c explorer.GatherStatistics, _ strin
 	return s, m.b.persist(ctx, mon, func() error { return nil })
 }
 
+// CheckTexts implements [explorer.Statistician].
+func (m *model) CheckTexts(c explorer.Calibration) error {
+	_, _, err := m.texts(c)
+	return err
+}
+
 // Norms implements [explorer.Statistician].
 func (m *model) Norms(ctx context.Context) ([]draft.Importance, error) {
 	var out []draft.Importance

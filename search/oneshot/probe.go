@@ -38,6 +38,7 @@ type prober struct {
 	text   decoder.Text // what losses are measured on
 	probes [][]int32    // its windows
 	base   decoder.Scored
+	gate   func(context.Context) error // called before each measurement, if set
 }
 
 func newProber(ctx context.Context, m *decoder.Model, windows [][]int32) (_ *prober, err error) {
@@ -136,6 +137,11 @@ func droppedModule(l subnet.Layer, module subnet.Module) subnet.Layer {
 
 // divergence measures the divergence of a subnet from the dense model, in nats per token.
 func (p *prober) divergence(ctx context.Context, cut *decoder.Subnet) (float64, error) {
+	if p.gate != nil {
+		if err := p.gate(ctx); err != nil {
+			return 0, err
+		}
+	}
 	score, err := p.scorer.Score(ctx, cut, p.text)
 	if err != nil {
 		return 0, err

@@ -136,6 +136,8 @@ type Gathering struct {
 	// gathered here.
 	Others   func(ctx context.Context, layers []int, keep func(layer int, s *LayerStatistics) error) error
 	Progress func(Event) // as in Config
+	// Gate, unless nil, is called between measurements, several times for each layer: the pass waits in it while others compute.
+	Gate func(context.Context) error
 }
 
 // NewStatistics passes windows through the dense model. Beside the statistics of all units it measures, for each module,
@@ -151,6 +153,7 @@ func NewStatistics(ctx context.Context, m *decoder.Model, windows [][]int32, o G
 		return nil, err
 	}
 	defer p.close()
+	p.gate = o.Gate
 	s := &Statistics{Tokens: tokens, DenseNLL: p.base.NLL / float64(p.base.Tokens), Layers: make([]LayerStatistics, len(m.Geometry().Layers))}
 	g := gathering{Gathering: o, p: p, s: s, kept: make([]bool, len(s.Layers))}
 	if err := g.run(ctx); err != nil {

@@ -114,6 +114,27 @@ func TestStatisticsOfOthers(t *testing.T) {
 	}
 }
 
+// TestStatisticsWait passes the gate several times for each layer, so that other work need not wait for a whole one, and ends with its error.
+func TestStatisticsWait(t *testing.T) {
+	m := decodertest.Load(t, gguftest.Tiny("llama"))
+	windows := decodertest.Windows(7, 6, 64, m.Geometry().Vocab)
+	passed, stop := 0, errors.New("stop")
+	gate := func(context.Context) error {
+		passed++
+		return nil
+	}
+	if _, err := oneshot.NewStatistics(t.Context(), m, windows, oneshot.Gathering{Gate: gate}); err != nil {
+		t.Fatal(err)
+	}
+	if layers := len(m.Geometry().Layers); passed < 4*layers {
+		t.Errorf("%d times for %d layers", passed, layers)
+	}
+	gate = func(context.Context) error { return stop }
+	if _, err := oneshot.NewStatistics(t.Context(), m, windows, oneshot.Gathering{Gate: gate}); !errors.Is(err, stop) {
+		t.Errorf("the error is %v", err)
+	}
+}
+
 func TestStatistics(t *testing.T) {
 	m := decodertest.Load(t, gguftest.Tiny("llama"))
 	g := m.Geometry()

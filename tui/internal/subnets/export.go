@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode"
 
 	tea "charm.land/bubbletea/v2"
 
@@ -166,10 +167,11 @@ func folderOf(here, path string) string {
 	return filepath.Dir(path)
 }
 
-// withEnding adds an ending to a path that has none.
+// withEnding adds an ending to a path that has none: what follows the last dot of "cut 0.80 s1" is none.
 func withEnding(path, ending string) string {
-	if filepath.Ext(path) == "" {
-		return path + ending
+	ext := strings.TrimPrefix(filepath.Ext(path), ".")
+	if ext == "" || strings.ContainsFunc(ext, func(r rune) bool { return !unicode.IsLetter(r) }) {
+		return strings.TrimSuffix(path, ".") + ending
 	}
 	return path
 }

@@ -1,6 +1,8 @@
 package subnets
 
 import (
+	"strings"
+
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/tui/internal/widget"
 )
@@ -10,9 +12,15 @@ import (
 func RefitEntries(own string, hidden func(*widget.Form) bool) []*widget.Entry {
 	with := func(list ...string) []string { return append([]string{own}, list...) }
 	number := func(id, label, help string, r explorer.Range) *widget.Entry {
+		if !strings.Contains(help, "empty: ") {
+			help += "; empty: " + own
+		}
 		return widget.TextEntry(id, label, "", help, widget.InRange(r.Has, r))
 	}
 	whole := func(id, label, help string, r explorer.Range) *widget.Entry {
+		if !strings.Contains(help, "empty: ") {
+			help += "; empty: " + own
+		}
 		return widget.TextEntry(id, label, "", help, widget.CountIn(int(r.Lo), int(r.Hi)))
 	}
 	entries := []*widget.Entry{

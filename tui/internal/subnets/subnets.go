@@ -130,7 +130,7 @@ func CalibrationEntries(windows string) []*widget.Entry {
 	return []*widget.Entry{
 		TextEntry(explorer.Calibration{}),
 		widget.TextEntry("windows", "windows", "", "windows of calibration text; more is better and takes longer; empty: "+windows, widget.CountIn(1, int(explorer.WindowsRange().Hi))),
-		widget.TextEntry("seq", "window tokens", "", "tokens per window", widget.CountIn(int(explorer.SeqRange().Lo), int(explorer.SeqRange().Hi))),
+		widget.TextEntry("seq", "window tokens", "", "tokens per window; empty: 2048", widget.CountIn(int(explorer.SeqRange().Lo), int(explorer.SeqRange().Hi))),
 	}
 }
 

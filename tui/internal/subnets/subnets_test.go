@@ -21,3 +21,15 @@ func TestModelName(t *testing.T) {
 		}
 	}
 }
+
+// TestWithEnding adds endings to names that have none, with ratios in them too.
+func TestWithEnding(t *testing.T) {
+	for path, want := range map[string]string{
+		"small": "small.gguf", "small.gguf": "small.gguf", "small.bin": "small.bin", "one-shot-0.80-s1": "one-shot-0.80-s1.gguf", "cut-0.8": "cut-0.8.gguf",
+		"a.b/small": "a.b/small.gguf", "v1.5": "v1.5.gguf", "small.": "small.gguf",
+	} {
+		if got := withEnding(path, ".gguf"); got != want {
+			t.Errorf("%q becomes %q, not %q", path, got, want)
+		}
+	}
+}

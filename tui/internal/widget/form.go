@@ -58,6 +58,14 @@ func (e *Entry) value() string {
 	return strings.TrimSpace(e.text.String())
 }
 
+// unset is what an empty value means, as the help has it behind "empty: ".
+func (e *Entry) unset() string {
+	if _, meaning, ok := strings.Cut(e.help, "empty: "); ok {
+		return meaning
+	}
+	return "empty"
+}
+
 // A Form asks for a few values at once.
 type Form struct {
 	Title, Note string
@@ -221,7 +229,7 @@ func (f *Form) drawEntry(t *theme.Theme, e *Entry, here bool, w int) string {
 		s, _ := e.text.Line(r.Room() - 1)
 		style := t.Input
 		if s == "" {
-			s, style = "default", t.Placeholder
+			s, style = text.Clip(e.unset(), r.Room()-1), t.Placeholder
 			if e.check != nil && e.check("") != nil {
 				s = "needed"
 			}

@@ -249,7 +249,7 @@ func (s *Screen) vote(position int) tea.Cmd {
 
 func (s *Screen) systemForm() tea.Cmd {
 	c, _ := s.current(s.snap())
-	e := widget.TextEntry("system", "system", c.System, "instructions before the first prompt; empty for none", nil)
+	e := widget.TextEntry("system", "system", c.System, "instructions before the first prompt; empty: none", nil)
 	return s.host.Open(&widget.Form{Title: "system prompt", OK: "set", Entries: []*widget.Entry{e}, Submit: func(f *widget.Form) tea.Cmd {
 		v := f.Get("system")
 		return s.host.Do(explorer.ConfigureChat{Chat: c.ID, System: &v}, nil)

@@ -134,9 +134,9 @@ func (s *Screen) Actions() []*action.Action {
 func (s *Screen) importForm() tea.Cmd {
 	gguf := func(f *widget.Form) bool { return f.Get("what") != "GGUF file" }
 	recipe := func(f *widget.Form) bool { return f.Get("what") == "GGUF file" }
-	name := widget.TextEntry("name", "name", "", "empty: as the file", nil)
+	name := widget.TextEntry("name", "name", "", "of the subnet; empty: as the file", nil)
 	name.Hidden = gguf
-	calibration := widget.TextEntry("text", "text", "", "calibration text, if it is not at the path in the recipe", nil)
+	calibration := widget.TextEntry("text", "text", "", "calibration text, if it is not there any more; empty: the path in the recipe", nil)
 	to := widget.TextEntry("to", "write to", "", "GGUF file to write; empty: only add the subnet to the library", nil)
 	calibration.Hidden, to.Hidden = recipe, recipe
 	return s.host.Open(&widget.Form{Title: "import", OK: "import", Stays: true, Note: "A GGUF file pruned from this model, or a recipe for one.", Entries: []*widget.Entry{

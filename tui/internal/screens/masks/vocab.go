@@ -34,7 +34,7 @@ func (s *Screen) vocabForm() tea.Cmd {
 		note += " " + curveWords(v)
 	}
 	return s.host.Open(&widget.Form{
-		Title: "trim the vocabulary", OK: "start", Note: note,
+		Title: "trim the vocabulary", OK: "start", Stays: true, Note: note,
 		Entries: []*widget.Entry{
 			widget.TextEntry("size", fmt.Sprintf("of %d", all), "0.999", "how many tokens to keep, such as 24000, or which share of the text's tokens, such as 0.999", func(text string) error {
 				v, err := explorer.ParseVocabSize(text)
@@ -44,13 +44,13 @@ func (s *Screen) vocabForm() tea.Cmd {
 				return err
 			}),
 			subnets.TextEntry(explorer.Calibration{}),
-			widget.TextEntry("name", "name", "", "of the result in the library", nil),
+			widget.TextEntry("name", "name", "", "of the result in the library; empty: by how it is made", nil),
 		},
 		Submit: func(f *widget.Form) tea.Cmd {
 			size, _ := explorer.ParseVocabSize(f.Get("size")) // checked by the entries
 			texts, _ := explorer.ParseTexts(f.Get("text"))
 			version := s.snap().Draft.Version
-			return s.host.Do(explorer.TrimVocab{Subnet: explorer.DraftID, Vocab: size, Calibration: texts, Name: f.Get("name")}, func(r explorer.Receipt) tea.Cmd {
+			return f.Send(s.host, explorer.TrimVocab{Subnet: explorer.DraftID, Vocab: size, Calibration: texts, Name: f.Get("name")}, func(r explorer.Receipt) tea.Cmd {
 				return s.host.AfterJob(r.Job, func(j explorer.Job) tea.Cmd {
 					if s.snap().Draft.Version != version {
 						return nil // it was edited meanwhile

@@ -265,10 +265,10 @@ func (s *Screen) Undo() tea.Cmd {
 // form asks for the settings of a re-fit.
 func (s *Screen) form() tea.Cmd {
 	id := s.target()
-	entries := append(subnets.RefitEntries("default", nil), widget.TextEntry("name", "name", "", "of the result in the library", nil))
+	entries := append(subnets.RefitEntries("default", nil), widget.TextEntry("name", "name", "", "of the result in the library; empty: by how it is made", nil))
 	entries = append(entries, subnets.CalibrationEntries("24")...)
-	return s.host.Open(&widget.Form{Title: "re-fit " + subnets.Name(s.snap(), id), OK: "start", Entries: entries, Submit: func(f *widget.Form) tea.Cmd {
-		return s.host.Do(explorer.Refit{Subnet: id, Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Reform: subnets.RefitOf(f)}, func(_ explorer.Receipt) tea.Cmd { return s.host.Show(s.Name()) })
+	return s.host.Open(&widget.Form{Title: "re-fit " + subnets.Name(s.snap(), id), OK: "start", Stays: true, Entries: entries, Submit: func(f *widget.Form) tea.Cmd {
+		return f.Send(s.host, explorer.Refit{Subnet: id, Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Reform: subnets.RefitOf(f)}, func(_ explorer.Receipt) tea.Cmd { return s.host.Show(s.Name()) })
 	}})
 }
 
@@ -287,9 +287,9 @@ func (s *Screen) cutForm() tea.Cmd {
 		attention, granularity,
 	}, subnets.RefitEntries(presetsOwn, nil)...)
 	entries = append(entries, widget.TextEntry("tune", "tune", "", "norms and channel scales afterwards, for steps such as 40steps or a time such as 10m; empty: not", tuning),
-		widget.TextEntry("name", "name", "", "of the result in the library", nil))
+		widget.TextEntry("name", "name", "", "of the result in the library; empty: by how it is made", nil))
 	entries = append(entries, subnets.CalibrationEntries("24")...)
-	return s.host.Open(&widget.Form{Title: "one-shot cut", OK: "cut", Note: "Chooses units by the statistics of the calibration text, then re-fits the remaining weights layer by layer.", Entries: entries,
+	return s.host.Open(&widget.Form{Title: "one-shot cut", OK: "cut", Stays: true, Note: "Chooses units by the statistics of the calibration text, then re-fits the remaining weights layer by layer.", Entries: entries,
 		Submit: func(f *widget.Form) tea.Cmd {
 			c := explorer.Cut{Tuning: tuningOf(f), Preset: f.Get("preset"), Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Reform: subnets.RefitOf(f)}
 			if c.Within = subnets.TargetOf(f); c.Within.Measure == search.Params {
@@ -302,7 +302,7 @@ func (s *Screen) cutForm() tea.Cmd {
 					c.Attention = &drop
 				}
 			}
-			return s.host.Do(c, func(_ explorer.Receipt) tea.Cmd { return s.host.Show(s.Name()) })
+			return f.Send(s.host, c, func(_ explorer.Receipt) tea.Cmd { return s.host.Show(s.Name()) })
 		}})
 }
 
@@ -348,7 +348,11 @@ func (s *Screen) drawSetting(t *theme.Theme, w, h int, elapsed int64) []string {
 			add("now", text.Line(j.Progress.Step))
 			add("running", format.Clock(time.Duration(elapsed)*time.Second))
 			if j.State != explorer.Running {
-				add("state", string(j.State))
+				state := string(j.State)
+				if what := snap.Awaits(j); what != "" {
+					state = "waits for " + text.Line(what)
+				}
+				add("state", state)
 			}
 		} else {
 			id := s.target()
@@ -363,7 +367,7 @@ func (s *Screen) drawSetting(t *theme.Theme, w, h int, elapsed int64) []string {
 			enter := s.host.Key("reform.start")
 			rows = append(rows, widget.Line(w).Put(t.Key, enter).Put(t.KeyText, " re-fits its weights").String())
 		}
-		if (rf.Job != "" || rf.Result != "") && len(rows) < h {
+		if (rf.Result != "" || len(rf.Layers) > 0 && !(running && rf.Job == j.ID)) && len(rows) < h {
 			if h >= 9 {
 				rows = append(rows, paint.Blank(w), widget.Line(w).Put(t.Title, "last").String())
 			}

@@ -20,15 +20,15 @@ func (s *Screen) tuneForm() tea.Cmd {
 	entries := append([]*widget.Entry{
 		widget.TextEntry("time", "time", "10m", "how long to compute; more text is seen in more time", duration),
 		widget.TextEntry("rate", "rate", "", "step of Adam at first, a share of the size of the numbers; empty: 0.003", widget.NumberIn(0, 1)),
-		widget.TextEntry("name", "name", "", "of the result in the library", nil),
+		widget.TextEntry("name", "name", "", "of the result in the library; empty: by how it is made", nil),
 	}, subnets.CalibrationEntries("all of the text, up to 256")...)
 	return s.host.Open(&widget.Form{
-		Title: "tune " + subnets.Name(s.snap(), id), OK: "start", Entries: entries,
+		Title: "tune " + subnets.Name(s.snap(), id), OK: "start", Stays: true, Entries: entries,
 		Note: "Trains norms, channel scales and output biases end to end on the divergence from the dense model. The matrices stay as they are.",
 		Submit: func(f *widget.Form) tea.Cmd {
 			d, _ := time.ParseDuration(f.Get("time")) // checked by the entry
 			c := explorer.Tune{Subnet: id, Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Tuning: explorer.Tuning{Seconds: d.Seconds(), Rate: f.Number("rate"), Seed: 1}}
-			return s.host.Do(c, func(_ explorer.Receipt) tea.Cmd { return s.host.Show(s.Name()) })
+			return f.Send(s.host, c, func(_ explorer.Receipt) tea.Cmd { return s.host.Show(s.Name()) })
 		}})
 }
 

@@ -262,8 +262,8 @@ func (s *Screen) start() tea.Cmd {
 		widget.ChoiceEntry("strategy", "strategy", cmp.Or(was.Strategy, "ladder"), "ladder: levels computed in advance; paper: the evolution of masks of arXiv 2409.17372; paper+: that, re-fitted as ladder; paper-laptop: a smaller one", search.Names()...),
 		widget.ChoiceEntry("fitness", "fitness", cmp.Or(was.Fitness, defaultFitness), "kl: divergence from the dense model; perplexity: on the text; default: kl, or perplexity with the paper's strategies", defaultFitness, "kl", "perplexity"),
 		subnets.TextEntry(was.Calibration),
-		widget.TextEntry("windows", "windows", count(was.Calibration.Windows), "windows of calibration text", widget.CountIn(1, 100000)),
-		widget.TextEntry("seq", "window tokens", count(was.Calibration.Seq), "tokens per window", widget.CountIn(16, 1<<20)),
+		widget.TextEntry("windows", "windows", count(was.Calibration.Windows), "windows of calibration text; empty: 8, or with a time limit what there is time for", widget.CountIn(1, 100000)),
+		widget.TextEntry("seq", "window tokens", count(was.Calibration.Seq), "tokens per window; empty: 2048", widget.CountIn(16, 1<<20)),
 		widget.TextEntry("seed", "seed", strconv.FormatUint(seed, 10), "equal seeds give equal searches", widget.CountIn(0, 1<<30)),
 		widget.TextEntry("set", "settings", was.Set, "of the strategy, such as population=20,alpha=0.9; empty: its own", nil),
 		widget.ChoiceEntry("types", "types", cmp.Or(strings.Join(was.Types, ","), ownTypes), "auto: types of matrices are searched together with widths, for a size or a memory; own: those of the model", ownTypes, explorer.AutoTypeName),
@@ -288,7 +288,7 @@ func (s *Screen) start() tea.Cmd {
 		}
 		entries = append([]*widget.Entry{widget.ToggleEntry("resume", "resume the last", true, last.summary+"; no discards it and starts a new one")}, entries...)
 	}
-	return s.host.Open(&widget.Form{Title: "search", OK: "start", Entries: entries, Submit: func(f *widget.Form) tea.Cmd {
+	return s.host.Open(&widget.Form{Title: "search", OK: "start", Stays: true, Entries: entries, Submit: func(f *widget.Form) tea.Cmd {
 		more := 60 * f.Number("minutes")
 		if resumable && f.Yes("resume") {
 			c := was
@@ -299,7 +299,7 @@ func (s *Screen) start() tea.Cmd {
 					c.Budget.Seconds = last.spent.Seconds() + more
 				}
 			}
-			return s.host.Do(c, nil)
+			return f.Send(s.host, c, nil)
 		}
 		fitness := f.Get("fitness")
 		if fitness == defaultFitness {
@@ -309,7 +309,7 @@ func (s *Screen) start() tea.Cmd {
 		if f.Yes("fitting") {
 			refit = subnets.RefitOf(f)
 		}
-		return s.host.Do(explorer.StartSearch{
+		return f.Send(s.host, explorer.StartSearch{
 			Granularity: f.Count("granularity"), Reform: refit, Types: typesOf(f), Vocab: vocabOf(f),
 			Strategy: f.Get("strategy"), Target: subnets.TargetOf(f), Fitness: fitness, Set: f.Get("set"), Seed: uint64(f.Count("seed")),
 			Budget:      explorer.Budget{Seconds: more},
@@ -366,8 +366,8 @@ func (s *Screen) details() tea.Cmd {
 
 // gatherForm asks for the calibration text and gathers statistics.
 func (s *Screen) gatherForm() tea.Cmd {
-	return s.host.Open(&widget.Form{Title: "statistics", OK: "gather", Note: "Runs the calibration text through the dense model once. All rankings of units come from these statistics.",
+	return s.host.Open(&widget.Form{Title: "statistics", OK: "gather", Stays: true, Note: "Runs the calibration text through the dense model once. All rankings of units come from these statistics.",
 		Entries: append(subnets.CalibrationEntries("8"), piecesEntries(explorer.Machines{}, "gather layers")...), Submit: func(f *widget.Form) tea.Cmd {
-			return s.host.Do(explorer.GatherStatistics{Calibration: subnets.CalibrationOf(f), Machines: piecesOf(f)}, nil)
+			return f.Send(s.host, explorer.GatherStatistics{Calibration: subnets.CalibrationOf(f), Machines: piecesOf(f)}, nil)
 		}})
 }

@@ -392,6 +392,8 @@ func (s *Screen) phaseBar(t *theme.Theme, j explorer.Job, w int) string {
 	of, at, name := max(1, p.Phase.Of), max(1, p.Phase.Number), p.Phase.Name
 	end := ""
 	switch d, what := p.Clock(s.host.Now()); {
+	case j.State != explorer.Running && s.snap().Awaits(j) != "":
+		end = "waits for " + text.Line(s.snap().Awaits(j))
 	case j.State != explorer.Running:
 		end = string(j.State)
 	case d > 0:
@@ -402,7 +404,7 @@ func (s *Screen) phaseBar(t *theme.Theme, j explorer.Job, w int) string {
 	case p.Total > 0:
 		end = text.Percent(p.Fraction())
 	}
-	if of > 1 {
+	if of > 1 && j.State != explorer.Queued {
 		end = strings.TrimSpace(fmt.Sprintf("%d/%d %s  %s", at, of, name, end))
 	}
 	segment := max(2, min(8, (w-text.Width(end)-4)/of))

@@ -33,7 +33,7 @@ func piecesEntries(m explorer.Machines, what string) []*widget.Entry {
 		widget.ToggleEntry("elsewhere", "workers", m.On(), "other processes or machines "+what+"; no: this process does"),
 		widget.TextEntry("workers", "on this machine", count, "how many workers to start here, on a GPU each where there are GPUs; empty: none", widget.CountIn(1, explorer.MaxWorkers)),
 		widget.TextEntry("nats", "NATS server", m.NATS, "of workers elsewhere, which `lathe worker` runs: nats://HOST:PORT or tls://HOST:PORT; empty: none", nil),
-		widget.TextEntry("creds", "credentials", m.Creds, "credentials file for the NATS server", nil),
+		widget.TextEntry("creds", "credentials", m.Creds, "credentials file for the NATS server; empty: none", nil),
 		widget.TextEntry("shared", "shared folder", m.Shared, "that workers see too; empty: files go through the server", nil),
 	}
 	for _, e := range entries[1:] {
