@@ -33,31 +33,27 @@ type storedPassage struct {
 	Kept    []int `json:",omitempty"`
 }
 
-// maxPassage bounds a file of a passage.
-const maxPassage = 1 << 30
-
 // readPassage reads a file of a passage for a model.
 func readPassage(path string, f *gguf.File) (passage, error) {
-	info, err := os.Stat(path)
+	data, err := readLimited(path)
 	if err != nil {
 		return passage{}, err
-	}
-	if info.Size() > maxPassage {
-		return passage{}, fmt.Errorf("%w: a passage of %d bytes", errPiece, info.Size())
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return passage{}, err
-	}
-	var p storedPassage
-	if err := json.Unmarshal(data, &p); err != nil {
-		return passage{}, fmt.Errorf("%w: its passage: %w", errPiece, err)
 	}
 	c, err := f.Config()
 	if err != nil {
 		return passage{}, err
 	}
-	return passage{windows: p.Windows, from: p.From, kept: p.Kept}, p.check(c.Vocab)
+	p, err := parsePassage(data, c.Vocab)
+	return passage{windows: p.Windows, from: p.From, kept: p.Kept}, err
+}
+
+// parsePassage reads a passage for a model with so many tokens.
+func parsePassage(data []byte, vocab int) (storedPassage, error) {
+	var p storedPassage
+	if err := json.Unmarshal(data, &p); err != nil {
+		return p, fmt.Errorf("%w: its passage: %w", errPiece, err)
+	}
+	return p, p.check(vocab)
 }
 
 // check reports a passage that is none of a model with so many tokens.

@@ -43,6 +43,21 @@ func read(settings json.RawMessage, to any, files []string, want int) error {
 	return nil
 }
 
+// maxInput bounds what is read of a file of a piece at once.
+const maxInput = 1 << 30
+
+// readLimited reads a file of a piece.
+func readLimited(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err == nil && info.Size() > maxInput {
+		err = fmt.Errorf("%w: a file of %d bytes", errPiece, info.Size())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+}
+
 // value is a product without files.
 func value(v any) (remote.Product, error) {
 	data, err := json.Marshal(v)
@@ -166,7 +181,7 @@ func (s *scorer) zeroShot(ctx context.Context, settings json.RawMessage, files [
 	if err := read(settings, &o, files, 2); err != nil {
 		return remote.Product{}, err
 	}
-	data, err := os.ReadFile(files[0])
+	data, err := readLimited(files[0])
 	if err != nil {
 		return remote.Product{}, err
 	}

@@ -87,6 +87,9 @@ type Exchange struct {
 	end      context.CancelFunc
 	ended    sync.WaitGroup
 
+	began  time.Time
+	lonely bool // that no worker has joined was reported; by rounds alone
+
 	mu      sync.Mutex
 	now     Spec                      // of the present phase
 	handed  map[string]bool           // keys that a worker may report a result of
@@ -122,7 +125,7 @@ func New(ctx context.Context, o Options) (*Exchange, error) {
 	}
 	e := &Exchange{
 		o: o, t: o.Timing.withDefaults(), js: js, replicas: 1, wake: make(chan struct{}, 1),
-		now: o.Spec, handed: map[string]bool{}, arrived: map[string]any{},
+		began: o.Now(), now: o.Spec, handed: map[string]bool{}, arrived: map[string]any{},
 	}
 	e.roster = newRoster(e.t.Lost, o.Now)
 	if o.Conn.ConnectedClusterName() != "" {

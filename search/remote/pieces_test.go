@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -364,5 +365,33 @@ func TestPiecesComeAndGo(t *testing.T) {
 	}
 	if n := s.e.Queued(); n != 0 {
 		t.Errorf("%d pieces are with workers", n)
+	}
+}
+
+// TestNoWorkers hands a piece out to nobody: that is reported, and the work waits.
+func TestNoWorkers(t *testing.T) {
+	var late atomic.Bool
+	s := newWorksite(t, func(o *remote.Options) {
+		o.Now = func() time.Time {
+			if late.Load() {
+				return time.Now().Add(time.Hour)
+			}
+			return time.Now()
+		}
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	p := s.e.NewPieces(func(context.Context, int, remote.Product) error { return errors.New("a product") }, func(context.Context, int, string) error { return errors.New("left") })
+	if err := p.Add(1, "piece", s.piece(1)); err != nil {
+		t.Fatal(err)
+	}
+	p.End()
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx) }()
+	late.Store(true)
+	s.until("note", func([]remote.Worker) bool { return strings.Contains(s.notes.String(), "no worker has joined yet") })
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) || strings.Count(s.notes.String(), "\n") != 1 {
+		t.Errorf("error %v; notes: %s", err, s.notes)
 	}
 }

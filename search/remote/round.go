@@ -89,12 +89,22 @@ func (e *Exchange) run(ctx context.Context, w work) error {
 		case <-e.wake:
 		case <-tick.C:
 			e.revision.Add(1) // workers may be lost
+			e.await()
 			if e.o.Conn.IsConnected() && ctx.Err() == nil {
 				r.audit(ctx)
 				r.hurry(ctx)
 			}
 		}
 	}
+}
+
+// await reports once that no worker has joined for long.
+func (e *Exchange) await() {
+	if e.lonely || e.o.Now().Sub(e.began) < e.t.Silence/2 || len(e.roster.workers()) > 0 {
+		return
+	}
+	e.lonely = true
+	e.o.Note("no worker has joined yet: `lathe worker --nats URL` starts one; the work waits for it")
 }
 
 // change takes over what was added to the work and what was withdrawn.
