@@ -70,8 +70,12 @@ func (p storedPassage) check(vocab int) error {
 		vocab = len(p.Kept)
 	}
 	for i, w := range p.Windows {
-		if len(w) < 2 || p.From != nil && (p.From[i] < 1 || p.From[i] >= len(w)) {
-			return fmt.Errorf("%w: Windows[%d] has %d tokens", errPiece, i, len(w))
+		from := 1
+		if len(p.From) > i {
+			from = p.From[i]
+		}
+		if from < 1 || from >= len(w) {
+			return fmt.Errorf("%w: Windows[%d] has %d tokens, From[%d] is %d", errPiece, i, len(w), i, from)
 		}
 		for k, token := range w {
 			if token < 0 || int(token) >= vocab {

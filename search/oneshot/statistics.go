@@ -367,8 +367,8 @@ func LoadStatistics(r io.Reader, g *subnet.Geometry) (*Statistics, error) {
 }
 
 // Fits reports whether the statistics are those of a layer of the given shape.
-func (l *LayerStatistics) Fits(g subnet.LayerGeometry) bool {
-	return l.Channels.fits(g.FFN) && l.Heads.fits(g.Heads)
+func (s *LayerStatistics) Fits(g subnet.LayerGeometry) bool {
+	return s.Channels.fits(g.FFN) && s.Heads.fits(g.Heads)
 }
 
 // fits reports whether u describes n units, each once.
