@@ -350,10 +350,10 @@ func changed(r reform.Recipe, o explorer.ReformOptions) (reform.Recipe, error) {
 func bridged(r reform.Recipe, o explorer.ReformOptions) reform.Recipe {
 	if r.Solve.Method == reform.None && !r.Solve.Bias && o.Method == "" {
 		if d, err := oneshot.RecipeOf(preset.Default); err == nil {
-			r.Solve, r.Relative = d.Refit.Solve, d.Refit.Relative
+			r = d.Refit
 		}
 	}
-	r.Target = reform.DenseResidual
+	r.Bridge, r.Target = true, reform.DenseResidual
 	return r
 }
 
