@@ -44,7 +44,7 @@ func (r compareResult) figure() []byte {
 		most = 1.1
 		for _, l := range lines {
 			for _, p := range l.points {
-				most = max(most, p.relative+p.err)
+				most = max(most, p.most)
 			}
 		}
 		x := func(ratio float64) float64 { return left + (ratio-lo)/(1-lo)*(w-left-right) }
@@ -68,8 +68,8 @@ func (r compareResult) figure() []byte {
 			path += fmt.Sprintf("L%.1f %.1f", x(1), y(1))
 			fmt.Fprintf(&b, "<path d=\"%s\" fill=\"none\" stroke=\"%s\" stroke-width=\"2\"/>\n", path, colour)
 			for _, p := range l.points {
-				if p.err > 0 {
-					fmt.Fprintf(&b, "<path d=\"M%.1f %.1fV%.1f\" stroke=\"%s\"/>\n", x(p.ratio), y(p.relative-p.err), y(p.relative+p.err), colour)
+				if p.most > p.least {
+					fmt.Fprintf(&b, "<path d=\"M%.1f %.1fV%.1f\" stroke=\"%s\"/>\n", x(p.ratio), y(p.least), y(p.most), colour)
 				}
 				fmt.Fprintf(&b, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"4\" fill=\"%s\"><title>%s at %.3f: %.3f</title></circle>\n", x(p.ratio), y(p.relative), colour, escape(l.name), p.ratio, p.relative)
 			}

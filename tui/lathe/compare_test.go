@@ -231,6 +231,30 @@ func TestInterruptedComparison(t *testing.T) {
 	}
 }
 
+// TestMedians takes medians over seeds, of those that did not fail.
+func TestMedians(t *testing.T) {
+	r := compareResult{Texts: []compareText{{Name: "wiki"}}}
+	for seed, v := range []float64{1.3, 1.1, 0, 1.2, 1.9} {
+		row := compareRow{Method: "obs", Ratio: 0.8, Share: 0.79, Seed: uint64(seed + 1), On: []compareOn{{Text: "wiki", Relative: v}}}
+		if v == 0 {
+			row.Err = "failed"
+		}
+		r.Rows = append(r.Rows, row)
+	}
+	r.Rows = append(r.Rows, compareRow{Method: "obs", Tuned: true, Ratio: 0.8, Seed: 1, On: []compareOn{{Text: "wiki", Relative: 1.05}}})
+	r.Medians = r.groups()
+	if len(r.Medians) != 2 || r.Medians[0].Seeds != 4 || r.Medians[0].On[0] != (compareRange{"wiki", 1.25, 1.1, 1.9}) || r.Medians[1].Method != "obs tuned" {
+		t.Errorf("%+v", r.Medians)
+	}
+	var b bytes.Buffer
+	r.words(&b)
+	for _, want := range []string{"obs, seed 4", "1.250 (1.100 to 1.900)", "  obs            1.250 #"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %q in\n%s", want, b.String())
+		}
+	}
+}
+
 func TestTaskScores(t *testing.T) {
 	norm, normErr := 0.5, 0.04
 	s := newTaskScores([]quality.EvalResult{{Task: "piqa", Questions: 10, Acc: 0.7, AccErr: 0.02, AccNorm: &norm, AccNormErr: &normErr}, {Task: "boolq", Questions: 20, Acc: 0.9, AccErr: 0.03}})

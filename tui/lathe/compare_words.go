@@ -34,7 +34,11 @@ func (r compareResult) words(w io.Writer) {
 	}
 	rows := [][]string{append(head, "time", "size"), dense}
 	for _, row := range r.Rows {
-		cells := []string{row.name(), fmt.Sprint(row.Ratio)}
+		name := row.name()
+		if row.Seed > 0 {
+			name += fmt.Sprintf(", seed %d", row.Seed)
+		}
+		cells := []string{name, fmt.Sprint(row.Ratio)}
 		if row.Err != "" {
 			rows = append(rows, append(cells, row.Err))
 			continue
@@ -68,6 +72,7 @@ func (r compareResult) words(w io.Writer) {
 	if r.Tasks != nil {
 		fmt.Fprintf(w, "accuracy in %% of %s, with standard errors; mean over the tasks\n", r.Tasks.questions())
 	}
+	r.medians(w)
 	r.bars(w)
 	r.charts(w)
 	r.Published.words(w)
@@ -84,33 +89,50 @@ func withError(v, err float64) string {
 	return fmt.Sprintf("%.3f ±%.3f", v, err)
 }
 
-// bars draws the perplexity relative to dense as bars, one block of rows per ratio. The length of a bar is proportional to
-// the logarithm, which is the rise of the loss: a method that fails does not hide the differences between the others.
+// medians writes the table of medians over seeds.
+func (r compareResult) medians(w io.Writer) {
+	if len(r.Medians) == 0 {
+		return
+	}
+	rows := [][]string{{"method", "ratio", "seeds"}}
+	for _, t := range r.Texts {
+		rows[0] = append(rows[0], "× dense on "+t.Name)
+	}
+	for _, g := range r.Medians {
+		cells := []string{g.Method, fmt.Sprint(g.Ratio), fmt.Sprint(g.Seeds)}
+		for _, on := range g.On {
+			cells = append(cells, fmt.Sprintf("%.3f (%.3f to %.3f)", on.Relative, on.Least, on.Most))
+		}
+		rows = append(rows, cells)
+	}
+	fmt.Fprintln(w, "\nmedians over seeds, with the range")
+	table(w, rows...)
+}
+
+// bars draws the perplexity relative to dense as bars, one block of rows per ratio: of several seeds the medians. The length of a bar is
+// proportional to the logarithm, which is the rise of the loss: a method that fails does not hide the differences between the others.
 func (r compareResult) bars(w io.Writer) {
 	const width = 50
+	groups := r.groups()
 	most, names := 0.0, 12
-	for _, row := range r.Rows {
-		names = max(names, len(row.name()))
-		if row.Relative > 1 {
-			most = max(most, math.Log(row.Relative))
+	for _, g := range groups {
+		names = max(names, len(g.Method))
+		if v := g.On[0].Relative; v > 1 {
+			most = max(most, math.Log(v))
 		}
 	}
-	ordered := slices.Clone(r.Rows)
-	slices.SortStableFunc(ordered, func(a, b compareRow) int { return cmp.Compare(b.Ratio, a.Ratio) })
+	slices.SortStableFunc(groups, func(a, b compareGroup) int { return cmp.Compare(b.Ratio, a.Ratio) })
 	last := -1.0
-	for _, row := range ordered {
-		if row.Err != "" {
-			continue
+	for _, g := range groups {
+		if g.Ratio != last {
+			fmt.Fprintf(w, "\nratio %g, perplexity relative to dense (bars: logarithm)\n", g.Ratio)
+			last = g.Ratio
 		}
-		if row.Ratio != last {
-			fmt.Fprintf(w, "\nratio %g, perplexity relative to dense (bars: logarithm)\n", row.Ratio)
-			last = row.Ratio
+		bar, relative := 0, g.On[0].Relative
+		if relative > 1 {
+			bar = max(1, int(math.Round(width*math.Log(relative)/most)))
 		}
-		bar := 0
-		if row.Relative > 1 {
-			bar = max(1, int(math.Round(width*math.Log(row.Relative)/most)))
-		}
-		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("  %-*s %7.3f %s", names, row.name(), row.Relative, strings.Repeat("#", bar)), " "))
+		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("  %-*s %7.3f %s", names, g.Method, relative, strings.Repeat("#", bar)), " "))
 	}
 }
 
@@ -141,6 +163,10 @@ func (r compareResult) csv(w io.Writer) error {
 		head = append(head, "mean accuracy", "mean accuracy_stderr")
 	}
 	dense = append(dense, r.Tasks.csv(number)...)
+	seeds := slices.ContainsFunc(r.Rows, func(row compareRow) bool { return row.Seed > 0 })
+	if seeds {
+		head, dense = append(head, "seed"), append(dense, "")
+	}
 	rows := [][]string{head, dense}
 	for _, row := range r.Rows {
 		cells := []string{
@@ -157,7 +183,11 @@ func (r compareResult) csv(w io.Writer) error {
 		}
 		cells = append(cells, make([]string, tasks-len(cells))...)
 		cells = append(cells, row.Tasks.csv(number)...)
-		rows = append(rows, append(cells, make([]string, len(head)-len(cells))...))
+		cells = append(cells, make([]string, len(head)-len(cells))...)
+		if seeds {
+			cells[len(cells)-1] = fmt.Sprint(row.Seed)
+		}
+		rows = append(rows, cells)
 	}
 	return csv.NewWriter(w).WriteAll(rows)
 }
@@ -168,26 +198,82 @@ type lossLine struct {
 	points []lossPoint // by rising ratio
 }
 
-// A lossPoint is the perplexity relative to the dense model at a ratio that was reached.
-type lossPoint struct{ ratio, relative, err float64 }
+// A lossPoint is the perplexity relative to the dense model at a ratio that was reached, and its range.
+type lossPoint struct{ ratio, relative, least, most float64 }
+
+// A compareGroup are the results of one method at one ratio, over all seeds.
+type compareGroup struct {
+	Method string         `json:"method"`
+	Ratio  float64        `json:"ratio"`
+	Share  float64        `json:"share"` // median
+	Seeds  int            `json:"seeds"`
+	On     []compareRange `json:"on"`
+}
+
+// A compareRange is the perplexity relative to the dense model over several seeds, on one text.
+type compareRange struct {
+	Text     string  `json:"text"`
+	Relative float64 `json:"relative"` // median
+	Least    float64 `json:"least"`
+	Most     float64 `json:"most"`
+}
+
+// groups returns the results without those that failed, in the order of the rows. Of one seed the range is the standard error.
+func (r compareResult) groups() []compareGroup {
+	var groups []compareGroup
+	var rows [][]compareRow
+	for _, row := range r.Rows {
+		if row.Err != "" || len(row.On) == 0 {
+			continue
+		}
+		i := slices.IndexFunc(groups, func(g compareGroup) bool { return g.Method == row.name() && g.Ratio == row.Ratio })
+		if i < 0 {
+			i = len(groups)
+			groups, rows = append(groups, compareGroup{Method: row.name(), Ratio: row.Ratio}), append(rows, nil)
+		}
+		rows[i] = append(rows[i], row)
+	}
+	for i := range groups {
+		g, of := &groups[i], rows[i]
+		g.Seeds = len(of)
+		g.Share, _, _ = median(of, func(row compareRow) float64 { return row.Share })
+		for k, on := range of[0].On {
+			c := compareRange{Text: on.Text}
+			c.Relative, c.Least, c.Most = median(of, func(row compareRow) float64 { return row.On[k].Relative })
+			if d := on.Distance; len(of) == 1 && d != nil {
+				c.Least, c.Most = c.Relative-d.RelativeError, c.Relative+d.RelativeError
+			}
+			g.On = append(g.On, c)
+		}
+	}
+	return groups
+}
+
+// median returns the median of a number of rows, the least and the most.
+func median(rows []compareRow, of func(compareRow) float64) (mid, least, most float64) {
+	values := make([]float64, len(rows))
+	for i, row := range rows {
+		values[i] = of(row)
+	}
+	slices.Sort(values)
+	n := len(values)
+	return (values[(n-1)/2] + values[n/2]) / 2, values[0], values[n-1]
+}
 
 // lines returns the loss of each method on a text, the dense model left out.
 func (r compareResult) lines(text int) []lossLine {
 	var lines []lossLine
-	for _, row := range r.Rows {
-		if row.Err != "" || len(row.On) <= text || !(row.On[text].Relative > 0) || math.IsInf(row.On[text].Relative, 0) {
+	for _, g := range r.groups() {
+		on := g.On[text]
+		if !(on.Relative > 0) || math.IsInf(on.Relative, 0) {
 			continue
 		}
-		i := slices.IndexFunc(lines, func(l lossLine) bool { return l.name == row.name() })
+		i := slices.IndexFunc(lines, func(l lossLine) bool { return l.name == g.Method })
 		if i < 0 {
 			i = len(lines)
-			lines = append(lines, lossLine{name: row.name()})
+			lines = append(lines, lossLine{name: g.Method})
 		}
-		p := lossPoint{ratio: row.Share, relative: row.On[text].Relative}
-		if d := row.On[text].Distance; d != nil {
-			p.err = d.RelativeError
-		}
-		lines[i].points = append(lines[i].points, p)
+		lines[i].points = append(lines[i].points, lossPoint{g.Share, on.Relative, on.Least, on.Most})
 	}
 	for _, l := range lines {
 		slices.SortFunc(l.points, func(a, b lossPoint) int { return cmp.Compare(a.ratio, b.ratio) })
@@ -217,6 +303,9 @@ func (r compareResult) charts(w io.Writer) {
 			s := chart.Series{Glyph: letter(k)}
 			for _, pt := range l.points {
 				s.Points = append(s.Points, chart.Point{X: pt.ratio, Y: math.Log(pt.relative)})
+				if r.Medians != nil {
+					s.Spread = append(s.Spread, math.Log(pt.most/pt.least)/2)
+				}
 			}
 			p.Series = append(p.Series, s)
 		}
