@@ -29,7 +29,6 @@ type handed struct {
 	conn    *nats.Conn
 	server  *remote.Server // nil for one elsewhere
 	folder  *scratch.Folder
-	shared  string        // folder that workers of this machine see, "" for none
 	workers *localWorkers // nil for none
 	left    string        // file with what is on a server elsewhere while the work goes on, "" for none
 	closed  sync.Once
@@ -138,7 +137,9 @@ func (h *handed) start(ctx context.Context, prepare func(*scratch.Folder) (erran
 			return err
 		}
 		own, theirs = h.server.Own(), h.server.Workers()
-		o.Shared, o.Here = h.folder.Join("files"), true
+	}
+	if r.Workers > 0 {
+		o.Own = h.folder.Join("files")
 	}
 	h.conn, err = remote.Dial(ctx, own, "lathe search "+work.spec.Search, h.mon.Note)
 	if err != nil {
@@ -153,9 +154,6 @@ func (h *handed) start(ctx context.Context, prepare func(*scratch.Folder) (erran
 	if h.Exchange, err = remote.New(ctx, o); err != nil {
 		return err
 	}
-	if h.shared = o.Shared; h.shared == "" && r.Workers > 0 { // workers of this machine need no transfer
-		h.shared = h.folder.Join("files")
-	}
 	if err := h.offer(work); err != nil {
 		return err
 	}
@@ -165,7 +163,7 @@ func (h *handed) start(ctx context.Context, prepare func(*scratch.Folder) (erran
 	if r.Workers == 0 {
 		return nil
 	}
-	h.workers, err = e.startWorkers(r.Workers, h.server != nil, work.spec, theirs, h.shared, h.mon.Note, h.Fail)
+	h.workers, err = e.startWorkers(r.Workers, h.server != nil, work.spec, theirs, o.Own, h.mon.Note, h.Fail)
 	return err
 }
 
@@ -174,11 +172,6 @@ func (h *handed) offer(work errand) error {
 	for path, f := range work.offers {
 		if err := h.Offer(f, path); err != nil {
 			return fmt.Errorf("files for workers: %w", err)
-		}
-		if h.machine.NATS != "" && h.machine.Shared == "" && h.shared != "" {
-			if err := remote.Share(h.shared, f, path, true); err != nil {
-				return fmt.Errorf("files for workers: %w", err)
-			}
 		}
 	}
 	return nil

@@ -277,7 +277,7 @@ func (s *site) open(a remote.Address, change func(*remote.Options)) {
 	}
 	s.t.Cleanup(conn.Close)
 	o := remote.Options{
-		Conn: conn, Spec: s.spec, Local: s.l, Timing: quick(), Shared: filepath.Join(s.dir, "shared"), Here: true,
+		Conn: conn, Spec: s.spec, Local: s.l, Timing: quick(), Own: filepath.Join(s.dir, "shared"),
 		Note: func(text string) { fmt.Fprintln(s.notes, text) },
 	}
 	if change != nil {

@@ -95,7 +95,7 @@ func TestDeployedServer(t *testing.T) {
 	s := &site{t: t, dir: dir, l: searchtest.New(options()), notes: &words{}}
 	s.spec = s.describe()
 	want := alone(t, s)
-	s.open(address("search", "of-searches"), func(o *remote.Options) { o.Shared, o.Dir = "", filepath.Join(dir, "products") })
+	s.open(address("search", "of-searches"), func(o *remote.Options) { o.Own, o.Dir = "", filepath.Join(dir, "products") })
 	p := s.worker(func(c *childSettings) { c.Address, c.Shared = address("worker", "of-workers"), nil })
 	same(t, find(t, s.problem(), s.e, nil), want)
 	work := &worksite{site: s}

@@ -62,9 +62,9 @@ type Options struct {
 	Async bool
 	// Dir is a folder for files that pieces of work result in, "" where there are none.
 	Dir string
-	// Shared is a folder that workers see too, "" for none. Here is set where all of them are on this machine.
+	// Shared is a folder that workers on other machines see too, and Own one that those of this machine see; "" for none.
 	Shared string
-	Here   bool
+	Own    string
 	Timing Timing
 	Now    func() time.Time // time.Now if nil
 }
@@ -248,8 +248,8 @@ func (e *Exchange) Begin(spec Spec, local search.Evaluator, base func(weights st
 
 // Offer makes a file available to workers.
 func (e *Exchange) Offer(f File, path string) error {
-	if e.o.Shared != "" {
-		if err := Share(e.o.Shared, f, path, e.o.Here); err != nil {
+	for _, dir := range e.folders() {
+		if err := Share(dir, f, path, dir == e.o.Own); err != nil {
 			return err
 		}
 	}
@@ -260,13 +260,17 @@ func (e *Exchange) Offer(f File, path string) error {
 // Retract takes back what [Exchange.Offer] has made available.
 func (e *Exchange) Retract(f File) error {
 	e.supply.remove(context.Background(), f)
-	if e.o.Shared == "" {
-		return nil
-	}
-	if err := os.Remove(filepath.Join(e.o.Shared, f.SHA256)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	for _, dir := range e.folders() {
+		if err := os.Remove(filepath.Join(dir, f.SHA256)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	return nil
+}
+
+// folders are those that workers see too.
+func (e *Exchange) folders() []string {
+	return slices.DeleteFunc([]string{e.o.Own, e.o.Shared}, func(dir string) bool { return dir == "" })
 }
 
 // Close ends the search for its workers and removes its streams.

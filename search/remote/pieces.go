@@ -172,22 +172,24 @@ func (e *Exchange) received(ctx context.Context, f File) (string, error) {
 	if whole {
 		return filepath.Join(e.o.Dir, f.SHA256), nil // checked when it arrived
 	}
-	if e.o.Shared == "" {
-		return "", errors.New("the file did not arrive")
+	for _, dir := range e.folders() {
+		path := filepath.Join(dir, f.SHA256)
+		info, err := os.Lstat(path)
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			continue
+		case err != nil:
+			return "", err
+		case !info.Mode().IsRegular() || info.Size() != f.Bytes:
+			return "", errAltered
+		}
+		found, err := HashFile(ctx, path)
+		if err == nil && found != f {
+			err = errAltered
+		}
+		return path, err
 	}
-	path := filepath.Join(e.o.Shared, f.SHA256)
-	info, err := os.Lstat(path)
-	switch {
-	case err != nil:
-		return "", err
-	case !info.Mode().IsRegular() || info.Size() != f.Bytes:
-		return "", errAltered
-	}
-	found, err := HashFile(ctx, path)
-	if err == nil && found != f {
-		err = errAltered
-	}
-	return path, err
+	return "", errors.New("the file did not arrive")
 }
 
 func (p *Pieces) here(ctx context.Context, key, reason string) (any, error) {

@@ -118,7 +118,7 @@ func TestPieces(t *testing.T) {
 		t.Run(fmt.Sprintf("shared %v", shared), func(t *testing.T) {
 			s := newWorksite(t, func(o *remote.Options) {
 				if !shared {
-					o.Shared, o.Here = "", false
+					o.Own = ""
 				}
 			})
 			change := func(c *childSettings) {
