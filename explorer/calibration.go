@@ -23,7 +23,20 @@ type Calibration struct {
 	Seed    uint64 `json:",omitempty"` // of the draw; 0 is that of the command, if it has one, or 1
 	// Of is how many windows are drawn, of which Windows are used, the first ones; 0 is Windows.
 	Of int `json:",omitempty"`
+	// ComputeType is one of ComputeTypes, the type of the weights in the memory that computes; "" is what the program was started with.
+	ComputeType string `json:",omitempty"`
+	// AtOnce is how many windows a graph computes at once; 0 is what the program was started with.
+	AtOnce int `json:",omitempty"`
 }
+
+// The types of weights in the memory of what search and re-fit compute on.
+const (
+	Floats     = "f32"
+	HalfFloats = "bf16" // rounded, in half of the memory
+)
+
+// ComputeTypes lists them.
+func ComputeTypes() []string { return []string{Floats, HalfFloats} }
 
 // A MixText is a text of a mix with its share of the windows.
 type MixText struct {
@@ -139,7 +152,11 @@ func (c Calibration) stored() Calibration {
 
 // check reports what is wrong with a calibration without looking at its texts.
 func (c Calibration) check() error {
-	err := errors.Join(WindowsRange().optional("calibration windows", float64(c.Windows)), SeqRange().optional("tokens per calibration window", float64(c.Seq)))
+	err := errors.Join(WindowsRange().optional("calibration windows", float64(c.Windows)), SeqRange().optional("tokens per calibration window", float64(c.Seq)),
+		AtOnceRange().optional("windows at once", float64(c.AtOnce)))
+	if err == nil && c.ComputeType != "" && !slices.Contains(ComputeTypes(), c.ComputeType) {
+		err = fmt.Errorf("%w: weights computed with as %q: not %s", ErrInvalid, c.ComputeType, strings.Join(ComputeTypes(), ", "))
+	}
 	if err == nil && c.Of != 0 && c.Of < c.Windows {
 		err = fmt.Errorf("%w: the first %d windows of %d", ErrInvalid, c.Windows, c.Of)
 	}

@@ -38,6 +38,9 @@ func WindowsRange() Range { return Range{1, 100000, false} }
 // SeqRange is the range of tokens per calibration window.
 func SeqRange() Range { return Range{2, 1 << 20, false} }
 
+// AtOnceRange is the range of windows that a graph computes at once.
+func AtOnceRange() Range { return Range{1, 1024, false} }
+
 // Has reports whether a number is in the range.
 func (r Range) Has(v float64) bool {
 	return !math.IsNaN(v) && v <= r.Hi && (v > r.Lo || v == r.Lo && !r.Above)

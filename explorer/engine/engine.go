@@ -148,15 +148,6 @@ const (
 	AlgebraXLA  = "xla"
 )
 
-// The types of weights in the memory of what computes.
-const (
-	Floats     = "f32"
-	HalfFloats = "bf16"
-)
-
-// ComputeTypes lists them.
-func ComputeTypes() []string { return []string{Floats, HalfFloats} }
-
 // Algebras lists the values of [Options].Algebra.
 func Algebras() []string { return []string{AlgebraAuto, AlgebraGo, AlgebraXLA} }
 
@@ -215,7 +206,7 @@ func (e *Engine) Open(ctx context.Context, path string) (explorer.Model, error) 
 	if family, _ := subnet.FamilyOf(info.Arch); !family.Runs {
 		info.NoRuntime = fmt.Sprintf("llama.cpp has no runtime for %s: such models can be searched, cut, re-fitted and scored, not run", strings.ToUpper(info.Arch))
 	}
-	return &model{engine: e, file: file, info: info, prices: prices{files: info.Files}, tokens: make(map[tokenKey][]int32)}, nil
+	return &model{engine: e, settings: settings{half: e.options.Half, atOnce: e.options.AtOnce}, file: file, info: info, prices: prices{files: info.Files}, tokens: make(map[tokenKey][]int32)}, nil
 }
 
 // model is an opened model. What computes is loaded when it is first needed.
@@ -234,6 +225,8 @@ type model struct {
 	compute        string     // the device, once it is open
 	algebra        string     // what computes linear algebra, likewise
 	gpu, processor bool       // it is a GPU; it must be none any more
+	settings       settings   // what it is loaded with
+	reloads        int        // how often it was closed to be loaded in another way
 	tokens         map[tokenKey][]int32
 	levels         *levels.Store // of the newest search
 }
@@ -293,7 +286,7 @@ func (m *model) load(ctx context.Context) (loaded, error) {
 	if err != nil {
 		return loaded{}, err
 	}
-	weights, err := m.engine.decode(ctx, device, m.file)
+	weights, err := m.decode(ctx, device, m.file)
 	if err != nil {
 		device.Close()
 		return loaded{}, err
@@ -305,16 +298,21 @@ func (m *model) load(ctx context.Context) (loaded, error) {
 	return loaded{device, weights}, nil
 }
 
+// decode loads a file for computing with the model's settings.
+func (m *model) decode(ctx context.Context, device *decoder.Device, f *gguf.File, more ...decoder.Option) (*decoder.Model, error) {
+	m.mu.Lock()
+	s := m.settings
+	m.mu.Unlock()
+	return m.engine.decode(ctx, device, f, append(more, s.options(ctx, device)...)...)
+}
+
 // decode loads a file for computing, within the limits of memory.
 func (e *Engine) decode(ctx context.Context, backend *decoder.Device, f *gguf.File, more ...decoder.Option) (*decoder.Model, error) {
 	o := e.options
 	if o.Spill == 0 {
 		o.Spill = decoder.DefaultMemory
 	}
-	more = append(more, decoder.WithMemory(o.Spill, o.Scratch), decoder.WithWeights(e.weightLimit(backend)), decoder.WithBatches(e.batches(ctx, backend)))
-	if o.Half {
-		more = append(more, decoder.WithHalf())
-	}
+	more = append(more, decoder.WithMemory(o.Spill, o.Scratch), decoder.WithWeights(e.weightLimit(backend)))
 	return decoder.Load(ctx, backend, f, more...)
 }
 

@@ -11,19 +11,81 @@ import (
 	"github.com/lathe-llm/lathe/infer/memory"
 )
 
-// withRoom runs a computation and, where the memory of a GPU that nobody named was full, again on the processor; again is then set, and
-// the computation continues from what it has stored.
-func withRoom[T any](ctx context.Context, m *model, mon explorer.Monitor, compute func(again bool) (T, error)) (T, error) {
-	out, err := compute(false)
-	if err == nil || !errors.Is(err, decoder.ErrMemory) || ctx.Err() != nil {
-		return out, err
+// settings are how a model is loaded.
+type settings struct {
+	half   bool
+	atOnce int
+}
+
+// options are those of the decoder.
+func (s settings) options(ctx context.Context, d *decoder.Device) []decoder.Option {
+	out := []decoder.Option{decoder.WithBatches(s.batches(ctx, d))}
+	if s.half {
+		out = append(out, decoder.WithHalf())
 	}
-	if !m.mayLeave() {
-		return out, fmt.Errorf("%w (--compute-type bf16, --at-once 1 and a smaller --weights need less; --compute xla computes on the processor)", err)
+	return out
+}
+
+// withRoom runs a computation with the settings of a calibration. Where the memory of a GPU that nobody named was full, or another job
+// has loaded the model in another way while this one was paused, it runs again, in the first case on the processor; again is then
+// set, and the computation continues from what it has stored.
+func withRoom[T any](ctx context.Context, m *model, c explorer.Calibration, mon explorer.Monitor, compute func(again bool) (T, error)) (T, error) {
+	for again := false; ; again = true {
+		loads := m.computeWith(c)
+		out, err := compute(again)
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return out, err
+		case errors.Is(err, decoder.ErrClosed) && m.loads() != loads:
+			continue
+		case !errors.Is(err, decoder.ErrMemory):
+			return out, err
+		case !m.mayLeave():
+			return out, fmt.Errorf("%w (--compute-type bf16, --at-once 1 and a smaller --weights need less; --compute xla computes on the processor)", err)
+		}
+		m.mu.Lock()
+		m.processor, m.gpu = true, false
+		m.mu.Unlock()
+		m.unload()
+		mon.Note(fmt.Sprintf("the job continues on the processor: %v", err))
 	}
-	m.leave()
-	mon.Note(fmt.Sprintf("the job continues on the processor: %v", err))
-	return compute(true)
+}
+
+// computeWith has the model loaded as a calibration requires when it is next computed with. It returns loads.
+func (m *model) computeWith(c explorer.Calibration) int {
+	want := settings{half: m.engine.options.Half, atOnce: m.engine.options.AtOnce}
+	if c.ComputeType != "" {
+		want.half = c.ComputeType == explorer.HalfFloats
+	}
+	if c.AtOnce > 0 {
+		want.atOnce = c.AtOnce
+	}
+	m.mu.Lock()
+	same := m.settings == want
+	m.settings = want
+	m.mu.Unlock()
+	if !same {
+		m.unload()
+	}
+	return m.loads()
+}
+
+// loads returns how often the model was unloaded.
+func (m *model) loads() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.reloads
+}
+
+// unload frees the device and the weights on it.
+func (m *model) unload() {
+	m.mu.Lock()
+	m.reloads++
+	m.mu.Unlock()
+	if l, ok := m.loaded.reset(); ok {
+		l.model.Close()
+		l.device.Close()
+	}
 }
 
 // mayLeave reports whether the model computes on a GPU that was chosen because it was there.
@@ -37,17 +99,6 @@ func (m *model) mayLeave() bool {
 	return m.gpu
 }
 
-// leave frees the device, so that the model is loaded on the processor when it is next computed with.
-func (m *model) leave() {
-	m.mu.Lock()
-	m.processor, m.gpu = true, false
-	m.mu.Unlock()
-	if l, ok := m.loaded.reset(); ok {
-		l.model.Close()
-		l.device.Close()
-	}
-}
-
 // onGPU reports whether a device has memory of its own.
 func onGPU(d *decoder.Device) bool { return d.Name() == "cuda" }
 
@@ -58,10 +109,10 @@ const (
 )
 
 // batches returns how graphs are to batch windows, as decoder.WithBatches takes it.
-func (e *Engine) batches(ctx context.Context, d *decoder.Device) (count int, bytes int64) {
+func (s settings) batches(ctx context.Context, d *decoder.Device) (count int, bytes int64) {
 	switch {
-	case e.options.AtOnce > 0:
-		return e.options.AtOnce, 0
+	case s.atOnce > 0:
+		return s.atOnce, 0
 	case !onGPU(d):
 		return 1, 0
 	}

@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"context"
 	"errors"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -120,5 +122,60 @@ func TestFullDeviceInASearch(t *testing.T) {
 	}
 	if got, want := d.last(), alone.last(); got.Best == nil || want.Best == nil || got.Best.ID != want.Best.ID && !got.Best.Masks.Equal(want.Best.Masks) {
 		t.Errorf("best %+v, alone %+v", got.Best, want.Best)
+	}
+}
+
+// gated is a monitor whose gate calls a function once.
+type gated struct {
+	quiet
+	at   int // gates up to then
+	then func()
+}
+
+func (g *gated) Gate(ctx context.Context) error {
+	if g.at--; g.at == 0 {
+		g.then()
+	}
+	return g.quiet.Gate(ctx)
+}
+
+// TestComputeType: a job with weights as bfloat16 is recorded as such, and the next without it has them whole again. A search that waits
+// meanwhile continues.
+func TestComputeType(t *testing.T) {
+	b := newEngine(t)
+	m := open(t, b, gguftest.Tiny("llama"))
+	whole, err := m.Cut(t.Context(), crowdedCut, &quiet{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	half := crowdedCut
+	half.Calibration.ComputeType, half.Calibration.AtOnce = explorer.HalfFloats, 4
+	var rounded explorer.Made
+	mon := &gated{at: 12}
+	mon.then = func() {
+		var err error
+		if rounded, err = m.Cut(t.Context(), half, &quiet{}); err != nil {
+			t.Error(err)
+		}
+	}
+	made, err := m.Search(t.Context(), asked("random", 40), t.TempDir(), &recorder{}, mon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if made.Method.ComputeType != "" || made.Subnet.Masks.Validate() != nil {
+		t.Errorf("the search: %+v", made.Method)
+	}
+	if rounded.Method.ComputeType != explorer.HalfFloats {
+		t.Fatalf("it was computed with %q", rounded.Method.ComputeType)
+	}
+	if rounded.After == whole.After || math.Abs(rounded.After/whole.After-1) > 0.02 {
+		t.Errorf("perplexity %g with rounded weights, %g with whole ones", rounded.After, whole.After)
+	}
+	again, err := m.Cut(t.Context(), crowdedCut, &quiet{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again.Method.ComputeType != "" || again.After != whole.After {
+		t.Errorf("afterwards %q, perplexity %g, before %g", again.Method.ComputeType, again.After, whole.After)
 	}
 }

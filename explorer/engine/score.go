@@ -17,7 +17,7 @@ import (
 
 // Score implements [explorer.Scorer].
 func (m *model) Score(ctx context.Context, s gguf.Subnet, r explorer.ScoreRequest, mon explorer.Monitor) (explorer.Measurement, error) {
-	return withRoom(ctx, m, mon, func(bool) (explorer.Measurement, error) { return m.scoreOnce(ctx, s, r, mon) })
+	return withRoom(ctx, m, explorer.Calibration{}, mon, func(bool) (explorer.Measurement, error) { return m.scoreOnce(ctx, s, r, mon) })
 }
 
 func (m *model) scoreOnce(ctx context.Context, s gguf.Subnet, r explorer.ScoreRequest, mon explorer.Monitor) (explorer.Measurement, error) {
@@ -234,7 +234,7 @@ func (m *model) withCut(ctx context.Context, path string, kept []int, use func(*
 	if err != nil {
 		return err
 	}
-	cut, err := m.engine.decode(ctx, whole.Device(), f)
+	cut, err := m.decode(ctx, whole.Device(), f)
 	if err != nil {
 		return err
 	}

@@ -119,7 +119,7 @@ func (m *model) loader() oneshot.Loader {
 		if err != nil {
 			return nil, err
 		}
-		return m.engine.decode(ctx, whole.Device(), m.file, decoder.WithRounding(round))
+		return m.decode(ctx, whole.Device(), m.file, decoder.WithRounding(round))
 	}
 }
 

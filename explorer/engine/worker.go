@@ -142,7 +142,7 @@ func (e *Engine) openScorer(ctx context.Context, device *decoder.Device, s remot
 func (s *scorer) decoder(ctx context.Context) (*decoder.Model, error) {
 	if s.model == nil {
 		var err error
-		if s.model, err = s.engine.decode(ctx, s.device, s.file); err != nil {
+		if s.model, err = s.engine.decode(ctx, s.device, s.file, settings{half: s.engine.options.Half, atOnce: s.engine.options.AtOnce}.options(ctx, s.device)...); err != nil {
 			return nil, err
 		}
 	}

@@ -227,7 +227,7 @@ type run struct {
 	bytesPerToken float64
 	predicted     float64 // loss of the best choice, where levels have types
 	asItIs        bool    // the result has modules of a subnet made by hand, whose units stay
-	full          error   // why the search was stopped: the device's memory is full; nil otherwise
+	full          error   // why the search was stopped: the device's memory is full, or the model is closed; nil otherwise
 }
 
 // Running is a search that runs.

@@ -47,7 +47,7 @@ func (r *run) superviseJob(ctx context.Context, job *search.Job) (stop func()) {
 				r.show(s)
 				r.report(s)
 			}
-			if errors.Is(s.Err, decoder.ErrMemory) { // waiting frees none
+			if errors.Is(s.Err, decoder.ErrMemory) || errors.Is(s.Err, decoder.ErrClosed) { // waiting brings neither back
 				r.full = s.Err
 				job.Stop()
 				return

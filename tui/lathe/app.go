@@ -181,11 +181,11 @@ func newRoot(a *app) *cobra.Command {
 			if a.algebra != "" && !slices.Contains(engine.Algebras(), a.algebra) {
 				return usage(fmt.Errorf("--linear-algebra %q: not %s", a.algebra, strings.Join(engine.Algebras(), ", ")))
 			}
-			if a.computeType != "" && !slices.Contains(engine.ComputeTypes(), a.computeType) {
-				return usage(fmt.Errorf("--compute-type %q: not %s", a.computeType, strings.Join(engine.ComputeTypes(), ", ")))
+			if a.computeType != "" && !slices.Contains(explorer.ComputeTypes(), a.computeType) {
+				return usage(fmt.Errorf("--compute-type %q: not %s", a.computeType, strings.Join(explorer.ComputeTypes(), ", ")))
 			}
-			if a.atOnce < 0 {
-				return usage(fmt.Errorf("--at-once %d: a number of windows is 1 or more", a.atOnce))
+			if a.atOnce != 0 && !explorer.AtOnceRange().Has(float64(a.atOnce)) {
+				return usage(fmt.Errorf("--at-once %d: not in %v", a.atOnce, explorer.AtOnceRange()))
 			}
 			switch a.compute {
 			case "", "auto", "go", "xla", "cuda":
@@ -212,7 +212,7 @@ func newRoot(a *app) *cobra.Command {
 	root.Version = version()
 	flags.StringVar(&a.compute, "compute", "", "device that search and re-fit compute on: go, xla, cuda or xla:/path/plugin.so (default: the fastest one found)")
 	flags.StringVar(&a.algebra, "linear-algebra", engine.AlgebraAuto, "what computes the linear algebra of re-fits: auto (the device of --compute where that is a GPU, else go), go (the processor), xla (the device)")
-	flags.StringVar(&a.computeType, "compute-type", engine.Floats, "type of the weights in the memory that search and re-fit compute in: f32, or bf16, which takes half of it and rounds them")
+	flags.StringVar(&a.computeType, "compute-type", explorer.Floats, "type of the weights in the memory that search and re-fit compute in: f32, or bf16, which takes half of it and rounds them")
 	flags.IntVar(&a.atOnce, "at-once", 0, "calibration windows that a graph computes at once (default: one on the processor; on a GPU as many as its free memory permits)")
 	gpuFlag(flags, &a.gpu)
 	flags.StringVar(&a.engine, "engine", "", "what runs models in chats, benchmarks and serve-api: llama.cpp (built in), llama-server (an installed one), llama-server=PATH or llama-server=URL (default: $"+engineVariable+", else llama.cpp)")

@@ -182,7 +182,7 @@ func (a *app) flagCandidates(cmd *cobra.Command, f *pflag.Flag) candidates {
 	case "compute":
 		return values("go", "xla", "cuda", "xla:/\tpath of a plug-in")
 	case "compute-type":
-		return values(engine.ComputeTypes()...)
+		return values(explorer.ComputeTypes()...)
 	case "linear-algebra":
 		return values(engine.Algebras()...)
 	case "gpu":

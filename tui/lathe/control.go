@@ -198,7 +198,7 @@ func (a *app) forward(ctx context.Context, workspace string, machine map[string]
 func (a *app) machine() map[string]string {
 	return map[string]string{
 		"compute": cmp.Or(a.compute, "auto"), "linear-algebra": cmp.Or(a.algebra, engine.AlgebraAuto),
-		"compute-type": cmp.Or(a.computeType, engine.Floats), "at-once": strconv.Itoa(a.atOnce), "gpu": cmp.Or(a.gpu, infer.GPUAuto), "engine": cmp.Or(a.engine, "llama.cpp"),
+		"compute-type": cmp.Or(a.computeType, explorer.Floats), "at-once": strconv.Itoa(a.atOnce), "gpu": cmp.Or(a.gpu, infer.GPUAuto), "engine": cmp.Or(a.engine, "llama.cpp"),
 		"spill": cmp.Or((*byteSize)(&a.spill).String(), "the default"), "weights": cmp.Or((*byteSize)(&a.weights).String(), "the default"),
 	}
 }

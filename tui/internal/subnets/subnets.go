@@ -3,10 +3,12 @@
 package subnets
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	tea "charm.land/bubbletea/v2"
@@ -127,10 +129,26 @@ func Searching(snap *explorer.Snapshot) (explorer.Job, bool) {
 // CalibrationEntries are the entries of forms about calibration text, which [CalibrationOf] reads. windows is how many windows an
 // empty entry means, in words.
 func CalibrationEntries(windows string) []*widget.Entry {
-	return []*widget.Entry{
+	return append([]*widget.Entry{
 		TextEntry(explorer.Calibration{}),
 		widget.TextEntry("windows", "windows", "", "windows of calibration text; more is better and takes longer; empty: "+windows, widget.CountIn(1, int(explorer.WindowsRange().Hi))),
 		widget.TextEntry("seq", "window tokens", "", "tokens per window; empty: 2048", widget.CountIn(int(explorer.SeqRange().Lo), int(explorer.SeqRange().Hi))),
+	}, ComputeEntries(explorer.Calibration{})...)
+}
+
+// asStarted is the choice that leaves how a job computes to the flags that the program was started with.
+const asStarted = "as started"
+
+// ComputeEntries are the entries of forms about how a job computes, which [CalibrationOf] reads.
+func ComputeEntries(was explorer.Calibration) []*widget.Entry {
+	atOnce := ""
+	if was.AtOnce > 0 {
+		atOnce = strconv.Itoa(was.AtOnce)
+	}
+	r := explorer.AtOnceRange()
+	return []*widget.Entry{
+		widget.ChoiceEntry("compute-type", "weights as", cmp.Or(was.ComputeType, asStarted), "bf16: weights take half of the memory that the job computes in, and are rounded there; the result has unrounded ones", append([]string{asStarted}, explorer.ComputeTypes()...)...),
+		widget.TextEntry("at-once", "windows at once", atOnce, "windows that are computed at once; empty: one on the processor, on a GPU as many as its free memory permits", widget.CountIn(int(r.Lo), int(r.Hi))),
 	}
 }
 
@@ -146,7 +164,10 @@ func TextEntry(c explorer.Calibration) *widget.Entry {
 // CalibrationOf returns the calibration text chosen in a form with [CalibrationEntries].
 func CalibrationOf(f *widget.Form) explorer.Calibration {
 	c, _ := explorer.ParseTexts(f.Get("text")) // the form has checked it
-	c.Windows, c.Seq = f.Count("windows"), f.Count("seq")
+	c.Windows, c.Seq, c.AtOnce = f.Count("windows"), f.Count("seq"), f.Count("at-once")
+	if typ := f.Get("compute-type"); typ != asStarted {
+		c.ComputeType = typ
+	}
 	return c
 }
 

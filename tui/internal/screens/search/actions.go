@@ -277,6 +277,7 @@ func (s *Screen) start() tea.Cmd {
 			e.Hidden = func(*widget.Form) bool { return s.snap().Model.NoRuntime != "" }
 		}
 	}
+	entries = append(entries, subnets.ComputeEntries(was.Calibration)...)
 	entries = append(entries, machinesEntries(was.Machines)...)
 	entries = append(entries, subnets.RefitEntries("strategy's own", func(f *widget.Form) bool { return !f.Yes("fitting") })...)
 	if resumable {
