@@ -49,6 +49,7 @@ type compareRow struct {
 	On             []compareOn `json:"on,omitempty"`
 	Tuned          bool        `json:"tuned,omitempty"` // by --tune
 	Seed           uint64      `json:"seed,omitempty"`  // of several
+	Kept           string      `json:"kept,omitempty"`  // the weights that were kept because the re-fit was worse on held-out text
 	Tasks          *taskScores `json:"tasks,omitempty"` // of --task
 	Err            string      `json:"error,omitempty"`
 }
@@ -273,7 +274,7 @@ func (a *app) compareMake(ctx context.Context, e exploration, method string, rat
 
 // sized sets the sizes of a row's subnet.
 func (r *compareRow) sized(n explorer.Subnet) {
-	r.Share, r.KVBytes, r.Bytes = n.Size.Ratio, n.Size.KVBytesPerToken, n.Bytes
+	r.Share, r.KVBytes, r.Bytes, r.Kept = n.Size.Ratio, n.Size.KVBytesPerToken, n.Bytes, n.Method.Kept
 }
 
 // compareOn measures a subnet on all texts and tasks. It takes over what was measured already under the conditions of measured, the

@@ -242,13 +242,14 @@ func TestMedians(t *testing.T) {
 		r.Rows = append(r.Rows, row)
 	}
 	r.Rows = append(r.Rows, compareRow{Method: "obs", Tuned: true, Ratio: 0.8, Seed: 1, On: []compareOn{{Text: "wiki", Relative: 1.05}}})
+	r.Rows[0].Kept = explorer.KeptOriginal
 	r.Medians = r.groups()
 	if len(r.Medians) != 2 || r.Medians[0].Seeds != 4 || r.Medians[0].On[0] != (compareRange{"wiki", 1.25, 1.1, 1.9}) || r.Medians[1].Method != "obs tuned" {
 		t.Errorf("%+v", r.Medians)
 	}
 	var b bytes.Buffer
 	r.words(&b)
-	for _, want := range []string{"obs, seed 4", "1.250 (1.100 to 1.900)", "  obs            1.250 #"} {
+	for _, want := range []string{"obs, seed 1 *", "* the re-fit was worse", "obs, seed 4", "1.250 (1.100 to 1.900)", "  obs            1.250 #"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, b.String())
 		}

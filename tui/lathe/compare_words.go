@@ -38,6 +38,9 @@ func (r compareResult) words(w io.Writer) {
 		if row.Seed > 0 {
 			name += fmt.Sprintf(", seed %d", row.Seed)
 		}
+		if row.Kept != "" {
+			name += " *"
+		}
 		cells := []string{name, fmt.Sprint(row.Ratio)}
 		if row.Err != "" {
 			rows = append(rows, append(cells, row.Err))
@@ -58,6 +61,9 @@ func (r compareResult) words(w io.Writer) {
 		rows = append(rows, append(cells, fmt.Sprintf("%.1f s", row.Seconds), format.Bytes(row.Bytes)))
 	}
 	table(w, rows...)
+	if slices.ContainsFunc(r.Rows, func(row compareRow) bool { return row.Kept != "" }) {
+		fmt.Fprintln(w, "* the re-fit was worse on held-out calibration text: the original weights are kept")
+	}
 	if r.Interrupted {
 		fmt.Fprintf(w, "interrupted after %d results\n", len(r.Rows))
 	}
