@@ -148,9 +148,7 @@ func (m *model) makeOnce(ctx context.Context, c explorer.Calibration, o explorer
 func (m *model) recordCompute(me *explorer.Method) {
 	info := m.Info()
 	me.Backend, me.Algebra = info.Compute, info.Algebra
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.settings.half {
+	if m.loadedWith().half {
 		me.ComputeType = explorer.HalfFloats
 	}
 }

@@ -300,10 +300,7 @@ func (m *model) load(ctx context.Context) (loaded, error) {
 
 // decode loads a file for computing with the model's settings.
 func (m *model) decode(ctx context.Context, device *decoder.Device, f *gguf.File, more ...decoder.Option) (*decoder.Model, error) {
-	m.mu.Lock()
-	s := m.settings
-	m.mu.Unlock()
-	return m.engine.decode(ctx, device, f, append(more, s.options(ctx, device)...)...)
+	return m.engine.decode(ctx, device, f, append(more, m.loadedWith().options(ctx, device)...)...)
 }
 
 // decode loads a file for computing, within the limits of memory.

@@ -100,6 +100,7 @@ func (h *handed) tidy(ctx context.Context, server, search string) error {
 
 // errand is what workers are to do in a phase of a job.
 type errand struct {
+	with   settings // of the workers of this machine
 	spec   remote.Spec
 	offers map[string]remote.File // by their paths
 	local  search.Evaluator       // nil where there are no candidates
@@ -163,7 +164,7 @@ func (h *handed) start(ctx context.Context, prepare func(*scratch.Folder) (erran
 	if r.Workers == 0 {
 		return nil
 	}
-	h.workers, err = e.startWorkers(r.Workers, h.server != nil, work.spec, theirs, o.Own, h.mon.Note, h.Fail)
+	h.workers, err = e.startWorkers(r.Workers, h.server != nil, work.with, work.spec, theirs, o.Own, h.mon.Note, h.Fail)
 	return err
 }
 
@@ -328,7 +329,7 @@ func (m *model) errand(ctx context.Context, device string) (errand, error) {
 		return errand{}, err
 	}
 	spec := remote.Spec{Version: m.engine.version(), Device: device, Model: remote.File{SHA256: sum, Bytes: m.file.Size()}}
-	return errand{spec: spec, offers: map[string]remote.File{m.file.Path(): spec.Model}}, nil
+	return errand{with: m.loadedWith(), spec: spec, offers: map[string]remote.File{m.file.Path(): spec.Model}}, nil
 }
 
 // address is that of the server of a search, with the user of this process.

@@ -70,6 +70,13 @@ func (m *model) computeWith(c explorer.Calibration) int {
 	return m.loads()
 }
 
+// loadedWith returns the settings that the model is loaded with.
+func (m *model) loadedWith() settings {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.settings
+}
+
 // loads returns how often the model was unloaded.
 func (m *model) loads() int {
 	m.mu.Lock()

@@ -13,19 +13,21 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/search/remote"
 )
 
 // workerProcess is a worker on this machine.
 type workerProcess struct {
-	engine  *Engine
-	spec    remote.Spec
-	address remote.Address
-	shared  string
-	name    string
-	gpu     string // of CUDA_VISIBLE_DEVICES, "" leaves it
-	of      int    // how many there are
-	only    bool   // there are no workers elsewhere
+	engine   *Engine
+	settings settings // those of the job, so that scores are the same
+	spec     remote.Spec
+	address  remote.Address
+	shared   string
+	name     string
+	gpu      string // of CUDA_VISIBLE_DEVICES, "" leaves it
+	of       int    // how many there are
+	only     bool   // there are no workers elsewhere
 }
 
 // errRefusedWorker is wrapped by the error of a worker that cannot score for the search.
@@ -60,6 +62,12 @@ func (p workerProcess) run(ctx context.Context) error {
 	}
 	if p.of > 1 && p.gpu == "" { // llama.cpp's threads wait busily for each other
 		args = append(args, "--threads", strconv.Itoa(max(1, runtime.NumCPU()/p.of)))
+	}
+	if p.settings.half {
+		args = append(args, "--compute-type", explorer.HalfFloats)
+	}
+	if p.settings.atOnce > 0 {
+		args = append(args, "--at-once", strconv.Itoa(p.settings.atOnce))
 	}
 	if o.Weights > 0 {
 		args = append(args, "--weights", strconv.FormatInt(o.Weights, 10))

@@ -36,7 +36,7 @@ const workerRestarts = 20
 
 // startWorkers starts workers on this machine. They end with this process, and one that dies is started again. Where there can be no
 // others, fail is called when none is left.
-func (e *Engine) startWorkers(n int, only bool, spec remote.Spec, a remote.Address, shared string, note func(string), fail func(error)) (*localWorkers, error) {
+func (e *Engine) startWorkers(n int, only bool, with settings, spec remote.Spec, a remote.Address, shared string, note func(string), fail func(error)) (*localWorkers, error) {
 	if len(e.options.Worker) == 0 {
 		return nil, fmt.Errorf("%w: this program cannot start workers", explorer.ErrUnsupported)
 	}
@@ -44,7 +44,7 @@ func (e *Engine) startWorkers(n int, only bool, spec remote.Spec, a remote.Addre
 	l := &localWorkers{cancel: cancel, alive: n, notes: note, fail: fail}
 	gpus := visibleGPUs(spec.Device)
 	for i := range n {
-		p := workerProcess{engine: e, spec: spec, address: a, shared: shared, name: fmt.Sprintf("local-%d", i+1), of: n, only: only}
+		p := workerProcess{engine: e, settings: with, spec: spec, address: a, shared: shared, name: fmt.Sprintf("local-%d", i+1), of: n, only: only}
 		if len(gpus) > 0 {
 			p.gpu = gpus[i%len(gpus)]
 		}

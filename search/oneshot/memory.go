@@ -8,13 +8,14 @@ import (
 // Limits are the most bytes that some parts of the memory may take.
 type Limits struct {
 	States  int64 // hidden states of the text, and separately the inputs of a matrix, as decoder.WithMemory
-	Weights int64 // weights in 32-bit floats, as decoder.WithWeights; 0 is no limit
+	Weights int64 // weights, as decoder.WithWeights; 0 is no limit
+	Half    bool  // weights are bfloat16, as decoder.WithHalf
 }
 
 // Memory is the peak memory of OneShot with the preset Allocated, in bytes, by parts. It follows from shapes, except for
 // Runtime, which was measured.
 type Memory struct {
-	Weights int64 `json:"weights"` // in 32-bit floats
+	Weights int64 `json:"weights"` // in 32-bit floats, or as bfloat16
 	Refit   int64 `json:"refit"`   // the re-fitted matrices so far, and copies of a layer's while they are made
 	States  int64 `json:"states"`  // hidden states of the text in the subnet and in the dense model, and those kept for measuring losses
 	Inputs  int64 `json:"inputs"`  // of one output matrix, and its residual target, each as it is and divided by the size of the state
@@ -56,6 +57,10 @@ func MemoryOf(g *subnet.Geometry, ratio float64, windows, seq int, limits Limits
 		Moments: 8 * (heldMoments*ffn*ffn + heldCross*hidden*ffn),
 		Window:  4 * (2*int64(heads)*int64(seq)*int64(seq) + 3*int64(seq)*ffn),
 		Runtime: runtimeMemory,
+	}
+	if limits.Half { // half of the bytes, but for vectors
+		vectors := 4 * int64(len(g.Layers)+1) * (4*hidden + int64(g.HeadDim))
+		m.Weights = min(m.Weights, decoder.WeightBytes(g, 2*limits.Weights)/2+vectors)
 	}
 	m.States += min(probeMemory, 4*probeWindows*int64(min(seq, probeTokens))*hidden*int64(subnet.Modules*len(g.Layers)))
 	return m

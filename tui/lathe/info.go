@@ -78,7 +78,7 @@ func (a *app) infoCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r := newInfo(info, oneshot.Limits{States: a.spill, Weights: a.weights})
+			r := newInfo(info, oneshot.Limits{States: a.spill, Weights: a.weights, Half: a.computeType == explorer.HalfFloats})
 			return a.result(r, func(w io.Writer) { r.words(w, info) })
 		},
 	}
