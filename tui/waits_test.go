@@ -104,6 +104,45 @@ func TestTimeLeftTicks(t *testing.T) {
 	explorertest.Ended(t, ex, job.Job)
 }
 
+// TestPhasesTickWithoutALimit shows the time left of a phase, and then of a search that is limited in candidates: both fall between
+// reports of progress.
+func TestPhasesTickWithoutALimit(t *testing.T) {
+	b := explorertest.New()
+	gates := pieces(b, "levels", "sensitivities", "candidates")
+	ex := explorertest.Open(t, b, "")
+	l := newLoopOver(t, ex, b, 120, 40, nil)
+	l.startSearch(40)
+	ticks := func(from, to string) {
+		t.Helper()
+		l.sees(from)
+		b.Clock.Advance(7 * time.Second)
+		l.send(clockMsg{})
+		if s := l.screen(); strings.Count(s, to) != 2 { // the corner and the bar
+			t.Errorf("seven seconds later, without %q twice:\n%s", to, s)
+		}
+	}
+	steps := func(unit string, first, n int, each time.Duration) { // from a count, which is reported before the clock goes on
+		for i := range n {
+			if i > 0 {
+				b.Clock.Advance(each)
+			}
+			gates[unit] <- struct{}{}
+			explorertest.Until(t, ex, unit, func(s *explorer.Snapshot) bool {
+				p := s.Jobs[0].Progress
+				return each == 0 || p.Unit == unit && p.Done == float64(first+i)
+			})
+		}
+	}
+	steps("levels", 0, 11, 2*time.Second)
+	ticks("1:40 left of levels", "1:33 left of levels")
+	steps("levels", 0, 49, 0)
+	steps("sensitivities", 0, 31, time.Second)
+	ticks("0:30 left of sensitivity", "0:23 left of sensitivity")
+	steps("sensitivities", 0, 29, 0)
+	steps("candidates", 6, 5, 10*time.Second)
+	ticks("5:20 left", "5:13 left") // with what the fake re-fit takes
+}
+
 // TestPasteKeepsLinesThatEndInReturns pastes lines as terminals send them, with carriage returns, and shows them as lines.
 func TestPasteKeepsLinesThatEndInReturns(t *testing.T) {
 	l := newLoop(t, 100, 30, nil)

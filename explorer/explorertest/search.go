@@ -22,6 +22,7 @@ const (
 	population  = 12
 	evaluations = 240 // where the budget has no limit
 	cloud       = 400
+	refitTime   = 20 * time.Second // expected
 )
 
 // Search moves MLP channels between layers and keeps what lowers the fake loss.
@@ -52,7 +53,7 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, _ string, o 
 		for order, ok := o.Next(); ok; order, ok = o.Next() {
 			s.obey(order)
 		}
-		mon.Phase(explorer.Phase{Number: 3, Of: 4, Name: "search", Left: time.Duration(r.Budget.Seconds * float64(time.Second))})
+		mon.Phase(explorer.Phase{Number: 3, Of: 4, Name: "search", Left: time.Duration(r.Budget.Seconds * float64(time.Second)), After: refitTime})
 		err := m.step(ctx, mon, s.evaluated, limit, "candidates", fmt.Sprintf("generation %d", s.view.Generation))
 		if err != nil {
 			o.Publish(s.snapshot())

@@ -152,3 +152,18 @@ func TestRevise(t *testing.T) {
 		t.Errorf("without a limit the plan becomes %+v", got)
 	}
 }
+
+// TestAfter expects the comparison and the last re-fit after a search, once the pace is known.
+func TestAfter(t *testing.T) {
+	pace := levels.Pace{Window: time.Second, Fixed: 10 * time.Second}
+	p := NewPlan(Basis{Windows: 24, Pace: pace})
+	if got, want := p.after(pace), refitTime(pace, 24, 0)+comparisonTime(pace); got != want || got < 24*time.Second {
+		t.Errorf("%s after a search without a time limit, want %s", got, want)
+	}
+	if p.Compare = false; p.after(pace) != refitTime(pace, 24, 0) {
+		t.Errorf("%s without a comparison", p.after(pace))
+	}
+	if got := p.after(levels.Pace{}); got != 0 {
+		t.Errorf("%s at an unknown pace", got)
+	}
+}

@@ -32,6 +32,7 @@ func (a Axis) fit(values func(yield func(float64) bool)) Axis {
 		}
 		lo, hi = min(lo, v), max(hi, v)
 	}
+	least := lo
 	switch {
 	case lo > hi && a.Log:
 		lo, hi = 1, 10
@@ -55,6 +56,9 @@ func (a Axis) fit(values func(yield func(float64) bool)) Axis {
 	} else if !a.Log && hi-lo < a.Span {
 		d := (a.Span - (hi - lo)) / 2
 		lo, hi = lo-d, hi+d
+		if lo < 0 && least >= 0 { // there is nothing below 0
+			lo, hi = 0, hi-lo
+		}
 	}
 	if a.Zero && !a.Log && lo > 0 {
 		lo = 0

@@ -35,6 +35,15 @@ func TestAxesHaveLeastSpans(t *testing.T) {
 	}
 }
 
+// TestAxisOfNothingButZeros draws points without a context, as a benchmark without depths has them: the axis has no tokens below 0.
+func TestAxisOfNothingButZeros(t *testing.T) {
+	p := Plot{X: Axis{Label: "tokens", Integer: true, Span: 512}, Y: Axis{Zero: true}, Series: []Series{{Points: []Point{{0, 2}, {0, 3}}}}}
+	rows := p.Draw(plain(false), 60, 14)
+	if axis := rows[len(rows)-2]; strings.ContainsAny(axis, "-.") || !strings.Contains(axis, "400") {
+		t.Errorf("tokens %s", axis)
+	}
+}
+
 // TestLegendIsOutside draws a narrow chart whose legend has no room beside the label of the axis: it is above the area all the same.
 func TestLegendIsOutside(t *testing.T) {
 	th := plain(false)

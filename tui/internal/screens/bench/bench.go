@@ -356,7 +356,7 @@ func (s *Screen) drawTable(t *theme.Theme, b explorer.Bench, w, h int) []string 
 	if at := slices.IndexFunc(b.Rows, func(r explorer.BenchRow) bool { return r.GPU > 0 || r.Fallback != "" }); at >= 0 {
 		note = text.Clip(text.Line(cmp.Or(b.Rows[at].Fallback, b.Rows[at].Placement)), max(0, w-len(title)-8))
 	}
-	if j, ok := snap.Job(b.Job); ok && !j.State.Ended() {
+	if j, ok := snap.Job(b.Job); ok && !b.Done && j.Kind == explorer.JobBench && !j.State.Ended() { // jobs of an earlier process had the same names
 		note = string(j.State) + " " + text.Percent(j.Progress.Fraction())
 	}
 	empty := "nothing measured yet: " + s.host.Key("bench.start") + " starts a benchmark"
@@ -435,7 +435,7 @@ func (s *Screen) drawChart(t *theme.Theme, b explorer.Bench, w, h int) []string 
 			points[r.Subnet], spreads[r.Subnet] = append(points[r.Subnet], p), append(spreads[r.Subnet], spread)
 		}
 	}
-	p := chart.Plot{X: chart.Axis{Label: "tokens in the context"}, Y: chart.Axis{Zero: true}, Legend: true, Empty: "no measurement yet"}
+	p := chart.Plot{X: chart.Axis{Label: "tokens in the context", Integer: true, Span: 512}, Y: chart.Axis{Zero: true}, Legend: true, Empty: "no measurement yet"}
 	for i, id := range ids {
 		style, glyph := t.SeriesAt(i-1), t.Glyph.Dot
 		if id == explorer.DenseID {

@@ -109,7 +109,11 @@ func (s *Screen) speed(col explorer.Column, room int) string {
 	if k := len(col.Replies); k > 0 {
 		r := col.Replies[k-1]
 		if r.TokensPerSecond > 0 {
-			parts = append(parts, speedText(r)+" tok/s")
+			speed := speedText(r) + " tok/s"
+			if text.Width(speed) > room {
+				speed = fmt.Sprintf("%.1f tok/s", r.TokensPerSecond)
+			}
+			parts = append(parts, speed)
 		}
 		if r.FirstToken > 0 {
 			parts = append(parts, "first "+text.Short(r.FirstToken))

@@ -49,7 +49,11 @@ func (s *Screen) drawDetail(t *theme.Theme, w, h int) []string {
 			rows = append(rows, drawRanks(t, set, scores, w, min(room, 14))...)
 		} else if room >= 2 && s.block.importance(s.snap().Statistics, i) == nil && (s.block.kind == subnet.Channels || s.block.kind == subnet.Heads) {
 			rows = append(rows, paint.Blank(w))
-			rows = append(rows, widget.Paragraph(w, t.Dim, fmt.Sprintf("Not ranked yet: %s on Search gathers statistics.", s.host.Key("search.gather")))...)
+			how := fmt.Sprintf("Not ranked yet: %s on Search gathers statistics.", s.host.Key("search.gather"))
+			if slices.ContainsFunc(s.snap().Jobs, func(j explorer.Job) bool { return j.Kind == explorer.JobStatistics && !j.State.Ended() }) {
+				how = "Being ranked, by weight norms first."
+			}
+			rows = append(rows, widget.Paragraph(w, t.Dim, how)...)
 		}
 		if s.zoom == zoomUnits && room >= 2 {
 			rows = append(rows, s.drawUnit(t, w))
