@@ -101,7 +101,11 @@ func (m *model) ScoreAll(ctx context.Context, load func(context.Context, int) (g
 	if err != nil {
 		return err
 	}
-	h, err := m.engine.hand(ctx, on, "", mon, func(*scratch.Folder) (errand, error) { return m.errand(ctx, device) })
+	var h *handed
+	err = mon.Persist(ctx, func() (err error) {
+		h, err = m.engine.hand(ctx, on, "", mon, func(*scratch.Folder) (errand, error) { return m.errand(ctx, device) })
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -114,7 +118,7 @@ func (m *model) ScoreAll(ctx context.Context, load func(context.Context, int) (g
 	s.pieces = h.NewPieces(s.arrived, s.here)
 	mon.Progress(0, float64(len(asked)), "measurements", "")
 	for i := range asked {
-		if err := s.add(ctx, i); err != nil {
+		if err := mon.Persist(ctx, func() error { return s.add(ctx, i) }); err != nil { // it writes what workers need
 			return err
 		}
 	}
