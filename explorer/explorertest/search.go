@@ -44,6 +44,11 @@ func (m *model) Search(ctx context.Context, r explorer.StartSearch, _ string, o 
 	if err := m.prepare(ctx, o, mon); err != nil {
 		return explorer.Made{}, err
 	}
+	if s.typed = r.Typed(); s.typed {
+		for i, name := range []string{"Q4_0", "Q5_0", "", "Q8_0"} {
+			s.view.Plain = append(s.view.Plain, explorer.PlainType{Type: name, Bytes: int64(60+15*i) * 1e6, BitsPerByte: bits(denseNLL + 0.12/float64(i+1))})
+		}
+	}
 	s.view.Workers, s.view.Async = workers(r.Machines), r.Machines.Async
 	s.add(m.uniform(s.target), 0, "start", search.Seeded)
 	for _, target := range []float64{0.5, 0.6, 0.7, 0.9, 1} {
@@ -151,6 +156,13 @@ type searching struct {
 	all       []explorer.Candidate // population, best first
 	front     []explorer.Candidate
 	view      explorer.Search
+	typed     bool // types are searched too
+}
+
+// bits returns the bits for each byte of text that a negative log-likelihood in nats per token is.
+func bits(nll float64) float64 {
+	const bytes = 4.4 // of a token
+	return nll / math.Ln2 / bytes
 }
 
 func (s *searching) obey(order explorer.Order) {
@@ -206,6 +218,9 @@ func (s *searching) add(masks subnet.Masks, parent int, moves string, origin sea
 			Moves: moves, Ratio: size.Ratio, Score: search.Score{Fitness: kl, KL: kl, NLL: denseNLL + kl}, Tier: 1 + s.evaluated%3,
 		},
 		ShareAll: size.RatioAll, Bytes: s.m.info.FileSize(masks, "").File, Tiers: 3,
+	}
+	if s.typed {
+		c.BitsPerByte = bits(c.Score.NLL)
 	}
 	if math.Abs(c.Ratio-s.target) < 0.005 || len(s.all) == 0 || origin == search.ByHand {
 		s.all = append(slices.Clone(s.all), c)

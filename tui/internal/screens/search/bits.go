@@ -45,7 +45,7 @@ func (s *Screen) bitsPlot(t *theme.Theme, snap *explorer.Snapshot) chart.Plot {
 	p := chart.Plot{X: chart.Axis{Label: "file, MB", Span: 1}, Y: y, Legend: true, Empty: "no candidate yet", Series: []chart.Series{
 		{Name: "candidates", Style: t.Ages[len(t.Ages)-1], Points: cloud},
 		{Name: "front", Style: t.Front, Points: front, Join: true, Glyph: t.Glyph.Dot},
-		{Name: "model in plain types", Style: t.Dense, Points: plain, Join: true, Glyph: t.Glyph.Square},
+		{Name: "plain types", Style: t.Dense, Points: plain, Join: true, Glyph: t.Glyph.Square},
 	}}
 	if c, ok := s.selected(snap); ok && c.BitsPerByte > 0 {
 		mark := chart.Mark{Point: at(c), Glyph: t.Glyph.Ring, Style: t.Strong}
