@@ -51,6 +51,9 @@ func makes(memory string, speed float64, adopt bool, out outFlags) error {
 	return out.check()
 }
 
+// leastWeights is the share of the weights below which no subnet is tried for a speed.
+const leastWeights = 0.02
+
 // fitTries is how often a file is made where the speed of the first is too low.
 const fitTries = 3
 
@@ -72,7 +75,12 @@ func (a *app) planFit(ctx context.Context, e exploration, limit int64, tokens in
 			return p, err
 		}
 		if p.DenseSpeed < speed { // generating a token reads all weights once
-			p.Room = min(p.Room, int64(float64(weights)*p.DenseSpeed/speed)+cache)
+			allowed := float64(weights) * p.DenseSpeed / speed
+			if allowed < leastWeights*float64(weights) {
+				return p, usage(fmt.Errorf("--speed: the model generates %.1f tokens per second; for %g its weights may take %s of %s, less than any subnet", p.DenseSpeed, speed,
+					format.Bytes(int64(allowed)), format.Bytes(weights)))
+			}
+			p.Room = min(p.Room, int64(allowed)+cache)
 		}
 	}
 	if p.Room < weights+cache {
