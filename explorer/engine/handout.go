@@ -328,7 +328,7 @@ func (m *model) errand(ctx context.Context, device string) (errand, error) {
 	if err != nil {
 		return errand{}, err
 	}
-	spec := remote.Spec{Version: m.engine.version(), Device: device, Model: remote.File{SHA256: sum, Bytes: m.file.Size()}}
+	spec := remote.Spec{Version: m.engine.version(), Device: device, Weights: m.loadedWith().weights(), Model: remote.File{SHA256: sum, Bytes: m.file.Size()}}
 	return errand{with: m.loadedWith(), spec: spec, offers: map[string]remote.File{m.file.Path(): spec.Model}}, nil
 }
 

@@ -44,7 +44,8 @@ func (e *Engine) ZeroShot(ctx context.Context, r ZeroShotRequest) error {
 	}
 	h, err := e.hand(ctx, r.On, "", r.Monitor, func(*scratch.Folder) (errand, error) {
 		return errand{
-			spec:   remote.Spec{Version: e.version(), Device: device, Model: files[0]},
+			with:   settings{half: e.options.Half, atOnce: e.options.AtOnce},
+			spec:   remote.Spec{Version: e.version(), Device: device, Weights: settings{half: e.options.Half}.weights(), Model: files[0]},
 			offers: map[string]remote.File{r.Files[0]: files[0]},
 		}, nil
 	})

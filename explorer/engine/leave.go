@@ -17,6 +17,14 @@ type settings struct {
 	atOnce int
 }
 
+// weights is the type of weights on the device.
+func (s settings) weights() string {
+	if s.half {
+		return explorer.HalfFloats
+	}
+	return explorer.Floats
+}
+
 // options are those of the decoder.
 func (s settings) options(ctx context.Context, d *decoder.Device) []decoder.Option {
 	out := []decoder.Option{decoder.WithBatches(s.batches(ctx, d))}

@@ -45,6 +45,7 @@ func (e *Engine) Work(ctx context.Context, r WorkRequest) (remote.Done, error) {
 	}
 	o := remote.WorkerOptions{
 		Scratch: e.options.Scratch,
+		Weights: settings{half: e.options.Half}.weights(),
 		ID:      r.Name, Host: host, Version: e.version(), Device: device.Name(), Compute: device.Description(), Search: r.Search, Once: r.Once, Log: r.Log,
 		Files: remote.Files{Dir: r.Files, Known: map[string]string{}},
 	}

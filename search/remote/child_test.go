@@ -102,7 +102,7 @@ func child(text string) int {
 	}
 	defer conn.Close()
 	_, err = remote.Work(ctx, remote.WorkerOptions{
-		Conn: conn, ID: s.ID, Host: "test", Version: s.Version, Device: s.Device, Compute: s.Device, Models: s.Models, Search: s.Search, Once: true, Timing: s.Timing,
+		Conn: conn, ID: s.ID, Host: "test", Weights: "f32", Version: s.Version, Device: s.Device, Compute: s.Device, Models: s.Models, Search: s.Search, Once: true, Timing: s.Timing,
 		Files: remote.Files{Dir: s.Dir, Shared: s.Shared},
 		Open: func(_ context.Context, _ remote.Spec, o remote.Opened) (remote.Scorer, error) {
 			if data, err := os.ReadFile(o.Model); err != nil || len(data) == 0 {
@@ -251,7 +251,7 @@ func newSite(t testing.TB, change func(*remote.Options)) *site {
 // describe writes the files of the search and describes it.
 func (s *site) describe() remote.Spec {
 	s.t.Helper()
-	spec := remote.Spec{Search: remote.NewSearchID(), Version: "v1", Device: "go", Fitness: "kl", Reference: remote.Reference{Tier: search.Tier{Tokens: 64}}}
+	spec := remote.Spec{Search: remote.NewSearchID(), Version: "v1", Device: "go", Weights: "f32", Fitness: "kl", Reference: remote.Reference{Tier: search.Tier{Tokens: 64}}}
 	for name, f := range map[string]*remote.File{"model": &spec.Model, "text": &spec.Text} {
 		path := filepath.Join(s.dir, name)
 		if err := os.WriteFile(path, []byte("the "+name), 0o600); err != nil {

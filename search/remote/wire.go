@@ -63,6 +63,7 @@ type Spec struct {
 	Phase    int    `json:",omitempty"` // of the search, see [Exchange.Begin]
 	Version  string // of the program
 	Device   string // kind of device that computes: go, xla, cuda
+	Weights  string `json:",omitempty"` // type that weights have on the device
 	Fitness  string `json:",omitempty"` // "" where there are no candidates
 	Model    File
 	Text     File   `json:",omitzero"`  // windows, as [EncodeWindows] writes them; the zero value for none
@@ -102,7 +103,7 @@ func (s Spec) check() error {
 	case s.Reference.Tier.Tokens < 0:
 		return fmt.Errorf("%w: Reference.Tier.Tokens %d", errMessage, s.Reference.Tier.Tokens)
 	}
-	for field, text := range map[string]string{"Version": s.Version, "Device": s.Device, "Fitness": s.Fitness} {
+	for field, text := range map[string]string{"Version": s.Version, "Device": s.Device, "Weights": s.Weights, "Fitness": s.Fitness} {
 		if text != line(text) {
 			return fmt.Errorf("%w: %s %.40q", errMessage, field, text)
 		}

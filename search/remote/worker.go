@@ -47,6 +47,7 @@ type WorkerOptions struct {
 	Host    string
 	Version string
 	Device  string // kind of device, as in [Spec]
+	Weights string // type of weights on it, as in [Spec]
 	Compute string // the device, for people
 	Files   Files
 	Scratch string // folder for temporary files, "" for the system's
@@ -368,6 +369,8 @@ func (w *worker) check(s Spec) error {
 		return fmt.Errorf("%w: it runs in version %s, the worker is version %s", ErrRefused, s.Version, w.o.Version)
 	case s.Device != w.o.Device:
 		return fmt.Errorf("%w: it computes on %s, the worker on %s", ErrRefused, s.Device, w.o.Device)
+	case s.Weights != w.o.Weights:
+		return fmt.Errorf("%w: its weights are %s on the device, the worker's %s", ErrRefused, s.Weights, w.o.Weights)
 	case len(w.o.Models) > 0 && !slices.Contains(w.o.Models, s.Model.SHA256):
 		return fmt.Errorf("%w: its model has the hash %.12s, the worker's %.12s", ErrRefused, s.Model.SHA256, strings.Join(w.o.Models, " "))
 	}
