@@ -10,8 +10,9 @@
 //     activations that enter a matrix, and their statistics;
 //   - [Score] and [Scorer], the likelihood of text under a subnet; a Scorer caches what a search would compute again.
 //
-// Matrices are [out, in] in row-major order, as in the file. Activations are [tokens, channels]. All arithmetic on
-// the device is 32-bit floating point; sums over windows are 64-bit on the host.
+// Matrices are [out, in] in row-major order, as in the file. Activations are [tokens, channels]. All arithmetic of
+// graphs is 32-bit floating point, also where matrices are stored as bfloat16; sums over batches of windows are 64-bit on the host. With XLA
+// a device also runs programs in StableHLO text on arrays of 64-bit floats ([Device.Program]), for what graphs cannot express.
 //
 // A dropped unit has the effect of zeroing its weights in the full-size model: query and key channels dropped from a head
 // are not in the dot product, whose scale stays that of the full head.
@@ -33,6 +34,7 @@
 //	  └──────► position tables, causal masks         freed by Model.Close
 //	Subnet ──► a reference to each of its blocks     released by Subnet.Close
 //	block  ──► its gathered weights, position tables freed with the last reference
+//	Array ───► its buffer of a program               freed by Array.Close
 //	States ──► weights.Store: [tokens, hidden] each, replaced as the states advance; freed by States.Close
 //	           past WithMemory in a spill file
 //	Inputs ──► [tokens, n] each up to WithMemory     freed by Inputs.Close; stale once its States advance

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/tui/internal/widget"
 )
 
 func TestModelName(t *testing.T) {
@@ -31,5 +32,18 @@ func TestWithEnding(t *testing.T) {
 		if got := withEnding(path, ".gguf"); got != want {
 			t.Errorf("%q becomes %q, not %q", path, got, want)
 		}
+	}
+}
+
+// TestComputeEntries: a form that is left as it is computes as the program was started; settings of an earlier job are offered again.
+func TestComputeEntries(t *testing.T) {
+	f := &widget.Form{Entries: CalibrationEntries("8")}
+	if c := CalibrationOf(f); c.ComputeType != "" || c.AtOnce != 0 {
+		t.Errorf("untouched: %+v", c)
+	}
+	was := explorer.Calibration{ComputeType: explorer.HalfFloats, AtOnce: 4}
+	f = &widget.Form{Entries: append(CalibrationEntries("8")[:3], ComputeEntries(was)...)}
+	if c := CalibrationOf(f); c.ComputeType != explorer.HalfFloats || c.AtOnce != 4 {
+		t.Errorf("as before: %+v", c)
 	}
 }
