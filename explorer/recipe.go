@@ -291,7 +291,9 @@ func (c BuildRecipe) checkTexts(wants []Method) error {
 
 // calibration returns the calibration of what a recipe repeats.
 func (c BuildRecipe) calibration(by Method) (Calibration, error) {
-	out := Calibration{Windows: by.Windows, Seq: by.Seq, Of: by.Drawn, Draw: by.Draw, Seed: by.Seed}
+	out := Calibration{
+		Windows: by.Windows, Seq: by.Seq, Of: by.Drawn, Draw: by.Draw, Seed: by.Seed, ComputeType: cmp.Or(by.ComputeType, Floats), AtOnce: by.AtOnce,
+	}
 	if len(by.Mix) == 0 {
 		if out.Text = c.Text; out.Text == "" {
 			out.Text = recipeText(c.Path, by.Text.Path)
@@ -362,6 +364,9 @@ func ReadRecipe(r io.Reader, g *subnet.Geometry) (Recipe, subnet.Masks, error) {
 	masks, err := subnet.ParseMasks(g, []byte(recipe.Masks))
 	if err != nil {
 		return Recipe{}, subnet.Masks{}, fmt.Errorf("%w: masks: %w", ErrDamaged, err)
+	}
+	if err := (Calibration{ComputeType: recipe.Method.ComputeType, AtOnce: recipe.Method.AtOnce}).check(); err != nil {
+		return Recipe{}, subnet.Masks{}, fmt.Errorf("%w: method: %w", ErrDamaged, err)
 	}
 	if err := recipe.Method.Tune.repeatable(); err != nil {
 		return Recipe{}, subnet.Masks{}, fmt.Errorf("%w: method.tune: %w", ErrDamaged, err)

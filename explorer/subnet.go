@@ -162,6 +162,8 @@ type Method struct {
 	Algebra string `json:"linear_algebra,omitempty"`
 	// ComputeType is the type of the weights that it was computed with; "" is f32.
 	ComputeType string `json:"compute_type,omitempty"`
+	// AtOnce is how many windows a graph was told to compute at once; 0 is the device's own number.
+	AtOnce int `json:"at_once,omitempty"`
 }
 
 // AimedAt returns the method with the target of a search.

@@ -178,7 +178,7 @@ func (e *Exploration) tuned(ctx context.Context, s gguf.Subnet, by Method, c Tun
 		made.Method.Mix, made.Method.Draw, made.Method.Drawn = on.Mix, on.Draw, on.Drawn
 	}
 	made.Method.Tune, made.Method.Backend, made.Method.Kept = tuned, on.Backend, ""
-	made.Method.ComputeType = on.ComputeType
+	made.Method.ComputeType, made.Method.AtOnce = on.ComputeType, on.AtOnce
 	return made, nil
 }
 

@@ -148,7 +148,8 @@ func (m *model) makeOnce(ctx context.Context, c explorer.Calibration, o explorer
 func (m *model) recordCompute(me *explorer.Method) {
 	info := m.Info()
 	me.Backend, me.Algebra = info.Compute, info.Algebra
-	if m.loadedWith().half {
+	with := m.loadedWith()
+	if me.AtOnce = with.atOnce; with.half {
 		me.ComputeType = explorer.HalfFloats
 	}
 }

@@ -132,6 +132,9 @@ func (e *Engine) compute() []Check {
 	}
 	defer backend.Close()
 	c.State, c.Found = Works, backend.Description()
+	if e.options.Half {
+		c.Found += ", weights as bf16"
+	}
 	if backend.Name() == "go" {
 		c.State, c.Get = Missing, "the Go device is several times slower than XLA: run `make setup` to fetch the XLA plug-in"
 	}
