@@ -43,9 +43,9 @@ func TestFullPrograms(t *testing.T) {
 	if err := use(&scripted{}); err != nil {
 		t.Fatal(err)
 	}
-	for _, failure := range []error{full, other} {
+	for isFull, failure := range map[bool]error{true: full, false: other} {
 		for step, s := range map[string]*scripted{"compile": {compiling: failure}, "copy": {putting: failure}, "run": {running: failure}, "read": {getting: failure}} {
-			if err := use(s); !errors.Is(err, failure) || errors.Is(err, ErrMemory) != (failure == full) {
+			if err := use(s); !errors.Is(err, failure) || errors.Is(err, ErrMemory) != isFull {
 				t.Errorf("%s: %v", step, err)
 			}
 		}
