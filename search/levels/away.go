@@ -46,11 +46,11 @@ func (d Deliveries) Text() [][]int32 {
 type away struct {
 	b      *builder
 	fitter Fitter
-	folder *scratch.Folder // of moments
+	folder *scratch.Folder // of moments, and of ladders that have arrived
 
 	mu      sync.Mutex
 	pending map[int]*lent // by slot
-	arrived []int         // slots whose files are in the folder of the levels
+	arrived []int         // slots whose files are in the folder
 	fixed   time.Duration // that others took
 	broken  error
 	news    chan struct{} // has an element when something of these has changed
@@ -62,7 +62,7 @@ type lent struct {
 	moments string    // file
 	at      int       // level that is computed here too, 0 for none
 	matrix  []float32 // its matrix
-	taken   bool      // it is made here, or has arrived and is copied; guarded by away.mu
+	taken   bool      // it is made here, or has arrived and is moved; guarded by away.mu
 }
 
 // handOut begins to have ladders made elsewhere, where that is wanted.
@@ -88,8 +88,14 @@ func (a *away) close() {
 		return
 	}
 	_ = a.fitter.Close() // its error is that of broken
+	for _, slot := range a.arrived {
+		_ = copyLadder(a.ladder(slot), a.b.path(slot)) // else it is made again
+	}
 	_ = a.folder.Remove()
 }
+
+// ladder is the file of a ladder that has arrived.
+func (a *away) ladder(slot int) string { return a.folder.Join(fmt.Sprintf("%d.ladder", slot)) }
 
 // waits reports whether a ladder is made elsewhere.
 func (a *away) waits(slot int) bool {
@@ -135,18 +141,18 @@ func (a *away) send(b *builder, f Fit, mo *decoder.Moments) error {
 	return a.fitter.Fit(f, l.moments, f.bytes(b.m.Geometry()))
 }
 
-// collect reports the ladders that have arrived.
+// collect stores and reports the ladders that have arrived.
 func (a *away) collect(b *builder) error {
 	if a == nil {
 		return nil
 	}
 	a.mu.Lock()
-	arrived, fixed, broken := a.arrived, a.fixed, a.broken
-	a.arrived, a.fixed = nil, 0
+	fixed, broken := a.fixed, a.broken
+	a.fixed = 0
 	a.mu.Unlock()
 	b.fixed += fixed
-	for _, slot := range arrived {
-		if err := b.take(slot); err != nil {
+	for slot, ok := a.next(); ok; slot, ok = a.next() {
+		if err := a.store(b, slot); err != nil {
 			return fmt.Errorf("levels: %w", err)
 		}
 		b.made++
@@ -156,6 +162,30 @@ func (a *away) collect(b *builder) error {
 		return broken
 	}
 	return b.ctx.Err()
+}
+
+// next returns a slot whose ladder has arrived.
+func (a *away) next() (slot int, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.arrived) == 0 {
+		return 0, false
+	}
+	return a.arrived[0], true
+}
+
+// store stores a ladder that has arrived.
+func (a *away) store(b *builder, slot int) error {
+	if err := b.persist(func() error { return copyLadder(a.ladder(slot), b.path(slot)) }); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.arrived = slices.DeleteFunc(a.arrived, func(other int) bool { return other == slot })
+	a.mu.Unlock()
+	if err := os.Remove(a.ladder(slot)); err != nil {
+		return err
+	}
+	return b.take(slot)
 }
 
 // finish makes the ladders that are left, the last one first, while others make the first ones.
@@ -248,17 +278,25 @@ func (d Deliveries) Made(slot int, path string, seconds float64) error {
 	if here {
 		return nil
 	}
-	if err := a.b.persist(func() error { return copyLadder(path, a.b.path(slot)) }); err != nil {
-		return err
+	failed := os.Rename(path, a.ladder(slot))
+	if failed != nil { // it is on another disk
+		failed = copyLadder(path, a.ladder(slot))
 	}
 	a.mu.Lock()
-	delete(a.pending, slot)
-	a.arrived = append(a.arrived, slot)
-	if seconds > 0 && seconds < 1e6 {
+	if failed != nil { // on a full disk it is made here in the end, which waits for room
+		l.taken = false
+	} else {
+		delete(a.pending, slot)
+		a.arrived = append(a.arrived, slot)
+	}
+	if failed == nil && seconds > 0 && seconds < 1e6 {
 		a.fixed += time.Duration(seconds * float64(time.Second))
 	}
 	a.mu.Unlock()
 	a.signal()
+	if failed != nil {
+		return nil
+	}
 	return os.Remove(l.moments)
 }
 

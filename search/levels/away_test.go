@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/lathe-llm/lathe/infer/decoder"
@@ -21,7 +22,9 @@ type bench struct {
 	d     levels.Deliveries
 	ahead int
 	alter func(slot int, data []byte) []byte // of what it delivers; nil delivers it as it is
+	soon  bool                               // it delivers before it is asked for the next one
 
+	delivers  atomic.Bool // a delivery is under way
 	mu        sync.Mutex
 	work      sync.WaitGroup
 	asked     []int
@@ -52,7 +55,11 @@ func (b *bench) Fit(f levels.Fit, moments string, limit int64) error {
 	if b.ridge != 0 {
 		f.Lambda = b.ridge
 	}
-	b.work.Go(func() {
+	run := b.work.Go
+	if b.soon {
+		run = func(do func()) { do() }
+	}
+	run(func() {
 		err := levels.Make(context.Background(), b.m, f, mine, path)
 		if err == nil && b.alter != nil {
 			if data, err = os.ReadFile(path); err == nil {
@@ -63,7 +70,9 @@ func (b *bench) Fit(f levels.Fit, moments string, limit int64) error {
 			err = fmt.Errorf("%d bytes, %d at most: %w", info.Size(), limit, failed)
 		}
 		if err == nil {
+			b.delivers.Store(true)
 			err = b.d.Made(f.Slot, path, 0.5)
+			b.delivers.Store(false)
 		}
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -114,6 +123,7 @@ func TestLevelsMadeElsewhere(t *testing.T) {
 		damaged bool // what is delivered is refused
 	}{
 		"all":   {b: &bench{ahead: 100}},
+		"soon":  {b: &bench{ahead: 100, soon: true}},
 		"none":  {b: &bench{ahead: 100, never: true}},
 		"two":   {b: &bench{ahead: 2}},
 		"cut":   {b: &bench{ahead: 100, alter: func(_ int, data []byte) []byte { return data[:len(data)-4] }}, damaged: true},
@@ -136,7 +146,7 @@ func TestLevelsMadeElsewhere(t *testing.T) {
 			o.Scratch = t.TempDir()
 			last := 0
 			o.Progress = func(e levels.Event) {
-				if e.Done < last || e.Total != 6 || e.Levels == 0 {
+				if e.Done < last || e.Done > 6 || e.Total != 6 || e.Levels == 0 {
 					t.Errorf("progress %+v after %d", e, last)
 				}
 				last = e.Done
@@ -207,6 +217,40 @@ func TestLevelsResumeElsewhere(t *testing.T) {
 	}
 	if len(b.asked) != 4 {
 		t.Errorf("asked for %v", b.asked)
+	}
+}
+
+// TestLevelsOnFullDisk has the folder of levels be full when others deliver: the making of levels waits for room, and no delivery does.
+func TestLevelsOnFullDisk(t *testing.T) {
+	m := tiny(t)
+	whole := t.TempDir()
+	build(t, m, whole, options)
+	dir, o := filepath.Join(t.TempDir(), "levels"), options
+	b := &bench{t: t, m: m, ahead: 100, soon: true}
+	o.HandOut = func(_ context.Context, d levels.Deliveries) (levels.Fitter, error) {
+		b.d = d
+		return b, os.RemoveAll(dir) // nothing can be written to it
+	}
+	waits := 0
+	o.Persist = func(_ context.Context, write func() error) error {
+		waits++
+		if b.delivers.Load() {
+			t.Error("a delivery waits for room")
+		}
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		return write()
+	}
+	build(t, m, dir, o)
+	if waits != 1 || len(b.errs) != 6 || errors.Join(b.errs...) != nil {
+		t.Errorf("%d waits, %d deliveries: %v", waits, len(b.errs), errors.Join(b.errs...))
+	}
+	got := files(t, dir)
+	for name, data := range files(t, whole) {
+		if !bytes.Equal(got[name], data) {
+			t.Errorf("%s differs", name)
+		}
 	}
 }
 

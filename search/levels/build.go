@@ -68,10 +68,11 @@ func (b *builder) run(windows [][]int32) error {
 		if err := b.module(slot, reused); err != nil {
 			return fmt.Errorf("levels: layer %d: %v: %w", slot/subnet.Modules, subnet.Module(slot%subnet.Modules), err)
 		}
+		elsewhere := b.away.waits(slot) // collect counts it
 		if err := b.away.collect(b); err != nil {
 			return err
 		}
-		if b.away.waits(slot) {
+		if elsewhere {
 			continue
 		}
 		if slot >= have {
