@@ -124,6 +124,14 @@ func (e *Engine) run(ctx context.Context, on infer.Engine, o infer.LoadOptions, 
 	return on.Load(ctx, o, progress)
 }
 
+// runnerName is what runs models, wherever it is.
+func (e *Engine) runnerName() string {
+	if e.runner == e.runtime {
+		return explorer.EngineLlama
+	}
+	return llamaserver.Command
+}
+
 // version identifies the program to workers.
 func (e *Engine) version() string {
 	if e.options.Version == nil {
@@ -206,7 +214,7 @@ func (e *Engine) Open(ctx context.Context, path string) (explorer.Model, error) 
 	if family, _ := subnet.FamilyOf(info.Arch); !family.Runs {
 		info.NoRuntime = fmt.Sprintf("llama.cpp has no runtime for %s: such models can be searched, cut, re-fitted and scored, not run", strings.ToUpper(info.Arch))
 	}
-	return &model{engine: e, settings: settings{half: e.options.Half, atOnce: e.options.AtOnce}, file: file, info: info, prices: prices{files: info.Files}, tokens: make(map[tokenKey][]int32)}, nil
+	return &model{engine: e, settings: e.settings(), file: file, info: info, prices: prices{files: info.Files}, tokens: make(map[tokenKey][]int32)}, nil
 }
 
 // model is an opened model. What computes is loaded when it is first needed.

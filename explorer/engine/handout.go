@@ -51,8 +51,15 @@ func (h *handed) close() error {
 		h.mon.Workers(explorer.Crew{})
 	}
 	if h.Exchange != nil {
-		if err = h.Exchange.Close(); err == nil && h.left != "" {
+		err = h.Exchange.Close()
+		switch {
+		case err == nil && h.left != "":
 			err = os.Remove(h.left)
+		case errors.Is(err, remote.ErrLeft) && h.server != nil:
+			err = nil // it is removed with the server
+		case errors.Is(err, remote.ErrLeft) && h.left != "":
+			h.mon.Note(err.Error() + "; it is removed when this job is next done with that server, and after a week")
+			err = nil
 		}
 	}
 	if h.workers != nil {
@@ -328,8 +335,9 @@ func (m *model) errand(ctx context.Context, device string) (errand, error) {
 	if err != nil {
 		return errand{}, err
 	}
-	spec := remote.Spec{Version: m.engine.version(), Device: device, Weights: m.loadedWith().weights(), Model: remote.File{SHA256: sum, Bytes: m.file.Size()}}
-	return errand{with: m.loadedWith(), spec: spec, offers: map[string]remote.File{m.file.Path(): spec.Model}}, nil
+	with := m.loadedWith()
+	spec := remote.Spec{Version: m.engine.version(), Device: device, Weights: with.weights(), Model: remote.File{SHA256: sum, Bytes: m.file.Size()}}
+	return errand{with: with, spec: spec, offers: map[string]remote.File{m.file.Path(): spec.Model}}, nil
 }
 
 // address is that of the server of a search, with the user of this process.

@@ -36,6 +36,7 @@ type madeLadder struct{ Seconds float64 }
 
 // fitter has the ladders of a search made by its workers.
 type fitter struct {
+	ctx    context.Context // of the making of levels; a fitter does not outlive it
 	h      *handed
 	pieces *remote.Pieces
 	cancel context.CancelFunc
@@ -48,13 +49,22 @@ type fitter struct {
 
 // fitLevels begins to have levels made by workers.
 func (s *searchHands) fitLevels(ctx context.Context, d levels.Deliveries) (levels.Fitter, error) {
-	err := s.to(ctx, "levels", func(f *scratch.Folder) (errand, error) { return s.m.checked(ctx, d.Text(), f) })
+	err := s.to(ctx, "levels", func(f *scratch.Folder) (errand, error) {
+		work, err := s.m.checked(ctx, d.Text(), f)
+		work.spec.Algebra = s.m.Info().Algebra
+		return work, err
+	})
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	f := &fitter{h: s.handed, cancel: cancel, ended: make(chan struct{}), moments: map[int]remote.File{}}
-	f.pieces = s.NewPieces(func(_ context.Context, slot int, p remote.Product) error {
+	return newFitter(ctx, s.handed, d), nil
+}
+
+// newFitter begins to hand out the levels that it is given.
+func newFitter(ctx context.Context, h *handed, d levels.Deliveries) *fitter {
+	running, cancel := context.WithCancel(ctx)
+	f := &fitter{ctx: ctx, h: h, cancel: cancel, ended: make(chan struct{}), moments: map[int]remote.File{}}
+	f.pieces = h.NewPieces(func(_ context.Context, slot int, p remote.Product) error {
 		var made madeLadder
 		if err := json.Unmarshal(p.Value, &made); err != nil || len(p.Files) != 1 {
 			return fmt.Errorf("%w of %s: %d files, %s", remote.ErrProduct, p.Worker, len(p.Files), p.Value)
@@ -71,11 +81,11 @@ func (s *searchHands) fitLevels(ctx context.Context, d levels.Deliveries) (level
 	})
 	go func() {
 		defer close(f.ended)
-		if f.err = f.pieces.Run(ctx); f.err != nil && ctx.Err() == nil {
+		if f.err = f.pieces.Run(running); f.err != nil && running.Err() == nil {
 			d.Failed(f.err)
 		}
 	}()
-	return f, nil
+	return f
 }
 
 // checked describes work with the model that is done by workers who compute the dense model's loss on the beginning of a text as it is here.
@@ -102,7 +112,7 @@ func (f *fitter) Ahead() int {
 
 // Fit implements [levels.Fitter].
 func (f *fitter) Fit(fit levels.Fit, moments string, limit int64) error {
-	file, err := remote.HashFile(context.Background(), moments)
+	file, err := remote.HashFile(f.ctx, moments)
 	if err != nil {
 		return err
 	}
@@ -133,7 +143,7 @@ func (f *fitter) drop(slot int) {
 	delete(f.moments, slot)
 	f.mu.Unlock()
 	if there {
-		_ = f.h.Retract(file) // the rest goes with the folder
+		_ = f.h.Retract(f.ctx, file) // the rest goes with the folder
 	}
 }
 
@@ -142,6 +152,15 @@ func (f *fitter) Close() error {
 	f.pieces.End()
 	f.cancel()
 	<-f.ended
+	f.mu.Lock()
+	var left []int
+	for slot := range f.moments {
+		left = append(left, slot)
+	}
+	f.mu.Unlock()
+	for _, slot := range left {
+		f.drop(slot)
+	}
 	if errors.Is(f.err, context.Canceled) {
 		return nil
 	}

@@ -103,7 +103,12 @@ func (m *model) ScoreAll(ctx context.Context, load func(context.Context, int) (g
 	}
 	var h *handed
 	err = mon.Persist(ctx, func() (err error) {
-		h, err = m.engine.hand(ctx, on, "", mon, func(*scratch.Folder) (errand, error) { return m.errand(ctx, device) })
+		h, err = m.engine.hand(ctx, on, "", mon, func(*scratch.Folder) (errand, error) {
+			work, err := m.errand(ctx, device)
+			work.with = m.engine.settings() // as without workers
+			work.spec.Weights = work.with.weights()
+			return work, err
+		})
 		return err
 	})
 	if err != nil {
@@ -234,7 +239,9 @@ func (s *scoring) here(ctx context.Context, i int, _ string) error {
 		return err
 	}
 	began := time.Now()
-	got, err := s.m.scorePassage(ctx, sub, s.asked[i], s.passages[i], s.mon)
+	got, err := withRoom(ctx, s.m, explorer.Calibration{}, s.mon, func(bool) (scored, error) {
+		return s.m.scorePassage(ctx, sub, s.asked[i], s.passages[i], s.mon)
+	})
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -44,8 +45,8 @@ func (e *Engine) ZeroShot(ctx context.Context, r ZeroShotRequest) error {
 	}
 	h, err := e.hand(ctx, r.On, "", r.Monitor, func(*scratch.Folder) (errand, error) {
 		return errand{
-			with:   settings{half: e.options.Half, atOnce: e.options.AtOnce},
-			spec:   remote.Spec{Version: e.version(), Device: device, Weights: settings{half: e.options.Half}.weights(), Model: files[0]},
+			with:   e.settings(),
+			spec:   remote.Spec{Version: e.version(), Device: device, Weights: e.settings().weights(), Runner: e.runnerName(), Model: files[0]},
 			offers: map[string]remote.File{r.Files[0]: files[0]},
 		}, nil
 	})
@@ -68,8 +69,8 @@ func (e *Engine) ZeroShot(ctx context.Context, r ZeroShotRequest) error {
 		if err := json.Unmarshal(p.Value, &got); err != nil {
 			return fmt.Errorf("%w of %s: %w", remote.ErrProduct, p.Worker, err)
 		}
-		if want := r.Tasks[id%len(r.Tasks)].Name; got.Task != want || got.Questions < 1 {
-			return fmt.Errorf("%w of %s: %d questions of %.40q, not of %s", remote.ErrProduct, p.Worker, got.Questions, got.Task, want)
+		if err := checkEvaluation(got, r.Tasks[id%len(r.Tasks)]); err != nil {
+			return fmt.Errorf("%w of %s: %w", remote.ErrProduct, p.Worker, err)
 		}
 		return took(id, got)
 	}, func(ctx context.Context, id int, _ string) error {
@@ -102,6 +103,24 @@ func (e *Engine) ZeroShot(ctx context.Context, r ZeroShotRequest) error {
 	}
 	pieces.End()
 	return pieces.Run(ctx)
+}
+
+// checkEvaluation returns an error for what cannot be the result of a task.
+func checkEvaluation(r quality.EvalResult, t quality.Task) error {
+	share := func(v float64) bool { return v >= 0 && v <= 1 }
+	switch {
+	case r.Task != t.Name || r.Questions < 1 || r.Questions > len(t.Items):
+		return fmt.Errorf("%d questions of %.40q, not of the %d of %s", r.Questions, r.Task, len(t.Items), t.Name)
+	case !share(r.Acc) || !share(r.AccErr):
+		return fmt.Errorf("acc is %v, its error %v", r.Acc, r.AccErr)
+	case (r.AccNorm == nil) != (r.AccNormErr == nil):
+		return errors.New("acc_norm and its error do not come together")
+	case r.AccNorm != nil && (!share(*r.AccNorm) || !share(*r.AccNormErr)):
+		return fmt.Errorf("acc_norm is %v, its error %v", *r.AccNorm, *r.AccNormErr)
+	case r.Truncated < 0:
+		return fmt.Errorf("%d texts are cut off", r.Truncated)
+	}
+	return nil
 }
 
 // storeTask writes the questions of a task to a file.

@@ -17,6 +17,9 @@ type settings struct {
 	atOnce int
 }
 
+// settings are those of the options.
+func (e *Engine) settings() settings { return settings{half: e.options.Half, atOnce: e.options.AtOnce} }
+
 // weights is the type of weights on the device.
 func (s settings) weights() string {
 	if s.half {
@@ -61,7 +64,7 @@ func withRoom[T any](ctx context.Context, m *model, c explorer.Calibration, mon 
 
 // computeWith has the model loaded as a calibration requires when it is next computed with. It returns loads.
 func (m *model) computeWith(c explorer.Calibration) int {
-	want := settings{half: m.engine.options.Half, atOnce: m.engine.options.AtOnce}
+	want := m.engine.settings()
 	if c.ComputeType != "" {
 		want.half = c.ComputeType == explorer.HalfFloats
 	}

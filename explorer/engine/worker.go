@@ -11,6 +11,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/scratch"
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/reform/algebra"
 	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/search/levels"
 	"github.com/lathe-llm/lathe/search/oneshot"
@@ -45,8 +46,8 @@ func (e *Engine) Work(ctx context.Context, r WorkRequest) (remote.Done, error) {
 	}
 	o := remote.WorkerOptions{
 		Scratch: e.options.Scratch,
-		Weights: settings{half: e.options.Half}.weights(),
-		ID:      r.Name, Host: host, Version: e.version(), Device: device.Name(), Compute: device.Description(), Search: r.Search, Once: r.Once, Log: r.Log,
+		ID:      r.Name, Host: host, Version: e.version(), Device: device.Name(), Compute: device.Description(),
+		Weights: e.settings().weights(), Algebra: algebra.Of(device).Name(), Runner: e.runnerName(), Search: r.Search, Once: r.Once, Log: r.Log,
 		Files: remote.Files{Dir: r.Files, Known: map[string]string{}},
 	}
 	if o.ID == "" {
@@ -124,7 +125,7 @@ func (e *Engine) openScorer(ctx context.Context, device *decoder.Device, s remot
 			return nil, err
 		}
 	}
-	data, err := os.ReadFile(files.Text)
+	data, err := readLimited(files.Text)
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +144,7 @@ func (e *Engine) openScorer(ctx context.Context, device *decoder.Device, s remot
 func (s *scorer) decoder(ctx context.Context) (*decoder.Model, error) {
 	if s.model == nil {
 		var err error
-		if s.model, err = s.engine.decode(ctx, s.device, s.file, settings{half: s.engine.options.Half, atOnce: s.engine.options.AtOnce}.options(ctx, s.device)...); err != nil {
+		if s.model, err = s.engine.decode(ctx, s.device, s.file, s.engine.settings().options(ctx, s.device)...); err != nil {
 			return nil, err
 		}
 	}

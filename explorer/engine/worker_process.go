@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/search/remote"
 )
 
@@ -30,10 +30,10 @@ type workerProcess struct {
 	only     bool   // there are no workers elsewhere
 }
 
-// errRefusedWorker is wrapped by the error of a worker that cannot score for the search.
+// errRefusedWorker is wrapped by the error of a worker that cannot work for the search.
 var errRefusedWorker = errors.New("refused")
 
-// WorkerRefused is the exit status of a worker that cannot score for a search.
+// WorkerRefused is the exit status of a worker that cannot work for a search.
 const WorkerRefused = 4
 
 // The variables with which a NATS server is sent a user and a password.
@@ -42,8 +42,8 @@ const (
 	NATSPasswordVariable = "LATHE_NATS_PASSWORD"
 )
 
-// run runs the worker until it ends or ctx does. It ends too when this process does, with its standard input.
-func (p workerProcess) run(ctx context.Context) error {
+// args are the arguments of the command: results and memory of the worker are as in this process.
+func (p workerProcess) args() []string {
 	o := p.engine.options
 	args := append([]string{}, o.Worker[1:]...)
 	args = append(args, "--nats", p.address.URL, "--search", p.spec.Search, "--shared", p.shared, "--name", p.name, "--once", "--with-parent", "--compute", p.spec.Device)
@@ -63,16 +63,28 @@ func (p workerProcess) run(ctx context.Context) error {
 	if p.of > 1 && p.gpu == "" { // llama.cpp's threads wait busily for each other
 		args = append(args, "--threads", strconv.Itoa(max(1, runtime.NumCPU()/p.of)))
 	}
-	if p.settings.half {
-		args = append(args, "--compute-type", explorer.HalfFloats)
-	}
+	args = append(args, "--compute-type", p.settings.weights(), "--gpu", infer.FormatGPU(int(p.engine.layers.Load())))
 	if p.settings.atOnce > 0 {
 		args = append(args, "--at-once", strconv.Itoa(p.settings.atOnce))
+	}
+	for _, option := range [][2]string{{"--linear-algebra", o.Algebra}, {"--engine", o.Runner}} {
+		if option[1] != "" {
+			args = append(args, option[:]...)
+		}
 	}
 	if o.Weights > 0 {
 		args = append(args, "--weights", strconv.FormatInt(o.Weights, 10))
 	}
-	cmd := exec.CommandContext(ctx, o.Worker[0], args...)
+	if o.Spill > 0 {
+		args = append(args, "--spill", strconv.FormatInt(o.Spill, 10))
+	}
+	return args
+}
+
+// run runs the worker until it ends or ctx does. It ends too when this process does, with its standard input.
+func (p workerProcess) run(ctx context.Context) error {
+	o := p.engine.options
+	cmd := exec.CommandContext(ctx, o.Worker[0], p.args()...)
 	cmd.Env = append(os.Environ(), NATSUserVariable+"="+p.address.User, NATSPasswordVariable+"="+p.address.Password)
 	if p.gpu != "" {
 		cmd.Env = append(cmd.Env, "CUDA_VISIBLE_DEVICES="+p.gpu)

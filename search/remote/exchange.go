@@ -69,7 +69,7 @@ type Options struct {
 	Now    func() time.Time // time.Now if nil
 }
 
-// An Exchange hands work out to workers: it implements [search.Evaluator], and [Exchange.Do] has other pieces of work carried out.
+// An Exchange hands work out to workers: it implements [search.Evaluator], and the [Pieces] of [Exchange.NewPieces] are other work.
 type Exchange struct {
 	o        Options
 	t        Timing
@@ -87,8 +87,8 @@ type Exchange struct {
 	end      context.CancelFunc
 	ended    sync.WaitGroup
 
-	began  time.Time
-	lonely bool // that no worker has joined was reported; by rounds alone
+	began   time.Time
+	awaited bool // that no worker has joined was reported; by rounds alone
 
 	mu      sync.Mutex
 	now     Spec                      // of the present phase
@@ -134,7 +134,7 @@ func New(ctx context.Context, o Options) (*Exchange, error) {
 	if err := e.open(ctx); err != nil {
 		return nil, err
 	}
-	e.supply, e.intake = newSupply(js, o.Spec.Search, e.replicas), newIntake(o.Dir)
+	e.supply, e.intake = newSupply(js, o.Spec.Search, e.replicas), newIntake(o.Dir, e.folders()...)
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	e.end = cancel
 	if err := e.listen(running); err != nil {
@@ -205,15 +205,15 @@ func (e *Exchange) listen(ctx context.Context) error {
 // announce announces the search until ctx ends.
 func (e *Exchange) announce(ctx context.Context) {
 	for {
-		e.cry()
+		e.announceOnce()
 		if pause(ctx, e.t.Announce) != nil {
 			return
 		}
 	}
 }
 
-// cry announces the search once.
-func (e *Exchange) cry() {
+// announceOnce announces the search.
+func (e *Exchange) announceOnce() {
 	data, _ := json.Marshal(e.spec())                       // it has been checked
 	_ = e.o.Conn.Publish(announceSubject(e.search()), data) // again soon
 }
@@ -241,7 +241,7 @@ func (e *Exchange) Begin(spec Spec, local search.Evaluator, base func(weights st
 	}
 	e.mu.Unlock()
 	if err == nil {
-		e.cry()
+		e.announceOnce()
 	}
 	return err
 }
@@ -257,9 +257,15 @@ func (e *Exchange) Offer(f File, path string) error {
 	return nil
 }
 
-// Retract takes back what [Exchange.Offer] has made available.
-func (e *Exchange) Retract(f File) error {
-	e.supply.remove(context.Background(), f)
+// Retract takes back what [Exchange.Offer] has made available. What of it is on the server stays until the end where the server is
+// away, or slow.
+func (e *Exchange) Retract(ctx context.Context, f File) error {
+	ctx, cancel := context.WithTimeout(ctx, publishWithin)
+	defer cancel()
+	if !e.o.Conn.IsConnected() {
+		cancel()
+	}
+	e.supply.remove(ctx, f)
 	for _, dir := range e.folders() {
 		if err := os.Remove(filepath.Join(dir, f.SHA256)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -273,8 +279,12 @@ func (e *Exchange) folders() []string {
 	return slices.DeleteFunc([]string{e.o.Own, e.o.Shared}, func(dir string) bool { return dir == "" })
 }
 
-// Close ends the search for its workers and removes its streams.
+// ErrLeft is returned by [Exchange.Close] when the server is away: what the search has stored there stays, see [Remove].
+var ErrLeft = errors.New("the server is away, and keeps what the search has stored there")
+
+// Close ends the search for its workers and removes its streams, and the files that nobody has taken.
 func (e *Exchange) Close() error {
+	defer e.intake.close()
 	e.end()
 	e.ended.Wait()
 	for _, sub := range e.subs {
@@ -286,7 +296,7 @@ func (e *Exchange) Close() error {
 		return err
 	}
 	if !e.o.Conn.IsConnected() {
-		return nil
+		return ErrLeft
 	}
 	_ = e.o.Conn.Publish(announceSubject(e.o.Spec.Search), data)
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -346,7 +356,7 @@ func (e *Exchange) Drain(id string) error {
 	return e.o.Conn.Publish(drainSubject(e.o.Spec.Search, id), nil)
 }
 
-// Fail makes Evaluate and Do return an error, because nobody is left who works; nil takes it back.
+// Fail makes Evaluate and [Pieces.Run] return an error, because nobody is left who works; nil takes it back.
 func (e *Exchange) Fail(err error) {
 	e.mu.Lock()
 	e.broken = err
@@ -369,22 +379,24 @@ func (e *Exchange) heardResult(m *nats.Msg) {
 	if read == nil {
 		return
 	}
+	key := m.Subject[strings.LastIndexByte(m.Subject, '.')+1:]
 	result, err := read(m.Data)
-	if err != nil {
-		return // it is missing, and handed out again
+	if err != nil || !e.accept(key, result) { // it is missing, and handed out again, or nobody waits for it
+		e.intake.discard(key, m.Data)
 	}
-	e.accept(m.Subject[strings.LastIndexByte(m.Subject, '.')+1:], result)
 }
 
-// accept takes a result over if it was asked for and is the first of its key.
-func (e *Exchange) accept(key string, result any) {
+// accept takes a result over if it was asked for and is the first of its key, and reports whether it does.
+func (e *Exchange) accept(key string, result any) bool {
 	e.mu.Lock()
-	if e.handed[key] {
+	asked := e.handed[key]
+	if asked {
 		delete(e.handed, key)
 		e.arrived[key] = result
 	}
 	e.mu.Unlock()
 	e.signal()
+	return asked
 }
 
 func (e *Exchange) heardFailure(m *nats.Msg) {
@@ -410,11 +422,11 @@ func (e *Exchange) heardStatus(m *nats.Msg) {
 	switch {
 	case known && before.State == w.State:
 	case w.State == Refused:
-		e.o.Note(fmt.Sprintf("worker %s on %s cannot score for this search: %s", w.ID, w.Host, w.Error))
+		e.o.Note(fmt.Sprintf("worker %s on %s cannot do this work: %s", w.ID, w.Host, w.Error))
 	case w.State == Gone && w.Error != "":
 		e.o.Note(fmt.Sprintf("worker %s on %s has left: %s", w.ID, w.Host, w.Error))
 	case w.State == Idle && !w.Exact && before.State != Scoring && before.State != Idle:
-		e.o.Note(fmt.Sprintf("worker %s on %s computes scores that differ in their last digits: the same seed may end with another subnet", w.ID, w.Host))
+		e.o.Note(fmt.Sprintf("worker %s on %s computes numbers that differ in their last digits from those of this process: results may depend on who computes them", w.ID, w.Host))
 	default: // nothing for the others
 	}
 	e.signal()

@@ -78,6 +78,27 @@ func (s Files) get(ctx context.Context, conn *nats.Conn, js jetstream.JetStream,
 	return path, os.Rename(path+".partial", path)
 }
 
+// discard removes what was downloaded of a file that nobody needs, unless another process of this machine downloads it.
+func (s Files) discard(f File) {
+	path := filepath.Join(s.Dir, f.SHA256)
+	there := false
+	for _, suffix := range []string{"", ".partial", ".lock"} {
+		_, err := os.Lstat(path + suffix)
+		there = there || err == nil
+	}
+	if s.Dir == "" || !there {
+		return
+	}
+	lock := flock.New(path + ".lock")
+	if own, err := lock.TryLock(); err != nil || !own {
+		return
+	}
+	for _, suffix := range []string{"", ".partial", ".lock"} {
+		_ = os.Remove(path + suffix) // it is a copy
+	}
+	_ = lock.Unlock()
+}
+
 // download writes the parts that a file does not have yet, and checks its content.
 func (s Files) download(ctx context.Context, path string, f File, get func(part int64, again bool) ([]byte, error), progress func(done int64)) error {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)

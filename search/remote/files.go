@@ -129,7 +129,7 @@ func (s *supply) add(f File, path string) {
 	delete(s.gone, f.SHA256)
 }
 
-// remove takes a file back, and its parts from the object store.
+// remove takes a file back, and its parts from the object store, as far as that is possible within ctx.
 func (s *supply) remove(ctx context.Context, f File) {
 	s.mu.Lock()
 	delete(s.paths, f.SHA256)
@@ -145,7 +145,9 @@ func (s *supply) remove(ctx context.Context, f File) {
 	}
 	s.mu.Unlock()
 	for _, name := range parts {
-		_ = bucket.Delete(ctx, name) // all of it is removed at the end
+		if bucket.Delete(ctx, name) != nil && ctx.Err() != nil {
+			return // all of it is removed at the end
+		}
 	}
 }
 

@@ -43,8 +43,10 @@ func (e *Exchange) NewPieces(done func(ctx context.Context, id int, p Product) e
 	return &Pieces{e: e, each: done, left: left, open: true, ids: map[string]int{}, names: map[string]string{}, all: map[string]Piece{}}
 }
 
-// Add adds a piece under a number and a name for people. Its files have been offered, see [Exchange.Offer].
+// Add adds a piece under a number and a name for people. Pieces under different numbers may be equal. Its files have been offered, see
+// [Exchange.Offer].
 func (p *Pieces) Add(id int, name string, piece Piece) error {
+	piece.Number = id
 	if err := piece.check(); err != nil {
 		return err
 	}
@@ -56,31 +58,37 @@ func (p *Pieces) Add(id int, name string, piece Piece) error {
 		return err
 	}
 	key := keyOfPiece(p.e.spec().identity(), piece)
-	p.e.intake.expect(key, piece.Limit)
 	p.mu.Lock()
 	_, known := p.ids[key]
 	if !known {
-		p.more = append(p.more, key)
 		p.ids[key], p.names[key], p.all[key] = id, name, piece
 	}
 	p.mu.Unlock()
 	if known {
 		return fmt.Errorf("%w: the piece %q is there already", errTask, name)
 	}
+	p.e.intake.expect(key, piece.Limit)
+	p.mu.Lock()
+	p.more = append(p.more, key)
+	p.mu.Unlock()
 	p.e.signal()
 	return nil
 }
 
 // Withdraw takes back a piece that is not needed any more.
 func (p *Pieces) Withdraw(id int) {
+	var keys []string
 	p.mu.Lock()
 	for key, of := range p.ids {
 		if of == id {
-			p.less = append(p.less, key)
-			p.e.intake.forget(key)
+			keys = append(keys, key)
 		}
 	}
+	p.less = append(p.less, keys...)
 	p.mu.Unlock()
+	for _, key := range keys {
+		p.e.intake.forget(key)
+	}
 	p.e.signal()
 }
 
@@ -131,8 +139,13 @@ func (p *Pieces) done(ctx context.Context, key string, result any) error {
 	if !ok {
 		return fmt.Errorf("%w: no product", errUnusable) // a score
 	}
+	end, wanted := p.e.intake.use(key)
+	if !wanted {
+		return nil // it was withdrawn
+	}
+	defer end()
 	id, piece := p.of(key)
-	err := p.take(ctx, id, piece, r)
+	err := p.take(ctx, id, piece, key, r)
 	if err == nil {
 		p.e.intake.forget(key)
 	}
@@ -140,11 +153,11 @@ func (p *Pieces) done(ctx context.Context, key string, result any) error {
 }
 
 // take passes a product on, with its files, which are removed afterwards.
-func (p *Pieces) take(ctx context.Context, id int, piece Piece, r product) (err error) {
+func (p *Pieces) take(ctx context.Context, id int, piece Piece, key string, r product) (err error) {
 	out := Product{Value: r.Value, Worker: r.Worker}
 	defer func() {
 		for i, path := range out.Files {
-			p.e.intake.spent(r.Files[i])
+			p.e.intake.spent(productName(key, r.Worker, r.Files[i]))
 			if gone := os.Remove(path); gone != nil && !errors.Is(gone, os.ErrNotExist) {
 				err = errors.Join(err, gone)
 			}
@@ -155,7 +168,7 @@ func (p *Pieces) take(ctx context.Context, id int, piece Piece, r product) (err 
 		if sum += f.Bytes; sum > piece.Limit {
 			return fmt.Errorf("%w of %s: %d bytes, %d at most", errUnusable, r.Worker, sum, piece.Limit)
 		}
-		path, err := p.e.received(ctx, f)
+		path, err := p.e.received(ctx, productName(key, r.Worker, f), f)
 		if err != nil {
 			return fmt.Errorf("%w of %s: %w", errUnusable, r.Worker, err)
 		}
@@ -164,16 +177,13 @@ func (p *Pieces) take(ctx context.Context, id int, piece Piece, r product) (err 
 	return p.each(ctx, id, out)
 }
 
-// received returns the path of a file that a worker has sent or put into the shared folder. Its content is checked.
-func (e *Exchange) received(ctx context.Context, f File) (string, error) {
-	e.intake.mu.Lock()
-	whole := e.intake.whole[f.SHA256]
-	e.intake.mu.Unlock()
-	if whole {
-		return filepath.Join(e.o.Dir, f.SHA256), nil // checked when it arrived
+// received returns the path of a file that a worker has sent or put into the shared folder, under a name. Its content is checked.
+func (e *Exchange) received(ctx context.Context, name string, f File) (string, error) {
+	if path := e.intake.find(name); path != "" {
+		return path, nil // checked when it arrived
 	}
 	for _, dir := range e.folders() {
-		path := filepath.Join(dir, f.SHA256)
+		path := filepath.Join(dir, name)
 		info, err := os.Lstat(path)
 		switch {
 		case errors.Is(err, os.ErrNotExist):

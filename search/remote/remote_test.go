@@ -437,6 +437,8 @@ func TestRefused(t *testing.T) {
 		"version": {func(c *childSettings) { c.Version = "v2" }, nil, "it runs in version v1, the worker is version v2"},
 		"device":  {func(c *childSettings) { c.Device = "cuda" }, nil, "it computes on go, the worker on cuda"},
 		"weights": {nil, func(o *remote.Options) { o.Spec.Weights = "bf16" }, "its weights are bf16 on the device, the worker's f32"},
+		"algebra": {nil, func(o *remote.Options) { o.Spec.Algebra = "xla" }, "its linear algebra is that of xla, the worker's of"},
+		"runner":  {nil, func(o *remote.Options) { o.Spec.Runner = "llama-server" }, "it runs models on llama-server, the worker on"},
 		"model":   {func(c *childSettings) { c.Models = []string{strings.Repeat("0", 64)} }, nil, "its model has the hash"},
 		"loss":    {nil, func(o *remote.Options) { o.Spec.Reference.NLL *= 1.01 }, "the dense model's loss is"},
 	} {

@@ -100,10 +100,10 @@ func (e *Exchange) run(ctx context.Context, w work) error {
 
 // await reports once that no worker has joined for long.
 func (e *Exchange) await() {
-	if e.lonely || e.o.Now().Sub(e.began) < e.t.Silence/2 || len(e.roster.workers()) > 0 {
+	if e.awaited || e.o.Now().Sub(e.began) < e.t.Silence/2 || len(e.roster.workers()) > 0 {
 		return
 	}
-	e.lonely = true
+	e.awaited = true
 	e.o.Note("no worker has joined yet: `lathe worker --nats URL` starts one; the work waits for it")
 }
 

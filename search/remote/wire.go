@@ -29,7 +29,8 @@ const (
 	maxCandidates = 256  // in a task
 	maxParts      = 8192 // of a score
 	maxLevelFiles = 4096
-	maxPhases     = 16 // of a search
+	maxPhases     = 16      // of a search
+	maxFile       = 1 << 40 // bytes of a file
 )
 
 // errMessage is wrapped by the errors of messages that are not what they should be.
@@ -45,8 +46,8 @@ func (f File) check(field string) error {
 	switch {
 	case !isHex(f.SHA256, 2*sha256.Size):
 		return fmt.Errorf("%w: %s.SHA256 %.70q is not a hash", errMessage, field, f.SHA256)
-	case f.Bytes < 0:
-		return fmt.Errorf("%w: %s.Bytes %d", errMessage, field, f.Bytes)
+	case f.Bytes < 0 || f.Bytes > maxFile:
+		return fmt.Errorf("%w: %s.Bytes %d of 0 to %d", errMessage, field, f.Bytes, int64(maxFile))
 	}
 	return nil
 }
@@ -57,6 +58,7 @@ func isHex(text string, digits int) bool {
 }
 
 // A Spec describes a search to workers, or other work that is handed out: what they must have to score its candidates and to do its pieces.
+// Workers that have other Weights than it names, or another Algebra or Runner, are refused.
 type Spec struct {
 	Protocol int
 	Search   string // identity, 16 hexadecimal digits
@@ -64,6 +66,8 @@ type Spec struct {
 	Version  string // of the program
 	Device   string // kind of device that computes: go, xla, cuda
 	Weights  string `json:",omitempty"` // type that weights have on the device
+	Algebra  string `json:",omitempty"` // what computes the linear algebra of re-fits; "" where nothing depends on it
+	Runner   string `json:",omitempty"` // what runs models in files, likewise
 	Fitness  string `json:",omitempty"` // "" where there are no candidates
 	Model    File
 	Text     File   `json:",omitzero"`  // windows, as [EncodeWindows] writes them; the zero value for none
@@ -103,7 +107,7 @@ func (s Spec) check() error {
 	case s.Reference.Tier.Tokens < 0:
 		return fmt.Errorf("%w: Reference.Tier.Tokens %d", errMessage, s.Reference.Tier.Tokens)
 	}
-	for field, text := range map[string]string{"Version": s.Version, "Device": s.Device, "Weights": s.Weights, "Fitness": s.Fitness} {
+	for field, text := range map[string]string{"Version": s.Version, "Device": s.Device, "Fitness": s.Fitness, "Weights": s.Weights, "Algebra": s.Algebra, "Runner": s.Runner} {
 		if text != line(text) {
 			return fmt.Errorf("%w: %s %.40q", errMessage, field, text)
 		}
@@ -374,7 +378,7 @@ type State string
 // The states of workers.
 const (
 	Preparing State = "preparing" // fetches or loads the model
-	Refused   State = "refused"   // cannot score for this search: Error has the reason
+	Refused   State = "refused"   // cannot work for this search: Error has the reason
 	Idle      State = "idle"
 	Scoring   State = "scoring"
 	Draining  State = "draining" // finishes its task and leaves

@@ -14,12 +14,13 @@ const (
 	maxKind       = 32
 	maxPieceFiles = 64
 	maxValue      = maxResult / 2 // bytes of a value, as JSON
-	maxProduct    = 1 << 40       // bytes of the files that a piece results in
+	maxProduct    = maxFile       // bytes of the files that a piece results in
 )
 
 // A Piece is a piece of work other than the scoring of candidates. What it is, is known to those who hand it out and to those who do it.
 type Piece struct {
 	Kind     string          // lower-case letters
+	Number   int             `json:",omitempty"` // set by [Pieces.Add]
 	Settings json.RawMessage `json:",omitempty"`
 	Files    []File          `json:",omitempty"` // that it needs besides those of the search
 	// Spent is how many of the files, from the first, nobody needs afterwards.
@@ -47,10 +48,10 @@ func (p Piece) check() error {
 	return nil
 }
 
-// keyOfPiece identifies a piece of work together with all that its result depends on.
+// keyOfPiece identifies a piece of work by its number, together with all that its result depends on.
 func keyOfPiece(identity string, p Piece) string {
 	h := sha256.New()
-	fmt.Fprintf(h, "%s piece %s %d\n%s", identity, p.Kind, len(p.Settings), p.Settings)
+	fmt.Fprintf(h, "%s piece %s %d %d\n%s", identity, p.Kind, p.Number, len(p.Settings), p.Settings)
 	for _, f := range p.Files {
 		fmt.Fprintf(h, " %s", f.SHA256)
 	}

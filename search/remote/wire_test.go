@@ -2,6 +2,7 @@ package remote
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"math"
@@ -10,6 +11,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search"
@@ -133,6 +136,8 @@ func TestInvalidMessages(t *testing.T) {
 		{"Search", specOf, spec(func(s *Spec) { s.Search = "../../etc" })},
 		{"Model.SHA256", specOf, spec(func(s *Spec) { s.Model.SHA256 = "../" + s.Model.SHA256[3:] })},
 		{"Text.Bytes", specOf, spec(func(s *Spec) { s.Text.Bytes = -1 })},
+		{"Text.Bytes", specOf, spec(func(s *Spec) { s.Text.Bytes = math.MaxInt64 })},
+		{"Weights", specOf, spec(func(s *Spec) { s.Weights = "f32\n" })},
 		{"Levels[0].SHA256", specOf, spec(func(s *Spec) { s.Levels[0].SHA256 = strings.ToUpper(s.Levels[0].SHA256) })},
 		{"Version", specOf, spec(func(s *Spec) { s.Version = "v1\x1b[2J" })},
 		{"more than", specOf, make([]byte, maxSpec+1)},
@@ -275,6 +280,7 @@ func TestPieceKeys(t *testing.T) {
 	add("of another search", "another", func(*Piece) {})
 	add("of another kind", "identity", func(p *Piece) { p.Kind = "level" })
 	add("with other settings", "identity", func(p *Piece) { p.Settings = []byte(`{"Slot":2}`) })
+	add("with another number", "identity", func(p *Piece) { p.Number = 1 })
 	add("with another file", "identity", func(p *Piece) { p.Files[0].SHA256 = strings.Repeat("cd", 32) })
 	add("with two files", "identity", func(p *Piece) { p.Files = append(p.Files, p.Files[0]) })
 }
@@ -317,13 +323,22 @@ func TestIntake(t *testing.T) {
 		}
 		have = next
 	}
-	if got, err := HashFile(t.Context(), filepath.Join(dir, f.SHA256)); err != nil || got != f {
+	name := productName(key, "w", f)
+	if got, err := HashFile(t.Context(), n.find(name)); err != nil || got != f {
 		t.Errorf("%v, %v", got, err)
 	}
-	n.spent(f)
-	if err := os.Remove(filepath.Join(dir, f.SHA256)); err != nil {
+	other := File{strings.Repeat("ab", 32), 1}
+	message, err := encodeSlice(partOfProduct{"w", key, other, 0}, []byte{1})
+	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := n.take(message); err == nil || !strings.Contains(err.Error(), "may result in") {
+		t.Errorf("a file beyond the limit, after one that is whole: %v", err)
+	}
+	if err := os.Remove(n.find(name)); err != nil {
+		t.Fatal(err)
+	}
+	n.spent(name)
 	for at := int64(0); at < f.Bytes; at += sliceBytes {
 		wrong := bytes.Clone(part(at))
 		wrong[0] ^= 1
@@ -337,6 +352,92 @@ func TestIntake(t *testing.T) {
 	}
 	if _, err := os.Stat(path); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestIntakeForgets has files of a piece come while it is wanted, while its product is taken, and after it was forgotten: none stays.
+func TestIntakeForgets(t *testing.T) {
+	_, f, data := content(t)
+	key, dir, shared := strings.Repeat("0", keyDigits), t.TempDir(), t.TempDir()
+	n := newIntake(dir, shared)
+	left := func() int {
+		t.Helper()
+		own, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs, err := os.ReadDir(shared)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(own) + len(theirs)
+	}
+	put := func(worker string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(shared, productName(key, worker, f)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	message := func(worker string) []byte { return encoded(t, product{worker, []byte("1"), []File{f}}) }
+	n.expect(key, f.Bytes)
+	for at := int64(0); at < f.Bytes; at += sliceBytes {
+		part, err := encodeSlice(partOfProduct{"w", key, f, at}, data[at:min(f.Bytes, at+sliceBytes)])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := n.take(part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("second")
+	n.discard(key, message("second"))
+	if left() != 2 {
+		t.Errorf("%d files of a piece that is wanted", left())
+	}
+	end, wanted := n.use(key)
+	if n.forget(key); !wanted || left() != 2 {
+		t.Errorf("wanted %v; %d files while the product is taken", wanted, left())
+	}
+	if end(); left() != 0 {
+		t.Errorf("%d files are left of a piece that is forgotten", left())
+	}
+	if _, wanted := n.use(key); wanted {
+		t.Error("a piece that was forgotten is wanted")
+	}
+	put("third")
+	if n.discard(key, message("third")); left() != 0 {
+		t.Errorf("%d files are left of a late product", left())
+	}
+	n.discard("../"+key[3:], message("third"))
+}
+
+// away is an object store whose server is away.
+type away struct {
+	jetstream.ObjectStore
+	asked int
+}
+
+// Delete fails when ctx ends.
+func (a *away) Delete(ctx context.Context, _ string) error {
+	a.asked++
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// TestRetractEnds takes a file of many parts back while the server is away: that ends with the context.
+func TestRetractEnds(t *testing.T) {
+	f := File{strings.Repeat("ab", 32), 100 * partBytes}
+	store := &away{}
+	s := newSupply(nil, "0123456789abcdef", 1)
+	s.add(f, "file")
+	s.bucket = store
+	for part := range int64(100) {
+		s.there[partName(f.SHA256, part)] = true
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if s.remove(ctx, f); store.asked != 1 {
+		t.Errorf("%d requests", store.asked)
 	}
 }
 

@@ -49,6 +49,8 @@ type WorkerOptions struct {
 	Device  string // kind of device, as in [Spec]
 	Weights string // type of weights on it, as in [Spec]
 	Compute string // the device, for people
+	Algebra string // of re-fits, as in [Spec]
+	Runner  string // of models in files, as in [Spec]
 	Files   Files
 	Scratch string // folder for temporary files, "" for the system's
 	// Models are the hashes of the models that the worker scores for, all if there are none.
@@ -65,8 +67,8 @@ type WorkerOptions struct {
 // tolerance is by how much the reference of a worker may differ, relatively: devices add up in different orders.
 const tolerance = 1e-3
 
-// ErrRefused is wrapped when a worker cannot score for a search.
-var ErrRefused = errors.New("this worker cannot score for the search")
+// ErrRefused is wrapped when a worker cannot work for a search.
+var ErrRefused = errors.New("this worker cannot do the work")
 
 // worker works for one search after another.
 type worker struct {
@@ -132,6 +134,7 @@ func Work(ctx context.Context, o WorkerOptions) (Done, error) {
 		return d, fmt.Errorf("%w: %w", ErrServer, err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
+	defer w.letGo()
 	for {
 		spec, err := w.next(ctx)
 		if err != nil {
@@ -143,10 +146,8 @@ func Work(ctx context.Context, o WorkerOptions) (Done, error) {
 		if w.state.Scored > 0 && !errors.Is(err, errPhase) {
 			d.Searches++
 		}
-		if w.held != nil && !errors.Is(err, errPhase) {
-			_ = w.held.m.Nak() // to another worker
-			w.held.release()
-			w.held = nil
+		if !errors.Is(err, errPhase) {
+			w.letGo()
 		}
 		switch {
 		case ctx.Err() != nil || errors.Is(err, errDrained):
@@ -162,6 +163,15 @@ func Work(ctx context.Context, o WorkerOptions) (Done, error) {
 		if o.Once {
 			return d, err
 		}
+	}
+}
+
+// letGo gives the task that is held to another worker, if there is one.
+func (w *worker) letGo() {
+	if w.held != nil {
+		_ = w.held.m.Nak()
+		w.held.release()
+		w.held = nil
 	}
 }
 
@@ -371,6 +381,10 @@ func (w *worker) check(s Spec) error {
 		return fmt.Errorf("%w: it computes on %s, the worker on %s", ErrRefused, s.Device, w.o.Device)
 	case s.Weights != w.o.Weights:
 		return fmt.Errorf("%w: its weights are %s on the device, the worker's %s", ErrRefused, s.Weights, w.o.Weights)
+	case s.Algebra != "" && s.Algebra != w.o.Algebra:
+		return fmt.Errorf("%w: its linear algebra is that of %s, the worker's of %s", ErrRefused, s.Algebra, w.o.Algebra)
+	case s.Runner != "" && s.Runner != w.o.Runner:
+		return fmt.Errorf("%w: it runs models on %s, the worker on %s", ErrRefused, s.Runner, w.o.Runner)
 	case len(w.o.Models) > 0 && !slices.Contains(w.o.Models, s.Model.SHA256):
 		return fmt.Errorf("%w: its model has the hash %.12s, the worker's %.12s", ErrRefused, s.Model.SHA256, strings.Join(w.o.Models, " "))
 	}
@@ -383,10 +397,10 @@ func (w *worker) prepare(ctx context.Context, s Spec) (Scorer, error) {
 		return nil, err
 	}
 	get := func(name string, f File) (string, error) {
-		var told int64
+		var logged int64
 		path, err := w.o.Files.get(ctx, w.o.Conn, w.js, s.Search, f, func(done int64) {
-			if done-told >= 1<<28 || done == f.Bytes {
-				told = done
+			if done-logged >= 1<<28 || done == f.Bytes {
+				logged = done
 				w.o.Log(fmt.Sprintf("%s: %d of %d MB", name, done>>20, f.Bytes>>20))
 			}
 		})

@@ -19,7 +19,20 @@ import (
 // piece does a piece of work and sends what it results in.
 func (w *worker) piece(ctx context.Context, s Spec, scorer Scorer, p Piece, m jetstream.Msg) {
 	key := keyOfPiece(s.identity(), p)
-	r, err := w.do(ctx, s, scorer, p, key)
+	defer func() {
+		for _, f := range p.Files[:p.Spent] {
+			w.o.Files.discard(f) // nobody needs it, or it is downloaded again
+		}
+	}()
+	r, put, err := w.do(ctx, s, scorer, p, key)
+	taken := false
+	defer func() {
+		for _, path := range put {
+			if !taken {
+				_ = os.Remove(path) // nobody hears of it
+			}
+		}
+	}()
 	if ctx.Err() != nil {
 		_ = m.Nak() // to another worker, at once
 		return
@@ -41,89 +54,92 @@ func (w *worker) piece(ctx context.Context, s Spec, scorer Scorer, p Piece, m je
 	if _, err := w.js.Publish(ctx, resultSubject(s.Search, key), data); err != nil {
 		return // the task is delivered again
 	}
+	taken = true
 	_ = m.DoubleAck(ctx) // the same
 }
 
-// do does a piece of work.
-func (w *worker) do(ctx context.Context, s Spec, scorer Scorer, p Piece, key string) (product, error) {
+// do does a piece of work. put are the files that it has put into a shared folder, also after an error.
+func (w *worker) do(ctx context.Context, s Spec, scorer Scorer, p Piece, key string) (_ product, put []string, _ error) {
 	var paths []string
 	for i, f := range p.Files {
 		path, err := w.o.Files.get(ctx, w.o.Conn, w.js, s.Search, f, func(int64) {})
 		if err != nil {
-			return product{}, fmt.Errorf("file %d: %w", i, err)
+			return product{}, nil, fmt.Errorf("file %d: %w", i, err)
 		}
 		paths = append(paths, path)
 	}
 	folder, err := scratch.New(w.o.Scratch, "piece")
 	if err != nil {
-		return product{}, err
+		return product{}, nil, err
 	}
 	defer func() { _ = folder.Remove() }() // what is in it was sent
 	began := time.Now()
 	got, err := scorer.Do(ctx, p, paths, folder.Path())
 	if err != nil {
-		return product{}, err
+		return product{}, nil, err
 	}
 	w.took(time.Since(began), scorer)
 	if len(got.Value) > maxValue || len(got.Files) > maxPieceFiles {
-		return product{}, fmt.Errorf("%w: its product has a value of %d bytes and %d files", errMessage, len(got.Value), len(got.Files))
+		return product{}, nil, fmt.Errorf("%w: its product has a value of %d bytes and %d files", errMessage, len(got.Value), len(got.Files))
 	}
 	r := product{Worker: w.o.ID, Value: got.Value}
 	for _, path := range got.Files {
-		f, err := w.send(ctx, s, key, path)
+		f, err := HashFile(ctx, path)
 		if err != nil {
-			return product{}, err
+			return product{}, put, err
+		}
+		at := w.put(path, productName(key, w.o.ID, f))
+		if at != "" {
+			put = append(put, at)
+		} else if err := w.send(ctx, s, key, path, f); err != nil {
+			return product{}, put, err
 		}
 		r.Files = append(r.Files, f)
 	}
-	for i, f := range p.Files[:p.Spent] {
-		if paths[i] == filepath.Join(w.o.Files.Dir, f.SHA256) { // downloaded for this piece
-			_ = os.Remove(paths[i]) // nobody needs it
-		}
-	}
-	return r, nil
+	return r, put, nil
 }
 
-// send makes a file available to the search: through the shared folder where this process may write to it, else part after part.
-func (w *worker) send(ctx context.Context, s Spec, key, path string) (File, error) {
-	f, err := HashFile(ctx, path)
-	if err != nil {
-		return f, err
-	}
+// put moves a file into a shared folder, where this process may write to one, and returns its path there.
+func (w *worker) put(path, name string) string {
 	for _, dir := range w.o.Files.Shared {
-		if dir != "" && move(path, filepath.Join(dir, f.SHA256)) == nil {
-			return f, nil
+		if to := filepath.Join(dir, name); dir != "" && move(path, to) == nil {
+			return to
 		}
 	}
+	return ""
+}
+
+// send sends a file to the search, part after part.
+func (w *worker) send(ctx context.Context, s Spec, key, path string, f File) error {
 	from, err := os.Open(path)
 	if err != nil {
-		return f, err
+		return err
 	}
 	defer func() { _ = from.Close() }() // only read from
 	part := make([]byte, sliceBytes)
 	for at, tries := int64(0), 0; ; {
 		n, err := from.ReadAt(part[:min(sliceBytes, f.Bytes-at)], at)
 		if err != nil && (!errors.Is(err, io.EOF) || int64(n) < min(sliceBytes, f.Bytes-at)) {
-			return f, err
+			return err
 		}
 		have, err := w.sendSlice(ctx, s, partOfProduct{w.o.ID, key, f, at}, part[:n])
 		switch {
 		case errors.Is(err, errRefusedPart), errors.Is(err, errUnwanted):
-			return f, err
+			return err
 		case err != nil:
 			if tries++; tries >= partTries {
-				return f, fmt.Errorf("file %.12s: %w", f.SHA256, err)
+				return fmt.Errorf("file %.12s: %w", f.SHA256, err)
 			}
 			if err := pause(ctx, 500*time.Millisecond); err != nil {
-				return f, err
+				return err
 			}
 		case have < 0 || have > f.Bytes:
-			return f, fmt.Errorf("%w: %d bytes of %d", errMessage, have, f.Bytes)
+			return fmt.Errorf("%w: %d bytes of %d", errMessage, have, f.Bytes)
 		case have == f.Bytes:
-			return f, nil
+			return nil
 		case have <= at: // it has lost some
 			if tries++; tries >= partTries {
-				return f, fmt.Errorf("file %.12s: it goes on from %d again and again", f.SHA256, have)
+				return fmt.Errorf("file %.12s: it goes on from %d again and again", f.SHA256, have)
 			}
 			at = have
 		default:

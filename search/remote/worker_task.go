@@ -221,7 +221,7 @@ func (w *worker) fail(s Spec, key string, err error) {
 	}
 }
 
-// beat tells the server that a task is under way until stop is called.
+// beat reports to the server that a task is under way, until stop is called.
 func (w *worker) beat(ctx context.Context, m jetstream.Msg) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var beats sync.WaitGroup

@@ -145,14 +145,14 @@ type publishedModel struct {
 	shape publishedShape
 }
 
-// publishedShape is what tells the models of the paper apart.
+// publishedShape is what the models of the paper differ in.
 type publishedShape struct {
 	arch                string
 	layers, hidden, ffn int
 }
 
 // publishedFor returns the figures of the paper for the model of a shape, nil for none. Models of one shape, such as LLaMA and Llama 2,
-// are not told apart.
+// have the same figures.
 func publishedFor(g *subnet.Geometry) *publishedModel {
 	if g == nil || len(g.Layers) == 0 {
 		return nil

@@ -42,7 +42,7 @@ func (a *app) workerCommand() *cobra.Command {
 			"back, until it is interrupted or drained: levels, sensitivities and candidates of `search`, layers of `statistics`, subnets of\n" +
 			"`eval`, `zeroshot` and `compare`. The model, the levels and the text come from files named here, from a shared folder or through\n" +
 			"the server; their hashes are checked. With MODEL it works with these models only. A command in another version, on another kind\n" +
-			"of device or with other content is refused.\n\n" +
+			"of device, with other content or, where results depend on them, with another --compute-type, linear algebra or engine is refused.\n\n" +
 			"$" + engine.NATSUserVariable + " and $" + engine.NATSPasswordVariable + " are the user and the password for servers that have them.",
 		Example: "  lathe worker --nats tls://nats.example.org:4222 --creds lathe.creds\n" +
 			"  lathe worker --nats nats://10.0.0.5:4222 --creds lathe.creds --shared /mnt/models --once",
