@@ -243,7 +243,8 @@ func (e *Exploration) recipeTexts(ctx context.Context, c BuildRecipe, r Recipe, 
 		out = append(out, calibration)
 	}
 	for i, want := range wants {
-		if i > 0 && want.Text.SHA256 == wants[i-1].Text.SHA256 || want.Text.SHA256 == "" {
+		checked := i > 0 && want.Text.SHA256 == wants[i-1].Text.SHA256 && out[i].Text == out[i-1].Text && slices.Equal(out[i].Mix, out[i-1].Mix)
+		if checked || want.Text.SHA256 == "" {
 			continue
 		}
 		m.Progress(0, 0, "bytes", "checking the calibration text")

@@ -206,6 +206,8 @@ type Conditions struct {
 	Type   string `json:"type"`            // tensor type of the scored weights: "Q4_1", "F16", …
 	Ratio  string `json:"ratio"`           // definition of the ratio: always "block parameters"
 	Vocab  int    `json:"vocab,omitempty"` // entries of a vocabulary that was trimmed, 0 for the model's own
+	// ComputeType is the type of the weights that the decoder computed with; "" is f32.
+	ComputeType string `json:"compute_type,omitempty"`
 }
 
 // MixedTypes stands for the types of a subnet whose matrices have types of their own, in [Conditions].Type.

@@ -96,7 +96,7 @@ func (m *model) Refit(ctx context.Context, masks subnet.Masks, c explorer.Refit,
 // make prepares calibration, lets a function of package reform work, and measures what came out.
 func (m *model) make(ctx context.Context, c explorer.Calibration, o explorer.ReformOptions, method explorer.Method, mon explorer.Monitor,
 	run func(work) (gguf.Subnet, oneshot.Report, error)) (explorer.Made, error) {
-	return withRoom(ctx, m, c, mon, func(bool) (explorer.Made, error) { return m.makeOnce(ctx, c, o, method, mon, run) })
+	return withRoom(ctx, m, room{calibration: c}, mon, func(bool) (explorer.Made, error) { return m.makeOnce(ctx, c, o, method, mon, run) })
 }
 
 func (m *model) makeOnce(ctx context.Context, c explorer.Calibration, o explorer.ReformOptions, method explorer.Method, mon explorer.Monitor,

@@ -235,6 +235,7 @@ type model struct {
 	gpu, processor bool       // it is a GPU; it must be none any more
 	settings       settings   // what it is loaded with
 	reloads        int        // how often it was closed to be loaded in another way
+	computations   int        // that have not ended, those of paused jobs too
 	tokens         map[tokenKey][]int32
 	levels         *levels.Store // of the newest search
 }

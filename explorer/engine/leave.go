@@ -37,18 +37,31 @@ func (s settings) options(ctx context.Context, d *decoder.Device) []decoder.Opti
 	return out
 }
 
-// withRoom runs a computation with the settings of a calibration. Where the memory of a GPU that nobody named was full, or another job
+// A room is how a computation has the model loaded.
+type room struct {
+	calibration explorer.Calibration
+	// shared has the model stay as another computation that has not ended has it.
+	shared bool
+	// once is why a computation that has lost its model does not run again, "" where it does.
+	once string
+}
+
+// withRoom runs a computation on the model as it is to be loaded. Where the memory of a GPU that nobody named was full, or another job
 // has loaded the model in another way while this one was paused, it runs again, in the first case on the processor; again is then
 // set, and the computation continues from what it has stored.
-func withRoom[T any](ctx context.Context, m *model, c explorer.Calibration, mon explorer.Monitor, compute func(again bool) (T, error)) (T, error) {
+func withRoom[T any](ctx context.Context, m *model, r room, mon explorer.Monitor, compute func(again bool) (T, error)) (T, error) {
+	defer m.computing(1)()
 	for again := false; ; again = true {
-		loads := m.computeWith(c)
+		loads := m.computeWith(r)
 		out, err := compute(again)
 		switch {
 		case err == nil || ctx.Err() != nil:
 			return out, err
 		case errors.Is(err, decoder.ErrClosed) && m.loads() != loads:
-			continue
+			if r.once != "" {
+				return out, fmt.Errorf("another job has loaded the model with other settings, and %s: %w", r.once, err)
+			}
+			mon.Note("another job has loaded the model with other settings: the job runs again from what it has stored")
 		case !errors.Is(err, decoder.ErrMemory):
 			return out, err
 		case !m.mayLeave():
@@ -62,8 +75,17 @@ func withRoom[T any](ctx context.Context, m *model, c explorer.Calibration, mon 
 	}
 }
 
-// computeWith has the model loaded as a calibration requires when it is next computed with. It returns loads.
-func (m *model) computeWith(c explorer.Calibration) int {
+// computing counts a computation until its result is called.
+func (m *model) computing(n int) (end func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.computations += n
+	return func() { m.computing(-n) }
+}
+
+// computeWith has the model loaded as a computation, which is counted already, requires when it is next computed with. It returns loads.
+func (m *model) computeWith(r room) int {
+	c := r.calibration
 	want := m.engine.settings()
 	if c.ComputeType != "" {
 		want.half = c.ComputeType == explorer.HalfFloats
@@ -72,6 +94,9 @@ func (m *model) computeWith(c explorer.Calibration) int {
 		want.atOnce = c.AtOnce
 	}
 	m.mu.Lock()
+	if r.shared && m.computations > 1 {
+		want = m.settings
+	}
 	same := m.settings == want
 	m.settings = want
 	m.mu.Unlock()

@@ -14,7 +14,9 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/decoder/decodertest"
+	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
 // crowded is an engine whose first device is a GPU with memory for so many graphs. It returns the specs of the devices opened, and the
@@ -165,6 +167,9 @@ func TestComputeType(t *testing.T) {
 	if made.Method.ComputeType != "" || made.Subnet.Masks.Validate() != nil {
 		t.Errorf("the search: %+v", made.Method)
 	}
+	if notes := strings.Join(mon.notes, "\n"); !strings.Contains(notes, "with other settings") {
+		t.Errorf("the search does not report why it runs again: %q", notes)
+	}
 	if rounded.Method.ComputeType != explorer.HalfFloats {
 		t.Fatalf("it was computed with %q", rounded.Method.ComputeType)
 	}
@@ -175,7 +180,43 @@ func TestComputeType(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again.Method.ComputeType != "" || again.After != whole.After {
+	if again.Method.ComputeType != "" || math.Abs(again.After/whole.After-1) > 1e-6 {
 		t.Errorf("afterwards %q, perplexity %g, before %g", again.Method.ComputeType, again.After, whole.After)
+	}
+}
+
+// TestMeasurementDuringAJob: a subnet that is measured while a job is paused is measured with the job's model, which stays loaded, and the
+// measurement has the type of its weights.
+func TestMeasurementDuringAJob(t *testing.T) {
+	m := open(t, newEngine(t), gguftest.Tiny("llama"))
+	r := asked("random", 20)
+	r.Calibration.ComputeType = explorer.HalfFloats
+	dense := gguf.Subnet{Masks: subnet.Dense(m.geometry())}
+	mon := &gated{at: 12}
+	mon.then = func() {
+		loads := m.loads()
+		got, err := m.Score(t.Context(), dense, explorer.ScoreRequest{Seq: 32, Windows: 1}, &quiet{})
+		if err != nil || got.Conditions.ComputeType != explorer.HalfFloats || m.loads() != loads {
+			t.Errorf("measured with %q, the model was loaded %d times more, error %v", got.Conditions.ComputeType, m.loads()-loads, err)
+		}
+	}
+	if _, err := m.Search(t.Context(), r, t.TempDir(), &recorder{}, mon); err != nil {
+		t.Fatal(err)
+	}
+	if mon.at > 0 {
+		t.Fatal("nothing was measured")
+	}
+	if got, err := m.Score(t.Context(), dense, explorer.ScoreRequest{Seq: 32, Windows: 1}, &quiet{}); err != nil || got.Conditions.ComputeType != "" {
+		t.Errorf("after the job: measured with %q, error %v", got.Conditions.ComputeType, err)
+	}
+}
+
+// TestSearchWithoutAFolder ends where another job has taken its model, since it cannot continue.
+func TestSearchWithoutAFolder(t *testing.T) {
+	m := open(t, newEngine(t), gguftest.Tiny("llama"))
+	mon := &gated{at: 12}
+	mon.then = func() { m.computeWith(room{calibration: explorer.Calibration{ComputeType: explorer.HalfFloats}}) }
+	if _, err := m.Search(t.Context(), asked("random", 40), "", &recorder{}, mon); !errors.Is(err, decoder.ErrClosed) || !strings.Contains(err.Error(), "no folder to continue from") {
+		t.Errorf("error %v", err)
 	}
 }

@@ -17,7 +17,7 @@ import (
 
 // Score implements [explorer.Scorer].
 func (m *model) Score(ctx context.Context, s gguf.Subnet, r explorer.ScoreRequest, mon explorer.Monitor) (explorer.Measurement, error) {
-	return withRoom(ctx, m, explorer.Calibration{}, mon, func(bool) (explorer.Measurement, error) { return m.scoreOnce(ctx, s, r, mon) })
+	return withRoom(ctx, m, room{shared: true}, mon, func(bool) (explorer.Measurement, error) { return m.scoreOnce(ctx, s, r, mon) })
 }
 
 func (m *model) scoreOnce(ctx context.Context, s gguf.Subnet, r explorer.ScoreRequest, mon explorer.Monitor) (explorer.Measurement, error) {
@@ -55,6 +55,7 @@ type scored struct {
 	Perplexity quality.PerplexityResult
 	Distance   *quality.Comparison `json:",omitempty"`
 	Type       string              // of the tensors
+	Half       bool                `json:",omitempty"` // computed with weights as explorer.HalfFloats
 	Seconds    float64             `json:",omitempty"` // that a worker took
 }
 
@@ -68,7 +69,7 @@ func (m *model) scorePassage(ctx context.Context, s gguf.Subnet, r explorer.Scor
 		return got, err
 	}
 	got.Perplexity, got.Distance, err = m.scoreDecoder(ctx, s, r.Against, p, mon)
-	got.Type = m.typeOfScore(s)
+	got.Type, got.Half = m.typeOfScore(s), m.loadedWith().half
 	return got, err
 }
 
@@ -83,6 +84,9 @@ func (m *model) measurement(r explorer.ScoreRequest, p passage, t take, of score
 	}
 	if c.Engine == "" {
 		c.Engine = explorer.EngineDecoder
+	}
+	if of.Half {
+		c.ComputeType = explorer.HalfFloats
 	}
 	q := of.Perplexity
 	c.Type, c.Tokens, c.Vocab = of.Type, q.Tokens, len(p.kept)

@@ -24,7 +24,11 @@ import (
 
 // Search implements [explorer.Searcher] by [pipeline.Run].
 func (m *model) Search(ctx context.Context, r explorer.StartSearch, dir string, o explorer.Orders, mon explorer.Monitor) (explorer.Made, error) {
-	return withRoom(ctx, m, r.Calibration, mon, func(again bool) (explorer.Made, error) {
+	in := room{calibration: r.Calibration}
+	if dir == "" {
+		in.once = "the search has no folder to continue from"
+	}
+	return withRoom(ctx, m, in, mon, func(again bool) (explorer.Made, error) {
 		r.Resume = r.Resume || again && dir != ""
 		return m.searchOnce(ctx, r, dir, o, mon)
 	})

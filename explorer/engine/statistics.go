@@ -16,7 +16,7 @@ import (
 
 // Gather implements [explorer.Statistician].
 func (m *model) Gather(ctx context.Context, g explorer.GatherStatistics, dir string, mon explorer.Monitor) (explorer.Statistics, error) {
-	return withRoom(ctx, m, g.Calibration, mon, func(bool) (explorer.Statistics, error) { return m.gatherOnce(ctx, g, dir, mon) })
+	return withRoom(ctx, m, room{calibration: g.Calibration}, mon, func(bool) (explorer.Statistics, error) { return m.gatherOnce(ctx, g, dir, mon) })
 }
 
 func (m *model) gatherOnce(ctx context.Context, g explorer.GatherStatistics, dir string, mon explorer.Monitor) (explorer.Statistics, error) {

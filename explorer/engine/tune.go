@@ -27,7 +27,7 @@ const (
 
 // Tune implements [explorer.Tuner].
 func (m *model) Tune(ctx context.Context, s gguf.Subnet, c explorer.Tune, dir string, mon explorer.Monitor) (explorer.Made, error) {
-	return withRoom(ctx, m, c.Calibration, mon, func(bool) (explorer.Made, error) { return m.tuneOnce(ctx, s, c, dir, mon) })
+	return withRoom(ctx, m, room{calibration: c.Calibration}, mon, func(bool) (explorer.Made, error) { return m.tuneOnce(ctx, s, c, dir, mon) })
 }
 
 func (m *model) tuneOnce(ctx context.Context, s gguf.Subnet, c explorer.Tune, dir string, mon explorer.Monitor) (explorer.Made, error) {

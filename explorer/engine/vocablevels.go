@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -50,6 +51,12 @@ func (m *model) vocabLevels(ctx context.Context, v explorer.VocabSize, c explore
 		sizes = append(sizes, n)
 	}
 	texts := out.ranked.texts()
+	for i := range sizes { // the smallest first, which makes the most tokens
+		n := sizes[len(sizes)-1-i]
+		if texts, err = m.withinContext(ctx, texts, out.ranked.entries(n)); err != nil {
+			return out, err
+		}
+	}
 	whole, tokens, err := m.vocabScore(ctx, texts, nil, mon)
 	if err != nil {
 		return out, err
@@ -60,7 +67,7 @@ func (m *model) vocabLevels(ctx context.Context, v explorer.VocabSize, c explore
 		level := oneshot.VocabLevel{Set: subnet.Full(all)}
 		if n < all {
 			level.Set = out.ranked.set(n)
-			own, _, err := m.vocabScore(ctx, texts, out.ranked.ranking.Kept(n), mon)
+			own, _, err := m.vocabScore(ctx, texts, out.ranked.entries(n), mon)
 			if err != nil {
 				return out, err
 			}
@@ -90,18 +97,60 @@ func (r *rankedVocab) texts() []string {
 	for i := range min(vocabTexts, len(all)) {
 		part := all[i*len(all)/min(vocabTexts, len(all))]
 		if len(part) > vocabBytes {
-			part = excerpt(part, vocabBytes)
-			if at := strings.LastIndexAny(part, " \n"); at > 0 {
-				part = part[:at]
-			}
+			part = cutAtSpace(part, vocabBytes)
 		}
 		out = append(out, part)
 	}
 	return out
 }
 
+// entries returns the n entries that are kept, nil for all.
+func (r *rankedVocab) entries(n int) []int {
+	if n >= r.words.Len() {
+		return nil
+	}
+	return r.ranking.Kept(n)
+}
+
+// withinContext cuts texts at white space so that each of them, in tokens of the kept entries of the vocabulary, is within the context of the
+// model.
+func (m *model) withinContext(ctx context.Context, texts []string, kept []int) (_ []string, err error) {
+	context := m.Info().Context
+	if context <= 0 {
+		return texts, nil
+	}
+	load, err := m.tokenizer(ctx, kept)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, load.Close()) }()
+	out := slices.Clone(texts)
+	for i := range out {
+		for out[i] != "" {
+			ids, err := load.Tokenize(ctx, out[i], false)
+			if err != nil {
+				return nil, err
+			}
+			if len(ids) <= context {
+				break
+			}
+			out[i] = cutAtSpace(out[i], min(len(out[i])-1, len(out[i])*context/len(ids)))
+		}
+	}
+	return out, nil
+}
+
+// cutAtSpace returns at most n bytes of a longer text, up to white space where there is some.
+func cutAtSpace(text string, n int) string {
+	part := excerpt(text, n)
+	if at := strings.LastIndexAny(part, " \n"); at > 0 {
+		part = part[:at]
+	}
+	return part
+}
+
 // vocabScore returns the negative log-likelihood of texts in nats, with the kept entries of the vocabulary or all where kept is nil, and how many
-// tokens they are.
+// tokens they are. The texts are within the context.
 func (m *model) vocabScore(ctx context.Context, texts []string, kept []int, mon explorer.Monitor) (nats, tokens float64, err error) {
 	load, err := m.tokenizer(ctx, kept)
 	if err != nil {
@@ -113,7 +162,7 @@ func (m *model) vocabScore(ctx context.Context, texts []string, kept []int, mon 
 		if err != nil {
 			return 0, 0, errors.Join(err, load.Close())
 		}
-		if ids = ids[:min(len(ids), max(m.Info().Context, 2))]; len(ids) > 1 {
+		if len(ids) > 1 {
 			p.windows = append(p.windows, ids)
 		}
 	}

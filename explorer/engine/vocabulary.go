@@ -200,10 +200,7 @@ func spread(texts []string, most int) []string {
 		for text != "" {
 			part := text
 			if len(text) > countedAt {
-				part = excerpt(text, countedAt)
-				if at := strings.LastIndexAny(part, " \n"); at > 0 {
-					part = part[:at]
-				}
+				part = cutAtSpace(text, countedAt)
 			}
 			parts, text = append(parts, part), text[len(part):]
 			total += len(part)

@@ -75,3 +75,24 @@ func TestSpread(t *testing.T) {
 		t.Errorf("%d bytes of %d", n, len(text))
 	}
 }
+
+// TestVocabLossOfLongTexts scores a smaller vocabulary on the whole of the text that all entries are scored on, also where that is longer than
+// the context. The tiny model predicts nothing, so that a text costs as much more as it has more tokens.
+func TestVocabLossOfLongTexts(t *testing.T) {
+	tiny := gguftest.Tiny("llama")
+	tiny.Context = 96
+	m := open(t, newEngine(t), tiny)
+	size := explorer.VocabSize{Keep: 270, Force: true}
+	_, made, err := m.TrimVocab(t.Context(), size, explorer.Calibration{}, &quiet{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := m.vocabLevels(t.Context(), size, explorer.Calibration{}, &quiet{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	more := (made.Longer() - 1) * math.Log(270)
+	if loss := got.levels[0].Loss; more < 0.5 || loss < more/2 {
+		t.Errorf("loss %.3f nats for each token, of which a text has %.2f times more", loss, made.Longer())
+	}
+}

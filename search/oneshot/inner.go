@@ -65,7 +65,8 @@ func (k *sizing) compensateModule(layer int, module subnet.Module, b *importance
 	return nil
 }
 
-// keepInner puts the rows that a subnet keeps of matrices into its re-fitted weights.
+// keepInner puts the rows that a subnet keeps of matrices into its re-fitted weights. These take over the memory of the matrices, whose
+// contents change.
 func keepInner(s *gguf.Subnet, inner map[string][]float32) {
 	if len(inner) == 0 {
 		return
@@ -78,10 +79,10 @@ func keepInner(s *gguf.Subnet, inner map[string][]float32) {
 		r, l := &s.Refit[i], s.Masks.Layer(i)
 		take := func(name string, rows []int, to *[]float32) {
 			if w := inner[tensorName(i, name)]; w != nil && len(rows) > 0 {
-				*to = make([]float32, 0, len(rows)*hidden)
-				for _, row := range rows {
-					*to = append(*to, w[row*hidden:(row+1)*hidden]...)
+				for at, row := range rows { // in increasing order
+					copy(w[at*hidden:(at+1)*hidden], w[row*hidden:(row+1)*hidden])
 				}
+				*to = w[:len(rows)*hidden]
 			}
 		}
 		take("gate", l.Channels.Indices(), &r.WG)

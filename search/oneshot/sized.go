@@ -357,10 +357,12 @@ func (k *sizing) refit(ctx context.Context, masks subnet.Masks, chooser reform.C
 		if err != nil {
 			return gguf.Subnet{}, reform.Report{}, err
 		}
-		defer rounded.Close()
 		c.Rounded, c.Rounder = rounded, k.round
 	}
 	s, r, err := reform.Refit(ctx, k.m, k.windows, masks, c)
+	if c.Rounded != nil {
+		c.Rounded.Close() // which reads the inner matrices
+	}
 	if err != nil {
 		return gguf.Subnet{}, reform.Report{}, err
 	}

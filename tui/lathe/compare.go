@@ -211,8 +211,11 @@ func (a *app) compareElsewhere(ctx context.Context, e exploration, r compareResu
 	if len(all.Of) == 0 {
 		return nil
 	}
-	if _, err := a.start(ctx, e, all); err != nil && (ctx.Err() != nil || len(e.Snapshot().Subnets) == 0) {
-		return err
+	if _, err := a.start(ctx, e, all); err != nil {
+		if ctx.Err() != nil || len(e.Snapshot().Subnets) == 0 {
+			return err
+		}
+		a.note("workers: %v; what they have not measured is measured here", err)
 	}
 	for i, id := range made {
 		if r.Rows[i].Err != "" {

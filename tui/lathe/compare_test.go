@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -15,7 +16,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/parquet-go/parquet-go"
 
@@ -228,6 +231,55 @@ func TestInterruptedComparison(t *testing.T) {
 	}
 	if !r.Interrupted || len(r.Rows) != 1 || r.Rows[0].Ratio != 0.9 || r.Rows[0].Relative <= 1 {
 		t.Errorf("interrupted %t, rows %+v", r.Interrupted, r.Rows)
+	}
+}
+
+// TestWordsOfUnmeasuredRows keeps the columns of a row that nothing was measured of.
+func TestWordsOfUnmeasuredRows(t *testing.T) {
+	r := compareResult{
+		Texts: []compareText{{Name: "wiki"}, {Name: "web"}}, Tasks: newTaskScores([]quality.EvalResult{{Task: "piqa", Questions: 10, Acc: 0.7}}),
+		Rows: []compareRow{{Method: "obs", Ratio: 0.8, Share: 0.79, Seconds: 12.5}}, Interrupted: true,
+	}
+	var b bytes.Buffer
+	r.words(&b)
+	lines := strings.Split(b.String(), "\n")
+	column := func(line, cell string) int {
+		before, _, _ := strings.Cut(line, cell)
+		return utf8.RuneCountInString(before)
+	}
+	if column(lines[2], "12.5 s") < column(lines[0], "piqa") {
+		t.Errorf("the time is in the column of a measurement:\n%s", b.String())
+	}
+}
+
+// TestComparisonWithoutWorkers reports why workers have not measured a subnet, which is then measured here.
+func TestComparisonWithoutWorkers(t *testing.T) {
+	model := filepath.Join(t.TempDir(), "model.gguf")
+	if err := os.WriteFile(model, []byte("fake"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var stdout, stderr bytes.Buffer
+	a := &app{stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr, getenv: variable([]string{"HOME=" + t.TempDir()})}
+	b := explorertest.New()
+	var cut atomic.Bool
+	b.Refitting = func(explorer.ReformOptions) { cut.Store(true) }
+	b.Pace = func(_ context.Context, unit string) error {
+		if unit == "windows" && cut.CompareAndSwap(true, false) {
+			return errors.New("the server is away")
+		}
+		return nil
+	}
+	a.backend = func(string) (explorer.Backend, error) { return existing{b}, nil }
+	status := run(t.Context(), a, []string{"compare", model, "--methods", "flap", "--ratios", "0.8", "--workers", "2", "--json"})
+	var r compareResult
+	if err := json.Unmarshal(stdout.Bytes(), &r); err != nil || status != exitOK {
+		t.Fatalf("status %d, %v, %q", status, err, stderr.String())
+	}
+	if len(r.Rows) != 1 || r.Rows[0].Err != "" || r.Rows[0].Relative <= 1 {
+		t.Errorf("rows %+v", r.Rows)
+	}
+	if got := stderr.String(); !strings.Contains(got, "lathe: workers: ") || !strings.Contains(got, "the server is away") {
+		t.Errorf("no reason in %q", got)
 	}
 }
 

@@ -29,6 +29,7 @@ func (r compareResult) words(w io.Writer) {
 			head, dense = append(head, "KL", "top-1"), append(dense, "0", "1")
 		}
 	}
+	texts := len(head)
 	for i, name := range r.Tasks.columns() {
 		head, dense = append(head, name), append(dense, r.Tasks.cells()[i])
 	}
@@ -57,7 +58,9 @@ func (r compareResult) words(w io.Writer) {
 				cells = append(cells, withError(d.KL, d.KLError), withError(d.Agreement, d.AgreementError))
 			}
 		}
+		cells = append(cells, make([]string, texts-len(cells))...) // an interrupted comparison lacks measurements
 		cells = append(cells, row.Tasks.cells()...)
+		cells = append(cells, make([]string, len(head)-len(cells))...)
 		rows = append(rows, append(cells, fmt.Sprintf("%.1f s", row.Seconds), format.Bytes(row.Bytes)))
 	}
 	table(w, rows...)

@@ -39,6 +39,7 @@ type evalResult struct {
 	DenseBits   float64 `json:"dense_bits_per_byte,omitempty"`
 	Bytes       int64   `json:"bytes,omitempty"`
 	Vocab       int     `json:"vocab,omitempty"`
+	ComputeType string  `json:"compute_type,omitempty"` // of the weights; "" is f32
 
 	Distance *explorer.Distance `json:"distance,omitempty"` // from what --against names
 	Seconds  float64            `json:"seconds"`
@@ -232,7 +233,7 @@ func newEval(s *explorer.Snapshot, id explorer.SubnetID) (evalResult, error) {
 		Model: s.Model.Path, Perplexity: m.Perplexity, Err: m.StandardError, NLL: m.NLL, Tokens: m.Conditions.Tokens, Seq: m.Conditions.Seq, Windows: m.Conditions.Windows,
 		BOS: m.Conditions.BOS, Starts: m.Conditions.Start(), Engine: m.Conditions.Engine, Type: m.Conditions.Type, Text: m.Conditions.Text.Path, TextSHA256: m.Conditions.Text.SHA256,
 		Stride: m.Conditions.Stride, Share: m.Share, Dense: m.Dense, Seconds: m.Seconds, Distance: m.Distance,
-		BitsPerByte: m.BitsPerByte(), DenseBits: m.DenseBits, Bytes: m.Bytes, Vocab: m.Conditions.Vocab,
+		BitsPerByte: m.BitsPerByte(), DenseBits: m.DenseBits, Bytes: m.Bytes, Vocab: m.Conditions.Vocab, ComputeType: m.Conditions.ComputeType,
 	}
 	if r.Stride == 0 {
 		r.Stride = r.Seq

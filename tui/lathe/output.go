@@ -39,6 +39,12 @@ func table(w io.Writer, rows ...[]string) {
 	t.Flush()
 }
 
+// note writes a line that is no part of the result.
+func (a *app) note(line string, args ...any) {
+	p := progress{w: a.stderr}
+	p.line(fmt.Sprintf(line, args...))
+}
+
 // isTerminal reports whether a stream is a terminal, of this machine or of a server's client.
 func isTerminal(stream any) bool {
 	switch s := stream.(type) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -228,17 +229,18 @@ func (a *app) search(ctx context.Context, e exploration, c explorer.StartSearch,
 	}
 	lines := json.NewEncoder(a.stdout)
 	lines.SetEscapeHTML(false)
-	last, answered := 0, len(e.Snapshot().Answers.Best)
+	last, answered := 0, lastAnswer(e.Snapshot().Answers.Best)
 	job, err := a.follow(ctx, e, receipt.Job, func(s *explorer.Snapshot) error {
-		if all := s.Answers.Best; a.json && s.Answers.Job == receipt.Job && len(all) != answered {
-			if answered = len(all); answered > 0 {
+		if all := s.Answers.Best; a.json && s.Answers.Job == receipt.Job {
+			for _, n := range answersAfter(all, answered) {
 				line := newSearchLine("answer", s.Search)
-				r := newAnswer(all[answered-1])
+				r := newAnswer(n)
 				line.Answer = &r
 				if err := lines.Encode(line); err != nil {
 					return err
 				}
 			}
+			answered = lastAnswer(all)
 		}
 		if !a.json || s.Search.Job != receipt.Job || s.Search.Generation == last || s.Search.Best == nil {
 			return nil
@@ -283,6 +285,19 @@ func (a *app) search(ctx context.Context, e exploration, c explorer.StartSearch,
 		}
 	}
 	return err
+}
+
+// lastAnswer returns the newest answer, the zero value for none.
+func lastAnswer(all []explorer.Answer) explorer.Answer {
+	if len(all) == 0 {
+		return explorer.Answer{}
+	}
+	return all[len(all)-1]
+}
+
+// answersAfter returns the answers that are newer than one, all where that is not among them: the prompt has changed.
+func answersAfter(all []explorer.Answer, one explorer.Answer) []explorer.Answer {
+	return all[slices.Index(all, one)+1:]
 }
 
 func newSearchLine(event string, s explorer.Search) searchLine {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -30,9 +31,9 @@ func (a *app) verifyCommand() *cobra.Command {
 			if model, err = a.local(cmd.Context(), model); err != nil {
 				return err
 			}
-			watch := &watcher{p: progress{w: a.stderr, live: isTerminal(a.stderr), now: time.Now}, title: "verify"}
+			watch := a.watch("verify")
 			v, err := a.verify(cmd.Context(), a.compute, args[0], model, watch)
-			watch.p.clear()
+			watch.clear()
 			if err != nil {
 				return err
 			}
@@ -54,19 +55,40 @@ func (a *app) verifyCommand() *cobra.Command {
 	}
 }
 
-// watcher is the monitor of work that is not a job.
+// watcher is the monitor of work that is not a job. It may be used from any goroutine.
 type watcher struct {
-	p     progress
 	title string
+
+	mu sync.Mutex // guards p, and orders what is written
+	p  progress
+}
+
+// watch returns a monitor that shows progress.
+func (a *app) watch(title string) *watcher {
+	return &watcher{title: title, p: progress{w: a.stderr, live: a.animates(), now: time.Now}}
+}
+
+// clear removes the progress from the terminal.
+func (w *watcher) clear() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.p.clear()
 }
 
 func (w *watcher) Progress(done, total float64, unit, step string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.p.show(explorer.Job{Title: w.title, State: explorer.Running, Progress: explorer.Progress{Done: done, Total: total, Unit: unit, Step: step}})
+}
+
+func (w *watcher) Note(text string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.p.line(text)
 }
 
 func (w *watcher) Layer(explorer.LayerProgress)                        {}
 func (w *watcher) Phase(explorer.Phase)                                {}
 func (w *watcher) Workers(explorer.Crew)                               {}
-func (w *watcher) Note(text string)                                    { w.p.line(text) }
 func (w *watcher) Gate(ctx context.Context) error                      { return ctx.Err() }
 func (w *watcher) Persist(_ context.Context, write func() error) error { return write() }

@@ -170,7 +170,7 @@ func (a *app) zeroShot(ctx context.Context, model string, subnets []string, task
 		}
 	}
 	if on.On() {
-		watch := &watcher{p: progress{w: a.stderr, live: a.animates(), now: time.Now}, title: "zeroshot"}
+		watch := a.watch("zeroshot")
 		err = a.evaluateElsewhere(ctx, a.compute, engine.ZeroShotRequest{
 			Files: paths, Tasks: tasks, Options: o, On: on, Monitor: watch,
 			Done: func(file, task int, r quality.EvalResult) error {
@@ -178,7 +178,7 @@ func (a *app) zeroShot(ctx context.Context, model string, subnets []string, task
 				return nil
 			},
 		})
-		watch.p.clear()
+		watch.clear()
 		if err != nil {
 			return err
 		}
