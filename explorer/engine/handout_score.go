@@ -239,7 +239,7 @@ func (s *scoring) here(ctx context.Context, i int, _ string) error {
 		return err
 	}
 	began := time.Now()
-	got, err := withRoom(ctx, s.m, explorer.Calibration{}, s.mon, func(bool) (scored, error) {
+	got, err := withRoom(ctx, s.m, room{shared: true}, s.mon, func(bool) (scored, error) {
 		return s.m.scorePassage(ctx, sub, s.asked[i], s.passages[i], s.mon)
 	})
 	if ctx.Err() != nil {
