@@ -62,6 +62,7 @@ func withRoom[T any](ctx context.Context, m *model, r room, mon explorer.Monitor
 				return out, fmt.Errorf("another job has loaded the model with other settings, and %s: %w", r.once, err)
 			}
 			mon.Note("another job has loaded the model with other settings: the job runs again from what it has stored")
+			continue
 		case !errors.Is(err, decoder.ErrMemory):
 			return out, err
 		case !m.mayLeave():
