@@ -29,7 +29,7 @@ func TestSearchOfEarlierVersionKeepsItsText(t *testing.T) {
 func TestRecipeCalibrates(t *testing.T) {
 	old := Method{Text: TextRef{Path: "gone.txt"}, Windows: 6, Seq: 32, Seed: 2}
 	got, err := BuildRecipe{Path: "r.json"}.calibration(old)
-	if err != nil || !reflect.DeepEqual(got, Calibration{Text: TextWiki, Windows: 6, Seq: 32, Seed: 2, Draw: DrawStart}) {
+	if err != nil || !reflect.DeepEqual(got, Calibration{Text: TextWiki, Windows: 6, Seq: 32, Seed: 2, Draw: DrawStart, ComputeType: "f32"}) {
 		t.Errorf("of an earlier version: %+v, error %v", got, err)
 	}
 	mixed := Method{Windows: 6, Drawn: 20, Seq: 32, Seed: 2, Draw: DrawWhole, Mix: []MixPart{{Name: TextWiki, Share: 0.5}, {Name: "notes", Text: "gone.txt", Share: 0.5}}}
@@ -37,7 +37,7 @@ func TestRecipeCalibrates(t *testing.T) {
 		t.Error("a text that is missing is not reported")
 	}
 	given := BuildRecipe{Path: "r.json", Mix: []MixText{{Name: "notes", Path: "here.txt"}}}
-	want := Calibration{Windows: 6, Of: 20, Seq: 32, Seed: 2, Draw: DrawWhole, Mix: []MixText{{Name: TextWiki, Share: 0.5}, {Name: "notes", Path: "here.txt", Share: 0.5}}}
+	want := Calibration{Windows: 6, Of: 20, Seq: 32, Seed: 2, Draw: DrawWhole, ComputeType: "f32", Mix: []MixText{{Name: TextWiki, Share: 0.5}, {Name: "notes", Path: "here.txt", Share: 0.5}}}
 	if got, err := given.calibration(mixed); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("of a mix: %+v, error %v", got, err)
 	}
