@@ -367,7 +367,7 @@ func (s *Screen) drawSetting(t *theme.Theme, w, h int, elapsed int64) []string {
 			enter := s.host.Key("reform.start")
 			rows = append(rows, widget.Line(w).Put(t.Key, enter).Put(t.KeyText, " re-fits its weights").String())
 		}
-		if (rf.Result != "" || len(rf.Layers) > 0 && !(running && rf.Job == j.ID)) && len(rows) < h {
+		if (rf.Result != "" || len(rf.Layers) > 0 && (!running || rf.Job != j.ID)) && len(rows) < h {
 			if h >= 9 {
 				rows = append(rows, paint.Blank(w), widget.Line(w).Put(t.Title, "last").String())
 			}
