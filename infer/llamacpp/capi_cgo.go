@@ -16,7 +16,6 @@ struct llama_model;
 struct llama_vocab;
 struct llama_memory_i;
 struct ggml_backend_device;
-struct ggml_threadpool;
 
 // The one struct: two texts.
 struct llama_chat_message { const char * role; const char * content; };
@@ -26,8 +25,6 @@ int32_t llama_chat_builtin_templates(const char ** output, size_t len);
 void llama_free(struct llama_context * ctx);
 void llama_set_embeddings(struct llama_context * ctx, bool embeddings);
 void llama_set_n_threads(struct llama_context * ctx, int32_t n_threads, int32_t n_threads_batch);
-void llama_attach_threadpool(struct llama_context * ctx, struct ggml_threadpool * pool, struct ggml_threadpool * batch);
-void llama_detach_threadpool(struct llama_context * ctx);
 void llama_set_abort_callback(struct llama_context * ctx, bool (*abort_callback)(void * data), void * data);
 float * llama_get_logits_ith(struct llama_context * ctx, int32_t i);
 uint32_t llama_n_ctx(const struct llama_context * ctx);
@@ -40,17 +37,6 @@ int32_t llama_vocab_bos(const struct llama_vocab * vocab);
 int32_t llama_vocab_eos(const struct llama_vocab * vocab);
 int llama_vocab_get_attr(const struct llama_vocab * vocab, int32_t token);
 int32_t llama_token_to_piece(const struct llama_vocab * vocab, int32_t token, char * buf, int32_t length, int32_t lstrip, bool special);
-
-void ggml_threadpool_params_init(void * params, int n_threads);
-struct ggml_threadpool * ggml_threadpool_new(void * params);
-void ggml_threadpool_free(struct ggml_threadpool * pool);
-
-// lathe_new_pool returns a pool of threads with ggml's defaults, whose parameters ggml alone reads and writes; NULL where there is no memory.
-static struct ggml_threadpool * lathe_new_pool(int n_threads) {
-	union { max_align_t align; char room[16384]; } params = {0};
-	ggml_threadpool_params_init(&params, n_threads);
-	return ggml_threadpool_new(&params);
-}
 
 size_t ggml_backend_dev_count(void);
 struct ggml_backend_device * ggml_backend_dev_get(size_t index);
@@ -115,7 +101,6 @@ type native struct {
 	model *C.struct_llama_model
 	vocab *C.struct_llama_vocab
 	flag  *C.int32_t
-	pool  *C.struct_ggml_threadpool // nil before setThreads
 }
 
 // newNative extracts the C pointers from the Go package's values and installs the abort flag. Free it before the model.
@@ -151,9 +136,7 @@ func pointerIn(value any) (unsafe.Pointer, error) {
 }
 
 func (n *native) free() {
-	C.llama_detach_threadpool(n.ctx)
 	C.llama_free(n.ctx)
-	n.freePool()
 	C.free(unsafe.Pointer(n.flag))
 	n.ctx, n.flag = nil, nil
 }
@@ -168,25 +151,8 @@ func (n *native) setAbort(abort bool) {
 
 func (n *native) aborted() bool { return atomic.LoadInt32((*int32)(unsafe.Pointer(n.flag))) != 0 }
 
-// setThreads sets the number of threads that compute batches. They stay between batches: without a pool ggml starts all but one of them anew
-// for every token, and until the system has moved them apart they wait for each other on one core.
 func (n *native) setThreads(threads int) {
 	C.llama_set_n_threads(n.ctx, C.int32_t(threads), C.int32_t(threads))
-	C.llama_detach_threadpool(n.ctx)
-	n.freePool()
-	if threads > 1 {
-		if n.pool = C.lathe_new_pool(C.int(threads)); n.pool != nil {
-			C.llama_attach_threadpool(n.ctx, n.pool, nil)
-		}
-	}
-}
-
-// freePool ends the threads of the pool, which no context may use any more.
-func (n *native) freePool() {
-	if n.pool != nil {
-		C.ggml_threadpool_free(n.pool)
-		n.pool = nil
-	}
 }
 
 // logits returns those of the i-th token of the last batch, [vocab], valid until the next batch; nil if they were not

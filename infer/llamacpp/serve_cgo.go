@@ -196,7 +196,7 @@ func (s *session) load(r loadRequest) (loadReply, error) {
 	s.net = net
 	s.abortee.Store(net)
 	s.threads.Store(int32(r.Threads))
-	s.applied = 0
+	s.applied = r.Threads
 	s.governed = r.GPULayers == 0
 	return net.info, nil
 }

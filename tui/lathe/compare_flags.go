@@ -102,7 +102,7 @@ func (f *compareFlags) add(cmd *cobra.Command) {
 	flags.IntVar(&f.test.Windows, "test-windows", 4, "windows of each test text")
 	flags.StringVar(&f.test.BOS, "bos", explorer.BOSAuto, startUsage)
 	choices(flags, "bos", startChoices()...)
-	flags.StringArrayVar(&f.tasks, "task", nil, "zero-shot task: TASK (from the hub), TASK=FILE or TASK=FILE,ANSWERS; may be repeated")
+	flags.StringArrayVar(&f.tasks, "task", nil, "task to answer zero-shot: TASK (from the hub), TASK=FILE or TASK=FILE,ANSWERS; may be repeated")
 	flags.IntVar(&f.limit, "limit", 0, "limit of questions per task, from the start (default: all)")
 	flags.StringVar(&f.svg, "svg", "", "file to draw loss against ratio to")
 	flags.BoolVar(&f.force, "force", false, "replace an existing file of --svg")
