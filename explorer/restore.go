@@ -3,7 +3,6 @@ package explorer
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -52,7 +51,7 @@ func (e *Exploration) restore(st *state) (notes []Message, err error) {
 	}
 	if len(damaged) > 0 {
 		kept := file + ".damaged"
-		if err := copyFile(file, kept); err != nil {
+		if err := durable.Copy(file, kept, 0o600); err != nil {
 			return nil, err
 		}
 		first := damaged[0]
@@ -193,16 +192,4 @@ func settled(chats []Chat) []Chat {
 		}
 	}
 	return chats
-}
-
-func copyFile(from, to string) error {
-	f, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }() // only read from
-	return durable.Write(to, 0o600, func(w io.Writer) error {
-		_, err := io.Copy(w, f)
-		return err
-	})
 }

@@ -9,10 +9,8 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer/scratch"
 	"github.com/lathe-llm/lathe/infer/subnet"
-	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/search/oneshot"
 	"github.com/lathe-llm/lathe/search/remote"
-	"github.com/lathe-llm/lathe/search/score"
 )
 
 // statisticsBytes bounds the statistics of a layer with so many units.
@@ -24,16 +22,7 @@ func statisticsBytes(g subnet.LayerGeometry) int64 {
 // gatherElsewhere has the statistics of layers gathered by workers.
 func (m *model) gatherElsewhere(ctx context.Context, r explorer.Machines, windows [][]int32, layers []int, keep func(int, *oneshot.LayerStatistics) error, mon explorer.Monitor) (err error) {
 	h, err := m.engine.hand(ctx, r, "", mon, func(f *scratch.Folder) (errand, error) {
-		dm, err := m.weights(ctx)
-		if err != nil {
-			return errand{}, err
-		}
-		local, err := score.New(dm, nil, windows, score.Perplexity)
-		if err != nil {
-			return errand{}, err
-		}
-		defer local.Close()
-		return m.work(ctx, windows, local, search.Candidate{Masks: subnet.Dense(m.geometry())}, f.Join("windows"))
+		return m.checked(ctx, windows, f)
 	})
 	if err != nil {
 		return err

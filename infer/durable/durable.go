@@ -33,6 +33,19 @@ func WriteFile(path string, data []byte, perm fs.FileMode) error {
 	return Disk{}.WriteFile(path, data, perm)
 }
 
+// Copy replaces to by a copy of a file.
+func Copy(from, to string, perm fs.FileMode) error {
+	f, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // only read from
+	return Write(to, perm, func(w io.Writer) error {
+		_, err := io.Copy(w, f)
+		return err
+	})
+}
+
 // WriteNew writes a file where none may be; the error wraps [fs.ErrExist] where something is.
 func WriteNew(path string, data []byte, perm fs.FileMode) (err error) {
 	if _, err := os.Lstat(path); err == nil {

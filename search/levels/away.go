@@ -3,7 +3,6 @@ package levels
 import (
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"slices"
@@ -89,7 +88,7 @@ func (a *away) close() {
 	}
 	_ = a.fitter.Close() // its error is that of broken
 	for _, slot := range a.arrived {
-		_ = copyLadder(a.ladder(slot), a.b.path(slot)) // else it is made again
+		_ = durable.Copy(a.ladder(slot), a.b.path(slot), 0o600) // else it is made again
 	}
 	_ = a.folder.Remove()
 }
@@ -176,7 +175,7 @@ func (a *away) next() (slot int, ok bool) {
 
 // store stores a ladder that has arrived.
 func (a *away) store(b *builder, slot int) error {
-	if err := b.persist(func() error { return copyLadder(a.ladder(slot), b.path(slot)) }); err != nil {
+	if err := b.persist(func() error { return durable.Copy(a.ladder(slot), b.path(slot), 0o600) }); err != nil {
 		return err
 	}
 	a.mu.Lock()
@@ -280,7 +279,7 @@ func (d Deliveries) Made(slot int, path string, seconds float64) error {
 	}
 	failed := os.Rename(path, a.ladder(slot))
 	if failed != nil { // it is on another disk
-		failed = copyLadder(path, a.ladder(slot))
+		failed = durable.Copy(path, a.ladder(slot), 0o600)
 	}
 	a.mu.Lock()
 	if failed != nil { // on a full disk it is made here in the end, which waits for room
@@ -362,17 +361,4 @@ func (b *builder) bare(f Fit) space.Ladder {
 		ladder = append(ladder, level)
 	}
 	return ladder
-}
-
-// copyLadder copies a file.
-func copyLadder(from, to string) error {
-	f, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }() // only read from
-	return durable.Write(to, 0o600, func(w io.Writer) error {
-		_, err := io.Copy(w, f)
-		return err
-	})
 }
