@@ -22,7 +22,7 @@ STAMP := -buildvcs=$(if $(shell git rev-parse HEAD 2>/dev/null),true,false)
 PYTHON ?= python3
 BENCH ?= ./...
 
-.PHONY: run test test-fast test-gpu race build check setup headers gpu gpu-check gpu-search lint fuzz bench bench-workers golden dist env clean
+.PHONY: run test test-fast test-gpu test-server race build check setup headers gpu gpu-check gpu-search lint fuzz bench bench-workers golden dist env clean
 
 run: setup build
 	@bin/lathe $(MODEL)
@@ -64,6 +64,12 @@ test-gpu: setup build
 	if [ $$status = 77 ]; then echo "lathe: WARNING: the tests on a GPU were skipped" >&2; exit 0; fi; \
 	[ $$status = 0 ] && eval "$$env" && go test -count=1 -timeout 20m -run '$(GPU_TESTS)' ./infer/llamacpp && \
 	  go test -count=1 -timeout 20m -run 'TestVulkan' ./infer/decoder ./tui/lathe
+
+# The llama-server engine over a real server, that of PyPI's xllamacpp (34 MB, once): the contract of engines, and its greedy replies
+# beside those of the built-in llama.cpp.
+test-server: setup build
+	@$(PYTHON) .ci/setup.py "$(LATHE_CACHE)" stock
+	@PYTHONPATH="$(LATHE_CACHE)/stock" LATHE_STOCK_PYTHON="$$(command -v $(PYTHON))" go test -count=1 -timeout 20m -v -run TestReal ./infer/llamaserver
 
 # Everything, on the real default model.
 test: setup build

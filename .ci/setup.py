@@ -5,7 +5,7 @@ Reads assets.json beside this file: PyPI wheels by name, version and SHA-256, an
 used. Everything lands in the cache folder given as the first argument. A file that is there is not fetched again; each
 file is written under a temporary name and renamed, so an interrupted run leaves nothing half made.
 
-Usage: setup.py CACHE [headers] [model] [text] [xla] [cmake] [cuda] [xla-cuda]   (default: the first four)
+Usage: setup.py CACHE [headers] [model] [text] [xla] [cmake] [cuda] [xla-cuda] [stock]   (default: the first four)
 """
 import hashlib
 import json
@@ -122,7 +122,7 @@ def main():
     if sys.version_info < (3, 8):
         fail("Python 3.8 or later is needed")
     if len(sys.argv) < 2:
-        fail("usage: setup.py CACHE [headers] [model] [text] [xla] [cmake] [cuda] [xla-cuda]")
+        fail("usage: setup.py CACHE [headers] [model] [text] [xla] [cmake] [cuda] [xla-cuda] [stock]")
     cache, wanted = os.path.abspath(sys.argv[1]), sys.argv[2:] or ["headers", "model", "text", "xla"]
     try:
         os.makedirs(cache, exist_ok=True)

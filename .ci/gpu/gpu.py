@@ -7,10 +7,11 @@ Usage: gpu.py CACHE build [vulkan|cuda]   chooses where nothing is named, prints
                                           exits with 77, and a line that says why, where one of the two cannot be had
        gpu.py CACHE check                 compiles two files of the CUDA library for compute capability 9.0
 
-A library that is there and of the same sources, patches and headers is not built again. Nothing here needs root: packages of
-the distribution that are not installed are unpacked into the cache where apt-get can download them.
+A library that is there and of the same sources, patches and headers is not built again, and a build that was interrupted continues.
+Nothing here needs root: packages of the distribution that are not installed are unpacked into the cache where apt-get can download them.
 """
 import ctypes.util
+import fcntl
 import glob
 import hashlib
 import json
@@ -124,13 +125,30 @@ def sources(folder, tree):
         patch(tree, path)
 
 
-def run(command, env=None, log=None, cwd=None):
-    """Runs a command; its output goes to a log, whose end is printed if it fails."""
+INTERVAL = 30  # seconds between two lines of progress
+STEPS = re.compile(r"\[ *(\d+(?:/\d+|%))\]")  # as Ninja and make write them
+
+
+def run(command, env=None, log=None):
+    """Runs a command; its output goes to a log, whose end is printed if it fails. The progress of a build is printed."""
     with open(log, "a") as out:
         out.write("$ %s\n" % " ".join(command))
         out.flush()
-        done = subprocess.run(command, env=env, cwd=cwd, stdout=out, stderr=subprocess.STDOUT)
-    if done.returncode != 0:
+        began = shown = time.time()
+        process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        try:
+            for line in process.stdout:
+                out.write(line)
+                step = STEPS.match(line)
+                if step and time.time() - shown >= INTERVAL:
+                    shown = time.time()
+                    say("%s after %d minutes" % (step.group(1).replace("/", " of ") + (" files" if "/" in step.group(1) else ""), (shown - began) / 60))
+            status = process.wait()
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+    if status != 0:
         with open(log, errors="replace") as f:
             say("".join(f.readlines()[-25:]).rstrip())
         fail("%s failed (log: %s)" % (os.path.basename(command[0]), log))
@@ -212,13 +230,31 @@ def generator():
     return ["-G", "Ninja"] if shutil.which("ninja") else ["-G", "Unix Makefiles"]
 
 
-def ready(folder, wanted):
+def ready(folder, wanted, name="lathe.json"):
     try:
-        with open(os.path.join(folder, "lathe.json")) as f:
+        with open(os.path.join(folder, name)) as f:
             have = json.load(f)
     except (OSError, ValueError):
         return False
     return all(have.get(k) == v for k, v in wanted.items())
+
+
+def lock(place):
+    """Waits until no other process builds in a folder. The lock ends with the file that is returned, or with the process."""
+    held = open(os.path.join(place, "lock"), "w")
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say("another process builds in %s: waiting for its end" % place)
+        fcntl.flock(held, fcntl.LOCK_EX)
+    return held
+
+
+def cores():
+    try:
+        return len(os.sched_getaffinity(0))
+    except OSError:
+        return os.cpu_count() or 1
 
 
 def choose(place, name):
@@ -234,24 +270,33 @@ def build(cache, name, target, patterns, prepare, use=True):
     place = os.path.join(cache, "gpu", "ollama-" + version)
     out = os.path.join(place, name, "lib", "ollama")
     wanted = {"bindings": version, "backend": name, "build": digest()}
+    os.makedirs(place, exist_ok=True)
+    held = lock(place)
     if ready(out, wanted):
         say("%s is built: %s" % (name, out))
         if use:
             choose(place, name)
+        held.close()
         return out
     work = os.path.join(place, name + "-build")
     tree, objects, log = os.path.join(work, "src"), os.path.join(work, "objects"), os.path.join(place, name + ".log")
-    os.makedirs(place, exist_ok=True)
-    if os.path.exists(log):
-        os.unlink(log)
     options, env = prepare(work)
     tool = cmake(cache)
-    say("building %s of ggml as in ollama %s (log: %s)" % (name, version, log))
+    configure = [tool, "-S", tree, "-B", objects, *generator(), "-Wno-dev", "-DGGML_CCACHE=OFF", "-DCMAKE_BUILD_WITH_INSTALL_RPATH=ON", *options]
+    state = dict(wanted, configure=configure, compilers=[os.environ.get(v, "") for v in ("CC", "CXX")])
     began = time.time()
-    sources(folder, tree)
-    shutil.rmtree(objects, ignore_errors=True)
-    run([tool, "-S", tree, "-B", objects, *generator(), "-Wno-dev", "-DGGML_CCACHE=OFF", "-DCMAKE_BUILD_WITH_INSTALL_RPATH=ON", *options], env, log)
-    run([tool, "--build", objects, "--target", target, "-j", os.environ.get("JOBS", str(os.cpu_count() or 1))], env, log)
+    if ready(work, state, "state.json"):
+        say("continuing the build of %s that was interrupted (log: %s)" % (name, log))
+    else:
+        say("building %s of ggml as in ollama %s (log: %s)" % (name, version, log))
+        if os.path.exists(log):
+            os.unlink(log)
+        shutil.rmtree(work, ignore_errors=True)
+        sources(folder, tree)
+        run(configure, env, log)
+        with open(os.path.join(work, "state.json"), "w") as f:  # from here on the build can continue
+            json.dump(state, f)
+    run([tool, "--build", objects, "--target", target, "-j", os.environ.get("JOBS", str(cores()))], env, log)
     new = out + ".new"
     shutil.rmtree(new, ignore_errors=True)
     os.makedirs(new)
@@ -277,6 +322,7 @@ def build(cache, name, target, patterns, prepare, use=True):
     say("%s: %d s, %.1f MB in %s" % (name, time.time() - began, size / 1e6, out))
     if use:
         choose(place, name)
+    held.close()
     return out
 
 
@@ -353,7 +399,7 @@ def build_cuda(cache):
     if not sm:
         raise Unavailable("nvidia-smi finds no NVIDIA GPU: CUDA needs its driver (580 or later), and is built for the machine's compute capability")
     if int(sm) < 75:
-        raise Unavailable("compute capability %s is older than CUDA 13's oldest, 7.5: use GPU=vulkan" % sm)
+        raise Unavailable("compute capability %s.%s is older than CUDA 13's oldest, 7.5: use GPU=vulkan" % (sm[:-1], sm[-1]))
 
     def prepare(work):
         home, wheels = toolkit(cache)
@@ -466,6 +512,9 @@ def main():
         fail(str(missing))
     except OSError as err:
         fail("%s (LATHE_CACHE names a folder that can be written)" % err)
+    except KeyboardInterrupt:
+        say("interrupted: run it again, and the build continues")
+        sys.exit(130)
 
 
 main()

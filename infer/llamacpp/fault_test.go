@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -24,6 +25,8 @@ const (
 	faultRefuse = "refuse" // the library does not load
 	faultLoad   = "load"   // the model's buffers cannot be allocated
 	faultScore  = "score"  // runs out of memory after half of a window
+	faultPrompt = "prompt" // runs out of memory before the first token of a reply
+	faultReply  = "reply"  // runs out of memory after two tokens of a reply
 	faultNone   = "none"
 )
 
@@ -90,6 +93,15 @@ func faultyChild(fault string) int {
 				return 134
 			}
 			_ = writeFrame(out, f.ID, kindEvent, e)
+		case kindGenerate: // three tokens, of 1 on the GPU and of 2 on the processor
+			for i := range 3 {
+				if onGPU > 0 && (fault == faultPrompt || fault == faultReply && i == 2) {
+					fmt.Fprintln(os.Stderr, "ggml_fake: Device memory allocation of size 4096 failed.")
+					return 134
+				}
+				_ = writeFrame(out, f.ID, kindEvent, tokenEvent{ID: int32(2 - min(onGPU, 1)), Text: "a"})
+			}
+			reply = generateReply{infer.GenStats{PromptTokens: 2, Tokens: 3, Stop: infer.StopLength}}
 		default: // an empty reply
 		}
 		if err := writeFrame(out, f.ID, kindResult, reply); err != nil {
@@ -170,6 +182,49 @@ func TestGPUFaults(t *testing.T) {
 				t.Errorf("without a GPU: scored %s, fallback %q", got, none.Info().Fallback)
 			}
 		})
+	}
+}
+
+// TestGPUFaultInAReply: a GPU without memory before the first token is noticed by nobody but for the reason; a reply that has begun
+// ends with the reason, and the next one is the processor's. With a number of layers every reply is an error.
+func TestGPUFaultInAReply(t *testing.T) {
+	const why = "Device memory allocation of size 4096 failed"
+	for fault, want := range map[string][]int32{faultPrompt: {2, 2, 2}, faultReply: {1, 1}} {
+		o := infer.Defaults(gguftest.Write(t, gguftest.Tiny("llama")))
+		m, err := faulty(t, fault).Load(t.Context(), o, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		generate := func(m infer.Model) (ids []int32, stats infer.GenStats, err error) {
+			stats, err = m.Generate(t.Context(), []int32{3, 4}, infer.Sampling{MaxTokens: 3}, func(token infer.Token) error {
+				ids = append(ids, token.ID)
+				return nil
+			})
+			return ids, stats, err
+		}
+		ids, stats, err := generate(m)
+		if !slices.Equal(ids, want) || (err != nil) != (fault == faultReply) {
+			t.Errorf("%s: %v, %+v, %v", fault, ids, stats, err)
+		}
+		if err != nil && (!errors.Is(err, infer.ErrNoMemory) || !strings.Contains(err.Error(), why) || stats.Stop != infer.StopAborted || strings.Contains(err.Error(), "\n")) {
+			t.Errorf("%s: %+v, %v", fault, stats, err)
+		}
+		if ids, _, err := generate(m); err != nil || !slices.Equal(ids, []int32{2, 2, 2}) {
+			t.Errorf("%s, the next reply: %v, %v", fault, ids, err)
+		}
+		if i := m.Info(); i.Placement != "CPU" || !strings.Contains(i.Fallback, why) {
+			t.Errorf("%s: %q, fallback %q", fault, i.Placement, i.Fallback)
+		}
+		o.GPULayers = 1
+		exact, err := faulty(t, fault).Load(t.Context(), o, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if _, _, err := generate(exact); !errors.Is(err, infer.ErrNoMemory) || !strings.Contains(err.Error(), "--gpu off, or fewer layers") {
+				t.Errorf("%s, with one layer: %v", fault, err)
+			}
+		}
 	}
 }
 

@@ -22,11 +22,11 @@ const Commit = "ec98e2002"
 // folder.
 const LibrariesEnv = "LATHE_GPU_LIBRARIES"
 
-// noDriver ends the line of a library that loads and finds no device.
+// noDriver is in the line of a library that loads and finds no device, before the reason that it logs.
 const noDriver = "finds no GPU with a driver"
 
 // WithoutDriver reports whether a line that [Engine.Probe] returned is of a library that loads and finds no GPU with a driver.
-func WithoutDriver(failed string) bool { return strings.HasSuffix(failed, noDriver) }
+func WithoutDriver(failed string) bool { return strings.Contains(failed, noDriver) }
 
 // manifestName is the file that describes a folder of GPU libraries; chosenName holds the name of the chosen one of the cache.
 const (

@@ -187,6 +187,9 @@ func (g *generation) stream(ctx context.Context, s *server, r completionRequest)
 		if missing = want > len(e.Tokens); missing {
 			return true, nil
 		}
+		if e.Predicted > r.Predict {
+			return true, replyError(completion, "tokens_predicted", "%d tokens, at most %d were asked for", e.Predicted, r.Predict)
+		}
 		for i, id := range e.Tokens {
 			if err := g.take(ctx, id, e.Probs, i); err != nil || g.stats.Stop != infer.StopAborted {
 				return true, err

@@ -144,6 +144,40 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// TestLies: replies that are well formed and cannot be true are errors.
+func TestLies(t *testing.T) {
+	for _, test := range []struct {
+		fault, want string
+		is          error
+	}{
+		{"endless", "/completion, field tokens_predicted: 6 tokens, at most 5 were asked for", nil},
+		{"certain", "field completion_probabilities.logprob: 0.5 of token", nil},
+		{"null", "", infer.ErrNotFinite},
+		{"others", "field completion_probabilities: nothing about token", nil},
+		{"tops", "field completion_probabilities.top_logprobs.id: token -1 of a vocabulary of", nil},
+		{"reason", `field stop_type: "tired"`, nil},
+	} {
+		_, _, stats, err := generate(t, load(t, newTestEngine(t, Options{}, faultEnv+"="+test.fault)), infer.Sampling{MaxTokens: 5, TopLogProbs: 2})
+		if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") || test.is != nil && !errors.Is(err, test.is) {
+			t.Errorf("%s: error %v, want %q", test.fault, err, test.want)
+		}
+		if stats.Stop != infer.StopAborted {
+			t.Errorf("%s: %+v", test.fault, stats)
+		}
+	}
+	for fault, want := range map[string]string{
+		"instant": "field timings: 16 prompt tokens in 0 ms", "backwards": "field timings: 16 prompt tokens in -1 ms", "busy": "field timings: 1048576 prompt tokens",
+	} {
+		m := load(t, newTestEngine(t, Options{}, faultEnv+"="+fault))
+		if r, err := m.Bench(t.Context(), infer.BenchOptions{Prompt: []int{16}, Repeats: 1}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %+v, %v, want %q", fault, r.Rows, err, want)
+		}
+		if r, err := m.Bench(t.Context(), infer.BenchOptions{Gen: []int{4}, Repeats: 1}); err == nil || !strings.Contains(err.Error(), "field timings: ") {
+			t.Errorf("%s: %+v, %v", fault, r.Rows, err)
+		}
+	}
+}
+
 func TestRestart(t *testing.T) {
 	m := load(t, newTestEngine(t, Options{}))
 	want, _, _, err := generate(t, m, infer.Sampling{MaxTokens: 5})

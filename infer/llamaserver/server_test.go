@@ -179,6 +179,9 @@ func (s *fakeServer) complete(ctx context.Context, w http.ResponseWriter, r comp
 	var text []byte
 	kind := "limit"
 	var list []any
+	if s.fault == "endless" {
+		r.Predict = s.n
+	}
 	for len(generated) < r.Predict && len(past) < s.n && kind == "limit" && ctx.Err() == nil {
 		logits := s.logits(past)
 		if script := os.Getenv("LATHE_TEST_SERVER_SAYS"); script != "" && len(past) >= 3 { // after a prompt of three tokens
@@ -208,6 +211,16 @@ func (s *fakeServer) complete(ctx context.Context, w http.ResponseWriter, r comp
 				top = append(top, map[string]any{"id": ids[i], "token": "", "bytes": []int{}, "logprob": values[i]})
 			}
 			one := map[string]any{"id": id, "token": "", "bytes": []int{}, "logprob": float64(logits[id]) - sum, "top_logprobs": top}
+			switch s.fault {
+			case "certain":
+				one["logprob"] = 0.5
+			case "null":
+				one["logprob"] = nil
+			case "others":
+				one["id"] = id ^ 1
+			case "tops":
+				top[0] = map[string]any{"id": -1, "logprob": -1}
+			}
 			e["completion_probabilities"] = []any{one}
 			list = append(list, one)
 		}
@@ -223,7 +236,10 @@ func (s *fakeServer) complete(ctx context.Context, w http.ResponseWriter, r comp
 	s.cache = past
 	s.mu.Unlock()
 	last := map[string]any{"index": 0, "content": "", "tokens": []int32{}, "stop": true, "tokens_predicted": len(generated), "tokens_evaluated": len(r.Prompt), "truncated": false,
-		"stop_type": kind, "stopping_word": "", "tokens_cached": len(past), "timings": map[string]any{"cache_n": 0, "prompt_n": len(r.Prompt) - same, "prompt_ms": 2.5, "predicted_n": len(generated), "predicted_ms": 5.0}}
+		"stop_type": kind, "stopping_word": "", "tokens_cached": len(past), "timings": s.timings(len(r.Prompt)-same, len(generated))}
+	if s.fault == "reason" {
+		last["stop_type"] = "tired"
+	}
 	if r.Stream {
 		s.event(w, last)
 		io.WriteString(w, "data: [DONE]\n\n")
@@ -234,6 +250,19 @@ func (s *fakeServer) complete(ctx context.Context, w http.ResponseWriter, r comp
 		last["completion_probabilities"] = list
 	}
 	json.NewEncoder(w).Encode(last)
+}
+
+func (s *fakeServer) timings(read, generated int) map[string]any {
+	t := map[string]any{"cache_n": 0, "prompt_n": read, "prompt_ms": 2.5, "predicted_n": generated, "predicted_ms": 5.0}
+	switch s.fault {
+	case "instant":
+		t["prompt_ms"], t["predicted_ms"] = 0, 0
+	case "backwards":
+		t["prompt_ms"], t["predicted_ms"] = -1, -1
+	case "busy":
+		t["prompt_n"], t["predicted_n"] = 1<<20, 1<<20
+	}
+	return t
 }
 
 func (s *fakeServer) event(w http.ResponseWriter, e map[string]any) {
