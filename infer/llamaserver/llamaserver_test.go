@@ -3,10 +3,13 @@ package llamaserver
 import (
 	"context"
 	"errors"
+	"io"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -201,6 +204,39 @@ func TestRestart(t *testing.T) {
 	}
 	if _, err := os.Stat(running.logPath); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the log of a closed server: %v", err)
+	}
+}
+
+// TestClosedConnections: a request on a connection that the server closes after the one before is sent again.
+func TestClosedConnections(t *testing.T) {
+	var mu sync.Mutex
+	used, closed := map[string]bool{}, 0
+	at := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		again := used[r.RemoteAddr]
+		used[r.RemoteAddr] = true
+		if again {
+			closed++
+		}
+		mu.Unlock()
+		if again {
+			if c, _, err := w.(http.Hijacker).Hijack(); err == nil {
+				c.Close()
+			}
+			return
+		}
+		io.WriteString(w, `{"content": "x"}`)
+	}))
+	defer at.Close()
+	c := newClient(at.URL, "")
+	var reply struct{ Content string }
+	for i := range 4 {
+		if err := c.post(t.Context(), "/x", map[string]int{"n": i}, &reply); err != nil || reply.Content != "x" {
+			t.Errorf("request %d: %+v, %v", i, reply, err)
+		}
+	}
+	if closed == 0 {
+		t.Error("no connection was used twice")
 	}
 }
 

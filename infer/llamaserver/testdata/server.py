@@ -20,7 +20,7 @@ options.add_argument("-b", type=int, default=512)
 options.add_argument("-ngl")
 o = options.parse_args()
 params = xllamacpp.CommonParams()
-params.model.path, params.hostname, params.port = o.m, o.host, o.port
+params.model.path, params.port = o.m, o.port
 params.hostnames, params.api_keys = [o.host], [os.environ["LLAMA_API_KEY"]]
 params.n_ctx, params.n_parallel, params.n_batch, params.n_gpu_layers = o.c, o.np, o.b, 0
 params.cpuparams.n_threads = params.cpuparams_batch.n_threads = o.t
