@@ -24,7 +24,8 @@ type Quantize struct {
 	Types       []string      // that may be chosen besides those of the source; nil is all that fit
 	Compensate  *bool         // compensate rounding errors of output matrices in later columns; nil is yes
 	Inner       *bool         // the same of all other matrices in the layers; nil is yes
-	Vocab       VocabSize     // with Widths: the size of the vocabulary, or that it is chosen too; the zero value keeps all
+	Vocab       VocabSize     // the size of the vocabulary, or that it is chosen too; the zero value keeps that of Subnet
+	EntryBytes  int64         // what running takes for each entry of the vocabulary besides weights, which counts toward a target in memory
 	Preset      string
 	Attention   *bool // whether KV groups are dropped too; nil leaves it to the preset
 	Granularity int   // step of MLP widths; 0 is the default
@@ -46,10 +47,10 @@ func (c Quantize) check(s *Snapshot) error {
 		errs = append(errs, fmt.Errorf("%w: widths are chosen for the dense model, not for %s", ErrInvalid, c.Subnet))
 	}
 	if c.Widths && !s.Model.Geometry.Limits().PerLayer {
-		errs = append(errs, fmt.Errorf("%w: files of %s models have the same widths in all layers: widths are not chosen for a size", ErrUnsupported, s.Model.Arch))
+		errs = append(errs, fmt.Errorf("%w: files of %s models have the same widths in all layers, which are not chosen for a size: lathe quantize chooses types and the vocabulary", ErrUnsupported, s.Model.Arch))
 	}
-	if c.Vocab.On() && !c.Widths {
-		errs = append(errs, fmt.Errorf("%w: the vocabulary is chosen together with widths alone", ErrInvalid))
+	if masks, err := s.Masks(c.Subnet); err == nil && c.Vocab.On() && masks.TrimsVocab() {
+		errs = append(errs, fmt.Errorf("%w: %s keeps %d tokens of the vocabulary already", ErrInvalid, s.label(c.Subnet), masks.VocabLen()))
 	}
 	errs = append(errs, c.Vocab.optional(s.Model.Geometry))
 	if c.Reform.Up != nil && *c.Reform.Up > 0 {

@@ -103,6 +103,7 @@ type ModelInfo struct {
 	Files        FileSizes     // sizes of files of subnets; nil where they are not known
 	GPU          string        // how many of its layers run on GPUs there: "off", "auto" or a number
 	NoRuntime    string        // why that engine runs neither the model nor its subnets; "" where it does
+	WholeVocab   string        // why its vocabulary cannot be trimmed; "" where it can
 	Measurements []Measurement // of the dense model, newest first
 }
 

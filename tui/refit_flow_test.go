@@ -63,10 +63,65 @@ func TestFitForm(t *testing.T) {
 	for target, want := range map[string]string{"85MB": " MB", "speed=1.05x": "the best for speed=1.05x is "} {
 		l.press("6", "f")
 		l.sees("fit my machine")
-		l.press("tab", "tab")
+		l.pick("or a target")
 		l.write(target)
 		l.press("enter")
 		l.sees(want)
+	}
+}
+
+// TestFitFormMakes makes a subnet for a memory through the form, which shows what is expected first: the vocabulary is chosen too unless its entry is
+// cleared, and a memory that is too small is refused while the form is open.
+func TestFitFormMakes(t *testing.T) {
+	b := explorertest.New()
+	l := newLoopOver(t, explorertest.Open(t, b, t.TempDir()), b, 120, 40, nil)
+	l.press("6", "f")
+	l.sees("Weights, KV cache and working memory are counted")
+	l.press("right")
+	l.sees("Expected: widths, types and the vocabulary are chosen for 125 MB")
+	l.pick("memory, MB")
+	l.press("ctrl+u")
+	l.write("30")
+	l.press("enter")
+	l.sees("the smallest is")
+	l.press("ctrl+u")
+	l.write("150")
+	l.press("enter")
+	l.until("the subnet", func() bool { return len(l.m.snap.Subnets) == 1 })
+	made := l.m.snap.Subnets[0]
+	if v := made.Method.Vocab; v == nil || !v.Asked.Auto || made.Masks.VocabLen() >= 49152 || made.Types == nil || made.Name != "fit 150 MB@2048" {
+		t.Errorf("made %q with %d entries of the vocabulary, %+v", made.Name, made.Masks.VocabLen(), made.Method)
+	}
+	l.press("f", "right")
+	l.pick("memory, MB")
+	l.press("ctrl+u")
+	l.write("200")
+	l.pick("vocabulary")
+	l.press("ctrl+u")
+	l.sees("Expected: widths and types are chosen for 74.2 MB")
+	l.press("enter")
+	l.until("the other subnet", func() bool { return len(l.m.snap.Subnets) == 2 })
+	for _, n := range l.m.snap.Subnets {
+		if whole := n.Name == "fit 200 MB@2048"; whole == n.Masks.TrimsVocab() {
+			t.Errorf("%q has %d entries", n.Name, n.Masks.VocabLen())
+		}
+	}
+}
+
+// TestTypesFormTrims has the vocabulary chosen with widths and types by the form of types.
+func TestTypesFormTrims(t *testing.T) {
+	b := explorertest.New()
+	l := newLoopOver(t, explorertest.Open(t, b, t.TempDir()), b, 120, 40, nil)
+	l.press("6", "t")
+	l.sees("types for a size")
+	l.pick("units")
+	l.press("right")
+	l.pick("vocabulary")
+	l.write("24000")
+	l.press("enter")
+	l.until("the subnet", func() bool { return len(l.m.snap.Subnets) == 1 })
+	if made := l.m.snap.Subnets[0]; made.Masks.VocabLen() != 24000 || made.Types == nil {
+		t.Errorf("%d entries of the vocabulary, types %v", made.Masks.VocabLen(), made.Types)
 	}
 }
 

@@ -356,6 +356,9 @@ func describe(f *gguf.File) (explorer.ModelInfo, error) {
 		info.Name = strings.TrimSuffix(filepath.Base(f.Path()), ".gguf")
 	}
 	info.Name = explorer.CleanName(info.Name)
+	if err := kv.TrimsVocabulary(); err != nil {
+		info.WholeVocab = err.Error()
+	}
 	info.SubnetOf, _ = kv.String("general.lathe.source")
 	info.Share, _ = kv.Float("general.lathe.ratio")
 	weight := make(map[gguf.Type]int64)

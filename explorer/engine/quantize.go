@@ -51,6 +51,11 @@ func (m *model) Quantize(ctx context.Context, from gguf.Subnet, c explorer.Quant
 		made.Method.Typed.Compensated = size.Compensate && len(made.Subnet.Refit) > 0
 		made.Method.Typed.Inner = size.Inner && len(made.Subnet.Refit) > 0
 	}
+	if err == nil && c.EntryBytes > 0 { // what is left of the target for weights and KV cache
+		own := c.Target
+		own.Value -= float64(c.EntryBytes) * float64(made.Subnet.Masks.VocabLen())
+		made.Method = made.Method.AimedAt(own)
+	}
 	if err == nil && made.Subnet.Masks.TrimsVocab() && c.Vocab.On() {
 		made.Method.Vocab, err = vocab.record(ctx, m, made.Subnet.Masks.VocabLen(), mon)
 	}
@@ -60,6 +65,12 @@ func (m *model) Quantize(ctx context.Context, from gguf.Subnet, c explorer.Quant
 // sizeOf returns what a subnet is made to fit, but for what is measured.
 func (m *model) sizeOf(from gguf.Subnet, c explorer.Quantize) (oneshot.Size, error) {
 	size := oneshot.Size{Budget: int64(c.Target.Value), Cost: m.costOf(c.Target), Compensate: c.Compensate == nil || *c.Compensate}
+	if files := size.Cost; c.EntryBytes > 0 && c.Target.Measure == search.Memory {
+		size.Cost = func(masks subnet.Masks, types map[string]subnet.Type) (int64, error) {
+			n, err := files(masks, types)
+			return n + c.EntryBytes*int64(masks.VocabLen()), err
+		}
+	}
 	size.Inner = c.Inner == nil || *c.Inner
 	if !c.Widths {
 		size.From = &from
@@ -68,7 +79,9 @@ func (m *model) sizeOf(from gguf.Subnet, c explorer.Quantize) (oneshot.Size, err
 		size.Group = c.Target.CacheBytes(subnet.Dense(m.geometry())) / int64(max(1, groupsOf(m.geometry())))
 	}
 	var err error
-	size.Types, err = allowedTypes(c.Types)
+	if size.Types, err = allowedTypes(c.Types); err == nil {
+		err = m.checkFits(size.Types, c.Widths, c.Granularity)
+	}
 	return size, err
 }
 

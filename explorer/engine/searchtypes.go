@@ -1,11 +1,13 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -55,6 +57,9 @@ func (m *model) typedSearch(r explorer.StartSearch, dir string, mon explorer.Mon
 	if err != nil {
 		return nil, err
 	}
+	if err := m.checkFits(allowed, true, r.Granularity); err != nil {
+		return nil, err
+	}
 	if len(r.Types) == 0 { // the vocabulary alone
 		allowed = []subnet.Type{}
 	}
@@ -87,6 +92,10 @@ func (m *model) leastVocab(v explorer.VocabSize) (subnet.Set, error) {
 	if n == 0 {
 		n = r.Least(true)
 	}
+	if v.Auto {
+		sizes := vocabSizes(words.Len(), n)
+		n = sizes[len(sizes)-1]
+	}
 	if n, err = r.Keep(n, true); err != nil {
 		return subnet.Set{}, fmt.Errorf("%w: %w", explorer.ErrInvalid, err)
 	}
@@ -110,6 +119,32 @@ func allowedTypes(names []string) ([]subnet.Type, error) {
 		types = append(types, t)
 	}
 	return types, nil
+}
+
+// checkFits returns an error for a type that no matrix can have, because the rows of none are a multiple of its blocks. Rows of W_D are as wide
+// as the channels that are kept, where widths are chosen.
+func (m *model) checkFits(types []subnet.Type, widths bool, granularity int) error {
+	step := cmp.Or(granularity, subnet.DefaultGranularity)
+	for _, t := range types {
+		var rows []string
+		fits := false
+		for _, tensor := range m.file.Tensors() {
+			if len(tensor.Dims) != 2 {
+				continue
+			}
+			width := tensor.Dims[1]
+			for n := width; n > 0 && !fits && (n == width || widths && strings.HasSuffix(tensor.Name, ".ffn_down.weight")); n = (n - 1) / step * step {
+				_, fits = t.RowSize(n)
+			}
+			if text := strconv.Itoa(width); !slices.Contains(rows, text) {
+				rows = append(rows, text)
+			}
+		}
+		if !fits {
+			return fmt.Errorf("%w: types: %s fits no matrix of the model: their rows have %s numbers, no multiple of its blocks", explorer.ErrInvalid, t, strings.Join(rows, ", "))
+		}
+	}
+	return nil
 }
 
 // loader loads the dense model with changed matrices.

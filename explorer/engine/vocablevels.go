@@ -16,8 +16,34 @@ const (
 	vocabTexts, vocabBytes = 4, 4000
 )
 
-// vocabShares are the shares of the vocabulary that are tried where its size is chosen, besides all of it.
+// vocabShares are the shares of the vocabulary that are tried where its size is chosen, besides all of it; below the last one, each next share is
+// vocabStep of it down to vocabFew entries, which vocabularies of many languages need.
 func vocabShares() []float64 { return []float64{0.85, 0.73, 0.61, 0.5} }
+
+const (
+	vocabStep = 0.75
+	vocabFew  = 32768
+)
+
+// vocabSizes returns the sizes of a vocabulary that are tried, of which the largest is all of it and the others are at least a number: that one itself
+// where the shares are smaller.
+func vocabSizes(all, least int) []int {
+	sizes := []int{all}
+	add := func(n int) {
+		if n = max(n, least); n < sizes[len(sizes)-1] {
+			sizes = append(sizes, n)
+		}
+	}
+	last := all
+	for _, share := range vocabShares() {
+		last = int(share * float64(all))
+		add(last)
+	}
+	for last = int(vocabStep * float64(last)); last >= vocabFew; last = int(vocabStep * float64(last)) {
+		add(last)
+	}
+	return sizes
+}
 
 // vocabChoice are sizes of the vocabulary with what they cost.
 type vocabChoice struct {
@@ -37,12 +63,7 @@ func (m *model) vocabLevels(ctx context.Context, v explorer.VocabSize, c explore
 	all := out.ranked.words.Len()
 	var sizes []int
 	if v.Auto {
-		sizes = append(sizes, all)
-		for _, share := range vocabShares() {
-			if n := int(share * float64(all)); n >= out.ranked.ranking.Least(v.Force) && n < all {
-				sizes = append(sizes, n)
-			}
-		}
+		sizes = vocabSizes(all, out.ranked.ranking.Least(v.Force))
 	} else {
 		n, err := out.ranked.size(v)
 		if err != nil {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -94,5 +95,22 @@ func TestVocabLossOfLongTexts(t *testing.T) {
 	more := (made.Longer() - 1) * math.Log(270)
 	if loss := got.levels[0].Loss; more < 0.5 || loss < more/2 {
 		t.Errorf("loss %.3f nats for each token, of which a text has %.2f times more", loss, made.Longer())
+	}
+}
+
+func TestVocabSizes(t *testing.T) {
+	for _, c := range []struct {
+		all, least int
+		want       []int
+	}{
+		{49152, 1000, []int{49152, 41779, 35880, 29982, 24576}},
+		{49152, 30000, []int{49152, 41779, 35880, 30000}},
+		{320, 288, []int{320, 288}},
+		{262144, 1000, []int{262144, 222822, 191365, 159907, 131072, 98304, 73728, 55296, 41472}},
+		{320, 320, []int{320}},
+	} {
+		if got := vocabSizes(c.all, c.least); !slices.Equal(got, c.want) {
+			t.Errorf("of %d, at least %d: %v, want %v", c.all, c.least, got, c.want)
+		}
 	}
 }

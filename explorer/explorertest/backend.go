@@ -322,10 +322,25 @@ func (m *model) Quantize(ctx context.Context, from gguf.Subnet, c explorer.Quant
 	if c.Widths {
 		masks = m.cut(0.8, false, subnet.DefaultGranularity)
 	}
+	var trimmed *explorer.Vocab
+	if size := c.Vocab; size.On() {
+		if size.Auto {
+			size = explorer.VocabSize{Keep: m.info.Vocab / 2}
+		}
+		kept, v, err := m.TrimVocab(ctx, size, c.Calibration, mon)
+		if err == nil {
+			masks, err = masks.WithVocab(kept)
+		}
+		if err != nil {
+			return explorer.Made{}, err
+		}
+		trimmed, v.Asked = &v, c.Vocab
+	}
 	made, err := m.fit(ctx, masks, c.Calibration, c.Reform, explorer.Method{Preset: cmp.Or(c.Preset, explorer.Presets()[0])}.AimedAt(c.Target), mon)
 	if err != nil {
 		return made, err
 	}
+	made.Method.Vocab = trimmed
 	made.Subnet.Types = map[string]subnet.Type{"blk.0.ffn_up.weight": subnet.Q4_0, "blk.0.ffn_gate.weight": subnet.Q4_0, "blk.0.ffn_down.weight": subnet.Q3_K}
 	made.Subnet.Importance = map[string][]float32{"blk.0.ffn_up.weight": make([]float32, 576)}
 	made.Method.Typed = &explorer.Typed{Matrices: map[string]int{"Q4_0": 2, "Q3_K": 1}, Predicted: 0.02, Measured: 0.021}

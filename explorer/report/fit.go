@@ -14,24 +14,27 @@ type Fit struct {
 	Memory int64 // bytes it needs at that context
 }
 
-// computeBytes is the working memory the engine needs besides weights and cache, for a batch of 512 tokens: the logits of
-// the batch and the widest activations.
-func computeBytes(g *subnet.Geometry) int64 {
-	const batch, float = 512, 4
+// logitBytes is the working memory the engine needs for each entry of the vocabulary: its logits for a batch of 512 tokens.
+const logitBytes = 512 * 4
+
+// activationBytes is what it needs besides, for the widest activations of the batch.
+func activationBytes(g *subnet.Geometry) int64 {
 	widest := g.Hidden
 	for _, l := range g.Layers {
 		widest = max(widest, l.FFN, l.Heads*g.HeadDim)
 	}
-	return batch * float * int64(g.Vocab+8*widest)
+	return logitBytes * int64(8*widest)
 }
 
-// WorkingBytes is the memory that the engine needs besides weights and KV cache.
-func WorkingBytes(m explorer.ModelInfo) int64 { return computeBytes(m.Geometry) }
+// workingBytes is the memory that the engine needs besides weights and KV cache, with a number of entries of the vocabulary.
+func workingBytes(g *subnet.Geometry, entries int) int64 {
+	return activationBytes(g) + logitBytes*int64(entries)
+}
 
 // MemoryFor is the memory, in bytes, that running masks takes at a context length: weights in the source's types, an F16
 // KV cache and the engine's working memory.
 func MemoryFor(m explorer.ModelInfo, masks subnet.Masks, context int) int64 {
-	return m.FileSize(masks, "").Tensors + masks.Size().KVBytes(context) + computeBytes(m.Geometry)
+	return m.FileSize(masks, "").Tensors + masks.Size().KVBytes(context) + workingBytes(m.Geometry, masks.VocabLen())
 }
 
 // MemoryOf is MemoryFor for a subnet, in its own types.
@@ -39,7 +42,7 @@ func MemoryOf(m explorer.ModelInfo, n explorer.Subnet, context int) int64 {
 	if n.Types == nil {
 		return MemoryFor(m, n.Masks, context)
 	}
-	return m.SubnetSize(&n).Tensors + n.Masks.Size().KVBytes(context) + computeBytes(m.Geometry)
+	return m.SubnetSize(&n).Tensors + n.Masks.Size().KVBytes(context) + workingBytes(m.Geometry, n.Masks.VocabLen())
 }
 
 // FitMachine picks, among the dense model, the library and the front of the newest search, the one of lowest perplexity

@@ -124,6 +124,57 @@ func TestFitMachine(t *testing.T) {
 	}
 }
 
+// TestPlanFit checks the room of plans: what runs with a smaller vocabulary has its logits in it, and a speed bounds weights instead.
+func TestPlanFit(t *testing.T) {
+	s := explorertest.Filled(t, explorertest.New()).Snapshot()
+	g := s.Model.Geometry
+	asked := report.FitAsked{Limit: 150e6, Context: 2048, Vocab: report.DefaultVocab(s.Model)}
+	auto, err := report.PlanFit(s, asked, 0)
+	if err != nil || !asked.Vocab.Auto || auto.Target == "" || auto.Entry != 2048 {
+		t.Fatalf("%+v, error %v", auto, err)
+	}
+	asked.Vocab = explorer.VocabSize{}
+	whole, err := report.PlanFit(s, asked, 0)
+	if err != nil || whole.Entry != 0 || auto.Room-whole.Room != 2048*int64(g.Vocab) || whole.Room != asked.Limit-whole.Working || whole.Besides() != whole.Working {
+		t.Errorf("with the whole vocabulary %+v, error %v", whole, err)
+	}
+	if c := auto.Command(0.5); c.EntryBytes != 2048 || !c.Vocab.Auto || c.Target.Value != float64(auto.Room/2) || c.Target.Context != 2048 {
+		t.Errorf("half of it is %+v", c)
+	}
+	// The memory of a subnet is that of its own logits.
+	half, err := subnet.Dense(g).WithVocab(subnet.Range(g.Vocab, 0, g.Vocab/2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := s.Model.FileSize(subnet.Dense(g), "").Tensors - s.Model.FileSize(half, "").Tensors
+	if saved := report.MemoryFor(s.Model, subnet.Dense(g), 2048) - report.MemoryFor(s.Model, half, 2048); saved-files != 2048*int64(g.Vocab-g.Vocab/2) {
+		t.Errorf("half of the vocabulary saves %d bytes, %d of them weights", saved, files)
+	}
+	asked.Vocab.Auto = true
+	asked.Limit, asked.Speed = 1<<40, 20
+	fast, err := report.PlanFit(s, asked, 10)
+	if cache := subnet.Dense(g).Size().KVBytes(2048); err != nil || fast.Entry != 0 || fast.Room != s.Model.FileSize(subnet.Dense(g), "").Tensors/2+cache {
+		t.Errorf("at twice the speed %+v, error %v", fast, err)
+	}
+	asked.Speed = 1
+	if fits, err := report.PlanFit(s, asked, 10); err != nil || fits.Target != "" || !strings.Contains(fits.Words()[2], "the model itself fits") {
+		t.Errorf("with room for all %+v, error %v", fits, err)
+	}
+	asked.Speed = 1e6
+	if _, err := report.PlanFit(s, asked, 10); !errors.Is(err, explorer.ErrInvalid) || !strings.Contains(err.Error(), "less than any subnet") {
+		t.Errorf("a speed out of reach: %v", err)
+	}
+	asked.Speed, asked.Limit = 0, 1e6
+	if _, err := report.PlanFit(s, asked, 0); !errors.Is(err, explorer.ErrInvalid) {
+		t.Errorf("a megabyte: %v", err)
+	}
+	fixed := s.Model
+	fixed.WholeVocab = "no such vocabulary"
+	if report.DefaultVocab(fixed).On() {
+		t.Error("a vocabulary that cannot be trimmed is chosen by default")
+	}
+}
+
 func TestRecipeRoundTrip(t *testing.T) {
 	g := explorertest.Geometry()
 	e := explorertest.Filled(t, explorertest.New())

@@ -71,21 +71,38 @@ func (f *File) trimmed(kept []int) (*KV, error) {
 	return kv, nil
 }
 
+// Kinds of vocabularies that can be trimmed: byte-level pairs and SentencePiece's.
+const (
+	pairKind  = "gpt2"
+	pieceKind = "llama"
+)
+
+// TrimsVocabulary returns an error if the metadata have no vocabulary of a kind that can be trimmed. It reads no more than its kind.
+func (kv *KV) TrimsVocabulary() error {
+	if !kv.Has(tokensKey) {
+		return fmt.Errorf("key %q: %w", tokensKey, ErrMissing)
+	}
+	if kind, _ := kv.String(tokenizerKey); kind != pairKind && kind != pieceKind {
+		return fmt.Errorf("key %q: %w: a vocabulary of kind %.40q", tokenizerKey, ErrArchitecture, kind)
+	}
+	return nil
+}
+
 // vocabulary returns the vocabulary that metadata hold.
 func (kv *KV) vocabulary() (*vocab.Vocabulary, error) {
+	if err := kv.TrimsVocabulary(); err != nil {
+		return nil, err
+	}
 	t := vocab.Tables{Named: make(map[int]string)}
 	var ok bool
 	if t.Tokens, ok = kv.Strings(tokensKey); !ok {
-		return nil, fmt.Errorf("key %q: %w", tokensKey, ErrMissing)
+		return nil, fmt.Errorf("key %q: no list of texts: %w", tokensKey, ErrFormat)
 	}
-	switch kind, _ := kv.String(tokenizerKey); kind {
-	case "gpt2":
+	if kind, _ := kv.String(tokenizerKey); kind == pairKind {
 		t.Pairs = true
 		t.Merges, _ = kv.Strings(mergesKey)
-	case "llama":
+	} else {
 		t.Scores, _ = kv.Floats(tokenizerPrefix + "ggml.scores")
-	default:
-		return nil, fmt.Errorf("key %q: %w: a vocabulary of kind %.40q", tokenizerKey, ErrArchitecture, kind)
 	}
 	const types = tokenizerPrefix + "ggml.token_type"
 	list, ok := kv.Ints(types)

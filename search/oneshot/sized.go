@@ -34,7 +34,7 @@ type Size struct {
 	// Compensate has rounding errors of output matrices compensated by the columns that are not rounded yet, and Inner those of all others in
 	// the layers.
 	Compensate, Inner bool
-	// Vocab are the sizes of the vocabulary to choose from where widths are chosen too; none is the whole vocabulary.
+	// Vocab are the sizes of the vocabulary to choose from; none is that of From, or the whole one.
 	Vocab []VocabLevel
 }
 
@@ -84,7 +84,7 @@ func sized(ctx context.Context, m *decoder.Model, windows [][]int32, size Size, 
 	case size.From != nil:
 		masks = size.From.Masks
 		k.vocab = masks.VocabLen()
-		err = k.chooseTypes(masks)
+		err = k.chooseTypes(masks, size.Vocab)
 	case !m.Geometry().Limits().PerLayer:
 		err = fmt.Errorf("%w: files of %s models have the same widths in all layers", ErrTypes, m.Geometry().Arch)
 	default:
@@ -176,13 +176,16 @@ func Smallest(g *subnet.Geometry, file *gguf.File, size Size, granularity int, a
 	}
 	masks := subnet.Dense(g)
 	if size.From != nil {
-		return size.Cost(size.From.Masks, types)
+		masks = size.From.Masks
 	}
 	for _, v := range size.Vocab { // the smallest is the last one
 		var err error
 		if masks, err = masks.WithVocab(v.Set); err != nil {
 			return 0, err
 		}
+	}
+	if size.From != nil {
+		return size.Cost(masks, types)
 	}
 	if granularity == 0 {
 		granularity = subnet.DefaultGranularity
@@ -234,13 +237,23 @@ type typeOption struct {
 	typ   subnet.Type
 }
 
-// chooseTypes chooses types for given masks.
-func (k *sizing) chooseTypes(masks subnet.Masks) error {
+// chooseTypes chooses types for given masks, and one of the sizes of the vocabulary unless there are none.
+func (k *sizing) chooseTypes(masks subnet.Masks, vocab []VocabLevel) error {
 	g := k.m.Geometry()
 	var items [][]option
-	var meaning [][]typeOption
+	var meaning [][]moduleOption
+	if len(vocab) > 0 {
+		options, means, err := k.headOptions(vocab)
+		if err != nil {
+			return err
+		}
+		items, meaning = append(items, options), append(meaning, means)
+	}
 	for i := range k.size.Losses.Groups {
 		group := &k.size.Losses.Groups[i]
+		if group.Layer < 0 && len(vocab) > 0 {
+			continue // its types are chosen with the vocabulary
+		}
 		groups, channels := 0, 0
 		if group.Layer >= 0 {
 			l := masks.Layer(group.Layer)
@@ -251,10 +264,10 @@ func (k *sizing) chooseTypes(masks subnet.Masks) error {
 		}
 		_, width := k.shape(group, group.Tensors[0], groups, channels)
 		var options []option
-		var means []typeOption
+		var means []moduleOption
 		for _, t := range k.allowed(group, width) {
 			options = append(options, option{t.Loss, k.bytes(group, t.Type, groups, channels)})
-			means = append(means, typeOption{group, t.Type})
+			means = append(means, moduleOption{types: []typeOption{{group, t.Type}}})
 		}
 		if len(options) == 0 {
 			continue
@@ -264,9 +277,18 @@ func (k *sizing) chooseTypes(masks subnet.Masks) error {
 	return k.fit(items, func(chosen []int) (subnet.Masks, map[string]subnet.Type) {
 		types := make(map[string]subnet.Type)
 		for i, j := range chosen {
-			setTypes(types, meaning[i][j])
+			for _, t := range meaning[i][j].types {
+				setTypes(types, t)
+			}
+			if v := meaning[i][j].vocab; v != nil {
+				k.chooseVocab(v)
+			}
 		}
-		return masks, types
+		if k.trimmed == nil {
+			return masks, types
+		}
+		trimmed, _ := masks.WithVocab(*k.trimmed) // it was checked when the options were listed
+		return trimmed, types
 	})
 }
 
@@ -396,7 +418,7 @@ func (k *sizing) shrink(s *gguf.Subnet) error {
 	if err != nil || cost <= k.size.Budget {
 		return err
 	}
-	if err := k.chooseTypes(s.Masks); err != nil {
+	if err := k.chooseTypes(s.Masks, nil); err != nil {
 		return err
 	}
 	k.withTypes(s)

@@ -206,7 +206,11 @@ func (a *app) flagCandidates(cmd *cobra.Command, f *pflag.Flag) candidates {
 	case "theme":
 		return listOf(values(append(tui.ThemeNames(), "dark", "light")...))
 	case "vocab":
-		return values("0.999\tof the tokens of the texts", "0.99")
+		words := []string{"auto\tchosen together with types", "0.999\tof the tokens of the texts", "0.99"}
+		if _, fits := f.Value.(*fitVocab); fits {
+			words = append(words, "all\tthe whole vocabulary")
+		}
+		return values(words...)
 	case "audit":
 		return filesOf("jsonl")
 	case "file", "key-file", "authorized-keys", "host-key":

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +26,8 @@ func (a *app) fitCommand() *cobra.Command {
 		target       targetFlags
 		speed        float64
 		out          outFlags
-		c            = explorer.Quantize{Subnet: explorer.DenseID, Widths: true}
+		c            explorer.Quantize // of what is made: name, calibration, seed, vocabulary
+		vocab        = fitVocab{size: explorer.VocabSize{Auto: true}}
 	)
 	cmd := &cobra.Command{
 		Use:   "fit [MODEL]",
@@ -33,10 +35,13 @@ func (a *app) fitCommand() *cobra.Command {
 		Long: "Chooses among the dense model, the subnets of the workspace and the front of its last search, also of one that runs or ran in\n" +
 			"another process. --memory is all that a model needs to run; --target is a target as of searches. Times per token are measured\n" +
 			"once on this machine. --adopt adds a candidate that is chosen from the front to the workspace, with the weights of its levels.\n\n" +
-			"With --memory and -o it makes a file, also where nothing was searched yet: it first writes what it expects, then chooses widths and\n" +
-			"types for what the engine's working memory leaves at the context, measures the speed where --speed is given, and writes the file.",
+			"With --memory and -o it makes a file, also where nothing was searched yet: it first writes what it expects, then chooses widths,\n" +
+			"types and how many tokens of the vocabulary are kept for what the engine's working memory leaves at the context, measures the speed\n" +
+			"where --speed is given, and writes the file. Tokens are dropped only where their bytes gain more elsewhere, by the calibration texts:\n" +
+			"texts in other languages become longer, and --vocab all keeps every token.",
 		Example: "  lathe fit --memory 96MB --context 2048\n  lathe fit --target speed=1.3x\n  lathe fit --memory 96MB --adopt --name small\n" +
-			"  lathe fit model.gguf --memory 2GB --context 8192 --speed 20 -o small.gguf",
+			"  lathe fit model.gguf --memory 2GB --context 8192 --speed 20 -o small.gguf\n" +
+			"  lathe fit --memory 256MB --context 4096 --vocab all -o small.gguf",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args)
@@ -48,6 +53,9 @@ func (a *app) fitCommand() *cobra.Command {
 			}
 			if err := makes(memory, speed, adopt, out); err != nil {
 				return err
+			}
+			if out.path == "" && cmd.Flags().Changed("vocab") {
+				return usage(errors.New("--vocab needs -o FILE: without it nothing is made"))
 			}
 			find, timed, err := fitFor(cmd, memory, context, &target)
 			if err != nil {
@@ -63,11 +71,14 @@ func (a *app) fitCommand() *cobra.Command {
 					if err != nil {
 						return usage(fmt.Errorf("--memory: %w", err))
 					}
-					p, err := a.planFit(cmd.Context(), e, limit, context, speed)
+					c.Name, c.Vocab = name, vocab.size
+					if !cmd.Flags().Changed("vocab") {
+						c.Vocab = report.DefaultVocab(e.Snapshot().Model)
+					}
+					p, err := a.planFit(cmd.Context(), e, report.FitAsked{Limit: limit, Context: context, Speed: speed, Vocab: c.Vocab})
 					if err != nil {
 						return err
 					}
-					c.Name = name
 					return a.fitMake(cmd.Context(), e, c, p, out)
 				}
 				s := e.Snapshot()
@@ -93,11 +104,34 @@ func (a *app) fitCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&adopt, "adopt", false, "add the candidate to the workspace if it is one of the search's front")
 	cmd.Flags().StringVar(&name, "name", "", "name in the workspace, with --adopt or -o")
 	cmd.Flags().Float64Var(&speed, "speed", 0, "tokens per second that the file generates at least here, with -o")
+	cmd.Flags().Var(&vocab, "vocab", "tokens of the vocabulary to keep, with -o: auto for as many as pay for their bytes, all, how many, such as 24000, or which share of the tokens of the calibration texts, such as 0.999")
 	calibrationFlags(cmd, &c.Calibration)
 	cmd.Flags().Uint64Var(&c.Seed, "seed", 1, "random seed, with -o")
 	out.addFile(cmd)
 	return cmd
 }
+
+// fitVocab is the value of the flag of the vocabulary of what is made.
+type fitVocab struct{ size explorer.VocabSize }
+
+// allEntries is its value for the whole vocabulary.
+const allEntries = "all"
+
+func (v *fitVocab) String() string { return cmp.Or(v.size.String(), allEntries) }
+
+func (v *fitVocab) Set(text string) error {
+	if strings.EqualFold(strings.TrimSpace(text), allEntries) {
+		v.size = explorer.VocabSize{}
+		return nil
+	}
+	size, err := explorer.ParseVocabSize(text)
+	if err == nil {
+		v.size = size
+	}
+	return err
+}
+
+func (v *fitVocab) Type() string { return "tokens" }
 
 // fitFor reads the flags of what to fit into. find finds the subnet; timed reports whether that may measure times.
 func fitFor(cmd *cobra.Command, memory string, tokens int, flags *targetFlags) (find func(context.Context, *app, exploration) (fitResult, error), timed bool, err error) {

@@ -27,9 +27,10 @@ func (a *app) quantizeCommand() *cobra.Command {
 		Short: "Choose the types of matrices for a file size, by measured loss",
 		Long: "Measures, once for each model and text, what storing each group of matrices in each type costs, chooses the types that fit a file\n" +
 			"size or a memory with the least loss, and re-fits the output matrices on the inputs that the rounded matrices before them give.\n" +
-			"All units are kept, or with --subnet those of a subnet; `lathe cut --target 60MB --types auto` chooses widths and types together. Rounding weighs\n" +
-			"columns by their inputs. Without -o the result goes into the model's workspace.",
-		Example: "  lathe quantize model.gguf --target 80MB -o small.gguf\n  lathe quantize --subnet s3 --target memory=96MB@2048 --types Q4_0,Q4_1,Q3_K",
+			"All units are kept, or with --subnet those of a subnet; `lathe cut --target 60MB --types auto` chooses widths and types together. With --vocab auto\n" +
+			"the number of tokens of the vocabulary is chosen together with types. Rounding weighs columns by their inputs. Without -o the result goes\n" +
+			"into the model's workspace.",
+		Example: "  lathe quantize model.gguf --target 80MB -o small.gguf\n  lathe quantize model.gguf --target 60MB --vocab auto -o small.gguf\n  lathe quantize --subnet s3 --target memory=96MB@2048 --types Q4_0,Q4_1,Q3_K",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args)
@@ -66,6 +67,7 @@ func (a *app) quantizeCommand() *cobra.Command {
 	optionalBool(flags, &c.Compensate, "compensate", "compensate rounding errors of output matrices in the columns that are rounded later (default true)")
 	calibrationFlags(cmd, &c.Calibration)
 	reformFlags(cmd, &c.Reform)
+	vocabFlag(cmd, &c.Vocab, "the calibration texts")
 	out.addFile(cmd)
 	return cmd
 }

@@ -198,7 +198,17 @@ func (s *Screen) remove() tea.Cmd {
 
 // fitForm asks for a memory size and a context length and goes to the best subnet that fits.
 func (s *Screen) fitForm() tea.Cmd {
-	return s.host.Open(&widget.Form{Title: "fit my machine", OK: "find", Note: "Weights, KV cache and working memory are counted.", Entries: []*widget.Entry{
+	finds := func(f *widget.Form) bool { return !makes(f) }
+	target := subnets.TargetEntry("or a target", "", true)
+	target.Hidden = makes
+	vocab := widget.TextEntry("vocab", "vocabulary", s.defaultVocab(), "tokens to keep: auto for as many as pay for their bytes, how many such as 24000, or a share of the tokens of the calibration texts such as 0.999; empty: all", subnets.CheckVocab)
+	vocab.Hidden = finds
+	calibration := subnets.CalibrationEntries("24")
+	for _, e := range calibration {
+		e.Hidden = finds
+	}
+	return s.host.Open(&widget.Form{Title: "fit my machine", OK: "start", Stays: true, NoteOf: s.fitNote, Entries: append([]*widget.Entry{
+		widget.ChoiceEntry("does", "do", findsOne, "find the best there is in the library and on the front, or make a new subnet: its widths, types and vocabulary are chosen for the memory", findsOne, makesOne),
 		widget.TextEntry("memory", "memory, MB", "150", "available to the model", func(v string) error {
 			if v == "" {
 				return widget.NeedText(v)
@@ -206,8 +216,12 @@ func (s *Screen) fitForm() tea.Cmd {
 			return widget.NumberIn(1, 1e8)(v)
 		}),
 		widget.TextEntry("context", "context, tokens", "2048", "length of chats", widget.CountIn(1, 1<<24)),
-		subnets.TargetEntry("or a target", "", true),
-	}, Submit: func(f *widget.Form) tea.Cmd {
+		target, vocab,
+	}, calibration...), Submit: func(f *widget.Form) tea.Cmd {
+		if makes(f) {
+			return s.makeFit(f)
+		}
+		s.host.Close(f)
 		if t := subnets.TargetOf(f); t.Timed() { // measured once
 			return s.host.Do(explorer.FindFit{Target: t}, nil)
 		} else if t != (search.Target{}) {

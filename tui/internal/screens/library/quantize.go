@@ -5,6 +5,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/search"
+	"github.com/lathe-llm/lathe/tui/internal/subnets"
 	"github.com/lathe-llm/lathe/tui/internal/text"
 	"github.com/lathe-llm/lathe/tui/internal/widget"
 )
@@ -25,12 +26,14 @@ func (s *Screen) quantizeForm() tea.Cmd {
 		units = append([]string{unitsOfSubnet}, units...)
 		note = text.Line(n.Name) + ". " + note
 	}
+	vocab := widget.TextEntry("vocab", "vocabulary", "", "tokens to keep: auto for as many as pay for their bytes, how many such as 24000, or a share of the tokens of the texts such as 0.999; empty: those of the subnet", subnets.CheckVocab)
 	return s.host.Open(&widget.Form{Title: "types for a size", OK: "start", Stays: true, Note: note, Entries: []*widget.Entry{
 		widget.TextEntry("target", "size", "80MB", "of the file, such as 60MB, or memory=512MB@4096 for weights and KV cache at a context", func(v string) error {
 			_, err := search.ParseTarget(v, "")
 			return err
 		}),
 		widget.ChoiceEntry("units", "units", units[0], "which units are kept; chosen too: widths are chosen together with types", units...),
+		vocab,
 		widget.TextEntry("name", "name", "", "of the new subnet; empty: by the size", nil),
 	}, Submit: func(f *widget.Form) tea.Cmd {
 		target, err := search.ParseTarget(f.Get("target"), "")
@@ -38,7 +41,7 @@ func (s *Screen) quantizeForm() tea.Cmd {
 			s.host.Fail(err)
 			return nil
 		}
-		c := explorer.Quantize{Subnet: explorer.DenseID, Target: target, Name: f.Get("name"), Widths: f.Get("units") == unitsChosen, Seed: 1}
+		c := explorer.Quantize{Subnet: explorer.DenseID, Target: target, Name: f.Get("name"), Widths: f.Get("units") == unitsChosen, Vocab: subnets.VocabOf(f), Seed: 1}
 		if f.Get("units") == unitsOfSubnet {
 			c.Subnet = n.ID
 		}

@@ -224,21 +224,6 @@ func typesOf(f *widget.Form) []string {
 	return nil
 }
 
-// checkVocab checks a size of the vocabulary, which may be empty.
-func checkVocab(text string) error {
-	if strings.TrimSpace(text) == "" {
-		return nil
-	}
-	_, err := explorer.ParseVocabSize(text)
-	return err
-}
-
-// vocabOf returns the size of the vocabulary, the zero value for all of it.
-func vocabOf(f *widget.Form) explorer.VocabSize {
-	v, _ := explorer.ParseVocabSize(f.Get("vocab")) // the entry has checked it
-	return v
-}
-
 // defaultFitness leaves the fitness to the strategy.
 const defaultFitness = "default"
 
@@ -267,7 +252,7 @@ func (s *Screen) start() tea.Cmd {
 		widget.TextEntry("seed", "seed", strconv.FormatUint(seed, 10), "equal seeds give equal searches", widget.CountIn(0, 1<<30)),
 		widget.TextEntry("set", "settings", was.Set, "of the strategy, such as population=20,alpha=0.9; empty: its own", nil),
 		widget.ChoiceEntry("types", "types", cmp.Or(strings.Join(was.Types, ","), ownTypes), "auto: types of matrices are searched together with widths, for a size or a memory; own: those of the model", ownTypes, explorer.AutoTypeName),
-		widget.TextEntry("vocab", "vocabulary", was.Vocab.String(), "entries to keep such as 24000, a share of the tokens such as 0.999, or auto to have it searched too; empty: all", checkVocab),
+		widget.TextEntry("vocab", "vocabulary", was.Vocab.String(), "entries to keep such as 24000, a share of the tokens such as 0.999, or auto to have it searched too; empty: all", subnets.CheckVocab),
 		subnets.GranularityEntry("32, or 1 with paper and paper+"),
 		promptEntry(cmp.Or(was.Prompt, explorer.DefaultPrompt)),
 		widget.ToggleEntry("fitting", "re-fit settings", false, "how the weights of the result are re-fitted; no: as the strategy does"),
@@ -311,7 +296,7 @@ func (s *Screen) start() tea.Cmd {
 			refit = subnets.RefitOf(f)
 		}
 		return f.Send(s.host, explorer.StartSearch{
-			Granularity: f.Count("granularity"), Reform: refit, Types: typesOf(f), Vocab: vocabOf(f),
+			Granularity: f.Count("granularity"), Reform: refit, Types: typesOf(f), Vocab: subnets.VocabOf(f),
 			Strategy: f.Get("strategy"), Target: subnets.TargetOf(f), Fitness: fitness, Set: f.Get("set"), Seed: uint64(f.Count("seed")),
 			Budget:      explorer.Budget{Seconds: more},
 			Machines:    machinesOf(f),
