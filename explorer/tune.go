@@ -13,6 +13,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer/internal/jobs"
 	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/search/oneshot/preset"
 )
 
 // Tune trains the norms, the channel scales and, where files hold them, the output biases of a subnet of the library end to end on
@@ -31,9 +32,23 @@ type Tuning struct {
 	Rate    float64 `json:"rate,omitempty"`    // Adam's step at first, 0 is the default
 	Bias    *bool   `json:"bias,omitempty"`    // tune output biases; nil where files of the model hold them
 	Seed    uint64  `json:"seed,omitempty"`
+	// Optional leaves a subnet as it is, with a note, where the text is too short to tune on, which is an error otherwise.
+	Optional bool `json:"optional,omitempty"`
 	// Until and Marks repeat an earlier run up to its best step: [Tuned.Best] and [Tuned.Marks]. Steps is then [Tuned.Of].
 	Until int   `json:"until,omitempty"`
 	Marks []int `json:"marks,omitempty"`
+}
+
+// DefaultTuneSteps is how long a cut is tuned by default.
+const DefaultTuneSteps = 40
+
+// DefaultTuning returns the tuning of a cut for which none is asked: [DefaultTuneSteps] after the default method with its re-fit and the default
+// number of windows, and none after a method that was published without it or where another number of windows, and so another time, is asked for.
+func DefaultTuning(c Cut) Tuning {
+	if c.Preset != "" && c.Preset != string(preset.Default) || c.Reform.Method == "none" || c.Calibration.Windows > 0 {
+		return Tuning{}
+	}
+	return Tuning{Steps: DefaultTuneSteps, Seed: 1, Optional: true}
 }
 
 // On reports whether there is anything to tune for.
@@ -190,6 +205,10 @@ func (e *Exploration) tuneMade(ctx context.Context, made Made, c Calibration, t 
 		base.Reform, base.Bias = "none", false
 	}
 	tuned, err := e.tuned(ctx, made.Subnet, base, Tune{Calibration: c, Tuning: t}, m)
+	if t.Optional && errors.Is(err, ErrText) {
+		m.Note("not tuned: " + err.Error())
+		return made, nil
+	}
 	if err != nil {
 		return Made{}, fmt.Errorf("tuning: %w", err)
 	}

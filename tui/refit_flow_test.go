@@ -50,8 +50,18 @@ func TestCutFormTunes(t *testing.T) {
 	l := newLoopOver(t, explorertest.Filled(t, b), b, 100, 40, nil)
 	l.press("3")
 	keys := slices.Repeat([]string{"tab"}, 12)
-	me := l.cutBy(append(keys, "4", "0", "s", "t", "e", "p", "s")...)
-	if me.Tune == nil || me.Tune.Of != 40 || me.Preset == "" {
+	me := l.cutBy()
+	if me.Tune == nil || me.Tune.Of != explorer.DefaultTuneSteps {
+		t.Errorf("untouched: method %+v, tuned %+v", me, me.Tune)
+	}
+	me = l.cutBy(append(keys, "7", "s", "t", "e", "p", "s")...)
+	if me.Tune == nil || me.Tune.Of != 7 || me.Preset == "" {
+		t.Errorf("method %+v, tuned %+v", me, me.Tune)
+	}
+	if me = l.cutBy(append(keys, "o", "f", "f")...); me.Tune != nil {
+		t.Errorf("off: method %+v, tuned %+v", me, me.Tune)
+	}
+	if me = l.cutBy("tab", "right"); me.Tune != nil { // another preset
 		t.Errorf("method %+v, tuned %+v", me, me.Tune)
 	}
 }

@@ -19,7 +19,7 @@ import (
 // The defaults of calibration.
 const (
 	defaultWindows = 8  // of statistics and searches
-	fitWindows     = 24 // of cuts and re-fits: more lose less on every text, in proportion more time
+	fitWindows     = 32 // of cuts and re-fits: more lose less on every text, in proportion more time
 	defaultSeq     = 2048
 )
 

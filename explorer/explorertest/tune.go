@@ -46,6 +46,6 @@ func (m *model) Tune(ctx context.Context, s gguf.Subnet, c explorer.Tune, _ stri
 	before := math.Exp(denseNLL + 1.6*loss)
 	return explorer.Made{
 		Subnet: gguf.Subnet{Masks: s.Masks, Refit: refit},
-		Method: explorer.Method{Tune: tuned, Text: text, Mix: mix, Draw: explorer.DrawWhole, Windows: 256, Seq: 512, Backend: "fake"}, Before: before, After: math.Exp(denseNLL + 0.8*loss),
+		Method: explorer.Method{Tune: tuned, Text: text, Mix: mix, Draw: explorer.DrawWhole, Windows: 256, Seq: 512, Backend: "fake"}, Before: before, After: math.Exp(denseNLL + 0.8*loss), Dense: math.Exp(denseNLL),
 	}, nil
 }

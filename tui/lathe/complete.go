@@ -141,7 +141,9 @@ func (a *app) flagCandidates(cmd *cobra.Command, f *pflag.Flag) candidates {
 		return filesOf()
 	case "fit --memory":
 		return values("96MB", "512MB", "1GB", "2GB", "4GB", "8GB")
-	case "tune --budget", "search --tune", "cut --tune", "reform --tune", "compare --tune":
+	case "cut --tune":
+		return values("60steps", "10m", "30m", "off")
+	case "tune --budget", "search --tune", "reform --tune", "compare --tune":
 		return values("60steps", "10m", "30m")
 	case "compare --svg":
 		return filesOf("svg")

@@ -110,7 +110,9 @@ func (a *app) cutCommand() *cobra.Command {
 					}
 					fmt.Fprintf(a.stderr, "lathe: warning: the subnet cannot be exported: %s\n", firstLine(err))
 				}
-				c.Tuning = tuning
+				if c.Tuning = tuning; !cmd.Flags().Changed("tune") {
+					c.Tuning = explorer.DefaultTuning(c)
+				}
 				return a.make(cmd.Context(), e, c, out, explorer.Tuning{})
 			})
 		},
@@ -129,7 +131,8 @@ func (a *app) cutCommand() *cobra.Command {
 	cmd.Flags().Lookup("windows").Usage = fitWindowsUsage
 	reformFlags(cmd, &c.Reform)
 	upFlag(cmd, &c.Reform.Up, "the method's own")
-	tuneFlag(cmd, &tuning)
+	tuning.Seed = 1
+	flags.Var(&tuneValue{to: &tuning, off: true}, "tune", fmt.Sprintf("then tune norms and channel scales, for a duration such as 10m or a number of steps such as 60steps, or off (default: %dsteps with the default method, re-fit and number of windows and without --types, otherwise off)", explorer.DefaultTuneSteps))
 	vocabFlag(cmd, &c.Vocab, "the calibration texts")
 	out.add(cmd)
 	return cmd

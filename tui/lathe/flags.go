@@ -25,7 +25,7 @@ func calibrationFlags(cmd *cobra.Command, c *explorer.Calibration) {
 }
 
 // fitWindowsUsage is the usage of --windows where weights are re-fitted.
-const fitWindowsUsage = "calibration windows; more lose less and take longer (default 24)"
+const fitWindowsUsage = "calibration windows; more lose less and take longer (default 32)"
 
 // calibrationText is the value of the flag of calibration texts, which may be given several times.
 type calibrationText struct {

@@ -47,7 +47,7 @@ type infoResult struct {
 
 // The calibration text that the memory of a cut is computed for.
 const (
-	cutWindows = 24
+	cutWindows = 32
 	cutTokens  = 2048
 )
 

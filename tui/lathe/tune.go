@@ -36,7 +36,7 @@ func (a *app) tuneCommand() *cobra.Command {
 	flags.StringVar(&sub, "subnet", string(explorer.DraftID), "subnet to tune: an id, a name, or draft")
 	flags.StringVar(&c.Name, "name", "", "name of the result in the workspace")
 	c.Tuning.Seconds = (10 * time.Minute).Seconds()
-	flags.Var(&tuneValue{&c.Tuning}, "budget", "limit: a duration such as 10m, or a number of steps such as 60steps")
+	flags.Var(&tuneValue{to: &c.Tuning}, "budget", "limit: a duration such as 10m, or a number of steps such as 60steps")
 	flags.Float64Var(&c.Tuning.Rate, "rate", 0, "step of Adam at first, a share of the numbers' size; it falls to zero (default 0.003)")
 	optionalBool(flags, &c.Tuning.Bias, "bias", "tune output biases (default: where files of the model hold them)")
 	flags.Uint64Var(&c.Tuning.Seed, "seed", 1, "random seed of the order of windows")
@@ -49,12 +49,15 @@ func (a *app) tuneCommand() *cobra.Command {
 
 // tuneFlag adds --tune, which tunes what a command makes.
 func tuneFlag(cmd *cobra.Command, t *explorer.Tuning) {
-	cmd.Flags().Var(&tuneValue{t}, "tune", "then tune norms and channel scales, for a duration such as 10m or a number of steps such as 60steps (see lathe tune)")
+	cmd.Flags().Var(&tuneValue{to: t}, "tune", "then tune norms and channel scales, for a duration such as 10m or a number of steps such as 60steps (see lathe tune)")
 	t.Seed = 1
 }
 
 // tuneValue is the value of a flag that limits tuning.
-type tuneValue struct{ to *explorer.Tuning }
+type tuneValue struct {
+	to  *explorer.Tuning
+	off bool // off is a value too
+}
 
 func (v *tuneValue) String() string {
 	switch {
@@ -67,6 +70,10 @@ func (v *tuneValue) String() string {
 }
 
 func (v *tuneValue) Set(text string) error {
+	if v.off && text == "off" {
+		v.to.Seconds, v.to.Steps = 0, 0
+		return nil
+	}
 	t, err := explorer.ParseTuning(text)
 	if err != nil {
 		return err

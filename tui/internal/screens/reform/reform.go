@@ -266,7 +266,7 @@ func (s *Screen) Undo() tea.Cmd {
 func (s *Screen) form() tea.Cmd {
 	id := s.target()
 	entries := append(subnets.RefitEntries("default", nil), widget.TextEntry("name", "name", "", "of the result in the library; empty: by how it is made", nil))
-	entries = append(entries, subnets.CalibrationEntries("24")...)
+	entries = append(entries, subnets.CalibrationEntries("32")...)
 	return s.host.Open(&widget.Form{Title: "re-fit " + subnets.Name(s.snap(), id), OK: "start", Stays: true, Entries: entries, Submit: func(f *widget.Form) tea.Cmd {
 		return f.Send(s.host, explorer.Refit{Subnet: id, Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Reform: subnets.RefitOf(f)}, func(_ explorer.Receipt) tea.Cmd { return s.host.Show(s.Name()) })
 	}})
@@ -286,12 +286,12 @@ func (s *Screen) cutForm() tea.Cmd {
 		widget.ChoiceEntry("preset", "preset", "", "how units are selected", explorer.Presets()...),
 		attention, granularity,
 	}, subnets.RefitEntries(presetsOwn, nil)...)
-	entries = append(entries, widget.TextEntry("tune", "tune", "", "norms and channel scales afterwards, for steps such as 40steps or a time such as 10m; empty: not", tuning),
+	entries = append(entries, widget.TextEntry("tune", "tune", tuneDefault, fmt.Sprintf("norms and channel scales afterwards, for steps such as %dsteps or a time such as 10m; off: not; default: %[1]d steps with the default preset and windows, otherwise off", explorer.DefaultTuneSteps), tuning),
 		widget.TextEntry("name", "name", "", "of the result in the library; empty: by how it is made", nil))
-	entries = append(entries, subnets.CalibrationEntries("24")...)
+	entries = append(entries, subnets.CalibrationEntries("32")...)
 	return s.host.Open(&widget.Form{Title: "one-shot cut", OK: "cut", Stays: true, Note: "Chooses units by the statistics of the calibration text, then re-fits the remaining weights layer by layer.", Entries: entries,
 		Submit: func(f *widget.Form) tea.Cmd {
-			c := explorer.Cut{Tuning: tuningOf(f), Preset: f.Get("preset"), Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Reform: subnets.RefitOf(f)}
+			c := explorer.Cut{Preset: f.Get("preset"), Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Reform: subnets.RefitOf(f)}
 			if c.Within = subnets.TargetOf(f); c.Within.Measure == search.Params {
 				c.Target, c.Within = c.Within.Value, search.Target{}
 			}
@@ -302,6 +302,7 @@ func (s *Screen) cutForm() tea.Cmd {
 					c.Attention = &drop
 				}
 			}
+			c.Tuning = tuningOf(f, c)
 			return f.Send(s.host, c, func(_ explorer.Receipt) tea.Cmd { return s.host.Show(s.Name()) })
 		}})
 }

@@ -32,19 +32,29 @@ func (s *Screen) tuneForm() tea.Cmd {
 		}})
 }
 
-// tuning checks an entry for a limit of tuning, or none.
+// Values of the entry for tuning besides limits.
+const (
+	tuneDefault = "default"
+	tuneOff     = "off"
+)
+
+// tuning checks an entry for a limit of tuning.
 func tuning(text string) error {
-	if text == "" {
+	if text == "" || text == tuneDefault || text == tuneOff {
 		return nil
 	}
 	_, err := explorer.ParseTuning(text)
 	return err
 }
 
-// tuningOf returns the limit of tuning in a form.
-func tuningOf(f *widget.Form) explorer.Tuning {
-	t, err := explorer.ParseTuning(f.Get("tune"))
-	if err != nil { // empty; the entry has checked it
+// tuningOf returns the tuning that a form asks for of a cut.
+func tuningOf(f *widget.Form, c explorer.Cut) explorer.Tuning {
+	text := f.Get("tune")
+	if text == tuneDefault {
+		return explorer.DefaultTuning(c)
+	}
+	t, err := explorer.ParseTuning(text)
+	if err != nil { // empty or off; the entry has checked it
 		return explorer.Tuning{}
 	}
 	t.Seed = 1
