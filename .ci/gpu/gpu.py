@@ -131,9 +131,8 @@ STEPS = re.compile(r"\[ *(\d+(?:/\d+|%))\]")  # as Ninja and make write them
 
 def run(command, env=None, log=None):
     """Runs a command; its output goes to a log, whose end is printed if it fails. The progress of a build is printed."""
-    with open(log, "a") as out:
+    with open(log, "a", buffering=1) as out:  # so that it can be followed
         out.write("$ %s\n" % " ".join(command))
-        out.flush()
         began = shown = time.time()
         process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
         try:
