@@ -153,6 +153,23 @@ def run(command, env=None, log=None):
         fail("%s failed (log: %s)" % (os.path.basename(command[0]), log))
 
 
+def download(wanted, options, debs):
+    """Downloads packages, with what they depend on and is not installed, into a folder, and returns their files."""
+    needed = subprocess.run(["apt-get", *options, "-s", "--no-install-recommends", "install", *wanted], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if needed.returncode != 0:
+        raise Unavailable("apt-get finds no %s (%s)" % (", ".join(wanted), (needed.stderr.strip().splitlines() or ["no reason"])[-1]))
+    names = re.findall(r"^Inst (\S+)(?: \[[^\]]*\])? \((\S+)", needed.stdout, re.M)
+    have = subprocess.run(["dpkg-query", "-W", "-f", "${Package}\n"], stdout=subprocess.PIPE, text=True).stdout.split()
+    # An installed package in another version is used as it is, unless it was asked for.
+    fetch = ["%s=%s" % (n, v) for n, v in names if n in wanted or n.split(":")[0] not in have]
+    say("fetching %d packages without installing them: %s" % (len(fetch), " ".join(fetch)))
+    got = subprocess.run(["apt-get", *options, "-qq", "download", *fetch], cwd=debs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    found = glob.glob(os.path.join(debs, "*.deb"))
+    if got.returncode != 0 or not found:
+        raise Unavailable("apt-get could not download %s: %s" % (", ".join(wanted), (got.stdout.strip().splitlines() or ["no reason"])[-1]))
+    return found
+
+
 def packages(cache, wanted):
     """Unpacks packages of the distribution, with what they depend on and is not installed, into the cache. Returns the prefix."""
     if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
@@ -166,27 +183,23 @@ def packages(cache, wanted):
     prefix = os.path.join(folder, "usr")
     if os.path.exists(done):
         return prefix
-    debs = os.path.join(folder, "debs")
+    debs, lists = os.path.join(folder, "debs"), os.path.join(folder, "lists")
     os.makedirs(debs, exist_ok=True)
-    options = []
-    if not glob.glob("/var/lib/apt/lists/*_Packages*"):  # lists of our own
-        lists = os.path.join(folder, "lists")
+    found = None
+    if glob.glob("/var/lib/apt/lists/*_Packages*"):
+        try:
+            found = download(wanted, [], debs)
+        except Unavailable:
+            pass  # old lists name versions that are no longer offered
+    if not found:
         os.makedirs(os.path.join(lists, "partial"), exist_ok=True)
         options = ["-oDir::State::Lists=" + lists]
         say("fetching the distribution's lists of packages")
         subprocess.run(["apt-get", *options, "-qq", "update"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    needed = subprocess.run(["apt-get", *options, "-s", "--no-install-recommends", "install", *wanted], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    if needed.returncode != 0:
-        raise Unavailable("apt-get finds no %s (%s)" % (", ".join(wanted), (needed.stderr.strip().splitlines() or ["no reason"])[-1]))
-    names = re.findall(r"^Inst (\S+)(?: \[[^\]]*\])? \((\S+)", needed.stdout, re.M)
-    have = subprocess.run(["dpkg-query", "-W", "-f", "${Package}\n"], stdout=subprocess.PIPE, text=True).stdout.split()
-    # An installed package in another version is used as it is, unless it was asked for.
-    fetch = ["%s=%s" % (n, v) for n, v in names if n in wanted or n.split(":")[0] not in have]
-    say("fetching %d packages without installing them: %s" % (len(fetch), " ".join(fetch)))
-    got = subprocess.run(["apt-get", *options, "-qq", "download", *fetch], cwd=debs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    found = glob.glob(os.path.join(debs, "*.deb"))
-    if got.returncode != 0 or not found:
-        raise Unavailable("apt-get could not download %s: %s" % (", ".join(wanted), (got.stdout.strip().splitlines() or ["no reason"])[-1]))
+        try:
+            found = download(wanted, options, debs)
+        finally:
+            shutil.rmtree(lists, ignore_errors=True)  # three times as large as the packages
     for deb in found:
         subprocess.run(["dpkg-deb", "-x", deb, folder], check=True)
     shutil.rmtree(debs)
