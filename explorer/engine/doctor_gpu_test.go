@@ -93,16 +93,17 @@ func TestDoctorGPUs(t *testing.T) {
 
 // TestGPUSetting: off keeps models and computations off GPUs, a number is that of every load without its own.
 func TestGPUSetting(t *testing.T) {
-	t.Setenv("LATHE_BACKEND", "")
-	for _, tt := range []struct{ gpu, compute, device string }{
-		{"", "", ""}, {"auto", "auto", "auto"}, {"off", "", "cpu"}, {"off", "auto", "cpu"}, {"off", "cuda", "cuda"}, {"3", "", ""},
+	for _, tt := range []struct{ gpu, compute, env, device string }{
+		{"", "", "", ""}, {"auto", "auto", "", "auto"}, {"off", "", "", "cpu"}, {"off", "auto", "", "cpu"}, {"off", "cuda", "", "cuda"}, {"3", "", "", ""},
+		{"off", "", "auto", "cpu"}, {"off", "auto", "xla", "cpu"}, {"off", "auto", "cuda", "cpu"}, {"off", "", "cuda", ""}, {"", "", "cuda", ""},
 	} {
+		t.Setenv("LATHE_BACKEND", tt.env)
 		e, err := New(Options{GPU: tt.gpu, Compute: tt.compute})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got := e.device(); got != tt.device {
-			t.Errorf("--gpu %s --compute %s computes on %q, want %q", tt.gpu, tt.compute, got, tt.device)
+			t.Errorf("--gpu %s --compute %s, LATHE_BACKEND=%s: computes on %q, want %q", tt.gpu, tt.compute, tt.env, got, tt.device)
 		}
 	}
 	if _, err := New(Options{GPU: "some"}); err == nil {

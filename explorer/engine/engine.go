@@ -140,12 +140,16 @@ func (e *Engine) version() string {
 	return e.options.Version()
 }
 
-// device returns what decoder.OpenDevice takes.
+// device returns what decoder.OpenDevice takes: no GPU with --gpu off, unless one is named.
 func (e *Engine) device() string {
-	if c := e.options.Compute; e.layers.Load() != 0 || c != "" && c != "auto" || os.Getenv(decoder.DeviceEnv) != "" {
-		return c
+	named := e.options.Compute
+	if named == "" {
+		named = os.Getenv(decoder.DeviceEnv)
 	}
-	return "cpu"
+	if e.layers.Load() == 0 && (named == "" || named == "auto") {
+		return "cpu"
+	}
+	return e.options.Compute
 }
 
 // The values of [Options].Algebra: the device where that is a GPU and the processor elsewhere, the processor's kernels, or XLA on the

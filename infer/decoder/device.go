@@ -63,9 +63,9 @@ func OpenDevice(spec string) (*Device, error) {
 	}
 	switch {
 	case spec == "" || spec == "auto":
-		return openFirst(hasNVIDIA())
+		return openFirst(cudaPlugins(), hasNVIDIA())
 	case spec == "cpu":
-		return openFirst(false)
+		return openFirst(nil, false)
 	case spec == "go":
 		return openGo()
 	case spec == "xla":
@@ -80,15 +80,19 @@ func OpenDevice(spec string) (*Device, error) {
 	}
 }
 
-// openFirst opens the first device that works, GPUs before the CPU, and notes why those before it did not.
-func openFirst(gpu bool) (*Device, error) {
+// openFirst opens the first device that works, GPUs before the CPU, and notes why those before it did not. cuda are the plugins for NVIDIA's
+// GPUs, which are opened if the system has one.
+func openFirst(cuda []string, gpu bool) (*Device, error) {
 	var notes []string
-	if gpu {
-		b, err := openPlugin("cuda", cudaPlugins())
+	switch {
+	case gpu:
+		b, err := openPlugin("cuda", cuda)
 		if err == nil {
 			return b, nil
 		}
 		notes = append(notes, err.Error())
+	case len(cuda) > 0:
+		notes = append(notes, fmt.Sprintf("decoder: %s: not opened, since there is no NVIDIA GPU in /dev: is its driver loaded?", cuda[0]))
 	}
 	b, err := openPlugin("xla", cpuPlugins())
 	if err != nil {
