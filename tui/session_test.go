@@ -56,6 +56,16 @@ func (s *session) must(err error) {
 	}
 }
 
+// mark records how the movie shows the session from here on.
+func (s *session) mark(mark string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cast.Mark(time.Now(), mark)
+}
+
+// lapse has so many frames of the movie show what follows, however long it takes.
+func (s *session) lapse(frames int) { s.mark(fmt.Sprint(record.MarkLapse, frames)) }
+
 func (s *session) press(keys ...string) { s.t.Helper(); s.must(s.term.Press(keys...)) }
 func (s *session) see(text string)      { s.t.Helper(); s.must(s.term.See(text)) }
 
@@ -116,20 +126,33 @@ type plan struct {
 // the screen alone, so it is the same for the fake engine and for the real one.
 func (s *session) walk(p plan) {
 	s.see("space start")
+	s.mark(record.MarkHold)
 	s.press("space") // search
 	s.see("ratio of block parameters to keep")
+	s.mark(record.MarkHold)
 	s.fill([]string{"target", "minutes", "strategy", "fitness", "text", "windows", "window tokens", "seed"}, p.search)
 	s.press("enter")
+	s.lapse(14)
 	s.see("of block parameters")
+	s.matches(`eval +\d+ .*cand/min`)
+	s.lapse(28)
 	s.matches(`eval +\d{3,} .*cand/min`)
 	s.read()
 	p.still("search")
-	s.press("space")
+	s.press("+") // the population alone
+	s.see("of block parameters")
+	s.mark(record.MarkHold)
+	s.press("+", "space")
 	s.see("space resume")
 
 	s.press("m") // masks
 	s.see("mlp channels")
-	s.press("down", "down", "left")
+	s.mark(record.MarkHold)
+	for range 4 {
+		s.press("down")
+	}
+	s.lapse(6)
+	s.press("left")
 	s.see("1 change")
 	s.matches(`true \d+\.\d`)
 	s.see("% off (n=")
@@ -140,6 +163,7 @@ func (s *session) walk(p plan) {
 	s.see("1 change")
 	s.press("enter", "enter")
 	s.see("by importance")
+	s.mark(record.MarkHold)
 	s.press("esc", "esc")
 	s.press("w")
 	s.see("save to the library")
@@ -154,6 +178,7 @@ func (s *session) walk(p plan) {
 	s.see("re-fit by hand")
 	s.fill([]string{"re-fit", "reproduce", "lambda", "pull", "bias", "bridge", "tokens count by", "steps of W_U", "name", "text", "windows", "window tokens"}, p.reform)
 	s.press("enter")
+	s.lapse(14)
 	s.see("takes it back")
 	s.read()
 	p.still("reform")
@@ -161,13 +186,16 @@ func (s *session) walk(p plan) {
 	s.press("c") // chat
 	s.see("write here")
 	s.write("What is a lathe?")
+	s.mark(record.MarkHold)
 	s.press("enter")
+	s.lapse(12)
 	s.wait("two replies", func(screen string) bool {
 		return strings.Contains(screen, "agreement") && strings.Contains(screen, " tok/s")
 	})
 	s.see("esc other keys") // both have ended
 	p.still("chat")
 	s.press("esc")
+	s.mark(record.MarkSkip)
 
 	s.press("6", "home", "b") // bench
 	s.see("prompt tokens")
@@ -194,6 +222,7 @@ func (s *session) walk(p plan) {
 	})
 	s.see("wrote small.gguf")
 	p.still("library")
+	s.mark(record.MarkSkip)
 	s.quit()
 }
 
@@ -234,7 +263,7 @@ func (s *session) revisit() {
 	s.press("6")
 	s.see("by hand")
 	s.press("2")
-	s.see("1 change")
+	s.see("saved as by hand")
 	s.press("4")
 	s.see("agreement") // a long reply leaves no room for what was asked
 	s.press("5")
@@ -242,9 +271,10 @@ func (s *session) revisit() {
 	s.quit()
 }
 
-// stills writes drawings of screens into a folder; "" is none.
+// stills writes drawings of screens into a folder, "" for none, and has the movie show them.
 func (s *session) stills(dir string) scene {
 	return func(name string) {
+		s.mark(record.MarkHold)
 		if dir == "" {
 			return
 		}

@@ -51,6 +51,9 @@ func (c *Cast) Output(at time.Time, data []byte) {
 	}
 }
 
+// Mark records a mark, which says how the movie shows the session from there to the next one: see the marks of movies.
+func (c *Cast) Mark(at time.Time, mark string) { c.event(at, "m", mark) }
+
 // Resize records a change of the terminal's size.
 func (c *Cast) Resize(at time.Time, w, h int) { c.event(at, "r", fmt.Sprintf("%dx%d", w, h)) }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -26,6 +27,21 @@ const (
 	longest = 4 // ticks
 )
 
+// The marks of a session, from which on its movie is made otherwise. Lapse is followed by a number.
+const (
+	MarkPlay  = "play"   // as above: what every session begins with
+	MarkSkip  = "skip"   // nothing of it
+	MarkHold  = "hold"   // the screen at this moment, for as long as a frame is shown at most; then nothing until the next mark
+	MarkLapse = "lapse " // so many frames from here to the next mark, evenly over the time between, each shown for a tick
+)
+
+// An event of a session is output, or a mark.
+type shot struct {
+	at   time.Duration
+	kind string
+	data string
+}
+
 // A movie is a sequence of frames: per row of the screen the index of what it shows. Equal rows have equal indices.
 type movie struct {
 	w, h   int
@@ -35,6 +51,7 @@ type movie struct {
 	frames [][]int
 	texts  []string // of the rows of the newest frame
 	ticks  []int    // how long each frame is shown
+	timed  bool     // how long the newest is shown does not depend on when the next one comes
 	class  map[string]int
 }
 
@@ -66,30 +83,106 @@ func play(cast io.Reader, look Look, shown func(*vt.Emulator)) (m *movie, title 
 	if pipe, ok := emu.InputPipe().(io.Closer); ok {
 		defer func() { _ = pipe.Close() }() // ends the copying
 	}
-	var before, taken time.Duration
-	for lines.Scan() {
-		var seconds float64
-		var kind, data string
-		if err := json.Unmarshal(lines.Bytes(), &[]any{&seconds, &kind, &data}); err != nil {
-			return nil, "", fmt.Errorf("event of the session: %w", err)
-		}
-		at := time.Duration(seconds * float64(time.Second))
-		if at-before >= settled && m.take(emu, before-taken) {
-			taken = before
-			shown(emu)
-		}
-		before = at
-		if kind == "o" {
-			if _, err := emu.WriteString(data); err != nil {
+	shots, err := shotsOf(lines)
+	if err != nil {
+		return nil, "", err
+	}
+	d := director{m: m, emu: emu, shown: shown, mark: MarkPlay}
+	for i, s := range shots {
+		d.before(s.at)
+		switch s.kind {
+		case "m":
+			if err := d.cue(s, shots[i+1:]); err != nil {
+				return nil, "", err
+			}
+		case "o":
+			if _, err := emu.WriteString(s.data); err != nil {
 				return nil, "", err
 			}
 		}
 	}
-	return m, header.Title, lines.Err()
+	return m, header.Title, nil
 }
 
-// take adds the screen as a frame, some time after the last one, if it differs enough.
-func (m *movie) take(emu *vt.Emulator, since time.Duration) bool {
+// shotsOf reads the events of a session.
+func shotsOf(lines *bufio.Scanner) ([]shot, error) {
+	var out []shot
+	for lines.Scan() {
+		var seconds float64
+		var s shot
+		if err := json.Unmarshal(lines.Bytes(), &[]any{&seconds, &s.kind, &s.data}); err != nil {
+			return nil, fmt.Errorf("event of the session: %w", err)
+		}
+		s.at = time.Duration(seconds * float64(time.Second))
+		out = append(out, s)
+	}
+	return out, lines.Err()
+}
+
+// A director decides which screens of a session become frames.
+type director struct {
+	m           *movie
+	emu         *vt.Emulator
+	shown       func(*vt.Emulator)
+	mark        string
+	last, taken time.Duration // the event before, and the newest frame
+	next, every time.Duration // of a lapse
+}
+
+// before looks at the screen before an event.
+func (d *director) before(at time.Duration) {
+	switch {
+	case d.mark == MarkPlay && at-d.last >= settled && d.m.take(d.emu, d.last-d.taken, frameSettled):
+		d.taken = d.last
+		d.shown(d.emu)
+	case strings.HasPrefix(d.mark, MarkLapse) && at >= d.next:
+		for d.next <= at {
+			d.next += d.every
+		}
+		if d.m.take(d.emu, 0, frameOfLapse) {
+			d.shown(d.emu)
+		}
+		d.taken = at
+	}
+	d.last = at
+}
+
+// cue follows a mark. later are the events after it.
+func (d *director) cue(s shot, later []shot) error {
+	d.mark = s.data
+	switch {
+	case s.data == MarkPlay || s.data == MarkSkip:
+	case s.data == MarkHold:
+		if d.m.take(d.emu, s.at-d.taken, frameHeld) {
+			d.shown(d.emu)
+		}
+	case strings.HasPrefix(s.data, MarkLapse):
+		frames, err := strconv.Atoi(strings.TrimPrefix(s.data, MarkLapse))
+		if err != nil || frames < 1 || len(later) == 0 {
+			return fmt.Errorf("mark %q of the session: not a number of frames with events after it", s.data)
+		}
+		end := later[len(later)-1].at
+		if i := slices.IndexFunc(later, func(s shot) bool { return s.kind == "m" }); i >= 0 {
+			end = later[i].at
+		}
+		d.every = max((end-s.at)/time.Duration(frames), time.Millisecond)
+		d.next = s.at + d.every
+	default:
+		return fmt.Errorf("mark %q of the session: unknown", s.data)
+	}
+	d.taken = s.at
+	return nil
+}
+
+// The kinds of frames.
+const (
+	frameSettled = iota // of a screen that has settled, if it differs enough
+	frameOfLapse
+	frameHeld
+)
+
+// take adds the screen as a frame, some time after the last one, if it differs, or differs enough.
+func (m *movie) take(emu *vt.Emulator, since time.Duration, kind int) bool {
 	texts, changed := make([]string, m.h), 0
 	for y := range texts {
 		var b strings.Builder
@@ -103,7 +196,7 @@ func (m *movie) take(emu *vt.Emulator, since time.Duration) bool {
 			changed++
 		}
 	}
-	if changed == 0 || changed < m.h/3 && since < step {
+	if kind == frameSettled && (changed == 0 || changed < m.h/3 && since < step) {
 		return false
 	}
 	frame := make([]int, m.h)
@@ -115,10 +208,22 @@ func (m *movie) take(emu *vt.Emulator, since time.Duration) bool {
 		}
 		frame[y] = m.index[s]
 	}
-	if n := len(m.ticks); n > 0 {
+	n := len(m.ticks)
+	if same := n > 0 && slices.Equal(frame, m.frames[n-1]); same {
+		if kind == frameHeld {
+			m.ticks[n-1], m.timed = longest, true
+		}
+		return false
+	}
+	if n > 0 && !m.timed {
 		m.ticks[n-1] = min(max(1, int(since/tick)), longest)
 	}
-	m.texts, m.frames, m.ticks = texts, append(m.frames, frame), append(m.ticks, longest)
+	m.texts, m.frames = texts, append(m.frames, frame)
+	shown := longest
+	if kind == frameOfLapse {
+		shown = 1
+	}
+	m.ticks, m.timed = append(m.ticks, shown), kind != frameSettled
 	return true
 }
 

@@ -4,10 +4,15 @@ import (
 	"bytes"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/charmbracelet/x/vt"
 )
 
 // A movie of a session has the frames that replace the screen and those that last, and draws equal rows once.
@@ -51,5 +56,50 @@ func TestMovie(t *testing.T) {
 	}
 	if Movie(io.Discard, strings.NewReader("no session"), Dark()) == nil {
 		t.Error("a movie was made of something else")
+	}
+}
+
+// A marked session shows stretches of any length in so many frames, moments for as long as a frame is shown, and nothing of the rest.
+func TestMarks(t *testing.T) {
+	c := NewCast(10, 6, "marked")
+	at := time.Unix(1000, 0)
+	output := func(text string) {
+		at = at.Add(time.Second)
+		c.Output(at, []byte(text))
+	}
+	mark := func(m string) { c.Mark(at, m) }
+	output("\x1b[2J\x1b[1;1Hstart")
+	mark(MarkHold)
+	output("\x1b[2J\x1b[1;1Hnever\r\n1\r\n2\r\n3\r\n4")
+	output("\x1b[2J\x1b[1;1Hnor this\r\n\r\n\r\n")
+	mark(MarkLapse + "4")
+	for i := range 40 {
+		output(fmt.Sprintf("\x1b[1;1Hn%d\x1b[K", i))
+	}
+	mark(MarkSkip)
+	output("\x1b[2J\x1b[1;1Hskipped\r\na\r\nb\r\nc")
+	output("\x1b[2J\x1b[1;1H\x1b[32mend")
+	mark(MarkHold)
+	output("")
+	var session bytes.Buffer
+	if _, err := c.WriteTo(&session); err != nil {
+		t.Fatal(err)
+	}
+	m, _, err := play(bytes.NewReader(session.Bytes()), Dark(), func(*vt.Emulator) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var shown []string
+	for i, f := range m.frames {
+		text := regexp.MustCompile("<[^>]*>").ReplaceAllString(m.rows[f[0]], "")
+		shown = append(shown, fmt.Sprint(text, " ", m.ticks[i]))
+	}
+	if want := []string{"start 4", "n8 1", "n18 1", "n28 1", "n38 1", "end 4"}; !slices.Equal(shown, want) {
+		t.Errorf("frames and ticks %q, want %q", shown, want)
+	}
+	for _, bad := range []string{"lapse", "lapse 0", "lapse x", "dance"} {
+		if Movie(io.Discard, strings.NewReader(strings.ReplaceAll(session.String(), "lapse 4", bad)), Dark()) == nil {
+			t.Errorf("a movie was made of the mark %q", bad)
+		}
 	}
 }
