@@ -4,6 +4,7 @@ import (
 	"image/color"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,7 +19,7 @@ var profiles = map[string]colorprofile.Profile{
 func TestProfilesKeepToTheirColours(t *testing.T) {
 	for name, p := range profiles {
 		th := New(Look{Profile: p})
-		for _, s := range append(allStyles(th), append(th.Series, th.Heat...)...) {
+		for _, s := range slices.Concat(allStyles(th), th.Series, th.Heat, th.Ages, th.Shades) {
 			on := s.Open()
 			switch p {
 			case colorprofile.NoTTY:
@@ -63,27 +64,63 @@ func TestEveryTokenIsDefined(t *testing.T) {
 	}
 }
 
-// TestContrast holds text tokens to the contrast that WCAG asks of text (4.5) and of graphics and hints (3), against
-// the darkest and lightest backgrounds that terminals commonly have.
+// TestContrast holds every theme to the contrasts that WCAG asks for: 4.5 for text on the darkest and lightest backgrounds that terminals
+// commonly have, and 3 for what is drawn and for text on rows that are marked or under the cursor. Frames are decoration: what has the
+// keys is framed in a colour of text. Colours that stand for numbers rise in contrast, from dots that may vanish to 4.5.
 func TestContrast(t *testing.T) {
 	th := &Theme{}
-	hints := map[*Style]bool{&th.Faint: true, &th.Border: true, &th.KeyOff: true, &th.Dropped: true, &th.Axis: true, &th.Placeholder: true, &th.Cloud: true}
+	least := map[*Style]float64{&th.Border: 1.9, &th.Dropped: 3, &th.Axis: 3, &th.Cloud: 3}
+	drawn := map[*Style]bool{&th.Border: true, &th.Dropped: true, &th.Axis: true, &th.Cloud: true}
 	for _, n := range all() {
-		for token, s := range tokens(th) {
+		rows := []*Style{&th.Selected, &th.Cursor}
+		specs := tokens(th)
+		for token, s := range specs {
+			s, want := n.spec(s), 4.5
+			if v, ok := least[token]; ok {
+				want = v
+			}
+			n.contrasts(t, s, [2]string{"1b1e24", "fbfbf8"}, want)
+			if !drawn[token] {
+				for _, row := range rows {
+					n.contrasts(t, s, [2]string{specs[row].bgDark, specs[row].bgLight}, 3)
+				}
+			}
+		}
+		for _, s := range append(series(), shades()...) {
+			n.contrasts(t, n.spec(s), [2]string{"1b1e24", "fbfbf8"}, 4.5)
+		}
+		for name, colours := range map[string][]spec{"ages": ages(), "heat": n.heat()} {
+			n.rise(t, name, colours)
+		}
+	}
+}
+
+// contrasts checks a colour of a theme on a dark and on a light background.
+func (n named) contrasts(t *testing.T, s spec, on [2]string, want float64) {
+	t.Helper()
+	for i, hex := range []string{s.dark, s.light} {
+		if hex == "" {
+			continue
+		}
+		if got := contrast(parseHex(hex), parseHex(on[i])); got < want {
+			t.Errorf("%s: %s on %s: contrast %.2f, want %.1f", n.name, hex, on[i], got, want)
+		}
+	}
+}
+
+// rise checks that colours stand out more and more: the last as text does, the first still visible.
+func (n named) rise(t *testing.T, name string, colours []spec) {
+	t.Helper()
+	for i, on := range []string{"1b1e24", "fbfbf8"} {
+		before := 1.4
+		for k, s := range colours {
 			s = n.spec(s)
-			want := 4.5
-			if hints[token] {
-				want = 1.9
+			got := contrast(parseHex([]string{s.dark, s.light}[i]), parseHex(on))
+			if k < len(colours)-2 && got <= before { // hot ends in red, which is darker than yellow
+				t.Errorf("%s: %s %d on %s: contrast %.2f after %.2f", n.name, name, k, on, got, before)
 			}
-			if s.dark != "" {
-				if got := contrast(parseHex(s.dark), parseHex("1b1e24")); got < want {
-					t.Errorf("%s: %s on dark: contrast %.2f, want %.1f", n.name, s.dark, got, want)
-				}
-			}
-			if s.light != "" {
-				if got := contrast(parseHex(s.light), parseHex("fbfbf8")); got < want {
-					t.Errorf("%s: %s on light: contrast %.2f, want %.1f", n.name, s.light, got, want)
-				}
+			if before = got; k == len(colours)-1 && got < 4.5 {
+				t.Errorf("%s: the last of %s on %s: contrast %.2f", n.name, name, on, got)
 			}
 		}
 	}

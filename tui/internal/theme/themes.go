@@ -97,11 +97,11 @@ func all() []named {
 		{
 			name: "contrast", about: "high contrast",
 			dark: map[string]string{
-				"9aa4b2": "e6e6e6", "69727f": "b8b8b8", "d5dbe5": "ffffff", "4a525e": "9a9a9a", "5d6673": "b8b8b8", "c4ccd8": "ffffff", "f2a65a": "ffd700",
+				"9aa4b2": "e6e6e6", "8a94a3": "c8c8c8", "737d8b": "b8b8b8", "d5dbe5": "ffffff", "4a525e": "9a9a9a", "646d7b": "b8b8b8", "c4ccd8": "ffffff", "f2a65a": "ffd700",
 				"7db7ff": "8cc4ff", "4fd1b5": "00ff9c", "ff8266": "ff9a8a", "f5c451": "ffe45c", "e49bff": "f0b8ff", "5f7fa8": "a8c4f0",
 			},
 			light: map[string]string{
-				"566070": "222222", "858e9b": "505050", "2b323c": "000000", "a9b1bc": "606060", "9098a4": "505050", "3d4651": "000000", "9aa2ad": "505050",
+				"566070": "222222", "667080": "404040", "858e9b": "505050", "2b323c": "000000", "a9b1bc": "606060", "8a929e": "505050", "3d4651": "000000",
 				"a85a00": "7a3c00", "0b5cad": "003f8a", "00705a": "005a3c", "8a6100": "5c4000", "b3321b": "8a0000", "8a2bb0": "5c0080", "6f8fb8": "2c4f80",
 			},
 		},
