@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/infer"
 )
 
@@ -35,7 +36,7 @@ func (b Bench) Busy() bool { return b.Others > busyShare*float64(b.Cores) }
 
 // Load describes what other programs did on the machine: "other programs use 1.9 of 2 processors".
 func (b Bench) Load() string {
-	return fmt.Sprintf("other programs use %.1f of %d processors", b.Others, b.Cores)
+	return fmt.Sprintf("other programs use %.1f of %s", b.Others, format.Counted(b.Cores, "processor"))
 }
 
 // BenchSettings are the settings of a benchmark. Tests are those of llama-bench: prompts are read and tokens generated in

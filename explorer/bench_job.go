@@ -96,7 +96,7 @@ func (c StartBench) do(ctx context.Context, e *Exploration, a Actor) (Receipt, e
 	if err != nil {
 		return Receipt{}, err
 	}
-	job := Job{Author: a.Name, Kind: JobBench, Title: fmt.Sprintf("benchmark of %d subnets", len(set.Subnets)), CanPause: true}
+	job := Job{Author: a.Name, Kind: JobBench, Title: "benchmark of " + format.Counted(len(set.Subnets), "subnet"), CanPause: true}
 	jobID, err := e.start(jobs.Foreground, job, func(ctx context.Context, m *monitor) error { return e.bench(ctx, a, id, m) })
 	if err != nil {
 		return Receipt{}, err

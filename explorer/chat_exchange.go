@@ -171,7 +171,11 @@ func (e *Exploration) answer(ctx context.Context, id ChatID) (Chat, []replied) {
 	e.update(SectionChats, func(s *Snapshot) {
 		if k := slices.IndexFunc(s.Chats, func(c Chat) bool { return c.ID == id }); k >= 0 {
 			s.Chats = slices.Clone(s.Chats)
-			s.Chats[k].Pausing = false
+			c := &s.Chats[k]
+			c.Pausing, c.Columns = false, slices.Clone(c.Columns)
+			for i := range c.Columns {
+				c.Columns[i].Loading = true // until it is known whether it is
+			}
 		}
 	})
 	chat, ok := e.Snapshot().Chat(id)
@@ -289,7 +293,7 @@ func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) (sai
 	messages, leftOut := chat.recent(ctx, model, i)
 	if leftOut > 0 {
 		e.showReply(chat.ID, i, func(_ *Column, r *Reply) { r.LeftOut = leftOut })
-		e.notify(Warning, "", fmt.Sprintf("the context of %d tokens is full: the prompt is without the conversation's first %d turns", model.Info().Context, leftOut))
+		e.notify(Warning, "", fmt.Sprintf("the context of %d tokens is full: the prompt is without the conversation's first %s", model.Info().Context, format.Counted(leftOut, "turn")))
 	}
 	stats, err := model.Chat(ctx, messages, chat.Sampling, func(t infer.Token) error {
 		text.WriteString(printable(t.Text))

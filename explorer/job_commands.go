@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/explorer/internal/jobs"
 
 	"github.com/lathe-llm/lathe/explorer/internal/workspace"
@@ -121,7 +122,7 @@ func (c MeasureAll) do(_ context.Context, e *Exploration, a Actor) (Receipt, err
 	if err := c.Machines.checkPieces(); err != nil {
 		return Receipt{}, err
 	}
-	title := fmt.Sprintf("%d measurements", len(c.Of))
+	title := format.Counted(len(c.Of), "measurement")
 	return e.launch(a, jobs.Foreground, JobMeasure, title, func(ctx context.Context, m *monitor) error { return e.measureAll(ctx, a, c, m) })
 }
 
@@ -182,17 +183,11 @@ func (c Export) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error
 
 func (c ExportRecipe) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
 	s := e.Snapshot()
-	n, ok := s.Subnet(c.Subnet)
-	switch {
-	case !ok:
-		return Receipt{}, fmt.Errorf("subnet %s: %w", c.Subnet, ErrNotFound)
-	case n.Types != nil:
-		return Receipt{}, fmt.Errorf("%w: recipes do not hold types of matrices, and %s has some: export it as a file", ErrUnsupported, n.Name)
-	case n.Method.Tune.repeatable() != nil:
-		return Receipt{}, fmt.Errorf("%s: %w", n.Name, n.Method.Tune.repeatable())
-	case !rebuildable(n):
-		return Receipt{}, fmt.Errorf("%w: it is not known how the weights of %s were re-fitted (%s)", ErrUnsupported, n.Name, n.Origin)
-	case c.Path == "":
+	if err := s.HasRecipe(c.Subnet); err != nil {
+		return Receipt{}, err
+	}
+	n, _ := s.Subnet(c.Subnet)
+	if c.Path == "" {
 		return Receipt{}, fmt.Errorf("%w: no file to write the recipe to", ErrInvalid)
 	}
 	title := fmt.Sprintf("recipe of %s to %s", n.Name, filepath.Base(c.Path))

@@ -76,6 +76,20 @@ func (c SaveDraft) do(ctx context.Context, e *Exploration, a Actor) (Receipt, er
 	})
 }
 
+// Saved returns the newest subnet of the library that the draft, which was edited, was saved as.
+func (s *Snapshot) Saved() (n Subnet, ok bool) {
+	d := s.Draft
+	if len(d.Steps) == 0 {
+		return n, false
+	}
+	for _, one := range s.Subnets {
+		if one.Origin == Edited && one.Parent == d.Base && one.Masks.Layers() == d.Masks.Layers() && (!ok || one.Created.After(n.Created)) && one.Masks.Equal(d.Masks) {
+			n, ok = one, true
+		}
+	}
+	return n, ok
+}
+
 func (c DuplicateSubnet) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
 	return e.add(ctx, a, func(s *Snapshot) (Subnet, error) {
 		from, ok := s.Subnet(c.Subnet)

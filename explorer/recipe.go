@@ -57,6 +57,24 @@ func rebuildable(n Subnet) bool {
 	return n.Refit == "" || n.Method.Reform != "" && n.Types == nil && n.Method.Tune.repeatable() == nil
 }
 
+// HasRecipe returns why there is no recipe of a subnet, nil where there is one.
+func (s *Snapshot) HasRecipe(id SubnetID) error {
+	n, ok := s.Subnet(id)
+	switch {
+	case id == DenseID || id == DraftID:
+		return fmt.Errorf("%w: recipes are of subnets in the library", ErrUnsupported)
+	case !ok:
+		return fmt.Errorf("subnet %s: %w", id, ErrNotFound)
+	case n.Types != nil:
+		return fmt.Errorf("%w: recipes do not hold types of matrices, and %s has some: export it as a file", ErrUnsupported, n.Name)
+	case n.Method.Tune.repeatable() != nil:
+		return fmt.Errorf("%s: %w", n.Name, n.Method.Tune.repeatable())
+	case !rebuildable(n):
+		return fmt.Errorf("%w: %s has weights of the search's levels, which a recipe does not repeat: re-fit it first", ErrUnsupported, n.Name)
+	}
+	return nil
+}
+
 // recipe returns the recipe of a subnet of the library.
 func (s *Snapshot) recipe(n Subnet, typ string) (Recipe, error) {
 	text, err := n.Masks.MarshalText()

@@ -276,7 +276,7 @@ func (m *Model) jobStyle() theme.Style {
 // company is the number of viewers, where there are others.
 func (m *Model) company() string {
 	if n := len(m.snap.Presence); n > 1 {
-		return fmt.Sprintf("%d viewers", n)
+		return format.Counted(n, "viewer")
 	}
 	return ""
 }

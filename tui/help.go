@@ -126,7 +126,7 @@ func (m *Model) showModel() tea.Cmd {
 			l := g.Layers[0]
 			rows = append(rows, struct{ k, v string }{"first layer", fmt.Sprintf("%d query %s in %d %s of width %d, MLP %d", l.Heads, text.Plural(l.Heads, "head", "heads"), l.KVHeads, text.Plural(l.KVHeads, "group", "groups"), g.HeadDim, l.FFN)})
 		}
-		rows = append(rows, struct{ k, v string }{"computes on", mi.Compute}, struct{ k, v string }{"chats on", cmp.Or(mi.NoRuntime, mi.Engine)}, struct{ k, v string }{"workspace", ws.Path})
+		rows = append(rows, struct{ k, v string }{"computes on", mi.Compute}, struct{ k, v string }{"chats on", cmp.Or(mi.NoRuntime, mi.Engine)}, struct{ k, v string }{"workspace", workspaceText(ws)})
 		if ws.ReadOnly {
 			rows = append(rows, struct{ k, v string }{"", "read-only: " + ws.Holder})
 		}
@@ -143,6 +143,14 @@ func (m *Model) showModel() tea.Cmd {
 		return out
 	}})
 	return nil
+}
+
+// workspaceText is the path of a workspace with what it takes on the disk; "" where there is none.
+func workspaceText(ws explorer.WorkspaceInfo) string {
+	if ws.Path == "" || ws.Bytes <= 0 {
+		return ws.Path
+	}
+	return format.Bytes(ws.Bytes) + " in " + ws.Path
 }
 
 // showJobs opens the list of jobs, each with what can be done to it.
@@ -192,7 +200,9 @@ func (m *Model) jobMenu(j explorer.Job) tea.Cmd {
 		} else if ended == "" && !now.CanPause {
 			pause.Off = "this job cannot be paused"
 		}
-		return []widget.Choice{pause, act("stop", explorer.StopJob{Job: j.ID}, ended)}
+		stop := act("stop", nil, ended)
+		stop.Run = func() tea.Cmd { return widget.Stop(host{m}, now) }
+		return []widget.Choice{pause, stop}
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/explorer/internal/fault"
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
@@ -284,7 +285,7 @@ func Describe(a, b subnet.Masks) string {
 	}
 	if len(layers) > 1 {
 		first, last := edits[0].Layer, edits[len(edits)-1].Layer
-		return fmt.Sprintf("%d layers of %d to %d: ratio %.3f → %.3f", len(layers), first, last, a.Size().Ratio, b.Size().Ratio) + vocab
+		return fmt.Sprintf("%s of %d to %d: ratio %.3f → %.3f", format.Counted(len(layers), "layer"), first, last, a.Size().Ratio, b.Size().Ratio) + vocab
 	}
 	i := edits[0].Layer
 	g, x, y := a.Geometry().Layers[i], a.Layer(i), b.Layer(i)

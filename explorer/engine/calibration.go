@@ -12,15 +12,16 @@ import (
 	"strings"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/corpus"
 )
 
 // The defaults of calibration.
 const (
-	defaultWindows = 8  // of statistics and searches
-	fitWindows     = 32 // of cuts and re-fits: more lose less on every text, in proportion more time
-	defaultSeq     = 2048
+	defaultWindows = 8 // of statistics and searches
+	fitWindows     = explorer.FitWindows
+	defaultSeq     = explorer.DefaultSeq
 )
 
 // testBytes is how much of the start of the web text is left to tests.
@@ -334,11 +335,11 @@ func (src *sources) apportion(ctx context.Context, n, own int, atMost bool) ([]i
 	}
 	for i, s := range src.texts {
 		if missing[i] > 0 && len(src.texts) > 1 && len(src.c.Mix) > 0 { // nobody has asked for the shares of the default mix
-			src.mon.Note(fmt.Sprintf("%s has %d windows of %d tokens, fewer than its share of the calibration text: the other texts have more", s.Name, counts[i], seq))
+			src.mon.Note(fmt.Sprintf("%s has %s of %d tokens, fewer than its share of the calibration text: the other texts have more", s.Name, format.Counted(counts[i], "window"), seq))
 		}
 	}
 	if n < min(asked, defaultWindows) {
-		src.mon.Note(fmt.Sprintf("the calibration text has %d windows of %d tokens, not %d: all are used", n, seq, min(asked, defaultWindows)))
+		src.mon.Note(fmt.Sprintf("the calibration text has %s of %d tokens, not %d: all are used", format.Counted(n, "window"), seq, min(asked, defaultWindows)))
 	}
 	return counts, nil
 }
@@ -375,7 +376,7 @@ func (src *sources) first(ctx context.Context, n, seq int, atMost bool) (passage
 	p, err := src.m.passage(ctx, path, take{windows: n, seq: seq})
 	if atMost && errors.Is(err, explorer.ErrText) {
 		if p, err = src.m.passage(ctx, path, take{seq: seq}); err == nil && len(p.windows) < min(n, defaultWindows) {
-			src.mon.Note(fmt.Sprintf("the calibration text has %d windows of %d tokens, not %d: all are used", len(p.windows), seq, min(n, defaultWindows)))
+			src.mon.Note(fmt.Sprintf("the calibration text has %s of %d tokens, not %d: all are used", format.Counted(len(p.windows), "window"), seq, min(n, defaultWindows)))
 		}
 	}
 	if err != nil {

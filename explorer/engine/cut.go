@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/lathe-llm/lathe/explorer/draft"
 
@@ -109,7 +111,12 @@ func (m *model) makeOnce(ctx context.Context, c explorer.Calibration, o explorer
 		recipe.Widths, recipe.Attention = oneshot.Uniform, false
 		mon.Note(fmt.Sprintf("files of %s models have the same widths in all layers, so all keep the same share", g.Arch))
 	}
-	w := work{config: oneshot.Config{Preset: preset.Preset(method.Preset), Recipe: &recipe, Seed: method.Seed, Progress: func(e oneshot.Event) { reportAndGate(ctx, mon, e) }}}
+	var paused atomic.Int64 // nanoseconds, taken out of the time that the work took
+	w := work{config: oneshot.Config{Preset: preset.Preset(method.Preset), Recipe: &recipe, Seed: method.Seed, Progress: func(e oneshot.Event) {
+		came := time.Now()
+		reportAndGate(ctx, mon, e)
+		paused.Add(int64(time.Since(came)))
+	}}}
 	mon.Progress(0, 0, "layers", "tokenising")
 	if w.text, err = m.calibration(ctx, c, orDefault(c.Windows, fitWindows), c.Windows == 0, mon); err != nil {
 		return explorer.Made{}, err
@@ -121,6 +128,7 @@ func (m *model) makeOnce(ctx context.Context, c explorer.Calibration, o explorer
 	var sub gguf.Subnet
 	var report oneshot.Report
 	err = mon.Persist(ctx, func() (err error) { // its temporary files are as large as the text's states
+		paused.Store(0) // it may run again
 		sub, report, err = run(w)
 		return err
 	})
@@ -139,7 +147,7 @@ func (m *model) makeOnce(ctx context.Context, c explorer.Calibration, o explorer
 	recordRefit(&made.Method, sub, recipe.Refit, m.geometry())
 	w.text.describe(&made.Method, len(w.text.windows))
 	made.Method.Seq = len(w.text.windows[0])
-	made.Method.Seconds = report.Seconds
+	made.Method.Seconds = max(report.Seconds-time.Duration(paused.Load()).Seconds(), 0)
 	m.recordCompute(&made.Method)
 	return made, m.judge(ctx, w.text, &made, mon)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/llamacpp"
+	"github.com/lathe-llm/lathe/infer/shipped"
 	"github.com/lathe-llm/lathe/reform/algebra"
 )
 
@@ -53,7 +54,7 @@ func (e *Engine) Diagnose(ctx context.Context, p Places) []Check {
 
 // machine describes the machine.
 func (e *Engine) machine(ctx context.Context) Check {
-	c := Check{Name: "machine", State: Works, Found: fmt.Sprintf("%s/%s, %d cores (%d physical)", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), llamacpp.PhysicalCores())}
+	c := Check{Name: "machine", State: Works, Found: fmt.Sprintf("%s/%s, %s (%d physical)", runtime.GOOS, runtime.GOARCH, format.Counted(runtime.NumCPU(), "core"), llamacpp.PhysicalCores())}
 	devices, err := e.runtime.Devices(ctx)
 	if err != nil {
 		return c
@@ -91,11 +92,19 @@ func folder(path string) Check {
 	return c
 }
 
+// HowToGetAModel returns what somebody can do who has no model: an unpacked archive has no make.
+func HowToGetAModel() string {
+	if shipped.Dir() != "" {
+		return "name a GGUF file, or a model of the Hugging Face hub: lathe HuggingFaceTB/SmolLM2-135M-Instruct"
+	}
+	return "run `make setup`, or name a GGUF file"
+}
+
 func defaultModel(path string) Check {
 	c := Check{Name: "default model", Found: path, Used: "where no model is named"}
 	f, err := gguf.Open(path)
 	if err != nil {
-		c.State, c.Found, c.Get = Missing, format.Error(err), "run `make setup`, or name a GGUF file"
+		c.State, c.Found, c.Get = Missing, format.Error(err), HowToGetAModel()
 		return c
 	}
 	defer func() { _ = f.Close() }() // only read from

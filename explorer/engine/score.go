@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
@@ -291,7 +292,7 @@ func (m *model) scoreLlama(ctx context.Context, s gguf.Subnet, r explorer.ScoreR
 		}
 		if n := len(report.Fallbacks); n > 0 {
 			f := report.Fallbacks[0]
-			mon.Note(fmt.Sprintf("%d tensors of the scored file have another type than %s, the first, %s, %s: %s", n, f.Want, f.Tensor, f.Got, f.Reason))
+			mon.Note(fmt.Sprintf("%s of the scored file have not the type %s, the first, %s, %s: %s", format.Counted(n, "tensor"), f.Want, f.Tensor, f.Got, f.Reason))
 			if named := typeName(path); named != "" {
 				typ = named
 			}

@@ -142,9 +142,14 @@ func (m *model) share(t search.Target) float64 {
 	return (&search.Problem{Geometry: m.info.Geometry, Prices: prices{sizes{}}}).ShareOf(t)
 }
 
-// Assemble returns a candidate's masks; fake candidates have no weights.
+// Assemble returns a candidate's masks, with a bias in one layer where the backend's Weights is set.
 func (m *model) Assemble(_ context.Context, c explorer.Candidate, _ string) (gguf.Subnet, error) {
-	return gguf.Subnet{Masks: c.Masks}, nil
+	s := gguf.Subnet{Masks: c.Masks}
+	if m.b.Weights {
+		s.Refit = make([]gguf.Refit, c.Masks.Layers())
+		s.Refit[0].BD = slices.Repeat([]float32{0.25}, 576)
+	}
+	return s, nil
 }
 
 type searching struct {

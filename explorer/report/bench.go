@@ -179,7 +179,7 @@ func benchConditions(s explorer.BenchSettings, threads int) string {
 	if kv == "" {
 		kv = infer.KVF16
 	}
-	return fmt.Sprintf("%d runs, %d threads, batch %d, flash attention %s, KV cache %s", s.Repeats, threads, batch, flash, kv)
+	return fmt.Sprintf("%s, %s, batch %d, flash attention %s, KV cache %s", format.Counted(s.Repeats, "run"), format.Counted(threads, "thread"), batch, flash, kv)
 }
 
 func benchCSV(lines []benchLine) ([]byte, error) {

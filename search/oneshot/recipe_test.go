@@ -1,6 +1,7 @@
 package oneshot_test
 
 import (
+	"cmp"
 	"errors"
 	"testing"
 
@@ -10,8 +11,12 @@ import (
 
 func TestEveryPresetHasARecipe(t *testing.T) {
 	for _, p := range preset.All() {
-		if _, err := oneshot.RecipeOf(p); err != nil {
+		r, err := oneshot.RecipeOf(p)
+		if err != nil {
 			t.Errorf("%s: %v", p, err)
+		}
+		if own := cmp.Or(string(r.Refit.Solve.Method), "exact"); own != preset.OwnRefit(string(p)) || r.Refit.UpSteps != 0 {
+			t.Errorf("%s re-fits by %s, W_U in %d steps; its own re-fit is called %s", p, own, r.Refit.UpSteps, preset.OwnRefit(string(p)))
 		}
 	}
 	if preset.All()[0] != preset.Default {

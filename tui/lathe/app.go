@@ -249,7 +249,7 @@ func (a *app) modelArg(args []string) (string, error) {
 		return "", err
 	}
 	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("no model given, and the default model is not at %s: give a GGUF file or run `make setup`: %w", path, errInput)
+		return "", input(fmt.Errorf("no model given, and the default model is not at %s: %s", path, engine.HowToGetAModel()))
 	}
 	return path, nil
 }

@@ -192,7 +192,7 @@ func (a *app) replied(s *explorer.Snapshot, c explorer.Chat, column explorer.Col
 		Engine: s.Model.Engine,
 	}
 	if r.LeftOut > 0 {
-		fmt.Fprintf(a.stderr, "lathe: the context of %d tokens is full: the prompt is without the conversation's first %d turns\n", r.Context, r.LeftOut)
+		fmt.Fprintf(a.stderr, "lathe: the context of %d tokens is full: the prompt is without the conversation's first %s\n", r.Context, format.Counted(r.LeftOut, "turn"))
 	}
 	a.warnFallback(infer.Info{Fallback: r.Fallback})
 	if r.Warning != "" {

@@ -7,6 +7,7 @@ import (
 	"math"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/infer/quality"
 )
 
@@ -79,7 +80,7 @@ func (s *taskScores) questions() string {
 		least, most = min(least, r.Questions), max(most, r.Questions)
 	}
 	if least == most {
-		return fmt.Sprintf("%d questions each", least)
+		return format.Counted(least, "question") + " each"
 	}
 	return fmt.Sprintf("%d to %d questions", least, most)
 }

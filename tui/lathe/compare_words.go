@@ -68,7 +68,7 @@ func (r compareResult) words(w io.Writer) {
 		fmt.Fprintln(w, "* the re-fit was worse on held-out calibration text: the original weights are kept")
 	}
 	if r.Interrupted {
-		fmt.Fprintf(w, "interrupted after %d results\n", len(r.Rows))
+		fmt.Fprintf(w, "interrupted after %s\n", format.Counted(len(r.Rows), "result"))
 	}
 	fmt.Fprintln(w)
 	for i, t := range r.Texts {
@@ -76,7 +76,7 @@ func (r compareResult) words(w io.Writer) {
 		if i > 0 {
 			what = t.Name
 		}
-		fmt.Fprintf(w, "%s on %d windows of %d tokens of %s\n", what, c.Windows, c.Seq, c.Text.Path)
+		fmt.Fprintf(w, "%s on %s of %d tokens of %s\n", what, format.Counted(c.Windows, "window"), c.Seq, c.Text.Path)
 	}
 	if r.Tasks != nil {
 		fmt.Fprintf(w, "accuracy in %% of %s, with standard errors; mean over the tasks\n", r.Tasks.questions())

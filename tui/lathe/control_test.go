@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"os"
@@ -70,6 +71,11 @@ func TestCommandsReachARunningSearch(t *testing.T) {
 	if _, said, status := lathe("search", "retarget", "7", m.model); status != exitUsage {
 		t.Errorf("an impossible target: status %d: %s", status, said)
 	}
+	for _, args := range [][]string{{"cut", m.model, "--ratio", "7"}, {"bench", m.model, "--repeats", "-1"}, {"reform", m.model, "--windows", "-1"}} {
+		if _, said, status := lathe(args...); status != exitUsage || strings.Contains(said, "held") {
+			t.Errorf("%v: status %d: %s", args, status, said)
+		}
+	}
 	m.write("lathe-masks nonsense", 0o644, "masks.txt")
 	if _, said, status := lathe("masks", "set", m.model, "--file", "masks.txt"); status != exitInput || !strings.Contains(said, m.path("masks.txt")) {
 		t.Errorf("a file of the client: status %d: %s", status, said)
@@ -117,5 +123,40 @@ func TestFullPaths(t *testing.T) {
 		if got := fullPaths(text); got != want && text != "" {
 			t.Errorf("%q: %q, want %q", text, got, want)
 		}
+	}
+}
+
+// TestInterruptedSearchConfirms interrupts a search in the terminal: it confirms at once that it stops and what continues it, and the
+// status names the search.
+func TestInterruptedSearchConfirms(t *testing.T) {
+	m := newTeam(t)
+	ws := t.TempDir()
+	search := exec.CommandContext(t.Context(), "lathe", "search", m.model, "--target", "0.8", "--budget", "10m", "--windows", "2", "--seq", "64", "--strategy", "random", "--workspace", ws)
+	var words bytes.Buffer
+	out, err := search.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	search.Args = append(search.Args, "--json")
+	search.Dir, search.Env, search.Stderr = m.dir, m.env, &words
+	if err := search.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	lines.Buffer(nil, 16<<20)
+	if !lines.Scan() { // of the first generation
+		t.Fatal(words.String())
+	}
+	if err := search.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	for lines.Scan() { // to its end
+	}
+	_ = search.Wait()
+	if status := search.ProcessState.ExitCode(); status != exitInterrupted || strings.Count(words.String(), "stopping the search; what it has found stays, and `lathe search --resume` continues it") != 1 {
+		t.Errorf("status %d: %s", status, words.String())
+	}
+	if out, said, _ := m.lathe("status", m.model, "--workspace", ws); !strings.Contains(out, "last search") || !strings.Contains(out, "--resume continues it") {
+		t.Errorf("the status has no search: %s%s", out, said)
 	}
 }

@@ -77,7 +77,7 @@ func (a *app) convertTo(ctx context.Context, source string, out outFlags) error 
 	}
 	r.Seconds = time.Since(began).Seconds()
 	return a.result(r, func(w io.Writer) {
-		fmt.Fprintf(w, "%s: %s, %s, %d tensors, %s\n", r.Path, r.Arch, format.Bytes(r.Bytes), r.Tensors, format.Clock(time.Since(began)))
+		fmt.Fprintf(w, "%s: %s, %s, %s, %s\n", r.Path, r.Arch, format.Bytes(r.Bytes), format.Counted(r.Tensors, "tensor"), format.Clock(time.Since(began)))
 		fallbackWords(w, r.Fallbacks)
 		noteWords(w, r.Notes)
 	})

@@ -43,6 +43,7 @@ type madeResult struct {
 	Kept        string          `json:"kept,omitempty"`                // original or previous: the weights that were kept instead of a worse re-fit
 	General     *generalResult  `json:"general_text,omitempty"`        // if the calibration text was not the default one
 	Seconds     float64         `json:"seconds"`
+	Expected    float64         `json:"expected_seconds,omitempty"` // of choosing, re-fitting and tuning, where the workspace has a subnet that was made alike
 	Export      *gguf.Report    `json:"export,omitempty"`
 	SourceBytes int64           `json:"source_bytes"`
 	DenseBytes  int64           `json:"dense_bytes,omitempty"` // of the dense model in the output type
@@ -211,7 +212,17 @@ func (a *app) makeFrom(ctx context.Context, args []string, sub string, out outFl
 // make runs a command that makes a subnet, tunes it if that is asked for, writes the output file, if any, and shows the result.
 func (a *app) make(ctx context.Context, e exploration, c explorer.Command, out outFlags, t explorer.Tuning) error {
 	began := time.Now()
-	job, err := a.start(ctx, e, c)
+	expected, known := e.Snapshot().Precedent(c)
+	receipt, err := e.Do(ctx, a.actor(), c)
+	if err != nil {
+		return err
+	}
+	if known && a.animates() { // what is no terminal has it in the result
+		m := expected.Of.Method
+		fmt.Fprintf(a.stderr, "lathe: about %s, since %s (%s) took %s with %s of %d tokens\n", format.Clock(expected.Time+expected.Tuning), expected.Of.ID, expected.Of.Name,
+			format.Clock(expected.Took()), format.Counted(m.Windows, "window"), m.Seq)
+	}
+	job, err := a.follow(ctx, e, receipt.Job, nil)
 	if err != nil {
 		return err
 	}
@@ -226,6 +237,7 @@ func (a *app) make(ctx context.Context, e exploration, c explorer.Command, out o
 		return fmt.Errorf("%s made no subnet", job.Title)
 	}
 	r := newMade(s, n)
+	r.Expected = (expected.Time + expected.Tuning).Seconds()
 	if out.path != "" {
 		if r.Export, err = a.export(ctx, e, n.ID, out); err != nil {
 			return a.keep(ctx, e, n, err)
@@ -362,7 +374,7 @@ func (r madeResult) words(w io.Writer) {
 		}
 		fmt.Fprintln(w)
 		if x.ZeroedParams > 0 {
-			fmt.Fprintf(w, "  %s dropped parameters could only be set to zero (in %d tensors)\n", format.Count(x.ZeroedParams), len(x.Zeroed))
+			fmt.Fprintf(w, "  %s dropped parameters could only be set to zero (in %s)\n", format.Count(x.ZeroedParams), format.Counted(len(x.Zeroed), "tensor"))
 		}
 		fallbackWords(w, x.Fallbacks)
 		noteWords(w, x.Notes)
@@ -382,11 +394,7 @@ func mixWords(m explorer.Method) string {
 	for i, p := range m.Mix {
 		parts[i] = fmt.Sprintf("%s %d", p.Name, p.Windows)
 	}
-	noun := "windows"
-	if m.Windows == 1 {
-		noun = "window"
-	}
-	return fmt.Sprintf("calibrated on %d %s of %d tokens: %s", m.Windows, noun, m.Seq, strings.Join(parts, ", "))
+	return fmt.Sprintf("calibrated on %s of %d tokens: %s", format.Counted(m.Windows, "window"), m.Seq, strings.Join(parts, ", "))
 }
 
 // find returns the subnet with an id or a name.

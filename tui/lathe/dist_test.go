@@ -185,6 +185,9 @@ func TestArchive(t *testing.T) {
 	if err := json.Unmarshal(lathe("cut", model, "--ratio", "0.8", "--method", "magnitude", "--text", "wiki", "--windows", "1", "--seq", "32", "-o", "small.gguf", "--json"), &made); err != nil || made.Export == nil {
 		t.Errorf("%v: nothing is cut with the archive's text: %+v", err, made)
 	}
+	if words := string(lathe("doctor")); !strings.Contains(words, "Hugging Face hub: lathe ") {
+		t.Errorf("an archive, which has no make, is helped with\n%s", words)
+	}
 }
 
 // TestArchiveWithoutGo runs the unpacked program in a root folder that has the C libraries and nothing else, without a network.

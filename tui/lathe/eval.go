@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/infer/gguf"
 )
 
@@ -268,8 +269,8 @@ func (r evalResult) words(w io.Writer) {
 	if r.Stride < r.Seq-1 {
 		stride = fmt.Sprintf(", %d apart,", r.Stride)
 	}
-	fmt.Fprintf(w, "perplexity %.4f%s (%.4f nats per token) on %d tokens: %d windows of %d%s of %s%s, scored by %s as %s, %.1f s\n",
-		r.Perplexity, spread, r.NLL, r.Tokens, r.Windows, r.Seq, stride, r.Text, starts, r.Engine, r.Type, r.Seconds)
+	fmt.Fprintf(w, "perplexity %.4f%s (%.4f nats per token) on %d tokens: %s of %d%s of %s%s, scored by %s as %s, %.1f s\n",
+		r.Perplexity, spread, r.NLL, r.Tokens, format.Counted(r.Windows, "window"), r.Seq, stride, r.Text, starts, r.Engine, r.Type, r.Seconds)
 	if r.BitsPerByte > 0 {
 		fmt.Fprintf(w, "%.4f bits per byte on %d bytes", r.BitsPerByte, r.Bytes)
 		if r.DenseBits > 0 {

@@ -177,14 +177,14 @@ func shapes(layers []subnet.LayerGeometry) string {
 		if l.Heads == 0 {
 			text += "no attention"
 		} else {
-			text += fmt.Sprintf("%d heads in %d groups", l.Heads, l.KVHeads)
+			text += format.Counted(l.Heads, "head") + " in " + format.Counted(l.KVHeads, "group")
 		}
 		parts = append(parts, fmt.Sprintf("%s, mlp %d", text, l.FFN))
 		i = j
 	}
 	const most = 6
 	if len(parts) > most {
-		parts = append(parts[:most], fmt.Sprintf("… (%d shapes)", len(parts)))
+		parts = append(parts[:most], "… ("+format.Counted(len(parts), "shape")+")")
 	}
 	return strings.Join(parts, "; ")
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/explorer/report"
 )
 
@@ -196,7 +197,7 @@ func (a *app) masksStepsCommand() *cobra.Command {
 					for i, step := range slices.Backward(r.Steps) {
 						fmt.Fprintf(w, "%3d  %s\n", i+1, step)
 					}
-					fmt.Fprintf(w, "from %s, %d steps to redo\n", r.Base, r.Redo)
+					fmt.Fprintf(w, "from %s, %s to redo\n", r.Base, format.Counted(r.Redo, "step"))
 				})
 			})
 		},

@@ -206,7 +206,7 @@ func (a *app) subnetsEmptyCommand() *cobra.Command {
 				if _, err := e.Do(cmd.Context(), a.actor(), explorer.EmptyTrash{}); err != nil {
 					return err
 				}
-				return a.result(r, func(w io.Writer) { fmt.Fprintf(w, "%d subnets deleted\n", r.Deleted) })
+				return a.result(r, func(w io.Writer) { fmt.Fprintf(w, "%s deleted\n", format.Counted(r.Deleted, "subnet")) })
 			})
 		},
 	}

@@ -184,6 +184,8 @@ type draftResult struct {
 	Undo    int        `json:"undo"`
 	Redo    int        `json:"redo"`
 	Size    sizeResult `json:"size"`
+	// NotSmaller is why the file is not smaller than before although fewer parameters are kept.
+	NotSmaller string `json:"file_not_smaller,omitempty"`
 
 	Estimate *estimateResult `json:"estimate"`
 }
@@ -192,6 +194,7 @@ type draftResult struct {
 func (a *app) drafted(before, s *explorer.Snapshot, last explorer.Command) error {
 	d := s.Draft
 	r := draftResult{Version: d.Version, Undo: len(d.Steps), Redo: len(d.Undone), Size: newSize(d.Size, d.Bytes), Estimate: newEstimate(d.Estimate)}
+	r.NotSmaller = explorer.NotSmaller(before.Draft.Masks, d.Masks, before.Draft.Bytes, d.Bytes)
 	if n := len(d.Steps); n > 0 {
 		r.Step = d.Steps[n-1].Summary
 	}
@@ -211,7 +214,10 @@ func (a *app) drafted(before, s *explorer.Snapshot, last explorer.Command) error
 		case r.Step != "":
 			fmt.Fprintln(w, r.Step)
 		}
-		fmt.Fprintf(w, "share %.3f, %s; %d steps to undo, %d to redo\n", r.Size.Share, format.Bytes(r.Size.Bytes), r.Undo, r.Redo)
+		fmt.Fprintf(w, "share %.3f, %s; %s to undo, %d to redo\n", r.Size.Share, format.Bytes(r.Size.Bytes), format.Counted(r.Undo, "step"), r.Redo)
+		if r.NotSmaller != "" {
+			fmt.Fprintf(w, "the file is not smaller than before: %s\n", r.NotSmaller)
+		}
 		r.Estimate.words(w)
 	})
 }

@@ -115,12 +115,24 @@ func (a *app) follow(ctx context.Context, e exploration, id explorer.JobID, each
 				p.line("the search continues; `search stop` ends it")
 				return job, err
 			}
+			p.line(stopping(s, job))
 			if _, stop := e.Do(context.WithoutCancel(ctx), a.actor(), explorer.StopJob{Job: id}); stop != nil && !errors.Is(stop, explorer.ErrNotFound) {
 				return job, errors.Join(err, stop)
 			}
 			ctx = context.WithoutCancel(ctx)
 		}
 	}
+}
+
+// stopping describes what happens to a job that the user interrupts.
+func stopping(s *explorer.Snapshot, j explorer.Job) string {
+	switch {
+	case j.Kind != explorer.JobSearch:
+		return "stopping"
+	case s.Workspace.Path == "" || s.Search.Job != j.ID || s.Search.Evaluated == 0:
+		return "stopping the search: it has found nothing yet"
+	}
+	return "stopping the search; what it has found stays, and `lathe search --resume` continues it"
 }
 
 // progress shows the progress of a job: on a terminal in one line that is overwritten, elsewhere in a new line every

@@ -319,7 +319,7 @@ func (l searchLine) words(w io.Writer, n explorer.Subnet) {
 	if l.Perplexity > 0 {
 		fmt.Fprintf(w, ", perplexity %.2f", l.Perplexity)
 	}
-	fmt.Fprintf(w, ", %s; %d candidates in %d generations, %.3g tokens computed\n", format.Bytes(l.Bytes), l.Evaluated, l.Generation, float64(l.Tokens))
+	fmt.Fprintf(w, ", %s; %s in %s, %.3g tokens computed\n", format.Bytes(l.Bytes), format.Counted(l.Evaluated, "candidate"), format.Counted(l.Generation, "generation"), float64(l.Tokens))
 	if words := mixWords(n.Method); words != "" {
 		fmt.Fprintln(w, words)
 	}

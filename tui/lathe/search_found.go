@@ -141,8 +141,8 @@ func newSearchStatus(s *explorer.Snapshot) searchStatus {
 
 func (r searchStatus) words(w io.Writer) {
 	if r.Evaluated > 0 {
-		fmt.Fprintf(w, "%s at %s: generation %d, %d candidates, best fitness %.4f at share %.3f, %d on the front\n",
-			r.Strategy, r.Target.name(), r.Generation, r.Evaluated, r.Best, r.Share, r.Front)
+		fmt.Fprintf(w, "%s at %s: generation %d, %s, best fitness %.4f at share %.3f, %d on the front\n",
+			r.Strategy, r.Target.name(), r.Generation, format.Counted(r.Evaluated, "candidate"), r.Best, r.Share, r.Front)
 	}
 	if r.Levels > 0 {
 		fmt.Fprintf(w, "levels: %s on the disk", format.Bytes(r.Levels))
@@ -174,7 +174,7 @@ func (r searchStatus) words(w io.Writer) {
 		fmt.Fprintf(w, "unfinished: a search at %s, started by %s; --resume continues it\n", u.Target.name(), u.Author)
 	}
 	if e := r.Ended; e != nil {
-		fmt.Fprintf(w, "ended at %s after %d candidates; --resume continues it\n", e.Target.name(), e.Evaluated)
+		fmt.Fprintf(w, "ended at %s after %s; --resume continues it\n", e.Target.name(), format.Counted(e.Evaluated, "candidate"))
 	}
 }
 
@@ -309,7 +309,7 @@ type workerState struct {
 
 // workerWords lists workers.
 func workerWords(w io.Writer, workers []workerState, queued int) {
-	fmt.Fprintf(w, "%d workers, %d %s handed out\n", len(workers), queued, workName(workers))
+	fmt.Fprintf(w, "%s, %d %s handed out\n", format.Counted(len(workers), "worker"), queued, workName(workers))
 	rows := [][]string{{"worker", "host", "device", "state", "doing", "done", "per minute", "failed", ""}}
 	for _, s := range workers {
 		rows = append(rows, []string{s.ID, s.Host, s.Device, s.State, s.Doing, fmt.Sprint(s.Scored), fmt.Sprintf("%.1f", s.PerMinute), fmt.Sprint(s.Failed), s.Error})

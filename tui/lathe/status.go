@@ -142,7 +142,7 @@ func (r statusResult) words(w io.Writer) {
 		{"subnets", fmt.Sprintf("%d, %d in the trash", r.Subnets, r.Trash)},
 		{"chats", fmt.Sprint(r.Chats)},
 		{"benchmarks", fmt.Sprint(r.Benches)},
-		{"draft", fmt.Sprintf("from %s, %d steps to undo, %d to redo, share %.3f", r.Base, r.Undo, r.Redo, r.Draft.Share)},
+		{"draft", fmt.Sprintf("from %s, %s to undo, %d to redo, share %.3f", r.Base, format.Counted(r.Undo, "step"), r.Redo, r.Draft.Share)},
 	}
 	if e := r.Estimate; e.Perplexity > 0 {
 		rows = append(rows, []string{"estimate", fmt.Sprintf("perplexity %.2f, %s", e.Perplexity, e.accuracy())})
@@ -169,13 +169,13 @@ func (r statusResult) words(w io.Writer) {
 		rows = append(rows, []string{"job " + j.ID, text})
 	}
 	if s := r.Search; s != nil {
-		rows = append(rows, []string{"search", fmt.Sprintf("generation %d, %d candidates, best fitness %.4f at share %.3f", s.Generation, s.Evaluated, s.Best, s.Share)})
+		rows = append(rows, []string{"search", fmt.Sprintf("generation %d, %s, best fitness %.4f at share %.3f", s.Generation, format.Counted(s.Evaluated, "candidate"), s.Best, s.Share)})
 	}
 	if u := r.Unfinished; u != nil && len(r.Jobs) == 0 {
 		rows = append(rows, []string{"unfinished", fmt.Sprintf("a search at %s, started by %s", u.Target.name(), u.Author)})
 	}
 	if e := r.Ended; e != nil {
-		rows = append(rows, []string{"last search", fmt.Sprintf("at %s, %d candidates in %s; --resume continues it", e.Target.name(), e.Evaluated, format.Clock(time.Duration(e.Seconds*float64(time.Second))))})
+		rows = append(rows, []string{"last search", fmt.Sprintf("at %s, %s in %s; --resume continues it", e.Target.name(), format.Counted(e.Evaluated, "candidate"), format.Clock(time.Duration(e.Seconds*float64(time.Second))))})
 	}
 	if r.Paused != "" {
 		rows = append(rows, []string{"paused", r.Paused})

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/format"
 )
 
 func (a *app) tuneCommand() *cobra.Command {
@@ -109,8 +110,8 @@ func tuneWords(w io.Writer, t *explorer.Tuned) {
 	if t == nil {
 		return
 	}
-	fmt.Fprintf(w, "tuned %d numbers by %d steps on %d tokens: divergence from the dense model on held-out text %.4f before, %.4f after (step %d)\n",
-		t.Numbers, t.Steps, t.Tokens, t.Before, t.After, t.Best)
+	fmt.Fprintf(w, "tuned %s by %s on %d tokens: divergence from the dense model on held-out text %.4f before, %.4f after (step %d)\n",
+		format.Counted(t.Numbers, "number"), format.Counted(t.Steps, "step"), t.Tokens, t.Before, t.After, t.Best)
 	if t.Stopped != "" {
 		fmt.Fprintf(w, "tuning ended early: %s\n", t.Stopped)
 	}

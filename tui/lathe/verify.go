@@ -45,7 +45,7 @@ func (a *app) verifyCommand() *cobra.Command {
 				for _, f := range v.Findings {
 					fmt.Fprintf(w, "%-8s %s: %s\n", f.Outcome, f.Check, f.Detail)
 				}
-				fmt.Fprintf(w, "%d tensors are bit-identical, %d differ by rounding, %d are re-fitted\n", v.Exact, v.Rounded, len(v.Refitted))
+				fmt.Fprintf(w, "tensors: %d bit-identical, %d different by rounding, %d re-fitted\n", v.Exact, v.Rounded, len(v.Refitted))
 			})
 			if err != nil {
 				return err

@@ -18,6 +18,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/engine"
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/search/remote"
 )
@@ -87,7 +88,7 @@ func (a *app) workerCommand() *cobra.Command {
 			}
 			result := workerResult{done.Worker, done.Searches, done.Scored, done.Failed}
 			return a.result(result, func(w io.Writer) {
-				fmt.Fprintf(w, "%s: %d tasks done for %d commands", result.Worker, result.Scored, result.Searches)
+				fmt.Fprintf(w, "%s: %s done for %s", result.Worker, format.Counted(result.Scored, "task"), format.Counted(result.Searches, "command"))
 				if result.Failed > 0 {
 					fmt.Fprintf(w, ", %d could not be done", result.Failed)
 				}

@@ -14,6 +14,7 @@ import (
 	gossh "golang.org/x/crypto/ssh"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/format"
 )
 
 // shutdownTime is how long Serve takes to stop at most.
@@ -169,7 +170,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		cancel()
 		_ = s.ssh.Shutdown(listening) // closes the listener and does not wait
 		open := s.sessions.all()
-		s.audit.write(Event{Event: eventStop, What: fmt.Sprintf("%d sessions", len(open))})
+		s.audit.write(Event{Event: eventStop, What: format.Counted(len(open), "session")})
 		for _, session := range open {
 			session.notify("The server is stopping: running work is saved.")
 		}
@@ -238,7 +239,7 @@ func (s *Server) watchKeys(ctx context.Context) {
 			s.log.Error("all logins are refused", "err", err)
 		}
 		if settled == nil || settled.digest != now.digest {
-			s.audit.write(Event{Event: eventKeys, What: fmt.Sprintf("%d keys", len(now.principals))})
+			s.audit.write(Event{Event: eventKeys, What: format.Counted(len(now.principals), "key")})
 			s.report(now)
 		}
 		settled = now

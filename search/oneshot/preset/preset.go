@@ -46,5 +46,15 @@ func Names() []string {
 // Exists reports whether a preset has the given name.
 func Exists(name string) bool { return slices.Contains(All(), Preset(name)) }
 
+// OwnRefit returns how a preset re-fits where nothing else is asked for: exact or none.
+func OwnRefit(name string) string {
+	switch Preset(name) {
+	case Allocated, OBS, Leverage:
+		return "exact"
+	default:
+		return "none"
+	}
+}
+
 // DropsLayers reports whether a preset drops whole layers and nothing else.
 func DropsLayers(name string) bool { return Preset(name) == Depth || Preset(name) == Cosine }

@@ -11,6 +11,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/infer/convert"
 	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/gguf"
@@ -50,12 +51,18 @@ func Export(host screen.Host, id explorer.SubnetID) tea.Cmd {
 		typ := TypeOf(f)
 		return fmt.Sprintf("%s: %s as %s", Name(snap, id), text.BytesOr(snap.ExportBytes(id, typ)), cmp.Or(typ, snap.Model.Type())) + unfitted + in
 	}
+	forms, help := []string{asFile, asFolder}, "HF folder: config.json, safetensors and tokenizer, for transformers; "
+	if err := snap.HasRecipe(id); err == nil {
+		forms, help = append(forms, asRecipe), help+"recipe: masks, settings and hashes, no weights"
+	} else {
+		help += "no recipe: " + text.Line(format.Error(err))
+	}
 	folder := typeEntry("folder-type", "type of the tensors in the folder; as the source: the nearest of them", convert.FolderTypes())
 	file := TypeEntry("type of the matrices in the file", gguf.WritableNames()...)
 	file.Hidden = func(f *widget.Form) bool { return f.Get("what") == asFolder }
 	folder.Hidden = func(f *widget.Form) bool { return f.Get("what") != asFolder }
 	return host.Open(&widget.Form{Title: "export", OK: "write", Stays: true, NoteOf: note, Entries: []*widget.Entry{
-		widget.ChoiceEntry("what", "what", asFile, "HF folder: config.json, safetensors and tokenizer, for transformers; recipe: masks, settings and hashes, no weights", asFile, asFolder, asRecipe),
+		widget.ChoiceEntry("what", "what", asFile, help, forms...),
 		file, folder,
 		widget.TextEntry("path", "to", fileName(Name(snap, id)), "a file on the machine that runs lathe; .gguf or .recipe is added to a name without an ending", widget.NeedText),
 	}, Submit: func(f *widget.Form) tea.Cmd {

@@ -1,11 +1,33 @@
 package subnets
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/tui/internal/text"
 	"github.com/lathe-llm/lathe/tui/internal/widget"
 )
+
+// Expected describes how long a cut or re-fit will take, from one that was made here: "" where there is none.
+func Expected(s *explorer.Snapshot, c explorer.Command) string {
+	p, ok := s.Precedent(c)
+	if !ok {
+		return ""
+	}
+	m := p.Of.Method
+	out := "Takes about " + text.Short(p.Time+p.Tuning)
+	cut, _ := c.(explorer.Cut)
+	switch {
+	case p.Tuning > 0 && cut.Tuning.Seconds > 0:
+		out += ", of which tuning at most " + text.Short(p.Tuning)
+	case p.Tuning > 0:
+		out += ", of which tuning " + text.Short(p.Tuning)
+	case cut.Tuning.On():
+		out += " without tuning"
+	}
+	return out + fmt.Sprintf(": %s took %s with %d × %d tokens.", text.Line(p.Of.Name), text.Short(p.Took()), m.Windows, m.Seq)
+}
 
 // RefitEntries are the entries of forms about how weights are re-fitted, which [RefitOf] reads. own is the choice that leaves a
 // setting as it is without the form, such as "preset's own"; it is preselected. hidden, unless nil, hides all of them.
@@ -61,14 +83,14 @@ func refitApplies(f *widget.Form, id string) bool {
 
 // RefitOf returns the settings chosen in a form with [RefitEntries].
 func RefitOf(f *widget.Form) explorer.ReformOptions {
-	text := func(id string) string {
+	value := func(id string) string {
 		if !refitApplies(f, id) {
 			return ""
 		}
 		return f.Get(id)
 	}
 	yesNo := func(id string) *bool {
-		switch v := text(id); v {
+		switch v := value(id); v {
 		case "yes", "no":
 			yes := v == "yes"
 			return &yes
@@ -77,21 +99,21 @@ func RefitOf(f *widget.Form) explorer.ReformOptions {
 	}
 	oneOf := func(id string, all []string) string {
 		for _, v := range all {
-			if text(id) == v {
+			if value(id) == v {
 				return v
 			}
 		}
 		return "" // its own
 	}
 	o := explorer.ReformOptions{Method: oneOf("refit", explorer.FitMethods()), Target: oneOf("fit-target", explorer.FitTargets()), Pull: yesNo("pull"), Bias: yesNo("bias"), Bridge: yesNo("bridge"), Weigh: oneOf("weigh", explorer.Weighings())}
-	if text("lambda") != "" {
+	if value("lambda") != "" {
 		lambda := f.Number("lambda")
 		o.Lambda = &lambda
 	}
 	if refitApplies(f, "rho") {
 		o.Rho, o.Steps = f.Number("rho"), f.Count("steps")
 	}
-	if text("up") != "" {
+	if value("up") != "" {
 		up := f.Count("up")
 		o.Up = &up
 	}

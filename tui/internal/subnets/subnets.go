@@ -14,6 +14,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/tui/internal/screen"
@@ -171,7 +172,19 @@ func CalibrationOf(f *widget.Form) explorer.Calibration {
 	return c
 }
 
-// MethodName describes how a subnet was made.
+// Making describes how a subnet was made, by hand too.
+func Making(n explorer.Subnet) string {
+	method := MethodName(n.Method)
+	if n.Origin != explorer.Edited {
+		return method
+	}
+	if method == "" {
+		return "edited by hand"
+	}
+	return "edited by hand, after " + method
+}
+
+// MethodName describes the method by which a subnet was made.
 func MethodName(me explorer.Method) string {
 	s := me.Reform
 	switch {
@@ -181,7 +194,7 @@ func MethodName(me explorer.Method) string {
 		s = me.Preset
 	}
 	if me.Steps > 0 {
-		s += fmt.Sprintf(", rho %.3g, %d steps", me.Rho, me.Steps)
+		s += fmt.Sprintf(", rho %.3g, %s", me.Rho, format.Counted(me.Steps, "step"))
 	}
 	if me.Lambda != nil {
 		s += fmt.Sprintf(", lambda %.3g", *me.Lambda)

@@ -13,6 +13,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/infer"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/tui/internal/action"
@@ -73,7 +74,8 @@ func (s *Screen) Actions() []*action.Action {
 			Help: "Prompt and generation speed as llama-bench measures them, memory and load time; the dense model first.", Run: func() tea.Cmd { return s.form(s.host.Selection()) }},
 		{ID: "bench.stop", Keys: []string{"x"}, Title: "Stop the benchmark", Short: "stop", Changes: true, When: running, Run: func() tea.Cmd {
 			b, _ := s.current(s.snap())
-			return s.host.Do(explorer.StopJob{Job: b.Job}, nil)
+			j, _ := s.snap().Job(b.Job)
+			return widget.Stop(s.host, j)
 		}},
 		{ID: "bench.list", Keys: []string{"l"}, Title: "Go to another benchmark", Short: "others", When: none, Run: s.pickBench},
 		{ID: "bench.chart", Keys: []string{"tab"}, Title: "Chart generation speed, prompt speed or first-token time", Short: "chart", Run: func() tea.Cmd {
@@ -347,7 +349,7 @@ func (s *Screen) drawTable(t *theme.Theme, b explorer.Bench, w, h int) []string 
 	}
 	title := "speed and memory"
 	if b.Settings.Repeats > 0 {
-		title += fmt.Sprintf(", %d runs", b.Settings.Repeats)
+		title += ", " + format.Counted(b.Settings.Repeats, "run")
 	}
 	if s.find != "" {
 		title += " /" + text.Line(s.find)

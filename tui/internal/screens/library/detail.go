@@ -93,7 +93,7 @@ func (s *Screen) subnetRows(t *theme.Theme, n explorer.Subnet, w, h int) []strin
 	if types := n.TypesText(); types != "" {
 		add("types", "mixed: "+types, "mixed")
 	}
-	add("method", subnets.MethodName(n.Method))
+	add("method", subnets.Making(n))
 	if n.Method.Windows > 0 {
 		windows := fmt.Sprintf("%d × %d tokens", n.Method.Windows, n.Method.Seq)
 		add("calibration", windows+" of "+baseName(n.Method.Text.Path), windows)

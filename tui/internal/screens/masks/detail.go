@@ -31,7 +31,7 @@ func (s *Screen) drawDetail(t *theme.Theme, w, h int) []string {
 		switch s.block.kind {
 		case subnet.Heads:
 			lg := masks.Geometry().Layers[i]
-			r.Put(t.Dim, fmt.Sprintf(" in %d of %d groups", masks.Layer(i).Groups(lg).Len(), lg.KVHeads))
+			r.Put(t.Dim, fmt.Sprintf(" in %d of %s", masks.Layer(i).Groups(lg).Len(), format.Counted(lg.KVHeads, "group")))
 		case subnet.Channels:
 			r.Put(t.Dim, fmt.Sprintf(" (step %d)", s.step))
 		default: // nothing for the others
@@ -181,7 +181,7 @@ func (s *Screen) drawUnit(t *theme.Theme, w int) string {
 				kept++
 			}
 		}
-		return widget.Line(w).Put(t.Text, fmt.Sprintf("%d units selected, %d kept", len(chosen), kept)).String()
+		return widget.Line(w).Put(t.Text, fmt.Sprintf("%s selected, %d kept", format.Counted(len(chosen), "unit"), kept)).String()
 	}
 	u := chosen[0]
 	state, style := "dropped", t.Removed
@@ -243,13 +243,15 @@ func (s *Screen) drawTotals(t *theme.Theme, w, h int) []string {
 		base = subnet.Dense(masks.Geometry())
 	}
 	origin := widget.Segment{Style: t.Dim, Text: "as " + subnets.Name(snap, d.Base)}
-	if n := len(d.Steps); n > 0 {
+	if n, ok := snap.Saved(); ok {
+		origin = widget.Segment{Style: t.Good, Text: "saved as " + text.Clip(text.Line(n.Name), max(24, w/3))}
+	} else if n := len(d.Steps); n > 0 {
 		origin = widget.Segment{Style: t.Warn, Text: fmt.Sprintf("%d %s", n, text.Plural(n, "change", "changes"))}
 		if w >= 110 {
 			origin.Text = "edited: " + origin.Text + " since " + subnets.Name(snap, d.Base)
 		}
 	}
-	costs := append([]widget.Segment{origin}, s.costSegments(t, base, masks)...)
+	costs := append([]widget.Segment{origin}, s.costSegments(t, base, masks, w)...)
 	rows := widget.Flow(t, w, costs, 3)
 	if len(rows) > max(1, h-1) {
 		rows = rows[:max(1, h-1)]
@@ -258,7 +260,7 @@ func (s *Screen) drawTotals(t *theme.Theme, w, h int) []string {
 }
 
 // costSegments are the costs of the draft, and those of its base where they differ.
-func (s *Screen) costSegments(t *theme.Theme, base, masks subnet.Masks) []widget.Segment {
+func (s *Screen) costSegments(t *theme.Theme, base, masks subnet.Masks, w int) []widget.Segment {
 	was, now, dense := s.cost(base), s.cost(masks), s.cost(subnet.Dense(masks.Geometry()))
 	change := func(label, a, b string) widget.Segment {
 		if a != b {
@@ -275,21 +277,14 @@ func (s *Screen) costSegments(t *theme.Theme, base, masks subnet.Masks) []widget
 	if z := now.Size.ZeroedParams; z > 0 {
 		out = append(out, widget.Segment{Style: t.Warn, Text: format.Count(float64(z)) + " only zeroed"})
 	}
-	if now.Bytes > 0 && now.Size.Ratio < 1 && now.Bytes >= dense.Bytes {
-		out = append(out, widget.Segment{Style: t.Warn, Text: "file not smaller: " + whyLarge(masks)})
+	why := explorer.NotSmaller(base, masks, was.Bytes, now.Bytes)
+	if whole := subnet.Dense(masks.Geometry()); why == "" {
+		why = explorer.NotSmaller(whole, masks, dense.Bytes, now.Bytes)
+	}
+	if file := &out[1]; why != "" && w >= 76 {
+		file.Style, file.Text = t.Warn, file.Text+" ("+why+")"
 	}
 	return out
-}
-
-// whyLarge is why the file of masks is not smaller than that of the dense model.
-func whyLarge(masks subnet.Masks) string {
-	const block = 32 // values that quantised types store together
-	for i := range masks.Layers() {
-		if masks.Layer(i).Channels.Len()%block != 0 {
-			return "widths that are no multiple of 32 are stored in larger types"
-		}
-	}
-	return "what is dropped is less than what the format adds"
 }
 
 // quality is the estimated perplexity with its typical error, and the measured one. Narrow rows get shorter words.

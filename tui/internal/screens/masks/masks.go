@@ -10,6 +10,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/tui/internal/layout"
 	"github.com/lathe-llm/lathe/tui/internal/screen"
@@ -341,7 +342,7 @@ func (s *Screen) Follow() {
 // Status returns live numbers for the footer.
 func (s *Screen) Status() string {
 	if n := len(s.selection()); s.zoom == zoomModel && n > 1 {
-		return fmt.Sprintf("%d layers  step %d", n, s.step)
+		return fmt.Sprintf("%s  step %d", format.Counted(n, "layer"), s.step)
 	}
 	return fmt.Sprintf("step %d", s.step)
 }

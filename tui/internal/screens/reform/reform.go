@@ -3,6 +3,8 @@ package reform
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/lathe-llm/lathe/explorer/format"
@@ -77,7 +79,7 @@ func (s *Screen) Actions() []*action.Action {
 			Help: "Trains a few numbers of the subnet end to end on the divergence from the dense model; its matrices stay as they are.", Run: s.tuneForm},
 		{ID: "reform.stop", Keys: []string{"x"}, Title: "Stop re-fitting", Short: "stop", Changes: true, When: noJob, Run: func() tea.Cmd {
 			j, _ := s.job()
-			return s.host.Do(explorer.StopJob{Job: j.ID}, nil)
+			return widget.Stop(s.host, j)
 		}},
 		{ID: "reform.chat", Keys: []string{"c"}, Title: "Chat with the result, alongside the dense model", Short: "chat", Changes: true, Engine: true, When: noResult, Run: result(func(id explorer.SubnetID) tea.Cmd { return s.host.Ask(screen.ChatWith{Subnet: id}) })},
 		{ID: "reform.bench", Keys: []string{"b"}, Title: "Benchmark the result against the dense model", Short: "bench", Changes: true, Engine: true, When: noResult,
@@ -266,10 +268,15 @@ func (s *Screen) Undo() tea.Cmd {
 func (s *Screen) form() tea.Cmd {
 	id := s.target()
 	entries := append(subnets.RefitEntries("default", nil), widget.TextEntry("name", "name", "", "of the result in the library; empty: by how it is made", nil))
-	entries = append(entries, subnets.CalibrationEntries("32")...)
-	return s.host.Open(&widget.Form{Title: "re-fit " + subnets.Name(s.snap(), id), OK: "start", Stays: true, Entries: entries, Submit: func(f *widget.Form) tea.Cmd {
-		return f.Send(s.host, explorer.Refit{Subnet: id, Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Reform: subnets.RefitOf(f)}, func(_ explorer.Receipt) tea.Cmd { return s.host.Show(s.Name()) })
-	}})
+	entries = append(entries, subnets.CalibrationEntries(strconv.Itoa(explorer.FitWindows))...)
+	command := func(f *widget.Form) explorer.Refit {
+		return explorer.Refit{Subnet: id, Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Reform: subnets.RefitOf(f)}
+	}
+	return s.host.Open(&widget.Form{Title: "re-fit " + subnets.Name(s.snap(), id), OK: "start", Stays: true, Entries: entries,
+		NoteOf: func(f *widget.Form) string { return subnets.Expected(s.snap(), command(f)) },
+		Submit: func(f *widget.Form) tea.Cmd {
+			return f.Send(s.host, command(f), func(_ explorer.Receipt) tea.Cmd { return s.host.Show(s.Name()) })
+		}})
 }
 
 // presetsOwn is the choice that leaves a setting to the preset.
@@ -288,22 +295,29 @@ func (s *Screen) cutForm() tea.Cmd {
 	}, subnets.RefitEntries(presetsOwn, nil)...)
 	entries = append(entries, widget.TextEntry("tune", "tune", tuneDefault, fmt.Sprintf("norms and channel scales afterwards, for steps such as %dsteps or a time such as 10m; off: not; default: %[1]d steps with the default preset and windows, otherwise off", explorer.DefaultTuneSteps), tuning),
 		widget.TextEntry("name", "name", "", "of the result in the library; empty: by how it is made", nil))
-	entries = append(entries, subnets.CalibrationEntries("32")...)
-	return s.host.Open(&widget.Form{Title: "one-shot cut", OK: "cut", Stays: true, Note: "Chooses units by the statistics of the calibration text, then re-fits the remaining weights layer by layer.", Entries: entries,
+	entries = append(entries, subnets.CalibrationEntries(strconv.Itoa(explorer.FitWindows))...)
+	command := func(f *widget.Form) explorer.Cut {
+		c := explorer.Cut{Preset: f.Get("preset"), Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Reform: subnets.RefitOf(f)}
+		if c.Within = subnets.TargetOf(f); c.Within.Measure == search.Params {
+			c.Target, c.Within = c.Within.Value, search.Target{}
+		}
+		if !layers(f) {
+			c.Granularity = f.Count("granularity")
+			if v := f.Get("attention"); v != presetsOwn {
+				drop := v == "drop"
+				c.Attention = &drop
+			}
+		}
+		c.Tuning = tuningOf(f, c)
+		return c
+	}
+	const note = "Chooses units by the statistics of the calibration text, then re-fits the remaining weights layer by layer."
+	return s.host.Open(&widget.Form{Title: "one-shot cut", OK: "cut", Stays: true, Entries: entries,
+		NoteOf: func(f *widget.Form) string {
+			return strings.TrimSpace(note + " " + subnets.Expected(s.snap(), command(f)))
+		},
 		Submit: func(f *widget.Form) tea.Cmd {
-			c := explorer.Cut{Preset: f.Get("preset"), Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Reform: subnets.RefitOf(f)}
-			if c.Within = subnets.TargetOf(f); c.Within.Measure == search.Params {
-				c.Target, c.Within = c.Within.Value, search.Target{}
-			}
-			if !layers(f) {
-				c.Granularity = f.Count("granularity")
-				if v := f.Get("attention"); v != presetsOwn {
-					drop := v == "drop"
-					c.Attention = &drop
-				}
-			}
-			c.Tuning = tuningOf(f, c)
-			return f.Send(s.host, c, func(_ explorer.Receipt) tea.Cmd { return s.host.Show(s.Name()) })
+			return f.Send(s.host, command(f), func(_ explorer.Receipt) tea.Cmd { return s.host.Show(s.Name()) })
 		}})
 }
 
@@ -387,13 +401,13 @@ func (s *Screen) drawSetting(t *theme.Theme, w, h int, elapsed int64) []string {
 				add("took", text.Short(text.Seconds(rf.Method.Seconds)))
 			}
 			if u := rf.Method.Tune; u != nil {
-				add("tuned", fmt.Sprintf("divergence %.3f %s %.3f in %d steps", u.Before, t.Glyph.Right, u.After, u.Best), fmt.Sprintf("%.3f %s %.3f", u.Before, t.Glyph.Right, u.After))
+				add("tuned", fmt.Sprintf("divergence %.3f %s %.3f in %s", u.Before, t.Glyph.Right, u.After, format.Counted(u.Best, "step")), fmt.Sprintf("%.3f %s %.3f", u.Before, t.Glyph.Right, u.After))
 			}
 			short := rf.Method
 			short.Pull, short.Steps = false, 0
 			add("method", subnets.MethodName(rf.Method), subnets.MethodName(short))
 			if rf.Method.Steps > 0 {
-				add("admm", fmt.Sprintf("rho %.3g, %d steps", rf.Method.Rho, rf.Method.Steps))
+				add("admm", fmt.Sprintf("rho %.3g, %s", rf.Method.Rho, format.Counted(rf.Method.Steps, "step")))
 			}
 			if rf.Method.Windows > 0 {
 				add("calibration", fmt.Sprintf("%d × %d tokens", rf.Method.Windows, rf.Method.Seq))

@@ -57,11 +57,7 @@ func (s *Screen) Actions() []*action.Action {
 		{ID: "search.stop", Keys: []string{"x"}, Title: "Stop the search", Short: "stop", Changes: true, When: noSearch,
 			Run: func() tea.Cmd {
 				j, _ := s.job()
-				text := "The search stops. Its results stay, and it can be resumed later."
-				if sr := s.snap().Search; sr.Job != j.ID || sr.Evaluated == 0 {
-					text = "The search stops. It has tried no candidate yet: there is nothing to resume."
-				}
-				return widget.Ask(s.host, "stop", text, "stop it", func() tea.Cmd { return s.host.Do(explorer.StopJob{Job: j.ID}, nil) })
+				return widget.Stop(s.host, j)
 			}},
 		{ID: "search.start", Keys: []string{"s"}, Title: "Start a search with other settings", Changes: true, Run: func() tea.Cmd { return s.start() }},
 		{ID: "search.inject", Keys: []string{"i"}, Title: "Inject the draft into the population", Changes: true, When: noSearch,

@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/tui/internal/chart"
 	"github.com/lathe-llm/lathe/tui/internal/text"
 	"github.com/lathe-llm/lathe/tui/internal/theme"
@@ -40,7 +41,7 @@ func (s *Screen) bitsPlot(t *theme.Theme, snap *explorer.Snapshot) chart.Plot {
 	}
 	y, above := limitAxis(y, cloud, top, 0)
 	if above > 0 {
-		y.Label += fmt.Sprintf("  (%d points above)", above)
+		y.Label += "  (" + format.Counted(above, "point") + " above)"
 	}
 	p := chart.Plot{X: chart.Axis{Label: "file, MB", Span: 1}, Y: y, Legend: true, Empty: "no candidate yet", Series: []chart.Series{
 		{Name: "candidates", Style: t.Ages[len(t.Ages)-1], Points: cloud},

@@ -62,7 +62,7 @@ func (s *Screen) drawWelcome(t *theme.Theme, w int) []string {
 	snap, mi := s.snap(), s.snap().Model
 	key := s.host.Key
 	rows := []string{paint.Blank(w), widget.Line(w).Put(t.Strong, subnets.ModelName(mi)).String()}
-	facts := fmt.Sprintf("%s parameters in %d layers, %s as %s", format.Count(float64(mi.Params)), mi.Layers, format.Bytes(float64(mi.Bytes)), mi.Type())
+	facts := fmt.Sprintf("%s parameters in %s, %s as %s", format.Count(float64(mi.Params)), format.Counted(mi.Layers, "layer"), format.Bytes(float64(mi.Bytes)), mi.Type())
 	rows = append(rows, widget.Paragraph(w, t.Dim, facts)...)
 	rows = append(rows, paint.Blank(w))
 	j, runs := s.job()

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/tui/internal/chart"
 	"github.com/lathe-llm/lathe/tui/internal/theme"
@@ -41,7 +42,7 @@ func (s *Screen) plot(t *theme.Theme, snap *explorer.Snapshot) chart.Plot {
 	} else {
 		var above int
 		if y, above = limitAxis(y, cloud, top, dense); above > 0 {
-			y.Label += fmt.Sprintf("  (%d points above)", above)
+			y.Label += "  (" + format.Counted(above, "point") + " above)"
 		}
 	}
 	if s.logY {

@@ -11,6 +11,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/tui/internal/chart"
 	"github.com/lathe-llm/lathe/tui/internal/layout"
@@ -268,7 +269,7 @@ func (s *Screen) Announce(j explorer.Job) string {
 	switch j.Kind {
 	case explorer.JobSearch:
 		if sr := s.snap().Search; sr.Best != nil {
-			return fmt.Sprintf("the search ended after %d candidates; %s chats with the best", sr.Evaluated, s.host.Key("search.chat"))
+			return fmt.Sprintf("the search ended after %s; %s chats with the best", format.Counted(sr.Evaluated, "candidate"), s.host.Key("search.chat"))
 		}
 	case explorer.JobStatistics:
 		if j.Author == "" && j.Ended.Sub(j.Started) < readInTime {

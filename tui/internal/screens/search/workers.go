@@ -7,6 +7,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/tui/internal/paint"
 	"github.com/lathe-llm/lathe/tui/internal/text"
 	"github.com/lathe-llm/lathe/tui/internal/theme"
@@ -107,7 +108,7 @@ func workersFact(sr explorer.Search) string {
 			what = "pieces of work"
 		}
 	}
-	return fmt.Sprintf("%d of %d workers, %d %s with them", works, len(sr.Workers), sr.Queued, what)
+	return fmt.Sprintf("%d of %s, %d %s with them", works, format.Counted(len(sr.Workers), "worker"), sr.Queued, what)
 }
 
 func workerRow(t *theme.Theme, k explorer.Worker, w int) string {
