@@ -270,3 +270,21 @@ func TestKeyMapProblemsAreShown(t *testing.T) {
 		t.Error("the key that cannot be pressed is shown")
 	}
 }
+
+// TestNarrowHeadNamesTheJob looks at the corner of a small terminal while a job runs: a time alone does not tell what it is of.
+func TestNarrowHeadNamesTheJob(t *testing.T) {
+	b := explorertest.New()
+	gates := pieces(b, "layers")
+	l := newLoopOver(t, explorertest.Open(t, b, ""), b, 80, 24, nil)
+	if _, err := l.ex.Do(t.Context(), explorertest.Owner, explorer.GatherStatistics{}); err != nil {
+		t.Fatal(err)
+	}
+	<-gates["came"]
+	l.until("its name", func() bool { return strings.Contains(strings.Split(l.screen(), "\n")[0], " statistics") })
+	l.press("esc", "o") // a form that does not fit shows which part of it is on the screen
+	l.sees("─ 1–")
+	l.press("up")
+	l.until("its end", func() bool {
+		return !strings.Contains(l.screen(), "─ 1–") && strings.Contains(l.screen(), " of ")
+	})
+}

@@ -110,8 +110,8 @@ func (m *Model) layoutHead(w int) head {
 		nameWidth int
 		status    string
 	}{
-		{2, true, 40, status}, {2, true, 20, status}, {1, true, 12, status}, {1, true, 0, status}, {1, true, 0, m.shortStatus()}, {1, true, 0, ""},
-		{1, false, 0, m.shortStatus()}, {1, false, 0, ""},
+		{2, true, 40, status}, {2, true, 20, status}, {1, true, 12, status}, {1, true, 0, status}, {1, true, 0, m.shortStatus(true)}, {1, true, 0, m.shortStatus(false)}, {1, true, 0, ""},
+		{1, false, 0, m.shortStatus(false)}, {1, false, 0, ""},
 	} {
 		h := head{brand: "lathe", status: form.status}
 		if form.nameWidth > 0 && name != "" {
@@ -234,16 +234,19 @@ func (m *Model) progress(p explorer.Progress) string {
 	return s
 }
 
-// shortStatus is jobStatus for heads without much room.
-func (m *Model) shortStatus() string {
+// shortStatus is jobStatus for heads without much room, with or without what the job is.
+func (m *Model) shortStatus(named bool) string {
 	j, ok := m.leading()
 	if !ok {
 		return ""
 	}
 	s := m.jobMark(j)
+	if named {
+		s += " " + string(j.Kind)
+	}
 	if d, what := j.Progress.Clock(m.now()); j.State == explorer.Running && d > 0 {
 		s += " " + format.Clock(d)
-		if what == "so far" {
+		if what == "so far" && !named {
 			s += " " + what
 		}
 	}

@@ -27,6 +27,9 @@ func (m *model) conversations(ctx context.Context, mon explorer.Monitor) ([]stri
 	if m.engine.options.Conversation == 0 {
 		return nil, fmt.Errorf("%w: models write no conversations here", explorer.ErrUnsupported)
 	}
+	if m.written.underWay() { // by another job, which reports its progress
+		mon.Progress(0, 0, "tokens", "waiting: "+writing)
+	}
 	return m.written.get(ctx, func(ctx context.Context) ([]string, error) { return m.converse(ctx, mon) })
 }
 
@@ -65,10 +68,12 @@ func (m *model) converse(ctx context.Context, mon explorer.Monitor) ([]string, e
 	return kept, nil
 }
 
+// writing is what a job does whose model writes conversations.
+const writing = "the model writes conversations to calibrate on, once"
+
 // write runs the model in llama.cpp.
 func (m *model) write(ctx context.Context, mon explorer.Monitor) (documents []string, err error) {
-	const step = "the model writes conversations to calibrate on, once"
-	mon.Progress(0, float64(m.engine.options.Conversation), "tokens", step)
+	mon.Progress(0, float64(m.engine.options.Conversation), "tokens", writing)
 	o := infer.Defaults(m.file.Path())
 	o.Context = conversation.Context
 	load, err := m.engine.runtime.Load(ctx, o, nil)
@@ -78,6 +83,6 @@ func (m *model) write(ctx context.Context, mon explorer.Monitor) (documents []st
 	defer func() { err = errors.Join(err, load.Close()) }()
 	return conversation.Generate(ctx, load, conversation.Options{
 		Tokens: m.engine.options.Conversation, Limit: conversationLimit, Seed: conversationSeed, Gate: m.written.gate(mon.Gate),
-		Progress: func(done, total int) { mon.Progress(float64(done), float64(total), "tokens", step) },
+		Progress: func(done, total int) { mon.Progress(float64(done), float64(total), "tokens", writing) },
 	})
 }

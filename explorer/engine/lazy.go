@@ -58,6 +58,21 @@ func (l *lazy[T]) attempt() (a *attempt[T], first bool) {
 	return l.made, first
 }
 
+// underWay reports whether the value is being made.
+func (l *lazy[T]) underWay() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.made == nil {
+		return false
+	}
+	select {
+	case <-l.made.ready:
+		return false
+	default:
+		return true
+	}
+}
+
 // want notes that a caller waits for an attempt.
 func (l *lazy[T]) want(a *attempt[T]) {
 	l.mu.Lock()

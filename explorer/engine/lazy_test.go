@@ -70,6 +70,9 @@ func TestLazy(t *testing.T) {
 		})
 	}()
 	<-making
+	if !l.underWay() {
+		t.Error("the value is being made")
+	}
 	got := make(chan int)
 	go func() {
 		v, err := l.get(ctx, func(context.Context) (int, error) { return 7, nil })
@@ -84,6 +87,9 @@ func TestLazy(t *testing.T) {
 	}
 	if v, err := l.get(ctx, func(context.Context) (int, error) { return 8, nil }); v != 7 || err != nil {
 		t.Errorf("the second time: %d, %v", v, err)
+	}
+	if l.underWay() {
+		t.Error("the value is made")
 	}
 	if v, ok := l.reset(); v != 7 || !ok {
 		t.Errorf("reset returned %d, %v", v, ok)

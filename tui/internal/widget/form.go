@@ -203,7 +203,9 @@ func (f *Form) Draw(host screen.Host, w, h int) []string {
 	current := f.current()
 	all := f.visible()
 	room := max(1, h-2-len(rows)-1-f.foot(inner))
-	for i := f.top(w, h); i < len(all) && room > 0; i++ {
+	top := f.top(w, h)
+	foot := ScrollNote(top, room, len(all))
+	for i := top; i < len(all) && room > 0; i++ {
 		rows = append(rows, f.drawEntry(t, all[i], all[i] == current, inner))
 		room--
 	}
@@ -215,7 +217,7 @@ func (f *Form) Draw(host screen.Host, w, h int) []string {
 	for _, l := range text.Wrap(shown, max(1, inner-2)) {
 		rows = append(rows, paint.Text(inner, style, " "+l))
 	}
-	return paint.Box(t, paint.Frame{Title: f.Title, Focused: true}, w, h, rows)
+	return paint.Box(t, paint.Frame{Title: f.Title, Foot: foot, Focused: true}, w, h, rows)
 }
 
 func (f *Form) drawEntry(t *theme.Theme, e *Entry, here bool, w int) string {

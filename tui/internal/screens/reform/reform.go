@@ -69,6 +69,10 @@ func (s *Screen) Actions() []*action.Action {
 		return func() tea.Cmd { return run(s.snap().Reform.Result) }
 	}
 	return []*action.Action{
+		{ID: "reform.stop", Keys: []string{"x"}, Title: "Stop re-fitting", Short: "stop", Changes: true, When: noJob, Run: func() tea.Cmd {
+			j, _ := s.job()
+			return widget.Stop(s.host, j)
+		}},
 		{ID: "reform.start", Keys: []string{"enter", "s"}, Title: "Re-fit the weights of the subnet", Short: "re-fit", Changes: true,
 			Help: "Least squares on calibration text, layer by layer: the remaining weights compensate for the dropped ones.", Run: func() tea.Cmd { return s.form() }},
 		{ID: "reform.subnet", Keys: []string{"o"}, Title: "Choose the subnet to re-fit", Short: "other subnet", Run: func() tea.Cmd {
@@ -77,10 +81,6 @@ func (s *Screen) Actions() []*action.Action {
 		{ID: "reform.cut", Keys: []string{"n"}, Title: "One-shot cut of the dense model, then a re-fit", Short: "one-shot cut", Changes: true, Run: s.cutForm},
 		{ID: "reform.tune", Keys: []string{"t"}, Title: "Tune norms and channel scales of the subnet", Short: "tune", Changes: true,
 			Help: "Trains a few numbers of the subnet end to end on the divergence from the dense model; its matrices stay as they are.", Run: s.tuneForm},
-		{ID: "reform.stop", Keys: []string{"x"}, Title: "Stop re-fitting", Short: "stop", Changes: true, When: noJob, Run: func() tea.Cmd {
-			j, _ := s.job()
-			return widget.Stop(s.host, j)
-		}},
 		{ID: "reform.chat", Keys: []string{"c"}, Title: "Chat with the result, alongside the dense model", Short: "chat", Changes: true, Engine: true, When: noResult, Run: result(func(id explorer.SubnetID) tea.Cmd { return s.host.Ask(screen.ChatWith{Subnet: id}) })},
 		{ID: "reform.bench", Keys: []string{"b"}, Title: "Benchmark the result against the dense model", Short: "bench", Changes: true, Engine: true, When: noResult,
 			Run: result(func(id explorer.SubnetID) tea.Cmd {
