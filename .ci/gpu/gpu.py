@@ -154,14 +154,15 @@ def run(command, env=None, log=None):
 
 
 def download(wanted, options, debs):
-    """Downloads packages, with what they depend on and is not installed, into a folder, and returns their files."""
+    """Downloads packages, installed or not, with what they depend on and is not installed, into a folder, and returns their files."""
     needed = subprocess.run(["apt-get", *options, "-s", "--no-install-recommends", "install", *wanted], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if needed.returncode != 0:
         raise Unavailable("apt-get finds no %s (%s)" % (", ".join(wanted), (needed.stderr.strip().splitlines() or ["no reason"])[-1]))
     names = re.findall(r"^Inst (\S+)(?: \[[^\]]*\])? \((\S+)", needed.stdout, re.M)
     have = subprocess.run(["dpkg-query", "-W", "-f", "${Package}\n"], stdout=subprocess.PIPE, text=True).stdout.split()
-    # An installed package in another version is used as it is, unless it was asked for.
+    # An installed package is used as it is, in another version too, unless it was asked for: then the prefix has all of them.
     fetch = ["%s=%s" % (n, v) for n, v in names if n in wanted or n.split(":")[0] not in have]
+    fetch += sorted(set(wanted) - {n for n, _ in names})
     say("fetching %d packages without installing them: %s" % (len(fetch), " ".join(fetch)))
     got = subprocess.run(["apt-get", *options, "-qq", "download", *fetch], cwd=debs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     found = glob.glob(os.path.join(debs, "*.deb"))
@@ -179,7 +180,7 @@ def packages(cache, wanted):
         if line.startswith(("ID=", "VERSION_ID=")):
             release += "-" + line.split("=", 1)[1].strip().strip('"')
     folder = os.path.join(cache, "gpu", "packages", release.replace("unknown-", ""))
-    done = os.path.join(folder, "stamp-" + hashlib.sha256(" ".join(wanted).encode()).hexdigest()[:12])
+    done = os.path.join(folder, "stamp-" + hashlib.sha256(" ".join(["all", *wanted]).encode()).hexdigest()[:12])
     prefix = os.path.join(folder, "usr")
     if os.path.exists(done):
         return prefix

@@ -31,7 +31,7 @@ func newGPUBuilder(t *testing.T) *gpuBuilder {
 	if err := os.Mkdir(b.bin, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"go", "sh", "chmod", "mkdir", "touch", "cat", "rm"} {
+	for _, name := range []string{"go", "sh", "chmod", "mkdir", "touch", "cat", "rm", "ln"} {
 		path, err := exec.LookPath(name)
 		if err != nil {
 			t.Skip(err)
@@ -151,6 +151,57 @@ fi
 	expect("other patches", true, "building vulkan of ggml", "no reused")
 }
 
+// fakeCMake is a cmake that builds the libraries at once.
+const fakeCMake = `
+if [ "$1" = --build ]; then
+	mkdir -p "$2/lib/ollama" && touch "$2/lib/ollama/libggml-vulkan.so" "$2/lib/ollama/libggml-base.so.0"
+else
+	mkdir -p "$4"
+fi
+`
+
+// noVulkan skips a test where the system has what it is about to miss.
+func noVulkan(t *testing.T) {
+	t.Helper()
+	if _, err := os.Stat("/usr/include/vulkan/vulkan.hpp"); err == nil {
+		t.Skip("Vulkan's headers are installed")
+	}
+}
+
+// TestGPULibraryPackages: packages are unpacked into the cache without root, those that are installed too: a machine with a driver has the
+// loader, and no headers.
+func TestGPULibraryPackages(t *testing.T) {
+	noVulkan(t)
+	b := newGPUBuilder(t)
+	b.program("cmake", fakeCMake)
+	b.program("dpkg-query", "echo libvulkan1")
+	b.program("apt-get", `
+for a; do case "$a" in -s) mode=simulate;; download) mode=download;; update) exit 0;; esac; done
+if [ "$mode" = simulate ]; then
+	for p in glslc libshaderc1 libvulkan-dev; do echo "Inst $p (1.0 Debian:12 [amd64])"; done
+	exit 0
+fi
+for a; do case "$a" in -*|download) ;; *) touch "${a%%=*}.deb" || exit 1;; esac; done
+`)
+	b.program("dpkg-deb", `
+lib="$3/usr/lib/x86_64-linux-gnu"
+mkdir -p "$lib" "$3/usr/bin" "$3/usr/include/vulkan"
+case "$2" in
+*/glslc.deb) touch "$3/usr/bin/glslc";;
+*/libvulkan-dev.deb) touch "$3/usr/include/vulkan/vulkan.hpp"; ln -sf libvulkan.so.1 "$lib/libvulkan.so";;
+*/libvulkan1.deb) touch "$lib/libvulkan.so.1";;
+esac
+`)
+	for _, want := range []string{"fetching 4 packages without installing them: glslc=1.0 libshaderc1=1.0 libvulkan-dev=1.0 libvulkan1\n", "vulkan is built"} {
+		if out, ok := b.build("vulkan"); !ok || !strings.Contains(out, want) {
+			t.Fatalf("succeeded: %v, lacks %q:\n%s", ok, want, out)
+		}
+	}
+	if left, err := filepath.Glob(filepath.Join(b.cache, "gpu", "packages", "*", "[dl]*s")); err != nil || len(left) > 0 {
+		t.Errorf("left in the cache: %q, %v", left, err)
+	}
+}
+
 // TestGPULibraryNeeds: what is missing is named with what provides it.
 func TestGPULibraryNeeds(t *testing.T) {
 	for _, tt := range []struct {
@@ -173,6 +224,9 @@ func TestGPULibraryNeeds(t *testing.T) {
 		{"CUDA on an old GPU", "cuda", func(b *gpuBuilder) { b.program("nvidia-smi", "echo 6.1") }, "compute capability 6.1 is older than CUDA 13's oldest, 7.5: use GPU=vulkan"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			if strings.Contains(tt.want, "apt-get") {
+				noVulkan(t)
+			}
 			b := newGPUBuilder(t)
 			tt.setUp(b)
 			if out, ok := b.build(tt.backend); ok || !strings.Contains(out, tt.want) || strings.Contains(out, "Traceback") {
