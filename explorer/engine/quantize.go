@@ -34,7 +34,11 @@ func (m *model) Quantize(ctx context.Context, from gguf.Subnet, c explorer.Quant
 	size.Load = m.loader()
 	var vocab vocabChoice
 	if c.Vocab.On() {
-		if vocab, err = m.vocabLevels(ctx, c.Vocab, c.Calibration, mon); err != nil {
+		choose := m.vocabLevel
+		if c.Vocab.Auto {
+			choose = m.vocabLevels
+		}
+		if vocab, err = choose(ctx, c.Vocab, c.Calibration, mon); err != nil {
 			return explorer.Made{}, err
 		}
 		size.Vocab = vocab.levels

@@ -53,6 +53,21 @@ type vocabChoice struct {
 	text   explorer.Calibration
 }
 
+// vocabLevel returns the size of the vocabulary that was asked for, without what it costs: there is nothing to choose.
+func (m *model) vocabLevel(ctx context.Context, v explorer.VocabSize, c explorer.Calibration, mon explorer.Monitor) (vocabChoice, error) {
+	out := vocabChoice{asked: v, text: c}
+	var err error
+	if out.ranked, err = m.rankVocab(ctx, c, mon); err != nil {
+		return out, err
+	}
+	n, err := out.ranked.size(v)
+	if err != nil {
+		return out, err
+	}
+	out.levels = []oneshot.VocabLevel{{Set: out.ranked.set(n)}}
+	return out, nil
+}
+
 // vocabLevels measures what sizes of the vocabulary cost: the size that was asked for, or several.
 func (m *model) vocabLevels(ctx context.Context, v explorer.VocabSize, c explorer.Calibration, mon explorer.Monitor) (vocabChoice, error) {
 	out := vocabChoice{asked: v, text: c}

@@ -32,16 +32,7 @@ func runtimeLogProbs(t *testing.T, path string, tokens []int) []float64 {
 	decode(t, c, tokens, 0)
 	out := make([]float64, len(tokens)-1)
 	for i := range out {
-		logits := c.GetLogitsIth(i)
-		top := math.Inf(-1)
-		for _, v := range logits {
-			top = max(top, float64(v))
-		}
-		var sum float64
-		for _, v := range logits {
-			sum += math.Exp(float64(v) - top)
-		}
-		out[i] = float64(logits[tokens[i+1]]) - top - math.Log(sum)
+		out[i] = logProb(c.GetLogitsIth(i), tokens[i+1])
 	}
 	return out
 }

@@ -5,7 +5,6 @@ package gguf_test
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -209,15 +208,8 @@ func TestStockRuntimeAgreesOnMixedTypes(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = f.Close() }() // only read from
-		types := map[string]gguf.Type{"token_embd.weight": gguf.Q5_1}
-		inner, down := []gguf.Type{gguf.Q8_0, gguf.Q5_1, gguf.Q5_0, gguf.Q4_1, gguf.Q4_0, subnet.IQ4_NL}, []gguf.Type{gguf.Q6_K, gguf.Q5_K, gguf.Q4_K, subnet.IQ4_XS, gguf.Q3_K, subnet.IQ3_S}
 		m := everySecondChannel(subnet.Dense(geometryOf(t, f)), 20, 1)
-		for i := range m.Layers() {
-			for j, rest := range []string{"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up"} {
-				types[fmt.Sprintf("blk.%d.%s.weight", i, rest)] = inner[(i+j)%len(inner)]
-			}
-			types[fmt.Sprintf("blk.%d.ffn_down.weight", i)] = down[i%len(down)]
-		}
+		types := manyTypes(m.Layers())
 		out, _ := write(t, f, gguf.Subnet{Masks: withVocab(t, f, m, 36000), Types: types}, gguf.WriteOptions{})
 		names = append(names, "default model, mixed, 36,000 tokens")
 		jobs = append(jobs, stockJob{Model: out.Path(), Tokens: textTokens(t, out.Path(), 256), From: 8, Generate: 24})

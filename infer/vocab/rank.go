@@ -197,16 +197,30 @@ func (r *Ranking) Keep(n int, force bool) (int, error) {
 	if force {
 		return n, nil
 	}
-	lost := r.drops[r.soft : r.v.Len()-n]
-	const most = 5
-	var names []string
-	for i := len(lost) - 1; i >= max(0, len(lost)-most); i-- {
-		names = append(names, fmt.Sprintf("%q (%s)", r.v.Text(int(lost[i])), r.why[int(lost[i])]))
+	return 0, fmt.Errorf("%w: with %d entries: %s: %d entries hold all", ErrLoss, n, r.names(r.drops[r.soft:r.v.Len()-n]), r.Least(false))
+}
+
+// names lists entries that would be lost by the reasons why they should stay, some of each.
+func (r *Ranking) names(lost []int32) string {
+	const most = 3
+	texts := make(map[string][]string)
+	var reasons []string
+	for i := len(lost) - 1; i >= 0; i-- { // those that are used most first
+		why := r.why[int(lost[i])]
+		if texts[why] == nil {
+			reasons = append(reasons, why)
+		}
+		texts[why] = append(texts[why], fmt.Sprintf("%q", r.v.Text(int(lost[i]))))
 	}
-	if more := len(lost) - most; more > 0 {
-		names = append(names, fmt.Sprintf("and %d more", more))
+	var parts []string
+	for _, why := range reasons {
+		all, more := texts[why], ""
+		if n := len(all) - most; n > 0 {
+			all, more = all[:most], fmt.Sprintf(" and %d more", n)
+		}
+		parts = append(parts, fmt.Sprintf("%s%s (%s)", strings.Join(all, ", "), more, why))
 	}
-	return 0, fmt.Errorf("%w: with %d entries: %s: %d entries hold all", ErrLoss, n, strings.Join(names, ", "), r.Least(false))
+	return strings.Join(parts, "; ")
 }
 
 // Share returns how many entries a share of the counted tokens needs, never fewer than those that stay without force.

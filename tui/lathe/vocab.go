@@ -13,6 +13,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/infer/vocab"
 )
 
 // vocabResult is what `vocab` writes with --json.
@@ -97,6 +98,9 @@ func (a *app) vocab(ctx context.Context, e exploration, c explorer.TrimVocab, ou
 		return err
 	}
 	job, err := a.start(ctx, e, c)
+	if errors.Is(err, vocab.ErrLoss) {
+		return fmt.Errorf("%w; --allow-loss drops them", err)
+	}
 	if err != nil {
 		return err
 	}
