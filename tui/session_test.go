@@ -126,16 +126,17 @@ type plan struct {
 // the screen alone, so it is the same for the fake engine and for the real one.
 func (s *session) walk(p plan) {
 	s.see("space start")
+	s.wait("the whole frame", func(screen string) bool { return strings.Contains(screen, ": commands") || strings.Contains(screen, "eval") })
 	s.mark(record.MarkHold)
 	s.press("space") // search
 	s.see("ratio of block parameters to keep")
 	s.mark(record.MarkHold)
 	s.fill([]string{"target", "minutes", "strategy", "fitness", "text", "windows", "window tokens", "seed"}, p.search)
 	s.press("enter")
-	s.lapse(14)
+	s.lapse(12)
 	s.see("of block parameters")
 	s.matches(`eval +\d+ .*cand/min`)
-	s.lapse(28)
+	s.lapse(20)
 	s.matches(`eval +\d{3,} .*cand/min`)
 	s.read()
 	p.still("search")
@@ -361,12 +362,14 @@ func TestRealSession(t *testing.T) {
 	short := map[string]string{"windows": "6", "window tokens": "512"} // little text: minutes, and all there is to see
 	s.walk(plan{search: short, reform: short, folder: program.folder, still: s.stills(docs)})
 	if docs != "" {
+		var whole bytes.Buffer
+		s.mu.Lock()
+		_, err := s.cast.WriteTo(&whole)
+		s.mu.Unlock()
+		s.must(err)
 		f, err := os.Create(filepath.Join(docs, "session.cast"))
 		s.must(err)
-		s.mu.Lock()
-		_, err = s.cast.WriteTo(f)
-		s.mu.Unlock()
-		s.must(errors.Join(err, f.Close()))
+		s.must(errors.Join(record.Condense(f, &whole), f.Close()))
 		for name, drawing := range movies() {
 			s.must(os.WriteFile(filepath.Join(docs, name), drawn(t, drawing), 0o644))
 		}

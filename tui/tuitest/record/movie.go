@@ -29,10 +29,11 @@ const (
 
 // The marks of a session, from which on its movie is made otherwise. Lapse is followed by a number.
 const (
-	MarkPlay  = "play"   // as above: what every session begins with
-	MarkSkip  = "skip"   // nothing of it
-	MarkHold  = "hold"   // the screen at this moment, for as long as a frame is shown at most; then nothing until the next mark
-	MarkLapse = "lapse " // so many frames from here to the next mark, evenly over the time between, each shown for a tick
+	MarkPlay   = "play"   // as above: what every session begins with
+	MarkSkip   = "skip"   // nothing of it
+	MarkHold   = "hold"   // the screen at this moment, for as long as a frame is shown at most; then nothing until the next mark
+	MarkFrames = "frames" // each output is a frame, until the next one: what Condense writes
+	MarkLapse  = "lapse " // so many frames from here to the next mark, evenly over the time between, each shown for a tick
 )
 
 // An event of a session is output, or a mark.
@@ -135,6 +136,8 @@ func (d *director) before(at time.Duration) {
 	case d.mark == MarkPlay && at-d.last >= settled && d.m.take(d.emu, d.last-d.taken, frameSettled):
 		d.taken = d.last
 		d.shown(d.emu)
+	case d.mark == MarkFrames && at > d.last && d.m.take(d.emu, at-d.last, frameTimed):
+		d.shown(d.emu)
 	case strings.HasPrefix(d.mark, MarkLapse) && at >= d.next:
 		for d.next <= at {
 			d.next += d.every
@@ -151,7 +154,7 @@ func (d *director) before(at time.Duration) {
 func (d *director) cue(s shot, later []shot) error {
 	d.mark = s.data
 	switch {
-	case s.data == MarkPlay || s.data == MarkSkip:
+	case s.data == MarkPlay || s.data == MarkSkip || s.data == MarkFrames:
 	case s.data == MarkHold:
 		if d.m.take(d.emu, s.at-d.taken, frameHeld) {
 			d.shown(d.emu)
@@ -179,6 +182,7 @@ const (
 	frameSettled = iota // of a screen that has settled, if it differs enough
 	frameOfLapse
 	frameHeld
+	frameTimed // shown for as long as is given
 )
 
 // take adds the screen as a frame, some time after the last one, if it differs, or differs enough.
@@ -215,13 +219,16 @@ func (m *movie) take(emu *vt.Emulator, since time.Duration, kind int) bool {
 		}
 		return false
 	}
-	if n > 0 && !m.timed {
+	if n > 0 && !m.timed && kind != frameTimed {
 		m.ticks[n-1] = min(max(1, int(since/tick)), longest)
 	}
 	m.texts, m.frames = texts, append(m.frames, frame)
 	shown := longest
-	if kind == frameOfLapse {
+	switch kind {
+	case frameOfLapse:
 		shown = 1
+	case frameTimed:
+		shown = min(max(1, int(since/tick)), longest)
 	}
 	m.ticks, m.timed = append(m.ticks, shown), kind != frameSettled
 	return true

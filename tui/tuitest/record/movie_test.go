@@ -97,6 +97,20 @@ func TestMarks(t *testing.T) {
 	if want := []string{"start 4", "n8 1", "n18 1", "n28 1", "n38 1", "end 4"}; !slices.Equal(shown, want) {
 		t.Errorf("frames and ticks %q, want %q", shown, want)
 	}
+	var condensed, again, movie bytes.Buffer
+	for from, draw := range map[*bytes.Buffer]*bytes.Buffer{bytes.NewBuffer(session.Bytes()): &movie, &condensed: &again} {
+		if from == &condensed {
+			if err := Condense(&condensed, bytes.NewReader(session.Bytes())); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := Movie(draw, from, Dark()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if again.String() != movie.String() {
+		t.Errorf("the movie of the condensed session is\n%s\nand that of the session\n%s", again.String(), movie.String())
+	}
 	for _, bad := range []string{"lapse", "lapse 0", "lapse x", "dance"} {
 		if Movie(io.Discard, strings.NewReader(strings.ReplaceAll(session.String(), "lapse 4", bad)), Dark()) == nil {
 			t.Errorf("a movie was made of the mark %q", bad)
