@@ -126,7 +126,9 @@ type plan struct {
 // the screen alone, so it is the same for the fake engine and for the real one.
 func (s *session) walk(p plan) {
 	s.see("space start")
-	s.wait("the whole frame", func(screen string) bool { return strings.Contains(screen, ": commands") || strings.Contains(screen, "eval") })
+	s.wait("the whole frame", func(screen string) bool {
+		return strings.Contains(screen, ": commands") || strings.Contains(screen, "eval")
+	})
 	s.mark(record.MarkHold)
 	s.press("space") // search
 	s.see("ratio of block parameters to keep")
