@@ -90,7 +90,7 @@ def main():
     copy(os.path.join(cache, "xla", "pjrt_c_api_cpu_plugin.so"), "share/lathe/xla/pjrt_c_api_cpu_plugin.so", needed=versions["platform"] == "linux/amd64")
     for stamp in sorted(glob.glob(os.path.join(cache, "stamps", "*pjrt-cpu-*"))):
         copy(stamp, "share/lathe/stamps/" + os.path.basename(stamp))
-    for text in ("wiki.utf8", "c4.utf8"):
+    for text in ("wiki.utf8", "c4.utf8", "code.utf8"):
         copy(os.path.join(cache, "text", text), "share/lathe/text/" + text)
     if "--model" in sys.argv[1:]:
         model = "SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -14,7 +14,7 @@ import (
 // Calibration names the text that statistics and re-fitting learn from. Zero fields take the defaults.
 type Calibration struct {
 	// Text is a file, a folder whose text files are joined, a data set (HubText), or the name of a built-in text; "" is the mix, or without one the
-	// default mix: TextWiki, TextWeb and TextChat.
+	// default mix: TextWiki, TextWeb, TextCode and TextChat.
 	Text    string
 	Mix     []MixText `json:",omitempty"`
 	Windows int
@@ -27,6 +27,17 @@ type Calibration struct {
 	ComputeType string `json:",omitempty"`
 	// AtOnce is how many windows a graph computes at once; 0 is what the program was started with.
 	AtOnce int `json:",omitempty"`
+	// DefaultTexts is set in the record of a search without a text of its own: defaultTexts where it had DefaultMix, 0 where it had
+	// the default mix of an earlier version.
+	DefaultTexts int `json:",omitempty"`
+}
+
+// defaultTexts is the number of DefaultMix among the default mixes so far.
+const defaultTexts = 2
+
+// firstMix was the default mix before programs were part of it.
+func firstMix() []MixText {
+	return []MixText{{Name: TextWiki, Share: 0.4}, {Name: TextWeb, Share: 0.4}, {Name: TextChat, Share: 0.2}}
 }
 
 // The types of weights in the memory of what search and re-fit compute on.
@@ -49,6 +60,7 @@ type MixText struct {
 const (
 	TextWiki = "wiki" // articles of Wikipedia, which set-up fetches
 	TextWeb  = "web"  // web pages, which set-up fetches, without their first 60,000 bytes
+	TextCode = "code" // programs and pages about them, which set-up fetches
 	TextChat = "chat" // conversations, which the dense model writes
 )
 
@@ -57,8 +69,11 @@ const HubText = "hub:"
 
 // DefaultMix returns the mix of a calibration that names no text.
 func DefaultMix() []MixText {
-	return []MixText{{Name: TextWiki, Share: 0.4}, {Name: TextWeb, Share: 0.4}, {Name: TextChat, Share: 0.2}}
+	return []MixText{{Name: TextWiki, Share: 0.3}, {Name: TextWeb, Share: 0.3}, {Name: TextCode, Share: 0.2}, {Name: TextChat, Share: 0.2}}
 }
+
+// BuiltInTexts returns the names of the built-in texts.
+func BuiltInTexts() []string { return []string{TextWiki, TextWeb, TextCode, TextChat} }
 
 // Where calibration windows are drawn from, in [Calibration] and [Method].
 const (
@@ -82,7 +97,7 @@ func (c Calibration) NamesFile() bool {
 }
 
 // IsBuiltIn reports whether a text has the name of a built-in one.
-func IsBuiltIn(name string) bool { return name == TextWiki || name == TextWeb || name == TextChat }
+func IsBuiltIn(name string) bool { return slices.Contains(BuiltInTexts(), name) }
 
 // Texts returns the texts as [ParseTexts] reads them, "" for the default mix.
 func (c Calibration) Texts() string {
@@ -139,13 +154,16 @@ func (c Calibration) Shares() ([]float64, error) {
 }
 
 // stored returns the calibration that a record or a recipe has: before windows were drawn over whole texts and the default was a mix,
-// they were the first ones of one text.
+// they were the first ones of one text, and the first default mix had other texts.
 func (c Calibration) stored() Calibration {
 	if c.Draw == "" {
 		c.Draw = DrawStart
 		if c.Text == "" {
 			c.Text = TextWiki
 		}
+	}
+	if c.Text == "" && len(c.Mix) == 0 && c.DefaultTexts < defaultTexts {
+		c.Mix = firstMix()
 	}
 	return c
 }
@@ -186,7 +204,7 @@ func (c Calibration) check() error {
 		case seen[t.Name]:
 			return fmt.Errorf("%w: two texts of the mix are named %s", ErrInvalid, t.Name)
 		case t.Path == "" && !IsBuiltIn(t.Name):
-			return fmt.Errorf("%w: %s is no built-in text (%s, %s, %s): name its file, %s=FILE", ErrInvalid, t.Name, TextWiki, TextWeb, TextChat, t.Name)
+			return fmt.Errorf("%w: %s is no built-in text (%s): name its file, %s=FILE", ErrInvalid, t.Name, strings.Join(BuiltInTexts(), ", "), t.Name)
 		}
 		seen[t.Name] = true
 	}

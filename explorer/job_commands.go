@@ -156,6 +156,9 @@ func (c StartSearch) do(ctx context.Context, e *Exploration, a Actor) (Receipt, 
 	if c.Calibration.Draw == "" { // recorded, since searches of earlier versions had another one
 		c.Calibration.Draw = DrawWhole
 	}
+	if c.Calibration.Text == "" && len(c.Calibration.Mix) == 0 {
+		c.Calibration.DefaultTexts = defaultTexts
+	}
 	title := "search at " + TargetName(cmp.Or(c.Retarget, c.Target))
 	return e.launch(a, jobs.Background, JobSearch, title, func(ctx context.Context, m *monitor) error { return e.search(ctx, a, c, m) })
 }

@@ -193,6 +193,6 @@ func TestEndedSearch(t *testing.T) {
 
 // recorded returns a search as its workspace has it.
 func recorded(c explorer.StartSearch) explorer.StartSearch {
-	c.Calibration.Draw = explorer.DrawWhole
+	c.Calibration.Draw, c.Calibration.DefaultTexts = explorer.DrawWhole, 2
 	return c
 }

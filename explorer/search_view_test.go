@@ -94,7 +94,7 @@ func TestResumedSearchHasItsOwnSettings(t *testing.T) {
 	more := explorer.Budget{Evaluations: 60}
 	explorertest.Do(t, e, explorer.StartSearch{Resume: true, Budget: more})
 	want := asked
-	want.Budget, want.Calibration.Draw = more, explorer.DrawWhole
+	want.Budget, want.Calibration.Draw, want.Calibration.DefaultTexts = more, explorer.DrawWhole, 2
 	if got := e.Snapshot().Ended; got == nil || !reflect.DeepEqual(got.Search, want) || e.Snapshot().Search.Target != search.Ratio(0.9) {
 		t.Errorf("it was resumed as %+v", got)
 	}

@@ -18,6 +18,12 @@ func TestSearchOfEarlierVersionKeepsItsText(t *testing.T) {
 			}
 		}
 	}
+	for of, want := range map[int]Calibration{0: {Mix: firstMix(), Draw: DrawWhole, Seed: 4}, defaultTexts: {Draw: DrawWhole, Seed: 4, DefaultTexts: defaultTexts}} {
+		s := &Snapshot{Ended: &EndedSearch{Search: StartSearch{Target: search.Ratio(0.7), Seed: 3, Calibration: Calibration{Draw: DrawWhole, Seed: 4, DefaultTexts: of}}, Target: search.Ratio(0.7)}}
+		if got, err := s.resumed(StartSearch{Resume: true}); err != nil || !reflect.DeepEqual(got.Calibration, want) {
+			t.Errorf("the default mix %d is resumed with %+v, error %v", of, got.Calibration, err)
+		}
+	}
 	mix := Calibration{Mix: []MixText{{Name: TextWiki}, {Name: TextChat}}, Draw: DrawWhole, Seed: 4}
 	s := &Snapshot{Ended: &EndedSearch{Search: StartSearch{Target: search.Ratio(0.7), Seed: 3, Calibration: mix}, Target: search.Ratio(0.7)}}
 	if got, err := s.resumed(StartSearch{Resume: true}); err != nil || !reflect.DeepEqual(got.Calibration, mix) {

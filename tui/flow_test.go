@@ -439,7 +439,7 @@ func TestStoppingWhatHasEnded(t *testing.T) {
 func TestMixInAForm(t *testing.T) {
 	l := newLoop(t, 100, 30, nil)
 	l.press("S")
-	l.sees("wiki:0.4, web:0.4, chat:0.2")
+	l.sees("wiki:0.3, web:0.3, code:0.2, chat:0.2")
 	l.write("wiki:0.5, chat:0.6")
 	l.press("enter")
 	l.sees("add up to 1.1")

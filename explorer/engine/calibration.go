@@ -145,17 +145,20 @@ func (src *sources) read(ctx context.Context, s *source, t explorer.MixText, opt
 			return errNone
 		}
 		s.texts, err = src.m.conversations(ctx, src.mon)
-	case t.Name == explorer.TextWeb:
-		if optional && o.Web == "" {
+	case t.Name == explorer.TextWeb || t.Name == explorer.TextCode:
+		if s.path = o.Web; t.Name == explorer.TextCode {
+			s.path = o.Code
+		}
+		if optional && s.path == "" {
 			return errNone
 		}
-		if s.path = o.Web; s.path == "" {
+		if s.path == "" {
 			return missing("")
 		}
 		if s.texts, err = readTexts(s.path); errors.Is(err, fs.ErrNotExist) {
 			return missing(s.path)
 		}
-		if err == nil {
+		if err == nil && t.Name == explorer.TextWeb {
 			s.texts, err = afterTests(s.path, s.texts[0])
 		}
 	default:

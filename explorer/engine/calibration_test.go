@@ -253,6 +253,7 @@ func TestWebTextLeavesTests(t *testing.T) {
 func TestDefaultMix(t *testing.T) {
 	b := newEngine(t)
 	b.options.Web, b.options.Conversation, b.options.Conversations = file(t, "c4.utf8", "page", 200), 256, t.TempDir()
+	b.options.Code = file(t, "code.utf8", "func", 200)
 	path0 := gguftest.Write(t, gguftest.Tiny("llama"))
 	opened := func() *model {
 		m, err := b.Open(t.Context(), path0)
@@ -272,7 +273,7 @@ func TestDefaultMix(t *testing.T) {
 	for _, part := range p.mix {
 		names = append(names, part.Name)
 	}
-	if !slices.Equal(names, []string{explorer.TextWiki, explorer.TextWeb, explorer.TextChat}) || p.ref.Path != "wiki 0.4, web 0.4, chat 0.2" || mon.gates == 0 {
+	if !slices.Equal(names, explorer.BuiltInTexts()) || p.ref.Path != "wiki 0.3, web 0.3, code 0.2, chat 0.2" || mon.gates == 0 {
 		t.Errorf("%v, %q, %d gates, notes %q", names, p.ref.Path, mon.gates, mon.notes)
 	}
 	hash, err := m.SHA256(t.Context())

@@ -34,6 +34,7 @@ type Options struct {
 	Compute string // what decoder.OpenDevice takes: "", "go", "xla", "cuda", "xla:/path/plugin.so"
 	Text    string // the text explorer.TextWiki, which is measured on where none is named; "" for none
 	Web     string // the text explorer.TextWeb, with what is left to tests at its start; "" for none
+	Code    string // the text explorer.TextCode; "" for none
 	// Conversation is how many tokens of explorer.TextChat a model writes, 0 for none, and Conversations the folder that they are kept
 	// in; "" keeps them for as long as the model is open.
 	Conversation  int

@@ -337,8 +337,13 @@ func (a *app) calibrationText() string {
 }
 
 // webText returns the path of the built-in text of web pages, "" where there is no cache.
-func (a *app) webText() string {
-	path, err := a.provided("text", "c4.utf8")
+func (a *app) webText() string { return a.builtInText("c4.utf8") }
+
+// codeText returns the path of the built-in text of programs, "" where there is no cache.
+func (a *app) codeText() string { return a.builtInText("code.utf8") }
+
+func (a *app) builtInText(name string) string {
+	path, err := a.provided("text", name)
 	if err != nil {
 		return ""
 	}

@@ -375,7 +375,7 @@ func texts(cmd *cobra.Command, args []string, word string) ([]string, cobra.Shel
 	if strings.Contains(word, "=") {
 		return named(nil)(cmd, args, word)
 	}
-	return orFiles([]string{explorer.TextWiki + "\tWikipedia", explorer.TextWeb + "\tweb pages", explorer.TextChat + "\tconversations that the model writes"}, "")(cmd, args, word)
+	return orFiles([]string{explorer.TextWiki + "\tWikipedia", explorer.TextWeb + "\tweb pages", explorer.TextCode + "\tprograms", explorer.TextChat + "\tconversations that the model writes"}, "")(cmd, args, word)
 }
 
 // targets returns the forms of a target.

@@ -40,6 +40,7 @@ func packed(t *testing.T) (root string, paths map[string]int64) {
 	cache := filepath.Join(dir, "cache")
 	for name, text := range map[string]string{
 		"xla/pjrt_c_api_cpu_plugin.so": "no plug-in", "stamps/lammps-jax-pjrt-cpu-9.9.9": "0\n", "text/wiki.utf8": strings.Repeat("A lathe turns wood. ", 500), "text/c4.utf8": strings.Repeat("A web page. ", 500),
+		"text/code.utf8": strings.Repeat("x := 1\n", 500),
 	} {
 		path := filepath.Join(cache, name)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o600)); err != nil {
@@ -109,7 +110,7 @@ func TestArchive(t *testing.T) {
 	root, paths := packed(t)
 	want := []string{
 		"bin/lathe", "LICENSE", "SHA256SUMS", "share/doc/lathe/README.md", "share/doc/lathe/CHANGELOG.md", "share/doc/lathe/LICENSE", "share/lathe/xla/pjrt_c_api_cpu_plugin.so",
-		"share/lathe/stamps/lammps-jax-pjrt-cpu-9.9.9", "share/lathe/text/wiki.utf8", "share/lathe/text/c4.utf8", "share/bash-completion/completions/lathe",
+		"share/lathe/stamps/lammps-jax-pjrt-cpu-9.9.9", "share/lathe/text/wiki.utf8", "share/lathe/text/c4.utf8", "share/lathe/text/code.utf8", "share/bash-completion/completions/lathe",
 		"share/zsh/site-functions/_lathe", "share/fish/vendor_completions.d/lathe.fish", "share/doc/lathe/licenses/go/LICENSE",
 		"share/doc/lathe/licenses/github.com/ollama/ollama/LICENSE", "share/doc/lathe/licenses/github.com/gomlx/gomlx/LICENSE",
 	}

@@ -17,12 +17,15 @@ import (
 // calibrationFlags adds the flags of the calibration text.
 func calibrationFlags(cmd *cobra.Command, c *explorer.Calibration) {
 	flags := cmd.Flags()
-	flags.Var(&calibrationText{c: c}, "text", "calibration text: a file (text, JSON lines or parquet), a folder of them, or hub:OWNER/NAME, a data set of the Hugging Face hub; several times for a mix, as NAME=PATH:SHARE; wiki, web and chat are built in (default: wiki:0.4, web:0.4, chat:0.2)")
+	flags.Var(&calibrationText{c: c}, "text", "calibration text: a file (text, JSON lines or parquet), a folder of them, or hub:OWNER/NAME, a data set of the Hugging Face hub; several times for a mix, as NAME=PATH:SHARE; wiki, web, code and chat are built in (default: "+defaultTexts()+")")
 	flags.StringVar(&c.Draw, "draw", "", "where windows are drawn from: whole, over the whole text, or start, from the start of a single text (default whole)")
 	choices(flags, "draw", explorer.DrawWhole, explorer.DrawStart)
 	flags.Var(&whole{&c.Windows, explorer.WindowsRange()}, "windows", "calibration windows (default 8)")
 	flags.Var(&whole{&c.Seq, explorer.SeqRange()}, "seq", "tokens per calibration window (default 2048)")
 }
+
+// defaultTexts returns the default mix as --text takes it.
+func defaultTexts() string { return explorer.Calibration{Mix: explorer.DefaultMix()}.Texts() }
 
 // fitWindowsUsage is the usage of --windows where weights are re-fitted.
 const fitWindowsUsage = "calibration windows; more lose less and take longer (default 32)"

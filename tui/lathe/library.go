@@ -258,7 +258,7 @@ func (a *app) subnetsExportCommand() *cobra.Command {
 	}
 	out.add(cmd)
 	vocabFlag(cmd, &out.vocab, "the texts")
-	cmd.Flags().Var(&calibrationText{c: &out.calibration}, "text", "with --vocab, the text to count tokens in, as for lathe vocab (default: wiki:0.4, web:0.4, chat:0.2)")
+	cmd.Flags().Var(&calibrationText{c: &out.calibration}, "text", "with --vocab, the text to count tokens in, as for lathe vocab (default: "+defaultTexts()+")")
 	return cmd
 }
 

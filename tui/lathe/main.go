@@ -83,7 +83,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) (_ *app, end func() error
 		}
 		opened, err = engine.New(engine.Options{
 			Compute: spec, Algebra: a.algebra, Half: a.computeType == explorer.HalfFloats, AtOnce: a.atOnce, Text: a.calibrationText(), Scratch: os.Getenv("LATHE_SCRATCH"), Spill: a.spill, Weights: a.weights, GPU: a.gpu, Cache: cache,
-			Web: a.webText(), Conversation: engine.DefaultConversation, Conversations: a.cached("conversations"),
+			Web: a.webText(), Code: a.codeText(), Conversation: engine.DefaultConversation, Conversations: a.cached("conversations"),
 			Runner: a.engine, RunnerKey: os.Getenv("LLAMA_API_KEY"),
 			Version: buildVersion, Worker: workerProgram(), NATSUser: os.Getenv(engine.NATSUserVariable), NATSPassword: os.Getenv(engine.NATSPasswordVariable),
 			Report: func(line string) {

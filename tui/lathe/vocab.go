@@ -82,7 +82,7 @@ func (a *app) vocabCommand() *cobra.Command {
 	flags.Var(&whole{&c.Vocab.Keep, explorer.Range{Lo: 1, Hi: subnet.MaxVocab}}, "keep", "tokens to keep")
 	flags.Var(&number{&c.Vocab.Share, explorer.VocabShareRange()}, "share", "keep as many tokens as make up this share of the tokens of the texts, such as 0.999")
 	flags.BoolVar(&c.Vocab.Force, "allow-loss", false, "let --keep drop tokens of the chat template and letters of the texts' scripts")
-	flags.Var(&calibrationText{c: &c.Calibration}, "text", "text to count tokens in: a file, or a folder of text files; several times for a mix, as NAME=PATH:SHARE; wiki, web and chat are built in (default: wiki:0.4, web:0.4, chat:0.2)")
+	flags.Var(&calibrationText{c: &c.Calibration}, "text", "text to count tokens in: a file, or a folder of text files; several times for a mix, as NAME=PATH:SHARE; wiki, web, code and chat are built in (default: "+defaultTexts()+")")
 	flags.StringVar(&sub, "subnet", string(explorer.DenseID), "subnet of the workspace whose vocabulary to trim: an id, a name, or draft")
 	flags.StringVar(&c.Name, "name", "", "name of the result in the workspace")
 	flags.IntVar(&windows, "windows", 2, "windows of 1024 tokens to measure bits per byte on, 0 for none")

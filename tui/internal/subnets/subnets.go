@@ -155,7 +155,7 @@ func ComputeEntries(was explorer.Calibration) []*widget.Entry {
 
 // TextEntry is the entry of the calibration text in forms that [CalibrationOf] reads.
 func TextEntry(c explorer.Calibration) *widget.Entry {
-	const help = "a file or a folder; a mix of them: notes=PATH:0.5, wiki:0.3, chat:0.2; empty: wiki:0.4, web:0.4, chat:0.2"
+	help := "a file or a folder; a mix of them: notes=PATH:0.5, wiki:0.3, chat:0.2; empty: " + explorer.Calibration{Mix: explorer.DefaultMix()}.Texts()
 	return widget.TextEntry("text", "text", c.Texts(), help, func(text string) error {
 		_, err := explorer.ParseTexts(text)
 		return err
