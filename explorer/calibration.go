@@ -154,16 +154,13 @@ func (c Calibration) Shares() ([]float64, error) {
 }
 
 // stored returns the calibration that a record or a recipe has: before windows were drawn over whole texts and the default was a mix,
-// they were the first ones of one text, and the first default mix had other texts.
+// they were the first ones of one text.
 func (c Calibration) stored() Calibration {
 	if c.Draw == "" {
 		c.Draw = DrawStart
 		if c.Text == "" {
 			c.Text = TextWiki
 		}
-	}
-	if c.Text == "" && len(c.Mix) == 0 && c.DefaultTexts < defaultTexts {
-		c.Mix = firstMix()
 	}
 	return c
 }

@@ -69,6 +69,9 @@ func (s *Snapshot) resumed(c StartSearch) (StartSearch, error) {
 		return c, nil
 	}
 	last.Calibration = last.Calibration.stored()
+	if c := &last.Calibration; c.Text == "" && len(c.Mix) == 0 && c.DefaultTexts < defaultTexts {
+		c.Mix = firstMix()
+	}
 	for _, setting := range []struct {
 		name      string
 		own, took string
