@@ -394,7 +394,8 @@ func TestSearchIsTakenUpAgain(t *testing.T) {
 	l.press("enter")
 	l.until("the search to begin", func() bool { return l.m.snap.Unfinished != nil })
 	want := asked
-	want.Resume, want.Budget, want.Calibration.Draw = true, explorer.Budget{Seconds: spent + 600}, explorer.DrawWhole
+	want.Resume, want.Budget = true, explorer.Budget{Seconds: spent + 600}
+	want.Calibration.Draw, want.Calibration.DefaultTexts = explorer.DrawWhole, 2
 	if got := l.m.snap.Unfinished.Search; !reflect.DeepEqual(got, want) {
 		t.Errorf("asked for %+v, want %+v", got, want)
 	}
