@@ -49,7 +49,11 @@ func (m *model) Quantize(ctx context.Context, from gguf.Subnet, c explorer.Quant
 		if size.Losses, err = m.typeLosses(ctx, w, size.Load, dir, mon); err != nil {
 			return gguf.Subnet{}, oneshot.Report{}, err
 		}
-		return oneshot.Sized(ctx, w.dm, w.text.windows, size, w.config)
+		sub, report, err := oneshot.Sized(ctx, w.dm, w.text.windows, size, w.config)
+		if err != nil || !c.Widths || len(w.text.end) == 0 {
+			return sub, report, err
+		}
+		return m.orTypesAlone(ctx, w, size, sub, report, mon)
 	})
 	if err == nil && made.Method.Typed != nil {
 		made.Method.Typed.Compensated = size.Compensate && len(made.Subnet.Refit) > 0
@@ -64,6 +68,40 @@ func (m *model) Quantize(ctx context.Context, from gguf.Subnet, c explorer.Quant
 		made.Method.Vocab, err = vocab.record(ctx, m, made.Subnet.Masks.VocabLen(), mon)
 	}
 	return made, err
+}
+
+// orTypesAlone returns a subnet for a size or, where all units fit into it with smaller types and lose less on held-out text, the model with those
+// types and the same vocabulary: losses of small cuts are measured on little text, and are often too small.
+func (m *model) orTypesAlone(ctx context.Context, w work, size oneshot.Size, sub gguf.Subnet, report oneshot.Report, mon explorer.Monitor) (gguf.Subnet, oneshot.Report, error) {
+	whole := subnet.Dense(m.geometry())
+	if sub.Masks.TrimsVocab() {
+		var err error
+		if whole, err = whole.WithVocab(sub.Masks.Vocab()); err != nil {
+			return gguf.Subnet{}, oneshot.Report{}, err
+		}
+	}
+	size.From, size.Vocab = &gguf.Subnet{Masks: whole}, nil
+	other, alone, err := oneshot.Sized(ctx, w.dm, w.text.windows, size, w.config)
+	if errors.Is(err, oneshot.ErrSize) {
+		return sub, report, nil
+	}
+	if err != nil {
+		return gguf.Subnet{}, oneshot.Report{}, err
+	}
+	_, with, _, err := m.quickTyped(ctx, w.text, sub, mon)
+	if err != nil {
+		return gguf.Subnet{}, oneshot.Report{}, err
+	}
+	_, without, _, err := m.quickTyped(ctx, w.text, other, mon)
+	if err != nil {
+		return gguf.Subnet{}, oneshot.Report{}, err
+	}
+	if !(without < with) {
+		return sub, report, nil
+	}
+	mon.Note(fmt.Sprintf("no units are dropped: types alone reach the size and lose less (perplexity %.2f instead of %.2f on held-out text)", without, with))
+	alone.Granularity, alone.Size.Vocab, alone.Seconds = report.Granularity, report.Size.Vocab, report.Seconds+alone.Seconds
+	return other, alone, nil
 }
 
 // sizeOf returns what a subnet is made to fit, but for what is measured.
