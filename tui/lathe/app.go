@@ -326,10 +326,7 @@ func unwritable(err error, variable string) error {
 
 // calibrationText returns the path of the default calibration text, "" if it was not downloaded.
 func (a *app) calibrationText() string {
-	path, err := a.provided("text", "wiki.utf8")
-	if err != nil {
-		return ""
-	}
+	path := a.builtInText("wiki.utf8")
 	if _, err := os.Stat(path); err != nil {
 		return ""
 	}

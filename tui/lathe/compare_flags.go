@@ -118,7 +118,7 @@ func (f *compareFlags) add(cmd *cobra.Command) {
 	attentionFlag(cmd, &f.cut)
 	granularityFlag(cmd, &f.cut.Granularity, "32")
 	calibrationFlags(cmd, &f.cut.Calibration)
-	cmd.Flags().Lookup("windows").Usage = fitWindowsUsage
+	cmd.Flags().Lookup("windows").Usage = fitWindowsUsage()
 	reformFlags(cmd, &f.cut.Reform)
 	upFlag(cmd, &f.cut.Reform.Up, "the method's own")
 	piecesFlags(flags, &f.on, "measure")

@@ -129,7 +129,7 @@ func (a *app) cutCommand() *cobra.Command {
 	attentionFlag(cmd, &c)
 	granularityFlag(cmd, &c.Granularity, "32")
 	calibrationFlags(cmd, &c.Calibration)
-	cmd.Flags().Lookup("windows").Usage = fitWindowsUsage
+	cmd.Flags().Lookup("windows").Usage = fitWindowsUsage()
 	reformFlags(cmd, &c.Reform)
 	upFlag(cmd, &c.Reform.Up, "the method's own")
 	tuning.Seed = 1
@@ -183,7 +183,7 @@ func (a *app) reformCommand() *cobra.Command {
 	cmd.Flags().StringVar(&sub, "subnet", string(explorer.DraftID), "subnet to re-fit: an id, a name, or draft")
 	cmd.Flags().StringVar(&c.Name, "name", "", "name of the result in the workspace")
 	calibrationFlags(cmd, &c.Calibration)
-	cmd.Flags().Lookup("windows").Usage = fitWindowsUsage
+	cmd.Flags().Lookup("windows").Usage = fitWindowsUsage()
 	reformFlags(cmd, &c.Reform)
 	upFlag(cmd, &c.Reform.Up, "the method's own")
 	tuneFlag(cmd, &tuning)
@@ -232,9 +232,9 @@ func (a *app) make(ctx context.Context, e exploration, c explorer.Command, out o
 		}
 	}
 	s := e.Snapshot()
-	n, ok := s.Subnet(job.Result)
-	if !ok {
-		return fmt.Errorf("%s made no subnet", job.Title)
+	n, err := madeBy(s, job)
+	if err != nil {
+		return err
 	}
 	r := newMade(s, n)
 	r.Expected = (expected.Time + expected.Tuning).Seconds()
@@ -253,6 +253,15 @@ func (a *app) make(ctx context.Context, e exploration, c explorer.Command, out o
 		return nil
 	}
 	return a.result(r, func(w io.Writer) { r.words(w) })
+}
+
+// madeBy returns the subnet that a job made.
+func madeBy(s *explorer.Snapshot, j explorer.Job) (explorer.Subnet, error) {
+	n, ok := s.Subnet(j.Result)
+	if !ok {
+		return n, fmt.Errorf("%s made no subnet", j.Title)
+	}
+	return n, nil
 }
 
 // newMade returns the result of a command that made a subnet.

@@ -119,9 +119,9 @@ func (a *app) fitMake(ctx context.Context, e exploration, own explorer.Quantize,
 			return err
 		}
 		s := e.Snapshot()
-		n, ok := s.Subnet(job.Result)
-		if !ok {
-			return fmt.Errorf("%s made no subnet", job.Title)
+		n, err := madeBy(s, job)
+		if err != nil {
+			return err
 		}
 		r := fitMade{Plan: p, Memory: report.MemoryOf(s.Model, n, p.Context)}
 		if p.Speed > 0 {
@@ -138,14 +138,22 @@ func (a *app) fitMake(ctx context.Context, e exploration, own explorer.Quantize,
 				continue
 			}
 		}
-		made := newMade(s, n)
-		if made.Export, err = a.export(ctx, e, n.ID, out); err != nil {
-			return a.keep(ctx, e, n, err)
+		if err := a.fitWrite(ctx, e, n, out, began, &r); err != nil {
+			return err
 		}
-		made.Seconds = time.Since(began).Seconds()
-		r.Made, r.Path, r.Bytes = &made, made.Export.Path, made.Export.Bytes
 		return a.fitResult(r)
 	}
+}
+
+// fitWrite writes the file of a subnet that was made since began, and records both in r.
+func (a *app) fitWrite(ctx context.Context, e exploration, n explorer.Subnet, out outFlags, began time.Time, r *fitMade) (err error) {
+	made := newMade(e.Snapshot(), n)
+	if made.Export, err = a.export(ctx, e, n.ID, out); err != nil {
+		return a.keep(ctx, e, n, err)
+	}
+	made.Seconds = time.Since(began).Seconds()
+	r.Made, r.Path, r.Bytes = &made, made.Export.Path, made.Export.Bytes
+	return nil
 }
 
 // fitTrimmed writes the model itself with a smaller vocabulary.
@@ -156,16 +164,14 @@ func (a *app) fitTrimmed(ctx context.Context, e exploration, own explorer.Quanti
 		return err
 	}
 	s := e.Snapshot()
-	n, ok := s.Subnet(job.Result)
-	if !ok {
-		return fmt.Errorf("%s made no subnet", job.Title)
+	n, err := madeBy(s, job)
+	if err != nil {
+		return err
 	}
-	made := newMade(s, n)
-	if made.Export, err = a.export(ctx, e, n.ID, out); err != nil {
-		return a.keep(ctx, e, n, err)
+	r := fitMade{Plan: p, Memory: report.MemoryOf(s.Model, n, p.Context)}
+	if err := a.fitWrite(ctx, e, n, out, began, &r); err != nil {
+		return err
 	}
-	made.Seconds = time.Since(began).Seconds()
-	r := fitMade{Plan: p, Made: &made, Path: made.Export.Path, Bytes: made.Export.Bytes, Memory: report.MemoryOf(s.Model, n, p.Context)}
 	if p.Speed > 0 {
 		if r.Speed, err = a.speedOf(ctx, e, n.ID); err != nil {
 			return err

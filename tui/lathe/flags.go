@@ -27,8 +27,10 @@ func calibrationFlags(cmd *cobra.Command, c *explorer.Calibration) {
 // defaultTexts returns the default mix as --text takes it.
 func defaultTexts() string { return explorer.Calibration{Mix: explorer.DefaultMix()}.Texts() }
 
-// fitWindowsUsage is the usage of --windows where weights are re-fitted.
-const fitWindowsUsage = "calibration windows; more lose less and take longer (default 32)"
+// fitWindowsUsage returns the usage of --windows where weights are re-fitted.
+func fitWindowsUsage() string {
+	return fmt.Sprintf("calibration windows; more lose less and take longer (default %d)", explorer.FitWindows)
+}
 
 // calibrationText is the value of the flag of calibration texts, which may be given several times.
 type calibrationText struct {

@@ -38,18 +38,12 @@ type infoResult struct {
 	NoRuntime    string      `json:"no_runtime,omitempty"` // why llama.cpp cannot run it
 	KVBytes      int64       `json:"kv_bytes_per_token"`
 	FLOPs        flopsResult `json:"flops_per_token"`
-	CutMemory    int64       `json:"cut_memory_bytes"` // of a one-shot cut to 0.8, with cutWindows calibration windows of cutTokens
+	CutMemory    int64       `json:"cut_memory_bytes"` // of a one-shot cut to 0.8, by the default calibration
 	Types        []typeSize  `json:"types,omitempty"`  // of the file with its matrices in another type, the largest first
 	SubnetOf     string      `json:"subnet_of,omitempty"`
 	Share        float64     `json:"share,omitempty"`
 	Layers       []infoLayer `json:"layers"`
 }
-
-// The calibration text that the memory of a cut is computed for.
-const (
-	cutWindows = 32
-	cutTokens  = 2048
-)
 
 // typeSize is the size of a file with matrices of a type.
 type typeSize struct {
@@ -117,7 +111,7 @@ func newInfo(m explorer.ModelInfo, limits oneshot.Limits) infoResult {
 		Model: m.Path, Name: m.Name, Architecture: m.Arch, Type: m.Type(), Bytes: m.Bytes, Params: m.Params, BlockParams: m.BlockParams,
 		Hidden: m.Hidden, HeadDim: m.Geometry.HeadDim, Vocab: m.Vocab, Context: m.Context, Tied: m.Tied, ChatTemplate: m.ChatTemplate, NoRuntime: m.NoRuntime,
 		KVBytes: size.KVBytesPerToken, FLOPs: newFLOPs(subnet.Dense(m.Geometry)), SubnetOf: m.SubnetOf, Share: m.Share,
-		CutMemory: oneshot.MemoryOf(m.Geometry, 0.8, cutWindows, cutTokens, limits).Total(),
+		CutMemory: oneshot.MemoryOf(m.Geometry, 0.8, explorer.FitWindows, explorer.DefaultSeq, limits).Total(),
 	}
 	for _, typ := range gguf.WritableNames() {
 		if bytes := m.FileSize(subnet.Dense(m.Geometry), typ).File; bytes > 0 {
@@ -143,7 +137,7 @@ func (r infoResult) words(w io.Writer, m explorer.ModelInfo) {
 		{"vocabulary", fmt.Sprintf("%d%s", r.Vocab, map[bool]string{true: ", output tied to the embedding"}[r.Tied])},
 		{"context", fmt.Sprintf("%d tokens, %s of KV cache each", r.Context, format.Bytes(r.KVBytes))},
 		{"operations", fmt.Sprintf("%s per token of a prompt of %d tokens, %s per token after it", format.Count(r.FLOPs.Prefill), r.FLOPs.Context, format.Count(r.FLOPs.Decode))},
-		{"memory to cut", fmt.Sprintf("about %s with %d calibration windows of %d tokens", format.Bytes(r.CutMemory), cutWindows, cutTokens)},
+		{"memory to cut", fmt.Sprintf("about %s with %d calibration windows of %d tokens", format.Bytes(r.CutMemory), explorer.FitWindows, explorer.DefaultSeq)},
 		{"chat template", map[bool]string{true: "yes", false: "no"}[r.ChatTemplate]},
 	}
 	if r.NoRuntime != "" {

@@ -93,9 +93,9 @@ func (a *app) recipeBuildCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				n, ok := e.Snapshot().Subnet(job.Result)
-				if !ok {
-					return fmt.Errorf("%s made no subnet", job.Title)
+				n, err := madeBy(e.Snapshot(), job)
+				if err != nil {
+					return err
 				}
 				r := struct {
 					Recipe  string       `json:"recipe"`

@@ -137,6 +137,9 @@ func CalibrationEntries(windows string) []*widget.Entry {
 	}, ComputeEntries(explorer.Calibration{})...)
 }
 
+// FitEntries are [CalibrationEntries] of cuts and re-fits.
+func FitEntries() []*widget.Entry { return CalibrationEntries(strconv.Itoa(explorer.FitWindows)) }
+
 // asStarted is the choice that leaves how a job computes to the flags that the program was started with.
 const asStarted = "as started"
 

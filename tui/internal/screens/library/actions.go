@@ -88,7 +88,7 @@ func (s *Screen) Actions() []*action.Action {
 			}
 			return ""
 		}, Run: func() tea.Cmd {
-			return widget.Ask(s.host, "trash", fmt.Sprintf("%d deleted %s and their weights are deleted permanently.", len(s.snap().Trash), text.Plural(len(s.snap().Trash), "subnet", "subnets")), "empty it",
+			return widget.Ask(s.host, "trash", format.Counted(len(s.snap().Trash), "deleted subnet")+" and their weights are deleted permanently.", "empty it",
 				func() tea.Cmd { return s.host.Do(explorer.EmptyTrash{}, nil) })
 		}},
 		{ID: "library.sort", Keys: []string{"s"}, Title: "Sort by the next column", Short: "sort", When: none, Run: func() tea.Cmd {
@@ -203,7 +203,7 @@ func (s *Screen) fitForm() tea.Cmd {
 	target.Hidden = makes
 	vocab := widget.TextEntry("vocab", "vocabulary", s.defaultVocab(), "tokens to keep: auto for as many as pay for their bytes, how many such as 24000, or a share of the tokens of the calibration texts such as 0.999; empty: all", subnets.CheckVocab)
 	vocab.Hidden = finds
-	calibration := subnets.CalibrationEntries("24")
+	calibration := subnets.FitEntries()
 	for _, e := range calibration {
 		e.Hidden = finds
 	}

@@ -3,7 +3,6 @@ package reform
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -268,7 +267,7 @@ func (s *Screen) Undo() tea.Cmd {
 func (s *Screen) form() tea.Cmd {
 	id := s.target()
 	entries := append(subnets.RefitEntries("default", nil), widget.TextEntry("name", "name", "", "of the result in the library; empty: by how it is made", nil))
-	entries = append(entries, subnets.CalibrationEntries(strconv.Itoa(explorer.FitWindows))...)
+	entries = append(entries, subnets.FitEntries()...)
 	command := func(f *widget.Form) explorer.Refit {
 		return explorer.Refit{Subnet: id, Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Reform: subnets.RefitOf(f)}
 	}
@@ -295,7 +294,7 @@ func (s *Screen) cutForm() tea.Cmd {
 	}, subnets.RefitEntries(presetsOwn, nil)...)
 	entries = append(entries, widget.TextEntry("tune", "tune", tuneDefault, fmt.Sprintf("norms and channel scales afterwards, for steps such as %dsteps or a time such as 10m; off: not; default: %[1]d steps with the default preset and windows, otherwise off", explorer.DefaultTuneSteps), tuning),
 		widget.TextEntry("name", "name", "", "of the result in the library; empty: by how it is made", nil))
-	entries = append(entries, subnets.CalibrationEntries(strconv.Itoa(explorer.FitWindows))...)
+	entries = append(entries, subnets.FitEntries()...)
 	command := func(f *widget.Form) explorer.Cut {
 		c := explorer.Cut{Preset: f.Get("preset"), Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Reform: subnets.RefitOf(f)}
 		if c.Within = subnets.TargetOf(f); c.Within.Measure == search.Params {
