@@ -5,10 +5,10 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/tui/internal/layout"
 	"github.com/lathe-llm/lathe/tui/internal/paint"
 	"github.com/lathe-llm/lathe/tui/internal/screen"
-	"github.com/lathe-llm/lathe/tui/internal/text"
 	"github.com/lathe-llm/lathe/tui/internal/theme"
 	"github.com/lathe-llm/lathe/tui/internal/widget"
 )
@@ -81,7 +81,7 @@ func (b *findBar) Draw(h screen.Host, w, _ int) []string {
 	line, _ := b.field.Line(max(2, w/2))
 	r := paint.NewRow(w, theme.Style{}).Put(t.Accent, " /").Put(t.Input, line)
 	if now, n, of := b.in.Found(); now != "" {
-		r.Right(t.Dim, fmt.Sprintf("%d of %d %s ", n, of, text.Plural(of, "row", "rows")))
+		r.Right(t.Dim, fmt.Sprintf("%d of %s ", n, format.Counted(of, "row")))
 	}
 	return []string{r.String()}
 }

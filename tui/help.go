@@ -124,7 +124,7 @@ func (m *Model) showModel() tea.Cmd {
 		}
 		if g := mi.Geometry; g != nil && len(g.Layers) > 0 {
 			l := g.Layers[0]
-			rows = append(rows, struct{ k, v string }{"first layer", fmt.Sprintf("%d query %s in %d %s of width %d, MLP %d", l.Heads, text.Plural(l.Heads, "head", "heads"), l.KVHeads, text.Plural(l.KVHeads, "group", "groups"), g.HeadDim, l.FFN)})
+			rows = append(rows, struct{ k, v string }{"first layer", fmt.Sprintf("%s in %s of width %d, MLP %d", format.Counted(l.Heads, "query head"), format.Counted(l.KVHeads, "group"), g.HeadDim, l.FFN)})
 		}
 		rows = append(rows, struct{ k, v string }{"computes on", mi.Compute}, struct{ k, v string }{"chats on", cmp.Or(mi.NoRuntime, mi.Engine)}, struct{ k, v string }{"workspace", workspaceText(ws)})
 		if ws.ReadOnly {
@@ -235,7 +235,7 @@ func (m *Model) places() []widget.Choice {
 		out = append(out, widget.Choice{Title: "Subnet " + text.Line(n.Name), Detail: detail, Run: func() tea.Cmd { return host{m}.Ask(screen.ShowSubnet{Subnet: n.ID}) }})
 	}
 	for _, c := range m.snap.Chats {
-		detail := fmt.Sprintf("%d %s", len(c.Prompts), text.Plural(len(c.Prompts), "prompt", "prompts"))
+		detail := format.Counted(len(c.Prompts), "prompt")
 		out = append(out, widget.Choice{Title: "Chat " + text.Line(c.Name), Detail: detail, Run: func() tea.Cmd { return host{m}.Ask(screen.ShowChat{Chat: c.ID}) }})
 	}
 	for i := range m.snap.Model.Layers {

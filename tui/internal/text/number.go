@@ -107,11 +107,3 @@ func Date(t time.Time) string {
 
 // Seconds converts a number of seconds to a duration.
 func Seconds(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }
-
-// Plural returns one for a count of 1, otherwise many.
-func Plural(n int, one, many string) string {
-	if n == 1 {
-		return one
-	}
-	return many
-}

@@ -6,6 +6,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 	"github.com/charmbracelet/x/ansi"
 
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/tui/internal/layout"
 	"github.com/lathe-llm/lathe/tui/internal/paint"
 	"github.com/lathe-llm/lathe/tui/internal/screen"
@@ -75,7 +76,7 @@ func (p *Pager) Draw(host screen.Host, w, h int) []string {
 				n++
 			}
 		}
-		foot = fmt.Sprintf("/%s  %d %s", text.Line(p.find.String()), n, text.Plural(n, "row", "rows"))
+		foot = fmt.Sprintf("/%s  %s", text.Line(p.find.String()), format.Counted(n, "row"))
 	}
 	return paint.Box(host.Theme(), paint.Frame{Title: p.Title, Foot: foot, Focused: true}, w, h, rows)
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/explorer/report"
 
 	tea "charm.land/bubbletea/v2"
@@ -204,7 +205,7 @@ func (s *Screen) pickChat() tea.Cmd {
 	return widget.Pick(s.host, "chats", func() []widget.Choice {
 		var out []widget.Choice
 		for _, c := range s.snap().Chats {
-			detail := fmt.Sprintf("%d %s, %s", len(c.Prompts), text.Plural(len(c.Prompts), "prompt", "prompts"), c.Created.Local().Format("2 Jan 15:04"))
+			detail := fmt.Sprintf("%s, %s", format.Counted(len(c.Prompts), "prompt"), c.Created.Local().Format("2 Jan 15:04"))
 			out = append(out, widget.Choice{Title: cmp.Or(text.Line(c.Name), "chat"), Detail: detail, Run: func() tea.Cmd {
 				s.enter(c.ID)
 				return nil

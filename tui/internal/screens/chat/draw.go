@@ -56,7 +56,7 @@ func votes(c explorer.Chat) string {
 		return ""
 	}
 	if c.Blind {
-		return fmt.Sprintf("%d %s", total, text.Plural(total, "vote", "votes"))
+		return format.Counted(total, "vote")
 	}
 	var parts []string
 	for i := range c.Columns {

@@ -10,6 +10,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/tui/internal/chart"
 	"github.com/lathe-llm/lathe/tui/internal/layout"
@@ -298,7 +299,7 @@ func (s *Screen) move(by int) tea.Cmd {
 
 // Status returns live numbers for the footer.
 func (s *Screen) Status() string {
-	out := fmt.Sprintf("%d %s", len(s.snap().Subnets), text.Plural(len(s.snap().Subnets), "subnet", "subnets"))
+	out := format.Counted(len(s.snap().Subnets), "subnet")
 	if len(s.marked) > 0 {
 		out += fmt.Sprintf(", %d marked", len(s.marked))
 	}

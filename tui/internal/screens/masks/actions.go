@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/lathe-llm/lathe/explorer/draft"
+	"github.com/lathe-llm/lathe/explorer/format"
 
 	tea "charm.land/bubbletea/v2"
 
@@ -15,7 +16,6 @@ import (
 	"github.com/lathe-llm/lathe/tui/internal/layout"
 	"github.com/lathe-llm/lathe/tui/internal/screen"
 	"github.com/lathe-llm/lathe/tui/internal/subnets"
-	"github.com/lathe-llm/lathe/tui/internal/text"
 	"github.com/lathe-llm/lathe/tui/internal/widget"
 )
 
@@ -240,7 +240,7 @@ func (s *Screen) topForm() tea.Cmd {
 		}
 		return widget.CountIn(0, most)(v)
 	}
-	return s.host.Open(&widget.Form{Title: title, OK: "keep", Note: fmt.Sprintf("in %d %s", len(layers), text.Plural(len(layers), "layer", "layers")),
+	return s.host.Open(&widget.Form{Title: title, OK: "keep", Note: "in " + format.Counted(len(layers), "layer"),
 		Entries: []*widget.Entry{widget.TextEntry("n", fmt.Sprintf("of %d", most), strconv.Itoa(now), "a number, or a percentage: 70 %", check)},
 		Submit: func(f *widget.Form) tea.Cmd {
 			v := f.Number("n")
@@ -408,7 +408,7 @@ func (s *Screen) resort() tea.Cmd {
 func (s *Screen) likeForm() tea.Cmd {
 	layers := s.selection()
 	n := s.masks().Layers()
-	return s.host.Open(&widget.Form{Title: "like layer", OK: "copy", Note: fmt.Sprintf("%d %s will keep the same units as another layer", len(layers), text.Plural(len(layers), "layer", "layers")),
+	return s.host.Open(&widget.Form{Title: "like layer", OK: "copy", Note: format.Counted(len(layers), "layer") + " will keep the same units as another layer",
 		Entries: []*widget.Entry{
 			widget.TextEntry("from", "layer", "", fmt.Sprintf("0 to %d", n-1), func(v string) error {
 				if v == "" {

@@ -246,7 +246,7 @@ func (s *Screen) drawTotals(t *theme.Theme, w, h int) []string {
 	if n, ok := snap.Saved(); ok {
 		origin = widget.Segment{Style: t.Good, Text: "saved as " + text.Clip(text.Line(n.Name), max(24, w/3))}
 	} else if n := len(d.Steps); n > 0 {
-		origin = widget.Segment{Style: t.Warn, Text: fmt.Sprintf("%d %s", n, text.Plural(n, "change", "changes"))}
+		origin = widget.Segment{Style: t.Warn, Text: format.Counted(n, "change")}
 		if w >= 110 {
 			origin.Text = "edited: " + origin.Text + " since " + subnets.Name(snap, d.Base)
 		}
