@@ -20,7 +20,6 @@ import (
 // The defaults of calibration.
 const (
 	defaultWindows = 8 // of statistics and searches
-	fitWindows     = explorer.FitWindows
 	defaultSeq     = explorer.DefaultSeq
 )
 

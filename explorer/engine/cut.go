@@ -118,7 +118,7 @@ func (m *model) makeOnce(ctx context.Context, c explorer.Calibration, o explorer
 		paused.Add(int64(time.Since(came)))
 	}}}
 	mon.Progress(0, 0, "layers", "tokenising")
-	if w.text, err = m.calibration(ctx, c, orDefault(c.Windows, fitWindows), c.Windows == 0, mon); err != nil {
+	if w.text, err = m.calibration(ctx, c, orDefault(c.Windows, explorer.FitWindows), c.Windows == 0, mon); err != nil {
 		return explorer.Made{}, err
 	}
 	mon.Progress(0, 0, "layers", "loading the model")

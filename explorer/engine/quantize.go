@@ -88,11 +88,17 @@ func (m *model) orTypesAlone(ctx context.Context, w work, size oneshot.Size, sub
 	if err != nil {
 		return gguf.Subnet{}, oneshot.Report{}, err
 	}
-	_, with, _, err := m.quickTyped(ctx, w.text, sub, mon)
+	p := w.text
+	p.windows, p.from, p.kept = p.end, nil, nil // as quickTyped, without what only reports need
+	heldOut := func(s gguf.Subnet) (float64, error) {
+		s.Masks = s.Masks.WithAllVocab()
+		return m.perplexity(ctx, s, p, mon)
+	}
+	with, err := heldOut(sub)
 	if err != nil {
 		return gguf.Subnet{}, oneshot.Report{}, err
 	}
-	_, without, _, err := m.quickTyped(ctx, w.text, other, mon)
+	without, err := heldOut(other)
 	if err != nil {
 		return gguf.Subnet{}, oneshot.Report{}, err
 	}

@@ -53,39 +53,36 @@ type vocabChoice struct {
 	text   explorer.Calibration
 }
 
-// vocabLevel returns the size of the vocabulary that was asked for, without what it costs: there is nothing to choose.
-func (m *model) vocabLevel(ctx context.Context, v explorer.VocabSize, c explorer.Calibration, mon explorer.Monitor) (vocabChoice, error) {
-	out := vocabChoice{asked: v, text: c}
-	var err error
+// vocabTried ranks the vocabulary and returns which sizes of it are tried, the largest first: the one that was asked for, or several.
+func (m *model) vocabTried(ctx context.Context, v explorer.VocabSize, c explorer.Calibration, mon explorer.Monitor) (out vocabChoice, sizes []int, err error) {
+	out = vocabChoice{asked: v, text: c}
 	if out.ranked, err = m.rankVocab(ctx, c, mon); err != nil {
-		return out, err
+		return out, nil, err
+	}
+	if v.Auto {
+		return out, vocabSizes(out.ranked.words.Len(), out.ranked.ranking.Least(v.Force)), nil
 	}
 	n, err := out.ranked.size(v)
+	return out, []int{n}, err
+}
+
+// vocabLevel returns the size of the vocabulary that was asked for, without what it costs: there is nothing to choose.
+func (m *model) vocabLevel(ctx context.Context, v explorer.VocabSize, c explorer.Calibration, mon explorer.Monitor) (vocabChoice, error) {
+	out, sizes, err := m.vocabTried(ctx, v, c, mon)
 	if err != nil {
 		return out, err
 	}
-	out.levels = []oneshot.VocabLevel{{Set: out.ranked.set(n)}}
+	out.levels = []oneshot.VocabLevel{{Set: out.ranked.set(sizes[0])}}
 	return out, nil
 }
 
 // vocabLevels measures what sizes of the vocabulary cost: the size that was asked for, or several.
 func (m *model) vocabLevels(ctx context.Context, v explorer.VocabSize, c explorer.Calibration, mon explorer.Monitor) (vocabChoice, error) {
-	out := vocabChoice{asked: v, text: c}
-	var err error
-	if out.ranked, err = m.rankVocab(ctx, c, mon); err != nil {
+	out, sizes, err := m.vocabTried(ctx, v, c, mon)
+	if err != nil {
 		return out, err
 	}
 	all := out.ranked.words.Len()
-	var sizes []int
-	if v.Auto {
-		sizes = vocabSizes(all, out.ranked.ranking.Least(v.Force))
-	} else {
-		n, err := out.ranked.size(v)
-		if err != nil {
-			return out, err
-		}
-		sizes = append(sizes, n)
-	}
 	texts := out.ranked.texts()
 	for i := range sizes { // the smallest first, which makes the most tokens
 		n := sizes[len(sizes)-1-i]
