@@ -16,11 +16,11 @@ func TestProbe(t *testing.T) {
 	l.sees("first cut")
 	l.write("first")
 	l.press("enter")
-	l.until("the probe to end", func() bool {
-		c := l.ex.Snapshot().Chats[0]
-		return c.Name == "probe" && !c.Busy && len(c.Prompts) == len(explorer.ProbePrompts())
+	l.until("the probe to end", func() bool { // on the screen, with the comparison of the last reply
+		c := l.m.snap.Chats[0]
+		return c.Name == "probe" && !c.Busy && c.Comparing == 0 && len(c.Prompts) == len(explorer.ProbePrompts())
 	})
-	c := l.ex.Snapshot().Chats[0]
+	c := l.m.snap.Chats[0]
 	if len(c.Columns) != 2 || c.Columns[0].Subnet != explorer.DenseID || slices.ContainsFunc(c.Columns[1].Replies, func(r explorer.Reply) bool { return r.Text == "" }) {
 		t.Errorf("columns %+v", c.Columns)
 	}
