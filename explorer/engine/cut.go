@@ -32,8 +32,11 @@ func (m *model) Cut(ctx context.Context, c explorer.Cut, mon explorer.Monitor) (
 	if c.Calibration.Seed == 0 {
 		c.Calibration.Seed = c.Seed
 	}
-	return m.make(ctx, c.Calibration, c.Reform, method, mon, func(w work) (gguf.Subnet, oneshot.Report, error) {
-		w.config.Attention, w.config.Granularity, w.config.Within, w.config.Cost = c.Attention, c.Granularity, within, cost
+	reach := func(config *oneshot.Config) error {
+		config.Attention, config.Granularity, config.Within, config.Cost = c.Attention, c.Granularity, within, cost
+		return oneshot.Reach(m.geometry(), c.Target, *config)
+	}
+	return m.make(ctx, c.Calibration, c.Reform, method, mon, reach, func(w work) (gguf.Subnet, oneshot.Report, error) {
 		return oneshot.OneShot(ctx, w.dm, w.text.windows, c.Target, w.config)
 	})
 }
@@ -90,19 +93,22 @@ func (b biased) Bytes(m subnet.Masks, typ string) (file, tensors int64, err erro
 
 // Refit implements [explorer.Cutter].
 func (m *model) Refit(ctx context.Context, masks subnet.Masks, c explorer.Refit, mon explorer.Monitor) (explorer.Made, error) {
-	return m.make(ctx, c.Calibration, c.Reform, explorer.Method{Preset: c.Preset, Seed: c.Calibration.Seed}, mon, func(w work) (gguf.Subnet, oneshot.Report, error) {
+	return m.make(ctx, c.Calibration, c.Reform, explorer.Method{Preset: c.Preset, Seed: c.Calibration.Seed}, mon, nil, func(w work) (gguf.Subnet, oneshot.Report, error) {
 		return oneshot.Refit(ctx, w.dm, w.text.windows, masks, w.config)
 	})
 }
 
-// make prepares calibration, lets a function of package reform work, and measures what came out.
+// make prepares calibration, lets a function of package reform work, and measures what came out. begin, unless nil, completes the
+// configuration before text is prepared, which may take minutes, and refuses what cannot be made.
 func (m *model) make(ctx context.Context, c explorer.Calibration, o explorer.ReformOptions, method explorer.Method, mon explorer.Monitor,
-	run func(work) (gguf.Subnet, oneshot.Report, error)) (explorer.Made, error) {
-	return withRoom(ctx, m, room{calibration: c}, mon, func(bool) (explorer.Made, error) { return m.makeOnce(ctx, c, o, method, mon, run) })
+	begin func(*oneshot.Config) error, run func(work) (gguf.Subnet, oneshot.Report, error)) (explorer.Made, error) {
+	return withRoom(ctx, m, room{calibration: c}, mon, func(bool) (explorer.Made, error) {
+		return m.makeOnce(ctx, c, o, method, mon, begin, run)
+	})
 }
 
 func (m *model) makeOnce(ctx context.Context, c explorer.Calibration, o explorer.ReformOptions, method explorer.Method, mon explorer.Monitor,
-	run func(work) (gguf.Subnet, oneshot.Report, error)) (explorer.Made, error) {
+	begin func(*oneshot.Config) error, run func(work) (gguf.Subnet, oneshot.Report, error)) (explorer.Made, error) {
 	recipe, err := recipeOf(method.Preset, o)
 	if err != nil {
 		return explorer.Made{}, err
@@ -117,6 +123,11 @@ func (m *model) makeOnce(ctx context.Context, c explorer.Calibration, o explorer
 		reportAndGate(ctx, mon, e)
 		paused.Add(int64(time.Since(came)))
 	}}}
+	if begin != nil {
+		if err := begin(&w.config); err != nil {
+			return explorer.Made{}, translate(err)
+		}
+	}
 	mon.Progress(0, 0, "layers", "tokenising")
 	if w.text, err = m.calibration(ctx, c, orDefault(c.Windows, explorer.FitWindows), c.Windows == 0, mon); err != nil {
 		return explorer.Made{}, err

@@ -43,7 +43,7 @@ func (m *model) Quantize(ctx context.Context, from gguf.Subnet, c explorer.Quant
 		}
 		size.Vocab = vocab.levels
 	}
-	made, err := m.make(ctx, c.Calibration, c.Reform, method, mon, func(w work) (gguf.Subnet, oneshot.Report, error) {
+	made, err := m.make(ctx, c.Calibration, c.Reform, method, mon, nil, func(w work) (gguf.Subnet, oneshot.Report, error) {
 		w.config.Attention, w.config.Granularity = c.Attention, c.Granularity
 		var err error
 		if size.Losses, err = m.typeLosses(ctx, w, size.Load, dir, mon); err != nil {

@@ -98,6 +98,17 @@ func TestCutWithinATarget(t *testing.T) {
 			t.Errorf("an impossible target, %s: %v", name, err)
 		}
 	}
+	// It is refused before text is read: this one does not exist.
+	for _, c := range []explorer.Cut{{Within: search.Target{Measure: search.Bytes, Value: 1000}}, {Within: search.Target{Measure: search.Latency, Value: 1e-6}}, {Target: 0.02}} {
+		c.Calibration.Text = filepath.Join(t.TempDir(), "missing.txt")
+		for _, c.Preset = range []string{"", "allocated", "flap-global", "obs", "random", "depth", "cosine"} {
+			_, err := m.Cut(t.Context(), c, &quiet{})
+			if ratio := c.Target > 0; ratio && !(errors.Is(err, explorer.ErrInvalid) && strings.Contains(err.Error(), "ratios from")) ||
+				!ratio && !(errors.Is(err, explorer.ErrUnsupported) && strings.Contains(err.Error(), "the nearest possible is")) {
+				t.Errorf("an impossible target, %s by %q: %v", c.Within.Text(), c.Preset, err)
+			}
+		}
+	}
 	// Whole layers are dropped until the target is met.
 	layers, err := m.Cut(t.Context(), explorer.Cut{Preset: "cosine", Within: search.Target{Measure: search.Bytes, Value: 0.9 * float64(dense.File)}, Calibration: explorer.Calibration{Windows: 2, Seq: 64}}, &quiet{})
 	if got := info.FileSize(layers.Subnet.Masks, "").File; err != nil || float64(got) > 0.9*float64(dense.File) {

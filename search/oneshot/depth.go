@@ -15,7 +15,7 @@ import (
 // dropLayers drops whole layers, each time the one without which the model's loss is least (SLEB), until the ratio is met.
 // The scorer computes layers that candidates have in common once.
 func (p *plan) dropLayers(ctx context.Context) (subnet.Masks, error) {
-	g := p.m.Geometry()
+	g := p.g
 	texts, _ := probeTexts(p.windows)
 	scorer, err := p.m.NewScorer(texts, decoder.ScorerOptions{})
 	if err != nil {
@@ -43,7 +43,7 @@ func (p *plan) dropLayers(ctx context.Context) (subnet.Masks, error) {
 // dropSimilarLayers drops the layers with the largest cosine between the hidden states before and after them in the dense
 // model, over the first window, until the ratio is met (ShortGPT).
 func (p *plan) dropSimilarLayers(ctx context.Context) (subnet.Masks, error) {
-	g := p.m.Geometry()
+	g := p.g
 	dense, err := newPass(ctx, p.m, p.windows[:1])
 	if err != nil {
 		return subnet.Masks{}, err

@@ -99,7 +99,7 @@ func TestCompensateInnerOfDefaultModel(t *testing.T) {
 	grams(windowsOf(0), func(layer int, module subnet.Module, b *importance.Block, tokens int) {
 		n := b.In.N
 		weights := diagonal(b.In.Gram, n)
-		k := &sizing{plan: &plan{m: m}, types: map[string]subnet.Type{}, size: Size{Losses: &TypeLosses{Importance: map[string][]float32{}}}}
+		k := &sizing{plan: &plan{g: m.Geometry(), m: m}, types: map[string]subnet.Type{}, size: Size{Losses: &TypeLosses{Importance: map[string][]float32{}}}}
 		for _, name := range m.InnerMatrices(module) {
 			k.types[tensorName(layer, name)], k.size.Losses.Importance[tensorName(layer, name)] = subnet.Q4_0, weights
 		}

@@ -33,25 +33,14 @@ func oneShot(ctx context.Context, m *decoder.Model, windows [][]int32, ratio flo
 	if _, err := reform.CheckText(windows); err != nil {
 		return gguf.Subnet{}, Report{}, err
 	}
-	if c.Within != nil {
-		ratio = 1
-	}
-	if _, err := budget(m.Geometry(), ratio); err != nil {
+	p, err := newPlan(m.Geometry(), ratio, recipe, c)
+	if err != nil {
 		return gguf.Subnet{}, Report{}, err
 	}
-	if err := m.Geometry().CheckGranularity(c.Granularity); err != nil {
+	if err := p.reach(); err != nil {
 		return gguf.Subnet{}, Report{}, err
 	}
-	if c.Granularity == 0 {
-		c.Granularity = subnet.DefaultGranularity
-	}
-	p := &plan{m: m, windows: windows, ratio: ratio, recipe: recipe, config: c}
-	if c.Within != nil && c.Cost != nil {
-		if p.saved, err = savingsOf(m.Geometry(), c.Cost); err != nil {
-			return gguf.Subnet{}, Report{}, err
-		}
-	}
-	p.decideAttention()
+	p.m, p.windows = m, windows
 	masks, chooser, err := p.make(ctx)
 	if err != nil {
 		return gguf.Subnet{}, Report{}, err
@@ -67,7 +56,7 @@ func oneShot(ctx context.Context, m *decoder.Model, windows [][]int32, ratio flo
 	}
 	report := Report{Preset: c.Preset, Target: ratio, Predicted: p.predicted, Report: r}
 	if p.recipe.Layers == NoLayers {
-		report.Attention, report.Granularity = p.recipe.Attention, c.Granularity
+		report.Attention, report.Granularity = p.recipe.Attention, p.config.Granularity
 	}
 	return s, report, nil
 }
@@ -95,6 +84,7 @@ func Refit(ctx context.Context, m *decoder.Model, windows [][]int32, masks subne
 
 // plan decides which units a subnet keeps, or how many of each layer.
 type plan struct {
+	g         *subnet.Geometry
 	m         *decoder.Model
 	windows   [][]int32
 	ratio     float64
@@ -103,6 +93,31 @@ type plan struct {
 	predicted float64
 	warnings  []string
 	saved     savings // of Config.Cost
+}
+
+// newPlan returns the plan of a cut, without a model and text.
+func newPlan(g *subnet.Geometry, ratio float64, r Recipe, c Config) (*plan, error) {
+	if c.Within != nil {
+		ratio = 1
+	}
+	if _, err := budget(g, ratio); err != nil {
+		return nil, err
+	}
+	if err := g.CheckGranularity(c.Granularity); err != nil {
+		return nil, err
+	}
+	if c.Granularity == 0 {
+		c.Granularity = subnet.DefaultGranularity
+	}
+	p := &plan{g: g, ratio: ratio, recipe: r, config: c}
+	if c.Within != nil && c.Cost != nil {
+		var err error
+		if p.saved, err = savingsOf(g, c.Cost); err != nil {
+			return nil, err
+		}
+	}
+	p.decideAttention()
+	return p, nil
 }
 
 // decideAttention decides whether KV groups are dropped too. It adds a warning where they are because MLP channels alone are not
@@ -119,7 +134,7 @@ func (p *plan) decideAttention() {
 }
 
 func (p *plan) widths() widths {
-	return widths{g: p.m.Geometry(), ratio: p.ratio, step: p.config.Granularity, attention: p.recipe.Attention, floor: p.recipe.Floor, saved: p.saved}
+	return widths{g: p.g, ratio: p.ratio, step: p.config.Granularity, attention: p.recipe.Attention, floor: p.recipe.Floor, saved: p.saved}
 }
 
 // make returns final masks, or, for units that are chosen during the re-fit, the masks to start from and the chooser.
@@ -139,7 +154,7 @@ func (p *plan) make(ctx context.Context) (subnet.Masks, reform.Chooser, error) {
 		if err != nil {
 			return subnet.Masks{}, nil, err
 		}
-		g := p.m.Geometry()
+		g := p.g
 		chooses := func(layer int, module subnet.Module) bool {
 			return module == subnet.MLP || keep.groups[layer] < g.Layers[layer].KVHeads
 		}
@@ -159,7 +174,7 @@ func (p *plan) ranked(ctx context.Context) (subnet.Masks, error) {
 	if err != nil {
 		return subnet.Masks{}, err
 	}
-	g := p.m.Geometry()
+	g := p.g
 	masks := subnet.Dense(g)
 	for i := range g.Layers {
 		l := masks.Layer(i)
@@ -213,7 +228,7 @@ func (p *plan) counts(ctx context.Context, s *Survey) (counts, error) {
 
 // random keeps random units, the same share of each layer.
 func (p *plan) random() (subnet.Masks, error) {
-	g := p.m.Geometry()
+	g := p.g
 	keep, err := p.allocated(widths.uniform)
 	if err != nil {
 		return subnet.Masks{}, err

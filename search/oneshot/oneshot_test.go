@@ -118,8 +118,12 @@ func TestOneShotRefuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if _, _, err := oneshot.OneShot(tt.ctx, m, tt.windows, tt.ratio, tt.c); !errors.Is(err, tt.want) {
+			_, _, err := oneshot.OneShot(tt.ctx, m, tt.windows, tt.ratio, tt.c)
+			if !errors.Is(err, tt.want) {
 				t.Errorf("error %v, want %v", err, tt.want)
+			}
+			if early := oneshot.Reach(m.Geometry(), tt.ratio, tt.c); errors.Is(tt.want, oneshot.ErrRatio) && (early == nil || err.Error() != "cut: "+early.Error()) {
+				t.Errorf("without text: error %v, want %v", early, err)
 			}
 		})
 	}
@@ -217,6 +221,11 @@ func TestAttentionReachesSmallRatios(t *testing.T) {
 		_, _, err := oneshot.OneShot(t.Context(), m, windows, ratio, oneshot.Config{Preset: p, Granularity: 8, Attention: &no})
 		if !errors.Is(err, oneshot.ErrRatio) {
 			t.Errorf("%s without KV groups: error %v", p, err)
+		}
+		for attention, want := range map[*bool]bool{&no: false, &yes: true, nil: true} {
+			if err := oneshot.Reach(g, ratio, oneshot.Config{Preset: p, Granularity: 8, Attention: attention}); (err == nil) != want {
+				t.Errorf("%s can be cut: %v, want %v", p, err, want)
+			}
 		}
 		s, r, err := oneshot.OneShot(t.Context(), m, windows, ratio, oneshot.Config{Preset: p, Granularity: 8})
 		if err != nil {

@@ -76,7 +76,7 @@ func sized(ctx context.Context, m *decoder.Model, windows [][]int32, size Size, 
 		c.Granularity = subnet.DefaultGranularity
 	}
 	recipe.Refit.UpSteps, recipe.Refit.RefitAll = 0, true
-	p := &plan{m: m, windows: windows, ratio: 1, recipe: recipe, config: c}
+	p := &plan{g: m.Geometry(), m: m, windows: windows, ratio: 1, recipe: recipe, config: c}
 	k := &sizing{plan: p, size: size, vocab: m.Geometry().Vocab, refits: recipe.Refit.Solve.Method != reform.None}
 	var chooser reform.Chooser
 	masks := subnet.Dense(m.Geometry())
@@ -134,7 +134,7 @@ func RefitTyped(ctx context.Context, m *decoder.Model, windows [][]int32, s gguf
 		return gguf.Subnet{}, Report{}, fmt.Errorf("reform: %w", err)
 	}
 	recipe.Refit.UpSteps, recipe.Refit.RefitAll = 0, true
-	p := &plan{m: m, windows: windows, ratio: 1, recipe: recipe, config: c}
+	p := &plan{g: m.Geometry(), m: m, windows: windows, ratio: 1, recipe: recipe, config: c}
 	k := &sizing{plan: p, size: size, vocab: s.Masks.VocabLen(), refits: recipe.Refit.Solve.Method != reform.None, types: s.Types, predicted: predicted}
 	if s.Masks.TrimsVocab() {
 		vocab := s.Masks.Vocab()

@@ -15,7 +15,7 @@ func (p *plan) enough(m subnet.Masks) bool {
 	if p.config.Within != nil {
 		return p.config.Within(m) == nil
 	}
-	most, err := budget(p.m.Geometry(), p.ratio)
+	most, err := budget(p.g, p.ratio)
 	return err == nil && m.BlockParams() <= most
 }
 
@@ -26,7 +26,7 @@ func (p *plan) allocated(allocate func(widths) (counts, error)) (counts, error) 
 	if p.config.Within == nil {
 		return allocate(w)
 	}
-	g := p.m.Geometry()
+	g := p.g
 	if p.config.Within(subnet.Dense(g)) == nil {
 		p.warnings = append(p.warnings, "the dense model is within the target: nothing is dropped")
 		return denseCounts(g), nil
@@ -63,7 +63,7 @@ func (p *plan) allocated(allocate func(widths) (counts, error)) (counts, error) 
 
 // mostGroups returns the largest number of KV groups of a layer.
 func (p *plan) mostGroups() (most int) {
-	for _, l := range p.m.Geometry().Layers {
+	for _, l := range p.g.Layers {
 		most = max(most, l.KVHeads)
 	}
 	return most
@@ -82,7 +82,7 @@ func (p *plan) largest(w widths, allocate func(widths) (counts, error)) (best co
 		if err != nil {
 			return counts{}, nil, err
 		}
-		masks, err := c.masks(p.m.Geometry())
+		masks, err := c.masks(p.g)
 		if err != nil {
 			return counts{}, nil, err
 		}
