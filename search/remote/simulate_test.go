@@ -250,7 +250,7 @@ func TestSimulation(t *testing.T) {
 		chart = append(chart, line)
 		saturated = append(saturated, r.l.name+r.name)
 	}
-	out.WriteString("\nThe share of the workers' time that is spent on scoring, by their number; * where the search itself, † where the server's disk is busy more than\n90 % of the time.\n\n")
+	out.WriteString("\nColumns are numbers of workers; entries are the share of the workers' time that is spent on scoring. * marks entries for which the search\nitself, † those for which the server's disk is busy more than 90 % of the time.\n\n")
 	drawChart(&out, chart, saturated)
 	if one, _ := simulate(1, paperLoad(100, 2), measured()); one < 0.97 {
 		t.Errorf("one worker has an efficiency of %.3f", one)
