@@ -18,15 +18,15 @@ func Probes() []Probe {
 		{"arithmetic", "I have seven apples and eat two. How many are left?", "five"},
 		{"explanation", "Why is the sky blue? Answer in two sentences.", "scattering of light, and two sentences"},
 		{"rewriting", "Rewrite politely: Send me the report now.", "the same request, politely"},
-		{"story", "Tell a story of about a hundred words about a lighthouse keeper.", "one coherent story that does not go in circles"},
+		{"story", "Tell a story of about a hundred words about a lighthouse keeper.", "one coherent story that does not repeat itself"},
 		{"code", "Write a Python function that returns the larger of two numbers.", "def, return, and no syntax error"},
 		{"instruction", "Answer with the single word \"yes\".", "yes, and nothing else"},
 		{"not knowing", "What did I have for breakfast today?", "that it cannot know"},
 	}
 }
 
-// Repeats returns the share of a text's runs of four words that occur earlier in it: near 0 in prose, near 1 in text that goes in
-// circles. A text of fewer than eight words has none.
+// Repeats returns the share of a text's runs of four words that occur earlier in it: near 0 in prose, near 1 in text that repeats
+// itself. A text of fewer than eight words has none.
 func Repeats(text string) float64 {
 	const run, least = 4, 8
 	words := strings.Fields(text)

@@ -148,10 +148,10 @@ func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "lathe [MODEL]",
 		Short: "Find efficient subnets of large language models",
-		Long: "lathe makes a trained language model smaller without training: it scores which units matter, drops the others, re-fits\n" +
-			"the remaining weights and writes a plain GGUF file that stock llama.cpp runs. Without a command it opens the explorer on\n" +
-			"MODEL, or on the default model. MODEL is a GGUF file, a folder of safetensors files, or a repository on the Hugging Face\n" +
-			"hub.",
+		Long: "lathe makes a trained language model smaller without retraining its matrices: it scores which units matter, drops the\n" +
+			"others, re-fits the remaining weights, tunes norms and channel scales, and writes a plain GGUF file that stock llama.cpp\n" +
+			"runs. Without a command it opens the explorer on MODEL, or on the default model. MODEL is a GGUF file, a folder of\n" +
+			"safetensors files, or a repository on the Hugging Face hub.",
 		Example: "  # explore the default model\n  lathe\n" +
 			"  # cut a model to 0.8 of its block parameters and chat with it\n  lathe cut model.gguf --ratio 0.8 -o small.gguf\n  lathe chat small.gguf",
 		Args: rootArgs,
@@ -211,13 +211,13 @@ func newRoot(a *app) *cobra.Command {
 	exploreFlags(a, root)
 	root.Version = version()
 	flags.StringVar(&a.compute, "compute", "", "device that search and re-fit compute on: go, xla, cuda or xla:/path/plugin.so (default: the fastest one found)")
-	flags.StringVar(&a.algebra, "linear-algebra", engine.AlgebraAuto, "what computes the linear algebra of re-fits: auto (the device of --compute where that is a GPU, else go), go (the processor), xla (the device)")
-	flags.StringVar(&a.computeType, "compute-type", explorer.Floats, "type of the weights in the memory that search and re-fit compute in: f32, or bf16, which takes half of it and rounds them")
-	flags.IntVar(&a.atOnce, "at-once", 0, "calibration windows that a graph computes at once (default: one on the processor; on a GPU as many as its free memory permits)")
+	flags.StringVar(&a.algebra, "linear-algebra", engine.AlgebraAuto, "what computes the linear algebra of re-fits: auto (the device of --compute if that is a GPU, else go), go (the processor), xla (the device)")
+	flags.StringVar(&a.computeType, "compute-type", explorer.Floats, "type of the weights in the memory of searches and re-fits: f32, or bf16, which rounds them and takes half of the memory")
+	flags.IntVar(&a.atOnce, "at-once", 0, "calibration windows that a graph computes together (default: one on the processor; on a GPU as many as its free memory permits)")
 	gpuFlag(flags, &a.gpu)
 	flags.StringVar(&a.engine, "engine", "", "what runs models in chats, benchmarks and serve-api: llama.cpp (built in), llama-server (an installed one), llama-server=PATH or llama-server=URL (default: $"+engineVariable+", else llama.cpp)")
 	flags.Var((*byteSize)(&a.spill), "spill", "memory for the residual stream of calibration, and as much again for a matrix's inputs; the rest goes to a temporary file (default 4GiB)")
-	flags.Var((*byteSize)(&a.weights), "weights", "memory for weights; weights beyond it are read from the model's file when needed (default: half of the free memory)")
+	flags.Var((*byteSize)(&a.weights), "weights", "memory for weights; the others are read from the model's file when they are needed (default: half of the free memory)")
 	root.AddCommand(a.commands()...)
 	return root
 }

@@ -87,9 +87,9 @@ func samplingFlags(cmd *cobra.Command, s *infer.Sampling) {
 	flags := cmd.Flags()
 	flags.Float64Var(&s.Temperature, "temperature", s.Temperature, "sampling temperature; 0 always takes the most likely token")
 	flags.IntVar(&s.TopK, "top-k", s.TopK, "sample from this many of the most likely tokens; 0 for all")
-	flags.Float64Var(&s.TopP, "top-p", s.TopP, "sample from the most likely tokens up to this total probability")
-	flags.Float64Var(&s.MinP, "min-p", s.MinP, "sample from tokens of at least this probability relative to the most likely one")
-	flags.Float64Var(&s.RepeatPenalty, "repeat-penalty", s.RepeatPenalty, "penalty for repeated tokens; 1 for none")
+	flags.Float64Var(&s.TopP, "top-p", s.TopP, "sample from the most likely tokens up to this total probability; 0 or 1 for all")
+	flags.Float64Var(&s.MinP, "min-p", s.MinP, "sample from tokens of at least this probability relative to the most likely one; 0 for all")
+	flags.Float64Var(&s.RepeatPenalty, "repeat-penalty", s.RepeatPenalty, "penalty for repeated tokens; 0 or 1 for none")
 	flags.Uint64Var(&s.Seed, "seed", s.Seed, "seed of the sampler; the same seed gives the same reply")
 	flags.IntVar(&s.MaxTokens, "max-tokens", s.MaxTokens, "limit of a reply, in tokens; 0 for none")
 }

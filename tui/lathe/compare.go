@@ -79,10 +79,10 @@ func (a *app) compareCommand() *cobra.Command {
 		Long: "Cuts the model with each method to each ratio, with the same calibration text and the same definition of the ratio, and\n" +
 			"measures each result on one test text or several: perplexity, divergence from the dense model (KL, nats per token) and the\n" +
 			"share of tokens where both find the same token most likely, with standard errors. Calibration helps most on text of its own\n" +
-			"kind; texts of other kinds show how much of that remains elsewhere.\n\n" +
-			"Methods are those of cut, and searches: search, or search:STRATEGY, each with --budget. --tune adds a row for each result, tuned.\n" +
-			"--task adds zero-shot tasks, as lathe zeroshot takes them. Two ratios or more are drawn, loss against ratio; --svg draws them to a file.\n\n" +
-			"Workers measure the subnets on texts, several at the same time; the process itself makes them, one after another, and evaluates tasks.\n\n" +
+			"kind; test texts of other kinds show how much of that remains on them.\n\n" +
+			"Methods are those of cut, and searches: search, or search:STRATEGY, each with --budget. --tune adds a row for each result after tuning.\n" +
+			"--task adds zero-shot tasks, as lathe zeroshot takes them. With two ratios or more, charts show loss against ratio; --svg writes them to a file.\n\n" +
+			"With workers, several subnets are measured on texts at the same time; this process makes them, one after another, and evaluates tasks.\n\n" +
 			protocolHelp,
 		Example: "  lathe compare --ratios 0.8,0.6 --methods flap,obs,allocated --test wiki.test.raw --test-windows 4\n" +
 			"  lathe compare --ratios 0.8 --test wiki=wiki.test.raw --test web=web.txt --test code=src/ --format csv\n" +

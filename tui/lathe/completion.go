@@ -17,8 +17,8 @@ func (a *app) completionCommand() *cobra.Command {
 	var plain bool
 	cmd := &cobra.Command{
 		Use:   "completion SHELL",
-		Short: "Write the script with which a shell completes commands, flags and their values",
-		Long: "SHELL is bash, zsh, fish or powershell. With the script the Tab key completes commands and flags, and what they take: subnets,\n" +
+		Short: "Write the completion script of a shell",
+		Long: "SHELL is bash, zsh, fish or powershell. With the script the Tab key completes commands, flags and their values: subnets,\n" +
 			"chats, benchmarks and running jobs of the workspace, layers, methods, strategies and their settings, types, texts, targets, models\n" +
 			"and files by their endings. Ids come with the name and the size of what they stand for.\n\n" +
 			"Completion opens the workspace of MODEL read-only, or that of the default model where MODEL comes later on the line. It changes\n" +

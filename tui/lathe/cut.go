@@ -68,8 +68,8 @@ func (a *app) cutCommand() *cobra.Command {
 		Use:   "cut [MODEL]",
 		Short: "Cut a model in one shot, without a search",
 		Long: "Chooses the units to keep by importance, re-fits the remaining weights on calibration text, and writes the smaller model.\n" +
-			"Without -o the subnet goes into the model's workspace instead. With --target it drops as little as the target allows, and with --types\n" +
-			"besides, widths and types of matrices are chosen together for a size.",
+			"Without -o it adds the subnet to the model's workspace instead. With --target it drops as little as the target allows. With --target\n" +
+			"and --types it chooses widths and types of matrices together for a size.",
 		Example: "  lathe cut model.gguf --ratio 0.8 -o small.gguf\n  lathe cut --target 80MB -o small.gguf\n  lathe cut --target 60MB --types auto --vocab auto -o small.gguf\n" +
 			"  lathe cut --ratio 0.6 --method flap --text notes/ --type Q8_0 -o small.gguf",
 		Args: cobra.MaximumNArgs(1),

@@ -71,7 +71,7 @@ func (a *app) evalCommand() *cobra.Command {
 			"--against compares the distributions of the next token with those of another model, by default of a subnet with its dense\n" +
 			"model: the Kullback–Leibler divergence in nats per token (0: equal), over the reference's 256 most likely tokens one by one\n" +
 			"and all others together; the share of tokens where both find the same token most likely (top-1 agreement); and the ratio of the\n" +
-			"perplexities, whose error is that of the difference at the same tokens. It takes twice as long, and holds both models.\n\n" +
+			"perplexities, whose error is that of the difference at the same tokens. It takes twice as long, and loads both models.\n\n" +
 			"Several subnets are measured one after another, or by workers at the same time: the figures are the same.",
 		Example: "  lathe eval small.gguf --text wiki.test.raw --against model.gguf\n  lathe eval model.gguf --subnet s3 --text wiki.test.raw --windows 4 --json\n" +
 			"  lathe eval model.gguf --text wiki.test.raw --seq 1024 --stride 512\n" +
@@ -127,7 +127,7 @@ func (a *app) evalCommand() *cobra.Command {
 	flags.StringArrayVar(&subnets, "subnet", []string{string(explorer.DenseID)}, "subnet of the workspace to measure: an id, a name, draft or dense; may be given several times")
 	piecesFlags(flags, &on, "measure")
 	flags.IntVar(&c.Stride, "stride", 0, "tokens from one window to the next (default: all of a window)")
-	flags.StringVar(&c.Against, "against", againstAuto, "what to compare with: dense, none, or the model that MODEL was cut from (auto: dense for a subnet of the workspace)")
+	flags.StringVar(&c.Against, "against", againstAuto, "what to compare with: dense, none, or a model file such as the one that MODEL was cut from (auto: dense for a subnet of the workspace)")
 	if a.shared != nil { // clients cannot name texts
 		c.Windows = 4
 		windows := flags.Lookup("windows")

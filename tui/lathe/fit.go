@@ -31,14 +31,15 @@ func (a *app) fitCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "fit [MODEL]",
-		Short: "Show the best subnet so far that runs in a given amount of memory, or meets another target, or make one",
-		Long: "Chooses among the dense model, the subnets of the workspace and the front of its last search, also of one that runs or ran in\n" +
-			"another process. --memory is all that a model needs to run; --target is a target as of searches. Times per token are measured\n" +
-			"once on this machine. --adopt adds a candidate that is chosen from the front to the workspace, with the weights of its levels.\n\n" +
-			"With --memory and -o it makes a file, also where nothing was searched yet: it first writes what it expects, then chooses widths,\n" +
-			"types and how many tokens of the vocabulary are kept for what the engine's working memory leaves at the context, measures the speed\n" +
-			"where --speed is given, and writes the file. Tokens are dropped only where their bytes gain more elsewhere, by the calibration texts:\n" +
-			"texts in other languages become longer, and --vocab all keeps every token.",
+		Short: "Find the best subnet for an amount of memory or another target, or make one",
+		Long: "Chooses among the dense model, the subnets of the workspace and the front of its last search, which may run or have run in\n" +
+			"another process. --memory is all the memory that a model needs to run; --target is a target of searches. Times per token are\n" +
+			"measured once on this machine. If a candidate of the front is chosen, --adopt adds it to the workspace, with the weights of its\n" +
+			"levels.\n\n" +
+			"With --memory and -o it makes a file, and needs no search for that. It first writes what it expects. Then it chooses widths, types\n" +
+			"and the number of kept tokens of the vocabulary, for the memory that the engine's working memory at the context leaves, measures\n" +
+			"the speed if --speed is given, and writes the file. Tokens are dropped only if the bytes saved reduce the loss more elsewhere, as\n" +
+			"measured on the calibration texts. Texts in other languages then take more tokens; --vocab all keeps every token.",
 		Example: "  lathe fit --memory 96MB --context 2048\n  lathe fit --target speed=1.3x\n  lathe fit --memory 96MB --adopt --name small\n" +
 			"  lathe fit model.gguf --memory 2GB --context 8192 --speed 20 -o small.gguf\n" +
 			"  lathe fit --memory 256MB --context 4096 --vocab all -o small.gguf",
@@ -54,8 +55,10 @@ func (a *app) fitCommand() *cobra.Command {
 			if err := makes(memory, speed, adopt, out); err != nil {
 				return err
 			}
-			if out.path == "" && cmd.Flags().Changed("vocab") {
-				return usage(errors.New("--vocab needs -o FILE: without it nothing is made"))
+			for _, flag := range []string{"vocab", "text", "draw", "windows", "seq", "seed", "force"} {
+				if out.path == "" && cmd.Flags().Changed(flag) {
+					return usage(fmt.Errorf("--%s needs -o FILE: without it nothing is made", flag))
+				}
 			}
 			find, timed, err := fitFor(cmd, memory, context, &target)
 			if err != nil {
@@ -103,9 +106,10 @@ func (a *app) fitCommand() *cobra.Command {
 	target.add(cmd.Flags(), "", "instead of --memory: "+targetUsage)
 	cmd.Flags().BoolVar(&adopt, "adopt", false, "add the candidate to the workspace if it is one of the search's front")
 	cmd.Flags().StringVar(&name, "name", "", "name in the workspace, with --adopt or -o")
-	cmd.Flags().Float64Var(&speed, "speed", 0, "tokens per second that the file generates at least here, with -o")
-	cmd.Flags().Var(&vocab, "vocab", "tokens of the vocabulary to keep, with -o: auto for as many as pay for their bytes, all, how many, such as 24000, or which share of the tokens of the calibration texts, such as 0.999")
+	cmd.Flags().Float64Var(&speed, "speed", 0, "least tokens per second that the file generates on this machine, with -o")
+	cmd.Flags().Var(&vocab, "vocab", "tokens of the vocabulary to keep, with -o: auto (drops tokens if their bytes gain more elsewhere), all, a number such as 24000, or a share of the tokens of the calibration texts such as 0.999")
 	calibrationFlags(cmd, &c.Calibration)
+	cmd.Flags().Lookup("windows").Usage = fitWindowsUsage()
 	cmd.Flags().Uint64Var(&c.Seed, "seed", 1, "random seed, with -o")
 	out.addFile(cmd)
 	return cmd

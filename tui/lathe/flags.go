@@ -61,8 +61,8 @@ func reformFlags(cmd *cobra.Command, o *explorer.ReformOptions) {
 	flags.Var(&optionalNumber{&o.Lambda, explorer.LambdaRange()}, "lambda", "ridge term, relative to the mean diagonal of the inputs' second moments (default: the method's own, chosen for each block among several by allocated)")
 	optionalBool(flags, &o.Pull, "pull", "pull re-fitted weights toward the original ones instead of toward zero, with the strength of the ridge (default: the method's own)")
 	optionalBool(flags, &o.Bias, "bias", "also fit output biases, which compensate for the means of dropped units (default: the method's own)")
-	optionalBool(flags, &o.Bridge, "bridge", "fit W_D of the last MLP before dropped layers to the dense model's hidden states behind them, and the output matrices of all modules after (default: the method's own)")
-	flags.StringVar(&o.Weigh, "weigh", "", "what tokens count by in the re-fit and in the choice of units: none; state, the inverse size of their hidden states; gradient, that of the dense model's loss, which takes a pass back through the model (default: the method's own)")
+	optionalBool(flags, &o.Bridge, "bridge", "also fit W_D of the last MLP before dropped layers to the dense model's hidden states after them, and then the output matrices of all later modules (default: the method's own)")
+	flags.StringVar(&o.Weigh, "weigh", "", "weights of tokens in the re-fit and in the choice of units: none; state, the inverse size of their hidden states; gradient, the gradient of the dense model's loss, which takes a backward pass (default: the method's own)")
 	choices(flags, "weigh", explorer.Weighings()...)
 	flags.Var(&number{&o.Rho, explorer.RhoRange()}, "rho", "penalty of ADMM, relative to the mean diagonal of the inputs' second moments (default 1)")
 	flags.Var(&whole{&o.Steps, explorer.StepsRange()}, "steps", "steps of ADMM (default 30)")
@@ -83,12 +83,12 @@ func granularityFlag(cmd *cobra.Command, to *int, byDefault string) {
 
 // attentionFlag adds the flag that has KV groups dropped.
 func attentionFlag(cmd *cobra.Command, c *explorer.Cut) {
-	optionalBool(cmd.Flags(), &c.Attention, "attention", "drop KV groups too, so that the KV cache shrinks; allocated measures which cost less than channels (default: only where MLP channels alone do not reach the ratio)")
+	optionalBool(cmd.Flags(), &c.Attention, "attention", "also drop KV groups, which shrinks the KV cache; allocated measures which of them cost less than channels (default: only if MLP channels alone do not reach the ratio)")
 }
 
 // gpuFlag adds the flag for the layers of models on GPUs.
 func gpuFlag(flags *pflag.FlagSet, to *string) {
-	flags.StringVar(to, "gpu", infer.GPUAuto, "layers of a model on the GPU where it is run: off, auto (as many as fit) or a number; off keeps search and re-fit off it too")
+	flags.StringVar(to, "gpu", infer.GPUAuto, "layers of a running model on the GPU: off, auto (as many as fit) or a number; off also keeps searches and re-fits off the GPU")
 }
 
 // checkAddress returns an error for an address to listen on that has no port.

@@ -116,8 +116,8 @@ func (a *app) statisticsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "statistics [MODEL]", Short: "Gather the statistics that rankings of units and estimates come from", Args: cobra.MaximumNArgs(1),
 		Long: "Runs the calibration text through the dense model once, unless the workspace has the statistics of that text, and shows by how\n" +
-			"much the loss rises without each module. Layers are independent of each other, so that workers can gather them: the statistics\n" +
-			"are the same, and a run that was interrupted continues with the layers that it lacks.",
+			"much the loss rises without each module. Layers are independent of each other, so workers can gather them with the same result.\n" +
+			"An interrupted run continues with the layers that are missing.",
 		Example: "  lathe statistics model.gguf\n  lathe statistics model.gguf --workers 2\n  lathe statistics model.gguf --nats tls://nats.example.org:4222 --creds lathe.creds",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args)

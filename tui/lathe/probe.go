@@ -54,7 +54,7 @@ type probeSummary struct {
 	Agreement *float64          `json:"agreement,omitempty"`
 }
 
-// inCircles is the share of repeats above which a reply counts as going in circles.
+// inCircles is the share of repeats above which a reply counts as repeating itself.
 const inCircles = 0.5
 
 func (a *app) probeCommand() *cobra.Command {
@@ -66,10 +66,10 @@ func (a *app) probeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "probe [MODEL]",
 		Short: "Ask a few prompts of the dense model and subnets, side by side",
-		Long: "A quick check of quality: each of the built-in prompts, or of those of --prompt, is asked by itself, with the same seed and by\n" +
-			"default without randomness. Below each reply are the share of its tokens that the dense model would have chosen too, whether it\n" +
-			"ended by itself, and how much of it repeats what it wrote before. Without --subnets the newest subnet of the workspace is asked\n" +
-			"beside the dense model. The conversation is not kept; the key of Probe on the Chat screen keeps it.",
+		Long: "A quick check of quality. Each of the built-in prompts, or of those of --prompt, is a conversation of its own, with the same seed\n" +
+			"and by default without randomness. Below each reply are the share of its tokens that the dense model would have chosen too, whether\n" +
+			"it ended by itself, and whether it repeats itself. Without --subnets the dense model and the newest subnet of the workspace are\n" +
+			"asked. The conversations are not kept; the action Probe of the Chat screen keeps them.",
 		Example: "  lathe probe model.gguf\n  lathe probe --subnets s3,s5 --max-tokens 40\n  lathe probe --subnets s3 --prompt 'What is a lathe?' --json",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -250,13 +250,13 @@ func (r probeReply) facts() string {
 		parts = append(parts, "no end")
 	}
 	if r.Repeats > inCircles {
-		parts = append(parts, "goes in circles")
+		parts = append(parts, "repeats itself")
 	}
 	return strings.Join(parts, ", ")
 }
 
 func (r probeResult) words(w io.Writer) {
-	rows := [][]string{{"subnet", "agreement with dense", "replies that ended", "in circles"}}
+	rows := [][]string{{"subnet", "agreement with dense", "replies that ended", "that repeat themselves"}}
 	for _, s := range r.Subnets {
 		agreement := ""
 		if s.Agreement != nil {

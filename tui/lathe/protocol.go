@@ -25,7 +25,7 @@ const protocolHelp = "--protocol paper has the settings of arXiv 2409.17372, for
 	"to calibrate and search on; the whole of WikiText-2 test and of PTB test (the Penn Treebank, sentences joined by spaces), in windows\n" +
 	"of 2048 tokens, with the start token before the first if the tokenizer adds it; the methods search:paper with all its epochs, paper-init, flap\n" +
 	"and wanda-sp. Texts come from the Hugging Face hub or from its cache; --text and --test name files instead. Other flags that are given\n" +
-	"replace its settings. Where the model has the shape of one in the paper, its figures are shown beside."
+	"replace its settings. If the model has the shape of one in the paper, the paper's figures are shown too."
 
 // protocolWindows are the calibration windows of the paper.
 const protocolWindows = 128

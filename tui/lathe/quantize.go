@@ -25,11 +25,11 @@ func (a *app) quantizeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "quantize [MODEL]",
 		Short: "Choose the types of matrices for a file size, by measured loss",
-		Long: "Measures, once for each model and text, what storing each group of matrices in each type costs, chooses the types that fit a file\n" +
-			"size or a memory with the least loss, and re-fits the output matrices on the inputs that the rounded matrices before them give.\n" +
-			"All units are kept, or with --subnet those of a subnet; `lathe cut --target 60MB --types auto` chooses widths and types together. With --vocab auto\n" +
-			"the number of tokens of the vocabulary is chosen together with types. Rounding weighs columns by their inputs. Without -o the result goes\n" +
-			"into the model's workspace.",
+		Long: "Measures, once for each model and text, the loss of storing each group of matrices in each type, chooses the types that fit a file\n" +
+			"size or a memory with the least loss, and re-fits the output matrices on their inputs from the rounded matrices before them. It keeps\n" +
+			"all units, or those of --subnet; `lathe cut --target 60MB --types auto` chooses widths and types together. With --vocab auto it chooses\n" +
+			"the number of tokens of the vocabulary together with the types. Rounding errors are weighed by the inputs of the columns. Without -o\n" +
+			"the result is added to the model's workspace.",
 		Example: "  lathe quantize model.gguf --target 80MB -o small.gguf\n  lathe quantize model.gguf --target 60MB --vocab auto -o small.gguf\n  lathe quantize --subnet s3 --target memory=96MB@2048 --types Q4_0,Q4_1,Q3_K",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -61,11 +61,12 @@ func (a *app) quantizeCommand() *cobra.Command {
 	types.add(flags, []string{autoTypes})
 	flags.StringVar(&sub, "subnet", string(explorer.DenseID), "subnet whose units are kept: an id, a name, dense or draft")
 	flags.StringVar(&c.Name, "name", "", "name in the workspace")
-	flags.StringVar(&c.Preset, "method", "", "method of a cut whose way of re-fitting is taken: "+presetNames()+" (default: the best known)")
+	flags.StringVar(&c.Preset, "method", "", "method of lathe cut whose settings of the re-fit are used: "+presetNames()+" (default: the best known)")
 	choices(flags, "method", explorer.Presets()...)
-	optionalBool(flags, &c.Inner, "compensate-inner", "the same of all other matrices in the layers; their weights then take room in the workspace too (default true)")
+	optionalBool(flags, &c.Inner, "compensate-inner", "also compensate rounding errors of all other matrices in the layers, whose weights then take space in the workspace (default true)")
 	optionalBool(flags, &c.Compensate, "compensate", "compensate rounding errors of output matrices in the columns that are rounded later (default true)")
 	calibrationFlags(cmd, &c.Calibration)
+	cmd.Flags().Lookup("windows").Usage = fitWindowsUsage()
 	reformFlags(cmd, &c.Reform)
 	vocabFlag(cmd, &c.Vocab, "the calibration texts")
 	out.addFile(cmd)
@@ -79,7 +80,7 @@ type typesFlag []string
 const autoTypes = explorer.AutoTypeName
 
 func (f *typesFlag) add(flags *pflag.FlagSet, otherwise []string) {
-	usage := "types that matrices may get besides their own, separated by commas, or auto for all that fit"
+	usage := "types to choose from besides the matrices' own, separated by commas, or auto for all that fit"
 	flags.StringSliceVar((*[]string)(f), "types", otherwise, usage)
 	choices(flags, "types", append([]string{autoTypes}, typeNames()...)...)
 }

@@ -72,10 +72,10 @@ func (a *app) recipeBuildCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "build RECIPE [MODEL]",
 		Short: "Build the subnet and the file of a recipe",
-		Long: "Checks the hashes of the model and of the calibration texts against the recipe's, re-fits the weights, and tunes them where the\n" +
-			"recipe is of a tuned subnet, for as many steps as led to its best state. With the same\n" +
-			"device the file is identical byte for byte to the one whose hash the recipe has; the command reports whether it is. It has no\n" +
-			"provenance (name, origin, method, time), which `subnets export` writes, so that the two files differ in their metadata.",
+		Long: "Checks the hashes of the model and of the calibration texts against the recipe's and re-fits the weights. If the subnet of the\n" +
+			"recipe was tuned, it tunes them for as many steps as led to the best state. On the same device the file is byte for byte the one\n" +
+			"whose hash the recipe has; the command reports whether it is. The file has no provenance (name, origin, method, time), which\n" +
+			"`subnets export` writes, so the metadata of the two files differ.",
 		Example: "  lathe recipe build s3.recipe.json model.gguf -o small.gguf",
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {

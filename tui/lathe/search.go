@@ -69,12 +69,12 @@ func plainLines(all []explorer.PlainType) []plainLine {
 func (a *app) searchCommand() *cobra.Command {
 	cmd := a.newSearchCommand(a.search)
 	cmd.Use, cmd.Short = "search [MODEL]", "Search for the best subnet of a given size"
-	cmd.Long = "Runs until the budget is spent or it is interrupted; the best subnet goes into the workspace. With --json it writes a line\n" +
-		"for each generation and one at the end. --resume continues the last search with its own settings,\n" +
-		"also after a crash; with another --target it continues from what it has found.\n" +
-		"With --types, types of matrices are searched together with widths, and with --vocab the vocabulary too, for a size or a memory. Candidates are scored\n" +
-		"with the numbers that their file holds; what the types of the embedding and a smaller vocabulary cost is measured once and added. The front then has\n" +
-		"bits per byte of text, beside the model in each plain type.\n\n" + strategiesHelp()
+	cmd.Long = "Runs until the budget is spent or it is interrupted, and adds the best subnet to the workspace. With --json it writes a line\n" +
+		"for each generation and one at the end. --resume continues the last search with its own settings, even after a crash; with\n" +
+		"another --target it continues from what it has found.\n\n" +
+		"With --types it searches types of matrices together with widths, and with --vocab the vocabulary too, for a size or a memory.\n" +
+		"Candidates are scored with the numbers that their file holds; the losses from the types of the embedding and from a smaller\n" +
+		"vocabulary are measured once and added. The front then has bits per byte of text, and the model in each plain type for comparison.\n\n" + strategiesHelp()
 	cmd.Example = "  lathe search model.gguf --target 0.8 --budget 20m\n  lathe search --target 0.6 --strategy paper --budget evals=2000 --json\n" +
 		"  lathe search --target 0.6 --strategy paper-laptop --set epochs=10,alpha=0.9,refit=exact\n" +
 		"  lathe search --target 80MB --type Q4_0\n  lathe search --target 60MB --types auto --vocab auto\n  lathe search --target memory=512MB@4096\n  lathe search --target speed=1.5x\n" +
@@ -160,11 +160,11 @@ func (a *app) newSearchCommand(run func(context.Context, exploration, explorer.S
 	flags.Uint64Var(&c.Seed, "seed", 1, "random seed; the same seed and budget in evaluations give the same subnet")
 	granularityFlag(cmd, &c.Granularity, "32; 1 with paper and paper+")
 	reformFlags(cmd, &c.Reform)
-	upFlag(cmd, &c.Up, "4 if the time budget allows much text as well")
+	upFlag(cmd, &c.Up, "4 if the time budget also allows much text")
 	flags.BoolVar(&c.Resume, "resume", false, "continue the workspace's last search with its own settings, to another --target or with a larger --budget if they are given")
 	tuneFlag(cmd, &tuning)
-	flags.Var((*byteSize)(&c.LevelsSpace), "levels-space", "the most disk that the levels of strategies with levels may take (default: half of what is free)")
-	flags.StringVar(&c.Prompt, "prompt", "", "have the dense model and each new best candidate answer this while the search runs, in 3 % of the time at most (default: none answers)")
+	flags.Var((*byteSize)(&c.LevelsSpace), "levels-space", "limit of the disk space for levels (default: half of the free space)")
+	flags.StringVar(&c.Prompt, "prompt", "", "prompt that the dense model and each new best candidate answer while the search runs, in at most 3 % of the time (default: none)")
 	machinesFlags(flags, &c.Machines)
 	calibrationFlags(cmd, &c.Calibration)
 	flags.Lookup("windows").Usage = "calibration windows (default 8; with only a time budget, as many as there is time to re-fit with, up to 128)"

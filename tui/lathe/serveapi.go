@@ -28,7 +28,7 @@ func (a *app) serveAPICommand() *cobra.Command {
 			"Chats can have tools where the model's chat template renders them and shows how the model calls them: <tool_call> (Qwen, Hermes),\n" +
 			"[TOOL_CALLS] (Mistral) or an object with parameters (Llama 3). A stream with tools is sent in one piece. tool_choice is auto or none.\n\n" +
 			"Fields beyond OpenAI's: top_k, min_p, repeat_penalty; documents, for templates that render them; and for text completions parse_special,\n" +
-			"which makes control tokens that the prompt spells tokens. Without it they are text, as they always are in messages.",
+			"with which control tokens that are spelled out in the prompt become tokens. Without it they are text, as always in messages.",
 		Example: "  lathe serve-api small.gguf\n  LATHE_API_KEY=… lathe serve-api --subnet s3 --listen :8080",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

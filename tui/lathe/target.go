@@ -20,7 +20,7 @@ const targetUsage = "ratio of the block parameters to keep such as 0.8, file siz
 
 func (f *targetFlags) add(flags *pflag.FlagSet, otherwise, usage string) {
 	flags.StringVar(&f.text, "target", otherwise, usage)
-	flags.StringVar(&f.typ, "type", "", "tensor type of the file that a target other than a ratio is about (default: the source's)")
+	flags.StringVar(&f.typ, "type", "", "tensor type of the file, for targets other than a ratio (default: the source's)")
 	choices(flags, "type", gguf.WritableNames()...)
 }
 

@@ -38,11 +38,11 @@ func (a *app) tuneCommand() *cobra.Command {
 	flags.StringVar(&c.Name, "name", "", "name of the result in the workspace")
 	c.Tuning.Seconds = (10 * time.Minute).Seconds()
 	flags.Var(&tuneValue{to: &c.Tuning}, "budget", "limit: a duration such as 10m, or a number of steps such as 60steps")
-	flags.Float64Var(&c.Tuning.Rate, "rate", 0, "step of Adam at first, a share of the numbers' size; it falls to zero (default 0.003)")
+	flags.Float64Var(&c.Tuning.Rate, "rate", 0, "initial step of Adam, relative to the size of the numbers; it decays to zero (default 0.003)")
 	optionalBool(flags, &c.Tuning.Bias, "bias", "tune output biases (default: where files of the model hold them)")
 	flags.Uint64Var(&c.Tuning.Seed, "seed", 1, "random seed of the order of windows")
 	calibrationFlags(cmd, &c.Calibration)
-	flags.Lookup("windows").Usage = "windows of text, a quarter of them, and at most 4, held out (default: as many as the text has, up to 256)"
+	flags.Lookup("windows").Usage = "windows of text, of which a quarter, at most 4, are held out (default: as many as the text has, up to 256)"
 	flags.Lookup("seq").Usage = "tokens per window (default 512)"
 	out.add(cmd)
 	return cmd

@@ -20,8 +20,8 @@ func (a *app) verifyCommand() *cobra.Command {
 		Long: "Compares the hash of MODEL with the hash in FILE, the shapes in FILE with those of its masks, and every tensor with the\n" +
 			"model's. Then it compares distributions of the next token at 511 tokens of the default text: of FILE with those of MODEL under\n" +
 			"the same masks, both in the graphs that search computes with (subnet), and of FILE in llama.cpp with those of FILE in the graphs\n" +
-			"(engine). Their mean divergence may be 0.0001 nats per token, and in llama.cpp, which rounds activations, 0.001 or, with\n" +
-			"quantised matrices, 0.03. Where FILE has other types than MODEL, the divergence that this costs is reported and has no limit.",
+			"(engine). The limit of their mean divergence is 0.0001 nats per token, and in llama.cpp, which rounds activations, 0.001 or, with\n" +
+			"quantised matrices, 0.03. If FILE has other types than MODEL, the divergence from that is reported and has no limit.",
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, err := a.modelArg(args[1:])

@@ -44,11 +44,11 @@ func (a *app) vocabCommand() *cobra.Command {
 		Use:   "vocab [MODEL]",
 		Short: "Drop the tokens of the vocabulary that texts use least",
 		Long: "Counts the tokens of texts, seven eighths of each up to 16 MiB, and drops those that occur least, with their rows of the embedding and of\n" +
-			"the output matrix. Special tokens, bytes, digits, tokens that the chat template writes, letters of the texts' scripts and every token\n" +
-			"that a kept one is merged of stay, so that every text still becomes tokens: shorter ones where a token was dropped.\n\n" +
-			"Perplexity is per token and does not compare across vocabularies: bits per byte do. They are measured at the end of the default\n" +
-			"text, before and after. Without -o the subnet goes into the model's workspace. Texts in scripts that lose tokens become longer;\n" +
-			"the table shows how many each script keeps. A size that would lose a token of the template or a letter of the texts is refused,\n" +
+			"the output matrix. It keeps special tokens, bytes, digits, tokens that the chat template writes, letters of the texts' scripts and every\n" +
+			"token that a kept one is merged from, so that every text can still be tokenised, with shorter tokens in place of the dropped ones.\n\n" +
+			"Perplexity is per token and cannot be compared across vocabularies; bits per byte can. They are measured at the end of the default\n" +
+			"text, before and after. Without -o the subnet is added to the model's workspace. Texts in scripts that lose tokens take more tokens;\n" +
+			"the table shows how many each script keeps. A size that would drop a token of the template or a letter of the texts is refused,\n" +
 			"unless --allow-loss is given.",
 		Example: "  lathe vocab model.gguf --keep 24000 -o small.gguf\n  lathe vocab model.gguf --share 0.999 --text letters/ --text wiki:0.2 -o mine.gguf\n  lathe vocab --subnet s3 --keep 16000 --name smaller",
 		Args:    cobra.MaximumNArgs(1),
@@ -189,7 +189,7 @@ func vocabWords(w io.Writer, v *explorer.Vocab) {
 
 // vocabFlag adds the flag of the size of a vocabulary.
 func vocabFlag(cmd *cobra.Command, to *explorer.VocabSize, texts string) {
-	cmd.Flags().Var(&vocabValue{to}, "vocab", "drop tokens of the vocabulary: how many to keep, such as 24000, or which share of the tokens of "+texts+", such as 0.999 (see lathe vocab), or auto where types are chosen for a size")
+	cmd.Flags().Var(&vocabValue{to}, "vocab", "tokens of the vocabulary to keep: a number such as 24000, a share of the tokens of "+texts+" such as 0.999 (see lathe vocab), or auto if types are chosen for a size (default: all)")
 }
 
 // vocabValue is the value of that flag.

@@ -38,12 +38,12 @@ func (a *app) workerCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "worker [MODEL...]",
-		Short: "Work for searches and other commands of other processes or machines, through a NATS server",
-		Long: "Takes work of commands that run with --nats and the same server, does it on the device of this machine and sends the results\n" +
+		Short: "Compute for searches and other commands of other processes, through a NATS server",
+		Long: "Takes work from commands that run with --nats and the same server, does it on the device of this machine and sends the results\n" +
 			"back, until it is interrupted or drained: levels, sensitivities and candidates of `search`, layers of `statistics`, subnets of\n" +
 			"`eval`, `zeroshot` and `compare`. The model, the levels and the text come from files named here, from a shared folder or through\n" +
-			"the server; their hashes are checked. With MODEL it works with these models only. A command in another version, on another kind\n" +
-			"of device, with other content or, where results depend on them, with another --compute-type, linear algebra or engine is refused.\n\n" +
+			"the server; their hashes are checked. With MODEL it works with these models only. It refuses commands of another version, on\n" +
+			"another kind of device, with other content or, if results depend on them, with another --compute-type, linear algebra or engine.\n\n" +
 			"$" + engine.NATSUserVariable + " and $" + engine.NATSPasswordVariable + " are the user and the password for servers that have them.",
 		Example: "  lathe worker --nats tls://nats.example.org:4222 --creds lathe.creds\n" +
 			"  lathe worker --nats nats://10.0.0.5:4222 --creds lathe.creds --shared /mnt/models --once",
@@ -98,7 +98,7 @@ func (a *app) workerCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	natsFlags(flags, &r.Machines)
-	flags.StringVar(&r.Machines.Shared, "shared", "", "folder in which a command puts files that are needed, if this machine sees it too")
+	flags.StringVar(&r.Machines.Shared, "shared", "", "folder for the files of a command, if this machine can access it too")
 	flags.StringVar(&r.Name, "name", "", "name of the worker: letters, digits, - and _ (default: host and process)")
 	flags.StringVar(&r.Files, "files", "", "folder for files that come through the server (default: worker in the cache)")
 	flags.StringVar(&r.Search, "search", "", "identity of the only search or other command to work for")
@@ -111,27 +111,30 @@ func (a *app) workerCommand() *cobra.Command {
 	return cmd
 }
 
+// natsAddresses describes the value of --nats.
+const natsAddresses = "nats://HOST:PORT or tls://HOST:PORT, several separated by commas"
+
 // natsFlags adds the flags of a NATS server.
 func natsFlags(flags *pflag.FlagSet, m *explorer.Machines) {
-	flags.StringVar(&m.NATS, "nats", "", "server that runs NATS with JetStream: nats://HOST:PORT or tls://HOST:PORT, several separated by commas")
+	flags.StringVar(&m.NATS, "nats", "", "server that runs NATS with JetStream: "+natsAddresses)
 	flags.StringVar(&m.Creds, "creds", "", "credentials file for the NATS server")
-	flags.StringVar(&m.CA, "nats-ca", "", "file with the certificates that the NATS server's is checked with (default: those of the system)")
+	flags.StringVar(&m.CA, "nats-ca", "", "file with the certificates to check that of the NATS server with (default: those of the system)")
 	flags.StringVar(&m.Cert, "nats-cert", "", "file with a certificate for the NATS server, with --nats-key")
 	flags.StringVar(&m.Key, "nats-key", "", "file with the key of --nats-cert")
 }
 
 // piecesFlags adds the flags of where pieces of work are done, what being a verb with its object.
 func piecesFlags(flags *pflag.FlagSet, m *explorer.Machines, what string) {
-	flags.Var(&whole{&m.Workers, explorer.WorkersRange()}, "workers", "have so many worker processes on this machine "+what+", on a GPU each where there are GPUs (default: this process does)")
+	flags.Var(&whole{&m.Workers, explorer.WorkersRange()}, "workers", "number of worker processes on this machine that "+what+", each on a GPU of its own if there are GPUs (default: none, this process does it)")
 	natsFlags(flags, m)
-	flags.Lookup("nats").Usage = "have workers " + what + ", which `lathe worker` runs anywhere: " + flags.Lookup("nats").Usage
-	flags.StringVar(&m.Shared, "shared", "", "folder that workers on other machines see too, to put files into that they need (default: send them through the server)")
+	flags.Lookup("nats").Usage = "server that runs NATS with JetStream, through which workers (`lathe worker`, on any machine) " + what + ": " + natsAddresses
+	flags.StringVar(&m.Shared, "shared", "", "folder, which workers on other machines can access too, for the files that they need (default: files are sent through the server)")
 }
 
 // machinesFlags adds the flags of where a search has its work done.
 func machinesFlags(flags *pflag.FlagSet, m *explorer.Machines) {
 	piecesFlags(flags, m, "make levels and score candidates")
-	flags.BoolVar(&m.Async, "async", false, "go on without candidates that take much longer than others: no worker is waited for, and the seed does not determine the result")
+	flags.BoolVar(&m.Async, "async", false, "do not wait for candidates that take much longer than others; the seed then does not determine the result")
 }
 
 // namesMachine reports whether a flag names a file or a server that the clients of a server may not use.

@@ -72,7 +72,7 @@ func (a *app) zeroShotCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringArrayVar(&tasks, "task", nil, "task: TASK (from the hub), TASK=FILE or TASK=FILE,ANSWERS; may be repeated")
-	flags.IntVar(&o.Limit, "limit", 0, "limit of questions per task, from the start (default: all)")
+	flags.IntVar(&o.Limit, "limit", 0, "questions of each task, from the start (default: all)")
 	flags.StringVar(&o.BOS, "bos", quality.BOSAuto, "texts that begin with the start token: every or none (auto, as in the harness: every if the tokenizer adds it)")
 	choices(flags, "bos", quality.BOSAuto, quality.BOSEvery, quality.BOSNone)
 	flags.Lookup("bos").NoOptDefVal = quality.BOSEvery

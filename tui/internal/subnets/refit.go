@@ -51,11 +51,11 @@ func RefitEntries(own string, hidden func(*widget.Form) bool) []*widget.Entry {
 		number("lambda", "lambda", "ridge term, relative to the mean of the diagonal of H", explorer.LambdaRange()),
 		widget.ChoiceEntry("pull", "pull", own, "the ridge pulls toward the original weights instead of zero; better with little text", with("yes", "no")...),
 		widget.ChoiceEntry("bias", "bias", own, "also fits a bias per output; stock llama.cpp loads such files", with("yes", "no")...),
-		widget.ChoiceEntry("bridge", "bridge", own, "before dropped layers W_D is fitted to the hidden states behind them, and all output matrices after", with("yes", "no")...),
-		widget.ChoiceEntry("weigh", "tokens count by", own, "state: the inverse size of their hidden states; gradient: that of the dense model's loss", with(explorer.Weighings()...)...),
+		widget.ChoiceEntry("bridge", "bridge", own, "W_D before dropped layers is re-fitted to the hidden states after them, then all later output matrices", with("yes", "no")...),
+		widget.ChoiceEntry("weigh", "tokens count by", own, "state: the inverse size of their hidden states; gradient: the gradient of the dense model's loss", with(explorer.Weighings()...)...),
 		number("rho", "rho", "penalty of admm, relative to the mean of the diagonal of H; empty: 1, the paper's", explorer.RhoRange()),
 		whole("steps", "steps", "iterations of admm; empty: 30, the paper's", explorer.StepsRange()),
-		whole("up", "steps of W_U", "steps by which W_U of the MLPs is re-fitted too; 0 leaves it", explorer.UpRange()),
+		whole("up", "steps of W_U", "steps of the re-fit of W_U of the MLPs; 0 leaves W_U unchanged", explorer.UpRange()),
 	}
 	for _, e := range entries {
 		e.Hidden = func(f *widget.Form) bool { return hidden != nil && hidden(f) || !refitApplies(f, e.ID) }

@@ -132,7 +132,7 @@ func Searching(snap *explorer.Snapshot) (explorer.Job, bool) {
 func CalibrationEntries(windows string) []*widget.Entry {
 	return append([]*widget.Entry{
 		TextEntry(explorer.Calibration{}),
-		widget.TextEntry("windows", "windows", "", "windows of calibration text; more is better and takes longer; empty: "+windows, widget.CountIn(1, int(explorer.WindowsRange().Hi))),
+		widget.TextEntry("windows", "windows", "", "windows of calibration text; more lose less and take longer; empty: "+windows, widget.CountIn(1, int(explorer.WindowsRange().Hi))),
 		widget.TextEntry("seq", "window tokens", "", "tokens per window; empty: 2048", widget.CountIn(int(explorer.SeqRange().Lo), int(explorer.SeqRange().Hi))),
 	}, ComputeEntries(explorer.Calibration{})...)
 }
@@ -151,14 +151,14 @@ func ComputeEntries(was explorer.Calibration) []*widget.Entry {
 	}
 	r := explorer.AtOnceRange()
 	return []*widget.Entry{
-		widget.ChoiceEntry("compute-type", "weights as", cmp.Or(was.ComputeType, asStarted), "bf16: weights take half of the memory that the job computes in, and are rounded there; the result has unrounded ones", append([]string{asStarted}, explorer.ComputeTypes()...)...),
+		widget.ChoiceEntry("compute-type", "weights as", cmp.Or(was.ComputeType, asStarted), "bf16: the job computes with rounded weights, in half of the memory; the result has unrounded ones", append([]string{asStarted}, explorer.ComputeTypes()...)...),
 		widget.TextEntry("at-once", "windows at once", atOnce, "windows that are computed at once; empty: one on the processor, on a GPU as many as its free memory permits", widget.CountIn(int(r.Lo), int(r.Hi))),
 	}
 }
 
 // TextEntry is the entry of the calibration text in forms that [CalibrationOf] reads.
 func TextEntry(c explorer.Calibration) *widget.Entry {
-	help := "a file or a folder; a mix of them: notes=PATH:0.5, wiki:0.3, chat:0.2; empty: " + explorer.Calibration{Mix: explorer.DefaultMix()}.Texts()
+	help := "a file, a folder or hub:OWNER/NAME; a mix: notes=PATH:0.5, wiki:0.3, chat:0.2; empty: " + explorer.Calibration{Mix: explorer.DefaultMix()}.Texts()
 	return widget.TextEntry("text", "text", c.Texts(), help, func(text string) error {
 		_, err := explorer.ParseTexts(text)
 		return err

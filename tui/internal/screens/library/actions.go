@@ -201,14 +201,14 @@ func (s *Screen) fitForm() tea.Cmd {
 	finds := func(f *widget.Form) bool { return !makes(f) }
 	target := subnets.TargetEntry("or a target", "", true)
 	target.Hidden = makes
-	vocab := widget.TextEntry("vocab", "vocabulary", s.defaultVocab(), "tokens to keep: auto for as many as pay for their bytes, how many such as 24000, or a share of the tokens of the calibration texts such as 0.999; empty: all", subnets.CheckVocab)
+	vocab := widget.TextEntry("vocab", "vocabulary", s.defaultVocab(), "tokens to keep: auto (drops tokens if their bytes gain more elsewhere), a number such as 24000, or a share of the tokens of the calibration texts such as 0.999; empty: all", subnets.CheckVocab)
 	vocab.Hidden = finds
 	calibration := subnets.FitEntries()
 	for _, e := range calibration {
 		e.Hidden = finds
 	}
 	return s.host.Open(&widget.Form{Title: "fit my machine", OK: "start", Stays: true, NoteOf: s.fitNote, Entries: append([]*widget.Entry{
-		widget.ChoiceEntry("does", "do", findsOne, "find the best there is in the library and on the front, or make a new subnet: its widths, types and vocabulary are chosen for the memory", findsOne, makesOne),
+		widget.ChoiceEntry("does", "do", findsOne, "finds the best subnet of the library and the front, or makes a new one: widths, types and vocabulary are chosen for the memory", findsOne, makesOne),
 		widget.TextEntry("memory", "memory, MB", "150", "available to the model", func(v string) error {
 			if v == "" {
 				return widget.NeedText(v)

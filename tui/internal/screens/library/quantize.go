@@ -21,12 +21,12 @@ const (
 func (s *Screen) quantizeForm() tea.Cmd {
 	n, ok := s.selected()
 	units := []string{unitsOfModel, unitsChosen}
-	note := "Types are chosen by measured loss; output matrices are re-fitted to the rounded ones before them."
+	note := "Types are chosen by measured loss; output matrices are re-fitted on their inputs from the rounded ones before them."
 	if ok {
 		units = append([]string{unitsOfSubnet}, units...)
 		note = text.Line(n.Name) + ". " + note
 	}
-	vocab := widget.TextEntry("vocab", "vocabulary", "", "tokens to keep: auto for as many as pay for their bytes, how many such as 24000, or a share of the tokens of the texts such as 0.999; empty: those of the subnet", subnets.CheckVocab)
+	vocab := widget.TextEntry("vocab", "vocabulary", "", "tokens to keep: auto (drops tokens if their bytes gain more elsewhere), a number such as 24000, or a share of the tokens of the texts such as 0.999; empty: those of the subnet", subnets.CheckVocab)
 	return s.host.Open(&widget.Form{Title: "types for a size", OK: "start", Stays: true, Note: note, Entries: []*widget.Entry{
 		widget.TextEntry("target", "size", "80MB", "of the file, such as 60MB, or memory=512MB@4096 for weights and KV cache at a context", func(v string) error {
 			_, err := search.ParseTarget(v, "")

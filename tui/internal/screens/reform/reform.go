@@ -283,7 +283,7 @@ const presetsOwn = "preset's own"
 
 // cutForm asks for a one-shot cut and starts it.
 func (s *Screen) cutForm() tea.Cmd {
-	attention := widget.ChoiceEntry("attention", "KV groups", presetsOwn, "drop: KV groups are dropped too, so that the KV cache shrinks; keep: MLP channels alone; by itself only where those do not reach the ratio", presetsOwn, "drop", "keep")
+	attention := widget.ChoiceEntry("attention", "KV groups", presetsOwn, "drop: drops KV groups too, which shrinks the KV cache; keep: only MLP channels; default: KV groups only if MLP channels alone do not reach the ratio", presetsOwn, "drop", "keep")
 	granularity := subnets.GranularityEntry("32")
 	layers := func(f *widget.Form) bool { return preset.DropsLayers(f.Get("preset")) }
 	attention.Hidden, granularity.Hidden = layers, layers
@@ -292,7 +292,7 @@ func (s *Screen) cutForm() tea.Cmd {
 		widget.ChoiceEntry("preset", "preset", "", "how units are selected", explorer.Presets()...),
 		attention, granularity,
 	}, subnets.RefitEntries(presetsOwn, nil)...)
-	entries = append(entries, widget.TextEntry("tune", "tune", tuneDefault, fmt.Sprintf("norms and channel scales afterwards, for steps such as %dsteps or a time such as 10m; off: not; default: %[1]d steps with the default preset and windows, otherwise off", explorer.DefaultTuneSteps), tuning),
+	entries = append(entries, widget.TextEntry("tune", "tune", tuneDefault, fmt.Sprintf("tunes norms and channel scales afterwards: steps such as %dsteps, a time such as 10m, or off; default: %[1]d steps with the default preset and windows, otherwise off", explorer.DefaultTuneSteps), tuning),
 		widget.TextEntry("name", "name", "", "of the result in the library; empty: by how it is made", nil))
 	entries = append(entries, subnets.FitEntries()...)
 	command := func(f *widget.Form) explorer.Cut {

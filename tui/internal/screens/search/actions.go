@@ -61,7 +61,7 @@ func (s *Screen) Actions() []*action.Action {
 			}},
 		{ID: "search.start", Keys: []string{"s"}, Title: "Start a search with other settings", Changes: true, Run: func() tea.Cmd { return s.start() }},
 		{ID: "search.inject", Keys: []string{"i"}, Title: "Inject the draft into the population", Changes: true, When: noSearch,
-			Help: "It enters as it is, with its re-fitted weights where the strategy has levels; mutations change its modules to levels.",
+			Help: "It keeps its masks, and its re-fitted weights if the strategy has levels; mutations replace its modules by levels.",
 			Run: func() tea.Cmd {
 				return s.host.Do(explorer.Inject{Subnet: explorer.DraftID}, func(_ explorer.Receipt) tea.Cmd {
 					s.host.Note(explorer.Info, "the draft is in the population, marked as yours")
@@ -75,7 +75,7 @@ func (s *Screen) Actions() []*action.Action {
 				return s.host.Ask(screen.Benchmark{Subnets: []explorer.SubnetID{id}})
 			})},
 		{ID: "search.prompt", Keys: []string{"p"}, Title: "Change the prompt that new best candidates answer", Changes: true, Engine: true, When: noSearch,
-			Help: "The dense model and each new best candidate answer it while the search runs, which takes 3 % of the time at most. An empty prompt ends the answers.",
+			Help: "The dense model and each new best candidate answer it while the search runs, in at most 3 % of the time. An empty prompt ends the answers.",
 			Run:  func() tea.Cmd { return s.askPrompt() }},
 		{ID: "search.workers", Keys: []string{"w"}, Title: "Show the workers of the search or another job", When: s.noWorkers, Run: func() tea.Cmd { return s.showWorkers() }},
 		{ID: "search.drain", Keys: []string{"d"}, Title: "Have a worker finish its task and leave", Changes: true, When: s.noWorkers, Run: func() tea.Cmd { return s.drain() }},
@@ -239,19 +239,19 @@ func (s *Screen) start() tea.Cmd {
 	}
 	entries := []*widget.Entry{
 		subnets.TargetEntry("target", explorer.TargetName(target), false),
-		widget.TextEntry("minutes", "minutes", "20", "how long it may take; empty: until you stop it", widget.NumberIn(0, 1e6)),
-		widget.ChoiceEntry("strategy", "strategy", cmp.Or(was.Strategy, "ladder"), "ladder: levels computed in advance; paper: the evolution of masks of arXiv 2409.17372; paper+: that, re-fitted as ladder; paper-laptop: a smaller one", search.Names()...),
+		widget.TextEntry("minutes", "minutes", "20", "limit of the time; empty: until you stop it", widget.NumberIn(0, 1e6)),
+		widget.ChoiceEntry("strategy", "strategy", cmp.Or(was.Strategy, "ladder"), "ladder: levels computed in advance; paper: the evolution of masks of arXiv 2409.17372; paper+: paper, re-fitted as ladder is; paper-laptop: a smaller paper", search.Names()...),
 		widget.ChoiceEntry("fitness", "fitness", cmp.Or(was.Fitness, defaultFitness), "kl: divergence from the dense model; perplexity: on the text; default: kl, or perplexity with the paper's strategies", defaultFitness, "kl", "perplexity"),
 		subnets.TextEntry(was.Calibration),
-		widget.TextEntry("windows", "windows", count(was.Calibration.Windows), "windows of calibration text; empty: 8, or with a time limit what there is time for", widget.CountIn(1, 100000)),
+		widget.TextEntry("windows", "windows", count(was.Calibration.Windows), "windows of calibration text; empty: 8, or with a time limit as many as there is time for", widget.CountIn(1, 100000)),
 		widget.TextEntry("seq", "window tokens", count(was.Calibration.Seq), "tokens per window; empty: 2048", widget.CountIn(16, 1<<20)),
 		widget.TextEntry("seed", "seed", strconv.FormatUint(seed, 10), "equal seeds give equal searches", widget.CountIn(0, 1<<30)),
 		widget.TextEntry("set", "settings", was.Set, "of the strategy, such as population=20,alpha=0.9; empty: its own", nil),
 		widget.ChoiceEntry("types", "types", cmp.Or(strings.Join(was.Types, ","), ownTypes), "auto: types of matrices are searched together with widths, for a size or a memory; own: those of the model", ownTypes, explorer.AutoTypeName),
-		widget.TextEntry("vocab", "vocabulary", was.Vocab.String(), "entries to keep such as 24000, a share of the tokens such as 0.999, or auto to have it searched too; empty: all", subnets.CheckVocab),
+		widget.TextEntry("vocab", "vocabulary", was.Vocab.String(), "tokens to keep such as 24000, a share of the tokens such as 0.999, or auto to search it too; empty: all", subnets.CheckVocab),
 		subnets.GranularityEntry("32, or 1 with paper and paper+"),
 		promptEntry(cmp.Or(was.Prompt, explorer.DefaultPrompt)),
-		widget.ToggleEntry("fitting", "re-fit settings", false, "how the weights of the result are re-fitted; no: as the strategy does"),
+		widget.ToggleEntry("fitting", "re-fit settings", false, "how the weights of the result are re-fitted; no: by the strategy's settings"),
 	}
 	for _, e := range entries {
 		if e.ID == "prompt" {

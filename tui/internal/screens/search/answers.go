@@ -133,5 +133,5 @@ func (s *Screen) promptOf(f *widget.Form) string {
 
 // promptEntry is the entry of forms for the prompt that best candidates answer.
 func promptEntry(prompt string) *widget.Entry {
-	return widget.TextEntry("prompt", "prompt", prompt, "each new best candidate answers it, at 3 % of the time at most; empty: none does", nil)
+	return widget.TextEntry("prompt", "prompt", prompt, "each new best candidate answers it, in at most 3 % of the time; empty: no answers", nil)
 }

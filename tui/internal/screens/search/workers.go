@@ -17,7 +17,7 @@ import (
 // machinesEntries are the entries of a form for where the work of a search is done.
 func machinesEntries(m explorer.Machines) []*widget.Entry {
 	entries := append(piecesEntries(m, "make levels and score candidates"),
-		widget.ToggleEntry("async", "asynchronous", m.Async, "go on without candidates that take much longer than others; the seed then does not determine the result"))
+		widget.ToggleEntry("async", "asynchronous", m.Async, "do not wait for candidates that take much longer than others; the seed then does not determine the result"))
 	entries[len(entries)-1].Hidden = entries[1].Hidden
 	return entries
 }
@@ -32,10 +32,10 @@ func piecesEntries(m explorer.Machines, what string) []*widget.Entry {
 	elsewhere := func(f *widget.Form) bool { return hidden(f) || f.Get("nats") == "" }
 	entries := []*widget.Entry{
 		widget.ToggleEntry("elsewhere", "workers", m.On(), "other processes or machines "+what+"; no: this process does"),
-		widget.TextEntry("workers", "on this machine", count, "how many workers to start here, on a GPU each where there are GPUs; empty: none", widget.CountIn(1, explorer.MaxWorkers)),
-		widget.TextEntry("nats", "NATS server", m.NATS, "of workers elsewhere, which `lathe worker` runs: nats://HOST:PORT or tls://HOST:PORT; empty: none", nil),
+		widget.TextEntry("workers", "on this machine", count, "how many workers to start here, each on a GPU of its own if there are GPUs; empty: none", widget.CountIn(1, explorer.MaxWorkers)),
+		widget.TextEntry("nats", "NATS server", m.NATS, "of workers on other machines (`lathe worker`): nats://HOST:PORT or tls://HOST:PORT; empty: none", nil),
 		widget.TextEntry("creds", "credentials", m.Creds, "credentials file for the NATS server; empty: none", nil),
-		widget.TextEntry("shared", "shared folder", m.Shared, "that workers see too; empty: files go through the server", nil),
+		widget.TextEntry("shared", "shared folder", m.Shared, "that workers can access too; empty: files go through the server", nil),
 	}
 	for _, e := range entries[1:] {
 		e.Hidden = hidden
