@@ -2,7 +2,6 @@ package main
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -13,10 +12,6 @@ import (
 // reached from the README.
 func TestLinks(t *testing.T) {
 	const root = "../.."
-	out, err := exec.CommandContext(t.Context(), "git", "-C", root, "ls-files", "--cached", "--others", "--exclude-standard", "*.md").Output()
-	if err != nil {
-		t.Skipf("not a clone: %v", err)
-	}
 	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	code := regexp.MustCompile("(?s)```.*?```|`[^`\n]*`")
 	heading := regexp.MustCompile(`(?m)^#+ +(.+)$`)
@@ -28,14 +23,7 @@ func TestLinks(t *testing.T) {
 		}
 		return found
 	}
-	pages := map[string]string{}
-	for _, path := range strings.Fields(string(out)) {
-		text, err := os.ReadFile(filepath.Join(root, path))
-		if err != nil {
-			continue // removed and not committed
-		}
-		pages[path] = string(text)
-	}
+	pages := pages(t)
 	leads := map[string][]string{}
 	for path, text := range pages {
 		for _, m := range link.FindAllStringSubmatch(code.ReplaceAllString(text, ""), -1) {
