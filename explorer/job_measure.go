@@ -199,10 +199,11 @@ func (e *Exploration) measured(ctx context.Context, a Actor, id SubnetID, versio
 	return nil
 }
 
-// refresh publishes the device that the model runs on, which is known once it is loaded.
+// refresh publishes the device that the model runs on and what computes linear algebra, which are known once it is loaded.
 func (e *Exploration) refresh() {
-	if now := e.model.Info(); now.Compute != e.Snapshot().Model.Compute {
-		e.update(SectionModel, func(s *Snapshot) { s.Model.Compute = now.Compute })
+	was := e.Snapshot().Model
+	if now := e.model.Info(); now.Compute != was.Compute || now.Algebra != was.Algebra {
+		e.update(SectionModel, func(s *Snapshot) { s.Model.Compute, s.Model.Algebra = now.Compute, now.Algebra })
 	}
 }
 

@@ -51,7 +51,9 @@ func (s *Snapshot) Precedent(c Command) (p Precedent, ok bool) {
 	like := func(n Subnet) bool {
 		m := n.Method
 		switch {
-		case n.Origin != origin || m.fitted() <= 0 || m.tokens() == 0 || m.Typed != nil:
+		case n.Origin != origin || m.fitted() <= 0 || m.tokens() <= 0 || m.Typed != nil:
+			return false
+		case origin == Reformed && m.Tune != nil: // tuned by itself: its method is that of the subnet it was made of
 			return false
 		case origin == OneShot && m.Preset != by || m.Reform != cmp.Or(reform.Method, preset.OwnRefit(by)) || m.Up != valueOf(reform.Up):
 			return false
@@ -61,13 +63,13 @@ func (s *Snapshot) Precedent(c Command) (p Precedent, ok bool) {
 		here := s.Model.Compute == "" || m.Backend == s.Model.Compute && m.Algebra == s.Model.Algebra // "" before the first work of this process
 		return here && cmp.Or(m.ComputeType, Floats) == cmp.Or(on.ComputeType, Floats) && m.AtOnce == on.AtOnce
 	}
-	tokens := float64(cmp.Or(on.Windows, FitWindows) * cmp.Or(on.Seq, DefaultSeq))
+	tokens := float64(cmp.Or(on.Windows, FitWindows)) * float64(cmp.Or(on.Seq, DefaultSeq))
 	nearest := math.Log(farthest)
 	for _, n := range s.Subnets {
 		if !like(n) {
 			continue
 		}
-		more := tokens / float64(n.Method.tokens())
+		more := tokens / n.Method.tokens()
 		if far := math.Abs(math.Log(more)); far < nearest || far == nearest && n.Created.After(p.Of.Created) {
 			nearest, ok = far, true
 			p = Precedent{Of: n, Time: time.Duration(float64(n.Method.fitted()) * more)}
@@ -105,7 +107,7 @@ func (m Method) fitted() time.Duration {
 }
 
 // tokens returns how many calibration tokens a subnet was made with.
-func (m Method) tokens() int { return m.Windows * m.Seq }
+func (m Method) tokens() float64 { return float64(m.Windows) * float64(m.Seq) }
 
 // valueOf returns the value of an option, zero where it is not set.
 func valueOf[T any](option *T) (v T) {
