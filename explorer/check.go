@@ -38,6 +38,9 @@ func WindowsRange() Range { return Range{1, 100000, false} }
 // SeqRange is the range of tokens per calibration window.
 func SeqRange() Range { return Range{2, 1 << 20, false} }
 
+// MeasuredRange is the range of windows of a text that are measured on.
+func MeasuredRange() Range { return Range{1, 1e7, false} }
+
 // AtOnceRange is the range of windows that a graph computes at once.
 func AtOnceRange() Range { return Range{1, 1024, false} }
 

@@ -98,8 +98,8 @@ func (c Measure) check(s *Snapshot) error {
 	if _, err := s.Masks(c.Subnet); err != nil {
 		return err
 	}
-	if c.Seq < 0 || c.Windows < 0 || c.Seq == 1 {
-		return fmt.Errorf("%w: %d windows of %d tokens", ErrInvalid, c.Windows, c.Seq)
+	if err := errors.Join(SeqRange().optional("tokens per window", float64(c.Seq)), MeasuredRange().optional("windows", float64(c.Windows))); err != nil {
+		return err
 	}
 	if c.Stride < 0 || c.Seq > 0 && c.Stride > c.Seq {
 		return fmt.Errorf("%w: windows of %d tokens, %d apart: the stride is from 1 to the length of a window", ErrInvalid, c.Seq, c.Stride)

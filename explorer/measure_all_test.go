@@ -46,7 +46,8 @@ func TestMeasureAll(t *testing.T) {
 		}
 		for what, wrong := range map[string]explorer.MeasureAll{
 			"nothing": {}, "asynchronous": {Of: all.Of, Machines: explorer.Machines{Workers: 1, Async: true}}, "no such subnet": {Of: []explorer.Measure{{Subnet: "s99"}}},
-			"a window of one token": {Of: []explorer.Measure{{Subnet: cut, Seq: 1}}}, "a password in the address": {Of: all.Of, Machines: explorer.Machines{NATS: "nats://a:b@127.0.0.1:1"}},
+			"a window of one token": {Of: []explorer.Measure{{Subnet: cut, Seq: 1}}}, "more windows than there can be": {Of: []explorer.Measure{{Subnet: cut, Windows: 1 << 50}}},
+			"longer windows than there can be": {Of: []explorer.Measure{{Subnet: cut, Seq: 1 << 50, Windows: 4}}}, "a password in the address": {Of: all.Of, Machines: explorer.Machines{NATS: "nats://a:b@127.0.0.1:1"}},
 		} {
 			if _, err := e.Do(t.Context(), explorertest.Owner, wrong); err == nil {
 				t.Errorf("%s is accepted", what)
