@@ -167,7 +167,7 @@ func (c Calibration) stored() Calibration {
 
 // check reports what is wrong with a calibration without looking at its texts.
 func (c Calibration) check() error {
-	err := errors.Join(WindowsRange().optional("calibration windows", float64(c.Windows)), SeqRange().optional("tokens per calibration window", float64(c.Seq)),
+	err := errors.Join(WindowsRange().optional("calibration windows", float64(c.Windows)), WindowsRange().optional("windows drawn", float64(c.Of)), SeqRange().optional("tokens per calibration window", float64(c.Seq)),
 		AtOnceRange().optional("windows at once", float64(c.AtOnce)))
 	if err == nil && c.ComputeType != "" && !slices.Contains(ComputeTypes(), c.ComputeType) {
 		err = fmt.Errorf("%w: weights computed with as %q: not %s", ErrInvalid, c.ComputeType, strings.Join(ComputeTypes(), ", "))

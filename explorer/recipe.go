@@ -359,6 +359,15 @@ func recipeText(recipe, name string) string {
 	return ""
 }
 
+// check returns the first setting of a method that no command could have set.
+func (m Method) check() error {
+	up := m.Up
+	return errors.Join(
+		Calibration{ComputeType: m.ComputeType, AtOnce: m.AtOnce, Windows: m.Windows, Seq: m.Seq, Of: m.Drawn}.check(),
+		ReformOptions{Method: m.Reform, Target: m.FitTarget, Weigh: m.Weigh, Lambda: m.Lambda, Rho: m.Rho, Steps: m.Steps, Up: &up}.check(),
+	)
+}
+
 // WriteRecipe writes a recipe.
 func WriteRecipe(w io.Writer, r Recipe) error {
 	e := json.NewEncoder(w)
@@ -384,7 +393,7 @@ func ReadRecipe(r io.Reader, g *subnet.Geometry) (Recipe, subnet.Masks, error) {
 	if err != nil {
 		return Recipe{}, subnet.Masks{}, fmt.Errorf("%w: masks: %w", ErrDamaged, err)
 	}
-	if err := (Calibration{ComputeType: recipe.Method.ComputeType, AtOnce: recipe.Method.AtOnce}).check(); err != nil {
+	if err := recipe.Method.check(); err != nil {
 		return Recipe{}, subnet.Masks{}, fmt.Errorf("%w: method: %w", ErrDamaged, err)
 	}
 	if err := recipe.Method.Tune.repeatable(); err != nil {
