@@ -294,18 +294,21 @@ func (e *Exploration) cut(ctx context.Context, a Actor, c Cut, m *monitor) error
 	if err != nil {
 		return err
 	}
-	keep := func(made Made) error { return e.keep(a, m, made, Subnet{Name: c.Name, Origin: OneShot}) }
+	keep := func() error {
+		return m.Persist(ctx, func() error { return e.keep(a, m, made, Subnet{Name: c.Name, Origin: OneShot}) })
+	}
 	if c.Tuning.On() {
 		tuned, err := e.tuneMade(ctx, made, c.Calibration, c.Tuning, m)
-		if errors.Is(err, ErrText) || errors.Is(context.Cause(ctx), jobs.ErrStopped) { // what was made stays
-			return errors.Join(err, keep(made))
-		}
-		if err != nil {
+		switch {
+		case err == nil:
+			made = tuned
+		case errors.Is(err, ErrText) || errors.Is(context.Cause(ctx), jobs.ErrStopped): // what was made stays
+			return errors.Join(err, keep())
+		default:
 			return err
 		}
-		made = tuned
 	}
-	return m.Persist(ctx, func() error { return keep(made) })
+	return keep()
 }
 
 func (e *Exploration) refit(ctx context.Context, a Actor, c Refit, m *monitor) error {
