@@ -95,6 +95,9 @@ func (e *Exploration) quantize(ctx context.Context, a Actor, c Quantize, m *moni
 	if err != nil {
 		return err
 	}
+	if c.Calibration.Seed == 0 {
+		c.Calibration.Seed = c.Seed
+	}
 	e.begin(m, c.Subnet, Method{Preset: c.Preset, Goal: c.Target.Text(), Reform: c.Reform.Method})
 	made, err := e.model.Quantize(ctx, from, c, e.folder("statistics"), m)
 	if err != nil {
