@@ -330,7 +330,7 @@ func (k *sizing) fit(items [][]option, mean func(chosen []int) (subnet.Masks, ma
 	for range 8 {
 		chosen, err := allocate(items, k.size.Budget-overhead)
 		if err != nil {
-			return k.tooSmall(least)
+			break // nothing but the smallest choice is within what is left
 		}
 		got, err := exact(chosen)
 		if err != nil {

@@ -182,3 +182,34 @@ func TestSized(t *testing.T) {
 		t.Errorf("a fiftieth of the file: %v", err)
 	}
 }
+
+// TestSizedNearSmallest makes a subnet of little more than the smallest size where every other choice has a file that is larger than its matrices show:
+// the smallest one is made, and a smaller size is refused with an error that names it.
+func TestSizedNearSmallest(t *testing.T) {
+	c := newSizedCase(t)
+	dense := gguf.Subnet{Masks: subnet.Dense(c.m.Geometry())}
+	size := oneshot.Size{From: &dense, Losses: c.losses, Load: c.load, Cost: c.cost}
+	least, err := oneshot.Smallest(c.m.Geometry(), c.f, size, 0, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size.Cost = func(masks subnet.Masks, types map[string]subnet.Type) (int64, error) {
+		bytes, err := c.cost(masks, types)
+		if bytes > least {
+			bytes += 1 << 30
+		}
+		return bytes, err
+	}
+	size.Budget = least + least/10
+	s, _, err := oneshot.Sized(t.Context(), c.m, c.windows[:4], size, oneshot.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.cost(s.Masks, s.Types); err != nil || got != least {
+		t.Errorf("%d bytes, the smallest are %d: %v", got, least, err)
+	}
+	size.Budget = least - 1
+	if _, _, err := oneshot.Sized(t.Context(), c.m, c.windows[:4], size, oneshot.Config{}); !errors.Is(err, oneshot.ErrSize) {
+		t.Errorf("a byte less: %v", err)
+	}
+}
