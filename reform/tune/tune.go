@@ -302,10 +302,14 @@ func (r *run) check(ctx context.Context) error {
 		return err
 	}
 	r.s.Elapsed += r.c.Now().Sub(from)
+	if math.IsNaN(kl) || math.IsInf(kl, 0) { // which no curve has
+		r.s.Stopped = fmt.Sprintf("the held-out divergence is %v after step %d", kl, r.s.Step)
+		return nil
+	}
 	r.s.Curve = append(r.s.Curve, Point{Step: r.s.Step, Loss: r.s.Sum / float64(max(1, r.s.Count)), HeldOut: kl})
 	r.s.Sum, r.s.Count = 0, 0
 	switch {
-	case math.IsNaN(kl) || kl > divergedAt*r.s.Before:
+	case kl > divergedAt*r.s.Before:
 		r.s.Stopped = fmt.Sprintf("the held-out divergence grew from %.3f to %.3f nats per token", r.s.Before, kl)
 	case kl < r.s.BestHeldOut:
 		r.s.Best, r.s.BestStep, r.s.BestHeldOut, r.s.Worse = append([]float32(nil), r.s.Values...), r.s.Step, kl, 0

@@ -2,10 +2,12 @@ package tune_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -220,6 +222,21 @@ func TestKeepsTheBetter(t *testing.T) {
 	}
 	if report.Best == 0 && got.Refit != nil || report.After > report.Before {
 		t.Errorf("best at step %d with %g, %g before", report.Best, report.After, report.Before)
+	}
+}
+
+// The report of a run whose numbers overflow can be stored: JSON holds no NaN.
+func TestReportOfOverflow(t *testing.T) {
+	m, spec, windows := open(t)
+	_, report, err := tune.Tune(t.Context(), m, spec, windows, tune.Config{Steps: 12, Rate: 1e30})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(report.Stopped, "NaN") || report.Best != 0 {
+		t.Errorf("stopped %q, best at step %d", report.Stopped, report.Best)
+	}
+	if _, err := json.Marshal(report); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math"
 	"path/filepath"
 	"testing"
 
@@ -63,6 +64,25 @@ func newSizedCase(t *testing.T) sizedCase {
 		t.Fatalf("losses of %d groups after %d events do not fit the model", len(c.losses.Groups), events)
 	}
 	return c
+}
+
+// TestMeasureTypesOfNaN: an embedding whose rounding makes logits NaN has no losses.
+func TestMeasureTypesOfNaN(t *testing.T) {
+	c := newSizedCase(t)
+	broken := func(ctx context.Context, round func(string, int, []float32) error) (*decoder.Model, error) {
+		return c.load(ctx, func(tensor string, width int, data []float32) error {
+			err := round(tensor, width, data)
+			if tensor == "token_embd.weight" {
+				for i := range data {
+					data[i] = float32(math.NaN())
+				}
+			}
+			return err
+		})
+	}
+	if _, err := oneshot.MeasureTypes(t.Context(), c.m, c.f, broken, c.windows, oneshot.TypeMeasuring{}); !errors.Is(err, oneshot.ErrTypes) {
+		t.Errorf("got %v", err)
+	}
 }
 
 // TestMeasureTypesContinues stops a measurement after a layer: the run that continues it has the same losses, and measures the other layers only.

@@ -296,11 +296,15 @@ func (t *typeMeter) small(ctx context.Context, s *decoder.Subnet) (float64, erro
 	if err != nil {
 		return 0, err
 	}
-	rise := score.KL / float64(score.Tokens)
-	if math.IsNaN(rise) || math.IsInf(rise, 0) {
-		return 0, fmt.Errorf("%w: the divergence of the probe is %v", ErrTypes, rise)
+	return finiteLoss(score.KL / float64(score.Tokens))
+}
+
+// finiteLoss returns the loss of a probe by its divergence.
+func finiteLoss(divergence float64) (float64, error) {
+	if math.IsNaN(divergence) || math.IsInf(divergence, 0) {
+		return 0, fmt.Errorf("%w: the divergence of the probe is %v", ErrTypes, divergence)
 	}
-	return max(rise, leastTypeLoss), nil
+	return max(divergence, leastTypeLoss), nil
 }
 
 // leastTypeLoss keeps a group that the divergence cannot see from looking free.
@@ -471,10 +475,13 @@ func (t *typeMeter) head(ctx context.Context, tensor string, load Loader) error 
 		return err
 	}
 	defer m.Close()
-	if g.Measured, err = DivergenceOf(ctx, t.m, m, t.probes); err != nil {
+	divergence, err := DivergenceOf(ctx, t.m, m, t.probes)
+	if err != nil {
 		return err
 	}
-	g.Measured = max(g.Measured, leastTypeLoss)
+	if g.Measured, err = finiteLoss(divergence); err != nil {
+		return err
+	}
 	g.finish(scale)
 	t.losses.Groups = append(t.losses.Groups, *g)
 	return nil
