@@ -186,9 +186,9 @@ func (e *Exploration) benchSubnet(ctx context.Context, id BenchID, set BenchSett
 	path := e.Snapshot().Model.Path
 	label := e.Snapshot().label(subnet)
 	if subnet != DenseID || set.Type != "" {
-		s, err := e.loadSubnet(ctx, subnet)
-		if err != nil {
-			return err
+		s, failed := e.loadSubnet(ctx, subnet)
+		if failed != nil {
+			return failed
 		}
 		path = filepath.Join(e.scratch, "bench.gguf")
 		defer func() { err = errors.Join(err, removeIfThere(path)) }()

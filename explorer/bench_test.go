@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +13,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
 	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/gguf"
 )
 
 // loads is a backend that records how models are loaded.
@@ -127,4 +130,38 @@ func TestBenchOfEarlierVersions(t *testing.T) {
 		t.Fatal(err)
 	}
 	check()
+}
+
+// leaving is a backend whose models write subnets where they cannot be removed.
+type leaving struct{ *explorertest.Backend }
+
+func (b leaving) Open(ctx context.Context, path string) (explorer.Model, error) {
+	m, err := b.Backend.Open(ctx, path)
+	return leavingModel{m}, err
+}
+
+type leavingModel struct{ explorer.Model }
+
+func (leavingModel) Write(_ context.Context, _ gguf.Subnet, path, _ string, _ explorer.Monitor) (gguf.Report, error) {
+	return gguf.Report{Path: path}, os.MkdirAll(filepath.Join(path, "inside"), 0o700)
+}
+
+func (m leavingModel) Load(ctx context.Context, o infer.LoadOptions, progress func(float64)) (infer.Model, error) {
+	o.Path = m.Info().Path
+	return m.Model.Load(ctx, o, progress)
+}
+
+// TestBenchReportsWhatItLeaves: a benchmark whose temporary file stays ends with the reason.
+func TestBenchReportsWhatItLeaves(t *testing.T) {
+	b := leaving{explorertest.New()}
+	e, err := explorer.Open(t.Context(), explorer.Options{Model: "m.gguf", Backend: b, Now: b.Clock.Now, Scratch: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Close() })
+	cut := explorertest.Do(t, e, explorer.Cut{Target: 0.8}).Subnet
+	j := explorertest.Ended(t, e, start(t, e, explorer.StartBench{Settings: explorer.BenchSettings{Subnets: []explorer.SubnetID{cut}}}))
+	if j.State != explorer.Failed || !strings.Contains(j.Err, "bench.gguf") {
+		t.Errorf("%s, %q", j.State, j.Err)
+	}
 }

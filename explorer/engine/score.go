@@ -274,15 +274,15 @@ func sameVocabulary(a, b *gguf.File, kept []int) error {
 func (m *model) scoreLlama(ctx context.Context, s gguf.Subnet, r explorer.ScoreRequest, p passage, mon explorer.Monitor) (q quality.PerplexityResult, d *quality.Comparison, typ string, err error) {
 	path, typ := m.file.Path(), m.info.Type()
 	if !s.Masks.Equal(subnet.Dense(m.geometry())) || s.Refit != nil || s.Types != nil || r.Type != "" {
-		dir, err := scratch.New(m.engine.options.Scratch, "score")
-		if err != nil {
-			return q, nil, "", err
+		dir, failed := scratch.New(m.engine.options.Scratch, "score")
+		if failed != nil {
+			return q, nil, "", failed
 		}
 		defer func() { err = errors.Join(err, dir.Remove()) }()
 		path = dir.Join("subnet.gguf")
-		report, err := m.Write(ctx, s, path, r.Type, mon)
-		if err != nil {
-			return q, nil, "", err
+		report, failed := m.Write(ctx, s, path, r.Type, mon)
+		if failed != nil {
+			return q, nil, "", failed
 		}
 		switch {
 		case r.Type != "":

@@ -110,9 +110,9 @@ func (a *app) tasksOf(ctx context.Context, e exploration, id explorer.SubnetID, 
 	model := e.Snapshot().Model.Path
 	path := model
 	if id != explorer.DenseID || f.test.Type != "" {
-		dir, err := a.scratch("compare")
-		if err != nil {
-			return nil, err
+		dir, failed := a.scratch("compare")
+		if failed != nil {
+			return nil, failed
 		}
 		defer func() { err = errors.Join(err, dir.Remove()) }()
 		path = dir.Join("subnet.gguf")

@@ -99,9 +99,9 @@ func (a *app) serve(ctx context.Context, model string, f serveFlags) (err error)
 		return err
 	}
 	if f.audit != "" {
-		audit, err := sshserver.OpenAudit(f.audit)
-		if err != nil {
-			return err
+		audit, failed := sshserver.OpenAudit(f.audit)
+		if failed != nil {
+			return failed
 		}
 		defer func() { err = errors.Join(err, audit.Close()) }()
 		o.Audit = audit
