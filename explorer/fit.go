@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/lathe-llm/lathe/explorer/internal/jobs"
+	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search"
 )
@@ -22,15 +23,16 @@ type Fit struct {
 }
 
 // BestWithin returns, of the dense model, the library and the front of the newest search, the one of lowest perplexity whose cost is
-// at most limit, and the one of least cost. It reports false where none is within the limit.
-func (s *Snapshot) BestWithin(limit float64, cost func(Subnet) float64) (best, least Fit, ok bool) {
+// at most limit, and the one of least cost. It reports false where none is within the limit. cost is called with masks and, where their
+// matrices have types of their own, the size of the file in these, otherwise nil.
+func (s *Snapshot) BestWithin(limit float64, cost func(masks subnet.Masks, own *gguf.FileSize) float64) (best, least Fit, ok bool) {
 	dense := subnet.Dense(s.Model.Geometry)
-	all := []Fit{{Subnet: DenseID, Name: "dense", Cost: cost(Subnet{Masks: dense}), Relative: 1, Share: 1}}
+	all := []Fit{{Subnet: DenseID, Name: "dense", Cost: cost(dense, nil), Relative: 1, Share: 1}}
 	for _, n := range s.Subnets {
-		all = append(all, Fit{Subnet: n.ID, Name: n.Name, Cost: cost(n), Relative: n.Figure().Relative, Share: n.Size.Ratio})
+		all = append(all, Fit{Subnet: n.ID, Name: n.Name, Cost: cost(n.Masks, s.Model.typedSize(&n)), Relative: n.Figure().Relative, Share: n.Size.Ratio})
 	}
 	for _, c := range s.Search.Front {
-		f := Fit{Candidate: c.ID, Name: fmt.Sprintf("#%d", c.ID), Cost: cost(Subnet{Masks: c.Masks}), Share: c.Ratio}
+		f := Fit{Candidate: c.ID, Name: fmt.Sprintf("#%d", c.ID), Cost: cost(c.Masks, c.typedSize()), Share: c.Ratio}
 		if s.Search.DensePerplexity > 0 {
 			f.Relative = c.Score.Perplexity() / s.Search.DensePerplexity
 		}
@@ -73,11 +75,11 @@ func (s *Snapshot) FitTarget(t search.Target) (Fit, error) {
 }
 
 func (s *Snapshot) fit(t search.Target, prices search.Prices) (Fit, error) {
-	best, least, ok := s.BestWithin(t.Value*(1+1e-9), func(n Subnet) float64 {
-		if n.Types != nil && t.Type == "" && !t.Timed() {
-			return t.Cost(n.Masks, typedPrices{sizePrices{&s.Model}, &n})
+	best, least, ok := s.BestWithin(t.Value*(1+1e-9), func(masks subnet.Masks, own *gguf.FileSize) float64 {
+		if own != nil && t.Type == "" && !t.Timed() {
+			return t.Cost(masks, ownPrices{own: *own})
 		}
-		return t.Cost(n.Masks, prices)
+		return t.Cost(masks, prices)
 	})
 	if ok {
 		return best, nil
@@ -96,18 +98,34 @@ func (p sizePrices) Bytes(m subnet.Masks, typ string) (file, tensors int64, err 
 	return size.File, size.Tensors, nil
 }
 
-// typedPrices are the sizes of a subnet in its own types.
-type typedPrices struct {
+// ownPrices are the sizes of a subnet in its own types.
+type ownPrices struct {
 	sizePrices
-	n *Subnet
+	own gguf.FileSize
 }
 
-func (p typedPrices) Bytes(subnet.Masks, string) (file, tensors int64, err error) {
-	size := p.m.SubnetSize(p.n)
-	if size.File == 0 {
+func (p ownPrices) Bytes(subnet.Masks, string) (file, tensors int64, err error) {
+	if p.own.File == 0 {
 		return 0, 0, fmt.Errorf("%w: no file can hold it", ErrUnsupported)
 	}
-	return size.File, size.Tensors, nil
+	return p.own.File, p.own.Tensors, nil
+}
+
+// typedSize returns the size of the file of a subnet whose matrices have types of their own, nil for others.
+func (m *ModelInfo) typedSize(n *Subnet) *gguf.FileSize {
+	if n.Types == nil {
+		return nil
+	}
+	size := m.SubnetSize(n)
+	return &size
+}
+
+// typedSize returns the size of the file of a candidate whose matrices have types of their own, nil for others.
+func (c Candidate) typedSize() *gguf.FileSize {
+	if c.Individual.Bytes == 0 {
+		return nil
+	}
+	return &gguf.FileSize{File: c.Individual.Bytes, Tensors: c.Individual.Tensors}
 }
 
 func (sizePrices) Seconds(subnet.Masks, string) (float64, bool) { return 0, false }

@@ -185,8 +185,7 @@ func (s *Snapshot) Kept(c Candidate) (n Subnet, ok bool) {
 		return result, true
 	}
 	for _, other := range s.Subnets {
-		same := c.Masks.Layers() > 0 && other.Masks.Layers() == c.Masks.Layers() && other.Masks.Equal(c.Masks)
-		if same && (other.Refit != "" || !ok && other.Origin == Searched) {
+		if s.Model.MadeOf(other, c) && (other.Refit != "" || !ok && other.Origin == Searched) {
 			n, ok = other, true
 			if n.Refit != "" {
 				break
@@ -194,6 +193,19 @@ func (s *Snapshot) Kept(c Candidate) (n Subnet, ok bool) {
 		}
 	}
 	return n, ok
+}
+
+// MadeOf reports whether a subnet has the masks of a candidate and, where the candidate's matrices have types of their own, as many bytes in
+// its own types.
+func (m *ModelInfo) MadeOf(n Subnet, c Candidate) bool {
+	if c.Masks.Layers() == 0 || n.Masks.Layers() != c.Masks.Layers() || !n.Masks.Equal(c.Masks) {
+		return false
+	}
+	typed := c.typedSize()
+	if typed == nil || n.Types == nil {
+		return typed == nil && n.Types == nil
+	}
+	return m.SubnetSize(&n).Tensors == typed.Tensors
 }
 
 // Refitted returns a subnet of the library with the masks of n and re-fitted weights, if n has none itself.

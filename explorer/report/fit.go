@@ -5,6 +5,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/format"
+	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
@@ -34,7 +35,7 @@ func workingBytes(g *subnet.Geometry, entries int) int64 {
 // MemoryFor is the memory, in bytes, that running masks takes at a context length: weights in the source's types, an F16
 // KV cache and the engine's working memory.
 func MemoryFor(m explorer.ModelInfo, masks subnet.Masks, context int) int64 {
-	return m.FileSize(masks, "").Tensors + masks.Size().KVBytes(context) + workingBytes(m.Geometry, masks.VocabLen())
+	return memory(m, masks, m.FileSize(masks, ""), context)
 }
 
 // MemoryOf is MemoryFor for a subnet, in its own types.
@@ -42,20 +43,30 @@ func MemoryOf(m explorer.ModelInfo, n explorer.Subnet, context int) int64 {
 	if n.Types == nil {
 		return MemoryFor(m, n.Masks, context)
 	}
-	return m.SubnetSize(&n).Tensors + n.Masks.Size().KVBytes(context) + workingBytes(m.Geometry, n.Masks.VocabLen())
+	return memory(m, n.Masks, m.SubnetSize(&n), context)
+}
+
+// memory is MemoryFor in the types that a file of a size has.
+func memory(m explorer.ModelInfo, masks subnet.Masks, size gguf.FileSize, context int) int64 {
+	return size.Tensors + masks.Size().KVBytes(context) + workingBytes(m.Geometry, masks.VocabLen())
 }
 
 // FitMachine picks, among the dense model, the library and the front of the newest search, the one of lowest perplexity
-// that runs in memory bytes with a context of that many tokens. Its error wraps explorer.ErrUnsupported when none does and names
+// that runs in limit bytes with a context of that many tokens. Its error wraps explorer.ErrUnsupported when none does and names
 // the smallest.
-func FitMachine(s *explorer.Snapshot, memory int64, context int) (Fit, error) {
-	if memory <= 0 || context <= 0 {
-		return Fit{}, fmt.Errorf("%w: %d bytes of memory, %d tokens of context", explorer.ErrInvalid, memory, context)
+func FitMachine(s *explorer.Snapshot, limit int64, context int) (Fit, error) {
+	if limit <= 0 || context <= 0 {
+		return Fit{}, fmt.Errorf("%w: %d bytes of memory, %d tokens of context", explorer.ErrInvalid, limit, context)
 	}
-	best, least, ok := s.BestWithin(float64(memory), func(n explorer.Subnet) float64 { return float64(MemoryOf(s.Model, n, context)) })
+	best, least, ok := s.BestWithin(float64(limit), func(masks subnet.Masks, own *gguf.FileSize) float64 {
+		if own != nil {
+			return float64(memory(s.Model, masks, *own, context))
+		}
+		return float64(MemoryFor(s.Model, masks, context))
+	})
 	if !ok {
 		return Fit{}, fmt.Errorf("%w: nothing found so far runs in %s with %d tokens of context; the smallest, %s, needs %s",
-			explorer.ErrUnsupported, format.Bytes(memory), context, least.Name, format.Bytes(int64(least.Cost)))
+			explorer.ErrUnsupported, format.Bytes(limit), context, least.Name, format.Bytes(int64(least.Cost)))
 	}
 	return Fit{best, int64(best.Cost)}, nil
 }

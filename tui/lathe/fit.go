@@ -237,7 +237,7 @@ func (a *app) adoptFit(ctx context.Context, e exploration, r fitResult, name str
 	s := e.Snapshot()
 	c, _ := s.Search.Candidate(r.Candidate)
 	for _, n := range s.Subnets {
-		if n.Origin == explorer.Searched && c.Masks.Layers() > 0 && n.Masks.Equal(c.Masks) {
+		if n.Origin == explorer.Searched && s.Model.MadeOf(n, c) {
 			r.Subnet, r.Name = string(n.ID), n.Name
 			return r, nil
 		}
