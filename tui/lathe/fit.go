@@ -286,7 +286,7 @@ func parseBytes(text string) (int64, error) {
 		}
 	}
 	v, err := strconv.ParseFloat(number, 64)
-	if err != nil || !(v > 0) || v*unit > math.MaxInt64/2 {
+	if err != nil || !(v*unit >= 1 && v*unit <= math.MaxInt64/2) {
 		return 0, fmt.Errorf("%q is not a size such as 512MB", text)
 	}
 	return int64(v * unit), nil
