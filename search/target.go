@@ -274,11 +274,14 @@ func (t Target) check() error {
 	default:
 		return fmt.Errorf("%w: unknown measure %q", ErrConfig, t.Measure)
 	}
-	if !(t.Value > 0) || math.IsInf(t.Value, 0) {
+	if !(t.Value > 0) || math.IsInf(t.Value, 0) || t.Value > maxBytes && !t.Timed() {
 		return fmt.Errorf("%w: a target of %v", ErrConfig, t.Value)
 	}
 	return nil
 }
+
+// maxBytes bounds sizes, which are counted in 64-bit integers.
+const maxBytes = 1 << 60
 
 // allows reports whether a cost is within the target.
 func (t Target) allows(cost float64) bool { return cost <= t.Value*(1+1e-9) }

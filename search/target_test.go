@@ -51,7 +51,7 @@ func TestParseTarget(t *testing.T) {
 	}
 	for _, text := range []string{
 		"", "x", "0", "1.1", "-3MB", "80XB", "NaN", "80MB:Q9", "0.8:Q4_0", "ratio=80MB", "size=0.8", "memory=512MB", "memory=512MB@0", "memory=0.5@4096",
-		"memory=512MB@many", "speed=0", "speed=-1x", "speed=fast", "latency=12", "latency=-1ms", "weight=3kg", "=", "InfMB", "speed=1e-400",
+		"memory=512MB@many", "speed=0", "speed=-1x", "speed=fast", "latency=12", "latency=-1ms", "weight=3kg", "=", "InfMB", "speed=1e-400", "1e30GB", "memory=1e30GB@64",
 	} {
 		if got, err := search.ParseTarget(text, ""); !errors.Is(err, search.ErrConfig) {
 			t.Errorf("%q: %+v, %v", text, got, err)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -375,12 +376,7 @@ func describe(f *gguf.File) (explorer.ModelInfo, error) {
 	for t := range weight {
 		types = append(types, t)
 	}
-	slices.SortFunc(types, func(a, b gguf.Type) int {
-		if weight[a] != weight[b] {
-			return int(weight[b]/2 - weight[a]/2)
-		}
-		return int(a) - int(b)
-	})
+	slices.SortFunc(types, func(a, b gguf.Type) int { return cmp.Or(cmp.Compare(weight[b], weight[a]), cmp.Compare(a, b)) })
 	if len(types) > 0 {
 		info.FileType = types[0].String()
 	}

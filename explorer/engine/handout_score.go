@@ -199,8 +199,11 @@ func (s *scoring) offer(ctx context.Context, path string) (remote.File, error) {
 	if err != nil {
 		return f, err
 	}
+	if err := s.h.offer(errand{offers: map[string]remote.File{path: f}}); err != nil {
+		return f, err
+	}
 	s.files[path] = f
-	return f, s.h.offer(errand{offers: map[string]remote.File{path: f}})
+	return f, nil
 }
 
 // arrived takes a measurement over.

@@ -293,7 +293,11 @@ func (v *viewer) view(s pipeline.View) explorer.Search {
 		out.Best = &c
 	}
 	for _, p := range s.Plain {
-		out.Plain = append(out.Plain, explorer.PlainType{Type: p.Type, Bytes: p.Bytes, BitsPerByte: p.NLL / math.Ln2 / s.BytesPerToken})
+		plain := explorer.PlainType{Type: p.Type, Bytes: p.Bytes}
+		if s.BytesPerToken > 0 {
+			plain.BitsPerByte = p.NLL / math.Ln2 / s.BytesPerToken
+		}
+		out.Plain = append(out.Plain, plain)
 	}
 	v.handed.show(&out)
 	return out

@@ -198,7 +198,7 @@ func (s *typedSearch) plain(ctx context.Context, window []int32) ([]search.Plain
 		}
 		out = append(out, search.Plain{Type: name, Bytes: bytes, NLL: nll})
 	}
-	slices.SortStableFunc(out, func(a, b search.Plain) int { return int(a.Bytes - b.Bytes) })
+	slices.SortStableFunc(out, func(a, b search.Plain) int { return cmp.Compare(a.Bytes, b.Bytes) })
 	return out, nil
 }
 

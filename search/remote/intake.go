@@ -178,7 +178,9 @@ func (n *intake) take(data []byte) (int64, error) {
 	}
 	a, stale, err := n.admit(p)
 	for _, path := range stale {
-		err = errors.Join(err, os.Remove(path))
+		if gone := os.Remove(path); !errors.Is(gone, os.ErrNotExist) { // a file whose first part could not be written
+			err = errors.Join(err, gone)
+		}
 	}
 	if err != nil || a == nil {
 		return 0, err

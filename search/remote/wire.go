@@ -107,9 +107,9 @@ func (s Spec) check() error {
 	case s.Reference.Tier.Tokens < 0:
 		return fmt.Errorf("%w: Reference.Tier.Tokens %d", errMessage, s.Reference.Tier.Tokens)
 	}
-	for field, text := range map[string]string{"Version": s.Version, "Device": s.Device, "Fitness": s.Fitness, "Weights": s.Weights, "Algebra": s.Algebra, "Runner": s.Runner} {
-		if text != line(text) {
-			return fmt.Errorf("%w: %s %.40q", errMessage, field, text)
+	for _, field := range [][2]string{{"Version", s.Version}, {"Device", s.Device}, {"Fitness", s.Fitness}, {"Weights", s.Weights}, {"Algebra", s.Algebra}, {"Runner", s.Runner}} {
+		if name, text := field[0], field[1]; text != line(text) {
+			return fmt.Errorf("%w: %s %.40q", errMessage, name, text)
 		}
 	}
 	if s.Ended {

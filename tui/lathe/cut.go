@@ -145,9 +145,9 @@ func sizedCut(cmd *cobra.Command, c explorer.Cut, target string, types typesFlag
 	if err != nil {
 		return explorer.Quantize{}, err
 	}
-	for flag, why := range map[string]string{"ratio": "the size decides", "type": "types are chosen by their losses", "up": "W_U is not re-fitted when matrices are rounded"} {
-		if cmd.Flags().Changed(flag) {
-			return explorer.Quantize{}, usage(fmt.Errorf("--%s with --types: %s", flag, why))
+	for _, refused := range [][2]string{{"ratio", "the size decides"}, {"type", "types are chosen by their losses"}, {"up", "W_U is not re-fitted when matrices are rounded"}} {
+		if cmd.Flags().Changed(refused[0]) {
+			return explorer.Quantize{}, usage(fmt.Errorf("--%s with --types: %s", refused[0], refused[1]))
 		}
 	}
 	if out.as == asHF {
