@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -196,14 +197,28 @@ func (w *worker) heard(m *nats.Msg) {
 		w.over[s.Search] = true
 		delete(w.searches, s.Search)
 	case w.searches[s.Search].spec.Phase > s.Phase: // an announcement of a connection before
-	case !w.over[s.Search] && len(w.searches) < maxSearches:
+	case !w.over[s.Search] && w.remembers(s.Search):
 		w.searches[s.Search] = announced{s, time.Now()}
 	}
-	if len(w.over) > maxSearches {
-		clear(w.over) // they are heard of again, or not
-	}
+	w.bound()
 	w.mu.Unlock()
 	w.signal()
+}
+
+// remembers reports whether there is room for a search. Those that have fallen silent make room for others.
+func (w *worker) remembers(search string) bool {
+	if _, known := w.searches[search]; known || len(w.searches) < maxSearches {
+		return true
+	}
+	maps.DeleteFunc(w.searches, func(id string, a announced) bool { return id != w.last && time.Since(a.at) > w.t.Silence })
+	return len(w.searches) < maxSearches
+}
+
+// bound forgets which searches are over where those are too many: they are heard of again, or not.
+func (w *worker) bound() {
+	if len(w.over) > maxSearches {
+		clear(w.over)
+	}
 }
 
 // refuseUnread reports once that an announcement cannot be read, as of another version of the protocol.
@@ -211,6 +226,7 @@ func (w *worker) refuseUnread(search string, err error) {
 	w.mu.Lock()
 	known := w.over[search]
 	w.over[search] = true
+	w.bound()
 	w.mu.Unlock()
 	if !known {
 		w.o.Log(fmt.Sprintf("search %s: %v: %v", search, ErrRefused, err))
