@@ -41,9 +41,9 @@ func answeredSearch(t *testing.T) (*explorertest.Backend, *explorer.Exploration)
 		t.Fatal(err)
 	}
 	close(ready)
-	explorertest.Until(t, ex, "the answers", func(s *explorer.Snapshot) bool {
+	explorertest.Until(t, ex, "the answers, and the search after them", func(s *explorer.Snapshot) bool {
 		a, ok := s.Answers.Latest()
-		return ok && !s.Answers.Busy && s.Search.Evaluated >= candidates && a.Candidate == s.Search.Best.ID
+		return ok && !s.Answers.Busy && s.Search.Evaluated >= candidates && a.Candidate == s.Search.Best.ID && s.Jobs[0].State == explorer.Running
 	})
 	return b, ex
 }

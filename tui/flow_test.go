@@ -196,7 +196,7 @@ func TestSearchFlow(t *testing.T) {
 	if got := len(l.ex.Snapshot().Subnets); got != n+1 {
 		t.Errorf("%d subnets after adopting", got)
 	}
-	l.press("a") // once more: itis already in the chat
+	l.press("esc", "a") // once more: it is there already
 	l.sees("is in the library")
 	l.press("esc", "c")
 	l.until("the chat", func() bool { return l.on("chat") && l.m.typing() })
