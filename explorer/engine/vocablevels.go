@@ -90,26 +90,104 @@ func (m *model) vocabLevels(ctx context.Context, v explorer.VocabSize, c explore
 			return out, err
 		}
 	}
-	whole, tokens, err := m.vocabScore(ctx, texts, nil, mon)
+	rates, scored, err := m.tokenRates(ctx, out.ranked.counted.again, texts, mon)
 	if err != nil {
 		return out, err
 	}
-	least := 0.0
+	whole, err := m.vocabScore(ctx, texts, nil, mon)
+	if err != nil {
+		return out, err
+	}
+	losses := make([]vocabLoss, len(sizes))
 	for i, n := range sizes {
 		mon.Progress(float64(i), float64(len(sizes)), "sizes", "measuring what vocabularies cost")
 		level := oneshot.VocabLevel{Set: subnet.Full(all)}
 		if n < all {
 			level.Set = out.ranked.set(n)
-			own, _, err := m.vocabScore(ctx, texts, out.ranked.entries(n), mon)
+			own, err := m.vocabScore(ctx, texts, out.ranked.entries(n), mon)
 			if err != nil {
 				return out, err
 			}
-			least = max(least, (own-whole)/tokens) // a smaller vocabulary never gains
-			level.Loss = least
+			losses[i].nats = own - whole
+			for id := range all {
+				if !level.Set.Has(id) {
+					losses[i].rate += rates[id]
+					losses[i].dropped += scored[id]
+				}
+			}
 		}
 		out.levels = append(out.levels, level)
 	}
+	for i, loss := range vocabLosses(losses) {
+		out.levels[i].Loss = loss
+	}
 	return out, nil
+}
+
+// vocabLoss is what was measured of a smaller vocabulary.
+type vocabLoss struct {
+	rate    float64 // share of the tokens of a text that are dropped ones
+	dropped float64 // how many of those that are scored are
+	nats    float64 // by which their scores rise
+}
+
+// fewDropped is how many dropped tokens weigh as much as those of the smallest vocabulary in what one of them costs.
+const fewDropped = 20
+
+// vocabLosses returns the losses of vocabularies, the largest first, in nats for each token that the whole vocabulary makes of a text: the share of dropped
+// tokens in all of the text that was not counted times what one costs. The scored text is short, since each vocabulary takes a pass through the model,
+// so that few of its tokens are those that a large vocabulary drops: what one of them costs is taken to be nearer to that of the smallest vocabulary
+// the fewer they are.
+func vocabLosses(measured []vocabLoss) []float64 {
+	out := make([]float64, len(measured))
+	if len(measured) == 0 {
+		return out
+	}
+	smallest := measured[len(measured)-1]
+	cost := smallest.nats / max(smallest.dropped, 1)
+	least := 0.0
+	for i, v := range measured {
+		least = max(least, v.rate*(v.nats+fewDropped*cost)/(v.dropped+fewDropped)) // a smaller vocabulary never gains
+		out[i] = least
+	}
+	return out
+}
+
+// tokenRates returns the share of each entry of the whole vocabulary in the tokens of parts of a mix, and how many tokens of the scored texts are
+// that entry.
+func (m *model) tokenRates(ctx context.Context, parts []sharedPart, scored []string, mon explorer.Monitor) (rates, counts []float64, err error) {
+	load, err := m.tokenizer(ctx, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { _ = load.Close() }() // nothing was written
+	count := func(text string, to []float64, by func(tokens int) float64) error {
+		tokens, err := load.Tokenize(ctx, text, false)
+		if err != nil {
+			return err
+		}
+		for _, id := range tokens {
+			to[id] += by(len(tokens))
+		}
+		return nil
+	}
+	entries := m.geometry().Vocab
+	rates, counts = make([]float64, entries), make([]float64, entries)
+	for i, p := range parts {
+		if err := mon.Gate(ctx); err != nil {
+			return nil, nil, err
+		}
+		mon.Progress(float64(i), float64(len(parts)), "parts", "counting the tokens that vocabularies drop")
+		if err := count(p.text, rates, func(tokens int) float64 { return p.share / float64(tokens) }); err != nil {
+			return nil, nil, err
+		}
+	}
+	for _, text := range scored {
+		if err := count(text, counts, func(int) float64 { return 1 }); err != nil {
+			return nil, nil, err
+		}
+	}
+	return rates, counts, nil
 }
 
 // record describes the size that was chosen.
@@ -123,16 +201,22 @@ func (v vocabChoice) record(ctx context.Context, m *model, n int, mon explorer.M
 	return v.ranked.record(ctx, m, v.asked, n, mon)
 }
 
-// texts returns the parts of the texts that losses are measured on, none of which were counted where the texts are long enough.
+// texts returns what is scored: the beginnings of parts that are evenly spread over the mix, none of which were counted where the texts are long enough.
 func (r *rankedVocab) texts() []string {
 	all := r.counted.again
 	var out []string
-	for i := range min(vocabTexts, len(all)) {
-		part := all[i*len(all)/min(vocabTexts, len(all))]
-		if len(part) > vocabBytes {
-			part = cutAtSpace(part, vocabBytes)
+	n, before := min(vocabTexts, len(all)), 0.0
+	for i, p := range all {
+		before += p.share
+		left := len(all) - i // no part is taken twice, and all are where they are few
+		if len(out) == n || left > n-len(out) && before < (float64(len(out))+0.5)/float64(n) {
+			continue
 		}
-		out = append(out, part)
+		text := p.text
+		if len(text) > vocabBytes {
+			text = cutAtSpace(text, vocabBytes)
+		}
+		out = append(out, text)
 	}
 	return out
 }
@@ -182,32 +266,32 @@ func cutAtSpace(text string, n int) string {
 	return part
 }
 
-// vocabScore returns the negative log-likelihood of texts in nats, with the kept entries of the vocabulary or all where kept is nil, and how many
-// tokens they are. The texts are within the context.
-func (m *model) vocabScore(ctx context.Context, texts []string, kept []int, mon explorer.Monitor) (nats, tokens float64, err error) {
+// vocabScore returns the negative log-likelihood of texts in nats, with the kept entries of the vocabulary or all where kept is nil. The texts are
+// within the context.
+func (m *model) vocabScore(ctx context.Context, texts []string, kept []int, mon explorer.Monitor) (nats float64, err error) {
 	load, err := m.tokenizer(ctx, kept)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	p := passage{kept: kept}
 	for _, text := range texts {
 		ids, err := load.Tokenize(ctx, text, false)
 		if err != nil {
-			return 0, 0, errors.Join(err, load.Close())
+			return 0, errors.Join(err, load.Close())
 		}
 		if len(ids) > 1 {
 			p.windows = append(p.windows, ids)
 		}
 	}
 	if err := load.Close(); err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	if len(p.windows) == 0 {
-		return 0, 1, nil
+		return 0, nil
 	}
 	dm, err := m.weights(ctx)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	dense := dm.Dense()
 	defer dense.Close()
@@ -216,5 +300,5 @@ func (m *model) vocabScore(ctx context.Context, texts []string, kept []int, mon 
 		score = predictionScorer(keptPredictor(dm, dense, kept))
 	}
 	q, err := perplexity(ctx, p, score, mon, "scoring")
-	return q.NLL * float64(q.Tokens), float64(q.Tokens), err
+	return q.NLL * float64(q.Tokens), err
 }

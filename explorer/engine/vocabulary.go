@@ -125,8 +125,27 @@ func (r *rankedVocab) record(ctx context.Context, m *model, v explorer.VocabSize
 type counted struct {
 	counts []float64 // of each entry, weighted by the shares of the texts
 	tokens int64
-	again  []string // parts that are tokenised with the smaller vocabulary too
-	held   bool     // these were not counted
+	again  []sharedPart // that are tokenised with the smaller vocabulary too
+	held   bool         // these were not counted
+}
+
+// sharedPart is a part of a text with its share of a mix.
+type sharedPart struct {
+	text  string
+	share float64 // of all parts
+}
+
+// sharedParts are parts of a text that has a share of a mix.
+func sharedParts(texts []string, share float64) []sharedPart {
+	size := 0
+	for _, t := range texts {
+		size += len(t)
+	}
+	out := make([]sharedPart, len(texts))
+	for i, t := range texts {
+		out[i] = sharedPart{t, share * float64(len(t)) / float64(max(size, 1))}
+	}
+	return out
 }
 
 // countTokens counts the tokens of texts.
@@ -145,7 +164,7 @@ func countTokens(ctx context.Context, load infer.Model, entries int, src *source
 			}
 		}
 		if parts = own; len(held) > 0 {
-			out.again, out.held = append(out.again, spread(held, int(src.shares[i]*maxAgain))...), true
+			out.again, out.held = append(out.again, sharedParts(spread(held, int(src.shares[i]*maxAgain)), src.shares[i])...), true
 		}
 		texts = append(texts, parts)
 		for _, p := range parts {
@@ -176,7 +195,7 @@ func countTokens(ctx context.Context, load infer.Model, entries int, src *source
 		}
 		all += sums[i]
 		if !out.held {
-			out.again = append(out.again, spread(parts, int(src.shares[i]*maxAgain))...)
+			out.again = append(out.again, sharedParts(spread(parts, int(src.shares[i]*maxAgain)), src.shares[i])...)
 		}
 	}
 	out.tokens = int64(all)
@@ -293,7 +312,7 @@ func (m *model) vocabCurve(r *vocab.Ranking, force bool) []explorer.VocabPoint {
 }
 
 // perWord counts the tokens of texts with all entries and with the kept ones: for each word, and the characters for each of them.
-func (m *model) perWord(ctx context.Context, load infer.Model, texts []string, kept []int, to *explorer.Vocab, mon explorer.Monitor) (err error) {
+func (m *model) perWord(ctx context.Context, load infer.Model, parts []sharedPart, kept []int, to *explorer.Vocab, mon explorer.Monitor) (err error) {
 	small, err := m.tokenizer(ctx, kept)
 	if err != nil {
 		return err
@@ -301,11 +320,12 @@ func (m *model) perWord(ctx context.Context, load infer.Model, texts []string, k
 	defer func() { err = errors.Join(err, small.Close()) }()
 	words, chars := 0, 0
 	var before, after float64
-	for i, text := range texts {
+	for i, part := range parts {
 		if err := mon.Gate(ctx); err != nil {
 			return err
 		}
-		mon.Progress(float64(i), float64(len(texts)), "parts", "counting tokens of the smaller vocabulary")
+		mon.Progress(float64(i), float64(len(parts)), "parts", "counting tokens of the smaller vocabulary")
+		text := part.text
 		a, err := load.Tokenize(ctx, text, true)
 		if err != nil {
 			return err

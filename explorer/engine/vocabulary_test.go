@@ -98,6 +98,54 @@ func TestVocabLossOfLongTexts(t *testing.T) {
 	}
 }
 
+// TestVocabLosses compares the losses of vocabularies of which little was measured.
+func TestVocabLosses(t *testing.T) {
+	got := vocabLosses([]vocabLoss{
+		{},
+		{rate: 0.004, dropped: 0, nats: 0},      // none of the scored tokens: as the smallest vocabulary, 6 nats for each
+		{rate: 0.01, dropped: 20, nats: 20 * 8}, // half its own
+		{rate: 0.01, dropped: 20, nats: 20 * 4}, // no less than the larger one
+		{rate: 0.1, dropped: 500, nats: 500 * 6},
+	})
+	for i, want := range []float64{0, 0.004 * 6, 0.01 * 7, 0.01 * 7, 0.1 * 6} {
+		if math.Abs(got[i]-want) > 1e-12 {
+			t.Errorf("vocabulary %d: %v nats per token, want %v", i, got[i], want)
+		}
+	}
+	if got := vocabLosses([]vocabLoss{{}, {rate: 0.01}}); got[1] != 0 {
+		t.Errorf("nothing measured: %v", got)
+	}
+}
+
+// TestVocabTexts takes the scored texts from all of a mix by the shares of its texts, none twice.
+func TestVocabTexts(t *testing.T) {
+	var all []sharedPart
+	for _, text := range []struct {
+		name  string
+		parts int
+		share float64
+	}{{"wiki", 20, 0.3}, {"web", 3, 0.3}, {"code", 40, 0.2}, {"chat", 1, 0.2}} {
+		var parts []string
+		for range text.parts {
+			parts = append(parts, text.name)
+		}
+		all = append(all, sharedParts(parts, text.share)...)
+	}
+	for _, c := range []struct {
+		from []sharedPart
+		want []string
+	}{
+		{all, []string{"wiki", "web", "code", "chat"}},
+		{sharedParts([]string{"a", "b", "c"}, 1), []string{"a", "b", "c"}},
+		{nil, nil},
+	} {
+		r := rankedVocab{counted: counted{again: c.from}}
+		if got := r.texts(); !slices.Equal(got, c.want) {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+}
+
 func TestVocabSizes(t *testing.T) {
 	for _, c := range []struct {
 		all, least int
