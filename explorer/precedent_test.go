@@ -8,6 +8,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
+	"github.com/lathe-llm/lathe/infer/gguf"
 )
 
 // late is a backend whose models open their device with the first cut, as real ones do.
@@ -38,6 +39,24 @@ func (m *lateModel) Cut(ctx context.Context, c explorer.Cut, mon explorer.Monito
 	return made, err
 }
 
+// quick is a backend whose models are tuned in less time than they are cut.
+type quick struct{ *explorertest.Backend }
+
+func (b quick) Open(ctx context.Context, path string) (explorer.Model, error) {
+	m, err := b.Backend.Open(ctx, path)
+	return quickModel{m}, err
+}
+
+type quickModel struct{ explorer.Model }
+
+func (m quickModel) Tune(ctx context.Context, s gguf.Subnet, c explorer.Tune, dir string, mon explorer.Monitor) (explorer.Made, error) {
+	made, err := m.Model.Tune(ctx, s, c, dir, mon)
+	if made.Method.Tune != nil {
+		made.Method.Tune.Seconds = 20
+	}
+	return made, err
+}
+
 // TestPrecedentInOneProcess: what was made since the device was opened is a precedent for what is made on it.
 func TestPrecedentInOneProcess(t *testing.T) {
 	b := late{explorertest.New()}
@@ -55,7 +74,12 @@ func TestPrecedentInOneProcess(t *testing.T) {
 // TestPrecedent: the time of a cut follows from an earlier one in proportion to the calibration tokens, that of a re-fit from re-fits alone: a subnet
 // that was tuned by itself has the times of the cut that it was made of.
 func TestPrecedent(t *testing.T) {
-	e := explorertest.Open(t, explorertest.New(), "")
+	b := quick{explorertest.New()}
+	e, err := explorer.Open(t.Context(), explorer.Options{Model: "m.gguf", Backend: b, Now: b.Clock.Now, Scratch: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Close() })
 	of := func(c explorer.Command) (time.Duration, bool) {
 		p, ok := e.Snapshot().Precedent(c)
 		return p.Time, ok
