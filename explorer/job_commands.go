@@ -3,20 +3,14 @@ package explorer
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/explorer/internal/jobs"
-
-	"github.com/lathe-llm/lathe/explorer/internal/workspace"
-
-	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/search"
 )
 
@@ -163,27 +157,6 @@ func (c StartSearch) do(ctx context.Context, e *Exploration, a Actor) (Receipt, 
 	return e.launch(a, jobs.Background, JobSearch, title, func(ctx context.Context, m *monitor) error { return e.search(ctx, a, c, m) })
 }
 
-func (c Export) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
-	s := e.Snapshot()
-	if _, err := s.Masks(c.Subnet); err != nil {
-		return Receipt{}, err
-	}
-	if c.Path == "" {
-		return Receipt{}, fmt.Errorf("%w: no file to export to", ErrInvalid)
-	}
-	if c.As != "" && c.As != AsGGUF && c.As != AsFolder {
-		return Receipt{}, fmt.Errorf("%w: export as %q, not %s or %s", ErrInvalid, c.As, AsGGUF, AsFolder)
-	}
-	if err := errors.Join(c.Vocab.optional(s.Model.Geometry), e.checkCalibration(c.Calibration)); err != nil {
-		return Receipt{}, err
-	}
-	title := fmt.Sprintf("export %s to %s", s.label(c.Subnet), filepath.Base(c.Path))
-	return e.launch(a, jobs.Foreground, JobExport, title, func(ctx context.Context, m *monitor) error {
-		m.noWait = c.NoWait
-		return e.export(ctx, c, m)
-	})
-}
-
 func (c ExportRecipe) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
 	s := e.Snapshot()
 	if err := s.HasRecipe(c.Subnet); err != nil {
@@ -208,17 +181,6 @@ func (c BuildRecipe) do(ctx context.Context, e *Exploration, a Actor) (Receipt, 
 	}
 	title := "build " + filepath.Base(c.Path)
 	return e.launch(a, jobs.Foreground, JobRecipe, title, func(ctx context.Context, m *monitor) error { return e.buildRecipe(ctx, a, c, m) })
-}
-
-func (c ImportFile) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
-	if err := e.model.CheckFile(c.Path); err != nil {
-		return Receipt{}, err
-	}
-	title := "import " + filepath.Base(c.Path)
-	return e.launch(a, jobs.Foreground, JobImport, title, func(ctx context.Context, m *monitor) error {
-		m.noWait = c.NoWait
-		return e.importFile(ctx, a, c, m)
-	})
 }
 
 // launch queues a job that can be paused.
@@ -334,181 +296,4 @@ func (e *Exploration) refit(ctx context.Context, a Actor, c Refit, m *monitor) e
 		name = s.label(c.Subnet) + " re-fitted"
 	}
 	return m.Persist(ctx, func() error { return e.keep(a, m, made, Subnet{Name: name, Origin: Reformed, Parent: parent}) })
-}
-
-// keepPrevious drops re-fitted weights that are worse on held-out text than those that the subnet had.
-func (e *Exploration) keepPrevious(ctx context.Context, id SubnetID, made *Made, m *monitor) error {
-	old, ok := e.Snapshot().Subnet(id)
-	was := old.HeldOut.Perplexity
-	if !ok || old.Refit == "" || was <= 0 || made.After <= WorseBy*max(was, made.Dense) || old.Method.Text.SHA256 != made.Method.Text.SHA256 {
-		return nil
-	}
-	fitted, err := e.loadSubnet(ctx, id)
-	if err != nil {
-		return err
-	}
-	if made.Rejected == 0 {
-		made.Rejected = made.After
-	}
-	m.Note(fmt.Sprintf("the re-fit is worse than the weights that %s has (perplexity %.2f instead of %.2f on held-out text): those are kept", old.Name, made.Rejected, was))
-	made.Subnet, made.After, made.Method.Kept = fitted, was, KeptPrevious
-	return nil
-}
-
-// keep adds what a job made to the library. Its weights are on the disk first. also is recorded with it, both or neither.
-func (e *Exploration) keep(a Actor, m *monitor, made Made, n Subnet, also ...record) error {
-	e.refresh()
-	n.Author, n.Masks, n.Method = a.Name, made.Subnet.Masks, made.Method
-	n.HeldOut = HeldOut{Unfitted: made.Before, Perplexity: made.After, Dense: made.Dense, Rejected: made.Rejected, General: made.General.After, GeneralDense: made.General.Dense}
-	n.Types = made.Subnet.Types
-	if hasRefit(made.Subnet) || n.Types != nil {
-		file, bytes, err := e.weights.Save(made.Subnet)
-		if err != nil {
-			return err
-		}
-		n.Refit, n.RefitBytes = file, bytes
-	}
-	var id SubnetID
-	err := e.record(context.Background(), a, func(*Snapshot) ([]record, error) {
-		r, err := e.newSubnet(n)
-		if err != nil {
-			return nil, err
-		}
-		id = r.Subnet.ID
-		return append([]record{r}, also...), nil
-	})
-	if err != nil {
-		return err
-	}
-	m.show(func(j *Job) { j.Result = id })
-	if path := e.Snapshot().Workspace.Path; path != "" {
-		bytes := workspace.Bytes(path)
-		e.update(SectionWorkspace, func(s *Snapshot) { s.Workspace.Bytes = bytes })
-	}
-	e.endReform(m, id, made)
-	return nil
-}
-
-// endReform shows what the re-fit of a job has made, and keeps it.
-func (e *Exploration) endReform(m *monitor, id SubnetID, made Made) {
-	e.update(SectionReform, func(s *Snapshot) {
-		if s.Reform.Job == m.id {
-			s.Reform.Result, s.Reform.Method, s.Reform.General = id, made.Method, made.General
-			s.Reform.Before, s.Reform.After, s.Reform.Dense, s.Reform.Rejected = made.Before, made.After, made.Dense, made.Rejected
-		}
-	})
-	e.keepReform(m)
-}
-
-func hasRefit(s gguf.Subnet) bool {
-	for _, r := range s.Refit {
-		if !r.IsZero() {
-			return true
-		}
-	}
-	return false
-}
-
-// loadSubnet returns the subnet of an id with its re-fitted weights, if it has any.
-func (e *Exploration) loadSubnet(ctx context.Context, id SubnetID) (gguf.Subnet, error) {
-	s := e.Snapshot()
-	masks, err := s.Masks(id)
-	if err != nil {
-		return gguf.Subnet{}, err
-	}
-	n, ok := s.Subnet(id)
-	if id == DraftID {
-		n, ok = s.Subnet(s.Draft.Base)
-	}
-	if !ok || n.Refit == "" {
-		return gguf.Subnet{Masks: masks}, nil
-	}
-	fitted, err := e.weights.Load(ctx, n.Refit, s.Model.Geometry)
-	if err != nil {
-		return gguf.Subnet{}, fmt.Errorf("re-fitted weights of %s: %w", n.Name, err)
-	}
-	if fitted.Masks.Equal(masks) {
-		fitted.Masks = masks
-		return fitted, nil
-	}
-	return e.model.Carry(ctx, fitted, masks)
-}
-
-func (e *Exploration) export(ctx context.Context, c Export, m *monitor) error {
-	subject, err := e.loadSubnet(ctx, c.Subnet)
-	if err != nil {
-		return err
-	}
-	if n, ok := e.Snapshot().Subnet(c.Subnet); ok {
-		subject.Provenance = n.provenance()
-	}
-	var method Method
-	if c.Vocab.On() {
-		if err := e.trim(ctx, &subject, &method, c.Vocab, c.Calibration, m); err != nil {
-			return err
-		}
-	}
-	write := e.model.Write
-	if c.As == AsFolder {
-		write = e.model.WriteFolder
-	}
-	report, err := write(ctx, subject, c.Path, c.Type, m)
-	if err != nil {
-		return err
-	}
-	e.warnUnfitted(c.Subnet, m)
-	m.show(func(j *Job) { j.Output, j.Report, j.Vocab = report.Path, &report, method.Vocab })
-	return nil
-}
-
-// warnUnfitted notes that a subnet that leaves the library has original weights, where another one has the same masks re-fitted.
-func (e *Exploration) warnUnfitted(id SubnetID, m *monitor) {
-	s := e.Snapshot()
-	n, ok := s.Subnet(id)
-	if !ok {
-		return
-	}
-	if other, ok := s.Refitted(n); ok {
-		m.Note(fmt.Sprintf("%s is not re-fitted; %s (%s) has the same masks with re-fitted weights", n.Name, other.ID, other.Name))
-	}
-}
-
-// provenance returns the metadata of an exported file on how it was made, besides the writer's own on masks and source.
-func (n *Subnet) provenance() map[string]any {
-	p := map[string]any{"name": n.Name, "origin": string(n.Origin), "created": n.Created.Format(time.RFC3339)}
-	for key, value := range map[string]string{
-		"method": n.Method.Preset, "reformation": n.Method.Reform, "calibration": baseName(n.Method.Text.Path), "calibration.sha256": n.Method.Text.SHA256,
-	} {
-		if value != "" {
-			p[key] = value
-		}
-	}
-	if len(n.Method.Mix) > 0 {
-		if mix, err := json.Marshal(n.Method.Mix); err == nil {
-			p["calibration.mix"] = string(mix)
-		}
-	}
-	return p
-}
-
-// baseName returns the name of a file without the folders of this machine, "" for none.
-func baseName(path string) string {
-	if path == "" {
-		return ""
-	}
-	return filepath.Base(path)
-}
-
-func (e *Exploration) importFile(ctx context.Context, a Actor, c ImportFile, m *monitor) error {
-	subnet, err := e.model.Read(ctx, c.Path)
-	if err != nil {
-		return err
-	}
-	name := c.Name
-	if name == "" {
-		name = filepath.Base(c.Path)
-	}
-	return m.Persist(ctx, func() error {
-		return e.keep(a, m, Made{Subnet: subnet}, Subnet{Name: name, Origin: Imported, Note: "from " + filepath.Base(c.Path)})
-	})
 }

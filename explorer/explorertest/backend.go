@@ -1,7 +1,6 @@
 package explorertest
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -10,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 
 	"github.com/lathe-llm/lathe/explorer/draft"
 
@@ -408,155 +406,6 @@ func (m *model) Carry(_ context.Context, from gguf.Subnet, to subnet.Masks) (ggu
 		refit[i] = gguf.Refit{BO: r.BO, BD: r.BD, GA: r.GA, GM: r.GM}
 	}
 	return gguf.Subnet{Masks: to, Refit: refit, Types: from.Types, Importance: from.Importance}, nil
-}
-
-func (m *model) Score(ctx context.Context, s gguf.Subnet, r explorer.ScoreRequest, mon explorer.Monitor) (explorer.Measurement, error) {
-	text, err := m.text(r.Text)
-	if err != nil {
-		return explorer.Measurement{}, err
-	}
-	seq, windows := cmp.Or(r.Seq, 128), cmp.Or(r.Windows, 4)
-	for i := range windows {
-		if err := m.step(ctx, mon, i, windows, "windows", ""); err != nil {
-			return explorer.Measurement{}, err
-		}
-	}
-	loss := Loss(s.Masks)
-	nll := denseNLL + loss
-	if r.Stride > 0 {
-		nll -= 0.1 // more context
-	}
-	got := explorer.Measurement{NLL: nll, Perplexity: math.Exp(nll), StandardError: 0.01 * math.Exp(nll), Conditions: explorer.Conditions{
-		Text: text, Seq: seq, Windows: windows, Tokens: windows * (seq - 1), Engine: cmp.Or(r.Engine, explorer.EngineDecoder), Type: "F32", Ratio: "block parameters", Stride: r.Stride,
-	}}
-	if r.Span > 0 {
-		got.Conditions.Tokens = int(float64(r.Span) / bytesPerToken)
-	}
-	got.Bytes = int64(bytesPerToken * float64(got.Conditions.Tokens))
-	if s.Masks.TrimsVocab() {
-		got.Conditions.Vocab = s.Masks.VocabLen()
-		got.Bytes -= got.Bytes / 50 // of shorter tokens
-	}
-	if r.Against != "" {
-		got.Distance = &explorer.Distance{
-			From: r.Against, KL: loss, KLError: loss / 50, Agreement: 1 / (1 + loss), AgreementError: 0.005,
-			Reference: math.Exp(denseNLL), Relative: math.Exp(loss), RelativeError: 0.002,
-		}
-	}
-	return got, nil
-}
-
-// ScoreAll scores one after another, as if by workers.
-func (m *model) ScoreAll(ctx context.Context, load func(context.Context, int) (gguf.Subnet, error), r []explorer.ScoreRequest, on explorer.Machines, mon explorer.Monitor, done func(int, explorer.Measurement, error) error) error {
-	defer m.hire(on, mon)()
-	for i, ask := range r {
-		s, err := load(ctx, i)
-		if err != nil {
-			return err
-		}
-		got, err := m.Score(ctx, s, ask, mon)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err := done(i, got, err); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// hire shows fake workers until its result is called. One that is drained has gone.
-func (m *model) hire(on explorer.Machines, mon explorer.Monitor) (dismiss func()) {
-	if !on.On() {
-		return func() {}
-	}
-	var mu sync.Mutex
-	list := workers(on)
-	crew := explorer.Crew{Workers: slices.Clone(list), Queued: 2}
-	crew.Drain = func(worker string) error {
-		mu.Lock()
-		defer mu.Unlock()
-		for i := range list {
-			if list[i].ID == worker {
-				list[i].State = "gone"
-			}
-		}
-		now := crew
-		now.Workers = slices.Clone(list)
-		mon.Workers(now)
-		return nil
-	}
-	mon.Workers(crew)
-	return func() { mon.Workers(explorer.Crew{}) }
-}
-
-func (m *model) Write(ctx context.Context, s gguf.Subnet, path, typ string, mon explorer.Monitor) (gguf.Report, error) {
-	if typ == "" {
-		typ = m.info.FileType
-	}
-	const steps = 10
-	size := s.Masks.GGUFBytes(typ)
-	if s.Types != nil && typ == m.info.FileType {
-		typed, err := sizes{}.OfTypes(s.Masks, gguf.Refitted{}, s.Types)
-		if err != nil {
-			return gguf.Report{}, err
-		}
-		size = typed.File
-	}
-	for i := range steps {
-		if err := m.step(ctx, mon, int(size)*i/steps, int(size), "bytes", ""); err != nil {
-			return gguf.Report{}, err
-		}
-	}
-	content, err := s.Masks.MarshalText()
-	if err != nil {
-		return gguf.Report{}, err
-	}
-	err = m.b.persist(ctx, mon, func() error { return os.WriteFile(path, content, 0o644) })
-	if err != nil {
-		return gguf.Report{}, err
-	}
-	return gguf.Report{Path: path, Arch: "deci", Bytes: size, TensorBytes: size, SourceBytes: m.info.Bytes, ByType: map[string]int64{typ: size}}, nil
-}
-
-// persist writes, after Write.
-func (b *Backend) persist(ctx context.Context, mon explorer.Monitor, write func() error) error {
-	return mon.Persist(ctx, func() error {
-		if b.Write != nil {
-			if err := b.Write(); err != nil {
-				return err
-			}
-		}
-		return write()
-	})
-}
-
-// WriteFolder writes the content of Write to a file in the folder.
-func (m *model) WriteFolder(ctx context.Context, s gguf.Subnet, path, typ string, mon explorer.Monitor) (gguf.Report, error) {
-	if err := os.MkdirAll(path, 0o755); err != nil {
-		return gguf.Report{}, err
-	}
-	r, err := m.Write(ctx, s, filepath.Join(path, "model.safetensors"), cmp.Or(typ, "F16"), mon)
-	r.Path, r.Arch = path, "DeciLMForCausalLM"
-	return r, err
-}
-
-// CheckFile implements [explorer.Exporter].
-func (m *model) CheckFile(path string) error {
-	_, err := m.Read(context.Background(), path)
-	return err
-}
-
-func (m *model) Read(_ context.Context, path string) (gguf.Subnet, error) {
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return gguf.Subnet{}, err
-	}
-	if !bytes.HasPrefix(content, []byte("lathe-masks")) {
-		return gguf.Subnet{}, fmt.Errorf("%s: %w", filepath.Base(path), gguf.ErrFormat)
-	}
-	masks, err := subnet.ParseMasks(m.info.Geometry, content)
-	return gguf.Subnet{Masks: masks}, err
 }
 
 func (m *model) Load(ctx context.Context, o infer.LoadOptions, progress func(float64)) (infer.Model, error) {
