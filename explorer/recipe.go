@@ -227,8 +227,8 @@ func (e *Exploration) rebuild(ctx context.Context, a Actor, r Recipe, masks subn
 		if err != nil {
 			return Made{}, err
 		}
-		if next.Method.Tune.Best == 0 {
-			e.notify(Warning, a.Name, fmt.Sprintf("tuning gained nothing here, and %s stays as it was before: %s", r.Name, cmp.Or(next.Method.Tune.Stopped, "the divergence on held-out text did not fall")))
+		if why := next.Method.Tune.gainless(); why != "" {
+			e.notify(Warning, a.Name, fmt.Sprintf("tuning gained nothing here, and %s stays as it was before: %s", r.Name, why))
 			continue
 		}
 		made = next

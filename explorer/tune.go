@@ -160,8 +160,7 @@ func (e *Exploration) tune(ctx context.Context, a Actor, c Tune, m *monitor) err
 	if err != nil {
 		return err
 	}
-	if tuned := made.Method.Tune; tuned.Best == 0 {
-		why := cmp.Or(tuned.Stopped, "the divergence on held-out text did not fall")
+	if why := made.Method.Tune.gainless(); why != "" {
 		if c.Subnet == DraftID {
 			return fmt.Errorf("tuning the draft gained nothing: %s", why)
 		}
@@ -212,8 +211,8 @@ func (e *Exploration) tuneMade(ctx context.Context, made Made, c Calibration, t 
 	if err != nil {
 		return Made{}, fmt.Errorf("tuning: %w", err)
 	}
-	if u := tuned.Method.Tune; u.Best == 0 {
-		m.Note("tuning gained nothing, and the subnet stays as it was: " + cmp.Or(u.Stopped, "the divergence on held-out text did not fall"))
+	if why := tuned.Method.Tune.gainless(); why != "" {
+		m.Note("tuning gained nothing, and the subnet stays as it was: " + why)
 		return made, nil
 	}
 	tuned.Method.Seconds += tuned.Method.Tune.Seconds
@@ -234,6 +233,14 @@ func ParseTuning(text string) (Tuning, error) {
 		return Tuning{}, fmt.Errorf("%q is neither a duration such as 10m nor a number of steps such as 60steps", text)
 	}
 	return Tuning{Seconds: d.Seconds()}, nil
+}
+
+// gainless returns why a tuning has left the subnet as it was, "" where it has not.
+func (t *Tuned) gainless() string {
+	if t.Best > 0 {
+		return ""
+	}
+	return cmp.Or(t.Stopped, "the divergence on held-out text did not fall")
 }
 
 // again returns the settings that repeat a tuning up to its best step.
