@@ -261,35 +261,17 @@ func (src *sources) windows(ctx context.Context, n int, atMost bool) (passage, e
 	if own = seq - own; own < 1 {
 		return passage{}, fmt.Errorf("%w: windows of %d tokens", explorer.ErrInvalid, seq)
 	}
-	for i := range src.texts {
-		s := &src.texts[i]
-		if len(s.texts) >= corpus.MinDocuments {
-			s.text = corpus.NewDocuments(s.texts, tokenize)
-		} else {
-			s.text = corpus.NewText(strings.Join(s.texts, ""), tokenize)
-		}
-	}
+	src.cutUp(tokenize)
 	counts, err := src.apportion(ctx, max(n, src.c.Of), own, atMost)
 	if err != nil {
 		return passage{}, err
 	}
-	drawn := make([][][]int32, len(counts))
-	for i, s := range src.texts {
-		got, err := s.text.Draw(ctx, counts[i], own, src.seed())
-		if err != nil {
-			return passage{}, fmt.Errorf("%s: %w: %w", s.Name, explorer.ErrText, err)
-		}
-		drawn[i] = got.Windows
-		if got.Whole || counts[i] == 0 {
-			continue
-		}
-		end, err := s.text.End(ctx, quickSeq-len(begin(nil)))
-		if err != nil {
-			return passage{}, err
-		}
-		if end != nil {
-			p.end = append(p.end, begin(end))
-		}
+	drawn, ends, err := src.drawn(ctx, counts, own, quickSeq-len(begin(nil)))
+	if err != nil {
+		return passage{}, err
+	}
+	for _, end := range ends {
+		p.end = append(p.end, begin(end))
 	}
 	p.of = corpus.Order(counts, src.shares)
 	if src.c.Of > 0 && n < len(p.of) {
@@ -308,6 +290,40 @@ func (src *sources) windows(ctx context.Context, n int, atMost bool) (passage, e
 	p.drawn = max(0, src.c.Of)
 	src.warn()
 	return p, nil
+}
+
+// cutUp makes texts of documents of what was read, by which windows are drawn.
+func (src *sources) cutUp(tokenize func(context.Context, string) ([]int32, error)) {
+	for i := range src.texts {
+		s := &src.texts[i]
+		if len(s.texts) >= corpus.MinDocuments {
+			s.text = corpus.NewDocuments(s.texts, tokenize)
+		} else {
+			s.text = corpus.NewText(strings.Join(s.texts, ""), tokenize)
+		}
+	}
+}
+
+// drawn returns as many windows of each text as counts has, and the last tokens of the texts that are not used whole.
+func (src *sources) drawn(ctx context.Context, counts []int, seq, last int) (windows [][][]int32, ends [][]int32, err error) {
+	for i, s := range src.texts {
+		got, err := s.text.Draw(ctx, counts[i], seq, src.seed())
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w: %w", s.Name, explorer.ErrText, err)
+		}
+		windows = append(windows, got.Windows)
+		if got.Whole || counts[i] == 0 {
+			continue
+		}
+		end, err := s.text.End(ctx, last)
+		if err != nil {
+			return nil, nil, err
+		}
+		if end != nil {
+			ends = append(ends, end)
+		}
+	}
+	return windows, ends, nil
 }
 
 // apportion divides windows of so many tokens of text among the texts, and reports what falls short.

@@ -105,13 +105,18 @@ func (m *model) searchOnce(ctx context.Context, r explorer.StartSearch, dir stri
 	if found.Subnet.Masks.Layers() == 0 {
 		return explorer.Made{}, translate(err)
 	}
+	return m.searched(ctx, r, found, text, types, translate(err), mon)
+}
+
+// searched describes and measures what a search has ended with, types nil where widths alone were searched. failed is why it has ended early.
+func (m *model) searched(ctx context.Context, r explorer.StartSearch, found pipeline.Result, text passage, types *typedSearch, failed error, mon explorer.Monitor) (explorer.Made, error) {
 	made := explorer.Made{Subnet: found.Subnet, Method: explorer.Method{
 		Preset: found.Strategy, Seed: r.Seed, Seq: found.Seq,
 	}.AimedAt(found.Target)}
 	m.recordCompute(&made.Method)
 	text.describe(&made.Method, found.Windows)
-	if err != nil || found.Report == nil {
-		return made, translate(err)
+	if failed != nil || found.Report == nil {
+		return made, failed
 	}
 	recordRefit(&made.Method, found.Subnet, *found.Recipe, m.geometry())
 	made.Method.Granularity, made.Method.Seconds = r.Granularity, found.Report.Seconds

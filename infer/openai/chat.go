@@ -63,31 +63,9 @@ type topProb struct {
 
 // chat answers POST /v1/chat/completions.
 func (h *Handler) chat(w http.ResponseWriter, r *http.Request, request chatRequest) error {
-	if request.MaxCompletionTokens != nil {
-		request.MaxTokens = request.MaxCompletionTokens
-	}
-	s, err := request.sampling(h.options.Seed)
-	for _, err := range []error{err, h.named(request.Model), request.check()} {
-		if err != nil {
-			return err
-		}
-	}
-	if request.MaxTokens != nil && *request.MaxTokens == 0 {
-		return bad("max_tokens must be at least 1")
-	}
-	if request.LogProbs {
-		s.LogProbs, s.TopLogProbs = true, request.TopLogProbs
-	}
 	form := formOf(h.model.Info().ChatTemplate)
-	if err := request.checkTools(form); err != nil {
-		return err
-	}
-	conversation := infer.Conversation{Messages: request.Messages, Documents: request.Documents}
-	if request.withTools() {
-		conversation.Tools = request.Tools.objects
-		s.LogProbs = true // for the texts of control tokens
-	}
-	if err := h.fits("the messages have", conversationSize(conversation)); err != nil {
+	conversation, s, err := h.asked(request, form)
+	if err != nil {
 		return err
 	}
 	response := chatResponse{ID: h.newID("chatcmpl"), Object: "chat.completion", Created: time.Now().Unix(), Model: h.options.Name}
@@ -165,6 +143,34 @@ func (h *Handler) chat(w http.ResponseWriter, r *http.Request, request chatReque
 		}
 	}
 	return out.done()
+}
+
+// asked returns the conversation and the sampling of a request, or what is wrong with it.
+func (h *Handler) asked(request chatRequest, form callForm) (infer.Conversation, infer.Sampling, error) {
+	if request.MaxCompletionTokens != nil {
+		request.MaxTokens = request.MaxCompletionTokens
+	}
+	s, err := request.sampling(h.options.Seed)
+	for _, err := range []error{err, h.named(request.Model), request.check()} {
+		if err != nil {
+			return infer.Conversation{}, s, err
+		}
+	}
+	if request.MaxTokens != nil && *request.MaxTokens == 0 {
+		return infer.Conversation{}, s, bad("max_tokens must be at least 1")
+	}
+	if request.LogProbs {
+		s.LogProbs, s.TopLogProbs = true, request.TopLogProbs
+	}
+	if err := request.checkTools(form); err != nil {
+		return infer.Conversation{}, s, err
+	}
+	c := infer.Conversation{Messages: request.Messages, Documents: request.Documents}
+	if request.withTools() {
+		c.Tools = request.Tools.objects
+		s.LogProbs = true // for the texts of control tokens
+	}
+	return c, s, h.fits("the messages have", conversationSize(c))
 }
 
 // chatProbOf returns a generated token with its alternatives.

@@ -125,6 +125,11 @@ func (w *worker) task(ctx context.Context, s Spec, scorer Scorer, results jetstr
 		w.piece(ctx, s, scorer, *t.Piece, m)
 		return
 	}
+	w.scoreAll(ctx, s, t, candidates, scorer, results, m)
+}
+
+// scoreAll scores the candidates of a task and acknowledges it, unless it is to be delivered again.
+func (w *worker) scoreAll(ctx context.Context, s Spec, t task, candidates []search.Candidate, scorer Scorer, results jetstream.Stream, m jetstream.Msg) {
 	again := true
 	if meta, err := m.Metadata(); err == nil {
 		again = meta.NumDelivered > 1

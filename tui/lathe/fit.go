@@ -69,35 +69,22 @@ func (a *app) fitCommand() *cobra.Command {
 				k = inWorkspace
 			}
 			return a.with(cmd.Context(), model, k, func(e exploration) error {
-				if out.path != "" {
-					limit, err := parseBytes(memory)
-					if err != nil {
-						return usage(fmt.Errorf("--memory: %w", err))
-					}
-					c.Name, c.Vocab = name, vocab.size
-					if !cmd.Flags().Changed("vocab") {
-						c.Vocab = report.DefaultVocab(e.Snapshot().Model)
-					}
-					p, err := a.planFit(cmd.Context(), e, report.FitAsked{Limit: limit, Context: context, Speed: speed, Vocab: c.Vocab})
-					if err != nil {
-						return err
-					}
-					return a.fitMake(cmd.Context(), e, c, p, out)
+				if out.path == "" {
+					return a.fitFind(cmd.Context(), e, find, adopt, name)
 				}
-				s := e.Snapshot()
-				r, err := find(cmd.Context(), a, e)
+				limit, err := parseBytes(memory)
+				if err != nil {
+					return usage(fmt.Errorf("--memory: %w", err))
+				}
+				c.Name, c.Vocab = name, vocab.size
+				if !cmd.Flags().Changed("vocab") {
+					c.Vocab = report.DefaultVocab(e.Snapshot().Model)
+				}
+				p, err := a.planFit(cmd.Context(), e, report.FitAsked{Limit: limit, Context: context, Speed: speed, Vocab: c.Vocab})
 				if err != nil {
 					return err
 				}
-				if r.Candidate > 0 && adopt {
-					if r, err = a.adoptFit(cmd.Context(), e, r, name); err != nil {
-						return err
-					}
-				}
-				if s.Search.Unread != "" && a.shared == nil {
-					fmt.Fprintf(a.stderr, "lathe: %s\n", s.Search.Unread)
-				}
-				return a.result(r, r.words)
+				return a.fitMake(cmd.Context(), e, c, p, out)
 			})
 		},
 	}
@@ -113,6 +100,24 @@ func (a *app) fitCommand() *cobra.Command {
 	cmd.Flags().Uint64Var(&c.Seed, "seed", 1, "random seed, with -o")
 	out.addFile(cmd)
 	return cmd
+}
+
+// fitFind shows the best so far, which find finds, and with adopt adds it to the workspace where it is a candidate.
+func (a *app) fitFind(ctx context.Context, e exploration, find func(context.Context, *app, exploration) (fitResult, error), adopt bool, name string) error {
+	s := e.Snapshot()
+	r, err := find(ctx, a, e)
+	if err != nil {
+		return err
+	}
+	if r.Candidate > 0 && adopt {
+		if r, err = a.adoptFit(ctx, e, r, name); err != nil {
+			return err
+		}
+	}
+	if s.Search.Unread != "" && a.shared == nil {
+		fmt.Fprintf(a.stderr, "lathe: %s\n", s.Search.Unread)
+	}
+	return a.result(r, r.words)
 }
 
 // fitVocab is the value of the flag of the vocabulary of what is made.
