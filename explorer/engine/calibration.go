@@ -287,7 +287,7 @@ func (src *sources) windows(ctx context.Context, n int, atMost bool) (passage, e
 			p.mix = append(p.mix, s.MixPart)
 		}
 	}
-	p.drawn = max(0, src.c.Of)
+	p.drawn, p.seed = max(0, src.c.Of), src.seed()
 	src.warn()
 	return p, nil
 }

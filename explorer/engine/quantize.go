@@ -206,7 +206,7 @@ func (k keptTypes) same(o keptTypes) bool {
 // typeLosses returns what types cost, measured or, where the folder has them for this text, read.
 func (m *model) typeLosses(ctx context.Context, w work, load oneshot.Loader, dir string, mon explorer.Monitor) (*oneshot.TypeLosses, error) {
 	want := keptTypes{
-		Version: typesVersion, Model: m.info.Fingerprint, Text: w.text.id(), Windows: len(w.text.windows), Seq: len(w.text.windows[0]), Draw: w.text.draw,
+		Version: typesVersion, Model: m.info.Fingerprint, Text: w.text.id(), Windows: len(w.text.windows), Seq: len(w.text.windows[0]), Draw: w.text.drawKey(),
 	}
 	for _, t := range oneshot.TypeCandidates() {
 		want.Types = append(want.Types, t.String())

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"testing"
 
@@ -42,5 +44,34 @@ func TestWidthsLoseNoMoreThanTypes(t *testing.T) {
 	}
 	if reached == 0 {
 		t.Error("types alone reach none of the sizes")
+	}
+}
+
+// TestTypeLossesAreOfTheirDraw: losses of types that were kept for other windows of the same text are measured again.
+func TestTypeLossesAreOfTheirDraw(t *testing.T) {
+	m := open(t, newEngine(t), gguftest.Tiny("llama"))
+	dense := gguf.Subnet{Masks: subnet.Dense(m.geometry())}
+	losses := func(seed uint64, dir string) []byte {
+		t.Helper()
+		_, err := m.Quantize(t.Context(), dense, explorer.Quantize{
+			Subnet: explorer.DenseID, Target: search.Target{Measure: search.Bytes, Value: 130e3}, Calibration: explorer.Calibration{Windows: 4, Seq: 64, Seed: seed},
+		}, dir, &quiet{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept, err := readTypes(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := json.Marshal(kept.Losses)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	dir := t.TempDir()
+	first, second := losses(1, dir), losses(2, dir)
+	if alone := losses(2, t.TempDir()); !bytes.Equal(second, alone) {
+		t.Errorf("the losses on the windows of seed 2 are those of seed 1: %t", bytes.Equal(first, second))
 	}
 }

@@ -220,6 +220,7 @@ type passage struct {
 	mix   []explorer.MixPart // nil for a single text
 	of    []int              // the text of the mix that a window is from
 	draw  string             // as in [explorer.Calibration]
+	seed  uint64             // of the draw
 	end   [][]int32          // a window of [quickSeq] of the end of each text that has one outside the windows
 	other bool               // the text that set-up fetches is not among the texts
 	drawn int                // windows of which these are the first, if there were more; 0 if not
@@ -231,6 +232,19 @@ func (p passage) id() string {
 		return p.ref.SHA256 + " with start tokens"
 	}
 	return p.ref.SHA256
+}
+
+// drawKey names the draw in the key of what was measured on calibration windows. It is the draw alone for the first seed and windows that are not
+// some of more, as in files of versions without the others.
+func (p passage) drawKey() string {
+	key := p.draw
+	if p.seed > 1 {
+		key += fmt.Sprintf(" %d", p.seed)
+	}
+	if p.drawn > 0 {
+		key += fmt.Sprintf(" of %d", p.drawn)
+	}
+	return key
 }
 
 // scored returns the windows with the tokens of each that are scored.
