@@ -41,7 +41,12 @@ type sizedCase struct {
 
 func newSizedCase(t *testing.T) sizedCase {
 	t.Helper()
-	f := gguftest.Open(t, sizedModel())
+	return caseOf(t, sizedModel())
+}
+
+func caseOf(t *testing.T, recipe gguftest.Model) sizedCase {
+	t.Helper()
+	f := gguftest.Open(t, recipe)
 	m := decodertest.LoadFile(t, f)
 	sizes, err := gguf.NewSizes(f)
 	if err != nil {
@@ -82,6 +87,28 @@ func TestMeasureTypesOfNaN(t *testing.T) {
 	}
 	if _, err := oneshot.MeasureTypes(t.Context(), c.m, c.f, broken, c.windows, oneshot.TypeMeasuring{}); !errors.Is(err, oneshot.ErrTypes) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestTypesOfOddWidths chooses types for a model whose embeddings, and most matrices, fit no other type: its losses are complete, so that they can be
+// kept, and what fits gets smaller.
+func TestTypesOfOddWidths(t *testing.T) {
+	recipe := sizedModel()
+	recipe.Hidden = 48
+	c := caseOf(t, recipe)
+	dense := gguf.Subnet{Masks: subnet.Dense(c.m.Geometry())}
+	size := oneshot.Size{From: &dense, Losses: c.losses, Load: c.load, Cost: c.cost}
+	whole, err := c.cost(dense.Masks, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size.Budget = whole * 95 / 100
+	s, _, err := oneshot.Sized(t.Context(), c.m, c.windows[:4], size, oneshot.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.cost(s.Masks, s.Types); err != nil || got > size.Budget || len(s.Types) == 0 {
+		t.Errorf("%d bytes of %d with %d types: %v", got, size.Budget, len(s.Types), err)
 	}
 }
 

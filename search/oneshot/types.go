@@ -460,8 +460,12 @@ func (t *typeMeter) head(ctx context.Context, tensor string, load Loader) error 
 		return err
 	}
 	g, probe, scale, err := t.errors(-1, subnet.Attention, false, []typed{{tensor: tensor, data: data, rows: dims[0], width: dims[1]}})
-	if err != nil || probe == nil {
+	if err != nil {
 		return err
+	}
+	if probe == nil { // no other type fits
+		t.losses.Groups = append(t.losses.Groups, *g)
+		return nil
 	}
 	m, err := load(ctx, func(name string, width int, data []float32) error {
 		if name != tensor {
