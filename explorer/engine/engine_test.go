@@ -180,6 +180,13 @@ func TestTexts(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	large := filepath.Join(dir, "z.txt") // which alone is not too large
+	if err := errors.Join(os.WriteFile(large, nil, 0o600), os.Truncate(large, maxText)); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := readText(dir); !errors.Is(err, explorer.ErrText) || !strings.Contains(err.Error(), dir+": ") || !strings.Contains(err.Error(), "its files have more than 1073741824 bytes") {
+		t.Errorf("a folder of more than is read: %v", err)
+	}
 }
 
 // text0 returns the first tokens of the default text, without a start token.

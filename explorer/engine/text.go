@@ -179,7 +179,10 @@ func readFolder(path string) ([]string, error) {
 			}
 			continue
 		}
-		text, err := readFile(name, info.Size()+total)
+		if total+info.Size() > maxText {
+			return nil, fmt.Errorf("%s: %w: its files have more than %d bytes", path, explorer.ErrText, maxText)
+		}
+		text, err := readFile(name, info.Size())
 		if err != nil {
 			return nil, err
 		}
