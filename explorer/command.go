@@ -196,6 +196,8 @@ type (
 		Type   string // tensor type; "" as the source
 		As     string `json:",omitempty"` // AsGGUF or AsFolder; "" is AsGGUF
 		NoWait bool   `json:",omitempty"` // fail where the disk is full instead of waiting for room
+		// Replace replaces an existing file; without it that is ErrExists. A folder is written where there is none, or an empty one.
+		Replace bool `json:",omitempty"`
 		// Vocab is the size of the file's vocabulary, chosen on the texts of Calibration; the zero value keeps that of the subnet.
 		Vocab       VocabSize   `json:",omitzero"`
 		Calibration Calibration `json:",omitzero"`
@@ -205,6 +207,8 @@ type (
 		Subnet SubnetID
 		Path   string
 		Type   string // tensor type of the file to make; "" as the source
+		// Replace replaces an existing file, as for Export.
+		Replace bool `json:",omitempty"`
 	}
 	// BuildRecipe makes the subnet and the file of a recipe.
 	BuildRecipe struct {
@@ -212,6 +216,8 @@ type (
 		Text string    // calibration text, where it is not at the path that the recipe names
 		Mix  []MixText // the same for a recipe with a mix: paths of some of its texts
 		To   string    // GGUF file to write; "" only adds the subnet to the library
+		// Replace replaces an existing file, as for Export.
+		Replace bool `json:",omitempty"`
 	}
 	// StartBench measures speed and memory.
 	StartBench struct{ Settings BenchSettings }

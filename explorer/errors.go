@@ -27,4 +27,6 @@ var (
 	ErrClosed = fault.ErrClosed
 	// ErrDamaged: a file of the workspace does not read back as it was written. The error names the file and where.
 	ErrDamaged = fault.ErrDamaged
+	// ErrExists: the file to write exists, and the command does not replace it.
+	ErrExists = fault.ErrExists
 )

@@ -28,7 +28,8 @@ func (c Export) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error
 		return Receipt{}, err
 	}
 	title := fmt.Sprintf("export %s to %s", s.label(c.Subnet), filepath.Base(c.Path))
-	return e.launch(a, jobs.Foreground, JobExport, title, func(ctx context.Context, m *monitor) error {
+	to := destination{path: c.Path, folder: c.As == AsFolder, replace: c.Replace}
+	return e.launchTo(a, to, JobExport, title, func(ctx context.Context, m *monitor) error {
 		m.noWait = c.NoWait
 		return e.export(ctx, c, m)
 	})

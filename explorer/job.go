@@ -63,6 +63,7 @@ type Job struct {
 	Cause    error        // why it failed, for errors.Is; nil unless State is Failed
 	Err      string       // why it failed; one line
 	Result   SubnetID     // the subnet of the library that it made or measured, if any
+	Writes   string       // the file or folder it is to write, if it is to write one
 	Output   string       // the file it wrote, if it wrote one
 	Report   *gguf.Report // what is in that file
 	Fit      *Fit         // what a job of the kind JobFit found
@@ -134,14 +135,12 @@ func (s *Snapshot) Awaits(j Job) string {
 			return other.Title
 		}
 	}
-	if j.State == Yielded {
-		if s.Answers.Busy && s.Answers.Job == j.ID {
-			return "an answer of its best"
-		}
-		for _, c := range s.Chats {
-			if c.Busy || c.Comparing > 0 {
-				return "a chat"
-			}
+	if j.State == Yielded && s.Answers.Busy && s.Answers.Job == j.ID {
+		return "an answer of its best"
+	}
+	for _, c := range s.Chats {
+		if c.Busy || c.Comparing > 0 {
+			return "a chat"
 		}
 	}
 	for _, other := range s.Jobs { // one that is paused holds the place of those after it

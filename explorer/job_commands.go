@@ -167,7 +167,8 @@ func (c ExportRecipe) do(ctx context.Context, e *Exploration, a Actor) (Receipt,
 		return Receipt{}, fmt.Errorf("%w: no file to write the recipe to", ErrInvalid)
 	}
 	title := fmt.Sprintf("recipe of %s to %s", n.Name, filepath.Base(c.Path))
-	return e.launch(a, jobs.Foreground, JobRecipe, title, func(ctx context.Context, m *monitor) error { return e.exportRecipe(ctx, c, m) })
+	to := destination{path: c.Path, replace: c.Replace}
+	return e.launchTo(a, to, JobRecipe, title, func(ctx context.Context, m *monitor) error { return e.exportRecipe(ctx, c, m) })
 }
 
 func (c BuildRecipe) do(ctx context.Context, e *Exploration, a Actor) (Receipt, error) {
@@ -180,7 +181,11 @@ func (c BuildRecipe) do(ctx context.Context, e *Exploration, a Actor) (Receipt, 
 		return Receipt{}, fmt.Errorf("%s: %w", c.Path, err)
 	}
 	title := "build " + filepath.Base(c.Path)
-	return e.launch(a, jobs.Foreground, JobRecipe, title, func(ctx context.Context, m *monitor) error { return e.buildRecipe(ctx, a, c, m) })
+	build := func(ctx context.Context, m *monitor) error { return e.buildRecipe(ctx, a, c, m) }
+	if c.To == "" {
+		return e.launch(a, jobs.Foreground, JobRecipe, title, build)
+	}
+	return e.launchTo(a, destination{path: c.To, replace: c.Replace}, JobRecipe, title, build)
 }
 
 // launch queues a job that can be paused.

@@ -76,30 +76,17 @@ func (m *Model) help() tea.Cmd {
 	return nil
 }
 
-// showMessages opens the list of messages that the exploration still has.
+// showMessages opens the list of messages, those that were dismissed or have faded too.
 func (m *Model) showMessages() tea.Cmd {
-	own := m.notes
 	m.dismissNotes()
 	m.open(&widget.Pager{Title: "messages", Width: 100, Lines: func(w int) []string {
 		var out []string
-		for i := len(own) - 1; i >= 0; i-- {
-			style, mark := m.noteLook(own[i].level)
-			for k, l := range text.Wrap(own[i].text, max(1, w-12)) {
+		for _, n := range m.messages() {
+			style, mark := m.noteLook(n.level)
+			for k, l := range text.Wrap(n.text, max(1, w-12)) {
 				r := paint.NewRow(w, theme.Style{})
 				if k == 0 {
-					r.Put(m.theme.Dim, own[i].at.Local().Format("15:04:05")).Put(style, " "+mark+" ")
-				}
-				out = append(out, r.Pad(11).Put(m.theme.Text, l).String())
-			}
-		}
-		for i := len(m.snap.Messages) - 1; i >= 0; i-- {
-			msg := m.snap.Messages[i]
-			style, mark := m.noteLook(msg.Level)
-			body := text.Wrap(text.Line(msg.Text), max(1, w-12))
-			for k, l := range body {
-				r := paint.NewRow(w, theme.Style{})
-				if k == 0 {
-					r.Put(m.theme.Dim, msg.At.Local().Format("15:04:05")).Put(style, " "+mark+" ")
+					r.Put(m.theme.Dim, n.at.Local().Format("15:04:05")).Put(style, " "+mark+" ")
 				}
 				out = append(out, r.Pad(11).Put(m.theme.Text, l).String())
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,7 +44,8 @@ type Model struct {
 	overlays []screen.Overlay // the last one has the keys
 	draft    draft.Queue      // of this viewer's edits
 
-	notes    []note                                        // messages of this viewer
+	notes    []note                                        // messages of this viewer that are on the screen
+	noted    []note                                        // the last messages of this viewer, for the list of messages
 	readUpTo uint64                                        // the exploration's messages up to this one were read
 	after    map[explorer.JobID]func(explorer.Job) tea.Cmd // runs when jobs end
 	mouseOff bool
@@ -227,11 +229,7 @@ func (m *Model) update(msg tea.Msg) tea.Cmd {
 	case openingMsg:
 		return m.opening(msg)
 	case subnets.WroteMsg:
-		if msg.Err != nil {
-			m.fail(msg.Err)
-		} else {
-			m.note(explorer.Info, "wrote "+msg.Path)
-		}
+		return msg.Take(host{m})
 	default:
 		m.dirty = false
 	}
@@ -278,7 +276,7 @@ func (m *Model) adopt() tea.Cmd {
 
 // announce reports the jobs that ended well since an earlier snapshot. The exploration itself reports failures.
 func (m *Model) announce(before *explorer.Snapshot) {
-	for _, j := range m.snap.Jobs {
+	for _, j := range slices.Backward(m.snap.Jobs) { // those that ended come newest first
 		if j.State != explorer.Done {
 			continue
 		}

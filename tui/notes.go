@@ -3,6 +3,7 @@ package tui
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -71,11 +72,9 @@ func (m *Model) note(level explorer.MessageLevel, s string) {
 			break
 		}
 	}
-	m.notes = append(m.notes, n)
 	const kept = 50
-	if len(m.notes) > kept {
-		m.notes = m.notes[len(m.notes)-kept:]
-	}
+	last := func(notes []note) []note { return notes[max(0, len(notes)-kept):] }
+	m.notes, m.noted = last(append(m.notes, n)), last(append(m.noted, n))
 	m.dirty = true
 }
 
@@ -171,6 +170,17 @@ func (m *Model) fading() tea.Cmd {
 			return nil
 		}
 	}
+}
+
+// messages are those of the exploration and those to this viewer, dismissed ones too, newest first.
+func (m *Model) messages() []note {
+	all := slices.Clone(m.noted)
+	for _, msg := range m.snap.Messages {
+		all = append(all, note{level: msg.Level, text: text.Line(msg.Text), at: msg.At})
+	}
+	slices.SortStableFunc(all, func(a, b note) int { return a.at.Compare(b.at) })
+	slices.Reverse(all)
+	return all
 }
 
 // dismissNotes marks every message as read and reports whether there was one.

@@ -304,7 +304,7 @@ func checkBiases(arch string, c explorer.Cut) error {
 
 // export writes a subnet to the output file, or by way of a temporary file to standard output.
 func (a *app) export(ctx context.Context, e exploration, id explorer.SubnetID, out outFlags) (_ *gguf.Report, err error) {
-	c := explorer.Export{Subnet: id, Path: out.path, Type: out.typ, As: out.as, Vocab: out.vocab, Calibration: out.calibration}
+	c := explorer.Export{Subnet: id, Path: out.path, Type: out.typ, As: out.as, Vocab: out.vocab, Calibration: out.calibration, Replace: out.force}
 	if out.path != toStdout {
 		job, err := a.start(ctx, e, c)
 		return job.Report, err

@@ -123,7 +123,7 @@ func status(err error) int {
 		return exitUnsupported
 	case is(convert.ErrFormat, hub.ErrNotFound, hub.ErrDamaged, gguf.ErrFormat, gguf.ErrMissing, infer.ErrBadModel, explorer.ErrDamaged, explorer.ErrText, subnet.ErrSyntax, fs.ErrNotExist):
 		return exitInput
-	case is(hub.ErrAmbiguous, infer.ErrInvalid, explorer.ErrInvalid, explorer.ErrNotFound, explorer.ErrForbidden), isCobraUsage(err):
+	case is(hub.ErrAmbiguous, infer.ErrInvalid, explorer.ErrInvalid, explorer.ErrExists, explorer.ErrNotFound, explorer.ErrForbidden), isCobraUsage(err):
 		return exitUsage
 	}
 	return exitFailure

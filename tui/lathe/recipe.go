@@ -37,6 +37,7 @@ func (a *app) recipeExportCommand() *cobra.Command {
 				return usage(errors.New("-o FILE is missing"))
 			}
 			out := outFlags{path: c.Path, typ: c.Type, force: force}
+			c.Replace = force
 			if err := out.check(); err != nil {
 				return err
 			}
@@ -86,7 +87,7 @@ func (a *app) recipeBuildCommand() *cobra.Command {
 			if err := out.check(); err != nil {
 				return err
 			}
-			c.Path, c.To, c.Text, c.Mix = args[0], out.path, texts.Text, texts.Mix
+			c.Path, c.To, c.Replace, c.Text, c.Mix = args[0], out.path, out.force, texts.Text, texts.Mix
 			return a.with(cmd.Context(), model, out.storage(), func(e exploration) error {
 				began := time.Now()
 				job, err := a.start(cmd.Context(), e, c)

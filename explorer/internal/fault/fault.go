@@ -16,4 +16,5 @@ var (
 	ErrUnsupported  = errors.New("not supported")
 	ErrClosed       = errors.New("exploration is closed")
 	ErrDamaged      = errors.New("damaged")
+	ErrExists       = errors.New("the file exists already")
 )

@@ -3,17 +3,12 @@ package subnets
 import (
 	"cmp"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
-	"unicode"
 
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/infer/convert"
-	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/tui/internal/screen"
 	"github.com/lathe-llm/lathe/tui/internal/text"
@@ -61,30 +56,51 @@ func Export(host screen.Host, id explorer.SubnetID) tea.Cmd {
 	file := TypeEntry("type of the matrices in the file", gguf.WritableNames()...)
 	file.Hidden = func(f *widget.Form) bool { return f.Get("what") == asFolder }
 	folder.Hidden = func(f *widget.Form) bool { return f.Get("what") != asFolder }
+	named := func(f *widget.Form) string { return suggested(Name(snap, id), snap.Model.Type(), f) }
+	to := widget.TextEntry("path", "to", fileName(Name(snap, id))+".gguf", "a file on the machine that runs lathe; .gguf or .recipe is added to a name without an ending", widget.NeedText)
+	to.Follows = named
 	return host.Open(&widget.Form{Title: "export", OK: "write", Stays: true, NoteOf: note, Entries: []*widget.Entry{
 		widget.ChoiceEntry("what", "what", asFile, help, forms...),
-		file, folder,
-		widget.TextEntry("path", "to", fileName(Name(snap, id)), "a file on the machine that runs lathe; .gguf or .recipe is added to a name without an ending", widget.NeedText),
+		file, folder, to,
 	}, Submit: func(f *widget.Form) tea.Cmd {
 		path := ExpandHome(f.Get("path"))
-		var c explorer.Command
-		switch f.Get("what") {
-		case asRecipe:
-			path = withEnding(path, ".recipe")
-			c = explorer.ExportRecipe{Subnet: id, Path: path, Type: TypeOf(f)}
-		case asFolder:
-			c = explorer.Export{Subnet: id, Path: path, Type: typeIn(f, "folder-type"), As: explorer.AsFolder}
-		default:
-			path = withEnding(path, ".gguf")
-			c = explorer.Export{Subnet: id, Path: path, Type: TypeOf(f)}
+		if ending := endingOf(f); ending != "" {
+			path = withEnding(path, ending)
 		}
-		return f.Send(host, c, func(r explorer.Receipt) tea.Cmd {
-			if j, _ := host.Snapshot().Job(r.Job); !j.State.Ended() { // otherwise its outcome is on the screen already
-				host.Note(explorer.Info, "writing "+path)
+		return SendFile(host, f, path, func(replace bool) explorer.Command {
+			switch f.Get("what") {
+			case asRecipe:
+				return explorer.ExportRecipe{Subnet: id, Path: path, Type: TypeOf(f), Replace: replace}
+			case asFolder:
+				return explorer.Export{Subnet: id, Path: path, Type: typeIn(f, "folder-type"), As: explorer.AsFolder}
 			}
-			return nil
+			return explorer.Export{Subnet: id, Path: path, Type: TypeOf(f), Replace: replace}
 		})
 	}})
+}
+
+// endingOf is the ending of what the form writes, "" for a folder.
+func endingOf(f *widget.Form) string {
+	switch f.Get("what") {
+	case asRecipe:
+		return ".recipe"
+	case asFolder:
+		return ""
+	}
+	return ".gguf"
+}
+
+// suggested is a name for what a form writes of a subnet: with the type, unless it is the source's, so that files of different types have different names.
+func suggested(name, source string, f *widget.Form) string {
+	typ := TypeOf(f)
+	if f.Get("what") == asFolder {
+		typ = typeIn(f, "folder-type")
+	}
+	name = fileName(name)
+	if typ != "" && typ != source {
+		name += "-" + typ
+	}
+	return name + endingOf(f)
 }
 
 // sourceType is the choice that keeps the types of the source.
@@ -105,93 +121,4 @@ func typeIn(f *widget.Form, id string) string {
 		return typ
 	}
 	return ""
-}
-
-// ExportText offers to copy a text or, where files may be written, to save it under a name.
-func ExportText(host screen.Host, what, name, content string) tea.Cmd {
-	off := ""
-	if !host.WritesFiles() {
-		off = "files cannot be written from this session"
-	}
-	ext := filepath.Ext(name)
-	write := func() tea.Cmd {
-		path := widget.TextEntry("path", "file", fileName(strings.TrimSuffix(name, ext))+ext, "an existing file is not overwritten", widget.NeedText)
-		note := func(f *widget.Form) string {
-			if folder := folderOf(host.Folder(), f.Get("path")); folder != "" {
-				return "Folder: " + text.Line(folder)
-			}
-			return ""
-		}
-		return host.Open(&widget.Form{Title: "write the " + what, OK: "write", NoteOf: note, Entries: []*widget.Entry{path},
-			Submit: func(f *widget.Form) tea.Cmd { return writeFile(ExpandHome(f.Get("path")), content) }})
-	}
-	return host.Open(&widget.Picker{Title: "export the " + what, Choices: func() []widget.Choice {
-		return []widget.Choice{
-			{Title: "copy", Detail: "to the terminal's clipboard", Run: func() tea.Cmd { return host.Copy(content, "the "+what) }},
-			{Title: "write a file", Off: off, Run: write},
-		}
-	}})
-}
-
-// A WroteMsg is the outcome of writing a file.
-type WroteMsg struct {
-	Path string
-	Err  error
-}
-
-// writeFile writes a new file.
-func writeFile(path, content string) tea.Cmd {
-	return func() tea.Msg {
-		return WroteMsg{path, durable.WriteNew(path, []byte(content), 0o644)}
-	}
-}
-
-// fileName replaces the characters of a name that file systems or shells treat specially.
-func fileName(s string) string {
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-', r == '_', r == '.':
-			return r
-		}
-		return '-'
-	}, s)
-	s = strings.Trim(s, "-.")
-	if s == "" {
-		return "lathe"
-	}
-	return s
-}
-
-// folderOf returns the folder that a path is in, seen from another folder; "" where that is unknown.
-func folderOf(here, path string) string {
-	path = ExpandHome(path)
-	if !filepath.IsAbs(path) {
-		if here == "" {
-			return ""
-		}
-		path = filepath.Join(here, path)
-	}
-	return filepath.Dir(path)
-}
-
-// withEnding adds an ending to a path that has none: what follows the last dot of "cut 0.80 s1" is none.
-func withEnding(path, ending string) string {
-	ext := strings.TrimPrefix(filepath.Ext(path), ".")
-	if ext == "" || strings.ContainsFunc(ext, func(r rune) bool { return !unicode.IsLetter(r) }) {
-		return strings.TrimSuffix(path, ".") + ending
-	}
-	return path
-}
-
-// ExpandHome replaces a leading ~/ by the user's home folder.
-func ExpandHome(path string) string {
-	rest, ok := strings.CutPrefix(path, "~/")
-	if !ok {
-		return path
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return path
-	}
-	return filepath.Join(home, rest)
 }

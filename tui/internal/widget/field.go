@@ -252,5 +252,11 @@ type FieldState struct{ version, at int }
 // State returns the state of the field.
 func (f *Field) State() FieldState { return FieldState{f.version, f.at} }
 
+// End moves the cursor behind the text.
+func (f *Field) End() {
+	f.at = len(f.value)
+	f.version++
+}
+
 // Empty reports whether there is no text.
 func (f *Field) Empty() bool { return len(f.value) == 0 }

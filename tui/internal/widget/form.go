@@ -22,6 +22,8 @@ import (
 type Entry struct {
 	ID     string
 	Hidden func(f *Form) bool // nil: always shown
+	// Follows returns the text for the other values of the form, until the text is edited; nil leaves it.
+	Follows func(f *Form) string
 
 	label   string
 	help    string // shown while the entry has the cursor
@@ -29,7 +31,8 @@ type Entry struct {
 	choices []string // non-empty: the value is one of these
 	chosen  int
 	check   func(string) error // nil: every text passes
-	fresh   bool               // the text was not edited yet: the first character replaces it
+	fresh   bool               // the text is a proposal or was refused: the first character replaces it
+	edited  bool
 }
 
 // TextEntry is an entry for a text, which check lets pass; nil lets every text pass.
@@ -49,6 +52,12 @@ func ToggleEntry(id, label string, on bool, help string) *Entry {
 		value = "yes"
 	}
 	return ChoiceEntry(id, label, value, help, "yes", "no")
+}
+
+// refuse has the next character replace the text.
+func (e *Entry) refuse() {
+	e.fresh = !e.text.Empty()
+	e.text.End()
 }
 
 func (e *Entry) value() string {
@@ -82,7 +91,9 @@ type Form struct {
 }
 
 // Reject shows why the values that were submitted are not accepted, so that they can be corrected.
-func (f *Form) Reject(err error) { f.problem, f.waits = text.Line(format.Error(err)), false }
+func (f *Form) Reject(err error) {
+	f.problem, f.waits = strings.TrimPrefix(text.Line(format.Error(err)), explorer.ErrInvalid.Error()+": "), false
+}
 
 // Send submits a form that Stays by a command: the form closes when the exploration accepts it, and shows its error otherwise.
 func (f *Form) Send(host screen.Host, c explorer.Command, then func(explorer.Receipt) tea.Cmd) tea.Cmd {
@@ -279,7 +290,7 @@ func (f *Form) Paste(s string) (lost int) {
 			e.fresh = false
 		}
 		lost = e.text.Insert(s)
-		f.problem = ""
+		e.edited, f.problem = true, ""
 	}
 	return lost
 }
@@ -298,7 +309,10 @@ func (f *Form) Key(host screen.Host, k tea.KeyPressMsg) tea.Cmd {
 		return f.finish(host)
 	}
 	f.problem = ""
+	defer f.follow()
 	if len(e.choices) == 0 {
+		was := e.text.String()
+		defer func() { e.edited = e.edited || e.text.String() != was }()
 		if e.fresh && k.Text != "" && k.Mod&(tea.ModCtrl|tea.ModAlt|tea.ModMeta|tea.ModSuper) == 0 {
 			e.text.Set("")
 		}
@@ -323,6 +337,19 @@ func (f *Form) Key(host screen.Host, k tea.KeyPressMsg) tea.Cmd {
 	return nil
 }
 
+// follow updates the texts that follow other values.
+func (f *Form) follow() {
+	for _, e := range f.Entries {
+		if e.Follows == nil || e.edited {
+			continue
+		}
+		if s := e.Follows(f); s != e.text.String() {
+			e.text.Set(s)
+			e.fresh = true
+		}
+	}
+}
+
 // finish checks all values and submits them, or goes to the first that is wrong.
 func (f *Form) finish(host screen.Host) tea.Cmd {
 	for i, e := range f.visible() {
@@ -331,6 +358,7 @@ func (f *Form) finish(host screen.Host) tea.Cmd {
 		}
 		if err := e.check(e.value()); err != nil {
 			f.at, f.problem = i, e.label+": "+format.Error(err)
+			e.refuse()
 			return nil
 		}
 	}

@@ -203,7 +203,9 @@ type Question struct {
 	Title string
 	Text  string
 	Yes   string // what agreeing does
-	Run   func() tea.Cmd
+	// Sure has y alone agree, not enter: the box may come up while somebody presses enter for something else.
+	Sure bool
+	Run  func() tea.Cmd
 }
 
 func (q *Question) rows(w int) []string { return text.Wrap(text.Line(q.Text), w) }
@@ -228,8 +230,11 @@ func (q *Question) Draw(host screen.Host, w, h int) []string {
 
 // Key handles a key press.
 func (q *Question) Key(host screen.Host, k tea.KeyPressMsg) tea.Cmd {
-	switch k.String() {
+	switch name := k.String(); name {
 	case "y", "Y", "enter":
+		if q.Sure && name == "enter" {
+			return nil
+		}
 		host.Close(q)
 		return q.Run()
 	case "n", "N", "q":

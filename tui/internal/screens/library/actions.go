@@ -143,7 +143,14 @@ func (s *Screen) importForm() tea.Cmd {
 		widget.TextEntry("path", "file", "", "on the machine that runs lathe", widget.NeedText), widget.ChoiceEntry("what", "what", "GGUF file", "what is in the file", "GGUF file", "recipe"), name, calibration, to,
 	}, Submit: func(f *widget.Form) tea.Cmd {
 		if f.Get("what") == "recipe" {
-			return f.Send(s.host, explorer.BuildRecipe{Path: subnets.ExpandHome(f.Get("path")), Text: subnets.ExpandHome(f.Get("text")), To: subnets.ExpandHome(f.Get("to"))}, nil)
+			c := explorer.BuildRecipe{Path: subnets.ExpandHome(f.Get("path")), Text: subnets.ExpandHome(f.Get("text")), To: subnets.ExpandHome(f.Get("to"))}
+			if c.To == "" {
+				return f.Send(s.host, c, nil)
+			}
+			return subnets.SendFile(s.host, f, c.To, func(replace bool) explorer.Command {
+				c.Replace = replace
+				return c
+			})
 		}
 		return f.Send(s.host, explorer.ImportFile{Path: subnets.ExpandHome(f.Get("path")), Name: f.Get("name")}, nil)
 	}})

@@ -244,10 +244,19 @@ func (s *Screen) Answer(r screen.Request) (tea.Cmd, bool) {
 func (s *Screen) Announce(j explorer.Job) string {
 	snap := s.snap()
 	switch j.Kind {
-	case explorer.JobExport:
-		if j.Output != "" {
-			return "wrote " + j.Output
+	case explorer.JobExport, explorer.JobRecipe:
+		out := ""
+		if j.Kind == explorer.JobRecipe && j.Result != "" {
+			out = subnets.Name(snap, j.Result) + " is in the library"
 		}
+		if j.Output != "" {
+			bytes := int64(0)
+			if j.Report != nil && j.Report.Path == j.Output { // not of a recipe, whose report is that of the file that it builds
+				bytes = j.Report.Bytes
+			}
+			out = strings.TrimPrefix(out+"; "+subnets.Wrote(s.host, j.Output, bytes), "; ")
+		}
+		return out
 	case explorer.JobFit:
 		if j.Fit != nil {
 			return fmt.Sprintf("%s is %s", j.Title, j.Fit.Name)
