@@ -110,18 +110,25 @@ func (p Progress) Remaining(now time.Time) time.Duration {
 	return max(p.Left-max(now.Sub(p.At), 0), time.Second)
 }
 
+// late is how long after the moment at which it was expected to end a job is shown as about to end.
+const late = 3 * time.Second
+
 // Clock returns the time that a bar shows at a later moment of the job's run, and what it is: "left" of the job, "left of levels" where that
-// of the job is not known, or "so far". It is 0 before the job runs.
+// of the job is not known, or "so far", also where the work takes longer than it was expected to. It is 0 before the job runs.
 func (p Progress) Clock(now time.Time) (d time.Duration, what string) {
+	since := max(now.Sub(p.At), 0)
+	if p.At.IsZero() {
+		since = 0
+	}
 	switch {
-	case p.Left > 0:
+	case p.Left > 0 && since < p.Left+late:
 		return p.Remaining(now), "left"
-	case p.PhaseLeft > 0:
+	case p.Left <= 0 && p.PhaseLeft > 0 && since < p.PhaseLeft+late:
 		return Progress{Left: p.PhaseLeft, At: p.At}.Remaining(now), "left of " + p.Phase.Name
 	case p.At.IsZero():
 		return 0, ""
 	}
-	return p.Spent + max(now.Sub(p.At), 0), "so far"
+	return p.Spent + since, "so far"
 }
 
 // Awaits returns what a job that does not run waits for, as people read it: the title of another job, or "a chat". It is "" for

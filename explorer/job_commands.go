@@ -247,8 +247,12 @@ func (e *Exploration) begin(m *monitor, of SubnetID, method Method) {
 	e.update(SectionReform, func(s *Snapshot) { s.Reform = Reform{Job: m.id, Of: of, Method: method} })
 }
 
+// tuningPhase is the name of the last phase of a cut that is tuned.
+const tuningPhase = "tuning"
+
 func (e *Exploration) cut(ctx context.Context, a Actor, c Cut, m *monitor) error {
 	e.begin(m, DenseID, Method{Preset: c.Preset, Reform: c.Reform.Method}.AimedAt(c.target()))
+	m.expect(c)
 	if c.Within.Timed() { // from the times that the workspace has, or measured and kept there
 		if _, err := e.model.Prices(ctx, c.Within, e.folder("search"), m); err != nil {
 			return err
@@ -265,6 +269,7 @@ func (e *Exploration) cut(ctx context.Context, a Actor, c Cut, m *monitor) error
 		return m.Persist(ctx, func() error { return e.keep(a, m, made, Subnet{Name: c.Name, Origin: OneShot}) })
 	}
 	if c.Tuning.On() {
+		m.close(tuningPhase)
 		tuned, err := e.tuneMade(ctx, made, c.Calibration, c.Tuning, m)
 		switch {
 		case err == nil:
@@ -289,6 +294,7 @@ func (e *Exploration) refit(ctx context.Context, a Actor, c Refit, m *monitor) e
 		parent = s.Draft.Base
 	}
 	e.begin(m, c.Subnet, Method{Reform: c.Reform.Method})
+	m.expect(c)
 	made, err := e.model.Refit(ctx, masks, c, m)
 	if err != nil {
 		return err

@@ -38,10 +38,12 @@ type monitor struct {
 	last     time.Time // when progress was last published
 	progress Progress
 	phase    Phase
-	kept     int    // generation of the search that was written last; used by Publish alone
-	unkept   bool   // it could not be written
-	step     string // what goes before the steps that are reported, "" for nothing
-	blocked  string // why the job cannot continue, "" while it can
+	closing  bool          // the last phase: others that are reported are steps of it
+	expected time.Duration // of the whole job, 0 where it is not known
+	kept     int           // generation of the search that was written last; used by Publish alone
+	unkept   bool          // it could not be written
+	step     string        // what goes before the steps that are reported, "" for nothing
+	blocked  string        // why the job cannot continue, "" while it can
 	orders   []Order
 }
 
@@ -148,6 +150,8 @@ func (m *monitor) Progress(done, total float64, unit, step string) {
 	case p.Phase.Last():
 	case p.Phase.After > 0 && p.Left > 0:
 		p.Left += p.Phase.After
+	case m.expected-p.Spent > p.Left:
+		p.Left = m.expected - p.Spent
 	default: // the rate does not include the phases that follow
 		p.Left, p.PhaseLeft = 0, p.Left
 	}
@@ -173,7 +177,25 @@ func (m *monitor) name(step string) {
 func (m *monitor) Phase(p Phase) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.phase = p
+	if !m.closing {
+		m.phase = p
+	}
+}
+
+// close begins the last phase of a job that has several.
+func (m *monitor) close(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.phase, m.closing = Phase{Number: m.phase.Of, Of: m.phase.Of, Name: name}, true
+}
+
+// expect sets how long the job takes as one took that was made alike.
+func (m *monitor) expect(c Command) {
+	if p, ok := m.e.Snapshot().Precedent(c); ok {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.expected = p.Time + p.Tuning
+	}
 }
 
 // Layer implements [Monitor].

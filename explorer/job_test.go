@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/lathe-llm/lathe/explorer/draft"
 
@@ -255,5 +256,31 @@ func command(t *testing.T, e *explorer.Exploration, c explorer.Command) {
 	t.Helper()
 	if _, err := e.Do(t.Context(), explorertest.Owner, c); err != nil {
 		t.Fatalf("%T: %v", c, err)
+	}
+}
+
+// TestClock shows what is left of a job or its phase until a little after the moment at which it should have ended, and then how long it has run.
+func TestClock(t *testing.T) {
+	at := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	whole := explorer.Progress{Left: 10 * time.Second, Spent: time.Minute, At: at}
+	phase := explorer.Progress{PhaseLeft: 10 * time.Second, Spent: time.Minute, At: at, Phase: explorer.Phase{Number: 2, Of: 5, Name: "levels"}}
+	for _, c := range []struct {
+		p     explorer.Progress
+		after time.Duration
+		want  time.Duration
+		what  string
+	}{
+		{whole, 0, 10 * time.Second, "left"},
+		{whole, 4 * time.Second, 6 * time.Second, "left"},
+		{whole, 12 * time.Second, time.Second, "left"},
+		{whole, 20 * time.Second, 80 * time.Second, "so far"},
+		{phase, 4 * time.Second, 6 * time.Second, "left of levels"},
+		{phase, 20 * time.Second, 80 * time.Second, "so far"},
+		{explorer.Progress{Spent: time.Minute, At: at}, time.Second, 61 * time.Second, "so far"},
+		{explorer.Progress{}, time.Hour, 0, ""},
+	} {
+		if d, what := c.p.Clock(at.Add(c.after)); d != c.want || what != c.what {
+			t.Errorf("%+v after %v: %v %s, want %v %s", c.p, c.after, d, what, c.want, c.what)
+		}
 	}
 }

@@ -104,3 +104,62 @@ func TestPrecedent(t *testing.T) {
 		t.Errorf("a re-fit: %v, %v", d, ok)
 	}
 }
+
+// phased is a backend whose cuts have a phase that another one follows.
+type phased struct{ *explorertest.Backend }
+
+func (b phased) Open(ctx context.Context, path string) (explorer.Model, error) {
+	m, err := b.Backend.Open(ctx, path)
+	return phasedModel{m}, err
+}
+
+type phasedModel struct{ explorer.Model }
+
+func (m phasedModel) Cut(ctx context.Context, c explorer.Cut, mon explorer.Monitor) (explorer.Made, error) {
+	mon.Phase(explorer.Phase{Number: 2, Of: 4, Name: "re-fit"})
+	return m.Model.Cut(ctx, c, mon)
+}
+
+// TestTimeLeftFromPrecedent: in each phase but the last one, the time left of a cut is that of an earlier one, less what it has run, and that of the phase
+// where there is none. Tuning is the last phase.
+func TestTimeLeftFromPrecedent(t *testing.T) {
+	b := phased{explorertest.New()}
+	var (
+		e    *explorer.Exploration
+		seen [2]explorer.Progress
+		at   int
+	)
+	b.Pace = func(context.Context, string) error {
+		b.Clock.Advance(time.Second)
+		for _, j := range e.Snapshot().Jobs {
+			if p := j.Progress; j.State == explorer.Running && p.Phase.Name == "re-fit" && p.Rate > 0 && p.Done < p.Total {
+				seen[at] = p
+			}
+		}
+		return nil
+	}
+	var err error
+	e, err = explorer.Open(t.Context(), explorer.Options{Model: "m.gguf", Backend: b, Now: b.Clock.Now, Scratch: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Close() })
+	for at = range seen {
+		j := explorertest.Do(t, e, explorer.Cut{Target: 0.8, Tuning: explorer.Tuning{Steps: 3}})
+		job, _ := e.Snapshot().Job(j.Job)
+		if p := job.Progress.Phase; p.Name != "tuning" || p.Number != 4 || p.Of != 4 {
+			t.Errorf("the last phase is %+v", p)
+		}
+	}
+	if p := seen[0]; p.Left != 0 || p.PhaseLeft <= 0 {
+		t.Errorf("the first cut: %v left, %v of the phase", p.Left, p.PhaseLeft)
+	}
+	made := e.Snapshot().Subnets
+	p, ok := e.Snapshot().Precedent(explorer.Cut{Target: 0.8, Tuning: explorer.Tuning{Steps: 3}})
+	if !ok || len(made) != 2 {
+		t.Fatalf("no precedent among %d subnets", len(made))
+	}
+	if s := seen[1]; s.Left <= 0 || s.PhaseLeft != 0 || s.Left+s.Spent > 2*(p.Time+p.Tuning) || s.Left+s.Spent < (p.Time+p.Tuning)/2 {
+		t.Errorf("the second cut: %v left after %v, with a precedent of %v", s.Left, s.Spent, p.Time+p.Tuning)
+	}
+}

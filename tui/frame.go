@@ -245,10 +245,13 @@ func (m *Model) shortStatus(named bool) string {
 		s += " " + string(j.Kind)
 	}
 	if d, what := j.Progress.Clock(m.now()); j.State == explorer.Running && d > 0 {
-		s += " " + format.Clock(d)
-		if what == "so far" && !named {
-			s += " " + what
+		if what != "so far" { // without the name of the phase, which has its number
+			what, _, _ = strings.Cut(what, " ")
+			if p := j.Progress.Phase; j.Progress.Left <= 0 {
+				s += fmt.Sprintf(" %d/%d", p.Number, p.Of)
+			}
 		}
+		s += " " + format.Clock(d) + " " + what
 	}
 	return s
 }

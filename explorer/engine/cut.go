@@ -36,9 +36,13 @@ func (m *model) Cut(ctx context.Context, c explorer.Cut, mon explorer.Monitor) (
 		config.Attention, config.Granularity, config.Within, config.Cost = c.Attention, c.Granularity, within, cost
 		return oneshot.Reach(m.geometry(), c.Target, *config)
 	}
-	return m.make(ctx, c.Calibration, c.Reform, method, mon, reach, func(w work) (gguf.Subnet, oneshot.Report, error) {
+	job := making{calibration: c.Calibration, reform: c.Reform, method: method, begin: reach, phases: oneshot.Recipe.Phases, run: func(w work) (gguf.Subnet, oneshot.Report, error) {
 		return oneshot.OneShot(ctx, w.dm, w.text.windows, c.Target, w.config)
-	})
+	}}
+	if c.Tuning.On() {
+		job.after = 1
+	}
+	return m.make(ctx, job, mon)
 }
 
 // within returns what decides whether a cut is small enough, and what it compares: nil where the ratio decides.
@@ -93,41 +97,68 @@ func (b biased) Bytes(m subnet.Masks, typ string) (file, tensors int64, err erro
 
 // Refit implements [explorer.Cutter].
 func (m *model) Refit(ctx context.Context, masks subnet.Masks, c explorer.Refit, mon explorer.Monitor) (explorer.Made, error) {
-	return m.make(ctx, c.Calibration, c.Reform, explorer.Method{Preset: c.Preset, Seed: c.Calibration.Seed}, mon, nil, func(w work) (gguf.Subnet, oneshot.Report, error) {
-		return oneshot.Refit(ctx, w.dm, w.text.windows, masks, w.config)
-	})
+	return m.make(ctx, making{
+		calibration: c.Calibration, reform: c.Reform, method: explorer.Method{Preset: c.Preset, Seed: c.Calibration.Seed},
+		phases: func(oneshot.Recipe) []oneshot.Phase { return []oneshot.Phase{oneshot.Reforming} },
+		run: func(w work) (gguf.Subnet, oneshot.Report, error) {
+			return oneshot.Refit(ctx, w.dm, w.text.windows, masks, w.config)
+		},
+	}, mon)
 }
 
-// make prepares calibration, lets a function of package reform work, and measures what came out. begin, unless nil, completes the
-// configuration before text is prepared, which may take minutes, and refuses what cannot be made.
-func (m *model) make(ctx context.Context, c explorer.Calibration, o explorer.ReformOptions, method explorer.Method, mon explorer.Monitor,
-	begin func(*oneshot.Config) error, run func(work) (gguf.Subnet, oneshot.Report, error)) (explorer.Made, error) {
-	return withRoom(ctx, m, room{calibration: c}, mon, func(bool) (explorer.Made, error) {
-		return m.makeOnce(ctx, c, o, method, mon, begin, run)
-	})
+// A making is a subnet that is to be made.
+type making struct {
+	calibration explorer.Calibration
+	reform      explorer.ReformOptions
+	method      explorer.Method
+	phases      func(oneshot.Recipe) []oneshot.Phase // of run
+	before      []string                             // phases of the job before the text is prepared
+	between     []string                             // those of run after the others
+	after       int                                  // how many follow
+	// begin, unless nil, completes the configuration before text is prepared, which may take minutes, and refuses what cannot be made.
+	begin func(*oneshot.Config) error
+	run   func(work) (gguf.Subnet, oneshot.Report, error)
 }
 
-func (m *model) makeOnce(ctx context.Context, c explorer.Calibration, o explorer.ReformOptions, method explorer.Method, mon explorer.Monitor,
-	begin func(*oneshot.Config) error, run func(work) (gguf.Subnet, oneshot.Report, error)) (explorer.Made, error) {
-	recipe, err := recipeOf(method.Preset, o)
+// make prepares calibration, lets a function of package oneshot work, and measures what came out.
+func (m *model) make(ctx context.Context, job making, mon explorer.Monitor) (explorer.Made, error) {
+	return withRoom(ctx, m, room{calibration: job.calibration}, mon, func(bool) (explorer.Made, error) { return m.makeOnce(ctx, job, mon) })
+}
+
+// recipeFor returns the recipe of a making. equal is whether its widths are equal since files of the model need it.
+func (m *model) recipeFor(job making) (r oneshot.Recipe, equal bool, err error) {
+	if r, err = recipeOf(job.method.Preset, job.reform); err == nil && r.Widths != oneshot.Uniform && !m.geometry().Limits().PerLayer {
+		r.Widths, r.Attention, equal = oneshot.Uniform, false, true
+	}
+	return r, equal, err
+}
+
+func (m *model) makeOnce(ctx context.Context, job making, mon explorer.Monitor) (explorer.Made, error) {
+	c, method := job.calibration, job.method
+	recipe, equal, err := m.recipeFor(job)
 	if err != nil {
 		return explorer.Made{}, err
 	}
-	if g := m.geometry(); recipe.Widths != oneshot.Uniform && !g.Limits().PerLayer {
-		recipe.Widths, recipe.Attention = oneshot.Uniform, false
-		mon.Note(fmt.Sprintf("files of %s models have the same widths in all layers, so all keep the same share", g.Arch))
+	if equal {
+		mon.Note(fmt.Sprintf("files of %s models have the same widths in all layers, so all keep the same share", m.geometry().Arch))
+	}
+	phase, err := m.stagesOf(job, mon)
+	if err != nil {
+		return explorer.Made{}, err
 	}
 	var paused atomic.Int64 // nanoseconds, taken out of the time that the work took
-	w := work{config: oneshot.Config{Preset: preset.Preset(method.Preset), Recipe: &recipe, Seed: method.Seed, Progress: func(e oneshot.Event) {
+	w := work{phase: phase, config: oneshot.Config{Preset: preset.Preset(method.Preset), Recipe: &recipe, Seed: method.Seed, Progress: func(e oneshot.Event) {
 		came := time.Now()
+		phase.begin(phaseName(e.Phase))
 		reportAndGate(ctx, mon, e)
 		paused.Add(int64(time.Since(came)))
 	}}}
-	if begin != nil {
-		if err := begin(&w.config); err != nil {
+	if job.begin != nil {
+		if err := job.begin(&w.config); err != nil {
 			return explorer.Made{}, translate(err)
 		}
 	}
+	phase.begin(textPhase)
 	mon.Progress(0, 0, "layers", "tokenising")
 	if w.text, err = m.calibration(ctx, c, orDefault(c.Windows, explorer.FitWindows), c.Windows == 0, mon); err != nil {
 		return explorer.Made{}, err
@@ -140,7 +171,7 @@ func (m *model) makeOnce(ctx context.Context, c explorer.Calibration, o explorer
 	var report oneshot.Report
 	err = mon.Persist(ctx, func() (err error) { // its temporary files are as large as the text's states
 		paused.Store(0) // it may run again
-		sub, report, err = run(w)
+		sub, report, err = job.run(w)
 		return err
 	})
 	if err != nil {
@@ -160,6 +191,8 @@ func (m *model) makeOnce(ctx context.Context, c explorer.Calibration, o explorer
 	made.Method.Seq = len(w.text.windows[0])
 	made.Method.Seconds = max(report.Seconds-time.Duration(paused.Load()).Seconds(), 0)
 	m.recordCompute(&made.Method)
+	phase.free()
+	phase.begin(scoringPhase)
 	return made, m.judge(ctx, w.text, &made, mon)
 }
 
@@ -220,6 +253,7 @@ func upSteps(s gguf.Subnet, r reform.Recipe) int {
 
 // work is what making a subnet works with.
 type work struct {
+	phase  *stages
 	dm     *decoder.Model
 	text   passage
 	config oneshot.Config

@@ -33,7 +33,17 @@ func (m *model) Quantize(ctx context.Context, from gguf.Subnet, c explorer.Quant
 	}
 	size.Load = m.loader()
 	var vocab vocabChoice
+	job := making{calibration: c.Calibration, reform: c.Reform, method: method, phases: func(oneshot.Recipe) []oneshot.Phase { return sizePhases(c, size) }}
+	if c.Widths {
+		job.between = []string{comparingPhase}
+	}
 	if c.Vocab.On() {
+		job.before = []string{vocabularyPhase}
+		phase, err := m.stagesOf(job, mon)
+		if err != nil {
+			return explorer.Made{}, err
+		}
+		phase.begin(vocabularyPhase)
 		choose := m.vocabLevel
 		if c.Vocab.Auto {
 			choose = m.vocabLevels
@@ -43,7 +53,7 @@ func (m *model) Quantize(ctx context.Context, from gguf.Subnet, c explorer.Quant
 		}
 		size.Vocab = vocab.levels
 	}
-	made, err := m.make(ctx, c.Calibration, c.Reform, method, mon, nil, func(w work) (gguf.Subnet, oneshot.Report, error) {
+	job.run = func(w work) (gguf.Subnet, oneshot.Report, error) {
 		w.config.Attention, w.config.Granularity = c.Attention, c.Granularity
 		var err error
 		if size.Losses, err = m.typeLosses(ctx, w, size.Load, dir, mon); err != nil {
@@ -53,8 +63,10 @@ func (m *model) Quantize(ctx context.Context, from gguf.Subnet, c explorer.Quant
 		if err != nil || !c.Widths || len(w.text.end) == 0 {
 			return sub, report, err
 		}
+		w.phase.only(comparingPhase)
 		return m.orTypesAlone(ctx, w, size, sub, report, mon)
-	})
+	}
+	made, err := m.make(ctx, job, mon)
 	if err == nil && made.Method.Typed != nil {
 		made.Method.Typed.Compensated = size.Compensate && len(made.Subnet.Refit) > 0
 		made.Method.Typed.Inner = size.Inner && len(made.Subnet.Refit) > 0
@@ -68,6 +80,18 @@ func (m *model) Quantize(ctx context.Context, from gguf.Subnet, c explorer.Quant
 		made.Method.Vocab, err = vocab.record(ctx, m, made.Subnet.Masks.VocabLen(), mon)
 	}
 	return made, err
+}
+
+// sizePhases returns the phases of making a subnet for a size.
+func sizePhases(c explorer.Quantize, size oneshot.Size) []oneshot.Phase {
+	out := []oneshot.Phase{oneshot.Typing}
+	if c.Widths {
+		out = append(out, oneshot.Measuring)
+	}
+	if size.Compensate && size.Inner {
+		out = append(out, oneshot.Rounding)
+	}
+	return append(out, oneshot.Reforming)
 }
 
 // orTypesAlone returns a subnet for a size or, where all units fit into it with smaller types and lose less on held-out text, the model with those
@@ -228,6 +252,7 @@ func (m *model) typeLosses(ctx context.Context, w work, load oneshot.Loader, dir
 			return mon.Persist(ctx, func() error { return writeTypes(dir, want) })
 		}
 	}
+	w.phase.begin(phaseName(oneshot.Typing))
 	mon.Progress(0, 0, "layers", "measuring what types cost")
 	losses, err := oneshot.MeasureTypes(ctx, w.dm, m.file, load, w.text.windows, o)
 	if err != nil {

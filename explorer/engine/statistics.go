@@ -21,6 +21,8 @@ func (m *model) Gather(ctx context.Context, g explorer.GatherStatistics, dir str
 
 func (m *model) gatherOnce(ctx context.Context, g explorer.GatherStatistics, dir string, mon explorer.Monitor) (explorer.Statistics, error) {
 	c := g.Calibration
+	phase := &stages{mon: mon, names: []string{textPhase, phaseName(oneshot.Surveying)}}
+	phase.begin(textPhase)
 	mon.Progress(0, 0, "layers", "reading the text")
 	src, err := m.sources(ctx, c, mon)
 	if err != nil {
@@ -49,6 +51,7 @@ func (m *model) gatherOnce(ctx context.Context, g explorer.GatherStatistics, dir
 	if err != nil {
 		return explorer.Statistics{}, err
 	}
+	phase.begin(phaseName(oneshot.Surveying))
 	mon.Progress(0, 0, "layers", "loading the model")
 	dm, err := m.weights(ctx)
 	if err == nil {

@@ -38,6 +38,8 @@ func (m *model) tuneOnce(ctx context.Context, s gguf.Subnet, c explorer.Tune, di
 		}
 		bias = *ask
 	}
+	phase := &stages{mon: mon, names: []string{textPhase, tuningPhase, scoringPhase}}
+	phase.begin(textPhase)
 	mon.Progress(0, 0, "steps", "tokenising")
 	calibration := c.Calibration
 	calibration.Seq = orDefault(calibration.Seq, tuneSeq)
@@ -45,6 +47,7 @@ func (m *model) tuneOnce(ctx context.Context, s gguf.Subnet, c explorer.Tune, di
 	if err != nil {
 		return explorer.Made{}, err
 	}
+	phase.begin(tuningPhase)
 	mon.Progress(0, 0, "steps", "loading the model")
 	dm, err := m.weights(ctx)
 	if err != nil {
@@ -92,6 +95,7 @@ func (m *model) tuneOnce(ctx context.Context, s gguf.Subnet, c explorer.Tune, di
 	made := explorer.Made{Subnet: out, Method: explorer.Method{Tune: tuned, Seq: calibration.Seq}}
 	m.recordCompute(&made.Method)
 	text.describe(&made.Method, len(text.windows))
+	phase.begin(scoringPhase)
 	made.Before, made.After, err = m.quick(ctx, text, out, mon)
 	if err == nil && made.Before > 0 {
 		made.Dense, _, err = m.quick(ctx, text, gguf.Subnet{Masks: subnet.Dense(m.geometry())}, mon)

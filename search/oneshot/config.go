@@ -5,6 +5,7 @@ import (
 
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/reform"
+	"github.com/lathe-llm/lathe/search/importance"
 	"github.com/lathe-llm/lathe/search/oneshot/preset"
 )
 
@@ -73,6 +74,23 @@ const (
 	Rounding  Phase = "rounding" // compensation of rounding errors
 	Reforming Phase = "reform"   // choosing and re-fitting, layer by layer
 )
+
+// Phases returns the phases of a cut by a recipe, in the order in which they run. Their events are reported if they have something to do.
+func (r Recipe) Phases() []Phase {
+	units := r.Layers == NoLayers && r.Method != ""
+	byDense := units && !r.Sequential // units are chosen before the pass that re-fits
+	var out []Phase
+	if r.Layers == ByCosine || byDense && r.Method != importance.Taylor {
+		out = append(out, Surveying)
+	}
+	if r.Layers == ByLoss || byDense && r.Method == importance.Taylor || units && r.Widths == Sensitive {
+		out = append(out, Measuring)
+	}
+	if r.Refit.Solve.Method != reform.None || r.Refit.Solve.Bias || units && r.Sequential {
+		out = append(out, Reforming)
+	}
+	return out
+}
 
 // Event reports progress: Done of Total steps of a phase are finished.
 type Event struct {

@@ -110,7 +110,13 @@ func (a *app) follow(ctx context.Context, e exploration, id explorer.JobID, each
 		default: // nothing for the others
 		}
 		p.show(job)
-		if err := e.Wait(ctx, s.Revision); err != nil {
+		wait, cancel := context.WithTimeout(ctx, tickEvery)
+		err := e.Wait(wait, s.Revision)
+		cancel()
+		if err != nil && ctx.Err() == nil && wait.Err() != nil { // nothing is new but the time
+			continue
+		}
+		if err != nil {
 			if a.shared != nil && job.Kind == explorer.JobSearch {
 				p.line("the search continues; `search stop` ends it")
 				return job, err
@@ -148,6 +154,7 @@ type progress struct {
 // How often a line is drawn.
 const (
 	liveEvery  = 100 * time.Millisecond
+	tickEvery  = time.Second // also where nothing is reported
 	plainEvery = 10 * time.Second
 )
 
@@ -164,7 +171,7 @@ func (p *progress) show(j explorer.Job) {
 	if now.Sub(p.shown) < every {
 		return
 	}
-	line := describe(j)
+	line := describe(j, now)
 	if line == p.text {
 		return
 	}
@@ -191,7 +198,7 @@ func (p *progress) clear() {
 }
 
 // describe returns a job's progress in one line: "cut to 0.80 · layer 12 · 12/30 layers · 1.4/s · 0:13 left".
-func describe(j explorer.Job) string {
+func describe(j explorer.Job, now time.Time) string {
 	parts := []string{j.Title}
 	if j.State != explorer.Running {
 		parts = append(parts, string(j.State))
@@ -220,7 +227,7 @@ func describe(j explorer.Job) string {
 	case p.Rate > 0 && p.Unit != "seconds":
 		parts = append(parts, fmt.Sprintf("%.3g/s", p.Rate))
 	}
-	if d, what := p.Clock(p.At); d >= time.Second {
+	if d, what := p.Clock(now); d >= time.Second {
 		parts = append(parts, format.Clock(d)+" "+what)
 	}
 	return strings.Join(parts, " · ")
