@@ -192,7 +192,7 @@ func newRoot(a *app) *cobra.Command {
 				return nil
 			}
 			if !strings.HasPrefix(a.compute, "xla:/") {
-				return usage(fmt.Errorf("--compute %q: not go, xla, cuda or xla:/path/plugin.so; the nearest is %s", a.compute, nearest(a.compute, []string{"go", "xla", "cuda"})))
+				return usage(fmt.Errorf("--compute %q: not go, xla, cuda or xla:/path/plugin.so%s", a.compute, orNearest(a.compute, []string{"go", "xla", "cuda"})))
 			}
 			return nil
 		},

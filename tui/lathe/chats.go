@@ -217,7 +217,7 @@ func findChat(s *explorer.Snapshot, what string) (explorer.Chat, error) {
 	case len(names) == 0:
 		return explorer.Chat{}, fmt.Errorf("chat %q: %w: the workspace has no chats", what, explorer.ErrNotFound)
 	}
-	return explorer.Chat{}, fmt.Errorf("chat %q: %w; the nearest is %s (`lathe chats list` shows them)", what, explorer.ErrNotFound, nearest(what, names))
+	return explorer.Chat{}, fmt.Errorf("chat %q: %w%s (`lathe chats list` shows them)", what, explorer.ErrNotFound, orNearest(what, names))
 }
 
 // onChat returns a command that runs a command of the explorer on a chat, with more arguments, and shows the chat when its

@@ -33,7 +33,7 @@ func (a *app) completionCommand() *cobra.Command {
 			case len(args) > 1:
 				return usage(fmt.Errorf("one SHELL, not %d: %s", len(args), strings.Join(args, " ")))
 			case !slices.Contains(shells(), args[0]):
-				return usage(fmt.Errorf("unknown shell %q; the nearest is %s", args[0], nearest(args[0], shells())))
+				return usage(fmt.Errorf("unknown shell %q%s", args[0], orNearest(args[0], shells())))
 			}
 			return nil
 		},

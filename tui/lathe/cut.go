@@ -119,7 +119,8 @@ func (a *app) cutCommand() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.Float64Var(&c.Target, "ratio", 0.8, "ratio of the block parameters to keep, in (0, 1]")
+	c.Target = 0.8
+	flags.Var(&ratio{&c.Target}, "ratio", "ratio of the block parameters to keep, in (0, 1]")
 	flags.StringVar(&target, "target", "", "what to cut to, instead of --ratio: "+targetUsage)
 	types.add(flags, nil)
 	flags.StringVar(&c.Preset, "method", "", "how to choose units: "+presetNames()+" (default: the best known)")
@@ -364,7 +365,7 @@ func (r madeResult) words(w io.Writer) {
 		if r.Dense <= 0 {
 			return fmt.Sprintf("perplexity %.2f", v)
 		}
-		return fmt.Sprintf("%.3f × dense (perplexity %.2f)", v/r.Dense, v)
+		return fmt.Sprintf("%.3f × the dense model's perplexity of %.2f", v/r.Dense, r.Dense)
 	}
 	switch {
 	case r.Kept != "":
@@ -391,7 +392,7 @@ func (r madeResult) words(w io.Writer) {
 	if r.Subnet != "" {
 		fmt.Fprintf(w, "kept in the workspace as %s (%s)\n", r.Subnet, r.Name)
 	}
-	fmt.Fprintf(w, "%s\n", format.Clock(time.Duration(r.Seconds*float64(time.Second))))
+	fmt.Fprintf(w, "took %s\n", format.Clock(time.Duration(r.Seconds*float64(time.Second))))
 }
 
 // mixWords describes the mix that a subnet was calibrated on, "" for a single text.
@@ -433,7 +434,7 @@ func find(s *explorer.Snapshot, what string) (explorer.SubnetID, error) {
 		for _, n := range s.Subnets {
 			names = append(names, n.Name, string(n.ID))
 		}
-		return "", fmt.Errorf("subnet %q: %w; the nearest is %s (`lathe subnets list` shows them)", what, explorer.ErrNotFound, nearest(what, names))
+		return "", fmt.Errorf("subnet %q: %w%s (`lathe subnets list` shows them)", what, explorer.ErrNotFound, orNearest(what, names))
 	}
 	return "", usage(fmt.Errorf("%d subnets are named %q: use an id, such as %s", len(found), what, found[0]))
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/search"
 )
 
 // calibrationFlags adds the flags of the calibration text.
@@ -170,6 +171,27 @@ func (f *number) Set(text string) error {
 }
 
 func (f *number) Type() string { return "float" }
+
+// ratio is the value of a flag for a ratio: a number such as 0.8, or a percentage such as 80%.
+type ratio struct{ to *float64 }
+
+func (r *ratio) String() string {
+	if r.to == nil {
+		return ""
+	}
+	return strconv.FormatFloat(*r.to, 'g', -1, 64)
+}
+
+func (r *ratio) Set(text string) error {
+	t, err := search.ParseTarget(text, "")
+	if err != nil || t.Measure != search.Params {
+		return fmt.Errorf("%q is not a ratio in (0, 1] such as 0.8 or 80%%", text)
+	}
+	*r.to = t.Value
+	return nil
+}
+
+func (r *ratio) Type() string { return "float" }
 
 // optionalNumber is the value of a flag for a number in a range that stays nil unless the flag is given.
 type optionalNumber struct {

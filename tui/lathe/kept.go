@@ -83,7 +83,7 @@ func noBench(s *explorer.Snapshot, id string) error {
 	for _, b := range s.Benches {
 		ids = append(ids, string(b.ID))
 	}
-	return fmt.Errorf("benchmark %q: %w; the nearest is %s (`lathe benches list` shows them)", id, explorer.ErrNotFound, nearest(id, ids))
+	return fmt.Errorf("benchmark %q: %w%s (`lathe benches list` shows them)", id, explorer.ErrNotFound, orNearest(id, ids))
 }
 
 // onWorkspace runs a function on the state of the workspace of the model in args.

@@ -47,7 +47,7 @@ func commandAt(root *cobra.Command, words []string) (*cobra.Command, error) {
 			if len(subcommands(at)) == 0 {
 				return nil, usage(fmt.Errorf("%s has no command %q", at.CommandPath(), word))
 			}
-			return nil, usage(fmt.Errorf("unknown command %q for %s; the nearest is %s", word, at.CommandPath(), nearest(word, subcommands(at))))
+			return nil, usage(fmt.Errorf("unknown command %q for %s%s", word, at.CommandPath(), orNearest(word, subcommands(at))))
 		}
 		at = at.Commands()[i]
 	}

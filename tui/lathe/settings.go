@@ -64,7 +64,7 @@ func (a *app) settings() (path string, keys map[string]any, s tui.Style, err err
 		return text, nil
 	}
 	if s.Theme, err = word("theme"); err == nil && s.Theme != "" && !slices.Contains(tui.ThemeNames(), s.Theme) {
-		err = fmt.Errorf("%s: theme: there is no theme %q; the nearest is %s", path, s.Theme, nearest(s.Theme, tui.ThemeNames()))
+		err = fmt.Errorf("%s: theme: there is no theme %q%s", path, s.Theme, orNearest(s.Theme, tui.ThemeNames()))
 	}
 	if err != nil {
 		return path, keys, tui.Style{}, err

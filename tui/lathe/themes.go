@@ -34,7 +34,7 @@ func (a *app) themesCommand() *cobra.Command {
 			}
 			if len(args) > 0 {
 				if s.Theme = args[0]; !slices.Contains(tui.ThemeNames(), s.Theme) {
-					return usage(fmt.Errorf("there is no theme %q; the nearest is %s", s.Theme, nearest(s.Theme, tui.ThemeNames())))
+					return usage(fmt.Errorf("there is no theme %q%s", s.Theme, orNearest(s.Theme, tui.ThemeNames())))
 				}
 			}
 			if cmd.Flags().Changed("background") {

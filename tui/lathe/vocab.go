@@ -171,7 +171,7 @@ func (r vocabResult) words(w io.Writer, had int) {
 	if r.Subnet != "" {
 		fmt.Fprintf(w, "kept in the workspace as %s (%s)\n", r.Subnet, r.Name)
 	}
-	fmt.Fprintf(w, "%s\n", format.Clock(time.Duration(r.Seconds*float64(time.Second))))
+	fmt.Fprintf(w, "took %s\n", format.Clock(time.Duration(r.Seconds*float64(time.Second))))
 }
 
 // vocabWords describes a smaller vocabulary in a line.

@@ -45,7 +45,7 @@ func checkChoices(cmd *cobra.Command) error {
 			if v == "" && f.DefValue == "" || slices.ContainsFunc(values, same) || err != nil {
 				continue
 			}
-			err = usage(fmt.Errorf("--%s %q: not one of %s; the nearest is %s", f.Name, v, strings.Join(values, ", "), nearest(v, values)))
+			err = usage(fmt.Errorf("--%s %q: not one of %s%s", f.Name, v, strings.Join(values, ", "), orNearest(v, values)))
 		}
 	})
 	return err
@@ -61,11 +61,30 @@ func subcommandArgs(cmd *cobra.Command, args []string) error {
 
 // unknownCommand returns the error of a word that is none of a command's subcommands.
 func unknownCommand(cmd *cobra.Command, word string) error {
-	near := nearest(word, subcommands(cmd))
-	if strings.HasSuffix(cmd.Use, "[MODEL]") {
-		return usage(fmt.Errorf("unknown command %q, and there is no such file or folder; the nearest command is %s", word, near))
+	hint := orNearest(word, subcommands(cmd))
+	if elsewhere := commandsNamed(cmd.Root(), word); cmd == cmd.Root() && len(elsewhere) > 0 {
+		hint = "; there is " + strings.Join(elsewhere, ", ")
 	}
-	return usage(fmt.Errorf("unknown command %q for %s; the nearest is %s", word, cmd.CommandPath(), near))
+	if hint == "" {
+		hint = fmt.Sprintf("; `%s --help` lists the commands", cmd.CommandPath())
+	}
+	if strings.HasSuffix(cmd.Use, "[MODEL]") {
+		return usage(fmt.Errorf("unknown command %q, and there is no such file or folder%s", word, hint))
+	}
+	return usage(fmt.Errorf("unknown command %q for %s%s", word, cmd.CommandPath(), hint))
+}
+
+// commandsNamed returns the commands with a name that are part of another one, each as it is typed.
+func commandsNamed(root *cobra.Command, name string) []string {
+	var out []string
+	for _, group := range root.Commands() {
+		for _, c := range group.Commands() {
+			if c.Name() == name && c.IsAvailableCommand() {
+				out = append(out, "`"+c.CommandPath()+"`")
+			}
+		}
+	}
+	return out
 }
 
 func subcommands(cmd *cobra.Command) []string {
@@ -117,10 +136,10 @@ func flagError(cmd *cobra.Command, err error, first string) error {
 			var names []string
 			cmd.Flags().VisitAll(func(f *pflag.Flag) {
 				if !f.Hidden {
-					names = append(names, f.Name)
+					names = append(names, "--"+f.Name)
 				}
 			})
-			return usage(fmt.Errorf("%w; the nearest is --%s", err, nearest(word, names)))
+			return usage(fmt.Errorf("%w%s", err, orNearest("--"+word, names)))
 		}
 	}
 	if invalid := (*pflag.InvalidValueError)(nil); errors.As(err, &invalid) {
@@ -212,10 +231,14 @@ func commandError(root *cobra.Command, args []string, err error) error {
 // missingFlag returns the error of required flags, whose names are in quotes and separated by commas.
 func missingFlag(cmd *cobra.Command, quoted string) error {
 	name := strings.Trim(strings.Split(quoted, ", ")[0], `"`)
+	err := fmt.Errorf("--%s is missing", name)
 	if f := cmd.Flags().Lookup(name); f != nil {
-		return fmt.Errorf("--%s is missing: %s", name, f.Usage)
+		err = fmt.Errorf("%w: %s", err, f.Usage)
 	}
-	return fmt.Errorf("--%s is missing", name)
+	if args := cmd.Flags().Args(); len(args) == 1 && strings.HasSuffix(cmd.Use, " [MODEL]") {
+		err = fmt.Errorf("%w (%s is taken as the model)", err, args[0])
+	}
+	return err
 }
 
 // helpCommand is `help`, which refuses unknown commands.
@@ -248,6 +271,15 @@ func nearest(word string, names []string) string {
 		}
 	}
 	return best
+}
+
+// orNearest returns the end of an error that names the nearest of some names to a word, "" where none is near.
+func orNearest(word string, names []string) string {
+	best := nearest(word, names)
+	if a, b := []rune(strings.ToLower(word)), []rune(strings.ToLower(best)); 2*edits(a, b) > max(len(a), len(b))+1 {
+		return ""
+	}
+	return "; the nearest is " + best
 }
 
 // longestWord bounds the work of edits.

@@ -36,7 +36,6 @@ func TestUnknownWords(t *testing.T) {
 		"help serach":                                           "search",
 		"help subnets lits":                                     "list",
 		"completion bsh":                                        "bash",
-		"--screen nope":                                         "bench",
 		"--screen libary":                                       "library", //nolint:misspell // on purpose
 		"--color ture":                                          "true",
 		"--scren masks":                                         "--screen",
@@ -71,6 +70,19 @@ func TestUnknownWords(t *testing.T) {
 		text := words.String()
 		if status != exitUsage || !strings.Contains(text, "nearest") || !strings.Contains(text, near) || strings.Count(text, "\n") != 1 || out.Len() > 0 {
 			t.Errorf("%s: status %d, want the nearest, %s, in one line: %q %q", line, status, near, text, out.String())
+		}
+	}
+	for line, want := range map[string]string{
+		"export s1":              "there is `lathe benches export`, `lathe chats export`, `lathe recipe export`, `lathe subnets export`",
+		"frobnicate":             "`lathe --help` lists the commands",
+		"subnets xyzzy":          "`lathe subnets --help` lists the commands",
+		"eval text.txt":          "--text is missing: text file to measure on (text.txt is taken as the model)",
+		"cut --method something": "not one of allocated, obs",
+	} {
+		var out, words bytes.Buffer
+		status := run(context.Background(), fakeApp(strings.NewReader(""), &out, &words), strings.Fields(line))
+		if text := words.String(); status != exitUsage || strings.Contains(text, "nearest") || !strings.Contains(text, want) {
+			t.Errorf("%s: status %d, want %q and no nearest: %q", line, status, want, text)
 		}
 	}
 	if left, _ := filepath.Glob("x.gguf"); len(left) > 0 {

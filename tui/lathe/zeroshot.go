@@ -93,7 +93,7 @@ func (a *app) openTasks(ctx context.Context, list []string) ([]quality.Task, err
 			return nil, usage(fmt.Errorf("--task %q: not TASK or TASK=FILE", text))
 		}
 		if !slices.Contains(quality.Tasks(), name) {
-			return nil, usage(fmt.Errorf("--task %q: unknown task %q: not one of %s; the nearest is %s", text, name, strings.Join(quality.Tasks(), ", "), nearest(name, quality.Tasks())))
+			return nil, usage(fmt.Errorf("--task %q: unknown task %q: not one of %s%s", text, name, strings.Join(quality.Tasks(), ", "), orNearest(name, quality.Tasks())))
 		}
 	}
 	for _, text := range list {
