@@ -1,6 +1,7 @@
 package explorer
 
 import (
+	"slices"
 	"time"
 
 	"github.com/lathe-llm/lathe/infer/gguf"
@@ -59,6 +60,8 @@ type Job struct {
 	Ended    time.Time // zero until it ended
 	Progress Progress
 	CanPause bool
+	Of       SubnetID     // what a single measurement is of; "" of other jobs
+	Follows  bool         // it measures the draft after an edit, without being asked for; a later edit supersedes it
 	Reason   string       // why it is Paused although nobody paused it, such as a full disk; "" otherwise
 	Cause    error        // why it failed, for errors.Is; nil unless State is Failed
 	Err      string       // why it failed; one line
@@ -161,6 +164,15 @@ func (s *Snapshot) Awaits(j Job) string {
 		}
 	}
 	return ""
+}
+
+// Measures returns the measurement of a subnet that has not ended, if there is one.
+func (s *Snapshot) Measures(id SubnetID) (Job, bool) {
+	i := slices.IndexFunc(s.Jobs, func(j Job) bool { return j.Kind == JobMeasure && j.Of == id && !j.State.Ended() })
+	if i < 0 {
+		return Job{}, false
+	}
+	return s.Jobs[i], true
 }
 
 // Fraction is the share done in [0, 1], or 0 while the total is not known.

@@ -84,8 +84,9 @@ func (c Measure) launch(e *Exploration, a Actor, l jobs.Lane) (Receipt, error) {
 	if err := c.check(s); err != nil {
 		return Receipt{}, err
 	}
-	title := "perplexity of " + s.label(c.Subnet)
-	return e.launch(a, l, JobMeasure, title, func(ctx context.Context, m *monitor) error { return e.measure(ctx, a, c, nil, m) })
+	j := Job{Author: a.Name, Kind: JobMeasure, Title: "perplexity of " + s.label(c.Subnet), CanPause: true, Of: c.Subnet, Follows: l == jobs.Following}
+	id, err := e.start(l, j, func(ctx context.Context, m *monitor) error { return e.measure(ctx, a, c, nil, m) })
+	return Receipt{Job: id}, err
 }
 
 func (c Measure) check(s *Snapshot) error {

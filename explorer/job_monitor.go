@@ -343,7 +343,8 @@ func (m *monitor) show(change func(*Job)) {
 	})
 }
 
-// arrange orders jobs as the snapshot documents it and forgets all but the last few that ended. It owns the slice.
+// arrange orders jobs as the snapshot documents it, and forgets superseded measurements and all but the last few jobs that ended. It owns the
+// slice.
 func arrange(jobs []Job) []Job {
 	const remembered = 20
 	rank := func(j Job) int {
@@ -363,6 +364,12 @@ func arrange(jobs []Job) []Job {
 			return b.Ended.Compare(a.Ended)
 		}
 		return 0
+	})
+	followed := false // of the measurements that follow the draft, an earlier one that ended is superseded by any later one
+	jobs = slices.DeleteFunc(jobs, func(j Job) bool {
+		superseded := j.Follows && j.State.Ended() && followed
+		followed = followed || j.Follows
+		return superseded
 	})
 	for ended, i := 0, 0; i < len(jobs); i++ {
 		if jobs[i].State.Ended() {

@@ -287,6 +287,18 @@ func (t *Tuned) repeatable() error {
 	return nil
 }
 
+// TuningUnit is the unit that the progress of a tuning is counted in: all of it is 1.
+const TuningUnit = "of the tuning"
+
+// TuningStep describes the progress of a tuning: the divergence on the windows of a step and that on held-out text, of which the first is left
+// out before it is measured.
+func TuningStep(step int, loss, heldOut float64) string {
+	if loss == 0 {
+		return fmt.Sprintf("step %d · held out %.4f", step, heldOut)
+	}
+	return fmt.Sprintf("step %d · divergence %.4f · held out %.4f", step, loss, heldOut)
+}
+
 // maxTunings is how many tunings of one subnet a recipe repeats.
 const maxTunings = 16
 

@@ -8,6 +8,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/tui/internal/action"
 	"github.com/lathe-llm/lathe/tui/internal/screen"
+	"github.com/lathe-llm/lathe/tui/internal/text"
 	"github.com/lathe-llm/lathe/tui/internal/widget"
 )
 
@@ -27,13 +28,8 @@ func (m *Model) globalActions() []*action.Action {
 			When: m.cannotFind, Run: m.find},
 		&action.Action{ID: "undo", Keys: []string{"z", "ctrl+z"}, Title: "Undo", Changes: true,
 			Help: "Takes back the last step on the draft; on Reform the last re-fit, on Library the last deletion.", When: m.cannotUndo, Run: m.undo},
-		&action.Action{ID: "redo", Keys: []string{"Z", "ctrl+y"}, Title: "Redo", Changes: true, Help: "Repeats the step on the draft that was undone last.",
-			When: func() string {
-				if len(m.snap.Draft.Undone) == 0 {
-					return "the draft has no steps to redo"
-				}
-				return ""
-			}, Run: func() tea.Cmd { return host{m}.EditDraft(explorer.Redo{}) }},
+		&action.Action{ID: "redo", Keys: []string{"Z", "ctrl+y"}, Title: "Redo", Changes: true,
+			Help: "Repeats what undo has undone on this screen: the step on the draft; on Reform it brings the result back, on Library it deletes the subnet again.", When: m.cannotRedo, Run: m.redo},
 		&action.Action{ID: "jobs", Keys: []string{"J"}, Title: "Show jobs", Help: "All jobs, each of which can be paused, resumed and stopped.", Run: m.showJobs},
 		&action.Action{ID: "messages", Keys: []string{"N"}, Title: "Show messages", Run: m.showMessages},
 		&action.Action{ID: "model", Keys: []string{"I"}, Title: "Show the model and the workspace", Run: m.showModel},
@@ -80,7 +76,34 @@ func (m *Model) undo() tea.Cmd {
 	if u, ok := m.active().(screen.Undoer); ok {
 		return u.Undo()
 	}
+	m.noteStep("undone", m.snap.Draft.Steps, "redo")
 	return host{m}.EditDraft(explorer.Undo{})
+}
+
+// noteStep notes which step of the draft is undone or redone where the screen does not show it, and the key for the contrary.
+func (m *Model) noteStep(done string, steps []explorer.Step, contrary string) {
+	if n := len(steps); n > 0 && m.at != m.screenNamed("masks") && m.draft.Idle() {
+		m.note(explorer.Info, done+" in the draft: "+text.Line(steps[n-1].Summary)+"; "+host{m}.Key(contrary)+" "+contrary+"es it")
+	}
+}
+
+// cannotRedo returns why there is nothing to redo on the active screen, or on the draft where the screen has no undo of its own.
+func (m *Model) cannotRedo() string {
+	if u, ok := m.active().(screen.Undoer); ok {
+		return u.CannotRedo()
+	}
+	if len(m.snap.Draft.Undone) == 0 {
+		return "the draft has no steps to redo"
+	}
+	return ""
+}
+
+func (m *Model) redo() tea.Cmd {
+	if u, ok := m.active().(screen.Undoer); ok {
+		return u.Redo()
+	}
+	m.noteStep("redone", m.snap.Draft.Undone, "undo")
+	return host{m}.EditDraft(explorer.Redo{})
 }
 
 // quit quits; while a job runs that a user started, it asks first.

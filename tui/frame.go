@@ -318,9 +318,16 @@ func (m *Model) footHints() []screen.Hint {
 			out = append(out, hint)
 		}
 	}
-	if u, ok := m.active().(screen.Undoer); ok && m.blocked(m.action("undo")) == "" { // it makes trying things safe
-		undo := screen.Hint{Key: host{m}.Key("undo"), Label: u.UndoLabel(), Action: "undo"}
-		out = slices.Insert(out, min(3, len(out)), undo)
+	u, ok := m.active().(screen.Undoer)
+	if !ok {
+		return out
+	}
+	at := min(1, len(out)) // it makes trying things safe, and has room on every terminal
+	if m.blocked(m.action("redo")) == "" {
+		out = slices.Insert(out, at, screen.Hint{Key: host{m}.Key("redo"), Label: u.RedoLabel(), Action: "redo"})
+	}
+	if m.blocked(m.action("undo")) == "" {
+		out = slices.Insert(out, at, screen.Hint{Key: host{m}.Key("undo"), Label: u.UndoLabel(), Action: "undo"})
 	}
 	return out
 }

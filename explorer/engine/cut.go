@@ -447,7 +447,7 @@ func reportAndGate(ctx context.Context, mon explorer.Monitor, e oneshot.Event) {
 
 // report reports an event.
 func report(mon explorer.Monitor, e oneshot.Event) {
-	step := map[oneshot.Phase]string{oneshot.Surveying: "statistics", oneshot.Measuring: "measuring what cuts cost", oneshot.Typing: "measuring what types cost", oneshot.Rounding: "compensating rounding errors", oneshot.Reforming: "re-fitting"}[e.Phase]
+	step := map[oneshot.Phase]string{oneshot.Surveying: "ranking units", oneshot.Measuring: "measuring what cuts cost", oneshot.Typing: "measuring what types cost", oneshot.Rounding: "compensating rounding errors", oneshot.Reforming: "re-fitting"}[e.Phase]
 	unit := "layers"
 	if r := e.Module; r != nil {
 		unit = "blocks"

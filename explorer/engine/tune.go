@@ -57,7 +57,7 @@ func (m *model) tuneOnce(ctx context.Context, s gguf.Subnet, c explorer.Tune, di
 		Steps: c.Tuning.Steps, Time: time.Duration(c.Tuning.Seconds * float64(time.Second)), Rate: cmp.Or(c.Tuning.Rate, tune.DefaultRate), Seed: c.Tuning.Seed, Bias: bias,
 		Until: c.Tuning.Until, Marks: c.Tuning.Marks,
 		Progress: func(e tune.Event) {
-			mon.Progress(e.Share, 1, "of the tuning", fmt.Sprintf("step %d · divergence %.4f · held out %.4f", e.Step, e.Loss, e.HeldOut))
+			mon.Progress(e.Share, 1, explorer.TuningUnit, explorer.TuningStep(e.Step, e.Loss, e.HeldOut))
 			_ = mon.Gate(ctx) // the run finds that ctx has ended
 		},
 	}

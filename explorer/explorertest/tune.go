@@ -2,7 +2,6 @@ package explorertest
 
 import (
 	"context"
-	"fmt"
 	"math"
 
 	"github.com/lathe-llm/lathe/explorer"
@@ -24,8 +23,11 @@ func (m *model) Tune(ctx context.Context, s gguf.Subnet, c explorer.Tune, _ stri
 		tuned.Marks = []int{0, 5}
 	}
 	for i := range steps {
-		held := loss * (1 - 0.2*float64(i+1)/float64(steps))
-		if err := m.step(ctx, mon, i, steps, "of the tuning", fmt.Sprintf("step %d · divergence %.4f · held out %.4f", i+1, held, held)); err != nil {
+		held, before := loss*(1-0.2*float64(i+1)/float64(steps)), loss*(1-0.2*float64(i)/float64(steps))
+		if i == 0 {
+			before = 0
+		}
+		if err := m.step(ctx, mon, i, steps, explorer.TuningUnit, explorer.TuningStep(i, before, held)); err != nil {
 			return explorer.Made{}, err
 		}
 		tuned.Curve = append(tuned.Curve, explorer.TunedPoint{Step: i + 1, Loss: held, HeldOut: held})

@@ -148,7 +148,7 @@ func (s *Scheduler) work(t *Task) {
 	outcome := Done
 	if err != nil {
 		outcome = Failed
-		if t.ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		if t.ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(t.ctx))) {
 			outcome = Stopped
 		}
 	}

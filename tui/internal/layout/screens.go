@@ -50,14 +50,17 @@ func NewSearch(r Rect, answers bool) Search {
 	return s
 }
 
-// Masks is the layout of the Masks screen: the layers, the detail of one, and a line about the whole below both.
+// Masks is the layout of the Masks screen: the layers, the detail of one, and rows about the whole below both.
 type Masks struct{ Layers, Detail, Totals Rect }
 
 // NewMasks lays out the Masks screen. With little room it has either layers or detail.
 func NewMasks(r Rect, detail bool) Masks {
 	var m Masks
 	lines := 2
-	if r.W < 110 && r.H >= 15 {
+	switch {
+	case r.W < 110 && r.H >= 19:
+		lines = 4
+	case r.H >= 15:
 		lines = 3
 	}
 	r, m.Totals = r.CutBottom(lines)

@@ -61,13 +61,17 @@ type (
 		// Hints returns nil when the footer shows the actions of the screen.
 		Hints() []Hint
 	}
-	// An Undoer is a screen with an undo of its own, which the footer shows. On other screens undo applies to the draft.
+	// An Undoer is a screen with an undo of its own. On other screens undo and redo apply to the draft.
 	Undoer interface {
-		// UndoLabel is the footer's word for it.
+		// UndoLabel is the footer's word for undo, RedoLabel for redo.
 		UndoLabel() string
+		RedoLabel() string
 		// CannotUndo returns why there is nothing to undo, or "".
 		CannotUndo() string
 		Undo() tea.Cmd
+		// CannotRedo returns why there is nothing that redo does again after an undo of this screen, or "".
+		CannotRedo() string
+		Redo() tea.Cmd
 	}
 	// An Answerer answers requests of other screens.
 	Answerer interface {

@@ -36,6 +36,22 @@ func Name(s *explorer.Snapshot, id explorer.SubnetID) string {
 	return string(id)
 }
 
+// StatisticsState is what keeps statistics from being there, or the key that gathers them: a clause, such as "S on Search gathers statistics".
+func StatisticsState(host screen.Host) string {
+	s := host.Snapshot()
+	i := slices.IndexFunc(s.Jobs, func(j explorer.Job) bool { return j.Kind == explorer.JobStatistics && !j.State.Ended() })
+	if i < 0 {
+		return host.Key("search.gather") + " on Search gathers statistics"
+	}
+	switch what := s.Awaits(s.Jobs[i]); {
+	case what != "":
+		return "statistics wait for " + text.Line(what)
+	case s.Jobs[i].State == explorer.Paused:
+		return "statistics are paused, " + host.Key("jobs") + " resumes them"
+	}
+	return "statistics are being gathered"
+}
+
 // Masks returns the masks of a subnet; ok is false when it is gone.
 func Masks(s *explorer.Snapshot, id explorer.SubnetID) (m subnet.Masks, ok bool) {
 	switch id {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/lathe-llm/lathe/explorer/format"
@@ -89,10 +88,10 @@ func BytesOr(n int64) string {
 	return format.Bytes(float64(n))
 }
 
-// Small writes a loss, or another number that is mostly below 1, without the leading zero: .031, 1.24.
+// Small writes a loss, or another number that is mostly below 1: 0.031, 1.24.
 func Small(v float64) string {
 	if v < 0.9995 && v > -0.9995 {
-		return strings.Replace(Fixed(v, 3), "0.", ".", 1)
+		return Fixed(v, 3)
 	}
 	return Fixed(v, 2)
 }

@@ -198,6 +198,7 @@ func (s *Screen) remove() tea.Cmd {
 		names[i] = subnets.Name(s.snap(), id)
 		cmds[i] = s.host.Do(explorer.DeleteSubnet{Subnet: id}, nil)
 	}
+	s.restored = nil // as after any step, there is nothing to redo
 	undo := s.host.Key("undo")
 	s.host.Note(explorer.Info, "deleted "+strings.Join(names, ", ")+"; "+undo+" restores it")
 	return tea.Sequence(cmds...)

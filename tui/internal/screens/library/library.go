@@ -32,6 +32,8 @@ type Screen struct {
 	sort   int // index into libraryColumns
 	down   bool
 	find   string
+	// restored are the subnets whose deletion was undone, the last one to be deleted again first.
+	restored []explorer.SubnetID
 }
 
 // The columns of the table. It can be sorted by each of them.
@@ -279,6 +281,9 @@ func (s *Screen) Announce(j explorer.Job) string {
 // UndoLabel is the footer's word for undo here.
 func (s *Screen) UndoLabel() string { return "undelete" }
 
+// RedoLabel is the footer's word for redo here.
+func (s *Screen) RedoLabel() string { return "delete again" }
+
 // CannotUndo returns why no deletion can be undone, or "".
 func (s *Screen) CannotUndo() string {
 	if len(s.snap().Trash) == 0 {
@@ -291,7 +296,35 @@ func (s *Screen) CannotUndo() string {
 func (s *Screen) Undo() tea.Cmd {
 	gone := s.snap().Trash[0]
 	return s.host.Do(explorer.RestoreSubnet{Subnet: gone.ID}, func(explorer.Receipt) tea.Cmd {
-		s.host.Note(explorer.Info, "restored "+gone.Name)
+		s.restored = append(s.restored, gone.ID)
+		s.host.Note(explorer.Info, "restored "+text.Line(gone.Name)+"; "+s.host.Key("redo")+" deletes it again")
+		return nil
+	})
+}
+
+// again returns the subnet that was restored last, unless it is gone since.
+func (s *Screen) again() (explorer.Subnet, bool) {
+	if len(s.restored) == 0 {
+		return explorer.Subnet{}, false
+	}
+	n, ok := s.snap().Subnet(s.restored[len(s.restored)-1])
+	return n, ok && n.Deleted.IsZero()
+}
+
+// CannotRedo returns why no deletion can be done again, or "".
+func (s *Screen) CannotRedo() string {
+	if _, ok := s.again(); !ok {
+		return "no deletion was undone"
+	}
+	return ""
+}
+
+// Redo deletes the subnet that was restored last again.
+func (s *Screen) Redo() tea.Cmd {
+	n, _ := s.again()
+	return s.host.Do(explorer.DeleteSubnet{Subnet: n.ID}, func(explorer.Receipt) tea.Cmd {
+		s.restored = s.restored[:len(s.restored)-1]
+		s.host.Note(explorer.Info, text.Line(n.Name)+" is in the trash again; "+s.host.Key("undo")+" restores it")
 		return nil
 	})
 }

@@ -78,7 +78,8 @@ func (s *Screen) Actions() []*action.Action {
 			Run: func() tea.Cmd {
 				return s.edit(draft.DropLayer{Layers: s.selection()})
 			}},
-		{ID: "masks.restore", Keys: []string{"u"}, Title: "Keep all units of the block again", Short: "restore", Changes: true, Run: s.restore},
+		{ID: "masks.restore", Keys: []string{"u"}, Title: "Keep all units of the block again", Short: "restore block", Changes: true,
+			Help: "Steps back to all units of the block, however it was cut; undo takes back one step.", When: s.cannotRestore, Run: s.restore},
 		{ID: "masks.invert", Keys: []string{"i"}, Title: "Swap kept and dropped units", Short: "invert", Changes: true, Run: s.invert},
 		{ID: "masks.like", Keys: []string{"="}, Title: "Make the layers like another layer", Short: "like layer", Changes: true, When: notUnits, Run: s.likeForm},
 		{ID: "masks.equalise", Keys: []string{"e"}, Title: "Give the selected layers equal numbers of units", Short: "equalise", Changes: true,
@@ -112,7 +113,8 @@ func (s *Screen) Actions() []*action.Action {
 		{ID: "masks.chat", Keys: []string{"c"}, Title: "Chat with the draft, alongside the dense model", Short: "chat", Changes: true, Engine: true,
 			Run: func() tea.Cmd { return s.host.Ask(screen.ChatWith{Subnet: explorer.DraftID}) }},
 		{ID: "masks.reform", Keys: []string{"r"}, Title: "Re-fit the weights of the draft", Short: "reform", Changes: true,
-			Run: func() tea.Cmd { return s.host.Ask(screen.Refit{Subnet: explorer.DraftID}) }},
+			Help: "An edit of a re-fitted subnet keeps the re-fitted weights of the units that stay and takes the original weights of units that come back; neither makes up for the units that the edit drops.",
+			Run:  func() tea.Cmd { return s.host.Ask(screen.Refit{Subnet: explorer.DraftID}) }},
 		{ID: "masks.vocab", Keys: []string{"V"}, Title: "Drop tokens of the vocabulary", Short: "vocabulary", Changes: true, Run: s.vocabForm},
 		{ID: "masks.steps", Keys: []string{"H"}, Title: "Show the steps of the draft", Run: s.steps},
 		{ID: "masks.copy", Keys: []string{"y"}, Title: "Copy the masks as text", Run: func() tea.Cmd {
@@ -273,6 +275,27 @@ func (s *Screen) setUnits(set subnet.Set) tea.Cmd {
 		return nil
 	}
 	return s.edit(s.block.with(s.layer.At, set))
+}
+
+// cannotRestore returns why there is nothing to restore, or "".
+func (s *Screen) cannotRestore() string {
+	masks := s.masks()
+	if masks.Layers() == 0 {
+		return "no model is open"
+	}
+	if s.zoom != zoomModel && (s.zoom == zoomUnits || s.block.kind == subnet.QK || s.block.kind == subnet.VO) {
+		if s.units().IsFull() {
+			return "it keeps all its units"
+		}
+		return ""
+	}
+	for _, i := range s.selection() {
+		l := masks.Layer(i)
+		if s.part() == draft.MLP && !l.Channels.IsFull() || s.part() == draft.Attention && (!l.Heads.IsFull() || l.QK != nil || l.VO != nil) {
+			return ""
+		}
+	}
+	return "it keeps all its units"
 }
 
 // restore keeps everything of the current block, or the selected units, again.

@@ -43,17 +43,13 @@ func (s *Screen) drawDetail(t *theme.Theme, w, h int) []string {
 		room := h - len(rows) - len(hints) - 1
 		if scores := s.block.importance(s.snap().Statistics, i); len(scores) == set.N() && len(scores) > 0 && room >= 3 {
 			if s.snap().Statistics.ByNorms && room >= 5 {
-				rows = append(rows, widget.Paragraph(w, t.Warn, "Ranked by weight norms alone until statistics are gathered.")...)
+				rows = append(rows, widget.Paragraph(w, t.Warn, "Ranked by weight norms alone: "+subnets.StatisticsState(s.host)+".")...)
 				room = h - len(rows) - len(hints) - 1
 			}
 			rows = append(rows, drawRanks(t, set, scores, w, min(room, 14))...)
 		} else if room >= 2 && s.block.importance(s.snap().Statistics, i) == nil && (s.block.kind == subnet.Channels || s.block.kind == subnet.Heads) {
 			rows = append(rows, paint.Blank(w))
-			how := fmt.Sprintf("Not ranked yet: %s on Search gathers statistics.", s.host.Key("search.gather"))
-			if slices.ContainsFunc(s.snap().Jobs, func(j explorer.Job) bool { return j.Kind == explorer.JobStatistics && !j.State.Ended() }) {
-				how = "Being ranked, by weight norms first."
-			}
-			rows = append(rows, widget.Paragraph(w, t.Dim, how)...)
+			rows = append(rows, widget.Paragraph(w, t.Dim, "Not ranked yet: "+subnets.StatisticsState(s.host)+".")...)
 		}
 		if s.zoom == zoomUnits && room >= 2 {
 			rows = append(rows, s.drawUnit(t, w))
@@ -207,12 +203,12 @@ func (s *Screen) drawUnit(t *theme.Theme, w int) string {
 
 // detailHints are the keys that make sense at this zoom, in two columns.
 func (s *Screen) detailHints(t *theme.Theme, w int) []string {
-	ids := []string{"masks.shrink", "masks.top", "masks.drop", "masks.restore", "masks.like", "masks.equalise"}
+	ids := []string{"masks.shrink", "masks.top", "masks.drop", "undo", "masks.restore", "masks.like"}
 	switch s.zoom {
 	case zoomLayer:
-		ids = []string{"masks.in", "masks.shrink", "masks.top", "masks.drop", "masks.restore", "masks.invert"}
+		ids = []string{"masks.in", "masks.shrink", "masks.drop", "undo", "masks.restore", "masks.invert"}
 	case zoomUnits:
-		ids = []string{"masks.toggle", "masks.range", "masks.top", "masks.invert", "masks.sort", "masks.restore"}
+		ids = []string{"masks.toggle", "masks.range", "masks.invert", "undo", "masks.restore", "masks.sort"}
 	default: // nothing for the others
 	}
 	var rows []string
@@ -220,6 +216,9 @@ func (s *Screen) detailHints(t *theme.Theme, w int) []string {
 		r := widget.Line(w)
 		for k := i; k < min(i+2, len(ids)); k++ {
 			hint := s.host.Hint(ids[k])
+			if ids[k] == "undo" {
+				hint.Label = s.UndoLabel()
+			}
 			keyStyle, style := t.Key, t.KeyText
 			if s.host.Blocked(hint.Action) != "" {
 				keyStyle, style = t.KeyOff, t.KeyOff
@@ -274,6 +273,13 @@ func (s *Screen) costSegments(t *theme.Theme, base, masks subnet.Masks, w int) [
 		change("KV/token", format.Bytes(float64(was.Size.KVBytesPerToken)), format.Bytes(float64(now.Size.KVBytesPerToken))),
 		change("FLOPs/token", text.Percent(was.FLOPs/dense.FLOPs), text.Percent(now.FLOPs/dense.FLOPs)),
 	}
+	if n, ok := s.snap().Subnet(s.snap().Draft.Base); ok && n.Refit != "" && !base.Equal(masks) {
+		words := "re-fitted before the edits: " + s.host.Key("masks.reform") + " re-fits again"
+		if w < 110 {
+			words = "edits not re-fitted"
+		}
+		out = append(out, widget.Segment{Style: t.Warn, Text: words})
+	}
 	if z := now.Size.ZeroedParams; z > 0 {
 		out = append(out, widget.Segment{Style: t.Warn, Text: format.Count(float64(z)) + " only zeroed"})
 	}
@@ -303,11 +309,12 @@ func (s *Screen) quality(t *theme.Theme, w int) []widget.Segment {
 		}
 		out = append(out, widget.Segment{Style: t.Strong, Text: est + accuracy(t, e, narrow)})
 	default:
-		out = append(out, widget.Segment{Style: t.Dim, Text: "no estimate without statistics"})
+		out = append(out, widget.Segment{Style: t.Dim, Text: "no estimate: " + subnets.StatisticsState(s.host)})
 	}
+	j, measures := s.snap().Measures(explorer.DraftID)
 	switch k := d.Measured; {
-	case d.Measuring:
-		out = append(out, widget.Segment{Style: t.Pending, Text: "measuring the true perplexity"})
+	case measures:
+		out = append(out, widget.Segment{Style: t.Pending, Text: s.measuring(j)})
 	case k != nil && d.MeasuredVersion == d.Version && !ahead:
 		truth := t.Glyph.Check + " true " + relative(k)
 		if !narrow {
@@ -320,6 +327,19 @@ func (s *Screen) quality(t *theme.Theme, w int) []widget.Segment {
 		out = append(out, widget.Segment{Style: t.Dim, Text: s.host.Key("masks.measure") + " measures it"})
 	}
 	return out
+}
+
+// measuring is what a measurement of the draft that has not ended does, or what it waits for.
+func (s *Screen) measuring(j explorer.Job) string {
+	switch what := s.snap().Awaits(j); {
+	case what != "":
+		return "the measurement waits for " + text.Line(what)
+	case j.State == explorer.Paused:
+		return "the measurement is paused: " + s.host.Key("jobs") + " resumes it"
+	case j.State != explorer.Running:
+		return "the measurement waits"
+	}
+	return "measuring the true perplexity"
 }
 
 // relative is the measured perplexity relative to the dense model's, or alone where that is not known.

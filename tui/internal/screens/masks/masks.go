@@ -156,6 +156,20 @@ func (s *Screen) CannotUndo() string {
 // Undo takes back the last step on the draft.
 func (s *Screen) Undo() tea.Cmd { return s.host.EditDraft(explorer.Undo{}) }
 
+// RedoLabel is the footer's word for redo here.
+func (s *Screen) RedoLabel() string { return "redo" }
+
+// CannotRedo returns why no step can be redone, or "".
+func (s *Screen) CannotRedo() string {
+	if len(s.snap().Draft.Undone) == 0 {
+		return "the draft has no steps to redo"
+	}
+	return ""
+}
+
+// Redo repeats the step on the draft that was undone last.
+func (s *Screen) Redo() tea.Cmd { return s.host.EditDraft(explorer.Redo{}) }
+
 // edit queues mutations as one step.
 func (s *Screen) edit(mutations ...draft.Mutation) tea.Cmd {
 	if len(mutations) == 0 {
@@ -410,6 +424,13 @@ func (s *Screen) Panes(area layout.Rect) []screen.Pane {
 		newGrid(s.units().N(), r.W-2, r.H-2).follow(&s.unit)
 	}
 	state := s.state()
+	detail := struct {
+		masksCursor
+		statistics string // what it shows while they are missing
+	}{masksCursor: state}
+	if !snap.Statistics.Ready {
+		detail.statistics = subnets.StatisticsState(s.host)
+	}
 	left := func(t *theme.Theme, w, h int) []string { return s.drawLayers(t, w, h) }
 	right := func(t *theme.Theme, w, h int) []string { return s.drawDetail(t, w, h) }
 	switch s.zoom {
@@ -424,7 +445,7 @@ func (s *Screen) Panes(area layout.Rect) []screen.Pane {
 	}
 	return []screen.Pane{
 		{ID: "masks.left", Rect: l.Layers, Rev: rev, State: state, Draw: left},
-		{ID: "masks.detail", Rect: l.Detail, Rev: rev, State: state, Draw: right},
+		{ID: "masks.detail", Rect: l.Detail, Rev: rev, State: detail, Draw: right},
 		{ID: "masks.totals", Rect: l.Totals, Rev: max(rev, snap.Sections[explorer.SectionSubnets], snap.Sections[explorer.SectionJobs]), State: state, Draw: func(t *theme.Theme, w, h int) []string { return s.drawTotals(t, w, h) }},
 	}
 }

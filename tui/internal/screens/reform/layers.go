@@ -15,17 +15,26 @@ import (
 	"github.com/lathe-llm/lathe/tui/internal/widget"
 )
 
-// splitLayers splits the area of the layers into that of their list and that of the selected one, which is empty where there is
-// no room.
-func splitLayers(r layout.Rect, layers []explorer.LayerReform) (list, detail layout.Rect) {
-	const facts, least = 4, 10 // rows of the detail without a chart, and of the list
+// splitLayers places the list of the layers and the selected one, which has no area where there is no room: below the list, or where that would
+// hide layers below the settings.
+func splitLayers(setting, r layout.Rect, layers []explorer.LayerReform) (settings, list, detail layout.Rect) {
+	const facts, least, needs = 4, 10, 20 // rows of the detail without a chart, of the list, and of the settings
+	want := facts
+	if slices.ContainsFunc(layers, hasCurve) {
+		want = 14
+	}
+	beside, all := setting.Y == r.Y, len(layers)+3
 	switch room := r.H - least; {
-	case len(layers) == 0 || room < facts:
-		return r, layout.Rect{}
-	case !slices.ContainsFunc(layers, hasCurve):
-		return r.CutBottom(facts)
+	case len(layers) == 0:
+		return setting, r, layout.Rect{}
+	case beside && r.H < all+want && setting.H >= needs+want:
+		settings, detail = setting.CutBottom(want)
+		return settings, r, detail
+	case room < facts:
+		return setting, r, layout.Rect{}
 	default:
-		return r.CutBottom(min(room, 14))
+		list, detail = r.CutBottom(min(room, want))
+		return setting, list, detail
 	}
 }
 
@@ -52,11 +61,21 @@ func (s *Screen) drawLayers(t *theme.Theme, w, h int) []string {
 	if len(layers) > 0 {
 		note = fmt.Sprintf("%d/%d", done, len(layers))
 	}
-	return widget.Box(t, paint.Frame{Title: "error of each block", Note: note, Foot: widget.ScrollNote(s.list.Top, h-3, len(layers))}, w, h, func(w, h int) []string {
+	foot := ""
+	if done > 0 {
+		foot = t.Glyph.Full + " after, " + t.Glyph.Shades[1] + " before"
+		if w >= 56 {
+			foot += " the re-fit"
+		}
+	}
+	if part := widget.ScrollNote(s.list.Top, h-3, len(layers)); part != "" {
+		foot = strings.TrimPrefix(foot+" "+t.Glyph.Divider+" "+part, " "+t.Glyph.Divider+" ")
+	}
+	return widget.Box(t, paint.Frame{Title: "error of each block", Note: note, Foot: foot}, w, h, func(w, h int) []string {
 		if len(layers) == 0 {
 			return append([]string{paint.Blank(w)}, widget.Paragraph(w, t.Dim, "Each layer gets a bar here as it is re-fitted: the relative error of its output before and after the re-fit.")...)
 		}
-		bar := max(4, (w-8)/2-16)
+		bar := max(4, (w-8)/2-18)
 		head := paint.NewRow(w, theme.Style{}).Put(t.Dim, "   L").Pad(6).Put(t.Dim, "attention").Pad(6+(w-6)/2).Put(t.Dim, "mlp")
 		rows := []string{head.String()}
 		for i := s.list.Top; i < min(len(layers), s.list.Top+h-1); i++ {
@@ -88,7 +107,7 @@ func errorBar(r *paint.Row, t *theme.Theme, l *explorer.LayerProgress, highest f
 	if highest <= 0 {
 		highest = 1
 	}
-	after := t.Glyph.HBar(l.ErrAfter/highest, w)
+	after := t.Glyph.HBar(max(l.ErrAfter/highest, 1/float64(8*w)), w) // the thinnest bar for the smallest error
 	before := int(min(1, l.ErrBefore/highest)*float64(w) + 0.5)
 	r.Put(t.Kept, after)
 	if n := before - text.Width(after); n > 0 {

@@ -59,8 +59,11 @@ func (s *Screen) Actions() []*action.Action {
 		return ""
 	}
 	noResult := func() string {
-		if _, ok := s.snap().Subnet(s.snap().Reform.Result); !ok {
+		switch n, ok := s.snap().Subnet(s.snap().Reform.Result); {
+		case !ok:
 			return "there is no result yet"
+		case !n.Deleted.IsZero():
+			return "the result is in the trash: " + s.host.Key("redo") + " brings it back"
 		}
 		return ""
 	}
@@ -244,6 +247,9 @@ func (s *Screen) Announce(j explorer.Job) string {
 // UndoLabel is the footer's word for undo here.
 func (s *Screen) UndoLabel() string { return "take back" }
 
+// RedoLabel is the footer's word for redo here.
+func (s *Screen) RedoLabel() string { return "bring back" }
+
 // CannotUndo returns why the result of the last re-fit cannot be taken back, or "".
 func (s *Screen) CannotUndo() string {
 	n, ok := s.snap().Subnet(s.snap().Reform.Result)
@@ -258,7 +264,30 @@ func (s *Screen) Undo() tea.Cmd {
 	id := s.snap().Reform.Result
 	name := subnets.Name(s.snap(), id)
 	return s.host.Do(explorer.DeleteSubnet{Subnet: id}, func(_ explorer.Receipt) tea.Cmd {
-		s.host.Note(explorer.Info, name+" was taken back; "+s.host.Key("undo")+" on Library restores it")
+		s.host.Note(explorer.Info, name+" is in the trash; "+s.host.Key("redo")+" here or "+s.host.Key("undo")+" on Library brings it back")
+		return nil
+	})
+}
+
+// gone returns the result of the last re-fit while it is in the trash.
+func (s *Screen) gone() (explorer.Subnet, bool) {
+	n, ok := s.snap().Subnet(s.snap().Reform.Result)
+	return n, ok && !n.Deleted.IsZero()
+}
+
+// CannotRedo returns why no result can be brought back, or "".
+func (s *Screen) CannotRedo() string {
+	if _, ok := s.gone(); !ok {
+		return "no result was taken back"
+	}
+	return ""
+}
+
+// Redo brings the result of the last re-fit back from the trash.
+func (s *Screen) Redo() tea.Cmd {
+	n, _ := s.gone()
+	return s.host.Do(explorer.RestoreSubnet{Subnet: n.ID}, func(_ explorer.Receipt) tea.Cmd {
+		s.host.Note(explorer.Info, text.Line(n.Name)+" is back in the library")
 		return nil
 	})
 }
@@ -325,7 +354,7 @@ func (s *Screen) Panes(area layout.Rect) []screen.Pane {
 	snap := s.snap()
 	first, second := layout.Side(area, 44, 9)
 	rev := max(snap.Sections[explorer.SectionReform], snap.Sections[explorer.SectionJobs], snap.Sections[explorer.SectionSubnets], snap.Sections[explorer.SectionDraft], snap.Sections[explorer.SectionModel])
-	second, detail := splitLayers(second, snap.Reform.Layers)
+	first, second, detail := splitLayers(first, second, snap.Reform.Layers)
 	s.list.Clamp(len(snap.Reform.Layers), max(1, second.H-3))
 	j, running := s.job()
 	elapsed := int64(0)
@@ -359,7 +388,16 @@ func (s *Screen) drawSetting(t *theme.Theme, w, h int, elapsed int64) []string {
 		if running {
 			rows = append(rows, widget.Line(w).Put(t.Good, text.Line(j.Title)).String(),
 				widget.Line(w).Put(t.Accent, t.Glyph.HBar(j.Progress.Fraction(), max(4, w-10))).Right(t.Dim, text.Percent(j.Progress.Fraction())+" ").String())
-			add("now", text.Line(j.Progress.Step))
+			for i, l := range text.Wrap(text.Line(j.Progress.Step), max(1, w-widget.FactLabel-2)) {
+				label := ""
+				if i == 0 {
+					label = "now"
+				}
+				add(label, l)
+			}
+			if j.Progress.Unit == explorer.TuningUnit && len(rows) < h {
+				rows = append(rows, widget.Line(w).Pad(1+widget.FactLabel).Put(t.Dim, "lower is nearer to dense").String())
+			}
 			add("running", format.Clock(time.Duration(elapsed)*time.Second))
 			if j.State != explorer.Running {
 				state := string(j.State)
@@ -381,7 +419,17 @@ func (s *Screen) drawSetting(t *theme.Theme, w, h int, elapsed int64) []string {
 			enter := s.host.Key("reform.start")
 			rows = append(rows, widget.Line(w).Put(t.Key, enter).Put(t.KeyText, " re-fits its weights").String())
 		}
-		if (rf.Result != "" || len(rf.Layers) > 0 && (!running || rf.Job != j.ID)) && len(rows) < h {
+		if n, gone := s.gone(); gone {
+			if h >= 9 {
+				rows = append(rows, paint.Blank(w))
+			}
+			if len(rows) < h {
+				rows = append(rows, widget.Paragraph(w, t.Dim, text.Line(n.Name)+" is in the trash.")...)
+			}
+			if len(rows) < h {
+				rows = append(rows, widget.Line(w).Put(t.Key, s.host.Key("redo")).Put(t.KeyText, " brings it back").String())
+			}
+		} else if (rf.Result != "" || len(rf.Layers) > 0 && (!running || rf.Job != j.ID)) && len(rows) < h {
 			if h >= 9 {
 				rows = append(rows, paint.Blank(w), widget.Line(w).Put(t.Title, "last").String())
 			}
