@@ -1,7 +1,6 @@
 package tui
 
 import (
-	"slices"
 	"strings"
 	"testing"
 
@@ -10,13 +9,20 @@ import (
 	"github.com/lathe-llm/lathe/tui/internal/text"
 )
 
-// cutBy cuts through the form and returns the method that was recorded.
-func (l *loop) cutBy(keys ...string) explorer.Method {
+// cutBy cuts through the form, some entries of which it fills by label, key by key, and returns the method that was recorded.
+func (l *loop) cutBy(fill ...[2]string) explorer.Method {
 	l.t.Helper()
 	n := len(l.m.snap.Subnets)
 	l.press("n")
 	l.sees("one-shot cut")
-	l.press(keys...)
+	for _, e := range fill {
+		l.entry(e[0])
+		if e[1] == "right" {
+			l.press(e[1])
+			continue
+		}
+		l.write(e[1])
+	}
 	l.press("enter")
 	l.until("the cut", func() bool { return len(l.m.snap.Subnets) == n+1 && l.m.snap.Reform.Result != "" })
 	s, _ := l.m.snap.Subnet(l.m.snap.Reform.Result)
@@ -49,19 +55,18 @@ func TestCutFormTunes(t *testing.T) {
 	b := explorertest.New()
 	l := newLoopOver(t, explorertest.Filled(t, b), b, 100, 40, nil)
 	l.press("3")
-	keys := slices.Repeat([]string{"tab"}, 12)
 	me := l.cutBy()
 	if me.Tune == nil || me.Tune.Of != explorer.DefaultTuneSteps {
 		t.Errorf("untouched: method %+v, tuned %+v", me, me.Tune)
 	}
-	me = l.cutBy(append(keys, "7", "s", "t", "e", "p", "s")...)
+	me = l.cutBy([2]string{"tune", "7steps"})
 	if me.Tune == nil || me.Tune.Of != 7 || me.Preset == "" {
 		t.Errorf("method %+v, tuned %+v", me, me.Tune)
 	}
-	if me = l.cutBy(append(keys, "o", "f", "f")...); me.Tune != nil {
+	if me = l.cutBy([2]string{"tune", "off"}); me.Tune != nil {
 		t.Errorf("off: method %+v, tuned %+v", me, me.Tune)
 	}
-	if me = l.cutBy("tab", "right"); me.Tune != nil { // another preset
+	if me = l.cutBy([2]string{"preset", "right"}); me.Tune != nil { // another preset
 		t.Errorf("method %+v, tuned %+v", me, me.Tune)
 	}
 }
@@ -151,7 +156,8 @@ func TestRefitForms(t *testing.T) {
 	if o := <-asked; o != (explorer.ReformOptions{}) {
 		t.Errorf("untouched, the form asks for %+v", o)
 	}
-	me := l.cutBy("tab", "tab", "right", "tab", "2", "5", "6", "tab", "a", "tab", "d", "tab", "0", "tab", "y", "tab", "y", "tab", "2", "tab", "7")
+	me := l.cutBy([2]string{"KV groups", "right"}, [2]string{"granularity", "256"}, [2]string{"re-fit", "a"}, [2]string{"reproduce", "d"}, [2]string{"lambda", "0"},
+		[2]string{"pull", "y"}, [2]string{"bias", "y"}, [2]string{"rho", "2"}, [2]string{"steps", "7"})
 	o := <-asked
 	if !me.Attention || me.Granularity != 256 || o.Method != "admm" || o.Target != "dense" || o.Lambda == nil || *o.Lambda != 0 || !*o.Pull || !*o.Bias || o.Rho != 2 || o.Steps != 7 {
 		t.Errorf("the form asks for %+v, %+v", me, o)

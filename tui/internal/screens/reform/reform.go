@@ -318,12 +318,11 @@ func (s *Screen) cutForm() tea.Cmd {
 	attention.Hidden, granularity.Hidden = layers, layers
 	entries := append([]*widget.Entry{
 		subnets.TargetEntry("target", "0.80", false),
-		widget.ChoiceEntry("preset", "preset", "", "how units are selected", explorer.Presets()...),
-		attention, granularity,
-	}, subnets.RefitEntries(presetsOwn, nil)...)
-	entries = append(entries, widget.TextEntry("tune", "tune", tuneDefault, fmt.Sprintf("tunes norms and channel scales afterwards: steps such as %dsteps, a time such as 10m, or off; default: %[1]d steps with the default preset and windows, otherwise off", explorer.DefaultTuneSteps), tuning),
-		widget.TextEntry("name", "name", "", "of the result in the library; empty: by how it is made", nil))
-	entries = append(entries, subnets.FitEntries()...)
+		widget.ChoiceEntry("preset", "preset", "", "how units are selected; allocated, the best known one here: by measured sensitivity of layers", explorer.Presets()...),
+		widget.TextEntry("tune", "tune", tuneDefault, fmt.Sprintf("tunes norms and channel scales afterwards: steps such as %dsteps, a time such as 10m, or off; default: %[1]d steps with the default preset and windows, otherwise off", explorer.DefaultTuneSteps), tuning),
+	}, subnets.FitEntries()...)
+	entries = append(entries, widget.TextEntry("name", "name", "", "of the result in the library; empty: by how it is made", nil), attention, granularity)
+	entries = append(entries, subnets.RefitEntries(presetsOwn, nil)...)
 	command := func(f *widget.Form) explorer.Cut {
 		c := explorer.Cut{Preset: f.Get("preset"), Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Reform: subnets.RefitOf(f)}
 		if c.Within = subnets.TargetOf(f); c.Within.Measure == search.Params {
@@ -342,7 +341,12 @@ func (s *Screen) cutForm() tea.Cmd {
 	const note = "Chooses units by the statistics of the calibration text, then re-fits the remaining weights layer by layer."
 	return s.host.Open(&widget.Form{Title: "one-shot cut", OK: "cut", Stays: true, Entries: entries,
 		NoteOf: func(f *widget.Form) string {
-			return strings.TrimSpace(note + " " + subnets.Expected(s.snap(), command(f)))
+			c := command(f)
+			about := strings.TrimSpace(note + " " + subnets.Expected(s.snap(), c))
+			if f.Get("tune") == tuneDefault && !c.Tuning.On() {
+				about += " Not tuned: by default only the default preset with the default windows is."
+			}
+			return about
 		},
 		Submit: func(f *widget.Form) tea.Cmd {
 			return f.Send(s.host, command(f), func(_ explorer.Receipt) tea.Cmd { return s.host.Show(s.Name()) })
