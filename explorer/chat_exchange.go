@@ -207,7 +207,7 @@ func (e *Exploration) answer(ctx context.Context, id ChatID) (Chat, []replied) {
 }
 
 // messages are the conversation as a column saw it, up to its last prompt, without the first turns. Turns whose reply failed
-// are not part of it.
+// or was stopped before its first word are not part of it.
 func (c Chat) messages(column, leftOut int) []infer.Message {
 	var out []infer.Message
 	if strings.TrimSpace(c.System) != "" {
@@ -218,7 +218,7 @@ func (c Chat) messages(column, leftOut int) []infer.Message {
 		if c.Apart && !last {
 			continue
 		}
-		if r := c.Columns[column].Replies[i]; !last && (i < leftOut || r.Err != "" && r.Text == "") {
+		if r := c.Columns[column].Replies[i]; !last && (i < leftOut || (r.Err != "" || r.Stopped) && r.Text == "") {
 			continue
 		}
 		out = append(out, infer.Message{Role: infer.User, Content: p.Text})
@@ -316,6 +316,9 @@ func (e *Exploration) reply(ctx context.Context, chat Chat, i, threads int) (sai
 	e.showReply(chat.ID, i, func(c *Column, r *Reply) {
 		r.Text, r.Tokens, r.PromptTokens = text.String(), stats.Tokens, stats.PromptTokens
 		r.FirstToken, r.TokensPerSecond, r.Warning = stats.FirstToken, stats.TokensPerSecond, stats.Warning
+		if err != nil { // an engine that was stopped may count nothing
+			r.Tokens = max(r.Tokens, len(said.tokens))
+		}
 		r.Deviation = deviation(arrived)
 		place(c)
 		c.Used, c.Context = stats.ContextUsed, stats.Context

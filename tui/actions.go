@@ -45,7 +45,7 @@ func (m *Model) globalActions() []*action.Action {
 			}},
 		&action.Action{ID: "look", Keys: []string{"T"}, Title: "Choose the theme, the background and the characters", Help: "They are kept for the next time.", Run: m.pickTheme},
 		&action.Action{ID: "open", Keys: []string{"O"}, Title: "Open another model or workspace", When: m.cannotOpen, Run: m.openForm},
-		&action.Action{ID: "tour", Title: "Show the tour", Run: func() tea.Cmd {
+		&action.Action{ID: "tour", Keys: []string{"W"}, Title: "Show the welcome tour", Run: func() tea.Cmd {
 			m.open(tour{m})
 			m.at = 0 // below it, with all overlays
 			return nil

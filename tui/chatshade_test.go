@@ -64,7 +64,7 @@ func TestChatShowsTheLoss(t *testing.T) {
 			t.Errorf("%s: a blind chat shows which column diverges", color)
 		}
 		l.press("d")
-		if !strings.Contains(l.screen(), "no reply is compared") {
+		if !strings.Contains(l.screen(), "b reveals the columns first") {
 			t.Errorf("%s: a blind chat lists differences:\n%s", color, l.screen())
 		}
 	}

@@ -142,7 +142,7 @@ func workspaceText(ws explorer.WorkspaceInfo) string {
 
 // showJobs opens the list of jobs, each with what can be done to it.
 func (m *Model) showJobs() tea.Cmd {
-	return widget.Pick(host{m}, "jobs", func() []widget.Choice {
+	m.open(&widget.Picker{Title: "jobs", Choose: "pause, resume or stop", Choices: func() []widget.Choice {
 		var out []widget.Choice
 		for _, j := range m.snap.Jobs {
 			detail := string(j.State)
@@ -155,8 +155,13 @@ func (m *Model) showJobs() tea.Cmd {
 			if j.Reason != "" {
 				detail += ": " + text.Line(j.Reason)
 			}
+			at := j.Created
+			if j.State.Ended() {
+				at = j.Ended
+			}
+			detail = at.Local().Format("15:04:05") + " " + detail
 			if j.Err != "" {
-				detail = text.Line(j.Err)
+				detail += ": " + text.Line(j.Err)
 			}
 			out = append(out, widget.Choice{Title: text.Line(j.Title), Detail: detail, Run: func() tea.Cmd { return m.jobMenu(j) }})
 		}
@@ -164,7 +169,8 @@ func (m *Model) showJobs() tea.Cmd {
 			out = append(out, widget.Choice{Title: "no jobs"})
 		}
 		return out
-	})
+	}})
+	return nil
 }
 
 // jobMenu offers what can be done to a job.
@@ -202,11 +208,11 @@ func (m *Model) palette() tea.Cmd {
 				if (a.Scope == m.active().Name()) != here || a.ID == "palette" {
 					continue
 				}
-				key := action.KeyLabel(m.theme, m.keys.First(a))
+				key, where := action.KeyLabel(m.theme, m.keys.First(a)), ""
 				if a.Scope != action.Everywhere && !here {
-					key = "" // of another screen
+					key, where = "", "on "+m.screens[m.screenNamed(a.Scope)].Title()
 				}
-				out = append(out, widget.Choice{Title: a.Title, Detail: a.ID, Key: key, Off: m.blocked(a), Run: func() tea.Cmd { return m.invoke(a) }})
+				out = append(out, widget.Choice{Title: a.Title, Detail: where, Also: a.ID, Key: key, Off: m.blocked(a), Run: func() tea.Cmd { return m.invoke(a) }})
 			}
 		}
 		return append(out, m.places()...)

@@ -1,8 +1,10 @@
 package tui
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,6 +13,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/explorer/draft"
 	"github.com/lathe-llm/lathe/explorer/explorertest"
+	"github.com/lathe-llm/lathe/infer"
 )
 
 // following is an exploration that measures its draft by itself. The measurement ends as a child process that was stopped does, when its context
@@ -267,4 +270,146 @@ func TestReformShowsEveryLayer(t *testing.T) {
 	}
 	l.send(tea.WindowSizeMsg{Width: 80, Height: 24})
 	l.sees("█ after, ░ before · 1–13 of 30")
+}
+
+// TestStoppedReplyStays stops a reply by esc before its first word: the turn stays, marked, and the next prompt is sent without it.
+func TestStoppedReplyStays(t *testing.T) {
+	b := explorertest.New()
+	gates := pieces(b, "prompt")
+	ex := explorertest.Open(t, b, "")
+	made := explorertest.Do(t, ex, explorer.Cut{Target: 0.8}).Subnet
+	chat := explorertest.Do(t, ex, explorer.OpenChat{Subnets: []explorer.SubnetID{explorer.DenseID, made}}).Chat
+	l := newLoopOver(t, ex, b, 120, 40, func(o *Options) { o.Screen = "chat" })
+	l.press("enter")
+	l.write("hello there")
+	l.press("enter")
+	l.sees("reading the prompt")
+	<-gates["came"]
+	<-gates["came"]
+	l.press("esc")
+	l.until("the end", func() bool { c, _ := l.m.snap.Chat(chat); return !c.Busy })
+	if n := strings.Count(l.screen(), "stopped before its first word"); n != 2 || !strings.Contains(l.screen(), "hello there") {
+		t.Errorf("%d stopped turns:\n%s", n, l.screen())
+	}
+	l.press("esc", "d")
+	l.sees("no reply of the subnet is complete: r asks again")
+}
+
+// TestDifferencesNameWhatToDo lists no differences of a chat with the dense model alone: the message names the key that adds a subnet. Where there are
+// some, the list explains the agreement, sorts by divergence, and names what is drawn as nothing.
+func TestDifferencesNameWhatToDo(t *testing.T) {
+	b := explorertest.New()
+	ex := explorertest.Open(t, b, "")
+	made := explorertest.Do(t, ex, explorer.Cut{Target: 0.7}).Subnet
+	explorertest.Do(t, ex, explorer.OpenChat{Subnets: []explorer.SubnetID{explorer.DenseID}})
+	l := newLoopOver(t, ex, b, 120, 40, func(o *Options) { o.Screen = "chat" })
+	l.press("d")
+	l.sees("the chat has the dense model alone: v adds a subnet to compare it with")
+	chat := explorertest.Do(t, ex, explorer.OpenChat{Subnets: []explorer.SubnetID{explorer.DenseID, made}, Sampling: &infer.Sampling{Temperature: 1, TopK: 3, Seed: 5, MaxTokens: 60}}).Chat
+	l.until("the chat", func() bool { return len(l.m.snap.Chats) == 2 })
+	l.press("esc", "l", "enter", "esc", "d")
+	l.sees("writes a prompt first")
+	explorertest.Do(t, ex, explorer.Say{Chat: chat, Text: "What is it?"})
+	explorertest.Quiet(t, ex)
+	l.sees("agreement ")
+	l.sees("words shaded by divergence (h)")
+	l.press("h")
+	l.sees("words not shaded (h)")
+	l.press("h", "d")
+	l.sees("the share of the tokens of this reply that dense finds the most")
+	l.sees("(space)")
+	values := func() (out []float64) {
+		for _, row := range strings.Split(l.screen(), "\n") {
+			var v float64
+			if _, rest, ok := strings.Cut(row, "│  "); ok {
+				if _, err := fmt.Sscanf(strings.TrimLeft(rest, " │"), "%f", &v); err == nil {
+					out = append(out, v)
+				}
+			}
+		}
+		return out
+	}
+	if v := values(); len(v) < 3 || slices.IsSortedFunc(v, func(a, b float64) int { return cmp.Compare(b, a) }) {
+		t.Fatalf("in the order of the text: %v\n%s", v, l.screen())
+	}
+	l.press("s")
+	if v := values(); len(v) < 3 || !slices.IsSortedFunc(v, func(a, b float64) int { return cmp.Compare(b, a) }) {
+		t.Errorf("largest first: %v\n%s", v, l.screen())
+	}
+	l.press("s")
+	l.sees("s largest first")
+}
+
+// right is the text of the panes on the right side, on one line.
+func (l *loop) right() string {
+	var words []string
+	for _, row := range strings.Split(l.screen(), "\n") {
+		if _, row, ok := strings.Cut(row, "││"); ok {
+			words = append(words, strings.Fields(strings.Trim(row, "│"))...)
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// TestFirstScreenLeadsToTheLibrary shows on the first screen that there is a subnet, the key that leads to it, and that of the tour.
+func TestFirstScreenLeadsToTheLibrary(t *testing.T) {
+	b := explorertest.New()
+	ex := explorertest.Open(t, b, "")
+	explorertest.Do(t, ex, explorer.Cut{Target: 0.8, Name: "the cut"})
+	for _, size := range [][2]int{{120, 40}, {80, 24}} {
+		l := newLoopOver(t, ex, b, size[0], size[1], nil)
+		if !strings.Contains(l.right(), "6 shows the library") {
+			t.Errorf("%v: the library is not named:\n%s", size, l.screen())
+		}
+		l.press("W")
+		l.sees("welcome")
+		l.press("6")
+		if !l.on("library") {
+			t.Error("the key does not lead to the library")
+		}
+	}
+	l := newLoopOver(t, ex, b, 120, 40, nil)
+	words := l.right()
+	for _, want := range []string{"the newest the cut (ratio 0.797, 1.31 × dense)", "W shows the welcome tour"} {
+		if !strings.Contains(words, want) {
+			t.Errorf("no %q:\n%s", want, l.screen())
+		}
+	}
+}
+
+// TestJobsAndCommands lists jobs with their times and what can be done to them, and finds actions by their titles before others.
+func TestJobsAndCommands(t *testing.T) {
+	b := explorertest.New()
+	ex := explorertest.Open(t, b, "")
+	explorertest.Do(t, ex, explorer.Measure{Subnet: explorer.DraftID})
+	explorertest.Do(t, ex, explorer.Measure{Subnet: explorer.DraftID})
+	l := newLoopOver(t, ex, b, 120, 40, nil)
+	l.press("J")
+	for _, j := range l.m.snap.Jobs {
+		l.sees(j.Ended.Format("15:04:05") + " done")
+	}
+	l.sees("pause, resume or stop")
+	l.press("esc", "?", ":")
+	l.sees("commands")
+	l.write("tour")
+	l.sees("Show the welcome tour")
+	if s := l.screen(); strings.Contains(s, "masks.") {
+		t.Errorf("more than the tour:\n%s", s)
+	}
+	n := 0
+	for _, row := range strings.Split(l.screen(), "\n") {
+		if strings.Contains(row, "▸ Show") || strings.Contains(row, "on Masks") || strings.Contains(row, "on Library") {
+			n++
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d rows for the tour:\n%s", n, l.screen())
+	}
+	l.press("ctrl+u")
+	l.write("masks.shrink") // the name of an action in a key map
+	l.sees("Keep one step less")
+	l.press("esc", "?", "/")
+	l.write("layer")
+	l.press("enter")
+	l.sees("n next  N previous")
 }

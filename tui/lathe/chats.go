@@ -48,6 +48,7 @@ type chatColumn struct {
 type chatReply struct {
 	Text      string   `json:"text"`
 	Tokens    int      `json:"tokens"`
+	Stopped   bool     `json:"stopped,omitempty"`   // by a person, before it was complete
 	Agreement *float64 `json:"agreement,omitempty"` // share of the tokens that the dense model would have chosen too
 	Error     string   `json:"error,omitempty"`
 	// Pieces are the tokens compared with the dense model, and Parting is the first at which the two find different tokens most likely.
@@ -85,7 +86,7 @@ func newKeptChat(c explorer.Chat) keptChat {
 			out.Share = []float64{low, high}
 		}
 		for _, reply := range column.Replies {
-			said := chatReply{Text: reply.Text, Tokens: reply.Tokens, Error: reply.Err}
+			said := chatReply{Text: reply.Text, Tokens: reply.Tokens, Stopped: reply.Stopped, Error: reply.Err}
 			if reply.Agreement >= 0 && column.Subnet != explorer.DenseID && !c.Blind {
 				said.Agreement, said.Uncompared = &reply.Agreement, reply.Uncompared
 				for _, p := range reply.Pieces {

@@ -125,6 +125,9 @@ func (p *Pager) Key(host screen.Host, k tea.KeyPressMsg) tea.Cmd {
 		p.top = 1 << 20
 	case "q", "enter":
 		host.Close(p)
+	case ":", "ctrl+p":
+		host.Close(p)
+		return host.Perform("palette")
 	default:
 		for _, a := range p.More {
 			if a.Key == k.String() {
@@ -190,6 +193,9 @@ func (p *Pager) Hints(host screen.Host) []screen.Hint {
 	var out []screen.Hint
 	if p.finding {
 		return []screen.Hint{{Key: host.Theme().Glyph.Return, Label: "keep"}, {Key: arrows(host), Label: "next"}, EscHint("back")}
+	}
+	if !p.find.Empty() {
+		out = append(out, screen.Hint{Key: "n", Label: "next"}, screen.Hint{Key: "N", Label: "previous"})
 	}
 	for _, a := range p.More {
 		out = append(out, screen.Hint{Key: a.Key, Label: a.Label})

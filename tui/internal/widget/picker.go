@@ -1,6 +1,7 @@
 package widget
 
 import (
+	"cmp"
 	"strings"
 	"unicode"
 
@@ -18,6 +19,7 @@ import (
 // A Choice is one row of a picker.
 type Choice struct {
 	Title, Detail string
+	Also          string         // what finds it too, and is not shown
 	Key           string         // that does the same, shown at the right end; "" for none
 	Off           string         // why it cannot be chosen; "" if it can
 	Run           func() tea.Cmd // nil: choosing it only closes the picker
@@ -27,30 +29,37 @@ type Choice struct {
 type Picker struct {
 	Title   string
 	Choices func() []Choice
+	Choose  string // what choosing does, for the footer; "" is "choose"
 	filter  Field
 	list    List
 }
 
 var _ screen.Overlay = (*Picker)(nil)
 
-// matches are the choices that the filter leaves, best first.
+// matches are the choices that the filter leaves, best first: those whose title has all its words, then those whose other texts have them, and where
+// there are none those that have its letters in their order.
 func (p *Picker) matches() []Choice {
 	all := p.Choices()
 	want := strings.TrimSpace(p.filter.String())
 	if want == "" {
 		return all
 	}
-	var exact, loose []Choice
+	var titled, exact, loose []Choice
 	for _, c := range all {
-		s := c.Title + " " + c.Detail
+		s := c.Title + " " + c.Detail + " " + c.Also
 		switch {
+		case Contains(c.Title, want):
+			titled = append(titled, c)
 		case Contains(s, want):
 			exact = append(exact, c)
 		case subsequence(s, want):
 			loose = append(loose, c)
 		}
 	}
-	return append(exact, loose...)
+	if titled = append(titled, exact...); len(titled) > 0 {
+		return titled
+	}
+	return loose
 }
 
 // Contains reports whether a text contains all words of another, in any case of letters.
@@ -201,7 +210,7 @@ func (p *Picker) Cursor(w, _ int) (int, int, bool) {
 
 // Hints are its own keys.
 func (p *Picker) Hints(host screen.Host) []screen.Hint {
-	return []screen.Hint{{Key: host.Theme().Glyph.Return, Label: "choose"}, {Key: arrows(host), Label: "move"}, EscHint("back")}
+	return []screen.Hint{{Key: host.Theme().Glyph.Return, Label: cmp.Or(p.Choose, "choose")}, {Key: arrows(host), Label: "move"}, EscHint("back")}
 }
 
 // Pick opens a picker.

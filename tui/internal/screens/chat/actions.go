@@ -122,12 +122,14 @@ func (s *Screen) Actions() []*action.Action {
 		{ID: "chat.alone", Keys: []string{"a"}, Title: "Show one column alone, or all", When: two, Run: func() tea.Cmd { s.alone = !s.alone; return nil }},
 		{ID: "chat.differences", Keys: []string{"d"}, Title: "Show where the reply and the dense model differ, and what dense would have written", Short: "differences",
 			When: func() string {
-				if _, _, ok := s.compared(); !ok {
-					return "no reply is compared with the dense model"
-				}
-				return ""
+				return s.notCompared()
 			}, Run: s.differences},
-		{ID: "chat.shade", Keys: []string{"h"}, Title: "Shade words by their divergence from the dense model, or render Markdown", When: none, Help: "The first word at which the two models part is marked.",
+		{ID: "chat.shade", Keys: []string{"h"}, Title: "Shade words by their divergence from the dense model, or render Markdown", When: none, Label: func() string {
+			if s.plain {
+				return "shade words"
+			}
+			return "show Markdown"
+		}, Help: "The first word at which the two models part is marked.",
 			Run: func() tea.Cmd { s.plain = !s.plain; return nil }},
 		{ID: "chat.rename", Keys: []string{"R"}, Title: "Rename the chat", Changes: true, When: none, Run: func() tea.Cmd {
 			c, _ := s.current(s.snap())

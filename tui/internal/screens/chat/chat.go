@@ -164,7 +164,10 @@ type chatState struct {
 func (s *Screen) Panes(area layout.Rect) []screen.Pane {
 	l, c, shown := s.layout(area)
 	rev := max(s.snap().Sections[explorer.SectionChats], s.snap().Sections[explorer.SectionModel])
-	out := []screen.Pane{{ID: "chat.head", Rect: l.Head, Rev: max(rev, s.snap().Sections[explorer.SectionJobs]), State: c.ID, Draw: func(t *theme.Theme, w, _ int) []string { return s.drawHead(t, c, w) }}}
+	out := []screen.Pane{{ID: "chat.head", Rect: l.Head, Rev: max(rev, s.snap().Sections[explorer.SectionJobs]), State: struct {
+		id    explorer.ChatID
+		plain bool
+	}{c.ID, s.plain}, Draw: func(t *theme.Theme, w, _ int) []string { return s.drawHead(t, c, w) }}}
 	if len(shown) == 0 {
 		r := l.Columns[0]
 		r.W = area.W

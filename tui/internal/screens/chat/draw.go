@@ -37,6 +37,15 @@ func (s *Screen) drawHead(t *theme.Theme, c explorer.Chat, w int) []string {
 	if v := votes(c); v != "" {
 		r.Put(t.Text, "  "+v)
 	}
+	if s.hasPieces(c) {
+		state := "words shaded by divergence"
+		if s.plain {
+			state = "words not shaded"
+		}
+		if text.Width(state)+6 < r.Room() {
+			r.Put(t.Dim, "  "+state+" (").Put(t.Key, s.host.Key("chat.shade")).Put(t.Dim, ")")
+		}
+	}
 	for _, j := range s.snap().Jobs {
 		if j.State == explorer.Yielded {
 			r.Right(t.Warn, string(j.Kind)+" paused meanwhile ")
@@ -210,7 +219,11 @@ func (s *Screen) replyRows(t *theme.Theme, c explorer.Chat, col explorer.Column,
 	if r.Err != "" {
 		rows = append(rows, widget.Paragraph(w, t.Bad, text.Line(r.Err))...)
 	}
-	if facts := replyFacts(r, w-2); facts != "" && !c.Blind && !r.Streaming {
+	switch facts := replyFacts(r, w-2); {
+	case r.Streaming || facts == "":
+	case c.Blind && r.Stopped: // the rest would identify the column
+		rows = append(rows, widget.Line(w).Put(t.Faint, "stopped").String())
+	case !c.Blind:
 		rows = append(rows, widget.Line(w).Put(t.Faint, facts).String())
 	}
 	return rows
@@ -218,7 +231,10 @@ func (s *Screen) replyRows(t *theme.Theme, c explorer.Chat, col explorer.Column,
 
 // replyFacts is the line under a finished reply, as much of it as fits w cells.
 func replyFacts(r explorer.Reply, w int) string {
-	if r.Tokens == 0 {
+	switch {
+	case r.Stopped && r.Tokens == 0:
+		return text.Clip("stopped before its first word", w)
+	case r.Tokens == 0:
 		return ""
 	}
 	var parts []string
@@ -226,7 +242,11 @@ func replyFacts(r explorer.Reply, w int) string {
 		parts = append(parts, "stopped")
 	}
 	if r.Agreement >= 0 {
-		parts = append(parts, "agreement "+text.Percent(r.Agreement))
+		agreement := "agreement " + text.Percent(r.Agreement)
+		if text.Width(agreement) < w-30 {
+			agreement += " with dense"
+		}
+		parts = append(parts, agreement)
 	}
 	if r.Uncompared != "" {
 		parts = append(parts, "words not compared: "+text.Line(r.Uncompared))

@@ -1,7 +1,9 @@
 package chat
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -149,17 +151,96 @@ func (s *Screen) compared() (name string, r explorer.Reply, ok bool) {
 	return "", r, false
 }
 
-// differences lists the words of the last reply where dense would have written another one.
-func (s *Screen) differences() tea.Cmd {
+// hasPieces reports whether words of a chat can be shaded.
+func (s *Screen) hasPieces(c explorer.Chat) bool {
+	for _, col := range c.Columns {
+		for _, r := range col.Replies {
+			if len(r.Pieces) > 0 {
+				return !c.Blind
+			}
+		}
+	}
+	return false
+}
+
+// notCompared returns why no reply is compared with the dense model and what to do, "" where one is.
+func (s *Screen) notCompared() string {
+	if _, _, ok := s.compared(); ok {
+		return ""
+	}
+	key := s.host.Key
+	c, ok := s.current(s.snap())
+	cut := false
+	for _, col := range c.Columns {
+		cut = cut || col.Subnet != explorer.DenseID
+	}
+	switch {
+	case !ok:
+		return "there is no chat yet"
+	case c.Blind:
+		return key("chat.blind") + " reveals the columns first"
+	case !cut:
+		return "the chat has the dense model alone: " + key("chat.columns") + " adds a subnet to compare it with"
+	case c.Busy || c.Comparing > 0:
+		return "the reply of the subnet is compared with the dense model once it has ended"
+	case len(c.Prompts) == 0:
+		return key("chat.write") + " writes a prompt first"
+	}
+	for _, col := range c.Columns {
+		for _, r := range col.Replies {
+			if r.Uncompared != "" {
+				return "not compared: " + text.Line(r.Uncompared)
+			}
+		}
+	}
+	if !slices.ContainsFunc(c.Columns, func(col explorer.Column) bool { return col.Subnet == explorer.DenseID }) {
+		return "the chat has no column of the dense model: " + key("chat.add") + " adds one"
+	}
+	return "no reply of the subnet is complete: " + key("chat.again") + " asks again"
+}
+
+// shown names a word that is drawn as nothing.
+func shown(word string) string {
+	switch {
+	case strings.TrimSpace(word) != "":
+		return strings.TrimSpace(text.Line(word))
+	case strings.Contains(word, "\n"):
+		return "(line break)"
+	case word != "":
+		return "(space)"
+	}
+	return "(nothing)"
+}
+
+// differences lists the words of the last reply where dense would have written another one, in the order of the text or by divergence.
+func (s *Screen) differences() tea.Cmd { return s.differencesBy(false) }
+
+func (s *Screen) differencesBy(divergence bool) tea.Cmd {
 	name, r, _ := s.compared()
-	return s.host.Open(&widget.Pager{Title: "where " + name + " and dense differ", Width: 90, Lines: func(w int) []string {
+	label := "largest first"
+	if divergence {
+		label = "in the order of the text"
+	}
+	order := widget.PagerAction{Key: "s", Label: label, Run: func() tea.Cmd { return s.differencesBy(!divergence) }}
+	return s.host.Open(&widget.Pager{Title: "where " + name + " and dense differ", Width: 90, More: []widget.PagerAction{order}, Lines: func(w int) []string {
 		t := s.host.Theme()
 		all := words(r)
-		rows := []string{widget.Line(w).Col(t.Dim, "nats", 8).Col(t.Dim, "what it wrote", max(12, w/2)).Put(t.Dim, "what dense would have written").String()}
+		var rows []string
+		if r.Agreement >= 0 {
+			rows = append(widget.Paragraph(w, t.Dim, fmt.Sprintf("Agreement %s: the share of the tokens of this reply that dense finds the most likely too.", text.Percent(r.Agreement))), paint.Blank(w))
+		}
+		rows = append(rows, widget.Line(w).Col(t.Dim, "nats", 8).Col(t.Dim, "what it wrote", max(12, w/2)).Put(t.Dim, "what dense would have written").String())
+		var at []int
 		for i, one := range all {
-			if one.dense == "" {
-				continue
+			if one.dense != "" {
+				at = append(at, i)
 			}
+		}
+		if divergence {
+			slices.SortStableFunc(at, func(a, b int) int { return cmp.Compare(all[b].divergence, all[a].divergence) })
+		}
+		for _, i := range at {
+			one := all[i]
 			before := ""
 			for k := max(0, i-4); k < i; k++ {
 				before += text.Line(all[k].text) + " "
@@ -169,14 +250,14 @@ func (s *Screen) differences() tea.Cmd {
 				mark = t.Glyph.Here
 			}
 			room := max(12, w/2)
-			said := text.Line(one.text)
+			said := shown(one.text)
 			lead := text.Skip(before, max(0, text.Width(before)-max(0, room-2-text.Width(said))))
 			r := widget.Line(w).Num(t.Dim, fmt.Sprintf("%.2f", one.divergence), 6).Put(t.Accent, " "+mark)
 			used := text.Width(lead) + text.Width(said)
 			r.Put(t.Dim, lead).Put(shadeOf(t, one.divergence), said).Put(t.Text, text.Spaces(max(1, room-used)))
-			rows = append(rows, r.Put(t.Dense, strings.TrimSpace(text.Line(one.dense))).String())
+			rows = append(rows, r.Put(t.Dense, shown(one.dense)).String())
 		}
-		if len(rows) == 1 {
+		if len(at) == 0 {
 			rows = append(rows, paint.Text(w, t.Dim, " dense finds every word of it the most likely"))
 		}
 		return rows

@@ -90,10 +90,26 @@ func (s *Screen) drawWelcome(t *theme.Theme, w int) []string {
 		}
 		rows = append(rows, widget.Paragraph(w, t.Text, state)...)
 	}
+	rows = append(rows, s.drawMade(t, w)...)
 	if runs {
 		return rows
 	}
-	return append(rows, widget.Paragraph(w, t.Dim, key("search.cut")+" makes a smaller model in one shot, without a search.")...)
+	rows = append(rows, widget.Paragraph(w, t.Dim, key("search.cut")+" makes a smaller model in one shot, without a search.")...)
+	return append(rows, widget.Paragraph(w, t.Dim, key("tour")+" shows the welcome tour.")...)
+}
+
+// drawMade names the newest subnet of the library and the key that leads there; no rows where there is none.
+func (s *Screen) drawMade(t *theme.Theme, w int) []string {
+	all := s.snap().Subnets
+	if len(all) == 0 {
+		return nil
+	}
+	newest := slices.MaxFunc(all, func(a, b explorer.Subnet) int { return a.Created.Compare(b.Created) })
+	what := fmt.Sprintf("ratio %.3f", newest.Size.Ratio)
+	if f := newest.Figure(); f.Relative > 0 {
+		what += ", " + text.Relative(f.Relative) + " × dense"
+	}
+	return widget.Paragraph(w, t.Good, fmt.Sprintf("%s shows the library of %s, the newest %s (%s).", s.host.Key("screen.library"), format.Counted(len(all), "subnet"), text.Line(newest.Name), what))
 }
 
 // drawReason draws why the search is paused although nobody paused it.
