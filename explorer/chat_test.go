@@ -315,3 +315,37 @@ func TestOrderOfABlindChat(t *testing.T) {
 		t.Errorf("revealed: %v", order)
 	}
 }
+
+// TestStoppedTurnIsNotSent stops a reply before its first word: the next prompt is sent as if the turn had not been.
+func TestStoppedTurnIsNotSent(t *testing.T) {
+	v := &valve{}
+	b := explorertest.New()
+	b.Pace = v.pace
+	e := explorertest.Open(t, b, "")
+	open := func() explorer.ChatID {
+		return explorertest.Do(t, e, explorer.OpenChat{Subnets: []explorer.SubnetID{explorer.DenseID}, Sampling: &infer.Sampling{MaxTokens: 5, Seed: 5}}).Chat
+	}
+	chat, fresh := open(), open()
+	v.close("prompt")
+	command(t, e, explorer.Say{Chat: chat, Text: "a long first prompt that is never answered"})
+	explorertest.Until(t, e, "the model", func(s *explorer.Snapshot) bool {
+		c, _ := s.Chat(chat)
+		return c.Columns[0].Memory > 0
+	})
+	command(t, e, explorer.StopReply{Chat: chat})
+	explorertest.Quiet(t, e)
+	v.open("prompt")
+	var tokens []int
+	for _, id := range []explorer.ChatID{chat, fresh} {
+		command(t, e, explorer.Say{Chat: id, Text: "two"})
+		c, _ := explorertest.Quiet(t, e).Chat(id)
+		replies := c.Columns[0].Replies
+		tokens = append(tokens, replies[len(replies)-1].PromptTokens)
+		if first := replies[0]; id == chat && (!first.Stopped || first.Text != "" || len(replies) != 2) {
+			t.Errorf("the stopped turn: %+v", replies)
+		}
+	}
+	if tokens[0] != tokens[1] || tokens[0] == 0 {
+		t.Errorf("prompts of %d tokens after a stopped turn and in a new chat", tokens)
+	}
+}
