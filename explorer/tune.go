@@ -219,9 +219,10 @@ func (e *Exploration) tuneMade(ctx context.Context, made Made, c Calibration, t 
 	return tuned, nil
 }
 
-// ParseTuning reads a limit of tuning: a duration such as 10m or a number of steps such as 60steps.
+// ParseTuning reads a limit of tuning: a duration such as 10m or a number of steps such as 60steps or 60.
 func ParseTuning(text string) (Tuning, error) {
-	if number, ok := strings.CutSuffix(text, "steps"); ok {
+	number, steps := strings.CutSuffix(text, "steps")
+	if _, err := strconv.Atoi(text); steps || err == nil {
 		n, err := strconv.Atoi(strings.TrimSpace(number))
 		if err != nil || n < 1 {
 			return Tuning{}, fmt.Errorf("%q is not a number of steps such as 60steps", text)
