@@ -13,6 +13,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/llamacpp"
+	"github.com/lathe-llm/lathe/infer/memory"
 	"github.com/lathe-llm/lathe/infer/shipped"
 	"github.com/lathe-llm/lathe/reform/algebra"
 )
@@ -61,7 +62,10 @@ func (e *Engine) machine(ctx context.Context) Check {
 	}
 	for _, d := range devices {
 		if !d.GPU {
-			c.Found += fmt.Sprintf(", %s of memory, %s free", format.Bytes(d.Total), format.Bytes(d.Free))
+			c.Found += fmt.Sprintf(", %s of memory", format.Bytes(d.Total))
+			if free := memory.Free(); free > 0 { // llama.cpp counts all of it as free
+				c.Found += fmt.Sprintf(", %s free", format.Bytes(free))
+			}
 			break
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
+	"github.com/lathe-llm/lathe/infer/memory"
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
@@ -269,6 +271,18 @@ func TestPassages(t *testing.T) {
 	cancel()
 	if _, err := m.Cut(stopped, explorer.Cut{Target: 0.5}, &quiet{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("after it was cancelled: %v", err)
+	}
+}
+
+// TestMachineMemory: the free memory that doctor shows is less than all of it, as it is on a machine that runs something.
+func TestMachineMemory(t *testing.T) {
+	if memory.Free() == 0 {
+		t.Skip("the free memory of this system is not known")
+	}
+	found := newEngine(t).machine(t.Context()).Found
+	m := regexp.MustCompile(`, ([0-9.]+ .?B) of memory, ([0-9.]+ .?B) free$`).FindStringSubmatch(found)
+	if m == nil || m[1] == m[2] {
+		t.Errorf("%q", found)
 	}
 }
 
