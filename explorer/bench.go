@@ -104,10 +104,21 @@ type Spread struct {
 	Samples         []float64 `json:",omitempty"` // of each run, in order; earlier versions kept none
 }
 
+// Compares reports whether both spreads have two runs at least: one run does not show how much speeds vary.
+func (s Spread) Compares(with Spread) bool { return s.Runs > 1 && with.Runs > 1 }
+
+// Text returns the mean, and with more than one run the deviation behind pm: "31.4 ± 0.2".
+func (s Spread) Text(pm string) string {
+	if s.Runs > 1 {
+		return fmt.Sprintf("%.1f %s %.1f", s.Mean, pm, s.Deviation)
+	}
+	return fmt.Sprintf("%.1f", s.Mean)
+}
+
 // Differs reports whether two spreads, of at least two runs each, do not overlap: means lie further apart than the sum of the
 // deviations.
 func (s Spread) Differs(from Spread) bool {
-	return s.Runs > 1 && from.Runs > 1 && math.Abs(s.Mean-from.Mean) > s.Deviation+from.Deviation
+	return s.Compares(from) && math.Abs(s.Mean-from.Mean) > s.Deviation+from.Deviation
 }
 
 // UnmarshalJSON reads a benchmark from a journal. Rows of earlier versions hold two tests: the prompt into an empty context, and

@@ -1,7 +1,10 @@
 package tui
 
 import (
+	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 
 	tea "charm.land/bubbletea/v2"
 
@@ -111,13 +114,54 @@ func (m *Model) quit() tea.Cmd { return m.leave("quit", "quit", func() tea.Cmd {
 
 // leave ends the program by a function; while a job runs that a user started, it asks first.
 func (m *Model) leave(title, yes string, end func() tea.Cmd) tea.Cmd {
-	if !m.opts.Hosted {
-		for _, j := range m.snap.Jobs {
-			if j.State == explorer.Running && j.Author != "" { // others restart by themselves
-				return widget.Ask(host{m}, title, "The job that runs now ("+string(j.Kind)+") stops. A search continues from its last generation when you start it again; other jobs start over.",
-					yes, end)
-			}
-		}
+	if m.opts.Hosted || !slices.ContainsFunc(m.snap.Jobs, loses) {
+		return end()
 	}
-	return end()
+	m.open(&widget.Question{Title: title, TextOf: m.stops, Yes: yes, Run: end})
+	return nil
+}
+
+// loses reports whether ending the program stops a job that somebody started: one that runs or waits. A search that is paused can be resumed later,
+// and jobs that nobody started restart by themselves.
+func loses(j explorer.Job) bool {
+	return !j.State.Ended() && j.Author != "" && (j.State != explorer.Paused || j.Kind != explorer.JobSearch)
+}
+
+// stops describes what ending the program does to the jobs that there are now.
+func (m *Model) stops() string {
+	var jobs []string
+	search, statistics, others := false, false, false
+	for _, j := range m.snap.Jobs {
+		if j.State.Ended() {
+			continue
+		}
+		state := "waits"
+		switch {
+		case j.State == explorer.Running && (j.Progress.Total > 0 || j.Progress.Phase.Of > 1):
+			state = text.Percent(j.Progress.Whole())
+		case j.State == explorer.Running || j.State == explorer.Paused:
+			state = string(j.State)
+		}
+		jobs = append(jobs, fmt.Sprintf("%s (%s)", text.Line(j.Title), state))
+		search = search || j.Kind == explorer.JobSearch
+		statistics = statistics || j.Kind == explorer.JobStatistics
+		others = others || j.Kind != explorer.JobSearch && j.Kind != explorer.JobStatistics
+	}
+	if len(jobs) == 0 {
+		return "No job runs any more."
+	}
+	out := "This stops: " + strings.Join(jobs, ", ") + "."
+	if search {
+		out += " A search continues from its last generation when you start it again."
+	}
+	if statistics {
+		out += " Statistics continue from their last layer at the next start."
+	}
+	switch {
+	case others && (search || statistics):
+		out += " Other jobs start over."
+	case others:
+		out += " What was computed is lost."
+	}
+	return out
 }

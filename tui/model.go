@@ -289,7 +289,7 @@ func (m *Model) announce(before *explorer.Snapshot) {
 		for _, sc := range m.screens {
 			if a, ok := sc.(screen.Announcer); ok {
 				if s := a.Announce(j); s != "" {
-					m.note(explorer.Info, s)
+					m.noteEnd(j, s)
 				}
 			}
 		}

@@ -23,7 +23,8 @@ type note struct {
 	level explorer.MessageLevel
 	text  string
 	at    time.Time
-	more  int // messages like it that it stands for
+	more  int  // messages like it that it stands for
+	stays bool // until it is dismissed, whatever its level
 }
 
 // fadeAfter is how long a message stays on the screen, 0 for until it is dismissed. All stay in the list of messages.
@@ -40,6 +41,9 @@ func fadeAfter(l explorer.MessageLevel) time.Duration {
 
 // left is how long a note stays on the screen from now on, and false where it stays until it is dismissed.
 func (n note) left(now time.Time) (time.Duration, bool) {
+	if n.stays {
+		return 0, false
+	}
 	d := fadeAfter(n.level)
 	return d - now.Sub(n.at), d > 0
 }
@@ -63,11 +67,21 @@ func (n note) kind() string {
 // shownNotes is the number of messages on the screen at once; the others follow when these are dismissed.
 const shownNotes = 3
 
-// note shows a message until it is dismissed. Of informational messages only the newest stays.
+// note shows a message until it fades or is dismissed. Of informational messages only the newest stays.
 func (m *Model) note(level explorer.MessageLevel, s string) {
-	n := note{level: level, text: text.Line(s), at: m.now()}
+	m.addNote(note{level: level, text: text.Line(s), at: m.now()})
+}
+
+// noteEnd shows what a job ended with. After one that a user may have left alone it stays until it is dismissed.
+func (m *Model) noteEnd(j explorer.Job, s string) {
+	m.addNote(note{level: explorer.Info, text: text.Line(s), at: m.now(), stays: j.Author != "" && j.Ended.Sub(j.Created) > fadeAfter(explorer.Info)})
+}
+
+// addNote adds a message to those on the screen and to the list.
+func (m *Model) addNote(n note) {
+	passing := func(n note) bool { return n.level == explorer.Info && !n.stays }
 	for i, old := range m.notes {
-		if old.level == n.level && old.text == n.text || level == explorer.Info && old.level == explorer.Info {
+		if old.level == n.level && old.text == n.text || passing(n) && passing(old) {
 			m.notes = append(m.notes[:i:i], m.notes[i+1:]...)
 			break
 		}

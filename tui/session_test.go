@@ -246,7 +246,7 @@ func (s *session) quit() {
 	s.t.Helper()
 	s.press("q")
 	s.wait("the end", func(screen string) bool {
-		if strings.Contains(screen, "The job that runs now") {
+		if strings.Contains(screen, "This stops: ") || strings.Contains(screen, "No job runs any more") {
 			_ = s.term.Press("y")
 		}
 		select {

@@ -41,7 +41,7 @@ type benchLine struct {
 	Seconds    float64           `json:"seconds"`                         // of the whole prompt, or of one generated token
 	Chars      float64           `json:"characters_per_second,omitempty"` // generated, where a subnet has a smaller vocabulary
 	Relative   float64           `json:"speed_relative,omitempty"`        // to the dense model's
-	Differs    *bool             `json:"speed_differs,omitempty"`         // the spreads do not overlap
+	Differs    *bool             `json:"speed_differs,omitempty"`         // the spreads do not overlap; absent with a single run
 	Load       float64           `json:"load_seconds"`
 	FileBytes  int64             `json:"file_bytes"`
 	Memory     int64             `json:"memory_bytes"`
@@ -58,6 +58,7 @@ type benchLine struct {
 type BenchDifference struct {
 	Ratio   float64 // of the means; 0 where one of them was not measured
 	Differs bool    // the spreads do not overlap
+	OneRun  bool    // one of them is of a single run, from which nothing follows
 }
 
 // Difference compares a row of a benchmark with the dense model's row of the same test. ok is false where there is none, and for
@@ -68,12 +69,14 @@ func Difference(b explorer.Bench, r explorer.BenchRow) (d BenchDifference, ok bo
 		return d, false
 	}
 	dense := b.Rows[i].Speed
-	return BenchDifference{r.Speed.Mean / dense.Mean, r.Speed.Differs(dense)}, true
+	return BenchDifference{r.Speed.Mean / dense.Mean, r.Speed.Differs(dense), !r.Speed.Compares(dense)}, true
 }
 
-// String returns "1.21 × faster", "1.10 × slower" or "no difference".
+// String returns "1.21 × faster", "1.10 × slower", "no difference", or "one run, not compared".
 func (d BenchDifference) String() string {
 	switch {
+	case d.OneRun:
+		return "one run, not compared"
 	case !d.Differs:
 		return "no difference"
 	case d.Ratio < 1:
@@ -93,7 +96,10 @@ func Bench(b explorer.Bench, as string) ([]byte, error) {
 			Perplexity: r.Perplexity, Quality: r.Relative, Err: r.Err, Chars: r.CharsPerSecond(),
 		}
 		if d, ok := Difference(b, r); ok {
-			l.Relative, l.Differs = d.Ratio, &d.Differs
+			l.Relative = d.Ratio
+			if !d.OneRun {
+				l.Differs = &d.Differs
+			}
 		}
 		lines = append(lines, l)
 	}
@@ -138,7 +144,7 @@ func benchText(b explorer.Bench, lines []benchLine) []byte {
 			gpu = format.Bytes(l.GPU)
 		}
 		threads = max(threads, l.Threads)
-		fmt.Fprintf(t, "%s\t%s\t%.1f ± %.1f\t%s\t%s\t%s\t%s\t%s\t%.2f s\n", l.Name, l.Test, l.Speed, l.Deviation, against, benchTime(l),
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%.2f s\n", l.Name, l.Test, b.Rows[i].Speed.Text("±"), against, benchTime(l),
 			format.Bytes(l.Memory), gpu, format.Bytes(l.FileBytes), l.Load)
 	}
 	t.Flush()
@@ -164,7 +170,7 @@ func benchTime(l benchLine) string {
 	if l.Generate > 0 {
 		return fmt.Sprintf("%.2f ms/token", 1000*l.Seconds)
 	}
-	return fmt.Sprintf("%.3f s", l.Seconds)
+	return fmt.Sprintf("%.3f s/prompt", l.Seconds)
 }
 
 // benchConditions describes the settings of a benchmark that llama-bench prints as columns.
@@ -263,7 +269,7 @@ func BenchSummary(b explorer.Bench) []string {
 		lines = append(lines, row.Label+": "+strings.Join(parts, ", "))
 	}
 	if b.Busy() {
-		lines = append(lines, b.Load()+": speeds are too low and too varied; measure again on an idle machine")
+		lines = append(lines, b.Load()+": measure again on an idle machine")
 	}
 	return lines
 }

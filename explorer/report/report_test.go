@@ -74,7 +74,7 @@ func TestBenchDifference(t *testing.T) {
 		row("dense", "tg64@d64", 1.5, 1.2, 3), row("dense", "tg64@d128", 0.9, 0.5, 3), row("dense", "pp512", 100, 1, 3), row("dense", "tg64", 10, 0, 1), row("dense", "pp64", 10, 1, 3),
 		row("s1", "tg64@d64", 0.6, 0, 3), row("s1", "tg64@d128", 1.8, 0.4, 3), row("s1", "pp512", 120, 2, 3), row("s1", "tg64", 20, 0, 1), row("s1", "pp64", 5, 1, 3),
 	}}
-	for i, want := range []string{"no difference", "no difference", "1.20 × faster", "no difference", "2.00 × slower"} {
+	for i, want := range []string{"no difference", "no difference", "1.20 × faster", "one run, not compared", "2.00 × slower"} {
 		if d, ok := report.Difference(b, b.Rows[5+i]); !ok || d.String() != want {
 			t.Errorf("%s: %q, %v, want %q", b.Rows[5+i].Test, d, ok, want)
 		}
@@ -82,8 +82,8 @@ func TestBenchDifference(t *testing.T) {
 	if _, ok := report.Difference(b, b.Rows[0]); ok {
 		t.Error("the dense model is compared with itself")
 	}
-	want := []string{"s1: no difference (tg64@d64, tg64@d128, tg64), 1.20 × faster (pp512), 2.00 × slower (pp64)",
-		"other programs use 1.9 of 2 processors: speeds are too low and too varied; measure again on an idle machine"}
+	want := []string{"s1: no difference (tg64@d64, tg64@d128), 1.20 × faster (pp512), one run, not compared (tg64), 2.00 × slower (pp64)",
+		"other programs use 1.9 of 2 processors: measure again on an idle machine"}
 	if got := report.BenchSummary(b); !slices.Equal(got, want) {
 		t.Errorf("summary %q, want %q", got, want)
 	}
@@ -203,4 +203,30 @@ func masksText(t *testing.T, m subnet.Masks) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// TestBenchOfOneRun: a single run has no deviation, and nothing follows from it.
+func TestBenchOfOneRun(t *testing.T) {
+	b := explorer.Bench{Settings: explorer.BenchSettings{Subnets: []explorer.SubnetID{explorer.DenseID, "s1"}, Repeats: 1}}
+	for id, mean := range map[explorer.SubnetID]float64{explorer.DenseID: 0.5, "s1": 1.3} {
+		b.Rows = append(b.Rows, explorer.BenchRow{Subnet: id, Label: string(id), Test: "tg16", Generate: 16, Speed: explorer.Spread{Mean: mean, Runs: 1}},
+			explorer.BenchRow{Subnet: id, Label: string(id), Test: "pp64", Prompt: 64, Speed: explorer.Spread{Mean: 10 * mean, Runs: 1}})
+	}
+	for _, as := range []string{report.Text, report.JSON} {
+		out, err := report.Bench(b, as)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, bad := range []string{"±", "no difference", "speed_differs"} {
+			if strings.Contains(string(out), bad) {
+				t.Errorf("%q in %s:\n%s", bad, as, out)
+			}
+		}
+	}
+	if out, _ := report.Bench(b, report.Text); !strings.Contains(string(out), "ms/token") || !strings.Contains(string(out), "s/prompt") {
+		t.Errorf("times without what they are of:\n%s", out)
+	}
+	if got, want := report.BenchSummary(b), []string{"s1: one run, not compared (all tests)"}; !slices.Equal(got, want) {
+		t.Errorf("summary %q, want %q", got, want)
+	}
 }

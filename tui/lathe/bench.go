@@ -28,7 +28,8 @@ func (a *app) benchCommand() *cobra.Command {
 		Long: "Tests are those of llama-bench, in separate runs: pp512 reads a prompt of 512 tokens, tg128 generates 128 tokens, both on an\n" +
 			"empty cache or, with --depth, after that many tokens (tg128@d2048). Each test has a warm-up that is not counted. Speeds are\n" +
 			"means with the standard deviation of the runs. Two speeds differ only if their means are further apart than the sum of the\n" +
-			"deviations; otherwise the runs show no difference. A machine that other programs keep busy is reported before the first test.\n" +
+			"deviations; otherwise the runs show no difference. Speeds of a single run are not compared. A machine that other programs keep\n" +
+			"busy is reported before the first test.\n" +
 			"Memory is what the engine's process holds in the machine's memory, GPU memory what it reports for weights, KV cache and buffers.",
 		Example: "  lathe bench model.gguf\n  lathe bench --subnets dense,s3 --prompt 128,512 --depth 0,2048 --kv-type q8_0\n" +
 			"  lathe bench --format go | benchstat -col /subnet -",

@@ -192,7 +192,7 @@ func (p Plot) Draw(t *theme.Theme, w, h int) []string {
 		c.mark(cx, cy, m.Glyph, ink)
 		if m.Label != "" {
 			if cx+2+text.Width(m.Label) > f.area.w {
-				cx -= text.Width(m.Label) + 3
+				cx = max(-2, cx-text.Width(m.Label)-3) // all of it is inside
 			}
 			c.label(cx+2, cy, m.Label, ink)
 		}

@@ -219,7 +219,7 @@ func MethodName(me explorer.Method) string {
 		s += fmt.Sprintf(", lambda %.3g", *me.Lambda)
 	}
 	if me.Pull {
-		s += " to the original"
+		s += ", pulled to the original weights"
 	}
 	if v := me.Vocab; v != nil {
 		s = strings.TrimPrefix(fmt.Sprintf("%s, vocabulary %d of %d", s, v.Kept, v.Of), ", ")

@@ -2,9 +2,7 @@ package widget
 
 import (
 	"fmt"
-	"math"
 	"slices"
-	"strconv"
 	"strings"
 
 	tea "charm.land/bubbletea/v2"
@@ -172,8 +170,22 @@ func (f *Form) labelWidth() int {
 
 // Place centres the box in the body.
 func (f *Form) Place(_ screen.Host, body layout.Rect) layout.Rect {
-	w := Width(body, 72)
+	w := Width(body, f.width())
 	return body.Center(w, height(body, f.head(w-2)+len(f.visible())+3+f.foot(w-2)))
+}
+
+// width is that of the box: more than the usual one where entries need it, up to a width that is still read at a glance.
+func (f *Form) width() int {
+	const least, most = 72, 100
+	n := 0
+	for _, e := range f.Entries {
+		need := text.Width(e.unset())
+		if len(e.choices) > 0 {
+			need = text.Width(strings.Join(e.choices, "  ")) + 3
+		}
+		n = max(n, need)
+	}
+	return min(max(least, n+f.labelWidth()+8), most)
 }
 
 // foot is the number of rows below the entries: enough for the longest help of one of them and the problem.
@@ -307,6 +319,8 @@ func (f *Form) Key(host screen.Host, k tea.KeyPressMsg) tea.Cmd {
 		return nil
 	case "enter":
 		return f.finish(host)
+	case HelpKey:
+		return f.help(host)
 	}
 	f.problem = ""
 	defer f.follow()
@@ -394,89 +408,5 @@ func (f *Form) Hints(host screen.Host) []screen.Hint {
 	if len(f.current().choices) > 0 {
 		out = append(out, screen.Hint{Key: host.Theme().Glyph.Left + host.Theme().Glyph.Right, Label: "choose"})
 	}
-	return append(out, EscHint("back"))
-}
-
-// The checks of entries. An empty text means the default and passes, except for those that need a text.
-
-// NeedText accepts every text but the empty one.
-func NeedText(s string) error {
-	if s == "" {
-		return fmt.Errorf("must not be empty")
-	}
-	return nil
-}
-
-// ParseNumber reads a number, with a comma or a point, or a percentage: "80 %" is 0.8.
-func ParseNumber(s string) (float64, error) {
-	s = strings.TrimSpace(strings.ReplaceAll(s, ",", "."))
-	scale := 1.0
-	if p, ok := strings.CutSuffix(s, "%"); ok {
-		s, scale = strings.TrimSpace(p), 0.01
-	}
-	v, err := strconv.ParseFloat(s, 64)
-	if err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
-		return 0, fmt.Errorf("not a number")
-	}
-	return v * scale, nil
-}
-
-// NumberIn accepts numbers from lo to hi.
-func NumberIn(lo, hi float64) func(string) error {
-	return func(s string) error {
-		if s == "" {
-			return nil
-		}
-		v, err := ParseNumber(s)
-		if err != nil {
-			return err
-		}
-		if v < lo || v > hi {
-			return fmt.Errorf("must be from %v to %v", lo, hi)
-		}
-		return nil
-	}
-}
-
-// InRange accepts numbers that has accepts; r is how they are described.
-func InRange(has func(float64) bool, r fmt.Stringer) func(string) error {
-	return func(s string) error {
-		if s == "" {
-			return nil
-		}
-		v, err := ParseNumber(s)
-		if err == nil && !has(v) {
-			err = fmt.Errorf("must be in %v", r)
-		}
-		return err
-	}
-}
-
-// CountIn accepts whole numbers from lo to hi.
-func CountIn(lo, hi int) func(string) error {
-	return func(s string) error {
-		if s == "" {
-			return nil
-		}
-		v, err := strconv.Atoi(s)
-		if err != nil {
-			return fmt.Errorf("not a whole number")
-		}
-		if v < lo || v > hi {
-			return fmt.Errorf("must be from %d to %d", lo, hi)
-		}
-		return nil
-	}
-}
-
-// Ratio accepts ratios above 0 and up to 1, and not the empty text.
-func Ratio(s string) error {
-	v, err := ParseNumber(s)
-	if err != nil {
-		return err
-	}
-	if v <= 0 || v > 1 {
-		return fmt.Errorf("must be above 0 and at most 1: 0.8, or 80 %%")
-	}
-	return nil
+	return append(out, screen.Hint{Key: HelpKey, Label: "help"}, EscHint("back"))
 }

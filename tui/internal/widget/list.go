@@ -38,7 +38,7 @@ func (l *List) Clamp(n, visible int) {
 // A Column of a table. Columns are dropped from the highest rank on until the others fit.
 type Column struct {
 	Title string
-	W     int  // least width
+	W     int  // least width of one that grows, else its usual width, of which it gives what it does not need
 	Grow  bool // takes what width is left
 	Right bool // numbers: aligned to the right
 	Rank  int  // 0 is always shown
@@ -55,49 +55,87 @@ type Table struct {
 	Empty   string // shown when there is no row
 }
 
-// fit chooses the columns that fit w cells and their widths.
-func (tb *Table) fit(w int) (cols []int, widths []int) {
+// manyRows is the number of rows from which on only visible ones are measured.
+const manyRows = 200
+
+// need is the width of the longest cell of a column among the rows of an h-row table that are shown, of all rows unless they are many.
+func (tb *Table) need(col, h int) int {
+	if tb.N == 0 {
+		return tb.Columns[col].W
+	}
+	first, last := 0, tb.N
+	if tb.N > manyRows {
+		first, last = tb.List.Top, min(tb.N, tb.List.Top+h-1)
+	}
+	n := text.Width(tb.Columns[col].Title)
+	for i := first; i < last; i++ {
+		s, _ := tb.Cell(i, col)
+		n = max(n, text.Width(s))
+	}
+	return n
+}
+
+// fit chooses the columns that fit w cells and their widths, for a table of h rows.
+func (tb *Table) fit(w, h int) (cols, widths []int) {
 	const gap = 2
-	lead := 2 // the cursor's mark
-	cols = make([]int, 0, len(tb.Columns))
-	for i := range tb.Columns {
-		cols = append(cols, i)
-	}
-	total := func() int {
-		sum := lead
-		for _, c := range cols {
-			sum += tb.Columns[c].W + gap
+	needs := make([]int, len(tb.Columns))
+	least := func(c int) int { // for which columns of a higher rank are dropped: names are worth more than those
+		column := tb.Columns[c]
+		switch {
+		case column.Grow && column.Rank == 0:
+			return layout.Clamp(needs[c], column.W, column.W*3/2)
+		case column.Grow:
+			return column.W
 		}
-		return sum - gap
+		return min(column.W, needs[c])
 	}
-	for total() > w && len(cols) > 1 {
+	spare := w - 2 + gap // beside the cursor's mark
+	for c := range tb.Columns {
+		needs[c] = tb.need(c, h)
+		cols = append(cols, c)
+		spare -= least(c) + gap
+	}
+	for spare < 0 && len(cols) > 1 {
 		worst := 0
 		for i, c := range cols {
 			if tb.Columns[c].Rank >= tb.Columns[cols[worst]].Rank {
 				worst = i
 			}
 		}
-		if tb.Columns[cols[worst]].Rank == 0 {
+		c := cols[worst]
+		if tb.Columns[c].Rank == 0 {
 			break
 		}
+		spare += least(c) + gap
 		cols = slices.Delete(cols, worst, worst+1)
 	}
-	spare := max(0, w-total())
-	growing := 0
 	for _, c := range cols {
-		if tb.Columns[c].Grow {
-			growing++
+		widths = append(widths, least(c))
+	}
+	for i, c := range cols { // the table is narrower than its columns
+		if spare < 0 && tb.Columns[c].Grow {
+			give := min(-spare, widths[i]-tb.Columns[c].W)
+			widths[i] -= give
+			spare += give
 		}
 	}
-	for _, c := range cols {
-		width := tb.Columns[c].W
+	take := func(i, wanted int) {
+		n := layout.Clamp(wanted, 0, max(0, spare))
+		widths[i] += n
+		spare -= n
+	}
+	for i, c := range cols { // first what would be cut short, then the usual widths, then what is left
 		if tb.Columns[c].Grow {
-			share := spare / growing
-			width += share
-			spare -= share
-			growing--
+			take(i, needs[c]-widths[i])
 		}
-		widths = append(widths, width)
+	}
+	for i, c := range cols {
+		take(i, tb.Columns[c].W-widths[i])
+	}
+	for i, c := range cols {
+		if tb.Columns[c].Grow {
+			take(i, spare) // all of it
+		}
 	}
 	return cols, widths
 }
@@ -107,7 +145,7 @@ func (tb *Table) Draw(t *theme.Theme, w, h int) []string {
 	if w <= 0 || h <= 0 {
 		return nil
 	}
-	cols, widths := tb.fit(w - 1) // numbers do not touch the border
+	cols, widths := tb.fit(w-1, h) // numbers do not touch the border
 	headRow := paint.NewRow(w, theme.Style{}).Put(t.Dim, "  ")
 	for i, c := range cols {
 		if i > 0 {

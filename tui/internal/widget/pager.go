@@ -208,13 +208,21 @@ type Question struct {
 	screen.NoText
 	Title string
 	Text  string
-	Yes   string // what agreeing does
+	// TextOf returns the text as it is when the box is drawn; nil: Text.
+	TextOf func() string
+	Yes    string // what agreeing does
 	// Sure has y alone agree, not enter: the box may come up while somebody presses enter for something else.
 	Sure bool
 	Run  func() tea.Cmd
 }
 
-func (q *Question) rows(w int) []string { return text.Wrap(text.Line(q.Text), w) }
+func (q *Question) rows(w int) []string {
+	shown := q.Text
+	if q.TextOf != nil {
+		shown = q.TextOf()
+	}
+	return text.Wrap(text.Line(shown), w)
+}
 
 // Place centres the box in the body.
 func (q *Question) Place(_ screen.Host, body layout.Rect) layout.Rect {

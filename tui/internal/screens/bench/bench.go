@@ -215,7 +215,7 @@ func (s *Screen) Answer(r screen.Request) (tea.Cmd, bool) {
 // Announce reports that a benchmark is done.
 func (s *Screen) Announce(j explorer.Job) string {
 	if j.Kind == explorer.JobBench {
-		return "the benchmark is done"
+		return "the benchmark is done: Bench shows it"
 	}
 	return ""
 }
@@ -345,7 +345,7 @@ func (s *Screen) drawTable(t *theme.Theme, b explorer.Bench, w, h int) []string 
 		if sp.Runs == 0 {
 			return text.None
 		}
-		return fmt.Sprintf("%.1f %s %.1f", sp.Mean, pm, sp.Deviation)
+		return sp.Text(pm)
 	}
 	title := "speed and memory"
 	if b.Settings.Repeats > 0 {
@@ -368,7 +368,7 @@ func (s *Screen) drawTable(t *theme.Theme, b explorer.Bench, w, h int) []string 
 	tb := widget.Table{
 		Columns: []widget.Column{
 			{Title: "subnet", W: 12, Grow: true}, {Title: "test", W: 11}, {Title: "tokens/s", W: 15, Right: true},
-			{Title: "against dense", W: 13, Right: true, Rank: 1}, {Title: "time", W: 8, Right: true, Rank: 3}, {Title: "memory", W: 8, Right: true, Rank: 2},
+			{Title: "against dense", W: 13, Right: true, Rank: 1}, {Title: "time", W: 13, Right: true, Rank: 3}, {Title: "memory", W: 8, Right: true, Rank: 2},
 			{Title: "GPU", W: 8, Right: true, Rank: 4}, {Title: "file", W: 8, Right: true, Rank: 5}, {Title: "load", W: 7, Right: true, Rank: 7}, {Title: "× dense", W: 7, Right: true, Rank: 6},
 		},
 		N: len(found), List: s.list, Focused: true, Empty: empty,
@@ -399,12 +399,14 @@ func (s *Screen) drawTable(t *theme.Theme, b explorer.Bench, w, h int) []string 
 				switch {
 				case !ok:
 					return text.None, style
+				case d.OneRun:
+					return "one run", t.Dim
 				case !d.Differs:
 					return "no difference", t.Dim
 				}
 				return fmt.Sprintf("%s %.2f", t.Glyph.Times, d.Ratio), style
 			case 4:
-				return text.Short(text.Seconds(r.Seconds())), style
+				return timeOf(r), style
 			case 5:
 				return text.BytesOr(r.Memory), style
 			case 6:
@@ -437,7 +439,7 @@ func (s *Screen) drawChart(t *theme.Theme, b explorer.Bench, w, h int) []string 
 			points[r.Subnet], spreads[r.Subnet] = append(points[r.Subnet], p), append(spreads[r.Subnet], spread)
 		}
 	}
-	p := chart.Plot{X: chart.Axis{Label: "tokens in the context", Integer: true, Span: 512}, Y: chart.Axis{Zero: true}, Legend: true, Empty: "no measurement yet"}
+	p := chart.Plot{X: chart.Axis{Label: "tokens in the context", Integer: true, Zero: true}, Y: chart.Axis{Zero: true}, Legend: true, Empty: "no measurement yet"}
 	for i, id := range ids {
 		style, glyph := t.SeriesAt(i-1), t.Glyph.Dot
 		if id == explorer.DenseID {
@@ -450,16 +452,31 @@ func (s *Screen) drawChart(t *theme.Theme, b explorer.Bench, w, h int) []string 
 		r := rows[s.list.At]
 		if at, spread, ok := s.point(r); ok {
 			p.Marks = append(p.Marks, chart.Mark{Point: at, Glyph: t.Glyph.Ring, Style: t.Strong})
-			note = fmt.Sprintf("%s %s: %.3g %s %.2g", label[r.Subnet], text.Line(r.Test), at.Y, t.Glyph.PlusMinus, spread)
+			note = fmt.Sprintf("%s %s: %.3g", label[r.Subnet], text.Line(r.Test), at.Y)
+			if r.Speed.Runs > 1 {
+				note += fmt.Sprintf(" %s %.2g", t.Glyph.PlusMinus, spread)
+			}
 		}
 	}
 	return widget.Box(t, paint.Frame{Title: name, Note: note}, w, h, func(w, h int) []string { return p.Draw(t, w, h) })
 }
 
+// timeOf is the time of a test, and what it is of: a whole prompt or a token. It is text.None where the test was not measured.
+func timeOf(r explorer.BenchRow) string {
+	of := "prompt"
+	if r.Generate > 0 {
+		of = "token"
+	}
+	if r.Seconds() == 0 {
+		return text.None
+	}
+	return text.Short(text.Seconds(r.Seconds())) + "/" + of
+}
+
 // point returns where a test is in the chart, over the tokens in the context at its end, and the standard deviation of its runs; ok is
 // false where it is not in it.
 func (s *Screen) point(r explorer.BenchRow) (p chart.Point, spread float64, ok bool) {
-	p, spread = chart.Point{X: float64(r.Depth + r.Prompt), Y: r.Speed.Mean}, r.Speed.Deviation
+	p, spread = chart.Point{X: float64(r.Depth + r.Prompt + r.Generate), Y: r.Speed.Mean}, r.Speed.Deviation
 	if s.chart == chartGeneration {
 		return p, spread, r.Speed.Runs > 0 && r.Generate > 0
 	}

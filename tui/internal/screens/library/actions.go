@@ -45,7 +45,7 @@ func (s *Screen) Actions() []*action.Action {
 			Run: of(func(n explorer.Subnet) tea.Cmd { return s.host.Ask(screen.EditMasks{Subnet: n.ID}) })},
 		{ID: "library.export", Keys: []string{"e"}, Title: "Export the subnet as a GGUF file, a Hugging Face folder or a recipe", Short: "export", Changes: true, When: none,
 			Run: of(func(n explorer.Subnet) tea.Cmd { return subnets.Export(s.host, n.ID) })},
-		{ID: "library.mark", Keys: []string{"space"}, Title: "Mark the subnet, for comparisons and benchmarks", Short: "mark", When: none,
+		{ID: "library.mark", Keys: []string{"space"}, Title: "Mark the subnet, for what compares, benchmarks or deletes several", Short: "mark", When: none,
 			Run: of(func(n explorer.Subnet) tea.Cmd {
 				if s.marked[n.ID] {
 					delete(s.marked, n.ID)
@@ -56,7 +56,7 @@ func (s *Screen) Actions() []*action.Action {
 			})},
 		{ID: "library.compare", Keys: []string{"="}, Title: "Compare two subnets", Short: "compare", When: none, Help: "The two marked subnets, the marked one and the one under the cursor, or one that you pick.",
 			Run: of(s.compareKey)},
-		{ID: "library.bench", Keys: []string{"b"}, Title: "Benchmark the marked subnets against the dense model", Short: "bench", Changes: true, Engine: true, When: none,
+		{ID: "library.bench", Keys: []string{"b"}, Title: "Benchmark the marked subnets, or the one under the cursor, against the dense model", Short: "bench", Changes: true, Engine: true, When: none,
 			Run: func() tea.Cmd { return s.host.Ask(screen.Benchmark{Subnets: s.Selection()}) }},
 		{ID: "library.reform", Keys: []string{"r"}, Title: "Re-fit the subnet's weights", Short: "reform", Changes: true, When: none,
 			Run: of(func(n explorer.Subnet) tea.Cmd { return s.host.Ask(screen.Refit{Subnet: n.ID}) })},
@@ -81,7 +81,7 @@ func (s *Screen) Actions() []*action.Action {
 				return s.host.Do(explorer.DuplicateSubnet{Subnet: n.ID, Name: f.Get("name")}, nil)
 			}})
 		})},
-		{ID: "library.delete", Keys: []string{"x", "delete"}, Title: "Delete the marked subnets; undo restores them", Short: "delete", Changes: true, When: none, Run: func() tea.Cmd { return s.remove() }},
+		{ID: "library.delete", Keys: []string{"x", "delete"}, Title: "Delete the marked subnets, or the one under the cursor; undo restores them", Short: "delete", Changes: true, When: none, Run: func() tea.Cmd { return s.remove() }},
 		{ID: "library.empty", Title: "Empty the trash permanently", Changes: true, When: func() string {
 			if len(s.snap().Trash) == 0 {
 				return "the trash is empty"

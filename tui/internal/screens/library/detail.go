@@ -19,11 +19,11 @@ import (
 
 func (s *Screen) drawDetail(t *theme.Theme, w, h int) []string {
 	n, ok := s.selected()
-	title := "subnet"
+	title, note := "subnet", ""
 	if ok {
-		title = text.Line(n.Name)
+		title, note = text.Line(n.Name), string(n.ID)
 	}
-	return widget.Box(t, paint.Frame{Title: title}, w, h, func(w, h int) []string {
+	return widget.Box(t, paint.Frame{Title: title, Note: note}, w, h, func(w, h int) []string {
 		if !ok {
 			return widget.Paragraph(w, t.Dim, "Details of the selected subnet appear here.")
 		}
@@ -71,11 +71,16 @@ func (s *Screen) subnetRows(t *theme.Theme, n explorer.Subnet, w, h int) []strin
 			add(from, kl+", "+same, fmt.Sprintf("KL %.3f, top-1 %.1f %%", d.KL, 100*d.Agreement))
 		}
 	}
-	if len(n.Measurements) == 0 {
-		key := s.host.Key("library.measure")
+	key := s.host.Key("library.measure")
+	switch held := heldOut(n); {
+	case len(n.Measurements) > 0:
+		add("held-out", held...)
+	case held != nil: // measured when it was made
+		add("quality", held...)
+		add("", "measured when it was made; "+key+" measures more", key+" measures more")
+	default:
 		add("quality", "not measured: "+key+" measures it", "none yet: "+key+" measures it")
 	}
-	add("held-out", heldOut(n)...)
 	if k := n.HeldOut; k.GeneralDense > 0 {
 		both := fmt.Sprintf("%s × dense, %s ppl", text.Relative(k.General/k.GeneralDense), text.Perplexity(k.General))
 		add("general", both+" on the default text", both)
@@ -84,11 +89,15 @@ func (s *Screen) subnetRows(t *theme.Theme, n explorer.Subnet, w, h int) []strin
 	case n.Method.Kept != "":
 		rows = append(rows, widget.Line(w).Col(t.Dim, "weights", widget.FactLabel).Put(t.Bad, n.Method.Kept+": a re-fit was worse").String())
 	case n.Refitted():
-		add("weights", "re-fitted")
+		add("weights", weights(n))
 	case ok:
 		add("weights", "not re-fitted; "+text.Line(other.Name)+" has the same masks, re-fitted", "not re-fitted; "+text.Line(other.Name)+" is", "not re-fitted")
 	default:
 		add("weights", "not re-fitted")
+	}
+	if u := n.Method.Tune; u != nil {
+		from := fmt.Sprintf("divergence %.3f %s %.3f", u.Before, t.Glyph.Right, u.After)
+		add("tuned", from+" in "+format.Counted(u.Best, "step")+", lower is closer to dense", from+" in "+format.Counted(u.Best, "step"), from)
 	}
 	if types := n.TypesText(); types != "" {
 		add("types", "mixed: "+types, "mixed")
@@ -166,7 +175,7 @@ func (s *Screen) details() tea.Cmd {
 	}
 	s.host.Open(&widget.Pager{Title: text.Line(n.Name), Width: 100, Lines: func(w int) []string {
 		t := s.host.Theme()
-		rows := s.subnetRows(t, n, w, 99)
+		rows := append(widget.Fact(t, w, "id", string(n.ID)+", its name on the command line"), s.subnetRows(t, n, w, 99)...)
 		if n.Masks.Layers() > 0 {
 			rows = append(rows, paint.Blank(w), widget.Line(w).Put(t.Title, "masks").String())
 			for i := range n.Masks.Layers() {

@@ -149,7 +149,10 @@ func usualText(rows []libraryRow) string {
 
 // weights describes the weights of a subnet.
 func weights(n explorer.Subnet) string {
-	if n.Refitted() {
+	switch {
+	case n.Method.Tune != nil:
+		return "re-fitted, tuned"
+	case n.Refitted():
 		return "re-fitted"
 	}
 	return "original"
@@ -259,6 +262,10 @@ func (s *Screen) Announce(j explorer.Job) string {
 			out = strings.TrimPrefix(out+"; "+subnets.Wrote(s.host, j.Output, bytes), "; ")
 		}
 		return out
+	case explorer.JobVocab:
+		if n, ok := snap.Subnet(j.Result); ok {
+			return text.Line(n.Name) + " is made; " + s.host.Key("library.chat") + " on Library chats with it"
+		}
 	case explorer.JobFit:
 		if j.Fit != nil {
 			return fmt.Sprintf("%s is %s", j.Title, j.Fit.Name)
@@ -438,7 +445,7 @@ func (s *Screen) drawTable(t *theme.Theme, w, h int) []string {
 	}
 	columns := []widget.Column{
 		colName: {Title: "name", W: 14, Grow: true}, colOrigin: {Title: "origin", W: 9, Rank: 4}, colShare: {Title: "ratio", W: 6, Right: true}, colBytes: {Title: "bytes", W: 8, Right: true, Rank: 1},
-		colRelative: {Title: "× dense", W: 7, Right: true}, colPerplexity: {Title: "ppl", W: 6, Right: true, Rank: 3}, colText: {Title: "on", W: 10, Rank: 5}, colWeights: {Title: "weights", W: 9, Rank: 5},
+		colRelative: {Title: "× dense", W: 7, Right: true}, colPerplexity: {Title: "ppl", W: 6, Right: true, Rank: 3}, colText: {Title: "on", W: 10, Grow: true, Rank: 5}, colWeights: {Title: "weights", W: 9, Rank: 5},
 		colSpeed: {Title: "tok/s", W: 6, Right: true, Rank: 2}, colDate: {Title: "made", W: 12, Rank: 6},
 	}
 	arrow := t.Glyph.Up
@@ -480,6 +487,9 @@ func (s *Screen) drawTable(t *theme.Theme, w, h int) []string {
 			case colText:
 				return r.text, t.Dim
 			case colWeights:
+				if r.Method.Tune != nil { // after a re-fit, as the details have it
+					return "tuned", t.Dim
+				}
 				return weights(r.Subnet), t.Dim
 			case colSpeed:
 				if r.speed == 0 {

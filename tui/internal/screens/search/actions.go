@@ -49,8 +49,8 @@ func (s *Screen) Actions() []*action.Action {
 				s.host.Note(explorer.Info, subnets.Name(s.snap(), id)+" is in the library")
 				return nil
 			})},
-		{ID: "search.target", Keys: []string{"t"}, Title: "Change the target size", Short: "target", Changes: true,
-			Help: "A running search continues from its population; the front keeps everything found.", Run: func() tea.Cmd { return s.retarget() }},
+		{ID: "search.target", Keys: []string{"t"}, Title: "Change the target of the running search", Short: "target", Changes: true, When: s.noTarget,
+			Help: "It continues from its population; the front keeps everything found.", Run: func() tea.Cmd { return s.retarget() }},
 		{ID: "search.details", Keys: []string{"enter"}, Title: "Show the candidate's masks and lineage", Short: "details", When: noCandidate,
 			Run: func() tea.Cmd { return s.details() }},
 		{ID: "search.cut", Keys: []string{"o"}, Title: "One-shot cut, without a search", Short: "one-shot cut", Changes: true, Run: func() tea.Cmd { return s.host.Ask(screen.OneShot{}) }},
@@ -161,11 +161,16 @@ func (s *Screen) adopt(then func(id explorer.SubnetID) tea.Cmd) tea.Cmd {
 	})
 }
 
+// noTarget returns why there is no target to change, or "".
+func (s *Screen) noTarget() string {
+	if _, ok := s.job(); !ok {
+		return "no search runs: " + s.host.Key("search.toggle") + " starts one"
+	}
+	return ""
+}
+
 // retarget asks for another target.
 func (s *Screen) retarget() tea.Cmd {
-	if _, ok := s.job(); !ok {
-		return s.start()
-	}
 	now := s.snap().Search.Target
 	if u := s.snap().Unfinished; u != nil { // before the first candidates too
 		now = cmp.Or(u.Search.Retarget, u.Search.Target, now)
@@ -210,7 +215,7 @@ func (s *Screen) last() (lastSearch, bool) {
 }
 
 // ownTypes leaves matrices in the types of the model.
-const ownTypes = "own"
+const ownTypes = "as the model"
 
 // typesOf returns the types that are searched.
 func typesOf(f *widget.Form) []string {
@@ -246,10 +251,10 @@ func (s *Screen) start() tea.Cmd {
 		widget.TextEntry("windows", "windows", count(was.Calibration.Windows), "windows of calibration text; empty: 8, or with a time limit as many as there is time for", widget.CountIn(1, 100000)),
 		widget.TextEntry("seq", "window tokens", count(was.Calibration.Seq), "tokens per window; empty: 2048", widget.CountIn(16, 1<<20)),
 		widget.TextEntry("seed", "seed", strconv.FormatUint(seed, 10), "equal seeds give equal searches", widget.CountIn(0, 1<<30)),
-		widget.TextEntry("set", "settings", was.Set, "of the strategy, such as population=20,alpha=0.9; empty: its own", nil),
-		widget.ChoiceEntry("types", "types", cmp.Or(strings.Join(was.Types, ","), ownTypes), "auto: types of matrices are searched together with widths, for a size or a memory; own: those of the model", ownTypes, explorer.AutoTypeName),
+		widget.TextEntry("set", "settings", was.Set, "of the strategy, such as population=20,alpha=0.9; empty: those of the strategy", nil),
+		widget.ChoiceEntry("types", "types", cmp.Or(strings.Join(was.Types, ","), ownTypes), "auto: types of matrices are searched together with widths, for a size or a memory; as the model: each matrix keeps its type", ownTypes, explorer.AutoTypeName),
 		widget.TextEntry("vocab", "vocabulary", was.Vocab.String(), "tokens to keep such as 24000, a share of the tokens such as 0.999, or auto to search it too; empty: all", subnets.CheckVocab),
-		subnets.GranularityEntry("32, or 1 with paper and paper+"),
+		subnets.GranularityEntry("32, or 1 with the strategies paper and paper+"),
 		promptEntry(cmp.Or(was.Prompt, explorer.DefaultPrompt)),
 		widget.ToggleEntry("fitting", "re-fit settings", false, "how the weights of the result are re-fitted; no: by the strategy's settings"),
 	}

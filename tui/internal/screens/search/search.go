@@ -17,6 +17,7 @@ import (
 	"github.com/lathe-llm/lathe/tui/internal/layout"
 	"github.com/lathe-llm/lathe/tui/internal/screen"
 	"github.com/lathe-llm/lathe/tui/internal/subnets"
+	"github.com/lathe-llm/lathe/tui/internal/text"
 	"github.com/lathe-llm/lathe/tui/internal/theme"
 	"github.com/lathe-llm/lathe/tui/internal/widget"
 )
@@ -268,9 +269,18 @@ const readInTime = 20 * time.Second
 func (s *Screen) Announce(j explorer.Job) string {
 	switch j.Kind {
 	case explorer.JobSearch:
-		if sr := s.snap().Search; sr.Best != nil {
-			return fmt.Sprintf("the search ended after %s; %s chats with the best", format.Counted(sr.Evaluated, "candidate"), s.host.Key("search.chat"))
+		sr := s.snap().Search
+		ended := "the search ended after " + format.Counted(sr.Evaluated, "candidate")
+		if n, ok := s.snap().Subnet(j.Result); ok {
+			ended += ": " + text.Line(n.Name) + " is made"
+			if f := n.Figure(); f.Relative > 0 {
+				ended += ", " + text.Relative(f.Relative) + " × dense"
+			}
 		}
+		if sr.Best == nil {
+			return ended
+		}
+		return ended + "; " + s.host.Key("search.chat") + " on Search chats with the best"
 	case explorer.JobStatistics:
 		if j.Author == "" && j.Ended.Sub(j.Started) < readInTime {
 			return "" // saved ones were read
