@@ -44,7 +44,7 @@ type Column struct {
 	Rank  int  // 0 is always shown
 }
 
-// A Table draws rows of cells under a head line; only visible rows are asked for.
+// A Table draws rows of cells under a head line. Of many rows only visible ones are asked for.
 type Table struct {
 	Columns []Column
 	N       int
@@ -56,7 +56,7 @@ type Table struct {
 }
 
 // manyRows is the number of rows from which on only visible ones are measured.
-const manyRows = 200
+const manyRows = 50
 
 // need is the width of the longest cell of a column among the rows of an h-row table that are shown, of all rows unless they are many.
 func (tb *Table) need(col, h int) int {
