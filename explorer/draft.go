@@ -26,6 +26,13 @@ type Draft struct {
 // Dirty reports whether the draft differs from its base.
 func (d Draft) Dirty() bool { return len(d.Steps) > 0 }
 
+// RefittedBefore reports whether masks that the draft has, or is about to have, were edited from a base whose weights were re-fitted: the units that
+// stay keep those weights, units that come back have their original ones, and nothing makes up for the units that the edits drop.
+func (s *Snapshot) RefittedBefore(masks subnet.Masks) bool {
+	base, ok := s.Subnet(s.Draft.Base)
+	return ok && base.Refit != "" && !base.Masks.Equal(masks)
+}
+
 // A Step is one undoable change of the draft.
 type Step struct {
 	Author  string

@@ -186,6 +186,8 @@ type draftResult struct {
 	Size    sizeResult `json:"size"`
 	// NotSmaller is why the file is not smaller than before although fewer parameters are kept.
 	NotSmaller string `json:"file_not_smaller,omitempty"`
+	// RefittedBefore is whether the weights were re-fitted before the edits, which they do not make up for.
+	RefittedBefore bool `json:"refitted_before_edits,omitempty"`
 
 	Estimate *estimateResult `json:"estimate"`
 }
@@ -195,6 +197,7 @@ func (a *app) drafted(before, s *explorer.Snapshot, last explorer.Command) error
 	d := s.Draft
 	r := draftResult{Version: d.Version, Undo: len(d.Steps), Redo: len(d.Undone), Size: newSize(d.Size, d.Bytes), Estimate: newEstimate(d.Estimate)}
 	r.NotSmaller = explorer.NotSmaller(before.Draft.Masks, d.Masks, before.Draft.Bytes, d.Bytes)
+	r.RefittedBefore = s.RefittedBefore(d.Masks)
 	if n := len(d.Steps); n > 0 {
 		r.Step = d.Steps[n-1].Summary
 	}
@@ -217,6 +220,9 @@ func (a *app) drafted(before, s *explorer.Snapshot, last explorer.Command) error
 		fmt.Fprintf(w, "share %.3f, %s; %s to undo, %d to redo\n", r.Size.Share, format.Bytes(r.Size.Bytes), format.Counted(r.Undo, "step"), r.Redo)
 		if r.NotSmaller != "" {
 			fmt.Fprintf(w, "the file is not smaller than before: %s\n", r.NotSmaller)
+		}
+		if r.RefittedBefore {
+			fmt.Fprintln(w, "re-fitted before the edits: lathe reform --subnet draft re-fits again")
 		}
 		r.Estimate.words(w)
 	})

@@ -273,7 +273,7 @@ func (s *Screen) costSegments(t *theme.Theme, base, masks subnet.Masks, w int) [
 		change("KV/token", format.Bytes(float64(was.Size.KVBytesPerToken)), format.Bytes(float64(now.Size.KVBytesPerToken))),
 		change("FLOPs/token", text.Percent(was.FLOPs/dense.FLOPs), text.Percent(now.FLOPs/dense.FLOPs)),
 	}
-	if n, ok := s.snap().Subnet(s.snap().Draft.Base); ok && n.Refit != "" && !base.Equal(masks) {
+	if s.snap().RefittedBefore(masks) {
 		words := "re-fitted before the edits: " + s.host.Key("masks.reform") + " re-fits again"
 		if w < 110 {
 			words = "edits not re-fitted"
