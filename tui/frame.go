@@ -109,9 +109,18 @@ func (m *Model) layoutHead(w int) head {
 		names     bool
 		nameWidth int
 		status    string
+		middle    bool // with the tabs in the middle, where they stay while the status changes
 	}{
-		{2, true, 40, status}, {2, true, 20, status}, {1, true, 12, status}, {1, true, 0, status}, {1, true, 0, m.shortStatus(true)}, {1, true, 0, m.shortStatus(false)}, {1, true, 0, ""},
-		{1, false, 0, m.shortStatus(false)}, {1, false, 0, ""},
+		{2, true, 40, status, true},
+		{2, true, 40, m.shortStatus(true), true},
+		{2, true, 20, status, false},
+		{1, true, 12, status, false},
+		{1, true, 0, status, false},
+		{1, true, 0, m.shortStatus(true), false},
+		{1, true, 0, m.shortStatus(false), false},
+		{1, true, 0, "", false},
+		{1, false, 0, m.shortStatus(false), false},
+		{1, false, 0, "", false},
 	} {
 		h := head{brand: "lathe", status: form.status}
 		if form.nameWidth > 0 && name != "" {
@@ -127,9 +136,13 @@ func (m *Model) layoutHead(w int) head {
 			x += text.Width(label) + form.gap
 		}
 		if spare := w - x - text.Width(h.status); spare >= 1 || !form.names && form.status == "" {
-			if spare > 8 && form.names { // room to put the tabs in the middle
-				for i := range h.tabs {
-					h.tabs[i].x += spare / 2
+			middle := max(0, (w-(x-form.gap-h.tabs[0].x))/2-h.tabs[0].x)
+			if form.middle && middle >= spare {
+				continue
+			}
+			for i := range h.tabs {
+				if form.middle {
+					h.tabs[i].x += middle
 				}
 			}
 			return h
