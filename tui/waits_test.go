@@ -112,13 +112,13 @@ func TestPhasesTickWithoutALimit(t *testing.T) {
 	ex := explorertest.Open(t, b, "")
 	l := newLoopOver(t, ex, b, 120, 40, nil)
 	l.startSearch(40)
-	ticks := func(from, to string) {
+	ticks := func(from, to, of string) {
 		t.Helper()
-		l.sees(from)
+		l.sees(from + of)
 		b.Clock.Advance(7 * time.Second)
 		l.send(clockMsg{})
-		if s := l.screen(); strings.Count(s, to) != 2 { // the corner and the bar
-			t.Errorf("seven seconds later, without %q twice:\n%s", to, s)
+		if s := l.screen(); strings.Count(s, to) != 2 || !strings.Contains(s, to+of) { // the corner, with the number of the phase, and the bar
+			t.Errorf("seven seconds later, without %q twice:\n%s", to+of, s)
 		}
 	}
 	steps := func(unit string, first, n int, each time.Duration) { // from a count, which is reported before the clock goes on
@@ -134,13 +134,13 @@ func TestPhasesTickWithoutALimit(t *testing.T) {
 		}
 	}
 	steps("levels", 0, 11, 2*time.Second)
-	ticks("1:40 left of levels", "1:33 left of levels")
+	ticks("1:40 left", "1:33 left", " of levels")
 	steps("levels", 0, 49, 0)
 	steps("sensitivities", 0, 31, time.Second)
-	ticks("0:30 left of sensitivity", "0:23 left of sensitivity")
+	ticks("0:30 left", "0:23 left", " of sensitivity")
 	steps("sensitivities", 0, 29, 0)
 	steps("candidates", 6, 5, 10*time.Second)
-	ticks("5:20 left", "5:13 left") // with what the fake re-fit takes
+	ticks("5:20 left", "5:13 left", "") // with what the fake re-fit takes
 }
 
 // TestPasteKeepsLinesThatEndInReturns pastes lines as terminals send them, with carriage returns, and shows them as lines.
