@@ -83,7 +83,8 @@ func TestFormsShowTheTime(t *testing.T) {
 	l := newLoop(t, 100, 40, nil) // its cut took 41 s with 8 windows
 	l.press("esc", "o")
 	l.sees("Takes about 2:44")
-	l.sees("with 8 × 2048 tokens.")
+	l.sees("first cut took 41 s with 8")
+	l.sees("× 2048 tokens.")
 	l.entry("windows")
 	l.write("8")
 	l.sees("Takes about 41 s")

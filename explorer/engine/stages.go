@@ -11,6 +11,7 @@ import (
 const (
 	vocabularyPhase = "vocabulary"
 	textPhase       = "text"
+	statisticsPhase = "statistics"
 	comparingPhase  = "comparing"
 	tuningPhase     = "tuning"
 	scoringPhase    = "scoring"
@@ -20,7 +21,7 @@ const (
 func phaseName(p oneshot.Phase) string {
 	switch p {
 	case oneshot.Surveying:
-		return "statistics"
+		return "ranking"
 	case oneshot.Measuring:
 		return "measuring"
 	case oneshot.Typing:

@@ -52,11 +52,11 @@ func TestPhases(t *testing.T) {
 		case "allocated":
 			want = []string{"text", "measuring", "re-fit", "scoring"}
 		case "flap-global":
-			want = []string{"text", "statistics", "re-fit", "scoring"}
+			want = []string{"text", "ranking", "re-fit", "scoring"}
 		case "depth", "taylor":
 			want = []string{"text", "measuring", "scoring"}
 		case "magnitude", "cosine":
-			want = []string{"text", "statistics", "scoring"}
+			want = []string{"text", "ranking", "scoring"}
 		case "random":
 			want = []string{"text", "scoring"}
 		}

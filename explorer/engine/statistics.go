@@ -21,7 +21,7 @@ func (m *model) Gather(ctx context.Context, g explorer.GatherStatistics, dir str
 
 func (m *model) gatherOnce(ctx context.Context, g explorer.GatherStatistics, dir string, mon explorer.Monitor) (explorer.Statistics, error) {
 	c := g.Calibration
-	phase := &stages{mon: mon, names: []string{textPhase, phaseName(oneshot.Surveying)}}
+	phase := &stages{mon: mon, names: []string{textPhase, statisticsPhase}}
 	phase.begin(textPhase)
 	mon.Progress(0, 0, "layers", "reading the text")
 	src, err := m.sources(ctx, c, mon)
@@ -51,7 +51,7 @@ func (m *model) gatherOnce(ctx context.Context, g explorer.GatherStatistics, dir
 	if err != nil {
 		return explorer.Statistics{}, err
 	}
-	phase.begin(phaseName(oneshot.Surveying))
+	phase.begin(statisticsPhase)
 	mon.Progress(0, 0, "layers", "loading the model")
 	dm, err := m.weights(ctx)
 	if err == nil {
@@ -79,8 +79,11 @@ func (m *model) gatherOnce(ctx context.Context, g explorer.GatherStatistics, dir
 		Keep: func(layer int, s *oneshot.LayerStatistics) error {
 			return keep(func() error { return kept.writeLayer(layer, s) })
 		},
-		Progress: func(e oneshot.Event) { reportAndGate(ctx, mon, e) },
-		Gate:     mon.Gate,
+		Progress: func(e oneshot.Event) {
+			mon.Progress(float64(e.Done), float64(e.Total), "layers", "statistics")
+			_ = mon.Gate(ctx) // the gathering finds that ctx has ended
+		},
+		Gate: mon.Gate,
 	}
 	if g.Machines.On() {
 		gathering.Others = func(ctx context.Context, layers []int, keep func(int, *oneshot.LayerStatistics) error) error {

@@ -183,7 +183,9 @@ func (f *Form) width() int {
 		if len(e.choices) > 0 {
 			need = text.Width(strings.Join(e.choices, "  ")) + 3
 		}
-		n = max(n, need)
+		if need+f.labelWidth()+8 <= most { // others do not fit anyway
+			n = max(n, need)
+		}
 	}
 	return min(max(least, n+f.labelWidth()+8), most)
 }
