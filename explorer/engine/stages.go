@@ -55,8 +55,12 @@ func (m *model) stagesOf(job making, mon explorer.Monitor) (*stages, error) {
 	return s, nil
 }
 
-// begin reports that a phase begins or goes on. Phases that the job does not have are part of the one that runs.
+// begin reports that a phase begins or goes on. Phases that the job does not have are part of the one that runs. It does nothing on nil, for work that
+// is part of a phase of a search.
 func (s *stages) begin(name string) {
+	if s == nil {
+		return
+	}
 	if i := slices.Index(s.names, name); i >= 0 && !s.held {
 		s.mon.Phase(explorer.Phase{Number: i + 1, Of: len(s.names) + s.after, Name: name})
 	}
