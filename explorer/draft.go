@@ -17,10 +17,9 @@ type Draft struct {
 	Undone   []Step // undone steps, the next to redo last
 	Estimate Estimate
 	// Measured is the newest true measurement of the draft and MeasuredVersion the version it was taken of: it is stale
-	// when that is not Version. Measuring reports whether one is under way.
+	// when that is not Version.
 	Measured        *Measurement
 	MeasuredVersion uint64
-	Measuring       bool
 }
 
 // Dirty reports whether the draft differs from its base.

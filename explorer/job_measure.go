@@ -85,10 +85,6 @@ func (c Measure) request(span int64) ScoreRequest {
 // measure takes a measurement, unless it was taken already, and records it with what it is compared with.
 func (e *Exploration) measure(ctx context.Context, a Actor, c Measure, taken *Measurement, m *monitor) error {
 	version := e.Snapshot().Draft.Version
-	if c.Subnet == DraftID {
-		e.update(SectionDraft, func(s *Snapshot) { s.Draft.Measuring = true })
-		defer e.update(SectionDraft, func(s *Snapshot) { s.Draft.Measuring = false })
-	}
 	masks, err := e.Snapshot().Masks(c.Subnet)
 	if err != nil {
 		return err
