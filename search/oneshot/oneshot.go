@@ -127,7 +127,7 @@ func (p *plan) decideAttention() {
 		p.recipe.Attention = *p.config.Attention
 		return
 	}
-	if w := p.widths(); p.recipe.Layers == NoLayers && !w.attention && !p.reaches(w) {
+	if w := p.widths(); p.recipe.Layers == NoLayers && !w.attention && p.outOfReach(w) != nil {
 		p.recipe.Attention = true
 		p.warnings = append(p.warnings, fmt.Sprintf("MLP channels alone allow ratios from %.3f: KV groups are dropped too", w.leastRatio()))
 	}

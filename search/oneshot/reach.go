@@ -25,23 +25,12 @@ func (p *plan) reach() error {
 	if p.recipe.Layers != NoLayers {
 		return p.reachLayers()
 	}
-	if p.recipe.Method == "" || p.recipe.Widths == Uniform {
+	if p.recipe.Method == "" || p.recipe.Widths == Uniform { // equal shares do not come down to the fewest units
 		alone := *p // its warnings are those of the cut
 		_, err := alone.allocated(widths.uniform)
 		return p.explain(err)
 	}
-	w := p.widths()
-	if p.config.Within == nil {
-		if w.leastRatio() > p.ratio {
-			return w.tooSmall()
-		}
-		return nil
-	}
-	masks, err := w.least().masks(p.g)
-	if err != nil {
-		return err
-	}
-	return p.explain(p.config.Within(masks))
+	return p.explain(p.outOfReach(p.widths()))
 }
 
 // explain adds to the error of Config.Within that KV groups stay.

@@ -101,16 +101,22 @@ func (p *plan) largest(w widths, allocate func(widths) (counts, error)) (best co
 	return counts{}, outside, nil
 }
 
-// reaches reports whether the units that may be dropped are enough for what is asked.
-func (p *plan) reaches(w widths) bool {
+// outOfReach returns why the units that may be dropped are not enough for what is asked, nil if they are.
+func (p *plan) outOfReach(w widths) error {
 	if p.config.Within == nil {
-		return w.reachesRatio(p.recipe.Widths)
+		if !w.reachesRatio(p.recipe.Widths) {
+			return w.tooSmall()
+		}
+		return nil
 	}
 	if p.recipe.Widths == Uniform {
 		w.floor = 0
 	}
 	masks, err := w.least().masks(w.g)
-	return err == nil && p.enough(masks)
+	if err != nil {
+		return err
+	}
+	return p.config.Within(masks)
 }
 
 // masks returns masks that keep as many units of each module as c, spread as those of cuts are: files list which ones.
