@@ -248,9 +248,6 @@ func (e *Exploration) begin(m *monitor, of SubnetID, method Method) {
 	e.update(SectionReform, func(s *Snapshot) { s.Reform = Reform{Job: m.id, Of: of, Method: method} })
 }
 
-// tuningPhase is the name of the last phase of a cut that is tuned.
-const tuningPhase = "tuning"
-
 func (e *Exploration) cut(ctx context.Context, a Actor, c Cut, m *monitor) error {
 	e.begin(m, DenseID, Method{Preset: c.Preset, Reform: c.Reform.Method}.AimedAt(c.target()))
 	m.expect(c)
@@ -270,7 +267,7 @@ func (e *Exploration) cut(ctx context.Context, a Actor, c Cut, m *monitor) error
 		return m.Persist(ctx, func() error { return e.keep(a, m, made, Subnet{Name: c.Name, Origin: OneShot}) })
 	}
 	if c.Tuning.On() {
-		m.close(tuningPhase)
+		m.close(TuningPhase)
 		tuned, err := e.tuneMade(ctx, made, c.Calibration, c.Tuning, m)
 		switch {
 		case err == nil:

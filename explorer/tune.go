@@ -288,6 +288,9 @@ func (t *Tuned) repeatable() error {
 	return nil
 }
 
+// TuningPhase is the name of the phase in which a subnet is tuned, the last one of a cut that is tuned.
+const TuningPhase = "tuning"
+
 // TuningUnit is the unit that the progress of a tuning is counted in: all of it is 1.
 const TuningUnit = "of the tuning"
 

@@ -149,7 +149,8 @@ func (m *model) makeOnce(ctx context.Context, job making, mon explorer.Monitor) 
 	var paused atomic.Int64 // nanoseconds, taken out of the time that the work took
 	w := work{phase: phase, config: oneshot.Config{Preset: preset.Preset(method.Preset), Recipe: &recipe, Seed: method.Seed, Progress: func(e oneshot.Event) {
 		came := time.Now()
-		phase.begin(phaseName(e.Phase))
+		name, _ := phaseWords(e.Phase)
+		phase.begin(name)
 		reportAndGate(ctx, mon, e)
 		paused.Add(int64(time.Since(came)))
 	}}}
@@ -447,7 +448,7 @@ func reportAndGate(ctx context.Context, mon explorer.Monitor, e oneshot.Event) {
 
 // report reports an event.
 func report(mon explorer.Monitor, e oneshot.Event) {
-	step := map[oneshot.Phase]string{oneshot.Surveying: "ranking units", oneshot.Measuring: "measuring what cuts cost", oneshot.Typing: "measuring what types cost", oneshot.Rounding: "compensating rounding errors", oneshot.Reforming: "re-fitting"}[e.Phase]
+	_, step := phaseWords(e.Phase)
 	unit := "layers"
 	if r := e.Module; r != nil {
 		unit = "blocks"

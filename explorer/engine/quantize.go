@@ -252,8 +252,9 @@ func (m *model) typeLosses(ctx context.Context, w work, load oneshot.Loader, dir
 			return mon.Persist(ctx, func() error { return writeTypes(dir, want) })
 		}
 	}
-	w.phase.begin(phaseName(oneshot.Typing))
-	mon.Progress(0, 0, "layers", "measuring what types cost")
+	name, step := phaseWords(oneshot.Typing)
+	w.phase.begin(name)
+	mon.Progress(0, 0, "layers", step)
 	losses, err := oneshot.MeasureTypes(ctx, w.dm, m.file, load, w.text.windows, o)
 	if err != nil {
 		return nil, err

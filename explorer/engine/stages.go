@@ -13,23 +13,22 @@ const (
 	textPhase       = "text"
 	statisticsPhase = "statistics"
 	comparingPhase  = "comparing"
-	tuningPhase     = "tuning"
 	scoringPhase    = "scoring"
 )
 
-// phaseName returns the name of a phase of package oneshot.
-func phaseName(p oneshot.Phase) string {
+// phaseWords returns the name of a phase of package oneshot, and what is done in it.
+func phaseWords(p oneshot.Phase) (name, step string) {
 	switch p {
 	case oneshot.Surveying:
-		return "ranking"
+		return "ranking", "ranking units"
 	case oneshot.Measuring:
-		return "measuring"
+		return "measuring", "measuring what cuts cost"
 	case oneshot.Typing:
-		return "types"
+		return "types", "measuring what types cost"
 	case oneshot.Rounding:
-		return "rounding"
+		return "rounding", "compensating rounding errors"
 	default: // oneshot.Reforming
-		return "re-fit"
+		return "re-fit", "re-fitting"
 	}
 }
 
@@ -49,7 +48,8 @@ func (m *model) stagesOf(job making, mon explorer.Monitor) (*stages, error) {
 	}
 	s := &stages{mon: mon, names: append(slices.Clone(job.before), textPhase), after: job.after}
 	for _, p := range job.phases(recipe) {
-		s.names = append(s.names, phaseName(p))
+		name, _ := phaseWords(p)
+		s.names = append(s.names, name)
 	}
 	s.names = append(append(s.names, job.between...), scoringPhase)
 	return s, nil

@@ -38,7 +38,7 @@ func (m *model) tuneOnce(ctx context.Context, s gguf.Subnet, c explorer.Tune, di
 		}
 		bias = *ask
 	}
-	phase := &stages{mon: mon, names: []string{textPhase, tuningPhase, scoringPhase}}
+	phase := &stages{mon: mon, names: []string{textPhase, explorer.TuningPhase, scoringPhase}}
 	phase.begin(textPhase)
 	mon.Progress(0, 0, "steps", "tokenising")
 	calibration := c.Calibration
@@ -47,7 +47,7 @@ func (m *model) tuneOnce(ctx context.Context, s gguf.Subnet, c explorer.Tune, di
 	if err != nil {
 		return explorer.Made{}, err
 	}
-	phase.begin(tuningPhase)
+	phase.begin(explorer.TuningPhase)
 	mon.Progress(0, 0, "steps", "loading the model")
 	dm, err := m.weights(ctx)
 	if err != nil {
