@@ -90,7 +90,8 @@ func (m *model) vocabLevels(ctx context.Context, v explorer.VocabSize, c explore
 			return out, err
 		}
 	}
-	rates, scored, err := m.tokenRates(ctx, out.ranked.counted.again, texts, mon)
+	rates := tokenRates(out.ranked.counted.again, all)
+	scored, err := m.tokenCounts(ctx, texts)
 	if err != nil {
 		return out, err
 	}
@@ -153,41 +154,35 @@ func vocabLosses(measured []vocabLoss) []float64 {
 	return out
 }
 
-// tokenRates returns the share of each entry of the whole vocabulary in the tokens of parts of a mix, and how many tokens of the scored texts are
-// that entry.
-func (m *model) tokenRates(ctx context.Context, parts []sharedPart, scored []string, mon explorer.Monitor) (rates, counts []float64, err error) {
+// tokenRates returns the share of each entry of the whole vocabulary in the tokens of parts of a mix.
+func tokenRates(parts []sharedPart, entries int) []float64 {
+	rates := make([]float64, entries)
+	for _, p := range parts {
+		for _, id := range p.tokens {
+			rates[id] += p.share / float64(len(p.tokens))
+		}
+	}
+	return rates
+}
+
+// tokenCounts returns how many tokens of texts each entry of the whole vocabulary is.
+func (m *model) tokenCounts(ctx context.Context, texts []string) ([]float64, error) {
 	load, err := m.tokenizer(ctx, nil)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer func() { _ = load.Close() }() // nothing was written
-	count := func(text string, to []float64, by func(tokens int) float64) error {
+	counts := make([]float64, m.geometry().Vocab)
+	for _, text := range texts {
 		tokens, err := load.Tokenize(ctx, text, false)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for _, id := range tokens {
-			to[id] += by(len(tokens))
-		}
-		return nil
-	}
-	entries := m.geometry().Vocab
-	rates, counts = make([]float64, entries), make([]float64, entries)
-	for i, p := range parts {
-		if err := mon.Gate(ctx); err != nil {
-			return nil, nil, err
-		}
-		mon.Progress(float64(i), float64(len(parts)), "parts", "counting the tokens that vocabularies drop")
-		if err := count(p.text, rates, func(tokens int) float64 { return p.share / float64(tokens) }); err != nil {
-			return nil, nil, err
+			counts[id]++
 		}
 	}
-	for _, text := range scored {
-		if err := count(text, counts, func(int) float64 { return 1 }); err != nil {
-			return nil, nil, err
-		}
-	}
-	return rates, counts, nil
+	return counts, nil
 }
 
 // record describes the size that was chosen.

@@ -108,17 +108,12 @@ func (r *rankedVocab) set(n int) subnet.Set {
 
 // record describes a choice of n entries.
 func (r *rankedVocab) record(ctx context.Context, m *model, v explorer.VocabSize, n int, mon explorer.Monitor) (*explorer.Vocab, error) {
-	load, err := m.tokenizer(ctx, nil)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = load.Close() }() // nothing was written
 	kept := r.ranking.Kept(n)
 	made := &explorer.Vocab{
 		Asked: v, Kept: n, Of: r.words.Len(), Least: r.ranking.Least(v.Force), Text: r.ref, Tokens: r.counted.tokens, Covered: r.ranking.Covered(n), HeldOut: r.counted.held,
 		Scripts: r.words.Scripts(kept), Curve: m.vocabCurve(r.ranking, v.Force),
 	}
-	return made, m.perWord(ctx, load, r.counted.again, kept, made, mon)
+	return made, m.perWord(ctx, r.counted.again, kept, made, mon)
 }
 
 // counted are the tokens of texts.
@@ -131,8 +126,9 @@ type counted struct {
 
 // sharedPart is a part of a text with its share of a mix.
 type sharedPart struct {
-	text  string
-	share float64 // of all parts
+	text   string
+	share  float64 // of all parts
+	tokens []int32 // with the whole vocabulary
 }
 
 // sharedParts are parts of a text that has a share of a mix.
@@ -143,7 +139,7 @@ func sharedParts(texts []string, share float64) []sharedPart {
 	}
 	out := make([]sharedPart, len(texts))
 	for i, t := range texts {
-		out[i] = sharedPart{t, share * float64(len(t)) / float64(max(size, 1))}
+		out[i] = sharedPart{text: t, share: share * float64(len(t)) / float64(max(size, 1))}
 	}
 	return out
 }
@@ -199,6 +195,17 @@ func countTokens(ctx context.Context, load infer.Model, entries int, src *source
 		}
 	}
 	out.tokens = int64(all)
+	for i := range out.again {
+		if err := mon.Gate(ctx); err != nil {
+			return out, err
+		}
+		mon.Progress(float64(i), float64(len(out.again)), "parts", "counting tokens that others are compared with")
+		p := &out.again[i]
+		var err error
+		if p.tokens, err = load.Tokenize(ctx, p.text, true); err != nil {
+			return out, err
+		}
+	}
 	for i := range texts {
 		if sums[i] == 0 {
 			continue
@@ -312,7 +319,7 @@ func (m *model) vocabCurve(r *vocab.Ranking, force bool) []explorer.VocabPoint {
 }
 
 // perWord counts the tokens of texts with all entries and with the kept ones: for each word, and the characters for each of them.
-func (m *model) perWord(ctx context.Context, load infer.Model, parts []sharedPart, kept []int, to *explorer.Vocab, mon explorer.Monitor) (err error) {
+func (m *model) perWord(ctx context.Context, parts []sharedPart, kept []int, to *explorer.Vocab, mon explorer.Monitor) (err error) {
 	small, err := m.tokenizer(ctx, kept)
 	if err != nil {
 		return err
@@ -325,17 +332,12 @@ func (m *model) perWord(ctx context.Context, load infer.Model, parts []sharedPar
 			return err
 		}
 		mon.Progress(float64(i), float64(len(parts)), "parts", "counting tokens of the smaller vocabulary")
-		text := part.text
-		a, err := load.Tokenize(ctx, text, true)
+		b, err := small.Tokenize(ctx, part.text, true)
 		if err != nil {
 			return err
 		}
-		b, err := small.Tokenize(ctx, text, true)
-		if err != nil {
-			return err
-		}
-		words, chars = words+len(strings.Fields(text)), chars+utf8.RuneCountInString(text)
-		before, after = before+float64(len(a)), after+float64(len(b))
+		words, chars = words+len(strings.Fields(part.text)), chars+utf8.RuneCountInString(part.text)
+		before, after = before+float64(len(part.tokens)), after+float64(len(b))
 	}
 	to.DenseTokensPerWord, to.TokensPerWord = before/float64(max(words, 1)), after/float64(max(words, 1))
 	to.DenseCharsPerToken, to.CharsPerToken = float64(chars)/max(before, 1), float64(chars)/max(after, 1)
