@@ -30,6 +30,31 @@ func freePort(t *testing.T) int {
 // cluster starts three servers that replicate each other's streams.
 func cluster(t *testing.T) []*server.Server {
 	t.Helper()
+	var out []*server.Server
+	for tries := 1; out == nil; tries++ {
+		if out = startCluster(t); out == nil && tries == 3 {
+			t.Fatal("the servers do not start")
+		}
+	}
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for limit := time.After(2 * time.Minute); ; {
+		for _, s := range out {
+			if s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) == 3 {
+				return out
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatal("the servers elect no leader")
+		}
+	}
+}
+
+// startCluster starts three servers, or returns nil where another process took one of their ports in between.
+func startCluster(t *testing.T) []*server.Server {
+	t.Helper()
 	var routes []*url.URL
 	var ports []int
 	for range 3 {
@@ -53,24 +78,14 @@ func cluster(t *testing.T) []*server.Server {
 		out = append(out, s)
 	}
 	for _, s := range out {
-		if !s.ReadyForConnections(time.Minute) {
-			t.Fatal("a server does not start")
-		}
-	}
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for limit := time.After(2 * time.Minute); ; {
-		for _, s := range out {
-			if s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) == 3 {
-				return out
+		if !s.ReadyForConnections(20 * time.Second) {
+			for _, s := range out {
+				s.Shutdown()
 			}
-		}
-		select {
-		case <-tick.C:
-		case <-limit:
-			t.Fatal("the servers elect no leader")
+			return nil
 		}
 	}
+	return out
 }
 
 // TestClusterLosesAServer runs a search on a cluster of three servers and shuts down the one that leads its tasks.

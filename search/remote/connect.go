@@ -173,9 +173,10 @@ func mayUse(address string, authenticates bool) error {
 	return nil
 }
 
-// streams opens JetStream on a connection.
-func streams(conn *nats.Conn) (jetstream.JetStream, error) {
-	js, err := jetstream.New(conn, jetstream.WithDefaultTimeout(10*time.Second))
+// streams opens JetStream on a connection. A server that stops between storing a message and confirming it never confirms it, also where the
+// connection is to another server: within is how long a confirmation, or another reply, is waited for.
+func streams(conn *nats.Conn, within time.Duration) (jetstream.JetStream, error) {
+	js, err := jetstream.New(conn, jetstream.WithDefaultTimeout(within), jetstream.WithPublishAsyncTimeout(within))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrServer, err)
 	}

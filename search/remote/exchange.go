@@ -30,6 +30,7 @@ type Timing struct {
 	Audit      time.Duration // between two comparisons of what is missing with what the server has; 2 s
 	Lost       time.Duration // after which a worker that is not heard of is lost; 30 s
 	Silence    time.Duration // after which a search that is not heard of is over; 60 s
+	Stored     time.Duration // after which a message whose storage the server has not confirmed is published again; 10 s
 	Deliveries int           // how often a task is delivered before it is given up; 5
 }
 
@@ -41,6 +42,7 @@ func (t Timing) withDefaults() Timing {
 	t.Audit = cmp.Or(t.Audit, 2*time.Second)
 	t.Lost = cmp.Or(t.Lost, 30*time.Second)
 	t.Silence = cmp.Or(t.Silence, 60*time.Second)
+	t.Stored = cmp.Or(t.Stored, 10*time.Second)
 	t.Deliveries = cmp.Or(t.Deliveries, 5)
 	return t
 }
@@ -119,7 +121,7 @@ func New(ctx context.Context, o Options) (*Exchange, error) {
 	if err := o.Spec.check(); err != nil {
 		return nil, err
 	}
-	js, err := streams(o.Conn)
+	js, err := streams(o.Conn, o.Timing.withDefaults().Stored)
 	if err != nil {
 		return nil, err
 	}
@@ -309,7 +311,7 @@ func Remove(ctx context.Context, conn *nats.Conn, search string) error {
 	if !isHex(search, searchDigits) {
 		return fmt.Errorf("remote: %.40q is not the identity of a search", search)
 	}
-	js, err := streams(conn)
+	js, err := streams(conn, Timing{}.withDefaults().Stored)
 	if err != nil {
 		return err
 	}

@@ -118,7 +118,7 @@ func Work(ctx context.Context, o WorkerOptions) (Done, error) {
 	if o.Log == nil {
 		o.Log = func(string) {}
 	}
-	js, err := streams(o.Conn)
+	js, err := streams(o.Conn, o.Timing.withDefaults().Stored)
 	if err != nil {
 		return d, err
 	}

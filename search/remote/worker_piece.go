@@ -51,7 +51,7 @@ func (w *worker) piece(ctx context.Context, s Spec, scorer Scorer, p Piece, m je
 		w.fail(s, key, err)
 		return
 	}
-	if _, err := w.js.Publish(ctx, resultSubject(s.Search, key), data); err != nil {
+	if w.keep(ctx, resultSubject(s.Search, key), data) != nil {
 		return // the task is delivered again
 	}
 	taken = true

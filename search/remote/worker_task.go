@@ -160,8 +160,8 @@ func (w *worker) scoreAll(ctx context.Context, s Spec, t task, candidates []sear
 	for _, p := range pending {
 		select {
 		case <-p.Ok():
-		case err := <-p.Err():
-			if err != nil {
+		case <-p.Err(): // what led the stream has gone, perhaps without having stored it
+			if w.keep(ctx, p.Msg().Subject, p.Msg().Data) != nil {
 				return // the same
 			}
 		case <-ctx.Done():
@@ -208,7 +208,23 @@ func (w *worker) took(d time.Duration, scorer Scorer) {
 	w.state.Scored++
 }
 
-// publish publishes a score.
+// publishTries is how often a result is published, each time for the connection's timeout, before its task is left to be delivered again.
+const publishTries = 5
+
+// keep publishes a result until the server has stored it.
+func (w *worker) keep(ctx context.Context, subject string, data []byte) error {
+	for tries := 1; ; tries++ {
+		_, err := w.js.Publish(ctx, subject, data)
+		if err == nil || ctx.Err() != nil || tries == publishTries {
+			return err
+		}
+		if err := pause(ctx, 500*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+// publish publishes a score without waiting until it is stored.
 func (w *worker) publish(s Spec, key string, score search.Score) (jetstream.PubAckFuture, error) {
 	data, err := json.Marshal(newResult(w.o.ID, score))
 	if err != nil {
