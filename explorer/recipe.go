@@ -3,8 +3,6 @@ package explorer
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -132,16 +130,8 @@ func (e *Exploration) writeHashed(ctx context.Context, s gguf.Subnet, path, typ 
 		return "", err
 	}
 	m.show(func(j *Job) { j.Report = &report })
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = f.Close() }() // only read from
-	sum := sha256.New()
-	if _, err := io.Copy(sum, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(sum.Sum(nil)), nil
+	hash, _, err := durable.HashFile(ctx, path)
+	return hash, err
 }
 
 // buildRecipe checks the inputs of a recipe, re-fits, adds the subnet to the library and writes the file. Whether the file

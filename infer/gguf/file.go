@@ -7,7 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync"
+
+	"github.com/lathe-llm/lathe/infer/durable"
 )
 
 // File is an open model file. Its methods may be called concurrently; Close must come last.
@@ -19,8 +20,8 @@ type File struct {
 	header header
 	byName map[string]Tensor
 
-	hashing sync.Mutex
-	hash    string // SHA-256, "" until it is computed
+	hashing chan struct{} // is full while the hash is computed
+	hash    string        // SHA-256, "" until it is computed
 
 	vocabulary vocabularies
 }
@@ -62,7 +63,7 @@ func newFile(path string, r io.ReaderAt, size int64) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gguf: %s: %w", path, err)
 	}
-	f := &File{path: path, size: size, r: r, header: h, byName: make(map[string]Tensor, len(h.tensors))}
+	f := &File{path: path, size: size, r: r, header: h, hashing: make(chan struct{}, 1), byName: make(map[string]Tensor, len(h.tensors))}
 	for _, t := range h.tensors {
 		f.byName[t.Name] = t
 	}
@@ -105,25 +106,19 @@ func (f *File) Close() error {
 
 // SHA256 returns the hash of the whole file in hexadecimal. It is computed once.
 func (f *File) SHA256(ctx context.Context) (string, error) {
-	f.hashing.Lock()
-	defer f.hashing.Unlock()
+	select {
+	case f.hashing <- struct{}{}:
+		defer func() { <-f.hashing }()
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
 	if f.hash != "" {
 		return f.hash, nil
 	}
 	h := sha256.New()
-	buf := make([]byte, 1<<20)
-	for r := io.NewSectionReader(f.r, 0, f.size); ; {
-		if err := ctx.Err(); err != nil {
-			return "", err
-		}
-		n, err := r.Read(buf)
-		h.Write(buf[:n])
-		if err == io.EOF {
-			f.hash = hex.EncodeToString(h.Sum(nil))
-			return f.hash, nil
-		}
-		if err != nil {
-			return "", fmt.Errorf("gguf: %s: %w", f.path, err)
-		}
+	if _, err := io.CopyBuffer(h, durable.Reader(ctx, io.NewSectionReader(f.r, 0, f.size)), make([]byte, 1<<20)); err != nil {
+		return "", fmt.Errorf("gguf: %s: %w", f.path, err)
 	}
+	f.hash = hex.EncodeToString(h.Sum(nil))
+	return f.hash, nil
 }

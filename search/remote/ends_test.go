@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/lathe-llm/lathe/search/remote"
@@ -36,62 +37,87 @@ func TestSpentFilesGo(t *testing.T) {
 	}
 }
 
-// TestHeldTaskGoesOn ends a worker that holds a task of a phase that it has not heard of: another one gets the task at once.
+// TestHeldTaskGoesOn has a worker hold a task of a phase that it has not heard of. Where the worker ends, or the search falls silent, another
+// worker gets the task at once.
 func TestHeldTaskGoesOn(t *testing.T) {
-	s := newWorksite(t, func(o *remote.Options) { o.Timing.AckWait = patience })
-	conn, err := remote.Dial(t.Context(), s.server.Own(), "worker", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	js, err := jetstream.New(conn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() {
-		_, err := remote.Work(ctx, remote.WorkerOptions{
-			Conn: conn, ID: "w1", Version: "v1", Device: "go", Weights: "f32", Timing: quick(), Files: remote.Files{Shared: []string{filepath.Join(s.dir, "shared")}},
-			Open: func(context.Context, remote.Spec, remote.Opened) (remote.Scorer, error) {
-				return &scorer{s.l, childSettings{}}, nil
-			},
+	for name, test := range map[string]struct {
+		silence time.Duration
+		end     func(search *nats.Conn, worker context.CancelFunc)
+	}{
+		"worker ends":          {patience, func(_ *nats.Conn, worker context.CancelFunc) { worker() }},
+		"search fallen silent": {500 * time.Millisecond, func(search *nats.Conn, _ context.CancelFunc) { search.Close() }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newWorksite(t, func(o *remote.Options) { o.Timing.AckWait = patience })
+			dial := func() *nats.Conn {
+				conn, err := remote.Dial(t.Context(), s.server.Own(), "test", nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(conn.Close)
+				return conn
+			}
+			own, conn := dial(), dial()
+			o := remote.Options{Conn: own, Spec: s.spec, Timing: quick()}
+			o.Spec.Search, o.Timing.AckWait = remote.NewSearchID(), patience
+			e, err := remote.New(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = e.Close() }()
+			js, err := jetstream.New(conn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			timing := quick()
+			timing.Silence = test.silence
+			ended := make(chan error, 1)
+			go func() {
+				_, err := remote.Work(ctx, remote.WorkerOptions{
+					Conn: conn, ID: "w1", Version: "v1", Device: "go", Weights: "f32", Timing: timing, Search: o.Spec.Search,
+					Files: remote.Files{Shared: []string{filepath.Join(s.dir, "shared")}},
+					Open: func(context.Context, remote.Spec, remote.Opened) (remote.Scorer, error) {
+						return &scorer{s.l, childSettings{}}, nil
+					},
+				})
+				ended <- err
+			}()
+			if _, err := js.Publish(t.Context(), "lathe."+o.Spec.Search+".task", []byte(`{"Phase":1,"Piece":{"Kind":"double"}}`)); err != nil {
+				t.Fatal(err)
+			}
+			stream, err := js.Stream(t.Context(), "lathe-"+o.Spec.Search+"-tasks")
+			if err != nil {
+				t.Fatal(err)
+			}
+			queue, err := stream.Consumer(t.Context(), "workers")
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.until("worker that holds the task", func([]remote.Worker) bool {
+				info, err := queue.Info(t.Context())
+				return err == nil && info.NumAckPending == 1
+			})
+			test.end(own, cancel)
+			batch, err := queue.Fetch(1, jetstream.FetchMaxWait(10*time.Second))
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := 0
+			for m := range batch.Messages() {
+				n++
+				if err := m.Ack(); err != nil {
+					t.Error(err)
+				}
+			}
+			if n != 1 {
+				t.Errorf("%d tasks, error %v", n, batch.Error())
+			}
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
 		})
-		ended <- err
-	}()
-	s.until("worker", func(w []remote.Worker) bool { return len(w) == 1 && w[0].State == remote.Idle })
-	if _, err := js.Publish(t.Context(), "lathe."+s.spec.Search+".task", []byte(`{"Phase":1,"Piece":{"Kind":"double"}}`)); err != nil {
-		t.Fatal(err)
-	}
-	stream, err := js.Stream(t.Context(), "lathe-"+s.spec.Search+"-tasks")
-	if err != nil {
-		t.Fatal(err)
-	}
-	queue, err := stream.Consumer(t.Context(), "workers")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.until("worker that holds the task", func([]remote.Worker) bool {
-		info, err := queue.Info(t.Context())
-		return err == nil && info.NumAckPending == 1
-	})
-	cancel()
-	if err := <-ended; err != nil {
-		t.Fatal(err)
-	}
-	batch, err := queue.Fetch(1, jetstream.FetchMaxWait(10*time.Second))
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := 0
-	for m := range batch.Messages() {
-		n++
-		if err := m.Ack(); err != nil {
-			t.Error(err)
-		}
-	}
-	if n != 1 {
-		t.Errorf("%d tasks, error %v", n, batch.Error())
 	}
 }
 

@@ -2,12 +2,9 @@ package remote
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -27,30 +24,8 @@ var errAltered = errors.New("its content is not that of its hash")
 
 // HashFile describes a file.
 func HashFile(ctx context.Context, path string) (File, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return File{}, err
-	}
-	defer func() { _ = f.Close() }() // only read from
-	h := sha256.New()
-	n, err := io.Copy(h, &reader{ctx, f})
-	if err != nil {
-		return File{}, fmt.Errorf("%s: %w", path, err)
-	}
-	return File{hex.EncodeToString(h.Sum(nil)), n}, nil
-}
-
-// reader ends with the context.
-type reader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r *reader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.r.Read(p)
+	sum, n, err := durable.HashFile(ctx, path)
+	return File{sum, n}, err
 }
 
 // Share puts a file into a folder that workers see too, under its hash. For workers of this machine it is a symbolic link; for others a
@@ -76,15 +51,7 @@ func Share(folder string, f File, path string, here bool) error {
 	if err := os.Link(path, to); err == nil || errors.Is(err, fs.ErrExist) {
 		return nil
 	}
-	from, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = from.Close() }() // only read from
-	return durable.Write(to, 0o600, func(w io.Writer) error {
-		_, err := io.Copy(w, from)
-		return err
-	})
+	return durable.Copy(path, to, 0o600)
 }
 
 // partRequest asks for a part of a file.

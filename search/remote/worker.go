@@ -264,14 +264,18 @@ func (w *worker) next(ctx context.Context) (Spec, error) {
 			}
 		}
 		w.mu.Unlock()
+		var silent <-chan time.Time // what would announce the phase of the held task may have died
+		if w.held != nil {
+			silent = time.After(w.t.Silence)
+		}
 		select {
 		case <-w.wake:
+		case <-silent:
 		case <-ctx.Done():
 			return Spec{}, ctx.Err()
 		}
 		if w.held != nil && w.isOver(w.last) {
-			w.held.release()
-			w.held = nil
+			w.letGo()
 		}
 	}
 }

@@ -178,13 +178,5 @@ func move(from, to string) error {
 	if err := os.Rename(from, to); err == nil {
 		return nil
 	}
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = in.Close() }() // only read from
-	return durable.Write(to, 0o600, func(w io.Writer) error {
-		_, err := io.Copy(w, in)
-		return err
-	})
+	return durable.Copy(from, to, 0o600)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/reform"
@@ -329,7 +330,7 @@ func (a *app) export(ctx context.Context, e exploration, id explorer.SubnetID, o
 	}
 	defer func() { _ = f.Close() }() // only read from
 	job.Report.Path = "standard output"
-	_, err = io.Copy(a.stdout, f)
+	_, err = io.Copy(a.stdout, durable.Reader(ctx, f))
 	return job.Report, err
 }
 

@@ -2,13 +2,10 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +17,7 @@ import (
 	"github.com/lathe-llm/lathe/explorer/engine"
 	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/infer"
+	"github.com/lathe-llm/lathe/infer/durable"
 	"github.com/lathe-llm/lathe/search/remote"
 )
 
@@ -158,16 +156,11 @@ func buildVersion() string {
 	if err != nil {
 		return v
 	}
-	f, err := os.Open(filepath.Clean(path))
+	hash, _, err := durable.HashFile(context.Background(), path)
 	if err != nil {
 		return v
 	}
-	defer func() { _ = f.Close() }() // only read from
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return v
-	}
-	return strings.Join([]string{v, hex.EncodeToString(h.Sum(nil))[:12]}, " ")
+	return strings.Join([]string{v, hash[:12]}, " ")
 }
 
 // workerProgram is the command that starts a worker.
