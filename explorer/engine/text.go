@@ -409,14 +409,29 @@ func (m *model) tokenise(ctx context.Context, text string, ref explorer.TextRef,
 			if special && info.AddBOS {
 				tokens = tokens[1:]
 			}
-			m.mu.Lock()
-			m.tokens[key] = tokens
-			m.mu.Unlock()
+			m.remember(key, tokens)
 		}
 		if len(tokens) >= t.windows*t.seq || key.cut == 0 {
 			return tokens, info, nil
 		}
 	}
+}
+
+// mostRemembered is how many tokens of texts a model keeps at most.
+const mostRemembered = 16 << 20
+
+// remember keeps a tokenised text, and forgets the others where all together are too many.
+func (m *model) remember(key tokenKey, tokens []int32) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	total := len(tokens)
+	for _, t := range m.tokens {
+		total += len(t)
+	}
+	if total > mostRemembered {
+		clear(m.tokens)
+	}
+	m.tokens[key] = tokens
 }
 
 // excerpt returns the first n bytes of a text, or the last -n, at the bounds of characters.

@@ -274,12 +274,10 @@ func (m *model) templateTokens(ctx context.Context, load infer.Model, to map[int
 		if errors.Is(err, infer.ErrTemplate) { // it refuses such a conversation
 			continue
 		}
-		if err != nil && ctx.Err() != nil {
+		if err != nil {
 			return err
 		}
-		if err == nil {
-			add(p.Tokens)
-		}
+		add(p.Tokens)
 	}
 	template, _ := m.file.KV().String("tokenizer.chat_template")
 	const most = 1 << 20
