@@ -108,11 +108,11 @@ func roundTo(v float64) float64 {
 	return short
 }
 
-// byteUnits are the units of sizes, the decimal ones from the largest on.
+// byteUnits are the units of sizes, the decimal ones that sizes are shown in first.
 var byteUnits = [...]struct {
 	name  string
 	bytes float64
-}{{"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
+}{{"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}, {"TB", 1e12}, {"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
 
 // bytesText returns a number of bytes in the largest decimal unit that shows it
 // exactly with few digits.
@@ -153,7 +153,7 @@ func ParseTarget(text, typ string) (Target, error) {
 			break
 		}
 		t.Measure = Bytes
-		t.Value, ok = parseBytes(value)
+		t.Value, ok = ParseBytes(value)
 		ok = ok && key != "ratio"
 	case "memory":
 		size, context, at := strings.Cut(value, "@")
@@ -161,7 +161,7 @@ func ParseTarget(text, typ string) (Target, error) {
 		t.KV = strings.ToUpper(strings.TrimSpace(cache))
 		n, err := strconv.Atoi(strings.TrimSpace(context))
 		t.Measure, t.Context = Memory, n
-		t.Value, ok = parseBytes(size)
+		t.Value, ok = ParseBytes(size)
 		ok = ok && at && err == nil && n > 0
 	case "speed":
 		factor, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSuffix(value, "x"), "×"), 64)
@@ -190,7 +190,8 @@ func parseShare(text string) (float64, bool) {
 	return v, err == nil
 }
 
-func parseBytes(text string) (float64, bool) {
+// ParseBytes reads a size with its unit, such as "512MB" or "1.5 GiB", in whole bytes. Case and space before the unit do not matter.
+func ParseBytes(text string) (float64, bool) {
 	text = strings.TrimSpace(text)
 	for _, u := range byteUnits {
 		if len(text) > len(u.name) && strings.EqualFold(text[len(text)-len(u.name):], u.name) {

@@ -279,20 +279,13 @@ func (b *byteSize) Type() string { return "size" }
 
 // parseBytes reads a size such as "512MB", "1.5 GiB" or "100000000".
 func parseBytes(text string) (int64, error) {
-	units := []struct {
-		name  string
-		bytes float64
-	}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40}, {"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"B", 1}}
-	number, unit := strings.TrimSpace(text), 1.0
-	for _, u := range units {
-		if len(number) > len(u.name) && strings.EqualFold(number[len(number)-len(u.name):], u.name) {
-			number, unit = strings.TrimSpace(number[:len(number)-len(u.name)]), u.bytes
-			break
-		}
+	v, ok := search.ParseBytes(text)
+	if !ok {
+		n, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+		v, ok = n, err == nil
 	}
-	v, err := strconv.ParseFloat(number, 64)
-	if err != nil || !(v*unit >= 1 && v*unit <= math.MaxInt64/2) {
+	if !ok || !(v >= 1 && v <= math.MaxInt64/2) {
 		return 0, fmt.Errorf("%q is not a size such as 512MB", text)
 	}
-	return int64(v * unit), nil
+	return int64(v), nil
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/lathe-llm/lathe/explorer/format"
@@ -295,13 +294,13 @@ func (a *app) masksCheckoutCommand() *cobra.Command {
 	return cmd
 }
 
-// parseRatios reads "0.9,0.8".
+// parseRatios reads "0.9,80%".
 func parseRatios(text string) ([]float64, error) {
 	var ratios []float64
 	for _, part := range strings.Split(text, ",") {
-		r, err := strconv.ParseFloat(strings.TrimSpace(part), 64)
-		if err != nil || !(r > 0 && r <= 1) {
-			return nil, fmt.Errorf("ratio %q is not in (0, 1]", part)
+		var r float64
+		if err := (&ratio{&r}).Set(strings.TrimSpace(part)); err != nil {
+			return nil, err
 		}
 		ratios = append(ratios, r)
 	}
