@@ -160,8 +160,8 @@ func (w *worker) scoreAll(ctx context.Context, s Spec, t task, candidates []sear
 	for _, p := range pending {
 		select {
 		case <-p.Ok():
-		case <-p.Err(): // what led the stream has gone, perhaps without having stored it
-			if w.keep(ctx, p.Msg().Subject, p.Msg().Data) != nil {
+		case err := <-p.Err(): // what led the stream has gone, perhaps without having stored it
+			if err != nil && w.keep(ctx, p.Msg().Subject, p.Msg().Data) != nil {
 				return // the same
 			}
 		case <-ctx.Done():
