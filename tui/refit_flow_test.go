@@ -71,6 +71,23 @@ func TestCutFormTunes(t *testing.T) {
 	}
 }
 
+// TestCutFormShowsOwnSettings opens the form of cuts: settings left to the preset show their values, those of another preset once it is chosen.
+func TestCutFormShowsOwnSettings(t *testing.T) {
+	b := explorertest.New()
+	l := newLoopOver(t, explorertest.Filled(t, b), b, 120, 40, nil)
+	l.press("3", "n")
+	l.sees("preset's own: exact")
+	l.sees("preset's own: residual")
+	l.sees("preset's own: 0.01, 0.03, 0.1 or 0.3")
+	l.sees("preset's own: keep, as long as MLP channels are enough")
+	l.entry("preset")
+	l.press("right") // obs
+	l.sees("preset's own: local")
+	l.sees("preset's own: 0.01 ")
+	l.press("right", "right") // flap
+	l.sees("preset's own: none")
+}
+
 // TestFitForm finds the best subnet for a target through the form of the library, also for one in time.
 func TestFitForm(t *testing.T) {
 	b := explorertest.New()

@@ -56,5 +56,26 @@ func OwnRefit(name string) string {
 	}
 }
 
+// Refit describes how weights are re-fitted, in the words of forms and flags.
+type Refit struct {
+	Target string // local, dense or residual
+	Lambda string // ridge terms
+	Pull   bool   // toward the original weights
+	Bias   bool
+	Weigh  string // what tokens count by
+}
+
+// RefitOf describes the re-fit of a preset where nothing else is asked for. It re-fits no W_U, and nothing across dropped layers.
+func RefitOf(name string) Refit {
+	switch Preset(name) {
+	case Allocated:
+		return Refit{Target: "residual", Lambda: "0.01, 0.03, 0.1 or 0.3", Pull: true, Weigh: "state"}
+	case FLAP, FLAPGlobal:
+		return Refit{Target: "local", Bias: true, Weigh: "none"}
+	default:
+		return Refit{Target: "local", Lambda: "0.01", Weigh: "none"}
+	}
+}
+
 // DropsLayers reports whether a preset drops whole layers and nothing else.
 func DropsLayers(name string) bool { return Preset(name) == Depth || Preset(name) == Cosine }

@@ -2,9 +2,12 @@ package subnets
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/search/oneshot/preset"
 	"github.com/lathe-llm/lathe/tui/internal/text"
 	"github.com/lathe-llm/lathe/tui/internal/widget"
 )
@@ -27,6 +30,44 @@ func Expected(s *explorer.Snapshot, c explorer.Command) string {
 		out += " without tuning"
 	}
 	return out + fmt.Sprintf(": %s took %s with %d × %d tokens.", text.Line(p.Of.Name), text.Short(p.Took()), m.Windows, m.Seq)
+}
+
+// ShowOwn has the entries of [RefitEntries] show which values are the preset's own, for models of a shape. named returns the preset, or ""
+// where it is not known.
+func ShowOwn(entries []*widget.Entry, g *subnet.Geometry, named func(f *widget.Form) string) {
+	yesNo := map[bool]string{true: "yes", false: "no"}
+	own := map[string]func(name string, r preset.Refit) string{
+		"refit": func(name string, _ preset.Refit) string { return preset.OwnRefit(name) },
+		"fit-target": func(_ string, r preset.Refit) string {
+			if residual := explorer.FitTargets()[2]; r.Target == residual && g != nil && !explorer.FitsResidual(g) {
+				return explorer.FitTargets()[0]
+			}
+			return r.Target
+		},
+		"lambda": func(_ string, r preset.Refit) string { return r.Lambda },
+		"pull":   func(_ string, r preset.Refit) string { return yesNo[r.Pull] },
+		"bias":   func(_ string, r preset.Refit) string { return yesNo[r.Bias] },
+		"bridge": func(string, preset.Refit) string { return "no" },
+		"weigh":  func(_ string, r preset.Refit) string { return r.Weigh },
+		"up":     func(string, preset.Refit) string { return "0" },
+	}
+	for _, e := range entries {
+		value := own[e.ID]
+		if value == nil {
+			continue
+		}
+		e.Own = func(f *widget.Form) string {
+			name, method := named(f), f.Get("refit")
+			if !slices.Contains(explorer.FitMethods(), method) {
+				method = preset.OwnRefit(name)
+			}
+			always := e.ID == "refit" || e.ID == "bias" || e.ID == "bridge"
+			if name == "" || method == "admm" || method == "none" && !always {
+				return ""
+			}
+			return value(name, preset.RefitOf(name))
+		}
+	}
 }
 
 // RefitEntries are the entries of forms about how weights are re-fitted, which [RefitOf] reads. own is the choice that leaves a

@@ -22,6 +22,8 @@ type Entry struct {
 	Hidden func(f *Form) bool // nil: always shown
 	// Follows returns the text for the other values of the form, until the text is edited; nil leaves it.
 	Follows func(f *Form) string
+	// Own returns, for the other values of the form, which value the first choice or an empty text is for; nil or "" is none.
+	Own func(f *Form) string
 
 	label   string
 	help    string // shown while the entry has the cursor
@@ -71,6 +73,24 @@ func (e *Entry) unset() string {
 		return meaning
 	}
 	return "empty"
+}
+
+// owned returns how a value that is for another is shown.
+func (e *Entry) owned(f *Form, value string) string {
+	if e.Own != nil {
+		if own := e.Own(f); own != "" {
+			return value + ": " + own
+		}
+	}
+	return value
+}
+
+// shown returns the choice as it is shown.
+func (e *Entry) shown(f *Form) string {
+	if e.chosen == 0 {
+		return e.owned(f, e.value())
+	}
+	return e.value()
 }
 
 // A Form asks for a few values at once.
@@ -256,7 +276,7 @@ func (f *Form) drawEntry(t *theme.Theme, e *Entry, here bool, w int) string {
 		s, _ := e.text.Line(r.Room() - 1)
 		style := t.Input
 		if s == "" {
-			s, style = text.Clip(e.unset(), r.Room()-1), t.Placeholder
+			s, style = text.Clip(e.owned(f, e.unset()), r.Room()-1), t.Placeholder
 			if e.check != nil && e.check("") != nil {
 				s = "needed"
 			}
@@ -267,12 +287,16 @@ func (f *Form) drawEntry(t *theme.Theme, e *Entry, here bool, w int) string {
 		return r.Put(style, s).String()
 	}
 	if !here {
-		return r.Put(t.Text, e.value()).String()
+		return r.Put(t.Text, e.shown(f)).String()
 	}
-	if total := text.Width(strings.Join(e.choices, "  ")) + 2; total > r.Room() {
-		return r.Put(t.Dim, t.Glyph.Left+" ").Put(t.Strong, e.value()).Put(t.Dim, " "+t.Glyph.Right).String()
+	own := strings.TrimPrefix(e.owned(f, e.choices[0]), e.choices[0])
+	if total := text.Width(strings.Join(e.choices, "  ")+own) + 2; total > r.Room() {
+		return r.Put(t.Dim, t.Glyph.Left+" ").Put(t.Strong, e.shown(f)).Put(t.Dim, " "+t.Glyph.Right).String()
 	}
 	for i, c := range e.choices {
+		if i == 0 {
+			c += own
+		}
 		if i == e.chosen {
 			r.Put(t.Focus, "["+c+"]").Put(t.Text, " ")
 		} else {

@@ -297,6 +297,7 @@ func (s *Screen) form() tea.Cmd {
 	id := s.target()
 	entries := append(subnets.RefitEntries("default", nil), widget.TextEntry("name", "name", "", "of the result in the library; empty: by how it is made", nil))
 	entries = append(entries, subnets.FitEntries()...)
+	subnets.ShowOwn(entries, s.snap().Model.Geometry, func(*widget.Form) string { return string(preset.Default) })
 	command := func(f *widget.Form) explorer.Refit {
 		return explorer.Refit{Subnet: id, Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Reform: subnets.RefitOf(f)}
 	}
@@ -323,6 +324,8 @@ func (s *Screen) cutForm() tea.Cmd {
 	}, subnets.FitEntries()...)
 	entries = append(entries, widget.TextEntry("name", "name", "", "of the result in the library; empty: by how it is made", nil), attention, granularity)
 	entries = append(entries, subnets.RefitEntries(presetsOwn, nil)...)
+	subnets.ShowOwn(entries, s.snap().Model.Geometry, func(f *widget.Form) string { return f.Get("preset") })
+	attention.Own = func(*widget.Form) string { return "keep, as long as MLP channels are enough" }
 	command := func(f *widget.Form) explorer.Cut {
 		c := explorer.Cut{Preset: f.Get("preset"), Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Reform: subnets.RefitOf(f)}
 		if c.Within = subnets.TargetOf(f); c.Within.Measure == search.Params {
