@@ -135,3 +135,63 @@ func TestClusterLosesAServer(t *testing.T) {
 	})
 	same(t, got, want)
 }
+
+// TestUnconfirmedResults has the server store results without confirming them for a while, as one does that stops in between: the workers
+// publish them again, and go on.
+func TestUnconfirmedResults(t *testing.T) {
+	s := newSite(t, nil)
+	want := alone(t, s)
+	conn, err := remote.Dial(t.Context(), s.server.Own(), "unconfirmed", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	confirm := func(yes bool) {
+		stream, err := js.Stream(t.Context(), "lathe-"+s.spec.Search+"-results")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		c := stream.CachedInfo().Config
+		c.NoAck = !yes
+		if _, err := js.UpdateStream(t.Context(), c); err != nil {
+			t.Error(err)
+		}
+	}
+	again, err := conn.SubscribeSync("lathe." + s.spec.Search + ".result.*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		s.worker(func(c *childSettings) { c.Timing.Stored = 300 * time.Millisecond })
+	}
+	confirmed := make(chan struct{})
+	got := find(t, s.problem(), s.e, func(n int) {
+		if n != 30 {
+			return
+		}
+		confirm(false)
+		go func() {
+			defer close(confirmed)
+			defer confirm(true)
+			seen := map[string]bool{}
+			for {
+				m, err := again.NextMsgWithContext(t.Context())
+				if err != nil {
+					t.Errorf("no result was published twice: %v", err)
+					return
+				}
+				if seen[m.Subject] {
+					return
+				}
+				seen[m.Subject] = true
+			}
+		}()
+	})
+	<-confirmed
+	same(t, got, want)
+}
