@@ -32,6 +32,9 @@ func StepsRange() Range { return Range{1, 10000, false} }
 // UpRange is the range of steps by which W_U is re-fitted.
 func UpRange() Range { return Range{0, 1000, false} }
 
+// GradientRange is the range of steps by which all matrices of a module are re-fitted.
+func GradientRange() Range { return Range{0, 10000, false} }
+
 // WindowsRange is the range of calibration windows.
 func WindowsRange() Range { return Range{1, 100000, false} }
 
@@ -101,6 +104,9 @@ func (o ReformOptions) check() error {
 	}
 	if o.Up != nil {
 		errs = append(errs, UpRange().check("up", float64(*o.Up)))
+	}
+	if o.Gradient != nil {
+		errs = append(errs, GradientRange().check("gradient re-fit", float64(*o.Gradient)))
 	}
 	errs = append(errs, RhoRange().optional("rho", o.Rho), StepsRange().optional("steps", float64(o.Steps)))
 	return errors.Join(errs...)

@@ -242,6 +242,8 @@ type ReformOptions struct {
 	Rho    float64 `json:",omitempty"` // ADMM's penalty, relative as the ridge
 	Steps  int     `json:",omitempty"` // ADMM's
 	Up     *int    `json:",omitempty"` // steps of conjugate gradients by which W_U is re-fitted, 0 leaves it
+	// Gradient is the most steps by which all matrices of modules that have lost units are re-fitted by gradient, 0 for none.
+	Gradient *int `json:",omitempty"`
 	// OwnRidge has admm solve the preset's own problem, ridge included, as recipes from before the paper's was the default do.
 	OwnRidge bool `json:"-"`
 }

@@ -55,7 +55,7 @@ func (s *Snapshot) Precedent(c Command) (p Precedent, ok bool) {
 			return false
 		case origin == Reformed && m.Tune != nil: // tuned by itself: its method is that of the subnet it was made of
 			return false
-		case origin == OneShot && m.Preset != by || m.Reform != cmp.Or(reform.Method, preset.OwnRefit(by)) || m.Up != valueOf(reform.Up):
+		case origin == OneShot && m.Preset != by || m.Reform != cmp.Or(reform.Method, preset.OwnRefit(by)) || m.Up != valueOf(reform.Up) || m.Gradient != valueOf(reform.Gradient):
 			return false
 		case reform.Weigh != "" && m.Weigh != reform.Weigh || reform.Bridge != nil && m.Bridge != *reform.Bridge:
 			return false

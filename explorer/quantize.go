@@ -56,6 +56,9 @@ func (c Quantize) check(s *Snapshot) error {
 	if c.Reform.Up != nil && *c.Reform.Up > 0 {
 		errs = append(errs, fmt.Errorf("%w: W_U is not re-fitted when matrices are rounded", ErrInvalid))
 	}
+	if c.Reform.Gradient != nil && *c.Reform.Gradient > 0 {
+		errs = append(errs, fmt.Errorf("%w: matrices are not re-fitted by gradient when they are rounded", ErrInvalid))
+	}
 	for _, name := range c.Types {
 		if _, err := subnet.ParseType(name); err != nil {
 			errs = append(errs, fmt.Errorf("%w: %w", ErrInvalid, err))

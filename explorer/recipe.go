@@ -195,14 +195,14 @@ func (e *Exploration) rebuild(ctx context.Context, a Actor, r Recipe, masks subn
 	r.Method.Tune = nil
 	made := Made{Subnet: gguf.Subnet{Masks: masks}, Method: r.Method}
 	if r.Method.refits() {
-		pull, bias, bridge, up := r.Method.Pull, r.Method.Bias, r.Method.Bridge, r.Method.Up
+		pull, bias, bridge, up, gradient := r.Method.Pull, r.Method.Bias, r.Method.Bridge, r.Method.Up, r.Method.Gradient
 		old := r.Method.Reform == "admm" && r.Method.FitTarget == "" // before the paper's was the default
 		refit := Refit{
 			Preset:      r.Method.Preset,
 			Calibration: texts[0],
 			Reform: ReformOptions{
 				Method: r.Method.Reform, Target: r.Method.FitTarget, Lambda: r.Method.Lambda, Pull: &pull, Bias: &bias, Rho: r.Method.Rho,
-				Steps: r.Method.Steps, Up: &up, Bridge: &bridge, Weigh: r.Method.Weigh, OwnRidge: old,
+				Steps: r.Method.Steps, Up: &up, Bridge: &bridge, Weigh: r.Method.Weigh, Gradient: &gradient, OwnRidge: old,
 			},
 		}
 		e.begin(m, DenseID, r.Method)
@@ -351,10 +351,10 @@ func recipeText(recipe, name string) string {
 
 // check returns the first setting of a method that no command could have set.
 func (m Method) check() error {
-	up := m.Up
+	up, gradient := m.Up, m.Gradient
 	return errors.Join(
 		Calibration{ComputeType: m.ComputeType, AtOnce: m.AtOnce, Windows: m.Windows, Seq: m.Seq, Of: m.Drawn}.check(),
-		ReformOptions{Method: m.Reform, Target: m.FitTarget, Weigh: m.Weigh, Lambda: m.Lambda, Rho: m.Rho, Steps: m.Steps, Up: &up}.check(),
+		ReformOptions{Method: m.Reform, Target: m.FitTarget, Weigh: m.Weigh, Lambda: m.Lambda, Rho: m.Rho, Steps: m.Steps, Up: &up, Gradient: &gradient}.check(),
 	)
 }
 

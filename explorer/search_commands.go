@@ -14,6 +14,9 @@ import (
 
 // checkSettings reports options that the strategy does not have, or values that they cannot have.
 func (c StartSearch) checkSettings() error {
+	if c.Reform.Gradient != nil && *c.Reform.Gradient > 0 {
+		return fmt.Errorf("%w: searches do not re-fit by gradient: lathe reform does with what they find", ErrInvalid)
+	}
 	if c.Typed() {
 		if t := cmp.Or(c.Retarget, c.Target); t.Measure != search.Bytes && t.Measure != search.Memory || t.Type != "" {
 			return fmt.Errorf("%w: types and the vocabulary are searched for a size such as 60MB or a memory such as memory=512MB@4096, without a type, not for %s", ErrInvalid, TargetName(t))

@@ -167,7 +167,7 @@ func (n *Subnet) refitted() gguf.Refitted {
 	if n.Refit == "" {
 		return gguf.Refitted{}
 	}
-	return gguf.Refitted{Outputs: true, Up: n.Method.Up > 0, Biases: n.Method.Bias}
+	return gguf.Refitted{Outputs: true, Up: n.Method.Up > 0 || n.Method.Gradient > 0, Biases: n.Method.Bias}
 }
 
 // Type returns the name of the file's type.

@@ -141,8 +141,10 @@ type Method struct {
 	Rho    float64  `json:"rho,omitempty"`    // ADMM's penalty, relative to the mean diagonal of H
 	Steps  int      `json:"steps,omitempty"`  // ADMM's steps
 	Up     int      `json:"up,omitempty"`     // steps by which W_U was re-fitted, 0 when it was not
-	Tune   *Tuned   `json:"tune,omitempty"`   // what tuning did, nil without
-	Vocab  *Vocab   `json:"vocab,omitempty"`  // how the vocabulary was trimmed, nil where all of it is kept
+	// Gradient is the most steps by which all matrices of modules were re-fitted, 0 for none.
+	Gradient int    `json:"gradient_steps,omitempty"`
+	Tune     *Tuned `json:"tune,omitempty"`  // what tuning did, nil without
+	Vocab    *Vocab `json:"vocab,omitempty"` // how the vocabulary was trimmed, nil where all of it is kept
 	// Plain is the best plain type within the target, nil where there was none or types were not searched.
 	Plain *PlainRival `json:"plain,omitempty"`
 	Typed *Typed      `json:"types,omitempty"` // how types were chosen, nil for those of the source

@@ -69,6 +69,9 @@ type Recipe struct {
 	// leaves W_U as it is. It has an effect with exact re-fits without a bias and with targets other than DenseOutput; W_U
 	// itself is always fitted to LocalOutput.
 	UpSteps int
+	// GradientSteps is how many steps at most re-fit all matrices of every module that has lost units by gradient, after its output matrix; 0 leaves
+	// the others as they are. It has an effect where [Recipe.RefitsByGradient] reports so, and needs at least four windows.
+	GradientSteps int
 	// Relative weighs each token by the inverse size of its hidden state, as the next norm does. Otherwise the few tokens
 	// with very large states decide. It has no effect with DenseOutput, nor where a bias is fitted, which is the same for
 	// all tokens.

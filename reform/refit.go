@@ -83,8 +83,10 @@ type ModuleReport struct {
 	Lambda    float64 `json:"ridge,omitempty"`
 	Raised    bool    `json:"ridge_raised,omitempty"`
 	// Curve is ADMM's error after each step.
-	Curve   []float64 `json:"curve,omitempty"`
-	Warning string    `json:"warning,omitempty"`
+	Curve []float64 `json:"curve,omitempty"`
+	// Gradient reports the re-fit by gradient, nil without one.
+	Gradient *GradientReport `json:"gradient,omitempty"`
+	Warning  string          `json:"warning,omitempty"`
 }
 
 // Report reports a re-fit.

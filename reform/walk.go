@@ -2,6 +2,7 @@ package reform
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
@@ -48,7 +49,14 @@ func newWalk(ctx context.Context, m *decoder.Model, windows [][]int32, masks sub
 	if m.Config().PostNorms && c.Recipe.Target == DenseResidual {
 		w.recipe.Target = LocalOutput
 	}
-	fit, held := split(windows, c.HeldOut, len(c.Recipe.Solve.Lambdas))
+	choices := len(c.Recipe.Solve.Lambdas)
+	if c.Recipe.RefitsByGradient() {
+		if len(windows) < leastGradientWindows {
+			return nil, fmt.Errorf("%w: a re-fit by gradient holds out a quarter of at least %d windows, not of %d", ErrText, leastGradientWindows, len(windows))
+		}
+		choices = max(2, choices)
+	}
+	fit, held := split(windows, c.HeldOut, choices)
 	var err error
 	if w.fit, err = newActivations(ctx, w.m, w.ref, fit, w.recipe.Target); err != nil {
 		w.close()
@@ -221,6 +229,12 @@ func (w *walk) reform(ctx context.Context, f *moduleFit, report *ModuleReport) e
 	}
 	report.ErrBefore, report.ErrAfter, report.HeldOut = r.ErrBefore, r.ErrAfter, r.HeldOut
 	report.Lambda, report.Raised, report.Curve, report.Warning = r.Lambda, r.Raised, r.Curve, r.Warning
+	if g := (gradientFit{f, w.masks}); g.applies() {
+		if refit, report.Gradient, err = g.run(ctx, refit, &r); err != nil {
+			return fmt.Errorf("by gradient: %w", err)
+		}
+		report.ErrAfter, report.HeldOut = r.ErrAfter, r.HeldOut
+	}
 	rounded := refit
 	if w.round != nil {
 		if refit, rounded, err = w.roundOutput(f, refit); err != nil {
@@ -229,9 +243,9 @@ func (w *walk) reform(ctx context.Context, f *moduleFit, report *ModuleReport) e
 	}
 	take := func(to *gguf.Refit, from gguf.Refit) {
 		if f.module == subnet.Attention {
-			to.WO, to.BO = from.WO, from.BO
+			to.WO, to.BO, to.WQ, to.WK, to.WV = from.WO, from.BO, from.WQ, from.WK, from.WV
 		} else {
-			to.WD, to.BD, to.WU = from.WD, from.BD, from.WU
+			to.WD, to.BD, to.WU, to.WG = from.WD, from.BD, from.WU, from.WG
 		}
 	}
 	take(&w.refit[f.layer], refit)

@@ -218,6 +218,7 @@ func recordRefit(me *explorer.Method, s gguf.Subnet, r reform.Recipe, g *subnet.
 	if solve.Method == reform.None {
 		return
 	}
+	me.Gradient = r.GradientSteps
 	me.Pull, me.FitTarget = solve.Pull, r.Target.String()
 	me.Bridge, me.Weigh = r.Bridge && r.Target == reform.DenseResidual, weighing(r)
 	switch len(solve.Lambdas) {
@@ -397,6 +398,9 @@ func changed(r reform.Recipe, o explorer.ReformOptions) (reform.Recipe, error) {
 	if o.Up != nil {
 		r.UpSteps = *o.Up
 	}
+	if o.Gradient != nil {
+		r.GradientSteps = *o.Gradient
+	}
 	return r, withoutEffect(r, o)
 }
 
@@ -434,6 +438,8 @@ func withoutEffect(r reform.Recipe, o explorer.ReformOptions) error {
 		return refused("weigh", weights+" without a bias, to another target than dense")
 	case r.Bridge && (none || r.Target != reform.DenseResidual):
 		return refused("bridge", weights+" to the target residual")
+	case r.GradientSteps > 0 && !r.RefitsByGradient():
+		return refused("gradient-refit", "an exact re-fit without a bias and without steps of W_U, to another target than dense, with tokens not weighed by gradients")
 	case o.Up != nil && *o.Up > 0 && !r.RefitsUp():
 		return refused("up", "an exact re-fit without a bias, to another target than dense")
 	}
@@ -459,7 +465,7 @@ func report(mon explorer.Monitor, e oneshot.Event) {
 		}
 		mon.Layer(explorer.LayerProgress{
 			Layer: r.Layer, Module: part, Kept: r.Kept, Of: r.Of, ErrBefore: r.ErrBefore, ErrAfter: r.ErrAfter,
-			HeldOut: r.HeldOut, Ridge: r.Lambda, Raised: r.Raised, Curve: r.Curve,
+			HeldOut: r.HeldOut, Ridge: r.Lambda, Raised: r.Raised, Curve: r.Curve, Gradient: (*explorer.Gradient)(r.Gradient),
 		})
 	}
 	mon.Progress(float64(e.Done), float64(e.Total), unit, step)

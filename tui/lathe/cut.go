@@ -134,6 +134,7 @@ func (a *app) cutCommand() *cobra.Command {
 	cmd.Flags().Lookup("windows").Usage = fitWindowsUsage()
 	reformFlags(cmd, &c.Reform)
 	upFlag(cmd, &c.Reform.Up, "the method's own")
+	gradientFlag(cmd, &c.Reform.Gradient)
 	tuning.Seed = 1
 	flags.Var(&tuneValue{to: &tuning, off: true}, "tune", fmt.Sprintf("then tune norms and channel scales, for a duration such as 10m or a number of steps such as 60steps, or off (default: %dsteps with the default method, re-fit and number of windows and without --types, otherwise off)", explorer.DefaultTuneSteps))
 	vocabFlag(cmd, &c.Vocab, "the calibration texts")
@@ -188,6 +189,7 @@ func (a *app) reformCommand() *cobra.Command {
 	cmd.Flags().Lookup("windows").Usage = fitWindowsUsage()
 	reformFlags(cmd, &c.Reform)
 	upFlag(cmd, &c.Reform.Up, "the method's own")
+	gradientFlag(cmd, &c.Reform.Gradient)
 	tuneFlag(cmd, &tuning)
 	out.add(cmd)
 	return cmd

@@ -76,6 +76,12 @@ func upFlag(cmd *cobra.Command, to **int, byDefault string) {
 	cmd.Flags().Var(&optionalWhole{to, explorer.UpRange()}, "up", "steps of the re-fit of W_U, 0 to leave W_U unchanged (default: "+byDefault+")")
 }
 
+// gradientFlag adds the flag of the re-fit of all matrices of a module.
+func gradientFlag(cmd *cobra.Command, to **int) {
+	cmd.Flags().Var(&optionalWhole{to, explorer.GradientRange()}, "gradient-refit",
+		"most steps that then re-fit all matrices of each module that has lost units, W_G and W_U or W_Q, W_K and W_V too, by gradient; the steps that pay on held-out windows are kept. It takes several times the time of the re-fit, and pays with much text at ratios such as 0.6; 48 is a good number (default: 0, off)")
+}
+
 // granularityFlag adds the flag of the step of MLP widths.
 func granularityFlag(cmd *cobra.Command, to *int, byDefault string) {
 	cmd.Flags().Var(&whole{to, explorer.Range{Lo: 1, Hi: 1 << 20}}, "granularity",

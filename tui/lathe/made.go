@@ -17,6 +17,8 @@ type moduleResult struct {
 	Ridge       float64   `json:"ridge"`                    // relative to the mean diagonal of the inputs' second moments
 	RidgeRaised bool      `json:"ridge_raised,omitempty"`
 	Curve       []float64 `json:"curve,omitempty"` // ADMM: the error after each step
+
+	Gradient *explorer.Gradient `json:"gradient,omitempty"` // the re-fit of all matrices by gradient, nil without one
 }
 
 // newModules lists the modules of a re-fit.
@@ -29,7 +31,7 @@ func newModules(r explorer.Reform) []moduleResult {
 			}
 			list = append(list, moduleResult{
 				Layer: p.Layer, Module: string(p.Module), Kept: p.Kept, Of: p.Of, ErrBefore: p.ErrBefore, ErrAfter: p.ErrAfter,
-				ErrHeldOut: p.HeldOut, Ridge: p.Ridge, RidgeRaised: p.Raised, Curve: p.Curve,
+				ErrHeldOut: p.HeldOut, Ridge: p.Ridge, RidgeRaised: p.Raised, Curve: p.Curve, Gradient: p.Gradient,
 			})
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/tui/internal/chart"
 	"github.com/lathe-llm/lathe/tui/internal/layout"
 	"github.com/lathe-llm/lathe/tui/internal/paint"
@@ -167,6 +168,9 @@ func blockFacts(t *theme.Theme, w int, name string, k *explorer.LayerProgress) [
 		if k.Raised {
 			ridge += " (raised)"
 		}
+	}
+	if g := k.Gradient; g != nil {
+		ridge += fmt.Sprintf(", %s by gradient", format.Counted(g.Steps, "step"))
 	}
 	return widget.Fact(t, w, name, kept+", "+errs+held+ridge, kept+", "+errs+ridge, errs+held+ridge, errs+ridge, errs)
 }
