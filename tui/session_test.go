@@ -179,7 +179,7 @@ func (s *session) walk(p plan) {
 	s.see("by hand")
 	s.press("r")
 	s.see("re-fit by hand")
-	s.fill([]string{"re-fit", "reproduce", "lambda", "pull", "bias", "bridge", "tokens count by", "steps of W_U", "name", "text", "windows", "window tokens"}, p.reform)
+	s.fill([]string{"re-fit", "reproduce", "lambda", "pull", "bias", "bridge", "tokens count by", "steps of W_U", "gradient steps", "name", "text", "windows", "window tokens"}, p.reform)
 	s.press("enter")
 	s.lapse(14)
 	s.see("takes it back")
