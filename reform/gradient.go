@@ -80,7 +80,7 @@ func (g gradientFit) run(ctx context.Context, closed gguf.Refit, r *Result) (ggu
 	if r.HeldOut, err = d.problems[1].Error(ctx, values, all(g.held.a.own.Windows())); err != nil {
 		return closed, nil, err
 	}
-	out, err := d.problems[0].Refit(values)
+	out, err := d.problems[0].Refit(ctx, values)
 	return out, report, err
 }
 

@@ -114,7 +114,7 @@ func TestModuleProblem(t *testing.T) {
 						if err != nil {
 							t.Fatal(err)
 						}
-						moved, err := p.Refit(zero)
+						moved, err := p.Refit(t.Context(), zero)
 						if err != nil {
 							t.Fatal(err)
 						}
