@@ -9,6 +9,7 @@ import (
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
 	"github.com/lathe-llm/lathe/infer/subnet"
+	"github.com/lathe-llm/lathe/reform/adam"
 	"github.com/lathe-llm/lathe/reform/linalg"
 )
 
@@ -18,13 +19,10 @@ const (
 	// gradientRidge keeps the second moments of inputs from being singular, as a share of their mean diagonal.
 	gradientRidge = 0.01
 	// gradientChecks is how many times the held-out error is computed.
-	gradientChecks = 8
-	// gradientWarmUp is after how many steps Adam's step has its full length.
-	gradientWarmUp        = 5
-	adamFirst, adamSecond = 0.9, 0.99
-	adamEpsilon           = 1e-12
-	leastGradientWindows  = 4
-	gradientOrder         = 1 // seed of the order of windows
+	gradientChecks       = 8
+	gradientEpsilon      = 1e-12 // Adam's
+	leastGradientWindows = 4
+	gradientOrder        = 1 // seed of the order of windows
 )
 
 // GradientReport reports the re-fit of all matrices of a module by gradient.
@@ -298,15 +296,9 @@ func (d *descent) run(ctx context.Context, steps int, check func(step int, value
 		if err != nil {
 			return nil, err
 		}
-		share := float64(step) / float64(d.of)
-		factor := (1 + math.Cos(math.Pi*share)) / 2 * min(1, float64(step+1)/gradientWarmUp)
-		correct1, correct2 := 1-math.Pow(adamFirst, float64(step+1)), 1-math.Pow(adamSecond, float64(step+1))
 		for i, b := range d.bounds {
-			for j := b[0]; j < b[1]; j++ {
-				first[j] = adamFirst*first[j] + (1-adamFirst)*gradient[j]
-				second[j] = adamSecond*second[j] + (1-adamSecond)*gradient[j]*gradient[j]
-				values[j] -= float32(factor * d.rates[i] * (first[j] / correct1) / (math.Sqrt(second[j]/correct2) + adamEpsilon))
-			}
+			rate := adam.Rate(d.rates[i], float64(step)/float64(d.of), step)
+			adam.Step(values[b[0]:b[1]], first[b[0]:b[1]], second[b[0]:b[1]], gradient[b[0]:b[1]], step, rate, gradientEpsilon)
 		}
 		if check != nil && ((step+1)*gradientChecks/d.of > step*gradientChecks/d.of || step+1 == steps) {
 			if err := check(step+1, values); err != nil {

@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash"
-	"math"
 	"time"
 
 	"github.com/lathe-llm/lathe/infer/gguf"
@@ -31,17 +30,6 @@ type state struct {
 	Curve         []Point
 	Marks         []int // see [Report]
 	Stopped       string
-}
-
-// adam moves the values by one step.
-func (s *state) adam(gradient []float64, rate float64) {
-	step := float64(s.Step + 1)
-	correct1, correct2 := 1-math.Pow(beta1, step), 1-math.Pow(beta2, step)
-	for i, g := range gradient {
-		s.First[i] = beta1*s.First[i] + (1-beta1)*g
-		s.Second[i] = beta2*s.Second[i] + (1-beta2)*g*g
-		s.Values[i] -= float32(rate * (s.First[i] / correct1) / (math.Sqrt(s.Second[i]/correct2) + epsilon))
-	}
 }
 
 func (s *state) encode() ([]byte, error) {

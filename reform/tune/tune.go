@@ -11,6 +11,7 @@ import (
 
 	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf"
+	"github.com/lathe-llm/lathe/reform/adam"
 )
 
 // ErrText is returned where there is too little text to tune on and to hold out.
@@ -78,12 +79,10 @@ const (
 	defaultBatch = 2
 	checks       = 12               // held-out checks of a run
 	patience     = 4                // checks without a gain after which the run ends
-	warmUp       = 5                // steps until the full rate
 	saveEvery    = 30 * time.Second // and at every check
 	mostHeldOut  = 4                // windows
 	divergedAt   = 2.               // times the first held-out divergence
 	parts        = 64               // of Time: the rate falls after each, so that few numbers repeat a run
-	beta1, beta2 = 0.9, 0.99
 	epsilon      = 1e-10
 )
 
@@ -247,7 +246,7 @@ func (r *run) steps(ctx context.Context) error {
 			r.s.Stopped = fmt.Sprintf("the divergence is %v after step %d", loss, r.s.Step)
 			return r.save()
 		}
-		r.s.adam(gradient, r.rate())
+		adam.Step(r.s.Values, r.s.First, r.s.Second, gradient, r.s.Step, r.rate(), epsilon)
 		r.s.Step++
 		r.s.Sum, r.s.Count = r.s.Sum+loss, r.s.Count+1
 		r.s.Elapsed += r.c.Now().Sub(from)
@@ -276,8 +275,7 @@ func (r *run) steps(ctx context.Context) error {
 
 // rate is the length of the next step.
 func (r *run) rate() float64 {
-	rate := r.c.Rate * (1 + math.Cos(math.Pi*r.share())) / 2
-	return rate * min(1, float64(r.s.Step+1)/warmUp)
+	return adam.Rate(r.c.Rate, r.share(), r.s.Step)
 }
 
 // batch returns the windows of the next step: each window once before any comes again, in an order of its own each time.

@@ -19,6 +19,8 @@ import (
 	"github.com/lathe-llm/lathe/search/remote"
 	"github.com/lathe-llm/lathe/search/searchtest"
 	"github.com/lathe-llm/lathe/search/space"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // childVariable holds the settings of a worker process of a test, as JSON.
@@ -212,6 +214,21 @@ func spawnBy(t testing.TB, s childSettings, command ...string) *process {
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.ended
+}
+
+// streamsOf connects to a server until the test ends.
+func streamsOf(t *testing.T, a remote.Address) (*nats.Conn, jetstream.JetStream) {
+	t.Helper()
+	conn, err := remote.Dial(t.Context(), a, "test", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	js, err := jetstream.New(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn, js
 }
 
 // quick are times for tests: short, but longer than anything that is not lost takes.

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/lathe-llm/lathe/search/remote"
 	"github.com/lathe-llm/lathe/search/searchtest"
@@ -107,15 +106,7 @@ func TestClusterLosesAServer(t *testing.T) {
 		if n != 60 {
 			return
 		}
-		conn, err := remote.Dial(t.Context(), a, "leader", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		js, err := jetstream.New(conn)
-		if err != nil {
-			t.Fatal(err)
-		}
+		_, js := streamsOf(t, a)
 		stream, err := js.Stream(t.Context(), "lathe-"+s.spec.Search+"-tasks")
 		if err != nil {
 			t.Fatal(err)
@@ -141,15 +132,7 @@ func TestClusterLosesAServer(t *testing.T) {
 func TestUnconfirmedResults(t *testing.T) {
 	s := newSite(t, nil)
 	want := alone(t, s)
-	conn, err := remote.Dial(t.Context(), s.server.Own(), "unconfirmed", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	js, err := jetstream.New(conn)
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn, js := streamsOf(t, s.server.Own())
 	confirm := func(yes bool) {
 		stream, err := js.Stream(t.Context(), "lathe-"+s.spec.Search+"-results")
 		if err != nil {

@@ -49,15 +49,8 @@ func TestHeldTaskGoesOn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newWorksite(t, func(o *remote.Options) { o.Timing.AckWait = patience })
-			dial := func() *nats.Conn {
-				conn, err := remote.Dial(t.Context(), s.server.Own(), "test", nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(conn.Close)
-				return conn
-			}
-			own, conn := dial(), dial()
+			own, _ := streamsOf(t, s.server.Own())
+			conn, js := streamsOf(t, s.server.Own())
 			o := remote.Options{Conn: own, Spec: s.spec, Timing: quick()}
 			o.Spec.Search, o.Timing.AckWait = remote.NewSearchID(), patience
 			e, err := remote.New(t.Context(), o)
@@ -65,10 +58,6 @@ func TestHeldTaskGoesOn(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer func() { _ = e.Close() }()
-			js, err := jetstream.New(conn)
-			if err != nil {
-				t.Fatal(err)
-			}
 			ctx, cancel := context.WithCancel(t.Context())
 			timing := quick()
 			timing.Silence = test.silence

@@ -121,12 +121,13 @@ func New(ctx context.Context, o Options) (*Exchange, error) {
 	if err := o.Spec.check(); err != nil {
 		return nil, err
 	}
-	js, err := streams(o.Conn, o.Timing.withDefaults().Stored)
+	t := o.Timing.withDefaults()
+	js, err := streams(o.Conn, t.Stored)
 	if err != nil {
 		return nil, err
 	}
 	e := &Exchange{
-		o: o, t: o.Timing.withDefaults(), js: js, replicas: 1, wake: make(chan struct{}, 1),
+		o: o, t: t, js: js, replicas: 1, wake: make(chan struct{}, 1),
 		began: o.Now(), now: o.Spec, handed: map[string]bool{}, arrived: map[string]any{},
 	}
 	e.roster = newRoster(e.t.Lost, o.Now)

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/lathe-llm/lathe/search"
 	"github.com/lathe-llm/lathe/search/remote"
@@ -219,15 +218,7 @@ func TestForgetfulServer(t *testing.T) {
 func TestDuplicates(t *testing.T) {
 	s := newSite(t, nil)
 	want := alone(t, s)
-	conn, err := remote.Dial(t.Context(), s.server.Own(), "duplicates", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	js, err := jetstream.New(conn)
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn, js := streamsOf(t, s.server.Own())
 	results, err := conn.SubscribeSync("lathe." + s.spec.Search + ".result.*")
 	if err != nil {
 		t.Fatal(err)

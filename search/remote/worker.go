@@ -118,12 +118,13 @@ func Work(ctx context.Context, o WorkerOptions) (Done, error) {
 	if o.Log == nil {
 		o.Log = func(string) {}
 	}
-	js, err := streams(o.Conn, o.Timing.withDefaults().Stored)
+	t := o.Timing.withDefaults()
+	js, err := streams(o.Conn, t.Stored)
 	if err != nil {
 		return d, err
 	}
 	w := &worker{
-		o: o, t: o.Timing.withDefaults(), js: js, searches: map[string]announced{}, over: map[string]bool{}, wake: make(chan struct{}, 1),
+		o: o, t: t, js: js, searches: map[string]announced{}, over: map[string]bool{}, wake: make(chan struct{}, 1),
 		state: Worker{ID: o.ID, Host: line(o.Host), Device: line(o.Compute)},
 	}
 	which := "*"

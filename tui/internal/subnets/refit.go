@@ -97,7 +97,6 @@ func RefitEntries(own string, hidden func(*widget.Form) bool) []*widget.Entry {
 		number("rho", "rho", "penalty of admm, relative to the mean of the diagonal of H; empty: 1, the paper's", explorer.RhoRange()),
 		whole("steps", "steps", "iterations of admm; empty: 30, the paper's", explorer.StepsRange()),
 		whole("up", "steps of W_U", "steps of the re-fit of W_U of the MLPs; 0 leaves W_U unchanged", explorer.UpRange()),
-		whole("gradient", "gradient steps", "most steps that re-fit all matrices of modules that have lost units, W_G, W_U or W_Q, W_K, W_V too; several times the time; 48 is a good number; empty: none", explorer.GradientRange()),
 	}
 	for _, e := range entries {
 		e.Hidden = func(f *widget.Form) bool { return hidden != nil && hidden(f) || !refitApplies(f, e.ID) }
@@ -159,21 +158,25 @@ func RefitOf(f *widget.Form) explorer.ReformOptions {
 		up := f.Count("up")
 		o.Up = &up
 	}
-	if value("gradient") != "" {
-		gradient := f.Count("gradient")
-		o.Gradient = &gradient
-	}
 	return o
 }
 
-// WithoutGradient hides the entry of the re-fit by gradient, which searches do not have.
-func WithoutGradient(entries []*widget.Entry) []*widget.Entry {
-	for _, e := range entries {
-		if e.ID == "gradient" {
-			e.Hidden = func(*widget.Form) bool { return true }
-		}
+// GradientEntry is an entry beside those of [RefitEntries] for the steps of a re-fit by gradient, which searches do not have. [WithGradient]
+// reads it.
+func GradientEntry() *widget.Entry {
+	r := explorer.GradientRange()
+	e := widget.TextEntry("gradient", "gradient steps", "", "most steps that re-fit all matrices of modules that have lost units, W_G, W_U or W_Q, W_K, W_V too; several times the time; 48 is a good number; empty: none", widget.CountIn(int(r.Lo), int(r.Hi)))
+	e.Hidden = func(f *widget.Form) bool { return !refitApplies(f, e.ID) }
+	return e
+}
+
+// WithGradient returns the settings of [RefitOf] with those of a [GradientEntry].
+func WithGradient(f *widget.Form, o explorer.ReformOptions) explorer.ReformOptions {
+	if f.Get("gradient") != "" && refitApplies(f, "gradient") {
+		steps := f.Count("gradient")
+		o.Gradient = &steps
 	}
-	return entries
+	return o
 }
 
 // GranularityEntry is an entry for the step of MLP widths, which [widget.Form.Count] reads.

@@ -295,11 +295,11 @@ func (s *Screen) Redo() tea.Cmd {
 // form asks for the settings of a re-fit.
 func (s *Screen) form() tea.Cmd {
 	id := s.target()
-	entries := append(subnets.RefitEntries("default", nil), widget.TextEntry("name", "name", "", "of the result in the library; empty: by how it is made", nil))
+	entries := append(subnets.RefitEntries("default", nil), subnets.GradientEntry(), widget.TextEntry("name", "name", "", "of the result in the library; empty: by how it is made", nil))
 	entries = append(entries, subnets.FitEntries()...)
 	subnets.ShowOwn(entries, s.snap().Model.Geometry, func(*widget.Form) string { return string(preset.Default) })
 	command := func(f *widget.Form) explorer.Refit {
-		return explorer.Refit{Subnet: id, Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Reform: subnets.RefitOf(f)}
+		return explorer.Refit{Subnet: id, Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Reform: subnets.WithGradient(f, subnets.RefitOf(f))}
 	}
 	return s.host.Open(&widget.Form{Title: "re-fit " + subnets.Name(s.snap(), id), OK: "start", Stays: true, Entries: entries,
 		NoteOf: func(f *widget.Form) string { return subnets.Expected(s.snap(), command(f)) },
@@ -323,11 +323,11 @@ func (s *Screen) cutForm() tea.Cmd {
 		widget.TextEntry("tune", "tune", tuneDefault, fmt.Sprintf("tunes norms and channel scales afterwards: steps such as %dsteps, a time such as 10m, or off; default: %[1]d steps with the default preset and windows, otherwise off", explorer.DefaultTuneSteps), tuning),
 	}, subnets.FitEntries()...)
 	entries = append(entries, widget.TextEntry("name", "name", "", "of the result in the library; empty: by how it is made", nil), attention, granularity)
-	entries = append(entries, subnets.RefitEntries(presetsOwn, nil)...)
+	entries = append(append(entries, subnets.RefitEntries(presetsOwn, nil)...), subnets.GradientEntry())
 	subnets.ShowOwn(entries, s.snap().Model.Geometry, func(f *widget.Form) string { return f.Get("preset") })
 	attention.Own = func(*widget.Form) string { return "keep, as long as MLP channels are enough" }
 	command := func(f *widget.Form) explorer.Cut {
-		c := explorer.Cut{Preset: f.Get("preset"), Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Reform: subnets.RefitOf(f)}
+		c := explorer.Cut{Preset: f.Get("preset"), Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Reform: subnets.WithGradient(f, subnets.RefitOf(f))}
 		if c.Within = subnets.TargetOf(f); c.Within.Measure == search.Params {
 			c.Target, c.Within = c.Within.Value, search.Target{}
 		}

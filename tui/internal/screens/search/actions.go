@@ -265,7 +265,7 @@ func (s *Screen) start() tea.Cmd {
 	}
 	entries = append(entries, subnets.ComputeEntries(was.Calibration)...)
 	entries = append(entries, machinesEntries(was.Machines)...)
-	entries = append(entries, subnets.WithoutGradient(subnets.RefitEntries("strategy's own", func(f *widget.Form) bool { return !f.Yes("fitting") }))...)
+	entries = append(entries, subnets.RefitEntries("strategy's own", func(f *widget.Form) bool { return !f.Yes("fitting") })...)
 	if resumable {
 		for _, e := range entries {
 			hidden := e.Hidden
