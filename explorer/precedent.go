@@ -90,7 +90,7 @@ func (s *Snapshot) tuningTime(t Tuning, as Method) (d time.Duration) {
 	var newest time.Time
 	for _, n := range s.Subnets {
 		m := n.Method
-		if u := m.Tune; u != nil && u.Steps > 0 && u.Prior == nil && m.Backend == as.Backend && m.ComputeType == as.ComputeType && m.Seq == as.Seq && n.Origin != Imported && !n.Created.Before(newest) {
+		if u := m.Tune; u != nil && u.Steps > 0 && u.Prior == nil && u.Rank == t.Rank && m.Backend == as.Backend && m.ComputeType == as.ComputeType && m.Seq == as.Seq && n.Origin != Imported && !n.Created.Before(newest) {
 			newest, d = n.Created, time.Duration(u.Seconds/float64(u.Steps)*float64(t.Steps)*float64(time.Second))
 		}
 	}

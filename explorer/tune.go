@@ -31,6 +31,7 @@ type Tuning struct {
 	Steps   int     `json:"steps,omitempty"`   // most steps
 	Rate    float64 `json:"rate,omitempty"`    // Adam's step at first, 0 is the default
 	Bias    *bool   `json:"bias,omitempty"`    // tune output biases; nil where files of the model hold them
+	Rank    int     `json:"rank,omitempty"`    // of what is added to the matrices, 0 leaves them as they are
 	Seed    uint64  `json:"seed,omitempty"`
 	// Optional leaves a subnet as it is, with a note, where the text is too short to tune on, which is an error otherwise.
 	Optional bool `json:"optional,omitempty"`
@@ -62,6 +63,7 @@ type Tuned struct {
 	Numbers int     `json:"numbers"`
 	Rate    float64 `json:"rate"`
 	Bias    bool    `json:"bias"`
+	Rank    int     `json:"rank,omitempty"` // of what was added to the matrices, 0 for nothing
 	Seed    uint64  `json:"seed"`
 	Seconds float64 `json:"seconds"`
 	// Before and After are divergences from the dense model on held-out windows, in nats per token, with Best the step of After.
@@ -122,6 +124,8 @@ func (t Tuning) check() error {
 		return fmt.Errorf("%w: tuning by %d steps, not in [0, 1000000]", ErrInvalid, t.Steps)
 	case math.IsNaN(t.Rate) || t.Rate < 0 || t.Rate > 1:
 		return fmt.Errorf("%w: tuning rate %g, not in [0, 1]", ErrInvalid, t.Rate)
+	case t.Rank < 0 || t.Rank > maxRank:
+		return fmt.Errorf("%w: tuning with a rank of %d, not in [0, %d]", ErrInvalid, t.Rank, maxRank)
 	case t.Until < 0 || t.Until > 1e6 || t.Until == 0 && t.Marks != nil || t.Until > 0 && (t.Seconds > 0 || t.Steps > 0 && t.Until > t.Steps):
 		return fmt.Errorf("%w: tuning until step %d of %d", ErrInvalid, t.Until, t.Steps)
 	case len(t.Marks) > maxMarks || !slices.IsSorted(t.Marks) || len(t.Marks) > 0 && (t.Marks[0] < 0 || t.Marks[len(t.Marks)-1] > 1e6):
@@ -133,6 +137,9 @@ func (t Tuning) check() error {
 	}
 	return nil
 }
+
+// maxRank is the highest rank of what tuning adds to matrices.
+const maxRank = 512
 
 // maxMarks is how many marks a run has at most.
 const maxMarks = 64
@@ -246,7 +253,7 @@ func (t *Tuned) gainless() string {
 
 // again returns the settings that repeat a tuning up to its best step.
 func (t *Tuned) again() Tuning {
-	return Tuning{Steps: t.Of, Rate: t.Rate, Bias: &t.Bias, Seed: t.Seed, Until: t.Best, Marks: t.Marks}
+	return Tuning{Steps: t.Of, Rate: t.Rate, Bias: &t.Bias, Rank: t.Rank, Seed: t.Seed, Until: t.Best, Marks: t.Marks}
 }
 
 // learned returns a method with the text of the tuning.

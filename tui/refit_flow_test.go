@@ -1,6 +1,7 @@
 package tui
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -68,6 +69,30 @@ func TestCutFormTunes(t *testing.T) {
 	}
 	if me = l.cutBy([2]string{"preset", "right"}); me.Tune != nil { // another preset
 		t.Errorf("method %+v, tuned %+v", me, me.Tune)
+	}
+}
+
+// TestFormsTakeARank tunes with a rank, after a cut and by itself.
+func TestFormsTakeARank(t *testing.T) {
+	b := explorertest.New()
+	l := newLoopOver(t, explorertest.Filled(t, b), b, 120, 40, nil)
+	l.press("3")
+	me := l.cutBy([2]string{"tune", "7steps"}, [2]string{"tuning rank", "4"})
+	if me.Tune == nil || me.Tune.Rank != 4 {
+		t.Errorf("method %+v, tuned %+v", me, me.Tune)
+	}
+	l.sees("0.219, rank 4")
+	n := len(l.m.snap.Subnets)
+	l.press("t")
+	l.entry("rank")
+	l.write("999")
+	l.press("enter")
+	l.sees("512")
+	l.write("8")
+	l.press("enter")
+	l.until("the tuning", func() bool { return len(l.m.snap.Subnets) == n+1 })
+	if !slices.ContainsFunc(l.m.snap.Subnets, func(s explorer.Subnet) bool { return s.Method.Tune != nil && s.Method.Tune.Rank == 8 }) {
+		t.Error("no subnet was tuned with a rank of 8")
 	}
 }
 

@@ -19,11 +19,22 @@ import (
 )
 
 const (
-	tuneSeq     = 512 // tokens of a window: the states of one are kept between all blocks
-	tuneWindows = 256 // most windows, where none are asked for
-	tuneState   = "tuning.state"
-	maxState    = 1 << 32
+	tuneSeq   = 512 // tokens of a window: the states of one are kept between all blocks
+	tuneState = "tuning.state"
+	maxState  = 1 << 32
+
+	// Where no number of windows is asked for, there are fewTuneWindows, or as many as the steps see, at most mostTuneWindows. How many steps a
+	// time allows is not known.
+	fewTuneWindows, mostTuneWindows = 256, 1024
 )
+
+// tuneWindows returns how many windows there are at most where no number is asked for.
+func tuneWindows(t explorer.Tuning) int {
+	if t.Steps <= 0 {
+		return mostTuneWindows
+	}
+	return min(max(fewTuneWindows, 2*t.Steps), mostTuneWindows)
+}
 
 // Tune implements [explorer.Tuner].
 func (m *model) Tune(ctx context.Context, s gguf.Subnet, c explorer.Tune, dir string, mon explorer.Monitor) (explorer.Made, error) {
@@ -43,7 +54,7 @@ func (m *model) tuneOnce(ctx context.Context, s gguf.Subnet, c explorer.Tune, di
 	mon.Progress(0, 0, "steps", "tokenising")
 	calibration := c.Calibration
 	calibration.Seq = orDefault(calibration.Seq, tuneSeq)
-	text, err := m.calibration(ctx, calibration, orDefault(calibration.Windows, tuneWindows), true, mon)
+	text, err := m.calibration(ctx, calibration, orDefault(calibration.Windows, tuneWindows(c.Tuning)), true, mon)
 	if err != nil {
 		return explorer.Made{}, err
 	}
@@ -54,7 +65,7 @@ func (m *model) tuneOnce(ctx context.Context, s gguf.Subnet, c explorer.Tune, di
 		return explorer.Made{}, err
 	}
 	config := tune.Config{
-		Steps: c.Tuning.Steps, Time: time.Duration(c.Tuning.Seconds * float64(time.Second)), Rate: cmp.Or(c.Tuning.Rate, tune.DefaultRate), Seed: c.Tuning.Seed, Bias: bias,
+		Steps: c.Tuning.Steps, Time: time.Duration(c.Tuning.Seconds * float64(time.Second)), Rate: cmp.Or(c.Tuning.Rate, tune.DefaultRate), Seed: c.Tuning.Seed, Bias: bias, Rank: c.Tuning.Rank,
 		Until: c.Tuning.Until, Marks: c.Tuning.Marks,
 		Progress: func(e tune.Event) {
 			mon.Progress(e.Share, 1, explorer.TuningUnit, explorer.TuningStep(e.Step, e.Loss, e.HeldOut))
@@ -86,7 +97,7 @@ func (m *model) tuneOnce(ctx context.Context, s gguf.Subnet, c explorer.Tune, di
 		return explorer.Made{}, err
 	}
 	tuned := &explorer.Tuned{
-		Steps: report.Steps, Tokens: report.Tokens, Numbers: report.Numbers, Rate: config.Rate, Bias: bias, Seed: config.Seed, Seconds: report.Seconds,
+		Steps: report.Steps, Tokens: report.Tokens, Numbers: report.Numbers, Rate: config.Rate, Bias: bias, Rank: config.Rank, Seed: config.Seed, Seconds: report.Seconds,
 		Before: report.Before, After: report.After, Best: report.Best, Stopped: report.Stopped, Marks: report.Marks,
 	}
 	for _, p := range report.Curve {

@@ -291,7 +291,7 @@ func (c contract) tune(t *testing.T) {
 	}
 	if tuned.Best > 0 {
 		again := ask
-		again.Tuning = explorer.Tuning{Steps: tuned.Of, Rate: tuned.Rate, Bias: &tuned.Bias, Seed: tuned.Seed, Until: tuned.Best, Marks: tuned.Marks}
+		again.Tuning = explorer.Tuning{Steps: tuned.Of, Rate: tuned.Rate, Bias: &tuned.Bias, Rank: tuned.Rank, Seed: tuned.Seed, Until: tuned.Best, Marks: tuned.Marks}
 		if tuned.Of == 0 { // the explorer records it
 			again.Tuning.Steps = ask.Tuning.Steps
 		}

@@ -15,7 +15,7 @@ func (m *model) Tune(ctx context.Context, s gguf.Subnet, c explorer.Tune, _ stri
 		return explorer.Made{}, err
 	}
 	loss := Loss(s.Masks)
-	tuned := &explorer.Tuned{Rate: 0.003, Seed: c.Tuning.Seed, Seconds: 41, Numbers: 1000, Before: loss, After: 0.8 * loss}
+	tuned := &explorer.Tuned{Rate: 0.003, Rank: c.Tuning.Rank, Seed: c.Tuning.Seed, Seconds: 41, Numbers: 1000, Before: loss, After: 0.8 * loss}
 	steps := 12
 	if c.Tuning.Until > 0 {
 		steps = c.Tuning.Until

@@ -10,9 +10,15 @@ import (
 // queryBlock is how many queries of a window attend at a time, which bounds the memory of their scores.
 const queryBlock = 256
 
-// linear returns x·wᵀ (+ bias) for x [tokens, in], w [out, in] and bias [out] or nil.
-func linear(x, w, bias *Node) *Node {
+// lowRank is the matrix left·right of low rank, left [out, rank] and right [rank, in], which is added to a matrix [out, in].
+type lowRank struct{ left, right *Node }
+
+// linear returns x·wᵀ (+ bias) for x [tokens, in], w [out, in] plus what is added to it, and bias [out] or nil.
+func linear(x, w, bias *Node, added ...lowRank) *Node {
 	y := DotGeneral(x, []int{1}, nil, w, []int{1}, nil)
+	for _, l := range added {
+		y = Add(y, linear(linear(x, l.right, nil), l.left, nil))
+	}
 	if bias != nil {
 		y = Add(y, InsertAxes(bias, 0))
 	}
@@ -60,6 +66,7 @@ type attentionShape struct {
 // attentionInputs names the inputs of an attention graph after the hidden state, in their order.
 type attentionInputs struct {
 	norm, q, k, v, cos, sin, causal, qBias, kBias, vBias, qGain, kGain, o, oBias, post *Node
+	added                                                                              struct{ q, k, v, o []lowRank }
 }
 
 // split names the inputs of a graph that come after the hidden state. Without W_O the list ends before it.
@@ -90,9 +97,9 @@ func (a attentionShape) attend(x *Node, p attentionInputs) *Node {
 	tokens := rows / a.windows
 	width := 2*a.pairs + a.rest
 	xn := norm(x, p.norm, a.eps)
-	q := Reshape(linear(xn, p.q, p.qBias), rows, a.groups, a.reps, width)
-	k := Reshape(linear(xn, p.k, p.kBias), rows, a.groups, 1, width)
-	v := Reshape(linear(xn, p.v, p.vBias), rows, a.groups, a.value)
+	q := Reshape(linear(xn, p.q, p.qBias, p.added.q...), rows, a.groups, a.reps, width)
+	k := Reshape(linear(xn, p.k, p.kBias, p.added.k...), rows, a.groups, 1, width)
+	v := Reshape(linear(xn, p.v, p.vBias, p.added.v...), rows, a.groups, a.value)
 	if a.qkNorm {
 		q, k = a.headNorm(q, p.qGain), a.headNorm(k, p.kGain)
 	}
@@ -241,22 +248,23 @@ func (f mlpShape) split(in []*Node) (bias, post *Node) {
 }
 
 // inner returns the inputs of W_D: act(x̂·W_Gᵀ) ⊙ x̂·W_Uᵀ with x̂ the normalised x and act silu or gelu, or without a gate
-// relu(x̂·W_Uᵀ + b). gateOrUpBias is W_G or b.
-func (f mlpShape) inner(x, normWeights, gateOrUpBias, up *Node) *Node {
+// relu(x̂·W_Uᵀ + b). gateOrUpBias is W_G or b. What is added to the matrices, if anything, is in the order W_G, W_U.
+func (f mlpShape) inner(x, normWeights, gateOrUpBias, up *Node, added ...lowRank) *Node {
 	xn := norm(x, normWeights, f.eps)
 	if f.ungated {
-		return MaxScalar(linear(xn, up, gateOrUpBias), 0)
+		return MaxScalar(linear(xn, up, gateOrUpBias, added...), 0)
 	}
-	g := linear(xn, gateOrUpBias, nil)
+	n := len(added) / 2
+	g, u := linear(xn, gateOrUpBias, nil, added[:n]...), linear(xn, up, nil, added[n:]...)
 	if f.gelu {
-		return Mul(gelu(g), linear(xn, up, nil))
+		return Mul(gelu(g), u)
 	}
-	return Mul(Mul(g, Sigmoid(g)), linear(xn, up, nil))
+	return Mul(Mul(g, Sigmoid(g)), u)
 }
 
 // add returns x plus the output of the block, given the inputs of W_D.
-func (f mlpShape) add(x, mid, down, bias, post *Node) *Node {
-	y := linear(mid, down, bias)
+func (f mlpShape) add(x, mid, down, bias, post *Node, added ...lowRank) *Node {
+	y := linear(mid, down, bias, added...)
 	if f.postNorm {
 		y = rmsNorm(y, post, f.eps)
 	}
@@ -271,7 +279,7 @@ func gelu(x *Node) *Node {
 
 // add returns x plus the output of the block, given the inputs of W_O.
 func (a attentionShape) add(x, mid *Node, p attentionInputs) *Node {
-	y := linear(mid, p.o, p.oBias)
+	y := linear(mid, p.o, p.oBias, p.added.o...)
 	if a.postNorm {
 		y = rmsNorm(y, p.post, a.eps)
 	}

@@ -76,7 +76,17 @@ func (n *naive) cut(s gguf.Subnet) *naive {
 				zero(out.tensor[name(r)], 1, kept)
 			}
 		}
+		put := func(rest string, rows []int, data []float32) {
+			for k, r := range rows {
+				if data != nil {
+					copy(out.tensor[name(rest)][r*n.c.Hidden:], widen(data[k*n.c.Hidden:(k+1)*n.c.Hidden]))
+				}
+			}
+		}
 		if geo.Heads > 0 {
+			put("attn_q.weight", s.Masks.QRows(i), refit.WQ)
+			put("attn_k.weight", s.Masks.KVRows(i), refit.WK)
+			put("attn_v.weight", s.Masks.KVRows(i), refit.WV)
 			per := geo.Heads / geo.KVHeads
 			groups := l.Groups(geo)
 			query := func(r int) bool { return l.Heads.Has(r/dim) && l.QKOf(r/dim/per, dim).Has(r%dim) }
@@ -91,11 +101,8 @@ func (n *naive) cut(s gguf.Subnet) *naive {
 			out.spread(name("attn_output.weight"), geo.Heads*dim, s.Masks.OColumns(i), refit.WO)
 		}
 		if geo.FFN > 0 {
-			if refit.WU != nil {
-				for k, c := range l.Channels.Indices() {
-					copy(out.tensor[name("ffn_up.weight")][c*n.c.Hidden:], widen(refit.WU[k*n.c.Hidden:(k+1)*n.c.Hidden]))
-				}
-			}
+			put("ffn_gate.weight", l.Channels.Indices(), refit.WG)
+			put("ffn_up.weight", l.Channels.Indices(), refit.WU)
 			zeroRows(l.Channels.Has, "ffn_gate.weight", "ffn_up.weight")
 			zeroItems(l.Channels.Has, "ffn_up.bias")
 			out.spread(name("ffn_down.weight"), geo.FFN, l.Channels.Indices(), refit.WD)

@@ -12,42 +12,94 @@ import (
 	"github.com/lathe-llm/lathe/infer/subnet"
 )
 
-// Tuning computes the divergence of a subnet from the dense model, and its gradient, as functions of a few numbers while the
-// matrices of the subnet stay as they are. Of every attention block and MLP that adds something to the residual stream these are
+// Tuning computes the divergence of a subnet from the dense model, and its gradient, as functions of a few numbers. Of every attention
+// block and MLP that adds something to the residual stream these are
 //
 //	g [hidden]  the gains of the norm before it become gain·(1 + g)
 //	s [width]   the inputs of its output matrix are multiplied by 1 + s
 //	b [hidden]  unit·b is added to its output bias, where there are biases
 //
-// with unit the root mean square of what the block adds to the residual stream. All are zero at first. [Tuning.Fold] puts
-// them into the weights, which changes neither shapes nor speed.
+// with unit the root mean square of what the block adds to the residual stream. With a rank, B [out, rank] and A [rank, in] are besides, for
+// every matrix W [out, in] of the block, to which unit·B·(A₀ + A) is added: unit is a share of the root mean square of W, and A₀ is random
+// (LoRA, arXiv 2106.09685). All numbers are zero at first. [Tuning.Fold] puts them into the weights, which changes neither shapes nor speed.
 //
 // The gradient is computed block by block: the states between blocks are kept, everything inside a block is computed again.
 type Tuning struct {
 	m      *Model
 	s      *Subnet
-	bias   bool
+	o      TuningOptions
 	blocks []tunedBlock
 	n      int
 	held   map[*int32]*tensors.Tensor // states of the dense model after windows, by their first tokens
 }
 
-// tunedBlock is where the numbers of a block are. Blocks that add nothing but a bias have none.
-type tunedBlock struct {
-	layer              int
-	module             subnet.Module
-	width              int
-	gains, scales, add int // first index; add is -1 without biases
-	unit               float64
+// TuningOptions are what is tuned besides the gains of norms and the channel scales.
+type TuningOptions struct {
+	Bias bool   // output biases
+	Rank int    // of what is added to matrices, 0 for nothing
+	Seed uint64 // of the random factors
 }
 
-// NewTuning prepares the tuning of a subnet, with biases or without. The units of biases are measured on a window. The subnet must
-// stay open.
-func (m *Model) NewTuning(ctx context.Context, s *Subnet, window []int32, bias bool) (*Tuning, error) {
+// tunedBlock is where the numbers of a block are. Blocks that add nothing but a bias have none.
+type tunedBlock struct {
+	layer   int
+	module  subnet.Module
+	width   int
+	numbers []numbers // of g, s, b if there are biases, and of B and A for each of parts
+	parts   []matrixPart
+}
+
+// numbers are where some numbers of a block are, which the block has times unit plus start.
+type numbers struct {
+	at    int // first index
+	dims  []int
+	unit  float64
+	start []float32 // nil for zeros
+	fixed []int     // columns that stay zero
+}
+
+func (n *numbers) len() int {
+	product := 1
+	for _, d := range n.dims {
+		product *= d
+	}
+	return product
+}
+
+// clearColumns sets the columns of numbers that stay zero.
+func clearColumns[T float32 | float64](data []T, n *numbers) {
+	columns := n.dims[len(n.dims)-1]
+	for _, c := range n.fixed {
+		for j := c; j < len(data); j += columns {
+			data[j] = 0
+		}
+	}
+}
+
+// The indices of a block's numbers.
+const (
+	gainNumbers = iota
+	scaleNumbers
+	biasNumbers
+)
+
+// rest is the index of the numbers after those.
+func (t *Tuning) rest() int {
+	if t.o.Bias {
+		return biasNumbers + 1
+	}
+	return biasNumbers
+}
+
+// NewTuning prepares the tuning of a subnet. The units of biases are measured on a window. The subnet must stay open.
+func (m *Model) NewTuning(ctx context.Context, s *Subnet, window []int32, o TuningOptions) (*Tuning, error) {
 	if err := m.check(s); err != nil {
 		return nil, err
 	}
-	t := &Tuning{m: m, s: s, bias: bias}
+	if o.Rank < 0 {
+		return nil, fmt.Errorf("decoder: tuning with a rank of %d", o.Rank)
+	}
+	t := &Tuning{m: m, s: s, o: o}
 	for layer := range m.layers {
 		if a := s.attention[layer]; !a.empty() {
 			t.add(layer, subnet.Attention, a.shape.groups*a.shape.reps*a.shape.value)
@@ -56,7 +108,14 @@ func (m *Model) NewTuning(ctx context.Context, s *Subnet, window []int32, bias b
 			t.add(layer, subnet.MLP, f.width)
 		}
 	}
-	if !bias {
+	if o.Rank > 0 {
+		for i := range t.blocks {
+			if err := t.addMatrices(&t.blocks[i]); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if !o.Bias {
 		return t, nil
 	}
 	states, err := t.forward(ctx, make([]float32, t.n), window)
@@ -65,7 +124,7 @@ func (m *Model) NewTuning(ctx context.Context, s *Subnet, window []int32, bias b
 	}
 	defer free(states...)
 	for i := range t.blocks {
-		if t.blocks[i].unit, err = m.distance(states[i], states[i+1]); err != nil {
+		if t.blocks[i].numbers[biasNumbers].unit, err = m.distance(states[i], states[i+1]); err != nil {
 			return nil, err
 		}
 	}
@@ -74,13 +133,20 @@ func (m *Model) NewTuning(ctx context.Context, s *Subnet, window []int32, bias b
 
 func (t *Tuning) add(layer int, module subnet.Module, width int) {
 	hidden := t.m.geo.Hidden
-	b := tunedBlock{layer: layer, module: module, width: width, gains: t.n, scales: t.n + hidden, add: -1, unit: 1}
-	t.n += hidden + width
-	if t.bias {
-		b.add = t.n
-		t.n += hidden
+	b := tunedBlock{layer: layer, module: module, width: width}
+	t.put(&b, numbers{dims: []int{hidden}, unit: 1})
+	t.put(&b, numbers{dims: []int{width}, unit: 1})
+	if t.o.Bias {
+		t.put(&b, numbers{dims: []int{hidden}, unit: 1})
 	}
 	t.blocks = append(t.blocks, b)
+}
+
+// put adds numbers to a block, after all others.
+func (t *Tuning) put(b *tunedBlock, n numbers) {
+	n.at = t.n
+	t.n += n.len()
+	b.numbers = append(b.numbers, n)
 }
 
 // Len returns how many numbers are tuned.
@@ -305,21 +371,17 @@ func (t *Tuning) backward(ctx context.Context, values []float32, window []int32,
 
 // collect adds the gradients by the numbers of a block.
 func (t *Tuning) collect(b *tunedBlock, by []*tensors.Tensor, sums []float64) error {
-	for i, at := range []int{b.gains, b.scales, b.add} {
-		if i == len(by) {
-			break
-		}
+	for i := range b.numbers {
+		n := &b.numbers[i]
 		data, err := t.m.dev.fetch(by[i])
 		if err != nil {
 			return err
 		}
-		factor := 1.
-		if at == b.add {
-			factor = b.unit
-		}
+		to := sums[n.at : n.at+len(data)]
 		for j, v := range data {
-			sums[at+j] += factor * float64(v)
+			to[j] += n.unit * float64(v)
 		}
+		clearColumns(to, n)
 	}
 	return nil
 }
@@ -341,7 +403,7 @@ func (t *Tuning) back(ctx context.Context, b *tunedBlock, values []float32, x, s
 }
 
 // run runs a graph on a block with its numbers: f gets the state after the block, before (the first of which is the state before
-// it), and the numbers g, s and, with biases, unit·b.
+// it), and the numbers as the block has them.
 func (t *Tuning) run(ctx context.Context, b *tunedBlock, name string, values []float32, before []*tensors.Tensor, f func(y *Node, before, numbers []*Node) []*Node) ([]*tensors.Tensor, error) {
 	numbers, err := t.upload(b, values)
 	if err != nil {
@@ -360,10 +422,12 @@ func (t *Tuning) run(ctx context.Context, b *tunedBlock, name string, values []f
 		defer h.Release()
 		shape := m.mlpShape(w.downBias)
 		return m.dev.run(ctx, fmt.Sprintf("%s mlp %d %+v", name, n, shape), func(in []*Node) []*Node {
-			v, in2 := in[k:k+n], in[k+n:]
-			bias, post := shape.split(in2[4:])
-			mid := scaled(shape.inner(in[0], scaledNorm(in2[0], v[0]), in2[1], in2[2]), v[1])
-			return f(shape.add(in[0], mid, in2[3], plus(bias, v), post), in[:k], v)
+			v, w := in[k:k+n], in[k+n:]
+			bias, post := shape.split(w[4:])
+			added := t.added(b, v)
+			inner := max(0, len(added)-1)
+			mid := scaled(shape.inner(in[0], scaledNorm(w[0], v[gainNumbers]), w[1], w[2], added[:inner]...), v[scaleNumbers])
+			return f(shape.add(in[0], mid, w[3], t.biased(bias, v), post, added[inner:]...), in[:k], v)
 		}, h.With(args...)...)
 	}
 	a := t.s.attention[b.layer]
@@ -376,28 +440,32 @@ func (t *Tuning) run(ctx context.Context, b *tunedBlock, name string, values []f
 	return m.dev.run(ctx, fmt.Sprintf("%s attention %d %+v", name, n, shape), func(in []*Node) []*Node {
 		v := in[k : k+n]
 		p := shape.split(in[k+n:])
-		p.norm = scaledNorm(p.norm, v[0])
-		mid := scaled(shape.attend(in[0], p), v[1])
-		p.oBias = plus(p.oBias, v)
+		p.norm = scaledNorm(p.norm, v[gainNumbers])
+		switch added := t.added(b, v); len(added) {
+		case 1:
+			p.added.o = added
+		case 4:
+			p.added.q, p.added.k, p.added.v, p.added.o = added[:1], added[1:2], added[2:3], added[3:]
+		}
+		mid := scaled(shape.attend(in[0], p), v[scaleNumbers])
+		p.oBias = t.biased(p.oBias, v)
 		return f(shape.add(in[0], mid, p), in[:k], v)
 	}, append(args, inputs[1:]...)...)
 }
 
-// upload puts the numbers of a block on the device: g, s and, with biases, unit·b.
+// upload puts the numbers of a block on the device as the block has them.
 func (t *Tuning) upload(b *tunedBlock, values []float32) (out []*tensors.Tensor, err error) {
-	hidden := t.m.geo.Hidden
-	for _, r := range [][2]int{{b.gains, hidden}, {b.scales, b.width}, {b.add, hidden}} {
-		if r[0] < 0 {
-			continue
-		}
-		data := values[r[0] : r[0]+r[1]]
-		if r[0] == b.add {
-			data = slices.Clone(data)
-			for i := range data {
-				data[i] *= float32(b.unit)
+	for i := range b.numbers {
+		n := &b.numbers[i]
+		data := slices.Clone(values[n.at : n.at+n.len()])
+		for j := range data {
+			data[j] *= float32(n.unit)
+			if n.start != nil {
+				data[j] += n.start[j]
 			}
 		}
-		x, err := t.m.dev.upload(data, r[1])
+		clearColumns(data, n)
+		x, err := t.m.dev.upload(data, n.dims...)
 		if err != nil {
 			free(out...)
 			return nil, err
@@ -420,13 +488,13 @@ func scaledNorm(norm, by *Node) *Node {
 	return Concatenate([]*Node{gains, Slice(norm, AxisRange(1, 2))}, 0)
 }
 
-// plus returns the output bias of a block with its numbers, nil for none.
-func plus(bias *Node, numbers []*Node) *Node {
+// biased returns the output bias of a block with its numbers, nil for none.
+func (t *Tuning) biased(bias *Node, numbers []*Node) *Node {
 	switch {
-	case len(numbers) < 3:
+	case !t.o.Bias:
 		return bias
 	case bias == nil:
-		return numbers[2]
+		return numbers[biasNumbers]
 	}
-	return Add(bias, numbers[2])
+	return Add(bias, numbers[biasNumbers])
 }

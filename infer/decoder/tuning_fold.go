@@ -1,6 +1,7 @@
 package decoder
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/lathe-llm/lathe/infer/gguf"
@@ -8,7 +9,7 @@ import (
 )
 
 // Fold returns the re-fitted weights of a subnet with these numbers in place. spec must be what the tuned subnet was made of.
-func (t *Tuning) Fold(spec gguf.Subnet, values []float32) (gguf.Subnet, error) {
+func (t *Tuning) Fold(ctx context.Context, spec gguf.Subnet, values []float32) (gguf.Subnet, error) {
 	if len(values) != t.n {
 		return gguf.Subnet{}, fmt.Errorf("decoder: %d numbers to fold, want %d", len(values), t.n)
 	}
@@ -17,7 +18,7 @@ func (t *Tuning) Fold(spec gguf.Subnet, values []float32) (gguf.Subnet, error) {
 	copy(out.Refit, spec.Refit)
 	for i := range t.blocks {
 		b := &t.blocks[i]
-		r, err := t.fold(b, out.Masks, out.Refit[b.layer], values)
+		r, err := t.fold(ctx, b, out.Masks, out.Refit[b.layer], values)
 		if err != nil {
 			return gguf.Subnet{}, fmt.Errorf("layer %d: %w", b.layer, err)
 		}
@@ -26,8 +27,13 @@ func (t *Tuning) Fold(spec gguf.Subnet, values []float32) (gguf.Subnet, error) {
 	return out, nil
 }
 
-func (t *Tuning) fold(b *tunedBlock, masks subnet.Masks, r gguf.Refit, values []float32) (gguf.Refit, error) {
+func (t *Tuning) fold(ctx context.Context, b *tunedBlock, masks subnet.Masks, r gguf.Refit, values []float32) (gguf.Refit, error) {
 	m, hidden := t.m, t.m.geo.Hidden
+	if len(b.parts) > 0 {
+		if err := t.foldMatrices(ctx, b, &r, values); err != nil {
+			return r, err
+		}
+	}
 	norm, bias := t.s.mlp[b.layer].w.mlpNorm, t.s.mlp[b.layer].w.downBias
 	gains, matrix, added := &r.GM, &r.WD, &r.BD
 	kept := masks.Layer(b.layer).Channels.Indices()
@@ -43,23 +49,24 @@ func (t *Tuning) fold(b *tunedBlock, masks subnet.Masks, r gguf.Refit, values []
 		return r, err
 	}
 	*gains = old[:hidden:hidden]
-	for i, v := range values[b.gains : b.gains+hidden] {
+	for i, v := range values[b.numbers[gainNumbers].at:][:hidden] {
 		(*gains)[i] *= 1 + v
 	}
 	columns, err := t.output(b, kept, *matrix)
 	if err != nil {
 		return r, err
 	}
+	scales := values[b.numbers[scaleNumbers].at:]
 	for j, column := range order {
 		if column < 0 {
 			continue
 		}
 		for row := range hidden {
-			columns[row*len(kept)+column] *= 1 + values[b.scales+j]
+			columns[row*len(kept)+column] *= 1 + scales[j]
 		}
 	}
 	*matrix = columns
-	if b.add < 0 {
+	if !t.o.Bias {
 		return r, nil
 	}
 	sum := make([]float32, hidden)
@@ -68,11 +75,37 @@ func (t *Tuning) fold(b *tunedBlock, masks subnet.Masks, r gguf.Refit, values []
 			return r, err
 		}
 	}
-	for i, v := range values[b.add : b.add+hidden] {
-		sum[i] += float32(b.unit) * v
+	n := &b.numbers[biasNumbers]
+	for i, v := range values[n.at : n.at+hidden] {
+		sum[i] += float32(n.unit) * v
 	}
 	*added = sum
 	return r, nil
+}
+
+// foldMatrices sets the matrices of a block with what is added to them.
+func (t *Tuning) foldMatrices(ctx context.Context, b *tunedBlock, r *gguf.Refit, values []float32) error {
+	changes, err := t.changes(ctx, b, values)
+	if err != nil {
+		return err
+	}
+	p := &ModuleProblem{m: t.m, layer: b.layer, module: b.module, masks: t.s.masks}
+	for _, part := range b.parts {
+		p.add(part.name, part.w)
+	}
+	moved, err := p.Refit(ctx, changes)
+	if err != nil {
+		return err
+	}
+	if b.module == subnet.MLP {
+		r.WG, r.WU, r.WD = moved.WG, moved.WU, moved.WD
+		return nil
+	}
+	r.WO = moved.WO
+	if len(b.parts) > 1 {
+		r.WQ, r.WK, r.WV = moved.WQ, moved.WK, moved.WV
+	}
+	return nil
 }
 
 // output returns a copy of the kept columns of the output matrix of a block, [hidden, kept].

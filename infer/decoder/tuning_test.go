@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/lathe-llm/lathe/infer/decoder"
 	"github.com/lathe-llm/lathe/infer/gguf/gguftest"
 )
 
@@ -18,22 +19,22 @@ func TestTuning(t *testing.T) {
 				m := load(t, dev, f)
 				windows := [][]int32{window(5, 9, m.Geometry().Vocab), window(6, 6, m.Geometry().Vocab)}
 				for name, spec := range cuts(t, m.Geometry()) {
-					for _, bias := range []bool{false, true} {
-						if bias != (name == "refit") || name == "dense" || name == "channels" || device == "xla" && (name != "refit" || family.Name != "llama") {
+					for _, o := range []decoder.TuningOptions{{}, {Bias: true}, {Bias: true, Rank: 3, Seed: 7}, {Rank: 1}} {
+						if o.Rank == 1 && name != "heads" && name != "in head" || o.Bias != (name == "refit") || name == "dense" || name == "channels" || device == "xla" && (name != "refit" || family.Name != "llama") {
 							continue
 						}
 						s, err := m.Subnet(t.Context(), spec)
 						if err != nil {
 							t.Fatal(err)
 						}
-						tuning, err := m.NewTuning(t.Context(), s, windows[0], bias)
+						tuning, err := m.NewTuning(t.Context(), s, windows[0], o)
 						if err != nil {
 							t.Fatal(err)
 						}
 						r := rand.New(rand.NewPCG(9, 9))
 						values := random(r, tuning.Len(), 0.1)
 						loss := func() float64 {
-							folded, err := tuning.Fold(spec, values)
+							folded, err := tuning.Fold(t.Context(), spec, values)
 							if err != nil {
 								t.Fatal(err)
 							}
@@ -41,18 +42,18 @@ func TestTuning(t *testing.T) {
 						}
 						got, err := tuning.Divergence(t.Context(), values, windows)
 						if want := loss(); err != nil || math.Abs(got-want) > 1e-4*(1+want) {
-							t.Errorf("%s, %s, biases %t: divergence %g, %v, want %g", device, name, bias, got, err, want)
+							t.Errorf("%s, %s, %+v: divergence %g, %v, want %g", device, name, o, got, err, want)
 						}
 						if err := tuning.Hold(t.Context(), windows); err != nil {
 							t.Fatal(err)
 						}
 						if held, err := tuning.Divergence(t.Context(), values, windows); err != nil || held != got {
-							t.Errorf("%s, %s, biases %t: divergence %g, %v, with the dense model's states held %g", device, name, bias, got, err, held)
+							t.Errorf("%s, %s, %+v: divergence %g, %v, with the dense model's states held %g", device, name, o, got, err, held)
 						}
 						tuning.Close()
 						again, gradient, err := tuning.Gradient(t.Context(), values, windows)
 						if err != nil || math.Abs(again-got) > 1e-6*(1+got) || len(gradient) != len(values) {
-							t.Fatalf("%s, %s, biases %t: divergence %g beside %d derivatives, %v, want %g", device, name, bias, again, len(gradient), err, got)
+							t.Fatalf("%s, %s, %+v: divergence %g beside %d derivatives, %v, want %g", device, name, o, again, len(gradient), err, got)
 						}
 						var size float64
 						for _, v := range gradient {
@@ -68,7 +69,7 @@ func TestTuning(t *testing.T) {
 							want := (up - loss()) / (2 * h)
 							values[i] = v
 							if math.Abs(gradient[i]-want) > 5e-3*size+1e-6 {
-								t.Errorf("%s, %s, biases %t: derivative %d of %d is %g, want %g", device, name, bias, i, len(values), gradient[i], want)
+								t.Errorf("%s, %s, %+v: derivative %d of %d is %g, want %g", device, name, o, i, len(values), gradient[i], want)
 							}
 						}
 						s.Close()

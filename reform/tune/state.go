@@ -51,7 +51,7 @@ func decodeState(data []byte, key string, n int) (state, bool) {
 // runKey identifies what decides the result of a run.
 func runKey(spec gguf.Subnet, windows [][]int32, c Config) string {
 	h := sha256.New()
-	fmt.Fprintf(h, "tune 2 %d %d %g %d %d %t %d %v\n", c.Steps, c.Time, c.Rate, c.Batch, c.Seed, c.Bias, c.Until, c.Marks)
+	fmt.Fprintf(h, "tune 3 %d %d %g %d %d %t %d %d %v\n", c.Steps, c.Time, c.Rate, c.Batch, c.Seed, c.Bias, c.Rank, c.Until, c.Marks)
 	if text, err := spec.Masks.MarshalText(); err == nil {
 		h.Write(text)
 	}

@@ -23,8 +23,9 @@ type Config struct {
 	Time  time.Duration // most time to compute, 0 for as long as Steps take
 	Rate  float64       // Adam's step at first, 0 is DefaultRate; it falls to zero by half a cosine
 	Batch int           // windows in a step, 0 is 2
-	Seed  uint64        // of the order of the windows
+	Seed  uint64        // of the order of the windows and of what Rank draws
 	Bias  bool          // tune output biases, too
+	Rank  int           // of what is added to the matrices, see [decoder.Tuning]; 0 leaves them as they are
 	// Until, unless 0, is the step whose numbers are the result: the run repeats one of Steps or of Marks until there, instead of choosing a
 	// step by held-out checks.
 	Until int
@@ -79,7 +80,7 @@ const (
 	defaultBatch = 2
 	checks       = 12               // held-out checks of a run
 	patience     = 4                // checks without a gain after which the run ends
-	saveEvery    = 30 * time.Second // and at every check
+	saveEvery    = 30 * time.Second // for every million numbers, and at every check
 	mostHeldOut  = 4                // windows
 	divergedAt   = 2.               // times the first held-out divergence
 	parts        = 64               // of Time: the rate falls after each, so that few numbers repeat a run
@@ -95,8 +96,8 @@ func Tune(ctx context.Context, m *decoder.Model, spec gguf.Subnet, windows [][]i
 	if c.Until < 0 || c.Until > 0 && c.Time > 0 || c.Until == 0 && c.Marks != nil || !slices.IsSorted(c.Marks) || len(c.Marks) > parts {
 		return spec, Report{}, fmt.Errorf("tuning: until step %d of a run with marks %v and %v", c.Until, c.Marks, c.Time)
 	}
-	if c.Steps < 0 || c.Time < 0 || c.Rate < 0 || math.IsNaN(c.Rate) || math.IsInf(c.Rate, 0) || c.Batch < 0 {
-		return spec, Report{}, fmt.Errorf("tuning: %d steps, %v, rate %g, %d windows in a step", c.Steps, c.Time, c.Rate, c.Batch)
+	if c.Steps < 0 || c.Time < 0 || c.Rank < 0 || c.Rate < 0 || math.IsNaN(c.Rate) || math.IsInf(c.Rate, 0) || c.Batch < 0 {
+		return spec, Report{}, fmt.Errorf("tuning: %d steps, %v, rank %d, rate %g, %d windows in a step", c.Steps, c.Time, c.Rank, c.Rate, c.Batch)
 	}
 	if c.Rate == 0 {
 		c.Rate = DefaultRate
@@ -117,7 +118,7 @@ func Tune(ctx context.Context, m *decoder.Model, spec gguf.Subnet, windows [][]i
 	defer sub.Close()
 	r := &run{c: c}
 	r.split(windows)
-	if r.tuning, err = m.NewTuning(ctx, sub, r.train[0], c.Bias); err != nil {
+	if r.tuning, err = m.NewTuning(ctx, sub, r.train[0], decoder.TuningOptions{Bias: c.Bias, Rank: c.Rank, Seed: c.Seed}); err != nil {
 		return spec, Report{}, err
 	}
 	defer r.tuning.Close()
@@ -134,7 +135,7 @@ func Tune(ctx context.Context, m *decoder.Model, spec gguf.Subnet, windows [][]i
 	if r.s.BestStep == 0 {
 		return spec, report, nil
 	}
-	out, err := r.tuning.Fold(spec, r.s.Best)
+	out, err := r.tuning.Fold(ctx, spec, r.s.Best)
 	return out, report, err
 }
 
@@ -263,7 +264,7 @@ func (r *run) steps(ctx context.Context) error {
 			}
 			r.mark() // the time of the check counts too
 		}
-		if checked || r.s.Elapsed-r.saved >= saveEvery || r.ended() {
+		if checked || r.s.Elapsed-r.saved >= saveEvery*time.Duration(1+r.tuning.Len()/1e6) || r.ended() {
 			if err := r.save(); err != nil {
 				return err
 			}

@@ -62,7 +62,7 @@ func divergence(t *testing.T, m *decoder.Model, spec gguf.Subnet, windows [][]in
 		t.Fatal(err)
 	}
 	defer s.Close()
-	tuning, err := m.NewTuning(t.Context(), s, windows[0], false)
+	tuning, err := m.NewTuning(t.Context(), s, windows[0], decoder.TuningOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,29 +76,29 @@ func divergence(t *testing.T, m *decoder.Model, spec gguf.Subnet, windows [][]in
 // The folded subnet has the divergence that the report states, on text that was not trained on.
 func TestTune(t *testing.T) {
 	m, spec, windows := open(t)
-	for _, bias := range []bool{false, true} {
+	for _, o := range []decoder.TuningOptions{{}, {Bias: true}, {Bias: true, Rank: 4}} {
 		var last tune.Event
 		got, report, err := tune.Tune(t.Context(), m, spec, windows, tune.Config{
-			Steps: 40, Rate: 0.02, Bias: bias, Seed: 1, Progress: func(e tune.Event) { last = e },
+			Steps: 40, Rate: 0.02, Bias: o.Bias, Rank: o.Rank, Seed: 1, Progress: func(e tune.Event) { last = e },
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if report.Best == 0 || report.After > 0.99*report.Before {
-			t.Errorf("biases %t: divergence from %g to %g at step %d", bias, report.Before, report.After, report.Best)
+			t.Errorf("%+v: divergence from %g to %g at step %d", o, report.Before, report.After, report.Best)
 		}
 		if last.Step != report.Steps || last.Share != 1 && report.Stopped == "" {
-			t.Errorf("biases %t: the last event is %+v, the report %+v", bias, last, report)
+			t.Errorf("%+v: the last event is %+v, the report %+v", o, last, report)
 		}
 		held := [][]int32{windows[3], windows[7], windows[11]}
 		if before := divergence(t, m, spec, held); math.Abs(before-report.Before) > 1e-6 {
-			t.Errorf("biases %t: held-out divergence is %g, the report has %g", bias, before, report.Before)
+			t.Errorf("%+v: held-out divergence is %g, the report has %g", o, before, report.Before)
 		}
 		if after := divergence(t, m, got, held); math.Abs(after-report.After) > 1e-4*report.After {
-			t.Errorf("biases %t: held-out divergence is %g after folding, the report has %g", bias, after, report.After)
+			t.Errorf("%+v: held-out divergence is %g after folding, the report has %g", o, after, report.After)
 		}
 		if !got.Masks.Equal(spec.Masks) {
-			t.Errorf("biases %t: the masks changed", bias)
+			t.Errorf("%+v: the masks changed", o)
 		}
 	}
 }
@@ -123,7 +123,7 @@ func TestSaveAtChecks(t *testing.T) {
 // A run that is interrupted at any step continues to the same weights.
 func TestResume(t *testing.T) {
 	m, spec, windows := open(t)
-	config := tune.Config{Steps: 6, Rate: 0.02, Seed: 3}
+	config := tune.Config{Steps: 6, Rate: 0.02, Seed: 3, Rank: 2}
 	want, wantReport, err := tune.Tune(t.Context(), m, spec, windows, config)
 	if err != nil {
 		t.Fatal(err)
@@ -174,7 +174,7 @@ func TestResume(t *testing.T) {
 func TestRepeat(t *testing.T) {
 	m, spec, windows := open(t)
 	for name, c := range map[string]tune.Config{
-		"steps": {Steps: 9, Rate: 0.05, Seed: 3},
+		"steps": {Steps: 9, Rate: 0.05, Seed: 3, Rank: 2},
 		"time":  {Time: time.Minute, Rate: 0.05, Seed: 3},
 		"both":  {Steps: 30, Time: time.Minute, Rate: 0.05, Seed: 3},
 	} {
@@ -188,7 +188,7 @@ func TestRepeat(t *testing.T) {
 		if err != nil || report.Best == 0 {
 			t.Fatalf("%s: best step %d, %v", name, report.Best, err)
 		}
-		again := tune.Config{Steps: c.Steps, Rate: c.Rate, Seed: c.Seed, Until: report.Best, Marks: report.Marks}
+		again := tune.Config{Steps: c.Steps, Rate: c.Rate, Seed: c.Seed, Rank: c.Rank, Until: report.Best, Marks: report.Marks}
 		got, repeated, err := tune.Tune(t.Context(), m, spec, windows, again)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)

@@ -114,6 +114,7 @@ func (a *app) cutCommand() *cobra.Command {
 				}
 				if c.Tuning = tuning; !cmd.Flags().Changed("tune") {
 					c.Tuning = explorer.DefaultTuning(c)
+					c.Tuning.Rank = tuning.Rank
 				}
 				return a.make(cmd.Context(), e, c, out, explorer.Tuning{})
 			})
@@ -137,6 +138,7 @@ func (a *app) cutCommand() *cobra.Command {
 	gradientFlag(cmd, &c.Reform.Gradient)
 	tuning.Seed = 1
 	flags.Var(&tuneValue{to: &tuning, off: true}, "tune", fmt.Sprintf("then tune norms and channel scales, for a duration such as 10m or a number of steps such as 60steps, or off (default: %dsteps with the default method, re-fit and number of windows and without --types, otherwise off)", explorer.DefaultTuneSteps))
+	rankFlag(cmd, "tune-rank", &tuning.Rank)
 	vocabFlag(cmd, &c.Vocab, "the calibration texts")
 	out.add(cmd)
 	return cmd

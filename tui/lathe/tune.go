@@ -22,9 +22,9 @@ func (a *app) tuneCommand() *cobra.Command {
 		Use:   "tune [MODEL]",
 		Short: "Train the norms and channel scales of a subnet of the workspace",
 		Long: "Trains the gains of the norms, one scale for each kept channel and, where files hold them, the output biases, end to end on the\n" +
-			"divergence from the dense model. The matrices stay as they are, and the subnet is neither larger nor slower. Part of the text is\n" +
-			"held out: the best state on it is the result. The same command continues a run that was interrupted.",
-		Example: "  lathe tune model.gguf --subnet s3 --budget 10m\n  lathe tune --subnet s3 --budget 60steps --text notes/ -o small.gguf",
+			"divergence from the dense model. The matrices stay as they are unless --rank is given. The subnet is neither larger nor slower.\n" +
+			"Part of the text is held out: the best state on it is the result. The same command continues a run that was interrupted.",
+		Example: "  lathe tune model.gguf --subnet s3 --budget 10m\n  lathe tune --subnet s3 --budget 20m --rank 8\n  lathe tune --subnet s3 --budget 60steps --text notes/ -o small.gguf",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.makeFrom(cmd.Context(), args, sub, out, explorer.Tuning{}, func(id explorer.SubnetID) explorer.Command {
@@ -39,10 +39,11 @@ func (a *app) tuneCommand() *cobra.Command {
 	c.Tuning.Seconds = (10 * time.Minute).Seconds()
 	flags.Var(&tuneValue{to: &c.Tuning}, "budget", "limit: a duration such as 10m, or a number of steps such as 60steps")
 	flags.Float64Var(&c.Tuning.Rate, "rate", 0, "initial step of Adam, relative to the size of the numbers; it decays to zero (default 0.003)")
+	rankFlag(cmd, "rank", &c.Tuning.Rank)
 	optionalBool(flags, &c.Tuning.Bias, "bias", "tune output biases (default: where files of the model hold them)")
 	flags.Uint64Var(&c.Tuning.Seed, "seed", 1, "random seed of the order of windows")
 	calibrationFlags(cmd, &c.Calibration)
-	flags.Lookup("windows").Usage = "windows of text, of which a quarter, at most 4, are held out (default: as many as the text has, up to 256)"
+	flags.Lookup("windows").Usage = "windows of text, of which a quarter, at most 4, are held out (default: as many as the text has, up to 1024, and up to 256 for 128 steps or fewer)"
 	flags.Lookup("seq").Usage = "tokens per window (default 512)"
 	out.add(cmd)
 	return cmd
@@ -51,7 +52,17 @@ func (a *app) tuneCommand() *cobra.Command {
 // tuneFlag adds --tune, which tunes what a command makes.
 func tuneFlag(cmd *cobra.Command, t *explorer.Tuning) {
 	cmd.Flags().Var(&tuneValue{to: t}, "tune", "then tune norms and channel scales, for a duration such as 10m or a number of steps such as 60steps (see lathe tune)")
+	rankFlag(cmd, "tune-rank", &t.Rank)
 	t.Seed = 1
+}
+
+// rankFlag adds a flag for the rank of what tuning adds to matrices.
+func rankFlag(cmd *cobra.Command, name string, to *int) {
+	what := "tuning also adds"
+	if name == "rank" {
+		what = "also add"
+	}
+	cmd.Flags().IntVar(to, name, 0, what+" a matrix of this rank to each matrix of attention and MLPs, trained with the rest (LoRA); 0 leaves the matrices as they are")
 }
 
 // tuneValue is the value of a flag that limits tuning.
@@ -110,8 +121,12 @@ func tuneWords(w io.Writer, t *explorer.Tuned) {
 	if t == nil {
 		return
 	}
-	fmt.Fprintf(w, "tuned %s by %s on %d tokens: divergence from the dense model on held-out text %.4f before, %.4f after (step %d)\n",
-		format.Counted(t.Numbers, "number"), format.Counted(t.Steps, "step"), t.Tokens, t.Before, t.After, t.Best)
+	rank := ""
+	if t.Rank > 0 {
+		rank = fmt.Sprintf(", those of matrices with a rank of %d,", t.Rank)
+	}
+	fmt.Fprintf(w, "tuned %s%s by %s on %d tokens: divergence from the dense model on held-out text %.4f before, %.4f after (step %d)\n",
+		format.Counted(t.Numbers, "number"), rank, format.Counted(t.Steps, "step"), t.Tokens, t.Before, t.After, t.Best)
 	if t.Stopped != "" {
 		fmt.Fprintf(w, "tuning ended early: %s\n", t.Stopped)
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/lathe-llm/lathe/explorer"
+	"github.com/lathe-llm/lathe/explorer/format"
 	"github.com/lathe-llm/lathe/infer/subnet"
 	"github.com/lathe-llm/lathe/search/oneshot/preset"
 	"github.com/lathe-llm/lathe/tui/internal/text"
@@ -182,4 +183,15 @@ func WithGradient(f *widget.Form, o explorer.ReformOptions) explorer.ReformOptio
 // GranularityEntry is an entry for the step of MLP widths, which [widget.Form.Count] reads.
 func GranularityEntry(byDefault string) *widget.Entry {
 	return widget.TextEntry("granularity", "granularity", "", "MLP widths are a multiple of it; K-quant types need 256; empty: "+byDefault, widget.CountIn(1, 1<<20))
+}
+
+// TunedBy describes how far a subnet was tuned, and with which rank.
+func TunedBy(u *explorer.Tuned) string { return format.Counted(u.Best, "step") + WithRank(u) }
+
+// WithRank returns the rank of what tuning added to matrices, to be appended, "" for nothing.
+func WithRank(u *explorer.Tuned) string {
+	if u.Rank == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", rank %d", u.Rank)
 }

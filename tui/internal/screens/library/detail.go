@@ -97,7 +97,8 @@ func (s *Screen) subnetRows(t *theme.Theme, n explorer.Subnet, w, h int) []strin
 	}
 	if u := n.Method.Tune; u != nil {
 		from := fmt.Sprintf("divergence %.3f %s %.3f", u.Before, t.Glyph.Right, u.After)
-		add("tuned", from+" in "+format.Counted(u.Best, "step")+", lower is closer to dense", from+" in "+format.Counted(u.Best, "step"), from)
+		in := from + " in " + subnets.TunedBy(u)
+		add("tuned", in+", lower is closer to dense", in, from)
 	}
 	if types := n.TypesText(); types != "" {
 		add("types", "mixed: "+types, "mixed")

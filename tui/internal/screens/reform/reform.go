@@ -82,7 +82,7 @@ func (s *Screen) Actions() []*action.Action {
 		}},
 		{ID: "reform.cut", Keys: []string{"n"}, Title: "One-shot cut of the dense model, then a re-fit", Short: "one-shot cut", Changes: true, Run: s.cutForm},
 		{ID: "reform.tune", Keys: []string{"t"}, Title: "Tune norms and channel scales of the subnet", Short: "tune", Changes: true,
-			Help: "Trains a few numbers of the subnet end to end on the divergence from the dense model; its matrices stay as they are.", Run: s.tuneForm},
+			Help: "Trains a few numbers of the subnet end to end on the divergence from the dense model; its matrices stay as they are unless a rank is given.", Run: s.tuneForm},
 		{ID: "reform.chat", Keys: []string{"c"}, Title: "Chat with the result, alongside the dense model", Short: "chat", Changes: true, Engine: true, When: noResult, Run: result(func(id explorer.SubnetID) tea.Cmd { return s.host.Ask(screen.ChatWith{Subnet: id}) })},
 		{ID: "reform.bench", Keys: []string{"b"}, Title: "Benchmark the result against the dense model", Short: "bench", Changes: true, Engine: true, When: noResult,
 			Run: result(func(id explorer.SubnetID) tea.Cmd {
@@ -323,7 +323,9 @@ func (s *Screen) cutForm() tea.Cmd {
 		widget.TextEntry("tune", "tune", tuneDefault, fmt.Sprintf("tunes norms and channel scales afterwards: steps such as %dsteps, a time such as 10m, or off; default: %[1]d steps with the default preset and windows, otherwise off", explorer.DefaultTuneSteps), tuning),
 	}, subnets.FitEntries()...)
 	entries = append(entries, widget.TextEntry("name", "name", "", "of the result in the library; empty: by how it is made", nil), attention, granularity)
-	entries = append(append(entries, subnets.RefitEntries(presetsOwn, nil)...), subnets.GradientEntry())
+	rank := rankEntry("tune-rank", "tuning rank")
+	rank.Hidden = func(f *widget.Form) bool { return f.Get("tune") == tuneOff }
+	entries = append(append(entries, subnets.RefitEntries(presetsOwn, nil)...), subnets.GradientEntry(), rank)
 	subnets.ShowOwn(entries, s.snap().Model.Geometry, func(f *widget.Form) string { return f.Get("preset") })
 	attention.Own = func(*widget.Form) string { return "keep, as long as MLP channels are enough" }
 	command := func(f *widget.Form) explorer.Cut {
@@ -455,7 +457,8 @@ func (s *Screen) drawSetting(t *theme.Theme, w, h int, elapsed int64) []string {
 				add("took", text.Short(text.Seconds(rf.Method.Seconds)))
 			}
 			if u := rf.Method.Tune; u != nil {
-				add("tuned", fmt.Sprintf("divergence %.3f %s %.3f in %s", u.Before, t.Glyph.Right, u.After, format.Counted(u.Best, "step")), fmt.Sprintf("%.3f %s %.3f", u.Before, t.Glyph.Right, u.After))
+				from := fmt.Sprintf("%.3f %s %.3f", u.Before, t.Glyph.Right, u.After)
+				add("tuned", "divergence "+from+" in "+subnets.TunedBy(u), from+subnets.WithRank(u), from)
 			}
 			short := rf.Method
 			short.Pull, short.Steps = false, 0

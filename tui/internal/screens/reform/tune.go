@@ -20,16 +20,22 @@ func (s *Screen) tuneForm() tea.Cmd {
 	entries := append([]*widget.Entry{
 		widget.TextEntry("time", "time", "10m", "how long to compute; more text is seen in more time", duration),
 		widget.TextEntry("rate", "rate", "", "step of Adam at first, a share of the size of the numbers; empty: 0.003", widget.NumberIn(0, 1)),
+		rankEntry("rank", "rank"),
 		widget.TextEntry("name", "name", "", "of the result in the library; empty: by how it is made", nil),
-	}, subnets.CalibrationEntries("all of the text, up to 256")...)
+	}, subnets.CalibrationEntries("all of the text, up to 1024")...)
 	return s.host.Open(&widget.Form{
 		Title: "tune " + subnets.Name(s.snap(), id), OK: "start", Stays: true, Entries: entries,
-		Note: "Trains norms, channel scales and output biases end to end on the divergence from the dense model. The matrices stay as they are.",
+		Note: "Trains norms, channel scales and output biases end to end on the divergence from the dense model. The matrices stay as they are where the rank is 0.",
 		Submit: func(f *widget.Form) tea.Cmd {
 			d, _ := time.ParseDuration(f.Get("time")) // checked by the entry
-			c := explorer.Tune{Subnet: id, Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Tuning: explorer.Tuning{Seconds: d.Seconds(), Rate: f.Number("rate"), Seed: 1}}
+			c := explorer.Tune{Subnet: id, Name: f.Get("name"), Calibration: subnets.CalibrationOf(f), Tuning: explorer.Tuning{Seconds: d.Seconds(), Rate: f.Number("rate"), Rank: f.Count("rank"), Seed: 1}}
 			return f.Send(s.host, c, func(_ explorer.Receipt) tea.Cmd { return s.host.Show(s.Name()) })
 		}})
+}
+
+// rankEntry is an entry for the rank of what tuning adds to matrices.
+func rankEntry(id, name string) *widget.Entry {
+	return widget.TextEntry(id, name, "0", "a matrix of this rank is added to each matrix and trained with the rest (LoRA); 0 leaves the matrices as they are", widget.CountIn(0, 512))
 }
 
 // Values of the entry for tuning besides limits.
@@ -51,13 +57,15 @@ func tuning(text string) error {
 func tuningOf(f *widget.Form, c explorer.Cut) explorer.Tuning {
 	text := f.Get("tune")
 	if text == tuneDefault {
-		return explorer.DefaultTuning(c)
+		t := explorer.DefaultTuning(c)
+		t.Rank = f.Count("tune-rank")
+		return t
 	}
 	t, err := explorer.ParseTuning(text)
 	if err != nil { // empty or off; the entry has checked it
 		return explorer.Tuning{}
 	}
-	t.Seed = 1
+	t.Seed, t.Rank = 1, f.Count("tune-rank")
 	return t
 }
 
