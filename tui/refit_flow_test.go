@@ -84,6 +84,7 @@ func TestFormsTakeARank(t *testing.T) {
 	l.sees("0.219, rank 4")
 	n := len(l.m.snap.Subnets)
 	l.press("t")
+	l.sees("window tokens    512")
 	l.entry("rank")
 	l.write("999")
 	l.press("enter")

@@ -144,17 +144,19 @@ func Searching(snap *explorer.Snapshot) (explorer.Job, bool) {
 }
 
 // CalibrationEntries are the entries of forms about calibration text, which [CalibrationOf] reads. windows is how many windows an
-// empty entry means, in words.
-func CalibrationEntries(windows string) []*widget.Entry {
+// empty entry means, in words, and seq how many tokens each has then.
+func CalibrationEntries(windows, seq string) []*widget.Entry {
 	return append([]*widget.Entry{
 		TextEntry(explorer.Calibration{}),
 		widget.TextEntry("windows", "windows", "", "windows of calibration text; more lose less and take longer; empty: "+windows, widget.CountIn(1, int(explorer.WindowsRange().Hi))),
-		widget.TextEntry("seq", "window tokens", "", "tokens per window; empty: 2048", widget.CountIn(int(explorer.SeqRange().Lo), int(explorer.SeqRange().Hi))),
+		widget.TextEntry("seq", "window tokens", "", "tokens per window; empty: "+seq, widget.CountIn(int(explorer.SeqRange().Lo), int(explorer.SeqRange().Hi))),
 	}, ComputeEntries(explorer.Calibration{})...)
 }
 
 // FitEntries are [CalibrationEntries] of cuts and re-fits.
-func FitEntries() []*widget.Entry { return CalibrationEntries(strconv.Itoa(explorer.FitWindows)) }
+func FitEntries() []*widget.Entry {
+	return CalibrationEntries(strconv.Itoa(explorer.FitWindows), "2048")
+}
 
 // asStarted is the choice that leaves how a job computes to the flags that the program was started with.
 const asStarted = "as started"

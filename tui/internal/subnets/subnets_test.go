@@ -37,12 +37,12 @@ func TestWithEnding(t *testing.T) {
 
 // TestComputeEntries: a form that is left as it is computes as the program was started; settings of an earlier job are offered again.
 func TestComputeEntries(t *testing.T) {
-	f := &widget.Form{Entries: CalibrationEntries("8")}
+	f := &widget.Form{Entries: CalibrationEntries("8", "2048")}
 	if c := CalibrationOf(f); c.ComputeType != "" || c.AtOnce != 0 {
 		t.Errorf("untouched: %+v", c)
 	}
 	was := explorer.Calibration{ComputeType: explorer.HalfFloats, AtOnce: 4}
-	f = &widget.Form{Entries: append(CalibrationEntries("8")[:3], ComputeEntries(was)...)}
+	f = &widget.Form{Entries: append(CalibrationEntries("8", "2048")[:3], ComputeEntries(was)...)}
 	if c := CalibrationOf(f); c.ComputeType != explorer.HalfFloats || c.AtOnce != 4 {
 		t.Errorf("as before: %+v", c)
 	}

@@ -22,7 +22,7 @@ func (s *Screen) tuneForm() tea.Cmd {
 		widget.TextEntry("rate", "rate", "", "step of Adam at first, a share of the size of the numbers; empty: 0.003", widget.NumberIn(0, 1)),
 		rankEntry("rank", "rank"),
 		widget.TextEntry("name", "name", "", "of the result in the library; empty: by how it is made", nil),
-	}, subnets.CalibrationEntries("all of the text, up to 1024")...)
+	}, subnets.CalibrationEntries("all of the text, up to 1024", "512")...)
 	return s.host.Open(&widget.Form{
 		Title: "tune " + subnets.Name(s.snap(), id), OK: "start", Stays: true, Entries: entries,
 		Note: "Trains norms, channel scales and output biases end to end on the divergence from the dense model. The matrices stay as they are where the rank is 0.",

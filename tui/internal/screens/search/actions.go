@@ -354,7 +354,7 @@ func (s *Screen) details() tea.Cmd {
 // gatherForm asks for the calibration text and gathers statistics.
 func (s *Screen) gatherForm() tea.Cmd {
 	return s.host.Open(&widget.Form{Title: "statistics", OK: "gather", Stays: true, Note: "Runs the calibration text through the dense model once. All rankings of units come from these statistics.",
-		Entries: append(subnets.CalibrationEntries("8"), piecesEntries(explorer.Machines{}, "gather layers")...), Submit: func(f *widget.Form) tea.Cmd {
+		Entries: append(subnets.CalibrationEntries("8", "2048"), piecesEntries(explorer.Machines{}, "gather layers")...), Submit: func(f *widget.Form) tea.Cmd {
 			return f.Send(s.host, explorer.GatherStatistics{Calibration: subnets.CalibrationOf(f), Machines: piecesOf(f)}, nil)
 		}})
 }
