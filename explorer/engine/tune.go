@@ -33,7 +33,7 @@ func tuneWindows(t explorer.Tuning) int {
 	if t.Steps <= 0 {
 		return mostTuneWindows
 	}
-	return min(max(fewTuneWindows, 2*t.Steps), mostTuneWindows)
+	return min(max(fewTuneWindows, tune.DefaultBatch*t.Steps), mostTuneWindows)
 }
 
 // Tune implements [explorer.Tuner].

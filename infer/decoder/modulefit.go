@@ -67,19 +67,32 @@ func (m *Model) NewModuleProblem(ctx context.Context, layer int, module subnet.M
 		if p.a, err = m.cutAttention(layer, masks, refit); err != nil {
 			return nil, err
 		}
+	} else if p.f, err = m.cutMLP(layer, masks.Layer(layer), refit); err != nil {
+		return nil, err
+	}
+	p.addInner()
+	p.addOutput()
+	return p, p.fill(ctx, t)
+}
+
+// addInner adds the matrices before the output matrix, addOutput that.
+func (p *ModuleProblem) addInner() {
+	if p.module == subnet.Attention {
 		p.add("q", p.a.w.q)
 		p.add("k", p.a.w.k)
 		p.add("v", p.a.w.v)
-		p.add("o", p.a.w.o)
-	} else {
-		if p.f, err = m.cutMLP(layer, masks.Layer(layer), refit); err != nil {
-			return nil, err
-		}
-		p.add("gate", p.f.w.gate)
-		p.add("up", p.f.w.up)
-		p.add("down", p.f.w.down)
+		return
 	}
-	return p, p.fill(ctx, t)
+	p.add("gate", p.f.w.gate)
+	p.add("up", p.f.w.up)
+}
+
+func (p *ModuleProblem) addOutput() {
+	if p.module == subnet.Attention {
+		p.add("o", p.a.w.o)
+		return
+	}
+	p.add("down", p.f.w.down)
 }
 
 func (p *ModuleProblem) add(name string, w *weights.Weight) {

@@ -45,8 +45,9 @@ type tunedBlock struct {
 	layer   int
 	module  subnet.Module
 	width   int
-	numbers []numbers // of g, s, b if there are biases, and of B and A for each of parts
-	parts   []matrixPart
+	numbers []numbers // of g, s, b if there are biases, and of B and A for each of the matrices
+	// matrices are what low ranks are added to, nil without a rank. It is not closed: its blocks belong to the subnet.
+	matrices *ModuleProblem
 }
 
 // numbers are where some numbers of a block are, which the block has times unit plus start.

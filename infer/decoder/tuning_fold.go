@@ -29,7 +29,7 @@ func (t *Tuning) Fold(ctx context.Context, spec gguf.Subnet, values []float32) (
 
 func (t *Tuning) fold(ctx context.Context, b *tunedBlock, masks subnet.Masks, r gguf.Refit, values []float32) (gguf.Refit, error) {
 	m, hidden := t.m, t.m.geo.Hidden
-	if len(b.parts) > 0 {
+	if b.matrices != nil {
 		if err := t.foldMatrices(ctx, b, &r, values); err != nil {
 			return r, err
 		}
@@ -89,11 +89,7 @@ func (t *Tuning) foldMatrices(ctx context.Context, b *tunedBlock, r *gguf.Refit,
 	if err != nil {
 		return err
 	}
-	p := &ModuleProblem{m: t.m, layer: b.layer, module: b.module, masks: t.s.masks}
-	for _, part := range b.parts {
-		p.add(part.name, part.w)
-	}
-	moved, err := p.Refit(ctx, changes)
+	moved, err := b.matrices.Refit(ctx, changes)
 	if err != nil {
 		return err
 	}
@@ -102,7 +98,7 @@ func (t *Tuning) foldMatrices(ctx context.Context, b *tunedBlock, r *gguf.Refit,
 		return nil
 	}
 	r.WO = moved.WO
-	if len(b.parts) > 1 {
+	if len(b.matrices.parts) > 1 {
 		r.WQ, r.WK, r.WV = moved.WQ, moved.WK, moved.WV
 	}
 	return nil

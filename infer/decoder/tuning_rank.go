@@ -18,43 +18,24 @@ const lowRankShare = 0.25
 // addMatrices adds the numbers of the matrices of a block. Where masks drop channels inside heads, which re-fitted rows of W_Q, W_K and W_V cannot
 // express, that is W_O alone.
 func (t *Tuning) addMatrices(b *tunedBlock) error {
-	m := t.m
-	part := func(name string, w *weights.Weight) {
-		if w != nil {
-			b.parts = append(b.parts, matrixPart{name: name, w: w})
-		}
+	b.matrices = &ModuleProblem{m: t.m, layer: b.layer, module: b.module, masks: t.s.masks, a: t.s.attention[b.layer], f: t.s.mlp[b.layer]}
+	if l := t.s.masks.Layer(b.layer); b.module == subnet.MLP || l.QK == nil && l.VO == nil {
+		b.matrices.addInner()
 	}
-	var padded []int // columns of the output matrix
-	if b.module == subnet.MLP {
-		w := &t.s.mlp[b.layer].w
-		part("gate", w.gate)
-		part("up", w.up)
-		part("down", w.down)
-		padded = after(t.s.masks.Layer(b.layer).Channels.Len(), b.width)
-	} else {
-		w, l := &t.s.attention[b.layer].w, t.s.masks.Layer(b.layer)
-		if l.QK == nil && l.VO == nil {
-			part("q", w.q)
-			part("k", w.k)
-			part("v", w.v)
-		}
-		part("o", w.o)
-		for i, c := range m.layOutHeads(m.geo.Layers[b.layer], l, t.s.masks.OColumns(b.layer)).refit {
-			if c < 0 {
-				padded = append(padded, i)
-			}
-		}
-	}
-	for i := range b.parts {
-		w := b.parts[i].w
-		size, err := m.rootMeanSquare(w)
+	b.matrices.addOutput()
+	for i, part := range b.matrices.parts {
+		size, err := t.m.rootMeanSquare(part.w)
 		if err != nil {
 			return err
 		}
-		rows, columns := w.Dims[0], w.Dims[1]
+		rows, columns := part.w.Dims[0], part.w.Dims[1]
 		right := numbers{dims: []int{t.o.Rank, columns}, unit: 1, start: make([]float32, t.o.Rank*columns)}
-		if i == len(b.parts)-1 {
-			right.fixed = padded
+		if i == len(b.matrices.parts)-1 {
+			for column, kept := range b.matrices.Columns() {
+				if kept < 0 {
+					right.fixed = append(right.fixed, column)
+				}
+			}
 		}
 		random := rand.New(rand.NewPCG(t.o.Seed, uint64(t.n)))
 		for j := range right.start {
@@ -66,9 +47,6 @@ func (t *Tuning) addMatrices(b *tunedBlock) error {
 	}
 	return nil
 }
-
-// after returns the numbers from n up to but not including end.
-func after(n, end int) []int { return allOf(end)[n:] }
 
 // rootMeanSquare returns that of a weight's numbers.
 func (m *Model) rootMeanSquare(w *weights.Weight) (float64, error) {
@@ -84,8 +62,8 @@ func (m *Model) rootMeanSquare(w *weights.Weight) (float64, error) {
 // added returns what is added to the matrices of a block, in their order.
 func (t *Tuning) added(b *tunedBlock, numbers []*Node) []lowRank {
 	var out []lowRank
-	for i := range b.parts {
-		out = append(out, lowRank{numbers[t.rest()+2*i], numbers[t.rest()+2*i+1]})
+	for i := t.rest(); i < len(b.numbers); i += 2 {
+		out = append(out, lowRank{numbers[i], numbers[i+1]})
 	}
 	return out
 }
@@ -98,11 +76,10 @@ func (t *Tuning) changes(ctx context.Context, b *tunedBlock, values []float32) (
 	}
 	defer free(uploaded...)
 	var out []float32
-	for i := range b.parts {
-		at := t.rest() + 2*i
+	for i := t.rest(); i < len(b.numbers); i += 2 {
 		change, err := t.m.dev.run1(ctx, "product of low rank", func(in []*Node) *Node {
 			return DotGeneral(in[0], []int{1}, nil, in[1], []int{0}, nil)
-		}, uploaded[at], uploaded[at+1])
+		}, uploaded[i], uploaded[i+1])
 		if err != nil {
 			return nil, err
 		}

@@ -22,7 +22,7 @@ type Config struct {
 	Steps int           // most steps, 0 for as many as Time allows
 	Time  time.Duration // most time to compute, 0 for as long as Steps take
 	Rate  float64       // Adam's step at first, 0 is DefaultRate; it falls to zero by half a cosine
-	Batch int           // windows in a step, 0 is 2
+	Batch int           // windows in a step, 0 is DefaultBatch
 	Seed  uint64        // of the order of the windows and of what Rank draws
 	Bias  bool          // tune output biases, too
 	Rank  int           // of what is added to the matrices, see [decoder.Tuning]; 0 leaves them as they are
@@ -43,6 +43,9 @@ type Config struct {
 
 // DefaultRate is Adam's step where none is given.
 const DefaultRate = 3e-3
+
+// DefaultBatch is how many windows a step has where no number is given.
+const DefaultBatch = 2
 
 // Event is the progress of a run.
 type Event struct {
@@ -77,14 +80,13 @@ type Report struct {
 }
 
 const (
-	defaultBatch = 2
-	checks       = 12               // held-out checks of a run
-	patience     = 4                // checks without a gain after which the run ends
-	saveEvery    = 30 * time.Second // for every million numbers, and at every check
-	mostHeldOut  = 4                // windows
-	divergedAt   = 2.               // times the first held-out divergence
-	parts        = 64               // of Time: the rate falls after each, so that few numbers repeat a run
-	epsilon      = 1e-10
+	checks      = 12               // held-out checks of a run
+	patience    = 4                // checks without a gain after which the run ends
+	saveEvery   = 30 * time.Second // for every million numbers, and at every check
+	mostHeldOut = 4                // windows
+	divergedAt  = 2.               // times the first held-out divergence
+	parts       = 64               // of Time: the rate falls after each, so that few numbers repeat a run
+	epsilon     = 1e-10
 )
 
 // Tune tunes a subnet of a model on windows of text. The windows should be short: the states between all blocks are kept for one of
@@ -103,7 +105,7 @@ func Tune(ctx context.Context, m *decoder.Model, spec gguf.Subnet, windows [][]i
 		c.Rate = DefaultRate
 	}
 	if c.Batch == 0 {
-		c.Batch = defaultBatch
+		c.Batch = DefaultBatch
 	}
 	if c.Now == nil {
 		c.Now = time.Now
