@@ -35,6 +35,9 @@ func UpRange() Range { return Range{0, 1000, false} }
 // GradientRange is the range of steps by which all matrices of a module are re-fitted.
 func GradientRange() Range { return Range{0, 10000, false} }
 
+// RankRange is the range of ranks of what tuning adds to matrices.
+func RankRange() Range { return Range{0, 512, false} }
+
 // WindowsRange is the range of calibration windows.
 func WindowsRange() Range { return Range{1, 100000, false} }
 

@@ -124,8 +124,8 @@ func (t Tuning) check() error {
 		return fmt.Errorf("%w: tuning by %d steps, not in [0, 1000000]", ErrInvalid, t.Steps)
 	case math.IsNaN(t.Rate) || t.Rate < 0 || t.Rate > 1:
 		return fmt.Errorf("%w: tuning rate %g, not in [0, 1]", ErrInvalid, t.Rate)
-	case t.Rank < 0 || t.Rank > maxRank:
-		return fmt.Errorf("%w: tuning with a rank of %d, not in [0, %d]", ErrInvalid, t.Rank, maxRank)
+	case !RankRange().Has(float64(t.Rank)):
+		return fmt.Errorf("%w: tuning with a rank of %d, not in %v", ErrInvalid, t.Rank, RankRange())
 	case t.Until < 0 || t.Until > 1e6 || t.Until == 0 && t.Marks != nil || t.Until > 0 && (t.Seconds > 0 || t.Steps > 0 && t.Until > t.Steps):
 		return fmt.Errorf("%w: tuning until step %d of %d", ErrInvalid, t.Until, t.Steps)
 	case len(t.Marks) > maxMarks || !slices.IsSorted(t.Marks) || len(t.Marks) > 0 && (t.Marks[0] < 0 || t.Marks[len(t.Marks)-1] > 1e6):
@@ -137,9 +137,6 @@ func (t Tuning) check() error {
 	}
 	return nil
 }
-
-// maxRank is the highest rank of what tuning adds to matrices.
-const maxRank = 512
 
 // maxMarks is how many marks a run has at most.
 const maxMarks = 64

@@ -116,6 +116,9 @@ func (a *app) cutCommand() *cobra.Command {
 					c.Tuning = explorer.DefaultTuning(c)
 					c.Tuning.Rank = tuning.Rank
 				}
+				if err := checkRank(c.Tuning); err != nil {
+					return err
+				}
 				return a.make(cmd.Context(), e, c, out, explorer.Tuning{})
 			})
 		},
@@ -138,7 +141,7 @@ func (a *app) cutCommand() *cobra.Command {
 	gradientFlag(cmd, &c.Reform.Gradient)
 	tuning.Seed = 1
 	flags.Var(&tuneValue{to: &tuning, off: true}, "tune", fmt.Sprintf("then tune norms and channel scales, for a duration such as 10m or a number of steps such as 60steps, or off (default: %dsteps with the default method, re-fit and number of windows and without --types, otherwise off)", explorer.DefaultTuneSteps))
-	rankFlag(cmd, "tune-rank", &tuning.Rank)
+	rankFlag(cmd, &tuning)
 	vocabFlag(cmd, &c.Vocab, "the calibration texts")
 	out.add(cmd)
 	return cmd

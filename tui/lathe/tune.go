@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -39,9 +40,9 @@ func (a *app) tuneCommand() *cobra.Command {
 	c.Tuning.Seconds = (10 * time.Minute).Seconds()
 	flags.Var(&tuneValue{to: &c.Tuning}, "budget", "limit: a duration such as 10m, or a number of steps such as 60steps")
 	flags.Float64Var(&c.Tuning.Rate, "rate", 0, "initial step of Adam, relative to the size of the numbers; it decays to zero (default 0.003)")
-	rankFlag(cmd, "rank", &c.Tuning.Rank)
+	flags.IntVar(&c.Tuning.Rank, "rank", 0, "also add "+rankUsage)
 	optionalBool(flags, &c.Tuning.Bias, "bias", "tune output biases (default: where files of the model hold them)")
-	flags.Uint64Var(&c.Tuning.Seed, "seed", 1, "random seed of the order of windows")
+	flags.Uint64Var(&c.Tuning.Seed, "seed", 1, "random seed of the order of windows and of what --rank adds")
 	calibrationFlags(cmd, &c.Calibration)
 	flags.Lookup("windows").Usage = "windows of text, of which a quarter, at most 4, are held out (default: as many as the text has, up to 1024, and up to 256 for 128 steps or fewer)"
 	flags.Lookup("seq").Usage = "tokens per window (default 512)"
@@ -52,17 +53,25 @@ func (a *app) tuneCommand() *cobra.Command {
 // tuneFlag adds --tune, which tunes what a command makes.
 func tuneFlag(cmd *cobra.Command, t *explorer.Tuning) {
 	cmd.Flags().Var(&tuneValue{to: t}, "tune", "then tune norms and channel scales, for a duration such as 10m or a number of steps such as 60steps (see lathe tune)")
-	rankFlag(cmd, "tune-rank", &t.Rank)
+	rankFlag(cmd, t)
+	cmd.PreRunE = func(*cobra.Command, []string) error { return checkRank(*t) }
 	t.Seed = 1
 }
 
-// rankFlag adds a flag for the rank of what tuning adds to matrices.
-func rankFlag(cmd *cobra.Command, name string, to *int) {
-	what := "tuning also adds"
-	if name == "rank" {
-		what = "also add"
+// rankUsage describes a flag for the rank of what tuning adds to matrices.
+const rankUsage = "a matrix of this rank to each matrix of attention and MLPs, trained with the rest (LoRA); 0 leaves the matrices as they are"
+
+// rankFlag adds --tune-rank. It is checked when it is read, since tuning may come hours later.
+func rankFlag(cmd *cobra.Command, t *explorer.Tuning) {
+	cmd.Flags().Var(&whole{&t.Rank, explorer.RankRange()}, "tune-rank", "tuning also adds "+rankUsage+" (default: 0)")
+}
+
+// checkRank refuses a rank where nothing is tuned.
+func checkRank(t explorer.Tuning) error {
+	if t.Rank > 0 && !t.On() {
+		return usage(errors.New("--tune-rank needs tuning: give --tune too, such as --tune 10m"))
 	}
-	cmd.Flags().IntVar(to, name, 0, what+" a matrix of this rank to each matrix of attention and MLPs, trained with the rest (LoRA); 0 leaves the matrices as they are")
+	return nil
 }
 
 // tuneValue is the value of a flag that limits tuning.

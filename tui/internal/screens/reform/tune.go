@@ -35,7 +35,8 @@ func (s *Screen) tuneForm() tea.Cmd {
 
 // rankEntry is an entry for the rank of what tuning adds to matrices.
 func rankEntry(id, name string) *widget.Entry {
-	return widget.TextEntry(id, name, "0", "a matrix of this rank is added to each matrix and trained with the rest (LoRA); 0 leaves the matrices as they are", widget.CountIn(0, 512))
+	r := explorer.RankRange()
+	return widget.TextEntry(id, name, "0", "a matrix of this rank is added to each matrix and trained with the rest (LoRA); 0 leaves the matrices as they are", widget.CountIn(int(r.Lo), int(r.Hi)))
 }
 
 // Values of the entry for tuning besides limits.
